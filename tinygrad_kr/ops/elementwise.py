@@ -1,0 +1,200 @@
+"""Elementwise operations. At a kink: PyTorch's order (minimum-norm subgradient, so relu'(0) = 0)."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+from numpy import ndarray
+
+from tinygrad_kr.ops.op import op
+
+# fmt: off
+add       = op(np.add,         lambda g, y, a, b: g,     lambda g, y, a, b: g)
+subtract  = op(np.subtract,    lambda g, y, a, b: g,     lambda g, y, a, b: -g)
+multiply  = op(np.multiply,    lambda g, y, a, b: g * b, lambda g, y, a, b: g * a)
+divide    = op(np.true_divide, lambda g, y, a, b: g / b, lambda g, y, a, b: -g * y / b)
+remainder = op(np.remainder,   lambda g, y, a, b: g,     lambda g, y, a, b: -g * floor_divide(a, b))
+
+negative   = op(np.negative,   lambda g, y, x: -g)
+positive   = op(np.positive,   lambda g, y, x: g)
+absolute   = op(np.absolute,   lambda g, y, x: g * sign(x), numpy=[np.fabs])
+square     = op(np.square,     lambda g, y, x: g * (2 * x))
+reciprocal = op(np.reciprocal, lambda g, y, x: -g * y * y)
+sqrt       = op(np.sqrt,       lambda g, y, x: g / (2 * y))
+cbrt       = op(np.cbrt,       lambda g, y, x: g / (3 * y * y))
+
+exp   = op(np.exp,   lambda g, y, x: g * y)
+exp2  = op(np.exp2,  lambda g, y, x: g * y * math.log(2))
+expm1 = op(np.expm1, lambda g, y, x: g * (y + 1))
+log   = op(np.log,   lambda g, y, x: g / x)
+log1p = op(np.log1p, lambda g, y, x: g / (1 + x))
+log2  = op(np.log2,  lambda g, y, x: g / (x * math.log(2)))
+log10 = op(np.log10, lambda g, y, x: g / (x * math.log(10)))
+
+sin     = op(np.sin,     lambda g, y, x: g * cos(x))
+cos     = op(np.cos,     lambda g, y, x: -g * sin(x))
+tan     = op(np.tan,     lambda g, y, x: g * (1 + y * y))
+arcsin  = op(np.arcsin,  lambda g, y, x: g / sqrt((1 - x) * (1 + x)))
+arccos  = op(np.arccos,  lambda g, y, x: -g / sqrt((1 - x) * (1 + x)))
+arctan  = op(np.arctan,  lambda g, y, x: g / (1 + x * x))
+sinh    = op(np.sinh,    lambda g, y, x: g * cosh(x))
+cosh    = op(np.cosh,    lambda g, y, x: g * sinh(x))
+tanh    = op(np.tanh,    lambda g, y, x: g * (1 - y * y))
+arcsinh = op(np.arcsinh, lambda g, y, x: g / sqrt(1 + x * x))
+arccosh = op(np.arccosh, lambda g, y, x: g / sqrt((x - 1) * (x + 1)))
+arctanh = op(np.arctanh, lambda g, y, x: g / ((1 - x) * (1 + x)))
+deg2rad = op(np.deg2rad, lambda g, y, x: g * (math.pi / 180), numpy=[np.radians])
+rad2deg = op(np.rad2deg, lambda g, y, x: g * (180 / math.pi), numpy=[np.degrees])
+
+# No derivative: constants wherever they are smooth.
+sign = op(np.sign)
+floor = op(np.floor)
+ceil = op(np.ceil)
+trunc = op(np.trunc, numpy=[np.fix])
+rint = op(np.rint)
+round = op(np.round, numpy=[np.around])  # noqa: A001
+floor_divide = op(np.floor_divide)
+signbit = op(np.signbit)
+
+equal, not_equal = op(np.equal), op(np.not_equal)
+less, less_equal = op(np.less), op(np.less_equal)
+greater, greater_equal = op(np.greater), op(np.greater_equal)
+logical_and, logical_or = op(np.logical_and), op(np.logical_or)
+logical_xor, logical_not = op(np.logical_xor), op(np.logical_not)
+bitwise_and, bitwise_or = op(np.bitwise_and), op(np.bitwise_or)
+bitwise_xor, invert = op(np.bitwise_xor), op(np.invert)
+isnan, isinf, isfinite = op(np.isnan), op(np.isinf), op(np.isfinite)
+
+# ------------------------------------------------------------------ selection
+
+where = op(np.where,
+           None,  # type: ignore[arg-type]
+           lambda g, y, condition, a, b: where(condition, g, 0.0),
+           lambda g, y, condition, a, b: where(condition, 0.0, g))
+
+
+def _tied(g: Any, wins: Any, ties: Any) -> Any:
+    """The cotangent of the larger of two; a tie is split evenly."""
+    return where(wins, g, where(ties, g / 2, 0.0))
+
+
+maximum = op(np.maximum,
+             lambda g, y, a, b: _tied(g, (a > b) | isnan(a), a == b),
+             lambda g, y, a, b: _tied(g, (b > a) | isnan(b), a == b))
+minimum = op(np.minimum,
+             lambda g, y, a, b: _tied(g, (a < b) | isnan(a), a == b),
+             lambda g, y, a, b: _tied(g, (b < a) | isnan(b), a == b))
+fmax    = op(np.fmax,
+             lambda g, y, a, b: _tied(g, (a > b) | isnan(b), a == b),
+             lambda g, y, a, b: _tied(g, (b > a) | isnan(a), a == b))
+fmin    = op(np.fmin,
+             lambda g, y, a, b: _tied(g, (a < b) | isnan(b), a == b),
+             lambda g, y, a, b: _tied(g, (b < a) | isnan(a), a == b))
+# fmt: on
+
+
+def _clip(x: ndarray, *, low: Any = None, high: Any = None) -> ndarray:
+    if low is None and high is None:
+        raise ValueError("give a lower bound, an upper bound, or both")
+    return np.clip(x, low, high)
+
+
+def _inside(x: Any, low: Any, high: Any) -> Any:
+    inside = x == x
+    if low is not None:
+        inside = inside & (x >= low)
+    if high is not None:
+        inside = inside & (x <= high)
+    return inside
+
+
+clip = op(_clip, lambda g, y, x, low=None, high=None: where(_inside(x, low, high), g, 0.0))
+
+# ------------------------------------------------------------------ activations
+
+
+def _sigmoid(x: ndarray) -> ndarray:
+    """1 / (1 + exp(-x)): exact in both tails, since exp(-x) = inf gives the true limit 0."""
+    with np.errstate(over="ignore"):
+        return 1 / (1 + np.exp(-x))
+
+
+def _softplus(x: ndarray) -> ndarray:
+    """log(1 + exp(x)), without overflow."""
+    return np.maximum(x, 0) + np.log1p(np.exp(-np.abs(x)))
+
+
+def _relu(x: ndarray) -> ndarray:
+    return np.maximum(x, 0)
+
+
+def _erf(x: ndarray) -> ndarray:
+    x = np.asarray(x)
+    dtype = x.dtype if x.dtype.kind == "f" else np.float64
+    return np.fromiter(map(math.erf, x.ravel().tolist()), dtype, x.size).reshape(x.shape)
+
+
+# fmt: off
+sigmoid  = op(_sigmoid,  lambda g, y, x: g * y * (1 - y))
+softplus = op(_softplus, lambda g, y, x: g * sigmoid(x))
+relu     = op(_relu,     lambda g, y, x: where(y <= 0, 0.0, g))
+erf      = op(_erf,      lambda g, y, x: g * exp(-x * x) * (2 / math.sqrt(math.pi)))
+sinc     = op(np.sinc,   lambda g, y, x: g * _sinc_slope(x))
+# fmt: on
+
+
+def _sinc_slope(x: Any) -> Any:
+    """d/dx sin(pi x) / (pi x); 0 at 0, by its series near there."""
+    near = absolute(x) < 1e-2
+    safe = where(near, 1.0, x)
+    t = square(math.pi * x)
+    series = -(math.pi**2) * x * (1 / 3 - t * (1 / 30 - t * (1 / 840 - t / 45360)))
+    return where(near, series, (cos(math.pi * safe) - sinc(safe)) / safe)
+
+
+# ------------------------------------------------------------------ powers and two-input functions
+
+
+def _power(a: Any, b: Any) -> Any:
+    return a**b
+
+
+def _power_base(g: Any, a: Any, b: Any) -> Any:
+    """b a^(b-1), which is 0 at exponent 0 whatever the base."""
+    if isinstance(b, int | float):
+        return g * (b * a ** (b - 1)) if b else where(a == a, 0.0, g)
+    zero = b == 0
+    return where(zero, 0.0, g * b * power(a, where(zero, 1.0, b - 1)))
+
+
+def _power_exponent(g: Any, y: Any, a: Any, b: Any) -> Any:
+    """a^b log a, which is 0 at base 0 for exponents >= 0."""
+    zero = (a == 0) & (b >= 0)
+    return where(zero, 0.0, g * y * log(where(zero, 1.0, a)))
+
+
+def _safe(y: Any) -> Any:
+    """`y` with 1 in place of 0, to divide by where the numerator is 0 as well."""
+    return where(y == 0, 1.0, y)
+
+
+def _finite_or_zero(y: Any) -> Any:
+    """`y` with 0 in place of -inf: exp(x - y) is then 0 at x = -inf."""
+    return where(y == -math.inf, 0.0, y)
+
+
+# fmt: off
+power      = op(_power,        lambda g, y, a, b: _power_base(g, a, b),
+                               lambda g, y, a, b: _power_exponent(g, y, a, b),
+                numpy=[np.power, np.float_power])
+arctan2    = op(np.arctan2,    lambda g, y, a, b: g * b / (a * a + b * b),
+                               lambda g, y, a, b: -g * a / (a * a + b * b))
+hypot      = op(np.hypot,      lambda g, y, a, b: g * a / _safe(y),
+                               lambda g, y, a, b: g * b / _safe(y))
+logaddexp  = op(np.logaddexp,  lambda g, y, a, b: g * exp(a - _finite_or_zero(y)),
+                               lambda g, y, a, b: g * exp(b - _finite_or_zero(y)))
+logaddexp2 = op(np.logaddexp2, lambda g, y, a, b: g * exp2(a - _finite_or_zero(y)),
+                               lambda g, y, a, b: g * exp2(b - _finite_or_zero(y)))
+# fmt: on

@@ -1,0 +1,259 @@
+"""Matrix products and linear algebra; matrices are the last two axes."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy import ndarray
+
+from tinygrad_kr.ops.elementwise import where
+from tinygrad_kr.ops.indexing import tril
+from tinygrad_kr.ops.op import op
+
+# ------------------------------------------------------------------ products
+
+
+def _matmul(a: Any, b: Any) -> Any:
+    """Matrix product over the last axis of `a` and the last but one of `b`, batches broadcast."""
+    return a.dot(b) if a.ndim == 2 == b.ndim else np.matmul(a, b)
+
+
+def _matmul_left(g: Any, a: Any, b: Any) -> Any:
+    if b.ndim == 1:
+        return g[..., None] * b
+    if a.ndim == 1:
+        return (g[..., None, :] @ b.mT)[..., 0, :]
+    return g.dot(b.mT) if g.ndim == 2 == b.ndim else g @ b.mT
+
+
+def _matmul_right(g: Any, a: Any, b: Any) -> Any:
+    if a.ndim == 1:
+        return a * g if b.ndim == 1 else a[:, None] * g[..., None, :]
+    if b.ndim == 1:
+        return (a.mT @ g[..., None])[..., 0]
+    if b.ndim == 2 and a.ndim > 2:
+        return a.reshape(-1, a.shape[-1]).mT @ g.reshape(-1, g.shape[-1])
+    return a.mT.dot(g) if g.ndim == 2 == a.ndim else a.mT @ g
+
+
+def _linear(x: ndarray, weight: ndarray, bias: ndarray | None = None) -> ndarray:
+    """x W^T + b: features on the last axis of `x`, weight (..., out, in), bias (..., out)."""
+    if x.ndim == 2 and weight.ndim == 2:
+        y: ndarray = x.dot(weight.T)
+    elif weight.ndim == 2 and x.ndim > 2:
+        y = x.reshape(-1, x.shape[-1]).dot(weight.T).reshape(*x.shape[:-1], weight.shape[0])
+    else:
+        y = np.matmul(x, weight.mT)
+    if bias is None:
+        return y
+    if bias.shape[-1:] != y.shape[-1:] or bias.dtype != y.dtype or bias.ndim > 1:
+        return y + (bias if bias.ndim < 2 else bias[..., None, :])
+    y += bias
+    return y
+
+
+def _linear_input(g: Any, weight: Any) -> Any:
+    return g.dot(weight) if weight.ndim == 2 else g @ weight
+
+
+def _linear_weight(g: Any, x: Any, weight: Any) -> Any:
+    if weight.ndim == 2 and x.ndim > 2:
+        return g.reshape(-1, g.shape[-1]).mT @ x.reshape(-1, x.shape[-1])
+    if x.ndim == 1:
+        return g[..., :, None] * x
+    return g.mT.dot(x) if weight.ndim == 2 else g.mT @ x
+
+
+# fmt: off
+matmul = op(_matmul, lambda g, y, a, b: _matmul_left(g, a, b),
+                     lambda g, y, a, b: _matmul_right(g, a, b), numpy=[np.matmul])
+linear = op(_linear, lambda g, y, x, weight, *bias: _linear_input(g, weight),
+                     lambda g, y, x, weight, *bias: _linear_weight(g, x, weight),
+                     lambda g, y, x, weight, bias: g if bias.ndim < 2 else g.sum(axis=-2))
+# fmt: on
+
+# ------------------------------------------------------------------ einsum
+
+
+def _einsum(*operands: ndarray, subscripts: str) -> Any:
+    """Sums of products as `subscripts` says, every label written out (see `functional.einsum`)."""
+    return np.einsum(subscripts, *operands, optimize=len(operands) > 1)
+
+
+def _einsum_slope(g: Any, operands: tuple[Any, ...], index: int, subscripts: str) -> Any:
+    """The transposed contraction: `g` and the other operands, summed to this one's labels.
+
+    A label met twice in this operand (a diagonal) is put back by an identity matrix; a label met
+    nowhere else by a vector of ones.
+    """
+    inputs, output = subscripts.split("->")
+    labels = inputs.split(",")
+    mine = labels.pop(index)
+    x = operands[index]
+    others = [operand for i, operand in enumerate(operands) if i != index]
+    known = set(output).union(*labels)
+    fresh = iter(sorted(set(map(chr, range(65, 123))) - set(subscripts) - set("[\\]^_`")))
+    target = ""
+    for axis, label in enumerate(mine):
+        size = x.shape[axis]
+        if label in target:
+            renamed = next(fresh)
+            labels.append(label + renamed)
+            others.append(np.eye(size, dtype=x.dtype))
+            target += renamed
+            continue
+        if label not in known:
+            labels.append(label)
+            others.append(np.ones(size, x.dtype))
+        target += label
+    return einsum(g, *others, subscripts=",".join([output, *labels]) + "->" + target)
+
+
+einsum = op(
+    _einsum,
+    lambda g, y, *operands, index, subscripts: _einsum_slope(g, operands, index, subscripts),
+    variadic=True,
+)
+
+# ------------------------------------------------------------------ inverses
+
+
+def _inv(a: ndarray) -> ndarray:
+    """The inverse of square matrices."""
+    return np.linalg.inv(a)
+
+
+def _solve(a: ndarray, b: ndarray) -> ndarray:
+    """The x with a x = b; a 1-D `b` is one vector, else its columns are."""
+    return np.linalg.solve(a, b)
+
+
+def _solve_matrix(g: Any, y: Any, a: Any, b: Any) -> Any:
+    z = solve(a.mT, g)
+    if b.ndim == 1:
+        return -z[..., :, None] * y[..., None, :]
+    return -(z @ y.mT)
+
+
+def _det(a: ndarray) -> Any:
+    """Determinants of square matrices."""
+    return np.linalg.det(a)
+
+
+def _cofactor(a: ndarray) -> ndarray:
+    """d det(a) / d a, by singular values: finite at singular matrices too."""
+    u, s, vt = np.linalg.svd(a)
+    others = np.ones_like(s)
+    for i in range(s.shape[-1]):
+        others[..., i] = np.prod(np.delete(s, i, axis=-1), axis=-1)
+    sign = np.linalg.det(u) * np.linalg.det(vt)
+    return sign[..., None, None] * ((u * others[..., None, :]) @ vt)
+
+
+def _cofactor_slope(g: Any, y: Any, a: Any) -> Any:
+    """From C = det(a) a^-T: needs the inverse, so raises for a singular matrix."""
+    inverse = inv(a).mT
+    along = (g * y).sum(axis=(-2, -1))[..., None, None]
+    return along * inverse - y @ g.mT @ inverse
+
+
+def _logabsdet(a: ndarray) -> Any:
+    """log |det(a)| without overflow; -inf for a singular matrix."""
+    return np.linalg.slogdet(a)[1]
+
+
+def _signdet(a: ndarray) -> Any:
+    """The sign of det(a)."""
+    return np.linalg.slogdet(a)[0]
+
+
+def _cholesky(a: ndarray) -> ndarray:
+    """The lower-triangular L with L L^T = a, for symmetric positive definite `a`."""
+    return np.linalg.cholesky(a)
+
+
+def _cholesky_slope(g: Any, y: Any) -> Any:
+    """L^-T phi(L^T g) L^-1, symmetrised; phi is the lower triangle with half its diagonal.
+
+    Source: Murray, Differentiation of the Cholesky decomposition (2016).
+    """
+    middle = _half_lower(y.mT @ tril(g))
+    s = solve(y.mT, solve(y.mT, middle.mT).mT)
+    return (s + s.mT) * 0.5
+
+
+def _half_lower(x: Any) -> Any:
+    return tril(x) - x * (np.eye(x.shape[-1], dtype=x.dtype) * 0.5)
+
+
+# fmt: off
+inv       = op(_inv,       lambda g, y, a: -(y.mT @ g @ y.mT), numpy=[np.linalg.inv])
+solve     = op(_solve,     lambda g, y, a, b: _solve_matrix(g, y, a, b),
+                           lambda g, y, a, b: solve(a.mT, g), numpy=[np.linalg.solve])
+det       = op(_det,       lambda g, y, a: g[..., None, None] * cofactor(a), numpy=[np.linalg.det])
+cofactor  = op(_cofactor,  lambda g, y, a: _cofactor_slope(g, y, a))
+logabsdet = op(_logabsdet, lambda g, y, a: g[..., None, None] * inv(a).mT)
+signdet   = op(_signdet)
+cholesky  = op(_cholesky,  lambda g, y, a: _cholesky_slope(g, y), numpy=[np.linalg.cholesky])
+# fmt: on
+
+# ------------------------------------------------------------------ decompositions
+# Several results are packed into one array, since an op has one output; the public functions of
+# `functional` take them apart by indexing, which is differentiable as often as one likes.
+
+
+def _eigh(a: ndarray) -> ndarray:
+    """Eigenvalues (first row) and eigenvectors (columns below) of symmetric matrices."""
+    values, vectors = np.linalg.eigh(a)
+    return np.concatenate([values[..., None, :], vectors], axis=-2)
+
+
+def _gaps(values: Any) -> Any:
+    """1 / (w_j - w_i), 0 on the diagonal."""
+    gaps = values[..., None, :] - values[..., :, None]
+    return where(gaps == 0, 0.0, 1 / where(gaps == 0, 1.0, gaps))
+
+
+def _eigh_slope(g: Any, y: Any) -> Any:
+    """V (diag(gw) + F * V^T gV) V^T, symmetrised; F_ij = 1 / (w_j - w_i).
+
+    Source: Giles, Collected matrix derivative results (2008), 3.1.
+    """
+    values, vectors = y[..., 0, :], y[..., 1:, :]
+    g_values, g_vectors = g[..., 0, :], g[..., 1:, :]
+    eye = np.eye(values.shape[-1], dtype=values.dtype)
+    middle = g_values[..., None, :] * eye + _gaps(values) * (vectors.mT @ g_vectors)
+    s = vectors @ middle @ vectors.mT
+    return (s + s.mT) * 0.5
+
+
+def _svd(a: ndarray) -> ndarray:
+    """The thin decomposition a = U diag(s) V^T as rows [u_i, s_i, v_i]."""
+    u, s, vt = np.linalg.svd(a, full_matrices=False)
+    return np.concatenate([u.mT, s[..., None], vt], axis=-1)
+
+
+def _svd_slope(g: Any, y: Any, a: Any) -> Any:
+    """Source: Townsend, Differentiating the singular value decomposition (2016)."""
+    m, n = a.shape[-2:]
+    u, s, v = y[..., :m].mT, y[..., m], y[..., m + 1 :].mT
+    gu, gs, gv = g[..., :m].mT, g[..., m], g[..., m + 1 :].mT
+    eye = np.eye(s.shape[-1], dtype=a.dtype)
+    f = _gaps(s * s)
+    row, column = s[..., None, :], s[..., :, None]
+    left, right = u.mT @ gu, v.mT @ gv
+    middle = f * (left - left.mT) * row + column * (f * (right - right.mT)) + gs[..., None, :] * eye
+    slope = u @ middle @ v.mT
+    if m > n:
+        slope = slope + ((gu - u @ (u.mT @ gu)) / row) @ v.mT
+    if n > m:
+        slope = slope + u @ ((gv - v @ (v.mT @ gv)) / row).mT
+    return slope
+
+
+# fmt: off
+eigh_packed = op(_eigh, lambda g, y, a: _eigh_slope(g, y))
+svd_packed  = op(_svd,  lambda g, y, a: _svd_slope(g, y, a))
+# fmt: on
+

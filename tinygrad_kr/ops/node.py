@@ -1,0 +1,254 @@
+"""What an operation leaves behind: an array, how it was made, and whether it was overwritten since."""
+
+from __future__ import annotations
+
+import os
+import sys
+import weakref
+from collections.abc import Callable, Iterable
+from contextvars import ContextVar
+from itertools import count
+from types import CodeType, FrameType
+from typing import Any
+
+import numpy as np
+from numpy import ndarray
+
+OFF, ON, ANOMALY = 0, 1, 2
+grad_mode: ContextVar[int] = ContextVar("grad_mode", default=ON)
+tick = count(1).__next__
+"""The one clock: it orders operations and writes in time."""
+
+_PACKAGE = os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep
+
+
+class Node:
+    """An array and how it was made; `Tensor` is this with methods.
+
+    `_op`, `_inputs` and `_params` are what a recorded node was computed by (`_op` is None for a leaf,
+    `_inputs` for a node whose graph was freed), `_made` when, `_code` and `_instruction` where.
+    """
+
+    __slots__ = (
+        "__weakref__",
+        "_code",
+        "_data",
+        "_grad",
+        "_hooks",
+        "_inputs",
+        "_instruction",
+        "_made",
+        "_op",
+        "_params",
+        "_requires_grad",
+    )
+    _data: ndarray
+    _grad: Any
+    _hooks: dict[int, Callable[[Any], Any]] | None
+    _requires_grad: bool
+    _op: Any
+    _inputs: tuple[Any, ...] | None
+    _params: dict[str, Any]
+    _made: int
+    _code: CodeType
+    _instruction: int
+
+
+class NodeType:
+    """The class of every op's results: `Tensor`, once it exists."""
+
+    cls: type[Node] = Node
+
+
+def constant(array: ndarray) -> Any:
+    """A node of `array` (not copied) that requires no gradient."""
+    out = object.__new__(NodeType.cls)
+    out._data = array
+    out._grad = out._hooks = out._op = None
+    out._requires_grad = False
+    return out
+
+
+class _Inside(dict[str, bool]):
+    """Whether a source file belongs to this package."""
+
+    def __missing__(self, filename: str) -> bool:
+        self[filename] = inside = filename.startswith(_PACKAGE)
+        return inside
+
+
+inside_package = _Inside()
+
+
+def place_made(node: Node) -> str:
+    """Where in the source the node was recorded, as `file:line (function)`."""
+    return _place(node._code, node._instruction)
+
+
+def place_called() -> str:
+    """Where in the user's source the running call into this package was made."""
+    return _place_of(user_frame())
+
+
+def user_frame() -> FrameType | None:
+    """The innermost running frame outside this package."""
+    frame: FrameType | None = sys._getframe(1)
+    while frame is not None and inside_package[frame.f_code.co_filename]:
+        frame = frame.f_back
+    return frame
+
+
+def _place_of(frame: FrameType | None) -> str:
+    return "an unknown place" if frame is None else _place(frame.f_code, frame.f_lasti)
+
+
+def _place(code: CodeType, instruction: int) -> str:
+    line = code.co_firstlineno
+    for start, end, number in code.co_lines():
+        if start <= instruction < end and number is not None:
+            line = number
+    return f"{code.co_filename}:{line} (in {code.co_name})"
+
+
+# ------------------------------------------------------------------ overwritten arrays
+
+
+class Write:
+    """The last in-place write to an array: when, by what, from where."""
+
+    __slots__ = ("place", "reference", "time", "what")
+
+    def __init__(self, target: Any, key: int, time: int, what: str, place: str) -> None:
+        self.reference = weakref.ref(target, lambda _: _writes.pop(key, None))
+        self.time, self.what, self.place = time, what, place
+
+
+_writes: dict[int, Write] = {}
+
+
+class LastWrite:
+    """When anything was last overwritten: older than a graph, nothing in it can have changed."""
+
+    time = 0
+
+
+def note_writes(targets: Iterable[Node], what: str, rebound: bool = False) -> None:
+    """Remember that the arrays of `targets` were just overwritten by `what`.
+
+    rebound: their `.data` was replaced by another array; the old array did not change.
+    """
+    LastWrite.time = time = tick()
+    place = place_called()
+    for node in targets:
+        target = node if rebound else owner(node._data)
+        write = _writes.get(id(target))
+        if write is None:
+            _writes[id(target)] = Write(target, id(target), time, what, place)
+        else:
+            write.time, write.what, write.place = time, what, place
+
+
+def written_since(node: Node, time: int) -> Write | None:
+    """The write that changed the node's array after `time`, if there was one."""
+    for target in (node, owner(node._data)):
+        write = _writes.get(id(target))
+        if write is not None and write.time > time:
+            return write
+    return None
+
+
+def owner(array: ndarray) -> ndarray:
+    """The array that holds the memory of a view."""
+    while isinstance(array.base, ndarray):
+        array = array.base
+    return array
+
+
+class Overwritten:
+    """Stands in for a saved array that has changed: its shape may still be read, its values not."""
+
+    __slots__ = ("dtype", "ndim", "shape", "size")
+    __array_ufunc__ = None
+
+    def __init__(self, array: ndarray) -> None:
+        self.shape, self.ndim = array.shape, array.ndim
+        self.dtype, self.size = array.dtype, array.size
+
+
+# ------------------------------------------------------------------ anomaly mode
+
+
+class AnomalyError(FloatingPointError):
+    """A NaN appeared while `detect_anomaly()` was on."""
+
+
+def inspect(node: Node) -> None:
+    """In anomaly mode: refuse a new NaN, and lock what backward will read."""
+    arrays = [x._data if isinstance(x, Node) else x for x in node._inputs or ()]
+    if has_nan(node._data) and not any(has_nan(array) for array in arrays):
+        raise AnomalyError(
+            f"{node._op.__name__} made a NaN from inputs without one, "
+            f"{shapes_of(node._inputs or ())}, at {place_made(node)}"
+        )
+    node._inputs = LockedInputs(node._inputs or (), (*arrays, node._data))
+
+
+def has_nan(array: Any) -> bool:
+    """Whether a float array (or number) holds a NaN."""
+    array = np.asarray(array)
+    return array.dtype.kind == "f" and bool(np.isnan(array).any())
+
+
+def shapes_of(inputs: Iterable[Any]) -> str:
+    """The shapes and dtypes of an op's inputs, for messages."""
+    return ", ".join(
+        f"{x.dtype}{tuple(x.shape)}" if hasattr(x, "shape") else f"{type(x).__name__} {x!r:.40}"
+        for x in inputs
+    )
+
+
+class _Family:
+    """Arrays that share memory, and how many recorded nodes still need them unchanged."""
+
+    def __init__(self) -> None:
+        self.arrays: list[ndarray] = []
+        self.holders = 0
+
+
+_families: dict[int, _Family] = {}
+
+
+class LockedInputs(tuple[Any, ...]):
+    """The inputs of a node, whose arrays stay read-only for as long as this tuple lives."""
+
+    keys: set[int]
+
+    def __new__(cls, inputs: Iterable[Any], arrays: Iterable[Any]) -> LockedInputs:
+        self = super().__new__(cls, inputs)
+        self.keys = set()
+        for array in arrays:
+            if isinstance(array, ndarray):
+                _lock(array, self.keys)
+        return self
+
+    def __del__(self) -> None:
+        for key in self.keys:
+            family = _families[key]
+            family.holders -= 1
+            if not family.holders:
+                del _families[key]
+                for array in reversed(family.arrays):
+                    array.flags.writeable = True
+
+
+def _lock(array: ndarray, keys: set[int]) -> None:
+    key = id(owner(array))
+    family = _families.setdefault(key, _Family())
+    if key not in keys:
+        keys.add(key)
+        family.holders += 1
+    while isinstance(array, ndarray):
+        if array.flags.writeable:
+            family.arrays.append(array)
+            array.flags.writeable = False
+        array = array.base  # type: ignore[assignment]

@@ -1,0 +1,310 @@
+"""The record of an operation: a NumPy forward function and, beside it, one derivative rule per input.
+
+    multiply = op(np.multiply, lambda g, y, a, b: g * b, lambda g, y, a, b: g * a)
+
+A rule receives the cotangent of the output `g`, the output `y`, then the inputs, and static parameters
+by keyword; it returns the cotangent of its input, of that input's shape or of one that broadcasts with
+it (the walker sums or expands). It is ordinary NumPy, so the same line runs on arrays in `backward()`
+and on Tensors where the derivative is itself differentiated.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, Protocol, cast
+
+import numpy as np
+from numpy import ndarray
+
+from tinygrad_kr.ops.node import (
+    ANOMALY,
+    Node,
+    NodeType,
+    constant,
+    grad_mode,
+    inside_package,
+    inspect,
+    shapes_of,
+    tick,
+)
+
+
+class Op(Protocol):
+    """A differentiable function: call it on Tensors, arrays or numbers."""
+
+    __name__: str
+    forward: Callable[..., Any]
+    rules: tuple[Callable[..., Any], ...]
+    variadic: bool
+    joint: bool
+    promote: bool
+
+    def __call__(self, *inputs: Any, **params: Any) -> Any: ...
+
+
+numpy_table: dict[Any, Callable[..., Any]] = {}
+"""NumPy's functions and what serves them when an argument is a Tensor."""
+
+_NO_PARAMS: dict[str, Any] = {}
+_new = object.__new__
+_asarray = np.asarray
+_tensor: type[Node] = Node
+_get_mode = grad_mode.get
+_get_frame = sys._getframe
+
+
+def make_results_of(cls: type[Node]) -> None:
+    """Have every op return a `cls`: `Tensor`, once it exists."""
+    global _tensor
+    _tensor = NodeType.cls = cls
+
+
+def op(
+    forward: Callable[..., Any],
+    *rules: Callable[..., Any],
+    name: str | None = None,
+    numpy: Iterable[Callable[..., Any]] = (),
+    variadic: bool = False,
+    joint: bool = False,
+    promote: bool = True,
+) -> Op:
+    """Make a differentiable function from a NumPy function and its derivative rules.
+
+    `forward(*arrays, **params)` computes an array. `rules[i](g, y, *inputs, **params)` gives the
+    cotangent of input `i`, g . (d y / d input_i), in the input's shape or one that broadcasts with it.
+    Inputs past the last rule, and every input of an op without rules, are not differentiated.
+
+    forward: where it is a NumPy ufunc or function, NumPy's own name works on Tensors as well.
+    numpy: further NumPy functions of the same signature that this op serves.
+    variadic: any number of inputs share one rule, which is told which by the keyword `index`.
+    joint: the one rule returns a sequence with every input's cotangent (None where there is none).
+    promote: give the result the inputs' common floating dtype (PyTorch's promotion).
+
+    >>> cube = op(lambda x: x**3, lambda g, y, x: g * 3 * x**2)
+    """
+    if not rules:
+        apply = _detached(forward, promote)
+    elif isinstance(forward, np.ufunc) and forward.nin == 2:
+        apply = _binary(forward)
+    else:
+        apply = _general(forward, promote)
+    record = cast(Op, apply)
+    record.__name__ = name or getattr(forward, "__name__", "op").strip("_<>")
+    record.__doc__ = forward.__doc__
+    record.forward, record.rules = forward, rules
+    record.variadic, record.joint, record.promote = variadic, joint, promote
+    for function in (forward, *numpy):
+        if isinstance(function, np.ufunc) or hasattr(function, "__wrapped__"):
+            numpy_table[function] = record
+    return record
+
+
+def _binary(forward: Callable[..., Any]) -> Callable[..., Any]:
+    """`_general` for a ufunc of two inputs: the hot path of the engine, written out."""
+
+    def apply(a: Any, b: Any) -> Any:
+        if isinstance(a, Node):
+            x = a._data
+            dtype = x.dtype
+            tracked = a._requires_grad
+            if isinstance(b, Node):
+                z = b._data
+                if z.dtype is not dtype:
+                    return _promoted(record, (a, b), _NO_PARAMS)
+                tracked = tracked or b._requires_grad
+            else:
+                z = b
+        elif isinstance(b, Node):
+            x, z = a, b._data
+            dtype = z.dtype
+            tracked = b._requires_grad
+        else:
+            return forward(a, b)
+        try:
+            y = forward(x, z)
+        except Exception as error:
+            raise explained(record, (a, b), _NO_PARAMS, error) from error
+        if type(y) is not ndarray:
+            y = _asarray(y)
+        if y.dtype is not dtype:
+            return _promoted(record, (a, b), _NO_PARAMS)
+        out = _new(_tensor)
+        out._data = y
+        out._grad = out._hooks = None
+        if tracked and (mode := _get_mode()):
+            frame = _get_frame(1)
+            code = frame.f_code
+            while inside_package[code.co_filename]:
+                frame = frame.f_back  # type: ignore[assignment]
+                code = frame.f_code
+            out._code = code
+            out._instruction = frame.f_lasti
+            out._requires_grad = True
+            out._op = record
+            out._inputs = (a, b)
+            out._params = _NO_PARAMS
+            out._made = tick()
+            if mode == ANOMALY:
+                inspect(out)
+        else:
+            out._requires_grad = False
+            out._op = None
+        return out
+
+    record = cast(Op, apply)
+    return apply
+
+
+def _general(forward: Callable[..., Any], promote: bool) -> Callable[..., Any]:
+    def apply(*inputs: Any, **params: Any) -> Any:
+        tracked = False
+        first = None
+        arrays = []
+        for x in inputs:
+            if isinstance(x, Node):
+                first = x
+                arrays.append(x._data)
+                if x._requires_grad:
+                    tracked = True
+            else:
+                arrays.append(x)
+        if first is None:
+            return forward(*inputs, **params)
+        try:
+            y = forward(*arrays, **params)
+        except Exception as error:
+            raise explained(record, inputs, params, error) from error
+        if type(y) is not ndarray:
+            y = _asarray(y)
+        if promote and y.dtype is not first._data.dtype:
+            return _promoted(record, inputs, params)
+        return _recorded(record, y, inputs, params, tracked)
+
+    record = cast(Op, apply)
+    return apply
+
+
+def _recorded(
+    record: Op, y: ndarray, inputs: tuple[Any, ...], params: dict[str, Any], tracked: bool
+) -> Any:
+    """The node of a result, with the user's line that asked for it."""
+    out = _new(_tensor)
+    out._data = y
+    out._grad = out._hooks = None
+    if tracked and (mode := _get_mode()):
+        frame = _get_frame(1)
+        code = frame.f_code
+        while inside_package[code.co_filename]:
+            frame = frame.f_back  # type: ignore[assignment]
+            code = frame.f_code
+        out._code = code
+        out._instruction = frame.f_lasti
+        out._requires_grad = True
+        out._op = record
+        out._inputs = inputs
+        out._params = params
+        out._made = tick()
+        if mode == ANOMALY:
+            inspect(out)
+    else:
+        out._requires_grad = False
+        out._op = None
+    return out
+
+
+def _detached(forward: Callable[..., Any], promote: bool) -> Callable[..., Any]:
+    """Of an op that has no derivative: the result is a constant."""
+
+    def apply(*inputs: Any, **params: Any) -> Any:
+        if not any(isinstance(x, Node) for x in inputs):
+            return forward(*inputs, **params)
+        return _promoted(record, inputs, params)
+
+    record = cast(Op, apply)
+    return apply
+
+
+# ------------------------------------------------------------------ dtypes: PyTorch's promotion
+
+
+def _promoted(record: Op, inputs: tuple[Any, ...], params: dict[str, Any]) -> Any:
+    """Run an op whose inputs or output are not all arrays of one dtype."""
+    try:
+        inputs = tuple(_tensor_like(x) for x in inputs)
+        y = np.asarray(record.forward(*_arrays(inputs), **params))
+        if record.promote and y.dtype.kind == "f":
+            dtype = common_dtype(inputs)
+            if y.dtype != dtype:
+                inputs = tuple(_in_dtype(x, dtype) for x in inputs)
+                y = np.asarray(record.forward(*_arrays(inputs), **params)).astype(dtype, copy=False)
+        if y.dtype.kind not in "fiub":
+            raise TypeError(f"results of dtype {y.dtype} are not supported (real numbers only)")
+    except Exception as error:
+        raise explained(record, inputs, params, error) from error
+    tracked = y.dtype.kind == "f" and any(isinstance(x, Node) and x._requires_grad for x in inputs)
+    return _recorded(record, y, inputs, params, tracked and bool(record.rules))
+
+
+def _arrays(inputs: Iterable[Any]) -> list[Any]:
+    return [x._data if isinstance(x, Node) else x for x in inputs]
+
+
+def _tensor_like(x: Any) -> Any:
+    if isinstance(x, list | tuple):
+        array = np.asarray(x)
+        return array.astype(np.float32) if array.dtype.kind == "f" else array
+    if x is None or isinstance(x, Node | ndarray | np.generic | int | float | bool):
+        return x
+    raise TypeError(f"cannot compute with a {type(x).__name__}")
+
+
+def common_dtype(inputs: Iterable[Any]) -> np.dtype[Any]:
+    """The floating dtype of a result: of the arrays, else of the 0-d Tensors, else float32.
+
+    A number, NumPy scalar or 0-d array beside a Tensor never widens the result (PyTorch's rule).
+    """
+    arrays, scalars = [], []
+    for x in inputs:
+        value = x._data if isinstance(x, Node) else x
+        if isinstance(value, ndarray) and value.dtype.kind == "f":
+            if value.ndim:
+                arrays.append(value.dtype)
+            elif isinstance(x, Node):
+                scalars.append(value.dtype)
+    return np.result_type(*(arrays or scalars or [np.dtype(np.float32)]))
+
+
+def _in_dtype(x: Any, dtype: np.dtype[Any]) -> Any:
+    if isinstance(x, Node):
+        return x if x._data.dtype == dtype or x._data.dtype == bool else astype(x, dtype=dtype)
+    if isinstance(x, ndarray | np.generic) and x.dtype != bool:
+        return x.astype(dtype)
+    return x
+
+
+def _astype(x: ndarray, *, dtype: Any) -> ndarray:
+    return x.astype(dtype, copy=False)
+
+
+# The walker gives every cotangent the dtype of its input, so there is nothing left to do.
+astype = op(_astype, lambda g, y, x, dtype: g, promote=False)
+
+
+# ------------------------------------------------------------------ errors
+
+
+def explained(
+    record: Op, inputs: Sequence[Any], params: dict[str, Any], error: Exception
+) -> Exception:
+    """The error of an op's forward function, naming the op, its inputs and its parameters."""
+    said = ", ".join([shapes_of(inputs), *(f"{k}={v!r:.60}" for k, v in params.items())])
+    message = f"{record.__name__}({said}): {error}"
+    for kind in (np.linalg.LinAlgError, IndexError, TypeError, ValueError, MemoryError):
+        if isinstance(error, kind):
+            return kind(message)
+    error.add_note(f"in {record.__name__}({said})")
+    return error
+
+
+__all__ = ["Op", "astype", "common_dtype", "constant", "explained", "numpy_table", "op"]

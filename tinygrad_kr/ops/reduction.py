@@ -1,0 +1,374 @@
+"""Reductions and cumulative operations.
+
+The public functions take NumPy's `axis` and `keepdims` and PyTorch's `dim` and `keepdim` alike; an axis
+is an int, a tuple of ints, or None for all.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from numpy import ndarray
+
+from tinygrad_kr.ops.elementwise import exp, isnan, where
+from tinygrad_kr.ops.op import Op, op
+
+Axis = int | tuple[int, ...] | None
+
+
+def _restored(g: Any, x: Any, axis: Axis, keepdims: bool) -> Any:
+    """A reduced array with its reduced axes back, as 1s."""
+    if keepdims or g.ndim == x.ndim:
+        return g
+    if axis is None:
+        return g.reshape((1,) * x.ndim)
+    axes = (axis,) if isinstance(axis, int) else axis
+    kept = list(x.shape)
+    for a in axes:
+        kept[a] = 1
+    return g.reshape(tuple(kept))
+
+
+def count(x: Any, axis: Axis) -> int:
+    """How many elements go into each result of a reduction over `axis`."""
+    if axis is None:
+        return int(x.size)
+    return math.prod(x.shape[a] for a in ((axis,) if isinstance(axis, int) else axis))
+
+
+def _public(primitive: Op) -> Callable[..., Any]:
+    """Give a reduction PyTorch's keywords beside NumPy's."""
+
+    def reduction(
+        x: Any,
+        axis: Axis = None,
+        keepdims: bool = False,
+        *,
+        dim: Axis = None,
+        keepdim: bool = False,
+        **params: Any,
+    ) -> Any:
+        if dim is not None:
+            axis = dim
+        if type(axis) is list:
+            axis = tuple(axis)
+        elif isinstance(axis, np.integer):
+            axis = int(axis)
+        return primitive(x, axis=axis, keepdims=keepdims or keepdim, **params)
+
+    reduction.__name__ = reduction.__qualname__ = primitive.__name__
+    reduction.__doc__ = primitive.__doc__
+    return reduction
+
+
+# ------------------------------------------------------------------ sums
+
+
+def _sum(x: ndarray, *, axis: Axis = None, keepdims: bool = False) -> Any:
+    """Sum of the elements over `axis`; 0 where there are none."""
+    return np.add.reduce(x, axis=axis, keepdims=keepdims)
+
+
+def _mean(x: ndarray, *, axis: Axis = None, keepdims: bool = False) -> Any:
+    """Arithmetic mean of the elements over `axis`; NaN where there are none."""
+    n = count(x, axis)
+    total = np.add.reduce(x, axis=axis, keepdims=keepdims)
+    return total / n if n else total + np.float32("nan")
+
+
+def _var(x: ndarray, *, axis: Axis = None, keepdims: bool = False, ddof: float = 0) -> Any:
+    """Variance over `axis`: sum((x - mean)^2) / (n - ddof); NaN where n <= ddof."""
+    total = np.add.reduce(np.square(_centered(x, axis)), axis=axis, keepdims=keepdims)
+    return total * _inverse(count(x, axis) - ddof)
+
+
+def _std(x: ndarray, *, axis: Axis = None, keepdims: bool = False, ddof: float = 0) -> Any:
+    """Standard deviation over `axis`: sqrt(var); its gradient is 0 where it is 0."""
+    return np.sqrt(_var(x, axis=axis, keepdims=keepdims, ddof=ddof))
+
+
+def _centered(x: Any, axis: Axis) -> Any:
+    return x - mean_(x, axis=axis, keepdims=True)
+
+
+def _inverse(n: float) -> float:
+    return 1 / n if n > 0 else math.nan
+
+
+def _std_slope(g: Any, y: Any, x: Any, axis: Axis, keepdims: bool, ddof: float) -> Any:
+    y = _restored(y, x, axis, keepdims)
+    scale = _restored(g, x, axis, keepdims) * _inverse(count(x, axis) - ddof)
+    return where(y == 0, 0.0, scale * _centered(x, axis) / where(y == 0, 1.0, y))
+
+
+# fmt: off
+sum_ = op(_sum, lambda g, y, x, axis=None, keepdims=False: _restored(g, x, axis, keepdims))
+mean_ = op(_mean, lambda g, y, x, axis=None, keepdims=False:
+           _restored(g, x, axis, keepdims) / count(x, axis))
+var_ = op(_var, lambda g, y, x, axis=None, keepdims=False, ddof=0:
+          _restored(g, x, axis, keepdims) * (2 * _inverse(count(x, axis) - ddof))
+          * _centered(x, axis))
+std_ = op(_std, lambda g, y, x, axis=None, keepdims=False, ddof=0:
+          _std_slope(g, y, x, axis, keepdims, ddof))
+# fmt: on
+
+sum = _public(sum_)  # noqa: A001
+mean = _public(mean_)
+
+
+def var(
+    x: Any,
+    axis: Axis = None,
+    keepdims: bool = False,
+    *,
+    correction: float = 1,
+    ddof: float | None = None,
+    **torch_names: Any,
+) -> Any:
+    """Variance with PyTorch's default: sum((x - mean)^2) / (n - correction), correction 1.
+
+    `ddof` is NumPy's name for `correction`. `np.var(t)` keeps NumPy's default of 0.
+    """
+    ddof = correction if ddof is None else ddof
+    return _var_public(x, axis, keepdims, ddof=ddof, **torch_names)
+
+
+def std(
+    x: Any,
+    axis: Axis = None,
+    keepdims: bool = False,
+    *,
+    correction: float = 1,
+    ddof: float | None = None,
+    **torch_names: Any,
+) -> Any:
+    """Standard deviation, the square root of `var`, with PyTorch's default correction 1.
+
+    Its gradient is 0 where all elements are equal. `np.std(t)` keeps NumPy's default `ddof=0`.
+    """
+    ddof = correction if ddof is None else ddof
+    return _std_public(x, axis, keepdims, ddof=ddof, **torch_names)
+
+
+_var_public, _std_public = _public(var_), _public(std_)
+
+
+# ------------------------------------------------------------------ extremes
+
+
+def _max(x: ndarray, *, axis: Axis = None, keepdims: bool = False) -> Any:
+    """Largest element over `axis`; ties share the gradient evenly. NaN wins."""
+    return np.maximum.reduce(x, axis=axis, keepdims=keepdims)
+
+
+def _min(x: ndarray, *, axis: Axis = None, keepdims: bool = False) -> Any:
+    """Smallest element over `axis`; ties share the gradient evenly. NaN wins."""
+    return np.minimum.reduce(x, axis=axis, keepdims=keepdims)
+
+
+def _extreme(g: Any, y: Any, x: Any, axis: Axis, keepdims: bool) -> Any:
+    winners = (x == _restored(y, x, axis, keepdims)) | isnan(x)
+    ties = winners.sum(axis=axis, keepdims=True)
+    return where(winners, _restored(g, x, axis, keepdims) / ties, 0.0)
+
+
+# fmt: off
+max_ = op(_max, lambda g, y, x, axis=None, keepdims=False: _extreme(g, y, x, axis, keepdims))
+min_ = op(_min, lambda g, y, x, axis=None, keepdims=False: _extreme(g, y, x, axis, keepdims))
+# fmt: on
+
+max = _public(max_)  # noqa: A001
+min = _public(min_)  # noqa: A001
+amax, amin = max, min
+
+
+def _argmax(x: ndarray, *, axis: int | None = None, keepdims: bool = False) -> Any:
+    """Index of the first largest element along `axis` (of the flattened array for None)."""
+    return np.argmax(x, axis=axis, keepdims=keepdims)
+
+
+def _argmin(x: ndarray, *, axis: int | None = None, keepdims: bool = False) -> Any:
+    """Index of the first smallest element along `axis` (of the flattened array for None)."""
+    return np.argmin(x, axis=axis, keepdims=keepdims)
+
+
+def _any(x: ndarray, *, axis: Axis = None, keepdims: bool = False) -> Any:
+    """Whether any element over `axis` is nonzero."""
+    return np.logical_or.reduce(x, axis=axis, keepdims=keepdims)
+
+
+def _all(x: ndarray, *, axis: Axis = None, keepdims: bool = False) -> Any:
+    """Whether every element over `axis` is nonzero."""
+    return np.logical_and.reduce(x, axis=axis, keepdims=keepdims)
+
+
+def _count_nonzero(x: ndarray, *, axis: Axis = None, keepdims: bool = False) -> Any:
+    """How many elements over `axis` are not zero."""
+    return np.count_nonzero(x, axis=axis, keepdims=keepdims)
+
+
+argmax_, argmin_ = op(_argmax), op(_argmin)
+any_, all_ = op(_any), op(_all)
+count_nonzero_ = op(_count_nonzero)
+argmax, argmin = _public(argmax_), _public(argmin_)
+any, all = _public(any_), _public(all_)  # noqa: A001
+count_nonzero = _public(count_nonzero_)
+
+# ------------------------------------------------------------------ logsumexp and norm
+
+
+def _logsumexp(x: ndarray, *, axis: Axis = None, keepdims: bool = False) -> Any:
+    """log(sum(exp(x))) over `axis` without overflow; -inf where every element is -inf."""
+    top = np.maximum.reduce(x, axis=axis, keepdims=True, initial=-np.inf)
+    top = np.where(np.isfinite(top), top, np.zeros((), x.dtype))
+    with np.errstate(divide="ignore"):
+        y = np.log(np.add.reduce(np.exp(x - top), axis=axis, keepdims=True)) + top
+    return y if keepdims else np.squeeze(y, axis)
+
+
+def _norm(x: ndarray, *, axis: Axis = None, keepdims: bool = False) -> Any:
+    """Euclidean norm over `axis`; its gradient is 0 at 0."""
+    return np.sqrt(np.add.reduce(np.square(x), axis=axis, keepdims=keepdims))
+
+
+def _softmax_of(x: Any, y: Any, axis: Axis, keepdims: bool) -> Any:
+    y = _restored(y, x, axis, keepdims)
+    return exp(x - where(y == -math.inf, 0.0, y))
+
+
+def _unit(x: Any, y: Any, axis: Axis, keepdims: bool) -> Any:
+    y = _restored(y, x, axis, keepdims)
+    return x / where(y == 0, 1.0, y)
+
+
+# fmt: off
+logsumexp_ = op(_logsumexp, lambda g, y, x, axis=None, keepdims=False:
+                _restored(g, x, axis, keepdims) * _softmax_of(x, y, axis, keepdims))
+norm_ = op(_norm, lambda g, y, x, axis=None, keepdims=False:
+           _restored(g, x, axis, keepdims) * _unit(x, y, axis, keepdims))
+# fmt: on
+
+logsumexp = _public(logsumexp_)
+euclidean_norm = _public(norm_)
+
+# ------------------------------------------------------------------ along one axis
+
+
+def _cumsum(x: ndarray, *, axis: int, reverse: bool = False) -> Any:
+    """Running sum along `axis`, from the end if `reverse`."""
+    return np.flip(np.cumsum(np.flip(x, axis), axis), axis) if reverse else np.cumsum(x, axis)
+
+
+def _recurrence(b: ndarray, a: ndarray, *, axis: int, reverse: bool = False) -> ndarray:
+    """r_i = b_i + a_i r_(i-1) along `axis`; r_i = b_i + a_i r_(i+1) if `reverse`."""
+    order = -1 if reverse else 1
+    b, a = np.moveaxis(b, axis, 0)[::order], np.moveaxis(a, axis, 0)[::order]
+    r = np.empty(b.shape, np.result_type(a, b))
+    last: Any = 0.0
+    for i in range(len(b)):
+        last = r[i] = b[i] + a[i] * last
+    return np.moveaxis(r[::order], 0, axis)
+
+
+def _shifted(x: Any, axis: int, step: int, fill: float) -> Any:
+    """`x` moved by one place along `axis` (forward for step 1, back for -1), `fill` coming in."""
+    size = x.shape[axis]
+    if not size:
+        return x
+    before: list[Any] = [slice(None)] * x.ndim
+    before[axis] = slice(None, size - 1) if step == 1 else slice(1, None)
+    edge: list[Any] = list(x.shape)
+    edge[axis] = 1
+    border = np.full(edge, fill, x.dtype)
+    kept = x[tuple(before)]
+    return concatenate(border, kept, axis=axis) if step == 1 else concatenate(kept, border, axis=axis)
+
+
+def _concatenate(*parts: ndarray, axis: int | None = 0) -> ndarray:
+    """The parts one after the other along `axis` (flattened first for None)."""
+    return np.concatenate(parts, axis)
+
+
+def _part(g: Any, parts: tuple[Any, ...], index: int, axis: int | None) -> Any:
+    """The piece of `g` that lies where `parts[index]` was put."""
+    if axis is None:
+        start = int(np.sum([part.size for part in parts[:index]], dtype=int))
+        return g[start : start + parts[index].size].reshape(parts[index].shape)
+    start = int(np.sum([part.shape[axis] for part in parts[:index]], dtype=int))
+    place = [slice(None)] * g.ndim
+    place[axis] = slice(start, start + parts[index].shape[axis])
+    return g[tuple(place)]
+
+
+def _cumprod(x: ndarray, *, axis: int, reverse: bool = False) -> Any:
+    """Running product along `axis`, from the end if `reverse`."""
+    return np.flip(np.cumprod(np.flip(x, axis), axis), axis) if reverse else np.cumprod(x, axis)
+
+
+def _cumprod_slope(g: Any, x: Any, axis: int, reverse: bool) -> Any:
+    """sum_(k >= i) g_k prod_(j <= k, j != i) x_j, without dividing: exact where x has zeros."""
+    step = -1 if reverse else 1
+    before = _shifted(cumprod_(x, axis=axis, reverse=reverse), axis, step, 1.0)
+    after = recurrence(g, _shifted(x, axis, -step, 0.0), axis=axis, reverse=not reverse)
+    return before * after
+
+
+def _prod(x: ndarray, *, axis: Axis = None, keepdims: bool = False) -> Any:
+    """Product of the elements over `axis`; 1 where there are none."""
+    return np.multiply.reduce(x, axis=axis, keepdims=keepdims)
+
+
+def _others_product(x: Any, axis: Axis) -> Any:
+    """For each element the product of all others over `axis`, without dividing."""
+    axes = tuple(range(x.ndim)) if axis is None else (axis,) if isinstance(axis, int) else axis
+    axes = tuple(a % x.ndim for a in axes)
+    kept = tuple(a for a in range(x.ndim) if a not in axes)
+    order = kept + axes
+    moved = x.transpose(order)
+    flat = moved.reshape(tuple(x.shape[a] for a in kept) + (count(x, axes),))
+    last = flat.ndim - 1
+    before = _shifted(cumprod_(flat, axis=last), last, 1, 1.0)
+    after = _shifted(cumprod_(flat, axis=last, reverse=True), last, -1, 1.0)
+    back = tuple(int(i) for i in np.argsort(order))
+    return (before * after).reshape(moved.shape).transpose(back)
+
+
+# fmt: off
+concatenate = op(_concatenate, lambda g, y, *parts, index, axis=0: _part(g, parts, index, axis),
+                 variadic=True)
+cumsum_  = op(_cumsum,  lambda g, y, x, axis, reverse=False:
+              cumsum_(g, axis=axis, reverse=not reverse))
+recurrence = op(_recurrence,
+                lambda g, y, b, a, axis, reverse=False:
+                recurrence(g, _shifted(a, axis, 1 if reverse else -1, 0.0), axis=axis,
+                           reverse=not reverse),
+                lambda g, y, b, a, axis, reverse=False:
+                recurrence(g, _shifted(a, axis, 1 if reverse else -1, 0.0), axis=axis,
+                           reverse=not reverse) * _shifted(y, axis, -1 if reverse else 1, 0.0))
+cumprod_ = op(_cumprod, lambda g, y, x, axis, reverse=False: _cumprod_slope(g, x, axis, reverse))
+prod_ = op(_prod, lambda g, y, x, axis=None, keepdims=False:
+           _restored(g, x, axis, keepdims) * _others_product(x, axis))
+# fmt: on
+
+prod = _public(prod_)
+
+
+def _along(primitive: Op) -> Callable[..., Any]:
+    """A cumulative op with NumPy's default: the flattened array where no axis is given."""
+
+    def cumulative(x: Any, axis: int | None = None, *, dim: int | None = None) -> Any:
+        axis = dim if dim is not None else axis
+        if axis is None:
+            return primitive(x.reshape(-1), axis=0)
+        return primitive(x, axis=axis)
+
+    cumulative.__name__ = cumulative.__qualname__ = primitive.__name__
+    cumulative.__doc__ = primitive.__doc__
+    return cumulative
+
+
+cumsum, cumprod = _along(cumsum_), _along(cumprod_)
+
