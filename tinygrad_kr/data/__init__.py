@@ -1,0 +1,33 @@
+"""Data: real data sets, tables, and the loader that cuts them into batches."""
+
+from tinygrad_kr.data.digits import digits
+from tinygrad_kr.data.idx import IdxError, read_idx, write_idx
+from tinygrad_kr.data.loader import (
+    DataLoader,
+    Dataset,
+    Subset,
+    TensorDataset,
+    default_collate,
+    random_split,
+)
+from tinygrad_kr.data.mnist import DatasetNotFoundError, mnist
+from tinygrad_kr.data.tables import Table, TableError, read_csv, write_csv
+
+__all__ = [
+    "DataLoader",
+    "Dataset",
+    "DatasetNotFoundError",
+    "IdxError",
+    "Subset",
+    "Table",
+    "TableError",
+    "TensorDataset",
+    "default_collate",
+    "digits",
+    "mnist",
+    "random_split",
+    "read_csv",
+    "read_idx",
+    "write_csv",
+    "write_idx",
+]

@@ -1,0 +1,304 @@
+"""Data sets and the loader that cuts them into batches, with PyTorch's names and meanings."""
+
+from __future__ import annotations
+
+import math
+import operator
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from itertools import pairwise
+from typing import Any, Protocol, TypeVar, runtime_checkable
+
+import numpy as np
+import numpy.typing as npt
+
+from tinygrad_kr.random import resolve
+from tinygrad_kr.tensor import Tensor
+
+Sample_co = TypeVar("Sample_co", covariant=True)
+Indices = npt.NDArray[np.int64]
+
+
+@runtime_checkable
+class Dataset(Protocol[Sample_co]):
+    """Anything with a length and samples numbered from 0: what a `DataLoader` can read."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, index: int, /) -> Sample_co: ...
+
+
+class TensorDataset:
+    """Arrays side by side: sample i is row i of each, so a batch is one indexing per array.
+
+    Takes arrays or Tensors whose first dimensions are equal; nothing is copied, dtypes are kept.
+    `dataset[i]` is a tuple of Tensors without that dimension; a slice or an array of indices
+    gives a tuple of Tensors with it.
+
+    Raises ValueError, with the shapes, when the first dimensions differ, for a scalar, and when
+    there is no array at all.
+    """
+
+    def __init__(self, *tensors: npt.ArrayLike | Tensor) -> None:
+        self.tensors = tuple(map(Tensor, tensors))
+        shapes = [tensor.shape for tensor in self.tensors]
+        if not shapes or () in shapes or len({shape[0] for shape in shapes}) > 1:
+            listed = ", ".join(map(str, shapes)) or "nothing"
+            raise ValueError(f"wanted arrays with equal first dimensions, got {listed}")
+
+    def __len__(self) -> int:
+        return len(self.tensors[0])
+
+    def __getitem__(self, index: Any, /) -> tuple[Tensor, ...]:
+        return tuple(Tensor(tensor.data[index, ...]) for tensor in self.tensors)
+
+
+DatasetLike = Dataset[Any] | tuple[npt.ArrayLike | Tensor, ...]
+
+
+class Subset:
+    """Some samples of a data set, by their indices, which may repeat.
+
+    Raises IndexError when an index is outside the data set, TypeError when the indices are not
+    a row of integers (a mask of booleans included).
+    """
+
+    def __init__(self, dataset: DatasetLike, indices: npt.ArrayLike) -> None:
+        self.dataset = _as_dataset(dataset)
+        self.indices = _checked_indices(indices, len(self.dataset))
+
+    def __len__(self) -> int:
+        return len(self.indices)
+
+    def __getitem__(self, index: int, /) -> Any:
+        return self.dataset[int(self.indices[index])]
+
+
+def random_split(
+    dataset: DatasetLike,
+    lengths: Sequence[int] | Sequence[float],
+    generator: np.random.Generator | None = None,
+) -> list[Subset]:
+    """Cut a data set at random into parts that do not overlap and together are all of it.
+
+    `lengths` are whole numbers that sum to `len(dataset)`, or fractions that sum to 1: each part
+    then gets its share rounded down, and what is left over goes to the parts in turn, one each.
+    The parts are determined by `generator`; None is the generator `manual_seed` seeds.
+
+    Warns when a fraction is so small that its part is empty. Raises ValueError for lengths that are
+    negative or have another sum, TypeError for a generator of another kind.
+    """
+    source = _as_dataset(dataset)
+    counts = _counts(lengths, len(source))
+    order = resolve(generator).permutation(len(source))
+    ends = np.cumsum([0, *counts])
+    return [Subset(source, order[start:end]) for start, end in pairwise(ends)]
+
+
+class DataLoader:
+    """The batches of a data set, once through for each `for` loop over the loader.
+
+    A batch has the structure of a sample: for `TensorDataset`, or a tuple of arrays given in its
+    place, a tuple of Tensors (batch, ...) of the arrays' dtypes. Array-backed data sets (`Subset`
+    of them included) are indexed once per batch, never sample by sample. A batch is a copy: to
+    write to it leaves the data as they are.
+
+    `shuffle` draws a new order at the start of each pass, determined by `generator`; None is the
+    generator `manual_seed` seeds. `drop_last` leaves out a last batch that is not full.
+    `collate_fn` makes a batch out of a list of samples; None is `default_collate`. Passes may
+    overlap: each keeps its own order and place.
+
+    Raises TypeError or ValueError for a batch size that is not a whole number from 1 up, TypeError
+    for a generator that is not a `np.random.Generator` or a data set that is not one.
+    """
+
+    def __init__(
+        self,
+        dataset: DatasetLike,
+        batch_size: int = 1,
+        shuffle: bool = False,
+        *,
+        drop_last: bool = False,
+        generator: np.random.Generator | None = None,
+        collate_fn: Callable[[list[Any]], Any] | None = None,
+    ) -> None:
+        resolve(generator)
+        self.dataset = _as_dataset(dataset)
+        self.batch_size = _checked_batch_size(batch_size)
+        self.shuffle, self.drop_last = shuffle, drop_last
+        self.generator, self.collate_fn = generator, collate_fn
+        self._pass: _Pass | None = None
+        self._resumed: _Pass | None = None
+
+    def __len__(self) -> int:
+        return len(self._starts(0, len(self.dataset)))
+
+    def __iter__(self) -> Iterator[Any]:
+        self._pass, self._resumed = self._resumed or _Pass(self._draw_order()), None
+        return self._batches(self._pass)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Where the latest pass is, so that a run can be resumed in the middle of an epoch.
+
+        `order` is that pass's order of samples, int64 (N,), or None between passes; `position`
+        the number of samples handed out; `generator` the state of the loader's own generator,
+        or None where it has none.
+        """
+        run = self._pass
+        return {
+            "order": None if run is None else run.order,
+            "position": 0 if run is None else run.position,
+            "generator": None if self.generator is None else self.generator.bit_generator.state,
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Take up where `state_dict` was taken: the next `for` loop gives the batches left.
+
+        Raises ValueError, and changes nothing, when the state is not one of this loader's: other
+        keys, another number of samples, or a generator state where the loader has no generator.
+        """
+        resumed = self._checked_state(state)
+        if self.generator is not None:
+            self.generator.bit_generator.state = state["generator"]
+        self._pass = self._resumed = resumed
+
+    def _checked_state(self, state: Mapping[str, Any]) -> _Pass | None:
+        keys, count = {"order", "position", "generator"}, len(self.dataset)
+        if set(state) != keys:
+            raise ValueError(f"wanted the keys {sorted(keys)}, got {sorted(state)}")
+        if (state["generator"] is None) != (self.generator is None):
+            raise ValueError("the state and the loader must both have a generator, or both none")
+        if state["order"] is None:
+            return None
+        order, position = _checked_indices(state["order"], count), operator.index(state["position"])
+        if len(order) != count or not 0 <= position <= count:
+            raise ValueError(f"wanted {count} samples, got {position} of {len(order)}")
+        return _Pass(order, position)
+
+    def _draw_order(self) -> Indices:
+        count = len(self.dataset)
+        if self.shuffle:
+            return resolve(self.generator).permutation(count)
+        return np.arange(count)
+
+    def _starts(self, position: int, count: int) -> range:
+        end = count - self.batch_size + 1 if self.drop_last else count
+        return range(position, max(end, position), self.batch_size)
+
+    def _batches(self, run: _Pass) -> Iterator[Any]:
+        for start in self._starts(run.position, len(run.order)):
+            indices = run.order[start : start + self.batch_size]
+            batch = self._fetch(indices)
+            run.position += len(indices)
+            self._pass = run
+            yield batch
+        if self._pass is run:
+            self._pass = None
+
+    def _fetch(self, indices: Indices) -> Any:
+        if self.collate_fn is None and (batch := _gather(self.dataset, indices)) is not None:
+            return batch
+        collate = self.collate_fn or default_collate
+        return collate([self.dataset[index] for index in indices.tolist()])
+
+
+class _Pass:
+    """One time through the data: the order of the samples, and how many were handed out."""
+
+    __slots__ = ("order", "position")
+
+    def __init__(self, order: Indices, position: int = 0) -> None:
+        self.order, self.position = order, position
+
+
+def default_collate(samples: Sequence[Any]) -> Any:
+    """Stack samples into one batch of the same structure, with the batch as first dimension.
+
+    Arrays, Tensors and numbers become a Tensor; tuples and lists a tuple, and dictionaries a
+    dictionary, of batches.
+
+    Raises ValueError, with the shapes, when the samples cannot be stacked.
+    """
+    first = samples[0]
+    if isinstance(first, tuple | list):
+        if len({len(sample) for sample in samples}) > 1:
+            raise ValueError("samples of different lengths make no batch; pass a collate_fn")
+        return tuple(default_collate(column) for column in zip(*samples, strict=True))
+    if isinstance(first, Mapping):
+        return {key: default_collate([sample[key] for sample in samples]) for key in first}
+    if type(first) in (bool, int, float):
+        return Tensor(list(samples))
+    rows = [sample.data if isinstance(sample, Tensor) else np.asarray(sample) for sample in samples]
+    if len(shapes := {row.shape for row in rows}) > 1:
+        listed = ", ".join(map(str, sorted(shapes)))
+        raise ValueError(f"samples of shapes {listed} make no batch; pass a collate_fn")
+    return Tensor(np.stack(rows))
+
+
+def _gather(dataset: Dataset[Any], indices: Indices) -> Tensor | tuple[Tensor, ...] | None:
+    """A batch by one indexing per array, or None where the samples are made one by one.
+
+    Exact types, because a subclass may make its samples in its own way.
+    """
+    while type(dataset) is Subset:
+        indices, dataset = dataset.indices[indices], dataset.dataset
+    if type(dataset) is TensorDataset:
+        return tuple(_take(tensor.data, indices) for tensor in dataset.tensors)
+    if type(dataset) is Tensor:
+        return _take(dataset.data, indices)
+    return _take(dataset, indices) if type(dataset) is np.ndarray else None
+
+
+def _take(values: npt.NDArray[Any], indices: Indices) -> Tensor:
+    """`take` is the faster, but it first copies the whole of an array that is not contiguous."""
+    contiguous = values.flags.c_contiguous
+    return Tensor(values.take(indices, axis=0) if contiguous else values[indices])
+
+
+def _as_dataset(dataset: DatasetLike) -> Dataset[Any]:
+    if isinstance(dataset, tuple):
+        return TensorDataset(*dataset)
+    if not isinstance(dataset, Dataset):
+        wanted = "something with len() and [index], or a tuple of arrays"
+        raise TypeError(f"a data set is {wanted}, not {type(dataset).__name__}")
+    return dataset
+
+
+def _checked_batch_size(batch_size: int) -> int:
+    try:
+        size = 0 if isinstance(batch_size, bool) else operator.index(batch_size)
+    except TypeError:
+        raise TypeError(f"batch_size is a whole number, not {batch_size!r}") from None
+    if size < 1:
+        raise ValueError(f"batch_size is a whole number from 1 up, not {batch_size!r}")
+    return size
+
+
+def _checked_indices(indices: npt.ArrayLike, count: int) -> Indices:
+    rows = np.asarray(indices)
+    if rows.size == 0:
+        return np.zeros(0, np.int64)
+    if rows.dtype == np.bool_:
+        raise TypeError("indices are integers; for a mask of booleans: np.flatnonzero(mask)")
+    if rows.dtype.kind not in "iu" or rows.ndim != 1:
+        raise TypeError(f"indices are a row of integers, not {rows.dtype} of shape {rows.shape}")
+    outside = rows[(rows < -count) | (rows >= count)]
+    if outside.size:
+        raise IndexError(f"index {outside[0]} is outside a data set of {count} samples")
+    return rows.astype(np.int64) % count
+
+
+def _counts(lengths: Sequence[int] | Sequence[float], total: int) -> list[int]:
+    if any(length < 0 for length in lengths):
+        raise ValueError(f"lengths are not negative, got {list(lengths)}")
+    if sum(lengths) == total and all(float(length).is_integer() for length in lengths):
+        return [int(length) for length in lengths]
+    if not math.isclose(math.fsum(lengths), 1.0):
+        raise ValueError(f"lengths sum to {total} samples or to 1, got {list(lengths)}")
+    counts = [math.floor(total * fraction) for fraction in lengths]
+    for place in range(total - sum(counts)):
+        counts[place % len(counts)] += 1
+    if any(fraction and not count for fraction, count in zip(lengths, counts, strict=True)):
+        message = f"{total} samples are too few for the fractions {list(lengths)}: a part is empty"
+        warnings.warn(message, stacklevel=3)
+    return counts
