@@ -1,4 +1,4 @@
-"""Tensors made from nothing. Floats are float32 and integers int64 unless `dtype` says otherwise."""
+"""Tensors made from nothing: floats are float32, integers int64, unless `dtype` says otherwise."""
 
 from __future__ import annotations
 

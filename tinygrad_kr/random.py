@@ -1,5 +1,5 @@
-"""Random Tensors. Every function takes `generator=`, a `np.random.Generator`; without one, the default
-generator that `manual_seed` seeds."""
+"""Random Tensors. Every function takes `generator=`, a `np.random.Generator`; without one, the
+default generator that `manual_seed` seeds."""
 
 from __future__ import annotations
 
@@ -57,7 +57,9 @@ def rand(
 ) -> Tensor:
     """Uniform on [0, 1)."""
     dtype = _float(dtype)
-    drawn = resolve(generator).random(_shape(sizes), np.float64 if dtype == np.float64 else np.float32)
+    drawn = resolve(generator).random(
+        _shape(sizes), np.float64 if dtype == np.float64 else np.float32
+    )
     return Tensor(np.asarray(drawn, dtype), requires_grad=requires_grad)
 
 

@@ -26,14 +26,20 @@ def as_array(data: Any, dtype: Any = None) -> ndarray:
         array = np.asarray(data, dtype=dtype)
     else:
         if _holds_tensor(data):
-            raise TypeError("a list of Tensors is not a Tensor: use tk.stack(...) or tk.concatenate(...)")
+            raise TypeError(
+                "a list of Tensors is not a Tensor: use tk.stack(...) or tk.concatenate(...)"
+            )
         array = np.asarray(data, dtype=dtype)
         if dtype is None and array.dtype.kind == "f":
             array = array.astype(np.float32)
     if array.dtype.kind == "c":
-        raise TypeError("complex numbers are not supported: make two real Tensors of .real and .imag")
+        raise TypeError(
+            "complex numbers are not supported: make two real Tensors of .real and .imag"
+        )
     if array.dtype.kind not in "fiub":
-        raise TypeError(f"a Tensor holds real numbers, not {array.dtype} (from {type(data).__name__})")
+        raise TypeError(
+            f"a Tensor holds real numbers, not {array.dtype} (from {type(data).__name__})"
+        )
     return array
 
 
@@ -48,7 +54,7 @@ def _flipped(binary: Callable[..., Any]) -> Callable[[Any, Any], Any]:
 
 
 def _in_place(binary: Callable[..., Any], name: str) -> Callable[[Any, Any], Any]:
-    """`t += x`: writes into a leaf or constant, and makes a new Tensor where a gradient must flow."""
+    """`t += x`: writes into a leaf or constant; makes a new Tensor where a gradient must flow."""
 
     def assign(self: Tensor, other: Any) -> Any:
         tracked = self._requires_grad or (isinstance(other, Node) and other._requires_grad)
@@ -293,12 +299,12 @@ class Tensor(Node):
         """Write into the array, unless gradients flow through it; `backward()` takes notice."""
         if self._op is not None:
             raise RuntimeError(
-                f"{what} would overwrite the result of {self._op.__name__}, which is part of a graph; "
+                f"{what} would overwrite the result of {self._op.__name__}, part of a graph; "
                 "use .detach().clone() first, or tk.where to make a new Tensor"
             )
         if self._requires_grad and grad_mode.get() != OFF:
             raise RuntimeError(
-                f"{what} would overwrite a leaf that requires grad; write it under `with no_grad():`"
+                f"{what} would overwrite a leaf that requires grad; do it under `with no_grad():`"
             )
         self._data[key] = value
         note_writes([self], what)
@@ -338,15 +344,15 @@ class Tensor(Node):
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> ndarray:
         if self._requires_grad:
             raise RuntimeError(
-                "this Tensor requires grad, and an ndarray would lose its history: call .detach() first"
+                "this Tensor requires grad and an ndarray has no history: call .detach() first"
             )
         return np.array(self._data, dtype=dtype, copy=copy)
 
     def __array_ufunc__(self, ufunc: np.ufunc, method: str, *inputs: Any, **kwargs: Any) -> Any:
         if kwargs.pop("out", None) is not None:
             raise TypeError(
-                f"np.{ufunc.__name__} cannot write a Tensor into an ndarray (`out=` or an augmented "
-                "assignment): its history would be lost. Make a new Tensor, or use .detach().numpy()"
+                f"np.{ufunc.__name__} cannot write a Tensor into an ndarray (`out=` or `a += t`): its "
+                "history would be lost. Make a new Tensor, or use .detach().numpy()"
             )
         function = numpy_table.get(ufunc)
         if method != "__call__":
@@ -526,8 +532,7 @@ class Tensor(Node):
         return self.reshape(*self.shape[:dim], *sizes, *self.shape[dim + 1 :])
 
     def transpose(self, *axes: Any) -> Tensor:
-        """NumPy's and PyTorch's: no axis reverses all; two axes of a Tensor with more are exchanged;
-        else the axes in their new order."""
+        """All axes reversed if none is named, two exchanged (PyTorch), or all in their new order."""
         order = _sizes(axes) if axes and axes != (None,) else None
         if order is not None and len(order) == 2 and not isinstance(axes[0], tuple | list):
             return shape.swapaxes(self, axis1=order[0], axis2=order[1])  # type: ignore[no-any-return]

@@ -1,4 +1,4 @@
-"""Elementwise operations. At a kink: PyTorch's order (minimum-norm subgradient, so relu'(0) = 0)."""
+"""Elementwise operations. At a kink: PyTorch's order (minimum-norm subgradient: relu'(0) = 0)."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy import ndarray
 
-from tinygrad_kr.ops.op import op
+from tinygrad_kr.ops.op import Op, op
 
 # fmt: off
 add       = op(np.add,         lambda g, y, a, b: g,     lambda g, y, a, b: g)
@@ -34,13 +34,13 @@ log2  = op(np.log2,  lambda g, y, x: g / (x * math.log(2)))
 log10 = op(np.log10, lambda g, y, x: g / (x * math.log(10)))
 
 sin     = op(np.sin,     lambda g, y, x: g * cos(x))
-cos     = op(np.cos,     lambda g, y, x: -g * sin(x))
+cos: Op = op(np.cos,     lambda g, y, x: -g * sin(x))
 tan     = op(np.tan,     lambda g, y, x: g * (1 + y * y))
 arcsin  = op(np.arcsin,  lambda g, y, x: g / sqrt((1 - x) * (1 + x)))
 arccos  = op(np.arccos,  lambda g, y, x: -g / sqrt((1 - x) * (1 + x)))
 arctan  = op(np.arctan,  lambda g, y, x: g / (1 + x * x))
 sinh    = op(np.sinh,    lambda g, y, x: g * cosh(x))
-cosh    = op(np.cosh,    lambda g, y, x: g * sinh(x))
+cosh: Op = op(np.cosh,   lambda g, y, x: g * sinh(x))
 tanh    = op(np.tanh,    lambda g, y, x: g * (1 - y * y))
 arcsinh = op(np.arcsinh, lambda g, y, x: g / sqrt(1 + x * x))
 arccosh = op(np.arccosh, lambda g, y, x: g / sqrt((x - 1) * (x + 1)))
@@ -49,13 +49,13 @@ deg2rad = op(np.deg2rad, lambda g, y, x: g * (math.pi / 180), numpy=[np.radians]
 rad2deg = op(np.rad2deg, lambda g, y, x: g * (180 / math.pi), numpy=[np.degrees])
 
 # No derivative: constants wherever they are smooth.
-sign = op(np.sign)
+sign: Op = op(np.sign)
 floor = op(np.floor)
 ceil = op(np.ceil)
 trunc = op(np.trunc, numpy=[np.fix])
 rint = op(np.rint)
-round = op(np.round, numpy=[np.around])  # noqa: A001
-floor_divide = op(np.floor_divide)
+round = op(np.round, numpy=[np.around])
+floor_divide: Op = op(np.floor_divide)
 signbit = op(np.signbit)
 
 equal, not_equal = op(np.equal), op(np.not_equal)
@@ -69,7 +69,7 @@ isnan, isinf, isfinite = op(np.isnan), op(np.isinf), op(np.isfinite)
 
 # ------------------------------------------------------------------ selection
 
-where = op(np.where,
+where: Op = op(np.where,
            None,  # type: ignore[arg-type]
            lambda g, y, condition, a, b: where(condition, g, 0.0),
            lambda g, y, condition, a, b: where(condition, 0.0, g))
@@ -95,7 +95,7 @@ fmin    = op(np.fmin,
 # fmt: on
 
 
-def _clip(x: ndarray, *, low: Any = None, high: Any = None) -> ndarray:
+def _clip(x: ndarray, *, low: Any = None, high: Any = None) -> Any:
     if low is None and high is None:
         raise ValueError("give a lower bound, an upper bound, or both")
     return np.clip(x, low, high)
@@ -115,22 +115,22 @@ clip = op(_clip, lambda g, y, x, low=None, high=None: where(_inside(x, low, high
 # ------------------------------------------------------------------ activations
 
 
-def _sigmoid(x: ndarray) -> ndarray:
+def _sigmoid(x: ndarray) -> Any:
     """1 / (1 + exp(-x)): exact in both tails, since exp(-x) = inf gives the true limit 0."""
     with np.errstate(over="ignore"):
         return 1 / (1 + np.exp(-x))
 
 
-def _softplus(x: ndarray) -> ndarray:
+def _softplus(x: ndarray) -> Any:
     """log(1 + exp(x)), without overflow."""
     return np.maximum(x, 0) + np.log1p(np.exp(-np.abs(x)))
 
 
-def _relu(x: ndarray) -> ndarray:
+def _relu(x: ndarray) -> Any:
     return np.maximum(x, 0)
 
 
-def _erf(x: ndarray) -> ndarray:
+def _erf(x: ndarray) -> Any:
     x = np.asarray(x)
     dtype = x.dtype if x.dtype.kind == "f" else np.float64
     return np.fromiter(map(math.erf, x.ravel().tolist()), dtype, x.size).reshape(x.shape)

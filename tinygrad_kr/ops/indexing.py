@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy import ndarray
 
-from tinygrad_kr.ops.op import op
+from tinygrad_kr.ops.op import Op, op
 
 
 def _getitem(x: ndarray, *, key: Any) -> Any:
@@ -30,9 +30,11 @@ def _index_add(g: ndarray, *, key: Any, shape: tuple[int, ...]) -> ndarray:
 def _is_basic(key: Any) -> bool:
     """Whether a key names no element twice: ints, slices, None, `...`, and boolean masks alone."""
     parts = key if isinstance(key, tuple) else (key,)
-    if all(part is None or isinstance(part, int | slice | np.integer) or part is ... for part in parts):
+    if all(
+        part is None or isinstance(part, int | slice | np.integer) or part is ... for part in parts
+    ):
         return True
-    return len(parts) == 1 and getattr(parts[0], "dtype", None) == bool
+    return len(parts) == 1 and getattr(parts[0], "dtype", None) == np.dtype(bool)
 
 
 def _add_rows(out: ndarray, rows: ndarray, g: ndarray) -> None:
@@ -46,8 +48,8 @@ def _add_rows(out: ndarray, rows: ndarray, g: ndarray) -> None:
     out[rows[starts]] = np.add.reduceat(g, starts, axis=0)
 
 
-def _take_along_axis(x: ndarray, *, indices: ndarray, axis: int) -> ndarray:
-    """`y[i, j, k] = x[i, indices[i, j, k], k]` for axis 1; `indices` may be smaller off that axis."""
+def _take_along_axis(x: ndarray, *, indices: ndarray, axis: int) -> Any:
+    """y[i, j, k] = x[i, indices[i, j, k], k] for axis 1; off it `indices` may be smaller."""
     return x[_along(indices, axis)]
 
 
@@ -66,10 +68,10 @@ def _along(indices: ndarray, axis: int) -> tuple[ndarray, ...]:
 
 # fmt: off
 getitem         = op(_getitem,         lambda g, y, x, key: index_add(g, key=key, shape=x.shape))
-index_add       = op(_index_add,       lambda g, y, x, key, shape: getitem(g, key=key))
+index_add: Op = op(_index_add,       lambda g, y, x, key, shape: getitem(g, key=key))
 take_along_axis = op(_take_along_axis, lambda g, y, x, indices, axis:
                      add_along_axis(g, indices=indices, axis=axis, shape=x.shape))
-add_along_axis  = op(_add_along_axis,  lambda g, y, x, indices, axis, shape:
+add_along_axis: Op = op(_add_along_axis,  lambda g, y, x, indices, axis, shape:
                      take_along_axis(g, indices=indices, axis=axis))
 # fmt: on
 
@@ -101,10 +103,10 @@ def _put_diagonal(
 
 
 # fmt: off
-triu = op(_triu, lambda g, y, x, k=0: triu(g, k=k))
-tril = op(_tril, lambda g, y, x, k=0: tril(g, k=k))
+triu: Op = op(_triu, lambda g, y, x, k=0: triu(g, k=k))
+tril: Op = op(_tril, lambda g, y, x, k=0: tril(g, k=k))
 diagonal = op(_diagonal, lambda g, y, x, offset=0, axis1=0, axis2=1:
               put_diagonal(g, offset=offset, axis1=axis1, axis2=axis2, shape=x.shape))
-put_diagonal = op(_put_diagonal, lambda g, y, x, offset, axis1, axis2, shape:
+put_diagonal: Op = op(_put_diagonal, lambda g, y, x, offset, axis1, axis2, shape:
                   diagonal(g, offset=offset, axis1=axis1, axis2=axis2))
 # fmt: on

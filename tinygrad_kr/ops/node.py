@@ -1,4 +1,4 @@
-"""What an operation leaves behind: an array, how it was made, and whether it was overwritten since."""
+"""What an operation leaves behind: an array, how it was made, and whether it was overwritten."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _PACKAGE = os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep
 class Node:
     """An array and how it was made; `Tensor` is this with methods.
 
-    `_op`, `_inputs` and `_params` are what a recorded node was computed by (`_op` is None for a leaf,
+    `_op`, `_inputs`, `_params`: what a recorded node was computed by (`_op` is None for a leaf,
     `_inputs` for a node whose graph was freed), `_made` when, `_code` and `_instruction` where.
     """
 

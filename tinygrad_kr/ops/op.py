@@ -1,11 +1,11 @@
-"""The record of an operation: a NumPy forward function and, beside it, one derivative rule per input.
+"""The record of an operation: a NumPy forward function and beside it one derivative rule per input.
 
     multiply = op(np.multiply, lambda g, y, a, b: g * b, lambda g, y, a, b: g * a)
 
-A rule receives the cotangent of the output `g`, the output `y`, then the inputs, and static parameters
-by keyword; it returns the cotangent of its input, of that input's shape or of one that broadcasts with
-it (the walker sums or expands). It is ordinary NumPy, so the same line runs on arrays in `backward()`
-and on Tensors where the derivative is itself differentiated.
+A rule receives the cotangent of the output `g`, the output `y`, then the inputs, and static
+parameters by keyword; it returns the cotangent of its input, of that input's shape or of one that
+broadcasts with it (the walker sums or expands). It is ordinary NumPy, so the same line runs on
+arrays in `backward()` and on Tensors where the derivative is itself differentiated.
 """
 
 from __future__ import annotations
@@ -72,8 +72,8 @@ def op(
     """Make a differentiable function from a NumPy function and its derivative rules.
 
     `forward(*arrays, **params)` computes an array. `rules[i](g, y, *inputs, **params)` gives the
-    cotangent of input `i`, g . (d y / d input_i), in the input's shape or one that broadcasts with it.
-    Inputs past the last rule, and every input of an op without rules, are not differentiated.
+    cotangent of input `i`, g . (d y / d input_i), in the input's shape or one that broadcasts with
+    it. Inputs past the last rule, and every input of an op without rules, are not differentiated.
 
     forward: where it is a NumPy ufunc or function, NumPy's own name works on Tensors as well.
     numpy: further NumPy functions of the same signature that this op serves.

@@ -1,7 +1,7 @@
 """Reductions and cumulative operations.
 
-The public functions take NumPy's `axis` and `keepdims` and PyTorch's `dim` and `keepdim` alike; an axis
-is an int, a tuple of ints, or None for all.
+The public functions take NumPy's `axis` and `keepdims` and PyTorch's `dim` and `keepdim` alike; an
+axis is an int, a tuple of ints, or None for all.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from numpy import ndarray
 from tinygrad_kr.ops.elementwise import exp, isnan, where
 from tinygrad_kr.ops.op import Op, op
 
-Axis = int | tuple[int, ...] | None
+Axis = Any  # int, tuple of ints, or None
 
 
 def _restored(g: Any, x: Any, axis: Axis, keepdims: bool) -> Any:
@@ -67,25 +67,25 @@ def _public(primitive: Op) -> Callable[..., Any]:
 # ------------------------------------------------------------------ sums
 
 
-def _sum(x: ndarray, *, axis: Axis = None, keepdims: bool = False) -> Any:
+def _sum(x: ndarray, *, axis: Axis = None, keepdims: Any = False) -> Any:
     """Sum of the elements over `axis`; 0 where there are none."""
     return np.add.reduce(x, axis=axis, keepdims=keepdims)
 
 
-def _mean(x: ndarray, *, axis: Axis = None, keepdims: bool = False) -> Any:
+def _mean(x: ndarray, *, axis: Axis = None, keepdims: Any = False) -> Any:
     """Arithmetic mean of the elements over `axis`; NaN where there are none."""
     n = count(x, axis)
     total = np.add.reduce(x, axis=axis, keepdims=keepdims)
     return total / n if n else total + np.float32("nan")
 
 
-def _var(x: ndarray, *, axis: Axis = None, keepdims: bool = False, ddof: float = 0) -> Any:
+def _var(x: ndarray, *, axis: Axis = None, keepdims: Any = False, ddof: float = 0) -> Any:
     """Variance over `axis`: sum((x - mean)^2) / (n - ddof); NaN where n <= ddof."""
     total = np.add.reduce(np.square(_centered(x, axis)), axis=axis, keepdims=keepdims)
     return total * _inverse(count(x, axis) - ddof)
 
 
-def _std(x: ndarray, *, axis: Axis = None, keepdims: bool = False, ddof: float = 0) -> Any:
+def _std(x: ndarray, *, axis: Axis = None, keepdims: Any = False, ddof: float = 0) -> Any:
     """Standard deviation over `axis`: sqrt(var); its gradient is 0 where it is 0."""
     return np.sqrt(_var(x, axis=axis, keepdims=keepdims, ddof=ddof))
 
@@ -115,7 +115,7 @@ std_ = op(_std, lambda g, y, x, axis=None, keepdims=False, ddof=0:
           _std_slope(g, y, x, axis, keepdims, ddof))
 # fmt: on
 
-sum = _public(sum_)  # noqa: A001
+sum = _public(sum_)
 mean = _public(mean_)
 
 
@@ -159,12 +159,12 @@ _var_public, _std_public = _public(var_), _public(std_)
 # ------------------------------------------------------------------ extremes
 
 
-def _max(x: ndarray, *, axis: Axis = None, keepdims: bool = False) -> Any:
+def _max(x: ndarray, *, axis: Axis = None, keepdims: Any = False) -> Any:
     """Largest element over `axis`; ties share the gradient evenly. NaN wins."""
     return np.maximum.reduce(x, axis=axis, keepdims=keepdims)
 
 
-def _min(x: ndarray, *, axis: Axis = None, keepdims: bool = False) -> Any:
+def _min(x: ndarray, *, axis: Axis = None, keepdims: Any = False) -> Any:
     """Smallest element over `axis`; ties share the gradient evenly. NaN wins."""
     return np.minimum.reduce(x, axis=axis, keepdims=keepdims)
 
@@ -180,8 +180,8 @@ max_ = op(_max, lambda g, y, x, axis=None, keepdims=False: _extreme(g, y, x, axi
 min_ = op(_min, lambda g, y, x, axis=None, keepdims=False: _extreme(g, y, x, axis, keepdims))
 # fmt: on
 
-max = _public(max_)  # noqa: A001
-min = _public(min_)  # noqa: A001
+max = _public(max_)
+min = _public(min_)
 amax, amin = max, min
 
 
@@ -195,17 +195,17 @@ def _argmin(x: ndarray, *, axis: int | None = None, keepdims: bool = False) -> A
     return np.argmin(x, axis=axis, keepdims=keepdims)
 
 
-def _any(x: ndarray, *, axis: Axis = None, keepdims: bool = False) -> Any:
+def _any(x: ndarray, *, axis: Axis = None, keepdims: Any = False) -> Any:
     """Whether any element over `axis` is nonzero."""
     return np.logical_or.reduce(x, axis=axis, keepdims=keepdims)
 
 
-def _all(x: ndarray, *, axis: Axis = None, keepdims: bool = False) -> Any:
+def _all(x: ndarray, *, axis: Axis = None, keepdims: Any = False) -> Any:
     """Whether every element over `axis` is nonzero."""
     return np.logical_and.reduce(x, axis=axis, keepdims=keepdims)
 
 
-def _count_nonzero(x: ndarray, *, axis: Axis = None, keepdims: bool = False) -> Any:
+def _count_nonzero(x: ndarray, *, axis: Axis = None, keepdims: Any = False) -> Any:
     """How many elements over `axis` are not zero."""
     return np.count_nonzero(x, axis=axis, keepdims=keepdims)
 
@@ -214,13 +214,13 @@ argmax_, argmin_ = op(_argmax), op(_argmin)
 any_, all_ = op(_any), op(_all)
 count_nonzero_ = op(_count_nonzero)
 argmax, argmin = _public(argmax_), _public(argmin_)
-any, all = _public(any_), _public(all_)  # noqa: A001
+any, all = _public(any_), _public(all_)
 count_nonzero = _public(count_nonzero_)
 
 # ------------------------------------------------------------------ logsumexp and norm
 
 
-def _logsumexp(x: ndarray, *, axis: Axis = None, keepdims: bool = False) -> Any:
+def _logsumexp(x: ndarray, *, axis: Axis = None, keepdims: Any = False) -> Any:
     """log(sum(exp(x))) over `axis` without overflow; -inf where every element is -inf."""
     top = np.maximum.reduce(x, axis=axis, keepdims=True, initial=-np.inf)
     top = np.where(np.isfinite(top), top, np.zeros((), x.dtype))
@@ -229,7 +229,7 @@ def _logsumexp(x: ndarray, *, axis: Axis = None, keepdims: bool = False) -> Any:
     return y if keepdims else np.squeeze(y, axis)
 
 
-def _norm(x: ndarray, *, axis: Axis = None, keepdims: bool = False) -> Any:
+def _norm(x: ndarray, *, axis: Axis = None, keepdims: Any = False) -> Any:
     """Euclidean norm over `axis`; its gradient is 0 at 0."""
     return np.sqrt(np.add.reduce(np.square(x), axis=axis, keepdims=keepdims))
 
@@ -284,7 +284,9 @@ def _shifted(x: Any, axis: int, step: int, fill: float) -> Any:
     edge[axis] = 1
     border = np.full(edge, fill, x.dtype)
     kept = x[tuple(before)]
-    return concatenate(border, kept, axis=axis) if step == 1 else concatenate(kept, border, axis=axis)
+    return (
+        concatenate(border, kept, axis=axis) if step == 1 else concatenate(kept, border, axis=axis)
+    )
 
 
 def _concatenate(*parts: ndarray, axis: int | None = 0) -> ndarray:
@@ -316,7 +318,7 @@ def _cumprod_slope(g: Any, x: Any, axis: int, reverse: bool) -> Any:
     return before * after
 
 
-def _prod(x: ndarray, *, axis: Axis = None, keepdims: bool = False) -> Any:
+def _prod(x: ndarray, *, axis: Axis = None, keepdims: Any = False) -> Any:
     """Product of the elements over `axis`; 1 where there are none."""
     return np.multiply.reduce(x, axis=axis, keepdims=keepdims)
 
@@ -328,7 +330,7 @@ def _others_product(x: Any, axis: Axis) -> Any:
     kept = tuple(a for a in range(x.ndim) if a not in axes)
     order = kept + axes
     moved = x.transpose(order)
-    flat = moved.reshape(tuple(x.shape[a] for a in kept) + (count(x, axes),))
+    flat = moved.reshape((*(x.shape[a] for a in kept), count(x, axes)))
     last = flat.ndim - 1
     before = _shifted(cumprod_(flat, axis=last), last, 1, 1.0)
     after = _shifted(cumprod_(flat, axis=last, reverse=True), last, -1, 1.0)
@@ -339,16 +341,17 @@ def _others_product(x: Any, axis: Axis) -> Any:
 # fmt: off
 concatenate = op(_concatenate, lambda g, y, *parts, index, axis=0: _part(g, parts, index, axis),
                  variadic=True)
-cumsum_  = op(_cumsum,  lambda g, y, x, axis, reverse=False:
+cumsum_: Op = op(_cumsum,  lambda g, y, x, axis, reverse=False:
               cumsum_(g, axis=axis, reverse=not reverse))
-recurrence = op(_recurrence,
+recurrence: Op = op(_recurrence,
                 lambda g, y, b, a, axis, reverse=False:
                 recurrence(g, _shifted(a, axis, 1 if reverse else -1, 0.0), axis=axis,
                            reverse=not reverse),
                 lambda g, y, b, a, axis, reverse=False:
                 recurrence(g, _shifted(a, axis, 1 if reverse else -1, 0.0), axis=axis,
                            reverse=not reverse) * _shifted(y, axis, -1 if reverse else 1, 0.0))
-cumprod_ = op(_cumprod, lambda g, y, x, axis, reverse=False: _cumprod_slope(g, x, axis, reverse))
+cumprod_: Op = op(_cumprod, lambda g, y, x, axis, reverse=False:
+                  _cumprod_slope(g, x, axis, reverse))
 prod_ = op(_prod, lambda g, y, x, axis=None, keepdims=False:
            _restored(g, x, axis, keepdims) * _others_product(x, axis))
 # fmt: on
@@ -371,4 +374,3 @@ def _along(primitive: Op) -> Callable[..., Any]:
 
 
 cumsum, cumprod = _along(cumsum_), _along(cumprod_)
-

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy import ndarray
 
-from tinygrad_kr.ops.op import op
+from tinygrad_kr.ops.op import Op, op
 from tinygrad_kr.ops.reduction import concatenate as concatenate
 
 
@@ -71,8 +71,8 @@ transpose    = op(_transpose,    lambda g, y, x, axes=None:
                   g.transpose(None if axes is None else inverse_permutation(axes)))
 swapaxes     = op(_swapaxes,     lambda g, y, x, axis1, axis2: g.swapaxes(axis1, axis2))
 broadcast_to = op(_broadcast_to, lambda g, y, x, shape: g)
-flip         = op(_flip,         lambda g, y, x, axis=None: flip(g, axis=axis))
-roll         = op(_roll,         lambda g, y, x, shift, axis=None:
+flip: Op = op(_flip,         lambda g, y, x, axis=None: flip(g, axis=axis))
+roll: Op = op(_roll,         lambda g, y, x, shift, axis=None:
                   roll(g, shift=_opposite(shift), axis=axis))
 stack        = op(_stack,        lambda g, y, *parts, index, axis=0: _unstacked(g, index, axis),
                   variadic=True)

@@ -1,0 +1,135 @@
+"""Whether operations are recorded: per thread and per async task."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from contextvars import ContextVar
+from functools import wraps
+from typing import Any
+
+from tinygrad_kr.ops.node import ANOMALY, OFF, ON, grad_mode
+
+_anomaly: ContextVar[bool] = ContextVar("anomaly", default=False)
+
+
+class _Mode:
+    """A context manager and decorator that sets the mode of this thread and async task."""
+
+    def __init__(self) -> None:
+        self._tokens: list[Any] = []
+
+    def _mode(self) -> int:
+        raise NotImplementedError
+
+    def __enter__(self) -> None:
+        self._tokens.append(grad_mode.set(self._mode()))
+
+    def __exit__(self, *exception: Any) -> None:
+        grad_mode.reset(self._tokens.pop())
+
+    def _again(self) -> _Mode:
+        return type(self)()
+
+    def __call__(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        if inspect.isgeneratorfunction(function):
+
+            @wraps(function)
+            def generator(*args: Any, **kwargs: Any) -> Any:
+                return _stepwise(function(*args, **kwargs), self._again)
+
+            return generator
+        if inspect.iscoroutinefunction(function):
+
+            @wraps(function)
+            async def coroutine(*args: Any, **kwargs: Any) -> Any:
+                with self._again():
+                    return await function(*args, **kwargs)
+
+            return coroutine
+
+        @wraps(function)
+        def wrapped(*args: Any, **kwargs: Any) -> Any:
+            with self._again():
+                return function(*args, **kwargs)
+
+        return wrapped
+
+
+def _stepwise(generator: Any, mode: Callable[[], _Mode]) -> Any:
+    """Run a generator with the mode set only while it computes, not while it waits."""
+    sent: Any = None
+    resume = generator.send
+    while True:
+        try:
+            with mode():
+                value = resume(sent)
+        except StopIteration as stop:
+            return stop.value
+        try:
+            sent = yield value
+            resume = generator.send
+        except GeneratorExit:
+            with mode():
+                generator.close()
+            raise
+        except BaseException as error:
+            sent, resume = error, generator.throw
+
+
+def recording() -> int:
+    """The mode that records, with anomaly detection where that is on."""
+    return ANOMALY if _anomaly.get() else ON
+
+
+class no_grad(_Mode):
+    """Record nothing: results require no gradient. `with no_grad():` or `@no_grad()`."""
+
+    def _mode(self) -> int:
+        return OFF
+
+
+class enable_grad(_Mode):
+    """Record again, inside `no_grad`."""
+
+    def _mode(self) -> int:
+        return recording()
+
+
+class set_grad_enabled(_Mode):
+    """Record or not, as `mode` says."""
+
+    def __init__(self, mode: bool) -> None:
+        super().__init__()
+        self.mode = mode
+
+    def _mode(self) -> int:
+        return recording() if self.mode else OFF
+
+    def _again(self) -> _Mode:
+        return set_grad_enabled(self.mode)
+
+
+class detect_anomaly(_Mode):
+    """Find trouble where it starts, at the cost of speed.
+
+    Raises AnomalyError at the first op, forward or backward, that makes a NaN, naming the op,
+    shapes and the user's line; makes saved arrays read-only until backward, so that a write through
+    the ndarray raises where it happens.
+    """
+
+    def __enter__(self) -> None:
+        self._anomaly_token = _anomaly.set(True)
+        super().__enter__()
+
+    def __exit__(self, *exception: Any) -> None:
+        super().__exit__()
+        _anomaly.reset(self._anomaly_token)
+
+    def _mode(self) -> int:
+        return OFF if grad_mode.get() == OFF else ANOMALY
+
+
+def is_grad_enabled() -> bool:
+    """Whether operations are recorded in this thread and async task."""
+    return grad_mode.get() != OFF

@@ -1,0 +1,364 @@
+"""JAX's transformations on functions of arrays: `grad`, `vjp`, `jvp`, `jacobian`, `hessian`, and
+`checkpoint`. All orders nest, since the derivative is recorded like everything else."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import wraps
+from typing import Any
+
+import numpy as np
+from numpy import ndarray
+
+from tinygrad_kr import tree
+from tinygrad_kr.autodiff import recorded, walk
+from tinygrad_kr.grad_mode import enable_grad, is_grad_enabled, set_grad_enabled
+from tinygrad_kr.ops.node import Node, constant
+from tinygrad_kr.ops.op import op
+from tinygrad_kr.ops.shape import concatenate, stack
+from tinygrad_kr.random import default_generator
+from tinygrad_kr.tensor import Tensor
+
+Function = Callable[..., Any]
+Argnums = int | Sequence[int]
+
+_alias = op(lambda x: x, lambda g, y, x: g, name="alias")
+
+
+class _Traced:
+    """The arguments of a function, those to differentiate replaced by Tensors that record."""
+
+    def __init__(self, args: Sequence[Any], argnums: Argnums) -> None:
+        numbers = (argnums,) if isinstance(argnums, int) else tuple(argnums)
+        for n in numbers:
+            if not -len(args) <= n < len(args):
+                raise ValueError(f"argnums {argnums} for {len(args)} positional arguments")
+        chosen = tuple(args[n] for n in numbers)
+        self.given, self.rebuild = tree.flatten(chosen[0] if isinstance(argnums, int) else chosen)
+        self.nested = is_grad_enabled()
+        with enable_grad():
+            self.tensors = [self._trace(leaf) for leaf in self.given]
+        leaves = iter(self.tensors)
+        self.args = list(args)
+        for n in numbers:
+            flat, rebuild = tree.flatten(args[n])
+            self.args[n] = rebuild([next(leaves) for _ in flat])
+        self.fresh = {t for t in self.tensors if t._op is None}
+        self.arrays_only = not any(isinstance(leaf, Node) for leaf in tree.flatten(args)[0])
+
+    @staticmethod
+    def _trace(leaf: Any) -> Tensor:
+        if isinstance(leaf, Tensor) and leaf._requires_grad:
+            return _alias(leaf)  # type: ignore[no-any-return]
+        tensor = Tensor(leaf)
+        if tensor.dtype.kind != "f":
+            raise TypeError(
+                f"cannot differentiate with respect to {tensor.dtype} (shape {tensor.shape}); "
+                "use floats (1.0, not 1)"
+            )
+        return tensor.requires_grad_()
+
+    def create_graph(self, outputs: Iterable[Tensor]) -> bool:
+        """Whether the derivative may itself be differentiated: something outside is recorded."""
+        if not self.nested:
+            return False
+        if len(self.fresh) < len(self.tensors):
+            return True
+        return any(
+            isinstance(x, Node) and x._requires_grad and x._op is None and x not in self.fresh
+            for node in recorded(outputs)
+            for x in node._inputs or ()
+        )
+
+    def gradients(
+        self, starts: Mapping[Any, Any], create_graph: bool, retain: bool = False
+    ) -> list[Any]:
+        """Cotangents of the chosen arguments, zeros where nothing depends on them."""
+        starts = {node: g for node, g in starts.items() if node._requires_grad}
+        with set_grad_enabled(create_graph), np.errstate(all="ignore"):
+            ends = walk(
+                starts,
+                set(self.tensors),
+                create_graph=create_graph,
+                retain_graph=retain or create_graph,
+            )
+        found = []
+        for t in self.tensors:
+            g = ends.get(t)
+            if g is None:
+                g = np.zeros(t.shape, t.dtype)
+            found.append(g if isinstance(g, Node) else constant(np.array(g, copy=True)))
+        return found
+
+    def result(self, tensors: Sequence[Any]) -> Any:
+        """Gradients in the structure of the arguments, arrays where arrays were given."""
+        return self.rebuild(
+            [self.outward(t, isinstance(x, Node)) for t, x in zip(tensors, self.given, strict=True)]
+        )
+
+    def outward(self, value: Any, as_tensor: bool | None = None) -> Any:
+        """A Tensor as the caller should see it."""
+        if not isinstance(value, Node):
+            return value
+        if value._requires_grad or (as_tensor if as_tensor is not None else not self.arrays_only):
+            return value
+        return value._data if value._data.ndim else value._data[()]
+
+
+def _scalar(value: Any, name: str) -> Tensor:
+    if isinstance(value, np.generic | ndarray | float):
+        value = Tensor(value)
+    if not isinstance(value, Tensor):
+        raise TypeError(
+            f"{name} needs a function that returns a Tensor, not {type(value).__name__}"
+        )
+    if value.size != 1 or value.dtype.kind != "f":
+        raise TypeError(
+            f"{name} needs a function with one float result, not {value.dtype}{value.shape}; "
+            "sum it, or use jacobian or vjp"
+        )
+    return value
+
+
+def value_and_grad(f: Function, argnums: Argnums = 0, has_aux: bool = False) -> Function:
+    """The function that returns f(*args) and its gradient with respect to the arguments `argnums`.
+
+    Arguments may be arrays, Tensors, numbers, or nested tuples, lists and dicts of them; the
+    gradient has the same structure, arrays for arrays and Tensors for Tensors.
+    has_aux: `f` returns (value, anything), and so does the result: ((value, anything), gradient).
+    """
+
+    @wraps(f)
+    def both(*args: Any, **kwargs: Any) -> Any:
+        traced = _Traced(args, argnums)
+        with enable_grad():
+            value = f(*traced.args, **kwargs)
+            value, aux = value if has_aux else (value, None)
+            value = _scalar(value, "grad")
+        create_graph = traced.create_graph([value])
+        start = np.ones(value.shape, value.dtype)
+        found = traced.gradients({value: constant(start) if create_graph else start}, create_graph)
+        if not create_graph:
+            value = constant(value._data)
+        if has_aux:
+            flat, rebuild = tree.flatten(aux)
+            outward = (traced.outward(value), rebuild([traced.outward(leaf) for leaf in flat]))
+            return outward, traced.result(found)
+        return traced.outward(value), traced.result(found)
+
+    return both
+
+
+def grad(f: Function, argnums: Argnums = 0, has_aux: bool = False) -> Function:
+    """The gradient of a function with one result, as a function of the same arguments.
+
+    >>> grad(lambda x: (x**3).sum())(np.array([1.0, 2.0]))
+    array([ 3., 12.])
+    """
+    both = value_and_grad(f, argnums, has_aux)
+
+    @wraps(f)
+    def gradient(*args: Any, **kwargs: Any) -> Any:
+        value, found = both(*args, **kwargs)
+        return (found, value[1]) if has_aux else found
+
+    return gradient
+
+
+def _outputs(f: Function, traced: _Traced, kwargs: dict[str, Any]) -> tuple[list[Tensor], Any]:
+    with enable_grad():
+        flat, rebuild = tree.flatten(f(*traced.args, **kwargs))
+    return [value if isinstance(value, Tensor) else Tensor(value) for value in flat], rebuild
+
+
+def _checked(leaves: Sequence[Any], like: Sequence[Tensor], name: str) -> list[Tensor]:
+    """Tangents or cotangents as Tensors of the shapes and dtypes of `like`."""
+    if len(leaves) != len(like):
+        raise ValueError(f"{name}: {len(leaves)} arrays for {len(like)}")
+    found = []
+    for leaf, t in zip(leaves, like, strict=True):
+        leaf = leaf if isinstance(leaf, Tensor) else Tensor(leaf)
+        if leaf.shape != t.shape:
+            raise ValueError(f"{name}: shape {leaf.shape} for {t.shape}")
+        found.append(leaf.to(t.dtype))
+    return found
+
+
+def vjp(f: Function, *primals: Any) -> tuple[Any, Function]:
+    """f(*primals), and the function that takes a cotangent of it to those of `primals` (a tuple).
+
+    vjp(v) = v^T J, in one backward pass; it may be called repeatedly.
+    """
+    traced = _Traced(primals, tuple(range(len(primals))))
+    outputs, rebuild = _outputs(f, traced, {})
+    create_graph = traced.create_graph(outputs)
+
+    def pull_back(cotangent: Any) -> Any:
+        cotangents = _checked(tree.flatten(cotangent)[0], outputs, "vjp")
+        keep = create_graph or any(c._requires_grad for c in cotangents)
+        starts = {o: c if keep else c._data for o, c in zip(outputs, cotangents, strict=True)}
+        return traced.result(traced.gradients(starts, keep, retain=True))
+
+    return rebuild([_shown(traced, o, create_graph) for o in outputs]), pull_back
+
+
+def _shown(traced: _Traced, output: Any, create_graph: bool) -> Any:
+    return traced.outward(output if create_graph else constant(output._data))
+
+
+def jvp(f: Function, primals: Sequence[Any], tangents: Sequence[Any]) -> tuple[Any, Any]:
+    """f(*primals) and its directional derivative J v along `tangents`.
+
+    The derivative is the VJP of the VJP: u -> u^T J is linear in u, and its transpose is v -> J v.
+    """
+    if not isinstance(primals, tuple | list) or not isinstance(tangents, tuple | list):
+        raise TypeError("jvp takes a tuple of primals and a tuple of tangents")
+    traced = _Traced(tuple(primals), tuple(range(len(primals))))
+    outputs, rebuild = _outputs(f, traced, {})
+    create_graph = traced.create_graph(outputs) or any(
+        isinstance(t, Node) and t._requires_grad for t in tree.flatten(tangents)[0]
+    )
+    directions = _checked(tree.flatten(tuple(tangents))[0], traced.tensors, "jvp")
+    dummies = [Tensor(np.zeros(o.shape, o.dtype), requires_grad=True) for o in outputs]
+    with enable_grad():
+        pulled = traced.gradients(dict(zip(outputs, dummies, strict=True)), create_graph=True)
+    starts = {
+        p: d if create_graph else d._data
+        for p, d in zip(pulled, directions, strict=True)
+        if p._requires_grad
+    }
+    with set_grad_enabled(create_graph), np.errstate(all="ignore"):
+        ends = walk(starts, set(dummies), create_graph=create_graph, retain_graph=create_graph)
+    found = []
+    for dummy in dummies:
+        g = ends.get(dummy)
+        g = np.zeros(dummy.shape, dummy.dtype) if g is None else g
+        found.append(g if isinstance(g, Node) else constant(np.array(g, copy=True)))
+    return (
+        rebuild([_shown(traced, o, create_graph) for o in outputs]),
+        rebuild([_shown(traced, t, create_graph) for t in found]),
+    )
+
+
+def jacobian(f: Function, argnums: Argnums = 0) -> Function:
+    """The function that returns d f / d argument, of shape (*output, *input), for every output and
+    chosen argument; one backward pass for each element of the output."""
+
+    @wraps(f)
+    def jacobian_of(*args: Any, **kwargs: Any) -> Any:
+        traced = _Traced(args, argnums)
+        outputs, rebuild = _outputs(f, traced, kwargs)
+        create_graph = traced.create_graph(outputs)
+        return rebuild([traced.result(_rows(traced, o, create_graph)) for o in outputs])
+
+    return jacobian_of
+
+
+def _rows(traced: _Traced, output: Tensor, create_graph: bool) -> list[Any]:
+    """The derivatives of every element of one output, stacked for each argument."""
+    rows = []
+    for unit in np.eye(output.size, dtype=output.dtype):
+        start: Any = unit.reshape(output.shape)
+        start = constant(start) if create_graph else start
+        rows.append(traced.gradients({output: start}, create_graph, retain=True))
+    if not rows:
+        return [constant(np.zeros(output.shape + t.shape, t.dtype)) for t in traced.tensors]
+    return [
+        stack(*column, axis=0).reshape(output.shape + t.shape)
+        for t, column in zip(traced.tensors, zip(*rows, strict=True), strict=True)
+    ]
+
+
+def hessian(f: Function, argnums: Argnums = 0) -> Function:
+    """The function that returns the second derivatives of a function with one result."""
+    return jacobian(grad(f, argnums), argnums)
+
+
+def hvp(f: Function, primals: Sequence[Any], tangents: Sequence[Any]) -> Any:
+    """Hessian-vector product H v at `primals` along `tangents`, without forming H.
+
+    H is symmetric, so this is the VJP of the gradient: two walks, at a few times the cost of `f`.
+    """
+    if not isinstance(primals, tuple | list) or not isinstance(tangents, tuple | list):
+        raise TypeError("hvp takes a tuple of primals and a tuple of tangents")
+    _, pull_back = vjp(grad(f, tuple(range(len(primals)))), *primals)
+    return pull_back(tuple(tangents))
+
+
+# ------------------------------------------------------------------ checkpointing
+
+
+def checkpoint(f: Function, *args: Any, **kwargs: Any) -> Any:
+    """f(*args), keeping nothing of how it was computed: backward computes it again.
+
+    Trades time for memory (Chen et al., Training deep nets with sublinear memory cost, 2016). The
+    default generator is replayed, so dropout draws the same mask. Gradients also reach Tensors that
+    `f` uses without being passed them (the parameters of a module).
+    """
+    if not is_grad_enabled():
+        return f(*args, **kwargs)
+    flat, rebuild_args = tree.flatten(args)
+    places = [i for i, leaf in enumerate(flat) if isinstance(leaf, Tensor) and leaf._requires_grad]
+    generator = default_generator().bit_generator
+    state = generator.state
+
+    def run(tensors: Sequence[Any]) -> tuple[Any, Any]:
+        leaves = list(flat)
+        for place, tensor in zip(places, tensors, strict=True):
+            leaves[place] = tensor
+        outputs, rebuild = tree.flatten(f(*rebuild_args(leaves), **kwargs))
+        shapes = [o.shape for o in outputs]
+        packed = outputs[0] if len(outputs) == 1 else concatenate(*[o.reshape(-1) for o in outputs])
+        return packed, lambda y: rebuild(_unpacked(y, shapes))
+
+    mine: list[Tensor] = [flat[place] for place in places]
+    traced = [Tensor(t._data, requires_grad=True) for t in mine]
+    packed, unpack = run(traced)
+    if not isinstance(packed, Tensor) or not packed._requires_grad:
+        return unpack(packed)
+    others = _others(packed, set(traced))
+
+    def replay(g: Any, y: Any, *inputs: Any, needs: tuple[bool, ...]) -> list[Any]:
+        nested = isinstance(g, Node)
+        kept = generator.state
+        try:
+            generator.state = state
+            with enable_grad():
+                tensors = [
+                    _alias(x) if nested else Tensor(x, requires_grad=True)
+                    for x in inputs[: len(places)]
+                ]
+                again, _ = run(tensors)
+        finally:
+            generator.state = kept
+        wanted = [t for t, need in zip([*tensors, *others], needs, strict=True) if need]
+        ends = walk({again: g}, set(wanted), create_graph=nested, retain_graph=nested)
+        zeros = [np.zeros(t.shape, t.dtype) for t in [*tensors, *others]]
+        return [
+            ends.get(t, zero) if need else None
+            for t, need, zero in zip([*tensors, *others], needs, zeros, strict=True)
+        ]
+
+    value = packed._data
+    node = op(lambda *arrays: value, replay, name="checkpoint", joint=True)
+    return unpack(node(*mine, *others))
+
+
+def _others(output: Tensor, mine: set[Any]) -> list[Any]:
+    """The leaves that require grad under `output` and are not `mine`."""
+    found: dict[Any, None] = {}
+    for node in recorded([output]):
+        for x in node._inputs or ():
+            if isinstance(x, Node) and x._requires_grad and x._op is None and x not in mine:
+                found[x] = None
+    return list(found)
+
+
+def _unpacked(y: Any, shapes: list[tuple[int, ...]]) -> list[Any]:
+    if len(shapes) == 1:
+        return [y]
+    ends = np.cumsum([0, *(int(np.prod(shape)) for shape in shapes)])
+    return [
+        y[int(start) : int(end)].reshape(shape)
+        for start, end, shape in zip(ends[:-1], ends[1:], shapes, strict=True)
+    ]
