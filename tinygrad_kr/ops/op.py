@@ -177,7 +177,7 @@ def _general(forward: Callable[..., Any], promote: bool) -> Callable[..., Any]:
             raise explained(record, inputs, params, error) from error
         if type(y) is not ndarray:
             y = _asarray(y)
-        if promote and y.dtype is not first._data.dtype:
+        if y.dtype is not first._data.dtype and (promote or y.dtype.kind != "f"):
             return _promoted(record, inputs, params)
         return _recorded(record, y, inputs, params, tracked)
 
