@@ -600,6 +600,8 @@ class Tensor(Node):
 
     def dot(self, other: Any) -> Tensor:
         """NumPy's `dot`: the matrix product for up to 2 axes."""
+        if self.ndim and 1 <= np.ndim(getattr(other, "_data", other)) <= 2:
+            return linalg.matmul(self, other)  # type: ignore[no-any-return]
         return numpy_table[np.dot](self, other)  # type: ignore[no-any-return]
 
 
