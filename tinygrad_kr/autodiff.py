@@ -159,7 +159,7 @@ def unbroadcast(g: Any, shape: tuple[int, ...]) -> Any:
         g = g.sum(axis=0) if extra == 1 else g.sum(axis=tuple(range(extra)))
         extra = 0
     if not extra:
-        axes = tuple(i for i, n in enumerate(shape) if n == 1 < g.shape[i])
+        axes = tuple(i for i, n in enumerate(shape) if n == 1 != g.shape[i])
         if axes:
             g = g.sum(axis=axes, keepdims=True)
     return g if g.shape == shape else broadcast_to(g, shape=shape)
