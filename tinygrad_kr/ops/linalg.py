@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy import ndarray
 
-from tinygrad_kr.ops.elementwise import where
+from tinygrad_kr.ops.elementwise import absolute, where
 from tinygrad_kr.ops.indexing import tril
 from tinygrad_kr.ops.op import op
 
@@ -129,11 +129,29 @@ def _solve(a: ndarray, b: ndarray) -> ndarray:
     return np.linalg.solve(a, b)
 
 
+def _solve_transposed(g: Any, a: Any, b: Any) -> Any:
+    """a^-T g; where `b` is one vector and `a` a batch, the rows of `g` are vectors too."""
+    return solve(a.mT, g[..., None])[..., 0] if b.ndim == 1 else solve(a.mT, g)
+
+
 def _solve_matrix(g: Any, y: Any, a: Any, b: Any) -> Any:
-    z = solve(a.mT, g)
+    z = _solve_transposed(g, a, b)
     if b.ndim == 1:
         return -z[..., :, None] * y[..., None, :]
     return -(z @ y.mT)
+
+
+def _pinv(a: ndarray, *, rcond: float | None = None) -> ndarray:
+    """The Moore-Penrose inverse; singular values up to rcond times the largest count as 0."""
+    return np.linalg.pinv(a, rcond)
+
+
+def _pinv_slope(g: Any, y: Any, a: Any) -> Any:
+    """Source: Golub and Pereyra, The differentiation of pseudo-inverses (1973), theorem 4.3."""
+    t = g.mT
+    outside_rows = t - a @ (y @ t)
+    outside_columns = t - (t @ y) @ a
+    return y.mT @ (y @ outside_columns) + (outside_rows @ y) @ y.mT - y.mT @ g @ y.mT
 
 
 def _det(a: ndarray) -> Any:
@@ -141,21 +159,67 @@ def _det(a: ndarray) -> Any:
     return np.linalg.det(a)
 
 
+def _product_of_others(s: ndarray) -> ndarray:
+    """For each element the product of all others along the last axis, without dividing."""
+    one = np.ones_like(s[..., :1])
+    before = np.cumprod(np.concatenate([one, s[..., :-1]], -1), -1)
+    after = np.cumprod(np.concatenate([one, s[..., :0:-1]], -1), -1)[..., ::-1]
+    return before * after
+
+
+def _signed_svd(a: ndarray) -> tuple[ndarray, ndarray, ndarray]:
+    """U, s and V^T with det(U) det(V) = 1: the last singular value carries the sign of det(a)."""
+    u, s, vt = np.linalg.svd(a)
+    sign = np.sign(np.linalg.det(u) * np.linalg.det(vt))[..., None]
+    s[..., -1:] *= sign
+    u[..., -1:] *= sign[..., None]
+    return u, s, vt
+
+
 def _cofactor(a: ndarray) -> ndarray:
     """d det(a) / d a, by singular values: finite at singular matrices too."""
-    u, s, vt = np.linalg.svd(a)
-    others = np.ones_like(s)
-    for i in range(s.shape[-1]):
-        others[..., i] = np.prod(np.delete(s, i, axis=-1), axis=-1)
-    sign = np.linalg.det(u) * np.linalg.det(vt)
-    return sign[..., None, None] * ((u * others[..., None, :]) @ vt)
+    u, s, vt = _signed_svd(a)
+    return (u * _product_of_others(s)[..., None, :]) @ vt
 
 
-def _cofactor_slope(g: Any, y: Any, a: Any) -> Any:
-    """From C = det(a) a^-T: needs the inverse, so raises for a singular matrix."""
-    inverse = inv(a).mT
-    along = (g * y).sum(axis=(-2, -1))[..., None, None]
-    return along * inverse - y @ g.mT @ inverse
+def _cofactor_slope(g: ndarray, a: ndarray) -> ndarray:
+    """The second derivative of det(a) along `g`, exact at singular matrices too.
+
+    Of a diagonal matrix the cofactors change by dC_ii = sum_j p_ij dS_jj and dC_ij = -p_ij dS_ji,
+    p_ij being the product of all s but the two; singular values make every matrix diagonal.
+    """
+    u, s, vt = _signed_svd(a)
+    n = s.shape[-1]
+    p = np.zeros((*s.shape, n), s.dtype)
+    for i in range(n):
+        rest = s.copy()
+        rest[..., i] = 1
+        p[..., i, :] = _product_of_others(rest)
+        p[..., i, i] = 0
+    t = u.mT @ g @ vt.mT
+    middle = -p * t.mT
+    diagonal = np.arange(n)
+    along = np.matmul(p, np.diagonal(t, axis1=-2, axis2=-1)[..., None])
+    middle[..., diagonal, diagonal] = along[..., 0]
+    return u @ middle @ vt
+
+
+def _third_of_det(g: Any, h: Any, a: Any) -> Any:
+    """The third derivative of det(a): of det(a) (tr Bg tr Bh - tr BgBh), where B = a^-1.
+
+    Needs the inverse, so raises for a singular matrix.
+    """
+    b = inv(a)
+    bg, bh = b @ g, b @ h
+    over_g, over_h = _trace(bg), _trace(bh)
+    bgb, bhb = bg @ b, bh @ b
+    inner = (over_g * over_h - _trace(bg @ bh)) * b
+    slope = inner - over_h * bgb - over_g * bhb + bg @ bhb + bh @ bgb
+    return det(a)[..., None, None] * slope.mT
+
+
+def _trace(x: Any) -> Any:
+    return (x * np.eye(x.shape[-1], dtype=x.dtype)).sum(axis=(-2, -1))[..., None, None]
 
 
 def _logabsdet(a: ndarray) -> Any:
@@ -169,8 +233,8 @@ def _signdet(a: ndarray) -> Any:
 
 
 def _cholesky(a: ndarray) -> ndarray:
-    """The lower-triangular L with L L^T = a, for symmetric positive definite `a`."""
-    return np.linalg.cholesky(a)
+    """The lower-triangular L with L L^T = (a + a^T) / 2, which must be positive definite."""
+    return np.linalg.cholesky((a + a.mT) * 0.5)
 
 
 def _cholesky_slope(g: Any, y: Any) -> Any:
@@ -188,31 +252,39 @@ def _half_lower(x: Any) -> Any:
 
 
 # fmt: off
-inv       = op(_inv,       lambda g, y, a: -(y.mT @ g @ y.mT), numpy=[np.linalg.inv])
+inv       = op(_inv,       lambda g, y, a: -(y.mT @ g @ y.mT))
 solve     = op(_solve,     lambda g, y, a, b: _solve_matrix(g, y, a, b),
-                           lambda g, y, a, b: solve(a.mT, g), numpy=[np.linalg.solve])
-det       = op(_det,       lambda g, y, a: g[..., None, None] * cofactor(a), numpy=[np.linalg.det])
-cofactor  = op(_cofactor,  lambda g, y, a: _cofactor_slope(g, y, a))
+                           lambda g, y, a, b: _solve_transposed(g, a, b))
+pinv      = op(_pinv,      lambda g, y, a, rcond=None: _pinv_slope(g, y, a))
+det       = op(_det,       lambda g, y, a: g[..., None, None] * cofactor(a))
+cofactor  = op(_cofactor,  lambda g, y, a: cofactor_slope(g, a))
+cofactor_slope = op(_cofactor_slope, lambda g, y, h, a: cofactor_slope(g, a),
+                                     lambda g, y, h, a: _third_of_det(g, h, a))
 logabsdet = op(_logabsdet, lambda g, y, a: g[..., None, None] * inv(a).mT)
 signdet   = op(_signdet)
-cholesky  = op(_cholesky,  lambda g, y, a: _cholesky_slope(g, y), numpy=[np.linalg.cholesky])
+cholesky  = op(_cholesky,  lambda g, y, a: _cholesky_slope(g, y))
 # fmt: on
 
 # ------------------------------------------------------------------ decompositions
-# Several results are packed into one array, since an op has one output; the public functions of
-# `functional` take them apart by indexing, which is differentiable as often as one likes.
+# Several results are packed into one array, since an op has one output; `tinygrad_kr.linalg` takes
+# them apart by indexing, which is differentiable as often as one likes.
 
 
 def _eigh(a: ndarray) -> ndarray:
-    """Eigenvalues (first row) and eigenvectors (columns below) of symmetric matrices."""
-    values, vectors = np.linalg.eigh(a)
+    """Eigenvalues (first row) and eigenvectors (columns below) of the symmetric (a + a^T) / 2."""
+    values, vectors = np.linalg.eigh((a + a.mT) * 0.5)
     return np.concatenate([values[..., None, :], vectors], axis=-2)
 
 
+def _inverse_or_zero(x: Any) -> Any:
+    """1 / x, and 0 where x is 0 (or too small to have an inverse)."""
+    zero = absolute(x) < np.finfo(x.dtype).tiny
+    return where(zero, 0.0, 1 / where(zero, 1.0, x))
+
+
 def _gaps(values: Any) -> Any:
-    """1 / (w_j - w_i), 0 on the diagonal."""
-    gaps = values[..., None, :] - values[..., :, None]
-    return where(gaps == 0, 0.0, 1 / where(gaps == 0, 1.0, gaps))
+    """w_j - w_i in row i and column j."""
+    return values[..., None, :] - values[..., :, None]
 
 
 def _eigh_slope(g: Any, y: Any) -> Any:
@@ -223,7 +295,8 @@ def _eigh_slope(g: Any, y: Any) -> Any:
     values, vectors = y[..., 0, :], y[..., 1:, :]
     g_values, g_vectors = g[..., 0, :], g[..., 1:, :]
     eye = np.eye(values.shape[-1], dtype=values.dtype)
-    middle = g_values[..., None, :] * eye + _gaps(values) * (vectors.mT @ g_vectors)
+    f = _inverse_or_zero(_gaps(values))
+    middle = g_values[..., None, :] * eye + f * (vectors.mT @ g_vectors)
     s = vectors @ middle @ vectors.mT
     return (s + s.mT) * 0.5
 
@@ -240,15 +313,15 @@ def _svd_slope(g: Any, y: Any, a: Any) -> Any:
     u, s, v = y[..., :m].mT, y[..., m], y[..., m + 1 :].mT
     gu, gs, gv = g[..., :m].mT, g[..., m], g[..., m + 1 :].mT
     eye = np.eye(s.shape[-1], dtype=a.dtype)
-    f = _gaps(s * s)
     row, column = s[..., None, :], s[..., :, None]
+    f = _inverse_or_zero(_gaps(s) * (row + column))
     left, right = u.mT @ gu, v.mT @ gv
     middle = f * (left - left.mT) * row + column * (f * (right - right.mT)) + gs[..., None, :] * eye
     slope = u @ middle @ v.mT
     if m > n:
-        slope = slope + ((gu - u @ (u.mT @ gu)) / row) @ v.mT
+        slope = slope + ((gu - u @ left) * _inverse_or_zero(row)) @ v.mT
     if n > m:
-        slope = slope + u @ ((gv - v @ (v.mT @ gv)) / row).mT
+        slope = slope + u @ ((gv - v @ right) * _inverse_or_zero(row)).mT
     return slope
 
 
@@ -256,4 +329,3 @@ def _svd_slope(g: Any, y: Any, a: Any) -> Any:
 eigh_packed = op(_eigh, lambda g, y, a: _eigh_slope(g, y))
 svd_packed  = op(_svd,  lambda g, y, a: _svd_slope(g, y, a))
 # fmt: on
-
