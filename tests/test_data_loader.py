@@ -126,6 +126,9 @@ def test_a_subset_picks_by_index_from_either_end_and_may_repeat() -> None:
     subset = Subset((IMAGES, LABELS), [4, -1, 4])
     assert [subset[place][1].data.item() for place in range(len(subset))] == [4, 9, 4]
     assert flat(order(DataLoader(subset))) == [4, 9, 4]
+    dataset = Squares()
+    assert [Subset(dataset, [-1, 0])[place][1] for place in range(2)] == [9, 0]
+    assert dataset.asked == [9, 0]
 
 
 def test_a_subset_of_a_subset() -> None:
@@ -170,6 +173,7 @@ def test_indices_that_are_not_a_row_of_integers_are_refused(indices: Any, advice
         ([0, 10, 0], [0, 10, 0]),
         ([0.5, 0.5], [5, 5]),
         ([1.0], [10]),
+        ([1.0, 0.0], [10, 0]),
         ([0.25, 0.25, 0.5], [3, 2, 5]),
         ([0.33, 0.33, 0.34], [4, 3, 3]),
         ([0.1, 0.2, 0.7], [1, 2, 7]),
@@ -351,6 +355,13 @@ def test_a_subclass_that_makes_its_own_samples_is_asked_for_them() -> None:
     (batch,) = next(iter(DataLoader(Subset(Doubled(LABELS), [1, 2]), 4)))
     np.testing.assert_array_equal(batch.data, [2, 4])
 
+    class Negated(Subset):
+        def __getitem__(self, index: int, /) -> Any:
+            return tuple(Tensor(-tensor.data) for tensor in super().__getitem__(index))
+
+    (batch,) = next(iter(DataLoader(Negated((LABELS,), [1, 2]), 4)))
+    np.testing.assert_array_equal(batch.data, [-1, -2])
+
 
 @pytest.mark.parametrize("dataset", [IMAGES, Tensor(IMAGES), list(IMAGES)])
 def test_a_bare_array_gives_bare_batches(dataset: Any) -> None:
@@ -463,6 +474,32 @@ def test_loading_twice_and_saving_at_once_gives_the_same_state() -> None:
     again = other.state_dict()
     np.testing.assert_array_equal(again["order"], state["order"])
     assert (again["position"], again["generator"]) == (state["position"], state["generator"])
+
+
+def test_a_whole_pass_inside_another_does_not_hide_the_outer_one() -> None:
+    loader = DataLoader((LABELS,), 4, shuffle=True, generator=seeded(1))
+    outer = iter(loader)
+    next(outer)
+    order_of_outer = loader.state_dict()["order"]
+    labels_of(loader)
+    assert loader.state_dict()["order"] is None
+    next(outer)
+    assert loader.state_dict()["position"] == 8
+    assert loader.state_dict()["order"] is order_of_outer
+
+
+def test_the_end_of_one_pass_does_not_hide_another() -> None:
+    loader = DataLoader((LABELS,), 5, shuffle=True, generator=seeded(1))
+    first, second = iter(loader), iter(loader)
+    next(first), next(first), next(second)
+    assert list(first) == []
+    assert loader.state_dict()["position"] == 5
+
+
+def test_a_generator_s_state_is_not_dropped_in_silence() -> None:
+    state = DataLoader((LABELS,), generator=seeded(1)).state_dict()
+    with pytest.raises(ValueError, match="both have a generator"):
+        DataLoader((LABELS,)).load_state_dict(state)
 
 
 def test_without_a_generator_of_its_own_it_saves_none() -> None:

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
@@ -140,6 +140,7 @@ def test_numbers_that_are_not_finite(tmp_path: Path) -> None:
         ("# note\n\n", 1, None, "wanted rows of numbers, found none"),
         ("# note\na,b\n", 2, None, "wanted rows of numbers, found none"),
         ("1,2\n1e39,2\n", 2, 1, "1e39 is beyond the range of float32"),
+        ("1,2\n3,-1e39\n", 2, 2, "-1e39 is beyond the range of float32"),
         ("1,2\nnan,-1e400\n", 2, 2, "-1e400 is beyond the range of float32"),
         ("1,2\n3," + "9" * 50 + "x", 2, 2, f"found '{'9' * 40}...'"),
         ('1,2\n3,"4\n5,6\n', 3, None, "unexpected end of data"),
@@ -228,6 +229,8 @@ def test_integers_are_written_in_full(tmp_path: Path, dtype: Any) -> None:
 
 
 @given(names=st.lists(NAME, min_size=1, max_size=4))
+@example(names=["#id", "b"])
+@example(names=['a "quoted", name', "b"])
 def test_names_come_back(folder: Path, names: list[str]) -> None:
     write_csv(folder / "table.csv", np.ones((1, len(names))), names)
     table = read_csv(folder / "table.csv", header=True)
@@ -245,7 +248,8 @@ def test_names_come_back(folder: Path, names: list[str]) -> None:
         (np.zeros((1, 2)), "ab", ValueError),
         (np.zeros((1, 2)), ["a", " b"], ValueError),
         (np.zeros((1, 2)), ["a", ""], ValueError),
-        (np.zeros((1, 2)), ["a", "b\n"], ValueError),
+        (np.zeros((1, 2)), ["a", "b\nc"], ValueError),
+        (np.zeros((1, 2)), ["a", "b\0"], ValueError),
         (np.zeros((1, 2), complex), None, TypeError),
         ([["a", "b"]], None, TypeError),
         (np.zeros((1, 2), object), None, TypeError),

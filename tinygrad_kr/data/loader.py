@@ -50,7 +50,7 @@ class TensorDataset:
         return len(self.tensors[0])
 
     def __getitem__(self, index: Any, /) -> tuple[Tensor, ...]:
-        return tuple(Tensor(tensor.data[index, ...]) for tensor in self.tensors)
+        return tuple(Tensor(tensor.data[index]) for tensor in self.tensors)
 
 
 DatasetLike = Dataset[Any] | tuple[npt.ArrayLike | Tensor, ...]
@@ -140,9 +140,9 @@ class DataLoader:
     def state_dict(self) -> dict[str, Any]:
         """Where the latest pass is, so that a run can be resumed in the middle of an epoch.
 
-        `order` is that pass's order of samples, int64 (N,), or None between passes; `position`
-        the number of samples handed out; `generator` the state of the loader's own generator,
-        or None where it has none.
+        The latest is the one that last started or handed out a batch. `order` is its order of
+        samples, int64 (N,), or None between passes; `position` the number of samples handed
+        out; `generator` the state of the loader's own generator, or None where it has none.
         """
         run = self._pass
         return {
@@ -183,7 +183,7 @@ class DataLoader:
 
     def _starts(self, position: int, count: int) -> range:
         end = count - self.batch_size + 1 if self.drop_last else count
-        return range(position, max(end, position), self.batch_size)
+        return range(position, end, self.batch_size)
 
     def _batches(self, run: _Pass) -> Iterator[Any]:
         for start in self._starts(run.position, len(run.order)):

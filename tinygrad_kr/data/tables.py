@@ -212,8 +212,7 @@ def _spell(row: npt.NDArray[Any]) -> list[str]:
         return [str(int(number)) for number in row.tolist()]
     texts = row.astype(str)
     again = texts.astype(np.float64).astype(row.dtype)
-    exact = (again == row) | np.isnan(row)
     return [
         text if same else repr(float(number))
-        for text, same, number in zip(texts.tolist(), exact, row, strict=True)
+        for text, same, number in zip(texts.tolist(), again == row, row, strict=True)
     ]
