@@ -9,7 +9,7 @@ from numpy import ndarray
 
 from tinygrad_kr.ops.elementwise import absolute, where
 from tinygrad_kr.ops.indexing import tril
-from tinygrad_kr.ops.op import op
+from tinygrad_kr.ops.op import Op, op
 
 # ------------------------------------------------------------------ products
 
@@ -37,7 +37,7 @@ def _matmul_right(g: Any, a: Any, b: Any) -> Any:
     return a.mT.dot(g) if g.ndim == 2 == a.ndim else a.mT @ g
 
 
-def _linear(x: ndarray, weight: ndarray, bias: ndarray | None = None) -> ndarray:
+def _linear(x: ndarray, weight: ndarray, bias: ndarray | None = None) -> Any:
     """x W^T + b: features on the last axis of `x`, weight (..., out, in), bias (..., out)."""
     if x.ndim == 2 and weight.ndim == 2:
         y: ndarray = x.dot(weight.T)
@@ -176,13 +176,13 @@ def _signed_svd(a: ndarray) -> tuple[ndarray, ndarray, ndarray]:
     return u, s, vt
 
 
-def _cofactor(a: ndarray) -> ndarray:
+def _cofactor(a: ndarray) -> Any:
     """d det(a) / d a, by singular values: finite at singular matrices too."""
     u, s, vt = _signed_svd(a)
     return (u * _product_of_others(s)[..., None, :]) @ vt
 
 
-def _cofactor_slope(g: ndarray, a: ndarray) -> ndarray:
+def _cofactor_slope(g: ndarray, a: ndarray) -> Any:
     """The second derivative of det(a) along `g`, exact at singular matrices too.
 
     Of a diagonal matrix the cofactors change by dC_ii = sum_j p_ij dS_jj and dC_ij = -p_ij dS_ji,
@@ -257,9 +257,9 @@ solve     = op(_solve,     lambda g, y, a, b: _solve_matrix(g, y, a, b),
                            lambda g, y, a, b: _solve_transposed(g, a, b))
 pinv      = op(_pinv,      lambda g, y, a, rcond=None: _pinv_slope(g, y, a))
 det       = op(_det,       lambda g, y, a: g[..., None, None] * cofactor(a))
-cofactor  = op(_cofactor,  lambda g, y, a: cofactor_slope(g, a))
-cofactor_slope = op(_cofactor_slope, lambda g, y, h, a: cofactor_slope(g, a),
-                                     lambda g, y, h, a: _third_of_det(g, h, a))
+cofactor: Op = op(_cofactor, lambda g, y, a: cofactor_slope(g, a))
+cofactor_slope: Op = op(_cofactor_slope, lambda g, y, h, a: cofactor_slope(g, a),
+                                         lambda g, y, h, a: _third_of_det(g, h, a))
 logabsdet = op(_logabsdet, lambda g, y, a: g[..., None, None] * inv(a).mT)
 signdet   = op(_signdet)
 cholesky  = op(_cholesky,  lambda g, y, a: _cholesky_slope(g, y))
