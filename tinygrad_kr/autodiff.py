@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from operator import attrgetter
 from typing import Any
 
 import numpy as np
 from numpy import ndarray
 
-from tinygrad_kr.grad_mode import set_grad_enabled
+from tinygrad_kr.grad_mode import enable_grad, set_grad_enabled
 from tinygrad_kr.ops.node import (
     ANOMALY,
     OFF,
@@ -35,19 +36,19 @@ def recorded(outputs: Iterable[Node]) -> list[Node]:
 
     Raises RuntimeError where a graph was freed by an earlier backward.
     """
-    seen: set[Node] = set()
-    stack = list(outputs)
+    seen = {node for node in outputs if node._op is not None}
+    stack = list(seen)
     while stack:
         node = stack.pop()
-        if node._op is None or node in seen:
-            continue
-        seen.add(node)
         if node._inputs is None:
             raise RuntimeError(
                 f"the graph through {node._op.__name__}, recorded at {place_made(node)}, was freed "
                 "by an earlier backward; pass retain_graph=True to that one to walk it again"
             )
-        stack.extend([x for x in node._inputs if isinstance(x, Node)])
+        for x in node._inputs:
+            if isinstance(x, Node) and x._op is not None and x not in seen:
+                seen.add(x)
+                stack.append(x)
     return sorted(seen, key=attrgetter("_made"))
 
 
@@ -92,68 +93,45 @@ def walk(
             g = _call_hooks(node, g, create_graph)
         if wanted is not None and node in wanted:
             ends[node] = g
-        _pull_back(node, g, grads, needed, create_graph, careful)
+        record, inputs, params, values = node._op, node._inputs, node._params, node._values
+        y: Any = node._data
+        if create_graph:
+            y, values = node, inputs  # type: ignore[assignment]
+        rules = record.rules
+        if record.variadic or record.joint or careful:
+            rules = _special_rules(node, values, needed, careful)
+        for rule, x, value in zip(rules, inputs, values):  # type: ignore[arg-type]  # noqa: B905
+            if not isinstance(x, Node) or not x._requires_grad:
+                continue
+            if needed is not None and x not in needed:
+                continue
+            gx = None
+            try:
+                gx = rule(g, y, *values, **params)
+                if gx.shape != value.shape:
+                    gx = unbroadcast(gx, value.shape)
+                if gx.dtype is not value.dtype:
+                    gx = gx.astype(value.dtype)
+            except Exception as error:
+                gx = _rescued(node, x, gx, error)
+            before = grads.get(x)
+            if before is not None:
+                gx = before + gx
+            elif x._op is None and not create_graph and _borrowed(gx, g, y, values):
+                gx = gx.copy()
+            grads[x] = gx
         if not retain_graph:
-            node._inputs = None
+            node._inputs = node._values = None  # type: ignore[assignment]
     for leaf, total in grads.items():
         g = _call_hooks(leaf, total, create_graph) if leaf._hooks else total
         ends[leaf] = np.array(g) if leaf in cotangents and not create_graph else g
     return ends
 
 
-def _pull_back(
-    node: Node,
-    g: Any,
-    grads: dict[Node, Any],
-    needed: set[Node] | None,
-    create_graph: bool,
-    careful: bool,
-) -> None:
-    """Apply the rules of one node: add to `grads` of the inputs that need it."""
-    record, params = node._op, node._params
-    inputs: tuple[Any, ...] = node._inputs  # type: ignore[assignment]
-    if create_graph:
-        y: Any = node
-        values: Sequence[Any] = inputs
-    else:
-        y = node._data
-        values = [x._data if isinstance(x, Node) else x for x in inputs]
-    rules = record.rules
-    shared = record.variadic or record.joint
-    slopes = _joint_slopes(node, g, y, values, needed, careful) if record.joint else None
-    for i, x in enumerate(inputs if shared else inputs[: len(rules)]):
-        if not isinstance(x, Node) or not x._requires_grad:
-            continue
-        if needed is not None and x not in needed:
-            continue
-        rule = rules[0] if shared else rules[i]
-        gx = None
-        try:
-            if slopes is not None:
-                gx = slopes[i]
-            elif careful:
-                gx = _careful(node, i, rule, g, y, values)
-            elif shared:
-                gx = rule(g, y, *values, index=i, **params)
-            else:
-                gx = rule(g, y, *values, **params)
-            data = x._data
-            if gx.shape != data.shape:
-                gx = unbroadcast(gx, data.shape)
-            if gx.dtype is not data.dtype:
-                gx = gx.astype(data.dtype)
-        except Exception as error:
-            gx = _rescued(node, i, x, gx, error)
-        before = grads.get(x)
-        if before is not None:
-            gx = before + gx
-        elif x._op is None and not create_graph and _borrowed(gx, g, y, values):
-            gx = gx.copy()
-        grads[x] = gx
-
-
 def unbroadcast(g: Any, shape: tuple[int, ...]) -> Any:
     """A cotangent in its input's shape: summed over what was broadcast, expanded where constant."""
+    if not g.ndim:
+        return broadcast_to(g, shape=shape)
     extra = g.ndim - len(shape)
     if extra > 0:
         g = g.sum(axis=0) if extra == 1 else g.sum(axis=tuple(range(extra)))
@@ -167,81 +145,83 @@ def unbroadcast(g: Any, shape: tuple[int, ...]) -> Any:
 
 def _borrowed(gx: Any, g: Any, y: Any, values: Sequence[Any]) -> bool:
     """Whether a rule's result may share memory with anything else."""
-    if type(gx) is not ndarray:
-        return False
-    return gx is g or gx.base is not None or gx is y or any(gx is value for value in values)
+    if gx is g or gx is y or (type(gx) is ndarray and gx.base is not None):
+        return True
+    for value in values:  # noqa: SIM110 (any() costs three times as much)
+        if gx is value:
+            return True
+    return False
 
 
-def _joint_slopes(
-    node: Node,
-    g: Any,
-    y: Any,
-    values: Sequence[Any],
-    needed: set[Node] | None,
-    careful: bool,
-) -> Any:
-    """Every input's cotangent from an op that computes them together."""
-    needs = tuple(
-        isinstance(x, Node) and x._requires_grad and (needed is None or x in needed)
-        for x in node._inputs or ()
-    )
+def _special_rules(
+    node: Node, values: Sequence[Any], needed: set[Node] | None, careful: bool
+) -> list[Callable[..., Any]]:
+    """One rule for each input of an op whose rules are shared, or that must be watched."""
+    record, inputs = node._op, node._inputs or ()
+    rules = list(record.rules)
+    if record.variadic:
+        rules = [partial(rules[0], index=i) for i in range(len(inputs))]
+    elif record.joint:
+        needs = tuple(
+            isinstance(x, Node) and x._requires_grad and (needed is None or x in needed)
+            for x in inputs
+        )
+        rules = _split(rules[0], needs, values)
     if careful:
-        _refuse_changed(node, lambda *_: _unreadable())
-    return node._op.rules[0](g, y, *values, needs=needs, **node._params)
+        rules = [partial(_careful, node, i, rule) for i, rule in enumerate(rules)]
+    return rules
+
+
+def _split(
+    joint: Callable[..., Any], needs: tuple[bool, ...], values: Sequence[Any]
+) -> list[Callable[..., Any]]:
+    """A rule that returns every input's cotangent, as one rule for each; it runs once."""
+    found: list[Any] = []
+
+    def rule(*args: Any, index: int, **params: Any) -> Any:
+        if not found:
+            found.extend(joint(*args, needs=needs, **params))
+        gx = found[index]
+        return np.zeros(values[index].shape, values[index].dtype) if gx is None else gx
+
+    return [partial(rule, index=i) for i in range(len(needs))]
 
 
 class MutationError(RuntimeError):
     """An array that backward needs was overwritten after the forward pass had saved it."""
 
 
-def _unreadable() -> Any:
-    raise TypeError("overwritten")
+def _careful(node: Node, i: int, rule: Any, g: Any, y: Any, *values: Any, **params: Any) -> Any:
+    """Apply a rule where something was written after the graph was made, or in anomaly mode.
 
-
-def _refuse_changed(node: Node, attempt: Callable[[Any, list[Any]], Any]) -> Any:
-    """`attempt(y, inputs)` with a stand-in for each array that was overwritten since the forward.
-
-    A stand-in only knows its shape: a rule that reads more of it would give a wrong gradient, so
-    that is the error. Returns None if nothing was overwritten.
+    What has been overwritten is replaced by a stand-in that only knows its shape: a rule that reads
+    more of it would give a wrong gradient, so that is the error.
     """
     inputs = node._inputs or ()
     write_y = written_since(node, node._made)
     writes = [written_since(x, node._made) if isinstance(x, Node) else None for x in inputs]
     write = write_y or next((w for w in writes if w), None)
     if write is None:
-        return None
-    stand_ins = [Overwritten(x._data) if w else x for x, w in zip(inputs, writes, strict=True)]
-    try:
-        return attempt(Overwritten(node._data) if write_y else None, stand_ins)
-    except Exception as error:
-        which = "its output" if write_y else f"its input {writes.index(write)}"
-        raise MutationError(
-            f"{node._op.__name__}, recorded at {place_made(node)}, needs {which} as it was, but "
-            f"{write.what} at {write.place} has overwritten it. Call backward() before that, or "
-            "write to a .detach().clone()"
-        ) from error
-
-
-def _careful(node: Node, i: int, rule: Any, g: Any, y: Any, values: Sequence[Any]) -> Any:
-    """Apply a rule where something was written after the graph was made, or in anomaly mode."""
-    index = {"index": i} if node._op.variadic else {}
-
-    def attempt(y_stand_in: Any, stand_ins: list[Any]) -> Any:
+        gx = rule(g, y, *values, **params)
+    else:
         seen = [
-            stand_in if isinstance(stand_in, Overwritten) else value
-            for stand_in, value in zip(stand_ins, values, strict=True)
+            Overwritten(x._data) if w else v for x, w, v in zip(inputs, writes, values, strict=True)
         ]
-        return rule(g, y if y_stand_in is None else y_stand_in, *seen, **index, **node._params)
-
-    gx = _refuse_changed(node, attempt)
-    if gx is None:
-        gx = rule(g, y, *values, **index, **node._params)
+        try:
+            gx = rule(g, Overwritten(node._data) if write_y else y, *seen, **params)
+        except Exception as error:
+            which = "its output" if write_y else f"its input {writes.index(write)}"
+            raise MutationError(
+                f"{node._op.__name__}, recorded at {place_made(node)}, needs {which} as it was, but "
+                f"{write.what} at {write.place} has overwritten it. Call backward() before that, "
+                "or write to a .detach().clone()"
+            ) from error
     if grad_mode.get() == ANOMALY:
         _refuse_nan(node, i, gx, g)
     return gx
 
 
-def _rescued(node: Node, i: int, x: Node, gx: Any, error: Exception) -> Any:
+def _rescued(node: Node, x: Node, gx: Any, error: Exception) -> Any:
     """A rule may return a plain number; anything else that went wrong names the forward call."""
     if isinstance(error, MutationError | AnomalyError):
         raise error
@@ -250,10 +230,10 @@ def _rescued(node: Node, i: int, x: Node, gx: Any, error: Exception) -> Any:
     where = f"in the backward of {node._op.__name__}, recorded at {place_made(node)}"
     if hasattr(gx, "shape"):
         raise ValueError(
-            f"{where}: rule {i} gave shape {gx.shape} for an input of shape {x._data.shape}"
+            f"{where}: a rule gave shape {gx.shape} for an input of shape {x._data.shape}"
         ) from error
     if gx is not None or "'NoneType' object has no attribute 'shape'" in str(error):
-        raise TypeError(f"{where}: rule {i} gave {type(gx).__name__}, not an array") from error
+        raise TypeError(f"{where}: a rule gave {type(gx).__name__}, not an array") from error
     error.add_note(where)
     raise error
 
@@ -300,17 +280,18 @@ def backward(
     is as before.
     """
     start = _start(output, gradient, create_graph)
-    with set_grad_enabled(create_graph or grad_mode.get() != OFF), np.errstate(all="ignore"):
-        ends = walk(
-            {output: start},
-            create_graph=create_graph,
-            retain_graph=create_graph if retain_graph is None else retain_graph,
-        )
+    retain_graph = create_graph if retain_graph is None else retain_graph
+    if create_graph:
+        with enable_grad(), np.errstate(all="ignore"):
+            ends = walk({output: start}, create_graph=True, retain_graph=retain_graph)
+            for leaf, g in ends.items():
+                leaf._grad = g if leaf._grad is None else leaf._grad + g
+        return
+    with np.errstate(all="ignore"):
+        ends = walk({output: start}, retain_graph=retain_graph)
         for leaf, g in ends.items():
-            total = (
-                g if leaf._grad is None else (leaf._grad if create_graph else leaf._grad._data) + g
-            )
-            leaf._grad = total if isinstance(total, Node) else constant(np.asarray(total))
+            total = g if leaf._grad is None else leaf._grad._data + g
+            leaf._grad = constant(np.asarray(total))
 
 
 def _start(output: Any, gradient: Any, create_graph: bool) -> Any:
@@ -367,6 +348,11 @@ def register_hook(tensor: Tensor, hook: Callable[[Tensor], Any]) -> Callable[[],
     key = max(hooks, default=0) + 1
     hooks[key] = hook
     return lambda: hooks.pop(key, None) and None
+
+
+Tensor.backward = backward  # type: ignore[method-assign]
+Tensor.retain_grad = retain_grad  # type: ignore[method-assign]
+Tensor.register_hook = register_hook  # type: ignore[method-assign]
 
 
 def gradients(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 from numpy import ndarray
@@ -267,31 +267,19 @@ class Tensor(Node):
 
     # -------------------------------------------------------------- differentiation
 
-    def backward(
-        self,
-        gradient: Any = None,
-        retain_graph: bool | None = None,
-        create_graph: bool = False,
-    ) -> None:
-        """Add d self / d leaf to the `.grad` of every leaf that requires grad. See `autodiff`."""
-        from tinygrad_kr.autodiff import backward
+    # `backward`, `retain_grad` and `register_hook` are functions of `autodiff`, which adds them here.
+    if TYPE_CHECKING:
 
-        backward(self, gradient, retain_graph, create_graph)
+        def backward(
+            self,
+            gradient: Any = None,
+            retain_graph: bool | None = None,
+            create_graph: bool = False,
+        ) -> None: ...
 
-    def retain_grad(self) -> None:
-        """Keep the gradient of a computed Tensor in its `.grad` as well."""
-        from tinygrad_kr.autodiff import retain_grad
+        def retain_grad(self) -> None: ...
 
-        retain_grad(self)
-
-    def register_hook(self, hook: Callable[[Tensor], Any]) -> Callable[[], None]:
-        """Call `hook(gradient)` in backward; what it returns, if not None, replaces the gradient.
-
-        Returns a function that removes the hook.
-        """
-        from tinygrad_kr.autodiff import register_hook
-
-        return register_hook(self, hook)
+        def register_hook(self, hook: Callable[[Tensor], Any]) -> Callable[[], None]: ...
 
     # -------------------------------------------------------------- writing
 

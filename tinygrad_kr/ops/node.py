@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import weakref
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from contextvars import ContextVar
 from itertools import count
 from types import CodeType, FrameType
@@ -25,8 +25,9 @@ _PACKAGE = os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep
 class Node:
     """An array and how it was made; `Tensor` is this with methods.
 
-    `_op`, `_inputs`, `_params`: what a recorded node was computed by (`_op` is None for a leaf,
-    `_inputs` for a node whose graph was freed), `_made` when, `_code` and `_instruction` where.
+    `_op`, `_inputs`, `_values` (the inputs' arrays) and `_params` are what a recorded node was
+    computed by (`_op` is None for a leaf, `_inputs` for a node whose graph was freed), `_made` when,
+    `_code` and `_instruction` where.
     """
 
     __slots__ = (
@@ -41,6 +42,7 @@ class Node:
         "_op",
         "_params",
         "_requires_grad",
+        "_values",
     )
     _data: ndarray
     _grad: Any
@@ -48,6 +50,7 @@ class Node:
     _requires_grad: bool
     _op: Any
     _inputs: tuple[Any, ...] | None
+    _values: Sequence[Any]
     _params: dict[str, Any]
     _made: int
     _code: CodeType

@@ -143,6 +143,7 @@ def _binary(forward: Callable[..., Any]) -> Callable[..., Any]:
             out._requires_grad = True
             out._op = record
             out._inputs = (a, b)
+            out._values = (x, z)
             out._params = _NO_PARAMS
             out._made = tick()
             if mode == ANOMALY:
@@ -179,7 +180,29 @@ def _general(forward: Callable[..., Any], promote: bool) -> Callable[..., Any]:
             y = _asarray(y)
         if y.dtype is not first._data.dtype and (promote or y.dtype.kind != "f"):
             return _promoted(record, inputs, params)
-        return _recorded(record, y, inputs, params, tracked)
+        out = _new(_tensor)
+        out._data = y
+        out._grad = out._hooks = None
+        if tracked and (mode := _get_mode()):
+            frame = _get_frame(1)
+            code = frame.f_code
+            while inside_package[code.co_filename]:
+                frame = frame.f_back  # type: ignore[assignment]
+                code = frame.f_code
+            out._code = code
+            out._instruction = frame.f_lasti
+            out._requires_grad = True
+            out._op = record
+            out._inputs = inputs
+            out._values = arrays
+            out._params = params
+            out._made = tick()
+            if mode == ANOMALY:
+                inspect(out)
+        else:
+            out._requires_grad = False
+            out._op = None
+        return out
 
     record = cast(Op, apply)
     return apply
@@ -203,6 +226,7 @@ def _recorded(
         out._requires_grad = True
         out._op = record
         out._inputs = inputs
+        out._values = _arrays(inputs)
         out._params = params
         out._made = tick()
         if mode == ANOMALY:

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy import ndarray
 
-from tinygrad_kr.ops.elementwise import exp, isnan, where
+from tinygrad_kr.ops.elementwise import exp, isnan, masked, where
 from tinygrad_kr.ops.op import Op, op
 
 Axis = Any  # int, tuple of ints, or None
@@ -21,10 +21,8 @@ Axis = Any  # int, tuple of ints, or None
 
 def _restored(g: Any, x: Any, axis: Axis, keepdims: bool) -> Any:
     """A reduced array with its reduced axes back, as 1s."""
-    if keepdims or g.ndim == x.ndim:
+    if keepdims or axis is None:
         return g
-    if axis is None:
-        return g.reshape((1,) * x.ndim)
     axes = (axis,) if isinstance(axis, int) else axis
     kept = list(x.shape)
     for a in axes:
@@ -101,7 +99,7 @@ def _inverse(n: float) -> float:
 def _std_slope(g: Any, y: Any, x: Any, axis: Axis, keepdims: bool, ddof: float) -> Any:
     y = _restored(y, x, axis, keepdims)
     scale = _restored(g, x, axis, keepdims) * _inverse(count(x, axis) - ddof)
-    return where(y == 0, 0.0, scale * _centered(x, axis) / where(y == 0, 1.0, y))
+    return masked(scale * _centered(x, axis) / where(y == 0, 1.0, y), y)
 
 
 # fmt: off
@@ -172,7 +170,7 @@ def _min(x: ndarray, *, axis: Axis = None, keepdims: Any = False) -> Any:
 def _extreme(g: Any, y: Any, x: Any, axis: Axis, keepdims: bool) -> Any:
     winners = (x == _restored(y, x, axis, keepdims)) | isnan(x)
     ties = winners.sum(axis=axis, keepdims=True)
-    return where(winners, _restored(g, x, axis, keepdims) / ties, 0.0)
+    return masked(_restored(g, x, axis, keepdims) / ties, winners)
 
 
 # fmt: off

@@ -28,8 +28,8 @@ def _swapaxes(x: ndarray, *, axis1: int, axis2: int) -> ndarray:
 
 def _broadcast_to(x: ndarray, *, shape: tuple[int, ...]) -> ndarray:
     """`x` repeated to `shape` by broadcasting, without copying."""
-    if not x.ndim and x.flags.c_contiguous:  # 10 times faster than np.broadcast_to
-        y = np.ndarray(shape, x.dtype, x, 0, (0,) * len(shape))
+    if not x.ndim:  # 8 times faster than np.broadcast_to
+        y: ndarray = np.ndarray(shape, x.dtype, x, 0, (0,) * len(shape))
         y.flags.writeable = False
         return y
     return np.broadcast_to(x, shape)
