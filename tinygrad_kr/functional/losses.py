@@ -1,0 +1,311 @@
+"""Losses: how far predictions are from targets, of one shape with them; nothing broadcasts.
+
+Every `reduction` is "mean", "sum" or "none" (a loss per element, or per sample for class labels);
+anything else raises ValueError. The mean of an empty batch is NaN and its sum 0, as in PyTorch.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+from numpy import ndarray
+
+from tinygrad_kr.functional.linear import integers, refuse_outside
+from tinygrad_kr.ops import network
+from tinygrad_kr.ops.elementwise import absolute, exp, log, square, where
+from tinygrad_kr.ops.indexing import take_along_axis
+from tinygrad_kr.ops.node import Node
+from tinygrad_kr.ops.reduction import mean_, sum_
+
+# ------------------------------------------------------------------ what all losses share
+
+
+def _reduced(loss: Any, reduction: str) -> Any:
+    if reduction == "mean":
+        return mean_(loss)
+    if reduction == "sum":
+        return sum_(loss)
+    if reduction == "none":
+        return loss
+    raise ValueError(_unknown(reduction))
+
+
+def _unknown(reduction: str, more: str = "") -> str:
+    return f'reduction is "mean", "sum"{more} or "none", not {reduction!r}'
+
+
+def _shape(x: Any) -> tuple[int, ...]:
+    return x.shape if isinstance(x, Node) else np.shape(x)  # type: ignore[attr-defined]
+
+
+def _same_shape(name: str, input: Any, target: Any) -> None:
+    if _shape(input) != _shape(target):
+        raise ValueError(_mismatch(name, _shape(input), _shape(target)))
+
+
+def _mismatch(name: str, input: tuple[int, ...], target: tuple[int, ...]) -> str:
+    message = f"{name}: input {input} and target {target} must have one shape"
+    try:
+        both = np.broadcast_shapes(input, target)
+    except ValueError:
+        return f"{message}."
+    message += f" (as they are, they would be broadcast to {both})"
+    if math.prod(input) == math.prod(target):
+        return f"{message}. Write target.reshape{input} if they belong together one to one."
+    axis = next(a for a in range(-1, -len(both) - 1, -1) if input[a:][:1] != target[a:][:1])
+    sizes = [shape[axis] if len(shape) >= -axis else "no" for shape in (input, target)]
+    return (
+        f"{message}. Axis {axis} has {sizes[0]} entries in the input and {sizes[1]} in the target: "
+        "look for a wrong number of outputs, or a bias that widened them."
+    )
+
+
+# ------------------------------------------------------------------ regression
+
+
+def mse_loss(input: Any, target: Any, reduction: str = "mean") -> Any:
+    """(input - target)^2."""
+    _same_shape("mse_loss", input, target)
+    return _reduced(square(input - target), reduction)
+
+
+def l1_loss(input: Any, target: Any, reduction: str = "mean") -> Any:
+    """|input - target|, with slope 0 at 0."""
+    _same_shape("l1_loss", input, target)
+    return _reduced(absolute(input - target), reduction)
+
+
+def huber_loss(input: Any, target: Any, reduction: str = "mean", delta: float = 1.0) -> Any:
+    """d^2 / 2 where |d| <= delta, else delta (|d| - delta / 2), of d = input - target.
+
+    Source: Huber, Robust estimation of a location parameter (1964).
+    """
+    _same_shape("huber_loss", input, target)
+    if not delta > 0:
+        raise ValueError(f"huber_loss: delta must be above 0, not {delta}")
+    return _reduced(_huber(input - target, delta), reduction)
+
+
+def _huber(difference: Any, delta: float) -> Any:
+    size = absolute(difference)
+    near = size <= delta
+    return where(near, 0.5 * square(where(near, difference, 0.0)), delta * (size - 0.5 * delta))
+
+
+def smooth_l1_loss(input: Any, target: Any, reduction: str = "mean", beta: float = 1.0) -> Any:
+    """d^2 / (2 beta) where |d| < beta, else |d| - beta / 2: the Huber loss over beta.
+
+    beta 0 is the l1 loss.
+    """
+    _same_shape("smooth_l1_loss", input, target)
+    if not beta >= 0:
+        raise ValueError(f"smooth_l1_loss: beta must not be negative, but is {beta}")
+    difference = input - target
+    return _reduced(_huber(difference, beta) / beta if beta else absolute(difference), reduction)
+
+
+# ------------------------------------------------------------------ probabilities of two outcomes
+
+
+def binary_cross_entropy(
+    input: Any, target: Any, weight: Any = None, reduction: str = "mean"
+) -> Any:
+    """-(t log p + (1 - t) log(1 - p)) for probabilities p, each log at least -100 (as in PyTorch).
+
+    weight: a factor per element, or of a shape that broadcasts to it. ValueError for a p outside
+    [0, 1]: of a linear output take `binary_cross_entropy_with_logits`.
+    """
+    _same_shape("binary_cross_entropy", input, target)
+    p = input._data if isinstance(input, Node) else np.asarray(input)
+    if p.size and (p.min() < 0 or p.max() > 1):
+        raise ValueError(
+            f"binary_cross_entropy: input must lie in [0, 1], but reaches from {p.min()} to "
+            f"{p.max()}; apply sigmoid first, or use binary_cross_entropy_with_logits"
+        )
+    loss = network.bernoulli_loss(input, _like(target, p))
+    return _reduced(loss if weight is None else loss * weight, reduction)
+
+
+def binary_cross_entropy_with_logits(
+    input: Any,
+    target: Any,
+    weight: Any = None,
+    reduction: str = "mean",
+    pos_weight: Any = None,
+) -> Any:
+    """The cross-entropy of p = sigmoid(x): -(w t log p + (1 - t) log(1 - p)), exact in both tails.
+
+    weight: a factor per element. pos_weight: w, what a positive answer counts, per class.
+    Computed as w t softplus(-x) + (1 - t) softplus(x), in which nothing cancels.
+    """
+    _same_shape("binary_cross_entropy_with_logits", input, target)
+    target = _like(target, input)
+    positive = target if pos_weight is None else target * pos_weight
+    loss = network.logistic_loss(input, positive, 1 - target)
+    return _reduced(loss if weight is None else loss * weight, reduction)
+
+
+def _like(target: Any, input: Any) -> Any:
+    """A constant target in the dtype of the input."""
+    if isinstance(target, Node) and target._requires_grad:
+        return target
+    array = target._data if isinstance(target, Node) else np.asarray(target)
+    return array if array.dtype == input.dtype else array.astype(input.dtype)
+
+
+# ------------------------------------------------------------------ classes
+
+
+def cross_entropy(
+    input: Any,
+    target: Any,
+    weight: Any = None,
+    ignore_index: int = -100,
+    reduction: str = "mean",
+    label_smoothing: float = 0.0,
+) -> Any:
+    """-log softmax(input)[target]: classes on axis 1 of `input`, (N, C), (N, C, d1, ...) or (C,).
+
+    target: integer labels, of `input`'s shape without the classes, or probabilities, of its shape.
+    weight: a factor per class. "mean" divides by the sum of the labels' weights (for probabilities
+        by the number of samples).
+    ignore_index: a label that counts for nothing.
+    label_smoothing: the share of each label that is spread evenly over all classes, in [0, 1].
+
+    Raises IndexError for a label out of range, TypeError for labels that are floats, ValueError for
+    shapes that do not fit.
+    """
+    axis = _class_axis("cross_entropy", input)
+    if not 0 <= label_smoothing <= 1:
+        raise ValueError(f"cross_entropy: label_smoothing lies in [0, 1], not {label_smoothing}")
+    log_p = network.log_softmax(input, axis=axis)
+    if _shape(target) == input.shape and target.dtype.kind == "f":
+        return _soft_labels(log_p, target, axis, weight, reduction, label_smoothing)
+    labels = _Labels("cross_entropy", log_p, target, axis, weight, ignore_index)
+    loss = labels.reduced(labels.picked(log_p), reduction)
+    if not label_smoothing:
+        return loss
+    spread = -(log_p if weight is None else log_p * _per_class(weight, input, axis)).sum(axis=axis)
+    share = label_smoothing / input.shape[axis]
+    return (1 - label_smoothing) * loss + share * labels.reduced(labels.kept(spread), reduction)
+
+
+def nll_loss(
+    input: Any,
+    target: Any,
+    weight: Any = None,
+    ignore_index: int = -100,
+    reduction: str = "mean",
+) -> Any:
+    """-input[target] for log-probabilities `input`: `cross_entropy` after `log_softmax`.
+
+    Shapes, weight, ignore_index and errors as in `cross_entropy`; targets are labels only.
+    """
+    axis = _class_axis("nll_loss", input)
+    labels = _Labels("nll_loss", input, target, axis, weight, ignore_index)
+    return labels.reduced(labels.picked(input), reduction)
+
+
+def _class_axis(name: str, input: Any) -> int:
+    if not input.ndim:
+        raise ValueError(
+            f"{name}: input needs an axis of classes, (C,) or (N, C, ...), not shape ()"
+        )
+    return 0 if input.ndim == 1 else 1
+
+
+def _per_class(weight: Any, input: Any, axis: int) -> Any:
+    if _shape(weight) != (input.shape[axis],):
+        raise ValueError(
+            f"weight has a factor for each of {input.shape[axis]} classes, not shape {weight.shape}"
+        )
+    return weight.reshape(-1, *[1] * (input.ndim - axis - 1))
+
+
+def _soft_labels(
+    log_p: Any, target: Any, axis: int, weight: Any, reduction: str, smoothing: float
+) -> Any:
+    """The cross-entropy of target probabilities."""
+    if smoothing:
+        target = target * (1 - smoothing) + smoothing / log_p.shape[axis]
+    if weight is not None:
+        target = target * _per_class(weight, log_p, axis)
+    loss = -(log_p * target).sum(axis=axis)
+    if reduction == "mean":
+        return _over(loss.sum(), loss.size)
+    return _reduced(loss, reduction)
+
+
+class _Labels:
+    """Checked class labels: what they pick, what each counts, and which count for nothing."""
+
+    def __init__(
+        self, name: str, input: Any, target: Any, axis: int, weight: Any, ignore_index: int
+    ) -> None:
+        wanted = input.shape[:axis] + input.shape[axis + 1 :]
+        if _shape(target) != wanted:
+            raise ValueError(
+                f"{name}: labels of shape {_shape(target)} for input {input.shape}; give "
+                f"integers of shape {wanted}"
+                + (f" or probabilities of shape {input.shape}" if name == "cross_entropy" else "")
+            )
+        labels = integers(target, f"{name}: labels of shape {wanted}")
+        ignored = labels == ignore_index
+        self.ignored: ndarray | None = ignored if ignored.any() else None
+        if self.ignored is not None:
+            labels = np.where(ignored, 0, labels)
+        refuse_outside(labels, input.shape[axis], f"{name}: label")
+        self.axis, self.indices = axis, np.expand_dims(labels, axis)
+        self.weights: Any = None
+        if weight is not None:
+            _per_class(weight, input, axis)
+            self.weights = weight[labels]
+
+    def kept(self, loss: Any) -> Any:
+        """The loss with 0 for ignored samples."""
+        return loss if self.ignored is None else where(self.ignored, 0.0, loss)
+
+    def picked(self, log_p: Any) -> Any:
+        """-w log_p[label] for each sample."""
+        loss = -take_along_axis(log_p, indices=self.indices, axis=self.axis)
+        loss = loss.reshape(loss.shape[: self.axis] + loss.shape[self.axis + 1 :])
+        return self.kept(loss if self.weights is None else loss * self.weights)
+
+    def reduced(self, loss: Any, reduction: str) -> Any:
+        """Reduced; the mean is weighted by the classes' weights and leaves out what is ignored."""
+        if reduction != "mean" or (self.weights is None and self.ignored is None):
+            return _reduced(loss, reduction)
+        if self.weights is None:
+            return _over(loss.sum(), int(loss.size - np.count_nonzero(self.ignored or 0)))
+        return _over(loss.sum(), self.kept(self.weights).sum())
+
+
+def _over(total: Any, count: Any) -> Any:
+    """total / count; NaN without a warning where there is nothing to average."""
+    if isinstance(count, int):
+        return total / count if count else total * math.nan
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return total / count
+
+
+# ------------------------------------------------------------------ distributions
+
+
+def kl_div(input: Any, target: Any, reduction: str = "mean", log_target: bool = False) -> Any:
+    """Kullback-Leibler divergence t (log t - x) of log-probabilities x from probabilities t.
+
+    log_target: `target` holds logarithms too. reduction: also "batchmean", the sum divided by the
+    size of the first axis, which is the divergence as defined; "mean" averages over elements.
+    """
+    _same_shape("kl_div", input, target)
+    if log_target:
+        loss = exp(target) * (target - input)
+    else:
+        loss = target * (log(where(target == 0, 1.0, target)) - input)
+    if reduction == "batchmean":
+        return _over(loss.sum(), loss.shape[0]) if loss.ndim else loss
+    if reduction not in ("mean", "sum", "none"):
+        raise ValueError(_unknown(reduction, ', "batchmean"'))
+    return _reduced(loss, reduction)

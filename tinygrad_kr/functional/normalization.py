@@ -1,0 +1,160 @@
+"""Activations brought to mean 0 and variance 1, over a batch or within a sample; and to norm 1."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+from tinygrad_kr.ops import network
+from tinygrad_kr.ops.elementwise import absolute, maximum, power
+from tinygrad_kr.ops.node import Node
+from tinygrad_kr.ops.reduction import euclidean_norm, max_, sum_
+
+
+def batch_norm(
+    input: Any,
+    running_mean: Any,
+    running_var: Any,
+    weight: Any = None,
+    bias: Any = None,
+    training: bool = False,
+    momentum: float = 0.1,
+    eps: float = 1e-5,
+) -> Any:
+    """(x - mean) / sqrt(var + eps) weight + bias for each channel (axis 1).
+
+    training: mean and variance of the batch (and of the further axes); the running ones, Tensors
+        or None, move towards them in place, r + momentum (batch - r), the variance as the one that
+        divides by n - 1. Otherwise the running ones are used.
+
+    ValueError in training with one value per channel: its variance says nothing.
+    Source: Ioffe and Szegedy, Batch normalization (2015).
+    """
+    if input.ndim < 2:
+        raise ValueError(f"batch_norm: input needs axes (N, C, ...), not shape {input.shape}")
+    channels = input.shape[1]
+    given = {
+        "running_mean": running_mean,
+        "running_var": running_var,
+        "weight": weight,
+        "bias": bias,
+    }
+    for name, value in given.items():
+        if value is not None and value.shape != (channels,):
+            raise ValueError(
+                f"batch_norm: {name} has shape {value.shape}, but input {input.shape} has "
+                f"{channels} channels"
+            )
+    shape = (channels, *[1] * (input.ndim - 2))
+    if training or running_mean is None or running_var is None:
+        y = _by_batch(input, running_mean, running_var, training, momentum, eps)
+    else:
+        y = (input - running_mean.reshape(shape)) * (running_var.reshape(shape) + eps) ** -0.5
+    return _scaled(y, weight, bias, shape)
+
+
+def _by_batch(
+    input: Any, running_mean: Any, running_var: Any, training: bool, momentum: float, eps: float
+) -> Any:
+    axis = (0, *range(2, input.ndim))
+    n = math.prod(input.shape[a] for a in axis)
+    if training and n == 1:
+        raise ValueError(
+            f"batch_norm: one value per channel in training (input {input.shape}) has no variance; "
+            "call eval() on the module, or drop the last, incomplete batch (drop_last=True)"
+        )
+    if training and n:
+        x = input._data if isinstance(input, Node) else input
+        mean = x.mean(axis=axis)
+        _move(running_mean, mean, momentum)
+        if running_var is not None:
+            _move(
+                running_var,
+                x.var(axis=axis, mean=x.mean(axis=axis, keepdims=True), ddof=1),
+                momentum,
+            )
+    return network.standardize(input, axis=axis, eps=eps)
+
+
+def _move(running: Any, batch: Any, momentum: float) -> None:
+    """running += momentum (batch - running), in place."""
+    if running is None:
+        return
+    old = running._data if isinstance(running, Node) else running
+    new = (old + momentum * (batch - old)).astype(old.dtype)
+    if isinstance(running, Node):
+        running.copy_(new)  # type: ignore[attr-defined]
+    else:
+        running[...] = new
+
+
+def _scaled(y: Any, weight: Any, bias: Any, shape: tuple[int, ...]) -> Any:
+    if weight is not None:
+        y = y * weight.reshape(shape)
+    return y if bias is None else y + bias.reshape(shape)
+
+
+def layer_norm(
+    input: Any,
+    normalized_shape: int | Sequence[int],
+    weight: Any = None,
+    bias: Any = None,
+    eps: float = 1e-5,
+) -> Any:
+    """(x - mean) / sqrt(var + eps) weight + bias over the last axes of each sample.
+
+    normalized_shape: the sizes of those axes, and the shape of weight and bias.
+
+    ValueError if `input` does not end with it. Source: Ba et al., Layer normalization (2016).
+    """
+    last = (normalized_shape,) if isinstance(normalized_shape, int) else tuple(normalized_shape)
+    if not last or input.shape[-len(last) :] != last:
+        raise ValueError(
+            f"layer_norm: input {input.shape} does not end with normalized_shape {last}"
+        )
+    for name, value in (("weight", weight), ("bias", bias)):
+        if value is not None and value.shape != last:
+            raise ValueError(f"layer_norm: {name} has shape {value.shape}, not {last}")
+    y = network.standardize(input, axis=tuple(range(-len(last), 0)), eps=eps)
+    return _scaled(y, weight, bias, last)
+
+
+def group_norm(
+    input: Any, num_groups: int, weight: Any = None, bias: Any = None, eps: float = 1e-5
+) -> Any:
+    """`layer_norm` over each of `num_groups` groups of channels (axis 1); weight and bias (C,).
+
+    ValueError if the channels do not divide into the groups. Source: Wu and He (2018).
+    """
+    if input.ndim < 2 or num_groups < 1 or input.shape[1] % num_groups:
+        raise ValueError(
+            f"group_norm: the channels of input {input.shape} (axis 1) do not divide into "
+            f"{num_groups} groups"
+        )
+    n, channels = input.shape[:2]
+    grouped = input.reshape(n, num_groups, channels // num_groups, *input.shape[2:])
+    y = network.standardize(grouped, axis=tuple(range(2, grouped.ndim)), eps=eps)
+    return _scaled(y.reshape(input.shape), weight, bias, (channels, *[1] * (input.ndim - 2)))
+
+
+def normalize(input: Any, p: float = 2.0, dim: int = 1, eps: float = 1e-12) -> Any:
+    """x / max(||x||_p, eps) along `dim`: vectors of length 1."""
+    return input / maximum(_norm(input, p, dim), eps)
+
+
+def cosine_similarity(x1: Any, x2: Any, dim: int = 1, eps: float = 1e-8) -> Any:
+    """x1 . x2 / (max(||x1||, eps) max(||x2||, eps)) along `dim`."""
+    return (normalize(x1, 2.0, dim, eps) * normalize(x2, 2.0, dim, eps)).sum(axis=dim)
+
+
+def _norm(x: Any, p: float, dim: int) -> Any:
+    if p == 2:
+        return euclidean_norm(x, axis=dim, keepdims=True)
+    if p == math.inf:
+        return max_(absolute(x), axis=dim, keepdims=True)
+    if p == 1:
+        return sum_(absolute(x), axis=dim, keepdims=True)
+    if p > 1:
+        return power(sum_(power(absolute(x), p), axis=dim, keepdims=True), 1 / p)
+    raise ValueError(f"a p-norm needs p >= 1, not {p}")

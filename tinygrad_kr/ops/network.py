@@ -1,0 +1,123 @@
+"""Operations of networks that would lose accuracy or speed if they were composed of others."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+from numpy import ndarray
+
+from tinygrad_kr.ops.elementwise import exp, log, log1p, maximum, sigmoid, softplus
+from tinygrad_kr.ops.op import Op, op
+from tinygrad_kr.ops.reduction import mean_, var_
+
+# ------------------------------------------------------------------ probabilities
+
+
+def _shifted(x: ndarray, axis: int) -> Any:
+    """`x` less its largest element along `axis`: exp of it cannot overflow."""
+    with np.errstate(invalid="ignore"):
+        return x - np.maximum.reduce(x, axis=axis, keepdims=True, initial=-math.inf)
+
+
+def _softmax(x: ndarray, *, axis: int) -> Any:
+    """exp(x) / sum(exp(x)) along `axis`, without overflow; NaN where every element is -inf."""
+    e = np.exp(_shifted(x, axis))
+    e /= np.add.reduce(e, axis=axis, keepdims=True)
+    return e
+
+
+def _log_softmax(x: ndarray, *, axis: int) -> Any:
+    """x - log(sum(exp(x))) along `axis`, exact where the softmax underflows."""
+    shifted = _shifted(x, axis)
+    shifted -= np.log(np.add.reduce(np.exp(shifted), axis=axis, keepdims=True))
+    return shifted
+
+
+# fmt: off
+softmax     = op(_softmax,     lambda g, y, x, axis:
+                 y * (g - (g * y).sum(axis=axis, keepdims=True)))
+log_softmax = op(_log_softmax, lambda g, y, x, axis:
+                 g - exp(y) * g.sum(axis=axis, keepdims=True))
+# fmt: on
+
+# ------------------------------------------------------------------ losses of a probability
+
+
+def _bernoulli_loss(p: ndarray, t: ndarray) -> Any:
+    """-(t log p + (1 - t) log(1 - p)), each logarithm at least -100 (PyTorch's bound)."""
+    with np.errstate(divide="ignore"):
+        return (t - 1) * np.maximum(np.log1p(-p), -100) - t * np.maximum(np.log(p), -100)
+
+
+def _bernoulli_slope(p: Any, t: Any) -> Any:
+    """(p - t) / (p (1 - p)), its divisor at least 1e-12."""
+    return (p - t) / maximum(p * (1 - p), 1e-12)
+
+
+def _logistic_loss(x: ndarray, a: ndarray, b: ndarray) -> Any:
+    """a softplus(-x) + b softplus(x): no cancellation, so both tails keep their last bit."""
+    dtype = np.result_type(x, a, b)
+    x = np.asarray(x, np.float64)
+    tail = np.log1p(np.exp(-np.abs(x)))
+    return (a * (np.maximum(-x, 0) + tail) + b * (np.maximum(x, 0) + tail)).astype(dtype)
+
+
+def _logistic_slope(x: ndarray, a: ndarray, b: ndarray) -> Any:
+    """b sigmoid(x) - a sigmoid(-x), the derivative of the logistic loss."""
+    dtype = np.result_type(x, a, b)
+    x = np.asarray(x, np.float64)
+    e = np.exp(-np.abs(x))
+    near, far = 1 / (1 + e), e / (1 + e)
+    positive = x >= 0
+    return (b * np.where(positive, near, far) - a * np.where(positive, far, near)).astype(dtype)
+
+
+# fmt: off
+bernoulli_loss = op(_bernoulli_loss,
+                    lambda g, y, p, t: g * _bernoulli_slope(p, t),
+                    lambda g, y, p, t: g * (maximum(log1p(-p), -100) - maximum(log(p), -100)))
+logistic_loss  = op(_logistic_loss,
+                    lambda g, y, x, a, b: g * logistic_slope(x, a, b),
+                    lambda g, y, x, a, b: g * softplus(-x),
+                    lambda g, y, x, a, b: g * softplus(x))
+logistic_slope: Op = op(_logistic_slope,
+                    lambda g, y, x, a, b: g * (a + b) * sigmoid(x) * sigmoid(-x),
+                    lambda g, y, x, a, b: -g * sigmoid(-x),
+                    lambda g, y, x, a, b: g * sigmoid(x))
+# fmt: on
+
+# ------------------------------------------------------------------ normalisation
+
+
+def _standardize(x: ndarray, *, axis: tuple[int, ...], eps: float) -> Any:
+    """(x - mean) / sqrt(var + eps) over `axis`, with the variance that divides by n."""
+    y = x - mean_(x, axis=axis, keepdims=True)
+    y *= (mean_(np.square(y), axis=axis, keepdims=True) + eps) ** -0.5
+    return y
+
+
+def _standardize_slope(g: Any, y: Any, x: Any, axis: tuple[int, ...], eps: float) -> Any:
+    """The part of g / sqrt(var + eps) that changes neither the mean nor the variance."""
+    scale = (var_(x, axis=axis, keepdims=True) + eps) ** -0.5
+    along = mean_(g * y, axis=axis, keepdims=True)
+    return scale * (g - mean_(g, axis=axis, keepdims=True) - y * along)
+
+
+standardize = op(
+    _standardize, lambda g, y, x, axis, eps: _standardize_slope(g, y, x, axis=axis, eps=eps)
+)
+
+# ------------------------------------------------------------------ dropout
+
+
+def _keep_mask(x: ndarray, *, p: float, generator: np.random.Generator) -> ndarray:
+    """0 with probability `p`, else 1 / (1 - p), for each element of `x`."""
+    if p == 1:
+        return np.zeros(x.shape, x.dtype)
+    kept = generator.random(x.shape, np.float64 if x.dtype == np.float64 else np.float32) >= p
+    return np.multiply(kept, 1 / (1 - p), dtype=x.dtype)
+
+
+keep_mask = op(_keep_mask)
