@@ -8,7 +8,15 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import numpy as np
 from numpy import ndarray
 
-from tinygrad_kr.ops import elementwise, indexing, linalg, reduction, shape
+from tinygrad_kr.ops import (
+    arrangement,
+    elementwise,
+    indexing,
+    linalg,
+    reduction,
+    selection,
+    shape,
+)
 from tinygrad_kr.ops.node import OFF, Node, constant, grad_mode, note_writes
 from tinygrad_kr.ops.op import astype, make_results_of, numpy_table
 
@@ -436,14 +444,14 @@ class Tensor(Node):
         return elementwise.round(self, decimals=decimals)  # type: ignore[no-any-return]
 
     def clip(self, min: Any = None, max: Any = None) -> Tensor:
-        """Limited to [min, max]; the gradient passes where it was inside, bounds included."""
-        if isinstance(min, Node):
-            self, min = elementwise.maximum(self, min), None
-        if isinstance(max, Node):
-            self, max = elementwise.minimum(self, max), None
-        if min is None and max is None and self._op is not None:
-            return self
-        return elementwise.clip(self, low=min, high=max)  # type: ignore[no-any-return]
+        """Limited to [min, max]; the gradient passes where it was inside, bounds included.
+
+        A bound that is a Tensor gets its gradient too (half of it where they are equal).
+        """
+        if not isinstance(min, Node) and not isinstance(max, Node):
+            return elementwise.clip(self, low=min, high=max)  # type: ignore[no-any-return]
+        y = self if min is None else elementwise.maximum(self, min)
+        return y if max is None else elementwise.minimum(y, max)
 
     clamp = clip
 
@@ -569,12 +577,21 @@ class Tensor(Node):
         """Moved along an axis, what is pushed out coming in at the other end."""
         return shape.roll(self, shift=shift, axis=axis)  # type: ignore[no-any-return]
 
+    repeat, tile = arrangement.repeat, arrangement.tile
+    repeat_interleave = arrangement.repeat_interleave
+    split, chunk, unbind = arrangement.split, arrangement.chunk, arrangement.unbind
+    moveaxis, movedim = arrangement.moveaxis, arrangement.movedim
+
     # -------------------------------------------------------------- methods: indexing and products
 
     def __getitem__(self, key: Any) -> Tensor:
         return indexing.getitem(self, key=plain_key(key))  # type: ignore[no-any-return]
 
-    triu, tril = indexing.triu, indexing.tril
+    take, gather, scatter_add = selection.take, selection.gather, selection.scatter_add
+    index_select, take_along_axis = selection.index_select, selection.take_along_axis
+    sort, argsort, topk = selection.sort, selection.argsort, selection.topk
+    nonzero = selection.nonzero
+    triu, tril, diag = selection.triu, selection.tril, selection.diag
 
     def diagonal(self, offset: int = 0, axis1: int = 0, axis2: int = 1) -> Tensor:
         """The diagonal of two axes, as the last axis."""
@@ -587,10 +604,26 @@ class Tensor(Node):
     matmul = linalg.matmul
 
     def dot(self, other: Any) -> Tensor:
-        """NumPy's `dot`: the matrix product for up to 2 axes."""
+        """NumPy's `dot`: sum over its last axis and the last but one of `other`."""
         if self.ndim and 1 <= np.ndim(getattr(other, "_data", other)) <= 2:
             return linalg.matmul(self, other)  # type: ignore[no-any-return]
-        return numpy_table[np.dot](self, other)  # type: ignore[no-any-return]
+        from tinygrad_kr.arrays import dot
+
+        return dot(self, other)  # type: ignore[no-any-return]
+
+    def outer(self, other: Any) -> Tensor:
+        """All products of an element of this with one of `other`, as a matrix."""
+        from tinygrad_kr.arrays import outer
+
+        return outer(self, other)  # type: ignore[no-any-return]
+
+    def norm(
+        self, p: Any = "fro", axis: Any = None, keepdims: bool = False, **torch_names: Any
+    ) -> Tensor:
+        """PyTorch's `norm`: (sum |x|^p)^(1/p) over `axis`, Euclidean by default; 0 at 0."""
+        from tinygrad_kr.arrays import norm
+
+        return norm(self, p, axis, keepdims, **torch_names)  # type: ignore[no-any-return]
 
 
 make_results_of(Tensor)
@@ -603,7 +636,10 @@ def _sizes(sizes: tuple[Any, ...]) -> tuple[int, ...]:
 
 
 def plain_key(key: Any) -> Any:
-    """An index without Tensors and lists; raises IndexError for a float index."""
+    """An index without Tensors and lists, its arrays copied since backward will read them.
+
+    Raises IndexError for an index that is neither integer nor boolean.
+    """
     if isinstance(key, tuple):
         return tuple(_plain_part(part) for part in key)
     return _plain_part(key)
@@ -617,6 +653,8 @@ def _plain_part(part: Any) -> Any:
     elif isinstance(part, slice):
         ends = (part.start, part.stop, part.step)
         return slice(*(e._data.item() if isinstance(e, Node) else e for e in ends))
-    if isinstance(part, ndarray) and part.dtype.kind not in "iub":
+    if not isinstance(part, ndarray):
+        return part
+    if part.dtype.kind not in "iub":
         raise IndexError(f"an index must be of integers or booleans, not {part.dtype}")
-    return part
+    return part.copy()

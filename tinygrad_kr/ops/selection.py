@@ -1,0 +1,200 @@
+"""Elements chosen by position along an axis: sorted, gathered, taken, and added back.
+
+Compositions of the primitives of `indexing` with PyTorch's signatures; `axis` may be called `dim`.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy import ndarray
+from numpy.lib.array_utils import normalize_axis_index
+
+from tinygrad_kr.ops import indexing
+from tinygrad_kr.ops.indexing import add_along_axis, getitem, put_diagonal
+from tinygrad_kr.ops.node import Node, constant
+from tinygrad_kr.ops.shape import broadcast_to
+
+
+class Chosen(NamedTuple):
+    """Elements chosen along an axis, and where they were."""
+
+    values: Any
+    indices: Any
+
+
+def raw(x: Any) -> Any:
+    """The ndarray of a Tensor; anything else as it is."""
+    return x._data if isinstance(x, Node) else x
+
+
+def index_array(index: Any, size: int, name: str) -> ndarray:
+    """A copy of `index` (backward will read it) as integers; TypeError, IndexError otherwise."""
+    array = np.array(raw(index))
+    if not array.size and not isinstance(index, Node | ndarray):
+        array = array.astype(np.int64)
+    if array.dtype.kind not in "iu":
+        raise TypeError(f"{name}: indices must be integers, not {array.dtype}")
+    wrong = array[(array < -size) | (array >= size)]
+    if wrong.size:
+        raise IndexError(f"{name}: index {wrong[0]} is out of range for an axis of size {size}")
+    return array
+
+
+def _axis_of(x: Any, axis: int, name: str) -> int:
+    return normalize_axis_index(axis, x.ndim, name)
+
+
+def take(x: Any, indices: Any, axis: int | None = None, *, dim: int | None = None) -> Any:
+    """The elements at `indices` along `axis` (of the flattened array for None)."""
+    axis = axis if dim is None else dim
+    x, axis = (x.reshape(-1), 0) if axis is None else (x, _axis_of(x, axis, "take"))
+    indices = index_array(indices, x.shape[axis], "take")
+    return getitem(x, key=(*(slice(None),) * axis, indices) if axis else indices)
+
+
+def index_select(x: Any, dim: int, index: Any) -> Any:
+    """The slices at the positions of the vector `index` along `dim`."""
+    if np.ndim(raw(index)) > 1:
+        raise IndexError(f"index_select: index is a vector, not shape {np.shape(raw(index))}")
+    return take(x, np.atleast_1d(raw(index)), dim)
+
+
+def gather(x: Any, dim: int, index: Any) -> Any:
+    """y[i, j, k] = x[i, index[i, j, k], k] for dim 1; elsewhere `index` may be smaller than `x`.
+
+    An element that is named twice receives both gradients.
+    """
+    dim = _axis_of(x, dim, "gather")
+    index = index_array(index, x.shape[dim], "gather")
+    _demand_fits(index, x, dim, "gather")
+    return indexing.take_along_axis(x, indices=index, axis=dim)
+
+
+def scatter_add(x: Any, dim: int, index: Any, src: Any) -> Any:
+    """`x` with y[i, index[i, j, k], k] += src[i, j, k] for dim 1: the adjoint of `gather`.
+
+    `src` may be larger than `index`; what lies outside is not read.
+    """
+    dim = _axis_of(x, dim, "scatter_add")
+    index = index_array(index, x.shape[dim], "scatter_add")
+    _demand_fits(index, x, dim, "scatter_add")
+    src = src if isinstance(src, Node | ndarray) else np.asarray(src, x.dtype)
+    if src.ndim != index.ndim or any(n > m for n, m in zip(index.shape, src.shape, strict=True)):
+        raise ValueError(f"scatter_add: index {index.shape} does not fit into src {src.shape}")
+    if src.shape != index.shape:
+        src = src[tuple(slice(n) for n in index.shape)]
+    return x + add_along_axis(src, indices=index, axis=dim, shape=x.shape)
+
+
+def _demand_fits(index: ndarray, x: Any, dim: int, name: str) -> None:
+    if index.ndim != x.ndim or any(
+        n > m for a, (n, m) in enumerate(zip(index.shape, x.shape, strict=True)) if a != dim
+    ):
+        raise ValueError(
+            f"{name}: index of shape {index.shape} does not fit a Tensor of shape {x.shape} "
+            f"along axis {dim}: as many axes, none larger but that one"
+        )
+
+
+def take_along_axis(x: Any, indices: Any, axis: int | None = -1, *, dim: int | None = None) -> Any:
+    """NumPy's: like `gather`, with `x` and `indices` broadcast against each other off the axis."""
+    axis = axis if dim is None else dim
+    x, axis = (x.reshape(-1), 0) if axis is None else (x, _axis_of(x, axis, "take_along_axis"))
+    indices = index_array(indices, x.shape[axis], "take_along_axis")
+    if indices.ndim != x.ndim:
+        raise ValueError(f"take_along_axis: indices {indices.shape} for a Tensor of {x.shape}")
+    off_axis = [(*a.shape[:axis], 1, *a.shape[axis + 1 :]) for a in (x, indices)]
+    common = list(np.broadcast_shapes(*off_axis))
+    common[axis] = indices.shape[axis]
+    indices = np.broadcast_to(indices, common)
+    common[axis] = x.shape[axis]
+    if x.shape != tuple(common):
+        x = broadcast_to(x, shape=tuple(common))
+    return indexing.take_along_axis(x, indices=indices, axis=axis)
+
+
+def argsort(
+    x: Any, axis: int = -1, descending: bool = False, *, dim: int | None = None, stable: bool = True
+) -> Any:
+    """The indices that sort along `axis`; equal elements keep their order, NaN is the largest."""
+    axis = _axis_of(x, axis if dim is None else dim, "argsort")
+    order = _order(raw(x), axis, descending)
+    return constant(order) if isinstance(x, Node) else order
+
+
+def _order(x: ndarray, axis: int, descending: bool) -> Any:
+    if not descending:
+        return np.argsort(x, axis, kind="stable")
+    backwards = np.argsort(np.flip(x, axis), axis, kind="stable")
+    return x.shape[axis] - 1 - np.flip(backwards, axis)
+
+
+def sort(
+    x: Any, axis: int = -1, descending: bool = False, *, dim: int | None = None, stable: bool = True
+) -> Chosen:
+    """The elements in order along `axis`, and the indices they had; always stable, NaN largest.
+
+    The gradient returns to where each element came from, also among equal ones.
+    """
+    axis = _axis_of(x, axis if dim is None else dim, "sort")
+    return _chosen(x, _order(raw(x), axis, descending), axis)
+
+
+def topk(
+    x: Any,
+    k: int,
+    axis: int = -1,
+    largest: bool = True,
+    sorted: bool = True,
+    *,
+    dim: int | None = None,
+) -> Chosen:
+    """The `k` largest (or smallest) elements along `axis` in order, and their indices.
+
+    Of equal elements the first ones are taken. `sorted` is PyTorch's; the result is always sorted.
+    """
+    axis = _axis_of(x, axis if dim is None else dim, "topk")
+    if not 0 <= k <= x.shape[axis]:
+        raise ValueError(f"topk: k = {k} of {x.shape[axis]} elements along axis {axis}")
+    order = _order(raw(x), axis, descending=largest)
+    return _chosen(x, order[(*(slice(None),) * axis, slice(k))], axis)
+
+
+def _chosen(x: Any, indices: ndarray, axis: int) -> Chosen:
+    values = indexing.take_along_axis(x, indices=indices, axis=axis)
+    return Chosen(values, constant(indices) if isinstance(x, Node) else indices)
+
+
+def nonzero(x: Any, as_tuple: bool = False) -> Any:
+    """Where `x` is not 0: one row of indices for each element, or one vector for each axis."""
+    found = np.nonzero(np.atleast_1d(raw(x)))
+    if as_tuple:
+        return tuple(map(constant, found)) if isinstance(x, Node) else found
+    rows = np.stack(found, -1)[:, : x.ndim]
+    return constant(rows) if isinstance(x, Node) else rows
+
+
+# ------------------------------------------------------------------ triangles and diagonals
+
+
+def triu(x: Any, diagonal: int = 0, *, k: int | None = None) -> Any:
+    """The upper triangle of the last two axes from a diagonal on (NumPy's `k`); zeros below."""
+    return indexing.triu(x, k=diagonal if k is None else k)
+
+
+def tril(x: Any, diagonal: int = 0, *, k: int | None = None) -> Any:
+    """The lower triangle of the last two axes up to a diagonal (NumPy's `k`); zeros above."""
+    return indexing.tril(x, k=diagonal if k is None else k)
+
+
+def diag(x: Any, diagonal: int = 0, *, k: int | None = None) -> Any:
+    """A matrix with the vector `x` on a diagonal, or that diagonal of the matrix `x`."""
+    offset = diagonal if k is None else k
+    if x.ndim == 2:
+        return indexing.diagonal(x, offset=offset)
+    if x.ndim != 1:
+        raise ValueError(f"diag takes a vector or a matrix, not shape {x.shape}")
+    n = x.shape[0] + abs(offset)
+    return put_diagonal(x, offset=offset, axis1=0, axis2=1, shape=(n, n))
