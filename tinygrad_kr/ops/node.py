@@ -88,21 +88,12 @@ def place_made(node: Node) -> str:
     return _place(node._code, node._instruction)
 
 
-def place_called() -> str:
-    """Where in the user's source the running call into this package was made."""
-    return _place_of(user_frame())
-
-
 def user_frame() -> FrameType | None:
     """The innermost running frame outside this package."""
     frame: FrameType | None = sys._getframe(1)
     while frame is not None and inside_package[frame.f_code.co_filename]:
         frame = frame.f_back
     return frame
-
-
-def _place_of(frame: FrameType | None) -> str:
-    return "an unknown place" if frame is None else _place(frame.f_code, frame.f_lasti)
 
 
 def _place(code: CodeType, instruction: int) -> str:
@@ -117,16 +108,33 @@ def _place(code: CodeType, instruction: int) -> str:
 
 
 class Write:
-    """The last in-place write to an array: when, by what, from where."""
+    """An in-place write: when, by what, from where."""
 
-    __slots__ = ("place", "reference", "time", "what")
+    __slots__ = ("_frame", "time", "what")
 
-    def __init__(self, target: Any, key: int, time: int, what: str, place: str) -> None:
-        self.reference = weakref.ref(target, lambda _: _writes.pop(key, None))
-        self.time, self.what, self.place = time, what, place
+    def __init__(self, what: str) -> None:
+        LastWrite.time = self.time = tick()
+        frame = user_frame()
+        self._frame = None if frame is None else (frame.f_code, frame.f_lasti)
+        self.what = what
+
+    @property
+    def place(self) -> str:
+        """Where in the user's source, as `file:line (function)`."""
+        return "an unknown place" if self._frame is None else _place(*self._frame)
 
 
-_writes: dict[int, Write] = {}
+class Written:
+    """The last write to one array, for as long as the array lives."""
+
+    __slots__ = ("last", "reference")
+    last: Write
+
+    def __init__(self, target: Any, key: int) -> None:
+        self.reference = weakref.ref(target, lambda _: _written.pop(key, None))
+
+
+_written: dict[int, Written] = {}
 
 
 class LastWrite:
@@ -135,28 +143,37 @@ class LastWrite:
     time = 0
 
 
-def note_writes(targets: Iterable[Node], what: str, rebound: bool = False) -> None:
+def note_writes(targets: Iterable[Node], what: str, rebound: bool = False) -> list[Written]:
     """Remember that the arrays of `targets` were just overwritten by `what`.
 
     rebound: their `.data` was replaced by another array; the old array did not change.
+    Returns what `note_again` takes, while the targets keep these arrays.
     """
-    LastWrite.time = time = tick()
-    place = place_called()
+    write = Write(what)
+    noted = []
     for node in targets:
         target = node if rebound else owner(node._data)
-        write = _writes.get(id(target))
-        if write is None:
-            _writes[id(target)] = Write(target, id(target), time, what, place)
-        else:
-            write.time, write.what, write.place = time, what, place
+        written = _written.get(id(target))
+        if written is None:
+            _written[id(target)] = written = Written(target, id(target))
+        written.last = write
+        noted.append(written)
+    return noted
+
+
+def note_again(targets: Iterable[Written], what: str) -> None:
+    """`note_writes` to the same arrays as before, at a fraction of its cost."""
+    write = Write(what)
+    for written in targets:
+        written.last = write
 
 
 def written_since(node: Node, time: int) -> Write | None:
     """The write that changed the node's array after `time`, if there was one."""
     for target in (node, owner(node._data)):
-        write = _writes.get(id(target))
-        if write is not None and write.time > time:
-            return write
+        written = _written.get(id(target))
+        if written is not None and written.last.time > time:
+            return written.last
     return None
 
 
