@@ -184,6 +184,14 @@ def _checked(leaves: Sequence[Any], like: Sequence[Tensor], name: str) -> list[T
     return found
 
 
+def _summed(nodes: Sequence[Node], cotangents: Sequence[Any]) -> dict[Node, Any]:
+    """The cotangent of each node; one that is there twice has the sum of both."""
+    found: dict[Node, Any] = {}
+    for node, g in zip(nodes, cotangents, strict=True):
+        found[node] = found[node] + g if node in found else g
+    return found
+
+
 def vjp(f: Function, *primals: Any) -> tuple[Any, Function]:
     """f(*primals), and the function that takes a cotangent of it to those of `primals` (a tuple).
 
@@ -196,7 +204,7 @@ def vjp(f: Function, *primals: Any) -> tuple[Any, Function]:
     def pull_back(cotangent: Any) -> Any:
         cotangents = _checked(tree.flatten(cotangent)[0], outputs, "vjp")
         keep = create_graph or any(c._requires_grad for c in cotangents)
-        starts = {o: c if keep else c._data for o, c in zip(outputs, cotangents, strict=True)}
+        starts = _summed(outputs, cotangents if keep else [c._data for c in cotangents])
         return traced.result(traced.gradients(starts, keep, retain=True))
 
     return rebuild([_shown(traced, o, create_graph) for o in outputs]), pull_back
@@ -221,12 +229,9 @@ def jvp(f: Function, primals: Sequence[Any], tangents: Sequence[Any]) -> tuple[A
     directions = _checked(tree.flatten(tuple(tangents))[0], traced.tensors, "jvp")
     dummies = [Tensor(np.zeros(o.shape, o.dtype), requires_grad=True) for o in outputs]
     with enable_grad():
-        pulled = traced.gradients(dict(zip(outputs, dummies, strict=True)), create_graph=True)
-    starts = {
-        p: d if create_graph else d._data
-        for p, d in zip(pulled, directions, strict=True)
-        if p._requires_grad
-    }
+        pulled = traced.gradients(_summed(outputs, dummies), create_graph=True)
+    starts = _summed(pulled, directions if create_graph else [d._data for d in directions])
+    starts = {p: d for p, d in starts.items() if p._requires_grad}
     with set_grad_enabled(create_graph), np.errstate(all="ignore"):
         ends = walk(starts, set(dummies), create_graph=create_graph, retain_graph=create_graph)
     found = []
