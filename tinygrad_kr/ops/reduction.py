@@ -169,7 +169,7 @@ def _min(x: ndarray, *, axis: Axis = None, keepdims: Any = False) -> Any:
 
 def _extreme(g: Any, y: Any, x: Any, axis: Axis, keepdims: bool) -> Any:
     winners = (x == _restored(y, x, axis, keepdims)) | isnan(x)
-    ties = winners.sum(axis=axis, keepdims=True)
+    ties = winners.sum(axis=axis, keepdims=True).astype(x.dtype)
     return masked(_restored(g, x, axis, keepdims) / ties, winners)
 
 
