@@ -52,7 +52,11 @@ def _linear(x: ndarray, weight: ndarray, bias: ndarray | None = None) -> Any:
         y = np.matmul(x, weight.mT)
     if bias is None:
         return y
-    if bias.shape[-1:] != y.shape[-1:] or bias.dtype != y.dtype or bias.ndim > 1:
+    if bias.size != 1 and bias.shape[-1] != y.shape[-1]:
+        raise ValueError(f"a bias of shape {bias.shape} for {y.shape[-1]} output features")
+    if bias.ndim > 1 and x.ndim < 2:
+        raise ValueError(f"biases {bias.shape} for a single vector: give x a row axis")
+    if bias.dtype != y.dtype or bias.ndim > 1:
         return y + (bias if bias.ndim < 2 else bias[..., None, :])
     y += bias
     return y
