@@ -490,7 +490,8 @@ class Tensor(Node):
     # -------------------------------------------------------------- methods: reductions
 
     sum, mean, prod = reduction.sum, reduction.mean, reduction.prod
-    max, min, amax, amin = reduction.max, reduction.min, reduction.amax, reduction.amin
+    max, min = selection.max, selection.min
+    amax, amin = reduction.amax, reduction.amin
     var, std = reduction.var, reduction.std
     logsumexp = reduction.logsumexp
     argmax, argmin = reduction.argmax, reduction.argmin

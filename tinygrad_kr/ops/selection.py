@@ -5,13 +5,14 @@ Compositions of the primitives of `indexing` with PyTorch's signatures; `axis` m
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy import ndarray
 from numpy.lib.array_utils import normalize_axis_index
 
-from tinygrad_kr.ops import indexing
+from tinygrad_kr.ops import indexing, reduction
 from tinygrad_kr.ops.indexing import add_along_axis, getitem, put_diagonal
 from tinygrad_kr.ops.node import Node, constant
 from tinygrad_kr.ops.shape import broadcast_to
@@ -165,6 +166,39 @@ def topk(
 def _chosen(x: Any, indices: ndarray, axis: int) -> Chosen:
     values = indexing.take_along_axis(x, indices=indices, axis=axis)
     return Chosen(values, constant(indices) if isinstance(x, Node) else indices)
+
+
+def _extreme(
+    name: str, reduced: Callable[..., Any], first: Callable[..., Any]
+) -> Callable[..., Any]:
+    def extreme(
+        x: Any,
+        axis: Any = None,
+        keepdims: bool = False,
+        *,
+        dim: Any = None,
+        keepdim: bool = False,
+        return_indices: bool = False,
+    ) -> Any:
+        keepdims = keepdims or keepdim
+        axis = axis if dim is None else dim
+        if not return_indices:
+            return reduced(x, axis, keepdims)
+        if not isinstance(axis, int):
+            raise TypeError(f"{name}(return_indices=True) needs one axis, not {axis!r}")
+        chosen = _chosen(x, raw(first(x, axis, True)), _axis_of(x, axis, name))
+        return chosen if keepdims else Chosen(*(part.squeeze(axis) for part in chosen))
+
+    extreme.__name__ = extreme.__qualname__ = name
+    extreme.__doc__ = (reduced.__doc__ or "") + (
+        "\n\n    return_indices: also give their indices along one axis, as PyTorch does; then the"
+        "\n        first of equal elements takes the whole gradient."
+    )
+    return extreme
+
+
+max = _extreme("max", reduction.max, reduction.argmax)
+min = _extreme("min", reduction.min, reduction.argmin)
 
 
 def nonzero(x: Any, as_tuple: bool = False) -> Any:

@@ -1,0 +1,365 @@
+"""Linear algebra on matrices in the last two axes, batches before them (`tk.linalg`).
+
+Names and results are those of `torch.linalg`; NumPy's own signatures work through NumPy
+(`np.linalg.inv(t)`). Everything differentiates to every order, except where its docstring says so.
+What has no solution raises `np.linalg.LinAlgError`.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.lib.array_utils import normalize_axis_tuple
+
+from tinygrad_kr.arrays import cross as cross
+from tinygrad_kr.arrays import floating, moveaxis, operands
+from tinygrad_kr.arrays import vector_norm as vector_norm
+from tinygrad_kr.ops import indexing, linalg, reduction
+from tinygrad_kr.ops.elementwise import absolute, where
+from tinygrad_kr.ops.linalg import det as det
+from tinygrad_kr.ops.linalg import inv as inv
+from tinygrad_kr.ops.linalg import matmul as matmul
+from tinygrad_kr.ops.node import OFF, Node, constant, grad_mode
+from tinygrad_kr.ops.selection import raw
+
+# ------------------------------------------------------------------ norms
+
+
+def norm(
+    x: Any,
+    ord: Any = None,
+    axis: Any = None,
+    keepdims: bool = False,
+    *,
+    dim: Any = None,
+    keepdim: bool = False,
+) -> Any:
+    """The norm of a vector or a matrix, as `axis` or the number of axes says.
+
+    ord: without one, the Euclidean norm of all elements over `axis`; else that of `vector_norm` for
+        one axis, that of `matrix_norm` for two.
+
+    ValueError for a norm of more than two axes.
+    """
+    x = operands(x)[0]
+    axis, keepdims = axis if dim is None else dim, keepdims or keepdim
+    if ord is None:
+        return vector_norm(x, 2, axis, keepdims)
+    axes = normalize_axis_tuple(range(x.ndim) if axis is None else axis, x.ndim, "norm")
+    if len(axes) == 1:
+        return vector_norm(x, ord, axes[0], keepdims)
+    if len(axes) == 2:
+        return matrix_norm(x, ord, axes, keepdims)
+    raise ValueError(f"norm: ord={ord!r} is for one or two axes, not {len(axes)}; give axis=")
+
+
+def matrix_norm(
+    x: Any,
+    ord: Any = "fro",
+    axis: Any = (-2, -1),
+    keepdims: bool = False,
+    *,
+    dim: Any = None,
+    keepdim: bool = False,
+) -> Any:
+    """The norm of matrices in two axes.
+
+    ord: "fro" sqrt(sum x^2); "nuc" the sum, 2 the largest and -2 the smallest of the singular
+        values; 1 and -1 the largest and smallest column sum of |x|, inf and -inf those of rows.
+
+    Its gradient is 0 at 0, and along singular values that are 0 (the least subgradient).
+    """
+    x = floating(operands(x)[0])
+    axes = normalize_axis_tuple(axis if dim is None else dim, x.ndim, "matrix_norm")
+    if len(axes) != 2:
+        raise ValueError(f"matrix_norm: a matrix has two axes, not {axes}")
+    kept = tuple(1 if i in axes else n for i, n in enumerate(x.shape))
+    shape = kept if keepdims or keepdim else tuple(np.delete(x.shape, axes).tolist())
+    return _matrix_norm(x, ord, *axes).reshape(shape)
+
+
+def _matrix_norm(x: Any, ord: Any, row: int, column: int) -> Any:
+    if ord == "fro":
+        return reduction.euclidean_norm(x, (row, column))
+    if ord in ("nuc", 2, -2):
+        return _singular_norm(moveaxis(x, (row, column), (-2, -1)), ord)
+    if ord not in (1, -1, math.inf, -math.inf):
+        raise ValueError(
+            f'matrix_norm: ord is "fro", "nuc", 1, -1, 2, -2, inf or -inf, not {ord!r}'
+        )
+    summed, compared = (row, column) if abs(ord) == 1 else (column, row)
+    sums = reduction.sum(absolute(x), summed, True)
+    return (reduction.amax if ord > 0 else reduction.amin)(sums, compared)
+
+
+def _singular_norm(x: Any, ord: Any) -> Any:
+    values = svdvals(x)
+    if ord == -2:
+        return reduction.amin(values, -1)
+    clear = raw(values) > _rounding(x) * np.max(raw(values), -1, keepdims=True, initial=0)
+    values = where(clear, values, 0.0)
+    return reduction.sum(values, -1) if ord == "nuc" else reduction.amax(values, -1)
+
+
+def _rounding(x: Any) -> float:
+    """Relative to the largest singular value, what counts as 0 (NumPy's and PyTorch's default)."""
+    return float(max(x.shape[-2:]) * np.finfo(x.dtype).eps)
+
+
+def cond(x: Any, p: Any = None) -> Any:
+    """How much solving with `x` can magnify an error: the norm of `x` times that of its inverse.
+
+    p: the norm, as the `ord` of `matrix_norm`; by default 2, largest over smallest singular value.
+    """
+    if p in (None, 2, -2):
+        values = svdvals(x)
+        ratio = values[..., 0] / values[..., -1]
+        return ratio if p != -2 else 1 / ratio
+    return matrix_norm(x, p) * matrix_norm(inv(x), p)
+
+
+def matrix_rank(x: Any, tol: Any = None, *, rtol: Any = None) -> Any:
+    """How many singular values are larger than `tol`, or `rtol` times the largest; detached.
+
+    The default for `rtol` is max(m, n) eps.
+    """
+    x = operands(x)[0]
+    threshold = {"tol": raw(tol)} if rtol is None else {"rtol": raw(rtol)}
+    rank = np.asarray(np.linalg.matrix_rank(raw(x), **threshold))
+    return constant(rank) if isinstance(x, Node) else rank
+
+
+# ------------------------------------------------------------------ determinants and solutions
+
+
+class SignAndLogabsdet(NamedTuple):
+    """det(a) = sign exp(logabsdet)."""
+
+    sign: Any
+    logabsdet: Any
+
+
+def slogdet(a: Any) -> SignAndLogabsdet:
+    """The sign and the logarithm of the absolute determinant, which cannot overflow.
+
+    The gradient is a^-T, so LinAlgError is raised in backward where `a` is singular.
+    """
+    a = operands(a)[0]
+    return SignAndLogabsdet(linalg.signdet(a), linalg.logabsdet(a))
+
+
+def solve(a: Any, b: Any) -> Any:
+    """The x with a x = b; a 1-D `b` is one vector, else its columns are, and batches broadcast."""
+    return linalg.solve(*operands(a, b))
+
+
+def cholesky(a: Any, *, upper: bool = False) -> Any:
+    """The lower-triangular L with L L^T = a (or the upper L^T) of symmetric positive definite `a`.
+
+    The symmetric part (a + a^T) / 2 is what is read, and the gradient is symmetric.
+
+    LinAlgError where it is not positive definite.
+    """
+    lower = linalg.cholesky(operands(a)[0])
+    return lower.mT if upper else lower
+
+
+def pinv(a: Any, rtol: float | None = None) -> Any:
+    """The Moore-Penrose inverse: (a^T a)^-1 a^T where the columns are independent.
+
+    rtol: singular values up to `rtol` times the largest count as 0 (default: max(m, n) eps).
+
+    The derivative is that at constant rank; where a small change of `a` changes the rank there is
+    none. Source: Golub and Pereyra (1973).
+    """
+    a = floating(operands(a)[0])
+    return linalg.pinv(a, rcond=_rounding(a) if rtol is None else rtol)
+
+
+class LeastSquares(NamedTuple):
+    """The x of least |a x - b|, the sums of squares left over, and what is known of `a`."""
+
+    solution: Any
+    residuals: Any
+    rank: Any
+    singular_values: Any
+
+
+def lstsq(a: Any, b: Any, rtol: float | None = None) -> LeastSquares:
+    """x = pinv(a) b: of all x with the least |a x - b| the shortest; columns of `b` are separate.
+
+    residuals: sum (a x - b)^2 for each column; empty unless `a` has more rows than columns and full
+        rank, as in NumPy. rank: detached.
+    """
+    a, b = operands(a, b)
+    columns = b[..., None] if b.ndim == 1 else b
+    solution = matmul(pinv(a, rtol), columns)
+    values = svdvals(a)
+    rank = matrix_rank(a, rtol=rtol)
+    rows, unknowns = a.shape[-2:]
+    residuals: Any = ((matmul(a, solution) - columns) ** 2).sum(axis=-2)
+    if rows <= unknowns or (raw(rank) < unknowns).any():
+        residuals = residuals.reshape(-1)[:0]
+    return LeastSquares(solution[..., 0] if b.ndim == 1 else solution, residuals, rank, values)
+
+
+# ------------------------------------------------------------------ products
+
+
+def matrix_power(a: Any, n: int) -> Any:
+    """a a ... a, `n` times; the identity for 0, powers of the inverse for a negative `n`."""
+    a = operands(a)[0]
+    if a.ndim < 2 or a.shape[-1] != a.shape[-2]:
+        raise ValueError(f"matrix_power takes square matrices, not shape {a.shape}")
+    if n == 0:
+        identity = np.broadcast_to(np.eye(a.shape[-1], dtype=a.dtype), a.shape)
+        return constant(identity) if isinstance(a, Node) else identity
+    a, n = (inv(a), -n) if n < 0 else (a, n)
+    if n == 1:
+        return a
+    half = matrix_power(a, n // 2)
+    square = matmul(half, half)
+    return matmul(square, a) if n % 2 else square
+
+
+def multi_dot(tensors: Sequence[Any]) -> Any:
+    """The product of several matrices in the cheapest order; the first and last may be vectors.
+
+    Source: Cormen et al., Introduction to Algorithms, 15.2.
+    """
+    parts = operands(*tensors)
+    if len(parts) < 2 or any(part.ndim != 2 for part in parts[1:-1]):
+        shapes = [part.shape for part in parts]
+        raise ValueError(
+            f"multi_dot takes two matrices or more (vectors at the ends), not {shapes}"
+        )
+    row, column = parts[0].ndim == 1, parts[-1].ndim == 1
+    if row:
+        parts[0] = parts[0].reshape(1, -1)
+    if column:
+        parts[-1] = parts[-1].reshape(-1, 1)
+    product = _cheapest(parts)
+    if row or column:
+        shape = ([] if row else [product.shape[0]]) + ([] if column else [product.shape[1]])
+        return product.reshape(tuple(shape))
+    return product
+
+
+def _cheapest(parts: list[Any]) -> Any:
+    """The product whose order costs least, by the costs of all shorter products."""
+    count = len(parts)
+    sizes = [part.shape[0] for part in parts] + [parts[-1].shape[1]]
+    cost = np.zeros((count, count))
+    cut = np.zeros((count, count), int)
+    for length in range(1, count):
+        for first in range(count - length):
+            last = first + length
+            costs = [
+                cost[first, k] + cost[k + 1, last] + sizes[first] * sizes[k + 1] * sizes[last + 1]
+                for k in range(first, last)
+            ]
+            cut[first, last] = first + int(np.argmin(costs))
+            cost[first, last] = min(costs)
+
+    def product(first: int, last: int) -> Any:
+        if first == last:
+            return parts[first]
+        k = cut[first, last]
+        return matmul(product(first, k), product(k + 1, last))
+
+    return product(0, count - 1)
+
+
+def vecdot(a: Any, b: Any, axis: int = -1, *, dim: int | None = None) -> Any:
+    """sum a b over one axis, the others broadcast."""
+    a, b = operands(a, b)
+    return reduction.sum(a * b, axis if dim is None else dim)
+
+
+def diagonal(a: Any, offset: int = 0, dim1: int = -2, dim2: int = -1) -> Any:
+    """The diagonal of the matrices, as the last axis."""
+    return indexing.diagonal(operands(a)[0], offset=offset, axis1=dim1, axis2=dim2)
+
+
+# ------------------------------------------------------------------ decompositions
+
+
+class EigenDecomposition(NamedTuple):
+    """a = V diag(w) V^T, the eigenvalues w ascending, the eigenvectors the columns of V."""
+
+    eigenvalues: Any
+    eigenvectors: Any
+
+
+def eigh(a: Any, UPLO: str = "L") -> EigenDecomposition:
+    """Eigenvalues and eigenvectors of symmetric matrices.
+
+    The symmetric part (a + a^T) / 2 is what is read (so either UPLO is the same), and the gradient
+    is symmetric. An eigenvector has a derivative only if its eigenvalue is unlike all others, and
+    then only its span is meaningful: what is computed from it must not depend on its sign. Between
+    equal eigenvalues the derivative is taken as 0.
+
+    Source: Giles, Collected matrix derivative results (2008), 3.1.
+    """
+    if UPLO not in ("L", "U"):
+        raise ValueError(f'eigh: UPLO is "L" or "U", not {UPLO!r}')
+    packed = linalg.eigh_packed(floating(operands(a)[0]))
+    return EigenDecomposition(packed[..., 0, :], packed[..., 1:, :])
+
+
+def eigvalsh(a: Any, UPLO: str = "L") -> Any:
+    """The eigenvalues of symmetric matrices, ascending.
+
+    The second derivative exists where no two are equal; a sum over equal ones has all.
+    """
+    return eigh(a, UPLO).eigenvalues
+
+
+class SingularValueDecomposition(NamedTuple):
+    """a = U diag(S) Vh, the singular values S descending."""
+
+    U: Any
+    S: Any
+    Vh: Any
+
+
+def svd(a: Any, full_matrices: bool = True) -> SingularValueDecomposition:
+    """Singular value decomposition of matrices (m, n), with k = min(m, n) singular values.
+
+    full_matrices: U (m, m) and Vh (n, n) rather than U (m, k) and Vh (k, n). The further columns
+        are any that complete a basis: for m != n a ValueError where gradients are recorded.
+
+    Singular vectors have a derivative only where their singular values are unlike all others and
+    (for m != n) not 0; what is computed from them must not depend on their common sign. Between
+    equal singular values the derivative is taken as 0.
+
+    Source: Townsend, Differentiating the singular value decomposition (2016).
+    """
+    a = floating(operands(a)[0])
+    m, n = a.shape[-2:]
+    if full_matrices and m != n:
+        return _full_svd(a)
+    packed = linalg.svd_packed(a)
+    return SingularValueDecomposition(packed[..., :m].mT, packed[..., m], packed[..., m + 1 :])
+
+
+def _full_svd(a: Any) -> SingularValueDecomposition:
+    if isinstance(a, Node) and a._requires_grad and grad_mode.get() != OFF:
+        raise ValueError(
+            f"svd: full matrices for shape {a._data.shape} have no derivative, since any complete "
+            "basis would do; pass full_matrices=False"
+        )
+    parts = np.linalg.svd(raw(a))
+    return SingularValueDecomposition(*(map(constant, parts) if isinstance(a, Node) else parts))
+
+
+def svdvals(a: Any) -> Any:
+    """The singular values of matrices, descending.
+
+    The second derivative exists where no two are equal and (for m != n) none is 0.
+    """
+    a = floating(operands(a)[0])
+    return linalg.svd_packed(a)[..., a.shape[-2]]
