@@ -411,6 +411,7 @@ def _check_pull_back(
                 order=order,
             ) from error
         raise
+    scale = max((float(np.abs(c).max()) for c in cotangents if c.size), default=0.0)
     for value, g, third, name in zip(values, found, scaled, names, strict=True):
         if g.shape != value.shape or g.dtype != value.dtype:
             raise GradientError(
@@ -419,9 +420,8 @@ def _check_pull_back(
                 order=order,
                 argument=name,
             )
-        _demand_equal(
-            3 * third, g, f"v^T J is not linear in v for {name}, to rounding", order, name
-        )
+        message = f"v^T J is not linear in v for {name}, to rounding"
+        _demand_equal(3 * third, g, message, order, name, scale)
     for layout in (_fortran, _backward, _stepped):
         _, pull_back = vjp(f, *map(layout, values))
         again = pull_back(tuple(map(layout, cotangents)))
@@ -429,13 +429,15 @@ def _check_pull_back(
             message = (
                 f"the gradient for {name} depends on the memory layout ({layout.__name__[1:]})"
             )
-            _demand_equal(np.asarray(h), g, message, order, name)
+            _demand_equal(np.asarray(h), g, message, order, name, scale)
 
 
-def _demand_equal(found: ndarray, expected: ndarray, message: str, order: int, name: str) -> None:
-    """Equal up to the rounding of float64 (relative to the largest element)."""
+def _demand_equal(
+    found: ndarray, expected: ndarray, message: str, order: int, name: str, scale: float
+) -> None:
+    """Equal up to the rounding of float64, relative to the largest element or `scale`."""
     finite = np.abs(expected[np.isfinite(expected)])
-    scale = float(finite.max()) if finite.size else 0.0
+    scale = max(scale, float(finite.max()) if finite.size else 0.0)
     close = np.isclose(found, expected, rtol=0.0, atol=1e-11 * scale, equal_nan=True)
     if not close.all():
         worst = tuple(int(j) for j in np.argwhere(~close)[0])
@@ -458,15 +460,15 @@ def _fortran(x: ndarray) -> ndarray:
 
 
 def _backward(x: ndarray) -> ndarray:
-    everywhere = (..., *(slice(None, None, -1),) * x.ndim)
-    return x[everywhere].copy()[everywhere]
+    everywhere: Any = (..., *(slice(None, None, -1),) * x.ndim)
+    return np.asarray(x[everywhere].copy()[everywhere])
 
 
 def _stepped(x: ndarray) -> ndarray:
     wide = np.full([2 * n + 1 for n in x.shape], np.nan if x.dtype.kind == "f" else 1, x.dtype)
-    every_other = (..., *(slice(1, None, 2) for _ in x.shape))
+    every_other: Any = (..., *(slice(1, None, 2) for _ in x.shape))
     wide[every_other] = x
-    return wide[every_other]
+    return np.asarray(wide[every_other])
 
 
 def layouts(x: ndarray) -> dict[str, ndarray]:
