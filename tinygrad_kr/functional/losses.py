@@ -278,7 +278,8 @@ class _Labels:
         if reduction != "mean" or (self.weights is None and self.ignored is None):
             return _reduced(loss, reduction)
         if self.weights is None:
-            return _over(loss.sum(), int(loss.size - np.count_nonzero(self.ignored or 0)))
+            ignored = 0 if self.ignored is None else int(np.count_nonzero(self.ignored))
+            return _over(loss.sum(), int(loss.size) - ignored)
         return _over(loss.sum(), self.kept(self.weights).sum())
 
 
