@@ -60,7 +60,7 @@ def embedding(input: Any, weight: Any, padding_idx: int | None = None) -> Any:
     return where(padded, rows._data if isinstance(rows, Node) else rows, rows)
 
 
-def _one_hot(x: ndarray, *, num_classes: int) -> ndarray:
+def _one_hot(x: ndarray, *, num_classes: int) -> Any:
     return np.equal(x[..., None], np.arange(num_classes)).astype(np.int64)
 
 
@@ -82,9 +82,9 @@ def one_hot(tensor: Any, num_classes: int = -1) -> Any:
     return _one_hot_op(tensor if isinstance(tensor, Node) else indices, num_classes=num_classes)
 
 
-def integers(x: Any, what: str) -> Any:
+def integers(x: Any, what: str) -> ndarray:
     """The array of an integer argument; TypeError for any other dtype."""
-    array = x._data if isinstance(x, Node) else np.asarray(x)
+    array: ndarray = x._data if isinstance(x, Node) else np.asarray(x)
     if array.dtype.kind not in "iu":
         raise TypeError(
             f"{what} must be integers, not {array.dtype} of shape {array.shape}; "

@@ -66,8 +66,7 @@ def _max_pool(
     y = window.window_max(x, kernel=kernel, stride=strides, dilation=dilations)
     if not return_indices:
         return y
-    raw = x._data if isinstance(x, Node) else x
-    index = window.window_argmax(raw, kernel=kernel, stride=strides, dilation=dilations)
+    index = window.window_argmax(x, y, kernel=kernel, stride=strides, dilation=dilations)
     starts = tuple(a for a, _ in widths)
     found = _places(index, input.shape[-spatial:], kernel, strides, dilations, starts)
     return y, constant(found) if isinstance(y, Node) else found

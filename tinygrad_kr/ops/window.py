@@ -1,8 +1,8 @@
 """Sliding windows over the last axes: reading, adding back, convolution, sums and maxima.
 
-Arrays keep their layout: what is computed from an array whose channels lie side by side in memory has
-its channels side by side too, whatever the logical order (N, C, H, W) says. A convolution gives such
-results, so in a network every step runs along the channels.
+Layouts are kept: what is computed from an array whose channels lie side by side in memory has them
+side by side too, whatever the logical order (N, C, H, W) says. A convolution gives such results, so
+that in a network every step runs along the channels.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import numpy as np
 from numpy import ndarray
 
 from tinygrad_kr.ops.elementwise import masked
+from tinygrad_kr.ops.node import Node
 from tinygrad_kr.ops.op import Op, op
 from tinygrad_kr.ops.shape import broadcast_to
 
@@ -105,12 +106,14 @@ def _convolve(
     dilation: Sizes,
     groups: int,
 ) -> Any:
-    """Products of every window of `x` (N, C, ...) with every filter (O, C / groups, ...), plus a bias."""
+    """Products of every window of `x` (N, C, ...) with every filter (O, C / groups, ...)."""
     x = _padded(x, padding)
     counts = _counts(x.shape, weight.shape[2:], stride, dilation)
-    columns = _columns(x, weight.shape[2:], stride, dilation, groups)
     y = np.empty((len(x), *counts, len(weight)), np.result_type(x, weight))
-    np.matmul(columns, _filters(weight, groups), out=_by_group(y, groups))
+    filters = _filters(weight, groups)
+    for part in _batches(x, counts, weight.shape[2:]):
+        columns = _columns(x[part], weight.shape[2:], stride, dilation, groups)
+        np.matmul(columns, filters, out=_by_group(y[part], groups))
     if bias is not None:
         y += bias
     return np.moveaxis(y, -1, 1)
@@ -137,7 +140,7 @@ def _convolve_transposed(
     for number, place in enumerate(_elements(g.shape[2:], kernel, stride, dilation)):
         np.matmul(rows, filters[:, :, number], out=parts)
         y[place] += spread
-    return y[..., *(slice(a, a + n) for n, (a, _) in zip(size, padding, strict=True))]
+    return y[_inner(size, padding)]
 
 
 def _convolve_weight(
@@ -151,9 +154,27 @@ def _convolve_weight(
     groups: int,
 ) -> Any:
     """Products of `g` (N, O, ...) with its windows of `x`: (O, C / groups, *kernel)."""
-    columns = _columns(_padded(x, padding), kernel, stride, dilation, groups)
-    weight = _by_group(np.moveaxis(g, 1, -1), groups).mT @ columns
-    return np.moveaxis(weight.reshape(g.shape[1], *kernel, -1), -1, 1)
+    x, g = _padded(x, padding), np.moveaxis(g, 1, -1)
+    weight: Any = 0
+    for part in _batches(x, g.shape[1:-1], kernel):
+        columns = _columns(x[part], kernel, stride, dilation, groups)
+        weight = _by_group(g[part], groups).mT @ columns + weight
+    return np.moveaxis(weight.reshape(g.shape[-1], *kernel, -1), -1, 1)
+
+
+_COLUMN_BYTES = 2**23
+"""The most memory that the columns of a convolution take at once (more for a single sample)."""
+
+# glibc returns freed memory to the system above a limit, twice the largest block freed so far, and
+# gets it back page by page: a fifth of the time of a small convolutional net's step.
+np.empty(2**25 - 2**16, np.uint8)
+
+
+def _batches(x: ndarray, counts: Sizes, kernel: Sizes) -> Iterator[slice]:
+    """The samples in parts whose columns are not too big."""
+    sample = math.prod(counts) * math.prod(kernel) * x.shape[1] * x.itemsize
+    size = max(_COLUMN_BYTES // max(sample, 1), 1)
+    return (slice(start, start + size) for start in range(0, max(len(x), 1), size))
 
 
 def _padded(x: ndarray, padding: Widths) -> ndarray:
@@ -162,12 +183,16 @@ def _padded(x: ndarray, padding: Widths) -> ndarray:
         return x
     sizes = [a + n + b for n, (a, b) in zip(x.shape[2:], padding, strict=True)]
     y = _zeros_laid_out_like(x, (*x.shape[:2], *sizes))
-    y[..., *(slice(a, a + n) for n, (a, _) in zip(x.shape[2:], padding, strict=True))] = x
+    y[_inner(x.shape[2:], padding)] = x
     return y
 
 
+def _inner(sizes: Sizes, padding: Widths) -> Any:
+    return (..., *(slice(a, a + n) for n, (a, _) in zip(sizes, padding, strict=True)))
+
+
 def _columns(x: ndarray, kernel: Sizes, stride: Sizes, dilation: Sizes, groups: int) -> ndarray:
-    """Windows as rows of a matrix for each group: (groups, positions, kernel x channels of a group).
+    """Windows as rows of a matrix per group: (groups, positions, kernel x channels of a group).
 
     Whatever lies side by side in memory, channels or places, is copied in one run.
     """
@@ -189,7 +214,7 @@ def _filters(weight: ndarray, groups: int) -> ndarray:
 
 
 def _by_group(y: ndarray, groups: int) -> ndarray:
-    """Channels on the last axis to (groups, positions, channels of a group); a view where it can be."""
+    """Channels last to (groups, positions, channels of a group); a view where it can be."""
     channels = y.shape[-1]
     return y.reshape(math.prod(y.shape[:-1]), groups, channels // groups).swapaxes(0, 1)
 
@@ -224,13 +249,11 @@ def _window_sum(x: ndarray, *, kernel: Sizes, stride: Sizes, dilation: Sizes) ->
 
 
 def _window_max(x: ndarray, *, kernel: Sizes, stride: Sizes, dilation: Sizes) -> Any:
-    """The largest element of each window of the last axes; NaN wins. The gradient is the first's."""
+    """The largest element of each window of the last axes; NaN wins. The first has the gradient."""
     return _accumulated(np.maximum, x, kernel, stride, dilation)
 
 
-def _accumulated(
-    ufunc: np.ufunc, x: ndarray, kernel: Sizes, stride: Sizes, dilation: Sizes
-) -> ndarray:
+def _accumulated(ufunc: np.ufunc, x: ndarray, kernel: Sizes, stride: Sizes, dilation: Sizes) -> Any:
     places = _elements(_counts(x.shape, kernel, stride, dilation), kernel, stride, dilation)
     y = x[next(places)].copy("K")
     for place in places:
@@ -244,16 +267,15 @@ def _repeated(g: Any, kernel: Sizes) -> Any:
     return broadcast_to(windows, shape=(*g.shape, *kernel))
 
 
-def window_argmax(
-    x: ndarray, y: ndarray, *, kernel: Sizes, stride: Sizes, dilation: Sizes
-) -> ndarray:
+def window_argmax(x: Any, y: Any, *, kernel: Sizes, stride: Sizes, dilation: Sizes) -> ndarray:
     """Which element of each window is its first largest, `y`, or first NaN; counted in C order."""
+    x, y = (value._data if isinstance(value, Node) else value for value in (x, y))
     free = np.ones_like(y, bool)
-    index = np.zeros_like(y, np.int8 if math.prod(kernel) < 128 else np.int32)
+    index: Any = np.zeros_like(y, np.int8 if math.prod(kernel) < 128 else np.int32)
     nan = y != y if np.isnan(y).any() else None
     counts = y.shape[y.ndim - len(kernel) :]
     for number, place in enumerate(_elements(counts, kernel, stride, dilation)):
-        chosen = x[place] == y
+        chosen: Any = x[place] == y
         if nan is not None:
             chosen |= nan & np.isnan(x[place])
         chosen &= free
@@ -281,16 +303,11 @@ def _window_put(g: ndarray, *, index: ndarray, shape: Sizes, **window: Sizes) ->
     return out
 
 
-def _raw(x: Any) -> ndarray:
-    array: ndarray = x if isinstance(x, ndarray) else x._data
-    return array
-
-
 # fmt: off
 window_sum = op(_window_sum, lambda g, y, x, kernel, **p:
                 fold(_repeated(g, kernel), shape=x.shape, kernel=kernel, **p))
 window_max = op(_window_max, lambda g, y, x, **window:
-                window_put(g, index=window_argmax(_raw(x), _raw(y), **window), shape=x.shape, **window))
+                window_put(g, index=window_argmax(x, y, **window), shape=x.shape, **window))
 window_pick: Op = op(_window_pick, lambda g, y, x, index, **window:
                 window_put(g, index=index, shape=x.shape, **window))
 window_put: Op = op(_window_put, lambda g, y, x, index, shape, **window:
