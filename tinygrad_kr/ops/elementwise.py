@@ -27,7 +27,7 @@ cbrt       = op(np.cbrt,       lambda g, y, x: g / (3 * y * y))
 
 exp   = op(np.exp,   lambda g, y, x: g * y)
 exp2  = op(np.exp2,  lambda g, y, x: g * y * math.log(2))
-expm1 = op(np.expm1, lambda g, y, x: g * (y + 1))
+expm1 = op(np.expm1, lambda g, y, x: g * exp(x))
 log   = op(np.log,   lambda g, y, x: g / x)
 log1p = op(np.log1p, lambda g, y, x: g / (1 + x))
 log2  = op(np.log2,  lambda g, y, x: g / (x * math.log(2)))
