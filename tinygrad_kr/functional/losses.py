@@ -7,7 +7,7 @@ anything else raises ValueError. The mean of an empty batch is NaN and its sum 0
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from numpy import ndarray
@@ -118,13 +118,7 @@ def binary_cross_entropy(
     [0, 1]: of a linear output take `binary_cross_entropy_with_logits`.
     """
     _same_shape("binary_cross_entropy", input, target)
-    p = input._data if isinstance(input, Node) else np.asarray(input)
-    if p.size and (p.min() < 0 or p.max() > 1):
-        raise ValueError(
-            f"binary_cross_entropy: input must lie in [0, 1], but reaches from {p.min()} to "
-            f"{p.max()}; apply sigmoid first, or use binary_cross_entropy_with_logits"
-        )
-    loss = network.bernoulli_loss(input, _like(target, p))
+    loss = network.bernoulli_loss(input, _like(target, input))
     return _reduced(loss if weight is None else loss * weight, reduction)
 
 
@@ -180,16 +174,19 @@ def cross_entropy(
     axis = _class_axis("cross_entropy", input)
     if not 0 <= label_smoothing <= 1:
         raise ValueError(f"cross_entropy: label_smoothing lies in [0, 1], not {label_smoothing}")
-    log_p = network.log_softmax(input, axis=axis)
-    if _shape(target) == input.shape and target.dtype.kind == "f":
-        return _soft_labels(log_p, target, axis, weight, reduction, label_smoothing)
-    labels = _Labels("cross_entropy", log_p, target, axis, weight, ignore_index)
-    loss = labels.reduced(labels.picked(log_p), reduction)
+    factors = _per_class("cross_entropy", weight, input, axis)
+    if _shape(target) == input.shape:
+        return _soft_labels(input, target, axis, factors, reduction, label_smoothing)
+    labels, ignored = _labels("cross_entropy", input, target, axis, ignore_index)
+    counts = None if weight is None else weight[labels]
+    loss = network.label_loss(input, labels=labels, axis=axis)
+    loss = _over_labels(loss if counts is None else loss * counts, counts, ignored, reduction)
     if not label_smoothing:
         return loss
-    spread = -(log_p if weight is None else log_p * _per_class(weight, input, axis)).sum(axis=axis)
-    share = label_smoothing / input.shape[axis]
-    return (1 - label_smoothing) * loss + share * labels.reduced(labels.kept(spread), reduction)
+    log_p = network.log_softmax(input, axis=axis)
+    spread = -(log_p if factors is None else log_p * factors).sum(axis=axis)
+    spread = _over_labels(spread, counts, ignored, reduction)
+    return (1 - label_smoothing) * loss + (label_smoothing / input.shape[axis]) * spread
 
 
 def nll_loss(
@@ -204,83 +201,81 @@ def nll_loss(
     Shapes, weight, ignore_index and errors as in `cross_entropy`; targets are labels only.
     """
     axis = _class_axis("nll_loss", input)
-    labels = _Labels("nll_loss", input, target, axis, weight, ignore_index)
-    return labels.reduced(labels.picked(input), reduction)
+    _per_class("nll_loss", weight, input, axis)
+    labels, ignored = _labels("nll_loss", input, target, axis, ignore_index)
+    counts = None if weight is None else weight[labels]
+    loss = -take_along_axis(input, indices=np.expand_dims(labels, axis), axis=axis)
+    loss = loss.reshape(labels.shape)
+    return _over_labels(loss if counts is None else loss * counts, counts, ignored, reduction)
 
 
 def _class_axis(name: str, input: Any) -> int:
-    if not input.ndim:
-        raise ValueError(
-            f"{name}: input needs an axis of classes, (C,) or (N, C, ...), not shape ()"
-        )
+    if not input.ndim or not input.shape[min(input.ndim - 1, 1)]:
+        raise ValueError(f"{name}: input (C,), (N, C) or (N, C, ...) wanted, not {input.shape}")
     return 0 if input.ndim == 1 else 1
 
 
-def _per_class(weight: Any, input: Any, axis: int) -> Any:
+def _per_class(name: str, weight: Any, input: Any, axis: int) -> Any:
+    """The weights of the classes, to multiply `input` by."""
+    if weight is None:
+        return None
     if _shape(weight) != (input.shape[axis],):
         raise ValueError(
-            f"weight has a factor for each of {input.shape[axis]} classes, not shape {weight.shape}"
+            f"{name}: weight has one factor for each of {input.shape[axis]} classes, not shape "
+            f"{_shape(weight)}"
         )
     return weight.reshape(-1, *[1] * (input.ndim - axis - 1))
 
 
 def _soft_labels(
-    log_p: Any, target: Any, axis: int, weight: Any, reduction: str, smoothing: float
+    input: Any, target: Any, axis: int, factors: Any, reduction: str, smoothing: float
 ) -> Any:
     """The cross-entropy of target probabilities."""
+    if target.dtype.kind != "f":
+        raise TypeError(
+            f"cross_entropy: a target of the input's shape {input.shape} holds probabilities, "
+            f"which are floats, not {target.dtype}; convert with .astype(np.float32), or give "
+            f"labels of shape {input.shape[:axis] + input.shape[axis + 1 :]}"
+        )
     if smoothing:
-        target = target * (1 - smoothing) + smoothing / log_p.shape[axis]
-    if weight is not None:
-        target = target * _per_class(weight, log_p, axis)
-    loss = -(log_p * target).sum(axis=axis)
-    if reduction == "mean":
-        return _over(loss.sum(), loss.size)
+        target = target * (1 - smoothing) + smoothing / input.shape[axis]
+    if factors is not None:
+        target = target * factors
+    loss = -(network.log_softmax(input, axis=axis) * target).sum(axis=axis)
     return _reduced(loss, reduction)
 
 
-class _Labels:
-    """Checked class labels: what they pick, what each counts, and which count for nothing."""
+def _labels(
+    name: str, input: Any, target: Any, axis: int, ignore_index: int
+) -> tuple[ndarray, ndarray | None]:
+    """Checked labels, 0 for those ignored, and where these are (None for nowhere)."""
+    wanted = input.shape[:axis] + input.shape[axis + 1 :]
+    if _shape(target) != wanted:
+        soft = f" or probabilities of shape {input.shape}" if name == "cross_entropy" else ""
+        raise ValueError(
+            f"{name}: labels of shape {_shape(target)} for input {input.shape}; give integers of "
+            f"shape {wanted}{soft}"
+        )
+    labels = integers(target, f"{name}: labels")
+    classes = input.shape[axis]
+    outside = bool(labels.size) and not 0 <= labels.min() <= labels.max() < classes
+    if not outside and not 0 <= ignore_index < classes:
+        return labels, None
+    ignored = labels == ignore_index
+    labels = np.where(ignored, 0, labels)
+    refuse_outside(labels, classes, f"{name}: label")
+    return labels, ignored
 
-    def __init__(
-        self, name: str, input: Any, target: Any, axis: int, weight: Any, ignore_index: int
-    ) -> None:
-        wanted = input.shape[:axis] + input.shape[axis + 1 :]
-        if _shape(target) != wanted:
-            raise ValueError(
-                f"{name}: labels of shape {_shape(target)} for input {input.shape}; give "
-                f"integers of shape {wanted}"
-                + (f" or probabilities of shape {input.shape}" if name == "cross_entropy" else "")
-            )
-        labels = integers(target, f"{name}: labels of shape {wanted}")
-        ignored = labels == ignore_index
-        self.ignored: ndarray | None = ignored if ignored.any() else None
-        if self.ignored is not None:
-            labels = np.where(ignored, 0, labels)
-        refuse_outside(labels, input.shape[axis], f"{name}: label")
-        self.axis, self.indices = axis, np.expand_dims(labels, axis)
-        self.weights: Any = None
-        if weight is not None:
-            _per_class(weight, input, axis)
-            self.weights = weight[labels]
 
-    def kept(self, loss: Any) -> Any:
-        """The loss with 0 for ignored samples."""
-        return loss if self.ignored is None else where(self.ignored, 0.0, loss)
-
-    def picked(self, log_p: Any) -> Any:
-        """-w log_p[label] for each sample."""
-        loss = -take_along_axis(log_p, indices=self.indices, axis=self.axis)
-        loss = loss.reshape(loss.shape[: self.axis] + loss.shape[self.axis + 1 :])
-        return self.kept(loss if self.weights is None else loss * self.weights)
-
-    def reduced(self, loss: Any, reduction: str) -> Any:
-        """Reduced; the mean is weighted by the classes' weights and leaves out what is ignored."""
-        if reduction != "mean" or (self.weights is None and self.ignored is None):
-            return _reduced(loss, reduction)
-        if self.weights is None:
-            ignored = 0 if self.ignored is None else int(np.count_nonzero(self.ignored))
-            return _over(loss.sum(), int(loss.size) - ignored)
-        return _over(loss.sum(), self.kept(self.weights).sum())
+def _over_labels(loss: Any, counts: Any, ignored: ndarray | None, reduction: str) -> Any:
+    """Reduced, without what is ignored; the mean is over what the labels count."""
+    if ignored is not None:
+        loss = where(ignored, 0.0, loss)
+    if reduction != "mean" or (counts is None and ignored is None):
+        return _reduced(loss, reduction)
+    if counts is None:
+        return _over(loss.sum(), int(np.count_nonzero(~cast(ndarray, ignored))))
+    return _over(loss.sum(), (counts if ignored is None else where(ignored, 0.0, counts)).sum())
 
 
 def _over(total: Any, count: Any) -> Any:

@@ -42,13 +42,47 @@ log_softmax = op(_log_softmax, lambda g, y, x, axis:
                  g - exp(y) * g.sum(axis=axis, keepdims=True))
 # fmt: on
 
+# ------------------------------------------------------------------ losses of labels
+
+
+def _label_loss(x: ndarray, *, labels: ndarray, axis: int) -> Any:
+    """log(sum(exp(x))) - x[label]: the cross-entropy of softmax(x) along `axis`, for each label."""
+    shifted = _shifted(x, axis)
+    total = np.log(np.add.reduce(np.exp(shifted), axis=axis))
+    return total - shifted[_label_places(labels, axis)]
+
+
+def _label_places(labels: ndarray, axis: int) -> tuple[Any, ...]:
+    """Where in an array with classes on `axis` each sample's label is."""
+    places: list[Any] = [
+        np.arange(n).reshape(n, *[1] * (labels.ndim - i - 1)) for i, n in enumerate(labels.shape)
+    ]
+    places.insert(axis, labels)
+    return tuple(places)
+
+
+def _label_slope(g: Any, x: Any, labels: ndarray, axis: int) -> Any:
+    """softmax(x) - one_hot(label), for each sample."""
+    one_hot = np.zeros(x.shape, x.dtype)
+    one_hot[_label_places(labels, axis)] = 1
+    return g.reshape(*g.shape[:axis], 1, *g.shape[axis:]) * (softmax(x, axis=axis) - one_hot)
+
+
+label_loss = op(_label_loss, lambda g, y, x, labels, axis: _label_slope(g, x, labels, axis))
+
 # ------------------------------------------------------------------ losses of a probability
 
 
 def _bernoulli_loss(p: ndarray, t: ndarray) -> Any:
     """-(t log p + (1 - t) log(1 - p)), each logarithm at least -100 (PyTorch's bound)."""
-    with np.errstate(divide="ignore"):
-        return (t - 1) * np.maximum(np.log1p(-p), -100) - t * np.maximum(np.log(p), -100)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        y = (t - 1) * np.maximum(np.log1p(-p), -100) - t * np.maximum(np.log(p), -100)
+    if np.isnan(y).any() and ((p < 0) | (p > 1)).any():
+        raise ValueError(
+            f"probabilities lie in [0, 1], but these reach from {np.nanmin(p)} to {np.nanmax(p)}; "
+            "apply sigmoid first, or use binary_cross_entropy_with_logits"
+        )
+    return y
 
 
 def _bernoulli_slope(p: Any, t: Any) -> Any:
@@ -60,18 +94,17 @@ def _logistic_loss(x: ndarray, a: ndarray, b: ndarray) -> Any:
     """a softplus(-x) + b softplus(x): no cancellation, so both tails keep their last bit."""
     dtype = np.result_type(x, a, b)
     x = np.asarray(x, np.float64)
-    tail = np.log1p(np.exp(-np.abs(x)))
-    return (a * (np.maximum(-x, 0) + tail) + b * (np.maximum(x, 0) + tail)).astype(dtype)
+    y = (a + b) * np.log1p(np.exp(-np.abs(x))) + np.where(np.signbit(x), -a, b) * x
+    return y.astype(dtype)
 
 
 def _logistic_slope(x: ndarray, a: ndarray, b: ndarray) -> Any:
-    """b sigmoid(x) - a sigmoid(-x), the derivative of the logistic loss."""
+    """b sigmoid(x) - a sigmoid(-x), the derivative of the logistic loss, without cancellation."""
     dtype = np.result_type(x, a, b)
     x = np.asarray(x, np.float64)
     e = np.exp(-np.abs(x))
-    near, far = 1 / (1 + e), e / (1 + e)
-    positive = x >= 0
-    return (b * np.where(positive, near, far) - a * np.where(positive, far, near)).astype(dtype)
+    flat = np.copysign((a + b) * (e / (1 + e)), x)
+    return (np.where(np.signbit(x), -a, b) - flat).astype(dtype)
 
 
 # fmt: off

@@ -270,8 +270,8 @@ def _repeated(g: Any, kernel: Sizes) -> Any:
 def window_argmax(x: Any, y: Any, *, kernel: Sizes, stride: Sizes, dilation: Sizes) -> ndarray:
     """Which element of each window is its first largest, `y`, or first NaN; counted in C order."""
     x, y = (value._data if isinstance(value, Node) else value for value in (x, y))
-    free = np.ones_like(y, bool)
-    index: Any = np.zeros_like(y, np.int8 if math.prod(kernel) < 128 else np.int32)
+    free: Any = np.ones_like(y, bool)
+    index: ndarray = np.zeros_like(y, np.int8 if math.prod(kernel) < 128 else np.int32)
     nan = y != y if np.isnan(y).any() else None
     counts = y.shape[y.ndim - len(kernel) :]
     for number, place in enumerate(_elements(counts, kernel, stride, dilation)):
