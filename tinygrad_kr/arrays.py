@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import builtins
 import math
-import string
 from collections.abc import Callable, Iterable
 from functools import lru_cache, wraps
 from typing import Any
@@ -275,10 +274,8 @@ def _written_out(*arguments: Any) -> tuple[str, tuple[Any, ...]]:
     return terms, arguments[::2]
 
 
-_LETTERS: dict[Any, str] = {
-    ...: "...",
-    **dict(enumerate(string.ascii_uppercase + string.ascii_lowercase)),
-}
+_ALPHABET = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
+_LETTERS: dict[Any, str] = {...: "...", **dict(enumerate(_ALPHABET))}
 
 
 def _written(labels: Iterable[Any]) -> str:
@@ -298,14 +295,14 @@ def explicit_subscripts(subscripts: str, ranks: tuple[int, ...]) -> str:
     if len(terms) != len(ranks):
         raise ValueError(f"{len(terms)} terms for {len(ranks)} operands")
     named = [term.replace("...", "", 1) for term in (*terms, result)]
-    if not set("".join(named)) <= set(string.ascii_letters):
+    if not set("".join(named)) <= set(_ALPHABET):
         raise ValueError("labels are letters, with at most one '...' in a term")
     spread = [rank - len(name) for rank, name in zip(ranks, named, strict=False)]
     for term, rank, room in zip(terms, ranks, spread, strict=True):
         if room < 0 or (room and "..." not in term):
             raise ValueError(f"{term!r} does not name the {rank} axes of its operand")
     widest = builtins.max(spread)
-    unused = "".join(c for c in string.ascii_letters if c not in subscripts)[:widest]
+    unused = "".join(c for c in _ALPHABET if c not in subscripts)[:widest]
     terms = [
         term.replace("...", unused[widest - room :])
         for term, room in zip(terms, spread, strict=True)

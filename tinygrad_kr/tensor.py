@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterator
+from opcode import opmap
+from types import FrameType
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
@@ -252,6 +255,11 @@ class Tensor(Node):
     def _number(self, kind: str) -> float | int | bool:
         if self._data.size != 1:
             raise TypeError(f"{kind}() needs one element, not shape {self.shape}")
+        if self._requires_grad and _assigned_by_index(sys._getframe(2)):
+            raise RuntimeError(
+                "a Tensor that requires grad would lose its history in an ndarray: assign its "
+                ".detach(), or make a new Tensor with tk.stack or tk.where"
+            )
         return self._data.item()  # type: ignore[no-any-return]
 
     def __contains__(self, value: Any) -> bool:
@@ -275,7 +283,7 @@ class Tensor(Node):
 
     # -------------------------------------------------------------- differentiation
 
-    # `backward`, `retain_grad` and `register_hook` are functions of `autodiff`, which adds them here.
+    # `backward`, `retain_grad` and `register_hook` are functions of `autodiff`, which adds them.
     if TYPE_CHECKING:
 
         def backward(
@@ -340,15 +348,16 @@ class Tensor(Node):
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> ndarray:
         if self._requires_grad:
             raise RuntimeError(
-                "this Tensor requires grad and an ndarray has no history: call .detach() first"
+                "this Tensor requires grad and an ndarray has no history: call .detach() first, or "
+                "make one Tensor of several with tk.stack"
             )
         return np.array(self._data, dtype=dtype, copy=copy)
 
     def __array_ufunc__(self, ufunc: np.ufunc, method: str, *inputs: Any, **kwargs: Any) -> Any:
         if kwargs.pop("out", None) is not None:
             raise TypeError(
-                f"np.{ufunc.__name__} cannot write a Tensor into an ndarray (`out=` or `a += t`): its "
-                "history would be lost. Make a new Tensor, or use .detach().numpy()"
+                f"np.{ufunc.__name__} cannot write a Tensor into an ndarray (`out=` or `a += t`): "
+                "its history would be lost. Make a new Tensor, or use .detach().numpy()"
             )
         function = numpy_table.get(ufunc)
         if method != "__call__":
@@ -529,7 +538,7 @@ class Tensor(Node):
         return self.reshape(*self.shape[:dim], *sizes, *self.shape[dim + 1 :])
 
     def transpose(self, *axes: Any) -> Tensor:
-        """All axes reversed if none is named, two exchanged (PyTorch), or all in their new order."""
+        """All axes reversed if none is named, two exchanged (PyTorch), or all in a new order."""
         order = _sizes(axes) if axes and axes != (None,) else None
         if order is not None and len(order) == 2 and not isinstance(axes[0], tuple | list):
             return shape.swapaxes(self, axis1=order[0], axis2=order[1])  # type: ignore[no-any-return]
@@ -634,6 +643,11 @@ def _sizes(sizes: tuple[Any, ...]) -> tuple[int, ...]:
     if len(sizes) == 1 and isinstance(sizes[0], tuple | list):
         sizes = tuple(sizes[0])
     return tuple(int(n) for n in sizes)
+
+
+def _assigned_by_index(frame: FrameType) -> bool:
+    """Whether a frame is at `a[i] = ...`: NumPy then asks for a number, not for an array."""
+    return frame.f_code.co_code[frame.f_lasti] == opmap["STORE_SUBSCR"]
 
 
 def plain_key(key: Any) -> Any:

@@ -1,0 +1,558 @@
+"""NumPy's functions on Tensors: `np.sum(t, axis=0)`, `np.linalg.norm(t)`, `np.add.reduce(t)`.
+
+One record for each: NumPy's function, and what serves it, with NumPy's signature and meaning (so
+`np.var(t)` divides by n where `t.var()` divides by n - 1). An argument that is not served raises
+TypeError rather than being ignored. What has no derivative gives detached Tensors or plain numbers.
+
+NumPy asks no one before `np.array`, `np.asarray` and `np.full`: they go through `Tensor.__array__`,
+which refuses where a gradient would be lost. To make one Tensor of several: `np.stack`, `np.block`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from numpy import ndarray
+
+from tinygrad_kr import arrays, linalg
+from tinygrad_kr.arrays import operands
+from tinygrad_kr.ops import elementwise, reduction, selection, shape
+from tinygrad_kr.ops.linalg import matmul
+from tinygrad_kr.ops.node import Node, constant
+from tinygrad_kr.ops.op import astype, numpy_table
+from tinygrad_kr.ops.selection import raw
+
+
+class _Only:
+    """The default of an argument of which only one value is served, which changes nothing."""
+
+    def __init__(self, value: Any) -> None:
+        self.value = value
+
+
+ONLY_NONE, ONLY_TRUE, ONLY_FALSE = _Only(None), _Only(True), _Only(False)
+
+
+def _serve(function: Any, served: Callable[..., Any]) -> None:
+    """Have `served`, a function with NumPy's signature, stand in for `function` on Tensors."""
+    if function is None:  # newer than this NumPy
+        return
+    name = _name_of(function)
+    code = served.__code__
+    positional = code.co_varnames[: code.co_argcount]
+    defaults = served.__defaults__ or ()
+    refused = {
+        parameter: default
+        for parameter, default in [
+            *zip(positional[code.co_argcount - len(defaults) :], defaults, strict=True),
+            *(served.__kwdefaults__ or {}).items(),
+        ]
+        if isinstance(default, _Only)
+    }
+
+    def checked(*args: Any, **kwargs: Any) -> Any:
+        given = dict(zip(positional, args, strict=False)) | kwargs
+        for parameter, only in refused.items():
+            if parameter in given and given[parameter] is not only.value:
+                raise TypeError(
+                    f"{name}({parameter}=...) is not supported on Tensors; use .detach().numpy() "
+                    "where no gradient is needed"
+                )
+        return served(*args, **kwargs)
+
+    served.__name__ = served.__qualname__ = name
+    checked.__name__ = checked.__qualname__ = name
+    checked.__wrapped__ = served  # type: ignore[attr-defined]
+    numpy_table[function] = checked if refused else served
+
+
+def _name_of(function: Any) -> str:
+    module = getattr(function, "__module__", None) or "numpy"
+    return f"{module.replace('numpy', 'np', 1)}.{function.__name__}"
+
+
+def _cast(x: Any, dtype: Any) -> Any:
+    return x if dtype is None else astype(operands(x)[0], dtype=np.dtype(dtype))
+
+
+# ------------------------------------------------------------------ without a derivative
+
+
+def _arrays_in(value: Any) -> Any:
+    """`value` with every Tensor in it, also in lists, as its array."""
+    if isinstance(value, list | tuple):
+        return [_arrays_in(item) for item in value]
+    return raw(value)
+
+
+def _tensors_in(value: Any) -> Any:
+    if isinstance(value, list | tuple) and any(isinstance(item, ndarray) for item in value):
+        return type(value)(_tensors_in(item) for item in value)
+    return constant(value) if isinstance(value, ndarray) else value
+
+
+def _serve_detached(function: Any) -> None:
+    """Let NumPy compute it from the arrays; an array in the result becomes a detached Tensor."""
+
+    def served(*args: Any, **kwargs: Any) -> Any:
+        kwargs = {name: raw(value) for name, value in kwargs.items()}
+        return _tensors_in(function(*map(_arrays_in, args), **kwargs))
+
+    served.__name__ = served.__qualname__ = _name_of(function)
+    numpy_table[function] = served
+
+
+_functions: Any = (
+    *(np.shape, np.ndim, np.size, np.result_type, np.can_cast, np.common_type, np.min_scalar_type),
+    *(np.iscomplexobj, np.isrealobj, np.iscomplex, np.isreal, np.isneginf, np.isposinf),
+    *(np.isclose, np.allclose, np.array_equal, np.array_equiv),
+    *(np.zeros_like, np.ones_like, np.empty_like, np.shares_memory, np.may_share_memory),
+    *(np.nonzero, np.flatnonzero, np.argwhere, np.count_nonzero, np.argpartition),
+    *(np.searchsorted, np.digitize, np.bincount, np.einsum_path, np.imag, np.angle),
+    *(np.array_repr, np.array_str, np.array2string),
+)
+for _function in _functions:
+    _serve_detached(_function)
+
+# fmt: off
+_serve(np.round,  lambda a, decimals=0, out=ONLY_NONE: elementwise.round(a, decimals=decimals))
+_serve(np.around, lambda a, decimals=0, out=ONLY_NONE: elementwise.round(a, decimals=decimals))
+_serve(np.fix,    lambda x, out=ONLY_NONE: elementwise.trunc(x))
+_serve(np.all,    lambda a, axis=None, out=ONLY_NONE, keepdims=False, *, where=ONLY_TRUE:
+       reduction.all(a, axis, keepdims))
+_serve(np.any,    lambda a, axis=None, out=ONLY_NONE, keepdims=False, *, where=ONLY_TRUE:
+       reduction.any(a, axis, keepdims))
+_serve(np.argmax, lambda a, axis=None, out=ONLY_NONE, *, keepdims=False:
+       reduction.argmax(a, axis, keepdims))
+_serve(np.argmin, lambda a, axis=None, out=ONLY_NONE, *, keepdims=False:
+       reduction.argmin(a, axis, keepdims))
+_serve(np.argsort, lambda a, axis=-1, kind=None, order=ONLY_NONE, *, stable=None:
+       selection.argsort(*_flat_without(a, axis)))
+
+# ------------------------------------------------------------------ elementwise
+
+_serve(np.sinc,         lambda x: elementwise.sinc(x))
+_serve(np.real,         lambda val: val)
+_serve(np.real_if_close, lambda a, tol=100: a)
+_serve(np.copy,         lambda a, order="K", subok=False: a.clone())
+_serve(np.nan_to_num,   lambda x, copy=True, nan=0.0, posinf=None, neginf=None:
+       arrays.nan_to_num(x, nan, posinf, neginf))
+_serve(np.clip,         lambda a, a_min=None, a_max=None, out=ONLY_NONE, *, min=None, max=None:
+       arrays.clip(a, a_min if min is None else min, a_max if max is None else max))
+_serve(np.where,        lambda condition, x=None, y=None:
+       elementwise.where(raw(condition), *operands(x, y)) if x is not None
+       else arrays.nonzero(condition, as_tuple=True))
+_serve(np.select,       lambda condlist, choicelist, default=0:
+       _select(condlist, choicelist, default))
+_serve(np.full_like,    lambda a, fill_value, dtype=None, order="K", subok=True, shape=None, *,
+       device=None: _full_like(a, fill_value, dtype, shape))
+_serve(getattr(np, "astype", None), lambda x, dtype, *, copy=True, device=None: _cast(x, dtype))
+numpy_table[np.conjugate] = elementwise.positive
+# fmt: on
+
+
+def _flat_without(x: Any, axis: int | None) -> tuple[Any, int]:
+    """The flattened array where no axis is given."""
+    return (arrays.ravel(x), 0) if axis is None else (operands(x)[0], axis)
+
+
+def _select(conditions: Any, choices: Any, default: Any) -> Any:
+    if len(conditions) != len(choices):
+        raise ValueError(f"np.select: {len(conditions)} conditions for {len(choices)} choices")
+    *chosen, y = operands(*choices, default)
+    for condition, choice in zip(reversed(conditions), reversed(chosen), strict=True):
+        y = elementwise.where(raw(condition), choice, y)
+    return y
+
+
+def _full_like(a: Any, fill_value: Any, dtype: Any, size: Any) -> Any:
+    fill = operands(fill_value)[0]
+    fill = _cast(fill, a.dtype if dtype is None else dtype)
+    target = a.shape if size is None else tuple(np.atleast_1d(size).tolist())
+    filled = shape.broadcast_to(fill, shape=target)
+    return filled if isinstance(filled, Node) else constant(np.array(filled))
+
+
+# ------------------------------------------------------------------ reductions
+
+# fmt: off
+_serve(np.sum,  lambda a, axis=None, dtype=None, out=ONLY_NONE, keepdims=False, initial=ONLY_NONE,
+       where=ONLY_TRUE: reduction.sum(_cast(a, dtype), axis, keepdims))
+_serve(np.prod, lambda a, axis=None, dtype=None, out=ONLY_NONE, keepdims=False, initial=ONLY_NONE,
+       where=ONLY_TRUE: reduction.prod(_cast(a, dtype), axis, keepdims))
+_serve(np.mean, lambda a, axis=None, dtype=None, out=ONLY_NONE, keepdims=False, *,
+       where=ONLY_TRUE: reduction.mean(_cast(a, dtype), axis, keepdims))
+_serve(np.var,  lambda a, axis=None, dtype=None, out=ONLY_NONE, ddof=0, keepdims=False, *,
+       where=ONLY_TRUE, mean=ONLY_NONE, correction=None:
+       reduction.var(_cast(a, dtype), axis, keepdims, ddof=_ddof(ddof, correction)))
+_serve(np.std,  lambda a, axis=None, dtype=None, out=ONLY_NONE, ddof=0, keepdims=False, *,
+       where=ONLY_TRUE, mean=ONLY_NONE, correction=None:
+       reduction.std(_cast(a, dtype), axis, keepdims, ddof=_ddof(ddof, correction)))
+for _max, _min in ((np.max, np.min), (np.amax, np.amin)):
+    _serve(_max, lambda a, axis=None, out=ONLY_NONE, keepdims=False, initial=ONLY_NONE,
+           where=ONLY_TRUE: reduction.max(a, axis, keepdims))
+    _serve(_min, lambda a, axis=None, out=ONLY_NONE, keepdims=False, initial=ONLY_NONE,
+           where=ONLY_TRUE: reduction.min(a, axis, keepdims))
+_serve(np.ptp,  lambda a, axis=None, out=ONLY_NONE, keepdims=False:
+       reduction.max(a, axis, keepdims) - reduction.min(a, axis, keepdims))
+_serve(np.average, lambda a, axis=None, weights=None, returned=ONLY_FALSE, *, keepdims=False:
+       _average(a, axis, weights, keepdims))
+_serve(np.cumsum,  lambda a, axis=None, dtype=None, out=ONLY_NONE:
+       reduction.cumsum(_cast(a, dtype), axis))
+_serve(np.cumprod, lambda a, axis=None, dtype=None, out=ONLY_NONE:
+       reduction.cumprod(_cast(a, dtype), axis))
+_serve(np.trapezoid, lambda y, x=None, dx=1.0, axis=-1: arrays.trapezoid(y, x, dx, axis))
+# fmt: on
+
+
+def _outer_of(binary: Callable[..., Any]) -> Callable[..., Any]:
+    def outer(a: Any, b: Any) -> Any:
+        a, b = operands(a, b)
+        return binary(a.reshape(a.shape + (1,) * b.ndim), b)
+
+    return outer
+
+
+def _over_first(reduced: Callable[..., Any]) -> Callable[..., Any]:
+    return lambda a, axis=0, keepdims=False: reduced(a, axis, keepdims)
+
+
+for _ufunc, _reduced in (
+    (np.add, reduction.sum),
+    (np.multiply, reduction.prod),
+    (np.maximum, reduction.max),
+    (np.minimum, reduction.min),
+    (np.logaddexp, reduction.logsumexp),
+    (np.logical_and, reduction.all),
+    (np.logical_or, reduction.any),
+):
+    numpy_table[_ufunc.reduce] = _over_first(_reduced)
+numpy_table[np.add.accumulate] = lambda a, axis=0: reduction.cumsum(a, axis)
+numpy_table[np.multiply.accumulate] = lambda a, axis=0: reduction.cumprod(a, axis)
+for _binary in (np.add, np.subtract, np.multiply, np.divide, np.power, np.maximum, np.minimum):
+    numpy_table[_binary.outer] = _outer_of(numpy_table[_binary])
+
+
+def _ddof(ddof: float, correction: float | None) -> float:
+    return ddof if correction is None else correction
+
+
+def _average(a: Any, axis: Any, weights: Any, keepdims: bool) -> Any:
+    if weights is None:
+        return reduction.mean(a, axis, keepdims)
+    a, weights = operands(a, weights)
+    if weights.shape != a.shape:
+        if weights.ndim != 1 or not isinstance(axis, int):
+            raise TypeError(f"np.average: weights {weights.shape} for {a.shape} along {axis}")
+        weights = weights.reshape([-1 if i == axis % a.ndim else 1 for i in range(a.ndim)])
+        weights = shape.broadcast_to(weights, shape=a.shape)
+    total = reduction.sum(a * weights, axis, keepdims)
+    return total / reduction.sum(weights, axis, keepdims)
+
+
+# ------------------------------------------------------------------ shape
+
+_concatenate, _stack = arrays.concatenate, arrays.stack
+
+# fmt: off
+_serve(np.reshape,  lambda a, shape, order="C", *, copy=None: _reshape(a, shape, order))
+_serve(np.ravel,    lambda a, order="C": _reshape(a, -1, order))
+_serve(np.squeeze,  lambda a, axis=None: a.squeeze(axis))
+_serve(np.expand_dims, lambda a, axis: arrays.expand_dims(a, axis))
+_serve(np.transpose, lambda a, axes=None: a.transpose(axes))
+_serve(np.matrix_transpose, lambda x: x.mT)
+_serve(np.swapaxes, lambda a, axis1, axis2: a.swapaxes(axis1, axis2))
+_serve(np.moveaxis, lambda a, source, destination: a.moveaxis(source, destination))
+_serve(np.rollaxis, lambda a, axis, start=0: _rollaxis(a, axis, start))
+_serve(np.broadcast_to, lambda array, shape, subok=False: array.broadcast_to(_sizes(shape)))
+_serve(np.broadcast_arrays, lambda *args, subok=False: arrays.broadcast_tensors(*args))
+_serve(np.flip,     lambda m, axis=None: shape.flip(m, axis=axis))
+_serve(np.flipud,   lambda m: shape.flip(m, axis=0))
+_serve(np.fliplr,   lambda m: shape.flip(m, axis=1))
+_serve(np.rot90,    lambda m, k=1, axes=(0, 1): _rot90(m, k % 4, axes))
+_serve(np.roll,     lambda a, shift, axis=None: shape.roll(a, shift=shift, axis=axis))
+_serve(np.tile,     lambda A, reps: arrays.tile(A, reps))
+_serve(np.repeat,   lambda a, repeats, axis=None: arrays.repeat_interleave(a, repeats, axis))
+_serve(np.pad,      lambda array, pad_width, mode="constant", **kwargs:
+       _pad(array, pad_width, mode, **kwargs))
+_functions = (np.atleast_1d, np.atleast_2d, np.atleast_3d)
+for _dimension, _function in enumerate(_functions, 1):
+    _serve(_function, lambda *arys, _n=_dimension: _at_least_all(_n, arys))
+
+_serve(np.split,       lambda ary, indices_or_sections, axis=0:
+       _parts(ary, indices_or_sections, axis, equal=True))
+_serve(np.array_split, lambda ary, indices_or_sections, axis=0:
+       _parts(ary, indices_or_sections, axis, equal=False))
+_serve(np.vsplit, lambda ary, indices_or_sections: _parts(ary, indices_or_sections, 0))
+_serve(np.hsplit, lambda ary, indices_or_sections:
+       _parts(ary, indices_or_sections, min(ary.ndim - 1, 1)))
+_serve(np.dsplit, lambda ary, indices_or_sections: _parts(ary, indices_or_sections, 2))
+_serve(getattr(np, "unstack", None), lambda x, *, axis=0: arrays.unbind(x, axis))
+
+_serve(np.concatenate, lambda arrays, axis=0, out=ONLY_NONE, *, dtype=None, casting="same_kind":
+       _cast(_concatenate(arrays, axis), dtype))
+_serve(np.stack,  lambda arrays, axis=0, out=ONLY_NONE, *, dtype=None, casting="same_kind":
+       _cast(_stack(arrays, axis), dtype))
+_serve(np.vstack, lambda tup, *, dtype=None, casting="same_kind":
+       _cast(_concatenate([_at_least(2, x) for x in tup], 0), dtype))
+_serve(np.hstack, lambda tup, *, dtype=None, casting="same_kind":
+       _cast(_hstack([_at_least(1, x) for x in tup]), dtype))
+_serve(np.dstack, lambda tup: _concatenate([_at_least(3, x) for x in tup], 2))
+_serve(np.column_stack, lambda tup: _concatenate([_column(x) for x in operands(*tup)], 1))
+_serve(np.append, lambda arr, values, axis=None: _concatenate(operands(arr, values), axis))
+_serve(np.block,  lambda arrays: _block(arrays))
+_serve(np.meshgrid, lambda *xi, copy=True, sparse=ONLY_FALSE, indexing="xy":
+       arrays.meshgrid(*xi, indexing=indexing))
+_serve(np.linspace, lambda start, stop, num=50, endpoint=True, retstep=ONLY_FALSE, dtype=None,
+       axis=0, *, device=None: _cast(_linspace(start, stop, num, endpoint, axis), dtype))
+# fmt: on
+
+
+def _sizes(size: Any) -> tuple[int, ...]:
+    return tuple(np.atleast_1d(raw(size)).tolist())
+
+
+def _reshape(a: Any, size: Any, order: str) -> Any:
+    if order == "C":
+        return a.reshape(_sizes(size))
+    if order != "F":
+        raise TypeError(f"np.reshape(order={order!r}) is not supported on Tensors: 'C' or 'F'")
+    return a.transpose().reshape(_sizes(size)[::-1]).transpose()
+
+
+def _rollaxis(a: Any, axis: int, start: int) -> Any:
+    axis, start = axis % a.ndim, start + a.ndim * (start < 0)
+    return a.moveaxis(axis, start - (axis < start))
+
+
+def _rot90(m: Any, k: int, axes: tuple[int, int]) -> Any:
+    first, second = axes
+    if k % 2 == 0:
+        return shape.flip(m, axis=axes) if k else m
+    if k == 1:
+        return shape.flip(m, axis=second).swapaxes(first, second)
+    return shape.flip(m.swapaxes(first, second), axis=second)
+
+
+def _pad(array: Any, pad_width: Any, mode: str, constant_values: Any = 0) -> Any:
+    if mode not in {"constant", "edge", "reflect", "symmetric", "wrap"}:
+        raise TypeError(f"np.pad(mode={mode!r}) is not supported on Tensors")
+    return arrays.pad(array, pad_width, mode, constant_values)
+
+
+def _at_least(ndim: int, x: Any) -> Any:
+    """`x` with NumPy's places for the missing axes: a vector is a row, a matrix a slice."""
+    x = operands(x)[0]
+    missing = ndim - x.ndim
+    if missing <= 0:
+        return x
+    after = 1 if ndim == 3 and x.ndim else 0
+    return x.reshape((1,) * (missing - after) + x.shape + (1,) * after)
+
+
+def _at_least_all(ndim: int, values: tuple[Any, ...]) -> Any:
+    found = tuple(_at_least(ndim, x) for x in values)
+    return found[0] if len(found) == 1 else found
+
+
+def _parts(x: Any, sections: Any, axis: int, equal: bool = True) -> list[Any]:
+    """Slices along an axis: so many, or between the given places."""
+    if x.ndim <= axis or axis < -x.ndim:
+        raise ValueError(f"cannot split axis {axis} of shape {x.shape}")
+    x = x.moveaxis(axis, 0)
+    if equal and np.ndim(sections) == 0 and len(x) % sections:
+        raise ValueError(f"np.split: {len(x)} elements do not make {sections} equal parts")
+    places = np.array_split(np.arange(len(x)), sections)
+    parts = [x[place[0] : place[-1] + 1] if place.size else x[:0] for place in places]
+    return [part.moveaxis(0, axis) for part in parts]
+
+
+def _hstack(parts: list[Any]) -> Any:
+    return _concatenate(parts, 0 if parts and parts[0].ndim == 1 else 1)
+
+
+def _column(x: Any) -> Any:
+    return x if x.ndim > 1 else x.reshape(-1, 1)
+
+
+def _block(nested: Any) -> Any:
+    """The innermost lists joined along the last axis, the next along the one before, and so on."""
+    depth = _depth(nested)
+
+    def join(part: Any, level: int) -> Any:
+        if not isinstance(part, list):
+            return part.reshape((1,) * (ndim - part.ndim) + part.shape)
+        return _concatenate([join(item, level + 1) for item in part], level - depth)
+
+    leaves = list(_leaves(nested))
+    ndim = max(depth, *(np.ndim(raw(leaf)) for leaf in leaves))
+    converted = iter(operands(*leaves))
+    return join(_refilled(nested, converted), 0)
+
+
+def _depth(nested: Any) -> int:
+    if not isinstance(nested, list):
+        return 0
+    depths = {_depth(item) for item in nested}
+    if len(depths) != 1:
+        raise ValueError(f"np.block: lists nested to different depths, {sorted(depths)}, or empty")
+    return 1 + depths.pop()
+
+
+def _leaves(nested: Any) -> Any:
+    if not isinstance(nested, list):
+        return [nested]
+    return [leaf for item in nested for leaf in _leaves(item)]
+
+
+def _refilled(nested: Any, values: Any) -> Any:
+    return (
+        [_refilled(item, values) for item in nested] if isinstance(nested, list) else next(values)
+    )
+
+
+def _linspace(start: Any, stop: Any, num: int, endpoint: bool, axis: int) -> Any:
+    start, stop = arrays.broadcast_tensors(*map(arrays.floating, operands(start, stop)))
+    steps = max(num - 1 if endpoint else num, 1)
+    weights = (np.arange(num) / steps).astype(start.dtype).reshape(-1, *(1,) * start.ndim)
+    return arrays.moveaxis(start * (1 - weights) + stop * weights, 0, axis)
+
+
+# ------------------------------------------------------------------ indexing
+
+# fmt: off
+_serve(np.take, lambda a, indices, axis=None, out=ONLY_NONE, mode="raise":
+       _take(a, indices, axis, mode))
+_serve(np.take_along_axis, lambda arr, indices, axis=-1: arrays.take_along_axis(arr, indices, axis))
+_serve(np.diag,     lambda v, k=0: v.diag(k))
+_serve(np.diagflat, lambda v, k=0: v.reshape(-1).diag(k))
+_serve(np.diagonal, lambda a, offset=0, axis1=0, axis2=1: a.diagonal(offset, axis1, axis2))
+_serve(np.triu,     lambda m, k=0: _square_of(m).triu(k))
+_serve(np.tril,     lambda m, k=0: _square_of(m).tril(k))
+_serve(np.trace,    lambda a, offset=0, axis1=0, axis2=1, dtype=None, out=ONLY_NONE:
+       _cast(a, dtype).trace(offset, axis1, axis2))
+_serve(np.sort,     lambda a, axis=-1, kind=None, order=ONLY_NONE, *, stable=None:
+       selection.sort(*_flat_without(a, axis)).values)
+_serve(np.partition, lambda a, kth, axis=-1, kind="introselect", order=ONLY_NONE:
+       _partition(*_flat_without(a, axis), kth))
+_serve(np.diff,     lambda a, n=1, axis=-1, prepend=None, append=None:
+       arrays.diff(a, n, axis, prepend=prepend, append=append))
+_serve(np.gradient, lambda f, *varargs, axis=None, edge_order=1:
+       _gradient(f, varargs, axis, edge_order))
+# fmt: on
+
+
+def _take(a: Any, indices: Any, axis: int | None, mode: str) -> Any:
+    x, along = _flat_without(a, axis)
+    indices, size = np.asarray(raw(indices)), x.shape[along]
+    if mode == "wrap":
+        indices = indices % size
+    elif mode == "clip":
+        indices = np.clip(indices, 0, size - 1)
+    return selection.take(x, indices, along)
+
+
+def _square_of(m: Any) -> Any:
+    """A vector as the rows of a square matrix, as NumPy has it."""
+    return m if m.ndim > 1 else m.broadcast_to(len(m), len(m))
+
+
+def _partition(x: Any, axis: int, kth: Any) -> Any:
+    return selection.take_along_axis(x, np.argpartition(raw(x), kth, axis), axis)
+
+
+def _gradient(f: Any, varargs: tuple[Any, ...], axis: Any, edge_order: int) -> Any:
+    spacing = list(varargs) if len(varargs) > 1 else varargs[0] if varargs else 1.0
+    if isinstance(spacing, list) and len(varargs) == 1:
+        spacing = np.asarray(spacing)
+    found = arrays.gradient(f, spacing=spacing, axis=axis, edge_order=edge_order)
+    return found[0] if len(found) == 1 else found
+
+
+# ------------------------------------------------------------------ products
+
+# fmt: off
+_serve(np.dot,       lambda a, b, out=ONLY_NONE: arrays.dot(a, b))
+_serve(np.inner,     lambda a, b: arrays.inner(a, b))
+_serve(np.outer,     lambda a, b, out=ONLY_NONE: arrays.outer(a, b))
+_serve(np.vdot,      lambda a, b: arrays.vdot(a, b))
+_serve(np.tensordot, lambda a, b, axes=2: arrays.tensordot(a, b, axes))
+_serve(np.kron,      lambda a, b: arrays.kron(a, b))
+_serve(np.cross,     lambda a, b, axisa=-1, axisb=-1, axisc=-1, axis=None:
+       _cross(a, b, *((axisa, axisb, axisc) if axis is None else (axis, axis, axis))))
+_serve(np.convolve,  lambda a, v, mode="full": arrays.convolve(a, v, mode))
+_serve(np.correlate, lambda a, v, mode="valid": _correlate(a, v, mode))
+_serve(np.einsum,    lambda *operands, out=ONLY_NONE, optimize=False, dtype=None, order="K",
+       casting="safe": _cast(arrays.einsum(*operands), dtype))
+numpy_table[np.matmul] = lambda a, b: matmul(*operands(a, b))
+numpy_table[np.vecdot] = lambda a, b, axis=-1: linalg.vecdot(a, b, axis)
+if hasattr(np, "matvec"):
+    numpy_table[np.matvec] = lambda a, v: matmul(a, v[..., None])[..., 0]
+    numpy_table[np.vecmat] = lambda v, a: matmul(v[..., None, :], a)[..., 0, :]
+# fmt: on
+
+
+def _cross(a: Any, b: Any, axis_a: int, axis_b: int, axis_y: int) -> Any:
+    a, b = arrays.moveaxis(a, axis_a, -1), arrays.moveaxis(b, axis_b, -1)
+    y = arrays.cross(a, b)
+    return y if a.shape[-1] == b.shape[-1] == 2 else arrays.moveaxis(y, -1, axis_y)
+
+
+def _correlate(a: Any, v: Any, mode: str) -> Any:
+    """y_k = sum_n a_(n + k) v_n."""
+    a, v = operands(a, v)
+    if len(a) < len(v):
+        return shape.flip(_correlate(v, a, mode))
+    return arrays.convolve(a, shape.flip(v), mode)
+
+
+# ------------------------------------------------------------------ linear algebra
+
+_linalg: Any = np.linalg
+
+# fmt: off
+_serve(_linalg.norm,    lambda x, ord=None, axis=None, keepdims=False:
+       linalg.norm(x, ord, axis, keepdims))
+_serve(_linalg.cond,    lambda x, p=None: linalg.cond(x, p))
+_serve(_linalg.det,     lambda a: linalg.det(a))
+_serve(_linalg.slogdet, lambda a: linalg.slogdet(a))
+_serve(_linalg.inv,     lambda a: linalg.inv(a))
+_serve(_linalg.solve,   lambda a, b: linalg.solve(a, b))
+_serve(_linalg.pinv,    lambda a, rcond=None, hermitian=ONLY_FALSE, *, rtol=None:
+       linalg.pinv(a, rcond if rtol is None else rtol))
+_serve(_linalg.lstsq,   lambda a, b, rcond=None: tuple(linalg.lstsq(a, b, rcond)))
+_serve(_linalg.matrix_rank, lambda A, tol=None, hermitian=ONLY_FALSE, *, rtol=None:
+       linalg.matrix_rank(A, tol, rtol=rtol))
+_serve(_linalg.matrix_power, lambda a, n: linalg.matrix_power(a, n))
+_serve(_linalg.multi_dot,    lambda arrays, *, out=ONLY_NONE: linalg.multi_dot(arrays))
+_serve(_linalg.cholesky, lambda a, *, upper=False:
+       linalg.cholesky(_symmetric(a, "U" if upper else "L"), upper=upper))
+_serve(_linalg.eigh,     lambda a, UPLO="L": linalg.eigh(_symmetric(a, UPLO)))
+_serve(_linalg.eigvalsh, lambda a, UPLO="L": linalg.eigvalsh(_symmetric(a, UPLO)))
+_serve(_linalg.svd, lambda a, full_matrices=True, compute_uv=True, hermitian=ONLY_FALSE:
+       linalg.svd(a, full_matrices) if compute_uv else linalg.svdvals(a))
+
+_serve(_linalg.svdvals,   lambda x: linalg.svdvals(x))
+_serve(_linalg.outer,     lambda x1, x2: arrays.outer(x1, x2))
+_serve(_linalg.cross,     lambda x1, x2, *, axis=-1: arrays.cross(x1, x2, axis))
+_serve(_linalg.matmul,    lambda x1, x2: matmul(*operands(x1, x2)))
+_serve(_linalg.vecdot,    lambda x1, x2, *, axis=-1: linalg.vecdot(x1, x2, axis))
+_serve(_linalg.tensordot, lambda x1, x2, *, axes=2: arrays.tensordot(x1, x2, axes))
+_serve(_linalg.diagonal,  lambda x, *, offset=0: x.diagonal(offset, -2, -1))
+_serve(_linalg.trace,     lambda x, *, offset=0, dtype=None: _cast(x, dtype).trace(offset, -2, -1))
+_serve(_linalg.matrix_transpose, lambda x: x.mT)
+_serve(_linalg.vector_norm, lambda x, *, axis=None, keepdims=False, ord=2:
+       linalg.vector_norm(x, ord, axis, keepdims))
+_serve(_linalg.matrix_norm, lambda x, *, keepdims=False, ord="fro":
+       linalg.matrix_norm(x, ord, (-2, -1), keepdims))
+# fmt: on
+
+
+def _symmetric(a: Any, triangle: str) -> Any:
+    """The symmetric matrix with one triangle of `a`, which is all that NumPy reads."""
+    if triangle not in ("L", "U"):
+        raise ValueError(f'UPLO is "L" or "U", not {triangle!r}')
+    half, rest = (a.tril(), a.tril(-1)) if triangle == "L" else (a.triu(), a.triu(1))
+    return half + rest.mT
