@@ -178,10 +178,17 @@ def written_since(node: Node, time: int) -> Write | None:
 
 
 def owner(array: ndarray) -> ndarray:
-    """The array that holds the memory of a view."""
-    while isinstance(array.base, ndarray):
-        array = array.base
+    """The array that holds the memory of a view (`as_strided` puts another object between them)."""
+    base: Any = array.base
+    while base is not None:
+        if isinstance(base, ndarray):
+            array = base
+        base = getattr(base, "base", None)
     return array
+
+
+def _unreadable(*_: Any, **__: Any) -> Any:
+    raise TypeError("the values of an overwritten array are gone")
 
 
 class Overwritten:
@@ -189,6 +196,8 @@ class Overwritten:
 
     __slots__ = ("dtype", "ndim", "shape", "size")
     __array_ufunc__ = None
+    __array__ = __bool__ = _unreadable
+    __eq__ = __ne__ = __lt__ = __le__ = __gt__ = __ge__ = _unreadable
 
     def __init__(self, array: ndarray) -> None:
         self.shape, self.ndim = array.shape, array.ndim
