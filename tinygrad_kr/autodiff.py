@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import weakref
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from functools import partial
 from operator import attrgetter
 from typing import Any
@@ -23,6 +23,7 @@ from tinygrad_kr.ops.node import (
     grad_mode,
     has_nan,
     place_made,
+    tick,
     written_since,
 )
 from tinygrad_kr.ops.shape import broadcast_to
@@ -31,13 +32,15 @@ from tinygrad_kr.tensor import Tensor, as_array
 # ------------------------------------------------------------------ the graph
 
 
-def recorded(outputs: Iterable[Node]) -> list[Node]:
+def recorded(outputs: Iterable[Node], stop: Collection[Node] = ()) -> list[Node]:
     """Every recorded operation that `outputs` were computed by, in the order in which they ran.
 
+    stop: nodes to be taken for leaves.
     Raises RuntimeError where a graph was freed by an earlier backward.
     """
-    seen = {node for node in outputs if node._op is not None}
-    stack = list(seen)
+    seen = set(stop)
+    stack = [node for node in outputs if node._op is not None and node not in seen]
+    seen.update(stack)
     while stack:
         node = stack.pop()
         if node._inputs is None:
@@ -49,7 +52,7 @@ def recorded(outputs: Iterable[Node]) -> list[Node]:
             if isinstance(x, Node) and x._op is not None and x not in seen:
                 seen.add(x)
                 stack.append(x)
-    return sorted(seen, key=attrgetter("_made"))
+    return sorted(seen.difference(stop) if stop else seen, key=attrgetter("_made"))
 
 
 def _leading_to(wanted: set[Node], order: list[Node]) -> set[Node]:
@@ -70,8 +73,9 @@ def walk(
     *,
     create_graph: bool = False,
     retain_graph: bool = False,
+    stop: Collection[Node] = (),
 ) -> dict[Node, Any]:
-    """Carry the cotangents of outputs back to the leaves (or to `wanted`).
+    """Carry the cotangents of outputs back to the leaves (or to `wanted`), and not beyond `stop`.
 
     Each node is reached once, newest first, when its cotangent is complete. With `create_graph`
     the rules see Tensors, so that what they compute is itself recorded; else plain arrays.
@@ -79,7 +83,7 @@ def walk(
     Returns the cotangent of every node it ends at: for a leaf an array that nothing else refers to,
     with `create_graph` a Tensor.
     """
-    order = recorded(cotangents)
+    order = recorded(cotangents, stop)
     needed = None if wanted is None else _leading_to(wanted, order)
     careful = grad_mode.get() == ANOMALY or (bool(order) and LastWrite.time > order[0]._made)
     grads = dict(cotangents)
@@ -248,16 +252,17 @@ def _refuse_nan(node: Node, i: int, gx: Any, g: Any) -> None:
 
 
 def _call_hooks(node: Node, g: Any, create_graph: bool) -> Any:
-    for hook in list((node._hooks or {}).values()):
-        seen = g if isinstance(g, Node) else constant(np.asarray(g))
-        given = hook(seen)
+    hooks = dict(node._hooks or {})
+    keep = hooks.pop(_KEEP, None)
+    for hook in (*hooks.values(), *([keep] if keep else [])):
+        given = hook(g if isinstance(g, Node) else constant(np.array(g)))
         if given is not None:
-            given = given if isinstance(given, Node) else constant(as_array(given))
-            if given._data.shape != node._data.shape:
-                raise ValueError(
-                    f"a hook gave shape {given._data.shape} for a Tensor of {node._data.shape}"
-                )
-            g = given if create_graph else given._data
+            given = given if isinstance(given, Tensor) else Tensor(as_array(given))
+            if given.shape != node._data.shape:
+                shape = node._data.shape
+                raise ValueError(f"a hook gave shape {given.shape} for a Tensor of {shape}")
+            given = given.to(node._data.dtype)
+            g = given if create_graph else np.array(given._data)
     return g
 
 
@@ -285,7 +290,7 @@ def backward(
         with enable_grad(), np.errstate(all="ignore"):
             ends = walk({output: start}, create_graph=True, retain_graph=retain_graph)
             for leaf, g in ends.items():
-                leaf._grad = g if leaf._grad is None else leaf._grad + g
+                leaf._grad = g.clone() if leaf._grad is None else leaf._grad + g
         return
     with np.errstate(all="ignore"):
         ends = walk({output: start}, retain_graph=retain_graph)
@@ -322,10 +327,10 @@ def _start(output: Any, gradient: Any, create_graph: bool) -> Any:
 
 
 def retain_grad(tensor: Tensor) -> None:
-    """Keep the gradient of a computed Tensor in its `.grad`."""
+    """Add the gradient of a computed Tensor, after its hooks, to its `.grad` as well."""
     if not tensor._requires_grad:
         raise RuntimeError("retain_grad() on a Tensor that does not require grad")
-    if tensor._op is None or (tensor._hooks and -1 in tensor._hooks):
+    if tensor._op is None or (tensor._hooks and _KEEP in tensor._hooks):
         return
 
     reference = weakref.ref(tensor)
@@ -333,9 +338,15 @@ def retain_grad(tensor: Tensor) -> None:
     def keep(g: Any) -> None:
         node = reference()
         if node is not None:
-            node._grad = g if g._requires_grad else constant(g._data.copy())
+            node._grad = g.clone() if node._grad is None else node._grad + g
 
-    tensor._hooks = {**(tensor._hooks or {}), -1: keep}
+    if tensor._hooks is None:
+        tensor._hooks = {}
+    tensor._hooks[_KEEP] = keep
+
+
+_KEEP = 0
+"""The key of the hook that `retain_grad` adds; those of the user are times, which start at 1."""
 
 
 def register_hook(tensor: Tensor, hook: Callable[[Tensor], Any]) -> Callable[[], None]:
@@ -345,7 +356,7 @@ def register_hook(tensor: Tensor, hook: Callable[[Tensor], Any]) -> Callable[[],
     if tensor._hooks is None:
         tensor._hooks = {}
     hooks = tensor._hooks
-    key = max(hooks, default=0) + 1
+    key = tick()
     hooks[key] = hook
     return lambda: hooks.pop(key, None) and None
 
