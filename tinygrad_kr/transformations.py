@@ -13,8 +13,8 @@ from numpy import ndarray
 from tinygrad_kr import tree
 from tinygrad_kr.autodiff import recorded, walk
 from tinygrad_kr.grad_mode import enable_grad, is_grad_enabled, set_grad_enabled
-from tinygrad_kr.ops.node import Node, constant
-from tinygrad_kr.ops.op import op
+from tinygrad_kr.ops.node import Node, constant, tick
+from tinygrad_kr.ops.op import _recorded, op
 from tinygrad_kr.ops.shape import concatenate, stack
 from tinygrad_kr.random import default_generator
 from tinygrad_kr.tensor import Tensor
@@ -306,6 +306,7 @@ def checkpoint(f: Function, *args: Any, **kwargs: Any) -> Any:
     places = [i for i, leaf in enumerate(flat) if isinstance(leaf, Tensor) and leaf._requires_grad]
     generator = default_generator().bit_generator
     state = generator.state
+    start = tick()
 
     def run(tensors: Sequence[Any]) -> tuple[Any, Any]:
         leaves = list(flat)
@@ -321,7 +322,7 @@ def checkpoint(f: Function, *args: Any, **kwargs: Any) -> Any:
     packed, unpack = run(traced)
     if not isinstance(packed, Tensor) or not packed._requires_grad:
         return unpack(packed)
-    others = _others(packed, set(traced))
+    others = _entering(packed, set(traced), start)
 
     def replay(g: Any, y: Any, *inputs: Any, needs: tuple[bool, ...]) -> list[Any]:
         nested = isinstance(g, Node)
@@ -337,7 +338,7 @@ def checkpoint(f: Function, *args: Any, **kwargs: Any) -> Any:
         finally:
             generator.state = kept
         wanted = [t for t, need in zip([*tensors, *others], needs, strict=True) if need]
-        ends = walk({again: g}, set(wanted), create_graph=nested, retain_graph=nested)
+        ends = walk({again: g}, set(wanted), create_graph=nested, retain_graph=nested, stop=others)
         zeros = [np.zeros(t.shape, t.dtype) for t in [*tensors, *others]]
         return [
             ends.get(t, zero) if need else None
@@ -345,16 +346,34 @@ def checkpoint(f: Function, *args: Any, **kwargs: Any) -> Any:
         ]
 
     value = packed._data
-    node = op(lambda *arrays: value, replay, name="checkpoint", joint=True)
-    return unpack(node(*mine, *others))
+    record: Any = _Replayed(value, replay)
+    return unpack(_recorded(record, value, (*mine, *others), {}, True))
 
 
-def _others(output: Tensor, mine: set[Any]) -> list[Any]:
-    """The leaves that require grad under `output` and are not `mine`."""
+class _Replayed:
+    """The record of one checkpoint. What `op` makes refers to itself, which would keep the arrays
+    alive until the garbage collector runs."""
+
+    __slots__ = ("forward", "rules")
+    __name__ = "checkpoint"
+    variadic, joint, promote = False, True, False
+
+    def __init__(self, value: ndarray, replay: Callable[..., Any]) -> None:
+        self.forward = lambda *arrays: value
+        self.rules = (replay,)
+
+
+def _entering(output: Tensor, mine: set[Any], start: int) -> list[Any]:
+    """What the graph of `output`, made since `start`, took from outside, but for `mine`."""
+    if output not in mine and (output._op is None or output._made < start):
+        return [output]
     found: dict[Any, None] = {}
     for node in recorded([output]):
+        if node._made < start:
+            continue
         for x in node._inputs or ():
-            if isinstance(x, Node) and x._requires_grad and x._op is None and x not in mine:
+            outside = isinstance(x, Node) and (x._op is None or x._made < start)
+            if outside and x._requires_grad and x not in mine:
                 found[x] = None
     return list(found)
 
