@@ -26,6 +26,8 @@ def collected() -> dict[str, Any]:
     found: dict[str, Any] = {}
     for module in pkgutil.walk_packages(tinygrad_kr.__path__, "tinygrad_kr."):
         for name, value in vars(importlib.import_module(module.name)).items():
+            if isinstance(value, type):
+                continue
             if callable(value) and hasattr(value, "rules") and hasattr(value, "forward"):
                 private = name.startswith("_") and not value.rules
                 if private or value in found.values():
