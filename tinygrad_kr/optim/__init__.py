@@ -1,0 +1,20 @@
+"""Optimizers, learning rate schedules and gradient clipping, under PyTorch's names."""
+
+from tinygrad_kr.optim import lr_scheduler
+from tinygrad_kr.optim.algorithms import SGD, Adadelta, Adagrad, Adam, AdamW, NAdam, RMSprop
+from tinygrad_kr.optim.clip import clip_grad_norm_, clip_grad_value_
+from tinygrad_kr.optim.optimizer import Optimizer
+
+__all__ = [
+    "SGD",
+    "Adadelta",
+    "Adagrad",
+    "Adam",
+    "AdamW",
+    "NAdam",
+    "Optimizer",
+    "RMSprop",
+    "clip_grad_norm_",
+    "clip_grad_value_",
+    "lr_scheduler",
+]

@@ -1,0 +1,212 @@
+"""Many parameters in few calls: small ones joined into one array, large ones cut to fit in cache.
+
+An update makes a dozen passes over its arrays. What it costs is, for small parameters, the number
+of calls, and for large ones, how far away the memory is; so the unit of work is a block of about
+`CHUNK` bytes, whatever the parameters are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from itertools import pairwise
+from typing import Any, Protocol
+
+import numpy as np
+from numpy import ndarray
+
+from tinygrad_kr.ops.node import Node, owner
+from tinygrad_kr.optim.lowering import Program
+
+CHUNK = 1 << 17
+"""Bytes of a parameter in one pass: with gradient, state and scratch it stays in a core's cache."""
+SMALL = 1 << 14
+"""Bytes of a parameter up to which copying it costs less than calls of its own."""
+
+
+class Slot:
+    """What an optimizer keeps for one parameter: flat arrays, in C order, and numbers."""
+
+    __slots__ = ("arrays", "numbers", "param", "shape")
+
+    def __init__(self, param: Node) -> None:
+        self.param = param
+        self.shape = param._data.shape
+        self.arrays: dict[str, ndarray] = {}
+        self.numbers: dict[str, float] = {}
+
+
+class Cohort:
+    """Parameters that one program updates alike: one group, one dtype, state of the same age.
+
+    start: where its gradients begin among those of all parameters.
+    """
+
+    def __init__(
+        self,
+        group: dict[str, Any],
+        names: tuple[str, ...],
+        slots: list[Slot],
+        program: Program,
+        start: int,
+    ) -> None:
+        self.group, self.names, self.program = group, names, program
+        self.options = self.current_options()
+        self.numbers = tuple(slots[0].numbers.values())
+        dtype = slots[0].param._data.dtype
+        self.constants = [np.empty((), dtype) for _ in range(program.constants)]
+        parts = list(_partition(slots))
+        widest = max((min(_size(part), _chunk(dtype)) for part in parts), default=0)
+        self.scratch = [np.empty(widest, dtype) for _ in range(program.scratch)]
+        self.slots = [slot for part in parts for slot in part]
+        self.blocks: list[Block] = []
+        for part in parts:
+            whole = len(part) == 1 and part[0].param._data.flags.c_contiguous
+            kind: Any = Cut if whole else Joined
+            self.blocks.append(kind(self, part, start))
+            start += len(part)
+
+    def current_options(self) -> tuple[Any, ...]:
+        """The group's options as they are now."""
+        return tuple(map(self.group.__getitem__, self.names))
+
+    def update(self, gradients: Sequence[ndarray]) -> None:
+        """One step of all its parameters."""
+        constants, self.numbers = self.program.numbers(*self.options, *self.numbers)
+        for array, value in zip(self.constants, constants, strict=True):
+            array[()] = value
+        for block in self.blocks:
+            block.update(gradients)
+
+    def settle(self) -> None:
+        """Hand the state that a step has left to the slots."""
+        numbers = dict(zip(self.program.number_state, self.numbers, strict=True))
+        for slot in self.slots:
+            slot.numbers = dict(numbers)
+        for block in self.blocks:
+            block.settle()
+
+    def operands(self, state: Sequence[ndarray], start: int, stop: int) -> tuple[ndarray, ...]:
+        """What an update of these elements is given after the parameter and the gradient."""
+        scratch = [array[: stop - start] for array in self.scratch]
+        return (*(array[start:stop] for array in state), *self.constants, *scratch)
+
+
+class Block(Protocol):
+    """Some parameters of a cohort, updated together."""
+
+    def update(self, gradients: Sequence[ndarray]) -> None: ...
+
+    def settle(self) -> None: ...
+
+
+class Joined:
+    """Parameters copied into one flat array for the update, and back: any layout, any sizes."""
+
+    def __init__(self, cohort: Cohort, slots: list[Slot], start: int) -> None:
+        self.slots, self.names = slots, cohort.program.array_state
+        self.start, self.stop = start, start + len(slots)
+        arrays = [slot.param._data for slot in slots]
+        ends = np.cumsum([0, *(array.size for array in arrays)]).tolist()
+        self.bounds = list(pairwise(ends))
+        dtype = arrays[0].dtype
+        self.p, self.g = np.empty(ends[-1], dtype), np.empty(ends[-1], dtype)
+        self.state = [self._joined_state(name, dtype) for name in self.names]
+        self.moves = [
+            (x.reshape(-1), self.p[a:b])
+            if x.flags.c_contiguous
+            else (x, self.p[a:b].reshape(x.shape))
+            for x, (a, b) in zip(arrays, self.bounds, strict=True)
+        ]
+        self.sources = [array for array, _ in self.moves]
+        self.axis = None if any(array.ndim != 1 for array in self.sources) else 0
+        self.call = cohort.program.update
+        self.calls = [
+            (self.p[a:b], self.g[a:b], *cohort.operands(self.state, a, b))
+            for a, b in _cuts(ends[-1], _chunk(dtype))
+        ]
+
+    def _joined_state(self, name: str, dtype: np.dtype[Any]) -> ndarray:
+        joined = np.empty(self.bounds[-1][1], dtype)
+        for slot, (a, b) in zip(self.slots, self.bounds, strict=True):
+            if name in slot.arrays:
+                joined[a:b] = slot.arrays[name]
+        return joined
+
+    def update(self, gradients: Sequence[ndarray]) -> None:
+        np.concatenate(self.sources, self.axis, self.p)
+        np.concatenate([g.ravel() for g in gradients[self.start : self.stop]], 0, self.g)
+        for operands in self.calls:
+            self.call(*operands)
+        for array, piece in self.moves:
+            array[...] = piece
+
+    def settle(self) -> None:
+        for slot, (a, b) in zip(self.slots, self.bounds, strict=True):
+            slot.arrays |= {
+                name: array[a:b] for name, array in zip(self.names, self.state, strict=True)
+            }
+
+
+class Cut:
+    """One contiguous parameter, updated where it is, piece by piece."""
+
+    def __init__(self, cohort: Cohort, slots: list[Slot], start: int) -> None:
+        (self.slot,), self.names, self.index = slots, cohort.program.array_state, start
+        array = self.slot.param._data
+        self.size = array.size
+        self.state = [self._own_state(name, array.dtype) for name in self.names]
+        self.call = cohort.program.update
+        flat = array.reshape(-1)
+        self.calls = [
+            (flat[a:b], slice(a, b), cohort.operands(self.state, a, b))
+            for a, b in _cuts(self.size, _chunk(array.dtype))
+        ]
+
+    def _own_state(self, name: str, dtype: np.dtype[Any]) -> ndarray:
+        kept = self.slot.arrays.get(name)
+        return np.empty(self.size, dtype) if kept is None else kept.astype(dtype, copy=False)
+
+    def update(self, gradients: Sequence[ndarray]) -> None:
+        g = gradients[self.index].reshape(self.size)
+        for p, piece, operands in self.calls:
+            self.call(p, g[piece], *operands)
+
+    def settle(self) -> None:
+        self.slot.arrays |= dict(zip(self.names, self.state, strict=True))
+
+
+def _partition(slots: list[Slot]) -> Iterator[list[Slot]]:
+    """Slots that are updated together: small ones up to a chunk's worth, each large one alone.
+
+    Parameters that overlap in memory are kept apart: each is updated from what the other left.
+    """
+    joined: list[Slot] = []
+    total = 0
+    neighbours: dict[int, list[ndarray]] = {}
+    for slot in slots:
+        array = slot.param._data
+        if array.nbytes > SMALL or not array.flags.c_contiguous:
+            yield [slot]
+            continue
+        same_memory = neighbours.setdefault(id(owner(array)), [])
+        overlaps = any(np.may_share_memory(array, other) for other in same_memory)
+        if overlaps or total + array.nbytes > CHUNK:
+            yield joined
+            joined, total, neighbours = [], 0, {}
+        joined.append(slot)
+        total += array.nbytes
+        neighbours.setdefault(id(owner(array)), []).append(array)
+    if joined:
+        yield joined
+
+
+def _size(slots: list[Slot]) -> int:
+    return sum(slot.param._data.size for slot in slots)
+
+
+def _chunk(dtype: np.dtype[Any]) -> int:
+    return CHUNK // dtype.itemsize
+
+
+def _cuts(size: int, chunk: int) -> list[tuple[int, int]]:
+    return [(a, min(a + chunk, size)) for a in range(0, size, chunk)]

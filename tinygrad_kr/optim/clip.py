@@ -1,0 +1,91 @@
+"""Gradient clipping: a single bad batch should not throw the parameters away."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import numpy as np
+from numpy import ndarray
+
+from tinygrad_kr.ops.node import constant
+from tinygrad_kr.tensor import Tensor
+
+
+def clip_grad_norm_(
+    parameters: Tensor | Iterable[Tensor],
+    max_norm: float,
+    norm_type: float = 2.0,
+    error_if_nonfinite: bool = False,
+) -> Tensor:
+    """Scale all gradients alike, so that together, as one vector, they are no longer than
+    `max_norm`.
+
+    g <- g min(1, max_norm / (|g| + 1e-6)); gradients that are short enough stay as they are.
+    norm_type: p of the norm (sum |g|^p)^(1/p), above 0; `inf` for the largest |g|.
+
+    Returns the norm before clipping. Parameters get new gradients; an array that was their gradient
+    is not written to. Raises RuntimeError for a norm of inf or NaN with `error_if_nonfinite`
+    (without it the gradients become what the formula gives: NaN), ValueError for a negative
+    max_norm or norm_type.
+
+    Pascanu, Mikolov and Bengio, On the difficulty of training recurrent neural networks, 2013.
+    """
+    if not max_norm >= 0:
+        raise ValueError(f"clip_grad_norm_: max_norm must be at least 0, not {max_norm}")
+    if not norm_type > 0:
+        raise ValueError(f"clip_grad_norm_: norm_type must be above 0, or inf, not {norm_type}")
+    owners = _with_gradients(parameters)
+    with np.errstate(all="ignore"):
+        total = _norm([_norm_of(p._grad._data, norm_type) for p in owners], norm_type)
+        if error_if_nonfinite and not math.isfinite(total):
+            raise RuntimeError(
+                f"clip_grad_norm_: the gradients' norm is {total}, so they cannot be scaled to "
+                f"{max_norm}; find its source with tk.detect_anomaly()"
+            )
+        factor = max_norm / (total + 1e-6)
+        if not factor >= 1:
+            _replace(owners, lambda g: g * factor)
+    dtype = owners[0].dtype if owners else np.float32
+    return Tensor(np.asarray(total, dtype))
+
+
+def clip_grad_value_(parameters: Tensor | Iterable[Tensor], clip_value: float) -> None:
+    """Limit every element of every gradient to [-clip_value, clip_value].
+
+    Parameters get new gradients; an array that was their gradient is not written to. Raises
+    ValueError for a negative limit.
+    """
+    if not clip_value >= 0:
+        raise ValueError(f"clip_grad_value_: clip_value must be at least 0, not {clip_value}")
+    _replace(_with_gradients(parameters), lambda g: np.clip(g, -clip_value, clip_value))
+
+
+def _with_gradients(parameters: Tensor | Iterable[Tensor]) -> list[Any]:
+    given = [parameters] if isinstance(parameters, Tensor) else list(parameters)
+    return [p for p in given if p._grad is not None]
+
+
+def _replace(owners: list[Any], change: Callable[[ndarray], Any]) -> None:
+    for p in owners:
+        p._grad = constant(np.asarray(change(p._grad._data)))
+
+
+def _norm_of(g: ndarray, order: float) -> float:
+    """The norm of an array, in plain arithmetic where that neither overflows nor vanishes."""
+    if order == 2 and g.dtype.itemsize >= 4:
+        flat = g.ravel()
+        square = float(flat @ flat)
+        if 1e-30 < square < math.inf:
+            return math.sqrt(square)
+    return _norm(np.abs(g, dtype=np.float64).ravel(), order)
+
+
+def _norm(sizes: Any, order: float) -> float:
+    """(sum s^p)^(1/p) of numbers s >= 0, in units of the largest."""
+    sizes = np.asarray(sizes, np.float64)
+    largest = float(sizes.max(initial=0.0))
+    if order == math.inf or largest in (0.0, math.inf) or math.isnan(largest):
+        return largest
+    return float(largest * ((sizes / largest) ** order).sum() ** (1 / order))

@@ -1,0 +1,263 @@
+"""Pure update rules, turned into the in-place NumPy that a person would write by hand for speed.
+
+A rule such as `rules.adam` is an expression over whole arrays; evaluated as it stands, every
+operator allocates. `lower` reads it once with symbols in the place of arrays and numbers, and
+writes down two
+functions: `numbers`, Python arithmetic done once per step (bias corrections, step sizes), and
+`update`, one ufunc call per operator with `out=` an array that is no longer needed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from functools import lru_cache
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.lib.mixins import NDArrayOperatorsMixin
+
+Rule = Callable[..., tuple[Any, Mapping[str, Any]]]
+"""`rule(p, g, state, **options)` gives the new parameter and the entries of the state that are new.
+"""
+
+Structure = tuple[tuple[str, Any], ...]
+"""What of a group's options a rule may branch on: everything but the values of numbers other than
+0."""
+
+Statement = tuple[str, list[str], str]
+"""A ufunc, what it reads, and the name of what it gives."""
+
+_NUMBER = "a number"
+_OPERATORS = {
+    np.add: "+",
+    np.subtract: "-",
+    np.multiply: "*",
+    np.true_divide: "/",
+    np.power: "**",
+}
+
+
+def structure_of(names: tuple[str, ...], values: tuple[Any, ...]) -> Structure:
+    """The part of the options that decides which code a rule runs."""
+    return tuple((name, _known(name, value)) for name, value in zip(names, values, strict=True))
+
+
+def _known(name: str, value: Any) -> Any:
+    if isinstance(value, tuple | list):
+        return tuple(_known(name, item) for item in value)
+    if isinstance(value, bool | str | None):
+        return value
+    if isinstance(value, int | float | np.integer | np.floating):
+        return _NUMBER if value else 0.0
+    raise TypeError(f"option {name} must be a number, not {type(value).__name__}")
+
+
+class Program(NamedTuple):
+    """A rule in place: what `update` needs beside the parameter and the gradient, in its order."""
+
+    numbers: Callable[..., tuple[tuple[float, ...], tuple[float, ...]]]
+    """numbers(*options, *old_number_state) gives the constants of `update` and the new number
+    state."""
+    update: Callable[..., None]
+    """update(p, g, *arrays, *constants, *scratch) overwrites `p` and the arrays of the state."""
+    number_state: tuple[str, ...]
+    array_state: tuple[str, ...]
+    constants: int
+    scratch: int
+    source: str
+
+
+@lru_cache(maxsize=256)
+def lower(
+    rule: Rule, structure: Structure, numbers: tuple[str, ...], arrays: tuple[str, ...]
+) -> Program:
+    """The program of `rule` for options of this structure and a state that has these entries.
+
+    An option that is 0 is known to be, so that `if weight_decay:` decides now; other numbers are
+    symbols. Entries of the state that the rule makes without having been given them are only
+    written.
+
+    Raises TypeError where a rule does what cannot be lowered: a branch on a number, a reduction.
+    """
+    trace = _Trace()
+    options = {name: trace.option(name, known) for name, known in structure}
+    state: dict[str, Any] = {name: _Symbol(trace, name, array=False) for name in numbers}
+    state |= {name: _Symbol(trace, name, array=True) for name in arrays}
+    p, g = _Symbol(trace, "p", array=True), _Symbol(trace, "g", array=True)
+    updated, entries = rule(p, g, dict(state), **options)
+    state |= entries
+    number_state = {name: value for name, value in state.items() if not _is_array(value)}
+    array_state = {name: value for name, value in state.items() if _is_array(value)}
+    lines, scratch = _in_place(trace, {"p": updated, **array_state})
+    constants = list(trace.constants.values())
+    returned = [list(trace.constants), [_term(value) for value in number_state.values()]]
+    source = "\n    ".join(
+        [
+            f"def numbers({', '.join([*options, *numbers])}):",
+            *trace.arithmetic,
+            f"return {', '.join(map(_tuple, returned))}",
+        ]
+    )
+    operands = ["p", "g", *array_state, *constants, *(f"s{i}" for i in range(scratch))]
+    source += "\n\n\n" + "\n    ".join([f"def update({', '.join(operands)}):", *lines]) + "\n"
+    namespace: dict[str, Any] = dict(trace.functions)
+    exec(compile(source, f"<{rule.__name__} in place>", "exec"), namespace)
+    return Program(
+        namespace["numbers"],
+        namespace["update"],
+        tuple(number_state),
+        tuple(array_state),
+        len(constants),
+        scratch,
+        source,
+    )
+
+
+# ------------------------------------------------------------------ reading a rule
+
+
+class _Symbol(NDArrayOperatorsMixin):
+    """An array, or a number, of a rule that is being read."""
+
+    __slots__ = ("array", "name", "trace")
+
+    def __init__(self, trace: _Trace, name: str, array: bool) -> None:
+        self.trace, self.name, self.array = trace, name, array
+
+    def __array_ufunc__(self, ufunc: np.ufunc, method: str, *inputs: Any, **kwargs: Any) -> Any:
+        if method != "__call__" or kwargs or ufunc.nout != 1 or not _gives_floats(ufunc):
+            raise TypeError(
+                f"an update rule is made of arithmetic, element by element, not of {ufunc.__name__}"
+            )
+        return self.trace.record(ufunc, inputs)
+
+    def __bool__(self) -> bool:
+        if self.name in self.trace.nonzero:
+            return True
+        raise TypeError("an update rule can branch on its options only: on what is True, None or 0")
+
+
+def _is_array(value: Any) -> bool:
+    return isinstance(value, _Symbol) and value.array
+
+
+def _gives_floats(ufunc: np.ufunc) -> bool:
+    kinds: Any = (np.dtype(float),) * ufunc.nin + (None,) * ufunc.nout
+    return ufunc.resolve_dtypes(kinds)[-1].kind == "f"
+
+
+class _Trace:
+    """What a rule did, in order: Python arithmetic on numbers, and ufuncs on arrays."""
+
+    def __init__(self) -> None:
+        self.nonzero: set[str] = set()
+        self.arithmetic: list[str] = []
+        self.statements: list[Statement] = []
+        self.constants: dict[str, str] = {}
+        self.functions: dict[str, np.ufunc] = {"positive": np.positive}
+
+    def option(self, name: str, known: Any) -> Any:
+        """An option as the rule gets it."""
+        if isinstance(known, tuple):
+            return tuple(self.option(f"{name}[{i}]", item) for i, item in enumerate(known))
+        if known is not _NUMBER:
+            return known
+        self.nonzero.add(name)
+        return _Symbol(self, name, array=False)
+
+    def record(self, ufunc: np.ufunc, inputs: tuple[Any, ...]) -> Any:
+        """The symbol of a result."""
+        if ufunc is np.multiply:
+            for factor, other in (inputs, inputs[::-1]):
+                if not isinstance(factor, _Symbol) and factor == 1:
+                    return other
+        array = any(_is_array(x) for x in inputs)
+        if array:
+            self.functions[ufunc.__name__] = ufunc
+            name = f"a{len(self.statements)}"
+            self.statements.append((ufunc.__name__, [self.operand(x) for x in inputs], name))
+        else:
+            name = f"n{len(self.arithmetic)}"
+            self.arithmetic.append(f"{name} = {self.expression(ufunc, [_term(x) for x in inputs])}")
+        return _Symbol(self, name, array)
+
+    def expression(self, ufunc: np.ufunc, terms: list[str]) -> str:
+        """Arithmetic on numbers, as Python writes it."""
+        if ufunc in _OPERATORS:
+            return f" {_OPERATORS[ufunc]} ".join(terms)
+        self.functions[ufunc.__name__] = ufunc
+        return f"{ufunc.__name__}({', '.join(terms)})"
+
+    def operand(self, x: Any) -> str:
+        """An input of a ufunc: an array by its name, a number as one of the constants."""
+        if _is_array(x):
+            return str(x.name)
+        return self.constants.setdefault(_term(x), f"c{len(self.constants)}")
+
+
+def _term(x: Any) -> str:
+    if isinstance(x, _Symbol):
+        return x.name
+    return f"({x if isinstance(x, int) else float(x)!r})" if x < 0 else repr(+x)
+
+
+def _tuple(terms: list[str]) -> str:
+    return f"({''.join(term + ', ' for term in terms)})"
+
+
+# ------------------------------------------------------------------ writing it in place
+
+
+def _in_place(trace: _Trace, results: dict[str, _Symbol]) -> tuple[list[str], int]:
+    """The statements with an array to write to for each, and how many scratch arrays they need.
+
+    A result goes straight to where it belongs if nothing still needs what is there; what is used
+    later goes to an array that this statement is the last to read, or to scratch.
+    """
+    statements, final = _with_copies(trace.statements, results)
+    ends = {x: i for i, (_, operands, _) in enumerate(statements) for x in operands}
+    ends |= dict.fromkeys(
+        [*final, *(name for name in results if results[name].name == name)], len(statements)
+    )
+    home = {name: name for name in ("p", *results)}
+    holds = dict(home)
+    free: list[str] = []
+    lines: list[str] = []
+    late: list[str] = []
+    scratch = 0
+    for i, (function, operands, result) in enumerate(statements):
+        places = [home.get(x, x) for x in operands]
+        dying = [home[x] for x in dict.fromkeys(operands) if x in home and ends[x] == i]
+        target = final.get(result)
+        if target is not None and ends.get(holds[target], -1) <= i:
+            place = target
+        elif usable := [x for x in dying if target is None or x not in results]:
+            place = usable[0]
+        elif free:
+            place = free.pop()
+        else:
+            place, scratch = f"s{scratch}", scratch + 1
+        free += [other for other in dying if other != place and other not in results]
+        home[result], holds[place] = place, result
+        lines.append(f"{function}({', '.join(places)}, out={place})")
+        if target is not None and place != target:
+            late.append(f"positive({place}, out={target})")
+    return lines + late, scratch
+
+
+def _with_copies(
+    statements: list[Statement], results: dict[str, _Symbol]
+) -> tuple[list[Statement], dict[str, str]]:
+    """Statements that make a value of its own for every result, and which value is which."""
+    statements = list(statements)
+    made = {name for _, _, name in statements}
+    final: dict[str, str] = {}
+    for target, symbol in results.items():
+        name = symbol.name
+        if name == target:
+            continue
+        if name in final or name not in made:
+            name = f"a{len(statements)}"
+            statements.append(("positive", [symbol.name], name))
+        final[name] = target
+    return statements, final

@@ -1,0 +1,673 @@
+"""Learning rate schedules: PyTorch's names and recurrences.
+
+Call `step()` after the optimizer's, once per epoch or, where a schedule says so, per batch. Most
+compute the next rate from the present one, so that several may act on one optimizer.
+"""
+
+from __future__ import annotations
+
+import math
+import warnings
+from bisect import bisect_right
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, SupportsFloat
+
+from tinygrad_kr.optim.optimizer import Optimizer
+
+__all__ = [
+    "ConstantLR",
+    "CosineAnnealingLR",
+    "CosineAnnealingWarmRestarts",
+    "ExponentialLR",
+    "LRScheduler",
+    "LambdaLR",
+    "LinearLR",
+    "MultiStepLR",
+    "OneCycleLR",
+    "PolynomialLR",
+    "ReduceLROnPlateau",
+    "SequentialLR",
+    "StepLR",
+]
+
+
+class LRScheduler:
+    """Sets the learning rate of every group of an optimizer, from epoch to epoch.
+
+    last_epoch: the epoch to go on from; -1 begins, from the rates the groups have now.
+
+    A subclass gives `next_lr`, the rate of a group at `self.last_epoch` from its rate before and
+    its first one, or `get_lr`, the rates of all groups.
+    """
+
+    _unsaved: tuple[str, ...] = ("optimizer", "_initial")
+
+    def __init__(self, optimizer: Optimizer, last_epoch: int = -1) -> None:
+        self.optimizer = _checked(optimizer)
+        for i, group in enumerate(optimizer.param_groups):
+            if last_epoch == -1:
+                group.setdefault("initial_lr", group["lr"])
+            elif "initial_lr" not in group:
+                raise KeyError(
+                    f"{type(self).__name__}: group {i} has no initial_lr to go on from at epoch "
+                    f"{last_epoch}; load the optimizer's state first"
+                )
+        self.base_lrs = [group["initial_lr"] for group in optimizer.param_groups]
+        self.last_epoch = last_epoch
+        self._begin()
+
+    def _begin(self) -> None:
+        self._step_count = 0
+        self._initial = True
+        self.step()
+        self._initial = False
+
+    def step(self) -> None:
+        """Go on to the next epoch. Warns where the optimizer has not made its first step before."""
+        self._count_step()
+        self.last_epoch += 1
+        self._set(self.get_lr())
+
+    def _count_step(self) -> None:
+        if self._step_count == 1 and not self.optimizer._stepped:
+            warnings.warn(
+                f"{type(self).__name__}.step() before optimizer.step() skips the schedule's first "
+                "learning rate; call optimizer.step() first",
+                stacklevel=3,
+            )
+        if len(self.base_lrs) != len(self.optimizer.param_groups):
+            raise ValueError(
+                f"{type(self).__name__} was made for {len(self.base_lrs)} parameter groups, but "
+                f"there are {len(self.optimizer.param_groups)} now; make the schedule again"
+            )
+        self._step_count += 1
+
+    def _set(self, rates: Sequence[float]) -> None:
+        for group, lr in zip(self.optimizer.param_groups, rates, strict=True):
+            group["lr"] = lr
+        self._last_lr = list(rates)
+
+    def _restart(self) -> None:
+        """Begin again at epoch 0, whatever the rates are now: a turn in a `SequentialLR`."""
+        self.last_epoch = 0
+        self._set(self.first_lr())
+
+    def get_lr(self) -> list[float]:
+        """The rates of `last_epoch`, from those of the epoch before."""
+        groups = self.optimizer.param_groups
+        return [self.next_lr(g["lr"], base) for g, base in zip(groups, self.base_lrs, strict=True)]
+
+    def next_lr(self, lr: float, base: float) -> float:
+        """The rate of `last_epoch`, from that of the epoch before and the first."""
+        raise NotImplementedError
+
+    def first_lr(self) -> list[float]:
+        """The rates of epoch 0."""
+        return list(self.base_lrs)
+
+    def get_last_lr(self) -> list[float]:
+        """The rates set last, one per group."""
+        return list(self._last_lr)
+
+    def state_dict(self) -> dict[str, Any]:
+        """What `load_state_dict` needs to go on from here; plain values that JSON can hold."""
+        return {
+            name: list(value) if isinstance(value, list) else value
+            for name, value in self.__dict__.items()
+            if name not in self._unsaved
+        }
+
+    def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
+        """Go on from a `state_dict()`; the optimizer keeps its rates, which are in its own state.
+
+        Raises ValueError, with nothing changed, naming what is missing or unexpected.
+        """
+        self.__dict__.update(self._checked_state(state_dict))
+
+    def _checked_state(self, state_dict: Mapping[str, Any]) -> dict[str, Any]:
+        names, given = set(self.state_dict()), set(state_dict)
+        if names != given:
+            raise ValueError(
+                f"{type(self).__name__}: the state dict lacks {sorted(names - given) or 'nothing'} "
+                f"and has {sorted(given - names) or 'nothing'} that is not known here"
+            )
+        have, want = len(state_dict["_last_lr"]), len(self.optimizer.param_groups)
+        if have != want:
+            raise ValueError(f"the state dict is for {have} parameter groups, not {want}")
+        return {
+            name: list(value) if isinstance(value, list | tuple) else value
+            for name, value in state_dict.items()
+        }
+
+
+def _checked(optimizer: Any) -> Optimizer:
+    if not isinstance(optimizer, Optimizer):
+        raise TypeError(f"a schedule needs an Optimizer, not {type(optimizer).__name__}")
+    return optimizer
+
+
+def _positive(name: str, value: Any) -> int:
+    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+        raise ValueError(f"{name} must be a whole number from 1 up, not {value!r}")
+    return value
+
+
+def _one_each(optimizer: Optimizer, name: str, value: Any) -> list[Any]:
+    """A value for every group, from one for each or one for all."""
+    groups = len(_checked(optimizer).param_groups)
+    if not isinstance(value, list | tuple):
+        return [value] * groups
+    if len(value) != groups:
+        raise ValueError(f"{name} has {len(value)} values for {groups} parameter groups")
+    return list(value)
+
+
+# ------------------------------------------------------------------ by a factor, now and then
+
+
+class LambdaLR(LRScheduler):
+    """lr_t = lr_0 f(t), with any function f, or one for each group. Functions are not saved."""
+
+    _unsaved = (*LRScheduler._unsaved, "lr_lambdas")
+
+    def __init__(
+        self,
+        optimizer: Optimizer,
+        lr_lambda: Callable[[int], float] | list[Callable[[int], float]],
+        last_epoch: int = -1,
+    ) -> None:
+        self.lr_lambdas: list[Callable[[int], float]] = _one_each(optimizer, "lr_lambda", lr_lambda)
+        super().__init__(optimizer, last_epoch)
+
+    def get_lr(self) -> list[float]:
+        """lr_0 f(t) for every group."""
+        return [
+            base * factor(self.last_epoch)
+            for factor, base in zip(self.lr_lambdas, self.base_lrs, strict=True)
+        ]
+
+    first_lr = get_lr
+
+
+class StepLR(LRScheduler):
+    """lr <- gamma lr, every `step_size` epochs."""
+
+    def __init__(
+        self, optimizer: Optimizer, step_size: int, gamma: float = 0.1, last_epoch: int = -1
+    ) -> None:
+        self.step_size, self.gamma = _positive("step_size", step_size), gamma
+        super().__init__(optimizer, last_epoch)
+
+    def next_lr(self, lr: float, base: float) -> float:
+        """gamma lr where the epoch is a multiple of step_size."""
+        due = self.last_epoch > 0 and self.last_epoch % self.step_size == 0
+        return lr * self.gamma if due else lr
+
+
+class MultiStepLR(LRScheduler):
+    """lr <- gamma lr, at every milestone (once for each time it is listed)."""
+
+    def __init__(
+        self,
+        optimizer: Optimizer,
+        milestones: Iterable[int],
+        gamma: float = 0.1,
+        last_epoch: int = -1,
+    ) -> None:
+        self.milestones, self.gamma = sorted(milestones), gamma
+        super().__init__(optimizer, last_epoch)
+
+    def next_lr(self, lr: float, base: float) -> float:
+        """gamma lr at a milestone."""
+        times = self.milestones.count(self.last_epoch)
+        return float(lr * self.gamma**times) if times else lr
+
+    def first_lr(self) -> list[float]:
+        """The rates of epoch 0."""
+        return [base * self.gamma ** self.milestones.count(0) for base in self.base_lrs]
+
+
+class ConstantLR(LRScheduler):
+    """factor lr for the first `total_iters` epochs."""
+
+    def __init__(
+        self,
+        optimizer: Optimizer,
+        factor: float = 1.0 / 3,
+        total_iters: int = 5,
+        last_epoch: int = -1,
+    ) -> None:
+        if not 0 < factor <= 1:
+            raise ValueError(f"ConstantLR: factor must be in (0, 1], not {factor}")
+        self.factor, self.total_iters = factor, total_iters
+        super().__init__(optimizer, last_epoch)
+
+    def next_lr(self, lr: float, base: float) -> float:
+        """factor lr from epoch 0 on, undone at total_iters."""
+        if self.last_epoch == 0:
+            return lr * self.factor
+        return lr * (1 / self.factor) if self.last_epoch == self.total_iters else lr
+
+    def first_lr(self) -> list[float]:
+        """The rates of epoch 0."""
+        factor = self.factor if self.total_iters > 0 else 1.0
+        return [base * factor for base in self.base_lrs]
+
+
+# ------------------------------------------------------------------ along a curve
+
+
+class LinearLR(LRScheduler):
+    """From start_factor lr_0 to end_factor lr_0 on a straight line of `total_iters` epochs: a
+    warm-up."""
+
+    def __init__(
+        self,
+        optimizer: Optimizer,
+        start_factor: float = 1.0 / 3,
+        end_factor: float = 1.0,
+        total_iters: int = 5,
+        last_epoch: int = -1,
+    ) -> None:
+        if not 0 < start_factor <= 1:
+            raise ValueError(f"LinearLR: start_factor must be in (0, 1], not {start_factor}")
+        if not 0 <= end_factor <= 1:
+            raise ValueError(f"LinearLR: end_factor must be in [0, 1], not {end_factor}")
+        self.start_factor, self.end_factor = start_factor, end_factor
+        self.total_iters = _positive("total_iters", total_iters)
+        super().__init__(optimizer, last_epoch)
+
+    def next_lr(self, lr: float, base: float) -> float:
+        """The rate times the ratio of two neighbours on the line."""
+        if self.last_epoch == 0:
+            return lr * self.start_factor
+        if self._initial or self.last_epoch > self.total_iters:
+            return lr
+        rise = self.end_factor - self.start_factor
+        before = self.total_iters * self.start_factor + (self.last_epoch - 1) * rise
+        return lr * (1 + rise / before)
+
+    def first_lr(self) -> list[float]:
+        """The rates of epoch 0."""
+        return [base * self.start_factor for base in self.base_lrs]
+
+
+class ExponentialLR(LRScheduler):
+    """lr <- gamma lr, every epoch."""
+
+    def __init__(self, optimizer: Optimizer, gamma: float, last_epoch: int = -1) -> None:
+        self.gamma = gamma
+        super().__init__(optimizer, last_epoch)
+
+    def next_lr(self, lr: float, base: float) -> float:
+        """gamma lr."""
+        return lr if self._initial else lr * self.gamma
+
+
+class PolynomialLR(LRScheduler):
+    """lr_0 (1 - t / total_iters)^power, and 0 from there on."""
+
+    def __init__(
+        self, optimizer: Optimizer, total_iters: int = 5, power: float = 1.0, last_epoch: int = -1
+    ) -> None:
+        self.total_iters, self.power = _positive("total_iters", total_iters), power
+        super().__init__(optimizer, last_epoch)
+
+    def next_lr(self, lr: float, base: float) -> float:
+        """The rate times the ratio of two neighbours on the curve."""
+        if self._initial or self.last_epoch > self.total_iters:
+            return lr
+        now, before = (1 - t / self.total_iters for t in (self.last_epoch, self.last_epoch - 1))
+        return float(lr * (now / before) ** self.power)
+
+
+class CosineAnnealingLR(LRScheduler):
+    """eta_min + (lr_0 - eta_min) (1 + cos(pi t / T_max)) / 2: down in T_max epochs, then up again.
+
+    Loshchilov and Hutter, SGDR: stochastic gradient descent with warm restarts, 2017 (without
+    restarts).
+    """
+
+    def __init__(
+        self, optimizer: Optimizer, T_max: int, eta_min: float = 0.0, last_epoch: int = -1
+    ) -> None:
+        self.T_max, self.eta_min = _positive("T_max", T_max), eta_min
+        super().__init__(optimizer, last_epoch)
+
+    def next_lr(self, lr: float, base: float) -> float:
+        """The distance from eta_min times the ratio of two neighbours on the curve."""
+        if self._initial:
+            return lr
+        if (self.last_epoch - 1 - self.T_max) % (2 * self.T_max) == 0:
+            return lr + (base - self.eta_min) * (1 - math.cos(math.pi / self.T_max)) / 2
+        now, before = (
+            1 + math.cos(math.pi * t / self.T_max) for t in (self.last_epoch, self.last_epoch - 1)
+        )
+        return now / before * (lr - self.eta_min) + self.eta_min
+
+
+class CosineAnnealingWarmRestarts(LRScheduler):
+    """eta_min + (lr_0 - eta_min) (1 + cos(pi T_cur / T_i)) / 2, from the top again every T_i
+    epochs.
+
+    T_i is T_0 at first, and T_mult times as long after every restart. `step(epoch)` takes
+    fractions.
+
+    Loshchilov and Hutter, SGDR: stochastic gradient descent with warm restarts, 2017.
+    """
+
+    def __init__(
+        self,
+        optimizer: Optimizer,
+        T_0: int,
+        T_mult: int = 1,
+        eta_min: float = 0.0,
+        last_epoch: int = -1,
+    ) -> None:
+        self.T_0 = self.T_i = _positive("T_0", T_0)
+        self.T_mult, self.eta_min = _positive("T_mult", T_mult), eta_min
+        self.T_cur: float = last_epoch
+        super().__init__(optimizer, last_epoch)
+
+    def next_lr(self, lr: float, base: float) -> float:
+        """Where T_cur is on the curve."""
+        height = (1 + math.cos(math.pi * self.T_cur / self.T_i)) / 2
+        return self.eta_min + (base - self.eta_min) * height
+
+    first_lr = LRScheduler.get_lr
+
+    def step(self, epoch: float | None = None) -> None:
+        """Go on to the next epoch, or to any, which may be fractional."""
+        self._count_step()
+        if epoch is None and self.last_epoch < 0:
+            epoch = 0
+        if epoch is None:
+            self.last_epoch += 1
+            self.T_cur += 1
+            if self.T_cur >= self.T_i:
+                self.T_cur %= self.T_i
+                self.T_i *= self.T_mult
+        else:
+            if epoch < 0:
+                raise ValueError(f"step(epoch) needs an epoch from 0 up, not {epoch}")
+            self.last_epoch = math.floor(epoch)
+            self._locate(epoch)
+        self._set(self.get_lr())
+
+    def _locate(self, epoch: float) -> None:
+        restarts = int(epoch // self.T_0)
+        if self.T_mult > 1:
+            restarts = int(math.log(epoch / self.T_0 * (self.T_mult - 1) + 1, self.T_mult))
+            before = self.T_0 * (self.T_mult**restarts - 1) / (self.T_mult - 1)
+        else:
+            before = self.T_0 * restarts
+        self.T_i = self.T_0 * self.T_mult**restarts
+        self.T_cur = epoch - before
+
+
+class OneCycleLR(LRScheduler):
+    """Up from max_lr / div_factor to max_lr, then down to a fraction of where it began; momentum
+    the other way. Call `step()` after every batch, at most `total_steps` times.
+
+    total_steps: or `epochs` and `steps_per_epoch`.
+    pct_start: the part of the steps that go up.
+    three_phase: come down as steeply as up, then go on down to the end.
+
+    Raises ValueError on a step past the last.
+
+    Smith and Topin, Super-convergence: very fast training of neural networks using large learning
+    rates, 2018.
+    """
+
+    def __init__(
+        self,
+        optimizer: Optimizer,
+        max_lr: float | list[float],
+        total_steps: int | None = None,
+        epochs: int | None = None,
+        steps_per_epoch: int | None = None,
+        pct_start: float = 0.3,
+        anneal_strategy: str = "cos",
+        cycle_momentum: bool = True,
+        base_momentum: float | list[float] = 0.85,
+        max_momentum: float | list[float] = 0.95,
+        div_factor: float = 25.0,
+        final_div_factor: float = 1e4,
+        three_phase: bool = False,
+        last_epoch: int = -1,
+    ) -> None:
+        if total_steps is None:
+            if epochs is None or steps_per_epoch is None:
+                raise ValueError("OneCycleLR needs total_steps, or epochs and steps_per_epoch")
+            total_steps = _positive("epochs", epochs) * _positive(
+                "steps_per_epoch", steps_per_epoch
+            )
+        if not 0 <= pct_start <= 1:
+            raise ValueError(f"OneCycleLR: pct_start must be in [0, 1], not {pct_start}")
+        if anneal_strategy not in ("cos", "linear"):
+            raise ValueError(f"anneal_strategy must be 'cos' or 'linear', not {anneal_strategy!r}")
+        self.total_steps = _positive("total_steps", total_steps)
+        self.anneal_strategy, self.cycle_momentum = anneal_strategy, cycle_momentum
+        self.phases = _phases(pct_start * total_steps, total_steps, three_phase)
+        lrs = _one_each(optimizer, "max_lr", max_lr)
+        highs = _one_each(optimizer, "max_momentum", max_momentum)
+        lows = _one_each(optimizer, "base_momentum", base_momentum)
+        if cycle_momentum and not {"momentum", "betas"} & set(optimizer.defaults):
+            raise ValueError(
+                f"OneCycleLR: {type(optimizer).__name__} has no momentum to cycle; "
+                "pass cycle_momentum=False"
+            )
+        if last_epoch == -1:
+            for group, lr, high, low in zip(optimizer.param_groups, lrs, highs, lows, strict=True):
+                group["initial_lr"], group["max_lr"] = lr / div_factor, lr
+                group["min_lr"] = group["initial_lr"] / final_div_factor
+                if cycle_momentum:
+                    group["max_momentum"], group["base_momentum"] = high, low
+        super().__init__(optimizer, last_epoch)
+
+    def get_lr(self) -> list[float]:
+        """The rates of this step; the momenta are set along the way."""
+        if self.last_epoch > self.total_steps:
+            raise ValueError(
+                f"OneCycleLR: step {self.last_epoch} of a schedule of {self.total_steps} steps"
+            )
+        ends = [end for end, *_ in self.phases]
+        last = len(ends) - 1
+        index = next((i for i, end in enumerate(ends) if self.last_epoch <= end), last)
+        start, end = ends[index - 1] if index else 0.0, ends[index]
+        part = (self.last_epoch - start) / (end - start) if end != start else 1.0
+        names = self.phases[index][1:]
+        rates = []
+        for group in self.optimizer.param_groups:
+            from_lr, to_lr, from_momentum, to_momentum = (group.get(name) for name in names)
+            rates.append(self._between(from_lr, to_lr, part))
+            if self.cycle_momentum:
+                _set_momentum(group, self._between(from_momentum, to_momentum, part))
+        return rates
+
+    first_lr = get_lr
+
+    def _between(self, start: Any, end: Any, part: float) -> float:
+        if self.anneal_strategy == "linear":
+            return float((end - start) * part + start)
+        return float(end + (start - end) / 2 * (1 + math.cos(math.pi * part)))
+
+
+def _phases(up: float, total: int, three: bool) -> list[list[Any]]:
+    """The last step of each phase, and between which of a group's rates and momenta it goes."""
+    rise = [up - 1, "initial_lr", "max_lr", "max_momentum", "base_momentum"]
+    if not three:
+        return [rise, [total - 1, "max_lr", "min_lr", "base_momentum", "max_momentum"]]
+    return [
+        rise,
+        [2 * up - 2, "max_lr", "initial_lr", "base_momentum", "max_momentum"],
+        [total - 1, "initial_lr", "min_lr", "max_momentum", "max_momentum"],
+    ]
+
+
+def _set_momentum(group: dict[str, Any], momentum: float) -> None:
+    if "betas" in group:
+        group["betas"] = (momentum, *group["betas"][1:])
+    else:
+        group["momentum"] = momentum
+
+
+# ------------------------------------------------------------------ one after another, on demand
+
+
+class SequentialLR(LRScheduler):
+    """One schedule after another: `schedulers[i]` begins at `milestones[i - 1]`."""
+
+    _unsaved = (*LRScheduler._unsaved, "_schedulers")
+
+    def __init__(
+        self,
+        optimizer: Optimizer,
+        schedulers: Sequence[LRScheduler],
+        milestones: Sequence[int],
+    ) -> None:
+        self.optimizer = _checked(optimizer)
+        if len(milestones) != len(schedulers) - 1 or not schedulers:
+            raise ValueError(
+                f"{len(schedulers)} schedules change at {len(schedulers) - 1} milestones, "
+                f"not {len(milestones)}"
+            )
+        for i, scheduler in enumerate(schedulers):
+            if not isinstance(scheduler, LRScheduler):
+                raise ValueError(
+                    f"schedule {i} of a sequence must be an LRScheduler, not "
+                    f"{type(scheduler).__name__} (ReduceLROnPlateau needs to be shown a metric)"
+                )
+            if scheduler.optimizer is not optimizer:
+                raise ValueError(f"schedule {i} is of another optimizer")
+        self._schedulers, self.milestones = list(schedulers), list(milestones)
+        for group in optimizer.param_groups:
+            group["lr"] = group["initial_lr"]
+        self._take_back()
+        self._begin()
+
+    def _take_back(self) -> None:
+        """Undo the first step that every schedule has made by itself."""
+        for scheduler in self._schedulers:
+            if isinstance(scheduler, SequentialLR):
+                scheduler._take_back()
+            else:
+                scheduler.last_epoch -= 1
+
+    def _first(self) -> LRScheduler:
+        self.last_epoch = 0
+        return self._schedulers[bisect_right(self.milestones, 0)]
+
+    def _begin(self) -> None:
+        first = self._first()
+        first._begin()
+        self._last_lr = first.get_last_lr()
+
+    def _restart(self) -> None:
+        first = self._first()
+        first._restart()
+        self._last_lr = first.get_last_lr()
+
+    def step(self) -> None:
+        """Go on to the next epoch, and to the next schedule where one begins."""
+        self.last_epoch += 1
+        index = bisect_right(self.milestones, self.last_epoch)
+        scheduler = self._schedulers[index]
+        if index > 0 and self.milestones[index - 1] == self.last_epoch:
+            scheduler._restart()
+        else:
+            scheduler.step()
+        self._last_lr = scheduler.get_last_lr()
+
+    def state_dict(self) -> dict[str, Any]:
+        """The place in the sequence, and the state of every schedule."""
+        return super().state_dict() | {"_schedulers": [s.state_dict() for s in self._schedulers]}
+
+    def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
+        """Go on from a `state_dict()`; all or nothing."""
+        state = self._checked_state(state_dict)
+        parts = state.pop("_schedulers")
+        if len(parts) != len(self._schedulers):
+            raise ValueError(
+                f"the state dict has {len(parts)} schedules, not {len(self._schedulers)}"
+            )
+        for scheduler, part in zip(self._schedulers, parts, strict=True):
+            scheduler._checked_state(part)
+        for scheduler, part in zip(self._schedulers, parts, strict=True):
+            scheduler.load_state_dict(part)
+        self.__dict__.update(state)
+
+
+class ReduceLROnPlateau:
+    """lr <- factor lr, where a metric has not become better for more than `patience` epochs.
+
+    mode: "min" or "max", which of them is better.
+    threshold: what counts as better: by this part of the best (threshold_mode "rel") or this much
+    ("abs").
+    cooldown: epochs after a reduction in which nothing is counted.
+    min_lr: where it ends, for all groups or each; eps: the smallest change worth making.
+    """
+
+    def __init__(
+        self,
+        optimizer: Optimizer,
+        mode: str = "min",
+        factor: float = 0.1,
+        patience: int = 10,
+        threshold: float = 1e-4,
+        threshold_mode: str = "rel",
+        cooldown: int = 0,
+        min_lr: float | list[float] = 0.0,
+        eps: float = 1e-8,
+    ) -> None:
+        if not 0 < factor < 1:
+            raise ValueError(f"ReduceLROnPlateau: factor must be in (0, 1), not {factor}")
+        if mode not in ("min", "max"):
+            raise ValueError(f"ReduceLROnPlateau: mode must be 'min' or 'max', not {mode!r}")
+        if threshold_mode not in ("rel", "abs"):
+            raise ValueError(f"threshold_mode must be 'rel' or 'abs', not {threshold_mode!r}")
+        _one_each(optimizer, "min_lr", min_lr)
+        self.min_lr = min_lr
+        self.optimizer, self.mode, self.factor, self.patience = optimizer, mode, factor, patience
+        self.threshold, self.threshold_mode = threshold, threshold_mode
+        self.cooldown, self.eps = cooldown, eps
+        self.best: float | None = None
+        self.cooldown_counter = self.num_bad_epochs = self.last_epoch = 0
+        self._last_lr = [group["lr"] for group in optimizer.param_groups]
+
+    def step(self, metrics: SupportsFloat) -> None:
+        """Take notice of this epoch's metric."""
+        current = float(metrics)
+        self.last_epoch += 1
+        if self._is_better(current):
+            self.best, self.num_bad_epochs = current, 0
+        else:
+            self.num_bad_epochs += 1
+        if self.cooldown_counter > 0:
+            self.cooldown_counter -= 1
+            self.num_bad_epochs = 0
+        if self.num_bad_epochs > self.patience:
+            self._reduce()
+            self.cooldown_counter, self.num_bad_epochs = self.cooldown, 0
+        self._last_lr = [group["lr"] for group in self.optimizer.param_groups]
+
+    def _is_better(self, current: float) -> bool:
+        sign = 1 if self.mode == "max" else -1
+        if self.best is None:
+            return sign * current > -math.inf
+        margin = sign * self.threshold
+        bar = self.best * (1 + margin) if self.threshold_mode == "rel" else self.best + margin
+        return sign * current > sign * bar
+
+    def _reduce(self) -> None:
+        lowest_rates = _one_each(self.optimizer, "min_lr", self.min_lr)
+        for group, lowest in zip(self.optimizer.param_groups, lowest_rates, strict=True):
+            lr = max(group["lr"] * self.factor, lowest)
+            if group["lr"] - lr > self.eps:
+                group["lr"] = lr
+
+    get_last_lr = LRScheduler.get_last_lr
+    state_dict = LRScheduler.state_dict
+    load_state_dict = LRScheduler.load_state_dict
+    _checked_state = LRScheduler._checked_state
+    _unsaved = LRScheduler._unsaved
