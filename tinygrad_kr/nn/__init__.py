@@ -1,0 +1,89 @@
+"""Layers, losses and what holds them together, with PyTorch's names, parameters and formulas."""
+
+from tinygrad_kr.nn import init as init
+from tinygrad_kr.nn.activation import (
+    ELU,
+    GELU,
+    SELU,
+    Hardtanh,
+    LeakyReLU,
+    LogSoftmax,
+    Maxout,
+    ReLU,
+    Sigmoid,
+    SiLU,
+    Softmax,
+    Softplus,
+    Tanh,
+)
+from tinygrad_kr.nn.containers import ModuleDict, ModuleList, ParameterList, Sequential
+from tinygrad_kr.nn.convolution import Conv1d, Conv2d, ConvTranspose2d
+from tinygrad_kr.nn.dropout import Dropout
+from tinygrad_kr.nn.embedding import Embedding
+from tinygrad_kr.nn.functional_call import functional_call
+from tinygrad_kr.nn.linear import Identity, Linear
+from tinygrad_kr.nn.loss import (
+    BCELoss,
+    BCEWithLogitsLoss,
+    CrossEntropyLoss,
+    HuberLoss,
+    KLDivLoss,
+    L1Loss,
+    MSELoss,
+    NLLLoss,
+    SmoothL1Loss,
+)
+from tinygrad_kr.nn.module import Module
+from tinygrad_kr.nn.normalization import BatchNorm1d, BatchNorm2d, LayerNorm
+from tinygrad_kr.nn.parameter import Parameter
+from tinygrad_kr.nn.pooling import AvgPool1d, AvgPool2d, MaxPool1d, MaxPool2d
+from tinygrad_kr.nn.shape import Flatten, Unflatten
+
+__all__ = [
+    "ELU",
+    "GELU",
+    "SELU",
+    "AvgPool1d",
+    "AvgPool2d",
+    "BCELoss",
+    "BCEWithLogitsLoss",
+    "BatchNorm1d",
+    "BatchNorm2d",
+    "Conv1d",
+    "Conv2d",
+    "ConvTranspose2d",
+    "CrossEntropyLoss",
+    "Dropout",
+    "Embedding",
+    "Flatten",
+    "Hardtanh",
+    "HuberLoss",
+    "Identity",
+    "KLDivLoss",
+    "L1Loss",
+    "LayerNorm",
+    "LeakyReLU",
+    "Linear",
+    "LogSoftmax",
+    "MSELoss",
+    "MaxPool1d",
+    "MaxPool2d",
+    "Maxout",
+    "Module",
+    "ModuleDict",
+    "ModuleList",
+    "NLLLoss",
+    "Parameter",
+    "ParameterList",
+    "ReLU",
+    "Sequential",
+    "SiLU",
+    "Sigmoid",
+    "SmoothL1Loss",
+    "Softmax",
+    "Softplus",
+    "Tanh",
+    "Unflatten",
+    "functional_call",
+    "init",
+]

@@ -1,0 +1,192 @@
+"""Convolutional layers. Batch on axis 0, channels on axis 1, then the spatial axes."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import tinygrad_kr.functional as F
+from tinygrad_kr.functional.convolution import Padding, Sizes, _padding, _positive, _sizes
+from tinygrad_kr.nn.linear import parameter, size, uniform_by_fan_in
+from tinygrad_kr.nn.module import Module
+from tinygrad_kr.nn.parameter import Parameter
+from tinygrad_kr.random import Generator
+
+PaddingMode = Literal["zeros", "reflect", "replicate", "circular"]
+
+
+class _Convolution(Module):
+    """What the layers share: sizes per spatial axis, and a weight for each group of channels."""
+
+    _spatial: int
+    weight: Parameter
+    bias: Parameter | None
+    padding_mode: PaddingMode = "zeros"
+
+    def _set_sizes(
+        self, in_channels: int, out_channels: int, kernel_size: Sizes, stride: Sizes,
+        dilation: Sizes, groups: int,
+    ) -> None:  # fmt: skip
+        self.in_channels = size("in_channels", in_channels)
+        self.out_channels = size("out_channels", out_channels)
+        self.groups = size("groups", groups)
+        if in_channels % groups or out_channels % groups:
+            raise ValueError(
+                f"{type(self).__name__}: {in_channels} input and {out_channels} output channels do "
+                f"not both divide into {groups} groups"
+            )
+        self.kernel_size = _positive(kernel_size, self._spatial, "kernel_size")
+        self.stride = _positive(stride, self._spatial, "stride")
+        self.dilation = _positive(dilation, self._spatial, "dilation")
+
+    def _set_parameters(
+        self, first: int, second: int, bias: bool, dtype: Any, generator: Generator | None
+    ) -> None:
+        shape = (first, second // self.groups, *self.kernel_size)
+        self.weight = parameter(shape, dtype)
+        self.bias = parameter((self.out_channels,), dtype) if bias else None
+        self.reset_parameters(generator)
+
+    def reset_parameters(self, generator: Generator | None = None) -> None:
+        """Draw the initial values again."""
+        uniform_by_fan_in(self.weight, self.bias, generator)
+
+    def extra_repr(self) -> str:
+        shown = [
+            f"{self.in_channels}, {self.out_channels}, kernel_size={self.kernel_size}",
+            f"stride={self.stride}",
+        ]
+        ones, zeros = (1,) * self._spatial, (0,) * self._spatial
+        usual = {"padding": zeros, "dilation": ones, "output_padding": zeros, "groups": 1}
+        shown += [
+            f"{name}={getattr(self, name)!r}"
+            for name, default in usual.items()
+            if getattr(self, name, default) != default
+        ]
+        if self.bias is None:
+            shown.append("bias=False")
+        if self.padding_mode != "zeros":
+            shown.append(f"padding_mode={self.padding_mode!r}")
+        return ", ".join(shown)
+
+    def wanted_input(self) -> str:
+        axes = "H, W" if self._spatial == 2 else "L"
+        return f"(N, {self.in_channels}, {axes}) or ({self.in_channels}, {axes})"
+
+
+class _Conv(_Convolution):
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel_size: Sizes,
+        stride: Sizes = 1,
+        padding: Padding = 0,
+        dilation: Sizes = 1,
+        groups: int = 1,
+        bias: bool = True,
+        padding_mode: PaddingMode = "zeros",
+        *,
+        dtype: Any = None,
+        generator: Generator | None = None,
+    ) -> None:
+        name = type(self).__name__
+        self._set_sizes(in_channels, out_channels, kernel_size, stride, dilation, groups)
+        if padding_mode not in ("zeros", "reflect", "replicate", "circular"):
+            raise ValueError(
+                f"{name}: padding_mode is zeros, reflect, replicate or circular, not "
+                f"{padding_mode!r}"
+            )
+        self.padding_mode = padding_mode
+        widths = _padding(name, padding, self.kernel_size, self.stride, self.dilation)
+        self.padding = (
+            padding if isinstance(padding, str) else _sizes(padding, self._spatial, "padding", 0)
+        )
+        self._widths = [width for pair in reversed(widths) for width in pair]
+        self._set_parameters(out_channels, in_channels, bias, dtype, generator)
+
+    def _padded(self, input: Any) -> tuple[Any, Padding]:
+        """The input, and the padding that is left for the convolution to do."""
+        if self.padding_mode == "zeros":
+            return input, self.padding
+        return F.pad(input, self._widths, mode=self.padding_mode), 0
+
+
+class Conv1d(_Conv):
+    """Weighted sums over windows of one axis: (N, in_channels, L) -> (N, out_channels, L').
+
+    `weight` (out_channels, in_channels / groups, k) and `bias` (out_channels,) start as
+    U(+-1 / sqrt(fan_in)), fan_in = in_channels k / groups. Sizes, padding, dtype and generator as
+    in `Conv2d`.
+    """
+
+    _spatial = 1
+
+    def forward(self, input: Any) -> Any:
+        input, padding = self._padded(input)
+        return F.conv1d(
+            input, self.weight, self.bias, self.stride, padding, self.dilation, self.groups
+        )
+
+
+class Conv2d(_Conv):
+    """Weighted sums over windows of two axes: (N, in_channels, H, W) -> (N, out_channels, H', W').
+
+    H' = floor((H + 2 padding - dilation (kernel - 1) - 1) / stride) + 1. `weight` (out_channels,
+    in_channels / groups, kh, kw) and `bias` (out_channels,) start as U(+-1 / sqrt(fan_in)),
+    fan_in = in_channels kh kw / groups.
+
+    kernel_size, stride, dilation: one number, or one per axis. padding: also "same" or "valid".
+    padding_mode: what to pad with, zeros, reflect, replicate or circular.
+    dtype: of the parameters, float32 by default. generator: for the initial values.
+    """
+
+    _spatial = 2
+
+    def forward(self, input: Any) -> Any:
+        input, padding = self._padded(input)
+        return F.conv2d(
+            input, self.weight, self.bias, self.stride, padding, self.dilation, self.groups
+        )
+
+
+class ConvTranspose2d(_Convolution):
+    """The adjoint of `Conv2d`, which enlarges: (N, in_channels, H, W) -> (N, out_channels, H', W').
+
+    H' = (H - 1) stride - 2 padding + dilation (kernel - 1) + output_padding + 1. `weight` is
+    (in_channels, out_channels / groups, kh, kw), started as in PyTorch: U(+-1 / sqrt(n)),
+    n = out_channels kh kw / groups. dtype, generator as in `Conv2d`.
+    """
+
+    _spatial = 2
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel_size: Sizes,
+        stride: Sizes = 1,
+        padding: Sizes = 0,
+        output_padding: Sizes = 0,
+        groups: int = 1,
+        bias: bool = True,
+        dilation: Sizes = 1,
+        *,
+        dtype: Any = None,
+        generator: Generator | None = None,
+    ) -> None:
+        self._set_sizes(in_channels, out_channels, kernel_size, stride, dilation, groups)
+        self.padding = _sizes(padding, 2, "padding", 0)
+        self.output_padding = _sizes(output_padding, 2, "output_padding", 0)
+        self._set_parameters(in_channels, out_channels, bias, dtype, generator)
+
+    def forward(self, input: Any) -> Any:
+        return F.conv_transpose2d(
+            input,
+            self.weight,
+            self.bias,
+            self.stride,
+            self.padding,
+            self.output_padding,
+            self.groups,
+            self.dilation,
+        )

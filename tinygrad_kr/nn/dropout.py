@@ -1,0 +1,46 @@
+"""Dropout."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import tinygrad_kr.functional as F
+from tinygrad_kr.nn.module import Module
+from tinygrad_kr.random import Generator, resolve
+
+
+class Dropout(Module):
+    """In training, each element 0 with probability p, else divided by 1 - p; in eval, the identity.
+
+    p: the DROP rate, PyTorch's convention (default 0.5).
+    keep: the rate of what is KEPT, 1 - p, as the lectures' first labs write it: `Dropout(keep=0.7)`
+        is `Dropout(p=0.3)`. Give one of the two.
+    inplace: accepted for the sake of code written for PyTorch; no array is overwritten.
+    generator: default: the one that `tk.manual_seed` seeds.
+
+    Raises ValueError outside [0, 1] and if both are given. Source: Srivastava et al. (2014).
+    """
+
+    def __init__(
+        self,
+        p: float | None = None,
+        inplace: bool = False,
+        *,
+        keep: float | None = None,
+        generator: Generator | None = None,
+    ) -> None:
+        if p is not None and keep is not None:
+            raise ValueError(
+                f"Dropout: give p={p} (the share dropped) or keep={keep} (the share kept), not both"
+            )
+        for name, rate in (("p, the share dropped,", p), ("keep, the share kept,", keep)):
+            if rate is not None and not 0 <= rate <= 1:
+                raise ValueError(f"Dropout: {name} must lie in [0, 1], but is {rate}")
+        self.p = 1 - keep if keep is not None else 0.5 if p is None else p
+        self.generator = None if generator is None else resolve(generator)
+
+    def forward(self, input: Any) -> Any:
+        return F.dropout(input, self.p, self.training, generator=self.generator)
+
+    def extra_repr(self) -> str:
+        return f"p={self.p:g}"

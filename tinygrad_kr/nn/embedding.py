@@ -1,0 +1,74 @@
+"""A table of vectors that are learned."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import tinygrad_kr.functional as F
+from tinygrad_kr.grad_mode import no_grad
+from tinygrad_kr.nn import init
+from tinygrad_kr.nn.linear import parameter, size
+from tinygrad_kr.nn.module import Module
+from tinygrad_kr.nn.parameter import Parameter
+from tinygrad_kr.random import Generator
+from tinygrad_kr.tensor import Tensor
+
+
+class Embedding(Module):
+    """A vector for each integer: integers (...) -> (..., embedding_dim).
+
+    `weight` (num_embeddings, embedding_dim) starts as N(0, 1). padding_idx: a row that starts at 0
+    and gets no gradient. dtype: float32 by default.
+
+    Called with integers outside [0, num_embeddings) it raises IndexError, with floats TypeError.
+    """
+
+    def __init__(
+        self,
+        num_embeddings: int,
+        embedding_dim: int,
+        padding_idx: int | None = None,
+        *,
+        dtype: Any = None,
+        generator: Generator | None = None,
+    ) -> None:
+        self.num_embeddings = size("num_embeddings", num_embeddings)
+        self.embedding_dim = size("embedding_dim", embedding_dim)
+        self.padding_idx = self._row(padding_idx)
+        self.weight = parameter((num_embeddings, embedding_dim), dtype)
+        self.reset_parameters(generator)
+
+    def _row(self, padding_idx: int | None) -> int | None:
+        count = self.num_embeddings
+        if padding_idx is not None and not -count <= padding_idx < count:
+            raise ValueError(f"Embedding: padding_idx {padding_idx} in a table of {count} rows")
+        return None if padding_idx is None else padding_idx % count
+
+    def reset_parameters(self, generator: Generator | None = None) -> None:
+        """Draw the initial values again."""
+        init.normal_(self.weight, generator=generator)
+        if self.padding_idx is not None:
+            with no_grad():
+                self.weight[self.padding_idx] = 0.0
+
+    @classmethod
+    def from_pretrained(
+        cls, embeddings: Any, freeze: bool = True, padding_idx: int | None = None
+    ) -> Embedding:
+        """The table of a given array (entries, features), which is copied; frozen by default."""
+        table = Tensor(embeddings)
+        if table.ndim != 2:
+            raise ValueError(f"a table has 2 axes, (entries, features), not shape {table.shape}")
+        module = cls(table.shape[0], table.shape[1], padding_idx, dtype=table.dtype)
+        module.weight = Parameter(table.data.copy(), requires_grad=not freeze)
+        return module
+
+    def forward(self, input: Any) -> Any:
+        return F.embedding(input, self.weight, self.padding_idx)
+
+    def extra_repr(self) -> str:
+        padding = "" if self.padding_idx is None else f", padding_idx={self.padding_idx}"
+        return f"{self.num_embeddings}, {self.embedding_dim}{padding}"
+
+    def wanted_input(self) -> str:
+        return f"integers in [0, {self.num_embeddings})"

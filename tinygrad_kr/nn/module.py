@@ -1,0 +1,463 @@
+"""`Module`: a function with parameters, that knows their names."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from types import MappingProxyType
+from typing import Any, NamedTuple, Self, TypeVar
+
+import numpy as np
+from numpy import ndarray
+
+from tinygrad_kr.grad_mode import no_grad
+from tinygrad_kr.nn.parameter import Parameter
+from tinygrad_kr.nn.trail import locate
+from tinygrad_kr.tensor import Tensor, as_array
+
+Hook = Callable[..., Any]
+Held = TypeVar("Held")
+_NO_BUFFERS: Mapping[str, bool] = MappingProxyType({})
+
+
+class LoadResult(NamedTuple):
+    """What `load_state_dict(strict=False)` left out."""
+
+    missing_keys: list[str]
+    unexpected_keys: list[str]
+
+
+class Module:
+    """Base class of layers and nets: define `forward`, call the module.
+
+    A `Parameter`, a `Module` or, by `register_buffer`, a Tensor assigned to an attribute belongs to
+    the module: `parameters()`, `state_dict()`, `to()` and the others find it under the attribute's
+    name. Nothing else is registered: neither a plain Tensor nor a list of modules (use
+    `ModuleList`).
+
+    An exception raised by `forward` keeps its type and cause; its message is preceded by the path
+    of the module in the net that was called, the module, and what it got:
+    `net.2: Linear(in_features=5, out_features=3, bias=True) got (4, 7), wants (..., 5): ...`.
+    """
+
+    # Defaults that an instance replaces when it needs to: no __init__ that could be forgotten.
+    training: bool = True
+    _persistent: Mapping[str, bool] = _NO_BUFFERS
+    _hooks: _Hooks | None = None
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        try:
+            if self._hooks is None:
+                return self.forward(*args, **kwargs)
+            return self._hooks.around(self, args, kwargs)
+        except Exception as error:
+            locate(error, self, args, kwargs)
+            raise
+
+    def forward(self, *args: Any, **kwargs: Any) -> Any:
+        """What the module computes; every subclass defines it."""
+        raise NotImplementedError(f"{type(self).__name__} defines no forward()")
+
+    # -------------------------------------------------------------- registration
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        held = self.__dict__.get(name)
+        if held is not None and value is not None:
+            kind = self._kind(name, held)
+            if kind is not None and not isinstance(value, kind):
+                raise TypeError(
+                    f"{name!r} of {type(self).__name__} is a registered {kind.__name__}, so it "
+                    f"cannot become a {type(value).__name__}: assign a {kind.__name__} or None, or "
+                    "`del` it first"
+                )
+        super().__setattr__(name, value)
+
+    def _kind(self, name: str, held: Any) -> type | None:
+        if name in self._persistent:
+            return Tensor
+        return next((kind for kind in (Parameter, Module) if isinstance(held, kind)), None)
+
+    def __delattr__(self, name: str) -> None:
+        super().__delattr__(name)
+        if name in self._persistent:
+            self._persistent = {key: kept for key, kept in self._persistent.items() if key != name}
+
+    def register_buffer(self, name: str, tensor: Any, persistent: bool = True) -> None:
+        """Make a Tensor (or None) part of the module though it is not trained: running averages.
+
+        persistent: keep it in `state_dict()`.
+        """
+        if tensor is not None and not isinstance(tensor, Tensor):
+            raise TypeError(
+                f"buffer {name!r} must be a Tensor or None, not {type(tensor).__name__}"
+            )
+        self._check_name(name)
+        self._persistent = {**self._persistent, name: persistent}
+        setattr(self, name, tensor)
+
+    def register_parameter(self, name: str, parameter: Parameter | None) -> None:
+        """`module.name = parameter`, for a name that is computed."""
+        if parameter is not None and not isinstance(parameter, Parameter):
+            raise TypeError(
+                f"{name!r} must be a Parameter or None, not {type(parameter).__name__}; "
+                "wrap it: nn.Parameter(...)"
+            )
+        self._check_name(name)
+        setattr(self, name, parameter)
+
+    def add_module(self, name: str, module: Module | None) -> None:
+        """`module.name = module`, for a name that is computed."""
+        if module is not None and not isinstance(module, Module):
+            raise TypeError(f"{name!r} must be a Module or None, not {type(module).__name__}")
+        self._check_name(name)
+        setattr(self, name, module)
+
+    register_module = add_module
+
+    def _check_name(self, name: str) -> None:
+        if not isinstance(name, str):
+            raise TypeError(f"a name must be a string, not {type(name).__name__}")
+        if not name or "." in name:
+            raise KeyError(f"the name {name!r} must not be empty or hold a dot")
+        if name not in self.__dict__ and hasattr(self, name):
+            raise KeyError(f"{type(self).__name__} already has an attribute {name!r}")
+
+    # -------------------------------------------------------------- what belongs to it
+
+    def named_children(self) -> Iterator[tuple[str, Module]]:
+        """The modules among the attributes, with their names, each once."""
+        seen: set[int] = set()
+        for name, value in vars(self).items():
+            if isinstance(value, Module) and id(value) not in seen:
+                seen.add(id(value))
+                yield name, value
+
+    def children(self) -> Iterator[Module]:
+        """The modules among the attributes, each once."""
+        return (child for _, child in self.named_children())
+
+    def named_modules(
+        self, prefix: str = "", remove_duplicate: bool = True
+    ) -> Iterator[tuple[str, Module]]:
+        """This module, then those inside it, depth first, with their paths (`"layers.0"`).
+
+        remove_duplicate: give a module that is reachable on several paths once, by the first.
+        """
+        return _walk(self, prefix, set() if remove_duplicate else None, ())
+
+    def modules(self) -> Iterator[Module]:
+        """This module and all inside it, each once."""
+        return (module for _, module in self.named_modules())
+
+    def named_parameters(
+        self, prefix: str = "", recurse: bool = True, remove_duplicate: bool = True
+    ) -> Iterator[tuple[str, Parameter]]:
+        """The parameters with their paths; one that is shared comes once, by its first path."""
+        seen: set[int] = set()
+        for path, module in self._holders(prefix, recurse, remove_duplicate):
+            for name, value in vars(module).items():
+                if isinstance(value, Parameter) and not (remove_duplicate and id(value) in seen):
+                    seen.add(id(value))
+                    yield _joined(path, name), value
+
+    def parameters(self, recurse: bool = True) -> Iterator[Parameter]:
+        """The parameters, shared ones once: what an optimizer takes."""
+        return (parameter for _, parameter in self.named_parameters(recurse=recurse))
+
+    def named_buffers(
+        self, prefix: str = "", recurse: bool = True, remove_duplicate: bool = True
+    ) -> Iterator[tuple[str, Tensor]]:
+        """The registered buffers with their paths, persistent or not."""
+        seen: set[int] = set()
+        for path, module in self._holders(prefix, recurse, remove_duplicate):
+            for name in module._persistent:
+                value = vars(module).get(name)
+                if value is not None and not (remove_duplicate and id(value) in seen):
+                    seen.add(id(value))
+                    yield _joined(path, name), value
+
+    def buffers(self, recurse: bool = True) -> Iterator[Tensor]:
+        """The registered buffers, each once."""
+        return (buffer for _, buffer in self.named_buffers(recurse=recurse))
+
+    def _holders(
+        self, prefix: str, recurse: bool, remove_duplicate: bool
+    ) -> Iterator[tuple[str, Module]]:
+        if recurse:
+            return self.named_modules(prefix, remove_duplicate)
+        return iter([(prefix, self)])
+
+    def get_submodule(self, target: str) -> Module:
+        """The module at a path; `""` is this one. Raises AttributeError naming what is missing."""
+        module = self
+        for name in target.split(".") if target else ():
+            found = vars(module).get(name)
+            if not isinstance(found, Module):
+                names = ", ".join(name for name, _ in module.named_children()) or "none"
+                raise AttributeError(
+                    f"{target!r}: {type(module).__name__} has no module {name!r} (it has {names})"
+                )
+            module = found
+        return module
+
+    def get_parameter(self, target: str) -> Parameter:
+        """The parameter at a path such as `"layers.0.weight"`."""
+        table = dict(self.named_parameters(remove_duplicate=False))
+        return self._get(target, table, "parameter")
+
+    def get_buffer(self, target: str) -> Tensor:
+        """The buffer at a path such as `"norm.running_mean"`."""
+        return self._get(target, dict(self.named_buffers(remove_duplicate=False)), "buffer")
+
+    def _get(self, target: str, table: dict[str, Held], kind: str) -> Held:
+        if target not in table:
+            raise AttributeError(
+                f"{type(self).__name__} has no {kind} {target!r} "
+                f"(it has {', '.join(table) or 'none'})"
+            )
+        return table[target]
+
+    # -------------------------------------------------------------- settings
+
+    def train(self, mode: bool = True) -> Self:
+        """Behave as in training (dropout drops, batch norm uses the batch), with all inside."""
+        if not isinstance(mode, bool):
+            raise TypeError(f"train() takes a bool, not {type(mode).__name__}")
+        for module in self.modules():
+            module.training = mode
+        return self
+
+    def eval(self) -> Self:
+        """Behave as in use: `train(False)`."""
+        return self.train(False)
+
+    def requires_grad_(self, requires_grad: bool = True) -> Self:
+        """Freeze (False) or unfreeze every parameter."""
+        for parameter in self.parameters():
+            parameter.requires_grad_(requires_grad)
+        return self
+
+    def zero_grad(self, set_to_none: bool = True) -> None:
+        """Forget the gradients; with `set_to_none=False`, keep their arrays and write 0."""
+        for parameter in self.parameters():
+            if set_to_none or parameter.grad is None:
+                parameter.grad = None
+            else:
+                parameter.grad = parameter.grad.detach().zero_()
+
+    def apply(self, function: Callable[[Module], Any]) -> Self:
+        """Call `function` on every module, the innermost first: initialisation."""
+        for child in self.children():
+            child.apply(function)
+        function(self)
+        return self
+
+    def to(self, dtype: Any) -> Self:
+        """Change the floating-point parameters, gradients and buffers to `dtype`, in place.
+
+        Parameters keep their identity (an optimizer holds them still); integers stay. Raises
+        TypeError for a dtype that is not floating.
+        """
+        dtype = np.dtype(dtype)
+        if dtype.kind != "f":
+            raise TypeError(f"a module's parameters are floating-point numbers, not {dtype}")
+        for tensor in (*self.parameters(), *self.buffers()):
+            if tensor.dtype.kind == "f" and tensor.dtype != dtype:
+                gradient, tensor.grad = tensor.grad, None
+                tensor.data = tensor.data.astype(dtype)
+                tensor.grad = None if gradient is None else gradient.detach().astype(dtype)
+        return self
+
+    def float(self) -> Self:
+        """`to(np.float32)`."""
+        return self.to(np.float32)
+
+    def double(self) -> Self:
+        """`to(np.float64)`."""
+        return self.to(np.float64)
+
+    # -------------------------------------------------------------- state
+
+    def _state(self, prefix: str = "") -> Iterator[tuple[str, Tensor]]:
+        """The Tensors of `state_dict()`, in PyTorch's order and under its keys."""
+        for path, module in self.named_modules(prefix, remove_duplicate=False):
+            yield from module.named_parameters(path, recurse=False, remove_duplicate=False)
+            for name, persistent in module._persistent.items():
+                value = vars(module).get(name)
+                if persistent and value is not None:
+                    yield _joined(path, name), value
+
+    def state_dict(self) -> dict[str, ndarray]:
+        """Copies of all parameters and persistent buffers as arrays, by path (PyTorch's keys).
+
+        A shared parameter appears under each of its paths, as in PyTorch.
+        """
+        return {path: tensor.data.copy() for path, tensor in self._state()}
+
+    def load_state_dict(self, state: Mapping[str, Any], strict: bool = True) -> LoadResult:
+        """Write saved values into the parameters and buffers: all of them, or none.
+
+        state: from `state_dict()`, or PyTorch's own: path -> ndarray, Tensor or anything with
+            `__array__`, of the same shape and dtype.
+        strict: also refuse keys that are missing or unexpected; without it, they are returned.
+
+        Raises RuntimeError, listing all that is missing, unexpected, of another shape or dtype,
+        before anything is written. A later backward through an older graph raises.
+        """
+        if not isinstance(state, Mapping):
+            raise TypeError(f"load_state_dict takes a dict of arrays, not {type(state).__name__}")
+        own = dict(self._state())
+        missing = [key for key in own if key not in state]
+        unexpected = [key for key in state if key not in own]
+        trouble = [f"missing: {key} {_form(own[key].data)}" for key in missing if strict]
+        trouble += [f"unexpected: {key}" for key in unexpected if strict]
+        arrays: dict[str, ndarray] = {}
+        for key, tensor in own.items():
+            if key in state:
+                try:
+                    arrays[key] = _fitting(state[key], tensor)
+                except (TypeError, ValueError, RuntimeError) as error:
+                    trouble.append(f"{key}: {error}")
+        if trouble:
+            raise RuntimeError(
+                f"load_state_dict of {type(self).__name__} changed nothing:\n  "
+                + "\n  ".join(trouble)
+            )
+        with no_grad():
+            for key, array in arrays.items():
+                own[key]._overwrite(..., array, "load_state_dict")
+        return LoadResult(missing, unexpected)
+
+    # -------------------------------------------------------------- hooks
+
+    def register_forward_pre_hook(self, hook: Hook) -> Handle:
+        """Call `hook(module, args)` before forward; a result that is not None replaces `args`."""
+        hooks = self._with_hooks()
+        return hooks.register(hooks.before, hook)
+
+    def register_forward_hook(self, hook: Hook) -> Handle:
+        """Call `hook(module, args, output)` after forward; a result not None replaces `output`."""
+        hooks = self._with_hooks()
+        return hooks.register(hooks.after, hook)
+
+    def _with_hooks(self) -> _Hooks:
+        if self._hooks is None:
+            self._hooks = _Hooks()
+        return self._hooks
+
+    # -------------------------------------------------------------- what it looks like
+
+    def extra_repr(self) -> str:
+        """The settings to show in `repr`, between the brackets."""
+        return ""
+
+    def wanted_input(self) -> str:
+        """The input shape to name in error messages, such as `(..., 5)`; empty if any will do."""
+        return ""
+
+    def __repr__(self) -> str:
+        name, extra = type(self).__name__, self.extra_repr()
+        children = [f"({key}): {child!r}" for key, child in _listed(self)]
+        if not children:
+            return f"{name}({extra})"
+        lines = "\n".join([extra, *children] if extra else children).replace("\n", "\n  ")
+        return f"{name}(\n  {lines}\n)"
+
+    def summary(self, example: Any = None) -> str:
+        """A table of the modules: path, type, shape of the output, parameters, bytes.
+
+        example: an input's shape with the batch axis, `(1, 784)`; or an input itself (a Tensor, an
+            array, or a tuple of several), which is run in eval mode without recording. Without one,
+            the column of output shapes is left out.
+
+        >>> print(net.summary((1, 784)))
+        """
+        from tinygrad_kr.nn.summary import summary
+
+        return summary(self, example)
+
+
+def _walk(
+    module: Module, prefix: str, seen: set[int] | None, above: tuple[Module, ...]
+) -> Iterator[tuple[str, Module]]:
+    if seen is None:
+        if any(module is holder for holder in above):
+            raise RuntimeError(f"the module at {prefix!r} contains itself")
+    elif id(module) in seen:
+        return
+    else:
+        seen.add(id(module))
+    yield prefix, module
+    for name, child in _listed(module):
+        yield from _walk(child, _joined(prefix, name), seen, (*above, module))
+
+
+def _listed(module: Module) -> list[tuple[str, Module]]:
+    """The modules among the attributes by every name they have."""
+    return [(name, value) for name, value in vars(module).items() if isinstance(value, Module)]
+
+
+def _joined(prefix: str, name: str) -> str:
+    return f"{prefix}.{name}" if prefix else name
+
+
+def _form(array: ndarray) -> str:
+    return f"{array.dtype}{array.shape}"
+
+
+def _fitting(value: Any, target: Tensor) -> ndarray:
+    """A copy of `value` as an array of the target's shape and dtype, or an error saying why not."""
+    array = as_array(value if isinstance(value, Tensor) else np.asarray(value))
+    if array.shape != target.shape or array.dtype != target.dtype:
+        hint = "" if array.dtype == target.dtype else " (module.to(dtype) changes a module's dtype)"
+        raise ValueError(f"is {_form(target.data)}, given {_form(array)}{hint}")
+    if not target.is_leaf:
+        raise ValueError("is a computed Tensor, part of a graph")
+    if not target.data.flags.writeable:
+        raise ValueError("its array is read-only")
+    return array.copy()
+
+
+# ------------------------------------------------------------------ hooks
+
+
+class Handle:
+    """Removes a hook: by `remove()`, or at the end of a `with` block."""
+
+    def __init__(self, hooks: dict[int, Hook], key: int) -> None:
+        self._registry, self._key = hooks, key
+
+    def remove(self) -> None:
+        """Take the hook out; a second time does nothing."""
+        self._registry.pop(self._key, None)
+
+    def __enter__(self) -> Handle:
+        return self
+
+    def __exit__(self, *exception: Any) -> None:
+        self.remove()
+
+
+class _Hooks:
+    """The hooks of one module, in the order in which they were registered."""
+
+    def __init__(self) -> None:
+        self.before: dict[int, Hook] = {}
+        self.after: dict[int, Hook] = {}
+        self.registered = 0
+
+    def register(self, registry: dict[int, Hook], hook: Hook) -> Handle:
+        self.registered += 1
+        registry[self.registered] = hook
+        return Handle(registry, self.registered)
+
+    def around(self, module: Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        for hook in list(self.before.values()):
+            given = hook(module, args)
+            if given is not None:
+                args = given if isinstance(given, tuple) else (given,)
+        output = module.forward(*args, **kwargs)
+        for hook in list(self.after.values()):
+            given = hook(module, args, output)
+            if given is not None:
+                output = given
+        return output

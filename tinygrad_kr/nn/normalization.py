@@ -1,0 +1,163 @@
+"""Normalisation layers: activations of mean 0 and variance 1, then scaled and shifted."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+import tinygrad_kr.functional as F
+from tinygrad_kr.nn import init
+from tinygrad_kr.nn.linear import parameter, size
+from tinygrad_kr.nn.module import Module
+from tinygrad_kr.nn.parameter import Parameter
+from tinygrad_kr.tensor import Tensor
+
+
+class _BatchNorm(Module):
+    """(x - mean) / sqrt(var + eps) weight + bias for each channel, axis 1.
+
+    In training the mean and variance are the batch's, and the running ones move towards them:
+    running + momentum (batch - running), where the batch's variance divides by n - 1. In eval the
+    running ones are used.
+
+    momentum: None for the plain average of all batches so far. affine: have `weight` and `bias`.
+    track_running_stats: without it the batch's are used always. dtype: float32 by default.
+
+    Raises ValueError in training with one value per channel. Source: Ioffe and Szegedy (2015).
+    """
+
+    _ranks: tuple[int, ...]
+    weight: Parameter | None
+    bias: Parameter | None
+    running_mean: Tensor | None
+    running_var: Tensor | None
+    num_batches_tracked: Tensor | None
+
+    def __init__(
+        self,
+        num_features: int,
+        eps: float = 1e-5,
+        momentum: float | None = 0.1,
+        affine: bool = True,
+        track_running_stats: bool = True,
+        *,
+        dtype: Any = None,
+    ) -> None:
+        self.num_features = size("num_features", num_features)
+        self.eps, self.momentum = eps, momentum
+        self.affine, self.track_running_stats = affine, track_running_stats
+        shape = (num_features,)
+        self.weight = parameter(shape, dtype, 1.0) if affine else None
+        self.bias = parameter(shape, dtype) if affine else None
+        dtype = parameter(shape, dtype).dtype
+        kept = track_running_stats
+        self.register_buffer("running_mean", Tensor(np.zeros(shape, dtype)) if kept else None)
+        self.register_buffer("running_var", Tensor(np.ones(shape, dtype)) if kept else None)
+        self.register_buffer("num_batches_tracked", Tensor(np.array(0)) if kept else None)
+
+    def reset_running_stats(self) -> None:
+        """Mean 0 and variance 1, no batch seen."""
+        if self.running_mean is not None and self.running_var is not None:
+            self.running_mean.zero_()
+            self.running_var.fill_(1.0)
+        if self.num_batches_tracked is not None:
+            self.num_batches_tracked.zero_()
+
+    def reset_parameters(self) -> None:
+        """Weight 1, bias 0, and the running statistics from the start."""
+        self.reset_running_stats()
+        if self.weight is not None and self.bias is not None:
+            init.ones_(self.weight)
+            init.zeros_(self.bias)
+
+    def forward(self, input: Any) -> Any:
+        if input.ndim not in self._ranks:
+            raise ValueError(f"the input has {input.ndim} axes")
+        momentum = self.momentum
+        if momentum is None:
+            seen = self.num_batches_tracked
+            momentum = 0.0 if seen is None else 1 / (int(seen) + 1)
+        output = F.batch_norm(
+            input,
+            self.running_mean,
+            self.running_var,
+            self.weight,
+            self.bias,
+            self.training or self.running_mean is None,
+            momentum,
+            self.eps,
+        )
+        if self.training and self.num_batches_tracked is not None:
+            self.num_batches_tracked.copy_(self.num_batches_tracked.data + 1)
+        return output
+
+    def extra_repr(self) -> str:
+        return (
+            f"{self.num_features}, eps={self.eps}, momentum={self.momentum}, affine={self.affine}, "
+            f"track_running_stats={self.track_running_stats}"
+        )
+
+
+class BatchNorm1d(_BatchNorm):
+    __doc__ = f"Batch normalisation of (N, C) or (N, C, L).\n\n    {_BatchNorm.__doc__}"
+    _ranks = (2, 3)
+
+    def wanted_input(self) -> str:
+        return f"(N, {self.num_features}) or (N, {self.num_features}, L)"
+
+
+class BatchNorm2d(_BatchNorm):
+    __doc__ = f"Batch normalisation of images (N, C, H, W).\n\n    {_BatchNorm.__doc__}"
+    _ranks = (4,)
+
+    def wanted_input(self) -> str:
+        return f"(N, {self.num_features}, H, W)"
+
+
+class LayerNorm(Module):
+    """(x - mean) / sqrt(var + eps) weight + bias over the last axes of a sample (Ba et al., 2016).
+
+    normalized_shape: the sizes of those axes, the shape of `weight` and `bias` as well.
+    elementwise_affine: have them; bias: have a `bias` too. dtype: float32 by default.
+    """
+
+    weight: Parameter | None
+    bias: Parameter | None
+
+    def __init__(
+        self,
+        normalized_shape: int | Sequence[int],
+        eps: float = 1e-5,
+        elementwise_affine: bool = True,
+        bias: bool = True,
+        *,
+        dtype: Any = None,
+    ) -> None:
+        sizes = normalized_shape if isinstance(normalized_shape, Sequence) else [normalized_shape]
+        self.normalized_shape = tuple(size("normalized_shape", n) for n in sizes)
+        if not self.normalized_shape:
+            raise ValueError("LayerNorm: normalized_shape names no axis")
+        self.eps, self.elementwise_affine = eps, elementwise_affine
+        affine = elementwise_affine
+        self.weight = parameter(self.normalized_shape, dtype, 1.0) if affine else None
+        self.bias = parameter(self.normalized_shape, dtype) if affine and bias else None
+
+    def reset_parameters(self) -> None:
+        """Weight 1, bias 0."""
+        if self.weight is not None:
+            init.ones_(self.weight)
+        if self.bias is not None:
+            init.zeros_(self.bias)
+
+    def forward(self, input: Any) -> Any:
+        return F.layer_norm(input, self.normalized_shape, self.weight, self.bias, self.eps)
+
+    def extra_repr(self) -> str:
+        return (
+            f"{self.normalized_shape}, eps={self.eps}, elementwise_affine={self.elementwise_affine}"
+        )
+
+    def wanted_input(self) -> str:
+        return f"(..., {', '.join(map(str, self.normalized_shape))})"
