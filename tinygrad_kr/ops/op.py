@@ -159,18 +159,23 @@ def _binary(forward: Callable[..., Any]) -> Callable[..., Any]:
 
 def _general(forward: Callable[..., Any], promote: bool) -> Callable[..., Any]:
     def apply(*inputs: Any, **params: Any) -> Any:
-        tracked = False
-        first = None
+        tracked = mixed = False
+        dtype = None
         arrays = []
         for x in inputs:
             if isinstance(x, Node):
-                first = x
-                arrays.append(x._data)
+                a = x._data
+                arrays.append(a)
                 if x._requires_grad:
                     tracked = True
+                if a.dtype is not dtype:
+                    if dtype is None or dtype.kind != "f":
+                        dtype = a.dtype
+                    elif a.dtype.kind == "f":
+                        mixed = True
             else:
                 arrays.append(x)
-        if first is None:
+        if dtype is None:
             return forward(*inputs, **params)
         try:
             y = forward(*arrays, **params)
@@ -178,7 +183,7 @@ def _general(forward: Callable[..., Any], promote: bool) -> Callable[..., Any]:
             raise explained(record, inputs, params, error) from error
         if type(y) is not ndarray:
             y = _asarray(y)
-        if y.dtype is not first._data.dtype and (promote or y.dtype.kind != "f"):
+        if (mixed or y.dtype is not dtype) and (promote or y.dtype.kind != "f"):
             return _promoted(record, inputs, params)
         out = _new(_tensor)
         out._data = y
