@@ -77,6 +77,11 @@ def _in_place(binary: Callable[..., Any], name: str) -> Callable[[Any, Any], Any
                 )
             return binary(self, other)
         result = binary(self, other)
+        if not np.can_cast(result.dtype, self.dtype, "same_kind"):
+            raise TypeError(
+                f"{name} cannot write a result of {result.dtype} into a Tensor of {self.dtype}; "
+                f"write t = t {name[:-1]} ... for a new Tensor"
+            )
         self._overwrite(..., result._data, name)
         return self
 
@@ -223,6 +228,8 @@ class Tensor(Node):
 
     def clone(self) -> Tensor:
         """A copy with its own memory, through which gradients flow."""
+        if self._data.dtype == np.bool_:
+            return constant(self._data.copy("K"))  # type: ignore[no-any-return]
         return elementwise.positive(self)  # type: ignore[no-any-return]
 
     def contiguous(self) -> Tensor:
