@@ -78,10 +78,8 @@ def _conv(
             f"{input.shape[1]} channels"
         )
     _check_bias(name, bias, outputs)
-    strides, dilations = (
-        _positive(stride, spatial, "stride"),
-        _positive(dilation, spatial, "dilation"),
-    )
+    strides = _positive(stride, spatial, "stride")
+    dilations = _positive(dilation, spatial, "dilation")
     kernel = weight.shape[2:]
     widths = _padding(name, padding, kernel, strides, dilations)
     reach = [d * (k - 1) + 1 for k, d in zip(kernel, dilations, strict=True)]
@@ -176,10 +174,8 @@ def _conv_transpose(
             f"channels, a multiple of the groups; input {input.shape} has {input.shape[1]}"
         )
     _check_bias(name, bias, weight.shape[1] * groups)
-    strides, dilations = (
-        _positive(stride, spatial, "stride"),
-        _positive(dilation, spatial, "dilation"),
-    )
+    strides = _positive(stride, spatial, "stride")
+    dilations = _positive(dilation, spatial, "dilation")
     pads = _sizes(padding, spatial, "padding", 0)
     extra = _sizes(output_padding, spatial, "output_padding", 0)
     if any(e >= max(s, d) for e, s, d in zip(extra, strides, dilations, strict=True)):
@@ -187,25 +183,28 @@ def _conv_transpose(
             f"{name}: output_padding {extra} must be smaller than stride {strides} or "
             f"dilation {dilations}"
         )
-    size = tuple(
-        (n - 1) * s - 2 * p + d * (k - 1) + e + 1
-        for n, s, p, d, k, e in zip(
-            input.shape[2:], strides, pads, dilations, weight.shape[2:], extra, strict=True
-        )
+    reach = tuple(
+        (n - 1) * s + d * (k - 1) + 1
+        for n, s, d, k in zip(input.shape[2:], strides, dilations, weight.shape[2:], strict=True)
     )
+    size = tuple(r - 2 * p + e for r, p, e in zip(reach, pads, extra, strict=True))
     if min(size) < 1:
         raise ValueError(
             f"{name}: input {input.shape} and padding {pads} leave an output of {size}"
         )
+    cut = tuple((p, max(p - e, 0)) for p, e in zip(pads, extra, strict=True))
     y = window.convolve_transposed(
         input,
         weight,
-        size=size,
+        size=tuple(r - a - b for r, (a, b) in zip(reach, cut, strict=True)),
         stride=strides,
-        padding=tuple((p, p) for p in pads),
+        padding=cut,
         dilation=dilations,
         groups=groups,
     )
+    beyond = tuple((0, max(e - p, 0)) for p, e in zip(pads, extra, strict=True))
+    if any(map(any, beyond)):
+        y = shape.pad(y, widths=((0, 0), (0, 0), *beyond))
     return y if bias is None else y + bias.reshape(-1, *[1] * spatial)
 
 
