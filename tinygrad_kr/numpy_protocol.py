@@ -259,7 +259,8 @@ _concatenate, _stack = arrays.concatenate, arrays.stack
 # fmt: off
 _serve(np.reshape,  lambda a, shape, order="C", *, copy=None: _reshape(a, shape, order))
 _serve(np.ravel,    lambda a, order="C": _reshape(a, -1, order))
-_serve(np.squeeze,  lambda a, axis=None: a.squeeze(axis))
+_serve(np.squeeze,  lambda a, axis=None:
+       a.reshape(np.squeeze(np.broadcast_to(0, a.shape), axis).shape))
 _serve(np.expand_dims, lambda a, axis: arrays.expand_dims(a, axis))
 _serve(np.transpose, lambda a, axes=None: a.transpose(axes))
 _serve(np.matrix_transpose, lambda x: x.mT)

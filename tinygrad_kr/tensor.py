@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 from numpy import ndarray
+from numpy.lib.array_utils import normalize_axis_tuple
 
 from tinygrad_kr.ops import (
     arrangement,
@@ -560,8 +561,11 @@ class Tensor(Node):
         return shape.swapaxes(self, axis1=axis1, axis2=axis2)  # type: ignore[no-any-return]
 
     def squeeze(self, axis: Any = None, *, dim: Any = None) -> Tensor:
-        """Without the axes of size 1 (or without `axis`, which must be of size 1)."""
+        """Without the axes of size 1, or those of them that `axis` names (PyTorch's rule)."""
         axis = axis if dim is None else dim
+        if axis is not None:
+            axes = axis if isinstance(axis, tuple | list) else (axis,)
+            axis = tuple(a for a in normalize_axis_tuple(axes, self.ndim) if self.shape[a] == 1)
         return self.reshape(np.squeeze(np.broadcast_to(0, self.shape), axis).shape)
 
     def unsqueeze(self, axis: int | None = None, *, dim: int | None = None) -> Tensor:
