@@ -9,6 +9,7 @@ functions: `numbers`, Python arithmetic done once per step (bias corrections, st
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from functools import lru_cache
 from typing import Any, NamedTuple
@@ -100,7 +101,7 @@ def lower(
     )
     operands = ["p", "g", *array_state, *constants, *(f"s{i}" for i in range(scratch))]
     source += "\n\n\n" + "\n    ".join([f"def update({', '.join(operands)}):", *lines]) + "\n"
-    namespace: dict[str, Any] = dict(trace.functions)
+    namespace: dict[str, Any] = {"inf": math.inf, "nan": math.nan, **trace.functions}
     exec(compile(source, f"<{rule.__name__} in place>", "exec"), namespace)
     return Program(
         namespace["numbers"],
@@ -198,7 +199,8 @@ class _Trace:
 def _term(x: Any) -> str:
     if isinstance(x, _Symbol):
         return x.name
-    return f"({x if isinstance(x, int) else float(x)!r})" if x < 0 else repr(+x)
+    value = x if isinstance(x, int) else float(x)
+    return f"({value!r})" if value < 0 else repr(value)
 
 
 def _tuple(terms: list[str]) -> str:
