@@ -628,11 +628,20 @@ SAMPLES: dict[str, list[Sample]] = {
         + [Sample((np.array([-1e3, 0.0, 1e3, 999.0]),), {"axis": 0}, smooth=False)]
         for name in ("softmax", "log_softmax")
     },
-    "label_loss": [
-        sample(draw(4, 3), labels=np.array([2, 0, 2, 1]), axis=1),
-        sample(draw(3), labels=np.array(1), axis=0),
-        sample(draw(2, 3, 2), labels=RANDOM.integers(0, 3, (2, 2)), axis=1),
-        sample(draw(0, 3), labels=np.zeros(0, np.int64), axis=1),
+    **{
+        name: [
+            sample(draw(4, 3), np.array([2, 0, 2, 1]), axis=1),
+            sample(draw(3), np.array(1), axis=0),
+            sample(draw(2, 3, 2), RANDOM.integers(0, 3, (2, 2)), axis=1),
+            sample(draw(0, 3), np.zeros(0, np.int64), axis=1),
+        ]
+        for name in ("label_loss", "label_pick")
+    },
+    "label_put": [
+        sample(draw(4), np.array([2, 0, 2, 1]), axis=1, classes=3),
+        sample(draw(), np.array(1), axis=0, classes=3),
+        sample(draw(2, 2), RANDOM.integers(0, 3, (2, 2)), axis=1, classes=4),
+        sample(draw(0), np.zeros(0, np.int64), axis=1, classes=3),
     ],
     "bernoulli_loss": binary(first=(0.1, 0.9), second=(0.1, 0.9))[:8],
     "logistic_loss": [
@@ -725,9 +734,14 @@ def _log_softmax(x: ndarray, axis: int) -> Any:
     return x - np.log(np.sum(np.exp(x), axis=axis, keepdims=True))
 
 
-def _label_loss(x: ndarray, labels: ndarray, axis: int) -> ndarray:
-    log_p = np.moveaxis(_log_softmax(x, axis), axis, -1)
-    return np.asarray(-np.take_along_axis(log_p, labels[..., None], -1)[..., 0])
+def _label_pick(x: ndarray, labels: ndarray, axis: int) -> ndarray:
+    classes_last = np.moveaxis(x, axis, -1)
+    return np.asarray(np.take_along_axis(classes_last, labels[..., None], -1)[..., 0])
+
+
+def _label_put(g: ndarray, labels: ndarray, axis: int, classes: int) -> ndarray:
+    one_hot = np.moveaxis(np.eye(classes, dtype=g.dtype)[labels], -1, axis)
+    return np.asarray(one_hot * np.expand_dims(g, axis))
 
 
 def _standardize(x: ndarray, axis: Any, eps: float) -> Any:
@@ -866,7 +880,9 @@ REFERENCES: dict[str, Callable[..., Any]] = {
     "convolve_weight": _convolve_weight,
     "softmax": lambda x, axis: np.exp(_log_softmax(x, axis)),
     "log_softmax": _log_softmax,
-    "label_loss": _label_loss,
+    "label_loss": lambda x, labels, axis: -_label_pick(_log_softmax(x, axis), labels, axis),
+    "label_pick": _label_pick,
+    "label_put": _label_put,
     "bernoulli_loss": lambda p, t: -t * np.log(p) - (1 - t) * np.log(1 - p),
     "logistic_loss": lambda x, a, b: a * np.logaddexp(0, -x) + b * np.logaddexp(0, x),
     "logistic_slope": lambda x, a, b: b / (1 + np.exp(-x)) - a / (1 + np.exp(x)),

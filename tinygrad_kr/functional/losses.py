@@ -7,16 +7,15 @@ anything else raises ValueError. The mean of an empty batch is NaN and its sum 0
 from __future__ import annotations
 
 import math
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
-from numpy import ndarray
 
 from tinygrad_kr.functional.linear import integers, refuse_outside
 from tinygrad_kr.ops import network
 from tinygrad_kr.ops.elementwise import absolute, exp, log, square, where
-from tinygrad_kr.ops.indexing import take_along_axis
 from tinygrad_kr.ops.node import Node
+from tinygrad_kr.ops.op import astype
 from tinygrad_kr.ops.reduction import mean_, sum_
 
 # ------------------------------------------------------------------ what all losses share
@@ -62,19 +61,29 @@ def _mismatch(name: str, input: tuple[int, ...], target: tuple[int, ...]) -> str
     )
 
 
+def _like(constant: Any, input: Any) -> Any:
+    """A constant in the input's dtype: a float64 target does not widen a float32 net's loss."""
+    if constant is None or input.dtype.kind != "f":
+        return constant
+    if isinstance(constant, Node):
+        same = constant._requires_grad or constant._data.dtype == input.dtype
+        return constant if same else astype(constant, dtype=input.dtype)
+    return np.asarray(constant).astype(input.dtype, copy=False)
+
+
 # ------------------------------------------------------------------ regression
 
 
 def mse_loss(input: Any, target: Any, reduction: str = "mean") -> Any:
     """(input - target)^2."""
     _same_shape("mse_loss", input, target)
-    return _reduced(square(input - target), reduction)
+    return _reduced(square(input - _like(target, input)), reduction)
 
 
 def l1_loss(input: Any, target: Any, reduction: str = "mean") -> Any:
     """|input - target|, with slope 0 at 0."""
     _same_shape("l1_loss", input, target)
-    return _reduced(absolute(input - target), reduction)
+    return _reduced(absolute(input - _like(target, input)), reduction)
 
 
 def huber_loss(input: Any, target: Any, reduction: str = "mean", delta: float = 1.0) -> Any:
@@ -85,7 +94,7 @@ def huber_loss(input: Any, target: Any, reduction: str = "mean", delta: float = 
     _same_shape("huber_loss", input, target)
     if not delta > 0:
         raise ValueError(f"huber_loss: delta must be above 0, not {delta}")
-    return _reduced(_huber(input - target, delta), reduction)
+    return _reduced(_huber(input - _like(target, input), delta), reduction)
 
 
 def _huber(difference: Any, delta: float) -> Any:
@@ -102,7 +111,7 @@ def smooth_l1_loss(input: Any, target: Any, reduction: str = "mean", beta: float
     _same_shape("smooth_l1_loss", input, target)
     if not beta >= 0:
         raise ValueError(f"smooth_l1_loss: beta must not be negative, but is {beta}")
-    difference = input - target
+    difference = input - _like(target, input)
     return _reduced(_huber(difference, beta) / beta if beta else absolute(difference), reduction)
 
 
@@ -119,7 +128,7 @@ def binary_cross_entropy(
     """
     _same_shape("binary_cross_entropy", input, target)
     loss = network.bernoulli_loss(input, _like(target, input))
-    return _reduced(loss if weight is None else loss * weight, reduction)
+    return _reduced(loss if weight is None else loss * _like(weight, loss), reduction)
 
 
 def binary_cross_entropy_with_logits(
@@ -136,17 +145,9 @@ def binary_cross_entropy_with_logits(
     """
     _same_shape("binary_cross_entropy_with_logits", input, target)
     target = _like(target, input)
-    positive = target if pos_weight is None else target * pos_weight
+    positive = target if pos_weight is None else target * _like(pos_weight, input)
     loss = network.logistic_loss(input, positive, 1 - target)
-    return _reduced(loss if weight is None else loss * weight, reduction)
-
-
-def _like(target: Any, input: Any) -> Any:
-    """A constant target in the dtype of the input."""
-    if isinstance(target, Node) and target._requires_grad:
-        return target
-    array = target._data if isinstance(target, Node) else np.asarray(target)
-    return array if array.dtype == input.dtype else array.astype(input.dtype)
+    return _reduced(loss if weight is None else loss * _like(weight, loss), reduction)
 
 
 # ------------------------------------------------------------------ classes
@@ -174,12 +175,13 @@ def cross_entropy(
     axis = _class_axis("cross_entropy", input)
     if not 0 <= label_smoothing <= 1:
         raise ValueError(f"cross_entropy: label_smoothing lies in [0, 1], not {label_smoothing}")
+    weight = _like(weight, input)
     factors = _per_class("cross_entropy", weight, input, axis)
     if _shape(target) == input.shape:
         return _soft_labels(input, target, axis, factors, reduction, label_smoothing)
     labels, ignored = _labels("cross_entropy", input, target, axis, ignore_index)
     counts = None if weight is None else weight[labels]
-    loss = network.label_loss(input, labels=labels, axis=axis)
+    loss = network.label_loss(input, labels, axis=axis)
     loss = _over_labels(loss if counts is None else loss * counts, counts, ignored, reduction)
     if not label_smoothing:
         return loss
@@ -201,11 +203,11 @@ def nll_loss(
     Shapes, weight, ignore_index and errors as in `cross_entropy`; targets are labels only.
     """
     axis = _class_axis("nll_loss", input)
+    weight = _like(weight, input)
     _per_class("nll_loss", weight, input, axis)
     labels, ignored = _labels("nll_loss", input, target, axis, ignore_index)
     counts = None if weight is None else weight[labels]
-    loss = -take_along_axis(input, indices=np.expand_dims(labels, axis), axis=axis)
-    loss = loss.reshape(labels.shape)
+    loss = -network.label_pick(input, labels, axis=axis)
     return _over_labels(loss if counts is None else loss * counts, counts, ignored, reduction)
 
 
@@ -237,6 +239,7 @@ def _soft_labels(
             f"which are floats, not {target.dtype}; convert with .astype(np.float32), or give "
             f"labels of shape {input.shape[:axis] + input.shape[axis + 1 :]}"
         )
+    target = _like(target, input)
     if smoothing:
         target = target * (1 - smoothing) + smoothing / input.shape[axis]
     if factors is not None:
@@ -245,9 +248,7 @@ def _soft_labels(
     return _reduced(loss, reduction)
 
 
-def _labels(
-    name: str, input: Any, target: Any, axis: int, ignore_index: int
-) -> tuple[ndarray, ndarray | None]:
+def _labels(name: str, input: Any, target: Any, axis: int, ignore_index: int) -> tuple[Any, Any]:
     """Checked labels, 0 for those ignored, and where these are (None for nowhere)."""
     wanted = input.shape[:axis] + input.shape[axis + 1 :]
     if _shape(target) != wanted:
@@ -258,32 +259,27 @@ def _labels(
         )
     labels = integers(target, f"{name}: labels")
     classes = input.shape[axis]
+    target = target if isinstance(target, Node) else labels
     outside = bool(labels.size) and not 0 <= labels.min() <= labels.max() < classes
     if not outside and not 0 <= ignore_index < classes:
-        return labels, None
-    ignored = labels == ignore_index
-    labels = np.where(ignored, 0, labels)
-    refuse_outside(labels, classes, f"{name}: label")
-    return labels, ignored
+        return target, None
+    refuse_outside(np.where(labels == ignore_index, 0, labels), classes, f"{name}: label")
+    ignored = target == ignore_index
+    return where(ignored, 0, target), ignored
 
 
-def _over_labels(loss: Any, counts: Any, ignored: ndarray | None, reduction: str) -> Any:
+def _over_labels(loss: Any, counts: Any, ignored: Any, reduction: str) -> Any:
     """Reduced, without what is ignored; the mean is over what the labels count."""
     if ignored is not None:
         loss = where(ignored, 0.0, loss)
     if reduction != "mean" or (counts is None and ignored is None):
         return _reduced(loss, reduction)
     if counts is None:
-        return _over(loss.sum(), int(np.count_nonzero(~cast(ndarray, ignored))))
-    return _over(loss.sum(), (counts if ignored is None else where(ignored, 0.0, counts)).sum())
-
-
-def _over(total: Any, count: Any) -> Any:
-    """total / count; NaN without a warning where there is nothing to average."""
-    if isinstance(count, int):
-        return total / count if count else total * math.nan
+        counts = astype(~ignored, dtype=loss.dtype)
+    elif ignored is not None:
+        counts = where(ignored, 0.0, counts)
     with np.errstate(invalid="ignore", divide="ignore"):
-        return total / count
+        return loss.sum() / counts.sum()
 
 
 # ------------------------------------------------------------------ distributions
@@ -296,12 +292,13 @@ def kl_div(input: Any, target: Any, reduction: str = "mean", log_target: bool = 
     size of the first axis, which is the divergence as defined; "mean" averages over elements.
     """
     _same_shape("kl_div", input, target)
+    target = _like(target, input)
     if log_target:
         loss = exp(target) * (target - input)
     else:
         loss = target * (log(where(target == 0, 1.0, target)) - input)
     if reduction == "batchmean":
-        return _over(loss.sum(), loss.shape[0]) if loss.ndim else loss
+        return loss.sum() / loss.shape[0] if loss.size else _reduced(loss, "mean")
     if reduction not in ("mean", "sum", "none"):
         raise ValueError(_unknown(reduction, ', "batchmean"'))
     return _reduced(loss, reduction)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import numpy as np
@@ -18,7 +17,7 @@ from tinygrad_kr.ops.reduction import mean_, var_
 def _shifted(x: ndarray, axis: int) -> Any:
     """`x` less its largest element along `axis`: exp of it cannot overflow."""
     with np.errstate(invalid="ignore"):
-        return x - np.maximum.reduce(x, axis=axis, keepdims=True, initial=-math.inf)
+        return x - np.maximum.reduce(x, axis=axis, keepdims=True) if x.size else x - 0
 
 
 def _softmax(x: ndarray, *, axis: int) -> Any:
@@ -45,15 +44,27 @@ log_softmax = op(_log_softmax, lambda g, y, x, axis:
 # ------------------------------------------------------------------ losses of labels
 
 
-def _label_loss(x: ndarray, *, labels: ndarray, axis: int) -> Any:
+def _label_loss(x: ndarray, labels: ndarray, *, axis: int) -> Any:
     """log(sum(exp(x))) - x[label]: the cross-entropy of softmax(x) along `axis`, for each label."""
     shifted = _shifted(x, axis)
     total = np.log(np.add.reduce(np.exp(shifted), axis=axis))
-    return total - shifted[_label_places(labels, axis)]
+    return total - _label_pick(shifted, labels, axis=axis)
+
+
+def _label_pick(x: ndarray, labels: ndarray, *, axis: int) -> Any:
+    """x[label] along `axis`, for each label."""
+    return x[_label_places(labels, axis)]
+
+
+def _label_put(g: ndarray, labels: ndarray, *, axis: int, classes: int) -> Any:
+    """Zeros with an axis of `classes` and `g` at the labels."""
+    out = np.zeros((*g.shape[:axis], classes, *g.shape[axis:]), g.dtype)
+    out[_label_places(labels, axis)] = g
+    return out
 
 
 def _label_places(labels: ndarray, axis: int) -> tuple[Any, ...]:
-    """Where in an array with classes on `axis` each sample's label is."""
+    """The index, for an array with classes on `axis`, of each sample's label."""
     places: list[Any] = [
         np.arange(n).reshape(n, *[1] * (labels.ndim - i - 1)) for i, n in enumerate(labels.shape)
     ]
@@ -61,14 +72,19 @@ def _label_places(labels: ndarray, axis: int) -> tuple[Any, ...]:
     return tuple(places)
 
 
-def _label_slope(g: Any, x: Any, labels: ndarray, axis: int) -> Any:
-    """softmax(x) - one_hot(label), for each sample."""
-    one_hot = np.zeros(x.shape, x.dtype)
-    one_hot[_label_places(labels, axis)] = 1
-    return g.reshape(*g.shape[:axis], 1, *g.shape[axis:]) * (softmax(x, axis=axis) - one_hot)
+def _label_slope(g: Any, x: Any, labels: Any, axis: int) -> Any:
+    """g (softmax(x) - one_hot(label))."""
+    along = g.reshape(*g.shape[:axis], 1, *g.shape[axis:])
+    return along * softmax(x, axis=axis) - label_put(g, labels, axis=axis, classes=x.shape[axis])
 
 
+# fmt: off
 label_loss = op(_label_loss, lambda g, y, x, labels, axis: _label_slope(g, x, labels, axis))
+label_pick: Op = op(_label_pick, lambda g, y, x, labels, axis:
+                    label_put(g, labels, axis=axis, classes=x.shape[axis]))
+label_put: Op = op(_label_put, lambda g, y, c, labels, axis, classes:
+                   label_pick(g, labels, axis=axis))
+# fmt: on
 
 # ------------------------------------------------------------------ losses of a probability
 

@@ -1,0 +1,306 @@
+"""Every function of `functional`: derivatives to second order, dtypes, layouts, plain arrays."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy import ndarray
+
+import tinygrad_kr as tk
+import tinygrad_kr.functional as F
+from tinygrad_kr.testing import check_grads
+
+RANDOM = np.random.default_rng(0)
+
+
+def draw(*shape: int) -> ndarray:
+    """Floats between 0.1 and 2, of either sign: away from kinks at 0."""
+    return np.asarray(RANDOM.uniform(0.1, 2, shape) * RANDOM.choice([-1.0, 1.0], shape))
+
+
+def fractions(*shape: int) -> ndarray:
+    return np.asarray(RANDOM.uniform(0.1, 0.9, shape))
+
+
+def distinct(*shape: int) -> ndarray:
+    """Numbers that differ by 0.1 and more, so that no maximum is close to a tie."""
+    return RANDOM.permutation(np.prod(shape, dtype=int)).reshape(shape) * 0.1
+
+
+def channels_last(x: ndarray) -> ndarray:
+    """The same array with its channels (axis 1) side by side in memory."""
+    return np.moveaxis(np.ascontiguousarray(np.moveaxis(x, 1, -1)), -1, 1)
+
+
+LABELS = np.array([2, 0, 1, 2])
+IMAGE_LABELS = RANDOM.integers(0, 3, (2, 2, 2))
+WEIGHT = np.array([0.5, 1.0, 2.0])
+IMAGES = draw(2, 4, 5, 6)
+
+CASES: list[tuple[str, Callable[..., Any], tuple[ndarray, ...]]] = [
+    *(
+        (name, getattr(F, name), (draw(3, 4),))
+        for name in (
+            "relu",
+            "leaky_relu",
+            "elu",
+            "selu",
+            "celu",
+            "gelu",
+            "silu",
+            "mish",
+            "softsign",
+        )
+    ),
+    *(
+        (name, getattr(F, name), (draw(3, 4),))
+        for name in (
+            "sigmoid",
+            "tanh",
+            "softplus",
+            "logsigmoid",
+            "hardtanh",
+            "relu6",
+            "hardsigmoid",
+        )
+    ),
+    ("elu", lambda x: F.elu(x, 0.5), (draw(5),)),
+    ("gelu", lambda x: F.gelu(x, approximate="tanh"), (draw(5),)),
+    ("softplus", lambda x: F.softplus(x, beta=3.0, threshold=4.0), (draw(5),)),
+    *(
+        (name, partial(getattr(F, name), dim=dim), (draw(3, 4),))
+        for name in ("softmax", "log_softmax", "softmin")
+        for dim in (0, -1)
+    ),
+    ("maxout", lambda x: F.maxout(x, 2), (distinct(3, 4),)),
+    ("linear", F.linear, (draw(2, 4), draw(3, 4), draw(3))),
+    ("linear", F.linear, (draw(2, 2, 4), draw(3, 4))),
+    ("embedding", lambda w: F.embedding(np.array([[0, 2], [2, 1]]), w), (draw(3, 2),)),
+    ("dropout", lambda x: F.dropout(x, 0.5, generator=np.random.default_rng(0)), (draw(3, 4),)),
+    ("normalize", F.normalize, (draw(3, 4),)),
+    ("normalize", lambda x: F.normalize(x, p=3.0, dim=0), (draw(3, 4),)),
+    ("cosine_similarity", F.cosine_similarity, (draw(3, 4), draw(3, 4))),
+    *(
+        (name, getattr(F, name), (draw(3, 4), draw(3, 4)))
+        for name in ("mse_loss", "l1_loss", "smooth_l1_loss", "huber_loss")
+    ),
+    ("mse_loss", lambda x, t: F.mse_loss(x, t, reduction="sum"), (draw(4), draw(4))),
+    ("huber_loss", lambda x: F.huber_loss(x, x * 0 + 0.3, "none", 0.7), (np.linspace(-1.9, 2, 9),)),
+    ("binary_cross_entropy", F.binary_cross_entropy, (fractions(4), fractions(4))),
+    (
+        "binary_cross_entropy_with_logits",
+        F.binary_cross_entropy_with_logits,
+        (draw(4), fractions(4)),
+    ),
+    (
+        "binary_cross_entropy_with_logits",
+        lambda x, t, p: F.binary_cross_entropy_with_logits(x, t, WEIGHT, "none", p),
+        (draw(4, 3), fractions(4, 3), fractions(3)),
+    ),
+    ("cross_entropy", lambda x: F.cross_entropy(x, LABELS), (draw(4, 3),)),
+    (
+        "cross_entropy",
+        lambda x: F.cross_entropy(x, LABELS, WEIGHT, ignore_index=1, label_smoothing=0.2),
+        (draw(4, 3),),
+    ),
+    ("cross_entropy", lambda x: F.cross_entropy(x, IMAGE_LABELS), (draw(2, 3, 2, 2),)),
+    ("cross_entropy", F.cross_entropy, (draw(4, 3), fractions(4, 3))),
+    (
+        "nll_loss",
+        lambda x: F.nll_loss(x, LABELS, WEIGHT, ignore_index=0, reduction="sum"),
+        (draw(4, 3),),
+    ),
+    ("kl_div", F.kl_div, (draw(3, 4), fractions(3, 4))),
+    ("kl_div", lambda x, t: F.kl_div(x, t, "batchmean", log_target=True), (draw(3, 4), draw(3, 4))),
+    ("conv1d", F.conv1d, (draw(2, 2, 6), draw(3, 2, 3), draw(3))),
+    ("conv2d", F.conv2d, (IMAGES, draw(3, 4, 2, 3), draw(3))),
+    ("conv2d", lambda x, w: F.conv2d(x, w, padding=1), (channels_last(IMAGES), draw(3, 4, 3, 3))),
+    (
+        # (5 + 2 - 2 (2 - 1) - 1) mod 3 and (6 - 3) mod 2 are not 0: the last rows are in no window
+        "conv2d",
+        lambda x, w, b: F.conv2d(x, w, b, stride=(3, 2), padding=(1, 0), dilation=(2, 1), groups=2),
+        (IMAGES, draw(6, 2, 2, 4), draw(6)),
+    ),
+    (
+        "conv2d",
+        lambda x, w: F.conv2d(x, w, stride=2, groups=4),
+        (channels_last(IMAGES), draw(4, 1, 3, 3)),
+    ),
+    ("conv_transpose1d", F.conv_transpose1d, (draw(2, 2, 4), draw(2, 3, 3), draw(3))),
+    (
+        "conv_transpose2d",
+        lambda x, w, b: F.conv_transpose2d(
+            x, w, b, stride=2, padding=1, output_padding=1, groups=2
+        ),
+        (draw(2, 4, 3, 2), draw(4, 2, 3, 2), draw(4)),
+    ),
+    (
+        "conv_transpose2d",
+        lambda x, w: F.conv_transpose2d(x, w, dilation=3, output_padding=(2, 1)),
+        (draw(1, 2, 3, 2), draw(2, 3, 2, 2)),
+    ),
+    ("unfold", lambda x: F.unfold(x, (2, 3), dilation=2, padding=1, stride=2), (IMAGES,)),
+    (
+        "fold",
+        lambda x: F.fold(x, (5, 6), (2, 3), dilation=2, padding=1, stride=2),
+        (draw(2, 12, 6),),
+    ),
+    ("max_pool1d", lambda x: F.max_pool1d(x, 3, 2, 1), (distinct(2, 2, 7),)),
+    ("max_pool2d", lambda x: F.max_pool2d(x, 2), (distinct(2, 2, 5, 4),)),
+    ("max_pool2d", lambda x: F.max_pool2d(x, 2), (channels_last(distinct(2, 3, 5, 4)),)),
+    (
+        "max_pool2d",
+        lambda x: F.max_pool2d(x, (3, 2), (2, 1), 1, dilation=(1, 2), ceil_mode=True),
+        (distinct(2, 2, 5, 4),),
+    ),
+    ("avg_pool1d", lambda x: F.avg_pool1d(x, 3, 2, 1), (draw(2, 2, 7),)),
+    (
+        "avg_pool2d",
+        lambda x: F.avg_pool2d(x, (3, 2), 2, 1, ceil_mode=True, count_include_pad=False),
+        (draw(2, 2, 6, 4),),
+    ),
+    ("adaptive_avg_pool1d", lambda x: F.adaptive_avg_pool1d(x, 3), (draw(2, 2, 7),)),
+    ("adaptive_avg_pool2d", lambda x: F.adaptive_avg_pool2d(x, (2, 3)), (draw(2, 2, 5, 4),)),
+    ("pad", lambda x: F.pad(x, (1, -1, 2, 0), value=3.0), (draw(2, 3, 4),)),
+    *(
+        ("pad", lambda x, mode=mode: F.pad(x, (2, 1, 0, 1), mode), (draw(2, 3, 4),))
+        for mode in ("reflect", "replicate", "circular")
+    ),
+    (
+        "batch_norm",
+        lambda x, w, b: F.batch_norm(x, None, None, w, b, training=True),
+        (draw(3, 2, 2), draw(2), draw(2)),
+    ),
+    (
+        "batch_norm",
+        lambda x, w, b: F.batch_norm(x, tk.zeros(2) + 0.5, tk.ones(2) * 2, w, b),
+        (draw(3, 2, 2), draw(2), draw(2)),
+    ),
+    ("layer_norm", lambda x, w, b: F.layer_norm(x, 4, w, b), (draw(3, 4), draw(4), draw(4))),
+    ("layer_norm", lambda x: F.layer_norm(x, (2, 3), eps=0.1), (draw(2, 2, 3),)),
+    ("group_norm", lambda x, w, b: F.group_norm(x, 2, w, b), (draw(2, 4, 3), draw(4), draw(4))),
+]
+NAMES = [f"{name}-{number}" for number, (name, *_) in enumerate(CASES)]
+each_case = pytest.mark.parametrize(("function", "args"), [case[1:] for case in CASES], ids=NAMES)
+
+
+@each_case
+def test_derivatives_to_second_order(function: Any, args: tuple[ndarray, ...]) -> None:
+    check_grads(function, args, order=2)
+
+
+@each_case
+def test_float32_stays_float32(function: Any, args: tuple[ndarray, ...]) -> None:
+    tensors = [tk.Tensor(x.astype(np.float32), requires_grad=True) for x in args]
+    y = function(*tensors)
+    assert y.dtype == np.float32
+    y.sum().backward()
+    for tensor in tensors:
+        assert tensor.grad is not None
+        assert tensor.grad.dtype == np.float32 and tensor.grad.shape == tensor.shape
+
+
+@each_case
+def test_an_array_gives_what_a_tensor_gives(function: Any, args: tuple[ndarray, ...]) -> None:
+    found, wanted = function(*args), function(*map(tk.Tensor, args))
+    assert isinstance(wanted, tk.Tensor)
+    np.testing.assert_array_equal(np.asarray(found), wanted.data)
+
+
+@each_case
+def test_layout_changes_nothing(function: Any, args: tuple[ndarray, ...]) -> None:
+    wanted = function(*map(tk.Tensor, args)).data
+    reversed_axes = [np.asfortranarray(x) for x in args]
+    spread = [np.repeat(x, 2, axis=-1)[..., ::2] for x in args]
+    backwards = [np.ascontiguousarray(np.flip(x)) for x in args]
+    for arrays in (reversed_axes, spread, [np.flip(x) for x in backwards]):
+        found = function(*map(tk.Tensor, arrays)).data
+        np.testing.assert_allclose(found, wanted, rtol=1e-12, atol=1e-14)
+
+
+@pytest.mark.parametrize("name", sorted(set(F.__all__) - {"one_hot"}))
+def test_every_function_is_checked(name: str) -> None:
+    assert any(case[0] == name for case in CASES)
+
+
+# ------------------------------------------------------------------ activations
+
+
+@pytest.mark.parametrize(
+    ("function", "slope"),
+    [
+        (F.relu, 0.0),
+        (F.leaky_relu, 0.01),
+        (F.elu, 1.0),
+        (F.celu, 1.0),
+        (F.selu, 1.0507009873554805 * 1.6732632423543772),
+        (F.silu, 0.5),
+        (F.softplus, 0.5),
+    ],
+)
+def test_slope_at_the_kink(function: Any, slope: float) -> None:
+    x = tk.Tensor(np.zeros(1), requires_grad=True)
+    function(x).sum().backward()
+    assert x.grad is not None and x.grad.item() == pytest.approx(slope, rel=1e-12)
+
+
+@pytest.mark.parametrize(
+    "name", ["elu", "selu", "celu", "softplus", "logsigmoid", "sigmoid", "mish"]
+)
+def test_huge_inputs_neither_overflow_nor_lose_the_gradient(name: str) -> None:
+    x = tk.Tensor(np.float32([-1e4, -100, 100, 1e4]), requires_grad=True)
+    y = getattr(F, name)(x)
+    y.sum().backward()
+    assert x.grad is not None
+    assert np.isfinite(y.data).all() and np.isfinite(x.grad.data).all()
+
+
+@pytest.mark.parametrize("name", sorted({case[0] for case in CASES[:16]}))
+def test_nan_goes_through(name: str) -> None:
+    y = getattr(F, name)(tk.Tensor(np.array([np.nan, 1.0])))
+    assert np.isnan(y.data[0]) and np.isfinite(y.data[1])
+
+
+def test_softmax_sums_to_one_and_keeps_far_logits_apart() -> None:
+    x = np.float32([[1e4, 1e4 - 1, -1e4], [0, -np.inf, 0]])
+    p = F.softmax(tk.Tensor(x), dim=1).data
+    np.testing.assert_allclose(p.sum(axis=1), 1, rtol=1e-6)
+    np.testing.assert_allclose(p[0, :2], [1 / (1 + np.exp(-1)), 1 / (1 + np.exp(1))], rtol=1e-6)
+    np.testing.assert_array_equal(p[1], [0.5, 0, 0.5])
+    far = F.log_softmax(tk.Tensor(np.float32([0, 200])), dim=0).data
+    np.testing.assert_array_equal(far, [-200, 0])
+
+
+def test_softmax_of_nothing_possible_is_nan_without_a_warning() -> None:
+    x = tk.Tensor(np.full((1, 3), -np.inf))
+    assert np.isnan(F.softmax(x, dim=1).data).all()
+    assert np.isnan(F.log_softmax(x, dim=1).data).all()
+
+
+def test_softmax_takes_a_dtype() -> None:
+    assert F.softmax(tk.Tensor([1.0, 2.0]), dim=0, dtype=np.float64).dtype == np.float64
+    assert F.softmax(tk.Tensor([1, 2]), dim=0).dtype == np.float32
+    with pytest.raises(TypeError, match="floating dtype, not int64"):
+        F.softmax(tk.Tensor([1.0]), dim=0, dtype=np.int64)
+
+
+def test_maxout_takes_the_largest_of_neighbours() -> None:
+    x = tk.Tensor([[1.0, 5.0, 2.0, 2.0]], requires_grad=True)
+    y = F.maxout(x, 2)
+    np.testing.assert_array_equal(y.data, [[5, 2]])
+    y.sum().backward()
+    assert x.grad is not None
+    np.testing.assert_array_equal(x.grad.data, [[0, 1, 0.5, 0.5]])
+    with pytest.raises(ValueError, match=r"axis -1 of shape \(1, 4\) .* groups of 3"):
+        F.maxout(x, 3)
+
+
+def test_unknown_approximation_and_crossed_bounds() -> None:
+    with pytest.raises(ValueError, match='"none" or "tanh", not \'erf\''):
+        F.gelu(tk.Tensor([1.0]), approximate="erf")
+    with pytest.raises(ValueError, match=r"min_val 2\.0 is above max_val 1\.0"):
+        F.hardtanh(tk.Tensor([1.0]), 2.0, 1.0)
