@@ -62,7 +62,7 @@ def binary(name: str) -> list[Case]:
     return [
         (function, (positive(2, 3), positive(3))),
         (lambda a: function(a, 0.7), (positive(2, 1, 2),)),
-        (lambda b: function(np.float32([1.5, 2.5]), b), (positive(2, 2),)),
+        (lambda b: function([1.5, 2.5], b), (positive(2, 2),)),
     ]
 
 

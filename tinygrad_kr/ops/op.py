@@ -113,9 +113,13 @@ def _binary(forward: Callable[..., Any]) -> Callable[..., Any]:
                 if z.dtype is not dtype:
                     return _promoted(record, (a, b), _NO_PARAMS)
                 tracked = tracked or b._requires_grad
+            elif type(b) is list:
+                return apply(*_without_lists((a, b)))
             else:
                 z = b
         elif isinstance(b, Node):
+            if type(a) is list:
+                return apply(*_without_lists((a, b)))
             x, z = a, b._data
             dtype = z.dtype
             tracked = b._requires_grad
@@ -173,6 +177,8 @@ def _general(forward: Callable[..., Any], promote: bool) -> Callable[..., Any]:
                         dtype = a.dtype
                     elif a.dtype.kind == "f":
                         mixed = True
+            elif type(x) is list:
+                return apply(*_without_lists(inputs), **params)
             else:
                 arrays.append(x)
         if dtype is None:
@@ -260,7 +266,7 @@ def _detached(forward: Callable[..., Any], promote: bool) -> Callable[..., Any]:
 def _promoted(record: Op, inputs: tuple[Any, ...], params: dict[str, Any]) -> Any:
     """Run an op whose inputs or output are not all arrays of one dtype."""
     try:
-        inputs = tuple(_tensor_like(x) for x in inputs)
+        inputs = tuple(_tensor_like(x) for x in _without_lists(inputs))
         y = np.asarray(record.forward(*_arrays(inputs), **params))
         if record.promote and y.dtype.kind == "f":
             dtype = common_dtype(inputs)
@@ -279,10 +285,19 @@ def _arrays(inputs: Iterable[Any]) -> list[Any]:
     return [x._data if isinstance(x, Node) else x for x in inputs]
 
 
+def _without_lists(inputs: tuple[Any, ...]) -> tuple[Any, ...]:
+    """Lists of numbers as arrays; their floats take the dtype of what stands beside them."""
+    return tuple(
+        _array_of(x, common_dtype(inputs)) if isinstance(x, list | tuple) else x for x in inputs
+    )
+
+
+def _array_of(numbers: Any, dtype: np.dtype[Any]) -> ndarray:
+    array = np.asarray(numbers)
+    return array.astype(dtype) if array.dtype.kind == "f" else array
+
+
 def _tensor_like(x: Any) -> Any:
-    if isinstance(x, list | tuple):
-        array = np.asarray(x)
-        return array.astype(np.float32) if array.dtype.kind == "f" else array
     if x is None or isinstance(x, Node | ndarray | np.generic | int | float | bool):
         return x
     raise TypeError(f"cannot compute with a {type(x).__name__}")
