@@ -165,7 +165,7 @@ def topk(
 
 def _chosen(x: Any, indices: ndarray, axis: int) -> Chosen:
     values = indexing.take_along_axis(x, indices=indices, axis=axis)
-    return Chosen(values, constant(indices) if isinstance(x, Node) else indices)
+    return Chosen(values, constant(indices.copy()) if isinstance(x, Node) else indices)
 
 
 def _extreme(
