@@ -1,0 +1,483 @@
+"""Traps of numerics (TRAPS.md, "Numerics" and its policy for kinks): one section a row.
+
+Losses, batch norm and dropout are with their functions. Where PyTorch was asked for the expected
+value, it is written down here.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Callable
+from fractions import Fraction
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from numpy import ndarray
+
+import tinygrad_kr as tk
+from tinygrad_kr import Tensor
+from tinygrad_kr.testing import arrays, check_grads, shapes
+
+INF, NAN = math.inf, math.nan
+
+
+def leaf(*values: float) -> Tensor:
+    return Tensor(np.array(values), requires_grad=True)
+
+
+def gradient(f: Callable[[Any], Any], *values: float) -> list[float]:
+    x = leaf(*values)
+    with np.errstate(all="ignore"):
+        f(x).sum().backward()
+    assert x.grad is not None
+    return x.grad.tolist()  # type: ignore[no-any-return]
+
+
+def same(found: Any, expected: Any) -> None:
+    np.testing.assert_array_equal(np.asarray(found), np.asarray(expected, float))
+
+
+# ------------------------------------------------------------------ the policy for kinks
+
+
+@pytest.mark.parametrize(
+    ("f", "at", "slope"),
+    [
+        # minimum-norm subgradient
+        (lambda x: x.relu(), [0.0, -0.0, 1.0, INF, -INF], [0, 0, 1, 1, 0]),
+        (np.abs, [0.0, -0.0, -2.0], [0, 0, -1]),
+        (lambda x: np.maximum(x, 0), [0.0, 1.0, -1.0], [0.5, 1, 0]),
+        (lambda x: np.minimum(x, 0.0), [0.0, 1.0, -1.0], [0.5, 0, 1]),
+        (lambda x: x.clip(-1, 1), [-1.0, 1.0, -1.5, 1.5, NAN], [1, 1, 0, 0, 0]),
+        (lambda x: np.hypot(x, 0.0), [0.0, 2.0, -2.0], [0, 1, -1]),
+        # continuity, infinity allowed
+        (np.sqrt, [0.0, 4.0], [INF, 0.25]),
+        (np.cbrt, [0.0, -8.0], [INF, 1 / 12]),
+        (np.log, [0.0, 2.0], [INF, 0.5]),
+        (np.log1p, [-1.0, 1.0], [INF, 0.5]),
+        (np.arcsin, [1.0, -1.0], [INF, INF]),
+        (np.arccos, [1.0, -1.0], [-INF, -INF]),
+        (np.arctanh, [1.0], [INF]),
+        (lambda x: 1 / x, [0.0], [-INF]),
+        # NaN outside the domain
+        (np.sqrt, [-1.0], [NAN]),
+        (np.arcsin, [2.0], [NAN]),
+        (np.arccosh, [0.5], [NAN]),
+        # flat far away, without overflow
+        (lambda x: x.sigmoid(), [-1e4, 1e4], [0, 0]),
+        (lambda x: x.softplus(), [-1e4, 1e4], [0, 1]),
+        (np.tanh, [-1e4, 1e4], [0, 0]),
+        (np.sinc, [0.0], [0]),
+    ],
+)
+def test_kinks_follow_the_published_order(f: Any, at: list[float], slope: list[float]) -> None:
+    same(gradient(f, *at), slope)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("value", [-1e4, -800.0, -90.0, 0.0, 90.0, 800.0, 1e4])
+@pytest.mark.parametrize("f", ["sigmoid", "softplus", "tanh", "logsumexp", "relu", "erf"])
+def test_tails_raise_no_warning(f: str, value: float, dtype: Any) -> None:
+    """Warnings are errors here: no overflow may be reported for a finite result."""
+    x = Tensor(np.array([value], dtype), requires_grad=True)
+    y = getattr(x, f)()
+    y.sum().backward()
+    assert np.isfinite(y.data).all()
+    assert x.grad is not None
+    assert np.isfinite(x.grad.data).all()
+    (dx,) = tk.autograd.grad(getattr(x, f)().sum(), x, create_graph=True)
+    dx.sum().backward()
+    assert np.isfinite(x.grad.data).all()
+
+
+@pytest.mark.parametrize("x", [-700.0, -36.0, -1e-3, 0.0, 1e-20, 0.5, 36.0, 700.0])
+def test_sigmoid_and_softplus_are_exact_in_both_tails(x: float) -> None:
+    e = Fraction(math.exp(-abs(x)))
+    near, far = float(1 / (1 + e)), float(e / (1 + e))
+    assert Tensor(np.array(x)).sigmoid().item() == pytest.approx(near if x >= 0 else far, rel=4e-16)
+    expected = max(x, 0.0) + math.log1p(math.exp(-abs(x)))
+    assert Tensor(np.array(x)).softplus().item() == pytest.approx(expected, rel=4e-16)
+
+
+# ------------------------------------------------------------------ max/min ties
+
+
+@pytest.mark.parametrize("name", ["max", "min"])
+def test_ties_are_split_evenly(name: str) -> None:
+    sign = 1 if name == "max" else -1
+    x = sign * np.array([[1.0, 2.0, 2.0], [3.0, 3.0, 3.0]])
+
+    def of(axis: Any, g: Any = None, keepdims: bool = False) -> Any:
+        t = Tensor(x, requires_grad=True)
+        y = getattr(t, name)(axis=axis, keepdims=keepdims)
+        y.backward(g)
+        assert t.grad is not None
+        return t.grad.data
+
+    third = 1 / 3
+    np.testing.assert_allclose(of(None), np.array([[0, 0, 0], [third, third, third]]))
+    np.testing.assert_allclose(of(1, np.ones(2)), np.array([[0, 0.5, 0.5], [third, third, third]]))
+    np.testing.assert_allclose(of(0, np.ones(3)), np.array([[0, 0, 0], [1, 1, 1]]))
+    np.testing.assert_allclose(of((0, 1), None), of(None))
+    np.testing.assert_allclose(of(-1, np.ones((2, 1)), keepdims=True), of(1, np.ones(2)))
+
+
+def test_ties_of_two_arrays_are_split_evenly() -> None:
+    a, b = leaf(1.0, 2.0, 3.0), leaf(1.0, 3.0, 2.0)
+    for f in (np.maximum, np.minimum, np.fmax, np.fmin):
+        a.grad = b.grad = None
+        f(a, b).sum().backward()
+        assert a.grad is not None and b.grad is not None
+        assert a.grad.tolist()[0] == b.grad.tolist()[0] == 0.5
+        same(a.grad.data + b.grad.data, [1, 1, 1])
+
+
+def test_ties_of_an_index_take_one_index() -> None:
+    x = leaf(1.0, 2.0, 2.0)
+    assert x.argmax().item() == 1
+    x[x.argmax()].backward()
+    assert x.grad is not None
+    assert x.grad.tolist() == [0.0, 1.0, 0.0]
+    same(gradient(lambda x: x.topk(1)[0], 2.0, 1.0, 2.0), [1, 0, 0])
+    same(gradient(lambda x: x.max(axis=0, return_indices=True).values, 1.0, 2.0, 2.0), [0, 1, 0])
+    same(gradient(lambda x: x.min(axis=0, return_indices=True).values, 2.0, 1.0, 1.0), [0, 1, 0])
+
+
+def test_max_of_nan_is_nan_and_its_gradient_goes_there() -> None:
+    assert math.isnan(leaf(1.0, NAN, 2.0).max().item())
+    same(gradient(lambda x: x.max(), 1.0, NAN, 2.0), [0, 1, 0])
+    same(gradient(lambda x: np.maximum(x, 1.0), NAN, 2.0), [1, 1])
+    same(gradient(lambda x: np.fmax(x, 1.0), NAN, 2.0), [0, 1])
+    same(gradient(lambda x: x.max(), -INF, -INF), [0.5, 0.5])
+
+
+# ------------------------------------------------------------------ sort and topk
+
+
+def test_sort_scatters_by_saved_stable_indices() -> None:
+    weights = np.array([1.0, 10.0, 100.0, 1000.0])
+
+    def f(x: Any) -> Any:
+        return np.sort(x) * weights
+
+    same(gradient(f, 2.0, 1.0, 2.0, 0.0), [100, 10, 1000, 1])
+    check_grads(lambda x: np.sort(x, axis=0) ** 2, np.array([[2.0, 1.0], [0.5, 3.0]]), order=2)
+
+
+def test_sort_is_not_changed_by_a_later_write_to_its_indices() -> None:
+    x = leaf(3.0, 1.0, 2.0)
+    values, order = tk.sort(x)
+    order.fill_(0)
+    (values * np.array([1.0, 2.0, 3.0])).sum().backward()
+    assert x.grad is not None
+    assert x.grad.tolist() == [3.0, 1.0, 2.0]
+
+
+# ------------------------------------------------------------------ norm at 0
+
+
+@pytest.mark.parametrize("order", [None, 1, 2, 3, 1.5, INF, -INF])
+@pytest.mark.parametrize("axis", [None, 0])
+def test_norm_at_0_has_gradient_0(order: Any, axis: Any) -> None:
+    same(gradient(lambda x: np.linalg.norm(x, order, axis=axis), 0.0, 0.0), [0, 0])
+
+
+def test_norm_of_one_zero_row_among_others() -> None:
+    x = Tensor(np.array([[0.0, 0.0], [3.0, 4.0]]), requires_grad=True)
+    np.linalg.norm(x, axis=1).sum().backward()
+    assert x.grad is not None
+    np.testing.assert_allclose(x.grad.data, np.array([[0, 0], [0.6, 0.8]]))
+    second = tk.hessian(lambda x: np.linalg.norm(x, axis=1).sum())(x.data)
+    assert np.isfinite(second).all()
+
+
+# ------------------------------------------------------------------ std at 0; var with n == ddof
+
+
+def test_std_at_0_has_gradient_0() -> None:
+    same(gradient(lambda x: x.std(), 2.0, 2.0, 2.0), [0, 0, 0])
+    same(gradient(np.std, 2.0, 2.0), [0, 0])
+    rows = np.array([[1.0, 1.0], [1.0, 3.0]])
+    x = Tensor(rows, requires_grad=True)
+    x.std(axis=1).sum().backward()
+    assert x.grad is not None
+    np.testing.assert_allclose(x.grad.data, np.array([[0, 0], [-(0.5**0.5), 0.5**0.5]]))
+    assert np.isfinite(tk.hessian(lambda x: x.std(axis=1).sum())(rows)).all()
+
+
+def test_var_with_n_equal_to_ddof_is_nan_of_the_right_shape() -> None:
+    for f in ("var", "std"):
+        x = Tensor(np.ones((3, 1)), requires_grad=True)
+        y = getattr(x, f)(axis=1)
+        assert y.shape == (3,)
+        assert np.isnan(y.data).all()
+        y.sum().backward()
+        assert x.grad is not None
+        assert x.grad.shape == (3, 1)
+        assert np.isnan(x.grad.data).all()
+        assert math.isnan(getattr(leaf(1.0, 2.0), f)(correction=2).item())
+        assert math.isnan(getattr(leaf(1.0, 2.0), f)(ddof=3).item())
+
+
+def test_var_of_large_numbers_does_not_cancel() -> None:
+    x = np.array([1e8, 1e8 + 1, 1e8 + 2])
+    assert Tensor(x).var().item() == 1.0
+    assert Tensor(x).std(correction=0).item() == pytest.approx((2 / 3) ** 0.5, rel=1e-15)
+
+
+# ------------------------------------------------------------------ where
+
+
+def test_where_selects_and_never_multiplies() -> None:
+    for bad in (NAN, INF, -INF):
+        x, other = leaf(1.0, 2.0), leaf(3.0, 4.0)
+        x.where(np.array([True, False]), other).backward(np.array([1.0, bad]))
+        assert x.grad is not None and other.grad is not None
+        assert x.grad.tolist() == [1.0, 0.0]
+        same(other.grad.data, [0, bad])
+
+
+def test_where_lets_no_nan_of_the_other_branch_through() -> None:
+    same(gradient(lambda x: np.where(x > 0, np.log(x), x), -1.0, 2.0), [1, 0.5])
+    safe = gradient(lambda x: np.where(x > 0, np.log(np.where(x > 0, x, 1.0)), x), 0.0, 2.0)
+    same(safe, [1, 0.5])
+
+
+def test_where_of_large_arrays_is_exact_too() -> None:
+    """Above some size another code path takes over."""
+    x = np.tile([1.0, INF, NAN, -2.0], 5_000)
+    mask = np.tile([True, False, False, True], 5_000)
+    for dtype in (np.float32, np.float64, np.float16):
+        t = Tensor(np.ones(len(x), dtype), requires_grad=True)
+        t.where(mask, 0).backward(x.astype(dtype))
+        assert t.grad is not None
+        same(t.grad.data, np.tile([1.0, 0.0, 0.0, -2.0], 5_000))
+        u = Tensor(np.ones((len(x), 2), dtype).T, requires_grad=True)
+        u.relu().backward(np.stack([x, x]).astype(dtype))
+        assert u.grad is not None
+        same(u.grad.data, np.stack([x, x]))
+
+
+BUILT_INS: list[tuple[str, Callable[[Any], Any], list[float]]] = [
+    ("norm", lambda x: np.linalg.norm(x), [0.0, 0.0]),
+    ("std", lambda x: x.std(), [1.0, 1.0]),
+    ("sinc", lambda x: np.sinc(x), [0.0, 1.0]),
+    ("hypot", lambda x: np.hypot(x, 0.0), [0.0, 1.0]),
+    ("logaddexp", lambda x: np.logaddexp(x, -INF), [-INF, 1.0]),
+    ("logsumexp", lambda x: x.logsumexp(), [-INF, -INF]),
+    ("power", lambda x: x**2.0, [0.0, -1.0]),
+    ("power of an array", lambda x: x ** np.array([2.0, 1.0]), [0.0, 0.0]),
+    ("prod", lambda x: x.prod(), [0.0, 0.0]),
+    ("cumprod", lambda x: x.cumprod(0), [0.0, 0.0]),
+]
+
+
+@pytest.mark.parametrize(("name", "f", "at"), BUILT_INS)
+def test_built_ins_are_safe_where_another_branch_is_nan(name: str, f: Any, at: Any) -> None:
+    assert np.isfinite(gradient(f, *at)).all()
+    with np.errstate(all="ignore"):
+        assert np.isfinite(tk.hessian(lambda x: f(x).sum())(np.array(at))).all()
+
+
+# ------------------------------------------------------------------ pow
+
+
+def test_pow_at_base_0() -> None:
+    """Exponent 0: 0 whatever the base. Between 0 and 1: inf. Above 1: 0."""
+    for exponent, slope in ((0.0, 0), (0.5, INF), (1.0, 1), (1.5, 0), (2.0, 0), (3.0, 0)):
+        ways: list[Any] = [exponent, np.float64(exponent), np.array([exponent]), leaf(exponent)]
+        if exponent == int(exponent):
+            ways += [int(exponent), np.array([int(exponent)])]
+        for b in ways:
+            same(gradient(lambda x, b=b: x**b, 0.0), [slope])  # type: ignore[misc]
+
+
+def test_pow_of_a_negative_base() -> None:
+    same(gradient(lambda x: x**3, -2.0), [12])
+    same(gradient(lambda x: x**-1, -2.0), [-0.25])
+    same(gradient(lambda x: x ** np.array([3.0]), -2.0), [12])
+    same(gradient(lambda x: x**0.5, -2.0), [NAN])
+    check_grads(lambda x: x ** np.array([2.0, 3.0, 0.0]), np.array([-1.5, -0.5, -2.0]), order=3)
+
+
+def test_pow_derivative_of_the_exponent() -> None:
+    """0 at base 0 for exponents >= 0 (PyTorch's choice), NaN at a negative base."""
+    base = np.array([0.0, 0.0, 2.0, -2.0])
+    same(gradient(lambda b: base**b, 0.0, 2.0, 3.0, 2.0), [0, 0, 8 * math.log(2), NAN])
+    same(gradient(lambda b: 0.0**b, 0.0, 1.0), [0, 0])
+    same(gradient(lambda b: 2.0**b, 3.0), [8 * math.log(2)])
+
+
+def test_pow_takes_no_log_unless_needed() -> None:
+    """A negative base under a constant exponent warns of nothing."""
+    x = leaf(-2.0, 0.0)
+    (x**2).sum().backward()
+    (x ** np.array([2.0, 3.0])).sum().backward()
+    assert x.grad is not None
+    assert x.grad.tolist() == [-8.0, 0.0]
+
+
+def test_pow_second_derivatives_at_0() -> None:
+    same(tk.hessian(lambda x: (x**2).sum())(np.array([0.0])), [[2]])
+    same(tk.hessian(lambda x: (x**1).sum())(np.array([0.0])), [[0]])
+    same(tk.hessian(lambda x: (x**0).sum())(np.array([0.0])), [[0]])
+    found = tk.hessian(lambda x: (x ** np.array([3.0, 2.0, 1.0, 0.0])).sum())(np.zeros(4))
+    same(found, np.diag([0, 2, 0, 0]))
+
+
+# ------------------------------------------------------------------ prod and cumprod with zeros
+
+PRODUCTS = [
+    [0.0, 2.0, 3.0],
+    [0.0, 0.0, 3.0],
+    [0.0, 0.0, 0.0],
+    [2.0, 0.0, 3.0, 0.0, 5.0],
+    [1.0, 2.0, 3.0, 4.0],
+    [7.0],
+]
+
+
+def others_product(x: list[float], *without: int) -> float:
+    return math.prod(v for i, v in enumerate(x) if i not in without)
+
+
+@pytest.mark.parametrize("values", PRODUCTS)
+def test_prod_with_zeros_is_exact_also_twice(values: list[float]) -> None:
+    n, x = range(len(values)), np.array(values)
+    same(tk.grad(lambda x: x.prod())(x), [others_product(values, i) for i in n])
+    same(
+        tk.hessian(lambda x: x.prod())(x),
+        [[0 if i == j else others_product(values, i, j) for j in n] for i in n],
+    )
+
+
+def test_prod_with_zeros_to_third_order() -> None:
+    third = tk.jacobian(tk.hessian(lambda x: x.prod()))(np.array([0.0, 0.0, 3.0]))
+    expected = np.zeros((3, 3, 3))
+    for i, j, k in itertools.permutations(range(3)):
+        expected[i, j, k] = 1
+    same(third, expected)
+
+
+def test_prod_with_zeros_over_axes() -> None:
+    x = np.array([[[0.0, 2.0], [3.0, 0.0]], [[1.0, 5.0], [0.0, 0.0]]])
+    for axis in (0, 1, -1, (0, 2), (1, 2), None):
+        check_grads(lambda x, axis=axis: x.prod(axis=axis), x, order=3, modes=("rev",))
+
+
+@pytest.mark.parametrize("values", PRODUCTS)
+def test_cumprod_with_zeros_is_exact_also_twice(values: list[float]) -> None:
+    n, x = range(len(values)), np.array(values)
+    first = [[others_product(values[: k + 1], i) if i <= k else 0 for i in n] for k in n]
+    same(tk.jacobian(lambda x: x.cumprod(0))(x), first)
+    second = [
+        [
+            [others_product(values[: k + 1], i, j) if i != j and max(i, j) <= k else 0 for j in n]
+            for i in n
+        ]
+        for k in n
+    ]
+    same(tk.jacobian(tk.jacobian(lambda x: x.cumprod(0)))(x), second)
+
+
+# ------------------------------------------------------------------ logsumexp
+
+
+def test_logsumexp_of_all_minus_infinity() -> None:
+    assert leaf(-INF, -INF).logsumexp().item() == -INF
+    same(gradient(lambda x: x.logsumexp(), -INF, -INF), [0, 0])
+    same(tk.hessian(lambda x: x.logsumexp())(np.array([-INF, -INF])), np.zeros((2, 2)))
+    rows = Tensor(np.array([[-INF, -INF], [0.0, 0.0]]), requires_grad=True)
+    rows.logsumexp(axis=1).sum().backward()
+    assert rows.grad is not None
+    assert rows.grad.tolist() == [[0.0, 0.0], [0.5, 0.5]]
+
+
+def test_logsumexp_of_extremes() -> None:
+    assert leaf(1e4, 1e4).logsumexp().item() == 1e4 + math.log(2)
+    assert leaf(-1e4, -1e4).logsumexp().item() == -1e4 + math.log(2)
+    same(gradient(lambda x: x.logsumexp(), -INF, 1.0), [0, 1])
+    assert leaf(INF, 1.0).logsumexp().item() == INF
+    assert math.isnan(leaf(NAN, 1.0).logsumexp().item())
+    assert leaf(5.0).logsumexp().item() == 5.0
+
+
+@given(st.data())
+def test_logsumexp_shifts_exactly(data: st.DataObject) -> None:
+    """log sum exp(x + c) = c + log sum exp(x), at any c: nothing overflows on the way."""
+    x = data.draw(arrays(shapes(min_dims=1, min_side=1)))
+    shift = data.draw(st.sampled_from([-1e5, -1e3, 1e3, 1e5]))
+    plain, moved = Tensor(x).logsumexp(axis=-1).data, Tensor(x + shift).logsumexp(axis=-1).data
+    np.testing.assert_allclose(moved - shift, plain, atol=1e-10)
+
+
+# ------------------------------------------------------------------ complex
+
+
+@pytest.mark.parametrize(
+    "f",
+    [
+        lambda: Tensor(1j),
+        lambda: Tensor([1 + 2j]),
+        lambda: Tensor(np.ones(2, complex)),
+        lambda: Tensor(np.complex64(1)),
+        lambda: tk.tensor([1j]),
+        lambda: Tensor([1.0], dtype=complex),
+        lambda: tk.zeros(2, dtype=complex),
+        lambda: leaf(1.0) * 1j,
+        lambda: 1j * leaf(1.0),
+        lambda: leaf(1.0) + np.ones(1, complex),
+        lambda: np.ones(1, complex) * leaf(1.0),
+        lambda: np.complex128(1) * leaf(1.0),
+        lambda: leaf(1.0).astype(complex),
+        lambda: complex(leaf(1.0)),
+        lambda: tk.grad(lambda x: x * x)(1j),
+        lambda: np.fft.fft(leaf(1.0, 2.0)),
+        lambda: np.linalg.eig(Tensor(np.eye(2))),
+    ],
+)
+def test_complex_is_refused_clearly(f: Any) -> None:
+    with pytest.raises(TypeError, match=r"complex|real numbers|not supported"):
+        f()
+
+
+def test_a_negative_base_gives_nan_and_not_a_complex_number() -> None:
+    with np.errstate(invalid="ignore"):
+        assert math.isnan(((leaf(-1.0)) ** 0.5).item())
+        assert math.isnan(leaf(-1.0).sqrt().item())
+
+
+# ------------------------------------------------------------------ accuracy in float32
+
+
+@pytest.mark.parametrize(
+    ("name", "domain"),
+    [
+        ("exp", (-5, 5)),
+        ("log", (0.1, 5)),
+        ("tanh", (-5, 5)),
+        ("sigmoid", (-5, 5)),
+        ("softplus", (-5, 5)),
+        ("erf", (-3, 3)),
+        ("sqrt", (0.1, 5)),
+        ("expm1", (-1e-3, 1e-3)),
+        ("log1p", (-1e-3, 1e-3)),
+        ("arctan", (-5, 5)),
+    ],
+)
+def test_float32_gradients_are_those_of_float64(name: str, domain: tuple[float, float]) -> None:
+    x = np.random.default_rng(0).uniform(*domain, 200)
+
+    def slope(x: ndarray) -> Any:
+        return tk.grad(lambda x: getattr(x, name)().sum())(x)
+
+    np.testing.assert_allclose(
+        slope(x.astype(np.float32)),
+        slope(x.astype(np.float32).astype(np.float64)),
+        rtol=2e-5,
+        atol=1e-6,
+    )
