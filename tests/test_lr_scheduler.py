@@ -210,6 +210,8 @@ def test_a_state_dict_is_a_copy() -> None:
     kept = copy.deepcopy(saved)
     rates(scheduler, 4)
     assert saved == kept
+    saved["milestones"].append(4)
+    assert scheduler.milestones == [3, 5]
 
 
 @pytest.mark.parametrize(

@@ -186,6 +186,8 @@ def test_an_option_that_is_zero_costs_nothing() -> None:
     )
     assert plain.source.count("out=") == 2
     assert decayed.source.count("out=") == 4
+    rolling = {"lr": 0.1, "momentum": 0.9, "dampening": 0.0}
+    assert program_of(rules.sgd, rolling, {"momentum_buffer": np.ones(1)}).source.count("out=") == 4
 
 
 @pytest.mark.parametrize(

@@ -185,7 +185,7 @@ def _partition(slots: list[Slot]) -> Iterator[list[Slot]]:
     neighbours: dict[int, list[ndarray]] = {}
     for slot in slots:
         array = slot.param._data
-        if array.nbytes > SMALL or not array.flags.c_contiguous:
+        if array.nbytes > SMALL:
             yield [slot]
             continue
         same_memory = neighbours.setdefault(id(owner(array)), [])
