@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, settings
 
-import tinygrad_kr.numpy_protocol  # its table fills when first used: no leak of a test
+from tinygrad_kr import numpy_protocol as numpy_protocol  # its table fills when first used
 from tinygrad_kr.ops.node import NodeType, grad_mode
 from tinygrad_kr.ops.op import numpy_table
 from tinygrad_kr.random import default_generator, manual_seed
