@@ -1,7 +1,12 @@
 """Automatic differentiation from scratch on NumPy, and neural networks on top of it."""
 
-from tinygrad_kr import autograd, data, functional, linalg, nn, optim
-from tinygrad_kr import numpy_protocol as numpy_protocol
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from tinygrad_kr import autograd, data, functional, linalg, nn, optim, testing
+    from tinygrad_kr.functional import one_hot
+
 from tinygrad_kr.arrays import (
     argsort,
     broadcast_tensors,
@@ -77,9 +82,6 @@ from tinygrad_kr.creation import (
     tensor,
     zeros,
     zeros_like,
-)
-from tinygrad_kr.functional import (
-    one_hot,
 )
 from tinygrad_kr.grad_mode import (
     detect_anomaly,
@@ -179,7 +181,6 @@ from tinygrad_kr.ops.reduction import (
     var,
 )
 from tinygrad_kr.random import (
-    Generator,
     bernoulli,
     default_generator,
     manual_seed,
@@ -204,8 +205,23 @@ from tinygrad_kr.transformations import (
 
 __version__ = "0.1.0"
 
+_WHEN_USED = {"autograd", "data", "functional", "linalg", "nn", "optim", "testing"}
+
+
+def __getattr__(name: str) -> Any:
+    """Submodules are imported when they are used: the core alone takes 10 ms."""
+    if name in _WHEN_USED:
+        return importlib.import_module(f"tinygrad_kr.{name}")
+    if name == "one_hot":
+        return importlib.import_module("tinygrad_kr.functional").one_hot
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return __all__
+
+
 __all__ = [
-    "Generator",
     "Tensor",
     "abs",
     "absolute",
@@ -371,6 +387,7 @@ __all__ = [
     "tanh",
     "tensor",
     "tensordot",
+    "testing",
     "tile",
     "topk",
     "trace",

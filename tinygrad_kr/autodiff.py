@@ -216,9 +216,9 @@ def _careful(node: Node, i: int, rule: Any, g: Any, y: Any, *values: Any, **para
         except Exception as error:
             which = "its output" if write_y else f"its input {writes.index(write)}"
             raise MutationError(
-                f"{node._op.__name__}, recorded at {place_made(node)}, needs {which} as it was, but "
-                f"{write.what} at {write.place} has overwritten it. Call backward() before that, "
-                "or write to a .detach().clone()"
+                f"{node._op.__name__}, recorded at {place_made(node)}, needs {which} as it was, "
+                f"but {write.what} at {write.place} has overwritten it. Call backward() before "
+                "that, or write to a .detach().clone()"
             ) from error
     if grad_mode.get() == ANOMALY:
         _refuse_nan(node, i, gx, g)
@@ -361,9 +361,9 @@ def register_hook(tensor: Tensor, hook: Callable[[Tensor], Any]) -> Callable[[],
     return lambda: hooks.pop(key, None) and None
 
 
-Tensor.backward = backward  # type: ignore[method-assign]
-Tensor.retain_grad = retain_grad  # type: ignore[method-assign]
-Tensor.register_hook = register_hook  # type: ignore[method-assign]
+Tensor.backward = backward  # type: ignore[method-assign, assignment]
+Tensor.retain_grad = retain_grad  # type: ignore[method-assign, assignment]
+Tensor.register_hook = register_hook  # type: ignore[method-assign, assignment]
 
 
 def gradients(

@@ -3,35 +3,34 @@ default generator that `manual_seed` seeds."""
 
 from __future__ import annotations
 
-from typing import Any
+from functools import cache
+from typing import Any, TypeAlias
 
 import numpy as np
 
 from tinygrad_kr.tensor import Tensor
 
-Generator = np.random.Generator
+Generator: TypeAlias = "np.random.Generator"  # in quotes: importing numpy.random takes 10 ms
 
 
-class _Default:
-    generator = np.random.default_rng()
-
-
+@cache
 def default_generator() -> Generator:
     """The generator behind everything random that was given none."""
-    return _Default.generator
+    return np.random.default_rng()
 
 
 def manual_seed(seed: int) -> Generator:
     """Start the default generator anew from `seed`, and return it."""
-    _Default.generator.bit_generator.state = np.random.default_rng(seed).bit_generator.state
-    return _Default.generator
+    generator = default_generator()
+    generator.bit_generator.state = np.random.default_rng(seed).bit_generator.state
+    return generator
 
 
 def resolve(generator: Generator | None) -> Generator:
     """`generator`, or the default one; raises TypeError for anything else."""
     if generator is None:
-        return _Default.generator
-    if not isinstance(generator, Generator):
+        return default_generator()
+    if not isinstance(generator, np.random.Generator):
         raise TypeError(
             f"generator= takes a np.random.Generator, not {type(generator).__name__}; "
             "use np.random.default_rng(seed)"

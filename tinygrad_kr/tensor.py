@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterator
+from functools import cache
 from opcode import opmap
 from types import FrameType
 from typing import TYPE_CHECKING, Any, TypeAlias
@@ -53,6 +54,14 @@ def as_array(data: Any, dtype: Any = None) -> ndarray:
             f"a Tensor holds real numbers, not {array.dtype} (from {type(data).__name__})"
         )
     return array
+
+
+@cache
+def _numpy_functions() -> dict[Any, Callable[..., Any]]:
+    """NumPy's functions on Tensors, registered when the first of them is called."""
+    from tinygrad_kr import numpy_protocol as numpy_protocol
+
+    return numpy_table
 
 
 def _holds_tensor(data: Any) -> bool:
@@ -367,9 +376,10 @@ class Tensor(Node):
                 f"np.{ufunc.__name__} cannot write a Tensor into an ndarray (`out=` or `a += t`): "
                 "its history would be lost. Make a new Tensor, or use .detach().numpy()"
             )
-        function = numpy_table.get(ufunc)
+        table = _numpy_functions()
+        function = table.get(ufunc)
         if method != "__call__":
-            function = numpy_table.get(getattr(ufunc, method, None))
+            function = table.get(getattr(ufunc, method, None))
         if function is None or kwargs.keys() - {"axis", "keepdims"}:
             extra = f" with {', '.join(kwargs)}" if function is not None else ""
             dot = "" if method == "__call__" else f".{method}"
@@ -379,7 +389,7 @@ class Tensor(Node):
     def __array_function__(
         self, func: Callable[..., Any], types: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> Any:
-        function = numpy_table.get(func)
+        function = _numpy_functions().get(func)
         if function is None:
             module = getattr(func, "__module__", "numpy").replace("numpy", "np", 1)
             raise TypeError(

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
-import numpy.typing as npt
 
 from tinygrad_kr.data.idx import read_idx
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
 
 _FILES = Path(__file__).parent / "files"
 _TRAIN_COUNT = 1_437

@@ -7,16 +7,18 @@ import operator
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import pairwise
-from typing import Any, Protocol, TypeVar, runtime_checkable
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, TypeVar, runtime_checkable
 
 import numpy as np
-import numpy.typing as npt
 
 from tinygrad_kr.random import resolve
 from tinygrad_kr.tensor import Tensor
 
+if TYPE_CHECKING:
+    import numpy.typing as npt
+
 Sample_co = TypeVar("Sample_co", covariant=True)
-Indices = npt.NDArray[np.int64]
+Indices: TypeAlias = "npt.NDArray[np.int64]"
 
 
 @runtime_checkable
@@ -53,7 +55,7 @@ class TensorDataset:
         return tuple(Tensor(tensor.data[index]) for tensor in self.tensors)
 
 
-DatasetLike = Dataset[Any] | tuple[npt.ArrayLike | Tensor, ...]
+DatasetLike: TypeAlias = "Dataset[Any] | tuple[npt.ArrayLike | Tensor, ...]"
 
 
 class Subset:

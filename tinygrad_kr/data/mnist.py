@@ -6,13 +6,15 @@ import os
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 
 from tinygrad_kr.data.download import DownloadError, Opener, Published, fetch
 from tinygrad_kr.data.idx import IdxError, read_idx
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
 
 MIRRORS = (
     "https://ossci-datasets.s3.amazonaws.com/mnist",

@@ -8,12 +8,14 @@ from array import array
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from itertools import chain
-from typing import Any, Literal, NamedTuple, TextIO
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TextIO
 
 import numpy as np
-import numpy.typing as npt
 
 from tinygrad_kr.data.atomic import replacing
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
 
 
 class Table(NamedTuple):

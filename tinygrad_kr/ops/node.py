@@ -26,8 +26,8 @@ class Node:
     """An array and how it was made; `Tensor` is this with methods.
 
     `_op`, `_inputs`, `_values` (the inputs' arrays) and `_params` are what a recorded node was
-    computed by (`_op` is None for a leaf, `_inputs` for a node whose graph was freed), `_made` when,
-    `_code` and `_instruction` where.
+    computed by (`_op` is None for a leaf, `_inputs` for a node whose graph was freed), `_made`
+    when, `_code` and `_instruction` where.
     """
 
     __slots__ = (
