@@ -311,14 +311,14 @@ def test_a_list_beside_a_float64_tensor_is_not_rounded_to_float32() -> None:
 
 def test_a_list_is_an_array_to_operators_and_to_rules() -> None:
     t = leaf([1.0, 2.0])
-    assert (t + [0.1, 0.2]).tolist() == [1.0 + 0.1, 2.0 + 0.2]
+    assert (t - [0.1, 0.2]).tolist() == [1.0 - 0.1, 2.0 - 0.2]
     assert t.matmul([[1.0, 0.0], [0.0, 2.0]]).tolist() == [1.0, 4.0]
-    assert (t.float() + [0.1, 0.2]).dtype == np.float32
+    assert (t.float() - [0.1, 0.2]).dtype == np.float32
     check_grads(lambda x: [2.0, 0.5] ** x + x * [3.0, 4.0] - x.matmul([1.0, 2.0]), (t.data,))
     ([0.0, 1.0] ** t).sum().backward()
     assert gradient_of(t) == [0.0, 0.0]
-    for call in (lambda: t + [1j, 2], lambda: t * ["a", "b"]):
-        with pytest.raises(TypeError, match=r"add|multiply"):
+    for call in (lambda: t - [1j, 2], lambda: t * ["a", "b"]):
+        with pytest.raises(TypeError, match=r"subtract|multiply"):
             call()
 
 

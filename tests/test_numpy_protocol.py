@@ -136,6 +136,7 @@ DIFFERENTIABLE: dict[str, list[Case]] = {
     ],
     "broadcast_to": [
         (lambda a: np.broadcast_to(a, (2, 3)), (V3,)),
+        (lambda a: np.broadcast_to(a, (2, 3)), (apart(1, 3),)),
         (lambda a: np.broadcast_to(a, 3), (apart(1),)),
     ],
     "flipud": [(np.flipud, (A23,))],
@@ -164,7 +165,7 @@ DIFFERENTIABLE: dict[str, list[Case]] = {
     ],
     "atleast_1d": [(np.atleast_1d, (apart(),)), (np.atleast_1d, (apart(), V3))],
     "atleast_2d": [(np.atleast_2d, (V3,)), (np.atleast_2d, (A23, apart()))],
-    "atleast_3d": [(np.atleast_3d, (apart(), V3, A23, A234))],
+    "atleast_3d": [(np.atleast_3d, (apart(), V3, A23, A234)), (np.atleast_3d, (V3,))],
     "split": [
         (lambda a: np.split(a, 3, axis=1), (A23,)),
         (lambda a: np.split(a, [1, 2], axis=-1), (A234,)),
@@ -289,7 +290,11 @@ DIFFERENTIABLE: dict[str, list[Case]] = {
         (lambda a: np.diag(a, 1), (A23,)),
     ],
     "diagflat": [(lambda a: np.diagflat(a, 1), (A23,))],
-    "diagonal": [(np.diagonal, (A23,)), (lambda a: np.diagonal(a, 1, axis1=2, axis2=0), (A234,))],
+    "diagonal": [
+        (np.diagonal, (A23,)),
+        (lambda a: np.diagonal(a, 1, axis1=2, axis2=0), (A234,)),
+        (lambda a: np.diagonal(a, axis1=-1, axis2=-2), (A33,)),
+    ],
     "trace": [
         (np.trace, (A33,)),
         (lambda a: np.trace(a, offset=1), (A23,)),
@@ -729,7 +734,7 @@ def test_dtype_casts_and_keeps_the_gradient() -> None:
     assert not np.sum(t, dtype=np.int64).requires_grad
 
 
-# ------------------------------------------------------------------ NumPy on the left, and assignments
+# ------------------------------------------------------------------ NumPy on the left
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
