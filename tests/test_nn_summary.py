@@ -1,0 +1,94 @@
+"""The table of `summary()`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+import tinygrad_kr as tk
+from tinygrad_kr import nn
+
+
+def lenet() -> nn.Sequential:
+    return nn.Sequential(
+        nn.Conv2d(1, 4, 3),
+        nn.BatchNorm2d(4),
+        nn.Flatten(),
+        nn.Sequential(nn.Linear(144, 10), nn.Dropout()),
+    )
+
+
+def test_the_whole_table() -> None:
+    net = lenet()
+    net[3][0].requires_grad_(False)
+    assert net.summary((2, 1, 8, 8)) == (
+        "Sequential\n"
+        "---------------------------------------------------\n"
+        "layer  type         output        parameters  bytes\n"
+        "---------------------------------------------------\n"
+        "0      Conv2d       (2, 4, 6, 6)          40    160\n"
+        "1      BatchNorm2d  (2, 4, 6, 6)           8     32\n"
+        "2      Flatten      (2, 144)               -      -\n"
+        "3      Sequential   (2, 10)                -      -\n"
+        "3.0    Linear       (2, 10)            1,450  5,800\n"
+        "3.1    Dropout      (2, 10)                -      -\n"
+        "---------------------------------------------------\n"
+        "parameters: 1,498 (48 trained, 1,450 frozen), float32\n"
+        "buffers: 9; all together 6,032 bytes"
+    )
+
+
+def test_without_an_example_there_are_no_shapes() -> None:
+    text = lenet().summary()
+    assert "output" not in text
+    assert "\n0      Conv2d               40    160\n" in text
+
+
+def test_looking_changes_nothing() -> None:
+    net = lenet()
+    net[1].eval()
+    before = net.state_dict()
+    tk.manual_seed(1)
+    untouched = tk.rand(1).item()
+    tk.manual_seed(1)
+    net.summary(tk.randn(4, 1, 8, 8, generator=np.random.default_rng(0)))
+    assert tk.rand(1).item() == untouched
+    np.testing.assert_equal(net.state_dict(), before)
+    assert [m.training for m in net.modules()] == [True, True, False, True, True, True, True]
+    net[0].register_forward_hook(lambda *_: None)
+    with pytest.raises(ValueError, match=r"^sequential\.3\.0: Linear.*got \(1, 100\)"):
+        net.summary((1, 1, 7, 7))
+    assert [m.training for m in net.modules()] == [True, True, False, True, True, True, True]
+
+
+def test_a_module_with_parameters_of_its_own_and_one_that_does_not_run() -> None:
+    class Net(nn.Module):
+        def __init__(self) -> None:
+            self.scale = nn.Parameter(np.ones(1))
+            self.used, self.unused = nn.Identity(), nn.Linear(1, 1)
+
+        def forward(self, x: Any, y: Any) -> Any:
+            return {"sum": self.used(x) + y, "twice": (x * self.scale, 3)}
+
+    lines = Net().summary((tk.ones(2), [1.0, 2.0])).splitlines()
+    assert lines[4].split() == ["(itself)", "Net", "(2,),", "(2,),", "int", "1", "8"]
+    assert lines[5].split() == ["used", "Identity", "(2,)", "-", "-"]
+    assert lines[6].split() == ["unused", "Linear", "not", "run", "2", "8"]
+    assert lines[8].endswith("(3 trained, 0 frozen), float32, float64")
+
+
+def test_shared_parameters_are_counted_once() -> None:
+    layer = nn.Linear(2, 2)
+    twin = nn.Linear(2, 2, bias=False)
+    twin.weight = layer.weight
+    text = nn.Sequential(layer, twin, layer).summary((1, 2))
+    assert "parameters: 6 (6 trained" in text
+    assert [line.split()[-2] for line in text.splitlines()[4:6]] == ["6", "-"]
+
+
+def test_an_example_of_integers_and_one_in_the_nets_dtype() -> None:
+    assert "(2, 3, 4)" in nn.Embedding(5, 4).summary(tk.zeros(2, 3, dtype=np.int64))
+    assert "float64" in nn.Linear(2, 1, dtype=np.float64).summary((1, 2))
+    assert "parameters: 0 (0 trained, 0 frozen), none" in nn.Sequential(nn.ReLU()).summary([2, 3])
