@@ -695,7 +695,10 @@ def test_refused_values(make: Any, message: str) -> None:
             r"a list of Tensors, or of dicts.*not Tensor; .*\.parameters\(\)",
         ),
         (lambda p: optim.SGD(3), "not int"),
-        (lambda p: optim.SGD([1.0]), "parameter 0 is not a Tensor but float"),
+        (
+            lambda p: optim.SGD([1.0]),
+            r"parameter 0 is not a Tensor but float; of a module, pass \.parameters",
+        ),
         (lambda p: optim.SGD([{"params": set(p)}]), "a list, not a set"),
         (lambda p: optim.SGD([{"parameters": p}]), 'a dict with "params"'),
         (lambda p: optim.SGD([Tensor([1, 2])]), "parameter 0 .* holds int64, not floats"),

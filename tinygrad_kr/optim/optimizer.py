@@ -152,7 +152,10 @@ class Optimizer:
         seen = set(self._slots)
         for i, p in enumerate(params):
             if not isinstance(p, Tensor):
-                raise TypeError(f"parameter {i} is not a Tensor but {type(p).__name__}: {p!r:.60}")
+                raise TypeError(
+                    f"parameter {i} is not a Tensor but {type(p).__name__}; of a module, pass "
+                    ".parameters()"
+                )
             if not p.is_leaf:
                 raise ValueError(
                     f"parameter {i} of shape {p.shape} was computed: only a leaf can be optimized"
