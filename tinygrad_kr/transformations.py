@@ -173,8 +173,6 @@ def _outputs(f: Function, traced: _Traced, kwargs: dict[str, Any]) -> tuple[list
 
 def _checked(leaves: Sequence[Any], like: Sequence[Tensor], name: str) -> list[Tensor]:
     """Tangents or cotangents as Tensors of the shapes and dtypes of `like`."""
-    if len(leaves) != len(like):
-        raise ValueError(f"{name}: {len(leaves)} arrays for {len(like)}")
     found = []
     for leaf, t in zip(leaves, like, strict=True):
         leaf = leaf if isinstance(leaf, Tensor) else Tensor(leaf)
@@ -202,7 +200,8 @@ def vjp(f: Function, *primals: Any) -> tuple[Any, Function]:
     create_graph = traced.create_graph(outputs)
 
     def pull_back(cotangent: Any) -> Any:
-        cotangents = _checked(tree.flatten(cotangent)[0], outputs, "vjp")
+        given = tree.leaves_like(rebuild(outputs), cotangent, "vjp")
+        cotangents = _checked(given, outputs, "vjp")
         keep = create_graph or any(c._requires_grad for c in cotangents)
         starts = _summed(outputs, cotangents if keep else [c._data for c in cotangents])
         return traced.result(traced.gradients(starts, keep, retain=True))
@@ -226,7 +225,8 @@ def jvp(f: Function, primals: Sequence[Any], tangents: Sequence[Any]) -> tuple[A
     create_graph = traced.create_graph(outputs) or any(
         isinstance(t, Node) and t._requires_grad for t in tree.flatten(tangents)[0]
     )
-    directions = _checked(tree.flatten(tuple(tangents))[0], traced.tensors, "jvp")
+    given = tree.leaves_like(tuple(primals), tuple(tangents), "jvp")
+    directions = _checked(given, traced.tensors, "jvp")
     dummies = [Tensor(np.zeros(o.shape, o.dtype), requires_grad=True) for o in outputs]
     with enable_grad():
         pulled = traced.gradients(_summed(outputs, dummies), create_graph=True)
