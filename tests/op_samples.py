@@ -645,12 +645,14 @@ SAMPLES: dict[str, list[Sample]] = {
     ],
     "bernoulli_loss": binary(first=(0.1, 0.9), second=(0.1, 0.9))[:8],
     "logistic_loss": [
+        sample(draw(2, 3), draw(2, 3, **fractions)),
         sample(draw(2, 3), draw(2, 3, **fractions), draw(2, 3, **fractions)),
         sample(draw(2, 3), draw(3, **fractions), draw(2, 1, **fractions)),
         sample(draw(), draw(**fractions), draw(**fractions)),
         sample(draw(0, 3), draw(3, **fractions), draw(3, **fractions)),
     ],
     "logistic_slope": [
+        sample(draw(2, 3), draw(2, 3, **fractions)),
         sample(draw(2, 3), draw(2, 3, **fractions), draw(2, 3, **fractions)),
         sample(draw(2, 3), draw(3, **fractions), draw(2, 1, **fractions)),
         sample(draw(0, 3), draw(3, **fractions), draw(3, **fractions)),
@@ -884,8 +886,12 @@ REFERENCES: dict[str, Callable[..., Any]] = {
     "label_pick": _label_pick,
     "label_put": _label_put,
     "bernoulli_loss": lambda p, t: -t * np.log(p) - (1 - t) * np.log(1 - p),
-    "logistic_loss": lambda x, a, b: a * np.logaddexp(0, -x) + b * np.logaddexp(0, x),
-    "logistic_slope": lambda x, a, b: b / (1 + np.exp(-x)) - a / (1 + np.exp(x)),
+    "logistic_loss": lambda x, a, *b: (
+        a * np.logaddexp(0, -x) + (b[0] if b else 1 - a) * np.logaddexp(0, x)
+    ),
+    "logistic_slope": lambda x, a, *b: (
+        (b[0] if b else 1 - a) / (1 + np.exp(-x)) - a / (1 + np.exp(x))
+    ),
     "standardize": _standardize,
     "keep_mask": lambda x, p, generator: np.full(x.shape, 1 - p, x.dtype),
     "cofactor_slope": _cofactor_slope,

@@ -145,8 +145,10 @@ def binary_cross_entropy_with_logits(
     """
     _same_shape("binary_cross_entropy_with_logits", input, target)
     target = _like(target, input)
-    positive = target if pos_weight is None else target * _like(pos_weight, input)
-    loss = network.logistic_loss(input, positive, 1 - target)
+    if pos_weight is None:
+        loss = network.logistic_loss(input, target)
+    else:
+        loss = network.logistic_loss(input, target * _like(pos_weight, input), 1 - target)
     return _reduced(loss if weight is None else loss * _like(weight, loss), reduction)
 
 

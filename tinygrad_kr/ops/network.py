@@ -106,21 +106,30 @@ def _bernoulli_slope(p: Any, t: Any) -> Any:
     return (p - t) / maximum(p * (1 - p), 1e-12)
 
 
-def _logistic_loss(x: ndarray, a: ndarray, b: ndarray) -> Any:
-    """a softplus(-x) + b softplus(x): no cancellation, so both tails keep their last bit."""
-    dtype = np.result_type(x, a, b)
-    x = np.asarray(x, np.float64)
-    y = (a + b) * np.log1p(np.exp(-np.abs(x))) + np.where(np.signbit(x), -a, b) * x
-    return y.astype(dtype)
+def _logistic_loss(x: ndarray, a: ndarray, b: ndarray | None = None) -> Any:
+    """a softplus(-x) + b softplus(x), b = 1 - a if not given; both tails keep their last bit."""
+    x, dtype = np.asarray(x, np.float64), x.dtype
+    tail = np.log1p(np.exp(-np.abs(x)))
+    if b is None:
+        return (np.maximum(x, _ZERO) - x * a + tail).astype(dtype)
+    return ((a + b) * tail + np.where(np.signbit(x), -a, b) * x).astype(dtype)
 
 
-def _logistic_slope(x: ndarray, a: ndarray, b: ndarray) -> Any:
+def _logistic_slope(x: ndarray, a: ndarray, b: ndarray | None = None) -> Any:
     """b sigmoid(x) - a sigmoid(-x), the derivative of the logistic loss, without cancellation."""
-    dtype = np.result_type(x, a, b)
-    x = np.asarray(x, np.float64)
+    x, dtype = np.asarray(x, np.float64), x.dtype
     e = np.exp(-np.abs(x))
-    flat = np.copysign((a + b) * (e / (1 + e)), x)
-    return (np.where(np.signbit(x), -a, b) - flat).astype(dtype)
+    flat = np.copysign(e / (e + _ONE), x)
+    if b is None:
+        return (np.logical_not(np.signbit(x)) - a - flat).astype(dtype)
+    return (np.where(np.signbit(x), -a, b) - (a + b) * flat).astype(dtype)
+
+
+_ZERO, _ONE = np.zeros(()), np.ones(())
+
+
+def _total(a: Any, b: Any = None) -> Any:
+    return 1.0 if b is None else a + b
 
 
 # fmt: off
@@ -128,12 +137,12 @@ bernoulli_loss = op(_bernoulli_loss,
                     lambda g, y, p, t: g * _bernoulli_slope(p, t),
                     lambda g, y, p, t: g * (maximum(log1p(-p), -100) - maximum(log(p), -100)))
 logistic_loss  = op(_logistic_loss,
-                    lambda g, y, x, a, b: g * logistic_slope(x, a, b),
-                    lambda g, y, x, a, b: g * softplus(-x),
+                    lambda g, y, x, a, *b: g * logistic_slope(x, a, *b),
+                    lambda g, y, x, a, *b: g * softplus(-x) if b else -g * x,
                     lambda g, y, x, a, b: g * softplus(x))
 logistic_slope: Op = op(_logistic_slope,
-                    lambda g, y, x, a, b: g * (a + b) * sigmoid(x) * sigmoid(-x),
-                    lambda g, y, x, a, b: -g * sigmoid(-x),
+                    lambda g, y, x, a, *b: g * _total(a, *b) * sigmoid(x) * sigmoid(-x),
+                    lambda g, y, x, a, *b: -g * sigmoid(-x) if b else -g,
                     lambda g, y, x, a, b: g * sigmoid(x))
 # fmt: on
 
