@@ -226,7 +226,7 @@ def _check_bias(name: str, bias: Any, outputs: int) -> None:
 
 
 def _sizes(value: Sizes, count: int, name: str, least: int) -> tuple[int, ...]:
-    sizes = (value,) * count if isinstance(value, int | np.integer) else tuple(value)
+    sizes: Any = tuple(value) if isinstance(value, tuple | list) else (value,) * count
     if len(sizes) == 1:
         sizes *= count
     if len(sizes) != count or not all(
@@ -350,7 +350,9 @@ def pad(input: Any, pad: Sequence[int], mode: str = "constant", value: float | N
     if mode == "constant":
         return _padded_by(input, pairs, 0.0 if value is None else value)
     if mode not in _MODES:
-        raise ValueError(f'pad: mode is "constant", "{chr(34).join(_MODES)}", not {mode!r}')
+        raise ValueError(
+            f'pad: mode is "constant", "reflect", "replicate" or "circular", not {mode!r}'
+        )
     if value is not None:
         raise ValueError(f"pad: value is for the constant mode, not for {mode!r}")
     for i, pair in enumerate(pairs):

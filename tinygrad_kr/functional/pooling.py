@@ -62,11 +62,14 @@ def _max_pool(
     kernel, strides, pads = _geometry(name, spatial, input, kernel_size, stride, padding)
     dilations = _positive(dilation, spatial, "dilation")
     widths = _widths(name, input.shape[-spatial:], kernel, strides, pads, dilations, ceil_mode)
-    x = _padded(input, widths, -math.inf)
-    y = window.window_max(x, kernel=kernel, stride=strides, dilation=dilations)
+    how = {"kernel": kernel, "stride": strides, "dilation": dilations}
+    y = window.window_max(_padded(input, widths, -math.inf), **how)
     if not return_indices:
         return y
-    index = window.window_argmax(x, y, kernel=kernel, stride=strides, dilation=dilations)
+    # Nothing that was given may lose against the padding.
+    x = input._data if isinstance(input, Node) else input
+    x = _padded(np.maximum(x, np.finfo(x.dtype).min), widths, -math.inf)
+    index = window.window_argmax(x, window.window_max(x, **how), **how)
     starts = tuple(a for a, _ in widths)
     found = _places(index, input.shape[-spatial:], kernel, strides, dilations, starts)
     return y, constant(found) if isinstance(y, Node) else found

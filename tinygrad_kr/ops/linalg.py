@@ -41,25 +41,28 @@ def _matmul_right(g: Any, a: Any, b: Any) -> Any:
 def _linear(x: ndarray, weight: ndarray, bias: ndarray | None = None) -> Any:
     """x W^T + b: features on the last axis of `x`, weight (..., out, in), bias (..., out)."""
     if x.ndim == 2 == weight.ndim and bias is not None and bias.ndim == 1:
-        y: ndarray = x.dot(weight.T)
-        y += bias
-        return y
-    if x.ndim == 2 and weight.ndim == 2:
-        y = x.dot(weight.T)
-    elif weight.ndim == 2 and x.ndim > 2:
+        try:
+            y: ndarray = x.dot(weight.T)
+            y += bias
+            return y
+        except ValueError:
+            pass
+    if weight.ndim < 2 or x.shape[-1:] != weight.shape[-1:]:
+        raise ValueError(
+            f"input {x.shape} has {x.shape[-1] if x.ndim else 'no'} features, but the weight "
+            f"{weight.shape} wants {weight.shape[-1] if weight.ndim > 1 else 'axes (out, in)'}"
+        )
+    if bias is not None and bias.size != 1 and bias.shape[-1] != weight.shape[-2]:
+        raise ValueError(f"a bias of shape {bias.shape} for {weight.shape[-2]} output features")
+    if bias is not None and bias.ndim > 1 and x.ndim < 2:
+        raise ValueError(f"biases {bias.shape} for a single vector: give x a row axis")
+    if weight.ndim == 2 < x.ndim:
         y = x.reshape(-1, x.shape[-1]).dot(weight.T).reshape(*x.shape[:-1], weight.shape[0])
     else:
         y = np.matmul(x, weight.mT)
     if bias is None:
         return y
-    if bias.size != 1 and bias.shape[-1] != y.shape[-1]:
-        raise ValueError(f"a bias of shape {bias.shape} for {y.shape[-1]} output features")
-    if bias.ndim > 1 and x.ndim < 2:
-        raise ValueError(f"biases {bias.shape} for a single vector: give x a row axis")
-    if bias.dtype != y.dtype or bias.ndim > 1:
-        return y + (bias if bias.ndim < 2 else bias[..., None, :])
-    y += bias
-    return y
+    return y + (bias if bias.ndim < 2 else bias[..., None, :])
 
 
 def _linear_input(g: Any, weight: Any) -> Any:

@@ -1,0 +1,358 @@
+"""Convolution, pooling, windows, padding: known figures, adjoints, layouts, what is refused."""
+
+from __future__ import annotations
+
+import math
+from itertools import product
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from numpy import ndarray
+
+import tinygrad_kr as tk
+import tinygrad_kr.functional as F
+from tinygrad_kr import Tensor
+from tinygrad_kr.ops import window
+from tinygrad_kr.testing import check_grads
+
+RANDOM = np.random.default_rng(0)
+
+
+def draw(*shape: int) -> ndarray:
+    return np.asarray(RANDOM.standard_normal(shape))
+
+
+def channels_last(x: ndarray) -> ndarray:
+    return np.moveaxis(np.ascontiguousarray(np.moveaxis(x, 1, -1)), -1, 1)
+
+
+# ------------------------------------------------------------------ convolution
+
+
+def by_hand(
+    x: ndarray, w: ndarray, stride: int, padding: int, dilation: int, groups: int
+) -> ndarray:
+    """The definition: one number at a time."""
+    x = np.pad(x, [(0, 0), (0, 0), (padding, padding), (padding, padding)])
+    n, _, height, width = x.shape
+    outputs, per_group, kh, kw = w.shape
+    rows = (height - dilation * (kh - 1) - 1) // stride + 1
+    columns = (width - dilation * (kw - 1) - 1) // stride + 1
+    y = np.zeros((n, outputs, rows, columns))
+    for i, o, r, c in product(range(n), range(outputs), range(rows), range(columns)):
+        first = o // (outputs // groups) * per_group
+        for k, a, b in product(range(per_group), range(kh), range(kw)):
+            at = (i, first + k, r * stride + a * dilation, c * stride + b * dilation)
+            y[i, o, r, c] += x[at] * w[o, k, a, b]
+    return y
+
+
+windows = {
+    "size": st.tuples(st.integers(3, 6), st.integers(3, 6)),
+    "kernel": st.tuples(st.integers(1, 3), st.integers(1, 3)),
+    "stride": st.integers(1, 3),
+    "padding": st.integers(0, 2),
+    "dilation": st.integers(1, 2),
+    "groups": st.integers(1, 3),
+    "per_group": st.integers(1, 2),
+    "last": st.booleans(),
+}
+
+
+@given(**windows)
+def test_conv2d_equals_its_definition(
+    size: Any,
+    kernel: Any,
+    stride: Any,
+    padding: Any,
+    dilation: Any,
+    groups: Any,
+    per_group: Any,
+    last: Any,
+) -> None:
+    x = draw(2, groups * per_group, *size)
+    w = draw(groups * 2, per_group, *kernel)
+    if any(n + 2 * padding < dilation * (k - 1) + 1 for n, k in zip(size, kernel, strict=True)):
+        with pytest.raises(ValueError, match="does not fit into the padded input"):
+            F.conv2d(Tensor(x), Tensor(w), None, stride, padding, dilation, groups)
+        return
+    given_ = channels_last(x) if last else x
+    found = F.conv2d(Tensor(given_), Tensor(w), None, stride, padding, dilation, groups)
+    wanted = by_hand(x, w, stride, padding, dilation, groups)
+    np.testing.assert_allclose(found.data, wanted, rtol=1e-10, atol=1e-12)
+
+
+def test_the_labs_convolution_and_pooling() -> None:
+    """lab-11-0: a 3 x 3 image of 1 to 9 and a 2 x 2 filter of ones; the maxima of an image."""
+    image = tk.arange(1, 10, dtype=np.float32).reshape(1, 1, 3, 3)
+    ones = tk.ones(1, 1, 2, 2)
+    found = F.conv2d(image, ones, padding="same").data[0, 0]
+    np.testing.assert_array_equal(found, [[12, 16, 9], [24, 28, 15], [15, 17, 9]])
+    np.testing.assert_array_equal(F.conv2d(image, ones).data[0, 0], [[12, 16], [24, 28]])
+    corner = Tensor([[[[4.0, 3.0], [2.0, 1.0]]]])
+    same = F.max_pool2d(F.pad(corner, (0, 1, 0, 1), value=-math.inf), 2, 1)
+    np.testing.assert_array_equal(same.data[0, 0], [[4, 3], [2, 1]])
+
+
+@pytest.mark.parametrize(("size", "kernel", "stride", "dilation"), [
+    (8, 3, 2, 1), (10, 2, 3, 2), (7, 3, 5, 1), (10, 3, 4, 2),
+])  # fmt: skip
+def test_what_no_window_reaches_gets_gradient_0(
+    size: int, kernel: int, stride: int, dilation: int
+) -> None:
+    """(size - dilation (kernel - 1) - 1) mod stride is not 0: no window has the last elements."""
+    assert (size - dilation * (kernel - 1) - 1) % stride
+    x, w = draw(1, 2, size, size), draw(3, 2, kernel, kernel)
+    how = {"stride": stride, "dilation": dilation}
+    check_grads(lambda x, w: F.conv2d(x, w, **how), (x, w))
+    check_grads(lambda x: F.avg_pool2d(x, kernel, stride), (x,))
+    t = Tensor(x, requires_grad=True)
+    F.conv2d(t, Tensor(w), **how).sum().backward()
+    assert t.grad is not None and not t.grad.data[..., -1, :].any()
+
+
+@pytest.mark.parametrize("transposed", [False, True])
+def test_conv_transpose_is_the_adjoint(transposed: bool) -> None:
+    """<conv(x), y> = <x, conv_transpose(y)>."""
+    x, w = draw(2, 4, 9, 8), draw(6, 2, 3, 2)
+    how = {"stride": (2, 3), "padding": (1, 0), "groups": 2, "dilation": (1, 2)}
+    forward = F.conv2d(x, w, **how)
+    y = draw(*forward.shape)
+    back = F.conv_transpose2d(
+        channels_last(y) if transposed else y, w, output_padding=(0, 2), **how
+    )
+    assert back.shape == x.shape
+    assert np.sum(forward * y) == pytest.approx(np.sum(x * back), rel=1e-12)
+
+
+def test_channels_stay_side_by_side_in_memory() -> None:
+    """What makes a network fast: no step has to gather channels from all over."""
+    x = tk.randn(4, 1, 12, 12, requires_grad=True)
+    y = F.conv2d(x, tk.randn(8, 1, 3, 3), tk.randn(8), padding=1)
+    h = F.max_pool2d(F.relu(y), 2)
+    z = F.conv2d(h, tk.randn(16, 8, 3, 3), padding=1)
+    for t in (y, h, z):
+        assert t.data.strides[1] == t.data.itemsize
+    assert F.max_pool2d(tk.randn(2, 3, 8, 8), 2).data.strides[-1] == 4
+
+
+def test_columns_in_parts_give_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    x, w, b = draw(7, 2, 6, 5), draw(4, 2, 3, 3), draw(4)
+    g = draw(7, 4, 4, 3)
+
+    def run() -> list[ndarray]:
+        tensors = [Tensor(a, requires_grad=True) for a in (x, w, b)]
+        y = F.conv2d(*tensors)
+        y.backward(Tensor(g))
+        return [y.data, *(t.grad.data for t in tensors if t.grad is not None)]
+
+    whole = run()
+    for limit in (1, 4000):
+        monkeypatch.setattr(window, "_COLUMN_BYTES", limit)
+        for one, other in zip(run(), whole, strict=True):
+            np.testing.assert_allclose(one, other, rtol=1e-12)
+
+
+def test_a_first_layers_input_costs_no_backward(monkeypatch: pytest.MonkeyPatch) -> None:
+    calls: list[str] = []
+    original = window.convolve.rules[0]
+    record = (lambda *a, **k: calls.append("dx") or original(*a, **k), *window.convolve.rules[1:])
+    monkeypatch.setattr(window.convolve, "rules", record)
+    for needed in (False, True):
+        x = tk.randn(2, 1, 5, 5, requires_grad=needed)
+        F.conv2d(x, tk.randn(3, 1, 3, 3, requires_grad=True)).sum().backward()
+    assert calls == ["dx"]
+
+
+@pytest.mark.parametrize(
+    ("x", "w", "more", "message"),
+    [
+        ((2, 3, 5, 5), (4, 2, 3, 3), {}, r"wants 2 input channels.*\(2, 3, 5, 5\) has 3 channels"),
+        ((2, 4, 5, 5), (3, 2, 3, 3), {"groups": 2}, "a multiple of 2 outputs"),
+        ((2, 4, 5, 5), (4, 4, 3, 3), {"groups": 2}, "wants 8 input channels"),
+        ((2, 4, 5, 5), (4, 4, 3, 3), {"groups": 0}, "groups=0"),
+        ((2, 2, 5, 5), (4, 2, 3), {}, r"weight of 4 axes wanted, not .* \(4, 2, 3\)"),
+        ((5, 5), (4, 2, 3, 3), {}, r"input \(N, C, H, W\)"),
+        ((2, 2, 5, 2), (4, 2, 3, 3), {}, r"reaches over \(3, 3\) does not fit.*\(5, 2\)"),
+        ((2, 2, 5, 5), (4, 2, 3, 3), {"dilation": 3}, r"reaches over \(7, 7\)"),
+        ((2, 2, 5, 5), (4, 2, 3, 3), {"padding": "full"}, '"same", "valid".*\'full\''),
+        ((2, 2, 5, 5), (4, 2, 3, 3), {"padding": "same", "stride": 2}, "needs stride 1"),
+        ((2, 2, 5, 5), (4, 2, 3, 3), {"padding": -1}, "padding must be .* at least 0, not -1"),
+        ((2, 2, 5, 5), (4, 2, 3, 3), {"stride": 0}, "stride must be .* at least 1, not 0"),
+        ((2, 2, 5, 5), (4, 2, 3, 3), {"stride": (1, 2, 3)}, "stride must be .* or 2 of them"),
+        ((2, 2, 5, 5), (4, 2, 3, 3), {"dilation": 1.5}, "dilation must be an integer"),
+        ((2, 2, 5, 5), (4, 2, 3, 3), {"bias": tk.zeros(3)}, r"bias of shape \(3,\) for 4 output"),
+    ],
+)  # fmt: skip
+def test_conv2d_says_what_it_wanted(x: Any, w: Any, more: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=f"^(conv2d: .*)?{message}"):
+        F.conv2d(tk.zeros(*x), tk.zeros(*w), **more)
+
+
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        (
+            {"output_padding": 2, "stride": 2},
+            r"output_padding \(2, 2\) must be smaller than stride",
+        ),
+        ({"padding": 9}, "leave an output of"),
+        ({"groups": 3}, "a multiple of the groups"),
+        ({"bias": tk.zeros(4)}, r"bias of shape \(4,\) for 3 output"),
+    ],
+)
+def test_conv_transpose2d_says_what_it_wanted(more: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        F.conv_transpose2d(tk.zeros(2, 2, 4, 4), tk.zeros(2, 3, 3, 3), **more)
+
+
+# ------------------------------------------------------------------ pooling
+
+
+def gradient_of(function: Any, x: ndarray) -> ndarray:
+    t = Tensor(x, requires_grad=True)
+    function(t).sum().backward()
+    assert t.grad is not None
+    return t.grad.data
+
+
+def test_the_first_of_equal_maxima_has_the_gradient() -> None:
+    x = np.zeros((1, 1, 2, 4))
+    x[0, 0, :, 2:] = [[1, 2], [2, 2]]
+    for given_ in (x, channels_last(x)):
+        found = gradient_of(lambda t: F.max_pool2d(t, 2), given_)
+        np.testing.assert_array_equal(found[0, 0], [[1, 0, 0, 1], [0, 0, 0, 0]])
+
+
+def test_overlapping_windows_add_their_gradients() -> None:
+    x = np.zeros((1, 1, 3, 3))
+    x[0, 0, 1, 1] = 1
+    found = gradient_of(lambda t: F.max_pool2d(t, 2, 1), x)
+    np.testing.assert_array_equal(found[0, 0], [[0, 0, 0], [0, 4, 0], [0, 0, 0]])
+
+
+@pytest.mark.parametrize("place", [(0, 0), (0, 1), (1, 0), (1, 1)])
+def test_nan_wins_and_has_the_gradient(place: tuple[int, int]) -> None:
+    x = np.float64([[[[1, 2], [3, 4]]]])
+    x[(0, 0, *place)] = np.nan
+    y, index = F.max_pool2d(Tensor(x), 2, return_indices=True)
+    assert np.isnan(y.data).all() and index.item() == 2 * place[0] + place[1]
+    found = gradient_of(lambda t: F.max_pool2d(t, 2), x)
+    assert found[(0, 0, *place)] == 1 and found.sum() == 1
+
+
+def test_infinite_gradients_do_not_spill_over() -> None:
+    x = Tensor(draw(1, 2, 4, 4), requires_grad=True)
+    F.max_pool2d(x, 2).backward(Tensor(np.full((1, 2, 2, 2), np.inf)))
+    assert x.grad is not None
+    assert np.isinf(x.grad.data).sum() == 8 and not np.isnan(x.grad.data).any()
+
+
+def test_all_minus_infinity_is_pooled_to_it() -> None:
+    x = np.full((1, 1, 4, 4), -np.inf)
+    y, index = F.max_pool2d(Tensor(x), 2, padding=1, return_indices=True)
+    assert np.isneginf(y.data).all() and (index.data >= 0).all()
+
+
+def test_indices_point_at_the_maxima() -> None:
+    x = draw(2, 3, 7, 8)
+    y, index = F.max_pool2d(Tensor(x), 3, 2, padding=1, dilation=2, return_indices=True)
+    assert index.dtype == np.int64 and not index.requires_grad
+    flat = x.reshape(2, 3, -1)
+    found = np.take_along_axis(flat, index.data.reshape(2, 3, -1), -1)
+    np.testing.assert_array_equal(found.reshape(y.shape), y.data)
+
+
+def test_padding_never_wins_a_maximum() -> None:
+    y = F.max_pool2d(Tensor(np.full((1, 1, 2, 2), -5.0)), 2, padding=1)
+    np.testing.assert_array_equal(y.data, np.full((1, 1, 2, 2), -5.0))
+
+
+def test_global_average() -> None:
+    x = draw(2, 3, 5, 4)
+    found = F.adaptive_avg_pool2d(Tensor(x), 1).data
+    np.testing.assert_allclose(found[..., 0, 0], x.mean(axis=(2, 3)), rtol=1e-12)
+
+
+@pytest.mark.parametrize("name", ["max_pool2d", "avg_pool2d"])
+@pytest.mark.parametrize(
+    ("shape", "args", "message"),
+    [
+        ((2, 2, 5, 5), (0,), "kernel_size must be"),
+        ((2, 2, 5, 5), (2, 0), "stride must be"),
+        ((2, 2, 5, 5), (2, 1, 2), r"padding \(2, 2\) is more than half of the kernel \(2, 2\)"),
+        ((2, 2, 5, 5), (6,), r"a window of \(6, 6\) does not fit into \(5, 5\)"),
+        ((5, 5), (2,), r"\(N, C, H, W\) or \(C, H, W\) wanted, not \(5, 5\)"),
+    ],
+)
+def test_pooling_says_what_it_wanted(name: str, shape: Any, args: Any, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        getattr(F, name)(tk.zeros(*shape), *args)
+
+
+def test_other_pooling_errors() -> None:
+    with pytest.raises(ValueError, match="divisor_override must not be 0"):
+        F.avg_pool2d(tk.zeros(1, 1, 2, 2), 2, divisor_override=0)
+    with pytest.raises(ValueError, match="two sizes wanted"):
+        F.adaptive_avg_pool2d(tk.zeros(1, 1, 2, 2), (1, 2, 3))
+    with pytest.raises(ValueError, match="output_size must be"):
+        F.adaptive_avg_pool2d(tk.zeros(1, 1, 2, 2), 0)
+
+
+# ------------------------------------------------------------------ unfold, fold, pad
+
+
+def test_fold_adds_what_unfold_read() -> None:
+    """fold(unfold(x)) is x times how many windows each element is in."""
+    x, how = draw(2, 3, 6, 7), {"dilation": 2, "padding": 1, "stride": 2}
+    columns = F.unfold(x, (2, 3), **how)
+    counts = F.fold(F.unfold(np.ones_like(x), (2, 3), **how), (6, 7), (2, 3), **how)
+    np.testing.assert_allclose(F.fold(columns, (6, 7), (2, 3), **how), x * counts)
+    assert counts.max() > 1
+
+
+def test_a_convolution_is_a_product_with_unfolded_windows() -> None:
+    x, w = draw(2, 3, 6, 7), draw(4, 3, 2, 3)
+    product_ = w.reshape(4, -1) @ F.unfold(x, (2, 3))
+    np.testing.assert_allclose(product_.reshape(2, 4, 5, 5), F.conv2d(x, w), rtol=1e-12)
+
+
+def test_fold_refuses_what_unfold_would_not_give() -> None:
+    with pytest.raises(ValueError, match=r"has 30 places for columns of a multiple of 4"):
+        F.fold(tk.zeros(2, 12, 29), (6, 7), 2)
+    with pytest.raises(ValueError, match=r"input has shape \(2, 13, 30\)"):
+        F.fold(tk.zeros(2, 13, 30), (6, 7), 2)
+    with pytest.raises(ValueError, match=r"input \(N, C, H, W\) wanted"):
+        F.unfold(tk.zeros(2, 2), 2)
+
+
+def test_pad_counts_axes_from_the_last() -> None:
+    x = tk.ones(2, 3)
+    assert F.pad(x, (1, 2)).shape == (2, 6)
+    assert F.pad(x, (0, 0, 1, 2)).shape == (5, 3)
+    np.testing.assert_array_equal(F.pad(Tensor([1, 2]), (1, 0), value=7).data, [7, 1, 2])
+
+
+@pytest.mark.parametrize(
+    ("pad", "mode", "value", "message"),
+    [
+        ((1,), "constant", None, "pairs for at most 2 axes"),
+        ((1, 1) * 3, "constant", None, "pairs for at most 2 axes"),
+        ((-2, -2), "constant", None, r"cuts more off than shape \(2, 3\) has"),
+        (
+            (1, 1),
+            "mirror",
+            None,
+            '"constant", "reflect", "replicate" or "circular", not \'mirror\'',
+        ),
+        ((3, 0), "reflect", None, r"reflect \(3, 0\) needs an axis longer than 3"),
+        ((0, 4), "circular", None, "circular"),
+        ((1, 1), "reflect", 1.0, "value is for the constant mode"),
+    ],
+)
+def test_pad_says_what_it_wanted(pad: Any, mode: str, value: Any, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        F.pad(tk.zeros(2, 3), pad, mode, value)
