@@ -36,20 +36,30 @@ def full(size: Any, fill_value: Any, dtype: Any = None, requires_grad: bool = Fa
     return Tensor(np.full(_shape((size,)), value), requires_grad=requires_grad)
 
 
-def eye(n: int, m: int | None = None, dtype: Any = np.float32) -> Tensor:
+def eye(
+    n: int, m: int | None = None, dtype: Any = np.float32, requires_grad: bool = False
+) -> Tensor:
     """1 on the diagonal, 0 elsewhere."""
-    return Tensor(np.eye(n, m, dtype=dtype))
+    return Tensor(np.eye(n, m, dtype=dtype), requires_grad=requires_grad)
 
 
-def arange(start: float, end: float | None = None, step: float = 1, dtype: Any = None) -> Tensor:
+def arange(
+    start: float,
+    end: float | None = None,
+    step: float = 1,
+    dtype: Any = None,
+    requires_grad: bool = False,
+) -> Tensor:
     """From `start` (0, if only one bound is given) up to `end`, exclusive, by `step`."""
     start, end = (0, start) if end is None else (start, end)
-    return Tensor(_default(np.arange(start, end, step), dtype))
+    return Tensor(_default(np.arange(start, end, step), dtype), requires_grad=requires_grad)
 
 
-def linspace(start: float, end: float, steps: int, dtype: Any = None) -> Tensor:
+def linspace(
+    start: float, end: float, steps: int, dtype: Any = None, requires_grad: bool = False
+) -> Tensor:
     """`steps` evenly spaced numbers from `start` to `end`, both included."""
-    return Tensor(_default(np.linspace(start, end, steps), dtype))
+    return Tensor(_default(np.linspace(start, end, steps), dtype), requires_grad=requires_grad)
 
 
 def _default(array: Any, dtype: Any) -> Any:

@@ -4,6 +4,7 @@ default generator that `manual_seed` seeds."""
 from __future__ import annotations
 
 from functools import cache
+from operator import index
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -41,7 +42,7 @@ def resolve(generator: Generator | None) -> Generator:
 def _shape(sizes: tuple[Any, ...]) -> tuple[int, ...]:
     if len(sizes) == 1 and isinstance(sizes[0], tuple | list):
         sizes = tuple(sizes[0])
-    return tuple(int(n) for n in sizes)
+    return tuple(map(index, sizes))
 
 
 def _float(dtype: Any) -> Any:
@@ -91,5 +92,9 @@ def randperm(n: int, *, generator: Generator | None = None) -> Tensor:
 def bernoulli(p: Any, *, generator: Generator | None = None) -> Tensor:
     """1 with probability `p` elementwise, else 0, in the dtype of `p`; detached."""
     probability = p._data if isinstance(p, Tensor) else np.asarray(p, np.float32)
+    if probability.dtype.kind != "f":
+        raise TypeError(f"bernoulli: probabilities are floats, not {probability.dtype}")
+    if not ((probability >= 0) & (probability <= 1)).all():
+        raise ValueError("bernoulli: a probability is outside [0, 1]")
     drawn = resolve(generator).random(probability.shape) < probability
     return Tensor(np.asarray(drawn, probability.dtype))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Iterator
 from functools import cache
+from operator import index
 from opcode import opmap
 from types import FrameType
 from typing import TYPE_CHECKING, Any, TypeAlias
@@ -663,7 +664,7 @@ make_results_of(Tensor)
 def _sizes(sizes: tuple[Any, ...]) -> tuple[int, ...]:
     if len(sizes) == 1 and isinstance(sizes[0], tuple | list):
         sizes = tuple(sizes[0])
-    return tuple(int(n) for n in sizes)
+    return tuple(map(index, sizes))
 
 
 def _assigned_by_index(frame: FrameType) -> bool:
