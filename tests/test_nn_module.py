@@ -472,7 +472,7 @@ def test_repr_is_indented() -> None:
         "Net(\n"
         "  (block): Block(\n"
         "    (linear): Linear(in_features=3, out_features=3, bias=True)\n"
-        "    (norm): BatchNorm1d(3, eps=1e-05, momentum=0.1, affine=True, "
+        "    (norm): BatchNorm1d(3, eps=1e-05, momentum=0.1, affine=True, bias=True, "
         "track_running_stats=True)\n"
         "  )\n"
         "  (head): Linear(in_features=3, out_features=2, bias=True)\n"

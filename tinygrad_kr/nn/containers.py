@@ -144,8 +144,8 @@ class ParameterList(_Numbered):
 
     _member = Parameter
 
-    def __init__(self, parameters: Iterable[Parameter] = ()) -> None:
-        self.extend(parameters)
+    def __init__(self, values: Iterable[Parameter] = ()) -> None:
+        self.extend(values)
 
     @overload
     def __getitem__(self, index: slice) -> ParameterList: ...

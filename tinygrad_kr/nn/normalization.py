@@ -22,7 +22,8 @@ class _BatchNorm(Module):
     running + momentum (batch - running), where the batch's variance divides by n - 1. In eval the
     running ones are used.
 
-    momentum: None for the plain average of all batches so far. affine: have `weight` and `bias`.
+    momentum: None for the plain average of all batches so far. affine: have `weight`, and `bias`
+    unless `bias` is False.
     track_running_stats: without it the batch's are used always. dtype: float32 by default.
 
     Raises ValueError in training with one value per channel. Source: Ioffe and Szegedy (2015).
@@ -43,6 +44,7 @@ class _BatchNorm(Module):
         affine: bool = True,
         track_running_stats: bool = True,
         *,
+        bias: bool = True,
         dtype: Any = None,
     ) -> None:
         self.num_features = size("num_features", num_features)
@@ -50,7 +52,7 @@ class _BatchNorm(Module):
         self.affine, self.track_running_stats = affine, track_running_stats
         shape = (num_features,)
         self.weight = parameter(shape, dtype, 1.0) if affine else None
-        self.bias = parameter(shape, dtype) if affine else None
+        self.bias = parameter(shape, dtype) if affine and bias else None
         dtype = parameter(shape, dtype).dtype
         kept = track_running_stats
         self.register_buffer("running_mean", Tensor(np.zeros(shape, dtype)) if kept else None)
@@ -68,9 +70,7 @@ class _BatchNorm(Module):
     def reset_parameters(self) -> None:
         """Weight 1, bias 0, and the running statistics from the start."""
         self.reset_running_stats()
-        if self.weight is not None and self.bias is not None:
-            init.ones_(self.weight)
-            init.zeros_(self.bias)
+        _reset(self.weight, self.bias)
 
     def forward(self, input: Any) -> Any:
         if input.ndim not in self._ranks:
@@ -96,7 +96,7 @@ class _BatchNorm(Module):
     def extra_repr(self) -> str:
         return (
             f"{self.num_features}, eps={self.eps}, momentum={self.momentum}, affine={self.affine}, "
-            f"track_running_stats={self.track_running_stats}"
+            f"bias={self.bias is not None}, track_running_stats={self.track_running_stats}"
         )
 
 
@@ -114,6 +114,13 @@ class BatchNorm2d(_BatchNorm):
 
     def wanted_input(self) -> str:
         return f"(N, {self.num_features}, H, W)"
+
+
+def _reset(weight: Parameter | None, bias: Parameter | None) -> None:
+    if weight is not None:
+        init.ones_(weight)
+    if bias is not None:
+        init.zeros_(bias)
 
 
 class LayerNorm(Module):
@@ -146,10 +153,7 @@ class LayerNorm(Module):
 
     def reset_parameters(self) -> None:
         """Weight 1, bias 0."""
-        if self.weight is not None:
-            init.ones_(self.weight)
-        if self.bias is not None:
-            init.zeros_(self.bias)
+        _reset(self.weight, self.bias)
 
     def forward(self, input: Any) -> Any:
         return F.layer_norm(input, self.normalized_shape, self.weight, self.bias, self.eps)

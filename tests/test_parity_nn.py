@@ -1,0 +1,408 @@
+"""Every layer and loss against PyTorch's, from PyTorch's own state_dict as NumPy arrays."""
+
+from __future__ import annotations
+
+import inspect
+import math
+from typing import Any
+
+import numpy as np
+import pytest
+
+import tinygrad_kr as tk
+from tinygrad_kr import nn
+from tinygrad_kr.nn import init
+
+torch = pytest.importorskip("torch")
+
+RANDOM = np.random.default_rng(30)
+TOLERANCE = {np.float32: 1e-5, np.float64: 1e-10}
+TORCH_DTYPE = {np.float32: torch.float32, np.float64: torch.float64}
+
+# Class, constructor arguments, keywords, shape of the input: the same for both.
+LAYERS: list[tuple[str, tuple[Any, ...], dict[str, Any], tuple[int, ...]]] = [
+    ("Linear", (5, 3), {}, (4, 5)),
+    ("Linear", (5, 3), {"bias": False}, (2, 3, 5)),
+    ("Linear", (5, 3), {}, (5,)),
+    ("Identity", (3,), {"x": 1}, (2, 3)),
+    ("Conv1d", (2, 4, 3), {}, (3, 2, 9)),
+    ("Conv1d", (4, 4, 3, 2, 1, 2, 2), {"padding_mode": "reflect"}, (3, 4, 9)),
+    ("Conv1d", (2, 4, 4), {"padding": "same"}, (2, 9)),
+    ("Conv2d", (3, 4, 3), {}, (2, 3, 7, 8)),
+    ("Conv2d", (4, 6, (3, 2), (2, 1), (1, 0), (1, 2), 2, False), {}, (2, 4, 8, 7)),
+    ("Conv2d", (1, 2, 3), {"padding": "same", "dilation": 2}, (2, 1, 6, 7)),
+    ("Conv2d", (1, 2, 4), {"padding": "same", "padding_mode": "circular"}, (2, 1, 6, 7)),
+    ("Conv2d", (1, 2, 3), {"padding": (1, 2), "padding_mode": "replicate"}, (2, 1, 6, 7)),
+    ("Conv2d", (1, 2, 3), {"padding": (2, 1), "padding_mode": "reflect"}, (1, 6, 7)),
+    ("Conv2d", (1, 2, 3), {"padding": "valid"}, (2, 1, 6, 7)),
+    ("Conv2d", (2, 2, 3, 4), {}, (2, 2, 10, 9)),
+    ("ConvTranspose2d", (3, 4, 3), {}, (2, 3, 4, 5)),
+    ("ConvTranspose2d", (4, 6, (3, 2), 3, 1, (2, 1), 2, False, (1, 2)), {}, (2, 4, 4, 3)),
+    ("MaxPool1d", (3,), {"stride": 2, "padding": 1}, (2, 3, 10)),
+    ("MaxPool2d", (2,), {}, (2, 3, 7, 6)),
+    ("MaxPool2d", ((3, 2), 2, 1, (1, 2)), {"ceil_mode": True}, (2, 3, 8, 9)),
+    ("AvgPool1d", (3, 2, 1), {"ceil_mode": True, "count_include_pad": False}, (2, 3, 10)),
+    ("AvgPool2d", (3,), {"stride": 2, "padding": 1}, (2, 3, 8, 9)),
+    ("AvgPool2d", (2, 1), {"divisor_override": 3}, (2, 3, 4, 4)),
+    ("Flatten", (), {}, (2, 3, 4)),
+    ("Flatten", (0, 1), {}, (2, 3, 4)),
+    ("Unflatten", (1, (2, 3)), {}, (4, 6, 2)),
+    ("BatchNorm1d", (4,), {}, (6, 4)),
+    ("BatchNorm1d", (4, 1e-3, None), {}, (6, 4, 3)),
+    ("BatchNorm1d", (4,), {"affine": False, "track_running_stats": False}, (6, 4)),
+    ("BatchNorm2d", (3,), {"momentum": 0.3}, (4, 3, 5, 2)),
+    ("LayerNorm", (5,), {}, (4, 3, 5)),
+    ("LayerNorm", ([3, 5],), {"bias": False, "eps": 1e-2}, (4, 3, 5)),
+    ("LayerNorm", (5,), {"elementwise_affine": False}, (4, 5)),
+    ("Sigmoid", (), {}, (4, 9)),
+    ("Tanh", (), {}, (4, 9)),
+    ("ReLU", (), {}, (4, 9)),
+    ("LeakyReLU", (), {}, (4, 9)),
+    ("LeakyReLU", (0.3,), {}, (4, 9)),
+    ("ELU", (0.7,), {}, (4, 9)),
+    ("SELU", (), {}, (4, 9)),
+    ("GELU", (), {}, (4, 9)),
+    ("GELU", ("tanh",), {}, (4, 9)),
+    ("SiLU", (), {}, (4, 9)),
+    ("Softplus", (), {}, (4, 9)),
+    ("Softplus", (3.0, 2.0), {}, (4, 9)),
+    ("Hardtanh", (-0.5, 0.8), {}, (4, 9)),
+    ("Softmax", (), {"dim": 0}, (4, 9)),
+    ("Softmax", (-1,), {}, (2, 3, 4)),
+    ("LogSoftmax", (), {"dim": 1}, (2, 3, 4)),
+]
+LAYER_IDS = [f"{number} {name}" for number, (name, *_) in enumerate(LAYERS)]
+DTYPES = pytest.mark.parametrize("dtype", [np.float32, np.float64], ids=["float32", "float64"])
+
+
+@pytest.fixture(autouse=True)
+def _own_numbers() -> None:
+    """Each test draws the same numbers, whichever run before it."""
+    RANDOM.bit_generator.state = np.random.default_rng(30).bit_generator.state
+
+
+def close(found: Any, expected: Any, dtype: Any) -> None:
+    """Equal up to the tolerance, relative to the norm."""
+    found = np.asarray(found.data if isinstance(found, tk.Tensor) else found)
+    expected = expected.detach().numpy() if torch.is_tensor(expected) else np.asarray(expected)
+    assert found.shape == expected.shape and found.dtype == expected.dtype
+    difference = np.linalg.norm(np.float64(found) - expected)
+    assert difference <= TOLERANCE[dtype] * np.linalg.norm(expected)
+
+
+def state_of(theirs: Any) -> dict[str, np.ndarray]:
+    return {key: value.numpy().copy() for key, value in theirs.state_dict().items()}
+
+
+def pair(name: str, args: Any, kwargs: Any, dtype: Any) -> tuple[nn.Module, Any]:
+    """Our module and PyTorch's, with the same random parameters."""
+    theirs = getattr(torch.nn, name)(*args, **kwargs).to(TORCH_DTYPE[dtype])
+    with torch.no_grad():
+        for parameter in theirs.parameters():
+            parameter.copy_(torch.from_numpy(RANDOM.standard_normal(tuple(parameter.shape))))
+    ours = getattr(nn, name)(*args, **kwargs).to(dtype)
+    assert list(ours.state_dict()) == list(theirs.state_dict())
+    ours.load_state_dict(state_of(theirs))
+    return ours, theirs
+
+
+def compare_step(ours: nn.Module, theirs: Any, array: np.ndarray, dtype: Any) -> None:
+    """Output, gradients of input and parameters, buffers after the step."""
+    x = tk.Tensor(array.copy(), requires_grad=True)
+    their_x = torch.from_numpy(array.copy()).requires_grad_()
+    y, their_y = ours(x), theirs(their_x)
+    close(y, their_y, dtype)
+    cotangent = RANDOM.standard_normal(y.shape).astype(dtype)
+    if y.requires_grad:
+        y.backward(cotangent)
+        their_y.backward(torch.from_numpy(cotangent))
+        assert x.grad is not None
+        close(x.grad, their_x.grad, dtype)
+    for p, q in zip(ours.parameters(), theirs.parameters(), strict=True):
+        close(p.grad, q.grad, dtype)
+    for b, c in zip(ours.buffers(), theirs.buffers(), strict=True):
+        close(b, c, dtype)
+
+
+@DTYPES
+@pytest.mark.parametrize("number", range(len(LAYERS)), ids=LAYER_IDS)
+@pytest.mark.filterwarnings("ignore:Using padding='same'")
+def test_layer(number: int, dtype: Any) -> None:
+    name, args, kwargs, shape = LAYERS[number]
+    ours, theirs = pair(name, args, kwargs, dtype)
+    compare_step(ours, theirs, RANDOM.standard_normal(shape).astype(dtype), dtype)
+
+
+@DTYPES
+@pytest.mark.parametrize("number", range(len(LAYERS)), ids=LAYER_IDS)
+@pytest.mark.filterwarnings("ignore:Using padding='same'")
+def test_layer_in_eval(number: int, dtype: Any) -> None:
+    name, args, kwargs, shape = LAYERS[number]
+    ours, theirs = pair(name, args, kwargs, dtype)
+    compare_step(ours.eval(), theirs.eval(), RANDOM.standard_normal(shape).astype(dtype), dtype)
+
+
+@pytest.mark.parametrize("number", range(len(LAYERS)), ids=LAYER_IDS)
+def test_repr(number: int) -> None:
+    """PyTorch's but for quotes; some that differ between its versions or leave settings out."""
+    name, args, kwargs, _ = LAYERS[number]
+    if name.startswith(("AvgPool", "BatchNorm", "LayerNorm", "Softplus")):
+        return
+    mine, expected = getattr(nn, name)(*args, **kwargs), getattr(torch.nn, name)(*args, **kwargs)
+    assert repr(mine).replace("'", "") == repr(expected).replace("'", "")
+
+
+def test_every_layer_that_pytorch_has_is_compared() -> None:
+    ours = {name for name in nn.__all__ if isinstance(getattr(nn, name), type)}
+    containers = {"Module", "ModuleDict", "ModuleList", "Parameter", "ParameterList", "Sequential"}
+    losses = {name for name in ours if name.endswith("Loss")}
+    compared = {name for name, *_ in LAYERS} | {"Embedding", "Dropout", "Maxout"}
+    assert ours - containers - losses == compared
+    assert losses == {name for name, *_ in LOSSES}
+
+
+@DTYPES
+@pytest.mark.parametrize("name", ["BatchNorm1d", "BatchNorm2d"])
+@pytest.mark.parametrize("momentum", [0.1, 1.0, None])
+def test_running_statistics_over_several_batches(name: str, momentum: Any, dtype: Any) -> None:
+    ours, theirs = pair(name, (3,), {"momentum": momentum}, dtype)
+    for n in (4, 7, 5):
+        shape = (n, 3, 4, 5) if name == "BatchNorm2d" else (n, 3)
+        compare_step(ours, theirs, 3 + RANDOM.standard_normal(shape).astype(dtype), dtype)
+        ours.zero_grad()
+        theirs.zero_grad()
+    compare_step(ours.eval(), theirs.eval(), RANDOM.standard_normal(shape).astype(dtype), dtype)
+
+
+@DTYPES
+@pytest.mark.parametrize("padding_idx", [None, 0, -1])
+def test_embedding(padding_idx: int | None, dtype: Any) -> None:
+    ours, theirs = pair("Embedding", (7, 3), {"padding_idx": padding_idx}, dtype)
+    indices = RANDOM.integers(0, 7, (4, 5))
+    y, their_y = ours(tk.Tensor(indices)), theirs(torch.from_numpy(indices))
+    close(y, their_y, dtype)
+    cotangent = RANDOM.standard_normal(y.shape).astype(dtype)
+    y.backward(cotangent)
+    their_y.backward(torch.from_numpy(cotangent))
+    close(ours.get_parameter("weight").grad, theirs.weight.grad, dtype)
+
+
+def test_pool_indices() -> None:
+    x = RANDOM.standard_normal((2, 3, 7, 8))
+    largest, places = nn.MaxPool2d(3, 2, 1, return_indices=True)(tk.Tensor(x))
+    their_largest, their_places = torch.nn.MaxPool2d(3, 2, 1, return_indices=True)(
+        torch.from_numpy(x)
+    )
+    np.testing.assert_array_equal(largest.data, their_largest.numpy())
+    np.testing.assert_array_equal(places.data, their_places.numpy())
+
+
+# ------------------------------------------------------------------ losses
+
+REAL, OTHER = RANDOM.standard_normal((6, 4)), RANDOM.standard_normal((6, 4))
+SHARES = np.exp(OTHER) / np.exp(OTHER).sum(1, keepdims=True)
+HITS = (OTHER > 0).astype(np.float64)
+LABELS = np.array([0, 3, 1, 2, 3, 0])
+PIXELS = RANDOM.integers(0, 4, (6, 2, 3))
+WEIGHT = np.array([0.5, 2.0, 1.0, 0.7])
+
+# Class, keywords, input, target; arrays among the keywords are cast as the input is.
+LOSSES: list[tuple[str, dict[str, Any], np.ndarray, np.ndarray]] = [
+    ("MSELoss", {}, REAL, OTHER),
+    ("L1Loss", {}, REAL, OTHER),
+    ("SmoothL1Loss", {}, REAL, OTHER),
+    ("SmoothL1Loss", {"beta": 0.3}, REAL, OTHER),
+    ("SmoothL1Loss", {"beta": 0.0}, REAL, OTHER),
+    ("HuberLoss", {"delta": 0.6}, REAL, OTHER),
+    ("BCELoss", {}, SHARES, HITS),
+    ("BCELoss", {"weight": WEIGHT}, SHARES, SHARES[::-1].copy()),
+    ("BCEWithLogitsLoss", {}, REAL * 30, HITS),
+    ("BCEWithLogitsLoss", {"weight": WEIGHT, "pos_weight": WEIGHT + 1}, REAL, SHARES),
+    ("CrossEntropyLoss", {}, REAL * 30, LABELS),
+    ("CrossEntropyLoss", {"weight": WEIGHT, "ignore_index": 3}, REAL, LABELS),
+    ("CrossEntropyLoss", {"label_smoothing": 0.1}, REAL, LABELS),
+    (
+        "CrossEntropyLoss",
+        {"weight": WEIGHT, "label_smoothing": 0.1, "ignore_index": 0},
+        REAL,
+        LABELS,
+    ),
+    ("CrossEntropyLoss", {}, REAL, SHARES),
+    ("CrossEntropyLoss", {"weight": WEIGHT, "label_smoothing": 0.2}, REAL, SHARES),
+    ("CrossEntropyLoss", {"weight": WEIGHT}, RANDOM.standard_normal((6, 4, 2, 3)), PIXELS),
+    ("CrossEntropyLoss", {}, REAL[0], np.array(2)),
+    ("NLLLoss", {}, np.log(SHARES), LABELS),
+    ("NLLLoss", {"weight": WEIGHT, "ignore_index": 1}, np.log(SHARES), LABELS),
+    ("KLDivLoss", {}, np.log(SHARES), SHARES[::-1].copy()),
+    ("KLDivLoss", {"log_target": True}, np.log(SHARES), np.log(SHARES[::-1])),
+]  # fmt: skip
+
+
+@DTYPES
+@pytest.mark.parametrize("reduction", ["mean", "sum", "none", "batchmean"])
+@pytest.mark.parametrize(
+    "number", range(len(LOSSES)), ids=[f"{i} {name}" for i, (name, *_) in enumerate(LOSSES)]
+)
+@pytest.mark.filterwarnings("ignore:reduction. 'mean' divides")
+def test_loss(number: int, reduction: str, dtype: Any) -> None:
+    name, settings, array, target = LOSSES[number]
+    if reduction == "batchmean" and name != "KLDivLoss":
+        with pytest.raises(ValueError, match="batchmean"):
+            getattr(nn, name)(reduction=reduction)
+        return
+    arrays = {k: v.astype(dtype) for k, v in settings.items() if isinstance(v, np.ndarray)}
+    theirs = getattr(torch.nn, name)(
+        reduction=reduction, **settings | {k: torch.from_numpy(v) for k, v in arrays.items()}
+    )
+    ours = getattr(nn, name)(reduction=reduction, **settings | arrays)
+    assert list(ours.state_dict()) == list(theirs.state_dict())
+    array = array.astype(dtype)
+    target = target if target.dtype.kind == "i" else target.astype(dtype)
+    x = tk.Tensor(array, requires_grad=True)
+    their_x = torch.from_numpy(array.copy()).requires_grad_()
+    y, their_y = ours(x, tk.Tensor(target)), theirs(their_x, torch.from_numpy(target))
+    close(y, their_y, dtype)
+    cotangent = RANDOM.standard_normal(y.shape).astype(dtype)
+    y.backward(cotangent)
+    their_y.backward(torch.tensor(cotangent))
+    close(x.grad, their_x.grad, dtype)
+
+
+# ------------------------------------------------------------------ names and starts
+
+
+class TorchNet(torch.nn.Module):  # type: ignore[misc, name-defined]
+    def __init__(self) -> None:
+        super().__init__()
+        self.features = torch.nn.Sequential(
+            torch.nn.Conv2d(1, 4, 3, padding=1, bias=False), torch.nn.BatchNorm2d(4),
+            torch.nn.ReLU(), torch.nn.MaxPool2d(2),
+        )  # fmt: skip
+        self.blocks = torch.nn.ModuleList(torch.nn.Linear(16, 16) for _ in range(2))
+        self.scale = torch.nn.Parameter(torch.ones(1))
+        self.register_buffer("shift", torch.zeros(1))
+        self.heads = torch.nn.ModuleDict({"a": torch.nn.Linear(16, 3)})
+
+    def forward(self, x: Any) -> Any:
+        x = self.features(x).flatten(1)
+        for block in self.blocks:
+            x = x + torch.tanh(block(x))
+        return self.heads["a"](x) * self.scale + self.shift
+
+
+class Net(nn.Module):
+    def __init__(self) -> None:
+        self.features = nn.Sequential(
+            nn.Conv2d(1, 4, 3, padding=1, bias=False),
+            nn.BatchNorm2d(4),
+            nn.ReLU(),
+            nn.MaxPool2d(2),
+        )
+        self.blocks = nn.ModuleList(nn.Linear(16, 16) for _ in range(2))
+        self.scale = nn.Parameter(np.ones(1, np.float32))
+        self.register_buffer("shift", tk.zeros(1))
+        self.heads = nn.ModuleDict({"a": nn.Linear(16, 3)})
+
+    def forward(self, x: Any) -> Any:
+        x = self.features(x).flatten(1)
+        for block in self.blocks:
+            x = x + block(x).tanh()
+        return self.heads["a"](x) * self.scale + self.shift
+
+
+@DTYPES
+def test_a_whole_net_loads_and_steps_alike(dtype: Any) -> None:
+    theirs, ours = TorchNet().to(TORCH_DTYPE[dtype]), Net().to(dtype)
+    assert list(ours.state_dict()) == list(theirs.state_dict())
+    assert [name for name, _ in ours.named_parameters()] == [
+        name for name, _ in theirs.named_parameters()
+    ]
+    assert [name for name, _ in ours.named_modules()] == [
+        name for name, _ in theirs.named_modules()
+    ]
+    ours.load_state_dict(theirs.state_dict())
+    compare_step(ours, theirs, RANDOM.standard_normal((5, 1, 4, 4)).astype(dtype), dtype)
+
+
+def test_our_state_loads_into_pytorch() -> None:
+    theirs, ours = TorchNet(), Net()
+    theirs.load_state_dict({k: torch.from_numpy(v) for k, v in ours.state_dict().items()})
+    np.testing.assert_equal(state_of(theirs), ours.state_dict())
+
+
+@pytest.mark.parametrize("name", [n for n in nn.__all__ if hasattr(torch.nn, n)])
+def test_constructors_take_pytorchs_arguments(name: str) -> None:
+    """Positional ones in PyTorch's order and with its defaults; what is left out is listed."""
+    ours, theirs = getattr(nn, name), getattr(torch.nn, name)
+    if not isinstance(ours, type) or name in ("Parameter", "Sequential"):
+        return
+    bias = {"bias"} if name.startswith("BatchNorm") else set()  # not in every version
+    left_out = {
+        "device", "dtype", "size_average", "reduce", "max_norm", "norm_type", "sparse", "self",
+        "scale_grad_by_freq", "_weight", "_freeze", "min_value", "max_value", "padding_mode",
+    }  # fmt: skip
+    mine = inspect.signature(ours.__init__).parameters
+    expected = inspect.signature(theirs.__init__).parameters
+    assert [n for n in expected if n not in left_out | bias] == [
+        n for n in mine if n not in left_out | bias | {"generator", "keep"}
+    ]
+    for key in expected.keys() & mine.keys() - {"dtype", "modules", "parameters", "values", "p"}:
+        if (name, key) not in {("Softmax", "dim"), ("LogSoftmax", "dim")}:
+            assert mine[key].default == expected[key].default
+
+
+@pytest.mark.parametrize(
+    ("name", "args"),
+    [
+        ("Linear", (200, 100)), ("Conv1d", (8, 32, 5)), ("Conv2d", (8, 32, 5, 1, 0, 1, 2)),
+        ("ConvTranspose2d", (16, 32, 5)), ("Embedding", (100, 50)), ("LayerNorm", (100,)),
+        ("BatchNorm2d", (100,)),
+    ],
+)  # fmt: skip
+def test_starts_are_distributed_as_pytorchs(name: str, args: Any) -> None:
+    theirs = state_of(getattr(torch.nn, name)(*args))
+    ours = getattr(nn, name)(*args).state_dict()
+    for key, value in theirs.items():
+        assert ours[key].shape == value.shape and ours[key].dtype == value.dtype
+        if not value.std() or not ours[key].std():
+            np.testing.assert_array_equal(ours[key], value)
+            continue
+        spread = 5 / math.sqrt(value.size)
+        assert abs(ours[key].mean() - value.mean()) < 2 * spread * value.std()
+        assert abs(ours[key].std() / value.std() - 1) < 2 * spread
+        if name != "Embedding":
+            assert abs(np.abs(ours[key]).max() / np.abs(value).max() - 1) < 10 / value.size + 0.05
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["linear", "conv1d", "conv_transpose2d", "sigmoid", "tanh", "relu", "leaky_relu", "selu"],
+)
+@pytest.mark.parametrize("param", [None, 0.3])
+def test_gains(name: str, param: float | None) -> None:
+    expected = torch.nn.init.calculate_gain(name, param)
+    assert init.calculate_gain(name, param) == pytest.approx(expected, rel=1e-12)
+
+
+@pytest.mark.parametrize("shape", [(40, 60), (20, 10, 3), (20, 10, 3, 4)])
+@pytest.mark.parametrize(
+    ("name", "kwargs"),
+    [
+        ("xavier_uniform_", {"gain": 1.5}), ("xavier_normal_", {"gain": 1.5}),
+        ("kaiming_uniform_", {"a": 0.3}), ("kaiming_uniform_", {"mode": "fan_out"}),
+        ("kaiming_normal_", {"nonlinearity": "relu"}), ("trunc_normal_", {"std": 2.0, "b": 1.0}),
+        ("normal_", {"mean": 1.0, "std": 2.0}), ("uniform_", {"a": -1.0, "b": 3.0}),
+    ],
+)  # fmt: skip
+def test_initialisers_have_pytorchs_scale(name: str, kwargs: Any, shape: tuple[int, ...]) -> None:
+    torch.manual_seed(0)
+    theirs = torch.empty(50, *shape)
+    for part in theirs:
+        getattr(torch.nn.init, name)(part, **kwargs)
+    random = np.random.default_rng(0)
+    ours = np.stack(
+        [getattr(init, name)(tk.empty(shape), generator=random, **kwargs).data for _ in range(50)]
+    )
+    spread = 5 / math.sqrt(ours.size)
+    assert abs(ours.mean() - theirs.mean().item()) < 2 * spread * ours.std()
+    assert abs(ours.std() / theirs.std().item() - 1) < 2 * spread
