@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy import ndarray
 
-from tinygrad_kr import Tensor, arrays, no_grad
+from tinygrad_kr import Tensor, arrays, detect_anomaly, no_grad
 from tinygrad_kr.testing import check_grads
 
 RANDOM = np.random.default_rng(11)
@@ -247,6 +247,14 @@ CASES: dict[str, list[Case]] = {
             (A23,),
         ),
         (arrays.convolve, np.convolve, (apart(5), V3)),
+        *(
+            (
+                lambda a, v, m=mode: arrays.convolve(a, v, m),
+                lambda a, v, m=mode: np.convolve(a, v, m),
+                (apart(5), apart(2)),
+            )
+            for mode in ("full", "same", "valid")
+        ),
     ],
     "limits": [
         (lambda a: a.clip(-0.2, 0.31), lambda a: a.clip(-0.2, 0.31), (A23,)),
@@ -509,6 +517,14 @@ def test_norm_at_zero_has_gradient_zero_also_where_only_some_elements_are_zero()
         assert gradient_of(t)[0] == 0
 
 
+@pytest.mark.parametrize("p", ["fro", 1, 3, 0.5, -1, np.inf])
+def test_norm_at_zero_makes_no_nan_on_the_way(p: Any) -> None:
+    t = leaf([[0.0, 0.0], [1.0, 2.0]])
+    with detect_anomaly():
+        (t.norm(p, dim=1) * Tensor([0.0, 1.0])).sum().backward()
+    assert gradient_of(t)[0] == [0.0, 0.0]
+
+
 def test_nonzero_is_detached() -> None:
     t = leaf([[0.0, 2.0], [3.0, 0.0]])
     assert t.nonzero().tolist() == [[0, 1], [1, 0]]
@@ -545,6 +561,8 @@ def test_nan_to_num_stops_the_gradient_where_it_replaces() -> None:
         (lambda t: arrays.concatenate([t, t], 2), IndexError, "concatenate"),
         (lambda t: arrays.concatenate([t, "ab"]), TypeError, "real numbers"),
         (lambda t: t.take([6]), IndexError, "take: index 6 is out of range"),
+        (lambda t: t.take([-7]), IndexError, "take: index -7 is out of range"),
+        (lambda t: t.gather(0, [[-3]]), IndexError, "gather: index -3 is out of range"),
         (lambda t: t.take([0], 2), IndexError, "take: axis 2"),
         (lambda t: t.take([0.5]), TypeError, "take: indices must be integers, not float64"),
         (lambda t: t.take([True]), TypeError, "take: indices must be integers, not bool"),
