@@ -50,11 +50,11 @@ def _elements(counts: Sizes, kernel: Sizes, stride: Sizes, dilation: Sizes) -> I
         )
 
 
-def _zeros_laid_out_like(x: ndarray, shape: Sizes) -> ndarray:
-    """Zeros whose axes lie in memory in the order in which the first axes of `x` do."""
+def _laid_out_like(x: ndarray, shape: Sizes, make: Any = np.zeros) -> ndarray:
+    """An array whose axes lie in memory in the order in which the first axes of `x` do."""
     order = sorted(range(len(shape)), key=lambda axis: -abs(x.strides[axis]))
-    back = np.argsort(order)
-    return np.zeros([shape[axis] for axis in order], x.dtype).transpose(back)
+    made: ndarray = make([shape[axis] for axis in order], x.dtype)
+    return made.transpose(np.argsort(order))
 
 
 # ------------------------------------------------------------------ windows and their adjoint
@@ -79,7 +79,7 @@ def _fold(g: ndarray, *, shape: Sizes, kernel: Sizes, stride: Sizes, dilation: S
     """Zeros of `shape` with every window of `g` added at its place."""
     spatial = len(kernel)
     counts = g.shape[g.ndim - 2 * spatial : g.ndim - spatial]
-    out = _zeros_laid_out_like(g, shape)
+    out = _laid_out_like(g, shape)
     flat = g.reshape(*g.shape[: g.ndim - spatial], math.prod(kernel))
     for number, place in enumerate(_elements(counts, kernel, stride, dilation)):
         out[place] += flat[..., number]
@@ -158,8 +158,8 @@ def _convolve_weight(
     weight: Any = 0
     for part in _batches(x, g.shape[1:-1], kernel):
         columns = _columns(x[part], kernel, stride, dilation, groups)
-        weight = _by_group(g[part], groups).mT @ columns + weight
-    return np.moveaxis(weight.reshape(g.shape[-1], *kernel, -1), -1, 1)
+        weight = columns.mT @ _by_group(g[part], groups) + weight
+    return np.moveaxis(weight.mT.reshape(g.shape[-1], *kernel, -1), -1, 1)
 
 
 _COLUMN_BYTES = 2**23
@@ -182,7 +182,7 @@ def _padded(x: ndarray, padding: Widths) -> ndarray:
     if not any(map(any, padding)):
         return x
     sizes = [a + n + b for n, (a, b) in zip(x.shape[2:], padding, strict=True)]
-    y = _zeros_laid_out_like(x, (*x.shape[:2], *sizes))
+    y = _laid_out_like(x, (*x.shape[:2], *sizes))
     y[_inner(x.shape[2:], padding)] = x
     return y
 
@@ -270,17 +270,17 @@ def _repeated(g: Any, kernel: Sizes) -> Any:
 def window_argmax(x: Any, y: Any, *, kernel: Sizes, stride: Sizes, dilation: Sizes) -> ndarray:
     """Which element of each window is its first largest, `y`, or first NaN; counted in C order."""
     x, y = (value._data if isinstance(value, Node) else value for value in (x, y))
+    counts, last = y.shape[y.ndim - len(kernel) :], math.prod(kernel) - 1
     free: Any = np.ones_like(y, bool)
-    index: ndarray = np.zeros_like(y, np.int8 if math.prod(kernel) < 128 else np.int32)
-    nan = y != y if np.isnan(y).any() else None
-    counts = y.shape[y.ndim - len(kernel) :]
+    index: ndarray = np.zeros_like(y, np.int8 if last < 128 else np.int32)
+    nan = np.isnan(y)
+    any_nan = bool(nan.any())
     for number, place in enumerate(_elements(counts, kernel, stride, dilation)):
-        chosen: Any = x[place] == y
-        if nan is not None:
-            chosen |= nan & np.isnan(x[place])
-        chosen &= free
-        free ^= chosen
+        chosen: Any = free if number == last else free & (x[place] == y)
+        if number < last and any_nan:
+            chosen |= free & nan & np.isnan(x[place])
         index += np.multiply(chosen, number, dtype=index.dtype)
+        free = free ^ chosen
     return index
 
 
@@ -292,14 +292,21 @@ def _window_pick(x: ndarray, *, index: ndarray, **window: Sizes) -> Any:
 
 def _window_put(g: ndarray, *, index: ndarray, shape: Sizes, **window: Sizes) -> ndarray:
     """Zeros of `shape` with `g` added to the element of each window that `index` names."""
-    kernel, stride, dilation = window["kernel"], window["stride"], window["dilation"]
+    kernel, stride = window["kernel"], window["stride"]
     if g.strides != index.strides:
         g, given = np.empty_like(index, g.dtype), g
         g[...] = given
-    counts = g.shape[g.ndim - len(kernel) :]
-    out = _zeros_laid_out_like(g, shape)
-    for number, place in enumerate(_elements(counts, kernel, stride, dilation)):
-        out[place] += masked(g, index == number)
+    sizes, counts = shape[len(shape) - len(kernel) :], g.shape[g.ndim - len(kernel) :]
+    places = _elements(counts, **window)
+    if stride != kernel or max(window["dilation"]) > 1:
+        out = _laid_out_like(g, shape)
+        for number, place in enumerate(places):
+            out[place] += masked(g, index == number)
+        return out
+    tiled = all(n == c * k for n, c, k in zip(sizes, counts, kernel, strict=True))
+    out = _laid_out_like(g, shape, np.empty if tiled else np.zeros)
+    for number, place in enumerate(places):
+        out[place] = masked(g, index == number)
     return out
 
 
