@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -372,6 +373,28 @@ def test_ranks_are_detached() -> None:
     assert not linalg.matrix_rank(leaf(RANK_1)).requires_grad
     found = linalg.lstsq(leaf(RANK_1), [1.0, 2.0, 3.0])
     assert found.rank.item() == 1 and found.residuals.shape == (0,)
+
+
+@pytest.mark.parametrize(
+    ("sizes", "cost"),
+    [
+        ((10, 100, 5, 50), 10 * 100 * 5 + 10 * 5 * 50),
+        ((50, 5, 100, 10), 5 * 100 * 10 + 50 * 5 * 10),
+        ((30, 35, 15, 5, 10, 20, 25), 15_125),  # Cormen et al., section 15.2
+    ],
+)
+def test_multi_dot_takes_the_cheapest_order(
+    sizes: tuple[int, ...], cost: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spent = []
+
+    def matmul(a: ndarray, b: ndarray) -> Any:
+        spent.append(a.shape[0] * a.shape[1] * b.shape[1])
+        return a @ b
+
+    monkeypatch.setattr(linalg, "matmul", matmul)
+    linalg.multi_dot([np.ones(pair) for pair in pairwise(sizes)])
+    assert sum(spent) == cost
 
 
 def test_power_zero_is_the_identity() -> None:
