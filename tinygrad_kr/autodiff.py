@@ -205,6 +205,8 @@ def _careful(node: Node, i: int, rule: Any, g: Any, y: Any, *values: Any, **para
     write_y = written_since(node, node._made)
     writes = [written_since(x, node._made) if isinstance(x, Node) else None for x in inputs]
     write = write_y or next((w for w in writes if w), None)
+    if writes[i]:
+        _refuse_replaced(node, i, writes[i])
     if write is None:
         gx = rule(g, y, *values, **params)
     else:
@@ -223,6 +225,16 @@ def _careful(node: Node, i: int, rule: Any, g: Any, y: Any, *values: Any, **para
     if grad_mode.get() == ANOMALY:
         _refuse_nan(node, i, gx, g)
     return gx
+
+
+def _refuse_replaced(node: Node, i: int, write: Any) -> None:
+    """The gradient of what was read does not fit an array of another shape or dtype."""
+    then, now = node._values[i], node._inputs[i]._data  # type: ignore[index]
+    if (then.shape, then.dtype) != (now.shape, now.dtype):
+        raise MutationError(
+            f"{node._op.__name__}, recorded at {place_made(node)}, read {then.dtype}{then.shape}, "
+            f"but {write.what} at {write.place} has put {now.dtype}{now.shape} in its place"
+        )
 
 
 def _rescued(node: Node, x: Node, gx: Any, error: Exception) -> Any:
