@@ -5,8 +5,8 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Iterator
 from functools import cache
-from operator import index
 from opcode import opmap
+from operator import index
 from types import FrameType
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -328,22 +328,22 @@ class Tensor(Node):
             raise RuntimeError(
                 f"{what} would overwrite a leaf that requires grad; do it under `with no_grad():`"
             )
+        if isinstance(value, Node):
+            if value._requires_grad and grad_mode.get() != OFF:
+                raise RuntimeError(
+                    "writing a Tensor that requires grad into another would lose its gradient; "
+                    "use tk.where, tk.stack or tk.concatenate, or write its .detach()"
+                )
+            value = value._data
         self._data[key] = value
         note_writes([self], what)
 
     def __setitem__(self, key: Any, value: Any) -> None:
-        if isinstance(value, Node):
-            if value._requires_grad and grad_mode.get() != OFF:
-                raise RuntimeError(
-                    "assigning a Tensor that requires grad into another would lose its gradient; "
-                    "use tk.where, tk.stack or tk.concatenate, or assign .detach()"
-                )
-            value = value._data
         self._overwrite(plain_key(key), value, "t[...] = ...")
 
     def copy_(self, source: Any) -> Tensor:
         """Overwrite the elements with those of `source`."""
-        self._overwrite(..., as_array(source), "copy_")
+        self._overwrite(..., source, "copy_")
         return self
 
     def fill_(self, value: float) -> Tensor:
@@ -542,7 +542,7 @@ class Tensor(Node):
         """The axes from `start_dim` to `end_dim` merged into one."""
         if not self.ndim:
             return self.reshape(1)
-        start, end = start_dim % self.ndim, end_dim % self.ndim
+        start, end = normalize_axis_tuple((start_dim, end_dim), self.ndim, "flatten", True)
         if start > end:
             raise ValueError(f"flatten: start_dim {start_dim} comes after end_dim {end_dim}")
         merged = int(np.prod(self.shape[start : end + 1]))
@@ -550,7 +550,7 @@ class Tensor(Node):
 
     def unflatten(self, dim: int, sizes: tuple[int, ...]) -> Tensor:
         """One axis split into several."""
-        dim %= self.ndim
+        (dim,) = normalize_axis_tuple(dim, self.ndim, "unflatten")
         if -1 in sizes:
             known = int(np.prod([n for n in sizes if n != -1]))
             sizes = tuple(self.shape[dim] // known if n == -1 else n for n in sizes)
