@@ -7,6 +7,8 @@ with autograd's own tables where it is installed.
 from __future__ import annotations
 
 import inspect
+import subprocess
+import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -512,6 +514,20 @@ ALL_CASES = [
     for name, cases in DIFFERENTIABLE.items()
     for i, (function, args) in enumerate(cases)
 ]
+
+
+def test_an_op_that_a_user_defined_before_the_first_call_is_kept() -> None:
+    """The table fills on first use, which must not undo `op(np.sinc, ...)`."""
+    code = (
+        "import numpy as np, tinygrad_kr as tk\n"
+        "tk.op(np.sinc, lambda g, y, x: 7 * g)\n"
+        "tk.op(np.median, lambda g, y, x: 5 * g)\n"
+        "x = tk.Tensor([0.0], requires_grad=True)\n"
+        "(np.sum(np.sinc(x)) + np.median(x)).backward()\n"
+        "assert x.grad.tolist() == [12.0]\n"
+        "assert np.round(x).tolist() == [0.0]\n"
+    )
+    subprocess.run([sys.executable, "-W", "error", "-c", code], check=True)
 
 
 def test_every_function_that_hips_differentiates_has_a_case_and_is_in_the_table() -> None:

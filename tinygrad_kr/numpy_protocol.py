@@ -19,6 +19,7 @@ from numpy import ndarray
 from tinygrad_kr import arrays, linalg
 from tinygrad_kr.arrays import operands
 from tinygrad_kr.ops import elementwise, reduction, selection, shape
+from tinygrad_kr.ops import linalg as matrices
 from tinygrad_kr.ops.linalg import matmul
 from tinygrad_kr.ops.node import Node, constant
 from tinygrad_kr.ops.op import astype, numpy_table
@@ -33,6 +34,16 @@ class _Only:
 
 
 ONLY_NONE, ONLY_TRUE, ONLY_FALSE = _Only(None), _Only(True), _Only(False)
+
+
+_OWN = {id(value) for module in (elementwise, matrices) for value in vars(module).values()}
+
+
+def _register(function: Any, served: Callable[..., Any]) -> None:
+    """Put `served` into the table, unless a user has defined an op of `function` before."""
+    known = numpy_table.get(function)
+    if known is None or id(known) in _OWN:
+        numpy_table[function] = served
 
 
 def _serve(function: Any, served: Callable[..., Any]) -> None:
@@ -65,7 +76,7 @@ def _serve(function: Any, served: Callable[..., Any]) -> None:
     served.__name__ = served.__qualname__ = name
     checked.__name__ = checked.__qualname__ = name
     checked.__wrapped__ = served  # type: ignore[attr-defined]
-    numpy_table[function] = checked if refused else served
+    _register(function, checked if refused else served)
 
 
 def _name_of(function: Any) -> str:
@@ -101,7 +112,7 @@ def _serve_detached(function: Any) -> None:
         return _tensors_in(function(*map(_arrays_in, args), **kwargs))
 
     served.__name__ = served.__qualname__ = _name_of(function)
-    numpy_table[function] = served
+    _register(function, served)
 
 
 _functions: Any = (
@@ -149,7 +160,7 @@ _serve(np.select,       lambda condlist, choicelist, default=0:
 _serve(np.full_like,    lambda a, fill_value, dtype=None, order="K", subok=True, shape=None, *,
        device=None: _full_like(a, fill_value, dtype, shape))
 _serve(getattr(np, "astype", None), lambda x, dtype, *, copy=True, device=None: _cast(x, dtype))
-numpy_table[np.conjugate] = elementwise.positive
+_register(np.conjugate, elementwise.positive)
 # fmt: on
 
 
@@ -228,11 +239,11 @@ for _ufunc, _reduced in (
     (np.logical_and, reduction.all),
     (np.logical_or, reduction.any),
 ):
-    numpy_table[_ufunc.reduce] = _over_first(_reduced)
-numpy_table[np.add.accumulate] = lambda a, axis=0: reduction.cumsum(a, axis)
-numpy_table[np.multiply.accumulate] = lambda a, axis=0: reduction.cumprod(a, axis)
+    _register(_ufunc.reduce, _over_first(_reduced))
+_register(np.add.accumulate, lambda a, axis=0: reduction.cumsum(a, axis))
+_register(np.multiply.accumulate, lambda a, axis=0: reduction.cumprod(a, axis))
 for _binary in (np.add, np.subtract, np.multiply, np.divide, np.power, np.maximum, np.minimum):
-    numpy_table[_binary.outer] = _outer_of(numpy_table[_binary])
+    _register(_binary.outer, _outer_of(numpy_table[_binary]))
 
 
 def _ddof(ddof: float, correction: float | None) -> float:
@@ -487,11 +498,11 @@ _serve(np.convolve,  lambda a, v, mode="full": arrays.convolve(a, v, mode))
 _serve(np.correlate, lambda a, v, mode="valid": _correlate(a, v, mode))
 _serve(np.einsum,    lambda *operands, out=ONLY_NONE, optimize=False, dtype=None, order="K",
        casting="safe": _cast(arrays.einsum(*operands), dtype))
-numpy_table[np.matmul] = lambda a, b: matmul(*operands(a, b))
-numpy_table[np.vecdot] = lambda a, b, axis=-1: linalg.vecdot(a, b, axis)
+_register(np.matmul, lambda a, b: matmul(*operands(a, b)))
+_register(np.vecdot, lambda a, b, axis=-1: linalg.vecdot(a, b, axis))
 if hasattr(np, "matvec"):
-    numpy_table[np.matvec] = lambda a, v: matmul(a, v[..., None])[..., 0]
-    numpy_table[np.vecmat] = lambda v, a: matmul(v[..., None, :], a)[..., 0, :]
+    _register(np.matvec, lambda a, v: matmul(a, v[..., None])[..., 0])
+    _register(np.vecmat, lambda v, a: matmul(v[..., None, :], a)[..., 0, :])
 # fmt: on
 
 
