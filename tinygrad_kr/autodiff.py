@@ -107,7 +107,7 @@ def walk(
         for rule, x, value in zip(rules, inputs, values):  # type: ignore[arg-type]  # noqa: B905
             if not isinstance(x, Node) or not x._requires_grad:
                 continue
-            if needed is not None and x not in needed:
+            if rule is None or (needed is not None and x not in needed):
                 continue
             gx = None
             try:
@@ -172,7 +172,7 @@ def _special_rules(
         )
         rules = _split(rules[0], needs, values)
     if careful:
-        rules = [partial(_careful, node, i, rule) for i, rule in enumerate(rules)]
+        rules = [rule and partial(_careful, node, i, rule) for i, rule in enumerate(rules)]
     return rules
 
 
