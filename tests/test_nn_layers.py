@@ -352,6 +352,75 @@ def test_settings_reach_the_function(layer: nn.Module, function: Any) -> None:
     np.testing.assert_array_equal(layer(x).data, function(x).data)
 
 
+@pytest.mark.parametrize(
+    ("layer", "shape", "function"),
+    [
+        (
+            nn.Conv1d(2, 4, 3, 2, 1, 2, 2),
+            (2, 2, 9),
+            lambda x, w, b: F.conv1d(x, w, b, stride=2, padding=1, dilation=2, groups=2),
+        ),
+        (
+            nn.Conv2d(2, 4, (2, 3), (2, 1), (1, 2), (1, 2), 2),
+            (2, 2, 6, 7),
+            lambda x, w, b: F.conv2d(x, w, b, (2, 1), (1, 2), (1, 2), 2),
+        ),
+        (
+            nn.Conv2d(1, 2, 2, padding=(1, 0), padding_mode="circular"),
+            (1, 1, 3, 4),
+            lambda x, w, b: F.conv2d(F.pad(x, (0, 0, 1, 1), mode="circular"), w, b),
+        ),
+        (
+            nn.Conv2d(1, 2, (4, 1), padding="same", padding_mode="replicate"),
+            (1, 1, 3, 4),
+            lambda x, w, b: F.conv2d(F.pad(x, (0, 0, 1, 2), mode="replicate"), w, b),
+        ),
+        (
+            nn.ConvTranspose2d(4, 2, (2, 3), (3, 2), (0, 1), (2, 1), 2, True, (1, 2)),
+            (1, 4, 3, 2),
+            lambda x, w, b: F.conv_transpose2d(x, w, b, (3, 2), (0, 1), (2, 1), 2, (1, 2)),
+        ),
+    ],
+    ids=lambda value: repr(value) if isinstance(value, nn.Module) else "",
+)
+def test_settings_reach_the_convolution(layer: Any, shape: Any, function: Any) -> None:
+    x = tk.randn(shape)
+    np.testing.assert_array_equal(layer(x).data, function(x, layer.weight, layer.bias).data)
+
+
+@pytest.mark.parametrize(
+    ("layer", "shape", "function"),
+    [
+        (
+            nn.MaxPool1d(3, 2, 1, 1, ceil_mode=True),
+            (1, 1, 8),
+            lambda x: F.max_pool1d(x, 3, 2, 1, 1, True),
+        ),
+        (nn.MaxPool1d(2, dilation=2), (1, 1, 8), lambda x: F.max_pool1d(x, 2, dilation=2)),
+        (
+            nn.MaxPool2d((2, 3), 1, (1, 0)),
+            (1, 1, 5, 6),
+            lambda x: F.max_pool2d(x, (2, 3), 1, (1, 0)),
+        ),
+        (nn.MaxPool2d(2, dilation=2), (1, 1, 5, 6), lambda x: F.max_pool2d(x, 2, dilation=2)),
+        (
+            nn.AvgPool1d(3, 2, 1, True, False),
+            (1, 1, 8),
+            lambda x: F.avg_pool1d(x, 3, 2, 1, True, False),
+        ),
+        (
+            nn.AvgPool2d((3, 2), 2, (1, 0), True, False),
+            (1, 1, 6, 5),
+            lambda x: F.avg_pool2d(x, (3, 2), 2, (1, 0), True, False),
+        ),
+    ],
+    ids=lambda value: repr(value) if isinstance(value, nn.Module) else "",
+)
+def test_settings_reach_the_pool(layer: Any, shape: Any, function: Any) -> None:
+    x = tk.randn(shape)
+    np.testing.assert_array_equal(layer(x).data, function(x).data)
+
+
 def test_embedding_rows_and_padding() -> None:
     table = nn.Embedding(3, 2, padding_idx=0)
     y = table(tk.tensor([[1, 0, 1]]))
@@ -462,6 +531,8 @@ def test_without_running_statistics_the_batch_is_used_always() -> None:
     assert list(layer.state_dict()) == ["weight", "bias"]
     x = tk.randn(5, 2)
     np.testing.assert_array_equal(layer(x).data, layer.eval()(x).data)
+    with pytest.raises(ValueError, match="one value per channel"):
+        layer(x[:1])
 
 
 def test_a_refused_batch_leaves_the_statistics_alone() -> None:

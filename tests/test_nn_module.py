@@ -119,6 +119,13 @@ def test_what_is_shared_comes_once() -> None:
     ]  # fmt: skip
 
 
+def test_a_shared_buffer_comes_once() -> None:
+    net = nn.Sequential(nn.BatchNorm1d(2), nn.BatchNorm1d(2))
+    net[1].running_mean = net[0].running_mean
+    assert len(list(net.buffers())) == 5
+    assert len(list(net.named_buffers(remove_duplicate=False))) == 6
+
+
 def test_no_init_has_to_be_called_first() -> None:
     class Early(nn.Module):
         def __init__(self) -> None:
@@ -449,11 +456,12 @@ def test_forward_hooks_see_and_replace() -> None:
 def test_hooks_run_in_order_and_may_remove_themselves() -> None:
     layer = nn.Identity()
     order: list[int] = []
+    first = layer.register_forward_pre_hook(lambda *_: (order.append(0), first.remove())[0])
     once = layer.register_forward_hook(lambda *_: (order.append(1), once.remove())[0])
     layer.register_forward_hook(lambda *_: order.append(2))
     layer(0)
     layer(0)
-    assert order == [1, 2, 2]
+    assert order == [0, 1, 2, 2]
 
 
 def test_hooks_survive_a_deepcopy_apart() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 from typing import Any
 
 import numpy as np
@@ -55,6 +56,7 @@ def test_looking_changes_nothing() -> None:
     tk.manual_seed(1)
     net.summary(tk.randn(4, 1, 8, 8, generator=np.random.default_rng(0)))
     assert tk.rand(1).item() == untouched
+    pickle.dumps(net)  # no hook is left, which could not be pickled
     np.testing.assert_equal(net.state_dict(), before)
     assert [m.training for m in net.modules()] == [True, True, False, True, True, True, True]
     net[0].register_forward_hook(lambda *_: None)
@@ -77,6 +79,15 @@ def test_a_module_with_parameters_of_its_own_and_one_that_does_not_run() -> None
     assert lines[5].split() == ["used", "Identity", "(2,)", "-", "-"]
     assert lines[6].split() == ["unused", "Linear", "not", "run", "2", "8"]
     assert lines[8].endswith("(3 trained, 0 frozen), float32, float64")
+
+
+def test_nothing_is_recorded() -> None:
+    class Recording(nn.Module):
+        def forward(self, x: Any) -> Any:
+            assert not tk.is_grad_enabled() and not self.training
+            return x
+
+    assert Recording().summary((2,))
 
 
 def test_shared_parameters_are_counted_once() -> None:
