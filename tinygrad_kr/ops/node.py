@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import weakref
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextvars import ContextVar
 from itertools import count
 from types import CodeType, FrameType
@@ -178,13 +178,17 @@ def written_since(node: Node, time: int) -> Write | None:
 
 
 def owner(array: ndarray) -> ndarray:
-    """The array that holds the memory of a view (`as_strided` puts another object between them)."""
-    base: Any = array.base
-    while base is not None:
-        if isinstance(base, ndarray):
-            array = base
-        base = getattr(base, "base", None)
-    return array
+    """The array that holds the memory of a view."""
+    *_, memory = _bases(array)
+    return memory
+
+
+def _bases(array: Any) -> Iterator[ndarray]:
+    """An array and those it is a view of (`as_strided` puts another object between them)."""
+    while array is not None:
+        if isinstance(array, ndarray):
+            yield array
+        array = getattr(array, "base", None)
 
 
 def _unreadable(*_: Any, **__: Any) -> Any:
@@ -239,9 +243,15 @@ def shapes_of(inputs: Iterable[Any]) -> str:
 class _Family:
     """Arrays that share memory, and how many recorded nodes still need them unchanged."""
 
-    def __init__(self) -> None:
+    def __init__(self, memory: ndarray) -> None:
+        self.memory = memory
         self.arrays: list[ndarray] = []
         self.holders = 0
+
+    def unlock(self) -> None:
+        """The owner of the memory first: a view cannot be writeable before its base."""
+        for array in sorted(self.arrays, key=lambda array: len(list(_bases(array)))):
+            array.flags.writeable = True
 
 
 _families: dict[int, _Family] = {}
@@ -266,18 +276,16 @@ class LockedInputs(tuple[Any, ...]):
             family.holders -= 1
             if not family.holders:
                 del _families[key]
-                for array in reversed(family.arrays):
-                    array.flags.writeable = True
+                family.unlock()
 
 
 def _lock(array: ndarray, keys: set[int]) -> None:
-    key = id(owner(array))
-    family = _families.setdefault(key, _Family())
-    if key not in keys:
-        keys.add(key)
+    memory = owner(array)
+    family = _families.setdefault(id(memory), _Family(memory))
+    if id(memory) not in keys:
+        keys.add(id(memory))
         family.holders += 1
-    while isinstance(array, ndarray):
-        if array.flags.writeable:
-            family.arrays.append(array)
-            array.flags.writeable = False
-        array = array.base  # type: ignore[assignment]
+    for view in _bases(array):
+        if view.flags.writeable:
+            family.arrays.append(view)
+            view.flags.writeable = False
