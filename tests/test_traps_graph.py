@@ -477,6 +477,21 @@ def test_anomaly_mode_unlocks_when_the_graph_goes() -> None:
     memory[0] = 5.0
 
 
+def test_anomaly_mode_unlocks_views_made_before_it() -> None:
+    memory = np.arange(4.0)
+    head, tail = memory[:2], memory[2:]
+    with tk.detect_anomaly():
+        y = (Tensor(memory, requires_grad=True)[:2] * Tensor(head) * Tensor(tail)).sum()
+        z = tk.functional.avg_pool1d(Tensor(memory[None, None], requires_grad=True), 2).sum()
+    assert not any(array.flags.writeable for array in (memory, head, tail))
+    y.backward()
+    z.backward()
+    del y, z
+    assert all(array.flags.writeable for array in (memory, head, tail))
+    head[0] = 7.0
+    assert memory[0] == 7.0
+
+
 def test_anomaly_mode_leaves_read_only_arrays_read_only() -> None:
     memory = np.array([1.0, 2.0])
     memory.flags.writeable = False
