@@ -38,6 +38,7 @@ class _Traced:
         self.nested = is_grad_enabled()
         with enable_grad():
             self.tensors = [self._trace(leaf) for leaf in self.given]
+        self.start = tick()
         leaves = iter(self.tensors)
         self.args = list(args)
         for n in numbers:
@@ -56,7 +57,7 @@ class _Traced:
                 f"cannot differentiate with respect to {tensor.dtype} (shape {tensor.shape}); "
                 "use floats (1.0, not 1)"
             )
-        return tensor.requires_grad_()
+        return _timed_leaf(tensor._data)
 
     def create_graph(self, outputs: Iterable[Tensor]) -> bool:
         """Whether the derivative may itself be differentiated: something outside is recorded."""
@@ -65,7 +66,11 @@ class _Traced:
         if len(self.fresh) < len(self.tensors):
             return True
         return any(
-            isinstance(x, Node) and x._requires_grad and x._op is None and x not in self.fresh
+            isinstance(x, Node)
+            and x._requires_grad
+            and x._op is None
+            and x not in self.fresh
+            and getattr(x, "_made", 0) < self.start
             for node in recorded(outputs)
             for x in node._inputs or ()
         )
@@ -105,6 +110,13 @@ class _Traced:
         return value._data if value._data.ndim else value._data[()]
 
 
+def _timed_leaf(array: ndarray) -> Tensor:
+    """A leaf that knows when it was made: one of an inner transformation is not outside of it."""
+    leaf = Tensor(array, requires_grad=True)
+    leaf._made = tick()
+    return leaf
+
+
 def _scalar(value: Any, name: str) -> Tensor:
     if isinstance(value, np.generic | ndarray | float):
         value = Tensor(value)
@@ -142,8 +154,8 @@ def value_and_grad(f: Function, argnums: Argnums = 0, has_aux: bool = False) -> 
             value = constant(value._data)
         if has_aux:
             flat, rebuild = tree.flatten(aux)
-            outward = (traced.outward(value), rebuild([traced.outward(leaf) for leaf in flat]))
-            return outward, traced.result(found)
+            shown = [_shown(traced, a, create_graph) if isinstance(a, Node) else a for a in flat]
+            return (traced.outward(value), rebuild(shown)), traced.result(found)
         return traced.outward(value), traced.result(found)
 
     return both
@@ -227,7 +239,7 @@ def jvp(f: Function, primals: Sequence[Any], tangents: Sequence[Any]) -> tuple[A
     )
     given = tree.leaves_like(tuple(primals), tuple(tangents), "jvp")
     directions = _checked(given, traced.tensors, "jvp")
-    dummies = [Tensor(np.zeros(o.shape, o.dtype), requires_grad=True) for o in outputs]
+    dummies = [_timed_leaf(np.zeros(o.shape, o.dtype)) for o in outputs]
     with enable_grad():
         pulled = traced.gradients(_summed(outputs, dummies), create_graph=True)
     starts = _summed(pulled, directions if create_graph else [d._data for d in directions])
@@ -356,7 +368,7 @@ class _Replayed:
 
     __slots__ = ("forward", "rules")
     __name__ = "checkpoint"
-    variadic, joint, promote = False, True, False
+    variadic, joint, shared, promote = False, True, True, False
 
     def __init__(self, value: ndarray, replay: Callable[..., Any]) -> None:
         self.forward = lambda *arrays: value
