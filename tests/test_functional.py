@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -12,6 +13,7 @@ from numpy import ndarray
 
 import tinygrad_kr as tk
 import tinygrad_kr.functional as F
+from tinygrad_kr import Tensor
 from tinygrad_kr.testing import check_grads
 
 RANDOM = np.random.default_rng(0)
@@ -195,7 +197,7 @@ def test_derivatives_to_second_order(function: Any, args: tuple[ndarray, ...]) -
 
 @each_case
 def test_float32_stays_float32(function: Any, args: tuple[ndarray, ...]) -> None:
-    tensors = [tk.Tensor(x.astype(np.float32), requires_grad=True) for x in args]
+    tensors = [Tensor(x.astype(np.float32), requires_grad=True) for x in args]
     y = function(*tensors)
     assert y.dtype == np.float32
     y.sum().backward()
@@ -206,19 +208,19 @@ def test_float32_stays_float32(function: Any, args: tuple[ndarray, ...]) -> None
 
 @each_case
 def test_an_array_gives_what_a_tensor_gives(function: Any, args: tuple[ndarray, ...]) -> None:
-    found, wanted = function(*args), function(*map(tk.Tensor, args))
-    assert isinstance(wanted, tk.Tensor)
+    found, wanted = function(*args), function(*map(Tensor, args))
+    assert isinstance(wanted, Tensor)
     np.testing.assert_array_equal(np.asarray(found), wanted.data)
 
 
 @each_case
 def test_layout_changes_nothing(function: Any, args: tuple[ndarray, ...]) -> None:
-    wanted = function(*map(tk.Tensor, args)).data
+    wanted = function(*map(Tensor, args)).data
     reversed_axes = [np.asfortranarray(x) for x in args]
     spread = [np.repeat(x, 2, axis=-1)[..., ::2] for x in args]
     backwards = [np.ascontiguousarray(np.flip(x)) for x in args]
     for arrays in (reversed_axes, spread, [np.flip(x) for x in backwards]):
-        found = function(*map(tk.Tensor, arrays)).data
+        found = function(*map(Tensor, arrays)).data
         np.testing.assert_allclose(found, wanted, rtol=1e-12, atol=1e-14)
 
 
@@ -243,7 +245,7 @@ def test_every_function_is_checked(name: str) -> None:
     ],
 )
 def test_slope_at_the_kink(function: Any, slope: float) -> None:
-    x = tk.Tensor(np.zeros(1), requires_grad=True)
+    x = Tensor(np.zeros(1), requires_grad=True)
     function(x).sum().backward()
     assert x.grad is not None and x.grad.item() == pytest.approx(slope, rel=1e-12)
 
@@ -252,7 +254,7 @@ def test_slope_at_the_kink(function: Any, slope: float) -> None:
     "name", ["elu", "selu", "celu", "softplus", "logsigmoid", "sigmoid", "mish"]
 )
 def test_huge_inputs_neither_overflow_nor_lose_the_gradient(name: str) -> None:
-    x = tk.Tensor(np.float32([-1e4, -100, 100, 1e4]), requires_grad=True)
+    x = Tensor(np.float32([-1e4, -100, 100, 1e4]), requires_grad=True)
     y = getattr(F, name)(x)
     y.sum().backward()
     assert x.grad is not None
@@ -261,46 +263,97 @@ def test_huge_inputs_neither_overflow_nor_lose_the_gradient(name: str) -> None:
 
 @pytest.mark.parametrize("name", sorted({case[0] for case in CASES[:16]}))
 def test_nan_goes_through(name: str) -> None:
-    y = getattr(F, name)(tk.Tensor(np.array([np.nan, 1.0])))
+    y = getattr(F, name)(Tensor(np.array([np.nan, 1.0])))
     assert np.isnan(y.data[0]) and np.isfinite(y.data[1])
 
 
 def test_softmax_sums_to_one_and_keeps_far_logits_apart() -> None:
     x = np.float32([[1e4, 1e4 - 1, -1e4], [0, -np.inf, 0]])
-    p = F.softmax(tk.Tensor(x), dim=1).data
+    p = F.softmax(Tensor(x), dim=1).data
     np.testing.assert_allclose(p.sum(axis=1), 1, rtol=1e-6)
     np.testing.assert_allclose(p[0, :2], [1 / (1 + np.exp(-1)), 1 / (1 + np.exp(1))], rtol=1e-6)
     np.testing.assert_array_equal(p[1], [0.5, 0, 0.5])
-    far = F.log_softmax(tk.Tensor(np.float32([0, 200])), dim=0).data
+    far = F.log_softmax(Tensor(np.float32([0, 200])), dim=0).data
     np.testing.assert_array_equal(far, [-200, 0])
 
 
 def test_softmax_of_nothing_possible_is_nan_without_a_warning() -> None:
-    x = tk.Tensor(np.full((1, 3), -np.inf))
+    x = Tensor(np.full((1, 3), -np.inf))
     assert np.isnan(F.softmax(x, dim=1).data).all()
     assert np.isnan(F.log_softmax(x, dim=1).data).all()
 
 
 def test_softmax_takes_a_dtype() -> None:
-    assert F.softmax(tk.Tensor([1.0, 2.0]), dim=0, dtype=np.float64).dtype == np.float64
-    assert F.softmax(tk.Tensor([1, 2]), dim=0).dtype == np.float32
+    assert F.softmax(Tensor([1.0, 2.0]), dim=0, dtype=np.float64).dtype == np.float64
+    assert F.softmax(Tensor([1, 2]), dim=0).dtype == np.float32
     with pytest.raises(TypeError, match="floating dtype, not int64"):
-        F.softmax(tk.Tensor([1.0]), dim=0, dtype=np.int64)
+        F.softmax(Tensor([1.0]), dim=0, dtype=np.int64)
 
 
 def test_maxout_takes_the_largest_of_neighbours() -> None:
-    x = tk.Tensor([[1.0, 5.0, 2.0, 2.0]], requires_grad=True)
+    x = Tensor([[1.0, 5.0, 2.0, 2.0, 9.0, 3.0]], requires_grad=True)
     y = F.maxout(x, 2)
-    np.testing.assert_array_equal(y.data, [[5, 2]])
+    np.testing.assert_array_equal(y.data, [[5, 2, 9]])
     y.sum().backward()
     assert x.grad is not None
-    np.testing.assert_array_equal(x.grad.data, [[0, 1, 0.5, 0.5]])
-    with pytest.raises(ValueError, match=r"axis -1 of shape \(1, 4\) .* groups of 3"):
-        F.maxout(x, 3)
+    np.testing.assert_array_equal(x.grad.data, [[0, 1, 0.5, 0.5, 1, 0]])
+    with pytest.raises(ValueError, match=r"axis -1 of shape \(1, 6\) .* groups of 4"):
+        F.maxout(x, 4)
 
 
 def test_unknown_approximation_and_crossed_bounds() -> None:
     with pytest.raises(ValueError, match='"none" or "tanh", not \'erf\''):
-        F.gelu(tk.Tensor([1.0]), approximate="erf")
+        F.gelu(Tensor([1.0]), approximate="erf")
     with pytest.raises(ValueError, match=r"min_val 2\.0 is above max_val 1\.0"):
-        F.hardtanh(tk.Tensor([1.0]), 2.0, 1.0)
+        F.hardtanh(Tensor([1.0]), 2.0, 1.0)
+
+
+def normal_cdf(x: ndarray) -> ndarray:
+    return np.array([0.5 * math.erfc(-v / math.sqrt(2)) for v in x])
+
+
+FORMULAS: list[tuple[str, dict[str, Any], Callable[[ndarray], ndarray]]] = [
+    ("relu", {}, lambda x: np.where(x > 0, x, 0)),
+    ("relu6", {}, lambda x: np.minimum(np.maximum(x, 0), 6)),
+    ("leaky_relu", {"negative_slope": 0.2}, lambda x: np.where(x > 0, x, 0.2 * x)),
+    ("elu", {"alpha": 0.5}, lambda x: np.where(x > 0, x, 0.5 * (np.exp(x) - 1))),
+    ("celu", {"alpha": 2.0}, lambda x: np.where(x > 0, x, 2 * (np.exp(x / 2) - 1))),
+    ("selu", {}, lambda x: 1.05070098736 * np.where(x > 0, x, 1.67326324235 * (np.exp(x) - 1))),
+    ("gelu", {}, lambda x: x * normal_cdf(x)),
+    (
+        "gelu",
+        {"approximate": "tanh"},
+        lambda x: 0.5 * x * (1 + np.tanh(np.sqrt(2 / np.pi) * (x + 0.044715 * x**3))),
+    ),
+    ("silu", {}, lambda x: x / (1 + np.exp(-x))),
+    ("mish", {}, lambda x: x * np.tanh(np.log(1 + np.exp(x)))),
+    ("softsign", {}, lambda x: x / (1 + np.abs(x))),
+    ("softplus", {"beta": 2.0}, lambda x: np.log(1 + np.exp(2 * x)) / 2),
+    ("logsigmoid", {}, lambda x: -np.log(1 + np.exp(-x))),
+    ("sigmoid", {}, lambda x: 1 / (1 + np.exp(-x))),
+    ("tanh", {}, lambda x: (np.exp(2 * x) - 1) / (np.exp(2 * x) + 1)),
+    ("hardtanh", {"min_val": -0.5, "max_val": 2.0}, lambda x: np.clip(x, -0.5, 2)),
+    ("hardsigmoid", {}, lambda x: np.clip(x / 6 + 0.5, 0, 1)),
+    ("softmin", {"dim": 0}, lambda x: np.exp(-x) / np.exp(-x).sum()),
+]
+
+
+@pytest.mark.parametrize(("name", "words", "formula"), FORMULAS)
+def test_an_activation_is_its_formula(name: str, words: Any, formula: Any) -> None:
+    x = np.linspace(-8, 8, 33)
+    np.testing.assert_allclose(getattr(F, name)(x, **words), formula(x), rtol=1e-10, atol=1e-14)
+
+
+def test_beyond_its_threshold_softplus_is_the_identity() -> None:
+    x = Tensor(np.array([1.99, 2.01]), requires_grad=True)
+    y = F.softplus(x, beta=1.0, threshold=2.0)
+    y.sum().backward()
+    assert y.data[0] > 2.1 and y.data[1] == 2.01
+    assert x.grad is not None and x.grad.data[0] < 0.9 and x.grad.data[1] == 1
+
+
+def test_hard_bounds_have_slope_0_themselves() -> None:
+    x = Tensor(np.array([-1.0, 0.0, 1.0]), requires_grad=True)
+    F.hardtanh(x).sum().backward()
+    assert x.grad is not None
+    np.testing.assert_array_equal(x.grad.data, [0, 1, 0])

@@ -281,7 +281,42 @@ def test_smoothed_labels_are_the_probabilities_they_stand_for() -> None:
         F.cross_entropy(x, Tensor([2, 0]), label_smoothing=1.5)
 
 
+def test_the_mean_is_weighted_by_the_labels_that_count() -> None:
+    x = np.log(np.array([[0.7, 0.2, 0.1], [0.1, 0.1, 0.8], [0.25, 0.5, 0.25], [0.5, 0.3, 0.2]]))
+    weight, labels = np.array([1.0, 2.0, 5.0]), np.array([0, 2, 1, 1])
+    total = -(math.log(0.7) + 5 * math.log(0.8) + 2 * math.log(0.5) + 2 * math.log(0.3))
+    for loss in (F.cross_entropy, F.nll_loss):
+        assert loss(x, labels, weight) == pytest.approx(total / 10)
+        assert loss(x, labels, weight, reduction="sum") == pytest.approx(total)
+        kept = -(math.log(0.7) + 5 * math.log(0.8))
+        assert loss(x, labels, weight, ignore_index=1) == pytest.approx(kept / 6)
+        assert loss(x, labels, ignore_index=1) == pytest.approx(-math.log(0.7 * 0.8) / 2)
+
+
 # ------------------------------------------------------------------ parameters
+
+
+ERRORS = np.array([-3.0, -1.0, -0.5, 0.0, 0.25, 1.0, 2.5])
+SIZES = np.abs(ERRORS)
+
+
+@pytest.mark.parametrize(
+    ("name", "words", "wanted"),
+    [
+        ("mse_loss", {}, SIZES**2),
+        ("l1_loss", {}, SIZES),
+        ("huber_loss", {}, np.where(SIZES <= 1, SIZES**2 / 2, SIZES - 0.5)),
+        ("huber_loss", {"delta": 2.0}, np.where(SIZES <= 2, SIZES**2 / 2, 2 * (SIZES - 1))),
+        ("smooth_l1_loss", {"beta": 2.0}, np.where(SIZES < 2, SIZES**2 / 4, SIZES - 1)),
+        ("smooth_l1_loss", {"beta": 0.5}, np.where(SIZES < 0.5, SIZES**2, SIZES - 0.25)),
+    ],
+)
+def test_a_regression_loss_is_its_formula(name: str, words: Any, wanted: np.ndarray) -> None:
+    loss = getattr(F, name)
+    zeros = np.zeros(7)
+    np.testing.assert_allclose(loss(ERRORS, zeros, reduction="none", **words), wanted)
+    assert loss(ERRORS, zeros, **words) == pytest.approx(wanted.mean())
+    assert loss(ERRORS, zeros, reduction="sum", **words) == pytest.approx(wanted.sum())
 
 
 @pytest.mark.parametrize("delta", [0.0, -1.0, math.nan])

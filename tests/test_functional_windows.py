@@ -271,6 +271,53 @@ def test_padding_never_wins_a_maximum() -> None:
     np.testing.assert_array_equal(y.data, np.full((1, 1, 2, 2), -5.0))
 
 
+ROW = np.array([[[1.0, 2.0, 4.0, 8.0, 16.0]]])
+
+
+@pytest.mark.parametrize(
+    ("args", "words", "wanted"),
+    [
+        ((2,), {}, [1.5, 6]),
+        ((2,), {"ceil_mode": True}, [1.5, 6, 16]),
+        ((3, 2, 1), {}, [1, 14 / 3, 8]),
+        ((3, 2, 1), {"count_include_pad": False}, [1.5, 14 / 3, 12]),
+        ((2, 3, 1), {"ceil_mode": True}, [0.5, 6]),
+        ((2, 2, 1), {"ceil_mode": True}, [0.5, 3, 12]),
+        ((2, 4, 1), {"ceil_mode": True}, [0.5, 12]),
+        ((4, 4, 2), {"ceil_mode": True, "count_include_pad": False}, [1.5, 28 / 3]),
+        ((4, 3, 1), {"ceil_mode": True}, [7 / 4, 28 / 4]),
+        ((5, 3, 2), {"ceil_mode": True}, [7 / 5, 30 / 5, 16 / 3]),
+    ],
+)
+def test_averages_count_what_they_should(args: Any, words: Any, wanted: list[float]) -> None:
+    np.testing.assert_allclose(F.avg_pool1d(ROW, *args, **words)[0, 0], wanted)
+
+
+@pytest.mark.parametrize(
+    ("args", "ceil_mode", "wanted"),
+    [
+        ((2,), False, [2, 8]),
+        ((2,), True, [2, 8, 16]),
+        ((2, 3), True, [2, 16]),
+        ((3, 3, 1), True, [2, 16]),
+        ((2, 2, 1), True, [1, 4, 16]),
+        ((1, 6), True, [1]),
+        ((2, 4, 1), True, [1, 16]),
+        ((2, 5, 1), True, [1, 16]),
+        ((2, 6, 1), True, [1]),
+    ],
+)
+def test_a_last_window_counts_only_if_it_starts_inside(
+    args: Any, ceil_mode: bool, wanted: list[float]
+) -> None:
+    np.testing.assert_array_equal(F.max_pool1d(ROW, *args, ceil_mode=ceil_mode)[0, 0], wanted)
+
+
+def test_adaptive_bins_overlap_where_they_must() -> None:
+    found = F.adaptive_avg_pool1d(ROW, 3)[0, 0]
+    np.testing.assert_allclose(found, [1.5, (2 + 4 + 8) / 3, 12])
+
+
 def test_global_average() -> None:
     x = draw(2, 3, 5, 4)
     found = F.adaptive_avg_pool2d(Tensor(x), 1).data
