@@ -1,0 +1,420 @@
+"""The suite is tested: a mutant of the walk, of a rule, of the checker turns a named test red.
+
+A mutant is made from the source of one function by one substitution, and lives for one test.
+"""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import pkgutil
+import re
+import sys
+import textwrap
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+import test_autodiff
+import test_op
+import test_ops
+import test_testing
+import test_traps_graph
+import test_traps_numerics
+import test_traps_shapes
+from test_ops import DIFFERENTIABLE, OPS
+
+import tinygrad_kr
+from tinygrad_kr import Tensor, autodiff, testing, transformations
+from tinygrad_kr.ops import node, reduction
+
+for module in pkgutil.walk_packages(tinygrad_kr.__path__, "tinygrad_kr."):
+    importlib.import_module(module.name)
+
+
+def mutate(monkeypatch: pytest.MonkeyPatch, function: Any, old: str, new: str) -> None:
+    """Replace the one match of the pattern `old` in a function's source, wherever it is used."""
+    source = textwrap.dedent(inspect.getsource(function))
+    changed, count = re.subn(old, new, source)
+    assert count == 1, f"{old!r} is {count} times in {function.__qualname__}"
+    home = sys.modules[function.__module__]
+    found: dict[str, Any] = {}
+    exec(compile(changed, inspect.getsourcefile(function) or "", "exec"), vars(home), found)
+    mutant = found[function.__name__]
+    modules = [m for n, m in sys.modules.items() if n.startswith(("tinygrad_kr", "test_"))]
+    for user in [*modules, Tensor, transformations._Traced, testing._Settings]:
+        for key, value in list(vars(user).items()):
+            if value is function:
+                monkeypatch.setattr(user, key, mutant)
+
+
+def notices(test: Callable[..., Any], *args: Any) -> bool:
+    """Whether a test fails."""
+    try:
+        test(*args)
+    except (Exception, pytest.fail.Exception):
+        return True
+    return False
+
+
+def saved_input(write: Any = test_traps_graph.changed_in_place) -> None:
+    test_traps_graph.test_mutation_of_a_saved_input_raises_and_names_both_places(write)
+
+
+def saved_under_a_view() -> None:
+    test_traps_graph.test_mutation_under_a_view_is_noticed_for_every_op("transpose", 0)
+
+
+def second_order() -> None:
+    test_ops.test_derivatives_of_first_and_second_order("multiply", 0)
+
+
+def aliases() -> None:
+    for f in (lambda x, y: x + y, lambda x, y: x[:] + y[::-1]):
+        test_traps_graph.test_aliased_gradients_never_share(f, False)
+
+
+def aliases_of_a_recorded_backward() -> None:
+    test_traps_graph.test_aliased_gradients_never_share(lambda x, y: x + y, True)
+
+
+WALK: list[tuple[str, Any, str, str, Callable[[], Any]]] = [
+    (
+        "the un-broadcast is dropped",
+        autodiff.walk,
+        r"gx = unbroadcast\(gx, value.shape\)",
+        "pass",
+        test_op.test_bias_is_unbroadcast_by_the_walker_and_not_by_the_rule,
+    ),
+    (
+        "the un-broadcast takes the first instead of the sum",
+        autodiff.unbroadcast,
+        r"g = g.sum\(axis=0\) if extra == 1 else",
+        "g = g[0] if extra == 1 else",
+        lambda: test_ops.test_derivatives_of_first_and_second_order("add", 1),
+    ),
+    (
+        "an axis broadcast from 1 to 0 is not undone",
+        autodiff.unbroadcast,
+        r"n == 1 != g.shape\[i\]",
+        "n == 1 < g.shape[i]",
+        test_testing.test_empty_arrays_pass,
+    ),
+    (
+        "an accumulation is dropped",
+        autodiff.walk,
+        r"gx = before \+ gx",
+        "pass",
+        test_traps_graph.test_diamond_accumulates_fully_before_passing_on,
+    ),
+    (
+        "a node passes on before its gradient is complete",
+        autodiff.walk,
+        r"node = order.pop\(\)",
+        "node = order.pop(0)",
+        test_traps_graph.test_reuse_at_unequal_depths,
+    ),
+    (
+        "nodes are walked in no order",
+        autodiff.recorded,
+        r"return sorted\((.*), key=[^\n]*\)",
+        r"return sorted(\1, key=id)",
+        test_traps_graph.test_reuse_at_unequal_depths,
+    ),
+    (
+        "a dtype cast is dropped",
+        autodiff.walk,
+        r"gx = gx.astype\(value.dtype\)",
+        "pass",
+        test_traps_shapes.test_dtype_of_a_gradient_is_that_of_its_leaf_across_casts,
+    ),
+    (
+        "a leaf's gradient is an alias",
+        autodiff.walk,
+        r"gx = (gx\.copy\(\)|np\.array\(gx\))",
+        "pass",
+        aliases,
+    ),
+    (
+        "a leaf's gradient is an alias where the backward pass is recorded",
+        autodiff.backward,
+        r"g\.clone\(\)",
+        "g",
+        aliases_of_a_recorded_backward,
+    ),
+    (
+        "the graph is freed although it shall be retained",
+        autodiff.walk,
+        "if not retain_graph:",
+        "if True:",
+        test_traps_graph.test_repeated_backward_adds_the_same_again,
+    ),
+    (
+        "the graph is never freed",
+        autodiff.walk,
+        "if not retain_graph:",
+        "if False:",
+        test_traps_graph.test_second_backward_names_the_freed_op_and_the_fix,
+    ),
+    (
+        "what was overwritten is not noticed",
+        autodiff.walk,
+        r"careful = [^\n]*",
+        "careful = False",
+        saved_input,
+    ),
+    (
+        "a write through a view is not noticed",
+        node.owner,
+        r"return [^\n]*",
+        "return array",
+        saved_under_a_view,
+    ),
+    (
+        "the backward pass is not recorded",
+        autodiff.walk,
+        r"y, values = node, inputs",
+        "pass",
+        second_order,
+    ),
+    (
+        "rules run where no gradient is needed",
+        autodiff.walk,
+        r"x\._requires_grad",
+        "True",
+        test_op.test_rules_run_only_where_a_gradient_is_needed,
+    ),
+    (
+        "inputs that lead nowhere are walked",
+        autodiff.walk,
+        r"needed is not None and x not in needed",
+        "False",
+        test_op.test_rules_run_only_where_a_gradient_is_needed,
+    ),
+    (
+        "gradients replace those of before",
+        autodiff.backward,
+        r"if leaf\._grad is not None:",
+        "if False:",
+        test_traps_graph.test_repeated_backward_adds_the_same_again,
+    ),
+    (
+        "hooks see the memory itself",
+        autodiff._call_hooks,
+        r"constant\(np\.array\(g\)\)",
+        "constant(np.asarray(g))",
+        test_traps_graph.test_a_hook_that_writes_into_what_it_sees_reaches_no_other_branch,
+    ),
+    (
+        "a Tensor that appears twice has the last cotangent only",
+        transformations._summed,
+        r"found\[node\] \+ g if node in found else g",
+        "g",
+        test_autodiff.test_the_same_tensor_as_two_results,
+    ),
+    (
+        "an inner derivative is not recorded for an outer one",
+        transformations._Traced.gradients,
+        r"create_graph=create_graph",
+        "create_graph=False",
+        test_autodiff.test_grad_of_grad_of_grad,
+    ),
+    (
+        "a checkpoint does not replay the generator",
+        transformations.checkpoint,
+        r"generator\.state = state",
+        "pass",
+        test_autodiff.test_checkpoint_replays_the_generator,
+    ),
+    (
+        "a checkpoint walks on into what is outside",
+        transformations.checkpoint,
+        r", stop=others",
+        "",
+        test_autodiff.test_checkpoint_reaches_computed_tensors_in_the_closure,
+    ),
+    (
+        "ties are counted once",
+        reduction._extreme,
+        r"\) / ties",
+        ")",
+        lambda: test_traps_numerics.test_ties_are_split_evenly("max"),
+    ),
+]
+
+
+@pytest.mark.parametrize(
+    ("function", "old", "new", "test"), [case[1:] for case in WALK], ids=[case[0] for case in WALK]
+)
+def test_mutant_of_the_walk_turns_a_test_red(
+    monkeypatch: pytest.MonkeyPatch, function: Any, old: str, new: str, test: Any
+) -> None:
+    assert not notices(test)
+    mutate(monkeypatch, function, old, new)
+    assert notices(test)
+
+
+# ------------------------------------------------------------------ every rule of every op
+
+RULES = sorted(
+    {(name, j) for name, _ in DIFFERENTIABLE for j, rule in enumerate(OPS[name].rules) if rule}
+)
+
+
+def changed_rules(name: str, j: int, change: Callable[..., Any]) -> tuple[Any, ...]:
+    rules = list(OPS[name].rules)
+    right = rules[j]
+    rules[j] = lambda g, y, *inputs, **params: change(right, g, y, *inputs, **params)
+    return tuple(rules)
+
+
+def sign_swapped(rule: Any, g: Any, y: Any, *inputs: Any, **params: Any) -> Any:
+    return -rule(g, y, *inputs, **params)
+
+
+def slightly_scaled(rule: Any, g: Any, y: Any, *inputs: Any, **params: Any) -> Any:
+    return rule(g, y, *inputs, **params) * (1 + 1e-4)
+
+
+def unrecorded(rule: Any, g: Any, y: Any, *inputs: Any, **params: Any) -> Any:
+    """Right once; but what it computes has no history."""
+    raw = [x.data if isinstance(x, Tensor) else x for x in (g, y, *inputs)]
+    return np.asarray(rule(*raw, **params))
+
+
+def caught(name: str) -> bool:
+    return any(
+        notices(test_ops.test_derivatives_of_first_and_second_order, op, i)
+        for op, i in DIFFERENTIABLE
+        if op == name
+    )
+
+
+@pytest.mark.parametrize("name", ["multiply", "matmul", "where", "max_", "getitem", "concatenate"])
+def test_a_rule_that_is_only_wrapped_is_no_mutant(
+    monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    for j, rule in enumerate(OPS[name].rules):
+        if rule:
+            same = changed_rules(name, j, lambda rule, *args, **params: rule(*args, **params))
+            monkeypatch.setattr(OPS[name], "rules", same)
+    assert not caught(name)
+
+
+@pytest.mark.parametrize("change", [sign_swapped, slightly_scaled, unrecorded])
+@pytest.mark.parametrize(("name", "j"), RULES)
+def test_mutant_of_every_rule_is_caught(
+    monkeypatch: pytest.MonkeyPatch, name: str, j: int, change: Any
+) -> None:
+    monkeypatch.setattr(OPS[name], "rules", changed_rules(name, j, change))
+    assert caught(name)
+
+
+# ------------------------------------------------------------------ the checker
+
+
+def wrong_rule_is_caught(name: str) -> Callable[[], None]:
+    return lambda: test_testing.test_wrong_rule_is_caught_at_first_order(name)
+
+
+CHECKER: list[tuple[str, str, Any, Callable[[], Any]]] = [
+    (
+        "everything agrees",
+        "_Settings.agree",
+        lambda self, found, expected: np.ones(np.shape(found), bool),
+        wrong_rule_is_caught("swapped_sign"),
+    ),
+    (
+        "the Jacobian is not compared",
+        "_compare_jacobian",
+        lambda *_: None,
+        lambda: test_testing.test_wrong_rule_is_caught_in_each_mode("swapped_sign", "rev", False),
+    ),
+    (
+        "directions are not compared",
+        "_compare_direction",
+        lambda *_: None,
+        test_testing.test_one_wrong_element_among_many_is_caught_by_a_direction,
+    ),
+    (
+        "jvp is not compared",
+        "_compare_tangent",
+        lambda *_: None,
+        lambda: test_testing.test_wrong_rule_is_caught_in_each_mode("swapped_sign", "fwd", False),
+    ),
+    (
+        "linearity and layouts are not checked",
+        "_check_pull_back",
+        lambda *_: None,
+        wrong_rule_is_caught("contiguous_only"),
+    ),
+    (
+        "purity is not checked",
+        "_check_pure",
+        lambda *_: None,
+        test_testing.test_what_is_random_is_refused,
+    ),
+    (
+        "float32 is let in",
+        "_float64",
+        lambda leaf, name: np.asarray(leaf),
+        test_testing.test_float32_is_refused,
+    ),
+]
+
+
+@pytest.mark.parametrize(
+    ("name", "mutant", "test"), [case[1:] for case in CHECKER], ids=[case[0] for case in CHECKER]
+)
+def test_mutant_of_the_checker_turns_a_test_red(
+    monkeypatch: pytest.MonkeyPatch, name: str, mutant: Any, test: Any
+) -> None:
+    assert not notices(test)
+    monkeypatch.setattr(f"tinygrad_kr.testing.{name}", mutant)
+    assert notices(test)
+
+
+CHECKER_SOURCE: list[tuple[str, Any, str, str, Callable[[], Any]]] = [
+    (
+        "the second order is left out",
+        testing._check,
+        "if order < last:",
+        "if False:",
+        lambda: test_testing.test_right_at_first_order_wrong_at_second("rev", True),
+    ),
+    (
+        "linearity is not checked",
+        testing._check_pull_back,
+        r"_demand_equal\(3 \* third, g, [^\n]*\)",
+        "pass",
+        wrong_rule_is_caught("float32"),
+    ),
+    (
+        "a NaN agrees",
+        testing._Settings.agree,
+        r"return [^\n]*",
+        r"return ~(np.abs(found - expected) > self.atol + self.rtol * scale)",
+        wrong_rule_is_caught("not_a_number"),
+    ),
+    (
+        "the remainder's slope is not demanded",
+        testing.check_taylor,
+        r"order \+ 0\.8",
+        "0.5",
+        lambda: test_testing.test_taylor_catches_a_wrong_first_derivative("swapped_sign"),
+    ),
+]
+
+
+@pytest.mark.parametrize(
+    ("function", "old", "new", "test"),
+    [case[1:] for case in CHECKER_SOURCE],
+    ids=[case[0] for case in CHECKER_SOURCE],
+)
+def test_mutant_of_the_checkers_source_turns_a_test_red(
+    monkeypatch: pytest.MonkeyPatch, function: Any, old: str, new: str, test: Any
+) -> None:
+    assert not notices(test)
+    mutate(monkeypatch, function, old, new)
+    assert notices(test)
