@@ -174,6 +174,10 @@ def indexings(to_inputs: Callable[..., Sample]) -> list[Sample]:
     return found
 
 
+def reduce_loss(y: ndarray, reduction: str) -> Any:
+    return y if reduction == "none" else getattr(y, reduction)()
+
+
 def selected(shape: tuple[int, ...], key: Any) -> Any:
     """What `x[key]` would be shaped as."""
     return np.broadcast_to(np.float64(0), shape)[key]
@@ -645,6 +649,8 @@ SAMPLES: dict[str, list[Sample]] = {
     ],
     "bernoulli_loss": binary(first=(0.1, 0.9), second=(0.1, 0.9))[:8],
     "logistic_loss": [
+        sample(draw(2, 3), draw(2, 3, **fractions), reduction="mean"),
+        sample(draw(2, 3), draw(2, 3, **fractions), reduction="sum"),
         sample(draw(2, 3), draw(2, 3, **fractions)),
         sample(draw(2, 3), draw(2, 3, **fractions), draw(2, 3, **fractions)),
         sample(draw(2, 3), draw(3, **fractions), draw(2, 1, **fractions)),
@@ -886,8 +892,8 @@ REFERENCES: dict[str, Callable[..., Any]] = {
     "label_pick": _label_pick,
     "label_put": _label_put,
     "bernoulli_loss": lambda p, t: -t * np.log(p) - (1 - t) * np.log(1 - p),
-    "logistic_loss": lambda x, a, *b: (
-        a * np.logaddexp(0, -x) + (b[0] if b else 1 - a) * np.logaddexp(0, x)
+    "logistic_loss": lambda x, a, *b, reduction="none": reduce_loss(
+        a * np.logaddexp(0, -x) + (b[0] if b else 1 - a) * np.logaddexp(0, x), reduction
     ),
     "logistic_slope": lambda x, a, *b: (
         (b[0] if b else 1 - a) / (1 + np.exp(-x)) - a / (1 + np.exp(x))

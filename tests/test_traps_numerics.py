@@ -481,3 +481,10 @@ def test_float32_gradients_are_those_of_float64(name: str, domain: tuple[float, 
         rtol=2e-5,
         atol=1e-6,
     )
+
+
+def test_sum_over_several_axes_of_channels_last_memory() -> None:
+    images = np.random.default_rng(0).random((100, 28, 28, 8), np.float32).transpose(0, 3, 1, 2)
+    exact = images.sum(axis=(0, 2, 3), dtype=np.float64)
+    for total in (Tensor(images).sum(axis=(0, 2, 3)), Tensor(images).mean(axis=(0, 2, 3)) * 78400):
+        assert np.abs(total.data / exact - 1).max() < 2e-6

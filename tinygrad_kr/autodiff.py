@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Callable, Collection, Iterable, Sequence
-from functools import partial
+from functools import lru_cache, partial
 from operator import attrgetter
 from typing import Any
 
@@ -16,7 +16,6 @@ from tinygrad_kr.ops.node import (
     ANOMALY,
     OFF,
     AnomalyError,
-    LastWrite,
     Node,
     Overwritten,
     constant,
@@ -24,6 +23,7 @@ from tinygrad_kr.ops.node import (
     has_nan,
     place_made,
     tick,
+    written_in,
     written_since,
 )
 from tinygrad_kr.ops.shape import broadcast_to
@@ -52,7 +52,10 @@ def recorded(outputs: Iterable[Node], stop: Collection[Node] = ()) -> list[Node]
             if isinstance(x, Node) and x._op is not None and x not in seen:
                 seen.add(x)
                 stack.append(x)
-    return sorted(seen.difference(stop) if stop else seen, key=attrgetter("_made"))
+    return sorted(seen.difference(stop) if stop else seen, key=_when_made)
+
+
+_when_made = attrgetter("_made")
 
 
 def _leading_to(wanted: set[Node], order: list[Node]) -> set[Node]:
@@ -67,6 +70,7 @@ def _leading_to(wanted: set[Node], order: list[Node]) -> set[Node]:
 # ------------------------------------------------------------------ the walk
 
 
+@np.errstate(all="ignore")
 def walk(
     cotangents: dict[Node, Any],
     wanted: set[Node] | None = None,
@@ -85,7 +89,7 @@ def walk(
     """
     order = recorded(cotangents, stop)
     needed = None if wanted is None else _leading_to(wanted, order)
-    careful = grad_mode.get() == ANOMALY or (bool(order) and LastWrite.time > order[0]._made)
+    careful = grad_mode.get() == ANOMALY or written_in(order)
     grads = dict(cotangents)
     ends: dict[Node, Any] = {}
     while order:
@@ -102,7 +106,7 @@ def walk(
         if create_graph:
             y, values = node, inputs  # type: ignore[assignment]
         rules = record.rules
-        if record.variadic or record.joint or careful:
+        if careful or record.shared:
             rules = _special_rules(node, values, needed, careful)
         for rule, x, value in zip(rules, inputs, values):  # type: ignore[arg-type]  # noqa: B905
             if not isinstance(x, Node) or not x._requires_grad:
@@ -121,15 +125,22 @@ def walk(
             before = grads.get(x)
             if before is not None:
                 gx = before + gx
-            elif x._op is None and not create_graph and _borrowed(gx, g, y, values):
-                gx = gx.copy()
+            elif (
+                x._op is None
+                and not create_graph
+                and (gx is g or gx.base is not None or _is_any_of(gx, y, values))
+            ):
+                gx = np.array(gx)
             grads[x] = gx
         if not retain_graph:
             node._inputs = node._values = None  # type: ignore[assignment]
-    for leaf, total in grads.items():
-        g = _call_hooks(leaf, total, create_graph) if leaf._hooks else total
-        ends[leaf] = np.array(g) if leaf in cotangents and not create_graph else g
-    return ends
+    for leaf, g in grads.items():
+        if leaf._hooks:
+            grads[leaf] = _call_hooks(leaf, g, create_graph)
+    for leaf in cotangents:
+        if leaf in grads and not create_graph:
+            grads[leaf] = np.array(grads[leaf])
+    return ends | grads if ends else grads
 
 
 def unbroadcast(g: Any, shape: tuple[int, ...]) -> Any:
@@ -147,9 +158,9 @@ def unbroadcast(g: Any, shape: tuple[int, ...]) -> Any:
     return g if g.shape == shape else broadcast_to(g, shape=shape)
 
 
-def _borrowed(gx: Any, g: Any, y: Any, values: Sequence[Any]) -> bool:
-    """Whether a rule's result may share memory with anything else."""
-    if gx is g or gx is y or (type(gx) is ndarray and gx.base is not None):
+def _is_any_of(gx: Any, y: Any, values: Sequence[Any]) -> bool:
+    """Whether a rule's result is the output or an input itself."""
+    if gx is y:
         return True
     for value in values:  # noqa: SIM110 (any() costs three times as much)
         if gx is value:
@@ -299,16 +310,22 @@ def backward(
     start = _start(output, gradient, create_graph)
     retain_graph = create_graph if retain_graph is None else retain_graph
     if create_graph:
-        with enable_grad(), np.errstate(all="ignore"):
+        with enable_grad():
             ends = walk({output: start}, create_graph=True, retain_graph=retain_graph)
             for leaf, g in ends.items():
                 leaf._grad = g.clone() if leaf._grad is None else leaf._grad + g
         return
-    with np.errstate(all="ignore"):
-        ends = walk({output: start}, retain_graph=retain_graph)
-        for leaf, g in ends.items():
-            total = g if leaf._grad is None else leaf._grad._data + g
-            leaf._grad = constant(np.asarray(total))
+    for leaf, g in walk({output: start}, retain_graph=retain_graph).items():
+        if leaf._grad is not None:
+            g = leaf._grad._data + g
+        leaf._grad = constant(g if type(g) is ndarray else np.asarray(g))
+
+
+@lru_cache(maxsize=64)
+def _one(shape: tuple[int, ...], dtype: np.dtype[Any]) -> ndarray:
+    one = np.ones(shape, dtype)
+    one.flags.writeable = False
+    return one
 
 
 def _start(output: Any, gradient: Any, create_graph: bool) -> Any:
@@ -325,7 +342,7 @@ def _start(output: Any, gradient: Any, create_graph: bool) -> Any:
                 f"backward of shape {output.shape} needs `gradient=` of that shape; "
                 "only a single element has the default 1. Did you mean .sum() or .mean()?"
             )
-        start = np.ones(output.shape, output.dtype)
+        start = _one(output._data.shape, output._data.dtype)
         return constant(start) if create_graph else start
     if not isinstance(gradient, Node):
         gradient = Tensor(as_array(gradient))
@@ -400,7 +417,7 @@ def gradients(
     for i, x in enumerate(inputs):
         if not (isinstance(x, Tensor) and x._requires_grad):
             raise RuntimeError(f"input {i} does not require grad")
-    with set_grad_enabled(create_graph or grad_mode.get() != OFF), np.errstate(all="ignore"):
+    with set_grad_enabled(create_graph or grad_mode.get() != OFF):
         starts: dict[Node, Any] = {}
         for output, gradient in zip(outputs, grad_outputs, strict=True):
             start = _start(output, gradient, create_graph)

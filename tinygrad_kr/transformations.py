@@ -80,7 +80,7 @@ class _Traced:
     ) -> list[Any]:
         """Cotangents of the chosen arguments, zeros where nothing depends on them."""
         starts = {node: g for node, g in starts.items() if node._requires_grad}
-        with set_grad_enabled(create_graph), np.errstate(all="ignore"):
+        with set_grad_enabled(create_graph):
             ends = walk(
                 starts,
                 set(self.tensors),
@@ -244,7 +244,7 @@ def jvp(f: Function, primals: Sequence[Any], tangents: Sequence[Any]) -> tuple[A
         pulled = traced.gradients(_summed(outputs, dummies), create_graph=True)
     starts = _summed(pulled, directions if create_graph else [d._data for d in directions])
     starts = {p: d for p, d in starts.items() if p._requires_grad}
-    with set_grad_enabled(create_graph), np.errstate(all="ignore"):
+    with set_grad_enabled(create_graph):
         ends = walk(starts, set(dummies), create_graph=create_graph, retain_graph=create_graph)
     found = []
     for dummy in dummies:

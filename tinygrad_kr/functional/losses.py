@@ -31,12 +31,18 @@ def _reduced(loss: Any, reduction: str) -> Any:
     raise ValueError(_unknown(reduction))
 
 
+def _known(reduction: str) -> str:
+    if reduction not in {"mean", "sum", "none"}:
+        raise ValueError(_unknown(reduction))
+    return reduction
+
+
 def _unknown(reduction: str, more: str = "") -> str:
     return f'reduction is "mean", "sum"{more} or "none", not {reduction!r}'
 
 
 def _shape(x: Any) -> tuple[int, ...]:
-    return x.shape if isinstance(x, Node) else np.shape(x)  # type: ignore[attr-defined]
+    return x._data.shape if isinstance(x, Node) else np.shape(x)
 
 
 def _same_shape(name: str, input: Any, target: Any) -> None:
@@ -145,11 +151,13 @@ def binary_cross_entropy_with_logits(
     """
     _same_shape("binary_cross_entropy_with_logits", input, target)
     target = _like(target, input)
-    if pos_weight is None:
-        loss = network.logistic_loss(input, target)
-    else:
-        loss = network.logistic_loss(input, target * _like(pos_weight, input), 1 - target)
-    return _reduced(loss if weight is None else loss * _like(weight, loss), reduction)
+    logits: tuple[Any, ...] = (input, target)
+    if pos_weight is not None:
+        logits = (input, target * _like(pos_weight, input), 1 - target)
+    if weight is None:
+        return network.logistic_loss(*logits, reduction=_known(reduction))
+    loss = network.logistic_loss(*logits)
+    return _reduced(loss * _like(weight, loss), reduction)
 
 
 # ------------------------------------------------------------------ classes

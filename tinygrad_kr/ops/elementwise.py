@@ -71,6 +71,7 @@ isnan, isinf, isfinite = op(np.isnan), op(np.isinf), op(np.isfinite)
 # ------------------------------------------------------------------ selection
 
 _ZERO = {np.dtype(t): np.zeros((), t) for t in (np.float16, np.float32, np.float64)}
+_ONE = {dtype: np.ones((), dtype) for dtype in _ZERO}
 _INTEGER = {2: np.int16, 4: np.int32, 8: np.int64}
 
 
@@ -134,10 +135,11 @@ clip = op(_clip, lambda g, y, x, low=None, high=None: masked(g, _inside(x, low, 
 # ------------------------------------------------------------------ activations
 
 
+@np.errstate(over="ignore")
 def _sigmoid(x: ndarray) -> Any:
     """1 / (1 + exp(-x)): exact in both tails, since exp(-x) = inf gives the true limit 0."""
-    with np.errstate(over="ignore"):
-        return 1 / (1 + np.exp(-x))
+    e = np.exp(-x)
+    return np.reciprocal(e + _ONE.get(e.dtype, 1))
 
 
 def _softplus(x: ndarray) -> Any:

@@ -17,7 +17,18 @@ from tinygrad_kr.ops.op import Op, op
 
 def _matmul(a: Any, b: Any) -> Any:
     """Matrix product over the last axis of `a` and the last but one of `b`, batches broadcast."""
-    return a.dot(b) if a.ndim == 2 == b.ndim else np.matmul(a, b)
+    try:
+        return a.dot(b) if a.ndim == 2 == b.ndim else np.matmul(a, b)
+    except ValueError as error:
+        if not a.ndim or not b.ndim:
+            raise ValueError("a number has no matrix product; use *") from error
+        if a.shape[-1] != b.shape[-min(2, b.ndim)]:
+            axis = "last axis" if b.ndim == 1 else "last axis but one"
+            raise ValueError(
+                f"the last axis of {a.shape} has {a.shape[-1]} entries, the {axis} of {b.shape} "
+                f"has {b.shape[-min(2, b.ndim)]}: they must agree"
+            ) from error
+        raise
 
 
 def _matmul_left(g: Any, a: Any, b: Any) -> Any:

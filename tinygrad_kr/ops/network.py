@@ -27,6 +27,7 @@ def _softmax(x: ndarray, *, axis: int) -> Any:
     return e
 
 
+@np.errstate(divide="ignore")
 def _log_softmax(x: ndarray, *, axis: int) -> Any:
     """x - log(sum(exp(x))) along `axis`, exact where the softmax underflows."""
     shifted = _shifted(x, axis)
@@ -106,22 +107,34 @@ def _bernoulli_slope(p: Any, t: Any) -> Any:
     return (p - t) / maximum(p * (1 - p), 1e-12)
 
 
-def _logistic_loss(x: ndarray, a: ndarray, b: ndarray | None = None) -> Any:
+def _logistic_loss(
+    x: ndarray, a: ndarray, b: ndarray | None = None, *, reduction: str = "none"
+) -> Any:
     """a softplus(-x) + b softplus(x), b = 1 - a if not given; both tails keep their last bit."""
-    x, dtype = np.asarray(x, np.float64), x.dtype
+    x, a, dtype = x.astype(np.float64), a.astype(np.float64), x.dtype
     tail = np.log1p(np.exp(-np.abs(x)))
     if b is None:
-        return (np.maximum(x, _ZERO) - x * a + tail).astype(dtype)
-    return ((a + b) * tail + np.where(np.signbit(x), -a, b) * x).astype(dtype)
+        y = np.maximum(x, _ZERO) - x * a + tail
+    else:
+        y = (a + b) * tail + np.where(np.signbit(x), -a, b) * x
+    if reduction == "none":
+        return y.astype(dtype)
+    total = np.add.reduce(y, axis=None)
+    return dtype.type(total if reduction == "sum" else total / (y.size or np.nan))
+
+
+def _share(g: Any, x: Any, reduction: str) -> Any:
+    """What one element has of the cotangent of a reduced loss."""
+    return g / x.size if reduction == "mean" else g
 
 
 def _logistic_slope(x: ndarray, a: ndarray, b: ndarray | None = None) -> Any:
     """b sigmoid(x) - a sigmoid(-x), the derivative of the logistic loss, without cancellation."""
-    x, dtype = np.asarray(x, np.float64), x.dtype
+    x, a, dtype = x.astype(np.float64) + _ZERO, a.astype(np.float64), x.dtype
     e = np.exp(-np.abs(x))
     flat = np.copysign(e / (e + _ONE), x)
     if b is None:
-        return (np.logical_not(np.signbit(x)) - a - flat).astype(dtype)
+        return (np.heaviside(x, _ONE) - a - flat).astype(dtype)
     return (np.where(np.signbit(x), -a, b) - (a + b) * flat).astype(dtype)
 
 
@@ -137,9 +150,12 @@ bernoulli_loss = op(_bernoulli_loss,
                     lambda g, y, p, t: g * _bernoulli_slope(p, t),
                     lambda g, y, p, t: g * (maximum(log1p(-p), -100) - maximum(log(p), -100)))
 logistic_loss  = op(_logistic_loss,
-                    lambda g, y, x, a, *b: g * logistic_slope(x, a, *b),
-                    lambda g, y, x, a, *b: g * softplus(-x) if b else -g * x,
-                    lambda g, y, x, a, b: g * softplus(x))
+                    lambda g, y, x, a, *b, reduction="none":
+                    _share(g, x, reduction) * logistic_slope(x, a, *b),
+                    lambda g, y, x, a, *b, reduction="none":
+                    _share(g, x, reduction) * (softplus(-x) if b else -x),
+                    lambda g, y, x, a, b, reduction="none":
+                    _share(g, x, reduction) * softplus(x))
 logistic_slope: Op = op(_logistic_slope,
                     lambda g, y, x, a, *b: g * _total(a, *b) * sigmoid(x) * sigmoid(-x),
                     lambda g, y, x, a, *b: -g * sigmoid(-x) if b else -g,

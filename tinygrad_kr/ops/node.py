@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextvars import ContextVar
 from itertools import count
 from types import CodeType, FrameType
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy import ndarray
@@ -113,10 +113,15 @@ class Write:
     __slots__ = ("_frame", "time", "what")
 
     def __init__(self, what: str) -> None:
+        self.what = what
+        self.happens()
+
+    def happens(self) -> None:
+        """It is now that the arrays are overwritten."""
         LastWrite.time = self.time = tick()
+        LastWrite.write = self
         frame = user_frame()
         self._frame = None if frame is None else (frame.f_code, frame.f_lasti)
-        self.what = what
 
     @property
     def place(self) -> str:
@@ -141,9 +146,17 @@ class LastWrite:
     """When anything was last overwritten: older than a graph, nothing in it can have changed."""
 
     time = 0
+    write: Write | None = None
 
 
-def note_writes(targets: Iterable[Node], what: str, rebound: bool = False) -> list[Written]:
+class Noted(NamedTuple):
+    """A write and the arrays it was to."""
+
+    write: Write
+    written: list[Written]
+
+
+def note_writes(targets: Iterable[Node], what: str, rebound: bool = False) -> Noted:
     """Remember that the arrays of `targets` were just overwritten by `what`.
 
     rebound: their `.data` was replaced by another array; the old array did not change.
@@ -158,14 +171,29 @@ def note_writes(targets: Iterable[Node], what: str, rebound: bool = False) -> li
             _written[id(target)] = written = Written(target, id(target))
         written.last = write
         noted.append(written)
-    return noted
+    return Noted(write, noted)
 
 
-def note_again(targets: Iterable[Written], what: str) -> None:
-    """`note_writes` to the same arrays as before, at a fraction of its cost."""
-    write = Write(what)
-    for written in targets:
-        written.last = write
+def note_again(noted: Noted) -> None:
+    """The same write to the same arrays once more, at a fraction of the cost of `note_writes`."""
+    if LastWrite.write is not noted.write:
+        for written in noted.written:
+            written.last = noted.write
+    noted.write.happens()
+
+
+def written_in(order: list[Node]) -> bool:
+    """Whether anything that a graph (its nodes, oldest first) reads was written to since."""
+    if not order or LastWrite.time < order[0]._made:
+        return False
+    oldest = order[0]._made
+    recent = {key for key, written in list(_written.items()) if written.last.time > oldest}
+    return any(
+        id(x) in recent or id(owner(x._data)) in recent
+        for node in order
+        for x in (node, *(node._inputs or ()))
+        if isinstance(x, Node)
+    )
 
 
 def written_since(node: Node, time: int) -> Write | None:

@@ -38,6 +38,7 @@ class Op(Protocol):
     rules: tuple[Callable[..., Any], ...]
     variadic: bool
     joint: bool
+    shared: bool
     promote: bool
 
     def __call__(self, *inputs: Any, **params: Any) -> Any: ...
@@ -93,7 +94,8 @@ def op(
     record.__name__ = name or getattr(forward, "__name__", "op").strip("_<>")
     record.__doc__ = forward.__doc__
     record.forward, record.rules = forward, rules
-    record.variadic, record.joint, record.promote = variadic, joint, promote
+    record.variadic, record.joint, record.shared = variadic, joint, variadic or joint
+    record.promote = promote
     for function in (forward, *numpy):
         if isinstance(function, np.ufunc) or hasattr(function, "__wrapped__"):
             numpy_table[function] = record

@@ -66,20 +66,28 @@ def _public(primitive: Op) -> Callable[..., Any]:
 
 
 def _sum(x: ndarray, *, axis: Axis = None, keepdims: Any = False) -> Any:
-    """Sum of the elements over `axis`; 0 where there are none."""
+    """Sum of the elements over `axis`; 0 where there are none.
+
+    Over several axes in two stages: NumPy adds one by one along all but the innermost in memory,
+    which costs float32 two digits on the channels of a batch of images.
+    """
+    if type(axis) is tuple and len(axis) > 1 and x.size > 4096:
+        partial = np.add.reduce(x, axis=axis[1:], keepdims=True)
+        total = np.add.reduce(partial, axis=axis[0], keepdims=True)
+        return total if keepdims else np.squeeze(total, axis)
     return np.add.reduce(x, axis=axis, keepdims=keepdims)
 
 
 def _mean(x: ndarray, *, axis: Axis = None, keepdims: Any = False) -> Any:
     """Arithmetic mean of the elements over `axis`; NaN where there are none."""
     n = count(x, axis)
-    total = np.add.reduce(x, axis=axis, keepdims=keepdims)
+    total = _sum(x, axis=axis, keepdims=keepdims)
     return total / n if n else total + np.float32("nan")
 
 
 def _var(x: ndarray, *, axis: Axis = None, keepdims: Any = False, ddof: float = 0) -> Any:
     """Variance over `axis`: sum((x - mean)^2) / (n - ddof); NaN where n <= ddof."""
-    total = np.add.reduce(np.square(_centered(x, axis)), axis=axis, keepdims=keepdims)
+    total = _sum(np.square(_centered(x, axis)), axis=axis, keepdims=keepdims)
     return total * _inverse(count(x, axis) - ddof)
 
 

@@ -114,8 +114,8 @@ def _convolve(
     for part in _batches(x, counts, weight.shape[2:]):
         columns = _columns(x[part], weight.shape[2:], stride, dilation, groups)
         np.matmul(columns, filters, out=_by_group(y[part], groups))
-    if bias is not None:
-        y += bias
+        if bias is not None:
+            y[part] += bias
     return np.moveaxis(y, -1, 1)
 
 

@@ -21,6 +21,8 @@ CHUNK = 1 << 17
 """Bytes of a parameter in one pass: with gradient, state and scratch it stays in a core's cache."""
 SMALL = 1 << 14
 """Bytes of a parameter up to which copying it costs less than calls of its own."""
+FEW_CALLS = 3
+"""Calls of a rule up to which joining small parameters costs more than calls for each."""
 
 
 class Slot:
@@ -51,17 +53,20 @@ class Cohort:
     ) -> None:
         self.group, self.names, self.program = group, names, program
         self.options = self.current_options()
+        self.applied: tuple[Any, ...] | None = None
         self.numbers = tuple(slots[0].numbers.values())
         dtype = slots[0].param._data.dtype
         self.constants = [np.empty((), dtype) for _ in range(program.constants)]
-        parts = list(_partition(slots))
+        parts = list(_partition(slots, join=program.calls > FEW_CALLS))
         widest = max((min(_size(part), _chunk(dtype)) for part in parts), default=0)
         self.scratch = [np.empty(widest, dtype) for _ in range(program.scratch)]
         self.slots = [slot for part in parts for slot in part]
         self.blocks: list[Block] = []
         for part in parts:
-            whole = len(part) == 1 and part[0].param._data.flags.c_contiguous
-            kind: Any = Cut if whole else Joined
+            array = part[0].param._data
+            kind: Any = Joined
+            if len(part) == 1 and array.flags.c_contiguous:
+                kind = Whole if array.nbytes <= SMALL else Cut
             self.blocks.append(kind(self, part, start))
             start += len(part)
 
@@ -71,9 +76,11 @@ class Cohort:
 
     def update(self, gradients: Sequence[ndarray]) -> None:
         """One step of all its parameters."""
-        constants, self.numbers = self.program.numbers(*self.options, *self.numbers)
-        for array, value in zip(self.constants, constants, strict=True):
-            array[()] = value
+        if self.numbers or self.options is not self.applied:
+            constants, self.numbers = self.program.numbers(*self.options, *self.numbers)
+            for array, value in zip(self.constants, constants, strict=True):
+                array[()] = value
+            self.applied = self.options
         for block in self.blocks:
             block.update(gradients)
 
@@ -147,6 +154,32 @@ class Joined:
             }
 
 
+class Whole:
+    """One small parameter of a rule of few calls, updated in its own shape."""
+
+    def __init__(self, cohort: Cohort, slots: list[Slot], start: int) -> None:
+        (self.slot,), self.names, self.index = slots, cohort.program.array_state, start
+        self.p = self.slot.param._data
+        self.state = [self._own_state(name) for name in self.names]
+        scratch = [array[: self.p.size].reshape(self.p.shape) for array in cohort.scratch]
+        self.operands = (*self.state, *cohort.constants, *scratch)
+        self.call = cohort.program.update
+
+    def _own_state(self, name: str) -> ndarray:
+        kept = self.slot.arrays.get(name)
+        if kept is None:
+            return np.empty(self.p.shape, self.p.dtype)
+        return kept.astype(self.p.dtype, copy=False).reshape(self.p.shape)
+
+    def update(self, gradients: Sequence[ndarray]) -> None:
+        self.call(self.p, gradients[self.index], *self.operands)
+
+    def settle(self) -> None:
+        self.slot.arrays |= {
+            name: array.reshape(-1) for name, array in zip(self.names, self.state, strict=True)
+        }
+
+
 class Cut:
     """One contiguous parameter, updated where it is, piece by piece."""
 
@@ -175,8 +208,10 @@ class Cut:
         self.slot.arrays |= dict(zip(self.names, self.state, strict=True))
 
 
-def _partition(slots: list[Slot]) -> Iterator[list[Slot]]:
+def _partition(slots: list[Slot], join: bool) -> Iterator[list[Slot]]:
     """Slots that are updated together: small ones up to a chunk's worth, each large one alone.
+
+    join: it pays to join small ones; else each is alone.
 
     Parameters that overlap in memory are kept apart: each is updated from what the other left.
     """
@@ -185,7 +220,7 @@ def _partition(slots: list[Slot]) -> Iterator[list[Slot]]:
     neighbours: dict[int, list[ndarray]] = {}
     for slot in slots:
         array = slot.param._data
-        if array.nbytes > SMALL:
+        if array.nbytes > SMALL or not join:
             yield [slot]
             continue
         same_memory = neighbours.setdefault(id(owner(array)), [])

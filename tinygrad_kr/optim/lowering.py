@@ -65,6 +65,8 @@ class Program(NamedTuple):
     array_state: tuple[str, ...]
     constants: int
     scratch: int
+    calls: int
+    """How many ufuncs `update` calls."""
     source: str
 
 
@@ -110,6 +112,7 @@ def lower(
         tuple(array_state),
         len(constants),
         scratch,
+        len(lines),
         source,
     )
 

@@ -38,7 +38,7 @@ class _Plan:
         self.cohorts, self.absent, self.once = cohorts, absent, once
         self.params: list[Any] = [slot.param for cohort in cohorts for slot in cohort.slots]
         self.arrays = [p._data for p in self.params]
-        self.written = note_writes(self.params, writer)
+        self.noted = note_writes(self.params, writer)
         self.ran = False
 
     def gradients(self) -> list[ndarray] | None:
@@ -212,7 +212,7 @@ class Optimizer:
         gradients = None if plan is None or node._families else plan.gradients()
         if plan is None or gradients is None:
             plan, gradients = self._planned()
-        note_again(plan.written, self._writer)
+        note_again(plan.noted)
         try:
             plan.run(gradients)
         except ValueError:
