@@ -1,8 +1,9 @@
 """How deep can a sigmoid net be and still learn XOR? And a ReLU net?
 
 Each extra sigmoid layer multiplies the gradient by slopes of at most 1/4, so the first layers of a
-deep sigmoid net stand still and it answers 0.5 for ever. ReLU has slope 1, but units that are 0 for
-all four points are dead; so a deep, narrow ReLU net learns XOR about every other time.
+deep sigmoid net stand still and it answers 0.5 to everything. ReLU has slope 1, but units that are
+0 for all four points are dead, so a ReLU net of ten narrow layers learns XOR less than every other
+time: rates are shown, not one lucky seed.
 
 Nets: 2 inputs, hidden layers 5 wide, 1 sigmoid output; weights U(-1, 1), biases 0; mean binary
 cross-entropy, full batch, SGD with rate 0.1, float64. Both activations start from the same weights.

@@ -122,25 +122,25 @@ def train(net: nn.Sequential, digits: Data, epochs: int, batch: int, rate: float
     optimizer = optim.Adam(net.parameters(), lr=rate)
     history: list[Epoch] = []
     bar = progress_bar(epochs * len(loader))
-    count = len(digits.train_labels)
     try:
         for epoch in range(1, epochs + 1):
-            start, total, right = time.perf_counter(), 0.0, 0
+            start, seen, total, right = time.perf_counter(), 0, 0.0, 0
             for images, labels in loader:
                 logits = net(images)
                 loss = F.cross_entropy(logits, labels)
                 optimizer.zero_grad()
                 loss.backward()
                 optimizer.step()
+                seen += len(labels)
                 total += loss.item() * len(labels)
                 right += (logits.argmax(axis=1) == labels).sum().item()
                 if bar is not None:
-                    bar.set_postfix_str(f"cost {loss.item():.4f}", refresh=False)
+                    bar.set_postfix_str(f"cost {total / seen:.4f}", refresh=False)
                     bar.update()
             seconds = time.perf_counter() - start
-            history.append(Epoch(total / count, right / count, test_accuracy(net, digits)))
+            history.append(Epoch(total / seen, right / seen, test_accuracy(net, digits)))
             say = print if bar is None else bar.write
-            say(f"epoch {epoch:>3}/{epochs}   cost {total / count:<9.4f}   {seconds:.1f} s")
+            say(f"epoch {epoch:>3}/{epochs}   cost {total / seen:<9.4f}   {seconds:.1f} s")
     except KeyboardInterrupt:
         print(f"\nstopped in epoch {len(history) + 1} of {epochs}")
     finally:
