@@ -4,10 +4,10 @@
     python benchmarks/training_step.py            # every workload and every peer that is installed
     python benchmarks/training_step.py --peers torch --only xor,mnist
 
-Each workload has the same shapes, float32 data, loss and update rule everywhere. Frameworks take
-turns, several times; the figure is the median of their turns. Learning rates are so small that
-nothing converges (converged nets have denormal gradients, which slow everything a hundredfold). The
-machine should be idle: a neighbour makes threaded matrix products many times slower.
+Each workload has the same shapes, float32 data, loss and update rule everywhere. Each framework has
+a process of its own; they take turns, and the figure is the median of the turns. Learning rates are
+so small that nothing converges (converged nets have denormal gradients, which slow everything a
+hundredfold). The machine should be idle: a neighbour makes threaded matrix products much slower.
 """
 
 from __future__ import annotations
@@ -265,49 +265,82 @@ def hips(workload: Workload) -> Step | None:
     return step
 
 
-PEERS: dict[str, tuple[str, Callable[[Workload], Step | None]]] = {
-    "torch": ("PyTorch eager", pytorch),
-    "jax": ("JAX jit", jax_jit),
-    "autograd": ("HIPS autograd", hips),
+PEERS = {"torch": "PyTorch eager", "jax": "JAX jit", "autograd": "HIPS autograd"}
+FRAMEWORKS: dict[str, Callable[[Workload], Step | None]] = {
+    "tinygrad_kr": ours,
+    "torch": pytorch,
+    "jax": jax_jit,
+    "autograd": hips,
 }
 
 # ---------------------------------------------------------------------- measuring
 
 
-def time_in_turn(steps: dict[str, Step], seconds: float) -> dict[str, float]:
-    """Median seconds of one step for each framework, measured by turns of about 20 ms."""
-    lengths = {}
-    for name, step in steps.items():
-        for _ in range(3):
-            step()
+class Worker:
+    """One framework in a process of its own, so that no two thread pools meet."""
+
+    def __init__(self, framework: str, workload: Workload) -> None:
+        command = [sys.executable, __file__, "--worker", framework, "--only", workload.key]
+        self.process = subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        )
+        assert self.process.stdout is not None
+        self.able = self.process.stdout.readline().strip() == "ready"
+        self.length = 1
+        self.turns: list[float] = []
+
+    def run(self, steps: int) -> float:
+        """Seconds that a step took, over so many of them."""
+        assert self.process.stdin is not None and self.process.stdout is not None
+        self.process.stdin.write(f"{steps}\n")
+        self.process.stdin.flush()
+        return float(self.process.stdout.readline()) / steps
+
+    def turn(self) -> None:
+        time.sleep(0.1)  # until the idle threads of the others have stopped spinning
+        self.run(1)
+        self.turns.append(self.run(self.length))
+
+    def close(self) -> None:
+        self.process.communicate("")
+
+
+def work(framework: str, workload: Workload) -> None:
+    """The other end of a `Worker`: reads numbers of steps, writes the seconds they took."""
+    step = FRAMEWORKS[framework](workload)
+    print("ready" if step else "unable", flush=True)
+    for line in sys.stdin:
         start = time.perf_counter()
-        step()
-        lengths[name] = max(1, int(0.02 / max(time.perf_counter() - start, 1e-6)))
-    turns: dict[str, list[float]] = {name: [] for name in steps}
+        for _ in range(int(line)):
+            step()  # type: ignore[misc]
+        print(time.perf_counter() - start, flush=True)
+
+
+def time_in_turn(frameworks: list[str], workload: Workload, seconds: float) -> dict[str, float]:
+    """Median seconds of one step for each framework, measured by turns of about 50 ms."""
+    workers = {name: Worker(name, workload) for name in frameworks}
+    workers = {name: worker for name, worker in workers.items() if worker.able}
+    for worker in workers.values():
+        worker.run(5)
+        worker.length = max(1, int(0.05 / worker.run(5)))
     end = time.perf_counter() + seconds
-    while time.perf_counter() < end or len(turns[name]) < 5:
-        for name, step in steps.items():
-            start = time.perf_counter()
-            for _ in range(lengths[name]):
-                step()
-            turns[name].append((time.perf_counter() - start) / lengths[name])
-    return {name: statistics.median(values) for name, values in turns.items()}
+    while time.perf_counter() < end or len(worker.turns) < 7:
+        for worker in workers.values():
+            worker.turn()
+    for worker in workers.values():
+        worker.close()
+    return {name: statistics.median(worker.turns) for name, worker in workers.items()}
 
 
 def measure(workloads: list[Workload], peers: list[str], seconds: float) -> list[dict[str, Any]]:
     rows = []
-    heading = "".join(f"{PEERS[p][0]:>16}" for p in peers)
+    heading = "".join(f"{PEERS[p]:>16}" for p in peers)
     print(
         f"{'one step, microseconds':44}{'tinygrad_kr':>14}{heading}"
         f"{'/ PyTorch':>12}{'to reach':>10}"
     )
     for workload in workloads:
-        steps: dict[str, Step] = {"tinygrad_kr": ours(workload)}
-        for peer in peers:
-            step = PEERS[peer][1](workload)
-            if step is not None:
-                steps[peer] = step
-        medians = time_in_turn(steps, seconds)
+        medians = time_in_turn(["tinygrad_kr", *peers], workload, seconds)
         ratio = medians["tinygrad_kr"] / medians["torch"] if "torch" in medians else float("nan")
         cells = "".join(
             f"{medians[p] * 1e6:16,.0f}" if p in medians else f"{'-':>16}" for p in peers
@@ -370,7 +403,7 @@ def peak_memory(framework: str) -> float | None:
     code = f"""
 import sys; sys.path.insert(0, {str(Path(__file__).parent)!r})
 import training_step as t
-step = {{"ours": t.ours, "torch": t.pytorch}}[{framework!r}](t.WORKLOADS[2])
+step = t.FRAMEWORKS[{framework!r}](t.WORKLOADS[2])
 status = lambda key: int(open("/proc/self/status").read().split(key + ":")[1].split()[0])
 open("/proc/self/clear_refs", "w").write("5")
 before = status("VmRSS")
@@ -399,13 +432,19 @@ def main() -> None:
     )
     parser.add_argument("--seconds", type=float, default=6.0, help="time for each workload")
     parser.add_argument("--json", type=Path, help="also write the figures here")
+    parser.add_argument("--worker", help=argparse.SUPPRESS)
     options = parser.parse_args()
+    if options.worker:
+        work(options.worker, next(w for w in WORKLOADS if w.key == options.only))
+        return
     peers = [p for p in options.peers.split(",") if p in PEERS and importlib.util.find_spec(p)]
     chosen = [w for w in WORKLOADS if not options.only or w.key in options.only.split(",")]
     print(f"Python {platform.python_version()}, NumPy {np.__version__}, {platform.machine()}")
     rows = measure(chosen, peers, options.seconds)
     engine = overhead()
-    memory = {name: peak_memory(name) for name in ("ours", *(p for p in peers if p == "torch"))}
+    memory = {
+        name: peak_memory(name) for name in ("tinygrad_kr", *(p for p in peers if p == "torch"))
+    }
     for name, size in memory.items():
         if size is not None:
             print(f"memory of MNIST steps, {name}: {size / 2**20:.1f} MiB beyond net and data")

@@ -69,10 +69,13 @@ def _mismatch(name: str, input: tuple[int, ...], target: tuple[int, ...]) -> str
 
 def _like(constant: Any, input: Any) -> Any:
     """A constant in the input's dtype: a float64 target does not widen a float32 net's loss."""
-    if constant is None or input.dtype.kind != "f":
+    dtype = input._data.dtype if isinstance(input, Node) else input.dtype
+    if isinstance(constant, Node) and constant._data.dtype is dtype:
+        return constant
+    if constant is None or dtype.kind != "f":
         return constant
     if isinstance(constant, Node):
-        same = constant._requires_grad or constant._data.dtype == input.dtype
+        same = constant._requires_grad or constant._data.dtype == dtype
         return constant if same else astype(constant, dtype=input.dtype)
     return np.asarray(constant).astype(input.dtype, copy=False)
 

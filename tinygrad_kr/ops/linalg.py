@@ -76,10 +76,6 @@ def _linear(x: ndarray, weight: ndarray, bias: ndarray | None = None) -> Any:
     return y + (bias if bias.ndim < 2 else bias[..., None, :])
 
 
-def _linear_input(g: Any, weight: Any) -> Any:
-    return g.dot(weight) if weight.ndim == 2 else g @ weight
-
-
 def _linear_weight(g: Any, x: Any, weight: Any) -> Any:
     if weight.ndim == 2 and x.ndim > 2:
         return g.reshape(-1, g.shape[-1]).mT @ x.reshape(-1, x.shape[-1])
@@ -105,8 +101,10 @@ def _linear_bias(g: Any, bias: Any) -> Any:
 # fmt: off
 matmul = op(_matmul, lambda g, y, a, b: _matmul_left(g, a, b),
                      lambda g, y, a, b: _matmul_right(g, a, b), numpy=[np.matmul])
-linear = op(_linear, lambda g, y, x, weight, *bias: _linear_input(g, weight),
-                     lambda g, y, x, weight, *bias: _linear_weight(g, x, weight),
+linear = op(_linear, lambda g, y, x, weight, *bias:
+                     g.dot(weight) if weight.ndim == 2 else g @ weight,
+                     lambda g, y, x, weight, *bias:
+                     g.mT.dot(x) if g.ndim == 2 == weight.ndim else _linear_weight(g, x, weight),
                      lambda g, y, x, weight, bias: _linear_bias(g, bias))
 # fmt: on
 

@@ -6,7 +6,6 @@ import math
 import warnings
 import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from operator import is_
 from typing import Any, ClassVar
 
 import numpy as np
@@ -37,7 +36,7 @@ class _Plan:
     ) -> None:
         self.cohorts, self.absent, self.once = cohorts, absent, once
         self.params: list[Any] = [slot.param for cohort in cohorts for slot in cohort.slots]
-        self.arrays = [p._data for p in self.params]
+        self.pairs = [(p, p._data) for p in self.params]
         self.noted = note_writes(self.params, writer)
         self.ran = False
 
@@ -45,19 +44,19 @@ class _Plan:
         """The gradients to apply, or None where this plan no longer fits."""
         if self.ran and self.once:
             return None
-        params = self.params
-        if not all(map(is_, [p._data for p in params], self.arrays)):
-            return None
         for p in self.absent:
             if p._grad is not None:
                 return None
         for cohort in self.cohorts:
             if not self._follows(cohort):
                 return None
-        try:
-            return [p._grad._data for p in params]
-        except AttributeError:
-            return None
+        gradients = []
+        for p, array in self.pairs:
+            g = p._grad
+            if g is None or p._data is not array:
+                return None
+            gradients.append(g._data)
+        return gradients
 
     @staticmethod
     def _follows(cohort: Cohort) -> bool:
@@ -189,7 +188,7 @@ class Optimizer:
 
     def zero_grad(self, set_to_none: bool = True) -> None:
         """Forget the gradients, which backward would add to, or set them to 0."""
-        for p in self._parameters():
+        for p in self._slots:
             if set_to_none:
                 p._grad = None
             elif p._grad is not None:
