@@ -322,7 +322,7 @@ CHECKER: list[tuple[str, str, Any, Callable[[], Any]]] = [
     (
         "everything agrees",
         "_Settings.agree",
-        lambda self, found, expected: np.ones(np.shape(found), bool),
+        lambda self, found, expected, size: np.ones(np.shape(found), bool),
         wrong_rule_is_caught("swapped_sign"),
     ),
     (

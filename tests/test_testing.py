@@ -203,6 +203,13 @@ def test_a_function_that_writes_into_its_argument_is_refused() -> None:
         check_grads(f, V)
 
 
+def test_large_values_do_not_look_like_wrong_derivatives() -> None:
+    """1e8 + x: the quotient of two such values is known to 1e-3 only."""
+    check_grads(lambda x: x * 1e-3 + 1e8, V, order=2)
+    with pytest.raises(GradientError):
+        check_grads(lambda x: swapped_sign(x) + 1e8, V, order=1)
+
+
 def test_errors_of_the_function_itself_pass_through() -> None:
     def f(x: Any) -> Any:
         raise ValueError("mine")

@@ -445,7 +445,7 @@ def test_reductions_over_drawn_axes(data: st.DataObject) -> None:
     if x.size:
         check_grads(lambda t: t.logsumexp(axis=axis, keepdims=keepdims), x, order=1)
         check_grads(lambda t: (t * t).mean(axis=axis, keepdims=keepdims), x, order=1)
-        check_grads(lambda t: t.prod(axis=axis, keepdims=keepdims), x, order=1)
+        check_grads(lambda t: (t / 2).prod(axis=axis, keepdims=keepdims), x, order=1)
 
 
 def test_0_d_tensors_reduce_to_themselves() -> None:

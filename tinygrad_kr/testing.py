@@ -107,11 +107,20 @@ class _Settings:
         self.modes, self.eps, self.atol, self.rtol = modes, eps, atol, rtol
         self.fast, self.random = fast, random
 
-    def agree(self, found: Any, expected: Any) -> Any:
-        """Elementwise; a NaN or infinity agrees with nothing."""
+    def agree(self, found: Any, expected: Any, size: float) -> Any:
+        """Elementwise; a NaN or infinity agrees with nothing.
+
+        size: the largest value whose difference was taken; its rounding error, divided by the step,
+            is what a difference quotient cannot see.
+        """
+        rounding = 8 * np.finfo(float).eps * size / self.eps
         with np.errstate(invalid="ignore"):
             scale = np.maximum(np.abs(found), np.abs(expected))
-            return np.abs(found - expected) <= self.atol + self.rtol * scale
+            return np.abs(found - expected) <= self.atol + rounding + self.rtol * scale
+
+
+def _size(y: ndarray) -> float:
+    return float(np.abs(y).max()) if y.size else 0.0
 
 
 class _Problem:
@@ -193,7 +202,7 @@ def _check(
             compare = _compare_direction if fast else _compare_jacobian
             compare(f, values, i, names[i], outputs, cotangents, settings, order)
         if "fwd" in settings.modes:
-            _compare_tangent(f, values, i, names[i], settings, order)
+            _compare_tangent(f, values, i, names[i], outputs, settings, order)
     if order < last:
         _check(
             _pulled_back(f, len(values)),
@@ -256,7 +265,7 @@ def _compare_jacobian(
             starts = [np.zeros_like(c) for c in cotangents]
             starts[k].flat[row] = 1.0
             found = np.asarray(pull_back(tuple(starts))[i])
-            agree = settings.agree(found, expected[k][row])
+            agree = settings.agree(found, expected[k][row], _size(y.flat[row]))
             if not agree.all():
                 _raise(
                     found, expected[k][row], agree, order, name, k, np.unravel_index(row, y.shape)
@@ -320,7 +329,8 @@ def _compare_direction(
     found = float(np.sum(np.asarray(pull_back(tuple(cotangents))[i]) * direction))
     difference = _difference(f, values, i, direction, settings.eps)
     expected = float(sum(np.sum(v * d) for v, d in zip(cotangents, difference, strict=True)))
-    if not settings.agree(found, expected):
+    size = sum(float(np.abs(v * y).sum()) for v, y in zip(cotangents, outputs, strict=True))
+    if not settings.agree(found, expected, size):
         raise GradientError(
             f"order {order}, backward: along a random direction the derivative with respect to "
             f"{name} (shape {values[i].shape}) is {found!r}, but central differences give "
@@ -334,7 +344,13 @@ def _compare_direction(
 
 
 def _compare_tangent(
-    f: Flat, values: list[ndarray], i: int, name: str, settings: _Settings, order: int
+    f: Flat,
+    values: list[ndarray],
+    i: int,
+    name: str,
+    outputs: list[ndarray],
+    settings: _Settings,
+    order: int,
 ) -> None:
     """J u for a random u, by `jvp` and by one central difference."""
     tangents = [np.zeros_like(value) for value in values]
@@ -351,7 +367,7 @@ def _compare_tangent(
                 mode="fwd",
                 argument=name,
             )
-        agree = settings.agree(found, expected)
+        agree = settings.agree(found, expected, _size(outputs[k]))
         if not np.all(agree):
             place = tuple(int(j) for j in np.argwhere(~np.asarray(agree))[0])
             raise GradientError(
