@@ -164,6 +164,16 @@ def test_aliased_gradient_of_an_output_that_is_a_leaf() -> None:
     assert not np.shares_memory(grad_of(x), g)
 
 
+def test_the_default_gradient_of_1_is_not_written_through() -> None:
+    for _ in range(2):
+        x, y = leaf(2.0), leaf(3.0)
+        x.backward()
+        (y * 1).backward()
+        assert grad_of(x).tolist() == grad_of(y).tolist() == [1.0]
+        grad_of(x)[...] = 5
+        grad_of(y)[...] = 5
+
+
 def test_gradients_returned_to_the_caller_are_his_own() -> None:
     x, y = leaf(1.0), leaf(2.0)
     g = np.ones(1)
