@@ -547,6 +547,17 @@ def test_hessian_of_a_quadratic_and_of_two_arguments() -> None:
     np.testing.assert_allclose(tree["a"]["b"], np.diag(2 * X))
 
 
+def test_second_derivatives_of_a_net_on_plain_arrays() -> None:
+    """The data are an array, as a user has them: their product with a weight is of both kinds."""
+    data = np.array([[1.0, 2.0], [3.0, -1.0], [0.5, 0.25]])
+    weight = np.array([[0.5, -1.0, 2.0], [1.5, 0.25, -0.75]])
+    f: Any = lambda w: np.sum((data @ w) ** 2)  # noqa: E731
+    (found,) = tk.hvp(f, (weight,), (np.ones((2, 3)),))
+    np.testing.assert_allclose(found, 2 * data.T @ data @ np.ones((2, 3)))
+    check_grads(lambda w: np.tanh(np.dot(data, w)), (weight,), order=2)
+    check_grads(lambda w: np.tanh(w @ weight), (data,), order=2)
+
+
 def test_hvp_is_the_hessian_times_a_vector() -> None:
     def f(x: Any) -> Any:
         return np.sin(x).prod() + (x**4).sum()

@@ -183,6 +183,21 @@ def test_derivatives_of_first_and_second_order(name: str, i: int) -> None:
     check_grads(f, tuple(case.inputs[j] for j in where), order=2)
 
 
+@every_differentiable_case
+def test_derivatives_of_one_input_beside_plain_arrays(name: str, i: int) -> None:
+    """Data are arrays, weights Tensors: at second order a rule meets both at once."""
+    case = SAMPLES[name][i]
+    where = differentiable(name, case.inputs)
+    if not case.smooth or len(where) < 2:
+        return
+    for j in where:
+
+        def f(x: Any, j: int = j) -> Any:
+            return OPS[name](*case.inputs[:j], x, *case.inputs[j + 1 :], **case.params)
+
+        check_grads(f, (case.inputs[j],), order=2)
+
+
 @every_float
 @every_differentiable_case
 def test_gradient_has_the_shape_and_dtype_of_its_input(name: str, i: int, dtype: Any) -> None:

@@ -46,7 +46,9 @@ def _matmul_right(g: Any, a: Any, b: Any) -> Any:
         return (a.mT @ g[..., None])[..., 0]
     if b.ndim == 2 and a.ndim > 2:
         return a.reshape(-1, a.shape[-1]).mT @ g.reshape(-1, g.shape[-1])
-    return a.mT.dot(g) if g.ndim == 2 == a.ndim else a.mT @ g
+    if type(g) is ndarray and g.ndim == 2 == a.ndim:
+        return a.mT.dot(g)
+    return a.mT @ g  # an array's `dot` would not leave a Tensor `g` to the Tensor
 
 
 def _linear(x: ndarray, weight: ndarray, bias: ndarray | None = None) -> Any:
@@ -100,12 +102,12 @@ def _linear_bias(g: Any, bias: Any) -> Any:
 
 # fmt: off
 matmul = op(_matmul, lambda g, y, a, b: _matmul_left(g, a, b),
-                     lambda g, y, a, b: _matmul_right(g, a, b), numpy=[np.matmul])
+                     lambda g, y, a, b: _matmul_right(g, a, b), numpy=[np.matmul], regular=True)
 linear = op(_linear, lambda g, y, x, weight, *bias:
                      g.dot(weight) if weight.ndim == 2 else g @ weight,
                      lambda g, y, x, weight, *bias:
                      g.mT.dot(x) if g.ndim == 2 == weight.ndim else _linear_weight(g, x, weight),
-                     lambda g, y, x, weight, bias: _linear_bias(g, bias))
+                     lambda g, y, x, weight, bias: _linear_bias(g, bias), regular=True)
 # fmt: on
 
 # ------------------------------------------------------------------ einsum
