@@ -151,7 +151,7 @@ def test_columns_in_parts_give_the_same(monkeypatch: pytest.MonkeyPatch) -> None
 
     whole = run()
     for limit in (1, 4000):
-        monkeypatch.setattr(window, "_COLUMN_BYTES", limit)
+        monkeypatch.setattr(window, "_PART_BYTES", limit)
         for one, other in zip(run(), whole, strict=True):
             np.testing.assert_allclose(one, other, rtol=1e-12)
 

@@ -8,7 +8,7 @@ that in a network every step runs along the channels.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from itertools import product
 from typing import Any
 
@@ -55,6 +55,20 @@ def _laid_out_like(x: ndarray, shape: Sizes, make: Any = np.zeros) -> ndarray:
     order = sorted(range(len(shape)), key=lambda axis: -abs(x.strides[axis]))
     made: ndarray = make([shape[axis] for axis in order], x.dtype)
     return made.transpose(np.argsort(order))
+
+
+_PART_BYTES = 2**21
+"""What is worked on at once: what a core's own cache holds."""
+
+# glibc returns freed memory to the system above a limit, twice the largest block freed so far, and
+# gets it back page by page: a fifth of the time of a small convolutional net's step.
+np.empty(2**25 - 2**16, np.uint8)
+
+
+def _parts(samples: int, sample_bytes: int) -> Iterator[slice]:
+    """The samples in parts of a size that stays in the cache (single ones if they are bigger)."""
+    size = max(_PART_BYTES // max(sample_bytes, 1), 1)
+    return (slice(start, start + size) for start in range(0, samples, size))
 
 
 # ------------------------------------------------------------------ windows and their adjoint
@@ -111,7 +125,8 @@ def _convolve(
     counts = _counts(x.shape, weight.shape[2:], stride, dilation)
     y = np.empty((len(x), *counts, len(weight)), np.result_type(x, weight))
     filters = _filters(weight, groups)
-    for part in _batches(x, counts, weight.shape[2:]):
+    features = math.prod(weight.shape[2:]) * x.shape[1]
+    for part in _parts(len(x), math.prod(counts) * features * x.itemsize):
         columns = _columns(x[part], weight.shape[2:], stride, dilation, groups)
         np.matmul(columns, filters, out=_by_group(y[part], groups))
         if bias is not None:
@@ -155,26 +170,12 @@ def _convolve_weight(
 ) -> Any:
     """Products of `g` (N, O, ...) with its windows of `x`: (O, C / groups, *kernel)."""
     x, g = _padded(x, padding), np.moveaxis(g, 1, -1)
-    weight: Any = 0
-    for part in _batches(x, g.shape[1:-1], kernel):
+    outputs, features = g.shape[-1], math.prod(kernel) * x.shape[1]
+    weight = np.zeros((groups, features // groups, outputs // groups), np.result_type(x, g))
+    for part in _parts(len(x), math.prod(g.shape[1:-1]) * features * x.itemsize):
         columns = _columns(x[part], kernel, stride, dilation, groups)
-        weight = columns.mT @ _by_group(g[part], groups) + weight
-    return np.moveaxis(weight.mT.reshape(g.shape[-1], *kernel, -1), -1, 1)
-
-
-_COLUMN_BYTES = 2**23
-"""The most memory that the columns of a convolution take at once (more for a single sample)."""
-
-# glibc returns freed memory to the system above a limit, twice the largest block freed so far, and
-# gets it back page by page: a fifth of the time of a small convolutional net's step.
-np.empty(2**25 - 2**16, np.uint8)
-
-
-def _batches(x: ndarray, counts: Sizes, kernel: Sizes) -> Iterator[slice]:
-    """The samples in parts whose columns are not too big."""
-    sample = math.prod(counts) * math.prod(kernel) * x.shape[1] * x.itemsize
-    size = max(_COLUMN_BYTES // max(sample, 1), 1)
-    return (slice(start, start + size) for start in range(0, max(len(x), 1), size))
+        weight += columns.mT @ _by_group(g[part], groups)
+    return np.moveaxis(weight.mT.reshape(outputs, *kernel, x.shape[1] // groups), -1, 1)
 
 
 def _padded(x: ndarray, padding: Widths) -> ndarray:
@@ -254,11 +255,19 @@ def _window_max(x: ndarray, *, kernel: Sizes, stride: Sizes, dilation: Sizes) ->
 
 
 def _accumulated(ufunc: np.ufunc, x: ndarray, kernel: Sizes, stride: Sizes, dilation: Sizes) -> Any:
-    places = _elements(_counts(x.shape, kernel, stride, dilation), kernel, stride, dilation)
-    y = x[next(places)].copy("K")
-    for place in places:
-        ufunc(y, x[place], out=y)
+    counts = _counts(x.shape, kernel, stride, dilation)
+    first, *rest = _elements(counts, kernel, stride, dilation)
+    y = np.empty_like(x[first])
+    for part in _samples(x, len(kernel)):
+        y[part] = x[part][first]
+        for place in rest:
+            ufunc(y[part], x[part][place], out=y[part])
     return y
+
+
+def _samples(x: ndarray, spatial: int) -> Iterable[Any]:
+    """Parts of `x` along its first axis, where that is not one of the last, spatial ones."""
+    return _parts(len(x), x[:1].nbytes) if x.ndim > spatial else [...]
 
 
 def _repeated(g: Any, kernel: Sizes) -> Any:
@@ -270,18 +279,27 @@ def _repeated(g: Any, kernel: Sizes) -> Any:
 def window_argmax(x: Any, y: Any, *, kernel: Sizes, stride: Sizes, dilation: Sizes) -> ndarray:
     """Which element of each window is its first largest, `y`, or first NaN; counted in C order."""
     x, y = (value._data if isinstance(value, Node) else value for value in (x, y))
-    counts, last = y.shape[y.ndim - len(kernel) :], math.prod(kernel) - 1
-    free: Any = np.ones_like(y, bool)
-    index: ndarray = np.zeros_like(y, np.int8 if last < 128 else np.int32)
+    index: ndarray = np.empty_like(y, np.int8 if math.prod(kernel) < 128 else np.int32)
+    places = list(_elements(y.shape[y.ndim - len(kernel) :], kernel, stride, dilation))
+    for part in _samples(x, len(kernel)):
+        index[part] = _first_equal(x[part], y[part], places)
+    return index
+
+
+def _first_equal(x: ndarray, y: ndarray, places: list[Any]) -> Any:
+    """The number of the first of `places` at which `x` is `y` (or NaN, where `y` is)."""
     nan = np.isnan(y)
     any_nan = bool(nan.any())
-    for number, place in enumerate(_elements(counts, kernel, stride, dilation)):
-        chosen: Any = free if number == last else free & (x[place] == y)
-        if number < last and any_nan:
-            chosen |= free & nan & np.isnan(x[place])
+    free: Any = np.ones_like(y, bool)
+    index: Any = np.zeros_like(y, np.int32 if len(places) > 127 else np.int8)
+    for number, place in enumerate(places[:-1]):
+        chosen = x[place] == y
+        if any_nan:
+            chosen |= nan & np.isnan(x[place])
+        chosen &= free
+        free ^= chosen
         index += np.multiply(chosen, number, dtype=index.dtype)
-        free = free ^ chosen
-    return index
+    return index + np.multiply(free, len(places) - 1, dtype=index.dtype)
 
 
 def _window_pick(x: ndarray, *, index: ndarray, **window: Sizes) -> Any:
@@ -297,16 +315,17 @@ def _window_put(g: ndarray, *, index: ndarray, shape: Sizes, **window: Sizes) ->
         g, given = np.empty_like(index, g.dtype), g
         g[...] = given
     sizes, counts = shape[len(shape) - len(kernel) :], g.shape[g.ndim - len(kernel) :]
-    places = _elements(counts, **window)
-    if stride != kernel or max(window["dilation"]) > 1:
-        out = _laid_out_like(g, shape)
-        for number, place in enumerate(places):
-            out[place] += masked(g, index == number)
-        return out
-    tiled = all(n == c * k for n, c, k in zip(sizes, counts, kernel, strict=True))
+    apart = stride == kernel and max(window["dilation"]) == 1
+    tiled = apart and all(n == c * k for n, c, k in zip(sizes, counts, kernel, strict=True))
     out = _laid_out_like(g, shape, np.empty if tiled else np.zeros)
-    for number, place in enumerate(places):
-        out[place] = masked(g, index == number)
+    places = list(_elements(counts, **window))
+    for part in _samples(out, len(kernel)):
+        for number, place in enumerate(places):
+            chosen = masked(g[part], index[part] == number)
+            if apart:
+                out[part][place] = chosen
+            else:
+                out[part][place] += chosen
     return out
 
 
