@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Callable, Collection, Iterable, Sequence
-from functools import lru_cache, partial
+from functools import partial
 from operator import attrgetter
 from typing import Any
 
@@ -39,10 +39,9 @@ def recorded(outputs: Iterable[Node], stop: Collection[Node] = ()) -> list[Node]
     Raises RuntimeError where a graph was freed by an earlier backward.
     """
     seen = set(stop)
-    stack = [node for node in outputs if node._op is not None and node not in seen]
-    seen.update(stack)
-    while stack:
-        node = stack.pop()
+    order = [node for node in outputs if node._op is not None and node not in seen]
+    seen.update(order)
+    for node in order:  # which grows as it goes
         if node._inputs is None:
             raise RuntimeError(
                 f"the graph through {node._op.__name__}, recorded at {place_made(node)}, was freed "
@@ -51,8 +50,9 @@ def recorded(outputs: Iterable[Node], stop: Collection[Node] = ()) -> list[Node]
         for x in node._inputs:
             if isinstance(x, Node) and x._op is not None and x not in seen:
                 seen.add(x)
-                stack.append(x)
-    return sorted(seen.difference(stop) if stop else seen, key=_when_made)
+                order.append(x)
+    order.sort(key=_when_made)
+    return order
 
 
 _when_made = attrgetter("_made")
@@ -70,7 +70,6 @@ def _leading_to(wanted: set[Node], order: list[Node]) -> set[Node]:
 # ------------------------------------------------------------------ the walk
 
 
-@np.errstate(all="ignore")
 def walk(
     cotangents: dict[Node, Any],
     wanted: set[Node] | None = None,
@@ -115,7 +114,7 @@ def walk(
                 continue
             gx = None
             try:
-                gx = rule(g, y, *values, **params)
+                gx = rule(g, y, *values, **params) if params else rule(g, y, *values)
                 if gx.shape != value.shape:
                     gx = unbroadcast(gx, value.shape)
                 if gx.dtype is not value.dtype:
@@ -321,13 +320,6 @@ def backward(
         leaf._grad = constant(g if type(g) is ndarray else np.asarray(g))
 
 
-@lru_cache(maxsize=64)
-def _one(shape: tuple[int, ...], dtype: np.dtype[Any]) -> ndarray:
-    one = np.ones(shape, dtype)
-    one.flags.writeable = False
-    return one
-
-
 def _start(output: Any, gradient: Any, create_graph: bool) -> Any:
     if not isinstance(output, Tensor):
         raise TypeError(f"only a Tensor has gradients, not {type(output).__name__}")
@@ -342,8 +334,11 @@ def _start(output: Any, gradient: Any, create_graph: bool) -> Any:
                 f"backward of shape {output.shape} needs `gradient=` of that shape; "
                 "only a single element has the default 1. Did you mean .sum() or .mean()?"
             )
-        start = _one(output._data.shape, output._data.dtype)
-        return constant(start) if create_graph else start
+        data = output._data
+        if create_graph or data.ndim:
+            start = np.ones(data.shape, data.dtype)
+            return constant(start) if create_graph else start
+        return data.dtype.type(1)
     if not isinstance(gradient, Node):
         gradient = Tensor(as_array(gradient))
     if gradient._data.shape != output.shape:

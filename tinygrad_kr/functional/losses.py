@@ -154,6 +154,8 @@ def binary_cross_entropy_with_logits(
     """
     _same_shape("binary_cross_entropy_with_logits", input, target)
     target = _like(target, input)
+    if weight is None and pos_weight is None:
+        return network.logistic_loss(input, target, reduction=_known(reduction))
     logits: tuple[Any, ...] = (input, target)
     if pos_weight is not None:
         logits = (input, target * _like(pos_weight, input), 1 - target)

@@ -8,6 +8,7 @@ from typing import Any, Self, SupportsIndex, overload
 
 from tinygrad_kr.nn.module import Module
 from tinygrad_kr.nn.parameter import Parameter
+from tinygrad_kr.nn.trail import locate
 
 
 class _Numbered(Module):
@@ -107,8 +108,16 @@ class Sequential(_Numbered):
 
     def forward(self, x: Any) -> Any:
         for module in vars(self).values():
-            if isinstance(module, Module):
+            if not isinstance(module, Module):
+                continue
+            if module._hooks is not None:
                 x = module(x)
+                continue
+            try:
+                x = module.forward(x)
+            except Exception as error:
+                locate(error, module, (x,), {})
+                raise
         return x
 
     @overload

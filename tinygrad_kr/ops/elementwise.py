@@ -11,21 +11,21 @@ from numpy import ndarray
 from tinygrad_kr.ops.op import Op, op
 
 # fmt: off
-add       = op(np.add,         lambda g, y, a, b: g,     lambda g, y, a, b: g)
-subtract  = op(np.subtract,    lambda g, y, a, b: g,     lambda g, y, a, b: -g)
-multiply  = op(np.multiply,    lambda g, y, a, b: g * b, lambda g, y, a, b: g * a)
+add       = op(np.add,         lambda g, y, a, b: g,     lambda g, y, a, b: g, regular=True)
+subtract  = op(np.subtract,    lambda g, y, a, b: g,     lambda g, y, a, b: -g, regular=True)
+multiply  = op(np.multiply,    lambda g, y, a, b: g * b, lambda g, y, a, b: g * a, regular=True)
 divide    = op(np.true_divide, lambda g, y, a, b: g / b, lambda g, y, a, b: -g * y / b)
 remainder = op(np.remainder,   lambda g, y, a, b: g,     lambda g, y, a, b: -g * floor_divide(a, b))
 
-negative   = op(np.negative,   lambda g, y, x: -g)
-positive   = op(np.positive,   lambda g, y, x: g)
+negative   = op(np.negative,   lambda g, y, x: -g, regular=True)
+positive   = op(np.positive,   lambda g, y, x: g, regular=True)
 absolute   = op(np.absolute,   lambda g, y, x: g * sign(x), numpy=[np.fabs])
-square     = op(np.square,     lambda g, y, x: g * (2 * x))
+square     = op(np.square,     lambda g, y, x: g * (2 * x), regular=True)
 reciprocal = op(np.reciprocal, lambda g, y, x: -g * y * y)
 sqrt       = op(np.sqrt,       lambda g, y, x: g / (2 * y))
 cbrt       = op(np.cbrt,       lambda g, y, x: g / (3 * y * y))
 
-exp   = op(np.exp,   lambda g, y, x: g * y)
+exp   = op(np.exp,   lambda g, y, x: g * y, regular=True)
 exp2  = op(np.exp2,  lambda g, y, x: g * y * math.log(2))
 expm1 = op(np.expm1, lambda g, y, x: g * exp(x))
 log   = op(np.log,   lambda g, y, x: g / x)
@@ -41,7 +41,7 @@ arccos  = op(np.arccos,  lambda g, y, x: -g / sqrt((1 - x) * (1 + x)))
 arctan  = op(np.arctan,  lambda g, y, x: g / (1 + x * x))
 sinh    = op(np.sinh,    lambda g, y, x: g * cosh(x))
 cosh: Op = op(np.cosh,   lambda g, y, x: g * sinh(x))
-tanh    = op(np.tanh,    lambda g, y, x: g * (1 - y * y))
+tanh    = op(np.tanh,    lambda g, y, x: g * (1 - y * y), regular=True)
 arcsinh = op(np.arcsinh, lambda g, y, x: g / sqrt(1 + x * x))
 arccosh = op(np.arccosh, lambda g, y, x: g / sqrt((x - 1) * (x + 1)))
 arctanh = op(np.arctanh, lambda g, y, x: g / ((1 - x) * (1 + x)))
@@ -88,7 +88,7 @@ def _masked(x: Any, mask: Any) -> Any:
 
 
 # fmt: off
-masked: Op = op(_masked, lambda g, y, x, mask: masked(g, mask))
+masked: Op = op(_masked, lambda g, y, x, mask: masked(g, mask), regular=True)
 where: Op = op(np.where,
            None,  # type: ignore[arg-type]
            lambda g, y, condition, a, b: masked(g, condition),
@@ -158,9 +158,9 @@ def _erf(x: ndarray) -> Any:
 
 
 # fmt: off
-sigmoid  = op(_sigmoid,  lambda g, y, x: g * y * (1 - y))
+sigmoid  = op(_sigmoid,  lambda g, y, x: g * y * (1 - y), regular=True)
 softplus = op(_softplus, lambda g, y, x: g * sigmoid(x))
-relu     = op(_relu,     lambda g, y, x: masked(g, y))
+relu     = op(_relu,     lambda g, y, x: masked(g, y), regular=True)
 erf      = op(_erf,      lambda g, y, x: g * exp(-x * x) * (2 / math.sqrt(math.pi)))
 sinc     = op(np.sinc,   lambda g, y, x: g * _sinc_slope(x))
 # fmt: on
@@ -185,7 +185,7 @@ def _power(a: Any, b: Any) -> Any:
 def _power_base(g: Any, a: Any, b: Any) -> Any:
     """b a^(b-1), which is 0 at exponent 0 whatever the base."""
     if isinstance(b, int | float):
-        return g * (b * a ** (b - 1)) if b else masked(g, a != a)
+        return g * (b * a ** (b - 1)) if b else masked(g, False)
     zero = b == 0
     return masked(g * b * power(a, where(zero, 1.0, b - 1)), b)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from functools import lru_cache
 from typing import Any
 
@@ -61,9 +62,11 @@ def _linear(x: ndarray, weight: ndarray, bias: ndarray | None = None) -> Any:
         except ValueError:
             pass
     if weight.ndim < 2 or x.shape[-1:] != weight.shape[-1:]:
+        flat = weight.ndim == 2 < x.ndim and math.prod(x.shape[1:]) == weight.shape[-1]
         raise ValueError(
             f"input {x.shape} has {x.shape[-1] if x.ndim else 'no'} features, but the weight "
             f"{weight.shape} wants {weight.shape[-1] if weight.ndim > 1 else 'axes (out, in)'}"
+            + ("; flatten it first: x.flatten(1), or an nn.Flatten() before the layer" * flat)
         )
     if bias is not None and bias.size != 1 and bias.shape[-1] != weight.shape[-2]:
         raise ValueError(f"a bias of shape {bias.shape} for {weight.shape[-2]} output features")

@@ -112,7 +112,7 @@ def _logistic_loss(
 ) -> Any:
     """a softplus(-x) + b softplus(x), b = 1 - a if not given; both tails keep their last bit."""
     x, a, dtype = x.astype(np.float64), a.astype(np.float64), x.dtype
-    tail = np.log1p(np.exp(-np.abs(x)))
+    tail = np.log1p(np.exp(np.copysign(x, _MINUS_ONE)))
     if b is None:
         y = np.maximum(x, _ZERO) - x * a + tail
     else:
@@ -125,20 +125,20 @@ def _logistic_loss(
 
 def _share(g: Any, x: Any, reduction: str) -> Any:
     """What one element has of the cotangent of a reduced loss."""
-    return g / x.size if reduction == "mean" else g
+    return g / (x.size or 1) if reduction == "mean" else g
 
 
 def _logistic_slope(x: ndarray, a: ndarray, b: ndarray | None = None) -> Any:
     """b sigmoid(x) - a sigmoid(-x), the derivative of the logistic loss, without cancellation."""
     x, a, dtype = x.astype(np.float64) + _ZERO, a.astype(np.float64), x.dtype
-    e = np.exp(-np.abs(x))
+    e = np.exp(np.copysign(x, _MINUS_ONE))
     flat = np.copysign(e / (e + _ONE), x)
     if b is None:
         return (np.heaviside(x, _ONE) - a - flat).astype(dtype)
     return (np.where(np.signbit(x), -a, b) - (a + b) * flat).astype(dtype)
 
 
-_ZERO, _ONE = np.zeros(()), np.ones(())
+_ZERO, _ONE, _MINUS_ONE = np.zeros(()), np.ones(()), np.array(-1.0)
 
 
 def _total(a: Any, b: Any = None) -> Any:
@@ -151,11 +151,12 @@ bernoulli_loss = op(_bernoulli_loss,
                     lambda g, y, p, t: g * (maximum(log1p(-p), -100) - maximum(log(p), -100)))
 logistic_loss  = op(_logistic_loss,
                     lambda g, y, x, a, *b, reduction="none":
-                    _share(g, x, reduction) * logistic_slope(x, a, *b),
+                    _share(g, x, reduction)
+                    * (_logistic_slope if type(x) is ndarray else logistic_slope)(x, a, *b),
                     lambda g, y, x, a, *b, reduction="none":
                     _share(g, x, reduction) * (softplus(-x) if b else -x),
                     lambda g, y, x, a, b, reduction="none":
-                    _share(g, x, reduction) * softplus(x))
+                    _share(g, x, reduction) * softplus(x), regular=True)
 logistic_slope: Op = op(_logistic_slope,
                     lambda g, y, x, a, *b: g * _total(a, *b) * sigmoid(x) * sigmoid(-x),
                     lambda g, y, x, a, *b: -g * sigmoid(-x) if b else -g,

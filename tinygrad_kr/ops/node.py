@@ -63,9 +63,12 @@ class NodeType:
     cls: type[Node] = Node
 
 
+_new = object.__new__
+
+
 def constant(array: ndarray) -> Any:
     """A node of `array` (not copied) that requires no gradient."""
-    out = object.__new__(NodeType.cls)
+    out = _new(NodeType.cls)
     out._data = array
     out._grad = out._hooks = out._op = None
     out._requires_grad = False

@@ -69,6 +69,7 @@ def op(
     variadic: bool = False,
     joint: bool = False,
     promote: bool = True,
+    regular: bool = False,
 ) -> Op:
     """Make a differentiable function from a NumPy function and its derivative rules.
 
@@ -81,6 +82,8 @@ def op(
     variadic: any number of inputs share one rule, which is told which by the keyword `index`.
     joint: the one rule returns a sequence with every input's cotangent (None where there is none).
     promote: give the result the inputs' common floating dtype (PyTorch's promotion).
+    regular: the rules only add and multiply; those of other ops are kept from warning at points
+        where the derivative is infinite or undefined.
 
     >>> cube = op(lambda x: x**3, lambda g, y, x: g * 3 * x**2)
     """
@@ -93,13 +96,18 @@ def op(
     record = cast(Op, apply)
     record.__name__ = name or getattr(forward, "__name__", "op").strip("_<>")
     record.__doc__ = forward.__doc__
-    record.forward, record.rules = forward, rules
+    record.forward = forward
+    record.rules = rules if regular else tuple(map(_silenced, rules))
     record.variadic, record.joint, record.shared = variadic, joint, variadic or joint
     record.promote = promote
     for function in (forward, *numpy):
         if isinstance(function, np.ufunc) or hasattr(function, "__wrapped__"):
             numpy_table[function] = record
     return record
+
+
+def _silenced(rule: Callable[..., Any] | None) -> Any:
+    return None if rule is None else np.errstate(all="ignore")(rule)
 
 
 def _binary(forward: Callable[..., Any]) -> Callable[..., Any]:
@@ -141,8 +149,8 @@ def _binary(forward: Callable[..., Any]) -> Callable[..., Any]:
         if tracked and (mode := _get_mode()):
             frame = _get_frame(1)
             code = frame.f_code
-            while inside_package[code.co_filename]:
-                frame = frame.f_back  # type: ignore[assignment]
+            if inside_package[code.co_filename]:
+                frame = frame.f_back or frame
                 code = frame.f_code
             out._code = code
             out._instruction = frame.f_lasti
@@ -199,8 +207,8 @@ def _general(forward: Callable[..., Any], promote: bool) -> Callable[..., Any]:
         if tracked and (mode := _get_mode()):
             frame = _get_frame(1)
             code = frame.f_code
-            while inside_package[code.co_filename]:
-                frame = frame.f_back  # type: ignore[assignment]
+            if inside_package[code.co_filename]:
+                frame = frame.f_back or frame
                 code = frame.f_code
             out._code = code
             out._instruction = frame.f_lasti
@@ -224,15 +232,15 @@ def _general(forward: Callable[..., Any], promote: bool) -> Callable[..., Any]:
 def _recorded(
     record: Op, y: ndarray, inputs: tuple[Any, ...], params: dict[str, Any], tracked: bool
 ) -> Any:
-    """The node of a result, with the user's line that asked for it."""
+    """The node of a result, with the line that asked for it."""
     out = _new(_tensor)
     out._data = y
     out._grad = out._hooks = None
     if tracked and (mode := _get_mode()):
         frame = _get_frame(1)
         code = frame.f_code
-        while inside_package[code.co_filename]:
-            frame = frame.f_back  # type: ignore[assignment]
+        if inside_package[code.co_filename]:
+            frame = frame.f_back or frame
             code = frame.f_code
         out._code = code
         out._instruction = frame.f_lasti

@@ -111,7 +111,8 @@ def _std_slope(g: Any, y: Any, x: Any, axis: Axis, keepdims: bool, ddof: float) 
 
 
 # fmt: off
-sum_ = op(_sum, lambda g, y, x, axis=None, keepdims=False: _restored(g, x, axis, keepdims))
+sum_ = op(_sum, lambda g, y, x, axis=None, keepdims=False: _restored(g, x, axis, keepdims),
+          regular=True)
 mean_ = op(_mean, lambda g, y, x, axis=None, keepdims=False:
            _restored(g, x, axis, keepdims) / count(x, axis))
 var_ = op(_var, lambda g, y, x, axis=None, keepdims=False, ddof=0:
@@ -228,6 +229,7 @@ count_nonzero = _public(count_nonzero_)
 
 def _logsumexp(x: ndarray, *, axis: Axis = None, keepdims: Any = False) -> Any:
     """log(sum(exp(x))) over `axis` without overflow; -inf where every element is -inf."""
+    x = x if x.dtype.kind == "f" else x.astype(np.float64)
     top = np.maximum.reduce(x, axis=axis, keepdims=True, initial=-np.inf)
     top = np.where(np.isfinite(top), top, np.zeros((), x.dtype))
     with np.errstate(divide="ignore"):

@@ -66,7 +66,7 @@ def inverse_permutation(axes: tuple[int, ...]) -> tuple[int, ...]:
 
 
 # fmt: off
-reshape      = op(_reshape,      lambda g, y, x, shape: g.reshape(x.shape))
+reshape      = op(_reshape,      lambda g, y, x, shape: g.reshape(x.shape), regular=True)
 transpose    = op(_transpose,    lambda g, y, x, axes=None:
                   g.transpose(None if axes is None else inverse_permutation(axes)))
 swapaxes     = op(_swapaxes,     lambda g, y, x, axis1, axis2: g.swapaxes(axis1, axis2))

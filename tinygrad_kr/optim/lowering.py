@@ -29,6 +29,8 @@ Statement = tuple[str, list[str], str]
 """A ufunc, what it reads, and the name of what it gives."""
 
 _NUMBER = "a number"
+_REGULAR = {"add", "subtract", "multiply", "negative", "positive", "square"}
+"""What NumPy need not be kept from warning about."""
 _OPERATORS = {
     np.add: "+",
     np.subtract: "-",
@@ -105,9 +107,12 @@ def lower(
     source += "\n\n\n" + "\n    ".join([f"def update({', '.join(operands)}):", *lines]) + "\n"
     namespace: dict[str, Any] = {"inf": math.inf, "nan": math.nan, **trace.functions}
     exec(compile(source, f"<{rule.__name__} in place>", "exec"), namespace)
+    update = namespace["update"]
+    if not _REGULAR.issuperset(trace.functions):
+        update = np.errstate(all="ignore")(update)
     return Program(
         namespace["numbers"],
-        namespace["update"],
+        update,
         tuple(number_state),
         tuple(array_state),
         len(constants),

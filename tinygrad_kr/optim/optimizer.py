@@ -48,7 +48,8 @@ class _Plan:
             if p._grad is not None:
                 return None
         for cohort in self.cohorts:
-            if not self._follows(cohort):
+            options = tuple(map(cohort.group.__getitem__, cohort.names))
+            if options != cohort.options and not self._follows(cohort, options):
                 return None
         gradients = []
         for p, array in self.pairs:
@@ -59,16 +60,12 @@ class _Plan:
         return gradients
 
     @staticmethod
-    def _follows(cohort: Cohort) -> bool:
+    def _follows(cohort: Cohort, options: tuple[Any, ...]) -> bool:
         """Take over options that have changed, where the program stays the same."""
-        options = cohort.current_options()
-        if options == cohort.options:
-            return True
         same = structure_of(cohort.names, options) == structure_of(cohort.names, cohort.options)
         cohort.options = options
         return same
 
-    @np.errstate(all="ignore")
     def run(self, gradients: list[ndarray]) -> None:
         """Update every parameter."""
         self.ran = True
