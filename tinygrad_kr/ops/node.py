@@ -87,8 +87,14 @@ inside_package = _Inside()
 
 
 def place_made(node: Node) -> str:
-    """Where in the source the node was recorded, as `file:line (function)`."""
-    return _place(node._code, node._instruction)
+    """Where in the source the node was recorded, as `file:line (function)`.
+
+    Two frames were looked at: from deep inside a module it is a line of this package.
+    """
+    place = _place(node._code, node._instruction)
+    if inside_package[node._code.co_filename]:
+        return f"{place} (`with tk.detect_anomaly():` names your own line)"
+    return place
 
 
 def user_frame() -> FrameType | None:
