@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -417,6 +418,40 @@ def test_a_function_may_switch_recording_off_for_a_part() -> None:
         return (scale * x).sum()
 
     np.testing.assert_allclose(tk.grad(f)(X), [X.sum()] * 3)
+
+
+@pytest.mark.parametrize(
+    "f",
+    [lambda x: x * math.sin(x), lambda x: float(x) ** 2, lambda x: np.float64(x) * x],
+    ids=["math.sin", "float", "np.float64"],
+)
+@pytest.mark.parametrize("way", [tk.grad, tk.jacobian, tk.hessian])
+def test_a_number_taken_from_a_traced_tensor_is_refused(way: Any, f: Any) -> None:
+    with pytest.raises((TypeError, RuntimeError), match="has no history"):
+        way(f)(np.float64(0.5))
+    with pytest.raises(TypeError, match=r"np\.sin for math\.sin"):
+        way(math.sin)(np.float64(0.5))
+
+
+def test_a_traced_tensor_assigned_into_an_array_is_told_to_stack() -> None:
+    def f(x: Any) -> Any:
+        out = np.zeros(3)
+        out[0] = x[0]
+        return out.sum()
+
+    with pytest.raises(ValueError, match="setting an array element") as caught:
+        tk.grad(f)(X)
+    assert "tk.stack" in str(caught.value.__cause__)
+
+
+def test_a_mere_number_is_had_by_item_without_recording_and_outside() -> None:
+    def f(x: Any) -> Any:
+        with tk.no_grad():
+            scale = float(x.sum())
+        return (scale * x).sum() * (1.0 if x.sum().item() > 0 else 2.0)
+
+    np.testing.assert_allclose(tk.grad(f)(X), [X.sum()] * 3 if X.sum() > 0 else [2 * X.sum()] * 3)
+    assert float(leaf(2.0)) == 2.0
 
 
 def test_backward_through_a_transformation() -> None:

@@ -116,6 +116,14 @@ def test_arrays_that_do_not_go_together_are_named_by_shape(arrays: Any, shapes: 
         DataLoader(arrays)
 
 
+def test_what_they_look_like() -> None:
+    dataset = TensorDataset(np.zeros((5, 3), np.float32), np.arange(5))
+    assert repr(dataset) == "TensorDataset(float32(5, 3), int64(5,))"
+    assert repr(Subset(dataset, [0, 1])) == f"Subset(2 of {dataset!r})"
+    loader = DataLoader(dataset, batch_size=2)
+    assert repr(loader) == f"DataLoader(3 batches of 2 from {dataset!r})"
+
+
 def test_a_data_set_ends_where_it_ends() -> None:
     assert len(list(iter(TensorDataset(LABELS)))) == COUNT
     with pytest.raises(IndexError):

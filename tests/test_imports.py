@@ -16,7 +16,8 @@ ROOT = Path(tk.__file__).parent
 
 ORDER = [
     {"ops", "tree"},
-    {"tensor", "grad_mode"},
+    {"grad_mode"},
+    {"tensor"},
     {"random", "arrays", "autodiff"},
     {"creation", "linalg", "transformations", "autograd"},
     {"functional", "numpy_protocol"},
@@ -29,6 +30,7 @@ RANK = {name: rank for rank, names in enumerate(ORDER) for name in names}
 
 WHEN_USED = {
     ("tensor", "arrays"),
+    ("tensor", "functional"),
     ("tensor", "numpy_protocol"),
     ("arrays", "linalg"),
 }
@@ -152,5 +154,6 @@ def test_every_public_name_is_there() -> None:
     assert len(set(tk.__all__)) == len(tk.__all__)
     for name in tk.__all__:
         assert getattr(tk, name) is not None
+    assert (tk.neg, tk.clamp, tk.abs) == (tk.negative, tk.clip, tk.absolute)
     with pytest.raises(AttributeError, match="no attribute 'nothing'"):
         tk.nothing  # noqa: B018

@@ -28,6 +28,8 @@ def test_path_module_input_wish_and_cause() -> None:
 
 
 def test_the_root_alone() -> None:
+    with pytest.raises(ValueError, match=r"nn.Flatten\(\) before the layer"):
+        nn.Linear(12, 5)(tk.ones(2, 3, 2, 2))
     with pytest.raises(ValueError, match=r"^linear: Linear\(in_features=2, .* got \(3,\)"):
         nn.Linear(2, 2)(tk.zeros(3))
 

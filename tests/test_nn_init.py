@@ -216,6 +216,10 @@ def test_bad_settings(call: Any, message: str) -> None:
 # ------------------------------------------------------------------ scaled to the layer
 
 
+def test_variance_scaling_goes_by_two_names() -> None:
+    assert init.variance_scaling is init.variance_scaling_
+
+
 def test_fans() -> None:
     assert init.fan_in_and_fan_out(weight(256, 784)) == (784, 256)
     assert init.fan_in_and_fan_out(weight(32, 16, 3, 5)) == (240, 480)

@@ -273,6 +273,32 @@ def test_apply_goes_from_the_inside_out() -> None:
     assert seen == [net.block.linear, net.block.norm, net.block, net.head, net]
 
 
+def test_modules_in_a_plain_list_are_warned_of() -> None:
+    class Net(nn.Module):
+        def __init__(self) -> None:
+            self.first = nn.Linear(2, 2)
+            self.known = [self.first, self.first.weight]
+            self.left_out = (nn.Linear(2, 2),)
+            self.layers: list[Any] = []
+
+    net = Net()
+    assert len(list(net.parameters())) == 2
+    net.layers.append(nn.Linear(2, 2))
+    with pytest.warns(UserWarning, match=r"Net\.layers is a plain list.*nn\.ModuleList") as caught:
+        nn.Sequential(net).parameters()
+    assert caught[0].filename == __file__
+    net.layers = [nn.Parameter(tk.zeros(2))]
+    with pytest.warns(UserWarning, match=r"nn\.ParameterList"):
+        net.parameters()
+
+
+@pytest.mark.parametrize("device", ["cpu", "cuda", "cuda:0", "mps"])
+def test_there_are_no_devices_to_go_to(device: str) -> None:
+    for thing in (nn.Linear(2, 3), tk.ones(2)):
+        with pytest.raises(TypeError, match=rf"takes a dtype, not the device '{device}'.*leave it"):
+            thing.to(device)
+
+
 def test_change_of_dtype_keeps_the_parameters() -> None:
     net = Net()
     net(tk.randn(4, 3)).sum().backward()

@@ -76,6 +76,7 @@ def test_dtypes_and_shapes() -> None:
             make(2, dtype=np.int64)
     assert tk.randint(3).shape == ()
     assert tk.randint(3, size=4).shape == tk.randint(0, 3, (4,)).shape == (4,)
+    assert tk.randint(3, (4,)).shape == (4,)
     assert tk.randint(3).dtype == tk.randperm(3).dtype == np.int64
     assert sorted(tk.randperm(5).tolist()) == [0, 1, 2, 3, 4]
     assert tk.randperm(0).shape == (0,)

@@ -275,6 +275,10 @@ def test_copies_are_leaves_with_their_own_memory_and_gradient() -> None:
 METHODS: list[tuple[str, Callable[[Any], Any], Callable[[ndarray], Any]]] = [
     ("abs", lambda t: t.abs(), np.abs),
     ("neg", lambda t: -t, np.negative),
+    ("neg()", lambda t: t.neg(), np.negative),
+    ("copy", lambda t: t.copy(), np.copy),
+    ("softmax", lambda t: t.softmax(dim=1), lambda a: np.exp(a) / np.exp(a).sum(1)[:, None]),
+    ("log_softmax", lambda t: t.log_softmax(0), lambda a: a - np.log(np.exp(a).sum(0))),
     ("pos", lambda t: +t, np.positive),
     ("reciprocal", lambda t: t.reciprocal(), lambda a: 1 / a),
     ("pow", lambda t: t.pow(3), lambda a: a**3),

@@ -957,6 +957,19 @@ def test_grad_mode_decorates_generators() -> None:
     assert list(numbers()) == [0, 1, 2]
 
 
+@pytest.mark.parametrize("mode", [tk.no_grad, tk.enable_grad, tk.detect_anomaly])
+def test_grad_mode_decorates_without_brackets(mode: Any) -> None:
+    @mode
+    def enabled() -> bool:
+        """Asks."""
+        return tk.is_grad_enabled()
+
+    assert enabled() is (mode is not tk.no_grad)
+    assert (enabled.__name__, enabled.__doc__) == ("enabled", "Asks.")
+    with tk.no_grad():
+        assert enabled() is (mode is tk.enable_grad)
+
+
 def test_grad_mode_decorator_keeps_name_and_recurses() -> None:
     @tk.no_grad()
     def factorial(n: int) -> int:

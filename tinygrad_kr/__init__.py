@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from tinygrad_kr import autograd, data, functional, linalg, nn, optim, testing
-    from tinygrad_kr.functional import one_hot
+    from tinygrad_kr.functional import log_softmax, one_hot, softmax
 
 from tinygrad_kr.arrays import (
     argsort,
@@ -67,6 +67,7 @@ from tinygrad_kr.arrays import (
     unsqueeze,
     vdot,
 )
+from tinygrad_kr.arrays import clip as clamp
 from tinygrad_kr.creation import (
     arange,
     empty,
@@ -139,6 +140,7 @@ from tinygrad_kr.ops.elementwise import (
     not_equal,
     power,
     rad2deg,
+    reciprocal,
     relu,
     remainder,
     round,
@@ -157,6 +159,7 @@ from tinygrad_kr.ops.elementwise import (
     where,
 )
 from tinygrad_kr.ops.elementwise import absolute as abs
+from tinygrad_kr.ops.elementwise import negative as neg
 from tinygrad_kr.ops.linalg import (
     matmul,
 )
@@ -212,8 +215,8 @@ def __getattr__(name: str) -> Any:
     """Submodules are imported when they are used: the core alone takes 10 ms."""
     if name in _WHEN_USED:
         return importlib.import_module(f"tinygrad_kr.{name}")
-    if name == "one_hot":
-        return importlib.import_module("tinygrad_kr.functional").one_hot
+    if name in {"one_hot", "softmax", "log_softmax"}:
+        return getattr(importlib.import_module("tinygrad_kr.functional"), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
@@ -250,6 +253,7 @@ __all__ = [
     "ceil",
     "checkpoint",
     "chunk",
+    "clamp",
     "clip",
     "concatenate",
     "convolve",
@@ -313,6 +317,7 @@ __all__ = [
     "log1p",
     "log2",
     "log10",
+    "log_softmax",
     "logaddexp",
     "logical_and",
     "logical_not",
@@ -332,6 +337,7 @@ __all__ = [
     "movedim",
     "multiply",
     "nan_to_num",
+    "neg",
     "negative",
     "nn",
     "no_grad",
@@ -356,6 +362,7 @@ __all__ = [
     "randn_like",
     "randperm",
     "ravel",
+    "reciprocal",
     "relu",
     "remainder",
     "repeat",
@@ -370,6 +377,7 @@ __all__ = [
     "sin",
     "sinc",
     "sinh",
+    "softmax",
     "softplus",
     "sort",
     "split",

@@ -11,10 +11,20 @@ from typing import Any
 from tinygrad_kr.ops.node import ANOMALY, OFF, ON, grad_mode
 
 _anomaly: ContextVar[bool] = ContextVar("anomaly", default=False)
+transforming: ContextVar[bool] = ContextVar("transforming", default=False)
+"""Whether a function runs on behalf of `grad` or another transformation."""
 
 
 class _Mode:
     """A context manager and decorator that sets the mode of this thread and async task."""
+
+    def __new__(cls, *function: Any) -> Any:
+        """The mode; or, as a decorator without brackets (`@no_grad`), the function in it."""
+        mode = super().__new__(cls)
+        if function and callable(function[0]):
+            mode.__init__()  # type: ignore[misc]
+            return mode(function[0])
+        return mode
 
     def __init__(self) -> None:
         self._tokens: list[Any] = []
@@ -94,6 +104,18 @@ class enable_grad(_Mode):
 
     def _mode(self) -> int:
         return recording()
+
+
+class traced(enable_grad):
+    """Record what a function does for a transformation."""
+
+    def __enter__(self) -> None:
+        self._token = transforming.set(True)
+        super().__enter__()
+
+    def __exit__(self, *exception: Any) -> None:
+        super().__exit__()
+        transforming.reset(self._token)
 
 
 class set_grad_enabled(_Mode):

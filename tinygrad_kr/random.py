@@ -74,9 +74,14 @@ def randn(
 
 
 def randint(
-    low: int, high: int | None = None, size: Any = (), *, generator: Generator | None = None
+    low: int, high: Any = None, size: Any = (), *, generator: Generator | None = None
 ) -> Tensor:
-    """Integers from `low` (0, if only one bound is given) up to `high`, exclusive; int64."""
+    """Integers from `low` (0, if only one bound is given) up to `high`, exclusive; int64.
+
+    PyTorch's `randint(high, size)` is understood too.
+    """
+    if isinstance(high, tuple | list):
+        high, size = None, high
     low, high = (0, low) if high is None else (low, high)
     if high <= low:
         raise ValueError(f"randint: no integer in [{low}, {high})")

@@ -14,6 +14,7 @@ import numpy as np
 from numpy import ndarray
 from numpy.lib.array_utils import normalize_axis_tuple
 
+from tinygrad_kr.grad_mode import transforming
 from tinygrad_kr.ops import (
     arrangement,
     elementwise,
@@ -55,6 +56,17 @@ def as_array(data: Any, dtype: Any = None) -> ndarray:
             f"a Tensor holds real numbers, not {array.dtype} (from {type(data).__name__})"
         )
     return array
+
+
+def as_dtype(dtype: Any) -> np.dtype[Any]:
+    """What `to` was given; TypeError, that there is none, for a device."""
+    if isinstance(dtype, str) and dtype.partition(":")[0] in {"cpu", "cuda", "gpu", "mps"}:
+        raise TypeError(
+            f"to() takes a dtype, not the device {dtype!r}: everything is in NumPy arrays on the "
+            "CPU, so leave it out"
+        )
+    found: np.dtype[Any] = np.dtype(dtype)
+    return found
 
 
 @cache
@@ -243,6 +255,8 @@ class Tensor(Node):
             return constant(self._data.copy("K"))  # type: ignore[no-any-return]
         return elementwise.positive(self)  # type: ignore[no-any-return]
 
+    copy = clone
+
     def contiguous(self) -> Tensor:
         """Itself: memory layout is NumPy's business."""
         return self
@@ -259,7 +273,14 @@ class Tensor(Node):
         return bool(self._data)
 
     def __float__(self) -> float:
-        return float(self._number("float"))
+        number = float(self._number("float"))
+        if self._requires_grad and transforming.get() and grad_mode.get() != OFF:
+            raise TypeError(
+                "a number has no history, so the derivative would be wrong: take NumPy's function "
+                "for one of `math` (np.sin for math.sin), and .item() for float() where a mere "
+                "number is wanted"
+            )
+        return number
 
     def __int__(self) -> int:
         return int(self._number("int"))
@@ -446,7 +467,7 @@ class Tensor(Node):
 
     # -------------------------------------------------------------- methods: elementwise
 
-    abs = elementwise.absolute
+    abs, neg = elementwise.absolute, elementwise.negative
     sign = elementwise.sign
     exp, expm1 = elementwise.exp, elementwise.expm1
     log, log1p = elementwise.log, elementwise.log1p
@@ -462,6 +483,18 @@ class Tensor(Node):
     floor, ceil = elementwise.floor, elementwise.ceil
     isnan, isinf, isfinite = elementwise.isnan, elementwise.isinf, elementwise.isfinite
     pow = elementwise.power
+
+    def softmax(self, dim: int) -> Tensor:
+        """exp(x) over its sum along `dim`: positive, with sum 1."""
+        from tinygrad_kr.functional import softmax
+
+        return softmax(self, dim)  # type: ignore[no-any-return]
+
+    def log_softmax(self, dim: int) -> Tensor:
+        """The logarithm of `softmax`, exact where that is 0."""
+        from tinygrad_kr.functional import log_softmax
+
+        return log_softmax(self, dim)  # type: ignore[no-any-return]
 
     def reciprocal(self) -> Tensor:
         """1 / x."""
@@ -497,7 +530,7 @@ class Tensor(Node):
 
     def to(self, dtype: Any) -> Tensor:
         """In another dtype (itself, if it has it already)."""
-        return self if self._data.dtype == np.dtype(dtype) else self.astype(dtype)
+        return self if self._data.dtype == as_dtype(dtype) else self.astype(dtype)
 
     def type_as(self, other: Tensor) -> Tensor:
         """In the dtype of `other`."""

@@ -13,6 +13,7 @@ from numpy import ndarray
 from tinygrad_kr import tree
 from tinygrad_kr.autodiff import recorded, walk
 from tinygrad_kr.grad_mode import enable_grad, is_grad_enabled, set_grad_enabled
+from tinygrad_kr.grad_mode import traced as traced_calls
 from tinygrad_kr.ops.node import Node, constant, tick
 from tinygrad_kr.ops.op import _recorded, op
 from tinygrad_kr.ops.shape import concatenate, stack
@@ -143,7 +144,7 @@ def value_and_grad(f: Function, argnums: Argnums = 0, has_aux: bool = False) -> 
     @wraps(f)
     def both(*args: Any, **kwargs: Any) -> Any:
         traced = _Traced(args, argnums)
-        with enable_grad():
+        with traced_calls():
             value = f(*traced.args, **kwargs)
             value, aux = value if has_aux else (value, None)
             value = _scalar(value, "grad")
@@ -178,7 +179,7 @@ def grad(f: Function, argnums: Argnums = 0, has_aux: bool = False) -> Function:
 
 
 def _outputs(f: Function, traced: _Traced, kwargs: dict[str, Any]) -> tuple[list[Tensor], Any]:
-    with enable_grad():
+    with traced_calls():
         flat, rebuild = tree.flatten(f(*traced.args, **kwargs))
     return [value if isinstance(value, Tensor) else Tensor(value) for value in flat], rebuild
 

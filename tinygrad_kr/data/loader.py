@@ -51,6 +51,9 @@ class TensorDataset:
     def __len__(self) -> int:
         return len(self.tensors[0])
 
+    def __repr__(self) -> str:
+        return f"TensorDataset({', '.join(f'{t.dtype}{t.shape}' for t in self.tensors)})"
+
     def __getitem__(self, index: Any, /) -> tuple[Tensor, ...]:
         return tuple(Tensor(tensor.data[index]) for tensor in self.tensors)
 
@@ -71,6 +74,9 @@ class Subset:
 
     def __len__(self) -> int:
         return len(self.indices)
+
+    def __repr__(self) -> str:
+        return f"Subset({len(self)} of {self.dataset!r})"
 
     def __getitem__(self, index: int, /) -> Any:
         return self.dataset[int(self.indices[index])]
@@ -134,6 +140,9 @@ class DataLoader:
 
     def __len__(self) -> int:
         return len(self._starts(0, len(self.dataset)))
+
+    def __repr__(self) -> str:
+        return f"DataLoader({len(self)} batches of {self.batch_size} from {self.dataset!r})"
 
     def __iter__(self) -> Iterator[Any]:
         self._pass, self._resumed = self._resumed or _Pass(self._draw_order()), None

@@ -224,6 +224,9 @@ def variance_scaling_(
     raise ValueError(f"distribution is uniform, normal or truncated_normal, not {distribution!r}")
 
 
+variance_scaling = variance_scaling_
+
+
 def xavier_uniform_(
     tensor: Tensor, gain: float = 1.0, generator: Generator | None = None
 ) -> Tensor:

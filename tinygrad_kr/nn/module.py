@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Iterator, Mapping
 from types import MappingProxyType
 from typing import Any, NamedTuple, Self, TypeVar
@@ -12,7 +13,7 @@ from numpy import ndarray
 from tinygrad_kr.grad_mode import no_grad
 from tinygrad_kr.nn.parameter import Parameter
 from tinygrad_kr.nn.trail import locate
-from tinygrad_kr.tensor import Tensor, as_array
+from tinygrad_kr.tensor import Tensor, as_array, as_dtype
 
 Hook = Callable[..., Any]
 Held = TypeVar("Held")
@@ -160,8 +161,26 @@ class Module:
                     yield _joined(path, name), value
 
     def parameters(self, recurse: bool = True) -> Iterator[Parameter]:
-        """The parameters, shared ones once: what an optimizer takes."""
+        """The parameters, shared ones once: what an optimizer takes.
+
+        Warns of modules or parameters in a plain list, which are not among them.
+        """
+        for module in self.modules() if recurse else ():
+            for name, value in vars(module).items():
+                if value.__class__ is list and value and isinstance(value[0], Module | Parameter):
+                    self._warn_of_list(module, name, value[0])
         return (parameter for _, parameter in self.named_parameters(recurse=recurse))
+
+    def _warn_of_list(self, module: Module, name: str, held: Module | Parameter) -> None:
+        own = self.modules() if isinstance(held, Module) else dict(self.named_parameters()).values()
+        if not any(held is one for one in own):
+            kind = "ModuleList" if isinstance(held, Module) else "ParameterList"
+            warnings.warn(
+                f"{type(module).__name__}.{name} is a plain list: what it holds is not part of the "
+                f"module, so it is neither trained nor saved; make it an nn.{kind} (or a tuple, if "
+                "that is meant)",
+                stacklevel=3,
+            )
 
     def named_buffers(
         self, prefix: str = "", recurse: bool = True, remove_duplicate: bool = True
@@ -238,7 +257,7 @@ class Module:
 
     def zero_grad(self, set_to_none: bool = True) -> None:
         """Forget the gradients; with `set_to_none=False`, keep their arrays and write 0."""
-        for parameter in self.parameters():
+        for _, parameter in self.named_parameters():
             if set_to_none or parameter.grad is None:
                 parameter.grad = None
             else:
@@ -257,7 +276,7 @@ class Module:
         Parameters keep their identity (an optimizer holds them still); integers stay. Raises
         TypeError for a dtype that is not floating.
         """
-        dtype = np.dtype(dtype)
+        dtype = as_dtype(dtype)
         if dtype.kind != "f":
             raise TypeError(f"a module's parameters are floating-point numbers, not {dtype}")
         for tensor in (*self.parameters(), *self.buffers()):
