@@ -214,14 +214,14 @@ class Tensor(Node):
     @property
     def T(self) -> Tensor:
         """The axes reversed."""
-        return shape.transpose(self)  # type: ignore[no-any-return]
+        return shape.transpose(self)
 
     @property
     def mT(self) -> Tensor:
         """The last two axes exchanged."""
         if self._data.ndim < 2:
             raise ValueError(f"mT needs at least 2 axes, not shape {self.shape}")
-        return shape.swapaxes(self, axis1=-1, axis2=-2)  # type: ignore[no-any-return]
+        return shape.swapaxes(self, axis1=-1, axis2=-2)
 
     def dim(self) -> int:
         """Number of axes (PyTorch's name for `ndim`)."""
@@ -253,7 +253,7 @@ class Tensor(Node):
         """A copy with its own memory, through which gradients flow."""
         if self._data.dtype == np.bool_:
             return constant(self._data.copy("K"))  # type: ignore[no-any-return]
-        return elementwise.positive(self)  # type: ignore[no-any-return]
+        return elementwise.positive(self)
 
     copy = clone
 
@@ -461,7 +461,7 @@ class Tensor(Node):
     __xor__, __rxor__ = elementwise.bitwise_xor, _flipped(elementwise.bitwise_xor)
     __invert__ = elementwise.invert
     __neg__, __pos__, __abs__ = elementwise.negative, elementwise.positive, elementwise.absolute
-    __eq__, __ne__ = elementwise.equal, elementwise.not_equal
+    __eq__, __ne__ = elementwise.equal, elementwise.not_equal  # type: ignore[assignment]
     __lt__, __le__ = elementwise.less, elementwise.less_equal
     __gt__, __ge__ = elementwise.greater, elementwise.greater_equal
 
@@ -502,7 +502,7 @@ class Tensor(Node):
 
     def round(self, decimals: int = 0) -> Tensor:
         """Rounded to `decimals` places, halves to even; detached."""
-        return elementwise.round(self, decimals=decimals)  # type: ignore[no-any-return]
+        return elementwise.round(self, decimals=decimals)
 
     def clip(self, min: Any = None, max: Any = None) -> Tensor:
         """Limited to [min, max]; the gradient passes where it was inside, bounds included.
@@ -510,7 +510,7 @@ class Tensor(Node):
         A bound that is a Tensor gets its gradient too (half of it where they are equal).
         """
         if not isinstance(min, Node) and not isinstance(max, Node):
-            return elementwise.clip(self, low=min, high=max)  # type: ignore[no-any-return]
+            return elementwise.clip(self, low=min, high=max)
         y = self if min is None else elementwise.maximum(self, min)
         return y if max is None else elementwise.minimum(y, max)
 
@@ -518,15 +518,15 @@ class Tensor(Node):
 
     def where(self, condition: Any, other: Any) -> Tensor:
         """Its own elements where `condition` holds, those of `other` elsewhere."""
-        return elementwise.where(condition, self, other)  # type: ignore[no-any-return]
+        return elementwise.where(condition, self, other)
 
     def masked_fill(self, mask: Any, value: float) -> Tensor:
         """`value` where `mask` holds."""
-        return elementwise.where(mask, value, self)  # type: ignore[no-any-return]
+        return elementwise.where(mask, value, self)
 
     def astype(self, dtype: Any) -> Tensor:
         """In another dtype; a gradient returns in this one."""
-        return astype(self, dtype=np.dtype(dtype))  # type: ignore[no-any-return]
+        return astype(self, dtype=np.dtype(dtype))
 
     def to(self, dtype: Any) -> Tensor:
         """In another dtype (itself, if it has it already)."""
@@ -563,13 +563,13 @@ class Tensor(Node):
 
     def reshape(self, *sizes: Any) -> Tensor:
         """The same elements in another shape; one size may be -1."""
-        return shape.reshape(self, shape=_sizes(sizes))  # type: ignore[no-any-return]
+        return shape.reshape(self, shape=_sizes(sizes))
 
     view = reshape
 
     def ravel(self) -> Tensor:
         """All elements in one axis."""
-        return shape.reshape(self, shape=(-1,))  # type: ignore[no-any-return]
+        return shape.reshape(self, shape=(-1,))
 
     def flatten(self, start_dim: int = 0, end_dim: int = -1) -> Tensor:
         """The axes from `start_dim` to `end_dim` merged into one."""
@@ -593,16 +593,16 @@ class Tensor(Node):
         """All axes reversed if none is named, two exchanged (PyTorch), or all in a new order."""
         order = _sizes(axes) if axes and axes != (None,) else None
         if order is not None and len(order) == 2 and not isinstance(axes[0], tuple | list):
-            return shape.swapaxes(self, axis1=order[0], axis2=order[1])  # type: ignore[no-any-return]
-        return shape.transpose(self, axes=order)  # type: ignore[no-any-return]
+            return shape.swapaxes(self, axis1=order[0], axis2=order[1])
+        return shape.transpose(self, axes=order)
 
     def permute(self, *axes: Any) -> Tensor:
         """The axes in another order."""
-        return shape.transpose(self, axes=_sizes(axes))  # type: ignore[no-any-return]
+        return shape.transpose(self, axes=_sizes(axes))
 
     def swapaxes(self, axis1: int, axis2: int) -> Tensor:
         """Two axes exchanged."""
-        return shape.swapaxes(self, axis1=axis1, axis2=axis2)  # type: ignore[no-any-return]
+        return shape.swapaxes(self, axis1=axis1, axis2=axis2)
 
     def squeeze(self, axis: Any = None, *, dim: Any = None) -> Tensor:
         """Without the axes of size 1, or those of them that `axis` names (PyTorch's rule)."""
@@ -624,23 +624,23 @@ class Tensor(Node):
         target = tuple(
             self.shape[i - extra] if n == -1 and i >= extra else n for i, n in enumerate(sizes)
         )
-        return shape.broadcast_to(self, shape=target)  # type: ignore[no-any-return]
+        return shape.broadcast_to(self, shape=target)
 
     def expand_as(self, other: Tensor) -> Tensor:
         """Broadcast to the shape of `other`."""
-        return shape.broadcast_to(self, shape=other.shape)  # type: ignore[no-any-return]
+        return shape.broadcast_to(self, shape=other.shape)
 
     def broadcast_to(self, *sizes: Any) -> Tensor:
         """Broadcast to a shape without copying."""
-        return shape.broadcast_to(self, shape=_sizes(sizes))  # type: ignore[no-any-return]
+        return shape.broadcast_to(self, shape=_sizes(sizes))
 
     def flip(self, *axes: Any) -> Tensor:
         """The order reversed along some axes (all, if none is named)."""
-        return shape.flip(self, axis=_sizes(axes) if axes and axes != (None,) else None)  # type: ignore[no-any-return]
+        return shape.flip(self, axis=_sizes(axes) if axes and axes != (None,) else None)
 
     def roll(self, shift: Any, axis: Any = None) -> Tensor:
         """Moved along an axis, what is pushed out coming in at the other end."""
-        return shape.roll(self, shift=shift, axis=axis)  # type: ignore[no-any-return]
+        return shape.roll(self, shift=shift, axis=axis)
 
     repeat, tile = arrangement.repeat, arrangement.tile
     repeat_interleave = arrangement.repeat_interleave
@@ -650,7 +650,7 @@ class Tensor(Node):
     # -------------------------------------------------------------- methods: indexing and products
 
     def __getitem__(self, key: Any) -> Tensor:
-        return indexing.getitem(self, key=plain_key(key))  # type: ignore[no-any-return]
+        return indexing.getitem(self, key=plain_key(key))
 
     take, gather, scatter_add = selection.take, selection.gather, selection.scatter_add
     index_select, take_along_axis = selection.index_select, selection.take_along_axis
@@ -660,7 +660,7 @@ class Tensor(Node):
 
     def diagonal(self, offset: int = 0, axis1: int = 0, axis2: int = 1) -> Tensor:
         """The diagonal of two axes, as the last axis."""
-        return indexing.diagonal(self, offset=offset, axis1=axis1, axis2=axis2)  # type: ignore[no-any-return]
+        return indexing.diagonal(self, offset=offset, axis1=axis1, axis2=axis2)
 
     def trace(self, offset: int = 0, axis1: int = 0, axis2: int = 1) -> Tensor:
         """Sum of a diagonal."""
@@ -671,7 +671,7 @@ class Tensor(Node):
     def dot(self, other: Any) -> Tensor:
         """NumPy's `dot`: sum over its last axis and the last but one of `other`."""
         if self.ndim and 1 <= np.ndim(getattr(other, "_data", other)) <= 2:
-            return linalg.matmul(self, other)  # type: ignore[no-any-return]
+            return linalg.matmul(self, other)
         from tinygrad_kr.arrays import dot
 
         return dot(self, other)  # type: ignore[no-any-return]

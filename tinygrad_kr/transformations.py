@@ -51,7 +51,7 @@ class _Traced:
     @staticmethod
     def _trace(leaf: Any) -> Tensor:
         if isinstance(leaf, Tensor) and leaf._requires_grad:
-            return _alias(leaf)  # type: ignore[no-any-return]
+            return _alias(leaf)
         tensor = Tensor(leaf)
         if tensor.dtype.kind != "f":
             raise TypeError(

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy import ndarray
 
-from tinygrad_kr.ops.elementwise import exp, log, log1p, maximum, sigmoid, softplus
+from tinygrad_kr.ops.elementwise import exp, log, log1p, maximum, sigmoid, softplus, subtract
 from tinygrad_kr.ops.op import Op, op
 from tinygrad_kr.ops.reduction import mean_, var_
 
@@ -148,7 +148,8 @@ def _total(a: Any, b: Any = None) -> Any:
 # fmt: off
 bernoulli_loss = op(_bernoulli_loss,
                     lambda g, y, p, t: g * _bernoulli_slope(p, t),
-                    lambda g, y, p, t: g * (maximum(log1p(-p), -100) - maximum(log(p), -100)))
+                    lambda g, y, p, t:
+                    g * subtract(maximum(log1p(-p), -100), maximum(log(p), -100)))
 logistic_loss  = op(_logistic_loss,
                     lambda g, y, x, a, *b, reduction="none":
                     _share(g, x, reduction)

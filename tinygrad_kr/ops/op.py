@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any, Protocol, cast
+from typing import TYPE_CHECKING, Any, Protocol, cast
 
 import numpy as np
 from numpy import ndarray
@@ -29,9 +29,13 @@ from tinygrad_kr.ops.node import (
     tick,
 )
 
+if TYPE_CHECKING:
+    from tinygrad_kr.tensor import Tensor
+
 
 class Op(Protocol):
-    """A differentiable function: call it on Tensors, arrays or numbers."""
+    """A differentiable function: call it on Tensors, arrays or numbers (without a Tensor among
+    them it computes an array)."""
 
     __name__: str
     forward: Callable[..., Any]
@@ -41,7 +45,7 @@ class Op(Protocol):
     shared: bool
     promote: bool
 
-    def __call__(self, *inputs: Any, **params: Any) -> Any: ...
+    def __call__(self, *inputs: Any, **params: Any) -> Tensor: ...
 
 
 numpy_table: dict[Any, Callable[..., Any]] = {}
@@ -101,7 +105,7 @@ def op(
     record.variadic, record.joint, record.shared = variadic, joint, variadic or joint
     record.promote = promote
     for function in (forward, *numpy):
-        if isinstance(function, np.ufunc) or hasattr(function, "__wrapped__"):
+        if isinstance(function, np.ufunc) or function.__module__.startswith("numpy"):
             numpy_table[function] = record
     return record
 
