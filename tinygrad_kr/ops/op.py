@@ -105,7 +105,8 @@ def op(
     record.variadic, record.joint, record.shared = variadic, joint, variadic or joint
     record.promote = promote
     for function in (forward, *numpy):
-        if isinstance(function, np.ufunc) or function.__module__.startswith("numpy"):
+        module = getattr(function, "__module__", None) or ""
+        if isinstance(function, np.ufunc) or module.startswith("numpy"):
             numpy_table[function] = record
     return record
 
