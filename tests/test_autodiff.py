@@ -802,3 +802,21 @@ def test_checkpoint_in_float32_stays_float32() -> None:
     assert y.dtype == np.float32
     y.sum().backward()
     assert grad_of(x).dtype == np.float32
+
+
+def test_checkpoint_keeps_the_kind_of_every_result() -> None:
+    x = Tensor(np.array([1.0, 3.0]), requires_grad=True)
+    a, index, b, number, none = tk.checkpoint(
+        lambda x: (x * 2, x.argmax(), x.astype(np.float32) * x.dtype.itemsize, 3.0, None), x
+    )
+    assert [t.dtype for t in (a, index, b)] == [np.float64, np.int64, np.float32]
+    assert (index.item(), index.requires_grad, number, none) == (1, False, 3.0, None)
+    (a.sum() + b.sum()).backward()
+    assert x.grad is not None
+    np.testing.assert_array_equal(x.grad.data, [10.0, 10.0])
+
+
+@pytest.mark.parametrize("argnums", [(0, 0), (0, -2)])
+def test_argnums_twice(argnums: Any) -> None:
+    with pytest.raises(ValueError, match="twice"):
+        tk.grad(lambda x, y: x * y, argnums)(2.0, 3.0)

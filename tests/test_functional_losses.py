@@ -348,3 +348,16 @@ def test_kl_of_impossible_outcomes_is_0_where_the_target_is_0() -> None:
     assert loss.item() == pytest.approx(0.5 * math.log(2))
     assert x.grad is not None
     np.testing.assert_array_equal(x.grad.data, [-0.5, -0.5, 0])
+
+
+@pytest.mark.parametrize(
+    ("loss", "target"),
+    [
+        (F.cross_entropy, [0, 1]),
+        (F.nll_loss, [0, 1]),
+        (F.binary_cross_entropy_with_logits, [[0, 1], [1, 0]]),
+    ],
+)
+def test_integers_as_scores_are_refused(loss: Any, target: Any) -> None:
+    with pytest.raises(TypeError, match="scores are floats"):
+        loss(Tensor([[1, 2], [3, 4]]), Tensor(target))

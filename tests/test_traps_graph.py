@@ -1062,3 +1062,39 @@ def test_backward_errors_name_the_forward_call() -> None:
         broken(x).sum().backward()
     assert any("backward of broken" in note for note in caught.value.__notes__)
     assert any(HERE in note for note in caught.value.__notes__)
+
+
+def test_one_no_grad_in_two_threads_at_once() -> None:
+    mode, inside = tk.no_grad(), threading.Barrier(2, timeout=10)
+    seen: list[Any] = []
+
+    def run(first_out: threading.Event | None, out: threading.Event) -> None:
+        with mode:
+            inside.wait()
+            if first_out is not None:
+                first_out.wait(10)
+        seen.append(tk.is_grad_enabled())
+        out.set()
+
+    one, other = threading.Event(), threading.Event()
+    threads = [
+        threading.Thread(target=run, args=(None, one)),
+        threading.Thread(target=run, args=(one, other)),
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(10)
+    assert seen == [True, True]
+
+
+@pytest.mark.parametrize("written", ["parameter", "argument", "constant"])
+def test_checkpoint_refuses_to_compute_again_from_what_was_overwritten(written: str) -> None:
+    w, x = (Tensor(np.array([2.0]), requires_grad=True) for _ in range(2))
+    c = Tensor(np.array([3.0]))
+    y = tk.checkpoint(lambda x, c: x * w * w * c, x, c)
+    with tk.no_grad():
+        {"parameter": w, "argument": x, "constant": c}[written].fill_(5.0)
+    with pytest.raises(RuntimeError, match=r"fill_ at .*test_traps_graph"):
+        y.sum().backward()
+    assert w.grad is None and x.grad is None

@@ -488,3 +488,36 @@ def test_sum_over_several_axes_of_channels_last_memory() -> None:
     exact = images.sum(axis=(0, 2, 3), dtype=np.float64)
     for total in (Tensor(images).sum(axis=(0, 2, 3)), Tensor(images).mean(axis=(0, 2, 3)) * 78400):
         assert np.abs(total.data / exact - 1).max() < 2e-6
+
+
+def test_power_of_nan_at_exponent_0_has_gradient_0() -> None:
+    x = Tensor(np.array([np.nan, 0.0, np.inf, 2.0]), requires_grad=True)
+    (x**0).sum().backward()
+    assert x.grad is not None
+    np.testing.assert_array_equal(x.grad.data, 0.0)
+
+
+@pytest.mark.parametrize("size", [1e-200, 1e200])
+def test_arctan2_of_tiny_and_huge_sides(size: float) -> None:
+    a, b = (Tensor(np.array(size), requires_grad=True) for _ in range(2))
+    np.arctan2(a, b).backward()
+    assert a.grad is not None and b.grad is not None
+    np.testing.assert_allclose([a.grad.item(), b.grad.item()], [0.5 / size, -0.5 / size])
+
+
+def test_arctan2_at_the_origin_has_gradient_0() -> None:
+    a, b = (Tensor(np.zeros(()), requires_grad=True) for _ in range(2))
+    np.arctan2(a, b).backward()
+    assert a.grad is not None and b.grad is not None
+    assert a.grad.item() == b.grad.item() == 0
+
+
+def test_float16_means_do_not_overflow() -> None:
+    x = Tensor(np.full(100_000, 2, np.float16))
+    assert (x.mean().item(), x.var().item(), x.mean().dtype) == (2.0, 0.0, np.float16)
+
+
+def test_logsumexp_of_integers() -> None:
+    found = Tensor([3, 4]).logsumexp(axis=0)
+    assert found.dtype == np.float32
+    np.testing.assert_allclose(found.item(), np.logaddexp(3, 4), rtol=1e-6)

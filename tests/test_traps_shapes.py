@@ -598,3 +598,20 @@ def test_numpy_of_a_tracked_tensor_is_refused() -> None:
         with pytest.raises(RuntimeError, match=r"\.detach\(\)"):
             way()
     assert np.asarray(x.detach()) is x.data
+
+
+@pytest.mark.parametrize("dtype", [np.int8, np.uint8])
+def test_small_index_dtypes_reach_rows_of_large_tables(dtype: Any) -> None:
+    table = Tensor(np.ones((300, 2)), requires_grad=True)
+    rows = np.array([1, 2, 2], dtype)
+    table[rows].sum().backward()
+    assert table.grad is not None
+    np.testing.assert_array_equal(table.grad.data[:4], [[0, 0], [1, 1], [2, 2], [0, 0]])
+
+
+@pytest.mark.parametrize("kind", [np.matrix, np.ma.MaskedArray])
+@pytest.mark.parametrize("f", [np.multiply, np.matmul, lambda t, m: t + m, lambda t, m: t @ m])
+def test_subclasses_of_ndarray_are_refused(f: Any, kind: Any) -> None:
+    x = Tensor(np.eye(2), requires_grad=True)
+    with pytest.raises(TypeError, match=r"convert it with np\.asarray"):
+        f(x, np.array([[1.0, 2.0], [3.0, 4.0]]).view(kind))

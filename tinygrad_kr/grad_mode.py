@@ -36,7 +36,13 @@ class _Mode:
         self._tokens.append(grad_mode.set(self._mode()))
 
     def __exit__(self, *exception: Any) -> None:
-        grad_mode.reset(self._tokens.pop())
+        for token in reversed(self._tokens.copy()):
+            try:
+                grad_mode.reset(token)
+            except ValueError:  # of another thread or task that is in here too
+                continue
+            self._tokens.remove(token)
+            return
 
     def _again(self) -> _Mode:
         return type(self)()

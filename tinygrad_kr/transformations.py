@@ -11,10 +11,10 @@ import numpy as np
 from numpy import ndarray
 
 from tinygrad_kr import tree
-from tinygrad_kr.autodiff import recorded, walk
+from tinygrad_kr.autodiff import MutationError, recorded, walk
 from tinygrad_kr.grad_mode import enable_grad, is_grad_enabled, set_grad_enabled
 from tinygrad_kr.grad_mode import traced as traced_calls
-from tinygrad_kr.ops.node import Node, constant, tick
+from tinygrad_kr.ops.node import Node, constant, tick, written_since
 from tinygrad_kr.ops.op import _recorded, op
 from tinygrad_kr.ops.shape import concatenate, stack
 from tinygrad_kr.random import default_generator
@@ -34,6 +34,8 @@ class _Traced:
         for n in numbers:
             if not -len(args) <= n < len(args):
                 raise ValueError(f"argnums {argnums} for {len(args)} positional arguments")
+        if len({n % len(args) for n in numbers}) < len(numbers):
+            raise ValueError(f"argnums {argnums} names one of {len(args)} arguments twice")
         chosen = tuple(args[n] for n in numbers)
         self.given, self.rebuild = tree.flatten(chosen[0] if isinstance(argnums, int) else chosen)
         self.nested = is_grad_enabled()
@@ -321,24 +323,31 @@ def checkpoint(f: Function, *args: Any, **kwargs: Any) -> Any:
     state = generator.state
     start = tick()
 
-    def run(tensors: Sequence[Any]) -> tuple[Any, Any]:
+    def run(tensors: Sequence[Any]) -> tuple[list[Any], Any]:
         leaves = list(flat)
         for place, tensor in zip(places, tensors, strict=True):
             leaves[place] = tensor
-        outputs, rebuild = tree.flatten(f(*rebuild_args(leaves), **kwargs))
-        shapes = [o.shape for o in outputs]
-        packed = outputs[0] if len(outputs) == 1 else concatenate(*[o.reshape(-1) for o in outputs])
-        return packed, lambda y: rebuild(_unpacked(y, shapes))
+        return tree.flatten(f(*rebuild_args(leaves), **kwargs))
 
     mine: list[Tensor] = [flat[place] for place in places]
     traced = [Tensor(t._data, requires_grad=True) for t in mine]
-    packed, unpack = run(traced)
-    if not isinstance(packed, Tensor) or not packed._requires_grad:
-        return unpack(packed)
+    outputs, rebuild = run(traced)
+    tracked = [i for i, o in enumerate(outputs) if isinstance(o, Tensor) and o._requires_grad]
+    if not tracked:
+        return rebuild(outputs)
+    packed = _packed([outputs[i] for i in tracked])
     others = _entering(packed, set(traced), start)
+    made = tick()
 
     def replay(g: Any, y: Any, *inputs: Any, needs: tuple[bool, ...]) -> list[Any]:
         nested = isinstance(g, Node)
+        for x in (*flat, *others):
+            if isinstance(x, Node) and (write := written_since(x, made)):
+                raise MutationError(
+                    f"checkpoint computes again in backward, but {write.what} at {write.place} has "
+                    f"overwritten a Tensor of {x._data.dtype}{x._data.shape} that it reads. Call "
+                    "backward() before that"
+                )
         kept = generator.state
         try:
             generator.state = state
@@ -347,7 +356,7 @@ def checkpoint(f: Function, *args: Any, **kwargs: Any) -> Any:
                     _alias(x) if nested else Tensor(x, requires_grad=True)
                     for x in inputs[: len(places)]
                 ]
-                again, _ = run(tensors)
+                again = _packed([run(tensors)[0][i] for i in tracked])
         finally:
             generator.state = kept
         wanted = [t for t, need in zip([*tensors, *others], needs, strict=True) if need]
@@ -360,7 +369,10 @@ def checkpoint(f: Function, *args: Any, **kwargs: Any) -> Any:
 
     value = packed._data
     record: Any = _Replayed(value, replay)
-    return unpack(_recorded(record, value, (*mine, *others), {}, True))
+    replayed = _recorded(record, value, (*mine, *others), {}, True)
+    for i, o in zip(tracked, _unpacked(replayed, [outputs[i] for i in tracked]), strict=True):
+        outputs[i] = o
+    return rebuild(outputs)
 
 
 class _Replayed:
@@ -391,11 +403,18 @@ def _entering(output: Tensor, mine: set[Any], start: int) -> list[Any]:
     return list(found)
 
 
-def _unpacked(y: Any, shapes: list[tuple[int, ...]]) -> list[Any]:
-    if len(shapes) == 1:
+def _packed(outputs: list[Tensor]) -> Tensor:
+    """One Tensor of several: an op has one result."""
+    if len(outputs) == 1:
+        return outputs[0]
+    return concatenate(*[o.reshape(-1) for o in outputs])
+
+
+def _unpacked(y: Tensor, like: list[Tensor]) -> list[Tensor]:
+    if len(like) == 1:
         return [y]
-    ends = np.cumsum([0, *(int(np.prod(shape)) for shape in shapes)])
+    ends = np.cumsum([0, *(o.size for o in like)]).tolist()
     return [
-        y[int(start) : int(end)].reshape(shape)
-        for start, end, shape in zip(ends[:-1], ends[1:], shapes, strict=True)
+        y[start:end].reshape(o.shape).to(o.dtype)
+        for start, end, o in zip(ends[:-1], ends[1:], like, strict=True)
     ]

@@ -153,6 +153,7 @@ def binary_cross_entropy_with_logits(
     Computed as w t softplus(-x) + (1 - t) softplus(x), in which nothing cancels.
     """
     _same_shape("binary_cross_entropy_with_logits", input, target)
+    _floats("binary_cross_entropy_with_logits", input)
     target = _like(target, input)
     if weight is None and pos_weight is None:
         return network.logistic_loss(input, target, reduction=_known(reduction))
@@ -226,7 +227,16 @@ def nll_loss(
     return _over_labels(loss if counts is None else loss * counts, counts, ignored, reduction)
 
 
+def _floats(name: str, input: Any) -> None:
+    if input.dtype.kind != "f":
+        raise TypeError(
+            f"{name}: input of {input.dtype}{input.shape}, but scores are floats; convert with "
+            ".astype(np.float32)"
+        )
+
+
 def _class_axis(name: str, input: Any) -> int:
+    _floats(name, input)
     if not input.ndim or not input.shape[min(input.ndim - 1, 1)]:
         raise ValueError(f"{name}: input (C,), (N, C) or (N, C, ...) wanted, not {input.shape}")
     return 0 if input.ndim == 1 else 1

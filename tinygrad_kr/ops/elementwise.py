@@ -201,6 +201,12 @@ def _safe(y: Any) -> Any:
     return where(y == 0, 1.0, y)
 
 
+def _turned(g: Any, side: Any, a: Any, b: Any) -> Any:
+    """g side / (a^2 + b^2), which neither overflows nor vanishes on the way; 0 at the origin."""
+    r = _safe(hypot(a, b))
+    return g * (side / r) / r
+
+
 def _finite_or_zero(y: Any) -> Any:
     """`y` with 0 in place of -inf: exp(x - y) is then 0 at x = -inf."""
     return where(y == -math.inf, 0.0, y)
@@ -210,8 +216,8 @@ def _finite_or_zero(y: Any) -> Any:
 power      = op(_power,        lambda g, y, a, b: _power_base(g, a, b),
                                lambda g, y, a, b: _power_exponent(g, y, a, b),
                 numpy=[np.power, np.float_power])
-arctan2    = op(np.arctan2,    lambda g, y, a, b: g * b / (a * a + b * b),
-                               lambda g, y, a, b: -g * a / (a * a + b * b))
+arctan2    = op(np.arctan2,    lambda g, y, a, b: _turned(g, b, a, b),
+                               lambda g, y, a, b: -_turned(g, a, a, b))
 hypot      = op(np.hypot,      lambda g, y, a, b: g * a / _safe(y),
                                lambda g, y, a, b: g * b / _safe(y))
 logaddexp  = op(np.logaddexp,  lambda g, y, a, b: g * exp(a - _finite_or_zero(y)),

@@ -41,7 +41,7 @@ def _add_rows(out: ndarray, rows: ndarray, g: ndarray) -> None:
     """`out[rows] += g` with repeated rows summed: sorting beats `np.add.at` on whole rows."""
     if not rows.size:
         return
-    rows = np.where(rows < 0, rows + len(out), rows).ravel()
+    rows = np.arange(len(out))[rows.ravel()]
     order = np.argsort(rows, kind="stable")
     rows, g = rows[order], g.reshape(len(rows), *out.shape[1:])[order]
     starts = np.flatnonzero(np.concatenate(([True], rows[1:] != rows[:-1])))

@@ -145,7 +145,7 @@ def _binary(forward: Callable[..., Any]) -> Callable[..., Any]:
         except Exception as error:
             raise explained(record, (a, b), _NO_PARAMS, error) from error
         if type(y) is not ndarray:
-            y = _asarray(y)
+            y = _plain(record, y)
         if y.dtype is not dtype:
             return _promoted(record, (a, b), _NO_PARAMS)
         out = _new(_tensor)
@@ -203,7 +203,7 @@ def _general(forward: Callable[..., Any], promote: bool) -> Callable[..., Any]:
         except Exception as error:
             raise explained(record, inputs, params, error) from error
         if type(y) is not ndarray:
-            y = _asarray(y)
+            y = _plain(record, y)
         if (mixed or y.dtype is not dtype) and (promote or y.dtype.kind != "f"):
             return _promoted(record, inputs, params)
         out = _new(_tensor)
@@ -232,6 +232,16 @@ def _general(forward: Callable[..., Any], promote: bool) -> Callable[..., Any]:
 
     record = cast(Op, apply)
     return apply
+
+
+def _plain(record: Op, y: Any) -> ndarray:
+    """A result as an ndarray; TypeError for a subclass, in which `*` may mean something else."""
+    if isinstance(y, ndarray):
+        raise TypeError(
+            f"{record.__name__} cannot compute with a {type(y).__name__}, whose operators are not "
+            "those of an array; convert it with np.asarray (np.ma: .filled(...)) first"
+        )
+    return _asarray(y)
 
 
 def _recorded(

@@ -78,15 +78,21 @@ def _sum(x: ndarray, *, axis: Axis = None, keepdims: Any = False) -> Any:
     return np.add.reduce(x, axis=axis, keepdims=keepdims)
 
 
+def _wide(x: ndarray) -> ndarray:
+    """float16 as float32: its sums would overflow from 65,520 on."""
+    return x.astype(np.float32) if x.dtype == np.float16 else x
+
+
 def _mean(x: ndarray, *, axis: Axis = None, keepdims: Any = False) -> Any:
     """Arithmetic mean of the elements over `axis`; NaN where there are none."""
-    n = count(x, axis)
+    x, n = _wide(x), count(x, axis)
     total = _sum(x, axis=axis, keepdims=keepdims)
     return total / n if n else total + np.float32("nan")
 
 
 def _var(x: ndarray, *, axis: Axis = None, keepdims: Any = False, ddof: float = 0) -> Any:
     """Variance over `axis`: sum((x - mean)^2) / (n - ddof); NaN where n <= ddof."""
+    x = _wide(x)
     total = _sum(np.square(_centered(x, axis)), axis=axis, keepdims=keepdims)
     return total * _inverse(count(x, axis) - ddof)
 
