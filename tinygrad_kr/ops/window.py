@@ -279,19 +279,18 @@ def _repeated(g: Any, kernel: Sizes) -> Any:
 def window_argmax(x: Any, y: Any, *, kernel: Sizes, stride: Sizes, dilation: Sizes) -> ndarray:
     """Which element of each window is its first largest, `y`, or first NaN; counted in C order."""
     x, y = (value._data if isinstance(value, Node) else value for value in (x, y))
-    index: ndarray = np.empty_like(y, np.int8 if math.prod(kernel) < 128 else np.int32)
+    index: ndarray = np.zeros_like(y, np.int8 if math.prod(kernel) < 128 else np.int32)
     places = list(_elements(y.shape[y.ndim - len(kernel) :], kernel, stride, dilation))
     for part in _samples(x, len(kernel)):
-        index[part] = _first_equal(x[part], y[part], places)
+        _find_first(x[part], y[part], places, index[part])
     return index
 
 
-def _first_equal(x: ndarray, y: ndarray, places: list[Any]) -> Any:
-    """The number of the first of `places` at which `x` is `y` (or NaN, where `y` is)."""
+def _find_first(x: ndarray, y: ndarray, places: list[Any], index: ndarray) -> None:
+    """Add to `index` the number of the first of `places` at which `x` is `y`, or NaN as `y` is."""
     nan = np.isnan(y)
     any_nan = bool(nan.any())
     free: Any = np.ones_like(y, bool)
-    index: Any = np.zeros_like(y, np.int32 if len(places) > 127 else np.int8)
     for number, place in enumerate(places[:-1]):
         chosen = x[place] == y
         if any_nan:
@@ -299,7 +298,7 @@ def _first_equal(x: ndarray, y: ndarray, places: list[Any]) -> Any:
         chosen &= free
         free ^= chosen
         index += np.multiply(chosen, number, dtype=index.dtype)
-    return index + np.multiply(free, len(places) - 1, dtype=index.dtype)
+    index += np.multiply(free, len(places) - 1, dtype=index.dtype)
 
 
 def _window_pick(x: ndarray, *, index: ndarray, **window: Sizes) -> Any:
