@@ -178,13 +178,13 @@ def test_hooks_can_be_removed_each_by_itself() -> None:
     calls: list[str] = []
     first = x.register_hook(lambda g: calls.append("first"))
     x.register_hook(lambda g: calls.append("second"))
-    first()
-    first()
+    first.remove()
+    first.remove()
     third = x.register_hook(lambda g: calls.append("third"))
-    first()
+    first.remove()
     x.sum().backward()
     assert calls == ["second", "third"]
-    third()
+    third.remove()
     x.sum().backward()
     assert calls == ["second", "third", "second"]
 
@@ -246,9 +246,9 @@ def test_retain_grad() -> None:
 def test_retain_grad_keeps_its_own_copy_and_earlier_hooks_can_go() -> None:
     x = leaf(2.0)
     y = x * 1
-    remove = y.register_hook(lambda g: g * 10)
+    handle = y.register_hook(lambda g: g * 10)
     y.retain_grad()
-    remove()
+    handle.remove()
     y.sum().backward()
     assert grad_of(y).tolist() == [1.0]
     grad_of(y)[...] = 7

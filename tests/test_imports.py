@@ -64,6 +64,7 @@ HEAVY = [
 def imports(path: Path) -> Iterator[tuple[str, bool]]:
     """What a file imports of this package, and whether at its top level."""
     parsed = ast.parse(path.read_text(encoding="utf-8"))
+    parsed.body = [node for node in parsed.body if not _for_types_only(node)]
     top = set(map(id, parsed.body))
     for node in ast.walk(parsed):
         if isinstance(node, ast.ImportFrom):
@@ -79,6 +80,10 @@ def imports(path: Path) -> Iterator[tuple[str, bool]]:
         for name in names:
             if name.startswith("tinygrad_kr."):
                 yield name.split(".")[1], id(node) in top
+
+
+def _for_types_only(node: ast.stmt) -> bool:
+    return isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING"
 
 
 def edges() -> Iterator[tuple[str, str, bool, Path]]:

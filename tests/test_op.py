@@ -247,6 +247,15 @@ def test_the_place_is_the_users_line_also_through_our_functions() -> None:
     tk.grad(lambda x: _check_place(x * 2).sum())(np.ones(2))
 
 
+def test_the_place_of_a_layers_op_is_the_layer_and_in_anomaly_mode_the_users_line() -> None:
+    net = tk.nn.Sequential(tk.nn.Linear(2, 3))
+    place = place_made(net(leaf(3.0, 4.0).float()))
+    assert "linear.py" in place
+    assert "detect_anomaly" in place
+    with tk.detect_anomaly():
+        assert place_made(net(leaf(3.0, 4.0).float())).startswith(__file__)
+
+
 def _check_place(y: Any) -> Any:
     assert "in <lambda>" in place_made(y)
     return y

@@ -45,7 +45,8 @@ def recorded(outputs: Iterable[Node], stop: Collection[Node] = ()) -> list[Node]
         if node._inputs is None:
             raise RuntimeError(
                 f"the graph through {node._op.__name__}, recorded at {place_made(node)}, was freed "
-                "by an earlier backward; pass retain_graph=True to that one to walk it again"
+                "by an earlier backward: compute the loss again in each step, or pass "
+                "retain_graph=True to that backward to walk the same graph twice"
             )
         for x in node._inputs:
             if isinstance(x, Node) and x._op is not None and x not in seen:
@@ -373,7 +374,18 @@ _KEEP = 0
 """The key of the hook that `retain_grad` adds; those of the user are times, which start at 1."""
 
 
-def register_hook(tensor: Tensor, hook: Callable[[Tensor], Any]) -> Callable[[], None]:
+class HookHandle:
+    """Takes a hook out again: `handle.remove()`."""
+
+    def __init__(self, hooks: dict[int, Any], key: int) -> None:
+        self._hooks, self._key = hooks, key
+
+    def remove(self) -> None:
+        """Take the hook out; a second time does nothing."""
+        self._hooks.pop(self._key, None)
+
+
+def register_hook(tensor: Tensor, hook: Callable[[Tensor], Any]) -> HookHandle:
     """Call `hook(gradient)` when the gradient of `tensor` is complete; returns its removal."""
     if not tensor._requires_grad:
         raise RuntimeError("a hook on a Tensor that does not require grad would never be called")
@@ -382,7 +394,7 @@ def register_hook(tensor: Tensor, hook: Callable[[Tensor], Any]) -> Callable[[],
     hooks = tensor._hooks
     key = tick()
     hooks[key] = hook
-    return lambda: hooks.pop(key, None) and None
+    return HookHandle(hooks, key)
 
 
 Tensor.backward = backward  # type: ignore[method-assign, assignment]

@@ -54,7 +54,7 @@ class _Traced:
     def _trace(leaf: Any) -> Tensor:
         if isinstance(leaf, Tensor) and leaf._requires_grad:
             return _alias(leaf)
-        tensor = Tensor(leaf)
+        tensor = Tensor(np.float64(leaf) if type(leaf) is float else leaf)
         if tensor.dtype.kind != "f":
             raise TypeError(
                 f"cannot differentiate with respect to {tensor.dtype} (shape {tensor.shape}); "
@@ -140,6 +140,8 @@ def value_and_grad(f: Function, argnums: Argnums = 0, has_aux: bool = False) -> 
 
     Arguments may be arrays, Tensors, numbers, or nested tuples, lists and dicts of them; the
     gradient has the same structure, arrays for arrays and Tensors for Tensors.
+    A Python float counts as float64 here. Where `f` also uses Tensors that require grad, the
+    gradient is itself recorded (under `no_grad()` it is not).
     has_aux: `f` returns (value, anything), and so does the result: ((value, anything), gradient).
     """
 

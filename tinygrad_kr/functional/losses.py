@@ -1,7 +1,8 @@
 """Losses: how far predictions are from targets, of one shape with them; nothing broadcasts.
 
 Every `reduction` is "mean", "sum" or "none" (a loss per element, or per sample for class labels);
-anything else raises ValueError. The mean of an empty batch is NaN and its sum 0, as in PyTorch.
+anything else raises ValueError. The mean of an empty batch raises
+ValueError too; its sum is 0.
 """
 
 from __future__ import annotations
@@ -23,6 +24,8 @@ from tinygrad_kr.ops.reduction import mean_, sum_
 
 def _reduced(loss: Any, reduction: str) -> Any:
     if reduction == "mean":
+        if not loss.size:
+            raise ValueError(network.EMPTY_MEAN)
         return mean_(loss)
     if reduction == "sum":
         return sum_(loss)
@@ -297,7 +300,7 @@ def _over_labels(loss: Any, counts: Any, ignored: Any, reduction: str) -> Any:
     """Reduced, without what is ignored; the mean is over what the labels count."""
     if ignored is not None:
         loss = where(ignored, 0.0, loss)
-    if reduction != "mean" or (counts is None and ignored is None):
+    if reduction != "mean" or (counts is None and ignored is None) or not loss.size:
         return _reduced(loss, reduction)
     if counts is None:
         counts = astype(~ignored, dtype=loss.dtype)
@@ -323,7 +326,9 @@ def kl_div(input: Any, target: Any, reduction: str = "mean", log_target: bool = 
     else:
         loss = target * (log(where(target == 0, 1.0, target)) - input)
     if reduction == "batchmean":
-        return loss.sum() / loss.shape[0] if loss.size else _reduced(loss, "mean")
+        if not loss.size:
+            raise ValueError(network.EMPTY_MEAN)
+        return loss.sum() / loss.shape[0]
     if reduction not in ("mean", "sum", "none"):
         raise ValueError(_unknown(reduction, ', "batchmean"'))
     return _reduced(loss, reduction)

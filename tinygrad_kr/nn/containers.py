@@ -33,8 +33,14 @@ class _Numbered(Module):
 
     def _checked(self, member: Any) -> Any:
         if not isinstance(member, self._member):
+            hint = ""
+            if isinstance(member, type) and issubclass(member, self._member):
+                hint = f": write {member.__name__}() with brackets"
+            elif isinstance(member, list | tuple):
+                hint = f": write {type(self).__name__}(*layers) with a star"
             raise TypeError(
-                f"{type(self).__name__} holds {self._member.__name__}s, not {type(member).__name__}"
+                f"{type(self).__name__} holds {self._member.__name__}s, not "
+                f"{type(member).__name__}{hint}"
             )
         return member
 

@@ -89,6 +89,11 @@ label_put: Op = op(_label_put, lambda g, y, c, labels, axis, classes:
 
 # ------------------------------------------------------------------ losses of a probability
 
+EMPTY_MEAN = (
+    "an empty batch has no mean loss: leave it out (DataLoader(..., drop_last=True), or "
+    '`if len(x):`), or use reduction="sum", which is 0'
+)
+
 
 def _bernoulli_loss(p: ndarray, t: ndarray) -> Any:
     """-(t log p + (1 - t) log(1 - p)), each logarithm at least -100 (PyTorch's bound)."""
@@ -120,12 +125,16 @@ def _logistic_loss(
     if reduction == "none":
         return y.astype(dtype)
     total = np.add.reduce(y, axis=None)
-    return dtype.type(total if reduction == "sum" else total / (y.size or np.nan))
+    if reduction == "sum":
+        return dtype.type(total)
+    if not y.size:
+        raise ValueError(EMPTY_MEAN)
+    return dtype.type(total / y.size)
 
 
 def _share(g: Any, x: Any, reduction: str) -> Any:
     """What one element has of the cotangent of a reduced loss."""
-    return g / (x.size or 1) if reduction == "mean" else g
+    return g / x.size if reduction == "mean" else g
 
 
 def _logistic_slope(x: ndarray, a: ndarray, b: ndarray | None = None) -> Any:

@@ -75,24 +75,26 @@ def constant(array: ndarray) -> Any:
     return out
 
 
-class _Inside(dict[str, bool]):
-    """Whether a source file belongs to this package."""
+class _PassedOver(dict[str, bool]):
+    """Whether the place of an op is looked for above a frame of this source file.
+
+    It is for files of this package, but for layers: above them it is several frames to the user's
+    line, each of which costs more than a small op's arithmetic.
+    """
 
     def __missing__(self, filename: str) -> bool:
-        self[filename] = inside = filename.startswith(_PACKAGE)
-        return inside
+        layer = filename.startswith(f"{_PACKAGE}nn{os.sep}")
+        self[filename] = passed_over = filename.startswith(_PACKAGE) and not layer
+        return passed_over
 
 
-inside_package = _Inside()
+passed_over = _PassedOver()
 
 
 def place_made(node: Node) -> str:
-    """Where in the source the node was recorded, as `file:line (function)`.
-
-    Two frames were looked at: from deep inside a module it is a line of this package.
-    """
+    """Where in the source the node was recorded, as `file:line (function)`."""
     place = _place(node._code, node._instruction)
-    if inside_package[node._code.co_filename]:
+    if node._code.co_filename.startswith(_PACKAGE):
         return f"{place} (`with tk.detect_anomaly():` names your own line)"
     return place
 
@@ -100,7 +102,7 @@ def place_made(node: Node) -> str:
 def user_frame() -> FrameType | None:
     """The innermost running frame outside this package."""
     frame: FrameType | None = sys._getframe(1)
-    while frame is not None and inside_package[frame.f_code.co_filename]:
+    while frame is not None and frame.f_code.co_filename.startswith(_PACKAGE):
         frame = frame.f_back
     return frame
 
@@ -253,7 +255,10 @@ class AnomalyError(FloatingPointError):
 
 
 def inspect(node: Node) -> None:
-    """In anomaly mode: refuse a new NaN, and lock what backward will read."""
+    """In anomaly mode: find the user's line, refuse a new NaN, lock what backward will read."""
+    frame = user_frame()
+    if frame is not None:
+        node._code, node._instruction = frame.f_code, frame.f_lasti
     arrays = [x._data if isinstance(x, Node) else x for x in node._inputs or ()]
     if has_nan(node._data) and not any(has_nan(array) for array in arrays):
         raise AnomalyError(

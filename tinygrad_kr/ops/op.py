@@ -23,8 +23,8 @@ from tinygrad_kr.ops.node import (
     NodeType,
     constant,
     grad_mode,
-    inside_package,
     inspect,
+    passed_over,
     shapes_of,
     tick,
 )
@@ -154,8 +154,8 @@ def _binary(forward: Callable[..., Any]) -> Callable[..., Any]:
         if tracked and (mode := _get_mode()):
             frame = _get_frame(1)
             code = frame.f_code
-            if inside_package[code.co_filename]:
-                frame = frame.f_back or frame
+            while passed_over[code.co_filename]:
+                frame = frame.f_back  # type: ignore[assignment]
                 code = frame.f_code
             out._code = code
             out._instruction = frame.f_lasti
@@ -212,8 +212,8 @@ def _general(forward: Callable[..., Any], promote: bool) -> Callable[..., Any]:
         if tracked and (mode := _get_mode()):
             frame = _get_frame(1)
             code = frame.f_code
-            if inside_package[code.co_filename]:
-                frame = frame.f_back or frame
+            while passed_over[code.co_filename]:
+                frame = frame.f_back  # type: ignore[assignment]
                 code = frame.f_code
             out._code = code
             out._instruction = frame.f_lasti
@@ -254,8 +254,8 @@ def _recorded(
     if tracked and (mode := _get_mode()):
         frame = _get_frame(1)
         code = frame.f_code
-        if inside_package[code.co_filename]:
-            frame = frame.f_back or frame
+        while passed_over[code.co_filename]:
+            frame = frame.f_back  # type: ignore[assignment]
             code = frame.f_code
         out._code = code
         out._instruction = frame.f_lasti

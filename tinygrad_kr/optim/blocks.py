@@ -77,12 +77,16 @@ class Cohort:
     def update(self, gradients: Sequence[ndarray]) -> None:
         """One step of all its parameters."""
         if self.numbers or self.options is not self.applied:
-            constants, self.numbers = self.program.numbers(*self.options, *self.numbers)
-            for array, value in zip(self.constants, constants, strict=True):
-                array[()] = value
-            self.applied = self.options
+            self._apply_options()
         for block in self.blocks:
             block.update(gradients)
+
+    @np.errstate(all="ignore")
+    def _apply_options(self) -> None:
+        constants, self.numbers = self.program.numbers(*self.options, *self.numbers)
+        for array, value in zip(self.constants, constants, strict=True):
+            array[()] = value
+        self.applied = self.options
 
     def settle(self) -> None:
         """Hand the state that a step has left to the slots."""

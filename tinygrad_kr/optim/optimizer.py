@@ -108,7 +108,10 @@ class Optimizer:
             )
         given: list[Any] = list(params)
         if not given:
-            raise ValueError(f"{type(self).__name__} got no parameters")
+            raise ValueError(
+                f"{type(self).__name__} got no parameters: modules in a plain list are not found "
+                "(use nn.ModuleList), and a generator of parameters can be used up only once"
+            )
         groups = given if isinstance(given[0], dict) else [{"params": given}]
         for group in groups:
             self.add_param_group(group)
