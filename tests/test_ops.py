@@ -223,9 +223,13 @@ def test_rules_compute_in_float32(name: str, i: int) -> None:
         y = record(*tensors(name, inputs), **params)
         g = cotangent(y.data)
         for j in differentiable(name, inputs):
-            rule = record.rules[0 if record.variadic else j]
-            index = {"index": j} if record.variadic else {}
-            assert rule(g, y.data, *y._values, **index, **params).dtype == np.float32
+            rule, more = record.rules[0 if record.shared else j], {}
+            if record.variadic:
+                more = {"index": j}
+            elif record.joint:
+                more = {"needs": (True,) * len(inputs)}
+            found = rule(g, y.data, *y._values, **more, **params)
+            assert (found[j] if record.joint else found).dtype == np.float32
 
 
 @every_differentiable_case

@@ -1098,3 +1098,67 @@ def test_checkpoint_refuses_to_compute_again_from_what_was_overwritten(written: 
     with pytest.raises(RuntimeError, match=r"fill_ at .*test_traps_graph"):
         y.sum().backward()
     assert w.grad is None and x.grad is None
+
+
+@pytest.mark.parametrize("f", [tk.concatenate, tk.stack])
+def test_wide_joins_take_linear_time(f: Any) -> None:
+    leaves = [Tensor(np.ones(1), requires_grad=True) for _ in range(20_000)]
+    y = f(leaves).sum()
+    started = time.perf_counter()
+    y.backward()
+    assert time.perf_counter() - started < 1.5
+    assert all(x.grad is not None and x.grad.shape == (1,) for x in leaves)
+
+
+def _stepped(p: Tensor) -> None:
+    p.grad = Tensor(np.ones(2))
+    tk.optim.SGD([p], lr=1.0).step()
+
+
+@pytest.mark.parametrize("write", [_stepped, lambda p: p.detach().fill_(0.0)])
+def test_a_plain_array_that_a_write_of_ours_reached(write: Any) -> None:
+    """`w * p.data` reads the parameter's own array."""
+    w, p = (Tensor(np.ones(2), requires_grad=True) for _ in range(2))
+    y = (w * p.data[::-1]).sum()
+    write(p)
+    with pytest.raises(MutationError, match="input 1"):
+        y.backward()
+
+
+def test_a_joint_rule_may_give_two_inputs_one_array() -> None:
+    def both(g: Any, y: Any, a: Any, b: Any, needs: Any) -> Any:
+        return [h := g * 2, h]
+
+    add2 = op(lambda a, b: 2 * (a + b), both, name="add2", joint=True)
+    a, b = (Tensor(np.ones(2), requires_grad=True) for _ in range(2))
+    add2(a, b).sum().backward()
+    assert a.grad is not None and b.grad is not None
+    assert not np.shares_memory(a.grad.data, b.grad.data)
+
+
+def test_a_rule_may_give_a_tensor_in_a_plain_backward() -> None:
+    twice = op(lambda a: 2 * a, lambda g, y, a: Tensor(np.full(2, 2.0)), name="twice")
+    x = Tensor(np.ones(2), requires_grad=True)
+    twice(x).sum().backward()
+    assert x.grad is not None and type(x.grad.data) is ndarray
+    np.testing.assert_array_equal(x.grad.data, [2, 2])
+
+
+def test_memory_returns_after_an_error_in_backward() -> None:
+    gc.collect()
+    gc.disable()
+    try:
+        for kind in ("overwritten", "rule"):
+            x = Tensor(np.ones(2), requires_grad=True)
+            w = Tensor(np.ones(2), requires_grad=True)
+            fails = op(lambda a: 2 * a, lambda g, y, a: 1 / 0, name="fails")
+            y = x * w if kind == "overwritten" else fails(x * w)
+            watched = weakref.ref(y)
+            with tk.no_grad():
+                w += 1
+            with contextlib.suppress(MutationError, ZeroDivisionError):
+                y.sum().backward()
+            del y, x, w, fails
+            assert watched() is None, kind
+    finally:
+        gc.enable()

@@ -483,6 +483,16 @@ def test_float32_gradients_are_those_of_float64(name: str, domain: tuple[float, 
     )
 
 
+def test_backward_through_infinite_slopes_and_values_warns_of_nothing() -> None:
+    zero = Tensor([0.0], requires_grad=True)
+    zero.expand(2).sqrt().backward(Tensor([1.0, -1.0]))
+    assert zero.grad is not None and np.isnan(zero.grad.data).all()
+    with np.errstate(over="ignore"):
+        large = Tensor([1000.0], requires_grad=True)
+        grown = large.exp()
+    tk.where(large > 0, 0.0, grown).sum().backward()
+
+
 def test_sum_over_several_axes_of_channels_last_memory() -> None:
     images = np.random.default_rng(0).random((100, 28, 28, 8), np.float32).transpose(0, 3, 1, 2)
     exact = images.sum(axis=(0, 2, 3), dtype=np.float64)

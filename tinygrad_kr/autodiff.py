@@ -105,9 +105,9 @@ def walk(
         y: Any = node._data
         if create_graph:
             y, values = node, inputs  # type: ignore[assignment]
-        rules = record.rules
+        rules, given = record.rules, values
         if careful or record.shared:
-            rules = _special_rules(node, values, needed, careful)
+            rules, given = _special_rules(node, values, needed, careful)
         for rule, x, value in zip(rules, inputs, values):  # type: ignore[arg-type]  # noqa: B905
             if not isinstance(x, Node) or not x._requires_grad:
                 continue
@@ -115,20 +115,27 @@ def walk(
                 continue
             gx = None
             try:
-                gx = rule(g, y, *values, **params) if params else rule(g, y, *values)
+                gx = rule(g, y, *given, **params) if params else rule(g, y, *given)
                 if gx.shape != value.shape:
                     gx = unbroadcast(gx, value.shape)
                 if gx.dtype is not value.dtype:
-                    gx = gx.astype(value.dtype)
+                    gx = _in_dtype(gx, value.dtype)
             except Exception as error:
                 gx = _rescued(node, x, gx, error)
+                if gx is None:
+                    raise
             before = grads.get(x)
             if before is not None:
-                gx = before + gx
+                gx = _added(before, gx)
             elif (
                 x._op is None
                 and not create_graph
-                and (gx is g or gx.base is not None or _is_any_of(gx, y, values))
+                and (
+                    gx is g
+                    or type(gx) is not ndarray
+                    or gx.base is not None
+                    or _is_any_of(gx, y, values)
+                )
             ):
                 gx = np.array(gx)
             grads[x] = gx
@@ -143,6 +150,17 @@ def walk(
     return ends | grads if ends else grads
 
 
+@np.errstate(all="ignore")
+def _added(a: Any, b: Any) -> Any:
+    return a + b
+
+
+@np.errstate(all="ignore")
+def _in_dtype(gx: Any, dtype: np.dtype[Any]) -> Any:
+    return gx.astype(dtype)
+
+
+@np.errstate(all="ignore")
 def unbroadcast(g: Any, shape: tuple[int, ...]) -> Any:
     """A cotangent in its input's shape: summed over what was broadcast, expanded where constant."""
     if not g.ndim:
@@ -170,8 +188,9 @@ def _is_any_of(gx: Any, y: Any, values: Sequence[Any]) -> bool:
 
 def _special_rules(
     node: Node, values: Sequence[Any], needed: set[Node] | None, careful: bool
-) -> list[Callable[..., Any]]:
-    """One rule for each input of an op whose rules are shared, or that must be watched."""
+) -> tuple[list[Callable[..., Any]], Sequence[Any]]:
+    """One rule for each input of an op whose rules are shared, or that must be watched; and what
+    to give them of the inputs: nothing where one call has done the work for all."""
     record, inputs = node._op, node._inputs or ()
     rules = list(record.rules)
     if record.variadic:
@@ -182,9 +201,11 @@ def _special_rules(
             for x in inputs
         )
         rules = _split(rules[0], needs, values)
+        if not careful:
+            return rules, ()
     if careful:
         rules = [rule and partial(_careful, node, i, rule) for i, rule in enumerate(rules)]
-    return rules
+    return rules, values
 
 
 def _split(
@@ -193,9 +214,14 @@ def _split(
     """A rule that returns every input's cotangent, as one rule for each; it runs once."""
     found: list[Any] = []
 
-    def rule(*args: Any, index: int, **params: Any) -> Any:
+    def rule(g: Any, y: Any, *seen: Any, index: int, **params: Any) -> Any:
         if not found:
-            found.extend(joint(*args, needs=needs, **params))
+            found.extend(joint(g, y, *(seen or values), needs=needs, **params))
+            met = set()
+            for i, gx in enumerate(found):
+                if isinstance(gx, ndarray) and id(gx) in met:
+                    found[i] = gx.copy()
+                met.add(id(gx))
         gx = found[index]
         return np.zeros(values[index].shape, values[index].dtype) if gx is None else gx
 
@@ -214,7 +240,7 @@ def _careful(node: Node, i: int, rule: Any, g: Any, y: Any, *values: Any, **para
     """
     inputs = node._inputs or ()
     write_y = written_since(node, node._made)
-    writes = [written_since(x, node._made) if isinstance(x, Node) else None for x in inputs]
+    writes = [written_since(x, node._made) for x in inputs]
     write = write_y or next((w for w in writes if w), None)
     if writes[i]:
         _refuse_replaced(node, i, writes[i])
@@ -222,7 +248,8 @@ def _careful(node: Node, i: int, rule: Any, g: Any, y: Any, *values: Any, **para
         gx = rule(g, y, *values, **params)
     else:
         seen = [
-            Overwritten(x._data) if w else v for x, w, v in zip(inputs, writes, values, strict=True)
+            Overwritten(x._data if isinstance(x, Node) else x) if w else v
+            for x, w, v in zip(inputs, writes, values, strict=True)
         ]
         try:
             gx = rule(g, Overwritten(node._data) if write_y else y, *seen, **params)
@@ -249,9 +276,12 @@ def _refuse_replaced(node: Node, i: int, write: Any) -> None:
 
 
 def _rescued(node: Node, x: Node, gx: Any, error: Exception) -> Any:
-    """A rule may return a plain number; anything else that went wrong names the forward call."""
-    if isinstance(error, MutationError | AnomalyError):
-        raise error
+    """A rule may return a plain number; anything else that went wrong names the forward call.
+
+    Returns None for an error to be raised on: a frame of ours that held it would hold the graph.
+    """
+    if isinstance(error, MutationError | AnomalyError | Warning):
+        return None
     if isinstance(gx, int | float):
         return np.full(x._data.shape, gx, x._data.dtype)
     where = f"in the backward of {node._op.__name__}, recorded at {place_made(node)}"
@@ -262,7 +292,7 @@ def _rescued(node: Node, x: Node, gx: Any, error: Exception) -> Any:
     if gx is not None or "'NoneType' object has no attribute 'shape'" in str(error):
         raise TypeError(f"{where}: a rule gave {type(gx).__name__}, not an array") from error
     error.add_note(where)
-    raise error
+    return None
 
 
 def _refuse_nan(node: Node, i: int, gx: Any, g: Any) -> None:

@@ -13,19 +13,19 @@ from tinygrad_kr.ops.op import Op, op
 # fmt: off
 add       = op(np.add,         lambda g, y, a, b: g,     lambda g, y, a, b: g, regular=True)
 subtract  = op(np.subtract,    lambda g, y, a, b: g,     lambda g, y, a, b: -g, regular=True)
-multiply  = op(np.multiply,    lambda g, y, a, b: g * b, lambda g, y, a, b: g * a, regular=True)
+multiply  = op(np.multiply,    lambda g, y, a, b: g * b, lambda g, y, a, b: g * a)
 divide    = op(np.true_divide, lambda g, y, a, b: g / b, lambda g, y, a, b: -g * y / b)
 remainder = op(np.remainder,   lambda g, y, a, b: g,     lambda g, y, a, b: -g * floor_divide(a, b))
 
 negative   = op(np.negative,   lambda g, y, x: -g, regular=True)
 positive   = op(np.positive,   lambda g, y, x: g, regular=True)
 absolute   = op(np.absolute,   lambda g, y, x: g * sign(x), numpy=[np.fabs])
-square     = op(np.square,     lambda g, y, x: g * (2 * x), regular=True)
+square     = op(np.square,     lambda g, y, x: g * (2 * x))
 reciprocal = op(np.reciprocal, lambda g, y, x: -g * y * y)
 sqrt       = op(np.sqrt,       lambda g, y, x: g / (2 * y))
 cbrt       = op(np.cbrt,       lambda g, y, x: g / (3 * y * y))
 
-exp   = op(np.exp,   lambda g, y, x: g * y, regular=True)
+exp   = op(np.exp,   lambda g, y, x: g * y)
 exp2  = op(np.exp2,  lambda g, y, x: g * y * math.log(2))
 expm1 = op(np.expm1, lambda g, y, x: g * exp(x))
 log   = op(np.log,   lambda g, y, x: g / x)

@@ -200,16 +200,23 @@ def written_in(order: list[Node]) -> bool:
     oldest = order[0]._made
     recent = {key for key, written in list(_written.items()) if written.last.time > oldest}
     return any(
-        id(x) in recent or id(owner(x._data)) in recent
+        id(target) in recent
         for node in order
         for x in (node, *(node._inputs or ()))
-        if isinstance(x, Node)
+        for target in _memory(x)
     )
 
 
-def written_since(node: Node, time: int) -> Write | None:
-    """The write that changed the node's array after `time`, if there was one."""
-    for target in (node, owner(node._data)):
+def _memory(x: Any) -> tuple[Any, ...]:
+    """What a write to the array of a node, or to a plain array, is noted under."""
+    if isinstance(x, Node):
+        return x, owner(x._data)
+    return (owner(x),) if isinstance(x, ndarray) else ()
+
+
+def written_since(x: Any, time: int) -> Write | None:
+    """The write that changed a node's array, or a plain array, after `time`, if there was one."""
+    for target in _memory(x):
         written = _written.get(id(target))
         if written is not None and written.last.time > time:
             return written.last

@@ -86,8 +86,8 @@ def op(
     variadic: any number of inputs share one rule, which is told which by the keyword `index`.
     joint: the one rule returns a sequence with every input's cotangent (None where there is none).
     promote: give the result the inputs' common floating dtype (PyTorch's promotion).
-    regular: the rules only add and multiply; those of other ops are kept from warning at points
-        where the derivative is infinite or undefined.
+    regular: of finite inputs and cotangents the rules make finite results; those of other ops are
+        kept from warning where the derivative is infinite or undefined.
 
     >>> cube = op(lambda x: x**3, lambda g, y, x: g * 3 * x**2)
     """

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from itertools import accumulate
 from typing import Any
 
 import numpy as np
@@ -308,15 +309,15 @@ def _concatenate(*parts: ndarray, axis: int | None = 0) -> ndarray:
     return np.concatenate(parts, axis)
 
 
-def _part(g: Any, parts: tuple[Any, ...], index: int, axis: int | None) -> Any:
-    """The piece of `g` that lies where `parts[index]` was put."""
-    if axis is None:
-        start = int(np.sum([part.size for part in parts[:index]], dtype=int))
-        return g[start : start + parts[index].size].reshape(parts[index].shape)
-    start = int(np.sum([part.shape[axis] for part in parts[:index]], dtype=int))
-    place = [slice(None)] * g.ndim
-    place[axis] = slice(start, start + parts[index].shape[axis])
-    return g[tuple(place)]
+def _parts(g: Any, parts: tuple[Any, ...], needs: tuple[bool, ...], axis: int | None) -> Any:
+    """The pieces of `g` that lie where the parts were put."""
+    sizes = [part.size if axis is None else part.shape[axis] for part in parts]
+    before = (slice(None),) * (0 if axis is None else axis % g.ndim)
+    pieces = zip(accumulate(sizes, initial=0), sizes, parts, needs, strict=False)
+    return [
+        g[(*before, slice(start, start + n))].reshape(part.shape) if need else None
+        for start, n, part, need in pieces
+    ]
 
 
 def _cumprod(x: ndarray, *, axis: int, reverse: bool = False) -> Any:
@@ -353,8 +354,8 @@ def _others_product(x: Any, axis: Axis) -> Any:
 
 
 # fmt: off
-concatenate = op(_concatenate, lambda g, y, *parts, index, axis=0: _part(g, parts, index, axis),
-                 variadic=True)
+concatenate = op(_concatenate, lambda g, y, *parts, needs, axis=0: _parts(g, parts, needs, axis),
+                 joint=True)
 cumsum_: Op = op(_cumsum,  lambda g, y, x, axis, reverse=False:
               cumsum_(g, axis=axis, reverse=not reverse))
 recurrence: Op = op(_recurrence,

@@ -74,8 +74,9 @@ broadcast_to = op(_broadcast_to, lambda g, y, x, shape: g)
 flip: Op = op(_flip,         lambda g, y, x, axis=None: flip(g, axis=axis))
 roll: Op = op(_roll,         lambda g, y, x, shift, axis=None:
                   roll(g, shift=_opposite(shift), axis=axis))
-stack        = op(_stack,        lambda g, y, *parts, index, axis=0: _unstacked(g, index, axis),
-                  variadic=True)
+stack        = op(_stack,        lambda g, y, *parts, needs, axis=0:
+                  [_unstacked(g, i, axis) if need else None for i, need in enumerate(needs)],
+                  joint=True)
 # fmt: on
 
 
