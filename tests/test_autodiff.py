@@ -820,3 +820,22 @@ def test_checkpoint_keeps_the_kind_of_every_result() -> None:
 def test_argnums_twice(argnums: Any) -> None:
     with pytest.raises(ValueError, match="twice"):
         tk.grad(lambda x, y: x * y, argnums)(2.0, 3.0)
+
+
+def test_set_grad_enabled_takes_effect_at_once_or_for_a_while() -> None:
+    x = leaf(1.0)
+    tk.set_grad_enabled(False)
+    assert not tk.is_grad_enabled()
+    tk.set_grad_enabled(True)
+    assert (x * 2).requires_grad
+    with tk.set_grad_enabled(False) as nothing:
+        assert nothing is None and not (x * 2).requires_grad
+    assert tk.is_grad_enabled()
+
+    @tk.set_grad_enabled(False)
+    def twice() -> Tensor:
+        return x * 2
+
+    assert tk.is_grad_enabled()
+    assert not twice().requires_grad and not twice().requires_grad
+    assert tk.is_grad_enabled()

@@ -306,3 +306,10 @@ def test_cut_off_at_every_byte_it_is_the_start_of_the_table_or_an_error(tmp_path
             continue
         rows = len(values) - 1  # the row that the cut may have shortened is the last
         np.testing.assert_array_equal(values[:rows], whole[:rows])
+
+
+def test_a_header_that_is_neither_yes_nor_no_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "table.csv"
+    path.write_text("1,2\n3,4\n")
+    with pytest.raises(ValueError, match="True, False or \"auto\", not 'yes'"):
+        read_csv(path, header="yes")  # type: ignore[arg-type]

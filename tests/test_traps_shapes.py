@@ -615,3 +615,9 @@ def test_subclasses_of_ndarray_are_refused(f: Any, kind: Any) -> None:
     x = Tensor(np.eye(2), requires_grad=True)
     with pytest.raises(TypeError, match=r"convert it with np\.asarray"):
         f(x, np.array([[1.0, 2.0], [3.0, 4.0]]).view(kind))
+
+
+def test_an_axis_named_twice_is_refused_at_any_size() -> None:
+    for size in (2, 100):
+        with pytest.raises(ValueError, match="axis"):
+            Tensor(np.ones((size, size))).mean(axis=(0, 0), keepdims=True)

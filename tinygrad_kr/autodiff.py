@@ -332,7 +332,9 @@ def backward(
 
     gradient: cotangent of `output`, of its shape; 1 for a single element.
     retain_graph: keep the graph for another backward (default: `create_graph`).
-    create_graph: record the backward pass, so that gradients can be differentiated.
+    create_graph: record the backward pass, so that gradients can be differentiated. `.grad` then
+        holds the graph, and the graph the leaf: set `.grad = None` when done, or use
+        `autograd.grad`, which leaves no such cycle.
 
     Raises RuntimeError if nothing requires grad, or the graph was freed. On any error every `.grad`
     is as before.

@@ -125,11 +125,24 @@ class traced(enable_grad):
 
 
 class set_grad_enabled(_Mode):
-    """Record or not, as `mode` says."""
+    """Record or not, as `mode` says: from this call on, or while a `with` or a function lasts."""
 
     def __init__(self, mode: bool) -> None:
         super().__init__()
         self.mode = mode
+        super().__enter__()
+        self._in_force = True
+
+    def __enter__(self) -> None:
+        if not self._in_force:
+            super().__enter__()
+        self._in_force = False
+
+    def __call__(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        if self._in_force:
+            self._in_force = False
+            self.__exit__()
+        return super().__call__(function)
 
     def _mode(self) -> int:
         return recording() if self.mode else OFF

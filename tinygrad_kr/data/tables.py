@@ -63,6 +63,8 @@ def read_csv(
     with open(name, encoding=encoding, newline="") as stream:
         rows = _rows(name, stream, delimiter, comments)
         first_line, first = next(rows, (1, []))
+        if header != "auto" and not isinstance(header, bool):
+            raise ValueError(f'header is True, False or "auto", not {header!r}')
         headed = _is_header(name, first_line, first) if header == "auto" else header
         for line, fields in rows if headed else chain([(first_line, first)], rows):
             if len(fields) != len(first):

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 from numpy import ndarray
+from numpy.lib.array_utils import normalize_axis_tuple
 
 from tinygrad_kr.ops.elementwise import exp, isnan, masked, where
 from tinygrad_kr.ops.op import Op, op
@@ -73,6 +74,7 @@ def _sum(x: ndarray, *, axis: Axis = None, keepdims: Any = False) -> Any:
     which costs float32 two digits on the channels of a batch of images.
     """
     if type(axis) is tuple and len(axis) > 1 and x.size > 4096:
+        axis = normalize_axis_tuple(axis, x.ndim)
         partial = np.add.reduce(x, axis=axis[1:], keepdims=True)
         total = np.add.reduce(partial, axis=axis[0], keepdims=True)
         return total if keepdims else np.squeeze(total, axis)
