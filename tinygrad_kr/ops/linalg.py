@@ -90,7 +90,8 @@ def _linear_weight(g: Any, x: Any, weight: Any) -> Any:
 
 
 @lru_cache(maxsize=64)
-def _ones(n: int, dtype: np.dtype[Any]) -> ndarray:
+def ones(n: int, dtype: np.dtype[Any]) -> ndarray:
+    """A vector of ones, to sum by a product with it; not to be written to."""
     return np.ones(n, dtype)
 
 
@@ -100,7 +101,7 @@ def _linear_bias(g: Any, bias: Any) -> Any:
         return g.sum(axis=-2)
     if type(g) is not ndarray or g.ndim != 2 or len(g) > 4096:
         return g
-    return _ones(len(g), g.dtype).dot(g)
+    return ones(len(g), g.dtype).dot(g)
 
 
 # fmt: off

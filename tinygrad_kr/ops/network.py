@@ -8,6 +8,7 @@ import numpy as np
 from numpy import ndarray
 
 from tinygrad_kr.ops.elementwise import exp, log, log1p, maximum, sigmoid, softplus, subtract
+from tinygrad_kr.ops.linalg import ones
 from tinygrad_kr.ops.op import Op, op
 from tinygrad_kr.ops.reduction import mean_, var_
 
@@ -124,12 +125,13 @@ def _logistic_loss(
         y = (a + b) * tail + np.where(np.signbit(x), -a, b) * x
     if reduction == "none":
         return y.astype(dtype)
-    total = np.add.reduce(y, axis=None)
+    n = y.size
+    total = ones(n, y.dtype).dot(y.ravel()) if n <= 4096 else np.add.reduce(y, axis=None)
     if reduction == "sum":
         return dtype.type(total)
-    if not y.size:
+    if not n:
         raise ValueError(EMPTY_MEAN)
-    return dtype.type(total / y.size)
+    return dtype.type(total / n)
 
 
 def _share(g: Any, x: Any, reduction: str) -> Any:

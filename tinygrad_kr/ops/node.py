@@ -102,9 +102,12 @@ def place_made(node: Node) -> str:
 def user_frame() -> FrameType | None:
     """The innermost running frame outside this package."""
     frame: FrameType | None = sys._getframe(1)
-    while frame is not None and frame.f_code.co_filename.startswith(_PACKAGE):
+    while frame is not None:
+        filename = frame.f_code.co_filename
+        if not passed_over[filename] and not filename.startswith(_PACKAGE):
+            return frame
         frame = frame.f_back
-    return frame
+    return None
 
 
 def _place(code: CodeType, instruction: int) -> str:

@@ -53,6 +53,7 @@ class Cohort:
     ) -> None:
         self.group, self.names, self.program = group, names, program
         self.options = self.current_options()
+        self.group_values = tuple(group.values())
         self.applied: tuple[Any, ...] | None = None
         self.numbers = tuple(slots[0].numbers.values())
         dtype = slots[0].param._data.dtype

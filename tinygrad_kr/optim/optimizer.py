@@ -48,8 +48,7 @@ class _Plan:
             if p._grad is not None:
                 return None
         for cohort in self.cohorts:
-            options = tuple(map(cohort.group.__getitem__, cohort.names))
-            if options != cohort.options and not self._follows(cohort, options):
+            if tuple(cohort.group.values()) != cohort.group_values and not self._follows(cohort):
                 return None
         gradients = []
         for p, array in self.pairs:
@@ -60,8 +59,12 @@ class _Plan:
         return gradients
 
     @staticmethod
-    def _follows(cohort: Cohort, options: tuple[Any, ...]) -> bool:
+    def _follows(cohort: Cohort) -> bool:
         """Take over options that have changed, where the program stays the same."""
+        cohort.group_values = tuple(cohort.group.values())
+        options = cohort.current_options()
+        if options == cohort.options:
+            return True
         same = structure_of(cohort.names, options) == structure_of(cohort.names, cohort.options)
         cohort.options = options
         return same
