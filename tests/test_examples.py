@@ -283,16 +283,26 @@ def test_one_seed_gives_one_result(environment: dict[str, str], tmp_path: Path) 
     assert results("5") == results("5") != results("6")
 
 
+def heed_interrupts() -> None:
+    """A shell starts what runs in its background deaf to Ctrl-C, and children inherit that."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 @pytest.mark.skipif(os.name == "nt", reason="Windows has another way to interrupt")
 def test_ctrl_c_shows_what_was_reached(environment: dict[str, str], tmp_path: Path) -> None:
     program = subprocess.Popen(
         [sys.executable, "-W", "error", "-u", str(MNIST), "--data", "digits", "--epochs", "100000"],
         env=environment, cwd=tmp_path, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        preexec_fn=heed_interrupts,
     )  # fmt: skip
-    assert program.stdout is not None
-    assert any(line.startswith("epoch") for line in program.stdout)
-    program.send_signal(signal.SIGINT)
-    shown, errors = program.communicate(timeout=60)
+    try:
+        assert program.stdout is not None
+        assert any(line.startswith("epoch") for line in program.stdout)
+        program.send_signal(signal.SIGINT)
+        shown, errors = program.communicate(timeout=60)
+    finally:
+        program.kill()
+        program.communicate()
     assert program.returncode == 0, errors
     assert re.search(r"stopped in epoch \d+ of 100000", shown)
     assert re.search(r"test accuracy 0\.\d+ \(\d+ of 360 images\)", shown)
