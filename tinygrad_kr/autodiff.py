@@ -349,7 +349,7 @@ def backward(
         return
     for leaf, g in walk({output: start}, retain_graph=retain_graph).items():
         if leaf._grad is not None:
-            g = leaf._grad._data + g
+            g = _added(leaf._grad._data, g)
         leaf._grad = constant(g if type(g) is ndarray else np.asarray(g))
 
 

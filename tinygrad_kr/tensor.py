@@ -8,7 +8,7 @@ from functools import cache
 from opcode import opmap
 from operator import index
 from types import FrameType
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy import ndarray
@@ -26,8 +26,6 @@ from tinygrad_kr.ops import (
 )
 from tinygrad_kr.ops.node import OFF, Node, constant, grad_mode, note_writes
 from tinygrad_kr.ops.op import astype, make_results_of, numpy_table
-
-TensorLike: TypeAlias = "Tensor | ndarray | np.generic | float | list[Any] | tuple[Any, ...]"
 
 
 def as_array(data: Any, dtype: Any = None) -> ndarray:

@@ -49,6 +49,9 @@ def _shape(x: Any) -> tuple[int, ...]:
 
 
 def _same_shape(name: str, input: Any, target: Any) -> None:
+    nodes = isinstance(input, Node) and isinstance(target, Node)
+    if nodes and input._data.shape == target._data.shape:
+        return
     if _shape(input) != _shape(target):
         raise ValueError(_mismatch(name, _shape(input), _shape(target)))
 
@@ -156,10 +159,7 @@ def binary_cross_entropy_with_logits(
     Computed as w t softplus(-x) + (1 - t) softplus(x), in which nothing cancels.
     """
     _same_shape("binary_cross_entropy_with_logits", input, target)
-    _floats("binary_cross_entropy_with_logits", input)
     target = _like(target, input)
-    if weight is None and pos_weight is None:
-        return network.logistic_loss(input, target, reduction=_known(reduction))
     logits: tuple[Any, ...] = (input, target)
     if pos_weight is not None:
         logits = (input, target * _like(pos_weight, input), 1 - target)
@@ -232,10 +232,7 @@ def nll_loss(
 
 def _floats(name: str, input: Any) -> None:
     if input.dtype.kind != "f":
-        raise TypeError(
-            f"{name}: input of {input.dtype}{input.shape}, but scores are floats; convert with "
-            ".astype(np.float32)"
-        )
+        raise TypeError(f"{name}: input of {input.dtype}{input.shape}, but {network.FLOAT_SCORES}")
 
 
 def _class_axis(name: str, input: Any) -> int:

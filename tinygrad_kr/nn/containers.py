@@ -113,6 +113,7 @@ class Sequential(_Numbered):
             self.extend(modules)
 
     def forward(self, x: Any) -> Any:
+        """A layer without hooks is not called but run: a small net spends its time on calls."""
         for module in vars(self).values():
             if not isinstance(module, Module):
                 continue

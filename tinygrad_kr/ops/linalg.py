@@ -86,7 +86,7 @@ def _linear_weight(g: Any, x: Any, weight: Any) -> Any:
         return g.reshape(-1, g.shape[-1]).mT @ x.reshape(-1, x.shape[-1])
     if x.ndim == 1:
         return g[..., :, None] * x
-    return g.mT.dot(x) if weight.ndim == 2 else g.mT @ x
+    return g.mT @ x
 
 
 @lru_cache(maxsize=64)

@@ -90,6 +90,7 @@ label_put: Op = op(_label_put, lambda g, y, c, labels, axis, classes:
 
 # ------------------------------------------------------------------ losses of a probability
 
+FLOAT_SCORES = "scores are floats; convert with .astype(np.float32)"
 EMPTY_MEAN = (
     "an empty batch has no mean loss: leave it out (DataLoader(..., drop_last=True), or "
     '`if len(x):`), or use reduction="sum", which is 0'
@@ -118,6 +119,8 @@ def _logistic_loss(
 ) -> Any:
     """a softplus(-x) + b softplus(x), b = 1 - a if not given; both tails keep their last bit."""
     x, a, dtype = x.astype(np.float64), a.astype(np.float64), x.dtype
+    if dtype.kind != "f":
+        raise TypeError(FLOAT_SCORES)
     tail = np.log1p(np.exp(np.copysign(x, _MINUS_ONE)))
     if b is None:
         y = np.maximum(x, _ZERO) - x * a + tail
