@@ -1,0 +1,163 @@
+"""Every activation function f and its slope f', in one figure.
+
+The lecture draws sigmoid, tanh, ReLU, Leaky ReLU, ELU and Maxout, and says that four of them cover
+99.9% of nets. Here are all that tinygrad_kr has; the slopes come from `backward()`, not from a
+second formula. What to look at: a layer multiplies the gradient by its slope, and sigmoid's is at
+most 0.25, at x = 0 (it is y (1 - y) with y between 0 and 1). Ten such layers leave 9.5e-7 of a
+gradient at best. tanh and ReLU reach 1; SELU, GELU, SiLU and Mish go a little above it.
+
+    python examples/lectures/activations.py
+
+The picture is saved as out/lectures/activations.png (needs matplotlib).
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+import tinygrad_kr as tk
+import tinygrad_kr.functional as F
+from tinygrad_kr import Tensor
+
+Activation = Callable[[Tensor], Any]
+
+
+def beside_zero(function: Callable[..., Any], x: Tensor) -> Any:
+    """The first output for the two scores (x, 0), for functions of all the units of a layer."""
+    return function(tk.stack([x, tk.zeros_like(x)], axis=1), dim=1)[:, 0]
+
+
+def largest_of_two_lines(x: Tensor) -> Any:
+    """Maxout over 0.5 x + 0.5 and -x: it learns its lines, so these are only an example."""
+    return F.maxout(tk.stack([0.5 * x + 0.5, -x], axis=1), pieces=2)[:, 0]
+
+
+ACTIVATIONS: dict[str, Activation] = {
+    "linear": lambda x: 1.0 * x,
+    "sigmoid": F.sigmoid,
+    "tanh": F.tanh,
+    "ReLU": F.relu,
+    "Leaky ReLU 0.01": F.leaky_relu,
+    "ELU": F.elu,
+    "Maxout of 2 lines": largest_of_two_lines,
+    "SELU": F.selu,
+    "CELU, alpha 2": partial(F.celu, alpha=2.0),
+    "GELU": F.gelu,
+    "SiLU (swish)": F.silu,
+    "Mish": F.mish,
+    "softplus": F.softplus,
+    "log sigmoid": F.logsigmoid,
+    "softsign": F.softsign,
+    "hard tanh": F.hardtanh,
+    "ReLU6": F.relu6,
+    "hard sigmoid": F.hardsigmoid,
+    "softmax of (x, 0)": partial(beside_zero, F.softmax),
+    "softmin of (x, 0)": partial(beside_zero, F.softmin),
+    "log softmax of (x, 0)": partial(beside_zero, F.log_softmax),
+}
+
+
+PUBLISHED = [
+    ("sigmoid's highest slope", "sigmoid: highest slope", "0.25"),
+    ("ten sigmoid layers keep, at best", "sigmoid: highest slope, ten layers", "vanishes"),
+    ("tanh's highest slope", "tanh: highest slope", "1"),
+    ("ReLU's highest slope", "ReLU: highest slope", "1"),
+    ("Leaky ReLU's lowest slope", "Leaky ReLU 0.01: lowest slope", "0.01"),
+]
+
+
+def value_and_slope(activation: Activation, points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """f and f' at each of the points, of shape (n,)."""
+    x = Tensor(points, requires_grad=True)
+    y = activation(x)
+    y.sum().backward()  # each f(x) depends on its own x only, so the sum's gradient is f'
+    assert x.grad is not None
+    return y.detach().numpy(), x.grad.numpy()
+
+
+def run(*, width: float = 40.0, points: int = 80_001) -> dict[str, float]:
+    """The lowest and the highest slope of each activation on [-width, width] (float64)."""
+    x = np.linspace(-width, width, points)
+    figures = {}
+    for name, activation in ACTIVATIONS.items():
+        slopes = value_and_slope(activation, x)[1]
+        figures[f"{name}: lowest slope"] = float(slopes.min())
+        figures[f"{name}: highest slope"] = float(slopes.max())
+    highest = figures["sigmoid: highest slope"]
+    figures["sigmoid: highest slope, ten layers"] = highest**10
+    return figures
+
+
+def print_table(figures: dict[str, float]) -> None:
+    print(f"{'':22} {'f(-1)':>8} {'f(0)':>8} {'f(1)':>8} {'slopes from':>12} {'to':>7}")
+    for name, activation in ACTIVATIONS.items():
+        values = value_and_slope(activation, np.array([-1.0, 0.0, 1.0]))[0]
+        lowest, highest = (figures[f"{name}: {which} slope"] for which in ("lowest", "highest"))
+        cells = " ".join(f"{value:8.4f}" for value in values)
+        print(f"{name:22} {cells} {lowest:12.4f} {highest:7.4f}")
+
+
+def save_picture(path: Path) -> None:
+    """f and f' of each activation between -4 and 4."""
+    try:
+        import matplotlib
+    except ImportError:
+        print('no picture: matplotlib is missing (pip install "tinygrad_kr[examples]")')
+        return
+    matplotlib.use("Agg")
+    import matplotlib.pyplot as plt
+
+    x = np.linspace(-4, 4, 801)
+    figure, grid = plt.subplots(
+        5, 4, figsize=(8, 8.4), sharex=True, sharey=True, layout="constrained"
+    )
+    drawn = [name for name in ACTIVATIONS if name != "softmin of (x, 0)"]  # softmax's mirror image
+    for axes, name in zip(grid.flat, drawn, strict=True):
+        y, slope = value_and_slope(ACTIVATIONS[name], x)
+        axes.plot(x, y, color="#0072B2", linewidth=2, label="f(x)")
+        draw_slope(axes, x, slope)
+        axes.set(ylim=(-2.1, 3.1), yticks=[-2, -1, 0, 1, 2, 3], xticks=[-4, -2, 0, 2, 4])
+        axes.set_title(name, fontsize=10)
+        axes.grid(alpha=0.3)
+    for axes in grid[-1]:
+        axes.set_xlabel("x")
+    handles, labels = grid[0, 0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=2, fontsize=11, frameon=False)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path, dpi=110)
+    plt.close(figure)
+    print(f"picture saved: {path}")
+
+
+def draw_slope(axes: Any, x: np.ndarray, slope: np.ndarray) -> None:
+    """f' with a gap where it jumps, at a kink of f."""
+    jumps = np.flatnonzero(np.abs(np.diff(slope)) > 0.1)
+    broken = np.insert(slope, jumps + 1, np.nan)
+    axes.plot(
+        np.insert(x, jumps + 1, x[jumps]), broken,
+        color="#D55E00", linewidth=2, linestyle=(0, (4, 1.5)), label="slope f'(x)",
+    )  # fmt: skip
+
+
+def main(argv: list[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--out", type=Path, default=Path("out/lectures"), help="for the picture")
+    args = parser.parse_args(argv)
+    figures = run()
+    print_table(figures)
+    print(f"\n{'':34} {'ours':10} the lecture")
+    for name, key, published in PUBLISHED:
+        print(f"{name:34} {figures[key]:<10.3g} {published}")
+    save_picture(args.out / "activations.png")
+
+
+if __name__ == "__main__":
+    main()
