@@ -1,0 +1,115 @@
+"""examples/lectures/by_hand.py: the lecture's formulas are autodiff's numbers, and right."""
+
+from __future__ import annotations
+
+import importlib.util
+import re
+from pathlib import Path
+from types import ModuleType
+
+import numpy as np
+import pytest
+
+from tinygrad_kr import Tensor, nn
+
+PROGRAM = Path(__file__).parents[1] / "examples/lectures/by_hand.py"
+XOR = {"00": 0.0112, "01": 0.9949, "10": 0.9949, "11": 0.0244}
+
+
+def load() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("lectures_by_hand", PROGRAM)
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+by_hand = load()
+
+
+@pytest.mark.parametrize("seed", range(5))
+@pytest.mark.parametrize(("hidden", "scale"), [(1, 1.0), (4, 1.0), (7, 3.0), (50, 0.3)])
+def test_gradients_by_hand_are_those_of_autodiff(hidden: int, scale: float, seed: int) -> None:
+    X, Y = by_hand.petals(40 + seed, seed)
+    p = {name: scale * (array + 0.1) for name, array in by_hand.start(hidden, seed).items()}
+    tensors = {name: Tensor(array, requires_grad=True) for name, array in p.items()}
+    loss, theirs = by_hand.gradients_by_autodiff(tensors, Tensor(X), Tensor(Y))
+    mine = by_hand.gradients_by_hand(p, X, Y)
+    assert mine.keys() == theirs.keys() == {"W1", "b1", "W2", "b2", "Z2"}
+    for name, array in mine.items():
+        assert array.dtype == theirs[name].dtype == np.float64
+        assert array.shape == theirs[name].shape
+        assert np.abs(array).max() > 1e-4
+        np.testing.assert_allclose(array, theirs[name], rtol=0, atol=1e-12)
+    assert by_hand.loss_by_hand(by_hand.forward_by_hand(p, X)[1], Y) == pytest.approx(loss)
+
+
+@pytest.mark.parametrize("name", ["W1", "b1", "W2", "b2"])
+def test_gradients_by_hand_are_difference_quotients(name: str) -> None:
+    X, Y = by_hand.petals(30, 3)
+    p = by_hand.start(3, 1)
+    gradient = by_hand.gradients_by_hand(p, X, Y)[name]
+
+    def loss_with(place: tuple[int, ...], change: float) -> float:
+        moved = {**p, name: p[name].copy()}
+        moved[name][place] += change
+        return float(by_hand.loss_by_hand(by_hand.forward_by_hand(moved, X)[1], Y))
+
+    for place in np.ndindex(gradient.shape):
+        quotient = (loss_with(place, 1e-6) - loss_with(place, -1e-6)) / 2e-6
+        assert gradient[place] == pytest.approx(quotient, abs=1e-8)
+
+
+def test_the_outputs_delta_is_that_of_logistic_regression() -> None:
+    X, Y = by_hand.petals(30, 3)
+    p = by_hand.start(3, 1)
+    tensors = {name: Tensor(array, requires_grad=True) for name, array in p.items()}
+    delta = by_hand.gradients_by_autodiff(tensors, Tensor(X), Tensor(Y))[1]["Z2"]
+    answers = by_hand.forward_by_hand(p, X)[1]
+    np.testing.assert_allclose(delta, (answers - Y) / 30, rtol=0, atol=1e-15)
+
+
+def test_both_trainings_stay_together_and_learn() -> None:
+    figures = by_hand.run()
+    assert 0 < figures["largest gradient difference"] < 1e-12
+    assert figures["largest output delta difference"] < 1e-12
+    assert 0 < figures["largest parameter difference at the end"] < 1e-12
+    assert figures["loss at the start"] > 0.6
+    assert figures["loss at the end, by hand"] < 0.1
+    assert figures["accuracy at the end"] > 0.95
+
+
+def test_the_hand_set_weights_compute_xor_to_the_lectures_digits() -> None:
+    outputs = by_hand.xor_outputs()
+    assert {pair: round(output, 4) for pair, output in outputs.items()} == XOR
+
+
+def test_the_hand_set_weights_in_ordinary_layers_say_the_same() -> None:
+    net = nn.Sequential(nn.Linear(2, 2), nn.Sigmoid(), nn.Linear(2, 1), nn.Sigmoid()).double()
+    weights = {
+        "0.weight": np.array([[5.0, 5.0], [-7.0, -7.0]]),
+        "0.bias": np.array([-8.0, 3.0]),
+        "2.weight": np.array([[-11.0, -11.0]]),
+        "2.bias": np.array([6.0]),
+    }
+    net.load_state_dict(weights)
+    inputs = np.array([[float(digit) for digit in pair] for pair in XOR])
+    np.testing.assert_allclose(
+        net(Tensor(inputs)).detach().numpy().ravel(),
+        list(by_hand.xor_outputs().values()),
+        rtol=1e-12,
+    )
+
+
+def test_the_program_prints_its_figures_and_saves_its_picture(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    by_hand.main(["--steps", "50", "--hidden", "3", "--out", str(tmp_path / "a/b")])
+    shown = capsys.readouterr().out
+    assert re.search(r"^dW1 +(-?0\.\d{12})\d+ +\1\d+ ", shown, re.M)
+    for pair, published in XOR.items():
+        assert re.search(rf"hand-set XOR of {pair} +{published:.4f} +{published:.4f}\n", shown)
+    if importlib.util.find_spec("matplotlib") is None:
+        assert 'pip install "tinygrad_kr[examples]"' in shown
+    else:
+        assert (tmp_path / "a/b/by_hand.png").read_bytes().startswith(b"\x89PNG")
