@@ -255,6 +255,18 @@ def _unfold(x: ndarray, **window: Any) -> ndarray:
     return y
 
 
+def _window_max(x: ndarray, **window: Any) -> ndarray:
+    spatial = len(window["kernel"])
+    return np.asarray(_unfold(x, **window).max(axis=tuple(range(-spatial, 0))))
+
+
+def firsts() -> Iterable[Sample]:
+    for shape, window in WINDOWS:
+        for x in (distinct(*shape), np.zeros(shape)):
+            y = _window_max(x, **window)
+            yield sample(draw(*y.shape), x, y, **window)
+
+
 def convolution(stride: Any, padding: Any, dilation: Any, groups: int = 1) -> dict[str, Any]:
     return {"stride": stride, "padding": padding, "dilation": dilation, "groups": groups}
 
@@ -684,6 +696,7 @@ SAMPLES: dict[str, list[Sample]] = {
     "window_max": [sample(distinct(*shape), **window) for shape, window in WINDOWS],
     "window_pick": list(picks(put=False)),
     "window_put": list(picks(put=True)),
+    "window_put_first": list(firsts()),
 }
 
 
@@ -727,9 +740,10 @@ def _window_put(g: ndarray, index: ndarray, shape: tuple[int, ...], **window: An
     return x
 
 
-def _window_max(x: ndarray, **window: Any) -> ndarray:
-    spatial = len(window["kernel"])
-    return np.asarray(_unfold(x, **window).max(axis=tuple(range(-spatial, 0))))
+def _window_put_first(g: ndarray, x: ndarray, y: ndarray, **window: Any) -> ndarray:
+    windows = _unfold(x, **window)
+    index = windows.reshape(*y.shape, math.prod(window["kernel"])).argmax(-1)
+    return _window_put(g, index, x.shape, **window)
 
 
 def _window_sum(x: ndarray, **window: Any) -> Any:
@@ -904,4 +918,5 @@ REFERENCES: dict[str, Callable[..., Any]] = {
     "pinv": lambda a: np.linalg.pinv(a),
     "window_pick": _window_pick,
     "window_put": _window_put,
+    "window_put_first": _window_put_first,
 }

@@ -78,13 +78,14 @@ _INTEGER = {2: np.int16, 4: np.int32, 8: np.int64}
 def _masked(x: Any, mask: Any) -> Any:
     """`x` where `mask` is nonzero, exactly 0 elsewhere, also where `x` is infinite or NaN.
 
-    `np.where` guesses each branch: on large arrays a bit mask is 15 times faster.
+    `np.where` guesses each branch: on large arrays, to multiply the bits, read as an integer, by 0
+    or 1 is 15 times faster.
     """
     zero = _ZERO.get(x.dtype)
     if x.size < 4096 or zero is None:
         return np.where(mask, x, 0.0 if zero is None else zero)
-    bits = np.negative(np.asarray(mask, bool).view(np.int8))
-    return (x.view(_INTEGER[x.dtype.itemsize]) & bits).view(x.dtype)
+    kept = np.asarray(mask, bool).view(np.int8)
+    return (x.view(_INTEGER[x.dtype.itemsize]) * kept).view(x.dtype)
 
 
 # fmt: off

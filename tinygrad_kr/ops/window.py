@@ -121,16 +121,17 @@ def _convolve(
     groups: int,
 ) -> Any:
     """Products of every window of `x` (N, C, ...) with every filter (O, C / groups, ...)."""
-    x = _padded(x, padding)
-    counts = _counts(x.shape, weight.shape[2:], stride, dilation)
+    kernel = weight.shape[2:]
+    counts = _counts(_padded_sizes(x.shape[2:], padding), kernel, stride, dilation)
     y = np.empty((len(x), *counts, len(weight)), np.result_type(x, weight))
     filters = _filters(weight, groups)
-    features = math.prod(weight.shape[2:]) * x.shape[1]
+    features = math.prod(kernel) * x.shape[1]
+    row = None if bias is None else np.tile(bias, (counts[-1], 1))
     for part in _parts(len(x), math.prod(counts) * features * x.itemsize):
-        columns = _columns(x[part], weight.shape[2:], stride, dilation, groups)
+        columns = _columns(_padded(x[part], padding), kernel, stride, dilation, groups)
         np.matmul(columns, filters, out=_by_group(y[part], groups))
-        if bias is not None:
-            y[part] += bias
+        if row is not None:
+            y[part] += row
     return np.moveaxis(y, -1, 1)
 
 
@@ -146,16 +147,25 @@ def _convolve_transposed(
 ) -> Any:
     """Every element of `g` (N, O, ...) spreads its filter over an array (N, C, *size)."""
     kernel, channels = weight.shape[2:], weight.shape[1] * groups
-    padded = [a + n + b for n, (a, b) in zip(size, padding, strict=True)]
-    y = np.zeros((len(g), *padded, channels), np.result_type(g, weight))
+    y = np.zeros((len(g), *size, channels), np.result_type(g, weight))
     spread = np.empty((len(g), *g.shape[2:], channels), y.dtype)
     rows, parts = _by_group(np.moveaxis(g, 1, -1), groups), _by_group(spread, groups)
     filters = _filters(weight, groups).mT.reshape(groups, -1, math.prod(kernel), weight.shape[1])
     y, spread = np.moveaxis(y, -1, 1), np.moveaxis(spread, -1, 1)
-    for number, place in enumerate(_elements(g.shape[2:], kernel, stride, dilation)):
+    for number, offset in enumerate(product(*map(range, kernel))):
+        starts = (o * d - a for o, d, (a, _) in zip(offset, dilation, padding, strict=True))
+        inside: Iterable[Any] = map(_inside, starts, stride, g.shape[2:], size)
+        place, kept = zip(*inside, strict=True)
         np.matmul(rows, filters[:, :, number], out=parts)
-        y[place] += spread
-    return y[_inner(size, padding)]
+        y[..., *place] += spread[..., *kept]
+    return y
+
+
+def _inside(start: int, stride: int, count: int, size: int) -> tuple[slice, slice]:
+    """Of the places start, start + stride, ... those from 0 to `size`, and their numbers."""
+    first = max(-(start // stride), 0)
+    stop = max(min(count, -((start - size) // stride)), first)
+    return slice(start + first * stride, max(start + stop * stride, 0), stride), slice(first, stop)
 
 
 def _convolve_weight(
@@ -169,11 +179,11 @@ def _convolve_weight(
     groups: int,
 ) -> Any:
     """Products of `g` (N, O, ...) with its windows of `x`: (O, C / groups, *kernel)."""
-    x, g = _padded(x, padding), np.moveaxis(g, 1, -1)
+    g = np.moveaxis(g, 1, -1)
     outputs, features = g.shape[-1], math.prod(kernel) * x.shape[1]
     weight = np.zeros((groups, features // groups, outputs // groups), np.result_type(x, g))
     for part in _parts(len(x), math.prod(g.shape[1:-1]) * features * x.itemsize):
-        columns = _columns(x[part], kernel, stride, dilation, groups)
+        columns = _columns(_padded(x[part], padding), kernel, stride, dilation, groups)
         weight += columns.mT @ _by_group(g[part], groups)
     return np.moveaxis(weight.mT.reshape(outputs, *kernel, x.shape[1] // groups), -1, 1)
 
@@ -182,14 +192,14 @@ def _padded(x: ndarray, padding: Widths) -> ndarray:
     """Zeros around the spatial axes."""
     if not any(map(any, padding)):
         return x
-    sizes = [a + n + b for n, (a, b) in zip(x.shape[2:], padding, strict=True)]
-    y = _laid_out_like(x, (*x.shape[:2], *sizes))
-    y[_inner(x.shape[2:], padding)] = x
+    y = _laid_out_like(x, (*x.shape[:2], *_padded_sizes(x.shape[2:], padding)))
+    inner: Any = tuple(slice(a, a + n) for n, (a, _) in zip(x.shape[2:], padding, strict=True))
+    y[..., *inner] = x
     return y
 
 
-def _inner(sizes: Sizes, padding: Widths) -> Any:
-    return (..., *(slice(a, a + n) for n, (a, _) in zip(sizes, padding, strict=True)))
+def _padded_sizes(sizes: Sizes, padding: Widths) -> Sizes:
+    return tuple(a + n + b for n, (a, b) in zip(sizes, padding, strict=True))
 
 
 def _columns(x: ndarray, kernel: Sizes, stride: Sizes, dilation: Sizes, groups: int) -> ndarray:
@@ -282,23 +292,30 @@ def window_argmax(x: Any, y: Any, *, kernel: Sizes, stride: Sizes, dilation: Siz
     index: ndarray = np.zeros_like(y, np.int8 if math.prod(kernel) < 128 else np.int32)
     places = list(_elements(y.shape[y.ndim - len(kernel) :], kernel, stride, dilation))
     for part in _samples(x, len(kernel)):
-        _find_first(x[part], y[part], places, index[part])
+        for number, chosen in enumerate(_first_largest(x[part], y[part], places)):
+            index[part] += np.multiply(chosen, number, dtype=index.dtype)
     return index
 
 
-def _find_first(x: ndarray, y: ndarray, places: list[Any], index: ndarray) -> None:
-    """Add to `index` the number of the first of `places` at which `x` is `y`, or NaN as `y` is."""
-    nan = np.isnan(y)
-    any_nan = bool(nan.any())
-    free: Any = np.ones_like(y, bool)
-    for number, place in enumerate(places[:-1]):
+def _first_largest(x: ndarray, y: ndarray, places: list[Any]) -> Iterator[ndarray]:
+    """For each of `places`, of which windows it is the first that is `y`, or NaN as `y` is."""
+    any_nan = np.isnan(y.max(initial=0.0))
+    free = np.ones_like(y, bool)
+    for place in places[:-1]:
         chosen = x[place] == y
         if any_nan:
-            chosen |= nan & np.isnan(x[place])
+            chosen |= np.isnan(y) & np.isnan(x[place])
         chosen &= free
         free ^= chosen
-        index += np.multiply(chosen, number, dtype=index.dtype)
-    index += np.multiply(free, len(places) - 1, dtype=index.dtype)
+        yield chosen
+    yield free
+
+
+def _window_put_first(g: ndarray, x: ndarray, y: ndarray, **window: Sizes) -> ndarray:
+    """Zeros like `x` with `g` added to the first largest element of each window, `y`."""
+    return _put(
+        g, y, x.shape, lambda part, places: _first_largest(x[part], y[part], places), window
+    )
 
 
 def _window_pick(x: ndarray, *, index: ndarray, **window: Sizes) -> Any:
@@ -309,18 +326,28 @@ def _window_pick(x: ndarray, *, index: ndarray, **window: Sizes) -> Any:
 
 def _window_put(g: ndarray, *, index: ndarray, shape: Sizes, **window: Sizes) -> ndarray:
     """Zeros of `shape` with `g` added to the element of each window that `index` names."""
-    kernel, stride = window["kernel"], window["stride"]
-    if g.strides != index.strides:
-        g, given = np.empty_like(index, g.dtype), g
+    return _put(
+        g, index, shape, lambda part, places: (index[part] == n for n in range(len(places))), window
+    )
+
+
+def _put(g: ndarray, like: ndarray, shape: Sizes, masks: Any, window: dict[str, Sizes]) -> ndarray:
+    """Zeros of `shape`, laid out like `like`, with `g` added wherever one of the masks holds.
+
+    `masks(part, places)` gives one for each of the places of a window's elements.
+    """
+    kernel = window["kernel"]
+    if g.strides != like.strides:
+        g, given = np.empty_like(like, g.dtype), g
         g[...] = given
     sizes, counts = shape[len(shape) - len(kernel) :], g.shape[g.ndim - len(kernel) :]
-    apart = stride == kernel and max(window["dilation"]) == 1
+    apart = window["stride"] == kernel and max(window["dilation"]) == 1
     tiled = apart and all(n == c * k for n, c, k in zip(sizes, counts, kernel, strict=True))
     out = _laid_out_like(g, shape, np.empty if tiled else np.zeros)
     places = list(_elements(counts, **window))
     for part in _samples(out, len(kernel)):
-        for number, place in enumerate(places):
-            chosen = masked(g[part], index[part] == number)
+        for place, mask in zip(places, masks(part, places), strict=True):
+            chosen = masked(g[part], mask)
             if apart:
                 out[part][place] = chosen
             else:
@@ -331,8 +358,9 @@ def _window_put(g: ndarray, *, index: ndarray, shape: Sizes, **window: Sizes) ->
 # fmt: off
 window_sum = op(_window_sum, lambda g, y, x, kernel, **p:
                 fold(_repeated(g, kernel), shape=x.shape, kernel=kernel, **p))
-window_max = op(_window_max, lambda g, y, x, **window:
-                window_put(g, index=window_argmax(x, y, **window), shape=x.shape, **window))
+window_max = op(_window_max, lambda g, y, x, **window: window_put_first(g, x, y, **window))
+window_put_first: Op = op(_window_put_first, lambda g, out, _, x, y, **window:
+                window_pick(g, index=window_argmax(x, y, **window), **window))
 window_pick: Op = op(_window_pick, lambda g, y, x, index, **window:
                 window_put(g, index=index, shape=x.shape, **window))
 window_put: Op = op(_window_put, lambda g, y, x, index, shape, **window:
