@@ -400,6 +400,20 @@ def convolutions(op: str) -> Iterable[Sample]:
 positive = (0.3, 2.0)
 fractions = {"low": 0.1, "high": 0.9}
 
+ENDED = np.array([[[True], [True]], [[True], [False]], [[True], [False]]])
+"""The mask of two sequences, of three steps and of one."""
+
+
+def sequences(gates: int, states: int, **params: Any) -> Iterable[Sample]:
+    """Forward and back, with and without an end, one step, and no sequence at all."""
+    for more in ({}, {"reverse": True}, {"mask": ENDED}, {"mask": ENDED, "reverse": True}):
+        first = [draw(2, 2) for _ in range(states)]
+        yield sample(draw(3, 2, 2 * gates), *first, draw(2 * gates, 2), **more, **params)
+    for steps, batch in ((1, 2), (2, 0)):
+        first = [draw(batch, 3) for _ in range(states)]
+        yield sample(draw(steps, batch, 3 * gates), *first, draw(3 * gates, 3), **params)
+
+
 SAMPLES: dict[str, list[Sample]] = {
     # elementwise: arithmetic
     "add": binary(),
@@ -697,6 +711,13 @@ SAMPLES: dict[str, list[Sample]] = {
     "window_pick": list(picks(put=False)),
     "window_put": list(picks(put=True)),
     "window_put_first": list(firsts()),
+    # recurrent nets
+    "rnn_scan": [*sequences(1, 1), *sequences(1, 1, nonlinearity="relu")],
+    "lstm_scan": list(sequences(4, 2)),
+    "gru_scan": [
+        *sequences(3, 1),
+        sample(draw(3, 2, 6), draw(2, 2), draw(6, 2), draw(6), mask=ENDED, reverse=True),
+    ],
 }
 
 
@@ -838,6 +859,62 @@ def _eigh_packed(a: ndarray) -> ndarray:
     return np.concatenate([values[..., None, :], vectors], axis=-2)
 
 
+def _squash(x: Any) -> Any:
+    return 1 / (1 + np.exp(-x))
+
+
+def _steps(z: ndarray, mask: Any, reverse: bool) -> Iterable[tuple[int, ndarray]]:
+    """Each step taken, with what says for each sequence whether it goes on."""
+    going = np.ones((*z.shape[:2], 1), bool) if mask is None else mask
+    for t in reversed(range(len(z))) if reverse else range(len(z)):
+        yield t, going[t]
+
+
+def _rnn_scan(
+    z: ndarray,
+    h: ndarray,
+    w: ndarray,
+    nonlinearity: str = "tanh",
+    mask: Any = None,
+    reverse: bool = False,
+) -> ndarray:
+    y = np.zeros((*z.shape[:2], w.shape[1]), z.dtype)
+    for t, goes in _steps(z, mask, reverse):
+        new = z[t] + h @ w.T
+        new = np.tanh(new) if nonlinearity == "tanh" else new * (new > 0)
+        y[t] = h = np.where(goes, new, h)
+    return y
+
+
+def _lstm_scan(
+    z: ndarray, h: ndarray, c: ndarray, w: ndarray, mask: Any = None, reverse: bool = False
+) -> ndarray:
+    y = np.zeros((6, *z.shape[:2], w.shape[1]), z.dtype)
+    for t, goes in _steps(z, mask, reverse):
+        i, f, a, o = np.split(z[t] + h @ w.T, 4, axis=1)
+        i, f, a, o = _squash(i), _squash(f), np.tanh(a), _squash(o)
+        h, c = (
+            np.where(goes, o * np.tanh(f * c + i * a), h),
+            np.where(goes, f * c + i * a, c),
+        )
+        y[:, t] = h, c, i, f, a, o
+    return y
+
+
+def _gru_scan(
+    z: ndarray, h: ndarray, w: ndarray, b: Any = 0.0, mask: Any = None, reverse: bool = False
+) -> ndarray:
+    y = np.zeros((5, *z.shape[:2], w.shape[1]), z.dtype)
+    for t, goes in _steps(z, mask, reverse):
+        zr, zu, zn = np.split(z[t], 3, axis=1)
+        mr, mu, mn = np.split(h @ w.T + b, 3, axis=1)
+        r, u = _squash(zr + mr), _squash(zu + mu)
+        n = np.tanh(zn + r * mn)
+        h = np.where(goes, (1 - u) * n + u * h, h)
+        y[:, t] = h, r, u, n, mn
+    return y
+
+
 REFERENCES: dict[str, Callable[..., Any]] = {
     "power": np.power,
     "sigmoid": lambda x: 0.5 * np.tanh(x / 2) + 0.5,
@@ -919,4 +996,7 @@ REFERENCES: dict[str, Callable[..., Any]] = {
     "window_pick": _window_pick,
     "window_put": _window_put,
     "window_put_first": _window_put_first,
+    "rnn_scan": _rnn_scan,
+    "lstm_scan": _lstm_scan,
+    "gru_scan": _gru_scan,
 }

@@ -61,6 +61,7 @@ from tinygrad_kr.functional.pooling import (
     max_pool1d,
     max_pool2d,
 )
+from tinygrad_kr.functional.recurrent import sequence_loss
 
 __all__ = [
     "adaptive_avg_pool1d",
@@ -105,6 +106,7 @@ __all__ = [
     "relu",
     "relu6",
     "selu",
+    "sequence_loss",
     "sigmoid",
     "silu",
     "smooth_l1_loss",

@@ -1,0 +1,197 @@
+"""Recurrent layers over whole sequences, and the loss of a sequence of labels.
+
+The layers take one direction of one layer: input (steps, batch, features), states (batch, hidden),
+weights as PyTorch has them, gates stacked along their first axis. They return the states of all
+steps (steps, batch, hidden), then the last of each state.
+
+mask: (steps, batch, 1) booleans, False where a sequence has ended: its state is held there.
+reverse: from the last step to the first, so that the last state is that of step 0.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from tinygrad_kr.functional.linear import integers, refuse_outside
+from tinygrad_kr.ops import network
+from tinygrad_kr.ops.elementwise import masked
+from tinygrad_kr.ops.linalg import linear
+from tinygrad_kr.ops.node import Node
+from tinygrad_kr.ops.recurrent import gru_scan, lstm_scan, rnn_scan
+
+# ------------------------------------------------------------------ layers
+
+
+def rnn(
+    input: Any,
+    h: Any,
+    weight_ih: Any,
+    weight_hh: Any,
+    bias_ih: Any = None,
+    bias_hh: Any = None,
+    *,
+    nonlinearity: str = "tanh",
+    mask: Any = None,
+    reverse: bool = False,
+) -> tuple[Any, Any]:
+    """h_t = tanh(W_ih x_t + b_ih + W_hh h_{t-1} + b_hh), or relu. Source: Elman (1990)."""
+    bias = None if bias_ih is None else bias_ih + bias_hh
+    states = rnn_scan(
+        _projected(input, weight_ih, bias),
+        h,
+        weight_hh,
+        nonlinearity=nonlinearity,
+        mask=mask,
+        reverse=reverse,
+    )
+    return states, states[_last(reverse)]
+
+
+def lstm(
+    input: Any,
+    h: Any,
+    c: Any,
+    weight_ih: Any,
+    weight_hh: Any,
+    bias_ih: Any = None,
+    bias_hh: Any = None,
+    *,
+    mask: Any = None,
+    reverse: bool = False,
+) -> tuple[Any, Any, Any]:
+    """c_t = f c_{t-1} + i a and h_t = o tanh(c_t): a cell that is written to, kept and read.
+
+    i, f, o = sigmoid and a = tanh of W_ih x_t + b_ih + W_hh h_{t-1} + b_hh, in PyTorch's order of
+    gates i, f, a, o. Sources: Hochreiter and Schmidhuber (1997), Gers et al. (2000).
+    """
+    bias = None if bias_ih is None else bias_ih + bias_hh
+    planes = lstm_scan(
+        _projected(input, weight_ih, bias), h, c, weight_hh, mask=mask, reverse=reverse
+    )
+    states, last = planes[0], _last(reverse)
+    return states, states[last], planes[1, last]
+
+
+def gru(
+    input: Any,
+    h: Any,
+    weight_ih: Any,
+    weight_hh: Any,
+    bias_ih: Any = None,
+    bias_hh: Any = None,
+    *,
+    mask: Any = None,
+    reverse: bool = False,
+) -> tuple[Any, Any]:
+    """h_t = (1 - u) n + u h_{t-1}: a cell and its state in one, with two gates.
+
+    r, u = sigmoid(W_ih x_t + b_ih + W_hh h_{t-1} + b_hh) and
+    n = tanh(W_in x_t + b_in + r (W_hn h_{t-1} + b_hn)), in PyTorch's order r, u, n.
+    Source: Cho et al. (2014), with the reset gate after the product, as PyTorch has it.
+    """
+    hidden_bias = () if bias_hh is None else (bias_hh,)
+    z = _projected(input, weight_ih, bias_ih)
+    states = gru_scan(z, h, weight_hh, *hidden_bias, mask=mask, reverse=reverse)[0]
+    return states, states[_last(reverse)]
+
+
+def _projected(input: Any, weight: Any, bias: Any) -> Any:
+    """W x + b of every step, in one product."""
+    steps, batch, features = input.shape
+    rows = linear(
+        input.reshape(steps * batch, features), weight, *(() if bias is None else (bias,))
+    )
+    return rows.reshape(steps, batch, weight.shape[0])
+
+
+def _last(reverse: bool) -> int:
+    return 0 if reverse else -1
+
+
+def hold_out(input: Any, mask: Any) -> Any:
+    """Exact zeros where `mask` is False, whatever stands there (NaN too)."""
+    return masked(input, mask)
+
+
+def length_mask(lengths: Any, steps: int, batch: int, name: str) -> np.ndarray:
+    """(steps, batch) booleans: True for the first `lengths[n]` steps of sequence n.
+
+    TypeError for lengths that are no integers; ValueError where there is not one length in
+    [1, steps] for each sequence.
+    """
+    numbers = integers(lengths, f"{name}: lengths")
+    if numbers.shape != (batch,):
+        raise ValueError(
+            f"{name}: lengths of shape {numbers.shape} for {batch} sequences: give one for each"
+        )
+    if numbers.size and not 1 <= numbers.min() <= numbers.max() <= steps:
+        wrong = numbers[(numbers < 1) | (numbers > steps)][0]
+        raise ValueError(f"{name}: a length of {wrong} is not in [1, {steps}], the number of steps")
+    mask: np.ndarray = np.arange(steps)[:, None] < numbers
+    return mask
+
+
+# ------------------------------------------------------------------ the loss of a sequence
+
+
+def sequence_loss(
+    logits: Any,
+    targets: Any,
+    weights: Any = None,
+    *,
+    lengths: Any = None,
+    batch_first: bool = True,
+    reduction: str = "mean",
+) -> Any:
+    """Cross-entropy at every step, averaged with weights: sum(w loss) / sum(w).
+
+    logits: (batch, steps, classes); targets: integer labels (batch, steps).
+    weights: (batch, steps), what each step counts: 0 for padding. Default: 1.
+    lengths: instead of weights, how many steps of each sequence count, (batch,); targets beyond
+        may be anything.
+    batch_first: False for (steps, batch, ...), what an RNN returns by default.
+    reduction: "mean", "sum" (of w loss) or "none" (w loss, of the targets' shape).
+
+    Raises ValueError for shapes that do not fit and where no step counts, IndexError for a label
+    out of range. Source: `sequence_loss` of TensorFlow's seq2seq, used in the lectures.
+    """
+    labels = integers(targets, "sequence_loss: targets")
+    if logits.ndim != 3 or logits.shape[:2] != labels.shape:
+        raise ValueError(
+            f"sequence_loss: logits {logits.shape} and targets {labels.shape}, but wanted are "
+            "(batch, steps, classes) and (batch, steps)"
+        )
+    counted = _step_weights(weights, lengths, labels.shape, batch_first, logits.dtype)
+    counts_at_all = counted._data != 0 if isinstance(counted, Node) else counted != 0
+    labels = np.where(counts_at_all, labels, 0)
+    refuse_outside(labels, logits.shape[2], "sequence_loss: label")
+    loss = masked(network.label_loss(logits, labels, axis=2), counts_at_all) * counted
+    if reduction == "none":
+        return loss
+    if reduction not in ("mean", "sum"):
+        raise ValueError(f'reduction is "mean", "sum" or "none", not {reduction!r}')
+    if reduction == "sum":
+        return loss.sum()
+    if not counts_at_all.any():
+        raise ValueError("sequence_loss: no step counts, so there is no mean")
+    return loss.sum() / counted.sum()
+
+
+def _step_weights(
+    weights: Any, lengths: Any, shape: tuple[int, ...], batch_first: bool, dtype: Any
+) -> Any:
+    if weights is not None and lengths is not None:
+        raise ValueError("sequence_loss: give weights or lengths, not both")
+    if lengths is not None:
+        batch, steps = shape if batch_first else shape[::-1]
+        mask = length_mask(lengths, steps, batch, "sequence_loss")
+        return (mask.T if batch_first else mask).astype(dtype)
+    if weights is None:
+        return np.ones(shape, dtype)
+    if np.shape(weights._data if isinstance(weights, Node) else weights) != shape:
+        raise ValueError(
+            f"sequence_loss: weights {np.shape(weights)} for targets {shape}: give one for each"
+        )
+    return weights if isinstance(weights, Node) else np.asarray(weights, dtype)
