@@ -86,6 +86,16 @@ CASES: list[tuple[str, Callable[..., Any], tuple[ndarray, ...]]] = [
     ("normalize", F.normalize, (draw(3, 4),)),
     ("normalize", lambda x: F.normalize(x, p=3.0, dim=0), (draw(3, 4),)),
     ("cosine_similarity", F.cosine_similarity, (draw(3, 4), draw(3, 4))),
+    (
+        "sequence_loss",
+        lambda x: F.sequence_loss(x, np.array([[0, 2], [2, 9]]), lengths=np.array([2, 1])),
+        (draw(2, 2, 3),),
+    ),
+    (
+        "sequence_loss",
+        lambda x, w: F.sequence_loss(x, np.array([[0], [2]]), w, reduction="sum"),
+        (draw(2, 1, 3), fractions(2, 1)),
+    ),
     *(
         (name, getattr(F, name), (draw(3, 4), draw(3, 4)))
         for name in ("mse_loss", "l1_loss", "smooth_l1_loss", "huber_loss")
