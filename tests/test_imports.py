@@ -21,8 +21,9 @@ ORDER = [
     {"random", "arrays", "autodiff"},
     {"creation", "linalg", "transformations", "autograd"},
     {"functional", "numpy_protocol"},
-    {"nn", "optim", "data", "testing"},
-    {"checkpoint", "explain", "compile"},
+    {"optim", "data"},
+    {"nn", "testing"},
+    {"checkpoint", "explain", "compile", "sweep"},
 ]
 """Each may import what stands above it. `__init__` stands below all."""
 

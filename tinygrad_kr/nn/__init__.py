@@ -37,11 +37,18 @@ from tinygrad_kr.nn.module import Module
 from tinygrad_kr.nn.normalization import BatchNorm1d, BatchNorm2d, LayerNorm
 from tinygrad_kr.nn.parameter import Parameter
 from tinygrad_kr.nn.pooling import AvgPool1d, AvgPool2d, MaxPool1d, MaxPool2d
+from tinygrad_kr.nn.rbm import DBN, RBM
+from tinygrad_kr.nn.recurrent import GRU, LSTM, RNN, GRUCell, LSTMCell, RNNCell
 from tinygrad_kr.nn.shape import Flatten, Unflatten
 
 __all__ = [
+    "DBN",
     "ELU",
     "GELU",
+    "GRU",
+    "LSTM",
+    "RBM",
+    "RNN",
     "SELU",
     "AvgPool1d",
     "AvgPool2d",
@@ -56,11 +63,13 @@ __all__ = [
     "Dropout",
     "Embedding",
     "Flatten",
+    "GRUCell",
     "Hardtanh",
     "HuberLoss",
     "Identity",
     "KLDivLoss",
     "L1Loss",
+    "LSTMCell",
     "LayerNorm",
     "LeakyReLU",
     "Linear",
@@ -75,6 +84,7 @@ __all__ = [
     "NLLLoss",
     "Parameter",
     "ParameterList",
+    "RNNCell",
     "ReLU",
     "Sequential",
     "SiLU",
