@@ -1,0 +1,285 @@
+"""AND, OR and XOR: what one neuron can do, and what needs a hidden layer.
+
+A neuron is act(XW + b). With a sigmoid it answers 0.5 where XW + b = 0, which is a straight line,
+so one neuron (logistic regression) learns AND and OR. No line has XOR's points on the right sides:
+of 100,000 random ones the best is right about three of the four, and the neuron with the least mean
+log loss has W = 0, b = 0 and answers 0.5 to everything (loss log 2 = 0.6931, accuracy 0.5). A
+hidden layer draws two lines, and that is enough.
+
+All as in the lecture: weights and biases N(0, 1), SGD with rate 0.1, 10,001 steps. The net 2-2-1
+has luck with seed 0, which the lecture does not say: `python examples/xor.py --seeds 100` finds 61
+of 100 starts that learn XOR. The deep net 2-10-10-10-1 needs none: seeds 0 to 19 all learn it.
+
+Last, a slip in the lecture's deep XOR program: an output bias of shape (5,) for one output.
+Broadcasting makes five outputs of it without a word; our loss refuses them.
+
+    python examples/lectures/gates.py
+
+The picture is saved as out/lectures/gates.png (needs matplotlib).
+"""
+
+from __future__ import annotations
+
+import argparse
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+import tinygrad_kr as tk
+import tinygrad_kr.functional as F
+from tinygrad_kr import Tensor, nn, no_grad, optim
+
+POINTS = np.array([[0, 0], [0, 1], [1, 0], [1, 1]], np.float32)
+GATES = {"AND": (0, 0, 0, 1), "OR": (0, 1, 1, 1), "XOR": (0, 1, 1, 0)}
+NETS = {
+    "perceptron 2-1": (2, 1),
+    "shallow 2-2-1": (2, 2, 1),
+    "deep 2-10-10-10-1": (2, 10, 10, 10, 1),
+}
+LABS = dict(zip(NETS, ("lab 09-1", "lab 09-2", "lab 09-3"), strict=True))
+PUBLISHED = {"lab 09-1 accuracy": 0.5, "lab 09-2 accuracy": 1.0, "lab 09-3 accuracy": 1.0}
+
+
+def make_net(sizes: tuple[int, ...], seed: int) -> nn.Sequential:
+    """Linear and sigmoid in turn; two numbers make a perceptron, five a deep net."""
+    tk.manual_seed(seed)
+    layers: list[nn.Module] = []
+    for inputs, outputs in pairwise(sizes):
+        layer = nn.Linear(inputs, outputs)
+        for parameter in layer.parameters():
+            nn.init.normal_(parameter)
+        layers += [layer, nn.Sigmoid()]
+    return nn.Sequential(*layers)
+
+
+def column(gate: str) -> np.ndarray:
+    """What the gate answers to the four points, of shape (4, 1)."""
+    return np.array(GATES[gate], np.float32)[:, None]
+
+
+def train(net: nn.Sequential, gate: str, steps: int, rate: float) -> float:
+    """Full-batch gradient descent; returns the last loss."""
+    inputs, targets = Tensor(POINTS), Tensor(column(gate))
+    optimizer = optim.SGD(net.parameters(), lr=rate)
+    for _ in range(steps):
+        loss = F.binary_cross_entropy(net(inputs), targets)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    return float(loss.item())
+
+
+def outputs_of(net: nn.Sequential, points: np.ndarray) -> np.ndarray:
+    with no_grad():
+        outputs: np.ndarray = net(Tensor(points.astype(np.float32))).numpy()
+    return outputs[:, 0]
+
+
+def accuracy(net: nn.Sequential, gate: str) -> float:
+    """The share of the four points on the right side of 0.5; exactly 0.5 counts as no."""
+    return float(((outputs_of(net, POINTS) > 0.5) == (column(gate)[:, 0] > 0.5)).mean())
+
+
+def best_line(gate: str, lines: int = 100_000, seed: int = 0) -> float:
+    """The best accuracy of random lines w1 a + w2 b + c = 0, by whichever side says yes."""
+    w1, w2, c = np.random.default_rng(seed).uniform(-1, 1, (3, lines, 1))
+    yes = w1 * POINTS[:, 0] + w2 * POINTS[:, 1] + c > 0
+    return float((yes == (column(gate)[:, 0] > 0.5)).mean(axis=1).max())
+
+
+def output_on_line(neuron: nn.Sequential) -> float:
+    """The largest distance from 0.5 of a neuron's outputs at points where XW + b = 0."""
+    weight, bias = neuron[0].weight.data[0].astype(float), float(neuron[0].bias.data[0])
+    a = np.linspace(-1, 2, 50)
+    points = np.column_stack([a, -(weight[0] * a + bias) / weight[1]])
+    return float(np.abs(outputs_of(neuron, points) - 0.5).max())
+
+
+# ------------------------------------------------------------------ the bias of shape (5,)
+
+
+def bias_of_five(seed: int = 0) -> tuple[str, dict[str, float]]:
+    """Our loss's complaint about the lecture's slip, and what happens where nobody complains.
+
+    The five outputs are equal at the start and stay so. Each bias gets a fifth of the gradient, so
+    the program runs, with a learning rate for its bias that is five times too small.
+    """
+    generator = np.random.default_rng(seed)
+    hidden = Tensor(generator.uniform(0, 1, (4, 5)))
+    weight = generator.uniform(-1, 1, (5, 1))
+    targets = np.array([[0.0], [1.0], [1.0], [1.0]])
+    gradients, losses = {}, {}
+    for size in (1, 5):
+        w, bias = Tensor(weight, requires_grad=True), Tensor(np.zeros(size), requires_grad=True)
+        answers = F.sigmoid(hidden @ w + bias)
+        try:
+            loss = F.binary_cross_entropy(answers, Tensor(targets))
+        except ValueError as error:
+            complaint = str(error)
+            silently = np.broadcast_to(targets, answers.shape)  # what other frameworks do
+            loss = F.binary_cross_entropy(answers, Tensor(silently))
+        loss.backward()
+        assert w.grad is not None and bias.grad is not None
+        losses[size], gradients[size] = loss.item(), (w.grad.numpy(), bias.grad.numpy())
+    return complaint, {
+        "outputs with a bias of shape (5,)": float(answers.shape[1]),
+        "bias gradient, (5,) over (1,)": float((gradients[5][1] / gradients[1][1]).mean()),
+        "weight gradient, (5,) over (1,)": float((gradients[5][0] / gradients[1][0]).mean()),
+        "loss, (5,) minus (1,)": losses[5] - losses[1],
+    }
+
+
+# ------------------------------------------------------------------ the program
+
+
+def train_all(
+    names: list[str], steps: int, rate: float, seed: int
+) -> tuple[dict[tuple[str, str], nn.Sequential], dict[str, float]]:
+    """Each net on each gate, and the figures."""
+    nets, figures = {}, {}
+    for name in names:
+        for gate in GATES:
+            net = nets[name, gate] = make_net(NETS[name], seed)
+            figures[f"{name}, {gate}: loss"] = train(net, gate, steps, rate)
+            figures[f"{name}, {gate}: accuracy"] = accuracy(net, gate)
+        figures[f"{LABS[name]} accuracy"] = figures[f"{name}, XOR: accuracy"]
+    return nets, figures
+
+
+def run(
+    *, steps: int = 10_001, rate: float = 0.1, seed: int = 0, nets: tuple[str, ...] = tuple(NETS)
+) -> dict[str, float]:
+    """Losses and accuracies by net and gate, the best of all lines, and the bias of shape (5,)."""
+    return all_figures(*train_all(list(nets), steps, rate, seed))
+
+
+def all_figures(
+    nets: dict[tuple[str, str], nn.Sequential], figures: dict[str, float]
+) -> dict[str, float]:
+    lines = {f"best line, {gate}": best_line(gate) for gate in GATES}
+    on_line = {
+        f"largest distance from 0.5 where XW + b = 0, {gate}": output_on_line(net)
+        for (name, gate), net in nets.items()
+        if NETS[name] == (2, 1) and gate != "XOR"
+    }
+    return {**figures, **lines, **on_line, **bias_of_five()[1]}
+
+
+def print_neuron() -> None:
+    """One neuron as a formula and as layers, and the tables of three nets."""
+    X, W, b = POINTS, np.array([[5.0], [5.0]], np.float32), np.array([-8.0], np.float32)
+    print("a neuron, act(XW + b), on 00, 01, 10, 11:")
+    print("  NumPy  ", *(f"{y:.4f}" for y in (1 / (1 + np.exp(-(X @ W + b))))[:, 0]))
+    neuron = nn.Sequential(nn.Linear(2, 1), nn.Sigmoid())
+    neuron.load_state_dict({"0.weight": W.T, "0.bias": b})
+    print("  layers ", *(f"{y:.4f}" for y in outputs_of(neuron, X)), end="\n\n")
+    for name, sizes in NETS.items():
+        print(f"{name}: {make_net(sizes, 0).summary((4, 2))}\n")
+
+
+def print_figures(figures: dict[str, float], names: list[str]) -> None:
+    print(f"{'accuracy (loss)':24}" + "".join(f"{gate:16}" for gate in GATES) + "published, XOR")
+    for name in names:
+        cells = [
+            f"{figures[f'{name}, {gate}: accuracy']:.2f} ({figures[f'{name}, {gate}: loss']:.4f})"
+            for gate in GATES
+        ]
+        lab = LABS[name]
+        print(
+            f"{name:24}" + "".join(f"{cell:16}" for cell in cells),
+            f"{PUBLISHED[f'{lab} accuracy']} ({lab})",
+            sep="",
+        )
+    lines = [f"{figures[f'best line, {gate}']:.2f}" for gate in GATES]
+    print(f"{'best of 100,000 lines':24}" + "".join(f"{line:16}" for line in lines).rstrip())
+
+
+def print_bias_of_five() -> None:
+    complaint, figures = bias_of_five()
+    print("\nan output bias of shape (5,) on (4, 1) makes (4, 5). Our loss:")
+    print(f"  ValueError: {complaint}")
+    print("where it is broadcast without a word:")
+    for name, value in figures.items():
+        print(f"  {name:34} {value:.4g}")
+
+
+def save_picture(nets: dict[tuple[str, str], nn.Sequential], path: Path) -> None:
+    """The output of each net over the plane, and where it is 0.5."""
+    try:
+        import matplotlib
+    except ImportError:
+        print('no picture: matplotlib is missing (pip install "tinygrad_kr[examples]")')
+        return
+    matplotlib.use("Agg")
+    import matplotlib.pyplot as plt
+
+    names = list(dict.fromkeys(name for name, _ in nets))
+    figure, grid = plt.subplots(
+        len(names), len(GATES), figsize=(8, 2.4 * len(names) + 0.6),
+        sharex=True, sharey=True, squeeze=False, layout="constrained",
+    )  # fmt: skip
+    for row, name in zip(grid, names, strict=True):
+        for axes, gate in zip(row, GATES, strict=True):
+            image = draw_net(axes, nets[name, gate], gate)
+            axes.set_title(f"{name}: {gate}", fontsize=10)
+        row[0].set_ylabel("b")
+    for axes in grid[-1]:
+        axes.set_xlabel("a")
+    label = "output (black line: 0.5; black squares: the gate says 1)"
+    bar = figure.colorbar(image, ax=grid, ticks=[0, 0.5, 1], aspect=40, label=label)
+    bar.ax.axhline(0.5, color="black")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path, dpi=110)
+    plt.close(figure)
+    print(f"picture saved: {path}")
+
+
+def draw_net(axes: Any, net: nn.Sequential, gate: str) -> Any:
+    """One net's plane; returns the image that the colour bar explains."""
+    from matplotlib.colors import LinearSegmentedColormap
+
+    low, high = -0.5, 1.5
+    a, b = np.meshgrid(*[np.linspace(low, high, 201)] * 2)
+    heights = outputs_of(net, np.column_stack([a.ravel(), b.ravel()])).reshape(a.shape)
+    image = axes.imshow(
+        heights, origin="lower", extent=(low, high, low, high), vmin=0, vmax=1,
+        cmap=LinearSegmentedColormap.from_list("", ["#56B4E9", "white", "#E69F00"], N=11),
+        interpolation="nearest",
+    )  # fmt: skip
+    if np.ptp(heights) > 0.01:
+        axes.contour(a, b, heights, [0.5], colors="black")
+    else:
+        axes.text(0.5, 0.5, "0.5 everywhere:\nno line", ha="center", va="center")
+    for point, answer in zip(POINTS, GATES[gate], strict=True):
+        marker, face = ("s", "black") if answer else ("o", "white")
+        axes.plot(*point, marker, color=face, markeredgecolor="black", markersize=8)
+    axes.set(xticks=[0, 1], yticks=[0, 1])
+    return image
+
+
+def main(argv: list[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    add = parser.add_argument
+    add("--steps", type=int, default=10_001, help="default: 10001")
+    add("--rate", type=float, default=0.1, help="learning rate (default: 0.1)")
+    add("--seed", type=int, default=0, help="of the weights (default: 0)")
+    add("--out", type=Path, default=Path("out/lectures"), help="for the picture")
+    args = parser.parse_args(argv)
+    print_neuron()
+    nets, figures = train_all(list(NETS), args.steps, args.rate, args.seed)
+    print_figures(all_figures(nets, figures), list(NETS))
+    neuron = nets["perceptron 2-1", "AND"][0]
+    w1, w2 = neuron.weight.data[0]
+    print(
+        f"AND's line: {w1:.2f} a {w2:+.2f} b {neuron.bias.data[0]:+.2f} = 0, where sigmoid is 0.5"
+    )
+    print_bias_of_five()
+    save_picture(nets, args.out / "gates.png")
+
+
+if __name__ == "__main__":
+    main()

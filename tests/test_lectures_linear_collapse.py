@@ -1,0 +1,109 @@
+"""examples/lectures/linear_collapse.py: a stack of linear layers is one, whatever its depth."""
+
+from __future__ import annotations
+
+import importlib.util
+import re
+from pathlib import Path
+from types import ModuleType
+
+import numpy as np
+import pytest
+
+from tinygrad_kr import nn
+
+PROGRAM = Path(__file__).parents[1] / "examples/lectures/linear_collapse.py"
+
+
+def load() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("lectures_linear_collapse", PROGRAM)
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+program = load()
+
+
+def with_biases(depth: int) -> nn.Sequential:
+    net: nn.Sequential = program.make_net(depth, depth)
+    for layer in net:
+        nn.init.normal_(layer.bias)
+    return net
+
+
+@pytest.fixture(scope="module")
+def figures() -> dict[str, float]:
+    found: dict[str, float] = program.run(steps=500)
+    return found
+
+
+@pytest.mark.parametrize("depth", [1, 2, 10, 100])
+def test_a_stack_is_the_layer_that_it_collapses_to(depth: int) -> None:
+    net = with_biases(depth)
+    assert len(net) == depth
+    one = program.collapsed(net)
+    points = np.random.default_rng(0).uniform(-3, 3, (50, 2))
+    by_hand = points
+    for layer in net:
+        by_hand = by_hand @ layer.weight.data.T + layer.bias.data
+    assert np.ptp(by_hand) > 1
+    np.testing.assert_allclose(program.logits_of(net, points), by_hand[:, 0], rtol=0, atol=1e-11)
+    np.testing.assert_allclose(program.logits_of(one, points), by_hand[:, 0], rtol=0, atol=1e-11)
+
+
+def test_the_slope_is_the_product_of_all_weights_everywhere() -> None:
+    net = with_biases(10)
+    points = np.random.default_rng(0).uniform(-3, 3, (50, 2))
+    product = np.linalg.multi_dot([layer.weight.data for layer in reversed(list(net))])
+    expected = np.broadcast_to(product, (50, 2))
+    np.testing.assert_allclose(program.slopes_of(net, points), expected, rtol=1e-12)
+
+
+def test_only_the_tanh_net_has_another_slope_elsewhere(figures: dict[str, float]) -> None:
+    spreads = {
+        name: figures[f"{name}: spread of the slope"] for name in map(program.name_of, (1, 10, 100))
+    }
+    assert max(spreads.values()) < 1e-12
+    assert figures[f"{program.TANH}: spread of the slope"] > 0.1
+
+
+def test_1_is_10_is_100_layers(figures: dict[str, float]) -> None:
+    for depth in (1, 10, 100):
+        assert figures[f"{program.name_of(depth)}: difference to one layer"] < 1e-12
+
+
+def least_logistic_loss(points: np.ndarray, answers: np.ndarray) -> float:
+    """By Newton's method, which knows nothing of layers."""
+    X, w = np.column_stack([points, np.ones(len(points))]), np.zeros(3)
+    for _ in range(20):
+        p = 1 / (1 + np.exp(-X @ w))
+        w -= np.linalg.solve((X.T * (p * (1 - p))) @ X, X.T @ (p - answers))
+    return float(-np.mean(np.log(np.where(answers > 0.5, p, 1 - p))))
+
+
+def test_every_linear_net_ends_at_the_best_lines_loss_and_tanh_below(
+    figures: dict[str, float],
+) -> None:
+    points, moon = program.two_moons(200, 0)
+    floor = least_logistic_loss(points, moon[:, 0])
+    for depth in (1, 10, 100):
+        name = program.name_of(depth)
+        assert figures[f"{name}: loss"] == pytest.approx(floor, abs=1e-6)
+        assert figures[f"{name}: accuracy"] == 0.905
+    assert figures[f"{program.TANH}: loss"] < 0.01
+    assert figures[f"{program.TANH}: accuracy"] == 1
+
+
+def test_the_program_prints_its_table_and_saves_its_picture(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    program.main(["--steps", "20", "--out", str(tmp_path / "a/b")])
+    shown = capsys.readouterr().out
+    assert len(re.findall(r"^1?0?0?[01] linear layers? +\d\.\de[-+]\d\d", shown, re.M)) == 3
+    assert re.search(r"^10 tanh layers +- ", shown, re.M)
+    if importlib.util.find_spec("matplotlib") is None:
+        assert 'pip install "tinygrad_kr[examples]"' in shown
+    else:
+        assert (tmp_path / "a/b/linear_collapse.png").read_bytes().startswith(b"\x89PNG")
