@@ -35,7 +35,7 @@ def with_biases(depth: int) -> nn.Sequential:
 
 @pytest.fixture(scope="module")
 def figures() -> dict[str, float]:
-    found: dict[str, float] = program.run(steps=500)
+    found: dict[str, float] = program.run(steps=700)
     return found
 
 
