@@ -165,9 +165,11 @@ def sequence_loss(
         )
     counted = _step_weights(weights, lengths, labels.shape, batch_first, logits.dtype)
     counts_at_all = counted._data != 0 if isinstance(counted, Node) else counted != 0
-    labels = np.where(counts_at_all, labels, 0)
+    if not counts_at_all.all():
+        labels = np.where(counts_at_all, labels, 0)
+        logits = masked(logits, counts_at_all[:, :, None])
     refuse_outside(labels, logits.shape[2], "sequence_loss: label")
-    loss = masked(network.label_loss(logits, labels, axis=2), counts_at_all) * counted
+    loss = network.label_loss(logits, labels, axis=2) * counted
     if reduction == "none":
         return loss
     if reduction not in ("mean", "sum"):

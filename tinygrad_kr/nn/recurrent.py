@@ -1,0 +1,460 @@
+"""Recurrent layers: nets that read a sequence step by step and carry a state along."""
+
+from __future__ import annotations
+
+import math
+import warnings
+from typing import Any
+
+import numpy as np
+
+import tinygrad_kr.functional as F
+from tinygrad_kr.arrays import cat, stack
+from tinygrad_kr.functional import recurrent
+from tinygrad_kr.nn import init
+from tinygrad_kr.nn.linear import parameter, size
+from tinygrad_kr.nn.module import Module
+from tinygrad_kr.nn.parameter import Parameter
+from tinygrad_kr.random import Generator
+
+_NONLINEARITIES = ("tanh", "relu")
+
+
+def _uniform_by_hidden_size(module: Module, hidden_size: int, generator: Generator | None) -> None:
+    bound = 1 / math.sqrt(hidden_size)
+    for each in module.parameters():
+        init.uniform_(each, -bound, bound, generator)
+
+
+def _known_nonlinearity(name: str, nonlinearity: str) -> str:
+    if nonlinearity not in _NONLINEARITIES:
+        raise ValueError(f'{name}: nonlinearity is "tanh" or "relu", not {nonlinearity!r}')
+    return nonlinearity
+
+
+# ------------------------------------------------------------------ layers over whole sequences
+
+
+class _Recurrent(Module):
+    """What RNN, LSTM and GRU share: layers, directions, the layout of inputs and states."""
+
+    _gates = 1
+    _states = 1
+
+    def __init__(
+        self,
+        input_size: int,
+        hidden_size: int,
+        num_layers: int = 1,
+        bias: bool = True,
+        batch_first: bool = False,
+        dropout: float = 0.0,
+        bidirectional: bool = False,
+        *,
+        dtype: Any = None,
+        generator: Generator | None = None,
+    ) -> None:
+        name = type(self).__name__
+        self.input_size = size("input_size", input_size)
+        self.hidden_size = size("hidden_size", hidden_size)
+        self.num_layers = size("num_layers", num_layers)
+        self.bias, self.batch_first, self.bidirectional = bias, batch_first, bidirectional
+        if isinstance(dropout, bool) or not 0 <= dropout <= 1:
+            raise ValueError(f"{name}: dropout is the share dropped, in [0, 1], not {dropout!r}")
+        if dropout and num_layers == 1:
+            warnings.warn(
+                f"{name}: dropout={dropout} acts between layers, so with num_layers=1 it does "
+                "nothing",
+                stacklevel=2 if type(self).__init__ is _Recurrent.__init__ else 3,
+            )
+        self.dropout = dropout
+        for layer in range(self.num_layers):
+            features = hidden_size * self.num_directions if layer else input_size
+            for suffix in self._suffixes(layer):
+                self._add_parameters(suffix, features, dtype)
+        self.reset_parameters(generator)
+
+    @property
+    def num_directions(self) -> int:
+        """2 if bidirectional, else 1."""
+        return 2 if self.bidirectional else 1
+
+    def _suffixes(self, layer: int) -> list[str]:
+        return [f"l{layer}", f"l{layer}_reverse"][: self.num_directions]
+
+    def _add_parameters(self, suffix: str, features: int, dtype: Any) -> None:
+        rows = self._gates * self.hidden_size
+        setattr(self, f"weight_ih_{suffix}", parameter((rows, features), dtype))
+        setattr(self, f"weight_hh_{suffix}", parameter((rows, self.hidden_size), dtype))
+        if self.bias:
+            setattr(self, f"bias_ih_{suffix}", parameter((rows,), dtype))
+            setattr(self, f"bias_hh_{suffix}", parameter((rows,), dtype))
+
+    def _parameters_of(self, suffix: str) -> list[Parameter]:
+        kinds = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")[: 4 if self.bias else 2]
+        return [getattr(self, f"{kind}_{suffix}") for kind in kinds]
+
+    def reset_parameters(self, generator: Generator | None = None) -> None:
+        """Draw the initial values again: U(+-1 / sqrt(hidden_size)), biases too."""
+        _uniform_by_hidden_size(self, self.hidden_size, generator)
+
+    def flatten_parameters(self) -> None:
+        """Does nothing: for code written for PyTorch on a GPU."""
+
+    # -------------------------------------------------------------- forward
+
+    def forward(self, input: Any, hx: Any = None, lengths: Any = None) -> tuple[Any, Any]:
+        """The states of the last layer at every step, and the last states of every layer.
+
+        hx: the initial states, (layers x directions, batch, hidden); zeros if None.
+        lengths: how many steps of each sequence there are, (batch,); the rest is padding. The
+            output is 0 there, the last state is that of a sequence's own last step, and the reverse
+            direction starts there.
+        """
+        batched = self._check_input(input)
+        steps = input if batched else input[:, None]
+        if batched and self.batch_first:
+            steps = steps.swapaxes(0, 1)
+        states = self._initial(hx, steps, batched)
+        mask = self._mask(lengths, steps, batched)
+        if mask is not None:
+            steps = recurrent.hold_out(steps, mask)
+        output, last = self._run(steps, states, mask)
+        if mask is not None:
+            output = recurrent.hold_out(output, mask)
+        if not batched:
+            output, last = output[:, 0], [state[:, 0] for state in last]
+        elif self.batch_first:
+            output = output.swapaxes(0, 1)
+        return output, last[0] if self._states == 1 else tuple(last)
+
+    def _run(self, steps: Any, states: list[Any], mask: Any) -> tuple[Any, list[Any]]:
+        """All layers, time first; each kind of last state, (layers x directions, batch, hidden)."""
+        last: list[tuple[Any, ...]] = []
+        for layer in range(self.num_layers):
+            if layer and self.dropout:
+                steps = F.dropout(steps, self.dropout, self.training)
+            found = []
+            for suffix in self._suffixes(layer):
+                first = [state[len(last)] for state in states]
+                output, *final = self._direction(steps, first, suffix, mask)
+                found.append(output)
+                last.append(tuple(final))
+            steps = found[0] if len(found) == 1 else cat(found, axis=2)
+        return steps, [stack(kind) for kind in zip(*last, strict=True)]
+
+    def _direction(self, steps: Any, first: list[Any], suffix: str, mask: Any) -> tuple[Any, ...]:
+        raise NotImplementedError
+
+    # -------------------------------------------------------------- checks
+
+    def _check_input(self, input: Any) -> bool:
+        """Whether there is a batch axis."""
+        if input.ndim not in (2, 3):
+            raise ValueError("the input has 2 axes, or 3 with a batch")
+        if input.shape[-1] != self.input_size:
+            raise ValueError(
+                f"each step has {input.shape[-1]} features, not input_size={self.input_size}"
+            )
+        if not input.shape[1 if self.batch_first and input.ndim == 3 else 0]:
+            raise ValueError("a sequence has at least one step")
+        return bool(input.ndim == 3)
+
+    def _initial(self, hx: Any, steps: Any, batched: bool) -> list[Any]:
+        count, batch = self.num_layers * self.num_directions, steps.shape[1]
+        if hx is None:
+            zeros = np.zeros((count, batch, self.hidden_size), steps.dtype)
+            return [zeros] * self._states
+        states = [hx] if self._states == 1 else hx
+        if self._states > 1 and not (isinstance(hx, tuple | list) and len(hx) == self._states):
+            raise TypeError("the initial state is a pair (h_0, c_0)")
+        wanted = (count, batch, self.hidden_size) if batched else (count, self.hidden_size)
+        for state in states:
+            if state.shape != wanted:
+                raise ValueError(
+                    f"an initial state of shape {state.shape}, but {wanted} is wanted: (layers x "
+                    f"directions, {'batch, ' * batched}hidden_size)"
+                )
+        return [state if batched else state[:, None] for state in states]
+
+    def _mask(self, lengths: Any, steps: Any, batched: bool) -> Any:
+        if lengths is None:
+            return None
+        if not batched:
+            raise ValueError("lengths are for batches; cut a single sequence off instead: x[:n]")
+        mask = recurrent.length_mask(lengths, steps.shape[0], steps.shape[1], type(self).__name__)
+        return None if mask.all() else mask[:, :, None]
+
+    # -------------------------------------------------------------- what it looks like
+
+    def extra_repr(self) -> str:
+        said = f"{self.input_size}, {self.hidden_size}"
+        for name, default in (
+            ("num_layers", 1),
+            ("bias", True),
+            ("batch_first", False),
+            ("dropout", 0.0),
+            ("bidirectional", False),
+        ):
+            value = getattr(self, name)
+            said += f", {name}={value}" if value != default else ""
+        return said
+
+    def wanted_input(self) -> str:
+        axes = "batch, steps" if self.batch_first else "steps, batch"
+        return f"({axes}, {self.input_size}) or (steps, {self.input_size})"
+
+
+class RNN(_Recurrent):
+    """h_t = tanh(W_ih x_t + b_ih + W_hh h_{t-1} + b_hh): a step sees its input and the past.
+
+    `net(x, h_0=zeros, lengths=None)` gives `(output, h_n)`: x (steps, batch, input_size), output
+    (steps, batch, directions x hidden_size), h_0 and h_n (layers x directions, batch, hidden_size).
+    A single sequence has no batch axis anywhere.
+
+    num_layers: each layer reads the states of the one below. nonlinearity: "tanh" or "relu".
+    batch_first: input and output are (batch, steps, ...); states are not.
+    dropout: the share of each layer's output, but the last's, that is dropped in training.
+    bidirectional: a second net reads each sequence backwards; its states come after the first's.
+
+    `weight_ih_l0` (hidden, input), `weight_hh_l0` (hidden, hidden), `bias_ih_l0`, `bias_hh_l0`, and
+    so on by layer, with `_reverse` for the second direction, start as U(+-1 / sqrt(hidden_size)).
+    Raises ValueError for shapes and settings that do not fit. Source: Elman (1990).
+    """
+
+    def __init__(
+        self,
+        input_size: int,
+        hidden_size: int,
+        num_layers: int = 1,
+        nonlinearity: str = "tanh",
+        bias: bool = True,
+        batch_first: bool = False,
+        dropout: float = 0.0,
+        bidirectional: bool = False,
+        *,
+        dtype: Any = None,
+        generator: Generator | None = None,
+    ) -> None:
+        self.nonlinearity = _known_nonlinearity("RNN", nonlinearity)
+        super().__init__(
+            input_size,
+            hidden_size,
+            num_layers,
+            bias,
+            batch_first,
+            dropout,
+            bidirectional,
+            dtype=dtype,
+            generator=generator,
+        )
+
+    def _direction(self, steps: Any, first: list[Any], suffix: str, mask: Any) -> tuple[Any, ...]:
+        return recurrent.rnn(
+            steps,
+            *first,
+            *self._parameters_of(suffix),
+            nonlinearity=self.nonlinearity,
+            mask=mask,
+            reverse=suffix.endswith("_reverse"),
+        )
+
+
+class LSTM(_Recurrent):
+    """A recurrent net with a cell beside its state, which a gate keeps: it remembers for longer.
+
+    c_t = f c_{t-1} + i g and h_t = o tanh(c_t), where i, f, o = sigmoid and g = tanh of
+    W_ih x_t + b_ih + W_hh h_{t-1} + b_hh, rows in the order i, f, g, o.
+    `net(x, (h_0, c_0)=zeros, lengths=None)` gives `(output, (h_n, c_n))`; shapes, settings and
+    names as in `RNN`, weights with 4 hidden_size rows.
+
+    proj_size: only 0; put a Linear behind the net instead (ValueError).
+    Sources: Hochreiter and Schmidhuber (1997); the forget gate: Gers et al. (2000).
+    """
+
+    _gates = 4
+    _states = 2
+
+    def __init__(
+        self,
+        input_size: int,
+        hidden_size: int,
+        num_layers: int = 1,
+        bias: bool = True,
+        batch_first: bool = False,
+        dropout: float = 0.0,
+        bidirectional: bool = False,
+        proj_size: int = 0,
+        *,
+        dtype: Any = None,
+        generator: Generator | None = None,
+    ) -> None:
+        if proj_size:
+            raise ValueError(
+                f"LSTM: proj_size={proj_size} is not supported; put nn.Linear({hidden_size}, "
+                f"{proj_size}) behind an LSTM without it"
+            )
+        super().__init__(
+            input_size,
+            hidden_size,
+            num_layers,
+            bias,
+            batch_first,
+            dropout,
+            bidirectional,
+            dtype=dtype,
+            generator=generator,
+        )
+
+    def _direction(self, steps: Any, first: list[Any], suffix: str, mask: Any) -> tuple[Any, ...]:
+        return recurrent.lstm(
+            steps,
+            *first,
+            *self._parameters_of(suffix),
+            mask=mask,
+            reverse=suffix.endswith("_reverse"),
+        )
+
+
+class GRU(_Recurrent):
+    """A gated net with one state: an LSTM's memory at three quarters of its parameters.
+
+    h_t = (1 - z) n + z h_{t-1}, where r, z = sigmoid(W_ih x_t + b_ih + W_hh h_{t-1} + b_hh) and
+    n = tanh(W_in x_t + b_in + r (W_hn h_{t-1} + b_hn)), rows in the order r, z, n.
+    `net(x, h_0=zeros, lengths=None)` gives `(output, h_n)`; shapes, settings and names as in `RNN`,
+    weights with 3 hidden_size rows. Source: Cho et al. (2014), as PyTorch has it.
+    """
+
+    _gates = 3
+
+    def _direction(self, steps: Any, first: list[Any], suffix: str, mask: Any) -> tuple[Any, ...]:
+        return recurrent.gru(
+            steps,
+            *first,
+            *self._parameters_of(suffix),
+            mask=mask,
+            reverse=suffix.endswith("_reverse"),
+        )
+
+
+# ------------------------------------------------------------------ cells: one step
+
+
+class _Cell(Module):
+    """What the three cells share."""
+
+    _gates = 1
+    _states = 1
+
+    def __init__(
+        self,
+        input_size: int,
+        hidden_size: int,
+        bias: bool = True,
+        *,
+        dtype: Any = None,
+        generator: Generator | None = None,
+    ) -> None:
+        self.input_size = size("input_size", input_size)
+        self.hidden_size = size("hidden_size", hidden_size)
+        rows = self._gates * hidden_size
+        self.weight_ih = parameter((rows, input_size), dtype)
+        self.weight_hh = parameter((rows, hidden_size), dtype)
+        self.bias_ih = parameter((rows,), dtype) if bias else None
+        self.bias_hh = parameter((rows,), dtype) if bias else None
+        self.reset_parameters(generator)
+
+    def reset_parameters(self, generator: Generator | None = None) -> None:
+        """Draw the initial values again: U(+-1 / sqrt(hidden_size)), biases too."""
+        _uniform_by_hidden_size(self, self.hidden_size, generator)
+
+    def forward(self, input: Any, hx: Any = None) -> Any:
+        """The next state, (batch, hidden) or (hidden,); hx: the one before, zeros if None."""
+        self._check_input(input)
+        step = input if input.ndim == 2 else input[None]
+        states = self._before(hx, input)
+        _, *found = self._step(step[None], [s if s.ndim == 2 else s[None] for s in states])
+        if input.ndim == 1:
+            found = [state[0] for state in found]
+        return found[0] if self._states == 1 else tuple(found)
+
+    def _step(self, step: Any, states: list[Any]) -> tuple[Any, ...]:
+        raise NotImplementedError
+
+    def _own_parameters(self) -> tuple[Any, ...]:
+        return self.weight_ih, self.weight_hh, self.bias_ih, self.bias_hh
+
+    def _check_input(self, input: Any) -> None:
+        if input.ndim not in (1, 2):
+            raise ValueError("the input has 1 axis, or 2 with a batch")
+        if input.shape[-1] != self.input_size:
+            raise ValueError(
+                f"the step has {input.shape[-1]} features, not input_size={self.input_size}"
+            )
+
+    def _before(self, hx: Any, input: Any) -> list[Any]:
+        wanted = (*input.shape[:-1], self.hidden_size)
+        if hx is None:
+            return [np.zeros(wanted, input.dtype)] * self._states
+        if self._states > 1 and not (isinstance(hx, tuple | list) and len(hx) == self._states):
+            raise TypeError("the state is a pair (h, c)")
+        states = [hx] if self._states == 1 else list(hx)
+        for state in states:
+            if state.shape != wanted:
+                raise ValueError(f"a state of shape {state.shape}, but {wanted} is wanted")
+        return states
+
+    def extra_repr(self) -> str:
+        bias = "" if self.bias_ih is not None else ", bias=False"
+        return f"{self.input_size}, {self.hidden_size}{bias}"
+
+    def wanted_input(self) -> str:
+        return f"(batch, {self.input_size}) or ({self.input_size},)"
+
+
+class RNNCell(_Cell):
+    """One step of an `RNN`: h' = tanh(W_ih x + b_ih + W_hh h + b_hh), or relu.
+
+    `cell(x, h=zeros)`: x (batch, input_size), h and h' (batch, hidden_size), or without the batch
+    axis. Parameters `weight_ih`, `weight_hh`, `bias_ih`, `bias_hh`. Over a whole sequence the layer
+    is faster, and with `for x in sequence.unbind():` a cell's loop is readable.
+    """
+
+    def __init__(
+        self,
+        input_size: int,
+        hidden_size: int,
+        bias: bool = True,
+        nonlinearity: str = "tanh",
+        *,
+        dtype: Any = None,
+        generator: Generator | None = None,
+    ) -> None:
+        self.nonlinearity = _known_nonlinearity("RNNCell", nonlinearity)
+        super().__init__(input_size, hidden_size, bias, dtype=dtype, generator=generator)
+
+    def _step(self, step: Any, states: list[Any]) -> tuple[Any, ...]:
+        return recurrent.rnn(step, *states, *self._own_parameters(), nonlinearity=self.nonlinearity)
+
+    def extra_repr(self) -> str:
+        other = self.nonlinearity != "tanh"
+        return super().extra_repr() + (f", nonlinearity={self.nonlinearity}" if other else "")
+
+
+class LSTMCell(_Cell):
+    """One step of an `LSTM`: `cell(x, (h, c)=zeros)` gives `(h', c')`; otherwise as `RNNCell`."""
+
+    _gates = 4
+    _states = 2
+
+    def _step(self, step: Any, states: list[Any]) -> tuple[Any, ...]:
+        return recurrent.lstm(step, *states, *self._own_parameters())
+
+
+class GRUCell(_Cell):
+    """One step of a `GRU`: `cell(x, h=zeros)` gives `h'`; otherwise as `RNNCell`."""
+
+    _gates = 3
+
+    def _step(self, step: Any, states: list[Any]) -> tuple[Any, ...]:
+        return recurrent.gru(step, *states, *self._own_parameters())
