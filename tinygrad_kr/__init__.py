@@ -4,8 +4,9 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from tinygrad_kr import autograd, data, functional, linalg, nn, optim, testing
+    from tinygrad_kr import autograd, data, functional, linalg, nn, optim, sweep, testing
     from tinygrad_kr.functional import log_softmax, one_hot, softmax
+    from tinygrad_kr.sweep import seed_sweep, wilson_interval
 
 from tinygrad_kr.arrays import (
     argsort,
@@ -208,15 +209,23 @@ from tinygrad_kr.transformations import (
 
 __version__ = "0.1.0"
 
-_WHEN_USED = {"autograd", "data", "functional", "linalg", "nn", "optim", "testing"}
+_WHEN_USED = {"autograd", "data", "functional", "linalg", "nn", "optim", "sweep", "testing"}
+_FUNCTIONS_WHEN_USED = {
+    "log_softmax": "functional",
+    "one_hot": "functional",
+    "seed_sweep": "sweep",
+    "softmax": "functional",
+    "wilson_interval": "sweep",
+}
 
 
 def __getattr__(name: str) -> Any:
     """Submodules are imported when they are used: the core alone takes 10 ms."""
     if name in _WHEN_USED:
         return importlib.import_module(f"tinygrad_kr.{name}")
-    if name in {"one_hot", "softmax", "log_softmax"}:
-        return getattr(importlib.import_module("tinygrad_kr.functional"), name)
+    if name in _FUNCTIONS_WHEN_USED:
+        module = importlib.import_module(f"tinygrad_kr.{_FUNCTIONS_WHEN_USED[name]}")
+        return getattr(module, name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
@@ -371,6 +380,7 @@ __all__ = [
     "roll",
     "round",
     "scatter_add",
+    "seed_sweep",
     "set_grad_enabled",
     "sigmoid",
     "sign",
@@ -389,6 +399,7 @@ __all__ = [
     "subtract",
     "sum",
     "swapaxes",
+    "sweep",
     "take",
     "take_along_axis",
     "tan",
@@ -411,6 +422,7 @@ __all__ = [
     "vdot",
     "vjp",
     "where",
+    "wilson_interval",
     "zeros",
     "zeros_like",
 ]
