@@ -1,0 +1,172 @@
+"""The labs without chance: 02-1, 02-3, 03-3, 03-X and the CNN basics, to the last printed digit.
+
+Gradient descent from a start that the lab prints is arithmetic, so a right engine must print what
+the lab printed. In float32 it does, digit for digit, after up to 2,000 steps. Even the two
+gradients of lab 03-X agree: by hand, mean((W x - y) x) * 2, the first one is 37.333332; by
+autodiff it is 37.333336, because the chain rule multiplies in another order. Both are 112 / 3 to
+float32's precision, and neither is wrong.
+
+    python examples/lectures/deterministic.py
+
+What to look at: lab 02-1 looks random, and its published W and b differ from run to run. But the
+lab prints the state after its first step, and from there 2,000 steps lead to its last line. Lab
+11-0 says that SAME pooling pads with zeros. It does not: a padded place never wins (it counts as
+minus infinity), which shows as soon as all the numbers are negative.
+"""
+
+from __future__ import annotations
+
+import argparse
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from common import BLUE, GREEN, ORANGE, new_figure, save
+
+import tinygrad_kr as tk
+import tinygrad_kr.functional as F
+from tinygrad_kr import Tensor, optim
+
+PUBLISHED = {
+    "lab 02-1 W": "1.00403607", "lab 02-1 b": "-0.00917497", "lab 02-1 cost": "1.20761e-05",
+    "lab 02-3 W": "-0.9999969", "lab 02-3 b": "0.9999908", "lab 02-3 loss": "5.69997e-11",
+    "lab 03-3 W at step 0": "5.0", "lab 03-3 W at step 1": "1.26667",
+    "lab 03-3 W at step 2": "1.01778", "lab 03-3 W at step 1, from -3": "0.733334",
+    "lab 03-X gradient by hand at step 0": "37.333332", "lab 03-X gradient at step 0": "37.333336",
+    "lab 03-X gradient at step 1": "33.84889", "lab 03-X gradient at step 2": "30.689657",
+    "lab 03-X gradient at step 100": "0.0020739238", "lab 03-X W at step 100": "1.0002222",
+}  # fmt: skip
+
+LINE = Tensor([1.0, 2.0, 3.0])  # x and y of labs 02-1, 03-3 and 03-X: W should become 1
+
+
+def first_line() -> dict[str, float]:
+    """Lab 02-1: y = W x + b, from the state that the lab prints after its first step."""
+    w, b = Tensor([2.12867713], requires_grad=True), Tensor([-0.85235667], requires_grad=True)
+    optimizer = optim.SGD([w, b], lr=0.01)
+    for _ in range(2_000):
+        optimizer.zero_grad()
+        ((LINE * w + b - LINE) ** 2).mean().backward()
+        optimizer.step()
+    cost = ((LINE * w + b - LINE) ** 2).mean()
+    return {"lab 02-1 W": w.item(), "lab 02-1 b": b.item(), "lab 02-1 cost": cost.item()}
+
+
+def four_points() -> dict[str, float]:
+    """Lab 02-3: the line through (1, 0), (2, -1), (3, -2), (4, -3), by the sum of squares."""
+    x, y = Tensor([1.0, 2.0, 3.0, 4.0]), Tensor([0.0, -1.0, -2.0, -3.0])
+    w, b = Tensor([0.3], requires_grad=True), Tensor([-0.3], requires_grad=True)
+    optimizer = optim.SGD([w, b], lr=0.01)
+    for _ in range(1_000):
+        optimizer.zero_grad()
+        ((x * w + b - y) ** 2).sum().backward()
+        optimizer.step()
+    loss = ((x * w + b - y) ** 2).sum()
+    return {"lab 02-3 W": w.item(), "lab 02-3 b": b.item(), "lab 02-3 loss": loss.item()}
+
+
+def descent(start: float, rate: float, steps: int) -> list[tuple[float, float, float]]:
+    """Labs 03-3 and 03-X: (W, gradient by autodiff, gradient by hand) before each step."""
+    w = Tensor(start, requires_grad=True)
+    optimizer = optim.SGD([w], lr=rate)
+    path = []
+    for _ in range(steps):
+        optimizer.zero_grad()
+        ((LINE * w - LINE) ** 2).mean().backward()
+        assert w.grad is not None
+        by_hand = ((LINE * w.detach() - LINE) * LINE).mean() * 2
+        path.append((w.item(), w.grad.item(), by_hand.item()))
+        optimizer.step()
+    return path
+
+
+def windows() -> dict[str, np.ndarray]:
+    """CNN basics: 2 x 2 windows over small images, with and without the padding called SAME.
+
+    SAME keeps the size: the window begins at every pixel and may stick out below and to the right.
+    """
+    image = tk.arange(1.0, 10.0).reshape(1, 1, 3, 3)
+    filters = Tensor([1.0, 10.0, -1.0]).reshape(3, 1, 1, 1) * tk.ones(3, 1, 2, 2)
+    small = Tensor([[[[4.0, 3.0], [2.0, 1.0]]]])
+    results = {
+        "convolution, VALID": F.conv2d(image, filters[:1]),
+        "convolution, SAME": F.conv2d(image, filters[:1], padding="same"),
+        "convolution, SAME, three filters": F.conv2d(image, filters, padding="same"),
+        "max pooling, VALID": F.max_pool2d(small, 2, stride=1),
+        "max pooling, SAME": pool_same(small),
+        "max pooling, SAME, negated": pool_same(-small),
+    }
+    return {name: result.detach().numpy().squeeze() for name, result in results.items()}
+
+
+def pool_same(image: Tensor) -> Any:
+    """2 x 2 max pooling, stride 1, that keeps the size: what is added never wins."""
+    return F.max_pool2d(F.pad(image, (0, 1, 0, 1), value=float("-inf")), 2, stride=1)
+
+
+def run() -> dict[str, float]:
+    """The labs' figures, in float32 as the labs computed them."""
+    path, other, slow = descent(5.0, 0.1, 3), descent(-3.0, 0.1, 2), descent(5.0, 0.01, 101)
+    same = windows()["convolution, SAME"]
+    figures = first_line() | four_points()
+    figures |= {f"lab 03-3 W at step {step}": path[step][0] for step in range(3)}
+    figures["lab 03-3 W at step 1, from -3"] = other[1][0]
+    figures["lab 03-X gradient by hand at step 0"] = slow[0][2]
+    figures |= {f"lab 03-X gradient at step {step}": slow[step][1] for step in (0, 1, 2, 100)}
+    figures["lab 03-X W at step 100"] = slow[100][0]
+    figures |= {f"CNN basics {i} {j}": float(same[i, j]) for i in range(3) for j in range(3)}
+    return figures
+
+
+def in_the_digits_of(published: str, value: float) -> str:
+    """`value` rounded to as many significant digits as were published."""
+    digits = len(Decimal(published).as_tuple().digits)
+    return f"{value:#.{digits}g}"
+
+
+def save_picture(path: Path) -> None:
+    """The way down the parabola, and the gradients of lab 03-X with some published ones."""
+    figure = new_figure(8, 3.6)
+    if figure is None:
+        return
+    (valley, slope) = figure.subplots(1, 2)
+    w = np.linspace(-3.6, 5.6, 200)
+    valley.plot(w, (w - 1) ** 2 * 14 / 3, color="0.6", label="cost = mean((W x - x)^2)")
+    for start, colour, marker in ((5.0, BLUE, "o"), (-3.0, ORANGE, "s")):
+        steps = np.array([step[0] for step in descent(start, 0.1, 4)])
+        label = f"lab 03-3, rate 0.1, from {start:g}"
+        valley.plot(steps, (steps - 1) ** 2 * 14 / 3, f"{marker}--", color=colour, label=label)
+    valley.set(xlabel="W", ylabel="cost", title="one large step, then small ones")
+    valley.legend(fontsize=8)
+    gradients = [step[1] for step in descent(5.0, 0.01, 101)]
+    slope.semilogy(gradients, color=BLUE, linewidth=2, label="ours, by autodiff")
+    places = [0, 1, 2, 100]
+    printed = [float(PUBLISHED[f"lab 03-X gradient at step {place}"]) for place in places]
+    slope.plot(places, printed, "D", color=GREEN, label="published, lab 03-X")
+    slope.set(xlabel="step", ylabel="gradient of the cost", title="lab 03-X, rate 0.01, from 5")
+    slope.legend(fontsize=8)
+    for axes in (valley, slope):
+        axes.grid(alpha=0.3)
+    save(figure, path)
+
+
+def main(argv: list[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--out", type=Path, default=Path("out/lectures"), help="for the picture")
+    args = parser.parse_args(argv)
+    figures = run()
+    print(f"{'':36} {'ours':14} published")
+    for name, published in PUBLISHED.items():
+        print(f"{name:36} {in_the_digits_of(published, figures[name]):14} {published}")
+    for name, array in windows().items():
+        print(f"\nCNN basics, {name}")
+        print(np.array2string(array))
+    print()
+    save_picture(args.out / "deterministic.png")
+
+
+if __name__ == "__main__":
+    main()

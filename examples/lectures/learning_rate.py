@@ -1,0 +1,233 @@
+"""Labs 07-1 to 07-3: rates too large, too small and right; numbers too large to learn from.
+
+The lecture: with rate 1.5 the cost becomes NaN, with 1e-10 nothing is learned, with 0.1 the test
+accuracy is 1.0. Then a table of stock prices whose cost grows to NaN at rate 1e-5, until every
+column is scaled to 0..1 (lab 07-3).
+
+    python examples/lectures/learning_rate.py
+
+What really happens at 1.5: from the lab's own start we get its costs, 5.73, 23.1, 27.3, 8.67, 5.77,
+infinity, NaN. The steps do jump across the valley, but the NaN is the formula's. The lab writes
+log(softmax(z)); after five steps a probability is 3e-39, which TensorFlow rounds to 0, log(0) is
+infinite, and 0 * infinity NaN. So end all of 100 starts, and none with the same cost computed from
+the logits (`cross_entropy`).
+
+The test accuracy of 1.0 is luck: the test set is three points of one class, and whoever always says
+2 gets it. From 100 starts rate 0.1 gets it 96 times, but so does rate 1.5 (99 times), as long as
+it is not NaN, with 0.61 of the training points right against 0.75. And scaling alone prevents the
+NaN and no more: at rate 1e-5 the lab's cost goes from 0.15231 to 0.15225 in 101 steps, and of ours
+at least 99% is left. What learns is scaling together with a rate of 0.1, which it now allows: cost
+0.011 after 100 steps.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+from common import BLUE, GREEN, ORANGE, Starts, new_figure, save
+
+import tinygrad_kr as tk
+import tinygrad_kr.functional as F
+from tinygrad_kr import Tensor, no_grad, optim
+
+POINTS = Tensor(
+    [[1, 2, 1], [1, 3, 2], [1, 3, 4], [1, 5, 5], [1, 7, 5], [1, 2, 5], [1, 6, 6], [1, 7, 7]],
+    dtype=np.float32,
+)
+LABELS = np.array([2, 2, 2, 1, 1, 1, 0, 0])
+TEST_POINTS = Tensor([[2, 1, 1], [3, 1, 2], [3, 3, 4]], dtype=np.float32)
+TEST_LABEL = 2  # of all three
+ONE_HOT = F.one_hot(LABELS, 3).astype(np.float32)
+# The lab's own start: it prints the weight; its biases, up to a constant that softmax does not see,
+# follow from the first costs and weights that it prints.
+LAB_WEIGHT = [[0.80269563, 0.67861295, -1.21728313], [-0.3051686, -0.3032113, 1.50825703],
+              [0.75722361, -0.7008909, -2.10820389]]  # fmt: skip
+LAB_BIAS = [1.3263248, -0.0761683, -1.2501564]
+PUBLISHED = {1.5: {0: 5.73203, 1: 23.1494, 2: 27.2798, 3: 8.668, 4: 5.77111, 5: np.inf, 6: np.nan},
+             1e-10: {0: 5.73203, 1: 5.73203, 199: 5.73203, 200: 5.73203},
+             0.1: {0: 5.73203, 1: 3.318, 199: 0.672261, 200: 0.670909}}  # fmt: skip
+
+PRICES = np.array(
+    [[828.659973, 833.450012, 908100, 828.349976, 831.659973],
+     [823.02002, 828.070007, 1828100, 821.655029, 828.070007],
+     [819.929993, 824.400024, 1438100, 818.97998, 824.159973],
+     [816, 820.958984, 1008100, 815.48999, 819.23999],
+     [819.359985, 823, 1188100, 818.469971, 818.97998],
+     [819, 823, 1198100, 816, 820.450012],
+     [811.700012, 815.25, 1098100, 809.780029, 813.669983],
+     [809.51001, 816.659973, 1398100, 804.539978, 809.559998]],
+)  # fmt: skip
+
+Costs = Callable[[Tensor], Tensor]
+
+
+def as_the_lab_computes_it(logits: Tensor) -> Tensor:
+    """-sum of y log(softmax(z)) for each start, numbers below 1.2e-38 being 0 as in TensorFlow."""
+    p = F.softmax(logits, dim=2)
+    normal = p.detach().numpy() >= np.finfo(np.float32).tiny
+    costs: Tensor = -(ONE_HOT * tk.log(p * normal)).sum(axis=2).mean(axis=1)
+    return costs
+
+
+def from_logits(logits: Tensor) -> Tensor:
+    """The same in exact arithmetic: z is never turned into a probability."""
+    costs: Tensor = -(ONE_HOT * F.log_softmax(logits, dim=2)).sum(axis=2).mean(axis=1)
+    return costs
+
+
+def train(net: Starts, costs_of: Costs, rate: float, steps: int = 201) -> np.ndarray:
+    """Gradient descent from all starts of `net`; the costs before each step, (steps, starts)."""
+    optimizer = optim.SGD(net.parameters(), lr=rate)
+    history = []
+    with np.errstate(divide="ignore", invalid="ignore", over="ignore"):  # NaN is the subject
+        for _ in range(steps):
+            costs = costs_of(net(POINTS))
+            optimizer.zero_grad()
+            costs.sum().backward()
+            optimizer.step()
+            history.append(costs.detach().numpy())
+    return np.array(history)
+
+
+def share_right(net: Starts, points: Tensor, labels: np.ndarray | int) -> np.ndarray:
+    """Of each start; a NaN counts as class 0, as argmax does in the lab."""
+    with no_grad():
+        said = net(points).argmax(axis=2).numpy()
+    shares: np.ndarray = (said == labels).mean(axis=1)
+    return shares
+
+
+def the_labs_start() -> Starts:
+    net = Starts(1, 3, 3)
+    with no_grad():
+        net.weight.copy_(Tensor([LAB_WEIGHT]))
+        net.bias.copy_(Tensor([[LAB_BIAS]]))
+    return net
+
+
+def min_max(table: np.ndarray) -> np.ndarray:
+    """Every column from 0 to 1."""
+    low, high = table.min(axis=0), table.max(axis=0)
+    scaled: np.ndarray = (table - low) / (high - low)
+    return scaled
+
+
+def fit_prices(table: np.ndarray, rate: float, steps: int, starts: int) -> np.ndarray:
+    """Linear regression of the last column on the others; the costs, (steps, starts)."""
+    x, y = Tensor(table[:, :-1].astype(np.float32)), Tensor(table[:, -1:].astype(np.float32))
+    net = Starts(starts, 4, 1)
+    optimizer = optim.SGD(net.parameters(), lr=rate)
+    history = []
+    with np.errstate(invalid="ignore", over="ignore"):  # running away is the subject
+        for _ in range(steps):
+            costs = ((net(x) - y) ** 2).mean(axis=(1, 2))
+            optimizer.zero_grad()
+            costs.sum().backward()
+            optimizer.step()
+            history.append(costs.detach().numpy())
+    return np.array(history)
+
+
+def run(*, starts: int = 100, seed: int = 0, histories: dict[str, np.ndarray] | None = None
+        ) -> dict[str, float]:  # fmt: skip
+    """The lab's costs from its own start, and what the three rates do from many starts.
+
+    histories: is given the costs by step, for the picture.
+    """
+    tk.manual_seed(seed)
+    kept: dict[str, np.ndarray] = {} if histories is None else histories
+    figures: dict[str, float] = {}
+    for rate, published in PUBLISHED.items():
+        net = the_labs_start()
+        history = train(net, as_the_lab_computes_it, rate)[:, 0]
+        kept[f"{rate:g}"] = history
+        figures |= {f"lab 07-1 rate {rate:g} cost {n}": float(history[n]) for n in published}
+        figures[f"lab 07-1 rate {rate:g} cost 200"] = float(history[200])
+        test = share_right(net, TEST_POINTS, TEST_LABEL)
+        figures[f"lab 07-1 rate {rate:g} test accuracy"] = float(test[0])
+        for name, costs_of in (
+            ("the lab's cost", as_the_lab_computes_it),
+            ("from logits", from_logits),
+        ):
+            many = Starts(starts, 3, 3)
+            last = train(many, costs_of, rate)[-1]
+            test, right = share_right(many, TEST_POINTS, 2), share_right(many, POINTS, LABELS)
+            start = f"many starts, {name}, rate {rate:g}"
+            figures[f"{start}: NaN"] = float(np.isnan(last).mean())
+            figures[f"{start}: test accuracy 1.0"] = float((test == 1).mean())
+            figures[f"{start}: training accuracy"] = float(right.mean())
+    kept["1.5, from logits"] = train(the_labs_start(), from_logits, 1.5)[:, 0]
+    raw = kept["raw"] = fit_prices(PRICES, 1e-5, 101, starts)
+    scaled = kept["scaled"] = fit_prices(min_max(PRICES), 1e-5, 101, starts)
+    faster = kept["scaled, 0.1"] = fit_prices(min_max(PRICES), 0.1, 1_001, starts)
+    return figures | {
+        "lab 07-2 unscaled: NaN": float(np.isnan(raw[-1]).mean()),
+        "lab 07-2 unscaled: steps until infinity or NaN": float(np.isfinite(raw).sum(0).max()),
+        "lab 07-3 scaled, rate 1e-5: share of the cost left": float((scaled[-1] / scaled[0]).min()),
+        "lab 07-3 scaled, rate 0.1: cost 100": float(np.median(faster[100])),
+        "lab 07-3 scaled, rate 0.1: cost 1000": float(faster[-1].max()),
+    }
+
+
+def save_picture(histories: dict[str, np.ndarray], path: Path) -> None:
+    """Lab 07-1 from the lab's own start beside its printed costs; the prices, raw and scaled."""
+    figure = new_figure(8, 3.9)
+    if figure is None:
+        return
+    rates, prices = figure.subplots(1, 2)
+    styles = {"1.5": (ORANGE, "-"), "1.5, from logits": (ORANGE, ":"), "1e-10": ("0.4", "-"),
+              "0.1": (BLUE, "-")}  # fmt: skip
+    for name, (colour, line) in styles.items():
+        costs = histories[name]
+        ends = (
+            ""
+            if np.isfinite(costs).all()
+            else f", infinite at {np.isfinite(costs).sum()}, then NaN"
+        )
+        rates.plot(costs[:26], line, color=colour, label=f"rate {name}{ends}")
+    dots = [(n, cost) for costs in PUBLISHED.values() for n, cost in costs.items() if n < 26]
+    rates.plot(*zip(*dots, strict=True), "D", color=GREEN, ms=5, label="published, lab 07-1")
+    rates.set(xlabel="step", ylabel="mean cross-entropy", title="lab 07-1, the lab's own start")
+    rates.set_ylim(0, 45)
+    for name, colour, label in (("raw", ORANGE, "raw, rate 1e-5: infinite at 2"),
+                                ("scaled", "0.4", "scaled, rate 1e-5"),
+                                ("scaled, 0.1", BLUE, "scaled, rate 0.1")):  # fmt: skip
+        costs = np.median(histories[name], axis=1)
+        costs = costs[np.isfinite(costs)]
+        prices.loglog(np.arange(1, len(costs) + 1), costs, color=colour, label=label)
+    prices.set(xlabel="step", ylabel="median cost of the starts", title="labs 07-2, 07-3, prices")
+    prices.set_ylim(1e-4, 1e40)
+    for axes in (rates, prices):
+        axes.legend(fontsize=8)
+        axes.grid(alpha=0.3)
+    save(figure, path)
+
+
+def main(argv: list[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--starts", type=int, default=100, help="initial weights (default: 100)")
+    parser.add_argument("--out", type=Path, default=Path("out/lectures"), help="for the picture")
+    args = parser.parse_args(argv)
+    histories: dict[str, np.ndarray] = {}
+    figures = run(starts=args.starts, histories=histories)
+    published = {
+        f"lab 07-1 rate {rate:g} cost {step}": cost
+        for rate, costs in PUBLISHED.items()
+        for step, cost in costs.items()
+    }
+    published |= {f"lab 07-1 rate {rate} test accuracy": float(rate == "0.1")
+                  for rate in ("1.5", "1e-10", "0.1")}  # fmt: skip
+    print(f"{'':58} {'ours':>9}   published")
+    for name, value in figures.items():
+        print(f"{name:58} {value:9.6g}" + (f"   {published[name]:g}" if name in published else ""))
+    print()
+    save_picture(histories, args.out / "learning_rate.png")
+
+
+if __name__ == "__main__":
+    main()

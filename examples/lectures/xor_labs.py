@@ -1,0 +1,136 @@
+"""Labs 09-1 to 09-3: XOR by one unit, by 2-2-1, and by a wide and deep net; how often it works.
+
+The lecture: one sigmoid unit stays at an accuracy of 0.5, a hidden layer of two reaches 1.0, and
+2-10-10-10-1 reaches 1.0 with outputs nearer to 0 and 1. All sigmoid, weights and biases N(0, 1),
+mean cross-entropy, gradient descent with rate 0.1, 10,001 steps.
+
+    python examples/lectures/xor_labs.py
+    python examples/lectures/xor_labs.py --starts 1000
+
+What really happens: one unit ends at four outputs of 0.5 from every start, for there its cost,
+0.6931, is lowest. 2-2-1 solves XOR from 65 of 100 starts; 27 end with half the points wrong, 8 with
+one, all of them still after 10,001 steps. Width and depth cure that: 2-10-10-10-1 solves it from
+all 100. examples/xor.py draws what such nets learn.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterator
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from common import BLUE, GREEN, ORANGE, Starts, bar, new_figure, save
+
+import tinygrad_kr as tk
+import tinygrad_kr.functional as F
+from tinygrad_kr import Tensor, nn, no_grad, optim
+
+POINTS = Tensor([[0.0, 0.0], [0.0, 1.0], [1.0, 0.0], [1.0, 1.0]])
+ANSWERS = Tensor([[0.0], [1.0], [1.0], [0.0]])
+LABS = {"09-1": (2, 1), "09-2": (2, 2, 1), "09-3": (2, 10, 10, 10, 1)}
+PUBLISHED = {"09-1": 0.5, "09-2": 1.0, "09-3": 1.0}
+
+
+def make_nets(sizes: tuple[int, ...], starts: int) -> nn.Sequential:
+    """Sigmoid nets side by side, one from each start; the last layer gives logits."""
+    layers: list[nn.Module] = []
+    for inputs, outputs in pairwise(sizes):
+        layers += [Starts(starts, inputs, outputs), nn.Sigmoid()]
+    return nn.Sequential(*layers[:-1])
+
+
+def train(nets: nn.Sequential, starts: int, steps: int, rate: float) -> Iterator[np.ndarray]:
+    """Gradient descent; the costs of all starts before each step, each of shape (starts,)."""
+    optimizer = optim.SGD(nets.parameters(), lr=rate)
+    answers = ANSWERS.broadcast_to(starts, 4, 1)
+    for _ in bar(steps):
+        losses = F.binary_cross_entropy_with_logits(nets(POINTS), answers, reduction="none")
+        costs = losses.mean(axis=(1, 2))
+        optimizer.zero_grad()
+        costs.sum().backward()
+        optimizer.step()
+        yield costs.detach().numpy()
+
+
+def accuracies(nets: nn.Sequential) -> np.ndarray:
+    """The share of the four points on the right side.
+
+    An output says yes above 0.501: one unit's outputs end at 0.5, give or take a rounding error,
+    and the sign of that error is no answer.
+    """
+    with no_grad():
+        said = nets(POINTS).numpy() > np.log(0.501 / 0.499)
+    shares: np.ndarray = (said == (ANSWERS.numpy() > 0.5)).mean(axis=(1, 2))
+    return shares
+
+
+def run(*, starts: int = 100, steps: int = 10_001, rate: float = 0.1, seed: int = 0,
+        histories: dict[str, Any] | None = None) -> dict[str, float]:  # fmt: skip
+    """For each lab the share of starts that solve XOR and that are stuck at 0.5 or below.
+
+    histories: is given (costs by step, accuracies) of each lab, for the picture.
+    """
+    figures = {}
+    for lab, sizes in LABS.items():
+        tk.manual_seed(seed)
+        nets = make_nets(sizes, starts)
+        costs = np.array(list(train(nets, starts, steps, rate)))
+        right = accuracies(nets)
+        figures[f"lab {lab} solved"] = float((right == 1).mean())
+        figures[f"lab {lab} stuck"] = float((right <= 0.5).mean())
+        figures[f"lab {lab} best accuracy"] = float(right.max())
+        figures[f"lab {lab} median cost"] = float(np.median(costs[-1]))
+        figures[f"lab {lab} lowest cost"] = float(costs[-1].min())
+        if histories is not None:
+            histories[lab] = costs, right
+    return figures
+
+
+def save_picture(histories: dict[str, Any], path: Path) -> None:
+    """The costs of all starts over the steps, a colour for how well each ends."""
+    figure = new_figure(8, 3.6)
+    if figure is None:
+        return
+    panels = figure.subplots(1, 3, sharey=True)
+    for axes, (lab, (costs, right)) in zip(panels, histories.items(), strict=True):
+        kinds = (("solved", right == 1, BLUE), ("3 of 4 right", right == 0.75, GREEN),
+                 ("half right or less", right <= 0.5, ORANGE))  # fmt: skip
+        steps = np.unique(np.geomspace(1, len(costs), 300).astype(int))
+        for name, chosen, colour in kinds:
+            if chosen.any():
+                axes.loglog(steps, costs[steps - 1][:, chosen], color=colour, lw=0.6, alpha=0.5)
+                axes.plot([], [], color=colour, label=f"{chosen.sum()} {name}")
+        net = "-".join(map(str, LABS[lab]))
+        axes.set(xlabel="step", title=f"lab {lab}, {net}")
+        axes.grid(alpha=0.3)
+        axes.legend(fontsize=8, loc="lower left")
+    panels[0].set_ylabel("mean cross-entropy")
+    save(figure, path)
+
+
+def main(argv: list[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--starts", type=int, default=100, help="initial weights (default: 100)")
+    parser.add_argument("--steps", type=int, default=10_001, help="default: 10001")
+    parser.add_argument("--out", type=Path, default=Path("out/lectures"), help="for the picture")
+    args = parser.parse_args(argv)
+    histories: dict[str, Any] = {}
+    figures = run(starts=args.starts, steps=args.steps, histories=histories)
+    print(f"{'':24} published   of {args.starts} starts")
+    for lab, sizes in LABS.items():
+        solved, stuck = figures[f"lab {lab} solved"], figures[f"lab {lab} stuck"]
+        print(
+            f"lab {lab}  {'-'.join(map(str, sizes)):15} {PUBLISHED[lab]:8}   {solved:.0%} solved, "
+            f"{stuck:.0%} at 0.5 or below, median cost {figures[f'lab {lab} median cost']:.4f}"
+        )
+    print()
+    save_picture(histories, args.out / "xor_labs.png")
+
+
+if __name__ == "__main__":
+    main()
