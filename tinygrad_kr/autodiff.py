@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy import ndarray
 
-from tinygrad_kr.grad_mode import enable_grad, set_grad_enabled
+from tinygrad_kr.grad_mode import enable_grad, no_grad, set_grad_enabled
 from tinygrad_kr.ops.node import (
     ANOMALY,
     OFF,
@@ -22,6 +22,8 @@ from tinygrad_kr.ops.node import (
     grad_mode,
     has_nan,
     place_made,
+    recorder,
+    recorders,
     tick,
     written_in,
     written_since,
@@ -87,6 +89,8 @@ def walk(
     Returns the cotangent of every node it ends at: for a leaf an array that nothing else refers to,
     with `create_graph` a Tensor.
     """
+    if recorders and not create_graph and recorder() is not None:
+        return _walk_on_tensors(cotangents, wanted, retain_graph, stop)
     order = recorded(cotangents, stop)
     needed = None if wanted is None else _leading_to(wanted, order)
     careful = grad_mode.get() == ANOMALY or written_in(order)
@@ -148,6 +152,19 @@ def walk(
         if leaf in grads and not create_graph:
             grads[leaf] = np.array(grads[leaf])
     return ends | grads if ends else grads
+
+
+def _walk_on_tensors(
+    cotangents: dict[Node, Any], wanted: set[Node] | None, retain: bool, stop: Collection[Node]
+) -> dict[Node, Any]:
+    """The walk for a recorder, which sees what is computed with Tensors: it gives Tensors too."""
+    with no_grad():
+        starts = {
+            node: g if isinstance(g, Node) else constant(np.asarray(g))
+            for node, g in cotangents.items()
+        }
+        ends = walk(starts, wanted, create_graph=True, retain_graph=retain, stop=stop)
+        return {node: g.clone() for node, g in ends.items()}
 
 
 @np.errstate(all="ignore")
@@ -348,6 +365,9 @@ def backward(
                 leaf._grad = g.clone() if leaf._grad is None else leaf._grad + g
         return
     for leaf, g in walk({output: start}, retain_graph=retain_graph).items():
+        if isinstance(g, Node):
+            recorder().add_gradient(leaf, g)
+            continue
         if leaf._grad is not None:
             g = _added(leaf._grad._data, g)
         leaf._grad = constant(g if type(g) is ndarray else np.asarray(g))

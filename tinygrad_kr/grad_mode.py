@@ -8,7 +8,7 @@ from contextvars import ContextVar
 from functools import wraps
 from typing import Any
 
-from tinygrad_kr.ops.node import ANOMALY, OFF, ON, grad_mode
+from tinygrad_kr.ops.node import ANOMALY, CAPTURE, OFF, ON, grad_mode, recorder
 
 _anomaly: ContextVar[bool] = ContextVar("anomaly", default=False)
 transforming: ContextVar[bool] = ContextVar("transforming", default=False)
@@ -94,8 +94,10 @@ def _stepwise(generator: Any, mode: Callable[[], _Mode]) -> Any:
 
 
 def recording() -> int:
-    """The mode that records, with anomaly detection where that is on."""
-    return ANOMALY if _anomaly.get() else ON
+    """The mode that records, with anomaly detection or a capture where that is on."""
+    if _anomaly.get():
+        return ANOMALY
+    return CAPTURE if recorder() is not None else ON
 
 
 class no_grad(_Mode):

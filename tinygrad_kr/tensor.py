@@ -24,7 +24,15 @@ from tinygrad_kr.ops import (
     selection,
     shape,
 )
-from tinygrad_kr.ops.node import OFF, Node, constant, grad_mode, note_writes
+from tinygrad_kr.ops.node import (
+    OFF,
+    Node,
+    constant,
+    grad_mode,
+    note_writes,
+    recorder,
+    recorders,
+)
 from tinygrad_kr.ops.op import astype, make_results_of, numpy_table
 
 
@@ -79,6 +87,20 @@ def _holds_tensor(data: Any) -> bool:
     return isinstance(data, list | tuple) and any(
         isinstance(item, Node) or _holds_tensor(item) for item in data
     )
+
+
+def _refuse(what: str) -> None:
+    """In a function that is being compiled, a Tensor's values are not known."""
+    recording = recorder()
+    if recording is not None:
+        recording.refuse(what)
+
+
+def _escapes(what: str) -> None:
+    """A function that does this cannot be compiled: a recorder would lose track of the values."""
+    recording = recorder()
+    if recording is not None:
+        recording.give_up(what)
 
 
 def _flipped(binary: Callable[..., Any]) -> Callable[[Any, Any], Any]:
@@ -136,6 +158,8 @@ class Tensor(Node):
     @property
     def data(self) -> ndarray:
         """The ndarray itself (not a copy). Assigning another array is noticed by `backward()`."""
+        if recorders:
+            _escapes(".data")
         return self._data
 
     @data.setter
@@ -145,12 +169,16 @@ class Tensor(Node):
             raise RuntimeError("only a leaf's data can be replaced; use .detach() first")
         if self._requires_grad and array.dtype.kind != "f":
             raise TypeError(f"only floating-point Tensors can require grad, not {array.dtype}")
+        if recorders:
+            _escapes(".data = ...")
         self._data = array
         note_writes([self], ".data = ...", rebound=True)
 
     @property
     def grad(self) -> Tensor | None:
         """The gradient that `backward()` accumulated, or None."""
+        if recorders and (recording := recorder()):
+            recording.read_gradient(self)
         return self._grad  # type: ignore[no-any-return]
 
     @grad.setter
@@ -161,6 +189,8 @@ class Tensor(Node):
                 raise ValueError(f"a gradient of shape {value.shape} for a Tensor of {self.shape}")
             if value.dtype != self.dtype:
                 raise TypeError(f"a gradient of {value.dtype} for a Tensor of {self.dtype}")
+        if recorders and (recording := recorder()):
+            recording.touch_gradient(self)
         self._grad = value
 
     @property
@@ -237,10 +267,14 @@ class Tensor(Node):
         """The Python number in a Tensor of one element."""
         if self._data.size != 1:
             raise ValueError(f"item() needs one element, not shape {self.shape}; use .tolist()")
+        if recorders:
+            _refuse(".item()")
         return self._data.item()  # type: ignore[no-any-return]
 
     def tolist(self) -> Any:
         """The elements as nested Python lists."""
+        if recorders:
+            _refuse(".tolist()")
         return self._data.tolist()
 
     def detach(self) -> Tensor:
@@ -268,6 +302,8 @@ class Tensor(Node):
         return (self[i] for i in range(len(self._data)))
 
     def __bool__(self) -> bool:
+        if recorders:
+            _refuse("bool() or `if`")
         return bool(self._data)
 
     def __float__(self) -> float:
@@ -284,6 +320,8 @@ class Tensor(Node):
         return int(self._number("int"))
 
     def __index__(self) -> int:
+        if recorders:
+            _refuse("an index")
         return self._data.__index__()
 
     def __complex__(self) -> complex:
@@ -292,6 +330,8 @@ class Tensor(Node):
     def _number(self, kind: str) -> float | int | bool:
         if self._data.size != 1:
             raise TypeError(f"{kind}() needs one element, not shape {self.shape}")
+        if recorders:
+            _refuse(f"{kind}()")
         if self._requires_grad and _assigned_by_index(sys._getframe(2)):
             raise RuntimeError(
                 "a Tensor that requires grad would lose its history in an ndarray: assign its "
@@ -300,12 +340,16 @@ class Tensor(Node):
         return self._data.item()  # type: ignore[no-any-return]
 
     def __contains__(self, value: Any) -> bool:
+        if recorders:
+            _refuse("`in`")
         return bool((self._data == (value._data if isinstance(value, Node) else value)).any())
 
     def __format__(self, spec: str) -> str:
         return format(self.item(), spec) if spec and self.size == 1 else format(str(self), spec)
 
     def __repr__(self) -> str:
+        if recorders:
+            _refuse("repr() or print()")
         body = np.array2string(self._data, separator=", ", prefix="Tensor(", threshold=100)
         notes = []
         if self._data.dtype not in (np.float32, np.int64, np.bool_) or not self._data.size:
@@ -354,8 +398,13 @@ class Tensor(Node):
                     "use tk.where, tk.stack or tk.concatenate, or write its .detach()"
                 )
             value = value._data
+        recording = recorder() if recorders else None
+        if recording is not None:
+            recording.about_to_write(self)
         self._data[key] = value
         note_writes([self], what)
+        if recording is not None:
+            recording.written(self, key, value, what)
 
     def __setitem__(self, key: Any, value: Any) -> None:
         self._overwrite(plain_key(key), value, "t[...] = ...")
@@ -388,6 +437,8 @@ class Tensor(Node):
                 "this Tensor requires grad and an ndarray has no history: call .detach() first, or "
                 "make one Tensor of several with tk.stack"
             )
+        if recorders:
+            _refuse("np.asarray() or .numpy()")
         return np.array(self._data, dtype=dtype, copy=copy)
 
     def __array_ufunc__(self, ufunc: np.ufunc, method: str, *inputs: Any, **kwargs: Any) -> Any:
@@ -716,6 +767,8 @@ def plain_key(key: Any) -> Any:
 def _plain_part(part: Any) -> Any:
     if isinstance(part, Node):
         part = part._data
+        if recorders and recorder() is not None:
+            return part
     elif isinstance(part, list):
         part = np.asarray(part, dtype=None if part else np.int64)
     elif isinstance(part, slice):

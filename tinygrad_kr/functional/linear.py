@@ -9,7 +9,7 @@ from numpy import ndarray
 
 from tinygrad_kr.ops import linalg, network
 from tinygrad_kr.ops.elementwise import where
-from tinygrad_kr.ops.node import Node
+from tinygrad_kr.ops.node import Node, recorder, recorders
 from tinygrad_kr.ops.op import op
 from tinygrad_kr.random import Generator, resolve
 
@@ -95,6 +95,8 @@ def integers(x: Any, what: str) -> ndarray:
 
 def refuse_outside(indices: ndarray, count: int, what: str) -> None:
     """IndexError that names the first index outside [0, count)."""
+    if recorders and (recording := recorder()):
+        recording.check(refuse_outside, indices, count, what)
     if not indices.size or (indices.min() >= 0 and indices.max() < count):
         return
     place = np.argwhere((indices < 0) | (indices >= count))[0]

@@ -15,7 +15,7 @@ import numpy as np
 from tinygrad_kr.functional.linear import integers, refuse_outside
 from tinygrad_kr.ops import network
 from tinygrad_kr.ops.elementwise import absolute, exp, log, square, where
-from tinygrad_kr.ops.node import Node
+from tinygrad_kr.ops.node import Node, recorder
 from tinygrad_kr.ops.op import astype
 from tinygrad_kr.ops.reduction import mean_, sum_
 
@@ -286,11 +286,12 @@ def _labels(name: str, input: Any, target: Any, axis: int, ignore_index: int) ->
     classes = input.shape[axis]
     target = target if isinstance(target, Node) else labels
     outside = bool(labels.size) and not 0 <= labels.min() <= labels.max() < classes
-    if not outside and not 0 <= ignore_index < classes:
+    if not outside and not 0 <= ignore_index < classes and recorder() is None:
         return target, None
-    refuse_outside(np.where(labels == ignore_index, 0, labels), classes, f"{name}: label")
     ignored = target == ignore_index
-    return where(ignored, 0, target), ignored
+    kept = where(ignored, 0, target)
+    refuse_outside(kept._data if isinstance(kept, Node) else kept, classes, f"{name}: label")
+    return kept, ignored
 
 
 def _over_labels(loss: Any, counts: Any, ignored: Any, reduction: str) -> Any:

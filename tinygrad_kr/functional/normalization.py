@@ -8,8 +8,8 @@ from typing import Any
 
 from tinygrad_kr.ops import network
 from tinygrad_kr.ops.elementwise import absolute, maximum, power
-from tinygrad_kr.ops.node import Node
-from tinygrad_kr.ops.reduction import euclidean_norm, max_, sum_
+from tinygrad_kr.ops.node import Node, constant, recorder
+from tinygrad_kr.ops.reduction import euclidean_norm, max_, mean_, sum_, var_
 
 
 def batch_norm(
@@ -65,15 +65,10 @@ def _by_batch(
             "call eval() on the module, or drop the last, incomplete batch (drop_last=True)"
         )
     if training and n:
-        x = input._data if isinstance(input, Node) else input
-        mean = x.mean(axis=axis)
-        _move(running_mean, mean, momentum)
+        x = _values(input)
+        _move(running_mean, mean_(x, axis=axis, keepdims=False), momentum)
         if running_var is not None:
-            _move(
-                running_var,
-                x.var(axis=axis, mean=x.mean(axis=axis, keepdims=True), ddof=1),
-                momentum,
-            )
+            _move(running_var, var_(x, axis=axis, keepdims=False, ddof=1), momentum)
     return network.standardize(input, axis=axis, eps=eps)
 
 
@@ -81,12 +76,19 @@ def _move(running: Any, batch: Any, momentum: float) -> None:
     """running += momentum (batch - running), in place."""
     if running is None:
         return
-    old = running._data if isinstance(running, Node) else running
+    old = _values(running)
     new = (old + momentum * (batch - old)).astype(old.dtype)
     if isinstance(running, Node):
         running.copy_(new)  # type: ignore[attr-defined]
     else:
         running[...] = new
+
+
+def _values(x: Any) -> Any:
+    """`x` without its history: an array, or, where `compile` records, a Tensor."""
+    if not isinstance(x, Node):
+        return x
+    return x._data if recorder() is None else constant(x._data)
 
 
 def _scaled(y: Any, weight: Any, bias: Any, shape: tuple[int, ...]) -> Any:

@@ -78,7 +78,7 @@ class _BatchNorm(Module):
         momentum = self.momentum
         if momentum is None:
             seen = self.num_batches_tracked
-            momentum = 0.0 if seen is None else 1 / (int(seen) + 1)
+            momentum = 0.0 if seen is None else 1 / (int(seen.data) + 1)
         output = F.batch_norm(
             input,
             self.running_mean,
@@ -90,7 +90,7 @@ class _BatchNorm(Module):
             self.eps,
         )
         if self.training and self.num_batches_tracked is not None:
-            self.num_batches_tracked.copy_(self.num_batches_tracked.data + 1)
+            self.num_batches_tracked.copy_(self.num_batches_tracked + 1)
         return output
 
     def extra_repr(self) -> str:

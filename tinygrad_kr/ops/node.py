@@ -8,16 +8,26 @@ import weakref
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextvars import ContextVar
 from itertools import count
+from threading import get_ident
 from types import CodeType, FrameType
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy import ndarray
 
-OFF, ON, ANOMALY = 0, 1, 2
+OFF, ON, ANOMALY, CAPTURE = 0, 1, 2, 3
 grad_mode: ContextVar[int] = ContextVar("grad_mode", default=ON)
 tick = count(1).__next__
 """The one clock: it orders operations and writes in time."""
+
+recorders: dict[int, Any] = {}
+"""By thread, what `compile` has record every op while it runs a function for the first times."""
+
+
+def recorder() -> Any:
+    """What records the ops of this thread, or None."""
+    return recorders.get(get_ident()) if recorders else None
+
 
 _PACKAGE = os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep
 
@@ -264,8 +274,14 @@ class AnomalyError(FloatingPointError):
     """A NaN appeared while `detect_anomaly()` was on."""
 
 
-def inspect(node: Node) -> None:
-    """In anomaly mode: find the user's line, refuse a new NaN, lock what backward will read."""
+def inspect(node: Node, mode: int) -> None:
+    """Look closely at a new node.
+
+    In anomaly mode: find the user's line, refuse a new NaN, lock what backward will read.
+    """
+    if mode == CAPTURE:
+        recorders[get_ident()].note(node._op, node._inputs, node._params, node)
+        return
     frame = user_frame()
     if frame is not None:
         node._code, node._instruction = frame.f_code, frame.f_lasti

@@ -18,13 +18,15 @@ import numpy as np
 from numpy import ndarray
 
 from tinygrad_kr.ops.node import (
-    ANOMALY,
+    ON,
     Node,
     NodeType,
     constant,
     grad_mode,
     inspect,
     passed_over,
+    recorder,
+    recorders,
     shapes_of,
     tick,
 )
@@ -165,11 +167,13 @@ def _binary(forward: Callable[..., Any]) -> Callable[..., Any]:
             out._values = (x, z)
             out._params = _NO_PARAMS
             out._made = tick()
-            if mode == ANOMALY:
-                inspect(out)
+            if mode > ON:
+                inspect(out, mode)
         else:
             out._requires_grad = False
             out._op = None
+            if recorders:
+                _note(record, (a, b), _NO_PARAMS, out)
         return out
 
     record = cast(Op, apply)
@@ -223,11 +227,13 @@ def _general(forward: Callable[..., Any], promote: bool) -> Callable[..., Any]:
             out._values = arrays
             out._params = params
             out._made = tick()
-            if mode == ANOMALY:
-                inspect(out)
+            if mode > ON:
+                inspect(out, mode)
         else:
             out._requires_grad = False
             out._op = None
+            if recorders:
+                _note(record, inputs, params, out)
         return out
 
     record = cast(Op, apply)
@@ -265,12 +271,20 @@ def _recorded(
         out._values = _arrays(inputs)
         out._params = params
         out._made = tick()
-        if mode == ANOMALY:
-            inspect(out)
+        if mode > ON:
+            inspect(out, mode)
     else:
         out._requires_grad = False
         out._op = None
+        if recorders:
+            _note(record, inputs, params, out)
     return out
+
+
+def _note(record: Op, inputs: tuple[Any, ...], params: dict[str, Any], out: Node) -> None:
+    recording = recorder()
+    if recording is not None:
+        recording.note(record, inputs, params, out)
 
 
 def _detached(forward: Callable[..., Any], promote: bool) -> Callable[..., Any]:

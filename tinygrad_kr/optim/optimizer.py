@@ -13,7 +13,7 @@ from numpy import ndarray
 
 from tinygrad_kr.grad_mode import enable_grad
 from tinygrad_kr.ops import node
-from tinygrad_kr.ops.node import constant, note_again, note_writes
+from tinygrad_kr.ops.node import constant, note_again, note_writes, recorder, recorders
 from tinygrad_kr.optim.blocks import Cohort, Slot
 from tinygrad_kr.optim.lowering import Program, Rule, lower, structure_of
 from tinygrad_kr.tensor import Tensor
@@ -191,6 +191,8 @@ class Optimizer:
 
     def zero_grad(self, set_to_none: bool = True) -> None:
         """Forget the gradients, which backward would add to, or set them to 0."""
+        if recorders and (recording := recorder()):
+            recording.touch_gradients(self._slots, set_to_none)
         for p in self._slots:
             if set_to_none:
                 p._grad = None
@@ -210,6 +212,9 @@ class Optimizer:
         if closure is not None:
             with enable_grad():
                 loss = closure()
+        if recorders and (recording := recorder()):
+            recording.step(self)
+            return loss
         plan = self._plan
         gradients = None if plan is None or node._families else plan.gradients()
         if plan is None or gradients is None:

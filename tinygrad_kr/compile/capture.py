@@ -1,0 +1,319 @@
+"""Running a function for real while everything that it does is written down as a `Program`."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterable, Sequence
+from threading import get_ident
+from typing import Any, NoReturn
+
+import numpy as np
+from numpy import ndarray
+
+from tinygrad_kr import tree
+from tinygrad_kr.compile.optimizing import RecordedStep
+from tinygrad_kr.compile.program import Check, Program, Statement, Value
+from tinygrad_kr.compile.sources import (
+    Argument,
+    Constant,
+    Gradient,
+    GradientWrite,
+    Leaf,
+    LeafWrite,
+)
+from tinygrad_kr.grad_mode import no_grad
+from tinygrad_kr.ops.node import CAPTURE, ON, Node, grad_mode, owner, recorders, user_frame
+from tinygrad_kr.ops.op import op
+
+
+class CaptureError(RuntimeError):
+    """A function needs, while it is recorded, what only a run of it can know."""
+
+
+def _assigned(x: Any, *, shape: tuple[int, ...], dtype: Any) -> ndarray:
+    """What an array of `shape` and `dtype` holds after `array[...] = x`."""
+    return np.broadcast_to(np.asarray(x).astype(dtype), shape)
+
+
+assigned = op(_assigned, name="assigned", promote=False)
+
+
+class Recorder:
+    """Sees every op of one thread, and the writes to Tensors, gradients and optimizer state."""
+
+    def __init__(self) -> None:
+        self.program = Program()
+        self.reason: str | None = None
+        """Why the function cannot be compiled, if it cannot."""
+        self._values: dict[int, Value] = {}
+        self._kept: list[Any] = []
+        self._stale: set[int] = set()
+        self._by_owner: dict[int, list[ndarray]] = {}
+        self._before_write: dict[Any, ndarray] = {}
+        self._gradients: dict[Any, Any] = {}
+        self._writes: dict[Any, Value] = {}
+        self.steps: list[RecordedStep] = []
+
+    # -------------------------------------------------------------- running
+
+    def run(self, function: Callable[..., Any], args: Sequence[Any], kwargs: dict[str, Any]) -> Any:
+        """function(*args, **kwargs), recorded; arrays among the arguments go in as Tensors.
+
+        What it returns is what the function returns. If it raises, parameters, gradients and
+        optimizer state are put back as they were.
+        """
+        leaves, rebuild = tree.flatten((tuple(args), kwargs))
+        self._plain_arguments = {i for i, leaf in enumerate(leaves) if isinstance(leaf, ndarray)}
+        given = [self._argument(i, leaf) for i, leaf in enumerate(leaves)]
+        args, kwargs = rebuild(given)
+        recorders[get_ident()] = self
+        token = grad_mode.set(CAPTURE) if grad_mode.get() == ON else None
+        try:
+            result = function(*args, **kwargs)
+        except BaseException:
+            self._undo()
+            raise
+        finally:
+            if token is not None:
+                grad_mode.reset(token)
+            del recorders[get_ident()]
+        return self._finish(result)
+
+    def _argument(self, index: int, leaf: Any) -> Any:
+        if not isinstance(leaf, Node | ndarray):
+            return leaf
+        array = leaf._data if isinstance(leaf, Node) else leaf
+        if id(array) not in self._values:
+            value = self._define(array)
+            self.program.sources[value] = Argument(index)
+        return _node_of(array) if leaf is array else leaf
+
+    def _undo(self) -> None:
+        for step in reversed(self.steps):
+            step.undo()
+        for node, array in self._before_write.items():
+            node._data[...] = array
+        for leaf, gradient in self._gradients.items():
+            leaf._grad = gradient
+
+    # -------------------------------------------------------------- values
+
+    def _define(self, array: ndarray) -> Value:
+        value = Value(len(self._kept), array.shape, array.dtype, array.strides)
+        self._values[id(array)] = value
+        self._kept.append(array)
+        self._by_owner.setdefault(id(owner(array)), []).append(array)
+        return value
+
+    def read(self, x: Any) -> Any:
+        """The value of a Tensor or array; numbers and the like as they are."""
+        array = x._data if isinstance(x, Node) else x
+        if not isinstance(array, ndarray):
+            return x
+        value = self._values.get(id(array))
+        if value is None:
+            if id(array) in self._stale:
+                self.give_up("a view of a Tensor that was overwritten since")
+            value = self._define(array)
+            source: Any = Leaf(x) if isinstance(x, Node) else Constant(array)
+            self.program.sources[value] = source
+            self._kept.append(x)
+        return value
+
+    def _inside(self, item: Any) -> Any:
+        """A parameter of an op, with the values for arrays that the program has made."""
+        if isinstance(item, Node):
+            item = item._data
+        if isinstance(item, ndarray):
+            value = self._values.get(id(item))
+            return item if value is None else value
+        if isinstance(item, tuple):
+            if hasattr(item, "_fields"):
+                return type(item)(*map(self._inside, item))
+            return tuple(map(self._inside, item))
+        if isinstance(item, list):
+            return [self._inside(part) for part in item]
+        return item
+
+    # -------------------------------------------------------------- what happens
+
+    def note(self, record: Any, inputs: Sequence[Any], params: dict[str, Any], out: Node) -> None:
+        """An op has computed `out`."""
+        array = out._data
+        if any((x._data if isinstance(x, Node) else x) is array for x in inputs):
+            return
+        read = tuple(self.read(x) for x in inputs)
+        inside = {name: self._inside(param) for name, param in params.items()}
+        output = self._define(array)
+        self.program.statements.append(Statement(record, read, inside, output, place()))
+
+    def check(self, function: Callable[..., Any], array: Any, *rest: Any) -> None:
+        """`function(array, *rest)` raises where the array must not be used; so must each replay."""
+        value = self.read(array)
+        after = len(self.program.statements)
+        self.program.checks.append(Check(function, value, rest, after))
+
+    def about_to_write(self, node: Any) -> None:
+        """The array of a Tensor is going to be overwritten."""
+        if node not in self._before_write:
+            self._before_write[node] = node._data.copy()
+        self.read(node)
+
+    def written(self, node: Any, key: Any, value: Any, what: str) -> None:
+        """`node[key] = value` has happened."""
+        if key is not ...:
+            self.give_up(f"{what} with an index")
+            return
+        array = node._data
+        new = self.read(value)
+        if not isinstance(new, Value) or (new.shape, new.dtype) != (array.shape, array.dtype):
+            params = {"shape": array.shape, "dtype": array.dtype}
+            output = Value(len(self._kept), array.shape, array.dtype, array.strides)
+            self._kept.append(value)
+            self.program.statements.append(Statement(assigned, (new,), params, output, place()))
+            new = output
+        for view in self._by_owner.get(id(owner(array)), []):
+            if view is not array and self._values.pop(id(view), None) is not None:
+                self._stale.add(id(view))
+        self._values[id(array)] = self._writes[node] = new
+
+    def touch_gradient(self, leaf: Any) -> None:
+        """The `.grad` of a leaf is going to be another one."""
+        self._gradients.setdefault(leaf, leaf._grad)
+
+    def touch_gradients(self, leaves: Iterable[Any], set_to_none: bool) -> None:
+        """The same for many; `set_to_none`: they will have none."""
+        for leaf in leaves:
+            if not set_to_none:
+                self.read_gradient(leaf)
+            self.touch_gradient(leaf)
+
+    def read_gradient(self, leaf: Any) -> None:
+        """The `.grad` of a leaf, perhaps from before this run, is going to be read."""
+        gradient = leaf._grad
+        if gradient is not None and id(gradient._data) not in self._values:
+            self.program.sources[self._define(gradient._data)] = Gradient(leaf)
+            self._kept.append(gradient)
+
+    def add_gradient(self, leaf: Any, g: Any) -> None:
+        """Backward has found the gradient `g` of a leaf."""
+        self.read_gradient(leaf)
+        self.touch_gradient(leaf)
+        with no_grad():
+            leaf._grad = g if leaf._grad is None else leaf._grad + g
+
+    def step(self, optimizer: Any) -> None:
+        """An optimizer's step, by its rule on Tensors."""
+        step = RecordedStep(optimizer)
+        self.steps.append(step)
+        with no_grad():
+            step.carry_out(self)
+
+    def live(self, array: ndarray, source: Any) -> None:
+        """Tell where the array comes from at each call."""
+        self.program.sources[self._define(array)] = source
+
+    # -------------------------------------------------------------- what cannot be
+
+    def refuse(self, what: str) -> NoReturn:
+        """The function asked for a Tensor's elements."""
+        raise CaptureError(
+            f"{what} needs the elements of a Tensor, at {place()}: a compiled function is recorded "
+            "once and replayed, so a number or a branch that depends on them would be frozen. "
+            "Return the Tensor and look at it outside, or use tk.where for the branch"
+        )
+
+    def give_up(self, what: str) -> None:
+        """The function does what cannot be recorded: it will be run as it is."""
+        if self.reason is None:
+            self.reason = f"{what}, at {place()}"
+
+    # -------------------------------------------------------------- the end
+
+    def _finish(self, result: Any) -> Any:
+        program = self.program
+        leaves, rebuild = tree.flatten(result)
+        returned = [self._returned(leaf) for leaf in leaves]
+        program.results = [given for given, _ in returned]
+        for node, value in self._writes.items():
+            program.effects.append(LeafWrite(node, value))
+        for leaf in self._gradients:
+            gradient = None if leaf._grad is None else self.read(leaf._grad)
+            program.effects.append(GradientWrite(leaf, gradient))
+        for step in self.steps:
+            program.effects.extend(step.effects)
+        self.rebuild = rebuild
+        self._forget()
+        plain = self._plain_values(self._plain_arguments)
+        self.plain = {value for value in program.results if isinstance(value, Value)} & plain
+        outward = [self._outward(*pair) for pair in returned]
+        return rebuild(outward)
+
+    def _forget(self) -> None:
+        """Let go of the arrays; Tensors that nobody else holds were made by the function."""
+        self._kept.clear()
+        self._values.clear()
+        self._by_owner.clear()
+        for value, source in list(self.program.sources.items()):
+            if isinstance(source, Leaf) and _only_here(source):
+                self.program.sources[value] = Constant(source.node._data)
+
+    def _plain_values(self, plain_arguments: set[int]) -> set[Value]:
+        """What depends on arrays alone, so that the function itself would return an array."""
+        sources = self.program.sources
+        plain = {
+            value
+            for value, source in sources.items()
+            if isinstance(source, Constant)
+            or (isinstance(source, Argument) and source.index in plain_arguments)
+        }
+        for statement in self.program.statements:
+            if all(value in plain for value in statement.reads()):
+                plain.add(statement.output)
+        return plain
+
+    def _returned(self, leaf: Any) -> tuple[Any, Any]:
+        """What a replay returns for this, and what this run does."""
+        if not isinstance(leaf, Node | ndarray):
+            return leaf, leaf
+        array = leaf._data if isinstance(leaf, Node) else leaf
+        value = self._values.get(id(array))
+        if isinstance(leaf, Node):
+            if leaf._requires_grad and leaf._op is not None and leaf._inputs is not None:
+                self.give_up(
+                    "it returns a Tensor with its history (call it under no_grad(), or have it "
+                    "call backward() itself)"
+                )
+            is_leaf = leaf._op is None
+            if value is None or (is_leaf and isinstance(self.program.sources.get(value), Leaf)):
+                return leaf, leaf
+        elif value is None:
+            self.give_up("it returns an array that no op has made")
+            return leaf, leaf
+        return value, leaf
+
+    def _outward(self, result: Any, leaf: Any) -> Any:
+        """An array where the function, given arrays, would have returned one."""
+        if result not in self.plain or not isinstance(leaf, Node):
+            return leaf
+        array = leaf._data
+        return array if array.ndim else array[()]
+
+
+def _node_of(array: ndarray) -> Any:
+    from tinygrad_kr.tensor import Tensor
+
+    return Tensor(array)
+
+
+def _only_here(source: Leaf) -> bool:
+    """Whether nothing but a program knows the Tensor: it was made in the function."""
+    return sys.getrefcount(source.node) <= 2
+
+
+def place() -> str:
+    """The user's line that is running."""
+    frame = user_frame()
+    if frame is None:
+        return "an unknown place"
+    return f"{frame.f_code.co_filename}:{frame.f_lineno}"
