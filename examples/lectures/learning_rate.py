@@ -192,7 +192,7 @@ def save_picture(histories: dict[str, np.ndarray], path: Path) -> None:
     rates.plot(*zip(*dots, strict=True), "D", color=GREEN, ms=5, label="published, lab 07-1")
     rates.set(xlabel="step", ylabel="mean cross-entropy", title="lab 07-1, the lab's own start")
     rates.set_ylim(0, 45)
-    for name, colour, label in (("raw", ORANGE, "raw, rate 1e-5: infinite at 2"),
+    for name, colour, label in (("raw", ORANGE, "raw, rate 1e-5, then infinite"),
                                 ("scaled", "0.4", "scaled, rate 1e-5"),
                                 ("scaled, 0.1", BLUE, "scaled, rate 0.1")):  # fmt: skip
         costs = np.median(histories[name], axis=1)

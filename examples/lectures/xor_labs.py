@@ -96,8 +96,8 @@ def save_picture(histories: dict[str, Any], path: Path) -> None:
         return
     panels = figure.subplots(1, 3, sharey=True)
     for axes, (lab, (costs, right)) in zip(panels, histories.items(), strict=True):
-        kinds = (("solved", right == 1, BLUE), ("3 of 4 right", right == 0.75, GREEN),
-                 ("half right or less", right <= 0.5, ORANGE))  # fmt: skip
+        kinds = (("solved", right == 1, BLUE), ("with 3 of 4 right", right == 0.75, GREEN),
+                 ("with half right or less", right <= 0.5, ORANGE))  # fmt: skip
         steps = np.unique(np.geomspace(1, len(costs), 300).astype(int))
         for name, chosen, colour in kinds:
             if chosen.any():

@@ -1,0 +1,146 @@
+"""examples/lectures/event_files.py: what is written for TensorBoard is read back."""
+
+from __future__ import annotations
+
+import builtins
+import struct
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from lecture_programs import check_picture, program
+
+import tinygrad_kr as tk
+from tinygrad_kr import data, nn, optim
+
+pytest.importorskip("tensorboardX")
+event_files, fit = program("event_files"), program("fit")
+
+
+def read_back(folder: Path) -> dict[str, list[tuple[int, Any]]]:
+    """By tag the (step, value) of every event: TFRecords of a length, its checksum, the event and
+    its checksum (tensorflow/core/lib/io/record_writer.h)."""
+    from tensorboardX.proto.event_pb2 import Event
+
+    (path,) = folder.glob("events.out.tfevents.*")
+    content, place = path.read_bytes(), 0
+    found: dict[str, list[tuple[int, Any]]] = {}
+    while place < len(content):
+        (length,) = struct.unpack_from("<Q", content, place)
+        event = Event.FromString(content[place + 12 : place + 12 + length])
+        place += 12 + length + 4
+        for value in event.summary.value:
+            kind = value.WhichOneof("value")
+            found.setdefault(value.tag, []).append((event.step, getattr(value, kind)))
+    assert place == len(content)
+    return found
+
+
+@pytest.fixture(scope="module")
+def written(tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, Any], dict[str, Any]]:
+    folder = tmp_path_factory.mktemp("events")
+    histories: dict[str, list[float]] = {}
+    event_files.run(folder=folder, steps=301, every=100, seed=1, histories=histories)
+    return read_back(folder), histories
+
+
+def test_scalars_are_the_costs_and_accuracies_of_their_steps(
+    written: tuple[dict[str, Any], dict[str, Any]],
+) -> None:
+    found, histories = written
+    for tag in ("cost", "accuracy"):
+        steps, values = zip(*found[tag], strict=True)
+        assert steps == (0, 100, 200, 300)
+        expected = np.float32([histories[tag][step] for step in steps])
+        np.testing.assert_array_equal(np.float32(values), expected)
+    assert len(set(histories["cost"])) > 250
+
+
+def test_tags_are_scoped_by_the_path_of_the_layer(
+    written: tuple[dict[str, Any], dict[str, Any]],
+) -> None:
+    parameters = {f"layer{n}/0/{kind}" for n in (1, 2) for kind in ("weight", "bias")}
+    gradients = {f"{tag}/gradient" for tag in parameters}
+    outputs = {f"layer{n}/{part}output" for n in (1, 2) for part in ("", "0/", "1/")}
+    assert set(written[0]) == {"cost", "accuracy"} | parameters | gradients | outputs
+
+
+def test_histograms_hold_the_values_of_their_layer(
+    written: tuple[dict[str, Any], dict[str, Any]],
+) -> None:
+    tk.manual_seed(1)
+    net = event_files.XorNet()
+    weight = net.layer1[0].weight.data
+    first = {tag: values[0][1] for tag, values in written[0].items()}
+    histogram = first["layer1/0/weight"]
+    assert (histogram.num, sum(histogram.bucket)) == (4, 4)
+    assert (histogram.min, histogram.max) == (weight.min(), weight.max())
+    assert histogram.sum == pytest.approx(weight.sum(), rel=1e-6)
+    output = net(event_files.POINTS).data
+    assert first["layer2/1/output"].num == 4
+    assert first["layer2/1/output"].max == output.max()
+    assert first["layer1/0/output"].num == first["layer1/output"].num == 8
+    assert first["layer1/0/output"].min < 0 < first["layer1/output"].min
+    assert [step for step, _ in written[0]["layer2/0/bias/gradient"]] == [0, 100, 200, 300]
+
+
+def test_hooks_are_taken_out_again(tmp_path: Path) -> None:
+    net = event_files.XorNet()
+    events = event_files.EventFiles(tmp_path)
+    events.outputs(7, net, event_files.POINTS)
+    net(event_files.POINTS)
+    events.close()
+    events.close()
+    assert {len(values) for values in read_back(tmp_path).values()} == {1}
+
+
+def test_lab_09_4() -> None:
+    figures = event_files.run(seed=1, steps=6_001)
+    assert figures["lab 09-4 accuracy"] == 1
+    assert figures["lab 09-4 largest error"] < 2e-3
+
+
+def test_as_a_callback_of_fit(tmp_path: Path) -> None:
+    images, labels = data.digits("test")
+    pair = images.reshape(360, 64), labels
+    net = nn.Sequential(nn.Linear(64, 10))
+    events = event_files.EventFiles(tmp_path)
+    history = fit.fit(
+        net, pair, optim.Adam(net.parameters()), epochs=3, batch_size=60, validation=pair,
+        callbacks=[events],
+    )  # fmt: skip
+    events.close()
+    found = read_back(tmp_path)
+    assert [step for step, _ in found["0/weight"]] == [1, 2, 3]
+    for name in ("loss", "accuracy", "val_loss", "val_accuracy"):
+        expected = [(n, np.float32(record[name])) for n, record in enumerate(history, 1)]
+        assert found[name] == expected
+
+
+def test_the_program(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    event_files.main(["--steps", "50", "--out", str(tmp_path)])
+    shown = capsys.readouterr().out
+    assert f"event files: {tmp_path / 'events/xor_seed1'}" in shown
+    assert len(read_back(tmp_path / "events/xor_seed1")["cost"]) == 1
+    check_picture(shown, tmp_path / "event_files.png")
+
+
+def test_without_tensorboardx_it_says_what_to_install_and_goes_on(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    importing = builtins.__import__
+
+    def without(name: str, *args: Any, **kwargs: Any) -> Any:
+        if name == "tensorboardX":
+            raise ImportError(name)
+        return importing(name, *args, **kwargs)
+
+    monkeypatch.setattr(builtins, "__import__", without)
+    event_files.main(["--steps", "20", "--out", str(tmp_path)])
+    shown = capsys.readouterr().out
+    assert (
+        'no event files: event files need tensorboardX: pip install "tinygrad_kr[tensorb' in shown
+    )
+    assert "lab 09-4 cost" in shown
+    assert not (tmp_path / "events").exists()
