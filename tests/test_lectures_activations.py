@@ -2,30 +2,19 @@
 
 from __future__ import annotations
 
-import importlib.util
 import re
 from pathlib import Path
-from types import FunctionType, ModuleType
+from types import FunctionType
 from typing import Any
 
 import numpy as np
 import pytest
+from lecture_programs import check_picture, program
 
 from tinygrad_kr.functional import activations as all_activations
 
-PROGRAM = Path(__file__).parents[1] / "examples/lectures/activations.py"
-
-
-def load() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("lectures_activations", PROGRAM)
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-PROGRAM_MODULE = load()
-ACTIVATIONS: dict[str, Any] = PROGRAM_MODULE.ACTIVATIONS
+shown_activations = program("activations")
+ACTIVATIONS: dict[str, Any] = shown_activations.ACTIVATIONS
 
 
 def test_every_activation_of_the_package_is_shown() -> None:
@@ -46,9 +35,9 @@ def test_every_activation_of_the_package_is_shown() -> None:
 @pytest.mark.parametrize("name", ACTIVATIONS)
 def test_slopes_are_those_of_difference_quotients(name: str) -> None:
     x, step = np.array([-4.1, -1.7, -0.9, -0.2, 0.3, 0.8, 2.2, 4.4]), 1e-6
-    values, slopes = PROGRAM_MODULE.value_and_slope(ACTIVATIONS[name], x)
-    above = PROGRAM_MODULE.value_and_slope(ACTIVATIONS[name], x + step)[0]
-    below = PROGRAM_MODULE.value_and_slope(ACTIVATIONS[name], x - step)[0]
+    values, slopes = shown_activations.value_and_slope(ACTIVATIONS[name], x)
+    above = shown_activations.value_and_slope(ACTIVATIONS[name], x + step)[0]
+    below = shown_activations.value_and_slope(ACTIVATIONS[name], x - step)[0]
     assert values.shape == slopes.shape == x.shape
     np.testing.assert_allclose(slopes, (above - below) / (2 * step), atol=1e-8)
 
@@ -58,7 +47,7 @@ def test_the_slope_of_sigmoid_is_never_above_one_quarter(dtype: Any) -> None:
     grid = np.linspace(-50, 50, 100_001)
     near_zero = np.random.default_rng(0).normal(0, 1e-3, 10_000)
     x = np.concatenate([grid, near_zero, [0.0, 1e30, -1e30]]).astype(dtype)
-    y, slope = PROGRAM_MODULE.value_and_slope(ACTIVATIONS["sigmoid"], x)
+    y, slope = shown_activations.value_and_slope(ACTIVATIONS["sigmoid"], x)
     assert slope.dtype == dtype
     assert slope.max() == 0.25 == slope[x == 0].max()
     assert slope.min() >= 0
@@ -66,7 +55,7 @@ def test_the_slope_of_sigmoid_is_never_above_one_quarter(dtype: Any) -> None:
 
 
 def test_figures() -> None:
-    figures = PROGRAM_MODULE.run(width=10.0, points=20_001)
+    figures = shown_activations.run(width=10.0, points=20_001)
     highest = {
         "sigmoid": 0.25, "tanh": 1, "ReLU": 1, "Leaky ReLU 0.01": 1, "ELU": 1, "GELU": 1.1289,
         "SiLU (swish)": 1.0998, "Mish": 1.0885, "hard sigmoid": 1 / 6, "softmax of (x, 0)": 0.25,
@@ -83,11 +72,8 @@ def test_figures() -> None:
 def test_the_program_prints_its_figures_and_saves_its_picture(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    PROGRAM_MODULE.main(["--out", str(tmp_path / "a/b")])
+    shown_activations.main(["--out", str(tmp_path / "a/b")])
     shown = capsys.readouterr().out
     assert re.search(r"sigmoid +0\.2689 +0\.5000 +0\.7311 +0\.0000 +0\.2500", shown)
     assert re.search(r"sigmoid's highest slope +0\.25 +0\.25", shown)
-    if importlib.util.find_spec("matplotlib") is None:
-        assert 'pip install "tinygrad_kr[examples]"' in shown
-    else:
-        assert (tmp_path / "a/b/activations.png").read_bytes().startswith(b"\x89PNG")
+    check_picture(shown, tmp_path / "a/b/activations.png")

@@ -2,29 +2,19 @@
 
 from __future__ import annotations
 
-import importlib.util
 import re
 from pathlib import Path
-from types import ModuleType
 
 import numpy as np
 import pytest
+from lecture_programs import check_picture, program
 
 from tinygrad_kr import Tensor, nn
 
-PROGRAM = Path(__file__).parents[1] / "examples/lectures/by_hand.py"
 XOR = {"00": 0.0112, "01": 0.9949, "10": 0.9949, "11": 0.0244}
 
 
-def load() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("lectures_by_hand", PROGRAM)
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-by_hand = load()
+by_hand = program("by_hand")
 
 
 @pytest.mark.parametrize("seed", range(5))
@@ -109,7 +99,4 @@ def test_the_program_prints_its_figures_and_saves_its_picture(
     assert re.search(r"^dW1 +(-?0\.\d{12})\d+ +\1\d+ ", shown, re.M)
     for pair, published in XOR.items():
         assert re.search(rf"hand-set XOR of {pair} +{published:.4f} +{published:.4f}\n", shown)
-    if importlib.util.find_spec("matplotlib") is None:
-        assert 'pip install "tinygrad_kr[examples]"' in shown
-    else:
-        assert (tmp_path / "a/b/by_hand.png").read_bytes().startswith(b"\x89PNG")
+    check_picture(shown, tmp_path / "a/b/by_hand.png")

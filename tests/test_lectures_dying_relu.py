@@ -2,28 +2,16 @@
 
 from __future__ import annotations
 
-import importlib.util
 import re
 from pathlib import Path
-from types import ModuleType
 
 import numpy as np
 import pytest
+from lecture_programs import check_picture, program
 
 from tinygrad_kr import nn
 
-PROGRAM = Path(__file__).parents[1] / "examples/lectures/dying_relu.py"
-
-
-def load() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("lectures_dying_relu", PROGRAM)
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-dying = load()
+dying = program("dying_relu")
 
 
 @pytest.fixture(scope="module")
@@ -110,7 +98,4 @@ def test_the_program_prints_its_figures_and_saves_its_picture(
     assert "digits, 3 x 100 units, Adam, 1 epochs, 1 seeds" in shown
     assert re.search(r"^ReLU +rate 0\.03 .* 0\.0e\+00 +0\.\d+$", shown, re.M)
     assert re.search(r"5 wide +0\.1\d+ +0\.15\n", shown)
-    if importlib.util.find_spec("matplotlib") is None:
-        assert 'pip install "tinygrad_kr[examples]"' in shown
-    else:
-        assert (tmp_path / "a/b/dying_relu.png").read_bytes().startswith(b"\x89PNG")
+    check_picture(shown, tmp_path / "a/b/dying_relu.png")

@@ -2,29 +2,17 @@
 
 from __future__ import annotations
 
-import importlib.util
 import re
 from itertools import product
 from pathlib import Path
-from types import ModuleType
 
 import numpy as np
 import pytest
+from lecture_programs import check_picture, program
 
 from tinygrad_kr import Tensor, nn
 
-PROGRAM = Path(__file__).parents[1] / "examples/lectures/gates.py"
-
-
-def load() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("lectures_gates", PROGRAM)
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-gates = load()
+gates = program("gates")
 
 
 @pytest.fixture(scope="module")
@@ -106,7 +94,4 @@ def test_the_program_shows_neurons_gates_and_the_refusal(
         assert f"parameters: {count} ({count} trained, 0 frozen)" in shown
     assert re.search(r"best of 100,000 lines +1\.00 +1\.00 +0\.75\n", shown)
     assert "ValueError: binary_cross_entropy: input (4, 5) and target (4, 1)" in shown
-    if importlib.util.find_spec("matplotlib") is None:
-        assert 'pip install "tinygrad_kr[examples]"' in shown
-    else:
-        assert (tmp_path / "a/b/gates.png").read_bytes().startswith(b"\x89PNG")
+    check_picture(shown, tmp_path / "a/b/gates.png")

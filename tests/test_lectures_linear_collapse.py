@@ -2,32 +2,20 @@
 
 from __future__ import annotations
 
-import importlib.util
 import re
 from pathlib import Path
-from types import ModuleType
 
 import numpy as np
 import pytest
+from lecture_programs import check_picture, program
 
 from tinygrad_kr import nn
 
-PROGRAM = Path(__file__).parents[1] / "examples/lectures/linear_collapse.py"
-
-
-def load() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("lectures_linear_collapse", PROGRAM)
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-program = load()
+linear_collapse = program("linear_collapse")
 
 
 def with_biases(depth: int) -> nn.Sequential:
-    net: nn.Sequential = program.make_net(depth, depth)
+    net: nn.Sequential = linear_collapse.make_net(depth, depth)
     for layer in net:
         nn.init.normal_(layer.bias)
     return net
@@ -35,7 +23,7 @@ def with_biases(depth: int) -> nn.Sequential:
 
 @pytest.fixture(scope="module")
 def figures() -> dict[str, float]:
-    found: dict[str, float] = program.run(steps=700)
+    found: dict[str, float] = linear_collapse.run(steps=700)
     return found
 
 
@@ -43,14 +31,18 @@ def figures() -> dict[str, float]:
 def test_a_stack_is_the_layer_that_it_collapses_to(depth: int) -> None:
     net = with_biases(depth)
     assert len(net) == depth
-    one = program.collapsed(net)
+    one = linear_collapse.collapsed(net)
     points = np.random.default_rng(0).uniform(-3, 3, (50, 2))
     by_hand = points
     for layer in net:
         by_hand = by_hand @ layer.weight.data.T + layer.bias.data
     assert np.ptp(by_hand) > 1
-    np.testing.assert_allclose(program.logits_of(net, points), by_hand[:, 0], rtol=0, atol=1e-11)
-    np.testing.assert_allclose(program.logits_of(one, points), by_hand[:, 0], rtol=0, atol=1e-11)
+    np.testing.assert_allclose(
+        linear_collapse.logits_of(net, points), by_hand[:, 0], rtol=0, atol=1e-11
+    )
+    np.testing.assert_allclose(
+        linear_collapse.logits_of(one, points), by_hand[:, 0], rtol=0, atol=1e-11
+    )
 
 
 def test_the_slope_is_the_product_of_all_weights_everywhere() -> None:
@@ -58,20 +50,21 @@ def test_the_slope_is_the_product_of_all_weights_everywhere() -> None:
     points = np.random.default_rng(0).uniform(-3, 3, (50, 2))
     product = np.linalg.multi_dot([layer.weight.data for layer in reversed(list(net))])
     expected = np.broadcast_to(product, (50, 2))
-    np.testing.assert_allclose(program.slopes_of(net, points), expected, rtol=1e-12)
+    np.testing.assert_allclose(linear_collapse.slopes_of(net, points), expected, rtol=1e-12)
 
 
 def test_only_the_tanh_net_has_another_slope_elsewhere(figures: dict[str, float]) -> None:
     spreads = {
-        name: figures[f"{name}: spread of the slope"] for name in map(program.name_of, (1, 10, 100))
+        name: figures[f"{name}: spread of the slope"]
+        for name in map(linear_collapse.name_of, (1, 10, 100))
     }
     assert max(spreads.values()) < 1e-12
-    assert figures[f"{program.TANH}: spread of the slope"] > 0.1
+    assert figures[f"{linear_collapse.TANH}: spread of the slope"] > 0.1
 
 
 def test_1_is_10_is_100_layers(figures: dict[str, float]) -> None:
     for depth in (1, 10, 100):
-        assert figures[f"{program.name_of(depth)}: difference to one layer"] < 1e-12
+        assert figures[f"{linear_collapse.name_of(depth)}: difference to one layer"] < 1e-12
 
 
 def least_logistic_loss(points: np.ndarray, answers: np.ndarray) -> float:
@@ -86,24 +79,21 @@ def least_logistic_loss(points: np.ndarray, answers: np.ndarray) -> float:
 def test_every_linear_net_ends_at_the_best_lines_loss_and_tanh_below(
     figures: dict[str, float],
 ) -> None:
-    points, moon = program.two_moons(200, 0)
+    points, moon = linear_collapse.two_moons(200, 0)
     floor = least_logistic_loss(points, moon[:, 0])
     for depth in (1, 10, 100):
-        name = program.name_of(depth)
+        name = linear_collapse.name_of(depth)
         assert figures[f"{name}: loss"] == pytest.approx(floor, abs=1e-6)
         assert figures[f"{name}: accuracy"] == 0.905
-    assert figures[f"{program.TANH}: loss"] < 0.01
-    assert figures[f"{program.TANH}: accuracy"] == 1
+    assert figures[f"{linear_collapse.TANH}: loss"] < 0.01
+    assert figures[f"{linear_collapse.TANH}: accuracy"] == 1
 
 
 def test_the_program_prints_its_table_and_saves_its_picture(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    program.main(["--steps", "20", "--out", str(tmp_path / "a/b")])
+    linear_collapse.main(["--steps", "20", "--out", str(tmp_path / "a/b")])
     shown = capsys.readouterr().out
     assert len(re.findall(r"^1?0?0?[01] linear layers? +\d\.\de[-+]\d\d", shown, re.M)) == 3
     assert re.search(r"^10 tanh layers +- ", shown, re.M)
-    if importlib.util.find_spec("matplotlib") is None:
-        assert 'pip install "tinygrad_kr[examples]"' in shown
-    else:
-        assert (tmp_path / "a/b/linear_collapse.png").read_bytes().startswith(b"\x89PNG")
+    check_picture(shown, tmp_path / "a/b/linear_collapse.png")

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from common import new_figure, save
 
 import tinygrad_kr as tk
 import tinygrad_kr.functional as F
@@ -105,18 +106,11 @@ def print_table(figures: dict[str, float]) -> None:
 
 def save_picture(path: Path) -> None:
     """f and f' of each activation between -4 and 4."""
-    try:
-        import matplotlib
-    except ImportError:
-        print('no picture: matplotlib is missing (pip install "tinygrad_kr[examples]")')
+    figure = new_figure(8, 8.4)
+    if figure is None:
         return
-    matplotlib.use("Agg")
-    import matplotlib.pyplot as plt
-
     x = np.linspace(-4, 4, 801)
-    figure, grid = plt.subplots(
-        5, 4, figsize=(8, 8.4), sharex=True, sharey=True, layout="constrained"
-    )
+    grid = figure.subplots(5, 4, sharex=True, sharey=True)
     drawn = [name for name in ACTIVATIONS if name != "softmin of (x, 0)"]  # softmax's mirror image
     for axes, name in zip(grid.flat, drawn, strict=True):
         y, slope = value_and_slope(ACTIVATIONS[name], x)
@@ -129,10 +123,7 @@ def save_picture(path: Path) -> None:
         axes.set_xlabel("x")
     handles, labels = grid[0, 0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=2, fontsize=11, frameon=False)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=110)
-    plt.close(figure)
-    print(f"picture saved: {path}")
+    save(figure, path)
 
 
 def draw_slope(axes: Any, x: np.ndarray, slope: np.ndarray) -> None:

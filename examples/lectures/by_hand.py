@@ -27,6 +27,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+from common import new_figure, save
 
 import tinygrad_kr.functional as F
 from tinygrad_kr import Tensor, no_grad
@@ -212,15 +213,10 @@ def print_figures(figures: dict[str, float], steps: int) -> None:
 
 def save_picture(training: Training, seed: int, path: Path) -> None:
     """Both losses, what the net trained by hand answers, and the hand-set XOR."""
-    try:
-        import matplotlib
-    except ImportError:
-        print('no picture: matplotlib is missing (pip install "tinygrad_kr[examples]")')
+    figure = new_figure(8, 3.1)
+    if figure is None:
         return
-    matplotlib.use("Agg")
-    import matplotlib.pyplot as plt
-
-    figure, (losses, plane, xor) = plt.subplots(1, 3, figsize=(8, 3.1), layout="constrained")
+    losses, plane, xor = figure.subplots(1, 3)
     count = len(training.losses_by_hand)
     steps = np.arange(count)
     losses.plot(steps, training.losses_by_hand, color="#0072B2", linewidth=4, label="by hand")
@@ -243,10 +239,7 @@ def save_picture(training: Training, seed: int, path: Path) -> None:
         xor.plot(a, b, marker, color=colour, markeredgecolor="black", markersize=8)
         xor.annotate(f"{output:.4f}", (a, b), (0, 9), textcoords="offset points", ha="center")
     xor.set(xlabel="a", ylabel="b", title="XOR, set by hand", xticks=[0, 1], yticks=[0, 1])
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=110)
-    plt.close(figure)
-    print(f"picture saved: {path}")
+    save(figure, path)
 
 
 def by_hand_on(p: Arrays, a: np.ndarray, b: np.ndarray) -> np.ndarray:

@@ -29,9 +29,10 @@ import argparse
 from collections.abc import Iterable
 from itertools import pairwise
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
+from common import bar, new_figure, save
 
 import tinygrad_kr as tk
 import tinygrad_kr.functional as F
@@ -182,18 +183,9 @@ def measure(rates: Iterable[float], epochs: int, seeds: int, draws: int) -> Resu
     pairs = [(activation, rate) for rate in rates for activation in ACTIVATIONS]
     histories = {
         (activation, rate): [train(activation, rate, epochs, seed) for seed in range(seeds)]
-        for activation, rate in progress(pairs)
+        for _, (activation, rate) in zip(bar(len(pairs)), pairs, strict=True)
     }
     return Result(histories, {width: dead_from_start(width, draws, 0) for width in WIDTHS})
-
-
-def progress(pairs: list[tuple[str, float]]) -> Any:
-    """The pairs, with a bar where tqdm is installed and someone looks on."""
-    try:
-        from tqdm import tqdm  # type: ignore[import-untyped]
-    except ImportError:
-        return pairs
-    return tqdm(pairs, unit="setting", disable=None, leave=False)
 
 
 def run(
@@ -254,15 +246,10 @@ def print_figures(result: Result, figures: dict[str, float]) -> None:
 
 def save_picture(result: Result, path: Path) -> None:
     """Silent units over the epochs; dead XOR nets by depth."""
-    try:
-        import matplotlib
-    except ImportError:
-        print('no picture: matplotlib is missing (pip install "tinygrad_kr[examples]")')
+    figure = new_figure(8, 3.6)
+    if figure is None:
         return
-    matplotlib.use("Agg")
-    import matplotlib.pyplot as plt
-
-    figure, (counts, dead) = plt.subplots(1, 2, figsize=(8, 3.6), layout="constrained")
+    counts, dead = figure.subplots(1, 2)
     colours = dict(zip(RATES, ("#0072B2", "#009E73", "#D55E00"), strict=True))
     markers = dict(zip(RATES, "osD", strict=True))
     for (activation, rate), histories in result.histories.items():
@@ -288,10 +275,7 @@ def save_picture(result: Result, path: Path) -> None:
     dead.legend(fontsize=8)
     for axes in (counts, dead):
         axes.grid(alpha=0.3)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=110)
-    plt.close(figure)
-    print(f"picture saved: {path}")
+    save(figure, path)
 
 
 def main(argv: list[str] | None = None) -> None:

@@ -26,6 +26,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from common import new_figure, save
 
 import tinygrad_kr as tk
 import tinygrad_kr.functional as F
@@ -207,19 +208,11 @@ def print_bias_of_five() -> None:
 
 def save_picture(nets: dict[tuple[str, str], nn.Sequential], path: Path) -> None:
     """The output of each net over the plane, and where it is 0.5."""
-    try:
-        import matplotlib
-    except ImportError:
-        print('no picture: matplotlib is missing (pip install "tinygrad_kr[examples]")')
-        return
-    matplotlib.use("Agg")
-    import matplotlib.pyplot as plt
-
     names = list(dict.fromkeys(name for name, _ in nets))
-    figure, grid = plt.subplots(
-        len(names), len(GATES), figsize=(8, 2.4 * len(names) + 0.6),
-        sharex=True, sharey=True, squeeze=False, layout="constrained",
-    )  # fmt: skip
+    figure = new_figure(8, 2.4 * len(names) + 0.6)
+    if figure is None:
+        return
+    grid = figure.subplots(len(names), len(GATES), sharex=True, sharey=True, squeeze=False)
     for row, name in zip(grid, names, strict=True):
         for axes, gate in zip(row, GATES, strict=True):
             image = draw_net(axes, nets[name, gate], gate)
@@ -230,10 +223,7 @@ def save_picture(nets: dict[tuple[str, str], nn.Sequential], path: Path) -> None
     label = "output (black line: 0.5; black squares: the gate says 1)"
     bar = figure.colorbar(image, ax=grid, ticks=[0, 0.5, 1], aspect=40, label=label)
     bar.ax.axhline(0.5, color="black")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=110)
-    plt.close(figure)
-    print(f"picture saved: {path}")
+    save(figure, path)
 
 
 def draw_net(axes: Any, net: nn.Sequential, gate: str) -> Any:

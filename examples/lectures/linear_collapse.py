@@ -26,6 +26,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+from common import bar, new_figure, save
 
 import tinygrad_kr as tk
 import tinygrad_kr.functional as F
@@ -101,7 +102,7 @@ def train(net: nn.Sequential, steps: int, rate: float) -> Trained:
     inputs, targets = Tensor(points), Tensor(moon)
     optimizer = optim.Adam(net.parameters(), lr=rate)
     losses = []
-    for _ in progress(steps):
+    for _ in bar(steps):
         loss = F.binary_cross_entropy_with_logits(net(inputs), targets)
         optimizer.zero_grad()
         loss.backward()
@@ -109,15 +110,6 @@ def train(net: nn.Sequential, steps: int, rate: float) -> Trained:
         losses.append(loss.item())
     right = (logits_of(net, points) > 0) == (moon[:, 0] > 0.5)
     return Trained(net, losses, float(right.mean()))
-
-
-def progress(steps: int) -> Any:
-    """The numbers of the steps, with a bar where tqdm is installed and someone looks on."""
-    try:
-        from tqdm import trange  # type: ignore[import-untyped]
-    except ImportError:
-        return range(steps)
-    return trange(steps, unit="step", disable=None, leave=False)
 
 
 def train_all(steps: int, rate: float, seed: int) -> dict[str, Trained]:
@@ -168,15 +160,9 @@ def print_table(figures: dict[str, float], names: list[str]) -> None:
 
 def save_picture(trained: dict[str, Trained], path: Path) -> None:
     """The boundary of each net, with that of its one layer over it, and the losses."""
-    try:
-        import matplotlib
-    except ImportError:
-        print('no picture: matplotlib is missing (pip install "tinygrad_kr[examples]")')
+    figure = new_figure(8, 4.6)
+    if figure is None:
         return
-    matplotlib.use("Agg")
-    import matplotlib.pyplot as plt
-
-    figure = plt.figure(figsize=(8, 4.6), layout="constrained")
     grid = figure.add_gridspec(2, 4, width_ratios=[1, 1, 0.15, 1.5])
     for place, (name, (net, _, accuracy)) in enumerate(trained.items()):
         axes = figure.add_subplot(grid[place // 2, place % 2])
@@ -198,10 +184,7 @@ def save_picture(trained: dict[str, Trained], path: Path) -> None:
     )
     axes.legend(fontsize=9)
     axes.grid(alpha=0.3)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=110)
-    plt.close(figure)
-    print(f"picture saved: {path}")
+    save(figure, path)
 
 
 def draw_boundary(axes: Any, net: nn.Sequential) -> None:

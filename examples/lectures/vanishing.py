@@ -33,6 +33,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+from common import new_figure, save
 
 import tinygrad_kr as tk
 import tinygrad_kr.functional as F
@@ -262,17 +263,10 @@ def print_layers(nets: dict[tuple[str, str], Layers], figures: dict[str, float])
 
 def save_picture(nets: dict[tuple[str, str], Layers], path: Path) -> None:
     """Spread and gradient against the layer, a column for each activation."""
-    try:
-        import matplotlib
-    except ImportError:
-        print('no picture: matplotlib is missing (pip install "tinygrad_kr[examples]")')
+    figure = new_figure(8, 5.4)
+    if figure is None:
         return
-    matplotlib.use("Agg")
-    import matplotlib.pyplot as plt
-
-    figure, grid = plt.subplots(
-        2, len(ACTIVATIONS), figsize=(8, 5.4), sharex=True, sharey="row", layout="constrained"
-    )
+    grid = figure.subplots(2, len(ACTIVATIONS), sharex=True, sharey="row")
     colours = ["#D55E00", "#E69F00", "#009E73", "#0072B2", "#CC79A7"]
     styles = ["-", "--", "-", "--", ":"]
     for column, activation in zip(grid.T, ACTIVATIONS, strict=True):
@@ -291,10 +285,7 @@ def save_picture(nets: dict[tuple[str, str], Layers], path: Path) -> None:
     grid[1, 0].set_ylabel("norm of the gradient")
     handles, labels = grid[0, 0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=5, frameon=False)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=110)
-    plt.close(figure)
-    print(f"picture saved: {path}")
+    save(figure, path)
 
 
 def main(argv: list[str] | None = None) -> None:
