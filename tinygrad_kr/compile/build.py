@@ -1,0 +1,148 @@
+"""Generated C made into machine code once, kept in the user's cache, and loaded."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import re
+import threading
+from collections.abc import Mapping
+from pathlib import Path
+
+import tinygrad_kr as tk
+from tinygrad_kr.compile.cache import (
+    cache_folder,
+    digest,
+    file_checksum,
+    move_library,
+    prune,
+    read_note,
+    remove_entries,
+    touch,
+    usable_cache,
+    work_folder,
+    write_note,
+)
+from tinygrad_kr.compile.compiler import (
+    SOURCE,
+    SUFFIX,
+    BuildError,
+    Compiler,
+    NoCompilerError,
+    compiled,
+    find_compiler,
+    forget_searches,
+    in_some_folder,
+    load,
+    search,
+    searched,
+    skipped_compilers,
+)
+from tinygrad_kr.compile.machine import machine
+
+__all__ = [
+    "BuildError",
+    "Compiler",
+    "NoCompilerError",
+    "build",
+    "cache_folder",
+    "clear_cache",
+    "find_compiler",
+    "skipped_compilers",
+]
+
+_HEADER = re.compile(r"[a-z][a-z0-9_]*\.h")
+
+
+def build(source: str, headers: Mapping[str, str] | None = None) -> ctypes.CDLL:
+    """Compile C99 `source` to a shared library, or find it compiled, and load it.
+
+    `headers` are texts by file name ("kernels.h") that `source` may `#include "..."`. What was
+    built before, by any process of this user with the same compiler, flags, processor and version
+    of this package, is loaded from `cache_folder()` without starting the compiler. Functions are
+    to be exported, which Windows wants said (`__declspec(dllexport)`), and are not to keep state
+    in static variables: the same text gives the same library to all who ask in a process.
+
+    Raises NoCompilerError where there is no compiler, BuildError (its parent) where the compiler
+    fails, ValueError for the name of a header that is not of the form `name.h` in small letters.
+    """
+    headers = headers or {}
+    if wrong := [name for name in headers if not _HEADER.fullmatch(name)]:
+        raise ValueError(f"build: {wrong[0]!r} names no header; a name is like 'kernels.h'")
+    texts = {SOURCE: source, **headers}
+    compiler, skipped = searched()
+    if compiler is None:
+        raise NoCompilerError("there is no C compiler here", output="\n".join(skipped))
+    try:
+        return _library(texts, compiler)
+    except BuildError:
+        now = search(afresh=True).compiler
+        if now is None or now == compiler:
+            raise
+        return _library(texts, now)
+
+
+def clear_cache() -> int:
+    """Remove every library and every note on a compiler from `cache_folder()`; how many files.
+
+    Programs that are loaded go on working.
+    """
+    _loaded.clear()
+    forget_searches()
+    return remove_entries(cache_folder())
+
+
+_loaded: dict[str, ctypes.CDLL] = {}
+_locks: dict[str, threading.Lock] = {}
+
+
+def _library(texts: Mapping[str, str], compiler: Compiler) -> ctypes.CDLL:
+    """The loaded library of `texts`: from this process, from the cache, or built."""
+    key = _key(texts, compiler)
+    with _locks.setdefault(key, threading.Lock()):
+        if key not in _loaded:
+            _loaded[key] = _from_cache(key) or _built(texts, compiler, key)
+        return _loaded[key]
+
+
+def _key(texts: Mapping[str, str], compiler: Compiler) -> str:
+    """All that machine code depends on, as a name."""
+    named = [part for name in sorted(texts) for part in (name, texts[name])]
+    made_for = [machine(), tk.__version__, compiler.identity]
+    return digest(map(digest, (named, made_for, compiler.command, compiler.flags)))
+
+
+def _from_cache(key: str) -> ctypes.CDLL | None:
+    """The library of `key` if it is in the cache, whole and loadable."""
+    if (folder := usable_cache()) is None:
+        return None
+    try:
+        (checksum,) = read_note(folder / key)
+        library = folder / f"{checksum}{SUFFIX}"
+        if file_checksum(library) != checksum:
+            return None
+        loaded = load(library)
+    except (OSError, ValueError, BuildError):
+        return None
+    touch(library)
+    touch(folder / key)
+    return loaded
+
+
+def _built(texts: Mapping[str, str], compiler: Compiler, key: str) -> ctypes.CDLL:
+    def attempt(folder: Path) -> ctypes.CDLL:
+        with work_folder(folder) as work:
+            built = compiled(texts, compiler, work)
+            checksum = file_checksum(built)
+            library = folder / f"{checksum}{SUFFIX}"
+            move_library(built, library)
+            loaded = load(library)
+            write_note(folder / key, [checksum])
+        prune(folder)
+        return loaded
+
+    return in_some_folder(attempt)
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_locks.clear)
