@@ -255,8 +255,12 @@ class Recorder:
         self._values.clear()
         self._by_owner.clear()
         for value, source in list(self.program.sources.items()):
-            if isinstance(source, Leaf) and _only_here(source):
+            if isinstance(source, Leaf) and sys.getrefcount(source.node) <= 2:
                 self.program.sources[value] = Constant(source.node._data)
+        for source in self.program.sources.values():
+            if isinstance(source, Constant):
+                alone = sys.getrefcount(source.array) <= 2
+                source.fixed = alone and source.array.flags.owndata
 
     def _plain_values(self, plain_arguments: set[int]) -> set[Value]:
         """What depends on arrays alone, so that the function itself would return an array."""
@@ -304,11 +308,6 @@ def _node_of(array: ndarray) -> Any:
     from tinygrad_kr.tensor import Tensor
 
     return Tensor(array)
-
-
-def _only_here(source: Leaf) -> bool:
-    """Whether nothing but a program knows the Tensor: it was made in the function."""
-    return sys.getrefcount(source.node) <= 2
 
 
 def place() -> str:

@@ -10,9 +10,13 @@ import numpy as np
 from numpy import ndarray
 
 from tinygrad_kr import tree
+from tinygrad_kr.compile.build import find_compiler
 from tinygrad_kr.compile.capture import Recorder
+from tinygrad_kr.compile.expand import expanded
+from tinygrad_kr.compile.native import Native
 from tinygrad_kr.compile.numpy_code import compiled_by_numpy
 from tinygrad_kr.compile.optimizing import RecordedStep
+from tinygrad_kr.compile.passes import simplified
 from tinygrad_kr.compile.program import Program, Value, difference
 from tinygrad_kr.compile.sources import Argument, LeafWrite, StaleError
 from tinygrad_kr.ops.node import ANOMALY, Node, constant, grad_mode, recorder
@@ -25,14 +29,21 @@ class Runner:
     """A program ready to run: `run(leaves)` takes the flattened arguments."""
 
     def __init__(self, recording: Recorder) -> None:
-        program = recording.program
+        program = simplified(expanded(simplified(recording.program)))
         self.program = program
         self.rebuild = recording.rebuild
         self.steps: list[RecordedStep] = recording.steps
         self.plain = recording.plain
         self.sources = list(program.sources.items())
-        self.kept = sorted(program.kept(), key=lambda value: value.number)
-        self._run, self.source = compiled_by_numpy(program)
+        if find_compiler() is None:
+            self.kept = sorted(program.kept(), key=lambda value: value.number)
+            self._run, self.source = compiled_by_numpy(program)
+            self._in_place: set[Value] = set()
+        else:
+            native = Native(program)
+            self._run, self.kept = native, native.kept
+            self.source = native.source + native.c_source
+            self._in_place = set(native.plan.in_place)
 
     def run(self, leaves: Sequence[Any]) -> Any:
         """What the function would return; StaleError, with nothing done, if it must be recorded
@@ -40,11 +51,14 @@ class Runner:
         for step in self.steps:
             step.prepare()
         made = dict(zip(self.kept, self._run(self._arrays(leaves)), strict=True))
-        new = {value: self._own(array) for value, array in made.items()}
+        new = {
+            value: array if value in self._in_place else self._own(array)
+            for value, array in made.items()
+        }
         for effect in self.program.effects:
             value = effect.value
-            array = None if value is None else new[value]
-            effect.apply(array)
+            if value not in self._in_place:
+                effect.apply(None if value is None else new[value])
             if isinstance(effect, LeafWrite):
                 effect.announce()
         return self.rebuild([self._result(result, made) for result in self.program.results])

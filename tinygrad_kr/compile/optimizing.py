@@ -91,6 +91,14 @@ class StateNumber:
         """Keep the new number."""
         self.cohort.numbers[self.name][()] = array
 
+    def replaces(self, source: Any) -> bool:
+        """Whether `source` reads this number."""
+        return (
+            isinstance(source, StateNumber)
+            and source.cohort is self.cohort
+            and source.name == self.name
+        )
+
     def same(self, other: Any) -> bool:
         """Whether both are the same number of the same parameters."""
         return (
@@ -116,6 +124,14 @@ class StateArray:
     def apply(self, array: Any) -> None:
         """Overwrite it."""
         self.slot.arrays[self.name].reshape(self.slot.shape)[...] = array
+
+    def replaces(self, source: Any) -> bool:
+        """Whether `source` reads this array."""
+        return (
+            isinstance(source, StateArray)
+            and source.slot is self.slot
+            and source.name == self.name
+        )
 
     def same(self, other: Any) -> bool:
         """Whether both are of the same parameter's state."""

@@ -36,6 +36,8 @@ class Constant:
     """An array that the function made from nothing that changes, or that it found."""
 
     array: ndarray
+    fixed: bool = False
+    """Whether nobody else has the array, so that it will never change."""
 
     def fetch(self) -> ndarray:
         """The array itself; where the function found it, what it holds now."""
@@ -96,6 +98,10 @@ class LeafWrite:
         """Write into its own array; ValueError if that is read-only."""
         self.node._data[...] = array
 
+    def replaces(self, source: Any) -> bool:
+        """Whether it writes to where `source` reads."""
+        return isinstance(source, Leaf) and source.node is self.node
+
     def announce(self) -> None:
         """Let `backward()` of older graphs take notice."""
         note_writes([self.node], "a compiled step")
@@ -115,6 +121,10 @@ class GradientWrite:
     def apply(self, array: Any) -> None:
         """A new Tensor of the array, which is the leaf's own; None for no gradient."""
         self.leaf._grad = None if array is None else constant(np.asarray(array))
+
+    def replaces(self, source: Any) -> bool:
+        """Never: a gradient has memory of its own."""
+        return False
 
     def same(self, other: Any) -> bool:
         """Whether both are of the same leaf."""

@@ -1,0 +1,355 @@
+"""The C of a plan: one readable function for every run of loops between two NumPy calls."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.lib.array_utils import normalize_axis_tuple
+
+from tinygrad_kr.compile.layout import Place, broadcast_strides, extent, loops
+from tinygrad_kr.compile.plan import Labels, Loop, Plan, Product, Reduction, Step, read_by
+from tinygrad_kr.compile.program import Statement, Value
+from tinygrad_kr.compile.spelling import C_TYPES, PRELUDE, expression, literal
+from tinygrad_kr.ops import network
+from tinygrad_kr.ops.reduction import sum_
+
+LANES = 8
+"""Partial sums that are added side by side."""
+
+
+class Writer:
+    """C source, line by line, with its indentation."""
+
+    def __init__(self) -> None:
+        self.lines: list[str] = []
+        self.depth = 1
+
+    def __call__(self, line: str) -> None:
+        self.lines.append("  " * self.depth + line)
+
+    def open(self, line: str) -> None:
+        """A line that opens a block."""
+        self(f"{line} {{")
+        self.depth += 1
+
+    def close(self, blocks: int = 1) -> None:
+        """Close blocks."""
+        for _ in range(blocks):
+            self.depth -= 1
+            self("}")
+
+    def loop(self, name: str, size: int, start: int = 0, step: int = 1) -> None:
+        """A counted loop."""
+        ahead = f"{name}++" if step == 1 else f"{name} += {step}"
+        self.open(f"for (int64_t {name} = {start}; {name} < {size}; {ahead})")
+
+
+def c_function(plan: Plan, steps: list[Step], name: str) -> str:
+    """One function: `name(void **memory)`, with the roots of the plan in `memory`."""
+    writer = Writer()
+    roots = set()
+    for step in steps:
+        for value in (*read_by(step), *written_by(plan, step)):
+            roots.add(plan.places[value].root)
+    for root in sorted(roots):
+        kind = C_TYPES[plan.roots[root].dtype]
+        writer(f"{kind} *const restrict m{root} = memory[{root}];")
+    for i, step in enumerate(steps):
+        _write(plan, writer, step, i)
+    body = "\n".join(writer.lines)
+    return f"EXPORT void {name}(void **memory) {{\n{body}\n}}\n"
+
+
+def written_by(plan: Plan, step: Step) -> list[Value]:
+    """What a step stores: of a loop, what anything else reads or what outlives the call."""
+    if isinstance(step, Loop):
+        outside = plan.read_outside(step)
+        return [s.output for s in step.statements if s.output in outside]
+    return [step.statement.output]  # type: ignore[union-attr]
+
+
+def _write(plan: Plan, writer: Writer, step: Step, index: int) -> None:
+    if isinstance(step, Loop):
+        _loop(plan, writer, step)
+    elif isinstance(step, Reduction):
+        _reduction(plan, writer, step.statement)
+    elif isinstance(step, Product):
+        _product(plan, writer, step.statement)
+    elif isinstance(step, Labels):
+        _labels(plan, writer, step.statement)
+
+
+def _index(place: Place, strides: tuple[int, ...], names: list[str]) -> str:
+    terms = [
+        name if step == 1 else f"{name} * {step}"
+        for name, step in zip(names, strides, strict=True)
+        if step
+    ]
+    if place.offset or not terms:
+        terms.insert(0, str(place.offset))
+    return f"m{place.root}[{' + '.join(terms)}]"
+
+
+def _comment(statement: Statement) -> str:
+    return f"/* {statement.op.__name__}, {statement.place} */".replace("*/ */", "*/")
+
+
+# ------------------------------------------------------------------ elementwise
+
+
+def _loop(plan: Plan, writer: Writer, step: Loop) -> None:
+    stored = written_by(plan, step)
+    shape = step.shape
+    reads = sorted(read_by(step), key=lambda value: value.number)
+    places = [plan.places[value] for value in (*stored, *reads)]
+    shapes = [value.shape for value in (*stored, *reads)]
+    spread = [
+        broadcast_strides(place.strides, own, shape)
+        for place, own in zip(places, shapes, strict=True)
+    ]
+    sizes, strides = loops(shape, *spread)
+    names = [f"i{k}" for k in range(len(sizes))]
+    at = {
+        value: _index(place, steps, names)
+        for value, place, steps in zip((*stored, *reads), places, strides, strict=True)
+    }
+    if not sizes:
+        writer.open("")
+    for name, size in zip(names, sizes, strict=True):
+        writer.loop(name, size)
+    known = {value: f"v{value.number}" for value in reads}
+    for value in reads:
+        writer(f"{C_TYPES[value.dtype]} v{value.number} = {at[value]};")
+    for statement in step.statements:
+        output = statement.output
+        known[output] = f"v{output.number}"
+        text = _expression(statement, known)
+        writer(f"{C_TYPES[output.dtype]} v{output.number} = {text};  {_comment(statement)}")
+    for value in stored:
+        writer(f"{at[value]} = v{value.number};")
+    writer.close(max(len(sizes), 1))
+
+
+def _expression(statement: Statement, known: dict[Value, str]) -> str:
+    spelled = expression(statement)
+    assert spelled is not None
+    terms = [
+        known[x] if isinstance(x, Value) else literal(x, _number_type(statement, x))
+        for x in statement.inputs
+    ]
+    return spelled.format(*terms)
+
+
+def _number_type(statement: Statement, x: Any) -> Any:
+    kinds = [v.dtype for v in statement.inputs if isinstance(v, Value) and v.dtype.kind != "b"]
+    if statement.output.dtype.kind == "f":
+        return statement.output.dtype
+    return kinds[0] if kinds else np.dtype(np.float64 if isinstance(x, float) else np.int64)
+
+
+# ------------------------------------------------------------------ reductions
+
+
+def _reduction(plan: Plan, writer: Writer, statement: Statement) -> None:
+    (x,), out = statement.inputs, statement.output
+    axis = statement.params.get("axis")
+    axes = range(len(x.shape)) if axis is None else normalize_axis_tuple(axis, len(x.shape))
+    place, target = plan.places[x], plan.places[out]
+    kept = [a for a in range(len(x.shape)) if a not in axes]
+    keepdims = len(out.shape) == len(x.shape)
+    out_strides = [target.strides[a if keepdims else kept.index(a)] for a in kept]
+    kept_shape = tuple(x.shape[a] for a in kept)
+    gone_shape = tuple(x.shape[a] for a in axes)
+    inner = [place.strides[a] for a in axes]
+    writer(_comment(statement))
+    total = statement.op is sum_
+    fast_kept = any(place.strides[a] == 1 and x.shape[a] > 1 for a in kept)
+    if fast_kept and extent(gone_shape) > 1:
+        _reduce_rows(
+            writer, statement, place, target, kept_shape, tuple(out_strides),
+            tuple(place.strides[a] for a in kept), gone_shape, tuple(inner), total,
+        )  # fmt: skip
+        return
+    sizes, strides = loops(
+        kept_shape, tuple(out_strides), tuple(place.strides[a] for a in kept)
+    )
+    names = [f"i{k}" for k in range(len(sizes))]
+    for name, size in zip(names, sizes, strict=True):
+        writer.loop(name, size)
+    gone_sizes, (gone_strides,) = loops(gone_shape, tuple(inner))
+    _reduce_one(
+        writer, statement, place, dict(zip(names, strides[1], strict=True)), gone_sizes,
+        gone_strides, _index(target, strides[0], names),
+    )  # fmt: skip
+    writer.close(len(sizes))
+
+
+def _reduce_one(
+    writer: Writer,
+    statement: Statement,
+    place: Place,
+    outer: dict[str, int],
+    sizes: tuple[int, ...],
+    strides: tuple[int, ...],
+    target: str,
+) -> None:
+    """All elements of one sum or extreme, one after the other or in lanes."""
+    kind = C_TYPES[statement.output.dtype]
+    names = [f"j{k}" for k in range(len(sizes))]
+    writer.open("")
+    if statement.op is not sum_:
+        extreme = _extreme(statement)
+        start = _index(place, (*outer.values(), *strides), [*outer, *["0"] * len(sizes)])
+        writer(f"{kind} best = {start};")
+        for name, size in zip(names, sizes, strict=True):
+            writer.loop(name, size)
+        element = _index(place, (*outer.values(), *strides), [*outer, *names])
+        writer(f"best = {extreme}(best, {element});")
+        writer.close(len(sizes))
+        writer(f"{target} = best;")
+        writer.close()
+        return
+    if sizes and sizes[-1] >= 4 * LANES and strides[-1] == 1:
+        writer(f"double lane[{LANES}] = {{0}};")
+        for name, size in zip(names[:-1], sizes[:-1], strict=True):
+            writer.loop(name, size)
+        whole = sizes[-1] // LANES * LANES
+        writer.loop("j", whole, step=LANES)
+        element = _index(place, (*outer.values(), *strides), [*outer, *names[:-1], "(j + l)"])
+        writer(f"for (int l = 0; l < {LANES}; l++) lane[l] += {element};")
+        writer.close()
+        writer.loop("j", sizes[-1], start=whole)
+        element = _index(place, (*outer.values(), *strides), [*outer, *names[:-1], "j"])
+        writer(f"lane[0] += {element};")
+        writer.close()
+        writer.close(len(sizes) - 1)
+        writer("double sum = 0;")
+        writer(f"for (int l = 0; l < {LANES}; l++) sum += lane[l];")
+    else:
+        writer("double sum = 0;")
+        for name, size in zip(names, sizes, strict=True):
+            writer.loop(name, size)
+        element = _index(place, (*outer.values(), *strides), [*outer, *names])
+        writer(f"sum += {element};")
+        writer.close(len(sizes))
+    writer(f"{target} = ({kind})sum;")
+    writer.close()
+
+
+def _reduce_rows(
+    writer: Writer,
+    statement: Statement,
+    place: Place,
+    target: Place,
+    kept_shape: tuple[int, ...],
+    out_strides: tuple[int, ...],
+    kept_strides: tuple[int, ...],
+    gone_shape: tuple[int, ...],
+    gone_strides: tuple[int, ...],
+    total: bool,
+) -> None:
+    """Whole rows at a time, where the elements of one sum lie apart and those of many together."""
+    kind = C_TYPES[statement.output.dtype]
+    sizes, strides = loops(kept_shape, kept_strides, out_strides)
+    outer, block = sizes[:-1], sizes[-1]
+    chunk = min(block, 256)
+    names = [f"i{k}" for k in range(len(outer))]
+    for name, size in zip(names, outer, strict=True):
+        writer.loop(name, size)
+    writer.loop("b", block, step=chunk)
+    writer(f"int64_t n = {block} - b < {chunk} ? {block} - b : {chunk};")
+    writer(f"{'double' if total else kind} row[{chunk}];")
+    gone_sizes, (gone_steps,) = loops(gone_shape, gone_strides)
+    inner = [f"j{k}" for k in range(len(gone_sizes))]
+    first = _index(place, (*strides[0][:-1], strides[0][-1]), [*names, "(b + c)"])
+    start = "0" if total else first
+    writer(f"for (int64_t c = 0; c < n; c++) row[c] = {start};")
+    for name, size in zip(inner, gone_sizes, strict=True):
+        writer.loop(name, size)
+    element = _index(place, (*strides[0], *gone_steps), [*names, "(b + c)", *inner])
+    update = f"row[c] += {element};" if total else f"row[c] = {_extreme(statement)}(row[c], {element});"
+    writer(f"for (int64_t c = 0; c < n; c++) {update}")
+    writer.close(len(gone_sizes))
+    out = _index(target, strides[1], [*names, "(b + c)"])
+    writer(f"for (int64_t c = 0; c < n; c++) {out} = ({kind})row[c];")
+    writer.close(len(outer) + 1)
+
+
+def _extreme(statement: Statement) -> str:
+    single = "f" if statement.output.dtype == np.float32 else ""
+    return f"tk_{statement.op.__name__}{single}"
+
+
+# ------------------------------------------------------------------ small matrix products
+
+
+def _product(plan: Plan, writer: Writer, statement: Statement) -> None:
+    a, b = statement.inputs
+    out = statement.output
+    kind = C_TYPES[out.dtype]
+    rows, inner = a.shape[-2:]
+    columns = b.shape[-1]
+    batch = out.shape[:-2]
+    pa, pb, po = (plan.places[value] for value in (a, b, out))
+    over = [
+        broadcast_strides(place.strides[:-2], value.shape[:-2], batch)
+        for place, value in ((po, out), (pa, a), (pb, b))
+    ]
+    sizes, (so, sa, sb) = loops(batch, *over)
+    names = [f"n{k}" for k in range(len(sizes))]
+    writer(_comment(statement))
+    for name, size in zip(names, sizes, strict=True):
+        writer.loop(name, size)
+    writer.loop("i", rows)
+    writer(f"{kind} row[{columns}] = {{0}};")
+    writer.loop("k", inner)
+    left = _index(pa, (*sa, *pa.strides[-2:]), [*names, "i", "k"])
+    writer(f"{kind} x = {left};")
+    right = _index(pb, (*sb, *pb.strides[-2:]), [*names, "k", "j"])
+    writer(f"for (int64_t j = 0; j < {columns}; j++) row[j] += x * {right};")
+    writer.close()
+    target = _index(po, (*so, *po.strides[-2:]), [*names, "i", "j"])
+    writer(f"for (int64_t j = 0; j < {columns}; j++) {target} = row[j];")
+    writer.close(1 + len(sizes))
+
+
+# ------------------------------------------------------------------ labels
+
+
+def _labels(plan: Plan, writer: Writer, statement: Statement) -> None:
+    x, labels = statement.inputs
+    axis, out = statement.params["axis"], statement.output
+    pick = statement.op is network.label_pick
+    wide, narrow = (x, out) if pick else (out, x)
+    pw, pn, pl = (plan.places[value] for value in (wide, narrow, labels))
+    axis %= len(wide.shape)
+    others = [a for a in range(len(wide.shape)) if a != axis]
+    names = [f"i{k}" for k in range(len(others))]
+    writer(_comment(statement))
+    for name, a in zip(names, others, strict=True):
+        writer.loop(name, wide.shape[a])
+    label = _index(pl, pl.strides, names)
+    strides = (*(pw.strides[a] for a in others), pw.strides[axis])
+    if pick:
+        source = _index(pw, strides, [*names, "label"])
+        writer(f"int64_t label = {label};")
+        writer(f"{_index(pn, pn.strides, names)} = {source};")
+    else:
+        writer(f"int64_t label = {label};")
+        writer.loop("c", wide.shape[axis])
+        target = _index(pw, strides, [*names, "c"])
+        writer(f"{target} = c == label ? {_index(pn, pn.strides, names)} : 0;")
+        writer.close()
+    writer.close(len(names))
+
+
+def c_source(functions: list[str]) -> str:
+    """The whole file."""
+    export = (
+        "#if defined(_WIN32)\n#define EXPORT __declspec(dllexport)\n#else\n#define EXPORT\n#endif\n"
+    )
+    return PRELUDE + export + "\n" + "\n".join(functions)
+
+
+__all__ = ["c_function", "c_source", "written_by"]

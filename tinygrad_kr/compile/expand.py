@@ -1,0 +1,172 @@
+"""Ops of networks in terms of simpler ones, which the code generator knows how to fuse.
+
+Each is the formula of its record, one op to a line; what has none here stays whole.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from numpy import ndarray
+
+from tinygrad_kr.compile.program import Program, Statement, Value
+from tinygrad_kr.ops import elementwise as e
+from tinygrad_kr.ops import linalg, network, shape
+from tinygrad_kr.ops.op import astype, op
+from tinygrad_kr.ops.reduction import max_, mean_, sum_, var_
+
+
+def _logistic_term(x: Any, a: Any) -> Any:
+    """softplus(x) - a x, in float64."""
+    x, a = np.asarray(x, np.float64), np.asarray(a, np.float64)
+    return np.maximum(x, 0) - x * a + np.log1p(np.exp(-np.abs(x)))
+
+
+logistic_term = op(_logistic_term, name="logistic_term", promote=False)
+
+
+class Builder:
+    """Writes statements in the place of one, and knows what each of them gives."""
+
+    def __init__(self, place: str, numbers: Callable[[], int]) -> None:
+        self.place, self.numbers = place, numbers
+        self.statements: list[Statement] = []
+
+    def __call__(self, record: Any, *inputs: Any, **params: Any) -> Value:
+        """The value of `record(*inputs, **params)`."""
+        made = sample_result(record, inputs, params)
+        output = Value(self.numbers(), made.shape, made.dtype, made.strides)
+        self.statements.append(Statement(record, inputs, params, output, self.place))
+        return output
+
+    def finish(self, value: Value, as_value: Value) -> list[Statement]:
+        """The statements, the last of which gives `as_value` in the place of `value`."""
+        if value.dtype != as_value.dtype:
+            value = self(astype, value, dtype=as_value.dtype)
+        if self.statements and self.statements[-1].output is value:
+            self.statements[-1] = self.statements[-1]._replace(output=as_value)
+        else:
+            last = Statement(e.positive, (value,), {}, as_value, self.place)
+            self.statements.append(last)
+        return self.statements
+
+
+@np.errstate(all="ignore")
+def sample_result(record: Any, inputs: tuple[Any, ...], params: dict[str, Any]) -> ndarray:
+    """What an op gives for ones of these shapes and dtypes: of interest is the kind of array."""
+    arrays = [np.ones(x.shape, x.dtype) if isinstance(x, Value) else x for x in inputs]
+    return np.asarray(record.forward(*arrays, **params))
+
+
+def _linear(b: Builder, x: Value, weight: Value, bias: Value | None = None) -> Value:
+    y = b(linalg.matmul, x, b(shape.swapaxes, weight, axis1=-1, axis2=-2))
+    if bias is None:
+        return y
+    if len(bias.shape) > 1:
+        bias = b(shape.reshape, bias, shape=(*bias.shape[:-1], 1, bias.shape[-1]))
+    return b(e.add, y, bias)
+
+
+def _along(b: Builder, record: Any, x: Value, axis: Any) -> Value:
+    return b(record, x, axis=axis, keepdims=True)
+
+
+def _softmax(b: Builder, x: Value, axis: int) -> Value:
+    shifted = b(e.subtract, x, _along(b, max_, x, axis))
+    exponentials = b(e.exp, shifted)
+    return b(e.divide, exponentials, _along(b, sum_, exponentials, axis))
+
+
+def _log_softmax(b: Builder, x: Value, axis: int) -> Value:
+    shifted = b(e.subtract, x, _along(b, max_, x, axis))
+    total = _along(b, sum_, b(e.exp, shifted), axis)
+    return b(e.subtract, shifted, b(e.log, total))
+
+
+def _label_loss(b: Builder, x: Value, labels: Value, axis: int) -> Value:
+    shifted = b(e.subtract, x, _along(b, max_, x, axis))
+    total = b(sum_, b(e.exp, shifted), axis=axis, keepdims=False)
+    return b(e.subtract, b(e.log, total), b(network.label_pick, shifted, labels, axis=axis))
+
+
+def _logistic_loss(
+    b: Builder, x: Value, a: Value, *, reduction: str = "none"
+) -> Value:
+    terms = b(logistic_term, x, a)
+    if reduction == "none":
+        return terms
+    return b(mean_ if reduction == "mean" else sum_, terms, axis=None, keepdims=False)
+
+
+def _mean(b: Builder, x: Value, axis: Any = None, keepdims: bool = False) -> Value:
+    total = b(sum_, x, axis=axis, keepdims=keepdims)
+    return b(e.divide, total, x.size // total.size)
+
+
+def _var(
+    b: Builder, x: Value, axis: Any = None, keepdims: bool = False, ddof: float = 0
+) -> Value:
+    centred = b(e.subtract, x, _along(b, mean_, x, axis))
+    total = b(sum_, b(e.square, centred), axis=axis, keepdims=keepdims)
+    return b(e.divide, total, x.size // total.size - ddof)
+
+
+def _standardize(b: Builder, x: Value, axis: tuple[int, ...], eps: float) -> Value:
+    centred = b(e.subtract, x, _along(b, mean_, x, axis))
+    variance = _along(b, mean_, b(e.square, centred), axis)
+    return b(e.multiply, centred, b(e.power, b(e.add, variance, eps), -0.5))
+
+
+EXPANSIONS: dict[Any, Callable[..., Value]] = {
+    linalg.linear: _linear,
+    network.softmax: _softmax,
+    network.log_softmax: _log_softmax,
+    network.label_loss: _label_loss,
+    network.logistic_loss: _logistic_loss,
+    network.standardize: _standardize,
+    mean_: _mean,
+    var_: _var,
+}
+
+
+def expanded(program: Program) -> Program:
+    """The program with every op that has an expansion written out."""
+    counter = iter(range(_first_free(program), 1 << 62))
+    statements: list[Statement] = []
+    positions = [0]
+    for statement in program.statements:
+        statements += _expand(statement, counter.__next__)
+        positions.append(len(statements))
+    checks = [check._replace(after=positions[check.after]) for check in program.checks]
+    return Program(program.sources, statements, checks, program.effects, program.results)
+
+
+def _expand(statement: Statement, numbers: Callable[[], int]) -> list[Statement]:
+    expansion = EXPANSIONS.get(statement.op)
+    if expansion is None or not _fits(statement):
+        return [statement]
+    builder = Builder(statement.place, numbers)
+    made = expansion(builder, *statement.inputs, **statement.params)
+    if made.shape != statement.output.shape:
+        return [statement]
+    whole = builder.finish(made, statement.output)
+    return [part for inner in whole for part in _expand(inner, numbers)]
+
+
+def _fits(statement: Statement) -> bool:
+    """Whether an expansion is for such inputs: arrays of floats with elements, few enough."""
+    first = statement.inputs[0]
+    if not all(isinstance(x, Value) for x in statement.inputs):
+        return False
+    if statement.op is network.logistic_loss and len(statement.inputs) > 2:
+        return False
+    floats = first.dtype in (np.float32, np.float64)
+    return bool(floats and first.size and statement.output.dtype.kind == "f")
+
+
+def _first_free(program: Program) -> int:
+    numbers = [value.number for value in program.sources]
+    numbers += [statement.output.number for statement in program.statements]
+    return max(numbers, default=-1) + 1

@@ -1,0 +1,369 @@
+"""What runs when: loops that become C, calls that stay NumPy's, and where every value lies."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from itertools import count
+from typing import Any
+
+import numpy as np
+from numpy import ndarray
+
+from tinygrad_kr.compile.layout import Place, dense_strides, empty, extent, is_dense
+from tinygrad_kr.compile.program import Check, Program, Statement, Value
+from tinygrad_kr.compile.sources import Constant, LeafWrite
+from tinygrad_kr.compile.spelling import expression
+from tinygrad_kr.ops import linalg, network, shape
+from tinygrad_kr.ops.elementwise import positive
+from tinygrad_kr.ops.indexing import getitem
+from tinygrad_kr.ops.node import owner
+from tinygrad_kr.ops.reduction import max_, min_, sum_
+
+SMALL_PRODUCT = 12_000
+"""Multiplications up to which a loop in C is as fast as a call of BLAS."""
+
+_VIEWS = (shape.reshape, shape.transpose, shape.swapaxes, shape.broadcast_to, getitem)
+_FLOATS = (np.dtype(np.float32), np.dtype(np.float64))
+
+
+@dataclass(slots=True)
+class Loop:
+    """Elementwise ops of one shape, fused: everything between loads and stores is in registers."""
+
+    shape: tuple[int, ...]
+    statements: list[Statement] = field(default_factory=list)
+
+
+@dataclass(slots=True)
+class Reduction:
+    """A sum or an extreme along axes."""
+
+    statement: Statement
+
+
+@dataclass(slots=True)
+class Product:
+    """A matrix product that is small enough for loops."""
+
+    statement: Statement
+
+
+@dataclass(slots=True)
+class Labels:
+    """The elements that labels name, or zeros with elements put there."""
+
+    statement: Statement
+
+
+@dataclass(slots=True)
+class Call:
+    """An op that stays a NumPy call."""
+
+    statement: Statement
+
+
+Step = Loop | Reduction | Product | Labels | Call | Check
+
+
+class Plan:
+    """A program in steps, with a place for every value."""
+
+    def __init__(self, program: Program) -> None:
+        self.program = program = _with_owned_results(program)
+        self.places: dict[Value, Place] = {}
+        self.roots: list[Value] = []
+        """The value that each piece of memory is allocated for."""
+        self.in_place: dict[Value, Value] = {}
+        """Results that are written straight into the source that they replace."""
+        self.views: dict[Value, Statement] = {}
+        self._samples: dict[Value, ndarray] = {}
+        self._kept = program.kept()
+        for value in program.sources:
+            self._allocate(value, _given_strides(value))
+        self.steps = self._schedule()
+        self._write_in_place()
+
+    # -------------------------------------------------------------- places
+
+    def _allocate(self, value: Value, strides: tuple[int, ...]) -> None:
+        self.places[value] = Place(len(self.roots), 0, strides)
+        self.roots.append(value)
+        self._samples[value] = empty(value.shape, value.dtype, strides)
+
+    def _view(self, statement: Statement) -> bool:
+        """Give a view the place of what it is a view of; False if it is none."""
+        if statement.op not in _VIEWS or statement.output in self._kept:
+            return False
+        base = statement.inputs[0]
+        if not isinstance(base, Value) or any(True for _ in values_of_params(statement)):
+            return False
+        sample = self._samples[base]
+        seen = statement.op.forward(sample, *statement.inputs[1:], **statement.params)
+        if not isinstance(seen, ndarray) or owner(seen) is not owner(sample):
+            return False
+        place = self.places[base]
+        root = owner(sample)
+        start = seen.__array_interface__["data"][0] - root.__array_interface__["data"][0]
+        size = seen.dtype.itemsize
+        strides = tuple(step // size for step in seen.strides)
+        self.places[statement.output] = Place(place.root, start // size, strides)
+        self._samples[statement.output] = seen
+        self.views[statement.output] = statement
+        return True
+
+    # -------------------------------------------------------------- order
+
+    def _schedule(self) -> list[Step]:
+        """Loops as long as there are any that can run, then the NumPy calls that can."""
+        steps: list[Step] = list(self._early_checks())
+        checks = [check for check in self.program.checks if check not in steps]
+        pending = list(self.program.statements)
+        while pending:
+            before = len(pending)
+            pending = self._take_views(pending)
+            pending = self._take_loops(pending, steps)
+            pending = self._take_views(pending)
+            ready = [check for check in checks if check.value in self.places]
+            steps += ready
+            checks = [check for check in checks if check not in ready]
+            pending = self._take_calls(pending, steps)
+            assert len(pending) < before, "a program reads a value that nothing makes"
+        return steps + checks
+
+    def _early_checks(self) -> list[Check]:
+        return [check for check in self.program.checks if check.value in self.places]
+
+    def _ready(self, statement: Statement) -> bool:
+        return all(value in self.places for value in statement.reads())
+
+    def _take_views(self, pending: list[Statement]) -> list[Statement]:
+        left = []
+        for statement in pending:
+            if not (self._ready(statement) and self._view(statement)):
+                left.append(statement)
+        return left
+
+    def _take_loops(self, pending: list[Statement], steps: list[Step]) -> list[Statement]:
+        while True:
+            first = next((s for s in pending if self._ready(s) and is_c(s)), None)
+            if first is None:
+                return pending
+            if expression(first) is None:
+                steps.append(_single(first))
+                self._allocate(first.output, dense_strides(first.output.shape))
+                pending = [s for s in pending if s is not first]
+            else:
+                pending = self._fuse(first, pending, steps)
+            pending = self._take_views(pending)
+
+    def _fuse(
+        self, first: Statement, pending: list[Statement], steps: list[Step]
+    ) -> list[Statement]:
+        """A loop of `first` and of all that can run with it, over the same shape."""
+        loop = Loop(first.output.shape)
+        inside: set[Value] = set()
+        left = []
+        for statement in pending:
+            joins = (
+                statement.output.shape == loop.shape
+                and expression(statement) is not None
+                and all(value in self.places or value in inside for value in statement.reads())
+                and all(value.shape == loop.shape for value in statement.reads() if value in inside)
+            )
+            if joins:
+                loop.statements.append(statement)
+                inside.add(statement.output)
+            else:
+                left.append(statement)
+        like = self._layout_of(loop)
+        for statement in loop.statements:
+            self._allocate(statement.output, dense_strides(loop.shape, like))
+        steps.append(loop)
+        return left
+
+    def _layout_of(self, loop: Loop) -> tuple[int, ...] | None:
+        """The strides of the first input of the loop's own shape that has no gaps."""
+        for statement in loop.statements:
+            for value in statement.reads():
+                place = self.places.get(value)
+                if place and value.shape == loop.shape and is_dense(value.shape, place.strides):
+                    return place.strides
+        return None
+
+    def _take_calls(self, pending: list[Statement], steps: list[Step]) -> list[Statement]:
+        ready = [s for s in pending if self._ready(s)]
+        for statement in ready:
+            steps.append(Call(statement))
+            strides = _given_strides(statement.output)
+            if statement.op is linalg.matmul:
+                strides = dense_strides(statement.output.shape)
+            self._allocate(statement.output, strides)
+        return [s for s in pending if s not in ready]
+
+    def read_outside(self, loop: Loop) -> set[Value]:
+        """Of a loop's results, those that another step reads or that outlive the call."""
+        roots = {self.places[value].root: value for value in _outputs(loop)}
+        used = {value for value in roots.values() if value in self._kept}
+        for step in self.steps:
+            if step is not loop:
+                used |= {
+                    roots[self.places[value].root]
+                    for value in read_by(step)
+                    if self.places[value].root in roots
+                }
+        return used
+
+    # -------------------------------------------------------------- writing over what is replaced
+
+    def _write_in_place(self) -> None:
+        """New elements of a parameter go where the old ones are, if nothing reads these later."""
+        replaces = {source: value for value, source in _replacements(self.program)}
+        taken: set[Value] = set()
+        for source, value in replaces.items():
+            made_in = next(
+                (i for i, s in enumerate(self.steps) if isinstance(s, Loop) and value in _outputs(s)),
+                None,
+            )
+            if made_in is None or value in taken or source in self._kept:
+                continue
+            old, new = self.places[source], self.places[value]
+            if old.strides != new.strides or value.dtype != source.dtype:
+                continue
+            if value in _result_values(self.program):
+                continue
+            readers = [i for i, step in enumerate(self.steps) if self._touches(step, old.root)]
+            if any(i > made_in for i in readers) or not self._aligned(self.steps[made_in], source):
+                continue
+            taken.add(value)
+            self.in_place[value] = source
+            self.places[value] = old
+
+    def _touches(self, step: Step, root: int) -> bool:
+        return any(self.places[value].root == root for value in read_by(step))
+
+    def _aligned(self, step: Step, source: Value) -> bool:
+        """Whether a loop reads this memory only element by element as it goes."""
+        place = self.places[source]
+        return all(
+            self.places[value] == place and value.shape == source.shape
+            for value in read_by(step)
+            if self.places[value].root == place.root
+        )
+
+
+def _replacements(program: Program) -> list[tuple[Value, Value]]:
+    """Pairs of a new value and the source whose elements it replaces."""
+    pairs = []
+    for effect in program.effects:
+        if effect.value is None:
+            continue
+        for value, source in program.sources.items():
+            if type(source) is not Constant and effect.replaces(source):
+                pairs.append((effect.value, value))
+    return pairs
+
+
+def _result_values(program: Program) -> set[Value]:
+    """The values that must lie in memory of their own: results, gradients."""
+    values = [effect.value for effect in program.effects if not _owns(effect)]
+    counted = [effect.value for effect in program.effects if _owns(effect)]
+    twice = {value for value in counted if counted.count(value) > 1}
+    return {v for v in (*values, *program.results) if isinstance(v, Value)} | twice  # type: ignore[misc]
+
+
+def _owns(effect: Any) -> bool:
+    """Whether an effect writes into memory that is there already."""
+    return isinstance(effect, LeafWrite) or not hasattr(effect, "leaf")
+
+
+def _outputs(loop: Loop) -> set[Value]:
+    return {statement.output for statement in loop.statements}
+
+
+def statements_of(step: Step) -> list[Statement]:
+    """The ops of a step."""
+    if isinstance(step, Loop):
+        return step.statements
+    return [] if isinstance(step, Check) else [step.statement]
+
+
+def read_by(step: Step) -> set[Value]:
+    """What a step reads from memory."""
+    if isinstance(step, Check):
+        return {step.value}
+    statements = statements_of(step)
+    made = {statement.output for statement in statements}
+    return {value for s in statements for value in s.reads() if value not in made}
+
+
+def values_of_params(statement: Statement) -> list[Value]:
+    """The values among an op's parameters."""
+    direct = [x for x in statement.inputs if isinstance(x, Value)]
+    return [value for value in statement.reads() if value not in direct]
+
+
+def _given_strides(value: Value) -> tuple[int, ...]:
+    size = value.dtype.itemsize
+    strides = tuple(step // size for step in value.strides)
+    return strides if is_dense(value.shape, strides) else dense_strides(value.shape)
+
+
+# ------------------------------------------------------------------ what C can do
+
+
+def is_c(statement: Statement) -> bool:
+    """Whether the code generator knows the op, for inputs of this kind."""
+    return expression(statement) is not None or _single_kind(statement) is not None
+
+
+def _single(statement: Statement) -> Step:
+    kind = _single_kind(statement)
+    assert kind is not None
+    return kind(statement)
+
+
+def _single_kind(statement: Statement) -> Any:
+    op, output = statement.op, statement.output
+    if op in (sum_, max_, min_):
+        (x,) = statement.inputs
+        floats = isinstance(x, Value) and x.dtype == output.dtype and x.dtype in _FLOATS
+        full = floats and (x.size > 0 or op is sum_)
+        return Reduction if full and not values_of_params(statement) else None
+    if op is linalg.matmul:
+        return Product if _is_small_product(statement) else None
+    if op in (network.label_pick, network.label_put):
+        x, labels = statement.inputs
+        fits = isinstance(x, Value) and isinstance(labels, Value) and x.dtype == output.dtype
+        return Labels if fits and labels.dtype.kind == "i" and output.size else None
+    return None
+
+
+def _is_small_product(statement: Statement) -> bool:
+    a, b = statement.inputs
+    if not isinstance(a, Value) or not isinstance(b, Value):
+        return False
+    if len(a.shape) < 2 or len(b.shape) < 2 or not a.size or not b.size:
+        return False
+    if a.dtype != b.dtype or a.dtype not in _FLOATS or statement.output.dtype != a.dtype:
+        return False
+    return extent(statement.output.shape) * a.shape[-1] <= SMALL_PRODUCT
+
+
+def _with_owned_results(program: Program) -> Program:
+    """What outlives the call is copied where it would be a view."""
+    kept = program.kept()
+    numbers = [s.output.number for s in program.statements] + [v.number for v in program.sources]
+    free = count(max(numbers, default=-1) + 1)
+    statements: list[Statement] = []
+    positions = [0]
+    for statement in program.statements:
+        if statement.op in _VIEWS and statement.output in kept:
+            output = statement.output
+            view = replace(output, number=next(free))
+            statements.append(statement._replace(output=view))
+            statements.append(Statement(positive, (view,), {}, output, statement.place))
+        else:
+            statements.append(statement)
+        positions.append(len(statements))
+    checks = [check._replace(after=positions[check.after]) for check in program.checks]
+    return Program(program.sources, statements, checks, program.effects, program.results)
