@@ -1,0 +1,340 @@
+"""Where the weights start: zeros, U(-1, 1), N(0, 1), three "Xaviers" and He, with ReLU and sigmoid.
+
+Three different rules are called Xavier in the lectures. For 784 -> 256 inputs and outputs:
+
+    xavier_2010(784)                       randn / sqrt(784)            standard deviation 0.0357
+    xavier_init(784, 256)                  U(+-sqrt(6 / (784 + 256)))                      0.0439
+    xavier_init(784, 256, uniform=False)   N(0, 3 / (784 + 256)), cut at two of its 0.0537: 0.0472
+    he_2015(784)                           randn / sqrt(784 / 2)                           0.0505
+
+A net 784-256-256-10 learns MNIST from each of them, two epochs of Adam 0.001, batches of 100. Only
+the weights differ: all biases start at 0.
+
+- Zeros, ReLU: every weight's gradient is exactly 0, at every step, as the lecture says. Only the
+  output's bias learns, how frequent each digit is: cost 2.30 = log 10, 11% right.
+- Zeros, sigmoid: the hidden outputs are 0.5, so the last layer's weights do move, and then the
+  others; but all units of a layer get the same gradient. It is rounding, different in different
+  places of a matrix product, that parts them: after 100 steps they differ by 3e-7 of their size,
+  after 400 by 1e-3, and after 1,100 five groups have gone their own ways, with 57% right.
+- With ReLU the three Xaviers and He can hardly be told apart (0.969 to 0.970). U(-1, 1) and N(0, 1)
+  start at costs of 311 and 2,469 and are at 0.91 and 0.90 when the scaled ones have 0.97.
+- With sigmoid they are alike too (0.942 to 0.944), and U(-1, 1) is little worse, 0.936: two hidden
+  layers are not deep enough for sigmoid to fail (vanishing.py). All of this with one seed, 0.
+
+    python examples/lectures/initialisation.py
+    python examples/lectures/initialisation.py --data digits    # seconds, no download
+
+The picture is saved as out/lectures/initialisation.png (needs matplotlib).
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+import sys
+from collections.abc import Callable
+from itertools import pairwise
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from common import bar, new_figure, save
+
+import tinygrad_kr as tk
+import tinygrad_kr.functional as F
+from tinygrad_kr import Tensor, data, nn, no_grad, optim
+from tinygrad_kr.nn import init
+
+ACTIVATIONS: dict[str, type[nn.Module]] = {"ReLU": nn.ReLU, "sigmoid": nn.Sigmoid}
+
+
+class Start(NamedTuple):
+    """How a layer's weight (outputs, inputs) is filled, and the standard deviation that it gets."""
+
+    fill: Callable[[Tensor, int, int], Tensor]
+    formula: str
+    std: Callable[[int, int], float]
+
+
+STARTS = {
+    "zeros": Start(lambda w, n, m: init.zeros_(w), "0", lambda n, m: 0.0),
+    "U(-1, 1)": Start(
+        lambda w, n, m: init.uniform_(w, -1, 1), "1 / sqrt(3)", lambda n, m: 1 / math.sqrt(3)
+    ),
+    "N(0, 1)": Start(lambda w, n, m: init.normal_(w), "1", lambda n, m: 1.0),
+    "xavier_2010": Start(
+        lambda w, n, m: init.xavier_2010(n)(w), "1 / sqrt(n)", lambda n, m: 1 / math.sqrt(n)
+    ),
+    "xavier_init": Start(
+        lambda w, n, m: init.xavier_init(n, m)(w),
+        "sqrt(2 / (n + m))",
+        lambda n, m: math.sqrt(2 / (n + m)),
+    ),
+    "xavier_init, normal": Start(
+        lambda w, n, m: init.xavier_init(n, m, uniform=False)(w),
+        "0.8796 sqrt(3 / (n + m))",  # what is left of a normal's deviation between -2 and 2
+        lambda n, m: 0.8796256610342398 * math.sqrt(3 / (n + m)),
+    ),
+    "he_2015": Start(
+        lambda w, n, m: init.he_2015(n)(w), "sqrt(2 / n)", lambda n, m: math.sqrt(2 / n)
+    ),
+}
+PUBLISHED_STD = {"xavier_2010": 0.0357, "xavier_init": 0.0439, "xavier_init, normal": 0.0472}
+
+
+# ------------------------------------------------------------------ nets
+
+
+class Images(NamedTuple):
+    """Rows of pixels from 0 to 1, and labels."""
+
+    name: str
+    train: tuple[np.ndarray, np.ndarray]
+    test: tuple[np.ndarray, np.ndarray]
+
+
+def load(name: str) -> Images:
+    """MNIST, the first 55,000, or the 1,437 small digits; "auto": MNIST where it is here."""
+    if name != "digits":
+        try:
+            pairs = [data.mnist(split, download=name == "mnist") for split in ("train", "test")]
+            return rows("mnist", pairs[0][0][:55_000], pairs[0][1][:55_000], *pairs[1])
+        except data.DatasetNotFoundError as error:
+            if name == "mnist":
+                sys.exit(f"error: {error}")
+            print("MNIST is not on this computer: the small digits take its place (--data mnist)")
+    return rows("digits", *data.digits("train"), *data.digits("test"))
+
+
+def rows(name: str, images: Any, labels: Any, test_images: Any, test_labels: Any) -> Images:
+    flat, test_flat = (each.reshape(len(each), -1) for each in (images, test_images))
+    return Images(name, (flat, labels), (test_flat, test_labels))
+
+
+def make_net(activation: str, start: str, sizes: tuple[int, ...], seed: int) -> nn.Sequential:
+    """Linear layers with an activation between them; biases 0."""
+    tk.manual_seed(seed)
+    layers: list[nn.Module] = []
+    for inputs, outputs in pairwise(sizes):
+        layer = nn.Linear(inputs, outputs)
+        STARTS[start].fill(layer.weight, inputs, outputs)
+        init.zeros_(layer.get_parameter("bias"))
+        layers += [layer, ACTIVATIONS[activation]()]
+    return nn.Sequential(*layers[:-1])
+
+
+class Run(NamedTuple):
+    """The cost of every batch, the share of the test images that are right, and the net."""
+
+    costs: np.ndarray
+    accuracy: float
+    net: nn.Sequential
+
+
+def train(net: nn.Sequential, images: Images, steps: int, batch: int, rate: float) -> Run:
+    """Adam on shuffled batches."""
+    loader = data.DataLoader(images.train, batch_size=batch, shuffle=True)
+    optimizer = optim.Adam(net.parameters(), lr=rate)
+    costs: list[float] = []
+    while len(costs) < steps:
+        for inputs, labels in loader:
+            cost = F.cross_entropy(net(inputs), labels)
+            optimizer.zero_grad()
+            cost.backward()
+            optimizer.step()
+            costs.append(cost.item())
+            if len(costs) == steps:
+                break
+    with no_grad():
+        right = net(Tensor(images.test[0])).data.argmax(axis=1) == images.test[1]
+    return Run(np.array(costs), float(right.mean()), net)
+
+
+def train_all(
+    images: Images, steps: int, batch: int, rate: float, seed: int
+) -> dict[tuple[str, str], Run]:
+    """Every activation from every start, on the same batches."""
+    sizes = (images.train[0].shape[1], 256, 256, 10)
+    pairs = [(activation, start) for activation in ACTIVATIONS for start in STARTS]
+    runs = {}
+    for _, (activation, start) in zip(bar(len(pairs)), pairs, strict=True):
+        net = make_net(activation, start, sizes, seed)
+        tk.manual_seed(seed)
+        runs[activation, start] = train(net, images, steps, batch, rate)
+    return runs
+
+
+# ------------------------------------------------------------------ what zeros do
+
+
+def first_gradients(net: nn.Sequential, inputs: Any, labels: Any) -> dict[str, float]:
+    """The largest gradient, in size, of each parameter, before any step."""
+    net.zero_grad()
+    F.cross_entropy(net(Tensor(inputs)), labels).backward()
+    return {
+        name: 0.0 if p.grad is None else float(np.abs(p.grad.data).max())
+        for name, p in net.named_parameters()
+    }
+
+
+def diagnosis(gradients: dict[str, float]) -> str:
+    """What a look at the gradients of one step says about a start."""
+    still = [name for name, size in gradients.items() if name.endswith("weight") and size == 0]
+    weights = [name for name in gradients if name.endswith("weight")]
+    if not still:
+        return "every weight learns"
+    if len(still) == len(weights):
+        return "no weight learns: their gradients are exactly 0"
+    return (
+        f"{len(still)} of {len(weights)} weights have a gradient of exactly 0: {', '.join(still)}"
+    )
+
+
+def difference_between_units(net: nn.Sequential) -> float:
+    """How far apart the second hidden layer's units are, over the size of its largest weight."""
+    weight = net[2].weight.data
+    return float(np.ptp(weight, axis=0).max() / max(np.abs(weight).max(), np.finfo(float).tiny))
+
+
+def zero_xor_gradient() -> float:
+    """The largest weight gradient, in size, of the sigmoid net 2-2-1 on XOR from zeros."""
+    points = np.array([[0.0, 0.0], [0.0, 1.0], [1.0, 0.0], [1.0, 1.0]])
+    net = nn.Sequential(nn.Linear(2, 2), nn.Sigmoid(), nn.Linear(2, 1), nn.Sigmoid()).double()
+    for parameter in net.parameters():
+        init.zeros_(parameter)
+    answers = Tensor(np.array([[0.0], [1.0], [1.0], [0.0]]))
+    F.binary_cross_entropy(net(Tensor(points)), answers).backward()
+    return float(max(np.abs(net[place].weight.grad.data).max() for place in (0, 2)))
+
+
+# ------------------------------------------------------------------ the program
+
+
+def sample_std(start: str, inputs: int = 784, outputs: int = 256, seed: int = 0) -> float:
+    """The standard deviation of a weight (outputs, inputs) that was drawn."""
+    tk.manual_seed(seed)
+    weight = STARTS[start].fill(Tensor(np.empty((outputs, inputs))), inputs, outputs)
+    return float(weight.data.std())
+
+
+def run(
+    *,
+    steps: int = 1_100,
+    batch: int = 100,
+    rate: float = 0.001,
+    seed: int = 0,
+    data_name: str = "auto",
+) -> dict[str, float]:
+    """Standard deviations, first gradients from zeros, costs and accuracies by start."""
+    images = load(data_name)
+    return figures_of(train_all(images, steps, batch, rate, seed), images)
+
+
+def figures_of(runs: dict[tuple[str, str], Run], images: Images) -> dict[str, float]:
+    figures = {f"{start}: standard deviation": sample_std(start) for start in STARTS}
+    inputs, labels = images.train[0][:1_000], images.train[1][:1_000]
+    sizes = (inputs.shape[1], 256, 256, 10)
+    for activation in ACTIVATIONS:
+        fresh = first_gradients(make_net(activation, "zeros", sizes, 0), inputs, labels)
+        for name, size in fresh.items():
+            figures[f"{activation}, zeros: first gradient of {name}"] = size
+        difference = difference_between_units(runs[activation, "zeros"].net)
+        figures[f"{activation}, zeros: difference between units"] = difference
+    figures["XOR, sigmoid 2-2-1, zeros: largest weight gradient"] = zero_xor_gradient()
+    for (activation, start), one in runs.items():
+        figures[f"{activation}, {start}: first cost"] = float(one.costs[0])
+        figures[f"{activation}, {start}: last cost"] = float(one.costs[-50:].mean())
+        figures[f"{activation}, {start}: accuracy"] = one.accuracy
+    return figures
+
+
+def print_stds() -> None:
+    print("784 -> 256 (n = 784, m = 256)   standard deviation   sample   formula   published")
+    for name, start in STARTS.items():
+        published = PUBLISHED_STD.get(name)
+        print(
+            f"{name:22} {start.formula:>27} {sample_std(name):8.4f} {start.std(784, 256):9.4f}   "
+            f"{'' if published is None else f'{published:.4f}'}".rstrip()
+        )
+    print(
+        f"xavier_init, normal, is sqrt(3 / (n + m)) = {math.sqrt(3 / 1040):.4f} before it is cut\n"
+    )
+
+
+def print_zeros(images: Images) -> None:
+    sizes = (images.train[0].shape[1], 256, 256, 10)
+    print("zeros: the largest gradient of each parameter at the first step, on 1,000 images")
+    for activation in ACTIVATIONS:
+        net = make_net(activation, "zeros", sizes, 0)
+        gradients = first_gradients(net, images.train[0][:1_000], images.train[1][:1_000])
+        cells = "  ".join(f"{name} {size:.2g}" for name, size in gradients.items())
+        print(f"  {activation:8} {cells}\n           {diagnosis(gradients)}")
+    print(f"  XOR, sigmoid 2-2-1: largest weight gradient {zero_xor_gradient():g}\n")
+
+
+def print_runs(figures: dict[str, float], images: Images, steps: int) -> None:
+    print(f"{images.name}, {images.train[0].shape[1]}-256-256-10, {steps:,} steps of Adam")
+    print(f"{'':20} " + "   ".join(f"{name:^31}" for name in ACTIVATIONS).rstrip())
+    print(f"{'':20} " + "   ".join([f"{'first cost':>11} {'last':>8} {'accuracy':>10}"] * 2))
+    for start in STARTS:
+        cells = [
+            f"{figures[f'{activation}, {start}: first cost']:11.4f} "
+            f"{figures[f'{activation}, {start}: last cost']:8.4f} "
+            f"{figures[f'{activation}, {start}: accuracy']:10.4f}"
+            for activation in ACTIVATIONS
+        ]
+        print(f"{start:20} " + "   ".join(cells))
+    for activation in ACTIVATIONS:
+        difference = figures[f"{activation}, zeros: difference between units"]
+        print(f"zeros, {activation}: units differ by {difference:.1e} of the largest weight")
+    print("after 15 epochs (labs 10-2, 10-3) the lecture has N(0, 1) 0.9455, Xavier 0.9783")
+
+
+def save_picture(runs: dict[tuple[str, str], Run], path: Path) -> None:
+    """Smoothed cost curves, a panel for each activation."""
+    figure = new_figure(8, 4)
+    if figure is None:
+        return
+    panels = figure.subplots(1, len(ACTIVATIONS), sharey=True)
+    colours = ["black", "#E69F00", "#D55E00", "#0072B2", "#56B4E9", "#009E73", "#CC79A7"]
+    styles = [":", "-", "-", "-", "--", "-.", (0, (5, 1, 1, 1, 1, 1))]
+    for axes, activation in zip(panels, ACTIVATIONS, strict=True):
+        for start, colour, style in zip(STARTS, colours, styles, strict=True):
+            costs = runs[activation, start].costs
+            window = min(25, len(costs))
+            means = np.convolve(costs, np.ones(window) / window, "valid")
+            places = np.arange(window, len(costs) + 1)
+            axes.plot(places, means, color=colour, linestyle=style, linewidth=1.8, label=start)
+        axes.set(yscale="log", xlabel="step", title=activation)
+        axes.grid(alpha=0.3)
+    panels[0].set_ylabel("cost, mean of 25 batches")
+    handles, labels = panels[0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=4, frameon=False)
+    save(figure, path)
+
+
+def main(argv: list[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    add = parser.add_argument
+    add(
+        "--data",
+        choices=["auto", "mnist", "digits"],
+        default="auto",
+        help="auto: MNIST if it is here",
+    )
+    add("--steps", type=int, default=1_100, help="default: 1100, two epochs of MNIST")
+    add("--seed", type=int, default=0, help="of the weights and the batches (default: 0)")
+    add("--out", type=Path, default=Path("out/lectures"), help="for the picture")
+    args = parser.parse_args(argv)
+    print_stds()
+    images = load(args.data)
+    print_zeros(images)
+    runs = train_all(images, args.steps, 100, 0.001, args.seed)
+    print_runs(figures_of(runs, images), images, args.steps)
+    save_picture(runs, args.out / "initialisation.png")
+
+
+if __name__ == "__main__":
+    main()
