@@ -12,6 +12,7 @@ import numpy as np
 from numpy import ndarray
 
 from tinygrad_kr.grad_mode import enable_grad, no_grad, set_grad_enabled
+from tinygrad_kr.ops.indexing import getitem, is_basic
 from tinygrad_kr.ops.node import (
     ANOMALY,
     OFF,
@@ -96,6 +97,7 @@ def walk(
     careful = grad_mode.get() == ANOMALY or written_in(order)
     grads = dict(cotangents)
     ends: dict[Node, Any] = {}
+    owned: set[int] = set()
     while order:
         node = order.pop()
         g = grads.pop(node, None)
@@ -112,6 +114,10 @@ def walk(
         rules, given = record.rules, values
         if careful or record.shared:
             rules, given = _special_rules(node, values, needed, careful)
+        elif record is getitem and not create_graph and is_basic(params["key"]):
+            rules = ()
+            if needed is None or inputs[0] in needed:  # type: ignore[index]
+                _add_at(inputs[0], params["key"], g, grads, owned)  # type: ignore[index]
         for rule, x, value in zip(rules, inputs, values):  # type: ignore[arg-type]  # noqa: B905
             if not isinstance(x, Node) or not x._requires_grad:
                 continue
@@ -170,6 +176,23 @@ def _walk_on_tensors(
 @np.errstate(all="ignore")
 def _added(a: Any, b: Any) -> Any:
     return a + b
+
+
+@np.errstate(all="ignore")
+def _add_at(x: Node, key: Any, g: Any, grads: dict[Node, Any], owned: set[int]) -> None:
+    """Add the cotangent of `x[key]` to that of `x` in place, where `key` names nothing twice.
+
+    An array of x's size for each of n slices would make a loop over them cost n squared.
+    owned: the ids of nodes whose cotangent nothing else refers to.
+    """
+    total = grads.get(x)
+    if total is None:
+        total = np.zeros(x._data.shape, x._data.dtype)
+    elif id(x) not in owned or type(total) is not ndarray:
+        total = np.array(total)
+    owned.add(id(x))
+    total[key] += g
+    grads[x] = total
 
 
 @np.errstate(all="ignore")

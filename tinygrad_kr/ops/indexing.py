@@ -18,7 +18,7 @@ def _getitem(x: ndarray, *, key: Any) -> Any:
 def _index_add(g: ndarray, *, key: Any, shape: tuple[int, ...]) -> ndarray:
     """Zeros of `shape` with `g` added at `key`; what is named twice is added twice."""
     out = np.zeros(shape, g.dtype)
-    if _is_basic(key):
+    if is_basic(key):
         out[key] = g
     elif isinstance(key, ndarray) and key.dtype.kind in "iu" and key.ndim and len(shape) > 1:
         _add_rows(out, key, g)
@@ -27,7 +27,7 @@ def _index_add(g: ndarray, *, key: Any, shape: tuple[int, ...]) -> ndarray:
     return out
 
 
-def _is_basic(key: Any) -> bool:
+def is_basic(key: Any) -> bool:
     """Whether a key names no element twice: ints, slices, None, `...`, and boolean masks alone."""
     parts = key if isinstance(key, tuple) else (key,)
     if all(
