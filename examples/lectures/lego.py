@@ -1,0 +1,307 @@
+"""Nets like lego: bricks that pass their input on beside their work, bricks that split and merge.
+
+Skip: x + f(x). The gradient comes back through the `x` undiminished, however deep the net.
+Split and merge: several layers read the same input side by side, and their outputs are joined.
+
+1. The lecture's XOR net, ten hidden sigmoid layers of 5, U(-1, 1), SGD 0.1, 10,001 steps: of 100
+   starts none learns XOR, and with skips, otherwise the same, all 100 do.
+2. Digits (8 x 8) through tanh layers of 32: without skips the accuracy falls from 0.88 with one
+   layer to 0.63 with 10, 0.19 with 20 and to guessing, 0.10, with 40, where the first layer's
+   gradient is 1e-9 of the last's. With skips the ratio is 0.92, and 40 layers reach 0.92.
+3. Skips want a start of their own. He's, which keeps plain ReLU layers steady (0.60 with 40), makes
+   those with skips explode (0.20), since each block adds as much again to what it passes on; with
+   the smaller default start they reach 0.84.
+4. Splitting is no miracle: four branches (convolutions of 1, 3 and 5 pixels, and a max-pool) reach
+   0.869, one convolution of 3 with exactly as many parameters 0.894 (medians of 5 starts).
+
+    python examples/lectures/lego.py
+
+The picture is saved as out/lectures/lego.png (needs matplotlib).
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from common import BLUE, GREEN, ORANGE, Starts, bar, new_figure, save
+
+import tinygrad_kr as tk
+import tinygrad_kr.functional as F
+from tinygrad_kr import Tensor, data, nn, no_grad, optim
+
+DEPTHS = (1, 2, 5, 10, 20, 40)
+PLAIN, SKIP = "plain", "skips"
+
+
+# ------------------------------------------------------------------ the two bricks
+
+
+class Skip(nn.Module):
+    """x + f(x), f being the layers in a row; they keep the shape."""
+
+    def __init__(self, *layers: nn.Module) -> None:
+        self.inner = nn.Sequential(*layers)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + self.inner(x)
+
+
+class SplitMerge(nn.Module):
+    """The same input through every branch; the outputs joined along the channels."""
+
+    def __init__(self, *branches: nn.Module) -> None:
+        self.branches = nn.ModuleList(branches)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return tk.cat([branch(x) for branch in self.branches], dim=1)
+
+
+# ------------------------------------------------------------------ 1: XOR, ten layers deep
+
+
+class UniformStarts(Starts):
+    """Many linear layers side by side, as the lecture starts them: U(-1, 1), biases 0."""
+
+    def __init__(self, starts: int, inputs: int, outputs: int) -> None:
+        super().__init__(starts, inputs, outputs)
+        nn.init.uniform_(self.weight, -1, 1)
+        nn.init.zeros_(self.bias)
+
+
+def xor_nets(kind: str, starts: int, hidden: int = 10, width: int = 5) -> nn.Sequential:
+    """So many nets in one: 2 inputs, `hidden` sigmoid layers, one score."""
+    layers: list[nn.Module] = [UniformStarts(starts, 2, width), nn.Sigmoid()]
+    for _ in range(hidden - 1):
+        block = (UniformStarts(starts, width, width), nn.Sigmoid())
+        layers += [Skip(*block)] if kind == SKIP else block
+    return nn.Sequential(*layers, UniformStarts(starts, width, 1))
+
+
+def learn_xor(kind: str, starts: int, steps: int, seed: int) -> tuple[np.ndarray, float]:
+    """Every start's loss at every step, (steps, starts), and the share that learned XOR."""
+    tk.manual_seed(seed)
+    x = Tensor([[0.0, 0.0], [0.0, 1.0], [1.0, 0.0], [1.0, 1.0]])
+    target = np.broadcast_to(np.float32([[0], [1], [1], [0]]), (starts, 4, 1))
+    nets = xor_nets(kind, starts)
+    optimizer = optim.SGD(nets.parameters(), lr=0.1)
+    losses = np.empty((steps, starts), np.float32)
+    for step in bar(steps):
+        each = F.binary_cross_entropy_with_logits(nets(x), target, reduction="none")
+        each = each.mean(axis=(1, 2))
+        losses[step] = each.data
+        optimizer.zero_grad()
+        each.sum().backward()
+        optimizer.step()
+    with no_grad():
+        right = (nets(x).numpy() > 0) == (target > 0.5)
+    return losses, float(right.all(axis=(1, 2)).mean())
+
+
+# ------------------------------------------------------------------ 2 and 3: digits, 40 layers deep
+
+
+def deep_net(kind: str, depth: int, activation: type[nn.Module], start: str) -> nn.Sequential:
+    """64 pixels, `depth` blocks of 32 units, 10 scores; start: "default" or "he"."""
+    layers: list[nn.Module] = [nn.Linear(64, 32)]
+    for _ in range(depth):
+        linear = nn.Linear(32, 32)
+        if start == "he":
+            nn.init.kaiming_normal_(linear.weight, nonlinearity="relu")
+            nn.init.zeros_(linear.bias)
+        layers += [Skip(linear, activation())] if kind == SKIP else [linear, activation()]
+    return nn.Sequential(*layers, nn.Linear(32, 10))
+
+
+def train(net: nn.Module, images: np.ndarray, labels: np.ndarray, epochs: int, rate: float) -> None:
+    loader = data.DataLoader((images, labels), batch_size=50, shuffle=True)
+    optimizer = optim.Adam(net.parameters(), lr=rate)
+    for _ in range(epochs):
+        for batch, answers in loader:
+            loss = F.cross_entropy(net(batch), answers)
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+
+
+def accuracy(net: nn.Module, images: np.ndarray, labels: np.ndarray) -> float:
+    with no_grad():
+        return float((net(Tensor(images)).argmax(axis=1).numpy() == labels).mean())
+
+
+def gradient_norms(net: nn.Sequential, images: np.ndarray, labels: np.ndarray) -> list[float]:
+    """Of each block's weights, from the input on, before any training."""
+    F.cross_entropy(net(Tensor(images)), labels).backward()
+    blocks = [p for name, p in net.named_parameters() if p.shape == (32, 32)]
+    norms = [float(np.linalg.norm(p.grad.data)) for p in blocks if p.grad is not None]
+    net.zero_grad()
+    return norms
+
+
+def deep_accuracies(
+    kind: str,
+    depth: int,
+    activation: type[nn.Module],
+    start: str,
+    seeds: int,
+    epochs: int,
+    seed: int,
+) -> tuple[list[float], list[float]]:
+    """Test accuracies of several starts, and the first start's gradient norms by block."""
+    (images, labels), (test_images, test_labels) = data.digits("train"), data.digits("test")
+    rows, test_rows = images.reshape(len(images), -1), test_images.reshape(len(test_images), -1)
+    found, norms = [], []
+    for number in range(seeds):
+        tk.manual_seed(seed + number)
+        net = deep_net(kind, depth, activation, start)
+        if not number:
+            norms = gradient_norms(net, rows, labels)
+        train(net, rows, labels, epochs, rate=0.001)
+        found.append(accuracy(net, test_rows, test_labels))
+    return found, norms
+
+
+# ------------------------------------------------------------------ 4: split and merge
+
+
+def split(inputs: int, outputs: int) -> SplitMerge:
+    """An inception block: four branches with a quarter of the channels each."""
+    quarter = outputs // 4
+    return SplitMerge(
+        nn.Conv2d(inputs, quarter, 1),
+        nn.Conv2d(inputs, quarter, 3, padding=1),
+        nn.Conv2d(inputs, quarter, 5, padding=2),
+        nn.Sequential(nn.MaxPool2d(3, stride=1, padding=1), nn.Conv2d(inputs, quarter, 1)),
+    )
+
+
+def image_net(kind: str) -> nn.Sequential:
+    """Two blocks with 24 channels: one convolution of 3 each, or four branches."""
+
+    def block(inputs: int) -> nn.Module:
+        return split(inputs, 24) if kind == "split" else nn.Conv2d(inputs, 24, 3, padding=1)
+
+    return nn.Sequential(
+        block(1), nn.ReLU(), nn.MaxPool2d(2),
+        block(24), nn.ReLU(), nn.MaxPool2d(2),
+        nn.Flatten(), nn.Linear(24 * 2 * 2, 10),
+    )  # fmt: skip
+
+
+def image_accuracies(kind: str, seeds: int, epochs: int, seed: int) -> list[float]:
+    """Test accuracies of several starts."""
+    (images, labels), (test_images, test_labels) = data.digits("train"), data.digits("test")
+    found = []
+    for number in bar(seeds):
+        tk.manual_seed(seed + number)
+        net = image_net(kind)
+        train(net, images[:, None], labels, epochs, rate=0.002)
+        found.append(accuracy(net, test_images[:, None], test_labels))
+    return found
+
+
+def run(
+    starts: int = 100,
+    steps: int = 10_001,
+    depths: tuple[int, ...] = DEPTHS,
+    seeds: int = 5,
+    epochs: int = 20,
+    seed: int = 0,
+    keep: dict[str, Any] | None = None,
+) -> dict[str, float]:
+    """All four parts; `keep` receives curves and accuracies for the picture."""
+    keep = {} if keep is None else keep
+    figures: dict[str, float] = {}
+    for kind in (PLAIN, SKIP):
+        keep[f"xor {kind}"], learned = learn_xor(kind, starts, steps, seed)
+        figures[f"XOR, ten sigmoid layers, {kind}: learned"] = learned
+    for kind in (PLAIN, SKIP):
+        for depth in depths:
+            found, norms = deep_accuracies(kind, depth, nn.Tanh, "default", seeds, epochs, seed)
+            keep[f"digits {kind} {depth}"] = found, norms
+            figures[f"digits, {depth} tanh layers, {kind}: accuracy"] = float(np.median(found))
+        figures[f"digits, {depths[-1]} layers, {kind}: first gradient over last"] = (
+            norms[0] / norms[-1]
+        )
+    for start in ("default", "he"):
+        for kind in (PLAIN, SKIP):
+            found, _ = deep_accuracies(kind, depths[-1], nn.ReLU, start, seeds, epochs, seed)
+            figures[f"digits, {depths[-1]} ReLU layers, {start} start, {kind}: accuracy"] = float(
+                np.median(found)
+            )
+    for kind in ("one", "split"):
+        keep[kind] = image_accuracies(kind, seeds, epochs // 2 or 1, seed)
+        name = "four branches" if kind == "split" else "one convolution"
+        figures[f"digits, {name}: accuracy"] = float(np.median(keep[kind]))
+        figures[f"digits, {name}: parameters"] = float(
+            sum(p.size for p in image_net(kind).parameters())
+        )
+    return figures
+
+
+# ------------------------------------------------------------------ the picture
+
+
+def draw(keep: dict[str, Any], depths: tuple[int, ...], path: Path) -> None:
+    """XOR's losses, digits by depth, the gradient by layer, branches against none."""
+    figure = new_figure(8, 5.5)
+    if figure is None:
+        return
+    (xor, digits), (gradient, images) = figure.subplots(2, 2)
+    for kind, colour, marker in ((PLAIN, ORANGE, "s"), (SKIP, BLUE, "o")):
+        losses = keep[f"xor {kind}"]
+        low, middle, high = np.quantile(losses, [0.1, 0.5, 0.9], axis=1)
+        steps = np.arange(1, len(losses) + 1)
+        xor.fill_between(steps, low, high, color=colour, alpha=0.25, linewidth=0)
+        xor.plot(steps, middle, color=colour, label=kind)
+        found = np.array([keep[f"digits {kind} {depth}"][0] for depth in depths])
+        digits.plot(depths, np.median(found, axis=1), color=colour, label=kind)
+        digits.plot(depths, found, marker, color=colour, markersize=4, alpha=0.5)
+        norms = keep[f"digits {kind} {depths[-1]}"][1]
+        gradient.plot(
+            range(1, len(norms) + 1), norms, marker, color=colour, markersize=3, label=kind
+        )
+    xor.set(xscale="log", yscale="log", xlabel="step", ylabel="loss")
+    xor.set(title=f"XOR, ten sigmoid layers, {losses.shape[1]} starts")
+    digits.axhline(0.1, color="0.4", linestyle=":", label="guessing")
+    digits.set(xscale="log", xlabel="tanh layers", ylabel="test accuracy", title="digits, by depth")
+    digits.set_xticks(depths, [str(depth) for depth in depths])
+    digits.minorticks_off()
+    gradient.set(yscale="log", xlabel="layer", ylabel="norm of the gradient")
+    gradient.set(title=f"{depths[-1]} layers, before training")
+    for place, (kind, colour) in enumerate((("one", GREEN), ("split", BLUE))):
+        images.plot([place] * len(keep[kind]), keep[kind], "o", color=colour, alpha=0.6)
+        images.plot(place, np.median(keep[kind]), "_", color="black", markersize=24)
+    images.set_xticks([0, 1], ["one 3 x 3\nconvolution", "four branches,\nmerged"])
+    images.set(xlim=(-0.6, 1.6), ylabel="test accuracy", title="digits, same parameters")
+    for axes in (xor, digits, gradient):
+        axes.legend(fontsize=8, loc="lower right" if axes is gradient else "lower left")
+    for axes in (xor, digits, gradient, images):
+        axes.grid(alpha=0.3)
+    save(figure, path)
+
+
+def main(argv: list[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--starts", type=int, default=100, help="XOR nets of each kind")
+    parser.add_argument("--steps", type=int, default=10_001, help="of the XOR nets")
+    parser.add_argument("--seeds", type=int, default=5, help="digit nets of each kind")
+    parser.add_argument("--epochs", type=int, default=20, help="of the digit nets")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--out", type=Path, default=Path("out/lectures"), help="for the picture")
+    args = parser.parse_args(argv)
+
+    keep: dict[str, Any] = {}
+    figures = run(args.starts, args.steps, DEPTHS, args.seeds, args.epochs, args.seed, keep)
+    print("the lecture shows no figures of its own here")
+    for name, value in figures.items():
+        print(f"{name:<62}{value:>10.4g}")
+    draw(keep, DEPTHS, args.out / "lego.png")
+
+
+if __name__ == "__main__":
+    main()
