@@ -329,6 +329,8 @@ def _labels(plan: Plan, writer: Writer, statement: Statement) -> None:
     writer(_comment(statement))
     for name, a in zip(names, others, strict=True):
         writer.loop(name, wide.shape[a])
+    if not names:
+        writer.open("")
     label = _index(pl, pl.strides, names)
     strides = (*(pw.strides[a] for a in others), pw.strides[axis])
     if pick:
@@ -341,7 +343,7 @@ def _labels(plan: Plan, writer: Writer, statement: Statement) -> None:
         target = _index(pw, strides, [*names, "c"])
         writer(f"{target} = c == label ? {_index(pn, pn.strides, names)} : 0;")
         writer.close()
-    writer.close(len(names))
+    writer.close(max(len(names), 1))
 
 
 def c_source(functions: list[str]) -> str:

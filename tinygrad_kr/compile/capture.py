@@ -30,12 +30,12 @@ class CaptureError(RuntimeError):
     """A function needs, while it is recorded, what only a run of it can know."""
 
 
-def _assigned(x: Any, *, shape: tuple[int, ...], dtype: Any) -> ndarray:
+def _assign(x: Any, *, shape: tuple[int, ...], dtype: Any) -> ndarray:
     """What an array of `shape` and `dtype` holds after `array[...] = x`."""
     return np.broadcast_to(np.asarray(x).astype(dtype), shape)
 
 
-assigned = op(_assigned, name="assigned", promote=False)
+_assigned = op(_assign, name="assigned", promote=False)
 
 
 class Recorder:
@@ -170,7 +170,7 @@ class Recorder:
             params = {"shape": array.shape, "dtype": array.dtype}
             output = Value(len(self._kept), array.shape, array.dtype, array.strides)
             self._kept.append(value)
-            self.program.statements.append(Statement(assigned, (new,), params, output, place()))
+            self.program.statements.append(Statement(_assigned, (new,), params, output, place()))
             new = output
         for view in self._by_owner.get(id(owner(array)), []):
             if view is not array and self._values.pop(id(view), None) is not None:

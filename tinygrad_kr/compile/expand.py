@@ -18,13 +18,13 @@ from tinygrad_kr.ops.op import astype, op
 from tinygrad_kr.ops.reduction import max_, mean_, sum_, var_
 
 
-def _logistic_term(x: Any, a: Any) -> Any:
+def _logistic_terms(x: Any, a: Any) -> Any:
     """softplus(x) - a x, in float64."""
     x, a = np.asarray(x, np.float64), np.asarray(a, np.float64)
     return np.maximum(x, 0) - x * a + np.log1p(np.exp(-np.abs(x)))
 
 
-logistic_term = op(_logistic_term, name="logistic_term", promote=False)
+_logistic_term = op(_logistic_terms, name="logistic_term", promote=False)
 
 
 class Builder:
@@ -94,7 +94,7 @@ def _label_loss(b: Builder, x: Value, labels: Value, axis: int) -> Value:
 def _logistic_loss(
     b: Builder, x: Value, a: Value, *, reduction: str = "none"
 ) -> Value:
-    terms = b(logistic_term, x, a)
+    terms = b(_logistic_term, x, a)
     if reduction == "none":
         return terms
     return b(mean_ if reduction == "mean" else sum_, terms, axis=None, keepdims=False)

@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from tinygrad_kr.compile.capture import assigned
-from tinygrad_kr.compile.expand import logistic_term
+from tinygrad_kr.compile.capture import _assigned
+from tinygrad_kr.compile.expand import _logistic_term
 from tinygrad_kr.compile.program import Statement, Value
 from tinygrad_kr.ops import elementwise as e
 from tinygrad_kr.ops import network
@@ -63,7 +63,7 @@ CHOICES: dict[Any, str] = {
 
 OTHERS: dict[Any, str] = {
     astype: "(({T}){0})",
-    logistic_term: "tk_logistic_term({0}, {1})",
+    _logistic_term: "tk_logistic_term({0}, {1})",
     network.logistic_slope: "(({T})tk_logistic_slope({0}, {1}))",
 }
 
@@ -120,12 +120,14 @@ def expression(statement: Statement) -> str | None:
 
 def _spelled(statement: Statement, dtypes: list[Any]) -> str | None:
     op, output = statement.op, statement.output.dtype
-    if op is assigned or op is astype:
+    if op is _assigned or op is astype:
         to_truth = output == np.bool_
         return "({0} != 0)" if to_truth else f"(({C_TYPES[output]}){{0}})"
     if statement.params:
         return None
     if op in OTHERS:
+        if len(statement.inputs) > 2:
+            return None
         return OTHERS[op].replace("{T}", C_TYPES[output])
     if op in FLOATS:
         if output.kind != "f" or any(dtype != output for dtype in dtypes):

@@ -194,7 +194,8 @@ def _power_base(g: Any, a: Any, b: Any) -> Any:
 def _power_exponent(g: Any, y: Any, a: Any, b: Any) -> Any:
     """a^b log a, which is 0 at base 0 for exponents >= 0."""
     zero = (a == 0) & (b >= 0)
-    return masked(g * y * log(where(zero, y.dtype.type(1), a)), logical_not(zero))
+    slope = float(np.log(a)) if isinstance(a, int | float) else log(where(zero, 1.0, a))
+    return masked(g * y * slope, logical_not(zero))
 
 
 def _safe(y: Any) -> Any:

@@ -1,0 +1,79 @@
+"""Every op of the table, compiled: its value and gradients are those of the eager run."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+from op_samples import SAMPLES
+from test_ops import OPS, cast, differentiable, params_in
+
+import tinygrad_kr as tk
+from tinygrad_kr import Tensor
+from tinygrad_kr.compile import function
+from tinygrad_kr.compile.build import find_compiler
+from tinygrad_kr.compile.function import Compiled
+
+BACKENDS = ["numpy", *(["c"] if find_compiler() is not None else [])]
+TOLERANCE = {"float32": 1e-5, "float64": 1e-12}
+NAMES = sorted(name for name in SAMPLES if name in OPS and name != "keep_mask")
+GROUPS = [NAMES[start : start + 12] for start in range(0, len(NAMES), 12)]
+
+
+@pytest.fixture(params=BACKENDS)
+def backend(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    if request.param == "numpy":
+        monkeypatch.setattr(function, "find_compiler", lambda: None)
+    return str(request.param)
+
+
+def results_of(names: list[str], dtype: Any, arrays: list[Any]) -> dict[str, Any]:
+    """Value and gradients of every sample of the ops, the samples' arrays in order in `arrays`."""
+    given = iter(arrays)
+    results: dict[str, Any] = {}
+    for name in names:
+        for i, case in enumerate(SAMPLES[name]):
+            inputs = [next(given) if isinstance(x, np.ndarray) else x for x in case.inputs]
+            wanted = differentiable(name, cast(case, dtype))
+            for j in wanted:
+                inputs[j] = inputs[j].detach().requires_grad_()
+            y = OPS[name](*inputs, **params_in(case, dtype))
+            results[f"{name} {i}"] = y.detach()
+            if y.requires_grad:
+                leaves = [inputs[j] for j in wanted]
+                g = tk.ones_like(y) * np.linspace(0.5, 1.5, y.size, dtype=dtype).reshape(y.shape)
+                found = tk.autograd.grad(y, leaves, g, materialize_grads=True)
+                results |= {f"{name} {i} d{j}": x for j, x in zip(wanted, found, strict=True)}
+    return results
+
+
+def tensors_of(names: list[str], dtype: Any) -> list[Tensor]:
+    """The arrays of the samples, in order."""
+    return [
+        Tensor(x)
+        for name in names
+        for case in SAMPLES[name]
+        for x in cast(case, dtype)
+        if isinstance(x, np.ndarray)
+    ]
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("names", GROUPS, ids=lambda names: f"{names[0]}..{names[-1]}")
+def test_compiled_ops_give_what_eager_ones_do(names: list[str], dtype: str, backend: str) -> None:
+    arrays = tensors_of(names, np.dtype(dtype).type)
+    with np.errstate(all="ignore"):
+        expected = results_of(names, np.dtype(dtype).type, arrays)
+        compiled = Compiled(lambda *given: results_of(names, np.dtype(dtype).type, list(given)))
+        for _ in range(4):
+            found = compiled(*arrays)
+    assert compiled.programs, compiled.explain()
+    assert found.keys() == expected.keys()
+    tolerance = TOLERANCE[dtype]
+    for name, value in expected.items():
+        wanted, got = np.asarray(value), np.asarray(found[name])
+        assert (got.shape, got.dtype) == (wanted.shape, wanted.dtype), name
+        finite = wanted[np.isfinite(wanted)]
+        scale = max(1.0, float(np.abs(finite, dtype=float).max(initial=0.0)))
+        np.testing.assert_allclose(got, wanted, tolerance, tolerance * scale, err_msg=name)
