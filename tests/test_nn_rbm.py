@@ -674,6 +674,11 @@ def test_a_lower_machine_is_sampled_too_on_the_way_down() -> None:
     assert mean == pytest.approx(1 / (1 + np.exp(-1)), abs=4.5 * 0.45 / 20_000**0.5)
 
 
+def test_samples_pass_through_every_machine() -> None:
+    assert nn.DBN((4, 3, 2, 1)).sample(5, 1).shape == (5, 4)
+    assert nn.DBN((4, 3, 2, 1)).sample(5, 1, start=V[:5]).shape == (5, 4)
+
+
 def test_state_of_a_net_goes_round() -> None:
     net, other = nn.DBN((4, 3, 2), 3, chains=2), nn.DBN((4, 3, 2), 3, chains=2)
     net.pretrain(DATA, 1)

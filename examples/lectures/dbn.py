@@ -1,0 +1,342 @@
+"""Pre-training: how deep sigmoid nets were first made to learn, and what made it unnecessary.
+
+The lecture: a deep net of sigmoid units started from small random weights does not learn; teach
+each layer by itself, without labels, to model its input (a restricted Boltzmann machine each:
+together a deep belief net), then train the whole by backpropagation. Later the initialisations of
+Glorot ("Xavier") and He came with other activations, and pre-training was given up.
+
+All of it here on one net, 784-256-256-256-256-256-256-10, 15 epochs of plain SGD with rate 0.1 and
+batches of 100; accuracy on the 10,000 test images from two seeds:
+
+    sigmoid, N(0, 0.01^2)     0.1135, 0.1135   one digit, whatever it sees
+    the same, pre-trained     0.9646, 0.9653   3 epochs a layer, 21 s, before the descent of 28 s
+    sigmoid, Xavier           0.1135, 0.1135   initialisation alone does not rescue sigmoid
+    tanh, Xavier              0.9788, 0.9800   no pre-training, and better
+    ReLU, He                  0.9832, 0.9761   likewise, but one epoch is worse by 0.05
+
+The picture shows why: before the first step the gradient of the first layer is 1e-8 of the last
+one's in the stuck net, and no smaller than it in those that learn.
+
+    python examples/lectures/dbn.py                  # about 3 minutes
+    python examples/lectures/dbn.py --show           # table and picture of the saved run
+    python examples/lectures/dbn.py --data digits    # 1,797 small digits, no download, seconds
+
+The table goes to benchmarks/results/dbn.json, the picture to out/lectures/dbn.png (needs
+matplotlib). All five nets go down by the same few lines; a `DBN` also has them as `fine_tune`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import os
+import platform
+import re
+import sys
+import time
+from collections.abc import Callable
+from itertools import pairwise
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, NamedTuple
+
+import numpy as np
+
+import tinygrad_kr as tk
+import tinygrad_kr.functional as F
+from tinygrad_kr import Tensor, data, nn, no_grad, optim
+from tinygrad_kr.data.atomic import replacing
+
+RESULTS = Path(__file__).resolve().parents[2] / "benchmarks/results/dbn.json"
+PLAIN, PRETRAINED = "sigmoid, N(0, 0.01^2)", "the same, pre-trained"
+NETS: dict[str, tuple[type[nn.Module], Callable[[Tensor], Tensor]]] = {
+    "sigmoid, Xavier": (nn.Sigmoid, nn.init.xavier_uniform_),
+    "tanh, Xavier": (nn.Tanh, nn.init.xavier_uniform_),
+    "ReLU, He": (nn.ReLU, nn.init.kaiming_uniform_),
+}
+RECIPES: dict[str, dict[str, Any]] = {
+    "mnist": {"hidden": (256,) * 6, "pretrain_epochs": 3, "epochs": 15, "rate": 0.1, "batch": 100},
+    "digits": {"hidden": (64,) * 4, "pretrain_epochs": 20, "epochs": 30, "rate": 0.2, "batch": 10},
+}
+
+
+class Digits(NamedTuple):
+    """Images (N, pixels) from 0, paper, to 1, ink; labels (N,) from 0 to 9."""
+
+    images: np.ndarray
+    labels: np.ndarray
+    test_images: np.ndarray
+    test_labels: np.ndarray
+
+
+class Result(NamedTuple):
+    """What became of a net."""
+
+    accuracies: list[float]
+    """Of the test images, after each epoch."""
+    gradient_norms: list[float]
+    """Of the cost by each layer's weights, before the descent, from the first layer up."""
+    pretraining_seconds: float
+    seconds: float
+    """Of the processor, all cores together."""
+
+
+def load(name: str) -> Digits:
+    """MNIST, the first 55,000 images to learn from as in the lectures; or the small digits."""
+    train, test = (
+        (data.mnist if name == "mnist" else data.digits)(split) for split in ("train", "test")
+    )
+    images, test_images = (part[0].reshape(len(part[0]), -1) for part in (train, test))
+    return Digits(images[:55_000], train[1][:55_000], test_images, test[1])
+
+
+def deep_belief_net(
+    digits: Digits, hidden: tuple[int, ...], epochs: int, batch: int
+) -> tuple[nn.Sequential, float]:
+    """A deep sigmoid net after `epochs` of pre-training for each layer, and the seconds it took."""
+    net = nn.DBN((digits.images.shape[1], *hidden), n_classes=10)
+    start = time.process_time()
+    if epochs:
+        steps = len(hidden) * epochs * math.ceil(len(digits.images) / batch)
+        bar = progress_bar(steps, PRETRAINED)
+        net.pretrain(digits.images, epochs, batch_size=batch, progress=lambda _: bar.update())
+        bar.close()
+    return net.network(), time.process_time() - start
+
+
+def plain_net(
+    pixels: int, hidden: tuple[int, ...], activation: type[nn.Module], init: Callable[..., Tensor]
+) -> nn.Sequential:
+    """The same net with another activation and start; biases 0."""
+    layers: list[nn.Module] = []
+    for inputs, outputs in pairwise((pixels, *hidden, 10)):
+        layer = nn.Linear(inputs, outputs)
+        weight, bias = layer.parameters()
+        init(weight)
+        nn.init.zeros_(bias)
+        layers += [layer, activation()]
+    return nn.Sequential(*layers[:-1])
+
+
+def train(
+    net: nn.Sequential, digits: Digits, epochs: int, rate: float, batch: int, name: str
+) -> list[float]:
+    """Plain SGD on the cross-entropy; the accuracy on the test images after each epoch."""
+    optimizer = optim.SGD(net.parameters(), lr=rate)
+    loader = data.DataLoader((digits.images, digits.labels), batch_size=batch, shuffle=True)
+    bar, accuracies = progress_bar(epochs * len(loader), name), list[float]()
+    for _ in range(epochs):
+        for images, labels in loader:
+            loss = F.cross_entropy(net(images), labels)
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            bar.update()
+        accuracies.append(accuracy(net, digits))
+    bar.close()
+    return accuracies
+
+
+def accuracy(net: nn.Sequential, digits: Digits) -> float:
+    """The share of the test images that get their right digit."""
+    with no_grad():
+        answers = net(Tensor(digits.test_images)).numpy().argmax(axis=1)
+    return float((answers == digits.test_labels).mean())
+
+
+def gradient_norms(net: nn.Sequential, digits: Digits) -> list[float]:
+    """|dC/dW| of each layer for the cost C of 1,000 images."""
+    F.cross_entropy(net(Tensor(digits.images[:1000])), digits.labels[:1000]).backward()
+    norms = [float(np.linalg.norm(layer.weight.grad.numpy())) for layer in net[::2]]
+    net.zero_grad()
+    return norms
+
+
+def measure(
+    name: str = "mnist",
+    seed: int = 0,
+    *,
+    hidden: tuple[int, ...],
+    pretrain_epochs: int,
+    epochs: int,
+    rate: float,
+    batch: int,
+) -> dict[str, Result]:
+    """All five nets, each from the seed's own start; a line of the table for each."""
+    digits = load(name)
+    results = {}
+    print(HEADING)
+    for kind in (PLAIN, PRETRAINED, *NETS):
+        tk.manual_seed(seed)
+        pretraining = 0.0
+        if kind in NETS:
+            net = plain_net(digits.images.shape[1], hidden, *NETS[kind])
+        else:
+            rounds = pretrain_epochs if kind == PRETRAINED else 0
+            net, pretraining = deep_belief_net(digits, hidden, rounds, batch)
+        norms = gradient_norms(net, digits)
+        start = time.process_time()
+        reached = train(net, digits, epochs, rate, batch, kind)
+        results[kind] = Result(reached, norms, pretraining, time.process_time() - start)
+        print(row(kind, results[kind]))
+    return results
+
+
+HEADING = (
+    f"{'':<24}{'first-layer':>12}{'test accuracy after':>24}{'seconds':>16}\n"
+    f"{'net':<24}{'gradient':>12}{'one epoch':>12}{'all':>12}{'pre-tr.':>8}{'tuning':>8}"
+)
+
+
+def row(kind: str, result: Result) -> str:
+    first, last = result.accuracies[0], result.accuracies[-1]
+    return (
+        f"{kind:<24}{result.gradient_norms[0]:>12.1e}{first:>12.4f}{last:>12.4f}"
+        f"{result.pretraining_seconds:>8.1f}{result.seconds:>8.1f}"
+    )
+
+
+def run(name: str = "mnist", seed: int = 0, **changes: Any) -> dict[str, float]:
+    """Train the five nets and return their test accuracies and first layers' gradients.
+
+    name: "mnist" or "digits". changes: of that recipe in `RECIPES`, such as `epochs=5`.
+    Raises DatasetNotFoundError where MNIST is not to be had.
+    """
+    return figures(measure(name, seed, **(RECIPES[name] | changes)))
+
+
+def figures(results: dict[str, Result]) -> dict[str, float]:
+    found = {f"{kind} accuracy": result.accuracies[-1] for kind, result in results.items()}
+    for kind, result in results.items():
+        found[f"{kind} first gradient"] = result.gradient_norms[0]
+    found["pre-training seconds"] = results[PRETRAINED].pretraining_seconds
+    return found
+
+
+# ------------------------------------------------------------------ results
+
+
+def write(results: dict[str, Result], seed: int, settings: dict[str, Any], path: Path) -> None:
+    """Put the run beside those of other seeds, with its settings and versions."""
+    runs = json.loads(path.read_text()) if path.exists() else {}
+    runs[str(seed)] = {
+        "settings": settings | {"hidden": list(settings["hidden"]), "optimizer": "SGD"},
+        "nets": {
+            kind: {
+                name: [float(f"{x:.6g}") for x in value]
+                if isinstance(value, list)
+                else round(value, 1)
+                for name, value in result._asdict().items()
+            }
+            for kind, result in results.items()
+        },
+        "versions": {
+            "tinygrad_kr": tk.__version__,
+            "numpy": np.__version__,
+            "python": platform.python_version(),
+        },
+        "machine": f"{platform.machine()}, {os.cpu_count()} cores, shared with other work",
+    }
+    path.parent.mkdir(parents=True, exist_ok=True)
+    text = json.dumps({key: runs[key] for key in sorted(runs, key=int)}, indent=1)
+    with replacing(path) as stream:  # a line for each list
+        lines = re.sub(r"\[[^][{}]*\]", lambda found: " ".join(found[0].split()), text)
+        stream.write((lines + "\n").encode())
+
+
+def read(seed: int, path: Path) -> dict[str, Result]:
+    """A saved run; KeyError where there is none."""
+    nets = json.loads(path.read_text())[str(seed)]["nets"]
+    return {kind: Result(**values) for kind, values in nets.items()}
+
+
+def save_picture(results: dict[str, Result], title: str, path: Path) -> None:
+    """Accuracy against epoch, and what arrives of the gradient at each layer."""
+    try:
+        import matplotlib
+    except ImportError:
+        print('no picture: matplotlib is missing (pip install "tinygrad_kr[examples]")')
+        return
+    matplotlib.use("Agg")
+    import matplotlib.pyplot as plt
+
+    figure, (accuracy_axes, gradient_axes) = plt.subplots(
+        1, 2, figsize=(8, 4.4), layout="constrained"
+    )
+    for (kind, result), style in zip(results.items(), STYLES, strict=True):
+        shown = {**style, "linewidth": 1.6, "markersize": 5, "fillstyle": "none"}
+        epochs = range(1, len(result.accuracies) + 1)
+        accuracy_axes.plot(epochs, result.accuracies, **shown, label=kind)
+        layers = range(1, len(result.gradient_norms) + 1)
+        gradient_axes.plot(layers, result.gradient_norms, **shown)
+    accuracy_axes.axhline(0.95, color="gray", linewidth=0.8, linestyle=":")
+    accuracy_axes.set(
+        xlabel="epoch", ylabel="share of test images right", title="accuracy", ylim=(0, 1)
+    )
+    gradient_axes.set(
+        xlabel="layer, from the images up", ylabel="norm of the weights' gradient", yscale="log",
+        title="gradient before the first step",
+    )  # fmt: skip
+    for axes in (accuracy_axes, gradient_axes):
+        axes.grid(alpha=0.3)
+        axes.xaxis.get_major_locator().set_params(integer=True)
+    figure.suptitle(title, fontsize=11)
+    figure.legend(loc="outside lower center", ncols=3, fontsize=9)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path, dpi=110)
+    plt.close(figure)
+    print(f"picture saved: {path}")
+
+
+STYLES: list[dict[str, str]] = [  # the colours are Okabe and Ito's
+    {"color": "#000000", "marker": "x", "linestyle": "-"},
+    {"color": "#D55E00", "marker": "o", "linestyle": "-"},
+    {"color": "#E69F00", "marker": "v", "linestyle": "--"},
+    {"color": "#0072B2", "marker": "s", "linestyle": "-."},
+    {"color": "#009E73", "marker": "^", "linestyle": ":"},
+]
+
+
+def progress_bar(total: int, name: str) -> Any:
+    """A bar with the time left where tqdm is installed and someone looks at a terminal."""
+    try:
+        from tqdm import tqdm
+    except ImportError:
+        return SimpleNamespace(update=lambda: None, close=lambda: None)
+    return tqdm(total=total, desc=name, unit="step", disable=None, leave=False)
+
+
+def main(argv: list[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    add = parser.add_argument
+    add("--data", choices=list(RECIPES), default="mnist")
+    add("--seed", type=int, default=0, help="of the starts and the shuffling (default: 0)")
+    add("--show", action="store_true", help="the saved run of this seed, without training")
+    add("--out", type=Path, default=Path("out/lectures"), help="folder for the picture")
+    args = parser.parse_args(argv)
+    settings = RECIPES[args.data]
+    try:
+        if args.show:
+            results = read(args.seed, RESULTS)
+            print(HEADING, *(row(kind, result) for kind, result in results.items()), sep="\n")
+        else:
+            results = measure(args.data, args.seed, **settings)
+    except data.DatasetNotFoundError as error:
+        sys.exit(f"error: {error}\nor try --data digits")
+    except (KeyError, FileNotFoundError):
+        sys.exit(f"error: no run of seed {args.seed} is saved in {RESULTS}")
+    print(
+        "\nthe lecture gives no figures; it says: stuck, then pre-training helps, then Xavier, He"
+    )
+    if args.data == "mnist" and not args.show:
+        write(results, args.seed, settings, RESULTS)
+    widths = "-".join(map(str, settings["hidden"]))
+    name = {"mnist": "MNIST", "digits": "the small digits"}[args.data]
+    save_picture(results, f"{name}, hidden layers {widths}, plain SGD", args.out / "dbn.png")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,136 @@
+"""examples/lectures/dbn.py: a deep sigmoid net that stands still, and what makes it learn."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+from pathlib import Path
+from types import ModuleType
+
+import numpy as np
+import pytest
+
+import tinygrad_kr as tk
+from tinygrad_kr import data, nn
+
+PROGRAM = Path(__file__).parents[1] / "examples/lectures/dbn.py"
+
+
+def load() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("lectures_dbn", PROGRAM)
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+dbn = load()
+TINY = {"hidden": (8, 8), "pretrain_epochs": 1, "epochs": 2, "rate": 0.1, "batch": 200}
+
+
+@pytest.fixture(scope="module")
+def figures() -> dict[str, float]:
+    found: dict[str, float] = dbn.run("digits", epochs=20, pretrain_epochs=15)
+    return found
+
+
+def test_pretraining_brings_the_stuck_net_to_learn(figures: dict[str, float]) -> None:
+    assert figures[f"{dbn.PLAIN} accuracy"] < 0.13
+    assert figures[f"{dbn.PRETRAINED} accuracy"] > 0.8
+
+
+def test_xavier_alone_does_not_rescue_sigmoid_but_other_activations_learn(
+    figures: dict[str, float],
+) -> None:
+    assert figures["sigmoid, Xavier accuracy"] < 0.13
+    assert figures["tanh, Xavier accuracy"] > 0.88
+    assert figures["ReLU, He accuracy"] > 0.88
+
+
+def test_the_gradient_reaches_the_first_layer_only_of_nets_that_learn(
+    figures: dict[str, float],
+) -> None:
+    assert figures[f"{dbn.PLAIN} first gradient"] < 1e-6
+    assert 1e-6 < figures["sigmoid, Xavier first gradient"] < 0.02
+    for kind in (dbn.PRETRAINED, "tanh, Xavier", "ReLU, He"):
+        assert figures[f"{kind} first gradient"] > 0.1
+    assert figures["pre-training seconds"] > 0
+
+
+def test_the_recipe_is_the_one_that_the_table_names() -> None:
+    recipe = dbn.RECIPES["mnist"]
+    assert len(recipe["hidden"]) >= 6
+    assert (recipe["rate"], recipe["batch"]) == (0.1, 100)
+
+
+def test_both_sigmoid_nets_have_one_start() -> None:
+    digits = dbn.load("digits")
+    tk.manual_seed(3)
+    plain, seconds = dbn.deep_belief_net(digits, (30, 20), 0, 100)
+    tk.manual_seed(3)
+    machines = nn.DBN((64, 30, 20), 10)
+    for key, value in machines.network().state_dict().items():
+        np.testing.assert_array_equal(plain.state_dict()[key], value)
+    assert plain[0].weight.data.std() == pytest.approx(0.01, rel=0.1)
+    assert seconds < 0.5
+    tk.manual_seed(3)
+    taught, _ = dbn.deep_belief_net(digits, (30, 20), 1, 100)
+    assert [type(layer) for layer in taught] == [type(layer) for layer in plain]
+    assert not np.array_equal(taught[0].weight.data, plain[0].weight.data)
+    np.testing.assert_array_equal(taught[4].weight.data, plain[4].weight.data)
+
+
+def test_it_learns_from_the_lectures_55_000_images(monkeypatch: pytest.MonkeyPatch) -> None:
+    counts = {"train": 60_000, "test": 10_000}
+    monkeypatch.setattr(
+        data, "mnist", lambda split: (np.zeros((counts[split], 2, 2)), np.zeros(counts[split]))
+    )
+    shapes = [part.shape for part in dbn.load("mnist")]
+    assert shapes == [(55_000, 4), (55_000,), (10_000, 4), (10_000,)]
+
+
+def test_runs_are_saved_by_seed_with_settings_and_versions(tmp_path: Path) -> None:
+    path = tmp_path / "results/dbn.json"
+    results = dbn.measure("digits", 5, **TINY)
+    for seed in (10, 5):
+        dbn.write(results, seed, TINY, path)
+    saved = json.loads(path.read_text())
+    assert list(saved) == ["5", "10"]
+    assert saved["5"]["settings"] == TINY | {"hidden": [8, 8], "optimizer": "SGD"}
+    assert saved["5"]["versions"]["numpy"] == np.__version__
+    again = dbn.read(5, path)
+    assert list(again) == list(results)
+    for kind, result in results.items():
+        assert again[kind].accuracies == pytest.approx(result.accuracies, rel=1e-3)
+        assert again[kind].gradient_norms == pytest.approx(result.gradient_norms, rel=1e-3)
+
+
+def test_the_program_prints_draws_and_shows_again(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(dbn, "RESULTS", tmp_path / "dbn.json")
+    monkeypatch.setitem(dbn.RECIPES, "digits", TINY)
+    monkeypatch.setitem(dbn.RECIPES, "mnist", TINY)
+    monkeypatch.setattr(data, "mnist", data.digits)
+    tables = []
+    for options in (["--data", "digits"], ["--data", "mnist"], ["--show"]):
+        dbn.main([*options, "--out", str(tmp_path / "a/b")])
+        shown = capsys.readouterr().out
+        tables.append([line[:60] for line in shown.splitlines()[2:7]])
+        assert [row[:24].strip() for row in tables[-1]] == [dbn.PLAIN, dbn.PRETRAINED, *dbn.NETS]
+        if importlib.util.find_spec("matplotlib") is None:
+            assert 'pip install "tinygrad_kr[examples]"' in shown
+        else:
+            assert (tmp_path / "a/b/dbn.png").read_bytes().startswith(b"\x89PNG")
+    assert tables[0] == tables[1] == tables[2]
+    with pytest.raises(SystemExit, match="no run of seed 7 is saved"):
+        dbn.main(["--show", "--seed", "7"])
+
+
+def test_where_there_is_no_mnist_it_says_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
+    def missing(split: str) -> None:
+        raise data.DatasetNotFoundError("put the files there")
+
+    monkeypatch.setattr(data, "mnist", missing)
+    with pytest.raises(SystemExit, match=r"put the files there\nor try --data digits"):
+        dbn.main([])
