@@ -21,7 +21,7 @@ event_files, fit = program("event_files"), program("fit")
 def read_back(folder: Path) -> dict[str, list[tuple[int, Any]]]:
     """By tag the (step, value) of every event: TFRecords of a length, its checksum, the event and
     its checksum (tensorflow/core/lib/io/record_writer.h)."""
-    from tensorboardX.proto.event_pb2 import Event
+    from tensorboardX.proto.event_pb2 import Event  # type: ignore[import-untyped]
 
     (path,) = folder.glob("events.out.tfevents.*")
     content, place = path.read_bytes(), 0
@@ -52,8 +52,8 @@ def test_scalars_are_the_costs_and_accuracies_of_their_steps(
     for tag in ("cost", "accuracy"):
         steps, values = zip(*found[tag], strict=True)
         assert steps == (0, 100, 200, 300)
-        expected = np.float32([histories[tag][step] for step in steps])
-        np.testing.assert_array_equal(np.float32(values), expected)
+        expected = np.array([histories[tag][step] for step in steps], np.float32)
+        np.testing.assert_array_equal(np.array(values, np.float32), expected)
     assert len(set(histories["cost"])) > 250
 
 

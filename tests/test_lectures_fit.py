@@ -82,10 +82,11 @@ def test_an_epoch_is_one_pass_in_batches_with_dropout_on() -> None:
     net = Watched()
     before = net.linear.weight.data.copy()
     optimizer = optim.SGD(net.parameters(), lr=0.0)
-    history = fit.fit(net, (images, labels), optimizer, epochs=2, batch_size=150, validation=None)
+    pair = images, labels
+    history = fit.fit(net, pair, optimizer, epochs=2, batch_size=150, validation=pair)
     assert seen == [150, 150, 60] * 2
     np.testing.assert_array_equal(net.linear.weight.data, before)
-    measured = fit.evaluate(net, (images, labels))
+    measured = fit.evaluate(net, pair)
     assert history[1]["loss"] == pytest.approx(measured["loss"], rel=1e-5)
     assert history[1]["accuracy"] == pytest.approx(measured["accuracy"])
 

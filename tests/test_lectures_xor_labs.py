@@ -27,6 +27,13 @@ def test_rates_over_starts() -> None:
     assert figures["lab 09-3 median cost"] < 0.01
 
 
+def test_solved_is_all_four_and_stuck_is_two_or_fewer(monkeypatch: pytest.MonkeyPatch) -> None:
+    shares = np.array([1, 0.75, 0.5, 0.25, 0])
+    monkeypatch.setattr(xor_labs, "accuracies", lambda nets: shares)
+    figures = xor_labs.run(starts=5, steps=2)
+    assert (figures["lab 09-2 solved"], figures["lab 09-2 stuck"]) == (0.2, 0.6)
+
+
 def test_starts_side_by_side_are_as_if_trained_alone() -> None:
     tk.manual_seed(3)
     nets = xor_labs.make_nets((2, 3, 1), 4)
