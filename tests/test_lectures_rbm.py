@@ -1,0 +1,116 @@
+"""examples/lectures/rbm.py: a machine that reconstructs, repairs and recognises digits."""
+
+from __future__ import annotations
+
+import importlib.util
+import re
+from pathlib import Path
+from types import ModuleType
+
+import numpy as np
+import pytest
+
+from tinygrad_kr import data, nn
+
+PROGRAM = Path(__file__).parents[1] / "examples/lectures/rbm.py"
+
+
+def load() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("lectures_rbm", PROGRAM)
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+rbm = load()
+FEW = {"hidden": 5, "rates": (0.1,)}
+
+
+@pytest.fixture(scope="module")
+def figures() -> dict[str, float]:
+    found: dict[str, float] = rbm.run("digits", rates=(0.1,) * 15 + (0.02,) * 3)
+    return found
+
+
+@pytest.mark.parametrize("kind", rbm.CHAINS)
+def test_both_machines_reconstruct_recognise_and_dream_of_digits(
+    figures: dict[str, float], kind: str
+) -> None:
+    assert figures[f"{kind} reconstruction error"] < 0.04
+    assert figures[f"{kind} digits told from their shuffled pixels"] > 0.99
+    assert figures[f"{kind} ink in samples"] == pytest.approx(figures["ink in digits"], abs=0.03)
+    assert figures[f"{kind} blank samples"] == figures["blank digits"] == 0
+
+
+def test_a_machine_that_has_learned_nothing_does_none_of_it() -> None:
+    _, test_images = rbm.load("digits")
+    nothing = rbm.Machine(nn.RBM(64, 20), [], np.array([[0.0] * 64] * 3 + [[0.02] * 64]))
+    figures = rbm.figures_of(nothing, test_images)
+    assert figures["reconstruction error"] == pytest.approx(0.18, abs=0.005)
+    assert figures["digits told from their shuffled pixels"] < 0.8
+    assert figures["ink in samples"] == pytest.approx(0.005)
+    assert figures["blank samples"] == 0.75
+
+
+def test_the_machines_differ_in_their_chains_alone() -> None:
+    images, test_images = rbm.load("digits")
+    recipe = {"hidden": 5, "batch": 50}
+    starts = {kind: rbm.learn(images, test_images, kind, 1, rates=(), **recipe).rbm
+              for kind in rbm.CHAINS}  # fmt: skip
+    plain, persistent = starts["CD-1"].state_dict(), starts["persistent"].state_dict()
+    assert persistent.pop("chains").shape == (100, 64)
+    assert plain.keys() == persistent.keys()
+    for key, value in plain.items():
+        np.testing.assert_array_equal(value, persistent[key])
+
+
+def test_one_seed_gives_one_result() -> None:
+    assert rbm.run("digits", 3, **FEW) == rbm.run("digits", 3, **FEW)
+    assert rbm.run("digits", 3, **FEW) != rbm.run("digits", 4, **FEW)
+
+
+def test_it_learns_from_the_lectures_55_000_images(monkeypatch: pytest.MonkeyPatch) -> None:
+    counts = {"train": 60_000, "test": 10_000}
+    monkeypatch.setattr(
+        data, "mnist", lambda split: (np.zeros((counts[split], 2, 2)), np.zeros(counts[split]))
+    )
+    assert [part.shape for part in rbm.load("mnist")] == [(55_000, 4), (10_000, 4)]
+
+
+def test_pictures_are_put_in_their_places() -> None:
+    squares = np.arange(1, 7)[:, None] * np.ones(256)
+    wall = rbm.tiled(squares, 3)
+    assert wall.shape == (36, 54)
+    for row, column in np.ndindex(2, 3):
+        tile = wall[18 * row : 18 * row + 18, 18 * column : 18 * column + 18]
+        np.testing.assert_array_equal(tile[1:-1, 1:-1], 3 * row + column + 1)
+        assert np.isnan(tile).sum() == 18**2 - 16**2
+
+
+def test_the_program_prints_and_draws(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(rbm, "GIBBS_STEPS", 10)
+    monkeypatch.setitem(
+        rbm.RECIPES, "digits", {"hidden": 64, "rates": (0.1, 0.2, 0.3), "batch": 10}
+    )
+    rbm.main(["--data", "digits", "--out", str(tmp_path / "a/b")])
+    shown = capsys.readouterr().out
+    for kind in rbm.CHAINS:
+        errors = re.search(rf"^{kind} +(0\.\d{{4}}) 0\.\d{{4}} (0\.\d{{4}})$", shown, re.MULTILINE)
+        assert errors is not None and errors[2] < errors[1]
+    assert len(re.findall(r"^[-A-Za-z1 ]+ +\d\.\d{4}$", shown, re.MULTILINE)) == 10
+    if importlib.util.find_spec("matplotlib") is None:
+        assert 'pip install "tinygrad_kr[examples]"' in shown
+    else:
+        assert (tmp_path / "a/b/rbm.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_where_there_is_no_mnist_it_says_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
+    def missing(split: str) -> None:
+        raise data.DatasetNotFoundError("put the files there")
+
+    monkeypatch.setattr(data, "mnist", missing)
+    with pytest.raises(SystemExit, match=r"put the files there\nor try --data digits"):
+        rbm.main([])
