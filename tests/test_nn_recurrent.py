@@ -375,7 +375,9 @@ def test_dropout_acts_between_layers_in_training_only() -> None:
     everything = make("GRU", 3, 40, 2, dropout=1.0)
     everything.load_state_dict(net.state_dict())
     plain.weight_ih_l1.data[...] = 0
-    np.testing.assert_array_equal(everything(x)[0].data, plain(x)[0].data)
+    (output, last), (wanted, kept) = everything(x), plain(x)
+    np.testing.assert_array_equal(output.data, wanted.data)
+    np.testing.assert_array_equal(last[0].data, kept[0].data)  # nothing is dropped before layer 0
 
 
 def test_dropout_of_a_single_layer_is_warned_of() -> None:
