@@ -46,19 +46,26 @@ class Writer:
 
 
 def c_function(plan: Plan, steps: list[Step], name: str) -> str:
-    """One function: `name(void **memory)`, with the roots of the plan in `memory`."""
+    """`name(void **memory)`, with the roots of the plan in `memory`, and the function that works.
+
+    GCC believes `restrict` of parameters alone: without it, loops test whether memory overlaps.
+    """
     writer = Writer()
-    roots = set()
+    stored = {plan.places[value].root for step in steps for value in written_by(plan, step)}
+    read = {plan.places[value].root for step in steps for value in read_by(step)}
+    roots = sorted(stored | read)
     for step in steps:
-        for value in (*read_by(step), *written_by(plan, step)):
-            roots.add(plan.places[value].root)
-    for root in sorted(roots):
-        kind = C_TYPES[plan.roots[root].dtype]
-        writer(f"{kind} *const restrict m{root} = memory[{root}];")
-    for i, step in enumerate(steps):
-        _write(plan, writer, step, i)
+        _write(plan, writer, step)
+    types = {root: C_TYPES[plan.roots[root].dtype] for root in roots}
+    parameters = [
+        f"{'' if root in stored else 'const '}{types[root]} *restrict m{root}" for root in roots
+    ]
     body = "\n".join(writer.lines)
-    return f"EXPORT void {name}(void **memory) {{\n{body}\n}}\n"
+    given = ", ".join(f"memory[{root}]" for root in roots)
+    return (
+        f"static APART void {name}_({', '.join(parameters)}) {{\n{body}\n}}\n\n"
+        f"EXPORT void {name}(void **memory) {{\n  {name}_({given});\n}}\n"
+    )
 
 
 def written_by(plan: Plan, step: Step) -> list[Value]:
@@ -69,7 +76,7 @@ def written_by(plan: Plan, step: Step) -> list[Value]:
     return [step.statement.output]  # type: ignore[union-attr]
 
 
-def _write(plan: Plan, writer: Writer, step: Step, index: int) -> None:
+def _write(plan: Plan, writer: Writer, step: Step) -> None:
     if isinstance(step, Loop):
         _loop(plan, writer, step)
     elif isinstance(step, Reduction):
@@ -171,9 +178,7 @@ def _reduction(plan: Plan, writer: Writer, statement: Statement) -> None:
             tuple(place.strides[a] for a in kept), gone_shape, tuple(inner), total,
         )  # fmt: skip
         return
-    sizes, strides = loops(
-        kept_shape, tuple(out_strides), tuple(place.strides[a] for a in kept)
-    )
+    sizes, strides = loops(kept_shape, tuple(out_strides), tuple(place.strides[a] for a in kept))
     names = [f"i{k}" for k in range(len(sizes))]
     for name, size in zip(names, sizes, strict=True):
         writer.loop(name, size)
@@ -268,7 +273,9 @@ def _reduce_rows(
     for name, size in zip(inner, gone_sizes, strict=True):
         writer.loop(name, size)
     element = _index(place, (*strides[0], *gone_steps), [*names, "(b + c)", *inner])
-    update = f"row[c] += {element};" if total else f"row[c] = {_extreme(statement)}(row[c], {element});"
+    update = (
+        f"row[c] += {element};" if total else f"row[c] = {_extreme(statement)}(row[c], {element});"
+    )
     writer(f"for (int64_t c = 0; c < n; c++) {update}")
     writer.close(len(gone_sizes))
     out = _index(target, strides[1], [*names, "(b + c)"])
@@ -348,10 +355,7 @@ def _labels(plan: Plan, writer: Writer, statement: Statement) -> None:
 
 def c_source(functions: list[str]) -> str:
     """The whole file."""
-    export = (
-        "#if defined(_WIN32)\n#define EXPORT __declspec(dllexport)\n#else\n#define EXPORT\n#endif\n"
-    )
-    return PRELUDE + export + "\n" + "\n".join(functions)
+    return PRELUDE + "\n" + "\n".join(functions)
 
 
 __all__ = ["c_function", "c_source", "written_by"]

@@ -63,7 +63,7 @@ class Recorder:
         optimizer state are put back as they were.
         """
         leaves, rebuild = tree.flatten((tuple(args), kwargs))
-        self._plain_arguments = {i for i, leaf in enumerate(leaves) if isinstance(leaf, ndarray)}
+        self.plain_arguments = {i for i, leaf in enumerate(leaves) if isinstance(leaf, ndarray)}
         given = [self._argument(i, leaf) for i, leaf in enumerate(leaves)]
         args, kwargs = rebuild(given)
         recorders[get_ident()] = self
@@ -243,8 +243,10 @@ class Recorder:
         for step in self.steps:
             program.effects.extend(step.effects)
         self.rebuild = rebuild
+        self.single = isinstance(result, Node | ndarray) or type(result) in (int, float, bool)
+        """Whether it returns one thing that is no container."""
         self._forget()
-        plain = self._plain_values(self._plain_arguments)
+        plain = self._plain_values(self.plain_arguments)
         self.plain = {value for value in program.results if isinstance(value, Value)} & plain
         outward = [self._outward(*pair) for pair in returned]
         return rebuild(outward)

@@ -91,9 +91,7 @@ def _label_loss(b: Builder, x: Value, labels: Value, axis: int) -> Value:
     return b(e.subtract, b(e.log, total), b(network.label_pick, shifted, labels, axis=axis))
 
 
-def _logistic_loss(
-    b: Builder, x: Value, a: Value, *, reduction: str = "none"
-) -> Value:
+def _logistic_loss(b: Builder, x: Value, a: Value, *, reduction: str = "none") -> Value:
     terms = b(_logistic_term, x, a)
     if reduction == "none":
         return terms
@@ -105,9 +103,7 @@ def _mean(b: Builder, x: Value, axis: Any = None, keepdims: bool = False) -> Val
     return b(e.divide, total, x.size // total.size)
 
 
-def _var(
-    b: Builder, x: Value, axis: Any = None, keepdims: bool = False, ddof: float = 0
-) -> Value:
+def _var(b: Builder, x: Value, axis: Any = None, keepdims: bool = False, ddof: float = 0) -> Value:
     centred = b(e.subtract, x, _along(b, mean_, x, axis))
     total = b(sum_, b(e.square, centred), axis=axis, keepdims=keepdims)
     return b(e.divide, total, x.size // total.size - ddof)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import update_wrapper
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from numpy import ndarray
@@ -25,40 +25,46 @@ TRIES = 4
 """How often a function may be recorded without two runs in a row doing the same."""
 
 
-class Runner:
-    """A program ready to run: `run(leaves)` takes the flattened arguments."""
+class Runner(Protocol):
+    """A program ready to run."""
 
-    def __init__(self, recording: Recorder) -> None:
-        program = simplified(expanded(simplified(recording.program)))
+    program: Program
+    source: str
+    run: Callable[[Sequence[Any]], Any]
+    """What the function would return for these flattened arguments; StaleError, with nothing done,
+    if it must be recorded anew."""
+
+
+class NativeRunner:
+    """A program in C and NumPy calls."""
+
+    def __init__(self, recording: Recorder, program: Program) -> None:
+        self.program = program
+        self.native = Native(recording, program)
+        self.source = f"{self.native.c_source}\n{self.native.source}"
+        self.run = self.native.run
+
+
+class NumPyRunner:
+    """A program in NumPy calls alone."""
+
+    def __init__(self, recording: Recorder, program: Program) -> None:
         self.program = program
         self.rebuild = recording.rebuild
         self.steps: list[RecordedStep] = recording.steps
         self.plain = recording.plain
         self.sources = list(program.sources.items())
-        if find_compiler() is None:
-            self.kept = sorted(program.kept(), key=lambda value: value.number)
-            self._run, self.source = compiled_by_numpy(program)
-            self._in_place: set[Value] = set()
-        else:
-            native = Native(program)
-            self._run, self.kept = native, native.kept
-            self.source = native.source + native.c_source
-            self._in_place = set(native.plan.in_place)
+        self.kept = sorted(program.kept(), key=lambda value: value.number)
+        self._run, self.source = compiled_by_numpy(program)
 
     def run(self, leaves: Sequence[Any]) -> Any:
-        """What the function would return; StaleError, with nothing done, if it must be recorded
-        anew."""
+        """One call."""
         for step in self.steps:
             step.prepare()
         made = dict(zip(self.kept, self._run(self._arrays(leaves)), strict=True))
-        new = {
-            value: array if value in self._in_place else self._own(array)
-            for value, array in made.items()
-        }
+        new = {value: self._own(array) for value, array in made.items()}
         for effect in self.program.effects:
-            value = effect.value
-            if value not in self._in_place:
-                effect.apply(None if value is None else new[value])
+            effect.apply(None if effect.value is None else new[effect.value])
             if isinstance(effect, LeafWrite):
                 effect.announce()
         return self.rebuild([self._result(result, made) for result in self.program.results])
@@ -90,6 +96,14 @@ class Runner:
         return constant(array)
 
 
+def runner_of(recording: Recorder) -> Runner:
+    """The best way there is on this computer to run what was recorded."""
+    program = simplified(expanded(simplified(recording.program)))
+    if find_compiler() is None:
+        return NumPyRunner(recording, program)
+    return NativeRunner(recording, program)
+
+
 class Entry:
     """What is known of one kind of call (shapes, dtypes, modes)."""
 
@@ -113,7 +127,7 @@ class Entry:
         elif before is not None:
             parted = difference(before.program, recording.program)
             if parted is None:
-                self.runner = Runner(recording)
+                self.runner = runner_of(recording)
                 self.tries = 0
             elif self.tries > TRIES:
                 self.reason = f"two runs in a row did not do the same: {parted}"

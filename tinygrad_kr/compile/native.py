@@ -6,26 +6,36 @@ from __future__ import annotations
 import ctypes
 from collections.abc import Callable, Sequence
 from importlib.resources import files
+from sys import getrefcount
 from typing import Any
 
 import numpy as np
 from numpy import ndarray
 
 from tinygrad_kr.compile.build import build
-from tinygrad_kr.compile.c_code import c_function, c_source
+from tinygrad_kr.compile.c_code import c_function, c_source, written_by
 from tinygrad_kr.compile.layout import empty
+from tinygrad_kr.compile.optimizing import Option, StateArray, StateNumber
 from tinygrad_kr.compile.plan import Call, Plan, Step, read_by
 from tinygrad_kr.compile.program import Check, Program, Statement, Value
-from tinygrad_kr.compile.sources import StaleError
+from tinygrad_kr.compile.sources import (
+    Argument,
+    Constant,
+    GradientWrite,
+    Leaf,
+    LeafWrite,
+    StaleError,
+)
 from tinygrad_kr.ops import linalg
+from tinygrad_kr.ops.node import LastWrite, Node, constant, note_writes, tick
 
 
 class Native:
-    """`native(sources)` gives the arrays of the kept values by value."""
+    """`native.run(leaves)`: one call of the compiled function, given its flattened arguments."""
 
-    def __init__(self, program: Program) -> None:
-        plan = self.plan = Plan(program)
-        self.kept = sorted(plan.program.kept(), key=lambda value: value.number)
+    def __init__(self, recording: Any, program: Program) -> None:
+        plan = Plan(program)
+        self.plan = plan
         segments = _segments(plan.steps)
         functions = [
             c_function(plan, segment, f"part{i}")
@@ -34,8 +44,7 @@ class Native:
         ]
         self.c_source = c_source(functions)
         library = build(self.c_source, {"mathematics.h": _mathematics()}) if functions else None
-        self.memory = (ctypes.c_void_p * max(len(plan.roots), 1))()
-        driver = _Driver(plan, self.memory, self.kept)
+        driver = _Driver(plan, recording)
         for i, segment in enumerate(segments):
             first = segment[0]
             if isinstance(first, Check):
@@ -44,12 +53,12 @@ class Native:
                 driver.call(first.statement)
             else:
                 driver.part(getattr(library, f"part{i}"), segment)
+        driver.finish()
         self.source = driver.source()
-        self._run = driver.compiled()
-
-    def __call__(self, sources: Sequence[ndarray]) -> list[ndarray]:
-        """The kept values, in the order of `kept`; StaleError for sources laid out otherwise."""
-        return self._run(sources)
+        self.run = driver.compiled()
+        self.parts = driver.parts
+        self.calls = driver.calls
+        self.memory = driver.memory
 
 
 def _mathematics() -> str:
@@ -68,54 +77,148 @@ def _segments(steps: list[Step]) -> list[list[Step]]:
     return segments
 
 
+class Fresh:
+    """Arrays that results are written to: a new one unless nobody holds the one before.
+
+    wrapped: they are handed out as Tensors.
+    """
+
+    __slots__ = ("array", "dtype", "memory", "root", "shape", "strides", "tensor")
+
+    def __init__(self, value: Value, strides: tuple[int, ...], memory: Any, root: int) -> None:
+        self.shape, self.dtype, self.strides = value.shape, value.dtype, strides
+        self.memory, self.root = memory, root
+        self.renew()
+
+    def renew(self) -> Any:
+        """A new array, and the Tensor of it."""
+        self.array = empty(self.shape, self.dtype, self.strides)
+        self.memory[self.root] = _address(self.array)
+        self.tensor = constant(self.array)
+        return self.tensor
+
+
 class _Driver:
     """Writes the Python function, and holds what its names stand for."""
 
-    def __init__(self, plan: Plan, memory: Any, kept: list[Value]) -> None:
-        self.plan, self.memory, self.kept = plan, memory, kept
+    def __init__(self, plan: Plan, recording: Any) -> None:
+        self.plan, self.recording = plan, recording
+        self.memory = (ctypes.c_void_p * max(len(plan.roots), 1))()
+        self.pointer = ctypes.addressof(self.memory)
         self.lines: list[str] = []
+        self.parts: list[Any] = []
+        self.calls = 0
         self.names: dict[str, Any] = {
-            "memory": memory,
-            "empty": np.empty,
+            "memory": self.memory,
+            "pointer": self.pointer,
             "address": _address,
             "laid": _laid,
             "matmul": np.matmul,
+            "references": getrefcount,
+            "Stale": StaleError,
+            "Node": Node,
         }
+        self._known = {id(thing): name for name, thing in self.names.items()}
         self._arrays: dict[Value, str] = {}
-        self._held: list[ndarray] = []
-        self._sources(list(plan.program.sources))
+        self._fresh: dict[Value, str] = {}
+        self._kept = plan.program.kept()
+        self._sources()
 
     def name(self, thing: Any, hint: str) -> str:
         """A name for an object."""
-        for name, known in self.names.items():
-            if known is thing:
-                return name
-        name = f"{hint.strip('_<>')}_{len(self.names)}"
-        self.names[name] = thing
-        return name
+        known = self._known.get(id(thing))
+        if known is None:
+            known = f"{hint.strip('_<>')}_{len(self.names)}"
+            self.names[known] = thing
+            self._known[id(thing)] = known
+        return known
 
-    def _sources(self, sources: list[Value]) -> None:
-        written = set(self.plan.in_place.values())
-        given = [f"a{value.number}" for value in sources]
-        if given:
-            self.lines.append(f"{''.join(name + ', ' for name in given)}= sources")
-        self.names["held"] = held = [None] * len(sources)
-        self.names["Stale"] = StaleError
-        for i, (value, name) in enumerate(zip(sources, given, strict=True)):
-            place = self.plan.places[value]
-            strides = tuple(step * value.dtype.itemsize for step in place.strides)
+    # -------------------------------------------------------------- sources
+
+    def _sources(self) -> None:
+        self._steps()
+        for value, source in self.plan.program.sources.items():
+            name = f"a{value.number}"
             self._arrays[value] = name
-            self.lines.append(f"if {name} is not held[{i}]:")
-            if value.size > 1:
-                self.lines.append(f"    if {name}.strides != {strides}:")
-                if value in written:
-                    self.lines.append("        raise Stale")
-                else:
-                    layout = self.name(place.strides, "strides")
-                    self.lines.append(f"        {name} = laid({name}, {layout})")
-            self.lines.append(f"    held[{i}] = {name}")
-            self.lines.append(f"    memory[{place.root}] = address({name})")
-        del held
+            if isinstance(source, Argument):
+                given = f"leaves[{source.index}]"
+                tensor = source.index not in self.recording.plain_arguments
+                self.lines.append(f"{name} = {given}._data" if tensor else f"{name} = {given}")
+                self._seat(value, name)
+            elif isinstance(source, Leaf):
+                self.lines.append(f"{name} = {self.name(source.node, 'leaf')}._data")
+                self._seat(value, name)
+            elif isinstance(source, Constant):
+                self.names[name] = source.array
+                self._constant(value, source)
+            elif isinstance(source, Option | StateArray | StateNumber) and not self._called(value):
+                continue
+            else:
+                fetch = self.name(source.fetch, "fetch")
+                self.lines.append(f"{name} = {fetch}()")
+                self._seat(value, name)
+
+    def _called(self, value: Value) -> bool:
+        """Whether a NumPy call reads an array, so that it is wanted in Python too."""
+        root = self.plan.places[value].root
+        return any(
+            self.plan.places[read].root == root
+            for step in self.plan.steps
+            if isinstance(step, Call | Check)
+            for read in read_by(step)
+        )
+
+    def _constant(self, value: Value, source: Constant) -> None:
+        place = self.plan.places[value]
+        array = _laid(source.array, place.strides)
+        if array is source.array or source.fixed:
+            self.memory[place.root] = _address(array)
+            self.names[f"a{value.number}"] = array
+            return
+        layout = self.name(place.strides, "strides")
+        name = f"a{value.number}"
+        original = self.name(source.array, "original")
+        self.lines.append(f"{name} = laid({original}, {layout})")
+        self.lines.append(f"memory[{place.root}] = address({name})")
+
+    def _seat(self, value: Value, name: str) -> None:
+        """Tell C where an array is, unless it is where it was."""
+        place = self.plan.places[value]
+        held = f"h{value.number}"
+        self.names[held] = None
+        strides = tuple(step * value.dtype.itemsize for step in place.strides)
+        dtype = self.name(value.dtype, "dtype")
+        self.lines.append(f"if {name} is not {held}:")
+        self.lines.append(f"    if {name}.shape != {value.shape} or {name}.dtype != {dtype}:")
+        self.lines.append("        raise Stale")
+        if value.size > 1:
+            self.lines.append(f"    if {name}.strides != {strides}:")
+            if value in self.plan.in_place.values():
+                self.lines.append("        raise Stale")
+            else:
+                layout = self.name(place.strides, "strides")
+                self.lines.append(f"        {name} = laid({name}, {layout})")
+        self.lines.append(f"    memory[{place.root}] = address({name})")
+        self.lines.append(f"    {held} = {name}")
+
+    def _steps(self) -> None:
+        """The optimizers' states and options, looked at again only where something is another."""
+        for step in self.recording.steps:
+            loader = _Loader(self, step)
+            name = self.name(step, "step")
+            optimizer = self.name(step.optimizer, "optimizer")
+            load = self.name(loader, "load")
+            self.lines.append(f"if {optimizer}._plan is not {name}:")
+            self.lines.append(f"    {load}.state()")
+            for cohort in step.cohorts:
+                group = self.name(cohort.group, "group")
+                seen = f"seen_{len(self.names)}"
+                self.names[seen] = None
+                self.lines.append(f"if tuple({group}.values()) != {seen}:")
+                self.lines.append(f"    {load}.options()")
+                self.lines.append(f"    {seen} = tuple({group}.values())")
+
+    # -------------------------------------------------------------- arrays
 
     def array(self, value: Value) -> str:
         """The name of the array of a value, made from what it is a view of if need be."""
@@ -138,8 +241,10 @@ class _Driver:
     def _term(self, x: Any) -> str:
         if isinstance(x, Value):
             return self.array(x)
-        if x is None or x is ... or isinstance(x, bool | str) or type(x) is int:
-            return repr(x) if x is not ... else "..."
+        if x is ...:
+            return "..."
+        if x is None or isinstance(x, bool | str) or type(x) is int:
+            return repr(x)
         if type(x) is tuple:
             return f"({''.join(self._term(part) + ', ' for part in x)})"
         if type(x) is list:
@@ -147,48 +252,65 @@ class _Driver:
         return self.name(x, "given")
 
     def _own(self, value: Value) -> None:
-        """Memory for a value: its own at each call if it outlives the call, else always the same.
-        """
-        if value in self._arrays or value in self.plan.in_place:
-            return
+        """Memory for a value: its own at each call if it outlives the call, else always the same."""
         place = self.plan.places[value]
-        if self.plan.roots[place.root] is not value:
+        known = value in self._arrays or value in self.plan.in_place
+        if known or self.plan.roots[place.root] is not value:
             return
-        if value in self.kept:
-            name = f"a{value.number}"
-            dtype = self.name(value.dtype, "dtype")
-            self.lines.append(f"{name} = empty({value.shape}, {dtype})")
-            if place.strides != _c_order(value.shape):
-                layout = self.name(place.strides, "strides")
-                make = self.name(empty, "empty_like")
-                self.lines[-1] = f"{name} = {make}({value.shape}, {dtype}, {layout})"
-            self.lines.append(f"memory[{place.root}] = address({name})")
+        if value in self._kept and not self._only_copied(value):
+            fresh = Fresh(value, place.strides, self.memory, place.root)
+            name, tensor = f"a{value.number}", f"t{value.number}"
+            made = self.name(fresh, "fresh")
+            self._fresh[value] = tensor
+            self.lines.append(f"{tensor} = {made}.tensor")
+            # Held by `fresh`, by the names here and by whoever is handed it; and its array.
+            held = [
+                f" + ({self.name(effect.leaf, 'leaf')}._grad is {tensor})"
+                for effect in self.plan.program.effects
+                if isinstance(effect, GradientWrite) and effect.value is value
+            ]
+            self.lines.append(
+                f"if references({tensor}) > 3{''.join(held)} or references({made}.array) > 3:"
+            )
+            self.lines.append(f"    {tensor} = {made}.renew()")
+            self.lines.append(f"{name} = {made}.array")
         else:
             array = empty(value.shape, value.dtype, place.strides)
             name = self.name(array, f"buffer{value.number}")
-            self.memory[place.root] = array.ctypes.data
+            self.memory[place.root] = _address(array)
         self._arrays[value] = name
+
+    def _only_copied(self, value: Value) -> bool:
+        """Whether all that a value is kept for is to be copied into memory that is there."""
+        program = self.plan.program
+        effects = [effect for effect in program.effects if effect.value is value]
+        return value not in program.results and not any(
+            isinstance(effect, GradientWrite) for effect in effects
+        )
+
+    # -------------------------------------------------------------- steps
 
     def part(self, function: Any, steps: list[Step]) -> None:
         """A C function."""
-        from tinygrad_kr.compile.c_code import written_by
-
         for step in steps:
             for value in written_by(self.plan, step):
                 self._own(value)
         function.restype = None
-        self.lines.append(f"{self.name(function, 'part')}(memory)")
+        function.argtypes = [ctypes.c_void_p]
+        self.parts.append(function)
+        self.lines.append(f"{self.name(function, 'part')}(pointer)")
 
     def call(self, statement: Statement) -> None:
         """A NumPy call, whose result C may come to read."""
+        self.calls += 1
         output = statement.output
-        forward = self.name(statement.op.forward, statement.op.__name__)
         place = self.plan.places[output]
         if statement.op is linalg.matmul and len(output.shape) > 1:
             terms = self._terms(statement)
             self._own(output)
             self.lines.append(f"matmul({terms}, out={self._arrays[output]})")
             return
+        forward = self.name(statement.op.forward, statement.op.__name__)
         name = f"a{output.number}"
         dtype, layout = self.name(output.dtype, "dtype"), self.name(place.strides, "strides")
         made = f"{forward}({self._terms(statement)})"
@@ -198,34 +320,133 @@ class _Driver:
 
     def check(self, check: Check) -> None:
         """A function that may raise."""
+        self.calls += 1
         terms = ", ".join([self.array(check.value), *map(self._term, check.rest)])
         self.lines.append(f"{self.name(check.function, 'check')}({terms})")
 
+    # -------------------------------------------------------------- the end
+
+    def finish(self) -> None:
+        """What a call leaves behind, and what it returns."""
+        written = []
+        for effect in self.plan.program.effects:
+            value = effect.value
+            if isinstance(effect, GradientWrite):
+                leaf = self.name(effect.leaf, "leaf")
+                self.lines.append(f"{leaf}._grad = {self._tensor(value)}")
+            else:
+                if isinstance(effect, LeafWrite):
+                    written.append(effect.node)
+                if value is not None and value not in self.plan.in_place:
+                    apply = self.name(effect.apply, "write")
+                    self.lines.append(f"{apply}({self.array(value)})")
+        if written:
+            announce = _Announcement(written)
+            self.lines.append(f"{self.name(announce, 'written')}()")
+        results = [self._result(result) for result in self.plan.program.results]
+        if self.recording.single:
+            self.lines.append(f"return {results[0]}")
+        else:
+            rebuild = self.name(self.recording.rebuild, "rebuild")
+            self.lines.append(f"return {rebuild}([{', '.join(results)}])")
+
+    def _tensor(self, value: Value | None) -> str:
+        if value is None:
+            return "None"
+        if value in self._fresh:
+            return self._fresh[value]
+        copied = self.name(_copied, "copied")
+        return f"{copied}({self.array(value)})"
+
+    def _result(self, result: Any) -> str:
+        if not isinstance(result, Value):
+            return self.name(result, "result")
+        if result in self.recording.plain:
+            array = self.array(result)
+            return f"{array}.copy()" if result.shape else f"{array}[()]"
+        return self._tensor(result)
+
     def source(self) -> str:
         """The whole function."""
-        results = ", ".join(self.array(value) for value in self.kept)
-        lines = [*self.lines, f"return [{results}]"]
-        return "def run(sources):\n    " + "\n    ".join(lines) + "\n"
+        held = [name for name in self.names if name[0] == "h" and name[1:].isdigit()]
+        held += [name for name in self.names if name.startswith("seen_")]
+        first = [f"global {', '.join(held)}"] if held else []
+        return "def run(leaves):\n    " + "\n    ".join([*first, *self.lines]) + "\n"
 
-    def compiled(self) -> Callable[[Sequence[ndarray]], list[ndarray]]:
+    def compiled(self) -> Callable[[Sequence[Any]], Any]:
         """The function itself."""
         namespace = dict(self.names)
         exec(compile(self.source(), "<compiled step>", "exec"), namespace)
-        run: Callable[[Sequence[ndarray]], list[ndarray]] = namespace["run"]
-        return np.errstate(all="ignore")(run)
+        run: Callable[[Sequence[Any]], Any] = namespace["run"]
+        return np.errstate(all="ignore")(run) if self.calls else run
+
+
+class _Loader:
+    """Where C finds an optimizer's options and state."""
+
+    def __init__(self, driver: _Driver, step: Any) -> None:
+        self.step, self.memory = step, driver.memory
+        self._options: list[tuple[Option, ndarray]] = []
+        self._state: list[tuple[Any, int, Value]] = []
+        plan = driver.plan
+        for value, source in plan.program.sources.items():
+            root = plan.places[value].root
+            if isinstance(source, Option) and source.cohort in step.cohorts:
+                array = np.array(source.fetch())
+                self.memory[root] = _address(array)
+                self._options.append((source, array))
+            elif isinstance(source, StateNumber) and source.cohort in step.cohorts:
+                self.memory[root] = _address(source.fetch())
+            elif isinstance(source, StateArray):
+                slots = [slot for cohort in step.cohorts for slot in cohort.slots]
+                if any(source.slot is slot for slot in slots):
+                    self._state.append((source, root, value))
+                    self.memory[root] = _address(source.fetch())
+
+    def options(self) -> None:
+        """Read the options again; StaleError where they are of another kind."""
+        self.step.check_options()
+        for option, array in self._options:
+            array[()] = option.fetch()
+
+    def state(self) -> None:
+        """Read the state again; StaleError where it is of another kind, or elsewhere."""
+        self.step.load()
+        for source, root, value in self._state:
+            now = source.fetch()
+            if now.shape != value.shape or now.dtype != value.dtype:
+                raise StaleError
+            self.memory[root] = _address(now)
+
+
+class _Announcement:
+    """Lets graphs that were recorded before a call know what it has overwritten."""
+
+    def __init__(self, nodes: list[Any]) -> None:
+        self.nodes = nodes
+        self._noted = note_writes(nodes, "a compiled step")
+        self._arrays = [node._data for node in nodes]
+
+    def __call__(self) -> None:
+        if any(
+            node._data is not array for node, array in zip(self.nodes, self._arrays, strict=True)
+        ):
+            self.__init__(self.nodes)  # type: ignore[misc]
+        write, written = self._noted
+        LastWrite.time = write.time = tick()
+        if LastWrite.write is not write:
+            LastWrite.write = write
+            for each in written:
+                each.last = write
+
+
+def _copied(array: ndarray) -> Any:
+    return constant(np.array(array))
 
 
 def _address(array: ndarray) -> int:
     address: int = array.__array_interface__["data"][0]
     return address
-
-
-def _c_order(shape: tuple[int, ...]) -> tuple[int, ...]:
-    strides, step = [], 1
-    for n in reversed(shape):
-        strides.append(step)
-        step *= max(n, 1)
-    return tuple(reversed(strides))
 
 
 def _laid(array: Any, strides: tuple[int, ...], dtype: Any = None) -> ndarray:
@@ -237,7 +458,5 @@ def _laid(array: Any, strides: tuple[int, ...], dtype: Any = None) -> ndarray:
         laid = empty(array.shape, array.dtype, strides)
         laid[...] = array
         return laid
-    return array
-
-
-__all__ = ["Native", "read_by"]
+    laid_array: ndarray = array
+    return laid_array

@@ -128,9 +128,7 @@ class StateArray:
     def replaces(self, source: Any) -> bool:
         """Whether `source` reads this array."""
         return (
-            isinstance(source, StateArray)
-            and source.slot is self.slot
-            and source.name == self.name
+            isinstance(source, StateArray) and source.slot is self.slot and source.name == self.name
         )
 
     def same(self, other: Any) -> bool:
@@ -178,9 +176,7 @@ class RecordedStep:
         self.cohorts.append(cohort)
         options = {name: self._option(recorder, cohort, name, known) for name, known in structure}
         first = slots[0]
-        program = lower(
-            type(optimizer).rule, structure, tuple(first.numbers), tuple(first.arrays)
-        )
+        program = lower(type(optimizer).rule, structure, tuple(first.numbers), tuple(first.arrays))
         numbers = {}
         for name, value in first.numbers.items():
             cohort.numbers[name] = np.array(value, np.float64)
@@ -256,22 +252,28 @@ class RecordedStep:
 
     def prepare(self) -> None:
         """Before each call: StaleError where groups, options or states are of another kind."""
-        optimizer = self.optimizer
-        if any(p._grad is not None for p in self._absent if False):
-            raise StaleError
-        names = tuple(optimizer.defaults)
+        self.check_options()
+        if self.optimizer._plan is not self:
+            self.load()
+
+    def check_options(self) -> None:
+        """StaleError where an option has become 0, or another kind of thing."""
+        names = tuple(self.optimizer.defaults)
         for cohort in self.cohorts:
+            self.optimizer._check_options(cohort.group)
             values = tuple(cohort.group[name] for name in names)
             if structure_of(names, values) != cohort.structure:
                 raise StaleError
-        if optimizer._plan is not self:
-            optimizer._settle()
-            slots = optimizer._slots
-            for cohort in self.cohorts:
-                if any(slots.get(slot.param) is not slot for slot in cohort.slots):
-                    raise StaleError
-                cohort.load()
-            optimizer._plan = self
+
+    def load(self) -> None:
+        """Take over the states that the optimizer has; StaleError where they are of other kinds."""
+        self.optimizer._settle()
+        slots = self.optimizer._slots
+        for cohort in self.cohorts:
+            if any(slots.get(slot.param) is not slot for slot in cohort.slots):
+                raise StaleError
+            cohort.load()
+        self.optimizer._plan = self
 
 
 def _is_known(value: Any) -> bool:

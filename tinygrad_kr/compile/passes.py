@@ -79,6 +79,39 @@ def without_idle_ops(program: Program) -> Program:
     return _rewritten(program, decide, same)
 
 
+def with_results_made_in_place(program: Program) -> Program:
+    """A result that is only a copy of something made for it alone is that thing itself."""
+    protected = program.kept()
+    makers = {statement.output: statement for statement in program.statements}
+    renamed: dict[Value, Value] = {}
+    for statement in program.statements:
+        if statement.op is not e.positive or statement.output not in protected:
+            continue
+        (original,) = statement.inputs
+        maker = makers.get(original) if isinstance(original, Value) else None
+        taken = original in protected or original in renamed
+        if maker is not None and not taken and original.dtype == statement.output.dtype:
+            renamed[original] = statement.output
+    statements = []
+    positions = [0]
+    for statement in program.statements:
+        first = statement.inputs[0] if statement.inputs else None
+        if not (isinstance(first, Value) and renamed.get(first) is statement.output):
+            statements.append(
+                statement._replace(
+                    inputs=replaced(statement.inputs, renamed),
+                    params=replaced(statement.params, renamed),
+                    output=renamed.get(statement.output, statement.output),
+                )
+            )
+        positions.append(len(statements))
+    checks = [
+        check._replace(after=positions[check.after], value=renamed.get(check.value, check.value))
+        for check in program.checks
+    ]
+    return Program(program.sources, statements, checks, program.effects, program.results)
+
+
 def _idle(statement: Statement) -> Value | None:
     """The input that an op returns unchanged, if it does."""
     inputs = statement.inputs
@@ -169,4 +202,5 @@ def simplified(program: Program) -> Program:
     program = with_constants_folded(program)
     program = without_idle_ops(program)
     program = with_common_subexpressions(program)
+    program = with_results_made_in_place(program)
     return without_dead_code(program)

@@ -114,20 +114,25 @@ class Plan:
     # -------------------------------------------------------------- order
 
     def _schedule(self) -> list[Step]:
-        """Loops as long as there are any that can run, then the NumPy calls that can."""
+        """Stage by stage: the loops that the stage needs, then the NumPy calls that end it."""
         steps: list[Step] = list(self._early_checks())
         checks = [check for check in self.program.checks if check not in steps]
         pending = list(self.program.statements)
+        stages = _stages(self.program, is_c, self._kept)
+        stage, last = 0, max(stages.values(), default=0)
         while pending:
             before = len(pending)
-            pending = self._take_views(pending)
-            pending = self._take_loops(pending, steps)
-            pending = self._take_views(pending)
+            due = [s for s in pending if stages[s.output] <= stage]
+            later = [s for s in pending if stages[s.output] > stage]
+            due = self._take_loops(self._take_views(due), steps)
             ready = [check for check in checks if check.value in self.places]
             steps += ready
             checks = [check for check in checks if check not in ready]
-            pending = self._take_calls(pending, steps)
-            assert len(pending) < before, "a program reads a value that nothing makes"
+            stage += 1
+            calls = [s for s in (*due, *later) if stages[s.output] <= stage and not is_c(s)]
+            self._take_calls(self._take_views(calls), steps)
+            pending = [s for s in self.program.statements if s.output not in self.places]
+            assert len(pending) < before or stage <= last, "a value that nothing makes is read"
         return steps + checks
 
     def _early_checks(self) -> list[Check]:
@@ -221,7 +226,11 @@ class Plan:
         taken: set[Value] = set()
         for source, value in replaces.items():
             made_in = next(
-                (i for i, s in enumerate(self.steps) if isinstance(s, Loop) and value in _outputs(s)),
+                (
+                    i
+                    for i, s in enumerate(self.steps)
+                    if isinstance(s, Loop) and value in _outputs(s)
+                ),
                 None,
             )
             if made_in is None or value in taken or source in self._kept:
@@ -249,6 +258,26 @@ class Plan:
             for value in read_by(step)
             if self.places[value].root == place.root
         )
+
+
+def _stages(program: Program, quick: Any, kept: set[Value]) -> dict[Value, int]:
+    """When each op runs: a call of NumPy one stage after what it reads, loops as late as what
+    they are for allows, so that they meet in one loop and keep nothing in memory meanwhile."""
+    early: dict[Value, int] = dict.fromkeys(program.sources, 0)
+    for statement in program.statements:
+        at = max((early[value] for value in statement.reads()), default=0)
+        early[statement.output] = at if quick(statement) or statement.op in _VIEWS else at + 1
+    late: dict[Value, int] = {}
+    for statement in reversed(program.statements):
+        output = statement.output
+        at = early[output]
+        if output not in kept and (quick(statement) or statement.op in _VIEWS):
+            at = max(at, late.get(output, at))
+        late[output] = at
+        needed = at if quick(statement) or statement.op in _VIEWS else at - 1
+        for value in statement.reads():
+            late[value] = min(late.get(value, needed), needed)
+    return late
 
 
 def _replacements(program: Program) -> list[tuple[Value, Value]]:

@@ -78,6 +78,17 @@ PRELUDE = r"""
 #include <string.h>
 #include "mathematics.h"
 
+#if defined(_WIN32)
+#define EXPORT __declspec(dllexport)
+#else
+#define EXPORT
+#endif
+#if defined(__GNUC__)
+#define APART __attribute__((noinline))
+#else
+#define APART
+#endif
+
 static inline float tk_absf(float x) { return fabsf(x); }
 static inline double tk_abs(double x) { return fabs(x); }
 static inline float tk_floorf(float x) { return floorf(x); }
@@ -157,7 +168,11 @@ def _of_floats(statement: Statement, dtype: Any) -> str:
     single = "f" if dtype == np.float32 else ""
     exponent = statement.inputs[1] if len(statement.inputs) > 1 else None
     spelled = FLOATS[statement.op]
-    if isinstance(exponent, int | float) and POWERS.get(float(exponent)) and spelled[:6] == "tk_pow":
+    if (
+        isinstance(exponent, int | float)
+        and POWERS.get(float(exponent))
+        and spelled[:6] == "tk_pow"
+    ):
         spelled = POWERS[float(exponent)]
     return _in_type(spelled.replace("F(", f"{single}("), statement, dtype)
 
