@@ -30,21 +30,21 @@ TINY = {"hidden": (8, 8), "pretrain_epochs": 1, "epochs": 2, "rate": 0.1, "batch
 
 @pytest.fixture(scope="module")
 def figures() -> dict[str, float]:
-    found: dict[str, float] = dbn.run("digits", epochs=20, pretrain_epochs=15)
+    found: dict[str, float] = dbn.run("digits", epochs=12, pretrain_epochs=10)
     return found
 
 
 def test_pretraining_brings_the_stuck_net_to_learn(figures: dict[str, float]) -> None:
     assert figures[f"{dbn.PLAIN} accuracy"] < 0.13
-    assert figures[f"{dbn.PRETRAINED} accuracy"] > 0.8
+    assert figures[f"{dbn.PRETRAINED} accuracy"] > 0.7
 
 
 def test_xavier_alone_does_not_rescue_sigmoid_but_other_activations_learn(
     figures: dict[str, float],
 ) -> None:
     assert figures["sigmoid, Xavier accuracy"] < 0.13
-    assert figures["tanh, Xavier accuracy"] > 0.88
-    assert figures["ReLU, He accuracy"] > 0.88
+    assert figures["tanh, Xavier accuracy"] > 0.85
+    assert figures["ReLU, He accuracy"] > 0.85
 
 
 def test_the_gradient_reaches_the_first_layer_only_of_nets_that_learn(
