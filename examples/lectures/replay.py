@@ -5,8 +5,8 @@
     python examples/lectures/replay.py --lab 07 --lab 09-2     # all labs 07-x, and 09-2
     python examples/lectures/replay.py --all            # everything anew: an hour or more
 
-Long labs (MNIST by convolutions, ensembles, deep belief nets) show the result that an earlier run
-has left in benchmarks/results, marked "saved"; so does every number with the version that made it.
+Long labs (all of MNIST) show the results that earlier runs have left in benchmarks/results: the
+mean and the range of their seeds, marked "saved" with the version of tinygrad_kr that made them.
 A lab that fails is shown as failed and the rest goes on; the exit status is then 1. Ctrl-C stops
 and shows what is done. A picture of ours against the published figures is saved in out/lectures.
 """
