@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -18,6 +19,7 @@ from compile_fakes import (
 from compile_fakes import fakes as fakes
 from compile_fakes import own_cache as own_cache
 
+from tinygrad_kr.compile import cache as caching
 from tinygrad_kr.compile import compiler as compilers
 from tinygrad_kr.compile import machine as machines
 from tinygrad_kr.compile.build import (
@@ -356,13 +358,48 @@ def test_apples_stub_of_a_compiler_is_not_started(
     assert asked == [["/usr/bin/xcode-select", "-p"]]
 
 
+@pytest.fixture
+def waiting_input() -> Iterator[None]:
+    """Something to read on standard input, which is not for a compiler to take."""
+    reader, writer = os.pipe()
+    os.write(writer, b"for the user's program\n")
+    os.close(writer)
+    before = os.dup(0)
+    os.dup2(reader, 0)
+    yield
+    os.dup2(before, 0)
+    for descriptor in (reader, before):
+        os.close(descriptor)
+
+
+@pytest.mark.usefixtures("waiting_input")
 def test_messages_are_english_and_input_is_none(
     fakes: Fakes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("LC_ALL", "ko_KR.UTF-8")
-    fakes.make("cc", body=f'read -r x; echo "$LC_ALL,$x" > {tmp_path / "seen"}')
+    fakes.make("cc", body=f'read -r x; echo "$LC_ALL,$x" >> {tmp_path / "seen"}')
     build("one")
-    assert (tmp_path / "seen").read_text() == "C,\n"
+    assert (tmp_path / "seen").read_text() == "C,\nC,\n"
+
+
+@pytest.mark.parametrize(
+    ("home", "named", "expected"),
+    [
+        (True, None, ""),
+        (False, None, "the temporary folder's"),
+        (False, "/named", "/named"),
+        (True, "/named", "/named"),
+    ],
+)
+def test_zig_has_a_cache_where_there_is_no_home(
+    home: bool, named: str | None, expected: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path if home else tmp_path / "nowhere"))
+    monkeypatch.delenv("ZIG_GLOBAL_CACHE_DIR", raising=False)
+    if named:
+        monkeypatch.setenv("ZIG_GLOBAL_CACHE_DIR", named)
+    seen = compilers._environment(None).get("ZIG_GLOBAL_CACHE_DIR", "")
+    assert seen == expected.replace("the temporary folder's", str(caching.private_folder() / "zig"))
 
 
 CPUINFO = """\
