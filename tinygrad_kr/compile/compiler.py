@@ -250,6 +250,8 @@ def _wanted_flags() -> tuple[tuple[str, ...], ...]:
         ("-fno-math-errno",),
         ("-fno-trapping-math",),
         ("-ffp-contract=off",),
+        # GCC 12 takes two short rows that are copied side by side for one another, with AVX-512.
+        ("-fno-tree-slp-vectorize",),
         ("-Werror=implicit-function-declaration",),
         ("-fPIC",),
         ("-lm",),
