@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from tinygrad_kr import autograd, data, functional, linalg, nn, optim, sweep, testing
+    from tinygrad_kr.compile.function import compile as compile
     from tinygrad_kr.functional import log_softmax, one_hot, softmax
     from tinygrad_kr.sweep import seed_sweep, wilson_interval
 
@@ -209,7 +210,7 @@ from tinygrad_kr.transformations import (
 
 __version__ = "0.1.0"
 
-_WHEN_USED = {"autograd", "data", "functional", "linalg", "nn", "optim", "sweep", "testing"}
+_WHEN_USED = {"autograd", "compile", "data", "functional", "linalg", "nn", "optim", "sweep", "testing"}
 _FUNCTIONS_WHEN_USED = {
     "log_softmax": "functional",
     "one_hot": "functional",

@@ -26,12 +26,15 @@ from tinygrad_kr.ops import (
 )
 from tinygrad_kr.ops.node import (
     OFF,
+    LastChange,
     Node,
     constant,
     grad_mode,
+    note_created,
     note_writes,
     recorder,
     recorders,
+    tick,
 )
 from tinygrad_kr.ops.op import astype, make_results_of, numpy_table
 
@@ -87,6 +90,11 @@ def _holds_tensor(data: Any) -> bool:
     return isinstance(data, list | tuple) and any(
         isinstance(item, Node) or _holds_tensor(item) for item in data
     )
+
+
+def note_change() -> None:
+    """Have compiled functions look at modules and leaves again: one of them is no longer the same."""
+    LastChange.time = tick()
 
 
 def _refuse(what: str) -> None:
@@ -151,7 +159,10 @@ class Tensor(Node):
         self._grad = self._hooks = self._op = None
         self._requires_grad = False
         if requires_grad:
-            self.requires_grad = True
+            self._check_floats()
+            self._requires_grad = True
+        if recorders:
+            note_created(self)
 
     # -------------------------------------------------------------- what it is
 
@@ -200,14 +211,20 @@ class Tensor(Node):
 
     @requires_grad.setter
     def requires_grad(self, value: bool) -> None:
-        if value and self._data.dtype.kind != "f":
+        if value:
+            self._check_floats()
+        if not value and self._op is not None:
+            raise RuntimeError("a computed Tensor cannot stop requiring grad; use .detach()")
+        if value != self._requires_grad:
+            note_change()
+            self._requires_grad = bool(value)
+
+    def _check_floats(self) -> None:
+        if self._data.dtype.kind != "f":
             raise TypeError(
                 f"only floating-point Tensors can require grad, not {self._data.dtype}; "
                 "use dtype=np.float32 or write 1.0 for 1"
             )
-        if not value and self._op is not None:
-            raise RuntimeError("a computed Tensor cannot stop requiring grad; use .detach()")
-        self._requires_grad = bool(value)
 
     def requires_grad_(self, requires_grad: bool = True) -> Tensor:
         """Set `requires_grad` and return the Tensor."""

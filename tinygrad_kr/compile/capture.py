@@ -22,7 +22,16 @@ from tinygrad_kr.compile.sources import (
     LeafWrite,
 )
 from tinygrad_kr.grad_mode import no_grad
-from tinygrad_kr.ops.node import CAPTURE, ON, Node, grad_mode, owner, recorders, user_frame
+from tinygrad_kr.ops.node import (
+    CAPTURE,
+    ON,
+    Node,
+    constant,
+    grad_mode,
+    owner,
+    recorders,
+    user_frame,
+)
 from tinygrad_kr.ops.op import op
 
 
@@ -45,6 +54,13 @@ class Recorder:
         self.program = Program()
         self.reason: str | None = None
         """Why the function cannot be compiled, if it cannot."""
+        self.absent: list[Any] = []
+        self.present: list[Any] = []
+        """Leaves whose `.grad` from before mattered: those that had none, those that had one."""
+        self.drawn_from: set[int] = set()
+        """The ids of the random generators of which draws were recorded."""
+        self._created: dict[int, Any] = {}
+        self._given: list[Any] = []
         self._values: dict[int, Value] = {}
         self._kept: list[Any] = []
         self._stale: set[int] = set()
@@ -80,13 +96,17 @@ class Recorder:
         return self._finish(result)
 
     def _argument(self, index: int, leaf: Any) -> Any:
+        """A Tensor of its own for an argument: the next call may not give the same array twice, or
+        not one that the function knows from elsewhere."""
         if not isinstance(leaf, Node | ndarray):
             return leaf
-        array = leaf._data if isinstance(leaf, Node) else leaf
-        if id(array) not in self._values:
-            value = self._define(array)
-            self.program.sources[value] = Argument(index)
-        return _node_of(array) if leaf is array else leaf
+        array = (leaf._data if isinstance(leaf, Node) else leaf).view()
+        self.program.sources[self._define(array)] = Argument(index)
+        given = constant(array)
+        if isinstance(leaf, Node):
+            given._requires_grad = leaf._requires_grad
+        self._given.append(given)
+        return given
 
     def _undo(self) -> None:
         for step in reversed(self.steps):
@@ -97,6 +117,10 @@ class Recorder:
             leaf._grad = gradient
 
     # -------------------------------------------------------------- values
+
+    def created(self, node: Any) -> None:
+        """A Tensor was made while the function ran."""
+        self._created[id(node)] = node
 
     def _define(self, array: ndarray) -> Value:
         value = Value(len(self._kept), array.shape, array.dtype, array.strides)
@@ -113,7 +137,7 @@ class Recorder:
         value = self._values.get(id(array))
         if value is None:
             if id(array) in self._stale:
-                self.give_up("a view of a Tensor that was overwritten since")
+                self.give_up("it reads a view of a Tensor that was overwritten since")
             value = self._define(array)
             source: Any = Leaf(x) if isinstance(x, Node) else Constant(array)
             self.program.sources[value] = source
@@ -140,10 +164,14 @@ class Recorder:
     def note(self, record: Any, inputs: Sequence[Any], params: dict[str, Any], out: Node) -> None:
         """An op has computed `out`."""
         array = out._data
+        self.created(out)
         if any((x._data if isinstance(x, Node) else x) is array for x in inputs):
             return
         read = tuple(self.read(x) for x in inputs)
         inside = {name: self._inside(param) for name, param in params.items()}
+        for param in params.values():
+            if isinstance(param, np.random.Generator):
+                self.drawn_from.add(id(param))
         output = self._define(array)
         self.program.statements.append(Statement(record, read, inside, output, place()))
 
@@ -155,6 +183,8 @@ class Recorder:
 
     def about_to_write(self, node: Any) -> None:
         """The array of a Tensor is going to be overwritten."""
+        if any(node is given for given in self._given):
+            self.give_up("it writes to an argument")
         if node not in self._before_write:
             self._before_write[node] = node._data.copy()
         self.read(node)
@@ -179,6 +209,8 @@ class Recorder:
 
     def touch_gradient(self, leaf: Any) -> None:
         """The `.grad` of a leaf is going to be another one."""
+        if any(leaf is given for given in self._given):
+            self.give_up("it has backward() fill the .grad of an argument (use tk.grad)")
         self._gradients.setdefault(leaf, leaf._grad)
 
     def touch_gradients(self, leaves: Iterable[Any], set_to_none: bool) -> None:
@@ -191,6 +223,10 @@ class Recorder:
     def read_gradient(self, leaf: Any) -> None:
         """The `.grad` of a leaf, perhaps from before this run, is going to be read."""
         gradient = leaf._grad
+        if leaf not in self._gradients and id(leaf) not in self._created:
+            seen = self.absent if gradient is None else self.present
+            if not any(leaf is one for one in seen):
+                seen.append(leaf)
         if gradient is not None and id(gradient._data) not in self._values:
             self.program.sources[self._define(gradient._data)] = Gradient(leaf)
             self._kept.append(gradient)
@@ -236,10 +272,12 @@ class Recorder:
         returned = [self._returned(leaf) for leaf in leaves]
         program.results = [given for given, _ in returned]
         for node, value in self._writes.items():
-            program.effects.append(LeafWrite(node, value))
+            if id(node) not in self._created:
+                program.effects.append(LeafWrite(node, value))
         for leaf in self._gradients:
             gradient = None if leaf._grad is None else self.read(leaf._grad)
-            program.effects.append(GradientWrite(leaf, gradient))
+            if id(leaf) not in self._created:
+                program.effects.append(GradientWrite(leaf, gradient))
         for step in self.steps:
             program.effects.extend(step.effects)
         self.rebuild = rebuild
@@ -252,17 +290,30 @@ class Recorder:
         return rebuild(outward)
 
     def _forget(self) -> None:
-        """Let go of the arrays; Tensors that nobody else holds were made by the function."""
+        """Let go of the arrays. A Tensor that the function made is a constant."""
         self._kept.clear()
         self._values.clear()
         self._by_owner.clear()
-        for value, source in list(self.program.sources.items()):
-            if isinstance(source, Leaf) and sys.getrefcount(source.node) <= 2:
-                self.program.sources[value] = Constant(source.node._data)
-        for source in self.program.sources.values():
-            if isinstance(source, Constant):
-                alone = sys.getrefcount(source.array) <= 2
-                source.fixed = alone and source.array.flags.owndata
+        sources = self.program.sources
+        holders: dict[int, int] = {}
+        for node in self._created.values():
+            holders[id(node._data)] = holders.get(id(node._data), 0) + 1
+        for value, source in list(sources.items()):
+            if isinstance(source, Leaf) and id(source.node) in self._created:
+                array = source.node._data
+                before = self._before_write.get(source.node)
+                alone = sys.getrefcount(array) <= 2 + holders[id(array)]
+                if before is not None or (alone and array.flags.owndata):
+                    sources[value] = Constant(array.copy() if before is None else before, True)
+                else:
+                    sources[value] = Constant(array)
+            elif isinstance(source, Constant):
+                array = source.array
+                alone = sys.getrefcount(array) <= 3 + holders.get(id(array), 0)
+                source.fixed = alone and array.flags.owndata
+        self._created.clear()
+        self._before_write.clear()
+        self._given.clear()
 
     def _plain_values(self, plain_arguments: set[int]) -> set[Value]:
         """What depends on arrays alone, so that the function itself would return an array."""
@@ -280,23 +331,25 @@ class Recorder:
 
     def _returned(self, leaf: Any) -> tuple[Any, Any]:
         """What a replay returns for this, and what this run does."""
-        if not isinstance(leaf, Node | ndarray):
+        if isinstance(leaf, ndarray):
+            value = self._values.get(id(leaf))
+            if value is None:
+                self.give_up("it returns an array that no op has made")
+            return leaf if value is None else value, leaf
+        if not isinstance(leaf, Node):
             return leaf, leaf
-        array = leaf._data if isinstance(leaf, Node) else leaf
-        value = self._values.get(id(array))
-        if isinstance(leaf, Node):
-            if leaf._requires_grad and leaf._op is not None and leaf._inputs is not None:
-                self.give_up(
-                    "it returns a Tensor with its history (call it under no_grad(), or have it "
-                    "call backward() itself)"
-                )
-            is_leaf = leaf._op is None
-            if value is None or (is_leaf and isinstance(self.program.sources.get(value), Leaf)):
-                return leaf, leaf
-        elif value is None:
-            self.give_up("it returns an array that no op has made")
+        made = id(leaf) in self._created or any(leaf is given for given in self._given)
+        if leaf._requires_grad and leaf._op is not None and leaf._inputs is not None:
+            self.give_up(
+                "it returns a Tensor with its history (call it under no_grad(), or have it "
+                "call backward() itself)"
+            )
+        elif leaf._requires_grad and leaf._op is None and made:
+            self.give_up("it returns a new Tensor that requires grad")
+        source = self.program.sources.get(self._values.get(id(leaf._data)))  # type: ignore[arg-type]
+        if not made and not isinstance(source, Gradient):
             return leaf, leaf
-        return value, leaf
+        return self.read(leaf), leaf
 
     def _outward(self, result: Any, leaf: Any) -> Any:
         """An array where the function, given arrays, would have returned one."""
@@ -304,12 +357,6 @@ class Recorder:
             return leaf
         array = leaf._data
         return array if array.ndim else array[()]
-
-
-def _node_of(array: ndarray) -> Any:
-    from tinygrad_kr.tensor import Tensor
-
-    return Tensor(array)
 
 
 def place() -> str:

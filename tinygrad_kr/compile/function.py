@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import builtins
+from collections.abc import Callable, Iterator, Sequence
 from functools import update_wrapper
+from inspect import iscoroutinefunction, isgeneratorfunction
+from threading import RLock
+from time import perf_counter
+from types import MethodType
 from typing import Any, Protocol
 
 import numpy as np
@@ -13,16 +18,22 @@ from tinygrad_kr import tree
 from tinygrad_kr.compile.build import find_compiler
 from tinygrad_kr.compile.capture import Recorder
 from tinygrad_kr.compile.expand import expanded
+from tinygrad_kr.compile.guards import Guards
+from tinygrad_kr.compile.many import repeat, scan
 from tinygrad_kr.compile.native import Native
 from tinygrad_kr.compile.numpy_code import compiled_by_numpy
 from tinygrad_kr.compile.optimizing import RecordedStep
 from tinygrad_kr.compile.passes import simplified
 from tinygrad_kr.compile.program import Program, Value, difference
 from tinygrad_kr.compile.sources import Argument, LeafWrite, StaleError
-from tinygrad_kr.ops.node import ANOMALY, Node, constant, grad_mode, recorder
+from tinygrad_kr.ops.node import ANOMALY, Node, constant, grad_mode, recorder, recorders
 
 TRIES = 4
 """How often a function may be recorded without two runs in a row doing the same."""
+ENTRIES = 8
+"""Ways of going that are kept for one kind of call."""
+MANY, MANY_KINDS = 16, 64
+"""New ways or kinds that are too many where few calls were replayed."""
 
 
 class Runner(Protocol):
@@ -30,9 +41,17 @@ class Runner(Protocol):
 
     program: Program
     source: str
-    run: Callable[[Sequence[Any]], Any]
-    """What the function would return for these flattened arguments; StaleError, with nothing done,
-    if it must be recorded anew."""
+    looped: Any
+    """The whole step in a loop of C, where there can be one."""
+
+    def run(self, leaves: Sequence[Any], /) -> Any:
+        """What the function would return for these flattened arguments; StaleError, with nothing
+        done, if it must be recorded anew."""
+        ...
+
+    def summary(self) -> str:
+        """What was made of what was recorded, in one line."""
+        ...
 
 
 class NativeRunner:
@@ -42,7 +61,19 @@ class NativeRunner:
         self.program = program
         self.native = Native(recording, program)
         self.source = f"{self.native.c_source}\n{self.native.source}"
-        self.run = self.native.run
+        self.looped = self.native.looped
+
+    def run(self, leaves: Sequence[Any]) -> Any:
+        """One call."""
+        return self.native.run(leaves)
+
+    def summary(self) -> str:
+        """What was made of what was recorded, in one line."""
+        native = self.native
+        return (
+            f"{len(native.parts)} C functions of {native.loops} loops, {native.calls} NumPy calls "
+            f"({native.products} matrix products), {native.workspace:,} bytes of workspace"
+        )
 
 
 class NumPyRunner:
@@ -56,6 +87,11 @@ class NumPyRunner:
         self.sources = list(program.sources.items())
         self.kept = sorted(program.kept(), key=lambda value: value.number)
         self._run, self.source = compiled_by_numpy(program)
+        self.looped = None
+
+    def summary(self) -> str:
+        """What was made of what was recorded, in one line."""
+        return f"{len(self.program.statements)} NumPy calls (there is no C compiler here)"
 
     def run(self, leaves: Sequence[Any]) -> Any:
         """One call."""
@@ -105,15 +141,17 @@ def runner_of(recording: Recorder) -> Runner:
 
 
 class Entry:
-    """What is known of one kind of call (shapes, dtypes, modes)."""
+    """One way in which calls of one kind go: what the function reads is as it was."""
 
-    __slots__ = ("reason", "recording", "runner", "tries")
+    __slots__ = ("guards", "reason", "recorded", "recording", "runner", "seconds", "tries")
 
-    def __init__(self) -> None:
+    def __init__(self, roots: Sequence[Any]) -> None:
+        self.guards = Guards(roots)
         self.recording: Recorder | None = None
         self.runner: Runner | None = None
         self.reason: str | None = None
-        self.tries = 0
+        self.tries = self.recorded = 0
+        self.seconds = 0.0
 
     def record(self, function: Callable[..., Any], args: Any, kwargs: Any) -> Any:
         """Run the function and compare what it did with what it did the last time."""
@@ -122,63 +160,274 @@ class Entry:
         before, self.recording = self.recording, recording
         self.runner = None
         self.tries += 1
-        if recording.reason is not None:
-            self.reason = recording.reason
+        self.reason = recording.reason or self.guards.changed_by_the_run(recording.drawn_from)
+        self.guards.learn(recording)
+        if self.reason is not None:
+            self.recording = None
         elif before is not None:
             parted = difference(before.program, recording.program)
             if parted is None:
+                start = perf_counter()
+                self.recorded = len(recording.program.statements)
                 self.runner = runner_of(recording)
+                self.seconds = perf_counter() - start
                 self.tries = 0
             elif self.tries > TRIES:
                 self.reason = f"two runs in a row did not do the same: {parted}"
         return result
 
 
+class Kind:
+    """Calls whose arguments are alike: the newest way first in which they went."""
+
+    __slots__ = ("born", "entries", "fits", "mode", "objects", "reason", "replays")
+
+    def __init__(self, mode: int, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        self.mode = mode
+        self.fits = _never if kwargs else _fitting(args)
+        leaves, _ = tree.flatten((args, kwargs))
+        self.objects = [leaf for leaf in leaves if not isinstance(leaf, Node | ndarray)]
+        self.entries: list[Entry] = []
+        self.reason: str | None = None
+        self.born = self.replays = 0
+
+    def entry(self, function: Callable[..., Any]) -> Entry:
+        """The entry whose guards hold, if need be a new one."""
+        entries = self.entries
+        for i, entry in enumerate(entries):
+            if entry.guards.hold():
+                if i:
+                    entries.insert(0, entries.pop(i))
+                return entry
+        entry = Entry([function, *self.objects])
+        self.born += 1
+        if self.born > MANY and self.replays < 2 * self.born:
+            what = entry.guards.difference(entries[0].guards)
+            self.reason = f"what it reads is another thing at nearly each call: {what}"
+        entries.insert(0, entry)
+        del entries[ENTRIES:]
+        return entry
+
+
 class Compiled:
-    """A function that is recorded when it is first called and replayed from then on."""
+    """A function that is recorded when it is first called and replayed from then on.
+
+    Each kind of call (shapes, dtypes, other arguments by value, grad mode) is recorded by itself,
+    twice; so is what the function reads besides (see `guards`).
+    """
 
     def __init__(self, function: Callable[..., Any]) -> None:
         self.function = function
-        self._entries: dict[Any, Entry] = {}
+        self._kinds: dict[Any, Kind] = {}
+        self._last: Kind | None = None
+        self._born = 0
+        self._eager: dict[str, None] = {}
+        self._lock = RLock()
+        self.last_runner: Runner | None = None
+        """What the latest call was run by; None where that was the function itself."""
         update_wrapper(self, function)
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        if recorders and recorder() is not None:
+            return self.function(*args, **kwargs)
         mode = grad_mode.get()
-        if mode == ANOMALY or recorder() is not None:
-            return self.function(*args, **kwargs)
+        kind = self._last
+        leaves: Sequence[Any] = args
+        if kind is None or kind.mode != mode or kwargs or not kind.fits(args):
+            kind, leaves = self._kind(mode, args, kwargs)
+            if kind is None:
+                return self.function(*args, **kwargs)
+        with self._lock:
+            entry = None if kind.reason else kind.entry(self.function)
+            if entry is not None and entry.runner is not None:
+                try:
+                    result = entry.runner.run(leaves)
+                except StaleError:
+                    entry.runner = None
+                else:
+                    kind.replays += 1
+                    self.last_runner = entry.runner
+                    return result
+            if entry is not None and not entry.reason and not kind.reason:
+                return entry.record(self.function, args, kwargs)
+        return self.function(*args, **kwargs)
+
+    def _kind(
+        self, mode: int, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> tuple[Kind | None, Sequence[Any]]:
+        """The kind of a call, and its flattened arguments; None where it cannot be compiled."""
         leaves, _ = tree.flatten((args, kwargs))
-        if mode and any(isinstance(leaf, Node) and leaf._requires_grad for leaf in leaves):
-            return self.function(*args, **kwargs)
-        key = (mode, len(args), *kwargs, *map(_kind, leaves))
-        entry = self._entries.setdefault(key, Entry())
-        if entry.reason is not None:
-            return self.function(*args, **kwargs)
-        if entry.runner is not None:
-            try:
-                return entry.runner.run(leaves)
-            except StaleError:
-                entry.runner = None
-        return entry.record(self.function, args, kwargs)
+        reason = _reason_against(mode, leaves)
+        if reason is not None:
+            self._eager[reason] = None
+            return None, leaves
+        key = (mode, *map(_form, args), *((name, _form(x)) for name, x in kwargs.items()))
+        kind = self._kinds.get(key)
+        if kind is None:
+            replays = sum(kind.replays for kind in self._kinds.values())
+            if self._born > MANY_KINDS and replays < 2 * self._born:
+                self._eager["its arguments are of a new kind at nearly each call"] = None
+                return None, leaves
+            kind = self._kinds[key] = Kind(mode, args, kwargs)
+            self._born += 1
+            while len(self._kinds) > MANY_KINDS:
+                del self._kinds[next(iter(self._kinds))]
+        self._last = kind
+        return kind, leaves
+
+    # -------------------------------------------------------------- as a method
+
+    def __get__(self, instance: Any, owner: type | None = None) -> Any:
+        """As a method: each instance has a compiled function of its own."""
+        if instance is None:
+            return self
+        name = f"compiled {self.function.__name__}"
+        own = vars(instance)
+        if name not in own:
+            own[name] = _Method(self, instance)
+        return own[name]
+
+    # -------------------------------------------------------------- what became of it
+
+    def repeat(self, n: int, *args: Any, **kwargs: Any) -> Any:
+        """n calls with the same arguments; their results, stacked along a new first axis.
+
+        Where the whole step is one C function, Python has no part in it.
+        """
+        return repeat(self, n, args, kwargs)
+
+    def scan(self, *batches: Any) -> Any:
+        """A call for every index along the first axis of the arguments; their stacked results.
+
+        ValueError where the arguments are not arrays of one length.
+        """
+        return scan(self, batches)
+
+    @property
+    def source(self) -> str:
+        """The generated programs: C, and the Python that calls it; empty before there is one."""
+        runners = [entry.runner for entry in self._entries()]
+        return "\n".join(runner.source for runner in runners if runner is not None)
+
+    def __str__(self) -> str:
+        name = getattr(self.function, "__name__", "function")
+        lines = [f"compiled {name}"]
+        for entry in self._entries():
+            if entry.runner is not None:
+                lines.append(
+                    f"  {entry.recorded} ops recorded, {len(entry.runner.program.statements)} left "
+                    f"to compute, {entry.runner.summary()}, built in {entry.seconds * 1000:.0f} ms"
+                )
+            elif entry.reason is not None:
+                lines.append(f"  run as it is: {entry.reason}")
+        return "\n".join(lines)
 
     @property
     def programs(self) -> list[Program]:
         """What was recorded, one program for each kind of call."""
-        return [entry.runner.program for entry in self._entries.values() if entry.runner]
+        return [entry.runner.program for entry in self._entries() if entry.runner]
+
+    def _entries(self) -> Iterator[Entry]:
+        for kind in list(self._kinds.values()):
+            yield from kind.entries
 
     def explain(self) -> str:
         """Why calls are run as they are written, where they are."""
-        reasons = [entry.reason for entry in self._entries.values() if entry.reason]
+        reasons = dict(self._eager)
+        for kind in list(self._kinds.values()):
+            reasons |= {reason: None for reason in [kind.reason] if reason}
+        reasons |= {entry.reason: None for entry in self._entries() if entry.reason}
         return "\n".join(reasons) if reasons else "every call is compiled"
 
 
-def _kind(leaf: Any) -> Any:
-    if isinstance(leaf, Node):
-        return Node, leaf._data.shape, leaf._data.dtype
-    if isinstance(leaf, ndarray):
-        return ndarray, leaf.shape, leaf.dtype
-    return type(leaf), leaf
+class _Method(Compiled):
+    """A compiled method of one instance; a copy of the instance gets a new one."""
+
+    def __init__(self, method: Compiled, instance: Any) -> None:
+        super().__init__(MethodType(method.function, instance))
+        self._of = method, instance
+
+    def __reduce__(self) -> Any:
+        return getattr, (self._of[1], self._of[0].function.__name__)
+
+
+def _reason_against(mode: int, leaves: Sequence[Any]) -> str | None:
+    if mode == ANOMALY:
+        return "detect_anomaly() is on"
+    for leaf in leaves:
+        if isinstance(leaf, Node):
+            if leaf._requires_grad and mode:
+                return "an argument requires grad"
+        elif isinstance(leaf, ndarray) and type(leaf) is not ndarray:
+            return f"an argument is a {type(leaf).__name__}"
+        elif hasattr(type(leaf), "__next__"):
+            return "an argument is an iterator"
+    return None
+
+
+class _Same:
+    """An object as part of a key: it equals nothing but itself."""
+
+    __slots__ = ("thing",)
+
+    def __init__(self, thing: Any) -> None:
+        self.thing = thing
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Same) and other.thing is self.thing
+
+    def __hash__(self) -> int:
+        return id(self.thing)
+
+
+def _form(x: Any) -> Any:
+    """What must be the same of an argument for two calls to be of one kind."""
+    if isinstance(x, Node):
+        return type(x), x._data.shape, x._data.dtype, x._requires_grad
+    if isinstance(x, ndarray):
+        return ndarray, x.shape, x.dtype
+    if isinstance(x, tuple | list):
+        return type(x), *map(_form, x)
+    if isinstance(x, dict):
+        return dict, *((_form(key), _form(value)) for key, value in x.items())
+    if isinstance(x, float | np.floating):
+        return type(x), repr(x)
+    if isinstance(x, int | str | bytes | np.generic | np.dtype | type(None)):
+        return type(x), x
+    return _Same(x)
+
+
+def _never(args: tuple[Any, ...]) -> bool:
+    return False
+
+
+def _fitting(args: tuple[Any, ...]) -> Callable[[tuple[Any, ...]], bool]:
+    """A fast test for being called with the like of these Tensors and arrays, and nothing else."""
+    names: dict[str, Any] = {}
+    terms = [f"len(args) == {len(args)}"]
+    for i, x in enumerate(args):
+        if not isinstance(x, Node) and type(x) is not ndarray:
+            return _never
+        array = x._data if isinstance(x, Node) else x
+        names |= {f"T{i}": type(x), f"D{i}": array.dtype}
+        terms.append(f"type(x{i} := args[{i}]) is T{i}")
+        if isinstance(x, Node):
+            terms.append(f"x{i}._requires_grad is {x._requires_grad}")
+            terms.append(f"(x{i} := x{i}._data).shape == {array.shape}")
+        else:
+            terms.append(f"x{i}.shape == {array.shape}")
+        terms.append(f"x{i}.dtype is D{i}")
+    source = "def fits(args):\n    return (\n        " + "\n        and ".join(terms) + "\n    )\n"
+    exec(builtins.compile(source, "<arguments>", "exec"), names)
+    fits: Callable[[tuple[Any, ...]], bool] = names["fits"]
+    return fits
 
 
 def compile(function: Callable[..., Any]) -> Compiled:
     """`function`, recorded once and replayed."""
+    if iscoroutinefunction(function) or isgeneratorfunction(function) or not callable(function):
+        raise TypeError(
+            f"compile takes a function that computes and returns, not {type(function).__name__} "
+            f"{function!r:.60}; of a coroutine or generator, compile what it calls"
+        )
     return Compiled(function)

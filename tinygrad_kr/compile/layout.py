@@ -82,10 +82,9 @@ def loops(shape: Shape, *operands: Shape) -> tuple[Shape, list[Shape]]:
 def broadcast_strides(strides: Shape, shape: Shape, to: Shape) -> Shape:
     """The strides of an operand of `shape` as one that is repeated to the shape `to`."""
     missing = len(to) - len(shape)
-    padded = (0,) * missing + tuple(
+    return (0,) * missing + tuple(
         0 if n == 1 else step for n, step in zip(shape, strides, strict=True)
     )
-    return padded
 
 
 def extent(shape: Shape) -> int:

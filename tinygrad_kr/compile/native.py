@@ -16,16 +16,18 @@ from tinygrad_kr.compile.build import build
 from tinygrad_kr.compile.c_code import c_function, c_source, written_by
 from tinygrad_kr.compile.layout import empty
 from tinygrad_kr.compile.optimizing import Option, StateArray, StateNumber
-from tinygrad_kr.compile.plan import Call, Plan, Step, read_by
+from tinygrad_kr.compile.plan import Call, Plan, Step, read_by, statements_of
 from tinygrad_kr.compile.program import Check, Program, Statement, Value
 from tinygrad_kr.compile.sources import (
     Argument,
     Constant,
+    Gradient,
     GradientWrite,
     Leaf,
     LeafWrite,
     StaleError,
 )
+from tinygrad_kr.compile.spelling import C_TYPES
 from tinygrad_kr.ops import linalg
 from tinygrad_kr.ops.node import LastWrite, Node, constant, note_writes, tick
 
@@ -42,6 +44,9 @@ class Native:
             for i, segment in enumerate(segments)
             if not isinstance(segment[0], Call | Check)
         ]
+        self.looped = _looped(plan, recording, functions)
+        if self.looped is not None:
+            functions.append(self.looped.c_source())
         self.c_source = c_source(functions)
         library = build(self.c_source, {"mathematics.h": _mathematics()}) if functions else None
         driver = _Driver(plan, recording)
@@ -54,11 +59,103 @@ class Native:
             else:
                 driver.part(getattr(library, f"part{i}"), segment)
         driver.finish()
+        if self.looped is not None:
+            self.looped.attach(library, driver)
         self.source = driver.source()
         self.run = driver.compiled()
         self.parts = driver.parts
         self.calls = driver.calls
+        self.loops = sum(not isinstance(step, Call | Check) for step in plan.steps)
+        self.products = sum(
+            isinstance(step, Call) and step.statement.op is linalg.matmul for step in plan.steps
+        )
+        self.workspace = driver.workspace
         self.memory = driver.memory
+
+
+class Looped:
+    """The whole step again and again without Python: for programs that are one C function.
+
+    result: the value of each step that is kept; arguments: the roots of those that may advance.
+    """
+
+    CHUNK = 20_000
+    """Steps after which Python may interrupt."""
+
+    def __init__(self, plan: Plan, result: Value) -> None:
+        self.plan, self.result = plan, result
+        self.arguments = {
+            source.index: plan.places[value].root
+            for value, source in plan.program.sources.items()
+            if isinstance(source, Argument)
+        }
+
+    def c_source(self) -> str:
+        """A loop around the one function; `steps` are the bytes by which `roots` advance."""
+        kind, root = C_TYPES[self.result.dtype], self.plan.places[self.result].root
+        return (
+            "EXPORT void many(void **memory, int64_t n, int64_t advancing, const int64_t *roots,\n"
+            f"                 const int64_t *steps, {kind} *results) {{\n"
+            "  for (int64_t i = 0; i < n; i++) {\n"
+            "    part0(memory);\n"
+            f"    results[i] = *({kind} *)memory[{root}];\n"
+            "    for (int64_t k = 0; k < advancing; k++)\n"
+            "      memory[roots[k]] = (char *)memory[roots[k]] + steps[k];\n"
+            "  }\n"
+            "}\n"
+        )
+
+    def attach(self, library: Any, driver: _Driver) -> None:
+        """Find the function in the built library."""
+        self.memory, self.pointer = driver.memory, driver.pointer
+        self.function = library.many
+        self.function.restype = None
+        pointer, number = ctypes.c_void_p, ctypes.c_int64
+        self.function.argtypes = [pointer, number, number, pointer, pointer, pointer]
+
+    def reads(self, index: int, array: ndarray) -> bool:
+        """Whether C reads an argument where it lies, not from a copy."""
+        root = self.arguments.get(index)
+        return root is None or self.memory[root] == _address(array)
+
+    def run(self, n: int, steps: dict[int, int]) -> ndarray:
+        """n more steps, argument i advancing by `steps[i]` bytes before each; the n results."""
+        results = np.empty(n, self.result.dtype)
+        advancing = [(self.arguments[i], step) for i, step in steps.items() if i in self.arguments]
+        roots = np.array([root for root, _ in advancing], np.int64)
+        sizes = np.array([step for _, step in advancing], np.int64)
+        before = [self.memory[root] for root, _ in advancing]
+        try:
+            for root, step in advancing:
+                self.memory[root] = (self.memory[root] or 0) + step
+            for start in range(0, n, self.CHUNK):
+                part = results[start : start + self.CHUNK]
+                self.function(
+                    self.pointer, len(part), len(roots), _address(roots), _address(sizes),
+                    _address(part),
+                )  # fmt: skip
+        finally:
+            for (root, _), address in zip(advancing, before, strict=True):
+                self.memory[root] = address
+        return results
+
+
+def _looped(plan: Plan, recording: Any, functions: list[str]) -> Looped | None:
+    """A loop in C, if a step is one C function that leaves all where the next one reads it."""
+    program = plan.program
+    if len(functions) != 1 or any(isinstance(step, Call | Check) for step in plan.steps):
+        return None
+    result = program.results[0] if recording.single and program.results else None
+    if not isinstance(result, Value) or result.shape or result not in program.kept():
+        return None
+    if any(isinstance(source, Gradient) for source in program.sources.values()):
+        return None
+    for effect in program.effects:
+        settled = isinstance(effect, GradientWrite) or effect.value in plan.in_place
+        if not settled:
+            return None
+    made = {s.output for step in plan.steps for s in statements_of(step)}
+    return Looped(plan, result) if result in made and result.dtype in C_TYPES else None
 
 
 def _mathematics() -> str:
@@ -107,7 +204,7 @@ class _Driver:
         self.pointer = ctypes.addressof(self.memory)
         self.lines: list[str] = []
         self.parts: list[Any] = []
-        self.calls = 0
+        self.calls = self.workspace = 0
         self.names: dict[str, Any] = {
             "memory": self.memory,
             "pointer": self.pointer,
@@ -252,7 +349,7 @@ class _Driver:
         return self.name(x, "given")
 
     def _own(self, value: Value) -> None:
-        """Memory for a value: its own at each call if it outlives the call, else always the same."""
+        """Memory for a value: its own at each call if it outlives it, else always the same."""
         place = self.plan.places[value]
         known = value in self._arrays or value in self.plan.in_place
         if known or self.plan.roots[place.root] is not value:
@@ -276,6 +373,7 @@ class _Driver:
             self.lines.append(f"{name} = {made}.array")
         else:
             array = empty(value.shape, value.dtype, place.strides)
+            self.workspace += array.nbytes
             name = self.name(array, f"buffer{value.number}")
             self.memory[place.root] = _address(array)
         self._arrays[value] = name

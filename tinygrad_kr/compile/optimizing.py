@@ -151,7 +151,7 @@ class RecordedStep:
         self.optimizer = optimizer
         self.cohorts: list[Cohort] = []
         self.effects: list[Any] = []
-        self._absent: list[Any] = []
+        self._parameters = len(optimizer._slots)
         slots = optimizer._slots
         self._before = [(slot, dict(slot.arrays), dict(slot.numbers)) for slot in slots.values()]
         self._old_arrays = [
@@ -163,8 +163,11 @@ class RecordedStep:
         optimizer = self.optimizer
         for group in optimizer.param_groups:
             optimizer._check_options(group)
-            for slots in optimizer._alike(group["params"], self._absent):
+            absent: list[Any] = []
+            for slots in optimizer._alike(group["params"], absent):
                 self._update(recorder, group, slots)
+            for parameter in absent:
+                recorder.read_gradient(parameter)
         optimizer._plan = self
         optimizer._stepped = True
 
@@ -269,6 +272,8 @@ class RecordedStep:
         """Take over the states that the optimizer has; StaleError where they are of other kinds."""
         self.optimizer._settle()
         slots = self.optimizer._slots
+        if len(slots) != self._parameters:
+            raise StaleError
         for cohort in self.cohorts:
             if any(slots.get(slot.param) is not slot for slot in cohort.slots):
                 raise StaleError

@@ -142,11 +142,7 @@ class Plan:
         return all(value in self.places for value in statement.reads())
 
     def _take_views(self, pending: list[Statement]) -> list[Statement]:
-        left = []
-        for statement in pending:
-            if not (self._ready(statement) and self._view(statement)):
-                left.append(statement)
-        return left
+        return [s for s in pending if not (self._ready(s) and self._view(s))]
 
     def _take_loops(self, pending: list[Statement], steps: list[Step]) -> list[Statement]:
         while True:
@@ -296,8 +292,8 @@ def _result_values(program: Program) -> set[Value]:
     """The values that must lie in memory of their own: results, gradients."""
     values = [effect.value for effect in program.effects if not _owns(effect)]
     counted = [effect.value for effect in program.effects if _owns(effect)]
-    twice = {value for value in counted if counted.count(value) > 1}
-    return {v for v in (*values, *program.results) if isinstance(v, Value)} | twice  # type: ignore[misc]
+    twice = [value for value in counted if counted.count(value) > 1]
+    return {v for v in (*values, *twice, *program.results) if isinstance(v, Value)}
 
 
 def _owns(effect: Any) -> bool:
@@ -348,7 +344,8 @@ def is_c(statement: Statement) -> bool:
 def _single(statement: Statement) -> Step:
     kind = _single_kind(statement)
     assert kind is not None
-    return kind(statement)
+    step: Step = kind(statement)
+    return step
 
 
 def _single_kind(statement: Statement) -> Any:

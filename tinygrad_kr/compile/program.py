@@ -81,6 +81,10 @@ class Effect(Protocol):
         """Whether another run of the function left the same thing changed."""
         ...
 
+    def replaces(self, source: Any) -> bool:
+        """Whether it overwrites what `source` reads."""
+        ...
+
 
 @dataclass(slots=True)
 class Program:

@@ -145,7 +145,7 @@ def _spelled(statement: Statement, dtypes: list[Any]) -> str | None:
             return None
         return _of_floats(statement, output)
     if op in COMPARISONS:
-        inputs = {dtype for dtype in dtypes}
+        inputs = set(dtypes)
         numbers = [x for x in statement.inputs if not isinstance(x, Value)]
         if len(inputs) != 1 or any(isinstance(x, float) for x in numbers) > (dtypes[0].kind == "f"):
             return None

@@ -78,6 +78,8 @@ def one_hot(tensor: Any, num_classes: int = -1) -> Any:
         if not indices.size:
             raise ValueError("one_hot: num_classes cannot be guessed from no indices; give it")
         num_classes = int(indices.max()) + 1
+        if recorders and (recording := recorder()):
+            recording.give_up("one_hot() without num_classes, which is then the largest label's")
     refuse_outside(indices, num_classes, "one_hot: index")
     return _one_hot_op(tensor if isinstance(tensor, Node) else indices, num_classes=num_classes)
 

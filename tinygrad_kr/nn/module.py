@@ -13,7 +13,7 @@ from numpy import ndarray
 from tinygrad_kr.grad_mode import no_grad
 from tinygrad_kr.nn.parameter import Parameter
 from tinygrad_kr.nn.trail import locate
-from tinygrad_kr.tensor import Tensor, as_array, as_dtype
+from tinygrad_kr.tensor import Tensor, as_array, as_dtype, note_change
 
 Hook = Callable[..., Any]
 Held = TypeVar("Held")
@@ -70,6 +70,8 @@ class Module:
                     f"cannot become a {type(value).__name__}: assign a {kind.__name__} or None, or "
                     "`del` it first"
                 )
+        if held is not value or value is None:
+            note_change()
         super().__setattr__(name, value)
 
     def _kind(self, name: str, held: Any) -> type | None:
@@ -78,6 +80,7 @@ class Module:
         return next((kind for kind in (Parameter, Module) if isinstance(held, kind)), None)
 
     def __delattr__(self, name: str) -> None:
+        note_change()
         super().__delattr__(name)
         if name in self._persistent:
             self._persistent = {key: kept for key, kept in self._persistent.items() if key != name}
@@ -447,6 +450,7 @@ class Handle:
 
     def remove(self) -> None:
         """Take the hook out; a second time does nothing."""
+        note_change()
         self._registry.pop(self._key, None)
 
     def __enter__(self) -> Handle:
@@ -465,6 +469,7 @@ class _Hooks:
         self.registered = 0
 
     def register(self, registry: dict[int, Hook], hook: Hook) -> Handle:
+        note_change()
         self.registered += 1
         registry[self.registered] = hook
         return Handle(registry, self.registered)

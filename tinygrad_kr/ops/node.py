@@ -82,7 +82,16 @@ def constant(array: ndarray) -> Any:
     out._data = array
     out._grad = out._hooks = out._op = None
     out._requires_grad = False
+    if recorders:
+        note_created(out)
     return out
+
+
+def note_created(node: Node) -> None:
+    """Tell what records this thread that a Tensor without a history was made."""
+    recording = recorder()
+    if recording is not None:
+        recording.created(node)
 
 
 class _PassedOver(dict[str, bool]):
@@ -171,6 +180,12 @@ class LastWrite:
 
     time = 0
     write: Write | None = None
+
+
+class LastChange:
+    """When an attribute or hook of a module, or a leaf's `requires_grad`, last became another."""
+
+    time = 0
 
 
 class Noted(NamedTuple):

@@ -1,0 +1,130 @@
+"""`repeat` and `scan`: what as many calls would give, in C where the whole step is C."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+
+import tinygrad_kr as tk
+import tinygrad_kr.functional as F
+from tinygrad_kr import Tensor, nn, optim
+from tinygrad_kr.compile import function
+from tinygrad_kr.compile.build import find_compiler
+
+BACKENDS = ["numpy", *(["c"] if find_compiler() is not None else [])]
+X = np.array([[0, 0], [0, 1], [1, 0], [1, 1]], np.float64)
+Y = np.array([[0], [1], [1], [0]], np.float64)
+
+
+@pytest.fixture(params=BACKENDS)
+def backend(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    if request.param == "numpy":
+        monkeypatch.setattr(function, "find_compiler", lambda: None)
+    return str(request.param)
+
+
+def xor_net() -> nn.Sequential:
+    tk.manual_seed(0)
+    layers = nn.Linear(2, 10, dtype=np.float64), nn.Sigmoid(), nn.Linear(10, 1, dtype=np.float64)
+    return nn.Sequential(*layers)
+
+
+OPTIMIZERS: dict[str, Callable[[Any], Any]] = {
+    "SGD": lambda parameters: optim.SGD(parameters, lr=0.1),
+    "momentum": lambda parameters: optim.SGD(parameters, lr=0.1, momentum=0.9),
+    "Adam": lambda parameters: optim.Adam(parameters, lr=0.01),
+}
+
+
+def training(net: nn.Module, optimizer: Any) -> Callable[[Any, Any], Any]:
+    def step(x: Any, y: Any) -> Any:
+        optimizer.zero_grad()
+        loss = F.binary_cross_entropy_with_logits(net(x), y)
+        loss.backward()
+        optimizer.step()
+        return loss.detach()
+
+    return step
+
+
+@pytest.mark.parametrize("rule", OPTIMIZERS)
+def test_repeat_gives_the_losses_of_as_many_steps(rule: str, backend: str) -> None:
+    net = xor_net()
+    other = copy.deepcopy(net)
+    optimizer, other_optimizer = (
+        OPTIMIZERS[rule](net.parameters()),
+        OPTIMIZERS[rule](other.parameters()),
+    )
+    step, plain = tk.compile(training(net, optimizer)), training(other, other_optimizer)
+    x, y = Tensor(X), Tensor(Y)
+    losses = step.repeat(50, x, y)
+    expected = [plain(x, y).item() for _ in range(50)]
+    np.testing.assert_allclose(losses.numpy(), expected, 1e-10)
+    for p, q in zip(net.parameters(), other.parameters(), strict=True):
+        np.testing.assert_allclose(p.data, q.data, 1e-10)
+        np.testing.assert_allclose(p.grad.data, q.grad.data, 1e-8, 1e-14)
+    assert optimizer.state_dict()["state"].keys() == other_optimizer.state_dict()["state"].keys()
+    for i, state in other_optimizer.state_dict()["state"].items():
+        for name, value in state.items():
+            found = optimizer.state_dict()["state"][i][name]
+            np.testing.assert_allclose(found, value, 1e-8, 1e-14, err_msg=name)
+    assert step(x, y).item() == pytest.approx(plain(x, y).item(), rel=1e-9)
+
+
+def test_the_xor_step_is_one_c_function() -> None:
+    if find_compiler() is None:
+        return
+    net = xor_net()
+    step = tk.compile(training(net, optim.SGD(net.parameters(), lr=0.1)))
+    step.repeat(5, Tensor(X), Tensor(Y))
+    assert step.last_runner is not None
+    assert step.last_runner.looped is not None
+    assert "1 C functions" in str(step)
+    assert "binary_cross_entropy" not in step.source
+    assert "sigmoid" in step.source
+
+
+def test_scan_runs_through_stacked_batches(backend: str) -> None:
+    net = xor_net()
+    other = copy.deepcopy(net)
+    step = tk.compile(training(net, optim.SGD(net.parameters(), lr=0.1)))
+    plain = training(other, optim.SGD(other.parameters(), lr=0.1))
+    xs, ys = np.random.default_rng(0).random((20, 4, 2)), np.tile(Y, (20, 1, 1))
+    losses = step.scan(Tensor(xs), Tensor(ys))
+    expected = [plain(Tensor(x), Tensor(y)).item() for x, y in zip(xs, ys, strict=True)]
+    np.testing.assert_allclose(losses.numpy(), expected, 1e-10)
+    again = step.scan(Tensor(xs), Tensor(ys)).numpy()
+    assert again[0] == pytest.approx(plain(Tensor(xs[0]), Tensor(ys[0])).item(), rel=1e-9)
+
+
+def test_scan_of_batches_that_lie_apart(backend: str) -> None:
+    net = xor_net()
+    step = tk.compile(training(net, optim.SGD(net.parameters(), lr=0.0)))
+    xs = np.random.default_rng(0).random((4, 20, 2)).swapaxes(0, 1)
+    ys = np.tile(Y, (20, 1, 1))
+    losses = step.scan(Tensor(xs), Tensor(ys)).numpy()
+    expected = [step(Tensor(x), Tensor(y)).item() for x, y in zip(xs, ys, strict=True)]
+    np.testing.assert_allclose(losses, expected, 1e-12)
+
+
+def test_results_of_any_structure_are_stacked(backend: str) -> None:
+    double = tk.compile(lambda x: {"twice": x * 2, "sum": x.sum()})
+    found = double.scan(Tensor(np.arange(6.0).reshape(3, 2)))
+    np.testing.assert_array_equal(found["twice"].numpy(), [[0, 2], [4, 6], [8, 10]])
+    np.testing.assert_array_equal(found["sum"].numpy(), [1, 5, 9])
+    assert tk.compile(lambda: None).repeat(3) is None
+
+
+def test_a_wrong_number_of_calls_or_batches_is_refused() -> None:
+    step = tk.compile(lambda x: x * 2)
+    with pytest.raises(ValueError, match="number of calls"):
+        step.repeat(-1, Tensor([1.0]))
+    with pytest.raises(ValueError, match=r"\(3,\), \(2,\)"):
+        step.scan(Tensor([1.0, 2.0, 3.0]), Tensor([1.0, 2.0]))
+    with pytest.raises(ValueError, match="no arrays"):
+        step.scan()
+    assert step.repeat(0, Tensor([1.0])) is None

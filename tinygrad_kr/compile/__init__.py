@@ -1,0 +1,34 @@
+"""`tk.compile`: a whole training step recorded once and replayed as one program.
+
+    @tk.compile
+    def step(x, y):
+        optimizer.zero_grad()
+        loss = F.cross_entropy(model(x), y)
+        loss.backward()
+        optimizer.step()
+        return loss
+
+The module is the decorator itself: `tk.compile` is its name both ways.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from types import ModuleType
+from typing import Any
+
+from tinygrad_kr.compile.build import clear_cache
+from tinygrad_kr.compile.capture import CaptureError
+from tinygrad_kr.compile.function import Compiled
+from tinygrad_kr.compile.function import compile as _compile
+
+
+class _Decorator(ModuleType):
+    def __call__(self, function: Callable[..., Any]) -> Compiled:
+        return _compile(function)
+
+
+sys.modules[__name__].__class__ = _Decorator
+
+__all__ = ["CaptureError", "Compiled", "clear_cache"]
