@@ -93,7 +93,7 @@ def _holds_tensor(data: Any) -> bool:
 
 
 def note_change() -> None:
-    """Have compiled functions look at modules and leaves again: one of them is no longer the same."""
+    """Have compiled functions look at modules and leaves again: one of them has changed."""
     LastChange.time = tick()
 
 

@@ -352,10 +352,13 @@ class Recorder:
         return self.read(leaf), leaf
 
     def _outward(self, result: Any, leaf: Any) -> Any:
-        """An array where the function, given arrays, would have returned one."""
-        if result not in self.plain or not isinstance(leaf, Node):
+        """What this run returns for it, as a replay does: without history, and an array where the
+        function, given arrays, would have returned one."""
+        if self.reason is not None or not isinstance(result, Value) or not isinstance(leaf, Node):
             return leaf
         array = leaf._data
+        if result not in self.plain:
+            return constant(array) if leaf._requires_grad else leaf
         return array if array.ndim else array[()]
 
 

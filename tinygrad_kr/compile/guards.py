@@ -280,6 +280,8 @@ class _Walk:
         self.draws_elsewhere = "random" in names
         self.reason: str | None = None
         self._seen: dict[int, Any] = {}
+        self._seen_globals: set[tuple[int, str]] = set()
+        self._classes: set[tuple[type, bool]] = set()
 
     def visit(self, thing: Any, where: str) -> None:
         """Look at a value that the code can reach."""
@@ -300,7 +302,7 @@ class _Walk:
         elif isinstance(thing, Module):
             self._module(thing, where)
         elif isinstance(thing, type):
-            self._class(thing)
+            self._class(thing, made=True)
         elif isinstance(thing, ModuleType):
             self._namespace(thing)
         elif isinstance(thing, list | dict | set | deque | tuple | frozenset):
@@ -365,26 +367,26 @@ class _Walk:
             elif instruction.opname == "IMPORT_NAME" and name in sys.modules:
                 self.visit(sys.modules[name], f"the module {name!r}")
 
-    @functools.cached_property
-    def _seen_globals(self) -> set[tuple[int, str]]:
-        return set()
-
     # -------------------------------------------------------------- objects
 
-    def _class(self, cls: type) -> None:
-        """What code may read of a class: what it names, and methods with names of Python's own."""
-        if is_library(_file_of(cls)):
+    def _class(self, cls: type, made: bool = False) -> None:
+        """What code may read of a class: what it names, and methods with names of Python's own.
+
+        made: instances of it may be made too.
+        """
+        if (cls, made) in self._classes or is_library(_file_of(cls)):
             return
+        self._classes.add((cls, made))
         for base in cls.__bases__:
-            self.visit(base, base.__name__)
+            self._class(base, made)
         attributes = vars(cls)
         for name, value in list(attributes.items()):
             where = f"{name!r} of the class {cls.__name__}"
             if name in self.names:
                 self.watch("item", attributes, name, where)
-            elif not (name.startswith("__") and isinstance(value, FunctionType)):
-                continue
-            self._visit_method(value, where)
+                self._visit_method(value, where)
+            elif name in (_MAKING if made else _WORKING):
+                self._visit_method(value, where)
 
     def _visit_method(self, value: Any, where: str) -> None:
         if isinstance(value, staticmethod | classmethod):
@@ -458,11 +460,19 @@ class _Walk:
             for name in _slots(cls):
                 if name in self.names and hasattr(thing, name):
                     self.watch("attribute", thing, name, f"{name!r} of a {kind}")
-        self.visit(type(thing), kind)
+        self._class(type(thing))
 
 
 _GLOBALS = {"LOAD_GLOBAL", "LOAD_NAME", "STORE_GLOBAL", "DELETE_GLOBAL"}
 _STORED = "to "
+_MAKING = {"__new__", "__init__", "__post_init__"}
+_WORKING = {
+    name
+    for cls in (int, float, list, dict, FunctionType, property)
+    for name in vars(cls)
+    if name.startswith("__")
+} - {"__init__", "__new__", "__repr__", "__str__", "__eq__", "__hash__", "__reduce__", "__doc__"}
+_WORKING |= {"__enter__", "__exit__", "__matmul__", "__rmatmul__", "__getattr__"}
 
 
 def _codes(code: CodeType) -> Iterator[CodeType]:
