@@ -29,7 +29,15 @@ from tinygrad_kr.compile.sources import (
 )
 from tinygrad_kr.compile.spelling import C_TYPES
 from tinygrad_kr.ops import linalg
-from tinygrad_kr.ops.node import LastWrite, Node, constant, note_writes, tick
+from tinygrad_kr.ops.node import LastWrite, constant, note_writes, tick
+
+
+QUICK = 100_000
+"""Elements in all up to which a program takes some 10 microseconds."""
+
+
+def _work(plan: Plan) -> int:
+    return sum(root.size for root in plan.roots)
 
 
 class Native:
@@ -49,6 +57,9 @@ class Native:
             functions.append(self.looped.c_source())
         self.c_source = c_source(functions)
         library = build(self.c_source, {"mathematics.h": _mathematics()}) if functions else None
+        if library is not None and _work(plan) < QUICK:
+            # So short a call is not worth to let other threads have the interpreter meanwhile.
+            library = ctypes.PyDLL("", handle=library._handle)
         driver = _Driver(plan, recording)
         for i, segment in enumerate(segments):
             first = segment[0]
@@ -175,24 +186,19 @@ def _segments(steps: list[Step]) -> list[list[Step]]:
 
 
 class Fresh:
-    """Arrays that results are written to: a new one unless nobody holds the one before.
+    """Makes the arrays that results are written to: a new one where somebody holds the one before."""
 
-    wrapped: they are handed out as Tensors.
-    """
-
-    __slots__ = ("array", "dtype", "memory", "root", "shape", "strides", "tensor")
+    __slots__ = ("dtype", "memory", "root", "shape", "strides")
 
     def __init__(self, value: Value, strides: tuple[int, ...], memory: Any, root: int) -> None:
         self.shape, self.dtype, self.strides = value.shape, value.dtype, strides
         self.memory, self.root = memory, root
-        self.renew()
 
-    def renew(self) -> Any:
-        """A new array, and the Tensor of it."""
-        self.array = empty(self.shape, self.dtype, self.strides)
-        self.memory[self.root] = _address(self.array)
-        self.tensor = constant(self.array)
-        return self.tensor
+    def __call__(self) -> Any:
+        """A Tensor with memory of its own, which C writes to from now on."""
+        array = empty(self.shape, self.dtype, self.strides)
+        self.memory[self.root] = _address(array)
+        return constant(array)
 
 
 class _Driver:
@@ -205,6 +211,10 @@ class _Driver:
         self.lines: list[str] = []
         self.parts: list[Any] = []
         self.calls = self.workspace = 0
+        self._changing: list[str] = []
+        self._reseated: dict[str, str] = {}
+        self._last_write = "last_write"
+        self._may_raise = any(isinstance(step, Call | Check) for step in plan.steps)
         self.names: dict[str, Any] = {
             "memory": self.memory,
             "pointer": self.pointer,
@@ -213,7 +223,8 @@ class _Driver:
             "matmul": np.matmul,
             "references": getrefcount,
             "Stale": StaleError,
-            "Node": Node,
+            "tick": tick,
+            "last_write": LastWrite,
         }
         self._known = {id(thing): name for name, thing in self.names.items()}
         self._arrays: dict[Value, str] = {}
@@ -355,28 +366,46 @@ class _Driver:
         if known or self.plan.roots[place.root] is not value:
             return
         if value in self._kept and not self._only_copied(value):
-            fresh = Fresh(value, place.strides, self.memory, place.root)
-            name, tensor = f"a{value.number}", f"t{value.number}"
-            made = self.name(fresh, "fresh")
-            self._fresh[value] = tensor
-            self.lines.append(f"{tensor} = {made}.tensor")
-            # Held by `fresh`, by the names here and by whoever is handed it; and its array.
-            held = [
-                f" + ({self.name(effect.leaf, 'leaf')}._grad is {tensor})"
-                for effect in self.plan.program.effects
-                if isinstance(effect, GradientWrite) and effect.value is value
-            ]
-            self.lines.append(
-                f"if references({tensor}) > 3{''.join(held)} or references({made}.array) > 3:"
-            )
-            self.lines.append(f"    {tensor} = {made}.renew()")
-            self.lines.append(f"{name} = {made}.array")
+            self._new_memory(value, Fresh(value, place.strides, self.memory, place.root))
+            return
         else:
             array = empty(value.shape, value.dtype, place.strides)
             self.workspace += array.nbytes
             name = self.name(array, f"buffer{value.number}")
             self.memory[place.root] = _address(array)
         self._arrays[value] = name
+
+    def _new_memory(self, value: Value, fresh: Fresh) -> None:
+        """A Tensor for a result, and its array: those of the call before, if only we and the leaf
+        whose gradient it is hold them."""
+        tensor, array = f"t{value.number}", f"a{value.number}"
+        make = self.name(fresh, "new")
+        self.names[tensor] = made = fresh()
+        self.names[array] = made._data
+        self._fresh[value] = tensor
+        self._arrays[value] = array
+        self._changing += [tensor, array]
+        leaf = self._gradient_alone(value)
+        if leaf is None:
+            self.lines.append(f"if references({tensor}) > 2 or references({array}) > 3:")
+        else:
+            self.lines.append(
+                f"if {leaf}._grad is not {tensor} or references({tensor}) > 3 "
+                f"or references({array}) > 3:"
+            )
+        self.lines.append(f"    {tensor} = {make}()")
+        self.lines.append(f"    {array} = {tensor}._data")
+        if leaf is not None and not self._may_raise:
+            self.lines.append(f"    {leaf}._grad = {tensor}")
+
+    def _gradient_alone(self, value: Value) -> str | None:
+        """The leaf, if a value is its gradient and nothing else."""
+        program = self.plan.program
+        effects = [effect for effect in program.effects if effect.value is value]
+        if len(effects) != 1 or value in program.results:
+            return None
+        (effect,) = effects
+        return self.name(effect.leaf, "leaf") if isinstance(effect, GradientWrite) else None
 
     def _only_copied(self, value: Value) -> bool:
         """Whether all that a value is kept for is to be copied into memory that is there."""
@@ -431,6 +460,8 @@ class _Driver:
             value = effect.value
             if isinstance(effect, GradientWrite):
                 leaf = self.name(effect.leaf, "leaf")
+                if value in self._fresh and self._gradient_alone(value) and not self._may_raise:
+                    continue
                 self.lines.append(f"{leaf}._grad = {self._tensor(value)}")
             else:
                 if isinstance(effect, LeafWrite):
@@ -439,8 +470,12 @@ class _Driver:
                     apply = self.name(effect.apply, "write")
                     self.lines.append(f"{apply}({self.array(value)})")
         if written:
-            announce = _Announcement(written)
-            self.lines.append(f"{self.name(announce, 'written')}()")
+            announce = self.name(_Announcement(written), "written")
+            self.lines.append(f"{self._last_write}.time = {announce}.write.time = tick()")
+            self.lines.append(f"if {self._last_write}.write is not {announce}.write:")
+            self.lines.append(f"    {announce}()")
+            for leaf in written:
+                self._reseated[self.name(leaf, "leaf")] = announce
         results = [self._result(result) for result in self.plan.program.results]
         if self.recording.single:
             self.lines.append(f"return {results[0]}")
@@ -467,9 +502,19 @@ class _Driver:
     def source(self) -> str:
         """The whole function."""
         held = [name for name in self.names if name[0] == "h" and name[1:].isdigit()]
+        held += self._changing
         held += [name for name in self.names if name.startswith("seen_")]
         first = [f"global {', '.join(held)}"] if held else []
-        return "def run(leaves):\n    " + "\n    ".join([*first, *self.lines]) + "\n"
+        lines = [self._with_announcement(line) for line in self.lines]
+        return "def run(leaves):\n    " + "\n    ".join([*first, *lines]) + "\n"
+
+    def _with_announcement(self, line: str) -> str:
+        """Where a written leaf has another array than before, its writes are noted anew."""
+        for leaf, announce in self._reseated.items():
+            if line.endswith(f"= {leaf}._data"):
+                name = line.split(" = ")[0]
+                return f"{line}\n    if {name} is not h{name[1:]}:\n        {announce}.again()"
+        return line
 
     def compiled(self) -> Callable[[Sequence[Any]], Any]:
         """The function itself."""
@@ -522,20 +567,17 @@ class _Announcement:
 
     def __init__(self, nodes: list[Any]) -> None:
         self.nodes = nodes
-        self._noted = note_writes(nodes, "a compiled step")
-        self._arrays = [node._data for node in nodes]
+        self.again()
+
+    def again(self) -> None:
+        """Note the writes for the arrays that the Tensors have now."""
+        self.write, self.written = note_writes(self.nodes, "a compiled step")
 
     def __call__(self) -> None:
-        if any(
-            node._data is not array for node, array in zip(self.nodes, self._arrays, strict=True)
-        ):
-            self.__init__(self.nodes)  # type: ignore[misc]
-        write, written = self._noted
-        LastWrite.time = write.time = tick()
-        if LastWrite.write is not write:
-            LastWrite.write = write
-            for each in written:
-                each.last = write
+        """This was the latest write to them."""
+        LastWrite.write = self.write
+        for each in self.written:
+            each.last = self.write
 
 
 def _copied(array: ndarray) -> Any:
