@@ -21,7 +21,7 @@ from tinygrad_kr import nn, random
 from tinygrad_kr.tensor import Tensor
 
 if TYPE_CHECKING:
-    from concurrent.futures import Executor
+    from concurrent.futures import Executor, Future
 
 Build = Callable[[random.Generator], nn.Module]
 Train = Callable[[Any], Mapping[str, Any]]
@@ -283,7 +283,9 @@ def _trained(
                 return _per_net(train(nets), len(seeds))
             return _joined([_arrays(train(_built(build, seed))) for seed in seeds])
         except Exception as error:
-            note = f"in seed_sweep, seeds {seeds[0]} to {seeds[-1]}"
+            note = f"in seed_sweep, seed {seeds[0]}"
+            if len(seeds) > 1:
+                note = f"in seed_sweep, seeds {seeds[0]} to {seeds[-1]}"
             if together:
                 note += (
                     f": {len(seeds)} nets trained together, whose parameters have a first axis of "
@@ -411,31 +413,35 @@ def finished(
             yield index, function(*arguments)
         return
     if executor is not None:
-        yield from _shared(executor, function, calls)
+        futures = _submitted(executor, function, calls)
+        try:
+            yield from _as_completed(futures)
+        finally:
+            for future in futures:
+                future.cancel()
         return
     _check_sendable(function, *(calls[0] if calls else ()))
-    with _processes(min(jobs, len(calls))) as pool:
-        yield from _shared(pool, function, calls)
+    with _processes(min(jobs, max(len(calls), 1))) as pool:
+        yield from _as_completed(_submitted(pool, function, calls))
 
 
-def _shared(
+def _submitted(
     executor: Executor, function: Callable[..., Any], calls: Sequence[tuple[Any, ...]]
-) -> Generator[tuple[int, Any], None, None]:
+) -> dict[Future[Any], int]:
+    with _one_blas_thread():
+        return {executor.submit(function, *call): index for index, call in enumerate(calls)}
+
+
+def _as_completed(futures: dict[Future[Any], int]) -> Iterator[tuple[int, Any]]:
     from concurrent.futures import as_completed
 
-    with _one_blas_thread():
-        futures = {executor.submit(function, *call): index for index, call in enumerate(calls)}
-    try:
-        for future in as_completed(futures):
-            yield futures[future], future.result()
-    finally:
-        for future in futures:
-            future.cancel()
+    for future in as_completed(futures):
+        yield futures[future], future.result()
 
 
 @contextmanager
 def _processes(jobs: int) -> Iterator[Executor]:
-    """Fresh processes that leave Ctrl-C to this one, and are gone at once if it comes."""
+    """Fresh processes that leave Ctrl-C to this one, and are ended at once by an exception."""
     from concurrent.futures import ProcessPoolExecutor
     from multiprocessing import get_context
 
@@ -445,9 +451,7 @@ def _processes(jobs: int) -> Iterator[Executor]:
     try:
         yield pool
     except BaseException:
-        processes = list((pool._processes or {}).values())
-        pool.shutdown(wait=False, cancel_futures=True)
-        for process in processes:
+        for process in list((pool._processes or {}).values()):
             process.terminate()
         raise
     finally:
