@@ -7,6 +7,7 @@ started by He's rule (--init he) reaches about 98%.
     python examples/mnist.py                       # the lecture's recipe
     python examples/mnist.py --init he             # a better start
     python examples/mnist.py --activation softmax  # the lecture's accident, about 85%
+    python examples/mnist.py --compile             # each step as one generated program
     python examples/mnist.py --data digits         # 1,797 small digits, no download, seconds
 
 MNIST is looked for on this computer and downloaded if need be. Where neither works, the program
@@ -114,26 +115,35 @@ class Epoch(NamedTuple):
     test_accuracy: float
 
 
-def train(net: nn.Sequential, digits: Data, epochs: int, batch: int, rate: float) -> list[Epoch]:
+def train(
+    net: nn.Sequential, digits: Data, epochs: int, batch: int, rate: float, compiled: bool
+) -> list[Epoch]:
     """Adam on shuffled batches; a line for every epoch, and a bar where tqdm is installed."""
     loader = data.DataLoader(
         (digits.train_images, digits.train_labels), batch_size=batch, shuffle=True
     )
     optimizer = optim.Adam(net.parameters(), lr=rate)
+
+    def step(images: Any, labels: Any) -> tuple[Tensor, Tensor]:
+        """One update; the cost, and how many of the images the net had got right."""
+        logits = net(images)
+        loss = F.cross_entropy(logits, labels)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        return loss.detach(), (logits.detach().argmax(axis=1) == labels).sum()
+
+    update = tk.compile(step) if compiled else step
     history: list[Epoch] = []
     bar = progress_bar(epochs * len(loader))
     try:
         for epoch in range(1, epochs + 1):
             start, seen, total, right = time.perf_counter(), 0, 0.0, 0
             for images, labels in loader:
-                logits = net(images)
-                loss = F.cross_entropy(logits, labels)
-                optimizer.zero_grad()
-                loss.backward()
-                optimizer.step()
+                loss, hits = update(images, labels)
                 seen += len(labels)
                 total += loss.item() * len(labels)
-                right += (logits.argmax(axis=1) == labels).sum().item()
+                right += hits.item()
                 if bar is not None:
                     bar.set_postfix_str(f"cost {total / seen:.4f}", refresh=False)
                     bar.update()
@@ -269,6 +279,7 @@ def parse_arguments() -> argparse.Namespace:
     add("--batch", type=whole(1), help="images a step (default: 100; 20 for digits)")
     add("--lr", type=positive, help="learning rate (default: 0.001)")
     add("--seed", type=whole(0), default=0, help="of the start and the shuffling (default: 0)")
+    add("--compile", action="store_true", help="record a step once and replay it as C")
     add("--out", type=Path, default=Path("out"), help="folder for the picture (default: out)")
     return parser.parse_args()
 
@@ -290,7 +301,7 @@ def main() -> None:
         f"Adam, rate {args.lr:g}, {args.epochs} epochs, batches of {args.batch}, seed {args.seed}\n"
     )
     start = time.perf_counter()
-    history = train(net, digits, args.epochs, args.batch, args.lr)
+    history = train(net, digits, args.epochs, args.batch, args.lr, args.compile)
     print(f"\ntrained in {time.perf_counter() - start:.1f} s")
     predictions = predict(net, digits.test_images)
     right = int((predictions == digits.test_labels).sum())

@@ -31,7 +31,6 @@ from tinygrad_kr.compile.spelling import C_TYPES
 from tinygrad_kr.ops import linalg
 from tinygrad_kr.ops.node import LastWrite, constant, note_writes, tick
 
-
 QUICK = 100_000
 """Elements in all up to which a program takes some 10 microseconds."""
 
@@ -186,7 +185,7 @@ def _segments(steps: list[Step]) -> list[list[Step]]:
 
 
 class Fresh:
-    """Makes the arrays that results are written to: a new one where somebody holds the one before."""
+    """Makes the arrays of results: a new one where somebody holds the one before."""
 
     __slots__ = ("dtype", "memory", "root", "shape", "strides")
 
@@ -368,11 +367,10 @@ class _Driver:
         if value in self._kept and not self._only_copied(value):
             self._new_memory(value, Fresh(value, place.strides, self.memory, place.root))
             return
-        else:
-            array = empty(value.shape, value.dtype, place.strides)
-            self.workspace += array.nbytes
-            name = self.name(array, f"buffer{value.number}")
-            self.memory[place.root] = _address(array)
+        array = empty(value.shape, value.dtype, place.strides)
+        self.workspace += array.nbytes
+        name = self.name(array, f"buffer{value.number}")
+        self.memory[place.root] = _address(array)
         self._arrays[value] = name
 
     def _new_memory(self, value: Value, fresh: Fresh) -> None:
