@@ -128,3 +128,26 @@ def test_a_wrong_number_of_calls_or_batches_is_refused() -> None:
     with pytest.raises(ValueError, match="no arrays"):
         step.scan()
     assert step.repeat(0, Tensor([1.0])) is None
+
+
+def test_an_argument_in_the_memory_of_a_parameter_is_read_as_it_was(backend: str) -> None:
+    weight = nn.Parameter(np.arange(6.0).reshape(3, 2))
+    other = nn.Parameter(np.arange(6.0).reshape(3, 2))
+
+    def step_of(w: Any) -> Callable[[Any], Any]:
+        optimizer = optim.SGD([w], lr=0.1)
+
+        def step(x: Any) -> Any:
+            optimizer.zero_grad()
+            loss = (w * w * x).sum()
+            loss.backward()
+            optimizer.step()
+            return loss.detach()
+
+        return step
+
+    compiled, plain = tk.compile(step_of(weight)), step_of(other)
+    for _ in range(5):
+        found, expected = compiled(weight.data[::-1]), plain(other.data[::-1].copy())
+        assert found.item() == pytest.approx(expected.item())
+        np.testing.assert_allclose(weight.data, other.data)

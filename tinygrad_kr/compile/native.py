@@ -229,6 +229,8 @@ class _Driver:
         self._arrays: dict[Value, str] = {}
         self._fresh: dict[Value, str] = {}
         self._kept = plan.program.kept()
+        sources = [plan.program.sources[value] for value in plan.in_place.values()]
+        self._overwritten = [source for source in sources if isinstance(source, Leaf)]
         self._sources()
 
     def name(self, thing: Any, hint: str) -> str:
@@ -305,8 +307,16 @@ class _Driver:
             else:
                 layout = self.name(place.strides, "strides")
                 self.lines.append(f"        {name} = laid({name}, {layout})")
-        self.lines.append(f"    memory[{place.root}] = address({name})")
         self.lines.append(f"    {held} = {name}")
+        written = [leaf.node for leaf in self._overwritten]
+        if written and isinstance(self.plan.program.sources[value], Argument):
+            # An argument in the memory of what the step overwrites is read as it was at the start.
+            overlaps = self.name(_Overlap(written), "overlaps")
+            self.lines.append(f"    if {overlaps}({name}):")
+            self.lines.append(
+                f"        {name}, {held} = laid({name}.copy(), {place.strides}), None"
+            )
+        self.lines.append(f"    memory[{place.root}] = address({name})")
 
     def _steps(self) -> None:
         """The optimizers' states and options, looked at again only where something is another."""
@@ -576,6 +586,16 @@ class _Announcement:
         LastWrite.write = self.write
         for each in self.written:
             each.last = self.write
+
+
+class _Overlap:
+    """Whether an array lies in the memory of one of these Tensors."""
+
+    def __init__(self, nodes: list[Any]) -> None:
+        self.nodes = nodes
+
+    def __call__(self, array: ndarray) -> bool:
+        return any(np.may_share_memory(array, node._data) for node in self.nodes)
 
 
 def _copied(array: ndarray) -> Any:
