@@ -392,9 +392,12 @@ def save_picture(path: Path, results: Path = RESULTS) -> None:
 
     figure = plt.figure(figsize=(8, 7.4), layout="constrained")
     parts: Any = figure.subfigures(3, 1, height_ratios=[4, 1.6, 2.4])
-    curves, votes = parts[0].subplots(1, 2, width_ratios=[3, 2], sharey=True)
+    if all_saved("11-5", results):
+        curves, votes = parts[0].subplots(1, 2, width_ratios=[3, 2], sharey=True)
+        draw_votes(votes, results)
+    else:
+        curves = parts[0].subplots()
     draw_errors(curves, results)
-    draw_votes(votes, results)
     draw_filters(parts[1], results)
     draw_mistakes(parts[2], results)
     path.parent.mkdir(parents=True, exist_ok=True)
