@@ -48,7 +48,7 @@ CALL_THE_LIBRARY += ["remainderf", "floor_dividef"]
 INTEGERS = ["remainder_int32", "remainder_int64", "floor_divide_int32", "floor_divide_int64"]
 
 
-def function_name(name: str, dtype: type) -> str:
+def function_name(name: str, dtype: Any) -> str:
     return name + ("f" if dtype == np.float32 else "")
 
 
@@ -101,7 +101,7 @@ class Built:
         getattr(self.library, f"loop_{full}")(*pointers, ctypes.c_long(y.size))
         return y
 
-    def one(self, name: str, dtype: type, *values: float) -> float:
+    def one(self, name: str, dtype: Any, *values: float) -> float:
         function = getattr(self.library, f"one_{function_name(name, dtype)}")
         real = ctypes.c_float if dtype == np.float32 else ctypes.c_double
         function.restype, function.argtypes = real, [real] * len(values)
@@ -166,7 +166,7 @@ EXACT: dict[str, Callable[..., Any]] = {
     **{name: getattr(np, name) for name in LIKE_NUMPYS},
     "sigmoid": sigmoid,
     "softplus": softplus,
-    "erf": lambda x: np.frompyfunc(math.erf, 1, 1)(x).astype(np.float64),
+    "erf": lambda x: np.array(list(map(math.erf, x.tolist()))),
     "pow": np.power,
 }
 
@@ -178,11 +178,11 @@ def largest_error(y: ndarray, exact: ndarray) -> float:
     np.testing.assert_array_equal(np.isnan(y), np.isnan(rounded))
     finite = np.isfinite(rounded)
     np.testing.assert_array_equal(y[~finite], rounded[~finite])
-    y, exact = y[finite], exact[finite]
-    np.testing.assert_array_equal(np.signbit(y), np.signbit(exact))
+    np.testing.assert_array_equal(np.signbit(y[finite]), np.signbit(exact[finite]))
     kind = np.finfo(y.dtype)
-    _, exponent = np.frexp(np.maximum(np.abs(exact), kind.tiny))
-    return float(np.max(np.ldexp(np.abs(y - exact), kind.nmant + 1 - exponent)))
+    _, exponent = np.frexp(np.maximum(np.abs(exact[finite]), kind.tiny))
+    off = np.abs(y[finite] - exact[finite])
+    return float(np.max(np.ldexp(off, kind.nmant + 1 - exponent)))
 
 
 def around(values: list[float], dtype: Any) -> ndarray:
@@ -213,8 +213,8 @@ def many_doubles(rng: np.random.Generator, count: int) -> ndarray:
     return np.concatenate([*parts, around(ends, np.float64)])
 
 
-def column(built: Built, dtype: type) -> int:
-    return (0 if built.fused else 2) + (dtype == np.float64)
+def column(built: Built, dtype: Any) -> int:
+    return (0 if built.fused else 2) + (1 if dtype == np.float64 else 0)
 
 
 @pytest.mark.parametrize("name", [name for name in EXACT if name != "pow"])
@@ -284,11 +284,11 @@ ENDS: dict[str, list[tuple[float, float]]] = {
 
 @pytest.mark.parametrize("dtype", FLOATS)
 @pytest.mark.parametrize("name", ENDS)
-def test_ends(built: Built, name: str, dtype: type) -> None:
+def test_ends(built: Built, name: str, dtype: Any) -> None:
     assert_identical(*end_values(built, name, dtype))
 
 
-def end_values(built: Built, name: str, dtype: type) -> tuple[ndarray, ndarray]:
+def end_values(built: Built, name: str, dtype: Any) -> tuple[ndarray, ndarray]:
     x, expected = np.array([*ENDS[name], (nan, nan), (-nan, nan)], dtype).T
     return built(name, x), expected
 
@@ -302,7 +302,7 @@ def assert_identical(y: ndarray, expected: ndarray) -> None:
 
 @pytest.mark.parametrize("dtype", FLOATS)
 @pytest.mark.parametrize("name", ["expm1", "tanh", "log1p", "sin", "rint", "sqrt"])
-def test_of_denormals(built: Built, name: str, dtype: type) -> None:
+def test_of_denormals(built: Built, name: str, dtype: Any) -> None:
     tiny, least = np.finfo(dtype).tiny, np.finfo(dtype).smallest_subnormal
     x = np.array([tiny, tiny / 2, *(n * least for n in (1, 2, 3, 5, 1001))], dtype)
     x = np.concatenate([x, -x])
@@ -317,7 +317,7 @@ def test_of_denormals(built: Built, name: str, dtype: type) -> None:
 
 
 @pytest.mark.parametrize("dtype", FLOATS)
-def test_overflow_and_underflow_come_at_the_right_argument(built: Built, dtype: type) -> None:
+def test_overflow_and_underflow_come_at_the_right_argument(built: Built, dtype: Any) -> None:
     kind = np.finfo(dtype)
     wide = np.float64 if dtype == np.float32 else np.longdouble
     top = np.log(wide(kind.max)).astype(dtype)
@@ -339,7 +339,7 @@ def test_overflow_and_underflow_come_at_the_right_argument(built: Built, dtype: 
 @pytest.mark.parametrize("dtype", FLOATS)
 @pytest.mark.parametrize("name", NAMES)
 def test_loops_of_any_length_give_what_single_calls_give(
-    built: Built, name: str, dtype: type
+    built: Built, name: str, dtype: Any
 ) -> None:
     rng = np.random.default_rng(3)
     x = (rng.standard_normal((NAMES[name], 40)) * np.geomspace(1e-3, 1e3, 40)).astype(dtype)
@@ -355,7 +355,7 @@ def test_loops_of_any_length_give_what_single_calls_give(
 X86 = platform.machine().lower() in ("x86_64", "amd64")
 
 
-def grid(dtype: type) -> ndarray:
+def grid(dtype: Any) -> ndarray:
     kind = np.finfo(dtype)
     sizes = [
         0.0,
@@ -376,7 +376,7 @@ def grid(dtype: type) -> ndarray:
     return np.concatenate([values, -values, [dtype(nan)]])
 
 
-def pairs(dtype: type) -> tuple[ndarray, ndarray]:
+def pairs(dtype: Any) -> tuple[ndarray, ndarray]:
     rng = np.random.default_rng(4)
     a, b = np.array(list(product(grid(dtype), repeat=2)), dtype).T
     c, d = (rng.standard_normal((2, 4000)) * 10 ** rng.uniform(-3, 3, (2, 4000))).astype(dtype)
@@ -386,7 +386,7 @@ def pairs(dtype: type) -> tuple[ndarray, ndarray]:
 
 @pytest.mark.parametrize("dtype", FLOATS)
 @pytest.mark.parametrize("name", ["remainder", "floor_divide"])
-def test_division_is_numpys(built: Built, name: str, dtype: type) -> None:
+def test_division_is_numpys(built: Built, name: str, dtype: Any) -> None:
     a, b = pairs(dtype)
     with np.errstate(all="ignore"):
         assert_identical(built(name, a, b), getattr(np, name)(a, b))
@@ -394,7 +394,7 @@ def test_division_is_numpys(built: Built, name: str, dtype: type) -> None:
 
 @pytest.mark.parametrize("dtype", FLOATS)
 @pytest.mark.parametrize("name", ["maximum", "minimum", "fmax", "fmin"])
-def test_larger_and_smaller_are_numpys(built: Built, name: str, dtype: type) -> None:
+def test_larger_and_smaller_are_numpys(built: Built, name: str, dtype: Any) -> None:
     a, b = pairs(dtype)
     y, expected = built(name.removesuffix("imum"), a, b), getattr(np, name)(a, b)
     np.testing.assert_array_equal(y, expected)
@@ -406,13 +406,13 @@ def test_larger_and_smaller_are_numpys(built: Built, name: str, dtype: type) -> 
 
 
 @pytest.mark.parametrize("dtype", FLOATS)
-def test_relu_is_numpys_maximum_with_zero(built: Built, dtype: type) -> None:
+def test_relu_is_numpys_maximum_with_zero(built: Built, dtype: Any) -> None:
     x = pairs(dtype)[0]
     assert_identical(built("relu", x), np.maximum(x, dtype(0)) + dtype(0))
 
 
 @pytest.mark.parametrize("dtype", FLOATS)
-def test_sign_and_rint_are_numpys(built: Built, dtype: type) -> None:
+def test_sign_and_rint_are_numpys(built: Built, dtype: Any) -> None:
     x = np.concatenate([pairs(dtype)[0], np.arange(-40, 40, dtype=dtype) / 4])
     x = np.concatenate([x, around([2.0**22, 2.0**23, 2.0**51, 2.0**52, 0.5], dtype)])
     with np.errstate(invalid="ignore"):
@@ -421,7 +421,7 @@ def test_sign_and_rint_are_numpys(built: Built, dtype: type) -> None:
 
 
 @pytest.mark.parametrize("dtype", FLOATS)
-def test_clip_is_numpys_with_two_numbers(built: Built, dtype: type) -> None:
+def test_clip_is_numpys_with_two_numbers(built: Built, dtype: Any) -> None:
     x = pairs(dtype)[0]
     for low, high in product([-inf, -1.5, -0.0, 0.0, 2, inf, nan], repeat=2):
         low, high = dtype(low), dtype(high)
@@ -429,9 +429,9 @@ def test_clip_is_numpys_with_two_numbers(built: Built, dtype: type) -> None:
 
 
 @pytest.mark.parametrize("dtype", FLOATS)
-def test_powers_of_special_values_are_numpys(built: Built, dtype: type) -> None:
-    values = [0.0, 0.5, 1, 1.5, 2, 3, 2.0**24, 2.0**24 - 1, inf]
-    values = np.array([*values, *(-v for v in values), nan], dtype)
+def test_powers_of_special_values_are_numpys(built: Built, dtype: Any) -> None:
+    sizes = [0.0, 0.5, 1, 1.5, 2, 3, 2.0**24, 2.0**24 - 1, inf]
+    values = np.array([*sizes, *(-v for v in sizes), nan], dtype)
     a, b = np.array(list(product(values, repeat=2)), dtype).T
     with np.errstate(all="ignore"):
         exact = np.power(a.astype(np.longdouble), b.astype(np.longdouble))
@@ -440,7 +440,7 @@ def test_powers_of_special_values_are_numpys(built: Built, dtype: type) -> None:
 
 
 @pytest.mark.parametrize("dtype", FLOATS)
-def test_logaddexp_is_numpys(built: Built, dtype: type) -> None:
+def test_logaddexp_is_numpys(built: Built, dtype: Any) -> None:
     a, b = pairs(dtype)
     with np.errstate(all="ignore"):
         expected = np.logaddexp(a, b)
@@ -450,7 +450,7 @@ def test_logaddexp_is_numpys(built: Built, dtype: type) -> None:
 
 @pytest.mark.parametrize("dtype", [np.int32, np.int64])
 @pytest.mark.parametrize("name", ["remainder", "floor_divide"])
-def test_division_of_integers_is_numpys(built: Built, name: str, dtype: type) -> None:
+def test_division_of_integers_is_numpys(built: Built, name: str, dtype: Any) -> None:
     ends = np.iinfo(dtype)
     values = [ends.min, ends.min + 1, -7, -3, -2, -1, 0, 1, 2, 3, 7, ends.max]
     a, b = np.array(list(product(values, repeat=2)), dtype).T
