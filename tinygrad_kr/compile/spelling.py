@@ -32,6 +32,9 @@ FLOATS: dict[Any, str] = {
     e.power: "tk_powF({0}, {1})",   e.sign: "tk_signF({0})",
     e.floor: "tk_floorF({0})",      e.ceil: "tk_ceilF({0})",
     e.rint: "tk_rintF({0})",        e.remainder: "tk_remainderF({0}, {1})",
+    e.fmax: "tk_fmaxF({0}, {1})",   e.fmin: "tk_fminF({0}, {1})",
+    e.logaddexp: "tk_logaddexpF({0}, {1})",
+    e.floor_divide: "tk_floor_divideF({0}, {1})",
 }
 """Floats in, the same floats out."""
 
@@ -97,11 +100,11 @@ static inline float tk_ceilf(float x) { return ceilf(x); }
 static inline double tk_ceil(double x) { return ceil(x); }
 
 static inline double tk_logistic_term(double x, double a) {
-  return tk_max(x, 0) - x * a + log1p(exp(-fabs(x)));
+  return tk_max(x, 0) - x * a + tk_log1p(tk_exp(-fabs(x)));
 }
 
 static inline double tk_logistic_slope(double x, double a) {
-  double e = exp(-fabs(x)), flat = e / (e + 1);
+  double e = tk_exp(-fabs(x)), flat = e / (e + 1);
   return x != x ? x : (x >= 0 ? 1 - a - flat : flat - a);
 }
 """
