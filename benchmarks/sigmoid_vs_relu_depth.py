@@ -1,135 +1,268 @@
-"""How deep can a sigmoid net be and still learn XOR? And a ReLU net?
+"""How deep can a net be and still learn XOR? Sigmoid, tanh, ReLU, Leaky ReLU and ELU, by depth.
 
 Each extra sigmoid layer multiplies the gradient by slopes of at most 1/4, so the first layers of a
 deep sigmoid net stand still and it answers 0.5 to everything. ReLU has slope 1, but units that are
 0 for all four points are dead, so a ReLU net of ten narrow layers learns XOR less than every other
 time: rates are shown, not one lucky seed.
 
-Nets: 2 inputs, hidden layers 5 wide, 1 sigmoid output; weights U(-1, 1), biases 0; mean binary
-cross-entropy, full batch, SGD with rate 0.1, float64. Both activations start from the same weights.
-"Solved" is accuracy 1.0, "stuck" accuracy 0.5 or less; intervals are Wilson's, 95%.
+The lecture's nets: 2 inputs, hidden layers 5 wide, 1 sigmoid output; weights U(-1, 1), biases 0;
+mean binary cross-entropy, full batch, SGD with rate 0.1, 10,001 steps, float64; 100 seeds each, and
+a seed gives every activation the same weights. "Solved" is accuracy 1.0, "stuck" accuracy 0.5 or
+less, "dead" a net whose weights all have gradient 0 before the first step. Intervals are Wilson's.
 
     python benchmarks/sigmoid_vs_relu_depth.py --quick   # seconds
-    python benchmarks/sigmoid_vs_relu_depth.py           # all depths, 10,001 steps, 100 seeds
+    python benchmarks/sigmoid_vs_relu_depth.py           # all depths: minutes
+    python benchmarks/sigmoid_vs_relu_depth.py --depths 10 --activations relu --inits he --widths 32
+    python benchmarks/sigmoid_vs_relu_depth.py --agree   # against rates measured elsewhere
+    python benchmarks/sigmoid_vs_relu_depth.py --rerun out/depth.json   # the same once more
 
-The picture is saved as out/depth.png (needs matplotlib).
+Several values of an option are all tried in combination. The picture is saved as out/depth.png
+(needs matplotlib), every setting and result as out/depth.json. Ctrl-C keeps what is done. From
+Python, `measure_all(recipes, executor=...)` takes any executor, a cluster's included.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
+import os
+import platform
 import time
-from collections.abc import Callable
-from itertools import pairwise
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import closing
+from functools import partial
+from itertools import pairwise, product
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
+from numpy import ndarray
 
+import tinygrad_kr as tk
 import tinygrad_kr.functional as F
-from tinygrad_kr import Tensor, nn, no_grad, optim
+from tinygrad_kr import Tensor, nn, optim
+from tinygrad_kr.sweep import Rate, finished, seed_sweep, stack_modules
 
-WIDTH = 5
-RATE = 0.1
+if TYPE_CHECKING:
+    from concurrent.futures import Executor
+
 POINTS = Tensor(np.array([[0.0, 0.0], [0.0, 1.0], [1.0, 0.0], [1.0, 1.0]]))
-ANSWERS = np.array([[0.0], [1.0], [1.0], [0.0]])
-ACTIVATIONS: dict[str, type[nn.Module]] = {"sigmoid": nn.Sigmoid, "ReLU": nn.ReLU}
+ANSWERS = Tensor(np.array([[0.0], [1.0], [1.0], [0.0]]))
+ACTIVATIONS: dict[str, type[nn.Module]] = {
+    "sigmoid": nn.Sigmoid,
+    "tanh": nn.Tanh,
+    "relu": nn.ReLU,
+    "leaky_relu": nn.LeakyReLU,
+    "elu": nn.ELU,
+}
+OPTIMIZERS: dict[str, tuple[Callable[..., optim.Optimizer], float]] = {
+    "sgd": (optim.SGD, 0.1),
+    "momentum": (partial(optim.SGD, momentum=0.9), 0.01),
+    "rmsprop": (optim.RMSprop, 0.01),
+    "adam": (optim.Adam, 0.01),
+}
+"""Each with the rate that it has where none is asked for."""
 
-QUICK = {"depths": [1, 2, 3, 5, 8, 10], "steps": 4_001, "seeds": 20}
-FULL = {"depths": list(range(1, 11)), "steps": 10_001, "seeds": 100}
+# ------------------------------------------------------------------ the nets
 
 
-class ManyLinear(nn.Module):
-    """The same linear layer of many nets: (4, in) or (seeds, 4, in) -> (seeds, 4, out)."""
+class Recipe(NamedTuple):
+    """How a net is made and trained; all but the seed. The defaults are the lecture's."""
 
-    def __init__(self, inputs: int, outputs: int, generators: list[np.random.Generator]) -> None:
-        weights = [generator.uniform(-1, 1, (outputs, inputs)) for generator in generators]
-        self.weight = nn.Parameter(np.stack(weights))
-        self.bias = nn.Parameter(np.zeros((len(generators), outputs)))
+    depth: int = 10
+    activation: str = "relu"
+    init: str = "uniform"
+    width: int = 5
+    optimizer: str = "sgd"
+    rate: float = 0.1
+    steps: int = 10_001
 
-    def forward(self, x: Tensor) -> Any:
-        return F.linear(x, self.weight, self.bias)
+    def work(self, nets: int) -> int:
+        """Matrix products of a training, which its time goes with."""
+        return nets * self.steps * (self.depth + 1)
 
 
-def make_nets(depth: int, activation: str, seeds: int) -> nn.Sequential:
-    """As many nets as there are seeds, side by side; net k is the same whatever `seeds` is."""
-    generators = [np.random.default_rng(seed) for seed in range(seeds)]
-    sizes = [2, *[WIDTH] * depth]
+def uniform(layer: nn.Linear, generator: np.random.Generator) -> None:
+    nn.init.uniform_(layer.weight, -1, 1, generator)
+
+
+def normal(layer: nn.Linear, generator: np.random.Generator) -> None:
+    for parameter in layer.parameters():
+        nn.init.normal_(parameter, generator=generator)
+
+
+def xavier(layer: nn.Linear, generator: np.random.Generator) -> None:
+    nn.init.xavier_uniform_(layer.weight, generator=generator)
+
+
+def he(layer: nn.Linear, generator: np.random.Generator) -> None:
+    nn.init.kaiming_normal_(layer.weight, nonlinearity="relu", generator=generator)
+
+
+def zeros(layer: nn.Linear, generator: np.random.Generator) -> None:
+    pass
+
+
+INITS = {"uniform": uniform, "normal": normal, "xavier": xavier, "he": he, "zeros": zeros}
+"""U(-1, 1), N(0, 1) (biases too), Glorot's uniform, He's normal, 0; biases 0 where not said."""
+
+
+def build(recipe: Recipe, generator: np.random.Generator) -> nn.Sequential:
+    """One net: 2 inputs, the hidden layers, the logit of the answer."""
     layers: list[nn.Module] = []
-    for inputs, outputs in pairwise(sizes):
-        layers += [ManyLinear(inputs, outputs, generators), ACTIVATIONS[activation]()]
-    return nn.Sequential(*layers, ManyLinear(WIDTH, 1, generators))
+    for inputs, outputs in pairwise([2, *[recipe.width] * recipe.depth, 1]):
+        layer = nn.Linear(inputs, outputs, dtype=np.float64, generator=generator)
+        for parameter in layer.parameters():
+            nn.init.zeros_(parameter)
+        INITS[recipe.init](layer, generator)
+        layers += [layer, ACTIVATIONS[recipe.activation]()]
+    return nn.Sequential(*layers[:-1])
 
 
-def train(nets: nn.Sequential, seeds: int, steps: int, advance: Callable[[], Any]) -> None:
-    """Full-batch gradient descent on all nets at once."""
-    answers = Tensor(np.tile(ANSWERS, (seeds, 1, 1)))
-    optimizer = optim.SGD(nets.parameters(), lr=RATE)
-    for _ in range(steps):
+@np.errstate(all="ignore")  # a net that diverges is counted, not warned of
+def train(recipe: Recipe, advance: Callable[[int], Any], nets: nn.Sequential) -> dict[str, ndarray]:
+    """Full-batch training of all nets at once; what is returned has a first axis of nets.
+
+    advance: is told of the work of each step.
+    """
+    optimizer = OPTIMIZERS[recipe.optimizer][0](nets.parameters(), lr=recipe.rate)
+    answers = ANSWERS.expand_as(nets(POINTS))
+    norms = []
+    for step in range(recipe.steps):
         # The nets share no weight, so the sum of their losses gives each the gradient of its own.
         loss = F.binary_cross_entropy_with_logits(nets(POINTS), answers, reduction="sum") / 4
         optimizer.zero_grad()
         loss.backward()
+        if step in (0, recipe.steps - 1):
+            norms.append(gradient_norms(nets))
         optimizer.step()
-        advance()
+        advance(len(answers) * (recipe.depth + 1))
+    logits = nets(POINTS).detach()
+    losses = F.binary_cross_entropy_with_logits(logits, answers, reduction="none")
+    return {
+        "right": count_right(logits.sigmoid().numpy()),
+        "loss": losses.numpy().mean((-2, -1)),
+        "first_norms": norms[0],
+        "last_norms": norms[-1],
+    }
 
 
-def accuracies(nets: nn.Sequential) -> np.ndarray:
-    """The share of the four points that each net gets right; shape (seeds,)."""
-    with no_grad():
-        logits: np.ndarray = nets(POINTS).numpy()
-    right: np.ndarray = (logits > 0) == (ANSWERS > 0.5)
-    return np.asarray(right.mean(axis=(1, 2)))
+def count_right(outputs: ndarray) -> ndarray:
+    """How many of the four points each net gets right; an output of exactly 0.5 is a no."""
+    right = (outputs > 0.5) == (ANSWERS.numpy() > 0.5)
+    return np.asarray(right.sum((-2, -1)))
 
 
-class Rate(NamedTuple):
-    """The share of nets with some outcome, and its 95% interval."""
-
-    share: float
-    low: float
-    high: float
-
-    def __str__(self) -> str:
-        return f"{self.share:4.0%} ({self.low:.0%} to {self.high:.0%})"
+def gradient_norms(nets: nn.Sequential) -> ndarray:
+    """The length of the gradient of each layer's weights: (nets, layers)."""
+    gradients = [layer.weight.grad for layer in nets if isinstance(layer, nn.Linear)]
+    norms = [np.sqrt(np.square(g.numpy()).sum((-2, -1))) for g in gradients if g is not None]
+    return np.stack(norms, axis=-1)
 
 
-def wilson(successes: int, count: int, z: float = 1.96) -> Rate:
-    """Wilson's score interval, which keeps its meaning at 0 of n and n of n.
-
-    Source: Wilson, Probable inference, the law of succession, and statistical inference (1927).
-    """
-    share = successes / count
-    centre = (share + z**2 / (2 * count)) / (1 + z**2 / count)
-    half = z / (1 + z**2 / count) * (share * (1 - share) / count + z**2 / (4 * count**2)) ** 0.5
-    return Rate(share, max(0.0, min(share, centre - half)), min(1.0, max(share, centre + half)))
+# ------------------------------------------------------------------ the sweep
 
 
 class Result(NamedTuple):
-    """What became of the nets of one depth and activation."""
+    """What became of the nets of one recipe."""
 
-    solved: Rate
-    stuck: Rate
+    recipe: Recipe
+    seeds: range
+    right: ndarray
+    """Of the four points, by net."""
+    loss: ndarray
+    """By net; infinite for one that diverged."""
+    rates: dict[str, Rate]
+    """Of nets that were solved, stuck, dead, diverged."""
+    dead: ndarray
+    """The seeds of those that were dead at the start."""
+    first_norms: ndarray
+    """Quartiles over the nets of the gradient's length by layer, at the first step: (3, layers)."""
+    last_norms: ndarray
+    seconds: float
+    """Of processor time."""
 
 
-def measure(depths: list[int], seeds: int, steps: int) -> dict[tuple[str, int], Result]:
-    """Train every depth with both activations; a line of the table for each depth."""
-    bar = progress_bar(len(depths) * len(ACTIVATIONS) * steps)
-    advance, say = (bar.update, bar.write) if bar is not None else (lambda: None, print)
-    say(f"{'hidden':>6}   {'sigmoid':^43}   {'ReLU':^43}")
-    say(f"{'layers':>6}   " + f"{'solved':^20}   {'stuck at 0.5':^20}   " * 2)
-    results = {}
-    for depth in depths:
-        for activation in ACTIVATIONS:
-            nets = make_nets(depth, activation, seeds)
-            train(nets, seeds, steps, advance)
-            reached = accuracies(nets)
-            solved, stuck = int((reached == 1).sum()), int((reached <= 0.5).sum())
-            results[activation, depth] = Result(wilson(solved, seeds), wilson(stuck, seeds))
-        row = [results[activation, depth] for activation in ACTIVATIONS]
-        say(f"{depth:>6}   " + "   ".join(f"{r.solved!s:<20}   {r.stuck!s:<20}" for r in row))
-    if bar is not None:
-        bar.close()
-    return results
+def measure(
+    recipe: Recipe, seeds: range, advance: Callable[[int], Any] = lambda work: None
+) -> Result:
+    """Train the nets of all seeds together."""
+    start = time.process_time()
+    sweep = seed_sweep(
+        partial(build, recipe),
+        partial(train, recipe, advance),
+        len(seeds),
+        seed=seeds.start,
+        progress=False,
+    )
+    dead = (sweep["first_norms"] == 0).all(axis=1)
+    outcomes = {
+        "solved": sweep["right"] == 4,
+        "stuck": sweep["right"] <= 2,
+        "dead": dead,
+        "diverged": ~np.isfinite(sweep["loss"]),
+    }
+    return Result(
+        recipe,
+        seeds,
+        sweep["right"],
+        np.where(outcomes["diverged"], np.inf, sweep["loss"]),
+        {name: sweep.rate(outcome) for name, outcome in outcomes.items()},
+        sweep.seeds[dead],
+        quartiles(sweep["first_norms"]),
+        quartiles(sweep["last_norms"]),
+        time.process_time() - start,
+    )
+
+
+def quartiles(norms: ndarray) -> ndarray:
+    """Over the nets that have not diverged; NaN if all have."""
+    finite = norms[np.isfinite(norms).all(axis=1)]
+    if not len(finite):
+        return np.full((3, norms.shape[1]), np.nan)
+    return np.asarray(np.quantile(finite, [0.25, 0.5, 0.75], axis=0))
+
+
+def measure_all(
+    recipes: Sequence[Recipe],
+    seeds: range | Sequence[range] = range(100),
+    jobs: int = 1,
+    executor: Executor | None = None,
+    show: Callable[[Result], str] | None = None,
+) -> list[Result]:
+    """The results of all recipes, in their order; of those that are done where Ctrl-C ends it.
+
+    seeds: of every recipe, or of each its own. jobs: processes to work in. executor: any executor
+    of `concurrent.futures` (a cluster's, say) to work in their place. show: a line for each
+    result, which is printed as soon as those before it are there.
+    """
+    each = [seeds] * len(recipes) if isinstance(seeds, range) else list(seeds)
+    calls: list[tuple[Any, ...]] = list(zip(recipes, each, strict=True))
+    bar = progress_bar(sum(recipe.work(len(own)) for recipe, own in calls))
+    jobs = min(jobs, len(calls))
+    here = executor is None and jobs == 1
+    if here and bar is not None:
+        calls = [(*call, bar.update) for call in calls]
+    results: dict[int, Result] = {}
+    shown = 0
+    say = print if bar is None else bar.write
+    try:
+        with closing(finished(measure, calls, executor=executor, jobs=jobs)) as done:
+            for index, result in done:
+                results[index] = result
+                if bar is not None and not here:
+                    bar.update(result.recipe.work(len(result.seeds)))
+                while show is not None and shown in results:
+                    say(show(results[shown]))
+                    shown += 1
+    except KeyboardInterrupt:
+        for index in sorted(results)[shown:] if show is not None else ():
+            say(show(results[index]))
+        say(f"\nstopped: {len(results)} of {len(recipes)} recipes are done")
+    finally:
+        if bar is not None:
+            bar.close()
+    return [results[index] for index in sorted(results)]
 
 
 def progress_bar(total: int) -> Any:
@@ -138,11 +271,126 @@ def progress_bar(total: int) -> Any:
         from tqdm import tqdm
     except ImportError:
         return None
-    return tqdm(total=total, unit="step", disable=None, leave=False)
+    form = "{percentage:3.0f}% |{bar}| {elapsed}, {remaining} left"
+    return tqdm(total=total, bar_format=form, disable=None, leave=False)
 
 
-def save_picture(results: dict[tuple[str, int], Result], title: str, folder: Path) -> None:
-    """Shares of nets that solved XOR, and that got stuck, against depth."""
+# ------------------------------------------------------------------ tables
+
+
+HEADING = (
+    f"{'net':<38} {'solved':<18} {'stuck':<18}  dead  diverged  {'loss':>7}  gradient of the\n"
+    f"{'':<38} {'':<18} {'':<18}  {'':<4}  {'':<8}  {'median':>7}  first / last layer"
+)
+
+
+def line(result: Result) -> str:
+    """A result as a line of the table."""
+    r, rates = result.recipe, result.rates
+    net = f"{r.activation:<10} {r.depth:>2} x {r.width:<3} {r.init:<7} {r.optimizer} {r.rate:g}"
+    first, last = result.first_norms[1, 0], result.first_norms[1, -1]
+    vanished = f"{first / last:.1e}" if last else "all 0"
+    loss = float(np.median(result.loss))
+    return (
+        f"{net:<38} {rates['solved']!s:<18} {rates['stuck']!s:<18}  {rates['dead'].share:>4.0%}  "
+        f"{rates['diverged'].share:>8.0%}  {loss:7.{'4f' if loss < 99 else '1e'}}  {vanished}"
+    )
+
+
+def print_norms(results: Iterable[Result]) -> None:
+    """The gradient's length in every layer, from the first to the last: medians."""
+    for result in results:
+        recipe = result.recipe
+        print(f"{recipe.activation} {recipe.depth} x {recipe.width} {recipe.init}")
+        for step, norms in (("first", result.first_norms), ("last", result.last_norms)):
+            print(f"  {step:>5} step  " + " ".join(f"{norm:.1e}" for norm in norms[1]))
+
+
+# ------------------------------------------------------------------ files
+
+
+def versions() -> dict[str, str]:
+    return {
+        "tinygrad_kr": tk.__version__,
+        "numpy": np.__version__,
+        "python": platform.python_version(),
+        "machine": platform.machine(),
+    }
+
+
+def as_record(result: Result) -> dict[str, Any]:
+    """A result as JSON can hold it."""
+    return {
+        **result.recipe._asdict(),
+        "first_seed": result.seeds.start,
+        "seeds": len(result.seeds),
+        **{
+            name: {"share": rate.share, "wilson_95": [round(rate.low, 4), round(rate.high, 4)]}
+            for name, rate in result.rates.items()
+        },
+        "median_loss": significant(np.median(result.loss)),
+        "gradient_norm_quartiles_by_layer": {
+            "first_step": significant(result.first_norms),
+            "last_step": significant(result.last_norms),
+        },
+        "right_of_4_by_seed": result.right.tolist(),
+        "dead_seeds": result.dead.tolist(),
+        "loss_by_seed": significant(result.loss),
+        "processor_seconds": round(result.seconds, 2),
+    }
+
+
+def significant(values: Any) -> Any:
+    """Six digits of each number; None for NaN and infinity, which JSON does not have."""
+    if np.ndim(values):
+        return [significant(value) for value in values]
+    return float(f"{values:.6g}") if np.isfinite(values) else None
+
+
+def save_record(results: list[Result], wanted: int, path: Path, **more: Any) -> None:
+    """Every setting, seed, version and result: what `--rerun` repeats."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    rows = ",\n".join(json.dumps(as_record(result)) for result in results)
+    head = {"program": Path(__file__).name, "versions": versions(), **more}
+    head["partial"] = len(results) < wanted
+    path.write_text(json.dumps(head)[:-1] + f',\n"results": [\n{rows}\n]}}\n', encoding="utf-8")
+    print(f"settings and results saved: {path}")
+
+
+def rerun(path: Path, jobs: int) -> None:
+    """Train what a file describes once more, and say where the outcome is another."""
+    record = json.loads(path.read_text(encoding="utf-8"))
+    rows = record["results"]
+    recipes = [Recipe(**{name: row[name] for name in Recipe._fields}) for row in rows]
+    seeds = [range(row["first_seed"], row["first_seed"] + row["seeds"]) for row in rows]
+    for name, version in versions().items():
+        if record["versions"][name] != version:
+            print(f"note: {name} {version} here, {record['versions'][name]} in the file")
+    print(HEADING)
+    results = measure_all(recipes, seeds, jobs, show=line)
+    same = 0
+    for result, row in zip(results, rows, strict=False):
+        old, new = np.array(row["right_of_4_by_seed"]), result.right
+        same += bool((old == new).all())
+        if (old != new).any():
+            print(f"{(old != new).sum()} of {len(new)} nets ended otherwise: {result.recipe}")
+    print(f"\n{same} of {len(results)} recipes: every seed ended as in {path}")
+
+
+# ------------------------------------------------------------------ the picture
+
+LOOKS = {
+    "sigmoid": ("#D55E00", "s"),
+    "tanh": ("#CC79A7", "v"),
+    "relu": ("#0072B2", "o"),
+    "leaky_relu": ("#56B4E9", "D"),
+    "elu": ("#009E73", "^"),
+}
+NAMES = {"relu": "ReLU", "leaky_relu": "Leaky ReLU", "elu": "ELU"}
+
+
+def save_picture(results: list[Result], path: Path) -> None:
+    """Solved nets against depth, and the gradient against the layer; a row for each kind of net."""
     try:
         import matplotlib
     except ImportError:
@@ -150,68 +398,347 @@ def save_picture(results: dict[tuple[str, int], Result], title: str, folder: Pat
         return
     matplotlib.use("Agg")
     import matplotlib.pyplot as plt
+    from matplotlib.lines import Line2D
 
-    figure, panels = plt.subplots(1, 2, figsize=(8, 3.6), sharey=True, layout="constrained")
-    styles = {"sigmoid": ("s--", "#D55E00", -0.08), "ReLU": ("o-", "#0072B2", 0.08)}
-    for axes, outcome in zip(panels, Result._fields, strict=True):
-        for activation, (style, colour, shift) in styles.items():
-            depths = [depth for name, depth in results if name == activation]
-            rates = [getattr(results[activation, depth], outcome) for depth in depths]
-            shares = [100 * rate.share for rate in rates]
-            below = [100 * (rate.share - rate.low) for rate in rates]
-            above = [100 * (rate.high - rate.share) for rate in rates]
-            axes.errorbar(
-                [depth + shift for depth in depths], shares, [below, above],
-                fmt=style, color=colour, markersize=5, capsize=3, label=activation,
-            )  # fmt: skip
-        axes.set(xlabel="hidden layers, 5 wide", ylim=(-4, 104))
-        axes.set_xticks(depths)
-        axes.grid(alpha=0.3)
-    panels[0].set(title="learned XOR (accuracy 1.0)", ylabel="nets, %")
-    panels[1].set(title="stuck (accuracy 0.5 or less)")
-    panels[1].legend()
-    figure.suptitle(title, fontsize=10)
-    folder.mkdir(parents=True, exist_ok=True)
-    figure.savefig(folder / "depth.png", dpi=120)
+    kinds = list(dict.fromkeys(kind_of(result.recipe) for result in results))
+    figure, rows = plt.subplots(
+        len(kinds), 2, figsize=(9, 3.9 * len(kinds) + 0.4), squeeze=False, layout="constrained"
+    )
+    for kind, (solved, gradient) in zip(kinds, rows, strict=True):
+        mine = [result for result in results if kind_of(result.recipe) == kind]
+        draw_solved(solved, mine)
+        draw_gradients(gradient, at_one_depth(mine))
+    handles = [
+        Line2D([], [], color=colour, marker=marker, label=NAMES.get(name, name))
+        for name, (colour, marker) in LOOKS.items()
+        if any(result.recipe.activation == name for result in results)
+    ]
+    handles += [
+        Line2D([], [], color="0.3", label="first step"),
+        Line2D([], [], color="0.3", linestyle=":", label="last step"),
+    ]
+    figure.legend(handles=handles, loc="outside lower center", ncols=len(handles), frameon=False)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path, dpi=110)
     plt.close(figure)
-    print(f"picture saved: {folder / 'depth.png'}")
+    print(f"picture saved: {path}")
 
 
-def whole(text: str) -> int:
-    """A whole number from 1 up."""
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"a whole number from 1 up, not {text!r}")
-    return int(text)
+def kind_of(recipe: Recipe) -> Recipe:
+    """The recipe without what the picture itself tells apart."""
+    return recipe._replace(depth=0, activation="")
 
 
-def parse_arguments() -> argparse.Namespace:
+def describe(result: Result) -> str:
+    """What all nets of a row of panels share."""
+    recipe = result.recipe
+    start = {"uniform": "U(-1, 1)", "normal": "N(0, 1)", "zeros": "zeros"}
+    return (
+        f"{recipe.width} wide, {start.get(recipe.init, recipe.init.capitalize())}, "
+        f"{recipe.optimizer} {recipe.rate:g}, {recipe.steps:,} steps"
+    )
+
+
+def at_one_depth(results: list[Result]) -> list[Result]:
+    """The results for the lecture's ten hidden layers, or the most there are."""
+    depths = {result.recipe.depth for result in results}
+    depth = 10 if 10 in depths else max(depths)
+    return [result for result in results if result.recipe.depth == depth]
+
+
+def draw_solved(axes: Any, results: list[Result]) -> None:
+    """A line and the band of its 95% intervals for each activation."""
+    for activation in dict.fromkeys(result.recipe.activation for result in results):
+        mine = [result for result in results if result.recipe.activation == activation]
+        depths = [result.recipe.depth for result in mine]
+        low, high, share = (
+            [100 * getattr(result.rates["solved"], bound) for result in mine]
+            for bound in ("low", "high", "share")
+        )
+        colour, marker = LOOKS[activation]
+        axes.fill_between(depths, low, high, color=colour, alpha=0.15, linewidth=0)
+        axes.plot(depths, share, marker=marker, color=colour, markersize=4.5)
+    axes.set(xlabel="hidden layers", ylabel="nets that learned XOR, %", ylim=(-3, 103))
+    axes.set_title(f"Who learns XOR? {describe(results[0])}", fontsize=9.5)
+    finish(axes)
+
+
+def draw_gradients(axes: Any, results: list[Result]) -> None:
+    """Medians by layer; where a median is 0, most nets being dead, there is no point to draw."""
+    for result in results:
+        colour, marker = LOOKS[result.recipe.activation]
+        first, last = (
+            np.where(n[1] > 0, n[1], np.nan) for n in (result.first_norms, result.last_norms)
+        )
+        layers = range(1, len(first) + 1)
+        axes.plot(layers, first, marker=marker, color=colour, markersize=4.5)
+        axes.plot(layers, last, ":", color=colour)
+    if not any(result.first_norms[1].any() for result in results):
+        axes.text(0.5, 0.5, "exactly 0 in every layer", transform=axes.transAxes, ha="center")
+        axes.set(xlim=(0.5, results[0].recipe.depth + 1.5), ylim=(1e-9, 1))
+    axes.set(xlabel="layer (the last is the output)", ylabel="length of the gradient", yscale="log")
+    axes.set_title(
+        f"Gradient of the weights, {results[0].recipe.depth} hidden layers", fontsize=9.5
+    )
+    finish(axes)
+
+
+def finish(axes: Any) -> None:
+    axes.xaxis.get_major_locator().set_params(integer=True)
+    axes.grid(alpha=0.3)
+
+
+# ------------------------------------------------------------------ agreement
+
+
+class Reference(NamedTuple):
+    """Shares of 1.0 and of 0.5 or less that hand-written NumPy, without this package, gave."""
+
+    name: str
+    recipe: Recipe
+    solved: float
+    stuck: float
+    nets: int = 100
+
+
+LECTURE = Recipe()
+REFERENCES = [
+    Reference("sigmoid", LECTURE._replace(activation="sigmoid"), 0.00, 0.97),
+    Reference("sigmoid, 9 hidden", LECTURE._replace(activation="sigmoid", depth=9), 0.00, 0.95),
+    Reference("ReLU", LECTURE, 0.43, 0.45),
+    Reference("ReLU, 9 hidden", LECTURE._replace(depth=9), 0.51, 0.40),
+    Reference("ReLU, rate 0.01", LECTURE._replace(rate=0.01), 0.73, 0.19),
+    Reference("ReLU, He", LECTURE._replace(init="he"), 0.44, 0.35),
+    Reference("ReLU, Xavier", LECTURE._replace(init="xavier"), 0.35, 0.57),
+    Reference("Leaky ReLU", LECTURE._replace(activation="leaky_relu"), 0.66, 0.13),
+    Reference("Leaky ReLU, He", LECTURE._replace(activation="leaky_relu", init="he"), 0.68, 0.12),
+    Reference("ReLU, 32 wide, He", LECTURE._replace(width=32, init="he"), 1.00, 0.00, 40),
+    Reference("tanh, Xavier", LECTURE._replace(activation="tanh", init="xavier"), 1.00, 0.00),
+    Reference(
+        "sigmoid, Adam 0.01",
+        LECTURE._replace(activation="sigmoid", optimizer="adam", rate=0.01), 0.45, 0.00,
+    ),
+    Reference("ReLU, zeros", LECTURE._replace(init="zeros"), 0.00, 1.00),
+    Reference("2-2-1 sigmoid, zeros", Recipe(1, "sigmoid", "zeros", 2), 0.00, 1.00),
+    Reference("2-2-1 sigmoid, N(0, 1)", Recipe(1, "sigmoid", "normal", 2), 0.70, 0.26),
+    Reference("2-10-10-10-1 sigmoid, N(0, 1)", Recipe(3, "sigmoid", "normal", 10), 1.00, 0.00),
+    Reference(
+        "2-2-1 sigmoid, N(0, 1), Adam 0.01", Recipe(1, "sigmoid", "normal", 2, "adam", 0.01),
+        0.57, 0.18,
+    ),
+    Reference("one sigmoid unit", Recipe(0, "sigmoid"), 0.00, 1.00),
+]  # fmt: skip
+"""The table "What really happens with XOR" of the lectures' checklist, ten hidden layers of 5,
+U(-1, 1) and SGD 0.1 where not said."""
+
+
+def agrees(ours: Rate, share: float, trials: int) -> bool:
+    """Whether two samples can have one probability: the two-proportion test at 99%."""
+    pooled = (ours.successes + share * trials) / (ours.trials + trials)
+    error = (pooled * (1 - pooled) * (1 / ours.trials + 1 / trials)) ** 0.5
+    return bool(abs(ours.share - share) <= Z_99 * error)
+
+
+Z_99 = 2.5758
+"""A normal variable lies this many standard deviations from its mean, or less, in 99%."""
+
+
+def agree(references: Sequence[Reference], seeds: range, jobs: int) -> tuple[list[Result], bool]:
+    """Train every reference's recipe and print ours beside it; the results and whether all agree.
+
+    Where the reference had fewer nets, so have we: 40 of 100.
+    """
+    print(f"{'':<33} {'solved':^32} {'stuck':^32}")
+    print(f"{'':<33} " + f"{'ours':<18} {'reference':<13} " * 2)
+    each = [seeds[: len(seeds) * reference.nets // 100] for reference in references]
+    by_recipe = {reference.recipe: reference for reference in references}
+    verdicts = []
+
+    def compared(result: Result) -> str:
+        reference = by_recipe[result.recipe]
+        text = f"{reference.name:<33} "
+        for outcome in ("solved", "stuck"):
+            ours, share = result.rates[outcome], getattr(reference, outcome)
+            verdicts.append(agrees(ours, share, reference.nets))
+            text += f"{ours!s:<18} {share:>4.0%} {'' if verdicts[-1] else 'differs':<9}"
+        return text.rstrip()
+
+    recipes = [reference.recipe for reference in references]
+    results = measure_all(recipes, each, jobs, show=compared)
+    return results, all(verdicts) and len(results) == len(recipes)
+
+
+class Note(NamedTuple):
+    """A figure of the reference beside ours, and the 99% interval that ours leaves for it."""
+
+    name: str
+    reference: float
+    ours: float
+    low: float
+    high: float
+
+    @property
+    def agrees(self) -> bool:
+        return self.low <= self.reference <= self.high
+
+    def __str__(self) -> str:
+        ours = f"{self.ours:.4g} ({self.low:.4g} to {self.high:.4g})"
+        return f"{self.name:<57} {ours:<38} {self.reference:g}" + "   differs" * (not self.agrees)
+
+
+def notes_on_the_start(draws: int = 2_000) -> list[Note]:
+    """What the reference says of nets that have not been trained, from as many draws as there."""
+    dead = np.mean(start_gradients(LECTURE, draws).max(axis=1) == 0)
+    error = Z_99 * (2 * dead * (1 - dead) / draws) ** 0.5
+    found = [Note(f"ReLU, dead of {draws:,}", 0.15, dead, dead - error, dead + error)]
+    for depth, reference in ((10, 7.6e-7), (9, 2.6e-6)):
+        sizes = start_gradients(LECTURE._replace(activation="sigmoid", depth=depth), draws)
+        # The reference is a median of 100 nets: 99% of such medians lie between these quantiles.
+        half = Z_99 * 0.5 / 100**0.5
+        low, ours, high = np.quantile(sizes[:, 0] / sizes[:, -1], [0.5 - half, 0.5, 0.5 + half])
+        found.append(
+            Note(f"sigmoid {depth}, first/last mean |gradient|, median", reference, ours, low, high)
+        )
+    return found
+
+
+def start_gradients(recipe: Recipe, draws: int) -> ndarray:
+    """The mean |gradient| of each layer's weights before the first step: (nets, layers)."""
+    nets = stack_modules([build(recipe, np.random.default_rng(k)) for k in range(draws)])
+    logits = nets(POINTS)
+    answers = ANSWERS.expand_as(logits)
+    F.binary_cross_entropy_with_logits(logits, answers, reduction="sum").backward()
+    layers = [layer for layer in nets.modules() if isinstance(layer, nn.Linear)]
+    sizes = [np.abs(np.asarray(layer.weight.grad)).mean((-2, -1)) / 4 for layer in layers]
+    return np.stack(sizes, axis=-1)
+
+
+def notes_on_the_end(results: Iterable[Result]) -> list[Note]:
+    """The loss of those that learn nothing, log 2, and zero weights that never move."""
+    found = []
+    for result in results:
+        recipe, loss = result.recipe, float(np.median(result.loss))
+        if recipe in (LECTURE._replace(activation="sigmoid"), Recipe(0, "sigmoid")):
+            name = f"sigmoid, {recipe.depth} hidden, median loss"
+            found.append(Note(name, 0.6931, loss, loss - 5e-5, loss + 5e-5))
+        if recipe.init == "zeros":
+            name = f"{recipe.activation} {recipe.depth} from 0, nets with any gradient at step 0"
+            moved = 1 - result.rates["dead"].share
+            found.append(Note(name, 0.0, moved, moved, moved))
+    return found
+
+
+# ------------------------------------------------------------------ the command
+
+
+def whole(lowest: int) -> Callable[[str], int]:
+    """A whole number from `lowest` up."""
+
+    def parse(text: str) -> int:
+        if not text.isdecimal() or int(text) < lowest:
+            raise argparse.ArgumentTypeError(f"a whole number from {lowest} up, not {text!r}")
+        return int(text)
+
+    return parse
+
+
+def positive(text: str) -> float:
+    """A number above 0."""
+    try:
+        number = float(text)
+    except ValueError:
+        number = 0.0
+    if not 0 < number < float("inf"):
+        raise argparse.ArgumentTypeError(f"a number above 0, not {text!r}")
+    return number
+
+
+FULL = {"depths": [*range(1, 11), 12, 14, 16, 18, 20], "seeds": 100, "steps": 10_001}
+QUICK = {"depths": [1, 2, 3, 5, 10], "seeds": 20, "steps": 4_001}
+
+
+def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     add = parser.add_argument
-    add("--quick", action="store_true", help="fewer depths (1 2 3 5 8 10), seeds and steps")
-    add("--depths", type=whole, nargs="+", help="numbers of hidden layers (default: 1 to 10)")
-    add("--seeds", type=whole, help="nets for each (default: 100; quick: 20)")
-    add("--steps", type=whole, help="default: 10001; quick: 4001")
-    add("--out", type=Path, default=Path("out"), help="folder for the picture (default: out)")
-    args = parser.parse_args()
+    add("--quick", action="store_true", help="fewer depths (1 2 3 5 10), seeds and steps")
+    add("--agree", action="store_true", help="the recipes of a reference table instead")
+    add("--rerun", type=Path, metavar="JSON", help="what a saved file describes instead")
+    add("--depths", type=whole(0), nargs="+", help="hidden layers (default: 1 to 10, 12 to 20)")
+    add("--activations", choices=ACTIVATIONS, nargs="+", default=list(ACTIVATIONS))
+    add("--inits", choices=INITS, nargs="+", default=["uniform"])
+    add("--widths", type=whole(1), nargs="+", default=[5], help="default: 5")
+    add("--optimizers", choices=OPTIMIZERS, nargs="+", default=["sgd"])
+    add("--rates", type=positive, nargs="+", help="default: 0.1 for sgd, 0.01 for the others")
+    add("--seeds", type=whole(1), help="nets of each recipe (default: 100; quick: 20)")
+    add("--seed", type=whole(0), default=0, help="the first of them (default: 0)")
+    add("--steps", type=whole(1), help="default: 10001; quick: 4001")
+    add("--jobs", type=whole(1), default=os.cpu_count() or 1, help="processes (default: cores)")
+    add("--out", type=Path, default=Path("out"), help="folder for picture and JSON (default: out)")
+    args = parser.parse_args(argv)
+    if args.rerun and not args.rerun.is_file():
+        parser.error(f"--rerun: there is no file {args.rerun}")
     for option, value in (QUICK if args.quick else FULL).items():
         if getattr(args, option) is None:
             setattr(args, option, value)
-    args.depths = sorted(set(args.depths))
     return args
 
 
-def main() -> None:
-    args = parse_arguments()
-    print(f"XOR, {args.seeds} seeds, {args.steps:,} steps of SGD {RATE} (95% intervals)\n")
+def recipes_of(args: argparse.Namespace) -> list[Recipe]:
+    """Every combination of what the options name."""
+    return [
+        Recipe(depth, activation, init, width, optimizer, rate, args.steps)
+        for init, width, optimizer in product(args.inits, args.widths, args.optimizers)
+        for rate in args.rates or [OPTIMIZERS[optimizer][1]]
+        for activation in args.activations
+        for depth in sorted(set(args.depths))
+    ]
+
+
+def compare(seeds: range, args: argparse.Namespace) -> None:
+    """The mode --agree."""
+    results, agreement = agree(REFERENCES, seeds, args.jobs)
+    notes = notes_on_the_start() + notes_on_the_end(results)
+    print(f"\n{'':<57} {'ours, and where a sample may lie':<38} reference")
+    print(*notes, sep="\n")
+    agreement = agreement and all(note.agrees for note in notes)
+    print(f"\nall within the 99% interval of the two samples: {'yes' if agreement else 'NO'}")
+    save_record(
+        results, len(REFERENCES), args.out / "depth_agree.json", agreement=agreement,
+        references={r.name: [r.solved, r.stuck, r.nets] for r in REFERENCES},
+        notes=[note._asdict() for note in notes],
+    )  # fmt: skip
+
+
+def main(argv: list[str] | None = None) -> None:
+    args = parse_arguments(argv)
+    seeds = range(args.seed, args.seed + args.seeds)
+    if args.rerun:
+        rerun(args.rerun, args.jobs)
+        return
     start = time.perf_counter()
-    results = measure(args.depths, args.seeds, args.steps)
-    print(f"\ntrained in {time.perf_counter() - start:.1f} s")
+    if args.agree:
+        compare(seeds, args)
+        return
+    recipes = recipes_of(args)
+    print(f"XOR, {args.seeds} seeds, {args.steps:,} steps; intervals of 95%\n\n{HEADING}")
+    results = measure_all(recipes, seeds, args.jobs, show=line)
+    seconds = {
+        "elapsed_seconds": round(time.perf_counter() - start, 1),
+        "processor_seconds": round(sum(result.seconds for result in results), 1),
+    }
+    print(f"\n{len(results) * args.seeds:,} nets trained in {seconds['elapsed_seconds']} s", end="")
+    print(f" ({seconds['processor_seconds']} s of processor time)")
+    if not results:
+        return
+    print("\nlength of the gradient of each layer's weights, first layer first (medians)")
+    print_norms(at_one_depth(results))
     if args.steps < FULL["steps"]:
         print("These are fewer steps than the lecture's 10,001: sigmoid nets with 2 or 3 hidden")
         print("layers are still on their way; deeper ones are stuck with 10,001 steps as well.")
-    save_picture(results, f"{args.seeds} starts each, {args.steps:,} steps", args.out)
+    save_record(results, len(recipes), args.out / "depth.json", **seconds)
+    save_picture(results, args.out / "depth.png")
 
 
 if __name__ == "__main__":

@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 
 import tinygrad_kr.functional as functional
-from tinygrad_kr import Tensor, data, nn, no_grad, optim
+from tinygrad_kr import Tensor, data, nn
 
 ROOT = Path(__file__).parents[1]
 XOR, MNIST = ROOT / "examples/xor.py", ROOT / "examples/mnist.py"
@@ -99,7 +99,7 @@ def test_without_matplotlib_and_tqdm_it_says_so_and_goes_on(
     shown = output_of(program, *QUICK_OPTIONS[program], env=environment, cwd=tmp_path)
     assert 'pip install "tinygrad_kr[examples]"' in shown
     assert "picture saved" not in shown
-    assert not (tmp_path / "out").exists()
+    assert not (tmp_path / "out" / PICTURES[program]).exists()
 
 
 @pytest.mark.parametrize("program", PROGRAMS, ids=lambda program: program.stem)
@@ -132,7 +132,7 @@ def test_the_picture_is_saved_where_it_says(
         (MNIST, ["--batch", "2.5"], "a whole number from 1 up, not '2.5'"),
         (MNIST, ["--lr", "nan"], "a number above 0, not 'nan'"),
         (MNIST, ["--seed", "-1"], "a whole number from 0 up, not '-1'"),
-        (DEPTH, ["--depths", "0"], "a whole number from 1 up, not '0'"),
+        (DEPTH, ["--widths", "0"], "a whole number from 1 up, not '0'"),
     ],
 )
 def test_a_wrong_option_is_named(
@@ -425,102 +425,3 @@ def test_every_epoch_sees_every_image_in_a_new_order_and_reports_the_means(
     right = (net(Tensor(loaded.test_images)).data.argmax(axis=1) == loaded.test_labels).mean()
     assert second.test_accuracy == pytest.approx(right)
     assert 0 < first.train_accuracy < second.train_accuracy < 1
-
-
-# ------------------------------------------------------------------ depth
-
-
-def test_deep_sigmoid_nets_are_stuck_where_shallow_and_relu_nets_learn(
-    environment: dict[str, str], tmp_path: Path
-) -> None:
-    options = ["--quick", "--depths", "10", "1", "--seeds", "10"]
-    shown = output_of(DEPTH, *options, env=environment, cwd=tmp_path)
-    assert "XOR, 10 seeds, 4,001 steps of SGD 0.1" in shown
-    table = {}
-    for line in shown.splitlines():
-        cells = [float(share) / 100 for share in re.findall(r"(\d+)% \(", line)]
-        if cells:
-            table[int(line.split()[0])] = cells
-    assert list(table) == [1, 10]
-    sigmoid_solved, sigmoid_stuck, relu_solved, relu_stuck = table[10]
-    assert sigmoid_solved == 0
-    assert sigmoid_stuck >= 0.8
-    assert relu_solved >= 0.2
-    assert relu_stuck < sigmoid_stuck
-    assert min(table[1][0], table[1][2]) >= 0.5
-
-
-def test_full_measurement_is_the_lectures_number_of_steps(
-    environment: dict[str, str], tmp_path: Path
-) -> None:
-    program = module(DEPTH)
-    assert {9, 10} <= set(program.FULL["depths"])
-    assert program.FULL["steps"] == 10_001
-    assert program.QUICK["seeds"] >= 10
-
-
-@pytest.mark.parametrize("activation", ["sigmoid", "ReLU"])
-def test_nets_trained_together_are_as_if_trained_alone(activation: str) -> None:
-    """Net 2 of 3 is that of seed 2 alone, made of ordinary layers and trained by itself."""
-    program = module(DEPTH)
-    together = program.make_nets(3, activation, 3)
-    alone = nn.Sequential(
-        *(
-            nn.Linear(layer.weight.shape[2], layer.weight.shape[1], dtype=np.float64)
-            if hasattr(layer, "weight")
-            else layer
-            for layer in together
-        )
-    )
-    with no_grad():
-        for mine, theirs in zip(alone.parameters(), together.parameters(), strict=True):
-            mine.copy_(theirs.data[2])
-    program.train(together, 3, 200, lambda: None)
-    optimizer = optim.SGD(alone.parameters(), lr=0.1)
-    loss_function, answers = nn.BCEWithLogitsLoss(), Tensor(program.ANSWERS)
-    for _ in range(200):
-        optimizer.zero_grad()
-        loss_function(alone(program.POINTS), answers).backward()
-        optimizer.step()
-    for mine, theirs in zip(alone.parameters(), together.parameters(), strict=True):
-        np.testing.assert_allclose(mine.data, theirs.data[2], rtol=1e-9, atol=1e-12)
-
-
-def test_accuracy_counts_an_answer_of_exactly_one_half_as_no() -> None:
-    """A net of dead ReLUs answers 0.5 to all four points and is right about two."""
-    right, dead, wrong = [-0.1, 0.1, 0.1, 0.0], [0.0] * 4, [0.1, -0.1, 0.0, 0.1]
-    logits = Tensor(np.array([right, dead, wrong])[..., None])
-    np.testing.assert_array_equal(module(DEPTH).accuracies(lambda _: logits), [1, 0.5, 0])
-
-
-def test_a_start_does_not_depend_on_how_many_there_are_nor_on_the_activation() -> None:
-    program = module(DEPTH)
-    few, many = program.make_nets(2, "sigmoid", 2), program.make_nets(2, "ReLU", 5)
-    for a, b in zip(few.parameters(), many.parameters(), strict=True):
-        np.testing.assert_array_equal(a.data, b.data[:2])
-    weights = np.concatenate([layer.weight.data.ravel() for layer in many[::2]])
-    assert -1 <= weights.min() < -0.9 < 0.9 < weights.max() <= 1
-    assert not any(layer.bias.data.any() for layer in many[::2])
-
-
-@pytest.mark.parametrize(
-    ("successes", "count", "low", "high"),
-    [
-        (0, 10, 0.0, 0.27753),
-        (5, 10, 0.23659, 0.76341),
-        (10, 10, 0.72247, 1.0),
-        (43, 100, 0.33733, 0.52785),
-    ],
-)
-def test_wilson_interval(successes: int, count: int, low: float, high: float) -> None:
-    """Against `scipy.stats.binomtest(...).proportion_ci(method="wilson")`."""
-    rate = module(DEPTH).wilson(successes, count)
-    assert rate.share == successes / count
-    assert (rate.low, rate.high) == pytest.approx((low, high), abs=2e-5)
-
-
-@pytest.mark.parametrize("count", [1, 20, 100])
-def test_wilson_interval_holds_its_share_and_stays_within_0_and_1(count: int) -> None:
-    for successes in range(count + 1):
-        rate = module(DEPTH).wilson(successes, count)
-        assert 0 <= rate.low <= rate.share <= rate.high <= 1
