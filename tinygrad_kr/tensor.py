@@ -783,9 +783,11 @@ def plain_key(key: Any) -> Any:
 
 def _plain_part(part: Any) -> Any:
     if isinstance(part, Node):
+        recording = recorder() if recorders else None
+        if recording is not None:
+            recording.read(part)
+            return part._data
         part = part._data
-        if recorders and recorder() is not None:
-            return part
     elif isinstance(part, list):
         part = np.asarray(part, dtype=None if part else np.int64)
     elif isinstance(part, slice):

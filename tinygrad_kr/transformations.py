@@ -14,7 +14,7 @@ from tinygrad_kr import tree
 from tinygrad_kr.autodiff import MutationError, recorded, walk
 from tinygrad_kr.grad_mode import enable_grad, is_grad_enabled, set_grad_enabled
 from tinygrad_kr.grad_mode import traced as traced_calls
-from tinygrad_kr.ops.node import Node, constant, tick, written_since
+from tinygrad_kr.ops.node import Node, constant, recorder, tick, written_since
 from tinygrad_kr.ops.op import _recorded, op
 from tinygrad_kr.ops.shape import concatenate, stack
 from tinygrad_kr.random import default_generator
@@ -317,7 +317,7 @@ def checkpoint(f: Function, *args: Any, **kwargs: Any) -> Any:
     default generator is replayed, so dropout draws the same mask. Gradients also reach Tensors that
     `f` uses without being passed them (the parameters of a module).
     """
-    if not is_grad_enabled():
+    if not is_grad_enabled() or recorder() is not None:  # `compile` plans memory by itself
         return f(*args, **kwargs)
     flat, rebuild_args = tree.flatten(args)
     places = [i for i, leaf in enumerate(flat) if isinstance(leaf, Tensor) and leaf._requires_grad]

@@ -64,6 +64,7 @@ class Recorder:
         self._values: dict[int, Value] = {}
         self._kept: list[Any] = []
         self._stale: set[int] = set()
+        self._overwritten: set[int] = set()
         self._by_owner: dict[int, list[ndarray]] = {}
         self._before_write: dict[Any, ndarray] = {}
         self._gradients: dict[Any, Any] = {}
@@ -138,6 +139,8 @@ class Recorder:
         if value is None:
             if id(array) in self._stale:
                 self.give_up("it reads a view of a Tensor that was overwritten since")
+            if id(owner(array)) in self._overwritten:
+                self.give_up("it reads through one Tensor what it wrote through another")
             value = self._define(array)
             source: Any = Leaf(x) if isinstance(x, Node) else Constant(array)
             self.program.sources[value] = source
@@ -145,12 +148,9 @@ class Recorder:
         return value
 
     def _inside(self, item: Any) -> Any:
-        """A parameter of an op, with the values for arrays that the program has made."""
-        if isinstance(item, Node):
-            item = item._data
-        if isinstance(item, ndarray):
-            value = self._values.get(id(item))
-            return item if value is None else value
+        """A parameter of an op, with values for the arrays in it."""
+        if isinstance(item, Node | ndarray):
+            return self.read(item)
         if isinstance(item, tuple):
             if hasattr(item, "_fields"):
                 return type(item)(*map(self._inside, item))
@@ -195,6 +195,7 @@ class Recorder:
             self.give_up(f"{what} with an index")
             return
         array = node._data
+        self._overwritten.add(id(owner(array)))
         new = self.read(value)
         if not isinstance(new, Value) or (new.shape, new.dtype) != (array.shape, array.dtype):
             params = {"shape": array.shape, "dtype": array.dtype}
@@ -273,6 +274,7 @@ class Recorder:
         program.results = [given for given, _ in returned]
         for node, value in self._writes.items():
             if id(node) not in self._created:
+                self._refuse_overlap(node)
                 program.effects.append(LeafWrite(node, value))
         for leaf in self._gradients:
             gradient = None if leaf._grad is None else self.read(leaf._grad)
@@ -288,6 +290,14 @@ class Recorder:
         self.plain = {value for value in program.results if isinstance(value, Value)} & plain
         outward = [self._outward(*pair) for pair in returned]
         return rebuild(outward)
+
+    def _refuse_overlap(self, node: Any) -> None:
+        """A plan may write to a Tensor before it has read all else."""
+        array = node._data
+        for other in self._by_owner.get(id(owner(array)), []):
+            source = self.program.sources.get(self._values.get(id(other)))  # type: ignore[arg-type]
+            if other is not array and source is not None and np.may_share_memory(other, array):
+                self.give_up("it writes to memory that it reads through another Tensor too")
 
     def _forget(self) -> None:
         """Let go of the arrays. A Tensor that the function made is a constant."""

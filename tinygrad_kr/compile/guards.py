@@ -441,9 +441,10 @@ class _Walk:
             for part in (thing.func, thing.args, thing.keywords):
                 self.visit(part, where)
             return
-        function = getattr(thing, "function", None)
-        if type(thing).__name__ == "Compiled" and callable(function):
-            self.visit(function, where)
+        from tinygrad_kr.compile.function import Compiled
+
+        if isinstance(thing, Compiled):
+            self.visit(thing.function, where)
             return
         kind = type(thing).__name__
         attributes = getattr(thing, "__dict__", None)

@@ -11,6 +11,7 @@ from numpy import ndarray
 from tinygrad_kr.functional.convolution import Sizes, _positive, _sizes
 from tinygrad_kr.ops import shape, window
 from tinygrad_kr.ops.node import Node, constant
+from tinygrad_kr.ops.selection import raw
 
 Pairs = tuple[tuple[int, int], ...]
 
@@ -67,7 +68,7 @@ def _max_pool(
     if not return_indices:
         return y
     # Nothing that was given may lose against the padding.
-    x = input._data if isinstance(input, Node) else input
+    x = raw(input)
     x = _padded(np.maximum(x, np.finfo(x.dtype).min), widths, -math.inf)
     index = window.window_argmax(x, window.window_max(x, **how), **how)
     starts = tuple(a for a, _ in widths)

@@ -16,10 +16,11 @@ import numpy as np
 
 from tinygrad_kr.functional.linear import integers, refuse_outside
 from tinygrad_kr.ops import network
-from tinygrad_kr.ops.elementwise import masked
+from tinygrad_kr.ops.elementwise import masked, where
 from tinygrad_kr.ops.linalg import linear
 from tinygrad_kr.ops.node import Node
 from tinygrad_kr.ops.recurrent import gru_scan, lstm_scan, rnn_scan
+from tinygrad_kr.ops.selection import held, raw
 
 # ------------------------------------------------------------------ layers
 
@@ -121,7 +122,7 @@ def length_mask(lengths: Any, steps: int, batch: int, name: str) -> np.ndarray:
     TypeError for lengths that are no integers; ValueError where there is not one length in
     [1, steps] for each sequence.
     """
-    numbers = integers(lengths, f"{name}: lengths")
+    numbers = integers(raw(lengths), f"{name}: lengths")
     if numbers.shape != (batch,):
         raise ValueError(
             f"{name}: lengths of shape {numbers.shape} for {batch} sequences: give one for each"
@@ -164,9 +165,9 @@ def sequence_loss(
             "(batch, steps, classes) and (batch, steps)"
         )
     counted = _step_weights(weights, lengths, labels.shape, batch_first, logits.dtype)
-    counts_at_all = counted._data != 0 if isinstance(counted, Node) else counted != 0
+    counts_at_all = raw(counted) != 0
     if not counts_at_all.all():
-        labels = np.where(counts_at_all, labels, 0)
+        labels = held(where(counts_at_all, targets if isinstance(targets, Node) else labels, 0))
         logits = masked(logits, counts_at_all[:, :, None])
     refuse_outside(labels, logits.shape[2], "sequence_loss: label")
     loss = network.label_loss(logits, labels, axis=2) * counted

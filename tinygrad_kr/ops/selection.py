@@ -14,7 +14,7 @@ from numpy.lib.array_utils import normalize_axis_index
 
 from tinygrad_kr.ops import indexing, reduction
 from tinygrad_kr.ops.indexing import add_along_axis, getitem, put_diagonal
-from tinygrad_kr.ops.node import Node, constant
+from tinygrad_kr.ops.node import Node, constant, recorder, recorders
 from tinygrad_kr.ops.shape import broadcast_to
 
 
@@ -25,22 +25,43 @@ class Chosen(NamedTuple):
     indices: Any
 
 
-def raw(x: Any) -> Any:
-    """The ndarray of a Tensor; anything else as it is."""
+def held(x: Any) -> Any:
+    """The ndarray of a Tensor, to be handed on; anything else as it is."""
     return x._data if isinstance(x, Node) else x
+
+
+def raw(x: Any) -> Any:
+    """The ndarray of a Tensor, to be looked at; anything else as it is.
+
+    What comes of that is not recorded, so a function that does it is not compiled.
+    """
+    if not isinstance(x, Node):
+        return x
+    if recorders and (recording := recorder()):
+        recording.give_up("it sorts, counts or looks otherwise at the elements of a Tensor")
+    return x._data
 
 
 def index_array(index: Any, size: int, name: str) -> ndarray:
     """A copy of `index` (backward will read it) as integers; TypeError, IndexError otherwise."""
-    array = np.array(raw(index))
+    recording = recorder() if recorders else None
+    if recording is not None and isinstance(index, Node):
+        array = index._data
+        recording.check(_refuse_outside, array, size, name)
+    else:
+        array = np.array(held(index))
     if not array.size and not isinstance(index, Node | ndarray):
         array = array.astype(np.int64)
     if array.dtype.kind not in "iu":
         raise TypeError(f"{name}: indices must be integers, not {array.dtype}")
+    _refuse_outside(array, size, name)
+    return array
+
+
+def _refuse_outside(array: ndarray, size: int, name: str) -> None:
     wrong = array[(array < -size) | (array >= size)]
     if wrong.size:
         raise IndexError(f"{name}: index {wrong[0]} is out of range for an axis of size {size}")
-    return array
 
 
 def _axis_of(x: Any, axis: int, name: str) -> int:
@@ -57,9 +78,11 @@ def take(x: Any, indices: Any, axis: int | None = None, *, dim: int | None = Non
 
 def index_select(x: Any, dim: int, index: Any) -> Any:
     """The slices at the positions of the vector `index` along `dim`."""
-    if np.ndim(raw(index)) > 1:
-        raise IndexError(f"index_select: index is a vector, not shape {np.shape(raw(index))}")
-    return take(x, np.atleast_1d(raw(index)), dim)
+    if np.ndim(held(index)) > 1:
+        raise IndexError(f"index_select: index is a vector, not shape {np.shape(held(index))}")
+    if not isinstance(index, Node):
+        index = np.atleast_1d(index)
+    return take(x, index if index.ndim else index.reshape(1), dim)
 
 
 def gather(x: Any, dim: int, index: Any) -> Any:
@@ -109,7 +132,8 @@ def take_along_axis(x: Any, indices: Any, axis: int | None = -1, *, dim: int | N
     off_axis = [(*a.shape[:axis], 1, *a.shape[axis + 1 :]) for a in (x, indices)]
     common = list(np.broadcast_shapes(*off_axis))
     common[axis] = indices.shape[axis]
-    indices = np.broadcast_to(indices, common)
+    if indices.shape != tuple(common):
+        indices = broadcast_to(constant(indices), shape=tuple(common))._data
     common[axis] = x.shape[axis]
     if x.shape != tuple(common):
         x = broadcast_to(x, shape=tuple(common))
@@ -165,7 +189,7 @@ def topk(
 
 def _chosen(x: Any, indices: ndarray, axis: int) -> Chosen:
     values = indexing.take_along_axis(x, indices=indices, axis=axis)
-    return Chosen(values, constant(indices.copy()) if isinstance(x, Node) else indices)
+    return Chosen(values, constant(indices).clone() if isinstance(x, Node) else indices)
 
 
 def _extreme(
@@ -186,7 +210,7 @@ def _extreme(
             return reduced(x, axis, keepdims)
         if not isinstance(axis, int):
             raise TypeError(f"{name}(return_indices=True) needs one axis, not {axis!r}")
-        chosen = _chosen(x, raw(first(x, axis, True)), _axis_of(x, axis, name))
+        chosen = _chosen(x, held(first(x, axis, True)), _axis_of(x, axis, name))
         return chosen if keepdims else Chosen(*(part.squeeze(axis) for part in chosen))
 
     extreme.__name__ = extreme.__qualname__ = name

@@ -9,7 +9,11 @@ from typing import Any
 import numpy as np
 from numpy import ndarray
 
-from tinygrad_kr.ops.node import constant
+from tinygrad_kr.grad_mode import no_grad
+from tinygrad_kr.ops.elementwise import absolute, clip, power, where
+from tinygrad_kr.ops.node import constant, recorder, recorders
+from tinygrad_kr.ops.reduction import euclidean_norm, max_, sum_
+from tinygrad_kr.ops.shape import stack
 from tinygrad_kr.tensor import Tensor
 
 
@@ -37,13 +41,12 @@ def clip_grad_norm_(
     if not norm_type > 0:
         raise ValueError(f"clip_grad_norm_: norm_type must be above 0, or inf, not {norm_type}")
     owners = _with_gradients(parameters)
+    if recorders and recorder() is not None:
+        return _scaled_in_a_recording(owners, max_norm, norm_type, error_if_nonfinite)
     with np.errstate(all="ignore"):
         total = _norm([_norm_of(p._grad._data, norm_type) for p in owners], norm_type)
-        if error_if_nonfinite and not math.isfinite(total):
-            raise RuntimeError(
-                f"clip_grad_norm_: the gradients' norm is {total}, so they cannot be scaled to "
-                f"{max_norm}; find its source with tk.detect_anomaly()"
-            )
+        if error_if_nonfinite:
+            _check_finite(total, max_norm)
         factor = max_norm / (total + 1e-6)
         if not factor >= 1:
             _replace(owners, lambda g: g * factor)
@@ -59,17 +62,76 @@ def clip_grad_value_(parameters: Tensor | Iterable[Tensor], clip_value: float) -
     """
     if not clip_value >= 0:
         raise ValueError(f"clip_grad_value_: clip_value must be at least 0, not {clip_value}")
-    _replace(_with_gradients(parameters), lambda g: np.clip(g, -clip_value, clip_value))
+    owners = _with_gradients(parameters)
+    if recorders and recorder() is not None:
+        with no_grad():
+            _rewrite(owners, lambda g: clip(g, low=-clip_value, high=clip_value))
+    else:
+        _replace(owners, lambda g: np.clip(g, -clip_value, clip_value))
 
 
 def _with_gradients(parameters: Tensor | Iterable[Tensor]) -> list[Any]:
-    given = [parameters] if isinstance(parameters, Tensor) else list(parameters)
+    given: list[Any] = [parameters] if isinstance(parameters, Tensor) else list(parameters)
+    if recorders and (recording := recorder()):
+        for p in given:
+            recording.read_gradient(p)
     return [p for p in given if p._grad is not None]
 
 
 def _replace(owners: list[Any], change: Callable[[ndarray], Any]) -> None:
     for p in owners:
         p._grad = constant(np.asarray(change(p._grad._data)))
+
+
+def _check_finite(total: Any, max_norm: float) -> None:
+    if not math.isfinite(total):
+        raise RuntimeError(
+            f"clip_grad_norm_: the gradients' norm is {total}, so they cannot be scaled to "
+            f"{max_norm}; find its source with tk.detect_anomaly()"
+        )
+
+
+# ------------------------------------------------------------------ where `compile` records
+
+
+def _scaled_in_a_recording(
+    owners: list[Any], max_norm: float, order: float, error_if_nonfinite: bool
+) -> Tensor:
+    """`clip_grad_norm_` in ops on Tensors."""
+    dtype = owners[0].dtype if owners else np.float32
+    if not owners:
+        return Tensor(np.zeros((), dtype))
+    with no_grad():
+        sizes = [_norm_in_a_recording(p._grad, order).astype(np.float64) for p in owners]
+        total = _norm_in_a_recording(stack(*sizes), order)
+        if error_if_nonfinite:
+            recorder().check(_check_finite, total, max_norm)
+            _check_finite(total._data, max_norm)
+        factor = max_norm / (total + 1e-6)
+        factor = where(factor >= 1, 1.0, factor)
+        _rewrite(owners, lambda g: g * factor)
+        norm: Tensor = total.astype(dtype)
+    return norm
+
+
+def _norm_in_a_recording(g: Any, order: float) -> Any:
+    if order == 2:
+        return euclidean_norm(g)
+    sizes = absolute(g)
+    largest = max_(sizes) if g.size else sizes.sum()
+    if order == math.inf:
+        return largest
+    unit = where((largest > 0) & (largest < math.inf), largest, 1.0)
+    return unit * power(sum_(power(sizes / unit, order)), 1 / order)
+
+
+def _rewrite(owners: list[Any], change: Callable[[Any], Any]) -> None:
+    for p in owners:
+        recorder().touch_gradient(p)
+        p._grad = change(p._grad)
+
+
+# ------------------------------------------------------------------ norms of arrays
 
 
 def _norm_of(g: ndarray, order: float) -> float:
