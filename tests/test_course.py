@@ -175,6 +175,27 @@ def shown(accuracies: list[float]) -> str:
     return f"{np.mean(accuracies):.4f} ({min(accuracies):.4f} to {max(accuracies):.4f})"
 
 
+def test_the_depths_have_the_saved_figures() -> None:
+    results = json.loads((RESULTS / "sigmoid_vs_relu_depth.json").read_text())["results"]
+    solved = {(row["activation"], row["depth"]): row["solved"]["share"] for row in results}
+    assert not any(
+        share for (name, depth), share in solved.items() if name == "sigmoid" and depth >= 4
+    )
+    assert solved["sigmoid", 3] > 0
+    prose = " ".join(section("sigmoid_vs_relu_depth").prose.split())
+    names = {
+        "relu": "ReLU does in",
+        "leaky_relu": "Leaky ReLU in",
+        "elu": "ELU in",
+        "tanh": "tanh in",
+    }
+    for name, words in names.items():
+        assert f"{words} {solved[name, 10]:.0%}" in prose
+    agree = json.loads((RESULTS / "sigmoid_vs_relu_depth_agree.json").read_text())
+    assert agree["agreement"] is True
+    assert f"compares {len(agree['references'])} nets" in prose
+
+
 def test_the_ladder_has_the_saved_figures() -> None:
     saved = json.loads((RESULTS / "mnist_ladder.json").read_text())
     rows = section("mnist_ladder").rows
