@@ -30,6 +30,7 @@ def recorder() -> Any:
 
 
 _PACKAGE = os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep
+_NUMPY = os.path.dirname(os.path.abspath(np.__file__)) + os.sep
 
 
 class Node:
@@ -119,11 +120,10 @@ def place_made(node: Node) -> str:
 
 
 def user_frame() -> FrameType | None:
-    """The innermost running frame outside this package."""
+    """The innermost running frame outside this package and NumPy, whose decorators we use."""
     frame: FrameType | None = sys._getframe(1)
     while frame is not None:
-        filename = frame.f_code.co_filename
-        if not passed_over[filename] and not filename.startswith(_PACKAGE):
+        if not frame.f_code.co_filename.startswith((_PACKAGE, _NUMPY)):
             return frame
         frame = frame.f_back
     return None
