@@ -11,6 +11,8 @@ from tinygrad_kr.compile.layout import Place, broadcast_strides, extent, loops
 from tinygrad_kr.compile.plan import Labels, Loop, Plan, Product, Reduction, Step, read_by
 from tinygrad_kr.compile.program import Statement, Value
 from tinygrad_kr.compile.spelling import C_TYPES, PRELUDE, expression, literal
+from tinygrad_kr.compile.window_code import TYPES, pooling
+from tinygrad_kr.compile.windows import Pooling
 from tinygrad_kr.ops import network
 from tinygrad_kr.ops.reduction import sum_
 
@@ -56,7 +58,7 @@ def c_function(plan: Plan, steps: list[Step], name: str) -> str:
     roots = sorted(stored | read)
     for step in steps:
         _write(plan, writer, step)
-    types = {root: C_TYPES[plan.roots[root].dtype] for root in roots}
+    types = {root: TYPES[plan.roots[root].dtype] for root in roots}
     parameters = [
         f"{'' if root in stored else 'const '}{types[root]} *restrict m{root}" for root in roots
     ]
@@ -85,6 +87,8 @@ def _write(plan: Plan, writer: Writer, step: Step) -> None:
         _product(plan, writer, step.statement)
     elif isinstance(step, Labels):
         _labels(plan, writer, step.statement)
+    elif isinstance(step, Pooling):
+        pooling(plan, writer, step.statement)
 
 
 def _index(place: Place, strides: tuple[int, ...], names: list[str]) -> str:

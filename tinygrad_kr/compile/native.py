@@ -16,7 +16,7 @@ from tinygrad_kr.compile.build import build
 from tinygrad_kr.compile.c_code import c_function, c_source, written_by
 from tinygrad_kr.compile.layout import empty
 from tinygrad_kr.compile.optimizing import Option, StateArray, StateNumber
-from tinygrad_kr.compile.plan import Call, Plan, Step, read_by, statements_of
+from tinygrad_kr.compile.plan import OUTSIDE, Call, Plan, Step, read_by, statements_of
 from tinygrad_kr.compile.program import Check, Program, Statement, Value
 from tinygrad_kr.compile.sources import (
     Argument,
@@ -28,6 +28,8 @@ from tinygrad_kr.compile.sources import (
     StaleError,
 )
 from tinygrad_kr.compile.spelling import C_TYPES
+from tinygrad_kr.compile.window_code import Runner, kernels
+from tinygrad_kr.compile.windows import Convolution
 from tinygrad_kr.ops import linalg
 from tinygrad_kr.ops.node import LastWrite, constant, note_writes, tick
 
@@ -49,8 +51,11 @@ class Native:
         functions = [
             c_function(plan, segment, f"part{i}")
             for i, segment in enumerate(segments)
-            if not isinstance(segment[0], Call | Check)
+            if not isinstance(segment[0], OUTSIDE)
         ]
+        for i, (first, *_) in enumerate(segments):
+            if isinstance(first, Convolution):
+                functions += [kernel.source() for kernel in kernels(plan, first, f"part{i}")]
         self.looped = _looped(plan, recording, functions)
         if self.looped is not None:
             functions.append(self.looped.c_source())
@@ -66,6 +71,8 @@ class Native:
                 driver.check(first)
             elif isinstance(first, Call):
                 driver.call(first.statement)
+            elif isinstance(first, Convolution):
+                driver.convolution(first, f"part{i}", library)
             else:
                 driver.part(getattr(library, f"part{i}"), segment)
         driver.finish()
@@ -75,7 +82,7 @@ class Native:
         self.run = driver.compiled()
         self.parts = driver.parts
         self.calls = driver.calls
-        self.loops = sum(not isinstance(step, Call | Check) for step in plan.steps)
+        self.loops = sum(not isinstance(step, OUTSIDE) for step in plan.steps)
         self.products = sum(
             isinstance(step, Call) and step.statement.op is linalg.matmul for step in plan.steps
         )
@@ -153,7 +160,7 @@ class Looped:
 def _looped(plan: Plan, recording: Any, functions: list[str]) -> Looped | None:
     """A loop in C, if a step is one C function that leaves all where the next one reads it."""
     program = plan.program
-    if len(functions) != 1 or any(isinstance(step, Call | Check) for step in plan.steps):
+    if len(functions) != 1 or any(isinstance(step, OUTSIDE) for step in plan.steps):
         return None
     result = program.results[0] if recording.single and program.results else None
     if not isinstance(result, Value) or result.shape or result not in program.kept():
@@ -176,8 +183,8 @@ def _segments(steps: list[Step]) -> list[list[Step]]:
     """Runs of steps that are one C function, and the others by themselves."""
     segments: list[list[Step]] = []
     for step in steps:
-        outside = isinstance(step, Call | Check)
-        if not outside and segments and not isinstance(segments[-1][0], Call | Check):
+        outside = isinstance(step, OUTSIDE)
+        if not outside and segments and not isinstance(segments[-1][0], OUTSIDE):
             segments[-1].append(step)
         else:
             segments.append([step])
@@ -213,7 +220,7 @@ class _Driver:
         self._changing: list[str] = []
         self._reseated: dict[str, str] = {}
         self._last_write = "last_write"
-        self._may_raise = any(isinstance(step, Call | Check) for step in plan.steps)
+        self._may_raise = any(isinstance(step, OUTSIDE) for step in plan.steps)
         self.names: dict[str, Any] = {
             "memory": self.memory,
             "pointer": self.pointer,
@@ -452,6 +459,16 @@ class _Driver:
         self.lines.append(f"{name} = laid({made}, {layout}, {dtype})")
         self.lines.append(f"memory[{place.root}] = address({name})")
         self._arrays[output] = name
+
+    def convolution(self, step: Convolution, name: str, library: Any) -> None:
+        """The products of a convolution, and what runs along with them."""
+        self.calls += 1
+        for statement in step.statements:
+            if statement.output not in step.inside:
+                self._own(statement.output)
+        runner = Runner(self.plan, step, name, library, self.pointer)
+        self.workspace += runner.bytes
+        self.lines.append(f"{self.name(runner.run, 'convolution')}()")
 
     def check(self, check: Check) -> None:
         """A function that may raise."""

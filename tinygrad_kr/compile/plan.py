@@ -13,11 +13,21 @@ from tinygrad_kr.compile.layout import Place, dense_strides, empty, extent, is_d
 from tinygrad_kr.compile.program import Check, Program, Statement, Value
 from tinygrad_kr.compile.sources import Constant, LeafWrite
 from tinygrad_kr.compile.spelling import expression
+from tinygrad_kr.compile.windows import (
+    Convolution,
+    Pooling,
+    channels_last,
+    grouped,
+    is_pooling,
+    planned,
+    pooled_like,
+)
 from tinygrad_kr.ops import linalg, network, shape
 from tinygrad_kr.ops.elementwise import positive
 from tinygrad_kr.ops.indexing import getitem
 from tinygrad_kr.ops.node import owner
 from tinygrad_kr.ops.reduction import max_, min_, sum_
+from tinygrad_kr.ops.window import convolve, convolve_weight
 
 SMALL_PRODUCT = 12_000
 """Multiplications up to which a loop in C is as fast as a call of BLAS."""
@@ -62,14 +72,16 @@ class Call:
     statement: Statement
 
 
-Step = Loop | Reduction | Product | Labels | Call | Check
+Step = Loop | Reduction | Product | Labels | Pooling | Convolution | Call | Check
+OUTSIDE = Convolution | Call | Check
+"""Steps that Python runs, each by itself."""
 
 
 class Plan:
     """A program in steps, with a place for every value."""
 
     def __init__(self, program: Program) -> None:
-        self.program = program = _with_owned_results(program)
+        self.program = program = _with_owned_results(planned(program))
         self.places: dict[Value, Place] = {}
         self.roots: list[Value] = []
         """The value that each piece of memory is allocated for."""
@@ -78,6 +90,8 @@ class Plan:
         self.views: dict[Value, Statement] = {}
         self._samples: dict[Value, ndarray] = {}
         self._kept = program.kept()
+        self._groups = {s.output: group for group in grouped(program) for s in group.statements}
+        self._inside = {value for group in self._groups.values() for value in group.inside}
         for value in program.sources:
             self._allocate(value, _given_strides(value))
         self.steps = self._schedule()
@@ -118,22 +132,37 @@ class Plan:
         steps: list[Step] = list(self._early_checks())
         checks = [check for check in self.program.checks if check not in steps]
         pending = list(self.program.statements)
-        stages = _stages(self.program, is_c, self._kept)
+        stages = _stages(self.program, self._quick, self._kept)
         stage, last = 0, max(stages.values(), default=0)
         while pending:
             before = len(pending)
             due = [s for s in pending if stages[s.output] <= stage]
-            later = [s for s in pending if stages[s.output] > stage]
-            due = self._take_loops(self._take_views(due), steps)
+            due = self._take_loops(self._take_views(self._alone(due)), steps)
             ready = [check for check in checks if check.value in self.places]
             steps += ready
             checks = [check for check in checks if check not in ready]
             stage += 1
-            calls = [s for s in (*due, *later) if stages[s.output] <= stage and not is_c(s)]
+            left = [s for s in pending if s.output not in self.places]
+            calls = [s for s in left if stages[s.output] <= stage and not self._single(s)]
             self._take_calls(self._take_views(calls), steps)
-            pending = [s for s in self.program.statements if s.output not in self.places]
+            done = self._inside | self.places.keys()
+            pending = [s for s in self.program.statements if s.output not in done]
             assert len(pending) < before or stage <= last, "a value that nothing makes is read"
         return steps + checks
+
+    def _quick(self, statement: Statement) -> bool:
+        """Whether an op needs no call: C has it, or it comes with another one's."""
+        group = self._groups.get(statement.output)
+        if group is None:
+            return is_c(statement)
+        return statement is not group.statements[0]
+
+    def _single(self, statement: Statement) -> bool:
+        """Whether an op is in C and in no group."""
+        return statement.output not in self._groups and is_c(statement)
+
+    def _alone(self, statements: list[Statement]) -> list[Statement]:
+        return [s for s in statements if s.output not in self._groups]
 
     def _early_checks(self) -> list[Check]:
         return [check for check in self.program.checks if check.value in self.places]
@@ -151,7 +180,7 @@ class Plan:
                 return pending
             if expression(first) is None:
                 steps.append(_single(first))
-                self._allocate(first.output, dense_strides(first.output.shape))
+                self._allocate(first.output, self._strides_of(first))
                 pending = [s for s in pending if s is not first]
             else:
                 pending = self._fuse(first, pending, steps)
@@ -182,6 +211,12 @@ class Plan:
         steps.append(loop)
         return left
 
+    def _strides_of(self, statement: Statement) -> tuple[int, ...]:
+        """The layout of a result: in C order, or, of pooling, like what it reads."""
+        like = pooled_like(statement)
+        strides = self.places[like].strides if like is not None else None
+        return dense_strides(statement.output.shape, strides)
+
     def _layout_of(self, loop: Loop) -> tuple[int, ...] | None:
         """The strides of the first input of the loop's own shape that has no gaps."""
         for statement in loop.statements:
@@ -192,7 +227,9 @@ class Plan:
         return None
 
     def _take_calls(self, pending: list[Statement], steps: list[Step]) -> list[Statement]:
-        ready = [s for s in pending if self._ready(s)]
+        for group in {id(g): g for s in pending if (g := self._groups.get(s.output))}.values():
+            self._take_group(group, steps)
+        ready = [s for s in self._alone(pending) if self._ready(s)]
         for statement in ready:
             steps.append(Call(statement))
             strides = _given_strides(statement.output)
@@ -200,6 +237,29 @@ class Plan:
                 strides = dense_strides(statement.output.shape)
             self._allocate(statement.output, strides)
         return [s for s in pending if s not in ready]
+
+    def _take_group(self, group: Convolution, steps: list[Step]) -> None:
+        """A convolution with its neighbours, if all that they read from outside is there."""
+        if any(step is group for step in steps) or not all(
+            value in self.places for value in read_by(group)
+        ):
+            return
+        steps.append(group)
+        for statement in group.statements:
+            output = statement.output
+            if output not in group.inside:
+                last = len(output.shape) > 2 and not self._flattened(output)
+                weight = statement.op is convolve_weight
+                plain = dense_strides(output.shape)
+                self._allocate(
+                    output, channels_last(output.shape) if last and not weight else plain
+                )
+
+    def _flattened(self, value: Value) -> bool:
+        """Whether something wants the elements in C order, and no convolution reads them."""
+        readers = [s for s in self.program.statements if value in s.reads()]
+        joins = any(s.op is shape.reshape for s in readers)
+        return joins and not any(s.op in (convolve, convolve_weight) for s in readers)
 
     def read_outside(self, loop: Loop) -> set[Value]:
         """Of a loop's results, those that another step reads or that outlive the call."""
@@ -307,7 +367,7 @@ def _outputs(loop: Loop) -> set[Value]:
 
 def statements_of(step: Step) -> list[Statement]:
     """The ops of a step."""
-    if isinstance(step, Loop):
+    if isinstance(step, Loop | Convolution):
         return step.statements
     return [] if isinstance(step, Check) else [step.statement]
 
@@ -355,6 +415,8 @@ def _single_kind(statement: Statement) -> Any:
         floats = isinstance(x, Value) and x.dtype == output.dtype and x.dtype in _FLOATS
         full = floats and (x.size > 0 or op is sum_)
         return Reduction if full and not values_of_params(statement) else None
+    if is_pooling(statement):
+        return Pooling
     if op is linalg.matmul:
         return Product if _is_small_product(statement) else None
     if op in (network.label_pick, network.label_put):

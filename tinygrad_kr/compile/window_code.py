@@ -1,0 +1,582 @@
+"""The C of convolution and pooling, and the loop in Python that has BLAS do the products."""
+
+from __future__ import annotations
+
+import ctypes
+import math
+from collections.abc import Callable
+from itertools import product
+from typing import Any
+
+import numpy as np
+from numpy import ndarray
+
+from tinygrad_kr.compile.layout import Place
+from tinygrad_kr.compile.plan import Plan
+from tinygrad_kr.compile.program import Statement, Value
+from tinygrad_kr.compile.spelling import C_TYPES
+from tinygrad_kr.compile.windows import (
+    Convolution,
+    Geometry,
+    _cotangent,
+    _pair,
+    geometry,
+    window_first,
+)
+from tinygrad_kr.ops import elementwise as e
+from tinygrad_kr.ops import window as w
+from tinygrad_kr.ops.reduction import sum_
+
+TYPES = {**C_TYPES, np.dtype(np.int8): "int8_t"}
+PART_BYTES = 2**20
+"""Columns that are worked on at once: about what a core's own cache holds."""
+
+
+class Kernel:
+    """A C function of some samples: its arrays, from the plan's memory or the step's own, and its
+    lines."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.parameters: dict[str, str] = {}
+        self.given: dict[str, str] = {}
+        self.lines: list[str] = []
+        self.depth = 1
+
+    def __call__(self, line: str) -> None:
+        self.lines.append("  " * self.depth + line)
+
+    def open(self, line: str) -> None:
+        """A line that opens a block."""
+        self(f"{line} {{")
+        self.depth += 1
+
+    def loop(self, name: str, stop: Any, start: Any = 0) -> None:
+        """A counted loop."""
+        self.open(f"for (int64_t {name} = {start}; {name} < {stop}; {name}++)")
+
+    def close(self, blocks: int = 1) -> None:
+        """Close blocks."""
+        for _ in range(blocks):
+            self.depth -= 1
+            self("}")
+
+    def memory(self, name: str, place: Place, dtype: Any, stored: bool = False) -> None:
+        """An array of the plan."""
+        kind = f"{'' if stored else 'const '}{TYPES[dtype]}"
+        self.parameters[name] = f"{kind} *restrict {name}"
+        self.given[name] = f"({kind} *)memory[{place.root}] + {place.offset}"
+
+    def own(self, name: str, slot: int, dtype: Any, stored: bool = False) -> None:
+        """An array of the step."""
+        kind = f"{'' if stored else 'const '}{TYPES[dtype]}"
+        self.parameters[name] = f"{kind} *restrict {name}"
+        self.given[name] = f"({kind} *)own[{slot}]"
+
+    def source(self) -> str:
+        """Both functions: the one that works, and the one that finds its arrays."""
+        body = "\n".join(self.lines)
+        parameters = ", ".join(self.parameters.values())
+        given = ", ".join(self.given.values())
+        return (
+            f"static APART void {self.name}_({parameters}, int64_t start, int64_t count) {{\n"
+            f"{body}\n}}\n\n"
+            f"EXPORT void {self.name}(void **memory, void **own, int64_t start, int64_t count) {{\n"
+            f"  {self.name}_({given}, start, count);\n}}\n"
+        )
+
+
+def _four(strides: tuple[int, ...]) -> tuple[int, int, int, int]:
+    """Strides over samples, channels and two axes."""
+    if len(strides) == 3:
+        return strides[0], strides[1], 0, strides[2]
+    return strides[0], strides[1], strides[2], strides[3]
+
+
+def _at(*terms: tuple[str, int]) -> str:
+    """An index: names times strides."""
+    parts = [name if step == 1 else f"{name} * {step}" for name, step in terms if step]
+    return " + ".join(parts) or "0"
+
+
+# ------------------------------------------------------------------ pooling by itself
+
+
+def pooling(plan: Plan, write: Callable[[str], None], statement: Statement) -> None:
+    """Loops over all windows, those over memory that lies side by side innermost."""
+    out, window = statement.output, statement.params
+    (x, *_), kernel = statement.inputs, window["kernel"]
+    put = statement.op is w.window_put
+    narrow, wide = (x, out) if put else (out, x)
+    kept = len(wide.shape) - len(kernel)
+    places = {value: plan.places[value] for value in (narrow, wide)}
+    steps = places[wide].strides
+    moves = (*steps[:kept], *(s * t for s, t in zip(steps[kept:], window["stride"], strict=True)))
+    elements = [
+        sum(o * d * s for o, d, s in zip(offset, window["dilation"], steps[kept:], strict=True))
+        for offset in product(*map(range, kernel))
+    ]
+    axes = sorted(range(len(narrow.shape)), key=lambda a: (-steps[a], a))
+    heads = [f"for (int64_t i{a} = 0; i{a} < {narrow.shape[a]}; i{a}++)" for a in axes]
+    at = {
+        value: f"m{places[value].root}["
+        + _at(("1", places[value].offset), *((f"i{a}", strides[a]) for a in axes))
+        for value, strides in ((narrow, places[narrow].strides), (wide, moves))
+    }
+    write(f"/* {statement.op.__name__}, {statement.place} */")
+    if not put:
+        write(" ".join(heads) + " {")
+        _find(write, TYPES[x.dtype], [f"{at[wide]} + {element}]" for element in elements])
+        write(f"  {at[narrow]}] = {'index' if statement.op is window_first else 'best'};")
+        write("}")
+        return
+    index = window["index"]
+    place = plan.places[index]
+    chosen = f"m{place.root}[" + _at(
+        ("1", place.offset), *((f"i{a}", place.strides[a]) for a in axes)
+    )
+    apart = all(s >= (k - 1) * d + 1 for s, k, d in zip(*_window(window), strict=True))
+    write(f"memset(m{places[out].root}, 0, {out.size * out.dtype.itemsize});")
+    for group in (
+        [list(enumerate(elements))] if apart else [[(n, s)] for n, s in enumerate(elements)]
+    ):
+        # Read first: GCC 12 loads the wrong ones where what is compared is of another size.
+        write(" ".join(heads) + " {")
+        write(f"  {TYPES[x.dtype]} value = {at[narrow]}];")
+        write(f"  int32_t index = {chosen}];")
+        for number, element in group:
+            to = f"  {at[wide]} + {element}]"
+            write(f"{to} {'=' if apart else '+='} index == {number} ? value : 0;")
+        write("}")
+
+
+def _window(window: dict[str, Any]) -> tuple[Any, Any, Any]:
+    return window["stride"], window["kernel"], window["dilation"]
+
+
+def _find(write: Callable[[str], None], kind: str, elements: list[str], indent: str = "  ") -> None:
+    """`best` and `index`: the first largest of these expressions, or the first NaN."""
+    write(f"{indent}{kind} best = {elements[0]};")
+    write(f"{indent}int32_t index = 0;")
+    for number, element in enumerate(elements[1:], 1):
+        write(f"{indent}{kind} x{number} = {element};")
+        write(f"{indent}int t{number} = !(x{number} <= best) & (best == best);")
+        write(f"{indent}best = t{number} ? x{number} : best;")
+        write(f"{indent}index = t{number} ? {number} : index;")
+
+
+# ------------------------------------------------------------------ the parts of a convolution
+
+
+def _filters(name: str, s: Geometry, weight: Value, place: Place) -> Kernel:
+    """Filters as the columns of a matrix (features, outputs)."""
+    f = Kernel(name)
+    f.memory("weight", place, weight.dtype)
+    f.own("filters", 0, weight.dtype, stored=True)
+    (o, c, h, v), (kh, kw) = _four(place.strides), s.kernel
+    f.loop("i", kh)
+    f.loop("j", kw)
+    f.loop("c", s.channels)
+    f.loop("o", s.outputs)
+    to = f"((i * {kw} + j) * {s.channels} + c) * {s.outputs} + o"
+    f(f"filters[{to}] = weight[{_at(('i', h), ('j', v), ('c', c), ('o', o))}];")
+    f.close(4)
+    return f
+
+
+def _along_rows(f: Kernel, s: Geometry, strides: tuple[int, int, int, int], mode: str) -> None:
+    """For every window, its elements: copied to `columns` (mode "read"), or added to from there
+    (mode "add"). `x` is the array; what lies outside of it is zero, or left out."""
+    n, c, h, v = strides
+    (height, width), (kh, kw), (oh, ow) = s.sizes, s.kernel, s.counts
+    (sh, sw), (ph, pw), (dh, dw) = s.stride, s.padding, s.dilation
+    features, run = s.features, kw * s.channels
+    inner = [j for j in range(ow) if j * sw - pw >= 0 and j * sw - pw + (kw - 1) * dw < width]
+    first, last = (inner[0], inner[-1] + 1) if inner else (0, 0)
+    side_by_side = dw == 1 and v == s.channels and (c == 1 or s.channels == 1)
+
+    def move(to: str, element: str, index: str, size: int) -> None:
+        f.loop(index, size)
+        f(
+            f"to[{to} + {index}] = {element};"
+            if mode == "read"
+            else f"{element} += to[{to} + {index}];"
+        )
+        f.close()
+
+    def one(start: str, stop: str, inside: bool) -> None:
+        f.loop("j", stop, start)
+        if inside and side_by_side:
+            move(f"j * {features}", f"from[(j * {sw} - {pw}) * {v} + t]", "t", run)
+        else:
+            f.loop("b", kw)
+            f(f"int64_t column = j * {sw} - {pw} + b * {dw};")
+            at = f"j * {features} + b * {s.channels}"
+            if not inside:
+                outside = f"column < 0 || column >= {width}"
+                if mode == "read":
+                    f.open(f"if ({outside})")
+                    f(f"for (int64_t c = 0; c < {s.channels}; c++) to[{at} + c] = 0;")
+                    f("continue;")
+                    f.close()
+                else:
+                    f(f"if ({outside}) continue;")
+            move(at, f"from[{_at(('column', v), ('c', c))}]", "c", s.channels)
+            f.close()
+        f.close()
+
+    constant = "const " if mode == "read" else ""
+    other = "" if mode == "read" else "const "
+    kind = f.parameters["x"].replace("const ", "").split()[0]
+    f.loop("n", "start + count", "start")
+    if mode == "add":
+        f(f"memset(x + n * {n}, 0, sizeof({kind}) * {s.channels * height * width});")
+    f.loop("i", oh)
+    f.loop("a", kh)
+    f(f"int64_t row = i * {sh} - {ph} + a * {dh};")
+    f(f"{other}{kind} *to = columns + ((n - start) * {oh} + i) * {ow * features} + a * {run};")
+    f.open(f"if (row < 0 || row >= {height})")
+    if mode == "read":
+        f.loop("j", ow)
+        f(f"for (int64_t t = 0; t < {run}; t++) to[j * {features} + t] = 0;")
+        f.close()
+    f("continue;")
+    f.close()
+    f(f"{constant}{kind} *from = x + {_at(('n', n), ('row', h))};")
+    if first > 0:
+        one("0", str(first), False)
+    if last > first:
+        one(str(first), str(last), True)
+    if last < ow:
+        one(str(last), str(ow), False)
+    f.close(3)
+
+
+def _columns(name: str, s: Geometry, x: Value, place: Place) -> Kernel:
+    """Windows as rows (windows, features), zeros where they reach over the edge."""
+    f = Kernel(name)
+    f.memory("x", place, x.dtype)
+    f.own("columns", 1, x.dtype, stored=True)
+    _along_rows(f, s, _four(place.strides), "read")
+    return f
+
+
+def _spread(name: str, s: Geometry, x: Value, place: Place) -> Kernel:
+    """Rows (windows, features) added up where their windows lie."""
+    f = Kernel(name)
+    f.memory("x", place, x.dtype, stored=True)
+    f.own("columns", 1, x.dtype)
+    _along_rows(f, s, _four(place.strides), "add")
+    return f
+
+
+class _Forward:
+    """The members of a forward group by what they are."""
+
+    def __init__(self, step: Convolution) -> None:
+        by_op = {s.op: s for s in step.statements}
+        self.convolve = by_op[w.convolve]
+        self.maximum, self.first = by_op.get(w.window_max), by_op.get(window_first)
+        self.relu = by_op.get(e.relu)
+        last = self.relu or self.maximum or self.convolve
+        self.result = last.output
+        self.x, self.weight, *bias = self.convolve.inputs
+        self.bias = bias[0] if bias else None
+
+
+def _epilogue(name: str, s: Geometry, plan: Plan, step: Convolution) -> Kernel:
+    """From the products, in `rows` (windows, outputs), to what is kept: bias, maxima, relu."""
+    members = _Forward(step)
+    result, dtype = members.result, members.result.dtype
+    kind = TYPES[dtype]
+    f = Kernel(name)
+    f.own("rows", 2, dtype)
+    f.memory("y", plan.places[result], dtype, stored=True)
+    place = _four(plan.places[result].strides)
+    bias = ""
+    if members.bias is not None:
+        bias_place = plan.places[members.bias]
+        f.memory("bias", bias_place, dtype)
+        bias = f" + bias[{_at(('c', bias_place.strides[0]))}]"
+    outputs = s.outputs
+    (oh, ow) = counts = s.counts
+    offsets = [0]
+    move = (outputs * ow, outputs)
+    if members.maximum is not None:
+        window = {key: _pair(members.maximum.params[key]) for key in _WINDOW}
+        counts = _pair(members.maximum.output.shape[2:])
+        stride, kernel, dilation = _window(window)
+        offsets = [
+            (a * dilation[0] * ow + b * dilation[1]) * outputs
+            for a, b in product(*map(range, kernel))
+        ]
+        move = (stride[0] * ow * outputs, stride[1] * outputs)
+    if members.first is not None:
+        index = members.first.output
+        index_place = plan.places[index]
+        f.memory("first", index_place, index.dtype, stored=True)
+    f.loop("n", "start + count", "start")
+    f.loop("i", counts[0])
+    f.loop("j", counts[1])
+    window_at = f"(n - start) * {oh * ow * outputs} + i * {move[0]} + j * {move[1]}"
+    f(f"const {kind} *from = rows + {window_at};")
+    relu = f"tk_relu{'f' if dtype == np.float32 else ''}" if members.relu else ""
+    apart = place[1] != 1
+    target = f"y[{_at(('n', place[0]), ('c', place[1]), ('i', place[2]), ('j', place[3]))}]"
+    if apart:
+        f(f"{kind} row[{outputs}];")
+    f.loop("c", outputs)
+    if len(offsets) > 1:
+        _find(f, kind, [f"from[c + {offset}]{bias}" for offset in offsets], "")
+    else:
+        f(f"{kind} best = from[c]{bias};")
+    f(f"{'row[c]' if apart else target} = {relu}(best);")
+    if members.first is not None:
+        at = _four(index_place.strides)
+        where = _at(("n", at[0]), ("c", at[1]), ("i", at[2]), ("j", at[3]))
+        f(f"first[{where}] = {'index' if len(offsets) > 1 else 0};")
+    f.close()
+    if apart:
+        f(f"for (int64_t c = 0; c < {outputs}; c++) {target} = row[c];")
+    f.close(3)
+    return f
+
+
+_WINDOW = ("kernel", "stride", "dilation")
+
+
+class _Backward:
+    """The members of a backward group by what they are."""
+
+    def __init__(self, step: Convolution) -> None:
+        by_op = {s.op: s for s in step.statements}
+        self.weight, self.transposed = (
+            by_op.get(w.convolve_weight),
+            by_op.get(w.convolve_transposed),
+        )
+        self.mask, self.put, self.sum = (by_op.get(o) for o in (e.masked, w.window_put, sum_))
+        products = self.weight or self.transposed
+        assert products is not None
+        self.g = _cotangent(products)
+        self.size = geometry(products)
+
+
+def _rows(name: str, s: Geometry, plan: Plan, step: Convolution) -> Kernel:
+    """The cotangent as rows (windows, outputs), put together from what it is made of."""
+    members = _Backward(step)
+    dtype, outputs = members.g.dtype, s.outputs
+    kind, (oh, ow) = TYPES[dtype], s.counts
+    source = members.put.inputs[0] if members.put else members.g
+    given = members.mask.inputs[0] if members.mask else source
+    f = Kernel(name)
+    f.own("rows", 2, dtype, stored=True)
+    f.memory("g", plan.places[given], dtype)
+    if members.mask:
+        mask = members.mask.inputs[1]
+        f.memory("mask", plan.places[mask], mask.dtype)
+    if members.put:
+        index = members.put.params["index"]
+        f.memory("first", plan.places[index], index.dtype)
+    if members.sum:
+        f.own("total", 5, np.dtype(np.float64), stored=True)
+        f(f"if (!start) memset(total, 0, sizeof(double) * {outputs});")
+    counts, offsets, move, apart, whole = s.counts, [0], (outputs * ow, outputs), True, True
+    if members.put:
+        window = {key: _pair(members.put.params[key]) for key in _WINDOW}
+        counts = _pair(source.shape[2:])
+        stride, kernel, dilation = _window(window)
+        offsets = [
+            (a * dilation[0] * ow + b * dilation[1]) * outputs
+            for a, b in product(*map(range, kernel))
+        ]
+        move = (stride[0] * ow * outputs, stride[1] * outputs)
+        apart = all(t >= (k - 1) * d + 1 for t, k, d in zip(stride, kernel, dilation, strict=True))
+        whole = apart and oh * ow == math.prod(counts) * math.prod(kernel)
+    if not whole:
+        f(f"memset(rows, 0, sizeof({kind}) * count * {oh * ow * outputs});")
+
+    def at(value: Value) -> str:
+        place = _four(plan.places[value].strides)
+        return _at(("n", place[0]), ("c", place[1]), ("i", place[2]), ("j", place[3]))
+
+    f.loop("n", "start + count", "start")
+    f.loop("i", counts[0])
+    if members.sum:
+        f(f"{kind} sum[{outputs}] = {{0}};")
+    f.loop("j", counts[1])
+    f(f"{kind} *to = rows + (n - start) * {oh * ow * outputs} + i * {move[0]} + j * {move[1]};")
+    f(f"{kind} row[{outputs}];")
+    f.loop("c", outputs)
+    f(f"{kind} value = g[{at(given)}];")
+    if members.mask:
+        f(f"{TYPES[mask.dtype]} passes = mask[{at(mask)}];")
+    f(f"row[c] = {'passes ? value : 0' if members.mask else 'value'};")
+    f.close()
+    if members.sum:
+        f(f"for (int64_t c = 0; c < {outputs}; c++) sum[c] += row[c];")
+    if members.put:
+        f.loop("c", outputs)
+        f(f"int32_t index = first[{at(index)}];")
+        f(f"{kind} value = row[c];")
+        for number, offset in enumerate(offsets):
+            f(f"to[c + {offset}] {'' if apart else '+'}= index == {number} ? value : 0;")
+        f.close()
+    else:
+        f(f"for (int64_t c = 0; c < {outputs}; c++) to[c] = row[c];")
+    f.close()
+    if members.sum:
+        f(f"for (int64_t c = 0; c < {outputs}; c++) total[c] += sum[c];")
+    f.close(2)
+    return f
+
+
+def _added(name: str, s: Geometry, dtype: Any) -> Kernel:
+    """The products of a part added to those of the parts before."""
+    f = Kernel(name)
+    f.own("part", 3, dtype)
+    f.own("whole", 4, dtype, stored=True)
+    size = s.features * s.outputs
+    f(f"if (start) for (int64_t i = 0; i < {size}; i++) whole[i] += part[i];")
+    f(f"else memcpy(whole, part, sizeof({TYPES[dtype]}) * {size});")
+    return f
+
+
+def _finish(name: str, s: Geometry, plan: Plan, step: Convolution) -> Kernel | None:
+    """The gradients of weight and bias, in the layout of these."""
+    members = _Backward(step)
+    f = Kernel(name)
+    if members.weight:
+        weight = members.weight.output
+        f.own("whole", 4, weight.dtype)
+        f.memory("weight", plan.places[weight], weight.dtype, stored=True)
+        (o, c, h, v), (kh, kw) = _four(plan.places[weight].strides), s.kernel
+        f.loop("o", s.outputs)
+        f.loop("c", s.channels)
+        f.loop("i", kh)
+        f.loop("j", kw)
+        at = f"((i * {kw} + j) * {s.channels} + c) * {s.outputs} + o"
+        f(f"weight[{_at(('i', h), ('j', v), ('c', c), ('o', o))}] = whole[{at}];")
+        f.close(4)
+    if members.sum:
+        bias = members.sum.output
+        place = plan.places[bias]
+        f.own("total", 5, np.dtype(np.float64))
+        f.memory("bias", place, bias.dtype, stored=True)
+        shape_step = place.strides[1 if len(bias.shape) > 1 else 0]
+        target = f"bias[{_at(('o', shape_step))}]"
+        f(f"for (int64_t o = 0; o < {s.outputs}; o++) {target} = ({TYPES[bias.dtype]})total[o];")
+    return f if f.parameters else None
+
+
+def kernels(plan: Plan, step: Convolution, name: str) -> list[Kernel]:
+    """The C functions of a step."""
+    if step.statements[0].op is w.convolve:
+        s = geometry(step.statements[0])
+        assert s is not None
+        members = _Forward(step)
+        return [
+            _filters(f"{name}_filters", s, members.weight, plan.places[members.weight]),
+            _columns(f"{name}_columns", s, members.x, plan.places[members.x]),
+            _epilogue(f"{name}_epilogue", s, plan, step),
+        ]
+    back = _Backward(step)
+    s = back.size
+    assert s is not None
+    found: list[Kernel | None] = [_rows(f"{name}_rows", s, plan, step)]
+    if back.weight:
+        x = back.weight.inputs[0]
+        found.append(_columns(f"{name}_columns", s, x, plan.places[x]))
+        found.append(_added(f"{name}_added", s, x.dtype))
+    if back.transposed:
+        weight, y = back.transposed.inputs[1], back.transposed.output
+        found.append(_filters(f"{name}_filters", s, weight, plan.places[weight]))
+        found.append(_spread(f"{name}_spread", s, y, plan.places[y]))
+    found.append(_finish(f"{name}_finish", s, plan, step))
+    return [f for f in found if f is not None]
+
+
+# ------------------------------------------------------------------ running
+
+
+def _aligned(size: int, dtype: Any) -> ndarray:
+    """An array that begins where a cache line does."""
+    raw = np.empty(size * dtype.itemsize + 64, np.uint8)
+    start = -raw.__array_interface__["data"][0] % 64
+    array: ndarray = raw[start : start + size * dtype.itemsize].view(dtype)
+    return array
+
+
+class Runner:
+    """`runner()`: one run of a `Convolution`, part of the samples by part."""
+
+    def __init__(self, plan: Plan, step: Convolution, name: str, library: Any, memory: int) -> None:
+        head = next(s for s in step.statements if geometry(s) is not None)
+        s = geometry(head)
+        assert s is not None
+        self._memory = memory
+        self._functions = {}
+        for kernel in kernels(plan, step, name):
+            function = getattr(library, kernel.name)
+            function.restype = None
+            number, pointer = ctypes.c_int64, ctypes.c_void_p
+            function.argtypes = [pointer, pointer, number, number]
+            self._functions[kernel.name.removeprefix(f"{name}_")] = function
+        dtype = head.output.dtype
+        samples = max(PART_BYTES // (s.places * s.features * dtype.itemsize), 1)
+        samples = math.ceil(s.samples / math.ceil(s.samples / samples))
+        windows = samples * s.places
+        self._arrays = [
+            _aligned(s.features * s.outputs, dtype),
+            _aligned(windows * s.features, dtype),
+            _aligned(windows * s.outputs, dtype),
+            _aligned(s.features * s.outputs, dtype),
+            _aligned(s.features * s.outputs, dtype),
+            _aligned(s.outputs, np.dtype(np.float64)),
+        ]
+        self.bytes = sum(array.nbytes for array in self._arrays)
+        table = [array.__array_interface__["data"][0] for array in self._arrays]
+        self._table = (ctypes.c_void_p * len(table))(*table)
+        self._own = ctypes.addressof(self._table)
+        self._filters = self._arrays[0].reshape(s.features, s.outputs)
+        self._product = self._arrays[3].reshape(s.features, s.outputs)
+        columns = self._arrays[1].reshape(windows, s.features)
+        rows = self._arrays[2].reshape(windows, s.outputs)
+        self._parts = []
+        for start in range(0, s.samples, samples):
+            count = min(samples, s.samples - start)
+            n = count * s.places
+            self._parts.append((start, count, columns[:n], rows[:n]))
+        self.run = self._forward if head.op is w.convolve else self._backward
+
+    def _call(self, name: str, start: int = 0, count: int = 0) -> None:
+        self._functions[name](self._memory, self._own, start, count)
+
+    def _forward(self) -> None:
+        columns_of, epilogue = self._functions["columns"], self._functions["epilogue"]
+        memory, own, filters = self._memory, self._own, self._filters
+        self._call("filters")
+        for start, count, columns, rows in self._parts:
+            columns_of(memory, own, start, count)
+            np.matmul(columns, filters, out=rows)
+            epilogue(memory, own, start, count)
+
+    def _backward(self) -> None:
+        functions = self._functions
+        rows_of = functions["rows"]
+        columns_of, added = functions.get("columns"), functions.get("added")
+        spread = functions.get("spread")
+        memory, own, product = self._memory, self._own, self._product
+        if spread:
+            self._call("filters")
+            filters = self._filters.T
+        for start, count, columns, rows in self._parts:
+            rows_of(memory, own, start, count)
+            if columns_of and added:
+                columns_of(memory, own, start, count)
+                np.matmul(columns.T, rows, out=product)
+                added(memory, own, start, count)
+            if spread:
+                np.matmul(rows, filters, out=columns)
+                spread(memory, own, start, count)
+        if "finish" in functions:
+            self._call("finish")
