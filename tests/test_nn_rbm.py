@@ -642,6 +642,16 @@ def test_fine_tuning_adds_the_output_that_is_missing() -> None:
     assert fewer.output is kept
 
 
+@pytest.mark.parametrize("labels", [[0, -1], [-2, -1]])
+def test_refused_labels_add_no_output(labels: list[int]) -> None:
+    net, data = nn.DBN((4, 3)), np.eye(2, 4)
+    with pytest.raises(IndexError, match=r"fine_tune: label -\d at \(\d,\) is not in"):
+        net.fine_tune(data, labels)
+    assert net.output is None
+    net.fine_tune(data, [0, 1], epochs=1)
+    assert net(data).shape == (2, 2)
+
+
 def test_progress_names_the_layer() -> None:
     net, seen = nn.DBN((4, 3, 2)), list[Progress]()
     net.pretrain(DATA, 2, batch_size=4, progress=seen.append)

@@ -419,10 +419,11 @@ class DBN(Module):
             raise ValueError(
                 f"fine_tune: {states.shape} needs labels ({len(states)},), not {classes.shape}"
             )
+        named = max(1, int(classes.max()) + 1)
+        count = named if self.output is None else self.output.out_features
+        refuse_outside(classes, count, "fine_tune: label")
         if self.output is None:
-            self._add_output(int(classes.max()) + 1, generator)
-        assert self.output is not None
-        refuse_outside(classes, self.output.out_features, "fine_tune: label")
+            self._add_output(count, generator)
         net = self.network()
         optimizer = SGD(net.parameters(), lr=lr, momentum=momentum, weight_decay=weight_decay)
         report = progress and _of_layer(progress, len(self.rbms))
