@@ -46,6 +46,8 @@ from tinygrad_kr.sweep import Rate, finished, seed_sweep, stack_modules
 if TYPE_CHECKING:
     from concurrent.futures import Executor
 
+AT_ONCE = 500
+"""Steps between two movements of the progress bar."""
 POINTS = Tensor(np.array([[0.0, 0.0], [0.0, 1.0], [1.0, 0.0], [1.0, 1.0]]))
 ANSWERS = Tensor(np.array([[0.0], [1.0], [1.0], [0.0]]))
 ACTIVATIONS: dict[str, type[nn.Module]] = {
@@ -123,20 +125,26 @@ def build(recipe: Recipe, generator: np.random.Generator) -> nn.Sequential:
 def train(recipe: Recipe, advance: Callable[[int], Any], nets: nn.Sequential) -> dict[str, ndarray]:
     """Full-batch training of all nets at once; what is returned has a first axis of nets.
 
-    advance: is told of the work of each step.
+    advance: is told of the work that was done.
     """
     optimizer = OPTIMIZERS[recipe.optimizer][0](nets.parameters(), lr=recipe.rate)
     answers = ANSWERS.expand_as(nets(POINTS))
-    norms = []
-    for step in range(recipe.steps):
+
+    @tk.compile
+    def step() -> Any:
         # The nets share no weight, so the sum of their losses gives each the gradient of its own.
         loss = F.binary_cross_entropy_with_logits(nets(POINTS), answers, reduction="sum") / 4
         optimizer.zero_grad()
         loss.backward()
-        if step in (0, recipe.steps - 1):
-            norms.append(gradient_norms(nets))
         optimizer.step()
-        advance(len(answers) * (recipe.depth + 1))
+        return loss
+
+    norms = []
+    for first, last in pairwise([0, 1, *range(AT_ONCE, recipe.steps - 1, AT_ONCE), recipe.steps]):
+        step.repeat(last - first)
+        if first == 0 or last == recipe.steps:
+            norms.append(gradient_norms(nets))
+        advance((last - first) * len(answers) * (recipe.depth + 1))
     logits = nets(POINTS).detach()
     losses = F.binary_cross_entropy_with_logits(logits, answers, reduction="none")
     return {

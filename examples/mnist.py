@@ -116,7 +116,7 @@ class Epoch(NamedTuple):
 
 
 def train(
-    net: nn.Sequential, digits: Data, epochs: int, batch: int, rate: float, compiled: bool
+    net: nn.Sequential, digits: Data, epochs: int, batch: int, rate: float, compiled: bool = False
 ) -> list[Epoch]:
     """Adam on shuffled batches; a line for every epoch, and a bar where tqdm is installed."""
     loader = data.DataLoader(

@@ -283,7 +283,7 @@ def test_the_bar_is_full_at_the_end(monkeypatch: pytest.MonkeyPatch, here: bool)
     depth.measure_all(SMALL, range(3), executor=None if here else Immediate())
     assert totals == [bar.done]
     assert bar.closed
-    assert bar.updates == (6 * len(SMALL) if here else len(SMALL))
+    assert bar.updates == (2 * len(SMALL) if here else len(SMALL))
 
 
 def test_ctrl_c_keeps_what_is_done(

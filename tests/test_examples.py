@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+import tinygrad_kr as tk
 import tinygrad_kr.functional as functional
 from tinygrad_kr import Tensor, data, nn
 
@@ -360,11 +361,22 @@ def test_the_recipe_is_the_lectures_where_no_option_says_otherwise(
     monkeypatch.setattr(program, "save_picture", lambda *args: None)
     monkeypatch.setattr(sys, "argv", ["mnist.py"])
     program.main()
-    net, _, epochs, batch, rate = trained
-    assert (epochs, batch, rate) == (15, 100, 0.001)
+    net, _, epochs, batch, rate, compiled = trained
+    assert (epochs, batch, rate, compiled) == (15, 100, 0.001, False)
     assert [type(layer) for layer in net] == [nn.Linear, nn.ReLU, nn.Linear, nn.ReLU, nn.Linear]
     assert [layer.weight.shape for layer in net[::2]] == [(256, 4), (256, 256), (10, 256)]
     assert "4-256-256-10 relu net, normal start" in capsys.readouterr().out
+
+
+def test_compiled_training_takes_the_same_course() -> None:
+    program = module(MNIST)
+    digits = program.load("digits")
+    histories = []
+    for compiled in (False, True):
+        tk.manual_seed(0)
+        net = program.make_net((64, 16, 10), "relu", "he")
+        histories.append(program.train(net, digits, 2, 20, 0.001, compiled))
+    np.testing.assert_allclose(*histories, rtol=1e-3)
 
 
 @pytest.mark.parametrize(
