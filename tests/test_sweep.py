@@ -127,6 +127,16 @@ def test_what_it_looks_like() -> None:
     )
 
 
+def test_nets_that_diverged_do_not_hide_the_others() -> None:
+    losses = np.array([np.nan, 1.0, 3.0, np.nan])
+    found = seed_sweep(build, lambda nets: {"loss": losses}, n=4, progress=False)
+    assert "loss: median 2 (from 1 to 3), NaN in 2 of 4" in repr(found)
+    found.results["loss"][:] = np.nan
+    assert repr(found).endswith("loss: NaN in 4 of 4")
+    found.results["loss"][:] = [1.0, np.inf, np.inf, np.inf]
+    assert repr(found).endswith("loss: median inf (from 1 to inf)")
+
+
 @pytest.mark.parametrize("function", [seed_sweep, wilson_interval])
 def test_the_examples_in_docstrings_run(function: Callable[..., Any]) -> None:
     names = {"np": np, "tk": tk, "F": F, "nn": nn, "optim": optim, "Tensor": Tensor}
@@ -397,6 +407,31 @@ def test_build_and_train_that_return_something_else() -> None:
         seed_sweep(build, lambda nets: 0.5, n=2, progress=False)  # type: ignore[arg-type, return-value]
     with pytest.raises(ValueError, match=r"'loss' of shape \(\) for 2 nets; it needs a first axis"):
         seed_sweep(build, lambda nets: {"loss": nets(X).mean()}, n=2, progress=False)
+
+
+@pytest.mark.parametrize("chunk", [1, 3])
+@pytest.mark.parametrize("stacked", [True, False])
+def test_results_that_differ_between_nets_end_it_at_once(chunk: int, stacked: bool) -> None:
+    calls = []
+
+    def renamed(nets: Any) -> dict[str, Any]:
+        calls.append(nets)
+        return {f"loss {len(calls)}": np.zeros(chunk if stacked else ())}
+
+    def longer(nets: Any) -> dict[str, Any]:
+        calls.append(nets)
+        return {"losses": np.zeros((chunk if stacked else 1, len(calls)))}
+
+    options: dict[str, Any] = {"n": 12, "chunk": chunk, "stacked": stacked, "progress": False}
+    second = chunk if stacked else 1
+    with pytest.raises(
+        ValueError, match=rf"'loss 2'.*for seed {second}, but .*'loss 1'.*for seed 0"
+    ):
+        seed_sweep(build, renamed, **options)
+    assert len(calls) == (2 if stacked else max(2, chunk))
+    calls.clear()
+    with pytest.raises(ValueError, match="all nets need the same names and shapes"):
+        seed_sweep(build, longer, **options)
 
 
 def test_an_error_says_which_seeds_and_that_the_nets_are_stacked() -> None:

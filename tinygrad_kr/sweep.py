@@ -11,6 +11,7 @@ import sys
 import threading
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
+from itertools import islice
 from statistics import NormalDist
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -115,11 +116,23 @@ class Sweep:
         lines = [f"Sweep of {done}, trained {'together' if self.stacked else 'one by one'}"]
         for name, values in self.results.items():
             if values.ndim == 1 and values.dtype.kind in "fiub":
-                low, middle, high = np.quantile(values.astype(np.float64), [0, 0.5, 1])
-                lines.append(f"  {name}: median {middle:.4g} (from {low:.4g} to {high:.4g})")
+                lines.append(f"  {name}: {_spread(values.astype(np.float64))}")
             else:
                 lines.append(f"  {name}: {values.dtype}{values.shape}")
         return "\n".join(lines)
+
+
+def _spread(values: ndarray) -> str:
+    """The median and the range of what is a number, and how many are none."""
+    numbers = values[~np.isnan(values)]
+    missing = f"NaN in {values.size - numbers.size} of {values.size}"
+    if not numbers.size:
+        return missing
+    low, middle, high = np.sort(numbers)[[0, (numbers.size - 1) // 2, -1]]
+    if np.isfinite(numbers).all():
+        middle = np.median(numbers)
+    shown = f"median {middle:.4g} (from {low:.4g} to {high:.4g})"
+    return shown if numbers.size == values.size else f"{shown}, {missing}"
 
 
 # ------------------------------------------------------------------ the sweep
@@ -213,6 +226,8 @@ def seed_sweep(
     try:
         with closing(finished(_trained, calls, executor=executor, jobs=jobs)) as results:
             for index, values in results:
+                for other, before in islice(done.items(), 1):
+                    _check_alike(before, chunks[other], values, chunks[index])
                 done[index] = values
                 if bar is not None:
                     bar.update(len(chunks[index]))
@@ -281,7 +296,7 @@ def _trained(
                 nets = stack_modules([_built(build, seed) for seed in seeds])
                 random.manual_seed(first)
                 return _per_net(train(nets), len(seeds))
-            return _joined([_arrays(train(_built(build, seed))) for seed in seeds])
+            return _joined([_arrays(train(_built(build, seed))) for seed in seeds], seeds)
         except Exception as error:
             note = f"in seed_sweep, seed {seeds[0]}"
             if len(seeds) > 1:
@@ -318,8 +333,23 @@ def _per_net(results: Any, count: int) -> dict[str, ndarray]:
     return arrays
 
 
-def _joined(results: list[dict[str, ndarray]]) -> dict[str, ndarray]:
-    return {name: np.stack([each[name] for each in results]) for name in results[0]}
+def _joined(results: list[dict[str, ndarray]], seeds: range) -> dict[str, ndarray]:
+    singles = [{name: array[None] for name, array in each.items()} for each in results]
+    for single, seed in zip(singles, seeds, strict=True):
+        _check_alike(singles[0], seeds[:1], single, range(seed, seed + 1))
+    return {name: np.concatenate([each[name] for each in singles]) for name in singles[0]}
+
+
+def _check_alike(
+    before: dict[str, ndarray], its_seeds: range, results: dict[str, ndarray], seeds: range
+) -> None:
+    """ValueError unless the results of some nets can be put beside those of others."""
+    forms = [{name: array.shape[1:] for name, array in each.items()} for each in (before, results)]
+    if forms[0] != forms[1]:
+        raise ValueError(
+            f"seed_sweep: train returned results of shapes {forms[1]} for seed {seeds[0]}, but "
+            f"{forms[0]} for seed {its_seeds[0]}; all nets need the same names and shapes"
+        )
 
 
 # ------------------------------------------------------------------ stacking
