@@ -154,13 +154,21 @@ def _window(window: dict[str, Any]) -> tuple[Any, Any, Any]:
     return window["stride"], window["kernel"], window["dilation"]
 
 
+_WIDE = {"float": "int32_t", "double": "int64_t"}
+"""The whole numbers that are as wide as a float."""
+
+
 def _find(write: Callable[[str], None], kind: str, elements: list[str], indent: str = "  ") -> None:
-    """`best` and `index`: the first largest of these expressions, or the first NaN."""
+    """`best` and `index`: the first largest of these expressions, or the first NaN.
+
+    In the form that GCC makes vector code of: all of one width, truth as all bits.
+    """
+    wide = _WIDE[kind]
     write(f"{indent}{kind} best = {elements[0]};")
-    write(f"{indent}int32_t index = 0;")
+    write(f"{indent}{wide} index = 0;")
     for number, element in enumerate(elements[1:], 1):
         write(f"{indent}{kind} x{number} = {element};")
-        write(f"{indent}int t{number} = !(x{number} <= best) & (best == best);")
+        write(f"{indent}{wide} t{number} = -!(x{number} <= best) & -(best == best);")
         write(f"{indent}best = t{number} ? x{number} : best;")
         write(f"{indent}index = t{number} ? {number} : index;")
 
@@ -325,6 +333,8 @@ def _epilogue(name: str, s: Geometry, plan: Plan, step: Convolution) -> Kernel:
     target = f"y[{_at(('n', place[0]), ('c', place[1]), ('i', place[2]), ('j', place[3]))}]"
     if apart:
         f(f"{kind} row[{outputs}];")
+    if members.first is not None:
+        f(f"{_WIDE[kind]} found[{outputs}];")
     f.loop("c", outputs)
     if len(offsets) > 1:
         _find(f, kind, [f"from[c + {offset}]{bias}" for offset in offsets], "")
@@ -332,10 +342,12 @@ def _epilogue(name: str, s: Geometry, plan: Plan, step: Convolution) -> Kernel:
         f(f"{kind} best = from[c]{bias};")
     f(f"{'row[c]' if apart else target} = {relu}(best);")
     if members.first is not None:
+        f(f"found[c] = {'index' if len(offsets) > 1 else 0};")
+    f.close()
+    if members.first is not None:
         at = _four(index_place.strides)
         where = _at(("n", at[0]), ("c", at[1]), ("i", at[2]), ("j", at[3]))
-        f(f"first[{where}] = {'index' if len(offsets) > 1 else 0};")
-    f.close()
+        f(f"for (int64_t c = 0; c < {outputs}; c++) first[{where}] = found[c];")
     if apart:
         f(f"for (int64_t c = 0; c < {outputs}; c++) {target} = row[c];")
     f.close(3)
