@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from threading import get_ident
@@ -47,6 +48,10 @@ def _assign(x: Any, *, shape: tuple[int, ...], dtype: Any) -> ndarray:
 _assigned = op(_assign, name="assigned", promote=False)
 
 
+_MAKERS = ("tensor.py", f"ops{os.sep}node.py", f"compile{os.sep}capture.py")
+_DERIVING = ("autodiff.py", "transformations.py")
+
+
 class Recorder:
     """Sees every op of one thread, and the writes to Tensors, gradients and optimizer state."""
 
@@ -60,16 +65,20 @@ class Recorder:
         self.drawn_from: set[int] = set()
         """The ids of the random generators of which draws were recorded."""
         self._created: dict[int, Any] = {}
+        self._by_name: set[int] = set()
+        self._tensors: set[Value] = set()
         self._given: list[Any] = []
         self._values: dict[int, Value] = {}
         self._kept: list[Any] = []
         self._stale: set[int] = set()
-        self._overwritten: set[int] = set()
+        self._overwritten: dict[int, list[ndarray]] = {}
         self._by_owner: dict[int, list[ndarray]] = {}
         self._before_write: dict[Any, ndarray] = {}
         self._gradients: dict[Any, Any] = {}
         self._writes: dict[Any, Value] = {}
         self.steps: list[RecordedStep] = []
+        self.states: dict[Any, Any] = {}
+        """The Tensors that a step in this run has left as state, by slot and name."""
 
     # -------------------------------------------------------------- running
 
@@ -120,8 +129,13 @@ class Recorder:
     # -------------------------------------------------------------- values
 
     def created(self, node: Any) -> None:
-        """A Tensor was made while the function ran."""
+        """A Tensor was made while the function ran, by its code or in the course of deriving."""
         self._created[id(node)] = node
+        frame = sys._getframe(1)
+        while frame.f_back is not None and frame.f_code.co_filename.endswith(_MAKERS):
+            frame = frame.f_back
+        if not frame.f_code.co_filename.endswith(_DERIVING):
+            self._by_name.add(id(node))
 
     def _define(self, array: ndarray) -> Value:
         value = Value(len(self._kept), array.shape, array.dtype, array.strides)
@@ -139,7 +153,8 @@ class Recorder:
         if value is None:
             if id(array) in self._stale:
                 self.give_up("it reads a view of a Tensor that was overwritten since")
-            if id(owner(array)) in self._overwritten:
+            written = self._overwritten.get(id(owner(array)), [])
+            if any(np.may_share_memory(array, other) for other in written):
                 self.give_up("it reads through one Tensor what it wrote through another")
             value = self._define(array)
             source: Any = Leaf(x) if isinstance(x, Node) else Constant(array)
@@ -195,7 +210,7 @@ class Recorder:
             self.give_up(f"{what} with an index")
             return
         array = node._data
-        self._overwritten.add(id(owner(array)))
+        self._overwritten.setdefault(id(owner(array)), []).append(array)
         new = self.read(value)
         if not isinstance(new, Value) or (new.shape, new.dtype) != (array.shape, array.dtype):
             params = {"shape": array.shape, "dtype": array.dtype}
@@ -204,7 +219,9 @@ class Recorder:
             self.program.statements.append(Statement(_assigned, (new,), params, output, place()))
             new = output
         for view in self._by_owner.get(id(owner(array)), []):
-            if view is not array and self._values.pop(id(view), None) is not None:
+            if view is array or not np.may_share_memory(view, array):
+                continue
+            if self._values.pop(id(view), None) is not None:
                 self._stale.add(id(view))
         self._values[id(array)] = self._writes[node] = new
 
@@ -228,7 +245,8 @@ class Recorder:
             seen = self.absent if gradient is None else self.present
             if not any(leaf is one for one in seen):
                 seen.append(leaf)
-        if gradient is not None and id(gradient._data) not in self._values:
+        made = id(gradient) in self._created
+        if gradient is not None and not made and id(gradient._data) not in self._values:
             self.program.sources[self._define(gradient._data)] = Gradient(leaf)
             self._kept.append(gradient)
 
@@ -280,8 +298,7 @@ class Recorder:
             gradient = None if leaf._grad is None else self.read(leaf._grad)
             if id(leaf) not in self._created:
                 program.effects.append(GradientWrite(leaf, gradient))
-        for step in self.steps:
-            program.effects.extend(step.effects)
+        program.effects.extend(self._last_states())
         self.rebuild = rebuild
         self.single = isinstance(result, Node | ndarray) or type(result) in (int, float, bool)
         """Whether it returns one thing that is no container."""
@@ -290,6 +307,14 @@ class Recorder:
         self.plain = {value for value in program.results if isinstance(value, Value)} & plain
         outward = [self._outward(*pair) for pair in returned]
         return rebuild(outward)
+
+    def _last_states(self) -> list[Any]:
+        """What the steps leave of the optimizers' states: of several steps, what the last does."""
+        last: dict[Any, Any] = {}
+        for step in self.steps:
+            for effect in step.effects:
+                last[effect.key] = effect
+        return list(last.values())
 
     def _refuse_overlap(self, node: Any) -> None:
         """A plan may write to a Tensor before it has read all else."""
@@ -304,12 +329,15 @@ class Recorder:
         self._kept.clear()
         self._values.clear()
         self._by_owner.clear()
+        self._overwritten.clear()
         sources = self.program.sources
         holders: dict[int, int] = {}
         for node in self._created.values():
             holders[id(node._data)] = holders.get(id(node._data), 0) + 1
         for value, source in list(sources.items()):
             if isinstance(source, Leaf) and id(source.node) in self._created:
+                if id(source.node) in self._by_name:
+                    self._tensors.add(value)
                 array = source.node._data
                 before = self._before_write.get(source.node)
                 alone = sys.getrefcount(array) <= 2 + holders[id(array)]
@@ -323,6 +351,9 @@ class Recorder:
                 source.fixed = alone and array.flags.owndata
         self._created.clear()
         self._before_write.clear()
+        self._gradients.clear()
+        self._writes.clear()
+        self.states.clear()
         self._given.clear()
 
     def _plain_values(self, plain_arguments: set[int]) -> set[Value]:
@@ -331,11 +362,12 @@ class Recorder:
         plain = {
             value
             for value, source in sources.items()
-            if isinstance(source, Constant)
+            if (isinstance(source, Constant) and value not in self._tensors)
             or (isinstance(source, Argument) and source.index in plain_arguments)
         }
         for statement in self.program.statements:
-            if all(value in plain for value in statement.reads()):
+            reads = list(statement.reads())
+            if reads and all(value in plain for value in reads):
                 plain.add(statement.output)
         return plain
 

@@ -417,7 +417,7 @@ class _Driver:
         """The leaf, if a value is its gradient and nothing else."""
         program = self.plan.program
         effects = [effect for effect in program.effects if effect.value is value]
-        if len(effects) != 1 or value in program.results:
+        if len(effects) != 1 or any(result is value for result in program.results):
             return None
         (effect,) = effects
         return self.name(effect.leaf, "leaf") if isinstance(effect, GradientWrite) else None
@@ -426,9 +426,8 @@ class _Driver:
         """Whether all that a value is kept for is to be copied into memory that is there."""
         program = self.plan.program
         effects = [effect for effect in program.effects if effect.value is value]
-        return value not in program.results and not any(
-            isinstance(effect, GradientWrite) for effect in effects
-        )
+        returned = any(result is value for result in program.results)
+        return not returned and not any(isinstance(e, GradientWrite) for e in effects)
 
     # -------------------------------------------------------------- steps
 

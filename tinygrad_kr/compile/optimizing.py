@@ -83,6 +83,11 @@ class StateNumber:
     name: str
     value: Value | None = None
 
+    @property
+    def key(self) -> Any:
+        """Which state it is."""
+        return self.cohort.slots[0], self.name
+
     def fetch(self) -> ndarray:
         """The number as it is now."""
         return self.cohort.numbers[self.name]
@@ -115,6 +120,11 @@ class StateArray:
     slot: Any
     name: str
     value: Value | None = None
+
+    @property
+    def key(self) -> Any:
+        """Which state it is."""
+        return self.slot, self.name
 
     def fetch(self) -> ndarray:
         """The array as it is now."""
@@ -184,16 +194,21 @@ class RecordedStep:
         for name, value in first.numbers.items():
             cohort.numbers[name] = np.array(value, np.float64)
             cohort.kinds[name] = type(value)
-            recorder.live(cohort.numbers[name], StateNumber(cohort, name))
-            numbers[name] = _live(cohort.numbers[name])
+            made = recorder.states.get((first, name))
+            if made is None:
+                recorder.live(cohort.numbers[name], StateNumber(cohort, name))
+            numbers[name] = _live(cohort.numbers[name] if made is None else made._data)
         for slot in slots:
             parameter = slot.param
             recorder.read_gradient(parameter)
             state: dict[str, Any] = dict(numbers)
             for name, array in slot.arrays.items():
-                shaped = array.reshape(slot.shape)
-                recorder.live(shaped, StateArray(slot, name))
-                state[name] = constant(shaped)
+                made = recorder.states.get((slot, name))
+                if made is None:
+                    shaped = array.reshape(slot.shape)
+                    recorder.live(shaped, StateArray(slot, name))
+                    made = constant(shaped)
+                state[name] = made
             updated, entries = type(optimizer).rule(
                 parameter, parameter._grad, dict(state), **options
             )
@@ -219,17 +234,24 @@ class RecordedStep:
         if value.dtype != slot.param._data.dtype:
             value = value.astype(slot.param._data.dtype)
         effect = StateArray(slot, name, recorder.read(value))
+        recorder.states[slot, name] = value
         if name in slot.arrays:
             effect.apply(value._data)
         else:
             slot.arrays[name] = np.array(value._data).reshape(-1)
-        self.effects.append(effect)
+        source = recorder.program.sources.get(effect.value)
+        if source is None or not effect.replaces(source):
+            self.effects.append(effect)
 
     def _keep_numbers(self, recorder: Any, cohort: Cohort, numbers: dict[str, Any]) -> None:
         for name, value in numbers.items():
             if not isinstance(value, Tensor):
                 value = constant(np.asarray(value, np.float64))
-            self.effects.append(StateNumber(cohort, name, recorder.read(value)))
+            effect = StateNumber(cohort, name, recorder.read(value))
+            source = recorder.program.sources.get(effect.value)
+            if source is None or not effect.replaces(source):
+                self.effects.append(effect)
+            recorder.states[cohort.slots[0], name] = value
             if name not in cohort.numbers:
                 cohort.numbers[name] = np.zeros(())
                 cohort.kinds[name] = int if name == "step" else float

@@ -9,6 +9,8 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 from numpy import ndarray
 
+from tinygrad_kr.ops.node import Node
+
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Value:
@@ -160,6 +162,8 @@ def _alike(a: Any, b: Any, match: dict[Value, Value]) -> bool:
         return match.get(a) is b
     if type(a) is not type(b):
         return False
+    if isinstance(a, Node):
+        return a is b
     if isinstance(a, tuple | list):
         return len(a) == len(b) and all(_alike(x, y, match) for x, y in zip(a, b, strict=True))
     if isinstance(a, dict):

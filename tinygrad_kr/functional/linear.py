@@ -95,12 +95,15 @@ def integers(x: Any, what: str) -> ndarray:
     return array
 
 
-def refuse_outside(indices: ndarray, count: int, what: str) -> None:
-    """IndexError that names the first index outside [0, count)."""
+def refuse_outside(indices: ndarray, count: int, what: str, ignored: int | None = None) -> None:
+    """IndexError that names the first index outside [0, count) that is not `ignored`."""
     if recorders and (recording := recorder()):
-        recording.check(refuse_outside, indices, count, what)
+        recording.check(refuse_outside, indices, count, what, ignored)
     if not indices.size or (indices.min() >= 0 and indices.max() < count):
         return
-    place = np.argwhere((indices < 0) | (indices >= count))[0]
-    where_ = tuple(int(i) for i in place)
-    raise IndexError(f"{what} {indices[where_]} at {where_} is not in [0, {count})")
+    outside = (indices < 0) | (indices >= count)
+    if ignored is not None:
+        outside &= indices != ignored
+    if outside.any():
+        where_ = tuple(int(i) for i in np.argwhere(outside)[0])
+        raise IndexError(f"{what} {indices[where_]} at {where_} is not in [0, {count})")

@@ -289,9 +289,8 @@ def _labels(name: str, input: Any, target: Any, axis: int, ignore_index: int) ->
     if not outside and not 0 <= ignore_index < classes and recorder() is None:
         return target, None
     ignored = target == ignore_index
-    kept = where(ignored, 0, target)
-    refuse_outside(kept._data if isinstance(kept, Node) else kept, classes, f"{name}: label")
-    return kept, ignored
+    refuse_outside(labels, classes, f"{name}: label", ignore_index)
+    return where(ignored, 0, target), ignored
 
 
 def _over_labels(loss: Any, counts: Any, ignored: Any, reduction: str) -> Any:
