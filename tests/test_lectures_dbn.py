@@ -5,26 +5,15 @@ from __future__ import annotations
 import importlib.util
 import json
 from pathlib import Path
-from types import ModuleType
 
 import numpy as np
 import pytest
+from lecture_programs import program
 
 import tinygrad_kr as tk
 from tinygrad_kr import data, nn
 
-PROGRAM = Path(__file__).parents[1] / "examples/lectures/dbn.py"
-
-
-def load() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("lectures_dbn", PROGRAM)
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-dbn = load()
+dbn = program("dbn")
 TINY = {"hidden": (8, 8), "pretrain_epochs": 1, "epochs": 2, "rate": 0.1, "batch": 200}
 
 

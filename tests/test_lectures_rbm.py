@@ -5,25 +5,14 @@ from __future__ import annotations
 import importlib.util
 import re
 from pathlib import Path
-from types import ModuleType
 
 import numpy as np
 import pytest
+from lecture_programs import program
 
 from tinygrad_kr import data, nn
 
-PROGRAM = Path(__file__).parents[1] / "examples/lectures/rbm.py"
-
-
-def load() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("lectures_rbm", PROGRAM)
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-rbm = load()
+rbm = program("rbm")
 FEW = {"hidden": 5, "rates": (0.1,)}
 
 

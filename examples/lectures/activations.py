@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from common import new_figure, save
+from common import launch, new_figure, save
 
 import tinygrad_kr as tk
 import tinygrad_kr.functional as F
@@ -151,4 +151,4 @@ def main(argv: list[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    launch(main)

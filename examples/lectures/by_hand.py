@@ -27,7 +27,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-from common import new_figure, save
+from common import launch, new_figure, save, whole
 
 import tinygrad_kr.functional as F
 from tinygrad_kr import Tensor, no_grad
@@ -259,9 +259,9 @@ def main(argv: list[str] | None = None) -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     add = parser.add_argument
-    add("--hidden", type=int, default=4, help="tanh units (default: 4)")
-    add("--steps", type=int, default=2_000, help="default: 2000")
-    add("--seed", type=int, default=0, help="of the points and the weights")
+    add("--hidden", type=whole(1), default=4, help="tanh units (default: 4)")
+    add("--steps", type=whole(1), default=2_000, help="default: 2000")
+    add("--seed", type=whole(0), default=0, help="of the points and the weights")
     add("--out", type=Path, default=Path("out/lectures"), help="for the picture")
     args = parser.parse_args(argv)
     print_first_step(args.hidden, args.seed)
@@ -271,4 +271,4 @@ def main(argv: list[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    launch(main)

@@ -34,7 +34,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-from common import BLUE, ORANGE, bar, new_figure, save
+from common import BLUE, ORANGE, bar, launch, new_figure, save, whole
 
 import tinygrad_kr as tk
 import tinygrad_kr.functional as F
@@ -278,8 +278,8 @@ def main(argv: list[str] | None = None) -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--start", choices=["lab", "pytorch"], default="lab")
-    parser.add_argument("--seeds", type=int, default=100, help="starts of the short labs")
-    parser.add_argument("--seed", type=int, default=0, help="of the long sentence")
+    parser.add_argument("--seeds", type=whole(1), default=100, help="starts of the short labs")
+    parser.add_argument("--seed", type=whole(0), default=0, help="of the long sentence")
     parser.add_argument("--out", type=Path, default=Path("out/lectures"), help="for the picture")
     args = parser.parse_args(argv)
 
@@ -297,4 +297,4 @@ def main(argv: list[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    launch(main)

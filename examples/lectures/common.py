@@ -1,8 +1,11 @@
-"""Shared by the lecture programs: many starts side by side, tables, a progress bar, pictures."""
+"""Shared by the lecture programs: many starts, tables, a progress bar, pictures, command lines."""
 
 from __future__ import annotations
 
+import argparse
 import os
+import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -62,3 +65,42 @@ def save(figure: Any, path: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=110)
     print(f"picture saved: {path}")
+
+
+def whole(lowest: int) -> Callable[[str], int]:
+    """For argparse: a whole number from `lowest` up."""
+
+    def read(text: str) -> int:
+        try:
+            number = int(text)
+        except ValueError:
+            number = lowest - 1
+        if number < lowest:
+            raise argparse.ArgumentTypeError(f"a whole number from {lowest} up, not {text!r}")
+        return number
+
+    return read
+
+
+def positive(text: str) -> float:
+    """For argparse: a number above 0."""
+    try:
+        number = float(text)
+    except ValueError:
+        number = 0.0
+    if not 0 < number < float("inf"):
+        raise argparse.ArgumentTypeError(f"a number above 0, not {text!r}")
+    return number
+
+
+def launch(main: Callable[[], None]) -> None:
+    """Run a program: missing data, a folder that cannot be written and Ctrl-C end it in a line."""
+    try:
+        main()
+    except data.DatasetNotFoundError as error:
+        sys.exit(f"error: {error}")
+    except OSError as error:
+        sys.exit(f"error: {error}\n--out chooses another folder")
+    except KeyboardInterrupt:
+        print("\nstopped", file=sys.stderr)
+        sys.exit(130)

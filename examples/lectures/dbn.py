@@ -15,7 +15,7 @@ batches of 100; accuracy on the 10,000 test images from two seeds:
     ReLU, He                  0.9832, 0.9761   likewise, but one epoch is worse by 0.05
 
 The picture shows why: before the first step the gradient of the first layer is 1e-8 of the last
-one's in the stuck net, and no smaller than it in those that learn.
+one's in the stuck net, and as large (ReLU) or larger in those that learn.
 
     python examples/lectures/dbn.py                  # about 3 minutes
     python examples/lectures/dbn.py --show           # table and picture of the saved run
@@ -42,6 +42,7 @@ from types import SimpleNamespace
 from typing import Any, NamedTuple
 
 import numpy as np
+from common import launch, whole
 
 import tinygrad_kr as tk
 import tinygrad_kr.functional as F
@@ -313,7 +314,7 @@ def main(argv: list[str] | None = None) -> None:
     )
     add = parser.add_argument
     add("--data", choices=list(RECIPES), default="mnist")
-    add("--seed", type=int, default=0, help="of the starts and the shuffling (default: 0)")
+    add("--seed", type=whole(0), default=0, help="of the starts and the shuffling (default: 0)")
     add("--show", action="store_true", help="the saved run of this seed, without training")
     add("--out", type=Path, default=Path("out/lectures"), help="folder for the picture")
     args = parser.parse_args(argv)
@@ -339,4 +340,4 @@ def main(argv: list[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    launch(main)

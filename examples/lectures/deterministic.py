@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from common import BLUE, GREEN, ORANGE, new_figure, save
+from common import BLUE, GREEN, ORANGE, launch, new_figure, save
 
 import tinygrad_kr as tk
 import tinygrad_kr.functional as F
@@ -169,4 +169,4 @@ def main(argv: list[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    launch(main)

@@ -32,7 +32,7 @@ from pathlib import Path
 from typing import Literal, NamedTuple
 
 import numpy as np
-from common import bar, new_figure, save
+from common import bar, launch, new_figure, positive, save, whole
 
 import tinygrad_kr as tk
 import tinygrad_kr.functional as F
@@ -283,9 +283,9 @@ def main(argv: list[str] | None = None) -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     add = parser.add_argument
-    add("--rates", type=float, nargs="+", default=RATES, help="Adam's (default: 0.001 0.01 0.03)")
-    add("--epochs", type=int, default=20, help="default: 20")
-    add("--seeds", type=int, default=5, help="nets for each setting (default: 5)")
+    add("--rates", type=positive, nargs="+", default=RATES, help="default: 0.001 0.01 0.03")
+    add("--epochs", type=whole(1), default=20, help="default: 20")
+    add("--seeds", type=whole(1), default=5, help="nets for each setting (default: 5)")
     add("--out", type=Path, default=Path("out/lectures"), help="for the picture")
     args = parser.parse_args(argv)
     result = measure(args.rates, args.epochs, args.seeds, 20_000)
@@ -294,4 +294,4 @@ def main(argv: list[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    launch(main)

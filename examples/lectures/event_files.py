@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from common import BLUE, ORANGE, bar, new_figure, save
+from common import BLUE, ORANGE, bar, launch, new_figure, save, whole
 
 import tinygrad_kr as tk
 import tinygrad_kr.functional as F
@@ -164,8 +164,8 @@ def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--seed", type=int, default=1, help="of the start (default: 1)")
-    parser.add_argument("--steps", type=int, default=10_001, help="default: 10001")
+    parser.add_argument("--seed", type=whole(0), default=1, help="of the start (default: 1)")
+    parser.add_argument("--steps", type=whole(1), default=10_001, help="default: 10001")
     parser.add_argument("--out", type=Path, default=Path("out/lectures"), help="folder for all")
     args = parser.parse_args(argv)
     histories: dict[str, list[float]] = {}
@@ -185,4 +185,4 @@ def main(argv: list[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    launch(main)

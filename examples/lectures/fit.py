@@ -30,7 +30,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
-from common import BLUE, ORANGE, bar, new_figure, save
+from common import BLUE, ORANGE, bar, launch, new_figure, save, whole
 
 import tinygrad_kr as tk
 import tinygrad_kr.functional as F
@@ -299,9 +299,9 @@ def main(argv: list[str] | None = None) -> None:
     )
     add = parser.add_argument
     add("--lab", choices=list(LABS), default="10-1")
-    add("--seed", type=int, default=0, help="of the start and the shuffling (default: 0)")
-    add("--epochs", type=int, help="default: the lab's")
-    add("--patience", type=int, help="stop after so many epochs without a lower val_loss (10-2)")
+    add("--seed", type=whole(0), default=0, help="of the start and the shuffling (default: 0)")
+    add("--epochs", type=whole(1), help="default: the lab's")
+    add("--patience", type=whole(1), help="epochs without a lower val_loss, then stop (10-2)")
     add("--out", type=Path, default=Path("out/lectures"), help="for picture and parameters")
     args = parser.parse_args(argv)
     histories: list[History] = []
@@ -324,4 +324,4 @@ def main(argv: list[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    launch(main)

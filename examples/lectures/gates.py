@@ -26,7 +26,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from common import new_figure, save
+from common import launch, new_figure, positive, save, whole
 
 import tinygrad_kr as tk
 import tinygrad_kr.functional as F
@@ -254,9 +254,9 @@ def main(argv: list[str] | None = None) -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     add = parser.add_argument
-    add("--steps", type=int, default=10_001, help="default: 10001")
-    add("--rate", type=float, default=0.1, help="learning rate (default: 0.1)")
-    add("--seed", type=int, default=0, help="of the weights (default: 0)")
+    add("--steps", type=whole(1), default=10_001, help="default: 10001")
+    add("--rate", type=positive, default=0.1, help="learning rate (default: 0.1)")
+    add("--seed", type=whole(0), default=0, help="of the weights (default: 0)")
     add("--out", type=Path, default=Path("out/lectures"), help="for the picture")
     args = parser.parse_args(argv)
     print_neuron()
@@ -272,4 +272,4 @@ def main(argv: list[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    launch(main)

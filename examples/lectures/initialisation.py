@@ -38,7 +38,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-from common import bar, new_figure, save
+from common import bar, launch, new_figure, save, whole
 
 import tinygrad_kr as tk
 import tinygrad_kr.functional as F
@@ -324,8 +324,8 @@ def main(argv: list[str] | None = None) -> None:
         default="auto",
         help="auto: MNIST if it is here",
     )
-    add("--steps", type=int, default=1_100, help="default: 1100, two epochs of MNIST")
-    add("--seed", type=int, default=0, help="of the weights and the batches (default: 0)")
+    add("--steps", type=whole(1), default=1_100, help="default: 1100, two epochs of MNIST")
+    add("--seed", type=whole(0), default=0, help="of the weights and the batches (default: 0)")
     add("--out", type=Path, default=Path("out/lectures"), help="for the picture")
     args = parser.parse_args(argv)
     print_stds()
@@ -337,4 +337,4 @@ def main(argv: list[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    launch(main)

@@ -27,7 +27,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
-from common import BLUE, GREEN, ORANGE, Starts, new_figure, save
+from common import BLUE, GREEN, ORANGE, Starts, launch, new_figure, save, whole
 
 import tinygrad_kr as tk
 import tinygrad_kr.functional as F
@@ -167,8 +167,8 @@ def run(*, starts: int = 100, seed: int = 0, histories: dict[str, np.ndarray] | 
         "lab 07-2 unscaled: NaN": float(np.isnan(raw[-1]).mean()),
         "lab 07-2 unscaled: steps until infinity or NaN": float(np.isfinite(raw).sum(0).max()),
         "lab 07-3 scaled, rate 1e-5: share of the cost left": float((scaled[-1] / scaled[0]).min()),
-        "lab 07-3 scaled, rate 0.1: cost 100": float(np.median(faster[100])),
-        "lab 07-3 scaled, rate 0.1: cost 1000": float(faster[-1].max()),
+        "lab 07-3 scaled, rate 0.1: cost 100, median": float(np.median(faster[100])),
+        "lab 07-3 scaled, rate 0.1: cost 1000, highest": float(faster[-1].max()),
     }
 
 
@@ -210,7 +210,7 @@ def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--starts", type=int, default=100, help="initial weights (default: 100)")
+    parser.add_argument("--starts", type=whole(1), default=100, help="initial weights")
     parser.add_argument("--out", type=Path, default=Path("out/lectures"), help="for the picture")
     args = parser.parse_args(argv)
     histories: dict[str, np.ndarray] = {}
@@ -230,4 +230,4 @@ def main(argv: list[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    launch(main)

@@ -26,7 +26,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from common import BLUE, GREEN, ORANGE, Starts, bar, new_figure, save
+from common import BLUE, GREEN, ORANGE, Starts, bar, launch, new_figure, save, whole
 
 import tinygrad_kr as tk
 import tinygrad_kr.functional as F
@@ -287,11 +287,11 @@ def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--starts", type=int, default=100, help="XOR nets of each kind")
-    parser.add_argument("--steps", type=int, default=10_001, help="of the XOR nets")
-    parser.add_argument("--seeds", type=int, default=5, help="digit nets of each kind")
-    parser.add_argument("--epochs", type=int, default=20, help="of the digit nets")
-    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--starts", type=whole(1), default=100, help="XOR nets of each kind")
+    parser.add_argument("--steps", type=whole(1), default=10_001, help="of the XOR nets")
+    parser.add_argument("--seeds", type=whole(1), default=5, help="digit nets of each kind")
+    parser.add_argument("--epochs", type=whole(1), default=20, help="of the digit nets")
+    parser.add_argument("--seed", type=whole(0), default=0)
     parser.add_argument("--out", type=Path, default=Path("out/lectures"), help="for the picture")
     args = parser.parse_args(argv)
 
@@ -304,4 +304,4 @@ def main(argv: list[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    launch(main)

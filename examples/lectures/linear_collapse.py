@@ -26,7 +26,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-from common import bar, new_figure, save
+from common import bar, launch, new_figure, positive, save, whole
 
 import tinygrad_kr as tk
 import tinygrad_kr.functional as F
@@ -209,9 +209,9 @@ def main(argv: list[str] | None = None) -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     add = parser.add_argument
-    add("--steps", type=int, default=1_500, help="default: 1500")
-    add("--rate", type=float, default=0.003, help="of the deep nets (default: 0.003)")
-    add("--seed", type=int, default=0, help="of the weights (default: 0)")
+    add("--steps", type=whole(1), default=1_500, help="default: 1500")
+    add("--rate", type=positive, default=0.003, help="of the deep nets (default: 0.003)")
+    add("--seed", type=whole(0), default=0, help="of the weights (default: 0)")
     add("--out", type=Path, default=Path("out/lectures"), help="for the picture")
     args = parser.parse_args(argv)
     trained = train_all(args.steps, args.rate, args.seed)
@@ -220,4 +220,4 @@ def main(argv: list[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    launch(main)

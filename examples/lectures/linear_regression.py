@@ -20,7 +20,7 @@ import argparse
 from pathlib import Path
 
 import numpy as np
-from common import BLUE, GREEN, ORANGE, Starts, bar, new_figure, save, table
+from common import BLUE, GREEN, ORANGE, Starts, bar, launch, new_figure, save, table, whole
 
 import tinygrad_kr as tk
 from tinygrad_kr import Tensor, data, no_grad, optim
@@ -129,7 +129,7 @@ def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--starts", type=int, default=100, help="initial weights (default: 100)")
+    parser.add_argument("--starts", type=whole(1), default=100, help="initial weights")
     parser.add_argument("--out", type=Path, default=Path("out/lectures"), help="for the picture")
     args = parser.parse_args(argv)
     histories: dict[str, np.ndarray] = {}
@@ -146,4 +146,4 @@ def main(argv: list[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    launch(main)

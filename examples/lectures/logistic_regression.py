@@ -19,7 +19,7 @@ import argparse
 from pathlib import Path
 
 import numpy as np
-from common import BLUE, GREEN, ORANGE, Starts, bar, new_figure, save, table
+from common import BLUE, GREEN, ORANGE, Starts, bar, launch, new_figure, save, table, whole
 
 import tinygrad_kr as tk
 import tinygrad_kr.functional as F
@@ -115,7 +115,7 @@ def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--starts", type=int, default=20, help="initial weights (default: 20)")
+    parser.add_argument("--starts", type=whole(1), default=20, help="initial weights (default: 20)")
     parser.add_argument("--out", type=Path, default=Path("out/lectures"), help="for the picture")
     args = parser.parse_args(argv)
     histories: dict[str, np.ndarray] = {}
@@ -130,4 +130,4 @@ def main(argv: list[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    launch(main)

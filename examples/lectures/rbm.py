@@ -29,6 +29,7 @@ from types import SimpleNamespace
 from typing import Any, NamedTuple
 
 import numpy as np
+from common import launch, whole
 
 import tinygrad_kr as tk
 from tinygrad_kr import data, nn, no_grad
@@ -197,7 +198,7 @@ def main(argv: list[str] | None = None) -> None:
     )
     add = parser.add_argument
     add("--data", choices=list(RECIPES), default="mnist")
-    add("--seed", type=int, default=0, help="of the start and all that is drawn (default: 0)")
+    add("--seed", type=whole(0), default=0, help="of the start and all that is drawn (default: 0)")
     add("--out", type=Path, default=Path("out/lectures"), help="folder for the picture")
     args = parser.parse_args(argv)
     recipe = RECIPES[args.data]
@@ -218,4 +219,4 @@ def main(argv: list[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    launch(main)

@@ -136,7 +136,7 @@ LABS = (
         (("lab 07-2 unscaled: steps until infinity or NaN", "infinite after {:g} steps"),)),
     Lab("07-3", "scaled to 0..1, rate 1e-5, 101 steps", "cost 0.15231 to 0.15225", "learning_rate",
         (("lab 07-3 scaled, rate 1e-5: share of the cost left", "{:.1%} of the cost left;"),
-         ("lab 07-3 scaled, rate 0.1: cost 100", "rate 0.1: {:.3f}"))),
+         ("lab 07-3 scaled, rate 0.1: cost 100, median", "rate 0.1: {:.3f}"))),
     mnist("07-4", "MNIST, softmax regression, SGD", 0.8951),
     Lab("09-1", "XOR by one unit", "accuracy 0.5", "xor_labs",
         (("lab 09-1 best accuracy", "accuracy {:.1f} at best"),),

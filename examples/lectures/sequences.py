@@ -29,7 +29,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-from common import BLUE, GREEN, ORANGE, bar, new_figure, save
+from common import BLUE, GREEN, ORANGE, bar, launch, new_figure, save, whole
 
 import tinygrad_kr as tk
 import tinygrad_kr.functional as F
@@ -219,9 +219,9 @@ def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--walks", type=int, default=10, help="made-up series of each kind")
-    parser.add_argument("--steps", type=int, default=500, help="of training")
-    parser.add_argument("--seed", type=int, default=0, help="of series and starts")
+    parser.add_argument("--walks", type=whole(1), default=10, help="made-up series of each kind")
+    parser.add_argument("--steps", type=whole(1), default=500, help="of training")
+    parser.add_argument("--seed", type=whole(0), default=0, help="of series and starts")
     parser.add_argument("--out", type=Path, default=Path("out/lectures"), help="for the picture")
     args = parser.parse_args(argv)
 
@@ -237,4 +237,4 @@ def main(argv: list[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    launch(main)

@@ -18,7 +18,7 @@ import argparse
 from pathlib import Path
 
 import numpy as np
-from common import BLUE, ORANGE, Starts, bar, new_figure, save, table
+from common import BLUE, ORANGE, Starts, bar, launch, new_figure, save, table, whole
 
 import tinygrad_kr as tk
 import tinygrad_kr.functional as F
@@ -132,7 +132,7 @@ def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--starts", type=int, default=100, help="initial weights (default: 100)")
+    parser.add_argument("--starts", type=whole(1), default=100, help="initial weights")
     parser.add_argument("--out", type=Path, default=Path("out/lectures"), help="for the picture")
     args = parser.parse_args(argv)
     print(f"labels {EIGHT_LABELS[:4]} as one-hot rows:\n{F.one_hot(EIGHT_LABELS[:4], 3)}\n")
@@ -148,4 +148,4 @@ def main(argv: list[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    launch(main)

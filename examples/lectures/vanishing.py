@@ -33,7 +33,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-from common import new_figure, save
+from common import launch, new_figure, save, whole
 
 import tinygrad_kr as tk
 import tinygrad_kr.functional as F
@@ -293,9 +293,9 @@ def main(argv: list[str] | None = None) -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     add = parser.add_argument
-    add("--depth", type=int, default=20, help="layers of part 4 (default: 20)")
-    add("--width", type=int, default=100, help="units in each (default: 100)")
-    add("--seed", type=int, default=0, help="of the weights (default: 0)")
+    add("--depth", type=whole(2), default=20, help="layers of part 4 (default: 20)")
+    add("--width", type=whole(1), default=100, help="units in each (default: 100)")
+    add("--seed", type=whole(0), default=0, help="of the weights (default: 0)")
     add("--out", type=Path, default=Path("out/lectures"), help="for the picture")
     args = parser.parse_args(argv)
     nets = measure_all(args.depth, args.width, args.seed)
@@ -306,4 +306,4 @@ def main(argv: list[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    launch(main)

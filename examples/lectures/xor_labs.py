@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from common import BLUE, GREEN, ORANGE, Starts, bar, new_figure, save
+from common import BLUE, GREEN, ORANGE, Starts, bar, launch, new_figure, save, whole
 
 import tinygrad_kr as tk
 import tinygrad_kr.functional as F
@@ -115,8 +115,8 @@ def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--starts", type=int, default=100, help="initial weights (default: 100)")
-    parser.add_argument("--steps", type=int, default=10_001, help="default: 10001")
+    parser.add_argument("--starts", type=whole(1), default=100, help="initial weights")
+    parser.add_argument("--steps", type=whole(1), default=10_001, help="default: 10001")
     parser.add_argument("--out", type=Path, default=Path("out/lectures"), help="for the picture")
     args = parser.parse_args(argv)
     histories: dict[str, Any] = {}
@@ -133,4 +133,4 @@ def main(argv: list[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    launch(main)

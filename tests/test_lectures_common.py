@@ -1,0 +1,94 @@
+"""How every lecture program starts: bad arguments, no data, no folder and Ctrl-C end in a line."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from types import ModuleType
+from typing import NoReturn
+
+import pytest
+from lecture_programs import FOLDER, program
+
+from tinygrad_kr import data
+
+common = program("common")
+PROGRAMS = sorted(path.stem for path in FOLDER.glob("*.py") if path.stem != "common")
+LAUNCHED = sorted(set(PROGRAMS) - {"mnist_cnn", "mnist_ladder", "replay"})
+
+
+@pytest.mark.parametrize("text", ["0", "-3", "2.5", "many", "--5", ""])
+def test_a_count_is_a_whole_number_from_one_up(text: str) -> None:
+    with pytest.raises(argparse.ArgumentTypeError, match=f"from 1 up, not '{text}'"):
+        common.whole(1)(text)
+    assert common.whole(1)("1") == 1
+    assert common.whole(0)("0") == 0
+
+
+@pytest.mark.parametrize("text", ["0", "-0.1", "nan", "inf", "fast"])
+def test_a_rate_is_above_zero(text: str) -> None:
+    with pytest.raises(argparse.ArgumentTypeError, match=f"a number above 0, not '{text}'"):
+        common.positive(text)
+    assert common.positive("1e-3") == 0.001
+
+
+@pytest.mark.parametrize(
+    ("error", "status"),
+    [
+        (data.DatasetNotFoundError("put it there"), "error: put it there"),
+        (
+            PermissionError(13, "Permission denied", "/out"),
+            "error: [Errno 13] Permission denied: '/out'\n--out chooses another folder",
+        ),
+        (KeyboardInterrupt(), 130),
+    ],
+)
+def test_what_ends_a_program_in_a_line(error: BaseException, status: object) -> None:
+    def main() -> NoReturn:
+        raise error
+
+    with pytest.raises(SystemExit) as ending:
+        common.launch(main)
+    assert ending.value.code == status
+
+
+def test_mistakes_in_a_program_are_not_hidden() -> None:
+    with pytest.raises(ZeroDivisionError):
+        common.launch(lambda: 1 / 0)
+
+
+def test_a_picture_that_cannot_be_written(tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib")
+    (tmp_path / "file").write_text("")
+
+    def main() -> None:
+        common.save(common.new_figure(1, 1), tmp_path / "file" / "picture.png")
+
+    with pytest.raises(SystemExit, match="--out chooses another folder"):
+        common.launch(main)
+
+
+@pytest.mark.parametrize("name", LAUNCHED)
+def test_every_program_is_launched_so(name: str) -> None:
+    assert (FOLDER / f"{name}.py").read_text().endswith("    launch(main)\n")
+
+
+BAD_ARGUMENTS = (
+    ("by_hand", "--steps"), ("characters", "--seeds"), ("dying_relu", "--epochs"),
+    ("event_files", "--steps"), ("fit", "--epochs"), ("gates", "--rate"),
+    ("initialisation", "--steps"), ("learning_rate", "--starts"), ("lego", "--starts"),
+    ("linear_collapse", "--rate"), ("linear_regression", "--starts"),
+    ("logistic_regression", "--starts"), ("sequences", "--walks"),
+    ("softmax_regression", "--starts"), ("vanishing", "--depth"), ("xor_labs", "--steps"),
+)  # fmt: skip
+
+
+@pytest.mark.parametrize(("name", "option"), BAD_ARGUMENTS)
+def test_nothing_is_trained_for_nought(
+    name: str, option: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    module: ModuleType = program(name)
+    with pytest.raises(SystemExit) as ending:
+        module.main([option, "0"])
+    assert ending.value.code == 2
+    assert f"argument {option}: a " in capsys.readouterr().err
