@@ -16,7 +16,15 @@ from tinygrad_kr.compile.build import build
 from tinygrad_kr.compile.c_code import c_function, c_source, written_by
 from tinygrad_kr.compile.layout import empty
 from tinygrad_kr.compile.optimizing import Option, StateArray, StateNumber
-from tinygrad_kr.compile.plan import OUTSIDE, Call, Plan, Step, read_by, statements_of
+from tinygrad_kr.compile.plan import (
+    OUTSIDE,
+    Call,
+    Plan,
+    Step,
+    may_raise,
+    read_by,
+    statements_of,
+)
 from tinygrad_kr.compile.program import Check, Program, Statement, Value
 from tinygrad_kr.compile.sources import (
     Argument,
@@ -221,6 +229,8 @@ class _Driver:
         self._reseated: dict[str, str] = {}
         self._last_write = "last_write"
         self._may_raise = any(isinstance(step, OUTSIDE) for step in plan.steps)
+        first = next((i for i, s in enumerate(plan.steps) if not isinstance(s, Check)), 0)
+        self._raises_late = any(map(may_raise, plan.steps[first:]))
         self.names: dict[str, Any] = {
             "memory": self.memory,
             "pointer": self.pointer,
@@ -400,7 +410,7 @@ class _Driver:
         self._fresh[value] = tensor
         self._arrays[value] = array
         self._changing += [tensor, array]
-        leaf = self._gradient_alone(value)
+        leaf = None if self._raises_late else self._gradient_alone(value)
         if leaf is None:
             self.lines.append(f"if references({tensor}) > 2 or references({array}) > 3:")
         else:

@@ -229,6 +229,7 @@ class Plan:
     def _take_calls(self, pending: list[Statement], steps: list[Step]) -> list[Statement]:
         for group in {id(g): g for s in pending if (g := self._groups.get(s.output))}.values():
             self._take_group(group, steps)
+        pending = self._take_views([s for s in pending if s.output not in self.places])
         ready = [s for s in self._alone(pending) if self._ready(s)]
         for statement in ready:
             steps.append(Call(statement))
@@ -279,6 +280,7 @@ class Plan:
     def _write_in_place(self) -> None:
         """New elements of a parameter go where the old ones are, if nothing reads these later."""
         replaces = {source: value for value, source in _replacements(self.program)}
+        raising = max((i for i, step in enumerate(self.steps) if may_raise(step)), default=-1)
         taken: set[Value] = set()
         for source, value in replaces.items():
             made_in = next(
@@ -290,6 +292,8 @@ class Plan:
                 None,
             )
             if made_in is None or value in taken or source in self._kept:
+                continue
+            if made_in < raising:
                 continue
             old, new = self.places[source], self.places[value]
             if old.strides != new.strides or value.dtype != source.dtype:
@@ -334,6 +338,14 @@ def _stages(program: Program, quick: Any, kept: set[Value]) -> dict[Value, int]:
         for value in statement.reads():
             late[value] = min(late.get(value, needed), needed)
     return late
+
+
+def may_raise(step: Step) -> bool:
+    """Whether an error in a step must leave everything as it was."""
+    if isinstance(step, Call):
+        record = step.statement.op
+        return record is not linalg.matmul and record in vars(linalg).values()
+    return isinstance(step, Check)
 
 
 def _replacements(program: Program) -> list[tuple[Value, Value]]:
