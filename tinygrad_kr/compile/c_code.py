@@ -47,11 +47,26 @@ class Writer:
         self.open(f"for (int64_t {name} = {start}; {name} < {size}; {ahead})")
 
 
+TOGETHER = 16
+"""Steps in one C function: what a compiler needs for one grows faster than its length."""
+
+
 def c_function(plan: Plan, steps: list[Step], name: str) -> str:
-    """`name(void **memory)`, with the roots of the plan in `memory`, and the function that works.
+    """`name(void **memory)`, with the roots of the plan in `memory`, and the functions that work.
 
     GCC believes `restrict` of parameters alone: without it, loops test whether memory overlaps.
     """
+    workers, calls = [], []
+    for start in range(0, len(steps), TOGETHER):
+        worker = f"{name}_{start // TOGETHER}"
+        text, given = _worker(plan, steps[start : start + TOGETHER], worker)
+        workers.append(text)
+        calls.append(f"  {worker}({given});\n")
+    return f"{''.join(workers)}EXPORT void {name}(void **memory) {{\n{''.join(calls)}}}\n"
+
+
+def _worker(plan: Plan, steps: list[Step], name: str) -> tuple[str, str]:
+    """A function of some steps, and what it is to be given."""
     writer = Writer()
     stored = {plan.places[value].root for step in steps for value in written_by(plan, step)}
     read = {plan.places[value].root for step in steps for value in read_by(step)}
@@ -63,11 +78,8 @@ def c_function(plan: Plan, steps: list[Step], name: str) -> str:
         f"{'' if root in stored else 'const '}{types[root]} *restrict m{root}" for root in roots
     ]
     body = "\n".join(writer.lines)
-    given = ", ".join(f"memory[{root}]" for root in roots)
-    return (
-        f"static APART void {name}_({', '.join(parameters)}) {{\n{body}\n}}\n\n"
-        f"EXPORT void {name}(void **memory) {{\n  {name}_({given});\n}}\n"
-    )
+    text = f"static APART void {name}({', '.join(parameters)}) {{\n{body}\n}}\n\n"
+    return text, ", ".join(f"memory[{root}]" for root in roots)
 
 
 def written_by(plan: Plan, step: Step) -> list[Value]:
