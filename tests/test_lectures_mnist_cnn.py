@@ -69,6 +69,7 @@ def test_the_nets_are_the_labs() -> None:
         lab: [p.shape for p in cnn.make_net(cnn.RECIPES[lab]).parameters()] for lab in cnn.RECIPES
     }
     assert shapes["11-1"] == [(32, 1, 3, 3), (64, 32, 3, 3), (10, 7 * 7 * 64), (10,)]
+    assert shapes["11-1-normal"] == shapes["11-1"]
     assert shapes["11-2"] == [
         (32, 1, 3, 3), (64, 32, 3, 3), (128, 64, 3, 3),
         (625, 4 * 4 * 128), (625,), (10, 625), (10,),
@@ -83,6 +84,16 @@ def test_the_start_is_the_labs() -> None:
     assert float(weights[2].std()) == pytest.approx(0.01, rel=0.02)
     assert float(np.abs(weights[3]).max()) == pytest.approx(math.sqrt(6 / (2048 + 625)), rel=1e-3)
     assert float(net.get_parameter(f"{len(net) - 4}.bias").detach().numpy().std()) > 0.9
+
+
+def test_the_filters_of_11_1_start_by_xaviers_rule_or_as_in_the_lab() -> None:
+    manual_seed(1)
+    drawn = {
+        lab: cnn.make_net(cnn.RECIPES[lab]).get_parameter("3.weight").detach().numpy()
+        for lab in ("11-1", "11-1-normal")
+    }
+    assert float(np.abs(drawn["11-1"]).max()) == pytest.approx(math.sqrt(6 / (9 * 96)), rel=1e-3)
+    assert float(drawn["11-1-normal"].std()) == pytest.approx(0.01, rel=0.02)
 
 
 def test_dropout_keeps_seven_tenths_after_each_pooling_and_the_dense_layer() -> None:
@@ -234,12 +245,14 @@ def test_saved_reads_what_run_wrote(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 
 
 def test_an_unknown_lab_is_refused() -> None:
-    with pytest.raises(ValueError, match="the labs here are 11-1, 11-2, 11-5, not '11-9'"):
+    with pytest.raises(
+        ValueError, match="the labs here are 11-1-normal, 11-1, 11-2, 11-5, not '11-9'"
+    ):
         cnn.run("11-9")
 
 
 # Of the issue, on the 10,000 test images of the real MNIST.
-TARGETS = {"11-2": 0.993}
+TARGETS = {"11-1": 0.9885, "11-2": 0.993, "11-5": 0.9945}
 
 
 @pytest.mark.parametrize("lab", TARGETS)

@@ -412,7 +412,12 @@ def draw_ladder(axes: Any, results: Path) -> None:
     axes.grid(alpha=0.3)
 
 
-CNN_LABS = {"11-1": "CNN", "11-2": "deep CNN", "11-5": "ensemble of deep CNNs"}
+CNN_LABS = {
+    "11-1-normal": "CNN, N(0, 0.01)",
+    "11-1": "CNN, Xavier",
+    "11-2": "deep CNN",
+    "11-5": "ensemble of deep CNNs",
+}
 
 
 def cnn_files(lab: str, folder: Path) -> list[Path]:
