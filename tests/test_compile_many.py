@@ -151,3 +151,12 @@ def test_an_argument_in_the_memory_of_a_parameter_is_read_as_it_was(backend: str
         found, expected = compiled(weight.data[::-1]), plain(other.data[::-1].copy())
         assert found.item() == pytest.approx(expected.item())
         np.testing.assert_allclose(weight.data, other.data)
+
+
+def test_a_shape_that_depends_on_elements_is_not_compiled(backend: str) -> None:
+    chosen = tk.compile(lambda x: x[x > 1] * 2)
+    for values in ([1, 2, 3], [0, 2, 3], [0, 3, 3], [0, 0, 0], [2, 3, 4]):
+        x = np.array(values, np.float64)
+        np.testing.assert_array_equal(chosen(Tensor(x)).numpy(), x[x > 1] * 2)
+    assert "truth values" in chosen.explain()
+    assert not chosen.programs

@@ -13,7 +13,7 @@ from numpy import ndarray
 
 from tinygrad_kr import tree
 from tinygrad_kr.compile.optimizing import RecordedStep
-from tinygrad_kr.compile.program import Check, Program, Statement, Value
+from tinygrad_kr.compile.program import Check, Program, Statement, Value, values_in
 from tinygrad_kr.compile.sources import (
     Argument,
     Constant,
@@ -187,6 +187,8 @@ class Recorder:
         for param in params.values():
             if isinstance(param, np.random.Generator):
                 self.drawn_from.add(id(param))
+        if any(value.dtype == np.bool_ for value in values_in(tuple(inside.values()))):
+            self.give_up("an index of truth values, which gives as many elements as are true")
         output = self._define(array)
         self.program.statements.append(Statement(record, read, inside, output, place()))
 

@@ -134,10 +134,10 @@ class NumPyRunner:
 
 def runner_of(recording: Recorder) -> Runner:
     """The best way there is on this computer to run what was recorded."""
-    program = simplified(expanded(simplified(recording.program)))
+    program = simplified(recording.program)
     if find_compiler() is None:
         return NumPyRunner(recording, program)
-    return NativeRunner(recording, program)
+    return NativeRunner(recording, simplified(expanded(program)))
 
 
 class Entry:
