@@ -232,20 +232,21 @@ def recorded(function: Callable[..., Any], *arrays: Tensor) -> Any:
     return compiled.programs[0]
 
 
-def relu_pool(outlives: bool) -> Callable[[Any], Any]:
+def relu_pool(use: str) -> Callable[[Any], Any]:
     def function(x: Any) -> Any:
         x = x.detach().requires_grad_()
         r = F.relu(x)
         (g,) = tk.autograd.grad((F.max_pool2d(r, 2) * 3).sum(), [x])
-        return (g, r.detach()) if outlives else g
+        return {"alone": g, "kept": (g, r.detach()), "read": (g, r.detach() * 2)}[use]
 
     return function
 
 
 def test_relu_moves_behind_the_maximum_unless_it_is_read_otherwise() -> None:
     x = draw(2, 3, 4, 4, dtype="float64")
-    for outlives, shape in ((False, (2, 3, 2, 2)), (True, (2, 3, 4, 4))):
-        program = planned(recorded(relu_pool(outlives), x))
+    for use, size in (("alone", 2), ("kept", 4), ("read", 4)):
+        shape = (2, 3, size, size)
+        program = planned(recorded(relu_pool(use), x))
         relus = [s for s in program.statements if s.op is e.relu]
         assert [s.output.shape for s in relus] == [shape]
         masks = [s for s in program.statements if s.op is e.masked]
@@ -253,7 +254,7 @@ def test_relu_moves_behind_the_maximum_unless_it_is_read_otherwise() -> None:
 
 
 def test_the_first_largest_is_looked_for_once() -> None:
-    program = recorded(relu_pool(False), draw(2, 3, 4, 4, dtype="float64"))
+    program = recorded(relu_pool("alone"), draw(2, 3, 4, 4, dtype="float64"))
     assert sum(s.op is w.window_put_first for s in program.statements) == 1
     statements = planned(program).statements
     (first,) = [s for s in statements if s.op is window_first]

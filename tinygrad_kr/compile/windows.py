@@ -99,9 +99,9 @@ def _moved(
     """What takes the place of a relu and of those that read it; nothing if it has other readers."""
     (x,), r = relu.inputs, relu.output
     by_op = {s.op: s for s in readers.get(r, [])}
-    maximum = by_op.pop(w.window_max, None)
-    first, mask = by_op.pop(window_first, None), by_op.pop(e.masked, None)
-    if by_op or maximum is None or not isinstance(x, Value):
+    maximum = by_op.get(w.window_max)
+    first, mask = by_op.get(window_first), by_op.get(e.masked)
+    if maximum is None or not isinstance(x, Value):
         return {}
     if len(readers[r]) != 1 + (first is not None) + (mask is not None):
         return {}
