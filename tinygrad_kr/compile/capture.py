@@ -23,6 +23,7 @@ from tinygrad_kr.compile.sources import (
     LeafWrite,
 )
 from tinygrad_kr.grad_mode import no_grad
+from tinygrad_kr.ops.indexing import getitem, index_add
 from tinygrad_kr.ops.node import (
     CAPTURE,
     ON,
@@ -34,6 +35,9 @@ from tinygrad_kr.ops.node import (
     user_frame,
 )
 from tinygrad_kr.ops.op import op
+
+
+_INDEXING = (getitem, index_add)
 
 
 class CaptureError(RuntimeError):
@@ -187,7 +191,8 @@ class Recorder:
         for param in params.values():
             if isinstance(param, np.random.Generator):
                 self.drawn_from.add(id(param))
-        if any(value.dtype == np.bool_ for value in values_in(tuple(inside.values()))):
+        indices = values_in(tuple(inside.values())) if record in _INDEXING else ()
+        if any(value.dtype == np.bool_ for value in indices):
             self.give_up("an index of truth values, which gives as many elements as are true")
         output = self._define(array)
         self.program.statements.append(Statement(record, read, inside, output, place()))
