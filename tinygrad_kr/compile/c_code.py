@@ -361,10 +361,13 @@ def _labels(plan: Plan, writer: Writer, statement: Statement) -> None:
         writer(f"int64_t label = {label};")
         writer(f"{_index(pn, pn.strides, names)} = {source};")
     else:
+        kind = TYPES[narrow.dtype]
         writer(f"int64_t label = {label};")
+        # Loaded before it is chosen: GCC 12 takes conditional loads of another width for others.
+        writer(f"{kind} given = {_index(pn, pn.strides, names)};")
         writer.loop("c", wide.shape[axis])
         target = _index(pw, strides, [*names, "c"])
-        writer(f"{target} = c == label ? {_index(pn, pn.strides, names)} : 0;")
+        writer(f"{target} = c == label ? given : 0;")
         writer.close()
     writer.close(max(len(names), 1))
 

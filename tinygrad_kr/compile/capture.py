@@ -36,7 +36,6 @@ from tinygrad_kr.ops.node import (
 )
 from tinygrad_kr.ops.op import op
 
-
 _INDEXING = (getitem, index_add)
 
 
@@ -52,7 +51,7 @@ def _assign(x: Any, *, shape: tuple[int, ...], dtype: Any) -> ndarray:
 _assigned = op(_assign, name="assigned", promote=False)
 
 
-_MAKERS = ("tensor.py", f"ops{os.sep}node.py", f"compile{os.sep}capture.py")
+_PACKAGE = os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep
 _DERIVING = ("autodiff.py", "transformations.py")
 
 
@@ -136,10 +135,11 @@ class Recorder:
         """A Tensor was made while the function ran, by its code or in the course of deriving."""
         self._created[id(node)] = node
         frame = sys._getframe(1)
-        while frame.f_back is not None and frame.f_code.co_filename.endswith(_MAKERS):
+        while frame.f_code.co_filename.startswith(_PACKAGE):
+            if frame.f_code.co_filename.endswith(_DERIVING) or frame.f_back is None:
+                return
             frame = frame.f_back
-        if not frame.f_code.co_filename.endswith(_DERIVING):
-            self._by_name.add(id(node))
+        self._by_name.add(id(node))
 
     def _define(self, array: ndarray) -> Value:
         value = Value(len(self._kept), array.shape, array.dtype, array.strides)
@@ -192,10 +192,13 @@ class Recorder:
             if isinstance(param, np.random.Generator):
                 self.drawn_from.add(id(param))
         indices = values_in(tuple(inside.values())) if record in _INDEXING else ()
-        if any(value.dtype == np.bool_ for value in indices):
+        if any(value.dtype == np.bool_ and not self._is_constant(value) for value in indices):
             self.give_up("an index of truth values, which gives as many elements as are true")
         output = self._define(array)
         self.program.statements.append(Statement(record, read, inside, output, place()))
+
+    def _is_constant(self, value: Value) -> bool:
+        return isinstance(self.program.sources.get(value), Constant)
 
     def check(self, function: Callable[..., Any], array: Any, *rest: Any) -> None:
         """`function(array, *rest)` raises where the array must not be used; so must each replay."""
