@@ -210,7 +210,17 @@ from tinygrad_kr.transformations import (
 
 __version__ = "0.1.0"
 
-_WHEN_USED = {"autograd", "compile", "data", "functional", "linalg", "nn", "optim", "sweep", "testing"}
+_WHEN_USED = {
+    "autograd",
+    "compile",
+    "data",
+    "functional",
+    "linalg",
+    "nn",
+    "optim",
+    "sweep",
+    "testing",
+}
 _FUNCTIONS_WHEN_USED = {
     "log_softmax": "functional",
     "one_hot": "functional",
