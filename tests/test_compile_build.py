@@ -233,6 +233,7 @@ def test_a_damaged_entry_is_never_loaded_and_is_built_anew(
     build("one")
     damaged = target(own_cache)
     good = damaged.read_bytes()
+    damaged.unlink()  # this process has the library in memory: only another file may be damaged
     damaged.write_bytes(DAMAGE[damage](good))
     assert damaged.read_bytes() != good
 

@@ -281,6 +281,7 @@ ALL = (
     "-fno-math-errno",
     "-fno-trapping-math",
     "-ffp-contract=off",
+    "-fno-tree-slp-vectorize",
     "-Werror=implicit-function-declaration",
     "-fPIC",
     "-lm",
