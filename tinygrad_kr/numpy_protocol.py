@@ -23,7 +23,7 @@ from tinygrad_kr.ops import linalg as matrices
 from tinygrad_kr.ops.linalg import matmul
 from tinygrad_kr.ops.node import Node, constant
 from tinygrad_kr.ops.op import astype, numpy_table
-from tinygrad_kr.ops.selection import held, raw
+from tinygrad_kr.ops.selection import detached, held, raw
 
 
 class _Only:
@@ -153,7 +153,7 @@ _serve(np.nan_to_num,   lambda x, copy=True, nan=0.0, posinf=None, neginf=None:
 _serve(np.clip,         lambda a, a_min=None, a_max=None, out=ONLY_NONE, *, min=None, max=None:
        arrays.clip(a, a_min if min is None else min, a_max if max is None else max))
 _serve(np.where,        lambda condition, x=None, y=None:
-       elementwise.where(held(condition), *operands(x, y)) if x is not None
+       elementwise.where(detached(condition), *operands(x, y)) if x is not None
        else arrays.nonzero(condition, as_tuple=True))
 _serve(np.select,       lambda condlist, choicelist, default=0:
        _select(condlist, choicelist, default))
@@ -174,7 +174,7 @@ def _select(conditions: Any, choices: Any, default: Any) -> Any:
         raise ValueError(f"np.select: {len(conditions)} conditions for {len(choices)} choices")
     *chosen, y = operands(*choices, default)
     for condition, choice in zip(reversed(conditions), reversed(chosen), strict=True):
-        y = elementwise.where(held(condition), choice, y)
+        y = elementwise.where(detached(condition), choice, y)
     return y
 
 

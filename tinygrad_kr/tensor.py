@@ -782,11 +782,10 @@ def plain_key(key: Any) -> Any:
 
 
 def _plain_part(part: Any) -> Any:
+    recording = recorder() if recorders else None
     if isinstance(part, Node):
-        recording = recorder() if recorders else None
         if recording is not None:
             recording.read(part)
-            return part._data
         part = part._data
     elif isinstance(part, list):
         part = np.asarray(part, dtype=None if part else np.int64)
@@ -797,4 +796,4 @@ def _plain_part(part: Any) -> Any:
         return part
     if part.dtype.kind not in "iub":
         raise IndexError(f"an index must be of integers or booleans, not {part.dtype}")
-    return part.copy()
+    return part.copy() if recording is None else part

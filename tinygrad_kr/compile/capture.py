@@ -52,7 +52,8 @@ _assigned = op(_assign, name="assigned", promote=False)
 
 
 _PACKAGE = os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep
-_DERIVING = ("autodiff.py", "transformations.py")
+_MAKERS = ("tensor.py", f"ops{os.sep}node.py", f"compile{os.sep}capture.py")
+_CREATING = ("creation.py", "random.py")
 
 
 class Recorder:
@@ -132,14 +133,14 @@ class Recorder:
     # -------------------------------------------------------------- values
 
     def created(self, node: Any) -> None:
-        """A Tensor was made while the function ran, by its code or in the course of deriving."""
+        """A Tensor was made while the function ran, by its own will or in the course of an op."""
         self._created[id(node)] = node
         frame = sys._getframe(1)
-        while frame.f_code.co_filename.startswith(_PACKAGE):
-            if frame.f_code.co_filename.endswith(_DERIVING) or frame.f_back is None:
-                return
+        while frame.f_back is not None and frame.f_code.co_filename.endswith(_MAKERS):
             frame = frame.f_back
-        self._by_name.add(id(node))
+        file = frame.f_code.co_filename
+        if file.endswith(_CREATING) or not file.startswith(_PACKAGE):
+            self._by_name.add(id(node))
 
     def _define(self, array: ndarray) -> Value:
         value = Value(len(self._kept), array.shape, array.dtype, array.strides)
@@ -186,6 +187,8 @@ class Recorder:
         self.created(out)
         if any((x._data if isinstance(x, Node) else x) is array for x in inputs):
             return
+        if any(isinstance(x, ndarray) and self._is_of_a_tensor(x) for x in inputs):
+            self.give_up(f"{record.__name__} is given the bare array of a Tensor")
         read = tuple(self.read(x) for x in inputs)
         inside = {name: self._inside(param) for name, param in params.items()}
         for param in params.values():
@@ -199,6 +202,11 @@ class Recorder:
 
     def _is_constant(self, value: Value) -> bool:
         return isinstance(self.program.sources.get(value), Constant)
+
+    def _is_of_a_tensor(self, array: ndarray) -> bool:
+        """Whether a rule that computes with this array would do so unseen."""
+        value = self._values.get(id(array))
+        return value is not None and not isinstance(self.program.sources.get(value), Constant)
 
     def check(self, function: Callable[..., Any], array: Any, *rest: Any) -> None:
         """`function(array, *rest)` raises where the array must not be used; so must each replay."""
@@ -368,6 +376,8 @@ class Recorder:
 
     def _plain_values(self, plain_arguments: set[int]) -> set[Value]:
         """What depends on arrays alone, so that the function itself would return an array."""
+        if not plain_arguments:
+            return set()
         sources = self.program.sources
         plain = {
             value
@@ -406,11 +416,11 @@ class Recorder:
     def _outward(self, result: Any, leaf: Any) -> Any:
         """What this run returns for it, as a replay does: without history, and an array where the
         function, given arrays, would have returned one."""
-        if self.reason is not None or not isinstance(result, Value) or not isinstance(leaf, Node):
+        if not isinstance(result, Value) or not isinstance(leaf, Node):
             return leaf
         array = leaf._data
         if result not in self.plain:
-            return constant(array) if leaf._requires_grad else leaf
+            return constant(array) if leaf._requires_grad and self.reason is None else leaf
         return array if array.ndim else array[()]
 
 

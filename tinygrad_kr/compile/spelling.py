@@ -70,7 +70,7 @@ OTHERS: dict[Any, str] = {
     network.logistic_slope: "(({T})tk_logistic_slope({0}, {1}))",
 }
 
-POWERS = {0.5: "tk_sqrtF({0})", -0.5: "(1 / tk_sqrtF({0}))", 2.0: "({0} * {0})",
+POWERS = {0.5: "tk_sqrtF({0})", -0.5: "tk_inverse_rootF({0})", 2.0: "({0} * {0})",
           3.0: "({0} * {0} * {0})", -1.0: "(1 / {0})", 1.0: "({0})"}
 """Powers of a constant exponent that need no power function."""
 # fmt: on
@@ -94,6 +94,12 @@ PRELUDE = r"""
 
 static inline float tk_absf(float x) { return fabsf(x); }
 static inline double tk_abs(double x) { return fabs(x); }
+static inline float tk_inverse_rootf(float x) {
+  return x == -INFINITY ? 0 : fabsf(1 / tk_sqrtf(x));
+}
+static inline double tk_inverse_root(double x) {
+  return x == -INFINITY ? 0 : fabs(1 / tk_sqrt(x));
+}
 static inline float tk_floorf(float x) { return floorf(x); }
 static inline double tk_floor(double x) { return floor(x); }
 static inline float tk_ceilf(float x) { return ceilf(x); }

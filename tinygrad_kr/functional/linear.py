@@ -11,6 +11,7 @@ from tinygrad_kr.ops import linalg, network
 from tinygrad_kr.ops.elementwise import where
 from tinygrad_kr.ops.node import Node, recorder, recorders
 from tinygrad_kr.ops.op import op
+from tinygrad_kr.ops.selection import detached
 from tinygrad_kr.random import Generator, resolve
 
 
@@ -57,7 +58,7 @@ def embedding(input: Any, weight: Any, padding_idx: int | None = None) -> Any:
     if not -entries <= padding_idx < entries:
         raise IndexError(f"embedding: padding_idx {padding_idx} in a table of {entries} rows")
     padded = (indices == padding_idx % entries)[..., None]
-    return where(padded, rows._data if isinstance(rows, Node) else rows, rows)
+    return where(padded, detached(rows), rows)
 
 
 def _one_hot(x: ndarray, *, num_classes: int) -> Any:

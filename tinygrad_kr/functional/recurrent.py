@@ -167,10 +167,12 @@ def sequence_loss(
     counted = _step_weights(weights, lengths, labels.shape, batch_first, logits.dtype)
     counts_at_all = raw(counted) != 0
     if not counts_at_all.all():
-        labels = held(where(counts_at_all, targets if isinstance(targets, Node) else labels, 0))
+        targets = where(counts_at_all, targets if isinstance(targets, Node) else labels, 0)
         logits = masked(logits, counts_at_all[:, :, None])
+        labels = held(targets)
     refuse_outside(labels, logits.shape[2], "sequence_loss: label")
-    loss = network.label_loss(logits, labels, axis=2) * counted
+    chosen = targets if isinstance(targets, Node) else labels
+    loss = network.label_loss(logits, chosen, axis=2) * counted
     if reduction == "none":
         return loss
     if reduction not in ("mean", "sum"):

@@ -30,6 +30,11 @@ def held(x: Any) -> Any:
     return x._data if isinstance(x, Node) else x
 
 
+def detached(x: Any) -> Any:
+    """A Tensor without its history; anything else as it is."""
+    return constant(x._data) if isinstance(x, Node) else x
+
+
 def raw(x: Any) -> Any:
     """The ndarray of a Tensor, to be looked at; anything else as it is.
 
