@@ -16,7 +16,7 @@ from tinygrad_kr.compile.build import find_compiler
 from tinygrad_kr.compile.function import Compiled
 from tinygrad_kr.compile.native import Native
 from tinygrad_kr.compile.plan import Call
-from tinygrad_kr.compile.windows import Convolution, Pooling, planned, window_first
+from tinygrad_kr.compile.windows import Convolution, Pooling, _window_first, planned
 from tinygrad_kr.ops import elementwise as e
 from tinygrad_kr.ops import window as w
 from tinygrad_kr.ops.reduction import sum_
@@ -158,7 +158,7 @@ def test_pooling_alone(pool: dict[str, Any], last: bool) -> None:
 
     compiled = compare(function, [Tensor(x)], 1e-6)
     ops = [s.statement.op for s in steps_of(compiled) if isinstance(s, Pooling)]
-    assert ops == [w.window_max, window_first, w.window_put]
+    assert ops == [w.window_max, _window_first, w.window_put]
 
 
 @needs_compiler
@@ -194,7 +194,7 @@ def test_a_convolutional_net_trains_as_it_does_eagerly() -> None:
     for got, want in zip(found, gradients, strict=True):
         np.testing.assert_allclose(got, want, 1e-9, 1e-11)
     groups = [s for s in steps_of(compiled) if isinstance(s, Convolution)]
-    forward = {w.convolve, w.window_max, window_first, e.relu}
+    forward = {w.convolve, w.window_max, _window_first, e.relu}
     backward = {e.masked, w.window_put, w.convolve_weight, sum_}
     members = [{s.op for s in group.statements} for group in groups]
     assert members == [forward, forward, backward | {w.convolve_transposed}, backward]
@@ -257,7 +257,7 @@ def test_the_first_largest_is_looked_for_once() -> None:
     program = recorded(relu_pool("alone"), draw(2, 3, 4, 4, dtype="float64"))
     assert sum(s.op is w.window_put_first for s in program.statements) == 1
     statements = planned(program).statements
-    (first,) = [s for s in statements if s.op is window_first]
+    (first,) = [s for s in statements if s.op is _window_first]
     (put,) = [s for s in statements if s.op is w.window_put]
     assert put.params["index"] is first.output
     assert first.output.dtype == np.int8

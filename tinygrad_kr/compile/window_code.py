@@ -20,8 +20,8 @@ from tinygrad_kr.compile.windows import (
     Geometry,
     _cotangent,
     _pair,
+    _window_first,
     geometry,
-    window_first,
 )
 from tinygrad_kr.ops import elementwise as e
 from tinygrad_kr.ops import window as w
@@ -127,7 +127,7 @@ def pooling(plan: Plan, write: Callable[[str], None], statement: Statement) -> N
     if not put:
         write(" ".join(heads) + " {")
         _find(write, TYPES[x.dtype], [f"{at[wide]} + {element}]" for element in elements])
-        write(f"  {at[narrow]}] = {'index' if statement.op is window_first else 'best'};")
+        write(f"  {at[narrow]}] = {'index' if statement.op is _window_first else 'best'};")
         write("}")
         return
     index = window["index"]
@@ -284,7 +284,7 @@ class _Forward:
     def __init__(self, step: Convolution) -> None:
         by_op = {s.op: s for s in step.statements}
         self.convolve = by_op[w.convolve]
-        self.maximum, self.first = by_op.get(w.window_max), by_op.get(window_first)
+        self.maximum, self.first = by_op.get(w.window_max), by_op.get(_window_first)
         self.relu = by_op.get(e.relu)
         last = self.relu or self.maximum or self.convolve
         self.result = last.output

@@ -30,7 +30,7 @@ _INDICES = (np.dtype(np.int8), np.dtype(np.int32), np.dtype(np.int64))
 _MANY_ELEMENTS = 32
 """Elements of a window up to which each is a line of the generated code."""
 
-window_first = op(w.window_argmax, name="window_first", promote=False)
+_window_first = op(w.window_argmax, name="window_first", promote=False)
 """Which element of each window is its first largest: kept for backward, which then need not look
 for it."""
 
@@ -65,7 +65,7 @@ def with_remembered_maxima(program: Program) -> Program:
         if statement.op is w.window_max and output in indices:
             inputs = (statement.inputs[0], output)
             first = Statement(
-                window_first, inputs, statement.params, indices[output], statement.place
+                _window_first, inputs, statement.params, indices[output], statement.place
             )
             return (statement, first)
         if statement.op is w.window_put_first and statement.inputs[2] in indices:
@@ -100,7 +100,7 @@ def _moved(
     (x,), r = relu.inputs, relu.output
     by_op = {s.op: s for s in readers.get(r, [])}
     maximum = by_op.get(w.window_max)
-    first, mask = by_op.get(window_first), by_op.get(e.masked)
+    first, mask = by_op.get(_window_first), by_op.get(e.masked)
     if maximum is None or not isinstance(x, Value):
         return {}
     if len(readers[r]) != 1 + (first is not None) + (mask is not None):
@@ -244,14 +244,14 @@ def _pair(sizes: Any, missing: int = 1) -> tuple[int, int]:
 
 def is_pooling(statement: Statement) -> bool:
     """Whether pooling has loops in C, for inputs of this kind."""
-    if statement.op not in (w.window_max, window_first, w.window_put):
+    if statement.op not in (w.window_max, _window_first, w.window_put):
         return False
     x, output = statement.inputs[0], statement.output
     if not isinstance(x, Value) or x.dtype not in _FLOATS or not x.size or not output.size:
         return False
     if math.prod(statement.params["kernel"]) > _MANY_ELEMENTS:
         return False
-    if statement.op is window_first:
+    if statement.op is _window_first:
         return output.dtype in _INDICES
     index = statement.params.get("index")
     indexed = isinstance(index, Value) and index.dtype in _INDICES
@@ -318,7 +318,7 @@ def _forward(convolve: Statement, readers: Readers, kept: set[Value]) -> list[St
 def _pooled(y: Value, readers: Readers, kept: set[Value]) -> list[Statement]:
     found = readers.get(y, [])
     by_op = {s.op: s for s in found}
-    maximum, first = by_op.get(w.window_max), by_op.get(window_first)
+    maximum, first = by_op.get(w.window_max), by_op.get(_window_first)
     pooled = [s for s in (maximum, first) if s is not None]
     if y in kept or maximum is None or len(pooled) != len(found):
         return []
