@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import functools
 import gc
 import pickle
 import random
@@ -230,6 +231,20 @@ def test_what_wrapped_functions_read() -> None:
         assert settled(compiled, X).tolist() == [2, 4, 6]
         change(3.0)
         assert compiled(X).tolist() == [3, 6, 9]
+
+
+@functools.lru_cache
+def cached(number: int) -> float:
+    return RATE * number
+
+
+def test_what_a_cached_function_reads() -> None:
+    cached.cache_clear()
+    compiled = compile(lambda x: x * cached(2))
+    assert settled(compiled, X).tolist() == [4, 8, 12]
+    globals()["RATE"] = 3.0
+    cached.cache_clear()
+    assert compiled(X).tolist() == [6, 12, 18]
 
 
 def test_what_a_transformed_function_reads() -> None:

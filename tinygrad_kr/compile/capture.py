@@ -337,9 +337,9 @@ class Recorder:
     def _refuse_overlap(self, node: Any) -> None:
         """A plan may write to a Tensor before it has read all else."""
         array = node._data
-        for other in self._by_owner.get(id(owner(array)), []):
-            source = self.program.sources.get(self._values.get(id(other)))  # type: ignore[arg-type]
-            if other is not array and source is not None and np.may_share_memory(other, array):
+        for value in self.program.sources:
+            other = self._kept[value.number]
+            if other is not array and np.may_share_memory(other, array):
                 self.give_up("it writes to memory that it reads through another Tensor too")
 
     def _forget(self) -> None:

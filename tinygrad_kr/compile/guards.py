@@ -345,7 +345,6 @@ class _Walk:
             self.visit(value, f"default {i} of {name}")
         for key, value in (function.__kwdefaults__ or {}).items():
             self.visit(value, f"the default of {key!r} of {name}")
-        self.visit(getattr(function, "__wrapped__", None), name)
 
     def _code(self, code: CodeType, function: FunctionType, stored: set[str]) -> None:
         self.found.update(code.co_names)
@@ -446,6 +445,7 @@ class _Walk:
         if isinstance(thing, Compiled):
             self.visit(thing.function, where)
             return
+        self.visit(getattr(thing, "__wrapped__", None), where)
         kind = type(thing).__name__
         attributes = getattr(thing, "__dict__", None)
         if isinstance(attributes, dict):
