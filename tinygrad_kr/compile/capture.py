@@ -75,7 +75,6 @@ class Recorder:
         self._values: dict[int, Value] = {}
         self._kept: list[Any] = []
         self._stale: set[int] = set()
-        self._overwritten: dict[int, list[ndarray]] = {}
         self._by_owner: dict[int, list[ndarray]] = {}
         self._before_write: dict[Any, ndarray] = {}
         self._gradients: dict[Any, Any] = {}
@@ -158,9 +157,6 @@ class Recorder:
         if value is None:
             if id(array) in self._stale:
                 self.give_up("it reads a view of a Tensor that was overwritten since")
-            written = self._overwritten.get(id(owner(array)), [])
-            if any(np.may_share_memory(array, other) for other in written):
-                self.give_up("it reads through one Tensor what it wrote through another")
             value = self._define(array)
             source: Any = Leaf(x) if isinstance(x, Node) else Constant(array)
             self.program.sources[value] = source
@@ -228,7 +224,6 @@ class Recorder:
             self.give_up(f"{what} with an index")
             return
         array = node._data
-        self._overwritten.setdefault(id(owner(array)), []).append(array)
         new = self.read(value)
         if not isinstance(new, Value) or (new.shape, new.dtype) != (array.shape, array.dtype):
             params = {"shape": array.shape, "dtype": array.dtype}
@@ -347,7 +342,6 @@ class Recorder:
         self._kept.clear()
         self._values.clear()
         self._by_owner.clear()
-        self._overwritten.clear()
         sources = self.program.sources
         holders: dict[int, int] = {}
         for node in self._created.values():
