@@ -691,6 +691,7 @@ def test_a_step_of_gradients_from_elsewhere(part: str) -> None:
         alike(a, b)
         close(*extra)
     assert np.allclose(extra[1].data, 1) == (part == "clip")
+    assert b.step.explain() == "every call is compiled"
 
 
 def test_a_gradient_from_elsewhere_that_is_returned() -> None:
