@@ -145,6 +145,8 @@ def _spelled(statement: Statement, dtypes: list[Any]) -> str | None:
         return "({0} != 0)" if to_truth else f"(({C_TYPES[output]}){{0}})"
     if statement.params:
         return None
+    if op is e.positive and dtypes == [output]:
+        return "({0})"
     if op in OTHERS:
         if len(statement.inputs) > 2:
             return None
