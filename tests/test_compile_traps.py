@@ -914,6 +914,26 @@ def net_with_statistics(learner: Learner) -> Any:
     return plain(learner)
 
 
+def test_a_parameter_that_is_read_only_is_not_written_to() -> None:
+    a, b = twins()
+    together(a, b)
+    weight = b.net[2].weight
+    for _ in range(2):
+        weight.data = weight.data.copy()
+        weight.data.flags.writeable = False
+        with pytest.raises(ValueError, match="read-only"):
+            b.step(*batch())
+        alike(a, b)
+    weight.data = weight.data.copy()
+    together(a, b)
+    with tk.detect_anomaly():
+        loss = F.cross_entropy(b.net(batch()[0]), batch()[1])
+    with pytest.raises(ValueError, match="read-only"):
+        b.step(*batch())
+    del loss
+    together(a, b)
+
+
 @pytest.mark.parametrize("adam", [False, True])
 def test_two_updates_of_which_the_second_fails(adam: bool) -> None:
     def made(learner: Learner) -> Any:

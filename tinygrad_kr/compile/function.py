@@ -88,6 +88,7 @@ class NumPyRunner:
         self.kept = sorted(program.kept(), key=lambda value: value.number)
         self._run, self.source = compiled_by_numpy(program)
         self.looped = None
+        self.writes = [effect for effect in program.effects if isinstance(effect, LeafWrite)]
 
     def summary(self) -> str:
         """What was made of what was recorded, in one line."""
@@ -95,6 +96,8 @@ class NumPyRunner:
 
     def run(self, leaves: Sequence[Any]) -> Any:
         """One call."""
+        if not all(effect.node._data.flags.writeable for effect in self.writes):
+            raise StaleError
         for step in self.steps:
             step.prepare()
         made = dict(zip(self.kept, self._run(self._arrays(leaves)), strict=True))

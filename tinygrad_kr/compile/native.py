@@ -39,7 +39,7 @@ from tinygrad_kr.compile.spelling import C_TYPES
 from tinygrad_kr.compile.window_code import Runner, kernels
 from tinygrad_kr.compile.windows import Convolution
 from tinygrad_kr.ops import linalg
-from tinygrad_kr.ops.node import LastWrite, constant, note_writes, tick
+from tinygrad_kr.ops.node import LastWrite, _families, constant, note_writes, tick
 
 QUICK = 100_000
 """Elements in all up to which a program takes some 10 microseconds."""
@@ -248,6 +248,15 @@ class _Driver:
         self._kept = plan.program.kept()
         sources = [plan.program.sources[value] for value in plan.in_place.values()]
         self._overwritten = [source for source in sources if isinstance(source, Leaf)]
+        written = {effect.node for effect in plan.program.effects if isinstance(effect, LeafWrite)}
+        self._written = {
+            value
+            for value, source in plan.program.sources.items()
+            if isinstance(source, Leaf) and source.node in written
+        }
+        if written:
+            self.names["locked"] = _families
+            self.lines += ["if locked:", "    raise Stale"]
         self._sources()
 
     def name(self, thing: Any, hint: str) -> str:
@@ -317,6 +326,9 @@ class _Driver:
         self.lines.append(f"if {name} is not {held}:")
         self.lines.append(f"    if {name}.shape != {value.shape} or {name}.dtype != {dtype}:")
         self.lines.append("        raise Stale")
+        if value in self._written:
+            self.lines.append(f"    if not {name}.flags.writeable:")
+            self.lines.append("        raise Stale")
         if value.size > 1:
             self.lines.append(f"    if {name}.strides != {strides}:")
             if value in self.plan.in_place.values():
