@@ -6,6 +6,8 @@ import os
 from collections.abc import Iterator
 from typing import Any
 
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # its threads spin where a neighbour is busy
+
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, settings

@@ -439,6 +439,10 @@ LATER: dict[str, Callable[[Any], Any]] = {
     "picked": lambda x: x.reshape(-1)[np.array([0, -1, 0])],
     "even": lambda x: np.where(np.arange(x.size).reshape(x.shape) % 2 == 0, x, 0.5),
 }
+OF_FLOATS = {"gram", "negative", "even"}
+"""Not of truth values and whole numbers: NumPy refuses minus a truth value, and what becomes a
+float32 among float64s would need another tolerance."""
+
 TWO: dict[str, Callable[[Any, Any], Any]] = {
     "add": lambda a, b: a + b,
     "subtract": lambda a, b: a - b,
@@ -494,10 +498,10 @@ def functions(draw: st.DrawFn) -> tuple[list[ndarray], list[ndarray], Step]:
         for name, i, j in laters:
             a, b = values[i % len(values)], values[j % len(values)]
             if name in LATER:
-                if a.size <= 16 and (a.dtype.kind == "f" or name != "gram"):
+                if a.size <= 16 and (a.dtype.kind == "f" or name not in OF_FLOATS):
                     values.append(LATER[name](a))
             elif fits(a, b):
-                values.append(TWO[name](a * 1.0, b * 1.0))
+                values.append(TWO[name](a.astype(dtype), b.astype(dtype)))
         return values[len(given) :]
 
     note(f"{firsts}, then {laters}")
