@@ -1,4 +1,4 @@
-"""Loads programs of examples/lectures that import `common` from their own folder."""
+"""Loads programs that import from their own folder, such as the lectures', and checks pictures."""
 
 from __future__ import annotations
 
@@ -17,17 +17,22 @@ needs_tables = pytest.mark.skipif(
 )
 
 
-def program(name: str) -> ModuleType:
+def module(path: Path) -> ModuleType:
     """The program as a module, found as if it were run."""
-    spec = importlib.util.spec_from_file_location(f"lectures_{name}", FOLDER / f"{name}.py")
+    spec = importlib.util.spec_from_file_location(path.stem, path)
     assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.path.insert(0, str(FOLDER))
+    loaded = importlib.util.module_from_spec(spec)
+    sys.path.insert(0, str(path.parent))
     try:
-        spec.loader.exec_module(module)
+        spec.loader.exec_module(loaded)
     finally:
-        sys.path.remove(str(FOLDER))
-    return module
+        sys.path.remove(str(path.parent))
+    return loaded
+
+
+def program(name: str) -> ModuleType:
+    """A lecture's program as a module."""
+    return module(FOLDER / f"{name}.py")
 
 
 def check_picture(shown: str, path: Path) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import os
 import re
 import signal
@@ -10,11 +9,12 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from types import ModuleType, SimpleNamespace
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
+from lecture_programs import check_picture, module
 
 import tinygrad_kr as tk
 import tinygrad_kr.functional as functional
@@ -31,7 +31,6 @@ QUICK_OPTIONS = {
 }
 PICTURES = {XOR: "xor.png", MNIST: "digits.png", DEPTH: "depth.png"}
 NOWHERE = "http://127.0.0.1:9"
-PNG = b"\x89PNG\r\n\x1a\n"
 
 
 @pytest.fixture(scope="session")
@@ -73,14 +72,6 @@ def output_of(program: Path, *options: str, env: dict[str, str], cwd: Path) -> s
     return done.stdout
 
 
-def module(program: Path) -> ModuleType:
-    spec = importlib.util.spec_from_file_location(program.stem, program)
-    assert spec is not None and spec.loader is not None
-    loaded = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(loaded)
-    return loaded
-
-
 # ------------------------------------------------------------------ all three
 
 
@@ -107,17 +98,9 @@ def test_without_matplotlib_and_tqdm_it_says_so_and_goes_on(
 def test_the_picture_is_saved_where_it_says(
     program: Path, with_extras: dict[str, str], tmp_path: Path
 ) -> None:
-    options = [*QUICK_OPTIONS[program], "--out", "some/folder"]
-    shown = output_of(program, *options, env=with_extras, cwd=tmp_path)
     picture = tmp_path / "some/folder" / PICTURES[program]
-    if importlib.util.find_spec("matplotlib") is None:
-        assert 'pip install "tinygrad_kr[examples]"' in shown
-        assert not picture.exists()
-        return
-    assert f"picture saved: {picture.relative_to(tmp_path)}" in shown
-    content = picture.read_bytes()
-    assert content.startswith(PNG)
-    assert len(content) < 150_000
+    options = [*QUICK_OPTIONS[program], "--out", str(picture.parent)]
+    check_picture(output_of(program, *options, env=with_extras, cwd=tmp_path), picture)
 
 
 @pytest.mark.parametrize(

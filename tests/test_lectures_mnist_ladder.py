@@ -2,29 +2,17 @@
 
 from __future__ import annotations
 
-import importlib.util
 import math
 from pathlib import Path
-from types import ModuleType
 from typing import Any, Literal
 
 import numpy as np
 import pytest
+from lecture_programs import program
 
 from tinygrad_kr import Tensor, data, nn, no_grad
 
-ROOT = Path(__file__).parents[1]
-
-
-def module(name: str) -> ModuleType:
-    spec = importlib.util.spec_from_file_location(name, ROOT / f"examples/lectures/{name}.py")
-    assert spec is not None and spec.loader is not None
-    loaded = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(loaded)
-    return loaded
-
-
-ladder = module("mnist_ladder")
+ladder = program("mnist_ladder")
 
 
 def large_digits(split: Literal["train", "test"]) -> tuple[np.ndarray, np.ndarray]:

@@ -2,33 +2,16 @@
 
 from __future__ import annotations
 
-import importlib.util
 import math
 import re
-import sys
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import numpy as np
 import pytest
+from lecture_programs import check_picture, program
 
-FOLDER = Path(__file__).parents[1] / "examples/lectures"
-
-
-def load(name: str) -> ModuleType:
-    spec = importlib.util.spec_from_file_location(f"lectures_{name}", FOLDER / f"{name}.py")
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.path.insert(0, str(FOLDER))
-    try:
-        spec.loader.exec_module(module)
-    finally:
-        sys.path.remove(str(FOLDER))
-    return module
-
-
-sequences = load("sequences")
+sequences = program("sequences")
 
 
 @pytest.fixture(scope="module")
@@ -113,7 +96,4 @@ def test_main_prints_both_figures_and_saves_the_picture(
     shown = capsys.readouterr().out
     assert re.search(r"sequence loss, 0.9 +0\.371101 +0\.371101", shown)
     assert "walk, honest scaling: beats naive" in shown
-    if importlib.util.find_spec("matplotlib") is None:
-        assert 'pip install "tinygrad_kr[examples]"' in shown
-    else:
-        assert (tmp_path / "sequences.png").read_bytes().startswith(b"\x89PNG")
+    check_picture(shown, tmp_path / "sequences.png")
