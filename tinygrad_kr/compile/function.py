@@ -21,12 +21,11 @@ from tinygrad_kr.compile.expand import expanded
 from tinygrad_kr.compile.guards import Guards
 from tinygrad_kr.compile.many import repeat, scan
 from tinygrad_kr.compile.native import Native
-from tinygrad_kr.compile.numpy_code import compiled_by_numpy
-from tinygrad_kr.compile.optimizing import RecordedStep
+from tinygrad_kr.compile.numpy_code import NumPyRunner
 from tinygrad_kr.compile.passes import simplified
-from tinygrad_kr.compile.program import Program, Value, difference
-from tinygrad_kr.compile.sources import Argument, LeafWrite, StaleError
-from tinygrad_kr.ops.node import ANOMALY, Node, constant, grad_mode, recorder, recorders
+from tinygrad_kr.compile.program import Program, difference
+from tinygrad_kr.compile.sources import StaleError
+from tinygrad_kr.ops.node import ANOMALY, Node, grad_mode, recorder, recorders
 
 TRIES = 4
 """How often a function may be recorded without two runs in a row doing the same."""
@@ -74,65 +73,6 @@ class NativeRunner:
             f"{len(native.parts)} C functions of {native.loops} loops, {native.calls} NumPy calls "
             f"({native.products} matrix products), {native.workspace:,} bytes of workspace"
         )
-
-
-class NumPyRunner:
-    """A program in NumPy calls alone."""
-
-    def __init__(self, recording: Recorder, program: Program) -> None:
-        self.program = program
-        self.rebuild = recording.rebuild
-        self.steps: list[RecordedStep] = recording.steps
-        self.plain = recording.plain
-        self.sources = list(program.sources.items())
-        self.kept = sorted(program.kept(), key=lambda value: value.number)
-        self._run, self.source = compiled_by_numpy(program)
-        self.looped = None
-        self.writes = [effect for effect in program.effects if isinstance(effect, LeafWrite)]
-
-    def summary(self) -> str:
-        """What was made of what was recorded, in one line."""
-        return f"{len(self.program.statements)} NumPy calls (there is no C compiler here)"
-
-    def run(self, leaves: Sequence[Any]) -> Any:
-        """One call."""
-        if not all(effect.node._data.flags.writeable for effect in self.writes):
-            raise StaleError
-        for step in self.steps:
-            step.prepare()
-        made = dict(zip(self.kept, self._run(self._arrays(leaves)), strict=True))
-        new = {value: self._own(array) for value, array in made.items()}
-        for effect in self.program.effects:
-            effect.apply(None if effect.value is None else new[effect.value])
-            if isinstance(effect, LeafWrite):
-                effect.announce()
-        return self.rebuild([self._result(result, made) for result in self.program.results])
-
-    def _arrays(self, leaves: Sequence[Any]) -> list[ndarray]:
-        arrays = []
-        for value, source in self.sources:
-            if isinstance(source, Argument):
-                leaf = leaves[source.index]
-                array = leaf._data if isinstance(leaf, Node) else leaf
-            else:
-                array = source.fetch()
-            if array.shape != value.shape or array.dtype != value.dtype:
-                raise StaleError
-            arrays.append(array)
-        return arrays
-
-    @staticmethod
-    def _own(array: Any) -> ndarray:
-        owned: ndarray = np.asarray(array)
-        return owned if owned.flags.owndata else owned.copy()
-
-    def _result(self, result: Any, made: dict[Value, Any]) -> Any:
-        if not isinstance(result, Value):
-            return result
-        array = np.array(made[result])
-        if result in self.plain:
-            return array if array.ndim else array[()]
-        return constant(array)
 
 
 def runner_of(recording: Recorder) -> Runner:

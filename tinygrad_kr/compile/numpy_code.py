@@ -8,7 +8,11 @@ from typing import Any
 import numpy as np
 from numpy import ndarray
 
+from tinygrad_kr.compile.capture import Recorder
+from tinygrad_kr.compile.optimizing import RecordedStep
 from tinygrad_kr.compile.program import Check, Program, Statement, Value
+from tinygrad_kr.compile.sources import Argument, LeafWrite, StaleError
+from tinygrad_kr.ops.node import Node, constant
 
 
 class Code:
@@ -122,3 +126,62 @@ def compiled_by_numpy(program: Program) -> tuple[Callable[[Sequence[ndarray]], l
     exec(compile(source, "<compiled step>", "exec"), namespace)
     run = np.errstate(all="ignore")(namespace["run"])
     return run, source
+
+
+class NumPyRunner:
+    """A program in NumPy calls alone."""
+
+    def __init__(self, recording: Recorder, program: Program) -> None:
+        self.program = program
+        self.rebuild = recording.rebuild
+        self.steps: list[RecordedStep] = recording.steps
+        self.plain = recording.plain
+        self.sources = list(program.sources.items())
+        self.kept = sorted(program.kept(), key=lambda value: value.number)
+        self._run, self.source = compiled_by_numpy(program)
+        self.looped = None
+        self.writes = [effect for effect in program.effects if isinstance(effect, LeafWrite)]
+
+    def summary(self) -> str:
+        """What was made of what was recorded, in one line."""
+        return f"{len(self.program.statements)} NumPy calls (there is no C compiler here)"
+
+    def run(self, leaves: Sequence[Any]) -> Any:
+        """One call."""
+        if not all(effect.node._data.flags.writeable for effect in self.writes):
+            raise StaleError
+        for step in self.steps:
+            step.prepare()
+        made = dict(zip(self.kept, self._run(self._arrays(leaves)), strict=True))
+        new = {value: self._own(array) for value, array in made.items()}
+        for effect in self.program.effects:
+            effect.apply(None if effect.value is None else new[effect.value])
+            if isinstance(effect, LeafWrite):
+                effect.announce()
+        return self.rebuild([self._result(result, made) for result in self.program.results])
+
+    def _arrays(self, leaves: Sequence[Any]) -> list[ndarray]:
+        arrays = []
+        for value, source in self.sources:
+            if isinstance(source, Argument):
+                leaf = leaves[source.index]
+                array = leaf._data if isinstance(leaf, Node) else leaf
+            else:
+                array = source.fetch()
+            if array.shape != value.shape or array.dtype != value.dtype:
+                raise StaleError
+            arrays.append(array)
+        return arrays
+
+    @staticmethod
+    def _own(array: Any) -> ndarray:
+        owned: ndarray = np.asarray(array)
+        return owned if owned.flags.owndata else owned.copy()
+
+    def _result(self, result: Any, made: dict[Value, Any]) -> Any:
+        if not isinstance(result, Value):
+            return result
+        array = np.array(made[result])
+        if result in self.plain:
+            return array if array.ndim else array[()]
+        return constant(array)
