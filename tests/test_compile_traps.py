@@ -44,13 +44,20 @@ class Learner:
         self.step: Any = compile(step) if compiled else step
 
 
-def plain(learner: Learner) -> Any:
-    net, optimizer = learner.net, learner.optimizer
+def plain(
+    learner: Learner,
+    forward: Any = None,
+    forget: Callable[[], None] | None = None,
+    clip: Callable[[], Any] = lambda: None,
+) -> Any:
+    optimizer = learner.optimizer
+    forward, forget = forward or learner.net, forget or optimizer.zero_grad
 
     def step(x: Tensor, y: Tensor) -> Any:
-        optimizer.zero_grad()
-        loss = F.cross_entropy(net(x), y)
+        forget()
+        loss = F.cross_entropy(forward(x), y)
         loss.backward()
+        clip()
         optimizer.step()
         return loss
 
@@ -707,16 +714,8 @@ def test_a_gradient_from_elsewhere_that_is_returned() -> None:
 @pytest.mark.parametrize("of", ["net", "optimizer"])
 def test_every_way_to_forget_gradients_inside(to_none: bool, of: str) -> None:
     def made(learner: Learner) -> Any:
-        net, optimizer, owner = learner.net, learner.optimizer, getattr(learner, of)
-
-        def step(x: Tensor, y: Tensor) -> Any:
-            owner.zero_grad(set_to_none=to_none)
-            loss = F.cross_entropy(net(x), y)
-            loss.backward()
-            optimizer.step()
-            return loss
-
-        return step
+        owner = getattr(learner, of)
+        return plain(learner, forget=lambda: owner.zero_grad(set_to_none=to_none))
 
     a, b = twins(made)
     together(a, b, 6)
@@ -751,17 +750,10 @@ def test_clipped_gradients(how: str) -> None:
 
 def test_a_gradient_that_cannot_be_scaled_leaves_all_as_it_was() -> None:
     def made(learner: Learner) -> Any:
-        net, optimizer = learner.net, learner.optimizer
+        def clip() -> Any:
+            return optim.clip_grad_norm_(learner.net.parameters(), 1.0, error_if_nonfinite=True)
 
-        def step(x: Tensor, y: Tensor) -> Any:
-            optimizer.zero_grad()
-            loss = F.cross_entropy(net(x), y)
-            loss.backward()
-            optim.clip_grad_norm_(net.parameters(), 1.0, error_if_nonfinite=True)
-            optimizer.step()
-            return loss
-
-        return step
+        return plain(learner, clip=clip)
 
     a, b = twins(made)
     together(a, b)
@@ -1087,19 +1079,7 @@ def test_two_steps_in_two_threads() -> None:
 
 
 def test_checkpoints_inside() -> None:
-    def made(learner: Learner) -> Any:
-        net, optimizer = learner.net, learner.optimizer
-
-        def step(x: Tensor, y: Tensor) -> Any:
-            optimizer.zero_grad()
-            loss = F.cross_entropy(tk.checkpoint(net, x), y)
-            loss.backward()
-            optimizer.step()
-            return loss
-
-        return step
-
-    a, b = twins(made)
+    a, b = twins(lambda learner: plain(learner, lambda x: tk.checkpoint(learner.net, x)))
     together(a, b, 6)
     assert b.step.programs, b.step.explain()
 
