@@ -397,6 +397,7 @@ def test_dropout_of_a_single_layer_is_warned_of() -> None:
         (lambda: nn.RNN(3, 4, nonlinearity="sigmoid"), ValueError, '"tanh" or "relu", not'),
         (lambda: nn.RNNCell(3, 4, nonlinearity="elu"), ValueError, "RNNCell: nonlinearity"),
         (lambda: nn.LSTM(3, 4, proj_size=2), ValueError, r"proj_size=2 .*nn.Linear\(4, 2\)"),
+        (lambda: nn.GRU(3, 4, proj_size=2), ValueError, "GRU: proj_size=2"),
         (lambda: nn.GRU(3, 0), ValueError, "hidden_size must be at least 1"),
         (lambda: nn.GRU(3, 4, 1.0), TypeError, "num_layers must be an integer"),
         (lambda: nn.GRU(3, 4, 2, dropout=1.5), ValueError, r"in \[0, 1\], not 1.5"),

@@ -38,6 +38,7 @@ def _known_nonlinearity(name: str, nonlinearity: str) -> str:
 class _Recurrent(Module):
     """What RNN, LSTM and GRU share: layers, directions, the layout of inputs and states."""
 
+    _function: Any  # one direction of one layer
     _gates = 1
     _states = 1
 
@@ -50,11 +51,17 @@ class _Recurrent(Module):
         batch_first: bool = False,
         dropout: float = 0.0,
         bidirectional: bool = False,
+        proj_size: int = 0,
         *,
         dtype: Any = None,
         generator: Generator | None = None,
     ) -> None:
         name = type(self).__name__
+        if proj_size:
+            raise ValueError(
+                f"{name}: proj_size={proj_size} is not supported; put nn.Linear({hidden_size}, "
+                f"{proj_size}) behind a net without it"
+            )
         self.input_size = size("input_size", input_size)
         self.hidden_size = size("hidden_size", hidden_size)
         self.num_layers = size("num_layers", num_layers)
@@ -137,14 +144,14 @@ class _Recurrent(Module):
             found = []
             for suffix in self._suffixes(layer):
                 first = [state[len(last)] for state in states]
-                output, *final = self._direction(steps, first, suffix, mask)
+                backwards = suffix.endswith("_reverse")
+                output, *final = self._function(
+                    steps, *first, *self._parameters_of(suffix), mask=mask, reverse=backwards
+                )
                 found.append(output)
                 last.append(tuple(final))
             steps = found[0] if len(found) == 1 else cat(found, axis=2)
         return steps, [stack(kind) for kind in zip(*last, strict=True)]
-
-    def _direction(self, steps: Any, first: list[Any], suffix: str, mask: Any) -> tuple[Any, ...]:
-        raise NotImplementedError
 
     # -------------------------------------------------------------- checks
 
@@ -238,26 +245,12 @@ class RNN(_Recurrent):
     ) -> None:
         self.nonlinearity = _known_nonlinearity("RNN", nonlinearity)
         super().__init__(
-            input_size,
-            hidden_size,
-            num_layers,
-            bias,
-            batch_first,
-            dropout,
-            bidirectional,
-            dtype=dtype,
-            generator=generator,
-        )
+            input_size, hidden_size, num_layers, bias, batch_first, dropout, bidirectional,
+            dtype=dtype, generator=generator,
+        )  # fmt: skip
 
-    def _direction(self, steps: Any, first: list[Any], suffix: str, mask: Any) -> tuple[Any, ...]:
-        return recurrent.rnn(
-            steps,
-            *first,
-            *self._parameters_of(suffix),
-            nonlinearity=self.nonlinearity,
-            mask=mask,
-            reverse=suffix.endswith("_reverse"),
-        )
+    def _function(self, *given: Any, **settings: Any) -> tuple[Any, ...]:
+        return recurrent.rnn(*given, nonlinearity=self.nonlinearity, **settings)
 
 
 class LSTM(_Recurrent):
@@ -268,52 +261,13 @@ class LSTM(_Recurrent):
     `net(x, (h_0, c_0)=zeros, lengths=None)` gives `(output, (h_n, c_n))`; shapes, settings and
     names as in `RNN`, weights with 4 hidden_size rows.
 
-    proj_size: only 0; put a Linear behind the net instead (ValueError).
+    proj_size, LSTM's and GRU's: only 0; put a Linear behind the net instead (ValueError).
     Sources: Hochreiter and Schmidhuber (1997); the forget gate: Gers et al. (2000).
     """
 
     _gates = 4
     _states = 2
-
-    def __init__(
-        self,
-        input_size: int,
-        hidden_size: int,
-        num_layers: int = 1,
-        bias: bool = True,
-        batch_first: bool = False,
-        dropout: float = 0.0,
-        bidirectional: bool = False,
-        proj_size: int = 0,
-        *,
-        dtype: Any = None,
-        generator: Generator | None = None,
-    ) -> None:
-        if proj_size:
-            raise ValueError(
-                f"LSTM: proj_size={proj_size} is not supported; put nn.Linear({hidden_size}, "
-                f"{proj_size}) behind an LSTM without it"
-            )
-        super().__init__(
-            input_size,
-            hidden_size,
-            num_layers,
-            bias,
-            batch_first,
-            dropout,
-            bidirectional,
-            dtype=dtype,
-            generator=generator,
-        )
-
-    def _direction(self, steps: Any, first: list[Any], suffix: str, mask: Any) -> tuple[Any, ...]:
-        return recurrent.lstm(
-            steps,
-            *first,
-            *self._parameters_of(suffix),
-            mask=mask,
-            reverse=suffix.endswith("_reverse"),
-        )
+    _function = staticmethod(recurrent.lstm)
 
 
 class GRU(_Recurrent):
@@ -326,15 +280,7 @@ class GRU(_Recurrent):
     """
 
     _gates = 3
-
-    def _direction(self, steps: Any, first: list[Any], suffix: str, mask: Any) -> tuple[Any, ...]:
-        return recurrent.gru(
-            steps,
-            *first,
-            *self._parameters_of(suffix),
-            mask=mask,
-            reverse=suffix.endswith("_reverse"),
-        )
+    _function = staticmethod(recurrent.gru)
 
 
 # ------------------------------------------------------------------ cells: one step
@@ -343,6 +289,7 @@ class GRU(_Recurrent):
 class _Cell(Module):
     """What the three cells share."""
 
+    _function: Any
     _gates = 1
     _states = 1
 
@@ -373,16 +320,12 @@ class _Cell(Module):
         self._check_input(input)
         step = input if input.ndim == 2 else input[None]
         states = self._before(hx, input)
-        _, *found = self._step(step[None], [s if s.ndim == 2 else s[None] for s in states])
+        states = [state if state.ndim == 2 else state[None] for state in states]
+        parameters = self.weight_ih, self.weight_hh, self.bias_ih, self.bias_hh
+        _, *found = self._function(step[None], *states, *parameters)
         if input.ndim == 1:
             found = [state[0] for state in found]
         return found[0] if self._states == 1 else tuple(found)
-
-    def _step(self, step: Any, states: list[Any]) -> tuple[Any, ...]:
-        raise NotImplementedError
-
-    def _own_parameters(self) -> tuple[Any, ...]:
-        return self.weight_ih, self.weight_hh, self.bias_ih, self.bias_hh
 
     def _check_input(self, input: Any) -> None:
         if input.ndim not in (1, 2):
@@ -433,8 +376,8 @@ class RNNCell(_Cell):
         self.nonlinearity = _known_nonlinearity("RNNCell", nonlinearity)
         super().__init__(input_size, hidden_size, bias, dtype=dtype, generator=generator)
 
-    def _step(self, step: Any, states: list[Any]) -> tuple[Any, ...]:
-        return recurrent.rnn(step, *states, *self._own_parameters(), nonlinearity=self.nonlinearity)
+    def _function(self, *given: Any) -> tuple[Any, ...]:
+        return recurrent.rnn(*given, nonlinearity=self.nonlinearity)
 
     def extra_repr(self) -> str:
         other = self.nonlinearity != "tanh"
@@ -446,15 +389,11 @@ class LSTMCell(_Cell):
 
     _gates = 4
     _states = 2
-
-    def _step(self, step: Any, states: list[Any]) -> tuple[Any, ...]:
-        return recurrent.lstm(step, *states, *self._own_parameters())
+    _function = staticmethod(recurrent.lstm)
 
 
 class GRUCell(_Cell):
     """One step of a `GRU`: `cell(x, h=zeros)` gives `h'`; otherwise as `RNNCell`."""
 
     _gates = 3
-
-    def _step(self, step: Any, states: list[Any]) -> tuple[Any, ...]:
-        return recurrent.gru(step, *states, *self._own_parameters())
+    _function = staticmethod(recurrent.gru)
