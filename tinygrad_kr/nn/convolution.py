@@ -74,6 +74,8 @@ class _Convolution(Module):
 
 
 class _Conv(_Convolution):
+    _function: Any
+
     def __init__(
         self,
         in_channels: int,
@@ -104,11 +106,13 @@ class _Conv(_Convolution):
         self._widths = [width for pair in reversed(widths) for width in pair]
         self._set_parameters(out_channels, in_channels, bias, dtype, generator)
 
-    def _padded(self, input: Any) -> tuple[Any, Padding]:
-        """The input, and the padding that is left for the convolution to do."""
-        if self.padding_mode == "zeros":
-            return input, self.padding
-        return F.pad(input, self._widths, mode=self.padding_mode), 0
+    def forward(self, input: Any) -> Any:
+        padding: Padding = self.padding
+        if self.padding_mode != "zeros":
+            input, padding = F.pad(input, self._widths, mode=self.padding_mode), 0
+        return self._function(
+            input, self.weight, self.bias, self.stride, padding, self.dilation, self.groups
+        )
 
 
 class Conv1d(_Conv):
@@ -119,13 +123,7 @@ class Conv1d(_Conv):
     in `Conv2d`.
     """
 
-    _spatial = 1
-
-    def forward(self, input: Any) -> Any:
-        input, padding = self._padded(input)
-        return F.conv1d(
-            input, self.weight, self.bias, self.stride, padding, self.dilation, self.groups
-        )
+    _function, _spatial = staticmethod(F.conv1d), 1
 
 
 class Conv2d(_Conv):
@@ -140,13 +138,7 @@ class Conv2d(_Conv):
     dtype: of the parameters, float32 by default. generator: for the initial values.
     """
 
-    _spatial = 2
-
-    def forward(self, input: Any) -> Any:
-        input, padding = self._padded(input)
-        return F.conv2d(
-            input, self.weight, self.bias, self.stride, padding, self.dilation, self.groups
-        )
+    _function, _spatial = staticmethod(F.conv2d), 2
 
 
 class ConvTranspose2d(_Convolution):

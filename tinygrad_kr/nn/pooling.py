@@ -24,6 +24,8 @@ class _Pool(Module):
 
 
 class _MaxPool(_Pool):
+    _function: Any
+
     def __init__(
         self,
         kernel_size: Sizes,
@@ -36,15 +38,8 @@ class _MaxPool(_Pool):
         super().__init__(kernel_size, stride, padding, ceil_mode)
         self.dilation, self.return_indices = dilation, return_indices
 
-    def extra_repr(self) -> str:
-        return f"{super().extra_repr()}, dilation={self.dilation}, ceil_mode={self.ceil_mode}"
-
-
-class MaxPool1d(_MaxPool):
-    """The largest element of each window of one axis: (N, C, L) -> (N, C, L'). See `MaxPool2d`."""
-
     def forward(self, input: Any) -> Any:
-        return F.max_pool1d(
+        return self._function(
             input,
             self.kernel_size,
             self.stride,
@@ -53,6 +48,15 @@ class MaxPool1d(_MaxPool):
             self.ceil_mode,
             self.return_indices,
         )
+
+    def extra_repr(self) -> str:
+        return f"{super().extra_repr()}, dilation={self.dilation}, ceil_mode={self.ceil_mode}"
+
+
+class MaxPool1d(_MaxPool):
+    """The largest element of each window of one axis: (N, C, L) -> (N, C, L'). See `MaxPool2d`."""
+
+    _function = staticmethod(F.max_pool1d)
 
 
 class MaxPool2d(_MaxPool):
@@ -63,16 +67,7 @@ class MaxPool2d(_MaxPool):
     give (largest, where each one was, counted in the flattened axes).
     """
 
-    def forward(self, input: Any) -> Any:
-        return F.max_pool2d(
-            input,
-            self.kernel_size,
-            self.stride,
-            self.padding,
-            self.dilation,
-            self.ceil_mode,
-            self.return_indices,
-        )
+    _function = staticmethod(F.max_pool2d)
 
 
 class AvgPool1d(_Pool):
