@@ -127,21 +127,13 @@ def compare_step(ours: nn.Module, theirs: Any, array: np.ndarray, dtype: Any) ->
 
 
 @DTYPES
+@pytest.mark.parametrize("training", [True, False])
 @pytest.mark.parametrize("number", range(len(LAYERS)), ids=LAYER_IDS)
 @pytest.mark.filterwarnings("ignore:Using padding='same'")
-def test_layer(number: int, dtype: Any) -> None:
+def test_layer(number: int, training: bool, dtype: Any) -> None:
     name, args, kwargs, shape = LAYERS[number]
-    ours, theirs = pair(name, args, kwargs, dtype)
+    ours, theirs = (net.train(training) for net in pair(name, args, kwargs, dtype))
     compare_step(ours, theirs, RANDOM.standard_normal(shape).astype(dtype), dtype)
-
-
-@DTYPES
-@pytest.mark.parametrize("number", range(len(LAYERS)), ids=LAYER_IDS)
-@pytest.mark.filterwarnings("ignore:Using padding='same'")
-def test_layer_in_eval(number: int, dtype: Any) -> None:
-    name, args, kwargs, shape = LAYERS[number]
-    ours, theirs = pair(name, args, kwargs, dtype)
-    compare_step(ours.eval(), theirs.eval(), RANDOM.standard_normal(shape).astype(dtype), dtype)
 
 
 @pytest.mark.parametrize("number", range(len(LAYERS)), ids=LAYER_IDS)

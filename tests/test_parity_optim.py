@@ -84,6 +84,10 @@ def differences(ours: list[Tensor], theirs: list[Any]) -> float:
     )
 
 
+def optimizers(name: str, ours: Any, theirs: Any, options: dict[str, Any]) -> tuple[Any, Any]:
+    return getattr(optim, name)(ours, **options), getattr(torch.optim, name)(theirs, **options)
+
+
 @pytest.mark.parametrize(("name", "options"), OPTIMIZERS, ids=IDS)
 @pytest.mark.parametrize("chunk", [1 << 17, 1 << 9], ids=["whole", "cut"])
 def test_same_numbers_as_pytorch(
@@ -92,10 +96,7 @@ def test_same_numbers_as_pytorch(
     monkeypatch.setattr(blocks, "CHUNK", chunk)
     monkeypatch.setattr(blocks, "SMALL", chunk // 8)
     ours, theirs = pair(SHAPES)
-    mine, peer = (
-        getattr(optim, name)(ours, **options),
-        getattr(torch.optim, name)(theirs, **options),
-    )
+    mine, peer = optimizers(name, ours, theirs, options)
     generator = np.random.default_rng(1)
     for step in range(50):
         give_gradients(ours, theirs, generator)
@@ -107,10 +108,7 @@ def test_same_numbers_as_pytorch(
 @pytest.mark.parametrize(("name", "options"), OPTIMIZERS, ids=IDS)
 def test_same_numbers_in_float32(name: str, options: dict[str, Any]) -> None:
     ours, theirs = pair(SHAPES, np.float32)
-    mine, peer = (
-        getattr(optim, name)(ours, **options),
-        getattr(torch.optim, name)(theirs, **options),
-    )
+    mine, peer = optimizers(name, ours, theirs, options)
     generator = np.random.default_rng(1)
     for _ in range(50):
         give_gradients(ours, theirs, generator, largest=0)
@@ -127,8 +125,7 @@ def test_missing_gradients_and_groups(name: str, options: dict[str, Any]) -> Non
         [{"params": p[:2]}, {"params": p[2:3], "lr": 0.03, "weight_decay": 0.02}, {"params": p[3:]}]
         for p in (ours, theirs)
     ]
-    mine = getattr(optim, name)(arranged[0], **options)
-    peer = getattr(torch.optim, name)(arranged[1], **options)
+    mine, peer = optimizers(name, *arranged, options)
     generator = np.random.default_rng(2)
     for step in range(50):
         give_gradients(ours, theirs, generator)
@@ -146,10 +143,7 @@ def test_missing_gradients_and_groups(name: str, options: dict[str, Any]) -> Non
 @pytest.mark.parametrize(("name", "options"), OPTIMIZERS, ids=IDS)
 def test_state_from_pytorch_and_back(name: str, options: dict[str, Any]) -> None:
     ours, theirs = pair(SHAPES)
-    mine, peer = (
-        getattr(optim, name)(ours, **options),
-        getattr(torch.optim, name)(theirs, **options),
-    )
+    mine, peer = optimizers(name, ours, theirs, options)
     generator = np.random.default_rng(3)
     for _ in range(5):
         give_gradients(ours, theirs, generator)
