@@ -10,6 +10,7 @@ from numpy.lib.array_utils import normalize_axis_tuple
 from tinygrad_kr.compile.layout import Place, broadcast_strides, extent, loops
 from tinygrad_kr.compile.plan import Labels, Loop, Plan, Product, Reduction, Step, read_by
 from tinygrad_kr.compile.program import Statement, Value
+from tinygrad_kr.compile.repeated import Text, parameters, shared
 from tinygrad_kr.compile.spelling import C_TYPES, PRELUDE, expression, literal
 from tinygrad_kr.compile.window_code import TYPES, pooling
 from tinygrad_kr.compile.windows import Pooling
@@ -52,34 +53,26 @@ TOGETHER = 16
 
 
 def c_function(plan: Plan, steps: list[Step], name: str) -> str:
-    """`name(void **memory)`, with the roots of the plan in `memory`, and the functions that work.
-
-    GCC believes `restrict` of parameters alone: without it, loops test whether memory overlaps.
-    """
-    workers, calls = [], []
+    """`name(void **memory)`, with the plan's roots in `memory`, and the functions that work."""
+    workers, texts = shared(plan, [_text(plan, step) for step in steps], name)
+    calls = []
     for start in range(0, len(steps), TOGETHER):
-        worker = f"{name}_{start // TOGETHER}"
-        text, given = _worker(plan, steps[start : start + TOGETHER], worker)
-        workers.append(text)
-        calls.append(f"  {worker}({given});\n")
+        worker, some = f"{name}_{start // TOGETHER}", texts[start : start + TOGETHER]
+        stored = {root for text in some for root, stores in text.roots.items() if stores}
+        roots = {root: root in stored for root in sorted({r for text in some for r in text.roots})}
+        body = "\n".join(text.code for text in some)
+        workers.append(f"static APART void {worker}({parameters(plan, roots)}) {{\n{body}\n}}\n\n")
+        calls.append(f"  {worker}({', '.join(f'memory[{root}]' for root in roots)});\n")
     return f"{''.join(workers)}EXPORT void {name}(void **memory) {{\n{''.join(calls)}}}\n"
 
 
-def _worker(plan: Plan, steps: list[Step], name: str) -> tuple[str, str]:
-    """A function of some steps, and what it is to be given."""
+def _text(plan: Plan, step: Step) -> Text:
+    """A step in C, with the roots that it reads and stores to."""
     writer = Writer()
-    stored = {plan.places[value].root for step in steps for value in written_by(plan, step)}
-    read = {plan.places[value].root for step in steps for value in read_by(step)}
-    roots = sorted(stored | read)
-    for step in steps:
-        _write(plan, writer, step)
-    types = {root: TYPES[plan.roots[root].dtype] for root in roots}
-    parameters = [
-        f"{'' if root in stored else 'const '}{types[root]} *restrict m{root}" for root in roots
-    ]
-    body = "\n".join(writer.lines)
-    text = f"static APART void {name}({', '.join(parameters)}) {{\n{body}\n}}\n\n"
-    return text, ", ".join(f"memory[{root}]" for root in roots)
+    _write(plan, writer, step)
+    roots = {plan.places[value].root: False for value in read_by(step)}
+    roots |= {plan.places[value].root: True for value in written_by(plan, step)}
+    return Text("\n".join(writer.lines), roots)
 
 
 def written_by(plan: Plan, step: Step) -> list[Value]:
