@@ -7,8 +7,12 @@ import os
 import sys
 from pathlib import Path
 from types import ModuleType
+from typing import Literal
 
+import numpy as np
 import pytest
+
+from tinygrad_kr import data
 
 FOLDER = Path(__file__).parents[1] / "examples/lectures"
 SHARED = os.environ.get("TINYGRAD_KR_DATA", "")
@@ -33,6 +37,12 @@ def module(path: Path) -> ModuleType:
 def program(name: str) -> ModuleType:
     """A lecture's program as a module."""
     return module(FOLDER / f"{name}.py")
+
+
+def large_digits(split: Literal["train", "test"]) -> tuple[np.ndarray, np.ndarray]:
+    """The small digits of the package, each pixel a square of nine, in MNIST's format."""
+    images, labels = data.digits(split)
+    return np.pad(np.kron(images, np.ones((3, 3), np.float32)), ((0, 0), (2, 2), (2, 2))), labels
 
 
 def check_picture(shown: str, path: Path) -> None:

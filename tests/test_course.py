@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import importlib.util
 import json
 import re
 import shlex
@@ -13,6 +12,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
+from lecture_programs import module
 
 ROOT = Path(__file__).parents[1]
 COURSES = {"en": ROOT / "examples/README.md", "ko": ROOT / "examples/README.ko.md"}
@@ -143,15 +143,8 @@ def help_of(command: str, patch: pytest.MonkeyPatch) -> str:
 
     patch.setattr(argparse.ArgumentParser, "parse_args", parse_and_stop)
     patch.setattr(sys, "argv", [path, *options])
-    patch.syspath_prepend(str((ROOT / path).parent))
-    name = f"course_{Path(path).stem}"
-    spec = importlib.util.spec_from_file_location(name, ROOT / path)
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    patch.setitem(sys.modules, name, module)
-    spec.loader.exec_module(module)
     with pytest.raises(Parsed) as parsed:
-        module.main()
+        module(ROOT / path).main()
     return str(parsed.value)
 
 
@@ -215,18 +208,14 @@ def test_pre_training_has_the_saved_figures() -> None:
     assert len(rows) == len(names)
 
 
-def saved_runs(prefix: str) -> list[dict[str, Any]]:
-    runs = [json.loads(path.read_text()) for path in RESULTS.glob(f"{prefix}_seed*.json")]
-    return sorted(runs, key=lambda run: run["seed"])
-
-
 def test_convolutions_have_the_saved_figures() -> None:
     """The first seeds, in their order: more may be saved than the table shows."""
     rows = section("mnist_cnn").rows
     labs = [lab for lab in rows if lab.startswith("11-")]
     assert labs[:2] == ["11-1", "11-2"]
     for lab in labs:
-        runs = saved_runs(f"mnist_{lab}")
+        runs = [json.loads(path.read_text()) for path in RESULTS.glob(f"mnist_{lab}_seed*.json")]
+        runs.sort(key=lambda run: run["seed"])
         *_, published, ours = rows[lab]
         figures = [f"{run['figures'][f'lab {lab} accuracy']:.4f}" for run in runs]
         count = ours.count(",") + 1
@@ -237,8 +226,8 @@ def test_convolutions_have_the_saved_figures() -> None:
 def test_the_keras_labs_have_the_saved_figures() -> None:
     prose = section("fit").prose
     for lab in ("10-1", "10-2", "13-2"):
-        runs = saved_runs(f"keras_{lab}")
-        found = [run["figures"][f"lab Keras {lab} accuracy"] for run in runs]
-        assert f"{lab} {runs[0]['published']}" in prose
+        runs = json.loads((RESULTS / f"keras_{lab}.json").read_text())
+        found = [run["figures"][f"lab Keras {lab} accuracy"] for run in runs.values()]
+        assert f"{lab} {runs['0']['published']}" in prose
         assert f"{np.mean(found):.4f}" in prose
         assert f"{min(found):.4f}" in prose and f"{max(found):.4f}" in prose

@@ -14,7 +14,6 @@ from tinygrad_kr import data
 
 common = program("common")
 PROGRAMS = sorted(path.stem for path in FOLDER.glob("*.py") if path.stem != "common")
-LAUNCHED = sorted(set(PROGRAMS) - {"mnist_cnn", "mnist_ladder", "replay"})
 
 
 @pytest.mark.parametrize("text", ["0", "-3", "2.5", "many", "--5", ""])
@@ -68,7 +67,7 @@ def test_a_picture_that_cannot_be_written(tmp_path: Path) -> None:
         common.launch(main)
 
 
-@pytest.mark.parametrize("name", LAUNCHED)
+@pytest.mark.parametrize("name", PROGRAMS)
 def test_every_program_is_launched_so(name: str) -> None:
     assert (FOLDER / f"{name}.py").read_text().endswith("    launch(main)\n")
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -96,7 +97,7 @@ def test_runs_are_saved_by_seed_with_settings_and_versions(tmp_path: Path) -> No
 def test_the_program_prints_draws_and_shows_again(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(dbn, "RESULTS", tmp_path / "dbn.json")
+    monkeypatch.setattr(dbn, "TABLE", tmp_path / "dbn.json")
     monkeypatch.setitem(dbn.RECIPES, "digits", TINY)
     monkeypatch.setitem(dbn.RECIPES, "mnist", TINY)
     monkeypatch.setattr(data, "mnist", data.digits)
@@ -110,6 +111,40 @@ def test_the_program_prints_draws_and_shows_again(
     assert tables[0] == tables[1] == tables[2]
     with pytest.raises(SystemExit, match="no run of seed 7 is saved"):
         dbn.main(["--show", "--seed", "7"])
+
+
+def test_a_run_that_is_stopped_keeps_the_nets_that_are_trained(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(dbn, "TABLE", tmp_path / "dbn.json")
+    monkeypatch.setitem(dbn.RECIPES, "mnist", TINY)
+    monkeypatch.setattr(data, "mnist", data.digits)
+    train, allowed = dbn.train, [2]
+
+    def stopped(*given: Any) -> Any:
+        if not allowed[0]:
+            raise KeyboardInterrupt
+        allowed[0] -= 1
+        return train(*given)
+
+    monkeypatch.setattr(dbn, "train", stopped)
+    with pytest.raises(KeyboardInterrupt):
+        dbn.main([])
+    kinds = [dbn.PLAIN, dbn.PRETRAINED]
+    assert list(dbn.read(0, dbn.TABLE)) == kinds
+    assert dbn.saved(0) is None
+    dbn.main(["--show", "--out", str(tmp_path)])
+    check_picture(capsys.readouterr().out, tmp_path / "dbn.png")
+    before = dbn.read(0, dbn.TABLE)
+    allowed[0] = 5
+    dbn.main(["--out", str(tmp_path)])
+    allowed[0] = 1
+    with pytest.raises(KeyboardInterrupt):
+        dbn.main([])
+    after = dbn.read(0, dbn.TABLE)
+    assert list(after) == [*kinds, *dbn.NETS]
+    assert after[dbn.PLAIN].accuracies == before[dbn.PLAIN].accuracies
+    assert dbn.saved(0)["figures"][f"{dbn.PLAIN} accuracy"] == after[dbn.PLAIN].accuracies[-1]
 
 
 def test_where_there_is_no_mnist_it_says_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -5,21 +5,15 @@ from __future__ import annotations
 import json
 import math
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import pytest
-from lecture_programs import program
+from lecture_programs import large_digits, program
 
 from tinygrad_kr import data, manual_seed, nn, optim
 
 cnn = program("mnist_cnn")
-
-
-def large_digits(split: Literal["train", "test"]) -> tuple[np.ndarray, np.ndarray]:
-    """The small digits of the package, each pixel a square of nine, in MNIST's format."""
-    images, labels = data.digits(split)
-    return np.pad(np.kron(images, np.ones((3, 3), np.float32)), ((0, 0), (2, 2), (2, 2))), labels
 
 
 @pytest.fixture(autouse=True)

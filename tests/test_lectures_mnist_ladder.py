@@ -4,21 +4,15 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import pytest
-from lecture_programs import program
+from lecture_programs import large_digits, program
 
 from tinygrad_kr import Tensor, data, nn, no_grad
 
 ladder = program("mnist_ladder")
-
-
-def large_digits(split: Literal["train", "test"]) -> tuple[np.ndarray, np.ndarray]:
-    """The small digits of the package, each pixel a square of nine, in MNIST's format."""
-    images, labels = data.digits(split)
-    return np.pad(np.kron(images, np.ones((3, 3), np.float32)), ((0, 0), (2, 2), (2, 2))), labels
 
 
 @pytest.fixture
@@ -167,7 +161,7 @@ def test_softmax_gives_its_first_weights_almost_no_gradient(without_mnist: None)
 
 def test_saved_runs_show_a_digit_that_waits_for_its_turn() -> None:
     """Where a seed ends below 0.88, one digit is wrong most of the time, and that is the loss."""
-    runs = ladder.read()["10-2-softmax"]["runs"]
+    runs = ladder.read_json(ladder.TABLE)["10-2-softmax"]["runs"]
     low = [run for run in runs.values() if run["accuracy by epoch"][-1] < 0.88]
     assert len(runs) >= 8
     assert low
@@ -192,7 +186,7 @@ def test_a_result_is_kept_beside_the_others(tmp_path: Path, without_mnist: None)
     ladder.write("10-1", 10, short, path)
     ladder.write("10-1", 9, short, path)
     ladder.write("7-4", 0, short, path)
-    assert list(ladder.read(path)["10-1"]["runs"]) == ["9", "10"]
+    assert list(ladder.read_json(path)["10-1"]["runs"]) == ["9", "10"]
     found = ladder.saved("10-1", 10, path)
     assert found is not None
     assert (found["lab"], found["seed"], found["published"]) == ("10-1", 10, 0.9194)
@@ -221,7 +215,7 @@ def test_saved_batch_norm_is_better_with_every_seed() -> None:
 
 
 def test_what_is_saved_was_made_by_the_recipes_of_today() -> None:
-    everything = ladder.read()
+    everything = ladder.read_json(ladder.TABLE)
     assert set(everything) == set(ladder.RECIPES)
     for lab, entry in everything.items():
         now = ladder.RECIPES[lab]._asdict() | {"hidden": list(ladder.RECIPES[lab].hidden)}

@@ -203,13 +203,11 @@ def test_ctrl_c_leaves_what_is_done(
         raise KeyboardInterrupt
 
     labs.modules["bad"].run = interrupted
-    with pytest.raises(SystemExit) as stop:
+    with pytest.raises(KeyboardInterrupt):
         replay.main(["--out", str(tmp_path)])
-    assert stop.value.code == 130
     shown = capsys.readouterr().out
     assert "share 0.75" in shown
     assert "1 of 5 rows" in shown
-    assert "stopped" in shown
 
 
 @pytest.mark.usefixtures("labs")

@@ -1,17 +1,25 @@
-"""Shared by the lecture programs: many starts, tables, a progress bar, pictures, command lines."""
+"""Shared by the lecture programs: many starts, tables, bars, pictures, results, command lines."""
 
 from __future__ import annotations
 
 import argparse
+import json
 import os
+import platform
+import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
+
+import numpy as np
 
 import tinygrad_kr as tk
 from tinygrad_kr import Tensor, data, nn
+from tinygrad_kr.data.atomic import replacing
 
+RESULTS = Path(__file__).resolve().parents[2] / "benchmarks" / "results"
 BLUE, ORANGE, GREEN = "#0072B2", "#D55E00", "#009E73"  # Okabe and Ito's
 
 
@@ -50,6 +58,17 @@ def bar(steps: int) -> Any:
     return tqdm(range(steps), disable=None, leave=False)
 
 
+def progress_bar(total: int, name: str, done: int = 0, unit: str = "step") -> Any:
+    """To `update()` and `close()`: a bar where tqdm is installed and someone looks, or nothing."""
+    try:
+        from tqdm import tqdm
+    except ImportError:
+        names = ("update", "close", "set_description", "set_postfix_str")
+        nothing = dict.fromkeys(names, lambda *_, **__: None)
+        return SimpleNamespace(disable=True, write=print, **nothing)
+    return tqdm(total=total, initial=done, desc=name, unit=unit, disable=None, leave=False)
+
+
 def new_figure(width: float, height: float) -> Any:
     """A matplotlib figure (inches); where matplotlib is missing, None and a line that says so."""
     try:
@@ -65,6 +84,42 @@ def save(figure: Any, path: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=110)
     print(f"picture saved: {path}")
+
+
+def made_with() -> dict[str, Any]:
+    """The versions and the machine that a result belongs to."""
+    versions = {
+        "tinygrad_kr": tk.__version__,
+        "numpy": np.__version__,
+        "python": platform.python_version(),
+    }
+    machine = f"{platform.machine()}, {os.cpu_count()} cores, shared with other work"
+    return {"versions": versions, "machine": machine}
+
+
+def rounded(value: float) -> float:
+    """To six digits."""
+    return float(f"{value:.6g}")
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """What `write_json` wrote; empty before that."""
+    found: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {}
+    return found
+
+
+def write_json(path: Path, everything: dict[str, Any]) -> None:
+    """Whole or not at all; a line for each list, so that a new run is a few lines in a diff."""
+    text = json.dumps(everything, indent=1)
+    text = re.sub(r"\[[^][{}]*\]", lambda found: " ".join(found[0].split()), text) + "\n"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with replacing(path) as stream:
+        stream.write(text.encode())
+
+
+def with_run(runs: dict[str, Any], seed: int, run: dict[str, Any]) -> dict[str, Any]:
+    """The runs, of which this is now that of `seed`, in the order of the seeds."""
+    return dict(sorted({**runs, str(seed): run}.items(), key=lambda item: int(item[0])))
 
 
 def whole(lowest: int) -> Callable[[str], int]:

@@ -22,34 +22,41 @@ one's in the stuck net, and as large (ReLU) or larger in those that learn.
     python examples/lectures/dbn.py --data digits    # 1,797 small digits, no download, seconds
 
 The table goes to benchmarks/results/dbn.json, the picture to out/lectures/dbn.png (needs
-matplotlib). All five nets go down by the same few lines; a `DBN` also has them as `fine_tune`.
+matplotlib); each net is in the table as soon as it is trained. All five nets go down by the same
+few lines; a `DBN` also has them as `fine_tune`.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
 import math
-import os
-import platform
-import re
 import sys
 import time
 from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any, NamedTuple
 
 import numpy as np
-from common import launch, whole
+from common import (
+    RESULTS,
+    launch,
+    made_with,
+    new_figure,
+    progress_bar,
+    read_json,
+    rounded,
+    save,
+    whole,
+    with_run,
+    write_json,
+)
 
 import tinygrad_kr as tk
 import tinygrad_kr.functional as F
 from tinygrad_kr import Tensor, data, nn, no_grad, optim
-from tinygrad_kr.data.atomic import replacing
 
-RESULTS = Path(__file__).resolve().parents[2] / "benchmarks/results/dbn.json"
+TABLE = RESULTS / "dbn.json"
 PLAIN, PRETRAINED = "sigmoid, N(0, 0.01^2)", "the same, pre-trained"
 NETS: dict[str, tuple[type[nn.Module], Callable[[Tensor], Tensor]]] = {
     "sigmoid, Xavier": (nn.Sigmoid, nn.init.xavier_uniform_),
@@ -163,10 +170,11 @@ def measure(
     epochs: int,
     rate: float,
     batch: int,
+    keep: Callable[[dict[str, Result]], object] = lambda results: None,
 ) -> dict[str, Result]:
-    """All five nets, each from the seed's own start; a line of the table for each."""
+    """All five nets, each from the seed's own start; a line of the table for each, then `keep`."""
     digits = load(name)
-    results = {}
+    results: dict[str, Result] = {}
     print(HEADING)
     for kind in (PLAIN, PRETRAINED, *NETS):
         tk.manual_seed(seed)
@@ -181,6 +189,7 @@ def measure(
         reached = train(net, digits, epochs, rate, batch, kind)
         results[kind] = Result(reached, norms, pretraining, time.process_time() - start)
         print(row(kind, results[kind]))
+        keep(results)
     return results
 
 
@@ -219,53 +228,39 @@ def figures(results: dict[str, Result]) -> dict[str, float]:
 
 
 def write(results: dict[str, Result], seed: int, settings: dict[str, Any], path: Path) -> None:
-    """Put the run beside those of other seeds, with its settings and versions."""
-    runs = json.loads(path.read_text()) if path.exists() else {}
-    runs[str(seed)] = {
-        "settings": settings | {"hidden": list(settings["hidden"]), "optimizer": "SGD"},
-        "nets": {
-            kind: {
-                name: [float(f"{x:.6g}") for x in value]
-                if isinstance(value, list)
-                else round(value, 1)
-                for name, value in result._asdict().items()
-            }
-            for kind, result in results.items()
-        },
-        "versions": {
-            "tinygrad_kr": tk.__version__,
-            "numpy": np.__version__,
-            "python": platform.python_version(),
-        },
-        "machine": f"{platform.machine()}, {os.cpu_count()} cores, shared with other work",
-    }
-    path.parent.mkdir(parents=True, exist_ok=True)
-    text = json.dumps({key: runs[key] for key in sorted(runs, key=int)}, indent=1)
-    with replacing(path) as stream:  # a line for each list
-        lines = re.sub(r"\[[^][{}]*\]", lambda found: " ".join(found[0].split()), text)
-        stream.write((lines + "\n").encode())
+    """Put nets beside those of other seeds, and of this one, with settings and versions."""
+    about = {"settings": settings | {"hidden": list(settings["hidden"]), "optimizer": "SGD"}}
+    runs = read_json(path)
+    before = runs.get(str(seed), {})
+    nets = before["nets"] if before.get("settings") == about["settings"] else {}
+    for kind, result in results.items():
+        nets[kind] = {
+            name: [rounded(x) for x in value] if isinstance(value, list) else round(value, 1)
+            for name, value in result._asdict().items()
+        }
+    write_json(path, with_run(runs, seed, about | {"nets": nets} | made_with()))
 
 
 def read(seed: int, path: Path) -> dict[str, Result]:
-    """A saved run; KeyError where there is none."""
-    nets = json.loads(path.read_text())[str(seed)]["nets"]
-    return {kind: Result(**values) for kind, values in nets.items()}
+    """The nets of a saved run; KeyError where there is none."""
+    return {kind: Result(**values) for kind, values in read_json(path)[str(seed)]["nets"].items()}
+
+
+def saved(seed: int = 0, path: Path | None = None) -> dict[str, Any] | None:
+    """One saved run: figures, settings, versions; None before all five nets are there."""
+    run = read_json(path or TABLE).get(str(seed))
+    if run is None or len(run["nets"]) < 2 + len(NETS):
+        return None
+    return {"figures": figures(read(seed, path or TABLE)), **run}
 
 
 def save_picture(results: dict[str, Result], title: str, path: Path) -> None:
     """Accuracy against epoch, and what arrives of the gradient at each layer."""
-    try:
-        import matplotlib
-    except ImportError:
-        print('no picture: matplotlib is missing (pip install "tinygrad_kr[examples]")')
+    figure = new_figure(8, 4.4)
+    if figure is None:
         return
-    matplotlib.use("Agg")
-    import matplotlib.pyplot as plt
-
-    figure, (accuracy_axes, gradient_axes) = plt.subplots(
-        1, 2, figsize=(8, 4.4), layout="constrained"
-    )
-    for (kind, result), style in zip(results.items(), STYLES, strict=True):
+    accuracy_axes, gradient_axes = figure.subplots(1, 2)
+    for (kind, result), style in zip(results.items(), STYLES, strict=False):
         shown = {**style, "linewidth": 1.6, "markersize": 5, "fillstyle": "none"}
         epochs = range(1, len(result.accuracies) + 1)
         accuracy_axes.plot(epochs, result.accuracies, **shown, label=kind)
@@ -284,10 +279,7 @@ def save_picture(results: dict[str, Result], title: str, path: Path) -> None:
         axes.xaxis.get_major_locator().set_params(integer=True)
     figure.suptitle(title, fontsize=11)
     figure.legend(loc="outside lower center", ncols=3, fontsize=9)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=110)
-    plt.close(figure)
-    print(f"picture saved: {path}")
+    save(figure, path)
 
 
 STYLES: list[dict[str, str]] = [  # the colours are Okabe and Ito's
@@ -297,15 +289,6 @@ STYLES: list[dict[str, str]] = [  # the colours are Okabe and Ito's
     {"color": "#0072B2", "marker": "s", "linestyle": "-."},
     {"color": "#009E73", "marker": "^", "linestyle": ":"},
 ]
-
-
-def progress_bar(total: int, name: str) -> Any:
-    """A bar with the time left where tqdm is installed and someone looks at a terminal."""
-    try:
-        from tqdm import tqdm
-    except ImportError:
-        return SimpleNamespace(update=lambda: None, close=lambda: None)
-    return tqdm(total=total, desc=name, unit="step", disable=None, leave=False)
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -319,21 +302,24 @@ def main(argv: list[str] | None = None) -> None:
     add("--out", type=Path, default=Path("out/lectures"), help="folder for the picture")
     args = parser.parse_args(argv)
     settings = RECIPES[args.data]
+
+    def keep(results: dict[str, Result]) -> None:
+        if args.data == "mnist":
+            write(results, args.seed, settings, TABLE)
+
     try:
         if args.show:
-            results = read(args.seed, RESULTS)
+            results = read(args.seed, TABLE)
             print(HEADING, *(row(kind, result) for kind, result in results.items()), sep="\n")
         else:
-            results = measure(args.data, args.seed, **settings)
+            results = measure(args.data, args.seed, keep=keep, **settings)
     except data.DatasetNotFoundError as error:
         sys.exit(f"error: {error}\nor try --data digits")
-    except (KeyError, FileNotFoundError):
-        sys.exit(f"error: no run of seed {args.seed} is saved in {RESULTS}")
+    except KeyError:
+        sys.exit(f"error: no run of seed {args.seed} is saved in {TABLE}")
     print(
         "\nthe lecture gives no figures; it says: stuck, then pre-training helps, then Xavier, He"
     )
-    if args.data == "mnist" and not args.show:
-        write(results, args.seed, settings, RESULTS)
     widths = "-".join(map(str, settings["hidden"]))
     name = {"mnist": "MNIST", "digits": "the small digits"}[args.data]
     save_picture(results, f"{name}, hidden layers {widths}, plain SGD", args.out / "dbn.png")

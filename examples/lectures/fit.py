@@ -20,9 +20,6 @@ by them, and the reason why --patience is refused there.
 from __future__ import annotations
 
 import argparse
-import json
-import os
-import platform
 import time
 from collections.abc import Callable, Sequence
 from itertools import pairwise
@@ -30,14 +27,27 @@ from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
-from common import BLUE, ORANGE, bar, launch, new_figure, save, whole
+from common import (
+    BLUE,
+    ORANGE,
+    RESULTS,
+    bar,
+    launch,
+    made_with,
+    new_figure,
+    read_json,
+    rounded,
+    save,
+    whole,
+    with_run,
+    write_json,
+)
 
 import tinygrad_kr as tk
 import tinygrad_kr.functional as F
 from tinygrad_kr import data, nn, no_grad, optim
 from tinygrad_kr.data.atomic import replacing
 
-RESULTS = Path(__file__).resolve().parents[2] / "benchmarks" / "results"
 PUBLISHED = {"10-1": 0.9268, "10-2": 0.9811, "13-2": 0.9894}
 
 Pair = tuple[np.ndarray, np.ndarray]
@@ -234,42 +244,32 @@ def run(
     score = evaluate(net, test)
     figures = {f"lab Keras {lab} {name}": value for name, value in score.items()}
     if results is not None:
-        about = {
-            "lab": f"Keras {lab}",
-            "seed": seed,
+        result = {
             "published": PUBLISHED[lab],
             "figures": figures,
             "settings": {
                 "epochs": len(history), "batch": batch_size, "train images": len(train[1]),
                 "optimizer": repr(make_optimizer(net)).split("(")[0].strip(), "net": repr(net),
             },
-            "versions": {
-                "tinygrad_kr": tk.__version__,
-                "numpy": np.__version__,
-                "python": platform.python_version(),
-            },
-            "machine": f"{platform.machine()}, {os.cpu_count()} cores, shared with other work",
+            **made_with(),
             "seconds": round(seconds, 1),
             "processor seconds": round(processor, 1),
-            "history": history,
+            "by epoch": {
+                name: [rounded(record[name]) for record in history] for name in history[0]
+            },
         }  # fmt: skip
-        results.mkdir(parents=True, exist_ok=True)
-        with replacing(results / f"{name_of(lab, seed)}.json") as stream:
-            stream.write((json.dumps(about, indent=1) + "\n").encode())
+        path = file_of(lab, results)
+        write_json(path, with_run(read_json(path), seed, result))
     return figures
 
 
-def name_of(lab: str, seed: int) -> str:
-    return f"keras_{lab}_seed{seed}"
+def file_of(lab: str, results: Path) -> Path:
+    return results / f"keras_{lab}.json"
 
 
 def saved(lab: str, seed: int = 0, results: Path = RESULTS) -> dict[str, Any] | None:
     """What an earlier `run` wrote: figures, settings, versions; None where there is nothing."""
-    path = results / f"{name_of(lab, seed)}.json"
-    if not path.exists():
-        return None
-    result: dict[str, Any] = json.loads(path.read_text())
-    return result
+    return read_json(file_of(lab, results)).get(str(seed))
 
 
 def save_picture(lab: str, history: History, path: Path) -> None:

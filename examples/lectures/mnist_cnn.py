@@ -25,16 +25,25 @@ epoch and the same command goes on from there; results go to benchmarks/results.
 from __future__ import annotations
 
 import argparse
-import importlib
 import json
-import os
-import platform
 import sys
 import time
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+from common import (
+    BLUE,
+    GREEN,
+    ORANGE,
+    RESULTS,
+    launch,
+    made_with,
+    new_figure,
+    progress_bar,
+    save,
+    whole,
+)
 from numpy.typing import NDArray
 
 import tinygrad_kr as tk
@@ -43,10 +52,9 @@ from tinygrad_kr import Tensor, data, nn, no_grad, optim
 from tinygrad_kr.data.atomic import replacing
 from tinygrad_kr.random import default_generator
 
-RESULTS = Path(__file__).resolve().parents[2] / "benchmarks" / "results"
 OUT = Path("out/lectures")
 PUBLISHED = {"11-1": 0.9885, "11-1-normal": 0.9885, "11-2": 0.9938, "11-5": 0.9952}
-BLUE, ORANGE, GREEN, AMBER, GREY = "#0072B2", "#D55E00", "#009E73", "#E69F00", "#666666"
+AMBER, GREY = "#E69F00", "#666666"
 
 
 class Recipe(NamedTuple):
@@ -179,8 +187,7 @@ class Run:
 def train(run: Run, recipe: Recipe, digits: Digits, path: Path, name: str) -> None:
     """Adam on shuffled batches, epoch by epoch, from wherever the run is; saved after each."""
     loader = data.DataLoader((digits.images, digits.labels), recipe.batch, shuffle=True)
-    bar = progress_bar(recipe.epochs * len(loader), len(run.history) * len(loader), name)
-    say = print if bar is None else bar.write
+    bar = progress_bar(recipe.epochs * len(loader), name, len(run.history) * len(loader))
     try:
         while len(run.history) < recipe.epochs:
             start, began, total, seen = time.perf_counter(), time.process_time(), 0.0, 0
@@ -192,19 +199,17 @@ def train(run: Run, recipe: Recipe, digits: Digits, path: Path, name: str) -> No
                 run.optimizer.step()
                 total += loss.item() * len(labels)
                 seen += len(labels)
-                if bar is not None:
-                    bar.set_postfix_str(f"cost {total / seen:.4f}", refresh=False)
-                    bar.update()
+                bar.set_postfix_str(f"cost {total / seen:.4f}", refresh=False)
+                bar.update()
             accuracy = share_right(logits_of(run.net, digits.test_images), digits.test_labels)
             seconds = time.perf_counter() - start
             processor = time.process_time() - began
             run.history.append(Epoch(total / seen, accuracy, seconds, processor))
             run.save(path)
             place = f"{name}, epoch {len(run.history):>2}/{recipe.epochs}"
-            say(f"{place}: cost {total / seen:.5f}, test {accuracy:.4f}, {seconds:.1f} s")
+            bar.write(f"{place}: cost {total / seen:.5f}, test {accuracy:.4f}, {seconds:.1f} s")
     finally:
-        if bar is not None:
-            bar.close()
+        bar.close()
 
 
 def logits_of(net: nn.Sequential, images: Images, batch: int = 200) -> Images:
@@ -217,15 +222,6 @@ def logits_of(net: nn.Sequential, images: Images, batch: int = 200) -> Images:
 
 def share_right(logits: Images, labels: Labels) -> float:
     return float((logits.argmax(axis=1) == labels).mean())
-
-
-def progress_bar(total: int, done: int, name: str) -> Any:
-    """A bar with the time left where tqdm is installed and someone looks at a terminal."""
-    try:
-        tqdm = importlib.import_module("tqdm").tqdm
-    except ImportError:
-        return None
-    return tqdm(total=total, initial=done, desc=name, unit="step", disable=None, leave=False)
 
 
 # ------------------------------------------------------------------ labs
@@ -343,13 +339,7 @@ def described(lab: str, seed: int, recipe: Recipe, figures: dict[str, float]) ->
         "published": PUBLISHED[lab],
         "figures": figures,
         "settings": {**recipe._asdict(), "dropout": f"keeps {recipe.keep:g} of the units"},
-        "versions": {
-            "tinygrad_kr": tk.__version__,
-            "numpy": np.__version__,
-            "python": platform.python_version(),
-        },
-        "machine": f"{platform.machine()}, {os.cpu_count()} cores, shared with other work",
-    }
+    } | made_with()
 
 
 def write(path: Path, result: dict[str, Any]) -> None:
@@ -394,16 +384,10 @@ def print_table(results: Path = RESULTS) -> None:
 
 def save_picture(path: Path, results: Path = RESULTS) -> None:
     """Errors by epoch, what voting gains, the first filters, and the digits that stay wrong."""
-    try:
-        import matplotlib
-    except ImportError:
-        print('no picture: matplotlib is missing (pip install "tinygrad_kr[examples]")')
+    figure = new_figure(8, 7.4)
+    if figure is None:
         return
-    matplotlib.use("Agg")
-    import matplotlib.pyplot as plt
-
-    figure = plt.figure(figsize=(8, 7.4), layout="constrained")
-    parts: Any = figure.subfigures(3, 1, height_ratios=[4, 1.6, 2.4])
+    parts = figure.subfigures(3, 1, height_ratios=[4, 1.6, 2.4])
     if all_saved("11-5", results):
         curves, votes = parts[0].subplots(1, 2, width_ratios=[3, 2], sharey=True)
         draw_votes(votes, results)
@@ -412,10 +396,7 @@ def save_picture(path: Path, results: Path = RESULTS) -> None:
     draw_errors(curves, results)
     draw_filters(parts[1], results)
     draw_mistakes(parts[2], results)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=110)
-    plt.close(figure)
-    print(f"picture saved: {path}")
+    save(figure, path)
 
 
 def draw_errors(axes: Any, results: Path) -> None:
@@ -492,9 +473,9 @@ def main(argv: list[str] | None = None) -> None:
     )
     add = parser.add_argument
     add("--lab", choices=list(RECIPES), default="11-1")
-    add("--seed", type=int, default=0, help="of start, shuffling and dropout (default: 0)")
-    add("--members", type=int, default=MEMBERS, help=f"of the ensemble (default: {MEMBERS})")
-    add("--epochs", type=int, help="default: 15; more go on from a net that is kept")
+    add("--seed", type=whole(0), default=0, help="of start, shuffling and dropout (default: 0)")
+    add("--members", type=whole(1), default=MEMBERS, help=f"of the ensemble (default: {MEMBERS})")
+    add("--epochs", type=whole(1), help="default: 15; more go on from a net that is kept")
     add("--keep", type=float, help="the share of units that dropout keeps (default: the lab's)")
     add("--drop", type=float, help="the share that it drops, 1 - keep")
     add("--fresh", action="store_true", help="begin anew, whatever is kept")
@@ -527,4 +508,4 @@ def train_and_tell(args: argparse.Namespace) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    launch(main)

@@ -28,11 +28,7 @@ images, biases N(0, 1). Results go to benchmarks/results/mnist_ladder.json.
 from __future__ import annotations
 
 import argparse
-import importlib
 import json
-import os
-import platform
-import re
 import sys
 import time
 from collections.abc import Callable
@@ -42,14 +38,28 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+from common import (
+    BLUE,
+    ORANGE,
+    RESULTS,
+    launch,
+    made_with,
+    new_figure,
+    progress_bar,
+    read_json,
+    rounded,
+    save,
+    whole,
+    with_run,
+    write_json,
+)
 from numpy.typing import NDArray
 
 import tinygrad_kr as tk
 import tinygrad_kr.functional as F
 from tinygrad_kr import Tensor, data, nn, no_grad, optim
-from tinygrad_kr.data.atomic import replacing
 
-RESULTS = Path(__file__).resolve().parents[2] / "benchmarks" / "results" / "mnist_ladder.json"
+TABLE = RESULTS / "mnist_ladder.json"
 OUT = Path("out/lectures")
 
 
@@ -163,25 +173,14 @@ def train(net: nn.Sequential, recipe: Recipe, digits: Digits, name: str) -> list
                 optimizer.step()
                 total += loss.item() * len(labels)
                 seen += len(labels)
-                if bar is not None:
-                    bar.set_postfix_str(f"cost {total / seen:.4f}", refresh=False)
-                    bar.update()
+                bar.set_postfix_str(f"cost {total / seen:.4f}", refresh=False)
+                bar.update()
             right = outputs_of(net, digits.test_images).argmax(axis=1) == digits.test_labels
             by_digit = [float(right[digits.test_labels == digit].mean()) for digit in range(10)]
             history.append(Epoch(total / seen, float(right.mean()), by_digit))
     finally:
-        if bar is not None:
-            bar.close()
+        bar.close()
     return history
-
-
-def progress_bar(total: int, name: str) -> Any:
-    """A bar with the time left where tqdm is installed and someone looks at a terminal."""
-    try:
-        tqdm = importlib.import_module("tqdm").tqdm
-    except ImportError:
-        return None
-    return tqdm(total=total, desc=name, unit="step", disable=None, leave=False)
 
 
 def outputs_of(net: nn.Module, images: Array, batch: int = 1000) -> Array:
@@ -278,9 +277,9 @@ def recipe_of(lab: str, **changes: Any) -> tuple[str, Recipe]:
 # ------------------------------------------------------------------ results
 
 
-def write(lab: str, seed: int, result: Result, path: Path = RESULTS) -> None:
+def write(lab: str, seed: int, result: Result, path: Path = TABLE) -> None:
     """Put one run beside those that are saved already, with its settings and versions."""
-    everything = read(path)
+    everything = read_json(path)
     recipe = RECIPES[lab]
     entry = everything.setdefault(lab, {"runs": {}})
     entry |= {"published": recipe.published, "settings": recipe._asdict()}
@@ -294,53 +293,27 @@ def write(lab: str, seed: int, result: Result, path: Path = RESULTS) -> None:
         kept["accuracy by epoch and digit"] = [
             [round(share, 3) for share in epoch.by_digit] for epoch in result.history
         ]
-    kept["versions"] = {
-        "tinygrad_kr": tk.__version__,
-        "numpy": np.__version__,
-        "python": platform.python_version(),
-    }
-    kept["machine"] = f"{platform.machine()}, {os.cpu_count()} cores, shared with other work"
-    runs = entry["runs"] | {str(seed): kept}
-    entry["runs"] = {str(s): runs[str(s)] for s in sorted(map(int, runs))}
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with replacing(path) as stream:
-        stream.write(laid_out(everything).encode())
+    entry["runs"] = with_run(entry["runs"], seed, kept | made_with())
+    write_json(path, everything)
 
 
-def rounded(value: float) -> float:
-    """To six digits."""
-    return float(f"{value:.6g}")
-
-
-def laid_out(everything: dict[str, Any]) -> str:
-    """JSON with a line for each list, so that a new run is a few new lines in a diff."""
-    text = json.dumps(everything, indent=1)
-    return re.sub(r"\[[^][{}]*\]", lambda found: " ".join(found[0].split()), text) + "\n"
-
-
-def read(path: Path = RESULTS) -> dict[str, Any]:
-    """Every saved run by lab and seed; empty before the first."""
-    everything: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {}
-    return everything
-
-
-def saved(lab: str, seed: int = 0, path: Path = RESULTS) -> dict[str, Any] | None:
+def saved(lab: str, seed: int = 0, path: Path = TABLE) -> dict[str, Any] | None:
     """One saved run: figures, seconds, settings, versions; None where there is none."""
     lab, _ = recipe_of(lab)
-    entry = read(path).get(lab, {"runs": {}})
+    entry = read_json(path).get(lab, {"runs": {}})
     if str(seed) not in entry["runs"]:
         return None
     common = {"published": entry["published"], "settings": entry["settings"]}
     return {"lab": lab, "seed": seed, **common, **entry["runs"][str(seed)]}
 
 
-def accuracies(lab: str, path: Path = RESULTS) -> list[float]:
+def accuracies(lab: str, path: Path = TABLE) -> list[float]:
     """The test accuracy of every saved seed."""
-    runs = read(path).get(lab, {"runs": {}})["runs"].values()
+    runs = read_json(path).get(lab, {"runs": {}})["runs"].values()
     return [run["figures"][f"lab {lab} accuracy"] for run in runs]
 
 
-def print_table(path: Path = RESULTS) -> None:
+def print_table(path: Path = TABLE) -> None:
     print(f"\n{'lab':<13}{'what':<34}{'published':>9}{'ours':>8}   over seeds")
     for lab, recipe in RECIPES.items():
         if found := accuracies(lab, path):
@@ -360,28 +333,16 @@ NOTES = """
 
 # ------------------------------------------------------------------ picture
 
-BLUE, ORANGE, GREEN = "#0072B2", "#D55E00", "#009E73"
 
-
-def save_picture(path: Path, results: Path = RESULTS) -> None:
+def save_picture(path: Path, results: Path = TABLE) -> None:
     """Test errors by lab, ours beside the published one; and what softmax makes of the digits."""
-    try:
-        import matplotlib
-    except ImportError:
-        print('no picture: matplotlib is missing (pip install "tinygrad_kr[examples]")')
+    figure = new_figure(8, 6.6)
+    if figure is None:
         return
-    matplotlib.use("Agg")
-    import matplotlib.pyplot as plt
-
-    figure = plt.figure(figsize=(8, 6.6), layout="constrained")
-    halves: Any = figure.subfigures(2, 1, height_ratios=[3, 2])
-    top, bottom = halves
+    top, bottom = figure.subfigures(2, 1, height_ratios=[3, 2])
     draw_ladder(top.subplots(), results)
     draw_digits(bottom, results)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=110)
-    plt.close(figure)
-    print(f"picture saved: {path}")
+    save(figure, path)
 
 
 def draw_ladder(axes: Any, results: Path) -> None:
@@ -427,7 +388,7 @@ def cnn_files(lab: str, folder: Path) -> list[Path]:
 
 def draw_digits(figure: Any, results: Path) -> None:
     """For the luckiest and the unluckiest seed of 10-2-softmax, when each digit is learned."""
-    runs = read(results).get("10-2-softmax", {"runs": {}})["runs"]
+    runs = read_json(results).get("10-2-softmax", {"runs": {}})["runs"]
     ordered = sorted(runs.items(), key=lambda item: item[1]["accuracy by epoch"][-1])
     figure.suptitle("softmax as hidden activation: whole digits wait for their turn", fontsize=10)
     if not ordered:
@@ -452,9 +413,9 @@ def main(argv: list[str] | None = None) -> None:
     )
     add = parser.add_argument
     add("--lab", default="all", help=f"all, or one of {', '.join(RECIPES)}")
-    add("--seed", type=int, default=0, help="of the start, the shuffling and dropout (default: 0)")
-    add("--seeds", type=int, default=1, help="how many seeds from there on (default: 1)")
-    add("--epochs", type=int, help="default: the lab's")
+    add("--seed", type=whole(0), default=0, help="of start, shuffling and dropout (default: 0)")
+    add("--seeds", type=whole(1), default=1, help="how many seeds from there on (default: 1)")
+    add("--epochs", type=whole(1), help="default: the lab's")
     add("--keep", type=float, help="the share of hidden units that dropout keeps")
     add("--drop", type=float, help="the share that it drops, 1 - keep")
     add("--show", action="store_true", help="train nothing: table and picture of what is saved")
@@ -493,4 +454,4 @@ def train_and_tell(lab: str, seed: int, changes: dict[str, Any]) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    launch(main)

@@ -25,11 +25,10 @@ import argparse
 import math
 import sys
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any, NamedTuple
 
 import numpy as np
-from common import launch, whole
+from common import launch, new_figure, progress_bar, save, whole
 
 import tinygrad_kr as tk
 from tinygrad_kr import data, nn, no_grad
@@ -133,14 +132,9 @@ def save_picture(
     machines: dict[str, Machine], test_images: np.ndarray, title: str, path: Path
 ) -> None:
     """Digits and their reconstructions in rows; below, filters, and samples of both machines."""
-    try:
-        import matplotlib
-    except ImportError:
-        print('no picture: matplotlib is missing (pip install "tinygrad_kr[examples]")')
+    figure = new_figure(8, 5)
+    if figure is None:
         return
-    matplotlib.use("Agg")
-    import matplotlib.pyplot as plt
-
     digits = test_images[:16]
     rows = {"digits": digits}
     with no_grad():
@@ -149,7 +143,6 @@ def save_picture(
     weights = machines["CD-1"].rbm.weight.detach().numpy()
     filters = weights[np.argsort(-np.linalg.norm(weights, axis=1))[:36]]
 
-    figure = plt.figure(figsize=(8, 5), layout="constrained")
     figure.suptitle(title, fontsize=11)
     top, *below = figure.subplot_mosaic(
         [["rows"] * 3, ["filters", *machines]], height_ratios=[3, 4.6]
@@ -168,10 +161,7 @@ def save_picture(
         axes.tick_params(length=0)
         axes.spines[:].set_color("lightgray")
     top.set_yticks((np.arange(len(rows)) + 0.5) * len(wall) / len(rows), rows, fontsize=10)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=110)
-    plt.close(figure)
-    print(f"picture saved: {path}")
+    save(figure, path)
 
 
 def tiled(pictures: np.ndarray, columns: int) -> np.ndarray:
@@ -181,15 +171,6 @@ def tiled(pictures: np.ndarray, columns: int) -> np.ndarray:
     gap = max(1, side // 14)
     framed = np.pad(squares, ((0, 0), (0, 0), (gap, gap), (gap, gap)), constant_values=np.nan)
     return framed.swapaxes(1, 2).reshape(-1, columns * (side + 2 * gap))
-
-
-def progress_bar(total: int, name: str) -> Any:
-    """A bar with the time left where tqdm is installed and someone looks at a terminal."""
-    try:
-        from tqdm import tqdm
-    except ImportError:
-        return SimpleNamespace(update=lambda: None, close=lambda: None)
-    return tqdm(total=total, desc=name, unit="step", disable=None, leave=False)
 
 
 def main(argv: list[str] | None = None) -> None:

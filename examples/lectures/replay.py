@@ -17,14 +17,15 @@ import argparse
 import contextlib
 import importlib.util
 import io
-import json
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 from types import ModuleType
 from typing import Any, NamedTuple
+
+from common import BLUE, ORANGE, launch, new_figure, progress_bar, save
 
 HERE = Path(__file__).resolve().parent
 Figures = dict[str, float]
@@ -209,20 +210,9 @@ def program(name: str) -> ModuleType:
     spec = importlib.util.spec_from_file_location(f"lectures_{name}", HERE / f"{name}.py")
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)
-    with beside():
-        sys.modules[spec.name] = module
-        spec.loader.exec_module(module)
+    sys.modules[spec.name] = module
+    spec.loader.exec_module(module)
     return module
-
-
-@contextlib.contextmanager
-def beside() -> Iterator[None]:
-    """The programs import `common` from their own folder."""
-    sys.path.insert(0, str(HERE))
-    try:
-        yield
-    finally:
-        sys.path.remove(str(HERE))
 
 
 class Row(NamedTuple):
@@ -238,13 +228,7 @@ class Row(NamedTuple):
 def saved_runs(lab: Lab) -> list[dict[str, Any]]:
     """What earlier runs of seeds 0 to 9 have left; empty where there is none."""
     module = program(lab.program)
-    if lab.program == "dbn":
-        runs = json.loads(module.RESULTS.read_text()) if module.RESULTS.exists() else {}
-        return [
-            {"figures": module.figures(module.read(int(seed), module.RESULTS)), **run}
-            for seed, run in runs.items()
-        ]
-    found = (module.saved(lab.arguments["lab"], seed) for seed in range(10))
+    found = (module.saved(**lab.arguments, seed=seed) for seed in range(10))
     return [result for result in found if result is not None]
 
 
@@ -317,33 +301,21 @@ def table_line(row: Row) -> str:
 HEAD = f"{'lab':14} {'what':38} {'published':28} {'ours':58} seconds"
 
 
-def bar_over(labs: list[Lab]) -> Any:
-    """A progress bar where tqdm is installed and someone looks at a terminal."""
-    try:
-        from tqdm import tqdm  # type: ignore[import-untyped]
-    except ImportError:
-        return None
-    return tqdm(total=len(labs), unit="lab", disable=None, leave=False, file=sys.stderr)
-
-
 def replay(labs: list[Lab], anew: bool, say: Callable[[str], object] = print) -> list[Row]:
     """A line for each lab as soon as it is done; after Ctrl-C, the rows that are."""
     rows: list[Row] = []
-    runner, bar = Replay(anew), bar_over(labs)
-    if bar is not None and not bar.disable:
+    runner, bar = Replay(anew), progress_bar(len(labs), "", unit="lab")
+    if not bar.disable:
         say = bar.write
     say(HEAD)
     try:
         for lab in labs:
-            if bar is not None:
-                bar.set_description(f"{lab.name}, {lab.what}")
+            bar.set_description(f"{lab.name}, {lab.what}")
             rows.append(runner.row(lab))
             say(table_line(rows[-1]))
-            if bar is not None:
-                bar.update()
+            bar.update()
     finally:
-        if bar is not None:
-            bar.close()
+        bar.close()
         print_sum(rows, len(labs))
     return rows
 
@@ -360,8 +332,6 @@ def print_sum(rows: list[Row], wanted: int) -> None:
 
 def save_picture(rows: list[Row], path: Path) -> None:
     """Shares of right answers, ours beside the published: MNIST by errors, the rest as they are."""
-    with beside():
-        from common import BLUE, ORANGE, new_figure, save
     shown = [(row, row.lab.compared) for row in rows if row.lab.compared and row.figures]
     groups = {
         "MNIST: test images wrong, % (log scale)": [r for r in shown if r[0].lab.long],
@@ -408,15 +378,11 @@ def main(argv: list[str] | None = None) -> None:
     if not labs:
         names = ", ".join(dict.fromkeys(lab.name for lab in LABS))
         parser.error(f"no lab {', '.join(args.lab)!r}; there are {names}")
-    try:
-        rows = replay(labs, anew=args.all or bool(args.lab))
-    except KeyboardInterrupt:
-        print("stopped")
-        sys.exit(130)
+    rows = replay(labs, anew=args.all or bool(args.lab))
     save_picture(rows, args.out / "replay.png")
     if any(row.failed for row in rows):
         sys.exit(1)
 
 
 if __name__ == "__main__":
-    main()
+    launch(main)
