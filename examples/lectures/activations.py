@@ -13,14 +13,13 @@ The picture is saved as out/lectures/activations.png (needs matplotlib).
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from common import launch, new_figure, save
+from common import command_line, launch, new_figure, save
 
 import tinygrad_kr as tk
 import tinygrad_kr.functional as F
@@ -137,10 +136,7 @@ def draw_slope(axes: Any, x: np.ndarray, slope: np.ndarray) -> None:
 
 
 def main(argv: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--out", type=Path, default=Path("out/lectures"), help="for the picture")
+    parser = command_line(__doc__)
     args = parser.parse_args(argv)
     figures = run()
     print_table(figures)

@@ -22,12 +22,11 @@ The picture is saved as out/lectures/by_hand.png (needs matplotlib).
 
 from __future__ import annotations
 
-import argparse
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-from common import launch, new_figure, save, whole
+from common import command_line, launch, new_figure, save, whole
 
 import tinygrad_kr.functional as F
 from tinygrad_kr import Tensor, no_grad
@@ -255,14 +254,11 @@ def draw_plane(axes: Any, low: float, high: float, output: Any) -> None:
 
 
 def main(argv: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = command_line(__doc__)
     add = parser.add_argument
     add("--hidden", type=whole(1), default=4, help="tanh units (default: 4)")
     add("--steps", type=whole(1), default=2_000, help="default: 2000")
     add("--seed", type=whole(0), default=0, help="of the points and the weights")
-    add("--out", type=Path, default=Path("out/lectures"), help="for the picture")
     args = parser.parse_args(argv)
     print_first_step(args.hidden, args.seed)
     training = train_on_petals(args.hidden, args.steps, 1.0, args.seed)

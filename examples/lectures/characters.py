@@ -26,7 +26,6 @@ The picture is saved as out/lectures/characters.png (needs matplotlib).
 
 from __future__ import annotations
 
-import argparse
 import math
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator
@@ -34,7 +33,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-from common import BLUE, ORANGE, bar, launch, new_figure, save, whole
+from common import BLUE, ORANGE, bar, command_line, launch, new_figure, save, whole
 
 import tinygrad_kr as tk
 import tinygrad_kr.functional as F
@@ -274,13 +273,10 @@ def draw(keep: dict[str, Any], figures: dict[str, float], path: Path) -> None:
 
 
 def main(argv: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = command_line(__doc__)
     parser.add_argument("--start", choices=["lab", "pytorch"], default="lab")
     parser.add_argument("--seeds", type=whole(1), default=100, help="starts of the short labs")
     parser.add_argument("--seed", type=whole(0), default=0, help="of the long sentence")
-    parser.add_argument("--out", type=Path, default=Path("out/lectures"), help="for the picture")
     args = parser.parse_args(argv)
 
     watch_hihello(args.start, args.seed)

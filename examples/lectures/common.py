@@ -122,6 +122,16 @@ def with_run(runs: dict[str, Any], seed: int, run: dict[str, Any]) -> dict[str, 
     return dict(sorted({**runs, str(seed): run}.items(), key=lambda item: int(item[0])))
 
 
+def command_line(text: str | None) -> argparse.ArgumentParser:
+    """What every program understands: --help, which shows `text`, and --out."""
+    parser = argparse.ArgumentParser(
+        description=text, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    out = Path("out/lectures")
+    parser.add_argument("--out", type=Path, default=out, help=f"for what is saved (default: {out})")
+    return parser
+
+
 def whole(lowest: int) -> Callable[[str], int]:
     """For argparse: a whole number from `lowest` up."""
 

@@ -28,7 +28,6 @@ few lines; a `DBN` also has them as `fine_tune`.
 
 from __future__ import annotations
 
-import argparse
 import math
 import sys
 import time
@@ -40,6 +39,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from common import (
     RESULTS,
+    command_line,
     launch,
     made_with,
     new_figure,
@@ -292,14 +292,11 @@ STYLES: list[dict[str, str]] = [  # the colours are Okabe and Ito's
 
 
 def main(argv: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = command_line(__doc__)
     add = parser.add_argument
     add("--data", choices=list(RECIPES), default="mnist")
     add("--seed", type=whole(0), default=0, help="of the starts and the shuffling (default: 0)")
     add("--show", action="store_true", help="the saved run of this seed, without training")
-    add("--out", type=Path, default=Path("out/lectures"), help="folder for the picture")
     args = parser.parse_args(argv)
     settings = RECIPES[args.data]
 

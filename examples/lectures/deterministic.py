@@ -16,13 +16,12 @@ minus infinity), which shows as soon as all the numbers are negative.
 
 from __future__ import annotations
 
-import argparse
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from common import BLUE, GREEN, ORANGE, launch, new_figure, save
+from common import BLUE, GREEN, ORANGE, command_line, launch, new_figure, save
 
 import tinygrad_kr as tk
 import tinygrad_kr.functional as F
@@ -152,10 +151,7 @@ def save_picture(path: Path) -> None:
 
 
 def main(argv: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--out", type=Path, default=Path("out/lectures"), help="for the picture")
+    parser = command_line(__doc__)
     args = parser.parse_args(argv)
     figures = run()
     print(f"{'':36} {'ours':14} published")

@@ -25,14 +25,13 @@ The picture is saved as out/lectures/dying_relu.png (needs matplotlib).
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Iterable
 from itertools import pairwise
 from pathlib import Path
 from typing import Literal, NamedTuple
 
 import numpy as np
-from common import bar, launch, new_figure, positive, save, whole
+from common import bar, command_line, launch, new_figure, positive, save, whole
 
 import tinygrad_kr as tk
 import tinygrad_kr.functional as F
@@ -279,14 +278,11 @@ def save_picture(result: Result, path: Path) -> None:
 
 
 def main(argv: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = command_line(__doc__)
     add = parser.add_argument
     add("--rates", type=positive, nargs="+", default=RATES, help="default: 0.001 0.01 0.03")
     add("--epochs", type=whole(1), default=20, help="default: 20")
     add("--seeds", type=whole(1), default=5, help="nets for each setting (default: 5)")
-    add("--out", type=Path, default=Path("out/lectures"), help="for the picture")
     args = parser.parse_args(argv)
     result = measure(args.rates, args.epochs, args.seeds, 20_000)
     print_figures(result, figures_of(result))

@@ -18,12 +18,11 @@ here, is one of them.
 
 from __future__ import annotations
 
-import argparse
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from common import BLUE, ORANGE, bar, launch, new_figure, save, whole
+from common import BLUE, ORANGE, bar, command_line, launch, new_figure, save, whole
 
 import tinygrad_kr as tk
 import tinygrad_kr.functional as F
@@ -161,12 +160,9 @@ def save_picture(histories: dict[str, list[float]], path: Path) -> None:
 
 
 def main(argv: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = command_line(__doc__)
     parser.add_argument("--seed", type=whole(0), default=1, help="of the start (default: 1)")
     parser.add_argument("--steps", type=whole(1), default=10_001, help="default: 10001")
-    parser.add_argument("--out", type=Path, default=Path("out/lectures"), help="folder for all")
     args = parser.parse_args(argv)
     histories: dict[str, list[float]] = {}
     folder = args.out / "events" / f"xor_seed{args.seed}"

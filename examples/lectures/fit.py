@@ -19,7 +19,6 @@ by them, and the reason why --patience is refused there.
 
 from __future__ import annotations
 
-import argparse
 import time
 from collections.abc import Callable, Sequence
 from itertools import pairwise
@@ -32,6 +31,7 @@ from common import (
     ORANGE,
     RESULTS,
     bar,
+    command_line,
     launch,
     made_with,
     new_figure,
@@ -294,15 +294,12 @@ def save_picture(lab: str, history: History, path: Path) -> None:
 
 
 def main(argv: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = command_line(__doc__)
     add = parser.add_argument
     add("--lab", choices=list(LABS), default="10-1")
     add("--seed", type=whole(0), default=0, help="of the start and the shuffling (default: 0)")
     add("--epochs", type=whole(1), help="default: the lab's")
     add("--patience", type=whole(1), help="epochs without a lower val_loss, then stop (10-2)")
-    add("--out", type=Path, default=Path("out/lectures"), help="for picture and parameters")
     args = parser.parse_args(argv)
     histories: list[History] = []
     callbacks: list[Callback] = [show, lambda net, history: histories.append(history)]

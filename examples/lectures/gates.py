@@ -20,13 +20,12 @@ The picture is saved as out/lectures/gates.png (needs matplotlib).
 
 from __future__ import annotations
 
-import argparse
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from common import launch, new_figure, positive, save, whole
+from common import command_line, launch, new_figure, positive, save, whole
 
 import tinygrad_kr as tk
 import tinygrad_kr.functional as F
@@ -250,14 +249,11 @@ def draw_net(axes: Any, net: nn.Sequential, gate: str) -> Any:
 
 
 def main(argv: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = command_line(__doc__)
     add = parser.add_argument
     add("--steps", type=whole(1), default=10_001, help="default: 10001")
     add("--rate", type=positive, default=0.1, help="learning rate (default: 0.1)")
     add("--seed", type=whole(0), default=0, help="of the weights (default: 0)")
-    add("--out", type=Path, default=Path("out/lectures"), help="for the picture")
     args = parser.parse_args(argv)
     print_neuron()
     nets, figures = train_all(list(NETS), args.steps, args.rate, args.seed)

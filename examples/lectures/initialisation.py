@@ -29,7 +29,6 @@ The picture is saved as out/lectures/initialisation.png (needs matplotlib).
 
 from __future__ import annotations
 
-import argparse
 import math
 import sys
 from collections.abc import Callable
@@ -38,7 +37,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-from common import bar, launch, new_figure, save, whole
+from common import bar, command_line, launch, new_figure, save, whole
 
 import tinygrad_kr as tk
 import tinygrad_kr.functional as F
@@ -314,9 +313,7 @@ def save_picture(runs: dict[tuple[str, str], Run], path: Path) -> None:
 
 
 def main(argv: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = command_line(__doc__)
     add = parser.add_argument
     add(
         "--data",
@@ -326,7 +323,6 @@ def main(argv: list[str] | None = None) -> None:
     )
     add("--steps", type=whole(1), default=1_100, help="default: 1100, two epochs of MNIST")
     add("--seed", type=whole(0), default=0, help="of the weights and the batches (default: 0)")
-    add("--out", type=Path, default=Path("out/lectures"), help="for the picture")
     args = parser.parse_args(argv)
     print_stds()
     images = load(args.data)

@@ -22,12 +22,11 @@ at least 99% is left. What learns is scaling together with a rate of 0.1, which 
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
-from common import BLUE, GREEN, ORANGE, Starts, launch, new_figure, save, whole
+from common import BLUE, GREEN, ORANGE, Starts, command_line, launch, new_figure, save, whole
 
 import tinygrad_kr as tk
 import tinygrad_kr.functional as F
@@ -207,11 +206,8 @@ def save_picture(histories: dict[str, np.ndarray], path: Path) -> None:
 
 
 def main(argv: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = command_line(__doc__)
     parser.add_argument("--starts", type=whole(1), default=100, help="initial weights")
-    parser.add_argument("--out", type=Path, default=Path("out/lectures"), help="for the picture")
     args = parser.parse_args(argv)
     histories: dict[str, np.ndarray] = {}
     figures = run(starts=args.starts, histories=histories)

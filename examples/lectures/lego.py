@@ -21,12 +21,11 @@ The picture is saved as out/lectures/lego.png (needs matplotlib).
 
 from __future__ import annotations
 
-import argparse
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from common import BLUE, GREEN, ORANGE, Starts, bar, launch, new_figure, save, whole
+from common import BLUE, GREEN, ORANGE, Starts, bar, command_line, launch, new_figure, save, whole
 
 import tinygrad_kr as tk
 import tinygrad_kr.functional as F
@@ -284,15 +283,12 @@ def draw(keep: dict[str, Any], depths: tuple[int, ...], path: Path) -> None:
 
 
 def main(argv: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = command_line(__doc__)
     parser.add_argument("--starts", type=whole(1), default=100, help="XOR nets of each kind")
     parser.add_argument("--steps", type=whole(1), default=10_001, help="of the XOR nets")
     parser.add_argument("--seeds", type=whole(1), default=5, help="digit nets of each kind")
     parser.add_argument("--epochs", type=whole(1), default=20, help="of the digit nets")
     parser.add_argument("--seed", type=whole(0), default=0)
-    parser.add_argument("--out", type=Path, default=Path("out/lectures"), help="for the picture")
     args = parser.parse_args(argv)
 
     keep: dict[str, Any] = {}

@@ -20,13 +20,12 @@ The picture is saved as out/lectures/linear_collapse.png (needs matplotlib).
 
 from __future__ import annotations
 
-import argparse
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-from common import bar, launch, new_figure, positive, save, whole
+from common import bar, command_line, launch, new_figure, positive, save, whole
 
 import tinygrad_kr as tk
 import tinygrad_kr.functional as F
@@ -205,14 +204,11 @@ def draw_boundary(axes: Any, net: nn.Sequential) -> None:
 
 
 def main(argv: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = command_line(__doc__)
     add = parser.add_argument
     add("--steps", type=whole(1), default=1_500, help="default: 1500")
     add("--rate", type=positive, default=0.003, help="of the deep nets (default: 0.003)")
     add("--seed", type=whole(0), default=0, help="of the weights (default: 0)")
-    add("--out", type=Path, default=Path("out/lectures"), help="for the picture")
     args = parser.parse_args(argv)
     trained = train_all(args.steps, args.rate, args.seed)
     print_table(figures_of(trained, args.seed), list(trained))

@@ -16,11 +16,22 @@ deviation 1, rate 0.1 is within 0.1% of the best plane after 186 steps, from eve
 
 from __future__ import annotations
 
-import argparse
 from pathlib import Path
 
 import numpy as np
-from common import BLUE, GREEN, ORANGE, Starts, bar, launch, new_figure, save, table, whole
+from common import (
+    BLUE,
+    GREEN,
+    ORANGE,
+    Starts,
+    bar,
+    command_line,
+    launch,
+    new_figure,
+    save,
+    table,
+    whole,
+)
 
 import tinygrad_kr as tk
 from tinygrad_kr import Tensor, data, no_grad, optim
@@ -126,11 +137,8 @@ def save_picture(histories: dict[str, np.ndarray], least: float, path: Path) -> 
 
 
 def main(argv: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = command_line(__doc__)
     parser.add_argument("--starts", type=whole(1), default=100, help="initial weights")
-    parser.add_argument("--out", type=Path, default=Path("out/lectures"), help="for the picture")
     args = parser.parse_args(argv)
     histories: dict[str, np.ndarray] = {}
     predictions = args.out / "linear_regression.csv"

@@ -15,11 +15,22 @@ out of the training, the accuracy is 0.750.
 
 from __future__ import annotations
 
-import argparse
 from pathlib import Path
 
 import numpy as np
-from common import BLUE, GREEN, ORANGE, Starts, bar, launch, new_figure, save, table, whole
+from common import (
+    BLUE,
+    GREEN,
+    ORANGE,
+    Starts,
+    bar,
+    command_line,
+    launch,
+    new_figure,
+    save,
+    table,
+    whole,
+)
 
 import tinygrad_kr as tk
 import tinygrad_kr.functional as F
@@ -112,11 +123,8 @@ def save_picture(histories: dict[str, np.ndarray], figures: dict[str, float], pa
 
 
 def main(argv: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = command_line(__doc__)
     parser.add_argument("--starts", type=whole(1), default=20, help="initial weights (default: 20)")
-    parser.add_argument("--out", type=Path, default=Path("out/lectures"), help="for the picture")
     args = parser.parse_args(argv)
     histories: dict[str, np.ndarray] = {}
     figures = run(starts=args.starts, histories=histories)

@@ -37,6 +37,7 @@ from common import (
     GREEN,
     ORANGE,
     RESULTS,
+    command_line,
     launch,
     made_with,
     new_figure,
@@ -468,9 +469,7 @@ def draw_mistakes(figure: Any, results: Path) -> None:
 
 
 def main(argv: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = command_line(__doc__)
     add = parser.add_argument
     add("--lab", choices=list(RECIPES), default="11-1")
     add("--seed", type=whole(0), default=0, help="of start, shuffling and dropout (default: 0)")
@@ -480,7 +479,6 @@ def main(argv: list[str] | None = None) -> None:
     add("--drop", type=float, help="the share that it drops, 1 - keep")
     add("--fresh", action="store_true", help="begin anew, whatever is kept")
     add("--show", action="store_true", help="train nothing: table and picture of what is saved")
-    add("--out", type=Path, default=OUT, help=f"folder for nets and picture (default: {OUT})")
     add("--results", type=Path, default=RESULTS, help="folder for results (default: the project's)")
     args = parser.parse_args(argv)
     try:

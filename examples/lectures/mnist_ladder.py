@@ -27,7 +27,6 @@ images, biases N(0, 1). Results go to benchmarks/results/mnist_ladder.json.
 
 from __future__ import annotations
 
-import argparse
 import json
 import sys
 import time
@@ -42,6 +41,7 @@ from common import (
     BLUE,
     ORANGE,
     RESULTS,
+    command_line,
     launch,
     made_with,
     new_figure,
@@ -408,9 +408,7 @@ def draw_digits(figure: Any, results: Path) -> None:
 
 
 def main(argv: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = command_line(__doc__)
     add = parser.add_argument
     add("--lab", default="all", help=f"all, or one of {', '.join(RECIPES)}")
     add("--seed", type=whole(0), default=0, help="of start, shuffling and dropout (default: 0)")
@@ -419,7 +417,6 @@ def main(argv: list[str] | None = None) -> None:
     add("--keep", type=float, help="the share of hidden units that dropout keeps")
     add("--drop", type=float, help="the share that it drops, 1 - keep")
     add("--show", action="store_true", help="train nothing: table and picture of what is saved")
-    add("--out", type=Path, default=OUT, help=f"folder for the picture (default: {OUT})")
     args = parser.parse_args(argv)
     changes = {
         name: getattr(args, name)

@@ -21,14 +21,13 @@ The picture is saved as out/lectures/rbm.png (needs matplotlib).
 
 from __future__ import annotations
 
-import argparse
 import math
 import sys
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-from common import launch, new_figure, progress_bar, save, whole
+from common import command_line, launch, new_figure, progress_bar, save, whole
 
 import tinygrad_kr as tk
 from tinygrad_kr import data, nn, no_grad
@@ -174,13 +173,10 @@ def tiled(pictures: np.ndarray, columns: int) -> np.ndarray:
 
 
 def main(argv: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = command_line(__doc__)
     add = parser.add_argument
     add("--data", choices=list(RECIPES), default="mnist")
     add("--seed", type=whole(0), default=0, help="of the start and all that is drawn (default: 0)")
-    add("--out", type=Path, default=Path("out/lectures"), help="folder for the picture")
     args = parser.parse_args(argv)
     recipe = RECIPES[args.data]
     try:

@@ -13,7 +13,6 @@ and shows what is done. A picture of ours against the published figures is saved
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 import importlib.util
 import io
@@ -25,7 +24,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any, NamedTuple
 
-from common import BLUE, ORANGE, launch, new_figure, progress_bar, save
+from common import BLUE, ORANGE, command_line, launch, new_figure, progress_bar, save
 
 HERE = Path(__file__).resolve().parent
 Figures = dict[str, float]
@@ -366,13 +365,10 @@ def save_picture(rows: list[Row], path: Path) -> None:
 
 
 def main(argv: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = command_line(__doc__)
     add = parser.add_argument
     add("--lab", action="append", default=[], help="only this lab, or all that begin so; run anew")
     add("--all", action="store_true", help="run the long labs too")
-    add("--out", type=Path, default=Path("out/lectures"), help="folder for the picture")
     args = parser.parse_args(argv)
     labs = chosen(args.lab)
     if not labs:

@@ -24,12 +24,11 @@ The picture is saved as out/lectures/sequences.png (needs matplotlib).
 
 from __future__ import annotations
 
-import argparse
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-from common import BLUE, GREEN, ORANGE, bar, launch, new_figure, save, whole
+from common import BLUE, GREEN, ORANGE, bar, command_line, launch, new_figure, save, whole
 
 import tinygrad_kr as tk
 import tinygrad_kr.functional as F
@@ -216,13 +215,10 @@ def draw(keep: dict[str, Any], path: Path) -> None:
 
 
 def main(argv: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = command_line(__doc__)
     parser.add_argument("--walks", type=whole(1), default=10, help="made-up series of each kind")
     parser.add_argument("--steps", type=whole(1), default=500, help="of training")
     parser.add_argument("--seed", type=whole(0), default=0, help="of series and starts")
-    parser.add_argument("--out", type=Path, default=Path("out/lectures"), help="for the picture")
     args = parser.parse_args(argv)
 
     keep: dict[str, Any] = {}

@@ -14,11 +14,10 @@ animals that were learned. Of animals left out, a fifth at a time, 96% are named
 
 from __future__ import annotations
 
-import argparse
 from pathlib import Path
 
 import numpy as np
-from common import BLUE, ORANGE, Starts, bar, launch, new_figure, save, table, whole
+from common import BLUE, ORANGE, Starts, bar, command_line, launch, new_figure, save, table, whole
 
 import tinygrad_kr as tk
 import tinygrad_kr.functional as F
@@ -129,11 +128,8 @@ def save_picture(costs: np.ndarray, confusion: np.ndarray, path: Path) -> None:
 
 
 def main(argv: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = command_line(__doc__)
     parser.add_argument("--starts", type=whole(1), default=100, help="initial weights")
-    parser.add_argument("--out", type=Path, default=Path("out/lectures"), help="for the picture")
     args = parser.parse_args(argv)
     print(f"labels {EIGHT_LABELS[:4]} as one-hot rows:\n{F.one_hot(EIGHT_LABELS[:4], 3)}\n")
     pictured: dict[str, np.ndarray] = {}

@@ -26,14 +26,13 @@ The picture is saved as out/lectures/vanishing.png (needs matplotlib).
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-from common import launch, new_figure, save, whole
+from common import command_line, launch, new_figure, save, whole
 
 import tinygrad_kr as tk
 import tinygrad_kr.functional as F
@@ -289,14 +288,11 @@ def save_picture(nets: dict[tuple[str, str], Layers], path: Path) -> None:
 
 
 def main(argv: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = command_line(__doc__)
     add = parser.add_argument
     add("--depth", type=whole(2), default=20, help="layers of part 4 (default: 20)")
     add("--width", type=whole(1), default=100, help="units in each (default: 100)")
     add("--seed", type=whole(0), default=0, help="of the weights (default: 0)")
-    add("--out", type=Path, default=Path("out/lectures"), help="for the picture")
     args = parser.parse_args(argv)
     nets = measure_all(args.depth, args.width, args.seed)
     figures = figures_of(nets, args.seed, 200)

@@ -15,14 +15,13 @@ all 100. examples/xor.py draws what such nets learn.
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from common import BLUE, GREEN, ORANGE, Starts, bar, launch, new_figure, save, whole
+from common import BLUE, GREEN, ORANGE, Starts, bar, command_line, launch, new_figure, save, whole
 
 import tinygrad_kr as tk
 import tinygrad_kr.functional as F
@@ -112,12 +111,9 @@ def save_picture(histories: dict[str, Any], path: Path) -> None:
 
 
 def main(argv: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = command_line(__doc__)
     parser.add_argument("--starts", type=whole(1), default=100, help="initial weights")
     parser.add_argument("--steps", type=whole(1), default=10_001, help="default: 10001")
-    parser.add_argument("--out", type=Path, default=Path("out/lectures"), help="for the picture")
     args = parser.parse_args(argv)
     histories: dict[str, Any] = {}
     figures = run(starts=args.starts, steps=args.steps, histories=histories)
