@@ -15,6 +15,7 @@ from numpy import ndarray
 from tinygrad_kr.compile.build import build
 from tinygrad_kr.compile.c_code import c_function, c_source, written_by
 from tinygrad_kr.compile.layout import empty
+from tinygrad_kr.compile.memory import Arena
 from tinygrad_kr.compile.optimizing import Option, StateArray, StateNumber
 from tinygrad_kr.compile.plan import (
     OUTSIDE,
@@ -39,7 +40,7 @@ from tinygrad_kr.compile.spelling import C_TYPES
 from tinygrad_kr.compile.window_code import Runner, kernels
 from tinygrad_kr.compile.windows import Convolution
 from tinygrad_kr.ops import linalg
-from tinygrad_kr.ops.node import LastWrite, _families, constant, note_writes, tick
+from tinygrad_kr.ops.node import _families, constant, last_write, note_writes, tick
 
 QUICK = 100_000
 """Elements in all up to which a program takes some 10 microseconds."""
@@ -95,6 +96,7 @@ class Native:
             isinstance(step, Call) and step.statement.op is linalg.matmul for step in plan.steps
         )
         self.workspace = driver.workspace
+        self.arena = driver.arena
         self.memory = driver.memory
 
 
@@ -224,10 +226,9 @@ class _Driver:
         self.pointer = ctypes.addressof(self.memory)
         self.lines: list[str] = []
         self.parts: list[Any] = []
-        self.calls = self.workspace = 0
+        self.calls = 0
         self._changing: list[str] = []
         self._reseated: dict[str, str] = {}
-        self._last_write = "last_write"
         self._may_raise = any(isinstance(step, OUTSIDE) for step in plan.steps)
         first = next((i for i, s in enumerate(plan.steps) if not isinstance(s, Check)), 0)
         self._raises_late = any(map(may_raise, plan.steps[first:]))
@@ -240,12 +241,14 @@ class _Driver:
             "references": getrefcount,
             "Stale": StaleError,
             "tick": tick,
-            "last_write": LastWrite,
+            "last_write": last_write,
         }
         self._known = {id(thing): name for name, thing in self.names.items()}
         self._arrays: dict[Value, str] = {}
         self._fresh: dict[Value, str] = {}
         self._kept = plan.program.kept()
+        self.arena = Arena(plan, {v for v in self._kept if not self._only_copied(v)})
+        self.workspace = self.arena.nbytes
         sources = [plan.program.sources[value] for value in plan.in_place.values()]
         self._overwritten = [source for source in sources if isinstance(source, Leaf)]
         written = {effect.node for effect in plan.program.effects if isinstance(effect, LeafWrite)}
@@ -406,8 +409,7 @@ class _Driver:
         if value in self._kept and not self._only_copied(value):
             self._new_memory(value, Fresh(value, place.strides, self.memory, place.root))
             return
-        array = empty(value.shape, value.dtype, place.strides)
-        self.workspace += array.nbytes
+        array = self.arena.array(value)
         name = self.name(array, f"buffer{value.number}")
         self.memory[place.root] = _address(array)
         self._arrays[value] = name
@@ -517,8 +519,8 @@ class _Driver:
                     self.lines.append(f"{apply}({self.array(value)})")
         if written:
             announce = self.name(_Announcement(written), "written")
-            self.lines.append(f"{self._last_write}.time = {announce}.write.time = tick()")
-            self.lines.append(f"if {self._last_write}.write is not {announce}.write:")
+            self.lines.append(f"last_write.time = {announce}.write.time = tick()")
+            self.lines.append(f"if last_write.write is not {announce}.write:")
             self.lines.append(f"    {announce}()")
             for leaf in written:
                 self._reseated[self.name(leaf, "leaf")] = announce
@@ -621,7 +623,7 @@ class _Announcement:
 
     def __call__(self) -> None:
         """This was the latest write to them."""
-        LastWrite.write = self.write
+        last_write.write = self.write
         for each in self.written:
             each.last = self.write
 

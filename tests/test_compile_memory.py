@@ -1,0 +1,268 @@
+"""One piece of memory for what passes between steps: nothing that is alive is written over, nothing
+that one C function is given overlaps, and no more is taken than what is alive at once."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from itertools import combinations, pairwise
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import tinygrad_kr as tk
+import tinygrad_kr.functional as F
+from tinygrad_kr import Tensor, nn, optim
+from tinygrad_kr.compile.build import find_compiler
+from tinygrad_kr.compile.c_code import TOGETHER
+from tinygrad_kr.compile.function import Compiled
+from tinygrad_kr.compile.memory import LINE, Life, lives, moments, offsets
+from tinygrad_kr.compile.native import Native
+from tinygrad_kr.compile.plan import Call
+from tinygrad_kr.ops.node import Node
+
+needs_compiler = pytest.mark.skipif(find_compiler() is None, reason="there is no C compiler")
+
+# ------------------------------------------------------------------ where the pieces lie
+
+
+@st.composite
+def some_lives(draw: st.DrawFn) -> list[Life]:
+    pieces = []
+    for _ in range(draw(st.integers(0, 30))):
+        first = draw(st.integers(0, 12))
+        last = draw(st.integers(first, 12))
+        pieces.append(Life(draw(st.integers(0, 500)), first, last))
+    return pieces
+
+
+def meet(a: Life, b: Life) -> bool:
+    return a.first <= b.last and b.first <= a.last
+
+
+@given(some_lives())
+def test_pieces_of_one_time_lie_apart(pieces: list[Life]) -> None:
+    starts = offsets(pieces)
+    assert all(start >= 0 and start % LINE == 0 for start in starts)
+    for (a, start), (b, other) in combinations(zip(pieces, starts, strict=True), 2):
+        if meet(a, b):
+            assert start + a.size + LINE <= other or other + b.size + LINE <= start
+
+
+@given(some_lives())
+def test_no_piece_lies_higher_than_it_must(pieces: list[Life]) -> None:
+    for i, (start, piece) in enumerate(zip(offsets(pieces), pieces, strict=True)):
+        larger = [other for other in pieces if other.size >= piece.size and meet(other, piece)]
+        taken = sum(-(-other.size // LINE) * LINE + LINE for other in larger)
+        rivals = taken - (-(-piece.size // LINE) * LINE + LINE)
+        gaps = len(larger) * (piece.size + 2 * LINE)
+        assert start <= rivals + gaps, i
+
+
+def test_pieces_of_different_times_share_memory() -> None:
+    assert offsets([Life(640, 0, 1), Life(640, 2, 3), Life(64, 4, 9)]) == [0, 0, 0]
+
+
+def test_pieces_that_meet_at_a_moment_do_not() -> None:
+    assert offsets([Life(640, 0, 2), Life(640, 2, 3)]) == [0, 640 + LINE]
+
+
+def test_a_gap_is_used_only_where_a_piece_fits() -> None:
+    """Of three neighbours the middle one ends; what is as large takes its place, no larger one."""
+    neighbours = [Life(960, 0, 9), Life(640, 0, 3), Life(320, 0, 9)]
+    assert offsets(neighbours) == [0, 1024, 1728]
+    assert offsets([*neighbours, Life(640, 4, 9)])[3] == 1024
+    assert offsets([*neighbours, Life(641, 4, 9)])[3] == 1024
+    assert offsets([*neighbours, Life(641, 4, 9)])[2] > 1728
+
+
+# ------------------------------------------------------------------ the memory of compiled nets
+
+Make = Callable[[], tuple[Callable[..., Any], list[Any], list[Node]]]
+
+
+def perceptron() -> tuple[Callable[..., Any], list[Any], list[Node]]:
+    tk.manual_seed(1)
+    net = nn.Sequential(
+        nn.Linear(40, 50), nn.ReLU(), nn.Linear(50, 50), nn.ReLU(), nn.Linear(50, 9)
+    )
+    optimizer = optim.Adam(net.parameters(), lr=0.01)
+    x = Tensor(np.random.default_rng(1).standard_normal((30, 40)), dtype=np.float32)
+    labels = Tensor(np.arange(30) % 9)
+
+    def step(x: Tensor, labels: Tensor) -> Tensor:
+        optimizer.zero_grad()
+        loss = F.cross_entropy(net(x), labels)
+        loss.backward()
+        optimizer.step()
+        return loss
+
+    return step, [x, labels], list(net.parameters())
+
+
+def convolutions() -> tuple[Callable[..., Any], list[Any], list[Node]]:
+    tk.manual_seed(2)
+    net = nn.Sequential(
+        nn.Conv2d(1, 4, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2),
+        nn.Conv2d(4, 6, 3, padding=1), nn.BatchNorm2d(6), nn.ReLU(), nn.MaxPool2d(2),
+        nn.Flatten(), nn.Linear(24, 5),
+    )  # fmt: skip
+    optimizer = optim.SGD(net.parameters(), lr=0.01, momentum=0.9)
+    x = Tensor(np.random.default_rng(2).standard_normal((20, 1, 8, 8)), dtype=np.float32)
+
+    def step(x: Tensor, labels: Tensor) -> Tensor:
+        optimizer.zero_grad()
+        loss = F.cross_entropy(net(x), labels)
+        loss.backward()
+        optimizer.step()
+        return loss
+
+    return step, [x, Tensor(np.arange(20) % 5)], list(net.parameters())
+
+
+def chain() -> tuple[Callable[..., Any], list[Any], list[Node]]:
+    """Many more loops than one C function has, none of which lets another join it."""
+    weight = Tensor(np.linspace(-1, 1, 7), requires_grad=True)
+
+    def step(x: Tensor) -> Tensor:
+        weight.grad = None
+        for _ in range(30):
+            x = x * weight + x.sum(0).tanh()
+        loss = (x * x).sum().log1p()
+        loss.backward()
+        return loss
+
+    return step, [Tensor(np.linspace(-0.1, 0.1, 21).reshape(3, 7))], [weight]
+
+
+itself = tk.op(lambda x: x[...], lambda g, y, x: -g)
+"""A user's op whose result is a view of what it was given, with its gradient reversed."""
+
+
+def deep(x: Any, weight: Tensor) -> Any:
+    for _ in range(4):
+        x = (x @ weight).tanh()
+    return x
+
+
+def handed_through() -> tuple[Callable[..., Any], list[Any], list[Node]]:
+    """NumPy calls that return views: one is read, of another what it was given is read, when much
+    else has been computed."""
+    weight = Tensor(np.linspace(-1, 1, 60 * 60).reshape(60, 60) / 30, requires_grad=True)
+
+    def step(x: Tensor) -> Tensor:
+        weight.grad = None
+        late = itself(x @ weight)
+        given = (x + 1) @ weight
+        early = itself(given) @ weight
+        loss = (deep(x, weight) * late * given + early).sum()
+        loss.backward()
+        return loss
+
+    return step, [Tensor(np.linspace(-1, 1, 40 * 60).reshape(40, 60))], [weight]
+
+
+def remembering() -> tuple[Callable[..., Any], list[Any], list[Node]]:
+    """New elements of a Tensor that are computed first and written when all is done."""
+    weight = Tensor(np.linspace(-1, 1, 60 * 60).reshape(60, 60) / 30, requires_grad=True)
+    state = Tensor(np.linspace(1, 2, 40 * 60).reshape(40, 60))
+
+    def step(x: Tensor) -> Tensor:
+        weight.grad = None
+        before = state.clone()
+        with tk.no_grad():
+            state.copy_(state @ weight + 0)
+        loss = (deep(x, weight) * before).sum()
+        loss.backward()
+        return loss
+
+    return step, [Tensor(np.linspace(-1, 1, 40 * 60).reshape(40, 60))], [weight, state]
+
+
+def native_of(compiled: Compiled) -> Native:
+    native = compiled.last_runner.native  # type: ignore[union-attr]
+    assert isinstance(native, Native)
+    return native
+
+
+def run(make: Make, calls: int, wrap: Callable[[Any], Any], between: Any = None) -> list[Any]:
+    """The loss and the gradients of each call, and the elements of the leaves at the end."""
+    step, inputs, leaves = make()
+    function = wrap(step)
+    found = []
+    for _ in range(calls):
+        found.append(function(*inputs).detach().numpy().copy())
+        found += [leaf.grad.numpy().copy() for leaf in leaves if leaf.grad is not None]
+        if between is not None:
+            between(function)
+    return [*found, *(leaf.detach().numpy().copy() for leaf in leaves)]
+
+
+def spoil(compiled: Compiled) -> None:
+    """No call may read what the one before left in the memory of the steps."""
+    if compiled.last_runner is not None:
+        native_of(compiled).arena.memory[:] = 0xFF
+
+
+NETS = [perceptron, convolutions, chain, handed_through, remembering]
+
+
+@needs_compiler
+@pytest.mark.parametrize("make", NETS)
+def test_compiled_is_as_eager(make: Make) -> None:
+    with np.errstate(all="ignore"):
+        eager, compiled = run(make, 6, lambda f: f), run(make, 6, Compiled, spoil)
+    for wanted, found in zip(eager, compiled, strict=True):
+        single = wanted.dtype == np.float32
+        np.testing.assert_allclose(found, wanted, *((2e-5, 2e-5) if single else (1e-12, 1e-12)))
+
+
+def compiled_net(make: Make) -> Native:
+    step, inputs, _ = make()
+    compiled = Compiled(step)
+    for _ in range(4):
+        compiled(*inputs)
+    return native_of(compiled)
+
+
+@needs_compiler
+@pytest.mark.parametrize("make", NETS)
+def test_what_one_c_function_is_given_lies_apart(make: Make) -> None:
+    """In the very source that is built: all memory is `restrict` there."""
+    native = compiled_net(make)
+    functions = re.findall(r"^  \w+\((.*memory\[.*)\);$", native.c_source, re.M)
+    given = [{int(root) for root in re.findall(r"memory\[(\d+)\]", line)} for line in functions]
+    assert given
+    for roots in given:
+        spans = []
+        for root in roots:
+            value, start = native.plan.roots[root], native.memory[root]
+            if start is not None and value not in native.plan.program.sources:
+                spans.append((start, start + value.size * value.dtype.itemsize))
+        spans.sort()
+        assert all(end <= start for (_, end), (start, _) in pairwise(spans))
+
+
+@needs_compiler
+@pytest.mark.parametrize("make", NETS)
+def test_less_memory_than_all_values_take(make: Make) -> None:
+    native = compiled_net(make)
+    pieces = [life for root, life in lives(native.plan).items() if root in native.arena.offsets]
+    at_once = [
+        sum(piece.size for piece in pieces if piece.first <= moment <= piece.last)
+        for moment in range(len(moments(native.plan.steps)) + 1)
+    ]
+    slack = 2 * LINE * len(pieces)
+    assert max(at_once) <= native.arena.nbytes <= 1.25 * max(at_once) + slack
+    assert native.arena.nbytes < sum(piece.size for piece in pieces)
+
+
+@needs_compiler
+def test_a_chain_is_more_than_one_c_function() -> None:
+    native = compiled_net(chain)
+    assert len(native.plan.steps) > 3 * TOGETHER
+    assert not any(isinstance(step, Call) for step in native.plan.steps)
+    assert len(moments(native.plan.steps)) == -(-len(native.plan.steps) // TOGETHER)
