@@ -77,9 +77,9 @@ class NativeRunner:
 
 def runner_of(recording: Recorder) -> Runner:
     """The best way there is on this computer to run what was recorded."""
-    program = simplified(recording.program)
     if find_compiler() is None:
-        return NumPyRunner(recording, program)
+        return NumPyRunner(recording)
+    program = simplified(recording.program)
     return NativeRunner(recording, simplified(expanded(program)))
 
 

@@ -161,6 +161,8 @@ class RecordedStep:
         self.optimizer = optimizer
         self.cohorts: list[Cohort] = []
         self.effects: list[Any] = []
+        self.updates: list[tuple[Any, Value, Value, Value]] = []
+        """Of each parameter, itself, what it was, its gradient, and what it is now."""
         self._parameters = len(optimizer._slots)
         slots = optimizer._slots
         self._before = [(slot, dict(slot.arrays), dict(slot.numbers)) for slot in slots.values()]
@@ -201,6 +203,7 @@ class RecordedStep:
         for slot in slots:
             parameter = slot.param
             recorder.read_gradient(parameter)
+            given = recorder.read(parameter), recorder.read(parameter._grad)
             state: dict[str, Any] = dict(numbers)
             for name, array in slot.arrays.items():
                 made = recorder.states.get((slot, name))
@@ -214,6 +217,7 @@ class RecordedStep:
             )
             state |= entries
             parameter._overwrite(..., updated, optimizer._writer)
+            self.updates.append((parameter, *given, recorder.read(parameter)))
             for name in program.array_state:
                 self._keep_array(recorder, slot, name, state[name])
         self._keep_numbers(recorder, cohort, {name: state[name] for name in program.number_state})
