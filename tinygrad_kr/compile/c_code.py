@@ -7,8 +7,9 @@ from typing import Any
 import numpy as np
 from numpy.lib.array_utils import normalize_axis_tuple
 
+from tinygrad_kr.compile.assembly import assembled, filling, margin
 from tinygrad_kr.compile.layout import Place, broadcast_strides, extent, loops
-from tinygrad_kr.compile.plan import Labels, Loop, Plan, Product, Reduction, Step, read_by
+from tinygrad_kr.compile.plan import Assembly, Labels, Loop, Plan, Product, Reduction, Step, read_by
 from tinygrad_kr.compile.program import Statement, Value
 from tinygrad_kr.compile.repeated import Text, parameters, shared
 from tinygrad_kr.compile.spelling import C_TYPES, PRELUDE, expression, literal
@@ -92,6 +93,8 @@ def _write(plan: Plan, writer: Writer, step: Step) -> None:
         _product(plan, writer, step.statement)
     elif isinstance(step, Labels):
         _labels(plan, writer, step.statement)
+    elif isinstance(step, Assembly):
+        _margin(plan, writer, step.statement)
     elif isinstance(step, Pooling):
         pooling(plan, writer, step.statement)
 
@@ -363,6 +366,32 @@ def _labels(plan: Plan, writer: Writer, statement: Statement) -> None:
         writer(f"{target} = c == label ? given : 0;")
         writer.close()
     writer.close(max(len(names), 1))
+
+
+# ------------------------------------------------------------------ what is put together of parts
+
+
+def _margin(plan: Plan, writer: Writer, statement: Statement) -> None:
+    """What no part covers: where there is such a thing, there is only one part."""
+    keys = assembled(statement)
+    assert keys is not None
+    writer(_comment(statement))
+    out = statement.output
+    place, given = plan.places[out], literal(filling(statement), out.dtype)
+    for box in margin(keys[0], out.shape) if len(keys) == 1 else ():
+        offset = place.offset
+        sizes: list[int] = []
+        strides: list[int] = []
+        for (first, steps), stride in zip(box, place.strides, strict=True):
+            offset += first * stride
+            sizes += [size for size, _ in steps]
+            strides += [step * stride for _, step in steps]
+        nest, (inner,) = loops(tuple(sizes), tuple(strides))
+        names = [f"i{k}" for k in range(len(nest))]
+        for name, size in zip(names, nest, strict=True):
+            writer.loop(name, size)
+        writer(f"{_index(Place(place.root, offset, ()), inner, names)} = {given};")
+        writer.close(len(nest))
 
 
 def c_source(functions: list[str]) -> str:

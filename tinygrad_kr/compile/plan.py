@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from dataclasses import dataclass, field, replace
 from itertools import count
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy import ndarray
 
+from tinygrad_kr.compile.assembly import assembled, with_ellipsis, with_parts
 from tinygrad_kr.compile.layout import Place, dense_strides, empty, extent, is_dense
 from tinygrad_kr.compile.program import Check, Program, Statement, Value
 from tinygrad_kr.compile.sources import Constant, LeafWrite
@@ -32,7 +34,9 @@ from tinygrad_kr.ops.window import convolve, convolve_weight
 SMALL_PRODUCT = 12_000
 """Multiplications up to which a loop in C is as fast as a call of BLAS."""
 
-_VIEWS = (shape.reshape, shape.transpose, shape.swapaxes, shape.broadcast_to, getitem)
+_VIEWS = (
+    shape.reshape, shape.transpose, shape.swapaxes, shape.broadcast_to, shape.flip, getitem
+)  # fmt: skip
 _FLOATS = (np.dtype(np.float32), np.dtype(np.float64))
 
 
@@ -66,13 +70,20 @@ class Labels:
 
 
 @dataclass(slots=True)
+class Assembly:
+    """An array whose parts lie in it already: of what they leave out, the elements."""
+
+    statement: Statement
+
+
+@dataclass(slots=True)
 class Call:
     """An op that stays a NumPy call."""
 
     statement: Statement
 
 
-Step = Loop | Reduction | Product | Labels | Pooling | Convolution | Call | Check
+Step = Loop | Reduction | Product | Labels | Assembly | Pooling | Convolution | Call | Check
 OUTSIDE = Convolution | Call | Check
 """Steps that Python runs, each by itself."""
 
@@ -81,7 +92,10 @@ class Plan:
     """A program in steps, with a place for every value."""
 
     def __init__(self, program: Program) -> None:
-        self.program = program = _with_owned_results(planned(program))
+        program = _with_owned_results(planned(program))
+        elsewhere = {s.output for group in grouped(program) for s in group.statements}
+        program, self._parts = with_parts(program, elsewhere)
+        self.program = program
         self.places: dict[Value, Place] = {}
         self.roots: list[Value] = []
         """The value that each piece of memory is allocated for."""
@@ -89,6 +103,8 @@ class Plan:
         """Results that are written straight into the source that they replace."""
         self.views: dict[Value, Statement] = {}
         self._samples: dict[Value, ndarray] = {}
+        self._whole: dict[Value, Place] = {}
+        """Arrays of which a part has its place already."""
         self._kept = program.kept()
         self._groups = {s.output: group for group in grouped(program) for s in group.statements}
         self._inside = {value for group in self._groups.values() for value in group.inside}
@@ -96,13 +112,40 @@ class Plan:
             self._allocate(value, _given_strides(value))
         self.steps = self._schedule()
         self._write_in_place()
+        self._readers: defaultdict[int, set[int]] = defaultdict(set)
+        """By root, the ids of the steps that read it."""
+        for step in self.steps:
+            for value in read_by(step):
+                self._readers[self.places[value].root].add(id(step))
 
     # -------------------------------------------------------------- places
 
     def _allocate(self, value: Value, strides: tuple[int, ...]) -> None:
-        self.places[value] = Place(len(self.roots), 0, strides)
+        part = self._parts.get(value)
+        if part is not None:
+            whole, key = part[0].output, part[1]
+            if whole not in self._whole:
+                self._whole[whole] = self._new_root(whole, dense_strides(whole.shape))
+            self._see(value, self._samples[whole][key], self._whole[whole].root)
+        elif value in self._whole:
+            self.places[value] = self._whole[value]
+        else:
+            self.places[value] = self._new_root(value, strides)
+
+    def _new_root(self, value: Value, strides: tuple[int, ...]) -> Place:
         self.roots.append(value)
         self._samples[value] = empty(value.shape, value.dtype, strides)
+        return Place(len(self.roots) - 1, 0, strides)
+
+    def _see(self, value: Value, seen: ndarray, root: int) -> None:
+        """Give a value the place that a part of the sample of a root has."""
+        whole = self._samples[self.roots[root]]
+        start = seen.__array_interface__["data"][0] - whole.__array_interface__["data"][0]
+        size = seen.dtype.itemsize
+        self.places[value] = Place(
+            root, start // size, tuple(step // size for step in seen.strides)
+        )
+        self._samples[value] = seen
 
     def _view(self, statement: Statement) -> bool:
         """Give a view the place of what it is a view of; False if it is none."""
@@ -113,15 +156,11 @@ class Plan:
             return False
         sample = self._samples[base]
         seen = statement.op.forward(sample, *statement.inputs[1:], **statement.params)
+        if statement.op is getitem and isinstance(seen, np.generic):
+            seen = sample[with_ellipsis(statement.params["key"])]
         if not isinstance(seen, ndarray) or owner(seen) is not owner(sample):
             return False
-        place = self.places[base]
-        root = owner(sample)
-        start = seen.__array_interface__["data"][0] - root.__array_interface__["data"][0]
-        size = seen.dtype.itemsize
-        strides = tuple(step // size for step in seen.strides)
-        self.places[statement.output] = Place(place.root, start // size, strides)
-        self._samples[statement.output] = seen
+        self._see(statement.output, seen, self.places[base].root)
         self.views[statement.output] = statement
         return True
 
@@ -173,8 +212,20 @@ class Plan:
     def _take_views(self, pending: list[Statement]) -> list[Statement]:
         return [s for s in pending if not (self._ready(s) and self._view(s))]
 
+    def _take_assemblies(self, pending: list[Statement], steps: list[Step]) -> list[Statement]:
+        """As soon as they can be: they are short, and what reads them can meet in one loop."""
+        left = []
+        for statement in pending:
+            if self._ready(statement) and assembled(statement) is not None:
+                steps.append(Assembly(statement))
+                self._allocate(statement.output, dense_strides(statement.output.shape))
+            else:
+                left.append(statement)
+        return left
+
     def _take_loops(self, pending: list[Statement], steps: list[Step]) -> list[Statement]:
         while True:
+            pending = self._take_assemblies(pending, steps)
             first = next((s for s in pending if self._ready(s) and is_c(s)), None)
             if first is None:
                 return pending
@@ -264,16 +315,11 @@ class Plan:
 
     def read_outside(self, loop: Loop) -> set[Value]:
         """Of a loop's results, those that another step reads or that outlive the call."""
-        roots = {self.places[value].root: value for value in _outputs(loop)}
-        used = {value for value in roots.values() if value in self._kept}
-        for step in self.steps:
-            if step is not loop:
-                used |= {
-                    roots[self.places[value].root]
-                    for value in read_by(step)
-                    if self.places[value].root in roots
-                }
-        return used
+        return {
+            value
+            for value in _outputs(loop)
+            if value in self._kept or self._readers[self.places[value].root] - {id(loop)}
+        }
 
     # -------------------------------------------------------------- writing over what is replaced
 
@@ -429,6 +475,8 @@ def _single_kind(statement: Statement) -> Any:
         return Reduction if full and not values_of_params(statement) else None
     if is_pooling(statement):
         return Pooling
+    if assembled(statement) is not None:
+        return Assembly
     if op is linalg.matmul:
         return Product if _is_small_product(statement) else None
     if op in (network.label_pick, network.label_put):
@@ -457,7 +505,8 @@ def _with_owned_results(program: Program) -> Program:
     statements: list[Statement] = []
     positions = [0]
     for statement in program.statements:
-        if statement.op in _VIEWS and statement.output in kept:
+        copied = statement.op in _VIEWS or assembled(statement) is not None
+        if copied and statement.output in kept:
             output = statement.output
             view = replace(output, number=next(free))
             statements.append(statement._replace(output=view))

@@ -71,7 +71,7 @@ OTHERS: dict[Any, str] = {
 }
 
 POWERS = {0.5: "tk_sqrtF({0})", -0.5: "tk_inverse_rootF({0})", 2.0: "({0} * {0})",
-          3.0: "({0} * {0} * {0})", -1.0: "(1 / {0})", 1.0: "({0})"}
+          3.0: "({0} * {0} * {0})", -1.0: "(1 / {0})", 1.0: "({0})", 0.0: "1"}
 """Powers of a constant exponent that need no power function."""
 # fmt: on
 
