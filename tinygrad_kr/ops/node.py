@@ -151,8 +151,8 @@ class Write:
 
     def happens(self) -> None:
         """It is now that the arrays are overwritten."""
-        LastWrite.time = self.time = tick()
-        LastWrite.write = self
+        last_write.time = self.time = tick()
+        last_write.write = self
         frame = user_frame()
         self._frame = None if frame is None else (frame.f_code, frame.f_lasti)
 
@@ -175,11 +175,17 @@ class Written:
 _written: dict[int, Written] = {}
 
 
-class LastWrite:
+class _LastWrite:
     """When anything was last overwritten: older than a graph, nothing in it can have changed."""
 
-    time = 0
-    write: Write | None = None
+    __slots__ = ("time", "write")
+
+    def __init__(self) -> None:
+        self.time = 0
+        self.write: Write | None = None
+
+
+last_write = _LastWrite()
 
 
 class LastChange:
@@ -215,7 +221,7 @@ def note_writes(targets: Iterable[Node], what: str, rebound: bool = False) -> No
 
 def note_again(noted: Noted) -> None:
     """The same write to the same arrays once more, at a fraction of the cost of `note_writes`."""
-    if LastWrite.write is not noted.write:
+    if last_write.write is not noted.write:
         for written in noted.written:
             written.last = noted.write
     noted.write.happens()
@@ -223,7 +229,7 @@ def note_again(noted: Noted) -> None:
 
 def written_in(order: list[Node]) -> bool:
     """Whether anything that a graph (its nodes, oldest first) reads was written to since."""
-    if not order or LastWrite.time < order[0]._made:
+    if not order or last_write.time < order[0]._made:
         return False
     oldest = order[0]._made
     recent = {key for key, written in list(_written.items()) if written.last.time > oldest}
