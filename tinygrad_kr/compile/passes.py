@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -12,22 +14,22 @@ from tinygrad_kr.compile.sources import Constant
 from tinygrad_kr.ops import elementwise as e
 from tinygrad_kr.ops.op import astype
 
+LARGE = 4096
+"""Elements above which a constant is computed at each call rather than kept."""
+
 
 def without_dead_code(program: Program) -> Program:
     """Without ops that nothing comes of; those that draw random numbers stay."""
     needed = program.kept() | {check.value for check in program.checks}
-    kept: list[bool] = []
+
+    def is_needed(statement: Statement) -> bool:
+        return statement.output in needed or draws(statement)
+
     for statement in reversed(program.statements):
-        alive = statement.output in needed or draws(statement)
-        kept.append(alive)
-        if alive:
+        if is_needed(statement):
             needed.update(statement.reads())
-    kept.reverse()
-    positions = np.cumsum([0, *kept]).tolist()
-    statements = [s for s, alive in zip(program.statements, kept, strict=True) if alive]
-    checks = [check._replace(after=positions[check.after]) for check in program.checks]
-    sources = {v: source for v, source in program.sources.items() if v in needed}
-    return Program(sources, statements, checks, program.effects, program.results)
+    left = program.rewritten(lambda statement: [statement] if is_needed(statement) else [])
+    return replace(left, sources={v: s for v, s in program.sources.items() if v in needed})
 
 
 def draws(statement: Statement) -> bool:
@@ -35,129 +37,26 @@ def draws(statement: Statement) -> bool:
     return any(isinstance(param, np.random.Generator) for param in statement.params.values())
 
 
-def with_common_subexpressions(program: Program) -> Program:
-    """What is computed twice from the same values is computed once."""
-    seen: dict[Any, Value] = {}
-    same: dict[Value, Value] = {}
-    protected = program.kept()
-
-    def decide(statement: Statement) -> Statement | None:
-        statement = statement._replace(
-            inputs=replaced(statement.inputs, same), params=replaced(statement.params, same)
-        )
-        if draws(statement):
-            return statement
-        key = (statement.op, _hashable(statement.inputs), _hashable(statement.params))
-        before = seen.setdefault(key, statement.output)
-        if before is statement.output:
-            return statement
-        if statement.output in protected:
-            copy = Statement(e.positive, (before,), {}, statement.output, statement.place)
-            return copy if statement.output.dtype.kind != "b" else statement
-        same[statement.output] = before
-        return None
-
-    return _rewritten(program, decide, same)
-
-
-def without_idle_ops(program: Program) -> Program:
-    """Without copies of what is never overwritten, casts to the same type, and x * 1, x + 0, x / 1
-    where these change no bit."""
-    same: dict[Value, Value] = {}
-    protected = program.kept()
-
-    def decide(statement: Statement) -> Statement | None:
-        statement = statement._replace(
-            inputs=replaced(statement.inputs, same), params=replaced(statement.params, same)
-        )
-        kept = _idle(statement)
-        if kept is None or statement.output in protected:
-            return statement
-        same[statement.output] = kept
-        return None
-
-    return _rewritten(program, decide, same)
-
-
-def with_results_made_in_place(program: Program) -> Program:
-    """A result that is only a copy of something made for it alone is that thing itself."""
-    protected = program.kept()
-    makers = {statement.output: statement for statement in program.statements}
-    renamed: dict[Value, Value] = {}
-    for statement in program.statements:
-        if statement.op is not e.positive or statement.output not in protected:
-            continue
-        (original,) = statement.inputs
-        maker = makers.get(original) if isinstance(original, Value) else None
-        taken = original in protected or original in renamed
-        if maker is not None and not taken and original.dtype == statement.output.dtype:
-            renamed[original] = statement.output
-    statements = []
-    positions = [0]
-    for statement in program.statements:
-        first = statement.inputs[0] if statement.inputs else None
-        if not (isinstance(first, Value) and renamed.get(first) is statement.output):
-            statements.append(
-                statement._replace(
-                    inputs=replaced(statement.inputs, renamed),
-                    params=replaced(statement.params, renamed),
-                    output=renamed.get(statement.output, statement.output),
-                )
-            )
-        positions.append(len(statements))
-    checks = [
-        check._replace(after=positions[check.after], value=renamed.get(check.value, check.value))
-        for check in program.checks
-    ]
-    return Program(program.sources, statements, checks, program.effects, program.results)
-
-
-def _idle(statement: Statement) -> Value | None:
-    """The input that an op returns unchanged, if it does."""
-    inputs = statement.inputs
-    first = inputs[0] if inputs else None
-    if statement.op in (e.positive, astype):
-        same = isinstance(first, Value) and first.dtype == statement.output.dtype
-        return first if same else None
-    ones = {e.multiply: (0, 1), e.divide: (1,)}.get(statement.op, ())
-    for place in ones:
-        other = inputs[1 - place]
-        number = inputs[place]
-        if (
-            isinstance(number, int | float)
-            and number == 1
-            and isinstance(other, Value)
-            and (other.shape, other.dtype) == (statement.output.shape, statement.output.dtype)
-        ):
-            return other
-    return None
-
-
 def with_constants_folded(program: Program) -> Program:
     """What depends on constants alone is computed now."""
-    sources = dict(program.sources)
-    statements: list[Statement] = []
-    positions = [0]
-    protected = program.kept()
-    for statement in program.statements:
-        reads = list(statement.reads())
-        constant = all(_fixed(sources.get(value)) for value in reads)
-        small = statement.output.size <= 4096
-        if constant and small and not draws(statement) and statement.output not in protected:
-            arrays = {value: sources[value].fetch() for value in reads}
-            inputs, params = replaced(statement.inputs, arrays), replaced(statement.params, arrays)
-            with np.errstate(all="ignore"):
-                made = np.asarray(statement.op.forward(*inputs, **params))
-            made = made.astype(statement.output.dtype, copy=True)
-            sources[statement.output] = Constant(_frozen(made), fixed=True)
-        else:
-            statements.append(statement)
-        positions.append(len(statements))
-    checks = [check._replace(after=positions[check.after]) for check in program.checks]
-    return Program(sources, statements, checks, program.effects, program.results)
+    sources, protected = dict(program.sources), program.kept()
+
+    def fold(statement: Statement) -> Iterable[Statement]:
+        output = statement.output
+        fixed = all(_is_fixed(sources.get(value)) for value in statement.reads())
+        if not fixed or output.size > LARGE or output in protected or draws(statement):
+            return [statement]
+        arrays = {value: sources[value].fetch() for value in statement.reads()}
+        inputs, params = replaced(statement.inputs, arrays), replaced(statement.params, arrays)
+        made = np.array(statement.op.forward(*inputs, **params), output.dtype)
+        sources[output] = Constant(_frozen(made), fixed=True)
+        return []
+
+    with np.errstate(all="ignore"):
+        return replace(program.rewritten(fold), sources=sources)
 
 
-def _fixed(source: Any) -> bool:
+def _is_fixed(source: Any) -> bool:
     return isinstance(source, Constant) and source.fixed
 
 
@@ -166,34 +65,97 @@ def _frozen(array: ndarray) -> ndarray:
     return array
 
 
-def _rewritten(program: Program, decide: Any, same: dict[Value, Value]) -> Program:
-    """The program with each statement replaced by what `decide` makes of it, or left out."""
-    statements: list[Statement] = []
-    positions = [0]
-    for statement in program.statements:
-        made = decide(statement)
-        if made is not None:
-            statements.append(made)
-        positions.append(len(statements))
-    checks = [
-        check._replace(after=positions[check.after], value=same.get(check.value, check.value))
-        for check in program.checks
-    ]
-    return Program(program.sources, statements, checks, program.effects, program.results)
+def without_idle_ops(program: Program) -> Program:
+    """Without copies of what is never overwritten, casts to the same type, x * 1 and x / 1.
+
+    Not without x + 0, which makes 0 of -0.
+    """
+    same: dict[Value, Value] = {}
+    protected = program.kept()
+
+    def leave_out(statement: Statement) -> Iterable[Statement]:
+        kept = _given_back(statement)
+        if kept is None or statement.output in protected:
+            return [statement]
+        same[statement.output] = kept
+        return []
+
+    return program.rewritten(leave_out, same)
+
+
+def _given_back(statement: Statement) -> Value | None:
+    """The input that an op returns unchanged, if it does."""
+    op, inputs, output = statement.op, statement.inputs, statement.output
+    x = inputs[0] if inputs else None
+    if op is e.multiply and _is_one(x):
+        x = inputs[1]
+    elif op in (e.multiply, e.divide):
+        x = x if _is_one(inputs[1]) else None
+    elif op not in (e.positive, astype):
+        return None
+    alike = isinstance(x, Value) and (x.shape, x.dtype) == (output.shape, output.dtype)
+    return x if alike else None
+
+
+def _is_one(x: Any) -> bool:
+    return isinstance(x, int | float) and x == 1
+
+
+def with_common_subexpressions(program: Program) -> Program:
+    """What is computed twice from the same values is computed once."""
+    seen: dict[Any, Value] = {}
+    same: dict[Value, Value] = {}
+    protected = program.kept()
+
+    def once(statement: Statement) -> Iterable[Statement]:
+        if draws(statement):
+            return [statement]
+        output = statement.output
+        key = (statement.op, _hashable(statement.inputs), _hashable(statement.params))
+        before = seen.setdefault(key, output)
+        if before is output:
+            return [statement]
+        if output in protected:
+            copy = Statement(e.positive, (before,), {}, output, statement.place)
+            return [copy if output.dtype.kind != "b" else statement]
+        same[output] = before
+        return []
+
+    return program.rewritten(once, same)
 
 
 def _hashable(item: Any) -> Any:
+    """What two items have in common if and only if they are the same, bit by bit."""
     if isinstance(item, tuple | list):
         return (type(item), *map(_hashable, item))
     if isinstance(item, dict):
         return tuple((name, _hashable(item[name])) for name in sorted(item))
     if isinstance(item, slice):
-        return ("slice", item.start, item.stop, item.step)
+        return ("slice", *map(_hashable, (item.start, item.stop, item.step)))
     if isinstance(item, float):
         return ("float", item.hex())
     if isinstance(item, Value | np.dtype | int | str | bool | None):
         return (type(item), item)
     return ("object", id(item))
+
+
+def with_results_made_in_place(program: Program) -> Program:
+    """A result that is only a copy of something made for it alone is that thing itself."""
+    protected = program.kept()
+    made = {statement.output for statement in program.statements}
+    renamed: dict[Value, Value] = {}
+    for statement in program.statements:
+        if statement.op is e.positive and statement.output in protected:
+            (original,) = statement.inputs
+            known = isinstance(original, Value) and original.dtype == statement.output.dtype
+            if known and original in made and original not in {*protected, *renamed}:
+                renamed[original] = statement.output
+
+    def without_copy(statement: Statement) -> Iterable[Statement]:
+        copies_itself = any(x is statement.output for x in statement.inputs)
+        return [] if copies_itself else [statement]
+
+    return program.rewritten(without_copy, renamed)
 
 
 def simplified(program: Program) -> Program:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from itertools import count
+from types import MappingProxyType
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
@@ -46,6 +48,14 @@ class Statement(NamedTuple):
         """The values among its inputs and parameters."""
         yield from values_in(self.inputs)
         yield from values_in(tuple(self.params.values()))
+
+    def renamed(self, by: Mapping[Value, Value]) -> Statement:
+        """The same with other values in the places of those that `by` names."""
+        return self._replace(
+            inputs=replaced(self.inputs, by),
+            params=replaced(self.params, by),
+            output=by.get(self.output, self.output),
+        )
 
 
 class Check(NamedTuple):
@@ -104,6 +114,34 @@ class Program:
         made = {effect.value for effect in self.effects if effect.value is not None}
         return made | {result for result in self.results if isinstance(result, Value)}
 
+    def free_numbers(self) -> Iterator[int]:
+        """Numbers that no value has."""
+        taken = [v.number for v in self.sources] + [s.output.number for s in self.statements]
+        return count(max(taken, default=-1) + 1)
+
+    def rewritten(
+        self,
+        rewrite: Callable[[Statement], Iterable[Statement]],
+        renamed: Mapping[Value, Value] = MappingProxyType({}),
+    ) -> Program:
+        """The program with each statement exchanged for those that `rewrite` makes of it.
+
+        renamed: values that have another name in what is rewritten and in checks; `rewrite` may
+        add to it for what follows.
+        """
+        statements: list[Statement] = []
+        positions = [0]
+        for statement in self.statements:
+            statements += rewrite(statement.renamed(renamed) if renamed else statement)
+            positions.append(len(statements))
+        checks = [
+            check._replace(
+                after=positions[check.after], value=renamed.get(check.value, check.value)
+            )
+            for check in self.checks
+        ]
+        return replace(self, statements=statements, checks=checks)
+
 
 def values_in(items: Sequence[Any]) -> Iterator[Value]:
     """The values in nested tuples, lists and dicts."""
@@ -116,7 +154,7 @@ def values_in(items: Sequence[Any]) -> Iterator[Value]:
             yield from values_in(tuple(item.values()))
 
 
-def replaced(item: Any, by: dict[Value, Any]) -> Any:
+def replaced(item: Any, by: Mapping[Value, Any]) -> Any:
     """`item` with the values in it, however nested, exchanged for those that `by` names."""
     if isinstance(item, Value):
         return by.get(item, item)
