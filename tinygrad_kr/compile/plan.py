@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import defaultdict
 from dataclasses import dataclass, field, replace
-from itertools import count
 from typing import Any
 
 import numpy as np
@@ -499,20 +498,15 @@ def _is_small_product(statement: Statement) -> bool:
 
 def _with_owned_results(program: Program) -> Program:
     """What outlives the call is copied where it would be a view."""
-    kept = program.kept()
-    numbers = [s.output.number for s in program.statements] + [v.number for v in program.sources]
-    free = count(max(numbers, default=-1) + 1)
-    statements: list[Statement] = []
-    positions = [0]
-    for statement in program.statements:
-        copied = statement.op in _VIEWS or assembled(statement) is not None
-        if copied and statement.output in kept:
-            output = statement.output
-            view = replace(output, number=next(free))
-            statements.append(statement._replace(output=view))
-            statements.append(Statement(positive, (view,), {}, output, statement.place))
-        else:
-            statements.append(statement)
-        positions.append(len(statements))
-    checks = [check._replace(after=positions[check.after]) for check in program.checks]
-    return Program(program.sources, statements, checks, program.effects, program.results)
+    kept, numbers = program.kept(), program.free_numbers()
+
+    def copied(statement: Statement) -> list[Statement]:
+        output = statement.output
+        shares = statement.op in _VIEWS or assembled(statement) is not None
+        if not shares or output not in kept:
+            return [statement]
+        view = replace(output, number=next(numbers))
+        copy = Statement(positive, (view,), {}, output, statement.place)
+        return [statement._replace(output=view), copy]
+
+    return program.rewritten(copied)

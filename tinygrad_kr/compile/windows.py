@@ -11,7 +11,6 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
-from itertools import count
 from typing import Any
 
 import numpy as np
@@ -41,7 +40,7 @@ for it."""
 def with_remembered_maxima(program: Program) -> Program:
     """Which element of a window is its maximum is found once, where the maximum is."""
     makers = {statement.output: statement for statement in program.statements}
-    numbers = _free_numbers(program)
+    numbers = program.free_numbers()
     indices: dict[Value, Value] = {}
 
     def seek(statement: Statement) -> None:
@@ -74,7 +73,7 @@ def with_remembered_maxima(program: Program) -> Program:
             return (Statement(w.window_put, (g,), params, output, statement.place),)
         return (statement,)
 
-    return _rewritten(program, rewrite)
+    return program.rewritten(rewrite)
 
 
 def with_relu_after_maxima(program: Program) -> Program:
@@ -85,12 +84,12 @@ def with_relu_after_maxima(program: Program) -> Program:
     puts nothing.
     """
     readers, kept = readers_of(program), program.kept()
-    numbers = _free_numbers(program)
+    numbers = program.free_numbers()
     moved: dict[Value, list[Statement]] = {}
     for statement in program.statements:
         if statement.op is e.relu and statement.output not in kept:
             moved |= _moved(statement, readers, kept, numbers)
-    return _rewritten(program, lambda s: moved.get(s.output, (s,)))
+    return program.rewritten(lambda s: moved.get(s.output, (s,)))
 
 
 def _moved(
@@ -132,22 +131,6 @@ def _moved(
     moved[put.output] = [mask._replace(inputs=(g, y), output=masked)]
     moved[mask.output] = [put._replace(inputs=(masked,), output=mask.output)]
     return moved
-
-
-def _free_numbers(program: Program) -> Iterator[int]:
-    numbers = [value.number for value in program.sources]
-    numbers += [statement.output.number for statement in program.statements]
-    return count(max(numbers, default=-1) + 1)
-
-
-def _rewritten(program: Program, rewrite: Any) -> Program:
-    statements: list[Statement] = []
-    positions = [0]
-    for statement in program.statements:
-        statements += rewrite(statement)
-        positions.append(len(statements))
-    checks = [check._replace(after=positions[check.after]) for check in program.checks]
-    return Program(program.sources, statements, checks, program.effects, program.results)
 
 
 def readers_of(program: Program) -> Readers:
