@@ -41,7 +41,7 @@ from numpy import ndarray
 import tinygrad_kr as tk
 import tinygrad_kr.functional as F
 from tinygrad_kr import Tensor, nn, optim
-from tinygrad_kr.sweep import Rate, finished, seed_sweep, stack_modules
+from tinygrad_kr.sweep import Rate, WorkerDiedError, finished, seed_sweep, stack_modules
 
 if TYPE_CHECKING:
     from concurrent.futures import Executor
@@ -195,7 +195,7 @@ def measure(
     recipe: Recipe, seeds: range, advance: Callable[[int], Any] = lambda work: None
 ) -> Result:
     """Train the nets of all seeds together."""
-    start = time.process_time()
+    start = processor_seconds()
     sweep = seed_sweep(
         partial(build, recipe),
         partial(train, recipe, advance),
@@ -219,8 +219,13 @@ def measure(
         sweep.seeds[dead],
         quartiles(sweep["first_norms"]),
         quartiles(sweep["last_norms"]),
-        time.process_time() - start,
+        processor_seconds() - start,
     )
+
+
+def processor_seconds() -> float:
+    """Of this process and of the C compilers that it started."""
+    return sum(os.times()[:4])
 
 
 def quartiles(norms: ndarray) -> ndarray:
@@ -240,6 +245,8 @@ def measure_all(
 ) -> list[Result]:
     """The results of all recipes, in their order; of those that are done where Ctrl-C ends it.
 
+    Where a process dies, they are the `done` of the WorkerDiedError that is raised.
+
     seeds: of every recipe, or of each its own. jobs: processes to work in. executor: any executor
     of `concurrent.futures` (a cluster's, say) to work in their place. show: a line for each
     result, which is printed as soon as those before it are there.
@@ -254,8 +261,11 @@ def measure_all(
     results: dict[int, Result] = {}
     shown = 0
     say = print if bar is None else bar.write
+    work = finished(
+        measure, calls, executor=executor, jobs=jobs, name=lambda index: str(recipes[index])
+    )
     try:
-        with closing(finished(measure, calls, executor=executor, jobs=jobs)) as done:
+        with closing(work) as done:
             for index, result in done:
                 results[index] = result
                 if bar is not None and not here:
@@ -263,10 +273,13 @@ def measure_all(
                 while show is not None and shown in results:
                     say(show(results[shown]))
                     shown += 1
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, WorkerDiedError) as reason:
         for index in sorted(results)[shown:] if show is not None else ():
             say(show(results[index]))
         say(f"\nstopped: {len(results)} of {len(recipes)} recipes are done")
+        if isinstance(reason, WorkerDiedError):
+            reason.done = [results[index] for index in sorted(results)]
+            raise
     finally:
         if bar is not None:
             bar.close()
@@ -731,7 +744,11 @@ def main(argv: list[str] | None = None) -> None:
         return
     recipes = recipes_of(args)
     print(f"XOR, {args.seeds} seeds, {args.steps:,} steps; intervals of 95%\n\n{HEADING}")
-    results = measure_all(recipes, seeds, args.jobs, show=line)
+    failure = None
+    try:
+        results = measure_all(recipes, seeds, args.jobs, show=line)
+    except WorkerDiedError as error:
+        results, failure = error.done, str(error)
     seconds = {
         "elapsed_seconds": round(time.perf_counter() - start, 1),
         "processor_seconds": round(sum(result.seconds for result in results), 1),
@@ -739,7 +756,7 @@ def main(argv: list[str] | None = None) -> None:
     print(f"\n{len(results) * args.seeds:,} nets trained in {seconds['elapsed_seconds']} s", end="")
     print(f" ({seconds['processor_seconds']} s of processor time)")
     if not results:
-        return
+        raise SystemExit(failure)
     print("\nlength of the gradient of each layer's weights, first layer first (medians)")
     print_norms(at_one_depth(results))
     if args.steps < FULL["steps"]:
@@ -747,6 +764,8 @@ def main(argv: list[str] | None = None) -> None:
         print("layers are still on their way; deeper ones are stuck with 10,001 steps as well.")
     save_record(results, len(recipes), args.out / "depth.json", **seconds)
     save_picture(results, args.out / "depth.png")
+    if failure:
+        raise SystemExit(failure)
 
 
 if __name__ == "__main__":

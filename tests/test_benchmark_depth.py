@@ -21,6 +21,7 @@ import pytest
 
 import tinygrad_kr.functional as F
 from tinygrad_kr import nn, optim
+from tinygrad_kr.sweep import WorkerDiedError
 
 ROOT = Path(__file__).parents[1]
 PROGRAM = ROOT / "benchmarks/sigmoid_vs_relu_depth.py"
@@ -298,6 +299,31 @@ def test_ctrl_c_keeps_what_is_done(
     results = depth.measure_all(SMALL, range(2), show=lambda r: str(SMALL.index(r.recipe)))
     assert [result.recipe for result in results] == [SMALL[0], SMALL[2]]
     assert capsys.readouterr().out == "0\n2\n\nstopped: 2 of 4 recipes are done\n"
+
+
+def test_a_process_that_dies_leaves_what_is_done(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    def dying(function: Any, calls: Any, name: Any, **options: Any) -> Any:
+        yield 0, function(*calls[0])
+        yield 2, function(*calls[2])
+        raise WorkerDiedError(f"a process died while it was at {name(1)}", [1, 3])
+
+    monkeypatch.setattr(depth, "finished", dying)
+    with pytest.raises(WorkerDiedError, match=r"at Recipe\(depth=1, activation='elu'") as caught:
+        depth.measure_all(SMALL, range(2), show=lambda r: str(SMALL.index(r.recipe)))
+    assert [result.recipe for result in caught.value.done] == [SMALL[0], SMALL[2]]
+    assert capsys.readouterr().out == "0\n2\n\nstopped: 2 of 4 recipes are done\n"
+
+    monkeypatch.setattr(depth, "save_picture", lambda *args: None)
+    options = ["--depths", "1", "2", "--activations", "relu", "elu", "--seeds", "2", "--steps", "6"]
+    with pytest.raises(SystemExit, match=r"a process died while it was at Recipe\(depth=2"):
+        depth.main([*options, "--jobs", "1", "--out", str(tmp_path)])
+    record = json.loads((tmp_path / "depth.json").read_text())
+    assert record["partial"] is True
+    assert [(row["activation"], row["depth"]) for row in record["results"]] == [
+        ("relu", 1), ("elu", 1),
+    ]  # fmt: skip
 
 
 @pytest.mark.skipif(os.name == "nt", reason="Windows has another way to interrupt")

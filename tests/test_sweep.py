@@ -12,7 +12,7 @@ import textwrap
 import threading
 import time
 from collections.abc import Callable
-from concurrent.futures import Executor, Future, ThreadPoolExecutor
+from concurrent.futures import BrokenExecutor, Executor, Future, ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 from types import SimpleNamespace
@@ -24,7 +24,13 @@ import pytest
 import tinygrad_kr as tk
 import tinygrad_kr.functional as F
 from tinygrad_kr import Tensor, nn, optim, sweep
-from tinygrad_kr.sweep import finished, seed_sweep, stack_modules, wilson_interval
+from tinygrad_kr.sweep import (
+    WorkerDiedError,
+    finished,
+    seed_sweep,
+    stack_modules,
+    wilson_interval,
+)
 
 X = Tensor(np.array([[0.0, 0.0], [0.0, 1.0], [1.0, 0.0], [1.0, 1.0]]))
 Y = Tensor(np.array([[0.0], [1.0], [1.0], [0.0]]))
@@ -519,6 +525,79 @@ def test_an_error_in_a_process_arrives_with_its_seeds() -> None:
     with pytest.raises(ZeroDivisionError, match="no such rate") as caught:
         seed_sweep(build, failing, n=40, chunk=1, jobs=2, progress=False)
     assert any(note.startswith("in seed_sweep, seed ") for note in caught.value.__notes__)
+
+
+def killed_at_seed_3(nets: Any) -> dict[str, Any]:
+    if np.array_equal(nets[0].weight.data[0], build(np.random.default_rng(3))[0].weight.data):
+        os.kill(os.getpid(), signal.SIGKILL)
+    return train(nets)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no signal 9")
+def test_a_process_that_dies_leaves_what_was_done_and_an_error_that_names_the_seeds() -> None:
+    with pytest.raises(WorkerDiedError, match=r"died \(signal 9\) while it was at") as caught:
+        seed_sweep(build, killed_at_seed_3, n=8, chunk=1, jobs=2, progress=False)
+    at, fix = str(caught.value).split(": ", 1)
+    named = {int(word.strip(":")) for word in at.split() if word.isdigit()}
+    assert 3 in named
+    assert len(named) <= 2
+    assert "take fewer jobs or smaller chunks" in fix
+    kept = caught.value.done
+    assert kept.partial
+    assert len(kept.seeds) >= 2
+    assert not named & set(kept.seeds.tolist())
+    assert sorted([*kept.seeds, *caught.value.lost]) == list(range(8))
+    whole = seed_sweep(build, train, n=8, progress=False)
+    for name in whole.results:
+        np.testing.assert_array_equal(kept[name], whole[name][kept.seeds])
+
+
+class Breaking(Immediate):
+    """Breaks down at its third call, as a pool whose process has died."""
+
+    def submit(self, function: Any, /, *args: Any, **kwargs: Any) -> Future[Any]:
+        if self.calls == 2:
+            raise BrokenExecutor("no longer usable")
+        return super().submit(function, *args, **kwargs)
+
+
+def test_an_executor_that_breaks_leaves_what_was_done() -> None:
+    with pytest.raises(WorkerDiedError, match="seeds 4 to 5 or seed 6:") as caught:
+        seed_sweep(build, train, n=7, chunk=2, executor=Breaking(), progress=False)
+    assert caught.value.lost == [2, 3]
+    assert caught.value.done.seeds.tolist() == [0, 1, 2, 3]
+    with pytest.raises(WorkerDiedError) as caught:
+        list(finished(abs, [(-1,)], executor=broken_from_the_start()))
+    assert (caught.value.lost, caught.value.done) == ([0], None)
+
+
+def broken_from_the_start() -> Breaking:
+    executor = Breaking()
+    executor.calls = 2
+    return executor
+
+
+UNGUARDED = """
+from tinygrad_kr import nn
+from tinygrad_kr.sweep import seed_sweep
+
+def build(generator):
+    return nn.Linear(1, 1, generator=generator)
+
+def train(net):
+    return {"done": 1.0}
+
+seed_sweep(build, train, n=4, jobs=2, stacked=False)
+"""
+
+
+def test_a_script_that_does_not_guard_its_start_is_told_to(tmp_path: Path) -> None:
+    script = tmp_path / "unguarded.py"
+    script.write_text(UNGUARDED)
+    done = subprocess.run([sys.executable, str(script)], capture_output=True, text=True, timeout=60)
+    last = done.stderr.strip().splitlines()[-1]
+    assert "WorkerDiedError: a process died (exit code 1) while it was at seed 0" in last
+    assert 'a script has to guard its start by `if __name__ == "__main__":`' in last
 
 
 def test_what_no_process_can_be_sent_is_refused_at_once() -> None:

@@ -10,7 +10,7 @@ import signal
 import sys
 import threading
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from itertools import islice
 from statistics import NormalDist
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -22,7 +22,7 @@ from tinygrad_kr import nn, random
 from tinygrad_kr.tensor import Tensor
 
 if TYPE_CHECKING:
-    from concurrent.futures import Executor, Future
+    from concurrent.futures import Executor, Future, ProcessPoolExecutor
 
 Build = Callable[[random.Generator], nn.Module]
 Train = Callable[[Any], Mapping[str, Any]]
@@ -180,7 +180,8 @@ def seed_sweep(
     say), which starts at `seed`; a net trained by itself goes on where `build` stopped.
 
     Ctrl-C ends it with the nets that are done, `partial` being True (KeyboardInterrupt if there are
-    none). An error in `build` or `train` ends it and names the seeds.
+    none). An error in `build` or `train` ends it and names the seeds. WorkerDiedError if a process
+    ends in the middle of its work; the nets that were done are `error.done`, a partial Sweep.
 
     >>> x = Tensor(np.array([[0.0, 0.0], [0.0, 1.0], [1.0, 0.0], [1.0, 1.0]], np.float32))
     >>> y = Tensor(np.array([[0.0], [1.0], [1.0], [0.0]], np.float32))
@@ -221,10 +222,24 @@ def seed_sweep(
         chunk = max(1, min(100, -(-n // jobs), 2**20 // max(size, 1))) if together else 1
     chunks = [range(k, min(k + chunk, seed + n)) for k in range(seed, seed + n, chunk)]
     done: dict[int, dict[str, ndarray]] = {}
+
+    def found() -> Sweep:
+        order = sorted(done)
+        names = done[order[0]] if order else ()
+        return Sweep(
+            np.concatenate([chunks[index] for index in order] or [chunks[0][:0]]),
+            {name: np.concatenate([done[index][name] for index in order]) for name in names},
+            n,
+            together,
+        )
+
     bar = _progress_bar(n) if progress else None
     calls = [(build, train, seeds, together, seed) for seeds in chunks]
+    work = finished(
+        _trained, calls, executor=executor, jobs=jobs, name=lambda index: _seeds(chunks[index])
+    )
     try:
-        with closing(finished(_trained, calls, executor=executor, jobs=jobs)) as results:
+        with closing(work) as results:
             for index, values in results:
                 for other, before in islice(done.items(), 1):
                     _check_alike(before, chunks[other], values, chunks[index])
@@ -234,17 +249,17 @@ def seed_sweep(
     except KeyboardInterrupt:
         if not done:
             raise
+    except WorkerDiedError as error:
+        error.done = found()
+        raise
     finally:
         if bar is not None:
             bar.close()
-    order = sorted(done)
-    names = done[order[0]]
-    return Sweep(
-        np.concatenate([chunks[index] for index in order]),
-        {name: np.concatenate([done[index][name] for index in order]) for name in names},
-        n,
-        together,
-    )
+    return found()
+
+
+def _seeds(seeds: range) -> str:
+    return f"seed {seeds[0]}" if len(seeds) == 1 else f"seeds {seeds[0]} to {seeds[-1]}"
 
 
 def _whole(name: str, value: Any, lowest: int) -> None:
@@ -298,9 +313,7 @@ def _trained(
                 return _per_net(train(nets), len(seeds))
             return _joined([_arrays(train(_built(build, seed))) for seed in seeds], seeds)
         except Exception as error:
-            note = f"in seed_sweep, seed {seeds[0]}"
-            if len(seeds) > 1:
-                note = f"in seed_sweep, seeds {seeds[0]} to {seeds[-1]}"
+            note = f"in seed_sweep, {_seeds(seeds)}"
             if together:
                 note += (
                     f": {len(seeds)} nets trained together, whose parameters have a first axis of "
@@ -423,54 +436,110 @@ def _forms(tensors: dict[str, Tensor]) -> dict[str, Any]:
 # ------------------------------------------------------------------ sharing the work
 
 
+class WorkerDiedError(RuntimeError):
+    """A process ended in the middle of its work, so that there is no result and no traceback.
+
+    lost: the indices of the calls without a result. done: what was finished all the same.
+    """
+
+    def __init__(self, message: str, lost: Sequence[int] = (), done: Any = None) -> None:
+        super().__init__(message)
+        self.lost, self.done = lost, done
+
+
 def finished(
     function: Callable[..., Any],
     calls: Sequence[tuple[Any, ...]],
     *,
     executor: Executor | None = None,
     jobs: int = 1,
+    name: Callable[[int], str] = "call {}".format,
 ) -> Generator[tuple[int, Any], None, None]:
     """(index, function(*calls[index])) for every call, as each is finished.
 
     jobs: with 1, here and in order; with more, in that many processes with one BLAS thread each.
-    executor: does the work instead, and is left open.
+    executor: does the work instead, and is left open. name: what an error calls a call.
 
     Closing the iterator, or an exception while it waits (Ctrl-C), cancels what has not begun and
     ends the processes. Take it in `with contextlib.closing(finished(...)) as results:`.
+
+    Raises WorkerDiedError, after all that was finished, if a process ends before its work does.
     """
     if executor is None and jobs == 1:
         for index, arguments in enumerate(calls):
             yield index, function(*arguments)
         return
+    left = set(range(len(calls)))
     if executor is not None:
         futures = _submitted(executor, function, calls)
         try:
-            yield from _as_completed(futures)
+            yield from _as_completed(futures, left)
         finally:
             for future in futures:
                 future.cancel()
+        if left:
+            raise _died(sorted(left), name)
         return
     _check_sendable(function, *(calls[0] if calls else ()))
     with _processes(min(jobs, max(len(calls), 1))) as pool:
-        yield from _as_completed(_submitted(pool, function, calls))
+        futures = _submitted(pool, function, calls)
+        processes = list(pool._processes.values())
+        yield from _as_completed(futures, left)
+    if left:
+        # Calls are taken in their order, so each process was at one of the first that are left.
+        raise _died(sorted(left), name, [p.exitcode for p in processes], len(processes))
 
 
 def _submitted(
     executor: Executor, function: Callable[..., Any], calls: Sequence[tuple[Any, ...]]
 ) -> dict[Future[Any], int]:
-    with _one_blas_thread():
-        return {executor.submit(function, *call): index for index, call in enumerate(calls)}
+    from concurrent.futures import BrokenExecutor
+
+    futures: dict[Future[Any], int] = {}
+    with _one_blas_thread(), suppress(BrokenExecutor):
+        for index, call in enumerate(calls):
+            futures[executor.submit(function, *call)] = index
+    return futures
 
 
-def _as_completed(futures: dict[Future[Any], int]) -> Iterator[tuple[int, Any]]:
-    from concurrent.futures import as_completed
+def _as_completed(futures: dict[Future[Any], int], left: set[int]) -> Iterator[tuple[int, Any]]:
+    """What is finished, which is taken out of `left`; what a dead process leaves stays there."""
+    from concurrent.futures import BrokenExecutor, as_completed
 
     for future in as_completed(futures):
-        yield futures[future], future.result()
+        try:
+            result = future.result()
+        except BrokenExecutor:
+            continue
+        left.remove(futures[future])
+        yield futures[future], result
+
+
+def _died(
+    lost: list[int],
+    name: Callable[[int], str],
+    codes: Sequence[int | None] = (),
+    processes: int | None = None,
+) -> WorkerDiedError:
+    """The error, which says how a process ended: those beside it were ended by us, by SIGTERM."""
+    ends = sorted((code for code in codes if code), key=lambda code: code == -signal.SIGTERM)
+    code = ends[0] if ends else None
+    how = "" if code is None else f" (exit code {code})" if code > 0 else f" (signal {-code})"
+    fix = "what it printed, if anything, is above; jobs=1 does without processes"
+    if code == -9:
+        fix = "as a rule memory was too short: take fewer jobs or smaller chunks"
+    elif code == 1:
+        fix += '; a script has to guard its start by `if __name__ == "__main__":`'
+    at = " or ".join(name(index) for index in lost[:processes])
+    return WorkerDiedError(
+        f"a process died{how} while it was at {at}: {fix}. What was finished is the `done` of this "
+        "error",
+        lost,
+    )
 
 
 @contextmanager
-def _processes(jobs: int) -> Iterator[Executor]:
+def _processes(jobs: int) -> Iterator[ProcessPoolExecutor]:
     """Fresh processes that leave Ctrl-C to this one, and are ended at once by an exception."""
     from concurrent.futures import ProcessPoolExecutor
     from multiprocessing import get_context
