@@ -45,7 +45,7 @@ def constant_(tensor: Tensor, val: float) -> Tensor:
 
 
 def zeros_(tensor: Tensor) -> Tensor:
-    """Every element 0: fit for biases; as weights it leaves all units of a layer alike forever."""
+    """Every element 0: fit for biases; as weights it leaves all units of a layer alike."""
     return _fill(tensor, 0.0)
 
 

@@ -31,8 +31,8 @@ def clip_grad_norm_(
 
     Returns the norm before clipping. Parameters get new gradients; an array that was their gradient
     is not written to. Raises RuntimeError for a norm of inf or NaN with `error_if_nonfinite`
-    (without it the gradients become what the formula gives: NaN), ValueError for a negative
-    max_norm or norm_type.
+    (without it the gradients become what the formula gives: for inf 0, and NaN where they were inf;
+    for NaN all NaN), ValueError for a max_norm below 0 or a norm_type that is not above 0.
 
     Pascanu, Mikolov and Bengio, On the difficulty of training recurrent neural networks, 2013.
     """

@@ -5,7 +5,7 @@
 A state begins as `{}` and holds arrays of the parameter's shape and numbers; what a rule returns is
 what is new in it. Rules are arithmetic, element by element, so they run on arrays, on Tensors, and
 on many parameters joined into one; the optimizer lowers them to in-place NumPy (`optim.lowering`).
-They branch on options only.
+They branch on options, and on what the state holds already, only.
 
 Names, defaults and numbers are PyTorch's.
 """
