@@ -18,7 +18,7 @@ from collections.abc import Callable
 from types import ModuleType
 from typing import Any
 
-from tinygrad_kr.compile.build import clear_cache
+from tinygrad_kr.compile.build import NoCompilerWarning, clear_cache
 from tinygrad_kr.compile.capture import CaptureError
 from tinygrad_kr.compile.function import Compiled
 from tinygrad_kr.compile.function import compile as _compile
@@ -31,4 +31,4 @@ class _Decorator(ModuleType):
 
 sys.modules[__name__].__class__ = _Decorator
 
-__all__ = ["CaptureError", "Compiled", "clear_cache"]
+__all__ = ["CaptureError", "Compiled", "NoCompilerWarning", "clear_cache"]

@@ -7,6 +7,7 @@ import os
 import shlex
 import sys
 import threading
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -23,6 +24,7 @@ from tinygrad_kr.compile.cache import (
     write_note,
 )
 from tinygrad_kr.compile.machine import is_arm, machine
+from tinygrad_kr.ops.node import user_frame
 
 if TYPE_CHECKING:
     import subprocess
@@ -96,6 +98,29 @@ class NoCompilerError(BuildError):
         'pip install "tinygrad_kr[compile]" brings one; so does your system '
         "(apt install gcc libc6-dev, xcode-select --install); or set $CC; then start Python again"
     )
+
+
+class NoCompilerWarning(RuntimeWarning):
+    """Compiled functions run as NumPy calls, for no C compiler works here."""
+
+
+def warn_of_no_compiler() -> None:
+    """Say once in a process, at the user's line, that there is none, and what to do."""
+    global _said
+    if _said:
+        return
+    _said = True
+    frame = user_frame()
+    place = ("<unknown>", 0) if frame is None else (frame.f_code.co_filename, frame.f_lineno)
+    warnings.warn_explicit(
+        "tinygrad_kr: there is no C compiler here, so compiled functions run as NumPy calls, "
+        f"several times slower than C: {NoCompilerError.fix}",
+        NoCompilerWarning,
+        *place,
+    )
+
+
+_said = False
 
 
 class Search(NamedTuple):

@@ -17,6 +17,7 @@ from numpy import ndarray
 from tinygrad_kr import tree
 from tinygrad_kr.compile.build import find_compiler
 from tinygrad_kr.compile.capture import Recorder
+from tinygrad_kr.compile.compiler import warn_of_no_compiler
 from tinygrad_kr.compile.expand import expanded
 from tinygrad_kr.compile.guards import Guards
 from tinygrad_kr.compile.many import repeat, scan
@@ -98,6 +99,8 @@ class Entry:
 
     def record(self, function: Callable[..., Any], args: Any, kwargs: Any) -> Any:
         """Run the function and compare what it did with what it did the last time."""
+        if self.recording is not None and find_compiler() is None:
+            warn_of_no_compiler()
         recording = Recorder()
         result = recording.run(function, args, kwargs)
         before, self.recording = self.recording, recording

@@ -63,7 +63,8 @@ class NumPyRunner:
     def summary(self) -> str:
         """What was made of what was recorded, in one line."""
         return (
-            f"{self._calls} NumPy calls, for there is no C compiler here, "
+            f"{self._calls} NumPy calls (there is no C compiler here; "
+            'pip install "tinygrad_kr[compile]" brings one), '
             f"{self._workspace:,} bytes of workspace"
         )
 
