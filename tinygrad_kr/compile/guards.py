@@ -23,7 +23,7 @@ import random
 import sys
 import sysconfig
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from types import CellType, CodeType, FunctionType, MethodType, ModuleType
 from typing import Any, NamedTuple
 
@@ -122,14 +122,15 @@ class Guards:
     def hold(self) -> bool:
         """Whether a replay would do what the function would."""
         try:
-            if self._fast():
+            if self.fast():
                 return True
         except (LookupError, ValueError, AttributeError):
             pass
         return self._hold_by_value()
 
     def _write(self) -> None:
-        """Everything as one expression of identities, which takes some ten nanoseconds for each."""
+        """Everything as one expression of identities, `fast`, of some ten nanoseconds for each; it
+        raises LookupError, ValueError or AttributeError where something is gone."""
         names: dict[str, Any] = {"LastChange": LastChange, "seen": LastChange.time}
         known: dict[int, str] = {}
 
@@ -147,7 +148,8 @@ class Guards:
         terms += [f"{name(leaf)}._grad is not None" for leaf in self._present]
         source = "def fast():\n    return (\n        " + "\n        and ".join(terms) + "\n    )\n"
         exec(compile(source, "<guards>", "exec"), names)
-        self._names, self._fast = names, names["fast"]
+        self._names = names
+        self.fast: Callable[[], bool] = names["fast"]
 
     def _hold_by_value(self) -> bool:
         time = LastChange.time

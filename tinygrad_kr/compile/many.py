@@ -62,8 +62,7 @@ def _gather(
     while len(done) < n:
         args, kwargs = call_of(len(done))
         before = compiled.last_runner
-        compiled.last_runner = None
-        done.append(compiled(*args, **kwargs))
+        done.append(compiled.call(args, kwargs))
         runner = compiled.last_runner
         looped = getattr(runner, "looped", None)
         if runner is None or runner is not before or looped is None or len(done) == n:

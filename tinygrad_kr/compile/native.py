@@ -234,7 +234,7 @@ class _Driver:
         self._raises_late = any(map(may_raise, plan.steps[first:]))
         self.names: dict[str, Any] = {
             "memory": self.memory,
-            "pointer": self.pointer,
+            "where": ctypes.byref(self.memory),  # what ctypes passes on at once
             "address": _address,
             "laid": _laid,
             "matmul": np.matmul,
@@ -242,6 +242,7 @@ class _Driver:
             "Stale": StaleError,
             "tick": tick,
             "last_write": last_write,
+            "rebound": last_write.rebound,
         }
         self._known = {id(thing): name for name, thing in self.names.items()}
         self._arrays: dict[Value, str] = {}
@@ -425,13 +426,11 @@ class _Driver:
         self._arrays[value] = array
         self._changing += [tensor, array]
         leaf = None if self._raises_late else self._gradient_alone(value)
+        counted = f"references({tensor}) + references({array})"
         if leaf is None:
-            self.lines.append(f"if references({tensor}) > 2 or references({array}) > 3:")
+            self.lines.append(f"if {counted} > 5:")
         else:
-            self.lines.append(
-                f"if {leaf}._grad is not {tensor} or references({tensor}) > 3 "
-                f"or references({array}) > 3:"
-            )
+            self.lines.append(f"if {leaf}._grad is not {tensor} or {counted} > 6:")
         self.lines.append(f"    {tensor} = {make}()")
         self.lines.append(f"    {array} = {tensor}._data")
         if leaf is not None and not self._may_raise:
@@ -461,9 +460,8 @@ class _Driver:
             for value in written_by(self.plan, step):
                 self._own(value)
         function.restype = None
-        function.argtypes = [ctypes.c_void_p]
         self.parts.append(function)
-        self.lines.append(f"{self.name(function, 'part')}(pointer)")
+        self.lines.append(f"{self.name(function, 'part')}(where)")
 
     def call(self, statement: Statement) -> None:
         """A NumPy call, whose result C may come to read."""
@@ -552,7 +550,14 @@ class _Driver:
         held = [name for name in self.names if name[0] == "h" and name[1:].isdigit()]
         held += self._changing
         held += [name for name in self.names if name.startswith("seen_")]
+        held += ["rebound"] if self._fresh else []
         first = [f"global {', '.join(held)}"] if held else []
+        if self._fresh:
+            first += [
+                "if last_write.rebound is not rebound:",
+                "    rebound = last_write.rebound",
+                f"    {' = '.join(self._fresh.values())} = None",
+            ]
         lines = [self._with_announcement(line) for line in self.lines]
         return "def run(leaves):\n    " + "\n    ".join([*first, *lines]) + "\n"
 

@@ -176,12 +176,13 @@ _written: dict[int, Written] = {}
 
 
 class _LastWrite:
-    """When anything was last overwritten: older than a graph, nothing in it can have changed."""
+    """When anything was last overwritten: older than a graph, nothing in it can have changed; and
+    when any Tensor last got another array by `.data = ...`."""
 
-    __slots__ = ("time", "write")
+    __slots__ = ("rebound", "time", "write")
 
     def __init__(self) -> None:
-        self.time = 0
+        self.time = self.rebound = 0
         self.write: Write | None = None
 
 
@@ -208,6 +209,8 @@ def note_writes(targets: Iterable[Node], what: str, rebound: bool = False) -> No
     Returns what `note_again` takes, while the targets keep these arrays.
     """
     write = Write(what)
+    if rebound:
+        last_write.rebound = write.time
     noted = []
     for node in targets:
         target = node if rebound else owner(node._data)

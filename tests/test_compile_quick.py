@@ -1,0 +1,117 @@
+"""The short way of a replay: it is left as soon as anything that it relies on is another."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+import tinygrad_kr as tk
+from tinygrad_kr import Tensor, nn, optim
+
+X = Tensor(np.array([[0, 0], [0, 1], [1, 0], [1, 1]], np.float32))
+Y = Tensor(np.array([[0], [1], [1], [0]], np.float32))
+
+
+class Twins:
+    """One net in two copies: one steps eagerly, one compiled."""
+
+    def __init__(self) -> None:
+        self.nets = []
+        for wrap in (lambda f: f, tk.compile):
+            tk.manual_seed(0)
+            net = nn.Sequential(nn.Linear(2, 3), nn.Tanh(), nn.Linear(3, 1))
+            self.nets.append((net, wrap(self._step(net, optim.SGD(net.parameters(), 0.1)))))
+
+    @staticmethod
+    def _step(net: nn.Module, optimizer: optim.SGD):  # type: ignore[no-untyped-def]
+        def step(x: Tensor, y: Tensor) -> Tensor:
+            optimizer.zero_grad()
+            loss = ((net(x) - y) ** 2).mean()
+            loss.backward()
+            optimizer.step()
+            return loss
+
+        return step
+
+    def agree(self, x: Tensor = X, y: Tensor = Y) -> list[Tensor]:
+        losses = [step(x, y) for _, step in self.nets]
+        np.testing.assert_allclose(losses[1].item(), losses[0].item(), 1e-5)
+        for eager, compiled in zip(*(net.parameters() for net, _ in self.nets), strict=True):
+            np.testing.assert_allclose(compiled.data, eager.data, 1e-5, 1e-6)
+            np.testing.assert_allclose(compiled.grad.numpy(), eager.grad.numpy(), 1e-4, 1e-6)
+        return losses
+
+    def settle(self) -> None:
+        for _ in range(4):
+            self.agree()
+
+
+@pytest.fixture
+def twins() -> Twins:
+    made = Twins()
+    made.settle()
+    return made
+
+
+def test_gradients_whose_data_was_replaced(twins: Twins) -> None:
+    old = []
+    for net, _ in twins.nets:
+        for parameter in net.parameters():
+            old.append(parameter.grad.data)
+            parameter.grad.data = np.full(parameter.shape, 7, np.float32)
+    kept = [array.copy() for array in old]
+    twins.settle()
+    for before, now in zip(kept, old, strict=True):
+        np.testing.assert_array_equal(now, before)
+
+
+def test_a_result_whose_data_was_replaced() -> None:
+    double = tk.compile(lambda x: x * 2)
+    for x in np.arange(12.0).reshape(6, 2):
+        made = double(Tensor(x))
+        np.testing.assert_array_equal(made.data, 2 * x)
+        made.data = np.full(2, 7.0)
+        del made
+
+
+def test_results_and_gradients_that_are_held_stay(twins: Twins) -> None:
+    losses = [step(X, Y) for _, step in twins.nets]
+    grads = [p.grad for net, _ in twins.nets for p in net.parameters()]
+    arrays = [p.grad.numpy() for net, _ in twins.nets for p in net.parameters()]
+    kept = [loss.item() for loss in losses], [g.numpy().copy() for g in grads]
+    twins.settle()
+    assert [loss.item() for loss in losses] == kept[0]
+    for held in (grads, arrays):
+        for before, now in zip(kept[1], held, strict=True):
+            np.testing.assert_array_equal(np.asarray(now), before)
+
+
+def test_other_shapes_dtypes_keywords_and_modes_in_turn(twins: Twins) -> None:
+    for _ in range(3):
+        twins.agree()
+        twins.agree(X[:2], Y[:2])
+        with tk.no_grad():
+            for _, step in twins.nets:
+                with pytest.raises(RuntimeError):
+                    step(X, Y)
+        for _, step in twins.nets:
+            step(x=X, y=Y)
+        twins.agree()
+
+
+def test_an_array_that_is_reshaped_where_it_is() -> None:
+    double = tk.compile(lambda x: x * 2)
+    x = np.arange(6.0).reshape(2, 3)
+    for _ in range(4):
+        assert double(x).shape == (2, 3)
+    x.resize(3, 2)
+    assert double(x).shape == (3, 2)
+
+
+def test_the_wrong_number_of_arguments(twins: Twins) -> None:
+    _, step = twins.nets[1]
+    with pytest.raises(TypeError, match="argument"):
+        step(X)
+    with pytest.raises(TypeError, match="argument"):
+        step(X, Y, Y)
+    twins.settle()
