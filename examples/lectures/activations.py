@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from common import command_line, launch, new_figure, save
+from common import launch, new_figure, options, save
 
 import tinygrad_kr as tk
 import tinygrad_kr.functional as F
@@ -136,7 +136,7 @@ def draw_slope(axes: Any, x: np.ndarray, slope: np.ndarray) -> None:
 
 
 def main(argv: list[str] | None = None) -> None:
-    parser = command_line(__doc__)
+    parser = options(__doc__)
     args = parser.parse_args(argv)
     figures = run()
     print_table(figures)

@@ -26,7 +26,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-from common import command_line, launch, new_figure, save, whole
+from common import launch, new_figure, options, save, whole
 
 import tinygrad_kr.functional as F
 from tinygrad_kr import Tensor, no_grad
@@ -254,7 +254,7 @@ def draw_plane(axes: Any, low: float, high: float, output: Any) -> None:
 
 
 def main(argv: list[str] | None = None) -> None:
-    parser = command_line(__doc__)
+    parser = options(__doc__)
     add = parser.add_argument
     add("--hidden", type=whole(1), default=4, help="tanh units (default: 4)")
     add("--steps", type=whole(1), default=2_000, help="default: 2000")

@@ -33,7 +33,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-from common import BLUE, ORANGE, bar, command_line, launch, new_figure, save, whole
+from common import BLUE, ORANGE, bar, launch, new_figure, options, save, whole
 
 import tinygrad_kr as tk
 import tinygrad_kr.functional as F
@@ -273,7 +273,7 @@ def draw(keep: dict[str, Any], figures: dict[str, float], path: Path) -> None:
 
 
 def main(argv: list[str] | None = None) -> None:
-    parser = command_line(__doc__)
+    parser = options(__doc__)
     parser.add_argument("--start", choices=["lab", "pytorch"], default="lab")
     parser.add_argument("--seeds", type=whole(1), default=100, help="starts of the short labs")
     parser.add_argument("--seed", type=whole(0), default=0, help="of the long sentence")

@@ -122,7 +122,7 @@ def with_run(runs: dict[str, Any], seed: int, run: dict[str, Any]) -> dict[str, 
     return dict(sorted({**runs, str(seed): run}.items(), key=lambda item: int(item[0])))
 
 
-def command_line(text: str | None) -> argparse.ArgumentParser:
+def options(text: str | None) -> argparse.ArgumentParser:
     """What every program understands: --help, which shows `text`, and --out."""
     parser = argparse.ArgumentParser(
         description=text, formatter_class=argparse.RawDescriptionHelpFormatter

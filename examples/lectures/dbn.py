@@ -39,10 +39,10 @@ from typing import Any, NamedTuple
 import numpy as np
 from common import (
     RESULTS,
-    command_line,
     launch,
     made_with,
     new_figure,
+    options,
     progress_bar,
     read_json,
     rounded,
@@ -292,7 +292,7 @@ STYLES: list[dict[str, str]] = [  # the colours are Okabe and Ito's
 
 
 def main(argv: list[str] | None = None) -> None:
-    parser = command_line(__doc__)
+    parser = options(__doc__)
     add = parser.add_argument
     add("--data", choices=list(RECIPES), default="mnist")
     add("--seed", type=whole(0), default=0, help="of the starts and the shuffling (default: 0)")

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from common import BLUE, GREEN, ORANGE, command_line, launch, new_figure, save
+from common import BLUE, GREEN, ORANGE, launch, new_figure, options, save
 
 import tinygrad_kr as tk
 import tinygrad_kr.functional as F
@@ -151,7 +151,7 @@ def save_picture(path: Path) -> None:
 
 
 def main(argv: list[str] | None = None) -> None:
-    parser = command_line(__doc__)
+    parser = options(__doc__)
     args = parser.parse_args(argv)
     figures = run()
     print(f"{'':36} {'ours':14} published")

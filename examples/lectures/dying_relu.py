@@ -31,7 +31,7 @@ from pathlib import Path
 from typing import Literal, NamedTuple
 
 import numpy as np
-from common import bar, command_line, launch, new_figure, positive, save, whole
+from common import bar, launch, new_figure, options, positive, save, whole
 
 import tinygrad_kr as tk
 import tinygrad_kr.functional as F
@@ -278,7 +278,7 @@ def save_picture(result: Result, path: Path) -> None:
 
 
 def main(argv: list[str] | None = None) -> None:
-    parser = command_line(__doc__)
+    parser = options(__doc__)
     add = parser.add_argument
     add("--rates", type=positive, nargs="+", default=RATES, help="default: 0.001 0.01 0.03")
     add("--epochs", type=whole(1), default=20, help="default: 20")

@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from common import BLUE, ORANGE, bar, command_line, launch, new_figure, save, whole
+from common import BLUE, ORANGE, bar, launch, new_figure, options, save, whole
 
 import tinygrad_kr as tk
 import tinygrad_kr.functional as F
@@ -160,7 +160,7 @@ def save_picture(histories: dict[str, list[float]], path: Path) -> None:
 
 
 def main(argv: list[str] | None = None) -> None:
-    parser = command_line(__doc__)
+    parser = options(__doc__)
     parser.add_argument("--seed", type=whole(0), default=1, help="of the start (default: 1)")
     parser.add_argument("--steps", type=whole(1), default=10_001, help="default: 10001")
     args = parser.parse_args(argv)

@@ -31,10 +31,10 @@ from common import (
     ORANGE,
     RESULTS,
     bar,
-    command_line,
     launch,
     made_with,
     new_figure,
+    options,
     read_json,
     rounded,
     save,
@@ -294,7 +294,7 @@ def save_picture(lab: str, history: History, path: Path) -> None:
 
 
 def main(argv: list[str] | None = None) -> None:
-    parser = command_line(__doc__)
+    parser = options(__doc__)
     add = parser.add_argument
     add("--lab", choices=list(LABS), default="10-1")
     add("--seed", type=whole(0), default=0, help="of the start and the shuffling (default: 0)")

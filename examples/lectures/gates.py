@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from common import command_line, launch, new_figure, positive, save, whole
+from common import launch, new_figure, options, positive, save, whole
 
 import tinygrad_kr as tk
 import tinygrad_kr.functional as F
@@ -249,7 +249,7 @@ def draw_net(axes: Any, net: nn.Sequential, gate: str) -> Any:
 
 
 def main(argv: list[str] | None = None) -> None:
-    parser = command_line(__doc__)
+    parser = options(__doc__)
     add = parser.add_argument
     add("--steps", type=whole(1), default=10_001, help="default: 10001")
     add("--rate", type=positive, default=0.1, help="learning rate (default: 0.1)")

@@ -37,7 +37,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-from common import bar, command_line, launch, new_figure, save, whole
+from common import bar, launch, new_figure, options, save, whole
 
 import tinygrad_kr as tk
 import tinygrad_kr.functional as F
@@ -313,7 +313,7 @@ def save_picture(runs: dict[tuple[str, str], Run], path: Path) -> None:
 
 
 def main(argv: list[str] | None = None) -> None:
-    parser = command_line(__doc__)
+    parser = options(__doc__)
     add = parser.add_argument
     add(
         "--data",

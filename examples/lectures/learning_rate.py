@@ -26,7 +26,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
-from common import BLUE, GREEN, ORANGE, Starts, command_line, launch, new_figure, save, whole
+from common import BLUE, GREEN, ORANGE, Starts, launch, new_figure, options, save, whole
 
 import tinygrad_kr as tk
 import tinygrad_kr.functional as F
@@ -206,7 +206,7 @@ def save_picture(histories: dict[str, np.ndarray], path: Path) -> None:
 
 
 def main(argv: list[str] | None = None) -> None:
-    parser = command_line(__doc__)
+    parser = options(__doc__)
     parser.add_argument("--starts", type=whole(1), default=100, help="initial weights")
     args = parser.parse_args(argv)
     histories: dict[str, np.ndarray] = {}

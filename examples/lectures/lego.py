@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from common import BLUE, GREEN, ORANGE, Starts, bar, command_line, launch, new_figure, save, whole
+from common import BLUE, GREEN, ORANGE, Starts, bar, launch, new_figure, options, save, whole
 
 import tinygrad_kr as tk
 import tinygrad_kr.functional as F
@@ -283,7 +283,7 @@ def draw(keep: dict[str, Any], depths: tuple[int, ...], path: Path) -> None:
 
 
 def main(argv: list[str] | None = None) -> None:
-    parser = command_line(__doc__)
+    parser = options(__doc__)
     parser.add_argument("--starts", type=whole(1), default=100, help="XOR nets of each kind")
     parser.add_argument("--steps", type=whole(1), default=10_001, help="of the XOR nets")
     parser.add_argument("--seeds", type=whole(1), default=5, help="digit nets of each kind")

@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-from common import bar, command_line, launch, new_figure, positive, save, whole
+from common import bar, launch, new_figure, options, positive, save, whole
 
 import tinygrad_kr as tk
 import tinygrad_kr.functional as F
@@ -204,7 +204,7 @@ def draw_boundary(axes: Any, net: nn.Sequential) -> None:
 
 
 def main(argv: list[str] | None = None) -> None:
-    parser = command_line(__doc__)
+    parser = options(__doc__)
     add = parser.add_argument
     add("--steps", type=whole(1), default=1_500, help="default: 1500")
     add("--rate", type=positive, default=0.003, help="of the deep nets (default: 0.003)")

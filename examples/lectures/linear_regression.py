@@ -19,19 +19,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
-from common import (
-    BLUE,
-    GREEN,
-    ORANGE,
-    Starts,
-    bar,
-    command_line,
-    launch,
-    new_figure,
-    save,
-    table,
-    whole,
-)
+from common import BLUE, GREEN, ORANGE, Starts, bar, launch, new_figure, options, save, table, whole
 
 import tinygrad_kr as tk
 from tinygrad_kr import Tensor, data, no_grad, optim
@@ -137,7 +125,7 @@ def save_picture(histories: dict[str, np.ndarray], least: float, path: Path) -> 
 
 
 def main(argv: list[str] | None = None) -> None:
-    parser = command_line(__doc__)
+    parser = options(__doc__)
     parser.add_argument("--starts", type=whole(1), default=100, help="initial weights")
     args = parser.parse_args(argv)
     histories: dict[str, np.ndarray] = {}

@@ -18,19 +18,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
-from common import (
-    BLUE,
-    GREEN,
-    ORANGE,
-    Starts,
-    bar,
-    command_line,
-    launch,
-    new_figure,
-    save,
-    table,
-    whole,
-)
+from common import BLUE, GREEN, ORANGE, Starts, bar, launch, new_figure, options, save, table, whole
 
 import tinygrad_kr as tk
 import tinygrad_kr.functional as F
@@ -123,7 +111,7 @@ def save_picture(histories: dict[str, np.ndarray], figures: dict[str, float], pa
 
 
 def main(argv: list[str] | None = None) -> None:
-    parser = command_line(__doc__)
+    parser = options(__doc__)
     parser.add_argument("--starts", type=whole(1), default=20, help="initial weights (default: 20)")
     args = parser.parse_args(argv)
     histories: dict[str, np.ndarray] = {}

@@ -37,10 +37,10 @@ from common import (
     GREEN,
     ORANGE,
     RESULTS,
-    command_line,
     launch,
     made_with,
     new_figure,
+    options,
     progress_bar,
     save,
     whole,
@@ -469,7 +469,7 @@ def draw_mistakes(figure: Any, results: Path) -> None:
 
 
 def main(argv: list[str] | None = None) -> None:
-    parser = command_line(__doc__)
+    parser = options(__doc__)
     add = parser.add_argument
     add("--lab", choices=list(RECIPES), default="11-1")
     add("--seed", type=whole(0), default=0, help="of start, shuffling and dropout (default: 0)")

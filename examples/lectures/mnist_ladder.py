@@ -41,10 +41,10 @@ from common import (
     BLUE,
     ORANGE,
     RESULTS,
-    command_line,
     launch,
     made_with,
     new_figure,
+    options,
     progress_bar,
     read_json,
     rounded,
@@ -408,7 +408,7 @@ def draw_digits(figure: Any, results: Path) -> None:
 
 
 def main(argv: list[str] | None = None) -> None:
-    parser = command_line(__doc__)
+    parser = options(__doc__)
     add = parser.add_argument
     add("--lab", default="all", help=f"all, or one of {', '.join(RECIPES)}")
     add("--seed", type=whole(0), default=0, help="of start, shuffling and dropout (default: 0)")

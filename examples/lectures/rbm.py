@@ -27,7 +27,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-from common import command_line, launch, new_figure, progress_bar, save, whole
+from common import launch, new_figure, options, progress_bar, save, whole
 
 import tinygrad_kr as tk
 from tinygrad_kr import data, nn, no_grad
@@ -173,7 +173,7 @@ def tiled(pictures: np.ndarray, columns: int) -> np.ndarray:
 
 
 def main(argv: list[str] | None = None) -> None:
-    parser = command_line(__doc__)
+    parser = options(__doc__)
     add = parser.add_argument
     add("--data", choices=list(RECIPES), default="mnist")
     add("--seed", type=whole(0), default=0, help="of the start and all that is drawn (default: 0)")

@@ -24,7 +24,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any, NamedTuple
 
-from common import BLUE, ORANGE, command_line, launch, new_figure, progress_bar, save
+from common import BLUE, ORANGE, launch, new_figure, options, progress_bar, save
 
 HERE = Path(__file__).resolve().parent
 Figures = dict[str, float]
@@ -365,7 +365,7 @@ def save_picture(rows: list[Row], path: Path) -> None:
 
 
 def main(argv: list[str] | None = None) -> None:
-    parser = command_line(__doc__)
+    parser = options(__doc__)
     add = parser.add_argument
     add("--lab", action="append", default=[], help="only this lab, or all that begin so; run anew")
     add("--all", action="store_true", help="run the long labs too")

@@ -28,7 +28,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-from common import BLUE, GREEN, ORANGE, bar, command_line, launch, new_figure, save, whole
+from common import BLUE, GREEN, ORANGE, bar, launch, new_figure, options, save, whole
 
 import tinygrad_kr as tk
 import tinygrad_kr.functional as F
@@ -215,7 +215,7 @@ def draw(keep: dict[str, Any], path: Path) -> None:
 
 
 def main(argv: list[str] | None = None) -> None:
-    parser = command_line(__doc__)
+    parser = options(__doc__)
     parser.add_argument("--walks", type=whole(1), default=10, help="made-up series of each kind")
     parser.add_argument("--steps", type=whole(1), default=500, help="of training")
     parser.add_argument("--seed", type=whole(0), default=0, help="of series and starts")

@@ -17,7 +17,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
-from common import BLUE, ORANGE, Starts, bar, command_line, launch, new_figure, save, table, whole
+from common import BLUE, ORANGE, Starts, bar, launch, new_figure, options, save, table, whole
 
 import tinygrad_kr as tk
 import tinygrad_kr.functional as F
@@ -128,7 +128,7 @@ def save_picture(costs: np.ndarray, confusion: np.ndarray, path: Path) -> None:
 
 
 def main(argv: list[str] | None = None) -> None:
-    parser = command_line(__doc__)
+    parser = options(__doc__)
     parser.add_argument("--starts", type=whole(1), default=100, help="initial weights")
     args = parser.parse_args(argv)
     print(f"labels {EIGHT_LABELS[:4]} as one-hot rows:\n{F.one_hot(EIGHT_LABELS[:4], 3)}\n")

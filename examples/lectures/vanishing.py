@@ -32,7 +32,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-from common import command_line, launch, new_figure, save, whole
+from common import launch, new_figure, options, save, whole
 
 import tinygrad_kr as tk
 import tinygrad_kr.functional as F
@@ -288,7 +288,7 @@ def save_picture(nets: dict[tuple[str, str], Layers], path: Path) -> None:
 
 
 def main(argv: list[str] | None = None) -> None:
-    parser = command_line(__doc__)
+    parser = options(__doc__)
     add = parser.add_argument
     add("--depth", type=whole(2), default=20, help="layers of part 4 (default: 20)")
     add("--width", type=whole(1), default=100, help="units in each (default: 100)")

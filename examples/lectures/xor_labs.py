@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from common import BLUE, GREEN, ORANGE, Starts, bar, command_line, launch, new_figure, save, whole
+from common import BLUE, GREEN, ORANGE, Starts, bar, launch, new_figure, options, save, whole
 
 import tinygrad_kr as tk
 import tinygrad_kr.functional as F
@@ -111,7 +111,7 @@ def save_picture(histories: dict[str, Any], path: Path) -> None:
 
 
 def main(argv: list[str] | None = None) -> None:
-    parser = command_line(__doc__)
+    parser = options(__doc__)
     parser.add_argument("--starts", type=whole(1), default=100, help="initial weights")
     parser.add_argument("--steps", type=whole(1), default=10_001, help="default: 10001")
     args = parser.parse_args(argv)
