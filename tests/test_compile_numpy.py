@@ -496,7 +496,8 @@ def test_sums_along_every_axis() -> None:
         big = x * y
         return (
             big.sum((0, 2, 3)), big.sum((1, 2)), big.sum(), big.sum(0),
-            big.sum((2, 3), keepdims=True), big.transpose(0, 2, 3, 1).sum((0, 1, 2)), big.mean((0, 3)), big[0].sum((0, 1, 2)),
+            big.sum((2, 3), keepdims=True), big.transpose(0, 2, 3, 1).sum((0, 1, 2)),
+            big.mean((0, 3)), big[0].sum((0, 1, 2)),
             big[0, 0].sum(0, keepdims=True), big[0, 0].sum(-1), big[0, 0].max(0), big.min(),
         )  # fmt: skip
 
