@@ -279,15 +279,19 @@ def jacobian(f: Function, argnums: Argnums = 0) -> Function:
 def _rows(traced: _Traced, output: Tensor, create_graph: bool) -> list[Any]:
     """The derivatives of every element of one output, stacked for each argument."""
     rows = []
-    for unit in np.eye(output.size, dtype=output.dtype):
-        start: Any = unit.reshape(output.shape)
+    for i in range(output.size):
+        start: Any = np.zeros(output.shape, output.dtype)
+        start.flat[i] = 1
         start = constant(start) if create_graph else start
         rows.append(traced.gradients({output: start}, create_graph, retain=True))
     if not rows:
         return [constant(np.zeros(output.shape + t.shape, t.dtype)) for t in traced.tensors]
+    stacked = [stack(*column, axis=0) for column in zip(*rows, strict=True)]
+    if output.ndim == 1:
+        return stacked
     return [
-        stack(*column, axis=0).reshape(output.shape + t.shape)
-        for t, column in zip(traced.tensors, zip(*rows, strict=True), strict=True)
+        columns.reshape(output.shape + t.shape)
+        for t, columns in zip(traced.tensors, stacked, strict=True)
     ]
 
 

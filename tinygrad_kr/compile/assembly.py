@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Container, Iterator
 from dataclasses import replace
-from itertools import count, pairwise
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -48,9 +48,7 @@ def _keys(statement: Statement) -> list[Key] | None:
     op, inputs, params = statement.op, statement.inputs, statement.params
     axes = len(statement.output.shape)
     if op is index_add:
-        key = params["key"]
-        parts = key if isinstance(key, tuple) else (key,)
-        return [parts] if all(map(_is_basic, parts)) else None
+        return [params["key"]] if is_basic_key(params["key"]) else None
     if op is shape.pad:
         inner = zip(params["widths"], inputs[0].shape, strict=True)
         return [tuple(slice(before, before + n) for (before, _), n in inner)]
@@ -64,9 +62,15 @@ def _keys(statement: Statement) -> list[Key] | None:
     return [(*whole, slice(a, b)) for a, b in pairwise(ends)]
 
 
-def _is_basic(part: Any) -> bool:
-    number = isinstance(part, int | np.integer) and not isinstance(part, bool)
-    return number or part is None or part is ... or isinstance(part, slice)
+def is_basic_key(key: Any) -> bool:
+    """Whether an index is of ints, slices, None and `...`, which always gives a view."""
+    return all(
+        part is None
+        or part is ...
+        or isinstance(part, slice)
+        or (isinstance(part, int | np.integer) and not isinstance(part, bool))
+        for part in (key if isinstance(key, tuple) else (key,))
+    )
 
 
 def with_ellipsis(key: Any) -> Key:
@@ -130,28 +134,26 @@ def with_parts(
 
     elsewhere: values that lie where other steps put them.
     """
-    numbers = [s.output.number for s in program.statements] + [v.number for v in program.sources]
-    free = count(max(numbers, default=-1) + 1)
+    numbers = program.free_numbers()
     able = _able(program, elsewhere)
     parts: dict[Value, tuple[Statement, Key]] = {}
-    statements: list[Statement] = []
-    positions = [0]
-    for statement in program.statements:
+
+    def divide(statement: Statement) -> list[Statement]:
         keys = assembled(statement)
-        if keys is not None:
-            inputs: list[Value] = []
-            for x in statement.inputs:
-                if x not in able or x in inputs or x.dtype != statement.output.dtype:
-                    statements.append(_copy(x, statement, next(free)))
-                    x = statements[-1].output
-                inputs.append(x)
-            statement = statement._replace(inputs=tuple(inputs))
-            parts |= {x: (statement, key) for x, key in zip(inputs, keys, strict=True)}
-        statements.append(statement)
-        positions.append(len(statements))
-    checks = [check._replace(after=positions[check.after]) for check in program.checks]
-    program = Program(program.sources, statements, checks, program.effects, program.results)
-    return program, parts
+        if keys is None:
+            return [statement]
+        copies: list[Statement] = []
+        inputs: list[Value] = []
+        for x in statement.inputs:
+            if x not in able or x in inputs or x.dtype != statement.output.dtype:
+                copies.append(_copy(x, statement, next(numbers)))
+                x = copies[-1].output
+            inputs.append(x)
+        whole = statement._replace(inputs=tuple(inputs))
+        parts.update({x: (whole, key) for x, key in zip(inputs, keys, strict=True)})
+        return [*copies, whole]
+
+    return program.rewritten(divide), parts
 
 
 def _able(program: Program, elsewhere: Container[Value]) -> set[Value]:

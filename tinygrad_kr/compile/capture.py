@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from threading import get_ident
 from typing import Any, NoReturn
@@ -343,23 +344,23 @@ class Recorder:
         self._values.clear()
         self._by_owner.clear()
         sources = self.program.sources
-        holders: dict[int, int] = {}
-        for node in self._created.values():
-            holders[id(node._data)] = holders.get(id(node._data), 0) + 1
+        holders = Counter(id(node._data) for node in self._created.values())
+        views = Counter(id(node._data.base) for node in self._created.values())
         for value, source in list(sources.items()):
             if isinstance(source, Leaf) and id(source.node) in self._created:
                 if id(source.node) in self._by_name:
                     self._tensors.add(value)
                 array = source.node._data
                 before = self._before_write.get(source.node)
-                alone = sys.getrefcount(array) <= 2 + holders[id(array)]
+                held = holders[id(array)] + views[id(array)]
+                alone = sys.getrefcount(array) <= 2 + held
                 if before is not None or (alone and array.flags.owndata):
                     sources[value] = Constant(array.copy() if before is None else before, True)
                 else:
                     sources[value] = Constant(array)
             elif isinstance(source, Constant):
                 array = source.array
-                alone = sys.getrefcount(array) <= 3 + holders.get(id(array), 0)
+                alone = sys.getrefcount(array) <= 3 + holders[id(array)]
                 source.fixed = alone and array.flags.owndata
         self._created.clear()
         self._before_write.clear()

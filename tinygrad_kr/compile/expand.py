@@ -9,55 +9,14 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-from numpy import ndarray
 
+from tinygrad_kr.compile.builder import Builder
 from tinygrad_kr.compile.program import Program, Statement, Value
+from tinygrad_kr.compile.rows import with_rows_together
+from tinygrad_kr.compile.spelling import logistic_term
 from tinygrad_kr.ops import elementwise as e
 from tinygrad_kr.ops import linalg, network, shape
-from tinygrad_kr.ops.op import astype, op
 from tinygrad_kr.ops.reduction import max_, mean_, sum_, var_
-
-
-def _logistic_terms(x: Any, a: Any) -> Any:
-    """softplus(x) - a x, in float64."""
-    x, a = np.asarray(x, np.float64), np.asarray(a, np.float64)
-    return np.maximum(x, 0) - x * a + np.log1p(np.exp(-np.abs(x)))
-
-
-_logistic_term = op(_logistic_terms, name="logistic_term", promote=False)
-
-
-class Builder:
-    """Writes statements in the place of one, and knows what each of them gives."""
-
-    def __init__(self, place: str, numbers: Callable[[], int]) -> None:
-        self.place, self.numbers = place, numbers
-        self.statements: list[Statement] = []
-
-    def __call__(self, record: Any, *inputs: Any, **params: Any) -> Value:
-        """The value of `record(*inputs, **params)`."""
-        made = sample_result(record, inputs, params)
-        output = Value(self.numbers(), made.shape, made.dtype, made.strides)
-        self.statements.append(Statement(record, inputs, params, output, self.place))
-        return output
-
-    def finish(self, value: Value, as_value: Value) -> list[Statement]:
-        """The statements, the last of which gives `as_value` in the place of `value`."""
-        if value.dtype != as_value.dtype:
-            value = self(astype, value, dtype=as_value.dtype)
-        if self.statements and self.statements[-1].output is value:
-            self.statements[-1] = self.statements[-1]._replace(output=as_value)
-        else:
-            last = Statement(e.positive, (value,), {}, as_value, self.place)
-            self.statements.append(last)
-        return self.statements
-
-
-@np.errstate(all="ignore")
-def sample_result(record: Any, inputs: tuple[Any, ...], params: dict[str, Any]) -> ndarray:
-    """What an op gives for ones of these shapes and dtypes: of interest is the kind of array."""
-    arrays = [np.ones(x.shape, x.dtype) if isinstance(x, Value) else x for x in inputs]
-    return np.asarray(record.forward(*arrays, **params))
 
 
 def _linear(b: Builder, x: Value, weight: Value, bias: Value | None = None) -> Value:
@@ -92,7 +51,7 @@ def _label_loss(b: Builder, x: Value, labels: Value, axis: int) -> Value:
 
 
 def _logistic_loss(b: Builder, x: Value, a: Value, *, reduction: str = "none") -> Value:
-    terms = b(_logistic_term, x, a)
+    terms = b(logistic_term, x, a)
     if reduction == "none":
         return terms
     return b(mean_ if reduction == "mean" else sum_, terms, axis=None, keepdims=False)
@@ -128,15 +87,9 @@ EXPANSIONS: dict[Any, Callable[..., Value]] = {
 
 
 def expanded(program: Program) -> Program:
-    """The program with every op that has an expansion written out."""
-    counter = iter(range(_first_free(program), 1 << 62))
-    statements: list[Statement] = []
-    positions = [0]
-    for statement in program.statements:
-        statements += _expand(statement, counter.__next__)
-        positions.append(len(statements))
-    checks = [check._replace(after=positions[check.after]) for check in program.checks]
-    return Program(program.sources, statements, checks, program.effects, program.results)
+    """The program with every op that has an expansion written out, for all rows at once."""
+    numbers = program.free_numbers().__next__
+    return with_rows_together(program.rewritten(lambda s: _expand(s, numbers)))
 
 
 def _expand(statement: Statement, numbers: Callable[[], int]) -> list[Statement]:
@@ -160,9 +113,3 @@ def _fits(statement: Statement) -> bool:
         return False
     floats = first.dtype in (np.float32, np.float64)
     return bool(floats and first.size and statement.output.dtype.kind == "f")
-
-
-def _first_free(program: Program) -> int:
-    numbers = [value.number for value in program.sources]
-    numbers += [statement.output.number for statement in program.statements]
-    return max(numbers, default=-1) + 1

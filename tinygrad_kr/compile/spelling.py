@@ -8,11 +8,19 @@ from typing import Any
 import numpy as np
 
 from tinygrad_kr.compile.capture import _assigned
-from tinygrad_kr.compile.expand import _logistic_term
 from tinygrad_kr.compile.program import Statement, Value
 from tinygrad_kr.ops import elementwise as e
 from tinygrad_kr.ops import network
-from tinygrad_kr.ops.op import astype
+from tinygrad_kr.ops.op import astype, op
+
+
+def _logistic_terms(x: Any, a: Any) -> Any:
+    """softplus(x) - a x, in float64."""
+    x, a = np.asarray(x, np.float64), np.asarray(a, np.float64)
+    return np.maximum(x, 0) - x * a + np.log1p(np.exp(-np.abs(x)))
+
+
+logistic_term = op(_logistic_terms, name="logistic_term", promote=False)
 
 # fmt: off
 FLOATS: dict[Any, str] = {
@@ -66,7 +74,7 @@ CHOICES: dict[Any, str] = {
 
 OTHERS: dict[Any, str] = {
     astype: "(({T}){0})",
-    _logistic_term: "tk_logistic_term({0}, {1})",
+    logistic_term: "tk_logistic_term({0}, {1})",
     network.logistic_slope: "(({T})tk_logistic_slope({0}, {1}))",
 }
 
