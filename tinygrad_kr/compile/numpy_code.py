@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -35,6 +35,7 @@ from tinygrad_kr.ops.indexing import getitem, is_basic
 from tinygrad_kr.ops.node import constant, note_writes, owner
 from tinygrad_kr.ops.op import astype
 from tinygrad_kr.ops.reduction import max_, min_, sum_
+from tinygrad_kr.ops.window import window_put_first
 from tinygrad_kr.optim.optimizer import Optimizer
 
 FEW = 4096
@@ -54,7 +55,7 @@ class NumPyRunner:
 
     def __init__(self, recording: Recorder) -> None:
         program = simplified(stepped_by_optimizers(recording))
-        self.program = program = simplified(expanded(program))
+        self.program = program = simplified(expanded(_with_maxima_masked(program)))
         code = _Code(program, recording)
         self.run: Callable[[Sequence[Any]], Any] = code.compiled()
         self.source = code.source()
@@ -131,6 +132,28 @@ def stepped_by_optimizers(recording: Recorder) -> Program:
 
 def _writes(program: Program) -> list[LeafWrite]:
     return [effect for effect in program.effects if isinstance(effect, LeafWrite)]
+
+
+def _with_maxima_masked(program: Program) -> Program:
+    """Gradients go through a relu before they go back from maxima to the windows of these: there
+    are fewer of them. Where the relu gave 0, so did the maximum at that place."""
+    makers = {statement.output: statement for statement in program.statements}
+    numbers = program.free_numbers()
+
+    def earlier(statement: Statement) -> list[Statement]:
+        spread = makers.get(statement.inputs[0]) if statement.op is e.masked else None
+        if spread is None or spread.op is not window_put_first:
+            return [statement]
+        g, x, y = spread.inputs
+        if statement.inputs[1] is not x:
+            return [statement]
+        kept = replace(g, number=next(numbers))
+        return [
+            statement._replace(inputs=(g, y), output=kept),
+            spread._replace(inputs=(kept, x, y), output=statement.output),
+        ]
+
+    return program.rewritten(earlier)
 
 
 # ------------------------------------------------------------------ the function
@@ -346,7 +369,7 @@ class _Code:
             return None
         x = self.term(first)
         if op is e.relu:
-            return [f"{self.name(np.maximum, 'maximum')}({x}, {self.number(0, output)}, out={out})"]
+            return [f"{self.name(np.maximum, 'maximum')}({x}, {self._zeros(output)}, out={out})"]
         if op is e.sigmoid:
             return self._sigmoid(x, output, out)
         if op is e.power:
@@ -390,6 +413,17 @@ class _Code:
             self._numbers[key] = self.name(np.array(x, dtype), "number")
         return self._numbers[key]
 
+    def _zeros(self, like: Value) -> str:
+        """Zeros to compare a value with: NumPy is four times as fast with an array as with one."""
+        sample = like if like.size <= FEW * 8 else _first_of(like)
+        if not FEW / 4 < sample.size <= FEW * 8:
+            return self.number(0, like)
+        key = "zeros", sample.shape, sample.strides, like.dtype
+        if key not in self._numbers:
+            memory = np.zeros(sample.size * like.dtype.itemsize, np.uint8)
+            self._numbers[key] = self.name(_laid_out(memory, sample), "zeros")
+        return self._numbers[key]
+
     def _sigmoid(self, x: str, output: Value, out: str) -> list[str]:
         return [
             f"{self.name(np.negative, 'negative')}({x}, {out})",
@@ -428,17 +462,22 @@ class _Code:
         return [f"{self.name(np.matmul, 'matmul')}({x}, {y}, {out})"]
 
     def _sum(
-        self, x: Value, output: Value, out: str, axis: Any = None, keepdims: bool = False
+        self, x: Value, made: Value, out: str, axis: Any = None, keepdims: bool = False
     ) -> list[str]:
-        term, dims, rows = self.term(x), len(x.shape), x.shape[0] if x.shape else 0
-        if 0 < x.size <= FEW and not output.shape:
+        term, dims, length = self.term(x), len(x.shape), x.shape[0] if x.shape else 0
+        if 0 < x.size <= FEW and not made.shape:
             every = self.name(linalg.ones(x.size, x.dtype), "ones")
             return [f"{every}.dot({term}{'.ravel()' * (dims != 1)}, {out})"]
-        if dims == 2 and axis in (0, (0,)) and 0 < rows <= FEW and x.shape[1]:
-            ones = linalg.ones(rows, x.dtype)
+        if dims == 2 and axis in (0, (0,)) and 0 < length <= FEW and x.shape[1]:
+            ones = linalg.ones(length, x.dtype)
             if keepdims:
-                ones = ones.reshape(1, rows)
+                ones = ones.reshape(1, length)
             return [f"{self.name(ones, 'ones')}.dot({term}, {out})"]
+        if axes := _channels_last(x, axis):
+            channels = x.shape[axes[-1]]
+            every = self.name(linalg.ones(x.size // channels, x.dtype), "ones")
+            output = f"{out}.reshape({channels})" if keepdims else out
+            return [f"{every}.dot({term}.transpose({axes}).reshape(-1, {channels}), {output})"]
         reduce = self.name(np.add.reduce, "sum")
         if type(axis) is not tuple or len(axis) < 2 or x.size <= FEW:
             return [_reduced(reduce, term, out, axis, keepdims)]
@@ -528,6 +567,24 @@ def _kind(x: Any) -> Any:
     if isinstance(x, Value):
         return x.dtype
     return type(x) if type(x) in (int, float) else object
+
+
+def _first_of(x: Value) -> Value:
+    """A value of the kind of `x[0]`."""
+    return replace(x, shape=x.shape[1:], strides=x.strides[1:])
+
+
+def _channels_last(x: Value, axis: Any) -> tuple[int, ...]:
+    """The axes in their order in memory, where all but the last one are summed over: a product
+    with ones is five times as fast."""
+    dims = len(x.shape)
+    if type(axis) is not tuple or len(axis) != dims - 1 or not x.size:
+        return ()
+    summed = sorted(a % dims for a in axis)
+    axes = *summed, *(set(range(dims)) - set(summed))
+    dense = dense_strides(tuple(x.shape[a] for a in axes))
+    in_order = tuple(x.strides[a] // x.dtype.itemsize for a in axes) == dense
+    return axes if in_order else ()
 
 
 def _reduced(reduce: str, x: str, out: str, axis: Any = None, keepdims: bool = False) -> str:
