@@ -13,6 +13,7 @@ import numpy as np
 from numpy import ndarray
 
 from tinygrad_kr import tree
+from tinygrad_kr.compile.names import argument_names
 from tinygrad_kr.compile.optimizing import RecordedStep
 from tinygrad_kr.compile.program import Check, Program, Statement, Value, values_in
 from tinygrad_kr.compile.sources import (
@@ -92,6 +93,7 @@ class Recorder:
         What it returns is what the function returns. If it raises, parameters, gradients and
         optimizer state are put back as they were.
         """
+        self.function, self.argument_names = function, argument_names(function, args, kwargs)
         leaves, rebuild = tree.flatten((tuple(args), kwargs))
         self.plain_arguments = {i for i, leaf in enumerate(leaves) if isinstance(leaf, ndarray)}
         given = [self._argument(i, leaf) for i, leaf in enumerate(leaves)]
