@@ -131,6 +131,7 @@ def test_a_cotangent_that_numpy_reads_too(backend: str) -> None:
         return [g, tk.cumsum(g[:3] * 2, 0), tk.cumsum(g, 0)]
 
     compare(f, np.linspace(-1, 2, 6), calls=2)
+    compare(lambda x: [tk.cumsum(y := x * 2, 0), tk.cat([y, x])], np.arange(3.0), calls=1)
 
 
 def test_a_cotangent_that_is_a_result_too(backend: str) -> None:

@@ -28,6 +28,17 @@ def _linear(b: Builder, x: Value, weight: Value, bias: Value | None = None) -> V
     return b(e.add, y, bias)
 
 
+def _vector_product(b: Builder, x: Value, y: Value) -> Value:
+    """A vector is a matrix of one row, or of one column."""
+    row, column = len(x.shape) == 1, len(y.shape) == 1
+    left = b(shape.reshape, x, shape=(1, x.size)) if row else x
+    right = b(shape.reshape, y, shape=(y.size, 1)) if column else y
+    product = b(linalg.matmul, left, right)
+    *batch, rows, columns = product.shape
+    kept = (*batch, *(() if row else (rows,)), *(() if column else (columns,)))
+    return b(shape.reshape, product, shape=kept)
+
+
 def _along(b: Builder, record: Any, x: Value, axis: Any) -> Value:
     return b(record, x, axis=axis, keepdims=True)
 
@@ -76,6 +87,7 @@ def _standardize(b: Builder, x: Value, axis: tuple[int, ...], eps: float) -> Val
 
 EXPANSIONS: dict[Any, Callable[..., Value]] = {
     linalg.linear: _linear,
+    linalg.matmul: _vector_product,
     network.softmax: _softmax,
     network.log_softmax: _log_softmax,
     network.label_loss: _label_loss,
@@ -110,6 +122,8 @@ def _fits(statement: Statement) -> bool:
     if not all(isinstance(x, Value) for x in statement.inputs):
         return False
     if statement.op is network.logistic_loss and len(statement.inputs) > 2:
+        return False
+    if statement.op is linalg.matmul and all(len(x.shape) > 1 for x in statement.inputs):
         return False
     floats = first.dtype in (np.float32, np.float64)
     return bool(floats and first.size and statement.output.dtype.kind == "f")

@@ -107,6 +107,14 @@ class Plan:
         self._kept = program.kept()
         self._groups = {s.output: group for group in grouped(program) for s in group.statements}
         self._inside = {value for group in self._groups.values() for value in group.inside}
+        self._elementwise = {s.output for s in program.statements if expression(s) is not None}
+        self._in_c = {s.output for s in program.statements if is_c(s)}
+        self._unplaced = {s.output: len(set(s.reads())) for s in program.statements}
+        """How many of the values that an op reads have no place yet."""
+        self._awaited: defaultdict[Value, list[Value]] = defaultdict(list)
+        for statement in program.statements:
+            for value in set(statement.reads()):
+                self._awaited[value].append(statement.output)
         for value in program.sources:
             self._allocate(value, _given_strides(value))
         self.steps = self._schedule()
@@ -127,9 +135,14 @@ class Plan:
                 self._whole[whole] = self._new_root(whole, dense_strides(whole.shape))
             self._see(value, self._samples[whole][key], self._whole[whole].root)
         elif value in self._whole:
-            self.places[value] = self._whole[value]
+            self._put(value, self._whole[value])
         else:
-            self.places[value] = self._new_root(value, strides)
+            self._put(value, self._new_root(value, strides))
+
+    def _put(self, value: Value, place: Place) -> None:
+        self.places[value] = place
+        for output in self._awaited[value]:
+            self._unplaced[output] -= 1
 
     def _new_root(self, value: Value, strides: tuple[int, ...]) -> Place:
         self.roots.append(value)
@@ -141,9 +154,8 @@ class Plan:
         whole = self._samples[self.roots[root]]
         start = seen.__array_interface__["data"][0] - whole.__array_interface__["data"][0]
         size = seen.dtype.itemsize
-        self.places[value] = Place(
-            root, start // size, tuple(step // size for step in seen.strides)
-        )
+        strides = tuple(step // size for step in seen.strides)
+        self._put(value, Place(root, start // size, strides))
         self._samples[value] = seen
 
     def _view(self, statement: Statement) -> bool:
@@ -192,12 +204,12 @@ class Plan:
         """Whether an op needs no call: C has it, or it comes with another one's."""
         group = self._groups.get(statement.output)
         if group is None:
-            return is_c(statement)
+            return statement.output in self._in_c
         return statement is not group.statements[0]
 
     def _single(self, statement: Statement) -> bool:
         """Whether an op is in C and in no group."""
-        return statement.output not in self._groups and is_c(statement)
+        return statement.output not in self._groups and statement.output in self._in_c
 
     def _alone(self, statements: list[Statement]) -> list[Statement]:
         return [s for s in statements if s.output not in self._groups]
@@ -206,7 +218,7 @@ class Plan:
         return [check for check in self.program.checks if check.value in self.places]
 
     def _ready(self, statement: Statement) -> bool:
-        return all(value in self.places for value in statement.reads())
+        return not self._unplaced[statement.output]
 
     def _take_views(self, pending: list[Statement]) -> list[Statement]:
         return [s for s in pending if not (self._ready(s) and self._view(s))]
@@ -225,10 +237,10 @@ class Plan:
     def _take_loops(self, pending: list[Statement], steps: list[Step]) -> list[Statement]:
         while True:
             pending = self._take_assemblies(pending, steps)
-            first = next((s for s in pending if self._ready(s) and is_c(s)), None)
+            first = next((s for s in pending if self._ready(s) and s.output in self._in_c), None)
             if first is None:
                 return pending
-            if expression(first) is None:
+            if first.output not in self._elementwise:
                 steps.append(_single(first))
                 self._allocate(first.output, self._strides_of(first))
                 pending = [s for s in pending if s is not first]
@@ -246,7 +258,7 @@ class Plan:
         for statement in pending:
             joins = (
                 statement.output.shape == loop.shape
-                and expression(statement) is not None
+                and statement.output in self._elementwise
                 and all(value in self.places or value in inside for value in statement.reads())
                 and all(value.shape == loop.shape for value in statement.reads() if value in inside)
             )
