@@ -408,6 +408,7 @@ class Tensor(Node):
             raise RuntimeError(
                 f"{what} would overwrite a leaf that requires grad; do it under `with no_grad():`"
             )
+        given = value
         if isinstance(value, Node):
             if value._requires_grad and grad_mode.get() != OFF:
                 raise RuntimeError(
@@ -421,7 +422,7 @@ class Tensor(Node):
         self._data[key] = value
         note_writes([self], what)
         if recording is not None:
-            recording.written(self, key, value, what)
+            recording.written(self, key, given, what)
 
     def __setitem__(self, key: Any, value: Any) -> None:
         self._overwrite(plain_key(key), value, "t[...] = ...")
