@@ -8,7 +8,8 @@ import numpy as np
 from numpy.lib.array_utils import normalize_axis_tuple
 
 from tinygrad_kr.compile.assembly import assembled, filling, margin
-from tinygrad_kr.compile.layout import Place, broadcast_strides, extent, loops
+from tinygrad_kr.compile.layout import Place, broadcast_strides, dense_strides, extent, loops
+from tinygrad_kr.compile.long_loops import handed_out, helpers, is_long
 from tinygrad_kr.compile.plan import Assembly, Labels, Loop, Plan, Product, Reduction, Step, read_by
 from tinygrad_kr.compile.program import Statement, Value
 from tinygrad_kr.compile.repeated import Text, parameters, shared
@@ -28,6 +29,8 @@ class Writer:
     def __init__(self) -> None:
         self.lines: list[str] = []
         self.depth = 1
+        self.handed_out = 0
+        """The length of the outermost loop, if it goes from `start` to `stop`."""
 
     def __call__(self, line: str) -> None:
         self.lines.append("  " * self.depth + line)
@@ -55,8 +58,10 @@ TOGETHER = 16
 
 def c_function(plan: Plan, steps: list[Step], name: str) -> str:
     """`name(void **memory)`, with the plan's roots in `memory`, and the functions that work."""
-    workers, texts = shared(plan, [_text(plan, step) for step in steps], name)
-    calls = []
+    texts, sizes = zip(*(_text(plan, step) for step in steps), strict=True)
+    long_loops, texts = handed_out(plan, list(texts), list(sizes), name)
+    repeated, texts = shared(plan, texts, name)
+    workers, calls = [*long_loops, *repeated], []
     for start in range(0, len(steps), TOGETHER):
         worker, some = f"{name}_{start // TOGETHER}", texts[start : start + TOGETHER]
         stored = {root for text in some for root, stores in text.roots.items() if stores}
@@ -67,13 +72,13 @@ def c_function(plan: Plan, steps: list[Step], name: str) -> str:
     return f"{''.join(workers)}EXPORT void {name}(void **memory) {{\n{''.join(calls)}}}\n"
 
 
-def _text(plan: Plan, step: Step) -> Text:
-    """A step in C, with the roots that it reads and stores to."""
+def _text(plan: Plan, step: Step) -> tuple[Text, int]:
+    """A step in C with the roots that it reads and stores to, and `Writer.handed_out`."""
     writer = Writer()
     _write(plan, writer, step)
     roots = {plan.places[value].root: False for value in read_by(step)}
     roots |= {plan.places[value].root: True for value in written_by(plan, step)}
-    return Text("\n".join(writer.lines), roots)
+    return Text("\n".join(writer.lines), roots), writer.handed_out
 
 
 def written_by(plan: Plan, step: Step) -> list[Value]:
@@ -133,8 +138,20 @@ def _loop(plan: Plan, writer: Writer, step: Loop) -> None:
         value: _index(place, steps, names)
         for value, place, steps in zip((*stored, *reads), places, strides, strict=True)
     }
+    steps, even = dict(zip(at, strides, strict=True)), dense_strides(sizes)
+    apart = [value for value in at if any(steps[value]) and steps[value] != even]
+    if _is_narrow(sizes, len(apart)) and not any(value in apart for value in stored):
+        writer.open("")
+        _copies(writer, apart, at, sizes, names)
+        at |= {value: _index(plan.places[value], (1,), ["i"]) for value in at if any(steps[value])}
+        at |= {value: f"t{value.number}[i]" for value in apart}
+        names, sizes = ["i"], (extent(sizes),)
     if not sizes:
         writer.open("")
+    if is_long(step):
+        writer.handed_out = sizes[0]
+        writer.open(f"for (int64_t {names[0]} = start; {names[0]} < stop; {names[0]}++)")
+        names, sizes = names[1:], sizes[1:]
     for name, size in zip(names, sizes, strict=True):
         writer.loop(name, size)
     known = {value: f"v{value.number}" for value in reads}
@@ -147,7 +164,40 @@ def _loop(plan: Plan, writer: Writer, step: Loop) -> None:
         writer(f"{C_TYPES[output.dtype]} v{output.number} = {text};  {_comment(statement)}")
     for value in stored:
         writer(f"{at[value]} = v{value.number};")
-    writer.close(max(len(sizes), 1))
+    writer.close(writer.depth - 1)
+
+
+NARROW = 16
+"""Elements of an innermost loop that do not fill vector registers."""
+ENOUGH, MOST = 256, 4_096
+"""Elements from which on copies of what is broadcast are worth while, and copied elements at most,
+which lie on the stack."""
+
+
+def _is_narrow(sizes: tuple[int, ...], copies: int) -> bool:
+    """Whether a nest of loops is better one loop over all, as in many nets of few units."""
+    narrow = len(sizes) > 1 and sizes[-1] < NARROW
+    return narrow and extent(sizes) >= ENOUGH and extent(sizes) * copies <= MOST
+
+
+def _copies(
+    writer: Writer,
+    values: list[Value],
+    at: dict[Value, str],
+    sizes: tuple[int, ...],
+    names: list[str],
+) -> None:
+    """Of what is broadcast, such as biases, an element for each of the loop's."""
+    for value in values:
+        writer(f"{C_TYPES[value.dtype]} t{value.number}[{extent(sizes)}];")
+    for name, size in zip(names, sizes, strict=True):
+        writer.loop(name, size)
+    i = " + ".join(
+        f"{name} * {step}" for name, step in zip(names, dense_strides(sizes), strict=True)
+    )
+    for value in values:
+        writer(f"t{value.number}[{i}] = {at[value]};")
+    writer.close(len(sizes))
 
 
 def _expression(statement: Statement, known: dict[Value, str]) -> str:
@@ -396,7 +446,9 @@ def _margin(plan: Plan, writer: Writer, statement: Statement) -> None:
 
 def c_source(functions: list[str]) -> str:
     """The whole file."""
-    return PRELUDE + "\n" + "\n".join(functions)
+    text = "\n".join(functions)
+    threads = f'#define TK_HELPERS {helpers()}\n#include "threads.h"\n' if "tk_share(" in text else ""
+    return f"{PRELUDE}{threads}\n{text}"
 
 
 __all__ = ["c_function", "c_source", "written_by"]

@@ -15,7 +15,7 @@ from tinygrad_kr.compile.window_code import TYPES
 TIMES = 3
 """How often a text must come to be a function: small programs are read in one piece."""
 
-_NAMES = re.compile(r"/\*.*?\*/|\b([mv])(\d+)\b")
+_NAMES = re.compile(r"/\*.*?\*/|\b([mtv])(\d+)\b")
 
 
 class Text(NamedTuple):
@@ -56,7 +56,7 @@ class _Form(NamedTuple):
 
 def _form(plan: Plan, text: Text) -> tuple[_Form, list[str]]:
     """The form of a step, and the memory that makes the step of it."""
-    numbers: dict[str, dict[str, str]] = {"m": {}, "v": {}}
+    numbers: dict[str, dict[str, str]] = {"m": {}, "t": {}, "v": {}}
 
     def renamed(found: re.Match[str]) -> str:
         kind, number = found.groups()
