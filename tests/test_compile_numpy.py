@@ -16,7 +16,7 @@ import tinygrad_kr as tk
 import tinygrad_kr.functional as F
 from tinygrad_kr import Tensor, compile, nn, optim
 from tinygrad_kr.compile import NoCompilerWarning, compiler, function
-from tinygrad_kr.compile.numpy_code import NumPyRunner
+from tinygrad_kr.compile.numpy_code import NumPyRunner, OptimizerStep
 
 Step = Callable[..., Any]
 
@@ -241,8 +241,41 @@ def test_what_reads_or_changes_the_new_parameters() -> None:
 
         return step
 
-    for make in (reads, clips, twice, two):
-        compared(make)
+    def decays(net: Any, optimizer: Any) -> Step:
+        def step(x: Any, y: Any) -> Any:
+            optimizer.zero_grad()
+            loss = F.cross_entropy(net(x), y)
+            loss.backward()
+            with tk.no_grad():
+                net[0].weight.copy_(net[0].weight * 0.9)
+            optimizer.step()
+            return loss
+
+        return step
+
+    for make in (reads, clips, twice, decays):
+        step = compared(make)
+        assert not any(isinstance(e, OptimizerStep) for e in step.programs[0].effects)
+    step = compared(two)
+    assert sum(isinstance(e, OptimizerStep) for e in step.programs[0].effects) == 2
+
+
+def test_what_was_read_before_the_step_is_as_it_was_then() -> None:
+    def make(net: Any, optimizer: Any) -> Step:
+        shadow, turned = Tensor(draw(5, 3)), Tensor(draw(3, 5))
+        plain = plain_step(net, optimizer)
+
+        def step(x: Any, y: Any) -> Any:
+            last = shadow.sum() + turned[0, 1]
+            with tk.no_grad():
+                shadow.copy_(net[0].weight)
+                turned.copy_(net[0].weight.T)
+            plain(x, y)
+            return last
+
+        return step
+
+    compared(make)
 
 
 def test_a_step_by_hand_is_written_into_the_parameters() -> None:
@@ -307,7 +340,11 @@ def test_results_share_no_memory() -> None:
     def several(x: Any) -> Any:
         y = x * 2
         moved = y.T
-        return y, moved, y[1:], x.reshape(9), w.T, y.sum(0), y + 0, moved.reshape(9), x + y
+        turned = (x * 3).T
+        return (
+            y, moved, y[1:], x.reshape(9), w.T, y.sum(0), y + 0, moved.reshape(9), x + y,
+            turned, turned[0], turned * 2, w.reshape(9)[2:],
+        )  # fmt: skip
 
     x = Tensor(draw(3, 3))
     results = [several(x) for _ in range(5)]
@@ -327,17 +364,86 @@ def test_two_gradients_that_are_the_same_value_are_two_arrays() -> None:
     @compile
     def step(x: Any) -> Any:
         a.grad = b.grad = None
-        loss = ((a + b) * x).sum()
+        scaled = x * factor
+        loss = ((a + b) * scaled).sum()
         loss.backward()
-        return loss
+        return scaled, a.grad
 
     x = Tensor(draw(4) + 3)
+    for factor in (1, 2):
+        for _ in range(4):
+            results = step(x)
+        assert step.programs
+        arrays = [t.numpy() for t in (a.grad, b.grad, *results)]
+        same(arrays, [x.numpy() * factor] * 4)
+        for i, array in enumerate(arrays):
+            others = [*arrays[i + 1 :], x.numpy()]
+            assert not any(np.may_share_memory(array, other) for other in others)
+
+
+def test_a_buffer_is_used_again_only_when_no_view_of_it_is_read_any_more() -> None:
+    @compile
+    def f(x: Any) -> Any:
+        first = x * 2
+        turned, flat = first.T, (x - 3).reshape(16)
+        for i in range(5):
+            x = (x + i) * x
+            x = x / (1 + x * x)
+        return turned @ x + flat[5], F.relu(first[::-1] - x), flat.reshape(4, 4).T[1:]
+
+    x = Tensor(draw(4, 4))
     for _ in range(4):
-        step(x)
+        found = f(x)
+    assert f.programs
+    same([a.numpy() for a in found], [b.numpy() for b in f.function(x)])
+
+
+def test_older_graphs_notice_what_a_call_overwrites() -> None:
+    w = Tensor(draw(3), requires_grad=True)
+
+    @compile
+    def step() -> None:
+        with tk.no_grad():
+            w.copy_(w * 2)
+
+    for _ in range(3):
+        step()
     assert step.programs
-    same([a.grad.numpy(), b.grad.numpy()], [x.numpy()] * 2)
-    assert not np.may_share_memory(a.grad.numpy(), b.grad.numpy())
-    assert not np.may_share_memory(a.grad.numpy(), x.numpy())
+    older = (w * w).sum()
+    step()
+    with pytest.raises(RuntimeError, match="a compiled step"):
+        older.backward()
+
+
+def test_a_copied_tensor_that_is_another_array_now_is_seen() -> None:
+    w, shadow = Tensor(draw(3)), Tensor(draw(3))
+
+    @compile
+    def step(x: Any) -> Any:
+        with tk.no_grad():
+            shadow.copy_(w)
+        return x + w
+
+    x = Tensor(draw(3))
+    for i in range(6):
+        if i > 3:
+            w.data = draw(3) * i
+        np.testing.assert_allclose(step(x).numpy(), (x + w).numpy(), 1e-12)
+        same([shadow.numpy()], [w.numpy()])
+    assert step.programs
+
+
+def test_a_parameter_of_another_shape_or_dtype_is_seen() -> None:
+    w = Tensor(draw(3))
+    f = compile(lambda x: x * w + w.sum())
+    x = Tensor(draw(4, 3))
+    for data in (draw(3), draw(4, 3), draw(3).astype(np.float32), np.arange(3), draw(3)):
+        w.data = data
+        for _ in range(4):
+            found, expected = f(x), f.function(x)
+            assert found.dtype == expected.dtype
+            np.testing.assert_allclose(found.numpy(), expected.numpy(), 1e-12)
+        assert f.programs
 
 
 def test_the_same_array_twice_and_a_parameter_as_argument() -> None:
@@ -467,6 +573,29 @@ def test_infinities_and_nans_come_out_as_in_eager_mode(dtype: Any) -> None:
             assert one.dtype == other.dtype
             rounding = 1e-12 if dtype is np.float64 else 1e-5
             np.testing.assert_allclose(one.numpy(), other.numpy(), rounding, err_msg=str(i))
+
+
+@pytest.mark.parametrize("stride", [2, 1])
+def test_relus_and_maxima_of_windows(stride: int) -> None:
+    """The gradient goes through the relu first; ties, zeros, infinities and NaNs as before."""
+    pixels = np.random.default_rng(0).integers(-2, 3, (3, 2, 6, 6)).astype(float)
+    pixels[0, 0, 1, 2], pixels[1, 1, 3, 3], pixels[2, 0, 0, 0] = np.nan, np.inf, -0.0
+    x = Tensor(pixels)
+
+    def f(x: Any) -> Any:
+        def total(x: Any) -> Any:
+            maxima = F.max_pool2d(F.relu(x), 2, stride)
+            return (maxima * maxima.exp().clip(0, 3)).sum()
+
+        return tk.grad(total)(x)
+
+    compiled = compile(f)
+    with np.errstate(all="ignore"):
+        for _ in range(4):
+            found = compiled(x).numpy()
+        expected = f(x).numpy()
+    assert compiled.programs and np.isnan(expected).any()
+    np.testing.assert_allclose(found, expected, 1e-12)
 
 
 def test_no_warning_of_overflow() -> None:

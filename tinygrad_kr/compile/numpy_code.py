@@ -125,9 +125,8 @@ def stepped_by_optimizers(recording: Recorder) -> Program:
     left = without_dead_code(
         Program(program.sources, program.statements, program.checks, effects, program.results)
     )
-    of_steps = any(isinstance(s, Option | StateArray | StateNumber) for s in left.sources.values())
-    again = {statement.output for statement in left.statements} & set(made.values())
-    return program if len(made) < len(updates) or of_steps or again else left
+    read_again = {statement.output for statement in left.statements} & set(made.values())
+    return program if read_again else left
 
 
 def _writes(program: Program) -> list[LeafWrite]:
