@@ -18,6 +18,10 @@ LINE = 64
 """Bytes of a cache line: every array begins at one, and one lies between two arrays."""
 
 
+WORTHWHILE = 4096
+"""Bytes from which on memory is borrowed from what comes later."""
+
+
 class Life(NamedTuple):
     """How many bytes a piece of memory has, and the moments from which and up to which it is
     used, both included."""
@@ -27,22 +31,41 @@ class Life(NamedTuple):
     last: int
 
 
-def offsets(lives: Sequence[Life]) -> list[int]:
-    """Where each piece begins: the largest first, each as low as those of its time allow."""
-    found = [0] * len(lives)
-    placed: list[tuple[int, int, Life]] = []
-    for i in sorted(range(len(lives)), key=lambda i: -lives[i].size):
-        size, first, last = lives[i]
-        start = 0
-        for begin, end, other in placed:
-            if other.first <= last and first <= other.last:
-                if _padded(start + size) <= begin:
-                    break
-                start = max(start, end)
-        found[i] = start
-        placed.append((start, _padded(start + size), lives[i]))
-        placed.sort(key=lambda place: place[:2])
+class Spot(NamedTuple):
+    """Where a piece of memory begins, in bytes: in the arena, or in one of the hosts."""
+
+    host: int | None
+    start: int
+
+
+def arranged(pieces: Sequence[Life], hosts: Sequence[Life] = ()) -> list[Spot]:
+    """Where each piece lies: the largest first, each as low as those of its time allow, and in the
+    memory of a host if it is done with before that is used itself."""
+    found = [Spot(None, 0)] * len(pieces)
+    taken: dict[int | None, list[tuple[int, Life]]] = {None: []}
+    for i in sorted(range(len(pieces)), key=lambda i: -pieces[i].size):
+        piece = pieces[i]
+        for k, host in enumerate(hosts):
+            start = _lowest(piece, taken.setdefault(k, []))
+            early = piece.size >= WORTHWHILE and piece.last < host.first
+            if early and start + piece.size <= host.size:
+                found[i] = Spot(k, start)
+                break
+        else:
+            found[i] = Spot(None, _lowest(piece, taken[None]))
+        taken[found[i].host].append((found[i].start, piece))
     return found
+
+
+def _lowest(piece: Life, taken: list[tuple[int, Life]]) -> int:
+    """The first gap that is wide enough between the pieces of the same time."""
+    start = 0
+    for begin, other in sorted(taken):
+        if other.first <= piece.last and piece.first <= other.last:
+            if _padded(start + piece.size) <= begin:
+                break
+            start = max(start, _padded(begin + other.size))
+    return start
 
 
 def _padded(size: int) -> int:
@@ -78,7 +101,7 @@ def lives(plan: Plan) -> dict[int, Life]:
             last[root] = moment
     last |= {plan.places[value].root: len(together) for value in plan.program.kept()}
     for step in reversed(plan.steps):
-        if _is_returned(step):
+        if is_returned(step):
             # What NumPy returns may be a view of what it was given.
             made = last[plan.places[step.statement.output].root]
             for value in read_by(step):
@@ -88,7 +111,7 @@ def lives(plan: Plan) -> dict[int, Life]:
     return {root: Life(sizes[root], first[root], last[root]) for root in first}
 
 
-def _is_returned(step: Step) -> TypeGuard[Call]:
+def is_returned(step: Step) -> TypeGuard[Call]:
     """Whether NumPy makes the array of a step's result."""
     return isinstance(step, Call) and step.statement.op is not linalg.matmul
 
@@ -102,25 +125,39 @@ def _touched(plan: Plan, step: Step) -> set[Value]:
 
 
 class Arena:
-    """The memory of what no call leaves behind, in one array: `arena.array(value)`.
+    """The memory of what no call leaves behind: in one array, or in that of gradients before these
+    are computed.
 
-    lasting: values that have memory of their own; offsets: where a root begins, in bytes.
+    lasting: values that have memory of their own; hosts: those of them whose elements may be
+    anything until they are written; guests: by host, who lies in its memory from which byte on.
     """
 
-    def __init__(self, plan: Plan, lasting: set[Value]) -> None:
+    def __init__(self, plan: Plan, lasting: set[Value], hosts: Iterable[Value]) -> None:
         self.plan = plan
-        returned = {s.statement.output for s in plan.steps if _is_returned(s)}
+        times = lives(plan)
+        returned = {s.statement.output for s in plan.steps if is_returned(s)}
         apart = {*lasting, *plan.program.sources, *returned}
-        pieces = {root: life for root, life in lives(plan).items() if plan.roots[root] not in apart}
-        self.offsets = dict(zip(pieces, offsets([*pieces.values()]), strict=True))
-        self.nbytes = max((self.offsets[root] + pieces[root].size for root in pieces), default=0)
+        self.pieces = {root: t for root, t in times.items() if plan.roots[root] not in apart}
+        given = {v: t for v in hosts if (t := times.get(plan.places[v].root)) is not None}
+        spots = arranged([*self.pieces.values()], [*given.values()])
+        self.guests: dict[Value, list[tuple[Value, int]]] = {host: [] for host in given}
+        self.host: dict[Value, Value] = {}
+        self._starts: dict[int, int] = {}
+        self.nbytes = 0
+        for (root, piece), spot in zip(self.pieces.items(), spots, strict=True):
+            if spot.host is None:
+                self._starts[root] = spot.start
+                self.nbytes = max(self.nbytes, spot.start + piece.size)
+            else:
+                host = [*given][spot.host]
+                self.host[plan.roots[root]] = host
+                self.guests[host].append((plan.roots[root], spot.start))
         raw = np.empty(self.nbytes + LINE, np.uint8)
         start = -raw.__array_interface__["data"][0] % LINE
         self.memory = raw[start : start + self.nbytes]
 
     def array(self, value: Value) -> ndarray:
-        """The piece of a value, as an array."""
+        """The piece of a value that lies in the arena, as an array."""
         place = self.plan.places[value]
         strides = tuple(step * value.dtype.itemsize for step in place.strides)
-        start = self.offsets[place.root]
-        return np.ndarray(value.shape, value.dtype, self.memory, start, strides)
+        return np.ndarray(value.shape, value.dtype, self.memory, self._starts[place.root], strides)

@@ -14,8 +14,8 @@ from numpy import ndarray
 
 from tinygrad_kr.compile.build import build
 from tinygrad_kr.compile.c_code import c_function, c_source, written_by
-from tinygrad_kr.compile.layout import empty
-from tinygrad_kr.compile.memory import Arena
+from tinygrad_kr.compile.layout import Place, empty
+from tinygrad_kr.compile.memory import Arena, is_returned
 from tinygrad_kr.compile.optimizing import Option, StateArray, StateNumber
 from tinygrad_kr.compile.plan import (
     OUTSIDE,
@@ -217,6 +217,21 @@ class Fresh:
         return constant(array)
 
 
+class Guest:
+    """Puts a value into the memory of a gradient that is computed later: `guest(gradient)`."""
+
+    def __init__(self, value: Value, place: Place, start: int, memory: Any) -> None:
+        self.value, self.root, self.start, self.memory = value, place.root, start, memory
+        self.strides = tuple(step * value.dtype.itemsize for step in place.strides)
+
+    def __call__(self, gradient: ndarray) -> ndarray:
+        """Its array, which does not hold the gradient: that somebody does is counted."""
+        value = self.value
+        self.memory[self.root] = address = _address(gradient) + self.start
+        raw = (ctypes.c_char * (value.size * value.dtype.itemsize)).from_address(address)
+        return np.ndarray(value.shape, value.dtype, memoryview(raw), 0, self.strides)
+
+
 class _Driver:
     """Writes the Python function, and holds what its names stand for."""
 
@@ -248,7 +263,8 @@ class _Driver:
         self._arrays: dict[Value, str] = {}
         self._fresh: dict[Value, str] = {}
         self._kept = plan.program.kept()
-        self.arena = Arena(plan, {v for v in self._kept if not self._only_copied(v)})
+        lasting = {value for value in self._kept if not self._only_copied(value)}
+        self.arena = Arena(plan, lasting, filter(self._lends, lasting))
         self.workspace = self.arena.nbytes
         sources = [plan.program.sources[value] for value in plan.in_place.values()]
         self._overwritten = [source for source in sources if isinstance(source, Leaf)]
@@ -410,6 +426,9 @@ class _Driver:
         if value in self._kept and not self._only_copied(value):
             self._new_memory(value, Fresh(value, place.strides, self.memory, place.root))
             return
+        if value in self.arena.host:
+            self._own(self.arena.host[value])
+            return
         array = self.arena.array(value)
         name = self.name(array, f"buffer{value.number}")
         self.memory[place.root] = _address(array)
@@ -435,15 +454,32 @@ class _Driver:
         self.lines.append(f"    {array} = {tensor}._data")
         if leaf is not None and not self._may_raise:
             self.lines.append(f"    {leaf}._grad = {tensor}")
+        for guest, start in self.arena.guests.get(value, []):
+            name = self._arrays[guest] = f"buffer{guest.number}"
+            put = Guest(guest, self.plan.places[guest], start, self.memory)
+            self.names[name] = put(made._data)
+            self._changing.append(name)
+            self.lines.append(f"    {name} = {self.name(put, 'put')}({array})")
 
     def _gradient_alone(self, value: Value) -> str | None:
         """The leaf, if a value is its gradient and nothing else."""
+        effect = self._only_effect(value)
+        return self.name(effect.leaf, "leaf") if isinstance(effect, GradientWrite) else None
+
+    def _only_effect(self, value: Value) -> Any:
+        """What a value is kept for, if that is one effect and nothing else."""
         program = self.plan.program
         effects = [effect for effect in program.effects if effect.value is value]
-        if len(effects) != 1 or any(result is value for result in program.results):
-            return None
-        (effect,) = effects
-        return self.name(effect.leaf, "leaf") if isinstance(effect, GradientWrite) else None
+        returned = any(result is value for result in program.results)
+        return effects[0] if len(effects) == 1 and not returned else None
+
+    def _lends(self, value: Value) -> bool:
+        """Whether a value is a gradient that nobody reads and no error leaves behind before it is
+        computed."""
+        sources, steps = self.plan.program.sources.values(), self.plan.steps
+        read = any(isinstance(source, Gradient) for source in sources)
+        safe = not read and not any(map(is_returned, steps))
+        return safe and isinstance(self._only_effect(value), GradientWrite)
 
     def _only_copied(self, value: Value) -> bool:
         """Whether all that a value is kept for is to be copied into memory that is there."""
