@@ -58,8 +58,7 @@ TOGETHER = 16
 
 def c_function(plan: Plan, steps: list[Step], name: str) -> str:
     """`name(void **memory)`, with the plan's roots in `memory`, and the functions that work."""
-    texts, sizes = zip(*(_text(plan, step) for step in steps), strict=True)
-    long_loops, texts = handed_out(plan, list(texts), list(sizes), name)
+    long_loops, texts = handed_out(plan, [_text(plan, step) for step in steps], name)
     repeated, texts = shared(plan, texts, name)
     workers, calls = [*long_loops, *repeated], []
     for start in range(0, len(steps), TOGETHER):
@@ -447,7 +446,9 @@ def _margin(plan: Plan, writer: Writer, statement: Statement) -> None:
 def c_source(functions: list[str]) -> str:
     """The whole file."""
     text = "\n".join(functions)
-    threads = f'#define TK_HELPERS {helpers()}\n#include "threads.h"\n' if "tk_share(" in text else ""
+    threads = (
+        f'#define TK_HELPERS {helpers()}\n#include "threads.h"\n' if "tk_share(" in text else ""
+    )
     return f"{PRELUDE}{threads}\n{text}"
 
 

@@ -16,6 +16,7 @@ from tinygrad_kr.compile.build import build
 from tinygrad_kr.compile.c_code import c_function, c_source, written_by
 from tinygrad_kr.compile.layout import Place, empty
 from tinygrad_kr.compile.memory import Arena, is_returned
+from tinygrad_kr.compile.names import Names
 from tinygrad_kr.compile.optimizing import Option, StateArray, StateNumber
 from tinygrad_kr.compile.plan import (
     OUTSIDE,
@@ -56,9 +57,10 @@ class Native:
     def __init__(self, recording: Any, program: Program) -> None:
         plan = Plan(program)
         self.plan = plan
+        names = Names(plan.program, recording, plan.roots)
         segments = _segments(plan.steps)
         functions = [
-            c_function(plan, segment, f"part{i}")
+            names(c_function(plan, segment, f"part{i}"))
             for i, segment in enumerate(segments)
             if not isinstance(segment[0], OUTSIDE)
         ]
@@ -69,11 +71,11 @@ class Native:
         if self.looped is not None:
             functions.append(self.looped.c_source())
         self.c_source = c_source(functions)
-        library = build(self.c_source, {"mathematics.h": _mathematics()}) if functions else None
+        library = build(self.c_source, _headers(self.c_source)) if functions else None
         if library is not None and _work(plan) < QUICK:
             # So short a call is not worth to let other threads have the interpreter meanwhile.
             library = ctypes.PyDLL("", handle=library._handle)
-        driver = _Driver(plan, recording)
+        driver = _Driver(plan, recording, names)
         for i, segment in enumerate(segments):
             first = segment[0]
             if isinstance(first, Check):
@@ -185,8 +187,11 @@ def _looped(plan: Plan, recording: Any, functions: list[str]) -> Looped | None:
     return Looped(plan, result) if result in made and result.dtype in C_TYPES else None
 
 
-def _mathematics() -> str:
-    return files("tinygrad_kr.compile").joinpath("mathematics.h").read_text()
+def _headers(source: str) -> dict[str, str]:
+    """The headers of this package that a program includes."""
+    here = files("tinygrad_kr.compile")
+    names = [name for name in ("mathematics.h", "threads.h") if f'"{name}"' in source]
+    return {name: here.joinpath(name).read_text() for name in names}
 
 
 def _segments(steps: list[Step]) -> list[list[Step]]:
@@ -235,8 +240,8 @@ class Guest:
 class _Driver:
     """Writes the Python function, and holds what its names stand for."""
 
-    def __init__(self, plan: Plan, recording: Any) -> None:
-        self.plan, self.recording = plan, recording
+    def __init__(self, plan: Plan, recording: Any, names: Names) -> None:
+        self.plan, self.recording, self._in_python = plan, recording, names.in_python
         self.memory = (ctypes.c_void_p * max(len(plan.roots), 1))()
         self.pointer = ctypes.addressof(self.memory)
         self.lines: list[str] = []
@@ -595,7 +600,8 @@ class _Driver:
                 f"    {' = '.join(self._fresh.values())} = None",
             ]
         lines = [self._with_announcement(line) for line in self.lines]
-        return "def run(leaves):\n    " + "\n    ".join([*first, *lines]) + "\n"
+        body = "\n    ".join([*first, *lines])
+        return self._in_python(f"def run(leaves):\n    {body}\n")
 
     def _with_announcement(self, line: str) -> str:
         """Where a written leaf has another array than before, its writes are noted anew."""
@@ -607,7 +613,7 @@ class _Driver:
 
     def compiled(self) -> Callable[[Sequence[Any]], Any]:
         """The function itself."""
-        namespace = dict(self.names)
+        namespace = {self._in_python(name): thing for name, thing in self.names.items()}
         exec(compile(self.source(), "<compiled step>", "exec"), namespace)
         run: Callable[[Sequence[Any]], Any] = namespace["run"]
         return np.errstate(all="ignore")(run) if self.calls else run

@@ -1,0 +1,84 @@
+/* Long loops on several cores. Whoever is free takes the next piece: where the other cores are busy
+   or slow to wake, the calling thread does all of the work and has lost a microsecond.
+   The helpers sleep between loops; threads that spin would take turns with those of BLAS. */
+
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdint.h>
+
+typedef void (*tk_piece)(void **memory, int64_t start, int64_t stop);
+
+static pthread_mutex_t tk_turn = PTHREAD_MUTEX_INITIALIZER; /* one loop at a time has helpers */
+static pthread_mutex_t tk_lock = PTHREAD_MUTEX_INITIALIZER; /* of all below */
+static pthread_cond_t tk_wake = PTHREAD_COND_INITIALIZER, tk_done = PTHREAD_COND_INITIALIZER;
+static int tk_helpers = 0, tk_wanted = 0, tk_working = 0;
+static tk_piece tk_work;
+static void **tk_memory;
+static int64_t tk_size, tk_step;
+static atomic_llong tk_next;
+
+static void tk_take_pieces(void) {
+  for (;;) {
+    int64_t start = atomic_fetch_add(&tk_next, tk_step);
+    if (start >= tk_size) return;
+    tk_work(tk_memory, start, tk_size - start < tk_step ? tk_size : start + tk_step);
+  }
+}
+
+static void *tk_help(void *unused) {
+  pthread_mutex_lock(&tk_lock);
+  for (;;) {
+    while (!tk_wanted) pthread_cond_wait(&tk_wake, &tk_lock);
+    tk_wanted--;
+    tk_working++;
+    pthread_mutex_unlock(&tk_lock);
+    tk_take_pieces();
+    pthread_mutex_lock(&tk_lock);
+    if (!--tk_working) pthread_cond_signal(&tk_done);
+  }
+  return unused;
+}
+
+/* A child process has none of its parent's threads, and what they held locked stays locked. */
+static void tk_in_child(void) {
+  pthread_mutex_init(&tk_turn, 0);
+  pthread_mutex_init(&tk_lock, 0);
+  pthread_cond_init(&tk_wake, 0);
+  pthread_cond_init(&tk_done, 0);
+  tk_helpers = tk_wanted = tk_working = 0;
+}
+
+static void tk_start_helpers(void) {
+  static int known = 0;
+  if (!known) known = !pthread_atfork(0, 0, tk_in_child);
+  while (known && tk_helpers < TK_HELPERS) {
+    pthread_t thread;
+    if (pthread_create(&thread, 0, tk_help, 0)) return;
+    pthread_detach(thread);
+    tk_helpers++;
+  }
+}
+
+/* work(memory, start, stop) for all of 0 to size, in pieces of `step`. */
+static void tk_share(tk_piece work, void **memory, int64_t size, int64_t step) {
+  if (pthread_mutex_trylock(&tk_turn)) {
+    work(memory, 0, size);
+    return;
+  }
+  tk_start_helpers();
+  pthread_mutex_lock(&tk_lock);
+  tk_work = work;
+  tk_memory = memory;
+  tk_size = size;
+  tk_step = step;
+  atomic_store(&tk_next, 0);
+  tk_wanted = tk_helpers;
+  pthread_cond_broadcast(&tk_wake);
+  pthread_mutex_unlock(&tk_lock);
+  tk_take_pieces();
+  pthread_mutex_lock(&tk_lock);
+  tk_wanted = 0;
+  while (tk_working) pthread_cond_wait(&tk_done, &tk_lock);
+  pthread_mutex_unlock(&tk_lock);
+  pthread_mutex_unlock(&tk_turn);
+}
