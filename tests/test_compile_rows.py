@@ -140,12 +140,26 @@ def test_what_one_row_has_of_its_own_keeps_them_apart(backend: str) -> None:
 
 
 def test_a_row_that_is_read_elsewhere_stays_by_itself(backend: str) -> None:
-    def f(x: Any) -> Any:
-        rows = [tk.sin(x * unit) for unit in np.eye(3)]
-        return tk.stack(rows), rows[1] * 2, tk.stack(rows[::-1])
+    def rows(x: Any) -> list[Any]:
+        return [tk.sin(x * unit.copy()) for unit in np.eye(5)]
 
-    compare(f, ROWS[0])
-    compare(lambda x: tk.stack([tk.sin(x * unit.copy()) for unit in np.eye(3)]), ROWS[0])
+    together = compare(lambda x: tk.stack(rows(x)), ROWS[0, [0, 1, 2, 0, 1]])
+
+    def f(x: Any) -> Any:
+        found = rows(x)
+        return tk.stack(found), found[1] * 2
+
+    assert compare(f, ROWS[0, [0, 1, 2, 0, 1]]) > together == 2
+
+    def g(x: Any) -> Any:
+        found = rows(x)
+        return tk.stack(found), found[1]
+
+    assert compare(g, ROWS[0, [0, 1, 2, 0, 1]]) > together
+
+
+def test_rows_that_begin_with_arguments(backend: str) -> None:
+    compare(lambda x, y, z: tk.stack([tk.sin(x), tk.sin(y), tk.sin(z)]), *ROWS[:3])
 
 
 def test_rows_of_noise_are_drawn_one_by_one(backend: str) -> None:

@@ -19,7 +19,7 @@ import numpy as np
 from tinygrad_kr.compile.assembly import is_basic_key
 from tinygrad_kr.compile.builder import Builder
 from tinygrad_kr.compile.layout import extent
-from tinygrad_kr.compile.passes import _frozen, _hashable, _is_fixed, draws
+from tinygrad_kr.compile.passes import _frozen, _hashable, _is_fixed
 from tinygrad_kr.compile.program import Program, Source, Statement, Value
 from tinygrad_kr.compile.sources import Constant
 from tinygrad_kr.compile.spelling import expression
@@ -171,13 +171,8 @@ def _operands(statements: list[Statement]) -> list[tuple[Any, ...]]:
 
 def _alike(statements: list[Statement]) -> bool:
     """Whether these ops are one, on other values, and one that can be done for all at once."""
-    first = statements[0]
-    if draws(first) or not any(True for _ in first.reads()):
-        return False
-    if sum(isinstance(x, Value) for x in first.inputs) != sum(True for _ in first.reads()):
-        return False
-    form = _form(first)
-    return all(_form(s) == form for s in statements[1:]) and _rule(first) is not None
+    form = _form(statements[0])
+    return all(_form(s) == form for s in statements[1:]) and _rule(statements[0]) is not None
 
 
 def _form(s: Statement) -> Any:
