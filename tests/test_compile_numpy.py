@@ -138,6 +138,7 @@ def test_nothing_is_said_where_nothing_is_compiled(monkeypatch: pytest.MonkeyPat
 def test_the_optimizer_makes_its_own_step() -> None:
     step = compared(plain_step)
     assert "sqrt" not in step.source
+    assert "net_0_weight" in step.source and "grad_of_net_2_bias" in step.source
 
 
 def test_options_and_state_are_live() -> None:

@@ -17,6 +17,7 @@ from numpy import ndarray
 from tinygrad_kr.compile.capture import Recorder, _assigned
 from tinygrad_kr.compile.expand import expanded
 from tinygrad_kr.compile.layout import dense_strides, is_dense
+from tinygrad_kr.compile.names import Names
 from tinygrad_kr.compile.optimizing import Option, StateArray, StateNumber
 from tinygrad_kr.compile.passes import simplified, without_dead_code
 from tinygrad_kr.compile.program import Check, Program, Statement, Value
@@ -58,7 +59,7 @@ class NumPyRunner:
         self.program = program = simplified(expanded(_with_maxima_masked(program)))
         code = _Code(program, recording)
         self.run: Callable[[Sequence[Any]], Any] = code.compiled()
-        self.source = code.source()
+        self.source = Names(program, recording, ()).in_python(code.source())
         self._calls, self._workspace = code.calls, code.workspace
 
     def summary(self) -> str:
@@ -80,7 +81,7 @@ class OptimizerStep:
     optimizer: Any
     value: Value | None = None
 
-    def apply(self, array: Any) -> None:
+    def apply(self, array: Any = None) -> None:
         """One step."""
         Optimizer.step(self.optimizer)
 
@@ -220,14 +221,14 @@ class _Code:
             for step in self.recording.steps:
                 self.lines.append(f"{self.name(step.prepare, 'prepare')}()")
         for value, source in self.program.sources.items():
-            name = f"v{value.number}"
+            name = f"a{value.number}"
             if isinstance(source, Constant):
                 self.names[name] = self._fixed[value] = source.array
             elif isinstance(source, Argument):
                 plain = source.index in self.recording.plain_arguments
                 self.lines.append(f"{name} = leaves[{source.index}]{'' if plain else '._data'}")
             elif isinstance(source, Leaf):
-                held = f"held_{value.number}"
+                held = f"h{value.number}"
                 self.names[held] = None
                 self._held.append(held)
                 self.lines.append(f"{name} = {self.name(source.node, 'leaf')}._data")
@@ -269,7 +270,7 @@ class _Code:
 
     def _statement(self, i: int, statement: Statement) -> None:
         output = statement.output
-        out = f"v{output.number}"
+        out = f"a{output.number}"
         if self._view(statement):
             return
         lines = self._spell(statement, out)
@@ -287,7 +288,7 @@ class _Code:
         self.lines += [f"{line}{where}" for line in lines]
 
     def _fix(self, value: Value, array: ndarray) -> None:
-        self.names[f"v{value.number}"] = self._fixed[value] = array
+        self.names[f"a{value.number}"] = self._fixed[value] = array
         self.workspace = self._memory.bytes
 
     def _view(self, statement: Statement) -> bool:
@@ -329,6 +330,8 @@ class _Code:
         base, params = self.term(statement.inputs[0]), statement.params
         if statement.op is shape.swapaxes:
             return f"{base}.swapaxes({params['axis1']}, {params['axis2']})"
+        if statement.op is shape.transpose:
+            return f"{base}.transpose({params.get('axes')})"
         if statement.op is shape.reshape:
             return f"{base}.reshape({params['shape']})"
         if statement.op is getitem:
@@ -338,7 +341,7 @@ class _Code:
     def term(self, x: Any) -> str:
         """An input or parameter as the source writes it."""
         if isinstance(x, Value):
-            return f"v{x.number}"
+            return f"a{x.number}"
         if x is ...:
             return "..."
         if x is None or isinstance(x, bool | str) or type(x) is int:
@@ -509,7 +512,7 @@ class _Code:
             else:
                 self.calls += 1
                 apply = self.name(effect.apply, "step" if effect in steps else "write")
-                self.lines.append(f"{indent}{apply}({term})")
+                self.lines.append(f"{indent}{apply}({'' if effect in steps else term})")
         if indent:
             restored = f"    {', '.join(leaves)}, = before"
             self.lines += ["except BaseException:", restored, "    raise"]
