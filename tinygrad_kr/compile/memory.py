@@ -48,7 +48,7 @@ def arranged(pieces: Sequence[Life], hosts: Sequence[Life] = ()) -> list[Spot]:
         for k, host in enumerate(hosts):
             start = _lowest(piece, taken.setdefault(k, []))
             early = piece.size >= WORTHWHILE and piece.last < host.first
-            if early and start + piece.size <= host.size:
+            if early and _padded(start + piece.size) <= host.size:
                 found[i] = Spot(k, start)
                 break
         else:

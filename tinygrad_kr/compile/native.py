@@ -15,7 +15,7 @@ from numpy import ndarray
 from tinygrad_kr.compile.build import build
 from tinygrad_kr.compile.c_code import c_function, c_source, written_by
 from tinygrad_kr.compile.layout import Place, empty
-from tinygrad_kr.compile.memory import Arena, is_returned
+from tinygrad_kr.compile.memory import LINE, Arena, is_returned
 from tinygrad_kr.compile.names import Names
 from tinygrad_kr.compile.optimizing import Option, StateArray, StateNumber
 from tinygrad_kr.compile.plan import (
@@ -232,7 +232,8 @@ class Guest:
     def __call__(self, gradient: ndarray) -> ndarray:
         """Its array, which does not hold the gradient: that somebody does is counted."""
         value = self.value
-        self.memory[self.root] = address = _address(gradient) + self.start
+        first = -(-_address(gradient) // LINE) * LINE
+        self.memory[self.root] = address = first + self.start
         raw = (ctypes.c_char * (value.size * value.dtype.itemsize)).from_address(address)
         return np.ndarray(value.shape, value.dtype, memoryview(raw), 0, self.strides)
 
