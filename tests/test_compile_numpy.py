@@ -538,6 +538,19 @@ def test_a_read_only_parameter_is_refused() -> None:
     same(left(net, optimizer), before)
 
 
+def test_a_frozen_read_only_parameter_does_not_matter() -> None:
+    net, optimizer = net_and_optimizer()
+    net[2].bias.requires_grad_(False)
+    net[2].bias._data.flags.writeable = False
+    step = compile(plain_step(net, optimizer))
+    for _ in range(4):
+        step(X, Y)
+    (runner,) = (entry.runner for entry in step._entries())
+    step(X, Y)
+    assert [entry.runner for entry in step._entries()] == [runner]
+    assert runner is not None
+
+
 # ------------------------------------------------------------------ numbers
 
 
@@ -597,6 +610,20 @@ def test_relus_and_maxima_of_windows(stride: int) -> None:
         expected = f(x).numpy()
     assert compiled.programs and np.isnan(expected).any()
     np.testing.assert_allclose(found, expected, 1e-12)
+
+
+def test_numbers_without_axes() -> None:
+    def f(x: Any) -> Any:
+        def total(x: Any) -> Any:
+            return F.relu(x) * x + F.sigmoid(x).sum() + tk.where(x > 0, x, x**3)
+
+        return tk.value_and_grad(total)(x)
+
+    compiled = compile(f)
+    for number in (1.5, -1.5, 0.0, 2.0, np.nan):
+        x = Tensor(np.float64(number))
+        same([t.numpy() for t in compiled(x)], [t.numpy() for t in f(x)])
+    assert compiled.programs
 
 
 def test_no_warning_of_overflow() -> None:

@@ -7,7 +7,7 @@ Each line writes into an array that was allocated once. An optimizer updates its
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -18,7 +18,7 @@ from tinygrad_kr.compile.capture import Recorder, _assigned
 from tinygrad_kr.compile.expand import expanded
 from tinygrad_kr.compile.layout import dense_strides, is_dense
 from tinygrad_kr.compile.names import Names
-from tinygrad_kr.compile.optimizing import Option, StateArray, StateNumber
+from tinygrad_kr.compile.optimizing import Option, RecordedStep, StateArray, StateNumber
 from tinygrad_kr.compile.passes import simplified, without_dead_code
 from tinygrad_kr.compile.program import Check, Program, Statement, Value
 from tinygrad_kr.compile.sources import (
@@ -76,9 +76,10 @@ class NumPyRunner:
 
 @dataclass(slots=True)
 class OptimizerStep:
-    """The optimizer updates its parameters by the gradients that they have."""
+    """The optimizer updates those of its parameters that have gradients."""
 
     optimizer: Any
+    updated: list[Any]
     value: Value | None = None
 
     def apply(self, array: Any = None) -> None:
@@ -98,36 +99,40 @@ def stepped_by_optimizers(recording: Recorder) -> Program:
     """The program without the updates that its optimizers can make by themselves at its end; as it
     is where something reads what an update has made, or changes it further."""
     program, steps = recording.program, recording.steps
-    updates = [update for step in steps for update in step.updates]
-    made = {parameter: now for parameter, _, _, now in updates}
     written = {effect.node: effect.value for effect in _writes(program)}
-    for parameter, was, _, now in updates:
+    made = {}
+    for parameter, was, _, now in (update for step in steps for update in step.updates):
         source = program.sources.get(was)
         untouched = isinstance(source, Leaf) and source.node is parameter
         if not untouched or written.get(parameter) is not now:
             return program
-    effects: list[Any] = []
-    for step in steps:
-        given = {parameter: gradient for parameter, _, gradient, _ in step.updates}
-        for parameter in step.optimizer._slots:
-            gradient = given.get(parameter)
-            if not isinstance(program.sources.get(gradient), Gradient):  # type: ignore[arg-type]
-                effects.append(GradientWrite(parameter, gradient))
-        effects.append(OptimizerStep(step.optimizer))
-    set_before = {(effect.leaf, effect.value) for effect in effects if hasattr(effect, "leaf")}
-    for effect in program.effects:
-        by_step = isinstance(effect, StateArray | StateNumber) or (
-            isinstance(effect, LeafWrite) and effect.node in made
-        )
-        if isinstance(effect, GradientWrite):
-            by_step = (effect.leaf, effect.value) in set_before
-        if not by_step:
-            effects.append(effect)
-    left = without_dead_code(
-        Program(program.sources, program.statements, program.checks, effects, program.results)
-    )
+        made[parameter] = now
+    left = without_dead_code(replace(program, effects=_with_steps(program, steps, made)))
     read_again = {statement.output for statement in left.statements} & set(made.values())
     return program if read_again else left
+
+
+def _with_steps(program: Program, steps: list[RecordedStep], made: dict[Any, Value]) -> list[Any]:
+    """The effects, with steps of optimizers on the gradients of that moment for what these do."""
+    effects: list[Any] = []
+    given: dict[Any, Value | None] = {}
+    for step in steps:
+        gradients = {parameter: gradient for parameter, _, gradient, _ in step.updates}
+        for parameter in step.optimizer._slots:
+            gradient = gradients.get(parameter)
+            if gradient is None or not isinstance(program.sources.get(gradient), Gradient):
+                effects.append(GradientWrite(parameter, gradient))
+                given[parameter] = gradient
+        effects.append(OptimizerStep(step.optimizer, list(gradients)))
+    for effect in program.effects:
+        done = isinstance(effect, StateArray | StateNumber)
+        if isinstance(effect, LeafWrite):
+            done = effect.node in made
+        elif isinstance(effect, GradientWrite):
+            done = effect.leaf in given and given[effect.leaf] is effect.value
+        if not done:
+            effects.append(effect)
+    return effects
 
 
 def _writes(program: Program) -> list[LeafWrite]:
@@ -186,7 +191,6 @@ class _Code:
         self._outliving = {*returned, *gradients} - {None}
         self._own: set[Value] = set()
         """Values in new memory that nothing else holds yet."""
-        self._spelled: set[Value] = set()
         self._sources()
         self._statements()
         self._end()
@@ -214,10 +218,14 @@ class _Code:
     # -------------------------------------------------------------- sources
 
     def _sources(self) -> None:
-        locked = [f"{self.name(w.node, 'leaf')}._data.flags.writeable" for w in self._written()]
-        if locked:
-            self.lines += [f"if not ({' and '.join(locked)}):", "    raise Stale"]
-        if any(isinstance(s, Option | StateArray | StateNumber) for s in self._all_sources()):
+        written = [effect.node for effect in _writes(self.program)]
+        for effect in self.program.effects:
+            written += effect.updated if isinstance(effect, OptimizerStep) else []
+        if written:
+            may = [f"{self.name(leaf, 'leaf')}._data.flags.writeable" for leaf in written]
+            self.lines += [f"if not ({' and '.join(may)}):", "    raise Stale"]
+        sources = self.program.sources.values()
+        if any(isinstance(source, Option | StateArray | StateNumber) for source in sources):
             for step in self.recording.steps:
                 self.lines.append(f"{self.name(step.prepare, 'prepare')}()")
         for value, source in self.program.sources.items():
@@ -238,15 +246,6 @@ class _Code:
             else:
                 self.lines.append(f"{name} = {self.name(source.fetch, 'fetch')}()")
                 self.lines += self._checked(value, name)
-
-    def _all_sources(self) -> Iterable[Any]:
-        return self.program.sources.values()
-
-    def _written(self) -> list[Any]:
-        """The effects that overwrite Tensors; of those of an optimizer, one for each Tensor."""
-        stepped = [s.optimizer for s in self.program.effects if isinstance(s, OptimizerStep)]
-        by_steps = [LeafWrite(p, None) for optimizer in stepped for p in optimizer._slots]
-        return [*_writes(self.program), *by_steps]
 
     def _checked(self, value: Value, name: str) -> list[str]:
         dtype = self.name(value.dtype, "dtype")
@@ -379,7 +378,7 @@ class _Code:
         if op is e.masked and isinstance(statement.inputs[1], Value):
             return self._masked(x, statement.inputs[1], output, out)
         if op is linalg.matmul and kinds[1] == output.dtype:
-            return self._product(first, statement.inputs[1], out)
+            return self._product(first, statement.inputs[1], output, out)
         if op is sum_:
             return self._sum(first, output, out, **params)
         if op in _EXTREMES:
@@ -455,9 +454,9 @@ class _Code:
             f"{truth}.view({self.name(np.int8, 'int8')}), {out}.view({integer}))",
         ]
 
-    def _product(self, a: Value, b: Value, out: str) -> list[str] | None:
+    def _product(self, a: Value, b: Value, made: Value, out: str) -> list[str] | None:
         x, y = self.term(a), self.term(b)
-        if len(a.shape) == 2 == len(b.shape):
+        if len(a.shape) == 2 == len(b.shape) and _in_c_order(made):
             return [f"{x}.dot({y}, {out})"]
         if len(a.shape) < 2 or len(b.shape) < 2:
             return None
@@ -584,9 +583,14 @@ def _channels_last(x: Value, axis: Any) -> tuple[int, ...]:
         return ()
     summed = sorted(a % dims for a in axis)
     axes = *summed, *(set(range(dims)) - set(summed))
-    dense = dense_strides(tuple(x.shape[a] for a in axes))
-    in_order = tuple(x.strides[a] // x.dtype.itemsize for a in axes) == dense
-    return axes if in_order else ()
+    turned = replace(
+        x, shape=tuple(x.shape[a] for a in axes), strides=tuple(x.strides[a] for a in axes)
+    )
+    return axes if _in_c_order(turned) else ()
+
+
+def _in_c_order(x: Value) -> bool:
+    return tuple(step // x.dtype.itemsize for step in x.strides) == dense_strides(x.shape)
 
 
 def _reduced(reduce: str, x: str, out: str, axis: Any = None, keepdims: bool = False) -> str:
