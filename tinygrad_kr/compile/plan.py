@@ -160,7 +160,7 @@ class Plan:
 
     def _view(self, statement: Statement) -> bool:
         """Give a view the place of what it is a view of; False if it is none."""
-        if statement.op not in _VIEWS or statement.output in self._kept:
+        if statement.op not in _VIEWS:
             return False
         base = statement.inputs[0]
         if not isinstance(base, Value) or any(True for _ in values_of_params(statement)):
@@ -260,7 +260,6 @@ class Plan:
                 statement.output.shape == loop.shape
                 and statement.output in self._elementwise
                 and all(value in self.places or value in inside for value in statement.reads())
-                and all(value.shape == loop.shape for value in statement.reads() if value in inside)
             )
             if joins:
                 loop.statements.append(statement)
