@@ -589,6 +589,23 @@ def test_infinities_and_nans_come_out_as_in_eager_mode(dtype: Any) -> None:
             np.testing.assert_allclose(one.numpy(), other.numpy(), rounding, err_msg=str(i))
 
 
+@pytest.mark.parametrize("window", [
+    {}, {"padding": 1}, {"padding": (0, 2)}, {"padding": 3}, {"stride": 2, "padding": 1},
+    {"dilation": 2}, {"groups": 2, "padding": 1},
+])  # fmt: skip
+def test_convolutions_and_their_gradients(window: Any) -> None:
+    x, w = Tensor(draw(3, 4, 7, 8)), Tensor(draw(6, 4 // window.get("groups", 1), 2, 3))
+
+    def f(x: Any, w: Any) -> Any:
+        return tk.grad(lambda x, w: F.conv2d(x, w, **window).sin().sum(), (0, 1))(x, w)
+
+    compiled = compile(f)
+    for _ in range(4):
+        found = compiled(x, w)
+    assert compiled.programs
+    same([t.numpy() for t in found], [t.numpy() for t in f(x, w)])
+
+
 @pytest.mark.parametrize("stride", [2, 1])
 def test_relus_and_maxima_of_windows(stride: int) -> None:
     """The gradient goes through the relu first; ties, zeros, infinities and NaNs as before."""
