@@ -11,7 +11,7 @@ a seed gives every activation the same weights. "Solved" is accuracy 1.0, "stuck
 less, "dead" a net whose weights all have gradient 0 before the first step. Intervals are Wilson's.
 
     python benchmarks/sigmoid_vs_relu_depth.py --quick   # seconds
-    python benchmarks/sigmoid_vs_relu_depth.py           # all depths: minutes
+    python benchmarks/sigmoid_vs_relu_depth.py           # all depths: under a minute on two cores
     python benchmarks/sigmoid_vs_relu_depth.py --depths 10 --activations relu --inits he --widths 32
     python benchmarks/sigmoid_vs_relu_depth.py --agree   # against rates measured elsewhere
     python benchmarks/sigmoid_vs_relu_depth.py --rerun out/depth.json   # the same once more
