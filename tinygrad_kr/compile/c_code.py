@@ -7,10 +7,21 @@ from typing import Any
 import numpy as np
 from numpy.lib.array_utils import normalize_axis_tuple
 
+from tinygrad_kr.compile import products
 from tinygrad_kr.compile.assembly import assembled, filling, margin
 from tinygrad_kr.compile.layout import Place, broadcast_strides, dense_strides, extent, loops
 from tinygrad_kr.compile.long_loops import handed_out, helpers, is_long
-from tinygrad_kr.compile.plan import Assembly, Labels, Loop, Plan, Product, Reduction, Step, read_by
+from tinygrad_kr.compile.plan import (
+    Assembly,
+    Labels,
+    Loop,
+    Plan,
+    Product,
+    Reduction,
+    Step,
+    TiledProduct,
+    read_by,
+)
 from tinygrad_kr.compile.program import Statement, Value
 from tinygrad_kr.compile.repeated import Text, parameters, shared
 from tinygrad_kr.compile.spelling import C_TYPES, PRELUDE, expression, literal
@@ -56,13 +67,28 @@ TOGETHER = 16
 """Steps in one C function: what a compiler needs for one grows faster than its length."""
 
 
+def together(steps: list[Step]) -> list[list[Step]]:
+    """The steps of each function: a large product by itself, so that what lives only before it
+    shares memory with what lives only after it; of others up to `TOGETHER`."""
+    groups: list[list[Step]] = []
+    for step in steps:
+        latest = groups[-1] if groups else []
+        products = any(isinstance(each, TiledProduct) for each in [step, *latest[-1:]])
+        if latest and not products and len(latest) < TOGETHER:
+            latest.append(step)
+        else:
+            groups.append([step])
+    return groups
+
+
 def c_function(plan: Plan, steps: list[Step], name: str) -> str:
     """`name(void **memory)`, with the plan's roots in `memory`, and the functions that work."""
     long_loops, texts = handed_out(plan, [_text(plan, step) for step in steps], name)
     repeated, texts = shared(plan, texts, name)
     workers, calls = [*long_loops, *repeated], []
-    for start in range(0, len(steps), TOGETHER):
-        worker, some = f"{name}_{start // TOGETHER}", texts[start : start + TOGETHER]
+    remaining = iter(texts)
+    for i, group in enumerate(together(steps)):
+        worker, some = f"{name}_{i}", [next(remaining) for _ in group]
         stored = {root for text in some for root, stores in text.roots.items() if stores}
         roots = {root: root in stored for root in sorted({r for text in some for r in text.roots})}
         body = "\n".join(text.code for text in some)
@@ -95,6 +121,8 @@ def _write(plan: Plan, writer: Writer, step: Step) -> None:
         _reduction(plan, writer, step.statement)
     elif isinstance(step, Product):
         _product(plan, writer, step.statement)
+    elif isinstance(step, TiledProduct):
+        _tiled_product(plan, writer, step.statement)
     elif isinstance(step, Labels):
         _labels(plan, writer, step.statement)
     elif isinstance(step, Assembly):
@@ -382,6 +410,13 @@ def _product(plan: Plan, writer: Writer, statement: Statement) -> None:
     writer.close(1 + len(sizes))
 
 
+def _tiled_product(plan: Plan, writer: Writer, statement: Statement) -> None:
+    values = (*statement.inputs, statement.output)
+    places = [plan.places[value] for value in values]
+    writer(_comment(statement))
+    writer(products.call([(f"m{p.root} + {p.offset}", p.strides) for p in places], statement))
+
+
 # ------------------------------------------------------------------ labels
 
 
@@ -446,10 +481,12 @@ def _margin(plan: Plan, writer: Writer, statement: Statement) -> None:
 def c_source(functions: list[str]) -> str:
     """The whole file."""
     text = "\n".join(functions)
-    threads = (
-        f'#define TK_HELPERS {helpers()}\n#include "threads.h"\n' if "tk_share(" in text else ""
-    )
-    return f"{PRELUDE}{threads}\n{text}"
+    headers = []
+    if "tk_share(" in text or "tk_product(" in text:
+        headers += [f"#define TK_HELPERS {helpers()}", '#include "threads.h"']
+    if "tk_product(" in text:
+        headers.append('#include "products.h"')
+    return "\n".join([PRELUDE, *headers, "", text])
 
 
 __all__ = ["c_function", "c_source", "written_by"]

@@ -4,12 +4,13 @@ lies in the same place."""
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from itertools import groupby
 from typing import NamedTuple, TypeGuard
 
 import numpy as np
 from numpy import ndarray
 
-from tinygrad_kr.compile.c_code import TOGETHER, written_by
+from tinygrad_kr.compile.c_code import together, written_by
 from tinygrad_kr.compile.plan import OUTSIDE, Call, Plan, Step, read_by, statements_of
 from tinygrad_kr.compile.program import Value
 from tinygrad_kr.ops import linalg
@@ -79,13 +80,9 @@ def moments(steps: Iterable[Step]) -> list[list[Step]]:
     only before the other: two that share memory must never meet in one.
     """
     found: list[list[Step]] = []
-    for step in steps:
-        latest = found[-1] if found else []
-        alone = isinstance(step, OUTSIDE) or not latest or isinstance(latest[0], OUTSIDE)
-        if alone or len(latest) == TOGETHER:
-            found.append([step])
-        else:
-            latest.append(step)
+    for outside, some in groupby(steps, lambda step: isinstance(step, OUTSIDE)):
+        run = list(some)
+        found += [[step] for step in run] if outside else together(run)
     return found
 
 

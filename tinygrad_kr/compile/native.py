@@ -190,7 +190,7 @@ def _looped(plan: Plan, recording: Any, functions: list[str]) -> Looped | None:
 def _headers(source: str) -> dict[str, str]:
     """The headers of this package that a program includes."""
     here = files("tinygrad_kr.compile")
-    names = [name for name in ("mathematics.h", "threads.h") if f'"{name}"' in source]
+    names = [name for name in ("mathematics.h", "threads.h", "products.h") if f'"{name}"' in source]
     return {name: here.joinpath(name).read_text() for name in names}
 
 

@@ -11,6 +11,7 @@ from numpy import ndarray
 
 from tinygrad_kr.compile.assembly import assembled, with_ellipsis, with_parts
 from tinygrad_kr.compile.layout import Place, dense_strides, empty, extent, is_dense
+from tinygrad_kr.compile.products import is_tiled
 from tinygrad_kr.compile.program import Check, Program, Statement, Value
 from tinygrad_kr.compile.sources import Constant, LeafWrite
 from tinygrad_kr.compile.spelling import expression
@@ -62,6 +63,13 @@ class Product:
 
 
 @dataclass(slots=True)
+class TiledProduct:
+    """A matrix product that is large, and better in C than by BLAS."""
+
+    statement: Statement
+
+
+@dataclass(slots=True)
 class Labels:
     """The elements that labels name, or zeros with elements put there."""
 
@@ -82,7 +90,18 @@ class Call:
     statement: Statement
 
 
-Step = Loop | Reduction | Product | Labels | Assembly | Pooling | Convolution | Call | Check
+Step = (
+    Loop
+    | Reduction
+    | Product
+    | TiledProduct
+    | Labels
+    | Assembly
+    | Pooling
+    | Convolution
+    | Call
+    | Check
+)
 OUTSIDE = Convolution | Call | Check
 """Steps that Python runs, each by itself."""
 
@@ -488,7 +507,9 @@ def _single_kind(statement: Statement) -> Any:
     if assembled(statement) is not None:
         return Assembly
     if op is linalg.matmul:
-        return Product if _is_small_product(statement) else None
+        if _is_small_product(statement):
+            return Product
+        return TiledProduct if is_tiled(statement) else None
     if op in (network.label_pick, network.label_put):
         x, labels = statement.inputs
         fits = isinstance(x, Value) and isinstance(labels, Value) and x.dtype == output.dtype

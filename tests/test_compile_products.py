@@ -1,0 +1,171 @@
+"""Large matrix products in C: every shape at the edges of tiles, every layout, several threads."""
+
+from __future__ import annotations
+
+import threading
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy import ndarray
+
+import tinygrad_kr as tk
+from tinygrad_kr import Tensor
+from tinygrad_kr.compile.build import find_compiler
+from tinygrad_kr.compile.products import COLUMNS, ROWS, has_wide_vectors
+
+pytestmark = pytest.mark.skipif(
+    find_compiler() is None or not has_wide_vectors(), reason="needs a C compiler and AVX-512"
+)
+
+
+def multiply(a: Any, b: Any) -> Any:
+    return a @ b
+
+
+def compiled_for(a: ndarray, b: ndarray, tiled: bool = True) -> Any:
+    compiled = tk.compile(multiply)
+    for _ in range(3):
+        compiled(a, b)
+    assert ("tk_product(" in compiled.source) == tiled, compiled.source
+    return compiled
+
+
+def close(found: ndarray, a: ndarray, b: ndarray) -> None:
+    """Of float32 to the rounding of sums of this length."""
+    exact = a.astype(np.float64) @ b.astype(np.float64)
+    size = np.abs(a).astype(np.float64) @ np.abs(b).astype(np.float64)
+    assert found.dtype == np.float32
+    np.testing.assert_array_less(np.abs(found - exact), 1e-6 * size + 1e-30)
+
+
+def normal(*shape: int) -> ndarray:
+    return np.random.default_rng(sum(shape)).standard_normal(shape, dtype=np.float32)
+
+
+@pytest.mark.parametrize(
+    ("rows", "depth", "columns"),
+    [(ROWS, 513, COLUMNS), (4 * ROWS - 1, 255, 2 * COLUMNS - 1),
+     (4 * ROWS + 1, 257, 3 * COLUMNS + 1), (300, 1, 300)],
+)  # fmt: skip
+def test_shapes_at_the_edges_of_tiles(rows: int, depth: int, columns: int) -> None:
+    a, b = normal(rows, depth), normal(depth, columns)
+    close(compiled_for(a, b)(a, b), a, b)
+
+
+def layouts(rows: int, columns: int) -> dict[str, ndarray]:
+    wide = normal(2 * rows + 1, 3 * columns + 2)
+    return {
+        "in order": normal(rows, columns),
+        "transposed": normal(columns, rows).T,
+        "part": wide[1 : rows + 1, 2 : columns + 2],
+        "every other": wide[: 2 * rows : 2, : 3 * columns : 3],
+        "backwards": normal(rows, columns)[::-1, ::-1],
+        "broadcast": np.broadcast_to(normal(1, columns), (rows, columns)),
+    }
+
+
+@pytest.mark.parametrize(
+    ("left", "right"), [*zip(layouts(2, 2), [*layouts(2, 2)][::-1], strict=True)]
+)
+def test_layouts(left: str, right: str) -> None:
+    a, b = layouts(70, 90)[left], layouts(90, 65)[right]
+    compiled = tk.compile(lambda a, b: (a @ b, (a * 1.5) @ b))
+    for _ in range(3):
+        plain, inside = compiled(a, b)
+    assert compiled.source.count("  tk_product(") == 2
+    close(plain, a, b)
+    close(inside, 1.5 * a, b)
+
+
+def test_views_of_values_begin_where_they_begin() -> None:
+    a, b = normal(120, 80), normal(80, 70)
+    compiled = tk.compile(lambda a, b: (a * 2)[3:90, 5:].T[:, 1:].T @ (b + 1)[5:, 2:])
+    for _ in range(3):
+        found = compiled(a, b)
+    assert "tk_product(" in compiled.source
+    close(found, (a * 2)[4:90, 5:], (b + 1)[5:, 2:])
+
+
+@pytest.mark.parametrize("special", [np.nan, np.inf, -np.inf])
+def test_nan_and_infinities_stay_in_their_row_and_column(special: float) -> None:
+    a, b = normal(57, 300), normal(300, 70)
+    compiled = compiled_for(a, b)
+    a[56, 299] = special
+    with np.errstate(invalid="ignore"):
+        expected = a @ b
+        found = compiled(a, b)
+    np.testing.assert_array_equal(np.isfinite(found), np.isfinite(expected))
+    np.testing.assert_array_equal(found[56], expected[56])
+
+
+def test_a_larger_product_after_a_smaller_one() -> None:
+    """The memory of copies grows."""
+    for n in (40, 300, 50):
+        a, b = normal(n, n), normal(n, n)
+        close(compiled_for(a, b)(a, b), a, b)
+
+
+def test_several_python_threads() -> None:
+    a, b = normal(150, 200), normal(200, 160)
+    compiled = [compiled_for(a, b) for _ in range(3)]
+    found: list[ndarray] = []
+
+    def work(f: Any) -> None:
+        found.extend(f(a, b) for _ in range(50))
+
+    threads = [threading.Thread(target=work, args=(f,)) for f in compiled]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(found) == 150
+    for each in found:
+        np.testing.assert_array_equal(each, found[0])
+    close(found[0], a, b)
+
+
+@pytest.mark.parametrize(
+    ("a", "b"),
+    [
+        (normal(100, 100).astype(np.float64), normal(100, 100).astype(np.float64)),
+        (normal(3, 100, 100), normal(100, 100)),
+        (normal(2000, 500), normal(500, 2)),
+        (normal(100, 0), normal(0, 100)),
+    ],
+    ids=["float64", "three axes", "two columns", "empty"],
+)
+def test_what_stays_with_blas(a: ndarray, b: ndarray) -> None:
+    compiled = compiled_for(a, b, tiled=False)
+    np.testing.assert_allclose(compiled(a, b), a @ b, 1e-6, 1e-5)
+
+
+def test_a_step_of_large_products_is_one_c_function_and_shares_memory() -> None:
+    net = tk.nn.Sequential(tk.nn.Linear(200, 100), tk.nn.ReLU(), tk.nn.Linear(100, 50))
+    twin = tk.nn.Sequential(tk.nn.Linear(200, 100), tk.nn.ReLU(), tk.nn.Linear(100, 50))
+    twin.load_state_dict(net.state_dict())
+    x = Tensor(normal(120, 200))
+
+    def step_of(net: Any) -> Any:
+        optimizer = tk.optim.SGD(net.parameters(), 0.1)
+
+        def step(x: Tensor) -> Tensor:
+            optimizer.zero_grad()
+            loss = (net(x) ** 2).mean()
+            loss.backward()
+            optimizer.step()
+            return loss
+
+        return step
+
+    eager, compiled = step_of(twin), tk.compile(step_of(net))
+    losses = [(eager(x).item(), compiled(x).item()) for _ in range(5)]
+    losses += list(
+        zip([eager(x).item() for _ in range(20)], compiled.repeat(20, x).numpy(), strict=True)
+    )
+    np.testing.assert_allclose(*zip(*losses, strict=True), 1e-5)
+    assert "tk_product(" in compiled.source
+    assert "matmul(" not in compiled.source.split("def run")[1]
+    native = compiled.last_runner.native
+    assert native.looped is not None
+    assert native.workspace < sum(root.size * 4 for root in native.plan.roots if root.size > 5000)

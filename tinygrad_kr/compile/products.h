@@ -1,0 +1,155 @@
+/* Products of float32 matrices on processors with AVX-512, of which BLAS does not always make use:
+   OpenBLAS 0.3.31, NumPy 2.4's, takes an AMD Zen 5 for a Haswell and computes at half its speed.
+
+   Goto and van de Geijn, Anatomy of High-Performance Matrix Multiplication, 2008: blocks of both
+   matrices are copied so that the innermost loop reads them in order, and ROWS x COLUMNS sums stay
+   in registers all along a block. */
+
+#include <immintrin.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define TK_ROWS 14
+#define TK_WIDTH 16
+#define TK_COLUMNS (2 * TK_WIDTH) /* of a tile: 14 x 2 sums fill 28 of the 32 registers */
+#define TK_DEPTH 256              /* of a block: 32 KiB of b lie in the first cache */
+#define TK_TILES 4                /* rows of tiles for which such a block is read once */
+#define TK_LINE 64                /* elements of a line that is copied across others */
+
+/* c = a b, or c += a b, of `depth` columns and rows in the order in which they were copied. */
+static inline __attribute__((always_inline)) void tk_tile(
+    int64_t depth, const float *restrict a, const float *restrict b, float *restrict c,
+    int64_t across, int more) {
+  __m512 sum[TK_ROWS][2];
+#pragma GCC unroll 14
+  for (int i = 0; i < TK_ROWS; i++) sum[i][0] = sum[i][1] = _mm512_setzero_ps();
+  for (int64_t k = 0; k < depth; k++) {
+    __m512 left = _mm512_load_ps(b), right = _mm512_load_ps(b + TK_WIDTH);
+#pragma GCC unroll 14
+    for (int i = 0; i < TK_ROWS; i++) {
+      __m512 element = _mm512_set1_ps(a[i]);
+      sum[i][0] = _mm512_fmadd_ps(element, left, sum[i][0]);
+      sum[i][1] = _mm512_fmadd_ps(element, right, sum[i][1]);
+    }
+    a += TK_ROWS;
+    b += TK_COLUMNS;
+  }
+#pragma GCC unroll 14
+  for (int i = 0; i < TK_ROWS; i++) {
+    float *row = c + i * across;
+    if (more) {
+      sum[i][0] = _mm512_add_ps(sum[i][0], _mm512_loadu_ps(row));
+      sum[i][1] = _mm512_add_ps(sum[i][1], _mm512_loadu_ps(row + TK_WIDTH));
+    }
+    _mm512_storeu_ps(row, sum[i][0]);
+    _mm512_storeu_ps(row + TK_WIDTH, sum[i][1]);
+  }
+}
+
+static int64_t tk_smaller(int64_t a, int64_t b) { return a < b ? a : b; }
+
+/* A panel of b: `depth` rows of TK_COLUMNS columns one after the other, zeros after the last. */
+static void tk_copy_columns(int64_t depth, int64_t columns, const float *restrict b, int64_t down,
+                            int64_t across, float *restrict to) {
+  if (columns < TK_COLUMNS) memset(to, 0, sizeof(float) * depth * TK_COLUMNS);
+  if (across == 1 && columns == TK_COLUMNS) {
+    for (int64_t k = 0; k < depth; k++)
+      memcpy(to + k * TK_COLUMNS, b + k * down, sizeof(float) * TK_COLUMNS);
+    return;
+  }
+  for (int64_t k = 0; k < depth; k += TK_LINE)
+    for (int64_t j = 0; j < columns; j++)
+      for (int64_t l = k; l < tk_smaller(depth, k + TK_LINE); l++)
+        to[l * TK_COLUMNS + j] = b[l * down + j * across];
+}
+
+/* The same of rows of a. */
+static void tk_copy_rows(int64_t rows, int64_t depth, const float *restrict a, int64_t down,
+                         int64_t across, float *restrict to) {
+  if (rows < TK_ROWS) memset(to, 0, sizeof(float) * depth * TK_ROWS);
+  if (down == 1 && rows == TK_ROWS) {
+    for (int64_t k = 0; k < depth; k++)
+      memcpy(to + k * TK_ROWS, a + k * across, sizeof(float) * TK_ROWS);
+    return;
+  }
+  for (int64_t k = 0; k < depth; k += TK_LINE)
+    for (int64_t i = 0; i < rows; i++)
+      for (int64_t l = k; l < tk_smaller(depth, k + TK_LINE); l++)
+        to[l * TK_ROWS + i] = a[i * down + l * across];
+}
+
+typedef struct {
+  int64_t rows, depth, columns; /* of a; of a and b; of b */
+  const float *a, *b;
+  float *c, *copy;
+  int64_t a_down, a_across, b_down, b_across;
+} tk_factors;
+
+static void tk_copy_panels(void **memory, int64_t start, int64_t stop) {
+  const tk_factors *f = memory[0];
+  for (int64_t panel = start; panel < stop; panel++) {
+    int64_t j = panel * TK_COLUMNS;
+    tk_copy_columns(f->depth, tk_smaller(f->columns - j, TK_COLUMNS), f->b + j * f->b_across,
+                    f->b_down, f->b_across, f->copy + j * f->depth);
+  }
+}
+
+static void tk_some_tile(int64_t rows, int64_t columns, int64_t depth, const float *a,
+                         const float *b, float *c, int64_t across, int more) {
+  if (rows == TK_ROWS && columns == TK_COLUMNS) {
+    tk_tile(depth, a, b, c, across, more);
+    return;
+  }
+  float whole[TK_ROWS * TK_COLUMNS];
+  tk_tile(depth, a, b, whole, TK_COLUMNS, 0);
+  for (int64_t i = 0; i < rows; i++)
+    for (int64_t j = 0; j < columns; j++)
+      c[i * across + j] = (more ? c[i * across + j] : 0) + whole[i * TK_COLUMNS + j];
+}
+
+static void tk_multiply_rows(void **memory, int64_t start, int64_t stop) {
+  const tk_factors *f = memory[0];
+  float a[TK_TILES * TK_ROWS * TK_DEPTH] __attribute__((aligned(64)));
+  for (int64_t tile = start; tile < stop; tile += TK_TILES) {
+    int64_t first = tile * TK_ROWS, tiles = tk_smaller(stop - tile, TK_TILES);
+    for (int64_t k = 0; k < f->depth; k += TK_DEPTH) {
+      int64_t depth = tk_smaller(f->depth - k, TK_DEPTH);
+      for (int64_t t = 0; t < tiles; t++) {
+        int64_t i = first + t * TK_ROWS;
+        tk_copy_rows(tk_smaller(f->rows - i, TK_ROWS), depth,
+                     f->a + i * f->a_down + k * f->a_across, f->a_down, f->a_across,
+                     a + t * TK_ROWS * TK_DEPTH);
+      }
+      for (int64_t j = 0; j < f->columns; j += TK_COLUMNS)
+        for (int64_t t = 0; t < tiles; t++) {
+          int64_t i = first + t * TK_ROWS;
+          tk_some_tile(tk_smaller(f->rows - i, TK_ROWS), tk_smaller(f->columns - j, TK_COLUMNS),
+                       depth, a + t * TK_ROWS * TK_DEPTH,
+                       f->copy + j * f->depth + k * TK_COLUMNS, f->c + i * f->columns + j,
+                       f->columns, k > 0);
+        }
+    }
+  }
+}
+
+/* c = a b, with a's and b's elements so many apart down and across, c's in order. */
+static void tk_product(int64_t rows, int64_t depth, int64_t columns, const float *a,
+                       int64_t a_down, int64_t a_across, const float *b, int64_t b_down,
+                       int64_t b_across, float *c) {
+  static __thread char *memory = 0;
+  static __thread int64_t room = 0;
+  int64_t panels = (columns + TK_COLUMNS - 1) / TK_COLUMNS;
+  int64_t needed = panels * TK_COLUMNS * depth * (int64_t)sizeof(float) + 64;
+  if (needed > room) {
+    free(memory);
+    memory = malloc(needed);
+    room = memory ? needed : 0;
+    if (!memory) abort();
+  }
+  float *copy = (float *)(memory + 64 - (uintptr_t)memory % 64);
+  tk_factors factors = {rows, depth, columns, a, b, c, copy, a_down, a_across, b_down, b_across};
+  void *given[] = {&factors};
+  tk_share(tk_copy_panels, given, panels, 4);
+  tk_share(tk_multiply_rows, given, (rows + TK_ROWS - 1) / TK_ROWS, TK_TILES);
+}
