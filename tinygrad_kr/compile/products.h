@@ -151,5 +151,6 @@ static void tk_product(int64_t rows, int64_t depth, int64_t columns, const float
   tk_factors factors = {rows, depth, columns, a, b, c, copy, a_down, a_across, b_down, b_across};
   void *given[] = {&factors};
   tk_share(tk_copy_panels, given, panels, 4);
-  tk_share(tk_multiply_rows, given, (rows + TK_ROWS - 1) / TK_ROWS, TK_TILES);
+  int64_t tiles = (rows + TK_ROWS - 1) / TK_ROWS;
+  tk_share(tk_multiply_rows, given, tiles, tk_smaller(TK_TILES, (tiles + 3) / 4));
 }

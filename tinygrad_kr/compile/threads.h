@@ -1,6 +1,7 @@
 /* Long loops on several cores. Whoever is free takes the next piece: where the other cores are busy
    or slow to wake, the calling thread does all of the work and has lost a microsecond.
-   The helpers sleep between loops; threads that spin would take turns with those of BLAS. */
+   Who waits looks again for some 50 microseconds, the time that waking up takes, and then sleeps:
+   threads that spin for longer would take turns with those of BLAS. */
 
 #include <pthread.h>
 #include <stdatomic.h>
@@ -11,7 +12,8 @@ typedef void (*tk_piece)(void **memory, int64_t start, int64_t stop);
 static pthread_mutex_t tk_turn = PTHREAD_MUTEX_INITIALIZER; /* one loop at a time has helpers */
 static pthread_mutex_t tk_lock = PTHREAD_MUTEX_INITIALIZER; /* of all below */
 static pthread_cond_t tk_wake = PTHREAD_COND_INITIALIZER, tk_done = PTHREAD_COND_INITIALIZER;
-static int tk_helpers = 0, tk_wanted = 0, tk_working = 0;
+static int tk_helpers = 0;
+static atomic_int tk_wanted, tk_working;
 static tk_piece tk_work;
 static void **tk_memory;
 static int64_t tk_size, tk_step;
@@ -25,9 +27,18 @@ static void tk_take_pieces(void) {
   }
 }
 
+#if defined(__x86_64__) || defined(__i386__)
+#define TK_REST() __builtin_ia32_pause()
+#else
+#define TK_REST() atomic_thread_fence(memory_order_seq_cst)
+#endif
+#define TK_WAIT_FOR(condition) \
+  for (int look = 0; look < 4000 && !(condition); look++) TK_REST()
+
 static void *tk_help(void *unused) {
-  pthread_mutex_lock(&tk_lock);
   for (;;) {
+    TK_WAIT_FOR(tk_wanted > 0);
+    pthread_mutex_lock(&tk_lock);
     while (!tk_wanted) pthread_cond_wait(&tk_wake, &tk_lock);
     tk_wanted--;
     tk_working++;
@@ -35,6 +46,7 @@ static void *tk_help(void *unused) {
     tk_take_pieces();
     pthread_mutex_lock(&tk_lock);
     if (!--tk_working) pthread_cond_signal(&tk_done);
+    pthread_mutex_unlock(&tk_lock);
   }
   return unused;
 }
@@ -77,7 +89,10 @@ static void tk_share(tk_piece work, void **memory, int64_t size, int64_t step) {
   pthread_mutex_unlock(&tk_lock);
   tk_take_pieces();
   pthread_mutex_lock(&tk_lock);
-  tk_wanted = 0;
+  tk_wanted = 0; /* who has not begun stays out */
+  pthread_mutex_unlock(&tk_lock);
+  TK_WAIT_FOR(!tk_working);
+  pthread_mutex_lock(&tk_lock);
   while (tk_working) pthread_cond_wait(&tk_done, &tk_lock);
   pthread_mutex_unlock(&tk_lock);
   pthread_mutex_unlock(&tk_turn);
