@@ -567,7 +567,7 @@ def test_a_sum_parts_what_it_reads_from_what_reads_it() -> None:
 def test_what_a_product_does_not_wait_for_runs_after_it() -> None:
     """The tanh, which only what follows the product reads, is in that loop: it is not stored."""
     s = Script()
-    x, w = s.argument(100, 50), s.argument(50, 50)
+    x, w = s.argument(100, 50, dtype=np.float64), s.argument(50, 50, dtype=np.float64)
     early = s(e.tanh, x)
     product = s(linalg.matmul, s(e.exp, x), w)
     y = s(e.add, product, early)
@@ -607,7 +607,7 @@ def test_a_view_that_outlives_the_call_is_copied() -> None:
 
 def test_what_outlives_the_call_runs_as_soon_as_it_can() -> None:
     s = Script()
-    x, w = s.argument(100, 50), s.argument(50, 50)
+    x, w = s.argument(100, 50, dtype=np.float64), s.argument(50, 50, dtype=np.float64)
     early = s(e.tanh, x)
     y = s(e.add, s(linalg.matmul, x, w), early)
     assert fused(s.gives(y, early)) == [
