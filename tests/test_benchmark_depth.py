@@ -330,7 +330,7 @@ def test_a_process_that_dies_leaves_what_is_done(
 def test_ctrl_c_prints_and_saves_what_is_done(environment: dict[str, str], tmp_path: Path) -> None:
     options = ["--depths", "0", "20", "--activations", "relu", "--seeds", "3", "--jobs", "2"]
     program = subprocess.Popen(
-        [sys.executable, "-W", "error", "-u", str(PROGRAM), *options, "--steps", "15000"],
+        [sys.executable, "-W", "error", "-u", str(PROGRAM), *options, "--steps", "300000"],
         env=environment, cwd=tmp_path, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
         start_new_session=True, preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )  # fmt: skip
