@@ -73,8 +73,8 @@ def together(steps: list[Step]) -> list[list[Step]]:
     groups: list[list[Step]] = []
     for step in steps:
         latest = groups[-1] if groups else []
-        products = any(isinstance(each, TiledProduct) for each in [step, *latest[-1:]])
-        if latest and not products and len(latest) < TOGETHER:
+        alone = any(isinstance(each, TiledProduct) for each in [step, *latest[-1:]])
+        if latest and not alone and len(latest) < TOGETHER:
             latest.append(step)
         else:
             groups.append([step])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 
+from tinygrad_kr.compile.layout import extent
 from tinygrad_kr.compile.plan import Loop, Plan, Step
 from tinygrad_kr.compile.repeated import Text, parameters
 
@@ -29,10 +30,7 @@ def helpers() -> int:
 
 def is_long(step: Step) -> bool:
     """Whether a step is a loop for several threads."""
-    size = 1
-    for n in step.shape if isinstance(step, Loop) else ():
-        size *= n
-    return size >= LONG and helpers() > 0
+    return isinstance(step, Loop) and extent(step.shape) >= LONG and helpers() > 0
 
 
 def handed_out(

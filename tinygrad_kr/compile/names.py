@@ -68,6 +68,23 @@ class Names:
         return found[0] if name is None else f"{name}_i"
 
 
+class Namespace:
+    """What the names of a Python function that is being written stand for."""
+
+    def __init__(self, names: dict[str, Any]) -> None:
+        self.names = names
+        self._known = {id(thing): name for name, thing in names.items()}
+
+    def name(self, thing: Any, hint: str) -> str:
+        """A name for an object."""
+        known = self._known.get(id(thing))
+        if known is None:
+            known = f"{hint.strip('_<>')}_{len(self.names)}"
+            self.names[known] = thing
+            self._known[id(thing)] = known
+        return known
+
+
 def _spelled(hint: str, value: Value) -> str:
     plain = re.sub(r"\W+", "_", hint, flags=re.ASCII).strip("_")
     return f"{plain or 'value'}_{value.number}"

@@ -16,7 +16,7 @@ from tinygrad_kr.compile.build import build
 from tinygrad_kr.compile.c_code import c_function, c_source, written_by
 from tinygrad_kr.compile.layout import Place, empty
 from tinygrad_kr.compile.memory import LINE, Arena, is_returned
-from tinygrad_kr.compile.names import Names
+from tinygrad_kr.compile.names import Names, Namespace
 from tinygrad_kr.compile.optimizing import Option, StateArray, StateNumber
 from tinygrad_kr.compile.plan import (
     OUTSIDE,
@@ -238,7 +238,7 @@ class Guest:
         return np.ndarray(value.shape, value.dtype, memoryview(raw), 0, self.strides)
 
 
-class _Driver:
+class _Driver(Namespace):
     """Writes the Python function, and holds what its names stand for."""
 
     def __init__(self, plan: Plan, recording: Any, names: Names) -> None:
@@ -253,19 +253,20 @@ class _Driver:
         self._may_raise = any(isinstance(step, OUTSIDE) for step in plan.steps)
         first = next((i for i, s in enumerate(plan.steps) if not isinstance(s, Check)), 0)
         self._raises_late = any(map(may_raise, plan.steps[first:]))
-        self.names: dict[str, Any] = {
-            "memory": self.memory,
-            "where": ctypes.byref(self.memory),  # what ctypes passes on at once
-            "address": _address,
-            "laid": _laid,
-            "matmul": np.matmul,
-            "references": getrefcount,
-            "Stale": StaleError,
-            "tick": tick,
-            "last_write": last_write,
-            "rebound": last_write.rebound,
-        }
-        self._known = {id(thing): name for name, thing in self.names.items()}
+        super().__init__(
+            {
+                "memory": self.memory,
+                "where": ctypes.byref(self.memory),  # what ctypes passes on at once
+                "address": _address,
+                "laid": _laid,
+                "matmul": np.matmul,
+                "references": getrefcount,
+                "Stale": StaleError,
+                "tick": tick,
+                "last_write": last_write,
+                "rebound": last_write.rebound,
+            }
+        )
         self._arrays: dict[Value, str] = {}
         self._fresh: dict[Value, str] = {}
         self._kept = plan.program.kept()
@@ -284,15 +285,6 @@ class _Driver:
             self.names["locked"] = _families
             self.lines += ["if locked:", "    raise Stale"]
         self._sources()
-
-    def name(self, thing: Any, hint: str) -> str:
-        """A name for an object."""
-        known = self._known.get(id(thing))
-        if known is None:
-            known = f"{hint.strip('_<>')}_{len(self.names)}"
-            self.names[known] = thing
-            self._known[id(thing)] = known
-        return known
 
     # -------------------------------------------------------------- sources
 

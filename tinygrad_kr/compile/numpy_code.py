@@ -17,7 +17,7 @@ from numpy import ndarray
 from tinygrad_kr.compile.capture import Recorder, _assigned
 from tinygrad_kr.compile.expand import expanded
 from tinygrad_kr.compile.layout import dense_strides, is_dense
-from tinygrad_kr.compile.names import Names
+from tinygrad_kr.compile.names import Names, Namespace
 from tinygrad_kr.compile.optimizing import Option, RecordedStep, StateArray, StateNumber
 from tinygrad_kr.compile.passes import simplified, without_dead_code
 from tinygrad_kr.compile.program import Check, Program, Statement, Value
@@ -164,7 +164,7 @@ def _with_maxima_masked(program: Program) -> Program:
 # ------------------------------------------------------------------ the function
 
 
-class _Code:
+class _Code(Namespace):
     """Writes the Python function, and holds what its names stand for.
 
     A value is in a `fixed` array, which is the same one at each call (a buffer or a view of one),
@@ -175,13 +175,14 @@ class _Code:
         self.program, self.recording = program, recording
         self.calls = self.workspace = 0
         self.lines: list[str] = []
-        self.names: dict[str, Any] = {
-            "Stale": StaleError,
-            "constant": constant,
-            "copyto": np.copyto,
-            "empty": np.empty,
-        }
-        self._known = {id(thing): name for name, thing in self.names.items()}
+        super().__init__(
+            {
+                "Stale": StaleError,
+                "constant": constant,
+                "copyto": np.copyto,
+                "empty": np.empty,
+            }
+        )
         self._numbers: dict[Any, str] = {}
         self._held: list[str] = []
         self._fixed: dict[Value, ndarray] = {}
@@ -194,15 +195,6 @@ class _Code:
         self._sources()
         self._statements()
         self._end()
-
-    def name(self, thing: Any, hint: str) -> str:
-        """A name for an object."""
-        known = self._known.get(id(thing))
-        if known is None:
-            known = f"{hint.strip('_<>')}_{len(self.names)}"
-            self.names[known] = thing
-            self._known[id(thing)] = known
-        return known
 
     def source(self) -> str:
         """The whole function."""

@@ -17,8 +17,11 @@
 #define TK_TILES 4                /* rows of tiles for which such a block is read once */
 #define TK_LINE 64                /* elements of a line that is copied across others */
 
+/* Compilers that do not know -march=native are told here what the processor has. */
+#define TK_WIDE __attribute__((target("avx512f,avx2,fma")))
+
 /* c = a b, or c += a b, of `depth` columns and rows in the order in which they were copied. */
-static inline __attribute__((always_inline)) void tk_tile(
+static inline TK_WIDE __attribute__((always_inline)) void tk_tile(
     int64_t depth, const float *restrict a, const float *restrict b, float *restrict c,
     int64_t across, int more) {
   __m512 sum[TK_ROWS][2];
@@ -49,34 +52,20 @@ static inline __attribute__((always_inline)) void tk_tile(
 
 static int64_t tk_smaller(int64_t a, int64_t b) { return a < b ? a : b; }
 
-/* A panel of b: `depth` rows of TK_COLUMNS columns one after the other, zeros after the last. */
-static void tk_copy_columns(int64_t depth, int64_t columns, const float *restrict b, int64_t down,
-                            int64_t across, float *restrict to) {
-  if (columns < TK_COLUMNS) memset(to, 0, sizeof(float) * depth * TK_COLUMNS);
-  if (across == 1 && columns == TK_COLUMNS) {
-    for (int64_t k = 0; k < depth; k++)
-      memcpy(to + k * TK_COLUMNS, b + k * down, sizeof(float) * TK_COLUMNS);
+/* `lanes` rows of a or columns of b, which lie `apart`, side by side: what stands at one depth comes
+   together, with zeros up to `width`; `on` is from one depth to the next. */
+static inline __attribute__((always_inline)) void tk_copy(
+    int64_t width, int64_t lanes, int64_t depth, const float *restrict from, int64_t apart,
+    int64_t on, float *restrict to) {
+  if (lanes < width) memset(to, 0, sizeof(float) * depth * width);
+  if (apart == 1 && lanes == width) {
+    for (int64_t k = 0; k < depth; k++) memcpy(to + k * width, from + k * on, sizeof(float) * width);
     return;
   }
   for (int64_t k = 0; k < depth; k += TK_LINE)
-    for (int64_t j = 0; j < columns; j++)
+    for (int64_t i = 0; i < lanes; i++)
       for (int64_t l = k; l < tk_smaller(depth, k + TK_LINE); l++)
-        to[l * TK_COLUMNS + j] = b[l * down + j * across];
-}
-
-/* The same of rows of a. */
-static void tk_copy_rows(int64_t rows, int64_t depth, const float *restrict a, int64_t down,
-                         int64_t across, float *restrict to) {
-  if (rows < TK_ROWS) memset(to, 0, sizeof(float) * depth * TK_ROWS);
-  if (down == 1 && rows == TK_ROWS) {
-    for (int64_t k = 0; k < depth; k++)
-      memcpy(to + k * TK_ROWS, a + k * across, sizeof(float) * TK_ROWS);
-    return;
-  }
-  for (int64_t k = 0; k < depth; k += TK_LINE)
-    for (int64_t i = 0; i < rows; i++)
-      for (int64_t l = k; l < tk_smaller(depth, k + TK_LINE); l++)
-        to[l * TK_ROWS + i] = a[i * down + l * across];
+        to[l * width + i] = from[i * apart + l * on];
 }
 
 typedef struct {
@@ -90,12 +79,12 @@ static void tk_copy_panels(void **memory, int64_t start, int64_t stop) {
   const tk_factors *f = memory[0];
   for (int64_t panel = start; panel < stop; panel++) {
     int64_t j = panel * TK_COLUMNS;
-    tk_copy_columns(f->depth, tk_smaller(f->columns - j, TK_COLUMNS), f->b + j * f->b_across,
-                    f->b_down, f->b_across, f->copy + j * f->depth);
+    tk_copy(TK_COLUMNS, tk_smaller(f->columns - j, TK_COLUMNS), f->depth, f->b + j * f->b_across,
+            f->b_across, f->b_down, f->copy + j * f->depth);
   }
 }
 
-static void tk_some_tile(int64_t rows, int64_t columns, int64_t depth, const float *a,
+static TK_WIDE void tk_some_tile(int64_t rows, int64_t columns, int64_t depth, const float *a,
                          const float *b, float *c, int64_t across, int more) {
   if (rows == TK_ROWS && columns == TK_COLUMNS) {
     tk_tile(depth, a, b, c, across, more);
@@ -108,7 +97,7 @@ static void tk_some_tile(int64_t rows, int64_t columns, int64_t depth, const flo
       c[i * across + j] = (more ? c[i * across + j] : 0) + whole[i * TK_COLUMNS + j];
 }
 
-static void tk_multiply_rows(void **memory, int64_t start, int64_t stop) {
+static TK_WIDE void tk_multiply_rows(void **memory, int64_t start, int64_t stop) {
   const tk_factors *f = memory[0];
   float a[TK_TILES * TK_ROWS * TK_DEPTH] __attribute__((aligned(64)));
   for (int64_t tile = start; tile < stop; tile += TK_TILES) {
@@ -117,9 +106,9 @@ static void tk_multiply_rows(void **memory, int64_t start, int64_t stop) {
       int64_t depth = tk_smaller(f->depth - k, TK_DEPTH);
       for (int64_t t = 0; t < tiles; t++) {
         int64_t i = first + t * TK_ROWS;
-        tk_copy_rows(tk_smaller(f->rows - i, TK_ROWS), depth,
-                     f->a + i * f->a_down + k * f->a_across, f->a_down, f->a_across,
-                     a + t * TK_ROWS * TK_DEPTH);
+        tk_copy(TK_ROWS, tk_smaller(f->rows - i, TK_ROWS), depth,
+                f->a + i * f->a_down + k * f->a_across, f->a_down, f->a_across,
+                a + t * TK_ROWS * TK_DEPTH);
       }
       for (int64_t j = 0; j < f->columns; j += TK_COLUMNS)
         for (int64_t t = 0; t < tiles; t++) {
