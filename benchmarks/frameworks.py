@@ -240,18 +240,22 @@ def jax_step(workload: Workload) -> tuple[Any, Any]:
     return step, (parameters, ms, vs, jnp.zeros((), jnp.int32))
 
 
-def jax_jit(workload: Workload) -> Step:
+def jax_run(step: Any, state: Any) -> Step:
+    """`step` compiled, from state to state; each state's memory is used for the next."""
     import jax
 
-    step, state = jax_step(workload)
     compiled = jax.jit(step, donate_argnums=0)
 
     def run() -> Any:
         nonlocal state
-        state, value = compiled(state)
-        return value.block_until_ready()
+        state, values = compiled(state)
+        return values.block_until_ready()
 
     return run
+
+
+def jax_jit(workload: Workload) -> Step:
+    return jax_run(*jax_step(workload))
 
 
 def jax_repeated(workload: Workload) -> Step:
@@ -263,14 +267,7 @@ def jax_repeated(workload: Workload) -> Step:
     def many(state: Any) -> Any:
         return jax.lax.scan(lambda state, _: step(state), state, length=REPEATS)
 
-    compiled = jax.jit(many, donate_argnums=0)
-
-    def run() -> Any:
-        nonlocal state
-        state, values = compiled(state)
-        return values.block_until_ready()
-
-    return run
+    return jax_run(many, state)
 
 
 def hips(workload: Workload) -> Step | None:

@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from training import training_step
 
 import tinygrad_kr as tk
-import tinygrad_kr.functional as F
 from tinygrad_kr import Tensor, nn, optim
 from tinygrad_kr.compile.build import find_compiler
 from tinygrad_kr.compile.c_code import TOGETHER
@@ -114,15 +114,7 @@ def perceptron() -> tuple[Callable[..., Any], list[Any], list[Node]]:
     optimizer = optim.Adam(net.parameters(), lr=0.01)
     x = Tensor(np.random.default_rng(1).standard_normal((30, 100)), dtype=np.float32)
     labels = Tensor(np.arange(30) % 9)
-
-    def step(x: Tensor, labels: Tensor) -> Tensor:
-        optimizer.zero_grad()
-        loss = F.cross_entropy(net(x), labels)
-        loss.backward()
-        optimizer.step()
-        return loss
-
-    return step, [x, labels], list(net.parameters())
+    return training_step(net, optimizer), [x, labels], list(net.parameters())
 
 
 def convolutions() -> tuple[Callable[..., Any], list[Any], list[Node]]:
@@ -134,15 +126,8 @@ def convolutions() -> tuple[Callable[..., Any], list[Any], list[Node]]:
     )  # fmt: skip
     optimizer = optim.SGD(net.parameters(), lr=0.01, momentum=0.9)
     x = Tensor(np.random.default_rng(2).standard_normal((20, 1, 8, 8)), dtype=np.float32)
-
-    def step(x: Tensor, labels: Tensor) -> Tensor:
-        optimizer.zero_grad()
-        loss = F.cross_entropy(net(x), labels)
-        loss.backward()
-        optimizer.step()
-        return loss
-
-    return step, [x, Tensor(np.arange(20) % 5)], list(net.parameters())
+    labels = Tensor(np.arange(20) % 5)
+    return training_step(net, optimizer), [x, labels], list(net.parameters())
 
 
 def chain() -> tuple[Callable[..., Any], list[Any], list[Node]]:
@@ -314,16 +299,7 @@ def test_the_mnist_step_takes_no_more_than_eager_peaks_at() -> None:
     widths = [784, 256, 256, 10]
     layers = [nn.Linear(a, b) for a, b in pairwise(widths)]
     net = nn.Sequential(layers[0], nn.ReLU(), layers[1], nn.ReLU(), layers[2])
-    optimizer = optim.Adam(net.parameters())
-
-    def step(x: Tensor, labels: Tensor) -> Tensor:
-        optimizer.zero_grad()
-        loss = F.cross_entropy(net(x), labels)
-        loss.backward()
-        optimizer.step()
-        return loss
-
-    compiled = Compiled(step)
+    compiled = Compiled(training_step(net, optim.Adam(net.parameters())))
     for _ in range(4):
         compiled(tk.zeros(100, 784), Tensor(np.arange(100) % 10))
     assert 100 * 256 * 4 <= native_of(compiled).workspace < 110 * 1024

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from training import training_step
 
 import tinygrad_kr as tk
 import tinygrad_kr.functional as F
@@ -36,17 +37,6 @@ def net_and_optimizer(kind: Any = optim.Adam, **options: Any) -> tuple[Any, Any]
         nn.Linear(3, 5, dtype=np.float64), nn.ReLU(), nn.Linear(5, 2, dtype=np.float64)
     )
     return net, kind(net.parameters(), **{"lr": 0.05, **options})
-
-
-def plain_step(net: Any, optimizer: Any) -> Step:
-    def step(x: Any, y: Any) -> Any:
-        optimizer.zero_grad()
-        loss = F.cross_entropy(net(x), y)
-        loss.backward()
-        optimizer.step()
-        return loss
-
-    return step
 
 
 X, Y = Tensor(draw(6, 3)), Tensor(np.arange(6) % 2)
@@ -112,7 +102,7 @@ def test_that_there_is_no_compiler_is_said_once(monkeypatch: pytest.MonkeyPatch)
 def test_a_warning_that_is_an_error_leaves_state_as_it_was(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(compiler, "_said", False)
     net, optimizer = net_and_optimizer()
-    step = compile(plain_step(net, optimizer))
+    step = compile(training_step(net, optimizer))
     step(X, Y)
     before = left(net, optimizer)
     with warnings.catch_warnings():
@@ -136,7 +126,7 @@ def test_nothing_is_said_where_nothing_is_compiled(monkeypatch: pytest.MonkeyPat
 
 
 def test_the_optimizer_makes_its_own_step() -> None:
-    step = compared(plain_step)
+    step = compared(training_step)
     assert "sqrt" not in step.source
     assert "net_0_weight" in step.source and "grad_of_net_2_bias" in step.source
 
@@ -148,8 +138,8 @@ def test_options_and_state_are_live() -> None:
         if i == 5:
             optimizer.load_state_dict(copy.deepcopy(optimizer.state_dict()))
 
-    compared(plain_step, between)
-    compared(plain_step, between, kind=optim.SGD, momentum=0.9)
+    compared(training_step, between)
+    compared(training_step, between, kind=optim.SGD, momentum=0.9)
 
 
 def test_gradients_that_are_forgotten_after_the_step() -> None:
@@ -199,7 +189,7 @@ def test_a_parameter_without_a_gradient_is_left_alone() -> None:
 
 def test_what_reads_or_changes_the_new_parameters() -> None:
     def reads(net: Any, optimizer: Any) -> Step:
-        plain = plain_step(net, optimizer)
+        plain = training_step(net, optimizer)
 
         def step(x: Any, y: Any) -> Any:
             plain(x, y)
@@ -209,7 +199,7 @@ def test_what_reads_or_changes_the_new_parameters() -> None:
         return step
 
     def clips(net: Any, optimizer: Any) -> Step:
-        plain = plain_step(net, optimizer)
+        plain = training_step(net, optimizer)
 
         def step(x: Any, y: Any) -> Any:
             loss = plain(x, y)
@@ -220,7 +210,7 @@ def test_what_reads_or_changes_the_new_parameters() -> None:
         return step
 
     def twice(net: Any, optimizer: Any) -> Step:
-        plain = plain_step(net, optimizer)
+        plain = training_step(net, optimizer)
 
         def step(x: Any, y: Any) -> Any:
             plain(x, y)
@@ -264,7 +254,7 @@ def test_what_reads_or_changes_the_new_parameters() -> None:
 def test_what_was_read_before_the_step_is_as_it_was_then() -> None:
     def make(net: Any, optimizer: Any) -> Step:
         shadow, turned = Tensor(draw(5, 3)), Tensor(draw(3, 5))
-        plain = plain_step(net, optimizer)
+        plain = training_step(net, optimizer)
 
         def step(x: Any, y: Any) -> Any:
             last = shadow.sum() + turned[0, 1]
@@ -323,7 +313,7 @@ def arrays_of(net: Any) -> list[np.ndarray]:
 
 def test_what_a_call_returns_and_leaves_is_not_overwritten_by_the_next() -> None:
     net, optimizer = net_and_optimizer()
-    step = compile(plain_step(net, optimizer))
+    step = compile(training_step(net, optimizer))
     kept: list[tuple[np.ndarray, np.ndarray]] = []
     for _ in range(7):
         loss = step(X, Y)
@@ -485,7 +475,7 @@ def test_arguments_of_every_layout() -> None:
 def test_parameters_that_are_other_arrays_now() -> None:
     net, optimizer = net_and_optimizer(optim.SGD)
     eager_net, eager_optimizer = net_and_optimizer(optim.SGD)
-    step, eager = compile(plain_step(net, optimizer)), plain_step(eager_net, eager_optimizer)
+    step, eager = compile(training_step(net, optimizer)), training_step(eager_net, eager_optimizer)
     for i in range(9):
         for each in (net, eager_net):
             if i == 4:
@@ -502,7 +492,7 @@ def test_parameters_that_are_other_arrays_now() -> None:
 
 def test_an_error_leaves_state_as_before_the_call() -> None:
     net, optimizer = net_and_optimizer()
-    step = compile(plain_step(net, optimizer))
+    step = compile(training_step(net, optimizer))
     for _ in range(4):
         step(X, Y)
     before = left(net, optimizer)
@@ -514,7 +504,7 @@ def test_an_error_leaves_state_as_before_the_call() -> None:
 
 def test_an_error_in_the_optimizer_leaves_gradients_as_before_the_call() -> None:
     net, optimizer = net_and_optimizer()
-    step = compile(plain_step(net, optimizer))
+    step = compile(training_step(net, optimizer))
     for _ in range(4):
         step(X, Y)
     before, gradients = left(net, optimizer), arrays_of(net)
@@ -528,7 +518,7 @@ def test_an_error_in_the_optimizer_leaves_gradients_as_before_the_call() -> None
 
 def test_a_read_only_parameter_is_refused() -> None:
     net, optimizer = net_and_optimizer()
-    step = compile(plain_step(net, optimizer))
+    step = compile(training_step(net, optimizer))
     for _ in range(4):
         step(X, Y)
     before = left(net, optimizer)
@@ -542,7 +532,7 @@ def test_a_frozen_read_only_parameter_does_not_matter() -> None:
     net, optimizer = net_and_optimizer()
     net[2].bias.requires_grad_(False)
     net[2].bias._data.flags.writeable = False
-    step = compile(plain_step(net, optimizer))
+    step = compile(training_step(net, optimizer))
     for _ in range(4):
         step(X, Y)
     (runner,) = (entry.runner for entry in step._entries())
@@ -691,7 +681,7 @@ def test_two_threads_call_two_steps_and_one_function() -> None:
     steps = []
     for _ in range(2):
         net, optimizer = net_and_optimizer()
-        steps.append((compile(plain_step(net, optimizer)), net, optimizer))
+        steps.append((compile(training_step(net, optimizer)), net, optimizer))
     found: list[Any] = [[], []]
     inputs = [Tensor(draw(6, 6) * (i + 1)) for i in range(2)]
     for x in inputs:

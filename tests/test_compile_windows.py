@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from training import training_step
 
 import tinygrad_kr as tk
 import tinygrad_kr.functional as F
@@ -172,18 +173,9 @@ def test_a_convolutional_net_trains_as_it_does_eagerly() -> None:
         )
         for parameter in model.parameters():
             parameter.data = Tensor(np.asarray(parameter.data, np.float64))
-        optimizer = tk.optim.Adam(model.parameters(), lr=0.01)
         random = np.random.default_rng(0)
         x, y = Tensor(random.standard_normal((20, 1, 12, 12))), Tensor(random.integers(0, 5, 20))
-
-        def step(x: Any, y: Any) -> Any:
-            optimizer.zero_grad()
-            loss = F.cross_entropy(model(x), y)
-            loss.backward()
-            optimizer.step()
-            return loss
-
-        step = wrap(step)
+        step = wrap(training_step(model, tk.optim.Adam(model.parameters(), lr=0.01)))
         losses = [float(step(x, y)) for _ in range(12)]
         return losses, [np.asarray(p.grad) for p in model.parameters()], step
 

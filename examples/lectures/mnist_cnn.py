@@ -42,8 +42,10 @@ from common import (
     new_figure,
     options,
     progress_bar,
+    read_json,
     save,
     whole,
+    write_json,
 )
 from numpy.typing import NDArray
 
@@ -282,7 +284,7 @@ def member(
     result["mistakes (image, said, label)"] = mistakes(logits, digits.test_labels)
     filters = trained.net.get_parameter("0.weight").detach().numpy()
     result["first filters"] = np.round(filters.astype(float), 4).reshape(-1, 9).tolist()
-    write(results / f"{name}.json", result)
+    write_json(results / f"{name}.json", result)
     return result, logits
 
 
@@ -314,7 +316,7 @@ def ensemble(
     result["members alone"] = alone
     result["first 1, 2, ... members together"] = together
     result["mistakes (image, said, label)"] = mistakes(sums[-1], digits.test_labels)
-    write(results / f"{name_of('11-5', seed, recipe)}.json", result)
+    write_json(results / f"{name_of('11-5', seed, recipe)}.json", result)
     return result
 
 
@@ -343,25 +345,14 @@ def described(lab: str, seed: int, recipe: Recipe, figures: dict[str, float]) ->
     } | made_with()
 
 
-def write(path: Path, result: dict[str, Any]) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    lines = [f"  {json.dumps(key)}: {json.dumps(value)}" for key, value in result.items()]
-    with replacing(path) as stream:
-        stream.write(("{\n" + ",\n".join(lines) + "\n}\n").encode())
-
-
 def saved(lab: str, seed: int = 0, results: Path = RESULTS) -> dict[str, Any] | None:
     """What `run` wrote for a lab's own recipe: figures, settings, versions; None before that."""
-    path = results / f"{name_of(lab, seed, RECIPES[lab])}.json"
-    if not path.exists():
-        return None
-    result: dict[str, Any] = json.loads(path.read_text())
-    return result
+    return read_json(results / f"{name_of(lab, seed, RECIPES[lab])}.json") or None
 
 
 def all_saved(lab: str, results: Path = RESULTS) -> list[dict[str, Any]]:
     """The results of all seeds of a lab's own recipe, in the order of the seeds."""
-    found = [json.loads(file.read_text()) for file in results.glob(f"mnist_{lab}_seed*.json")]
+    found = [read_json(file) for file in results.glob(f"mnist_{lab}_seed*.json")]
     return sorted(found, key=lambda result: result["seed"])
 
 

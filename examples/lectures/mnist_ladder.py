@@ -27,7 +27,6 @@ images, biases N(0, 1). Results go to benchmarks/results/mnist_ladder.json.
 
 from __future__ import annotations
 
-import json
 import sys
 import time
 from collections.abc import Callable
@@ -350,7 +349,7 @@ def draw_ladder(axes: Any, results: Path) -> None:
     rows = [(lab, recipe.what, recipe.published) for lab, recipe in RECIPES.items()]
     found = {lab: accuracies(lab, results) for lab in RECIPES}
     for lab, what in CNN_LABS.items():
-        files = [json.loads(file.read_text()) for file in cnn_files(lab, results.parent)]
+        files = [read_json(file) for file in cnn_files(lab, results.parent)]
         found[lab] = [file["figures"][f"lab {lab} accuracy"] for file in files]
         rows.append((lab, what, files[0]["published"] if files else 0))
     rows = [row for row in rows if found[row[0]]]
