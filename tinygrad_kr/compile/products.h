@@ -20,37 +20,55 @@
 /* Compilers that do not know -march=native are told here what the processor has. */
 #define TK_WIDE __attribute__((target("avx512f,avx2,fma")))
 
-/* c = a b, or c += a b, of `depth` columns and rows in the order in which they were copied. */
+static inline int64_t tk_smaller(int64_t a, int64_t b) { return a < b ? a : b; }
+
+/* c = a b, or c += a b, of TK_ROWS rows and TK_COLUMNS columns, of which only the first `rows` and
+   `columns` are stored: what is read for the others may be anything. Elements of a are a_down and
+   a_across apart; rows of b, whose elements lie side by side, b_down; those of c c_down. */
 static inline TK_WIDE __attribute__((always_inline)) void tk_tile(
-    int64_t depth, const float *restrict a, const float *restrict b, float *restrict c,
-    int64_t across, int more) {
+    int64_t depth, const float *restrict a, int64_t a_down, int64_t a_across,
+    const float *restrict b, int64_t b_down, float *restrict c, int64_t c_down, int64_t rows,
+    int64_t columns, int more) {
   __m512 sum[TK_ROWS][2];
 #pragma GCC unroll 14
   for (int i = 0; i < TK_ROWS; i++) sum[i][0] = sum[i][1] = _mm512_setzero_ps();
   for (int64_t k = 0; k < depth; k++) {
-    __m512 left = _mm512_load_ps(b), right = _mm512_load_ps(b + TK_WIDTH);
+    __m512 left = _mm512_loadu_ps(b), right = _mm512_loadu_ps(b + TK_WIDTH);
 #pragma GCC unroll 14
     for (int i = 0; i < TK_ROWS; i++) {
-      __m512 element = _mm512_set1_ps(a[i]);
+      __m512 element = _mm512_set1_ps(a[i * a_down]);
       sum[i][0] = _mm512_fmadd_ps(element, left, sum[i][0]);
       sum[i][1] = _mm512_fmadd_ps(element, right, sum[i][1]);
     }
-    a += TK_ROWS;
-    b += TK_COLUMNS;
+    a += a_across;
+    b += b_down;
   }
+  __mmask16 first = (1 << tk_smaller(columns, TK_WIDTH)) - 1;
+  __mmask16 second = columns < TK_WIDTH ? 0 : (1 << tk_smaller(columns - TK_WIDTH, TK_WIDTH)) - 1;
 #pragma GCC unroll 14
   for (int i = 0; i < TK_ROWS; i++) {
-    float *row = c + i * across;
+    float *row = c + i * c_down;
+    if (i >= rows) break;
     if (more) {
-      sum[i][0] = _mm512_add_ps(sum[i][0], _mm512_loadu_ps(row));
-      sum[i][1] = _mm512_add_ps(sum[i][1], _mm512_loadu_ps(row + TK_WIDTH));
+      sum[i][0] = _mm512_add_ps(sum[i][0], _mm512_maskz_loadu_ps(first, row));
+      sum[i][1] = _mm512_add_ps(sum[i][1], _mm512_maskz_loadu_ps(second, row + TK_WIDTH));
     }
-    _mm512_storeu_ps(row, sum[i][0]);
-    _mm512_storeu_ps(row + TK_WIDTH, sum[i][1]);
+    _mm512_mask_storeu_ps(row, first, sum[i][0]);
+    _mm512_mask_storeu_ps(row + TK_WIDTH, second, sum[i][1]);
   }
 }
 
-static int64_t tk_smaller(int64_t a, int64_t b) { return a < b ? a : b; }
+/* c = a b, or c += a b, on one core and without copies of a: for strides of a that are constants.
+   b is in panels of TK_COLUMNS columns that begin b_panel apart. It reads, and does not use, what
+   lies beyond the last row of a and column of b. */
+static inline TK_WIDE __attribute__((always_inline)) void tk_multiply(
+    int64_t rows, int64_t depth, int64_t columns, const float *a, int64_t a_down,
+    int64_t a_across, const float *b, int64_t b_down, int64_t b_panel, float *c, int more) {
+  for (int64_t j = 0; j < columns; j += TK_COLUMNS, b += b_panel)
+    for (int64_t i = 0; i < rows; i += TK_ROWS)
+      tk_tile(depth, a + i * a_down, a_down, a_across, b, b_down, c + i * columns + j, columns,
+              rows - i, columns - j, more);
+}
 
 /* `lanes` rows of a or columns of b, which lie `apart`, side by side: what stands at one depth comes
    together, with zeros up to `width`; `on` is from one depth to the next. */
@@ -84,19 +102,6 @@ static void tk_copy_panels(void **memory, int64_t start, int64_t stop) {
   }
 }
 
-static TK_WIDE void tk_some_tile(int64_t rows, int64_t columns, int64_t depth, const float *a,
-                         const float *b, float *c, int64_t across, int more) {
-  if (rows == TK_ROWS && columns == TK_COLUMNS) {
-    tk_tile(depth, a, b, c, across, more);
-    return;
-  }
-  float whole[TK_ROWS * TK_COLUMNS];
-  tk_tile(depth, a, b, whole, TK_COLUMNS, 0);
-  for (int64_t i = 0; i < rows; i++)
-    for (int64_t j = 0; j < columns; j++)
-      c[i * across + j] = (more ? c[i * across + j] : 0) + whole[i * TK_COLUMNS + j];
-}
-
 static TK_WIDE void tk_multiply_rows(void **memory, int64_t start, int64_t stop) {
   const tk_factors *f = memory[0];
   float a[TK_TILES * TK_ROWS * TK_DEPTH] __attribute__((aligned(64)));
@@ -113,10 +118,9 @@ static TK_WIDE void tk_multiply_rows(void **memory, int64_t start, int64_t stop)
       for (int64_t j = 0; j < f->columns; j += TK_COLUMNS)
         for (int64_t t = 0; t < tiles; t++) {
           int64_t i = first + t * TK_ROWS;
-          tk_some_tile(tk_smaller(f->rows - i, TK_ROWS), tk_smaller(f->columns - j, TK_COLUMNS),
-                       depth, a + t * TK_ROWS * TK_DEPTH,
-                       f->copy + j * f->depth + k * TK_COLUMNS, f->c + i * f->columns + j,
-                       f->columns, k > 0);
+          tk_tile(depth, a + t * TK_ROWS * TK_DEPTH, 1, TK_ROWS,
+                  f->copy + j * f->depth + k * TK_COLUMNS, TK_COLUMNS, f->c + i * f->columns + j,
+                  f->columns, f->rows - i, f->columns - j, k > 0);
         }
     }
   }
