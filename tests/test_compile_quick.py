@@ -115,3 +115,72 @@ def test_the_wrong_number_of_arguments(twins: Twins) -> None:
     with pytest.raises(TypeError, match="argument"):
         step(X, Y, Y)
     twins.settle()
+
+
+@pytest.mark.parametrize("take", [lambda p: p.grad, lambda p: p.grad.numpy(), lambda p: p.grad.T])
+def test_gradients_that_nobody_reads_again_stay(twins: Twins, take) -> None:  # type: ignore[no-untyped-def]
+    net, step = twins.nets[1]
+    held = [take(p) for p in net.parameters()]
+    kept = [np.array(grad) for grad in held]
+    for _ in range(3):
+        step(X, Y)
+    for before, now in zip(kept, held, strict=True):
+        np.testing.assert_array_equal(np.asarray(now), before)
+
+
+def test_gradients_that_were_let_go_are_written_again(twins: Twins) -> None:
+    net, step = twins.nets[1]
+    first = net[0].weight
+    held = first.grad
+    step(X, Y)
+    other = first.grad
+    assert other is not held
+    del held
+    place = id(other)
+    del other
+    for _ in range(3):
+        step(X, Y)
+    assert id(first.grad) == place
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda ps: optim.SGD(ps, 0.1, momentum=0.9),
+        lambda ps: optim.Adam(ps, 0.1),
+        lambda ps: optim.Adagrad(ps, 0.1),
+        lambda ps: optim.RMSprop(ps, 0.1, momentum=0.9),
+    ],
+)
+def test_an_optimizer_outside_keeps_nothing_of_the_gradients(make) -> None:  # type: ignore[no-untyped-def]
+    found = []
+    for wrap in (lambda f: f, tk.compile):
+        tk.manual_seed(0)
+        net = nn.Linear(2, 1)
+        optimizer = make(net.parameters())
+
+        def backward(x: Tensor, net: nn.Module = net) -> None:
+            net.zero_grad()
+            (net(x) - Y).pow(2).mean().backward()
+
+        run = wrap(backward)
+        for k in range(6):
+            run(Tensor(X.numpy() * (k + 1)))
+            optimizer.step()
+        found.append([p.numpy().copy() for p in map(Tensor.detach, net.parameters())])
+    for eager, compiled in zip(*found, strict=True):
+        np.testing.assert_allclose(compiled, eager, 1e-4, 1e-6)
+
+
+@pytest.mark.parametrize("made", [lambda x: x * 2, lambda x: (x * 2).T, lambda x: x @ x.T])
+def test_a_view_of_a_result_stays(made) -> None:  # type: ignore[no-untyped-def]
+    compiled = tk.compile(made)
+    for number in range(4):
+        compiled(Tensor(np.full((6, 5), float(number))))
+    result = compiled(Tensor(np.ones((6, 5))))
+    part, turned = result.data[1:], result.T
+    del result
+    kept = part.copy(), turned.numpy().copy()
+    compiled(Tensor(np.full((6, 5), 7.0)))
+    np.testing.assert_array_equal(part, kept[0])
+    np.testing.assert_array_equal(turned.numpy(), kept[1])

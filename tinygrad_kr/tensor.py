@@ -30,6 +30,7 @@ from tinygrad_kr.ops.node import (
     Node,
     constant,
     grad_mode,
+    last_write,
     note_created,
     note_writes,
     recorder,
@@ -190,6 +191,7 @@ class Tensor(Node):
         """The gradient that `backward()` accumulated, or None."""
         if recorders and (recording := recorder()):
             recording.read_gradient(self)
+        last_write.read = object()
         return self._grad  # type: ignore[no-any-return]
 
     @grad.setter

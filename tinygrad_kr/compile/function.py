@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import builtins
 from collections.abc import Callable, Iterator, Sequence
 from functools import update_wrapper
 from inspect import iscoroutinefunction, isgeneratorfunction
@@ -19,7 +18,7 @@ from tinygrad_kr.compile.build import find_compiler
 from tinygrad_kr.compile.capture import Recorder
 from tinygrad_kr.compile.compiler import warn_of_no_compiler
 from tinygrad_kr.compile.expand import expanded
-from tinygrad_kr.compile.guards import Guards
+from tinygrad_kr.compile.guards import Condition, Guards
 from tinygrad_kr.compile.many import repeat, scan
 from tinygrad_kr.compile.native import Native
 from tinygrad_kr.compile.numpy_code import NumPyRunner
@@ -49,6 +48,10 @@ class Runner(Protocol):
         done, if it must be recorded anew."""
         ...
 
+    def run_if(self, condition: Condition, missed: Any, /) -> Callable[[tuple[Any, ...]], Any]:
+        """`run`, but `missed`, with nothing done, where a condition does not hold."""
+        ...
+
     def summary(self) -> str:
         """What was made of what was recorded, in one line."""
         ...
@@ -63,6 +66,7 @@ class NativeRunner:
         self.source = f"{self.native.c_source}\n{self.native.source}"
         self.looped = self.native.looped
         self.run = self.native.run
+        self.run_if = self.native.run_if
 
     def summary(self) -> str:
         """What was made of what was recorded, in one line."""
@@ -84,7 +88,10 @@ def runner_of(recording: Recorder) -> Runner:
 class Entry:
     """One way in which calls of one kind go: what the function reads is as it was."""
 
-    __slots__ = ("guards", "reason", "recorded", "recording", "runner", "seconds", "tries")
+    __slots__ = (
+        *("_quick", "_quick_of", "guards", "reason", "recorded"),
+        *("recording", "runner", "seconds", "tries"),
+    )
 
     def __init__(self, roots: Sequence[Any]) -> None:
         self.guards = Guards(roots)
@@ -93,6 +100,21 @@ class Entry:
         self.reason: str | None = None
         self.tries = self.recorded = 0
         self.seconds = 0.0
+        self._quick_of: Condition | None = None
+        self._quick: Callable[[tuple[Any, ...]], Any] = _missed
+
+    def quick(self, kind: Kind) -> Callable[[tuple[Any, ...]], Any]:
+        """A call that goes as the latest one went; MISSED, with nothing done, where it would
+        not."""
+        runner, guarded = self.runner, self.guards.condition
+        if runner is None or kind.alike is NEVER:
+            return _missed
+        if self._quick_of is not guarded:
+            self._quick_of = guarded
+            names = {"mode_now": grad_mode.get, "kind": kind} | kind.alike.names | guarded.names
+            text = f"mode_now() is kind.mode and {kind.alike.text} and {guarded.text}"
+            self._quick = runner.run_if(Condition(text, names, "kind.replays += 1"), MISSED)
+        return self._quick
 
     def record(self, function: Callable[..., Any], args: Any, kwargs: Any) -> Any:
         """Run the function and compare what it did with what it did the last time."""
@@ -101,7 +123,7 @@ class Entry:
         recording = Recorder()
         result = recording.run(function, args, kwargs)
         before, self.recording = self.recording, recording
-        self.runner = None
+        self.runner = self._quick_of = None
         self.tries += 1
         self.reason = recording.reason or self.guards.changed_by_the_run(recording.drawn_from)
         self.guards.learn(recording)
@@ -123,11 +145,12 @@ class Entry:
 class Kind:
     """Calls whose arguments are alike: the newest way first in which they went."""
 
-    __slots__ = ("born", "entries", "fits", "mode", "objects", "reason", "replays")
+    __slots__ = ("alike", "born", "entries", "fits", "mode", "objects", "reason", "replays")
 
     def __init__(self, mode: int, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         self.mode = mode
-        self.fits = _never if kwargs else _fitting(args)
+        self.alike = NEVER if kwargs else _alike(args)
+        self.fits = self.alike.test()
         leaves, _ = tree.flatten((args, kwargs))
         self.objects = [leaf for leaf in leaves if not isinstance(leaf, Node | ndarray)]
         self.entries: list[Entry] = []
@@ -207,8 +230,7 @@ class Compiled:
                 else:
                     kind.replays += 1
                     self.last_runner = entry.runner
-                    if not kwargs:
-                        self._quick = _quick(kind, entry.guards, entry.runner.run)
+                    self._quick = entry.quick(kind)
                     return result
             if entry is not None and not entry.reason and not kind.reason:
                 return entry.record(self.function, args, kwargs)
@@ -303,29 +325,11 @@ class Compiled:
 
 
 MISSED = object()
+NEVER = Condition("False", {})
 
 
 def _missed(args: tuple[Any, ...]) -> Any:
     return MISSED
-
-
-def _quick(
-    kind: Kind, guards: Guards, run: Callable[[Sequence[Any]], Any]
-) -> Callable[[tuple[Any, ...]], Any]:
-    """A call that goes as the latest one went; MISSED, with nothing done, where it would not."""
-    mode, mode_now, fits = kind.mode, grad_mode.get, kind.fits
-
-    def quick(args: tuple[Any, ...]) -> Any:
-        try:
-            same = mode_now() is mode and fits(args) and guards.fast()
-        except (LookupError, ValueError, AttributeError):
-            return MISSED
-        if not same:
-            return MISSED
-        kind.replays += 1
-        return run(args)
-
-    return quick
 
 
 class _Method(Compiled):
@@ -385,30 +389,23 @@ def _form(x: Any) -> Any:
     return _Same(x)
 
 
-def _never(args: tuple[Any, ...]) -> bool:
-    return False
-
-
-def _fitting(args: tuple[Any, ...]) -> Callable[[tuple[Any, ...]], bool]:
-    """A fast test for being called with the like of these Tensors and arrays, and nothing else."""
+def _alike(args: tuple[Any, ...]) -> Condition:
+    """Whether a call has the like of these Tensors and arrays, and nothing else."""
     names: dict[str, Any] = {}
     terms = [f"len(args) == {len(args)}"]
     for i, x in enumerate(args):
         if not isinstance(x, Node) and type(x) is not ndarray:
-            return _never
+            return NEVER
         array = x._data if isinstance(x, Node) else x
-        names |= {f"T{i}": type(x), f"D{i}": array.dtype}
-        terms.append(f"type(x{i} := args[{i}]) is T{i}")
+        names |= {f"type{i}": type(x), f"dtype{i}": array.dtype}
+        terms.append(f"type(x{i} := args[{i}]) is type{i}")
         if isinstance(x, Node):
             terms.append(f"x{i}._requires_grad is {x._requires_grad}")
             terms.append(f"(x{i} := x{i}._data).shape == {array.shape}")
         else:
             terms.append(f"x{i}.shape == {array.shape}")
-        terms.append(f"x{i}.dtype is D{i}")
-    source = "def fits(args):\n    return (\n        " + "\n        and ".join(terms) + "\n    )\n"
-    exec(builtins.compile(source, "<arguments>", "exec"), names)
-    fits: Callable[[tuple[Any, ...]], bool] = names["fits"]
-    return fits
+        terms.append(f"x{i}.dtype is dtype{i}")
+    return Condition(" and ".join(terms), names)
 
 
 def compile(function: Callable[..., Any]) -> Compiled:

@@ -39,6 +39,7 @@ LARGEST = 256
 """Items up to which all of a list or dict are compared; of a longer one, only the length is."""
 
 _ATOMS = (int, float, str, bytes, complex, bool, type(None), type(...), np.generic, np.dtype, range)
+GONE = (LookupError, ValueError, AttributeError)
 _MISSING: Any = type("Missing", (), {"__repr__": lambda self: "nothing"})()
 _PACKAGE = os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep
 _INSTALLED = tuple(
@@ -48,6 +49,34 @@ _INSTALLED = tuple(
         if name in ("stdlib", "platstdlib", "purelib", "platlib")
     }
 )
+
+
+class Condition(NamedTuple):
+    """A test of a call's `args`: a Python expression, and what its names stand for; a statement
+    for where it holds."""
+
+    text: str
+    names: dict[str, Any]
+    then: str = "pass"
+
+    def test(self) -> Callable[[tuple[Any, ...]], bool]:
+        """The test by itself."""
+        names = dict(self.names)
+        exec(compile(f"def test(args):\n    return {self.text}\n", "<condition>", "exec"), names)
+        test: Callable[[tuple[Any, ...]], bool] = names["test"]
+        return test
+
+    def before(self, lines: str, names: dict[str, Any], missed: Any) -> Callable[..., Any]:
+        """A function of these lines, which gives `missed` at once where the test fails."""
+        source = (
+            "def quick(args):\n"
+            f"    try:\n        if not ({self.text}):\n            return missed\n"
+            f"    except gone:\n        return missed\n    {self.then}\n    {lines}\n"
+        )
+        names |= {**self.names, "gone": GONE, "missed": missed}
+        exec(compile(source, "<compiled step>", "exec"), names)
+        quick: Callable[..., Any] = names["quick"]
+        return quick
 
 
 class Watch(NamedTuple):
@@ -63,7 +92,7 @@ class Watch(NamedTuple):
         """What is there now."""
         try:
             return _FETCH[self.kind](self.holder, self.key)
-        except (LookupError, ValueError, AttributeError):
+        except GONE:
             return _MISSING
 
 
@@ -122,34 +151,33 @@ class Guards:
     def hold(self) -> bool:
         """Whether a replay would do what the function would."""
         try:
-            if self.fast():
+            if self._test(()):
                 return True
-        except (LookupError, ValueError, AttributeError):
+        except GONE:
             pass
         return self._hold_by_value()
 
     def _write(self) -> None:
-        """Everything as one expression of identities, `fast`, of some ten nanoseconds for each; it
-        raises LookupError, ValueError or AttributeError where something is gone."""
-        names: dict[str, Any] = {"LastChange": LastChange, "seen": LastChange.time}
+        """Everything as one expression of identities, of some ten nanoseconds for each; it raises
+        one of `GONE` where something is gone."""
+        names: dict[str, Any] = {"LastChange": LastChange, "guards": self}
+        self.seen = LastChange.time
         known: dict[int, str] = {}
 
         def name(thing: Any) -> str:
-            spelled = known.setdefault(id(thing), f"x{len(known)}")
+            spelled = known.setdefault(id(thing), f"watched{len(known)}")
             names[spelled] = thing
             return spelled
 
-        terms = ["LastChange.time is seen"]
+        terms = ["LastChange.time is guards.seen"]
         for kind, holder, key, expected, _ in self._watches:
             place = repr(key) if type(key) in (str, int) else name(key)
             terms.append(_SPELLING[kind].format(name(holder), place, name(expected)))
         terms += [f"{name(a)}.tobytes() == {name(held)}" for a, held, _ in self._elements]
         terms += [f"{name(leaf)}._grad is None" for leaf in self._absent]
         terms += [f"{name(leaf)}._grad is not None" for leaf in self._present]
-        source = "def fast():\n    return (\n        " + "\n        and ".join(terms) + "\n    )\n"
-        exec(compile(source, "<guards>", "exec"), names)
-        self._names = names
-        self.fast: Callable[[], bool] = names["fast"]
+        self.condition = Condition(" and ".join(terms), names)
+        self._test = self.condition.test()
 
     def _hold_by_value(self) -> bool:
         time = LastChange.time
@@ -163,7 +191,7 @@ class Guards:
         if any(a.expected is not b.expected for a, b in zip(found, self._watches, strict=True)):
             self._watches = found
             self._write()
-        self._names["seen"] = time
+        self.seen = time
         return True
 
     # -------------------------------------------------------------- after a recorded run

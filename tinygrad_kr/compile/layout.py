@@ -46,11 +46,11 @@ def is_dense(shape: Shape, strides: Shape) -> bool:
 
 
 def empty(shape: Shape, dtype: Any, strides: Shape) -> ndarray:
-    """An array without gaps whose axes lie as `strides` say."""
-    order = sorted(range(len(shape)), key=lambda axis: -strides[axis])
-    made = np.empty([shape[axis] for axis in order], dtype)
-    array: ndarray = made.transpose(np.argsort(order)) if len(shape) > 1 else made
-    return array
+    """An array without gaps whose axes lie as `strides` say. It owns its memory: who holds a view
+    of it holds it."""
+    return np.ndarray(
+        shape, dtype, strides=tuple(step * np.dtype(dtype).itemsize for step in strides)
+    )
 
 
 def loops(shape: Shape, *operands: Shape) -> tuple[Shape, list[Shape]]:

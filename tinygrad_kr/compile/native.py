@@ -14,6 +14,7 @@ from numpy import ndarray
 
 from tinygrad_kr.compile.build import build
 from tinygrad_kr.compile.c_code import c_function, c_source, written_by
+from tinygrad_kr.compile.guards import Condition
 from tinygrad_kr.compile.layout import Place, empty
 from tinygrad_kr.compile.memory import LINE, Arena, is_returned
 from tinygrad_kr.compile.names import Names, Namespace
@@ -91,6 +92,7 @@ class Native:
             self.looped.attach(library, driver)
         self.source = driver.source()
         self.run = driver.compiled()
+        self.run_if = driver.compiled_if
         self.parts = driver.parts
         self.calls = driver.calls
         self.loops = sum(not isinstance(step, OUTSIDE) for step in plan.steps)
@@ -246,6 +248,7 @@ class _Driver(Namespace):
         self.memory = (ctypes.c_void_p * max(len(plan.roots), 1))()
         self.pointer = ctypes.addressof(self.memory)
         self.lines: list[str] = []
+        self._counts_readers = False
         self.parts: list[Any] = []
         self.calls = 0
         self._changing: list[str] = []
@@ -265,6 +268,7 @@ class _Driver(Namespace):
                 "tick": tick,
                 "last_write": last_write,
                 "rebound": last_write.rebound,
+                "read_before": None,
             }
         )
         self._arrays: dict[Value, str] = {}
@@ -378,9 +382,9 @@ class _Driver(Namespace):
                 group = self.name(cohort.group, "group")
                 seen = f"seen_{len(self.names)}"
                 self.names[seen] = None
-                self.lines.append(f"if tuple({group}.values()) != {seen}:")
+                self.lines.append(f"if {group} != {seen}:")
                 self.lines.append(f"    {load}.options()")
-                self.lines.append(f"    {seen} = tuple({group}.values())")
+                self.lines.append(f"    {seen} = {group}.copy()")
 
     # -------------------------------------------------------------- arrays
 
@@ -447,7 +451,10 @@ class _Driver(Namespace):
         if leaf is None:
             self.lines.append(f"if {counted} > 5:")
         else:
-            self.lines.append(f"if {leaf}._grad is not {tensor} or {counted} > 6:")
+            self._counts_readers = True
+            self.lines.append(
+                f"if {leaf}._grad is not {tensor} or read is not read_before and {counted} > 6:"
+            )
         self.lines.append(f"    {tensor} = {make}()")
         self.lines.append(f"    {array} = {tensor}._data")
         if leaf is not None and not self._may_raise:
@@ -556,6 +563,8 @@ class _Driver(Namespace):
             self.lines.append(f"    {announce}()")
             for leaf in written:
                 self._reseated[self.name(leaf, "leaf")] = announce
+        if self._counts_readers:
+            self.lines.append("read_before = read")
         results = [self._result(result) for result in self.plan.program.results]
         if self.recording.single:
             self.lines.append(f"return {results[0]}")
@@ -581,10 +590,14 @@ class _Driver(Namespace):
 
     def source(self) -> str:
         """The whole function."""
+        return f"def run(leaves):\n    {self._body()}\n"
+
+    def _body(self) -> str:
         held = [name for name in self.names if name[0] == "h" and name[1:].isdigit()]
         held += self._changing
         held += [name for name in self.names if name.startswith("seen_")]
         held += ["rebound"] if self._fresh else []
+        held += ["read_before"] if self._counts_readers else []
         first = [f"global {', '.join(held)}"] if held else []
         if self._fresh:
             first += [
@@ -592,9 +605,9 @@ class _Driver(Namespace):
                 "    rebound = last_write.rebound",
                 f"    {' = '.join(self._fresh.values())} = None",
             ]
+        first += ["read = last_write.read"] if self._counts_readers else []
         lines = [self._with_announcement(line) for line in self.lines]
-        body = "\n    ".join([*first, *lines])
-        return self._in_python(f"def run(leaves):\n    {body}\n")
+        return self._in_python("\n    ".join([*first, *lines]))
 
     def _with_announcement(self, line: str) -> str:
         """Where a written leaf has another array than before, its writes are noted anew."""
@@ -606,9 +619,17 @@ class _Driver(Namespace):
 
     def compiled(self) -> Callable[[Sequence[Any]], Any]:
         """The function itself."""
-        namespace = {self._in_python(name): thing for name, thing in self.names.items()}
-        exec(compile(self.source(), "<compiled step>", "exec"), namespace)
-        run: Callable[[Sequence[Any]], Any] = namespace["run"]
+        self._held = {self._in_python(name): thing for name, thing in self.names.items()}
+        exec(compile(self.source(), "<compiled step>", "exec"), self._held)
+        return self._quiet(self._held["run"])
+
+    def compiled_if(self, condition: Condition, missed: Any) -> Callable[[tuple[Any, ...]], Any]:
+        """The same, but `missed`, with nothing done, where a condition does not hold."""
+        return self._quiet(
+            condition.before(f"leaves = args\n    {self._body()}", self._held, missed)
+        )
+
+    def _quiet(self, run: Callable[..., Any]) -> Callable[..., Any]:
         return np.errstate(all="ignore")(run) if self.calls else run
 
 

@@ -16,6 +16,7 @@ from numpy import ndarray
 
 from tinygrad_kr.compile.capture import Recorder, _assigned
 from tinygrad_kr.compile.expand import expanded
+from tinygrad_kr.compile.guards import Condition
 from tinygrad_kr.compile.layout import dense_strides, is_dense
 from tinygrad_kr.compile.names import Names, Namespace
 from tinygrad_kr.compile.optimizing import Option, RecordedStep, StateArray, StateNumber
@@ -61,6 +62,10 @@ class NumPyRunner:
         self.run: Callable[[Sequence[Any]], Any] = code.compiled()
         self.source = Names(program, recording, ()).in_python(code.source())
         self._calls, self._workspace = code.calls, code.workspace
+
+    def run_if(self, condition: Condition, missed: Any, /) -> Callable[[tuple[Any, ...]], Any]:
+        """`run`, but `missed`, with nothing done, where a condition does not hold."""
+        return condition.before("return run(args)", {"run": self.run}, missed)
 
     def summary(self) -> str:
         """What was made of what was recorded, in one line."""

@@ -176,13 +176,15 @@ _written: dict[int, Written] = {}
 
 
 class _LastWrite:
-    """When anything was last overwritten: older than a graph, nothing in it can have changed; and
-    when any Tensor last got another array by `.data = ...`."""
+    """When anything was last overwritten: older than a graph, nothing in it can have changed;
+    when any Tensor last got another array by `.data = ...`; and `read`, another object whenever
+    somebody reads a `.grad`, which he may then hold."""
 
-    __slots__ = ("rebound", "time", "write")
+    __slots__ = ("read", "rebound", "time", "write")
 
     def __init__(self) -> None:
         self.time = self.rebound = 0
+        self.read = object()
         self.write: Write | None = None
 
 
