@@ -11,7 +11,7 @@ import pytest
 
 import tinygrad_kr as tk
 from tinygrad_kr import Tensor
-from tinygrad_kr.compile import c_code, long_loops
+from tinygrad_kr.compile import long_loops, threads
 from tinygrad_kr.compile.build import find_compiler
 
 pytestmark = pytest.mark.skipif(
@@ -24,8 +24,7 @@ def short(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """What is long begins early, so that small arrays meet every way through `threads.h`."""
     monkeypatch.setattr(long_loops, "LONG", 1000)
     monkeypatch.setattr(long_loops, "PIECE", 64)
-    for module in (long_loops, c_code):
-        monkeypatch.setattr(module, "helpers", lambda: 3)
+    monkeypatch.setattr(threads, "helpers", lambda: 3)
     yield
 
 
@@ -72,10 +71,10 @@ def test_two_python_threads_at_once(short: None) -> None:
         results = (compiled(*given).data for _ in range(100))
         wrong.extend(made for made in results if not np.allclose(made, expected, 1e-12))
 
-    threads = [threading.Thread(target=work, args=(compiled,)) for compiled in made]
-    for thread in threads:
+    workers = [threading.Thread(target=work, args=(compiled,)) for compiled in made]
+    for thread in workers:
         thread.start()
-    for thread in threads:
+    for thread in workers:
         thread.join()
     assert not wrong
 
@@ -103,7 +102,7 @@ def test_helpers_are_as_many_as_cores_and_limits_allow(
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(cores)), raising=False)
     monkeypatch.setenv("OPENBLAS_NUM_THREADS", openblas)
     monkeypatch.setenv("OMP_NUM_THREADS", omp)
-    assert long_loops.helpers() == expected
+    assert threads.helpers() == expected
 
 
 def test_short_loops_have_no_threads() -> None:

@@ -7,10 +7,10 @@ from typing import Any
 import numpy as np
 from numpy.lib.array_utils import normalize_axis_tuple
 
-from tinygrad_kr.compile import products
+from tinygrad_kr.compile import products, threads
 from tinygrad_kr.compile.assembly import assembled, filling, margin
 from tinygrad_kr.compile.layout import Place, broadcast_strides, dense_strides, extent, loops
-from tinygrad_kr.compile.long_loops import handed_out, helpers, is_long
+from tinygrad_kr.compile.long_loops import handed_out, is_long
 from tinygrad_kr.compile.plan import (
     Assembly,
     Labels,
@@ -21,12 +21,14 @@ from tinygrad_kr.compile.plan import (
     Step,
     TiledProduct,
     read_by,
+    statements_of,
 )
 from tinygrad_kr.compile.program import Statement, Value
 from tinygrad_kr.compile.repeated import Text, parameters, shared
 from tinygrad_kr.compile.spelling import C_TYPES, PRELUDE, expression, literal
 from tinygrad_kr.compile.window_code import TYPES, pooling
-from tinygrad_kr.compile.windows import Pooling
+from tinygrad_kr.compile.window_tiles import tiled_convolution
+from tinygrad_kr.compile.windows import Pooling, TiledConvolution
 from tinygrad_kr.ops import network
 from tinygrad_kr.ops.reduction import sum_
 
@@ -68,12 +70,14 @@ TOGETHER = 16
 
 
 def together(steps: list[Step]) -> list[list[Step]]:
-    """The steps of each function: a large product by itself, so that what lives only before it
-    shares memory with what lives only after it; of others up to `TOGETHER`."""
+    """The steps of each function: a large product or a convolution by itself, so that what lives
+    only before it shares memory with what lives only after it; of others up to `TOGETHER`."""
     groups: list[list[Step]] = []
     for step in steps:
         latest = groups[-1] if groups else []
-        alone = any(isinstance(each, TiledProduct) for each in [step, *latest[-1:]])
+        alone = any(
+            isinstance(each, TiledProduct | TiledConvolution) for each in [step, *latest[-1:]]
+        )
         if latest and not alone and len(latest) < TOGETHER:
             latest.append(step)
         else:
@@ -83,12 +87,18 @@ def together(steps: list[Step]) -> list[list[Step]]:
 
 def c_function(plan: Plan, steps: list[Step], name: str) -> str:
     """`name(void **memory)`, with the plan's roots in `memory`, and the functions that work."""
-    long_loops, texts = handed_out(plan, [_text(plan, step) for step in steps], name)
+    plain = [step for step in steps if not isinstance(step, TiledConvolution)]
+    long_loops, texts = handed_out(plan, [_text(plan, step) for step in plain], name)
     repeated, texts = shared(plan, texts, name)
     workers, calls = [*long_loops, *repeated], []
     remaining = iter(texts)
     for i, group in enumerate(together(steps)):
-        worker, some = f"{name}_{i}", [next(remaining) for _ in group]
+        worker = f"{name}_{i}"
+        if isinstance(group[0], TiledConvolution):
+            workers.append(tiled_convolution(plan, group[0], worker))
+            calls.append(f"  {worker}(memory);\n")
+            continue
+        some = [next(remaining) for _ in group]
         stored = {root for text in some for root, stores in text.roots.items() if stores}
         roots = {root: root in stored for root in sorted({r for text in some for r in text.roots})}
         body = "\n".join(text.code for text in some)
@@ -111,7 +121,8 @@ def written_by(plan: Plan, step: Step) -> list[Value]:
     if isinstance(step, Loop):
         outside = plan.read_outside(step)
         return [s.output for s in step.statements if s.output in outside]
-    return [step.statement.output]  # type: ignore[union-attr]
+    stored = [s.output for s in statements_of(step) if s.output in plan.places]
+    return [*stored, step.scratch] if isinstance(step, TiledConvolution) else stored
 
 
 def _write(plan: Plan, writer: Writer, step: Step) -> None:
@@ -482,9 +493,10 @@ def c_source(functions: list[str]) -> str:
     """The whole file."""
     text = "\n".join(functions)
     headers = []
-    if "tk_share(" in text or "tk_product(" in text:
-        headers += [f"#define TK_HELPERS {helpers()}", '#include "threads.h"']
-    if "tk_product(" in text:
+    tiles = "tk_product(" in text or "tk_multiply(" in text
+    if tiles or "tk_share(" in text:
+        headers += [f"#define TK_HELPERS {threads.helpers()}", '#include "threads.h"']
+    if tiles:
         headers.append('#include "products.h"')
     return "\n".join([PRELUDE, *headers, "", text])
 

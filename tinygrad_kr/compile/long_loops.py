@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import os
-
+from tinygrad_kr.compile import threads
 from tinygrad_kr.compile.layout import extent
 from tinygrad_kr.compile.plan import Loop, Plan, Step
 from tinygrad_kr.compile.repeated import Text, parameters
@@ -14,23 +13,11 @@ Adam's update, of which 200,704 elements take 43 microseconds on one core and on
 take 283 on one and 143 on two."""
 PIECE = 16_384
 """Elements that a thread takes at a time."""
-MOST_HELPERS = 3
-_LIMITS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS")
-
-
-def helpers() -> int:
-    """Threads beside the calling one: those of BLAS may be limited, then these are too."""
-    if os.name != "posix":
-        return 0
-    affinity = getattr(os, "sched_getaffinity", None)
-    cores = (os.cpu_count() or 1) if affinity is None else len(affinity(0))
-    limits = [int(text) for name in _LIMITS if (text := os.environ.get(name, "")).isdigit()]
-    return max(0, min(cores - 1, MOST_HELPERS, *(limit - 1 for limit in limits if limit)))
 
 
 def is_long(step: Step) -> bool:
     """Whether a step is a loop for several threads."""
-    return isinstance(step, Loop) and extent(step.shape) >= LONG and helpers() > 0
+    return isinstance(step, Loop) and extent(step.shape) >= LONG and threads.helpers() > 0
 
 
 def handed_out(

@@ -18,11 +18,13 @@ from tinygrad_kr.compile.spelling import expression
 from tinygrad_kr.compile.windows import (
     Convolution,
     Pooling,
+    TiledConvolution,
     channels_last,
     grouped,
     is_pooling,
     planned,
     pooled_like,
+    tiled,
 )
 from tinygrad_kr.ops import linalg, network, shape
 from tinygrad_kr.ops.elementwise import positive
@@ -99,6 +101,7 @@ Step = (
     | Assembly
     | Pooling
     | Convolution
+    | TiledConvolution
     | Call
     | Check
 )
@@ -124,6 +127,7 @@ class Plan:
         self._whole: dict[Value, Place] = {}
         """Arrays of which a part has its place already."""
         self._kept = program.kept()
+        self._numbers = program.free_numbers()
         self._groups = {s.output: group for group in grouped(program) for s in group.statements}
         self._inside = {value for group in self._groups.values() for value in group.inside}
         self._elementwise = {s.output for s in program.statements if expression(s) is not None}
@@ -321,11 +325,13 @@ class Plan:
 
     def _take_group(self, group: Convolution, steps: list[Step]) -> None:
         """A convolution with its neighbours, if all that they read from outside is there."""
-        if any(step is group for step in steps) or not all(
-            value in self.places for value in read_by(group)
-        ):
+        taken = any(statement.output in self.places for statement in group.statements)
+        if taken or not all(value in self.places for value in read_by(group)):
             return
-        steps.append(group)
+        whole = tiled(group, self._numbers)
+        if whole is not None:
+            self._allocate(whole.scratch, (1,))
+        steps.append(whole or group)
         for statement in group.statements:
             output = statement.output
             if output not in group.inside:
@@ -454,7 +460,7 @@ def _outputs(loop: Loop) -> set[Value]:
 
 def statements_of(step: Step) -> list[Statement]:
     """The ops of a step."""
-    if isinstance(step, Loop | Convolution):
+    if isinstance(step, Loop | Convolution | TiledConvolution):
         return step.statements
     return [] if isinstance(step, Check) else [step.statement]
 

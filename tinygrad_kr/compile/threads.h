@@ -18,6 +18,7 @@ static tk_piece tk_work;
 static void **tk_memory;
 static int64_t tk_size, tk_step;
 static atomic_llong tk_next;
+static __thread int64_t tk_self = 0; /* which thread this is: a helper has a number from 1 on */
 
 static void tk_take_pieces(void) {
   for (;;) {
@@ -35,7 +36,8 @@ static void tk_take_pieces(void) {
 #define TK_WAIT_FOR(condition) \
   for (int look = 0; look < 4000 && !(condition); look++) TK_REST()
 
-static void *tk_help(void *unused) {
+static void *tk_help(void *number) {
+  tk_self = (intptr_t)number;
   for (;;) {
     TK_WAIT_FOR(tk_wanted > 0);
     pthread_mutex_lock(&tk_lock);
@@ -48,7 +50,7 @@ static void *tk_help(void *unused) {
     if (!--tk_working) pthread_cond_signal(&tk_done);
     pthread_mutex_unlock(&tk_lock);
   }
-  return unused;
+  return 0;
 }
 
 /* A child process has none of its parent's threads, and what they held locked stays locked. */
@@ -65,7 +67,7 @@ static void tk_start_helpers(void) {
   if (!known) known = !pthread_atfork(0, 0, tk_in_child);
   while (known && tk_helpers < TK_HELPERS) {
     pthread_t thread;
-    if (pthread_create(&thread, 0, tk_help, 0)) return;
+    if (pthread_create(&thread, 0, tk_help, (void *)(intptr_t)(tk_helpers + 1))) return;
     pthread_detach(thread);
     tk_helpers++;
   }

@@ -18,6 +18,7 @@ from tinygrad_kr.compile.spelling import C_TYPES
 from tinygrad_kr.compile.windows import (
     Convolution,
     Geometry,
+    TiledConvolution,
     _cotangent,
     _pair,
     _window_first,
@@ -30,6 +31,9 @@ from tinygrad_kr.ops.reduction import sum_
 TYPES = {**C_TYPES, np.dtype(np.int8): "int8_t"}
 PART_BYTES = 2**20
 """Columns that are worked on at once: about what a core's own cache holds."""
+
+
+Group = Convolution | TiledConvolution
 
 
 class Kernel:
@@ -73,7 +77,7 @@ class Kernel:
         self.parameters[name] = f"{kind} *restrict {name}"
         self.given[name] = f"({kind} *)own[{slot}]"
 
-    def source(self) -> str:
+    def source(self, kind: str = "EXPORT") -> str:
         """Both functions: the one that works, and the one that finds its arrays."""
         body = "\n".join(self.lines)
         parameters = ", ".join(self.parameters.values())
@@ -81,7 +85,7 @@ class Kernel:
         return (
             f"static APART void {self.name}_({parameters}, int64_t start, int64_t count) {{\n"
             f"{body}\n}}\n\n"
-            f"EXPORT void {self.name}(void **memory, void **own, int64_t start, int64_t count) {{\n"
+            f"{kind} void {self.name}(void **memory, void **own, int64_t start, int64_t count) {{\n"
             f"  {self.name}_({given}, start, count);\n}}\n"
         )
 
@@ -193,8 +197,9 @@ def _filters(name: str, s: Geometry, weight: Value, place: Place) -> Kernel:
 
 
 def _along_rows(f: Kernel, s: Geometry, strides: tuple[int, int, int, int], mode: str) -> None:
-    """For every window, its elements: copied to `columns` (mode "read"), or added to from there
-    (mode "add"). `x` is the array; what lies outside of it is zero, or left out."""
+    """For every window of some lines of them, its elements: copied to `columns` (mode "read"), or
+    added to from there (mode "add"). `x` is the array; what lies outside of it is zero, or left
+    out."""
     n, c, h, v = strides
     (height, width), (kh, kw), (oh, ow) = s.sizes, s.kernel, s.counts
     (sh, sw), (ph, pw), (dh, dw) = s.stride, s.padding, s.dilation
@@ -236,13 +241,13 @@ def _along_rows(f: Kernel, s: Geometry, strides: tuple[int, int, int, int], mode
     constant = "const " if mode == "read" else ""
     other = "" if mode == "read" else "const "
     kind = f.parameters["x"].replace("const ", "").split()[0]
-    f.loop("n", "start + count", "start")
+    f.loop("line", "start + count", "start")
+    f(f"int64_t n = line / {oh}, i = line % {oh};")
     if mode == "add":
-        f(f"memset(x + n * {n}, 0, sizeof({kind}) * {s.channels * height * width});")
-    f.loop("i", oh)
+        f(f"if (!i) memset(x + n * {n}, 0, sizeof({kind}) * {s.channels * height * width});")
     f.loop("a", kh)
     f(f"int64_t row = i * {sh} - {ph} + a * {dh};")
-    f(f"{other}{kind} *to = columns + ((n - start) * {oh} + i) * {ow * features} + a * {run};")
+    f(f"{other}{kind} *to = columns + (line - start) * {ow * features} + a * {run};")
     f.open(f"if (row < 0 || row >= {height})")
     if mode == "read":
         f.loop("j", ow)
@@ -257,7 +262,7 @@ def _along_rows(f: Kernel, s: Geometry, strides: tuple[int, int, int, int], mode
         one(str(first), str(last), True)
     if last < ow:
         one(str(last), str(ow), False)
-    f.close(3)
+    f.close(2)
 
 
 def _columns(name: str, s: Geometry, x: Value, place: Place) -> Kernel:
@@ -281,7 +286,7 @@ def _spread(name: str, s: Geometry, x: Value, place: Place) -> Kernel:
 class _Forward:
     """The members of a forward group by what they are."""
 
-    def __init__(self, step: Convolution) -> None:
+    def __init__(self, step: Group) -> None:
         by_op = {s.op: s for s in step.statements}
         self.convolve = by_op[w.convolve]
         self.maximum, self.first = by_op.get(w.window_max), by_op.get(_window_first)
@@ -292,7 +297,7 @@ class _Forward:
         self.bias = bias[0] if bias else None
 
 
-def _epilogue(name: str, s: Geometry, plan: Plan, step: Convolution) -> Kernel:
+def _epilogue(name: str, s: Geometry, plan: Plan, step: Group) -> Kernel:
     """From the products, in `rows` (windows, outputs), to what is kept: bias, maxima, relu."""
     members = _Forward(step)
     result, dtype = members.result, members.result.dtype
@@ -360,7 +365,7 @@ _WINDOW = ("kernel", "stride", "dilation")
 class _Backward:
     """The members of a backward group by what they are."""
 
-    def __init__(self, step: Convolution) -> None:
+    def __init__(self, step: Group) -> None:
         by_op = {s.op: s for s in step.statements}
         self.weight, self.transposed = (
             by_op.get(w.convolve_weight),
@@ -373,7 +378,7 @@ class _Backward:
         self.size = geometry(products)
 
 
-def _rows(name: str, s: Geometry, plan: Plan, step: Convolution) -> Kernel:
+def _rows(name: str, s: Geometry, plan: Plan, step: Group) -> Kernel:
     """The cotangent as rows (windows, outputs), put together from what it is made of."""
     members = _Backward(step)
     dtype, outputs = members.g.dtype, s.outputs
@@ -391,7 +396,6 @@ def _rows(name: str, s: Geometry, plan: Plan, step: Convolution) -> Kernel:
         f.memory("first", plan.places[index], index.dtype)
     if members.sum:
         f.own("total", 5, np.dtype(np.float64), stored=True)
-        f(f"if (!start) memset(total, 0, sizeof(double) * {outputs});")
     counts, offsets, move, apart, whole = s.counts, [0], (outputs * ow, outputs), True, True
     if members.put:
         window = {key: _pair(members.put.params[key]) for key in _WINDOW}
@@ -453,7 +457,7 @@ def _added(name: str, s: Geometry, dtype: Any) -> Kernel:
     return f
 
 
-def _finish(name: str, s: Geometry, plan: Plan, step: Convolution) -> Kernel | None:
+def _finish(name: str, s: Geometry, plan: Plan, step: Group) -> Kernel | None:
     """The gradients of weight and bias, in the layout of these."""
     members = _Backward(step)
     f = Kernel(name)
@@ -480,8 +484,9 @@ def _finish(name: str, s: Geometry, plan: Plan, step: Convolution) -> Kernel | N
     return f if f.parameters else None
 
 
-def kernels(plan: Plan, step: Convolution, name: str) -> list[Kernel]:
-    """The C functions of a step."""
+def kernels(plan: Plan, step: Group, name: str) -> list[Kernel]:
+    """The C functions of a step. `start` and `count` are of samples, and of lines of windows for
+    `columns` and `spread`."""
     if step.statements[0].op is w.convolve:
         s = geometry(step.statements[0])
         assert s is not None
@@ -498,7 +503,8 @@ def kernels(plan: Plan, step: Convolution, name: str) -> list[Kernel]:
     if back.weight:
         x = back.weight.inputs[0]
         found.append(_columns(f"{name}_columns", s, x, plan.places[x]))
-        found.append(_added(f"{name}_added", s, x.dtype))
+        if isinstance(step, Convolution):
+            found.append(_added(f"{name}_added", s, x.dtype))
     if back.transposed:
         weight, y = back.transposed.inputs[1], back.transposed.output
         found.append(_filters(f"{name}_filters", s, weight, plan.places[weight]))
@@ -549,6 +555,7 @@ class Runner:
         table = [array.__array_interface__["data"][0] for array in self._arrays]
         self._table = (ctypes.c_void_p * len(table))(*table)
         self._own = ctypes.addressof(self._table)
+        self._lines = s.counts[0]
         self._filters = self._arrays[0].reshape(s.features, s.outputs)
         self._product = self._arrays[3].reshape(s.features, s.outputs)
         columns = self._arrays[1].reshape(windows, s.features)
@@ -565,10 +572,10 @@ class Runner:
 
     def _forward(self) -> None:
         columns_of, epilogue = self._functions["columns"], self._functions["epilogue"]
-        memory, own, filters = self._memory, self._own, self._filters
+        memory, own, filters, lines = self._memory, self._own, self._filters, self._lines
         self._call("filters")
         for start, count, columns, rows in self._parts:
-            columns_of(memory, own, start, count)
+            columns_of(memory, own, start * lines, count * lines)
             np.matmul(columns, filters, out=rows)
             epilogue(memory, own, start, count)
 
@@ -577,18 +584,19 @@ class Runner:
         rows_of = functions["rows"]
         columns_of, added = functions.get("columns"), functions.get("added")
         spread = functions.get("spread")
-        memory, own, product = self._memory, self._own, self._product
+        memory, own, product, lines = self._memory, self._own, self._product, self._lines
+        self._arrays[5].fill(0)
         if spread:
             self._call("filters")
             filters = self._filters.T
         for start, count, columns, rows in self._parts:
             rows_of(memory, own, start, count)
             if columns_of and added:
-                columns_of(memory, own, start, count)
+                columns_of(memory, own, start * lines, count * lines)
                 np.matmul(columns.T, rows, out=product)
                 added(memory, own, start, count)
             if spread:
                 np.matmul(rows, filters, out=columns)
-                spread(memory, own, start, count)
+                spread(memory, own, start * lines, count * lines)
         if "finish" in functions:
             self._call("finish")
