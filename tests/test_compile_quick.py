@@ -184,3 +184,24 @@ def test_a_view_of_a_result_stays(made) -> None:  # type: ignore[no-untyped-def]
     compiled(Tensor(np.full((6, 5), 7.0)))
     np.testing.assert_array_equal(part, kept[0])
     np.testing.assert_array_equal(turned.numpy(), kept[1])
+
+
+def test_an_option_that_is_a_list_may_change_where_it_is() -> None:
+    found = []
+    for wrap in (lambda f: f, tk.compile):
+        tk.manual_seed(0)
+        net = nn.Linear(2, 1)
+        optimizer = optim.Adam(net.parameters(), 0.1)
+        betas = optimizer.param_groups[0]["betas"] = [0.9, 0.99]
+
+        def step(net: nn.Module = net, optimizer: optim.Adam = optimizer) -> None:
+            optimizer.zero_grad()
+            (net(X) - Y).pow(2).mean().backward()
+            optimizer.step()
+
+        run = wrap(step)
+        for k in range(8):
+            betas[0] = 0.1 * k
+            run()
+        found.append(net.weight.data.copy())
+    np.testing.assert_allclose(found[1], found[0], 1e-4)

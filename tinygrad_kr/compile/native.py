@@ -263,6 +263,7 @@ class _Driver(Namespace):
                 "address": _address,
                 "laid": _laid,
                 "matmul": np.matmul,
+                "frozen": _frozen,
                 "references": getrefcount,
                 "Stale": StaleError,
                 "tick": tick,
@@ -384,7 +385,7 @@ class _Driver(Namespace):
                 self.names[seen] = None
                 self.lines.append(f"if {group} != {seen}:")
                 self.lines.append(f"    {load}.options()")
-                self.lines.append(f"    {seen} = {group}.copy()")
+                self.lines.append(f"    {seen} = frozen({group})")
 
     # -------------------------------------------------------------- arrays
 
@@ -669,6 +670,13 @@ class _Loader:
             if now.shape != value.shape or now.dtype != value.dtype:
                 raise StaleError
             self.memory[root] = _address(now)
+
+
+def _frozen(group: dict[str, Any]) -> dict[str, Any]:
+    """A copy that a list among the options, which may change where it is, does not equal."""
+    params = group["params"]
+    lists = {name: tuple(x) for name, x in group.items() if type(x) is list and x is not params}
+    return {**group, **lists}
 
 
 class _Announcement:
