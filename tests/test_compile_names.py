@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import re
 from typing import Any
 
 import numpy as np
@@ -68,6 +69,9 @@ def test_layers_that_share_a_function_in_c_keep_its_own_names() -> None:
             np.testing.assert_allclose(compiled(x).data, net(x).data, 1e-5)
     assert "_repeated0(" in compiled.source
     assert "net_10_weight_" in compiled.source
+    own = re.search(r"_repeated0\(.*?^}$", compiled.source, re.DOTALL | re.MULTILINE)
+    assert own is not None
+    assert "m0[" in own[0] and "net_" not in own[0]
 
 
 def test_of_arguments() -> None:

@@ -619,6 +619,20 @@ def test_relus_and_maxima_of_windows(stride: int) -> None:
     np.testing.assert_allclose(found, expected, 1e-12)
 
 
+def test_maxima_of_what_a_relu_was_added_to() -> None:
+    """Where the relu gave 0, the maximum did not."""
+    x = Tensor(draw(3, 2, 6, 6))
+
+    def f(x: Any) -> Any:
+        return tk.grad(lambda x: F.max_pool2d(F.relu(x - 1) + 1, 2).sum())(x)
+
+    compiled = compile(f)
+    for _ in range(4):
+        found = compiled(x).numpy()
+    assert compiled.programs
+    np.testing.assert_array_equal(found, f(x).numpy())
+
+
 def test_numbers_without_axes() -> None:
     def f(x: Any) -> Any:
         def total(x: Any) -> Any:

@@ -12,6 +12,7 @@ from numpy import ndarray
 import tinygrad_kr as tk
 from tinygrad_kr import Tensor
 from tinygrad_kr.compile.build import find_compiler
+from tinygrad_kr.compile.native import QUICK
 from tinygrad_kr.compile.products import COLUMNS, ROWS, has_wide_vectors
 
 pytestmark = pytest.mark.skipif(
@@ -100,29 +101,37 @@ def test_nan_and_infinities_stay_in_their_row_and_column(special: float) -> None
 
 
 def test_a_larger_product_after_a_smaller_one() -> None:
-    """The memory of copies grows."""
-    for n in (40, 300, 50):
-        a, b = normal(n, n), normal(n, n)
-        close(compiled_for(a, b)(a, b), a, b)
+    """In one program: the memory of copies grows."""
+    squares = [normal(n, n) for n in (40, 300, 50)]
+    compiled = tk.compile(lambda *squares: [square @ square for square in squares])
+    for _ in range(3):
+        found = compiled(*squares)
+    assert compiled.source.count("  tk_product(") == 3
+    for product, square in zip(found, squares, strict=True):
+        close(product, square, square)
 
 
 def test_several_python_threads() -> None:
-    a, b = normal(150, 200), normal(200, 160)
-    compiled = [compiled_for(a, b) for _ in range(3)]
-    found: list[ndarray] = []
+    """Each multiplies other matrices in the same C function, so large that others may run."""
+    a, b = normal(300, 200), normal(200, 260)
+    assert a.size + b.size > QUICK
+    given = [(a, b), (-2 * a, b + 1), (a[::-1].copy(), 3 * b)]
+    compiled = [compiled_for(a, b) for _ in given]
+    found: list[list[ndarray]] = [[] for _ in given]
 
-    def work(f: Any) -> None:
-        found.extend(f(a, b) for _ in range(50))
+    def work(i: int) -> None:
+        found[i].extend(compiled[i](*given[i]) for _ in range(50))
 
-    threads = [threading.Thread(target=work, args=(f,)) for f in compiled]
+    threads = [threading.Thread(target=work, args=(i,)) for i in range(len(given))]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    assert len(found) == 150
-    for each in found:
-        np.testing.assert_array_equal(each, found[0])
-    close(found[0], a, b)
+    for products, factors in zip(found, given, strict=True):
+        assert len(products) == 50
+        close(products[0], *factors)
+        for product in products:
+            np.testing.assert_array_equal(product, products[0])
 
 
 @pytest.mark.parametrize(
@@ -168,4 +177,4 @@ def test_a_step_of_large_products_is_one_c_function_and_shares_memory() -> None:
     assert "matmul(" not in compiled.source.split("def run")[1]
     native = compiled.last_runner.native
     assert native.looped is not None
-    assert native.workspace < sum(root.size * 4 for root in native.plan.roots if root.size > 5000)
+    assert native.arena.nbytes < sum(piece.size for piece in native.arena.pieces.values())
