@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import threading
 from collections.abc import Iterator
 
@@ -53,6 +54,13 @@ def test_every_element_is_computed_once(short: None, shape: tuple[int, ...]) -> 
         np.testing.assert_allclose(compiled(*given).data, f(*given).data, 1e-12, 1e-14)
 
 
+def test_one_function_is_one_library(short: None) -> None:
+    """In whatever order sets are: a library in the cache serves every process."""
+    given = arrays((1000,), (1000,), (1000,))
+    runners = [compiled_f(*given).last_runner for _ in range(6)]
+    assert len({runner.native.c_source for runner in runners}) == 1
+
+
 def test_layouts(short: None) -> None:
     x, y, b = arrays((40, 50), (40, 50), (40, 1))
     for given in ([x.T, y.T, b.T], [x[::-1], y, b], [x.T, y.reshape(50, 40), b.T]):
@@ -60,16 +68,36 @@ def test_layouts(short: None) -> None:
         np.testing.assert_allclose(compiled(*given).data, f(*given).data, 1e-12, 1e-14)
 
 
+def test_the_caller_waits_for_the_last_piece(short: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of two long pieces the helper's begins later, and ends later, with the last element."""
+    monkeypatch.setattr(long_loops, "PIECE", 50_000)
+
+    def chain(x: Tensor, y: Tensor) -> Tensor:
+        for _ in range(30):
+            x = np.tanh(x * y)  # type: ignore[assignment]
+        return x
+
+    x, y = arrays((100_000,), (100_000,))
+    given = [(x * i, y + 1) for i in range(1, 21)]
+    compiled = tk.compile(chain)
+    last = [compiled(*each).data[-1] for each in given]
+    assert "tk_share(" in compiled.source
+    expected = [chain(x[-1:], y[-1:]).item() for x, y in given]
+    np.testing.assert_allclose(last, expected, 1e-12)
+
+
 def test_two_python_threads_at_once(short: None) -> None:
     """One of the two has the helpers, the other one computes alone."""
-    given = arrays((300_000,), (300_000,), (300_000,))
-    expected = f(*given).data
-    made = [compiled_f(*given) for _ in range(2)]
+    x, y, b = arrays((300_000,), (300_000,), (300_000,))
+    given = [(x, i * y, b) for i in range(10)]
+    expected = [f(*each).data[::500] for each in given]
+    made = [compiled_f(x, y, b) for _ in range(2)]
     wrong = []
 
     def work(compiled: tk.compile.Compiled) -> None:  # type: ignore[name-defined]
-        results = (compiled(*given).data for _ in range(100))
-        wrong.extend(made for made in results if not np.allclose(made, expected, 1e-12))
+        for i in [*range(10)] * 10:
+            found = compiled(*given[i]).data[::500]
+            wrong.extend([i] * (not np.allclose(found, expected[i], 1e-12)))
 
     workers = [threading.Thread(target=work, args=(compiled,)) for compiled in made]
     for thread in workers:
@@ -85,6 +113,7 @@ def test_a_child_process_has_helpers_of_its_own(short: None) -> None:
     compiled = compiled_f(*given)
     child = os.fork()
     if child == 0:
+        signal.alarm(60)  # ends it where it waits for threads that it does not have
         good = all(np.allclose(compiled(*given).data, f(*given).data, 1e-12) for _ in range(50))
         os._exit(0 if good else 1)
     assert os.waitpid(child, 0)[1] == 0
@@ -105,9 +134,11 @@ def test_helpers_are_as_many_as_cores_and_limits_allow(
     assert threads.helpers() == expected
 
 
-def test_short_loops_have_no_threads() -> None:
-    given = arrays((1000,), (1000,), (1000,))
-    compiled = tk.compile(f)
+@pytest.mark.parametrize("size", [long_loops.LONG - 1, long_loops.LONG])
+def test_short_loops_have_no_threads(monkeypatch: pytest.MonkeyPatch, size: int) -> None:
+    monkeypatch.setattr(threads, "helpers", lambda: 3)
+    x = tk.ones(size)
+    compiled = tk.compile(np.tanh)
     for _ in range(3):
-        compiled(*given)
-    assert "threads.h" not in compiled.source
+        compiled(x)
+    assert ("tk_share(" in compiled.source) == (size == long_loops.LONG)

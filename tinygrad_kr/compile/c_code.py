@@ -111,7 +111,7 @@ def _text(plan: Plan, step: Step) -> tuple[Text, int]:
     """A step in C with the roots that it reads and stores to, and `Writer.handed_out`."""
     writer = Writer()
     _write(plan, writer, step)
-    roots = {plan.places[value].root: False for value in read_by(step)}
+    roots = dict.fromkeys(sorted(plan.places[value].root for value in read_by(step)), False)
     roots |= {plan.places[value].root: True for value in written_by(plan, step)}
     return Text("\n".join(writer.lines), roots), writer.handed_out
 
