@@ -42,15 +42,20 @@ def cache_folder() -> Path:
     return _user_caches() / "tinygrad_kr" / "compile"
 
 
+def trusted_cache() -> Path:
+    """The cache's folder, made if need be; OSError or RuntimeError where it cannot be trusted."""
+    folder = Path(os.path.realpath(cache_folder()))
+    _make_private(folder)
+    return folder
+
+
 def usable_cache() -> Path | None:
-    """The cache's folder, made if need be; None, after one warning, where it cannot be trusted."""
+    """`trusted_cache()`, or None after one warning."""
     try:
-        folder = Path(os.path.realpath(cache_folder()))
-        _make_private(folder)
+        return trusted_cache()
     except (OSError, RuntimeError) as error:
         warn_once("the cache is not used", str(error))
         return None
-    return folder
 
 
 def private_folder() -> Path:

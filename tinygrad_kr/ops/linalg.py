@@ -12,6 +12,7 @@ from numpy import ndarray
 from tinygrad_kr.ops.elementwise import absolute, where
 from tinygrad_kr.ops.indexing import tril
 from tinygrad_kr.ops.op import Op, op
+from tinygrad_kr.ops.products import FEW, multiply
 
 # ------------------------------------------------------------------ products
 
@@ -19,7 +20,7 @@ from tinygrad_kr.ops.op import Op, op
 def _matmul(a: Any, b: Any) -> Any:
     """Matrix product over the last axis of `a` and the last but one of `b`, batches broadcast."""
     try:
-        return a.dot(b) if a.ndim == 2 == b.ndim else np.matmul(a, b)
+        return a.dot(b) if a.ndim == 2 == b.ndim and b.size < FEW else multiply(a, b)
     except ValueError as error:
         if not a.ndim or not b.ndim:
             raise ValueError("a number has no matrix product; use *") from error
@@ -37,7 +38,7 @@ def _matmul_left(g: Any, a: Any, b: Any) -> Any:
         return g[..., None] * b
     if a.ndim == 1:
         return (g[..., None, :] @ b.mT)[..., 0, :]
-    return g.dot(b.mT) if g.ndim == 2 == b.ndim else g @ b.mT
+    return g.dot(b.mT) if g.ndim == 2 == b.ndim and b.size < FEW else multiply(g, b.mT)
 
 
 def _matmul_right(g: Any, a: Any, b: Any) -> Any:
@@ -46,9 +47,9 @@ def _matmul_right(g: Any, a: Any, b: Any) -> Any:
     if b.ndim == 1:
         return (a.mT @ g[..., None])[..., 0]
     if b.ndim == 2 and a.ndim > 2:
-        return a.reshape(-1, a.shape[-1]).mT @ g.reshape(-1, g.shape[-1])
+        return multiply(a.reshape(-1, a.shape[-1]).mT, g.reshape(-1, g.shape[-1]))
     if type(g) is ndarray and g.ndim == 2 == a.ndim:
-        return a.mT.dot(g)
+        return a.mT.dot(g) if a.size < FEW else multiply(a.mT, g)
     return a.mT @ g  # an array's `dot` would not leave a Tensor `g` to the Tensor
 
 
@@ -56,7 +57,7 @@ def _linear(x: ndarray, weight: ndarray, bias: ndarray | None = None) -> Any:
     """x W^T + b: features on the last axis of `x`, weight (..., out, in), bias (..., out)."""
     if x.ndim == 2 == weight.ndim and bias is not None and bias.ndim == 1:
         try:
-            y: ndarray = x.dot(weight.T)
+            y: ndarray = x.dot(weight.T) if weight.size < FEW else multiply(x, weight.T)
             y += bias
             return y
         except ValueError:
@@ -72,10 +73,7 @@ def _linear(x: ndarray, weight: ndarray, bias: ndarray | None = None) -> Any:
         raise ValueError(f"a bias of shape {bias.shape} for {weight.shape[-2]} output features")
     if bias is not None and bias.ndim > 1 and x.ndim < 2:
         raise ValueError(f"biases {bias.shape} for a single vector: give x a row axis")
-    if weight.ndim == 2 < x.ndim:
-        y = x.reshape(-1, x.shape[-1]).dot(weight.T).reshape(*x.shape[:-1], weight.shape[0])
-    else:
-        y = np.matmul(x, weight.mT)
+    y = multiply(x, weight.mT)
     if bias is None:
         return y
     return y + (bias if bias.ndim < 2 else bias[..., None, :])
@@ -83,10 +81,10 @@ def _linear(x: ndarray, weight: ndarray, bias: ndarray | None = None) -> Any:
 
 def _linear_weight(g: Any, x: Any, weight: Any) -> Any:
     if weight.ndim == 2 and x.ndim > 2:
-        return g.reshape(-1, g.shape[-1]).mT @ x.reshape(-1, x.shape[-1])
+        return multiply(g.reshape(-1, g.shape[-1]).mT, x.reshape(-1, x.shape[-1]))
     if x.ndim == 1:
         return g[..., :, None] * x
-    return g.mT @ x
+    return multiply(g.mT, x)
 
 
 @lru_cache(maxsize=64)
@@ -95,24 +93,51 @@ def ones(n: int, dtype: np.dtype[Any]) -> ndarray:
     return np.ones(n, dtype)
 
 
+_UNTHREADED = 9216
+"""Elements of a matrix up to which BLAS multiplies it by a vector on one core."""
+
+
+def column_sums(rows: ndarray) -> ndarray:
+    """The sums over the first of two axes, as products with ones: five times as fast as `sum`.
+
+    Each is so small that BLAS's threads, which spin for milliseconds after their work, sleep on.
+    """
+    columns = rows.shape[1]
+    sums: ndarray
+    if rows.size <= _UNTHREADED:
+        sums = ones(len(rows), rows.dtype).dot(rows)
+        return sums
+    block = _UNTHREADED // columns
+    if block < 8:
+        sums = np.add.reduce(rows, axis=0)
+        return sums
+    whole = len(rows) // block * block
+    parts = np.matmul(ones(block, rows.dtype), rows[:whole].reshape(-1, block, columns))
+    sums = np.add.reduce(parts, axis=0)
+    sums += ones(len(rows) - whole, rows.dtype).dot(rows[whole:])
+    return sums
+
+
 def _linear_bias(g: Any, bias: Any) -> Any:
     """Sums of the columns of `g`; as a product with ones, three times as fast as `sum`."""
     if bias.ndim > 1:
         if type(g) is not ndarray or g.shape[-2] > 4096:
             return g.sum(axis=-2)
         return ones(g.shape[-2], g.dtype) @ g
-    if type(g) is not ndarray or g.ndim != 2 or len(g) > 4096:
+    if type(g) is not ndarray or g.ndim != 2:
         return g
-    return ones(len(g), g.dtype).dot(g)
+    return ones(len(g), g.dtype).dot(g) if g.size <= _UNTHREADED else column_sums(g)
 
 
 # fmt: off
 matmul = op(_matmul, lambda g, y, a, b: _matmul_left(g, a, b),
                      lambda g, y, a, b: _matmul_right(g, a, b), numpy=[np.matmul], regular=True)
 linear = op(_linear, lambda g, y, x, weight, *bias:
-                     g.dot(weight) if weight.ndim == 2 else g @ weight,
+                     g.dot(weight) if weight.size < FEW and weight.ndim == 2
+                     else multiply(g, weight),
                      lambda g, y, x, weight, *bias:
-                     g.mT.dot(x) if g.ndim == 2 == weight.ndim else _linear_weight(g, x, weight),
+                     g.mT.dot(x) if x.size < FEW and g.ndim == 2 == weight.ndim
+                     else _linear_weight(g, x, weight),
                      lambda g, y, x, weight, bias: _linear_bias(g, bias), regular=True)
 # fmt: on
 

@@ -16,8 +16,10 @@ import numpy as np
 from numpy import ndarray
 
 from tinygrad_kr.ops.elementwise import masked
+from tinygrad_kr.ops.linalg import column_sums
 from tinygrad_kr.ops.node import Node
 from tinygrad_kr.ops.op import Op, op
+from tinygrad_kr.ops.products import multiply
 from tinygrad_kr.ops.shape import broadcast_to
 
 Sizes = tuple[int, ...]
@@ -129,7 +131,7 @@ def _convolve(
     row = None if bias is None else np.tile(bias, (counts[-1], 1))
     for part in _parts(len(x), math.prod(counts) * features * x.itemsize):
         columns = _columns(_padded(x[part], padding), kernel, stride, dilation, groups)
-        np.matmul(columns, filters, out=_by_group(y[part], groups))
+        multiply(columns, filters, out=_by_group(y[part], groups))
         if row is not None:
             y[part] += row
     return np.moveaxis(y, -1, 1)
@@ -156,7 +158,7 @@ def _convolve_transposed(
         starts = (o * d - a for o, d, (a, _) in zip(offset, dilation, padding, strict=True))
         inside: Iterable[Any] = map(_inside, starts, stride, g.shape[2:], size)
         place, kept = zip(*inside, strict=True)
-        np.matmul(rows, filters[:, :, number], out=parts)
+        multiply(rows, filters[:, :, number], out=parts)
         y[..., *place] += spread[..., *kept]
     return y
 
@@ -184,7 +186,7 @@ def _convolve_weight(
     weight = np.zeros((groups, features // groups, outputs // groups), np.result_type(x, g))
     for part in _parts(len(x), math.prod(g.shape[1:-1]) * features * x.itemsize):
         columns = _columns(_padded(x[part], padding), kernel, stride, dilation, groups)
-        weight += columns.mT @ _by_group(g[part], groups)
+        weight += multiply(columns.mT, _by_group(g[part], groups))
     return np.moveaxis(weight.mT.reshape(outputs, *kernel, x.shape[1] // groups), -1, 1)
 
 
@@ -231,11 +233,10 @@ def _by_group(y: ndarray, groups: int) -> ndarray:
 
 
 def _convolve_bias(g: Any) -> Any:
-    """The sum over all places; as a product with ones, five times as fast as `sum`."""
+    """The sum over all places."""
     if type(g) is not ndarray or g.dtype.kind != "f":
         return g.sum(axis=(0, *range(2, g.ndim)))
-    rows = np.moveaxis(g, 1, -1).reshape(-1, g.shape[1])
-    return np.ones(len(rows), g.dtype).dot(rows)
+    return column_sums(np.moveaxis(g, 1, -1).reshape(-1, g.shape[1]))
 
 
 # fmt: off
