@@ -431,12 +431,11 @@ def _rows(name: str, s: Geometry, plan: Plan, step: Group) -> Kernel:
     if members.sum:
         f(f"for (int64_t c = 0; c < {outputs}; c++) sum[c] += row[c];")
     if members.put:
-        f.loop("c", outputs)
-        f(f"int32_t index = first[{at(index)}];")
-        f(f"{kind} value = row[c];")
+        f(f"{_WIDE[kind]} chosen[{outputs}];")
+        f(f"for (int64_t c = 0; c < {outputs}; c++) chosen[c] = first[{at(index)}];")
         for number, offset in enumerate(offsets):
-            f(f"to[c + {offset}] {'' if apart else '+'}= index == {number} ? value : 0;")
-        f.close()
+            put = f"{'' if apart else '+'}= chosen[c] == {number} ? row[c] : 0;"
+            f(f"for (int64_t c = 0; c < {outputs}; c++) to[c + {offset}] {put}")
     else:
         f(f"for (int64_t c = 0; c < {outputs}; c++) to[c] = row[c];")
     f.close()

@@ -27,12 +27,14 @@ Readers = dict[Value, list[Statement]]
 
 PIECES = 32
 """Into how many parts of its samples a convolution in C is divided at most."""
-PIECE_WORK = 1_000_000
-"""Multiplications, some 10 microseconds, of a piece that is worth another core's taking it."""
+PIECE_WORK = 100_000
+"""Multiplications, some microseconds, of a piece that is worth another core's taking it."""
 SUMS_BYTES = 2**21
 """Memory for the pieces' gradients of the weight."""
 BLOCK_BYTES = 2**18
 """Columns, and products, that are there at once: both lie in a core's own cache."""
+LEAST_WINDOWS = 128
+"""Of which columns are there at once: all filters are read for them, and all sums written."""
 
 _FLOATS = (np.dtype(np.float32), np.dtype(np.float64))
 _INDICES = (np.dtype(np.int8), np.dtype(np.int32), np.dtype(np.int64))
@@ -281,9 +283,10 @@ def tiling(statements: list[Statement]) -> Tiling:
     most = max(threads.MOST_HELPERS + 1, SUMS_BYTES // (4 * filters))
     work = s.multiplications // PIECE_WORK
     pieces = max(1, min(PIECES, most, work, s.samples))
-    samples = min(-(-s.samples // pieces), max(1, BLOCK_BYTES // (4 * s.places * s.outputs)))
-    together = samples * s.counts[0]
-    lines = max(1, BLOCK_BYTES // (4 * s.counts[1] * s.features))
+    windows = max(LEAST_WINDOWS, BLOCK_BYTES // (4 * s.outputs))
+    samples = min(-(-s.samples // pieces), -(-windows // s.places))
+    windows = max(LEAST_WINDOWS, BLOCK_BYTES // (4 * s.features))
+    together, lines = samples * s.counts[0], -(-windows // s.counts[1])
     lines = -(-together // -(-together // lines))
     spare = products.ROWS - 1
     sums, totals = _lines_of(filters), _lines_of(2 * s.outputs)
