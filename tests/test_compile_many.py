@@ -101,10 +101,18 @@ def test_scan_runs_through_stacked_batches(backend: str) -> None:
     assert again[0] == pytest.approx(plain(Tensor(xs[0]), Tensor(ys[0])).item(), rel=1e-9)
 
 
-def test_scan_of_batches_that_lie_apart(backend: str) -> None:
+@pytest.mark.parametrize(
+    "xs",
+    [
+        pytest.param(lambda random: random((4, 20, 2)).swapaxes(0, 1), id="in themselves"),
+        pytest.param(lambda random: random((60, 4, 2))[::3], id="from one another"),
+        pytest.param(lambda random: random((20, 4, 2))[::-1], id="backwards"),
+    ],
+)
+def test_scan_of_batches_that_lie_apart(xs: Any, backend: str) -> None:
     net = xor_net()
     step = tk.compile(training(net, optim.SGD(net.parameters(), lr=0.0)))
-    xs = np.random.default_rng(0).random((4, 20, 2)).swapaxes(0, 1)
+    xs = xs(np.random.default_rng(0).random)
     ys = np.tile(Y, (20, 1, 1))
     losses = step.scan(Tensor(xs), Tensor(ys)).numpy()
     expected = [step(Tensor(x), Tensor(y)).item() for x, y in zip(xs, ys, strict=True)]
@@ -130,9 +138,13 @@ def test_a_wrong_number_of_calls_or_batches_is_refused() -> None:
     assert step.repeat(0, Tensor([1.0])) is None
 
 
-def test_an_argument_in_the_memory_of_a_parameter_is_read_as_it_was(backend: str) -> None:
-    weight = nn.Parameter(np.arange(6.0).reshape(3, 2))
-    other = nn.Parameter(np.arange(6.0).reshape(3, 2))
+@pytest.mark.parametrize("place", [np.s_[7:1:-1], np.s_[:6]], ids=["backwards", "before it"])
+def test_an_argument_in_the_memory_of_a_parameter_is_read_as_it_was(
+    place: slice, backend: str
+) -> None:
+    memory, others_memory = np.arange(8.0), np.arange(8.0)
+    weight, other = nn.Parameter(tk.zeros(6)), nn.Parameter(tk.zeros(6))
+    weight.data, other.data = memory[2:], others_memory[2:]
 
     def step_of(w: Any) -> Callable[[Any], Any]:
         optimizer = optim.SGD([w], lr=0.1)
@@ -147,10 +159,12 @@ def test_an_argument_in_the_memory_of_a_parameter_is_read_as_it_was(backend: str
         return step
 
     compiled, plain = tk.compile(step_of(weight)), step_of(other)
-    for _ in range(5):
-        found, expected = compiled(weight.data[::-1]), plain(other.data[::-1].copy())
+    for i in range(8):
+        x = memory[place] if i > 3 else memory[place].copy()
+        found, expected = compiled(x), plain(others_memory[place].copy())
         assert found.item() == pytest.approx(expected.item())
-        np.testing.assert_allclose(weight.data, other.data)
+        np.testing.assert_allclose(memory, others_memory)
+    assert compiled.programs, compiled.explain()
 
 
 def test_a_shape_that_depends_on_elements_is_not_compiled(backend: str) -> None:

@@ -337,6 +337,20 @@ def test_a_scheduler_inside_is_run_as_written() -> None:
     assert "call it outside" in step.explain()
 
 
+def test_a_parameter_of_another_shape_or_dtype_is_seen() -> None:
+    draw = RANDOM.standard_normal
+    w = Tensor(draw(3))
+    f = compile(lambda x: x * w + w.max())
+    x = Tensor(draw((4, 3)))
+    for data in (draw(3), draw((4, 3)), draw((4, 3)).astype("f4"), np.arange(3), draw(3)):
+        w.data = data
+        for _ in range(4):
+            found, expected = f(x), f.function(x)
+            assert found.dtype == expected.dtype
+            np.testing.assert_allclose(found.numpy(), expected.numpy(), 1e-12)
+        assert f.programs
+
+
 def test_another_parameter_group_is_noticed() -> None:
     a, b = twins()
     together(a, b)

@@ -69,9 +69,8 @@ def _gather(
             continue
         if not all(looped.reads(i, _array(leaf)) for i, leaf in _leaves(args) if i in steps):
             continue
-        # The loop writes its results where the latest one is: copy first.
-        first = [np.array(_array(x)) for x in done]
-        losses = np.concatenate([np.stack(first), looped.run(n - len(done), steps)])
+        first = np.stack([_array(x) for x in done])  # before the loop writes where the latest is
+        losses = np.concatenate([first, looped.run(n - len(done), steps)])
         return constant(losses) if isinstance(done[0], Node) else losses
     return _stacked(done)
 
