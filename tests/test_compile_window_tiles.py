@@ -15,11 +15,12 @@ from test_compile_windows import GEOMETRIES, POOLS, compare, draw, net, steps_of
 import tinygrad_kr as tk
 import tinygrad_kr.functional as F
 from tinygrad_kr import Tensor, nn, optim
-from tinygrad_kr.compile import products, threads, window_code, windows
+from tinygrad_kr.compile import products, threads, window_code, window_pieces
 from tinygrad_kr.compile.build import find_compiler
 from tinygrad_kr.compile.function import Compiled
 from tinygrad_kr.compile.native import Native
-from tinygrad_kr.compile.windows import Convolution, TiledConvolution, tiling
+from tinygrad_kr.compile.window_pieces import TiledConvolution, division, geometry_of, scratch
+from tinygrad_kr.compile.windows import Convolution
 
 needs_compiler = pytest.mark.skipif(find_compiler() is None, reason="there is no C compiler")
 needs_tiles = pytest.mark.skipif(
@@ -44,10 +45,10 @@ EDGES: list[Geometry] = [
 
 def divide(monkeypatch: pytest.MonkeyPatch, pieces: int = 5, block: int = 2**11) -> None:
     """Small convolutions in as many parts as large ones: pieces, samples and lines of windows."""
-    monkeypatch.setattr(windows, "PIECES", pieces)
-    monkeypatch.setattr(windows, "PIECE_WORK", 1)
-    monkeypatch.setattr(windows, "BLOCK_BYTES", block)
-    monkeypatch.setattr(windows, "LEAST_WINDOWS", 1)
+    monkeypatch.setattr(window_pieces, "PIECES", pieces)
+    monkeypatch.setattr(window_pieces, "PIECE_WORK", 1)
+    monkeypatch.setattr(window_pieces, "BLOCK_BYTES", block)
+    monkeypatch.setattr(window_pieces, "LEAST_WINDOWS", 1)
 
 
 def arrays(geometry: Geometry, dtype: str = "float32") -> list[Tensor]:
@@ -102,8 +103,9 @@ def test_one_gradient_alone(which: int, monkeypatch: pytest.MonkeyPatch) -> None
     given = arrays(((6, 3, 8, 8), (5, 3, 3, 3), {}))[:2]
     compiled = compare(gradient_of(which), given, 2e-5)
     backward = [s for s in steps_of(compiled) if isinstance(s, TiledConvolution)][-1]
-    sums = {"whole"} & tiling(backward.statements).starts.keys()
-    assert bool(sums) == (which == 1)
+    arrays_of, _ = scratch(backward.statements)
+    assert ("whole" in arrays_of) == (which == 1)
+    assert ("panels" in arrays_of) == (which == 0)
 
 
 @needs_tiles
@@ -246,23 +248,24 @@ def convolution(shape: tuple[int, ...], weight: tuple[int, ...]) -> list[Any]:
 @needs_tiles
 def test_how_a_convolution_is_divided(monkeypatch: pytest.MonkeyPatch) -> None:
     """Into columns that fit a cache, and not by how many threads there are."""
-    (forward, backward) = convolution((3, 40, 64, 64), (64, 40, 3, 3))
+    forward, backward = convolution((3, 40, 64, 64), (64, 40, 3, 3))
     for statements in (forward, backward):
-        monkeypatch.setattr(threads, "helpers", lambda: 0)
-        alone = tiling(statements)
-        monkeypatch.setattr(threads, "helpers", lambda: 3)
-        shared = tiling(statements)
-        assert (alone.pieces, alone.samples, alone.lines) == (3, 1, 3)
-        assert (shared.pieces, shared.samples, shared.lines) == (3, 1, 3)
-        assert shared.length - alone.length == 3 * alone.own
-        read = (3 * 64 + 13) * 360 + (64 * 64 + 13) * 64 + 32
-        assert read <= shared.own < read + 32
-    assert "whole" not in tiling(forward).starts
-    monkeypatch.setattr(windows, "PIECES", 1)
-    assert (tiling(forward).pieces, tiling(forward).samples) == (1, 1)
+        sizes = []
+        for helpers in (0, 3):
+            monkeypatch.setattr(threads, "helpers", lambda helpers=helpers: helpers)
+            assert division(geometry_of(statements)) == (3, 1, 3)
+            arrays_of, size = scratch(statements)
+            sizes.append(size)
+        read = (3 * 64 + 13) * 360, (64 * 64 + 13) * 64 + 32
+        own = arrays_of["columns"].apart, arrays_of["rows"].apart
+        assert all(a <= b < a + 16 for a, b in zip(read, own, strict=True))
+        assert sizes[1] - sizes[0] == 3 * sum(own)
+    monkeypatch.setattr(window_pieces, "PIECES", 1)
+    assert division(geometry_of(forward))[:2] == (1, 1)
     monkeypatch.undo()
-    large = tiling(convolution((8, 256, 5, 5), (512, 256, 3, 3))[1])
-    assert (large.pieces, large.lines * 5 >= 50) == (4, True)
+    large = geometry_of(convolution((8, 256, 5, 5), (512, 256, 3, 3))[1])
+    assert division(large).pieces == 4
+    assert division(large).lines * 5 >= 50
 
 
 # ------------------------------------------------------------------ the whole step

@@ -27,8 +27,9 @@ from tinygrad_kr.compile.program import Statement, Value
 from tinygrad_kr.compile.repeated import Text, parameters, shared
 from tinygrad_kr.compile.spelling import C_TYPES, PRELUDE, expression, literal
 from tinygrad_kr.compile.window_code import TYPES, pooling
+from tinygrad_kr.compile.window_pieces import TiledConvolution
 from tinygrad_kr.compile.window_tiles import tiled_convolution
-from tinygrad_kr.compile.windows import Pooling, TiledConvolution
+from tinygrad_kr.compile.windows import Pooling
 from tinygrad_kr.ops import network
 from tinygrad_kr.ops.reduction import sum_
 

@@ -15,16 +15,15 @@ from tinygrad_kr.compile.products import is_tiled
 from tinygrad_kr.compile.program import Check, Program, Statement, Value
 from tinygrad_kr.compile.sources import Constant, LeafWrite
 from tinygrad_kr.compile.spelling import expression
+from tinygrad_kr.compile.window_pieces import TiledConvolution, tiled
 from tinygrad_kr.compile.windows import (
     Convolution,
     Pooling,
-    TiledConvolution,
     channels_last,
     grouped,
     is_pooling,
     planned,
     pooled_like,
-    tiled,
 )
 from tinygrad_kr.ops import linalg, network, shape
 from tinygrad_kr.ops.elementwise import positive

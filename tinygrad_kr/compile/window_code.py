@@ -15,10 +15,10 @@ from tinygrad_kr.compile.layout import Place
 from tinygrad_kr.compile.plan import Plan
 from tinygrad_kr.compile.program import Statement, Value
 from tinygrad_kr.compile.spelling import C_TYPES
+from tinygrad_kr.compile.window_pieces import TiledConvolution
 from tinygrad_kr.compile.windows import (
     Convolution,
     Geometry,
-    TiledConvolution,
     _cotangent,
     _pair,
     _window_first,

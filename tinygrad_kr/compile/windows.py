@@ -15,7 +15,6 @@ from typing import Any
 
 import numpy as np
 
-from tinygrad_kr.compile import products, threads
 from tinygrad_kr.compile.layout import Shape, dense_strides
 from tinygrad_kr.compile.program import Program, Statement, Value
 from tinygrad_kr.ops import elementwise as e
@@ -24,17 +23,6 @@ from tinygrad_kr.ops.op import op
 from tinygrad_kr.ops.reduction import sum_
 
 Readers = dict[Value, list[Statement]]
-
-PIECES = 32
-"""Into how many parts of its samples a convolution in C is divided at most."""
-PIECE_WORK = 100_000
-"""Multiplications, some microseconds, of a piece that is worth another core's taking it."""
-SUMS_BYTES = 2**21
-"""Memory for the pieces' gradients of the weight."""
-BLOCK_BYTES = 2**18
-"""Columns, and products, that are there at once: both lie in a core's own cache."""
-LEAST_WINDOWS = 128
-"""Of which columns are there at once: all filters are read for them, and all sums written."""
 
 _FLOATS = (np.dtype(np.float32), np.dtype(np.float64))
 _INDICES = (np.dtype(np.int8), np.dtype(np.int32), np.dtype(np.int64))
@@ -175,18 +163,6 @@ class Convolution:
     inside: set[Value]
 
 
-@dataclass(slots=True)
-class TiledConvolution:
-    """A `Convolution` that is wholly C, products too, of which each core does pieces.
-
-    scratch: memory that is used only meanwhile.
-    """
-
-    statements: list[Statement]
-    inside: set[Value]
-    scratch: Value
-
-
 @dataclass(frozen=True, slots=True)
 class Geometry:
     """Sizes of a convolution over two axes (one of length 1 added where there is only one).
@@ -214,11 +190,6 @@ class Geometry:
     def places(self) -> int:
         """Windows in a sample."""
         return self.counts[0] * self.counts[1]
-
-    @property
-    def multiplications(self) -> int:
-        """Of the whole convolution."""
-        return self.samples * self.places * self.features * self.outputs
 
 
 def geometry(statement: Statement) -> Geometry | None:
@@ -252,87 +223,6 @@ def geometry(statement: Statement) -> Geometry | None:
 
 def _pair(sizes: Any, missing: int = 1) -> tuple[int, int]:
     return (missing, *sizes) if len(sizes) == 1 else tuple(sizes)
-
-
-@dataclass(frozen=True, slots=True)
-class Tiling:
-    """How a convolution in C is divided, and where in its scratch memory what lies.
-
-    pieces: of the samples, taken by whoever is free; what is summed over samples has a sum of each
-    piece, so that it does not depend on who took what; samples: of a piece, whose products are
-    there at once; lines: of windows, whose columns are there at once; starts: by array, its first
-    element in the memory, or in that of a thread, which begins at `starts["own"]` and has `own`
-    elements; length: elements in all; sums, totals: elements from one piece's to the next one's.
-    """
-
-    pieces: int
-    samples: int
-    lines: int
-    starts: dict[str, int]
-    sums: int
-    totals: int
-    own: int
-    length: int
-
-
-def tiling(statements: list[Statement]) -> Tiling:
-    """The sizes that suit a convolution."""
-    s = next(found for found in map(geometry, statements) if found is not None)
-    ops = {statement.op for statement in statements}
-    filters = s.features * s.outputs
-    most = max(threads.MOST_HELPERS + 1, SUMS_BYTES // (4 * filters))
-    work = s.multiplications // PIECE_WORK
-    pieces = max(1, min(PIECES, most, work, s.samples))
-    windows = max(LEAST_WINDOWS, BLOCK_BYTES // (4 * s.outputs))
-    samples = min(-(-s.samples // pieces), -(-windows // s.places))
-    windows = max(LEAST_WINDOWS, BLOCK_BYTES // (4 * s.features))
-    together, lines = samples * s.counts[0], -(-windows // s.counts[1])
-    lines = -(-together // -(-together // lines))
-    spare = products.ROWS - 1
-    sums, totals = _lines_of(filters), _lines_of(2 * s.outputs)
-    shared: dict[str, int] = {}
-    if w.convolve in ops:
-        depth, across = s.features, s.outputs
-    else:
-        depth, across = s.outputs, s.features
-        if w.convolve_weight in ops:
-            shared["whole"] = pieces * sums
-        if sum_ in ops:
-            shared["total"] = pieces * totals
-    if w.convolve in ops or w.convolve_transposed in ops:
-        shared["filters"] = filters
-        shared["panels"] = -(-across // products.COLUMNS) * products.COLUMNS * depth
-    own = {
-        "columns": (lines * s.counts[1] + spare) * s.features,
-        "rows": (samples * s.places + spare) * s.outputs + products.COLUMNS,
-    }
-    starts, first = _laid_out(shared, 0)
-    starts["own"] = first
-    inside, size = _laid_out(own, 0)
-    length = first + size * (threads.helpers() + 1)
-    return Tiling(pieces, samples, lines, starts | inside, sums, totals, size, length)
-
-
-def _laid_out(sizes: dict[str, int], first: int) -> tuple[dict[str, int], int]:
-    """Where arrays begin one after the other, and where the last one ends."""
-    starts = {}
-    for name, size in sizes.items():
-        starts[name], first = first, first + _lines_of(size)
-    return starts, first
-
-
-def _lines_of(size: int) -> int:
-    """So many float32, to the end of a cache line."""
-    return -(-size // 16) * 16
-
-
-def tiled(group: Convolution, numbers: Iterator[int]) -> TiledConvolution | None:
-    """A convolution wholly in C, where that is better than BLAS."""
-    if group.statements[0].output.dtype != np.float32 or not products.has_wide_vectors():
-        return None
-    length = tiling(group.statements).length
-    scratch = Value(next(numbers), (length,), np.dtype(np.float32), (4,))
-    return TiledConvolution(group.statements, group.inside, scratch)
 
 
 def is_pooling(statement: Statement) -> bool:
