@@ -7,6 +7,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
+from importlib.resources import files
 from typing import Any
 
 import numpy as np
@@ -18,7 +19,8 @@ from numpy import ndarray
 import tinygrad_kr as tk
 import tinygrad_kr.functional as F
 from tinygrad_kr import Tensor
-from tinygrad_kr.compile.build import find_compiler
+from tinygrad_kr.compile import eager
+from tinygrad_kr.compile.build import BuildError, find_compiler
 from tinygrad_kr.compile.products import has_wide_vectors
 from tinygrad_kr.ops import linalg, products
 
@@ -354,8 +356,6 @@ def test_a_cache_that_others_may_write_to(tmp_path: Any) -> None:
 
 
 def test_another_processor(monkeypatch: pytest.MonkeyPatch, afresh: None) -> None:
-    from tinygrad_kr.compile import eager
-
     monkeypatch.setattr(eager, "has_wide_vectors", lambda: False)
     a = normal(200, 200)
     np.testing.assert_array_equal(products.multiply(a, a), a.dot(a))
@@ -363,6 +363,22 @@ def test_another_processor(monkeypatch: pytest.MonkeyPatch, afresh: None) -> Non
 
 
 # ------------------------------------------------------------------ threads and processes
+
+
+def test_threads_look_for_work_longer_than_in_compiled_programs(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    given: dict[str, str] = {}
+
+    def build(source: str, headers: dict[str, str]) -> None:
+        given.update(headers)
+        raise BuildError("a trial")
+
+    monkeypatch.setattr(eager, "has_wide_vectors", lambda: True)
+    monkeypatch.setattr(eager, "build", build)
+    assert eager.product_function() is None
+    theirs = files("tinygrad_kr.compile").joinpath("threads.h").read_text()
+    assert theirs.count(eager.BRIEFLY) == given["threads.h"].count(eager.LONG) == 1
 
 
 @needs_c

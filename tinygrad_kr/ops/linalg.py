@@ -93,8 +93,8 @@ def ones(n: int, dtype: np.dtype[Any]) -> ndarray:
     return np.ones(n, dtype)
 
 
-_UNTHREADED = 9216
-"""Elements of a matrix up to which BLAS multiplies it by a vector on one core."""
+_UNTHREADED = 9215
+"""Elements of a matrix up to which OpenBLAS multiplies it by a vector on one core."""
 
 
 def column_sums(rows: ndarray) -> ndarray:
