@@ -19,7 +19,8 @@ from numpy import ndarray
 FEW = 4096
 """Elements of a factor up to which callers need not ask `multiply`."""
 _LARGE = 2**20
-"""Multiplications from which on C is as fast; BLAS has threads from 2^18 on."""
+"""Multiplications from which on nets are as fast with C. Up to four times as many, a product by
+itself is faster by BLAS, but one call of BLAS with threads takes a core from those in C."""
 _NARROW = 8
 """Rows and columns with fewer of which BLAS is faster: most of a tile of `products.h` is idle."""
 _MOST_COPIED = 2**26
