@@ -205,3 +205,23 @@ def test_an_option_that_is_a_list_may_change_where_it_is() -> None:
             run()
         found.append(net.weight.data.copy())
     np.testing.assert_allclose(found[1], found[0], 1e-4)
+
+
+def test_a_gradient_written_where_the_one_before_was_is_not_that_one() -> None:
+    net = nn.Linear(2, 1)
+
+    @tk.compile
+    def backward() -> None:
+        net.zero_grad()
+        (net(X) - Y).pow(2).mean().backward()
+
+    for _ in range(5):
+        backward()
+    optimizer = optim.SGD(net.parameters(), 0.1)
+    for _ in range(3):
+        backward()
+        optimizer.step()
+    stale = optim.SGD(net.parameters(), 0.1)
+    stale.step()
+    with pytest.warns(UserWarning, match="the gradients of the step before again"):
+        stale.step()

@@ -859,6 +859,25 @@ def test_anomaly_mode_names_the_parameter_that_a_graph_still_needs() -> None:
     optimizer.step()
 
 
+@pytest.mark.parametrize(("option", "wrong"), [("lr", -1.0), ("weight_decay", -1.0), ("lr", "1")])
+def test_an_option_that_is_set_to_something_wrong_is_refused_until_it_is_right(
+    option: str, wrong: Any
+) -> None:
+    (x,) = with_gradients(np.ones(3))
+    optimizer = optim.SGD([x], lr=0.5)
+    optimizer.step()
+    renew([x], np.random.default_rng(1))
+    before, right = x.data.copy(), optimizer.param_groups[0][option]
+    for _ in range(3):
+        optimizer.param_groups[0][option] = wrong
+        with pytest.raises((ValueError, TypeError), match=f"SGD: {option} must be"):
+            optimizer.step()
+        np.testing.assert_array_equal(x.data, before)
+    optimizer.param_groups[0][option] = right
+    optimizer.step()
+    assert not np.array_equal(x.data, before)
+
+
 # ------------------------------------------------------------------ rules of one's own
 
 

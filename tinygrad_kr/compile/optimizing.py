@@ -275,7 +275,7 @@ class RecordedStep:
 
     # -------------------------------------------------------------- the plan between calls
 
-    def gradients(self) -> None:
+    def gradients(self, check_options: Any = None) -> None:
         """An ordinary step after a compiled one makes a plan of its own."""
         return
 

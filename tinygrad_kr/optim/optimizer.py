@@ -28,6 +28,11 @@ _INTERVALS: dict[str, Callable[[float], bool]] = {
 }
 
 
+def _total(gradient: Any) -> float:
+    """What tells a gradient from the next one, which a compiled step may write where it was."""
+    return float(np.add.reduce(gradient._data, axis=None))
+
+
 class _Plan:
     """How a step is carried out, while parameters, options and gradients stay of one kind."""
 
@@ -40,16 +45,19 @@ class _Plan:
         self.noted = note_writes(self.params, writer)
         self.ran = False
 
-    def gradients(self) -> list[ndarray] | None:
-        """The gradients to apply, or None where this plan no longer fits."""
+    def gradients(self, check_options: Callable[[dict[str, Any]], None]) -> list[ndarray] | None:
+        """The gradients to apply, or None where this plan no longer fits; options that have
+        changed are checked."""
         if self.ran and self.once:
             return None
         for p in self.absent:
             if p._grad is not None:
                 return None
         for cohort in self.cohorts:
-            if tuple(cohort.group.values()) != cohort.group_values and not self._follows(cohort):
-                return None
+            if tuple(cohort.group.values()) != cohort.group_values:
+                check_options(cohort.group)
+                if not self._follows(cohort):
+                    return None
         gradients = []
         for p, array in self.pairs:
             g = p._grad
@@ -102,7 +110,7 @@ class Optimizer:
         self._plan: _Plan | None = None
         self._writer = f"{type(self).__name__}.step()"
         self._warned = False
-        self._first_gradients: list[weakref.ref[Any]] | None = None
+        self._first_gradients: list[tuple[weakref.ref[Any], float]] | None = None
         self._stepped = False
         if isinstance(params, Tensor) or not isinstance(params, Iterable):
             raise TypeError(
@@ -216,7 +224,7 @@ class Optimizer:
             recording.step(self)
             return loss
         plan = self._plan
-        gradients = None if plan is None or node._families else plan.gradients()
+        gradients = None if plan is None or node._families else plan.gradients(self._check_options)
         if plan is None or gradients is None:
             plan, gradients = self._planned()
         note_again(plan.noted)
@@ -246,7 +254,7 @@ class Optimizer:
                 start = sum(len(cohort.slots) for cohort in cohorts)
                 cohorts.append(Cohort(group, names, alike, program, start))
         plan = self._plan = _Plan(cohorts, absent, once, self._writer)
-        gradients = plan.gradients()
+        gradients = plan.gradients(self._check_options)
         assert gradients is not None
         self._warn_of_old_gradients(plan.params)
         return plan, gradients
@@ -283,11 +291,12 @@ class Optimizer:
         if not params:
             stale = "no parameter has a gradient, so it changed nothing"
         elif self._first_gradients is None:
-            self._first_gradients = [weakref.ref(p._grad) for p in params]
+            self._first_gradients = [(weakref.ref(p._grad), _total(p._grad)) for p in params]
         else:
-            kept = [reference() for reference in self._first_gradients]
+            kept = self._first_gradients
             if len(kept) == len(params) and all(
-                g is p._grad for g, p in zip(kept, params, strict=True)
+                reference() is p._grad and total == _total(p._grad)
+                for (reference, total), p in zip(kept, params, strict=True)
             ):
                 stale = "it applied the gradients of the step before again"
             self._first_gradients = []
