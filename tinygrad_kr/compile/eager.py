@@ -1,45 +1,65 @@
-"""The product of `products.h` for eager mode, which asks for no compiler and tells of none."""
+"""C for eager mode, which asks for no compiler and tells of none."""
 
 from __future__ import annotations
 
 import ctypes
 from collections.abc import Callable
 from importlib.resources import files
+from typing import NamedTuple
 
+from tinygrad_kr.compile import threads
 from tinygrad_kr.compile.build import build
-from tinygrad_kr.compile.c_code import c_source
 from tinygrad_kr.compile.cache import trusted_cache
 from tinygrad_kr.compile.products import has_wide_vectors
+from tinygrad_kr.compile.spelling import PRELUDE
 
-_PRODUCT = """\
+_PRODUCT = """
 EXPORT void product(int64_t rows, int64_t depth, int64_t columns,
                     const float *a, int64_t a_down, int64_t a_across,
                     const float *b, int64_t b_down, int64_t b_across, float *c) {
   tk_product(rows, depth, columns, a, a_down, a_across, b, b_down, b_across, c);
 }
 """
-_HEADERS = ("mathematics.h", "threads.h", "products.h")
-BRIEFLY, LONG = "look < 4000", "look < 40000"
+_INCLUDED = ("threads.h", "products.h", "convolutions.h")
+LOOKS = 40_000
 """How long threads look for work before they sleep: here a millisecond, for between two products
 lie some 100 microseconds of Python. Helpers that slept were late for all products of the first 40
 milliseconds after a pause (an MNIST step took 1.9 ms, not 0.95); BLAS's look for 25."""
 
+_SIZE, _ADDRESS = ctypes.c_int64, ctypes.c_void_p
+_MATRIX = (_ADDRESS, _SIZE, _SIZE)
+_PARAMETERS = {
+    "product": (_SIZE, _SIZE, _SIZE, *_MATRIX, *_MATRIX, _ADDRESS),
+    "convolve": (_ADDRESS,) * 5,
+    "convolve_transposed": (_ADDRESS,) * 4,
+    "convolve_weight": (_ADDRESS,) * 4,
+}
 
-def product_function() -> Callable[..., None] | None:
-    """`tk_product` as a function of numbers and addresses; None where it is not to be had."""
+
+class Kernels(NamedTuple):
+    """The functions of `products.h` and `convolutions.h`, of numbers and addresses."""
+
+    product: Callable[..., None]
+    convolve: Callable[..., None]
+    convolve_transposed: Callable[..., None]
+    convolve_weight: Callable[..., None]
+
+
+def kernels() -> Kernels | None:
+    """The functions, built or found built; None where they are not to be had."""
     if not has_wide_vectors():
         return None
     here = files("tinygrad_kr.compile")
+    settings = {"TK_HELPERS": threads.helpers(), "TK_LOOKS": LOOKS}
+    lines = [PRELUDE, *(f"#define {name} {value}" for name, value in settings.items())]
+    lines += [f'#include "{name}"' for name in _INCLUDED]
     try:
         trusted_cache()
-        headers = {name: here.joinpath(name).read_text() for name in _HEADERS}
-        headers["threads.h"] = headers["threads.h"].replace(BRIEFLY, LONG)
-        library = build(c_source([_PRODUCT]), headers)
+        headers = {name: here.joinpath(name).read_text() for name in ("mathematics.h", *_INCLUDED)}
+        library = build("\n".join([*lines, _PRODUCT]), headers)
     except (OSError, RuntimeError):
         return None
-    size, address = ctypes.c_int64, ctypes.c_void_p
-    function = library.product
-    function.restype = None
-    matrix = (address, size, size)
-    function.argtypes = (size, size, size, *matrix, *matrix, address)
-    return function
+    for name, parameters in _PARAMETERS.items():
+        function = getattr(library, name)
+        function.restype, function.argtypes = None, parameters
+    return Kernels(*(getattr(library, name) for name in _PARAMETERS))

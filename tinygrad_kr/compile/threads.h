@@ -33,8 +33,11 @@ static void tk_take_pieces(void) {
 #else
 #define TK_REST() atomic_thread_fence(memory_order_seq_cst)
 #endif
+#ifndef TK_LOOKS
+#define TK_LOOKS 4000 /* some 50 microseconds */
+#endif
 #define TK_WAIT_FOR(condition) \
-  for (int look = 0; look < 4000 && !(condition); look++) TK_REST()
+  for (int look = 0; look < TK_LOOKS && !(condition); look++) TK_REST()
 
 static void *tk_help(void *number) {
   tk_self = (intptr_t)number;

@@ -16,12 +16,14 @@ from typing import Any
 import numpy as np
 from numpy import ndarray
 
+from tinygrad_kr.ops.node import recorders
+
 FEW = 4096
 """Elements of a factor up to which callers need not ask `multiply`."""
-_LARGE = 2**20
+LARGE = 2**20
 """Multiplications from which on nets are as fast with C. Up to four times as many, a product by
 itself is faster by BLAS, but one call of BLAS with threads takes a core from those in C."""
-_NARROW = 8
+NARROW = 8
 """Rows and columns with fewer of which BLAS is faster: most of a tile of `products.h` is idle."""
 _MOST_COPIED = 2**26
 """Bytes of b, which C copies and keeps the memory."""
@@ -57,8 +59,8 @@ def _is_large(a: ndarray, b: ndarray) -> bool:
     return (
         depth == inner
         and a.shape[:-2] == b.shape[:-2]
-        and rows * depth * columns >= _LARGE
-        and min(rows, columns) >= _NARROW
+        and rows * depth * columns >= LARGE
+        and min(rows, columns) >= NARROW
         and 4 * depth * columns <= _MOST_COPIED
     )
 
@@ -67,7 +69,7 @@ def _write_product(product: Callable[..., None], a: ndarray, b: ndarray, out: nd
     whole = out.flags.c_contiguous and out.flags.aligned and out.dtype == np.float32
     c = out if whole else np.empty(out.shape, np.float32)
     a, b = (x if x.flags.aligned else x.copy() for x in (a, b))
-    product(*a.shape, b.shape[1], *_place(a), *_place(b), _address(c))
+    product(*a.shape, b.shape[1], *_place(a), *_place(b), address(c))
     if c is not out:
         out[...] = c
 
@@ -75,22 +77,35 @@ def _write_product(product: Callable[..., None], a: ndarray, b: ndarray, out: nd
 def _place(x: ndarray) -> tuple[int, int, int]:
     """Where a matrix is, and how many elements are from one to the next, down and across."""
     down, across = x.strides
-    return _address(x), down // 4, across // 4
+    return address(x), down // 4, across // 4
 
 
-def _address(x: ndarray) -> int:
-    address: int = x.__array_interface__["data"][0]
-    return address
+def address(x: ndarray) -> int:
+    """Where the first element is."""
+    place: int = x.__array_interface__["data"][0]
+    return place
+
+
+def _product() -> Callable[..., None] | None:
+    found = kernels()
+    return None if found is None else found.product
+
+
+def kernels() -> Any:
+    """The functions in C, built when the first large product comes; None for NumPy.
+
+    What only a recording for `tk.compile` computes is not worth the wait for another build.
+    """
+    return None if recorders and not _kernels.cache_info().currsize else _kernels()
 
 
 @cache
-def _product() -> Callable[..., None] | None:
-    """The function in C, built when the first large product comes; None for NumPy."""
+def _kernels() -> Any:
     wanted = os.environ.get("TINYGRAD_KR_PRODUCTS", "")
     if wanted not in ("", "numpy"):
         raise ValueError(f"$TINYGRAD_KR_PRODUCTS is {wanted!r}; it is 'numpy' or not set")
     if wanted:
         return None
-    from tinygrad_kr.compile.eager import product_function
+    from tinygrad_kr.compile import eager
 
-    return product_function()
+    return eager.kernels()

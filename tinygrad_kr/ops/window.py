@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 from numpy import ndarray
 
+from tinygrad_kr.ops import convolutions
 from tinygrad_kr.ops.elementwise import masked
 from tinygrad_kr.ops.linalg import column_sums
 from tinygrad_kr.ops.node import Node
@@ -125,6 +126,10 @@ def _convolve(
     """Products of every window of `x` (N, C, ...) with every filter (O, C / groups, ...)."""
     kernel = weight.shape[2:]
     counts = _counts(_padded_sizes(x.shape[2:], padding), kernel, stride, dilation)
+    window = {"stride": stride, "padding": padding, "dilation": dilation, "groups": groups}
+    done = convolutions.convolve(x, weight, bias, counts, **window)
+    if done is not None:
+        return np.moveaxis(done, -1, 1)
     y = np.empty((len(x), *counts, len(weight)), np.result_type(x, weight))
     filters = _filters(weight, groups)
     features = math.prod(kernel) * x.shape[1]
@@ -149,6 +154,10 @@ def _convolve_transposed(
 ) -> Any:
     """Every element of `g` (N, O, ...) spreads its filter over an array (N, C, *size)."""
     kernel, channels = weight.shape[2:], weight.shape[1] * groups
+    window = {"stride": stride, "padding": padding, "dilation": dilation, "groups": groups}
+    done = convolutions.convolve_transposed(g, weight, size, **window)
+    if done is not None:
+        return np.moveaxis(done, -1, 1)
     y = np.zeros((len(g), *size, channels), np.result_type(g, weight))
     spread = np.empty((len(g), *g.shape[2:], channels), y.dtype)
     rows, parts = _by_group(np.moveaxis(g, 1, -1), groups), _by_group(spread, groups)
@@ -181,8 +190,12 @@ def _convolve_weight(
     groups: int,
 ) -> Any:
     """Products of `g` (N, O, ...) with its windows of `x`: (O, C / groups, *kernel)."""
+    outputs, features = g.shape[1], math.prod(kernel) * x.shape[1]
+    window = {"stride": stride, "padding": padding, "dilation": dilation, "groups": groups}
+    done = convolutions.convolve_weight(x, g, kernel, **window)
+    if done is not None:
+        return np.moveaxis(done.T.reshape(outputs, *kernel, x.shape[1]), -1, 1)
     g = np.moveaxis(g, 1, -1)
-    outputs, features = g.shape[-1], math.prod(kernel) * x.shape[1]
     weight = np.zeros((groups, features // groups, outputs // groups), np.result_type(x, g))
     for part in _parts(len(x), math.prod(g.shape[1:-1]) * features * x.itemsize):
         columns = _columns(_padded(x[part], padding), kernel, stride, dilation, groups)

@@ -1,0 +1,247 @@
+"""Convolutions of float32 in C: the same as NumPy's, at every edge and in every layout."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from numpy import ndarray
+
+import tinygrad_kr as tk
+import tinygrad_kr.functional as F
+from tinygrad_kr import Tensor
+from tinygrad_kr.compile import eager, threads
+from tinygrad_kr.compile.build import find_compiler
+from tinygrad_kr.compile.products import has_wide_vectors
+from tinygrad_kr.ops import convolutions, products, window
+
+pytestmark = pytest.mark.skipif(
+    find_compiler() is None or not has_wide_vectors(), reason="needs a C compiler and AVX-512"
+)
+
+
+@pytest.fixture(autouse=True)
+def done(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
+    """The names of the functions in C that were called; small convolutions are for these too."""
+    found: list[str] = []
+    monkeypatch.setattr(products, "LARGE", 1)
+    monkeypatch.setattr(products, "NARROW", 1)
+    kernels = products.kernels()
+
+    def noting(name: str) -> Callable[..., None]:
+        def call(*given: Any) -> None:
+            found.append(name)
+            getattr(kernels, name)(*given)
+
+        return call
+
+    noted = eager.Kernels(*map(noting, eager.Kernels._fields))
+    monkeypatch.setattr(products, "kernels", lambda: noted)
+    yield found
+
+
+def normal(*shape: int) -> ndarray:
+    return np.random.default_rng(sum(shape)).standard_normal(shape, dtype=np.float32)
+
+
+def misaligned(x: ndarray) -> ndarray:
+    raw = np.empty(x.nbytes + 1, np.uint8)[1:]
+    made: ndarray = np.ndarray(x.shape, x.dtype, raw.data)
+    made[...] = x
+    return made
+
+
+LAYOUTS: dict[str, Callable[[ndarray], ndarray]] = {
+    "in order": lambda x: x,
+    "channels last": lambda x: np.moveaxis(np.ascontiguousarray(np.moveaxis(x, 1, -1)), -1, 1),
+    "every other": lambda x: np.repeat(x, 2, -1)[..., ::2],
+    "backwards": lambda x: x[..., ::-1].copy()[..., ::-1],
+    "a field": lambda x: np.rec.fromarrays([x.astype(np.int8), x], names="n,x")["x"],
+    "misaligned": misaligned,
+}
+
+
+def close(found: ndarray, exact: ndarray) -> None:
+    assert found.dtype == np.float32
+    assert found.shape == exact.shape
+    np.testing.assert_allclose(found, exact, 1e-5, 2e-6 * max(np.abs(exact).max(), 1e-3))
+
+
+def all_three(x: ndarray, weight: ndarray, bias: ndarray | None, **how: Any) -> list[ndarray]:
+    """The convolution, and from a cotangent the gradients of input and weight."""
+    y = window._convolve(x, weight, bias, **how)
+    g = normal(*y.shape).astype(y.dtype)
+    return [
+        y,
+        window._convolve_transposed(g, weight, size=x.shape[2:], **how),
+        window._convolve_weight(x, g, kernel=weight.shape[2:], **how),
+    ]
+
+
+def compare(x: ndarray, weight: ndarray, bias: ndarray | None, **how: Any) -> None:
+    exact = [None if a is None else a.astype(np.float64) for a in (x, weight, bias)]
+    for found, wanted in zip(
+        all_three(x, weight, bias, **how), all_three(*exact, **how), strict=True
+    ):
+        close(found, wanted)
+
+
+# ------------------------------------------------------------------ values
+
+
+@given(st.data())
+def test_sizes_strides_and_edges(data: st.DataObject) -> None:
+    spatial = data.draw(st.integers(1, 2))
+
+    def each(least: int, most: int) -> tuple[int, ...]:
+        return tuple(data.draw(st.integers(least, most)) for _ in range(spatial))
+
+    kernel, stride, dilation = each(1, 4), each(1, 3), each(1, 3)
+    before, after = each(0, 4), each(0, 4)
+    reach = [d * (k - 1) + 1 for k, d in zip(kernel, dilation, strict=True)]
+    size = [
+        max(1, r - a - b) + data.draw(st.integers(0, 9))
+        for r, a, b in zip(reach, before, after, strict=True)
+    ]
+    samples, channels = data.draw(st.integers(1, 5)), data.draw(st.sampled_from([1, 2, 3, 17]))
+    outputs = data.draw(st.sampled_from([1, 7, 32, 33]))
+    layout = LAYOUTS[data.draw(st.sampled_from([*LAYOUTS]))]
+    bias = normal(outputs) if data.draw(st.booleans()) else None
+    how = {"stride": stride, "dilation": dilation, "groups": 1}
+    how["padding"] = tuple(zip(before, after, strict=True))
+    x, weight = normal(samples, channels, *size), normal(outputs, channels, *kernel)
+    compare(layout(x), layout(weight), bias, **how)
+
+
+SAME: dict[str, Any] = {
+    "stride": (1, 1), "dilation": (1, 1), "padding": ((1, 1), (1, 1)), "groups": 1
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("samples", "channels", "outputs", "size"),
+    [(20, 1, 32, 28), (20, 32, 64, 14), (2, 256, 5, 6), (1, 3, 2304, 4), (3, 12, 40, 40)],
+)
+def test_many_windows_filters_and_outputs(
+    samples: int, channels: int, outputs: int, size: int, done: list[str]
+) -> None:
+    compare(
+        normal(samples, channels, size, size), normal(outputs, channels, 3, 3), normal(outputs),
+        **SAME,
+    )  # fmt: skip
+    assert done == ["convolve", "convolve_transposed", "convolve_weight"]
+
+
+def test_what_a_convolution_reaches_of_a_larger_result(done: list[str]) -> None:
+    g, weight = normal(2, 5, 3, 4), normal(5, 3, 2, 2)
+    how: dict[str, Any] = {**SAME, "stride": (3, 2), "padding": ((1, 0), (0, 0)), "size": (12, 7)}
+    found = window._convolve_transposed(g, weight, **how)
+    exact = window._convolve_transposed(g.astype(np.float64), weight.astype(np.float64), **how)
+    close(found, exact)
+    assert (found[:, :, 8:] == 0).all()
+    assert done == ["convolve_transposed"]
+
+
+def test_nan_and_infinity_come_out_where_they_do_in_numpy() -> None:
+    x, weight = normal(3, 4, 9, 9), normal(33, 4, 3, 3)
+    x[0, 1, 0, 0], x[1, 2, 5, 5], weight[7, 0, 1, 1] = np.nan, np.inf, np.nan
+    exact = [np.isfinite(a) for a in all_three(x.astype(float), weight.astype(float), None, **SAME)]
+    for found, finite in zip(all_three(x, weight, None, **SAME), exact, strict=True):
+        np.testing.assert_array_equal(np.isfinite(found), finite)
+
+
+@pytest.mark.parametrize("size", [2, 9])
+def test_first_and_second_derivatives(size: int, done: list[str]) -> None:
+    def bent(x: Any, weight: Any, bias: Any) -> Any:
+        return tk.tanh(F.conv2d(x, weight, bias, stride=2, padding=1)).sum()
+
+    arrays = normal(2, 3, size, size), normal(4, 3, 2, 2), normal(4)
+    slope = tk.grad(bent, argnums=(0, 1, 2))
+    bend = tk.grad(lambda *a: sum((g**2).sum() for g in slope(*a)), argnums=(0, 1, 2))
+    exact = [a.astype(np.float64) for a in arrays]
+    for derivative in (slope, bend):
+        tensors = [Tensor(a) for a in arrays]
+        for found, wanted in zip(derivative(*tensors), derivative(*exact), strict=True):
+            np.testing.assert_allclose(found.numpy(), wanted, 2e-4, 2e-4)
+    assert set(done) == {"convolve", "convolve_transposed", "convolve_weight"}
+
+
+# ------------------------------------------------------------------ what NumPy does
+
+
+@pytest.mark.parametrize(
+    ("shape", "weight", "dtype", "groups"),
+    [
+        ((2, 4, 5, 5), (4, 4, 3, 3), np.float64, 1),
+        ((2, 4, 5, 5), (4, 2, 3, 3), np.float32, 2),
+        ((2, 257, 3, 3), (2, 257, 3, 3), np.float32, 1),
+        ((2, 3, 4, 4, 4), (2, 3, 2, 2, 2), np.float32, 1),
+    ],
+)
+def test_what_is_not_for_c(
+    shape: tuple[int, ...], weight: tuple[int, ...], dtype: Any, groups: int, done: list[str]
+) -> None:
+    axes = len(shape) - 2
+    how: dict[str, Any] = {"stride": (1,) * axes, "dilation": (1,) * axes, "groups": groups}
+    how["padding"] = ((1, 0),) * axes
+    all_three(normal(*shape).astype(dtype), normal(*weight).astype(dtype), None, **how)
+    assert not {"convolve", "convolve_transposed", "convolve_weight"} & set(done)
+
+
+def test_without_the_c_numpy_computes_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    arrays = normal(4, 3, 8, 8), normal(8, 3, 3, 3), normal(8)
+    in_c = all_three(*arrays, **SAME)
+    monkeypatch.setattr(products, "kernels", lambda: None)
+    for found, wanted in zip(in_c, all_three(*arrays, **SAME), strict=True):
+        close(found, wanted)
+
+
+# ------------------------------------------------------------------ threads
+
+
+@pytest.mark.parametrize("helpers", [0, 1, 3])
+def test_the_same_bits_on_any_number_of_cores(
+    helpers: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    arrays = normal(23, 5, 12, 12), normal(40, 5, 3, 3), normal(40)
+    before = all_three(*arrays, **SAME)
+    monkeypatch.setattr(threads, "helpers", lambda: helpers)
+    kernels = eager.kernels()
+    assert kernels is not None
+    monkeypatch.setattr(products, "kernels", lambda: kernels)
+    for _ in range(10):
+        for found, wanted in zip(all_three(*arrays, **SAME), before, strict=True):
+            np.testing.assert_array_equal(found, wanted)
+
+
+def test_two_threads_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(threads, "helpers", lambda: 1)
+    kernels = eager.kernels()
+    monkeypatch.setattr(products, "kernels", lambda: kernels)
+    cases = [(normal(9, c, 12, 12), normal(40, c, 3, 3), normal(40)) for c in (3, 8)]
+    wanted = [all_three(*case, **SAME) for case in cases]
+    wrong: list[int] = []
+
+    def work(i: int) -> None:
+        for _ in range(40):
+            found = all_three(*cases[i], **SAME)
+            if not all(map(np.array_equal, found, wanted[i])):
+                wrong.append(i)
+
+    workers = [threading.Thread(target=work, args=(i,)) for i in range(2)]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join()
+    assert not wrong
+
+
+def test_sizes_beyond_which_there_is_no_room(done: list[str]) -> None:
+    assert convolutions._MOST == 2304
+    header = (eager.files("tinygrad_kr.compile") / "convolutions.h").read_text()
+    assert f"#define TK_MOST {convolutions._MOST} " in header

@@ -1,0 +1,190 @@
+/* Convolutions of float32 whose sizes are known only when they run, for eager mode. Channels are
+   last in what is written; sums do not depend on the number of cores. */
+
+#define TK_DOWN 2320 /* from the columns of a window to the next: a constant, for `tk_multiply` */
+#define TK_MOST 2304 /* features and outputs: TK_DOWN, without the rows that a tile has more */
+#define TK_WINDOWS (8 * TK_ROWS) /* whose columns are there at once, where these are few */
+#define TK_BLOCK 65536           /* elements of columns that a core's own cache holds easily */
+#define TK_PIECES 16             /* sums of the gradient of the weight at most, and their memory */
+#define TK_SUMS 524288
+
+typedef struct {
+  int64_t samples, channels, outputs;
+  int64_t height, width;               /* of a sample of x */
+  int64_t rows, columns;               /* of a filter */
+  int64_t lines, places;               /* windows, down and across */
+  int64_t down, across;                /* from a window to the next */
+  int64_t above, before;               /* zeros around a sample */
+  int64_t apart_down, apart_across;    /* from an element of a window to the next */
+  int64_t x_sample, x_channel, x_row, x_column; /* strides of x */
+} tk_sizes;
+
+static int64_t tk_features(const tk_sizes *s) { return s->rows * s->columns * s->channels; }
+
+static int64_t tk_block(const tk_sizes *s) {
+  int64_t tiles = TK_BLOCK / tk_features(s) / TK_ROWS;
+  return tiles < 1 ? TK_ROWS : tk_smaller(tiles * TK_ROWS, TK_WINDOWS);
+}
+
+static void *tk_new(int64_t elements) {
+  void *memory = malloc(sizeof(float) * elements + 64);
+  if (!memory) abort();
+  return memory;
+}
+
+static float *tk_aligned(void *memory) {
+  return (float *)((char *)memory + 64 - (uintptr_t)memory % 64);
+}
+
+/* Memory of a thread for columns, and for as many rows of products. */
+static float *tk_own_memory(void) {
+  static __thread void *memory = 0;
+  if (!memory) memory = tk_new(2 * (TK_WINDOWS + TK_ROWS) * TK_DOWN);
+  return tk_aligned(memory);
+}
+
+/* The elements of `count` windows of a sample, `down` apart in `columns`: read from x, with zeros
+   where a window reaches over the edge, or added to x. */
+static inline __attribute__((always_inline)) void tk_move_columns(
+    const tk_sizes *s, float *x, int64_t first, int64_t count, float *columns, int64_t down,
+    int add) {
+  int64_t channels = s->channels, run = s->columns * channels;
+  int dense = s->x_column == channels && (s->x_channel == 1 || channels == 1);
+  for (int64_t w = first; w < first + count; w++, columns += down) {
+    int64_t top = w / s->places * s->down - s->above;
+    int64_t left = w % s->places * s->across - s->before;
+    int64_t right = left + (s->columns - 1) * s->apart_across;
+    int together = dense && s->apart_across == 1 && left >= 0 && right < s->width;
+    float *to = columns;
+    for (int64_t a = 0; a < s->rows; a++, to += run) {
+      int64_t row = top + a * s->apart_down;
+      if (row < 0 || row >= s->height) {
+        if (!add) memset(to, 0, sizeof(float) * run);
+        continue;
+      }
+      float *from = x + row * s->x_row;
+      if (together) {
+        from += left * channels;
+        for (int64_t i = 0; i < run; i++) {
+          if (add) from[i] += to[i];
+          else to[i] = from[i];
+        }
+        continue;
+      }
+      for (int64_t b = 0; b < s->columns; b++) {
+        int64_t column = left + b * s->apart_across;
+        int outside = column < 0 || column >= s->width;
+        for (int64_t c = 0; c < channels; c++) {
+          if (outside && !add) to[b * channels + c] = 0;
+          if (outside) continue;
+          float *element = from + column * s->x_column + c * s->x_channel;
+          if (add) *element += to[b * channels + c];
+          else to[b * channels + c] = *element;
+        }
+      }
+    }
+  }
+}
+
+/* Rows of a matrix, as far apart as those of columns. */
+static void tk_copy_rows(const float *from, int64_t count, int64_t length, float *to) {
+  for (int64_t i = 0; i < count; i++) memcpy(to + i * TK_DOWN, from + i * length, sizeof(float) * length);
+}
+
+/* New memory with the filters in panels from its first cache line on; those of the adjoint are the
+   transposed ones. */
+static void *tk_filter_panels(const tk_sizes *s, const float *weight, int adjoint) {
+  int64_t features = tk_features(s), columns = adjoint ? features : s->outputs;
+  int64_t depth = adjoint ? s->outputs : features, panels = (columns + TK_COLUMNS - 1) / TK_COLUMNS;
+  void *memory = tk_new(panels * TK_COLUMNS * depth);
+  tk_factors factors = {.depth = depth, .columns = columns, .b = weight,
+                        .copy = tk_aligned(memory), .b_down = adjoint ? features : 1, .b_across = adjoint ? 1 : features};
+  tk_copy_panels((void *[]){&factors}, 0, panels);
+  return memory;
+}
+
+static TK_WIDE void tk_convolve_samples(void **memory, int64_t start, int64_t stop) {
+  const tk_sizes *s = memory[0];
+  float *x = memory[1], *panels = memory[2], *bias = memory[3], *y = memory[4];
+  float *columns = tk_own_memory();
+  int64_t features = tk_features(s), windows = s->lines * s->places, block = tk_block(s);
+  for (int64_t n = start; n < stop; n++)
+    for (int64_t first = 0; first < windows; first += block) {
+      int64_t count = tk_smaller(block, windows - first);
+      float *products = y + (n * windows + first) * s->outputs;
+      tk_move_columns(s, x + n * s->x_sample, first, count, columns, TK_DOWN, 0);
+      tk_multiply(count, features, s->outputs, columns, TK_DOWN, 1, panels, TK_COLUMNS,
+                  TK_COLUMNS * features, products, 0);
+      for (int64_t w = 0; bias && w < count; w++, products += s->outputs)
+        for (int64_t o = 0; o < s->outputs; o++) products[o] += bias[o];
+    }
+}
+
+EXPORT void convolve(const tk_sizes *s, const float *x, const float *weight, const float *bias,
+                     float *y) {
+  void *memory = tk_filter_panels(s, weight, 0);
+  tk_share(tk_convolve_samples,
+           (void *[]){(void *)s, (void *)x, tk_aligned(memory), (void *)bias, y}, s->samples, 1);
+  free(memory);
+}
+
+static TK_WIDE void tk_spread_samples(void **memory, int64_t start, int64_t stop) {
+  const tk_sizes *s = memory[0];
+  float *g = memory[1], *panels = memory[2], *x = memory[3];
+  float *columns = tk_own_memory(), *rows = columns + (TK_WINDOWS + TK_ROWS) * TK_DOWN;
+  int64_t features = tk_features(s), windows = s->lines * s->places, block = tk_block(s);
+  for (int64_t n = start; n < stop; n++) {
+    memset(x + n * s->x_sample, 0, sizeof(float) * s->x_sample);
+    for (int64_t first = 0; first < windows; first += block) {
+      int64_t count = tk_smaller(block, windows - first);
+      tk_copy_rows(g + (n * windows + first) * s->outputs, count, s->outputs, rows);
+      tk_multiply(count, s->outputs, features, rows, TK_DOWN, 1, panels, TK_COLUMNS,
+                  TK_COLUMNS * s->outputs, columns, 0);
+      tk_move_columns(s, x + n * s->x_sample, first, count, columns, features, 1);
+    }
+  }
+}
+
+/* Channels are last in x, too. */
+EXPORT void convolve_transposed(const tk_sizes *s, const float *g, const float *weight, float *x) {
+  void *memory = tk_filter_panels(s, weight, 1);
+  tk_share(tk_spread_samples, (void *[]){(void *)s, (void *)g, tk_aligned(memory), x},
+           s->samples, 1);
+  free(memory);
+}
+
+static int64_t tk_pieces(const tk_sizes *s) {
+  int64_t few = TK_SUMS / (tk_features(s) * s->outputs);
+  return tk_smaller(s->samples, few < 4 ? 4 : tk_smaller(few, TK_PIECES));
+}
+
+static TK_WIDE void tk_sum_samples(void **memory, int64_t start, int64_t stop) {
+  const tk_sizes *s = memory[0];
+  float *x = memory[1], *g = memory[2], *sums = memory[3];
+  float *columns = tk_own_memory(), *rows = columns + (TK_WINDOWS + TK_ROWS) * TK_DOWN;
+  int64_t features = tk_features(s), windows = s->lines * s->places, block = tk_block(s);
+  int64_t pieces = tk_pieces(s);
+  for (int64_t piece = start; piece < stop; piece++) {
+    float *sum = sums + piece * features * s->outputs;
+    int more = 0;
+    for (int64_t n = piece * s->samples / pieces; n < (piece + 1) * s->samples / pieces; n++)
+      for (int64_t first = 0; first < windows; first += block, more = 1) {
+        int64_t count = tk_smaller(block, windows - first);
+        tk_move_columns(s, x + n * s->x_sample, first, count, columns, TK_DOWN, 0);
+        tk_copy_rows(g + (n * windows + first) * s->outputs, count, s->outputs, rows);
+        tk_multiply(features, count, s->outputs, columns, 1, TK_DOWN, rows, TK_DOWN, TK_COLUMNS,
+                    sum, more);
+      }
+  }
+}
+
+/* The gradient (features, outputs) of the weight. */
+EXPORT void convolve_weight(const tk_sizes *s, const float *x, const float *g, float *weight) {
+  int64_t size = tk_features(s) * s->outputs, pieces = tk_pieces(s);
+  float *sums = tk_new(pieces * size);
+  tk_share(tk_sum_samples, (void *[]){(void *)s, (void *)x, (void *)g, sums}, pieces, 1);
+  memcpy(weight, sums, sizeof(float) * size);
+  for (int64_t piece = 1; piece < pieces; piece++)
+    for (int64_t i = 0; i < size; i++) weight[i] += sums[piece * size + i];
+  free(sums);
+}

@@ -1,0 +1,115 @@
+"""Convolutions of float32 in C, where that is faster than NumPy's products of columns.
+
+Each function gives None where its convolution is one for NumPy: of other dtypes, in groups, small,
+or without the C (see `products`). Sizes are those of `window.convolve`.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+from numpy import ndarray
+
+from tinygrad_kr.ops import products
+
+_MOST = 2304
+"""Elements of a filter, and outputs, for which there is room in `convolutions.h`."""
+
+
+def convolve(
+    x: ndarray, weight: ndarray, bias: ndarray | None, counts: tuple[int, ...], **window: Any
+) -> ndarray | None:
+    """Products of every window with every filter: (samples, *counts, outputs)."""
+    arrays = (x, weight) if bias is None else (x, weight, bias)
+    kernels = _kernels(weight.shape, len(x) * math.prod(counts), window, *arrays)
+    if kernels is None:
+        return None
+    x, filters = _in_place(x), _channels_last(weight)
+    bias = None if bias is None else _dense(bias)
+    y = np.empty((len(x), *counts, len(weight)), np.float32)
+    sizes = _sizes(x.shape, x.strides, weight.shape, counts, window)
+    at = products.address
+    kernels.convolve(at(sizes), at(x), at(filters), None if bias is None else at(bias), at(y))
+    return y
+
+
+def convolve_transposed(
+    g: ndarray, weight: ndarray, size: tuple[int, ...], **window: Any
+) -> ndarray | None:
+    """What every element of `g` spreads: (samples, *size, channels)."""
+    kernels = _kernels(weight.shape, len(g) * math.prod(g.shape[2:]), window, g, weight)
+    if kernels is None:
+        return None
+    rows, filters = _channels_last(g), _channels_last(weight)
+    y = np.empty((len(g), *size, weight.shape[1]), np.float32)
+    x = np.moveaxis(y, -1, 1)
+    sizes = _sizes(x.shape, x.strides, weight.shape, g.shape[2:], window)
+    kernels.convolve_transposed(*map(products.address, (sizes, rows, filters, y)))
+    return y
+
+
+def convolve_weight(
+    x: ndarray, g: ndarray, kernel: tuple[int, ...], **window: Any
+) -> ndarray | None:
+    """Products of `g` with its windows: (elements of a filter, outputs), channels last in these."""
+    shape = (g.shape[1], x.shape[1], *kernel)
+    kernels = _kernels(shape, len(g) * math.prod(g.shape[2:]), window, x, g)
+    if kernels is None:
+        return None
+    x, rows = _in_place(x), _channels_last(g)
+    weight = np.empty((math.prod(shape[1:]), shape[0]), np.float32)
+    sizes = _sizes(x.shape, x.strides, shape, g.shape[2:], window)
+    kernels.convolve_weight(*map(products.address, (sizes, x, rows, weight)))
+    return weight
+
+
+def _kernels(
+    weight: tuple[int, ...], windows: int, window: dict[str, Any], *arrays: ndarray
+) -> Any:
+    """The functions in C, if a convolution is one for these."""
+    outputs, features = weight[0], math.prod(weight[1:])
+    large = windows * features * outputs >= products.LARGE
+    if not large or outputs < products.NARROW or max(outputs, features) > _MOST:
+        return None
+    if window["groups"] != 1 or len(weight) > 4:
+        return None
+    return products.kernels() if all(a.dtype == np.float32 for a in arrays) else None
+
+
+def _sizes(
+    x: tuple[int, ...],
+    strides: tuple[int, ...],
+    weight: tuple[int, ...],
+    counts: tuple[int, ...],
+    window: dict[str, Any],
+) -> ndarray:
+    """`tk_sizes`; of one axis is made the second of two."""
+
+    def pair(sizes: Any, missing: int) -> tuple[int, int]:
+        return (missing, *sizes) if len(sizes) == 1 else tuple(sizes)
+
+    before = [first for first, _ in window["padding"]]
+    sample, channel, *steps = (step // 4 for step in strides)
+    return np.array(
+        [
+            *(x[0], x[1], weight[0], *pair(x[2:], 1), *pair(weight[2:], 1), *pair(counts, 1)),
+            *(*pair(window["stride"], 1), *pair(before, 0), *pair(window["dilation"], 1)),
+            *(sample, channel, *pair(steps, 0)),
+        ],
+        np.int64,
+    )
+
+
+def _channels_last(x: ndarray) -> ndarray:
+    return _dense(np.moveaxis(x, 1, -1))
+
+
+def _dense(x: ndarray) -> ndarray:
+    dense: ndarray = np.require(x, requirements=["C", "A"])
+    return dense
+
+
+def _in_place(x: ndarray) -> ndarray:
+    return x if x.flags.aligned and all(step % 4 == 0 for step in x.strides) else x.copy()
