@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Callable
+from types import FrameType
+from typing import Any
+
 import numpy as np
 import pytest
 
@@ -72,6 +77,58 @@ def test_a_result_whose_data_was_replaced() -> None:
         np.testing.assert_array_equal(made.data, 2 * x)
         made.data = np.full(2, 7.0)
         del made
+
+
+def test_gradients_that_were_cleared_after_some_data_was_replaced(twins: Twins) -> None:
+    for _, step in twins.nets:
+        step(X, Y)  # nobody has read the gradients since
+    Tensor([1.0]).data = np.zeros(1)
+    for net, _ in twins.nets:
+        net.zero_grad()
+    twins.agree()
+
+
+def _trained(result: Tensor) -> Any:
+    result.requires_grad = True
+    result.register_hook(lambda g: 2 * g)
+    (result * result).sum().backward()
+    assert result.grad is not None
+    return result.grad.numpy()
+
+
+def _with_a_gradient(result: Tensor) -> Any:
+    before, result.grad = result.grad, result + 1
+    return before is None
+
+
+@pytest.mark.parametrize("use", [_trained, _with_a_gradient])
+def test_what_was_made_of_a_result_is_not_there_in_the_next(use: Callable[[Tensor], Any]) -> None:
+    double = tk.compile(lambda x: x * 2)
+    for k in range(6):
+        x = Tensor(np.full(3, float(k)))
+        np.testing.assert_array_equal(use(double(x)), use(x * 2))
+
+
+def test_a_step_by_another_thread_while_a_gradient_is_read(twins: Twins) -> None:
+    net, step = twins.nets[1]
+    weight = net[0].weight
+
+    def stepping(frame: FrameType, event: str, _: Any) -> Any:
+        if frame.f_code is type(weight).grad.fget.__code__:  # type: ignore[attr-defined]
+            step(X, Y)
+            return stepping
+        return None
+
+    sys.settrace(stepping)
+    try:
+        held = weight.grad
+    finally:
+        sys.settrace(None)
+    assert held is not None
+    kept = held.numpy().copy()
+    for _ in range(3):
+        step(X, Y)
+    np.testing.assert_array_equal(held.numpy(), kept)
 
 
 def test_results_and_gradients_that_are_held_stay(twins: Twins) -> None:

@@ -191,8 +191,9 @@ class Tensor(Node):
         """The gradient that `backward()` accumulated, or None."""
         if recorders and (recording := recorder()):
             recording.read_gradient(self)
-        last_write.read = object()
-        return self._grad  # type: ignore[no-any-return]
+        gradient = self._grad
+        last_write.read = object()  # only now: a step that another thread runs counts who holds it
+        return gradient  # type: ignore[no-any-return]
 
     @grad.setter
     def grad(self, value: Any) -> None:
@@ -204,6 +205,8 @@ class Tensor(Node):
                 raise TypeError(f"a gradient of {value.dtype} for a Tensor of {self.dtype}")
         if recorders and (recording := recorder()):
             recording.touch_gradient(self)
+        if not self._requires_grad:
+            last_write.rebound = tick()
         self._grad = value
 
     @property
@@ -219,6 +222,7 @@ class Tensor(Node):
             raise RuntimeError("a computed Tensor cannot stop requiring grad; use .detach()")
         if value != self._requires_grad:
             note_change()
+            last_write.rebound = tick()
             self._requires_grad = bool(value)
 
     def _check_floats(self) -> None:

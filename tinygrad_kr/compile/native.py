@@ -601,10 +601,11 @@ class _Driver(Namespace):
         held += ["read_before"] if self._counts_readers else []
         first = [f"global {', '.join(held)}"] if held else []
         if self._fresh:
+            # Nobody's gradient is `...`, and so many hold it that another Tensor is made.
             first += [
                 "if last_write.rebound is not rebound:",
                 "    rebound = last_write.rebound",
-                f"    {' = '.join(self._fresh.values())} = None",
+                f"    {' = '.join(self._fresh.values())} = ...",
             ]
         first += ["read = last_write.read"] if self._counts_readers else []
         lines = [self._with_announcement(line) for line in self.lines]

@@ -177,8 +177,9 @@ _written: dict[int, Written] = {}
 
 class _LastWrite:
     """When anything was last overwritten: older than a graph, nothing in it can have changed;
-    when any Tensor last got another array by `.data = ...`; and `read`, another object whenever
-    somebody reads a `.grad`, which he may then hold."""
+    when any Tensor last became one that a result must not be: with another array by `.data = ...`,
+    another `requires_grad`, a `.grad` of its own; and `read`, another object whenever somebody
+    reads a `.grad`, which he may then hold."""
 
     __slots__ = ("read", "rebound", "time", "write")
 
