@@ -70,14 +70,53 @@ static inline TK_WIDE __attribute__((always_inline)) void tk_multiply(
               rows - i, columns - j, more);
 }
 
+/* Up to 16 rows of up to 16 elements become columns: halves are exchanged, then quarters, ...
+   Source: Eklundh, A Fast Computer Method for Matrix Transposing, 1972. */
+static inline TK_WIDE __attribute__((always_inline)) void tk_transpose(
+    int64_t lanes, int64_t depth, const float *restrict from, int64_t apart, float *restrict to,
+    int64_t width) {
+  __m512 row[TK_WIDTH];
+  __m512i place = _mm512_set_epi32(15, 14, 13, 12, 11, 10, 9, 8, 7, 6, 5, 4, 3, 2, 1, 0);
+  __mmask16 there = (1 << depth) - 1, stored = (1 << lanes) - 1;
+#pragma GCC unroll 16
+  for (int i = 0; i < TK_WIDTH; i++)
+    row[i] = i < lanes ? _mm512_maskz_loadu_ps(there, from + i * apart) : _mm512_setzero_ps();
+#pragma GCC unroll 4
+  for (int s = 1; s < TK_WIDTH; s *= 2) {
+    __m512i half = _mm512_set1_epi32(s), other = _mm512_set1_epi32(TK_WIDTH);
+    __mmask16 odd = _mm512_test_epi32_mask(place, half);
+    __m512i low = _mm512_mask_add_epi32(place, odd, _mm512_sub_epi32(place, half), other);
+    __m512i high = _mm512_mask_add_epi32(_mm512_add_epi32(place, half), odd, place, other);
+#pragma GCC unroll 16
+    for (int i = 0; i < TK_WIDTH; i++)
+      if (!(i & s)) {
+        __m512 first = row[i], second = row[i + s];
+        row[i] = _mm512_permutex2var_ps(first, low, second);
+        row[i + s] = _mm512_permutex2var_ps(first, high, second);
+      }
+  }
+#pragma GCC unroll 16
+  for (int l = 0; l < TK_WIDTH; l++) {
+    if (l >= depth) break;
+    _mm512_mask_storeu_ps(to + l * width, stored, row[l]);
+  }
+}
+
 /* `lanes` rows of a or columns of b, which lie `apart`, side by side: what stands at one depth comes
    together, with zeros up to `width`; `on` is from one depth to the next. */
-static inline __attribute__((always_inline)) void tk_copy(
+static inline TK_WIDE __attribute__((always_inline)) void tk_copy(
     int64_t width, int64_t lanes, int64_t depth, const float *restrict from, int64_t apart,
     int64_t on, float *restrict to) {
   if (lanes < width) memset(to, 0, sizeof(float) * depth * width);
   if (apart == 1 && lanes == width) {
     for (int64_t k = 0; k < depth; k++) memcpy(to + k * width, from + k * on, sizeof(float) * width);
+    return;
+  }
+  if (on == 1) {
+    for (int64_t k = 0; k < depth; k += TK_WIDTH)
+      for (int64_t i = 0; i < lanes; i += TK_WIDTH)
+        tk_transpose(tk_smaller(lanes - i, TK_WIDTH), tk_smaller(depth - k, TK_WIDTH),
+                from + i * apart + k, apart, to + k * width + i, width);
     return;
   }
   for (int64_t k = 0; k < depth; k += TK_LINE)
@@ -93,7 +132,7 @@ typedef struct {
   int64_t a_down, a_across, b_down, b_across;
 } tk_factors;
 
-static void tk_copy_panels(void **memory, int64_t start, int64_t stop) {
+static TK_WIDE void tk_copy_panels(void **memory, int64_t start, int64_t stop) {
   const tk_factors *f = memory[0];
   for (int64_t panel = start; panel < stop; panel++) {
     int64_t j = panel * TK_COLUMNS;
