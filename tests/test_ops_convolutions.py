@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -239,6 +241,29 @@ def test_two_threads_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     for worker in workers:
         worker.join()
     assert not wrong
+
+
+@pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="asks Linux for its memory")
+def test_memory_of_threads_that_ended_is_given_back() -> None:
+    arrays = normal(2, 16, 20, 20), normal(64, 16, 3, 3), None
+    square = normal(400, 400)
+
+    def work() -> None:
+        all_three(*arrays, **SAME)
+        products.multiply(square, square)
+
+    def pages() -> int:
+        return int(Path("/proc/self/statm").read_text().split()[1])
+
+    def run(count: int) -> int:
+        for _ in range(count):
+            worker = threading.Thread(target=work)
+            worker.start()
+            worker.join()
+        return pages()
+
+    before = run(10)
+    assert (run(60) - before) * os.sysconf("SC_PAGE_SIZE") < 20e6
 
 
 def test_sizes_beyond_which_there_is_no_room(done: list[str]) -> None:

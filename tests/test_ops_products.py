@@ -317,11 +317,32 @@ def test_what_is_only_recorded_builds_nothing() -> None:
     code = (
         "f = tk.compile(lambda x: tk.functional.linear(x @ x, x, x[0]))\n"
         "for _ in range(3): c = f(a)\n"
-        "print(products._kernels.cache_info().currsize, np.allclose(c, a @ a @ a.T + a[0], 1e-3, 1e-2))\n"
+        "close = np.allclose(c, a @ a @ a.T + a[0], 1e-3, 1e-2)\n"
+        "print(products._kernels.cache_info().currsize, close)\n"
         "tk.matmul(a, a)\n"
         "print(products._kernels.cache_info().currsize)"
     )
     assert in_a_process(code).split() == ["0", "True", "1"]
+
+
+@needs_c
+def test_a_recording_in_another_thread_does_not_keep_the_c_away() -> None:
+    code = (
+        "import threading\n"
+        "recording, done = threading.Event(), threading.Event()\n"
+        "def slow(x):\n"
+        "    recording.set()\n"
+        "    done.wait()\n"
+        "    return x * 2\n"
+        "other = threading.Thread(target=tk.compile(slow), args=(tk.Tensor(a),))\n"
+        "other.start()\n"
+        "recording.wait()\n"
+        "tk.matmul(a, a)\n"
+        "print(products._kernels.cache_info().currsize)\n"
+        "done.set()\n"
+        "other.join()"
+    )
+    assert in_a_process(code).split() == ["1"]
 
 
 def test_the_switch() -> None:

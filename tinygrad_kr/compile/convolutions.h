@@ -36,10 +36,14 @@ static float *tk_aligned(void *memory) {
   return (float *)((char *)memory + 64 - (uintptr_t)memory % 64);
 }
 
-/* Memory of a thread for columns, and for as many rows of products. */
+/* Memory of a thread, until it ends, for columns, and for as many rows of products. */
 static float *tk_own_memory(void) {
   static __thread void *memory = 0;
-  if (!memory) memory = tk_new(2 * (TK_WINDOWS + TK_ROWS) * TK_DOWN);
+  static tk_keeper keeper;
+  if (!memory) {
+    memory = tk_new(2 * (TK_WINDOWS + TK_ROWS) * TK_DOWN);
+    tk_free_at_end(&keeper, memory);
+  }
   return tk_aligned(memory);
 }
 
@@ -134,7 +138,7 @@ static TK_WIDE void tk_spread_samples(void **memory, int64_t start, int64_t stop
   float *columns = tk_own_memory(), *rows = columns + (TK_WINDOWS + TK_ROWS) * TK_DOWN;
   int64_t features = tk_features(s), windows = s->lines * s->places, block = tk_block(s);
   for (int64_t n = start; n < stop; n++) {
-    memset(x + n * s->x_sample, 0, sizeof(float) * s->x_sample);
+    memset(x + n * s->x_sample, 0, sizeof(float) * s->height * s->width * s->channels);
     for (int64_t first = 0; first < windows; first += block) {
       int64_t count = tk_smaller(block, windows - first);
       tk_copy_rows(g + (n * windows + first) * s->outputs, count, s->outputs, rows);

@@ -171,6 +171,7 @@ static void tk_product(int64_t rows, int64_t depth, int64_t columns, const float
                        int64_t b_across, float *c) {
   static __thread char *memory = 0;
   static __thread int64_t room = 0;
+  static tk_keeper keeper;
   int64_t panels = (columns + TK_COLUMNS - 1) / TK_COLUMNS;
   int64_t needed = panels * TK_COLUMNS * depth * (int64_t)sizeof(float) + 64;
   if (needed > room) {
@@ -178,6 +179,7 @@ static void tk_product(int64_t rows, int64_t depth, int64_t columns, const float
     memory = malloc(needed);
     room = memory ? needed : 0;
     if (!memory) abort();
+    tk_free_at_end(&keeper, memory);
   }
   float *copy = (float *)(memory + 64 - (uintptr_t)memory % 64);
   tk_factors factors = {rows, depth, columns, a, b, c, copy, a_down, a_across, b_down, b_across};

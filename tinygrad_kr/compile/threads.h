@@ -6,6 +6,7 @@
 #include <pthread.h>
 #include <stdatomic.h>
 #include <stdint.h>
+#include <stdlib.h>
 
 typedef void (*tk_piece)(void **memory, int64_t start, int64_t stop);
 
@@ -74,6 +75,19 @@ static void tk_start_helpers(void) {
     pthread_detach(thread);
     tk_helpers++;
   }
+}
+
+typedef struct {
+  int known;
+  pthread_key_t key;
+} tk_keeper;
+
+/* Has what the calling thread keeps, and keeps for this keeper alone, freed when it ends. */
+static inline void tk_free_at_end(tk_keeper *keeper, void *memory) {
+  pthread_mutex_lock(&tk_lock);
+  if (!keeper->known) keeper->known = !pthread_key_create(&keeper->key, free);
+  pthread_mutex_unlock(&tk_lock);
+  if (keeper->known) pthread_setspecific(keeper->key, memory);
 }
 
 /* work(memory, start, stop) for all of 0 to size, in pieces of `step`. */

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from numpy import ndarray
 
-from tinygrad_kr.ops.node import recorders
+from tinygrad_kr.ops.node import recorder
 
 FEW = 4096
 """Elements of a factor up to which callers need not ask `multiply`."""
@@ -33,7 +33,7 @@ def multiply(a: Any, b: Any, out: ndarray | None = None) -> Any:
     """a @ b, into `out` if that is given.
 
     float32 is rounded differently in C and by BLAS; within a process it is always the same one of
-    the two that computes a product of the same shapes.
+    the two that computes a product of the same shapes, but for recordings before there is the C.
     """
     if type(a) is not ndarray or type(b) is not ndarray:
         return a @ b
@@ -96,7 +96,8 @@ def kernels() -> Any:
 
     What only a recording for `tk.compile` computes is not worth the wait for another build.
     """
-    return None if recorders and not _kernels.cache_info().currsize else _kernels()
+    wanted = recorder() is None or _kernels.cache_info().currsize
+    return _kernels() if wanted else None
 
 
 @cache
