@@ -61,6 +61,7 @@ def misaligned(x: ndarray) -> ndarray:
 LAYOUTS: dict[str, Callable[[ndarray], ndarray]] = {
     "in order": lambda x: x,
     "channels last": lambda x: np.moveaxis(np.ascontiguousarray(np.moveaxis(x, 1, -1)), -1, 1),
+    "some channels": lambda x: LAYOUTS["channels last"](np.repeat(x, 2, 1))[:, : x.shape[1]],
     "every other": lambda x: np.repeat(x, 2, -1)[..., ::2],
     "backwards": lambda x: x[..., ::-1].copy()[..., ::-1],
     "a field": lambda x: np.rec.fromarrays([x.astype(np.int8), x], names="n,x")["x"],
@@ -125,6 +126,15 @@ SAME: dict[str, Any] = {
 }  # fmt: skip
 
 
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("channels", [1, 2])
+def test_layouts(layout: str, channels: int) -> None:
+    x, weight = normal(3, channels, 6, 7), normal(9, channels, 2, 3)
+    compare(
+        LAYOUTS[layout](x), LAYOUTS[layout](weight), LAYOUTS[layout](normal(9)[None])[0], **SAME
+    )
+
+
 @pytest.mark.parametrize(
     ("samples", "channels", "outputs", "size"),
     [(20, 1, 32, 28), (20, 32, 64, 14), (2, 256, 5, 6), (1, 3, 2304, 4), (3, 12, 40, 40)],
@@ -182,6 +192,7 @@ def test_first_and_second_derivatives(size: int, done: list[str]) -> None:
         ((2, 4, 5, 5), (4, 4, 3, 3), np.float64, 1),
         ((2, 4, 5, 5), (4, 2, 3, 3), np.float32, 2),
         ((2, 257, 3, 3), (2, 257, 3, 3), np.float32, 1),
+        ((1, 1, 3, 3), (2305, 1, 1, 1), np.float32, 1),
         ((2, 3, 4, 4, 4), (2, 3, 2, 2, 2), np.float32, 1),
     ],
 )
@@ -193,6 +204,30 @@ def test_what_is_not_for_c(
     how["padding"] = ((1, 0),) * axes
     all_three(normal(*shape).astype(dtype), normal(*weight).astype(dtype), None, **how)
     assert not {"convolve", "convolve_transposed", "convolve_weight"} & set(done)
+
+
+@pytest.mark.parametrize("wide", range(3))
+def test_an_array_of_float64_among_those_of_float32(wide: int, done: list[str]) -> None:
+    arrays = [normal(2, 3, 5, 5), normal(4, 3, 2, 2), normal(4)]
+    exact = window._convolve(*(a.astype(np.float64) for a in arrays), **SAME)
+    arrays[wide] = arrays[wide].astype(np.float64)
+    found = window._convolve(*arrays, **SAME)
+    np.testing.assert_allclose(found, exact, 1e-4, 1e-5)
+    assert found.dtype == (np.float32 if wide == 2 else np.float64)
+    assert "convolve" not in done
+
+
+@pytest.mark.parametrize(("more", "by"), [(0, ["C"] * 3), (1, [])])
+@pytest.mark.parametrize("limit", ["LARGE", "NARROW"])
+def test_limits_below_which_numpy_is_faster(
+    limit: str, more: int, by: list[str], done: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    samples, windows, features, outputs = 3, 4 * 5, 2 * 3 * 2, 8
+    least = {"LARGE": samples * windows * features * outputs, "NARROW": outputs}[limit]
+    monkeypatch.setattr(products, limit, least + more)
+    how: dict[str, Any] = {**SAME, "padding": ((0, 0), (0, 0))}
+    all_three(normal(samples, 2, 6, 6), normal(outputs, 2, 3, 2), None, **how)
+    assert ["C" for name in done if name.startswith("convolve")] == by
 
 
 def test_without_the_c_numpy_computes_the_same(monkeypatch: pytest.MonkeyPatch) -> None:

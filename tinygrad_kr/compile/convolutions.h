@@ -21,9 +21,9 @@ typedef struct {
 
 static int64_t tk_features(const tk_sizes *s) { return s->rows * s->columns * s->channels; }
 
+/* Windows at once: two tiles at least, for there are TK_MOST features at most. */
 static int64_t tk_block(const tk_sizes *s) {
-  int64_t tiles = TK_BLOCK / tk_features(s) / TK_ROWS;
-  return tiles < 1 ? TK_ROWS : tk_smaller(tiles * TK_ROWS, TK_WINDOWS);
+  return tk_smaller(TK_BLOCK / tk_features(s) / TK_ROWS * TK_ROWS, TK_WINDOWS);
 }
 
 static void *tk_new(int64_t elements) {

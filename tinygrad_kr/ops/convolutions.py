@@ -112,4 +112,4 @@ def _dense(x: ndarray) -> ndarray:
 
 
 def _in_place(x: ndarray) -> ndarray:
-    return x if x.flags.aligned and all(step % 4 == 0 for step in x.strides) else x.copy()
+    return x if x.flags.aligned else x.copy()
