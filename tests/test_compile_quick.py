@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 import sys
 from collections.abc import Callable
 from types import FrameType
@@ -99,6 +100,19 @@ def _trained(result: Tensor) -> Any:
 def _with_a_gradient(result: Tensor) -> Any:
     before, result.grad = result.grad, result + 1
     return before is None
+
+
+def test_a_number_among_the_results_stays() -> None:
+    code = (
+        "import numpy as np\n"
+        "import tinygrad_kr as tk\n"
+        "double = tk.compile(lambda x: (x * 2, 0))\n"
+        "for _ in range(4): double(np.ones(3))\n"
+        "tk.Tensor([1.0]).data = np.zeros(1)\n"
+        "for _ in range(2): print(double(np.ones(3))[1])\n"
+    )
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert run.stdout.split() == ["0", "0"]
 
 
 @pytest.mark.parametrize("use", [_trained, _with_a_gradient])

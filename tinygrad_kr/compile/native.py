@@ -268,10 +268,9 @@ class _Driver(Namespace):
                 "Stale": StaleError,
                 "tick": tick,
                 "last_write": last_write,
-                "rebound": last_write.rebound,
-                "read_before": None,
             }
         )
+        self.names |= {"rebound": last_write.rebound, "read_before": None}
         self._arrays: dict[Value, str] = {}
         self._fresh: dict[Value, str] = {}
         self._kept = plan.program.kept()
