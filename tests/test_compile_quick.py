@@ -145,6 +145,38 @@ def test_a_step_by_another_thread_while_a_gradient_is_read(twins: Twins) -> None
     np.testing.assert_array_equal(held.numpy(), kept)
 
 
+def test_gradients_that_are_read_while_a_step_runs_stay_from_then_on(twins: Twins) -> None:
+    net, step = twins.nets[1]
+    held = []
+
+    def reading(frame: FrameType, event: str, _: Any) -> Any:
+        if frame.f_code.co_filename != "<compiled step>":
+            return None
+        if event == "line" and "read" in frame.f_locals and len(held) < 3:
+            held.append(net[0].weight.grad)
+        return reading
+
+    step(X, Y)
+    sys.settrace(reading)
+    try:
+        step(X, Y)
+    finally:
+        sys.settrace(None)
+    kept = [grad.numpy().copy() for grad in held]
+    assert len(kept) == 3
+    for _ in range(3):
+        step(X, Y)
+    for before, grad in zip(kept, held, strict=True):
+        np.testing.assert_array_equal(grad.numpy(), before)
+
+
+def test_an_argument_that_requires_grad_after_others_that_did_not() -> None:
+    double = tk.compile(lambda x: x * 2)
+    for _ in range(4):
+        assert not double(X).requires_grad
+    assert double(Tensor(X.data, requires_grad=True)).requires_grad
+
+
 def test_results_and_gradients_that_are_held_stay(twins: Twins) -> None:
     losses = [step(X, Y) for _, step in twins.nets]
     grads = [p.grad for net, _ in twins.nets for p in net.parameters()]
