@@ -14,7 +14,7 @@
 #define TK_WIDTH 16
 #define TK_COLUMNS (2 * TK_WIDTH) /* of a tile: 14 x 2 sums fill 28 of the 32 registers */
 #define TK_DEPTH 256              /* of a block: 32 KiB of b lie in the first cache */
-#define TK_TILES 4                /* rows of tiles for which such a block is read once */
+#define TK_TILES 2                /* rows of tiles for which such a block is read once */
 #define TK_LINE 64                /* elements of a line that is copied across others */
 
 /* Compilers that do not know -march=native are told here what the processor has. */
@@ -184,7 +184,7 @@ static void tk_product(int64_t rows, int64_t depth, int64_t columns, const float
   float *copy = (float *)(memory + 64 - (uintptr_t)memory % 64);
   tk_factors factors = {rows, depth, columns, a, b, c, copy, a_down, a_across, b_down, b_across};
   void *given[] = {&factors};
-  tk_share(tk_copy_panels, given, panels, 4);
+  tk_share(tk_copy_panels, given, panels, 2);
   int64_t tiles = (rows + TK_ROWS - 1) / TK_ROWS;
   tk_share(tk_multiply_rows, given, tiles, tk_smaller(TK_TILES, (tiles + 3) / 4));
 }
