@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import threading
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -122,11 +122,8 @@ def test_several_python_threads() -> None:
     def work(i: int) -> None:
         found[i].extend(compiled[i](*given[i]) for _ in range(50))
 
-    threads = [threading.Thread(target=work, args=(i,)) for i in range(len(given))]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    with ThreadPoolExecutor() as pool:
+        list(pool.map(work, range(len(given))))
     for products, factors in zip(found, given, strict=True):
         assert len(products) == 50
         close(products[0], *factors)

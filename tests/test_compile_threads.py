@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import os
 import signal
-import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -99,11 +99,8 @@ def test_two_python_threads_at_once(short: None) -> None:
             found = compiled(*given[i]).data[::500]
             wrong.extend([i] * (not np.allclose(found, expected[i], 1e-12)))
 
-    workers = [threading.Thread(target=work, args=(compiled,)) for compiled in made]
-    for thread in workers:
-        thread.start()
-    for thread in workers:
-        thread.join()
+    with ThreadPoolExecutor() as pool:
+        list(pool.map(work, made))
     assert not wrong
 
 

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import os
-import threading
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
 import pytest
 from numpy import ndarray
 from test_compile_windows import GEOMETRIES, POOLS, compare, draw, net, steps_of
+from training import training_step
 
 import tinygrad_kr as tk
 import tinygrad_kr.functional as F
@@ -199,11 +200,8 @@ def test_two_python_threads_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
                 if not np.array_equal(np.asarray(y), z):
                     wrong.append(number)
 
-    workers = [threading.Thread(target=work, args=(number,)) for number in range(2)]
-    for worker in workers:
-        worker.start()
-    for worker in workers:
-        worker.join()
+    with ThreadPoolExecutor() as pool:
+        list(pool.map(work, range(2)))
     assert not wrong
 
 
@@ -271,31 +269,22 @@ def test_how_a_convolution_is_divided(monkeypatch: pytest.MonkeyPatch) -> None:
 # ------------------------------------------------------------------ the whole step
 
 
-def training_step() -> tuple[Callable[..., Any], nn.Module]:
+def small_net() -> tuple[Callable[..., Any], nn.Module]:
     tk.manual_seed(3)
     model = nn.Sequential(
         *(nn.Conv2d(1, 8, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2)),
         *(nn.Conv2d(8, 16, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2)),
         *(nn.Flatten(), nn.Linear(16 * 9, 5)),
     )
-    optimizer = optim.SGD(model.parameters(), lr=0.01)
-
-    def step(x: Any, y: Any) -> Any:
-        optimizer.zero_grad()
-        loss = F.mse_loss(model(x), y)
-        loss.backward()
-        optimizer.step()
-        return loss
-
-    return step, model
+    return training_step(model, optim.SGD(model.parameters(), lr=0.01), F.mse_loss), model
 
 
 @needs_tiles
 def test_a_convolutional_net_is_one_c_function_that_runs_again_and_again() -> None:
     x, y = draw(20, 1, 12, 12, dtype="float32"), draw(20, 5, dtype="float32")
-    eager, twin = training_step()
+    eager, twin = small_net()
     losses = [eager(x, y).item() for _ in range(30)]
-    step, model = training_step()
+    step, model = small_net()
     compiled = tk.compile(step)
     found = [*compiled.repeat(20, x, y).numpy(), *(compiled(x, y).item() for _ in range(10))]
     np.testing.assert_allclose(found, losses, 1e-5)
@@ -309,7 +298,7 @@ def test_a_convolutional_net_is_one_c_function_that_runs_again_and_again() -> No
 @needs_tiles
 def test_convolutions_share_their_scratch_memory(monkeypatch: pytest.MonkeyPatch) -> None:
     x, y = draw(20, 1, 12, 12, dtype="float32"), draw(20, 5, dtype="float32")
-    compiled = tk.compile(training_step()[0])
+    compiled = tk.compile(small_net()[0])
     for _ in range(3):
         compiled(x, y)
     native = compiled.last_runner.native

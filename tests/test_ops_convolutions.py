@@ -5,7 +5,9 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -18,7 +20,7 @@ import tinygrad_kr as tk
 import tinygrad_kr.functional as F
 from tinygrad_kr import Tensor
 from tinygrad_kr.compile import eager, threads
-from tinygrad_kr.compile.build import find_compiler
+from tinygrad_kr.compile.build import find_compiler, included
 from tinygrad_kr.compile.products import has_wide_vectors
 from tinygrad_kr.ops import convolutions, products, window
 
@@ -42,7 +44,7 @@ def done(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
 
         return call
 
-    noted = eager.Kernels(*map(noting, eager.Kernels._fields))
+    noted = SimpleNamespace(**{name: noting(name) for name in eager._PARAMETERS})
     monkeypatch.setattr(products, "kernels", lambda: noted)
     yield found
 
@@ -270,11 +272,8 @@ def test_two_threads_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
             if not all(map(np.array_equal, found, wanted[i])):
                 wrong.append(i)
 
-    workers = [threading.Thread(target=work, args=(i,)) for i in range(2)]
-    for worker in workers:
-        worker.start()
-    for worker in workers:
-        worker.join()
+    with ThreadPoolExecutor() as pool:
+        list(pool.map(work, range(2)))
     assert not wrong
 
 
@@ -303,5 +302,5 @@ def test_memory_of_threads_that_ended_is_given_back() -> None:
 
 def test_sizes_beyond_which_there_is_no_room(done: list[str]) -> None:
     assert convolutions._MOST == 2304
-    header = (eager.files("tinygrad_kr.compile") / "convolutions.h").read_text()
+    header = included('#include "convolutions.h"')["convolutions.h"]
     assert f"#define TK_MOST {convolutions._MOST} " in header

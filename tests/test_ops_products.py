@@ -6,8 +6,8 @@ import os
 import re
 import subprocess
 import sys
-import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -414,14 +414,11 @@ def test_several_python_threads(afresh: None) -> None:
     a, b = normal(150, 200), normal(200, 160)
     found: list[ndarray] = []
 
-    def work() -> None:
+    def work(_: int) -> None:
         found.extend(products.multiply(a, b) for _ in range(50))
 
-    threads = [threading.Thread(target=work) for _ in range(3)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    with ThreadPoolExecutor() as pool:
+        list(pool.map(work, range(3)))
     assert len(found) == 150
     for each in found:
         np.testing.assert_array_equal(each, found[0])

@@ -326,6 +326,10 @@ def test_nonfinite_gradients_are_applied_without_a_warning() -> None:
     y = leaf([1.0, 2.0], np.float32)
     y.grad = Tensor(np.array([3e38, -3e38], np.float32))
     optim.Adagrad([y], lr=1e300, eps=0).step()
+    z = leaf([1.0, 2.0])
+    z.grad = Tensor(np.array([np.inf, -np.inf]))
+    optim.SGD([z], lr=0.1).step()
+    assert z.data.tolist() == [-np.inf, np.inf]
 
 
 # ------------------------------------------------------------------ which parameters, and when

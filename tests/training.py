@@ -8,12 +8,14 @@ from typing import Any
 import tinygrad_kr.functional as F
 
 
-def training_step(net: Any, optimizer: Any) -> Callable[[Any, Any], Any]:
-    """step(x, labels), which returns the loss."""
+def training_step(
+    net: Any, optimizer: Any, loss_function: Any = F.cross_entropy
+) -> Callable[[Any, Any], Any]:
+    """step(x, y), which returns the loss."""
 
-    def step(x: Any, labels: Any) -> Any:
+    def step(x: Any, y: Any) -> Any:
         optimizer.zero_grad()
-        loss = F.cross_entropy(net(x), labels)
+        loss = loss_function(net(x), y)
         loss.backward()
         optimizer.step()
         return loss

@@ -7,6 +7,7 @@ import os
 import re
 import threading
 from collections.abc import Mapping
+from importlib.resources import files
 from pathlib import Path
 
 import tinygrad_kr as tk
@@ -50,10 +51,18 @@ __all__ = [
     "cache_folder",
     "clear_cache",
     "find_compiler",
+    "included",
     "skipped_compilers",
 ]
 
 _HEADER = re.compile(r"[a-z][a-z0-9_]*\.h")
+_INCLUDED = re.compile(rf'^#include "({_HEADER.pattern})"', re.MULTILINE)
+
+
+def included(source: str) -> dict[str, str]:
+    """The headers of this package that `source` includes, for `build`."""
+    here = files(__package__)
+    return {name: here.joinpath(name).read_text() for name in _INCLUDED.findall(source)}
 
 
 def build(source: str, headers: Mapping[str, str] | None = None) -> ctypes.CDLL:

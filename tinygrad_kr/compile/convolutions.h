@@ -1,8 +1,9 @@
 /* Convolutions of float32 whose sizes are known only when they run, for eager mode. Channels are
    last in what is written; sums do not depend on the number of cores. */
 
-#define TK_DOWN 2320 /* from the columns of a window to the next: a constant, for `tk_multiply` */
-#define TK_MOST 2304 /* features and outputs: TK_DOWN, without the rows that a tile has more */
+#define TK_MOST 2304           /* features and outputs */
+#define TK_DOWN (TK_MOST + 16) /* from the columns of a window to the next, a constant for
+                                  `tk_multiply`: a tile reads some rows more */
 #define TK_WINDOWS (8 * TK_ROWS) /* whose columns are there at once, where these are few */
 #define TK_BLOCK 65536           /* elements of columns that a core's own cache holds easily */
 #define TK_PIECES 16             /* sums of the gradient of the weight at most, and their memory */
@@ -92,7 +93,8 @@ static inline __attribute__((always_inline)) void tk_move_columns(
 
 /* Rows of a matrix, as far apart as those of columns. */
 static void tk_copy_rows(const float *from, int64_t count, int64_t length, float *to) {
-  for (int64_t i = 0; i < count; i++) memcpy(to + i * TK_DOWN, from + i * length, sizeof(float) * length);
+  for (int64_t i = 0; i < count; i++)
+    memcpy(to + i * TK_DOWN, from + i * length, sizeof(float) * length);
 }
 
 /* New memory with the filters in panels from its first cache line on; those of the adjoint are the
@@ -102,7 +104,8 @@ static void *tk_filter_panels(const tk_sizes *s, const float *weight, int adjoin
   int64_t depth = adjoint ? s->outputs : features, panels = (columns + TK_COLUMNS - 1) / TK_COLUMNS;
   void *memory = tk_new(panels * TK_COLUMNS * depth);
   tk_factors factors = {.depth = depth, .columns = columns, .b = weight,
-                        .copy = tk_aligned(memory), .b_down = adjoint ? features : 1, .b_across = adjoint ? 1 : features};
+                        .copy = tk_aligned(memory), .b_down = adjoint ? features : 1,
+                        .b_across = adjoint ? 1 : features};
   tk_copy_panels((void *[]){&factors}, 0, panels);
   return memory;
 }

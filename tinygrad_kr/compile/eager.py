@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Callable
-from importlib.resources import files
-from typing import NamedTuple
 
 from tinygrad_kr.compile import threads
-from tinygrad_kr.compile.build import build
+from tinygrad_kr.compile.build import build, included
 from tinygrad_kr.compile.cache import trusted_cache
 from tinygrad_kr.compile.products import has_wide_vectors
 from tinygrad_kr.compile.spelling import PRELUDE
@@ -36,30 +33,21 @@ _PARAMETERS = {
 }
 
 
-class Kernels(NamedTuple):
-    """The functions of `products.h` and `convolutions.h`, of numbers and addresses."""
-
-    product: Callable[..., None]
-    convolve: Callable[..., None]
-    convolve_transposed: Callable[..., None]
-    convolve_weight: Callable[..., None]
-
-
-def kernels() -> Kernels | None:
-    """The functions, built or found built; None where they are not to be had."""
+def kernels() -> ctypes.CDLL | None:
+    """The functions `product`, `convolve`, `convolve_transposed` and `convolve_weight`, of numbers
+    and addresses, built or found built; None where they are not to be had."""
     if not has_wide_vectors():
         return None
-    here = files("tinygrad_kr.compile")
     settings = {"TK_HELPERS": threads.helpers(), "TK_LOOKS": LOOKS}
     lines = [PRELUDE, *(f"#define {name} {value}" for name, value in settings.items())]
     lines += [f'#include "{name}"' for name in _INCLUDED]
     try:
         trusted_cache()
-        headers = {name: here.joinpath(name).read_text() for name in ("mathematics.h", *_INCLUDED)}
-        library = build("\n".join([*lines, _PRODUCT]), headers)
+        source = "\n".join([*lines, _PRODUCT])
+        library = build(source, included(source))
     except (OSError, RuntimeError):
         return None
     for name, parameters in _PARAMETERS.items():
         function = getattr(library, name)
         function.restype, function.argtypes = None, parameters
-    return Kernels(*(getattr(library, name) for name in _PARAMETERS))
+    return library

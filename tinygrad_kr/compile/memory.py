@@ -14,6 +14,7 @@ from tinygrad_kr.compile.c_code import together, written_by
 from tinygrad_kr.compile.plan import OUTSIDE, Call, Plan, Step, read_by, statements_of
 from tinygrad_kr.compile.program import Value
 from tinygrad_kr.ops import linalg
+from tinygrad_kr.ops.node import address
 
 LINE = 64
 """Bytes of a cache line: every array begins at one, and one lies between two arrays."""
@@ -150,7 +151,7 @@ class Arena:
                 self.host[plan.roots[root]] = host
                 self.guests[host].append((plan.roots[root], spot.start))
         raw = np.empty(self.nbytes + LINE, np.uint8)
-        start = -raw.__array_interface__["data"][0] % LINE
+        start = -address(raw) % LINE
         self.memory = raw[start : start + self.nbytes]
 
     def array(self, value: Value) -> ndarray:

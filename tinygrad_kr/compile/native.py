@@ -5,14 +5,13 @@ from __future__ import annotations
 
 import ctypes
 from collections.abc import Callable, Sequence
-from importlib.resources import files
 from sys import getrefcount
 from typing import Any
 
 import numpy as np
 from numpy import ndarray
 
-from tinygrad_kr.compile.build import build
+from tinygrad_kr.compile.build import build, included
 from tinygrad_kr.compile.c_code import c_function, c_source, written_by
 from tinygrad_kr.compile.guards import Condition
 from tinygrad_kr.compile.layout import Place, empty
@@ -42,7 +41,7 @@ from tinygrad_kr.compile.spelling import C_TYPES
 from tinygrad_kr.compile.window_code import Runner, kernels
 from tinygrad_kr.compile.windows import Convolution
 from tinygrad_kr.ops import linalg
-from tinygrad_kr.ops.node import _families, constant, last_write, note_writes, tick
+from tinygrad_kr.ops.node import _families, address, constant, last_write, note_writes, tick
 
 QUICK = 100_000
 """Elements in all up to which a program takes some 10 microseconds."""
@@ -72,7 +71,7 @@ class Native:
         if self.looped is not None:
             functions.append(self.looped.c_source())
         self.c_source = c_source(functions)
-        library = build(self.c_source, _headers(self.c_source)) if functions else None
+        library = build(self.c_source, included(self.c_source)) if functions else None
         if library is not None and _work(plan) < QUICK:
             # So short a call is not worth to let other threads have the interpreter meanwhile.
             library = ctypes.PyDLL("", handle=library._handle)
@@ -147,7 +146,7 @@ class Looped:
     def reads(self, index: int, array: ndarray) -> bool:
         """Whether C reads an argument where it lies, not from a copy."""
         root = self.arguments.get(index)
-        return root is None or self.memory[root] == _address(array)
+        return root is None or self.memory[root] == address(array)
 
     def run(self, n: int, steps: dict[int, int]) -> ndarray:
         """n more steps, argument i advancing by `steps[i]` bytes before each; the n results."""
@@ -162,12 +161,12 @@ class Looped:
             for start in range(0, n, self.CHUNK):
                 part = results[start : start + self.CHUNK]
                 self.function(
-                    self.pointer, len(part), len(roots), _address(roots), _address(sizes),
-                    _address(part),
+                    self.pointer, len(part), len(roots), address(roots), address(sizes),
+                    address(part),
                 )  # fmt: skip
         finally:
-            for (root, _), address in zip(advancing, before, strict=True):
-                self.memory[root] = address
+            for (root, _), was in zip(advancing, before, strict=True):
+                self.memory[root] = was
         return results
 
 
@@ -187,13 +186,6 @@ def _looped(plan: Plan, recording: Any, functions: list[str]) -> Looped | None:
             return None
     made = {s.output for step in plan.steps for s in statements_of(step)}
     return Looped(plan, result) if result in made and result.dtype in C_TYPES else None
-
-
-def _headers(source: str) -> dict[str, str]:
-    """The headers of this package that a program includes."""
-    here = files("tinygrad_kr.compile")
-    names = [name for name in ("mathematics.h", "threads.h", "products.h") if f'"{name}"' in source]
-    return {name: here.joinpath(name).read_text() for name in names}
 
 
 def _segments(steps: list[Step]) -> list[list[Step]]:
@@ -220,7 +212,7 @@ class Fresh:
     def __call__(self) -> Any:
         """A Tensor with memory of its own, which C writes to from now on."""
         array = empty(self.shape, self.dtype, self.strides)
-        self.memory[self.root] = _address(array)
+        self.memory[self.root] = address(array)
         return constant(array)
 
 
@@ -234,9 +226,9 @@ class Guest:
     def __call__(self, gradient: ndarray) -> ndarray:
         """Its array, which does not hold the gradient: that somebody does is counted."""
         value = self.value
-        first = -(-_address(gradient) // LINE) * LINE
-        self.memory[self.root] = address = first + self.start
-        raw = (ctypes.c_char * (value.size * value.dtype.itemsize)).from_address(address)
+        first = -(-address(gradient) // LINE) * LINE
+        self.memory[self.root] = start = first + self.start
+        raw = (ctypes.c_char * (value.size * value.dtype.itemsize)).from_address(start)
         return np.ndarray(value.shape, value.dtype, memoryview(raw), 0, self.strides)
 
 
@@ -260,7 +252,7 @@ class _Driver(Namespace):
             {
                 "memory": self.memory,
                 "where": ctypes.byref(self.memory),  # what ctypes passes on at once
-                "address": _address,
+                "address": address,
                 "laid": _laid,
                 "matmul": np.matmul,
                 "frozen": _frozen,
@@ -329,7 +321,7 @@ class _Driver(Namespace):
         place = self.plan.places[value]
         array = _laid(source.array, place.strides)
         if array is source.array or source.fixed:
-            self.memory[place.root] = _address(array)
+            self.memory[place.root] = address(array)
             self.names[f"a{value.number}"] = array
             return
         layout = self.name(place.strides, "strides")
@@ -433,7 +425,7 @@ class _Driver(Namespace):
             return
         array = self.arena.array(value)
         name = self.name(array, f"buffer{value.number}")
-        self.memory[place.root] = _address(array)
+        self.memory[place.root] = address(array)
         self._arrays[value] = name
 
     def _new_memory(self, value: Value, fresh: Fresh) -> None:
@@ -646,15 +638,15 @@ class _Loader:
             root = plan.places[value].root
             if isinstance(source, Option) and source.cohort in step.cohorts:
                 array = np.array(source.fetch())
-                self.memory[root] = _address(array)
+                self.memory[root] = address(array)
                 self._options.append((source, array))
             elif isinstance(source, StateNumber) and source.cohort in step.cohorts:
-                self.memory[root] = _address(source.fetch())
+                self.memory[root] = address(source.fetch())
             elif isinstance(source, StateArray):
                 slots = [slot for cohort in step.cohorts for slot in cohort.slots]
                 if any(source.slot is slot for slot in slots):
                     self._state.append((source, root, value))
-                    self.memory[root] = _address(source.fetch())
+                    self.memory[root] = address(source.fetch())
 
     def options(self) -> None:
         """Read the options again; StaleError where they are of another kind."""
@@ -669,7 +661,7 @@ class _Loader:
             now = source.fetch()
             if now.shape != value.shape or now.dtype != value.dtype:
                 raise StaleError
-            self.memory[root] = _address(now)
+            self.memory[root] = address(now)
 
 
 def _frozen(group: dict[str, Any]) -> dict[str, Any]:
@@ -709,11 +701,6 @@ class _Overlap:
 
 def _copied(array: ndarray) -> Any:
     return constant(np.array(array))
-
-
-def _address(array: ndarray) -> int:
-    address: int = array.__array_interface__["data"][0]
-    return address
 
 
 def _laid(array: Any, strides: tuple[int, ...], dtype: Any = None) -> ndarray:

@@ -28,7 +28,7 @@ from tinygrad_kr.compile.windows import (
 from tinygrad_kr.ops import linalg, network, shape
 from tinygrad_kr.ops.elementwise import positive
 from tinygrad_kr.ops.indexing import getitem
-from tinygrad_kr.ops.node import owner
+from tinygrad_kr.ops.node import address, owner
 from tinygrad_kr.ops.reduction import max_, min_, sum_
 from tinygrad_kr.ops.window import convolve, convolve_weight
 
@@ -174,7 +174,7 @@ class Plan:
     def _see(self, value: Value, seen: ndarray, root: int) -> None:
         """Give a value the place that a part of the sample of a root has."""
         whole = self._samples[self.roots[root]]
-        start = seen.__array_interface__["data"][0] - whole.__array_interface__["data"][0]
+        start = address(seen) - address(whole)
         size = seen.dtype.itemsize
         strides = tuple(step // size for step in seen.strides)
         self._put(value, Place(root, start // size, strides))

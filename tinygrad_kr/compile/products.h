@@ -102,14 +102,15 @@ static inline TK_WIDE __attribute__((always_inline)) void tk_transpose(
   }
 }
 
-/* `lanes` rows of a or columns of b, which lie `apart`, side by side: what stands at one depth comes
-   together, with zeros up to `width`; `on` is from one depth to the next. */
+/* `lanes` rows of a or columns of b, which lie `apart`, side by side: what stands at one depth
+   comes together, with zeros up to `width`; `on` is from one depth to the next. */
 static inline TK_WIDE __attribute__((always_inline)) void tk_copy(
     int64_t width, int64_t lanes, int64_t depth, const float *restrict from, int64_t apart,
     int64_t on, float *restrict to) {
   if (lanes < width) memset(to, 0, sizeof(float) * depth * width);
   if (apart == 1 && lanes == width) {
-    for (int64_t k = 0; k < depth; k++) memcpy(to + k * width, from + k * on, sizeof(float) * width);
+    for (int64_t k = 0; k < depth; k++)
+      memcpy(to + k * width, from + k * on, sizeof(float) * width);
     return;
   }
   if (on == 1) {

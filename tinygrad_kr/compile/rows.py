@@ -25,6 +25,7 @@ from tinygrad_kr.compile.sources import Constant
 from tinygrad_kr.compile.spelling import expression
 from tinygrad_kr.ops import linalg, shape
 from tinygrad_kr.ops.indexing import getitem, index_add
+from tinygrad_kr.ops.node import address
 from tinygrad_kr.ops.reduction import max_, min_, sum_
 
 Pack = tuple[Value, ...]
@@ -60,8 +61,9 @@ def with_constants_once(program: Program) -> Program:
     for value, source in program.sources.items():
         if isinstance(source, Constant):
             array = source.array
-            address = array.__array_interface__["data"][0]
-            before = seen.setdefault((address, array.shape, array.strides, array.dtype), value)
+            before = seen.setdefault(
+                (address(array), array.shape, array.strides, array.dtype), value
+            )
             if before is not value:
                 same[value] = before
     return program.rewritten(lambda statement: [statement], same) if same else program

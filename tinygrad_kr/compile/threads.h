@@ -1,7 +1,7 @@
 /* Long loops on several cores. Whoever is free takes the next piece: where the other cores are busy
    or slow to wake, the calling thread does all of the work and has lost a microsecond.
-   Who waits looks again for some 50 microseconds, the time that waking up takes, and then sleeps:
-   threads that spin for longer would take turns with those of BLAS. */
+   Who waits looks again for some 100 microseconds, two or three times what waking up takes, and
+   then sleeps: threads that spin for longer would take turns with those of BLAS. */
 
 #include <pthread.h>
 #include <stdatomic.h>
@@ -35,7 +35,7 @@ static void tk_take_pieces(void) {
 #define TK_REST() atomic_thread_fence(memory_order_seq_cst)
 #endif
 #ifndef TK_LOOKS
-#define TK_LOOKS 4000 /* some 50 microseconds */
+#define TK_LOOKS 4000 /* some 100 microseconds */
 #endif
 #define TK_WAIT_FOR(condition) \
   for (int look = 0; look < TK_LOOKS && !(condition); look++) TK_REST()

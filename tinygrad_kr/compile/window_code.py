@@ -26,6 +26,7 @@ from tinygrad_kr.compile.windows import (
 )
 from tinygrad_kr.ops import elementwise as e
 from tinygrad_kr.ops import window as w
+from tinygrad_kr.ops.node import address
 from tinygrad_kr.ops.reduction import sum_
 
 TYPES = {**C_TYPES, np.dtype(np.int8): "int8_t"}
@@ -518,7 +519,7 @@ def kernels(plan: Plan, step: Group, name: str) -> list[Kernel]:
 def _aligned(size: int, dtype: Any) -> ndarray:
     """An array that begins where a cache line does."""
     raw = np.empty(size * dtype.itemsize + 64, np.uint8)
-    start = -raw.__array_interface__["data"][0] % 64
+    start = -address(raw) % 64
     array: ndarray = raw[start : start + size * dtype.itemsize].view(dtype)
     return array
 
@@ -551,7 +552,7 @@ class Runner:
             _aligned(s.outputs, np.dtype(np.float64)),
         ]
         self.bytes = sum(array.nbytes for array in self._arrays)
-        table = [array.__array_interface__["data"][0] for array in self._arrays]
+        table = list(map(address, self._arrays))
         self._table = (ctypes.c_void_p * len(table))(*table)
         self._own = ctypes.addressof(self._table)
         self._lines = s.counts[0]

@@ -13,6 +13,7 @@ import numpy as np
 from numpy import ndarray
 
 from tinygrad_kr.ops import products
+from tinygrad_kr.ops.node import address
 
 _MOST = 2304
 """Elements of a filter, and outputs, for which there is room in `convolutions.h`."""
@@ -30,8 +31,8 @@ def convolve(
     bias = None if bias is None else _dense(bias)
     y = np.empty((len(x), *counts, len(weight)), np.float32)
     sizes = _sizes(x.shape, x.strides, weight.shape, counts, window)
-    at = products.address
-    kernels.convolve(at(sizes), at(x), at(filters), None if bias is None else at(bias), at(y))
+    at_bias = None if bias is None else address(bias)
+    kernels.convolve(address(sizes), address(x), address(filters), at_bias, address(y))
     return y
 
 
@@ -46,7 +47,7 @@ def convolve_transposed(
     y = np.empty((len(g), *size, weight.shape[1]), np.float32)
     x = np.moveaxis(y, -1, 1)
     sizes = _sizes(x.shape, x.strides, weight.shape, g.shape[2:], window)
-    kernels.convolve_transposed(*map(products.address, (sizes, rows, filters, y)))
+    kernels.convolve_transposed(*map(address, (sizes, rows, filters, y)))
     return y
 
 
@@ -61,7 +62,7 @@ def convolve_weight(
     x, rows = _in_place(x), _channels_last(g)
     weight = np.empty((math.prod(shape[1:]), shape[0]), np.float32)
     sizes = _sizes(x.shape, x.strides, shape, g.shape[2:], window)
-    kernels.convolve_weight(*map(products.address, (sizes, x, rows, weight)))
+    kernels.convolve_weight(*map(address, (sizes, x, rows, weight)))
     return weight
 
 

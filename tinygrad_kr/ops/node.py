@@ -263,6 +263,12 @@ def written_since(x: Any, time: int) -> Write | None:
     return None
 
 
+def address(array: ndarray) -> int:
+    """Where the first element is in memory."""
+    place: int = array.__array_interface__["data"][0]
+    return place
+
+
 def owner(array: ndarray) -> ndarray:
     """The array that holds the memory of a view."""
     *_, memory = _bases(array)

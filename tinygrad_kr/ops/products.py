@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from numpy import ndarray
 
-from tinygrad_kr.ops.node import recorder
+from tinygrad_kr.ops.node import address, recorder
 
 FEW = 4096
 """Elements of a factor up to which callers need not ask `multiply`."""
@@ -78,12 +78,6 @@ def _place(x: ndarray) -> tuple[int, int, int]:
     """Where a matrix is, and how many elements are from one to the next, down and across."""
     down, across = x.strides
     return address(x), down // 4, across // 4
-
-
-def address(x: ndarray) -> int:
-    """Where the first element is."""
-    place: int = x.__array_interface__["data"][0]
-    return place
 
 
 def _product() -> Callable[..., None] | None:

@@ -30,7 +30,8 @@ _INTERVALS: dict[str, Callable[[float], bool]] = {
 
 def _total(gradient: Any) -> float:
     """What tells a gradient from the next one, which a compiled step may write where it was."""
-    return float(np.add.reduce(gradient._data, axis=None))
+    with np.errstate(all="ignore"):
+        return float(np.add.reduce(gradient._data, axis=None))
 
 
 class _Plan:
