@@ -13,7 +13,7 @@ import numpy as np
 from tinygrad_kr.compile.builder import Builder
 from tinygrad_kr.compile.program import Program, Statement, Value
 from tinygrad_kr.compile.rows import with_rows_together
-from tinygrad_kr.compile.spelling import logistic_term
+from tinygrad_kr.compile.spelling import _logistic_term
 from tinygrad_kr.ops import elementwise as e
 from tinygrad_kr.ops import linalg, network, shape
 from tinygrad_kr.ops.reduction import max_, mean_, sum_, var_
@@ -62,7 +62,7 @@ def _label_loss(b: Builder, x: Value, labels: Value, axis: int) -> Value:
 
 
 def _logistic_loss(b: Builder, x: Value, a: Value, *, reduction: str = "none") -> Value:
-    terms = b(logistic_term, x, a)
+    terms = b(_logistic_term, x, a)
     if reduction == "none":
         return terms
     return b(mean_ if reduction == "mean" else sum_, terms, axis=None, keepdims=False)

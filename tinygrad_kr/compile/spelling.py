@@ -20,7 +20,7 @@ def _logistic_terms(x: Any, a: Any) -> Any:
     return np.maximum(x, 0) - x * a + np.log1p(np.exp(-np.abs(x)))
 
 
-logistic_term = op(_logistic_terms, name="logistic_term", promote=False)
+_logistic_term = op(_logistic_terms, name="logistic_term", promote=False)
 
 # fmt: off
 FLOATS: dict[Any, str] = {
@@ -74,7 +74,7 @@ CHOICES: dict[Any, str] = {
 
 OTHERS: dict[Any, str] = {
     astype: "(({T}){0})",
-    logistic_term: "tk_logistic_term({0}, {1})",
+    _logistic_term: "tk_logistic_term({0}, {1})",
     network.logistic_slope: "(({T})tk_logistic_slope({0}, {1}))",
 }
 
