@@ -14,6 +14,7 @@ import tinygrad_kr as tk
 from tinygrad_kr import Tensor
 from tinygrad_kr.compile import long_loops, threads
 from tinygrad_kr.compile.build import find_compiler
+from tinygrad_kr.compile.products import has_wide_vectors
 
 pytestmark = pytest.mark.skipif(
     find_compiler() is None or os.name != "posix", reason="needs a C compiler and POSIX threads"
@@ -139,3 +140,17 @@ def test_short_loops_have_no_threads(monkeypatch: pytest.MonkeyPatch, size: int)
     for _ in range(3):
         compiled(x)
     assert ("tk_share(" in compiled.source) == (size == long_loops.LONG)
+
+
+@pytest.mark.skipif(not has_wide_vectors(), reason="needs AVX-512")
+@pytest.mark.parametrize("missing", [0, 1])
+def test_loops_beside_large_products_are_shared_sooner(
+    monkeypatch: pytest.MonkeyPatch, missing: int
+) -> None:
+    monkeypatch.setattr(threads, "helpers", lambda: 1)
+    a, x = tk.ones(60, 60), tk.ones(long_loops.LONG_BESIDE_PRODUCTS - missing)
+    compiled = tk.compile(lambda a, x: (a @ a, np.tanh(x)))
+    for _ in range(3):
+        compiled(a, x)
+    assert "tk_product(" in compiled.source
+    assert ("tk_share(" in compiled.source) == (not missing)

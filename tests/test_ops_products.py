@@ -128,6 +128,17 @@ def test_shapes_and_layouts(
 
 
 @needs_c
+@pytest.mark.parametrize("columns", [1, 33])
+def test_every_number_of_rows_and_nothing_beyond(small: None, columns: int) -> None:
+    b = normal(20, columns)
+    for rows in range(1, 100):
+        room = np.full((rows + 2, columns), 7, np.float32)
+        a = normal(rows, 20)
+        close(products.multiply(a, b, out=room[1:-1]), a, b)
+        assert room[0].tolist() == room[-1].tolist() == [7] * columns
+
+
+@needs_c
 def test_a_stack_of_products(small: None, calls: list[Any]) -> None:
     a, b = normal(3, 20, 30), normal(3, 30, 40)
     out = np.zeros((20, 3, 40), np.float32)

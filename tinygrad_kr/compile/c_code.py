@@ -187,7 +187,7 @@ def _loop(plan: Plan, writer: Writer, step: Loop) -> None:
         names, sizes = ["i"], (extent(sizes),)
     if not sizes:
         writer.open("")
-    if is_long(step):
+    if is_long(plan, step):
         writer.handed_out = sizes[0]
         writer.open(f"for (int64_t {names[0]} = start; {names[0]} < stop; {names[0]}++)")
         names, sizes = names[1:], sizes[1:]

@@ -4,20 +4,26 @@ from __future__ import annotations
 
 from tinygrad_kr.compile import threads
 from tinygrad_kr.compile.layout import extent
-from tinygrad_kr.compile.plan import Loop, Plan, Step
+from tinygrad_kr.compile.plan import Loop, Plan, Step, TiledConvolution, TiledProduct
 from tinygrad_kr.compile.repeated import Text, parameters
 
 LONG = 500_000
 """Elements from which on a helper's waking up, some 30 microseconds, is won back: measured with
 Adam's update, of which 200,704 elements take 43 microseconds on one core and on two, and 1,048,576
 take 283 on one and 143 on two."""
+LONG_BESIDE_PRODUCTS = 50_000
+"""The same where helpers are awake, for large products have them as well: the longest loop of an
+MNIST step, 77 microseconds on one core, let them fall asleep in half of its runs."""
 PIECE = 16_384
 """Elements that a thread takes at a time."""
 
 
-def is_long(step: Step) -> bool:
+def is_long(plan: Plan, step: Step) -> bool:
     """Whether a step is a loop for several threads."""
-    return isinstance(step, Loop) and extent(step.shape) >= LONG and threads.helpers() > 0
+    if not isinstance(step, Loop) or not threads.helpers():
+        return False
+    awake = any(isinstance(other, TiledProduct | TiledConvolution) for other in plan.steps)
+    return extent(step.shape) >= (LONG_BESIDE_PRODUCTS if awake else LONG)
 
 
 def handed_out(

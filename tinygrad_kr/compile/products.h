@@ -11,6 +11,7 @@
 #include <string.h>
 
 #define TK_ROWS 14
+#define TK_FEWER_ROWS 12 /* of tiles among those: with both, rows of an even number fill all */
 #define TK_WIDTH 16
 #define TK_COLUMNS (2 * TK_WIDTH) /* of a tile: 14 x 2 sums fill 28 of the 32 registers */
 #define TK_DEPTH 256              /* of a block: 32 KiB of b lie in the first cache */
@@ -22,20 +23,20 @@
 
 static inline int64_t tk_smaller(int64_t a, int64_t b) { return a < b ? a : b; }
 
-/* c = a b, or c += a b, of TK_ROWS rows and TK_COLUMNS columns, of which only the first `rows` and
-   `columns` are stored: what is read for the others may be anything. Elements of a are a_down and
-   a_across apart; rows of b, whose elements lie side by side, b_down; those of c c_down. */
+/* c = a b, or c += a b, of `height` rows, a constant, and TK_COLUMNS columns, of which only the first
+   `rows` and `columns` are stored: what is read for the others may be anything. Elements of a are
+   a_down and a_across apart; rows of b, whose elements lie side by side, b_down; those of c c_down. */
 static inline TK_WIDE __attribute__((always_inline)) void tk_tile(
-    int64_t depth, const float *restrict a, int64_t a_down, int64_t a_across,
+    int height, int64_t depth, const float *restrict a, int64_t a_down, int64_t a_across,
     const float *restrict b, int64_t b_down, float *restrict c, int64_t c_down, int64_t rows,
     int64_t columns, int more) {
   __m512 sum[TK_ROWS][2];
 #pragma GCC unroll 14
-  for (int i = 0; i < TK_ROWS; i++) sum[i][0] = sum[i][1] = _mm512_setzero_ps();
+  for (int i = 0; i < height; i++) sum[i][0] = sum[i][1] = _mm512_setzero_ps();
   for (int64_t k = 0; k < depth; k++) {
     __m512 left = _mm512_loadu_ps(b), right = _mm512_loadu_ps(b + TK_WIDTH);
 #pragma GCC unroll 14
-    for (int i = 0; i < TK_ROWS; i++) {
+    for (int i = 0; i < height; i++) {
       __m512 element = _mm512_set1_ps(a[i * a_down]);
       sum[i][0] = _mm512_fmadd_ps(element, left, sum[i][0]);
       sum[i][1] = _mm512_fmadd_ps(element, right, sum[i][1]);
@@ -46,7 +47,7 @@ static inline TK_WIDE __attribute__((always_inline)) void tk_tile(
   __mmask16 first = (1 << tk_smaller(columns, TK_WIDTH)) - 1;
   __mmask16 second = columns < TK_WIDTH ? 0 : (1 << tk_smaller(columns - TK_WIDTH, TK_WIDTH)) - 1;
 #pragma GCC unroll 14
-  for (int i = 0; i < TK_ROWS; i++) {
+  for (int i = 0; i < height; i++) {
     float *row = c + i * c_down;
     if (i >= rows) break;
     if (more) {
@@ -66,8 +67,8 @@ static inline TK_WIDE __attribute__((always_inline)) void tk_multiply(
     int64_t a_across, const float *b, int64_t b_down, int64_t b_panel, float *c, int more) {
   for (int64_t j = 0; j < columns; j += TK_COLUMNS, b += b_panel)
     for (int64_t i = 0; i < rows; i += TK_ROWS)
-      tk_tile(depth, a + i * a_down, a_down, a_across, b, b_down, c + i * columns + j, columns,
-              rows - i, columns - j, more);
+      tk_tile(TK_ROWS, depth, a + i * a_down, a_down, a_across, b, b_down, c + i * columns + j,
+              columns, rows - i, columns - j, more);
 }
 
 /* Up to 16 rows of up to 16 elements become columns: halves are exchanged, then quarters, ...
@@ -142,25 +143,42 @@ static TK_WIDE void tk_copy_panels(void **memory, int64_t start, int64_t stop) {
   }
 }
 
+static inline int64_t tk_tiles(int64_t rows) { return (rows + TK_ROWS - 1) / TK_ROWS; }
+
+/* Where a tile begins: the last ones have TK_FEWER_ROWS, as many as that they still hold all. */
+static inline int64_t tk_first_row(int64_t rows, int64_t tile) {
+  int64_t tiles = tk_tiles(rows), less = TK_ROWS - TK_FEWER_ROWS;
+  int64_t whole = tiles - tk_smaller(tiles, (tiles * TK_ROWS - rows) / less);
+  return tile * TK_ROWS - less * (tile - tk_smaller(tile, whole));
+}
+
 static TK_WIDE void tk_multiply_rows(void **memory, int64_t start, int64_t stop) {
   const tk_factors *f = memory[0];
-  float a[TK_TILES * TK_ROWS * TK_DEPTH] __attribute__((aligned(64)));
+  float copies[TK_TILES][TK_ROWS * TK_DEPTH] __attribute__((aligned(64)));
   for (int64_t tile = start; tile < stop; tile += TK_TILES) {
-    int64_t first = tile * TK_ROWS, tiles = tk_smaller(stop - tile, TK_TILES);
+    int64_t tiles = tk_smaller(stop - tile, TK_TILES), first[TK_TILES + 1];
+    for (int64_t t = 0; t <= tiles; t++) first[t] = tk_first_row(f->rows, tile + t);
     for (int64_t k = 0; k < f->depth; k += TK_DEPTH) {
       int64_t depth = tk_smaller(f->depth - k, TK_DEPTH);
       for (int64_t t = 0; t < tiles; t++) {
-        int64_t i = first + t * TK_ROWS;
-        tk_copy(TK_ROWS, tk_smaller(f->rows - i, TK_ROWS), depth,
-                f->a + i * f->a_down + k * f->a_across, f->a_down, f->a_across,
-                a + t * TK_ROWS * TK_DEPTH);
+        int64_t i = first[t], rows = tk_smaller(f->rows - i, first[t + 1] - i);
+        const float *a = f->a + i * f->a_down + k * f->a_across;
+        if (first[t + 1] - i == TK_ROWS)
+          tk_copy(TK_ROWS, rows, depth, a, f->a_down, f->a_across, copies[t]);
+        else
+          tk_copy(TK_FEWER_ROWS, rows, depth, a, f->a_down, f->a_across, copies[t]);
       }
       for (int64_t j = 0; j < f->columns; j += TK_COLUMNS)
         for (int64_t t = 0; t < tiles; t++) {
-          int64_t i = first + t * TK_ROWS;
-          tk_tile(depth, a + t * TK_ROWS * TK_DEPTH, 1, TK_ROWS,
-                  f->copy + j * f->depth + k * TK_COLUMNS, TK_COLUMNS, f->c + i * f->columns + j,
-                  f->columns, f->rows - i, f->columns - j, k > 0);
+          int64_t i = first[t], rows = f->rows - i, columns = f->columns - j;
+          const float *b = f->copy + j * f->depth + k * TK_COLUMNS;
+          float *c = f->c + i * f->columns + j;
+          if (first[t + 1] - i == TK_ROWS)
+            tk_tile(TK_ROWS, depth, copies[t], 1, TK_ROWS, b, TK_COLUMNS, c, f->columns, rows,
+                    columns, k > 0);
+          else
+            tk_tile(TK_FEWER_ROWS, depth, copies[t], 1, TK_FEWER_ROWS, b, TK_COLUMNS, c,
+                    f->columns, rows, columns, k > 0);
         }
     }
   }
@@ -186,6 +204,6 @@ static void tk_product(int64_t rows, int64_t depth, int64_t columns, const float
   tk_factors factors = {rows, depth, columns, a, b, c, copy, a_down, a_across, b_down, b_across};
   void *given[] = {&factors};
   tk_share(tk_copy_panels, given, panels, 2);
-  int64_t tiles = (rows + TK_ROWS - 1) / TK_ROWS;
+  int64_t tiles = tk_tiles(rows);
   tk_share(tk_multiply_rows, given, tiles, tk_smaller(TK_TILES, (tiles + 3) / 4));
 }
