@@ -23,6 +23,11 @@
 
 static inline int64_t tk_smaller(int64_t a, int64_t b) { return a < b ? a : b; }
 
+/* The first `count` elements of a vector. */
+static inline TK_WIDE __mmask16 tk_first_of(int64_t count) {
+  return count < 0 ? 0 : (1 << tk_smaller(count, TK_WIDTH)) - 1;
+}
+
 /* c = a b, or c += a b, of `height` rows, a constant, and TK_COLUMNS columns, of which only the first
    `rows` and `columns` are stored: what is read for the others may be anything. Elements of a are
    a_down and a_across apart; rows of b, whose elements lie side by side, b_down; those of c c_down. */
@@ -44,8 +49,7 @@ static inline TK_WIDE __attribute__((always_inline)) void tk_tile(
     a += a_across;
     b += b_down;
   }
-  __mmask16 first = (1 << tk_smaller(columns, TK_WIDTH)) - 1;
-  __mmask16 second = columns < TK_WIDTH ? 0 : (1 << tk_smaller(columns - TK_WIDTH, TK_WIDTH)) - 1;
+  __mmask16 first = tk_first_of(columns), second = tk_first_of(columns - TK_WIDTH);
 #pragma GCC unroll 14
   for (int i = 0; i < height; i++) {
     float *row = c + i * c_down;
@@ -78,7 +82,7 @@ static inline TK_WIDE __attribute__((always_inline)) void tk_transpose(
     int64_t width) {
   __m512 row[TK_WIDTH];
   __m512i place = _mm512_set_epi32(15, 14, 13, 12, 11, 10, 9, 8, 7, 6, 5, 4, 3, 2, 1, 0);
-  __mmask16 there = (1 << depth) - 1, stored = (1 << lanes) - 1;
+  __mmask16 there = tk_first_of(depth), stored = tk_first_of(lanes);
 #pragma GCC unroll 16
   for (int i = 0; i < TK_WIDTH; i++)
     row[i] = i < lanes ? _mm512_maskz_loadu_ps(there, from + i * apart) : _mm512_setzero_ps();
@@ -104,14 +108,17 @@ static inline TK_WIDE __attribute__((always_inline)) void tk_transpose(
 }
 
 /* `lanes` rows of a or columns of b, which lie `apart`, side by side: what stands at one depth
-   comes together, with zeros up to `width`; `on` is from one depth to the next. */
-static inline TK_WIDE __attribute__((always_inline)) void tk_copy(
+   comes together, with zeros up to `width`, at most TK_COLUMNS; `on` is from one depth to the next. */
+static TK_WIDE __attribute__((noinline)) void tk_copy(
     int64_t width, int64_t lanes, int64_t depth, const float *restrict from, int64_t apart,
     int64_t on, float *restrict to) {
   if (lanes < width) memset(to, 0, sizeof(float) * depth * width);
-  if (apart == 1 && lanes == width) {
-    for (int64_t k = 0; k < depth; k++)
-      memcpy(to + k * width, from + k * on, sizeof(float) * width);
+  if (apart == 1) {
+    __mmask16 first = tk_first_of(lanes), second = tk_first_of(lanes - TK_WIDTH);
+    for (int64_t k = 0; k < depth; k++, from += on, to += width) {
+      _mm512_mask_storeu_ps(to, first, _mm512_maskz_loadu_ps(first, from));
+      _mm512_mask_storeu_ps(to + TK_WIDTH, second, _mm512_maskz_loadu_ps(second, from + TK_WIDTH));
+    }
     return;
   }
   if (on == 1) {
@@ -161,12 +168,9 @@ static TK_WIDE void tk_multiply_rows(void **memory, int64_t start, int64_t stop)
     for (int64_t k = 0; k < f->depth; k += TK_DEPTH) {
       int64_t depth = tk_smaller(f->depth - k, TK_DEPTH);
       for (int64_t t = 0; t < tiles; t++) {
-        int64_t i = first[t], rows = tk_smaller(f->rows - i, first[t + 1] - i);
-        const float *a = f->a + i * f->a_down + k * f->a_across;
-        if (first[t + 1] - i == TK_ROWS)
-          tk_copy(TK_ROWS, rows, depth, a, f->a_down, f->a_across, copies[t]);
-        else
-          tk_copy(TK_FEWER_ROWS, rows, depth, a, f->a_down, f->a_across, copies[t]);
+        int64_t i = first[t], height = first[t + 1] - i;
+        tk_copy(height, tk_smaller(f->rows - i, height), depth,
+                f->a + i * f->a_down + k * f->a_across, f->a_down, f->a_across, copies[t]);
       }
       for (int64_t j = 0; j < f->columns; j += TK_COLUMNS)
         for (int64_t t = 0; t < tiles; t++) {
