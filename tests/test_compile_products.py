@@ -11,7 +11,8 @@ from numpy import ndarray
 
 import tinygrad_kr as tk
 from tinygrad_kr import Tensor
-from tinygrad_kr.compile.build import find_compiler
+from tinygrad_kr.compile import native, products
+from tinygrad_kr.compile.build import build, find_compiler
 from tinygrad_kr.compile.native import QUICK
 from tinygrad_kr.compile.products import COLUMNS, ROWS, has_wide_vectors
 
@@ -111,6 +112,18 @@ def test_a_larger_product_after_a_smaller_one() -> None:
         close(product, square, square)
 
 
+def test_products_are_built_once_for_all_programs(monkeypatch: pytest.MonkeyPatch) -> None:
+    built: list[str] = []
+    monkeypatch.setattr(native, "build", lambda *given: built.append(given[0]) or build(*given))
+    kernels = products.library()
+    for n in (70, 80):
+        square = normal(n, n)
+        close(compiled_for(square, square)(square, square), square, square)
+    assert products.library() is kernels
+    assert len(built) == 2
+    assert not any('"products.h"' in source for source in built)
+
+
 def test_several_python_threads() -> None:
     """Each multiplies other matrices in the same C function, so large that others may run."""
     a, b = normal(300, 200), normal(200, 260)
@@ -124,11 +137,11 @@ def test_several_python_threads() -> None:
 
     with ThreadPoolExecutor() as pool:
         list(pool.map(work, range(len(given))))
-    for products, factors in zip(found, given, strict=True):
-        assert len(products) == 50
-        close(products[0], *factors)
-        for product in products:
-            np.testing.assert_array_equal(product, products[0])
+    for results, factors in zip(found, given, strict=True):
+        assert len(results) == 50
+        close(results[0], *factors)
+        for product in results:
+            np.testing.assert_array_equal(product, results[0])
 
 
 @pytest.mark.parametrize(

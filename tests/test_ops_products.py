@@ -395,7 +395,7 @@ def test_a_cache_that_others_may_write_to(tmp_path: Any) -> None:
 
 
 def test_another_processor(monkeypatch: pytest.MonkeyPatch, afresh: None) -> None:
-    monkeypatch.setattr(eager, "has_wide_vectors", lambda: False)
+    monkeypatch.setattr(eager.products, "has_wide_vectors", lambda: False)
     a = normal(200, 200)
     np.testing.assert_array_equal(products.multiply(a, a), a.dot(a))
     assert products._product() is None
@@ -413,7 +413,7 @@ def test_threads_look_for_work_longer_than_in_compiled_programs(
         given.append(source + headers["threads.h"])
         raise BuildError("a trial")
 
-    monkeypatch.setattr(eager, "has_wide_vectors", lambda: True)
+    monkeypatch.setattr(eager.products, "has_wide_vectors", lambda: True)
     monkeypatch.setattr(eager, "build", build)
     assert eager.kernels() is None
     longer, briefly = map(int, re.findall("#define TK_LOOKS ([0-9]+)", given[0]))

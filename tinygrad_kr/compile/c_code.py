@@ -493,13 +493,14 @@ def _margin(plan: Plan, writer: Writer, statement: Statement) -> None:
 def c_source(functions: list[str]) -> str:
     """The whole file."""
     text = "\n".join(functions)
-    headers = []
-    tiles = "tk_product(" in text or "tk_multiply(" in text
-    if tiles or "tk_share(" in text:
-        headers += [f"#define TK_HELPERS {threads.helpers()}", '#include "threads.h"']
-    if tiles:
-        headers.append('#include "products.h"')
-    return "\n".join([PRELUDE, *headers, "", text])
+    lines: list[str] = []
+    if "tk_multiply(" in text:
+        lines = products.includes()
+    elif "tk_product(" in text:
+        lines = [products.POINTERS]
+    elif "tk_share(" in text:
+        lines = threads.includes()
+    return "\n".join([PRELUDE, *lines, "", text])
 
 
 __all__ = ["c_function", "c_source", "written_by"]

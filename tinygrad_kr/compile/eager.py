@@ -4,20 +4,11 @@ from __future__ import annotations
 
 import ctypes
 
-from tinygrad_kr.compile import threads
+from tinygrad_kr.compile import products
 from tinygrad_kr.compile.build import build, included
 from tinygrad_kr.compile.cache import trusted_cache
-from tinygrad_kr.compile.products import has_wide_vectors
 from tinygrad_kr.compile.spelling import PRELUDE
 
-_PRODUCT = """
-EXPORT void product(int64_t rows, int64_t depth, int64_t columns,
-                    const float *a, int64_t a_down, int64_t a_across,
-                    const float *b, int64_t b_down, int64_t b_across, float *c) {
-  tk_product(rows, depth, columns, a, a_down, a_across, b, b_down, b_across, c);
-}
-"""
-_INCLUDED = ("threads.h", "products.h", "convolutions.h")
 LOOKS = 40_000
 """How long threads look for work before they sleep: here a millisecond, for between two products
 lie some 100 microseconds of Python. Helpers that slept were late for all products of the first 40
@@ -36,14 +27,13 @@ _PARAMETERS = {
 def kernels() -> ctypes.CDLL | None:
     """The functions `product`, `convolve`, `convolve_transposed` and `convolve_weight`, of numbers
     and addresses, built or found built; None where they are not to be had."""
-    if not has_wide_vectors():
+    if not products.has_wide_vectors():
         return None
-    settings = {"TK_HELPERS": threads.helpers(), "TK_LOOKS": LOOKS}
-    lines = [PRELUDE, *(f"#define {name} {value}" for name, value in settings.items())]
-    lines += [f'#include "{name}"' for name in _INCLUDED]
+    lines = [PRELUDE, f"#define TK_LOOKS {LOOKS}", *products.includes()]
+    lines += ['#include "convolutions.h"', products.EXPORTED]
     try:
         trusted_cache()
-        source = "\n".join([*lines, _PRODUCT])
+        source = "\n".join(lines)
         library = build(source, included(source))
     except (OSError, RuntimeError):
         return None

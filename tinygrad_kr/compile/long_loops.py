@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from tinygrad_kr.compile import threads
 from tinygrad_kr.compile.layout import extent
-from tinygrad_kr.compile.plan import Loop, Plan, Step, TiledConvolution, TiledProduct
+from tinygrad_kr.compile.plan import Loop, Plan, Step, TiledProduct
 from tinygrad_kr.compile.repeated import Text, parameters
+from tinygrad_kr.compile.window_pieces import TiledConvolution
 
 LONG = 500_000
 """Elements from which on a helper's waking up, some 30 microseconds, is won back: measured with

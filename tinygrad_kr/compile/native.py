@@ -5,12 +5,14 @@ from __future__ import annotations
 
 import ctypes
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from sys import getrefcount
 from typing import Any
 
 import numpy as np
 from numpy import ndarray
 
+from tinygrad_kr.compile import products
 from tinygrad_kr.compile.build import build, included
 from tinygrad_kr.compile.c_code import c_function, c_source, written_by
 from tinygrad_kr.compile.guards import Condition
@@ -71,7 +73,7 @@ class Native:
         if self.looped is not None:
             functions.append(self.looped.c_source())
         self.c_source = c_source(functions)
-        library = build(self.c_source, included(self.c_source)) if functions else None
+        library = _built(self.c_source) if functions else None
         if library is not None and _work(plan) < QUICK:
             # So short a call is not worth to let other threads have the interpreter meanwhile.
             library = ctypes.PyDLL("", handle=library._handle)
@@ -101,6 +103,17 @@ class Native:
         self.workspace = driver.workspace
         self.arena = driver.arena
         self.memory = driver.memory
+
+
+def _built(source: str) -> ctypes.CDLL:
+    """The loaded program, connected with the library of products where it calls them."""
+    if products.POINTERS not in source:
+        return build(source, included(source))
+    with ThreadPoolExecutor(1) as pool:
+        kernels = pool.submit(products.library)
+        program = build(source, included(source))
+    products.connect(program, kernels.result())
+    return program
 
 
 class Looped:

@@ -2,19 +2,44 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 from functools import cache
 
 import numpy as np
 
+from tinygrad_kr.compile import threads
+from tinygrad_kr.compile.build import build, included
 from tinygrad_kr.compile.layout import extent
 from tinygrad_kr.compile.machine import machine
 from tinygrad_kr.compile.program import Statement, Value
+from tinygrad_kr.compile.spelling import PRELUDE
 
 ROWS, COLUMNS = 14, 32
 """Of the tiles of `products.h`; those at the edges are computed whole."""
 FEW = 500_000
 """Multiplications up to which idle parts of tiles cost less than a call of NumPy."""
+
+EXPORTED = """
+EXPORT void product(int64_t rows, int64_t depth, int64_t columns,
+                    const float *a, int64_t a_down, int64_t a_across,
+                    const float *b, int64_t b_down, int64_t b_across, float *c) {
+  tk_product(rows, depth, columns, a, a_down, a_across, b, b_down, b_across, c);
+}
+"""
+SHARE = """
+EXPORT void share(tk_piece work, void **memory, int64_t size, int64_t step) {
+  tk_share(work, memory, size, step);
+}
+"""
+POINTERS = """
+EXPORT void (*tk_share)(void (*work)(void **memory, int64_t start, int64_t stop), void **memory,
+                        int64_t size, int64_t step);
+EXPORT void (*tk_product)(int64_t rows, int64_t depth, int64_t columns,
+                          const float *a, int64_t a_down, int64_t a_across,
+                          const float *b, int64_t b_down, int64_t b_across, float *c);
+"""
+"""For a program that calls the one library: it is built while the program is, and once for all."""
 
 
 @cache
@@ -48,3 +73,21 @@ def call(places: list[tuple[str, tuple[int, ...]]], statement: Statement) -> str
     (a, a_strides), (b, b_strides), (out, _) = places
     given = (rows, depth, columns, a, *a_strides, b, *b_strides, out)
     return f"tk_product({', '.join(map(str, given))});"
+
+
+def includes() -> list[str]:
+    """Lines of C."""
+    return [*threads.includes(), '#include "products.h"']
+
+
+def library() -> ctypes.CDLL:
+    """`product` and `share`, of `products.h` and `threads.h`."""
+    source = "\n".join([PRELUDE, *includes(), EXPORTED, SHARE])
+    return build(source, included(source))
+
+
+def connect(program: ctypes.CDLL, kernels: ctypes.CDLL) -> None:
+    """Have a program with `POINTERS` call this library."""
+    for name in ("share", "product"):
+        function = ctypes.cast(getattr(kernels, name), ctypes.c_void_p)
+        ctypes.c_void_p.in_dll(program, f"tk_{name}").value = function.value

@@ -16,3 +16,8 @@ def helpers() -> int:
     cores = (os.cpu_count() or 1) if affinity is None else len(affinity(0))
     limits = [int(text) for name in _LIMITS if (text := os.environ.get(name, "")).isdigit()]
     return max(0, min(cores - 1, MOST_HELPERS, *(limit - 1 for limit in limits if limit)))
+
+
+def includes() -> list[str]:
+    """Lines of C."""
+    return [f"#define TK_HELPERS {helpers()}", '#include "threads.h"']
