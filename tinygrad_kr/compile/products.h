@@ -117,7 +117,9 @@ static TK_WIDE __attribute__((noinline)) void tk_copy(
     __mmask16 first = tk_first_of(lanes), second = tk_first_of(lanes - TK_WIDTH);
     for (int64_t k = 0; k < depth; k++, from += on, to += width) {
       _mm512_mask_storeu_ps(to, first, _mm512_maskz_loadu_ps(first, from));
-      _mm512_mask_storeu_ps(to + TK_WIDTH, second, _mm512_maskz_loadu_ps(second, from + TK_WIDTH));
+      if (second)
+        _mm512_mask_storeu_ps(to + TK_WIDTH, second,
+                              _mm512_maskz_loadu_ps(second, from + TK_WIDTH));
     }
     return;
   }
