@@ -16,6 +16,7 @@
 #define TK_COLUMNS (2 * TK_WIDTH) /* of a tile: 14 x 2 sums fill 28 of the 32 registers */
 #define TK_DEPTH 256              /* of a block: 32 KiB of b lie in the first cache */
 #define TK_TILES 2                /* rows of tiles for which such a block is read once */
+#define TK_AHEAD 64               /* elements of a row: no processor foresees a walk along 32 */
 #define TK_LINE 64                /* elements of a line that is copied across others */
 
 /* Compilers that do not know -march=native are told here what the processor has. */
@@ -28,9 +29,10 @@ static inline TK_WIDE __mmask16 tk_first_of(int64_t count) {
   return count < 0 ? 0 : (1 << tk_smaller(count, TK_WIDTH)) - 1;
 }
 
-/* c = a b, or c += a b, of `height` rows, a constant, and TK_COLUMNS columns, of which only the first
-   `rows` and `columns` are stored: what is read for the others may be anything. Elements of a are
-   a_down and a_across apart; rows of b, whose elements lie side by side, b_down; those of c c_down. */
+/* c = a b, or c += a b, of `height` rows, a constant, and TK_COLUMNS columns, of which only the
+   first `rows` and `columns` are stored: what is read for the others may be anything. Elements of a
+   are a_down and a_across apart; rows of b, whose elements lie side by side, b_down; those of c
+   c_down. */
 static inline TK_WIDE __attribute__((always_inline)) void tk_tile(
     int height, int64_t depth, const float *restrict a, int64_t a_down, int64_t a_across,
     const float *restrict b, int64_t b_down, float *restrict c, int64_t c_down, int64_t rows,
@@ -86,6 +88,9 @@ static inline TK_WIDE __attribute__((always_inline)) void tk_transpose(
 #pragma GCC unroll 16
   for (int i = 0; i < TK_WIDTH; i++)
     row[i] = i < lanes ? _mm512_maskz_loadu_ps(there, from + i * apart) : _mm512_setzero_ps();
+#pragma GCC unroll 16
+  for (int i = 0; i < TK_WIDTH; i++)
+    _mm_prefetch((const char *)(from + i * apart + TK_AHEAD), _MM_HINT_T0);
 #pragma GCC unroll 4
   for (int s = 1; s < TK_WIDTH; s *= 2) {
     __m512i half = _mm512_set1_epi32(s), other = _mm512_set1_epi32(TK_WIDTH);
@@ -108,7 +113,8 @@ static inline TK_WIDE __attribute__((always_inline)) void tk_transpose(
 }
 
 /* `lanes` rows of a or columns of b, which lie `apart`, side by side: what stands at one depth
-   comes together, with zeros up to `width`, at most TK_COLUMNS; `on` is from one depth to the next. */
+   comes together, with zeros up to `width`, at most TK_COLUMNS; `on` is from one depth to the
+   next. */
 static TK_WIDE __attribute__((noinline)) void tk_copy(
     int64_t width, int64_t lanes, int64_t depth, const float *restrict from, int64_t apart,
     int64_t on, float *restrict to) {
