@@ -1,7 +1,7 @@
 /* Long loops on several cores. Each thread has a part of its own, the same in every loop, so that
-   what it reads was mostly written by itself: a line from a core of another complex takes four times
-   as long. Who is done takes pieces of the other parts: where the other cores are busy or slow to
-   wake, the calling thread does all of the work and has lost a microsecond.
+   what it reads was mostly written by itself: a line from a core of another complex takes four
+   times as long. Who is done takes pieces of the other parts: where the other cores are busy or slow
+   to wake, the calling thread does all of the work and has lost a microsecond.
    Who waits looks again for some 100 microseconds, two or three times what waking up takes, and
    then sleeps: threads that spin for longer would take turns with those of BLAS. */
 
