@@ -11,7 +11,7 @@ from numpy import ndarray
 
 import tinygrad_kr as tk
 from tinygrad_kr import Tensor
-from tinygrad_kr.compile import native, products
+from tinygrad_kr.compile import native, products, threads
 from tinygrad_kr.compile.build import build, find_compiler
 from tinygrad_kr.compile.native import QUICK
 from tinygrad_kr.compile.products import COLUMNS, ROWS, has_wide_vectors
@@ -53,6 +53,25 @@ def normal(*shape: int) -> ndarray:
 def test_shapes_at_the_edges_of_tiles(rows: int, depth: int, columns: int) -> None:
     a, b = normal(rows, depth), normal(depth, columns)
     close(compiled_for(a, b)(a, b), a, b)
+
+
+@pytest.mark.parametrize("helpers", [0, 1, 3])
+@pytest.mark.parametrize(
+    ("rows", "depth", "columns"),
+    [(90, 64, 90), (90, 63, 90), (91, 64, 90), (101, 515, 257), (511, 257, 513), (509, 257, 513)],
+)
+def test_cores_that_copy_all_of_a_small_factor(
+    monkeypatch: pytest.MonkeyPatch, rows: int, depth: int, columns: int, helpers: int
+) -> None:
+    """And, beyond each of the three limits, cores that share copies."""
+    monkeypatch.setattr(threads, "helpers", lambda: helpers)
+    a, b = normal(rows, depth), normal(depth, columns)
+    compiled = tk.compile(lambda a, b: (a @ b, (a - 1) @ b))
+    for n in range(20):
+        plain, less = compiled(a * n, b)
+        close(plain, a * n, b)
+        close(less, a * n - 1, b)
+    assert compiled.source.count("  tk_product(") == 2
 
 
 def layouts(rows: int, columns: int) -> dict[str, ndarray]:

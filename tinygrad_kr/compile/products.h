@@ -17,6 +17,8 @@
 #define TK_DEPTH 256              /* of a block: 32 KiB of b lie in the first cache */
 #define TK_TILES 2                /* rows of tiles for which such a block is read once */
 #define TK_AHEAD 64               /* elements of a row: no processor foresees a walk along 32 */
+#define TK_DEEP 64
+#define TK_SMALL 131072           /* elements of an a that a core's own cache holds easily */
 #define TK_LINE 64                /* elements of a line that is copied across others */
 
 /* Compilers that do not know -march=native are told here what the processor has. */
@@ -142,22 +144,6 @@ static TK_WIDE __attribute__((noinline)) void tk_copy(
         to[l * width + i] = from[i * apart + l * on];
 }
 
-typedef struct {
-  int64_t rows, depth, columns; /* of a; of a and b; of b */
-  const float *a, *b;
-  float *c, *copy;
-  int64_t a_down, a_across, b_down, b_across;
-} tk_factors;
-
-static TK_WIDE void tk_copy_panels(void **memory, int64_t start, int64_t stop) {
-  const tk_factors *f = memory[0];
-  for (int64_t panel = start; panel < stop; panel++) {
-    int64_t j = panel * TK_COLUMNS;
-    tk_copy(TK_COLUMNS, tk_smaller(f->columns - j, TK_COLUMNS), f->depth, f->b + j * f->b_across,
-            f->b_across, f->b_down, f->copy + j * f->depth);
-  }
-}
-
 static inline int64_t tk_tiles(int64_t rows) { return (rows + TK_ROWS - 1) / TK_ROWS; }
 
 /* Where a tile begins: the last ones have TK_FEWER_ROWS, as many as that they still hold all. */
@@ -167,31 +153,92 @@ static inline int64_t tk_first_row(int64_t rows, int64_t tile) {
   return tile * TK_ROWS - less * (tile - tk_smaller(tile, whole));
 }
 
+typedef struct {
+  int64_t rows, depth, columns; /* of a; of a and b; of b */
+  const float *a, *b;
+  float *c, *copy;
+  int64_t a_down, a_across, b_down, b_across;
+  int64_t number; /* of this product: which one a thread's copy of a is for */
+} tk_factors;
+
+static TK_WIDE void tk_copy_tile(const tk_factors *f, int64_t tile, int64_t k, float *to) {
+  int64_t i = tk_first_row(f->rows, tile), height = tk_first_row(f->rows, tile + 1) - i;
+  tk_copy(height, tk_smaller(f->rows - i, height), tk_smaller(f->depth - k, TK_DEPTH),
+          f->a + i * f->a_down + k * f->a_across, f->a_down, f->a_across, to);
+}
+
+static TK_WIDE void tk_copy_panel(const tk_factors *f, int64_t j, int64_t k, int64_t depth,
+                                  float *to) {
+  tk_copy(TK_COLUMNS, tk_smaller(f->columns - j, TK_COLUMNS), depth,
+          f->b + j * f->b_across + k * f->b_down, f->b_across, f->b_down, to);
+}
+
+static TK_WIDE void tk_multiply_tile(const tk_factors *f, int64_t tile, int64_t j, int64_t k,
+                                     const float *a, const float *b) {
+  int64_t i = tk_first_row(f->rows, tile), height = tk_first_row(f->rows, tile + 1) - i;
+  int64_t depth = tk_smaller(f->depth - k, TK_DEPTH);
+  int64_t rows = f->rows - i, columns = f->columns - j;
+  float *c = f->c + i * f->columns + j;
+  if (height == TK_ROWS)
+    tk_tile(TK_ROWS, depth, a, 1, TK_ROWS, b, TK_COLUMNS, c, f->columns, rows, columns, k > 0);
+  else
+    tk_tile(TK_FEWER_ROWS, depth, a, 1, TK_FEWER_ROWS, b, TK_COLUMNS, c, f->columns, rows, columns,
+            k > 0);
+}
+
+/* Memory of the calling thread, until it ends. */
+static float *tk_room(int64_t elements) {
+  static __thread char *memory = 0;
+  static __thread int64_t room = 0;
+  static tk_keeper keeper;
+  int64_t needed = elements * (int64_t)sizeof(float) + 64;
+  if (needed > room) {
+    free(memory);
+    memory = malloc(needed);
+    room = memory ? needed : 0;
+    if (!memory) abort();
+    tk_free_at_end(&keeper, memory);
+  }
+  return (float *)(memory + 64 - (uintptr_t)memory % 64);
+}
+
+/* For a small a: each thread copies all of it, and of b the panels that it takes, so that no copy
+   goes from one core to another. Rows of c are stored a panel at a time, which costs more than it
+   gains where the depth is small. */
+static TK_WIDE void tk_multiply_panels(void **memory, int64_t start, int64_t stop) {
+  static __thread int64_t copied = 0;
+  const tk_factors *f = memory[0];
+  int64_t tiles = tk_tiles(f->rows), blocks = (f->depth + TK_DEPTH - 1) / TK_DEPTH;
+  int64_t size = TK_ROWS * tk_smaller(f->depth, TK_DEPTH);
+  float *a = tk_room(blocks * tiles * size), b[TK_COLUMNS * TK_DEPTH] __attribute__((aligned(64)));
+  for (int64_t i = 0; copied != f->number && i < blocks * tiles; i++)
+    tk_copy_tile(f, i % tiles, i / tiles * TK_DEPTH, a + i * size);
+  copied = f->number;
+  for (int64_t j = start * TK_COLUMNS; j < stop * TK_COLUMNS; j += TK_COLUMNS)
+    for (int64_t block = 0; block < blocks; block++) {
+      int64_t k = block * TK_DEPTH;
+      tk_copy_panel(f, j, k, tk_smaller(f->depth - k, TK_DEPTH), b);
+      for (int64_t tile = 0; tile < tiles; tile++)
+        tk_multiply_tile(f, tile, j, k, a + (block * tiles + tile) * size, b);
+    }
+}
+
+static TK_WIDE void tk_copy_panels(void **memory, int64_t start, int64_t stop) {
+  const tk_factors *f = memory[0];
+  for (int64_t j = start * TK_COLUMNS; j < stop * TK_COLUMNS; j += TK_COLUMNS)
+    tk_copy_panel(f, j, 0, f->depth, f->copy + j * f->depth);
+}
+
 static TK_WIDE void tk_multiply_rows(void **memory, int64_t start, int64_t stop) {
   const tk_factors *f = memory[0];
-  float copies[TK_TILES][TK_ROWS * TK_DEPTH] __attribute__((aligned(64)));
+  float a[TK_TILES][TK_ROWS * TK_DEPTH] __attribute__((aligned(64)));
   for (int64_t tile = start; tile < stop; tile += TK_TILES) {
-    int64_t tiles = tk_smaller(stop - tile, TK_TILES), first[TK_TILES + 1];
-    for (int64_t t = 0; t <= tiles; t++) first[t] = tk_first_row(f->rows, tile + t);
+    int64_t tiles = tk_smaller(stop - tile, TK_TILES);
     for (int64_t k = 0; k < f->depth; k += TK_DEPTH) {
-      int64_t depth = tk_smaller(f->depth - k, TK_DEPTH);
-      for (int64_t t = 0; t < tiles; t++) {
-        int64_t i = first[t], height = first[t + 1] - i;
-        tk_copy(height, tk_smaller(f->rows - i, height), depth,
-                f->a + i * f->a_down + k * f->a_across, f->a_down, f->a_across, copies[t]);
-      }
+      for (int64_t t = 0; t < tiles; t++) tk_copy_tile(f, tile + t, k, a[t]);
       for (int64_t j = 0; j < f->columns; j += TK_COLUMNS)
-        for (int64_t t = 0; t < tiles; t++) {
-          int64_t i = first[t], rows = f->rows - i, columns = f->columns - j;
-          const float *b = f->copy + j * f->depth + k * TK_COLUMNS;
-          float *c = f->c + i * f->columns + j;
-          if (first[t + 1] - i == TK_ROWS)
-            tk_tile(TK_ROWS, depth, copies[t], 1, TK_ROWS, b, TK_COLUMNS, c, f->columns, rows,
-                    columns, k > 0);
-          else
-            tk_tile(TK_FEWER_ROWS, depth, copies[t], 1, TK_FEWER_ROWS, b, TK_COLUMNS, c,
-                    f->columns, rows, columns, k > 0);
-        }
+        for (int64_t t = 0; t < tiles; t++)
+          tk_multiply_tile(f, tile + t, j, k, a[t], f->copy + j * f->depth + k * TK_COLUMNS);
     }
   }
 }
@@ -200,22 +247,16 @@ static TK_WIDE void tk_multiply_rows(void **memory, int64_t start, int64_t stop)
 static void tk_product(int64_t rows, int64_t depth, int64_t columns, const float *a,
                        int64_t a_down, int64_t a_across, const float *b, int64_t b_down,
                        int64_t b_across, float *c) {
-  static __thread char *memory = 0;
-  static __thread int64_t room = 0;
-  static tk_keeper keeper;
-  int64_t panels = (columns + TK_COLUMNS - 1) / TK_COLUMNS;
-  int64_t needed = panels * TK_COLUMNS * depth * (int64_t)sizeof(float) + 64;
-  if (needed > room) {
-    free(memory);
-    memory = malloc(needed);
-    room = memory ? needed : 0;
-    if (!memory) abort();
-    tk_free_at_end(&keeper, memory);
-  }
-  float *copy = (float *)(memory + 64 - (uintptr_t)memory % 64);
-  tk_factors factors = {rows, depth, columns, a, b, c, copy, a_down, a_across, b_down, b_across};
+  static atomic_llong products = 0;
+  tk_factors factors = {rows, depth, columns, a, b, c, 0, a_down, a_across, b_down, b_across,
+                        atomic_fetch_add(&products, 1) + 1};
   void *given[] = {&factors};
+  int64_t panels = (columns + TK_COLUMNS - 1) / TK_COLUMNS, tiles = tk_tiles(rows);
+  if (rows <= columns && depth >= TK_DEEP && rows * depth <= TK_SMALL) {
+    tk_share(tk_multiply_panels, given, panels, tk_smaller(2, (panels + 3) / 4));
+    return;
+  }
+  factors.copy = tk_room(panels * TK_COLUMNS * depth);
   tk_share(tk_copy_panels, given, panels, 2);
-  int64_t tiles = tk_tiles(rows);
   tk_share(tk_multiply_rows, given, tiles, tk_smaller(TK_TILES, (tiles + 3) / 4));
 }
