@@ -17,7 +17,7 @@
 #define TK_DEPTH 256              /* of a block: 32 KiB of b lie in the first cache */
 #define TK_TILES 2                /* rows of tiles for which such a block is read once */
 #define TK_AHEAD 64               /* elements of a row: no processor foresees a walk along 32 */
-#define TK_DEEP 64
+#define TK_DEEP 64                /* a depth from which on rows of c may be stored in parts */
 #define TK_SMALL 131072           /* elements of an a that a core's own cache holds easily */
 #define TK_LINE 64                /* elements of a line that is copied across others */
 
