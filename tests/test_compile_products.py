@@ -2,7 +2,15 @@
 
 from __future__ import annotations
 
+import os
+import shlex
+import signal
+import subprocess
+import sys
+import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -141,6 +149,57 @@ def test_products_are_built_once_for_all_programs(monkeypatch: pytest.MonkeyPatc
     assert products.library() is kernels
     assert len(built) == 2
     assert not any('"products.h"' in source for source in built)
+
+
+def test_where_no_thread_can_be_started(monkeypatch: pytest.MonkeyPatch) -> None:
+    def start(_: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(threading.Thread, "start", start)
+    monkeypatch.setattr(threads, "helpers", lambda: 0)
+    square = normal(71, 71)
+    close(compiled_for(square, square)(square, square), square, square)
+
+
+SLOW = """#!/bin/sh
+if grep -sq tk_product program.c; then echo $$ >> "$STARTED"; exec sleep 30; fi
+exec "$REAL" "$@"
+"""
+
+
+@pytest.mark.parametrize("interrupts", [1, 2])
+def test_ctrl_c_stops_both_compilers_at_once(tmp_path: Path, interrupts: int) -> None:
+    found = find_compiler()
+    assert found is not None
+    real, compiler = tmp_path / "real", tmp_path / "cc"
+    real.write_text(f'#!/bin/sh\nexec {shlex.join(found.command)} "$@"\n')
+    compiler.write_text(SLOW)
+    real.chmod(0o700)
+    compiler.chmod(0o700)
+    code = "import numpy as np, tinygrad_kr as tk; f = tk.compile(lambda a: a @ a)\n"
+    code += "for _ in range(3): f(np.ones((100, 100), np.float32))"
+    cache, started = tmp_path / "cache", tmp_path / "started"
+    environment = {"CC": str(compiler), "REAL": str(real), "STARTED": str(started)}
+    process = subprocess.Popen(
+        [sys.executable, "-c", code],
+        env={**os.environ, **environment, "TINYGRAD_KR_CACHE": str(cache)},
+        stderr=subprocess.PIPE,
+    )
+    compilers: list[int] = []
+    for _ in range(200):
+        time.sleep(0.05)
+        compilers = [int(pid) for pid in started.read_text().split()] if started.exists() else []
+        if len(compilers) == 2:
+            break
+    assert len(compilers) == 2
+    for _ in range(interrupts):
+        process.send_signal(signal.SIGINT)
+        time.sleep(0.02)
+    assert b"KeyboardInterrupt" in process.communicate(timeout=10)[1]
+    for pid in compilers:
+        with pytest.raises(ProcessLookupError):
+            os.kill(pid, 0)
+    assert not [*cache.rglob(".build-*")]
 
 
 def test_several_python_threads() -> None:

@@ -72,7 +72,7 @@ def build(source: str, headers: Mapping[str, str] | None = None) -> ctypes.CDLL:
     built before, by any process of this user with the same compiler, flags, processor and version
     of this package, is loaded from `cache_folder()` without starting the compiler. Functions are
     to be exported, which Windows wants said (`__declspec(dllexport)`), and are not to keep state
-    in static variables: the same text gives the same library to all who ask in a process.
+    of a caller in static variables: the same text gives the same library to all in a process.
 
     Raises NoCompilerError where there is no compiler, BuildError (its parent) where the compiler
     fails, ValueError for the name of a header that is not of the form `name.h` in small letters.

@@ -402,6 +402,7 @@ def run(line: Sequence[str], folder: Path, temporary: Path | None = None) -> tup
         )
     except OSError as error:
         raise BuildError(f"cannot be run: {error}", line) from error
+    _running[threading.get_ident()] = process
     with process:
         try:
             output, errors = process.communicate(timeout=TIMEOUT_SECONDS)
@@ -411,7 +412,22 @@ def run(line: Sequence[str], folder: Path, temporary: Path | None = None) -> tup
         except BaseException:
             _kill(process)
             raise
+        finally:
+            waited_for = _running.pop(threading.get_ident(), None)
+    if waited_for is None:
+        raise SystemExit(f"{line[0]} was stopped")
     return process.returncode, output.decode("utf-8", "replace"), errors.decode("utf-8", "replace")
+
+
+_running: dict[int, subprocess.Popen[bytes]] = {}
+
+
+def stop(thread: threading.Thread) -> None:
+    """End the compiler that a thread waits for, and the thread with it."""
+    process = _running.pop(thread.ident or 0, None)
+    if process is not None:
+        _kill(process)
+        thread.join(1)
 
 
 def _kill(process: subprocess.Popen[bytes]) -> None:

@@ -21,10 +21,12 @@ PIECE = 16_384
 
 def is_long(plan: Plan, step: Step) -> bool:
     """Whether a step is a loop for several threads."""
-    if not isinstance(step, Loop) or not threads.helpers():
+    size = extent(step.shape) if isinstance(step, Loop) else 0
+    if size < min(LONG, LONG_BESIDE_PRODUCTS) or not threads.helpers():
         return False
-    awake = any(isinstance(other, TiledProduct | TiledConvolution) for other in plan.steps)
-    return extent(step.shape) >= (LONG_BESIDE_PRODUCTS if awake else LONG)
+    return size >= LONG or any(
+        isinstance(other, TiledProduct | TiledConvolution) for other in plan.steps
+    )
 
 
 def handed_out(

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import ctypes
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from sys import getrefcount
 from typing import Any
 
@@ -109,11 +108,7 @@ def _built(source: str) -> ctypes.CDLL:
     """The loaded program, connected with the library of products where it calls them."""
     if products.POINTERS not in source:
         return build(source, included(source))
-    with ThreadPoolExecutor(1) as pool:
-        kernels = pool.submit(products.library)
-        program = build(source, included(source))
-    products.connect(program, kernels.result())
-    return program
+    return products.connected(lambda: build(source, included(source)))
 
 
 class Looped:

@@ -186,7 +186,7 @@ static TK_WIDE void tk_multiply_tile(const tk_factors *f, int64_t tile, int64_t 
             k > 0);
 }
 
-/* Memory of the calling thread, until it ends. */
+/* Memory of the calling thread, until it ends: for one copy in a product, of a or of all of b. */
 static float *tk_room(int64_t elements) {
   static __thread char *memory = 0;
   static __thread int64_t room = 0;

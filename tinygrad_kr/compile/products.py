@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import ctypes
 import os
+import threading
+from collections.abc import Callable
+from contextlib import suppress
 from functools import cache
 
 import numpy as np
 
 from tinygrad_kr.compile import threads
 from tinygrad_kr.compile.build import build, included
+from tinygrad_kr.compile.compiler import stop
 from tinygrad_kr.compile.layout import extent
 from tinygrad_kr.compile.machine import machine
 from tinygrad_kr.compile.program import Statement, Value
@@ -39,7 +43,8 @@ EXPORT void (*tk_product)(int64_t rows, int64_t depth, int64_t columns,
                           const float *a, int64_t a_down, int64_t a_across,
                           const float *b, int64_t b_down, int64_t b_across, float *c);
 """
-"""For a program that calls the one library: it is built while the program is, and once for all."""
+"""For a program that calls the one library. Whoever gets such a program writes the same to them,
+and libraries are never unloaded."""
 
 
 @cache
@@ -86,8 +91,22 @@ def library() -> ctypes.CDLL:
     return build(source, included(source))
 
 
-def connect(program: ctypes.CDLL, kernels: ctypes.CDLL) -> None:
-    """Have a program with `POINTERS` call this library."""
+def connected(build_program: Callable[[], ctypes.CDLL]) -> ctypes.CDLL:
+    """A program with `POINTERS` that calls the library, which another core builds meanwhile."""
+    beside = threading.Thread(target=_build_library, daemon=True)
+    with suppress(RuntimeError):  # no thread: `library` builds it afterwards
+        beside.start()
+    try:
+        program, kernels = build_program(), library()
+    except BaseException:
+        stop(beside)
+        raise
     for name in ("share", "product"):
         function = ctypes.cast(getattr(kernels, name), ctypes.c_void_p)
         ctypes.c_void_p.in_dll(program, f"tk_{name}").value = function.value
+    return program
+
+
+def _build_library() -> None:
+    with suppress(Exception):  # who asks for it gets the error as well
+        library()
