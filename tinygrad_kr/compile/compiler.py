@@ -420,6 +420,7 @@ def run(line: Sequence[str], folder: Path, temporary: Path | None = None) -> tup
 
 
 _running: dict[int, subprocess.Popen[bytes]] = {}
+"""The compiler that each thread waits for."""
 
 
 def stop(thread: threading.Thread) -> None:

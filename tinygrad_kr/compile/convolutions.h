@@ -27,26 +27,8 @@ static int64_t tk_block(const tk_sizes *s) {
   return tk_smaller(TK_BLOCK / tk_features(s) / TK_ROWS * TK_ROWS, TK_WINDOWS);
 }
 
-static void *tk_new(int64_t elements) {
-  void *memory = malloc(sizeof(float) * elements + 64);
-  if (!memory) abort();
-  return memory;
-}
-
-static float *tk_aligned(void *memory) {
-  return (float *)((char *)memory + 64 - (uintptr_t)memory % 64);
-}
-
-/* Memory of a thread, until it ends, for columns, and for as many rows of products. */
-static float *tk_own_memory(void) {
-  static __thread void *memory = 0;
-  static tk_keeper keeper;
-  if (!memory) {
-    memory = tk_new(2 * (TK_WINDOWS + TK_ROWS) * TK_DOWN);
-    tk_free_at_end(&keeper, memory);
-  }
-  return tk_aligned(memory);
-}
+/* Room for columns, and for as many rows of products. */
+static float *tk_columns(void) { return tk_room(2 * (TK_WINDOWS + TK_ROWS) * TK_DOWN); }
 
 /* The elements of `count` windows of a sample, `down` apart in `columns`: read from x, with zeros
    where a window reaches over the edge, or added to x. */
@@ -113,7 +95,7 @@ static void *tk_filter_panels(const tk_sizes *s, const float *weight, int adjoin
 static TK_WIDE void tk_convolve_samples(void **memory, int64_t start, int64_t stop) {
   const tk_sizes *s = memory[0];
   float *x = memory[1], *panels = memory[2], *bias = memory[3], *y = memory[4];
-  float *columns = tk_own_memory();
+  float *columns = tk_columns();
   int64_t features = tk_features(s), windows = s->lines * s->places, block = tk_block(s);
   for (int64_t n = start; n < stop; n++)
     for (int64_t first = 0; first < windows; first += block) {
@@ -138,7 +120,7 @@ EXPORT void convolve(const tk_sizes *s, const float *x, const float *weight, con
 static TK_WIDE void tk_spread_samples(void **memory, int64_t start, int64_t stop) {
   const tk_sizes *s = memory[0];
   float *g = memory[1], *panels = memory[2], *x = memory[3];
-  float *columns = tk_own_memory(), *rows = columns + (TK_WINDOWS + TK_ROWS) * TK_DOWN;
+  float *columns = tk_columns(), *rows = columns + (TK_WINDOWS + TK_ROWS) * TK_DOWN;
   int64_t features = tk_features(s), windows = s->lines * s->places, block = tk_block(s);
   for (int64_t n = start; n < stop; n++) {
     memset(x + n * s->x_sample, 0, sizeof(float) * s->height * s->width * s->channels);
@@ -168,7 +150,7 @@ static int64_t tk_pieces(const tk_sizes *s) {
 static TK_WIDE void tk_sum_samples(void **memory, int64_t start, int64_t stop) {
   const tk_sizes *s = memory[0];
   float *x = memory[1], *g = memory[2], *sums = memory[3];
-  float *columns = tk_own_memory(), *rows = columns + (TK_WINDOWS + TK_ROWS) * TK_DOWN;
+  float *columns = tk_columns(), *rows = columns + (TK_WINDOWS + TK_ROWS) * TK_DOWN;
   int64_t features = tk_features(s), windows = s->lines * s->places, block = tk_block(s);
   int64_t pieces = tk_pieces(s);
   for (int64_t piece = start; piece < stop; piece++) {

@@ -22,11 +22,11 @@ PIECE = 16_384
 def is_long(plan: Plan, step: Step) -> bool:
     """Whether a step is a loop for several threads."""
     size = extent(step.shape) if isinstance(step, Loop) else 0
-    if size < min(LONG, LONG_BESIDE_PRODUCTS) or not threads.helpers():
-        return False
-    return size >= LONG or any(
-        isinstance(other, TiledProduct | TiledConvolution) for other in plan.steps
+    enough = size >= LONG or (
+        size >= LONG_BESIDE_PRODUCTS
+        and any(isinstance(other, TiledProduct | TiledConvolution) for other in plan.steps)
     )
+    return enough and threads.helpers() > 0
 
 
 def handed_out(

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import ctypes
 from collections.abc import Callable, Sequence
+from functools import partial
 from sys import getrefcount
 from typing import Any
 
@@ -106,9 +107,8 @@ class Native:
 
 def _built(source: str) -> ctypes.CDLL:
     """The loaded program, connected with the library of products where it calls them."""
-    if products.POINTERS not in source:
-        return build(source, included(source))
-    return products.connected(lambda: build(source, included(source)))
+    program = partial(build, source, included(source))
+    return products.connected(program) if products.POINTERS in source else program()
 
 
 class Looped:

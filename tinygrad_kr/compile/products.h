@@ -186,20 +186,28 @@ static TK_WIDE void tk_multiply_tile(const tk_factors *f, int64_t tile, int64_t 
             k > 0);
 }
 
-/* Memory of the calling thread, until it ends: for one copy in a product, of a or of all of b. */
+static void *tk_new(int64_t elements) {
+  void *memory = malloc(sizeof(float) * elements + 64);
+  if (!memory) abort();
+  return memory;
+}
+
+static float *tk_aligned(void *memory) {
+  return (float *)((char *)memory + 64 - (uintptr_t)memory % 64);
+}
+
+/* Memory of the calling thread, until it ends or asks for more: for one copy in a product, of a or
+   of all of b, or for the columns of a convolution. */
 static float *tk_room(int64_t elements) {
-  static __thread char *memory = 0;
+  static __thread void *memory = 0;
   static __thread int64_t room = 0;
-  static tk_keeper keeper;
-  int64_t needed = elements * (int64_t)sizeof(float) + 64;
-  if (needed > room) {
+  if (elements > room) {
     free(memory);
-    memory = malloc(needed);
-    room = memory ? needed : 0;
-    if (!memory) abort();
-    tk_free_at_end(&keeper, memory);
+    memory = tk_new(elements);
+    room = elements;
+    tk_free_at_end(memory);
   }
-  return (float *)(memory + 64 - (uintptr_t)memory % 64);
+  return tk_aligned(memory);
 }
 
 /* For a small a: each thread copies all of it, and of b the panels that it takes, so that no copy

@@ -30,8 +30,6 @@ EXPORT void product(int64_t rows, int64_t depth, int64_t columns,
                     const float *b, int64_t b_down, int64_t b_across, float *c) {
   tk_product(rows, depth, columns, a, a_down, a_across, b, b_down, b_across, c);
 }
-"""
-SHARE = """
 EXPORT void share(tk_piece work, void **memory, int64_t size, int64_t step) {
   tk_share(work, memory, size, step);
 }
@@ -81,13 +79,13 @@ def call(places: list[tuple[str, tuple[int, ...]]], statement: Statement) -> str
 
 
 def includes() -> list[str]:
-    """Lines of C."""
+    """What C begins with that calls functions of `products.h`."""
     return [*threads.includes(), '#include "products.h"']
 
 
 def library() -> ctypes.CDLL:
     """`product` and `share`, of `products.h` and `threads.h`."""
-    source = "\n".join([PRELUDE, *includes(), EXPORTED, SHARE])
+    source = "\n".join([PRELUDE, *includes(), EXPORTED])
     return build(source, included(source))
 
 

@@ -1,7 +1,7 @@
 /* Long loops on several cores. Each thread has a part of its own, the same in every loop, so that
    what it reads was mostly written by itself: a line from a core of another complex takes four
-   times as long. Who is done takes pieces of the other parts: where the other cores are busy or slow
-   to wake, the calling thread does all of the work and has lost a microsecond.
+   times as long. Who is done takes pieces of the other parts: where the other cores are busy or
+   slow to wake, the calling thread does all of the work and has lost a microsecond.
    Who waits looks again for some 100 microseconds, two or three times what waking up takes, and
    then sleeps: threads that spin for longer would take turns with those of BLAS. */
 
@@ -94,17 +94,14 @@ static void tk_start_helpers(void) {
   }
 }
 
-typedef struct {
-  int known;
-  pthread_key_t key;
-} tk_keeper;
-
-/* Has what the calling thread keeps, and keeps for this keeper alone, freed when it ends. */
-static inline void tk_free_at_end(tk_keeper *keeper, void *memory) {
+/* Has the one piece of memory that the calling thread keeps freed when it ends. */
+static inline void tk_free_at_end(void *memory) {
+  static int known = 0;
+  static pthread_key_t key;
   pthread_mutex_lock(&tk_lock);
-  if (!keeper->known) keeper->known = !pthread_key_create(&keeper->key, free);
+  if (!known) known = !pthread_key_create(&key, free);
   pthread_mutex_unlock(&tk_lock);
-  if (keeper->known) pthread_setspecific(keeper->key, memory);
+  if (known) pthread_setspecific(key, memory);
 }
 
 /* work(memory, start, stop) for all of 0 to size, in pieces of `step`. */

@@ -19,5 +19,5 @@ def helpers() -> int:
 
 
 def includes() -> list[str]:
-    """Lines of C."""
+    """What C begins with that calls `tk_share`."""
     return [f"#define TK_HELPERS {helpers()}", '#include "threads.h"']
