@@ -19,7 +19,7 @@ from tinygrad_kr import Tensor, nn, optim
 from tinygrad_kr.compile.build import find_compiler
 from tinygrad_kr.compile.c_code import TOGETHER
 from tinygrad_kr.compile.function import Compiled
-from tinygrad_kr.compile.memory import LINE, WORTHWHILE, Life, arranged, moments
+from tinygrad_kr.compile.memory import LINE, Life, arranged, moments
 from tinygrad_kr.compile.native import Native
 from tinygrad_kr.compile.plan import Call
 from tinygrad_kr.ops.node import Node
@@ -48,34 +48,28 @@ def padded(size: int) -> int:
     return -(-size // LINE) * LINE + LINE
 
 
-@given(some_lives(), some_lives())
-def test_pieces_of_one_time_lie_apart(pieces: list[Life], hosts: list[Life]) -> None:
-    """And in a host only what is done with before it, as long as it has room."""
-    spots = arranged(pieces, hosts)
-    for piece, spot in zip(pieces, spots, strict=True):
-        assert spot.start >= 0
-        assert spot.start % LINE == 0
-        if spot.host is not None:
-            assert piece.last < hosts[spot.host].first
-            assert padded(spot.start + piece.size) <= hosts[spot.host].size
-    for (a, spot), (b, other) in combinations(zip(pieces, spots, strict=True), 2):
-        if meet(a, b) and spot.host == other.host:
-            assert spot.start + a.size + LINE <= other.start or (
-                other.start + b.size + LINE <= spot.start
-            )
+@given(some_lives())
+def test_pieces_of_one_time_lie_apart(pieces: list[Life]) -> None:
+    placed = list(zip(pieces, arranged(pieces), strict=True))
+    for _, start in placed:
+        assert start >= 0
+        assert start % LINE == 0
+    for (a, start), (b, other) in combinations(placed, 2):
+        if meet(a, b):
+            assert start + a.size + LINE <= other or other + b.size + LINE <= start
 
 
 @given(some_lives())
 def test_no_piece_lies_higher_than_it_must(pieces: list[Life]) -> None:
-    for spot, piece in zip(arranged(pieces), pieces, strict=True):
+    for start, piece in zip(arranged(pieces), pieces, strict=True):
         larger = [other for other in pieces if other.size >= piece.size and meet(other, piece)]
         taken = sum(padded(other.size) for other in larger) - padded(piece.size)
         gaps = len(larger) * (piece.size + 2 * LINE)
-        assert spot.start <= taken + gaps
+        assert start <= taken + gaps
 
 
 def starts(*pieces: Life) -> list[int]:
-    return [spot.start for spot in arranged(pieces)]
+    return arranged(pieces)
 
 
 def test_pieces_of_different_times_share_memory() -> None:
@@ -92,13 +86,6 @@ def test_a_gap_is_used_only_where_a_piece_fits() -> None:
     assert starts(*neighbours) == [0, 1024, 1728]
     assert starts(*neighbours, Life(640, 4, 9)) == [0, 1024, 1728, 1024]
     assert starts(*neighbours, Life(704, 4, 9)) == [0, 1024, 1792, 1024]
-
-
-def test_memory_is_borrowed_only_from_what_comes_later_and_only_if_it_fits() -> None:
-    n = WORTHWHILE
-    hosts = [Life(n + LINE, 3, 9), Life(3 * n, 5, 9)]
-    pieces = [Life(n, 0, 2), Life(n, 0, 4), Life(n, 0, 5), Life(3 * n, 0, 1), Life(n - 1, 0, 1)]
-    assert [spot.host for spot in arranged(pieces, hosts)] == [0, 1, None, None, None]
 
 
 # ------------------------------------------------------------------ the memory of compiled nets
@@ -235,6 +222,33 @@ def compiled_net(make: Make) -> Native:
     return native_of(compiled)
 
 
+def called_with(make: Make) -> list[tuple[str, tuple[np.ndarray, ...]]]:
+    """The C functions of one replay, by name, with the arrays that each was given."""
+    step, inputs, _ = make()
+    compiled = Compiled(step)
+    for _ in range(4):
+        compiled(*inputs)
+    names = compiled._replay.__globals__ if hasattr(compiled._replay, "__globals__") else {}
+    if "last_write" not in names:  # under np.errstate
+        names = compiled._replay.__wrapped__.__globals__  # type: ignore[attr-defined]
+    seen: list[tuple[str, tuple[np.ndarray, ...]]] = []
+
+    def watched(name: str, function: Any) -> Any:
+        def call(arrays: tuple[np.ndarray, ...]) -> None:
+            seen.append((name, arrays))
+            function(arrays)
+
+        return call
+
+    entry = compiled._latest
+    assert entry is not None
+    parts = [name for name in names if re.fullmatch(r"part_\d+", name)]
+    names |= {name: watched(name, names[name]) for name in parts}
+    entry._condition = None  # written anew, with the watched functions
+    entry.replay(inputs)
+    return seen
+
+
 @needs_compiler
 @pytest.mark.parametrize("make", NETS)
 def test_what_one_c_function_is_given_lies_apart(make: Make) -> None:
@@ -245,12 +259,23 @@ def test_what_one_c_function_is_given_lies_apart(make: Make) -> None:
     assert given
     for roots in given:
         spans = []
-        for root in roots:
-            value, start = native.plan.roots[root], native.memory[root]
-            if start is not None and value not in native.plan.program.sources:
-                spans.append((start, start + value.size * value.dtype.itemsize))
+        for root in roots & native.arena.starts.keys():
+            start = native.arena.starts[root]
+            spans.append((start, start + native.arena.pieces[root].size))
         spans.sort()
         assert all(end <= start for (_, end), (start, _) in pairwise(spans))
+
+
+@needs_compiler
+@pytest.mark.parametrize("make", [perceptron, convolutions, chain, remembering])
+def test_every_array_that_c_is_given_lies_apart(make: Make) -> None:
+    """Results and gradients from one another, from the arena and from what is read. (Only what is
+    read, as by `handed_through`, may share memory.)"""
+    calls = called_with(make)
+    assert calls
+    for name, arrays in calls:
+        spans = sorted((a.ctypes.data, a.ctypes.data + a.nbytes) for a in arrays if a.size)
+        assert all(end <= start for (_, end), (start, _) in pairwise(spans)), name
 
 
 @needs_compiler
@@ -268,17 +293,13 @@ def test_less_memory_than_all_values_take(make: Make) -> None:
 
 @needs_compiler
 @pytest.mark.parametrize("make", NETS)
-def test_every_piece_lies_in_the_arena_or_in_a_gradient(make: Make) -> None:
-    native = compiled_net(make)
-    start = native.arena.memory.ctypes.data
-    homes = [(start, start + native.arena.nbytes)]
-    for host in native.arena.guests:
-        start = native.memory[native.plan.places[host].root] or 0
-        homes.append((start, start + host.size * host.dtype.itemsize))
-    for root, piece in native.arena.pieces.items():
-        begin = native.memory[root] or 0
-        assert begin % LINE == 0
-        assert any(start <= begin and begin + piece.size <= end for start, end in homes)
+def test_every_piece_lies_in_the_arena(make: Make) -> None:
+    arena = compiled_net(make).arena
+    assert arena.memory.ctypes.data % LINE == 0
+    assert arena.pieces.keys() == arena.starts.keys()
+    for root, piece in arena.pieces.items():
+        assert arena.starts[root] % LINE == 0
+        assert arena.starts[root] + piece.size <= arena.nbytes
 
 
 @needs_compiler
@@ -289,12 +310,12 @@ def test_a_chain_is_more_than_one_c_function() -> None:
     assert len(moments(native.plan.steps)) == -(-len(native.plan.steps) // TOGETHER)
 
 
-# ------------------------------------------------------------------ memory of gradients to come
+# ------------------------------------------------------------------ memory of gradients
 
 
 @needs_compiler
 def test_the_mnist_step_takes_no_more_than_eager_peaks_at() -> None:
-    """Eager peaks at the gradients and 204 KiB, which the benchmark measures."""
+    """Eager peaks at the gradients, 1,051 KiB, and 204 KiB, which the benchmark measures."""
     tk.manual_seed(3)
     widths = [784, 256, 256, 10]
     layers = [nn.Linear(a, b) for a, b in pairwise(widths)]
@@ -302,16 +323,12 @@ def test_the_mnist_step_takes_no_more_than_eager_peaks_at() -> None:
     compiled = Compiled(training_step(net, optim.Adam(net.parameters())))
     for _ in range(4):
         compiled(tk.zeros(100, 784), Tensor(np.arange(100) % 10))
-    assert 100 * 256 * 4 <= native_of(compiled).workspace < 110 * 1024
-
-
-def lends(native: Native) -> int:
-    return sum(map(len, native.arena.guests.values()))
+    assert 100 * 256 * 4 <= native_of(compiled).workspace < 410 * 1024
 
 
 @needs_compiler
 @pytest.mark.parametrize("what", ["kept", "kept as an array", "forgotten", "replaced", "rebound"])
-def test_gradients_that_somebody_has_lend_no_memory(what: str) -> None:
+def test_gradients_that_somebody_has_stay(what: str) -> None:
     """Whatever happens to gradients between calls, those that are held stay as they were."""
     found: list[Any] = []
     for wrap in (lambda f: f, Compiled):
@@ -335,8 +352,6 @@ def test_gradients_that_somebody_has_lend_no_memory(what: str) -> None:
                 elif what == "rebound":
                     held.append(grad.numpy())
                     grad.data = grad.numpy() * 2
-        if wrap is Compiled:
-            assert lends(native_of(function)) >= 3
         found.append([np.array(array) for array in held])
     for eager, compiled in zip(*found, strict=True):
         np.testing.assert_allclose(compiled, eager, 2e-5, 2e-5)
@@ -350,12 +365,24 @@ def accumulating() -> tuple[Callable[..., Any], list[Any], list[Node]]:
         loss.backward()
         return loss
 
-    return step, [Tensor(np.linspace(-1, 1, 40 * 60).reshape(40, 60))], [weight]
+    return step, [Tensor(np.linspace(-0.1, 0.1, 40 * 60).reshape(40, 60))], [weight]
+
+
+def keeps_gradients(make: Make) -> bool:
+    """Whether the gradients of a call lie where those of the call before were."""
+    step, inputs, leaves = make()
+    compiled = Compiled(step)
+    for _ in range(5):
+        compiled(*inputs)
+    before = [leaf._grad._data for leaf in leaves if leaf._grad is not None]
+    compiled(*inputs)
+    after = [leaf._grad._data for leaf in leaves if leaf._grad is not None]
+    return all(a is b for a, b in zip(before, after, strict=True))
 
 
 @needs_compiler
-def test_a_gradient_lends_no_memory_if_it_is_added_to_or_an_error_might_show_it() -> None:
+def test_gradients_are_overwritten_where_none_is_read_added_to_or_left_by_an_error() -> None:
     """The error of a user's op, which leaves all as it was."""
-    assert lends(compiled_net(remembering)) > 0
-    assert lends(compiled_net(accumulating)) == 0
-    assert lends(compiled_net(handed_through)) == 0
+    assert keeps_gradients(perceptron)
+    assert not keeps_gradients(accumulating)
+    assert not keeps_gradients(handed_through)

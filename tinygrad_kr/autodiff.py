@@ -20,7 +20,7 @@ from tinygrad_kr.ops.node import (
     Node,
     Overwritten,
     constant,
-    grad_mode,
+    current_mode,
     has_nan,
     place_made,
     recorder,
@@ -94,7 +94,7 @@ def walk(
         return _walk_on_tensors(cotangents, wanted, retain_graph, stop)
     order = recorded(cotangents, stop)
     needed = None if wanted is None else _leading_to(wanted, order)
-    careful = grad_mode.get() == ANOMALY or written_in(order)
+    careful = current_mode() == ANOMALY or written_in(order)
     grads = dict(cotangents)
     ends: dict[Node, Any] = {}
     owned: set[int] = set()
@@ -300,7 +300,7 @@ def _careful(node: Node, i: int, rule: Any, g: Any, y: Any, *values: Any, **para
                 f"but {write.what} at {write.place} has overwritten it. Call backward() before "
                 "that, or write to a .detach().clone()"
             ) from error
-    if grad_mode.get() == ANOMALY:
+    if current_mode() == ANOMALY:
         _refuse_nan(node, i, gx, g)
     return gx
 
@@ -499,7 +499,7 @@ def gradients(
     for i, x in enumerate(inputs):
         if not (isinstance(x, Tensor) and x._requires_grad):
             raise RuntimeError(f"input {i} does not require grad")
-    with set_grad_enabled(create_graph or grad_mode.get() != OFF):
+    with set_grad_enabled(create_graph or current_mode() != OFF):
         starts: dict[Node, Any] = {}
         for output, gradient in zip(outputs, grad_outputs, strict=True):
             start = _start(output, gradient, create_graph)

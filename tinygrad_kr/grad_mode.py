@@ -3,20 +3,28 @@
 from __future__ import annotations
 
 import inspect
+import weakref
 from collections.abc import Callable
-from contextvars import ContextVar
 from functools import wraps
-from typing import Any
+from typing import Any, ClassVar
 
-from tinygrad_kr.ops.node import ANOMALY, CAPTURE, OFF, ON, grad_mode, recorder
-
-_anomaly: ContextVar[bool] = ContextVar("anomaly", default=False)
-transforming: ContextVar[bool] = ContextVar("transforming", default=False)
-"""Whether a function runs on behalf of `grad` or another transformation."""
+from tinygrad_kr.ops.node import (
+    ANOMALY,
+    CAPTURE,
+    OFF,
+    ON,
+    Scope,
+    current_mode,
+    grad_mode,
+    recorder,
+)
 
 
 class _Mode:
     """A context manager and decorator that sets the mode of this thread and async task."""
+
+    anomaly: ClassVar[bool] = False
+    transforming: ClassVar[bool] = False
 
     def __new__(cls, *function: Any) -> Any:
         """The mode; or, as a decorator without brackets (`@no_grad`), the function in it."""
@@ -33,7 +41,10 @@ class _Mode:
         raise NotImplementedError
 
     def __enter__(self) -> None:
-        self._tokens.append(grad_mode.set(self._mode()))
+        self._tokens.append(grad_mode.set(self._scope(current_mode(), weakref.ref(self))))
+
+    def _scope(self, outer: int, holder: Callable[[], Any]) -> Scope:
+        return Scope(self._mode(), outer, holder, self.anomaly, self.transforming)
 
     def __exit__(self, *exception: Any) -> None:
         for token in reversed(self._tokens.copy()):
@@ -95,7 +106,7 @@ def _stepwise(generator: Any, mode: Callable[[], _Mode]) -> Any:
 
 def recording() -> int:
     """The mode that records, with anomaly detection or a capture where that is on."""
-    if _anomaly.get():
+    if getattr(current_mode(), "anomaly", False):
         return ANOMALY
     return CAPTURE if recorder() is not None else ON
 
@@ -117,13 +128,7 @@ class enable_grad(_Mode):
 class traced(enable_grad):
     """Record what a function does for a transformation."""
 
-    def __enter__(self) -> None:
-        self._token = transforming.set(True)
-        super().__enter__()
-
-    def __exit__(self, *exception: Any) -> None:
-        super().__exit__()
-        transforming.reset(self._token)
+    transforming = True
 
 
 class set_grad_enabled(_Mode):
@@ -132,11 +137,14 @@ class set_grad_enabled(_Mode):
     def __init__(self, mode: bool) -> None:
         super().__init__()
         self.mode = mode
-        super().__enter__()
+        self._outer = current_mode()
+        self._tokens.append(grad_mode.set(self._scope(self._outer, _for_good)))
         self._in_force = True
 
     def __enter__(self) -> None:
-        if not self._in_force:
+        if self._in_force:
+            grad_mode.set(self._scope(self._outer, weakref.ref(self)))
+        else:
             super().__enter__()
         self._in_force = False
 
@@ -161,18 +169,23 @@ class detect_anomaly(_Mode):
     the ndarray raises where it happens.
     """
 
-    def __enter__(self) -> None:
-        self._anomaly_token = _anomaly.set(True)
-        super().__enter__()
-
-    def __exit__(self, *exception: Any) -> None:
-        super().__exit__()
-        _anomaly.reset(self._anomaly_token)
+    anomaly = True
 
     def _mode(self) -> int:
-        return OFF if grad_mode.get() == OFF else ANOMALY
+        return OFF if current_mode() == OFF else ANOMALY
 
 
 def is_grad_enabled() -> bool:
     """Whether operations are recorded in this thread and async task."""
-    return grad_mode.get() != OFF
+    return current_mode() != OFF
+
+
+def is_transforming() -> bool:
+    """Whether ops are recorded on behalf of `grad` or another transformation."""
+    mode = current_mode()
+    return mode != OFF and getattr(mode, "transforming", False)
+
+
+def _for_good() -> bool:
+    """The holder of a mode that no block ends."""
+    return True

@@ -22,7 +22,7 @@ from tinygrad_kr.ops.elementwise import absolute, where
 from tinygrad_kr.ops.linalg import det as det
 from tinygrad_kr.ops.linalg import inv as inv
 from tinygrad_kr.ops.linalg import matmul as matmul
-from tinygrad_kr.ops.node import OFF, Node, constant, grad_mode
+from tinygrad_kr.ops.node import OFF, Node, constant, current_mode
 from tinygrad_kr.ops.selection import raw
 
 # ------------------------------------------------------------------ norms
@@ -347,7 +347,7 @@ def svd(a: Any, full_matrices: bool = True) -> SingularValueDecomposition:
 
 
 def _full_svd(a: Any) -> SingularValueDecomposition:
-    if isinstance(a, Node) and a._requires_grad and grad_mode.get() != OFF:
+    if isinstance(a, Node) and a._requires_grad and current_mode() != OFF:
         raise ValueError(
             f"svd: full matrices for shape {a._data.shape} have no derivative, since any complete "
             "basis would do; pass full_matrices=False"

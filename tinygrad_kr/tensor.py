@@ -14,7 +14,7 @@ import numpy as np
 from numpy import ndarray
 from numpy.lib.array_utils import normalize_axis_tuple
 
-from tinygrad_kr.grad_mode import transforming
+from tinygrad_kr.grad_mode import is_transforming
 from tinygrad_kr.ops import (
     arrangement,
     elementwise,
@@ -29,7 +29,7 @@ from tinygrad_kr.ops.node import (
     LastChange,
     Node,
     constant,
-    grad_mode,
+    current_mode,
     last_write,
     note_created,
     note_writes,
@@ -121,7 +121,7 @@ def _in_place(binary: Callable[..., Any], name: str) -> Callable[[Any, Any], Any
 
     def assign(self: Tensor, other: Any) -> Any:
         tracked = self._requires_grad or (isinstance(other, Node) and other._requires_grad)
-        if tracked and grad_mode.get() != OFF:
+        if tracked and current_mode() != OFF:
             if self._requires_grad and self._op is None:
                 raise RuntimeError(
                     f"{name} would overwrite a leaf that requires grad; write it under "
@@ -192,7 +192,7 @@ class Tensor(Node):
         if recorders and (recording := recorder()):
             recording.read_gradient(self)
         gradient = self._grad
-        last_write.read = object()  # only now: a step that another thread runs counts who holds it
+        last_write.read = object()  # after that: a step of another thread may come between
         return gradient  # type: ignore[no-any-return]
 
     @grad.setter
@@ -205,8 +205,6 @@ class Tensor(Node):
                 raise TypeError(f"a gradient of {value.dtype} for a Tensor of {self.dtype}")
         if recorders and (recording := recorder()):
             recording.touch_gradient(self)
-        if not self._requires_grad:
-            last_write.rebound = tick()
         self._grad = value
 
     @property
@@ -222,7 +220,6 @@ class Tensor(Node):
             raise RuntimeError("a computed Tensor cannot stop requiring grad; use .detach()")
         if value != self._requires_grad:
             note_change()
-            last_write.rebound = tick()
             self._requires_grad = bool(value)
 
     def _check_floats(self) -> None:
@@ -331,7 +328,7 @@ class Tensor(Node):
 
     def __float__(self) -> float:
         number = float(self._number("float"))
-        if self._requires_grad and transforming.get() and grad_mode.get() != OFF:
+        if self._requires_grad and is_transforming():
             raise TypeError(
                 "a number has no history, so the derivative would be wrong: take NumPy's function "
                 "for one of `math` (np.sin for math.sin), and .item() for float() where a mere "
@@ -410,13 +407,13 @@ class Tensor(Node):
                 f"{what} would overwrite the result of {self._op.__name__}, part of a graph; "
                 "use .detach().clone() first, or tk.where to make a new Tensor"
             )
-        if self._requires_grad and grad_mode.get() != OFF:
+        if self._requires_grad and current_mode() != OFF:
             raise RuntimeError(
                 f"{what} would overwrite a leaf that requires grad; do it under `with no_grad():`"
             )
         given = value
         if isinstance(value, Node):
-            if value._requires_grad and grad_mode.get() != OFF:
+            if value._requires_grad and current_mode() != OFF:
                 raise RuntimeError(
                     "writing a Tensor that requires grad into another would lose its gradient; "
                     "use tk.where, tk.stack or tk.concatenate, or write its .detach()"

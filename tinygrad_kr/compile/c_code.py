@@ -87,7 +87,7 @@ def together(steps: list[Step]) -> list[list[Step]]:
 
 
 def c_function(plan: Plan, steps: list[Step], name: str) -> str:
-    """`name(void **memory)`, with the plan's roots in `memory`, and the functions that work."""
+    """`name_(void **memory)`, with the plan's roots in `memory`, and the functions that work."""
     plain = [step for step in steps if not isinstance(step, TiledConvolution)]
     long_loops, texts = handed_out(plan, [_text(plan, step) for step in plain], name)
     repeated, texts = shared(plan, texts, name)
@@ -105,7 +105,7 @@ def c_function(plan: Plan, steps: list[Step], name: str) -> str:
         body = "\n".join(text.code for text in some)
         workers.append(f"static APART void {worker}({parameters(plan, roots)}) {{\n{body}\n}}\n\n")
         calls.append(f"  {worker}({', '.join(f'memory[{root}]' for root in roots)});\n")
-    return f"{''.join(workers)}EXPORT void {name}(void **memory) {{\n{''.join(calls)}}}\n"
+    return f"{''.join(workers)}static void {name}_(void **memory) {{\n{''.join(calls)}}}\n"
 
 
 def _text(plan: Plan, step: Step) -> tuple[Text, int]:

@@ -6,6 +6,7 @@ import os
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
+from contextvars import copy_context
 from threading import get_ident
 from typing import Any, NoReturn
 
@@ -31,9 +32,11 @@ from tinygrad_kr.ops.node import (
     ON,
     Node,
     constant,
+    current_mode,
     grad_mode,
     owner,
     recorders,
+    recording,
     user_frame,
 )
 from tinygrad_kr.ops.op import op
@@ -98,17 +101,21 @@ class Recorder:
         self.plain_arguments = {i for i, leaf in enumerate(leaves) if isinstance(leaf, ndarray)}
         given = [self._argument(i, leaf) for i, leaf in enumerate(leaves)]
         args, kwargs = rebuild(given)
-        recorders[get_ident()] = self
-        token = grad_mode.set(CAPTURE) if grad_mode.get() == ON else None
+        context = copy_context()  # which ends with the call, whatever interrupts it
+        context.run(recording.set, self)
+        if current_mode() == ON:
+            context.run(grad_mode.set, CAPTURE)
+        thread = get_ident()
+        recorders[thread] = self
         try:
-            result = function(*args, **kwargs)
+            result = context.run(function, *args, **kwargs)
+            if recorders.get(thread) is not self:
+                self.give_up("it computes in an empty context")
         except BaseException:
             self._undo()
             raise
         finally:
-            if token is not None:
-                grad_mode.reset(token)
-            del recorders[get_ident()]
+            recorders.pop(thread, None)
         return self._finish(result)
 
     def _argument(self, index: int, leaf: Any) -> Any:

@@ -14,18 +14,19 @@ import numpy as np
 from numpy import ndarray
 
 from tinygrad_kr import tree
+from tinygrad_kr.compile.arguments import are_found
 from tinygrad_kr.compile.build import find_compiler
 from tinygrad_kr.compile.capture import Recorder
 from tinygrad_kr.compile.compiler import warn_of_no_compiler
 from tinygrad_kr.compile.expand import expanded
 from tinygrad_kr.compile.guards import Condition, Guards
-from tinygrad_kr.compile.many import repeat, scan
-from tinygrad_kr.compile.native import Native
+from tinygrad_kr.compile.many import array_of, repeat, scan
+from tinygrad_kr.compile.native import Native, NotInPlaceError
 from tinygrad_kr.compile.numpy_code import NumPyRunner
 from tinygrad_kr.compile.passes import simplified
 from tinygrad_kr.compile.program import Program, difference
 from tinygrad_kr.compile.sources import StaleError
-from tinygrad_kr.ops.node import ANOMALY, Node, grad_mode, recorder, recorders
+from tinygrad_kr.ops.node import ANOMALY, Node, current_mode, grad_mode, recorder, recorders
 
 TRIES = 4
 """How often a function may be recorded without two runs in a row doing the same."""
@@ -43,13 +44,13 @@ class Runner(Protocol):
     looped: Any
     """The whole step in a loop of C, where there can be one."""
 
-    def run(self, leaves: Sequence[Any], /) -> Any:
-        """What the function would return for these flattened arguments; StaleError, with nothing
-        done, if it must be recorded anew."""
-        ...
+    def run_if(self, condition: Condition, missed: Any, /) -> Callable[..., Any]:
+        """A function of the flattened arguments that does what the recorded one would; `missed`,
+        with nothing done, where a condition does not hold.
 
-    def run_if(self, condition: Condition, missed: Any, /) -> Callable[[tuple[Any, ...]], Any]:
-        """`run`, but `missed`, with nothing done, where a condition does not hold."""
+        It raises StaleError, with nothing done, where the function must be recorded anew. Where
+        there is a `looped`, its second parameter is what runs in place of the C function.
+        """
         ...
 
     def summary(self) -> str:
@@ -65,7 +66,6 @@ class NativeRunner:
         self.native = Native(recording, program)
         self.source = f"{self.native.c_source}\n{self.native.source}"
         self.looped = self.native.looped
-        self.run = self.native.run
         self.run_if = self.native.run_if
 
     def summary(self) -> str:
@@ -79,7 +79,7 @@ class NativeRunner:
 
 def runner_of(recording: Recorder) -> Runner:
     """The best way there is on this computer to run what was recorded."""
-    if find_compiler() is None:
+    if find_compiler() is None or not are_found():
         return NumPyRunner(recording)
     program = simplified(recording.program)
     return NativeRunner(recording, simplified(expanded(program)))
@@ -89,68 +89,75 @@ class Entry:
     """One way in which calls of one kind go: what the function reads is as it was."""
 
     __slots__ = (
-        *("_quick", "_quick_of", "guards", "reason", "recorded"),
+        *("_condition", "_replay", "guards", "kind", "reason", "recorded"),
         *("recording", "runner", "seconds", "tries"),
     )
 
-    def __init__(self, roots: Sequence[Any]) -> None:
+    def __init__(self, kind: Kind, roots: Sequence[Any]) -> None:
+        self.kind = kind
         self.guards = Guards(roots)
         self.recording: Recorder | None = None
         self.runner: Runner | None = None
         self.reason: str | None = None
         self.tries = self.recorded = 0
         self.seconds = 0.0
-        self._quick_of: Condition | None = None
-        self._quick: Callable[[tuple[Any, ...]], Any] = _missed
+        self._condition: Condition | None = None
+        self._replay: Callable[..., Any] = _missed
 
-    def quick(self, kind: Kind) -> Callable[[tuple[Any, ...]], Any]:
-        """A call that goes as the latest one went; MISSED, with nothing done, where it would
-        not."""
+    @property
+    def replay(self) -> Callable[..., Any]:
+        """What the program does for flattened arguments; MISSED, with nothing done, where they
+        are of another kind or a guard does not hold. Raises StaleError, with nothing done, where
+        the function must be recorded anew."""
         runner, guarded = self.runner, self.guards.condition
-        if runner is None or kind.alike is NEVER:
+        if runner is None:
             return _missed
-        if self._quick_of is not guarded:
-            self._quick_of = guarded
+        if self._condition is not guarded:
+            kind = self.kind
             names = {"mode_now": grad_mode.get, "kind": kind} | kind.alike.names | guarded.names
-            text = f"mode_now() is kind.mode and {kind.alike.text} and {guarded.text}"
-            self._quick = runner.run_if(Condition(text, names, "kind.replays += 1"), MISSED)
-        return self._quick
+            text = f"mode_now() == {kind.mode} and {kind.alike.text} and {guarded.text}"
+            self._replay = runner.run_if(Condition(text, names, "kind.replays += 1"), MISSED)
+            self._condition = guarded
+        return self._replay
 
     def record(self, function: Callable[..., Any], args: Any, kwargs: Any) -> Any:
-        """Run the function and compare what it did with what it did the last time."""
+        """Run the function and compare what it did with what it did the last time.
+
+        What is learned counts only when all of it is known: an interrupt leaves the entry without
+        a runner, and the next call records again.
+        """
         if self.recording is not None and find_compiler() is None:
             warn_of_no_compiler()
+        self.runner = None
         recording = Recorder()
         result = recording.run(function, args, kwargs)
-        before, self.recording = self.recording, recording
-        self.runner = self._quick_of = None
-        self.tries += 1
-        self.reason = recording.reason or self.guards.changed_by_the_run(recording.drawn_from)
+        before, tries, runner = self.recording, self.tries + 1, None
+        reason = recording.reason or self.guards.changed_by_the_run(recording.drawn_from)
         self.guards.learn(recording)
-        if self.reason is not None:
-            self.recording = None
-        elif before is not None:
+        if reason is None and before is not None:
             parted = difference(before.program, recording.program)
             if parted is None:
                 start = perf_counter()
+                runner = runner_of(recording)
                 self.recorded = len(recording.program.statements)
-                self.runner = runner_of(recording)
                 self.seconds = perf_counter() - start
-                self.tries = 0
-            elif self.tries > TRIES:
-                self.reason = f"two runs in a row did not do the same: {parted}"
+                tries = 0
+            elif tries > TRIES:
+                reason = f"two runs in a row did not do the same: {parted}"
+        self.recording = None if reason is not None else recording
+        self.tries, self.reason, self._condition = tries, reason, None
+        self.runner = runner
         return result
 
 
 class Kind:
     """Calls whose arguments are alike: the newest way first in which they went."""
 
-    __slots__ = ("alike", "born", "entries", "fits", "mode", "objects", "reason", "replays")
+    __slots__ = ("alike", "born", "entries", "mode", "objects", "reason", "replays")
 
     def __init__(self, mode: int, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         self.mode = mode
-        self.alike = NEVER if kwargs else _alike(args)
-        self.fits = self.alike.test()
+        self.alike = BY_KEY if kwargs else _alike(args)
         leaves, _ = tree.flatten((args, kwargs))
         self.objects = [leaf for leaf in leaves if not isinstance(leaf, Node | ndarray)]
         self.entries: list[Entry] = []
@@ -163,15 +170,14 @@ class Kind:
         for i, entry in enumerate(entries):
             if entry.guards.hold():
                 if i:
-                    entries.insert(0, entries.pop(i))
+                    self.entries = [entry, *entries[:i], *entries[i + 1 :]]
                 return entry
-        entry = Entry([function, *self.objects])
+        entry = Entry(self, [function, *self.objects])
         self.born += 1
         if self.born > MANY and self.replays < 2 * self.born:
             what = entry.guards.difference(entries[0].guards)
             self.reason = f"what it reads is another thing at nearly each call: {what}"
-        entries.insert(0, entry)
-        del entries[ENTRIES:]
+        self.entries = [entry, *entries[: ENTRIES - 1]]
         return entry
 
 
@@ -185,61 +191,56 @@ class Compiled:
     def __init__(self, function: Callable[..., Any]) -> None:
         self.function = function
         self._kinds: dict[Any, Kind] = {}
-        self._last: Kind | None = None
         self._born = 0
         self._eager: dict[str, None] = {}
         self._lock = RLock()
-        self._quick: Callable[[tuple[Any, ...]], Any] = _missed
-        self.last_runner: Runner | None = None
-        """What the latest call was run by; None where that was the function itself."""
+        self._latest: Entry | None = None
+        self._replay: Callable[..., Any] = _missed
+        """That of the latest entry, where it tells calls of another kind."""
         update_wrapper(self, function)
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        if kwargs or recorders:
-            return self.call(args, kwargs)
-        lock = self._lock
-        lock.acquire()  # as `with` does it, at half the cost
-        try:
-            result = self._quick(args)
-        except StaleError:
-            result = MISSED
-        finally:
-            lock.release()
-        return self.call(args, kwargs) if result is MISSED else result
+        if not (kwargs or recorders):
+            with self._lock:
+                try:
+                    result = self._replay(args)
+                except StaleError:
+                    result = MISSED
+            if result is not MISSED:
+                return result
+        return self._call(args, kwargs)
 
-    def call(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        """A call that looks at everything; `last_runner` tells what it was run by."""
-        self.last_runner = None
-        if recorders and recorder() is not None:
+    def _call(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """A call that is not like the latest one: by another entry, recorded, or as written."""
+        if recorder() is not None:
             return self.function(*args, **kwargs)
-        mode = grad_mode.get()
-        kind = self._last
-        leaves: Sequence[Any] = args
-        if kind is None or kind.mode != mode or kwargs or not kind.fits(args):
-            kind, leaves = self._kind(mode, args, kwargs)
-            if kind is None:
-                return self.function(*args, **kwargs)
         with self._lock:
-            self._quick = _missed
-            entry = None if kind.reason else kind.entry(self.function)
+            entry, leaves = self._entry(args, kwargs)
             if entry is not None and entry.runner is not None:
                 try:
-                    result = entry.runner.run(leaves)
+                    result = entry.replay(leaves)
                 except StaleError:
                     entry.runner = None
                 else:
-                    kind.replays += 1
-                    self.last_runner = entry.runner
-                    self._quick = entry.quick(kind)
-                    return result
-            if entry is not None and not entry.reason and not kind.reason:
+                    if result is not MISSED:
+                        self._keep(entry)
+                        return result
+            self._keep(None)
+            if entry is not None and not entry.reason:
                 return entry.record(self.function, args, kwargs)
         return self.function(*args, **kwargs)
 
-    def _kind(
-        self, mode: int, args: tuple[Any, ...], kwargs: dict[str, Any]
-    ) -> tuple[Kind | None, Sequence[Any]]:
-        """The kind of a call, and its flattened arguments; None where it cannot be compiled."""
+    def _keep(self, entry: Entry | None) -> None:
+        """Have the next call try this entry first."""
+        alike = entry is not None and entry.kind.alike is not BY_KEY
+        self._replay = entry.replay if entry is not None and alike else _missed
+        self._latest = entry
+
+    def _entry(
+        self, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> tuple[Entry | None, Sequence[Any]]:
+        """The entry for a call, and its flattened arguments; None where it cannot be compiled."""
+        mode = int(current_mode())
         leaves, _ = tree.flatten((args, kwargs))
         reason = _reason_against(mode, leaves)
         if reason is not None:
@@ -256,8 +257,38 @@ class Compiled:
             self._born += 1
             while len(self._kinds) > MANY_KINDS:
                 del self._kinds[next(iter(self._kinds))]
-        self._last = kind
-        return kind, leaves
+        if kind.reason:
+            return None, leaves
+        entry = kind.entry(self.function)
+        return None if kind.reason else entry, leaves
+
+    def _loop(
+        self, n: int, args: tuple[Any, ...], kwargs: dict[str, Any], steps: dict[int, int]
+    ) -> ndarray | None:
+        """The results of n calls in C, before each of which but the first argument i advances by
+        `steps[i]` bytes; None, with nothing done, where they cannot be."""
+        if recorder() is not None:
+            return None
+        with self._lock:
+            entry, leaves = self._entry(args, kwargs)
+            looped = None if entry is None or entry.runner is None else entry.runner.looped
+            if entry is None or looped is None:
+                return None
+            loop = looped.loop(n, {i: (array_of(leaves[i]), step) for i, step in steps.items()})
+            try:
+                result = entry.replay(leaves, loop)
+            except (StaleError, NotInPlaceError):
+                return None
+            if result is MISSED:
+                return None
+            self._keep(entry)
+        results: ndarray = loop.results
+        return results
+
+    @property
+    def last_runner(self) -> Runner | None:
+        """What the latest call was run by; None where that was the function itself."""
+        return None if self._latest is None else self._latest.runner
 
     # -------------------------------------------------------------- as a method
 
@@ -325,10 +356,11 @@ class Compiled:
 
 
 MISSED = object()
-NEVER = Condition("False", {})
+BY_KEY = Condition("True", {})
+"""For calls that must be looked at wholly to know their kind."""
 
 
-def _missed(args: tuple[Any, ...]) -> Any:
+def _missed(leaves: Sequence[Any], *_: Any) -> Any:
     return MISSED
 
 
@@ -390,15 +422,16 @@ def _form(x: Any) -> Any:
 
 
 def _alike(args: tuple[Any, ...]) -> Condition:
-    """Whether a call has the like of these Tensors and arrays, and nothing else."""
+    """Whether a call has the like of these Tensors and arrays, and nothing else; BY_KEY where that
+    cannot be told so."""
     names: dict[str, Any] = {}
-    terms = [f"len(args) == {len(args)}"]
+    terms = [f"len(leaves) == {len(args)}"]
     for i, x in enumerate(args):
         if not isinstance(x, Node) and type(x) is not ndarray:
-            return NEVER
+            return BY_KEY
         array = x._data if isinstance(x, Node) else x
         names |= {f"type{i}": type(x), f"dtype{i}": array.dtype}
-        terms.append(f"type(x{i} := args[{i}]) is type{i}")
+        terms.append(f"type(x{i} := leaves[{i}]) is type{i}")
         if isinstance(x, Node):
             terms.append(f"x{i}._requires_grad is {x._requires_grad}")
             terms.append(f"(x{i} := x{i}._data).shape == {array.shape}")

@@ -52,7 +52,7 @@ _INSTALLED = tuple(
 
 
 class Condition(NamedTuple):
-    """A test of a call's `args`: a Python expression, and what its names stand for; a statement
+    """A test of a call's `leaves`: a Python expression, and what its names stand for; a statement
     for where it holds."""
 
     text: str
@@ -62,21 +62,26 @@ class Condition(NamedTuple):
     def test(self) -> Callable[[tuple[Any, ...]], bool]:
         """The test by itself."""
         names = dict(self.names)
-        exec(compile(f"def test(args):\n    return {self.text}\n", "<condition>", "exec"), names)
+        exec(compile(f"def test(leaves):\n    return {self.text}\n", "<condition>", "exec"), names)
         test: Callable[[tuple[Any, ...]], bool] = names["test"]
         return test
 
-    def before(self, lines: str, names: dict[str, Any], missed: Any) -> Callable[..., Any]:
-        """A function of these lines, which gives `missed` at once where the test fails."""
+    def before(
+        self, lines: str, names: dict[str, Any], missed: Any, parameters: str = ""
+    ) -> Callable[..., Any]:
+        """A function of these lines, which gives `missed` at once where the test fails.
+
+        It takes `leaves`, and further `parameters` that have defaults.
+        """
         source = (
-            "def quick(args):\n"
+            f"def replay(leaves{parameters}):\n"
             f"    try:\n        if not ({self.text}):\n            return missed\n"
             f"    except gone:\n        return missed\n    {self.then}\n    {lines}\n"
         )
         names |= {**self.names, "gone": GONE, "missed": missed}
         exec(compile(source, "<compiled step>", "exec"), names)
-        quick: Callable[..., Any] = names["quick"]
-        return quick
+        replay: Callable[..., Any] = names["replay"]
+        return replay
 
 
 class Watch(NamedTuple):

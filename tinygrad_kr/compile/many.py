@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -32,7 +32,7 @@ def scan(compiled: Any, batches: Sequence[Any]) -> Any:
     steps = {}
     for i, leaf in enumerate(leaves):
         if isinstance(leaf, Node | ndarray):
-            steps[i] = _array(leaf).strides[0]
+            steps[i] = array_of(leaf).strides[0]
 
     def batch(i: int) -> tuple[Any, dict[str, Any]]:
         return rebuild([_at(leaf, i) for leaf in leaves]), {}
@@ -61,25 +61,17 @@ def _gather(
     done: list[Any] = []
     while len(done) < n:
         args, kwargs = call_of(len(done))
-        before = compiled.last_runner
-        done.append(compiled.call(args, kwargs))
-        runner = compiled.last_runner
-        looped = getattr(runner, "looped", None)
-        if runner is None or runner is not before or looped is None or len(done) == n:
-            continue
-        if not all(looped.reads(i, _array(leaf)) for i, leaf in _leaves(args) if i in steps):
-            continue
-        first = np.stack([_array(x) for x in done])  # before the loop writes where the latest is
-        losses = np.concatenate([first, looped.run(n - len(done), steps)])
-        return constant(losses) if isinstance(done[0], Node) else losses
+        rest = compiled._loop(n - len(done), args, kwargs, steps) if done else None
+        if rest is not None:
+            first = np.stack([array_of(x) for x in done])
+            results = np.concatenate([first, rest])
+            return constant(results) if isinstance(done[0], Node) else results
+        done.append(compiled(*args, **kwargs))
     return _stacked(done)
 
 
-def _leaves(args: Any) -> Iterator[tuple[int, Any]]:
-    return enumerate(tree.flatten(args)[0])
-
-
-def _array(leaf: Any) -> Any:
+def array_of(leaf: Any) -> Any:
+    """The array of a Tensor; anything else as it is."""
     return leaf._data if isinstance(leaf, Node) else leaf
 
 
@@ -91,7 +83,7 @@ def _stacked(results: list[Any]) -> Any:
     _, rebuild = tree.flatten(results[0])
     columns = []
     for column in zip(*flat, strict=True):
-        arrays = [np.asarray(_array(x)) for x in column]
+        arrays = [np.asarray(array_of(x)) for x in column]
         stacked = np.stack(arrays)
         columns.append(constant(stacked) if isinstance(column[0], Node) else stacked)
     return rebuild(columns)

@@ -1,5 +1,4 @@
-"""One piece of memory for all that passes from step to step: what is never alive at the same time
-lies in the same place."""
+"""One piece of memory for all temporaries: those whose lifetimes do not overlap share a place."""
 
 from __future__ import annotations
 
@@ -20,10 +19,6 @@ LINE = 64
 """Bytes of a cache line: every array begins at one, and one lies between two arrays."""
 
 
-WORTHWHILE = 4096
-"""Bytes from which on memory is borrowed from what comes later."""
-
-
 class Life(NamedTuple):
     """How many bytes a piece of memory has, and the moments from which and up to which it is
     used, both included."""
@@ -33,29 +28,14 @@ class Life(NamedTuple):
     last: int
 
 
-class Spot(NamedTuple):
-    """Where a piece of memory begins, in bytes: in the arena, or in one of the hosts."""
-
-    host: int | None
-    start: int
-
-
-def arranged(pieces: Sequence[Life], hosts: Sequence[Life] = ()) -> list[Spot]:
-    """Where each piece lies: the largest first, each as low as those of its time allow, and in the
-    memory of a host if it is done with before that is used itself."""
-    found = [Spot(None, 0)] * len(pieces)
-    taken: dict[int | None, list[tuple[int, Life]]] = {None: []}
+def arranged(pieces: Sequence[Life]) -> list[int]:
+    """The byte at which each piece begins: the largest first, each as low as those of its time
+    allow."""
+    found = [0] * len(pieces)
+    taken: list[tuple[int, Life]] = []
     for i in sorted(range(len(pieces)), key=lambda i: -pieces[i].size):
-        piece = pieces[i]
-        for k, host in enumerate(hosts):
-            start = _lowest(piece, taken.setdefault(k, []))
-            early = piece.size >= WORTHWHILE and piece.last < host.first
-            if early and _padded(start + piece.size) <= host.size:
-                found[i] = Spot(k, start)
-                break
-        else:
-            found[i] = Spot(None, _lowest(piece, taken[None]))
-        taken[found[i].host].append((found[i].start, piece))
+        found[i] = _lowest(pieces[i], taken)
+        taken.append((found[i], pieces[i]))
     return found
 
 
@@ -123,33 +103,21 @@ def _touched(plan: Plan, step: Step) -> set[Value]:
 
 
 class Arena:
-    """The memory of what no call leaves behind: in one array, or in that of gradients before these
-    are computed.
+    """One array for the values that no call leaves behind.
 
-    lasting: values that have memory of their own; hosts: those of them whose elements may be
-    anything until they are written; guests: by host, who lies in its memory from which byte on.
+    lasting: values that have memory of their own.
     """
 
-    def __init__(self, plan: Plan, lasting: set[Value], hosts: Iterable[Value]) -> None:
+    def __init__(self, plan: Plan, lasting: set[Value]) -> None:
         self.plan = plan
         times = lives(plan)
         returned = {s.statement.output for s in plan.steps if is_returned(s)}
         apart = {*lasting, *plan.program.sources, *returned}
         self.pieces = {root: t for root, t in times.items() if plan.roots[root] not in apart}
-        given = {v: t for v in hosts if (t := times.get(plan.places[v].root)) is not None}
-        spots = arranged([*self.pieces.values()], [*given.values()])
-        self.guests: dict[Value, list[tuple[Value, int]]] = {host: [] for host in given}
-        self.host: dict[Value, Value] = {}
-        self._starts: dict[int, int] = {}
-        self.nbytes = 0
-        for (root, piece), spot in zip(self.pieces.items(), spots, strict=True):
-            if spot.host is None:
-                self._starts[root] = spot.start
-                self.nbytes = max(self.nbytes, spot.start + piece.size)
-            else:
-                host = [*given][spot.host]
-                self.host[plan.roots[root]] = host
-                self.guests[host].append((plan.roots[root], spot.start))
+        self.starts = dict(zip(self.pieces, arranged([*self.pieces.values()]), strict=True))
+        """By root, the byte at which its piece begins."""
+        ends = [self.starts[root] + piece.size for root, piece in self.pieces.items()]
+        self.nbytes = max(ends, default=0)
         raw = np.empty(self.nbytes + LINE, np.uint8)
         start = -address(raw) % LINE
         self.memory = raw[start : start + self.nbytes]
@@ -158,4 +126,4 @@ class Arena:
         """The piece of a value that lies in the arena, as an array."""
         place = self.plan.places[value]
         strides = tuple(step * value.dtype.itemsize for step in place.strides)
-        return np.ndarray(value.shape, value.dtype, self.memory, self._starts[place.root], strides)
+        return np.ndarray(value.shape, value.dtype, self.memory, self.starts[place.root], strides)

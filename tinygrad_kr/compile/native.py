@@ -1,23 +1,28 @@
-"""A plan made to run: C functions on fixed memory, and one Python function that calls them in turn
-with the NumPy calls between them."""
+"""A plan made to run: C functions, and one Python function that calls them in turn with the NumPy
+calls between them.
+
+Each call hands C all arrays in one tuple (see `arguments`). Results are new arrays at each call.
+Gradients are written where they were, unless somebody has read a `.grad` since the call before:
+then they are new ones, and what was read stays as it was.
+"""
 
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from functools import partial
-from sys import getrefcount
 from typing import Any
 
 import numpy as np
 from numpy import ndarray
 
 from tinygrad_kr.compile import products
+from tinygrad_kr.compile.arguments import LOOK_UP, Arguments
 from tinygrad_kr.compile.build import build, included
 from tinygrad_kr.compile.c_code import c_function, c_source, written_by
 from tinygrad_kr.compile.guards import Condition
-from tinygrad_kr.compile.layout import Place, empty
-from tinygrad_kr.compile.memory import LINE, Arena, is_returned
+from tinygrad_kr.compile.layout import dense_strides, empty
+from tinygrad_kr.compile.memory import Arena, is_returned
 from tinygrad_kr.compile.names import Names, Namespace
 from tinygrad_kr.compile.optimizing import Option, StateArray, StateNumber
 from tinygrad_kr.compile.plan import (
@@ -25,7 +30,6 @@ from tinygrad_kr.compile.plan import (
     Call,
     Plan,
     Step,
-    may_raise,
     read_by,
     statements_of,
 )
@@ -40,7 +44,7 @@ from tinygrad_kr.compile.sources import (
     StaleError,
 )
 from tinygrad_kr.compile.spelling import C_TYPES
-from tinygrad_kr.compile.window_code import Runner, kernels
+from tinygrad_kr.compile.window_code import Kernel, Runner, kernels
 from tinygrad_kr.compile.windows import Convolution
 from tinygrad_kr.ops import linalg
 from tinygrad_kr.ops.node import _families, address, constant, last_write, note_writes, tick
@@ -54,45 +58,43 @@ def _work(plan: Plan) -> int:
 
 
 class Native:
-    """`native.run(leaves)`: one call of the compiled function, given its flattened arguments."""
+    """`native.run_if(condition, missed)(leaves)`: one call of the compiled function, given its
+    flattened arguments."""
 
     def __init__(self, recording: Any, program: Program) -> None:
         plan = Plan(program)
         self.plan = plan
         names = Names(plan.program, recording, plan.roots)
+        driver = _Driver(plan, recording, names)
         segments = _segments(plan.steps)
-        functions = [
-            names(c_function(plan, segment, f"part{i}"))
-            for i, segment in enumerate(segments)
-            if not isinstance(segment[0], OUTSIDE)
-        ]
-        for i, (first, *_) in enumerate(segments):
-            if isinstance(first, Convolution):
-                functions += [kernel.source() for kernel in kernels(plan, first, f"part{i}")]
-        self.looped = _looped(plan, recording, functions)
+        functions = [LOOK_UP]
+        given: list[Arguments] = []
+        for i, segment in enumerate(segments):
+            texts, arguments = _texts(driver, segment, f"part{i}")
+            functions += map(names, texts)
+            given.append(arguments)
+        self.looped = _looped(plan, recording, segments, given)
         if self.looped is not None:
-            functions.append(self.looped.c_source())
+            functions.append(names(self.looped.c_source()))
         self.c_source = c_source(functions)
-        library = _built(self.c_source) if functions else None
+        library = _built(self.c_source) if len(functions) > 1 else None
         if library is not None and _work(plan) < QUICK:
             # So short a call is not worth to let other threads have the interpreter meanwhile.
             library = ctypes.PyDLL("", handle=library._handle)
-        driver = _Driver(plan, recording, names)
-        for i, segment in enumerate(segments):
+        for i, (segment, arguments) in enumerate(zip(segments, given, strict=True)):
             first = segment[0]
             if isinstance(first, Check):
                 driver.check(first)
             elif isinstance(first, Call):
                 driver.call(first.statement)
             elif isinstance(first, Convolution):
-                driver.convolution(first, f"part{i}", library)
+                driver.convolution(first, f"part{i}", library, arguments)
             else:
-                driver.part(getattr(library, f"part{i}"), segment)
+                driver.part(getattr(library, f"part{i}"), segment, arguments)
         driver.finish()
         if self.looped is not None:
-            self.looped.attach(library, driver)
+            self.looped.attach(library)
         self.source = driver.source()
-        self.run = driver.compiled()
         self.run_if = driver.compiled_if
         self.parts = driver.parts
         self.calls = driver.calls
@@ -102,7 +104,6 @@ class Native:
         )
         self.workspace = driver.workspace
         self.arena = driver.arena
-        self.memory = driver.memory
 
 
 def _built(source: str) -> ctypes.CDLL:
@@ -111,18 +112,43 @@ def _built(source: str) -> ctypes.CDLL:
     return products.connected(program) if products.POINTERS in source else program()
 
 
+def _texts(driver: _Driver, segment: list[Step], name: str) -> tuple[list[str], Arguments]:
+    """The C functions of a segment, and the arrays that they are given."""
+    plan, first = driver.plan, segment[0]
+    size = len(plan.roots)
+    if isinstance(first, Convolution):
+        found = kernels(plan, first, name)
+        roots = {root for kernel in found for root in kernel.roots}
+        arguments = Arguments(roots, driver.arena.starts)
+        return [_of_a_convolution(kernel, arguments, size) for kernel in found], arguments
+    if isinstance(first, OUTSIDE):
+        return [], Arguments((), {})
+    values = {value for step in segment for value in (*read_by(step), *written_by(plan, step))}
+    arguments = Arguments({plan.places[value].root for value in values}, driver.arena.starts)
+    return [c_function(plan, segment, name) + arguments.entry(name, size)], arguments
+
+
+def _of_a_convolution(kernel: Kernel, arguments: Arguments, size: int) -> str:
+    return (
+        f"{kernel.source('static')}\n"
+        f"EXPORT void {kernel.name}_of(const void *call, void **own, int64_t start, "
+        f"int64_t count) {{\n{arguments.found(size)}  {kernel.name}(memory, own, start, count);\n"
+        "}\n"
+    )
+
+
 class Looped:
     """The whole step again and again without Python: for programs that are one C function.
 
-    result: the value of each step that is kept; arguments: the roots of those that may advance.
+    result: the value of each step that is kept.
     """
 
     CHUNK = 20_000
     """Steps after which Python may interrupt."""
 
-    def __init__(self, plan: Plan, result: Value) -> None:
-        self.plan, self.result = plan, result
-        self.arguments = {
+    def __init__(self, plan: Plan, result: Value, arguments: Arguments) -> None:
+        self.plan, self.result, self.given = plan, result, arguments
+        self._roots = {
             source.index: plan.places[value].root
             for value, source in plan.program.sources.items()
             if isinstance(source, Argument)
@@ -132,10 +158,13 @@ class Looped:
         """A loop around the one function; `steps` are the bytes by which `roots` advance."""
         kind, root = C_TYPES[self.result.dtype], self.plan.places[self.result].root
         return (
-            "EXPORT void many(void **memory, int64_t n, int64_t advancing, const int64_t *roots,\n"
-            f"                 const int64_t *steps, {kind} *results) {{\n"
-            "  for (int64_t i = 0; i < n; i++) {\n"
-            "    part0(memory);\n"
+            "EXPORT void many(const void *call, int64_t start, int64_t stop, int64_t advancing,\n"
+            f"                 const int64_t *roots, const int64_t *steps, {kind} *results) {{\n"
+            f"{self.given.found(len(self.plan.roots))}"
+            "  for (int64_t k = 0; k < advancing; k++)\n"
+            "    memory[roots[k]] = (char *)memory[roots[k]] + start * steps[k];\n"
+            "  for (int64_t i = start; i < stop; i++) {\n"
+            "    part0_(memory);\n"
             f"    results[i] = *({kind} *)memory[{root}];\n"
             "    for (int64_t k = 0; k < advancing; k++)\n"
             "      memory[roots[k]] = (char *)memory[roots[k]] + steps[k];\n"
@@ -143,45 +172,55 @@ class Looped:
             "}\n"
         )
 
-    def attach(self, library: Any, driver: _Driver) -> None:
+    def attach(self, library: Any) -> None:
         """Find the function in the built library."""
-        self.memory, self.pointer = driver.memory, driver.pointer
         self.function = library.many
         self.function.restype = None
         pointer, number = ctypes.c_void_p, ctypes.c_int64
-        self.function.argtypes = [pointer, number, number, pointer, pointer, pointer]
+        self.function.argtypes = [ctypes.py_object, *[number] * 3, *[pointer] * 3]
 
-    def reads(self, index: int, array: ndarray) -> bool:
-        """Whether C reads an argument where it lies, not from a copy."""
-        root = self.arguments.get(index)
-        return root is None or self.memory[root] == address(array)
-
-    def run(self, n: int, steps: dict[int, int]) -> ndarray:
-        """n more steps, argument i advancing by `steps[i]` bytes before each; the n results."""
-        results = np.empty(n, self.result.dtype)
-        advancing = [(self.arguments[i], step) for i, step in steps.items() if i in self.arguments]
-        roots = np.array([root for root, _ in advancing], np.int64)
-        sizes = np.array([step for _, step in advancing], np.int64)
-        before = [self.memory[root] for root, _ in advancing]
-        try:
-            for root, step in advancing:
-                self.memory[root] = (self.memory[root] or 0) + step
-            for start in range(0, n, self.CHUNK):
-                part = results[start : start + self.CHUNK]
-                self.function(
-                    self.pointer, len(part), len(roots), address(roots), address(sizes),
-                    address(part),
-                )  # fmt: skip
-        finally:
-            for (root, _), was in zip(advancing, before, strict=True):
-                self.memory[root] = was
-        return results
+    def loop(self, n: int, advancing: dict[int, tuple[ndarray, int]]) -> Loop:
+        """n steps, before each of which argument i, now `array`, advances by `nbytes`, where
+        `advancing[i]` is (array, nbytes)."""
+        known = {self._roots[i]: given for i, given in advancing.items() if i in self._roots}
+        return Loop(self, n, known)
 
 
-def _looped(plan: Plan, recording: Any, functions: list[str]) -> Looped | None:
+class NotInPlaceError(RuntimeError):
+    """An argument that should advance is read from a copy."""
+
+
+class Loop:
+    """Takes the place of a program's C function in one call, and runs it n times.
+
+    results: the result of every step.
+    """
+
+    def __init__(self, looped: Looped, n: int, advancing: dict[int, tuple[ndarray, int]]) -> None:
+        self.looped, self.advancing = looped, advancing
+        self.results = np.empty(n, looped.result.dtype)
+
+    def __call__(self, call: tuple[ndarray, ...]) -> None:
+        """Run all steps. Raises NotInPlaceError, with nothing done, where none can be run."""
+        looped, results = self.looped, self.results
+        for root, (array, _) in self.advancing.items():
+            if call[looped.given.roots.index(root)] is not array:
+                raise NotInPlaceError
+        roots = np.array([*self.advancing], np.int64)
+        steps = np.array([nbytes for _, nbytes in self.advancing.values()], np.int64)
+        for start in range(0, len(results), looped.CHUNK):
+            stop = min(start + looped.CHUNK, len(results))
+            looped.function(
+                call, start, stop, len(roots), address(roots), address(steps), address(results)
+            )
+
+
+def _looped(
+    plan: Plan, recording: Any, segments: list[list[Step]], given: list[Arguments]
+) -> Looped | None:
     """A loop in C, if a step is one C function that leaves all where the next one reads it."""
     program = plan.program
-    if len(functions) != 1 or any(isinstance(step, OUTSIDE) for step in plan.steps):
+    if len(segments) != 1 or isinstance(segments[0][0], OUTSIDE):
         return None
     result = program.results[0] if recording.single and program.results else None
     if not isinstance(result, Value) or result.shape or result not in program.kept():
@@ -193,7 +232,9 @@ def _looped(plan: Plan, recording: Any, functions: list[str]) -> Looped | None:
         if not settled:
             return None
     made = {s.output for step in plan.steps for s in statements_of(step)}
-    return Looped(plan, result) if result in made and result.dtype in C_TYPES else None
+    if result not in made or result.dtype not in C_TYPES:
+        return None
+    return Looped(plan, result, given[0])
 
 
 def _segments(steps: list[Step]) -> list[list[Step]]:
@@ -208,168 +249,128 @@ def _segments(steps: list[Step]) -> list[list[Step]]:
     return segments
 
 
-class Fresh:
-    """Makes the arrays of results: a new one where somebody holds the one before."""
-
-    __slots__ = ("dtype", "memory", "root", "shape", "strides")
-
-    def __init__(self, value: Value, strides: tuple[int, ...], memory: Any, root: int) -> None:
-        self.shape, self.dtype, self.strides = value.shape, value.dtype, strides
-        self.memory, self.root = memory, root
-
-    def __call__(self) -> Any:
-        """A Tensor with memory of its own, which C writes to from now on."""
-        array = empty(self.shape, self.dtype, self.strides)
-        self.memory[self.root] = address(array)
-        return constant(array)
-
-
-class Guest:
-    """Puts a value into the memory of a gradient that is computed later: `guest(gradient)`."""
-
-    def __init__(self, value: Value, place: Place, start: int, memory: Any) -> None:
-        self.value, self.root, self.start, self.memory = value, place.root, start, memory
-        self.strides = tuple(step * value.dtype.itemsize for step in place.strides)
-
-    def __call__(self, gradient: ndarray) -> ndarray:
-        """Its array, which does not hold the gradient: that somebody does is counted."""
-        value = self.value
-        first = -(-address(gradient) // LINE) * LINE
-        self.memory[self.root] = start = first + self.start
-        raw = (ctypes.c_char * (value.size * value.dtype.itemsize)).from_address(start)
-        return np.ndarray(value.shape, value.dtype, memoryview(raw), 0, self.strides)
-
-
 class _Driver(Namespace):
     """Writes the Python function, and holds what its names stand for."""
 
     def __init__(self, plan: Plan, recording: Any, names: Names) -> None:
         self.plan, self.recording, self._in_python = plan, recording, names.in_python
-        self.memory = (ctypes.c_void_p * max(len(plan.roots), 1))()
-        self.pointer = ctypes.addressof(self.memory)
         self.lines: list[str] = []
-        self._counts_readers = False
         self.parts: list[Any] = []
         self.calls = 0
-        self._changing: list[str] = []
-        self._reseated: dict[str, str] = {}
-        self._may_raise = any(isinstance(step, OUTSIDE) for step in plan.steps)
-        first = next((i for i, s in enumerate(plan.steps) if not isinstance(s, Check)), 0)
-        self._raises_late = any(map(may_raise, plan.steps[first:]))
         super().__init__(
             {
-                "memory": self.memory,
-                "where": ctypes.byref(self.memory),  # what ctypes passes on at once
-                "address": address,
                 "laid": _laid,
+                "empty": np.empty,
+                "laid_out": empty,
+                "constant": constant,
                 "matmul": np.matmul,
                 "frozen": _frozen,
-                "references": getrefcount,
                 "Stale": StaleError,
                 "tick": tick,
                 "last_write": last_write,
             }
         )
-        self.names |= {"rebound": last_write.rebound, "read_before": None}
+        first = next((i for i, s in enumerate(plan.steps) if not isinstance(s, Check)), 0)
+        raises = any(isinstance(s, Check) or is_returned(s) for s in plan.steps[first:])
+        accumulates = any(isinstance(s, Gradient) for s in plan.program.sources.values())
+        self._keeps_gradients = not (raises or accumulates)
+        """Whether gradients may be overwritten: no error can leave them half done, and no step
+        reads those of the step before."""
+        self._held: dict[str, Any] = {}
+        """The globals of the generated function, once it is compiled."""
+        self._seen: list[str] = []
+        """Names that the function rebinds: arrays and options that were checked."""
         self._arrays: dict[Value, str] = {}
         self._fresh: dict[Value, str] = {}
+        self._tensors: dict[Value, str] = {}
         self._kept = plan.program.kept()
-        lasting = {value for value in self._kept if not self._only_copied(value)}
-        self.arena = Arena(plan, lasting, filter(self._lends, lasting))
+        self.arena = Arena(plan, {value for value in self._kept if not self._only_copied(value)})
         self.workspace = self.arena.nbytes
-        sources = [plan.program.sources[value] for value in plan.in_place.values()]
-        self._overwritten = [source for source in sources if isinstance(source, Leaf)]
-        written = {effect.node for effect in plan.program.effects if isinstance(effect, LeafWrite)}
-        self._written = {
-            value
-            for value, source in plan.program.sources.items()
-            if isinstance(source, Leaf) and source.node in written
-        }
+        self.names["arena"] = self.arena.memory
+        sources = plan.program.sources
+        overwritten = [sources[value] for value in plan.in_place.values()]
+        self._overwritten = {source.node for source in overwritten if isinstance(source, Leaf)}
+        written = [effect.node for effect in plan.program.effects if isinstance(effect, LeafWrite)]
+        self._announcement = _Announcement(written) if written else None
         if written:
             self.names["locked"] = _families
             self.lines += ["if locked:", "    raise Stale"]
+        self._optimizers()
         self._sources()
+        self._gradients()
 
     # -------------------------------------------------------------- sources
 
     def _sources(self) -> None:
-        self._steps()
-        for value, source in self.plan.program.sources.items():
-            name = f"a{value.number}"
-            self._arrays[value] = name
-            if isinstance(source, Argument):
-                given = f"leaves[{source.index}]"
-                tensor = source.index not in self.recording.plain_arguments
-                self.lines.append(f"{name} = {given}._data" if tensor else f"{name} = {given}")
-                self._seat(value, name)
-            elif isinstance(source, Leaf):
+        sources = self.plan.program.sources
+        arguments = [f"h{v.number}" for v, s in sources.items() if isinstance(s, Argument)]
+        for value, source in sources.items():
+            if isinstance(source, Leaf):
+                self._arrays[value] = name = f"a{value.number}"
                 self.lines.append(f"{name} = {self.name(source.node, 'leaf')}._data")
-                self._seat(value, name)
-            elif isinstance(source, Constant):
-                self.names[name] = source.array
-                self._constant(value, source)
-            elif isinstance(source, Option | StateArray | StateNumber) and not self._called(value):
-                continue
-            else:
-                fetch = self.name(source.fetch, "fetch")
-                self.lines.append(f"{name} = {fetch}()")
-                self._seat(value, name)
+                overwritten = source.node in self._overwritten
+                # An argument may lie in the memory that a parameter has now.
+                self._check(value, name, arguments if overwritten else [])
+        for value, source in sources.items():
+            if not isinstance(source, Leaf):
+                self._arrays[value] = f"a{value.number}"
+                self._source(value, source, f"a{value.number}")
 
-    def _called(self, value: Value) -> bool:
-        """Whether a NumPy call reads an array, so that it is wanted in Python too."""
-        root = self.plan.places[value].root
-        return any(
-            self.plan.places[read].root == root
-            for step in self.plan.steps
-            if isinstance(step, Call | Check)
-            for read in read_by(step)
-        )
+    def _source(self, value: Value, source: Any, name: str) -> None:
+        if isinstance(source, Argument):
+            given = f"leaves[{source.index}]"
+            tensor = source.index not in self.recording.plain_arguments
+            self.lines.append(f"{name} = {given}._data" if tensor else f"{name} = {given}")
+            self._check(value, name)
+        elif isinstance(source, Constant):
+            self._constant(value, source, name)
+        elif isinstance(source, Option | StateArray | StateNumber):
+            self.names.setdefault(name, None)
+        else:
+            self.lines.append(f"{name} = {self.name(source.fetch, 'fetch')}()")
+            self._check(value, name)
 
-    def _constant(self, value: Value, source: Constant) -> None:
+    def _constant(self, value: Value, source: Constant, name: str) -> None:
         place = self.plan.places[value]
         array = _laid(source.array, place.strides)
         if array is source.array or source.fixed:
-            self.memory[place.root] = address(array)
-            self.names[f"a{value.number}"] = array
+            self.names[name] = array
             return
         layout = self.name(place.strides, "strides")
-        name = f"a{value.number}"
-        original = self.name(source.array, "original")
-        self.lines.append(f"{name} = laid({original}, {layout})")
-        self.lines.append(f"memory[{place.root}] = address({name})")
+        self.lines.append(f"{name} = laid({self.name(source.array, 'original')}, {layout})")
 
-    def _seat(self, value: Value, name: str) -> None:
-        """Tell C where an array is, unless it is where it was."""
-        place = self.plan.places[value]
-        held = f"h{value.number}"
-        self.names[held] = None
-        strides = tuple(step * value.dtype.itemsize for step in place.strides)
-        dtype = self.name(value.dtype, "dtype")
-        self.lines.append(f"if {name} is not {held}:")
-        self.lines.append(f"    if {name}.shape != {value.shape} or {name}.dtype != {dtype}:")
-        self.lines.append("        raise Stale")
-        if value in self._written:
-            self.lines.append(f"    if not {name}.flags.writeable:")
-            self.lines.append("        raise Stale")
-        if value.size > 1:
-            self.lines.append(f"    if {name}.strides != {strides}:")
-            if value in self.plan.in_place.values():
-                self.lines.append("        raise Stale")
-            else:
-                layout = self.name(place.strides, "strides")
-                self.lines.append(f"        {name} = laid({name}, {layout})")
-        self.lines.append(f"    {held} = {name}")
-        written = [leaf.node for leaf in self._overwritten]
-        if written and isinstance(self.plan.program.sources[value], Argument):
-            # An argument in the memory of what the step overwrites is read as it was at the start.
-            overlaps = self.name(_Overlap(written), "overlaps")
-            self.lines.append(f"    if {overlaps}({name}):")
-            self.lines.append(
-                f"        {name}, {held} = laid({name}.copy(), {place.strides}), None"
-            )
-        self.lines.append(f"    memory[{place.root}] = address({name})")
+    def _check(self, value: Value, name: str, forgotten: Sequence[str] = ()) -> None:
+        """Look at an array, unless it is the one that the call before has looked at.
 
-    def _steps(self) -> None:
+        forgotten: names of others that have to be looked at anew then.
+        """
+        seen = f"h{value.number}"
+        self.names[seen] = None
+        self._seen.append(seen)
+        check = self.name(self._check_of(value), "checked")
+        self.lines.append(f"if {name} is not {seen}:")
+        if forgotten:
+            self.lines.append(f"    {' = '.join(forgotten)} = None")
+        self.lines.append(f"    {name} = {seen} = {check}({name})")
+
+    def _check_of(self, value: Value) -> _Checked:
+        source, place = self.plan.program.sources[value], self.plan.places[value]
+        in_place = value in self.plan.in_place.values()
+        apart_from: Collection[Any] = ()
+        copied = isinstance(source, Argument)
+        if copied:
+            apart_from = self._overwritten
+        elif in_place and isinstance(source, Leaf):
+            leaves = [s for s in self.plan.program.sources.values() if isinstance(s, Leaf)]
+            apart_from = [leaf.node for leaf in leaves if leaf.node is not source.node]
+        written = isinstance(source, Leaf) and any(
+            isinstance(effect, LeafWrite) and effect.node is source.node
+            for effect in self.plan.program.effects
+        )
+        announcement = self._announcement if written else None
+        return _Checked(value, place.strides, in_place, apart_from, copied, announcement)
+
+    def _optimizers(self) -> None:
         """The optimizers' states and options, looked at again only where something is another."""
         for step in self.recording.steps:
             loader = _Loader(self, step)
@@ -382,9 +383,47 @@ class _Driver(Namespace):
                 group = self.name(cohort.group, "group")
                 seen = f"seen_{len(self.names)}"
                 self.names[seen] = None
+                self._seen.append(seen)
                 self.lines.append(f"if {group} != {seen}:")
                 self.lines.append(f"    {load}.options()")
                 self.lines.append(f"    {seen} = frozen({group})")
+
+    def _gradients(self) -> None:
+        """Tensors for the gradients, new ones only where somebody may have those of before."""
+        if not self._keeps_gradients:
+            return
+        program, renewed = self.plan.program, []
+        for effect in program.effects:
+            value = effect.value
+            if isinstance(effect, GradientWrite) and value and self._is_only_a_gradient(value):
+                place = self.plan.places[value]
+                if self.plan.roots[place.root] is value and value not in self._arrays:
+                    self._arrays[value] = self._fresh[value] = f"a{value.number}"
+                    self._tensors[value] = f"t{value.number}"
+                    renewed.append(value)
+        if not renewed:
+            return
+        self.names["seen_read"] = None
+        self._seen += ["seen_read", *(self._arrays[v] for v in renewed)]
+        self._seen += [self._tensors[v] for v in renewed]
+        self.lines += ["read = last_write.read", "if read is not seen_read:"]
+        for value in renewed:
+            array, tensor = self._arrays[value], self._tensors[value]
+            self.names |= {array: None, tensor: None}
+            self.lines.append(f"    {array} = {self._made(value)}")
+            self.lines.append(f"    {tensor} = constant({array})")
+        self.lines.append("    seen_read = read")
+
+    def _is_only_a_gradient(self, value: Value) -> bool:
+        program = self.plan.program
+        effects = [effect for effect in program.effects if effect.value is value]
+        return len(effects) == 1 and not any(result is value for result in program.results)
+
+    def bind(self, value: Value, array: ndarray) -> None:
+        """From now on the generated function finds `array` for a source."""
+        self.names[f"a{value.number}"] = array
+        if self._held:
+            self._held[self._in_python(f"a{value.number}")] = array
 
     # -------------------------------------------------------------- arrays
 
@@ -420,71 +459,34 @@ class _Driver(Namespace):
         return self.name(x, "given")
 
     def _own(self, value: Value) -> None:
-        """Memory for a value: its own at each call if it outlives it, else always the same."""
+        """Memory for a value: new at each call if it outlives it, else a place in the arena."""
         place = self.plan.places[value]
         known = value in self._arrays or value in self.plan.in_place
         if known or self.plan.roots[place.root] is not value:
             return
         if value in self._kept and not self._only_copied(value):
-            self._new_memory(value, Fresh(value, place.strides, self.memory, place.root))
-            return
-        if value in self.arena.host:
-            self._own(self.arena.host[value])
-            return
-        array = self.arena.array(value)
-        name = self.name(array, f"buffer{value.number}")
-        self.memory[place.root] = address(array)
-        self._arrays[value] = name
-
-    def _new_memory(self, value: Value, fresh: Fresh) -> None:
-        """A Tensor for a result, and its array: those of the call before, if only we and the leaf
-        whose gradient it is hold them."""
-        tensor, array = f"t{value.number}", f"a{value.number}"
-        make = self.name(fresh, "new")
-        self.names[tensor] = made = fresh()
-        self.names[array] = made._data
-        self._fresh[value] = tensor
-        self._arrays[value] = array
-        self._changing += [tensor, array]
-        leaf = None if self._raises_late else self._gradient_alone(value)
-        counted = f"references({tensor}) + references({array})"
-        if leaf is None:
-            self.lines.append(f"if {counted} > 5:")
+            self._arrays[value] = self._fresh[value] = name = f"a{value.number}"
+            self.lines.append(f"{name} = {self._made(value)}")
         else:
-            self._counts_readers = True
-            self.lines.append(
-                f"if {leaf}._grad is not {tensor} or read is not read_before and {counted} > 6:"
-            )
-        self.lines.append(f"    {tensor} = {make}()")
-        self.lines.append(f"    {array} = {tensor}._data")
-        if leaf is not None and not self._may_raise:
-            self.lines.append(f"    {leaf}._grad = {tensor}")
-        for guest, start in self.arena.guests.get(value, []):
-            name = self._arrays[guest] = f"buffer{guest.number}"
-            put = Guest(guest, self.plan.places[guest], start, self.memory)
-            self.names[name] = put(made._data)
-            self._changing.append(name)
-            self.lines.append(f"    {name} = {self.name(put, 'put')}({array})")
+            self._arrays[value] = self.name(self.arena.array(value), f"buffer{value.number}")
 
-    def _gradient_alone(self, value: Value) -> str | None:
-        """The leaf, if a value is its gradient and nothing else."""
-        effect = self._only_effect(value)
-        return self.name(effect.leaf, "leaf") if isinstance(effect, GradientWrite) else None
+    def _made(self, value: Value) -> str:
+        """A new array for a value."""
+        strides = self.plan.places[value].strides
+        made = f"{value.shape}, {self.name(value.dtype, 'dtype')}"
+        if strides == dense_strides(value.shape):
+            return f"empty({made})"
+        return f"laid_out({made}, {self.name(strides, 'strides')})"
 
-    def _only_effect(self, value: Value) -> Any:
-        """What a value is kept for, if that is one effect and nothing else."""
-        program = self.plan.program
-        effects = [effect for effect in program.effects if effect.value is value]
-        returned = any(result is value for result in program.results)
-        return effects[0] if len(effects) == 1 and not returned else None
+    def _of_root(self, root: int) -> str:
+        """The name of the array that a piece of memory was allocated for."""
+        return self.array(self.plan.roots[root])
 
-    def _lends(self, value: Value) -> bool:
-        """Whether a value is a gradient that nobody reads and no error leaves behind before it is
-        computed."""
-        sources, steps = self.plan.program.sources.values(), self.plan.steps
-        read = any(isinstance(source, Gradient) for source in sources)
-        safe = not read and not any(map(is_returned, steps))
-        return safe and isinstance(self._only_effect(value), GradientWrite)
+    def _call_of(self, arguments: Arguments) -> str:
+        """The tuple for a C function."""
+        items = [self._of_root(root) for root in arguments.roots]
+        items += ["arena"] * arguments.uses_arena
+        return f"({', '.join(items)},)" if items else "()"
 
     def _only_copied(self, value: Value) -> bool:
         """Whether all that a value is kept for is to be copied into memory that is there."""
@@ -495,17 +497,21 @@ class _Driver(Namespace):
 
     # -------------------------------------------------------------- steps
 
-    def part(self, function: Any, steps: list[Step]) -> None:
+    def part(self, function: Any, steps: list[Step], arguments: Arguments) -> None:
         """A C function."""
+        self._announce()
         for step in steps:
             for value in written_by(self.plan, step):
                 self._own(value)
-        function.restype = None
+        function.restype, function.argtypes = None, [ctypes.py_object]
         self.parts.append(function)
-        self.lines.append(f"{self.name(function, 'part')}(where)")
+        name = f"part_{len(self.parts)}"
+        self.names[name] = function
+        self.lines.append(f"{name}({self._call_of(arguments)})")
 
     def call(self, statement: Statement) -> None:
         """A NumPy call, whose result C may come to read."""
+        self._announce()
         self.calls += 1
         output = statement.output
         place = self.plan.places[output]
@@ -519,18 +525,19 @@ class _Driver(Namespace):
         dtype, layout = self.name(output.dtype, "dtype"), self.name(place.strides, "strides")
         made = f"{forward}({self._terms(statement)})"
         self.lines.append(f"{name} = laid({made}, {layout}, {dtype})")
-        self.lines.append(f"memory[{place.root}] = address({name})")
         self._arrays[output] = name
 
-    def convolution(self, step: Convolution, name: str, library: Any) -> None:
+    def convolution(self, step: Convolution, name: str, library: Any, arguments: Arguments) -> None:
         """The products of a convolution, and what runs along with them."""
+        self._announce()
         self.calls += 1
         for statement in step.statements:
             if statement.output not in step.inside:
                 self._own(statement.output)
-        runner = Runner(self.plan, step, name, library, self.pointer)
+        runner = Runner(self.plan, step, name, library)
         self.workspace += runner.bytes
-        self.lines.append(f"{self.name(runner.run, 'convolution')}()")
+        call = self._call_of(arguments)
+        self.lines.append(f"{self.name(runner.run, 'convolution')}({call})")
 
     def check(self, check: Check) -> None:
         """A function that may raise."""
@@ -540,32 +547,31 @@ class _Driver(Namespace):
 
     # -------------------------------------------------------------- the end
 
+    def _announce(self) -> None:
+        """Before anything is overwritten, graphs that were recorded earlier get to know of it."""
+        announcement = self._announcement
+        if announcement is None or id(announcement) in self._known:
+            return
+        announce = self.name(announcement, "written")
+        self.lines.append(f"last_write.time = {announce}.write.time = tick()")
+        self.lines.append(f"if last_write.write is not {announce}.write:")
+        self.lines.append(f"    {announce}()")
+
     def finish(self) -> None:
         """What a call leaves behind, and what it returns."""
-        written = []
-        for effect in self.plan.program.effects:
-            value = effect.value
+        self._announce()
+        program = self.plan.program
+        for effect in program.effects:
             if isinstance(effect, GradientWrite):
-                leaf = self.name(effect.leaf, "leaf")
-                if value in self._fresh and self._gradient_alone(value) and not self._may_raise:
-                    continue
-                self.lines.append(f"{leaf}._grad = {self._tensor(value)}")
-            else:
-                if isinstance(effect, LeafWrite):
-                    written.append(effect.node)
-                if value is not None and value not in self.plan.in_place:
-                    apply = self.name(effect.apply, "write")
-                    self.lines.append(f"{apply}({self.array(value)})")
-        if written:
-            announce = self.name(_Announcement(written), "written")
-            self.lines.append(f"last_write.time = {announce}.write.time = tick()")
-            self.lines.append(f"if last_write.write is not {announce}.write:")
-            self.lines.append(f"    {announce}()")
-            for leaf in written:
-                self._reseated[self.name(leaf, "leaf")] = announce
-        if self._counts_readers:
-            self.lines.append("read_before = read")
-        results = [self._result(result) for result in self.plan.program.results]
+                tensor = self._tensor(effect.value)
+                self.lines.append(f"{self.name(effect.leaf, 'leaf')}._grad = {tensor}")
+        for effect in program.effects:
+            value = effect.value
+            left = not isinstance(effect, GradientWrite) and value not in self.plan.in_place
+            if left and value is not None:
+                apply = self.name(effect.apply, "write")
+                self.lines.append(f"{apply}({self.array(value)})")
+        results = [self._result(result) for result in program.results]
         if self.recording.single:
             self.lines.append(f"return {results[0]}")
         else:
@@ -573,19 +579,25 @@ class _Driver(Namespace):
             self.lines.append(f"return {rebuild}([{', '.join(results)}])")
 
     def _tensor(self, value: Value | None) -> str:
+        """The name of a new Tensor of a value."""
         if value is None:
             return "None"
-        if value in self._fresh:
-            return self._fresh[value]
-        copied = self.name(_copied, "copied")
-        return f"{copied}({self.array(value)})"
+        if value not in self._fresh:
+            return f"{self.name(_copied, 'copied')}({self.array(value)})"
+        if value not in self._tensors:
+            self._tensors[value] = tensor = f"t{value.number}"
+            self.lines.append(f"{tensor} = constant({self._fresh[value]})")
+        return self._tensors[value]
 
     def _result(self, result: Any) -> str:
         if not isinstance(result, Value):
             return self.name(result, "result")
         if result in self.recording.plain:
             array = self.array(result)
-            return f"{array}.copy()" if result.shape else f"{array}[()]"
+            if not result.shape:
+                return f"{array}[()]"
+            own = result in self._fresh and result not in self._tensors
+            return array if own else f"{array}.copy()"
         return self._tensor(result)
 
     def source(self) -> str:
@@ -593,68 +605,80 @@ class _Driver(Namespace):
         return f"def run(leaves):\n    {self._body()}\n"
 
     def _body(self) -> str:
-        held = [name for name in self.names if name[0] == "h" and name[1:].isdigit()]
-        held += self._changing
-        held += [name for name in self.names if name.startswith("seen_")]
-        held += ["rebound"] if self._fresh else []
-        held += ["read_before"] if self._counts_readers else []
-        first = [f"global {', '.join(held)}"] if held else []
-        if self._fresh:
-            # Nobody's gradient is `...`, and so many hold it that another Tensor is made.
-            first += [
-                "if last_write.rebound is not rebound:",
-                "    rebound = last_write.rebound",
-                f"    {' = '.join(self._fresh.values())} = ...",
-            ]
-        first += ["read = last_write.read"] if self._counts_readers else []
-        lines = [self._with_announcement(line) for line in self.lines]
-        return self._in_python("\n    ".join([*first, *lines]))
+        first = [f"global {', '.join(self._seen)}"] if self._seen else []
+        return self._in_python("\n    ".join([*first, *self.lines]))
 
-    def _with_announcement(self, line: str) -> str:
-        """Where a written leaf has another array than before, its writes are noted anew."""
-        for leaf, announce in self._reseated.items():
-            if line.endswith(f"= {leaf}._data"):
-                name = line.split(" = ")[0]
-                return f"{line}\n    if {name} is not h{name[1:]}:\n        {announce}.again()"
-        return line
+    def compiled_if(self, condition: Condition, missed: Any) -> Callable[..., Any]:
+        """The function; `missed`, with nothing done, where a condition does not hold.
 
-    def compiled(self) -> Callable[[Sequence[Any]], Any]:
-        """The function itself."""
-        self._held = {self._in_python(name): thing for name, thing in self.names.items()}
-        exec(compile(self.source(), "<compiled step>", "exec"), self._held)
-        return self._quiet(self._held["run"])
-
-    def compiled_if(self, condition: Condition, missed: Any) -> Callable[[tuple[Any, ...]], Any]:
-        """The same, but `missed`, with nothing done, where a condition does not hold."""
-        return self._quiet(
-            condition.before(f"leaves = args\n    {self._body()}", self._held, missed)
-        )
-
-    def _quiet(self, run: Callable[..., Any]) -> Callable[..., Any]:
+        Given a `Loop` as well, it runs that in place of its one C function.
+        """
+        if not self._held:
+            self._held = {self._in_python(name): thing for name, thing in self.names.items()}
+        run = condition.before(self._body(), self._held, missed, self._loop())
         return np.errstate(all="ignore")(run) if self.calls else run
+
+    def _loop(self) -> str:
+        """A parameter for what is to run in place of the only C function."""
+        return ", part_1=part_1" if len(self.parts) == 1 else ""
+
+
+class _Checked:
+    """The array for a source: itself, or a copy in the layout that C reads.
+
+    StaleError where it cannot be used, because of its shape or dtype, or as what is to be
+    overwritten is read-only, has another layout or overlaps what else is read.
+    """
+
+    def __init__(
+        self,
+        value: Value,
+        strides: tuple[int, ...],
+        in_place: bool,
+        apart_from: Collection[Any],
+        copied: bool,
+        announcement: _Announcement | None,
+    ) -> None:
+        self.value, self.strides, self.in_place = value, strides, in_place
+        self.apart_from, self.copied, self.announcement = apart_from, copied, announcement
+
+    def __call__(self, array: ndarray) -> ndarray:
+        """Raises StaleError."""
+        if array.shape != self.value.shape or array.dtype != self.value.dtype:
+            raise StaleError
+        if self.announcement is not None:
+            if not array.flags.writeable:
+                raise StaleError
+            self.announcement.again()
+        laid = _laid(array, self.strides)
+        if self.in_place and laid is not array:
+            raise StaleError
+        if any(np.may_share_memory(array, node._data) for node in self.apart_from):
+            if not self.copied:
+                raise StaleError
+            return laid if laid is not array else _laid(array.copy(), self.strides)
+        return laid
 
 
 class _Loader:
     """Where C finds an optimizer's options and state."""
 
     def __init__(self, driver: _Driver, step: Any) -> None:
-        self.step, self.memory = step, driver.memory
+        self.step, self.driver = step, driver
         self._options: list[tuple[Option, ndarray]] = []
-        self._state: list[tuple[Any, int, Value]] = []
-        plan = driver.plan
-        for value, source in plan.program.sources.items():
-            root = plan.places[value].root
+        self._state: list[tuple[Any, Value]] = []
+        for value, source in driver.plan.program.sources.items():
             if isinstance(source, Option) and source.cohort in step.cohorts:
                 array = np.array(source.fetch())
-                self.memory[root] = address(array)
+                driver.bind(value, array)
                 self._options.append((source, array))
             elif isinstance(source, StateNumber) and source.cohort in step.cohorts:
-                self.memory[root] = address(source.fetch())
+                driver.bind(value, source.fetch())
             elif isinstance(source, StateArray):
                 slots = [slot for cohort in step.cohorts for slot in cohort.slots]
                 if any(source.slot is slot for slot in slots):
-                    self._state.append((source, root, value))
-                    self.memory[root] = address(source.fetch())
+                    self._state.append((source, value))
+                    driver.bind(value, source.fetch())
 
     def options(self) -> None:
         """Read the options again; StaleError where they are of another kind."""
@@ -663,13 +687,17 @@ class _Loader:
             array[()] = option.fetch()
 
     def state(self) -> None:
-        """Read the state again; StaleError where it is of another kind, or elsewhere."""
+        """Read the state again; StaleError where it is of another kind, or elsewhere.
+
+        Only when all of it is known does the step become the optimizer's plan.
+        """
         self.step.load()
-        for source, root, value in self._state:
+        for source, value in self._state:
             now = source.fetch()
             if now.shape != value.shape or now.dtype != value.dtype:
                 raise StaleError
-            self.memory[root] = address(now)
+            self.driver.bind(value, now)
+        self.step.take_over()
 
 
 def _frozen(group: dict[str, Any]) -> dict[str, Any]:
@@ -680,7 +708,7 @@ def _frozen(group: dict[str, Any]) -> dict[str, Any]:
 
 
 class _Announcement:
-    """Lets graphs that were recorded before a call know what it has overwritten."""
+    """Lets graphs that were recorded before a call know what it overwrites."""
 
     def __init__(self, nodes: list[Any]) -> None:
         self.nodes = nodes
@@ -692,19 +720,9 @@ class _Announcement:
 
     def __call__(self) -> None:
         """This was the latest write to them."""
-        last_write.write = self.write
         for each in self.written:
             each.last = self.write
-
-
-class _Overlap:
-    """Whether an array lies in the memory of one of these Tensors."""
-
-    def __init__(self, nodes: list[Any]) -> None:
-        self.nodes = nodes
-
-    def __call__(self, array: ndarray) -> bool:
-        return any(np.may_share_memory(array, node._data) for node in self.nodes)
+        last_write.write = self.write
 
 
 def _copied(array: ndarray) -> Any:

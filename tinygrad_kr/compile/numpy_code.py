@@ -59,13 +59,13 @@ class NumPyRunner:
         program = simplified(stepped_by_optimizers(recording))
         self.program = program = simplified(expanded(_with_maxima_masked(program)))
         code = _Code(program, recording)
-        self.run: Callable[[Sequence[Any]], Any] = code.compiled()
+        self._run: Callable[[Sequence[Any]], Any] = code.compiled()
         self.source = Names(program, recording, ()).in_python(code.source())
         self._calls, self._workspace = code.calls, code.workspace
 
-    def run_if(self, condition: Condition, missed: Any, /) -> Callable[[tuple[Any, ...]], Any]:
-        """`run`, but `missed`, with nothing done, where a condition does not hold."""
-        return condition.before("return run(args)", {"run": self.run}, missed)
+    def run_if(self, condition: Condition, missed: Any, /) -> Callable[..., Any]:
+        """The function; `missed`, with nothing done, where a condition does not hold."""
+        return condition.before("return run(leaves)", {"run": self._run}, missed)
 
     def summary(self) -> str:
         """What was made of what was recorded, in one line."""

@@ -50,7 +50,7 @@ class Cohort:
         """Write the numbers back."""
         numbers = {name: self.kinds[name](number) for name, number in self.numbers.items()}
         for slot in self.slots:
-            slot.numbers = dict(numbers)
+            slot.keep(slot.arrays, dict(numbers))
 
 
 @dataclass(slots=True)
@@ -158,6 +158,7 @@ class RecordedStep:
 
     def __init__(self, optimizer: Any) -> None:
         optimizer._settle()
+        optimizer._plan = None
         self.optimizer = optimizer
         self.cohorts: list[Cohort] = []
         self.effects: list[Any] = []
@@ -165,7 +166,7 @@ class RecordedStep:
         """Of each parameter, itself, what it was, its gradient, and what it is now."""
         self._parameters = len(optimizer._slots)
         slots = optimizer._slots
-        self._before = [(slot, dict(slot.arrays), dict(slot.numbers)) for slot in slots.values()]
+        self._before = [(slot, slot.arrays, slot.numbers) for slot in slots.values()]
         self._old_arrays = [
             (array, array.copy()) for slot in slots.values() for array in slot.arrays.values()
         ]
@@ -196,31 +197,36 @@ class RecordedStep:
         for name, value in first.numbers.items():
             cohort.numbers[name] = np.array(value, np.float64)
             cohort.kinds[name] = type(value)
-            made = recorder.states.get((first, name))
-            if made is None:
+            known = recorder.states.get((first, name))
+            if known is None:
                 recorder.live(cohort.numbers[name], StateNumber(cohort, name))
-            numbers[name] = _live(cohort.numbers[name] if made is None else made._data)
+            numbers[name] = _live(cohort.numbers[name] if known is None else known._data)
+        made: dict[Any, dict[str, ndarray]] = {}
         for slot in slots:
             parameter = slot.param
             recorder.read_gradient(parameter)
             given = recorder.read(parameter), recorder.read(parameter._grad)
             state: dict[str, Any] = dict(numbers)
             for name, array in slot.arrays.items():
-                made = recorder.states.get((slot, name))
-                if made is None:
+                known = recorder.states.get((slot, name))
+                if known is None:
                     shaped = array.reshape(slot.shape)
                     recorder.live(shaped, StateArray(slot, name))
-                    made = constant(shaped)
-                state[name] = made
+                    known = constant(shaped)
+                state[name] = known
             updated, entries = type(optimizer).rule(
                 parameter, parameter._grad, dict(state), **options
             )
             state |= entries
             parameter._overwrite(..., updated, optimizer._writer)
             self.updates.append((parameter, *given, recorder.read(parameter)))
+            made[slot] = {}
             for name in program.array_state:
-                self._keep_array(recorder, slot, name, state[name])
-        self._keep_numbers(recorder, cohort, {name: state[name] for name in program.number_state})
+                self._keep_array(recorder, slot, name, state[name], made[slot])
+        entries = {name: state[name] for name in program.number_state}
+        kept = self._kept_numbers(recorder, cohort, entries)
+        for slot, arrays in made.items():
+            slot.keep(slot.arrays | arrays, dict(kept))
 
     @staticmethod
     def _option(recorder: Any, cohort: Cohort, name: str, known: Any) -> Any:
@@ -232,7 +238,9 @@ class RecordedStep:
             )
         return value if _is_known(known) else _number(recorder, Option(cohort, name, None))
 
-    def _keep_array(self, recorder: Any, slot: Any, name: str, value: Any) -> None:
+    def _keep_array(
+        self, recorder: Any, slot: Any, name: str, value: Any, new: dict[str, ndarray]
+    ) -> None:
         if not isinstance(value, Tensor):
             value = constant(np.full(slot.shape, value, slot.param._data.dtype))
         if value.dtype != slot.param._data.dtype:
@@ -242,12 +250,15 @@ class RecordedStep:
         if name in slot.arrays:
             effect.apply(value._data)
         else:
-            slot.arrays[name] = np.array(value._data).reshape(-1)
+            new[name] = np.array(value._data).reshape(-1)
         source = recorder.program.sources.get(effect.value)
         if source is None or not effect.replaces(source):
             self.effects.append(effect)
 
-    def _keep_numbers(self, recorder: Any, cohort: Cohort, numbers: dict[str, Any]) -> None:
+    def _kept_numbers(
+        self, recorder: Any, cohort: Cohort, numbers: dict[str, Any]
+    ) -> dict[str, Any]:
+        """The new numbers of the states, after they are noted as what the step leaves."""
         for name, value in numbers.items():
             if not isinstance(value, Tensor):
                 value = constant(np.asarray(value, np.float64))
@@ -260,15 +271,12 @@ class RecordedStep:
                 cohort.numbers[name] = np.zeros(())
                 cohort.kinds[name] = int if name == "step" else float
             cohort.numbers[name][()] = value._data
-        for slot in cohort.slots:
-            slot.numbers = {
-                name: cohort.kinds[name](number) for name, number in cohort.numbers.items()
-            }
+        return {name: cohort.kinds[name](number) for name, number in cohort.numbers.items()}
 
     def undo(self) -> None:
         """Put the optimizer's state back as it was."""
         for slot, arrays, numbers in self._before:
-            slot.arrays, slot.numbers = arrays, numbers
+            slot.keep(arrays, numbers)
         for array, old in self._old_arrays:
             array[...] = old
         self.optimizer._plan = None
@@ -284,6 +292,7 @@ class RecordedStep:
         self.check_options()
         if self.optimizer._plan is not self:
             self.load()
+            self.take_over()
 
     def check_options(self) -> None:
         """StaleError where an option has become 0, or another kind of thing."""
@@ -295,7 +304,7 @@ class RecordedStep:
                 raise StaleError
 
     def load(self) -> None:
-        """Take over the states that the optimizer has; StaleError where they are of other kinds."""
+        """Read the states that the optimizer has; StaleError where they are of other kinds."""
         self.optimizer._settle()
         slots = self.optimizer._slots
         if len(slots) != self._parameters:
@@ -304,6 +313,9 @@ class RecordedStep:
             if any(slots.get(slot.param) is not slot for slot in cohort.slots):
                 raise StaleError
             cohort.load()
+
+    def take_over(self) -> None:
+        """From now on the optimizer's numbers are those that were loaded."""
         self.optimizer._plan = self
 
 

@@ -38,13 +38,14 @@ Group = Convolution | TiledConvolution
 
 
 class Kernel:
-    """A C function of some samples: its arrays, from the plan's memory or the step's own, and its
-    lines."""
+    """A C function of some samples: its arrays, from the plan's memory (`roots`) or the step's own,
+    and its lines."""
 
     def __init__(self, name: str) -> None:
         self.name = name
         self.parameters: dict[str, str] = {}
         self.given: dict[str, str] = {}
+        self.roots: set[int] = set()
         self.lines: list[str] = []
         self.depth = 1
 
@@ -71,6 +72,7 @@ class Kernel:
         kind = f"{'' if stored else 'const '}{TYPES[dtype]}"
         self.parameters[name] = f"{kind} *restrict {name}"
         self.given[name] = f"({kind} *)memory[{place.root}] + {place.offset}"
+        self.roots.add(place.root)
 
     def own(self, name: str, slot: int, dtype: Any, stored: bool = False) -> None:
         """An array of the step."""
@@ -78,7 +80,7 @@ class Kernel:
         self.parameters[name] = f"{kind} *restrict {name}"
         self.given[name] = f"({kind} *)own[{slot}]"
 
-    def source(self, kind: str = "EXPORT") -> str:
+    def source(self, kind: str) -> str:
         """Both functions: the one that works, and the one that finds its arrays."""
         body = "\n".join(self.lines)
         parameters = ", ".join(self.parameters.values())
@@ -525,19 +527,18 @@ def _aligned(size: int, dtype: Any) -> ndarray:
 
 
 class Runner:
-    """`runner()`: one run of a `Convolution`, part of the samples by part."""
+    """`runner.run(arrays)`: one run of a `Convolution`, part of the samples by part."""
 
-    def __init__(self, plan: Plan, step: Convolution, name: str, library: Any, memory: int) -> None:
+    def __init__(self, plan: Plan, step: Convolution, name: str, library: Any) -> None:
         head = next(s for s in step.statements if geometry(s) is not None)
         s = geometry(head)
         assert s is not None
-        self._memory = memory
         self._functions = {}
         for kernel in kernels(plan, step, name):
-            function = getattr(library, kernel.name)
+            function = getattr(library, f"{kernel.name}_of")
             function.restype = None
-            number, pointer = ctypes.c_int64, ctypes.c_void_p
-            function.argtypes = [pointer, pointer, number, number]
+            number = ctypes.c_int64
+            function.argtypes = [ctypes.py_object, ctypes.c_void_p, number, number]
             self._functions[kernel.name.removeprefix(f"{name}_")] = function
         dtype = head.output.dtype
         samples = max(PART_BYTES // (s.places * s.features * dtype.itemsize), 1)
@@ -567,36 +568,36 @@ class Runner:
             self._parts.append((start, count, columns[:n], rows[:n]))
         self.run = self._forward if head.op is w.convolve else self._backward
 
-    def _call(self, name: str, start: int = 0, count: int = 0) -> None:
-        self._functions[name](self._memory, self._own, start, count)
+    def _call(self, name: str, arrays: tuple[ndarray, ...]) -> None:
+        self._functions[name](arrays, self._own, 0, 0)
 
-    def _forward(self) -> None:
+    def _forward(self, arrays: tuple[ndarray, ...]) -> None:
         columns_of, epilogue = self._functions["columns"], self._functions["epilogue"]
-        memory, own, filters, lines = self._memory, self._own, self._filters, self._lines
-        self._call("filters")
+        own, filters, lines = self._own, self._filters, self._lines
+        self._call("filters", arrays)
         for start, count, columns, rows in self._parts:
-            columns_of(memory, own, start * lines, count * lines)
+            columns_of(arrays, own, start * lines, count * lines)
             np.matmul(columns, filters, out=rows)
-            epilogue(memory, own, start, count)
+            epilogue(arrays, own, start, count)
 
-    def _backward(self) -> None:
+    def _backward(self, arrays: tuple[ndarray, ...]) -> None:
         functions = self._functions
         rows_of = functions["rows"]
         columns_of, added = functions.get("columns"), functions.get("added")
         spread = functions.get("spread")
-        memory, own, product, lines = self._memory, self._own, self._product, self._lines
+        own, product, lines = self._own, self._product, self._lines
         self._arrays[5].fill(0)
         if spread:
-            self._call("filters")
+            self._call("filters", arrays)
             filters = self._filters.T
         for start, count, columns, rows in self._parts:
-            rows_of(memory, own, start, count)
+            rows_of(arrays, own, start, count)
             if columns_of and added:
-                columns_of(memory, own, start * lines, count * lines)
+                columns_of(arrays, own, start * lines, count * lines)
                 np.matmul(columns.T, rows, out=product)
-                added(memory, own, start, count)
+                added(arrays, own, start, count)
             if spread:
                 np.matmul(rows, filters, out=columns)
-                spread(memory, own, start * lines, count * lines)
+                spread(arrays, own, start * lines, count * lines)
         if "finish" in functions:
-            self._call("finish")
+            self._call("finish", arrays)

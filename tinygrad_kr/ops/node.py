@@ -16,17 +16,68 @@ import numpy as np
 from numpy import ndarray
 
 OFF, ON, ANOMALY, CAPTURE = 0, 1, 2, 3
+
+
+class Scope(int):
+    """A mode that is in force while its `holder` lives: what a `with` block alone refers to.
+
+    Where an interrupt has ended the block inside `__exit__` itself, so that nothing was reset, the
+    holder is gone, and `current_mode()` goes back to the mode outside. (A traceback that is kept
+    keeps the frame of `__exit__`, and with it the holder.)
+    """
+
+    outer: int
+    holder: Callable[[], Any]
+    anomaly: bool
+    transforming: bool
+    """Whether anomaly detection is on; whether it is for `grad` or another transformation."""
+
+    def __new__(
+        cls,
+        mode: int,
+        outer: int,
+        holder: Callable[[], Any],
+        anomaly: bool = False,
+        transforming: bool = False,
+    ) -> Scope:
+        """The flags hold in what is nested too."""
+        self = super().__new__(cls, mode)
+        self.outer, self.holder = outer, holder
+        self.anomaly = anomaly or getattr(outer, "anomaly", False)
+        self.transforming = transforming or getattr(outer, "transforming", False)
+        return self
+
+
 grad_mode: ContextVar[int] = ContextVar("grad_mode", default=ON)
+
+
+def current_mode() -> int:
+    """The mode of this thread and task, without scopes that an interrupt has left behind."""
+    mode = grad_mode.get()
+    while type(mode) is Scope and mode.holder() is None:
+        mode = mode.outer
+        grad_mode.set(mode)
+    return mode
+
+
 tick = count(1).__next__
 """The one clock: it orders operations and writes in time."""
 
+recording: ContextVar[Any] = ContextVar("recording", default=None)
+"""What `compile` has record every op while it runs a function for the first times. It is set in a
+context of its own, so that no interrupt leaves it set."""
 recorders: dict[int, Any] = {}
-"""By thread, what `compile` has record every op while it runs a function for the first times."""
+"""The same by thread: where there is none at all, no op looks for its own."""
 
 
 def recorder() -> Any:
     """What records the ops of this thread, or None."""
-    return recorders.get(get_ident()) if recorders else None
+    if not recorders:
+        return None
+    thread, mine = get_ident(), recording.get()
+    if mine is None:
+        recorders.pop(thread, None)  # left there by an interrupt
+    return mine if recorders.get(thread) is mine else None
 
 
 _PACKAGE = os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep
@@ -176,15 +227,15 @@ _written: dict[int, Written] = {}
 
 
 class _LastWrite:
-    """When anything was last overwritten: older than a graph, nothing in it can have changed;
-    when any Tensor last became one that a result must not be: with another array by `.data = ...`,
-    another `requires_grad`, a `.grad` of its own; and `read`, another object whenever somebody
-    reads a `.grad`, which he may then hold."""
+    """The last in-place write, and its time: nothing can have changed in a graph made later.
 
-    __slots__ = ("read", "rebound", "time", "write")
+    read: replaced at each reading of a `.grad`, since the caller may keep that Tensor.
+    """
+
+    __slots__ = ("read", "time", "write")
 
     def __init__(self) -> None:
-        self.time = self.rebound = 0
+        self.time = 0
         self.read = object()
         self.write: Write | None = None
 
@@ -212,8 +263,6 @@ def note_writes(targets: Iterable[Node], what: str, rebound: bool = False) -> No
     Returns what `note_again` takes, while the targets keep these arrays.
     """
     write = Write(what)
-    if rebound:
-        last_write.rebound = write.time
     noted = []
     for node in targets:
         target = node if rebound else owner(node._data)
@@ -313,7 +362,11 @@ def inspect(node: Node, mode: int) -> None:
     In anomaly mode: find the user's line, refuse a new NaN, lock what backward will read.
     """
     if mode == CAPTURE:
-        recorders[get_ident()].note(node._op, node._inputs, node._params, node)
+        recording = recorder()
+        if recording is not None:
+            recording.note(node._op, node._inputs, node._params, node)
+        return
+    if current_mode() != ANOMALY:
         return
     frame = user_frame()
     if frame is not None:

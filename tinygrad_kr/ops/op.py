@@ -22,6 +22,7 @@ from tinygrad_kr.ops.node import (
     Node,
     NodeType,
     constant,
+    current_mode,
     grad_mode,
     inspect,
     passed_over,
@@ -153,7 +154,7 @@ def _binary(forward: Callable[..., Any]) -> Callable[..., Any]:
         out = _new(_tensor)
         out._data = y
         out._grad = out._hooks = None
-        if tracked and (mode := _get_mode()):
+        if tracked and (mode := _get_mode() or current_mode()):
             frame = _get_frame(1)
             code = frame.f_code
             while passed_over[code.co_filename]:
@@ -213,7 +214,7 @@ def _general(forward: Callable[..., Any], promote: bool) -> Callable[..., Any]:
         out = _new(_tensor)
         out._data = y
         out._grad = out._hooks = None
-        if tracked and (mode := _get_mode()):
+        if tracked and (mode := _get_mode() or current_mode()):
             frame = _get_frame(1)
             code = frame.f_code
             while passed_over[code.co_filename]:
@@ -257,7 +258,7 @@ def _recorded(
     out = _new(_tensor)
     out._data = y
     out._grad = out._hooks = None
-    if tracked and (mode := _get_mode()):
+    if tracked and (mode := _get_mode() or current_mode()):
         frame = _get_frame(1)
         code = frame.f_code
         while passed_over[code.co_filename]:

@@ -26,15 +26,31 @@ FEW_CALLS = 3
 
 
 class Slot:
-    """What an optimizer keeps for one parameter: flat arrays, in C order, and numbers."""
+    """What an optimizer keeps for one parameter: flat arrays, in C order, and numbers.
 
-    __slots__ = ("arrays", "numbers", "param", "shape")
+    Both are replaced as one, so that an interrupt leaves a state that was whole at some time.
+    """
+
+    __slots__ = ("_state", "param", "shape")
 
     def __init__(self, param: Node) -> None:
         self.param = param
         self.shape = param._data.shape
-        self.arrays: dict[str, ndarray] = {}
-        self.numbers: dict[str, float] = {}
+        self.keep({}, {})
+
+    def keep(self, arrays: dict[str, ndarray], numbers: dict[str, float]) -> None:
+        """From now on this is the state."""
+        self._state = arrays, numbers
+
+    @property
+    def arrays(self) -> dict[str, ndarray]:
+        """Its arrays by name, not to be changed in place."""
+        return self._state[0]
+
+    @property
+    def numbers(self) -> dict[str, float]:
+        """Its numbers by name, not to be changed in place."""
+        return self._state[1]
 
 
 class Cohort:
@@ -81,6 +97,7 @@ class Cohort:
             self._apply_options()
         for block in self.blocks:
             block.update(gradients)
+            block.numbers = self.numbers
 
     @np.errstate(all="ignore")
     def _apply_options(self) -> None:
@@ -90,12 +107,11 @@ class Cohort:
         self.applied = self.options
 
     def settle(self) -> None:
-        """Hand the state that a step has left to the slots."""
-        numbers = dict(zip(self.program.number_state, self.numbers, strict=True))
-        for slot in self.slots:
-            slot.numbers = dict(numbers)
+        """Hand the state that the steps have left to the slots: of each block, that of the last
+        step which an interrupt let it finish."""
         for block in self.blocks:
-            block.settle()
+            if block.numbers is not None:
+                block.settle(dict(zip(self.program.number_state, block.numbers, strict=True)))
 
     def operands(self, state: Sequence[ndarray], start: int, stop: int) -> tuple[ndarray, ...]:
         """What an update of these elements is given after the parameter and the gradient."""
@@ -104,15 +120,22 @@ class Cohort:
 
 
 class Block(Protocol):
-    """Some parameters of a cohort, updated together."""
+    """Some parameters of a cohort, updated together.
+
+    numbers: those of the cohort when an update was last finished; None before there was one.
+    """
+
+    numbers: tuple[float, ...] | None
 
     def update(self, gradients: Sequence[ndarray]) -> None: ...
 
-    def settle(self) -> None: ...
+    def settle(self, numbers: dict[str, float]) -> None: ...
 
 
 class Joined:
     """Parameters copied into one flat array for the update, and back: any layout, any sizes."""
+
+    numbers: tuple[float, ...] | None = None
 
     def __init__(self, cohort: Cohort, slots: list[Slot], start: int) -> None:
         self.slots, self.names = slots, cohort.program.array_state
@@ -152,15 +175,16 @@ class Joined:
         for array, piece in self.moves:
             array[...] = piece
 
-    def settle(self) -> None:
+    def settle(self, numbers: dict[str, float]) -> None:
         for slot, (a, b) in zip(self.slots, self.bounds, strict=True):
-            slot.arrays |= {
-                name: array[a:b] for name, array in zip(self.names, self.state, strict=True)
-            }
+            made = {name: array[a:b] for name, array in zip(self.names, self.state, strict=True)}
+            slot.keep(slot.arrays | made, dict(numbers))
 
 
 class Whole:
     """One small parameter of a rule of few calls, updated in its own shape."""
+
+    numbers: tuple[float, ...] | None = None
 
     def __init__(self, cohort: Cohort, slots: list[Slot], start: int) -> None:
         (self.slot,), self.names, self.index = slots, cohort.program.array_state, start
@@ -179,14 +203,16 @@ class Whole:
     def update(self, gradients: Sequence[ndarray]) -> None:
         self.call(self.p, gradients[self.index], *self.operands)
 
-    def settle(self) -> None:
-        self.slot.arrays |= {
-            name: array.reshape(-1) for name, array in zip(self.names, self.state, strict=True)
-        }
+    def settle(self, numbers: dict[str, float]) -> None:
+        flat = [array.reshape(-1) for array in self.state]
+        made = dict(zip(self.names, flat, strict=True))
+        self.slot.keep(self.slot.arrays | made, numbers)
 
 
 class Cut:
     """One contiguous parameter, updated where it is, piece by piece."""
+
+    numbers: tuple[float, ...] | None = None
 
     def __init__(self, cohort: Cohort, slots: list[Slot], start: int) -> None:
         (self.slot,), self.names, self.index = slots, cohort.program.array_state, start
@@ -209,8 +235,9 @@ class Cut:
         for p, piece, operands in self.calls:
             self.call(p, g[piece], *operands)
 
-    def settle(self) -> None:
-        self.slot.arrays |= dict(zip(self.names, self.state, strict=True))
+    def settle(self, numbers: dict[str, float]) -> None:
+        made = dict(zip(self.names, self.state, strict=True))
+        self.slot.keep(self.slot.arrays | made, numbers)
 
 
 def _partition(slots: list[Slot], join: bool) -> Iterator[list[Slot]]:

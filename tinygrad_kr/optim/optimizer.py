@@ -45,11 +45,13 @@ class _Plan:
         self.pairs = [(p, p._data) for p in self.params]
         self.noted = note_writes(self.params, writer)
         self.ran = False
+        self.whole = True
+        """Whether the latest step was finished: an interrupt leaves blocks of different ages."""
 
     def gradients(self, check_options: Callable[[dict[str, Any]], None]) -> list[ndarray] | None:
         """The gradients to apply, or None where this plan no longer fits; options that have
         changed are checked."""
-        if self.ran and self.once:
+        if (self.ran and self.once) or not self.whole:
             return None
         for p in self.absent:
             if p._grad is not None:
@@ -70,19 +72,21 @@ class _Plan:
     @staticmethod
     def _follows(cohort: Cohort) -> bool:
         """Take over options that have changed, where the program stays the same."""
-        cohort.group_values = tuple(cohort.group.values())
-        options = cohort.current_options()
-        if options == cohort.options:
-            return True
-        same = structure_of(cohort.names, options) == structure_of(cohort.names, cohort.options)
-        cohort.options = options
-        return same
+        values, options = tuple(cohort.group.values()), cohort.current_options()
+        if options != cohort.options:
+            names = cohort.names
+            if structure_of(names, options) != structure_of(names, cohort.options):
+                return False
+            cohort.options = options
+        cohort.group_values = values  # last, since equal values are not looked at again
+        return True
 
     def run(self, gradients: list[ndarray]) -> None:
         """Update every parameter."""
-        self.ran = True
+        self.ran, self.whole = True, False
         for cohort in self.cohorts:
             cohort.update(gradients)
+        self.whole = True
 
 
 class Optimizer:
@@ -153,11 +157,10 @@ class Optimizer:
             group.setdefault(name, default)
         self._check_parameters(params)
         self._check_options(group)
-        self.param_groups.append(group)
         self._settle()
         self._plan = None
-        for p in params:
-            self._slots[p] = Slot(p)
+        self._slots |= {p: Slot(p) for p in params}
+        self.param_groups.append(group)
 
     def _check_parameters(self, params: list[Any]) -> None:
         seen = set(self._slots)
@@ -356,10 +359,11 @@ class Optimizer:
             )
         groups = self._loaded_groups(state_dict["param_groups"])
         slots = self._loaded_slots(groups, state_dict["state"])
+        self._plan, self._first_gradients, self._slots = None, None, slots
         for group, new in zip(self.param_groups, groups, strict=True):
-            group.clear()
             group.update(new)
-        self._slots, self._plan, self._first_gradients = slots, None, None
+            for name in group.keys() - new.keys():
+                del group[name]
 
     def _loaded_groups(self, saved: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
         groups = [dict(group) for group in saved]
@@ -429,8 +433,9 @@ def _loaded_slot(p: Tensor, entries: Mapping[str, Any], needed: Program, most: P
             raise ValueError(
                 f"{name} must be numbers of shape {shape}, not {value.dtype}{value.shape}"
             )
-    slot.numbers = {name: given[name].item() for name in most.number_state if name in given}
-    slot.arrays = {
+    numbers = {name: given[name].item() for name in most.number_state if name in given}
+    arrays = {
         name: given[name].astype(p.dtype).reshape(-1) for name in most.array_state if name in given
     }
+    slot.keep(arrays, numbers)
     return slot
