@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy import ndarray
 
-from tinygrad_kr.grad_mode import enable_grad, no_grad, set_grad_enabled
+from tinygrad_kr.grad_mode import enable_grad, no_grad, recorded_if
 from tinygrad_kr.ops.indexing import getitem, is_basic
 from tinygrad_kr.ops.node import (
     ANOMALY,
@@ -499,7 +499,7 @@ def gradients(
     for i, x in enumerate(inputs):
         if not (isinstance(x, Tensor) and x._requires_grad):
             raise RuntimeError(f"input {i} does not require grad")
-    with set_grad_enabled(create_graph or current_mode() != OFF):
+    with recorded_if(create_graph or current_mode() != OFF):
         starts: dict[Node, Any] = {}
         for output, gradient in zip(outputs, grad_outputs, strict=True):
             start = _start(output, gradient, create_graph)

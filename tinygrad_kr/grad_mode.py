@@ -125,6 +125,11 @@ class enable_grad(_Mode):
         return recording()
 
 
+def recorded_if(wanted: bool) -> _Mode:
+    """`enable_grad()` or `no_grad()`: in force only inside a block, unlike `set_grad_enabled`."""
+    return enable_grad() if wanted else no_grad()
+
+
 class traced(enable_grad):
     """Record what a function does for a transformation."""
 
@@ -136,10 +141,9 @@ class set_grad_enabled(_Mode):
 
     def __init__(self, mode: bool) -> None:
         super().__init__()
-        self.mode = mode
+        self.mode, self._in_force = mode, True
         self._outer = current_mode()
         self._tokens.append(grad_mode.set(self._scope(self._outer, _for_good)))
-        self._in_force = True
 
     def __enter__(self) -> None:
         if self._in_force:

@@ -12,7 +12,7 @@ from numpy import ndarray
 
 from tinygrad_kr import tree
 from tinygrad_kr.autodiff import MutationError, recorded, walk
-from tinygrad_kr.grad_mode import enable_grad, is_grad_enabled, set_grad_enabled
+from tinygrad_kr.grad_mode import enable_grad, is_grad_enabled, recorded_if
 from tinygrad_kr.grad_mode import traced as traced_calls
 from tinygrad_kr.ops.node import Node, constant, recorder, tick, written_since
 from tinygrad_kr.ops.op import _recorded, op
@@ -83,7 +83,7 @@ class _Traced:
     ) -> list[Any]:
         """Cotangents of the chosen arguments, zeros where nothing depends on them."""
         starts = {node: g for node, g in starts.items() if node._requires_grad}
-        with set_grad_enabled(create_graph):
+        with recorded_if(create_graph):
             ends = walk(
                 starts,
                 set(self.tensors),
@@ -249,7 +249,7 @@ def jvp(f: Function, primals: Sequence[Any], tangents: Sequence[Any]) -> tuple[A
         pulled = traced.gradients(_summed(outputs, dummies), create_graph=True)
     starts = _summed(pulled, directions if create_graph else [d._data for d in directions])
     starts = {p: d for p, d in starts.items() if p._requires_grad}
-    with set_grad_enabled(create_graph):
+    with recorded_if(create_graph):
         ends = walk(starts, set(dummies), create_graph=create_graph, retain_graph=create_graph)
     found = []
     for dummy in dummies:

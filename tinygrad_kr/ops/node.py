@@ -7,6 +7,7 @@ import sys
 import weakref
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextvars import ContextVar
+from functools import partial
 from itertools import count
 from threading import get_ident
 from types import CodeType, FrameType
@@ -220,7 +221,7 @@ class Written:
     last: Write
 
     def __init__(self, target: Any, key: int) -> None:
-        self.reference = weakref.ref(target, lambda _: _written.pop(key, None))
+        self.reference = weakref.ref(target, partial(_written.pop, key))  # no bytecode runs then
 
 
 _written: dict[int, Written] = {}
@@ -395,12 +396,12 @@ def shapes_of(inputs: Iterable[Any]) -> str:
 
 
 class _Family:
-    """Arrays that share memory, and how many recorded nodes still need them unchanged."""
+    """Arrays that share memory, and which recorded nodes still need them unchanged."""
 
     def __init__(self, memory: ndarray) -> None:
         self.memory = memory
         self.arrays: list[ndarray] = []
-        self.holders = 0
+        self.holders: set[int] = set()
 
     def unlock(self) -> None:
         """The owner of the memory first: a view cannot be writeable before its base."""
@@ -414,31 +415,31 @@ _families: dict[int, _Family] = {}
 class LockedInputs(tuple[Any, ...]):
     """The inputs of a node, whose arrays stay read-only for as long as this tuple lives."""
 
-    keys: set[int]
+    keys: frozenset[int] | set[int] = frozenset()
 
     def __new__(cls, inputs: Iterable[Any], arrays: Iterable[Any]) -> LockedInputs:
         self = super().__new__(cls, inputs)
         self.keys = set()
         for array in arrays:
             if isinstance(array, ndarray):
-                _lock(array, self.keys)
+                _lock(array, self.keys, id(self))
         return self
 
     def __del__(self) -> None:
         for key in self.keys:
-            family = _families[key]
-            family.holders -= 1
-            if not family.holders:
-                del _families[key]
-                family.unlock()
+            family = _families.get(key)
+            if family is not None:
+                family.holders.discard(id(self))
+                if not family.holders:
+                    family.unlock()
+                    _families.pop(key, None)
 
 
-def _lock(array: ndarray, keys: set[int]) -> None:
+def _lock(array: ndarray, keys: set[int], holder: int) -> None:
     memory = owner(array)
+    keys.add(id(memory))
     family = _families.setdefault(id(memory), _Family(memory))
-    if id(memory) not in keys:
-        keys.add(id(memory))
-        family.holders += 1
+    family.holders.add(holder)
     for view in _bases(array):
         if view.flags.writeable:
             family.arrays.append(view)

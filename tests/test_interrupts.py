@@ -1,0 +1,249 @@
+"""Ctrl-C at any bytecode: nothing is corrupted, and the next steps are those of an eager twin that
+starts from what the interrupt left."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from types import CodeType
+from typing import Any
+
+import numpy as np
+import pytest
+from interrupts import Interrupts, Learner, batches, check_goes_on, drawn
+
+import tinygrad_kr as tk
+from tinygrad_kr import Tensor, optim
+from tinygrad_kr.compile import function
+from tinygrad_kr.compile.build import find_compiler
+from tinygrad_kr.ops.node import ON, current_mode, grad_mode
+
+Make = Callable[[Any], optim.Optimizer]
+
+HERE = Path(__file__).parent
+BACKENDS = ["numpy", *(["c"] if find_compiler() is not None else [])]
+OPTIMIZERS: dict[str, Make] = {
+    "Adam": lambda parameters: optim.Adam(parameters, 0.01),
+    "momentum": lambda parameters: optim.SGD(parameters, 0.05, momentum=0.9),
+}
+FEW, MANY = 50, 2_000
+"""Bytecodes of each kind of call that the ordinary suite and the slow tests try."""
+
+
+@pytest.fixture(params=BACKENDS)
+def backend(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    if request.param == "numpy":
+        monkeypatch.setattr(function, "find_compiler", lambda: None)
+    return str(request.param)
+
+
+def settled(make: Make, compiled: bool, calls: int = 4) -> Learner:
+    learner = Learner(make, compiled)
+    x, y = (stacked[0] for stacked in batches(1))
+    for _ in range(calls):
+        learner.step(x, y)
+    return learner
+
+
+# ------------------------------------------------------------------ calls that were made before
+
+
+def eager(learner: Learner) -> Callable[[], Any]:
+    x, y = (stacked[0] for stacked in batches(1))
+    return lambda: learner.step(x, y)
+
+
+def replayed(learner: Learner) -> Callable[[], Any]:
+    return eager(learner)
+
+
+def repeated(learner: Learner) -> Callable[[], Any]:
+    x, y = (stacked[0] for stacked in batches(1))
+    return lambda: learner.step.repeat(5, x, y)  # type: ignore[attr-defined]
+
+
+def scanned(learner: Learner) -> Callable[[], Any]:
+    xs, ys = batches(4)
+    return lambda: learner.step.scan(xs, ys)  # type: ignore[attr-defined]
+
+
+def interrupt_in_turn(call_of: Callable[[Learner], Callable[[], Any]], make: Make, n: int) -> None:
+    """Interrupt such a call at n of its bytecodes, always the same learner."""
+    learner = settled(make, compiled=call_of is not eager)
+    call, interrupts = call_of(learner), Interrupts()
+    total = interrupts.count(call)
+    assert total > 100
+    for at in drawn(total, n, seed=total):
+        assert interrupts.at(at, call) or len(interrupts.codes) <= at
+        check_goes_on(learner, make, steps=200 if n > FEW else 40)
+
+
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+def test_an_eager_step(optimizer: str) -> None:
+    interrupt_in_turn(eager, OPTIMIZERS[optimizer], FEW)
+
+
+@pytest.mark.parametrize("call", [replayed, repeated, scanned])
+def test_a_replay(call: Any, backend: str) -> None:
+    interrupt_in_turn(call, OPTIMIZERS["Adam"], FEW)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+def test_an_eager_step_at_every_bytecode(optimizer: str) -> None:
+    interrupt_in_turn(eager, OPTIMIZERS[optimizer], 10**9)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+@pytest.mark.parametrize("call", [replayed, repeated, scanned])
+def test_a_replay_at_every_bytecode(call: Any, optimizer: str, backend: str) -> None:
+    interrupt_in_turn(call, OPTIMIZERS[optimizer], 10**9)
+
+
+# ------------------------------------------------------------------ the first calls of a step
+
+SETTING = {
+    *("run", "_undo", "undo", "_finish", "recorder", "current_mode", "record", "replay", "_call"),
+    *("__enter__", "__exit__", "__init__", "_scope", "_keep", "_entry", "entry", "learn", "keep"),
+    *("carry_out", "_update", "_kept_numbers", "_keep_array", "load", "take_over", "settle"),
+    *("_settle", "state", "options", "bind", "compiled_if", "before", "step", "_planned"),
+}
+"""Functions that set the recorder, the grad mode, what C is given, or an optimizer's state."""
+FILES = ("function.py", "capture.py", "grad_mode.py", "node.py", "native.py", "optimizing.py")
+
+
+def sets_state(code: CodeType) -> bool:
+    """Whether a function of ours is one that sets what an interrupt must not leave set."""
+    known = code.co_filename.endswith((*FILES, "optimizer.py", "blocks.py", "guards.py"))
+    return known and code.co_name in SETTING
+
+
+def interrupt_anew(before: int, make: Make, points: Callable[[list[CodeType]], list[int]]) -> None:
+    """Interrupt the call after `before` others of a new step, at each of some bytecodes."""
+    x, y = (stacked[0] for stacked in batches(1))
+    learner = settled(make, compiled=True, calls=before)
+    interrupts = Interrupts()
+    interrupts.count(lambda: learner.step(x, y))
+    for at in points(interrupts.codes):
+        learner = settled(make, compiled=True, calls=before)
+        interrupts.at(at, lambda learner=learner: learner.step(x, y))  # type: ignore[misc]
+        check_goes_on(learner, make, steps=20)
+
+
+@pytest.mark.parametrize("before", [0, 1, 2, 3])
+def test_one_of_the_first_calls(before: int, backend: str) -> None:
+    def points(codes: list[CodeType]) -> list[int]:
+        setting = [i for i, code in enumerate(codes) if sets_state(code)]
+        some = [setting[i] for i in drawn(len(setting), FEW // 2, seed=before)]
+        return [*some, *drawn(len(codes), FEW // 2, seed=before)]
+
+    interrupt_anew(before, OPTIMIZERS["Adam"], points)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("before", [0, 1, 2, 3])
+def test_one_of_the_first_calls_wherever_something_is_set(before: int, backend: str) -> None:
+    def points(codes: list[CodeType]) -> list[int]:
+        setting = [i for i, code in enumerate(codes) if sets_state(code)]
+        assert len(setting) > 50
+        return [*setting[: 4 * MANY], *drawn(len(codes), MANY, seed=before)]
+
+    interrupt_anew(before, OPTIMIZERS["Adam"], points)
+
+
+# ------------------------------------------------------------------ what an interrupt could leave
+
+
+def each_interrupt(call: Callable[[], Any]) -> int:
+    """Interrupt a call at each of its bytecodes, and look at the mode and the recorder after each;
+    how many there are."""
+    interrupts, at = Interrupts(), 0
+    while interrupts.at(at, call):
+        assert current_mode() == ON
+        t = Tensor(np.ones(2), requires_grad=True)
+        (t * t).sum().backward()
+        assert t.grad is not None
+        assert t.sum().item() == 2
+        at += 1
+    return at
+
+
+def under_no_grad() -> None:
+    weight = Tensor(np.ones(2), requires_grad=True)
+    (weight * 2).sum().backward()
+    with tk.no_grad():
+        weight -= 0.1 * weight.grad
+
+
+@tk.no_grad()
+def decorated() -> Tensor:
+    return Tensor(np.ones(2)) * 2
+
+
+def nested() -> None:
+    with tk.no_grad(), tk.enable_grad(), tk.set_grad_enabled(False), tk.no_grad():
+        Tensor(np.ones(2)).sum()
+
+
+def with_anomalies() -> None:
+    with tk.detect_anomaly():
+        t = Tensor(np.ones(2), requires_grad=True)
+        (t * t).sum().backward()
+
+
+def transformed() -> None:
+    tk.grad(lambda x: (x * x).sum())(np.ones(2))
+
+
+def by_a_closure() -> None:
+    weight = Tensor(np.ones(2), requires_grad=True)
+    optimizer = optim.SGD([weight], 0.1)
+
+    def closure() -> Tensor:
+        loss = (weight * weight).sum()
+        loss.backward()
+        return loss
+
+    optimizer.step(closure)
+
+
+# An interrupt inside a destructor is printed, not raised.
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+@pytest.mark.parametrize(
+    "call", [under_no_grad, decorated, nested, with_anomalies, transformed, by_a_closure]
+)
+def test_no_mode_is_left_behind(call: Callable[[], Any]) -> None:
+    assert each_interrupt(call) > 50
+    assert grad_mode.get() == ON
+
+
+def test_a_mode_that_is_set_for_good_stays() -> None:
+    tk.set_grad_enabled(False)
+    try:
+        assert not tk.is_grad_enabled()
+        with tk.enable_grad():
+            assert tk.is_grad_enabled()
+        assert not tk.is_grad_enabled()
+        t = Tensor(np.ones(2), requires_grad=True)
+        assert not (t * 2).requires_grad
+    finally:
+        tk.set_grad_enabled(True)
+    assert tk.is_grad_enabled()
+
+
+def test_a_mode_that_is_held_in_a_variable_stays_while_its_block_runs() -> None:
+    mode = tk.no_grad()
+    with mode:
+        del mode
+        assert not tk.is_grad_enabled()
+    assert tk.is_grad_enabled()
+
+
+def test_random_interrupts() -> None:
+    code = [sys.executable, "-W", "ignore", str(HERE / "interrupts.py"), "--seconds", "10"]
+    run = subprocess.run(code, capture_output=True, text=True, timeout=120)
+    assert run.returncode == 0, run.stderr[-2000:]
+    assert int(run.stdout.split()[0]) > 100
