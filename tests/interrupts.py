@@ -55,15 +55,19 @@ class Interrupts:
         return len(self.codes)
 
     def at(self, number: int, call: Callable[[], Any]) -> bool:
-        """Run a call up to one of its bytecodes; whether it came to that."""
+        """Run a call up to one of its bytecodes; whether it came to that.
+
+        What an interrupt leaves of `np.errstate`, which is NumPy's, is put back.
+        """
         self._at, self.codes = number, []
-        sys.settrace(self._trace)
-        try:
-            call()
-        except KeyboardInterrupt:
-            return True
-        finally:
-            sys.settrace(None)
+        with np.errstate():
+            sys.settrace(self._trace)
+            try:
+                call()
+            except KeyboardInterrupt:
+                return True
+            finally:
+                sys.settrace(None)
         return False
 
     def _trace(self, frame: FrameType, event: str, argument: Any) -> Any:
@@ -80,12 +84,32 @@ class Interrupts:
         return self._opcode
 
 
+def small() -> nn.Module:
+    return nn.Sequential(nn.Linear(3, 4), nn.Tanh(), nn.Linear(4, 1))
+
+
+def varied() -> nn.Module:
+    """Parameters that optimizers join and others that they cut, buffers, an op that is a NumPy
+    call in the midst of C."""
+    return nn.Sequential(nn.Linear(3, 60), nn.BatchNorm1d(60), Own(), nn.Linear(60, 60), nn.Tanh(),
+                         nn.Linear(60, 1))  # fmt: skip
+
+
+tripled = tk.op(lambda x: 3 * x, lambda g, y, x: 3 * g, name="tripled")
+
+
+class Own(nn.Module):
+    def forward(self, x: Tensor) -> Any:
+        return tripled(x).tanh()
+
+
 class Learner:
     """A net in float64 with an optimizer, its step as it is written and `step`, as it is called."""
 
-    def __init__(self, make: Make, compiled: bool) -> None:
+    def __init__(self, make: Make, compiled: bool, build: Callable[[], nn.Module] = small) -> None:
         tk.manual_seed(1)
-        self.net = nn.Sequential(nn.Linear(3, 4), nn.Tanh(), nn.Linear(4, 1)).to(np.float64)
+        self.build = build
+        self.net = build().to(np.float64)
         self.optimizer = make(self.net.parameters())
         self.compiled = compiled
         self.renew()
@@ -103,7 +127,7 @@ class Learner:
 
     def twin(self, make: Make) -> Learner:
         """An eager one that starts from what is there now."""
-        twin = Learner(make, compiled=False)
+        twin = Learner(make, compiled=False, build=self.build)
         twin.net.load_state_dict(copy.deepcopy(self.net.state_dict()))
         twin.optimizer.load_state_dict(self.optimizer.state_dict())
         return twin
@@ -128,6 +152,8 @@ def check_goes_on(learner: Learner, make: Make, steps: int = 200) -> None:
         x, y = xs[i % 20], ys[i % 20]
         loss, wanted = learner.step(x, y).item(), twin.step(x, y).item()
         np.testing.assert_allclose(loss, wanted, 1e-7, 1e-12, err_msg=f"the loss of step {i}")
+    for a, b in zip(learner.net.buffers(), twin.net.buffers(), strict=True):
+        np.testing.assert_allclose(a.data, b.data, 1e-7, 1e-12)
     for p, q in zip(learner.net.parameters(), twin.net.parameters(), strict=True):
         np.testing.assert_allclose(p.data, q.data, 1e-7, 1e-12)
         assert p.grad is not None

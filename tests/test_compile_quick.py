@@ -1,10 +1,11 @@
-"""The short way of a replay: it is left as soon as anything that it relies on is another."""
+"""A replay looks at little, and at all that it relies on: what is another is noticed."""
 
 from __future__ import annotations
 
 import subprocess
 import sys
 from collections.abc import Callable
+from itertools import combinations
 from types import FrameType
 from typing import Any
 
@@ -323,3 +324,86 @@ def test_a_gradient_written_where_the_one_before_was_is_not_that_one() -> None:
     stale.step()
     with pytest.warns(UserWarning, match="the gradients of the step before again"):
         stale.step()
+
+
+def test_a_parameter_that_gets_the_memory_of_an_argument() -> None:
+    """C writes the parameter where it lies, and reads the argument as it was at the start."""
+    found = []
+    for wrap in (lambda f: f, tk.compile):
+        x = Tensor(np.linspace(-1, 1, 9, dtype=np.float32).reshape(3, 3))
+        weight = Tensor(np.eye(3, dtype=np.float32), requires_grad=True)
+        optimizer = optim.SGD([weight], 0.1)
+
+        def step(x: Tensor, weight: Tensor = weight, optimizer: Any = optimizer) -> Any:
+            optimizer.zero_grad()
+            loss = ((x @ weight) ** 2).mean() + (x * weight).sum()
+            loss.backward()
+            optimizer.step()
+            return loss
+
+        run = wrap(step)
+        losses = [run(x).item() for _ in range(5)]
+        weight.data = x.data
+        losses += [run(x).item() for _ in range(5)]
+        found.append((losses, weight.data.copy()))
+    np.testing.assert_allclose(found[1][0], found[0][0], 1e-5)
+    np.testing.assert_allclose(found[1][1], found[0][1], 1e-5, 1e-6)
+
+
+def test_two_parameters_that_come_to_share_memory() -> None:
+    found = []
+    for wrap in (lambda f: f, tk.compile):
+        whole = np.linspace(-1, 1, 12, dtype=np.float32)
+        a, b = (Tensor(whole[i : i + 6].copy(), requires_grad=True) for i in (0, 6))
+        optimizer = optim.SGD([a, b], 0.1)
+
+        def step(a: Tensor = a, b: Tensor = b, optimizer: Any = optimizer) -> Any:
+            optimizer.zero_grad()
+            loss = (a * b).sum() + (a * a).sum()
+            loss.backward()
+            optimizer.step()
+            return loss
+
+        run = wrap(step)
+        losses = [run().item() for _ in range(5)]
+        a.data, b.data = whole[:6], whole[3:9]
+        losses += [run().item() for _ in range(5)]
+        found.append((losses, whole.copy()))
+    np.testing.assert_allclose(found[1][0], found[0][0], 1e-5)
+    np.testing.assert_allclose(found[1][1], found[0][1], 1e-5, 1e-6)
+
+
+def test_a_large_array_that_a_function_makes_and_gives_away() -> None:
+    """What it computed with is what it made, not what others wrote into it later."""
+    given = []
+
+    @tk.compile
+    def scaled(x: Tensor) -> Tensor:
+        weights = np.arange(500.0)
+        given.append(weights)
+        return x * weights
+
+    x = np.ones(500)
+    for _ in range(3):
+        scaled(Tensor(x))
+        given[-1][...] = -1
+    np.testing.assert_array_equal(scaled(Tensor(x)).numpy(), np.arange(500.0))
+
+
+def test_a_large_array_that_a_function_finds_is_read_anew() -> None:
+    weights = np.arange(500.0)
+    scaled = tk.compile(lambda x: x * weights)
+    x = Tensor(np.ones(500))
+    for _ in range(4):
+        scaled(x)
+    weights[...] = 7
+    np.testing.assert_array_equal(scaled(x).numpy(), np.full(500, 7.0))
+
+
+def test_every_result_is_a_new_array() -> None:
+    double = tk.compile(lambda x: (x * 2, x + 1))
+    x = Tensor(np.ones(3))
+    made = [y._data for _ in range(6) for y in double(x)]
+    assert len({id(array) for array in made}) == len(made)
+    for a, b in combinations(made, 2):
+        assert not np.shares_memory(a, b)

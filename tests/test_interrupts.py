@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from interrupts import Interrupts, Learner, batches, check_goes_on, drawn
+from interrupts import Interrupts, Learner, batches, check_goes_on, drawn, small, varied
 
 import tinygrad_kr as tk
 from tinygrad_kr import Tensor, optim
@@ -26,7 +26,7 @@ HERE = Path(__file__).parent
 BACKENDS = ["numpy", *(["c"] if find_compiler() is not None else [])]
 OPTIMIZERS: dict[str, Make] = {
     "Adam": lambda parameters: optim.Adam(parameters, 0.01),
-    "momentum": lambda parameters: optim.SGD(parameters, 0.05, momentum=0.9),
+    "momentum": lambda parameters: optim.SGD(parameters, 0.002, momentum=0.9),
 }
 FEW, MANY = 50, 2_000
 """Bytecodes of each kind of call that the ordinary suite and the slow tests try."""
@@ -39,8 +39,8 @@ def backend(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> 
     return str(request.param)
 
 
-def settled(make: Make, compiled: bool, calls: int = 4) -> Learner:
-    learner = Learner(make, compiled)
+def settled(make: Make, compiled: bool, calls: int = 4, build: Any = small) -> Learner:
+    learner = Learner(make, compiled, build)
     x, y = (stacked[0] for stacked in batches(1))
     for _ in range(calls):
         learner.step(x, y)
@@ -69,9 +69,11 @@ def scanned(learner: Learner) -> Callable[[], Any]:
     return lambda: learner.step.scan(xs, ys)  # type: ignore[attr-defined]
 
 
-def interrupt_in_turn(call_of: Callable[[Learner], Callable[[], Any]], make: Make, n: int) -> None:
+def interrupt_in_turn(
+    call_of: Callable[[Learner], Callable[[], Any]], make: Make, n: int, build: Any = small
+) -> None:
     """Interrupt such a call at n of its bytecodes, always the same learner."""
-    learner = settled(make, compiled=call_of is not eager)
+    learner = settled(make, compiled=call_of is not eager, build=build)
     call, interrupts = call_of(learner), Interrupts()
     total = interrupts.count(call)
     assert total > 100
@@ -88,6 +90,17 @@ def test_an_eager_step(optimizer: str) -> None:
 @pytest.mark.parametrize("call", [replayed, repeated, scanned])
 def test_a_replay(call: Any, backend: str) -> None:
     interrupt_in_turn(call, OPTIMIZERS["Adam"], FEW)
+
+
+@pytest.mark.parametrize("call", [eager, replayed])
+def test_a_net_of_many_parts(call: Any, backend: str) -> None:
+    interrupt_in_turn(call, OPTIMIZERS["momentum"], FEW, varied)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("call", [eager, replayed])
+def test_a_net_of_many_parts_at_many_bytecodes(call: Any, backend: str) -> None:
+    interrupt_in_turn(call, OPTIMIZERS["momentum"], MANY, varied)
 
 
 @pytest.mark.slow

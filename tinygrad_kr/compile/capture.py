@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import sys
-from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from contextvars import copy_context
 from threading import get_ident
@@ -353,24 +352,14 @@ class Recorder:
         self._values.clear()
         self._by_owner.clear()
         sources = self.program.sources
-        holders = Counter(id(node._data) for node in self._created.values())
-        views = Counter(id(node._data.base) for node in self._created.values())
         for value, source in list(sources.items()):
             if isinstance(source, Leaf) and id(source.node) in self._created:
                 if id(source.node) in self._by_name:
                     self._tensors.add(value)
-                array = source.node._data
-                before = self._before_write.get(source.node)
-                held = holders[id(array)] + views[id(array)]
-                alone = sys.getrefcount(array) <= 2 + held
-                if before is not None or (alone and array.flags.owndata):
-                    sources[value] = Constant(array.copy() if before is None else before, True)
-                else:
-                    sources[value] = Constant(array)
-            elif isinstance(source, Constant):
-                array = source.array
-                alone = sys.getrefcount(array) <= 3 + holders[id(array)]
-                source.fixed = alone and array.flags.owndata
+                array, before = source.node._data, self._before_write.get(source.node)
+                sources[value] = (
+                    Constant(array) if before is None else Constant(before, origin=array)
+                )
         self._created.clear()
         self._before_write.clear()
         self._gradients.clear()

@@ -25,7 +25,7 @@ from tinygrad_kr.compile.native import Native, NotInPlaceError
 from tinygrad_kr.compile.numpy_code import NumPyRunner
 from tinygrad_kr.compile.passes import simplified
 from tinygrad_kr.compile.program import Program, difference
-from tinygrad_kr.compile.sources import StaleError
+from tinygrad_kr.compile.sources import StaleError, tell_fixed
 from tinygrad_kr.ops.node import ANOMALY, Node, current_mode, grad_mode, recorder, recorders
 
 TRIES = 4
@@ -133,6 +133,9 @@ class Entry:
         result = recording.run(function, args, kwargs)
         before, tries, runner = self.recording, self.tries + 1, None
         reason = recording.reason or self.guards.changed_by_the_run(recording.drawn_from)
+        if before is not None:
+            sources = before.program.sources.values(), recording.program.sources.values()
+            reason = reason or tell_fixed(*sources)
         self.guards.learn(recording)
         if reason is None and before is not None:
             parted = difference(before.program, recording.program)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,7 +10,7 @@ import numpy as np
 from numpy import ndarray
 
 from tinygrad_kr.compile.program import Value
-from tinygrad_kr.ops.node import constant, note_writes
+from tinygrad_kr.ops.node import constant, note_writes, owner
 
 
 class StaleError(RuntimeError):
@@ -33,11 +34,20 @@ class Argument:
 
 @dataclass(slots=True)
 class Constant:
-    """An array that the function made from nothing that changes, or that it found."""
+    """An array that the function made from nothing that changes, or that it found.
+
+    origin: the array as the function had it, where `array` is a copy of what was in it at first.
+    """
 
     array: ndarray
     fixed: bool = False
-    """Whether nobody else has the array, so that it will never change."""
+    """Whether the function makes it anew at each call, so that its elements will never change."""
+    origin: ndarray | None = None
+
+    @property
+    def found(self) -> ndarray:
+        """The array whose memory tells whether the function made it."""
+        return self.array if self.origin is None else self.origin
 
     def fetch(self) -> ndarray:
         """The array itself; where the function found it, what it holds now."""
@@ -129,3 +139,22 @@ class GradientWrite:
     def same(self, other: Any) -> bool:
         """Whether both are of the same leaf."""
         return isinstance(other, GradientWrite) and other.leaf is self.leaf
+
+
+def tell_fixed(before: Iterable[Any], now: Iterable[Any]) -> str | None:
+    """Note which constants a function makes itself: those that two runs had in different memory.
+    (A count of references would tell less, and another thing in each version of Python.)
+
+    before, now: the sources of two runs. Returns why the function cannot be compiled, if it
+    overwrites what it found.
+    """
+    for old, source in zip(before, now, strict=False):
+        if not isinstance(old, Constant) or not isinstance(source, Constant):
+            continue
+        memory = owner(source.found)
+        source.fixed = memory is not owner(old.found) and memory.base is None
+        if source.fixed:
+            source.array = source.array.copy()  # who was given the array may write to it
+        elif source.origin is not None:
+            return "it writes to a new Tensor of an array that it found"
+    return None

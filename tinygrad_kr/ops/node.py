@@ -288,7 +288,7 @@ def written_in(order: list[Node]) -> bool:
     if not order or last_write.time < order[0]._made:
         return False
     oldest = order[0]._made
-    recent = {key for key, written in list(_written.items()) if written.last.time > oldest}
+    recent = {key for key, written in _written.copy().items() if written.last.time > oldest}
     return any(
         id(target) in recent
         for node in order
