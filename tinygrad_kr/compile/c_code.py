@@ -30,8 +30,9 @@ from tinygrad_kr.compile.window_code import TYPES, pooling
 from tinygrad_kr.compile.window_pieces import TiledConvolution
 from tinygrad_kr.compile.window_tiles import tiled_convolution
 from tinygrad_kr.compile.windows import Pooling
+from tinygrad_kr.escape import comment
 from tinygrad_kr.ops import network
-from tinygrad_kr.ops.reduction import sum_
+from tinygrad_kr.ops.reduction import max_, sum_
 
 LANES = 8
 """Partial sums that are added side by side."""
@@ -155,7 +156,7 @@ def _index(place: Place, strides: tuple[int, ...], names: list[str]) -> str:
 
 
 def _comment(statement: Statement) -> str:
-    return f"/* {statement.op.__name__}, {statement.place} */".replace("*/ */", "*/")
+    return f"/* {comment(statement.op.__name__)}, {comment(statement.place)} */"
 
 
 # ------------------------------------------------------------------ elementwise
@@ -386,7 +387,7 @@ def _reduce_rows(
 
 def _extreme(statement: Statement) -> str:
     single = "f" if statement.output.dtype == np.float32 else ""
-    return f"tk_{statement.op.__name__}{single}"
+    return f"tk_{'max' if statement.op is max_ else 'min'}{single}"
 
 
 # ------------------------------------------------------------------ small matrix products

@@ -42,6 +42,7 @@ from tinygrad_kr.compile.sources import (
 from tinygrad_kr.compile.spelling import C_TYPES
 from tinygrad_kr.compile.window_code import Runner, kernels
 from tinygrad_kr.compile.windows import Convolution
+from tinygrad_kr.escape import argument, string
 from tinygrad_kr.ops import linalg
 from tinygrad_kr.ops.node import _families, address, constant, last_write, note_writes, tick
 
@@ -403,7 +404,7 @@ class _Driver(Namespace):
 
     def _terms(self, statement: Statement) -> str:
         terms = [self._term(x) for x in statement.inputs]
-        terms += [f"{name}={self._term(x)}" for name, x in statement.params.items()]
+        terms += [argument(name, self._term(x)) for name, x in statement.params.items()]
         return ", ".join(terms)
 
     def _term(self, x: Any) -> str:
@@ -411,8 +412,10 @@ class _Driver(Namespace):
             return self.array(x)
         if x is ...:
             return "..."
-        if x is None or isinstance(x, bool | str) or type(x) is int:
+        if x is None or isinstance(x, bool) or type(x) is int:
             return repr(x)
+        if type(x) is str:
+            return string(x)
         if type(x) is tuple:
             return f"({''.join(self._term(part) + ', ' for part in x)})"
         if type(x) is list:

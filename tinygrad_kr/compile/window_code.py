@@ -24,6 +24,7 @@ from tinygrad_kr.compile.windows import (
     _window_first,
     geometry,
 )
+from tinygrad_kr.escape import comment
 from tinygrad_kr.ops import elementwise as e
 from tinygrad_kr.ops import window as w
 from tinygrad_kr.ops.node import address
@@ -128,7 +129,7 @@ def pooling(plan: Plan, write: Callable[[str], None], statement: Statement) -> N
         + _at(("1", places[value].offset), *((f"i{a}", strides[a]) for a in axes))
         for value, strides in ((narrow, places[narrow].strides), (wide, moves))
     }
-    write(f"/* {statement.op.__name__}, {statement.place} */")
+    write(f"/* {comment(statement.op.__name__)}, {comment(statement.place)} */")
     if not put:
         write(" ".join(heads) + " {")
         _find(write, TYPES[x.dtype], [f"{at[wide]} + {element}]" for element in elements])
