@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import numpy as np
 from numpy.lib.array_utils import normalize_axis_tuple
 
-from tinygrad_kr.compile import products, threads
+from tinygrad_kr.compile import products
 from tinygrad_kr.compile.assembly import assembled, filling, margin
 from tinygrad_kr.compile.layout import Place, broadcast_strides, dense_strides, extent, loops
 from tinygrad_kr.compile.long_loops import handed_out, is_long
@@ -491,16 +492,18 @@ def _margin(plan: Plan, writer: Writer, statement: Statement) -> None:
         writer.close(len(nest))
 
 
+_COMMENT = re.compile(r"/\*.*?\*/", re.DOTALL)
+
+
 def c_source(functions: list[str]) -> str:
     """The whole file."""
     text = "\n".join(functions)
+    code = _COMMENT.sub("", text)
     lines: list[str] = []
-    if "tk_multiply(" in text:
-        lines = products.includes()
-    elif "tk_product(" in text:
-        lines = [products.POINTERS]
-    elif "tk_share(" in text:
-        lines = threads.includes()
+    if "tk_multiply(" in code:
+        lines = products.pointers(tiles=True)
+    elif "tk_product(" in code or "tk_share(" in code:
+        lines = products.pointers()
     return "\n".join([PRELUDE, *lines, "", text])
 
 

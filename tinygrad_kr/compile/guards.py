@@ -63,7 +63,7 @@ class Condition(NamedTuple):
         """The test by itself."""
         names = dict(self.names)
         exec(compile(f"def test(args):\n    return {self.text}\n", "<condition>", "exec"), names)
-        test: Callable[[tuple[Any, ...]], bool] = names["test"]
+        test: Callable[[tuple[Any, ...]], bool] = names.pop("test")
         return test
 
     def before(self, lines: str, names: dict[str, Any], missed: Any) -> Callable[..., Any]:
@@ -75,7 +75,7 @@ class Condition(NamedTuple):
         )
         names |= {**self.names, "gone": GONE, "missed": missed}
         exec(compile(source, "<compiled step>", "exec"), names)
-        quick: Callable[..., Any] = names["quick"]
+        quick: Callable[..., Any] = names.pop("quick")  # which refers to the names: no cycle
         return quick
 
 

@@ -15,6 +15,7 @@ from numpy import ndarray
 from tinygrad_kr.compile import products
 from tinygrad_kr.compile.build import build, included
 from tinygrad_kr.compile.c_code import c_function, c_source, written_by
+from tinygrad_kr.compile.compiler import HoldingLibrary
 from tinygrad_kr.compile.guards import Condition
 from tinygrad_kr.compile.layout import Place, empty
 from tinygrad_kr.compile.memory import LINE, Arena, is_returned
@@ -74,10 +75,10 @@ class Native:
         if self.looped is not None:
             functions.append(self.looped.c_source())
         self.c_source = c_source(functions)
-        library = _built(self.c_source) if functions else None
+        library: Any = _built(self.c_source) if functions else None
         if library is not None and _work(plan) < QUICK:
             # So short a call is not worth to let other threads have the interpreter meanwhile.
-            library = ctypes.PyDLL("", handle=library._handle)
+            library = HoldingLibrary(library)
         driver = _Driver(plan, recording, names)
         for i, segment in enumerate(segments):
             first = segment[0]
@@ -88,7 +89,7 @@ class Native:
             elif isinstance(first, Convolution):
                 driver.convolution(first, f"part{i}", library)
             else:
-                driver.part(getattr(library, f"part{i}"), segment)
+                driver.part(library[f"part{i}"], segment)
         driver.finish()
         if self.looped is not None:
             self.looped.attach(library, driver)
@@ -109,7 +110,7 @@ class Native:
 def _built(source: str) -> ctypes.CDLL:
     """The loaded program, connected with the library of products where it calls them."""
     program = partial(build, source, included(source))
-    return products.connected(program) if products.POINTERS in source else program()
+    return products.connected(program) if products.SHARE_POINTER in source else program()
 
 
 class Looped:
@@ -147,7 +148,7 @@ class Looped:
     def attach(self, library: Any, driver: _Driver) -> None:
         """Find the function in the built library."""
         self.memory, self.pointer = driver.memory, driver.pointer
-        self.function = library.many
+        self.function = library["many"]
         self.function.restype = None
         pointer, number = ctypes.c_void_p, ctypes.c_int64
         self.function.argtypes = [pointer, number, number, pointer, pointer, pointer]
@@ -625,7 +626,7 @@ class _Driver(Namespace):
         """The function itself."""
         self._held = {self._in_python(name): thing for name, thing in self.names.items()}
         exec(compile(self.source(), "<compiled step>", "exec"), self._held)
-        return self._quiet(self._held["run"])
+        return self._quiet(self._held.pop("run"))  # which refers to what is held: no cycle
 
     def compiled_if(self, condition: Condition, missed: Any) -> Callable[[tuple[Any, ...]], Any]:
         """The same, but `missed`, with nothing done, where a condition does not hold."""

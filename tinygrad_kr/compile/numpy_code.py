@@ -210,7 +210,7 @@ class _Code(Namespace):
     def compiled(self) -> Callable[[Sequence[Any]], Any]:
         """The function itself."""
         exec(compile(self.source(), "<compiled step>", "exec"), self.names)
-        run: Callable[[Sequence[Any]], Any] = np.errstate(all="ignore")(self.names["run"])
+        run: Callable[[Sequence[Any]], Any] = np.errstate(all="ignore")(self.names.pop("run"))
         return run
 
     # -------------------------------------------------------------- sources

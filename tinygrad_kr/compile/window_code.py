@@ -535,7 +535,7 @@ class Runner:
         self._memory = memory
         self._functions = {}
         for kernel in kernels(plan, step, name):
-            function = getattr(library, kernel.name)
+            function = library[kernel.name]
             function.restype = None
             number, pointer = ctypes.c_int64, ctypes.c_void_p
             function.argtypes = [pointer, pointer, number, number]
@@ -566,7 +566,12 @@ class Runner:
             count = min(samples, s.samples - start)
             n = count * s.places
             self._parts.append((start, count, columns[:n], rows[:n]))
-        self.run = self._forward if head.op is w.convolve else self._backward
+        self._is_forward = head.op is w.convolve
+
+    @property
+    def run(self) -> Callable[[], None]:
+        """The products of all samples, and what surrounds them."""
+        return self._forward if self._is_forward else self._backward
 
     def _call(self, name: str, start: int = 0, count: int = 0) -> None:
         self._functions[name](self._memory, self._own, start, count)
