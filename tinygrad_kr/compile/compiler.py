@@ -38,7 +38,7 @@ SOURCE = "program.c"
 SUFFIX = {"win32": ".dll", "darwin": ".dylib"}.get(sys.platform, ".so")
 TIMEOUT_SECONDS = 120.0
 LOADING_SECONDS = 30.0
-LINES_SHOWN, LONGEST_LINE = 12, 300
+LINES_SHOWN, LONGEST_LINE, LONGEST_READ = 12, 300, 2000
 
 TRIAL_NAME = "tinygrad_kr_trial"
 _TRIAL = f"""\
@@ -102,8 +102,9 @@ def shortened(line: str) -> str:
 
 
 _LOCATED = re.compile(
-    r"(?:In file included from | +from )?(?P<file>(?:[A-Za-z]:)?[^\s|].*?)[:(](?P<line>\d+)[:,)]"
-    r"(?:[\d:,)]* (?P<kind>(?:fatal )?error|warning|note):)?"
+    r"(?:In file included from | +from )?(?P<file>(?:[A-Za-z]:)?[^\s|].*?)"
+    r"(?::(?P<line>\d+)(?::\d+)*[:,]|\((?P<row>\d+)(?:,\d+)?\) ?:)"
+    r"(?: (?P<kind>(?:fatal )?error|warning|note):)?"
 )
 _TOOL = re.compile(
     r"(?:\S*/)?(?:collect2|cc1|ld|ld\.\w+|lld\S*|as|gcc\S*|cc|clang\S*|zig)(?:\.exe)?: "
@@ -117,11 +118,13 @@ def said(output: str, texts: Iterable[str]) -> str:
     Of a message about another file only the place is told: its words may be that file's.
     """
     own, lines, foreign = set(texts), [], False
-    for line in _ESCAPES.sub("", output).splitlines():
+    for whole in output.splitlines():
+        line = _ESCAPES.sub("", whole[:LONGEST_READ])
         if located := _LOCATED.match(line):
             foreign = re.split(r"[\\/]", located["file"])[-1] not in own
             if foreign:
-                line = f"{located['file']}:{located['line']}: {located['kind'] or 'included'}"
+                place = f"{located['file']}:{located['line'] or located['row']}"
+                line = f"{place}: {located['kind'] or 'included'}"
         elif _TOOL.match(line):
             foreign = False
         elif foreign or line.startswith(("[{", '{"')):  # JSON tells of all files in one line
