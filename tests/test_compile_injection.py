@@ -121,11 +121,11 @@ def of_ops(names: Sequence[str]) -> Callable[[Any], Any]:
 def of_keywords(names: Sequence[str]) -> Callable[[Any], Any]:
     """Ops with a keyword of each name, and with each text as a parameter."""
 
-    def forward(x: ndarray, **params: Any) -> ndarray:
+    def forward(x: ndarray, /, **params: Any) -> ndarray:
         ((name, value),) = params.items()
         return x * (1 + len(name) % 7) + (len(value) % 5)
 
-    scaled = op(forward, lambda g, y, x, **params: g, name="scaled")
+    scaled = op(forward, lambda g, y, x, /, **params: g, name="scaled")
 
     def step(x: Any) -> Any:
         for name in names:

@@ -31,7 +31,11 @@ from tinygrad_kr.escape import (
 COMPILE = Path(__file__).parents[1] / "tinygrad_kr" / "compile"
 
 
-@given(texts | st.sampled_from(PLAIN) | st.sampled_from(NAMES))
+def known_and_drawn() -> st.SearchStrategy[str]:
+    return st.sampled_from([*PLAIN, *NAMES]) | texts
+
+
+@given(known_and_drawn())
 def test_a_comment_is_one_line_in_which_nothing_has_a_meaning(text: str) -> None:
     made = comment(text)
     assert len(made) <= LONGEST_COMMENT
@@ -60,7 +64,7 @@ def test_comments_stay_readable() -> None:
     assert long.endswith("a/train.py:170000")
 
 
-@given(texts | st.sampled_from(PLAIN) | st.sampled_from(NAMES), st.integers(0, 10**6))
+@given(known_and_drawn(), st.integers(0, 10**6))
 def test_an_identifier_is_a_word_of_ascii_that_means_nothing(text: str, number: int) -> None:
     made = identifier(text, number)
     assert re.fullmatch(r"[A-Za-z][A-Za-z0-9_]*_[0-9]+", made, re.ASCII)
@@ -80,11 +84,16 @@ def test_two_numbers_are_two_identifiers(one: str, other: str, n: int, k: int) -
     assert n == k or not made & {identifier(other, k) + suffix for suffix in suffixes}
 
 
+def test_identifiers_are_bounded() -> None:
+    assert identifier("x" * 5000, 7) == "x" * LONGEST_NAME + "_7"
+    assert identifier("x" * (LONGEST_NAME - 1) + "___y", 7) == "x" * (LONGEST_NAME - 1) + "_7"
+
+
 def test_identifiers_resemble_their_text() -> None:
     names = [
         "x",
         "W1",
-        "grad_of_net_0_weight",
+        "grad_of_net",
         "soft sign",
         "M_PI",
         "part0",
