@@ -19,6 +19,7 @@ import pytest
 from compile_fakes import (
     FUNCTION,
     LIBRARY,
+    OTHER_LIBRARY,
     TOOLS,
     Fakes,
     entries,
@@ -44,6 +45,7 @@ from tinygrad_kr.compile.build import (
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="the fakes are shell scripts")
 
+COPY_OTHER = f'while [ "$1" != -o ]; do shift; done; {TOOLS["cp"]} {OTHER_LIBRARY} "$2"; exit 0'
 ON_PATH = [name for name in ("cc", "gcc", "clang") if shutil.which(name)]
 needs_compiler = pytest.mark.skipif(not ON_PATH, reason="no cc, gcc or clang on the PATH")
 needs_zig = pytest.mark.skipif(
@@ -273,18 +275,39 @@ def test_a_library_that_no_longer_loads_is_built_anew(
     fakes.make("cc")
     build("one")
     failures = [OSError("version `GLIBC_2.99' not found")]
-    real = ctypes.CDLL
+    real = compilers.Library
 
     def once(name: str) -> ctypes.CDLL:
         if failures:
             raise failures.pop()
         return real(name)
 
-    monkeypatch.setattr(ctypes, "CDLL", once)
+    monkeypatch.setattr(compilers, "Library", once)
     new_process()
     assert build("one") is not None
     assert fakes.compilations() == 3
     assert failures == []
+
+
+def test_exchanged_notes_are_found_out(fakes: Fakes, own_cache: Path) -> None:
+    """A backup restored to the wrong names: each program still gets its own library."""
+    fakes.make("cc", body=f'read -r text < program.c; case "$text" in other) {COPY_OTHER};; esac')
+    build("one")
+    build("other")
+    one, other = entries(own_cache)
+    texts = one.read_text(), other.read_text()
+    one.write_text(texts[1])
+    other.write_text(texts[0])
+    for source in ("one", "other"):
+        new_process()
+        before = fakes.compilations()
+        library = build(source)
+        assert fakes.compilations() == before + 1
+        assert hasattr(library, FUNCTION) == (source == "one")
+    assert (one.read_text(), other.read_text()) == texts
+    new_process()
+    assert hasattr(build("one"), FUNCTION)
+    assert fakes.compilations() == before + 1
 
 
 def test_a_folder_in_place_of_a_library_is_no_hindrance(fakes: Fakes, own_cache: Path) -> None:

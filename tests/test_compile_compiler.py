@@ -227,6 +227,51 @@ def test_the_next_process_starts_no_compiler_at_all(fakes: Fakes) -> None:
     assert fakes.runs() == before
 
 
+def test_the_next_process_starts_no_process_at_all(
+    fakes: Fakes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fakes.make("cc")
+    compiler = find_compiler()
+    new_process()
+
+    def run(*_: object) -> None:
+        raise AssertionError("a process was started")
+
+    monkeypatch.setattr(compilers, "run", run)
+    assert find_compiler() == compiler
+
+
+@pytest.mark.parametrize("name", ["LD_PRELOAD", "DYLD_INSERT_LIBRARIES", "ASAN_OPTIONS"])
+def test_what_decides_over_loading_is_tried_anew(
+    name: str, fakes: Fakes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A sanitizer's libraries load in a process that has the sanitizer, and end any other."""
+    fakes.make("cc")
+    find_compiler()
+    monkeypatch.setenv(name, "")
+    new_process()
+    find_compiler()
+    assert fakes.compilations() == 2
+
+
+def test_exchanged_notes_on_compilers_are_not_believed(fakes: Fakes) -> None:
+    first, second = fakes.make("cc"), fakes.make("gcc", rejects="-O3")
+    for program in (first, second):
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setenv("CC", str(program))
+            find_compiler()
+    notes = entries(cache_folder(), ".compiler")
+    texts = [note.read_bytes() for note in notes]
+    for note, text in zip(notes, reversed(texts), strict=True):
+        note.write_bytes(text)
+    new_process()
+    compiler = find_compiler()
+    assert compiler is not None
+    assert compiler.command == (str(first),)
+    assert "-O3" in compiler.flags
+    assert compiler.identity.startswith(str(first))
+
+
 def test_a_changed_compiler_is_verified_anew(fakes: Fakes) -> None:
     program = fakes.make("cc")
     find_compiler()

@@ -242,7 +242,7 @@ def called_with(make: Make) -> list[tuple[str, tuple[np.ndarray, ...]]]:
 
     entry = compiled._latest
     assert entry is not None
-    parts = [name for name in names if re.fullmatch(r"part_\d+", name)]
+    parts = [name for name in names if re.fullmatch(r"part_\d+", name) and callable(names[name])]
     names |= {name: watched(name, names[name]) for name in parts}
     entry._condition = None  # written anew, with the watched functions
     entry.replay(inputs)

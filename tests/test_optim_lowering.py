@@ -176,7 +176,7 @@ def test_adam_is_what_one_would_write_by_hand() -> None:
         *("multiply", "multiply", "multiply", "add"),
         *("sqrt", "add", "divide", "multiply", "subtract"),
     ]
-    assert update[2].strip() == "add(exp_avg, s0, out=exp_avg)"
+    assert update[2].strip() == "add(exp_avg_5, s0, out=exp_avg_5)"
 
 
 def test_an_option_that_is_zero_costs_nothing() -> None:

@@ -9,6 +9,7 @@ import threading
 from collections.abc import Mapping
 from importlib.resources import files
 from pathlib import Path
+from weakref import WeakValueDictionary
 
 import tinygrad_kr as tk
 from tinygrad_kr.compile.cache import (
@@ -74,6 +75,10 @@ def build(source: str, headers: Mapping[str, str] | None = None) -> ctypes.CDLL:
     to be exported, which Windows wants said (`__declspec(dllexport)`), and are not to keep state
     of a caller in static variables: the same text gives the same library to all in a process.
 
+    The library is unloaded when nothing refers to it or to a function of it. `library["name"]`
+    gives a function; `library.name` keeps it in the library, which then waits for the garbage
+    collector. A library with threads of its own (`threads.h`) stays loaded.
+
     Raises NoCompilerError where there is no compiler, BuildError (its parent) where the compiler
     fails, ValueError for the name of a header that is not of the form `name.h` in small letters.
     """
@@ -103,17 +108,31 @@ def clear_cache() -> int:
     return remove_entries(cache_folder())
 
 
-_loaded: dict[str, ctypes.CDLL] = {}
-_locks: dict[str, threading.Lock] = {}
+class _Lock:
+    """A lock that is forgotten when no thread holds or awaits it."""
+
+    def __init__(self) -> None:
+        self.lock = threading.Lock()
+
+
+_THREADS = "threads.h"
+_loaded: WeakValueDictionary[str, ctypes.CDLL] = WeakValueDictionary()
+_staying: list[ctypes.CDLL] = []
+"""Libraries whose threads never end, and which a fork calls."""
+_locks: WeakValueDictionary[str, _Lock] = WeakValueDictionary()
 
 
 def _library(texts: Mapping[str, str], compiler: Compiler) -> ctypes.CDLL:
     """The loaded library of `texts`: from this process, from the cache, or built."""
     key = _key(texts, compiler)
-    with _locks.setdefault(key, threading.Lock()):
-        if key not in _loaded:
-            _loaded[key] = _from_cache(key) or _built(texts, compiler, key)
-        return _loaded[key]
+    lock = _locks.setdefault(key, _Lock())
+    with lock.lock:
+        library = _loaded.get(key)
+        if library is None:
+            library = _loaded[key] = _from_cache(key) or _built(texts, compiler, key)
+            if _THREADS in texts:
+                _staying.append(library)
+        return library
 
 
 def _key(texts: Mapping[str, str], compiler: Compiler) -> str:

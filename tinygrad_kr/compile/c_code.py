@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import numpy as np
 from numpy.lib.array_utils import normalize_axis_tuple
 
-from tinygrad_kr.compile import products, threads
+from tinygrad_kr.compile import products
 from tinygrad_kr.compile.assembly import assembled, filling, margin
 from tinygrad_kr.compile.layout import Place, broadcast_strides, dense_strides, extent, loops
 from tinygrad_kr.compile.long_loops import handed_out, is_long
@@ -30,8 +31,9 @@ from tinygrad_kr.compile.window_code import TYPES, pooling
 from tinygrad_kr.compile.window_pieces import TiledConvolution
 from tinygrad_kr.compile.window_tiles import tiled_convolution
 from tinygrad_kr.compile.windows import Pooling
+from tinygrad_kr.escape import comment
 from tinygrad_kr.ops import network
-from tinygrad_kr.ops.reduction import sum_
+from tinygrad_kr.ops.reduction import max_, sum_
 
 LANES = 8
 """Partial sums that are added side by side."""
@@ -155,7 +157,7 @@ def _index(place: Place, strides: tuple[int, ...], names: list[str]) -> str:
 
 
 def _comment(statement: Statement) -> str:
-    return f"/* {statement.op.__name__}, {statement.place} */".replace("*/ */", "*/")
+    return f"/* {comment(statement.op.__name__)}, {comment(statement.place)} */"
 
 
 # ------------------------------------------------------------------ elementwise
@@ -386,7 +388,7 @@ def _reduce_rows(
 
 def _extreme(statement: Statement) -> str:
     single = "f" if statement.output.dtype == np.float32 else ""
-    return f"tk_{statement.op.__name__}{single}"
+    return f"tk_{'max' if statement.op is max_ else 'min'}{single}"
 
 
 # ------------------------------------------------------------------ small matrix products
@@ -490,16 +492,18 @@ def _margin(plan: Plan, writer: Writer, statement: Statement) -> None:
         writer.close(len(nest))
 
 
+_COMMENT = re.compile(r"/\*.*?\*/", re.DOTALL)
+
+
 def c_source(functions: list[str]) -> str:
     """The whole file."""
     text = "\n".join(functions)
+    code = _COMMENT.sub("", text)
     lines: list[str] = []
-    if "tk_multiply(" in text:
-        lines = products.includes()
-    elif "tk_product(" in text:
-        lines = [products.POINTERS]
-    elif "tk_share(" in text:
-        lines = threads.includes()
+    if "tk_multiply(" in code:
+        lines = products.pointers(tiles=True)
+    elif "tk_product(" in code or "tk_share(" in code:
+        lines = products.pointers()
     return "\n".join([PRELUDE, *lines, "", text])
 
 

@@ -3,7 +3,8 @@
 A library in the cache is code that this process will run. So the folder has mode 0700, belongs to
 the user and lies below folders that nobody else can rename. Files come into it by a rename, and
 each can tell whether it is damaged: a library is named by the SHA-256 of its bytes, a note begins
-with that of its lines. Nothing waits for a lock on a file, which a killed process would leave.
+with that of its own name and its lines, so that exchanged notes are damaged too. Nothing waits for
+a lock on a file, which a killed process would leave.
 """
 
 from __future__ import annotations
@@ -88,7 +89,7 @@ def work_folder(folder: Path) -> Iterator[Path]:
 def write_note(path: Path, lines: Sequence[str]) -> None:
     """Write lines (0600) with their checksum, all or none; what a power cut spoils is rebuilt."""
     temporary = path.with_name(f"{_WORK}{os.urandom(8).hex()}")
-    note = "\n".join([digest(lines), *lines])
+    note = "\n".join([digest([path.name, *lines]), *lines])
     try:
         with open(temporary, "xb", opener=functools.partial(os.open, mode=0o600)) as stream:
             stream.write(note.encode("utf-8", "surrogateescape"))
@@ -100,9 +101,9 @@ def write_note(path: Path, lines: Sequence[str]) -> None:
 
 
 def read_note(path: Path) -> list[str]:
-    """The lines of a note. Raises ValueError where they are not those that were written."""
+    """The lines of a note. Raises ValueError where they were not written under this name."""
     checksum, *lines = path.read_bytes().decode("utf-8", "surrogateescape").split("\n")
-    if checksum != digest(lines):
+    if checksum != digest([path.name, *lines]):
         raise ValueError(f"{path} is damaged")
     return lines
 

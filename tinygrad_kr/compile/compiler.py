@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import _ctypes
 import ctypes
 import os
+import re
 import shlex
 import sys
 import threading
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+from weakref import finalize
 
 import tinygrad_kr as tk
 from tinygrad_kr.compile.cache import (
@@ -34,7 +37,8 @@ Result = TypeVar("Result")
 SOURCE = "program.c"
 SUFFIX = {"win32": ".dll", "darwin": ".dylib"}.get(sys.platform, ".so")
 TIMEOUT_SECONDS = 120.0
-LINES_SHOWN = 12
+LOADING_SECONDS = 30.0
+LINES_SHOWN, LONGEST_LINE, LONGEST_READ = 12, 300, 2000
 
 TRIAL_NAME = "tinygrad_kr_trial"
 _TRIAL = f"""\
@@ -80,7 +84,7 @@ class BuildError(RuntimeError):
         self.problem, self.command, self.output = problem, tuple(command), output
 
     def __str__(self) -> str:
-        said = self.output.splitlines()
+        said = [shortened(line) for line in self.output.splitlines()]
         unsaid = len(said) - LINES_SHOWN
         more = [f"... and {unsaid} lines more"] if unsaid > 0 else []
         ran = [f"command: {shlex.join(self.command)}"] if self.command else []
@@ -88,7 +92,45 @@ class BuildError(RuntimeError):
 
     def briefly(self) -> str:
         """The problem and the first line of what the compiler said."""
-        return ": ".join([self.problem, *self.output.splitlines()[:1]])
+        return ": ".join([self.problem, *map(shortened, self.output.splitlines()[:1])])
+
+
+def shortened(line: str) -> str:
+    """A line as messages show it: without control characters, and not longer than they are."""
+    shown = "".join(c if c.isprintable() else " " for c in line[: LONGEST_LINE + 1])
+    return shown if len(shown) <= LONGEST_LINE else f"{shown[: LONGEST_LINE - 3]}..."
+
+
+_LOCATED = re.compile(
+    r"(?:In file included from | +from )?(?P<file>(?:[A-Za-z]:)?[^\s|].*?)"
+    r"(?::(?P<line>\d+)(?::\d+)*[:,]|\((?P<row>\d+)(?:,\d+)?\) ?:)"
+    r"(?: (?P<kind>(?:fatal )?error|warning|note):)?"
+)
+_TOOL = re.compile(
+    r"(?:\S*/)?(?:collect2|cc1|ld|ld\.\w+|lld\S*|as|gcc\S*|cc|clang\S*|zig)(?:\.exe)?: "
+)
+_ESCAPES = re.compile("\x1b\\[[0-9;]*[A-Za-z]|\x1b\\].*?(?:\x07|\x1b\\\\)")
+
+
+def said(output: str, texts: Iterable[str]) -> str:
+    """What a compiler said, with lines of no file but those of ours, whose names are `texts`.
+
+    Of a message about another file only the place is told: its words may be that file's.
+    """
+    own, lines, foreign = set(texts), [], False
+    for whole in output.splitlines():
+        line = _ESCAPES.sub("", whole[:LONGEST_READ])
+        if located := _LOCATED.match(line):
+            foreign = re.split(r"[\\/]", located["file"])[-1] not in own
+            if foreign:
+                place = f"{located['file']}:{located['line'] or located['row']}"
+                line = f"{place}: {located['kind'] or 'included'}"
+        elif _TOOL.match(line):
+            foreign = False
+        elif foreign or line.startswith(("[{", '{"')):  # JSON tells of all files in one line
+            continue
+        lines.append(line)
+    return "\n".join(lines)
 
 
 class NoCompilerError(BuildError):
@@ -302,15 +344,62 @@ def _accepted_flags(command: tuple[str, ...], identity: str) -> tuple[str, ...]:
 
 
 def _try(compiler: Compiler) -> None:
-    """Build and load one function. That it loads shows that it is for this machine."""
+    """Build one function and load it in a child process: it may not be for this machine."""
 
     def attempt(folder: Path) -> None:
         with work_folder(folder) as work:
-            library = load(compiled({SOURCE: _TRIAL}, compiler, work))
-            if not hasattr(library, TRIAL_NAME):
-                raise BuildError("what it builds lacks the function that was compiled")
+            load_apart(compiled({SOURCE: _TRIAL}, compiler, work))
 
     in_some_folder(attempt)
+
+
+_LOADER = """\
+import ctypes, sys
+try:
+    library = ctypes.CDLL(sys.argv[1])
+except OSError as error:
+    sys.exit(f"it does not load: {error}")
+if not hasattr(library, sys.argv[2]):
+    sys.exit("it lacks the function that was compiled")
+print(sys.argv[3])
+"""
+
+
+def load_apart(library: Path) -> None:
+    """Load a library in a child process, which it may end, and look for the trial's function.
+
+    A sanitizer ends a process that loads its libraries; others wait for a licence. Where no Python
+    can be started, as in some programs that embed it, the library is loaded in this process.
+    """
+    python = _python()
+    if python is None:
+        if not hasattr(load(library), TRIAL_NAME):
+            raise BuildError("what it builds lacks the function that was compiled")
+        return
+    mark = os.urandom(16).hex()
+    line = [*python, "-S", "-c", _LOADER, str(library), TRIAL_NAME, mark]
+    code, output, errors = run(line, library.parent, library.parent, LOADING_SECONDS)
+    if code or mark not in output.splitlines():
+        end = f"exit {code}" if code else "the process that loads it ends"
+        raise BuildError(f"what it builds cannot be used ({end})", line[:1], errors.lstrip())
+
+
+def _python() -> list[str] | None:
+    """The words that start this Python by itself, without the user's files; None where unknown."""
+    version = f"python{sys.version_info.major}.{sys.version_info.minor}"
+    places = [sys.executable, getattr(sys, "_base_executable", None)]
+    if os.name == "posix":
+        places.append(os.path.join(sys.base_exec_prefix, "bin", version))
+    else:
+        places.append(os.path.join(sys.base_exec_prefix, "python.exe"))
+    for program in places:
+        name = os.path.basename(program or "")
+        if program and _PYTHON.match(name) and os.access(program, os.X_OK):
+            return [program, "-P" if os.environ.get("PYTHONHOME") else "-I"]
+    return None
+
+
+_PYTHON = re.compile(r"(python|pypy)[0-9.]*[a-z]*(\.exe)?$", re.IGNORECASE)
 
 
 def _remembered(command: tuple[str, ...]) -> Compiler | None:
@@ -328,8 +417,14 @@ def _note_name(command: tuple[str, ...]) -> str:
     """A name that changes when a file of the command does, or what we ask of it, or the machine."""
     asked = [flag for group in _wanted_flags() for flag in group]
     stamps = [_stamp(word) for word in command]
-    named = digest(map(digest, (command, stamps, asked, [machine(), tk.__version__])))
+    loading = [f"{name}={value}" for name, value in sorted(os.environ.items()) if _loads(name)]
+    named = digest(map(digest, (command, stamps, asked, loading, [machine(), tk.__version__])))
     return f"{named}.compiler"
+
+
+def _loads(name: str) -> bool:
+    """Whether an environment variable decides which libraries a process can load."""
+    return name.startswith(("LD_", "DYLD_")) or name.endswith("SAN_OPTIONS")
 
 
 def _stamp(word: str) -> str:
@@ -349,17 +444,55 @@ def compiled(texts: Mapping[str, str], compiler: Compiler, work: Path) -> Path:
     line = compiler.line(SOURCE, library.name)
     code, output, errors = run(line, work, temporary=work)
     if code:
-        raise BuildError(f"the C compiler failed (exit {code})", line, errors or output)
+        problem = f"the C compiler failed (exit {code})"
+        raise BuildError(problem, line, said(errors or output, texts))
     if not library.is_file() or not library.stat().st_size:
-        raise BuildError("the C compiler wrote no library", line, errors or output)
+        raise BuildError("the C compiler wrote no library", line, said(errors or output, texts))
     return library
 
 
-def load(library: Path) -> ctypes.CDLL:
+class Library(ctypes.CDLL):
+    """A loaded library; `library["name"]` is a function that refers to it.
+
+    A function that ctypes itself looks up refers to itself too, and waits for the garbage
+    collector.
+    """
+
+    def __getitem__(self, name: Any) -> Any:
+        try:
+            found = ctypes.c_char.in_dll(self, name)
+        except ValueError as error:
+            raise AttributeError(f"the library has no function {name!r}") from error
+        function: Any = self._FuncPtr(ctypes.addressof(found))
+        function.__name__, function.library = name, self
+        return function
+
+
+class HoldingLibrary(Library):
+    """The same library for calls so short that no other thread shall run meanwhile."""
+
+    _func_flags_ = ctypes.PyDLL._func_flags_
+
+    def __init__(self, library: ctypes.CDLL) -> None:
+        super().__init__("", handle=library._handle)
+        self._owner = library
+
+
+def load(library: Path) -> Library:
+    """The library, loaded until nothing refers to it or to its functions; at exit it stays."""
     try:
-        return ctypes.CDLL(str(library))
+        loaded = Library(str(library))
     except OSError as error:
         raise BuildError(f"what the C compiler built does not load: {error}") from error
+    finalize(loaded, _unload, loaded._handle).atexit = False
+    return loaded
+
+
+def _unload(handle: int) -> None:
+    if sys.platform == "win32":
+        _ctypes.FreeLibrary(handle)
+    else:
+        _ctypes.dlclose(handle)
 
 
 def in_some_folder(attempt: Callable[[Path], Result]) -> Result:
@@ -383,11 +516,18 @@ def in_some_folder(attempt: Callable[[Path], Result]) -> Result:
     return result
 
 
-def run(line: Sequence[str], folder: Path, temporary: Path | None = None) -> tuple[int, str, str]:
+def run(
+    line: Sequence[str],
+    folder: Path,
+    temporary: Path | None = None,
+    seconds: float | None = None,
+) -> tuple[int, str, str]:
     """Run a command in `folder`: its exit status, output and errors. No shell sees it.
 
     The compiler's own temporary files go to `temporary`, so that they too are private and removed.
+    A command that takes longer than `seconds` (`TIMEOUT_SECONDS`) is ended.
     """
+    seconds = TIMEOUT_SECONDS if seconds is None else seconds
     import subprocess
 
     try:
@@ -405,10 +545,10 @@ def run(line: Sequence[str], folder: Path, temporary: Path | None = None) -> tup
     _running[threading.get_ident()] = process
     with process:
         try:
-            output, errors = process.communicate(timeout=TIMEOUT_SECONDS)
+            output, errors = process.communicate(timeout=seconds)
         except subprocess.TimeoutExpired:
             _kill(process)
-            raise BuildError(f"took longer than {TIMEOUT_SECONDS:g} s", line) from None
+            raise BuildError(f"took longer than {seconds:g} s", line) from None
         except BaseException:
             _kill(process)
             raise

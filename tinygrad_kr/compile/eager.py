@@ -30,7 +30,7 @@ def kernels() -> ctypes.CDLL | None:
     if not products.has_wide_vectors():
         return None
     lines = [PRELUDE, f"#define TK_LOOKS {LOOKS}", *products.includes()]
-    lines += ['#include "convolutions.h"', products.EXPORTED]
+    lines += ['#include "convolutions.h"', products.PRODUCT, products.SHARE]
     try:
         trusted_cache()
         source = "\n".join(lines)

@@ -63,7 +63,7 @@ class Condition(NamedTuple):
         """The test by itself."""
         names = dict(self.names)
         exec(compile(f"def test(leaves):\n    return {self.text}\n", "<condition>", "exec"), names)
-        test: Callable[[tuple[Any, ...]], bool] = names["test"]
+        test: Callable[[tuple[Any, ...]], bool] = names.pop("test")
         return test
 
     def before(
@@ -80,7 +80,7 @@ class Condition(NamedTuple):
         )
         names |= {**self.names, "gone": GONE, "missed": missed}
         exec(compile(source, "<compiled step>", "exec"), names)
-        replay: Callable[..., Any] = names["replay"]
+        replay: Callable[..., Any] = names.pop("replay")  # which refers to the names: no cycle
         return replay
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import linecache
+import os
 import re
 from collections.abc import Callable, Iterator, Sequence
 from types import FunctionType, MethodType
@@ -12,6 +13,7 @@ from typing import Any
 from tinygrad_kr import tree
 from tinygrad_kr.compile.program import Program, Value
 from tinygrad_kr.compile.sources import Argument, Gradient, GradientWrite, Leaf
+from tinygrad_kr.escape import identifier
 from tinygrad_kr.nn.module import Module
 from tinygrad_kr.ops.node import Node
 
@@ -21,7 +23,10 @@ _NUMBERED = re.compile(
     re.DOTALL | re.MULTILINE,
 )
 """Memory `m8` and numbers `v17`, but in functions for several places and in comments."""
-_IN_PYTHON = re.compile(r"\b([aht])(\d+)\b")
+_IN_PYTHON = re.compile(
+    r"""'(?:[^'\\\n]|\\.)*'|"(?:[^"\\\n]|\\.)*"|\#.*|\b([aht])(\d+)\b""", re.ASCII
+)
+"""Arrays `a17`, but in strings and comments."""
 _KINDS = {"a": "{}_array", "h": "{}_array_before", "t": "{}_tensor"}
 
 
@@ -45,7 +50,7 @@ class Names:
         for effect in program.effects:
             if isinstance(effect, GradientWrite) and effect.value is not None:
                 hints[effect.value] = f"grad_of_{leaves.get(id(effect.leaf), 'tensor')}"
-        self._names = {value.number: _spelled(hint, value) for value, hint in hints.items()}
+        self._names = {v.number: identifier(hint, v.number) for v, hint in hints.items()}
         self._roots = [value.number for value in roots]
 
     def __call__(self, text: str) -> str:
@@ -54,9 +59,13 @@ class Names:
 
     def in_python(self, text: str) -> str:
         """Python with names for `a17`, an array, `h17`, the one before, and `t17`, its Tensor."""
-        return _IN_PYTHON.sub(
-            lambda found: _KINDS[found[1]].format(self._names.get(int(found[2]), found[0])), text
-        )
+        return _IN_PYTHON.sub(self._named_in_python, text)
+
+    def _named_in_python(self, found: re.Match[str]) -> str:
+        kind, number = found[1], found[2]
+        if kind is None:
+            return found[0]
+        return _KINDS[kind].format(self._names.get(int(number), found[0]))
 
     def _named(self, found: re.Match[str]) -> str:
         kind, number = found[1], found[2]
@@ -79,15 +88,10 @@ class Namespace:
         """A name for an object."""
         known = self._known.get(id(thing))
         if known is None:
-            known = f"{hint.strip('_<>')}_{len(self.names)}"
+            known = identifier(hint, len(self.names))
             self.names[known] = thing
             self._known[id(thing)] = known
         return known
-
-
-def _spelled(hint: str, value: Value) -> str:
-    plain = re.sub(r"\W+", "_", hint, flags=re.ASCII).strip("_")
-    return f"{plain or 'value'}_{value.number}"
 
 
 def _hint_of(source: Any, arguments: Sequence[str], leaves: dict[int, str]) -> str:
@@ -153,5 +157,7 @@ def _named_things(function: Any) -> Iterator[tuple[str, Any]]:
 def assigned_name(place: str) -> str | None:
     """The variable that the user's line at `file:line` assigns to, if it is a single one."""
     file, _, line = place.rpartition(":")
-    found = _ASSIGNED.match(linecache.getline(file, int(line))) if line.isdigit() else None
+    if not (line.isdecimal() and (file in linecache.cache or os.path.isfile(file))):
+        return None
+    found = _ASSIGNED.match(linecache.getline(file, int(line)))
     return found[1] if found else None

@@ -20,6 +20,7 @@ from tinygrad_kr.compile import products
 from tinygrad_kr.compile.arguments import LOOK_UP, Arguments
 from tinygrad_kr.compile.build import build, included
 from tinygrad_kr.compile.c_code import c_function, c_source, written_by
+from tinygrad_kr.compile.compiler import HoldingLibrary
 from tinygrad_kr.compile.guards import Condition
 from tinygrad_kr.compile.layout import dense_strides, empty
 from tinygrad_kr.compile.memory import Arena, is_returned
@@ -46,6 +47,7 @@ from tinygrad_kr.compile.sources import (
 from tinygrad_kr.compile.spelling import C_TYPES
 from tinygrad_kr.compile.window_code import Kernel, Runner, kernels
 from tinygrad_kr.compile.windows import Convolution
+from tinygrad_kr.escape import argument, string
 from tinygrad_kr.ops import linalg
 from tinygrad_kr.ops.node import _families, address, constant, last_write, note_writes, tick
 
@@ -77,10 +79,10 @@ class Native:
         if self.looped is not None:
             functions.append(names(self.looped.c_source()))
         self.c_source = c_source(functions)
-        library = _built(self.c_source) if len(functions) > 1 else None
+        library: Any = _built(self.c_source) if len(functions) > 1 else None
         if library is not None and _work(plan) < QUICK:
             # So short a call is not worth to let other threads have the interpreter meanwhile.
-            library = ctypes.PyDLL("", handle=library._handle)
+            library = HoldingLibrary(library)
         for i, (segment, arguments) in enumerate(zip(segments, given, strict=True)):
             first = segment[0]
             if isinstance(first, Check):
@@ -90,7 +92,7 @@ class Native:
             elif isinstance(first, Convolution):
                 driver.convolution(first, f"part{i}", library, arguments)
             else:
-                driver.part(getattr(library, f"part{i}"), segment, arguments)
+                driver.part(library[f"part{i}"], segment, arguments)
         driver.finish()
         if self.looped is not None:
             self.looped.attach(library)
@@ -109,7 +111,7 @@ class Native:
 def _built(source: str) -> ctypes.CDLL:
     """The loaded program, connected with the library of products where it calls them."""
     program = partial(build, source, included(source))
-    return products.connected(program) if products.POINTERS in source else program()
+    return products.connected(program) if products.SHARE_POINTER in source else program()
 
 
 def _texts(driver: _Driver, segment: list[Step], name: str) -> tuple[list[str], Arguments]:
@@ -174,7 +176,7 @@ class Looped:
 
     def attach(self, library: Any) -> None:
         """Find the function in the built library."""
-        self.function = library.many
+        self.function = library["many"]
         self.function.restype = None
         pointer, number = ctypes.c_void_p, ctypes.c_int64
         self.function.argtypes = [ctypes.py_object, *[number] * 3, *[pointer] * 3]
@@ -373,12 +375,17 @@ class _Driver(Namespace):
     def _optimizers(self) -> None:
         """The optimizers' states and options, looked at again only where something is another."""
         for step in self.recording.steps:
-            loader = _Loader(self, step)
+            loader = _Loader(self.plan.program, step, self.names)
             name = self.name(step, "step")
             optimizer = self.name(step.optimizer, "optimizer")
             load = self.name(loader, "load")
             self.lines.append(f"if {optimizer}._plan is not {name}:")
-            self.lines.append(f"    {load}.state()")
+            state = [f"a{value.number}" for value in loader.state_values]
+            found = f"{', '.join(state)}, = " if state else ""
+            self.lines.append(f"    {found}{load}.state()")
+            # Only when all of the state is known, the step becomes the optimizer's plan.
+            self.lines.append(f"    {load}.take_over()")
+            self._seen += state
             for cohort in step.cohorts:
                 group = self.name(cohort.group, "group")
                 seen = f"seen_{len(self.names)}"
@@ -419,12 +426,6 @@ class _Driver(Namespace):
         effects = [effect for effect in program.effects if effect.value is value]
         return len(effects) == 1 and not any(result is value for result in program.results)
 
-    def bind(self, value: Value, array: ndarray) -> None:
-        """From now on the generated function finds `array` for a source."""
-        self.names[f"a{value.number}"] = array
-        if self._held:
-            self._held[self._in_python(f"a{value.number}")] = array
-
     # -------------------------------------------------------------- arrays
 
     def array(self, value: Value) -> str:
@@ -442,7 +443,7 @@ class _Driver(Namespace):
 
     def _terms(self, statement: Statement) -> str:
         terms = [self._term(x) for x in statement.inputs]
-        terms += [f"{name}={self._term(x)}" for name, x in statement.params.items()]
+        terms += [argument(name, self._term(x)) for name, x in statement.params.items()]
         return ", ".join(terms)
 
     def _term(self, x: Any) -> str:
@@ -450,8 +451,10 @@ class _Driver(Namespace):
             return self.array(x)
         if x is ...:
             return "..."
-        if x is None or isinstance(x, bool | str) or type(x) is int:
+        if x is None or isinstance(x, bool) or type(x) is int:
             return repr(x)
+        if type(x) is str:
+            return string(x)
         if type(x) is tuple:
             return f"({''.join(self._term(part) + ', ' for part in x)})"
         if type(x) is list:
@@ -505,9 +508,7 @@ class _Driver(Namespace):
                 self._own(value)
         function.restype, function.argtypes = None, [ctypes.py_object]
         self.parts.append(function)
-        name = f"part_{len(self.parts)}"
-        self.names[name] = function
-        self.lines.append(f"{name}({self._call_of(arguments)})")
+        self.lines.append(f"{self.name(function, 'part')}({self._call_of(arguments)})")
 
     def call(self, statement: Statement) -> None:
         """A NumPy call, whose result C may come to read."""
@@ -620,7 +621,10 @@ class _Driver(Namespace):
 
     def _loop(self) -> str:
         """A parameter for what is to run in place of the only C function."""
-        return ", part_1=part_1" if len(self.parts) == 1 else ""
+        if len(self.parts) != 1:
+            return ""
+        part = self.name(self.parts[0], "part")
+        return f", {part}={part}"
 
 
 class _Checked:
@@ -663,22 +667,28 @@ class _Checked:
 class _Loader:
     """Where C finds an optimizer's options and state."""
 
-    def __init__(self, driver: _Driver, step: Any) -> None:
-        self.step, self.driver = step, driver
+    def __init__(self, program: Program, step: Any, names: dict[str, Any]) -> None:
+        self.step = step
+        self.take_over = step.take_over
         self._options: list[tuple[Option, ndarray]] = []
-        self._state: list[tuple[Any, Value]] = []
-        for value, source in driver.plan.program.sources.items():
+        self._state: list[tuple[StateArray, Value]] = []
+        for value, source in program.sources.items():
+            name = f"a{value.number}"
             if isinstance(source, Option) and source.cohort in step.cohorts:
-                array = np.array(source.fetch())
-                driver.bind(value, array)
+                names[name] = array = np.array(source.fetch())
                 self._options.append((source, array))
             elif isinstance(source, StateNumber) and source.cohort in step.cohorts:
-                driver.bind(value, source.fetch())
+                names[name] = source.fetch()
             elif isinstance(source, StateArray):
                 slots = [slot for cohort in step.cohorts for slot in cohort.slots]
                 if any(source.slot is slot for slot in slots):
                     self._state.append((source, value))
-                    driver.bind(value, source.fetch())
+                    names[name] = source.fetch()
+
+    @property
+    def state_values(self) -> list[Value]:
+        """The values that `state()` finds."""
+        return [value for _, value in self._state]
 
     def options(self) -> None:
         """Read the options again; StaleError where they are of another kind."""
@@ -686,18 +696,14 @@ class _Loader:
         for option, array in self._options:
             array[()] = option.fetch()
 
-    def state(self) -> None:
-        """Read the state again; StaleError where it is of another kind, or elsewhere.
-
-        Only when all of it is known does the step become the optimizer's plan.
-        """
+    def state(self) -> list[ndarray]:
+        """The arrays of the state, which is read again; StaleError where it is of another kind."""
         self.step.load()
-        for source, value in self._state:
-            now = source.fetch()
-            if now.shape != value.shape or now.dtype != value.dtype:
+        found = [source.fetch() for source, _ in self._state]
+        for array, (_, value) in zip(found, self._state, strict=True):
+            if array.shape != value.shape or array.dtype != value.dtype:
                 raise StaleError
-            self.driver.bind(value, now)
-        self.step.take_over()
+        return found
 
 
 def _frozen(group: dict[str, Any]) -> dict[str, Any]:

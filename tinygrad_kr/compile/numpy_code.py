@@ -31,6 +31,7 @@ from tinygrad_kr.compile.sources import (
     LeafWrite,
     StaleError,
 )
+from tinygrad_kr.escape import argument, comment, string
 from tinygrad_kr.ops import elementwise as e
 from tinygrad_kr.ops import linalg, shape
 from tinygrad_kr.ops.indexing import getitem, is_basic
@@ -209,7 +210,7 @@ class _Code(Namespace):
     def compiled(self) -> Callable[[Sequence[Any]], Any]:
         """The function itself."""
         exec(compile(self.source(), "<compiled step>", "exec"), self.names)
-        run: Callable[[Sequence[Any]], Any] = np.errstate(all="ignore")(self.names["run"])
+        run: Callable[[Sequence[Any]], Any] = np.errstate(all="ignore")(self.names.pop("run"))
         return run
 
     # -------------------------------------------------------------- sources
@@ -270,7 +271,7 @@ class _Code(Namespace):
         if self._view(statement):
             return
         lines = self._spell(statement, out)
-        where = f"  # {statement.op.__name__}, {statement.place}"
+        where = f"  # {comment(statement.op.__name__)}, {comment(statement.place)}"
         if lines is None:
             lines = [self._call(statement, out)]
         elif output in self._outliving:
@@ -309,7 +310,7 @@ class _Code(Namespace):
         made = self._spelled_view(statement)
         if made is None:
             terms = [self.term(x) for x in statement.inputs]
-            terms += [f"{name}={self.term(x)}" for name, x in statement.params.items()]
+            terms += [argument(name, self.term(x)) for name, x in statement.params.items()]
             forward = self.name(statement.op.forward, statement.op.__name__)
             dtype = self.name(statement.output.dtype, "dtype")
             made = f"{forward}({', '.join(terms)})"
@@ -325,11 +326,11 @@ class _Code(Namespace):
             return None
         base, params = self.term(statement.inputs[0]), statement.params
         if statement.op is shape.swapaxes:
-            return f"{base}.swapaxes({params['axis1']}, {params['axis2']})"
+            return f"{base}.swapaxes({self.term(params['axis1'])}, {self.term(params['axis2'])})"
         if statement.op is shape.transpose:
-            return f"{base}.transpose({params.get('axes')})"
+            return f"{base}.transpose({self.term(params.get('axes'))})"
         if statement.op is shape.reshape:
-            return f"{base}.reshape({params['shape']})"
+            return f"{base}.reshape({self.term(params['shape'])})"
         if statement.op is getitem:
             return f"{base}[{self.term(params['key'])}]"
         return None
@@ -340,8 +341,10 @@ class _Code(Namespace):
             return f"a{x.number}"
         if x is ...:
             return "..."
-        if x is None or isinstance(x, bool | str) or type(x) is int:
+        if x is None or isinstance(x, bool) or type(x) is int:
             return repr(x)
+        if type(x) is str:
+            return string(x)
         if type(x) is float and math.isfinite(x):
             return repr(x)
         if type(x) is tuple:
@@ -380,7 +383,7 @@ class _Code(Namespace):
             return self._sum(first, output, out, **params)
         if op in _EXTREMES:
             reduce = self.name(_EXTREMES[op], op.__name__)
-            return [_reduced(reduce, x, out, **params)]
+            return [self._reduced(reduce, x, out, **params)]
         return None
 
     def _ufunc(
@@ -478,12 +481,17 @@ class _Code(Namespace):
             return [f"{every}.dot({term}.transpose({axes}).reshape(-1, {channels}), {output})"]
         reduce = self.name(np.add.reduce, "sum")
         if type(axis) is not tuple or len(axis) < 2 or x.size <= FEW:
-            return [_reduced(reduce, term, out, axis, keepdims)]
+            return [self._reduced(reduce, term, out, axis, keepdims)]
         first, *others = sorted(a % dims for a in axis)
         return [
-            f"partial = {reduce}({term}, {tuple(others)}, None, None, True)",
-            _reduced(reduce, "partial", out, (first, *others), keepdims),
+            f"partial = {reduce}({term}, {self.term(tuple(others))}, None, None, True)",
+            self._reduced(reduce, "partial", out, (first, *others), keepdims),
         ]
+
+    def _reduced(
+        self, reduce: str, x: str, out: str, axis: Any = None, keepdims: bool = False
+    ) -> str:
+        return f"{reduce}({x}, {self.term(axis)}, None, {out}, {self.term(keepdims)})"
 
     # -------------------------------------------------------------- the end
 
@@ -529,8 +537,8 @@ class _Code(Namespace):
             made = f"constant({made})"
         elif not result.shape:
             made = f"{made}[()]"
-        self.lines.append(f"result_{i} = {made}")
-        return f"result_{i}"
+        self.lines.append(f"result{i} = {made}")
+        return f"result{i}"
 
     def _lasting(self, effect: Any) -> str:
         """What an effect is given: never what lies in memory that another effect writes to."""
@@ -547,7 +555,7 @@ class _Code(Namespace):
         if value in self._own:
             self._own.remove(value)
             return self.term(value)
-        copy = f"copy_{len(self.lines)}"
+        copy = f"copy{len(self.lines)}"
         self.lines.append(f"{copy} = {self.term(value)}.copy()")
         return copy
 
@@ -588,10 +596,6 @@ def _channels_last(x: Value, axis: Any) -> tuple[int, ...]:
 
 def _in_c_order(x: Value) -> bool:
     return tuple(step // x.dtype.itemsize for step in x.strides) == dense_strides(x.shape)
-
-
-def _reduced(reduce: str, x: str, out: str, axis: Any = None, keepdims: bool = False) -> str:
-    return f"{reduce}({x}, {axis}, None, {out}, {keepdims})"
 
 
 def _in_dtype(array: Any, dtype: np.dtype[Any]) -> ndarray:

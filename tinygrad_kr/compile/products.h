@@ -173,6 +173,14 @@ static TK_WIDE void tk_copy_panel(const tk_factors *f, int64_t j, int64_t k, int
           f->b + j * f->b_across + k * f->b_down, f->b_across, f->b_down, to);
 }
 
+static TK_WIDE void tk_copy_panels(void **memory, int64_t start, int64_t stop) {
+  const tk_factors *f = memory[0];
+  for (int64_t j = start * TK_COLUMNS; j < stop * TK_COLUMNS; j += TK_COLUMNS)
+    tk_copy_panel(f, j, 0, f->depth, f->copy + j * f->depth);
+}
+
+#ifndef TK_TILES_ONLY /* for a program whose threads and products are the shared library's */
+
 static TK_WIDE void tk_multiply_tile(const tk_factors *f, int64_t tile, int64_t j, int64_t k,
                                      const float *a, const float *b) {
   int64_t i = tk_first_row(f->rows, tile), height = tk_first_row(f->rows, tile + 1) - i;
@@ -231,12 +239,6 @@ static TK_WIDE void tk_multiply_panels(void **memory, int64_t start, int64_t sto
     }
 }
 
-static TK_WIDE void tk_copy_panels(void **memory, int64_t start, int64_t stop) {
-  const tk_factors *f = memory[0];
-  for (int64_t j = start * TK_COLUMNS; j < stop * TK_COLUMNS; j += TK_COLUMNS)
-    tk_copy_panel(f, j, 0, f->depth, f->copy + j * f->depth);
-}
-
 static TK_WIDE void tk_multiply_rows(void **memory, int64_t start, int64_t stop) {
   const tk_factors *f = memory[0];
   float a[TK_TILES][TK_ROWS * TK_DEPTH] __attribute__((aligned(64)));
@@ -268,3 +270,5 @@ static void tk_product(int64_t rows, int64_t depth, int64_t columns, const float
   tk_share(tk_copy_panels, given, panels, 2);
   tk_share(tk_multiply_rows, given, tiles, tk_smaller(TK_TILES, (tiles + 3) / 4));
 }
+
+#endif

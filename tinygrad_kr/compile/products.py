@@ -24,25 +24,30 @@ ROWS, COLUMNS = 14, 32
 FEW = 500_000
 """Multiplications up to which idle parts of tiles cost less than a call of NumPy."""
 
-EXPORTED = """
+PRODUCT = """
 EXPORT void product(int64_t rows, int64_t depth, int64_t columns,
                     const float *a, int64_t a_down, int64_t a_across,
                     const float *b, int64_t b_down, int64_t b_across, float *c) {
   tk_product(rows, depth, columns, a, a_down, a_across, b, b_down, b_across, c);
 }
+"""
+SHARE = """
 EXPORT void share(tk_piece work, void **memory, int64_t size, int64_t step) {
   tk_share(work, memory, size, step);
 }
+EXPORT int64_t number(void) { return tk_self; }
 """
-POINTERS = """
+SHARE_POINTER = """
 EXPORT void (*tk_share)(void (*work)(void **memory, int64_t start, int64_t stop), void **memory,
                         int64_t size, int64_t step);
+EXPORT int64_t (*tk_number)(void);
+#define tk_self tk_number()
+"""
+PRODUCT_POINTER = """
 EXPORT void (*tk_product)(int64_t rows, int64_t depth, int64_t columns,
                           const float *a, int64_t a_down, int64_t a_across,
                           const float *b, int64_t b_down, int64_t b_across, float *c);
 """
-"""For a program that calls the one library. Whoever gets such a program writes the same to them,
-and libraries are never unloaded."""
 
 
 @cache
@@ -83,14 +88,30 @@ def includes() -> list[str]:
     return [*threads.includes(), '#include "products.h"']
 
 
+def pointers(tiles: bool = False) -> list[str]:
+    """Declarations for a program that calls the shared library: its threads and, where there are
+    wide vectors, its products. `tiles`: with the kernels of `products.h` too.
+
+    The program has no threads of its own, so it can be unloaded. Every thread that obtains it
+    stores the same pointers: how many threads share the work is a part of its text.
+    """
+    share = [f"#define TK_HELPERS {threads.helpers()}", SHARE_POINTER]
+    if not has_wide_vectors():
+        return share
+    kernels = ["#define TK_TILES_ONLY", '#include "products.h"'] if tiles else []
+    return [*share, PRODUCT_POINTER, *kernels]
+
+
 def library() -> ctypes.CDLL:
-    """`product` and `share`, of `products.h` and `threads.h`."""
-    source = "\n".join([PRELUDE, *includes(), EXPORTED])
+    """The shared library: `share` and `number` of `threads.h`, and `product` of `products.h` where
+    there are wide vectors."""
+    kernels = [*includes(), PRODUCT] if has_wide_vectors() else threads.includes()
+    source = "\n".join([PRELUDE, *kernels, SHARE])
     return build(source, included(source))
 
 
 def connected(build_program: Callable[[], ctypes.CDLL]) -> ctypes.CDLL:
-    """A program with `POINTERS` that calls the library, which another core builds meanwhile."""
+    """A program with `pointers()` to the shared library, which another core builds meanwhile."""
     beside = threading.Thread(target=_build_library, daemon=True)
     with suppress(RuntimeError):  # no thread: `library` builds it afterwards
         beside.start()
@@ -99,8 +120,8 @@ def connected(build_program: Callable[[], ctypes.CDLL]) -> ctypes.CDLL:
     except BaseException:
         stop(beside)
         raise
-    for name in ("share", "product"):
-        function = ctypes.cast(getattr(kernels, name), ctypes.c_void_p)
+    for name in ("share", "number", *["product"] * has_wide_vectors()):
+        function = ctypes.cast(kernels[name], ctypes.c_void_p)
         ctypes.c_void_p.in_dll(program, f"tk_{name}").value = function.value
     return program
 

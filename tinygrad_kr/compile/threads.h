@@ -80,7 +80,9 @@ static void tk_in_child(void) {
   pthread_mutex_init(&tk_lock, 0);
   pthread_cond_init(&tk_wake, 0);
   pthread_cond_init(&tk_done, 0);
-  tk_helpers = tk_wanted = tk_working = 0;
+  tk_helpers = 0;
+  tk_wanted = 0;
+  tk_working = 0;
 }
 
 static void tk_start_helpers(void) {

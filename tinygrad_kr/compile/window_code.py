@@ -24,6 +24,7 @@ from tinygrad_kr.compile.windows import (
     _window_first,
     geometry,
 )
+from tinygrad_kr.escape import comment
 from tinygrad_kr.ops import elementwise as e
 from tinygrad_kr.ops import window as w
 from tinygrad_kr.ops.node import address
@@ -130,7 +131,7 @@ def pooling(plan: Plan, write: Callable[[str], None], statement: Statement) -> N
         + _at(("1", places[value].offset), *((f"i{a}", strides[a]) for a in axes))
         for value, strides in ((narrow, places[narrow].strides), (wide, moves))
     }
-    write(f"/* {statement.op.__name__}, {statement.place} */")
+    write(f"/* {comment(statement.op.__name__)}, {comment(statement.place)} */")
     if not put:
         write(" ".join(heads) + " {")
         _find(write, TYPES[x.dtype], [f"{at[wide]} + {element}]" for element in elements])
@@ -535,7 +536,7 @@ class Runner:
         assert s is not None
         self._functions = {}
         for kernel in kernels(plan, step, name):
-            function = getattr(library, f"{kernel.name}_of")
+            function = library[f"{kernel.name}_of"]
             function.restype = None
             number = ctypes.c_int64
             function.argtypes = [ctypes.py_object, ctypes.c_void_p, number, number]
@@ -566,7 +567,12 @@ class Runner:
             count = min(samples, s.samples - start)
             n = count * s.places
             self._parts.append((start, count, columns[:n], rows[:n]))
-        self.run = self._forward if head.op is w.convolve else self._backward
+        self._is_forward = head.op is w.convolve
+
+    @property
+    def run(self) -> Callable[[tuple[ndarray, ...]], None]:
+        """The products of all samples, and what surrounds them."""
+        return self._forward if self._is_forward else self._backward
 
     def _call(self, name: str, arrays: tuple[ndarray, ...]) -> None:
         self._functions[name](arrays, self._own, 0, 0)

@@ -15,6 +15,7 @@ from tinygrad_kr.compile.window_pieces import (
     panels,
     scratch,
 )
+from tinygrad_kr.escape import comment
 from tinygrad_kr.ops import window as w
 
 _OWN = ("filters", "columns", "rows", "part", "whole", "total")
@@ -35,8 +36,8 @@ class _Writer:
         self.forward = step.statements[0].op is w.convolve
         self.kernels = kernels(plan, step, name)
         self.parts = {kernel.name.removeprefix(f"{name}_") for kernel in self.kernels}
-        ops = ", ".join(statement.op.__name__ for statement in step.statements)
-        self.comment = f"/* {ops}, {step.statements[0].place} */"
+        ops = ", ".join(comment(statement.op.__name__) for statement in step.statements)
+        self.comment = f"/* {ops}, {comment(step.statements[0].place)} */"
 
     def source(self) -> str:
         """The functions of the parts, of pieces, and of the step."""

@@ -17,6 +17,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.lib.mixins import NDArrayOperatorsMixin
 
+from tinygrad_kr.escape import identifier
+
 Rule = Callable[..., tuple[Any, Mapping[str, Any]]]
 """`rule(p, g, state, **options)` gives the new parameter and the entries of the state that are new.
 """
@@ -85,28 +87,35 @@ def lower(
     Raises TypeError where a rule does what cannot be lowered: a branch on a number, a reduction.
     """
     trace = _Trace()
-    options = {name: trace.option(name, known) for name, known in structure}
-    state: dict[str, Any] = {name: _Symbol(trace, name, array=False) for name in numbers}
-    state |= {name: _Symbol(trace, name, array=True) for name in arrays}
+    given = [trace.name(name) for name, _ in structure]
+    options = {
+        name: trace.option(spelled, known)
+        for spelled, (name, known) in zip(given, structure, strict=True)
+    }
+    spelled = {name: trace.name(name) for name in (*numbers, *arrays)}
+    given += [spelled[name] for name in numbers]
+    state: dict[str, Any] = {name: _Symbol(trace, spelled[name], array=False) for name in numbers}
+    state |= {name: _Symbol(trace, spelled[name], array=True) for name in arrays}
     p, g = _Symbol(trace, "p", array=True), _Symbol(trace, "g", array=True)
     updated, entries = rule(p, g, dict(state), **options)
     state |= entries
     number_state = {name: value for name, value in state.items() if not _is_array(value)}
     array_state = {name: value for name, value in state.items() if _is_array(value)}
-    lines, scratch = _in_place(trace, {"p": updated, **array_state})
+    targets = {spelled.get(name) or trace.name(name): x for name, x in array_state.items()}
+    lines, scratch = _in_place(trace, {"p": updated, **targets})
     constants = list(trace.constants.values())
     returned = [list(trace.constants), [_term(value) for value in number_state.values()]]
     source = "\n    ".join(
         [
-            f"def numbers({', '.join([*options, *numbers])}):",
+            f"def numbers({', '.join(given)}):",
             *trace.arithmetic,
             f"return {', '.join(map(_tuple, returned))}",
         ]
     )
-    operands = ["p", "g", *array_state, *constants, *(f"s{i}" for i in range(scratch))]
+    operands = ["p", "g", *targets, *constants, *(f"s{i}" for i in range(scratch))]
     source += "\n\n\n" + "\n    ".join([f"def update({', '.join(operands)}):", *lines]) + "\n"
     namespace: dict[str, Any] = {"inf": math.inf, "nan": math.nan, **trace.functions}
-    exec(compile(source, f"<{rule.__name__} in place>", "exec"), namespace)
+    exec(compile(source, "<update rule in place>", "exec"), namespace)
     update = namespace["update"]
     if not _REGULAR.issuperset(trace.functions):
         update = np.errstate(all="ignore")(update)
@@ -164,6 +173,20 @@ class _Trace:
         self.statements: list[Statement] = []
         self.constants: dict[str, str] = {}
         self.functions: dict[str, np.ufunc] = {"positive": np.positive}
+        self._named = 0
+
+    def name(self, text: str) -> str:
+        """A name for an option, an entry of the state or a foreign ufunc."""
+        self._named += 1
+        return identifier(text, self._named)
+
+    def function(self, ufunc: np.ufunc) -> str:
+        """The name of a ufunc: NumPy's own for its own."""
+        known = {function: name for name, function in self.functions.items()}
+        own = getattr(np, ufunc.__name__, None) is ufunc
+        name = known.get(ufunc) or (ufunc.__name__ if own else self.name(ufunc.__name__))
+        self.functions[name] = ufunc
+        return name
 
     def option(self, name: str, known: Any) -> Any:
         """An option as the rule gets it."""
@@ -182,9 +205,9 @@ class _Trace:
                     return other
         array = any(_is_array(x) for x in inputs)
         if array:
-            self.functions[ufunc.__name__] = ufunc
             name = f"a{len(self.statements)}"
-            self.statements.append((ufunc.__name__, [self.operand(x) for x in inputs], name))
+            operands = [self.operand(x) for x in inputs]
+            self.statements.append((self.function(ufunc), operands, name))
         else:
             name = f"n{len(self.arithmetic)}"
             self.arithmetic.append(f"{name} = {self.expression(ufunc, [_term(x) for x in inputs])}")
@@ -194,8 +217,7 @@ class _Trace:
         """Arithmetic on numbers, as Python writes it."""
         if ufunc in _OPERATORS:
             return f" {_OPERATORS[ufunc]} ".join(terms)
-        self.functions[ufunc.__name__] = ufunc
-        return f"{ufunc.__name__}({', '.join(terms)})"
+        return f"{self.function(ufunc)}({', '.join(terms)})"
 
     def operand(self, x: Any) -> str:
         """An input of a ufunc: an array by its name, a number as one of the constants."""

@@ -1,0 +1,61 @@
+"""A user's text in generated C and Python: as a comment, a string or a part of an identifier.
+
+Names of files, ops, variables, options and keywords reach generated code through these functions
+alone. An identifier made here ends in `_` and a number; no other name in generated code does, but
+the workers `part0_0`, whose prefix is reserved.
+"""
+
+from __future__ import annotations
+
+import re
+from keyword import iskeyword
+
+LONGEST_COMMENT = 120
+"""Characters of one text in a comment; of a longer one both ends are shown."""
+LONGEST_NAME = 40
+"""Characters of a name before its number."""
+
+_FOREIGN = re.compile(r"[^A-Za-z0-9_]+")
+_RESERVED = re.compile(r"part[0-9]|tk_|[0-9]", re.IGNORECASE)
+_KEYWORD = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+_NUMBERED = re.compile(r"[a-z][0-9]+")
+
+
+def comment(text: str) -> str:
+    """The text within one line of a comment, in letters that mean nothing there.
+
+    `*` and `?` become `_`, so that no comment ends or begins and no trigraph forms; so do line
+    ends, control and direction marks and lone surrogates. A backslash becomes a slash.
+    """
+    text = str.replace(text, "\\", "/")
+    if len(text) > LONGEST_COMMENT:
+        start = LONGEST_COMMENT // 3
+        text = f"{text[:start]}...{text[start - LONGEST_COMMENT + 3 :]}"
+    return "".join(c if c.isprintable() and c not in "*?" else "_" for c in text)
+
+
+def string(text: str) -> str:
+    """A Python literal of the text, with escapes for everything that does not print."""
+    return str.__repr__(text)
+
+
+def identifier(text: str, number: int) -> str:
+    """A name for C and Python that resembles the text; its number tells it from all others.
+
+    Letters, digits and underscores of ASCII alone. Capitals with an underscore, as in `M_PI`, are
+    a macro's: they become small letters.
+    """
+    name = _FOREIGN.sub("_", text).strip("_")[:LONGEST_NAME].rstrip("_") or "value"
+    if "_" in name and name.isupper():
+        name = name.lower()
+    if _RESERVED.match(name):
+        name = f"user_{name}"
+    return f"{name}_{number}"
+
+
+def argument(keyword: str, term: str) -> str:
+    """The term as a keyword argument of a Python call, whatever the keyword."""
+    plain = _KEYWORD.fullmatch(keyword) and not iskeyword(keyword) and keyword != "__debug__"
+    if plain and not _NUMBERED.fullmatch(keyword):
+        return f"{keyword}={term}"
+    return f"**{{{string(keyword)}: {term}}}"
