@@ -68,6 +68,16 @@ class Node:
     _instruction: int
 
 
+def replace_gradient(node: Node, before: Any, after: Any) -> bool:
+    """Store `after` as the `.grad` of a node where that is still `before`; whether it was.
+
+    The comparison and the store are one statement without a call or a loop. CPython switches
+    threads only at calls and loops. So no lock is needed, which an interrupt could leave held.
+    """
+    node._grad = after if (stored := node._grad is before) else node._grad
+    return stored
+
+
 class NodeType:
     """The class of every op's results: `Tensor`, once it exists."""
 
