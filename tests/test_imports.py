@@ -15,7 +15,7 @@ import tinygrad_kr as tk
 ROOT = Path(tk.__file__).parent
 
 ORDER = [
-    {"ops", "tree"},
+    {"ops", "tree", "files"},
     {"grad_mode"},
     {"tensor"},
     {"random", "arrays", "autodiff"},

@@ -17,7 +17,7 @@ import numpy as np
 
 import tinygrad_kr as tk
 from tinygrad_kr import Tensor, data, nn
-from tinygrad_kr.data.atomic import replacing
+from tinygrad_kr.files import replacing
 
 RESULTS = Path(__file__).resolve().parents[2] / "benchmarks" / "results"
 BLUE, ORANGE, GREEN = "#0072B2", "#D55E00", "#009E73"  # Okabe and Ito's

@@ -13,13 +13,14 @@ import hashlib
 import os
 import re
 import stat
-import sys
 import time
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import NamedTuple
+
+from tinygrad_kr import files
 
 LIMIT_BYTES = 64 << 20
 
@@ -32,14 +33,13 @@ _ABANDONED_SECONDS = 24 * 3600
 def cache_folder() -> Path:
     """Where libraries are kept: `$TINYGRAD_KR_CACHE/compile`, else in the user's cache folder.
 
-    That is `$XDG_CACHE_HOME/tinygrad_kr/compile`, or `~/.cache`, `~/Library/Caches` (macOS) or
-    `%LOCALAPPDATA%` (Windows) in place of `$XDG_CACHE_HOME`.
+    That is `tinygrad_kr/compile` in the folder that `files.user_caches` names.
 
     Raises RuntimeError where there is no home.
     """
     if named := os.environ.get("TINYGRAD_KR_CACHE"):
         return Path(named).expanduser().absolute() / "compile"
-    return _user_caches() / "tinygrad_kr" / "compile"
+    return files.user_caches() / "tinygrad_kr" / "compile"
 
 
 def trusted_cache() -> Path:
@@ -92,10 +92,9 @@ def write_note(path: Path, lines: Sequence[str]) -> None:
     try:
         with open(temporary, "xb", opener=functools.partial(os.open, mode=0o600)) as stream:
             stream.write(note.encode("utf-8", "surrogateescape"))
-        os.replace(temporary, path)
+        files.replace(temporary, path)
     except BaseException:
-        with suppress(OSError):
-            temporary.unlink()
+        files.remove(temporary)
         raise
 
 
@@ -111,10 +110,10 @@ def move_library(built: Path, library: Path) -> None:
     """Put a library (0700) in its place at once, over what may lie there damaged."""
     built.chmod(0o700)
     try:
-        os.replace(built, library)
+        files.replace(built, library, pauses=())
     except PermissionError:  # Windows refuses for one that is in use
         if not library.is_file() or file_checksum(library) != file_checksum(built):
-            raise
+            files.replace(built, library)
 
 
 def touch(path: Path) -> None:
@@ -179,17 +178,6 @@ def file_checksum(path: Path) -> str:
 
 _warned: set[str] = set()
 _private_folders: dict[int, Path] = {}
-
-
-def _user_caches() -> Path:
-    """The platform's folder for what may be lost; XDG's is obeyed wherever it is set."""
-    named = os.environ.get("XDG_CACHE_HOME", "")
-    if os.path.isabs(named):
-        return Path(named)
-    if sys.platform == "win32":
-        local = os.environ.get("LOCALAPPDATA", "")
-        return Path(local) if local else Path.home() / "AppData" / "Local"
-    return Path.home() / ("Library/Caches" if sys.platform == "darwin" else ".cache")
 
 
 def _make_private(folder: Path) -> None:
