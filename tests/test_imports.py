@@ -131,7 +131,11 @@ def loaded_by(statement: str) -> set[str]:
         "print(*sorted(set(sys.modules) - before))"
     )
     result = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+        [sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        check=True,
+        encoding="utf-8",
     )
     return set(result.stdout.split())
 

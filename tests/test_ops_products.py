@@ -302,6 +302,7 @@ def in_a_process(code: str, **environment: str) -> str:
         capture_output=True,
         text=True,
         check=False,
+        encoding="utf-8",
     )
     assert not done.returncode, done.stderr
     assert not done.stderr
@@ -378,7 +379,7 @@ def test_without_a_compiler(tmp_path: Any) -> None:
 
 def test_a_compiler_that_fails(tmp_path: Any) -> None:
     program = tmp_path / "cc"
-    program.write_text("#!/bin/sh\nexit 1\n")
+    program.write_text("#!/bin/sh\nexit 1\n", encoding="utf-8")
     program.chmod(0o700)
     environment = {"PATH": "", "CC": str(program), "TINYGRAD_KR_CACHE": str(tmp_path / "cache")}
     hide = "import importlib.util as u\n"

@@ -240,8 +240,8 @@ def _replaceable(folder: Path) -> str:
 def _outside(owner: int) -> bool:
     """Whether `owner` stands for all users that a container without root does not know."""
     try:
-        overflow = int(Path("/proc/sys/kernel/overflowuid").read_text())
-        known = Path("/proc/self/uid_map").read_text().split()
+        overflow = int(Path("/proc/sys/kernel/overflowuid").read_text(encoding="utf-8"))
+        known = Path("/proc/self/uid_map").read_text(encoding="utf-8").split()
     except (OSError, ValueError):
         return False
     return owner == overflow and known != ["0", "0", "4294967295"]
