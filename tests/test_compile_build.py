@@ -29,6 +29,7 @@ from compile_fakes import (
 )
 from compile_fakes import fakes as fakes
 from compile_fakes import own_cache as own_cache
+from platforms import needs_fork
 
 from tinygrad_kr.compile import build as building
 from tinygrad_kr.compile import cache as caching
@@ -377,6 +378,7 @@ for source in "abc":
     assert fakes.runs() == before
 
 
+@needs_fork
 def test_a_fork_does_not_wait_for_threads_that_it_has_not(fakes: Fakes) -> None:
     fakes.make("cc")
     code = """

@@ -25,6 +25,7 @@ from compile_fakes import (
 )
 from compile_fakes import fakes as fakes
 from compile_fakes import own_cache as own_cache
+from platforms import needs_fork
 
 from tinygrad_kr.compile import build as building
 from tinygrad_kr.compile import cache as caching
@@ -335,6 +336,7 @@ def test_nowhere_to_build_is_said(
         build("one")
 
 
+@needs_fork
 def test_the_temporary_folder_goes_with_its_process(
     fakes: Fakes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -15,6 +15,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from numpy import ndarray
+from platforms import needs_fork
 
 import tinygrad_kr as tk
 import tinygrad_kr.functional as F
@@ -438,6 +439,7 @@ def test_several_python_threads(afresh: None) -> None:
 
 
 @needs_c
+@needs_fork
 def test_a_child_process_has_helpers_of_its_own() -> None:
     code = (
         "import os, threading\n"

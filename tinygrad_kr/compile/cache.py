@@ -13,6 +13,7 @@ import hashlib
 import os
 import re
 import stat
+import sys
 import time
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
@@ -208,7 +209,7 @@ def _not_private(folder: Path) -> str:
     status = folder.stat()
     if not stat.S_ISDIR(status.st_mode):
         return "is not a folder: remove it"
-    if os.name != "posix":
+    if sys.platform == "win32":
         return ""
     if status.st_uid != os.geteuid():
         return f"belongs to user {status.st_uid}, who could change the programs in it"
@@ -224,7 +225,7 @@ def _replaceable(folder: Path) -> str:
     Allowed are sticky folders (/tmp) and those writable by our own group, which on most systems
     has one member and is what a umask of 002 gives.
     """
-    if os.name != "posix":
+    if sys.platform == "win32":
         return ""
     status = folder.stat()
     if status.st_uid not in (0, os.geteuid()) and not _outside(status.st_uid):

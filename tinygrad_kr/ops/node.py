@@ -29,8 +29,9 @@ def recorder() -> Any:
     return recorders.get(get_ident()) if recorders else None
 
 
-_PACKAGE = os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep
-_NUMPY = os.path.dirname(os.path.abspath(np.__file__)) + os.sep
+# Spelled as the import system spells `co_filename`, not as the absolute path: both may have "..".
+_PACKAGE = os.path.dirname(os.path.dirname(__file__)) + os.sep
+_NUMPY = os.path.dirname(np.__file__) + os.sep
 
 
 class Node:
