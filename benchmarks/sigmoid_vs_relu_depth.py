@@ -24,9 +24,11 @@ Python, `measure_all(recipes, executor=...)` takes any executor, a cluster's inc
 from __future__ import annotations
 
 import argparse
+import io
 import json
 import os
 import platform
+import sys
 import time
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import closing
@@ -769,4 +771,6 @@ def main(argv: list[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="replace")  # "?" for a letter that the console does not know
     main()

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import argparse
 import importlib.util
+import io
 import json
 import platform
 import statistics
@@ -161,8 +162,10 @@ def main() -> None:
     figures["steps"] = known
     figures["compiled"] = compiled_step.measure(chosen, known, peers, options.seconds)
     if options.json:
-        options.json.write_text(json.dumps(figures, indent=1))
+        options.json.write_text(json.dumps(figures, indent=1), encoding="utf-8")
 
 
 if __name__ == "__main__":
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="replace")  # "?" for a letter that the console does not know
     main()

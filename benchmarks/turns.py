@@ -20,6 +20,7 @@ class Worker:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
+            encoding="utf-8",
         )
         self.length = 1
         self.turns: list[float] = []
@@ -87,6 +88,7 @@ def in_new_process(code: str, environment: dict[str, str] | None = None) -> str 
         text=True,
         check=False,
         env=environment,
+        encoding="utf-8",
     )
     return done.stdout if done.returncode == 0 else None
 

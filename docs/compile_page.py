@@ -74,7 +74,7 @@ def generated(page: str) -> str:
     """`step.source` of the page's program, which calls its file xor.py."""
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "xor.py"
-        file.write_text(block(page, "xor.py"))
+        file.write_text(block(page, "xor.py"), encoding="utf-8")
         step = runpy.run_path(str(file))["step"]
         source: str = step.source
     return source.replace(f"{folder}{os.sep}", "").strip("\n") + "\n"
@@ -191,7 +191,7 @@ def draw(path: Path) -> None:
 
 
 def main() -> None:
-    PAGE.write_text(with_source(PAGE.read_text()))
+    PAGE.write_text(with_source(PAGE.read_text(encoding="utf-8")), encoding="utf-8")
     draw(PICTURE)
 
 

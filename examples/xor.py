@@ -13,6 +13,8 @@ The picture of what they learned is saved in out/ (needs matplotlib).
 from __future__ import annotations
 
 import argparse
+import io
+import sys
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -233,4 +235,6 @@ def main() -> None:
 
 
 if __name__ == "__main__":
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="replace")  # "?" for a letter that the console does not know
     main()

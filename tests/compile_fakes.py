@@ -72,14 +72,15 @@ esac; done
 {body}
 while [ "$1" != -o ]; do shift; done
 {TOOLS["cp"]} {shlex.quote(str(library))} "$2"
-"""
+""",
+            encoding="utf-8",
         )
         program.chmod(0o700)
         return program
 
     def runs(self) -> list[str]:
         """What was started, a line each: name and arguments."""
-        return self.log.read_text().splitlines() if self.log.exists() else []
+        return self.log.read_text(encoding="utf-8").splitlines() if self.log.exists() else []
 
     def compilations(self) -> int:
         return sum("-o program" in line for line in self.runs())
@@ -118,4 +119,6 @@ from tinygrad_kr.compile import build as building, cache as caching, compiler as
 compilers.TRIAL_NAME = {FUNCTION!r}
 """
     command = [sys.executable, "-W", "ignore", "-c", begin + code, *arguments]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    return subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, encoding="utf-8"
+    )

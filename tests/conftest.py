@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from typing import Any
 
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # its threads spin where a neighbour is busy
+os.environ.setdefault("PYTHONIOENCODING", "utf-8")  # of child processes, whose output tests read
 
 import numpy as np
 import pytest

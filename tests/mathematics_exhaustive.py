@@ -256,7 +256,7 @@ def main() -> None:
     compiler = shlex.split(os.environ.get("CC", "cc"))
     with tempfile.TemporaryDirectory() as folder:
         source, program = Path(folder, "driver.c"), Path(folder, "driver")
-        source.write_text(DRIVER)
+        source.write_text(DRIVER, encoding="utf-8")
         flags = [*FLAGS, *shlex.split(settings.flags), f"-I{HEADER.parent}"]
         subprocess.run([*compiler, *flags, str(source), "-o", str(program), "-lm"], check=True)
         counts = [str(settings.every), str(settings.doubles)]

@@ -50,14 +50,16 @@ def environment(tmp_path: Path) -> dict[str, str]:
     """Neither matplotlib nor tqdm can be imported."""
     for name in ("matplotlib", "tqdm"):
         (tmp_path / "absent").mkdir(exist_ok=True)
-        (tmp_path / f"absent/{name}.py").write_text(f'raise ImportError("no {name}")')
+        (tmp_path / f"absent/{name}.py").write_text(
+            f'raise ImportError("no {name}")', encoding="utf-8"
+        )
     return os.environ | {"PYTHONPATH": str(tmp_path / "absent"), "OPENBLAS_NUM_THREADS": "1"}
 
 
 def run(*options: str, env: dict[str, str], cwd: Path) -> str:
     done = subprocess.run(
         [sys.executable, "-W", "error", str(PROGRAM), *options],
-        env=env, cwd=cwd, text=True, capture_output=True, timeout=120,
+        env=env, cwd=cwd, text=True, capture_output=True, timeout=120, encoding="utf-8",
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     return done.stdout
@@ -319,7 +321,7 @@ def test_a_process_that_dies_leaves_what_is_done(
     options = ["--depths", "1", "2", "--activations", "relu", "elu", "--seeds", "2", "--steps", "6"]
     with pytest.raises(SystemExit, match=r"a process died while it was at Recipe\(depth=2"):
         depth.main([*options, "--jobs", "1", "--out", str(tmp_path)])
-    record = json.loads((tmp_path / "depth.json").read_text())
+    record = json.loads((tmp_path / "depth.json").read_text(encoding="utf-8"))
     assert record["partial"] is True
     assert [(row["activation"], row["depth"]) for row in record["results"]] == [
         ("relu", 1), ("elu", 1),
@@ -333,6 +335,7 @@ def test_ctrl_c_prints_and_saves_what_is_done(environment: dict[str, str], tmp_p
         [sys.executable, "-W", "error", "-u", str(PROGRAM), *options, "--steps", "300000"],
         env=environment, cwd=tmp_path, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
         start_new_session=True, preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+        encoding="utf-8",
     )  # fmt: skip
     try:
         assert program.stdout is not None
@@ -348,7 +351,7 @@ def test_ctrl_c_prints_and_saves_what_is_done(environment: dict[str, str], tmp_p
     assert "stopped: 1 of 2 recipes are done" in shown
     assert "3 nets trained" in shown
     assert errors == ""
-    record = json.loads((tmp_path / "out/depth.json").read_text())
+    record = json.loads((tmp_path / "out/depth.json").read_text(encoding="utf-8"))
     assert record["partial"] is True
     assert [row["depth"] for row in record["results"]] == [0]
 
@@ -387,7 +390,7 @@ def test_a_run_can_be_repeated_from_its_file(
         patched.setattr(depth, "save_picture", lambda *args: None)
         depth.main([*options, *monkey])
     path = tmp_path / "depth.json"
-    record = json.loads(path.read_text())
+    record = json.loads(path.read_text(encoding="utf-8"))
     assert record["partial"] is False
     assert record["versions"] == depth.versions()
     assert set(record["versions"]) == {"tinygrad_kr", "numpy", "python", "machine"}
@@ -411,7 +414,7 @@ def test_a_run_can_be_repeated_from_its_file(
     assert f"2 of 2 recipes: every seed ended as in {path}" in capsys.readouterr().out
     row["right_of_4_by_seed"][2] ^= 1
     record["versions"]["numpy"] = "1.0"
-    path.write_text(json.dumps(record))
+    path.write_text(json.dumps(record), encoding="utf-8")
     depth.main(["--rerun", str(path), "--jobs", "1"])
     shown = capsys.readouterr().out
     assert "1 of 2 recipes: every seed ended as in" in shown
@@ -508,7 +511,7 @@ def test_the_start_is_as_the_notes_say() -> None:
 
 def test_the_whole_table_was_trained_and_agrees() -> None:
     """What is committed is a whole run of `--agree`, and its verdicts follow from its counts."""
-    record = json.loads((RECORDS / "sigmoid_vs_relu_depth_agree.json").read_text())
+    record = json.loads((RECORDS / "sigmoid_vs_relu_depth_agree.json").read_text(encoding="utf-8"))
     assert (record["partial"], record["agreement"]) == (False, True)
     rows = {
         tuple(row[name] for name in Recipe._fields): np.array(row["right_of_4_by_seed"])
@@ -525,7 +528,7 @@ def test_the_whole_table_was_trained_and_agrees() -> None:
 
 
 def test_the_default_sweep_is_on_record() -> None:
-    record = json.loads((RECORDS / "sigmoid_vs_relu_depth.json").read_text())
+    record = json.loads((RECORDS / "sigmoid_vs_relu_depth.json").read_text(encoding="utf-8"))
     assert not record["partial"]
     recipes = [Recipe(*(row[name] for name in Recipe._fields)) for row in record["results"]]
     assert recipes == depth.recipes_of(depth.parse_arguments([]))

@@ -70,9 +70,10 @@ def test_it_runs_without_peers(tmp_path: Path) -> None:
         capture_output=True,
         text=True,
         check=True,
+        encoding="utf-8",
     )
     assert "XOR 2-10-1" in done.stdout
-    figures = json.loads(file.read_text())
+    figures = json.loads(file.read_text(encoding="utf-8"))
     assert figures["steps"]["xor"].keys() == {"tinygrad_kr", "compiled"}
     assert (
         0 < figures["compiled"]["xor-repeat"]["compiled"] < figures["steps"]["xor"]["tinygrad_kr"]

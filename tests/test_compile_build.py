@@ -30,6 +30,7 @@ from compile_fakes import (
 )
 from compile_fakes import fakes as fakes
 from compile_fakes import own_cache as own_cache
+from platforms import needs_fork
 
 from tinygrad_kr.compile import build as building
 from tinygrad_kr.compile import cache as caching
@@ -105,7 +106,7 @@ def test_commands_hold_nothing_of_the_user(
     assert (kept / "program.c").read_bytes() == written
     assert (kept / "kernels.h").read_bytes() == b"// header\n"
     assert not marker.exists()
-    work = Path((kept / "where").read_text().strip())
+    work = Path((kept / "where").read_text(encoding="utf-8").strip())
     assert work.parent == own_cache
     assert work.name.startswith(".build-")
     assert not work.exists()
@@ -125,7 +126,7 @@ def test_a_compiler_that_stopped_working_is_replaced(fakes: Fakes) -> None:
     program = fakes.make("cc")
     find_compiler()
     stamp = program.stat()
-    program.write_text("#!/bin/sh\nexit 1\n".ljust(stamp.st_size, "#"))
+    program.write_text("#!/bin/sh\nexit 1\n".ljust(stamp.st_size, "#"), encoding="utf-8")
     os.utime(program, ns=(stamp.st_mtime_ns, stamp.st_mtime_ns))
     fakes.make("gcc")
     new_process()
@@ -400,6 +401,7 @@ for source in "abc":
     assert fakes.runs() == before
 
 
+@needs_fork
 def test_a_fork_does_not_wait_for_threads_that_it_has_not(fakes: Fakes) -> None:
     fakes.make("cc")
     code = """
@@ -514,16 +516,19 @@ def test_another_process_finds_it_built(tmp_path: Path, monkeypatch: pytest.Monk
     compiler = find_compiler()
     assert compiler is not None
     log, wrapper = tmp_path / "log", tmp_path / "wrapper"
-    wrapper.write_text(f'#!/bin/sh\necho "$*" >> {log}\nexec {shlex.join(compiler.command)} "$@"\n')
+    wrapper.write_text(
+        f'#!/bin/sh\necho "$*" >> {log}\nexec {shlex.join(compiler.command)} "$@"\n',
+        encoding="utf-8",
+    )
     wrapper.chmod(0o700)
     monkeypatch.setenv("CC", str(wrapper))
     build(source)
-    before = log.read_text()
+    before = log.read_text(encoding="utf-8")
     assert before
     process = python(f"compilers.TRIAL_NAME = ''\nprint(building.build({source!r}).f is not None)")
     output, errors = process.communicate(timeout=60)
     assert output.strip() == "True", errors
-    assert log.read_text() == before
+    assert log.read_text(encoding="utf-8") == before
 
 
 @needs_compiler

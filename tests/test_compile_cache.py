@@ -25,6 +25,7 @@ from compile_fakes import (
 )
 from compile_fakes import fakes as fakes
 from compile_fakes import own_cache as own_cache
+from platforms import needs_fork
 
 from tinygrad_kr.compile import build as building
 from tinygrad_kr.compile import cache as caching
@@ -244,7 +245,7 @@ def test_a_cache_that_cannot_be_made_is_no_hindrance(
     fakes: Fakes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     fakes.make("cc")
-    (tmp_path / "file").write_text("in the way")
+    (tmp_path / "file").write_text("in the way", encoding="utf-8")
     monkeypatch.setenv("TINYGRAD_KR_CACHE", str(tmp_path / "file"))
     with pytest.warns(RuntimeWarning, match="the cache is not used") as caught:
         first = build("one")
@@ -257,7 +258,7 @@ def test_a_cache_that_cannot_be_made_is_no_hindrance(
 def test_a_file_in_place_of_the_cache_is_named(fakes: Fakes, own_cache: Path) -> None:
     fakes.make("cc")
     own_cache.parent.mkdir()
-    own_cache.write_text("in the way")
+    own_cache.write_text("in the way", encoding="utf-8")
     with pytest.warns(RuntimeWarning, match="compile is not a folder: remove it"):
         assert build("one") is not None
 
@@ -335,6 +336,7 @@ def test_nowhere_to_build_is_said(
         build("one")
 
 
+@needs_fork
 def test_the_temporary_folder_goes_with_its_process(
     fakes: Fakes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

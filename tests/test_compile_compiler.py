@@ -174,7 +174,9 @@ def dead(process: int) -> bool:
     except ProcessLookupError:
         return True
     status = Path(f"/proc/{process}/stat")  # nobody may be there to bury it
-    return status.exists() and status.read_text().rpartition(")")[2].split()[0] == "Z"
+    return (
+        status.exists() and status.read_text(encoding="utf-8").rpartition(")")[2].split()[0] == "Z"
+    )
 
 
 def test_a_compiler_that_hangs_is_ended_with_all_that_it_started(
@@ -189,7 +191,7 @@ def test_a_compiler_that_hangs_is_ended_with_all_that_it_started(
     assert find_compiler() is None
     assert time.monotonic() - start < 30
     assert "cc: took longer than 0.2 s" in skipped_compilers()
-    processes = [int(word) for word in numbers.read_text().split()]
+    processes = [int(word) for word in numbers.read_text(encoding="utf-8").split()]
     assert len(processes) == 2
     deadline = time.monotonic() + 5
     while not all(map(dead, processes)) and time.monotonic() < deadline:
@@ -292,7 +294,7 @@ def test_a_compiler_behind_a_wrapper_is_watched_too(
 ) -> None:
     fakes.make("ccache")
     wrapped, script = fakes.make("gcc"), tmp_path / "script"
-    script.write_text("1")
+    script.write_text("1", encoding="utf-8")
     monkeypatch.setenv("CC", f"ccache gcc {script}")
     for changed in (wrapped, script):
         find_compiler()
@@ -425,7 +427,7 @@ def test_messages_are_english_and_input_is_none(
     monkeypatch.setenv("LC_ALL", "ko_KR.UTF-8")
     fakes.make("cc", body=f'read -r x; echo "$LC_ALL,$x" >> {tmp_path / "seen"}')
     build("one")
-    assert (tmp_path / "seen").read_text() == "C,\nC,\n"
+    assert (tmp_path / "seen").read_text(encoding="utf-8") == "C,\nC,\n"
 
 
 @pytest.mark.parametrize(

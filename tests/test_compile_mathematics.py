@@ -122,8 +122,10 @@ def built(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
         pytest.skip("no C compiler here")
     folder = tmp_path_factory.mktemp("mathematics")
     source, library = folder / "loops.c", folder / "loops.so"
-    source.write_text(SOURCE)
-    version = subprocess.run([*compiler, "--version"], capture_output=True, text=True, check=True)
+    source.write_text(SOURCE, encoding="utf-8")
+    version = subprocess.run(
+        [*compiler, "--version"], capture_output=True, text=True, check=True, encoding="utf-8"
+    )
     clang = "clang" in version.stdout
     flags = [*FLAGS, *BUILDS[request.param], "-Wall", "-Wextra", "-Werror", f"-I{HEADER.parent}"]
     flags.append("-Rpass=loop-vectorize" if clang else "-fopt-info-vec-optimized")
@@ -131,10 +133,13 @@ def built(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
         [*compiler, *flags, "-shared", str(source), "-o", str(library), "-lm"],
         capture_output=True,
         text=True,
+        encoding="utf-8",
     )
     assert done.returncode == 0, done.stderr
     macros = [*compiler, *BUILDS[request.param], "-dM", "-E", "-x", "c", os.devnull]
-    defined = subprocess.run(macros, capture_output=True, text=True, check=True).stdout
+    defined = subprocess.run(
+        macros, capture_output=True, text=True, check=True, encoding="utf-8"
+    ).stdout
     fused = any(macro in defined for macro in ("__FMA__", "__FP_FAST_FMAF ", "__aarch64__"))
     return Built(ctypes.CDLL(str(library)), done.stdout + done.stderr, fused)
 
@@ -151,7 +156,10 @@ def test_loops_are_vectorised(built: Built) -> None:
 def table() -> dict[str, list[float]]:
     """The table of the header: by function the bounds in ulp for float and double, twice."""
     row = re.compile(r"^ +([a-z0-9]+)" + r" +(\d\.\d\d)" * 4 + " ", re.MULTILINE)
-    return {name: [float(b) for b in bounds] for name, *bounds in row.findall(HEADER.read_text())}
+    return {
+        name: [float(b) for b in bounds]
+        for name, *bounds in row.findall(HEADER.read_text(encoding="utf-8"))
+    }
 
 
 def sigmoid(x: Any) -> Any:
@@ -460,5 +468,5 @@ def test_division_of_integers_is_numpys(built: Built, name: str, dtype: Any) -> 
 
 
 def test_the_header_travels_with_the_package() -> None:
-    project = (HEADER.parents[2] / "pyproject.toml").read_text()
+    project = (HEADER.parents[2] / "pyproject.toml").read_text(encoding="utf-8")
     assert re.search(r'^"tinygrad_kr\.compile" = \[.*"\*\.h"', project, re.MULTILINE)

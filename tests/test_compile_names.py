@@ -122,7 +122,7 @@ def test_of_the_variable_that_a_line_assigns_to(tmp_path: Any) -> None:
         "f(x=1)": None,
         "f(a, b)": None,
     }
-    file.write_text("\n".join(lines))
+    file.write_text("\n".join(lines), encoding="utf-8")
     found = [assigned_name(f"{file}:{i + 1}") for i in range(len(lines))]
     assert found == list(lines.values())
     assert assigned_name("an unknown place") is None

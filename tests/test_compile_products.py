@@ -172,8 +172,8 @@ def test_ctrl_c_stops_both_compilers_at_once(tmp_path: Path, interrupts: int) ->
     found = find_compiler()
     assert found is not None
     real, compiler = tmp_path / "real", tmp_path / "cc"
-    real.write_text(f'#!/bin/sh\nexec {shlex.join(found.command)} "$@"\n')
-    compiler.write_text(SLOW)
+    real.write_text(f'#!/bin/sh\nexec {shlex.join(found.command)} "$@"\n', encoding="utf-8")
+    compiler.write_text(SLOW, encoding="utf-8")
     real.chmod(0o700)
     compiler.chmod(0o700)
     code = "import numpy as np, tinygrad_kr as tk; f = tk.compile(lambda a: a @ a)\n"
@@ -188,7 +188,11 @@ def test_ctrl_c_stops_both_compilers_at_once(tmp_path: Path, interrupts: int) ->
     compilers: list[int] = []
     for _ in range(200):
         time.sleep(0.05)
-        compilers = [int(pid) for pid in started.read_text().split()] if started.exists() else []
+        compilers = (
+            [int(pid) for pid in started.read_text(encoding="utf-8").split()]
+            if started.exists()
+            else []
+        )
         if len(compilers) == 2:
             break
     assert len(compilers) == 2

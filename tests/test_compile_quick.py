@@ -112,7 +112,9 @@ def test_a_number_among_the_results_stays() -> None:
         "tk.Tensor([1.0]).data = np.zeros(1)\n"
         "for _ in range(2): print(double(np.ones(3))[1])\n"
     )
-    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    run = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, encoding="utf-8"
+    )
     assert run.stdout.split() == ["0", "0"]
 
 

@@ -9,6 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
+from platforms import needs_fork
 
 import tinygrad_kr as tk
 from tinygrad_kr import Tensor
@@ -105,6 +106,7 @@ def test_two_python_threads_at_once(short: None) -> None:
     assert not wrong
 
 
+@needs_fork
 @pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
 def test_a_child_process_has_helpers_of_its_own(short: None) -> None:
     given = arrays((5000,), (5000,), (5000,))

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 from numpy import ndarray
+from platforms import needs_fork
 from test_compile_windows import GEOMETRIES, POOLS, compare, draw, net, steps_of
 from training import training_step
 
@@ -206,6 +207,7 @@ def test_two_python_threads_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @needs_tiles
+@needs_fork
 @pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
 def test_a_child_process(monkeypatch: pytest.MonkeyPatch) -> None:
     divide(monkeypatch)

@@ -169,7 +169,9 @@ def shown(accuracies: list[float]) -> str:
 
 
 def test_the_depths_have_the_saved_figures() -> None:
-    results = json.loads((RESULTS / "sigmoid_vs_relu_depth.json").read_text())["results"]
+    results = json.loads((RESULTS / "sigmoid_vs_relu_depth.json").read_text(encoding="utf-8"))[
+        "results"
+    ]
     solved = {(row["activation"], row["depth"]): row["solved"]["share"] for row in results}
     assert not any(
         share for (name, depth), share in solved.items() if name == "sigmoid" and depth >= 4
@@ -184,13 +186,13 @@ def test_the_depths_have_the_saved_figures() -> None:
     }
     for name, words in names.items():
         assert f"{words} {solved[name, 10]:.0%}" in prose
-    agree = json.loads((RESULTS / "sigmoid_vs_relu_depth_agree.json").read_text())
+    agree = json.loads((RESULTS / "sigmoid_vs_relu_depth_agree.json").read_text(encoding="utf-8"))
     assert agree["agreement"] is True
     assert f"compares {len(agree['references'])} nets" in prose
 
 
 def test_the_ladder_has_the_saved_figures() -> None:
-    saved = json.loads((RESULTS / "mnist_ladder.json").read_text())
+    saved = json.loads((RESULTS / "mnist_ladder.json").read_text(encoding="utf-8"))
     rows = section("mnist_ladder").rows
     for lab, result in saved.items():
         found = [run["figures"][f"lab {lab} accuracy"] for run in result["runs"].values()]
@@ -199,7 +201,7 @@ def test_the_ladder_has_the_saved_figures() -> None:
 
 
 def test_pre_training_has_the_saved_figures() -> None:
-    runs = json.loads((RESULTS / "dbn.json").read_text()).values()
+    runs = json.loads((RESULTS / "dbn.json").read_text(encoding="utf-8")).values()
     rows = section("dbn").rows
     names = next(iter(runs))["nets"]
     for name in names:
@@ -214,7 +216,10 @@ def test_convolutions_have_the_saved_figures() -> None:
     labs = [lab for lab in rows if lab.startswith("11-")]
     assert labs[:2] == ["11-1", "11-2"]
     for lab in labs:
-        runs = [json.loads(path.read_text()) for path in RESULTS.glob(f"mnist_{lab}_seed*.json")]
+        runs = [
+            json.loads(path.read_text(encoding="utf-8"))
+            for path in RESULTS.glob(f"mnist_{lab}_seed*.json")
+        ]
         runs.sort(key=lambda run: run["seed"])
         *_, published, ours = rows[lab]
         figures = [f"{run['figures'][f'lab {lab} accuracy']:.4f}" for run in runs]
@@ -226,7 +231,7 @@ def test_convolutions_have_the_saved_figures() -> None:
 def test_the_keras_labs_have_the_saved_figures() -> None:
     prose = section("fit").prose
     for lab in ("10-1", "10-2", "13-2"):
-        runs = json.loads((RESULTS / f"keras_{lab}.json").read_text())
+        runs = json.loads((RESULTS / f"keras_{lab}.json").read_text(encoding="utf-8"))
         found = [run["figures"][f"lab Keras {lab} accuracy"] for run in runs.values()]
         assert f"{lab} {runs['0']['published']}" in prose
         assert f"{np.mean(found):.4f}" in prose

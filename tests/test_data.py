@@ -24,7 +24,9 @@ def test_every_public_name_is_there_and_documented() -> None:
 
 def test_importing_it_imports_nothing_that_only_some_calls_need() -> None:
     run = [sys.executable, "-c", PROGRAM]
-    imported = subprocess.run(run, capture_output=True, text=True, check=True).stdout.split()
+    imported = subprocess.run(
+        run, capture_output=True, text=True, check=True, encoding="utf-8"
+    ).stdout.split()
     assert "tinygrad_kr.data.download" in imported
     heavy = {"urllib.request", "http.client", "ssl", "socket", "csv", "gzip", "hashlib", "tqdm"}
     assert not heavy & set(imported)

@@ -224,7 +224,7 @@ def test_the_text_is_short_and_plain(tmp_path: Path) -> None:
 def test_integers_are_written_in_full(tmp_path: Path, dtype: Any) -> None:
     values = np.array([[0, 1], [np.iinfo(np.int64).max, 0]]).astype(dtype)
     write_csv(tmp_path / "table.csv", values)
-    rows = (tmp_path / "table.csv").read_text().split()
+    rows = (tmp_path / "table.csv").read_text(encoding="utf-8").split()
     assert rows == [f"{int(a)},{int(b)}" for a, b in values]
 
 
@@ -310,6 +310,6 @@ def test_cut_off_at_every_byte_it_is_the_start_of_the_table_or_an_error(tmp_path
 
 def test_a_header_that_is_neither_yes_nor_no_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "table.csv"
-    path.write_text("1,2\n3,4\n")
+    path.write_text("1,2\n3,4\n", encoding="utf-8")
     with pytest.raises(ValueError, match="True, False or \"auto\", not 'yes'"):
         read_csv(path, header="yes")  # type: ignore[arg-type]

@@ -53,7 +53,9 @@ def environment(tmp_path: Path, with_extras: dict[str, str]) -> dict[str, str]:
     """The same where neither matplotlib nor tqdm can be imported."""
     for name in ("matplotlib", "tqdm"):
         (tmp_path / "absent").mkdir(exist_ok=True)
-        (tmp_path / f"absent/{name}.py").write_text(f'raise ImportError("no {name}")')
+        (tmp_path / f"absent/{name}.py").write_text(
+            f'raise ImportError("no {name}")', encoding="utf-8"
+        )
     return with_extras | {"PYTHONPATH": str(tmp_path / "absent")}
 
 
@@ -62,7 +64,7 @@ def run(
 ) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, "-W", "error", str(program), *options],
-        env=env, cwd=cwd, text=True, capture_output=True, timeout=120,
+        env=env, cwd=cwd, text=True, capture_output=True, timeout=120, encoding="utf-8",
     )  # fmt: skip
 
 
@@ -277,7 +279,7 @@ def test_ctrl_c_shows_what_was_reached(environment: dict[str, str], tmp_path: Pa
     program = subprocess.Popen(
         [sys.executable, "-W", "error", "-u", str(MNIST), "--data", "digits", "--epochs", "100000"],
         env=environment, cwd=tmp_path, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-        preexec_fn=heed_interrupts,
+        preexec_fn=heed_interrupts, encoding="utf-8",
     )  # fmt: skip
     try:
         assert program.stdout is not None

@@ -15,7 +15,7 @@ import tinygrad_kr as tk
 ROOT = Path(tk.__file__).parent
 
 ORDER = [
-    {"ops", "tree", "escape"},
+    {"ops", "tree", "escape", "files"},
     {"grad_mode"},
     {"tensor"},
     {"random", "arrays", "autodiff"},
@@ -131,7 +131,11 @@ def loaded_by(statement: str) -> set[str]:
         "print(*sorted(set(sys.modules) - before))"
     )
     result = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+        [sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        check=True,
+        encoding="utf-8",
     )
     return set(result.stdout.split())
 

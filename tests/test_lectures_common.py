@@ -58,7 +58,7 @@ def test_mistakes_in_a_program_are_not_hidden() -> None:
 
 def test_a_picture_that_cannot_be_written(tmp_path: Path) -> None:
     pytest.importorskip("matplotlib")
-    (tmp_path / "file").write_text("")
+    (tmp_path / "file").write_text("", encoding="utf-8")
 
     def main() -> None:
         common.save(common.new_figure(1, 1), tmp_path / "file" / "picture.png")
@@ -69,7 +69,7 @@ def test_a_picture_that_cannot_be_written(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", PROGRAMS)
 def test_every_program_is_launched_so(name: str) -> None:
-    assert (FOLDER / f"{name}.py").read_text().endswith("    launch(main)\n")
+    assert (FOLDER / f"{name}.py").read_text(encoding="utf-8").endswith("    launch(main)\n")
 
 
 BAD_ARGUMENTS = (

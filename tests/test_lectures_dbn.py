@@ -83,7 +83,7 @@ def test_runs_are_saved_by_seed_with_settings_and_versions(tmp_path: Path) -> No
     results = dbn.measure("digits", 5, **TINY)
     for seed in (10, 5):
         dbn.write(results, seed, TINY, path)
-    saved = json.loads(path.read_text())
+    saved = json.loads(path.read_text(encoding="utf-8"))
     assert list(saved) == ["5", "10"]
     assert saved["5"]["settings"] == TINY | {"hidden": [8, 8], "optimizer": "SGD"}
     assert saved["5"]["versions"]["numpy"] == np.__version__

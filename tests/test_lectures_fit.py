@@ -182,7 +182,10 @@ def test_every_lab_learns_and_its_result_is_saved(lab: str, least: float, tmp_pa
     assert result["settings"]["epochs"] == epochs == len(result["by epoch"]["loss"])
     assert fit.saved(lab, 4, tmp_path) is None
     fit.run(lab, 1, epochs=1, train_images=128, results=tmp_path)
-    assert list(json.loads((tmp_path / f"keras_{lab}.json").read_text())) == ["1", "3"]
+    assert list(json.loads((tmp_path / f"keras_{lab}.json").read_text(encoding="utf-8"))) == [
+        "1",
+        "3",
+    ]
     assert fit.saved(lab, 3, tmp_path) == result
 
 

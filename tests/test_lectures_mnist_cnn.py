@@ -39,7 +39,7 @@ def small(lab: str, folder: Path, **changes: Any) -> dict[str, float]:
 
 def result_in(folder: Path, lab: str) -> dict[str, Any]:
     (file,) = folder.glob(f"mnist_{lab}*.json")
-    found: dict[str, Any] = json.loads(file.read_text())
+    found: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
     return found
 
 
@@ -114,7 +114,9 @@ def test_a_run_goes_on_exactly_where_it_stopped(tmp_path: Path) -> None:
     for (name, array), (other, resumed) in zip(*map(arrays, (once, twice)), strict=True):
         assert name == other
         np.testing.assert_array_equal(array, resumed)
-    first, second = (json.loads(next(d.glob("*epochs3*")).read_text()) for d in (once, twice))
+    first, second = (
+        json.loads(next(d.glob("*epochs3*")).read_text(encoding="utf-8")) for d in (once, twice)
+    )
     assert len(first["cost by epoch"]) == 3
     for key in ("cost by epoch", "test accuracy by epoch", "figures", "first filters"):
         assert first[key] == second[key]

@@ -194,7 +194,7 @@ def test_a_result_is_kept_beside_the_others(tmp_path: Path, without_mnist: None)
     accuracy = found["figures"]["lab 10-1 accuracy"]
     assert accuracy == pytest.approx(short.figures["lab 10-1 accuracy"], rel=1e-5)
     assert found["versions"]["numpy"] == np.__version__
-    lists = [line for line in path.read_text().splitlines() if "by epoch" in line]
+    lists = [line for line in path.read_text(encoding="utf-8").splitlines() if "by epoch" in line]
     assert len(lists) == 6
     assert all(line.rstrip(",").endswith("]") for line in lists)
 

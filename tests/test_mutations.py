@@ -23,6 +23,7 @@ import test_testing
 import test_traps_graph
 import test_traps_numerics
 import test_traps_shapes
+import test_traps_threads
 from test_ops import DIFFERENTIABLE, OPS
 
 import tinygrad_kr
@@ -77,6 +78,13 @@ def aliases() -> None:
 
 def aliases_of_a_recorded_backward() -> None:
     test_traps_graph.test_aliased_gradients_never_share(lambda x, y: x + y, True)
+
+
+def another_backward_meanwhile(before: bool = True) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        test_traps_threads.test_another_backward_between_the_sum_and_the_store(
+            before, False, 0, patch
+        )
 
 
 WALK: list[tuple[str, Any, str, str, Callable[[], Any]]] = [
@@ -138,7 +146,7 @@ WALK: list[tuple[str, Any, str, str, Callable[[], Any]]] = [
     ),
     (
         "a leaf's gradient is an alias where the backward pass is recorded",
-        autodiff.backward,
+        autodiff._sum,
         r"g\.clone\(\)",
         "g",
         aliases_of_a_recorded_backward,
@@ -194,10 +202,24 @@ WALK: list[tuple[str, Any, str, str, Callable[[], Any]]] = [
     ),
     (
         "gradients replace those of before",
-        autodiff.backward,
-        r"if leaf\._grad is not None:",
+        autodiff._sum,
+        r"if before is not None:",
         "if False:",
         test_traps_graph.test_repeated_backward_adds_the_same_again,
+    ),
+    (
+        "a sum is stored over the gradient of another thread",
+        autodiff._accumulate_sums,
+        r"while not replace_gradient\(node, before, after\):",
+        "while replace_gradient(node, node._grad, after) is None:",
+        another_backward_meanwhile,
+    ),
+    (
+        "a first gradient is stored over that of another thread",
+        autodiff._accumulate,
+        r"after if \(stored := node\._grad is None\) else node\._grad",
+        "after; stored = True",
+        lambda: another_backward_meanwhile(before=False),
     ),
     (
         "hooks see the memory itself",

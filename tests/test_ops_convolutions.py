@@ -287,7 +287,7 @@ def test_memory_of_threads_that_ended_is_given_back() -> None:
         products.multiply(square, square)
 
     def pages() -> int:
-        return int(Path("/proc/self/statm").read_text().split()[1])
+        return int(Path("/proc/self/statm").read_text(encoding="utf-8").split()[1])
 
     def run(count: int) -> int:
         for _ in range(count):

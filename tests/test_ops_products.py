@@ -15,6 +15,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from numpy import ndarray
+from platforms import needs_fork
 
 import tinygrad_kr as tk
 import tinygrad_kr.functional as F
@@ -302,6 +303,7 @@ def in_a_process(code: str, **environment: str) -> str:
         capture_output=True,
         text=True,
         check=False,
+        encoding="utf-8",
     )
     assert not done.returncode, done.stderr
     assert not done.stderr
@@ -378,7 +380,7 @@ def test_without_a_compiler(tmp_path: Any) -> None:
 
 def test_a_compiler_that_fails(tmp_path: Any) -> None:
     program = tmp_path / "cc"
-    program.write_text("#!/bin/sh\nexit 1\n")
+    program.write_text("#!/bin/sh\nexit 1\n", encoding="utf-8")
     program.chmod(0o700)
     environment = {"PATH": "", "CC": str(program), "TINYGRAD_KR_CACHE": str(tmp_path / "cache")}
     hide = "import importlib.util as u\n"
@@ -437,6 +439,7 @@ def test_several_python_threads(afresh: None) -> None:
 
 
 @needs_c
+@needs_fork
 def test_a_child_process_has_helpers_of_its_own() -> None:
     code = (
         "import os, threading\n"

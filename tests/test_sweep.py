@@ -593,8 +593,10 @@ seed_sweep(build, train, n=4, jobs=2, stacked=False)
 
 def test_a_script_that_does_not_guard_its_start_is_told_to(tmp_path: Path) -> None:
     script = tmp_path / "unguarded.py"
-    script.write_text(UNGUARDED)
-    done = subprocess.run([sys.executable, str(script)], capture_output=True, text=True, timeout=60)
+    script.write_text(UNGUARDED, encoding="utf-8")
+    done = subprocess.run(
+        [sys.executable, str(script)], capture_output=True, text=True, timeout=60, encoding="utf-8"
+    )
     last = done.stderr.strip().splitlines()[-1]
     assert "WorkerDiedError: a process died (exit code 1) while it was at seed 0" in last
     assert 'a script has to guard its start by `if __name__ == "__main__":`' in last
@@ -607,7 +609,9 @@ def test_what_no_process_can_be_sent_is_refused_at_once() -> None:
 
 def test_functions_typed_at_a_prompt_cannot_be_imported_by_a_process() -> None:
     code = "from tinygrad_kr.sweep import *\ndef f(): pass\nnext(finished(f, [(), ()], jobs=2))"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=60, encoding="utf-8"
+    )
     assert "is in no file, so other processes cannot import it" in done.stderr
 
 
@@ -685,11 +689,11 @@ if __name__ == "__main__":
 @pytest.mark.skipif(os.name == "nt", reason="Windows has another way to interrupt")
 def test_ctrl_c_ends_processes_at_once_and_keeps_what_is_done(tmp_path: Path) -> None:
     script = tmp_path / "interrupted.py"
-    script.write_text(textwrap.dedent(INTERRUPTED))
+    script.write_text(textwrap.dedent(INTERRUPTED), encoding="utf-8")
     program = subprocess.Popen(
         [sys.executable, "-W", "error", str(script)],
         text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True,
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL), encoding="utf-8",
     )  # fmt: skip
     try:
         assert program.stdout is not None

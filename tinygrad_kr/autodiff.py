@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import weakref
 from collections.abc import Callable, Collection, Iterable, Sequence
 from functools import partial
 from operator import attrgetter
@@ -25,6 +24,7 @@ from tinygrad_kr.ops.node import (
     place_made,
     recorder,
     recorders,
+    replace_gradient,
     tick,
     written_in,
     written_since,
@@ -45,13 +45,10 @@ def recorded(outputs: Iterable[Node], stop: Collection[Node] = ()) -> list[Node]
     order = [node for node in outputs if node._op is not None and node not in seen]
     seen.update(order)
     for node in order:  # which grows as it goes
-        if node._inputs is None:
-            raise RuntimeError(
-                f"the graph through {node._op.__name__}, recorded at {place_made(node)}, was freed "
-                "by an earlier backward: compute the loss again in each step, or pass "
-                "retain_graph=True to that backward to walk the same graph twice"
-            )
-        for x in node._inputs:
+        inputs = node._inputs
+        if inputs is None:
+            raise _freed(node)
+        for x in inputs:
             if isinstance(x, Node) and x._op is not None and x not in seen:
                 seen.add(x)
                 order.append(x)
@@ -60,6 +57,14 @@ def recorded(outputs: Iterable[Node], stop: Collection[Node] = ()) -> list[Node]
 
 
 _when_made = attrgetter("_made")
+
+
+def _freed(node: Node) -> RuntimeError:
+    return RuntimeError(
+        f"the graph through {node._op.__name__}, recorded at {place_made(node)}, was freed "
+        "by an earlier backward: compute the loss again in each step, or pass "
+        "retain_graph=True to that backward to walk the same graph twice"
+    )
 
 
 def _leading_to(wanted: set[Node], order: list[Node]) -> set[Node]:
@@ -88,7 +93,8 @@ def walk(
     the rules see Tensors, so that what they compute is itself recorded; else plain arrays.
 
     Returns the cotangent of every node it ends at: for a leaf an array that nothing else refers to,
-    with `create_graph` a Tensor.
+    with `create_graph` a Tensor. Without `wanted` those of `retain_grad` are among them; with it,
+    they are added to `.grad` at the end.
     """
     if recorders and not create_graph and recorder() is not None:
         return _walk_on_tensors(cotangents, wanted, retain_graph, stop)
@@ -98,27 +104,30 @@ def walk(
     grads = dict(cotangents)
     ends: dict[Node, Any] = {}
     owned: set[int] = set()
+    retained = ends if wanted is None else {}
     while order:
         node = order.pop()
         g = grads.pop(node, None)
         if g is None:
             continue
         if node._hooks:
-            g = _call_hooks(node, g, create_graph)
+            g = _call_hooks(node, g, create_graph, retained)
         if wanted is not None and node in wanted:
             ends[node] = g
         record, inputs, params, values = node._op, node._inputs, node._params, node._values
+        if inputs is None:  # by another thread, since `recorded` looked
+            raise _freed(node)
         y: Any = node._data
         if create_graph:
-            y, values = node, inputs  # type: ignore[assignment]
+            y, values = node, inputs
         rules, given = record.rules, values
         if careful or record.shared:
             rules, given = _special_rules(node, values, needed, careful)
         elif record is getitem and not create_graph and is_basic(params["key"]):
             rules = ()
-            if needed is None or inputs[0] in needed:  # type: ignore[index]
-                _add_at(inputs[0], params["key"], g, grads, owned)  # type: ignore[index]
-        for rule, x, value in zip(rules, inputs, values):  # type: ignore[arg-type]  # noqa: B905
+            if needed is None or inputs[0] in needed:
+                _add_at(inputs[0], params["key"], g, grads, owned)
+        for rule, x, value in zip(rules, inputs, values):  # noqa: B905
             if not isinstance(x, Node) or not x._requires_grad:
                 continue
             if rule is None or (needed is not None and x not in needed):
@@ -153,10 +162,12 @@ def walk(
             node._inputs = node._values = None  # type: ignore[assignment]
     for leaf, g in grads.items():
         if leaf._hooks:
-            grads[leaf] = _call_hooks(leaf, g, create_graph)
+            grads[leaf] = _call_hooks(leaf, g, create_graph, retained)
     for leaf in cotangents:
         if leaf in grads and not create_graph:
             grads[leaf] = np.array(grads[leaf])
+    if wanted is not None and retained:
+        _accumulate(retained)
     return ends | grads if ends else grads
 
 
@@ -344,10 +355,11 @@ def _refuse_nan(node: Node, i: int, gx: Any, g: Any) -> None:
         )
 
 
-def _call_hooks(node: Node, g: Any, create_graph: bool) -> Any:
+def _call_hooks(node: Node, g: Any, create_graph: bool, retained: dict[Node, Any]) -> Any:
+    """The cotangent after the hooks of a node; with `retain_grad` a copy goes to `retained`."""
     hooks = dict(node._hooks or {})
     keep = hooks.pop(_KEEP, None)
-    for hook in (*hooks.values(), *([keep] if keep else [])):
+    for hook in hooks.values():
         given = hook(g if isinstance(g, Node) else constant(np.array(g)))
         if given is not None:
             given = given if isinstance(given, Tensor) else Tensor(as_array(given))
@@ -356,6 +368,8 @@ def _call_hooks(node: Node, g: Any, create_graph: bool) -> Any:
                 raise ValueError(f"a hook gave shape {given.shape} for a Tensor of {shape}")
             given = given.to(node._data.dtype)
             g = given if create_graph else np.array(given._data)
+    if keep is not None:
+        retained[node] = g if isinstance(g, Node) else np.array(g)
     return g
 
 
@@ -383,17 +397,50 @@ def backward(
     retain_graph = create_graph if retain_graph is None else retain_graph
     if create_graph:
         with enable_grad():
-            ends = walk({output: start}, create_graph=True, retain_graph=retain_graph)
-            for leaf, g in ends.items():
-                leaf._grad = g.clone() if leaf._grad is None else leaf._grad + g
+            _accumulate_sums(walk({output: start}, create_graph=True, retain_graph=retain_graph))
         return
-    for leaf, g in walk({output: start}, retain_graph=retain_graph).items():
-        if isinstance(g, Node):
-            recorder().add_gradient(leaf, g)
-            continue
-        if leaf._grad is not None:
-            g = _added(leaf._grad._data, g)
-        leaf._grad = constant(g if type(g) is ndarray else np.asarray(g))
+    ends = walk({output: start}, retain_graph=retain_graph)
+    if recorders and (recording := recorder()) is not None:
+        for leaf, g in ends.items():
+            recording.add_gradient(leaf, g)
+        return
+    _accumulate(ends)
+
+
+def _accumulate(gradients: dict[Node, Any]) -> None:
+    """Add to the `.grad` of several nodes, all or none, while other threads may do the same.
+
+    Every sum is computed before the first is stored. A store happens only where `.grad` is still
+    the one that the sum was computed from; else the sum is computed again from the new one.
+    """
+    for node in gradients:
+        if node._grad is not None:
+            _accumulate_sums(gradients)
+            return
+    for node, g in gradients.items():
+        after = constant(g) if type(g) is ndarray else _sum(None, g)
+        node._grad = after if (stored := node._grad is None) else node._grad  # replace_gradient
+        if not stored:
+            _accumulate_sums({node: g})
+
+
+@np.errstate(all="ignore")
+def _accumulate_sums(gradients: dict[Node, Any]) -> None:
+    befores = [node._grad for node in gradients]
+    afters = list(map(_sum, befores, gradients.values()))
+    for node, before, after in zip(gradients, befores, afters, strict=True):
+        while not replace_gradient(node, before, after):
+            before = node._grad
+            after = _sum(before, gradients[node])
+
+
+def _sum(before: Any, g: Any) -> Any:
+    """The Tensor of `g` added to a gradient, or of `g` alone where there is none."""
+    if isinstance(g, Node):
+        return g.clone() if before is None else before + g  # type: ignore[attr-defined]
+    if before is not None:
+        g = before._data + g
+    return constant(g if type(g) is ndarray else np.asarray(g))
 
 
 def _start(output: Any, gradient: Any, create_graph: bool) -> Any:
@@ -433,20 +480,21 @@ def retain_grad(tensor: Tensor) -> None:
     if tensor._op is None or (tensor._hooks and _KEEP in tensor._hooks):
         return
 
-    reference = weakref.ref(tensor)
-
-    def keep(g: Any) -> None:
-        node = reference()
-        if node is not None:
-            node._grad = g.clone() if node._grad is None else node._grad + g
-
-    if tensor._hooks is None:
-        tensor._hooks = {}
-    tensor._hooks[_KEEP] = keep
+    _hooks_of(tensor)[_KEEP] = _keep
 
 
 _KEEP = 0
-"""The key of the hook that `retain_grad` adds; those of the user are times, which start at 1."""
+"""The key of `retain_grad` among the hooks; those of the user are times, which start at 1."""
+
+
+def _keep(_: Any) -> None:
+    """Stands for `retain_grad`: the walk itself keeps the cotangent."""
+
+
+def _hooks_of(tensor: Tensor) -> dict[int, Any]:
+    if tensor._hooks is None:
+        tensor._hooks = {}
+    return tensor._hooks
 
 
 class HookHandle:
@@ -464,9 +512,7 @@ def register_hook(tensor: Tensor, hook: Callable[[Tensor], Any]) -> HookHandle:
     """Call `hook(gradient)` when the gradient of `tensor` is complete; returns its removal."""
     if not tensor._requires_grad:
         raise RuntimeError("a hook on a Tensor that does not require grad would never be called")
-    if tensor._hooks is None:
-        tensor._hooks = {}
-    hooks = tensor._hooks
+    hooks = _hooks_of(tensor)
     key = tick()
     hooks[key] = hook
     return HookHandle(hooks, key)

@@ -436,6 +436,10 @@ def _forms(tensors: dict[str, Tensor]) -> dict[str, Any]:
 # ------------------------------------------------------------------ sharing the work
 
 
+MOST_ON_WINDOWS = 61
+"""Processes for which Windows waits at once: more raise ValueError in `concurrent.futures`."""
+
+
 class WorkerDiedError(RuntimeError):
     """A process ended in the middle of its work, so that there is no result and no traceback.
 
@@ -544,6 +548,8 @@ def _processes(jobs: int) -> Iterator[ProcessPoolExecutor]:
     from concurrent.futures import ProcessPoolExecutor
     from multiprocessing import get_context
 
+    if sys.platform == "win32":
+        jobs = min(jobs, MOST_ON_WINDOWS)
     pool = ProcessPoolExecutor(
         jobs, get_context("spawn"), signal.signal, (signal.SIGINT, signal.SIG_IGN)
     )

@@ -504,8 +504,9 @@ class Tensor(Node):
         if self._op is not None:
             raise RuntimeError("only leaf Tensors can be copied with copy.deepcopy; use .clone()")
         Tensor.__init__(copy, self._data.copy("K"), requires_grad=self._requires_grad)
-        if self._grad is not None:
-            copy._grad = Tensor(self._grad._data.copy("K"))
+        gradient = self._grad  # once: another thread may set it to None meanwhile
+        if gradient is not None:
+            copy._grad = Tensor(gradient._data.copy("K"))
 
     def __copy__(self) -> Tensor:
         return self.__deepcopy__({})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import io
 import json
 import os
 import platform
@@ -17,7 +18,7 @@ import numpy as np
 
 import tinygrad_kr as tk
 from tinygrad_kr import Tensor, data, nn
-from tinygrad_kr.data.atomic import replacing
+from tinygrad_kr.files import replacing
 
 RESULTS = Path(__file__).resolve().parents[2] / "benchmarks" / "results"
 BLUE, ORANGE, GREEN = "#0072B2", "#D55E00", "#009E73"  # Okabe and Ito's
@@ -104,7 +105,7 @@ def rounded(value: float) -> float:
 
 def read_json(path: Path) -> dict[str, Any]:
     """What `write_json` wrote; empty before that."""
-    found: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {}
+    found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
     return found
 
 
@@ -159,7 +160,12 @@ def positive(text: str) -> float:
 
 
 def launch(main: Callable[[], None]) -> None:
-    """Run a program: missing data, a folder that cannot be written and Ctrl-C end it in a line."""
+    """Run a program: missing data, a folder that cannot be written and Ctrl-C end it in a line.
+
+    A letter that the console does not know is shown as "?".
+    """
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="replace")
     try:
         main()
     except data.DatasetNotFoundError as error:

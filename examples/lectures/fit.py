@@ -46,7 +46,7 @@ from common import (
 import tinygrad_kr as tk
 import tinygrad_kr.functional as F
 from tinygrad_kr import data, nn, no_grad, optim
-from tinygrad_kr.data.atomic import replacing
+from tinygrad_kr.files import replacing
 
 PUBLISHED = {"10-1": 0.9268, "10-2": 0.9811, "13-2": 0.9894}
 

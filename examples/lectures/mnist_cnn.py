@@ -52,7 +52,7 @@ from numpy.typing import NDArray
 import tinygrad_kr as tk
 import tinygrad_kr.functional as F
 from tinygrad_kr import Tensor, data, nn, no_grad, optim
-from tinygrad_kr.data.atomic import replacing
+from tinygrad_kr.files import replacing
 from tinygrad_kr.random import default_generator
 
 OUT = Path("out/lectures")

@@ -63,7 +63,9 @@ _INCLUDED = re.compile(rf'^#include "({_HEADER.pattern})"', re.MULTILINE)
 def included(source: str) -> dict[str, str]:
     """The headers of this package that `source` includes, for `build`."""
     here = files(__package__)
-    return {name: here.joinpath(name).read_text() for name in _INCLUDED.findall(source)}
+    return {
+        name: here.joinpath(name).read_text(encoding="utf-8") for name in _INCLUDED.findall(source)
+    }
 
 
 def build(source: str, headers: Mapping[str, str] | None = None) -> ctypes.CDLL:

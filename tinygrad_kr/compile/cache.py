@@ -22,6 +22,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import NamedTuple
 
+from tinygrad_kr import files
+
 LIMIT_BYTES = 64 << 20
 
 _ENTRY = re.compile(r"[0-9a-f]{64}(\.[a-z]+)?")
@@ -33,14 +35,13 @@ _ABANDONED_SECONDS = 24 * 3600
 def cache_folder() -> Path:
     """Where libraries are kept: `$TINYGRAD_KR_CACHE/compile`, else in the user's cache folder.
 
-    That is `$XDG_CACHE_HOME/tinygrad_kr/compile`, or `~/.cache`, `~/Library/Caches` (macOS) or
-    `%LOCALAPPDATA%` (Windows) in place of `$XDG_CACHE_HOME`.
+    That is `tinygrad_kr/compile` in the folder that `files.user_caches` names.
 
     Raises RuntimeError where there is no home.
     """
     if named := os.environ.get("TINYGRAD_KR_CACHE"):
         return Path(named).expanduser().absolute() / "compile"
-    return _user_caches() / "tinygrad_kr" / "compile"
+    return files.user_caches() / "tinygrad_kr" / "compile"
 
 
 def trusted_cache() -> Path:
@@ -93,10 +94,9 @@ def write_note(path: Path, lines: Sequence[str]) -> None:
     try:
         with open(temporary, "xb", opener=functools.partial(os.open, mode=0o600)) as stream:
             stream.write(note.encode("utf-8", "surrogateescape"))
-        os.replace(temporary, path)
+        files.replace(temporary, path)
     except BaseException:
-        with suppress(OSError):
-            temporary.unlink()
+        files.remove(temporary)
         raise
 
 
@@ -112,10 +112,10 @@ def move_library(built: Path, library: Path) -> None:
     """Put a library (0700) in its place at once, over what may lie there damaged."""
     built.chmod(0o700)
     try:
-        os.replace(built, library)
+        files.replace(built, library, pauses=())
     except PermissionError:  # Windows refuses for one that is in use
         if not library.is_file() or file_checksum(library) != file_checksum(built):
-            raise
+            files.replace(built, library)
 
 
 def touch(path: Path) -> None:
@@ -182,17 +182,6 @@ _warned: set[str] = set()
 _private_folders: dict[int, Path] = {}
 
 
-def _user_caches() -> Path:
-    """The platform's folder for what may be lost; XDG's is obeyed wherever it is set."""
-    named = os.environ.get("XDG_CACHE_HOME", "")
-    if os.path.isabs(named):
-        return Path(named)
-    if sys.platform == "win32":
-        local = os.environ.get("LOCALAPPDATA", "")
-        return Path(local) if local else Path.home() / "AppData" / "Local"
-    return Path.home() / ("Library/Caches" if sys.platform == "darwin" else ".cache")
-
-
 def _make_private(folder: Path) -> None:
     """Make `folder` (0700) and what is missing above it; OSError where others could change it.
 
@@ -221,7 +210,7 @@ def _not_private(folder: Path) -> str:
     status = folder.stat()
     if not stat.S_ISDIR(status.st_mode):
         return "is not a folder: remove it"
-    if os.name != "posix":
+    if sys.platform == "win32":
         return ""
     if status.st_uid != os.geteuid():
         return f"belongs to user {status.st_uid}, who could change the programs in it"
@@ -237,7 +226,7 @@ def _replaceable(folder: Path) -> str:
     Allowed are sticky folders (/tmp) and those writable by our own group, which on most systems
     has one member and is what a umask of 002 gives.
     """
-    if os.name != "posix":
+    if sys.platform == "win32":
         return ""
     status = folder.stat()
     if status.st_uid not in (0, os.geteuid()) and not _outside(status.st_uid):
@@ -253,8 +242,8 @@ def _replaceable(folder: Path) -> str:
 def _outside(owner: int) -> bool:
     """Whether `owner` stands for all users that a container without root does not know."""
     try:
-        overflow = int(Path("/proc/sys/kernel/overflowuid").read_text())
-        known = Path("/proc/self/uid_map").read_text().split()
+        overflow = int(Path("/proc/sys/kernel/overflowuid").read_text(encoding="utf-8"))
+        known = Path("/proc/self/uid_map").read_text(encoding="utf-8").split()
     except (OSError, ValueError):
         return False
     return owner == overflow and known != ["0", "0", "4294967295"]

@@ -55,7 +55,7 @@ def _assign(x: Any, *, shape: tuple[int, ...], dtype: Any) -> ndarray:
 _assigned = op(_assign, name="assigned", promote=False)
 
 
-_PACKAGE = os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep
+_PACKAGE = os.path.dirname(os.path.dirname(__file__)) + os.sep
 _MAKERS = ("tensor.py", f"ops{os.sep}node.py", f"compile{os.sep}capture.py")
 _CREATING = ("creation.py", "random.py")
 

@@ -260,6 +260,8 @@ def _words(line: str) -> list[str]:
     if os.path.isfile(line):
         return [line]
     try:
+        if os.name == "nt":  # where a backslash divides folders
+            return [word.strip('"') for word in shlex.split(line, posix=False)]
         return shlex.split(line)
     except ValueError as error:
         raise BuildError(f"{line!r} cannot be read as a command: {error}") from error
@@ -573,7 +575,7 @@ def stop(thread: threading.Thread) -> None:
 
 def _kill(process: subprocess.Popen[bytes]) -> None:
     """End the compiler and all that it started."""
-    if os.name == "posix":
+    if sys.platform != "win32":
         import signal
 
         with suppress(ProcessLookupError):

@@ -41,10 +41,10 @@ LARGEST = 256
 _ATOMS = (int, float, str, bytes, complex, bool, type(None), type(...), np.generic, np.dtype, range)
 GONE = (LookupError, ValueError, AttributeError)
 _MISSING: Any = type("Missing", (), {"__repr__": lambda self: "nothing"})()
-_PACKAGE = os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep
+_PACKAGE = os.path.normcase(os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep)
 _INSTALLED = tuple(
     {
-        os.path.abspath(path) + os.sep
+        os.path.normcase(os.path.abspath(path) + os.sep)
         for name, path in sysconfig.get_paths().items()
         if name in ("stdlib", "platstdlib", "purelib", "platlib")
     }
@@ -536,6 +536,6 @@ def is_library(file: str | None) -> bool:
     """Whether code is part of Python, of an installed package, or of this one; C has no file."""
     if file is None:
         return True
-    path = os.path.abspath(file)
+    path = os.path.normcase(os.path.abspath(file))  # Windows may spell a drive "c:" or "C:"
     frozen = file.startswith("<frozen")
     return frozen or path.startswith(_PACKAGE) or path.startswith(_INSTALLED)

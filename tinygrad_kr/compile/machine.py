@@ -42,6 +42,8 @@ def is_arm() -> bool:
 
 
 def _c_library() -> str:
+    if sys.platform == "win32":
+        return ""
     try:
         return os.confstr("CS_GNU_LIBC_VERSION") or ""
     except (AttributeError, OSError, ValueError):

@@ -106,6 +106,8 @@ class Native:
         )
         self.workspace = driver.workspace
         self.arena = driver.arena
+        self.given = given
+        """What each segment's C functions are given."""
 
 
 def _built(source: str) -> ctypes.CDLL:

@@ -5,12 +5,47 @@
    Who waits looks again for some 100 microseconds, two or three times what waking up takes, and
    then sleeps: threads that spin for longer would take turns with those of BLAS. */
 
-#include <pthread.h>
 #include <stdatomic.h>
 #include <stdint.h>
 #include <stdlib.h>
 
 typedef void (*tk_piece)(void **memory, int64_t start, int64_t stop);
+static __thread int64_t tk_self = 0; /* which thread this is: a helper has a number from 1 on */
+
+#ifdef _WIN32
+
+/* Windows has no pthreads: the calling thread does all of the work. */
+static inline void tk_share(tk_piece work, void **memory, int64_t size, int64_t step) {
+  (void)step;
+  work(memory, 0, size);
+}
+
+__declspec(dllimport) unsigned long __stdcall FlsAlloc(void(__stdcall *at_end)(void *));
+__declspec(dllimport) int __stdcall FlsFree(unsigned long key);
+__declspec(dllimport) int __stdcall FlsSetValue(unsigned long key, void *value);
+#define TK_NO_KEY 0xFFFFFFFFul
+
+/* The C library's own `free`: the address of `free` is that of a jump in this library, which may be
+   unloaded before a thread ends. */
+extern void (*__imp_free)(void *memory);
+
+/* Has the one piece of memory that the calling thread keeps freed when it ends. */
+static inline void tk_free_at_end(void *memory) {
+  static atomic_ulong kept = TK_NO_KEY;
+  unsigned long key = atomic_load(&kept);
+  if (key == TK_NO_KEY) {
+    unsigned long made = FlsAlloc((void(__stdcall *)(void *))__imp_free);
+    if (atomic_compare_exchange_strong(&kept, &key, made))
+      key = made;
+    else
+      FlsFree(made);
+  }
+  if (key != TK_NO_KEY) FlsSetValue(key, memory);
+}
+
+#else
+
+#include <pthread.h>
 
 static pthread_mutex_t tk_turn = PTHREAD_MUTEX_INITIALIZER; /* one loop at a time has helpers */
 static pthread_mutex_t tk_lock = PTHREAD_MUTEX_INITIALIZER; /* of all below */
@@ -20,7 +55,6 @@ static atomic_int tk_wanted, tk_working;
 static tk_piece tk_work;
 static void **tk_memory;
 static int64_t tk_step;
-static __thread int64_t tk_self = 0; /* which thread this is: a helper has a number from 1 on */
 
 static struct {
   atomic_llong next;
@@ -131,3 +165,5 @@ static void tk_share(tk_piece work, void **memory, int64_t size, int64_t step) {
   pthread_mutex_unlock(&tk_lock);
   pthread_mutex_unlock(&tk_turn);
 }
+
+#endif

@@ -10,8 +10,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, NamedTuple, Protocol
 
-from tinygrad_kr.data.atomic import replacing
 from tinygrad_kr.data.idx import decompressed
+from tinygrad_kr.files import replacing
 
 if TYPE_CHECKING:
     import urllib.request

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
 
-from tinygrad_kr.data.atomic import replacing
+from tinygrad_kr.files import replacing
 
 if TYPE_CHECKING:
     import numpy.typing as npt

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
@@ -12,6 +11,7 @@ import numpy as np
 
 from tinygrad_kr.data.download import DownloadError, Opener, Published, fetch
 from tinygrad_kr.data.idx import IdxError, read_idx
+from tinygrad_kr.files import user_caches
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -105,14 +105,7 @@ def mnist(
 
 def cache_folder() -> Path:
     """Where downloads are kept: $XDG_CACHE_HOME/tinygrad_kr, or the platform's own such place."""
-    named = os.environ.get("XDG_CACHE_HOME", "")
-    if os.path.isabs(named):
-        return Path(named, "tinygrad_kr")
-    if sys.platform == "win32":
-        local = os.environ.get("LOCALAPPDATA", "")
-        return (Path(local) if local else Path.home() / "AppData" / "Local") / "tinygrad_kr"
-    caches = "Library/Caches" if sys.platform == "darwin" else ".cache"
-    return Path.home() / caches / "tinygrad_kr"
+    return user_caches() / "tinygrad_kr"
 
 
 def _folders(root: str | os.PathLike[str] | None) -> dict[str, Path]:

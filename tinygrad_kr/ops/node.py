@@ -81,8 +81,9 @@ def recorder() -> Any:
     return mine if recorders.get(thread) is mine else None
 
 
-_PACKAGE = os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep
-_NUMPY = os.path.dirname(os.path.abspath(np.__file__)) + os.sep
+# Spelled as the import system spells `co_filename`, not as the absolute path: both may have "..".
+_PACKAGE = os.path.dirname(os.path.dirname(__file__)) + os.sep
+_NUMPY = os.path.dirname(np.__file__) + os.sep
 
 
 class Node:
@@ -118,6 +119,16 @@ class Node:
     _made: int
     _code: CodeType
     _instruction: int
+
+
+def replace_gradient(node: Node, before: Any, after: Any) -> bool:
+    """Store `after` as the `.grad` of a node where that is still `before`; whether it was.
+
+    The comparison and the store are one statement without a call or a loop. CPython switches
+    threads only at calls and loops. So no lock is needed, which an interrupt could leave held.
+    """
+    node._grad = after if (stored := node._grad is before) else node._grad
+    return stored
 
 
 class NodeType:

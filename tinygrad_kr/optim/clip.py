@@ -11,7 +11,7 @@ from numpy import ndarray
 
 from tinygrad_kr.grad_mode import no_grad
 from tinygrad_kr.ops.elementwise import absolute, clip, power, where
-from tinygrad_kr.ops.node import constant, recorder, recorders
+from tinygrad_kr.ops.node import constant, recorder, recorders, replace_gradient
 from tinygrad_kr.ops.reduction import euclidean_norm, max_, sum_
 from tinygrad_kr.ops.shape import stack
 from tinygrad_kr.tensor import Tensor
@@ -44,7 +44,8 @@ def clip_grad_norm_(
     if recorders and recorder() is not None:
         return _scaled_in_a_recording(owners, max_norm, norm_type, error_if_nonfinite)
     with np.errstate(all="ignore"):
-        total = _norm([_norm_of(p._grad._data, norm_type) for p in owners], norm_type)
+        gradients = [g for p in owners if (g := p._grad) is not None]
+        total = _norm([_norm_of(g._data, norm_type) for g in gradients], norm_type)
         if error_if_nonfinite:
             _check_finite(total, max_norm)
         factor = max_norm / (total + 1e-6)
@@ -79,8 +80,12 @@ def _with_gradients(parameters: Tensor | Iterable[Tensor]) -> list[Any]:
 
 
 def _replace(owners: list[Any], change: Callable[[ndarray], Any]) -> None:
+    """Change every gradient, with what other threads add meanwhile."""
     for p in owners:
-        p._grad = constant(np.asarray(change(p._grad._data)))
+        stored = False
+        while not stored and (before := p._grad) is not None:
+            after = constant(np.asarray(change(before._data)))
+            stored = replace_gradient(p, before, after)
 
 
 def _check_finite(total: Any, max_norm: float) -> None:

@@ -259,7 +259,8 @@ class Optimizer:
                 cohorts.append(Cohort(group, names, alike, program, start))
         plan = self._plan = _Plan(cohorts, absent, once, self._writer)
         gradients = plan.gradients(self._check_options)
-        assert gradients is not None
+        if gradients is None:  # another thread has given or taken a gradient meanwhile
+            return self._planned()
         self._warn_of_old_gradients(plan.params)
         return plan, gradients
 
@@ -277,10 +278,10 @@ class Optimizer:
         return found.values()
 
     def _check_writable(self, slot: Slot) -> None:
-        array, g = slot.param._data, slot.param._grad._data
+        array, gradient = slot.param._data, slot.param._grad
         wrong = ""
-        if array.shape != g.shape:
-            wrong = f"has a gradient of shape {g.shape}"
+        if gradient is not None and array.shape != gradient.shape:
+            wrong = f"has a gradient of shape {gradient.shape}"
         elif slot.arrays and array.shape != slot.shape:
             wrong = f"has a state of shape {slot.shape}; after such a change, make a new optimizer"
         elif not array.flags.writeable:
@@ -295,11 +296,12 @@ class Optimizer:
         if not params:
             stale = "no parameter has a gradient, so it changed nothing"
         elif self._first_gradients is None:
-            self._first_gradients = [(weakref.ref(p._grad), _total(p._grad)) for p in params]
+            gradients = [g for p in params if (g := p._grad) is not None]
+            self._first_gradients = [(weakref.ref(g), _total(g)) for g in gradients]
         else:
             kept = self._first_gradients
             if len(kept) == len(params) and all(
-                reference() is p._grad and total == _total(p._grad)
+                reference() is (g := p._grad) and g is not None and total == _total(g)
                 for (reference, total), p in zip(kept, params, strict=True)
             ):
                 stale = "it applied the gradients of the step before again"

@@ -1,0 +1,110 @@
+"""Files on every system: writes that are whole or not there, and the user's cache folder.
+
+What a reader finds is never half of a write. What differs between POSIX and Windows is here.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import BinaryIO
+
+WINDOWS = os.name == "nt"
+PAUSES = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5)
+"""Pauses before another attempt to replace a file on Windows; seconds."""
+
+
+@contextmanager
+def replacing(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
+    """Give a stream to write; its bytes become `path` at the end of the block, all or none.
+
+    The stream is a temporary file in the same directory. When the block ends it is flushed to
+    the disk and renamed over `path` (a symbolic link is followed, an existing file's mode is
+    kept), and the directory is flushed too. When the block raises, or is interrupted, the
+    temporary is removed and what was at `path` before is still there, untouched.
+
+    Raises OSError when the directory cannot be written or the disk is full.
+    """
+    target = Path(os.path.realpath(path))
+    if not target.parent.is_dir():
+        raise FileNotFoundError(errno.ENOENT, "no such folder to write into", str(target.parent))
+    temporary = target.with_name(f".{os.urandom(8).hex()}.part")
+    try:
+        with temporary.open("xb") as stream:
+            yield stream
+            stream.flush()
+            os.fsync(stream.fileno())
+        if target.exists():
+            temporary.chmod(stat.S_IMODE(target.stat().st_mode))
+        replace(temporary, target)
+    except BaseException:
+        remove(temporary)
+        raise
+    _flush_directory(target.parent)
+
+
+def replace(source: Path, target: Path, pauses: Sequence[float] = PAUSES) -> None:
+    """Rename `source` over `target` at once, as `os.replace` does on POSIX.
+
+    Windows refuses while another program, such as a virus scanner, has one of them open. So there
+    are more attempts after `pauses`. It refuses for a read-only target, which is made writable.
+
+    Raises PermissionError where Windows goes on refusing.
+    """
+    for pause in pauses if WINDOWS else ():
+        try:
+            os.replace(source, target)
+            return
+        except PermissionError:
+            _make_writable(target)
+            time.sleep(pause)
+    os.replace(source, target)
+
+
+def remove(path: Path) -> None:
+    """Remove a file if it is there. One that cannot be removed, or only later, stays."""
+    with suppress(OSError):
+        if WINDOWS:
+            _make_writable(path)
+        path.unlink()
+
+
+def _make_writable(path: Path) -> None:
+    """Take off a file's read-only mark, with which Windows neither replaces nor removes it."""
+    with suppress(OSError):
+        mode = stat.S_IMODE(path.stat().st_mode)
+        if not mode & stat.S_IWRITE:
+            path.chmod(mode | stat.S_IWRITE)
+
+
+def user_caches() -> Path:
+    """The platform's folder for what may be lost; `$XDG_CACHE_HOME` is obeyed wherever it is set.
+
+    Else `~/.cache`, `~/Library/Caches` on macOS, `%LOCALAPPDATA%` on Windows.
+
+    Raises RuntimeError where there is no home.
+    """
+    named = os.environ.get("XDG_CACHE_HOME", "")
+    if os.path.isabs(named):
+        return Path(named)
+    if sys.platform == "win32":
+        local = os.environ.get("LOCALAPPDATA", "")
+        return Path(local) if local else Path.home() / "AppData" / "Local"
+    return Path.home() / ("Library/Caches" if sys.platform == "darwin" else ".cache")
+
+
+def _flush_directory(folder: Path) -> None:
+    """Make a rename itself survive a power cut; Windows has no such call."""
+    if WINDOWS:
+        return
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
