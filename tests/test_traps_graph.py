@@ -18,7 +18,7 @@ import numpy as np
 import pytest
 from numpy import ndarray
 from op_samples import SAMPLES
-from test_ops import DIFFERENTIABLE, OPS, cotangent, leaves_of, tensors
+from test_ops import OPS, cotangent, every_differentiable_case, leaves_of, tensors
 
 import tinygrad_kr as tk
 from tinygrad_kr import Tensor, op
@@ -409,7 +409,7 @@ def test_assigning_a_tracked_tensor_into_a_constant_explains_itself() -> None:
 
 
 @pytest.mark.parametrize("target", ["input", "output"])
-@pytest.mark.parametrize(("name", "i"), DIFFERENTIABLE)
+@every_differentiable_case
 def test_mutation_gives_the_right_gradient_or_an_error_for_every_op(
     name: str, i: int, target: str
 ) -> None:
@@ -442,7 +442,7 @@ def test_mutation_gives_the_right_gradient_or_an_error_for_every_op(
         np.testing.assert_allclose(grad_of(x), right, rtol=1e-12, atol=1e-12)
 
 
-@pytest.mark.parametrize(("name", "i"), DIFFERENTIABLE)
+@every_differentiable_case
 def test_mutation_under_a_view_is_noticed_for_every_op(name: str, i: int) -> None:
     """The result of an op may be a view of its input; a write to the input changes it too."""
     case = SAMPLES[name][i]
