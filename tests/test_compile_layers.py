@@ -337,6 +337,7 @@ def regression(dtype: str) -> list[tuple[Tensor, Tensor]]:
     return batches  # type: ignore[return-value]
 
 
+@pytest.mark.trains
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_every_optimizer(dtype: str, backend: str) -> None:
     nets: dict[str, Any] = {name: nn.Linear(3, 2).to(dtype) for name in OPTIMIZERS}
@@ -347,6 +348,7 @@ def test_every_optimizer(dtype: str, backend: str) -> None:
     compare(step_of_optimizers, nets, every, regression(dtype))
 
 
+@pytest.mark.trains
 @pytest.mark.usefixtures("backend")
 def test_every_schedule() -> None:
     nets: dict[str, Any] = {name: nn.Linear(3, 2) for name in SCHEDULES}
@@ -546,7 +548,7 @@ def test_random_programs_by_numpy(drawn: Any) -> None:
         agrees(run, batch, other)
 
 
-@pytest.mark.skipif("c" not in BACKENDS, reason="there is no C compiler here")
+@pytest.mark.skipif("c" not in BACKENDS, reason="there is no C compiler")
 @settings(max_examples=25)
 @given(functions())
 def test_random_programs_in_c(drawn: Any) -> None:
@@ -554,6 +556,7 @@ def test_random_programs_in_c(drawn: Any) -> None:
     agrees(run, batch, other)
 
 
+@pytest.mark.slow
 @given(programs())
 def test_random_graphs_of_one_number(program: Any) -> None:
     """Smooth graphs with indices of every kind: gradients of gradients too."""

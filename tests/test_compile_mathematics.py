@@ -119,7 +119,7 @@ def system_compiler() -> list[str] | None:
 def built(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Built:
     compiler = system_compiler()
     if compiler is None:
-        pytest.skip("no C compiler here")
+        pytest.skip("there is no C compiler")
     folder = tmp_path_factory.mktemp("mathematics")
     source, library = folder / "loops.c", folder / "loops.so"
     source.write_text(SOURCE)

@@ -26,7 +26,7 @@ from tinygrad_kr.compile.windows import Convolution
 needs_compiler = pytest.mark.skipif(find_compiler() is None, reason="there is no C compiler")
 needs_tiles = pytest.mark.skipif(
     find_compiler() is None or not products.has_wide_vectors(),
-    reason="needs a C compiler and AVX-512",
+    reason="needs AVX-512" if find_compiler() else "there is no C compiler",
 )
 Geometry = tuple[tuple[int, ...], tuple[int, ...], dict[str, Any]]
 
@@ -65,6 +65,7 @@ def kinds(compiled: Compiled) -> set[type]:
 # ------------------------------------------------------------------ what is computed
 
 
+@pytest.mark.one_in(7)
 @needs_tiles
 @pytest.mark.parametrize("divided", [True, False], ids=["divided", "whole"])
 @pytest.mark.parametrize("geometry", [*EDGES, *GEOMETRIES], ids=str)
@@ -75,6 +76,7 @@ def test_every_geometry(geometry: Geometry, divided: bool, monkeypatch: pytest.M
     assert kinds(compare(net(geometry[2], None, None), given, 2e-5)) == {TiledConvolution}
 
 
+@pytest.mark.one_in(5)
 @needs_tiles
 @pytest.mark.parametrize("relu", ["before", "after", None])
 @pytest.mark.parametrize("pool", POOLS, ids=str)
@@ -138,6 +140,7 @@ def test_nan_stays_in_its_sample_and_output() -> None:
     np.testing.assert_array_equal(np.isfinite(y), finite)
 
 
+@pytest.mark.one_in(7)
 @needs_compiler
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize("geometry", [*EDGES, *GEOMETRIES], ids=str)

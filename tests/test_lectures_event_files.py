@@ -14,6 +14,8 @@ from lecture_programs import check_picture, program
 import tinygrad_kr as tk
 from tinygrad_kr import data, nn, optim
 
+pytestmark = pytest.mark.trains
+
 pytest.importorskip("tensorboardX")
 event_files, fit = program("event_files"), program("fit")
 

@@ -12,6 +12,8 @@ from lecture_programs import large_digits, program
 
 from tinygrad_kr import Tensor, data, nn, no_grad
 
+pytestmark = pytest.mark.trains
+
 ladder = program("mnist_ladder")
 
 

@@ -11,6 +11,8 @@ from lecture_programs import check_picture, program
 
 from tinygrad_kr import data, nn
 
+pytestmark = pytest.mark.trains
+
 rbm = program("rbm")
 FEW = {"hidden": 5, "rates": (0.1,)}
 

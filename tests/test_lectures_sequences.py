@@ -11,6 +11,8 @@ import numpy as np
 import pytest
 from lecture_programs import check_picture, program
 
+pytestmark = pytest.mark.trains
+
 sequences = program("sequences")
 
 

@@ -13,6 +13,8 @@ import tinygrad_kr as tk
 import tinygrad_kr.functional as F
 from tinygrad_kr import Tensor, data
 
+pytestmark = pytest.mark.trains
+
 softmax_regression = program("softmax_regression")
 Starts = program("common").Starts
 

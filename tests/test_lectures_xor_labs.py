@@ -12,6 +12,8 @@ import tinygrad_kr as tk
 import tinygrad_kr.functional as F
 from tinygrad_kr import Tensor, nn, optim
 
+pytestmark = pytest.mark.trains
+
 xor_labs = program("xor_labs")
 
 
