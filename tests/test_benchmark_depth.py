@@ -133,6 +133,7 @@ def test_starts_have_the_right_spread(
         assert (np.abs(weight).max() <= weight_std * 3**0.5) == bounded
 
 
+@pytest.mark.one_in(3)
 @pytest.mark.trains
 @pytest.mark.parametrize(
     "recipe",

@@ -15,7 +15,7 @@ import pytest
 from hypothesis import given, note, settings
 from hypothesis import strategies as st
 from numpy import ndarray
-from test_compile_ops import BACKENDS
+from test_compile_ops import BACKENDS, groups_and_dtypes
 from test_compile_ops import backend as backend
 from test_nn_layers import LAYERS
 from test_nn_losses import LOSSES
@@ -156,8 +156,7 @@ def inputs_of(names: list[str], dtype: str, seed: int) -> tuple[Tensor, ...]:
     return tuple(given)
 
 
-@pytest.mark.parametrize("dtype", ["float32", "float64"])
-@pytest.mark.parametrize("names", GROUPS, ids=lambda names: f"{names[0]}..{names[-1]}")
+@pytest.mark.parametrize(("names", "dtype"), groups_and_dtypes(GROUPS))
 def test_every_layer(names: list[str], dtype: str, backend: str) -> None:
     tk.manual_seed(1)
     nets: dict[str, Any] = {name: TRAINED[name][0]().to(dtype) for name in names}

@@ -139,6 +139,7 @@ def built(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
     return Built(ctypes.CDLL(str(library)), done.stdout + done.stderr, fused)
 
 
+@pytest.mark.one_in(2)
 def test_loops_are_vectorised(built: Built) -> None:
     lines = re.findall(r"loops\.c:(\d+):.*vectorized", built.remarks)
     vectorised = {name for name, line in LINE.items() if str(line) in lines}

@@ -98,6 +98,7 @@ def gradient_of(which: int) -> Callable[..., Any]:
     return function
 
 
+@pytest.mark.one_in(2)
 @needs_tiles
 @pytest.mark.parametrize("which", [0, 1], ids=["input", "weight"])
 def test_one_gradient_alone(which: int, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -169,6 +170,7 @@ def results(geometry: Geometry, given: list[Tensor]) -> list[ndarray]:
     return [np.asarray(y) for y in found]
 
 
+@pytest.mark.slow
 @needs_tiles
 def test_several_threads_give_the_bits_of_one(monkeypatch: pytest.MonkeyPatch) -> None:
     divide(monkeypatch, pieces=7, block=2**13)
@@ -231,6 +233,7 @@ def test_a_child_process(monkeypatch: pytest.MonkeyPatch) -> None:
 # ------------------------------------------------------------------ how it is divided
 
 
+@pytest.mark.slow
 @needs_tiles
 def test_a_small_convolution_is_not_handed_out_and_a_large_one_is() -> None:
     for samples, handed in ((1, False), (64, True)):

@@ -129,6 +129,7 @@ def test_convolution_with_relu_and_pool(
         assert not called(compiled) & {"convolve", "window_max", "window_put", "window_put_first"}
 
 
+@pytest.mark.one_in(2)
 @needs_compiler
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_ties_nan_and_infinities_are_where_the_eager_run_has_them(dtype: str) -> None:

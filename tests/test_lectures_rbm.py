@@ -23,6 +23,7 @@ def figures() -> dict[str, float]:
     return found
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", rbm.CHAINS)
 def test_both_machines_reconstruct_recognise_and_dream_of_digits(
     figures: dict[str, float], kind: str

@@ -22,15 +22,22 @@ def results() -> tuple[dict[str, float], dict[str, Any]]:
     return sequences.run(walks=3, steps=200, keep=keep), keep
 
 
-def test_the_lab_s_losses_to_the_last_printed_digit(results: Any) -> None:
-    figures, _ = results
+@pytest.fixture(scope="module")
+def without_training() -> tuple[dict[str, float], dict[str, Any]]:
+    """What no price has a part in."""
+    keep: dict[str, Any] = {}
+    return sequences.run(walks=1, steps=2, keep=keep), keep
+
+
+def test_the_lab_s_losses_to_the_last_printed_digit(without_training: Any) -> None:
+    figures, _ = without_training
     for name, published in sequences.PUBLISHED.items():
         assert f"{figures[name]:.6f}" == f"{published:.6f}"
     assert figures["sequence loss of log 0.9"] == pytest.approx(-math.log(0.9), rel=1e-6)
 
 
-def test_outputs_end_where_the_words_do(results: Any) -> None:
-    figures, keep = results
+def test_outputs_end_where_the_words_do(without_training: Any) -> None:
+    figures, keep = without_training
     ends = np.arange(5) < np.array([[5], [3], [4]])
     np.testing.assert_array_equal(keep["norms"] > 0, ends)
     assert figures["lengths: last states apart"] < 1e-6
@@ -68,7 +75,7 @@ def test_truth_and_naive_guess_are_the_right_days() -> None:
     assert share.predicted.shape == share.truth.shape
 
 
-def test_the_last_window_reads_no_day_after_its_own(results: Any) -> None:
+def test_the_last_window_reads_no_day_after_its_own() -> None:
     """What is said of a day does not change when that day and those after it do."""
     table = sequences.made_up_prices("walk", 80, 1)
     changed = table.copy()
@@ -79,6 +86,7 @@ def test_the_last_window_reads_no_day_after_its_own(results: Any) -> None:
     assert (one.predicted[-2:] != other.predicted[-2:]).all()
 
 
+@pytest.mark.slow
 def test_a_random_walk_is_not_foretold_and_a_wave_is(results: Any) -> None:
     figures, keep = results
     for scaling in ("lab's scaling", "honest scaling"):

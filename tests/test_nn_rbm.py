@@ -721,6 +721,7 @@ def test_wrong_nets_and_labels_are_named() -> None:
         net.pretrain(DATA, rate=0.1)
 
 
+@pytest.mark.slow
 @pytest.mark.trains
 def test_pretraining_brings_a_deep_sigmoid_net_to_learn_where_it_stood_still() -> None:
     """The lectures' history in small: same start, same data, same descent."""

@@ -294,6 +294,7 @@ def test_lengths_that_do_not_fit_are_refused(
 # ------------------------------------------------------------------ derivatives
 
 
+@pytest.mark.one_in(2)
 @every_kind
 @pytest.mark.parametrize("lengths", [None, [3, 1]], ids=["whole", "lengths"])
 def test_derivatives_to_second_order(kind: str, lengths: Any) -> None:

@@ -1104,9 +1104,9 @@ def test_checkpoint_refuses_to_compute_again_from_what_was_overwritten(written: 
 def test_wide_joins_take_linear_time(f: Any) -> None:
     leaves = [Tensor(np.ones(1), requires_grad=True) for _ in range(20_000)]
     y = f(leaves).sum()
-    started = time.perf_counter()
+    started = time.process_time()
     y.backward()
-    assert time.perf_counter() - started < 1.5
+    assert time.process_time() - started < 1.5
     assert all(x.grad is not None and x.grad.shape == (1,) for x in leaves)
 
 
