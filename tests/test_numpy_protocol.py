@@ -590,6 +590,7 @@ def test_every_function_that_hips_calls_constant_has_a_case() -> None:
     assert set(HIPS_CONSTANT) <= set(CONSTANT)
 
 
+@pytest.mark.filterwarnings("ignore:numpy.fix is deprecated")  # by NumPy 2.5
 @pytest.mark.parametrize("name", sorted(set(CONSTANT) - {"empty_like", "can_cast"}))
 def test_constant_functions_give_numpys_value_and_no_gradient(name: str) -> None:
     function, args = function_named(name), CONSTANT[name]
