@@ -336,6 +336,7 @@ def regression(dtype: str) -> list[tuple[Tensor, Tensor]]:
     return batches  # type: ignore[return-value]
 
 
+@pytest.mark.exact
 @pytest.mark.trains
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_every_optimizer(dtype: str, backend: str) -> None:
@@ -347,6 +348,7 @@ def test_every_optimizer(dtype: str, backend: str) -> None:
     compare(step_of_optimizers, nets, every, regression(dtype))
 
 
+@pytest.mark.exact
 @pytest.mark.trains
 @pytest.mark.usefixtures("backend")
 def test_every_schedule() -> None:

@@ -217,6 +217,7 @@ def spoil(compiled: Compiled) -> None:
 NETS = [perceptron, convolutions, chain, handed_through, remembering]
 
 
+@pytest.mark.exact
 @pytest.mark.trains
 @needs_compiler
 @pytest.mark.parametrize("make", NETS)

@@ -166,6 +166,7 @@ def test_pooling_alone(pool: dict[str, Any], last: bool) -> None:
     assert ops == [w.window_max, _window_first, w.window_put]
 
 
+@pytest.mark.exact
 @pytest.mark.trains
 @needs_compiler
 def test_a_convolutional_net_trains_as_it_does_eagerly() -> None:

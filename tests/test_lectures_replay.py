@@ -90,6 +90,7 @@ def check_rows(name: str, settings: dict[str, Any]) -> None:
             assert set(lab.arguments) <= set(inspect.signature(replay.program(name).run).parameters)
 
 
+@pytest.mark.exact
 @pytest.mark.trains
 def test_deterministic_rows_are_what_was_published() -> None:
     runner = replay.Replay(anew=False)

@@ -49,12 +49,13 @@ def kernels() -> list[str | None]:
     return [*kinds, "SkylakeX"] if has.get("AVX512_SKX") else kinds or [None]
 
 
+def own_environment() -> dict[str, str]:
+    """This process's, without what pytest and its workers keep there."""
+    return {name: v for name, v in os.environ.items() if not name.startswith("PYTEST_")}
+
+
 def environment(kernel: str | None, threads: int, code: str, folder: Path) -> dict[str, str]:
-    made = {k: v for k, v in os.environ.items() if not k.startswith(("PYTEST_", "TINYGRAD_KR_"))}
-    for name in ("TINYGRAD_KR_CACHE", "TINYGRAD_KR_DATA"):
-        if name in os.environ:
-            made[name] = os.environ[name]
-    made["OPENBLAS_NUM_THREADS"] = str(threads)
+    made = own_environment() | {"OPENBLAS_NUM_THREADS": str(threads)}
     if kernel is not None:
         made["OPENBLAS_CORETYPE"] = kernel
     if code == "BLAS alone":
@@ -72,9 +73,9 @@ def is_openblas() -> bool:
     return "openblas" in config["Build Dependencies"]["blas"]["name"]
 
 
-def training_tests(env: dict[str, str], folder: Path, *options: str) -> None:
-    """Everything marked `trains`, in a process of its own."""
-    command = [sys.executable, "-m", "pytest", "-m", "trains", "-p", "no:cacheprovider"]
+def training_tests(marks: str, env: dict[str, str], folder: Path, *options: str) -> None:
+    """Everything so marked, in a process of its own."""
+    command = [sys.executable, "-m", "pytest", "-m", marks, "-p", "no:cacheprovider"]
     own = ["--basetemp", str(folder / "tests"), *options]
     done = subprocess.run(
         [*command, *own], env=env, cwd=ROOT, text=True, capture_output=True, timeout=1_800
@@ -97,10 +98,10 @@ def test_everything_that_trains(
         assert kernel is None or found["kernel"] == kernel
     assert found["compiler"] == (code != "no compiler")
     assert not found["C"] or code == "C"
-    training_tests(env, tmp_path)
+    training_tests("trains", env, tmp_path)
 
 
 @pytest.mark.parametrize("seed", ROUNDINGS)
 def test_everything_that_trains_rounded_otherwise(seed: int, tmp_path: Path) -> None:
     """No test hangs on the path of one run: last bits of every step may differ."""
-    training_tests(dict(os.environ), tmp_path, "--rounding", str(seed))
+    training_tests("trains and not exact", own_environment(), tmp_path, "--rounding", str(seed))
