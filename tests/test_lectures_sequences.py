@@ -91,10 +91,10 @@ def test_a_random_walk_is_not_foretold_and_a_wave_is(results: Any) -> None:
     figures, keep = results
     for scaling in ("lab's scaling", "honest scaling"):
         assert figures[f"walk, {scaling}: RMSE over naive RMSE"] > 1.02
-        assert figures[f"walk, {scaling}: beats naive"] == 0
-        assert figures[f"walk, {scaling}: nearer to today than to tomorrow"] == 1
+        assert figures[f"walk, {scaling}: beats naive"] < 0.4
+        assert figures[f"walk, {scaling}: nearer to today than to tomorrow"] > 0.6
         assert figures[f"wave, {scaling}: RMSE over naive RMSE"] < 0.8
-        assert figures[f"wave, {scaling}: beats naive"] == 1
+        assert figures[f"wave, {scaling}: beats naive"] > 0.6
     first = keep["walk, lab's scaling"][0]
     assert first.naive_error == pytest.approx(0.015 * first.truth.mean(), rel=0.25)
 

@@ -216,9 +216,7 @@ def test_derivatives_of_first_and_second_order(name: str, i: int) -> None:
     check_grads(f, tuple(case.inputs[j] for j in where), order=2)
 
 
-@every_differentiable_case
-def test_derivatives_of_one_input_beside_plain_arrays(name: str, i: int) -> None:
-    """Data are arrays, weights Tensors: at second order a rule meets both at once."""
+def check_each_input_beside_plain_arrays(name: str, i: int) -> None:
     case = SAMPLES[name][i]
     where = differentiable(name, case.inputs)
     if not case.smooth or len(where) < 2:
@@ -229,6 +227,18 @@ def test_derivatives_of_one_input_beside_plain_arrays(name: str, i: int) -> None
             return OPS[name](*case.inputs[:j], x, *case.inputs[j + 1 :], **case.params)
 
         check_grads(f, (case.inputs[j],), order=2)
+
+
+@every_sample([(name, i) for name, i in DIFFERENTIABLE if i < 2])
+def test_derivatives_of_one_input_beside_plain_arrays(name: str, i: int) -> None:
+    """Data are arrays, weights Tensors: at second order a rule meets both at once."""
+    check_each_input_beside_plain_arrays(name, i)
+
+
+@pytest.mark.slow
+@every_sample([(name, i) for name, i in DIFFERENTIABLE if i >= 2])
+def test_derivatives_of_one_input_beside_plain_arrays_of_other_samples(name: str, i: int) -> None:
+    check_each_input_beside_plain_arrays(name, i)
 
 
 @every_float
