@@ -135,6 +135,8 @@ def test_starts_have_the_right_spread(
         assert (np.abs(weight).max() <= weight_std * 3**0.5) == bounded
 
 
+@pytest.mark.one_in(3)
+@pytest.mark.trains
 @pytest.mark.parametrize(
     "recipe",
     [
@@ -186,6 +188,7 @@ def test_an_output_of_exactly_one_half_counts_as_no() -> None:
     np.testing.assert_array_equal(depth.count_right(outputs), [4, 2, 0])
 
 
+@pytest.mark.trains
 def test_zero_weights_are_dead_and_never_move() -> None:
     for activation in depth.ACTIVATIONS:
         result = depth.measure(Recipe(2, activation, "zeros", steps=30), range(3))
@@ -196,6 +199,8 @@ def test_zero_weights_are_dead_and_never_move() -> None:
         np.testing.assert_allclose(result.loss, np.log(2), rtol=1e-12)
 
 
+@pytest.mark.slow
+@pytest.mark.trains
 def test_a_seventh_of_deep_relu_nets_is_dead_at_the_start_and_no_sigmoid_net() -> None:
     dead = depth.measure(Recipe(steps=1), range(600))
     assert dead.rates["dead"].share == pytest.approx(0.15, abs=2.58 * (0.15 * 0.85 / 600) ** 0.5)
@@ -216,6 +221,7 @@ def test_the_gradient_vanishes_through_sigmoids_only() -> None:
         assert 0.3 < first[activation][0] / first[activation][-1] < 5
 
 
+@pytest.mark.trains
 def test_nets_that_diverge_are_counted_and_disturb_no_other() -> None:
     result = depth.measure(Recipe(14, "leaky_relu", rate=30.0, steps=60), range(12))
     diverged = ~np.isfinite(result.loss)
@@ -328,6 +334,7 @@ def test_a_process_that_dies_leaves_what_is_done(
     ]  # fmt: skip
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(os.name == "nt", reason="Windows has another way to interrupt")
 def test_ctrl_c_prints_and_saves_what_is_done(environment: dict[str, str], tmp_path: Path) -> None:
     options = ["--depths", "0", "20", "--activations", "relu", "--seeds", "3", "--jobs", "2"]
@@ -356,6 +363,8 @@ def test_ctrl_c_prints_and_saves_what_is_done(environment: dict[str, str], tmp_p
     assert [row["depth"] for row in record["results"]] == [0]
 
 
+@pytest.mark.slow
+@pytest.mark.trains
 def test_deep_sigmoid_nets_are_stuck_where_shallow_and_relu_nets_learn(
     environment: dict[str, str], tmp_path: Path
 ) -> None:
@@ -380,6 +389,7 @@ def test_deep_sigmoid_nets_are_stuck_where_shallow_and_relu_nets_learn(
 # ------------------------------------------------------------------ files
 
 
+@pytest.mark.trains
 def test_a_run_can_be_repeated_from_its_file(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -480,6 +490,8 @@ FAST = [
 ]
 
 
+@pytest.mark.slow
+@pytest.mark.trains
 def test_rates_agree_with_hand_written_numpy(capsys: pytest.CaptureFixture[str]) -> None:
     """The small nets of the table, with the lecture's 10,001 steps; `--agree` trains them all."""
     references = [r for r in depth.REFERENCES if r.name in FAST]
@@ -501,6 +513,7 @@ def test_a_rate_that_differs_is_named(capsys: pytest.CaptureFixture[str]) -> Non
     assert capsys.readouterr().out.count("differs") == 2
 
 
+@pytest.mark.trains
 def test_the_start_is_as_the_notes_say() -> None:
     notes = depth.notes_on_the_start(300)
     assert [note.reference for note in notes] == [0.15, 7.6e-7, 2.6e-6]

@@ -25,6 +25,7 @@ def modules(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     yield frameworks, compiled_step
 
 
+@pytest.mark.trains
 def test_ours_compiled_takes_the_steps_of_ours(modules: Any) -> None:
     import tinygrad_kr as tk
 
@@ -62,6 +63,7 @@ def test_a_row_says_whether_its_ratio_is_reached(modules: Any) -> None:
     assert compiled_step.line(row, {"compiled": 5e-6}, names).endswith("1/20 x JAX jit")
 
 
+@pytest.mark.slow
 def test_it_runs_without_peers(tmp_path: Path) -> None:
     file = tmp_path / "figures.json"
     options = ["--peers", "none", "--only", "xor,xor-repeat", "--seconds", "0", "--json", file]

@@ -515,6 +515,8 @@ def test_arguments_that_are_others_at_each_call_end_the_recording() -> None:
     assert len(step._kinds) <= function.MANY_KINDS
 
 
+@pytest.mark.exact
+@pytest.mark.trains
 def test_a_schedule_that_changes_now_and_then_is_recorded_again() -> None:
     step = compile(by_global)
     for i in range(20):

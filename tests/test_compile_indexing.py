@@ -78,6 +78,7 @@ def layouts(shape: tuple[int, ...], dtype: str) -> dict[str, np.ndarray]:
     return {"C": rows, "Fortran": np.asfortranarray(rows), "gaps": wide[..., ::2]}
 
 
+@pytest.mark.one_in(5)
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize("key", KEYS.values(), ids=KEYS.keys())
 def test_a_slice_and_its_adjoint(key: Any, dtype: str, backend: str) -> None:
@@ -143,6 +144,7 @@ def test_a_cotangent_that_is_a_result_too(backend: str) -> None:
     compare(f, np.linspace(-1, 2, 6))
 
 
+@pytest.mark.one_in(3)
 @pytest.mark.parametrize("dtype", ["float32", "float64", "int64", "int32", "bool"])
 @pytest.mark.parametrize("axis", [0, 1, -1])
 def test_joined_arrays(dtype: str, axis: int, backend: str) -> None:
@@ -174,6 +176,7 @@ def test_gradients_of_joined_arrays(backend: str) -> None:
     compare(f, rows["Fortran"], rows["C"])
 
 
+@pytest.mark.one_in(3)
 @pytest.mark.parametrize("value", [0.0, -1.5, float("nan"), float("inf")])
 @pytest.mark.parametrize("widths", [((1, 2), (0, 3)), ((0, 0), (0, 0)), ((2, 0), (1, 0))])
 def test_padding(widths: Any, value: float, backend: str) -> None:
@@ -200,7 +203,7 @@ def test_truth_values_and_arrays_as_indices_stay_with_numpy(backend: str) -> Non
     compare(f, np.linspace(-1, 2, 4), calls=4)
 
 
-@pytest.mark.skipif(not IN_C, reason="no C compiler")
+@pytest.mark.skipif(not IN_C, reason="there is no C compiler")
 def test_the_gradient_of_a_chain_is_one_c_function() -> None:
     def rosenbrock(x: Tensor) -> Tensor:
         return (100 * (x[1:] - x[:-1] ** 2) ** 2 + (1 - x[:-1]) ** 2).sum()

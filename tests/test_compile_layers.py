@@ -15,7 +15,7 @@ import pytest
 from hypothesis import given, note, settings
 from hypothesis import strategies as st
 from numpy import ndarray
-from test_compile_ops import BACKENDS
+from test_compile_ops import BACKENDS, groups_and_dtypes
 from test_compile_ops import backend as backend
 from test_nn_layers import LAYERS
 from test_nn_losses import LOSSES
@@ -156,8 +156,7 @@ def inputs_of(names: list[str], dtype: str, seed: int) -> tuple[Tensor, ...]:
     return tuple(given)
 
 
-@pytest.mark.parametrize("dtype", ["float32", "float64"])
-@pytest.mark.parametrize("names", GROUPS, ids=lambda names: f"{names[0]}..{names[-1]}")
+@pytest.mark.parametrize(("names", "dtype"), groups_and_dtypes(GROUPS))
 def test_every_layer(names: list[str], dtype: str, backend: str) -> None:
     tk.manual_seed(1)
     nets: dict[str, Any] = {name: TRAINED[name][0]().to(dtype) for name in names}
@@ -337,6 +336,8 @@ def regression(dtype: str) -> list[tuple[Tensor, Tensor]]:
     return batches  # type: ignore[return-value]
 
 
+@pytest.mark.exact
+@pytest.mark.trains
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_every_optimizer(dtype: str, backend: str) -> None:
     nets: dict[str, Any] = {name: nn.Linear(3, 2).to(dtype) for name in OPTIMIZERS}
@@ -347,6 +348,8 @@ def test_every_optimizer(dtype: str, backend: str) -> None:
     compare(step_of_optimizers, nets, every, regression(dtype))
 
 
+@pytest.mark.exact
+@pytest.mark.trains
 @pytest.mark.usefixtures("backend")
 def test_every_schedule() -> None:
     nets: dict[str, Any] = {name: nn.Linear(3, 2) for name in SCHEDULES}
@@ -546,7 +549,7 @@ def test_random_programs_by_numpy(drawn: Any) -> None:
         agrees(run, batch, other)
 
 
-@pytest.mark.skipif("c" not in BACKENDS, reason="there is no C compiler here")
+@pytest.mark.skipif("c" not in BACKENDS, reason="there is no C compiler")
 @settings(max_examples=25)
 @given(functions())
 def test_random_programs_in_c(drawn: Any) -> None:
@@ -554,6 +557,7 @@ def test_random_programs_in_c(drawn: Any) -> None:
     agrees(run, batch, other)
 
 
+@pytest.mark.slow
 @given(programs())
 def test_random_graphs_of_one_number(program: Any) -> None:
     """Smooth graphs with indices of every kind: gradients of gradients too."""

@@ -51,6 +51,8 @@ def training(net: nn.Module, optimizer: Any) -> Callable[[Any, Any], Any]:
     return step
 
 
+@pytest.mark.exact
+@pytest.mark.trains
 @pytest.mark.parametrize("rule", OPTIMIZERS)
 def test_repeat_gives_the_losses_of_as_many_steps(rule: str, backend: str) -> None:
     net = xor_net()

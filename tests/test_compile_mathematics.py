@@ -119,7 +119,7 @@ def system_compiler() -> list[str] | None:
 def built(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Built:
     compiler = system_compiler()
     if compiler is None:
-        pytest.skip("no C compiler here")
+        pytest.skip("there is no C compiler")
     folder = tmp_path_factory.mktemp("mathematics")
     source, library = folder / "loops.c", folder / "loops.so"
     source.write_text(SOURCE, encoding="utf-8")
@@ -144,6 +144,7 @@ def built(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
     return Built(ctypes.CDLL(str(library)), done.stdout + done.stderr, fused)
 
 
+@pytest.mark.one_in(2)
 def test_loops_are_vectorised(built: Built) -> None:
     lines = re.findall(r"loops\.c:(\d+):.*vectorized", built.remarks)
     vectorised = {name for name, line in LINE.items() if str(line) in lines}

@@ -204,6 +204,8 @@ def spoil(compiled: Compiled) -> None:
 NETS = [perceptron, convolutions, chain, handed_through, remembering]
 
 
+@pytest.mark.exact
+@pytest.mark.trains
 @needs_compiler
 @pytest.mark.parametrize("make", NETS)
 def test_compiled_is_as_eager(make: Make) -> None:

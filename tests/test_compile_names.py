@@ -14,7 +14,7 @@ from tinygrad_kr import Tensor, nn, optim
 from tinygrad_kr.compile.build import find_compiler
 from tinygrad_kr.compile.names import argument_names, assigned_name, leaf_names
 
-needs_c = pytest.mark.skipif(find_compiler() is None, reason="there is no C compiler here")
+needs_c = pytest.mark.skipif(find_compiler() is None, reason="there is no C compiler")
 
 
 def source_of(function: Any, *args: Any) -> str:

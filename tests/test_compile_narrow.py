@@ -96,6 +96,8 @@ def test_copies_of_several_share_the_bound() -> None:
     assert not copies(compiled(affine, draw(600, 5), draw(600, 1), draw(5)))
 
 
+@pytest.mark.exact
+@pytest.mark.trains
 def test_many_nets_are_trained_as_they_are_without_compiling() -> None:
     x, target = draw(4, 2), draw(100, 4, 3)
     start = [draw(100, 2, 3), draw(100, 1, 3)]

@@ -19,6 +19,21 @@ BACKENDS = ["numpy", *(["c"] if find_compiler() is not None else [])]
 TOLERANCE = {"float32": 1e-5, "float64": 1e-12}
 NAMES = sorted(name for name in SAMPLES if name in OPS and name != "keep_mask")
 GROUPS = [NAMES[start : start + 12] for start in range(0, len(NAMES), 12)]
+DTYPES = ["float32", "float64"]
+
+
+def groups_and_dtypes(groups: list[list[str]]) -> list[Any]:
+    """Each group of names in one dtype for the ordinary suite, the next group in the other."""
+    return [
+        pytest.param(
+            names,
+            dtype,
+            id=f"{names[0]}..{names[-1]}-{dtype}",
+            marks=[pytest.mark.slow] if (number + which) % 2 else [],
+        )
+        for number, names in enumerate(groups)
+        for which, dtype in enumerate(DTYPES)
+    ]
 
 
 @pytest.fixture(params=BACKENDS)
@@ -59,8 +74,7 @@ def tensors_of(names: list[str], dtype: Any) -> list[Tensor]:
     ]
 
 
-@pytest.mark.parametrize("dtype", ["float32", "float64"])
-@pytest.mark.parametrize("names", GROUPS, ids=lambda names: f"{names[0]}..{names[-1]}")
+@pytest.mark.parametrize(("names", "dtype"), groups_and_dtypes(GROUPS))
 def test_compiled_ops_give_what_eager_ones_do(names: list[str], dtype: str, backend: str) -> None:
     arrays = tensors_of(names, np.dtype(dtype).type)
     with np.errstate(all="ignore"):

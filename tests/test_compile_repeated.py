@@ -69,6 +69,7 @@ def test_names_in_comments_are_no_memory() -> None:
     assert "/* m9/v8.py:3 */" in function
 
 
+@pytest.mark.one_in(2)
 @pytest.mark.skipif(find_compiler() is None, reason="there is no C compiler")
 @pytest.mark.parametrize("rule", [optim.SGD, optim.Adam])
 def test_the_layers_of_a_deep_net_are_written_once(rule: Any) -> None:

@@ -48,6 +48,7 @@ def rosenbrock(x: Tensor) -> Tensor:
     return (100 * (x[1:] - x[:-1] ** 2) ** 2 + (1 - x[:-1]) ** 2).sum()
 
 
+@pytest.mark.one_in(3)
 @pytest.mark.parametrize("n", [3, 4, 30])
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_the_hessian_of_a_chain_is_as_long_for_any_size(n: int, dtype: Any, backend: str) -> None:
@@ -89,6 +90,7 @@ FUNCTIONS: dict[str, Callable[[Any], Any]] = {
 }
 
 
+@pytest.mark.one_in(3)
 @pytest.mark.parametrize("f", FUNCTIONS.values(), ids=FUNCTIONS.keys())
 def test_jacobians(f: Callable[[Any], Any], backend: str) -> None:
     compare(tk.jacobian(f), ROWS)
@@ -98,6 +100,7 @@ APART = ["sums along an axis", "rows that are chosen"]
 TOGETHER = [name for name in FUNCTIONS if name not in [*APART, "a number", "a constant row"]]
 
 
+@pytest.mark.one_in(5)
 @pytest.mark.parametrize("name", TOGETHER)
 def test_all_rows_are_computed_together(name: str, backend: str) -> None:
     def twice(x: Any) -> Any:

@@ -18,7 +18,8 @@ from tinygrad_kr.compile.build import find_compiler
 from tinygrad_kr.compile.products import has_wide_vectors
 
 pytestmark = pytest.mark.skipif(
-    find_compiler() is None or os.name != "posix", reason="needs a C compiler and POSIX threads"
+    find_compiler() is None or os.name != "posix",
+    reason="needs POSIX threads" if find_compiler() else "there is no C compiler",
 )
 
 

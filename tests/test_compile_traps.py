@@ -736,6 +736,8 @@ def test_every_way_to_forget_gradients_inside(to_none: bool, of: str) -> None:
     assert b.step.programs, b.step.explain()
 
 
+@pytest.mark.one_in(4)
+@pytest.mark.one_in(3)
 @pytest.mark.parametrize("how", ["norm", "inf", "one", "value"])
 def test_clipped_gradients(how: str) -> None:
     def made(learner: Learner) -> Any:

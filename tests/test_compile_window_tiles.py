@@ -27,7 +27,7 @@ from tinygrad_kr.compile.windows import Convolution
 needs_compiler = pytest.mark.skipif(find_compiler() is None, reason="there is no C compiler")
 needs_tiles = pytest.mark.skipif(
     find_compiler() is None or not products.has_wide_vectors(),
-    reason="needs a C compiler and AVX-512",
+    reason="needs AVX-512" if find_compiler() else "there is no C compiler",
 )
 Geometry = tuple[tuple[int, ...], tuple[int, ...], dict[str, Any]]
 
@@ -66,6 +66,7 @@ def kinds(compiled: Compiled) -> set[type]:
 # ------------------------------------------------------------------ what is computed
 
 
+@pytest.mark.one_in(7)
 @needs_tiles
 @pytest.mark.parametrize("divided", [True, False], ids=["divided", "whole"])
 @pytest.mark.parametrize("geometry", [*EDGES, *GEOMETRIES], ids=str)
@@ -76,6 +77,7 @@ def test_every_geometry(geometry: Geometry, divided: bool, monkeypatch: pytest.M
     assert kinds(compare(net(geometry[2], None, None), given, 2e-5)) == {TiledConvolution}
 
 
+@pytest.mark.one_in(5)
 @needs_tiles
 @pytest.mark.parametrize("relu", ["before", "after", None])
 @pytest.mark.parametrize("pool", POOLS, ids=str)
@@ -97,6 +99,7 @@ def gradient_of(which: int) -> Callable[..., Any]:
     return function
 
 
+@pytest.mark.one_in(2)
 @needs_tiles
 @pytest.mark.parametrize("which", [0, 1], ids=["input", "weight"])
 def test_one_gradient_alone(which: int, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -139,6 +142,7 @@ def test_nan_stays_in_its_sample_and_output() -> None:
     np.testing.assert_array_equal(np.isfinite(y), finite)
 
 
+@pytest.mark.one_in(7)
 @needs_compiler
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize("geometry", [*EDGES, *GEOMETRIES], ids=str)
@@ -167,6 +171,7 @@ def results(geometry: Geometry, given: list[Tensor]) -> list[ndarray]:
     return [np.asarray(y) for y in found]
 
 
+@pytest.mark.slow
 @needs_tiles
 def test_several_threads_give_the_bits_of_one(monkeypatch: pytest.MonkeyPatch) -> None:
     divide(monkeypatch, pieces=7, block=2**13)
@@ -230,6 +235,7 @@ def test_a_child_process(monkeypatch: pytest.MonkeyPatch) -> None:
 # ------------------------------------------------------------------ how it is divided
 
 
+@pytest.mark.slow
 @needs_tiles
 def test_a_small_convolution_is_not_handed_out_and_a_large_one_is() -> None:
     for samples, handed in ((1, False), (64, True)):

@@ -101,6 +101,7 @@ def called(compiled: Compiled) -> set[str]:
     return {s.statement.op.__name__ for s in steps_of(compiled) if isinstance(s, Call)}
 
 
+@pytest.mark.one_in(3)
 @needs_compiler
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize("geometry", GEOMETRIES, ids=str)
@@ -112,6 +113,7 @@ def test_convolution_alone(geometry: Any, dtype: str, monkeypatch: pytest.Monkey
     assert not called(compiled) & {"convolve", "convolve_weight", "convolve_transposed"}
 
 
+@pytest.mark.one_in(5)
 @needs_compiler
 @pytest.mark.parametrize("relu", ["before", "after", None])
 @pytest.mark.parametrize("pool", [*POOLS, None], ids=str)
@@ -127,6 +129,7 @@ def test_convolution_with_relu_and_pool(
         assert not called(compiled) & {"convolve", "window_max", "window_put", "window_put_first"}
 
 
+@pytest.mark.one_in(2)
 @needs_compiler
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_ties_nan_and_infinities_are_where_the_eager_run_has_them(dtype: str) -> None:
@@ -144,6 +147,7 @@ def test_ties_nan_and_infinities_are_where_the_eager_run_has_them(dtype: str) ->
                 compare(function, [Tensor(a) for a in spoiled], 1e-6)
 
 
+@pytest.mark.one_in(3)
 @needs_compiler
 @pytest.mark.parametrize("last", [False, True], ids=["channels first", "channels last"])
 @pytest.mark.parametrize("pool", POOLS, ids=str)
@@ -162,6 +166,8 @@ def test_pooling_alone(pool: dict[str, Any], last: bool) -> None:
     assert ops == [w.window_max, _window_first, w.window_put]
 
 
+@pytest.mark.exact
+@pytest.mark.trains
 @needs_compiler
 def test_a_convolutional_net_trains_as_it_does_eagerly() -> None:
     def trained(wrap: Callable[[Any], Any]) -> tuple[list[float], list[Any], Any]:

@@ -200,6 +200,7 @@ def test_the_ladder_has_the_saved_figures() -> None:
     assert len(rows) == len(saved)
 
 
+@pytest.mark.trains
 def test_pre_training_has_the_saved_figures() -> None:
     runs = json.loads((RESULTS / "dbn.json").read_text(encoding="utf-8")).values()
     rows = section("dbn").rows

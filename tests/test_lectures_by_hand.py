@@ -11,6 +11,8 @@ from lecture_programs import check_picture, program
 
 from tinygrad_kr import Tensor, nn
 
+pytestmark = pytest.mark.trains
+
 XOR = {"00": 0.0112, "01": 0.9949, "10": 0.9949, "11": 0.0244}
 
 

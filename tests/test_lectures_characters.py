@@ -13,6 +13,8 @@ from lecture_programs import check_picture, program
 
 import tinygrad_kr as tk
 
+pytestmark = pytest.mark.trains
+
 characters = program("characters")
 
 

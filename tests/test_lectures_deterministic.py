@@ -10,6 +10,8 @@ from lecture_programs import check_picture, program
 
 from tinygrad_kr import Tensor
 
+pytestmark = [pytest.mark.trains, pytest.mark.exact]
+
 deterministic = program("deterministic")
 SAME = [[12, 16, 9], [24, 28, 15], [15, 17, 9]]
 

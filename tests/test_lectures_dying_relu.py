@@ -11,6 +11,8 @@ from lecture_programs import check_picture, program
 
 from tinygrad_kr import nn
 
+pytestmark = pytest.mark.trains
+
 dying = program("dying_relu")
 
 

@@ -15,6 +15,8 @@ import tinygrad_kr as tk
 import tinygrad_kr.functional as F
 from tinygrad_kr import Tensor, data, nn, no_grad, optim
 
+pytestmark = pytest.mark.trains
+
 fit = program("fit")
 
 

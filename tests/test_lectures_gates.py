@@ -12,6 +12,8 @@ from lecture_programs import check_picture, program
 
 from tinygrad_kr import Tensor, nn
 
+pytestmark = pytest.mark.trains
+
 gates = program("gates")
 
 

@@ -12,6 +12,8 @@ from lecture_programs import check_picture, program
 
 from tinygrad_kr import data, nn
 
+pytestmark = pytest.mark.trains
+
 initialisation = program("initialisation")
 STARTS = initialisation.STARTS
 

@@ -12,6 +12,8 @@ from lecture_programs import check_picture, program
 import tinygrad_kr as tk
 from tinygrad_kr import Tensor, nn
 
+pytestmark = pytest.mark.trains
+
 lego = program("lego")
 
 
@@ -53,6 +55,7 @@ def test_many_xor_nets_in_one_are_each_their_own() -> None:
     assert whole.shape == (3, 2, 1) and len(list(nets.parameters())) == 22
 
 
+@pytest.mark.slow
 def test_only_nets_with_skips_learn_xor_ten_sigmoid_layers_deep(results: Any) -> None:
     figures, keep = results
     assert figures["XOR, ten sigmoid layers, plain: learned"] == 0
@@ -61,6 +64,7 @@ def test_only_nets_with_skips_learn_xor_ten_sigmoid_layers_deep(results: Any) ->
     assert np.median(keep["xor skips"][-1]) < 0.05
 
 
+@pytest.mark.slow
 def test_skips_keep_accuracy_and_gradient_at_depth(results: Any) -> None:
     figures, keep = results
     assert figures["digits, 1 tanh layers, plain: accuracy"] > 0.8
@@ -81,6 +85,7 @@ def test_he_s_start_and_skips_do_not_go_together() -> None:
     assert norms["he"] > 1e4 * norms["default"]
 
 
+@pytest.mark.slow
 def test_both_image_nets_have_as_many_parameters(results: Any) -> None:
     figures, keep = results
     assert figures["digits, one convolution: parameters"] == 6418

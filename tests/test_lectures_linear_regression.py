@@ -11,6 +11,8 @@ from lecture_programs import check_picture, needs_tables, program
 import tinygrad_kr as tk
 from tinygrad_kr import Tensor, data
 
+pytestmark = pytest.mark.trains
+
 linear_regression = program("linear_regression")
 
 

@@ -12,6 +12,8 @@ from lecture_programs import check_picture, needs_tables, program
 import tinygrad_kr as tk
 from tinygrad_kr import Tensor, data
 
+pytestmark = pytest.mark.trains
+
 logistic_regression = program("logistic_regression")
 Starts = program("common").Starts
 

@@ -13,6 +13,8 @@ from lecture_programs import large_digits, program
 
 from tinygrad_kr import data, manual_seed, nn, optim
 
+pytestmark = pytest.mark.trains
+
 cnn = program("mnist_cnn")
 
 

@@ -12,6 +12,8 @@ from lecture_programs import large_digits, program
 
 from tinygrad_kr import Tensor, data, nn, no_grad
 
+pytestmark = pytest.mark.trains
+
 ladder = program("mnist_ladder")
 
 
@@ -87,6 +89,7 @@ REACHED: dict[str, tuple[float, dict[str, Any]]] = {
 }
 
 
+@pytest.mark.one_in(3)
 @pytest.mark.parametrize("lab", REACHED)
 def test_a_lab_learns(lab: str, without_mnist: None) -> None:
     reached, changes = REACHED[lab]

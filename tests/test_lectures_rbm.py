@@ -11,6 +11,8 @@ from lecture_programs import check_picture, program
 
 from tinygrad_kr import data, nn
 
+pytestmark = pytest.mark.trains
+
 rbm = program("rbm")
 FEW = {"hidden": 5, "rates": (0.1,)}
 
@@ -21,6 +23,7 @@ def figures() -> dict[str, float]:
     return found
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", rbm.CHAINS)
 def test_both_machines_reconstruct_recognise_and_dream_of_digits(
     figures: dict[str, float], kind: str

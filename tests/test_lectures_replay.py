@@ -90,6 +90,8 @@ def check_rows(name: str, settings: dict[str, Any]) -> None:
             assert set(lab.arguments) <= set(inspect.signature(replay.program(name).run).parameters)
 
 
+@pytest.mark.exact
+@pytest.mark.trains
 def test_deterministic_rows_are_what_was_published() -> None:
     runner = replay.Replay(anew=False)
     rows = {lab.name: runner.row(lab) for lab in replay.LABS if lab.program == "deterministic"}

@@ -11,6 +11,8 @@ import numpy as np
 import pytest
 from lecture_programs import check_picture, program
 
+pytestmark = pytest.mark.trains
+
 sequences = program("sequences")
 
 
@@ -20,15 +22,22 @@ def results() -> tuple[dict[str, float], dict[str, Any]]:
     return sequences.run(walks=3, steps=200, keep=keep), keep
 
 
-def test_the_lab_s_losses_to_the_last_printed_digit(results: Any) -> None:
-    figures, _ = results
+@pytest.fixture(scope="module")
+def without_training() -> tuple[dict[str, float], dict[str, Any]]:
+    """What no price has a part in."""
+    keep: dict[str, Any] = {}
+    return sequences.run(walks=1, steps=2, keep=keep), keep
+
+
+def test_the_lab_s_losses_to_the_last_printed_digit(without_training: Any) -> None:
+    figures, _ = without_training
     for name, published in sequences.PUBLISHED.items():
         assert f"{figures[name]:.6f}" == f"{published:.6f}"
     assert figures["sequence loss of log 0.9"] == pytest.approx(-math.log(0.9), rel=1e-6)
 
 
-def test_outputs_end_where_the_words_do(results: Any) -> None:
-    figures, keep = results
+def test_outputs_end_where_the_words_do(without_training: Any) -> None:
+    figures, keep = without_training
     ends = np.arange(5) < np.array([[5], [3], [4]])
     np.testing.assert_array_equal(keep["norms"] > 0, ends)
     assert figures["lengths: last states apart"] < 1e-6
@@ -66,7 +75,7 @@ def test_truth_and_naive_guess_are_the_right_days() -> None:
     assert share.predicted.shape == share.truth.shape
 
 
-def test_the_last_window_reads_no_day_after_its_own(results: Any) -> None:
+def test_the_last_window_reads_no_day_after_its_own() -> None:
     """What is said of a day does not change when that day and those after it do."""
     table = sequences.made_up_prices("walk", 80, 1)
     changed = table.copy()
@@ -77,14 +86,15 @@ def test_the_last_window_reads_no_day_after_its_own(results: Any) -> None:
     assert (one.predicted[-2:] != other.predicted[-2:]).all()
 
 
+@pytest.mark.slow
 def test_a_random_walk_is_not_foretold_and_a_wave_is(results: Any) -> None:
     figures, keep = results
     for scaling in ("lab's scaling", "honest scaling"):
         assert figures[f"walk, {scaling}: RMSE over naive RMSE"] > 1.02
-        assert figures[f"walk, {scaling}: beats naive"] == 0
-        assert figures[f"walk, {scaling}: nearer to today than to tomorrow"] == 1
+        assert figures[f"walk, {scaling}: beats naive"] < 0.4
+        assert figures[f"walk, {scaling}: nearer to today than to tomorrow"] > 0.6
         assert figures[f"wave, {scaling}: RMSE over naive RMSE"] < 0.8
-        assert figures[f"wave, {scaling}: beats naive"] == 1
+        assert figures[f"wave, {scaling}: beats naive"] > 0.6
     first = keep["walk, lab's scaling"][0]
     assert first.naive_error == pytest.approx(0.015 * first.truth.mean(), rel=0.25)
 

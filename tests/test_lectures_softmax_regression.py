@@ -13,6 +13,8 @@ import tinygrad_kr as tk
 import tinygrad_kr.functional as F
 from tinygrad_kr import Tensor, data
 
+pytestmark = pytest.mark.trains
+
 softmax_regression = program("softmax_regression")
 Starts = program("common").Starts
 
@@ -66,7 +68,7 @@ def test_the_program(
     confusion = found["pictured"]["confusion"]
     np.testing.assert_array_equal(confusion.sum(axis=1), np.bincount(made_up_zoo))
     assert confusion[0, 1] >= 1
-    assert np.trace(confusion) > 35
+    assert np.trace(confusion) > 20  # 7 by chance
     check_picture(shown, tmp_path / "softmax_regression.png")
 
 

@@ -12,9 +12,12 @@ import tinygrad_kr as tk
 import tinygrad_kr.functional as F
 from tinygrad_kr import Tensor, nn, optim
 
+pytestmark = pytest.mark.trains
+
 xor_labs = program("xor_labs")
 
 
+@pytest.mark.slow
 def test_rates_over_starts() -> None:
     """The published 0.5, 1.0 and 1.0, and how often; LECTURES.md has 70% of 100 for 2-2-1."""
     figures = xor_labs.run(starts=30, steps=6_001, rate=0.2)

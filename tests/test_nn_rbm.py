@@ -341,6 +341,7 @@ BARS = np.array([np.repeat(row, 3) for row in states(3)] + [np.tile(row, 3) for 
 """Bars and stripes on 3 x 3 pixels: 14 pictures, so log p is at best log(1/14) = -2.64."""
 
 
+@pytest.mark.trains
 @pytest.mark.parametrize(
     ("chains", "k"), [(0, 1), (0, 5), (500, 1)], ids=["CD-1", "CD-5", "persistent"]
 )
@@ -366,6 +367,7 @@ def test_log_likelihood_rises_in_training(chains: int, k: int) -> None:
     assert errors[-1] == pytest.approx(rbm.reconstruction_error(BARS))
 
 
+@pytest.mark.trains
 def test_the_likelihood_itself_can_be_climbed() -> None:
     rbm = nn.RBM(9, 12, dtype=np.float64)
     optimizer = optim.Adam(rbm.parameters(), lr=0.05)
@@ -377,6 +379,7 @@ def test_the_likelihood_itself_can_be_climbed() -> None:
     assert loss.item() < 2.75
 
 
+@pytest.mark.trains
 def test_fit_is_ordinary_sgd_with_momentum_and_decay_of_the_weights_alone() -> None:
     rbm, by_hand = machine(), machine()
     errors = rbm.fit(
@@ -591,6 +594,7 @@ def test_the_ordinary_net_leaves_the_random_numbers_alone() -> None:
     assert tk.rand(1).item() == expected
 
 
+@pytest.mark.trains
 def test_pretraining_teaches_each_machine_what_the_one_below_makes() -> None:
     """As each by itself would learn it; more rows than one block; nothing else is touched."""
     net, alone = nn.DBN((4, 3, 2), 3, dtype=np.float64), nn.DBN((4, 3, 2), 3, dtype=np.float64)
@@ -609,6 +613,7 @@ def test_pretraining_teaches_each_machine_what_the_one_below_makes() -> None:
         np.testing.assert_allclose(net.state_dict()[key], value, atol=1e-12, err_msg=key)
 
 
+@pytest.mark.trains
 def test_fine_tuning_is_ordinary_backpropagation() -> None:
     net, alone = nn.DBN((4, 3, 2), 3, dtype=np.float64), nn.DBN((4, 3, 2), 3, dtype=np.float64)
     alone.load_state_dict(net.state_dict())
@@ -716,6 +721,8 @@ def test_wrong_nets_and_labels_are_named() -> None:
         net.pretrain(DATA, rate=0.1)
 
 
+@pytest.mark.slow
+@pytest.mark.trains
 def test_pretraining_brings_a_deep_sigmoid_net_to_learn_where_it_stood_still() -> None:
     """The lectures' history in small: same start, same data, same descent."""
     images, labels = (array[:600] for array in tk.data.digits("train"))

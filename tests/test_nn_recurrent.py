@@ -294,6 +294,7 @@ def test_lengths_that_do_not_fit_are_refused(
 # ------------------------------------------------------------------ derivatives
 
 
+@pytest.mark.one_in(2)
 @every_kind
 @pytest.mark.parametrize("lengths", [None, [3, 1]], ids=["whole", "lengths"])
 def test_derivatives_to_second_order(kind: str, lengths: Any) -> None:
@@ -503,18 +504,38 @@ def test_sequence_loss_refuses(
 # ------------------------------------------------------------------ they learn
 
 
-@every_kind
-def test_it_remembers_the_first_of_several_steps(kind: str) -> None:
-    """The label is the sign at step 0, seven noisy steps before the answer: chance is 0.5."""
-    tk.manual_seed(0)
-    x = draw(8, 64, 1).astype(np.float32)
-    labels = (x[0, :, 0] > 0).astype(np.int64)
+def share_remembered(kind: str, seed: int, steps_seen: int = 5) -> float:
+    """Accuracy of a small net that gives the sign of a sequence's first step at its last.
+
+    It sees the last `steps_seen` of five. Every batch is new: there is nothing to learn by heart.
+    """
+    tk.manual_seed(seed)
+    random = np.random.default_rng(seed)
     net, head = getattr(nn, kind)(1, 12), nn.Linear(12, 2)
     optimizer = optim.Adam([*net.parameters(), *head.parameters()], lr=0.02)
-    for _ in range(150):
-        logits = head(net(Tensor(x))[0][-1])
+    for batch in [64] * 150 + [1_000]:
+        x = random.standard_normal((5, batch, 1)).astype(np.float32)
+        labels = (x[0, :, 0] > 0).astype(np.int64)
+        logits = head(net(Tensor(x[-steps_seen:]))[0][-1])
         loss = F.cross_entropy(logits, labels)
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
-    assert (logits.argmax(axis=1).data == labels).mean() > 0.98
+    return float((logits.argmax(axis=1).data == labels).mean())
+
+
+@pytest.mark.trains
+@every_kind
+def test_it_remembers_the_first_of_several_steps(kind: str) -> None:
+    """The label is the sign at step 0, four noisy steps before the answer: chance is 0.5.
+
+    The lowest of 120 runs, each rounded otherwise, was 0.966.
+    """
+    assert np.median([share_remembered(kind, seed) for seed in range(3)]) > 0.9
+
+
+@pytest.mark.trains
+@every_kind
+def test_what_was_not_seen_is_not_remembered(kind: str) -> None:
+    """The lot decides: 0.54 was the highest of 120 runs."""
+    assert share_remembered(kind, 0, steps_seen=4) < 0.6

@@ -21,6 +21,8 @@ from tinygrad_kr import Tensor
 from tinygrad_kr.ops.op import numpy_table
 from tinygrad_kr.testing import check_grads
 
+SINCE_2_1 = np.lib.NumpyVersion(np.__version__) >= "2.1.0"
+"""That NumPy has what came after 2.0, the oldest."""
 RANDOM = np.random.default_rng(7)
 Case = tuple[Callable[..., Any], tuple[Any, ...]]
 
@@ -93,7 +95,7 @@ DIFFERENTIABLE: dict[str, list[Case]] = {
         (lambda a: np.clip(a, -0.2, 0.3), (A23 * 3 + 0.01,)),
         (lambda a, b: np.clip(a, b, 5.0), (A23, V3 * 3)),
         (lambda a: np.clip(a, a_min=0.02, a_max=None), (A23,)),
-        (lambda a: np.clip(a, min=-0.2, max=0.31), (A23,)),
+        *SINCE_2_1 * [(lambda a: np.clip(a, min=-0.2, max=0.31), (A23,))],
     ],
     "where": [
         (lambda a, b: np.where(np.array([True, False, True]), a, b), (A23, V3)),
@@ -109,7 +111,7 @@ DIFFERENTIABLE: dict[str, list[Case]] = {
     "reshape": [
         (lambda a: np.reshape(a, (3, 2)), (A23,)),
         (lambda a: np.reshape(a, -1, order="F"), (A23,)),
-        (lambda a: np.reshape(a, shape=(4, -1), order="F"), (A234,)),
+        *SINCE_2_1 * [(lambda a: np.reshape(a, shape=(4, -1), order="F"), (A234,))],
     ],
     "ravel": [(np.ravel, (A23,)), (lambda a: np.ravel(a, order="F"), (A234,))],
     "expand_dims": [
@@ -588,6 +590,7 @@ def test_every_function_that_hips_calls_constant_has_a_case() -> None:
     assert set(HIPS_CONSTANT) <= set(CONSTANT)
 
 
+@pytest.mark.filterwarnings("ignore:numpy.fix is deprecated")  # by NumPy 2.5
 @pytest.mark.parametrize("name", sorted(set(CONSTANT) - {"empty_like", "can_cast"}))
 def test_constant_functions_give_numpys_value_and_no_gradient(name: str) -> None:
     function, args = function_named(name), CONSTANT[name]
@@ -631,9 +634,14 @@ def test_signatures_are_numpys() -> None:
     for function, served in numpy_table.items():
         if isinstance(function, np.ufunc) or not hasattr(function, "__wrapped__"):
             continue
-        mine, theirs = names_of(served), names_of(function)
+        try:
+            mine, theirs = names_of(served), names_of(function)
+        except ValueError:  # NumPy 2.0 cannot tell those of its functions in C
+            assert not SINCE_2_1
+            continue
         if mine in (["args"], ["inputs"]):
             continue
+        theirs = ["shape" if name == "newshape" else name for name in theirs]  # until NumPy 2.1
         common = min(len(mine), len(theirs))
         assert mine[:common] == theirs[:common], function.__name__
         if np.lib.NumpyVersion(np.__version__) < "2.5.0":

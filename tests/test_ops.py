@@ -5,7 +5,9 @@ The ops are collected from the modules, so that one without samples fails here.
 
 from __future__ import annotations
 
+import functools
 import importlib
+import inspect
 import pkgutil
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -18,6 +20,7 @@ from op_samples import REFERENCES, SAMPLES, Sample
 import tinygrad_kr
 from tinygrad_kr import Tensor
 from tinygrad_kr.ops.op import numpy_table
+from tinygrad_kr.random import manual_seed
 from tinygrad_kr.testing import check_grads, layouts
 
 
@@ -43,8 +46,38 @@ ALIASES = {"_alias"}
 
 CASES = [(name, i) for name in SAMPLES for i in range(len(SAMPLES[name])) if name in OPS]
 DIFFERENTIABLE = [case for case in CASES if OPS[case[0]].rules]
-every_case = pytest.mark.parametrize(("name", "i"), CASES)
-every_differentiable_case = pytest.mark.parametrize(("name", "i"), DIFFERENTIABLE)
+
+
+def every_sample(cases: list[tuple[str, int]]) -> Callable[[Callable[..., None]], Any]:
+    """A test of (op, number of a sample) as one test an op, which goes through its samples.
+
+    The failure of a sample names it. Called with a number the test takes that sample alone.
+    """
+    numbers: dict[str, list[int]] = {}
+    for name, i in cases:
+        numbers.setdefault(name, []).append(i)
+
+    def decorate(test: Callable[..., None]) -> Any:
+        @functools.wraps(test)
+        def over_samples(name: str, i: int | None = None, **given: Any) -> None:
+            for number in numbers[name] if i is None else [i]:
+                manual_seed(0)
+                try:
+                    test(name, number, **given)
+                except BaseException as error:
+                    error.add_note(f"in sample {number} of {name}")
+                    raise
+
+        parameters = inspect.signature(test).parameters.values()
+        kept = inspect.Signature([p for p in parameters if p.name != "i"])
+        over_samples.__signature__ = kept  # type: ignore[attr-defined]
+        return pytest.mark.parametrize("name", list(numbers))(over_samples)
+
+    return decorate
+
+
+every_case = every_sample(CASES)
+every_differentiable_case = every_sample(DIFFERENTIABLE)
 every_float = pytest.mark.parametrize("dtype", [np.float32, np.float64])
 
 
@@ -155,7 +188,7 @@ UFUNCS = [
 ]
 
 
-@pytest.mark.parametrize(("name", "i"), UFUNCS)
+@every_sample(UFUNCS)
 def test_numpys_own_name_serves_tensors(name: str, i: int) -> None:
     inputs = tensors(name, SAMPLES[name][i].inputs)
     function = OPS[name].forward
@@ -183,9 +216,7 @@ def test_derivatives_of_first_and_second_order(name: str, i: int) -> None:
     check_grads(f, tuple(case.inputs[j] for j in where), order=2)
 
 
-@every_differentiable_case
-def test_derivatives_of_one_input_beside_plain_arrays(name: str, i: int) -> None:
-    """Data are arrays, weights Tensors: at second order a rule meets both at once."""
+def check_each_input_beside_plain_arrays(name: str, i: int) -> None:
     case = SAMPLES[name][i]
     where = differentiable(name, case.inputs)
     if not case.smooth or len(where) < 2:
@@ -196,6 +227,18 @@ def test_derivatives_of_one_input_beside_plain_arrays(name: str, i: int) -> None
             return OPS[name](*case.inputs[:j], x, *case.inputs[j + 1 :], **case.params)
 
         check_grads(f, (case.inputs[j],), order=2)
+
+
+@every_sample([(name, i) for name, i in DIFFERENTIABLE if i < 2])
+def test_derivatives_of_one_input_beside_plain_arrays(name: str, i: int) -> None:
+    """Data are arrays, weights Tensors: at second order a rule meets both at once."""
+    check_each_input_beside_plain_arrays(name, i)
+
+
+@pytest.mark.slow
+@every_sample([(name, i) for name, i in DIFFERENTIABLE if i >= 2])
+def test_derivatives_of_one_input_beside_plain_arrays_of_other_samples(name: str, i: int) -> None:
+    check_each_input_beside_plain_arrays(name, i)
 
 
 @every_float

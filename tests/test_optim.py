@@ -205,6 +205,7 @@ def test_formula(
 # ------------------------------------------------------------------ learning
 
 
+@pytest.mark.trains
 @every
 def test_finds_the_minimum_of_a_quadratic(make: Any) -> None:
     x, y = leaf([3.0, -2.0]), leaf([[0.5]])

@@ -13,6 +13,8 @@ from test_numpy_protocol import DIFFERENTIABLE, HIPS_CONSTANT, HIPS_DIFFERENTIAB
 
 from tinygrad_kr import Tensor, arrays, linalg
 
+autograd = pytest.importorskip("autograd")
+
 RANDOM = np.random.default_rng(3)
 
 # ------------------------------------------------------------------ HIPS autograd
@@ -59,7 +61,6 @@ def gradients_of_autograd(
     function: Callable[..., Any], args: tuple[ndarray, ...]
 ) -> list[ndarray] | None:
     """HIPS autograd's gradients; None where it has none, or one not of its argument's shape."""
-    autograd = pytest.importorskip("autograd")
     theirs = on_autograd(function, autograd.numpy)
     weights = weights_like(parts_of(function(*args)))
 
@@ -77,7 +78,6 @@ def gradients_of_autograd(
 
 @pytest.mark.parametrize("name", HIPS_DIFFERENTIABLE)
 def test_gradients_are_those_of_hips_autograd(name: str) -> None:
-    pytest.importorskip("autograd")
     compared = 0
     for i, (function, args) in enumerate(DIFFERENTIABLE[name]):
         expected = gradients_of_autograd(function, args)
@@ -90,7 +90,6 @@ def test_gradients_are_those_of_hips_autograd(name: str) -> None:
 
 
 def test_cholesky_of_a_symmetric_function_has_hips_autograds_gradient() -> None:
-    autograd = pytest.importorskip("autograd")
     x = np.asarray(RANDOM.normal(size=(3, 3)))
     weights = np.asarray(RANDOM.normal(size=(3, 3)))
 

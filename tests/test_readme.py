@@ -11,6 +11,8 @@ import pytest
 
 from tinygrad_kr import Tensor
 
+pytestmark = pytest.mark.trains
+
 ROOT = Path(__file__).parent.parent
 LANGUAGES = ["README.md", "README.ko.md"]
 

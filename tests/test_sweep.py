@@ -143,6 +143,7 @@ def test_nets_that_diverged_do_not_hide_the_others() -> None:
     assert repr(found).endswith("loss: median inf (from 1 to inf)")
 
 
+@pytest.mark.trains
 @pytest.mark.parametrize("function", [seed_sweep, wilson_interval])
 def test_the_examples_in_docstrings_run(function: Callable[..., Any]) -> None:
     names = {"np": np, "tk": tk, "F": F, "nn": nn, "optim": optim, "Tensor": Tensor}
@@ -184,6 +185,7 @@ def test_a_net_is_the_same_whatever_n_is() -> None:
         np.testing.assert_array_equal(few[name], many[name][3:5])
 
 
+@pytest.mark.trains
 def test_a_net_is_that_of_its_seed_trained_by_itself() -> None:
     found = seed_sweep(build, train, n=4, progress=False)
     for seed in found.seeds:

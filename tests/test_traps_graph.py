@@ -18,7 +18,7 @@ import numpy as np
 import pytest
 from numpy import ndarray
 from op_samples import SAMPLES
-from test_ops import DIFFERENTIABLE, OPS, cotangent, leaves_of, tensors
+from test_ops import OPS, cotangent, every_differentiable_case, leaves_of, tensors
 
 import tinygrad_kr as tk
 from tinygrad_kr import Tensor, op
@@ -409,7 +409,7 @@ def test_assigning_a_tracked_tensor_into_a_constant_explains_itself() -> None:
 
 
 @pytest.mark.parametrize("target", ["input", "output"])
-@pytest.mark.parametrize(("name", "i"), DIFFERENTIABLE)
+@every_differentiable_case
 def test_mutation_gives_the_right_gradient_or_an_error_for_every_op(
     name: str, i: int, target: str
 ) -> None:
@@ -442,7 +442,7 @@ def test_mutation_gives_the_right_gradient_or_an_error_for_every_op(
         np.testing.assert_allclose(grad_of(x), right, rtol=1e-12, atol=1e-12)
 
 
-@pytest.mark.parametrize(("name", "i"), DIFFERENTIABLE)
+@every_differentiable_case
 def test_mutation_under_a_view_is_noticed_for_every_op(name: str, i: int) -> None:
     """The result of an op may be a view of its input; a write to the input changes it too."""
     case = SAMPLES[name][i]
@@ -1104,9 +1104,9 @@ def test_checkpoint_refuses_to_compute_again_from_what_was_overwritten(written: 
 def test_wide_joins_take_linear_time(f: Any) -> None:
     leaves = [Tensor(np.ones(1), requires_grad=True) for _ in range(20_000)]
     y = f(leaves).sum()
-    started = time.perf_counter()
+    started = time.process_time()
     y.backward()
-    assert time.perf_counter() - started < 1.5
+    assert time.process_time() - started < 1.5
     assert all(x.grad is not None and x.grad.shape == (1,) for x in leaves)
 
 
