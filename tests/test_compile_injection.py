@@ -173,7 +173,31 @@ def unique(given_texts: Sequence[str]) -> list[str]:
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_known_texts(kind: str, way: str, mark: Path, header: Path) -> None:
-    check(kind, unique([*PLAIN, *NAMES, *attacks(mark, header)]), mark)
+    source = check(kind, unique([*PLAIN, *NAMES, *attacks(mark, header)]), mark)
+    assert "products.h" not in source  # for which `tk_multiply(` in a comment is no reason
+
+
+@pytest.mark.parametrize("name", ["copy", "result", "buffer", "seen", "leaf", "new", "number"])
+def test_many_ops_of_a_name_that_programs_use(name: str, way: str) -> None:
+    """Whatever number such a name gets, it is not that of another thing."""
+
+    def scaled(k: int) -> Any:
+        return op(lambda x, **params: x * (k + 2), lambda g, y, x, **params: g, name=name)
+
+    more = {f"param{k}": np.float32(k) for k in range(4)}  # each of which gets a name too
+
+    ops = tuple(map(scaled, range(50)))
+
+    def every(x: Any) -> Any:
+        return tuple(each(x, **more) for each in ops)
+
+    def some(x: Any, skipped: int) -> Any:
+        made = [each(x, **more) for each in ops[skipped:]]
+        return (*made[:9], *made[:9])  # which are copied the second time
+
+    same(tk.compile(every), every, tk.tensor(X))
+    for skipped in range(10 if way == "NumPy" else 1):
+        same(tk.compile(some), some, tk.tensor(X), skipped)
 
 
 @pytest.mark.parametrize("kind", KINDS)
