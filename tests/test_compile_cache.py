@@ -168,7 +168,7 @@ def test_root_does_not_use_the_cache_in_a_users_home(
 def test_a_container_does_not_know_the_owner_of_its_root(
     owner: int, known: str | None, outside: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def read_text(path: Path) -> str:
+    def read_text(path: Path, encoding: str) -> str:
         if known is None:
             raise FileNotFoundError(path)
         return {"overflowuid": "65534\n", "uid_map": f"   {known}\n"}[path.name]
