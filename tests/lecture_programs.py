@@ -13,9 +13,13 @@ import numpy as np
 import pytest
 
 from tinygrad_kr import data
+from tinygrad_kr.compile.build import find_compiler
 
 FOLDER = Path(__file__).parents[1] / "examples/lectures"
 SHARED = os.environ.get("TINYGRAD_KR_DATA", "")
+STRICT = ["-W", "error"] + ["-W", "ignore::RuntimeWarning"] * (find_compiler() is None)
+"""Options of Python: a warning is an error, but for that of a machine without a compiler."""
+
 needs_tables = pytest.mark.skipif(
     not SHARED, reason="the lectures' files are needed: set TINYGRAD_KR_DATA to the folder above"
 )

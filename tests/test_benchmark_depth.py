@@ -18,6 +18,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from lecture_programs import STRICT
 
 import tinygrad_kr.functional as F
 from tinygrad_kr import nn, optim
@@ -58,7 +59,7 @@ def environment(tmp_path: Path) -> dict[str, str]:
 
 def run(*options: str, env: dict[str, str], cwd: Path) -> str:
     done = subprocess.run(
-        [sys.executable, "-W", "error", str(PROGRAM), *options],
+        [sys.executable, *STRICT, str(PROGRAM), *options],
         env=env, cwd=cwd, text=True, capture_output=True, timeout=120, encoding="utf-8",
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
@@ -339,7 +340,7 @@ def test_a_process_that_dies_leaves_what_is_done(
 def test_ctrl_c_prints_and_saves_what_is_done(environment: dict[str, str], tmp_path: Path) -> None:
     options = ["--depths", "0", "20", "--activations", "relu", "--seeds", "3", "--jobs", "2"]
     program = subprocess.Popen(
-        [sys.executable, "-W", "error", "-u", str(PROGRAM), *options, "--steps", "300000"],
+        [sys.executable, *STRICT, "-u", str(PROGRAM), *options, "--steps", "300000"],
         env=environment, cwd=tmp_path, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
         start_new_session=True, preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
         encoding="utf-8",

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from lecture_programs import check_picture, module
+from lecture_programs import STRICT, check_picture, module
 
 import tinygrad_kr as tk
 import tinygrad_kr.functional as functional
@@ -63,7 +63,7 @@ def run(
     program: Path, *options: str, env: dict[str, str], cwd: Path
 ) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, "-W", "error", str(program), *options],
+        [sys.executable, *STRICT, str(program), *options],
         env=env, cwd=cwd, text=True, capture_output=True, timeout=120, encoding="utf-8",
     )  # fmt: skip
 
@@ -291,7 +291,7 @@ def heed_interrupts() -> None:
 @pytest.mark.skipif(os.name == "nt", reason="Windows has another way to interrupt")
 def test_ctrl_c_shows_what_was_reached(environment: dict[str, str], tmp_path: Path) -> None:
     program = subprocess.Popen(
-        [sys.executable, "-W", "error", "-u", str(MNIST), "--data", "digits", "--epochs", "100000"],
+        [sys.executable, *STRICT, "-u", str(MNIST), "--data", "digits", "--epochs", "100000"],
         env=environment, cwd=tmp_path, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
         preexec_fn=heed_interrupts, encoding="utf-8",
     )  # fmt: skip
