@@ -296,16 +296,16 @@ def test_exchanged_notes_are_found_out(fakes: Fakes, own_cache: Path) -> None:
     build("one")
     build("other")
     one, other = entries(own_cache)
-    texts = one.read_text(), other.read_text()
-    one.write_text(texts[1])
-    other.write_text(texts[0])
+    texts = one.read_text(encoding="utf-8"), other.read_text(encoding="utf-8")
+    one.write_text(texts[1], encoding="utf-8")
+    other.write_text(texts[0], encoding="utf-8")
     for source in ("one", "other"):
         new_process()
         before = fakes.compilations()
         library = build(source)
         assert fakes.compilations() == before + 1
         assert hasattr(library, FUNCTION) == (source == "one")
-    assert (one.read_text(), other.read_text()) == texts
+    assert (one.read_text(encoding="utf-8"), other.read_text(encoding="utf-8")) == texts
     new_process()
     assert hasattr(build("one"), FUNCTION)
     assert fakes.compilations() == before + 1

@@ -54,7 +54,7 @@ def mark(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def header(mark: Path) -> Path:
     """A file that does not compile."""
     path = mark.with_name("header.h")
-    path.write_text(f'#error "a file was included"\n{path.name};\n')
+    path.write_text(f'#error "a file was included"\n{path.name};\n', encoding="utf-8")
     return path
 
 

@@ -49,6 +49,7 @@ def tried(compiler: str, cache: Path, **environment: str) -> str:
         capture_output=True,
         text=True,
         timeout=120,
+        encoding="utf-8",
     )
     assert process.returncode == 0, process.stderr
     return process.stdout
@@ -70,11 +71,13 @@ def starting(code: str, folder: Path) -> str:
     header, program = folder / "first.h", folder / "compiler"
     header.write_text(
         "#define _GNU_SOURCE\n#include <signal.h>\n#include <stdio.h>\n#include <stdlib.h>\n"
-        f"#include <unistd.h>\n__attribute__((constructor)) static void first(void) {{ {code} }}\n"
+        f"#include <unistd.h>\n__attribute__((constructor)) static void first(void) {{ {code} }}\n",
+        encoding="utf-8",
     )
     path = os.environ.get("PATH", os.defpath)
     program.write_text(
-        f'#!/bin/sh\nPATH={shlex.quote(path)} exec {shlex.join(real)} -include {header} "$@"\n'
+        f'#!/bin/sh\nPATH={shlex.quote(path)} exec {shlex.join(real)} -include {header} "$@"\n',
+        encoding="utf-8",
     )
     program.chmod(0o700)
     return str(program)
@@ -105,7 +108,10 @@ def test_a_sanitizer_that_python_has_not_is_refused(sanitizer: str, tmp_path: Pa
     answer = tried(f"{gcc} -fsanitize={sanitizer}", tmp_path / "cache", PATH=path)
     assert answer.splitlines()[1].startswith("$CC: what it builds cannot be used")
     library = subprocess.run(
-        [str(gcc), f"-print-file-name=lib{sanitizer[0]}san.so"], capture_output=True, text=True
+        [str(gcc), f"-print-file-name=lib{sanitizer[0]}san.so"],
+        capture_output=True,
+        text=True,
+        encoding="utf-8",
     ).stdout.strip()
     if sanitizer == "address" and "/" in library:
         # Python with the sanitizer can load them; the next one, without it, must not believe so.
@@ -124,7 +130,9 @@ def test_python_is_found_where_the_running_program_is_another(
     words = compilers._python()
     assert words is not None
     line = [*words, "-S", "-c", "import ctypes, sys; print(sys.version)"]
-    version = subprocess.run(line, capture_output=True, text=True, check=True).stdout
+    version = subprocess.run(
+        line, capture_output=True, text=True, check=True, encoding="utf-8"
+    ).stdout
     assert version.strip() == sys.version
 
 
@@ -146,7 +154,7 @@ def test_files_of_the_user_do_not_stand_in_for_the_library(
 ) -> None:
     fakes.make("cc", body="echo 'raise SystemExit(3)' > ctypes.py; cp() { :; }")
     monkeypatch.chdir(tmp_path)
-    (tmp_path / "ctypes.py").write_text("raise SystemExit(3)")
+    (tmp_path / "ctypes.py").write_text("raise SystemExit(3)", encoding="utf-8")
     assert find_compiler() is not None
 
 
@@ -164,7 +172,7 @@ def test_without_a_python_to_start_it_is_loaded_here(
 
 def test_a_library_of_another_kind_says_why(fakes: Fakes, tmp_path: Path) -> None:
     text = tmp_path / "text"
-    text.write_text("no library")
+    text.write_text("no library", encoding="utf-8")
     fakes.make("cc", library=text)
     assert find_compiler() is None
     assert "it does not load" in compilers.skipped_compilers()[0]
@@ -191,7 +199,7 @@ def test_no_line_of_a_foreign_file_is_repeated(
     name: str, options: Sequence[str], tmp_path: Path
 ) -> None:
     secret = tmp_path / "a (strange) file:3.h"
-    secret.write_text(SECRET)
+    secret.write_text(SECRET, encoding="utf-8")
     command = [*COMPILERS[name], *(str(secret) if o == "SECRET" else o for o in options)]
     compiler = Compiler(tuple(command), "", ("-shared", "-fPIC"))
     work = tmp_path / "work"

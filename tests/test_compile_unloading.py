@@ -40,7 +40,7 @@ def no_garbage_collection(own_cache: Path) -> Iterator[None]:
 
 def mapped(folder: Path) -> set[str]:
     """The libraries of the cache that are in this process's memory."""
-    lines = MAPS.read_text().splitlines()
+    lines = MAPS.read_text(encoding="utf-8").splitlines()
     return {line.split()[-1] for line in lines if f"{folder}/" in line}
 
 

@@ -117,14 +117,20 @@ def test_no_macro_or_word_of_the_headers_is_such_an_identifier(
     for header in COMPILE.glob("*.h"):
         shutil.copy(header, tmp_path)
     vectors = [flag for flag in found.flags if flag.startswith(("-march", "-mcpu"))]
-    wide = "avx512f" in Path("/proc/cpuinfo").read_text() if Path("/proc/cpuinfo").exists() else 0
+    wide = (
+        "avx512f" in Path("/proc/cpuinfo").read_text(encoding="utf-8")
+        if Path("/proc/cpuinfo").exists()
+        else 0
+    )
     own = [*includes(), PRODUCT_POINTER.replace("tk_product", "other")] if wide else []
     shared = SHARE_POINTER.replace("tk_share", "another").replace("#define tk_self", "//")
     (tmp_path / "all.c").write_text("\n".join([PRELUDE, *own, shared]), "utf-8")
     words: set[str] = set()
     for option in (["-dM"], []):
         line = [*found.command, standard, *vectors, *option, "-E", "-P", "all.c"]
-        said = subprocess.run(line, cwd=tmp_path, capture_output=True, text=True, check=True).stdout
+        said = subprocess.run(
+            line, cwd=tmp_path, capture_output=True, text=True, check=True, encoding="utf-8"
+        ).stdout
         words |= set(re.findall(r"\b[A-Za-z_]\w*\b", said))
     assert "INFINITY" in words and "exp" in words
     assert standard == "-std=c99" or "M_PI_2" in words

@@ -257,6 +257,6 @@ def test_a_mode_that_is_held_in_a_variable_stays_while_its_block_runs() -> None:
 
 def test_random_interrupts() -> None:
     code = [sys.executable, "-W", "ignore", str(HERE / "interrupts.py"), "--seconds", "10"]
-    run = subprocess.run(code, capture_output=True, text=True, timeout=120)
+    run = subprocess.run(code, capture_output=True, text=True, timeout=120, encoding="utf-8")
     assert run.returncode == 0, run.stderr[-2000:]
     assert int(run.stdout.split()[0]) > 100

@@ -38,10 +38,12 @@ def run(folder: Path, text: str, *options: str) -> subprocess.CompletedProcess[s
         shutil.copy(HERE / name, folder)
     settings = (HERE.parent / "pyproject.toml").read_text(encoding="utf-8")
     own = settings[settings.index("[tool.pytest.ini_options]") :].partition("\n[tool.ruff]")[0]
-    (folder / "pyproject.toml").write_text(own.replace('testpaths = ["tests"]', ""))
-    (folder / "test_some.py").write_text(text)
+    (folder / "pyproject.toml").write_text(
+        own.replace('testpaths = ["tests"]', ""), encoding="utf-8"
+    )
+    (folder / "test_some.py").write_text(text, encoding="utf-8")
     command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", *options]
-    return subprocess.run(command, cwd=folder, text=True, capture_output=True)
+    return subprocess.run(command, cwd=folder, text=True, capture_output=True, encoding="utf-8")
 
 
 @pytest.mark.one_in(3)
@@ -59,7 +61,7 @@ def run(folder: Path, text: str, *options: str) -> subprocess.CompletedProcess[s
 def test_a_skip_that_is_not_expected_fails_the_run(
     text: str, expected: str, unexpected: list[str], workers: list[str], tmp_path: Path
 ) -> None:
-    (tmp_path / "skips.txt").write_text(expected)
+    (tmp_path / "skips.txt").write_text(expected, encoding="utf-8")
     done = run(tmp_path, text, *workers, "--expected-skips", "skips.txt")
     assert done.returncode == (1 if unexpected else 5 * (text == IMPORTING)), done.stdout
     found = re.findall(r"^test_some.py\S*: (.*)$", done.stdout, re.M)

@@ -62,7 +62,7 @@ def environment(kernel: str | None, threads: int, code: str, folder: Path) -> di
         made["TINYGRAD_KR_PRODUCTS"] = "numpy"
     if code == "no compiler":
         (folder / "nothing").mkdir()
-        (folder / "ziglang.py").write_text("raise ImportError('not here')")
+        (folder / "ziglang.py").write_text("raise ImportError('not here')", encoding="utf-8")
         made |= {"PATH": str(folder / "nothing"), "PYTHONPATH": str(folder), "CC": ""}
         made["TINYGRAD_KR_CACHE"] = str(folder / "cache")
     return made
@@ -78,7 +78,13 @@ def training_tests(marks: str, env: dict[str, str], folder: Path, *options: str)
     command = [sys.executable, "-m", "pytest", "-m", marks, "-p", "no:cacheprovider"]
     own = ["--basetemp", str(folder / "tests"), *options]
     done = subprocess.run(
-        [*command, *own], env=env, cwd=ROOT, text=True, capture_output=True, timeout=1_800
+        [*command, *own],
+        env=env,
+        cwd=ROOT,
+        text=True,
+        capture_output=True,
+        timeout=1_800,
+        encoding="utf-8",
     )
     assert done.returncode == 0, f"{done.stdout[-6_000:]}\n{done.stderr[-2_000:]}"
     assert " passed" in done.stdout

@@ -89,12 +89,12 @@ class Entry:
     """One way in which calls of one kind go: what the function reads is as it was."""
 
     __slots__ = (
-        *("_condition", "_replay", "guards", "kind", "reason", "recorded"),
+        *("_condition", "_replay", "alike", "count", "guards", "mode", "reason", "recorded"),
         *("recording", "runner", "seconds", "tries"),
     )
 
     def __init__(self, kind: Kind, roots: Sequence[Any]) -> None:
-        self.kind = kind
+        self.mode, self.alike, self.count = kind.mode, kind.alike, kind.count
         self.guards = Guards(roots)
         self.recording: Recorder | None = None
         self.runner: Runner | None = None
@@ -113,10 +113,10 @@ class Entry:
         if runner is None:
             return _missed
         if self._condition is not guarded:
-            kind = self.kind
-            names = {"mode_now": grad_mode.get, "kind": kind} | kind.alike.names | guarded.names
-            text = f"mode_now() == {kind.mode} and {kind.alike.text} and {guarded.text}"
-            self._replay = runner.run_if(Condition(text, names, "kind.replays += 1"), MISSED)
+            names = {"mode_now": grad_mode.get, "count": self.count}
+            names |= self.alike.names | guarded.names
+            text = f"mode_now() == {self.mode} and {self.alike.text} and {guarded.text}"
+            self._replay = runner.run_if(Condition(text, names, "count.replays += 1"), MISSED)
             self._condition = guarded
         return self._replay
 
@@ -153,10 +153,19 @@ class Entry:
         return result
 
 
+class Count:
+    """How many calls were replayed: apart from `Kind`, so that programs do not refer to theirs."""
+
+    __slots__ = ("replays",)
+
+    def __init__(self) -> None:
+        self.replays = 0
+
+
 class Kind:
     """Calls whose arguments are alike: the newest way first in which they went."""
 
-    __slots__ = ("alike", "born", "entries", "mode", "objects", "reason", "replays")
+    __slots__ = ("alike", "born", "count", "entries", "mode", "objects", "reason")
 
     def __init__(self, mode: int, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         self.mode = mode
@@ -165,7 +174,13 @@ class Kind:
         self.objects = [leaf for leaf in leaves if not isinstance(leaf, Node | ndarray)]
         self.entries: list[Entry] = []
         self.reason: str | None = None
-        self.born = self.replays = 0
+        self.born = 0
+        self.count = Count()
+
+    @property
+    def replays(self) -> int:
+        """How many calls were replayed."""
+        return self.count.replays
 
     def entry(self, function: Callable[..., Any]) -> Entry:
         """The entry whose guards hold, if need be a new one."""
@@ -235,7 +250,7 @@ class Compiled:
 
     def _keep(self, entry: Entry | None) -> None:
         """Have the next call try this entry first."""
-        alike = entry is not None and entry.kind.alike is not BY_KEY
+        alike = entry is not None and entry.alike is not BY_KEY
         self._replay = entry.replay if entry is not None and alike else _missed
         self._latest = entry
 
