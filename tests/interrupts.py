@@ -45,21 +45,21 @@ class Interrupts:
 
     def __init__(self, wanted: Callable[[CodeType], bool] = is_ours) -> None:
         self.wanted = wanted
-        self.codes: list[CodeType] = []
-        """The function of each bytecode that was counted."""
+        self.places: list[tuple[CodeType, int]] = []
+        """Each bytecode that was counted: its function, and where it is there."""
         self._at = -1
 
     def count(self, call: Callable[[], Any]) -> int:
         """How many bytecodes a call runs."""
         self.at(-1, call)
-        return len(self.codes)
+        return len(self.places)
 
     def at(self, number: int, call: Callable[[], Any]) -> bool:
         """Run a call up to one of its bytecodes; whether it came to that.
 
         What an interrupt leaves of `np.errstate`, which is NumPy's, is put back.
         """
-        self._at, self.codes = number, []
+        self._at, self.places = number, []
         with np.errstate():
             sys.settrace(self._trace)
             try:
@@ -78,8 +78,8 @@ class Interrupts:
 
     def _opcode(self, frame: FrameType, event: str, argument: Any) -> Any:
         if event == "opcode":
-            self.codes.append(frame.f_code)
-            if len(self.codes) - 1 == self._at:
+            self.places.append((frame.f_code, frame.f_lasti))
+            if len(self.places) - 1 == self._at:
                 raise KeyboardInterrupt
         return self._opcode
 
@@ -148,10 +148,9 @@ def check_goes_on(learner: Learner, make: Make, steps: int = 200) -> None:
     assert leaf.grad is not None
     twin = learner.twin(make)
     xs, ys = batches(20, seed=steps)
-    for i in range(steps):
-        x, y = xs[i % 20], ys[i % 20]
-        loss, wanted = learner.step(x, y).item(), twin.step(x, y).item()
-        np.testing.assert_allclose(loss, wanted, 1e-7, 1e-12, err_msg=f"the loss of step {i}")
+    given = [(xs[i % 20], ys[i % 20]) for i in range(steps)]
+    losses = [learner.step(x, y).item() for x, y in given]
+    np.testing.assert_allclose(losses, [twin.step(x, y).item() for x, y in given], 1e-7, 1e-12)
     for a, b in zip(learner.net.buffers(), twin.net.buffers(), strict=True):
         np.testing.assert_allclose(a.data, b.data, 1e-7, 1e-12)
     for p, q in zip(learner.net.parameters(), twin.net.parameters(), strict=True):
