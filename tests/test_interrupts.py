@@ -18,6 +18,7 @@ import tinygrad_kr as tk
 from tinygrad_kr import Tensor, optim
 from tinygrad_kr.compile import function
 from tinygrad_kr.compile.build import find_compiler
+from tinygrad_kr.ops import node
 from tinygrad_kr.ops.node import ON, current_mode, grad_mode
 
 Make = Callable[[Any], optim.Optimizer]
@@ -238,6 +239,39 @@ def by_a_closure() -> None:
 def test_no_mode_is_left_behind(call: Callable[[], Any]) -> None:
     assert each_interrupt(call) > 50
     assert grad_mode.get() == ON
+
+
+def test_arrays_that_a_lost_graph_had_locked_are_unlocked(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As where an interrupt comes in the destructor of the last node that needed them."""
+    learner = settled(OPTIMIZERS["Adam"], compiled=True)
+    x, y = (stacked[0] for stacked in batches(1))
+    replays = learner.step.last_runner  # type: ignore[attr-defined]
+    with tk.detect_anomaly():
+        loss = (learner.net(x) - y).square().mean()
+    weight = next(iter(learner.net.parameters())).data
+    assert not weight.flags.writeable
+    monkeypatch.delattr(node.LockedInputs, "__del__")
+    del loss
+    assert node._families
+    learner.step(x, y)
+    assert weight.flags.writeable
+    assert not node._families
+    assert learner.step.last_runner is replays  # type: ignore[attr-defined]
+
+
+def test_a_step_that_never_fits_is_no_longer_recorded() -> None:
+    weight = Tensor(np.ones(4), requires_grad=True)
+
+    @tk.compile
+    def step() -> None:
+        with tk.no_grad():
+            weight.copy_(weight * 2)
+
+    for k in range(60):
+        step()
+        if k % 3 == 2:  # another dtype after each first replay
+            weight.data = np.ones(4, np.float32 if k % 2 else np.float64)
+    assert "another kind at nearly each call" in step.explain()
 
 
 def test_a_mode_that_is_set_for_good_stays() -> None:

@@ -90,7 +90,7 @@ class Entry:
 
     __slots__ = (
         *("_condition", "_replay", "alike", "count", "guards", "mode", "reason", "recorded"),
-        *("recording", "runner", "seconds", "tries"),
+        *("recording", "runner", "seconds", "stale", "tries"),
     )
 
     def __init__(self, kind: Kind, roots: Sequence[Any]) -> None:
@@ -99,7 +99,7 @@ class Entry:
         self.recording: Recorder | None = None
         self.runner: Runner | None = None
         self.reason: str | None = None
-        self.tries = self.recorded = 0
+        self.tries = self.recorded = self.stale = 0
         self.seconds = 0.0
         self._condition: Condition | None = None
         self._replay: Callable[..., Any] = _missed
@@ -119,6 +119,14 @@ class Entry:
             self._replay = runner.run_if(Condition(text, names, "count.replays += 1"), MISSED)
             self._condition = guarded
         return self._replay
+
+    def outdated(self) -> None:
+        """The program no longer fits what it reads and writes: it is recorded again, or no more
+        where that is so at nearly each call."""
+        self.runner = None
+        self.stale += 1
+        if self.stale > MANY and self.count.replays < 2 * self.stale:
+            self.reason = "what it overwrites or reads is of another kind at nearly each call"
 
     def record(self, function: Callable[..., Any], args: Any, kwargs: Any) -> Any:
         """Run the function and compare what it did with what it did the last time.
@@ -238,7 +246,7 @@ class Compiled:
                 try:
                     result = entry.replay(leaves)
                 except StaleError:
-                    entry.runner = None
+                    entry.outdated()
                 else:
                     if result is not MISSED:
                         self._keep(entry)

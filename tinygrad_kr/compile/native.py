@@ -49,7 +49,15 @@ from tinygrad_kr.compile.window_code import Kernel, Runner, kernels
 from tinygrad_kr.compile.windows import Convolution
 from tinygrad_kr.escape import argument, string
 from tinygrad_kr.ops import linalg
-from tinygrad_kr.ops.node import _families, address, constant, last_write, note_writes, tick
+from tinygrad_kr.ops.node import (
+    _families,
+    address,
+    are_arrays_locked,
+    constant,
+    last_write,
+    note_writes,
+    tick,
+)
 
 QUICK = 100_000
 """Elements in all up to which a program takes some 10 microseconds."""
@@ -297,8 +305,8 @@ class _Driver(Namespace):
         written = [effect.node for effect in plan.program.effects if isinstance(effect, LeafWrite)]
         self._announcement = _Announcement(written) if written else None
         if written:
-            self.names["locked"] = _families
-            self.lines += ["if locked:", "    raise Stale"]
+            self.names |= {"families": _families, "locked": are_arrays_locked}
+            self.lines += ["if families and locked():", "    raise Stale"]
         self._optimizers()
         self._sources()
         self._gradients()

@@ -406,13 +406,19 @@ def shapes_of(inputs: Iterable[Any]) -> str:
     )
 
 
+class _Holder:
+    """What a recorded node keeps for as long as it needs arrays unchanged."""
+
+    __slots__ = ("__weakref__",)
+
+
 class _Family:
-    """Arrays that share memory, and which recorded nodes still need them unchanged."""
+    """Arrays that share memory, and those who still need them unchanged."""
 
     def __init__(self, memory: ndarray) -> None:
         self.memory = memory
         self.arrays: list[ndarray] = []
-        self.holders: set[int] = set()
+        self.holders: weakref.WeakSet[_Holder] = weakref.WeakSet()
 
     def unlock(self) -> None:
         """The owner of the memory first: a view cannot be writeable before its base."""
@@ -423,32 +429,36 @@ class _Family:
 _families: dict[int, _Family] = {}
 
 
+def are_arrays_locked() -> bool:
+    """Whether a recorded node keeps arrays read-only; those that none needs any more, be it that
+    an interrupt came when the last one went, are unlocked."""
+    for key, family in _families.copy().items():
+        if not family.holders:
+            family.unlock()
+            _families.pop(key, None)
+    return bool(_families)
+
+
 class LockedInputs(tuple[Any, ...]):
     """The inputs of a node, whose arrays stay read-only for as long as this tuple lives."""
 
-    keys: frozenset[int] | set[int] = frozenset()
+    holder: _Holder | None = None
 
     def __new__(cls, inputs: Iterable[Any], arrays: Iterable[Any]) -> LockedInputs:
         self = super().__new__(cls, inputs)
-        self.keys = set()
+        self.holder = _Holder()
         for array in arrays:
             if isinstance(array, ndarray):
-                _lock(array, self.keys, id(self))
+                _lock(array, self.holder)
         return self
 
     def __del__(self) -> None:
-        for key in self.keys:
-            family = _families.get(key)
-            if family is not None:
-                family.holders.discard(id(self))
-                if not family.holders:
-                    family.unlock()
-                    _families.pop(key, None)
+        self.holder = None
+        are_arrays_locked()
 
 
-def _lock(array: ndarray, keys: set[int], holder: int) -> None:
+def _lock(array: ndarray, holder: _Holder) -> None:
     memory = owner(array)
-    keys.add(id(memory))
     family = _families.setdefault(id(memory), _Family(memory))
     family.holders.add(holder)
     for view in _bases(array):

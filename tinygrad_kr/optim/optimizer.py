@@ -228,7 +228,11 @@ class Optimizer:
             recording.step(self)
             return loss
         plan = self._plan
-        gradients = None if plan is None or node._families else plan.gradients(self._check_options)
+        gradients = (
+            None
+            if plan is None or (node._families and node.are_arrays_locked())
+            else plan.gradients(self._check_options)
+        )
         if plan is None or gradients is None:
             plan, gradients = self._planned()
         note_again(plan.noted)
