@@ -269,8 +269,8 @@ def test_a_step_that_never_fits_is_no_longer_recorded() -> None:
 
     for k in range(60):
         step()
-        if k % 3 == 2:  # another dtype after each first replay
-            weight.data = np.ones(4, np.float32 if k % 2 else np.float64)
+        if k % 2:  # another dtype before each first replay
+            weight.data = np.ones(4, np.float32 if k % 4 == 1 else np.float64)
     assert "another kind at nearly each call" in step.explain()
 
 

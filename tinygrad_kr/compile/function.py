@@ -124,6 +124,7 @@ class Entry:
         """The program no longer fits what it reads and writes: it is recorded again, or no more
         where that is so at nearly each call."""
         self.runner = None
+        self.count.replays -= 1  # it was not one
         self.stale += 1
         if self.stale > MANY and self.count.replays < 2 * self.stale:
             self.reason = "what it overwrites or reads is of another kind at nearly each call"
