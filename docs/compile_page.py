@@ -25,6 +25,7 @@ from tinygrad_kr.compile.expand import expanded
 from tinygrad_kr.compile.passes import simplified
 from tinygrad_kr.compile.plan import Plan, statements_of
 from tinygrad_kr.compile.program import Program, Statement, Value, values_in
+from tinygrad_kr.compile.sources import tell_fixed
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGE = ROOT / "tinygrad_kr" / "compile" / "README.md"
@@ -101,10 +102,12 @@ def example() -> Program:
         optimizer.step()
         return loss.detach()
 
-    recorder = Recorder()
     batch = Tensor(np.ones((4, 3), np.float32)), Tensor(np.ones((4, 1), np.float32))
-    recorder.run(step, batch, {})
-    return recorder.program
+    before, now = Recorder(), Recorder()
+    for recorder in (before, now):
+        recorder.run(step, batch, {})
+    tell_fixed(before.program.sources.values(), now.program.sources.values())
+    return now.program
 
 
 def written(statement: Statement) -> str:

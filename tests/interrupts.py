@@ -60,6 +60,7 @@ class Interrupts:
         What an interrupt leaves of `np.errstate`, which is NumPy's, is put back.
         """
         self._at, self.places = number, []
+        sys._getframe().f_trace_opcodes = True  # CPython 3.12 sends opcodes only if one was asked
         with np.errstate():
             sys.settrace(self._trace)
             try:

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import pytest
 from compile_fakes import own_cache as own_cache
+from platforms import needs_fork
 
 import tinygrad_kr as tk
 from tinygrad_kr import Tensor, nn, optim
@@ -207,6 +208,7 @@ def method() -> Any:
     ],
     ids=["small", "products", "convolutions", "BLAS convolutions", "long loops", "method"],
 )
+@needs_fork
 def test_a_program_is_unloaded_with_its_function(
     make: Callable[[], Any], called: str, own_cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

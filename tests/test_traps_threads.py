@@ -8,11 +8,11 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from types import FrameType
 from typing import Any
 
 import numpy as np
 import pytest
+from interrupts import Interrupts
 
 import tinygrad_kr as tk
 from tinygrad_kr import Tensor, autodiff, nn, optim
@@ -320,17 +320,20 @@ def test_a_gradient_that_comes_while_an_optimizer_looks(monkeypatch: pytest.Monk
 def test_the_comparison_and_the_store_have_no_place_for_another_thread(function: Any) -> None:
     """CPython switches threads at calls, loops and starts of functions, and nowhere else."""
     code = list(dis.get_instructions(function))
-    (store,) = [i for i, step in enumerate(code) if step.opname == "STORE_ATTR"]
+    stores = [i for i, step in enumerate(code) if step.opname == "STORE_ATTR"]
     compared = [
         i
-        for i, step in enumerate(code[:store])
+        for i, step in enumerate(code[: stores[0]])
         if step.opname == "IS_OP" or "NONE" in step.opname.split("_")
     ]
     loaded = max(i for i in range(compared[-1]) if code[i].argval == "_grad")
-    names = {step.opname for step in code[loaded : store + 1]}
-    assert {"LOAD_ATTR", "STORE_ATTR"} <= names
-    assert not [name for name in names if "CALL" in name or "BACKWARD" in name]
-    assert not names & {"RESUME", "SEND", "YIELD_VALUE", "FOR_ITER"}
+    starts = [loaded]  # of the store that is found equal; CPython 3.12 has one for each outcome
+    starts += [max(i for i in range(s) if code[i].is_jump_target) for s in stores[1:]]
+    for start, store in zip(starts, stores, strict=True):
+        names = {step.opname for step in code[start : store + 1]}
+        assert {"LOAD_ATTR", "STORE_ATTR"} <= names
+        assert not [name for name in names if "CALL" in name or "BACKWARD" in name]
+        assert not names & {"RESUME", "SEND", "YIELD_VALUE", "FOR_ITER"}
 
 
 # ------------------------------------------------------------------ errors and interrupts
@@ -370,47 +373,21 @@ def test_an_error_late_in_the_walk_leaves_what_is_retained() -> None:
     assert hidden.grad is None
 
 
-class Interrupted:
-    """KeyboardInterrupt before bytecode number `at` of the functions of `autodiff`."""
-
-    def __init__(self, at: int) -> None:
-        self.at, self.met = at, 0
-
-    def __enter__(self) -> None:
-        sys.settrace(self._enter)
-
-    def __exit__(self, *_: object) -> None:
-        sys.settrace(None)
-
-    def _enter(self, frame: FrameType, event: str, _: Any) -> Any:
-        if frame.f_code.co_filename != autodiff.__file__:
-            return None
-        frame.f_trace_opcodes, frame.f_trace_lines = True, False
-        return self._step
-
-    def _step(self, frame: FrameType, event: str, _: Any) -> Any:
-        if event == "opcode":
-            self.met += 1
-            if self.met - 1 == self.at:
-                sys.settrace(None)
-                raise KeyboardInterrupt
-        return self._step
-
-
 @pytest.mark.parametrize("before", [False, True])
 def test_an_interrupt_at_any_bytecode_blocks_nobody(before: bool) -> None:
-    for at in itertools.count():
+    def two_leaves() -> tuple[list[Any], Any]:
         leaves = [leaf(3) for _ in range(2)]
         if before:
             sum(x * 1 for x in leaves).sum().backward()
-        loss = sum(x * 10 for x in leaves).sum()
-        try:
-            with Interrupted(at):
-                loss.backward()
-        except KeyboardInterrupt:
-            pass
-        else:
-            break
+        return leaves, sum(x * 10 for x in leaves).sum()
+
+    interrupts = Interrupts(lambda code: code.co_filename == autodiff.__file__)
+    totals = [interrupts.count(two_leaves()[1].backward) for _ in range(3)]
+    assert totals[-1] > 300  # CPython 3.13 shows less of what is traced for the first time
+    interrupted = 0
+    for at in range(totals[-1]):
+        leaves, loss = two_leaves()
+        interrupted += interrupts.at(at, loss.backward)
         found = [0.0 if x.grad is None else values(x)[0] for x in leaves]
         assert all(value in (before, 10 + before) for value in found)
         thread = threading.Thread(target=(sum(x * 100 for x in leaves).sum()).backward)
@@ -418,5 +395,4 @@ def test_an_interrupt_at_any_bytecode_blocks_nobody(before: bool) -> None:
         thread.join(60)
         assert not thread.is_alive()
         assert [values(x)[0] for x in leaves] == [100 + value for value in found]
-    assert at > 300
-    assert [values(x) for x in leaves] == [[10.0 + before]] * 2
+    assert interrupted > 0.9 * totals[-1]
