@@ -189,6 +189,7 @@ def test_an_output_of_exactly_one_half_counts_as_no() -> None:
     np.testing.assert_array_equal(depth.count_right(outputs), [4, 2, 0])
 
 
+@pytest.mark.slow
 @pytest.mark.trains
 def test_zero_weights_are_dead_and_never_move() -> None:
     for activation in depth.ACTIVATIONS:

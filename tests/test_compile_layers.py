@@ -541,6 +541,7 @@ def agrees(run: Step, batch: list[ndarray], other: list[ndarray]) -> None:
     assert compiled.programs or "sorts" in compiled.explain(), compiled.explain()
 
 
+@pytest.mark.slow
 @given(functions())
 def test_random_programs_by_numpy(drawn: Any) -> None:
     batch, other, run = drawn

@@ -352,6 +352,7 @@ def seconds_of_a_step(net: Any, steps: int) -> float:
     return min(taken)
 
 
+@pytest.mark.one_in(3)
 @every_kind
 def test_backward_through_time_is_linear(kind: str) -> None:
     """16 times the steps cost about 16 times as much; with a full-size array a step it is 150."""
