@@ -81,13 +81,13 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         "--rounding",
         type=int,
         metavar="SEED",
-        help="round every step of every optimizer otherwise, as another processor may",
+        help="round every optimizer step differently, as another processor may",
     )
     group.addoption(
         "--expected-skips",
         type=Path,
         metavar="FILE",
-        help="fail if a test is skipped for a reason that no line of FILE begins",
+        help="fail if a test is skipped for a reason that begins with no line of FILE",
     )
 
 

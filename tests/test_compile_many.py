@@ -85,7 +85,7 @@ def test_the_xor_step_is_one_c_function() -> None:
     step.repeat(5, Tensor(X), Tensor(Y))
     assert step.last_runner is not None
     assert step.last_runner.looped is not None
-    assert "1 C functions" in str(step)
+    assert "1 C function" in str(step)
     assert "binary_cross_entropy" not in step.source
     assert "sigmoid" in step.source
 

@@ -41,7 +41,7 @@ def test_the_source_on_the_page_is_what_is_generated(
 ) -> None:
     shown, now = page.block(PAGE, "step.source"), page.generated(PAGE)
     assert shown == now, "run: python docs/compile_page.py"
-    assert "1 C functions" in capsys.readouterr().out
+    assert "1 C function" in capsys.readouterr().out
     places = set(re.findall(r"/\* \w+, (\S+):\d+ \*/", shown))
     assert places == {"xor.py"}
 
@@ -100,6 +100,15 @@ def draw_by_random(x: Tensor) -> Tensor:
     return x * random.random()
 
 
+CHANGING = Tensor(np.ones(3), requires_grad=True)
+
+
+def double_what_changes(x: Tensor) -> Tensor:
+    with tk.no_grad():
+        CHANGING.copy_(CHANGING * 2)
+    return x + 1
+
+
 def another_number(_: Tensor) -> Tensor:
     return Tensor([1.0]) * np.random.default_rng().random()
 
@@ -117,6 +126,7 @@ ROWS: dict[str, tuple[Callable[..., Any], Callable[[int], Any]]] = {
     "an iterator": (lambda x: x * next(ENDLESS), lambda i: X),
     "two runs in a row did not do the same": (another_number, lambda i: X),
     "another thing at nearly each call": (lambda x: x * RATES[0], lambda i: X),
+    "changes at nearly every call": (double_what_changes, lambda i: X),
     "of a new kind at nearly each call": (lambda x: x * 2, lambda i: Tensor(np.ones(i + 1))),
     "an argument is a MaskedArray": (lambda x: 1, lambda i: np.ma.ones(3)),
     "detect_anomaly() is on": (lambda x: x * 2, lambda i: X),
@@ -127,7 +137,11 @@ ERRORS = {
     "needs the elements of a Tensor": tk.compile.CaptureError,
     "compile takes a function that computes and returns": TypeError,
 }
-CALLS = {"of a new kind at nearly each call": 200, "another thing at nearly each call": 40}
+CALLS = {
+    "of a new kind at nearly each call": 200,
+    "another thing at nearly each call": 40,
+    "changes at nearly every call": 80,
+}
 
 
 def rows_of(text: str) -> list[str]:
@@ -149,6 +163,8 @@ def test_what_is_not_compiled_says_so(reason: str) -> None:
     step = tk.compile(function)
     for i in range(CALLS.get(reason, 8)):
         RATES[0] = float(i)
+        if i % 2:
+            CHANGING.data = np.ones(3, np.float32 if i % 4 == 1 else np.float64)
         if reason == "detect_anomaly() is on":
             with tk.detect_anomaly():
                 step(argument(i))

@@ -273,7 +273,7 @@ def test_a_step_that_never_fits_is_no_longer_recorded() -> None:
         step()
         if k % 2:  # another dtype before each first replay
             weight.data = np.ones(4, np.float32 if k % 4 == 1 else np.float64)
-    assert "another kind at nearly each call" in step.explain()
+    assert "changes at nearly every call" in step.explain()
 
 
 def test_a_mode_that_is_set_for_good_stays() -> None:

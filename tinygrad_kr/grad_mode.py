@@ -170,7 +170,8 @@ class detect_anomaly(_Mode):
 
     Raises AnomalyError at the first op, forward or backward, that makes a NaN, naming the op,
     shapes and the user's line; makes saved arrays read-only until backward, so that a write through
-    the ndarray raises where it happens.
+    the ndarray raises where it happens. Ctrl-C while Python frees a graph is printed, not raised:
+    press it again.
     """
 
     anomaly = True

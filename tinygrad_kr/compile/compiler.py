@@ -143,7 +143,7 @@ class NoCompilerError(BuildError):
 
 
 class NoCompilerWarning(RuntimeWarning):
-    """Compiled functions run as NumPy calls, for no C compiler works here."""
+    """Compiled functions run as NumPy calls, because no C compiler works here."""
 
 
 def warn_of_no_compiler() -> None:

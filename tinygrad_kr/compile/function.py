@@ -71,8 +71,10 @@ class NativeRunner:
     def summary(self) -> str:
         """What was made of what was recorded, in one line."""
         native = self.native
+        plural = "s" * (len(native.parts) != 1)
         return (
-            f"{len(native.parts)} C functions of {native.loops} loops, {native.calls} NumPy calls "
+            f"{len(native.parts)} C function{plural} of {native.loops} loops, "
+            f"{native.calls} NumPy calls "
             f"({native.products} matrix products), {native.workspace:,} bytes of workspace"
         )
 
@@ -121,19 +123,22 @@ class Entry:
         return self._replay
 
     def outdated(self) -> None:
-        """The program no longer fits what it reads and writes: it is recorded again, or no more
-        where that is so at nearly each call."""
+        """The program no longer fits its inputs. It is recorded again, or given up if that happens
+        at nearly every call."""
         self.runner = None
         self.count.replays -= 1  # it was not one
         self.stale += 1
         if self.stale > MANY and self.count.replays < 2 * self.stale:
-            self.reason = "what it overwrites or reads is of another kind at nearly each call"
+            self.reason = (
+                "the shape, dtype or memory layout of what it reads or overwrites changes at "
+                "nearly every call"
+            )
 
     def record(self, function: Callable[..., Any], args: Any, kwargs: Any) -> Any:
         """Run the function and compare what it did with what it did the last time.
 
-        What is learned counts only when all of it is known: an interrupt leaves the entry without
-        a runner, and the next call records again.
+        Nothing learned takes effect until all of it is known: after an interrupt the entry has no
+        runner, and the next call records again.
         """
         if self.recording is not None and find_compiler() is None:
             warn_of_no_compiler()
@@ -449,8 +454,8 @@ def _form(x: Any) -> Any:
 
 
 def _alike(args: tuple[Any, ...]) -> Condition:
-    """Whether a call has the like of these Tensors and arrays, and nothing else; BY_KEY where that
-    cannot be told so."""
+    """A test that a call's arguments are Tensors and arrays like these and nothing else; BY_KEY
+    where no such test can be written."""
     names: dict[str, Any] = {}
     terms = [f"len(leaves) == {len(args)}"]
     for i, x in enumerate(args):

@@ -2,8 +2,8 @@
 calls between them.
 
 Each call hands C all arrays in one tuple (see `arguments`). Results are new arrays at each call.
-Gradients are written where they were, unless somebody has read a `.grad` since the call before:
-then they are new ones, and what was read stays as it was.
+Gradients reuse the arrays of the call before, unless a `.grad` has been read since: what was read
+stays as it was.
 """
 
 from __future__ import annotations
@@ -354,7 +354,7 @@ class _Driver(Namespace):
     def _check(self, value: Value, name: str, forgotten: Sequence[str] = ()) -> None:
         """Look at an array, unless it is the one that the call before has looked at.
 
-        forgotten: names of others that have to be looked at anew then.
+        forgotten: arrays to check again when this one has changed.
         """
         seen = f"h{value.number}"
         self.names[seen] = None

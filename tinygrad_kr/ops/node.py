@@ -20,7 +20,7 @@ OFF, ON, ANOMALY, CAPTURE = 0, 1, 2, 3
 
 
 class Scope(int):
-    """A mode that is in force while its `holder` lives: what a `with` block alone refers to.
+    """A grad mode in force while its `holder` is alive. Only the `with` block refers to the holder.
 
     Where an interrupt has ended the block inside `__exit__` itself, so that nothing was reset, the
     holder is gone, and `current_mode()` goes back to the mode outside. (A traceback that is kept
@@ -65,8 +65,8 @@ tick = count(1).__next__
 """The one clock: it orders operations and writes in time."""
 
 recording: ContextVar[Any] = ContextVar("recording", default=None)
-"""What `compile` has record every op while it runs a function for the first times. It is set in a
-context of its own, so that no interrupt leaves it set."""
+"""The recorder of `compile`, which records every op of a function's first runs. It is set in a
+context of its own, so no interrupt leaves it set."""
 recorders: dict[int, Any] = {}
 """The same by thread: where there is none at all, no op looks for its own."""
 
@@ -124,8 +124,9 @@ class Node:
 def replace_gradient(node: Node, before: Any, after: Any) -> bool:
     """Store `after` as the `.grad` of a node where that is still `before`; whether it was.
 
-    The comparison and the store are one statement without a call or a loop. CPython switches
-    threads only at calls and loops. So no lock is needed, which an interrupt could leave held.
+    The comparison and the store are one statement without a call or a loop. With the GIL,
+    CPython switches threads only at calls and at the ends of loops. So no lock is needed, which
+    an interrupt could leave held.
     """
     node._grad = after if (stored := node._grad is before) else node._grad
     return stored
@@ -413,12 +414,16 @@ class _Holder:
 
 
 class _Family:
-    """Arrays that share memory, and those who still need them unchanged."""
+    """Arrays that share memory, and the recorded nodes that need them unchanged."""
 
     def __init__(self, memory: ndarray) -> None:
         self.memory = memory
         self.arrays: list[ndarray] = []
-        self.holders: weakref.WeakSet[_Holder] = weakref.WeakSet()
+        self.holders: dict[int, weakref.ref[_Holder]] = {}
+
+    def is_held(self) -> bool:
+        """Whether a node that needs the arrays is alive."""
+        return any(reference() is not None for reference in self.holders.copy().values())
 
     def unlock(self) -> None:
         """The owner of the memory first: a view cannot be writeable before its base."""
@@ -430,10 +435,10 @@ _families: dict[int, _Family] = {}
 
 
 def are_arrays_locked() -> bool:
-    """Whether a recorded node keeps arrays read-only; those that none needs any more, be it that
-    an interrupt came when the last one went, are unlocked."""
+    """Whether a recorded node keeps arrays read-only. Arrays that no node needs any more are
+    unlocked first; an interrupt may have left them locked."""
     for key, family in _families.copy().items():
-        if not family.holders:
+        if not family.is_held():
             family.unlock()
             _families.pop(key, None)
     return bool(_families)
@@ -442,25 +447,32 @@ def are_arrays_locked() -> bool:
 class LockedInputs(tuple[Any, ...]):
     """The inputs of a node, whose arrays stay read-only for as long as this tuple lives."""
 
+    keys: set[int] | frozenset[int] = frozenset()
     holder: _Holder | None = None
 
     def __new__(cls, inputs: Iterable[Any], arrays: Iterable[Any]) -> LockedInputs:
         self = super().__new__(cls, inputs)
-        self.holder = _Holder()
+        self.holder, self.keys = _Holder(), set()
         for array in arrays:
             if isinstance(array, ndarray):
-                _lock(array, self.holder)
+                _lock(array, self.holder, self.keys)
         return self
 
     def __del__(self) -> None:
-        self.holder = None
-        are_arrays_locked()
+        for key in self.keys:
+            family = _families.get(key)
+            if family is not None:
+                family.holders.pop(id(self.holder), None)
+                if not family.holders:
+                    family.unlock()
+                    _families.pop(key, None)
 
 
-def _lock(array: ndarray, holder: _Holder) -> None:
+def _lock(array: ndarray, holder: _Holder, keys: set[int]) -> None:
     memory = owner(array)
+    keys.add(id(memory))
     family = _families.setdefault(id(memory), _Family(memory))
-    family.holders.add(holder)
+    family.holders[id(holder)] = weakref.ref(holder)
     for view in _bases(array):
         if view.flags.writeable:
             family.arrays.append(view)

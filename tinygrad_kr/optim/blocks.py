@@ -107,8 +107,8 @@ class Cohort:
         self.applied = self.options
 
     def settle(self) -> None:
-        """Hand the state that the steps have left to the slots: of each block, that of the last
-        step which an interrupt let it finish."""
+        """Store the state in the slots. Each block gives that of its last finished step, since an
+        interrupt may leave blocks at different steps."""
         for block in self.blocks:
             if block.numbers is not None:
                 block.settle(dict(zip(self.program.number_state, block.numbers, strict=True)))
