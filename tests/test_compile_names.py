@@ -126,3 +126,25 @@ def test_of_the_variable_that_a_line_assigns_to(tmp_path: Any) -> None:
     found = [assigned_name(f"{file}:{i + 1}") for i in range(len(lines))]
     assert found == list(lines.values())
     assert assigned_name("an unknown place") is None
+
+
+def test_attributes_and_keys_without_a_name() -> None:
+    class Model:
+        def __init__(self) -> None:
+            self.weight = Tensor(np.ones(3))
+            vars(self)[5] = Tensor(np.ones(3))
+            vars(self)[10**5000] = 2.0
+
+        def step(self, x: Tensor) -> Tensor:
+            return (self.weight * x + vars(self)[5]).sum()
+
+    rates = {10**5000: 2.0, 1: 3.0}
+    model = Model()
+    step = tk.compile(model.step)
+    scaled = tk.compile(lambda x: x * rates[1])
+    x = Tensor(np.ones(3))
+    for _ in range(4):
+        assert step(x).item() == 6
+        assert scaled(x).data.tolist() == [3, 3, 3]
+    assert step.last_runner is not None
+    assert scaled.last_runner is not None

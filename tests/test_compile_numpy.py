@@ -705,3 +705,27 @@ def test_two_threads_call_two_steps_and_one_function() -> None:
         assert len(found[i]) == 200
         for array in found[i]:
             np.testing.assert_allclose(array, expected, 1e-12)
+
+
+def test_a_group_that_is_added_later() -> None:
+    """Its gradients are set to 0 as well from then on."""
+
+    def run(compiled: bool) -> Any:
+        a, b = (Tensor(np.ones(3), requires_grad=True) for _ in range(2))
+        optimizer = optim.SGD([a], 0.1)
+
+        def plain() -> Tensor:
+            optimizer.zero_grad()
+            loss = (a * b).square().sum()
+            loss.backward()
+            optimizer.step()
+            return loss
+
+        step = tk.compile(plain) if compiled else plain
+        for i in range(8):
+            if i == 4:
+                optimizer.add_param_group({"params": [b], "lr": 0.01})
+            step()
+        return a.data, b.data
+
+    np.testing.assert_allclose(run(compiled=True), run(compiled=False))

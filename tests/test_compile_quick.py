@@ -352,6 +352,32 @@ def test_a_parameter_that_gets_the_memory_of_an_argument() -> None:
     np.testing.assert_allclose(found[1][1], found[0][1], 1e-5, 1e-6)
 
 
+def test_what_is_only_read_comes_to_share_memory_with_what_is_written() -> None:
+    """C would read what the same loop has written."""
+
+    def run(compiled: bool) -> np.ndarray:
+        total, part = Tensor(np.ones(40)), Tensor(np.ones(40))
+
+        def add(x: Tensor) -> Tensor:
+            with tk.no_grad():
+                total[...] = total + part * x
+            return (x * 2).sum()
+
+        step = tk.compile(add) if compiled else add
+        x = Tensor(np.ones(40))
+        memory = np.arange(41.0)
+        for _ in range(4):
+            step(x)
+        total.data = memory[1:]
+        step(x)
+        part.data = memory[:-1]
+        for _ in range(3):
+            step(x)
+        return total.data.copy()
+
+    np.testing.assert_array_equal(run(compiled=True), run(compiled=False))
+
+
 def test_two_parameters_that_come_to_share_memory() -> None:
     found = []
     for wrap in (lambda f: f, tk.compile):

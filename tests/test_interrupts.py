@@ -3,19 +3,32 @@ starts from what the interrupt left."""
 
 from __future__ import annotations
 
+import asyncio
+import contextvars
 import subprocess
 import sys
+import tracemalloc
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from types import CodeType
 from typing import Any
 
 import numpy as np
 import pytest
-from interrupts import Interrupts, Learner, batches, check_goes_on, drawn, small, varied
+from interrupts import (
+    Interrupts,
+    Learner,
+    batches,
+    check_goes_on,
+    drawn,
+    is_ours,
+    small,
+    varied,
+)
 
 import tinygrad_kr as tk
-from tinygrad_kr import Tensor, optim
+from tinygrad_kr import Tensor, nn, optim
 from tinygrad_kr.compile import function
 from tinygrad_kr.compile.build import find_compiler
 from tinygrad_kr.ops import node
@@ -241,6 +254,102 @@ def by_a_closure() -> None:
 def test_no_mode_is_left_behind(call: Callable[[], Any]) -> None:
     assert each_interrupt(call) > 50
     assert grad_mode.get() == ON
+
+
+class Kept:
+    """Calls with a mode in a variable, and the interrupts of all, whose tracebacks refer to frames
+    as those of the latest error do in an interactive session."""
+
+    def __init__(self) -> None:
+        self.mode = tk.no_grad()
+        self.interrupts: list[KeyboardInterrupt] = []
+
+    def __call__(self) -> None:
+        try:
+            with self.mode, self.mode:
+                Tensor(np.ones(2)).sum()
+            with tk.enable_grad(), tk.no_grad():
+                Tensor(np.ones(2)).sum()
+        except KeyboardInterrupt as interrupt:
+            self.interrupts.append(interrupt)
+            raise
+
+
+def test_no_mode_is_left_behind_by_what_is_kept() -> None:
+    kept = Kept()
+    assert each_interrupt(kept) == len(kept.interrupts) > 100
+    with kept.mode:
+        assert not tk.is_grad_enabled()
+    assert tk.is_grad_enabled()
+
+
+def test_a_replay_sees_that_a_mode_was_left_behind() -> None:
+    net = nn.Linear(3, 1)
+    x = Tensor(np.ones((2, 3), np.float32))
+
+    @tk.compile
+    def evaluate(x: Tensor) -> Any:
+        return net(x)
+
+    with tk.no_grad():
+        for _ in range(4):
+            assert not evaluate(x).requires_grad
+    tk.no_grad().__enter__()  # as where an interrupt came before anything was reset
+    assert evaluate(x).requires_grad
+
+
+def test_a_task_keeps_the_mode_that_it_was_started_in() -> None:
+    async def seen() -> list[bool]:
+        before = tk.is_grad_enabled()
+        await asyncio.sleep(0.01)
+        return [before, tk.is_grad_enabled()]
+
+    async def started() -> list[bool]:
+        with tk.no_grad():
+            task = asyncio.create_task(seen())
+            await asyncio.sleep(0)
+        assert tk.is_grad_enabled()
+        return await task
+
+    assert asyncio.run(started()) == [False, False]
+    with tk.no_grad():
+        context = contextvars.copy_context()
+    assert not context.run(tk.is_grad_enabled)
+
+
+def test_modes_set_for_good_do_not_pile_up() -> None:
+    tracemalloc.start()
+    try:
+        for i in range(2_000):
+            tk.set_grad_enabled(i % 2 == 1)
+        assert tracemalloc.get_traced_memory()[0] < 100_000
+    finally:
+        tracemalloc.stop()
+
+
+@pytest.mark.parametrize("make", OPTIMIZERS.values(), ids=OPTIMIZERS)
+def test_an_interrupt_while_a_failed_step_is_undone(make: Make) -> None:
+    """The optimizer's numbers stay those of its arrays."""
+    x, y = (stacked[0] for stacked in batches(1))
+    interrupts = Interrupts(lambda code: is_ours(code) and code.co_name in ("undo", "keep"))
+    for at in range(0, 1_000, 3):
+        learner = Learner(make, compiled=False)
+
+        @tk.compile
+        def failing(x: Tensor, y: Tensor, learner: Learner = learner) -> None:
+            learner.plain(x, y)
+            raise ZeroDivisionError
+
+        def call(failing: Any = failing) -> None:
+            with suppress(ZeroDivisionError):
+                failing(x, y)
+
+        if not interrupts.at(at, call):
+            break
+        twin = learner.twin(make)
+        losses = [learner.step(x, y).item() for _ in range(3)]
+        np.testing.assert_allclose(losses, [twin.step(x, y).item() for _ in range(3)], 1e-7)
+    assert at > 50
 
 
 def test_arrays_that_a_lost_graph_had_locked_are_unlocked(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import inspect
 import weakref
 from collections.abc import Callable
-from functools import wraps
-from typing import Any, ClassVar
+from functools import partial, wraps
+from threading import get_ident
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from tinygrad_kr.ops.node import (
     ANOMALY,
@@ -20,11 +21,28 @@ from tinygrad_kr.ops.node import (
 )
 
 
+class _Exit:
+    """`__exit__` of a mode: a new object for each `with` block, which nothing but the block refers
+    to. So it is gone when the block is, though a variable holds the mode, or a traceback the frame
+    in which an interrupt came."""
+
+    def __get__(self, mode: Any, owner: Any = None) -> Any:
+        if mode is None:
+            return owner._leave_latest
+        block: list[Any] = []
+        leave = partial(mode._leave, block)  # unlike a function of Python, in no frame of its own
+        mode._next = get_ident(), weakref.ref(leave), block
+        return leave
+
+
 class _Mode:
     """A context manager and decorator that sets the mode of this thread and async task."""
 
     anomaly: ClassVar[bool] = False
     transforming: ClassVar[bool] = False
+    _next: tuple[int, Callable[[], Any], list[Any]] | None = None
+    """The block that is going to begin: in which thread, what tells whether it lives, and where its
+    entry goes."""
 
     def __new__(cls, *function: Any) -> Any:
         """The mode; or, as a decorator without brackets (`@no_grad`), the function in it."""
@@ -35,25 +53,48 @@ class _Mode:
         return mode
 
     def __init__(self) -> None:
-        self._tokens: list[Any] = []
+        self._entered: list[tuple[Any, Scope]] = []
 
     def _mode(self) -> int:
         raise NotImplementedError
 
     def __enter__(self) -> None:
-        self._tokens.append(grad_mode.set(self._scope(current_mode(), weakref.ref(self))))
+        holder, entries = self._begin()
+        scope = self._scope(current_mode(), holder)
+        entries.append((grad_mode.set(scope), scope))
+
+    def _begin(self) -> tuple[Callable[[], Any], list[Any]]:
+        """What tells whether the block lives that begins now, and where its entry goes; outside of
+        a block, that of this mode."""
+        coming, self._next = self._next, None
+        if coming is None or coming[0] != get_ident() or coming[1]() is None:
+            return weakref.ref(self), self._entered
+        return coming[1], coming[2]
 
     def _scope(self, outer: int, holder: Callable[[], Any]) -> Scope:
         return Scope(self._mode(), outer, holder, self.anomaly, self.transforming)
 
-    def __exit__(self, *exception: Any) -> None:
-        for token in reversed(self._tokens.copy()):
+    def _leave(self, block: list[Any], *exception: Any) -> None:
+        entries = block or self._entered
+        for entry in reversed(entries.copy()):
+            token, scope = entry
             try:
                 grad_mode.reset(token)
-            except ValueError:  # of another thread or task that is in here too
+            except (ValueError, RuntimeError):  # of another thread or task; left before
                 continue
-            self._tokens.remove(token)
+            scope.ended = True
+            entries.remove(entry)
             return
+
+    def _leave_latest(self, *exception: Any) -> None:
+        self._leave([])
+
+    if TYPE_CHECKING:
+
+        def __exit__(self, *exception: Any) -> None: ...
+
+    else:
+        __exit__ = _Exit()
 
     def _again(self) -> _Mode:
         return type(self)()
@@ -143,11 +184,16 @@ class set_grad_enabled(_Mode):
         super().__init__()
         self.mode, self._in_force = mode, True
         self._outer = current_mode()
-        self._tokens.append(grad_mode.set(self._scope(self._outer, _for_good)))
+        scope = self._scope(self._outer, _for_good)
+        scope.outer = ON  # which nothing reads: else every call would add a link to a chain
+        self._entered.append((grad_mode.set(scope), scope))
 
     def __enter__(self) -> None:
         if self._in_force:
-            grad_mode.set(self._scope(self._outer, weakref.ref(self)))
+            holder, entries = self._begin()
+            scope = self._scope(self._outer, holder)
+            grad_mode.set(scope)
+            entries.append((self._entered.pop()[0], scope))
         else:
             super().__enter__()
         self._in_force = False

@@ -115,9 +115,10 @@ class Entry:
         if runner is None:
             return _missed
         if self._condition is not guarded:
-            names = {"mode_now": grad_mode.get, "count": self.count}
-            names |= self.alike.names | guarded.names
-            text = f"mode_now() == {self.mode} and {self.alike.text} and {guarded.text}"
+            names = {"mode_set": grad_mode.get, "mode_now": current_mode, "mode": self.mode}
+            names |= {"count": self.count} | self.alike.names | guarded.names
+            in_mode = "(mode_set() is mode or mode_now() == mode)"
+            text = f"{in_mode} and {self.alike.text} and {guarded.text}"
             self._replay = runner.run_if(Condition(text, names, "count.replays += 1"), MISSED)
             self._condition = guarded
         return self._replay

@@ -176,7 +176,7 @@ class Guards:
 
         terms = ["LastChange.time is guards.seen"]
         for kind, holder, key, expected, _ in self._watches:
-            place = repr(key) if type(key) in (str, int) else name(key)
+            place = repr(key) if type(key) is str or _is_short(key) else name(key)
             terms.append(_SPELLING[kind].format(name(holder), place, name(expected)))
         terms += [f"{name(a)}.tobytes() == {name(held)}" for a, held, _ in self._elements]
         terms += [f"{name(leaf)}._grad is None" for leaf in self._absent]
@@ -242,9 +242,9 @@ class Guards:
 
     def difference(self, other: Guards) -> str:
         """What is not the same in the two, in words."""
-        mine = {(id(w.holder), w.kind, repr(w.key)): w for w in self._watches}
+        mine = {(id(w.holder), w.kind, w.key): w for w in self._watches}
         for watch in other._watches:
-            before = mine.get((id(watch.holder), watch.kind, repr(watch.key)))
+            before = mine.get((id(watch.holder), watch.kind, watch.key))
             if before is not None and not same(before.expected, watch.expected):
                 return f"{watch.where} was {before.expected!r:.40}, then {watch.expected!r:.40}"
         return "the mode, settings or parameters of a module"
@@ -263,6 +263,11 @@ def same(a: Any, b: Any) -> bool:
     if isinstance(a, _ATOMS) or type(a) in (frozenset, MethodType, slice):
         return bool(a == b)
     return False
+
+
+def _is_short(key: Any) -> bool:
+    """Whether a key is an integer that Python writes down: not one of thousands of digits."""
+    return type(key) is int and key.bit_length() < 64
 
 
 def _settings(module: Module) -> dict[str, Any]:
@@ -459,7 +464,8 @@ class _Walk:
         inside = f"an item of {where}"
         if isinstance(items, dict):
             for key in list(items):
-                self.watch("item", items, key, f"[{key!r}] of {where}")
+                spelled = "a long number" if type(key) is int and not _is_short(key) else repr(key)
+                self.watch("item", items, key, f"[{spelled}] of {where}")
         elif isinstance(items, list | deque):
             for i in range(len(items)):
                 self.watch("item", items, i, f"[{i}] of {where}")

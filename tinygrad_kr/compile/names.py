@@ -126,6 +126,8 @@ def leaf_names(function: Callable[..., Any]) -> dict[int, str]:
     """What a function calls the Tensors, parameters and buffers that it reads, by their ids."""
     names: dict[int, str] = {}
     for name, thing in _named_things(function):
+        if not isinstance(name, str):  # as a key of `vars(self)` may be
+            continue
         if isinstance(thing, Node):
             names.setdefault(id(thing), name)
         elif isinstance(thing, Module):

@@ -372,9 +372,10 @@ class _Driver(Namespace):
         copied = isinstance(source, Argument)
         if copied:
             apart_from = self._overwritten
-        elif in_place and isinstance(source, Leaf):
+        elif isinstance(source, Leaf):
             leaves = [s for s in self.plan.program.sources.values() if isinstance(s, Leaf)]
-            apart_from = [leaf.node for leaf in leaves if leaf.node is not source.node]
+            nodes = [leaf.node for leaf in leaves] if in_place else self._overwritten
+            apart_from = [node for node in nodes if node is not source.node]
         written = isinstance(source, Leaf) and any(
             isinstance(effect, LeafWrite) and effect.node is source.node
             for effect in self.plan.program.effects

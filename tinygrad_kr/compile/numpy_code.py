@@ -218,7 +218,11 @@ class _Code(Namespace):
     def _sources(self) -> None:
         written = [effect.node for effect in _writes(self.program)]
         for effect in self.program.effects:
-            written += effect.updated if isinstance(effect, OptimizerStep) else []
+            if isinstance(effect, OptimizerStep):
+                written += effect.updated
+                optimizer = self.name(effect.optimizer, "optimizer")
+                parameters = len(effect.optimizer._slots)
+                self.lines += [f"if len({optimizer}._slots) != {parameters}:", "    raise Stale"]
         if written:
             may = [f"{self.name(leaf, 'leaf')}._data.flags.writeable" for leaf in written]
             self.lines += [f"if not ({' and '.join(may)}):", "    raise Stale"]

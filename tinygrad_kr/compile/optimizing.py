@@ -275,11 +275,11 @@ class RecordedStep:
 
     def undo(self) -> None:
         """Put the optimizer's state back as it was."""
+        self.optimizer._plan = None  # first, for a plan would hand its numbers to the slots again
         for slot, arrays, numbers in self._before:
             slot.keep(arrays, numbers)
         for array, old in self._old_arrays:
             array[...] = old
-        self.optimizer._plan = None
 
     # -------------------------------------------------------------- the plan between calls
 

@@ -23,15 +23,16 @@ class Scope(int):
     """A grad mode in force while its `holder` is alive. Only the `with` block refers to the holder.
 
     Where an interrupt has ended the block inside `__exit__` itself, so that nothing was reset, the
-    holder is gone, and `current_mode()` goes back to the mode outside. (A traceback that is kept
-    keeps the frame of `__exit__`, and with it the holder.)
+    holder is gone, and `current_mode()` goes back to the mode outside.
     """
 
     outer: int
     holder: Callable[[], Any]
+    ended: bool
     anomaly: bool
     transforming: bool
-    """Whether anomaly detection is on; whether it is for `grad` or another transformation."""
+    """Whether the block was ended by a reset, so that the mode is in force only in tasks that were
+    started in it; whether anomaly detection is on; whether it is for a transformation."""
 
     def __new__(
         cls,
@@ -43,7 +44,7 @@ class Scope(int):
     ) -> Scope:
         """The flags hold in what is nested too."""
         self = super().__new__(cls, mode)
-        self.outer, self.holder = outer, holder
+        self.outer, self.holder, self.ended = outer, holder, False
         self.anomaly = anomaly or getattr(outer, "anomaly", False)
         self.transforming = transforming or getattr(outer, "transforming", False)
         return self
@@ -55,7 +56,7 @@ grad_mode: ContextVar[int] = ContextVar("grad_mode", default=ON)
 def current_mode() -> int:
     """The mode of this thread and task, without scopes that an interrupt has left behind."""
     mode = grad_mode.get()
-    while type(mode) is Scope and mode.holder() is None:
+    while type(mode) is Scope and mode.holder() is None and not mode.ended:
         mode = mode.outer
         grad_mode.set(mode)
     return mode
