@@ -215,11 +215,26 @@ def test_a_step_is_built_and_exports_its_functions(
     as_elsewhere(SYSTEMS[system])
     source = native(STEPS[name]()).c_source
     library = SYSTEMS[system].library(source, tmp_path, monkeypatch)
-    wanted = re.findall(r"^EXPORT void (\w+)\(", source, re.MULTILINE)
+    wanted = re.findall(r"^EXPORT \w+ (?:\(\*)?(\w+)\)?\(", source, re.MULTILINE)
     assert wanted
     assert exports(library) - OF_THE_LINKER == set(wanted)
     assert "products.h" not in source
-    assert ("threads.h" in source) == (name == "wide" and "macos" in system)
+    assert "threads.h" not in source
+    assert ("tk_share" in wanted) == (name == "wide" and "macos" in system)
+
+
+@pytest.mark.parametrize("system", SYSTEMS)
+def test_the_library_of_threads_is_built(
+    system: str,
+    as_elsewhere: Callable[[System], None],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The one that programs with long loops call."""
+    as_elsewhere(SYSTEMS[system])
+    source = "\n".join([PRELUDE, *threads.includes(), products.SHARE])
+    library = SYSTEMS[system].library(source, tmp_path, monkeypatch)
+    assert exports(library) - OF_THE_LINKER == {"share", "number"}
 
 
 def test_a_function_that_is_not_exported_is_missed(
@@ -337,7 +352,8 @@ def test_products_that_windows_runs(
 ) -> None:
     """Nobody calls them on Windows yet; that they are right there is known already."""
     monkeypatch.setattr(threads, "helpers", lambda: 0)
-    source = "\n".join([PRELUDE, *products.includes(), products.EXPORTED])
+    kernels = [*products.includes(), products.PRODUCT, products.SHARE]
+    source = "\n".join([PRELUDE, *kernels])
     library = WINDOWS.library(source, driver.parent / "products", monkeypatch)
     assert exports(library) >= {"product", "share"}
     random = np.random.default_rng(0)
