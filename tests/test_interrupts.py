@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import signal
 import subprocess
 import sys
 import tracemalloc
@@ -410,6 +411,7 @@ def test_a_mode_that_is_held_in_a_variable_stays_while_its_block_runs() -> None:
     assert tk.is_grad_enabled()
 
 
+@pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="Windows has no timer signal")
 def test_random_interrupts() -> None:
     code = [sys.executable, "-W", "ignore", str(HERE / "interrupts.py"), "--seconds", "10"]
     run = subprocess.run(code, capture_output=True, text=True, timeout=120, encoding="utf-8")
