@@ -43,6 +43,13 @@ OPTIMIZERS: dict[str, Make] = {
     "Adam": lambda parameters: optim.Adam(parameters, 0.01),
     "momentum": lambda parameters: optim.SGD(parameters, 0.002, momentum=0.9),
 }
+
+
+def without_state(parameters: Any) -> optim.Optimizer:
+    """The second call of such a step builds, the third is its first replay."""
+    return optim.SGD(parameters, 0.002)
+
+
 FEW, SOME, MANY = 50, 300, 2_000
 """How many bytecodes of a kind of call are tried: in the ordinary suite, and in the slow tests of
 what takes long and of the rest."""
@@ -190,6 +197,12 @@ def test_the_call_that_builds_and_the_next(before: int, backend: str) -> None:
     """A build takes a million bytecodes."""
     setting = SOME if before == 2 else 10**9
     interrupt_anew(before, OPTIMIZERS["Adam"], setting, SOME, steps=200)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("before", [2, 3])
+def test_the_first_replays_at_every_bytecode(before: int, backend: str) -> None:
+    interrupt_anew(before, without_state, 10**9, 10**9, steps=50)
 
 
 # ------------------------------------------------------------------ what an interrupt could leave
