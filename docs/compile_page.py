@@ -19,13 +19,14 @@ import numpy as np
 
 import tinygrad_kr.functional as F
 from tinygrad_kr import Tensor, optim
-from tinygrad_kr.compile.c_code import c_function
-from tinygrad_kr.compile.capture import Recorder
-from tinygrad_kr.compile.expand import expanded
-from tinygrad_kr.compile.passes import simplified
-from tinygrad_kr.compile.plan import Plan, statements_of
-from tinygrad_kr.compile.program import Program, Statement, Value, values_in
-from tinygrad_kr.compile.sources import tell_fixed
+from tinygrad_kr.compile.codegen.loops import c_function
+from tinygrad_kr.compile.ir.bindings import tell_fixed
+from tinygrad_kr.compile.ir.program import Program, Statement, Value, values_in
+from tinygrad_kr.compile.passes.expand import expanded
+from tinygrad_kr.compile.passes.simplify import simplified
+from tinygrad_kr.compile.plan.plan import Plan
+from tinygrad_kr.compile.plan.steps import statements_of
+from tinygrad_kr.compile.trace.tracer import Recorder
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGE = ROOT / "tinygrad_kr" / "compile" / "README.md"

@@ -17,9 +17,9 @@ import numpy.random._mt19937
 import numpy.random._pcg64
 import pytest
 
-from tinygrad_kr.compile import build as building
-from tinygrad_kr.compile import cache as caching
-from tinygrad_kr.compile import compiler as compilers
+from tinygrad_kr.native import build as building
+from tinygrad_kr.native import cache as caching
+from tinygrad_kr.native import compiler as compilers
 
 OTHER_LIBRARY = Path(numpy.random._mt19937.__file__)
 LIBRARY, FUNCTION = Path(numpy.random._pcg64.__file__), "PyInit__pcg64"
@@ -115,7 +115,7 @@ def python(code: str, *arguments: str) -> subprocess.Popen[str]:
     begin = f"""
 import os, sys, time, warnings
 from pathlib import Path
-from tinygrad_kr.compile import build as building, cache as caching, compiler as compilers
+from tinygrad_kr.native import build as building, cache as caching, compiler as compilers
 compilers.TRIAL_NAME = {FUNCTION!r}
 """
     command = [sys.executable, "-W", "ignore", "-c", begin + code, *arguments]

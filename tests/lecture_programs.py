@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from tinygrad_kr import data
-from tinygrad_kr.compile.build import find_compiler
+from tinygrad_kr.native.build import find_compiler
 
 FOLDER = Path(__file__).parents[1] / "examples/lectures"
 SHARED = os.environ.get("TINYGRAD_KR_DATA", "")

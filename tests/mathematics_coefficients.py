@@ -1,4 +1,4 @@
-"""Derives every coefficient of tinygrad_kr/compile/mathematics.h and prints it, with its error.
+"""Derives every coefficient of native/include/mathematics.h and prints it, with its error.
 
     python tests/mathematics_coefficients.py            (needs mpmath; a few seconds)
 

@@ -19,7 +19,7 @@ import subprocess
 import tempfile
 from pathlib import Path
 
-HEADER = Path(__file__).parents[1] / "tinygrad_kr" / "compile" / "mathematics.h"
+HEADER = Path(__file__).parents[1] / "tinygrad_kr" / "native" / "include" / "mathematics.h"
 FLAGS = [
     "-std=c99",
     "-O3",

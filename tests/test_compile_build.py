@@ -32,10 +32,10 @@ from compile_fakes import fakes as fakes
 from compile_fakes import own_cache as own_cache
 from platforms import needs_fork
 
-from tinygrad_kr.compile import build as building
-from tinygrad_kr.compile import cache as caching
-from tinygrad_kr.compile import compiler as compilers
-from tinygrad_kr.compile.build import (
+from tinygrad_kr.native import build as building
+from tinygrad_kr.native import cache as caching
+from tinygrad_kr.native import compiler as compilers
+from tinygrad_kr.native.build import (
     BuildError,
     Compiler,
     NoCompilerError,
@@ -174,7 +174,7 @@ MINE = Compiler(("cc",), "cc 1.0", ("-O3",))
         ),
         lambda patch: (
             {"program.c": "one"},
-            patch.setattr("tinygrad_kr.__version__", "0.0") or MINE,
+            patch.setattr("tinygrad_kr.native.build.__version__", "0.0") or MINE,
         ),
     ],
     ids=["source", "header", "compiler", "flags", "split", "arguments", "machine", "version"],

@@ -27,10 +27,10 @@ from compile_fakes import fakes as fakes
 from compile_fakes import own_cache as own_cache
 from platforms import needs_fork
 
-from tinygrad_kr.compile import build as building
-from tinygrad_kr.compile import cache as caching
-from tinygrad_kr.compile import compiler as compilers
-from tinygrad_kr.compile.build import (
+from tinygrad_kr.native import build as building
+from tinygrad_kr.native import cache as caching
+from tinygrad_kr.native import compiler as compilers
+from tinygrad_kr.native.build import (
     BuildError,
     build,
     cache_folder,

@@ -19,10 +19,10 @@ from compile_fakes import (
 from compile_fakes import fakes as fakes
 from compile_fakes import own_cache as own_cache
 
-from tinygrad_kr.compile import cache as caching
-from tinygrad_kr.compile import compiler as compilers
-from tinygrad_kr.compile import machine as machines
-from tinygrad_kr.compile.build import (
+from tinygrad_kr.native import cache as caching
+from tinygrad_kr.native import compiler as compilers
+from tinygrad_kr.native import cpu as machines
+from tinygrad_kr.native.build import (
     BuildError,
     Compiler,
     build,

@@ -25,7 +25,7 @@ import tinygrad_kr.functional as F
 from tinygrad_kr import Tensor, nn, optim
 from tinygrad_kr.compile import function
 from tinygrad_kr.compile.function import Compiled, compile
-from tinygrad_kr.compile.guards import Guards, same
+from tinygrad_kr.compile.trace.guards import Guards, same
 
 pytestmark = pytest.mark.usefixtures("backend")
 

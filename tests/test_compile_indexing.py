@@ -11,8 +11,8 @@ import pytest
 import tinygrad_kr as tk
 from tinygrad_kr import Tensor
 from tinygrad_kr.compile import function
-from tinygrad_kr.compile.build import find_compiler
 from tinygrad_kr.compile.function import Compiled
+from tinygrad_kr.native.build import find_compiler
 from tinygrad_kr.ops.shape import pad
 
 IN_C = find_compiler() is not None

@@ -25,8 +25,10 @@ from numpy import ndarray
 
 import tinygrad_kr as tk
 from tinygrad_kr import Tensor, nn, optim
-from tinygrad_kr.compile import c_code, function, numpy_code, window_code, window_tiles
-from tinygrad_kr.compile.build import BuildError, find_compiler
+from tinygrad_kr.compile import function
+from tinygrad_kr.compile.codegen import loops, pooling, tiled_convolution
+from tinygrad_kr.compile.run import numpy_runner
+from tinygrad_kr.native.build import BuildError, find_compiler
 from tinygrad_kr.ops.op import op
 from tinygrad_kr.optim.lowering import lower, structure_of
 
@@ -174,7 +176,7 @@ def unique(given_texts: Sequence[str]) -> list[str]:
 @pytest.mark.parametrize("kind", KINDS)
 def test_known_texts(kind: str, way: str, mark: Path, header: Path) -> None:
     source = check(kind, unique([*PLAIN, *NAMES, *attacks(mark, header)]), mark)
-    assert "products.h" not in source  # for which `tk_multiply(` in a comment is no reason
+    assert "gemm.h" not in source  # for which `tk_multiply(` in a comment is no reason
 
 
 @pytest.mark.parametrize("name", ["copy", "result", "buffer", "seen", "leaf", "new", "number"])
@@ -223,7 +225,7 @@ def test_the_attacks_run_where_comments_are_as_they_were(
     way: str, tmp_path: Path, header: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """So the tests above would see one that gets through."""
-    for module in (c_code, window_code, window_tiles, numpy_code):
+    for module in (loops, pooling, tiled_convolution, numpy_runner):
         monkeypatch.setattr(module, "comment", str)
     mark = tmp_path / "mark"
     in_c, included, in_python = (attacks(mark, header)[i] for i in (0, 5, 10))

@@ -19,9 +19,9 @@ from compile_fakes import LIBRARY, Fakes, new_process
 from compile_fakes import fakes as fakes
 from compile_fakes import own_cache as own_cache
 
-from tinygrad_kr.compile import compiler as compilers
-from tinygrad_kr.compile.build import BuildError, Compiler, find_compiler
-from tinygrad_kr.compile.compiler import SOURCE, compiled, load_apart, said
+from tinygrad_kr.native import compiler as compilers
+from tinygrad_kr.native.build import BuildError, Compiler, find_compiler
+from tinygrad_kr.native.compiler import SOURCE, compiled, load_apart, said
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="the compilers are shell scripts")
 
@@ -32,7 +32,7 @@ needs_compiler = pytest.mark.skipif(not COMPILERS, reason="no C compiler is inst
 
 TRY = """
 import sys
-from tinygrad_kr.compile import compiler as compilers
+from tinygrad_kr.native import compiler as compilers
 compilers.LOADING_SECONDS = 2
 found = compilers.find_compiler()
 print("found", found.command if found else None)

@@ -13,7 +13,7 @@ import tinygrad_kr as tk
 import tinygrad_kr.functional as F
 from tinygrad_kr import Tensor, nn, optim
 from tinygrad_kr.compile import function
-from tinygrad_kr.compile.build import find_compiler
+from tinygrad_kr.native.build import find_compiler
 
 BACKENDS = ["numpy", *(["c"] if find_compiler() is not None else [])]
 X = np.array([[0, 0], [0, 1], [1, 0], [1, 1]], np.float64)

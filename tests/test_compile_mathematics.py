@@ -20,7 +20,7 @@ import numpy as np
 import pytest
 from numpy import ndarray
 
-HEADER = Path(__file__).parents[1] / "tinygrad_kr" / "compile" / "mathematics.h"
+HEADER = Path(__file__).parents[1] / "tinygrad_kr" / "native" / "include" / "mathematics.h"
 FLAGS = ["-std=c99", "-O3", "-ffp-contract=off", "-fno-math-errno", "-fno-trapping-math", "-fPIC"]
 BUILDS = {"native": ["-march=native"], "plain": []}  # the plain x86 has no fused multiply-add
 
@@ -469,5 +469,5 @@ def test_division_of_integers_is_numpys(built: Built, name: str, dtype: Any) -> 
 
 
 def test_the_header_travels_with_the_package() -> None:
-    project = (HEADER.parents[2] / "pyproject.toml").read_text(encoding="utf-8")
-    assert re.search(r'^"tinygrad_kr\.compile" = \[.*"\*\.h"', project, re.MULTILINE)
+    project = (HEADER.parents[3] / "pyproject.toml").read_text(encoding="utf-8")
+    assert re.search(r'^"tinygrad_kr\.native" = \[.*"include/\*\.h"', project, re.MULTILINE)

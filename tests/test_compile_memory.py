@@ -16,12 +16,12 @@ from training import training_step
 
 import tinygrad_kr as tk
 from tinygrad_kr import Tensor, nn, optim
-from tinygrad_kr.compile.build import find_compiler
-from tinygrad_kr.compile.c_code import TOGETHER
 from tinygrad_kr.compile.function import Compiled
-from tinygrad_kr.compile.memory import LINE, Life, arranged, moments
-from tinygrad_kr.compile.native import Native
-from tinygrad_kr.compile.plan import Call
+from tinygrad_kr.compile.plan.memory import LINE, Life, arranged, moments
+from tinygrad_kr.compile.plan.plan import TOGETHER
+from tinygrad_kr.compile.plan.steps import Call
+from tinygrad_kr.compile.run.c_runner import Native
+from tinygrad_kr.native.build import find_compiler
 from tinygrad_kr.ops.node import Node
 
 needs_compiler = pytest.mark.skipif(find_compiler() is None, reason="there is no C compiler")

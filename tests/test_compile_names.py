@@ -11,8 +11,9 @@ import pytest
 
 import tinygrad_kr as tk
 from tinygrad_kr import Tensor, nn, optim
-from tinygrad_kr.compile.build import find_compiler
-from tinygrad_kr.compile.names import argument_names, assigned_name, leaf_names
+from tinygrad_kr.compile.codegen.naming import assigned_name, leaf_names
+from tinygrad_kr.compile.trace.tracer import argument_names
+from tinygrad_kr.native.build import find_compiler
 
 needs_c = pytest.mark.skipif(find_compiler() is None, reason="there is no C compiler")
 

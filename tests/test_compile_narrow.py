@@ -11,8 +11,8 @@ import pytest
 
 import tinygrad_kr as tk
 from tinygrad_kr import Tensor
-from tinygrad_kr.compile.build import find_compiler
 from tinygrad_kr.compile.function import Compiled
+from tinygrad_kr.native.build import find_compiler
 
 pytestmark = pytest.mark.skipif(find_compiler() is None, reason="there is no C compiler")
 RANDOM = np.random.default_rng(11)

@@ -16,8 +16,8 @@ from training import training_step
 import tinygrad_kr as tk
 import tinygrad_kr.functional as F
 from tinygrad_kr import Tensor, compile, nn, optim
-from tinygrad_kr.compile import NoCompilerWarning, compiler, function
-from tinygrad_kr.compile.numpy_code import NumPyRunner, OptimizerStep
+from tinygrad_kr.compile import NoCompilerWarning, function
+from tinygrad_kr.compile.run.numpy_runner import NumPyRunner, OptimizerStep
 
 Step = Callable[..., Any]
 
@@ -85,7 +85,7 @@ def compared(make: Callable[[Any, Any], Step], between: Any = None, **options: A
 
 
 def test_that_there_is_no_compiler_is_said_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(compiler, "_said", False)
+    monkeypatch.setattr(function, "_said", False)
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         for _ in range(2):
@@ -100,7 +100,7 @@ def test_that_there_is_no_compiler_is_said_once(monkeypatch: pytest.MonkeyPatch)
 
 
 def test_a_warning_that_is_an_error_leaves_state_as_it_was(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(compiler, "_said", False)
+    monkeypatch.setattr(function, "_said", False)
     net, optimizer = net_and_optimizer()
     step = compile(training_step(net, optimizer))
     step(X, Y)
@@ -114,7 +114,7 @@ def test_a_warning_that_is_an_error_leaves_state_as_it_was(monkeypatch: pytest.M
 
 
 def test_nothing_is_said_where_nothing_is_compiled(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(compiler, "_said", False)
+    monkeypatch.setattr(function, "_said", False)
     sorts = compile(lambda x: Tensor(np.sort(x.data)))
     with warnings.catch_warnings():
         warnings.simplefilter("error")

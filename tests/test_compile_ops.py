@@ -12,8 +12,8 @@ from test_ops import OPS, cast, differentiable, params_in
 import tinygrad_kr as tk
 from tinygrad_kr import Tensor
 from tinygrad_kr.compile import function
-from tinygrad_kr.compile.build import find_compiler
 from tinygrad_kr.compile.function import Compiled
+from tinygrad_kr.native.build import find_compiler
 
 BACKENDS = ["numpy", *(["c"] if find_compiler() is not None else [])]
 TOLERANCE = {"float32": 1e-5, "float64": 1e-12}

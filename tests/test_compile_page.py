@@ -15,7 +15,7 @@ import pytest
 
 import tinygrad_kr as tk
 from tinygrad_kr import Tensor
-from tinygrad_kr.compile.build import find_compiler
+from tinygrad_kr.native.build import find_compiler
 
 ROOT = Path(__file__).parent.parent
 FOLDER = ROOT / "tinygrad_kr" / "compile"

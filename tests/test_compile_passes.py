@@ -10,7 +10,9 @@ import numpy as np
 import pytest
 
 from tinygrad_kr import Tensor
-from tinygrad_kr.compile.passes import (
+from tinygrad_kr.compile.ir.bindings import Argument, Constant, Leaf, LeafWrite
+from tinygrad_kr.compile.ir.program import Check, Program, Statement, Value
+from tinygrad_kr.compile.passes.simplify import (
     simplified,
     with_common_subexpressions,
     with_constants_folded,
@@ -18,9 +20,8 @@ from tinygrad_kr.compile.passes import (
     without_dead_code,
     without_idle_ops,
 )
-from tinygrad_kr.compile.plan import Call, Loop, Plan, Reduction, Step, statements_of
-from tinygrad_kr.compile.program import Check, Program, Statement, Value
-from tinygrad_kr.compile.sources import Argument, Constant, Leaf, LeafWrite
+from tinygrad_kr.compile.plan.plan import Plan
+from tinygrad_kr.compile.plan.steps import Call, Loop, Reduction, Step, statements_of
 from tinygrad_kr.ops import elementwise as e
 from tinygrad_kr.ops import linalg, shape
 from tinygrad_kr.ops.indexing import getitem

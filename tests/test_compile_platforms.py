@@ -20,15 +20,17 @@ from training import training_step
 import tinygrad_kr as tk
 import tinygrad_kr.functional as F
 from tinygrad_kr import Tensor, nn, optim
-from tinygrad_kr.compile import arguments, machine, products, threads
-from tinygrad_kr.compile import compiler as compilers
-from tinygrad_kr.compile.build import find_compiler, included
-from tinygrad_kr.compile.compiler import SOURCE, Compiler, compiled
+from tinygrad_kr.compile.codegen import arguments
 from tinygrad_kr.compile.function import Compiled
-from tinygrad_kr.compile.plan import OUTSIDE
-from tinygrad_kr.compile.program import Check
-from tinygrad_kr.compile.sources import Argument, GradientWrite, LeafWrite
-from tinygrad_kr.compile.spelling import PRELUDE
+from tinygrad_kr.compile.ir.bindings import Argument, GradientWrite, LeafWrite
+from tinygrad_kr.compile.ir.program import Check
+from tinygrad_kr.compile.plan.steps import OUTSIDE
+from tinygrad_kr.native import compiler as compilers
+from tinygrad_kr.native import cpu
+from tinygrad_kr.native import kernels as native_kernels
+from tinygrad_kr.native.build import find_compiler, included
+from tinygrad_kr.native.compiler import SOURCE, Compiler, compiled
+from tinygrad_kr.native.kernels import PRELUDE
 
 pytestmark = [
     pytest.mark.slow,
@@ -193,9 +195,9 @@ def as_elsewhere(monkeypatch: pytest.MonkeyPatch) -> Callable[[System], None]:
     """What is generated as on another system: no AVX-512 of ours, and no threads on Windows."""
 
     def choose(system: System) -> None:
-        monkeypatch.setattr(products, "has_wide_vectors", lambda: False)
+        monkeypatch.setattr(native_kernels, "has_wide_vectors", lambda: False)
         helpers = 0 if system.suffix == ".dll" else 3
-        monkeypatch.setattr(threads, "helpers", lambda: helpers)
+        monkeypatch.setattr(cpu, "helpers", lambda: helpers)
 
     return choose
 
@@ -218,7 +220,7 @@ def test_a_step_is_built_and_exports_its_functions(
     wanted = re.findall(r"^EXPORT \w+ (?:\(\*)?(\w+)\)?\(", source, re.MULTILINE)
     assert wanted
     assert exports(library) - OF_THE_LINKER == set(wanted)
-    assert "products.h" not in source
+    assert "gemm.h" not in source
     assert "threads.h" not in source
     assert ("tk_share" in wanted) == (name == "wide" and "macos" in system)
 
@@ -232,7 +234,7 @@ def test_the_library_of_threads_is_built(
 ) -> None:
     """The one that programs with long loops call."""
     as_elsewhere(SYSTEMS[system])
-    source = "\n".join([PRELUDE, *threads.includes(), products.SHARE])
+    source = "\n".join([PRELUDE, *cpu.thread_includes(), native_kernels.SHARE])
     library = SYSTEMS[system].library(source, tmp_path, monkeypatch)
     assert exports(library) - OF_THE_LINKER == {"share", "number"}
 
@@ -345,14 +347,14 @@ def test_a_step_that_windows_runs_gives_the_eager_values(
 
 
 @needs_wine
-@pytest.mark.skipif("avx512f" not in machine.machine().split(), reason="needs AVX-512")
+@pytest.mark.skipif("avx512f" not in cpu.machine().split(), reason="needs AVX-512")
 @pytest.mark.parametrize(("rows", "depth", "columns"), [(64, 200, 96), (300, 65, 41)])
 def test_products_that_windows_runs(
     rows: int, depth: int, columns: int, driver: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Nobody calls them on Windows yet; that they are right there is known already."""
-    monkeypatch.setattr(threads, "helpers", lambda: 0)
-    kernels = [*products.includes(), products.PRODUCT, products.SHARE]
+    monkeypatch.setattr(cpu, "helpers", lambda: 0)
+    kernels = [*native_kernels.includes(), native_kernels.PRODUCT, native_kernels.SHARE]
     source = "\n".join([PRELUDE, *kernels])
     library = WINDOWS.library(source, driver.parent / "products", monkeypatch)
     assert exports(library) >= {"product", "share"}

@@ -19,10 +19,12 @@ from numpy import ndarray
 
 import tinygrad_kr as tk
 from tinygrad_kr import Tensor
-from tinygrad_kr.compile import native, products, threads
-from tinygrad_kr.compile.build import build, find_compiler
-from tinygrad_kr.compile.native import QUICK
-from tinygrad_kr.compile.products import COLUMNS, ROWS, has_wide_vectors
+from tinygrad_kr.compile.run import c_runner
+from tinygrad_kr.compile.run.c_runner import QUICK
+from tinygrad_kr.native import cpu
+from tinygrad_kr.native import kernels as native_kernels
+from tinygrad_kr.native.build import build, find_compiler
+from tinygrad_kr.native.kernels import COLUMNS, ROWS, has_wide_vectors
 
 pytestmark = pytest.mark.skipif(
     find_compiler() is None or not has_wide_vectors(),
@@ -74,7 +76,7 @@ def test_cores_that_copy_all_of_a_small_factor(
     monkeypatch: pytest.MonkeyPatch, rows: int, depth: int, columns: int, helpers: int
 ) -> None:
     """And, beyond each of the three limits, cores that share copies."""
-    monkeypatch.setattr(threads, "helpers", lambda: helpers)
+    monkeypatch.setattr(cpu, "helpers", lambda: helpers)
     a, b = normal(rows, depth), normal(depth, columns)
     compiled = tk.compile(lambda a, b: (a @ b, (a - 1) @ b))
     for n in range(20):
@@ -143,14 +145,14 @@ def test_a_larger_product_after_a_smaller_one() -> None:
 
 def test_products_are_built_once_for_all_programs(monkeypatch: pytest.MonkeyPatch) -> None:
     built: list[str] = []
-    monkeypatch.setattr(native, "build", lambda *given: built.append(given[0]) or build(*given))
-    kernels = products.library()
+    monkeypatch.setattr(c_runner, "build", lambda *given: built.append(given[0]) or build(*given))
+    kernels = native_kernels.library()
     for n in (70, 80):
         square = normal(n, n)
         close(compiled_for(square, square)(square, square), square, square)
-    assert products.library() is kernels
+    assert native_kernels.library() is kernels
     assert len(built) == 2
-    assert not any('"products.h"' in source for source in built)
+    assert not any('"gemm.h"' in source for source in built)
 
 
 def test_where_no_thread_can_be_started(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -158,7 +160,7 @@ def test_where_no_thread_can_be_started(monkeypatch: pytest.MonkeyPatch) -> None
         raise RuntimeError("can't start new thread")
 
     monkeypatch.setattr(threading.Thread, "start", start)
-    monkeypatch.setattr(threads, "helpers", lambda: 0)
+    monkeypatch.setattr(cpu, "helpers", lambda: 0)
     square = normal(71, 71)
     close(compiled_for(square, square)(square, square), square, square)
 
@@ -269,6 +271,6 @@ def test_a_step_of_large_products_is_one_c_function_and_shares_memory() -> None:
     np.testing.assert_allclose(*zip(*losses, strict=True), 1e-5)
     assert "tk_product(" in compiled.source
     assert "matmul(" not in compiled.source.split("def run")[1]
-    native = compiled.last_runner.native
-    assert native.looped is not None
-    assert native.arena.nbytes < sum(piece.size for piece in native.arena.pieces.values())
+    c_runner = compiled.last_runner.native
+    assert c_runner.looped is not None
+    assert c_runner.arena.nbytes < sum(piece.size for piece in c_runner.arena.pieces.values())

@@ -12,9 +12,9 @@ import pytest
 import tinygrad_kr as tk
 import tinygrad_kr.functional as F
 from tinygrad_kr import Tensor, nn, optim
-from tinygrad_kr.compile.build import find_compiler
-from tinygrad_kr.compile.program import Value
-from tinygrad_kr.compile.repeated import Text, shared
+from tinygrad_kr.compile.codegen.outline import Text, shared
+from tinygrad_kr.compile.ir.program import Value
+from tinygrad_kr.native.build import find_compiler
 
 DOUBLE, FLOAT = np.dtype(np.float64), np.dtype(np.float32)
 

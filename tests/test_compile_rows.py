@@ -12,8 +12,8 @@ import tinygrad_kr as tk
 import tinygrad_kr.functional as F
 from tinygrad_kr import Tensor
 from tinygrad_kr.compile import function
-from tinygrad_kr.compile.build import find_compiler
 from tinygrad_kr.compile.function import Compiled
+from tinygrad_kr.native.build import find_compiler
 
 BACKENDS = ["numpy", *(["c"] if find_compiler() is not None else [])]
 GENERATOR = np.random.default_rng(5)

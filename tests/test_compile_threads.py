@@ -13,9 +13,11 @@ from platforms import needs_fork
 
 import tinygrad_kr as tk
 from tinygrad_kr import Tensor
-from tinygrad_kr.compile import long_loops, threads
-from tinygrad_kr.compile.build import find_compiler
-from tinygrad_kr.compile.products import has_wide_vectors
+from tinygrad_kr.compile.codegen import parallel
+from tinygrad_kr.compile.plan import plan
+from tinygrad_kr.native import cpu
+from tinygrad_kr.native.build import find_compiler
+from tinygrad_kr.native.kernels import has_wide_vectors
 
 pytestmark = pytest.mark.skipif(
     find_compiler() is None or os.name != "posix",
@@ -26,9 +28,9 @@ pytestmark = pytest.mark.skipif(
 @pytest.fixture
 def short(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """What is long begins early, so that small arrays meet every way through `threads.h`."""
-    monkeypatch.setattr(long_loops, "LONG", 1000)
-    monkeypatch.setattr(long_loops, "PIECE", 64)
-    monkeypatch.setattr(threads, "helpers", lambda: 3)
+    monkeypatch.setattr(plan, "LONG", 1000)
+    monkeypatch.setattr(parallel, "PIECE", 64)
+    monkeypatch.setattr(cpu, "helpers", lambda: 3)
     yield
 
 
@@ -73,7 +75,7 @@ def test_layouts(short: None) -> None:
 
 def test_the_caller_waits_for_the_last_piece(short: None, monkeypatch: pytest.MonkeyPatch) -> None:
     """Of two long pieces the helper's begins later, and ends later, with the last element."""
-    monkeypatch.setattr(long_loops, "PIECE", 50_000)
+    monkeypatch.setattr(parallel, "PIECE", 50_000)
 
     def chain(x: Tensor, y: Tensor) -> Tensor:
         for _ in range(30):
@@ -132,17 +134,17 @@ def test_helpers_are_as_many_as_cores_and_limits_allow(
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(cores)), raising=False)
     monkeypatch.setenv("OPENBLAS_NUM_THREADS", openblas)
     monkeypatch.setenv("OMP_NUM_THREADS", omp)
-    assert threads.helpers() == expected
+    assert cpu.helpers() == expected
 
 
-@pytest.mark.parametrize("size", [long_loops.LONG - 1, long_loops.LONG])
+@pytest.mark.parametrize("size", [plan.LONG - 1, plan.LONG])
 def test_short_loops_have_no_threads(monkeypatch: pytest.MonkeyPatch, size: int) -> None:
-    monkeypatch.setattr(threads, "helpers", lambda: 3)
+    monkeypatch.setattr(cpu, "helpers", lambda: 3)
     x = tk.ones(size)
     compiled = tk.compile(np.tanh)
     for _ in range(3):
         compiled(x)
-    assert ("tk_share(" in compiled.source) == (size == long_loops.LONG)
+    assert ("tk_share(" in compiled.source) == (size == plan.LONG)
 
 
 @pytest.mark.skipif(not has_wide_vectors(), reason="needs AVX-512")
@@ -150,8 +152,8 @@ def test_short_loops_have_no_threads(monkeypatch: pytest.MonkeyPatch, size: int)
 def test_loops_beside_large_products_are_shared_sooner(
     monkeypatch: pytest.MonkeyPatch, missing: int
 ) -> None:
-    monkeypatch.setattr(threads, "helpers", lambda: 1)
-    a, x = tk.ones(60, 60), tk.ones(long_loops.LONG_BESIDE_PRODUCTS - missing)
+    monkeypatch.setattr(cpu, "helpers", lambda: 1)
+    a, x = tk.ones(60, 60), tk.ones(plan.LONG_BESIDE_PRODUCTS - missing)
     compiled = tk.compile(lambda a, x: (a @ a, np.tanh(x)))
     for _ in range(3):
         compiled(a, x)

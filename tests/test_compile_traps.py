@@ -17,8 +17,8 @@ from test_compile_ops import backend as backend
 import tinygrad_kr as tk
 import tinygrad_kr.functional as F
 from tinygrad_kr import Tensor, nn, optim
-from tinygrad_kr.compile.capture import CaptureError
 from tinygrad_kr.compile.function import Compiled, compile
+from tinygrad_kr.compile.trace.tracer import CaptureError
 
 pytestmark = pytest.mark.usefixtures("backend")
 

@@ -19,10 +19,12 @@ from platforms import needs_fork
 
 import tinygrad_kr as tk
 from tinygrad_kr import Tensor, nn, optim
-from tinygrad_kr.compile import build as building
-from tinygrad_kr.compile import function, long_loops, products, threads
-from tinygrad_kr.compile.build import build, clear_cache, find_compiler
-from tinygrad_kr.compile.compiler import HoldingLibrary
+from tinygrad_kr.compile import function
+from tinygrad_kr.compile.plan import plan
+from tinygrad_kr.native import build as building
+from tinygrad_kr.native import cpu, kernels
+from tinygrad_kr.native.build import build, clear_cache, find_compiler
+from tinygrad_kr.native.compiler import HoldingLibrary
 
 MAPS = Path("/proc/self/maps")
 pytestmark = pytest.mark.skipif(
@@ -213,13 +215,13 @@ def test_a_program_is_unloaded_with_its_function(
     make: Callable[[], Any], called: str, own_cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Only the library whose threads never end stays; what it shares with programs is no reason."""
-    monkeypatch.setattr(threads, "helpers", lambda: 2)
-    monkeypatch.setattr(long_loops, "LONG", 1000)
+    monkeypatch.setattr(cpu, "helpers", lambda: 2)
+    monkeypatch.setattr(plan, "LONG", 1000)
     for _ in range(2):
         compiled = make()
         assert compiled.programs, compiled.explain()
         shared = "tk_share)(" in compiled.source
-        assert not called or not products.has_wide_vectors() or called in compiled.source
+        assert not called or not kernels.has_wide_vectors() or called in compiled.source
         assert '"threads.h"' not in compiled.source
         assert len(mapped(own_cache)) >= 1 + shared
         del compiled

@@ -17,16 +17,18 @@ from training import training_step
 import tinygrad_kr as tk
 import tinygrad_kr.functional as F
 from tinygrad_kr import Tensor, nn, optim
-from tinygrad_kr.compile import products, threads, window_code, window_pieces
-from tinygrad_kr.compile.build import find_compiler
 from tinygrad_kr.compile.function import Compiled
-from tinygrad_kr.compile.native import Native
-from tinygrad_kr.compile.window_pieces import TiledConvolution, division, geometry_of, scratch
-from tinygrad_kr.compile.windows import Convolution
+from tinygrad_kr.compile.plan import tiling
+from tinygrad_kr.compile.plan.steps import Convolution, TiledConvolution
+from tinygrad_kr.compile.plan.tiling import division, geometry_of, scratch
+from tinygrad_kr.compile.run import blas_convolution
+from tinygrad_kr.compile.run.c_runner import Native
+from tinygrad_kr.native import cpu, kernels
+from tinygrad_kr.native.build import find_compiler
 
 needs_compiler = pytest.mark.skipif(find_compiler() is None, reason="there is no C compiler")
 needs_tiles = pytest.mark.skipif(
-    find_compiler() is None or not products.has_wide_vectors(),
+    find_compiler() is None or not kernels.has_wide_vectors(),
     reason="needs AVX-512" if find_compiler() else "there is no C compiler",
 )
 Geometry = tuple[tuple[int, ...], tuple[int, ...], dict[str, Any]]
@@ -47,10 +49,10 @@ EDGES: list[Geometry] = [
 
 def divide(monkeypatch: pytest.MonkeyPatch, pieces: int = 5, block: int = 2**11) -> None:
     """Small convolutions in as many parts as large ones: pieces, samples and lines of windows."""
-    monkeypatch.setattr(window_pieces, "PIECES", pieces)
-    monkeypatch.setattr(window_pieces, "PIECE_WORK", 1)
-    monkeypatch.setattr(window_pieces, "BLOCK_BYTES", block)
-    monkeypatch.setattr(window_pieces, "LEAST_WINDOWS", 1)
+    monkeypatch.setattr(tiling, "PIECES", pieces)
+    monkeypatch.setattr(tiling, "PIECE_WORK", 1)
+    monkeypatch.setattr(tiling, "BLOCK_BYTES", block)
+    monkeypatch.setattr(tiling, "LEAST_WINDOWS", 1)
 
 
 def arrays(geometry: Geometry, dtype: str = "float32") -> list[Tensor]:
@@ -149,8 +151,8 @@ def test_nan_stays_in_its_sample_and_output() -> None:
 def test_without_wide_vectors_blas_multiplies(
     geometry: Geometry, dtype: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(products, "has_wide_vectors", lambda: False)
-    monkeypatch.setattr(window_code, "PART_BYTES", 2**13)
+    monkeypatch.setattr(kernels, "has_wide_vectors", lambda: False)
+    monkeypatch.setattr(blas_convolution, "PART_BYTES", 2**13)
     tolerance = {"float32": 2e-5, "float64": 1e-12}[dtype]
     compiled = compare(net(geometry[2], "before", None), arrays(geometry, dtype), tolerance)
     assert kinds(compiled) == {Convolution}
@@ -179,7 +181,7 @@ def test_several_threads_give_the_bits_of_one(monkeypatch: pytest.MonkeyPatch) -
     given = arrays(geometry)
     found = []
     for helpers in (0, 1, 3):
-        monkeypatch.setattr(threads, "helpers", lambda helpers=helpers: helpers)
+        monkeypatch.setattr(cpu, "helpers", lambda helpers=helpers: helpers)
         found.append(results(geometry, given))
     for several in found[1:]:
         for y, z in zip(several, found[0], strict=True):
@@ -190,7 +192,7 @@ def test_several_threads_give_the_bits_of_one(monkeypatch: pytest.MonkeyPatch) -
 def test_two_python_threads_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """One of the two has the helpers; both are one library, with memory of their own."""
     divide(monkeypatch)
-    monkeypatch.setattr(threads, "helpers", lambda: 3)
+    monkeypatch.setattr(cpu, "helpers", lambda: 3)
     geometry = ((20, 4, 16, 16), (16, 4, 3, 3), {"padding": 1})
     made, expected, wrong = [], [], []
     for _ in range(2):
@@ -216,7 +218,7 @@ def test_two_python_threads_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
 def test_a_child_process(monkeypatch: pytest.MonkeyPatch) -> None:
     divide(monkeypatch)
-    monkeypatch.setattr(threads, "helpers", lambda: 3)
+    monkeypatch.setattr(cpu, "helpers", lambda: 3)
     geometry = EDGES[2]
     given = arrays(geometry)
     compiled = compare(net(geometry[2], None, None), given, 2e-5)
@@ -258,7 +260,7 @@ def test_how_a_convolution_is_divided(monkeypatch: pytest.MonkeyPatch) -> None:
     for statements in (forward, backward):
         sizes = []
         for helpers in (0, 3):
-            monkeypatch.setattr(threads, "helpers", lambda helpers=helpers: helpers)
+            monkeypatch.setattr(cpu, "helpers", lambda helpers=helpers: helpers)
             assert division(geometry_of(statements)) == (3, 1, 3)
             arrays_of, size = scratch(statements)
             sizes.append(size)
@@ -266,7 +268,7 @@ def test_how_a_convolution_is_divided(monkeypatch: pytest.MonkeyPatch) -> None:
         own = arrays_of["columns"].apart, arrays_of["rows"].apart
         assert all(a <= b < a + 16 for a, b in zip(read, own, strict=True))
         assert sizes[1] - sizes[0] == 3 * sum(own)
-    monkeypatch.setattr(window_pieces, "PIECES", 1)
+    monkeypatch.setattr(tiling, "PIECES", 1)
     assert division(geometry_of(forward))[:2] == (1, 1)
     monkeypatch.undo()
     large = geometry_of(convolution((8, 256, 5, 5), (512, 256, 3, 3))[1])

@@ -12,12 +12,13 @@ from training import training_step
 import tinygrad_kr as tk
 import tinygrad_kr.functional as F
 from tinygrad_kr import Tensor, nn
-from tinygrad_kr.compile import window_code
-from tinygrad_kr.compile.build import find_compiler
 from tinygrad_kr.compile.function import Compiled
-from tinygrad_kr.compile.native import Native
-from tinygrad_kr.compile.plan import Call
-from tinygrad_kr.compile.windows import Convolution, Pooling, _window_first, planned
+from tinygrad_kr.compile.ir.ops import _window_first
+from tinygrad_kr.compile.passes.pooling import planned
+from tinygrad_kr.compile.plan.steps import Call, Convolution, Pooling
+from tinygrad_kr.compile.run import blas_convolution
+from tinygrad_kr.compile.run.c_runner import Native
+from tinygrad_kr.native.build import find_compiler
 from tinygrad_kr.ops import elementwise as e
 from tinygrad_kr.ops import window as w
 from tinygrad_kr.ops.reduction import sum_
@@ -106,7 +107,7 @@ def called(compiled: Compiled) -> set[str]:
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize("geometry", GEOMETRIES, ids=str)
 def test_convolution_alone(geometry: Any, dtype: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(window_code, "PART_BYTES", 2**13)
+    monkeypatch.setattr(blas_convolution, "PART_BYTES", 2**13)
     shape, weight, settings = geometry
     arrays = [draw(*shape, dtype=dtype), draw(*weight, dtype=dtype), draw(weight[0], dtype=dtype)]
     compiled = compare(net(settings, None, None), arrays, TOLERANCE[dtype])
@@ -121,7 +122,7 @@ def test_convolution_alone(geometry: Any, dtype: str, monkeypatch: pytest.Monkey
 def test_convolution_with_relu_and_pool(
     shape: tuple[int, ...], pool: Any, relu: str | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(window_code, "PART_BYTES", 2**13)
+    monkeypatch.setattr(blas_convolution, "PART_BYTES", 2**13)
     kernel = (3,) * (len(shape) - 2)
     for flat in (False, True):
         arrays = [draw(*s, dtype="float64") for s in (shape, (6, 2, *kernel), (6,))]

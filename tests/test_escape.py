@@ -16,9 +16,6 @@ from hostile_texts import NAMES, PLAIN, texts
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tinygrad_kr.compile.build import find_compiler
-from tinygrad_kr.compile.products import PRODUCT_POINTER, SHARE_POINTER, includes
-from tinygrad_kr.compile.spelling import PRELUDE
 from tinygrad_kr.escape import (
     LONGEST_COMMENT,
     LONGEST_NAME,
@@ -27,8 +24,10 @@ from tinygrad_kr.escape import (
     identifier,
     string,
 )
+from tinygrad_kr.native.build import find_compiler
+from tinygrad_kr.native.kernels import PRELUDE, PRODUCT_POINTER, SHARE_POINTER, includes
 
-COMPILE = Path(__file__).parents[1] / "tinygrad_kr" / "compile"
+INCLUDE = Path(__file__).parents[1] / "tinygrad_kr" / "native" / "include"
 
 
 def known_and_drawn() -> st.SearchStrategy[str]:
@@ -114,7 +113,7 @@ def test_no_macro_or_word_of_the_headers_is_such_an_identifier(
 ) -> None:
     found = find_compiler()
     assert found is not None
-    for header in COMPILE.glob("*.h"):
+    for header in INCLUDE.glob("*.h"):
         shutil.copy(header, tmp_path)
     vectors = [flag for flag in found.flags if flag.startswith(("-march", "-mcpu"))]
     wide = (

@@ -31,7 +31,7 @@ from interrupts import (
 import tinygrad_kr as tk
 from tinygrad_kr import Tensor, nn, optim
 from tinygrad_kr.compile import function
-from tinygrad_kr.compile.build import find_compiler
+from tinygrad_kr.native.build import find_compiler
 from tinygrad_kr.ops import node
 from tinygrad_kr.ops.node import ON, current_mode, grad_mode
 

@@ -19,9 +19,9 @@ from numpy import ndarray
 import tinygrad_kr as tk
 import tinygrad_kr.functional as F
 from tinygrad_kr import Tensor
-from tinygrad_kr.compile import eager, threads
-from tinygrad_kr.compile.build import find_compiler, included
-from tinygrad_kr.compile.products import has_wide_vectors
+from tinygrad_kr.native import cpu, kernels
+from tinygrad_kr.native.build import find_compiler, included
+from tinygrad_kr.native.kernels import _PARAMETERS, has_wide_vectors
 from tinygrad_kr.ops import convolutions, products, window
 
 pytestmark = pytest.mark.skipif(
@@ -44,7 +44,7 @@ def done(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
 
         return call
 
-    noted = SimpleNamespace(**{name: noting(name) for name in eager._PARAMETERS})
+    noted = SimpleNamespace(**{name: noting(name) for name in _PARAMETERS})
     monkeypatch.setattr(products, "kernels", lambda: noted)
     yield found
 
@@ -249,19 +249,19 @@ def test_the_same_bits_on_any_number_of_cores(
 ) -> None:
     arrays = normal(23, 5, 12, 12), normal(40, 5, 3, 3), normal(40)
     before = all_three(*arrays, **SAME)
-    monkeypatch.setattr(threads, "helpers", lambda: helpers)
-    kernels = eager.kernels()
-    assert kernels is not None
-    monkeypatch.setattr(products, "kernels", lambda: kernels)
+    monkeypatch.setattr(cpu, "helpers", lambda: helpers)
+    found = kernels.eager_kernels()
+    assert found is not None
+    monkeypatch.setattr(products, "kernels", lambda: found)
     for _ in range(10):
-        for found, wanted in zip(all_three(*arrays, **SAME), before, strict=True):
-            np.testing.assert_array_equal(found, wanted)
+        for result, wanted in zip(all_three(*arrays, **SAME), before, strict=True):
+            np.testing.assert_array_equal(result, wanted)
 
 
 def test_two_threads_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(threads, "helpers", lambda: 1)
-    kernels = eager.kernels()
-    monkeypatch.setattr(products, "kernels", lambda: kernels)
+    monkeypatch.setattr(cpu, "helpers", lambda: 1)
+    found = kernels.eager_kernels()
+    monkeypatch.setattr(products, "kernels", lambda: found)
     cases = [(normal(9, c, 12, 12), normal(40, c, 3, 3), normal(40)) for c in (3, 8)]
     wanted = [all_three(*case, **SAME) for case in cases]
     wrong: list[int] = []
@@ -302,5 +302,5 @@ def test_memory_of_threads_that_ended_is_given_back() -> None:
 
 def test_sizes_beyond_which_there_is_no_room(done: list[str]) -> None:
     assert convolutions._MOST == 2304
-    header = included('#include "convolutions.h"')["convolutions.h"]
+    header = included('#include "convolution.h"')["convolution.h"]
     assert f"#define TK_MOST {convolutions._MOST} " in header

@@ -20,9 +20,9 @@ from platforms import needs_fork
 import tinygrad_kr as tk
 import tinygrad_kr.functional as F
 from tinygrad_kr import Tensor
-from tinygrad_kr.compile import eager
-from tinygrad_kr.compile.build import BuildError, find_compiler
-from tinygrad_kr.compile.products import has_wide_vectors
+from tinygrad_kr.native import kernels
+from tinygrad_kr.native.build import BuildError, find_compiler
+from tinygrad_kr.native.kernels import has_wide_vectors
 from tinygrad_kr.ops import linalg, products
 
 needs_c = pytest.mark.skipif(
@@ -318,9 +318,9 @@ def test_c_is_built_when_the_first_large_product_comes() -> None:
     code = (
         "import sys\n"
         "tk.matmul(a[:50], a[:, :50])\n"
-        "print('tinygrad_kr.compile' in sys.modules)\n"
+        "print('tinygrad_kr.native' in sys.modules)\n"
         "tk.matmul(a, a)\n"
-        "print('tinygrad_kr.compile' in sys.modules, products._product() is not None)"
+        "print('tinygrad_kr.native' in sys.modules, products._product() is not None)"
     )
     assert in_a_process(code).split() == ["False", "True", "True"]
 
@@ -359,7 +359,7 @@ def test_a_recording_in_another_thread_does_not_keep_the_c_away() -> None:
 
 
 def test_the_switch() -> None:
-    code = f"import sys; {ASKED}; print('tinygrad_kr.compile' in sys.modules)"
+    code = f"import sys; {ASKED}; print('tinygrad_kr.native' in sys.modules)"
     assert in_a_process(code, TINYGRAD_KR_PRODUCTS="numpy").split() == ["False", "True", "False"]
 
 
@@ -397,7 +397,7 @@ def test_a_cache_that_others_may_write_to(tmp_path: Any) -> None:
 
 
 def test_another_processor(monkeypatch: pytest.MonkeyPatch, afresh: None) -> None:
-    monkeypatch.setattr(eager.products, "has_wide_vectors", lambda: False)
+    monkeypatch.setattr(kernels, "has_wide_vectors", lambda: False)
     a = normal(200, 200)
     np.testing.assert_array_equal(products.multiply(a, a), a.dot(a))
     assert products._product() is None
@@ -415,11 +415,11 @@ def test_threads_look_for_work_longer_than_in_compiled_programs(
         given.append(source + headers["threads.h"])
         raise BuildError("a trial")
 
-    monkeypatch.setattr(eager.products, "has_wide_vectors", lambda: True)
-    monkeypatch.setattr(eager, "build", build)
-    assert eager.kernels() is None
+    monkeypatch.setattr(kernels, "has_wide_vectors", lambda: True)
+    monkeypatch.setattr(kernels, "build", build)
+    assert kernels.eager_kernels() is None
     longer, briefly = map(int, re.findall("#define TK_LOOKS ([0-9]+)", given[0]))
-    assert longer == eager.LOOKS == 10 * briefly
+    assert longer == kernels.LOOKS == 10 * briefly
 
 
 @needs_c

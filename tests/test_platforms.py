@@ -14,7 +14,8 @@ from typing import Any
 import pytest
 
 from tinygrad_kr import sweep
-from tinygrad_kr.compile import compiler, guards
+from tinygrad_kr.compile.trace import guards
+from tinygrad_kr.native import compiler
 
 ROOT = Path(__file__).parents[1]
 

@@ -24,7 +24,7 @@ ROUNDINGS = [1, 2]
 FIND_OUT = """
 import json, threadpoolctl
 import numpy
-from tinygrad_kr.compile.build import find_compiler
+from tinygrad_kr.native.build import find_compiler
 from tinygrad_kr.ops import products
 (blas,) = (x for x in threadpoolctl.threadpool_info() if x["user_api"] == "blas")
 print(json.dumps({

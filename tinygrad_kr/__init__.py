@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from tinygrad_kr.functional import log_softmax, one_hot, softmax
     from tinygrad_kr.sweep import seed_sweep, wilson_interval
 
+from tinygrad_kr._version import __version__ as __version__
 from tinygrad_kr.arrays import (
     argsort,
     broadcast_tensors,
@@ -207,8 +208,6 @@ from tinygrad_kr.transformations import (
     value_and_grad,
     vjp,
 )
-
-__version__ = "0.1.0"
 
 _WHEN_USED = {
     "autograd",

@@ -18,10 +18,10 @@ from collections.abc import Callable
 from types import ModuleType
 from typing import Any
 
-from tinygrad_kr.compile.build import NoCompilerWarning, clear_cache
-from tinygrad_kr.compile.capture import CaptureError
-from tinygrad_kr.compile.function import Compiled
+from tinygrad_kr.compile.function import Compiled, NoCompilerWarning
 from tinygrad_kr.compile.function import compile as _compile
+from tinygrad_kr.compile.trace.tracer import CaptureError
+from tinygrad_kr.native.build import clear_cache
 
 
 class _Decorator(ModuleType):

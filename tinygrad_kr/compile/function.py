@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from functools import update_wrapper
 from inspect import iscoroutinefunction, isgeneratorfunction
@@ -14,19 +15,28 @@ import numpy as np
 from numpy import ndarray
 
 from tinygrad_kr import tree
-from tinygrad_kr.compile.arguments import are_found
-from tinygrad_kr.compile.build import find_compiler
-from tinygrad_kr.compile.capture import Recorder
-from tinygrad_kr.compile.compiler import warn_of_no_compiler
-from tinygrad_kr.compile.expand import expanded
-from tinygrad_kr.compile.guards import Condition, Guards
-from tinygrad_kr.compile.many import array_of, repeat, scan
-from tinygrad_kr.compile.native import Native, NotInPlaceError
-from tinygrad_kr.compile.numpy_code import NumPyRunner
-from tinygrad_kr.compile.passes import simplified
-from tinygrad_kr.compile.program import Program, difference
-from tinygrad_kr.compile.sources import StaleError, tell_fixed
-from tinygrad_kr.ops.node import ANOMALY, Node, current_mode, grad_mode, recorder, recorders
+from tinygrad_kr.compile.codegen.arguments import are_found
+from tinygrad_kr.compile.ir.bindings import StaleError, tell_fixed
+from tinygrad_kr.compile.ir.program import Program, difference
+from tinygrad_kr.compile.loop import array_of, repeat, scan
+from tinygrad_kr.compile.passes.expand import expanded
+from tinygrad_kr.compile.passes.simplify import simplified
+from tinygrad_kr.compile.run.c_runner import Native, NotInPlaceError
+from tinygrad_kr.compile.run.numpy_runner import NumPyRunner
+from tinygrad_kr.compile.trace.condition import Condition
+from tinygrad_kr.compile.trace.guards import Guards
+from tinygrad_kr.compile.trace.tracer import Recorder
+from tinygrad_kr.native.build import find_compiler
+from tinygrad_kr.native.compiler import NoCompilerError
+from tinygrad_kr.ops.node import (
+    ANOMALY,
+    Node,
+    current_mode,
+    grad_mode,
+    recorder,
+    recorders,
+    user_frame,
+)
 
 TRIES = 4
 """How often a function may be recorded without two runs in a row doing the same."""
@@ -482,3 +492,26 @@ def compile(function: Callable[..., Any]) -> Compiled:
             f"{function!r:.60}; of a coroutine or generator, compile what it calls"
         )
     return Compiled(function)
+
+
+class NoCompilerWarning(RuntimeWarning):
+    """Compiled functions run as NumPy calls, because no C compiler works here."""
+
+
+def warn_of_no_compiler() -> None:
+    """Say once in a process, at the user's line, that there is none, and what to do."""
+    global _said
+    if _said:
+        return
+    _said = True
+    frame = user_frame()
+    place = ("<unknown>", 0) if frame is None else (frame.f_code.co_filename, frame.f_lineno)
+    warnings.warn_explicit(
+        "tinygrad_kr: there is no C compiler here, so compiled functions run as NumPy calls, "
+        f"several times slower than C: {NoCompilerError.fix}",
+        NoCompilerWarning,
+        *place,
+    )
+
+
+_said = False

@@ -16,7 +16,7 @@ from tinygrad_kr.ops import products
 from tinygrad_kr.ops.node import address
 
 _MOST = 2304
-"""Elements of a filter, and outputs, for which there is room in `convolutions.h`."""
+"""Elements of a filter, and outputs, for which there is room in `convolution.h`."""
 
 
 def convolve(

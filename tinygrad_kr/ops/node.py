@@ -83,7 +83,7 @@ def recorder() -> Any:
 
 
 # Spelled as the import system spells `co_filename`, not as the absolute path: both may have "..".
-_PACKAGE = os.path.dirname(os.path.dirname(__file__)) + os.sep
+PACKAGE = os.path.dirname(os.path.dirname(__file__)) + os.sep
 _NUMPY = os.path.dirname(np.__file__) + os.sep
 
 
@@ -168,8 +168,8 @@ class _PassedOver(dict[str, bool]):
     """
 
     def __missing__(self, filename: str) -> bool:
-        layer = filename.startswith(f"{_PACKAGE}nn{os.sep}")
-        self[filename] = passed_over = filename.startswith(_PACKAGE) and not layer
+        layer = filename.startswith(f"{PACKAGE}nn{os.sep}")
+        self[filename] = passed_over = filename.startswith(PACKAGE) and not layer
         return passed_over
 
 
@@ -179,7 +179,7 @@ passed_over = _PassedOver()
 def place_made(node: Node) -> str:
     """Where in the source the node was recorded, as `file:line (function)`."""
     place = _place(node._code, node._instruction)
-    if node._code.co_filename.startswith(_PACKAGE):
+    if node._code.co_filename.startswith(PACKAGE):
         return f"{place} (`with tk.detect_anomaly():` names your own line)"
     return place
 
@@ -188,7 +188,7 @@ def user_frame() -> FrameType | None:
     """The innermost running frame outside this package and NumPy, whose decorators we use."""
     frame: FrameType | None = sys._getframe(1)
     while frame is not None:
-        if not frame.f_code.co_filename.startswith((_PACKAGE, _NUMPY)):
+        if not frame.f_code.co_filename.startswith((PACKAGE, _NUMPY)):
             return frame
         frame = frame.f_back
     return None

@@ -24,7 +24,7 @@ LARGE = 2**20
 """Multiplications from which on nets are as fast with C. Up to four times as many, a product by
 itself is faster by BLAS, but one call of BLAS with threads takes a core from those in C."""
 NARROW = 8
-"""Rows and columns with fewer of which BLAS is faster: most of a tile of `products.h` is idle."""
+"""Rows and columns with fewer of which BLAS is faster: most of a tile of `gemm.h` is idle."""
 _MOST_COPIED = 2**26
 """Bytes of b, which C copies and keeps the memory."""
 
@@ -101,6 +101,6 @@ def _kernels() -> Any:
         raise ValueError(f"$TINYGRAD_KR_PRODUCTS is {wanted!r}; it is 'numpy' or not set")
     if wanted:
         return None
-    from tinygrad_kr.compile import eager
+    from tinygrad_kr.native.kernels import eager_kernels
 
-    return eager.kernels()
+    return eager_kernels()

@@ -1,0 +1,1 @@
+"""The text of C for the steps; it decides nothing."""

@@ -1,0 +1,419 @@
+"""The C of convolution and pooling, and the loop in Python that has BLAS do the products."""
+
+from __future__ import annotations
+
+import math
+from itertools import product
+from typing import Any
+
+import numpy as np
+
+from tinygrad_kr.compile.codegen.pooling import _WIDE, TYPES, _at, _find, _four, _window
+from tinygrad_kr.compile.ir.layout import Place
+from tinygrad_kr.compile.ir.ops import _window_first
+from tinygrad_kr.compile.ir.program import Value
+from tinygrad_kr.compile.plan.convolution import _cotangent, _pair, geometry
+from tinygrad_kr.compile.plan.plan import Plan
+from tinygrad_kr.compile.plan.steps import Convolution, Geometry, TiledConvolution
+from tinygrad_kr.ops import elementwise as e
+from tinygrad_kr.ops import window as w
+from tinygrad_kr.ops.reduction import sum_
+
+Group = Convolution | TiledConvolution
+
+
+class Kernel:
+    """A C function of some samples: its arrays, from the plan's memory (`roots`) or the step's own,
+    and its lines."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.parameters: dict[str, str] = {}
+        self.given: dict[str, str] = {}
+        self.roots: set[int] = set()
+        self.lines: list[str] = []
+        self.depth = 1
+
+    def __call__(self, line: str) -> None:
+        self.lines.append("  " * self.depth + line)
+
+    def open(self, line: str) -> None:
+        """A line that opens a block."""
+        self(f"{line} {{")
+        self.depth += 1
+
+    def loop(self, name: str, stop: Any, start: Any = 0) -> None:
+        """A counted loop."""
+        self.open(f"for (int64_t {name} = {start}; {name} < {stop}; {name}++)")
+
+    def close(self, blocks: int = 1) -> None:
+        """Close blocks."""
+        for _ in range(blocks):
+            self.depth -= 1
+            self("}")
+
+    def memory(self, name: str, place: Place, dtype: Any, stored: bool = False) -> None:
+        """An array of the plan."""
+        kind = f"{'' if stored else 'const '}{TYPES[dtype]}"
+        self.parameters[name] = f"{kind} *restrict {name}"
+        self.given[name] = f"({kind} *)memory[{place.root}] + {place.offset}"
+        self.roots.add(place.root)
+
+    def own(self, name: str, slot: int, dtype: Any, stored: bool = False) -> None:
+        """An array of the step."""
+        kind = f"{'' if stored else 'const '}{TYPES[dtype]}"
+        self.parameters[name] = f"{kind} *restrict {name}"
+        self.given[name] = f"({kind} *)own[{slot}]"
+
+    def source(self, kind: str) -> str:
+        """Both functions: the one that works, and the one that finds its arrays."""
+        body = "\n".join(self.lines)
+        parameters = ", ".join(self.parameters.values())
+        given = ", ".join(self.given.values())
+        return (
+            f"static APART void {self.name}_({parameters}, int64_t start, int64_t count) {{\n"
+            f"{body}\n}}\n\n"
+            f"{kind} void {self.name}(void **memory, void **own, int64_t start, int64_t count) {{\n"
+            f"  {self.name}_({given}, start, count);\n}}\n"
+        )
+
+
+# ------------------------------------------------------------------ pooling by itself
+
+
+# ------------------------------------------------------------------ the parts of a convolution
+
+
+def _filters(name: str, s: Geometry, weight: Value, place: Place) -> Kernel:
+    """Filters as the columns of a matrix (features, outputs)."""
+    f = Kernel(name)
+    f.memory("weight", place, weight.dtype)
+    f.own("filters", 0, weight.dtype, stored=True)
+    (o, c, h, v), (kh, kw) = _four(place.strides), s.kernel
+    f.loop("i", kh)
+    f.loop("j", kw)
+    f.loop("c", s.channels)
+    f.loop("o", s.outputs)
+    to = f"((i * {kw} + j) * {s.channels} + c) * {s.outputs} + o"
+    f(f"filters[{to}] = weight[{_at(('i', h), ('j', v), ('c', c), ('o', o))}];")
+    f.close(4)
+    return f
+
+
+def _along_rows(f: Kernel, s: Geometry, strides: tuple[int, int, int, int], mode: str) -> None:
+    """For every window of some lines of them, its elements: copied to `columns` (mode "read"), or
+    added to from there (mode "add"). `x` is the array; what lies outside of it is zero, or left
+    out."""
+    n, c, h, v = strides
+    (height, width), (kh, kw), (oh, ow) = s.sizes, s.kernel, s.counts
+    (sh, sw), (ph, pw), (dh, dw) = s.stride, s.padding, s.dilation
+    features, run = s.features, kw * s.channels
+    inner = [j for j in range(ow) if j * sw - pw >= 0 and j * sw - pw + (kw - 1) * dw < width]
+    first, last = (inner[0], inner[-1] + 1) if inner else (0, 0)
+    side_by_side = dw == 1 and v == s.channels and (c == 1 or s.channels == 1)
+
+    def move(to: str, element: str, index: str, size: int) -> None:
+        f.loop(index, size)
+        f(
+            f"to[{to} + {index}] = {element};"
+            if mode == "read"
+            else f"{element} += to[{to} + {index}];"
+        )
+        f.close()
+
+    def one(start: str, stop: str, inside: bool) -> None:
+        f.loop("j", stop, start)
+        if inside and side_by_side:
+            move(f"j * {features}", f"from[(j * {sw} - {pw}) * {v} + t]", "t", run)
+        else:
+            f.loop("b", kw)
+            f(f"int64_t column = j * {sw} - {pw} + b * {dw};")
+            at = f"j * {features} + b * {s.channels}"
+            if not inside:
+                outside = f"column < 0 || column >= {width}"
+                if mode == "read":
+                    f.open(f"if ({outside})")
+                    f(f"for (int64_t c = 0; c < {s.channels}; c++) to[{at} + c] = 0;")
+                    f("continue;")
+                    f.close()
+                else:
+                    f(f"if ({outside}) continue;")
+            move(at, f"from[{_at(('column', v), ('c', c))}]", "c", s.channels)
+            f.close()
+        f.close()
+
+    constant = "const " if mode == "read" else ""
+    other = "" if mode == "read" else "const "
+    kind = f.parameters["x"].replace("const ", "").split()[0]
+    f.loop("line", "start + count", "start")
+    f(f"int64_t n = line / {oh}, i = line % {oh};")
+    if mode == "add":
+        f(f"if (!i) memset(x + n * {n}, 0, sizeof({kind}) * {s.channels * height * width});")
+    f.loop("a", kh)
+    f(f"int64_t row = i * {sh} - {ph} + a * {dh};")
+    f(f"{other}{kind} *to = columns + (line - start) * {ow * features} + a * {run};")
+    f.open(f"if (row < 0 || row >= {height})")
+    if mode == "read":
+        f.loop("j", ow)
+        f(f"for (int64_t t = 0; t < {run}; t++) to[j * {features} + t] = 0;")
+        f.close()
+    f("continue;")
+    f.close()
+    f(f"{constant}{kind} *from = x + {_at(('n', n), ('row', h))};")
+    if first > 0:
+        one("0", str(first), False)
+    if last > first:
+        one(str(first), str(last), True)
+    if last < ow:
+        one(str(last), str(ow), False)
+    f.close(2)
+
+
+def _columns(name: str, s: Geometry, x: Value, place: Place) -> Kernel:
+    """Windows as rows (windows, features), zeros where they reach over the edge."""
+    f = Kernel(name)
+    f.memory("x", place, x.dtype)
+    f.own("columns", 1, x.dtype, stored=True)
+    _along_rows(f, s, _four(place.strides), "read")
+    return f
+
+
+def _spread(name: str, s: Geometry, x: Value, place: Place) -> Kernel:
+    """Rows (windows, features) added up where their windows lie."""
+    f = Kernel(name)
+    f.memory("x", place, x.dtype, stored=True)
+    f.own("columns", 1, x.dtype)
+    _along_rows(f, s, _four(place.strides), "add")
+    return f
+
+
+class _Forward:
+    """The members of a forward group by what they are."""
+
+    def __init__(self, step: Group) -> None:
+        by_op = {s.op: s for s in step.statements}
+        self.convolve = by_op[w.convolve]
+        self.maximum, self.first = by_op.get(w.window_max), by_op.get(_window_first)
+        self.relu = by_op.get(e.relu)
+        last = self.relu or self.maximum or self.convolve
+        self.result = last.output
+        self.x, self.weight, *bias = self.convolve.inputs
+        self.bias = bias[0] if bias else None
+
+
+def _epilogue(name: str, s: Geometry, plan: Plan, step: Group) -> Kernel:
+    """From the products, in `rows` (windows, outputs), to what is kept: bias, maxima, relu."""
+    members = _Forward(step)
+    result, dtype = members.result, members.result.dtype
+    kind = TYPES[dtype]
+    f = Kernel(name)
+    f.own("rows", 2, dtype)
+    f.memory("y", plan.places[result], dtype, stored=True)
+    place = _four(plan.places[result].strides)
+    bias = ""
+    if members.bias is not None:
+        bias_place = plan.places[members.bias]
+        f.memory("bias", bias_place, dtype)
+        bias = f" + bias[{_at(('c', bias_place.strides[0]))}]"
+    outputs = s.outputs
+    (oh, ow) = counts = s.counts
+    offsets = [0]
+    move = (outputs * ow, outputs)
+    if members.maximum is not None:
+        window = {key: _pair(members.maximum.params[key]) for key in _WINDOW}
+        counts = _pair(members.maximum.output.shape[2:])
+        stride, kernel, dilation = _window(window)
+        offsets = [
+            (a * dilation[0] * ow + b * dilation[1]) * outputs
+            for a, b in product(*map(range, kernel))
+        ]
+        move = (stride[0] * ow * outputs, stride[1] * outputs)
+    if members.first is not None:
+        index = members.first.output
+        index_place = plan.places[index]
+        f.memory("first", index_place, index.dtype, stored=True)
+    f.loop("n", "start + count", "start")
+    f.loop("i", counts[0])
+    f.loop("j", counts[1])
+    window_at = f"(n - start) * {oh * ow * outputs} + i * {move[0]} + j * {move[1]}"
+    f(f"const {kind} *from = rows + {window_at};")
+    relu = f"tk_relu{'f' if dtype == np.float32 else ''}" if members.relu else ""
+    apart = place[1] != 1
+    target = f"y[{_at(('n', place[0]), ('c', place[1]), ('i', place[2]), ('j', place[3]))}]"
+    if apart:
+        f(f"{kind} row[{outputs}];")
+    if members.first is not None:
+        f(f"{_WIDE[kind]} found[{outputs}];")
+    f.loop("c", outputs)
+    if len(offsets) > 1:
+        _find(f, kind, [f"from[c + {offset}]{bias}" for offset in offsets], "")
+    else:
+        f(f"{kind} best = from[c]{bias};")
+    f(f"{'row[c]' if apart else target} = {relu}(best);")
+    if members.first is not None:
+        f(f"found[c] = {'index' if len(offsets) > 1 else 0};")
+    f.close()
+    if members.first is not None:
+        at = _four(index_place.strides)
+        where = _at(("n", at[0]), ("c", at[1]), ("i", at[2]), ("j", at[3]))
+        f(f"for (int64_t c = 0; c < {outputs}; c++) first[{where}] = found[c];")
+    if apart:
+        f(f"for (int64_t c = 0; c < {outputs}; c++) {target} = row[c];")
+    f.close(3)
+    return f
+
+
+_WINDOW = ("kernel", "stride", "dilation")
+
+
+class _Backward:
+    """The members of a backward group by what they are."""
+
+    def __init__(self, step: Group) -> None:
+        by_op = {s.op: s for s in step.statements}
+        self.weight, self.transposed = (
+            by_op.get(w.convolve_weight),
+            by_op.get(w.convolve_transposed),
+        )
+        self.mask, self.put, self.sum = (by_op.get(o) for o in (e.masked, w.window_put, sum_))
+        products = self.weight or self.transposed
+        assert products is not None
+        self.g = _cotangent(products)
+        self.size = geometry(products)
+
+
+def _rows(name: str, s: Geometry, plan: Plan, step: Group) -> Kernel:
+    """The cotangent as rows (windows, outputs), put together from what it is made of."""
+    members = _Backward(step)
+    dtype, outputs = members.g.dtype, s.outputs
+    kind, (oh, ow) = TYPES[dtype], s.counts
+    source = members.put.inputs[0] if members.put else members.g
+    given = members.mask.inputs[0] if members.mask else source
+    f = Kernel(name)
+    f.own("rows", 2, dtype, stored=True)
+    f.memory("g", plan.places[given], dtype)
+    if members.mask:
+        mask = members.mask.inputs[1]
+        f.memory("mask", plan.places[mask], mask.dtype)
+    if members.put:
+        index = members.put.params["index"]
+        f.memory("first", plan.places[index], index.dtype)
+    if members.sum:
+        f.own("total", 5, np.dtype(np.float64), stored=True)
+    counts, offsets, move, apart, whole = s.counts, [0], (outputs * ow, outputs), True, True
+    if members.put:
+        window = {key: _pair(members.put.params[key]) for key in _WINDOW}
+        counts = _pair(source.shape[2:])
+        stride, kernel, dilation = _window(window)
+        offsets = [
+            (a * dilation[0] * ow + b * dilation[1]) * outputs
+            for a, b in product(*map(range, kernel))
+        ]
+        move = (stride[0] * ow * outputs, stride[1] * outputs)
+        apart = all(t >= (k - 1) * d + 1 for t, k, d in zip(stride, kernel, dilation, strict=True))
+        whole = apart and oh * ow == math.prod(counts) * math.prod(kernel)
+    if not whole:
+        f(f"memset(rows, 0, sizeof({kind}) * count * {oh * ow * outputs});")
+
+    def at(value: Value) -> str:
+        place = _four(plan.places[value].strides)
+        return _at(("n", place[0]), ("c", place[1]), ("i", place[2]), ("j", place[3]))
+
+    f.loop("n", "start + count", "start")
+    f.loop("i", counts[0])
+    if members.sum:
+        f(f"{kind} sum[{outputs}] = {{0}};")
+    f.loop("j", counts[1])
+    f(f"{kind} *to = rows + (n - start) * {oh * ow * outputs} + i * {move[0]} + j * {move[1]};")
+    f(f"{kind} row[{outputs}];")
+    f.loop("c", outputs)
+    f(f"{kind} value = g[{at(given)}];")
+    if members.mask:
+        f(f"{TYPES[mask.dtype]} passes = mask[{at(mask)}];")
+    f(f"row[c] = {'passes ? value : 0' if members.mask else 'value'};")
+    f.close()
+    if members.sum:
+        f(f"for (int64_t c = 0; c < {outputs}; c++) sum[c] += row[c];")
+    if members.put:
+        f(f"{_WIDE[kind]} chosen[{outputs}];")
+        f(f"for (int64_t c = 0; c < {outputs}; c++) chosen[c] = first[{at(index)}];")
+        for number, offset in enumerate(offsets):
+            put = f"{'' if apart else '+'}= chosen[c] == {number} ? row[c] : 0;"
+            f(f"for (int64_t c = 0; c < {outputs}; c++) to[c + {offset}] {put}")
+    else:
+        f(f"for (int64_t c = 0; c < {outputs}; c++) to[c] = row[c];")
+    f.close()
+    if members.sum:
+        f(f"for (int64_t c = 0; c < {outputs}; c++) total[c] += sum[c];")
+    f.close(2)
+    return f
+
+
+def _added(name: str, s: Geometry, dtype: Any) -> Kernel:
+    """The products of a part added to those of the parts before."""
+    f = Kernel(name)
+    f.own("part", 3, dtype)
+    f.own("whole", 4, dtype, stored=True)
+    size = s.features * s.outputs
+    f(f"if (start) for (int64_t i = 0; i < {size}; i++) whole[i] += part[i];")
+    f(f"else memcpy(whole, part, sizeof({TYPES[dtype]}) * {size});")
+    return f
+
+
+def _finish(name: str, s: Geometry, plan: Plan, step: Group) -> Kernel | None:
+    """The gradients of weight and bias, in the layout of these."""
+    members = _Backward(step)
+    f = Kernel(name)
+    if members.weight:
+        weight = members.weight.output
+        f.own("whole", 4, weight.dtype)
+        f.memory("weight", plan.places[weight], weight.dtype, stored=True)
+        (o, c, h, v), (kh, kw) = _four(plan.places[weight].strides), s.kernel
+        f.loop("o", s.outputs)
+        f.loop("c", s.channels)
+        f.loop("i", kh)
+        f.loop("j", kw)
+        at = f"((i * {kw} + j) * {s.channels} + c) * {s.outputs} + o"
+        f(f"weight[{_at(('i', h), ('j', v), ('c', c), ('o', o))}] = whole[{at}];")
+        f.close(4)
+    if members.sum:
+        bias = members.sum.output
+        place = plan.places[bias]
+        f.own("total", 5, np.dtype(np.float64))
+        f.memory("bias", place, bias.dtype, stored=True)
+        shape_step = place.strides[1 if len(bias.shape) > 1 else 0]
+        target = f"bias[{_at(('o', shape_step))}]"
+        f(f"for (int64_t o = 0; o < {s.outputs}; o++) {target} = ({TYPES[bias.dtype]})total[o];")
+    return f if f.parameters else None
+
+
+def kernels(plan: Plan, step: Group, name: str) -> list[Kernel]:
+    """The C functions of a step. `start` and `count` are of samples, and of lines of windows for
+    `columns` and `spread`."""
+    if step.statements[0].op is w.convolve:
+        s = geometry(step.statements[0])
+        assert s is not None
+        members = _Forward(step)
+        return [
+            _filters(f"{name}_filters", s, members.weight, plan.places[members.weight]),
+            _columns(f"{name}_columns", s, members.x, plan.places[members.x]),
+            _epilogue(f"{name}_epilogue", s, plan, step),
+        ]
+    back = _Backward(step)
+    s = back.size
+    assert s is not None
+    found: list[Kernel | None] = [_rows(f"{name}_rows", s, plan, step)]
+    if back.weight:
+        x = back.weight.inputs[0]
+        found.append(_columns(f"{name}_columns", s, x, plan.places[x]))
+        if isinstance(step, Convolution):
+            found.append(_added(f"{name}_added", s, x.dtype))
+    if back.transposed:
+        weight, y = back.transposed.inputs[1], back.transposed.output
+        found.append(_filters(f"{name}_filters", s, weight, plan.places[weight]))
+        found.append(_spread(f"{name}_spread", s, y, plan.places[y]))
+    found.append(_finish(f"{name}_finish", s, plan, step))
+    return [f for f in found if f is not None]
+
+
+# ------------------------------------------------------------------ running

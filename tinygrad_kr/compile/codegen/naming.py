@@ -1,0 +1,147 @@
+"""Names for what a generated program computes with: the user's own where there are any."""
+
+from __future__ import annotations
+
+import inspect
+import linecache
+import os
+import re
+from collections.abc import Callable, Iterator, Sequence
+from types import FunctionType, MethodType
+from typing import Any
+
+from tinygrad_kr.compile.ir.bindings import Argument, Gradient, GradientWrite, Leaf
+from tinygrad_kr.compile.ir.program import Program, Value
+from tinygrad_kr.escape import identifier
+from tinygrad_kr.nn.module import Module
+from tinygrad_kr.ops.node import Node
+
+_ASSIGNED = re.compile(r"\s*([A-Za-z_]\w*)\s*(?::[^=]*)?=[^=]", re.ASCII)
+_NUMBERED = re.compile(
+    r"^static APART void \w+_repeated\d+\(.*?^}$|/\*.*?\*/|\b([mv])(\d+)\b",
+    re.DOTALL | re.MULTILINE,
+)
+"""Memory `m8` and numbers `v17`, but in functions for several places and in comments."""
+_IN_PYTHON = re.compile(
+    r"""'(?:[^'\\\n]|\\.)*'|"(?:[^"\\\n]|\\.)*"|\#.*|\b([aht])(\d+)\b""", re.ASCII
+)
+"""Arrays `a17`, but in strings and comments."""
+_KINDS = {"a": "{}_array", "h": "{}_array_before", "t": "{}_tensor"}
+
+
+class Names:
+    """`names(c)`: C with readable names: `sigmoid_17` for an array, `sigmoid_17_i` for one element.
+
+    The number at the end is the value's own, so no two names meet.
+    """
+
+    def __init__(self, program: Program, recording: Any, roots: Sequence[Value]) -> None:
+        leaves = leaf_names(recording.function)
+        hints = {
+            value: _hint_of(source, recording.argument_names, leaves)
+            for value, source in program.sources.items()
+        }
+        last = {statement.place: statement.output for statement in program.statements}
+        for statement in program.statements:
+            output = statement.output
+            assigned = assigned_name(statement.place) if last[statement.place] is output else None
+            hints[output] = assigned or statement.op.__name__
+        for effect in program.effects:
+            if isinstance(effect, GradientWrite) and effect.value is not None:
+                hints[effect.value] = f"grad_of_{leaves.get(id(effect.leaf), 'tensor')}"
+        self._names = {v.number: identifier(hint, v.number) for v, hint in hints.items()}
+        self._roots = [value.number for value in roots]
+
+    def __call__(self, text: str) -> str:
+        """The C with names."""
+        return _NUMBERED.sub(self._named, text)
+
+    def in_python(self, text: str) -> str:
+        """Python with names for `a17`, an array, `h17`, the one before, and `t17`, its Tensor."""
+        return _IN_PYTHON.sub(self._named_in_python, text)
+
+    def _named_in_python(self, found: re.Match[str]) -> str:
+        kind, number = found[1], found[2]
+        if kind is None:
+            return found[0]
+        return _KINDS[kind].format(self._names.get(int(number), found[0]))
+
+    def _named(self, found: re.Match[str]) -> str:
+        kind, number = found[1], found[2]
+        if kind is None:
+            return found[0]
+        if kind == "m":
+            return self._names.get(self._roots[int(number)], found[0])
+        name = self._names.get(int(number))
+        return found[0] if name is None else f"{name}_i"
+
+
+class Namespace:
+    """What the names of a Python function that is being written stand for."""
+
+    def __init__(self, names: dict[str, Any]) -> None:
+        self.names = names
+        self._known = {id(thing): name for name, thing in names.items()}
+
+    def name(self, thing: Any, hint: str) -> str:
+        """A name for an object."""
+        known = self._known.get(id(thing))
+        if known is None:
+            known = identifier(hint, len(self.names))
+            self.names[known] = thing
+            self._known[id(thing)] = known
+        return known
+
+
+def _hint_of(source: Any, arguments: Sequence[str], leaves: dict[int, str]) -> str:
+    if isinstance(source, Argument):
+        return arguments[source.index]
+    if isinstance(source, Leaf):
+        return leaves.get(id(source.node), "tensor")
+    if isinstance(source, Gradient):
+        return f"grad_of_{leaves.get(id(source.leaf), 'tensor')}"
+    name: str = getattr(source, "name", type(source).__name__.lower())
+    return name
+
+
+def leaf_names(function: Callable[..., Any]) -> dict[int, str]:
+    """What a function calls the Tensors, parameters and buffers that it reads, by their ids."""
+    names: dict[int, str] = {}
+    for name, thing in _named_things(function):
+        if not isinstance(name, str):  # as a key of `vars(self)` may be
+            continue
+        if isinstance(thing, Node):
+            names.setdefault(id(thing), name)
+        elif isinstance(thing, Module):
+            for key, tensor in (*thing.named_parameters(), *thing.named_buffers()):
+                names.setdefault(id(tensor), f"{name}_{key}")
+    return names
+
+
+def _named_things(function: Any) -> Iterator[tuple[str, Any]]:
+    function = inspect.unwrap(function)
+    if isinstance(function, MethodType):
+        yield "self", function.__self__
+        yield from getattr(function.__self__, "__dict__", {}).items()
+        function = function.__func__
+    if isinstance(function, Module):
+        yield "self", function
+    if isinstance(function, FunctionType):
+        code = function.__code__
+        for name, cell in zip(code.co_freevars, function.__closure__ or (), strict=True):
+            try:
+                yield name, cell.cell_contents
+            except ValueError:
+                continue
+        for name in code.co_names:
+            if name in function.__globals__:
+                yield name, function.__globals__[name]
+
+
+def assigned_name(place: str) -> str | None:
+    """The variable that the user's line at `file:line` assigns to, if it is a single one."""
+    file, _, line = place.rpartition(":")
+    if not (line.isdecimal() and (file in linecache.cache or os.path.isfile(file))):
+        return None
+    found = _ASSIGNED.match(linecache.getline(file, int(line)))
+    return found[1] if found else None

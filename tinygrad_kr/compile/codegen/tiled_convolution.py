@@ -1,0 +1,165 @@
+"""The C of a convolution whose products are C too: of each piece of the samples, columns, products
+and what surrounds these, one after the other in the cache of the core that took it."""
+
+from __future__ import annotations
+
+from textwrap import indent
+
+from tinygrad_kr.compile.codegen.convolution import kernels
+from tinygrad_kr.compile.plan.plan import Plan
+from tinygrad_kr.compile.plan.steps import TiledConvolution
+from tinygrad_kr.compile.plan.tiling import division, geometry_of, panels, scratch
+from tinygrad_kr.escape import comment
+from tinygrad_kr.native.kernels import COLUMNS
+from tinygrad_kr.ops import window as w
+
+_OWN = ("filters", "columns", "rows", "part", "whole", "total")
+"""The arrays of a step, in the order in which its functions find them."""
+
+
+def tiled_convolution(plan: Plan, step: TiledConvolution, name: str) -> str:
+    """`name(void **memory)`, and the functions that it calls."""
+    return _Writer(plan, step, name).source()
+
+
+class _Writer:
+    def __init__(self, plan: Plan, step: TiledConvolution, name: str) -> None:
+        self.name, self.root = name, plan.places[step.scratch].root
+        self.s = geometry_of(step.statements)
+        self.pieces, self.samples, self.lines = division(self.s)
+        self.arrays, _ = scratch(step.statements)
+        self.forward = step.statements[0].op is w.convolve
+        self.kernels = kernels(plan, step, name)
+        self.parts = {kernel.name.removeprefix(f"{name}_") for kernel in self.kernels}
+        ops = ", ".join(comment(statement.op.__name__) for statement in step.statements)
+        self.comment = f"/* {ops}, {comment(step.statements[0].place)} */"
+
+    def source(self) -> str:
+        """The functions of the parts, of pieces, and of the step."""
+        parts = [kernel.source("static") for kernel in self.kernels]
+        return "\n".join([*parts, self.comment, self._of_pieces(), self._of_all(), ""])
+
+    def _of_pieces(self) -> str:
+        samples, work = self.s.samples, self._forward() if self.forward else self._backward()
+        body = [
+            *self._found("piece"),
+            *self._zeros(),
+            f"int64_t end = (piece + 1) * {samples} / {self.pieces};",
+            f"for (int64_t n = piece * {samples} / {self.pieces}; n < end; n += {self.samples}) {{",
+            f"  int64_t count = tk_smaller({self.samples}, end - n);",
+            *(f"  {line}" for line in work),
+            "}",
+        ]
+        return (
+            f"static TK_WIDE void {self.name}_pieces("
+            "void **memory, int64_t start, int64_t stop) {\n"
+            "  for (int64_t piece = start; piece < stop; piece++) {\n"
+            f"{_indented(body, 4)}\n"
+            "  }\n}\n"
+        )
+
+    def _of_all(self) -> str:
+        body = [*self._found("0"), *self._packed()]
+        if self.pieces > 1:
+            body.append(f"tk_share({self.name}_pieces, memory, {self.pieces}, 1);")
+        else:
+            body.append(f"{self.name}_pieces(memory, 0, 1);")
+        if "finish" in self.parts:
+            body += [*self._added(), self._call("finish", "0", "0")]
+        return f"static void {self.name}(void **memory) {{\n{_indented(body, 2)}\n}}\n"
+
+    def _found(self, piece: str) -> list[str]:
+        """Where a thread finds the arrays of a piece."""
+        kinds = dict.fromkeys(self.arrays, "float") | {"total": "double"}
+        at = {
+            name: f"{start} + {piece if each == 'piece' else each} * {apart}"
+            for name, (start, apart, each) in self.arrays.items()
+        }
+        return [
+            f"float *scratch = memory[{self.root}];",
+            *(f"{kinds[name]} *{name} = (void *)(scratch + {at[name]});" for name in at),
+            f"void *own[] = {{{', '.join(name if name in at else '0' for name in _OWN)}}};",
+        ]
+
+    def _packed(self) -> list[str]:
+        """The filters in panels."""
+        if "filters" not in self.parts:
+            return []
+        depth, across = panels(self.s, self.forward)
+        down, side = (across, 1) if self.forward else (1, depth)
+        return [
+            self._call("filters", "0", "0"),
+            f"tk_factors factors = {{.depth = {depth}, .columns = {across}, .b = filters, "
+            f".copy = panels, .b_down = {down}, .b_across = {side}}};",
+            f"tk_copy_panels((void *[]){{&factors}}, 0, {-(-across // COLUMNS)});",
+        ]
+
+    def _zeros(self) -> list[str]:
+        """What a piece sums up begins with nothing."""
+        zeros = {
+            "whole": "int more = 0;",
+            "total": f"memset(total, 0, sizeof(double) * {self.s.outputs});",
+        }
+        return [line for name, line in zeros.items() if name in self.arrays]
+
+    def _added(self) -> list[str]:
+        """The sums of all pieces, in order."""
+        sizes = {"whole": (self.s.features * self.s.outputs, 1), "total": (self.s.outputs, 2)}
+        return [
+            f"for (int64_t piece = 1; piece < {self.pieces}; piece++) "
+            f"for (int64_t i = 0; i < {size}; i++) "
+            f"{name}[i] += {name}[piece * {self.arrays[name].apart // width} + i];"
+            for name, (size, width) in sizes.items()
+            if name in self.arrays
+        ]
+
+    def _forward(self) -> list[str]:
+        """The products of some samples, and what becomes of them."""
+        s = self.s
+        factors = f"columns, {s.features}, 1, panels, {COLUMNS}, {COLUMNS * s.features}"
+        return [
+            *self._by_lines(
+                self._call("columns", "line", "lines"),
+                f"tk_multiply(lines * {s.counts[1]}, {s.features}, {s.outputs}, {factors}, "
+                "products, 0);",
+            ),
+            self._call("epilogue", "n", "count"),
+        ]
+
+    def _backward(self) -> list[str]:
+        """The cotangent of some samples, and both products with it."""
+        s, body = self.s, []
+        if "columns" in self.parts:
+            body += [
+                self._call("columns", "line", "lines"),
+                f"tk_multiply({s.features}, lines * {s.counts[1]}, {s.outputs}, "
+                f"columns, 1, {s.features}, products, {s.outputs}, {COLUMNS}, whole, more);",
+                "more = 1;",
+            ]
+        if "spread" in self.parts:
+            factors = f"products, {s.outputs}, 1, panels, {COLUMNS}, {COLUMNS * s.outputs}"
+            body += [
+                f"tk_multiply(lines * {s.counts[1]}, {s.outputs}, {s.features}, {factors}, "
+                "columns, 0);",
+                self._call("spread", "line", "lines"),
+            ]
+        return [self._call("rows", "n", "count"), *self._by_lines(*body)]
+
+    def _by_lines(self, *body: str) -> list[str]:
+        """A loop over the windows of `count` samples from `n` on, some lines at a time."""
+        height, width = self.s.counts
+        return [
+            f"int64_t last = (n + count) * {height};",
+            f"for (int64_t line = n * {height}; line < last; line += {self.lines}) {{",
+            f"  int64_t lines = tk_smaller({self.lines}, last - line);",
+            f"  float *products = rows + (line - n * {height}) * {width * self.s.outputs};",
+            *(f"  {line}" for line in body),
+            "}",
+        ]
+
+    def _call(self, part: str, start: str, count: str) -> str:
+        return f"{self.name}_{part}(memory, own, {start}, {count});"
+
+
+def _indented(lines: list[str], columns: int) -> str:
+    return indent("\n".join(lines), " " * columns)

@@ -1,0 +1,1 @@
+"""What a recorded program is: the ground of all stages."""

@@ -1,0 +1,169 @@
+"""How C spells an elementwise op: `{0}`, `{1}` stand for its inputs, `F` for the letter f of the
+float32 function. An op that is not here runs as a NumPy call."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from tinygrad_kr.compile.ir.ops import _assigned, _logistic_term
+from tinygrad_kr.compile.ir.program import Statement, Value
+from tinygrad_kr.ops import elementwise as e
+from tinygrad_kr.ops import network
+from tinygrad_kr.ops.op import astype
+
+# fmt: off
+FLOATS: dict[Any, str] = {
+    e.add: "({0} + {1})",           e.subtract: "({0} - {1})",
+    e.multiply: "({0} * {1})",      e.divide: "({0} / {1})",
+    e.negative: "(-{0})",           e.positive: "({0})",
+    e.square: "({0} * {0})",        e.reciprocal: "(1 / {0})",
+    e.absolute: "tk_absF({0})",     e.sqrt: "tk_sqrtF({0})",
+    e.exp: "tk_expF({0})",          e.expm1: "tk_expm1F({0})",
+    e.log: "tk_logF({0})",          e.log1p: "tk_log1pF({0})",
+    e.exp2: "tk_exp2F({0})",        e.log2: "tk_log2F({0})",
+    e.log10: "tk_log10F({0})",      e.sin: "tk_sinF({0})",
+    e.cos: "tk_cosF({0})",          e.tanh: "tk_tanhF({0})",
+    e.sigmoid: "tk_sigmoidF({0})",  e.softplus: "tk_softplusF({0})",
+    e.erf: "tk_erfF({0})",          e.relu: "tk_reluF({0})",
+    e.maximum: "tk_maxF({0}, {1})", e.minimum: "tk_minF({0}, {1})",
+    e.power: "tk_powF({0}, {1})",   e.sign: "tk_signF({0})",
+    e.floor: "tk_floorF({0})",      e.ceil: "tk_ceilF({0})",
+    e.rint: "tk_rintF({0})",        e.remainder: "tk_remainderF({0}, {1})",
+    e.fmax: "tk_fmaxF({0}, {1})",   e.fmin: "tk_fminF({0}, {1})",
+    e.logaddexp: "tk_logaddexpF({0}, {1})",
+    e.floor_divide: "tk_floor_divideF({0}, {1})",
+}
+"""Floats in, the same floats out."""
+
+COMPARISONS: dict[Any, str] = {
+    e.equal: "({0} == {1})",        e.not_equal: "({0} != {1})",
+    e.less: "({0} < {1})",          e.less_equal: "({0} <= {1})",
+    e.greater: "({0} > {1})",       e.greater_equal: "({0} >= {1})",
+    e.isnan: "({0} != {0})",
+}
+"""Two of one type in, a truth value out."""
+
+TRUTHS: dict[Any, str] = {
+    e.logical_and: "({0} && {1})",  e.logical_or: "({0} || {1})",
+    e.logical_not: "(!{0})",        e.logical_xor: "(!{0} != !{1})",
+}
+"""Truth values out of anything."""
+
+BITS: dict[Any, str] = {
+    e.bitwise_and: "({0} & {1})",   e.bitwise_or: "({0} | {1})",
+    e.bitwise_xor: "({0} ^ {1})",   e.invert: "(!{0})",
+}
+"""Truth values in and out."""
+
+CHOICES: dict[Any, str] = {
+    e.masked: "({1} ? {0} : 0)",
+    e.where: "({0} ? {1} : {2})",
+}
+"""One of the inputs, as another says."""
+
+OTHERS: dict[Any, str] = {
+    astype: "(({T}){0})",
+    _logistic_term: "tk_logistic_term({0}, {1})",
+    network.logistic_slope: "(({T})tk_logistic_slope({0}, {1}))",
+}
+
+POWERS = {0.5: "tk_sqrtF({0})", -0.5: "tk_inverse_rootF({0})", 2.0: "({0} * {0})",
+          3.0: "({0} * {0} * {0})", -1.0: "(1 / {0})", 1.0: "({0})", 0.0: "1"}
+"""Powers of a constant exponent that need no power function."""
+# fmt: on
+
+C_TYPES = {
+    np.dtype(np.float32): "float",
+    np.dtype(np.float64): "double",
+    np.dtype(np.int64): "int64_t",
+    np.dtype(np.int32): "int32_t",
+    np.dtype(np.bool_): "uint8_t",
+}
+
+
+def expression(statement: Statement) -> str | None:
+    """The C expression of an elementwise op with `{0}`, ... for its inputs, cast as it needs them;
+    None for what is no elementwise op, or none that C has for these types."""
+    if statement.output.dtype not in C_TYPES or not statement.inputs:
+        return None
+    values = [x for x in statement.inputs if isinstance(x, Value)]
+    numbers = [x for x in statement.inputs if not isinstance(x, Value)]
+    if any(value.dtype not in C_TYPES for value in values):
+        return None
+    if not all(isinstance(x, int | float) for x in numbers):
+        return None
+    return _spelled(statement, [value.dtype for value in values])
+
+
+def _spelled(statement: Statement, dtypes: list[Any]) -> str | None:
+    op, output = statement.op, statement.output.dtype
+    if op is _assigned or op is astype:
+        to_truth = output == np.bool_
+        return "({0} != 0)" if to_truth else f"(({C_TYPES[output]}){{0}})"
+    if statement.params:
+        return None
+    if op is e.positive and dtypes == [output]:
+        return "({0})"
+    if op in OTHERS:
+        if len(statement.inputs) > 2:
+            return None
+        return OTHERS[op].replace("{T}", C_TYPES[output])
+    if op in FLOATS:
+        if output.kind != "f" or any(dtype != output for dtype in dtypes):
+            return None
+        return _of_floats(statement, output)
+    if op in COMPARISONS:
+        inputs = set(dtypes)
+        numbers = [x for x in statement.inputs if not isinstance(x, Value)]
+        if len(inputs) != 1 or any(isinstance(x, float) for x in numbers) > (dtypes[0].kind == "f"):
+            return None
+        return _in_type(COMPARISONS[op], statement, dtypes[0])
+    if op in TRUTHS:
+        return TRUTHS[op]
+    if op in BITS:
+        return BITS[op] if output == np.bool_ and set(dtypes) == {np.dtype(bool)} else None
+    if op in CHOICES:
+        chosen = statement.inputs[1:] if len(statement.inputs) == 3 else statement.inputs[:1]
+        kinds = {x.dtype for x in chosen if isinstance(x, Value)}
+        if kinds - {output}:
+            return None
+        spelled = CHOICES[op]
+        return f"(({C_TYPES[output]}){spelled})"
+    return None
+
+
+def _of_floats(statement: Statement, dtype: Any) -> str:
+    single = "f" if dtype == np.float32 else ""
+    exponent = statement.inputs[1] if len(statement.inputs) > 1 else None
+    spelled = FLOATS[statement.op]
+    if (
+        isinstance(exponent, int | float)
+        and POWERS.get(float(exponent))
+        and spelled[:6] == "tk_pow"
+    ):
+        spelled = POWERS[float(exponent)]
+    return _in_type(spelled.replace("F(", f"{single}("), statement, dtype)
+
+
+def _in_type(spelled: str, statement: Statement, dtype: Any) -> str:
+    """The expression with its literal numbers written in the type of the other operand."""
+    for i, x in enumerate(statement.inputs):
+        if not isinstance(x, Value):
+            spelled = spelled.replace(f"{{{i}}}", literal(x, dtype))
+    return spelled
+
+
+def literal(x: Any, dtype: Any) -> str:
+    """A number as C writes it, rounded to the type as NumPy rounds it."""
+    if dtype.kind != "f":
+        return str(int(x))
+    number = float(dtype.type(x))
+    suffix = "f" if dtype == np.float32 else ""
+    if number != number:
+        return "NAN"
+    if number in (float("inf"), float("-inf")):
+        return "INFINITY" if number > 0 else "(-INFINITY)"
+    text = f"{number.hex()}{suffix}"
+    return f"({text})" if number < 0 else text

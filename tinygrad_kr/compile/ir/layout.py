@@ -1,0 +1,93 @@
+"""Where the elements of a value lie: in which piece of memory, from where on, how far apart."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy import ndarray
+
+Shape = tuple[int, ...]
+FLOAT_DTYPES = (np.dtype(np.float32), np.dtype(np.float64))
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """A piece of memory, the element at which a value begins, and its strides in elements."""
+
+    root: int
+    offset: int
+    strides: Shape
+
+
+def dense_strides(shape: Shape, like: Shape | None = None) -> Shape:
+    """Strides, in elements, of an array without gaps: in C order, or with the axes in the order in
+    which the strides `like` have them."""
+    axes = range(len(shape))
+    order = sorted(axes, key=lambda axis: -like[axis]) if like is not None else list(axes)
+    strides = [0] * len(shape)
+    step = 1
+    for axis in reversed(order):
+        strides[axis] = step
+        step *= max(shape[axis], 1)
+    return tuple(strides)
+
+
+def is_dense(shape: Shape, strides: Shape) -> bool:
+    """Whether these strides, in elements, leave no gap and meet no element twice."""
+    axes = [axis for axis, n in enumerate(shape) if n != 1]
+    step = 1
+    for axis in sorted(axes, key=lambda axis: strides[axis]):
+        if strides[axis] != step:
+            return False
+        step *= shape[axis]
+    return True
+
+
+def empty(shape: Shape, dtype: Any, strides: Shape) -> ndarray:
+    """An array without gaps whose axes lie as `strides` say. It owns its memory: who holds a view
+    of it holds it."""
+    return np.ndarray(
+        shape, dtype, strides=tuple(step * np.dtype(dtype).itemsize for step in strides)
+    )
+
+
+def loops(shape: Shape, *operands: Shape) -> tuple[Shape, list[Shape]]:
+    """The fewest nested loops over `shape`, outermost first, and each operand's strides in them.
+
+    The first operand, what is written, gives the order; axes that all operands cross evenly are
+    joined.
+    """
+    axes = [axis for axis, n in enumerate(shape) if n != 1]
+    axes.sort(key=lambda axis: -operands[0][axis])
+    sizes: list[int] = []
+    steps: list[list[int]] = [[] for _ in operands]
+    for axis in axes:
+        n = shape[axis]
+        joined = sizes and all(
+            step[-1] == operand[axis] * n for step, operand in zip(steps, operands, strict=True)
+        )
+        if joined:
+            sizes[-1] *= n
+            for step, operand in zip(steps, operands, strict=True):
+                step[-1] = operand[axis]
+        else:
+            sizes.append(n)
+            for step, operand in zip(steps, operands, strict=True):
+                step.append(operand[axis])
+    return tuple(sizes), [tuple(step) for step in steps]
+
+
+def broadcast_strides(strides: Shape, shape: Shape, to: Shape) -> Shape:
+    """The strides of an operand of `shape` as one that is repeated to the shape `to`."""
+    missing = len(to) - len(shape)
+    return (0,) * missing + tuple(
+        0 if n == 1 else step for n, step in zip(shape, strides, strict=True)
+    )
+
+
+def extent(shape: Shape) -> int:
+    """How many elements."""
+    return math.prod(shape)

@@ -1,0 +1,33 @@
+"""Ops that only compiled programs have."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy import ndarray
+
+from tinygrad_kr.ops import window as w
+from tinygrad_kr.ops.op import op
+
+
+def _logistic_terms(x: Any, a: Any) -> Any:
+    """softplus(x) - a x, in float64."""
+    x, a = np.asarray(x, np.float64), np.asarray(a, np.float64)
+    return np.maximum(x, 0) - x * a + np.log1p(np.exp(-np.abs(x)))
+
+
+_logistic_term = op(_logistic_terms, name="logistic_term", promote=False)
+
+
+def _assign(x: Any, *, shape: tuple[int, ...], dtype: Any) -> ndarray:
+    """What an array of `shape` and `dtype` holds after `array[...] = x`."""
+    return np.broadcast_to(np.asarray(x).astype(dtype), shape)
+
+
+_assigned = op(_assign, name="assigned", promote=False)
+
+
+_window_first = op(w.window_argmax, name="window_first", promote=False)
+"""Which element of each window is its first largest: kept for backward, which then need not look
+for it."""

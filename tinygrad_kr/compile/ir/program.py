@@ -1,0 +1,236 @@
+"""What a function did, as a straight list: the values it read, the ops it ran, what it left."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from itertools import count
+from types import MappingProxyType
+from typing import Any, NamedTuple, Protocol
+
+import numpy as np
+from numpy import ndarray
+
+from tinygrad_kr.ops.node import Node
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Value:
+    """An array of the program, known by its number, shape and dtype."""
+
+    number: int
+    shape: tuple[int, ...]
+    dtype: np.dtype[Any]
+    strides: tuple[int, ...]
+
+    def __repr__(self) -> str:
+        return f"v{self.number}: {self.dtype}{self.shape}"
+
+    @property
+    def size(self) -> int:
+        """Number of elements."""
+        size = 1
+        for n in self.shape:
+            size *= n
+        return size
+
+
+class Statement(NamedTuple):
+    """One op: what it was given (values, and numbers as they are), what it made, and where."""
+
+    op: Any
+    inputs: tuple[Any, ...]
+    params: dict[str, Any]
+    output: Value
+    place: str
+
+    def reads(self) -> Iterator[Value]:
+        """The values among its inputs and parameters."""
+        yield from values_in(self.inputs)
+        yield from values_in(tuple(self.params.values()))
+
+    def renamed(self, by: Mapping[Value, Value]) -> Statement:
+        """The same with other values in the places of those that `by` names."""
+        return self._replace(
+            inputs=replaced(self.inputs, by),
+            params=replaced(self.params, by),
+            output=by.get(self.output, self.output),
+        )
+
+
+class Check(NamedTuple):
+    """A function that raises where a value must not be used: labels outside of the classes."""
+
+    function: Any
+    value: Value
+    rest: tuple[Any, ...]
+    after: int
+    """The number of statements before it."""
+
+
+class Source(Protocol):
+    """Where a program finds an array that it starts from."""
+
+    def fetch(self) -> ndarray:
+        """The array as it is now."""
+        ...
+
+    def same(self, other: Any) -> bool:
+        """Whether another run of the function started from the same."""
+        ...
+
+
+class Effect(Protocol):
+    """Something that outlives a call: a parameter's new elements, a gradient."""
+
+    value: Value | None
+
+    def apply(self, array: Any) -> None:
+        """Have it happen."""
+        ...
+
+    def same(self, other: Any) -> bool:
+        """Whether another run of the function left the same thing changed."""
+        ...
+
+    def replaces(self, source: Any) -> bool:
+        """Whether it overwrites what `source` reads."""
+        ...
+
+
+@dataclass(slots=True)
+class Program:
+    """Everything that one run of a function did."""
+
+    sources: dict[Value, Source] = field(default_factory=dict)
+    statements: list[Statement] = field(default_factory=list)
+    checks: list[Check] = field(default_factory=list)
+    effects: list[Effect] = field(default_factory=list)
+    results: list[Any] = field(default_factory=list)
+    """Values, or, of what is no array, the thing itself."""
+
+    def kept(self) -> set[Value]:
+        """The values that outlive a run."""
+        made = {effect.value for effect in self.effects if effect.value is not None}
+        return made | {result for result in self.results if isinstance(result, Value)}
+
+    def free_numbers(self) -> Iterator[int]:
+        """Numbers that no value has."""
+        taken = [v.number for v in self.sources] + [s.output.number for s in self.statements]
+        return count(max(taken, default=-1) + 1)
+
+    def rewritten(
+        self,
+        rewrite: Callable[[Statement], Iterable[Statement]],
+        renamed: Mapping[Value, Value] = MappingProxyType({}),
+    ) -> Program:
+        """The program with each statement exchanged for those that `rewrite` makes of it.
+
+        renamed: values that have another name in what is rewritten and in checks; `rewrite` may
+        add to it for what follows.
+        """
+        statements: list[Statement] = []
+        positions = [0]
+        for statement in self.statements:
+            statements += rewrite(statement.renamed(renamed) if renamed else statement)
+            positions.append(len(statements))
+        checks = [
+            check._replace(
+                after=positions[check.after], value=renamed.get(check.value, check.value)
+            )
+            for check in self.checks
+        ]
+        return replace(self, statements=statements, checks=checks)
+
+
+def values_in(items: Sequence[Any]) -> Iterator[Value]:
+    """The values in nested tuples, lists and dicts."""
+    for item in items:
+        if isinstance(item, Value):
+            yield item
+        elif isinstance(item, tuple | list):
+            yield from values_in(item)
+        elif isinstance(item, dict):
+            yield from values_in(tuple(item.values()))
+
+
+def replaced(item: Any, by: Mapping[Value, Any]) -> Any:
+    """`item` with the values in it, however nested, exchanged for those that `by` names."""
+    if isinstance(item, Value):
+        return by.get(item, item)
+    if isinstance(item, tuple):
+        return tuple(replaced(part, by) for part in item)
+    if isinstance(item, list):
+        return [replaced(part, by) for part in item]
+    if isinstance(item, dict):
+        return {key: replaced(part, by) for key, part in item.items()}
+    return item
+
+
+def difference(a: Program, b: Program) -> str | None:
+    """Where two runs of a function part: None if they did the same, else what is not the same."""
+    match: dict[Value, Value] = {}
+    if len(a.sources) != len(b.sources):
+        return "it read different Tensors"
+    for (v, source), (w, other) in zip(a.sources.items(), b.sources.items(), strict=True):
+        if (v.shape, v.dtype) != (w.shape, w.dtype) or not source.same(other):
+            return f"{source} is not what it was"
+        match[v] = w
+    for s, t in zip(a.statements, b.statements, strict=False):
+        alike = s.op is t.op and _alike(s.inputs, t.inputs, match)
+        if not alike or not _alike(s.params, t.params, match):
+            return f"{s.op.__name__} at {s.place} was not given the same"
+        if (s.output.shape, s.output.dtype) != (t.output.shape, t.output.dtype):
+            return f"{s.op.__name__} at {s.place} gave another shape or dtype"
+        match[s.output] = t.output
+    if len(a.statements) != len(b.statements):
+        return f"it ran {len(a.statements)} ops, then {len(b.statements)}"
+    if len(a.checks) != len(b.checks) or len(a.effects) != len(b.effects):
+        return "it did not change the same things"
+    for effect, other_effect in zip(a.effects, b.effects, strict=True):
+        if not effect.same(other_effect) or not _alike(effect.value, other_effect.value, match):
+            return f"{effect} was not left the same"
+    if not _alike(a.results, b.results, match):
+        return "it returned something else"
+    return None
+
+
+def _alike(a: Any, b: Any, match: dict[Value, Value]) -> bool:
+    if isinstance(a, Value):
+        return match.get(a) is b
+    if type(a) is not type(b):
+        return False
+    if isinstance(a, Node):
+        return a is b
+    if isinstance(a, tuple | list):
+        return len(a) == len(b) and all(_alike(x, y, match) for x, y in zip(a, b, strict=True))
+    if isinstance(a, dict):
+        return a.keys() == b.keys() and all(_alike(a[key], b[key], match) for key in a)
+    if isinstance(a, ndarray):
+        return a is b or (a.dtype == b.dtype and a.shape == b.shape and a.tobytes() == b.tobytes())
+    if isinstance(a, float):
+        return a == b or (a != a and b != b)
+    return a is b or bool(a == b)
+
+
+def is_basic_key(key: Any) -> bool:
+    """Whether an index is of ints, slices, None and `...`, which always gives a view."""
+    return all(
+        part is None
+        or part is ...
+        or isinstance(part, slice)
+        or (isinstance(part, int | np.integer) and not isinstance(part, bool))
+        for part in (key if isinstance(key, tuple) else (key,))
+    )
+
+
+Readers = dict[Value, list[Statement]]
+
+
+def readers_of(program: Program) -> Readers:
+    """The ops that read each value."""
+    readers: Readers = {}
+    for statement in program.statements:
+        for value in dict.fromkeys(statement.reads()):
+            readers.setdefault(value, []).append(statement)
+    return readers

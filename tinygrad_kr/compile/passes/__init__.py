@@ -1,0 +1,1 @@
+"""A program rewritten: simpler, and in ops that C can compute."""

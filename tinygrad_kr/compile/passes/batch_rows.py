@@ -1,0 +1,299 @@
+"""What a program does over again for each row of a result, it does for all rows at once.
+
+A Jacobian is recorded as one backward pass for each output: the same ops on other unit vectors,
+stacked at the end. From the stack back to the unit vectors, each n ops that are alike become one
+on arrays with the n rows as their first axis.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections import defaultdict
+from collections.abc import Callable
+from dataclasses import replace
+from itertools import count
+from typing import Any
+
+import numpy as np
+
+from tinygrad_kr.compile.ir.bindings import Constant
+from tinygrad_kr.compile.ir.builder import Builder
+from tinygrad_kr.compile.ir.c_ops import expression
+from tinygrad_kr.compile.ir.layout import extent
+from tinygrad_kr.compile.ir.program import Program, Source, Statement, Value, is_basic_key
+from tinygrad_kr.compile.passes.simplify import _frozen, _hashable, _is_fixed
+from tinygrad_kr.ops import linalg, shape
+from tinygrad_kr.ops.indexing import getitem, index_add
+from tinygrad_kr.ops.node import address
+from tinygrad_kr.ops.reduction import max_, min_, sum_
+
+Pack = tuple[Value, ...]
+"""The values of one op in each row."""
+
+FEWEST = 3
+"""Rows from which on it is worth while."""
+
+
+def with_rows_together(program: Program) -> Program:
+    """The program with all stacks of rows that are computed alike computed as one."""
+    program = with_constants_once(program)
+    found: dict[int, list[Statement]] = defaultdict(list)
+    for statement in program.statements:
+        stacked = statement.op is shape.stack and statement.params.get("axis", 0) == 0
+        rows = statement.inputs
+        if stacked and len(rows) >= FEWEST and all(isinstance(row, Value) for row in rows):
+            found[len(rows)].append(statement)
+    for stacks in found.values():
+        together = _together(program, stacks)
+        if together is None and len(stacks) > 1:
+            for stack in stacks:
+                program = _together(program, [stack]) or program
+        program = together or program
+    return program
+
+
+def with_constants_once(program: Program) -> Program:
+    """Constants that are the same elements of the same memory, such as views of one array that
+    each pull has made anew, are one."""
+    seen: dict[Any, Value] = {}
+    same: dict[Value, Value] = {}
+    for value, source in program.sources.items():
+        if isinstance(source, Constant):
+            array = source.array
+            before = seen.setdefault(
+                (address(array), array.shape, array.strides, array.dtype), value
+            )
+            if before is not value:
+                same[value] = before
+    return program.rewritten(lambda statement: [statement], same) if same else program
+
+
+def _together(program: Program, stacks: list[Statement]) -> Program | None:
+    """The program with the rows of these stacks computed at once, if they can be."""
+    made = _Rows(program, stacks)
+    return made.program() if made.collect() else None
+
+
+class _Rows:
+    """The ops of some rows, in packs, from the stacks of their results back to where they start."""
+
+    def __init__(self, given: Program, stacks: list[Statement]) -> None:
+        self.given, self.stacks = given, stacks
+        self.n = len(stacks[0].inputs)
+        self.makers = {s.output: (i, s) for i, s in enumerate(given.statements)}
+        self.readers: dict[Value, set[Value]] = defaultdict(set)
+        for statement in given.statements:
+            for value in statement.reads():
+                self.readers[value].add(statement.output)
+        self.kept = given.kept() | {check.value for check in given.checks}
+        self.packs: dict[Pack, list[Statement]] = {}
+        """The statements of each pack, those that are read after those that read them."""
+
+    def collect(self) -> bool:
+        """Find all packs; False where rows differ, or where something else reads what one makes."""
+        gone = {stack.output for stack in self.stacks}
+        waiting: list[tuple[int, int, Pack]] = []
+        ties = count()
+        seen: set[Pack] = set()
+
+        def want(pack: Pack) -> bool:
+            if self.starts(pack) or pack in seen:
+                return True
+            if any(value not in self.makers for value in pack):
+                return False
+            seen.add(pack)
+            heapq.heappush(waiting, (-self.makers[pack[0]][0], next(ties), pack))
+            return True
+
+        if not all(want(stack.inputs) for stack in self.stacks):
+            return False
+        while waiting:
+            _, _, pack = heapq.heappop(waiting)
+            statements = [self.makers[value][1] for value in pack]
+            alone = all(self.readers[v] <= gone and v not in self.kept for v in pack)
+            if not (alone and _alike(statements)):
+                return False
+            self.packs[pack] = statements
+            gone.update(pack)
+            if not all(want(pack) for pack in _operands(statements) if isinstance(pack[0], Value)):
+                return False
+        return bool(self.packs)
+
+    def starts(self, pack: Pack) -> bool:
+        """Whether the rows begin here: with one value for all, or with a constant for each."""
+        sources = self.given.sources
+        return len(set(pack)) == 1 or all(_is_fixed(sources.get(value)) for value in pack)
+
+    def program(self) -> Program:
+        """The program with an op for each pack, where the last of its rows was."""
+        numbers = self.given.free_numbers().__next__
+        sources = dict(self.given.sources)
+        rows: dict[Pack, Value] = {}
+        added: dict[Value, list[Statement]] = defaultdict(list)
+        for pack, statements in reversed(self.packs.items()):
+            operands = [self.operand(p, rows, sources, numbers) for p in _operands(statements)]
+            builder = Builder(statements[0].place, numbers)
+            rows[pack] = _rule(statements[0])(builder, statements[0], self.n, operands)
+            added[max(pack, key=lambda value: self.makers[value][0])] += builder.statements
+        for stack in self.stacks:
+            builder = Builder(stack.place, numbers)
+            first = self.operand(stack.inputs, rows, sources, numbers)
+            made = first.repeated(builder, self.n)
+            added[stack.output] = builder.finish(made, stack.output)
+        gone = {value for pack in self.packs for value in pack}
+        gone |= {stack.output for stack in self.stacks}
+
+        def exchange(s: Statement) -> list[Statement]:
+            return [*([] if s.output in gone else [s]), *added[s.output]]
+
+        return replace(self.given.rewritten(exchange), sources=sources)
+
+    def operand(
+        self,
+        pack: tuple[Any, ...],
+        rows: dict[Pack, Value],
+        sources: dict[Value, Source],
+        numbers: Callable[[], int],
+    ) -> _Operand:
+        """What takes the place of the operands that the rows have here."""
+        first = pack[0]
+        if not isinstance(first, Value) or len(set(pack)) == 1:
+            return _Operand(first, False)
+        if pack not in rows:
+            array = _frozen(np.stack([sources[value].fetch() for value in pack]))
+            rows[pack] = Value(numbers(), array.shape, array.dtype, array.strides)
+            sources[rows[pack]] = Constant(array, fixed=True)
+        return _Operand(rows[pack], True)
+
+
+def _operands(statements: list[Statement]) -> list[tuple[Any, ...]]:
+    return list(zip(*(statement.inputs for statement in statements), strict=True))
+
+
+def _alike(statements: list[Statement]) -> bool:
+    """Whether these ops are one, on other values, and one that can be done for all at once."""
+    form = _form(statements[0])
+    return all(_form(s) == form for s in statements[1:]) and _rule(statements[0]) is not None
+
+
+def _form(s: Statement) -> Any:
+    inputs = [
+        (x.shape, x.dtype) if isinstance(x, Value) else ("as it is", _hashable(x)) for x in s.inputs
+    ]
+    return s.op, inputs, _hashable(s.params), s.output.shape, s.output.dtype
+
+
+# ------------------------------------------------------------------ one op for all rows
+
+
+class _Operand:
+    """An operand of all rows: a value with an axis for them, or the same for each of them."""
+
+    def __init__(self, value: Any, per_row: bool) -> None:
+        self.value, self.per_row = value, per_row
+
+    def aligned(self, b: Builder, axes: int) -> Any:
+        """With as many axes behind that of the rows as given, or as broadcasting adds."""
+        value = self.value
+        missing = axes + 1 - len(value.shape) if self.per_row else 0
+        if missing <= 0:
+            return value
+        n, *rest = value.shape
+        return b(shape.reshape, value, shape=(n, *(1,) * missing, *rest))
+
+    def repeated(self, b: Builder, n: int) -> Value:
+        """With the axis of the rows."""
+        if self.per_row:
+            row: Value = self.value
+            return row
+        return b(shape.broadcast_to, self.value, shape=(n, *self.value.shape))
+
+
+def _rule(statement: Statement) -> Any:
+    """How an op is done for all rows; None if there is no way."""
+    if expression(statement) is not None and not set(statement.params) - {"dtype"}:
+        return _elementwise
+    if statement.op in (getitem, index_add) and not is_basic_key(statement.params["key"]):
+        return None
+    if statement.op is linalg.matmul and min(len(x.shape) for x in statement.inputs) < 2:
+        return None
+    return _RULES.get(statement.op)
+
+
+def _elementwise(b: Builder, s: Statement, n: int, operands: list[_Operand]) -> Value:
+    axes = len(s.output.shape)
+    made = b(s.op, *(x.aligned(b, axes) for x in operands), **s.params)
+    return made if made.shape[:1] == (n,) else b(shape.broadcast_to, made, shape=(n, *made.shape))
+
+
+def _reduction(b: Builder, s: Statement, n: int, operands: list[_Operand]) -> Value:
+    (x,) = operands
+    axis, axes = s.params.get("axis"), len(s.inputs[0].shape)
+    given = range(axes) if axis is None else (axis,) if isinstance(axis, int) else axis
+    shifted = tuple(a % axes + 1 for a in given)
+    return b(s.op, x.repeated(b, n), **{**s.params, "axis": shifted})
+
+
+def _matmul(b: Builder, s: Statement, n: int, operands: list[_Operand]) -> Value:
+    left, right = operands
+    if left.per_row and not right.per_row and len(right.value.shape) == 2:
+        *rows, inner = left.value.shape
+        flat = b(shape.reshape, left.value, shape=(extent(tuple(rows)), inner))
+        return b(shape.reshape, b(s.op, flat, right.value), shape=(n, *s.output.shape))
+    axes = len(s.output.shape)
+    return b(s.op, left.aligned(b, axes), right.aligned(b, axes))
+
+
+def _reshape(b: Builder, s: Statement, n: int, operands: list[_Operand]) -> Value:
+    return b(shape.reshape, operands[0].repeated(b, n), shape=(n, *s.output.shape))
+
+
+def _broadcast_to(b: Builder, s: Statement, n: int, operands: list[_Operand]) -> Value:
+    x = operands[0].aligned(b, len(s.output.shape))
+    return b(shape.broadcast_to, x, shape=(n, *s.output.shape))
+
+
+def _transpose(b: Builder, s: Statement, n: int, operands: list[_Operand]) -> Value:
+    axes = len(s.output.shape)
+    order = s.params.get("axes") or range(axes)[::-1]
+    moved = (0, *(a % axes + 1 for a in order))
+    return b(shape.transpose, operands[0].repeated(b, n), axes=moved)
+
+
+def _swapaxes(b: Builder, s: Statement, n: int, operands: list[_Operand]) -> Value:
+    axes = len(s.output.shape)
+    moved = {name: axis % axes + 1 for name, axis in s.params.items()}
+    return b(shape.swapaxes, operands[0].repeated(b, n), **moved)
+
+
+def _getitem(b: Builder, s: Statement, n: int, operands: list[_Operand]) -> Value:
+    return b(getitem, operands[0].repeated(b, n), key=_behind_rows(s.params["key"]))
+
+
+def _index_add(b: Builder, s: Statement, n: int, operands: list[_Operand]) -> Value:
+    key = _behind_rows(s.params["key"])
+    return b(index_add, operands[0].repeated(b, n), key=key, shape=(n, *s.params["shape"]))
+
+
+def _behind_rows(key: Any) -> tuple[Any, ...]:
+    return (slice(None), *(key if isinstance(key, tuple) else (key,)))
+
+
+def _joined(b: Builder, s: Statement, n: int, operands: list[_Operand]) -> Value:
+    axis = s.params.get("axis", 0) % len(s.output.shape) + 1
+    return b(s.op, *(x.repeated(b, n) for x in operands), axis=axis)
+
+
+_RULES: dict[Any, Callable[[Builder, Statement, int, list[_Operand]], Value]] = {
+    sum_: _reduction,
+    max_: _reduction,
+    min_: _reduction,
+    linalg.matmul: _matmul,
+    shape.reshape: _reshape,
+    shape.broadcast_to: _broadcast_to,
+    shape.transpose: _transpose,
+    shape.swapaxes: _swapaxes,
+    shape.stack: _joined,
+    getitem: _getitem,
+    index_add: _index_add,
+}

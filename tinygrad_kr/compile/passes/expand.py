@@ -1,0 +1,129 @@
+"""Ops of networks in terms of simpler ones, which the code generator knows how to fuse.
+
+Each is the formula of its record, one op to a line; what has none here stays whole.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from tinygrad_kr.compile.ir.builder import Builder
+from tinygrad_kr.compile.ir.ops import _logistic_term
+from tinygrad_kr.compile.ir.program import Program, Statement, Value
+from tinygrad_kr.compile.passes.batch_rows import with_rows_together
+from tinygrad_kr.ops import elementwise as e
+from tinygrad_kr.ops import linalg, network, shape
+from tinygrad_kr.ops.reduction import max_, mean_, sum_, var_
+
+
+def _linear(b: Builder, x: Value, weight: Value, bias: Value | None = None) -> Value:
+    y = b(linalg.matmul, x, b(shape.swapaxes, weight, axis1=-1, axis2=-2))
+    if bias is None:
+        return y
+    if len(bias.shape) > 1:
+        bias = b(shape.reshape, bias, shape=(*bias.shape[:-1], 1, bias.shape[-1]))
+    return b(e.add, y, bias)
+
+
+def _vector_product(b: Builder, x: Value, y: Value) -> Value:
+    """A vector is a matrix of one row, or of one column."""
+    row, column = len(x.shape) == 1, len(y.shape) == 1
+    left = b(shape.reshape, x, shape=(1, x.size)) if row else x
+    right = b(shape.reshape, y, shape=(y.size, 1)) if column else y
+    product = b(linalg.matmul, left, right)
+    *batch, rows, columns = product.shape
+    kept = (*batch, *(() if row else (rows,)), *(() if column else (columns,)))
+    return b(shape.reshape, product, shape=kept)
+
+
+def _along(b: Builder, record: Any, x: Value, axis: Any) -> Value:
+    return b(record, x, axis=axis, keepdims=True)
+
+
+def _softmax(b: Builder, x: Value, axis: int) -> Value:
+    shifted = b(e.subtract, x, _along(b, max_, x, axis))
+    exponentials = b(e.exp, shifted)
+    return b(e.divide, exponentials, _along(b, sum_, exponentials, axis))
+
+
+def _log_softmax(b: Builder, x: Value, axis: int) -> Value:
+    shifted = b(e.subtract, x, _along(b, max_, x, axis))
+    total = _along(b, sum_, b(e.exp, shifted), axis)
+    return b(e.subtract, shifted, b(e.log, total))
+
+
+def _label_loss(b: Builder, x: Value, labels: Value, axis: int) -> Value:
+    shifted = b(e.subtract, x, _along(b, max_, x, axis))
+    total = b(sum_, b(e.exp, shifted), axis=axis, keepdims=False)
+    return b(e.subtract, b(e.log, total), b(network.label_pick, shifted, labels, axis=axis))
+
+
+def _logistic_loss(b: Builder, x: Value, a: Value, *, reduction: str = "none") -> Value:
+    terms = b(_logistic_term, x, a)
+    if reduction == "none":
+        return terms
+    return b(mean_ if reduction == "mean" else sum_, terms, axis=None, keepdims=False)
+
+
+def _mean(b: Builder, x: Value, axis: Any = None, keepdims: bool = False) -> Value:
+    total = b(sum_, x, axis=axis, keepdims=keepdims)
+    return b(e.divide, total, x.size // total.size)
+
+
+def _var(b: Builder, x: Value, axis: Any = None, keepdims: bool = False, ddof: float = 0) -> Value:
+    centred = b(e.subtract, x, _along(b, mean_, x, axis))
+    total = b(sum_, b(e.square, centred), axis=axis, keepdims=keepdims)
+    return b(e.divide, total, x.size // total.size - ddof)
+
+
+def _standardize(b: Builder, x: Value, axis: tuple[int, ...], eps: float) -> Value:
+    centred = b(e.subtract, x, _along(b, mean_, x, axis))
+    variance = _along(b, mean_, b(e.square, centred), axis)
+    return b(e.multiply, centred, b(e.power, b(e.add, variance, eps), -0.5))
+
+
+EXPANSIONS: dict[Any, Callable[..., Value]] = {
+    linalg.linear: _linear,
+    linalg.matmul: _vector_product,
+    network.softmax: _softmax,
+    network.log_softmax: _log_softmax,
+    network.label_loss: _label_loss,
+    network.logistic_loss: _logistic_loss,
+    network.standardize: _standardize,
+    mean_: _mean,
+    var_: _var,
+}
+
+
+def expanded(program: Program) -> Program:
+    """The program with every op that has an expansion written out, for all rows at once."""
+    numbers = program.free_numbers().__next__
+    return with_rows_together(program.rewritten(lambda s: _expand(s, numbers)))
+
+
+def _expand(statement: Statement, numbers: Callable[[], int]) -> list[Statement]:
+    expansion = EXPANSIONS.get(statement.op)
+    if expansion is None or not _fits(statement):
+        return [statement]
+    builder = Builder(statement.place, numbers)
+    made = expansion(builder, *statement.inputs, **statement.params)
+    if made.shape != statement.output.shape:
+        return [statement]
+    whole = builder.finish(made, statement.output)
+    return [part for inner in whole for part in _expand(inner, numbers)]
+
+
+def _fits(statement: Statement) -> bool:
+    """Whether an expansion is for such inputs: arrays of floats with elements, few enough."""
+    first = statement.inputs[0]
+    if not all(isinstance(x, Value) for x in statement.inputs):
+        return False
+    if statement.op is network.logistic_loss and len(statement.inputs) > 2:
+        return False
+    if statement.op is linalg.matmul and all(len(x.shape) > 1 for x in statement.inputs):
+        return False
+    floats = first.dtype in (np.float32, np.float64)
+    return bool(floats and first.size and statement.output.dtype.kind == "f")

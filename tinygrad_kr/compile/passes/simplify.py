@@ -1,0 +1,168 @@
+"""Programs made simpler: each pass is a function from a program to an equal one."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+from numpy import ndarray
+
+from tinygrad_kr.compile.ir.bindings import Constant
+from tinygrad_kr.compile.ir.program import Program, Statement, Value, replaced
+from tinygrad_kr.ops import elementwise as e
+from tinygrad_kr.ops.op import astype
+
+LARGE = 4096
+"""Elements above which a constant is computed at each call rather than kept."""
+
+
+def without_dead_code(program: Program) -> Program:
+    """Without ops that nothing comes of; those that draw random numbers stay."""
+    needed = program.kept() | {check.value for check in program.checks}
+
+    def is_needed(statement: Statement) -> bool:
+        return statement.output in needed or draws(statement)
+
+    for statement in reversed(program.statements):
+        if is_needed(statement):
+            needed.update(statement.reads())
+    left = program.rewritten(lambda statement: [statement] if is_needed(statement) else [])
+    return replace(left, sources={v: s for v, s in program.sources.items() if v in needed})
+
+
+def draws(statement: Statement) -> bool:
+    """Whether an op takes from a random generator, so that each run of it is another."""
+    return any(isinstance(param, np.random.Generator) for param in statement.params.values())
+
+
+def with_constants_folded(program: Program) -> Program:
+    """What depends on constants alone is computed now."""
+    sources, protected = dict(program.sources), program.kept()
+
+    def fold(statement: Statement) -> Iterable[Statement]:
+        output = statement.output
+        fixed = all(_is_fixed(sources.get(value)) for value in statement.reads())
+        if not fixed or output.size > LARGE or output in protected or draws(statement):
+            return [statement]
+        arrays = {value: sources[value].fetch() for value in statement.reads()}
+        inputs, params = replaced(statement.inputs, arrays), replaced(statement.params, arrays)
+        made = np.array(statement.op.forward(*inputs, **params), output.dtype)
+        sources[output] = Constant(_frozen(made), fixed=True)
+        return []
+
+    with np.errstate(all="ignore"):
+        return replace(program.rewritten(fold), sources=sources)
+
+
+def _is_fixed(source: Any) -> bool:
+    return isinstance(source, Constant) and source.fixed
+
+
+def _frozen(array: ndarray) -> ndarray:
+    array.flags.writeable = False
+    return array
+
+
+def without_idle_ops(program: Program) -> Program:
+    """Without copies of what is never overwritten, casts to the same type, x * 1 and x / 1.
+
+    Not without x + 0, which makes 0 of -0.
+    """
+    same: dict[Value, Value] = {}
+    protected = program.kept()
+
+    def leave_out(statement: Statement) -> Iterable[Statement]:
+        kept = _given_back(statement)
+        if kept is None or statement.output in protected:
+            return [statement]
+        same[statement.output] = kept
+        return []
+
+    return program.rewritten(leave_out, same)
+
+
+def _given_back(statement: Statement) -> Value | None:
+    """The input that an op returns unchanged, if it does."""
+    op, inputs, output = statement.op, statement.inputs, statement.output
+    x = inputs[0] if inputs else None
+    if op is e.multiply and _is_one(x):
+        x = inputs[1]
+    elif op in (e.multiply, e.divide):
+        x = x if _is_one(inputs[1]) else None
+    elif op not in (e.positive, astype):
+        return None
+    alike = isinstance(x, Value) and (x.shape, x.dtype) == (output.shape, output.dtype)
+    return x if alike else None
+
+
+def _is_one(x: Any) -> bool:
+    return isinstance(x, int | float) and x == 1
+
+
+def with_common_subexpressions(program: Program) -> Program:
+    """What is computed twice from the same values is computed once."""
+    seen: dict[Any, Value] = {}
+    same: dict[Value, Value] = {}
+    protected = program.kept()
+
+    def once(statement: Statement) -> Iterable[Statement]:
+        if draws(statement):
+            return [statement]
+        output = statement.output
+        key = (statement.op, _hashable(statement.inputs), _hashable(statement.params))
+        before = seen.setdefault(key, output)
+        if before is output:
+            return [statement]
+        if output in protected:
+            copy = Statement(e.positive, (before,), {}, output, statement.place)
+            return [copy if output.dtype.kind != "b" else statement]
+        same[output] = before
+        return []
+
+    return program.rewritten(once, same)
+
+
+def _hashable(item: Any) -> Any:
+    """What two items have in common if and only if they are the same, bit by bit."""
+    if isinstance(item, tuple | list):
+        return (type(item), *map(_hashable, item))
+    if isinstance(item, dict):
+        return tuple((name, _hashable(item[name])) for name in sorted(item))
+    if isinstance(item, slice):
+        return ("slice", *map(_hashable, (item.start, item.stop, item.step)))
+    if isinstance(item, float):
+        return ("float", item.hex())
+    if isinstance(item, Value | np.dtype | int | str | bool | None):
+        return (type(item), item)
+    return ("object", id(item))
+
+
+def with_results_made_in_place(program: Program) -> Program:
+    """A result that is only a copy of something made for it alone is that thing itself."""
+    protected = program.kept()
+    made = {statement.output for statement in program.statements}
+    renamed: dict[Value, Value] = {}
+    for statement in program.statements:
+        if statement.op is e.positive and statement.output in protected:
+            (original,) = statement.inputs
+            known = isinstance(original, Value) and original.dtype == statement.output.dtype
+            if known and original in made and original not in {*protected, *renamed}:
+                renamed[original] = statement.output
+
+    def without_copy(statement: Statement) -> Iterable[Statement]:
+        copies_itself = any(x is statement.output for x in statement.inputs)
+        return [] if copies_itself else [statement]
+
+    return program.rewritten(without_copy, renamed)
+
+
+def simplified(program: Program) -> Program:
+    """Every pass, in the order in which they help one another."""
+    program = without_dead_code(program)
+    program = with_constants_folded(program)
+    program = without_idle_ops(program)
+    program = with_common_subexpressions(program)
+    program = with_results_made_in_place(program)
+    return without_dead_code(program)

@@ -1,0 +1,1 @@
+"""The steps of a program, and where in memory each array is."""

@@ -1,0 +1,456 @@
+"""What runs when: loops that become C, calls that stay NumPy's, and where every value lies."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+from numpy import ndarray
+
+from tinygrad_kr.compile.ir.bindings import Constant, LeafWrite
+from tinygrad_kr.compile.ir.c_ops import expression
+from tinygrad_kr.compile.ir.layout import Place, dense_strides, empty, extent, is_dense
+from tinygrad_kr.compile.ir.program import Check, Program, Statement, Value
+from tinygrad_kr.compile.passes.pooling import planned
+from tinygrad_kr.compile.plan.classify import _single, is_c
+from tinygrad_kr.compile.plan.concat import assembled, with_ellipsis, with_parts
+from tinygrad_kr.compile.plan.convolution import channels_last, grouped, pooled_like
+from tinygrad_kr.compile.plan.steps import (
+    Assembly,
+    Call,
+    Convolution,
+    Loop,
+    Step,
+    TiledConvolution,
+    TiledProduct,
+    _outputs,
+    may_raise,
+    read_by,
+    statements_of,
+    values_of_params,
+)
+from tinygrad_kr.compile.plan.tiling import tiled
+from tinygrad_kr.native import cpu
+from tinygrad_kr.ops import linalg, shape
+from tinygrad_kr.ops.elementwise import positive
+from tinygrad_kr.ops.indexing import getitem
+from tinygrad_kr.ops.node import address, owner
+from tinygrad_kr.ops.window import convolve, convolve_weight
+
+_VIEWS = (
+    shape.reshape, shape.transpose, shape.swapaxes, shape.broadcast_to, shape.flip, getitem
+)  # fmt: skip
+
+
+class Plan:
+    """A program in steps, with a place for every value."""
+
+    def __init__(self, program: Program) -> None:
+        program = _with_owned_results(planned(program))
+        elsewhere = {s.output for group in grouped(program) for s in group.statements}
+        program, self._parts = with_parts(program, elsewhere)
+        self.program = program
+        self.places: dict[Value, Place] = {}
+        self.roots: list[Value] = []
+        """The value that each piece of memory is allocated for."""
+        self.in_place: dict[Value, Value] = {}
+        """Results that are written straight into the source that they replace."""
+        self.views: dict[Value, Statement] = {}
+        self._samples: dict[Value, ndarray] = {}
+        self._whole: dict[Value, Place] = {}
+        """Arrays of which a part has its place already."""
+        self._kept = program.kept()
+        self._numbers = program.free_numbers()
+        self._groups = {s.output: group for group in grouped(program) for s in group.statements}
+        self._inside = {value for group in self._groups.values() for value in group.inside}
+        self._elementwise = {s.output for s in program.statements if expression(s) is not None}
+        self._in_c = {s.output for s in program.statements if is_c(s)}
+        self._unplaced = {s.output: len(set(s.reads())) for s in program.statements}
+        """How many of the values that an op reads have no place yet."""
+        self._awaited: defaultdict[Value, list[Value]] = defaultdict(list)
+        for statement in program.statements:
+            for value in set(statement.reads()):
+                self._awaited[value].append(statement.output)
+        for value in program.sources:
+            self._allocate(value, _given_strides(value))
+        self.steps = self._schedule()
+        self._write_in_place()
+        self._readers: defaultdict[int, set[int]] = defaultdict(set)
+        """By root, the ids of the steps that read it."""
+        for step in self.steps:
+            for value in read_by(step):
+                self._readers[self.places[value].root].add(id(step))
+
+    # -------------------------------------------------------------- places
+
+    def _allocate(self, value: Value, strides: tuple[int, ...]) -> None:
+        part = self._parts.get(value)
+        if part is not None:
+            whole, key = part[0].output, part[1]
+            if whole not in self._whole:
+                self._whole[whole] = self._new_root(whole, dense_strides(whole.shape))
+            self._see(value, self._samples[whole][key], self._whole[whole].root)
+        elif value in self._whole:
+            self._put(value, self._whole[value])
+        else:
+            self._put(value, self._new_root(value, strides))
+
+    def _put(self, value: Value, place: Place) -> None:
+        self.places[value] = place
+        for output in self._awaited[value]:
+            self._unplaced[output] -= 1
+
+    def _new_root(self, value: Value, strides: tuple[int, ...]) -> Place:
+        self.roots.append(value)
+        self._samples[value] = empty(value.shape, value.dtype, strides)
+        return Place(len(self.roots) - 1, 0, strides)
+
+    def _see(self, value: Value, seen: ndarray, root: int) -> None:
+        """Give a value the place that a part of the sample of a root has."""
+        whole = self._samples[self.roots[root]]
+        start = address(seen) - address(whole)
+        size = seen.dtype.itemsize
+        strides = tuple(step // size for step in seen.strides)
+        self._put(value, Place(root, start // size, strides))
+        self._samples[value] = seen
+
+    def _view(self, statement: Statement) -> bool:
+        """Give a view the place of what it is a view of; False if it is none."""
+        if statement.op not in _VIEWS:
+            return False
+        base = statement.inputs[0]
+        if not isinstance(base, Value) or any(True for _ in values_of_params(statement)):
+            return False
+        sample = self._samples[base]
+        seen = statement.op.forward(sample, *statement.inputs[1:], **statement.params)
+        if statement.op is getitem and isinstance(seen, np.generic):
+            seen = sample[with_ellipsis(statement.params["key"])]
+        if not isinstance(seen, ndarray) or owner(seen) is not owner(sample):
+            return False
+        self._see(statement.output, seen, self.places[base].root)
+        self.views[statement.output] = statement
+        return True
+
+    # -------------------------------------------------------------- order
+
+    def _schedule(self) -> list[Step]:
+        """Stage by stage: the loops that the stage needs, then the NumPy calls that end it."""
+        steps: list[Step] = list(self._early_checks())
+        checks = [check for check in self.program.checks if check not in steps]
+        pending = list(self.program.statements)
+        stages = _stages(self.program, self._quick, self._kept)
+        stage, last = 0, max(stages.values(), default=0)
+        while pending:
+            before = len(pending)
+            due = [s for s in pending if stages[s.output] <= stage]
+            due = self._take_loops(self._take_views(self._alone(due)), steps)
+            ready = [check for check in checks if check.value in self.places]
+            steps += ready
+            checks = [check for check in checks if check not in ready]
+            stage += 1
+            left = [s for s in pending if s.output not in self.places]
+            calls = [s for s in left if stages[s.output] <= stage and not self._single(s)]
+            self._take_calls(self._take_views(calls), steps)
+            done = self._inside | self.places.keys()
+            pending = [s for s in self.program.statements if s.output not in done]
+            assert len(pending) < before or stage <= last, "a value that nothing makes is read"
+        return steps + checks
+
+    def _quick(self, statement: Statement) -> bool:
+        """Whether an op needs no call: C has it, or it comes with another one's."""
+        group = self._groups.get(statement.output)
+        if group is None:
+            return statement.output in self._in_c
+        return statement is not group.statements[0]
+
+    def _single(self, statement: Statement) -> bool:
+        """Whether an op is in C and in no group."""
+        return statement.output not in self._groups and statement.output in self._in_c
+
+    def _alone(self, statements: list[Statement]) -> list[Statement]:
+        return [s for s in statements if s.output not in self._groups]
+
+    def _early_checks(self) -> list[Check]:
+        return [check for check in self.program.checks if check.value in self.places]
+
+    def _ready(self, statement: Statement) -> bool:
+        return not self._unplaced[statement.output]
+
+    def _take_views(self, pending: list[Statement]) -> list[Statement]:
+        return [s for s in pending if not (self._ready(s) and self._view(s))]
+
+    def _take_assemblies(self, pending: list[Statement], steps: list[Step]) -> list[Statement]:
+        """As soon as they can be: they are short, and what reads them can meet in one loop."""
+        left = []
+        for statement in pending:
+            if self._ready(statement) and assembled(statement) is not None:
+                steps.append(Assembly(statement))
+                self._allocate(statement.output, dense_strides(statement.output.shape))
+            else:
+                left.append(statement)
+        return left
+
+    def _take_loops(self, pending: list[Statement], steps: list[Step]) -> list[Statement]:
+        while True:
+            pending = self._take_assemblies(pending, steps)
+            first = next((s for s in pending if self._ready(s) and s.output in self._in_c), None)
+            if first is None:
+                return pending
+            if first.output not in self._elementwise:
+                steps.append(_single(first))
+                self._allocate(first.output, self._strides_of(first))
+                pending = [s for s in pending if s is not first]
+            else:
+                pending = self._fuse(first, pending, steps)
+            pending = self._take_views(pending)
+
+    def _fuse(
+        self, first: Statement, pending: list[Statement], steps: list[Step]
+    ) -> list[Statement]:
+        """A loop of `first` and of all that can run with it, over the same shape."""
+        loop = Loop(first.output.shape)
+        inside: set[Value] = set()
+        left = []
+        for statement in pending:
+            joins = (
+                statement.output.shape == loop.shape
+                and statement.output in self._elementwise
+                and all(value in self.places or value in inside for value in statement.reads())
+            )
+            if joins:
+                loop.statements.append(statement)
+                inside.add(statement.output)
+            else:
+                left.append(statement)
+        like = self._layout_of(loop)
+        for statement in loop.statements:
+            self._allocate(statement.output, dense_strides(loop.shape, like))
+        steps.append(loop)
+        return left
+
+    def _strides_of(self, statement: Statement) -> tuple[int, ...]:
+        """The layout of a result: in C order, or, of pooling, like what it reads."""
+        like = pooled_like(statement)
+        strides = self.places[like].strides if like is not None else None
+        return dense_strides(statement.output.shape, strides)
+
+    def _layout_of(self, loop: Loop) -> tuple[int, ...] | None:
+        """The strides of the first input of the loop's own shape that has no gaps."""
+        for statement in loop.statements:
+            for value in statement.reads():
+                place = self.places.get(value)
+                if place and value.shape == loop.shape and is_dense(value.shape, place.strides):
+                    return place.strides
+        return None
+
+    def _take_calls(self, pending: list[Statement], steps: list[Step]) -> list[Statement]:
+        for group in {id(g): g for s in pending if (g := self._groups.get(s.output))}.values():
+            self._take_group(group, steps)
+        pending = self._take_views([s for s in pending if s.output not in self.places])
+        ready = [s for s in self._alone(pending) if self._ready(s)]
+        for statement in ready:
+            steps.append(Call(statement))
+            strides = _given_strides(statement.output)
+            if statement.op is linalg.matmul:
+                strides = dense_strides(statement.output.shape)
+            self._allocate(statement.output, strides)
+        return [s for s in pending if s not in ready]
+
+    def _take_group(self, group: Convolution, steps: list[Step]) -> None:
+        """A convolution with its neighbours, if all that they read from outside is there."""
+        taken = any(statement.output in self.places for statement in group.statements)
+        if taken or not all(value in self.places for value in read_by(group)):
+            return
+        whole = tiled(group, self._numbers)
+        if whole is not None:
+            self._allocate(whole.scratch, (1,))
+        steps.append(whole or group)
+        for statement in group.statements:
+            output = statement.output
+            if output not in group.inside:
+                last = len(output.shape) > 2 and not self._flattened(output)
+                weight = statement.op is convolve_weight
+                plain = dense_strides(output.shape)
+                self._allocate(
+                    output, channels_last(output.shape) if last and not weight else plain
+                )
+
+    def _flattened(self, value: Value) -> bool:
+        """Whether something wants the elements in C order, and no convolution reads them."""
+        readers = [s for s in self.program.statements if value in s.reads()]
+        joins = any(s.op is shape.reshape for s in readers)
+        return joins and not any(s.op in (convolve, convolve_weight) for s in readers)
+
+    def read_outside(self, loop: Loop) -> set[Value]:
+        """Of a loop's results, those that another step reads or that outlive the call."""
+        return {
+            value
+            for value in _outputs(loop)
+            if value in self._kept or self._readers[self.places[value].root] - {id(loop)}
+        }
+
+    # -------------------------------------------------------------- writing over what is replaced
+
+    def _write_in_place(self) -> None:
+        """New elements of a parameter go where the old ones are, if nothing reads these later."""
+        replaces = {source: value for value, source in _replacements(self.program)}
+        raising = max((i for i, step in enumerate(self.steps) if may_raise(step)), default=-1)
+        taken: set[Value] = set()
+        for source, value in replaces.items():
+            made_in = next(
+                (
+                    i
+                    for i, s in enumerate(self.steps)
+                    if isinstance(s, Loop) and value in _outputs(s)
+                ),
+                None,
+            )
+            if made_in is None or value in taken or source in self._kept:
+                continue
+            if made_in < raising:
+                continue
+            old, new = self.places[source], self.places[value]
+            if old.strides != new.strides or value.dtype != source.dtype:
+                continue
+            if value in _result_values(self.program):
+                continue
+            readers = [i for i, step in enumerate(self.steps) if self._touches(step, old.root)]
+            if any(i > made_in for i in readers) or not self._aligned(self.steps[made_in], source):
+                continue
+            taken.add(value)
+            self.in_place[value] = source
+            self.places[value] = old
+
+    def _touches(self, step: Step, root: int) -> bool:
+        return any(self.places[value].root == root for value in read_by(step))
+
+    def _aligned(self, step: Step, source: Value) -> bool:
+        """Whether a loop reads this memory only element by element as it goes."""
+        place = self.places[source]
+        return all(
+            self.places[value] == place and value.shape == source.shape
+            for value in read_by(step)
+            if self.places[value].root == place.root
+        )
+
+
+def _stages(program: Program, quick: Any, kept: set[Value]) -> dict[Value, int]:
+    """When each op runs: a call of NumPy one stage after what it reads, loops as late as what
+    they are for allows, so that they meet in one loop and keep nothing in memory meanwhile."""
+    early: dict[Value, int] = dict.fromkeys(program.sources, 0)
+    for statement in program.statements:
+        at = max((early[value] for value in statement.reads()), default=0)
+        early[statement.output] = at if quick(statement) or statement.op in _VIEWS else at + 1
+    late: dict[Value, int] = {}
+    for statement in reversed(program.statements):
+        output = statement.output
+        at = early[output]
+        if output not in kept and (quick(statement) or statement.op in _VIEWS):
+            at = max(at, late.get(output, at))
+        late[output] = at
+        needed = at if quick(statement) or statement.op in _VIEWS else at - 1
+        for value in statement.reads():
+            late[value] = min(late.get(value, needed), needed)
+    return late
+
+
+def _replacements(program: Program) -> list[tuple[Value, Value]]:
+    """Pairs of a new value and the source whose elements it replaces."""
+    pairs = []
+    for effect in program.effects:
+        if effect.value is None:
+            continue
+        for value, source in program.sources.items():
+            if type(source) is not Constant and effect.replaces(source):
+                pairs.append((effect.value, value))
+    return pairs
+
+
+def _result_values(program: Program) -> set[Value]:
+    """The values that must lie in memory of their own: results, gradients."""
+    values = [effect.value for effect in program.effects if not _owns(effect)]
+    counted = [effect.value for effect in program.effects if _owns(effect)]
+    twice = [value for value in counted if counted.count(value) > 1]
+    return {v for v in (*values, *twice, *program.results) if isinstance(v, Value)}
+
+
+def _owns(effect: Any) -> bool:
+    """Whether an effect writes into memory that is there already."""
+    return isinstance(effect, LeafWrite) or not hasattr(effect, "leaf")
+
+
+def _given_strides(value: Value) -> tuple[int, ...]:
+    size = value.dtype.itemsize
+    strides = tuple(step // size for step in value.strides)
+    return strides if is_dense(value.shape, strides) else dense_strides(value.shape)
+
+
+# ------------------------------------------------------------------ what C can do
+
+
+def _with_owned_results(program: Program) -> Program:
+    """What outlives the call is copied where it would be a view."""
+    kept, numbers = program.kept(), program.free_numbers()
+
+    def copied(statement: Statement) -> list[Statement]:
+        output = statement.output
+        shares = statement.op in _VIEWS or assembled(statement) is not None
+        if not shares or output not in kept:
+            return [statement]
+        view = replace(output, number=next(numbers))
+        copy = Statement(positive, (view,), {}, output, statement.place)
+        return [statement._replace(output=view), copy]
+
+    return program.rewritten(copied)
+
+
+TOGETHER = 16
+"""Steps in one C function: what a compiler needs for one grows faster than its length."""
+
+
+def together(steps: list[Step]) -> list[list[Step]]:
+    """The steps of each function: a large product or a convolution by itself, so that what lives
+    only before it shares memory with what lives only after it; of others up to `TOGETHER`."""
+    groups: list[list[Step]] = []
+    for step in steps:
+        latest = groups[-1] if groups else []
+        alone = any(
+            isinstance(each, TiledProduct | TiledConvolution) for each in [step, *latest[-1:]]
+        )
+        if latest and not alone and len(latest) < TOGETHER:
+            latest.append(step)
+        else:
+            groups.append([step])
+    return groups
+
+
+def written_by(plan: Plan, step: Step) -> list[Value]:
+    """What a step stores: of a loop, what anything else reads or what outlives the call."""
+    if isinstance(step, Loop):
+        outside = plan.read_outside(step)
+        return [s.output for s in step.statements if s.output in outside]
+    stored = [s.output for s in statements_of(step) if s.output in plan.places]
+    return [*stored, step.scratch] if isinstance(step, TiledConvolution) else stored
+
+
+LONG = 500_000
+"""Elements from which on a helper's waking up, some 30 microseconds, is won back: measured with
+Adam's update, of which 200,704 elements take 43 microseconds on one core and on two, and 1,048,576
+take 283 on one and 143 on two."""
+
+
+LONG_BESIDE_PRODUCTS = 50_000
+"""The same where helpers are awake, for large products have them as well: the longest loop of an
+MNIST step, 77 microseconds on one core, let them fall asleep in half of its runs."""
+
+
+def is_long(plan: Plan, step: Step) -> bool:
+    """Whether a step is a loop for several threads."""
+    size = extent(step.shape) if isinstance(step, Loop) else 0
+    enough = size >= LONG or (
+        size >= LONG_BESIDE_PRODUCTS
+        and any(isinstance(other, TiledProduct | TiledConvolution) for other in plan.steps)
+    )
+    return enough and cpu.helpers() > 0

@@ -1,0 +1,538 @@
+"""The Python function that calls the functions in C."""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Callable, Collection, Sequence
+from typing import Any
+
+import numpy as np
+from numpy import ndarray
+
+from tinygrad_kr.compile.codegen.arguments import Arguments
+from tinygrad_kr.compile.codegen.naming import Names, Namespace
+from tinygrad_kr.compile.ir.bindings import (
+    Argument,
+    Constant,
+    Gradient,
+    GradientWrite,
+    Leaf,
+    LeafWrite,
+    StaleError,
+)
+from tinygrad_kr.compile.ir.layout import dense_strides, empty
+from tinygrad_kr.compile.ir.program import Check, Program, Statement, Value
+from tinygrad_kr.compile.plan.memory import Arena, is_returned
+from tinygrad_kr.compile.plan.plan import Plan, written_by
+from tinygrad_kr.compile.plan.steps import Convolution, Step
+from tinygrad_kr.compile.run.blas_convolution import Runner
+from tinygrad_kr.compile.trace.condition import Condition
+from tinygrad_kr.compile.trace.optimizer_step import Option, StateArray, StateNumber
+from tinygrad_kr.escape import argument, string
+from tinygrad_kr.ops import linalg
+from tinygrad_kr.ops.node import (
+    _families,
+    are_arrays_locked,
+    constant,
+    last_write,
+    note_writes,
+    tick,
+)
+
+
+class _Driver(Namespace):
+    """Writes the Python function, and holds what its names stand for."""
+
+    def __init__(self, plan: Plan, recording: Any, names: Names) -> None:
+        self.plan, self.recording, self._in_python = plan, recording, names.in_python
+        self.lines: list[str] = []
+        self.parts: list[Any] = []
+        self.calls = 0
+        super().__init__(
+            {
+                "laid": _laid,
+                "empty": np.empty,
+                "laid_out": empty,
+                "constant": constant,
+                "matmul": np.matmul,
+                "frozen": _frozen,
+                "Stale": StaleError,
+                "tick": tick,
+                "last_write": last_write,
+            }
+        )
+        first = next((i for i, s in enumerate(plan.steps) if not isinstance(s, Check)), 0)
+        raises = any(isinstance(s, Check) or is_returned(s) for s in plan.steps[first:])
+        accumulates = any(isinstance(s, Gradient) for s in plan.program.sources.values())
+        self._keeps_gradients = not (raises or accumulates)
+        """Whether gradients may be overwritten: no error can leave them half done, and no step
+        reads those of the step before."""
+        self._held: dict[str, Any] = {}
+        """The globals of the generated function, once it is compiled."""
+        self._seen: list[str] = []
+        """Names that the function rebinds: arrays and options that were checked."""
+        self._arrays: dict[Value, str] = {}
+        self._fresh: dict[Value, str] = {}
+        self._tensors: dict[Value, str] = {}
+        self._kept = plan.program.kept()
+        self.arena = Arena(plan, {value for value in self._kept if not self._only_copied(value)})
+        self.workspace = self.arena.nbytes
+        self.names["arena"] = self.arena.memory
+        sources = plan.program.sources
+        overwritten = [sources[value] for value in plan.in_place.values()]
+        self._overwritten = {source.node for source in overwritten if isinstance(source, Leaf)}
+        written = [effect.node for effect in plan.program.effects if isinstance(effect, LeafWrite)]
+        self._announcement = _Announcement(written) if written else None
+        if written:
+            self.names |= {"families": _families, "locked": are_arrays_locked}
+            self.lines += ["if families and locked():", "    raise Stale"]
+        self._optimizers()
+        self._sources()
+        self._gradients()
+
+    # -------------------------------------------------------------- sources
+
+    def _sources(self) -> None:
+        sources = self.plan.program.sources
+        arguments = [f"h{v.number}" for v, s in sources.items() if isinstance(s, Argument)]
+        for value, source in sources.items():
+            if isinstance(source, Leaf):
+                self._arrays[value] = name = f"a{value.number}"
+                self.lines.append(f"{name} = {self.name(source.node, 'leaf')}._data")
+                overwritten = source.node in self._overwritten
+                # An argument may lie in the memory that a parameter has now.
+                self._check(value, name, arguments if overwritten else [])
+        for value, source in sources.items():
+            if not isinstance(source, Leaf):
+                self._arrays[value] = f"a{value.number}"
+                self._source(value, source, f"a{value.number}")
+
+    def _source(self, value: Value, source: Any, name: str) -> None:
+        if isinstance(source, Argument):
+            given = f"leaves[{source.index}]"
+            tensor = source.index not in self.recording.plain_arguments
+            self.lines.append(f"{name} = {given}._data" if tensor else f"{name} = {given}")
+            self._check(value, name)
+        elif isinstance(source, Constant):
+            self._constant(value, source, name)
+        elif isinstance(source, Option | StateArray | StateNumber):
+            self.names.setdefault(name, None)
+        else:
+            self.lines.append(f"{name} = {self.name(source.fetch, 'fetch')}()")
+            self._check(value, name)
+
+    def _constant(self, value: Value, source: Constant, name: str) -> None:
+        place = self.plan.places[value]
+        array = _laid(source.array, place.strides)
+        if array is source.array or source.fixed:
+            self.names[name] = array
+            return
+        layout = self.name(place.strides, "strides")
+        self.lines.append(f"{name} = laid({self.name(source.array, 'original')}, {layout})")
+
+    def _check(self, value: Value, name: str, forgotten: Sequence[str] = ()) -> None:
+        """Look at an array, unless it is the one that the call before has looked at.
+
+        forgotten: arrays to check again when this one has changed.
+        """
+        seen = f"h{value.number}"
+        self.names[seen] = None
+        self._seen.append(seen)
+        check = self.name(self._check_of(value), "checked")
+        self.lines.append(f"if {name} is not {seen}:")
+        if forgotten:
+            self.lines.append(f"    {' = '.join(forgotten)} = None")
+        self.lines.append(f"    {name} = {seen} = {check}({name})")
+
+    def _check_of(self, value: Value) -> _Checked:
+        source, place = self.plan.program.sources[value], self.plan.places[value]
+        in_place = value in self.plan.in_place.values()
+        apart_from: Collection[Any] = ()
+        copied = isinstance(source, Argument)
+        if copied:
+            apart_from = self._overwritten
+        elif isinstance(source, Leaf):
+            leaves = [s for s in self.plan.program.sources.values() if isinstance(s, Leaf)]
+            nodes = [leaf.node for leaf in leaves] if in_place else self._overwritten
+            apart_from = [node for node in nodes if node is not source.node]
+        written = isinstance(source, Leaf) and any(
+            isinstance(effect, LeafWrite) and effect.node is source.node
+            for effect in self.plan.program.effects
+        )
+        announcement = self._announcement if written else None
+        return _Checked(value, place.strides, in_place, apart_from, copied, announcement)
+
+    def _optimizers(self) -> None:
+        """The optimizers' states and options, looked at again only where something is another."""
+        for step in self.recording.steps:
+            loader = _Loader(self.plan.program, step, self.names)
+            name = self.name(step, "step")
+            optimizer = self.name(step.optimizer, "optimizer")
+            load = self.name(loader, "load")
+            self.lines.append(f"if {optimizer}._plan is not {name}:")
+            state = [f"a{value.number}" for value in loader.state_values]
+            found = f"{', '.join(state)}, = " if state else ""
+            self.lines.append(f"    {found}{load}.state()")
+            # Only when all of the state is known, the step becomes the optimizer's plan.
+            self.lines.append(f"    {load}.take_over()")
+            self._seen += state
+            for cohort in step.cohorts:
+                group = self.name(cohort.group, "group")
+                seen = f"seen_{len(self.names)}"
+                self.names[seen] = None
+                self._seen.append(seen)
+                self.lines.append(f"if {group} != {seen}:")
+                self.lines.append(f"    {load}.options()")
+                self.lines.append(f"    {seen} = frozen({group})")
+
+    def _gradients(self) -> None:
+        """Tensors for the gradients, new ones only where somebody may have those of before."""
+        if not self._keeps_gradients:
+            return
+        program, renewed = self.plan.program, []
+        for effect in program.effects:
+            value = effect.value
+            if isinstance(effect, GradientWrite) and value and self._is_only_a_gradient(value):
+                place = self.plan.places[value]
+                if self.plan.roots[place.root] is value and value not in self._arrays:
+                    self._arrays[value] = self._fresh[value] = f"a{value.number}"
+                    self._tensors[value] = f"t{value.number}"
+                    renewed.append(value)
+        if not renewed:
+            return
+        self.names["seen_read"] = None
+        self._seen += ["seen_read", *(self._arrays[v] for v in renewed)]
+        self._seen += [self._tensors[v] for v in renewed]
+        self.lines += ["read = last_write.read", "if read is not seen_read:"]
+        for value in renewed:
+            array, tensor = self._arrays[value], self._tensors[value]
+            self.names |= {array: None, tensor: None}
+            self.lines.append(f"    {array} = {self._made(value)}")
+            self.lines.append(f"    {tensor} = constant({array})")
+        self.lines.append("    seen_read = read")
+
+    def _is_only_a_gradient(self, value: Value) -> bool:
+        program = self.plan.program
+        effects = [effect for effect in program.effects if effect.value is value]
+        return len(effects) == 1 and not any(result is value for result in program.results)
+
+    # -------------------------------------------------------------- arrays
+
+    def array(self, value: Value) -> str:
+        """The name of the array of a value, made from what it is a view of if need be."""
+        if value in self._arrays:
+            return self._arrays[value]
+        if value in self.plan.in_place:
+            return self.array(self.plan.in_place[value])
+        view = self.plan.views[value]
+        terms = self._terms(view)
+        name = f"a{value.number}"
+        self.lines.append(f"{name} = {self.name(view.op.forward, view.op.__name__)}({terms})")
+        self._arrays[value] = name
+        return name
+
+    def _terms(self, statement: Statement) -> str:
+        terms = [self._term(x) for x in statement.inputs]
+        terms += [argument(name, self._term(x)) for name, x in statement.params.items()]
+        return ", ".join(terms)
+
+    def _term(self, x: Any) -> str:
+        if isinstance(x, Value):
+            return self.array(x)
+        if x is ...:
+            return "..."
+        if x is None or isinstance(x, bool) or type(x) is int:
+            return repr(x)
+        if type(x) is str:
+            return string(x)
+        if type(x) is tuple:
+            return f"({''.join(self._term(part) + ', ' for part in x)})"
+        if type(x) is list:
+            return f"[{', '.join(map(self._term, x))}]"
+        return self.name(x, "given")
+
+    def _own(self, value: Value) -> None:
+        """Memory for a value: new at each call if it outlives it, else a place in the arena."""
+        place = self.plan.places[value]
+        known = value in self._arrays or value in self.plan.in_place
+        if known or self.plan.roots[place.root] is not value:
+            return
+        if value in self._kept and not self._only_copied(value):
+            self._arrays[value] = self._fresh[value] = name = f"a{value.number}"
+            self.lines.append(f"{name} = {self._made(value)}")
+        else:
+            self._arrays[value] = self.name(self.arena.array(value), f"buffer{value.number}")
+
+    def _made(self, value: Value) -> str:
+        """A new array for a value."""
+        strides = self.plan.places[value].strides
+        made = f"{value.shape}, {self.name(value.dtype, 'dtype')}"
+        if strides == dense_strides(value.shape):
+            return f"empty({made})"
+        return f"laid_out({made}, {self.name(strides, 'strides')})"
+
+    def _of_root(self, root: int) -> str:
+        """The name of the array that a piece of memory was allocated for."""
+        return self.array(self.plan.roots[root])
+
+    def _call_of(self, arguments: Arguments) -> str:
+        """The tuple for a C function."""
+        items = [self._of_root(root) for root in arguments.roots]
+        items += ["arena"] * arguments.uses_arena
+        return f"({', '.join(items)},)" if items else "()"
+
+    def _only_copied(self, value: Value) -> bool:
+        """Whether all that a value is kept for is to be copied into memory that is there."""
+        program = self.plan.program
+        effects = [effect for effect in program.effects if effect.value is value]
+        returned = any(result is value for result in program.results)
+        return not returned and not any(isinstance(e, GradientWrite) for e in effects)
+
+    # -------------------------------------------------------------- steps
+
+    def part(self, function: Any, steps: list[Step], arguments: Arguments) -> None:
+        """A C function."""
+        self._announce()
+        for step in steps:
+            for value in written_by(self.plan, step):
+                self._own(value)
+        function.restype, function.argtypes = None, [ctypes.py_object]
+        self.parts.append(function)
+        self.lines.append(f"{self.name(function, 'part')}({self._call_of(arguments)})")
+
+    def call(self, statement: Statement) -> None:
+        """A NumPy call, whose result C may come to read."""
+        self._announce()
+        self.calls += 1
+        output = statement.output
+        place = self.plan.places[output]
+        if statement.op is linalg.matmul and len(output.shape) > 1:
+            terms = self._terms(statement)
+            self._own(output)
+            self.lines.append(f"matmul({terms}, out={self._arrays[output]})")
+            return
+        forward = self.name(statement.op.forward, statement.op.__name__)
+        name = f"a{output.number}"
+        dtype, layout = self.name(output.dtype, "dtype"), self.name(place.strides, "strides")
+        made = f"{forward}({self._terms(statement)})"
+        self.lines.append(f"{name} = laid({made}, {layout}, {dtype})")
+        self._arrays[output] = name
+
+    def convolution(self, step: Convolution, name: str, library: Any, arguments: Arguments) -> None:
+        """The products of a convolution, and what runs along with them."""
+        self._announce()
+        self.calls += 1
+        for statement in step.statements:
+            if statement.output not in step.inside:
+                self._own(statement.output)
+        runner = Runner(self.plan, step, name, library)
+        self.workspace += runner.bytes
+        call = self._call_of(arguments)
+        self.lines.append(f"{self.name(runner.run, 'convolution')}({call})")
+
+    def check(self, check: Check) -> None:
+        """A function that may raise."""
+        self.calls += 1
+        terms = ", ".join([self.array(check.value), *map(self._term, check.rest)])
+        self.lines.append(f"{self.name(check.function, 'check')}({terms})")
+
+    # -------------------------------------------------------------- the end
+
+    def _announce(self) -> None:
+        """Before anything is overwritten, graphs that were recorded earlier get to know of it."""
+        announcement = self._announcement
+        if announcement is None or id(announcement) in self._known:
+            return
+        announce = self.name(announcement, "written")
+        self.lines.append(f"last_write.time = {announce}.write.time = tick()")
+        self.lines.append(f"if last_write.write is not {announce}.write:")
+        self.lines.append(f"    {announce}()")
+
+    def finish(self) -> None:
+        """What a call leaves behind, and what it returns."""
+        self._announce()
+        program = self.plan.program
+        for effect in program.effects:
+            if isinstance(effect, GradientWrite):
+                tensor = self._tensor(effect.value)
+                self.lines.append(f"{self.name(effect.leaf, 'leaf')}._grad = {tensor}")
+        for effect in program.effects:
+            value = effect.value
+            left = not isinstance(effect, GradientWrite) and value not in self.plan.in_place
+            if left and value is not None:
+                apply = self.name(effect.apply, "write")
+                self.lines.append(f"{apply}({self.array(value)})")
+        results = [self._result(result) for result in program.results]
+        if self.recording.single:
+            self.lines.append(f"return {results[0]}")
+        else:
+            rebuild = self.name(self.recording.rebuild, "rebuild")
+            self.lines.append(f"return {rebuild}([{', '.join(results)}])")
+
+    def _tensor(self, value: Value | None) -> str:
+        """The name of a new Tensor of a value."""
+        if value is None:
+            return "None"
+        if value not in self._fresh:
+            return f"{self.name(_copied, 'copied')}({self.array(value)})"
+        if value not in self._tensors:
+            self._tensors[value] = tensor = f"t{value.number}"
+            self.lines.append(f"{tensor} = constant({self._fresh[value]})")
+        return self._tensors[value]
+
+    def _result(self, result: Any) -> str:
+        if not isinstance(result, Value):
+            return self.name(result, "result")
+        if result in self.recording.plain:
+            array = self.array(result)
+            if not result.shape:
+                return f"{array}[()]"
+            own = result in self._fresh and result not in self._tensors
+            return array if own else f"{array}.copy()"
+        return self._tensor(result)
+
+    def source(self) -> str:
+        """The whole function."""
+        return f"def run(leaves):\n    {self._body()}\n"
+
+    def _body(self) -> str:
+        first = [f"global {', '.join(self._seen)}"] if self._seen else []
+        return self._in_python("\n    ".join([*first, *self.lines]))
+
+    def compiled_if(self, condition: Condition, missed: Any) -> Callable[..., Any]:
+        """The function; `missed`, with nothing done, where a condition does not hold.
+
+        Given a `Loop` as well, it runs that in place of its one C function.
+        """
+        if not self._held:
+            self._held = {self._in_python(name): thing for name, thing in self.names.items()}
+        run = condition.before(self._body(), self._held, missed, self._loop())
+        return np.errstate(all="ignore")(run) if self.calls else run
+
+    def _loop(self) -> str:
+        """A parameter for what is to run in place of the only C function."""
+        if len(self.parts) != 1:
+            return ""
+        part = self.name(self.parts[0], "part")
+        return f", {part}={part}"
+
+
+class _Checked:
+    """The array for a source: itself, or a copy in the layout that C reads.
+
+    StaleError where it cannot be used, because of its shape or dtype, or as what is to be
+    overwritten is read-only, has another layout or overlaps what else is read.
+    """
+
+    def __init__(
+        self,
+        value: Value,
+        strides: tuple[int, ...],
+        in_place: bool,
+        apart_from: Collection[Any],
+        copied: bool,
+        announcement: _Announcement | None,
+    ) -> None:
+        self.value, self.strides, self.in_place = value, strides, in_place
+        self.apart_from, self.copied, self.announcement = apart_from, copied, announcement
+
+    def __call__(self, array: ndarray) -> ndarray:
+        """Raises StaleError."""
+        if array.shape != self.value.shape or array.dtype != self.value.dtype:
+            raise StaleError
+        if self.announcement is not None:
+            if not array.flags.writeable:
+                raise StaleError
+            self.announcement.again()
+        laid = _laid(array, self.strides)
+        if self.in_place and laid is not array:
+            raise StaleError
+        if any(np.may_share_memory(array, node._data) for node in self.apart_from):
+            if not self.copied:
+                raise StaleError
+            return laid if laid is not array else _laid(array.copy(), self.strides)
+        return laid
+
+
+class _Loader:
+    """Where C finds an optimizer's options and state."""
+
+    def __init__(self, program: Program, step: Any, names: dict[str, Any]) -> None:
+        self.step = step
+        self.take_over = step.take_over
+        self._options: list[tuple[Option, ndarray]] = []
+        self._state: list[tuple[StateArray, Value]] = []
+        for value, source in program.sources.items():
+            name = f"a{value.number}"
+            if isinstance(source, Option) and source.cohort in step.cohorts:
+                names[name] = array = np.array(source.fetch())
+                self._options.append((source, array))
+            elif isinstance(source, StateNumber) and source.cohort in step.cohorts:
+                names[name] = source.fetch()
+            elif isinstance(source, StateArray):
+                slots = [slot for cohort in step.cohorts for slot in cohort.slots]
+                if any(source.slot is slot for slot in slots):
+                    self._state.append((source, value))
+                    names[name] = source.fetch()
+
+    @property
+    def state_values(self) -> list[Value]:
+        """The values that `state()` finds."""
+        return [value for _, value in self._state]
+
+    def options(self) -> None:
+        """Read the options again; StaleError where they are of another kind."""
+        self.step.check_options()
+        for option, array in self._options:
+            array[()] = option.fetch()
+
+    def state(self) -> list[ndarray]:
+        """The arrays of the state, which is read again; StaleError where it is of another kind."""
+        self.step.load()
+        found = [source.fetch() for source, _ in self._state]
+        for array, (_, value) in zip(found, self._state, strict=True):
+            if array.shape != value.shape or array.dtype != value.dtype:
+                raise StaleError
+        return found
+
+
+def _frozen(group: dict[str, Any]) -> dict[str, Any]:
+    """A copy that a list among the options, which may change where it is, does not equal."""
+    params = group["params"]
+    lists = {name: tuple(x) for name, x in group.items() if type(x) is list and x is not params}
+    return {**group, **lists}
+
+
+class _Announcement:
+    """Lets graphs that were recorded before a call know what it overwrites."""
+
+    def __init__(self, nodes: list[Any]) -> None:
+        self.nodes = nodes
+        self.again()
+
+    def again(self) -> None:
+        """Note the writes for the arrays that the Tensors have now."""
+        self.write, self.written = note_writes(self.nodes, "a compiled step")
+
+    def __call__(self) -> None:
+        """This was the latest write to them."""
+        for each in self.written:
+            each.last = self.write
+        last_write.write = self.write
+
+
+def _copied(array: ndarray) -> Any:
+    return constant(np.array(array))
+
+
+def _laid(array: Any, strides: tuple[int, ...], dtype: Any = None) -> ndarray:
+    """The array with its elements in these places: itself, or a copy."""
+    array = np.asarray(array)
+    if dtype is not None and array.dtype != dtype:
+        array = array.astype(dtype)
+    if array.size > 1 and array.strides != tuple(s * array.itemsize for s in strides):
+        laid = empty(array.shape, array.dtype, strides)
+        laid[...] = array
+        return laid
+    laid_array: ndarray = array
+    return laid_array

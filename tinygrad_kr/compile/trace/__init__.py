@@ -1,0 +1,1 @@
+"""A function run once, and the program that it writes."""

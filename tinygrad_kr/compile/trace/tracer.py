@@ -1,0 +1,433 @@
+"""Running a function for real while everything that it does is written down as a `Program`."""
+
+from __future__ import annotations
+
+import inspect
+import sys
+from collections.abc import Callable, Iterable, Sequence
+from contextvars import copy_context
+from threading import get_ident
+from typing import Any, NoReturn
+
+import numpy as np
+from numpy import ndarray
+
+from tinygrad_kr import tree
+from tinygrad_kr.compile.ir.bindings import (
+    Argument,
+    Constant,
+    Gradient,
+    GradientWrite,
+    Leaf,
+    LeafWrite,
+)
+from tinygrad_kr.compile.ir.ops import _assigned
+from tinygrad_kr.compile.ir.program import Check, Program, Statement, Value, values_in
+from tinygrad_kr.compile.trace.optimizer_step import RecordedStep
+from tinygrad_kr.grad_mode import no_grad
+from tinygrad_kr.ops.indexing import getitem, index_add
+from tinygrad_kr.ops.node import (
+    CAPTURE,
+    ON,
+    PACKAGE,
+    Node,
+    constant,
+    current_mode,
+    grad_mode,
+    owner,
+    recorders,
+    recording,
+    user_frame,
+)
+
+_INDEXING = (getitem, index_add)
+
+
+class CaptureError(RuntimeError):
+    """A function needs, while it is recorded, what only a run of it can know."""
+
+
+_MAKERS = ("tinygrad_kr.tensor", "tinygrad_kr.ops.node", __name__)
+_CREATING = ("tinygrad_kr.creation", "tinygrad_kr.random")
+
+
+class Recorder:
+    """Sees every op of one thread, and the writes to Tensors, gradients and optimizer state."""
+
+    def __init__(self) -> None:
+        self.program = Program()
+        self.reason: str | None = None
+        """Why the function cannot be compiled, if it cannot."""
+        self.absent: list[Any] = []
+        self.present: list[Any] = []
+        """Leaves whose `.grad` from before mattered: those that had none, those that had one."""
+        self.drawn_from: set[int] = set()
+        """The ids of the random generators of which draws were recorded."""
+        self._created: dict[int, Any] = {}
+        self._by_name: set[int] = set()
+        self._tensors: set[Value] = set()
+        self._given: list[Any] = []
+        self._values: dict[int, Value] = {}
+        self._kept: list[Any] = []
+        self._stale: set[int] = set()
+        self._by_owner: dict[int, list[ndarray]] = {}
+        self._before_write: dict[Any, ndarray] = {}
+        self._gradients: dict[Any, Any] = {}
+        self._writes: dict[Any, Value] = {}
+        self.steps: list[RecordedStep] = []
+        self.states: dict[Any, Any] = {}
+        """The Tensors that a step in this run has left as state, by slot and name."""
+
+    # -------------------------------------------------------------- running
+
+    def run(self, function: Callable[..., Any], args: Sequence[Any], kwargs: dict[str, Any]) -> Any:
+        """function(*args, **kwargs), recorded; arrays among the arguments go in as Tensors.
+
+        What it returns is what the function returns. If it raises, parameters, gradients and
+        optimizer state are put back as they were.
+        """
+        self.function, self.argument_names = function, argument_names(function, args, kwargs)
+        leaves, rebuild = tree.flatten((tuple(args), kwargs))
+        self.plain_arguments = {i for i, leaf in enumerate(leaves) if isinstance(leaf, ndarray)}
+        given = [self._argument(i, leaf) for i, leaf in enumerate(leaves)]
+        args, kwargs = rebuild(given)
+        context = copy_context()  # which ends with the call, whatever interrupts it
+        context.run(recording.set, self)
+        if current_mode() == ON:
+            context.run(grad_mode.set, CAPTURE)
+        thread = get_ident()
+        recorders[thread] = self
+        try:
+            result = context.run(function, *args, **kwargs)
+            if recorders.get(thread) is not self:
+                self.give_up("it computes in an empty context")
+        except BaseException:
+            self._undo()
+            raise
+        finally:
+            recorders.pop(thread, None)
+        return self._finish(result)
+
+    def _argument(self, index: int, leaf: Any) -> Any:
+        """A Tensor of its own for an argument: the next call may not give the same array twice, or
+        not one that the function knows from elsewhere."""
+        if not isinstance(leaf, Node | ndarray):
+            return leaf
+        array = (leaf._data if isinstance(leaf, Node) else leaf).view()
+        self.program.sources[self._define(array)] = Argument(index)
+        given = constant(array)
+        if isinstance(leaf, Node):
+            given._requires_grad = leaf._requires_grad
+        self._given.append(given)
+        return given
+
+    def _undo(self) -> None:
+        for step in reversed(self.steps):
+            step.undo()
+        for node, array in self._before_write.items():
+            node._data[...] = array
+        for leaf, gradient in self._gradients.items():
+            leaf._grad = gradient
+
+    # -------------------------------------------------------------- values
+
+    def created(self, node: Any) -> None:
+        """A Tensor was made while the function ran, by its own will or in the course of an op."""
+        self._created[id(node)] = node
+        frame = sys._getframe(1)
+        while frame.f_back is not None and frame.f_globals.get("__name__") in _MAKERS:
+            frame = frame.f_back
+        creates = frame.f_globals.get("__name__") in _CREATING
+        if creates or not frame.f_code.co_filename.startswith(PACKAGE):
+            self._by_name.add(id(node))
+
+    def _define(self, array: ndarray) -> Value:
+        value = Value(len(self._kept), array.shape, array.dtype, array.strides)
+        self._values[id(array)] = value
+        self._kept.append(array)
+        self._by_owner.setdefault(id(owner(array)), []).append(array)
+        return value
+
+    def read(self, x: Any) -> Any:
+        """The value of a Tensor or array; numbers and the like as they are."""
+        array = x._data if isinstance(x, Node) else x
+        if not isinstance(array, ndarray):
+            return x
+        value = self._values.get(id(array))
+        if value is None:
+            if id(array) in self._stale:
+                self.give_up("it reads a view of a Tensor that was overwritten since")
+            value = self._define(array)
+            source: Any = Leaf(x) if isinstance(x, Node) else Constant(array)
+            self.program.sources[value] = source
+            self._kept.append(x)
+        return value
+
+    def _inside(self, item: Any) -> Any:
+        """A parameter of an op, with values for the arrays in it."""
+        if isinstance(item, Node | ndarray):
+            return self.read(item)
+        if isinstance(item, tuple):
+            if hasattr(item, "_fields"):
+                return type(item)(*map(self._inside, item))
+            return tuple(map(self._inside, item))
+        if isinstance(item, list):
+            return [self._inside(part) for part in item]
+        return item
+
+    # -------------------------------------------------------------- what happens
+
+    def note(self, record: Any, inputs: Sequence[Any], params: dict[str, Any], out: Node) -> None:
+        """An op has computed `out`."""
+        array = out._data
+        self.created(out)
+        if any((x._data if isinstance(x, Node) else x) is array for x in inputs):
+            return
+        if any(isinstance(x, ndarray) and self._is_of_a_tensor(x) for x in inputs):
+            self.give_up(f"{record.__name__} is given the bare array of a Tensor")
+        read = tuple(self.read(x) for x in inputs)
+        inside = {name: self._inside(param) for name, param in params.items()}
+        for param in params.values():
+            if isinstance(param, np.random.Generator):
+                self.drawn_from.add(id(param))
+        indices = values_in(tuple(inside.values())) if record in _INDEXING else ()
+        if any(value.dtype == np.bool_ and not self._is_constant(value) for value in indices):
+            self.give_up("an index of truth values, which gives as many elements as are true")
+        output = self._define(array)
+        self.program.statements.append(Statement(record, read, inside, output, place()))
+
+    def _is_constant(self, value: Value) -> bool:
+        return isinstance(self.program.sources.get(value), Constant)
+
+    def _is_of_a_tensor(self, array: ndarray) -> bool:
+        """Whether a rule that computes with this array would do so unseen."""
+        value = self._values.get(id(array))
+        return value is not None and not isinstance(self.program.sources.get(value), Constant)
+
+    def check(self, function: Callable[..., Any], array: Any, *rest: Any) -> None:
+        """`function(array, *rest)` raises where the array must not be used; so must each replay."""
+        value = self.read(array)
+        after = len(self.program.statements)
+        self.program.checks.append(Check(function, value, rest, after))
+
+    def about_to_write(self, node: Any) -> None:
+        """The array of a Tensor is going to be overwritten."""
+        if any(node is given for given in self._given):
+            self.give_up("it writes to an argument")
+        if node not in self._before_write:
+            self._before_write[node] = node._data.copy()
+        self.read(node)
+
+    def written(self, node: Any, key: Any, value: Any, what: str) -> None:
+        """`node[key] = value` has happened."""
+        if key is not ...:
+            self.give_up(f"{what} with an index")
+            return
+        array = node._data
+        new = self.read(value)
+        if not isinstance(new, Value) or (new.shape, new.dtype) != (array.shape, array.dtype):
+            params = {"shape": array.shape, "dtype": array.dtype}
+            output = Value(len(self._kept), array.shape, array.dtype, array.strides)
+            self._kept.append(value)
+            self.program.statements.append(Statement(_assigned, (new,), params, output, place()))
+            new = output
+        for view in self._by_owner.get(id(owner(array)), []):
+            if view is array or not np.may_share_memory(view, array):
+                continue
+            if self._values.pop(id(view), None) is not None:
+                self._stale.add(id(view))
+        self._values[id(array)] = self._writes[node] = new
+
+    def touch_gradient(self, leaf: Any) -> None:
+        """The `.grad` of a leaf is going to be another one."""
+        if any(leaf is given for given in self._given):
+            self.give_up("it has backward() fill the .grad of an argument (use tk.grad)")
+        self._gradients.setdefault(leaf, leaf._grad)
+
+    def touch_gradients(self, leaves: Iterable[Any], set_to_none: bool) -> None:
+        """The same for many; `set_to_none`: they will have none."""
+        for leaf in leaves:
+            if not set_to_none:
+                self.read_gradient(leaf)
+            self.touch_gradient(leaf)
+
+    def read_gradient(self, leaf: Any) -> None:
+        """The `.grad` of a leaf, perhaps from before this run, is going to be read."""
+        gradient = leaf._grad
+        if leaf not in self._gradients and id(leaf) not in self._created:
+            seen = self.absent if gradient is None else self.present
+            if not any(leaf is one for one in seen):
+                seen.append(leaf)
+        made = id(gradient) in self._created
+        if gradient is not None and not made and id(gradient._data) not in self._values:
+            self.program.sources[self._define(gradient._data)] = Gradient(leaf)
+            self._kept.append(gradient)
+
+    def add_gradient(self, leaf: Any, g: Any) -> None:
+        """Backward has found the gradient `g` of a leaf."""
+        self.read_gradient(leaf)
+        self.touch_gradient(leaf)
+        with no_grad():
+            leaf._grad = g if leaf._grad is None else leaf._grad + g
+
+    def step(self, optimizer: Any) -> None:
+        """An optimizer's step, by its rule on Tensors."""
+        step = RecordedStep(optimizer)
+        self.steps.append(step)
+        with no_grad():
+            step.carry_out(self)
+
+    def live(self, array: ndarray, source: Any) -> None:
+        """Tell where the array comes from at each call."""
+        self.program.sources[self._define(array)] = source
+
+    # -------------------------------------------------------------- what cannot be
+
+    def refuse(self, what: str) -> NoReturn:
+        """The function asked for a Tensor's elements."""
+        raise CaptureError(
+            f"{what} needs the elements of a Tensor, at {place()}: a compiled function is recorded "
+            "once and replayed, so a number or a branch that depends on them would be frozen. "
+            "Return the Tensor and look at it outside, or use tk.where for the branch"
+        )
+
+    def give_up(self, what: str) -> None:
+        """The function does what cannot be recorded: it will be run as it is."""
+        if self.reason is None:
+            self.reason = f"{what}, at {place()}"
+
+    # -------------------------------------------------------------- the end
+
+    def _finish(self, result: Any) -> Any:
+        program = self.program
+        leaves, rebuild = tree.flatten(result)
+        returned = [self._returned(leaf) for leaf in leaves]
+        program.results = [given for given, _ in returned]
+        for node, value in self._writes.items():
+            if id(node) not in self._created:
+                self._refuse_overlap(node)
+                program.effects.append(LeafWrite(node, value))
+        for leaf in self._gradients:
+            gradient = None if leaf._grad is None else self.read(leaf._grad)
+            if id(leaf) not in self._created:
+                program.effects.append(GradientWrite(leaf, gradient))
+        program.effects.extend(self._last_states())
+        self.rebuild = rebuild
+        self.single = isinstance(result, Node | ndarray) or type(result) in (int, float, bool)
+        """Whether it returns one thing that is no container."""
+        self._forget()
+        plain = self._plain_values(self.plain_arguments)
+        self.plain = {value for value in program.results if isinstance(value, Value)} & plain
+        outward = [self._outward(*pair) for pair in returned]
+        return rebuild(outward)
+
+    def _last_states(self) -> list[Any]:
+        """What the steps leave of the optimizers' states: of several steps, what the last does."""
+        last: dict[Any, Any] = {}
+        for step in self.steps:
+            for effect in step.effects:
+                last[effect.key] = effect
+        return list(last.values())
+
+    def _refuse_overlap(self, node: Any) -> None:
+        """A plan may write to a Tensor before it has read all else."""
+        array = node._data
+        for value in self.program.sources:
+            other = self._kept[value.number]
+            if other is not array and np.may_share_memory(other, array):
+                self.give_up("it writes to memory that it reads through another Tensor too")
+
+    def _forget(self) -> None:
+        """Let go of the arrays. A Tensor that the function made is a constant."""
+        self._kept.clear()
+        self._values.clear()
+        self._by_owner.clear()
+        sources = self.program.sources
+        for value, source in list(sources.items()):
+            if isinstance(source, Leaf) and id(source.node) in self._created:
+                if id(source.node) in self._by_name:
+                    self._tensors.add(value)
+                array, before = source.node._data, self._before_write.get(source.node)
+                sources[value] = (
+                    Constant(array) if before is None else Constant(before, origin=array)
+                )
+        self._created.clear()
+        self._before_write.clear()
+        self._gradients.clear()
+        self._writes.clear()
+        self.states.clear()
+        self._given.clear()
+
+    def _plain_values(self, plain_arguments: set[int]) -> set[Value]:
+        """What depends on arrays alone, so that the function itself would return an array."""
+        if not plain_arguments:
+            return set()
+        sources = self.program.sources
+        plain = {
+            value
+            for value, source in sources.items()
+            if (isinstance(source, Constant) and value not in self._tensors)
+            or (isinstance(source, Argument) and source.index in plain_arguments)
+        }
+        for statement in self.program.statements:
+            reads = list(statement.reads())
+            if reads and all(value in plain for value in reads):
+                plain.add(statement.output)
+        return plain
+
+    def _returned(self, leaf: Any) -> tuple[Any, Any]:
+        """What a replay returns for this, and what this run does."""
+        if isinstance(leaf, ndarray):
+            value = self._values.get(id(leaf))
+            if value is None:
+                self.give_up("it returns an array that no op has made")
+            return leaf if value is None else value, leaf
+        if not isinstance(leaf, Node):
+            return leaf, leaf
+        made = id(leaf) in self._created or any(leaf is given for given in self._given)
+        if leaf._requires_grad and leaf._op is not None and leaf._inputs is not None:
+            self.give_up(
+                "it returns a Tensor with its history (call it under no_grad(), or have it "
+                "call backward() itself)"
+            )
+        elif leaf._requires_grad and leaf._op is None and made:
+            self.give_up("it returns a new Tensor that requires grad")
+        source = self.program.sources.get(self._values.get(id(leaf._data)))  # type: ignore[arg-type]
+        if not made and not isinstance(source, Gradient):
+            return leaf, leaf
+        return self.read(leaf), leaf
+
+    def _outward(self, result: Any, leaf: Any) -> Any:
+        """What this run returns for it, as a replay does: without history, and an array where the
+        function, given arrays, would have returned one."""
+        if not isinstance(result, Value) or not isinstance(leaf, Node):
+            return leaf
+        array = leaf._data
+        if result not in self.plain:
+            return constant(array) if leaf._requires_grad and self.reason is None else leaf
+        return array if array.ndim else array[()]
+
+
+def place() -> str:
+    """The user's line that is running."""
+    frame = user_frame()
+    if frame is None:
+        return "an unknown place"
+    return f"{frame.f_code.co_filename}:{frame.f_lineno}"
+
+
+def argument_names(
+    function: Callable[..., Any], args: Sequence[Any], kwargs: dict[str, Any]
+) -> list[str]:
+    """A name for each leaf of the flattened arguments: its parameter's, numbered inside one."""
+    try:
+        parameters = list(inspect.signature(function).parameters.values())
+    except (TypeError, ValueError):
+        parameters = []
+    names = [p.name for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
+    names += [f"argument_{i}" for i in range(len(names), len(args))]
+    found = []
+    for name, argument in [*zip(names, args, strict=False), *kwargs.items()]:
+        count = len(tree.flatten(argument)[0])
+        found += [name] if count == 1 else [f"{name}_{i}" for i in range(count)]
+    return found

@@ -1,0 +1,579 @@
+"""The C compiler of this machine: which one works, what it takes, and how it is run."""
+
+from __future__ import annotations
+
+import _ctypes
+import ctypes
+import os
+import re
+import shlex
+import sys
+import threading
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+from weakref import finalize
+
+from tinygrad_kr._version import __version__
+from tinygrad_kr.native.cache import (
+    digest,
+    private_folder,
+    read_note,
+    usable_cache,
+    warn_once,
+    work_folder,
+    write_note,
+)
+from tinygrad_kr.native.cpu import is_arm, machine
+
+if TYPE_CHECKING:
+    import subprocess
+
+Result = TypeVar("Result")
+
+SOURCE = "program.c"
+SUFFIX = {"win32": ".dll", "darwin": ".dylib"}.get(sys.platform, ".so")
+TIMEOUT_SECONDS = 120.0
+LOADING_SECONDS = 30.0
+LINES_SHOWN, LONGEST_LINE, LONGEST_READ = 12, 300, 2000
+
+TRIAL_NAME = "tinygrad_kr_trial"
+_TRIAL = f"""\
+#include <math.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <string.h>
+#ifdef _WIN32
+__declspec(dllexport)
+#endif
+double {TRIAL_NAME}(double x) {{ return exp(x); }}
+"""
+
+
+class Compiler(NamedTuple):
+    """A C compiler that built a library which loaded.
+
+    `command` are the words that start it, `identity` its path and the first line of its
+    `--version`, `flags` those of ours that it takes.
+    """
+
+    command: tuple[str, ...]
+    identity: str
+    flags: tuple[str, ...]
+
+    def line(self, source: str, library: str) -> list[str]:
+        """The command that makes `library` of `source`; a linker wants its libraries last."""
+        options = [flag for flag in self.flags if not flag.startswith("-l")]
+        libraries = [flag for flag in self.flags if flag.startswith("-l")]
+        return [*self.command, *options, "-o", library, source, *libraries]
+
+
+class BuildError(RuntimeError):
+    """A program was not built: `problem` in a line, the `command` that ran, and its `output`."""
+
+    fix = (
+        "this is a fault of the generated program or of the compiler: please report it with "
+        "step.source; another compiler in $CC may do meanwhile"
+    )
+
+    def __init__(self, problem: str, command: Sequence[str] = (), output: str = "") -> None:
+        super().__init__(problem, tuple(command), output)
+        self.problem, self.command, self.output = problem, tuple(command), output
+
+    def __str__(self) -> str:
+        said = [shortened(line) for line in self.output.splitlines()]
+        unsaid = len(said) - LINES_SHOWN
+        more = [f"... and {unsaid} lines more"] if unsaid > 0 else []
+        ran = [f"command: {shlex.join(self.command)}"] if self.command else []
+        return "\n  ".join([self.problem, *ran, *said[:LINES_SHOWN], *more, self.fix])
+
+    def briefly(self) -> str:
+        """The problem and the first line of what the compiler said."""
+        return ": ".join([self.problem, *map(shortened, self.output.splitlines()[:1])])
+
+
+def shortened(line: str) -> str:
+    """A line as messages show it: without control characters, and not longer than they are."""
+    shown = "".join(c if c.isprintable() else " " for c in line[: LONGEST_LINE + 1])
+    return shown if len(shown) <= LONGEST_LINE else f"{shown[: LONGEST_LINE - 3]}..."
+
+
+_LOCATED = re.compile(
+    r"(?:In file included from | +from )?(?P<file>(?:[A-Za-z]:)?[^\s|].*?)"
+    r"(?::(?P<line>\d+)(?::\d+)*[:,]|\((?P<row>\d+)(?:,\d+)?\) ?:)"
+    r"(?: (?P<kind>(?:fatal )?error|warning|note):)?"
+)
+_TOOL = re.compile(
+    r"(?:\S*/)?(?:collect2|cc1|ld|ld\.\w+|lld\S*|as|gcc\S*|cc|clang\S*|zig)(?:\.exe)?: "
+)
+_ESCAPES = re.compile("\x1b\\[[0-9;]*[A-Za-z]|\x1b\\].*?(?:\x07|\x1b\\\\)")
+
+
+def said(output: str, texts: Iterable[str]) -> str:
+    """What a compiler said, with lines of no file but those of ours, whose names are `texts`.
+
+    Of a message about another file only the place is told: its words may be that file's.
+    """
+    own, lines, foreign = set(texts), [], False
+    for whole in output.splitlines():
+        line = _ESCAPES.sub("", whole[:LONGEST_READ])
+        if located := _LOCATED.match(line):
+            foreign = re.split(r"[\\/]", located["file"])[-1] not in own
+            if foreign:
+                place = f"{located['file']}:{located['line'] or located['row']}"
+                line = f"{place}: {located['kind'] or 'included'}"
+        elif _TOOL.match(line):
+            foreign = False
+        elif foreign or line.startswith(("[{", '{"')):  # JSON tells of all files in one line
+            continue
+        lines.append(line)
+    return "\n".join(lines)
+
+
+class NoCompilerError(BuildError):
+    """No C compiler works here; `output` says of each place that was looked at why not."""
+
+    fix = (
+        'pip install "tinygrad_kr[compile]" brings one; so does your system '
+        "(apt install gcc libc6-dev, xcode-select --install); or set $CC; then start Python again"
+    )
+
+
+class Search(NamedTuple):
+    """What a look for compilers found, and why it passed over those `skipped`."""
+
+    compiler: Compiler | None
+    skipped: tuple[str, ...]
+
+
+def find_compiler() -> Compiler | None:
+    """The first that works of `$CC`, `cc`, `gcc`, `clang`, and `zig cc` of the package ziglang.
+
+    `$CC` may hold arguments ("ccache gcc -m64"). That it works is seen by building and loading a
+    function of one line, once; the answer is kept in the cache for as long as the compiler's file
+    does not change, so that later processes do not start it at all. `skipped_compilers()` says
+    why those before it were passed over.
+    """
+    return searched().compiler
+
+
+def skipped_compilers() -> tuple[str, ...]:
+    """What `find_compiler` looked at before it found one, each with the reason against it."""
+    return searched().skipped
+
+
+def searched() -> Search:
+    """The search for this `$CC` and `$PATH`, done once in a process."""
+    with _searching:
+        known = _searches.get(_where_to_look())
+        return known if known is not None else search()
+
+
+def search(afresh: bool = False) -> Search:
+    """Look at every place until one has a working compiler; `afresh` believes no old answer."""
+    with _searching:
+        where = _where_to_look()
+        _searches[where] = _look(_places(where[0]), afresh)
+        return _searches[where]
+
+
+def _places(variable: str) -> tuple[str, ...]:
+    return ("$CC",) * bool(variable) + ("cc", "gcc", "clang", "ziglang")
+
+
+def _look(places: tuple[str, ...], afresh: bool) -> Search:
+    skipped: list[str] = []
+    for place in places:
+        try:
+            command = _command(place)
+            known = None if afresh else _remembered(command)
+            return Search(known or _verified(command), tuple(skipped))
+        except BuildError as error:
+            skipped.append(f"{place}: {error.briefly()}")
+    return Search(None, tuple(skipped))
+
+
+def forget_searches() -> None:
+    _searches.clear()
+
+
+_searches: dict[tuple[str, str], Search] = {}
+_searching = threading.RLock()
+
+
+def _where_to_look() -> tuple[str, str]:
+    return os.environ.get("CC", "").strip(), os.environ.get("PATH", "")
+
+
+def _command(place: str) -> tuple[str, ...]:
+    """The words that start the compiler of one place; BuildError where there is none."""
+    if place == "ziglang":
+        return _zig()
+    first, *arguments = _words(os.environ["CC"].strip()) if place == "$CC" else [place]
+    found = _program(os.path.expanduser(first))
+    if found is None:
+        raise BuildError(f"{first} is not on the PATH")
+    return (os.path.abspath(found), *arguments)
+
+
+def _program(name: str) -> str | None:
+    """The path of a program by `$PATH`: `shutil.which`, whose import costs more than all else."""
+    if os.name != "posix":
+        import shutil
+
+        return shutil.which(name)
+    path = os.environ.get("PATH", os.defpath)
+    for folder in [""] if os.sep in name else path.split(os.pathsep):
+        program = os.path.join(folder, name)
+        if os.path.isfile(program) and os.access(program, os.X_OK):
+            return program
+    return None
+
+
+def _words(line: str) -> list[str]:
+    if os.path.isfile(line):
+        return [line]
+    try:
+        if os.name == "nt":  # where a backslash divides folders
+            return [word.strip('"') for word in shlex.split(line, posix=False)]
+        return shlex.split(line)
+    except ValueError as error:
+        raise BuildError(f"{line!r} cannot be read as a command: {error}") from error
+
+
+def _zig() -> tuple[str, ...]:
+    """`zig cc`: its program itself, which saves the start of a Python that would only call it."""
+    import importlib.util
+
+    package = importlib.util.find_spec("ziglang")
+    if package is None or not package.submodule_search_locations:
+        raise BuildError("the package is not installed")
+    program = Path(package.submodule_search_locations[0], "zig.exe" if os.name == "nt" else "zig")
+    if program.is_file():
+        return (str(program), "cc")
+    return (sys.executable, "-m", "ziglang", "cc")
+
+
+def _verified(command: tuple[str, ...]) -> Compiler:
+    """The compiler of `command` with its flags, found by trying them; BuildError if it is none."""
+    _refuse_stub(command[0])
+    identity = f"{command[0]}: {_version(command)}"
+    compiler = Compiler(command, identity, _accepted_flags(command, identity))
+    if (folder := usable_cache()) is not None:
+        with suppress(OSError):
+            write_note(folder / _note_name(command), [compiler.identity, *compiler.flags])
+    return compiler
+
+
+def _refuse_stub(program: str) -> None:
+    """Apple's /usr/bin/cc without Xcode's tools opens a window that offers to install them."""
+    if sys.platform == "darwin" and program.startswith("/usr/bin/"):
+        code, _, _ = run(["/usr/bin/xcode-select", "-p"], Path("/"))
+        if code:
+            raise BuildError("Xcode's command line tools are not installed")
+
+
+def _version(command: tuple[str, ...]) -> str:
+    """The first line of `--version`; that of a compiler which has none is empty."""
+    code, output, _ = run([*command, "--version"], Path(command[0]).parent)
+    return "" if code else output.strip().split("\n", 1)[0].strip()
+
+
+def _wanted_flags() -> tuple[tuple[str, ...], ...]:
+    """What is asked of a compiler: of each group the first flag that it takes, or none.
+
+    None of them changes what NaN, infinities or -0 give. ARM's `-mcpu` is what others call
+    `-march`, and Apple's compilers knew no other word for long.
+    """
+    native = ("-march=native", "-mcpu=native")
+    return (
+        ("-std=c99",),
+        ("-O3", "-O2"),
+        native[::-1] if is_arm() else native,
+        ("-fno-math-errno",),
+        ("-fno-trapping-math",),
+        ("-ffp-contract=off",),
+        # GCC 12 takes two short rows that are copied side by side for one another, with AVX-512.
+        ("-fno-tree-slp-vectorize",),
+        ("-Werror=implicit-function-declaration",),
+        ("-fPIC",),
+        ("-lm",),
+    )
+
+
+def _accepted_flags(command: tuple[str, ...], identity: str) -> tuple[str, ...]:
+    """The flags that a compiler takes: all of them in one trial, or else one after the other."""
+    accepted: tuple[str, ...] = ("-shared",)
+    wanted = _wanted_flags()
+    every = accepted + tuple(group[0] for group in wanted)
+    with suppress(BuildError):
+        _try(Compiler(command, identity, every))
+        return every
+    _try(Compiler(command, identity, accepted))
+    for group in wanted:
+        for flag in group:
+            with suppress(BuildError):
+                _try(Compiler(command, identity, (*accepted, flag)))
+                accepted = (*accepted, flag)
+                break
+    return accepted
+
+
+def _try(compiler: Compiler) -> None:
+    """Build one function and load it in a child process: it may not be for this machine."""
+
+    def attempt(folder: Path) -> None:
+        with work_folder(folder) as work:
+            load_apart(compiled({SOURCE: _TRIAL}, compiler, work))
+
+    in_some_folder(attempt)
+
+
+_LOADER = """\
+import ctypes, sys
+try:
+    library = ctypes.CDLL(sys.argv[1])
+except OSError as error:
+    sys.exit(f"it does not load: {error}")
+if not hasattr(library, sys.argv[2]):
+    sys.exit("it lacks the function that was compiled")
+print(sys.argv[3])
+"""
+
+
+def load_apart(library: Path) -> None:
+    """Load a library in a child process, which it may end, and look for the trial's function.
+
+    A sanitizer ends a process that loads its libraries; others wait for a licence. Where no Python
+    can be started, as in some programs that embed it, the library is loaded in this process.
+    """
+    python = _python()
+    if python is None:
+        if not hasattr(load(library), TRIAL_NAME):
+            raise BuildError("what it builds lacks the function that was compiled")
+        return
+    mark = os.urandom(16).hex()
+    line = [*python, "-S", "-c", _LOADER, str(library), TRIAL_NAME, mark]
+    code, output, errors = run(line, library.parent, library.parent, LOADING_SECONDS)
+    if code or mark not in output.splitlines():
+        end = f"exit {code}" if code else "the process that loads it ends"
+        raise BuildError(f"what it builds cannot be used ({end})", line[:1], errors.lstrip())
+
+
+def _python() -> list[str] | None:
+    """The words that start this Python by itself, without the user's files; None where unknown."""
+    version = f"python{sys.version_info.major}.{sys.version_info.minor}"
+    places = [sys.executable, getattr(sys, "_base_executable", None)]
+    if os.name == "posix":
+        places.append(os.path.join(sys.base_exec_prefix, "bin", version))
+    else:
+        places.append(os.path.join(sys.base_exec_prefix, "python.exe"))
+    for program in places:
+        name = os.path.basename(program or "")
+        if program and _PYTHON.match(name) and os.access(program, os.X_OK):
+            return [program, "-P" if os.environ.get("PYTHONHOME") else "-I"]
+    return None
+
+
+_PYTHON = re.compile(r"(python|pypy)[0-9.]*[a-z]*(\.exe)?$", re.IGNORECASE)
+
+
+def _remembered(command: tuple[str, ...]) -> Compiler | None:
+    """What the cache knows of this very compiler, so that it need not be started."""
+    if (folder := usable_cache()) is None:
+        return None
+    try:
+        identity, *flags = read_note(folder / _note_name(command))
+    except (OSError, ValueError):
+        return None
+    return Compiler(command, identity, tuple(flags))
+
+
+def _note_name(command: tuple[str, ...]) -> str:
+    """A name that changes when a file of the command does, or what we ask of it, or the machine."""
+    asked = [flag for group in _wanted_flags() for flag in group]
+    stamps = [_stamp(word) for word in command]
+    loading = [f"{name}={value}" for name, value in sorted(os.environ.items()) if _loads(name)]
+    named = digest(map(digest, (command, stamps, asked, loading, [machine(), __version__])))
+    return f"{named}.compiler"
+
+
+def _loads(name: str) -> bool:
+    """Whether an environment variable decides which libraries a process can load."""
+    return name.startswith(("LD_", "DYLD_")) or name.endswith("SAN_OPTIONS")
+
+
+def _stamp(word: str) -> str:
+    """When the file or program that `word` names was last changed; empty where it names none."""
+    found = word if os.path.isfile(word) else _program(word)
+    if found is None:
+        return ""
+    status = os.stat(found)
+    return f"{os.path.realpath(found)} {status.st_mtime_ns} {status.st_size}"
+
+
+def compiled(texts: Mapping[str, str], compiler: Compiler, work: Path) -> Path:
+    """Write `texts` into the folder `work` and compile them there; the path of the library."""
+    for name, text in texts.items():
+        (work / name).write_bytes(text.encode("utf-8", "backslashreplace"))
+    library = work / f"program{SUFFIX}"
+    line = compiler.line(SOURCE, library.name)
+    code, output, errors = run(line, work, temporary=work)
+    if code:
+        problem = f"the C compiler failed (exit {code})"
+        raise BuildError(problem, line, said(errors or output, texts))
+    if not library.is_file() or not library.stat().st_size:
+        raise BuildError("the C compiler wrote no library", line, said(errors or output, texts))
+    return library
+
+
+class Library(ctypes.CDLL):
+    """A loaded library; `library["name"]` is a function that refers to it.
+
+    A function that ctypes itself looks up refers to itself too, and waits for the garbage
+    collector.
+    """
+
+    def __getitem__(self, name: Any) -> Any:
+        try:
+            found = ctypes.c_char.in_dll(self, name)
+        except ValueError as error:
+            raise AttributeError(f"the library has no function {name!r}") from error
+        function: Any = self._FuncPtr(ctypes.addressof(found))
+        function.__name__, function.library = name, self
+        return function
+
+
+class HoldingLibrary(Library):
+    """The same library for calls so short that no other thread shall run meanwhile."""
+
+    _func_flags_ = ctypes.PyDLL._func_flags_
+
+    def __init__(self, library: ctypes.CDLL) -> None:
+        super().__init__("", handle=library._handle)
+        self._owner = library
+
+
+def load(library: Path) -> Library:
+    """The library, loaded until nothing refers to it or to its functions; at exit it stays."""
+    try:
+        loaded = Library(str(library))
+    except OSError as error:
+        raise BuildError(f"what the C compiler built does not load: {error}") from error
+    finalize(loaded, _unload, loaded._handle).atexit = False
+    return loaded
+
+
+def _unload(handle: int) -> None:
+    if sys.platform == "win32":
+        _ctypes.FreeLibrary(handle)
+    else:
+        _ctypes.dlclose(handle)
+
+
+def in_some_folder(attempt: Callable[[Path], Result]) -> Result:
+    """What `attempt` gives in the cache or, where it fails there, in a private temporary folder.
+
+    A full disk, or a home mounted `noexec`, looks like a compiler that fails.
+    """
+    failure: Exception | None = None
+    if (folder := usable_cache()) is not None:
+        try:
+            return attempt(folder)
+        except (OSError, BuildError) as error:
+            failure = error
+    try:
+        result = attempt(private_folder())
+    except OSError as error:
+        raise BuildError(f"there is no folder to build in: {error}") from error
+    if failure is not None:
+        why = failure.briefly() if isinstance(failure, BuildError) else str(failure)
+        warn_once(f"nothing can be built in the cache, {folder}", why)
+    return result
+
+
+def run(
+    line: Sequence[str],
+    folder: Path,
+    temporary: Path | None = None,
+    seconds: float | None = None,
+) -> tuple[int, str, str]:
+    """Run a command in `folder`: its exit status, output and errors. No shell sees it.
+
+    The compiler's own temporary files go to `temporary`, so that they too are private and removed.
+    A command that takes longer than `seconds` (`TIMEOUT_SECONDS`) is ended.
+    """
+    seconds = TIMEOUT_SECONDS if seconds is None else seconds
+    import subprocess
+
+    try:
+        process = subprocess.Popen(
+            line,
+            cwd=folder,
+            env=_environment(temporary),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            process_group=0 if os.name == "posix" else None,
+        )
+    except OSError as error:
+        raise BuildError(f"cannot be run: {error}", line) from error
+    _running[threading.get_ident()] = process
+    with process:
+        try:
+            output, errors = process.communicate(timeout=seconds)
+        except subprocess.TimeoutExpired:
+            _kill(process)
+            raise BuildError(f"took longer than {seconds:g} s", line) from None
+        except BaseException:
+            _kill(process)
+            raise
+        finally:
+            waited_for = _running.pop(threading.get_ident(), None)
+    if waited_for is None:
+        raise SystemExit(f"{line[0]} was stopped")
+    return process.returncode, output.decode("utf-8", "replace"), errors.decode("utf-8", "replace")
+
+
+_running: dict[int, subprocess.Popen[bytes]] = {}
+"""The compiler that each thread waits for."""
+
+
+def stop(thread: threading.Thread) -> None:
+    """End the compiler that a thread waits for, and the thread with it."""
+    process = _running.pop(thread.ident or 0, None)
+    if process is not None:
+        _kill(process)
+        thread.join(1)
+
+
+def _kill(process: subprocess.Popen[bytes]) -> None:
+    """End the compiler and all that it started."""
+    if sys.platform != "win32":
+        import signal
+
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+    else:
+        process.kill()
+
+
+def _environment(temporary: Path | None) -> dict[str, str]:
+    """The user's, with messages in English, and a place for zig's own cache where HOME is none."""
+    environment = {**os.environ, "LC_ALL": "C"}
+    if temporary is not None:
+        environment |= dict.fromkeys(("TMPDIR", "TMP", "TEMP"), str(temporary))
+    if os.name == "posix" and not os.access(os.environ.get("HOME", ""), os.W_OK):
+        environment.setdefault("ZIG_GLOBAL_CACHE_DIR", str(private_folder() / "zig"))
+    return environment
+
+
+def _forget_lock() -> None:
+    """A fork inherits a lock that another thread holds, and not the thread."""
+    global _searching
+    _searching = threading.RLock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget_lock)

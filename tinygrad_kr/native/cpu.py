@@ -1,0 +1,98 @@
+"""What this machine is, as far as machine code made for it may rely on it."""
+
+from __future__ import annotations
+
+import ctypes
+import functools
+import os
+import platform
+import sys
+from typing import Any, cast
+
+import numpy as np
+
+_FIELDS = {
+    "vendor_id", "cpu family", "model", "model name", "flags",
+    "cpu implementer", "cpu architecture", "cpu variant", "cpu part", "features",
+    "cpu", "machine", "isa", "uarch",
+}  # fmt: skip
+
+
+@functools.cache
+def machine() -> str:
+    """The processor and its features, the system and its C library, in a few lines.
+
+    Code made with -march=native crashes on a processor that lacks a feature of the one it was
+    made on, and a home folder may be shared by both.
+    """
+    features = cast(dict[str, Any], np.show_config(mode="dicts") or {})
+    parts = [
+        sys.platform,
+        platform.machine(),
+        str(sys.maxsize),
+        _c_library(),
+        _processor(),
+        *features.get("SIMD Extensions", {}).get("found", []),
+    ]
+    return "\n".join(parts)
+
+
+def is_arm() -> bool:
+    return platform.machine().lower().startswith(("arm", "aarch"))
+
+
+def _c_library() -> str:
+    if sys.platform == "win32":
+        return ""
+    try:
+        return os.confstr("CS_GNU_LIBC_VERSION") or ""
+    except (AttributeError, OSError, ValueError):
+        return ""
+
+
+def _processor() -> str:
+    """Model and features of the processor, in the words of the system."""
+    if sys.platform == "darwin":
+        return "\n".join(map(_sysctl, ("machdep.cpu.brand_string", "machdep.cpu.features")))
+    if sys.platform == "win32":
+        return os.environ.get("PROCESSOR_IDENTIFIER", "")
+    try:
+        with open("/proc/cpuinfo", "rb", buffering=0) as stream:
+            return first_processor(stream.read(1 << 14).decode("utf-8", "replace"))
+    except OSError:
+        return platform.processor()
+
+
+def first_processor(text: str) -> str:
+    """Of Linux's /proc/cpuinfo what names the first processor, without clocks and counters."""
+    lines = text.split("\n\n", 1)[0].splitlines()
+    named = (line.partition(":") for line in lines)
+    kept = [(name.strip().lower(), value.strip()) for name, _, value in named]
+    return "\n".join(f"{name}: {value}" for name, value in kept if name in _FIELDS)
+
+
+def _sysctl(name: str) -> str:
+    value, size = ctypes.create_string_buffer(1024), ctypes.c_size_t(1024)
+    failed = ctypes.CDLL(None).sysctlbyname(name.encode(), value, ctypes.byref(size), None, 0)
+    return "" if failed else value.value.decode("utf-8", "replace")
+
+
+MOST_HELPERS = 3
+
+
+_LIMITS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS")
+
+
+def helpers() -> int:
+    """Threads beside the calling one: those of BLAS may be limited, then these are too."""
+    if os.name != "posix":
+        return 0
+    affinity = getattr(os, "sched_getaffinity", None)
+    cores = (os.cpu_count() or 1) if affinity is None else len(affinity(0))
+    limits = [int(text) for name in _LIMITS if (text := os.environ.get(name, "")).isdigit()]
+    return max(0, min(cores - 1, MOST_HELPERS, *(limit - 1 for limit in limits if limit)))
+
+
+def thread_includes() -> list[str]:
+    """What C begins with that calls `tk_share`."""
+    return [f"#define TK_HELPERS {helpers()}", '#include "threads.h"']

@@ -1,0 +1,180 @@
+"""C for eager mode, which asks for no compiler and tells of none."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import threading
+from collections.abc import Callable
+from contextlib import suppress
+from functools import cache
+
+from tinygrad_kr.native import cpu
+from tinygrad_kr.native.build import build, included
+from tinygrad_kr.native.cache import trusted_cache
+from tinygrad_kr.native.compiler import stop
+from tinygrad_kr.native.cpu import machine
+
+LOOKS = 40_000
+"""How long threads look for work before they sleep: here a millisecond, for between two products
+lie some 100 microseconds of Python. Helpers that slept were late for all products of the first 40
+milliseconds after a pause (an MNIST step took 1.9 ms, not 0.95); BLAS's look for 25."""
+
+_SIZE, _ADDRESS = ctypes.c_int64, ctypes.c_void_p
+_MATRIX = (_ADDRESS, _SIZE, _SIZE)
+_PARAMETERS = {
+    "product": (_SIZE, _SIZE, _SIZE, *_MATRIX, *_MATRIX, _ADDRESS),
+    "convolve": (_ADDRESS,) * 5,
+    "convolve_transposed": (_ADDRESS,) * 4,
+    "convolve_weight": (_ADDRESS,) * 4,
+}
+
+
+def eager_kernels() -> ctypes.CDLL | None:
+    """The functions `product`, `convolve`, `convolve_transposed` and `convolve_weight`, of numbers
+    and addresses, built or found built; None where they are not to be had."""
+    if not has_wide_vectors():
+        return None
+    lines = [PRELUDE, f"#define TK_LOOKS {LOOKS}", *includes()]
+    lines += ['#include "convolution.h"', PRODUCT, SHARE]
+    try:
+        trusted_cache()
+        source = "\n".join(lines)
+        library = build(source, included(source))
+    except (OSError, RuntimeError):
+        return None
+    for name, parameters in _PARAMETERS.items():
+        function = getattr(library, name)
+        function.restype, function.argtypes = None, parameters
+    return library
+
+
+PRELUDE = r"""
+#include <math.h>
+#include <stdint.h>
+#include <string.h>
+#include "mathematics.h"
+
+#if defined(_WIN32)
+#define EXPORT __declspec(dllexport)
+#else
+#define EXPORT
+#endif
+#if defined(__GNUC__)
+#define APART __attribute__((noinline))
+#else
+#define APART
+#endif
+
+static inline float tk_absf(float x) { return fabsf(x); }
+static inline double tk_abs(double x) { return fabs(x); }
+static inline float tk_inverse_rootf(float x) {
+  return x == -INFINITY ? 0 : fabsf(1 / tk_sqrtf(x));
+}
+static inline double tk_inverse_root(double x) {
+  return x == -INFINITY ? 0 : fabs(1 / tk_sqrt(x));
+}
+static inline float tk_floorf(float x) { return floorf(x); }
+static inline double tk_floor(double x) { return floor(x); }
+static inline float tk_ceilf(float x) { return ceilf(x); }
+static inline double tk_ceil(double x) { return ceil(x); }
+
+static inline double tk_logistic_term(double x, double a) {
+  return tk_max(x, 0) - x * a + tk_log1p(tk_exp(-fabs(x)));
+}
+
+static inline double tk_logistic_slope(double x, double a) {
+  double e = tk_exp(-fabs(x)), flat = e / (e + 1);
+  return x != x ? x : (x >= 0 ? 1 - a - flat : flat - a);
+}
+"""
+
+
+ROWS, COLUMNS = 14, 32
+"""Of the tiles of `gemm.h`; those at the edges are computed whole."""
+
+
+PRODUCT = """
+EXPORT void product(int64_t rows, int64_t depth, int64_t columns,
+                    const float *a, int64_t a_down, int64_t a_across,
+                    const float *b, int64_t b_down, int64_t b_across, float *c) {
+  tk_product(rows, depth, columns, a, a_down, a_across, b, b_down, b_across, c);
+}
+"""
+
+
+SHARE = """
+EXPORT void share(tk_piece work, void **memory, int64_t size, int64_t step) {
+  tk_share(work, memory, size, step);
+}
+EXPORT int64_t number(void) { return tk_self; }
+"""
+
+
+SHARE_POINTER = """
+EXPORT void (*tk_share)(void (*work)(void **memory, int64_t start, int64_t stop), void **memory,
+                        int64_t size, int64_t step);
+EXPORT int64_t (*tk_number)(void);
+#define tk_self tk_number()
+"""
+
+
+PRODUCT_POINTER = """
+EXPORT void (*tk_product)(int64_t rows, int64_t depth, int64_t columns,
+                          const float *a, int64_t a_down, int64_t a_across,
+                          const float *b, int64_t b_down, int64_t b_across, float *c);
+"""
+
+
+@cache
+def has_wide_vectors() -> bool:
+    """Whether `gemm.h` is made for this processor."""
+    return os.name == "posix" and "avx512f" in machine().split()
+
+
+def includes() -> list[str]:
+    """What C begins with that calls functions of `gemm.h`."""
+    return [*cpu.thread_includes(), '#include "gemm.h"']
+
+
+def pointers(tiles: bool = False) -> list[str]:
+    """Declarations for a program that calls the shared library: its threads and, where there are
+    wide vectors, its products. `tiles`: with the kernels of `gemm.h` too.
+
+    The program has no threads of its own, so it can be unloaded. Every thread that obtains it
+    stores the same pointers: how many threads share the work is a part of its text.
+    """
+    share = [f"#define TK_HELPERS {cpu.helpers()}", SHARE_POINTER]
+    if not has_wide_vectors():
+        return share
+    kernels = ["#define TK_TILES_ONLY", '#include "gemm.h"'] if tiles else []
+    return [*share, PRODUCT_POINTER, *kernels]
+
+
+def library() -> ctypes.CDLL:
+    """The shared library: `share` and `number` of `threads.h`, and `product` of `gemm.h` where
+    there are wide vectors."""
+    kernels = [*includes(), PRODUCT] if has_wide_vectors() else cpu.thread_includes()
+    source = "\n".join([PRELUDE, *kernels, SHARE])
+    return build(source, included(source))
+
+
+def connected(build_program: Callable[[], ctypes.CDLL]) -> ctypes.CDLL:
+    """A program with `pointers()` to the shared library, which another core builds meanwhile."""
+    beside = threading.Thread(target=_build_library, daemon=True)
+    with suppress(RuntimeError):  # no thread: `library` builds it afterwards
+        beside.start()
+    try:
+        program, kernels = build_program(), library()
+    except BaseException:
+        stop(beside)
+        raise
+    for name in ("share", "number", *["product"] * has_wide_vectors()):
+        function = ctypes.cast(kernels[name], ctypes.c_void_p)
+        ctypes.c_void_p.in_dll(program, f"tk_{name}").value = function.value
+    return program
+
+
+def _build_library() -> None:
+    with suppress(Exception):  # who asks for it gets the error as well
+        library()
