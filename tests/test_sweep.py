@@ -599,9 +599,10 @@ def test_a_script_that_does_not_guard_its_start_is_told_to(tmp_path: Path) -> No
     done = subprocess.run(
         [sys.executable, str(script)], capture_output=True, text=True, timeout=60, encoding="utf-8"
     )
-    last = done.stderr.strip().splitlines()[-1]
-    assert "WorkerDiedError: a process died (exit code 1) while it was at seed 0" in last
-    assert 'a script has to guard its start by `if __name__ == "__main__":`' in last
+    lines = done.stderr.strip().splitlines()
+    (told,) = [line for line in lines if "WorkerDiedError: a process died (exit code 1)" in line]
+    assert "while it was at seed 0" in told
+    assert 'a script has to guard its start by `if __name__ == "__main__":`' in told
 
 
 def test_what_no_process_can_be_sent_is_refused_at_once() -> None:

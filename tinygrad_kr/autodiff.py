@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy import ndarray
 
+from tinygrad_kr.arrays.operands import as_array
 from tinygrad_kr.grad_mode import enable_grad, no_grad, recorded_if
 from tinygrad_kr.ops.indexing import getitem, is_basic
 from tinygrad_kr.ops.node import (
@@ -30,7 +31,7 @@ from tinygrad_kr.ops.node import (
     written_since,
 )
 from tinygrad_kr.ops.shape import broadcast_to
-from tinygrad_kr.tensor import Tensor, as_array
+from tinygrad_kr.tensor import Tensor
 
 # ------------------------------------------------------------------ the graph
 

@@ -6,8 +6,14 @@ from typing import Any
 
 import numpy as np
 
+from tinygrad_kr.arrays.operands import as_array
 from tinygrad_kr.random import _shape
-from tinygrad_kr.tensor import Tensor, as_array
+from tinygrad_kr.tensor import Tensor
+
+__all__ = [
+    "arange", "empty", "empty_like", "eye", "full", "full_like", "linspace", "ones",
+    "ones_like", "rand_like", "randn_like", "tensor", "zeros", "zeros_like",
+]  # fmt: skip
 
 
 def tensor(data: Any, dtype: Any = None, requires_grad: bool = False) -> Tensor:

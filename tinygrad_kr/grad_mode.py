@@ -20,6 +20,10 @@ from tinygrad_kr.ops.node import (
     recorder,
 )
 
+__all__ = [
+    "detect_anomaly", "enable_grad", "is_grad_enabled", "no_grad", "set_grad_enabled",
+]  # fmt: skip
+
 
 class _Exit:
     """`__exit__` of a mode: a new object for each `with` block, which nothing but the block refers

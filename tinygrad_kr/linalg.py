@@ -14,16 +14,18 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.lib.array_utils import normalize_axis_tuple
 
-from tinygrad_kr.arrays import cross as cross
-from tinygrad_kr.arrays import floating, moveaxis, operands
-from tinygrad_kr.arrays import vector_norm as vector_norm
-from tinygrad_kr.ops import indexing, linalg, reduction
+from tinygrad_kr.arrays import reduction
+from tinygrad_kr.arrays.indexing import raw
+from tinygrad_kr.arrays.operands import floating, operands
+from tinygrad_kr.arrays.products import cross as cross
+from tinygrad_kr.arrays.reduction import euclidean_norm
+from tinygrad_kr.arrays.shape import moveaxis
+from tinygrad_kr.ops import indexing, linalg
 from tinygrad_kr.ops.elementwise import absolute, where
 from tinygrad_kr.ops.linalg import det as det
 from tinygrad_kr.ops.linalg import inv as inv
 from tinygrad_kr.ops.linalg import matmul as matmul
 from tinygrad_kr.ops.node import OFF, Node, constant, current_mode
-from tinygrad_kr.ops.selection import raw
 
 # ------------------------------------------------------------------ norms
 
@@ -363,3 +365,55 @@ def svdvals(a: Any) -> Any:
     """
     a = floating(operands(a)[0])
     return linalg.svd_packed(a)[..., a.shape[-2]]
+
+
+def vector_norm(
+    x: Any,
+    ord: Any = 2,
+    axis: Any = None,
+    keepdims: bool = False,
+    *,
+    dim: Any = None,
+    keepdim: bool = False,
+) -> Any:
+    """(sum |x|^ord)^(1/ord) over `axis` (all axes for None).
+
+    ord: 2 Euclidean, 1 the sum, inf and -inf the largest and smallest of |x|, 0 how many are not 0.
+
+    Kinks get the least subgradient: 0 where x is 0; elements tied for the largest share evenly.
+    """
+    x = floating(operands(x)[0])
+    axis, keepdims = axis if dim is None else dim, keepdims or keepdim
+    if ord == 2:
+        return euclidean_norm(x, axis, keepdims)
+    if ord == 1:
+        return reduction.sum(absolute(x), axis, keepdims)
+    if ord == 0:
+        return reduction.count_nonzero(x, axis, keepdims).astype(x.dtype)
+    if ord in (math.inf, -math.inf):
+        return (reduction.amax if ord > 0 else reduction.amin)(absolute(x), axis, keepdims)
+    if not isinstance(ord, int | float | np.number):
+        raise ValueError(f"vector_norm: ord is a number, not {ord!r}")
+    zero = x == 0
+    powers = where(zero, 0.0 if ord > 0 else math.inf, where(zero, 1.0, absolute(x)) ** ord)
+    total = reduction.sum(powers, axis, keepdims)
+    return where(total == 0, 0.0, where(total == 0, 1.0, total) ** (1 / ord))
+
+
+def p_norm(
+    x: Any,
+    p: Any = "fro",
+    axis: Any = None,
+    keepdims: bool = False,
+    *,
+    dim: Any = None,
+    keepdim: bool = False,
+) -> Any:
+    """PyTorch's `norm`: of all elements, or over `axis`, as one vector.
+
+    p: as the `ord` of `vector_norm`; "fro" is 2; "nuc" the sum of a matrix's singular values.
+    """
+    axis, keepdims = axis if dim is None else dim, keepdims or keepdim
+    if p == "nuc":
+        return matrix_norm(x, "nuc", (-2, -1) if axis is None else axis, keepdims)
+    return vector_norm(x, 2 if p in ("fro", None) else p, axis, keepdims)

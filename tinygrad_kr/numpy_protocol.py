@@ -17,13 +17,14 @@ import numpy as np
 from numpy import ndarray
 
 from tinygrad_kr import arrays, linalg
-from tinygrad_kr.arrays import operands
-from tinygrad_kr.ops import elementwise, reduction, selection, shape
+from tinygrad_kr.arrays import reduction
+from tinygrad_kr.arrays.indexing import detached, held, raw
+from tinygrad_kr.arrays.operands import floating, operands
+from tinygrad_kr.ops import elementwise, shape
 from tinygrad_kr.ops import linalg as matrices
 from tinygrad_kr.ops.linalg import matmul
 from tinygrad_kr.ops.node import Node, constant
 from tinygrad_kr.ops.op import astype, numpy_table
-from tinygrad_kr.ops.selection import detached, held, raw
 
 
 class _Only:
@@ -140,7 +141,7 @@ _serve(np.argmax, lambda a, axis=None, out=ONLY_NONE, *, keepdims=False:
 _serve(np.argmin, lambda a, axis=None, out=ONLY_NONE, *, keepdims=False:
        reduction.argmin(a, axis, keepdims))
 _serve(np.argsort, lambda a, axis=-1, kind=None, order=ONLY_NONE, *, stable=None:
-       selection.argsort(*_flat_without(a, axis)))
+       arrays.argsort(*_flat_without(a, axis)))
 
 # ------------------------------------------------------------------ elementwise
 
@@ -426,7 +427,7 @@ def _refilled(nested: Any, values: Any) -> Any:
 
 
 def _linspace(start: Any, stop: Any, num: int, endpoint: bool, axis: int) -> Any:
-    start, stop = arrays.broadcast_tensors(*map(arrays.floating, operands(start, stop)))
+    start, stop = arrays.broadcast_tensors(*map(floating, operands(start, stop)))
     steps = max(num - 1 if endpoint else num, 1)
     weights = (np.arange(num) / steps).astype(start.dtype).reshape(-1, *(1,) * start.ndim)
     return arrays.moveaxis(start * (1 - weights) + stop * weights, 0, axis)
@@ -446,7 +447,7 @@ _serve(np.tril,     lambda m, k=0: _square_of(m).tril(k))
 _serve(np.trace,    lambda a, offset=0, axis1=0, axis2=1, dtype=None, out=ONLY_NONE:
        _cast(a, dtype).trace(offset, axis1, axis2))
 _serve(np.sort,     lambda a, axis=-1, kind=None, order=ONLY_NONE, *, stable=None:
-       selection.sort(*_flat_without(a, axis)).values)
+       arrays.sort(*_flat_without(a, axis)).values)
 _serve(np.partition, lambda a, kth, axis=-1, kind="introselect", order=ONLY_NONE:
        _partition(*_flat_without(a, axis), kth))
 _serve(np.diff,     lambda a, n=1, axis=-1, prepend=None, append=None:
@@ -463,7 +464,7 @@ def _take(a: Any, indices: Any, axis: int | None, mode: str) -> Any:
         indices = indices % size
     elif mode == "clip":
         indices = np.clip(indices, 0, size - 1)
-    return selection.take(x, indices, along)
+    return arrays.take(x, indices, along)
 
 
 def _square_of(m: Any) -> Any:
@@ -472,7 +473,7 @@ def _square_of(m: Any) -> Any:
 
 
 def _partition(x: Any, axis: int, kth: Any) -> Any:
-    return selection.take_along_axis(x, np.argpartition(raw(x), kth, axis), axis)
+    return arrays.take_along_axis(x, np.argpartition(raw(x), kth, axis), axis)
 
 
 def _gradient(f: Any, varargs: tuple[Any, ...], axis: Any, edge_order: int) -> Any:

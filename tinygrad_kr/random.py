@@ -14,6 +14,10 @@ from tinygrad_kr.ops.node import recorder, recorders
 from tinygrad_kr.ops.op import Op, op
 from tinygrad_kr.tensor import Tensor
 
+__all__ = [
+    "bernoulli", "default_generator", "manual_seed", "rand", "randint", "randn", "randperm",
+]  # fmt: skip
+
 Generator: TypeAlias = "np.random.Generator"  # in quotes: importing numpy.random takes 10 ms
 
 

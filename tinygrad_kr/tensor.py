@@ -6,24 +6,33 @@ import sys
 from collections.abc import Callable, Iterator
 from functools import cache
 from opcode import opmap
-from operator import index
 from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy import ndarray
-from numpy.lib.array_utils import normalize_axis_tuple
 
-from tinygrad_kr.grad_mode import is_transforming
-from tinygrad_kr.ops import (
-    arrangement,
-    elementwise,
-    indexing,
-    linalg,
-    reduction,
-    selection,
-    shape,
+from tinygrad_kr import linalg
+from tinygrad_kr.arrays import (
+    elementwise as array_elementwise,
 )
+from tinygrad_kr.arrays import (
+    indexing as array_indexing,
+)
+from tinygrad_kr.arrays import (
+    products as array_products,
+)
+from tinygrad_kr.arrays import (
+    reduction,
+)
+from tinygrad_kr.arrays import (
+    shape as array_shape,
+)
+from tinygrad_kr.arrays.indexing import plain_key
+from tinygrad_kr.arrays.operands import as_array, as_dtype
+from tinygrad_kr.grad_mode import is_transforming
+from tinygrad_kr.ops import elementwise, indexing, network, shape
+from tinygrad_kr.ops.linalg import matmul
 from tinygrad_kr.ops.node import (
     OFF,
     LastChange,
@@ -40,57 +49,12 @@ from tinygrad_kr.ops.node import (
 from tinygrad_kr.ops.op import astype, make_results_of, numpy_table
 
 
-def as_array(data: Any, dtype: Any = None) -> ndarray:
-    """`data` as a real array: Python floats become float32, ints int64; an ndarray keeps its dtype.
-
-    Raises TypeError for complex, text and object data, and for lists that hold Tensors.
-    """
-    if isinstance(data, Node):
-        data = data._data
-    if isinstance(data, ndarray | np.generic):
-        array = np.asarray(data, dtype=dtype)
-    else:
-        if _holds_tensor(data):
-            raise TypeError(
-                "a list of Tensors is not a Tensor: use tk.stack(...) or tk.concatenate(...)"
-            )
-        array = np.asarray(data, dtype=dtype)
-        if dtype is None and array.dtype.kind == "f":
-            array = array.astype(np.float32)
-    if array.dtype.kind == "c":
-        raise TypeError(
-            "complex numbers are not supported: make two real Tensors of .real and .imag"
-        )
-    if array.dtype.kind not in "fiub":
-        raise TypeError(
-            f"a Tensor holds real numbers, not {array.dtype} (from {type(data).__name__})"
-        )
-    return array
-
-
-def as_dtype(dtype: Any) -> np.dtype[Any]:
-    """What `to` was given; TypeError, that there is none, for a device."""
-    if isinstance(dtype, str) and dtype.partition(":")[0] in {"cpu", "cuda", "gpu", "mps"}:
-        raise TypeError(
-            f"to() takes a dtype, not the device {dtype!r}: everything is in NumPy arrays on the "
-            "CPU, so leave it out"
-        )
-    found: np.dtype[Any] = np.dtype(dtype)
-    return found
-
-
 @cache
 def _numpy_functions() -> dict[Any, Callable[..., Any]]:
     """NumPy's functions on Tensors, registered when the first of them is called."""
     from tinygrad_kr import numpy_protocol as numpy_protocol
 
     return numpy_table
-
-
-def _holds_tensor(data: Any) -> bool:
-    return isinstance(data, list | tuple) and any(
-        isinstance(item, Node) or _holds_tensor(item) for item in data
-    )
 
 
 def note_change() -> None:
@@ -138,6 +102,12 @@ def _in_place(binary: Callable[..., Any], name: str) -> Callable[[Any, Any], Any
         return self
 
     return assign
+
+
+def method(function: Callable[..., Any]) -> Callable[..., Any]:
+    """A function of arrays as a method: it need not look whether its first argument is a list."""
+    unwrapped: Callable[..., Any] = getattr(function, "__wrapped__")  # noqa: B009
+    return unwrapped
 
 
 class Tensor(Node):
@@ -526,7 +496,7 @@ class Tensor(Node):
     __mod__, __rmod__ = elementwise.remainder, _flipped(elementwise.remainder)
     __pow__, __rpow__ = elementwise.power, _flipped(elementwise.power)
     __floordiv__, __rfloordiv__ = elementwise.floor_divide, _flipped(elementwise.floor_divide)
-    __matmul__, __rmatmul__ = linalg.matmul, _flipped(linalg.matmul)
+    __matmul__, __rmatmul__ = matmul, _flipped(matmul)
     __and__, __rand__ = elementwise.bitwise_and, _flipped(elementwise.bitwise_and)
     __or__, __ror__ = elementwise.bitwise_or, _flipped(elementwise.bitwise_or)
     __xor__, __rxor__ = elementwise.bitwise_xor, _flipped(elementwise.bitwise_xor)
@@ -557,15 +527,11 @@ class Tensor(Node):
 
     def softmax(self, dim: int) -> Tensor:
         """exp(x) over its sum along `dim`: positive, with sum 1."""
-        from tinygrad_kr.functional import softmax
-
-        return softmax(self, dim)  # type: ignore[no-any-return]
+        return network.softmax(self, axis=dim)
 
     def log_softmax(self, dim: int) -> Tensor:
         """The logarithm of `softmax`, exact where that is 0."""
-        from tinygrad_kr.functional import log_softmax
-
-        return log_softmax(self, dim)  # type: ignore[no-any-return]
+        return network.log_softmax(self, axis=dim)
 
     def reciprocal(self) -> Tensor:
         """1 / x."""
@@ -575,25 +541,12 @@ class Tensor(Node):
         """Rounded to `decimals` places, halves to even; detached."""
         return elementwise.round(self, decimals=decimals)
 
-    def clip(self, min: Any = None, max: Any = None) -> Tensor:
-        """Limited to [min, max]; the gradient passes where it was inside, bounds included.
-
-        A bound that is a Tensor gets its gradient too (half of it where they are equal).
-        """
-        if not isinstance(min, Node) and not isinstance(max, Node):
-            return elementwise.clip(self, low=min, high=max)
-        y = self if min is None else elementwise.maximum(self, min)
-        return y if max is None else elementwise.minimum(y, max)
-
-    clamp = clip
+    clip = clamp = method(array_elementwise.clip)
+    masked_fill = method(array_elementwise.masked_fill)
 
     def where(self, condition: Any, other: Any) -> Tensor:
         """Its own elements where `condition` holds, those of `other` elsewhere."""
         return elementwise.where(condition, self, other)
-
-    def masked_fill(self, mask: Any, value: float) -> Tensor:
-        """`value` where `mask` holds."""
-        return elementwise.where(mask, value, self)
 
     def astype(self, dtype: Any) -> Tensor:
         """In another dtype; a gradient returns in this one."""
@@ -622,7 +575,7 @@ class Tensor(Node):
     # -------------------------------------------------------------- methods: reductions
 
     sum, mean, prod = reduction.sum, reduction.mean, reduction.prod
-    max, min = selection.max, selection.min
+    max, min = method(array_indexing.max), method(array_indexing.min)
     amax, amin = reduction.amax, reduction.amin
     var, std = reduction.var, reduction.std
     logsumexp = reduction.logsumexp
@@ -632,173 +585,61 @@ class Tensor(Node):
 
     # -------------------------------------------------------------- methods: shape
 
-    def reshape(self, *sizes: Any) -> Tensor:
-        """The same elements in another shape; one size may be -1."""
-        return shape.reshape(self, shape=_sizes(sizes))
-
-    view = reshape
-
-    def ravel(self) -> Tensor:
-        """All elements in one axis."""
-        return shape.reshape(self, shape=(-1,))
-
-    def flatten(self, start_dim: int = 0, end_dim: int = -1) -> Tensor:
-        """The axes from `start_dim` to `end_dim` merged into one."""
-        if not self.ndim:
-            return self.reshape(1)
-        start, end = normalize_axis_tuple((start_dim, end_dim), self.ndim, "flatten", True)
-        if start > end:
-            raise ValueError(f"flatten: start_dim {start_dim} comes after end_dim {end_dim}")
-        merged = int(np.prod(self.shape[start : end + 1]))
-        return self.reshape(*self.shape[:start], merged, *self.shape[end + 1 :])
-
-    def unflatten(self, dim: int, sizes: tuple[int, ...]) -> Tensor:
-        """One axis split into several."""
-        (dim,) = normalize_axis_tuple(dim, self.ndim, "unflatten")
-        if -1 in sizes:
-            known = int(np.prod([n for n in sizes if n != -1]))
-            sizes = tuple(self.shape[dim] // known if n == -1 else n for n in sizes)
-        return self.reshape(*self.shape[:dim], *sizes, *self.shape[dim + 1 :])
-
-    def transpose(self, *axes: Any) -> Tensor:
-        """All axes reversed if none is named, two exchanged (PyTorch), or all in a new order."""
-        order = _sizes(axes) if axes and axes != (None,) else None
-        if order is not None and len(order) == 2 and not isinstance(axes[0], tuple | list):
-            return shape.swapaxes(self, axis1=order[0], axis2=order[1])
-        return shape.transpose(self, axes=order)
-
-    def permute(self, *axes: Any) -> Tensor:
-        """The axes in another order."""
-        return shape.transpose(self, axes=_sizes(axes))
-
-    def swapaxes(self, axis1: int, axis2: int) -> Tensor:
-        """Two axes exchanged."""
-        return shape.swapaxes(self, axis1=axis1, axis2=axis2)
-
-    def squeeze(self, axis: Any = None, *, dim: Any = None) -> Tensor:
-        """Without the axes of size 1, or those of them that `axis` names (PyTorch's rule)."""
-        axis = axis if dim is None else dim
-        if axis is not None:
-            axes = axis if isinstance(axis, tuple | list) else (axis,)
-            axis = tuple(a for a in normalize_axis_tuple(axes, self.ndim) if self.shape[a] == 1)
-        return self.reshape(np.squeeze(np.broadcast_to(0, self.shape), axis).shape)
-
-    def unsqueeze(self, axis: int | None = None, *, dim: int | None = None) -> Tensor:
-        """With a new axis of size 1."""
-        axis = axis if dim is None else dim
-        return self.reshape(np.expand_dims(np.broadcast_to(0, self.shape), axis or 0).shape)
-
-    def expand(self, *sizes: Any) -> Tensor:
-        """Axes of size 1 repeated to `sizes` without copying; -1 keeps a size."""
-        sizes = _sizes(sizes)
-        extra = len(sizes) - self.ndim
-        target = tuple(
-            self.shape[i - extra] if n == -1 and i >= extra else n for i, n in enumerate(sizes)
-        )
-        return shape.broadcast_to(self, shape=target)
-
-    def expand_as(self, other: Tensor) -> Tensor:
-        """Broadcast to the shape of `other`."""
-        return shape.broadcast_to(self, shape=other.shape)
-
-    def broadcast_to(self, *sizes: Any) -> Tensor:
-        """Broadcast to a shape without copying."""
-        return shape.broadcast_to(self, shape=_sizes(sizes))
-
-    def flip(self, *axes: Any) -> Tensor:
-        """The order reversed along some axes (all, if none is named)."""
-        return shape.flip(self, axis=_sizes(axes) if axes and axes != (None,) else None)
-
-    def roll(self, shift: Any, axis: Any = None) -> Tensor:
-        """Moved along an axis, what is pushed out coming in at the other end."""
-        return shape.roll(self, shift=shift, axis=axis)
-
-    repeat, tile = arrangement.repeat, arrangement.tile
-    repeat_interleave = arrangement.repeat_interleave
-    split, chunk, unbind = arrangement.split, arrangement.chunk, arrangement.unbind
-    moveaxis, movedim = arrangement.moveaxis, arrangement.movedim
+    reshape = view = method(array_shape.reshape)
+    ravel = method(array_shape.ravel)
+    flatten = method(array_shape.flatten)
+    unflatten = method(array_shape.unflatten)
+    transpose = method(array_shape.transpose)
+    permute = method(array_shape.permute)
+    swapaxes = method(array_shape.swapaxes)
+    squeeze = method(array_shape.squeeze)
+    unsqueeze = method(array_shape.unsqueeze)
+    expand = method(array_shape.expand)
+    expand_as = method(array_shape.expand_as)
+    broadcast_to = method(array_shape.broadcast_to)
+    flip = method(array_shape.flip)
+    roll = method(array_shape.roll)
+    repeat = method(array_shape.repeat)
+    tile = method(array_shape.tile)
+    repeat_interleave = method(array_shape.repeat_interleave)
+    split = method(array_shape.split)
+    chunk = method(array_shape.chunk)
+    unbind = method(array_shape.unbind)
+    diagonal = method(array_shape.diagonal)
+    trace = method(array_shape.trace)
+    moveaxis = movedim = method(array_shape.moveaxis)
 
     # -------------------------------------------------------------- methods: indexing and products
 
     def __getitem__(self, key: Any) -> Tensor:
         return indexing.getitem(self, key=plain_key(key))
 
-    take, gather, scatter_add = selection.take, selection.gather, selection.scatter_add
-    index_select, take_along_axis = selection.index_select, selection.take_along_axis
-    sort, argsort, topk = selection.sort, selection.argsort, selection.topk
-    nonzero = selection.nonzero
-    triu, tril, diag = selection.triu, selection.tril, selection.diag
-
-    def diagonal(self, offset: int = 0, axis1: int = 0, axis2: int = 1) -> Tensor:
-        """The diagonal of two axes, as the last axis."""
-        return indexing.diagonal(self, offset=offset, axis1=axis1, axis2=axis2)
-
-    def trace(self, offset: int = 0, axis1: int = 0, axis2: int = 1) -> Tensor:
-        """Sum of a diagonal."""
-        return self.diagonal(offset, axis1, axis2).sum(axis=-1)  # type: ignore[no-any-return]
-
-    matmul = linalg.matmul
+    take = method(array_indexing.take)
+    gather = method(array_indexing.gather)
+    scatter_add = method(array_indexing.scatter_add)
+    index_select = method(array_indexing.index_select)
+    take_along_axis = method(array_indexing.take_along_axis)
+    sort = method(array_indexing.sort)
+    argsort = method(array_indexing.argsort)
+    topk = method(array_indexing.topk)
+    nonzero = method(array_indexing.nonzero)
+    triu = method(array_indexing.triu)
+    tril = method(array_indexing.tril)
+    diag = method(array_indexing.diag)
+    matmul = matmul
+    outer = array_products.outer
+    norm = linalg.p_norm
 
     def dot(self, other: Any) -> Tensor:
         """NumPy's `dot`: sum over its last axis and the last but one of `other`."""
         if self.ndim and 1 <= np.ndim(getattr(other, "_data", other)) <= 2:
-            return linalg.matmul(self, other)
-        from tinygrad_kr.arrays import dot
-
-        return dot(self, other)  # type: ignore[no-any-return]
-
-    def outer(self, other: Any) -> Tensor:
-        """All products of an element of this with one of `other`, as a matrix."""
-        from tinygrad_kr.arrays import outer
-
-        return outer(self, other)  # type: ignore[no-any-return]
-
-    def norm(
-        self, p: Any = "fro", axis: Any = None, keepdims: bool = False, **torch_names: Any
-    ) -> Tensor:
-        """PyTorch's `norm`: (sum |x|^p)^(1/p) over `axis`, Euclidean by default; 0 at 0."""
-        from tinygrad_kr.arrays import norm
-
-        return norm(self, p, axis, keepdims, **torch_names)  # type: ignore[no-any-return]
+            return matmul(self, other)
+        return array_products.dot(self, other)  # type: ignore[no-any-return]
 
 
 make_results_of(Tensor)
 
 
-def _sizes(sizes: tuple[Any, ...]) -> tuple[int, ...]:
-    if len(sizes) == 1 and isinstance(sizes[0], tuple | list):
-        sizes = tuple(sizes[0])
-    return tuple(map(index, sizes))
-
-
 def _assigned_by_index(frame: FrameType) -> bool:
     """Whether a frame is at `a[i] = ...`: NumPy then asks for a number, not for an array."""
     return frame.f_code.co_code[frame.f_lasti] == opmap["STORE_SUBSCR"]
-
-
-def plain_key(key: Any) -> Any:
-    """An index without Tensors and lists, its arrays copied since backward will read them.
-
-    Raises IndexError for an index that is neither integer nor boolean.
-    """
-    if isinstance(key, tuple):
-        return tuple(_plain_part(part) for part in key)
-    return _plain_part(key)
-
-
-def _plain_part(part: Any) -> Any:
-    recording = recorder() if recorders else None
-    if isinstance(part, Node):
-        if recording is not None:
-            recording.read(part)
-        part = part._data
-    elif isinstance(part, list):
-        part = np.asarray(part, dtype=None if part else np.int64)
-    elif isinstance(part, slice):
-        ends = (part.start, part.stop, part.step)
-        return slice(*(e._data.item() if isinstance(e, Node) else e for e in ends))
-    if not isinstance(part, ndarray):
-        return part
-    if part.dtype.kind not in "iub":
-        raise IndexError(f"an index must be of integers or booleans, not {part.dtype}")
-    return part.copy() if recording is None else part

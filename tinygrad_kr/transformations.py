@@ -20,6 +20,10 @@ from tinygrad_kr.ops.shape import concatenate, stack
 from tinygrad_kr.random import default_generator
 from tinygrad_kr.tensor import Tensor
 
+__all__ = [
+    "checkpoint", "grad", "hessian", "hvp", "jacobian", "jvp", "value_and_grad", "vjp",
+]  # fmt: skip
+
 Function = Callable[..., Any]
 Argnums = int | Sequence[int]
 

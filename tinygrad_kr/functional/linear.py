@@ -7,11 +7,11 @@ from typing import Any
 import numpy as np
 from numpy import ndarray
 
+from tinygrad_kr.arrays.indexing import detached
 from tinygrad_kr.ops import linalg, network
 from tinygrad_kr.ops.elementwise import where
 from tinygrad_kr.ops.node import Node, recorder, recorders
 from tinygrad_kr.ops.op import op
-from tinygrad_kr.ops.selection import detached
 from tinygrad_kr.random import Generator, resolve
 
 

@@ -6,10 +6,11 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
+from tinygrad_kr.arrays.reduction import euclidean_norm
 from tinygrad_kr.ops import network
 from tinygrad_kr.ops.elementwise import absolute, maximum, power
 from tinygrad_kr.ops.node import Node, constant, recorder
-from tinygrad_kr.ops.reduction import euclidean_norm, max_, mean_, sum_, var_
+from tinygrad_kr.ops.reduction import max_, mean_, sum_, var_
 
 
 def batch_norm(

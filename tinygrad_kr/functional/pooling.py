@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 from numpy import ndarray
 
+from tinygrad_kr.arrays.indexing import raw
 from tinygrad_kr.functional.convolution import Sizes, _positive, _sizes
 from tinygrad_kr.ops import shape, window
 from tinygrad_kr.ops.node import Node, constant
-from tinygrad_kr.ops.selection import raw
 
 Pairs = tuple[tuple[int, int], ...]
 

@@ -14,13 +14,13 @@ from typing import Any
 
 import numpy as np
 
+from tinygrad_kr.arrays.indexing import held, raw
 from tinygrad_kr.functional.linear import integers, refuse_outside
 from tinygrad_kr.ops import network
 from tinygrad_kr.ops.elementwise import masked, where
 from tinygrad_kr.ops.linalg import linear
 from tinygrad_kr.ops.node import Node
 from tinygrad_kr.ops.recurrent import gru_scan, lstm_scan, rnn_scan
-from tinygrad_kr.ops.selection import held, raw
 
 # ------------------------------------------------------------------ layers
 

@@ -7,7 +7,6 @@ import os
 import re
 import threading
 from collections.abc import Mapping
-from importlib.resources import files
 from pathlib import Path
 from weakref import WeakValueDictionary
 
@@ -60,7 +59,7 @@ _INCLUDED = re.compile(rf'^#include "({_HEADER.pattern})"', re.MULTILINE)
 
 def included(source: str) -> dict[str, str]:
     """The headers of this package that `source` includes, for `build`."""
-    here = files(__package__) / "include"
+    here = Path(__file__).with_name("include")
     return {
         name: here.joinpath(name).read_text(encoding="utf-8") for name in _INCLUDED.findall(source)
     }

@@ -10,10 +10,11 @@ from typing import Any, NamedTuple, Self, TypeVar
 import numpy as np
 from numpy import ndarray
 
+from tinygrad_kr.arrays.operands import as_array, as_dtype
 from tinygrad_kr.grad_mode import no_grad
 from tinygrad_kr.nn.parameter import Parameter
 from tinygrad_kr.nn.trail import locate
-from tinygrad_kr.tensor import Tensor, as_array, as_dtype, note_change
+from tinygrad_kr.tensor import Tensor, note_change
 
 Hook = Callable[..., Any]
 Held = TypeVar("Held")

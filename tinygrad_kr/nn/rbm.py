@@ -13,7 +13,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 import tinygrad_kr.functional as F
-from tinygrad_kr.arrays import concatenate, stack
+from tinygrad_kr.arrays.joining import concatenate, stack
+from tinygrad_kr.arrays.operands import as_array
 from tinygrad_kr.functional.linear import integers, refuse_outside
 from tinygrad_kr.grad_mode import no_grad
 from tinygrad_kr.nn import init
@@ -22,7 +23,7 @@ from tinygrad_kr.nn.containers import ModuleList, Sequential
 from tinygrad_kr.nn.linear import Linear, parameter, size
 from tinygrad_kr.nn.module import Module
 from tinygrad_kr.random import Generator, bernoulli
-from tinygrad_kr.tensor import Tensor, as_array
+from tinygrad_kr.tensor import Tensor
 
 START_STD = 0.01
 """Of the weights, as in Hinton (2010), section 8."""

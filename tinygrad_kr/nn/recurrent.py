@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 import tinygrad_kr.functional as F
-from tinygrad_kr.arrays import cat, stack
+from tinygrad_kr.arrays.joining import cat, stack
 from tinygrad_kr.functional import recurrent
 from tinygrad_kr.nn import init
 from tinygrad_kr.nn.linear import parameter, size

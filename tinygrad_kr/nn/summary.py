@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from tinygrad_kr.grad_mode import no_grad
-from tinygrad_kr.nn.module import Handle, Module
 from tinygrad_kr.tensor import Tensor
+
+if TYPE_CHECKING:
+    from tinygrad_kr.nn.module import Handle, Module
 
 
 def summary(module: Module, example: Any = None) -> str:

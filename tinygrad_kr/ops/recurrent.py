@@ -18,11 +18,10 @@ from typing import Any
 import numpy as np
 from numpy import ndarray
 
-from tinygrad_kr.ops.arrangement import unbind
 from tinygrad_kr.ops.elementwise import masked, tanh
 from tinygrad_kr.ops.op import Op, op
 from tinygrad_kr.ops.reduction import concatenate
-from tinygrad_kr.ops.shape import stack
+from tinygrad_kr.ops.shape import stack, unbind
 
 # ------------------------------------------------------------------ what the three share
 

@@ -7,7 +7,6 @@ axis is an int, a tuple of ints, or None for all.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from itertools import accumulate
 from typing import Any
 
@@ -37,31 +36,6 @@ def count(x: Any, axis: Axis) -> int:
     if axis is None:
         return int(x.size)
     return math.prod(x.shape[a] for a in ((axis,) if isinstance(axis, int) else axis))
-
-
-def _public(primitive: Op) -> Callable[..., Any]:
-    """Give a reduction PyTorch's keywords beside NumPy's."""
-
-    def reduction(
-        x: Any,
-        axis: Axis = None,
-        keepdims: bool = False,
-        *,
-        dim: Axis = None,
-        keepdim: bool = False,
-        **params: Any,
-    ) -> Any:
-        if dim is not None:
-            axis = dim
-        if type(axis) is list:
-            axis = tuple(axis)
-        elif isinstance(axis, np.integer):
-            axis = int(axis)
-        return primitive(x, axis=axis, keepdims=keepdims or keepdim, **params)
-
-    reduction.__name__ = reduction.__qualname__ = primitive.__name__
-    reduction.__doc__ = primitive.__doc__
-    return reduction
 
 
 # ------------------------------------------------------------------ sums
@@ -131,47 +105,6 @@ std_ = op(_std, lambda g, y, x, axis=None, keepdims=False, ddof=0:
           _std_slope(g, y, x, axis, keepdims, ddof))
 # fmt: on
 
-sum = _public(sum_)
-mean = _public(mean_)
-
-
-def var(
-    x: Any,
-    axis: Axis = None,
-    keepdims: bool = False,
-    *,
-    correction: float = 1,
-    ddof: float | None = None,
-    **torch_names: Any,
-) -> Any:
-    """Variance with PyTorch's default: sum((x - mean)^2) / (n - correction), correction 1.
-
-    `ddof` is NumPy's name for `correction`. `np.var(t)` keeps NumPy's default of 0.
-    """
-    ddof = correction if ddof is None else ddof
-    return _var_public(x, axis, keepdims, ddof=ddof, **torch_names)
-
-
-def std(
-    x: Any,
-    axis: Axis = None,
-    keepdims: bool = False,
-    *,
-    correction: float = 1,
-    ddof: float | None = None,
-    **torch_names: Any,
-) -> Any:
-    """Standard deviation, the square root of `var`, with PyTorch's default correction 1.
-
-    Its gradient is 0 where all elements are equal. `np.std(t)` keeps NumPy's default `ddof=0`.
-    """
-    ddof = correction if ddof is None else ddof
-    return _std_public(x, axis, keepdims, ddof=ddof, **torch_names)
-
-
-_var_public, _std_public = _public(var_), _public(std_)
-
-
 # ------------------------------------------------------------------ extremes
 
 
@@ -195,10 +128,6 @@ def _extreme(g: Any, y: Any, x: Any, axis: Axis, keepdims: bool) -> Any:
 max_ = op(_max, lambda g, y, x, axis=None, keepdims=False: _extreme(g, y, x, axis, keepdims))
 min_ = op(_min, lambda g, y, x, axis=None, keepdims=False: _extreme(g, y, x, axis, keepdims))
 # fmt: on
-
-max = _public(max_)
-min = _public(min_)
-amax, amin = max, min
 
 
 def _argmax(x: ndarray, *, axis: int | None = None, keepdims: bool = False) -> Any:
@@ -229,9 +158,6 @@ def _count_nonzero(x: ndarray, *, axis: Axis = None, keepdims: Any = False) -> A
 argmax_, argmin_ = op(_argmax), op(_argmin)
 any_, all_ = op(_any), op(_all)
 count_nonzero_ = op(_count_nonzero)
-argmax, argmin = _public(argmax_), _public(argmin_)
-any, all = _public(any_), _public(all_)
-count_nonzero = _public(count_nonzero_)
 
 # ------------------------------------------------------------------ logsumexp and norm
 
@@ -267,9 +193,6 @@ logsumexp_ = op(_logsumexp, lambda g, y, x, axis=None, keepdims=False:
 norm_ = op(_norm, lambda g, y, x, axis=None, keepdims=False:
            _restored(g, x, axis, keepdims) * _unit(x, y, axis, keepdims))
 # fmt: on
-
-logsumexp = _public(logsumexp_)
-euclidean_norm = _public(norm_)
 
 # ------------------------------------------------------------------ along one axis
 
@@ -372,22 +295,3 @@ cumprod_: Op = op(_cumprod, lambda g, y, x, axis, reverse=False:
 prod_ = op(_prod, lambda g, y, x, axis=None, keepdims=False:
            _restored(g, x, axis, keepdims) * _others_product(x, axis))
 # fmt: on
-
-prod = _public(prod_)
-
-
-def _along(primitive: Op) -> Callable[..., Any]:
-    """A cumulative op with NumPy's default: the flattened array where no axis is given."""
-
-    def cumulative(x: Any, axis: int | None = None, *, dim: int | None = None) -> Any:
-        axis = dim if dim is not None else axis
-        if axis is None:
-            return primitive(x.reshape(-1), axis=0)
-        return primitive(x, axis=axis)
-
-    cumulative.__name__ = cumulative.__qualname__ = primitive.__name__
-    cumulative.__doc__ = primitive.__doc__
-    return cumulative
-
-
-cumsum, cumprod = _along(cumsum_), _along(cumprod_)

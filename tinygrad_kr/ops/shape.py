@@ -94,3 +94,8 @@ def _inner(g: Any, x: Any, widths: tuple[tuple[int, int], ...]) -> Any:
 
 
 pad = op(_pad, lambda g, y, x, widths, value=0.0: _inner(g, x, widths))
+
+
+def unbind(x: Any, axis: int = 0) -> tuple[Any, ...]:
+    """The slices along `axis`, without that axis."""
+    return tuple(x[(*(slice(None),) * axis, i)] for i in range(x.shape[axis]))

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator
+from functools import cache
 from itertools import product
 from typing import Any
 
@@ -63,9 +64,16 @@ def _laid_out_like(x: ndarray, shape: Sizes, make: Any = np.zeros) -> ndarray:
 _PART_BYTES = 2**21
 """What is worked on at once: what a core's own cache holds."""
 
-# glibc returns freed memory to the system above a limit, twice the largest block freed so far, and
-# gets it back page by page: a fifth of the time of a small convolutional net's step.
-np.empty(2**25 - 2**16, np.uint8)
+
+@cache
+def _keep_freed_memory() -> None:
+    """Have glibc keep freed blocks of up to 32 MiB, once in a process.
+
+    It returns freed memory above a limit to the system, and the next block is mapped page by page:
+    a fifth of the time of a small convolutional net's step. The limit is twice the largest block
+    freed so far.
+    """
+    np.empty(2**25 - 2**16, np.uint8)
 
 
 def _parts(samples: int, sample_bytes: int) -> Iterator[slice]:
@@ -124,6 +132,7 @@ def _convolve(
     groups: int,
 ) -> Any:
     """Products of every window of `x` (N, C, ...) with every filter (O, C / groups, ...)."""
+    _keep_freed_memory()
     kernel = weight.shape[2:]
     counts = _counts(_padded_sizes(x.shape[2:], padding), kernel, stride, dilation)
     window = {"stride": stride, "padding": padding, "dilation": dilation, "groups": groups}

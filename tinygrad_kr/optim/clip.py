@@ -9,10 +9,11 @@ from typing import Any
 import numpy as np
 from numpy import ndarray
 
+from tinygrad_kr.arrays.reduction import euclidean_norm
 from tinygrad_kr.grad_mode import no_grad
 from tinygrad_kr.ops.elementwise import absolute, clip, power, where
 from tinygrad_kr.ops.node import constant, recorder, recorders, replace_gradient
-from tinygrad_kr.ops.reduction import euclidean_norm, max_, sum_
+from tinygrad_kr.ops.reduction import max_, sum_
 from tinygrad_kr.ops.shape import stack
 from tinygrad_kr.tensor import Tensor
 

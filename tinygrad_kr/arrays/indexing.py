@@ -12,10 +12,17 @@ import numpy as np
 from numpy import ndarray
 from numpy.lib.array_utils import normalize_axis_index
 
-from tinygrad_kr.ops import indexing, reduction
+from tinygrad_kr.arrays import reduction
+from tinygrad_kr.arrays.operands import array_function
+from tinygrad_kr.ops import indexing
 from tinygrad_kr.ops.indexing import add_along_axis, getitem, put_diagonal
 from tinygrad_kr.ops.node import Node, constant, recorder, recorders
 from tinygrad_kr.ops.shape import broadcast_to
+
+__all__ = [
+    "argsort", "diag", "gather", "index_select", "max", "min", "nonzero", "scatter_add", "sort",
+    "take", "take_along_axis", "topk", "tril", "triu",
+]  # fmt: skip
 
 
 class Chosen(NamedTuple):
@@ -73,6 +80,7 @@ def _axis_of(x: Any, axis: int, name: str) -> int:
     return normalize_axis_index(axis, x.ndim, name)
 
 
+@array_function
 def take(x: Any, indices: Any, axis: int | None = None, *, dim: int | None = None) -> Any:
     """The elements at `indices` along `axis` (of the flattened array for None)."""
     axis = axis if dim is None else dim
@@ -81,6 +89,7 @@ def take(x: Any, indices: Any, axis: int | None = None, *, dim: int | None = Non
     return getitem(x, key=(*(slice(None),) * axis, indices) if axis else indices)
 
 
+@array_function
 def index_select(x: Any, dim: int, index: Any) -> Any:
     """The slices at the positions of the vector `index` along `dim`."""
     if np.ndim(held(index)) > 1:
@@ -90,6 +99,7 @@ def index_select(x: Any, dim: int, index: Any) -> Any:
     return take(x, index if index.ndim else index.reshape(1), dim)
 
 
+@array_function
 def gather(x: Any, dim: int, index: Any) -> Any:
     """y[i, j, k] = x[i, index[i, j, k], k] for dim 1; elsewhere `index` may be smaller than `x`.
 
@@ -101,6 +111,7 @@ def gather(x: Any, dim: int, index: Any) -> Any:
     return indexing.take_along_axis(x, indices=index, axis=dim)
 
 
+@array_function
 def scatter_add(x: Any, dim: int, index: Any, src: Any) -> Any:
     """`x` with y[i, index[i, j, k], k] += src[i, j, k] for dim 1: the adjoint of `gather`.
 
@@ -127,6 +138,7 @@ def _demand_fits(index: ndarray, x: Any, dim: int, name: str) -> None:
         )
 
 
+@array_function
 def take_along_axis(x: Any, indices: Any, axis: int | None = -1, *, dim: int | None = None) -> Any:
     """NumPy's: like `gather`, with `x` and `indices` broadcast against each other off the axis."""
     axis = axis if dim is None else dim
@@ -145,6 +157,7 @@ def take_along_axis(x: Any, indices: Any, axis: int | None = -1, *, dim: int | N
     return indexing.take_along_axis(x, indices=indices, axis=axis)
 
 
+@array_function
 def argsort(
     x: Any, axis: int = -1, descending: bool = False, *, dim: int | None = None, stable: bool = True
 ) -> Any:
@@ -161,6 +174,7 @@ def _order(x: ndarray, axis: int, descending: bool) -> Any:
     return x.shape[axis] - 1 - np.flip(backwards, axis)
 
 
+@array_function
 def sort(
     x: Any, axis: int = -1, descending: bool = False, *, dim: int | None = None, stable: bool = True
 ) -> Chosen:
@@ -172,6 +186,7 @@ def sort(
     return _chosen(x, _order(raw(x), axis, descending), axis)
 
 
+@array_function
 def topk(
     x: Any,
     k: int,
@@ -223,13 +238,14 @@ def _extreme(
         "\n\n    return_indices: also give their indices along one axis, as PyTorch does; then the"
         "\n        first of equal elements takes the whole gradient."
     )
-    return extreme
+    return array_function(extreme)
 
 
 max = _extreme("max", reduction.max, reduction.argmax)
 min = _extreme("min", reduction.min, reduction.argmin)
 
 
+@array_function
 def nonzero(x: Any, as_tuple: bool = False) -> Any:
     """Where `x` is not 0: one row of indices for each element, or one vector for each axis."""
     found = np.nonzero(np.atleast_1d(raw(x)))
@@ -242,16 +258,19 @@ def nonzero(x: Any, as_tuple: bool = False) -> Any:
 # ------------------------------------------------------------------ triangles and diagonals
 
 
+@array_function
 def triu(x: Any, diagonal: int = 0, *, k: int | None = None) -> Any:
     """The upper triangle of the last two axes from a diagonal on (NumPy's `k`); zeros below."""
     return indexing.triu(x, k=diagonal if k is None else k)
 
 
+@array_function
 def tril(x: Any, diagonal: int = 0, *, k: int | None = None) -> Any:
     """The lower triangle of the last two axes up to a diagonal (NumPy's `k`); zeros above."""
     return indexing.tril(x, k=diagonal if k is None else k)
 
 
+@array_function
 def diag(x: Any, diagonal: int = 0, *, k: int | None = None) -> Any:
     """A matrix with the vector `x` on a diagonal, or that diagonal of the matrix `x`."""
     offset = diagonal if k is None else k
@@ -261,3 +280,31 @@ def diag(x: Any, diagonal: int = 0, *, k: int | None = None) -> Any:
         raise ValueError(f"diag takes a vector or a matrix, not shape {x.shape}")
     n = x.shape[0] + abs(offset)
     return put_diagonal(x, offset=offset, axis1=0, axis2=1, shape=(n, n))
+
+
+def plain_key(key: Any) -> Any:
+    """An index without Tensors and lists, its arrays copied since backward will read them.
+
+    Raises IndexError for an index that is neither integer nor boolean.
+    """
+    if isinstance(key, tuple):
+        return tuple(_plain_part(part) for part in key)
+    return _plain_part(key)
+
+
+def _plain_part(part: Any) -> Any:
+    recording = recorder() if recorders else None
+    if isinstance(part, Node):
+        if recording is not None:
+            recording.read(part)
+        part = part._data
+    elif isinstance(part, list):
+        part = np.asarray(part, dtype=None if part else np.int64)
+    elif isinstance(part, slice):
+        ends = (part.start, part.stop, part.step)
+        return slice(*(e._data.item() if isinstance(e, Node) else e for e in ends))
+    if not isinstance(part, ndarray):
+        return part
+    if part.dtype.kind not in "iub":
+        raise IndexError(f"an index must be of integers or booleans, not {part.dtype}")
+    return part.copy() if recording is None else part

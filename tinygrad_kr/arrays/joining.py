@@ -1,0 +1,86 @@
+"""Arrays joined, broadcast together and padded."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+
+from tinygrad_kr.arrays.indexing import take
+from tinygrad_kr.arrays.operands import list_of, operands
+from tinygrad_kr.ops import shape
+
+__all__ = ["broadcast_tensors", "cat", "concatenate", "meshgrid", "pad", "stack"]
+
+
+def concatenate(tensors: Iterable[Any], axis: int | None = 0, *, dim: int | None = None) -> Any:
+    """The Tensors one after the other along `axis` (flattened first for None).
+
+    ValueError where other axes differ, or there is nothing to join.
+    """
+    axis = axis if dim is None else dim
+    return shape.concatenate(*list_of(tensors, "concatenate"), axis=axis)
+
+
+cat = concatenate
+
+
+def stack(tensors: Iterable[Any], axis: int = 0, *, dim: int | None = None) -> Any:
+    """Tensors of one shape side by side along a new axis."""
+    return shape.stack(*list_of(tensors, "stack"), axis=axis if dim is None else dim)
+
+
+def broadcast_tensors(*tensors: Any) -> tuple[Any, ...]:
+    """Each Tensor broadcast, without copying, to the shape they have together."""
+    parts = operands(*tensors)
+    together = np.broadcast_shapes(*(part.shape for part in parts))
+    return tuple(shape.broadcast_to(part, shape=together) for part in parts)
+
+
+def meshgrid(*tensors: Any, indexing: str = "ij") -> tuple[Any, ...]:
+    """Each vector spread over a grid with one axis for each: y_i[a, b, ...] = x_i[(a, b, ...)_i].
+
+    indexing: "ij" (PyTorch's default), or "xy" with the first two axes exchanged (NumPy's).
+    """
+    if indexing not in {"ij", "xy"}:
+        raise ValueError(f'meshgrid: indexing is "ij" or "xy", not {indexing!r}')
+    parts = operands(*tensors)
+    order = list(range(len(parts)))
+    if indexing == "xy":
+        order[:2] = order[1::-1]
+    grids = []
+    for part, place in zip(parts, order, strict=True):
+        if part.ndim > 1:
+            raise ValueError(f"meshgrid takes vectors, not shape {part.shape}")
+        grids.append(part.reshape([-1 if i == place else 1 for i in range(len(parts))]))
+    return broadcast_tensors(*grids)
+
+
+def pad(x: Any, pad_width: Any, mode: str = "constant", constant_values: Any = 0) -> Any:
+    """`x` with elements around it (NumPy's `pad`; PyTorch's is `functional.pad`).
+
+    pad_width: one number, (before, after) for every axis, or such a pair for each axis.
+    mode: "constant" with `constant_values` (in the same forms), "edge" (the outermost element),
+        "reflect" and "symmetric" (mirrored without and with it), "wrap" (from the other end).
+    """
+    x = operands(x)[0]
+    widths = tuple((int(a), int(b)) for a, b in np.broadcast_to(pad_width, (x.ndim, 2)))
+    if mode == "constant":
+        return _constant_pad(x, widths, constant_values)
+    if mode not in {"edge", "reflect", "symmetric", "wrap"}:
+        raise ValueError(
+            f'pad: mode is "constant", "edge", "reflect", "symmetric" or "wrap", not {mode!r}'
+        )
+    for axis, width in enumerate(widths):
+        if any(width):
+            index = np.pad(np.arange(x.shape[axis]), width, mode)  # type: ignore[call-overload]
+            x = take(x, index, axis)
+    return x
+
+
+def _constant_pad(x: Any, widths: tuple[tuple[int, int], ...], values: Any) -> Any:
+    if np.ndim(values) == 0:
+        return shape.pad(x, widths=widths, value=float(values))
+    border = np.pad(np.zeros(x.shape, x.dtype), widths, constant_values=values)
+    return shape.pad(x, widths=widths) + border

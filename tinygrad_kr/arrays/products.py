@@ -1,0 +1,193 @@
+"""Products of vectors, matrices and arrays of any rank: sums of products over axes."""
+
+from __future__ import annotations
+
+import builtins
+from collections.abc import Iterable
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+from numpy.lib.array_utils import normalize_axis_tuple
+
+from tinygrad_kr.arrays.operands import operands
+from tinygrad_kr.arrays.shape import moveaxis, roll
+from tinygrad_kr.ops import linalg, shape
+
+__all__ = ["cross", "dot", "einsum", "inner", "kron", "outer", "tensordot", "vdot"]
+
+
+# ------------------------------------------------------------------ joining
+
+
+# ------------------------------------------------------------------ padding
+
+
+# ------------------------------------------------------------------ products
+
+
+def dot(a: Any, b: Any) -> Any:
+    """sum_k a[..., k] b[..., k, j]: of vectors the inner, of matrices the matrix product.
+
+    A number multiplies. More than 2 axes of `b` are not a batch but come after those of `a`.
+    """
+    a, b = operands(a, b)
+    if not a.ndim or not b.ndim:
+        return a * b
+    return linalg.matmul(a, b) if b.ndim <= 2 else tensordot(a, b, ([-1], [-2]))
+
+
+def inner(a: Any, b: Any) -> Any:
+    """sum_k a[..., k] b[..., k], the other axes of `a` coming before those of `b`."""
+    a, b = operands(a, b)
+    return a * b if not a.ndim or not b.ndim else tensordot(a, b, ([-1], [-1]))
+
+
+def outer(a: Any, b: Any) -> Any:
+    """y[i, j] = a[i] b[j], of the flattened arrays."""
+    a, b = operands(a, b)
+    return a.reshape(-1, 1) * b.reshape(1, -1)
+
+
+def vdot(a: Any, b: Any) -> Any:
+    """The sum of products of corresponding elements, of the flattened arrays."""
+    a, b = operands(a, b)
+    return linalg.matmul(a.reshape(-1), b.reshape(-1))
+
+
+def tensordot(a: Any, b: Any, axes: Any = 2, *, dims: Any = None) -> Any:
+    """Sum of products over pairs of axes; the others of `a` come before those of `b`.
+
+    axes: how many last axes of `a` meet the first of `b`, or (axes of a, axes of b).
+    """
+    a, b = operands(a, b)
+    axes = axes if dims is None else dims
+    if isinstance(axes, int | np.integer):
+        axes = range(-axes, 0), range(axes)
+    mine = normalize_axis_tuple(axes[0], a.ndim, "tensordot")
+    others = normalize_axis_tuple(axes[1], b.ndim, "tensordot")
+    sizes = tuple(a.shape[i] for i in mine)
+    if sizes != tuple(b.shape[i] for i in others):
+        raise ValueError(f"tensordot: {a.shape} and {b.shape} do not match over axes={axes}")
+    kept = tuple(i for i in range(a.ndim) if i not in mine)
+    added = tuple(i for i in range(b.ndim) if i not in others)
+    summed = int(np.prod(sizes))
+    rows, columns = [a.shape[i] for i in kept], [b.shape[i] for i in added]
+    left = a.transpose(kept + mine).reshape(int(np.prod(rows)), summed)
+    right = b.transpose(others + added).reshape(summed, int(np.prod(columns)))
+    return linalg.matmul(left, right).reshape(tuple(rows + columns))
+
+
+def kron(a: Any, b: Any) -> Any:
+    """Kronecker product: every element of `a` times the whole of `b`, in blocks."""
+    a, b = operands(a, b)
+    ndim = builtins.max(a.ndim, b.ndim)
+    big, small = ((1,) * (ndim - x.ndim) + x.shape for x in (a, b))
+    apart = a.reshape([n for size in big for n in (size, 1)])
+    blocks = apart * b.reshape([n for size in small for n in (1, size)])
+    return blocks.reshape(tuple(m * n for m, n in zip(big, small, strict=True)))
+
+
+def cross(a: Any, b: Any, axis: int = -1, *, dim: int | None = None) -> Any:
+    """a x b, y_i = a_(i+1) b_(i+2) - a_(i+2) b_(i+1), of 3-vectors along `axis`.
+
+    A 2-vector has third component 0; of two of them the result is the third component alone.
+    """
+    axis = axis if dim is None else dim
+    a, b = (moveaxis(x, axis, -1) for x in operands(a, b))
+    sizes = {a.shape[-1], b.shape[-1]}
+    if not sizes <= {2, 3}:
+        raise ValueError(f"cross takes vectors of 3 (or 2) elements, not {a.shape} and {b.shape}")
+    a, b = (shape.pad(x, widths=((0, 0),) * (x.ndim - 1) + ((0, 3 - x.shape[-1]),)) for x in (a, b))
+    y = roll(a, -1, -1) * roll(b, -2, -1) - roll(a, -2, -1) * roll(b, -1, -1)
+    return y[..., 2] if sizes == {2} else moveaxis(y, -1, axis)
+
+
+# ------------------------------------------------------------------ einsum
+
+
+def einsum(subscripts: Any, *tensors: Any) -> Any:
+    """Sums of products over labelled axes: "ij,jk->ik" is the matrix product.
+
+    A label left out of the result is summed over; one met twice in an operand takes its diagonal;
+    `...` stands for axes that broadcast; without "->" the result has the labels met once, in
+    alphabetical order. Also NumPy's other form: einsum(a, [0, 1], b, [1, 2], [0, 2]).
+
+    ValueError, naming subscripts and shapes, where they do not fit.
+    """
+    if not isinstance(subscripts, str):
+        subscripts, tensors = _written_out(subscripts, *tensors)
+    if len(tensors) == 1 and isinstance(tensors[0], list | tuple) and "," in subscripts:
+        tensors = tuple(tensors[0])
+    parts = operands(*tensors)
+    try:
+        explicit = explicit_subscripts(subscripts, tuple(part.ndim for part in parts))
+        for part, term in zip(parts, explicit.split("->")[0].split(","), strict=True):
+            _demand_square(part, term)
+    except ValueError as error:
+        shapes = ", ".join(str(part.shape) for part in parts)
+        raise ValueError(f"einsum({subscripts!r}) of {shapes}: {error}") from None
+    return linalg.einsum(*parts, subscripts=explicit)
+
+
+def _written_out(*arguments: Any) -> tuple[str, tuple[Any, ...]]:
+    """NumPy's other form of `einsum`, labels as lists of numbers, brought into the first."""
+    terms = ",".join(_written(labels) for labels in arguments[1::2])
+    if len(arguments) % 2:
+        return f"{terms}->{_written(arguments[-1])}", arguments[:-1:2]
+    return terms, arguments[::2]
+
+
+_ALPHABET = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
+_LETTERS: dict[Any, str] = {...: "...", **dict(enumerate(_ALPHABET))}
+
+
+def _written(labels: Iterable[Any]) -> str:
+    try:
+        return "".join(_LETTERS[label] for label in labels)
+    except (KeyError, TypeError):
+        raise ValueError(
+            f"einsum: labels are letters in a string, or lists of numbers 0 ... 51, not {labels!r}"
+        ) from None
+
+
+@lru_cache(maxsize=256)
+def explicit_subscripts(subscripts: str, ranks: tuple[int, ...]) -> str:
+    """`subscripts` for operands of these ranks with every label and the result written out."""
+    inputs, arrow, result = subscripts.replace(" ", "").partition("->")
+    terms = inputs.split(",")
+    if len(terms) != len(ranks):
+        raise ValueError(f"{len(terms)} terms for {len(ranks)} operands")
+    named = [term.replace("...", "", 1) for term in (*terms, result)]
+    if not set("".join(named)) <= set(_ALPHABET):
+        raise ValueError("labels are letters, with at most one '...' in a term")
+    spread = [rank - len(name) for rank, name in zip(ranks, named, strict=False)]
+    for term, rank, room in zip(terms, ranks, spread, strict=True):
+        if room < 0 or (room and "..." not in term):
+            raise ValueError(f"{term!r} does not name the {rank} axes of its operand")
+    widest = builtins.max(spread)
+    unused = "".join(c for c in _ALPHABET if c not in subscripts)[:widest]
+    terms = [
+        term.replace("...", unused[widest - room :])
+        for term, room in zip(terms, spread, strict=True)
+    ]
+    met = "".join(terms)
+    if not arrow:
+        result = "..." + "".join(c for c in sorted(set("".join(named))) if met.count(c) == 1)
+    result = result.replace("...", unused)
+    if len(set(result)) < len(result) or not set(result) <= set(met):
+        raise ValueError(f"the result {result!r} repeats a label, or has one that no operand has")
+    return ",".join(terms) + "->" + result
+
+
+def _demand_square(x: Any, term: str) -> None:
+    for label, size in zip(term, x.shape, strict=True):
+        other = x.shape[term.index(label)]
+        if other != size:
+            raise ValueError(f"{label!r} names axes of {other} and {size} in {x.shape}")
+
+
+# ------------------------------------------------------------------ norms
+
+
+# ------------------------------------------------------------------ differences and sums
