@@ -62,6 +62,13 @@ class Drawing:
             f'  <line x1="{x:g}" y1="{y:g}" x2="{to_x:g}" y2="{to_y:g}" stroke="{stroke}"/>\n'
         )
 
+    def roof(
+        self, x: float, y: float, width: float, height: float, fill: str, edge: str = "none"
+    ) -> None:
+        """A triangle over a base that begins at its left corner (x, y)."""
+        corners = f"{x:g},{y:g} {x + width / 2:g},{y - height:g} {x + width:g},{y:g}"
+        self._parts.append(f'  <polygon points="{corners}" fill="{fill}" stroke="{edge}"/>\n')
+
     def save(self, path: Path) -> None:
         """Write the picture."""
         path.write_text("".join(self._parts) + "</svg>\n", encoding="utf-8", newline="\n")

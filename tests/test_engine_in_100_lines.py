@@ -16,7 +16,7 @@ from hypothesis.extra.numpy import BroadcastableShapes, mutually_broadcastable_s
 from numpy import ndarray
 
 import tinygrad_kr as tk
-from tinygrad_kr import Tensor
+from tinygrad_kr import Tensor, nn, optim
 
 PROGRAM = Path(__file__).parents[1] / "examples/engine_in_100_lines.py"
 sys.path.insert(0, str(PROGRAM.parent))
@@ -168,6 +168,30 @@ def test_grad_goes_to_any_order() -> None:
     third = small.grad(small.grad(small.grad(small.tanh)))
     expected = tk.grad(tk.grad(tk.grad(tk.tanh)))(0.3)
     np.testing.assert_allclose(third(small.Tensor(0.3)).data, expected, rtol=1e-12)
+
+
+def test_a_net_trains_as_in_the_package() -> None:
+    """As docs/reading.md says: from the same weights, the same losses in float64."""
+    x = np.array([[0.0, 0.0], [0.0, 1.0], [1.0, 0.0], [1.0, 1.0]])
+    y = np.array([[0.0], [1.0], [1.0], [0.0]])
+    start = draw(0, (2, 10), (10,), (10, 1), (1,))
+    weights = [small.Tensor(a) for a in start]
+    net = nn.Sequential(nn.Linear(2, 10), nn.Tanh(), nn.Linear(10, 1))
+    for parameter, a in zip(net.parameters(), start, strict=True):
+        parameter.data = a.T.copy()
+    optimizer = optim.SGD(net.parameters(), lr=0.5)
+    for _ in range(100):
+        w1, b1, w2, b2 = weights
+        z = small.tanh(x @ w1 + b1) @ w2 + b2
+        loss = small.sum_to(small.log(1 + small.exp((1 - 2 * y) * z)), shape=()) / 4
+        loss.backward()
+        for w in weights:
+            w.data, w.grad = w.data - 0.5 * w.grad, 0.0
+        expected = nn.BCEWithLogitsLoss()(net(Tensor(x)), Tensor(y))
+        optimizer.zero_grad()
+        expected.backward()
+        optimizer.step()
+        np.testing.assert_allclose(loss.data, expected.item(), rtol=1e-10)
 
 
 @pytest.mark.trains
