@@ -121,6 +121,13 @@ def test_the_readme_is_short() -> None:
         assert len(text_of(f"README{language}.md").splitlines()) <= 150
 
 
+@pytest.mark.parametrize("language", LANGUAGES)
+@pytest.mark.parametrize("page", [*PAGES, "tinygrad_kr/compile/README"])
+def test_lines_of_prose_are_short(page: str, language: str) -> None:
+    prose = re.sub(r"```.*?```", "", text_of(f"{page}{language}.md"), flags=re.S)
+    assert max(len(line) for line in prose.splitlines() if not line.startswith("|")) <= 120
+
+
 @pytest.mark.parametrize("page", PAGES)
 def test_both_languages_show_the_same_programs_commands_pictures_and_figures(page: str) -> None:
     english, korean = (
