@@ -208,7 +208,8 @@ def test_at_most_100_lines() -> None:
 
 def test_the_program_runs_as_it_stands() -> None:
     done = subprocess.run(
-        [sys.executable, "-W", "error", str(PROGRAM)], capture_output=True, text=True, timeout=60
-    )
+        [sys.executable, "-W", "error", str(PROGRAM)],
+        capture_output=True, encoding="utf-8", timeout=60,
+    )  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert "third derivative of tanh at 0: -2.0" in done.stdout
