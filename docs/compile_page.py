@@ -1,9 +1,9 @@
-"""What the page `tinygrad_kr/compile/README.md` shows of the generator, as it is now.
+"""What the page `tinygrad_kr/compile/README.md` shows of the compiler, as it is now.
 
-    python docs/compile_page.py      # draws docs/pictures/compile.png, puts step.source in the page
+    python docs/compile_page.py      # writes docs/xor_step.c and docs/pictures/compile.svg
 
-The picture follows one small training step through the passes; an op has the colour of the loop in
-which it ends. The source is that of the program on the page itself.
+The picture follows one small training step through the stages; an op has the colour of the loop in
+which it ends. The listing is the generated program of docs/xor_step.py.
 """
 
 from __future__ import annotations
@@ -11,11 +11,11 @@ from __future__ import annotations
 import os
 import re
 import runpy
-import tempfile
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from drawing import WIDTH_OF_LETTER, Drawing
 
 import tinygrad_kr.functional as F
 from tinygrad_kr import Tensor, optim
@@ -29,63 +29,46 @@ from tinygrad_kr.compile.plan.steps import statements_of
 from tinygrad_kr.compile.trace.tracer import Recorder
 
 ROOT = Path(__file__).resolve().parent.parent
-PAGE = ROOT / "tinygrad_kr" / "compile" / "README.md"
-PICTURE = ROOT / "docs" / "pictures" / "compile.png"
-OKABE_ITO = ["#E69F00", "#56B4E9", "#009E73", "#CC79A7", "#F0E442", "#0072B2", "#D55E00"]
-COLUMNS, LINE = 138, 9.8
-"""Characters across the picture, points between its lines."""
+PROGRAM = ROOT / "docs" / "xor_step.py"
+LISTING = ROOT / "docs" / "xor_step.c"
+PICTURE = ROOT / "docs" / "pictures" / "compile.svg"
+COLOURS = ["#f5d391", "#b3dcf5", "#8cd3bd", "#e8c4d9", "#f8f2a6", "#8cbfda", "#edb08c"]
+"""Of the loops, in the order in which they run: Okabe and Ito's, paler."""
+SIZE, LINE, MARGIN = 11, 16, 12
+"""Of the letters, of a line and around the picture, in pixels."""
+OPS, CODE = 26, 68
+"""Letters across a column of ops and a column of C."""
 NOTES = """
-What is recorded (4 x 3 numbers, 3 weights):
+The step (4 x 3 numbers, 3 weights):
 
     optimizer.zero_grad()
     loss = mse_loss((x @ w).sigmoid(), y)
     loss.backward()
     optimizer.step()
 
-An op has the colour of the loop in which it ends.
-White: a view or a constant, no work is left.
-Grey: goes. v11 is a constant's quotient; v19 was only
-copied, so the product is written where the copy was.
+Colour: the loop in which an op ends.
+White: a view or a constant, nothing to compute.
+Grey: removed. v11 is folded into the constant v12.
+v19 was only copied: the product is written to v20.
 
 Expanded: mean is a sum and a quotient.
 
-Fused: v5 to v17 are one loop. Only v7 and v17 are
-stored, which other loops read; the rest stays in
-registers. Forward and backward meet there.
+Fused: v5 to v17 are one loop, where forward and
+backward meet. Other loops read v7 and v17, which are
+stored; the rest stays in registers.
 
-In place: v24, the new weights, is written over v2,
-since nothing reads the old ones after that.
+In place: v24, the new weights, overwrites v2. No
+later op reads the old weights.
 """
 
-# ------------------------------------------------------------------ the page's program
+# ------------------------------------------------------------------ the listing
 
 
-def _block(page: str, marker: str) -> re.Match[str]:
-    found = re.search(rf"<!-- {re.escape(marker)} -->\s*```\w*\n(.*?)```", page, re.DOTALL)
-    if found is None:
-        raise ValueError(f"there is no fenced block after <!-- {marker} -->")
-    return found
-
-
-def block(page: str, marker: str) -> str:
-    """The fenced text after `<!-- marker -->`."""
-    return _block(page, marker)[1]
-
-
-def generated(page: str) -> str:
-    """`step.source` of the page's program, which calls its file xor.py."""
-    with tempfile.TemporaryDirectory() as folder:
-        file = Path(folder) / "xor.py"
-        file.write_text(block(page, "xor.py"), encoding="utf-8")
-        step = runpy.run_path(str(file))["step"]
-        source: str = step.source
-    return source.replace(f"{folder}{os.sep}", "").strip("\n") + "\n"
-
-
-def with_source(page: str) -> str:
-    """The page with what is generated now."""
-    start, end = _block(page, "step.source").span(1)
-    return page[:start] + generated(page) + page[end:]
+def generated() -> str:
+    """`step.source` of docs/xor_step.py, with no path before the names of files."""
+    step = runpy.run_path(str(PROGRAM))["step"]
+    source: str = step.source
+    return source.replace(f"{PROGRAM.parent}{os.sep}", "").strip("\n") + "\n"
 
 
 # ------------------------------------------------------------------ the picture
@@ -124,7 +107,7 @@ def written(statement: Statement) -> str:
 def colours(plan: Plan) -> dict[int, str]:
     """By the number of a value, the colour of the step that computes it."""
     found = {}
-    for step, colour in zip(plan.steps, OKABE_ITO, strict=False):
+    for step, colour in zip(plan.steps, COLOURS, strict=False):
         for statement in statements_of(step):
             found[statement.output.number] = colour
     return found
@@ -137,65 +120,69 @@ def c_lines(plan: Plan, step: Any) -> list[str]:
     return re.sub(r"0x1\.0+p([+-]\d+)f?", lambda m: f"{2.0 ** int(m[1]):g}", body).split("\n")
 
 
+def in_columns(blocks: list[tuple[str, list[str]]]) -> list[list[tuple[str, list[str]]]]:
+    """The blocks of C in two columns, as equal in height as their order allows."""
+
+    def height(column: list[tuple[str, list[str]]]) -> int:
+        return sum(len(lines) + 1 for _, lines in column)
+
+    cuts = range(1, len(blocks))
+    cut = min(cuts, key=lambda i: max(height(blocks[:i]), height(blocks[i:])))
+    return [blocks[:cut], blocks[cut:]]
+
+
 def draw(path: Path) -> None:
     """The picture."""
-    import matplotlib.pyplot as plt
-    from PIL import Image
-
     recorded = example()
     whole = expanded(recorded)
     simple = simplified(whole)
+    programs = {"1 traced": recorded, "2 expanded": whole, "3 simplified": simple}
     plan = Plan(simple)
     by_number = colours(plan)
-    blocks = [(colour, c_lines(plan, s)) for s, colour in zip(plan.steps, OKABE_ITO, strict=False)]
-    rows = sum(len(lines) + 1 for _, lines in blocks) + 1
-    figure, axes = plt.subplots(figsize=(8, rows * LINE / 72))
-    figure.subplots_adjust(0.01, 0.01, 0.99, 0.99)
-    axes.set(xlim=(0, COLUMNS), ylim=(rows, 0))
-    axes.axis("off")
+    needed = {v for s in simple.statements for v in values_in(s.inputs)}
+    blocks = [(colour, c_lines(plan, s)) for s, colour in zip(plan.steps, COLOURS, strict=False)]
+    columns = in_columns(blocks)
+    notes = NOTES.strip("\n").split("\n")
+    top = max(len(notes), *(len(p.statements) for p in programs.values())) + 3
+    rows = top + 2 + max(sum(len(lines) + 1 for _, lines in column) for column in columns)
 
-    def text(x: float, y: float, words: str, colour: str | None = None, **style: Any) -> None:
-        box = {"facecolor": colour, "edgecolor": "none", "pad": 1.2, "alpha": 0.45}
-        axes.text(
-            x, y, words, family="monospace", fontsize=6.6, va="center",
-            bbox=box if colour else None, **style,
-        )  # fmt: skip
+    letter = SIZE * WIDTH_OF_LETTER
+    size = 2 * MARGIN + 2 * CODE * letter, 2 * MARGIN + (rows - 1) * LINE
+    picture = Drawing(*size, SIZE, "A small training step through the stages of tk.compile")
 
-    programs = [recorded, whole, simple]
-    titles = ["1 recorded", "2 expanded", "3 simplified"]
-    for i, (program, title) in enumerate(zip(programs, titles, strict=True)):
-        later = {s.output for p in programs[i + 1 :] for s in p.statements}
-        later |= set(simple.sources)
-        x = i * 25
-        text(x, 0.5, f"{title}: {len(program.statements)} ops", fontweight="bold")
-        for y, statement in enumerate(program.statements):
+    def text(column: float, row: float, words: str, **style: Any) -> None:
+        picture.text(MARGIN + column * letter, MARGIN + (row + 0.5) * LINE, words, **style)
+
+    def box(column: float, row: float, width: float, height: float, colour: str) -> None:
+        x, y = MARGIN + column * letter, MARGIN + row * LINE
+        picture.box(x, y, width * letter, height * LINE, colour)
+
+    for column, (title, program) in enumerate(programs.items()):
+        text(column * OPS, 0, f"{title}: {len(program.statements)} ops", bold=True)
+        for row, statement in enumerate(program.statements, start=2):
             colour = by_number.get(statement.output.number)
-            dropped = colour is None and statement.output not in {
-                v for s in simple.statements for v in values_in(s.inputs)
-            }
             words = written(statement)
-            text(x, y + 2, words, colour, color="#999999" if dropped else "black")
-    for y, words in enumerate(NOTES.strip("\n").split("\n"), start=26):
-        text(0, y, words)
-    text(76, 0.5, f"4 fused into {len(plan.steps)} loops   5 generated C", fontweight="bold")
-    y = 2.0
-    for colour, lines in blocks:
-        size = COLUMNS - 75, len(lines) + 0.3
-        axes.add_patch(plt.Rectangle((75, y - 0.65), *size, color=colour, alpha=0.45, lw=0))
-        for line in lines:
-            text(76, y, line.removeprefix("  ").replace("int64_t", "int"))
-            y += 1
-        y += 1
-    path.parent.mkdir(exist_ok=True)
-    figure.savefig(path, dpi=110)
-    plt.close(figure)
-    with Image.open(path) as full:
-        few_colours = full.convert("RGB").quantize(64)
-    few_colours.save(path, optimize=True)
+            if colour is not None:
+                box(column * OPS - 0.4, row + 0.03, len(words) + 0.8, 0.94, colour)
+            removed = colour is None and statement.output not in needed
+            text(column * OPS, row, words, fill="#777" if removed else "")
+    for row, words in enumerate(notes):
+        text(3 * OPS + 1, row, words)
+
+    text(0, top - 0.5, f"4 fused into {len(plan.steps)} loops, 5 generated as C", bold=True)
+    for column, pieces in enumerate(columns):
+        row = top + 1
+        for colour, lines in pieces:
+            box(column * CODE - 0.4, row - 0.1, CODE - 1, len(lines) + 0.2, colour)
+            for words in lines:
+                text(column * CODE + 0.5, row, words.removeprefix("  ").replace("int64_t", "int"))
+                row += 1
+            row += 1
+    picture.save(path)
 
 
 def main() -> None:
-    PAGE.write_text(with_source(PAGE.read_text(encoding="utf-8")), encoding="utf-8")
+    LISTING.write_text(generated(), encoding="utf-8", newline="\n")
     draw(PICTURE)
 
 

@@ -1,0 +1,315 @@
+#include <math.h>
+#include <stdint.h>
+#include <string.h>
+#include "mathematics.h"
+
+#if defined(_WIN32)
+#define EXPORT __declspec(dllexport)
+#else
+#define EXPORT
+#endif
+#if defined(__GNUC__)
+#define APART __attribute__((noinline))
+#else
+#define APART
+#endif
+
+static inline float tk_absf(float x) { return fabsf(x); }
+static inline double tk_abs(double x) { return fabs(x); }
+static inline float tk_inverse_rootf(float x) {
+  return x == -INFINITY ? 0 : fabsf(1 / tk_sqrtf(x));
+}
+static inline double tk_inverse_root(double x) {
+  return x == -INFINITY ? 0 : fabs(1 / tk_sqrt(x));
+}
+static inline float tk_floorf(float x) { return floorf(x); }
+static inline double tk_floor(double x) { return floor(x); }
+static inline float tk_ceilf(float x) { return ceilf(x); }
+static inline double tk_ceil(double x) { return ceil(x); }
+
+static inline double tk_logistic_term(double x, double a) {
+  return tk_max(x, 0) - x * a + tk_log1p(tk_exp(-fabs(x)));
+}
+
+static inline double tk_logistic_slope(double x, double a) {
+  double e = tk_exp(-fabs(x)), flat = e / (e + 1);
+  return x != x ? x : (x >= 0 ? 1 - a - flat : flat - a);
+}
+
+
+
+/* The elements of array i of the tuple that a function is called with. */
+static inline void *tk_elements(const void *call, int64_t i) {
+  const char *array = *(char **)((const char *)call + 24 + i * (int64_t)sizeof(void *));
+  return *(void **)(array + 16);
+}
+
+static APART void part0_0(const float *restrict x_0, const float *restrict y_1, float *restrict net_0_weight_2, float *restrict net_0_bias_4, float *restrict net_2_weight_8, float *restrict net_2_bias_10, const double *restrict lr_33, const float *restrict constant_16, float *restrict matmul_47, float *restrict sigmoid_7, float *restrict subtract_24, float *restrict matmul_50, double *restrict logistic_term_52, float *restrict multiply_18, double *restrict sum_55, float *restrict loss_13, float *restrict astype_34, float *restrict matmul_19, float *restrict grad_of_net_2_weight_29, float *restrict grad_of_net_2_bias_30, float *restrict multiply_25, float *restrict grad_of_net_0_weight_31, float *restrict grad_of_net_0_bias_32) {
+  /* matmul, xor_step.py:14 */
+  for (int64_t i = 0; i < 4; i++) {
+    float row[10] = {0};
+    for (int64_t k = 0; k < 2; k++) {
+      float x = x_0[i * 2 + k];
+      for (int64_t j = 0; j < 10; j++) row[j] += x * net_0_weight_2[k + j * 2];
+    }
+    for (int64_t j = 0; j < 10; j++) matmul_47[i * 10 + j] = row[j];
+  }
+  for (int64_t i0 = 0; i0 < 4; i0++) {
+    for (int64_t i1 = 0; i1 < 10; i1++) {
+      float net_0_bias_4_i = net_0_bias_4[i1];
+      float matmul_47_i = matmul_47[i0 * 10 + i1];
+      float add_6_i = (matmul_47_i + net_0_bias_4_i);  /* add, xor_step.py:14 */
+      float sigmoid_7_i = tk_sigmoidf(add_6_i);  /* sigmoid, xor_step.py:14 */
+      float subtract_24_i = (0x1.0000000000000p+0f - sigmoid_7_i);  /* subtract, xor_step.py:15 */
+      sigmoid_7[i0 * 10 + i1] = sigmoid_7_i;
+      subtract_24[i0 * 10 + i1] = subtract_24_i;
+    }
+  }
+  /* matmul, xor_step.py:14 */
+  for (int64_t i = 0; i < 4; i++) {
+    float row[1] = {0};
+    for (int64_t k = 0; k < 10; k++) {
+      float x = sigmoid_7[i * 10 + k];
+      for (int64_t j = 0; j < 1; j++) row[j] += x * net_2_weight_8[k + j * 10];
+    }
+    for (int64_t j = 0; j < 1; j++) matmul_50[i + j] = row[j];
+  }
+  for (int64_t i0 = 0; i0 < 4; i0++) {
+    float y_1_i = y_1[i0];
+    float net_2_bias_10_i = net_2_bias_10[0];
+    float constant_16_i = constant_16[0];
+    float matmul_50_i = matmul_50[i0];
+    float add_12_i = (matmul_50_i + net_2_bias_10_i);  /* add, xor_step.py:14 */
+    double logistic_term_52_i = tk_logistic_term(add_12_i, y_1_i);  /* logistic_term, xor_step.py:14 */
+    float logistic_slope_17_i = ((float)tk_logistic_slope(add_12_i, y_1_i));  /* logistic_slope, xor_step.py:15 */
+    float multiply_18_i = (constant_16_i * logistic_slope_17_i);  /* multiply, xor_step.py:15 */
+    logistic_term_52[i0] = logistic_term_52_i;
+    multiply_18[i0] = multiply_18_i;
+  }
+  /* sum, xor_step.py:14 */
+   {
+    double sum = 0;
+    for (int64_t j0 = 0; j0 < 4; j0++) {
+      sum += logistic_term_52[j0];
+    }
+    sum_55[0] = (double)sum;
+  }
+   {
+    double lr_33_i = lr_33[0];
+    double sum_55_i = sum_55[0];
+    double divide_53_i = (sum_55_i / 0x1.0000000000000p+2);  /* divide, xor_step.py:14 */
+    float loss_13_i = ((float)divide_53_i);  /* astype, xor_step.py:14 */
+    float astype_34_i = ((float)lr_33_i);  /* astype, xor_step.py:16 */
+    loss_13[0] = loss_13_i;
+    astype_34[0] = astype_34_i;
+  }
+  /* matmul, xor_step.py:15 */
+  for (int64_t i = 0; i < 4; i++) {
+    float row[10] = {0};
+    for (int64_t k = 0; k < 1; k++) {
+      float x = multiply_18[i + k];
+      for (int64_t j = 0; j < 10; j++) row[j] += x * net_2_weight_8[k * 10 + j];
+    }
+    for (int64_t j = 0; j < 10; j++) matmul_19[i * 10 + j] = row[j];
+  }
+  /* matmul, xor_step.py:15 */
+  for (int64_t i = 0; i < 1; i++) {
+    float row[10] = {0};
+    for (int64_t k = 0; k < 4; k++) {
+      float x = multiply_18[i + k];
+      for (int64_t j = 0; j < 10; j++) row[j] += x * sigmoid_7[k * 10 + j];
+    }
+    for (int64_t j = 0; j < 10; j++) grad_of_net_2_weight_29[i * 10 + j] = row[j];
+  }
+  /* sum, xor_step.py:15 */
+   {
+    double sum = 0;
+    for (int64_t j0 = 0; j0 < 4; j0++) {
+      sum += multiply_18[j0];
+    }
+    grad_of_net_2_bias_30[0] = (float)sum;
+  }
+  for (int64_t i0 = 0; i0 < 40; i0++) {
+    float sigmoid_7_i = sigmoid_7[i0];
+    float matmul_19_i = matmul_19[i0];
+    float subtract_24_i = subtract_24[i0];
+    float multiply_23_i = (matmul_19_i * sigmoid_7_i);  /* multiply, xor_step.py:15 */
+    float multiply_25_i = (multiply_23_i * subtract_24_i);  /* multiply, xor_step.py:15 */
+    multiply_25[i0] = multiply_25_i;
+  }
+  /* matmul, xor_step.py:15 */
+  for (int64_t i = 0; i < 10; i++) {
+    float row[2] = {0};
+    for (int64_t k = 0; k < 4; k++) {
+      float x = multiply_25[i + k * 10];
+      for (int64_t j = 0; j < 2; j++) row[j] += x * x_0[k * 2 + j];
+    }
+    for (int64_t j = 0; j < 2; j++) grad_of_net_0_weight_31[i * 2 + j] = row[j];
+  }
+  /* sum, xor_step.py:15 */
+  for (int64_t b = 0; b < 10; b += 10) {
+    int64_t n = 10 - b < 10 ? 10 - b : 10;
+    double row[10];
+    for (int64_t c = 0; c < n; c++) row[c] = 0;
+    for (int64_t j0 = 0; j0 < 4; j0++) {
+      for (int64_t c = 0; c < n; c++) row[c] += multiply_25[(b + c) + j0 * 10];
+    }
+    for (int64_t c = 0; c < n; c++) grad_of_net_0_bias_32[(b + c)] = (float)row[c];
+  }
+  for (int64_t i0 = 0; i0 < 20; i0++) {
+    float net_0_weight_2_i = net_0_weight_2[i0];
+    float grad_of_net_0_weight_31_i = grad_of_net_0_weight_31[i0];
+    float astype_34_i = astype_34[0];
+    float multiply_35_i = (astype_34_i * grad_of_net_0_weight_31_i);  /* multiply, xor_step.py:16 */
+    float subtract_36_i = (net_0_weight_2_i - multiply_35_i);  /* subtract, xor_step.py:16 */
+    net_0_weight_2[i0] = subtract_36_i;
+  }
+  for (int64_t i0 = 0; i0 < 10; i0++) {
+    float net_0_bias_4_i = net_0_bias_4[i0];
+    float grad_of_net_0_bias_32_i = grad_of_net_0_bias_32[i0];
+    float astype_34_i = astype_34[0];
+    float multiply_38_i = (astype_34_i * grad_of_net_0_bias_32_i);  /* multiply, xor_step.py:16 */
+    float subtract_39_i = (net_0_bias_4_i - multiply_38_i);  /* subtract, xor_step.py:16 */
+    net_0_bias_4[i0] = subtract_39_i;
+  }
+  for (int64_t i0 = 0; i0 < 10; i0++) {
+    float net_2_weight_8_i = net_2_weight_8[i0];
+    float grad_of_net_2_weight_29_i = grad_of_net_2_weight_29[i0];
+    float astype_34_i = astype_34[0];
+    float multiply_41_i = (astype_34_i * grad_of_net_2_weight_29_i);  /* multiply, xor_step.py:16 */
+    float subtract_42_i = (net_2_weight_8_i - multiply_41_i);  /* subtract, xor_step.py:16 */
+    net_2_weight_8[i0] = subtract_42_i;
+  }
+   {
+    float net_2_bias_10_i = net_2_bias_10[0];
+    float grad_of_net_2_bias_30_i = grad_of_net_2_bias_30[0];
+    float astype_34_i = astype_34[0];
+    float multiply_44_i = (astype_34_i * grad_of_net_2_bias_30_i);  /* multiply, xor_step.py:16 */
+    float subtract_45_i = (net_2_bias_10_i - multiply_44_i);  /* subtract, xor_step.py:16 */
+    net_2_bias_10[0] = subtract_45_i;
+  }
+}
+
+static void part0_(void **memory) {
+  part0_0(memory[0], memory[1], memory[2], memory[3], memory[4], memory[5], memory[6], memory[7], memory[8], memory[10], memory[11], memory[12], memory[14], memory[16], memory[17], memory[19], memory[20], memory[21], memory[22], memory[23], memory[25], memory[26], memory[27]);
+}
+EXPORT void part0(const void *call) {
+  void *memory[36];
+  memory[0] = tk_elements(call, 0);
+  memory[1] = tk_elements(call, 1);
+  memory[2] = tk_elements(call, 2);
+  memory[3] = tk_elements(call, 3);
+  memory[4] = tk_elements(call, 4);
+  memory[5] = tk_elements(call, 5);
+  memory[6] = tk_elements(call, 6);
+  memory[7] = tk_elements(call, 7);
+  memory[19] = tk_elements(call, 8);
+  memory[22] = tk_elements(call, 9);
+  memory[23] = tk_elements(call, 10);
+  memory[26] = tk_elements(call, 11);
+  memory[27] = tk_elements(call, 12);
+  char *arena = tk_elements(call, 13);
+  memory[8] = arena + 0;
+  memory[10] = arena + 256;
+  memory[11] = arena + 512;
+  memory[12] = arena + 1408;
+  memory[14] = arena + 1280;
+  memory[16] = arena + 1536;
+  memory[17] = arena + 1664;
+  memory[20] = arena + 1792;
+  memory[21] = arena + 768;
+  memory[25] = arena + 1024;
+  part0_(memory);
+}
+
+EXPORT void many(const void *call, int64_t start, int64_t stop, int64_t advancing,
+                 const int64_t *roots, const int64_t *steps, float *results) {
+  void *memory[36];
+  memory[0] = tk_elements(call, 0);
+  memory[1] = tk_elements(call, 1);
+  memory[2] = tk_elements(call, 2);
+  memory[3] = tk_elements(call, 3);
+  memory[4] = tk_elements(call, 4);
+  memory[5] = tk_elements(call, 5);
+  memory[6] = tk_elements(call, 6);
+  memory[7] = tk_elements(call, 7);
+  memory[19] = tk_elements(call, 8);
+  memory[22] = tk_elements(call, 9);
+  memory[23] = tk_elements(call, 10);
+  memory[26] = tk_elements(call, 11);
+  memory[27] = tk_elements(call, 12);
+  char *arena = tk_elements(call, 13);
+  memory[8] = arena + 0;
+  memory[10] = arena + 256;
+  memory[11] = arena + 512;
+  memory[12] = arena + 1408;
+  memory[14] = arena + 1280;
+  memory[16] = arena + 1536;
+  memory[17] = arena + 1664;
+  memory[20] = arena + 1792;
+  memory[21] = arena + 768;
+  memory[25] = arena + 1024;
+  for (int64_t k = 0; k < advancing; k++)
+    memory[roots[k]] = (char *)memory[roots[k]] + start * steps[k];
+  for (int64_t i = start; i < stop; i++) {
+    part0_(memory);
+    results[i] = *(float *)memory[19];
+    for (int64_t k = 0; k < advancing; k++)
+      memory[roots[k]] = (char *)memory[roots[k]] + steps[k];
+  }
+}
+
+def run(leaves):
+    global seen_17, net_0_weight_2_array_before, net_0_bias_4_array_before, net_2_weight_8_array_before, net_2_bias_10_array_before, x_0_array_before, y_1_array_before, seen_read, grad_of_net_0_weight_31_array, grad_of_net_0_bias_32_array, grad_of_net_2_weight_29_array, grad_of_net_2_bias_30_array, grad_of_net_0_weight_31_tensor, grad_of_net_0_bias_32_tensor, grad_of_net_2_weight_29_tensor, grad_of_net_2_bias_30_tensor
+    if families and locked():
+        raise Stale
+    if optimizer_14._plan is not step_13:
+        load_15.state()
+        load_15.take_over()
+    if group_16 != seen_17:
+        load_15.options()
+        seen_17 = frozen(group_16)
+    net_0_weight_2_array = leaf_18._data
+    if net_0_weight_2_array is not net_0_weight_2_array_before:
+        x_0_array_before = y_1_array_before = None
+        net_0_weight_2_array = net_0_weight_2_array_before = checked_20(net_0_weight_2_array)
+    net_0_bias_4_array = leaf_21._data
+    if net_0_bias_4_array is not net_0_bias_4_array_before:
+        x_0_array_before = y_1_array_before = None
+        net_0_bias_4_array = net_0_bias_4_array_before = checked_23(net_0_bias_4_array)
+    net_2_weight_8_array = leaf_24._data
+    if net_2_weight_8_array is not net_2_weight_8_array_before:
+        x_0_array_before = y_1_array_before = None
+        net_2_weight_8_array = net_2_weight_8_array_before = checked_26(net_2_weight_8_array)
+    net_2_bias_10_array = leaf_27._data
+    if net_2_bias_10_array is not net_2_bias_10_array_before:
+        x_0_array_before = y_1_array_before = None
+        net_2_bias_10_array = net_2_bias_10_array_before = checked_29(net_2_bias_10_array)
+    x_0_array = leaves[0]._data
+    if x_0_array is not x_0_array_before:
+        x_0_array = x_0_array_before = checked_31(x_0_array)
+    y_1_array = leaves[1]._data
+    if y_1_array is not y_1_array_before:
+        y_1_array = y_1_array_before = checked_33(y_1_array)
+    read = last_write.read
+    if read is not seen_read:
+        grad_of_net_0_weight_31_array = empty((10, 2), dtype_38)
+        grad_of_net_0_weight_31_tensor = constant(grad_of_net_0_weight_31_array)
+        grad_of_net_0_bias_32_array = empty((10,), dtype_38)
+        grad_of_net_0_bias_32_tensor = constant(grad_of_net_0_bias_32_array)
+        grad_of_net_2_weight_29_array = empty((1, 10), dtype_38)
+        grad_of_net_2_weight_29_tensor = constant(grad_of_net_2_weight_29_array)
+        grad_of_net_2_bias_30_array = empty((1,), dtype_38)
+        grad_of_net_2_bias_30_tensor = constant(grad_of_net_2_bias_30_array)
+        seen_read = read
+    last_write.time = written_45.write.time = tick()
+    if last_write.write is not written_45.write:
+        written_45()
+    loss_13_array = empty((), dtype_38)
+    part_56((x_0_array, y_1_array, net_0_weight_2_array, net_0_bias_4_array, net_2_weight_8_array, net_2_bias_10_array, lr_33_array, constant_16_array, loss_13_array, grad_of_net_2_weight_29_array, grad_of_net_2_bias_30_array, grad_of_net_0_weight_31_array, grad_of_net_0_bias_32_array, arena,))
+    leaf_18._grad = grad_of_net_0_weight_31_tensor
+    leaf_21._grad = grad_of_net_0_bias_32_tensor
+    leaf_24._grad = grad_of_net_2_weight_29_tensor
+    leaf_27._grad = grad_of_net_2_bias_30_tensor
+    loss_13_tensor = constant(loss_13_array)
+    return loss_13_tensor
