@@ -43,7 +43,8 @@ from numpy import ndarray
 import tinygrad_kr as tk
 import tinygrad_kr.functional as F
 from tinygrad_kr import Tensor, nn, optim
-from tinygrad_kr.sweep import Rate, WorkerDiedError, finished, seed_sweep, stack_modules
+from tinygrad_kr.sweep import Rate, seed_sweep, stack_modules
+from tinygrad_kr.workers import WorkerDiedError, finished
 
 if TYPE_CHECKING:
     from concurrent.futures import Executor

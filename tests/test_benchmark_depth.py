@@ -22,7 +22,7 @@ from lecture_programs import STRICT
 
 import tinygrad_kr.functional as F
 from tinygrad_kr import nn, optim
-from tinygrad_kr.sweep import WorkerDiedError
+from tinygrad_kr.workers import WorkerDiedError
 
 ROOT = Path(__file__).parents[1]
 PROGRAM = ROOT / "benchmarks/sigmoid_vs_relu_depth.py"

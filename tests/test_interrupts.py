@@ -32,7 +32,7 @@ import tinygrad_kr as tk
 from tinygrad_kr import Tensor, nn, optim
 from tinygrad_kr.compile import function
 from tinygrad_kr.native.build import find_compiler
-from tinygrad_kr.ops import node
+from tinygrad_kr.ops import anomaly
 from tinygrad_kr.ops.node import ON, current_mode, grad_mode
 
 Make = Callable[[Any], optim.Optimizer]
@@ -387,12 +387,12 @@ def test_arrays_that_a_lost_graph_had_locked_are_unlocked(monkeypatch: pytest.Mo
         loss = (learner.net(x) - y).square().mean()
     weight = next(iter(learner.net.parameters())).data
     assert not weight.flags.writeable
-    monkeypatch.delattr(node.LockedInputs, "__del__")
+    monkeypatch.delattr(anomaly.LockedInputs, "__del__")
     del loss
-    assert node._families
+    assert anomaly._families
     learner.step(x, y)
     assert weight.flags.writeable
-    assert not node._families
+    assert not anomaly._families
     assert learner.step.last_runner is replays  # type: ignore[attr-defined]
 
 

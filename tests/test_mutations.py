@@ -27,8 +27,9 @@ import test_traps_threads
 from test_ops import DIFFERENTIABLE, OPS
 
 import tinygrad_kr
-from tinygrad_kr import Tensor, autodiff, testing, transformations
-from tinygrad_kr.ops import node, reduction
+from tinygrad_kr import Tensor, autodiff, remat, transformations
+from tinygrad_kr.ops import reduction, writes
+from tinygrad_kr.testing import grads, taylor
 
 for module in pkgutil.walk_packages(tinygrad_kr.__path__, "tinygrad_kr."):
     importlib.import_module(module.name)
@@ -44,7 +45,7 @@ def mutate(monkeypatch: pytest.MonkeyPatch, function: Any, old: str, new: str) -
     exec(compile(changed, inspect.getsourcefile(function) or "", "exec"), vars(home), found)
     mutant = found[function.__name__]
     modules = [m for n, m in sys.modules.items() if n.startswith(("tinygrad_kr", "test_"))]
-    for user in [*modules, Tensor, transformations._Traced, testing._Settings]:
+    for user in [*modules, Tensor, transformations._Traced, grads._Settings]:
         for key, value in list(vars(user).items()):
             if value is function:
                 monkeypatch.setattr(user, key, mutant)
@@ -174,7 +175,7 @@ WALK: list[tuple[str, Any, str, str, Callable[[], Any]]] = [
     ),
     (
         "a write through a view is not noticed",
-        node.owner,
+        writes.owner,
         r"return [^\n]*",
         "return array",
         saved_under_a_view,
@@ -244,14 +245,14 @@ WALK: list[tuple[str, Any, str, str, Callable[[], Any]]] = [
     ),
     (
         "a checkpoint does not replay the generator",
-        transformations.checkpoint,
+        remat.checkpoint,
         r"generator\.state = state",
         "pass",
         test_autodiff.test_checkpoint_replays_the_generator,
     ),
     (
         "a checkpoint walks on into what is outside",
-        transformations.checkpoint,
+        remat.checkpoint,
         r", stop=others",
         "",
         test_autodiff.test_checkpoint_reaches_computed_tensors_in_the_closure,
@@ -393,35 +394,35 @@ def test_mutant_of_the_checker_turns_a_test_red(
     monkeypatch: pytest.MonkeyPatch, name: str, mutant: Any, test: Any
 ) -> None:
     assert not notices(test)
-    monkeypatch.setattr(f"tinygrad_kr.testing.{name}", mutant)
+    monkeypatch.setattr(f"tinygrad_kr.testing.grads.{name}", mutant)
     assert notices(test)
 
 
 CHECKER_SOURCE: list[tuple[str, Any, str, str, Callable[[], Any]]] = [
     (
         "the second order is left out",
-        testing._check,
+        grads._check,
         "if order < last:",
         "if False:",
         lambda: test_testing.test_right_at_first_order_wrong_at_second("rev", True),
     ),
     (
         "linearity is not checked",
-        testing._check_pull_back,
+        grads._check_pull_back,
         r"_demand_equal\(3 \* third, g, [^\n]*\)",
         "pass",
         wrong_rule_is_caught("float32"),
     ),
     (
         "a NaN agrees",
-        testing._Settings.agree,
+        grads._Settings.agree,
         r"return [^\n]*",
         r"return ~(np.abs(found - expected) > self.atol + self.rtol * scale)",
         wrong_rule_is_caught("not_a_number"),
     ),
     (
         "the remainder's slope is not demanded",
-        testing.check_taylor,
+        taylor.check_taylor,
         r"order \+ 0\.8",
         "0.5",
         lambda: test_testing.test_taylor_catches_a_wrong_first_derivative("swapped_sign"),

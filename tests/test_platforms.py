@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from tinygrad_kr import sweep
+from tinygrad_kr import workers
 from tinygrad_kr.compile.trace import guards
 from tinygrad_kr.native import compiler
 
@@ -109,7 +109,7 @@ def test_a_sweep_starts_no_more_processes_than_windows_can_wait_for(
     monkeypatch.setattr(futures, "ProcessPoolExecutor", Pool)
     for platform in ("win32", "linux"):
         monkeypatch.setattr(sys, "platform", platform)
-        with sweep._processes(100):
+        with workers._processes(100):
             pass
     assert asked == [61, 100]
 

@@ -24,13 +24,8 @@ import pytest
 import tinygrad_kr as tk
 import tinygrad_kr.functional as F
 from tinygrad_kr import Tensor, nn, optim, sweep
-from tinygrad_kr.sweep import (
-    WorkerDiedError,
-    finished,
-    seed_sweep,
-    stack_modules,
-    wilson_interval,
-)
+from tinygrad_kr.sweep import seed_sweep, stack_modules, wilson_interval
+from tinygrad_kr.workers import WorkerDiedError, finished
 
 X = Tensor(np.array([[0.0, 0.0], [0.0, 1.0], [1.0, 0.0], [1.0, 1.0]]))
 Y = Tensor(np.array([[0.0], [1.0], [1.0], [0.0]]))

@@ -20,6 +20,7 @@ from tinygrad_kr.ops.elementwise import *
 from tinygrad_kr.ops.linalg import matmul
 from tinygrad_kr.ops.op import op
 from tinygrad_kr.random import *
+from tinygrad_kr.remat import checkpoint
 from tinygrad_kr.tensor import Tensor
 from tinygrad_kr.transformations import *
 
@@ -58,8 +59,9 @@ def __dir__() -> list[str]:
 
 
 __all__ = [
-    "Tensor", "autograd", "data", "functional", "linalg", "log_softmax", "matmul", "nn", "norm",
-    "one_hot", "op", "optim", "seed_sweep", "softmax", "sweep", "testing", "wilson_interval",
+    "Tensor", "autograd", "checkpoint", "data", "functional", "linalg", "log_softmax", "matmul",
+    "nn", "norm", "one_hot", "op", "optim", "seed_sweep", "softmax", "sweep", "testing",
+    "wilson_interval",
 ]  # fmt: skip
 __all__ += arrays.__all__
 __all__ += creation.__all__

@@ -12,25 +12,22 @@ from numpy import ndarray
 
 from tinygrad_kr.arrays.operands import as_array
 from tinygrad_kr.grad_mode import enable_grad, no_grad, recorded_if
+from tinygrad_kr.ops.anomaly import AnomalyError, has_nan
 from tinygrad_kr.ops.indexing import getitem, is_basic
 from tinygrad_kr.ops.node import (
     ANOMALY,
     OFF,
-    AnomalyError,
     Node,
-    Overwritten,
     constant,
     current_mode,
-    has_nan,
     place_made,
     recorder,
     recorders,
     replace_gradient,
     tick,
-    written_in,
-    written_since,
 )
 from tinygrad_kr.ops.shape import broadcast_to
+from tinygrad_kr.ops.writes import Overwritten, written_in, written_since
 from tinygrad_kr.tensor import Tensor
 
 # ------------------------------------------------------------------ the graph

@@ -8,7 +8,7 @@ from tinygrad_kr.grad_mode import enable_grad as enable_grad
 from tinygrad_kr.grad_mode import is_grad_enabled as is_grad_enabled
 from tinygrad_kr.grad_mode import no_grad as no_grad
 from tinygrad_kr.grad_mode import set_grad_enabled as set_grad_enabled
-from tinygrad_kr.ops.node import AnomalyError as AnomalyError
+from tinygrad_kr.ops.anomaly import AnomalyError as AnomalyError
 
 __all__ = [
     "AnomalyError",

@@ -4,13 +4,9 @@ from __future__ import annotations
 
 import copy
 import importlib
-import os
-import pickle
-import signal
-import sys
 import threading
-from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager, suppress
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
 from itertools import islice
 from statistics import NormalDist
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -20,9 +16,10 @@ from numpy import ndarray
 
 from tinygrad_kr import nn, random
 from tinygrad_kr.tensor import Tensor
+from tinygrad_kr.workers import WorkerDiedError, finished
 
 if TYPE_CHECKING:
-    from concurrent.futures import Executor, Future, ProcessPoolExecutor
+    from concurrent.futures import Executor
 
 Build = Callable[[random.Generator], nn.Module]
 Train = Callable[[Any], Mapping[str, Any]]
@@ -434,160 +431,3 @@ def _forms(tensors: dict[str, Tensor]) -> dict[str, Any]:
 
 
 # ------------------------------------------------------------------ sharing the work
-
-
-MOST_ON_WINDOWS = 61
-"""Processes for which Windows waits at once: more raise ValueError in `concurrent.futures`."""
-
-
-class WorkerDiedError(RuntimeError):
-    """A process ended in the middle of its work, so that there is no result and no traceback.
-
-    lost: the indices of the calls without a result. done: what was finished all the same.
-    """
-
-    def __init__(self, message: str, lost: Sequence[int] = (), done: Any = None) -> None:
-        super().__init__(message)
-        self.lost, self.done = lost, done
-
-
-def finished(
-    function: Callable[..., Any],
-    calls: Sequence[tuple[Any, ...]],
-    *,
-    executor: Executor | None = None,
-    jobs: int = 1,
-    name: Callable[[int], str] = "call {}".format,
-) -> Generator[tuple[int, Any], None, None]:
-    """(index, function(*calls[index])) for every call, as each is finished.
-
-    jobs: with 1, here and in order; with more, in that many processes with one BLAS thread each.
-    executor: does the work instead, and is left open. name: what an error calls a call.
-
-    Closing the iterator, or an exception while it waits (Ctrl-C), cancels what has not begun and
-    ends the processes. Take it in `with contextlib.closing(finished(...)) as results:`.
-
-    Raises WorkerDiedError, after all that was finished, if a process ends before its work does.
-    """
-    if executor is None and jobs == 1:
-        for index, arguments in enumerate(calls):
-            yield index, function(*arguments)
-        return
-    left = set(range(len(calls)))
-    if executor is not None:
-        futures = _submitted(executor, function, calls)
-        try:
-            yield from _as_completed(futures, left)
-        finally:
-            for future in futures:
-                future.cancel()
-        if left:
-            raise _died(sorted(left), name)
-        return
-    _check_sendable(function, *(calls[0] if calls else ()))
-    with _processes(min(jobs, max(len(calls), 1))) as pool:
-        futures = _submitted(pool, function, calls)
-        processes = list(pool._processes.values())
-        yield from _as_completed(futures, left)
-    if left:
-        # Calls are taken in their order, so each process was at one of the first that are left.
-        raise _died(sorted(left), name, [p.exitcode for p in processes], len(processes))
-
-
-def _submitted(
-    executor: Executor, function: Callable[..., Any], calls: Sequence[tuple[Any, ...]]
-) -> dict[Future[Any], int]:
-    from concurrent.futures import BrokenExecutor
-
-    futures: dict[Future[Any], int] = {}
-    with _one_blas_thread(), suppress(BrokenExecutor):
-        for index, call in enumerate(calls):
-            futures[executor.submit(function, *call)] = index
-    return futures
-
-
-def _as_completed(futures: dict[Future[Any], int], left: set[int]) -> Iterator[tuple[int, Any]]:
-    """What is finished, which is taken out of `left`; what a dead process leaves stays there."""
-    from concurrent.futures import BrokenExecutor, as_completed
-
-    for future in as_completed(futures):
-        try:
-            result = future.result()
-        except BrokenExecutor:
-            continue
-        left.remove(futures[future])
-        yield futures[future], result
-
-
-def _died(
-    lost: list[int],
-    name: Callable[[int], str],
-    codes: Sequence[int | None] = (),
-    processes: int | None = None,
-) -> WorkerDiedError:
-    """The error, which says how a process ended: those beside it were ended by us, by SIGTERM."""
-    ends = sorted((code for code in codes if code), key=lambda code: code == -signal.SIGTERM)
-    code = ends[0] if ends else None
-    how = "" if code is None else f" (exit code {code})" if code > 0 else f" (signal {-code})"
-    fix = "what it printed, if anything, is above; jobs=1 does without processes"
-    if code == -9:
-        fix = "as a rule memory was too short: take fewer jobs or smaller chunks"
-    elif code == 1:
-        fix += '; a script has to guard its start by `if __name__ == "__main__":`'
-    at = " or ".join(name(index) for index in lost[:processes])
-    return WorkerDiedError(
-        f"a process died{how} while it was at {at}: {fix}. What was finished is the `done` of this "
-        "error",
-        lost,
-    )
-
-
-@contextmanager
-def _processes(jobs: int) -> Iterator[ProcessPoolExecutor]:
-    """Fresh processes that leave Ctrl-C to this one, and are ended at once by an exception."""
-    from concurrent.futures import ProcessPoolExecutor
-    from multiprocessing import get_context
-
-    if sys.platform == "win32":
-        jobs = min(jobs, MOST_ON_WINDOWS)
-    pool = ProcessPoolExecutor(
-        jobs, get_context("spawn"), signal.signal, (signal.SIGINT, signal.SIG_IGN)
-    )
-    try:
-        yield pool
-    except BaseException:
-        for process in list((pool._processes or {}).values()):
-            process.terminate()
-        raise
-    finally:
-        pool.shutdown()
-
-
-@contextmanager
-def _one_blas_thread() -> Iterator[None]:
-    """For processes that start now: several of them share the cores already."""
-    names = ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS")
-    ours = [name for name in names if name not in os.environ]
-    os.environ.update(dict.fromkeys(ours, "1"))
-    try:
-        yield
-    finally:
-        for name in ours:
-            os.environ.pop(name, None)
-
-
-def _check_sendable(*values: Any) -> None:
-    """Refuse, before a process is started, what it could not be given."""
-    how = (
-        "define functions at the top level of a file, or use jobs=1, or give an executor of "
-        "threads (concurrent.futures.ThreadPoolExecutor)"
-    )
-    for value in values:
-        try:
-            pickle.dumps(value)
-        except Exception as error:
-            raise ValueError(f"{value!r} cannot be sent to another process: {how}") from error
-        if getattr(value, "__module__", "") == "__main__" and not hasattr(
-            sys.modules["__main__"], "__file__"
-        ):
-            raise ValueError(f"{value!r} is in no file, so other processes cannot import it: {how}")

@@ -35,18 +35,16 @@ from tinygrad_kr.ops import elementwise, indexing, network, shape
 from tinygrad_kr.ops.linalg import matmul
 from tinygrad_kr.ops.node import (
     OFF,
-    LastChange,
     Node,
     constant,
     current_mode,
-    last_write,
     note_created,
-    note_writes,
     recorder,
     recorders,
     tick,
 )
 from tinygrad_kr.ops.op import astype, make_results_of, numpy_table
+from tinygrad_kr.ops.writes import LastChange, last_write, note_writes
 
 
 @cache

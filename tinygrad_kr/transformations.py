@@ -11,17 +11,16 @@ import numpy as np
 from numpy import ndarray
 
 from tinygrad_kr import tree
-from tinygrad_kr.autodiff import MutationError, recorded, walk
+from tinygrad_kr.autodiff import recorded, walk
 from tinygrad_kr.grad_mode import enable_grad, is_grad_enabled, recorded_if
 from tinygrad_kr.grad_mode import traced as traced_calls
-from tinygrad_kr.ops.node import Node, constant, recorder, tick, written_since
-from tinygrad_kr.ops.op import _recorded, op
-from tinygrad_kr.ops.shape import concatenate, stack
-from tinygrad_kr.random import default_generator
+from tinygrad_kr.ops.node import Node, constant, tick
+from tinygrad_kr.ops.op import op
+from tinygrad_kr.ops.shape import stack
 from tinygrad_kr.tensor import Tensor
 
 __all__ = [
-    "checkpoint", "grad", "hessian", "hvp", "jacobian", "jvp", "value_and_grad", "vjp",
+    "grad", "hessian", "hvp", "jacobian", "jvp", "value_and_grad", "vjp",
 ]  # fmt: skip
 
 Function = Callable[..., Any]
@@ -316,115 +315,3 @@ def hvp(f: Function, primals: Sequence[Any], tangents: Sequence[Any]) -> Any:
 
 
 # ------------------------------------------------------------------ checkpointing
-
-
-def checkpoint(f: Function, *args: Any, **kwargs: Any) -> Any:
-    """f(*args), keeping nothing of how it was computed: backward computes it again.
-
-    Trades time for memory (Chen et al., Training deep nets with sublinear memory cost, 2016). The
-    default generator is replayed, so dropout draws the same mask. Gradients also reach Tensors that
-    `f` uses without being passed them (the parameters of a module).
-    """
-    if not is_grad_enabled() or recorder() is not None:  # `compile` plans memory by itself
-        return f(*args, **kwargs)
-    flat, rebuild_args = tree.flatten(args)
-    places = [i for i, leaf in enumerate(flat) if isinstance(leaf, Tensor) and leaf._requires_grad]
-    generator = default_generator().bit_generator
-    state = generator.state
-    start = tick()
-
-    def run(tensors: Sequence[Any]) -> tuple[list[Any], Any]:
-        leaves = list(flat)
-        for place, tensor in zip(places, tensors, strict=True):
-            leaves[place] = tensor
-        return tree.flatten(f(*rebuild_args(leaves), **kwargs))
-
-    mine: list[Tensor] = [flat[place] for place in places]
-    traced = [Tensor(t._data, requires_grad=True) for t in mine]
-    outputs, rebuild = run(traced)
-    tracked = [i for i, o in enumerate(outputs) if isinstance(o, Tensor) and o._requires_grad]
-    if not tracked:
-        return rebuild(outputs)
-    packed = _packed([outputs[i] for i in tracked])
-    others = _entering(packed, set(traced), start)
-    made = tick()
-
-    def replay(g: Any, y: Any, *inputs: Any, needs: tuple[bool, ...]) -> list[Any]:
-        nested = isinstance(g, Node)
-        for x in (*flat, *others):
-            if isinstance(x, Node) and (write := written_since(x, made)):
-                raise MutationError(
-                    f"checkpoint computes again in backward, but {write.what} at {write.place} has "
-                    f"overwritten a Tensor of {x._data.dtype}{x._data.shape} that it reads. Call "
-                    "backward() before that"
-                )
-        kept = generator.state
-        try:
-            generator.state = state
-            with enable_grad():
-                tensors = [
-                    _alias(x) if nested else Tensor(x, requires_grad=True)
-                    for x in inputs[: len(places)]
-                ]
-                again = _packed([run(tensors)[0][i] for i in tracked])
-        finally:
-            generator.state = kept
-        wanted = [t for t, need in zip([*tensors, *others], needs, strict=True) if need]
-        ends = walk({again: g}, set(wanted), create_graph=nested, retain_graph=nested, stop=others)
-        zeros = [np.zeros(t.shape, t.dtype) for t in [*tensors, *others]]
-        return [
-            ends.get(t, zero) if need else None
-            for t, need, zero in zip([*tensors, *others], needs, zeros, strict=True)
-        ]
-
-    value = packed._data
-    record: Any = _Replayed(value, replay)
-    replayed = _recorded(record, value, (*mine, *others), {}, True)
-    for i, o in zip(tracked, _unpacked(replayed, [outputs[i] for i in tracked]), strict=True):
-        outputs[i] = o
-    return rebuild(outputs)
-
-
-class _Replayed:
-    """The record of one checkpoint. What `op` makes refers to itself, which would keep the arrays
-    alive until the garbage collector runs."""
-
-    __slots__ = ("forward", "rules")
-    __name__ = "checkpoint"
-    variadic, joint, shared, promote = False, True, True, False
-
-    def __init__(self, value: ndarray, replay: Callable[..., Any]) -> None:
-        self.forward = lambda *arrays: value
-        self.rules = (replay,)
-
-
-def _entering(output: Tensor, mine: set[Any], start: int) -> list[Any]:
-    """What the graph of `output`, made since `start`, took from outside, but for `mine`."""
-    if output not in mine and (output._op is None or output._made < start):
-        return [output]
-    found: dict[Any, None] = {}
-    for node in recorded([output]):
-        if node._made < start:
-            continue
-        for x in node._inputs or ():
-            outside = isinstance(x, Node) and (x._op is None or x._made < start)
-            if outside and x._requires_grad and x not in mine:
-                found[x] = None
-    return list(found)
-
-
-def _packed(outputs: list[Tensor]) -> Tensor:
-    """One Tensor of several: an op has one result."""
-    if len(outputs) == 1:
-        return outputs[0]
-    return concatenate(*[o.reshape(-1) for o in outputs])
-
-
-def _unpacked(y: Tensor, like: list[Tensor]) -> list[Tensor]:
-    if len(like) == 1:
-        return [y]
-    ends = np.cumsum([0, *(o.size for o in like)]).tolist()
-    return [
-        y[start:end].reshape(o.shape).to(o.dtype)
-        for start, end, o in zip(ends[:-1], ends[1:], like, strict=True)
-    ]

@@ -8,6 +8,7 @@ import numpy as np
 from numpy import ndarray
 
 from tinygrad_kr.arrays.indexing import detached
+from tinygrad_kr.functional.checks import integers, refuse_outside
 from tinygrad_kr.ops import linalg, network
 from tinygrad_kr.ops.elementwise import where
 from tinygrad_kr.ops.node import Node, recorder, recorders
@@ -83,28 +84,3 @@ def one_hot(tensor: Any, num_classes: int = -1) -> Any:
             recording.give_up("one_hot() without num_classes, which is then the largest label's")
     refuse_outside(indices, num_classes, "one_hot: index")
     return _one_hot_op(tensor if isinstance(tensor, Node) else indices, num_classes=num_classes)
-
-
-def integers(x: Any, what: str) -> ndarray:
-    """The array of an integer argument; TypeError for any other dtype."""
-    array: ndarray = x._data if isinstance(x, Node) else np.asarray(x)
-    if array.dtype.kind not in "iu":
-        raise TypeError(
-            f"{what} must be integers, not {array.dtype} of shape {array.shape}; "
-            "convert with .astype(np.int64)"
-        )
-    return array
-
-
-def refuse_outside(indices: ndarray, count: int, what: str, ignored: int | None = None) -> None:
-    """IndexError that names the first index outside [0, count) that is not `ignored`."""
-    if recorders and (recording := recorder()):
-        recording.check(refuse_outside, indices, count, what, ignored)
-    if not indices.size or (indices.min() >= 0 and indices.max() < count):
-        return
-    outside = (indices < 0) | (indices >= count)
-    if ignored is not None:
-        outside &= indices != ignored
-    if outside.any():
-        where_ = tuple(int(i) for i in np.argwhere(outside)[0])
-        raise IndexError(f"{what} {indices[where_]} at {where_} is not in [0, {count})")

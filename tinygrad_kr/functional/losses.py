@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from tinygrad_kr.functional.linear import integers, refuse_outside
+from tinygrad_kr.functional.checks import integers, refuse_outside
 from tinygrad_kr.ops import network
 from tinygrad_kr.ops.elementwise import absolute, exp, log, square, where
 from tinygrad_kr.ops.node import Node, recorder

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from tinygrad_kr.arrays.indexing import held, raw
-from tinygrad_kr.functional.linear import integers, refuse_outside
+from tinygrad_kr.functional.checks import integers, refuse_outside
 from tinygrad_kr.ops import network
 from tinygrad_kr.ops.elementwise import masked, where
 from tinygrad_kr.ops.linalg import linear

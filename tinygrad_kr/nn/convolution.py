@@ -6,9 +6,9 @@ from typing import Any, Literal
 
 import tinygrad_kr.functional as F
 from tinygrad_kr.functional.convolution import Padding, Sizes, _padding, _positive, _sizes
-from tinygrad_kr.nn.linear import parameter, size, uniform_by_fan_in
+from tinygrad_kr.nn.init import uniform_by_fan_in
 from tinygrad_kr.nn.module import Module
-from tinygrad_kr.nn.parameter import Parameter
+from tinygrad_kr.nn.parameter import Parameter, parameter, size
 from tinygrad_kr.random import Generator
 
 PaddingMode = Literal["zeros", "reflect", "replicate", "circular"]

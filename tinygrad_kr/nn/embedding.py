@@ -7,9 +7,8 @@ from typing import Any
 import tinygrad_kr.functional as F
 from tinygrad_kr.grad_mode import no_grad
 from tinygrad_kr.nn import init
-from tinygrad_kr.nn.linear import parameter, size
 from tinygrad_kr.nn.module import Module
-from tinygrad_kr.nn.parameter import Parameter
+from tinygrad_kr.nn.parameter import Parameter, parameter, size
 from tinygrad_kr.random import Generator
 from tinygrad_kr.tensor import Tensor
 

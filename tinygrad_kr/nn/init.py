@@ -16,6 +16,7 @@ import numpy as np
 from numpy import ndarray
 
 from tinygrad_kr.grad_mode import no_grad
+from tinygrad_kr.nn.parameter import Parameter
 from tinygrad_kr.random import Generator, resolve
 from tinygrad_kr.tensor import Tensor
 
@@ -348,3 +349,13 @@ def _initializer(write: Callable[[Tensor, Generator | None], Tensor]) -> Initial
         return write(tensor, generator)
 
     return initialize
+
+
+def uniform_by_fan_in(
+    weight: Parameter, bias: Parameter | None, generator: Generator | None
+) -> None:
+    """PyTorch's default for layers with a weight: both U(+-1 / sqrt(fan_in))."""
+    kaiming_uniform_(weight, a=math.sqrt(5), generator=generator)
+    if bias is not None:
+        bound = 1 / math.sqrt(max(fan_in_and_fan_out(weight)[0], 1))
+        uniform_(bias, -bound, bound, generator)

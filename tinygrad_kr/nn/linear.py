@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
-import numpy as np
-
 import tinygrad_kr.functional as F
-from tinygrad_kr.nn import init
+from tinygrad_kr.nn.init import uniform_by_fan_in
 from tinygrad_kr.nn.module import Module
-from tinygrad_kr.nn.parameter import Parameter
+from tinygrad_kr.nn.parameter import parameter, size
 from tinygrad_kr.random import Generator
 
 
@@ -65,30 +62,3 @@ class Identity(Module):
 
 
 # ------------------------------------------------------------------ what layers share
-
-
-def size(name: str, value: Any) -> int:
-    """A count of features or channels; ValueError below 1, TypeError if it is no integer."""
-    if not isinstance(value, int | np.integer) or isinstance(value, bool):
-        raise TypeError(f"{name} must be an integer, not {type(value).__name__}")
-    if value < 1:
-        raise ValueError(f"{name} must be at least 1, not {value}")
-    return int(value)
-
-
-def parameter(shape: tuple[int, ...], dtype: Any, fill: float = 0.0) -> Parameter:
-    """A new parameter of a floating dtype, float32 by default."""
-    dtype = np.dtype(np.float32 if dtype is None else dtype)
-    if dtype.kind != "f":
-        raise TypeError(f"parameters have a floating dtype, not {dtype}")
-    return Parameter(np.full(shape, fill, dtype))
-
-
-def uniform_by_fan_in(
-    weight: Parameter, bias: Parameter | None, generator: Generator | None
-) -> None:
-    """PyTorch's default for layers with a weight: both U(+-1 / sqrt(fan_in))."""
-    init.kaiming_uniform_(weight, a=math.sqrt(5), generator=generator)
-    if bias is not None:
-        bound = 1 / math.sqrt(max(init.fan_in_and_fan_out(weight)[0], 1))
-        init.uniform_(bias, -bound, bound, generator)

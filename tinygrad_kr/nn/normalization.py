@@ -9,9 +9,8 @@ import numpy as np
 
 import tinygrad_kr.functional as F
 from tinygrad_kr.nn import init
-from tinygrad_kr.nn.linear import parameter, size
 from tinygrad_kr.nn.module import Module
-from tinygrad_kr.nn.parameter import Parameter
+from tinygrad_kr.nn.parameter import Parameter, parameter, size
 from tinygrad_kr.tensor import Tensor
 
 

@@ -15,13 +15,14 @@ import numpy as np
 import tinygrad_kr.functional as F
 from tinygrad_kr.arrays.joining import concatenate, stack
 from tinygrad_kr.arrays.operands import as_array
-from tinygrad_kr.functional.linear import integers, refuse_outside
+from tinygrad_kr.functional.checks import integers, refuse_outside
 from tinygrad_kr.grad_mode import no_grad
 from tinygrad_kr.nn import init
 from tinygrad_kr.nn.activation import Sigmoid
 from tinygrad_kr.nn.containers import ModuleList, Sequential
-from tinygrad_kr.nn.linear import Linear, parameter, size
+from tinygrad_kr.nn.linear import Linear
 from tinygrad_kr.nn.module import Module
+from tinygrad_kr.nn.parameter import parameter, size
 from tinygrad_kr.random import Generator, bernoulli
 from tinygrad_kr.tensor import Tensor
 

@@ -12,9 +12,8 @@ import tinygrad_kr.functional as F
 from tinygrad_kr.arrays.joining import cat, stack
 from tinygrad_kr.functional import recurrent
 from tinygrad_kr.nn import init
-from tinygrad_kr.nn.linear import parameter, size
 from tinygrad_kr.nn.module import Module
-from tinygrad_kr.nn.parameter import Parameter
+from tinygrad_kr.nn.parameter import Parameter, parameter, size
 from tinygrad_kr.random import Generator
 
 _NONLINEARITIES = ("tanh", "relu")

@@ -13,7 +13,7 @@ import numpy as np
 from numpy import ndarray
 
 from tinygrad_kr.ops import products
-from tinygrad_kr.ops.node import address
+from tinygrad_kr.ops.writes import address
 
 _MOST = 2304
 """Elements of a filter, and outputs, for which there is room in `convolution.h`."""

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Protocol, cast
 import numpy as np
 from numpy import ndarray
 
+from tinygrad_kr.ops.anomaly import inspect, shapes_of
 from tinygrad_kr.ops.node import (
     ON,
     Node,
@@ -24,11 +25,9 @@ from tinygrad_kr.ops.node import (
     constant,
     current_mode,
     grad_mode,
-    inspect,
     passed_over,
     recorder,
     recorders,
-    shapes_of,
     tick,
 )
 

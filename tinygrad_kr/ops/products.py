@@ -16,7 +16,8 @@ from typing import Any
 import numpy as np
 from numpy import ndarray
 
-from tinygrad_kr.ops.node import address, recorder
+from tinygrad_kr.ops.node import recorder
+from tinygrad_kr.ops.writes import address
 
 FEW = 4096
 """Elements of a factor up to which callers need not ask `multiply`."""

@@ -14,7 +14,8 @@ from typing import Any, Protocol
 import numpy as np
 from numpy import ndarray
 
-from tinygrad_kr.ops.node import Node, owner
+from tinygrad_kr.ops.node import Node
+from tinygrad_kr.ops.writes import owner
 from tinygrad_kr.optim.lowering import Program
 
 CHUNK = 1 << 17

@@ -12,8 +12,9 @@ import numpy as np
 from numpy import ndarray
 
 from tinygrad_kr.grad_mode import enable_grad
-from tinygrad_kr.ops import node
-from tinygrad_kr.ops.node import constant, note_again, note_writes, recorder, recorders
+from tinygrad_kr.ops import anomaly
+from tinygrad_kr.ops.node import constant, recorder, recorders
+from tinygrad_kr.ops.writes import note_again, note_writes
 from tinygrad_kr.optim.blocks import Cohort, Slot
 from tinygrad_kr.optim.lowering import Program, Rule, lower, structure_of
 from tinygrad_kr.tensor import Tensor
@@ -230,7 +231,7 @@ class Optimizer:
         plan = self._plan
         gradients = (
             None
-            if plan is None or (node._families and node.are_arrays_locked())
+            if plan is None or (anomaly._families and anomaly.are_arrays_locked())
             else plan.gradients(self._check_options)
         )
         if plan is None or gradients is None:

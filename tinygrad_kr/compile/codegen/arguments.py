@@ -17,7 +17,7 @@ from functools import cache
 
 import numpy as np
 
-from tinygrad_kr.ops.node import address
+from tinygrad_kr.ops.writes import address
 
 ITEMS, ELEMENTS = tuple.__basicsize__, object.__basicsize__
 """Bytes from the start of a tuple to its first item, and of an array to its elements' address."""

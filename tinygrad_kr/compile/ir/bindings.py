@@ -10,7 +10,8 @@ import numpy as np
 from numpy import ndarray
 
 from tinygrad_kr.compile.ir.program import Value
-from tinygrad_kr.ops.node import constant, note_writes, owner
+from tinygrad_kr.ops.node import constant
+from tinygrad_kr.ops.writes import note_writes, owner
 
 
 class StaleError(RuntimeError):

@@ -24,8 +24,8 @@ from tinygrad_kr.compile.ir.program import Program, Source, Statement, Value, is
 from tinygrad_kr.compile.passes.simplify import _frozen, _hashable, _is_fixed
 from tinygrad_kr.ops import linalg, shape
 from tinygrad_kr.ops.indexing import getitem, index_add
-from tinygrad_kr.ops.node import address
 from tinygrad_kr.ops.reduction import max_, min_, sum_
+from tinygrad_kr.ops.writes import address
 
 Pack = tuple[Value, ...]
 """The values of one op in each row."""

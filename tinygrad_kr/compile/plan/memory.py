@@ -13,7 +13,7 @@ from tinygrad_kr.compile.ir.program import Value
 from tinygrad_kr.compile.plan.plan import Plan, together, written_by
 from tinygrad_kr.compile.plan.steps import OUTSIDE, Call, Step, read_by, statements_of
 from tinygrad_kr.ops import linalg
-from tinygrad_kr.ops.node import address
+from tinygrad_kr.ops.writes import address
 
 LINE = 64
 """Bytes of a cache line: every array begins at one, and one lies between two arrays."""

@@ -36,8 +36,8 @@ from tinygrad_kr.native import cpu
 from tinygrad_kr.ops import linalg, shape
 from tinygrad_kr.ops.elementwise import positive
 from tinygrad_kr.ops.indexing import getitem
-from tinygrad_kr.ops.node import address, owner
 from tinygrad_kr.ops.window import convolve, convolve_weight
+from tinygrad_kr.ops.writes import address, owner
 
 _VIEWS = (
     shape.reshape, shape.transpose, shape.swapaxes, shape.broadcast_to, shape.flip, getitem

@@ -15,7 +15,7 @@ from tinygrad_kr.compile.plan.convolution import geometry
 from tinygrad_kr.compile.plan.plan import Plan
 from tinygrad_kr.compile.plan.steps import Convolution
 from tinygrad_kr.ops import window as w
-from tinygrad_kr.ops.node import address
+from tinygrad_kr.ops.writes import address
 
 PART_BYTES = 2**20
 """Columns that are worked on at once: about what a core's own cache holds."""

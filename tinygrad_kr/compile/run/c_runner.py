@@ -33,9 +33,7 @@ from tinygrad_kr.native import kernels as native_kernels
 from tinygrad_kr.native.build import build, included
 from tinygrad_kr.native.compiler import HoldingLibrary
 from tinygrad_kr.ops import linalg
-from tinygrad_kr.ops.node import (
-    address,
-)
+from tinygrad_kr.ops.writes import address
 
 QUICK = 100_000
 """Elements in all up to which a program takes some 10 microseconds."""

@@ -30,14 +30,9 @@ from tinygrad_kr.compile.trace.condition import Condition
 from tinygrad_kr.compile.trace.optimizer_step import Option, StateArray, StateNumber
 from tinygrad_kr.escape import argument, string
 from tinygrad_kr.ops import linalg
-from tinygrad_kr.ops.node import (
-    _families,
-    are_arrays_locked,
-    constant,
-    last_write,
-    note_writes,
-    tick,
-)
+from tinygrad_kr.ops.anomaly import _families, are_arrays_locked
+from tinygrad_kr.ops.node import constant, tick
+from tinygrad_kr.ops.writes import last_write, note_writes
 
 
 class _Driver(Namespace):

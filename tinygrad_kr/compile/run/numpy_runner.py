@@ -36,10 +36,11 @@ from tinygrad_kr.escape import argument, comment, string
 from tinygrad_kr.ops import elementwise as e
 from tinygrad_kr.ops import linalg, shape
 from tinygrad_kr.ops.indexing import getitem, is_basic
-from tinygrad_kr.ops.node import constant, note_writes, owner
+from tinygrad_kr.ops.node import constant
 from tinygrad_kr.ops.op import astype
 from tinygrad_kr.ops.reduction import max_, min_, sum_
 from tinygrad_kr.ops.window import window_put_first
+from tinygrad_kr.ops.writes import note_writes, owner
 from tinygrad_kr.optim.optimizer import Optimizer
 
 FEW = 4096

@@ -33,7 +33,8 @@ from numpy import ndarray
 from tinygrad_kr.compile.ir.bindings import Constant
 from tinygrad_kr.compile.trace.condition import GONE, Condition
 from tinygrad_kr.nn.module import Module
-from tinygrad_kr.ops.node import PACKAGE, LastChange, Node, owner
+from tinygrad_kr.ops.node import PACKAGE, Node
+from tinygrad_kr.ops.writes import LastChange, owner
 from tinygrad_kr.optim.lr_scheduler import LRScheduler
 
 LARGEST = 256

@@ -34,11 +34,11 @@ from tinygrad_kr.ops.node import (
     constant,
     current_mode,
     grad_mode,
-    owner,
     recorders,
     recording,
     user_frame,
 )
+from tinygrad_kr.ops.writes import owner
 
 _INDEXING = (getitem, index_add)
 

@@ -1,5 +1,4 @@
-"""Checking derivatives: against central differences, by the slope of the Taylor remainder, and
-Hypothesis strategies for the arrays, shapes and indices to check them at.
+"""Derivatives checked against central differences.
 
 A checker that never compares is worse than none, so this one compares in float64 only, at tight
 tolerances, and is itself tested with wrong rules (`tests/test_testing.py`).
@@ -15,12 +14,12 @@ import numpy as np
 from numpy import ndarray
 
 from tinygrad_kr import tree
-from tinygrad_kr.ops.node import Node
 from tinygrad_kr.tensor import Tensor
-from tinygrad_kr.transformations import hvp, jvp, vjp
+from tinygrad_kr.testing.layouts import _backward, _fortran, _locked, _stepped
+from tinygrad_kr.transformations import jvp, vjp
 
 if TYPE_CHECKING:
-    from hypothesis.strategies import SearchStrategy
+    pass
 
 Function = Callable[..., Any]
 Flat: TypeAlias = Callable[..., tuple[Any, ...]]
@@ -406,12 +405,6 @@ def _check_pure(f: Flat, values: list[ndarray], outputs: list[ndarray], order: i
             )
 
 
-def _locked(value: ndarray) -> ndarray:
-    value = value.copy()
-    value.flags.writeable = False
-    return value
-
-
 def _check_pull_back(
     f: Flat, values: list[ndarray], cotangents: list[ndarray], names: list[str], order: int
 ) -> None:
@@ -471,199 +464,7 @@ def _demand_equal(
 # ------------------------------------------------------------------ memory layouts
 
 
-def _fortran(x: ndarray) -> ndarray:
-    return x.copy(order="F")
-
-
-def _backward(x: ndarray) -> ndarray:
-    everywhere: Any = (..., *(slice(None, None, -1),) * x.ndim)
-    return np.asarray(x[everywhere].copy()[everywhere])
-
-
-def _stepped(x: ndarray) -> ndarray:
-    wide = np.full([2 * n + 1 for n in x.shape], np.nan if x.dtype.kind == "f" else 1, x.dtype)
-    every_other: Any = (..., *(slice(1, None, 2) for _ in x.shape))
-    wide[every_other] = x
-    return np.asarray(wide[every_other])
-
-
-def layouts(x: ndarray) -> dict[str, ndarray]:
-    """`x` in every memory layout that a Tensor's array may have.
-
-    The same values: "fortran" (first axis fastest), "backward" (negative strides), "stepped"
-    (sliced out of a larger array that holds NaN elsewhere), "read-only", "offset" (not at the
-    start of its memory). Its first row repeated: "broadcast" (stride 0 on axis 0).
-    """
-    found = {"fortran": _fortran(x), "backward": _backward(x), "stepped": _stepped(x)}
-    found["read-only"] = _locked(x)
-    room = np.zeros(x.size + 3, x.dtype)
-    room[3:] = x.ravel()
-    found["offset"] = room[3:].reshape(x.shape)
-    if x.ndim and len(x):
-        found["broadcast"] = np.broadcast_to(x[:1].copy(), x.shape)
-    return found
-
-
 # ------------------------------------------------------------------ the Taylor remainder
 
 
-def taylor_slope(f: Function, args: Any, order: int = 1, *, seed: int = 0) -> float:
-    """How fast the Taylor remainder of `f` falls: the slope of log |R| against log h.
-
-    For a random direction u and cotangent v, phi(h) = v . f(x + h u) and
-    R(h) = phi(h) - phi(0) - h phi'(0), less h^2 phi''(0) / 2 for order 2. With the right
-    derivatives R falls as h^(order + 1); with a wrong first one as h, with a wrong second one as
-    h^2. No step size has to be chosen and no tolerance: inf is returned where R is rounding error
-    at every h.
-
-    Takes the same `f` and `args` as `check_grads`. Source: the Taylor test of dolfin-adjoint
-    (Farrell et al., Automated derivation of the adjoint of high-level transient finite element
-    programs, 2013).
-    """
-    if order not in (1, 2):
-        raise ValueError(f"taylor_slope: order is 1 or 2, not {order}")
-    problem = _Problem(f, args)
-    random = np.random.default_rng(seed)
-    values = problem.values
-    start = _evaluate(problem.flat, values)
-    cotangents = [_direction(y.shape, random) for y in start]
-    directions = [_direction(value.shape, random) for value in values]
-
-    def contracted(*xs: Any) -> Any:
-        results = problem.flat(*xs)
-        terms = [(v * y).sum() for v, y in zip(cotangents, results, strict=True)]
-        return sum(terms[1:], terms[0])
-
-    phi = float(_number(contracted(*map(Tensor, values))))
-    _, gradients = _value_and_vjp(contracted, values)
-    first = _inner(gradients, directions)
-    second = _inner(hvp(contracted, values, directions), directions) if order == 2 else 0.0
-    points = []
-    for h in 10.0 ** -np.arange(1.0, 8.01, 0.25):
-        ahead = float(
-            _number(contracted(*(Tensor(x + h * u) for x, u in _pairs(values, directions))))
-        )
-        remainder = abs(ahead - phi - h * first - h * h / 2 * second)
-        rounding = np.finfo(float).eps * (abs(phi) + abs(ahead) + h * abs(first))
-        if not remainder <= 100 * rounding:
-            points.append((math.log(h), math.log(remainder)))
-    if len(points) < 3:
-        return math.inf
-    smallest = np.array(points[-5:])
-    return float(np.polyfit(smallest[:, 0], smallest[:, 1], 1)[0])
-
-
-def check_taylor(f: Function, args: Any, order: int = 1, *, seed: int = 0) -> None:
-    """Raise GradientError unless the remainder falls as h^(order + 1): see `taylor_slope`."""
-    slope = taylor_slope(f, args, order, seed=seed)
-    if not slope >= order + 0.8:
-        raise GradientError(
-            f"order {order}: the Taylor remainder falls as h^{slope:.2f}, not as h^{order + 1}: a "
-            "derivative of this order or below is wrong, or f is not smooth at args",
-            order=order,
-            found=slope,
-            expected=order + 1.0,
-        )
-
-
-def _pairs(a: Sequence[Any], b: Sequence[Any]) -> Any:
-    return zip(a, b, strict=True)
-
-
-def _number(x: Any) -> float:
-    return float(x._data if isinstance(x, Node) else x)
-
-
-def _inner(a: Sequence[Any], b: Sequence[ndarray]) -> float:
-    return float(sum(np.sum(np.asarray(x) * y) for x, y in _pairs(a, b)))
-
-
-def _value_and_vjp(f: Function, values: list[ndarray]) -> tuple[Any, Any]:
-    value, pull_back = vjp(f, *values)
-    return value, pull_back(np.ones(()))
-
-
 # ------------------------------------------------------------------ Hypothesis strategies
-
-
-def shapes(
-    min_dims: int = 0, max_dims: int = 3, min_side: int = 0, max_side: int = 4
-) -> SearchStrategy[tuple[int, ...]]:
-    """Shapes of arrays, empty and 0-d ones included."""
-    from hypothesis.extra import numpy as hnp
-
-    return hnp.array_shapes(
-        min_dims=min_dims, max_dims=max_dims, min_side=min_side, max_side=max_side
-    )
-
-
-def broadcastable_shapes(
-    count: int = 2, max_dims: int = 3, min_side: int = 0, max_side: int = 3
-) -> SearchStrategy[tuple[tuple[int, ...], ...]]:
-    """`count` shapes that NumPy broadcasts with each other."""
-    from hypothesis.extra import numpy as hnp
-
-    return hnp.mutually_broadcastable_shapes(
-        num_shapes=count, max_dims=max_dims, min_side=min_side, max_side=max_side
-    ).map(lambda drawn: drawn.input_shapes)
-
-
-def arrays(
-    shape: Any, low: float = -2.0, high: float = 2.0, dtype: Any = np.float64
-) -> SearchStrategy[ndarray]:
-    """Float arrays of well-scaled elements in [low, high]: multiples of 1/64, which shrink to
-    simple numbers and leave central differences their precision. `shape` may be a strategy too."""
-    from hypothesis import strategies as st
-    from hypothesis.extra import numpy as hnp
-
-    steps = st.integers(math.ceil(low * 64), math.floor(high * 64))
-    return hnp.arrays(dtype, shape, elements=steps.map(lambda n: n / 64))
-
-
-def indices(shape: tuple[int, ...]) -> SearchStrategy[Any]:
-    """Keys for an array of `shape`: basic (ints, slices of any step, `...`, None), integer arrays
-    with repeats and negative entries, boolean masks, and mixtures."""
-    from hypothesis import strategies as st
-    from hypothesis.extra import numpy as hnp
-
-    found: list[SearchStrategy[Any]] = [
-        hnp.basic_indices(shape, allow_newaxis=True),
-        hnp.arrays(bool, shape),
-    ]
-    if shape and 0 not in shape:
-        found.append(hnp.integer_array_indices(shape, result_shape=shapes(max_dims=2, max_side=3)))
-        whole = st.just(slice(None)) | st.just(slice(None, None, -1))
-        parts = [
-            st.integers(-n, n - 1)
-            | whole
-            | st.lists(st.integers(-n, n - 1), min_size=2, max_size=2)
-            for n in shape
-        ]
-        found.append(st.tuples(*parts))
-    return st.one_of(found)
-
-
-def axes(ndim: int) -> SearchStrategy[int | tuple[int, ...] | None]:
-    """What a reduction of `ndim` axes takes: None, one axis (negative too), or a tuple of them."""
-    from hypothesis import strategies as st
-    from hypothesis.extra import numpy as hnp
-
-    if not ndim:
-        return st.none() | st.just(())
-    return st.one_of(
-        st.none(), st.integers(-ndim, ndim - 1), hnp.valid_tuple_axes(ndim, min_size=0)
-    )
-
-
-__all__ = [
-    "GradientError",
-    "arrays",
-    "axes",
-    "broadcastable_shapes",
-    "check_grads",
-    "check_taylor",
-    "indices",
-    "layouts",
-    "shapes",
-    "taylor_slope",
-]

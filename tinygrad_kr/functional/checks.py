@@ -1,0 +1,35 @@
+"""Checks of labels and indices."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy import ndarray
+
+from tinygrad_kr.ops.node import Node, recorder, recorders
+
+
+def integers(x: Any, what: str) -> ndarray:
+    """The array of an integer argument; TypeError for any other dtype."""
+    array: ndarray = x._data if isinstance(x, Node) else np.asarray(x)
+    if array.dtype.kind not in "iu":
+        raise TypeError(
+            f"{what} must be integers, not {array.dtype} of shape {array.shape}; "
+            "convert with .astype(np.int64)"
+        )
+    return array
+
+
+def refuse_outside(indices: ndarray, count: int, what: str, ignored: int | None = None) -> None:
+    """IndexError that names the first index outside [0, count) that is not `ignored`."""
+    if recorders and (recording := recorder()):
+        recording.check(refuse_outside, indices, count, what, ignored)
+    if not indices.size or (indices.min() >= 0 and indices.max() < count):
+        return
+    outside = (indices < 0) | (indices >= count)
+    if ignored is not None:
+        outside &= indices != ignored
+    if outside.any():
+        where_ = tuple(int(i) for i in np.argwhere(outside)[0])
+        raise IndexError(f"{what} {indices[where_]} at {where_} is not in [0, {count})")

@@ -1,0 +1,170 @@
+"""When arrays were overwritten, by what and where: what backward checks before it reads them."""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Iterable, Iterator
+from functools import partial
+from typing import Any, NamedTuple
+
+from numpy import ndarray
+
+from tinygrad_kr.ops.node import Node, _place, tick, user_frame
+
+
+class Write:
+    """An in-place write: when, by what, from where."""
+
+    __slots__ = ("_frame", "time", "what")
+
+    def __init__(self, what: str) -> None:
+        self.what = what
+        self.happens()
+
+    def happens(self) -> None:
+        """It is now that the arrays are overwritten."""
+        last_write.time = self.time = tick()
+        last_write.write = self
+        frame = user_frame()
+        self._frame = None if frame is None else (frame.f_code, frame.f_lasti)
+
+    @property
+    def place(self) -> str:
+        """Where in the user's source, as `file:line (function)`."""
+        return "an unknown place" if self._frame is None else _place(*self._frame)
+
+
+class Written:
+    """The last write to one array, for as long as the array lives."""
+
+    __slots__ = ("last", "reference")
+    last: Write
+
+    def __init__(self, target: Any, key: int) -> None:
+        self.reference = weakref.ref(target, partial(_written.pop, key))  # no bytecode runs then
+
+
+_written: dict[int, Written] = {}
+
+
+class _LastWrite:
+    """The last in-place write, and its time: nothing can have changed in a graph made later.
+
+    read: replaced at each reading of a `.grad`, since the caller may keep that Tensor.
+    """
+
+    __slots__ = ("read", "time", "write")
+
+    def __init__(self) -> None:
+        self.time = 0
+        self.read = object()
+        self.write: Write | None = None
+
+
+last_write = _LastWrite()
+
+
+class LastChange:
+    """When an attribute or hook of a module, or a leaf's `requires_grad`, last became another."""
+
+    time = 0
+
+
+class Noted(NamedTuple):
+    """A write and the arrays it was to."""
+
+    write: Write
+    written: list[Written]
+
+
+def note_writes(targets: Iterable[Node], what: str, rebound: bool = False) -> Noted:
+    """Remember that the arrays of `targets` were just overwritten by `what`.
+
+    rebound: their `.data` was replaced by another array; the old array did not change.
+    Returns what `note_again` takes, while the targets keep these arrays.
+    """
+    write = Write(what)
+    noted = []
+    for node in targets:
+        target = node if rebound else owner(node._data)
+        written = _written.get(id(target))
+        if written is None:
+            _written[id(target)] = written = Written(target, id(target))
+        written.last = write
+        noted.append(written)
+    return Noted(write, noted)
+
+
+def note_again(noted: Noted) -> None:
+    """The same write to the same arrays once more, at a fraction of the cost of `note_writes`."""
+    if last_write.write is not noted.write:
+        for written in noted.written:
+            written.last = noted.write
+    noted.write.happens()
+
+
+def written_in(order: list[Node]) -> bool:
+    """Whether anything that a graph (its nodes, oldest first) reads was written to since."""
+    if not order or last_write.time < order[0]._made:
+        return False
+    oldest = order[0]._made
+    recent = {key for key, written in _written.copy().items() if written.last.time > oldest}
+    return any(
+        id(target) in recent
+        for node in order
+        for x in (node, *(node._inputs or ()))
+        for target in _memory(x)
+    )
+
+
+def _memory(x: Any) -> tuple[Any, ...]:
+    """What a write to the array of a node, or to a plain array, is noted under."""
+    if isinstance(x, Node):
+        return x, owner(x._data)
+    return (owner(x),) if isinstance(x, ndarray) else ()
+
+
+def written_since(x: Any, time: int) -> Write | None:
+    """The write that changed a node's array, or a plain array, after `time`, if there was one."""
+    for target in _memory(x):
+        written = _written.get(id(target))
+        if written is not None and written.last.time > time:
+            return written.last
+    return None
+
+
+def address(array: ndarray) -> int:
+    """Where the first element is in memory."""
+    place: int = array.__array_interface__["data"][0]
+    return place
+
+
+def owner(array: ndarray) -> ndarray:
+    """The array that holds the memory of a view."""
+    *_, memory = _bases(array)
+    return memory
+
+
+def _bases(array: Any) -> Iterator[ndarray]:
+    """An array and those it is a view of (`as_strided` puts another object between them)."""
+    while array is not None:
+        if isinstance(array, ndarray):
+            yield array
+        array = getattr(array, "base", None)
+
+
+def _unreadable(*_: Any, **__: Any) -> Any:
+    raise TypeError("the values of an overwritten array are gone")
+
+
+class Overwritten:
+    """Stands in for a saved array that has changed: its shape may still be read, its values not."""
+
+    __slots__ = ("dtype", "ndim", "shape", "size")
+    __array_ufunc__ = None
+    __array__ = __bool__ = _unreadable
+    __eq__ = __ne__ = __lt__ = __le__ = __gt__ = __ge__ = _unreadable
+
+    def __init__(self, array: ndarray) -> None:
+        self.shape, self.ndim = array.shape, array.ndim
+        self.dtype, self.size = array.dtype, array.size

@@ -1,0 +1,20 @@
+"""Checks of derivatives: against central differences, by the slope of the Taylor remainder, and
+Hypothesis strategies for the arrays, shapes and indices at which to check."""
+
+from tinygrad_kr.testing.grads import GradientError, check_grads
+from tinygrad_kr.testing.layouts import layouts
+from tinygrad_kr.testing.strategies import arrays, axes, broadcastable_shapes, indices, shapes
+from tinygrad_kr.testing.taylor import check_taylor, taylor_slope
+
+__all__ = [
+    "GradientError",
+    "arrays",
+    "axes",
+    "broadcastable_shapes",
+    "check_grads",
+    "check_taylor",
+    "indices",
+    "layouts",
+    "shapes",
+    "taylor_slope",
+]
