@@ -86,11 +86,11 @@ def _heads(p: ndarray, *, generator: Generator) -> ndarray:
     return np.asarray(generator.random(p.shape) < p, p.dtype)
 
 
-_rand = op(_uniform, name="rand", promote=False)
-_randn = op(_normal, name="randn", promote=False)
-_randint = op(_integers, name="randint", promote=False)
-_randperm = op(_permutation, name="randperm", promote=False)
-_bernoulli = op(_heads, name="bernoulli", promote=False)
+_rand = op(_uniform, name="rand", variable="_rand", promote=False)
+_randn = op(_normal, name="randn", variable="_randn", promote=False)
+_randint = op(_integers, name="randint", variable="_randint", promote=False)
+_randperm = op(_permutation, name="randperm", variable="_randperm", promote=False)
+_bernoulli = op(_heads, name="bernoulli", variable="_bernoulli", promote=False)
 
 
 def _drawn(record: Op, requires_grad: bool = False, **params: Any) -> Tensor:

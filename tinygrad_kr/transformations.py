@@ -26,7 +26,7 @@ __all__ = [
 Function = Callable[..., Any]
 Argnums = int | Sequence[int]
 
-_alias = op(lambda x: x, lambda g, y, x: g, name="alias")
+_alias = op(lambda x: x, lambda g, y, x: g, name="alias", variable="_alias")
 
 
 class _Traced:

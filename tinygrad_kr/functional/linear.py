@@ -66,7 +66,7 @@ def _one_hot(x: ndarray, *, num_classes: int) -> Any:
     return np.equal(x[..., None], np.arange(num_classes)).astype(np.int64)
 
 
-_one_hot_op = op(_one_hot, name="one_hot")
+_one_hot_op = op(_one_hot, name="one_hot", variable="_one_hot_op")
 
 
 def one_hot(tensor: Any, num_classes: int = -1) -> Any:

@@ -22,7 +22,14 @@ from tinygrad_kr.ops.writes import _bases, owner
 
 
 class AnomalyError(FloatingPointError):
-    """A NaN appeared while `detect_anomaly()` was on."""
+    """A NaN appeared while `detect_anomaly()` was on; a FloatingPointError.
+
+    >>> with tk.detect_anomaly(), np.errstate(invalid="ignore"):
+    ...     tk.log(tk.tensor([-1.0], requires_grad=True))
+    Traceback (most recent call last):
+    ...
+    tinygrad_kr.ops.anomaly.AnomalyError: log: expected no new NaN, got one from float32(1,) at ...
+    """
 
 
 def inspect(node: Node, mode: int) -> None:
@@ -43,8 +50,8 @@ def inspect(node: Node, mode: int) -> None:
     arrays = [x._data if isinstance(x, Node) else x for x in node._inputs or ()]
     if has_nan(node._data) and not any(has_nan(array) for array in arrays):
         raise AnomalyError(
-            f"{node._op.__name__} made a NaN from inputs without one, "
-            f"{shapes_of(node._inputs or ())}, at {place_made(node)}"
+            f"{node._op.__name__}: expected no new NaN, got one from "
+            f"{shapes_of(node._inputs or ())} at {place_made(node)}"
         )
     node._inputs = LockedInputs(node._inputs or (), (*arrays, node._data))
 

@@ -18,7 +18,18 @@ from tinygrad_kr.ops.products import FEW, multiply
 
 
 def _matmul(a: Any, b: Any) -> Any:
-    """Matrix product over the last axis of `a` and the last but one of `b`, batches broadcast."""
+    """Matrix product: y[..., i, j] = sum_k a[..., i, k] b[..., k, j].
+
+    a, b: (..., n, k) and (..., k, m). The axes before broadcast. A 1-D `a` is a row and a 1-D `b` a
+        column, whose axis the result lacks. Of two vectors it is the inner product, a number.
+    Dtype: the common one.
+    Gradient: g b^T for `a`, a^T g for `b`.
+    Raises ValueError if the shapes do not fit, or one of them is ().
+    Source: np.matmul.
+
+    >>> tk.matmul(tk.tensor([[1.0, 2.0], [3.0, 4.0]]), [1.0, 1.0])
+    Tensor([3., 7.])
+    """
     try:
         return a.dot(b) if a.ndim == 2 == b.ndim and b.size < FEW else multiply(a, b)
     except ValueError as error:
@@ -394,6 +405,6 @@ def _svd_slope(g: Any, y: Any, a: Any) -> Any:
 
 
 # fmt: off
-eigh_packed = op(_eigh, lambda g, y, a: _eigh_slope(g, y))
-svd_packed  = op(_svd,  lambda g, y, a: _svd_slope(g, y, a))
+eigh_packed = op(_eigh, lambda g, y, a: _eigh_slope(g, y), variable="eigh_packed")
+svd_packed  = op(_svd,  lambda g, y, a: _svd_slope(g, y, a), variable="svd_packed")
 # fmt: on

@@ -40,6 +40,8 @@ class Op(Protocol):
     them it computes an array)."""
 
     __name__: str
+    __qualname__: str
+    __wrapped__: Callable[..., Any]
     forward: Callable[..., Any]
     rules: tuple[Callable[..., Any], ...]
     variadic: bool
@@ -53,6 +55,8 @@ class Op(Protocol):
 numpy_table: dict[Any, Callable[..., Any]] = {}
 """NumPy's functions and what serves them when an argument is a Tensor."""
 
+_TAKES_MORE = 0x04 | 0x08
+"""Flags of a code object: it takes *args, it takes **kwargs."""
 _NO_PARAMS: dict[str, Any] = {}
 _new = object.__new__
 _asarray = np.asarray
@@ -76,22 +80,36 @@ def op(
     joint: bool = False,
     promote: bool = True,
     regular: bool = False,
+    variable: str | None = None,
+    like: Callable[..., Any] | None = None,
+    doc: str | None = None,
 ) -> Op:
     """Make a differentiable function from a NumPy function and its derivative rules.
 
     `forward(*arrays, **params)` computes an array. `rules[i](g, y, *inputs, **params)` gives the
     cotangent of input `i`, g . (d y / d input_i), in the input's shape or one that broadcasts with
-    it. Inputs past the last rule, and every input of an op without rules, are not differentiated.
+    it. Inputs past the last rule have no gradient; neither have those of an op without rules.
 
     forward: where it is a NumPy ufunc or function, NumPy's own name works on Tensors as well.
+    name: shown by messages and graphs, `forward`'s without underscores around it by default.
     numpy: further NumPy functions of the same signature that this op serves.
-    variadic: any number of inputs share one rule, which is told which by the keyword `index`.
+    variadic: any number of inputs share one rule. The keyword `index` tells it which one.
     joint: the one rule returns a sequence with every input's cotangent (None where there is none).
+        The keyword `needs` tells it which are needed.
     promote: give the result the inputs' common floating dtype (PyTorch's promotion).
-    regular: of finite inputs and cotangents the rules make finite results; those of other ops are
+    regular: the rules make finite results of finite inputs and cotangents. Rules of other ops are
         kept from warning where the derivative is infinite or undefined.
+    variable: the global variable that will hold the op, `name` by default; pickle looks there.
+    like: a function whose signature `help` shows, `forward` by default.
+    doc: the docstring, `forward`'s by default.
 
-    >>> cube = op(lambda x: x**3, lambda g, y, x: g * 3 * x**2)
+    The op raises what `forward` raises, with its own name, the shapes and the parameters.
+
+    >>> cube = tk.op(lambda x: x**3, lambda g, y, x: g * 3 * x**2, name="cube")
+    >>> x = tk.tensor([1.0, 2.0], requires_grad=True)
+    >>> cube(x).sum().backward()
+    >>> x.grad
+    Tensor([ 3., 12.])
     """
     if not rules:
         apply = _detached(forward, promote)
@@ -100,17 +118,40 @@ def op(
     else:
         apply = _general(forward, promote)
     record = cast(Op, apply)
-    record.__name__ = name or getattr(forward, "__name__", "op").strip("_<>")
-    record.__doc__ = forward.__doc__
+    name = name or getattr(forward, "__name__", "op").strip("_<>")
+    record.__name__, record.__qualname__ = name, variable or name
+    record.__module__ = _get_frame(1).f_globals.get("__name__", "__main__")
+    record.__wrapped__ = like or _signature_of(forward)
+    record.__doc__ = doc or (None if _is_numpys(forward) else forward.__doc__)
     record.forward = forward
     record.rules = rules if regular else tuple(map(_silenced, rules))
     record.variadic, record.joint, record.shared = variadic, joint, variadic or joint
     record.promote = promote
     for function in (forward, *numpy):
-        module = getattr(function, "__module__", None) or ""
-        if isinstance(function, np.ufunc) or module.startswith("numpy"):
+        if _is_numpys(function):
             numpy_table[function] = record
     return record
+
+
+def _is_numpys(function: Callable[..., Any]) -> bool:
+    module = getattr(function, "__module__", None) or ""
+    return isinstance(function, np.ufunc) or module.startswith("numpy")
+
+
+_UNARY: Callable[..., Any] = lambda x: None  # noqa: E731
+_BINARY: Callable[..., Any] = lambda a, b: None  # noqa: E731
+"""The signatures of most ops, without annotations."""
+
+
+def _signature_of(forward: Callable[..., Any]) -> Callable[..., Any]:
+    """A function with the signature that an op of `forward` shows."""
+    if isinstance(forward, np.ufunc):
+        return _UNARY if forward.nin == 1 else _BINARY
+    code = getattr(forward, "__code__", None)
+    if code is None or code.co_kwonlyargcount or code.co_flags & _TAKES_MORE:
+        return forward
+    names = code.co_varnames[: code.co_argcount]
+    return _UNARY if names == ("x",) else _BINARY if names == ("a", "b") else forward
 
 
 def _silenced(rule: Callable[..., Any] | None) -> Any:

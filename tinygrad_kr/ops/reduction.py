@@ -95,14 +95,14 @@ def _std_slope(g: Any, y: Any, x: Any, axis: Axis, keepdims: bool, ddof: float) 
 
 # fmt: off
 sum_ = op(_sum, lambda g, y, x, axis=None, keepdims=False: _restored(g, x, axis, keepdims),
-          regular=True)
+          variable="sum_", regular=True)
 mean_ = op(_mean, lambda g, y, x, axis=None, keepdims=False:
-           _restored(g, x, axis, keepdims) / count(x, axis))
+           _restored(g, x, axis, keepdims) / count(x, axis), variable="mean_")
 var_ = op(_var, lambda g, y, x, axis=None, keepdims=False, ddof=0:
           _restored(g, x, axis, keepdims) * (2 * _inverse(count(x, axis) - ddof))
-          * _centered(x, axis))
+          * _centered(x, axis), variable="var_")
 std_ = op(_std, lambda g, y, x, axis=None, keepdims=False, ddof=0:
-          _std_slope(g, y, x, axis, keepdims, ddof))
+          _std_slope(g, y, x, axis, keepdims, ddof), variable="std_")
 # fmt: on
 
 # ------------------------------------------------------------------ extremes
@@ -125,8 +125,10 @@ def _extreme(g: Any, y: Any, x: Any, axis: Axis, keepdims: bool) -> Any:
 
 
 # fmt: off
-max_ = op(_max, lambda g, y, x, axis=None, keepdims=False: _extreme(g, y, x, axis, keepdims))
-min_ = op(_min, lambda g, y, x, axis=None, keepdims=False: _extreme(g, y, x, axis, keepdims))
+max_ = op(_max, lambda g, y, x, axis=None, keepdims=False: _extreme(g, y, x, axis, keepdims),
+          variable="max_")
+min_ = op(_min, lambda g, y, x, axis=None, keepdims=False: _extreme(g, y, x, axis, keepdims),
+          variable="min_")
 # fmt: on
 
 
@@ -155,9 +157,11 @@ def _count_nonzero(x: ndarray, *, axis: Axis = None, keepdims: Any = False) -> A
     return np.count_nonzero(x, axis=axis, keepdims=keepdims)
 
 
-argmax_, argmin_ = op(_argmax), op(_argmin)
-any_, all_ = op(_any), op(_all)
-count_nonzero_ = op(_count_nonzero)
+argmax_ = op(_argmax, variable="argmax_")
+argmin_ = op(_argmin, variable="argmin_")
+any_ = op(_any, variable="any_")
+all_ = op(_all, variable="all_")
+count_nonzero_ = op(_count_nonzero, variable="count_nonzero_")
 
 # ------------------------------------------------------------------ logsumexp and norm
 
@@ -189,9 +193,10 @@ def _unit(x: Any, y: Any, axis: Axis, keepdims: bool) -> Any:
 
 # fmt: off
 logsumexp_ = op(_logsumexp, lambda g, y, x, axis=None, keepdims=False:
-                _restored(g, x, axis, keepdims) * _softmax_of(x, y, axis, keepdims))
+                _restored(g, x, axis, keepdims) * _softmax_of(x, y, axis, keepdims),
+                variable="logsumexp_")
 norm_ = op(_norm, lambda g, y, x, axis=None, keepdims=False:
-           _restored(g, x, axis, keepdims) * _unit(x, y, axis, keepdims))
+           _restored(g, x, axis, keepdims) * _unit(x, y, axis, keepdims), variable="norm_")
 # fmt: on
 
 # ------------------------------------------------------------------ along one axis
@@ -282,7 +287,7 @@ def _others_product(x: Any, axis: Axis) -> Any:
 concatenate = op(_concatenate, lambda g, y, *parts, needs, axis=0: _parts(g, parts, needs, axis),
                  joint=True)
 cumsum_: Op = op(_cumsum,  lambda g, y, x, axis, reverse=False:
-              cumsum_(g, axis=axis, reverse=not reverse))
+              cumsum_(g, axis=axis, reverse=not reverse), variable="cumsum_")
 recurrence: Op = op(_recurrence,
                 lambda g, y, b, a, axis, reverse=False:
                 recurrence(g, _shifted(a, axis, 1 if reverse else -1, 0.0), axis=axis,
@@ -291,7 +296,7 @@ recurrence: Op = op(_recurrence,
                 recurrence(g, _shifted(a, axis, 1 if reverse else -1, 0.0), axis=axis,
                            reverse=not reverse) * _shifted(y, axis, -1 if reverse else 1, 0.0))
 cumprod_: Op = op(_cumprod, lambda g, y, x, axis, reverse=False:
-                  _cumprod_slope(g, x, axis, reverse))
+                  _cumprod_slope(g, x, axis, reverse), variable="cumprod_")
 prod_ = op(_prod, lambda g, y, x, axis=None, keepdims=False:
-           _restored(g, x, axis, keepdims) * _others_product(x, axis))
+           _restored(g, x, axis, keepdims) * _others_product(x, axis), variable="prod_")
 # fmt: on
