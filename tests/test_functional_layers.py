@@ -94,7 +94,7 @@ def test_dropout_refuses_what_is_no_probability(p: float) -> None:
 
 
 def test_dropout_refuses_another_generator() -> None:
-    with pytest.raises(TypeError, match=r"np\.random\.Generator, not int"):
+    with pytest.raises(TypeError, match=r"np\.random\.Generator, got int"):
         F.dropout(tk.ones(2), generator=3)  # type: ignore[arg-type]
 
 

@@ -368,7 +368,7 @@ def test_mutation_of_a_computed_tensor_raises_at_once() -> None:
         y[0] = 1.0
     with tk.no_grad(), pytest.raises(RuntimeError, match="result of multiply"):
         y += 1
-    with pytest.raises(RuntimeError, match="only a leaf's data can be replaced"):
+    with pytest.raises(RuntimeError, match="data: expected a leaf"):
         y.data = np.zeros(2)
 
 
@@ -404,7 +404,7 @@ def test_augmented_assignment_of_a_computed_tensor_makes_a_new_one() -> None:
 
 def test_assigning_a_tracked_tensor_into_a_constant_explains_itself() -> None:
     buffer, x = tk.zeros(3), Tensor([1.0], requires_grad=True)
-    with pytest.raises(RuntimeError, match=r"would lose its gradient.*stack"):
+    with pytest.raises(RuntimeError, match=r"got a Tensor that requires grad.*stack"):
         buffer[0] = x[0]
 
 

@@ -232,11 +232,11 @@ def test_numpy_on_the_left_of_a_matrix_product() -> None:
 def test_numpy_in_place_on_the_left_explains_itself() -> None:
     x: Any = leaf(np.ones(3))
     a = np.ones(3)
-    with pytest.raises(TypeError, match=r"cannot write a Tensor into an ndarray.*detach"):
+    with pytest.raises(TypeError, match=r"an ndarray has no history.*detach"):
         a += x
-    with pytest.raises(TypeError, match=r"cannot write a Tensor into an ndarray.*detach"):
+    with pytest.raises(TypeError, match=r"an ndarray has no history.*detach"):
         np.add(a, a, out=x)
-    with pytest.raises(TypeError, match=r"cannot write|out="):
+    with pytest.raises(TypeError, match="out="):
         np.sum(x, out=a)
 
 
@@ -257,7 +257,7 @@ def test_integer_requires_grad_raises_on_every_path(data: Any) -> None:
         lambda: setattr(leaf(np.ones(2)), "data", data),
     ]
     for way in ways:
-        with pytest.raises(TypeError, match="only floating-point Tensors can require grad"):
+        with pytest.raises(TypeError, match="expected floats"):
             way()
     with pytest.raises(TypeError, match=r"cannot differentiate with respect to (int64|bool)"):
         tk.grad(lambda x: (x * 1.0).sum())(data)
@@ -495,7 +495,7 @@ def test_indexing_errors_name_the_key_and_the_shape() -> None:
         x[5]
     with pytest.raises(IndexError, match=r"\(2, 3\).*too many indices"):
         x[0, 0, 0]
-    with pytest.raises(IndexError, match="integers or booleans, not float32"):
+    with pytest.raises(IndexError, match="expected integers or booleans, got float32"):
         x[Tensor([0.0])]
     with pytest.raises(IndexError, match=r"\(2, 3\)"):
         x[1.0]
