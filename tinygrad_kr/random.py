@@ -10,8 +10,8 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy import ndarray
 
-from tinygrad_kr.ops.node import recorder, recorders
 from tinygrad_kr.ops.op import Op, op
+from tinygrad_kr.ops.tracing import tracing
 from tinygrad_kr.tensor import Tensor
 
 __all__ = [
@@ -29,8 +29,8 @@ def default_generator() -> Generator:
 
 def manual_seed(seed: int) -> Generator:
     """Start the default generator anew from `seed`, and return it."""
-    if recorders and (recording := recorder()):
-        recording.give_up("manual_seed()")
+    if tracer := tracing():
+        tracer.give_up("manual_seed()")
     generator = default_generator()
     generator.bit_generator.state = np.random.default_rng(seed).bit_generator.state
     return generator
@@ -96,8 +96,8 @@ _bernoulli = op(_heads, name="bernoulli", promote=False)
 def _drawn(record: Op, requires_grad: bool = False, **params: Any) -> Tensor:
     """A Tensor of what an op draws; where `compile` records, it is drawn anew at each call."""
     out = Tensor(record(**params), requires_grad=requires_grad)
-    if recorders and (recording := recorder()):
-        recording.note(record, (), params, out)
+    if tracer := tracing():
+        tracer.note(record, (), params, out)
     return out
 
 
@@ -153,7 +153,7 @@ def bernoulli(p: Any, *, generator: Generator | None = None) -> Tensor:
 
 def _check_probabilities(p: ndarray) -> None:
     """ValueError for what is no probability; at each call, where `compile` records."""
-    if recorders and (recording := recorder()):
-        recording.check(_check_probabilities, p)
+    if tracer := tracing():
+        tracer.check(_check_probabilities, p)
     if not ((p >= 0) & (p <= 1)).all():
         raise ValueError("bernoulli: a probability is outside [0, 1]")

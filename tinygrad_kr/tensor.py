@@ -33,17 +33,9 @@ from tinygrad_kr.arrays.operands import as_array, as_dtype
 from tinygrad_kr.grad_mode import is_transforming
 from tinygrad_kr.ops import elementwise, indexing, network, shape
 from tinygrad_kr.ops.linalg import matmul
-from tinygrad_kr.ops.node import (
-    OFF,
-    Node,
-    constant,
-    current_mode,
-    note_created,
-    recorder,
-    recorders,
-    tick,
-)
+from tinygrad_kr.ops.node import OFF, Node, constant, current_mode, note_created, tick
 from tinygrad_kr.ops.op import astype, make_results_of, numpy_table
+from tinygrad_kr.ops.tracing import tracers, tracing
 from tinygrad_kr.ops.writes import LastChange, last_write, note_writes
 
 
@@ -62,16 +54,14 @@ def note_change() -> None:
 
 def _refuse(what: str) -> None:
     """In a function that is being compiled, a Tensor's values are not known."""
-    recording = recorder()
-    if recording is not None:
-        recording.refuse(what)
+    if tracer := tracing():
+        tracer.refuse(what)
 
 
 def _escapes(what: str) -> None:
     """A function that does this cannot be compiled: a recorder would lose track of the values."""
-    recording = recorder()
-    if recording is not None:
-        recording.give_up(what)
+    if tracer := tracing():
+        tracer.give_up(what)
 
 
 def _flipped(binary: Callable[..., Any]) -> Callable[[Any, Any], Any]:
@@ -130,7 +120,7 @@ class Tensor(Node):
         if requires_grad:
             self._check_floats()
             self._requires_grad = True
-        if recorders:
+        if tracers:
             note_created(self)
 
     # -------------------------------------------------------------- what it is
@@ -138,8 +128,7 @@ class Tensor(Node):
     @property
     def data(self) -> ndarray:
         """The ndarray itself (not a copy). Assigning another array is noticed by `backward()`."""
-        if recorders:
-            _escapes(".data")
+        _escapes(".data")
         return self._data
 
     @data.setter
@@ -149,16 +138,15 @@ class Tensor(Node):
             raise RuntimeError("only a leaf's data can be replaced; use .detach() first")
         if self._requires_grad and array.dtype.kind != "f":
             raise TypeError(f"only floating-point Tensors can require grad, not {array.dtype}")
-        if recorders:
-            _escapes(".data = ...")
+        _escapes(".data = ...")
         self._data = array
         note_writes([self], ".data = ...", rebound=True)
 
     @property
     def grad(self) -> Tensor | None:
         """The gradient that `backward()` accumulated, or None."""
-        if recorders and (recording := recorder()):
-            recording.read_gradient(self)
+        if tracer := tracing():
+            tracer.read_gradient(self)
         gradient = self._grad
         last_write.read = object()  # after that: a step of another thread may come between
         return gradient  # type: ignore[no-any-return]
@@ -171,8 +159,8 @@ class Tensor(Node):
                 raise ValueError(f"a gradient of shape {value.shape} for a Tensor of {self.shape}")
             if value.dtype != self.dtype:
                 raise TypeError(f"a gradient of {value.dtype} for a Tensor of {self.dtype}")
-        if recorders and (recording := recorder()):
-            recording.touch_gradient(self)
+        if tracer := tracing():
+            tracer.touch_gradient(self)
         self._grad = value
 
     @property
@@ -255,14 +243,12 @@ class Tensor(Node):
         """The Python number in a Tensor of one element."""
         if self._data.size != 1:
             raise ValueError(f"item() needs one element, not shape {self.shape}; use .tolist()")
-        if recorders:
-            _refuse(".item()")
+        _refuse(".item()")
         return self._data.item()  # type: ignore[no-any-return]
 
     def tolist(self) -> Any:
         """The elements as nested Python lists."""
-        if recorders:
-            _refuse(".tolist()")
+        _refuse(".tolist()")
         return self._data.tolist()
 
     def detach(self) -> Tensor:
@@ -290,8 +276,7 @@ class Tensor(Node):
         return (self[i] for i in range(len(self._data)))
 
     def __bool__(self) -> bool:
-        if recorders:
-            _refuse("bool() or `if`")
+        _refuse("bool() or `if`")
         return bool(self._data)
 
     def __float__(self) -> float:
@@ -308,8 +293,7 @@ class Tensor(Node):
         return int(self._number("int"))
 
     def __index__(self) -> int:
-        if recorders:
-            _refuse("an index")
+        _refuse("an index")
         return self._data.__index__()
 
     def __complex__(self) -> complex:
@@ -318,8 +302,7 @@ class Tensor(Node):
     def _number(self, kind: str) -> float | int | bool:
         if self._data.size != 1:
             raise TypeError(f"{kind}() needs one element, not shape {self.shape}")
-        if recorders:
-            _refuse(f"{kind}()")
+        _refuse(f"{kind}()")
         if self._requires_grad and _assigned_by_index(sys._getframe(2)):
             raise RuntimeError(
                 "a Tensor that requires grad would lose its history in an ndarray: assign its "
@@ -328,16 +311,14 @@ class Tensor(Node):
         return self._data.item()  # type: ignore[no-any-return]
 
     def __contains__(self, value: Any) -> bool:
-        if recorders:
-            _refuse("`in`")
+        _refuse("`in`")
         return bool((self._data == (value._data if isinstance(value, Node) else value)).any())
 
     def __format__(self, spec: str) -> str:
         return format(self.item(), spec) if spec and self.size == 1 else format(str(self), spec)
 
     def __repr__(self) -> str:
-        if recorders:
-            _refuse("repr() or print()")
+        _refuse("repr() or print()")
         body = np.array2string(self._data, separator=", ", prefix="Tensor(", threshold=100)
         notes = []
         if self._data.dtype not in (np.float32, np.int64, np.bool_) or not self._data.size:
@@ -387,13 +368,13 @@ class Tensor(Node):
                     "use tk.where, tk.stack or tk.concatenate, or write its .detach()"
                 )
             value = value._data
-        recording = recorder() if recorders else None
-        if recording is not None:
-            recording.about_to_write(self)
+        tracer = tracing()
+        if tracer is not None:
+            tracer.about_to_write(self)
         self._data[key] = value
         note_writes([self], what)
-        if recording is not None:
-            recording.written(self, key, given, what)
+        if tracer is not None:
+            tracer.written(self, key, given, what)
 
     def __setitem__(self, key: Any, value: Any) -> None:
         self._overwrite(plain_key(key), value, "t[...] = ...")
@@ -426,8 +407,7 @@ class Tensor(Node):
                 "this Tensor requires grad and an ndarray has no history: call .detach() first, or "
                 "make one Tensor of several with tk.stack"
             )
-        if recorders:
-            _refuse("np.asarray() or .numpy()")
+        _refuse("np.asarray() or .numpy()")
         return np.array(self._data, dtype=dtype, copy=copy)
 
     def __array_ufunc__(self, ufunc: np.ufunc, method: str, *inputs: Any, **kwargs: Any) -> Any:
