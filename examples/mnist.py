@@ -194,6 +194,7 @@ def save_picture(
     figure = new_figure(8, 5.4)
     if figure is None:
         return
+    figure.get_layout_engine().set(rect=(0, 0.03, 1, 0.97))  # room below the last row
     wrong = np.flatnonzero(predictions != digits.test_labels)
     mistakes = wrong[:: max(1, len(wrong) // 10)]
     panels: Any = figure.subfigures(2, 1, height_ratios=[3, 2])

@@ -161,7 +161,7 @@ LABS = (
     Lab("11-0", "CNN basics: a convolution, SAME", "12 16 9, 24 28 15, 15 17 9", "deterministic",
         tuple((f"CNN basics {i} {j}", "{:g}" + ("," if j == 2 and i < 2 else ""))
               for i in range(3) for j in range(3))),
-    mnist("11-1", "CNN, the lab's N(0, 0.01) start", 0.9885, key="11-1-normal"),
+    mnist("11-1", "CNN, the lab's N(0, 0.01^2) start", 0.9885, key="11-1-normal"),
     mnist("11-1", "CNN, Xavier start", 0.9885),
     mnist("11-2", "deep CNN", 0.9938),
     mnist("11-5", "ensemble of three deep CNNs (the lab: seven)", 0.9952),

@@ -11,7 +11,7 @@
 4. A net of 20 layers of 100 units on 200 digits: what is left of the difference between the digits,
    and of the gradient, layer by layer, for three activations and five initialisations.
    - vanishing: sigmoid, with nearly every start. Xavier does not rescue it: weights that keep the
-     size of a signal are multiplied by slopes of 0.25 at most. N(0, 0.01): everything vanishes.
+     size of a signal are multiplied by slopes of 0.25 at most. N(0, 0.01^2): everything vanishes.
    - exploding: tanh and ReLU with U(-1, 1) or N(0, 1), 7.1 times a layer in the last case.
    - steady: tanh with Xavier, ReLU with He, as their inventors promise. And sigmoid with N(0, 1),
      since weights of 1 from 100 units make up for the small slopes.
@@ -48,7 +48,7 @@ STARTS: dict[str, Callable[[Tensor], Tensor]] = {
     "U(-1, 1)": lambda weight: nn.init.uniform_(weight, -1, 1),
     "He": lambda weight: nn.init.kaiming_normal_(weight, nonlinearity="relu"),
     "Xavier": nn.init.xavier_normal_,
-    "N(0, 0.01)": lambda weight: nn.init.normal_(weight, 0.0, 0.01),
+    "N(0, 0.01^2)": lambda weight: nn.init.normal_(weight, 0.0, 0.01),
 }
 XOR_POINTS = np.array([[0.0, 0.0], [0.0, 1.0], [1.0, 0.0], [1.0, 1.0]])
 XOR_ANSWERS = np.array([[0.0], [1.0], [1.0], [0.0]])
