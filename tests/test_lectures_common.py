@@ -134,12 +134,13 @@ def test_other_widths_are_refused(text: str) -> None:
 
 
 BAD_ARGUMENTS = (
-    ("by_hand", "--steps"), ("characters", "--seeds"), ("dying_relu", "--epochs"),
-    ("event_files", "--steps"), ("fit", "--epochs"), ("gates", "--rate"),
-    ("initialisation", "--steps"), ("learning_rate", "--starts"), ("lego", "--starts"),
-    ("linear_collapse", "--rate"), ("linear_regression", "--starts"),
-    ("logistic_regression", "--starts"), ("sequences", "--walks"),
-    ("softmax_regression", "--starts"), ("vanishing", "--depth"), ("xor_labs", "--steps"),
+    ("autoencoder", "--seeds"), ("by_hand", "--steps"), ("characters", "--seeds"),
+    ("deep_xor", "--starts"), ("dying_relu", "--epochs"), ("event_files", "--steps"),
+    ("fit", "--epochs"), ("gates", "--rate"), ("initialisation", "--steps"),
+    ("learning_rate", "--starts"), ("lego", "--starts"), ("linear_collapse", "--rate"),
+    ("linear_regression", "--starts"), ("logistic_regression", "--starts"),
+    ("sequences", "--walks"), ("small_change", "--dx"), ("softmax_regression", "--starts"),
+    ("vanishing", "--depth"), ("width", "--nets"), ("xor_labs", "--steps"),
 )  # fmt: skip
 
 

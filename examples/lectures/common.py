@@ -41,6 +41,15 @@ class Starts(nn.Module):
         return x @ self.weight + self.bias
 
 
+class UniformStarts(Starts):
+    """The same as the lecture starts deep nets: weights U(-1, 1), biases 0."""
+
+    def __init__(self, starts: int, inputs: int, outputs: int) -> None:
+        super().__init__(starts, inputs, outputs)
+        nn.init.uniform_(self.weight, -1, 1)
+        nn.init.zeros_(self.bias)
+
+
 def table(name: str) -> Any:
     """A csv table of the lectures as an array; DatasetNotFoundError, with a remedy, without it."""
     path = Path(os.environ.get("TINYGRAD_KR_DATA", "."), "lectures", name)

@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from common import BLUE, GREEN, ORANGE, Starts, bar, launch, new_figure, options, save, whole
+from common import BLUE, GREEN, ORANGE, UniformStarts, bar, launch, new_figure, options, save, whole
 
 import tinygrad_kr as tk
 import tinygrad_kr.functional as F
@@ -59,15 +59,6 @@ class SplitMerge(nn.Module):
 
 
 # ------------------------------------------------------------------ 1: XOR, ten layers deep
-
-
-class UniformStarts(Starts):
-    """Many linear layers side by side, as the lecture starts them: U(-1, 1), biases 0."""
-
-    def __init__(self, starts: int, inputs: int, outputs: int) -> None:
-        super().__init__(starts, inputs, outputs)
-        nn.init.uniform_(self.weight, -1, 1)
-        nn.init.zeros_(self.bias)
 
 
 def xor_nets(kind: str, starts: int, hidden: int = 10, width: int = 5) -> nn.Sequential:
