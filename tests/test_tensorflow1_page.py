@@ -1,4 +1,4 @@
-"""docs/tensorflow1.md: its program descends, its table's lines run, both languages have one code."""
+"""docs/tensorflow1.md: its program descends, its lines run, both languages have the same code."""
 
 from __future__ import annotations
 

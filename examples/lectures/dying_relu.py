@@ -7,12 +7,13 @@ Three hidden layers of 100 units learn 1,437 small digits, from He's start, by A
 After each epoch we count the silent units: those that are at or below 0 for all of the digits.
 
 - It is the learning rate that kills, and in the first epoch: from 5% of the units at the start to
-  10% at Adam's usual 0.001, 20% at 0.01 and 46% at 0.03 (means of five seeds).
+  10% at Adam's usual 0.001, about 20% at 0.01 and 47 to 49% at 0.03 (means of five seeds; the
+  spread is that of processors, which round differently).
 - Dead is for ever in the first layer only: not one unit came back there. Further on, the layers
-  below go on learning, so a unit's inputs change, and silent units fired again 64 to 798 times.
-- Leaky ReLU has fewer silent units, 28% at the highest rate, and they fire again in the first layer
-  too, because their gradient is small, not 0. But the accuracy on other people's handwriting is no
-  better for it, 0.91 to 0.92 against 0.90 to 0.93: 100 units a layer are more than the digits need.
+  below go on learning, so a unit's inputs change, and silent units fired again 64 to 800 times.
+- Leaky ReLU has fewer silent units, about 28% at the highest rate, and they fire again in the first
+  layer too, because their gradient is small, not 0. But the accuracy on other people's handwriting
+  is no better, 0.88 to 0.92 against 0.90 to 0.93: 100 units a layer are more than the digits need.
 
 In a narrow net it is different. The lecture's XOR net, ten ReLU layers of 5 units, U(-1, 1): in 16%
 of the starts some layer is silent altogether. All gradients of such a net are exactly 0, and it

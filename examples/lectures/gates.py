@@ -61,7 +61,7 @@ def train(net: nn.Sequential, gate: str, steps: int, rate: float) -> float:
     """Full-batch gradient descent; returns the last loss."""
     inputs, targets = Tensor(POINTS), Tensor(column(gate))
     optimizer = optim.SGD(net.parameters(), lr=rate)
-    for _ in bar(steps):
+    for _ in range(steps):
         loss = F.binary_cross_entropy(net(inputs), targets)
         optimizer.zero_grad()
         loss.backward()
@@ -137,11 +137,12 @@ def train_all(
 ) -> tuple[dict[tuple[str, str], nn.Sequential], dict[str, float]]:
     """Each net on each gate, and the figures."""
     nets, figures = {}, {}
+    pairs = [(name, gate) for name in names for gate in GATES]
+    for _, (name, gate) in zip(bar(len(pairs), "gates", "net"), pairs, strict=True):
+        net = nets[name, gate] = make_net(NETS[name], seed)
+        figures[f"{name}, {gate}: loss"] = train(net, gate, steps, rate)
+        figures[f"{name}, {gate}: accuracy"] = accuracy(net, gate)
     for name in names:
-        for gate in GATES:
-            net = nets[name, gate] = make_net(NETS[name], seed)
-            figures[f"{name}, {gate}: loss"] = train(net, gate, steps, rate)
-            figures[f"{name}, {gate}: accuracy"] = accuracy(net, gate)
         figures[f"{LABS[name]} accuracy"] = figures[f"{name}, XOR: accuracy"]
     return nets, figures
 
