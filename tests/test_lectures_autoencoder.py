@@ -50,13 +50,13 @@ def test_where_labels_are_few_pre_training_is_ahead(figures: dict[str, float]) -
 
 def test_a_digit_comes_back_through_all_layers(figures: dict[str, float]) -> None:
     errors = [figures[f"through {depth} layers and back: error"] for depth in (1, 2, 3, 4)]
-    variance = autoencoder.digits("test")[0].var(axis=0).mean()
+    variance = autoencoder.digit_rows("test")[0].var(axis=0).mean()
     assert all(0 < error < 0.5 * variance for error in errors)
 
 
 def test_the_net_has_the_encoders_as_its_layers() -> None:
     tk.manual_seed(0)
-    images = autoencoder.digits("train")[0][:50]
+    images = autoencoder.digit_rows("train")[0][:50]
     epochs: list[None] = []
     coders = autoencoder.pretrained_layers(images, (5, 4), 2, lambda: epochs.append(None))
     net = autoencoder.classifier(coders)

@@ -25,10 +25,20 @@ from __future__ import annotations
 
 from itertools import pairwise
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
-from common import GREEN, ORANGE, launch, new_figure, options, progress_bar, save, whole
+from common import (
+    GREEN,
+    ORANGE,
+    digit_rows,
+    launch,
+    new_figure,
+    options,
+    progress_bar,
+    save,
+    whole,
+)
 
 import tinygrad_kr as tk
 import tinygrad_kr.functional as F
@@ -55,12 +65,6 @@ class Autoencoder(nn.Module):
 
     def logits(self, h: Tensor) -> Any:
         return h @ self.layer.weight + self.back
-
-
-def digits(split: Literal["train", "test"]) -> tuple[np.ndarray, np.ndarray]:
-    """Small digits as rows of 64 pixels from 0 to 1, and their labels."""
-    images, labels = data.digits(split)
-    return images.reshape(len(images), -1), labels
 
 
 def learn_to_copy(coder: Autoencoder, inputs: np.ndarray, epochs: int, advance: Any) -> None:
@@ -131,7 +135,7 @@ def fine_tune(
 ) -> list[float]:
     """Plain SGD 0.2 on the labels; the accuracy on the test digits after each epoch."""
     optimizer = optim.SGD(net.parameters(), lr=0.2)
-    test_images, test_labels = digits("test")
+    test_images, test_labels = digit_rows("test")
 
     @tk.compile
     def step(x: Any, y: Any) -> Any:
@@ -167,8 +171,8 @@ class Result(NamedTuple):
 
 def measure(seeds: int, pretrain_epochs: int, epochs: int, labels: int, seed: int) -> Result:
     """The three nets from each seed with all labels; two of them with few, too."""
-    images, classes = digits("train")
-    test_images = digits("test")[0]
+    images, classes = digit_rows("train")
+    test_images = digit_rows("test")[0]
     total = seeds * (len(HIDDEN) * pretrain_epochs + 5 * epochs)
     bar = progress_bar(total, "autoencoders", unit="epoch")
     accuracies: dict[str, list[list[float]]] = {PLAIN: [], PRETRAINED: [], HE: []}
@@ -235,10 +239,8 @@ def print_figures(result: Result, figures: dict[str, float], labels: int) -> Non
             )
             cells.append("" if mean is None else f"{mean:.3f} ({low:.3f} to {high:.3f})")
         print(f"{kind:24} {cells[0]:>24} {cells[1]:>24}".rstrip())
-    print(
-        "\nerror a pixel of test digits, up through the layers and back (their variance: ", end=""
-    )
-    print(f"{digits('test')[0].var(axis=0).mean():.4f})")
+    variance = digit_rows("test")[0].var(axis=0).mean()
+    print(f"\nup through so many layers and back, error a pixel (variance {variance:.4f})")
     for depth in range(1, len(HIDDEN) + 1):
         error = figures[f"through {depth} layers and back: error"]
         print(f"  {f'{depth} layers' if depth > 1 else '1 layer':8}  {error:.4f}")

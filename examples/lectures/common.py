@@ -12,7 +12,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -48,6 +48,12 @@ class UniformStarts(Starts):
         super().__init__(starts, inputs, outputs)
         nn.init.uniform_(self.weight, -1, 1)
         nn.init.zeros_(self.bias)
+
+
+def digit_rows(split: Literal["train", "test"]) -> tuple[np.ndarray, np.ndarray]:
+    """Small digits as rows of 64 pixels from 0 to 1, and their labels."""
+    images, labels = data.digits(split)
+    return images.reshape(len(images), -1), labels
 
 
 def table(name: str) -> Any:

@@ -22,14 +22,24 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from common import BLUE, ORANGE, bar, launch, new_figure, options, save, whole
+from common import (
+    BLUE,
+    ORANGE,
+    XOR_ANSWERS,
+    XOR_POINTS,
+    bar,
+    launch,
+    new_figure,
+    options,
+    save,
+    whole,
+)
 
 import tinygrad_kr as tk
 import tinygrad_kr.functional as F
 from tinygrad_kr import Tensor, nn, no_grad, optim
 
-POINTS = Tensor([[0.0, 0.0], [0.0, 1.0], [1.0, 0.0], [1.0, 1.0]])
-ANSWERS = Tensor([[0.0], [1.0], [1.0], [0.0]])
+POINTS, ANSWERS = Tensor(XOR_POINTS), Tensor(XOR_ANSWERS)
 PUBLISHED = {"lab 09-4 accuracy": 1.0, "lab 09-4 largest error": 6.4e-05}
 
 

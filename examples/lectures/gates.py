@@ -23,13 +23,12 @@ from __future__ import annotations
 from itertools import pairwise
 
 import numpy as np
-from common import bar, launch, options, positive, save_planes, whole
+from common import XOR_POINTS, bar, launch, options, positive, save_planes, whole
 
 import tinygrad_kr as tk
 import tinygrad_kr.functional as F
 from tinygrad_kr import Tensor, nn, no_grad, optim
 
-POINTS = np.array([[0, 0], [0, 1], [1, 0], [1, 1]], np.float32)
 GATES = {"AND": (0, 0, 0, 1), "OR": (0, 1, 1, 1), "XOR": (0, 1, 1, 0)}
 NETS = {
     "perceptron 2-1": (2, 1),
@@ -59,7 +58,7 @@ def column(gate: str) -> np.ndarray:
 
 def train(net: nn.Sequential, gate: str, steps: int, rate: float) -> float:
     """Full-batch gradient descent; returns the last loss."""
-    inputs, targets = Tensor(POINTS), Tensor(column(gate))
+    inputs, targets = Tensor(XOR_POINTS), Tensor(column(gate))
     optimizer = optim.SGD(net.parameters(), lr=rate)
     for _ in range(steps):
         loss = F.binary_cross_entropy(net(inputs), targets)
@@ -77,13 +76,13 @@ def outputs_of(net: nn.Sequential, points: np.ndarray) -> np.ndarray:
 
 def accuracy(net: nn.Sequential, gate: str) -> float:
     """The share of the four points on the right side of 0.5; exactly 0.5 counts as no."""
-    return float(((outputs_of(net, POINTS) > 0.5) == (column(gate)[:, 0] > 0.5)).mean())
+    return float(((outputs_of(net, XOR_POINTS) > 0.5) == (column(gate)[:, 0] > 0.5)).mean())
 
 
 def best_line(gate: str, lines: int = 100_000, seed: int = 0) -> float:
     """The best accuracy of random lines w1 a + w2 b + c = 0, by whichever side says yes."""
     w1, w2, c = np.random.default_rng(seed).uniform(-1, 1, (3, lines, 1))
-    yes = w1 * POINTS[:, 0] + w2 * POINTS[:, 1] + c > 0
+    yes = w1 * XOR_POINTS[:, 0] + w2 * XOR_POINTS[:, 1] + c > 0
     return float((yes == (column(gate)[:, 0] > 0.5)).mean(axis=1).max())
 
 
@@ -168,7 +167,7 @@ def all_figures(
 
 def print_neuron() -> None:
     """One neuron as a formula and as layers, and the tables of three nets."""
-    X, W, b = POINTS, np.array([[5.0], [5.0]], np.float32), np.array([-8.0], np.float32)
+    X, W, b = XOR_POINTS, np.array([[5.0], [5.0]], np.float32), np.array([-8.0], np.float32)
     print("a neuron, act(XW + b), on 00, 01, 10, 11:")
     print("  NumPy  ", *(f"{y:.4f}" for y in (1 / (1 + np.exp(-(X @ W + b))))[:, 0]))
     neuron = nn.Sequential(nn.Linear(2, 1), nn.Sigmoid())

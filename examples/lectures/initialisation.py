@@ -38,7 +38,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-from common import bar, launch, new_figure, options, save, whole
+from common import XOR_ANSWERS, XOR_POINTS, bar, launch, new_figure, options, save, whole
 
 import tinygrad_kr as tk
 import tinygrad_kr.functional as F
@@ -198,12 +198,11 @@ def difference_between_units(net: nn.Sequential) -> float:
 
 def zero_xor_gradient() -> float:
     """The largest weight gradient, in size, of the sigmoid net 2-2-1 on XOR from zeros."""
-    points = np.array([[0.0, 0.0], [0.0, 1.0], [1.0, 0.0], [1.0, 1.0]])
+    points, answers = Tensor(XOR_POINTS.astype(float)), Tensor(XOR_ANSWERS.astype(float))
     net = nn.Sequential(nn.Linear(2, 2), nn.Sigmoid(), nn.Linear(2, 1), nn.Sigmoid()).double()
     for parameter in net.parameters():
         init.zeros_(parameter)
-    answers = Tensor(np.array([[0.0], [1.0], [1.0], [0.0]]))
-    F.binary_cross_entropy(net(Tensor(points)), answers).backward()
+    F.binary_cross_entropy(net(points), answers).backward()
     return float(max(np.abs(net[place].weight.grad.data).max() for place in (0, 2)))
 
 

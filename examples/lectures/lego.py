@@ -31,8 +31,11 @@ from common import (
     BLUE,
     GREEN,
     ORANGE,
+    XOR_ANSWERS,
+    XOR_POINTS,
     UniformStarts,
     bar,
+    digit_rows,
     launch,
     new_figure,
     options,
@@ -87,8 +90,7 @@ def xor_nets(kind: str, starts: int, hidden: int = 10, width: int = 5) -> nn.Seq
 def learn_xor(kind: str, starts: int, steps: int, seed: int) -> tuple[np.ndarray, float]:
     """Every start's loss at every step, (steps, starts), and the share that learned XOR."""
     tk.manual_seed(seed)
-    x = Tensor([[0.0, 0.0], [0.0, 1.0], [1.0, 0.0], [1.0, 1.0]])
-    target = np.broadcast_to(np.float32([[0], [1], [1], [0]]), (starts, 4, 1))
+    x, target = Tensor(XOR_POINTS), np.broadcast_to(XOR_ANSWERS, (starts, 4, 1))
     nets = xor_nets(kind, starts)
     optimizer = optim.SGD(nets.parameters(), lr=0.1)
     losses = np.empty((steps, starts), np.float32)
@@ -155,8 +157,7 @@ def deep_accuracies(
     advance: Callable[[], object] = lambda: None,
 ) -> tuple[list[float], list[float]]:
     """Test accuracies of several starts, and the first start's gradient norms by block."""
-    (images, labels), (test_images, test_labels) = data.digits("train"), data.digits("test")
-    rows, test_rows = images.reshape(len(images), -1), test_images.reshape(len(test_images), -1)
+    (rows, labels), (test_rows, test_labels) = digit_rows("train"), digit_rows("test")
     found, norms = [], []
     for number in range(seeds):
         tk.manual_seed(seed + number)

@@ -32,7 +32,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-from common import launch, new_figure, options, save, whole
+from common import XOR_ANSWERS, XOR_POINTS, launch, new_figure, options, save, whole
 
 import tinygrad_kr as tk
 import tinygrad_kr.functional as F
@@ -50,8 +50,6 @@ STARTS: dict[str, Callable[[Tensor], Tensor]] = {
     "Xavier": nn.init.xavier_normal_,
     "N(0, 0.01^2)": lambda weight: nn.init.normal_(weight, 0.0, 0.01),
 }
-XOR_POINTS = np.array([[0.0, 0.0], [0.0, 1.0], [1.0, 0.0], [1.0, 1.0]])
-XOR_ANSWERS = np.array([[0.0], [1.0], [1.0], [0.0]])
 PUBLISHED_XOR = {9: 2.6e-6, 10: 7.6e-7}
 
 
@@ -178,7 +176,8 @@ def first_over_last(depth: int, seed: int) -> float:
         nn.init.zeros_(layer.get_parameter("bias"))
         layers += [layer, nn.Sigmoid()]
     net = nn.Sequential(*layers)
-    F.binary_cross_entropy(net(Tensor(XOR_POINTS)), Tensor(XOR_ANSWERS)).backward()
+    points, answers = Tensor(XOR_POINTS.astype(float)), Tensor(XOR_ANSWERS.astype(float))
+    F.binary_cross_entropy(net(points), answers).backward()
     first, last = net[0].weight.grad.data, net[-2].weight.grad.data
     return float(np.abs(first).mean() / np.abs(last).mean())
 
