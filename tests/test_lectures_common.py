@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any, NoReturn
@@ -108,16 +109,20 @@ def test_short_programs_show_no_progress(capsys: pytest.CaptureFixture[str]) -> 
     assert capsys.readouterr() == ("", "")
 
 
-def test_on_a_terminal_progress_is_a_bar(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+def test_on_a_terminal_progress_is_a_bar_where_tqdm_is_installed(
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    pytest.importorskip("tqdm")
-    monkeypatch.setattr(common.sys.stderr, "isatty", lambda: True, raising=False)
-    shown = common.progress_bar(10, "lab", done=2)
-    shown.update(8)
-    assert shown.n == shown.total == 10
-    shown.close()
-    assert "lab: " in capsys.readouterr().err
+    asked: list[dict[str, Any]] = []
+    tqdm = SimpleNamespace(tqdm=lambda **options: asked.append(options) or "the bar")
+    monkeypatch.setitem(sys.modules, "tqdm", tqdm)
+    monkeypatch.setattr(sys, "stderr", SimpleNamespace(isatty=lambda: True))
+    assert common.progress_bar(10, "lab", done=2) == "the bar"
+    assert (asked[0]["total"], asked[0]["initial"], asked[0]["desc"]) == (10, 2, "lab")
+    monkeypatch.setitem(sys.modules, "tqdm", None)
+    assert isinstance(common.progress_bar(10), common.Lines)
+    monkeypatch.setitem(sys.modules, "tqdm", tqdm)
+    monkeypatch.setattr(sys, "stderr", SimpleNamespace(isatty=lambda: False))
+    assert isinstance(common.progress_bar(10), common.Lines)
 
 
 @pytest.mark.parametrize(
