@@ -9,9 +9,10 @@ The first half is right of every start. 0.6931 is log 2, the cost of the answer 
 The curve has a step at its beginning: the last bias learns that half of the answers are 1. After
 that nothing moves: the first layer's gradient is a millionth of the last one's (vanishing.py).
 
-The second half is right of 4 starts in 10. Of 100 ReLU nets about 40 learn XOR and as many end at
-0.5 or below, 15 of them because a layer is 0 for all four points before the first step
-(dying_relu.py). The others get three points right and answer 2/3 to three of the four, for ever.
+The second half is right of 4 starts in 10. Of 100 ReLU nets about 40 learn XOR and nearly as many
+end at 0.5 or below, 17 of them because a layer is 0 for all four points before the first step
+(dying_relu.py). The others get three points right: they give one answer, 1/3 or 2/3, to three of
+the four points, for ever.
 "Slightly different each run" is what these outcomes look like in a few runs.
 benchmarks/sigmoid_vs_relu_depth.py has other depths and activations.
 
