@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy import ndarray
 
-from tinygrad_kr.ops.node import recorder
+from tinygrad_kr.ops.tracing import tracing
 from tinygrad_kr.optim.optimizer import Optimizer
 
 _MIXED = np.uint64(0x9E3779B97F4A7C15)
@@ -35,7 +35,7 @@ def perturb(seed: int) -> None:
     step = Optimizer.step
 
     def rounded(self: Optimizer, *args: Any, **kwargs: Any) -> Any:
-        if recorder() is not None:
+        if tracing() is not None:
             return step(self, *args, **kwargs)
         before = [(p, p.data.copy()) for p in self._parameters()]
         result = step(self, *args, **kwargs)

@@ -290,7 +290,7 @@ def test_the_bar_is_full_at_the_end(monkeypatch: pytest.MonkeyPatch, here: bool)
 
     bar.update, bar.close = update, lambda: setattr(bar, "closed", True)
     totals: list[int] = []
-    monkeypatch.setattr(depth, "progress_bar", lambda total: totals.append(total) or bar)
+    monkeypatch.setattr(depth, "progress_bar", lambda total, unit: totals.append(total) or bar)
     depth.measure_all(SMALL, range(3), executor=None if here else Immediate())
     assert totals == [bar.done]
     assert bar.closed

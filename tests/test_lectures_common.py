@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from pathlib import Path
-from types import ModuleType
-from typing import NoReturn
+from types import ModuleType, SimpleNamespace
+from typing import Any, NoReturn
 
+import numpy as np
 import pytest
 from lecture_programs import FOLDER, program
 
@@ -72,13 +74,78 @@ def test_every_program_is_launched_so(name: str) -> None:
     assert (FOLDER / f"{name}.py").read_text(encoding="utf-8").endswith("    launch(main)\n")
 
 
+def test_a_line_outside_the_picture_is_not_drawn() -> None:
+    """Older versions of matplotlib warn when they are told to."""
+    drawn: list[tuple[Any, ...]] = []
+    axes = SimpleNamespace(
+        contour=lambda *args, **style: drawn.append(args), plot=lambda *args, **style: None
+    )
+    a, b = np.meshgrid([0.0, 1.0], [0.0, 1.0])
+    common.draw_level(axes, a, b, a + b + 0.5, "outside")
+    assert drawn == []
+    common.draw_level(axes, a, b, a + b - 0.5, "inside", color="black")
+    assert len(drawn) == 1
+
+
+def test_in_a_pipe_progress_is_a_line_now_and_then(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    clock = [0.0]
+    monkeypatch.setattr(common.time, "monotonic", lambda: clock[0])
+    for step in common.bar(60, "training"):
+        clock[0] = step * 0.5
+    lines = capsys.readouterr().err.splitlines()
+    assert lines[0] == "training: 18% of 60 steps, 5 s"
+    assert [line.split(", ")[1] for line in lines] == [f"{n} s" for n in (5, 10, 15, 20, 25)]
+    shown = common.progress_bar(8_000, unit="")
+    shown.set_postfix_str("cost 0.5")
+    clock[0] += 7
+    shown.update(2_000)
+    assert capsys.readouterr().err == "25%, 7 s, cost 0.5\n"
+
+
+def test_short_programs_show_no_progress(capsys: pytest.CaptureFixture[str]) -> None:
+    assert list(common.bar(5)) == [0, 1, 2, 3, 4]
+    assert capsys.readouterr() == ("", "")
+
+
+def test_on_a_terminal_progress_is_a_bar_where_tqdm_is_installed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    asked: list[dict[str, Any]] = []
+    tqdm = SimpleNamespace(tqdm=lambda **options: asked.append(options) or "the bar")
+    monkeypatch.setitem(sys.modules, "tqdm", tqdm)
+    monkeypatch.setattr(sys, "stderr", SimpleNamespace(isatty=lambda: True))
+    assert common.progress_bar(10, "lab", done=2) == "the bar"
+    assert (asked[0]["total"], asked[0]["initial"], asked[0]["desc"]) == (10, 2, "lab")
+    monkeypatch.setitem(sys.modules, "tqdm", None)
+    assert isinstance(common.progress_bar(10), common.Lines)
+    monkeypatch.setitem(sys.modules, "tqdm", tqdm)
+    monkeypatch.setattr(sys, "stderr", SimpleNamespace(isatty=lambda: False))
+    assert isinstance(common.progress_bar(10), common.Lines)
+
+
+@pytest.mark.parametrize(
+    ("text", "numbers"), [("2", (2,)), ("10,3", (10, 3)), ("none", ()), ("4, 5", (4, 5))]
+)
+def test_widths_are_numbers_between_commas(text: str, numbers: tuple[int, ...]) -> None:
+    assert common.widths(text) == numbers
+
+
+@pytest.mark.parametrize("text", ["", "2,x", "0", "3,-1", "2.5"])
+def test_other_widths_are_refused(text: str) -> None:
+    with pytest.raises(argparse.ArgumentTypeError, match=f"not '{text}'"):
+        common.widths(text)
+
+
 BAD_ARGUMENTS = (
-    ("by_hand", "--steps"), ("characters", "--seeds"), ("dying_relu", "--epochs"),
-    ("event_files", "--steps"), ("fit", "--epochs"), ("gates", "--rate"),
-    ("initialisation", "--steps"), ("learning_rate", "--starts"), ("lego", "--starts"),
-    ("linear_collapse", "--rate"), ("linear_regression", "--starts"),
-    ("logistic_regression", "--starts"), ("sequences", "--walks"),
-    ("softmax_regression", "--starts"), ("vanishing", "--depth"), ("xor_labs", "--steps"),
+    ("autoencoder", "--seeds"), ("by_hand", "--steps"), ("characters", "--seeds"),
+    ("deep_xor", "--starts"), ("dying_relu", "--epochs"), ("event_files", "--steps"),
+    ("fit", "--epochs"), ("gates", "--rate"), ("initialisation", "--steps"),
+    ("learning_rate", "--starts"), ("lego", "--starts"), ("linear_collapse", "--rate"),
+    ("linear_regression", "--starts"), ("logistic_regression", "--starts"),
+    ("sequences", "--walks"), ("small_change", "--dx"), ("softmax_regression", "--starts"),
+    ("vanishing", "--depth"), ("width", "--nets"), ("xor_labs", "--steps"),
 )  # fmt: skip
 
 

@@ -27,7 +27,7 @@ def figures() -> dict[str, float]:
 
 def test_the_tables_are_those_of_the_gates() -> None:
     for place, (a, b) in enumerate(product((0, 1), repeat=2)):
-        assert gates.POINTS[place].tolist() == [a, b]
+        assert gates.XOR_POINTS[place].tolist() == [a, b]
         assert [gates.GATES[gate][place] for gate in ("AND", "OR", "XOR")] == [a & b, a | b, a ^ b]
 
 

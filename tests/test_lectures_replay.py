@@ -57,7 +57,9 @@ QUICK: dict[str, dict[str, Any]] = {
     "lego": {"starts": 2, "steps": 2, "depths": (2,), "seeds": 1, "epochs": 1},
     "linear_collapse": {"steps": 2}, "rbm": {"name": "digits", "hidden": 4, "rates": (0.1,)},
     "sequences": {"walks": 1, "steps": 2}, "xor_labs": {"starts": 2, "steps": 2},
-    "vanishing": {"depth": 4, "width": 10, "xor_seeds": 1},
+    "vanishing": {"depth": 4, "width": 10, "xor_seeds": 1}, "small_change": {},
+    "deep_xor": {"starts": 2, "steps": 2}, "width": {"widths": (2, 64), "nets": 2, "steps": 2},
+    "autoencoder": {"seeds": 1, "pretrain_epochs": 1, "epochs": 1, "labels": 20},
 }  # fmt: skip
 TABLES: dict[str, dict[str, Any]] = {
     "linear_regression": {"starts": 2, "steps": 2},

@@ -102,16 +102,16 @@ def test_spread_and_gradient_by_layer_are_those_of_plain_numpy() -> None:
     [
         ("sigmoid", "Xavier", 0.2, 0.25, "vanishing"),
         ("sigmoid", "U(-1, 1)", 0.6, 0.85, "vanishing"),
-        ("sigmoid", "N(0, 0.01)", 0.02, 0.03, "vanishing"),
+        ("sigmoid", "N(0, 0.01^2)", 0.02, 0.03, "vanishing"),
         ("sigmoid", "N(0, 1)", 0.9, 1.1, "steady"),
         ("tanh", "Xavier", 0.9, 1.0, "steady"),
         ("tanh", "N(0, 1)", 2.0, 3.0, "exploding"),
-        ("tanh", "N(0, 0.01)", 0.095, 0.105, "vanishing"),
+        ("tanh", "N(0, 0.01^2)", 0.095, 0.105, "vanishing"),
         ("ReLU", "N(0, 1)", 6.7, 7.5, "exploding"),  # in theory sqrt(100 / 2) = 7.07
         ("ReLU", "U(-1, 1)", 3.8, 4.4, "exploding"),  # sqrt(100 / 6) = 4.08
         ("ReLU", "He", 0.95, 1.06, "steady"),
         ("ReLU", "Xavier", 0.66, 0.75, "vanishing"),  # sqrt(1 / 2)
-        ("ReLU", "N(0, 0.01)", 0.066, 0.075, "vanishing"),
+        ("ReLU", "N(0, 0.01^2)", 0.066, 0.075, "vanishing"),
     ],
 )
 def test_what_becomes_of_the_gradient(
@@ -128,7 +128,9 @@ def test_what_becomes_of_the_gradient(
 
 
 def test_the_size_of_the_weights_knocks_out_no_relu(figures: dict[str, float]) -> None:
-    shares = [figures[f"ReLU, {start}: silent units"] for start in ("N(0, 1)", "He", "N(0, 0.01)")]
+    shares = [
+        figures[f"ReLU, {start}: silent units"] for start in ("N(0, 1)", "He", "N(0, 0.01^2)")
+    ]
     assert shares[0] == shares[1] == shares[2]
     assert 0.1 < shares[0] < 0.3
     assert figures["tanh, He: silent units"] == 0

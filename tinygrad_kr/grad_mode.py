@@ -9,16 +9,8 @@ from functools import partial, wraps
 from threading import get_ident
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from tinygrad_kr.ops.node import (
-    ANOMALY,
-    CAPTURE,
-    OFF,
-    ON,
-    Scope,
-    current_mode,
-    grad_mode,
-    recorder,
-)
+from tinygrad_kr.ops.node import ANOMALY, CAPTURE, OFF, ON, Scope, current_mode, grad_mode
+from tinygrad_kr.ops.tracing import tracing
 
 __all__ = [
     "detect_anomaly", "enable_grad", "is_grad_enabled", "no_grad", "set_grad_enabled",
@@ -156,7 +148,7 @@ def recording() -> int:
     """The mode in which ops are recorded: with anomaly detection or a capture where one is on."""
     if getattr(current_mode(), "anomaly", False):
         return ANOMALY
-    return CAPTURE if recorder() is not None else ON
+    return CAPTURE if tracing() is not None else ON
 
 
 class no_grad(_Mode):

@@ -10,8 +10,8 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy import ndarray
 
-from tinygrad_kr.ops.node import recorder, recorders
 from tinygrad_kr.ops.op import Op, op
+from tinygrad_kr.ops.tracing import tracing
 from tinygrad_kr.tensor import Tensor
 
 __all__ = [
@@ -42,8 +42,8 @@ def manual_seed(seed: int) -> Generator:
     >>> tk.equal(tk.rand(3), a).all()
     Tensor(True)
     """
-    if recorders and (recording := recorder()):
-        recording.give_up("manual_seed()")
+    if tracer := tracing():
+        tracer.give_up("manual_seed()")
     generator = default_generator()
     generator.bit_generator.state = np.random.default_rng(seed).bit_generator.state
     return generator
@@ -109,8 +109,8 @@ _bernoulli = op(_heads, name="bernoulli", variable="_bernoulli", promote=False)
 def _drawn(record: Op, requires_grad: bool = False, **params: Any) -> Tensor:
     """A Tensor drawn by an op; a compiled function draws anew at each call."""
     out = Tensor(record(**params), requires_grad=requires_grad)
-    if recorders and (recording := recorder()):
-        recording.note(record, (), params, out)
+    if tracer := tracing():
+        tracer.note(record, (), params, out)
     return out
 
 
@@ -206,8 +206,8 @@ def bernoulli(p: Any, *, generator: Generator | None = None) -> Tensor:
 
 def _check_probabilities(p: ndarray) -> None:
     """ValueError for a number outside [0, 1]; repeated at each call of a compiled function."""
-    if recorders and (recording := recorder()):
-        recording.check(_check_probabilities, p)
+    if tracer := tracing():
+        tracer.check(_check_probabilities, p)
     if not ((p >= 0) & (p <= 1)).all():
         raise ValueError("bernoulli: expected probabilities in [0, 1], got one outside")
 

@@ -33,17 +33,9 @@ from tinygrad_kr.arrays.operands import as_array, as_dtype
 from tinygrad_kr.grad_mode import is_transforming
 from tinygrad_kr.ops import elementwise, indexing, network, shape
 from tinygrad_kr.ops.linalg import matmul
-from tinygrad_kr.ops.node import (
-    OFF,
-    Node,
-    constant,
-    current_mode,
-    note_created,
-    recorder,
-    recorders,
-    tick,
-)
+from tinygrad_kr.ops.node import OFF, Node, constant, current_mode, note_created, tick
 from tinygrad_kr.ops.op import astype, make_results_of, numpy_table
+from tinygrad_kr.ops.tracing import tracers, tracing
 from tinygrad_kr.ops.writes import LastChange, last_write, note_writes
 
 __all__ = ["Tensor"]
@@ -64,16 +56,14 @@ def note_change() -> None:
 
 def _refuse(what: str) -> None:
     """Stop a capture that would need a Tensor's values, which are not known while capturing."""
-    recording = recorder()
-    if recording is not None:
-        recording.refuse(what)
+    if tracer := tracing():
+        tracer.refuse(what)
 
 
 def _escapes(what: str) -> None:
     """Give up a capture that would lose track of a Tensor's values."""
-    recording = recorder()
-    if recording is not None:
-        recording.give_up(what)
+    if tracer := tracing():
+        tracer.give_up(what)
 
 
 def _flipped(binary: Callable[..., Any]) -> Callable[[Any, Any], Any]:
@@ -135,7 +125,7 @@ class Tensor(Node):
         if requires_grad:
             self._check_floats()
             self._requires_grad = True
-        if recorders:
+        if tracers:
             note_created(self)
 
     # -------------------------------------------------------------- what it is
@@ -150,8 +140,7 @@ class Tensor(Node):
         >>> tk.tensor([1.0, 2.0]).data
         array([1., 2.], dtype=float32)
         """
-        if recorders:
-            _escapes(".data")
+        _escapes(".data")
         return self._data
 
     @data.setter
@@ -161,8 +150,7 @@ class Tensor(Node):
             raise RuntimeError("data: expected a leaf, got a computed Tensor. Use .detach() first")
         if self._requires_grad and array.dtype.kind != "f":
             raise TypeError(f"data: expected floats where grad is required, got {array.dtype}")
-        if recorders:
-            _escapes(".data = ...")
+        _escapes(".data = ...")
         self._data = array
         note_writes([self], ".data = ...", rebound=True)
 
@@ -177,8 +165,8 @@ class Tensor(Node):
         >>> x.grad
         Tensor(6.)
         """
-        if recorders and (recording := recorder()):
-            recording.read_gradient(self)
+        if tracer := tracing():
+            tracer.read_gradient(self)
         gradient = self._grad
         last_write.read = object()  # after that: a step of another thread may come between
         return gradient  # type: ignore[no-any-return]
@@ -191,8 +179,8 @@ class Tensor(Node):
                 raise ValueError(f"grad: expected shape {self.shape}, got {value.shape}")
             if value.dtype != self.dtype:
                 raise TypeError(f"grad: expected {self.dtype}, got {value.dtype}")
-        if recorders and (recording := recorder()):
-            recording.touch_gradient(self)
+        if tracer := tracing():
+            tracer.touch_gradient(self)
         self._grad = value
 
     @property
@@ -325,7 +313,7 @@ class Tensor(Node):
         return self._data.size
 
     def numpy(self) -> ndarray:
-        """A copy as an ndarray.
+        """The elements as an ndarray, which shares their memory.
 
         Raises RuntimeError if the Tensor requires grad: an ndarray has no history.
 
@@ -344,8 +332,7 @@ class Tensor(Node):
         """
         if self._data.size != 1:
             raise ValueError(f"item: expected one element, got shape {self.shape}. Use .tolist()")
-        if recorders:
-            _refuse(".item()")
+        _refuse(".item()")
         return self._data.item()  # type: ignore[no-any-return]
 
     def tolist(self) -> Any:
@@ -354,8 +341,7 @@ class Tensor(Node):
         >>> tk.tensor([[1, 2], [3, 4]]).tolist()
         [[1, 2], [3, 4]]
         """
-        if recorders:
-            _refuse(".tolist()")
+        _refuse(".tolist()")
         return self._data.tolist()
 
     def detach(self) -> Tensor:
@@ -402,8 +388,7 @@ class Tensor(Node):
         return (self[i] for i in range(len(self._data)))
 
     def __bool__(self) -> bool:
-        if recorders:
-            _refuse("bool() or `if`")
+        _refuse("bool() or `if`")
         return bool(self._data)
 
     def __float__(self) -> float:
@@ -420,8 +405,7 @@ class Tensor(Node):
         return int(self._number("int"))
 
     def __index__(self) -> int:
-        if recorders:
-            _refuse("an index")
+        _refuse("an index")
         return self._data.__index__()
 
     def __complex__(self) -> complex:
@@ -430,8 +414,7 @@ class Tensor(Node):
     def _number(self, kind: str) -> float | int | bool:
         if self._data.size != 1:
             raise TypeError(f"{kind}: expected one element, got shape {self.shape}")
-        if recorders:
-            _refuse(f"{kind}()")
+        _refuse(f"{kind}()")
         if self._requires_grad and _assigned_by_index(sys._getframe(2)):
             raise RuntimeError(
                 "a[...] = t: expected a constant, got a Tensor that requires grad, whose history "
@@ -440,16 +423,14 @@ class Tensor(Node):
         return self._data.item()  # type: ignore[no-any-return]
 
     def __contains__(self, value: Any) -> bool:
-        if recorders:
-            _refuse("`in`")
+        _refuse("`in`")
         return bool((self._data == (value._data if isinstance(value, Node) else value)).any())
 
     def __format__(self, spec: str) -> str:
         return format(self.item(), spec) if spec and self.size == 1 else format(str(self), spec)
 
     def __repr__(self) -> str:
-        if recorders:
-            _refuse("repr() or print()")
+        _refuse("repr() or print()")
         body = np.array2string(self._data, separator=", ", prefix="Tensor(", threshold=100)
         notes = []
         if self._data.dtype not in (np.float32, np.int64, np.bool_) or not self._data.size:
@@ -500,13 +481,13 @@ class Tensor(Node):
                     "tk.where, tk.stack or tk.concatenate, or write its .detach()"
                 )
             value = value._data
-        recording = recorder() if recorders else None
-        if recording is not None:
-            recording.about_to_write(self)
+        tracer = tracing()
+        if tracer is not None:
+            tracer.about_to_write(self)
         self._data[key] = value
         note_writes([self], what)
-        if recording is not None:
-            recording.written(self, key, given, what)
+        if tracer is not None:
+            tracer.written(self, key, given, what)
 
     def __setitem__(self, key: Any, value: Any) -> None:
         self._overwrite(plain_key(key), value, "t[...] = ...")
@@ -563,8 +544,7 @@ class Tensor(Node):
                 "np.asarray: expected a constant, got a Tensor that requires grad; an ndarray has "
                 "no history. Call .detach() first, or make one Tensor of several with tk.stack"
             )
-        if recorders:
-            _refuse("np.asarray() or .numpy()")
+        _refuse("np.asarray() or .numpy()")
         return np.array(self._data, dtype=dtype, copy=copy)
 
     def __array_ufunc__(self, ufunc: np.ufunc, method: str, *inputs: Any, **kwargs: Any) -> Any:

@@ -16,8 +16,9 @@ from tinygrad_kr.arrays import reduction
 from tinygrad_kr.arrays.operands import array_function
 from tinygrad_kr.ops import indexing
 from tinygrad_kr.ops.indexing import add_along_axis, getitem, put_diagonal
-from tinygrad_kr.ops.node import Node, constant, recorder, recorders
+from tinygrad_kr.ops.node import Node, constant
 from tinygrad_kr.ops.shape import broadcast_to
+from tinygrad_kr.ops.tracing import tracing
 
 __all__ = [
     "argsort", "diag", "gather", "index_select", "max", "min", "nonzero", "scatter_add", "sort",
@@ -49,8 +50,8 @@ def raw(x: Any) -> Any:
     """
     if not isinstance(x, Node):
         return x
-    if recorders and (recording := recorder()):
-        recording.give_up("it sorts, counts or looks otherwise at the elements of a Tensor")
+    if tracer := tracing():
+        tracer.give_up("it sorts, counts or looks otherwise at the elements of a Tensor")
     return x._data
 
 
@@ -59,10 +60,10 @@ def index_array(index: Any, size: int, name: str) -> ndarray:
 
     Raises TypeError for other dtypes, IndexError for an index outside the axis.
     """
-    recording = recorder() if recorders else None
-    if recording is not None and isinstance(index, Node):
+    tracer = tracing()
+    if tracer is not None and isinstance(index, Node):
         array = index._data
-        recording.check(_refuse_outside, array, size, name)
+        tracer.check(_refuse_outside, array, size, name)
     else:
         array = np.array(held(index))
     if not array.size and not isinstance(index, Node | ndarray):
@@ -418,10 +419,10 @@ def plain_key(key: Any) -> Any:
 
 
 def _plain_part(part: Any) -> Any:
-    recording = recorder() if recorders else None
+    tracer = tracing()
     if isinstance(part, Node):
-        if recording is not None:
-            recording.read(part)
+        if tracer is not None:
+            tracer.read(part)
         part = part._data
     elif isinstance(part, list):
         part = np.asarray(part, dtype=None if part else np.int64)
@@ -434,4 +435,4 @@ def _plain_part(part: Any) -> Any:
         raise IndexError(
             f"index: expected integers or booleans, got {part.dtype}. Use .astype(int)"
         )
-    return part.copy() if recording is None else part
+    return part.copy() if tracer is None else part

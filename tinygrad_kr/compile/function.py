@@ -28,15 +28,8 @@ from tinygrad_kr.compile.trace.guards import Guards
 from tinygrad_kr.compile.trace.tracer import Recorder
 from tinygrad_kr.native.build import find_compiler
 from tinygrad_kr.native.compiler import NoCompilerError
-from tinygrad_kr.ops.node import (
-    ANOMALY,
-    Node,
-    current_mode,
-    grad_mode,
-    recorder,
-    recorders,
-    user_frame,
-)
+from tinygrad_kr.ops.node import ANOMALY, Node, current_mode, grad_mode, user_frame
+from tinygrad_kr.ops.tracing import tracers, tracing
 
 TRIES = 4
 """How often a function may be recorded without two runs in a row doing the same."""
@@ -243,7 +236,7 @@ class Compiled:
         update_wrapper(self, function)
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        if not (kwargs or recorders):
+        if not (kwargs or tracers):
             with self._lock:
                 try:
                     result = self._replay(args)
@@ -255,7 +248,7 @@ class Compiled:
 
     def _call(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """A call that is not like the latest one: by another entry, recorded, or as written."""
-        if recorder() is not None:
+        if tracing() is not None:
             return self.function(*args, **kwargs)
         with self._lock:
             entry, leaves = self._entry(args, kwargs)
@@ -310,7 +303,7 @@ class Compiled:
     ) -> ndarray | None:
         """The results of n calls in C, before each of which but the first argument i advances by
         `steps[i]` bytes; None, with nothing done, where they cannot be."""
-        if recorder() is not None:
+        if tracing() is not None:
             return None
         with self._lock:
             entry, leaves = self._entry(args, kwargs)

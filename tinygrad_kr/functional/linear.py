@@ -11,8 +11,9 @@ from tinygrad_kr.arrays.indexing import detached
 from tinygrad_kr.functional.checks import integers, refuse_outside
 from tinygrad_kr.ops import linalg, network
 from tinygrad_kr.ops.elementwise import where
-from tinygrad_kr.ops.node import Node, recorder, recorders
+from tinygrad_kr.ops.node import Node
 from tinygrad_kr.ops.op import op
+from tinygrad_kr.ops.tracing import tracing
 from tinygrad_kr.random import Generator, resolve
 
 
@@ -80,7 +81,7 @@ def one_hot(tensor: Any, num_classes: int = -1) -> Any:
         if not indices.size:
             raise ValueError("one_hot: num_classes cannot be guessed from no indices; give it")
         num_classes = int(indices.max()) + 1
-        if recorders and (recording := recorder()):
-            recording.give_up("one_hot() without num_classes, which is then the largest label's")
+        if tracer := tracing():
+            tracer.give_up("one_hot() without num_classes, which is then the largest label's")
     refuse_outside(indices, num_classes, "one_hot: index")
     return _one_hot_op(tensor if isinstance(tensor, Node) else indices, num_classes=num_classes)

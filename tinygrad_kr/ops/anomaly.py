@@ -9,15 +9,8 @@ from typing import Any
 import numpy as np
 from numpy import ndarray
 
-from tinygrad_kr.ops.node import (
-    ANOMALY,
-    CAPTURE,
-    Node,
-    current_mode,
-    place_made,
-    recorder,
-    user_frame,
-)
+from tinygrad_kr.ops.node import ANOMALY, CAPTURE, Node, current_mode, place_made, user_frame
+from tinygrad_kr.ops.tracing import tracing
 from tinygrad_kr.ops.writes import _bases, owner
 
 
@@ -38,9 +31,9 @@ def inspect(node: Node, mode: int) -> None:
     In anomaly mode: find the user's line, refuse a new NaN, lock what backward will read.
     """
     if mode == CAPTURE:
-        recording = recorder()
-        if recording is not None:
-            recording.note(node._op, node._inputs, node._params, node)
+        tracer = tracing()
+        if tracer is not None:
+            tracer.note(node._op, node._inputs or (), node._params, node)
         return
     if current_mode() != ANOMALY:
         return

@@ -7,12 +7,13 @@ import sys
 from collections.abc import Callable, Sequence
 from contextvars import ContextVar
 from itertools import count
-from threading import get_ident
 from types import CodeType, FrameType
 from typing import Any
 
 import numpy as np
 from numpy import ndarray
+
+from tinygrad_kr.ops.tracing import tracers, tracing
 
 OFF, ON, ANOMALY, CAPTURE = 0, 1, 2, 3
 
@@ -62,23 +63,6 @@ def current_mode() -> int:
 
 tick = count(1).__next__
 """The one clock: it orders operations and writes in time."""
-
-recording: ContextVar[Any] = ContextVar("recording", default=None)
-"""The recorder of `compile`, which records every op of a function's first runs. It is set in a
-context of its own, so no interrupt leaves it set."""
-recorders: dict[int, Any] = {}
-"""The same by thread: where there is none at all, no op looks for its own."""
-
-
-def recorder() -> Any:
-    """What records the ops of this thread, or None."""
-    if not recorders:
-        return None
-    thread, mine = get_ident(), recording.get()
-    if mine is None:
-        recorders.pop(thread, None)  # left there by an interrupt
-    return mine if recorders.get(thread) is mine else None
-
 
 # Spelled as the import system spells `co_filename`, not as the absolute path: both may have "..".
 PACKAGE = os.path.dirname(os.path.dirname(__file__)) + os.sep
@@ -146,16 +130,15 @@ def constant(array: ndarray) -> Any:
     out._data = array
     out._grad = out._hooks = out._op = None
     out._requires_grad = False
-    if recorders:
+    if tracers:
         note_created(out)
     return out
 
 
 def note_created(node: Node) -> None:
-    """Tell what records this thread that a Tensor without a history was made."""
-    recording = recorder()
-    if recording is not None:
-        recording.created(node)
+    """Tell the compiler that a Tensor without a history was made."""
+    if tracer := tracing():
+        tracer.created(node)
 
 
 class _PassedOver(dict[str, bool]):

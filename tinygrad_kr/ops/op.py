@@ -26,10 +26,9 @@ from tinygrad_kr.ops.node import (
     current_mode,
     grad_mode,
     passed_over,
-    recorder,
-    recorders,
     tick,
 )
+from tinygrad_kr.ops.tracing import tracers, tracing
 
 if TYPE_CHECKING:
     from tinygrad_kr.tensor import Tensor
@@ -213,7 +212,7 @@ def _binary(forward: Callable[..., Any]) -> Callable[..., Any]:
         else:
             out._requires_grad = False
             out._op = None
-            if recorders:
+            if tracers:
                 _note(record, (a, b), _NO_PARAMS, out)
         return out
 
@@ -273,7 +272,7 @@ def _general(forward: Callable[..., Any], promote: bool) -> Callable[..., Any]:
         else:
             out._requires_grad = False
             out._op = None
-            if recorders:
+            if tracers:
                 _note(record, inputs, params, out)
         return out
 
@@ -317,15 +316,15 @@ def _recorded(
     else:
         out._requires_grad = False
         out._op = None
-        if recorders:
+        if tracers:
             _note(record, inputs, params, out)
     return out
 
 
 def _note(record: Op, inputs: tuple[Any, ...], params: dict[str, Any], out: Node) -> None:
-    recording = recorder()
-    if recording is not None:
-        recording.note(record, inputs, params, out)
+    tracer = tracing()
+    if tracer is not None:
+        tracer.note(record, inputs, params, out)
 
 
 def _detached(forward: Callable[..., Any], promote: bool) -> Callable[..., Any]:

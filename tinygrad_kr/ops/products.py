@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from numpy import ndarray
 
-from tinygrad_kr.ops.node import recorder
+from tinygrad_kr.ops.tracing import tracing
 from tinygrad_kr.ops.writes import address
 
 FEW = 4096
@@ -91,7 +91,7 @@ def kernels() -> Any:
 
     What only a recording for `tk.compile` computes is not worth the wait for another build.
     """
-    wanted = recorder() is None or _kernels.cache_info().currsize
+    wanted = tracing() is None or _kernels.cache_info().currsize
     return _kernels() if wanted else None
 
 

@@ -34,10 +34,9 @@ from tinygrad_kr.ops.node import (
     constant,
     current_mode,
     grad_mode,
-    recorders,
-    recording,
     user_frame,
 )
+from tinygrad_kr.ops.tracing import current_tracer, tracers
 from tinygrad_kr.ops.writes import owner
 
 _INDEXING = (getitem, index_add)
@@ -92,20 +91,20 @@ class Recorder:
         given = [self._argument(i, leaf) for i, leaf in enumerate(leaves)]
         args, kwargs = rebuild(given)
         context = copy_context()  # which ends with the call, whatever interrupts it
-        context.run(recording.set, self)
+        context.run(current_tracer.set, self)
         if current_mode() == ON:
             context.run(grad_mode.set, CAPTURE)
         thread = get_ident()
-        recorders[thread] = self
+        tracers[thread] = self
         try:
             result = context.run(function, *args, **kwargs)
-            if recorders.get(thread) is not self:
+            if tracers.get(thread) is not self:
                 self.give_up("it computes in an empty context")
         except BaseException:
             self._undo()
             raise
         finally:
-            recorders.pop(thread, None)
+            tracers.pop(thread, None)
         return self._finish(result)
 
     def _argument(self, index: int, leaf: Any) -> Any:
