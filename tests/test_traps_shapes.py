@@ -519,7 +519,7 @@ def test_indexing_by_an_array_that_changes_later() -> None:
     [
         (lambda x: x + np.ones(4), ["add", "(2, 3)", "(4,)"]),
         (lambda x: np.maximum(x, np.ones((3, 2))), ["maximum", "(2, 3)", "(3, 2)"]),
-        (lambda x: x @ np.ones((2, 3)), ["matmul", "(2, 3)", "last axis of (2, 3) has 3", "has 2"]),
+        (lambda x: x @ np.ones((2, 3)), ["matmul", "(2, 3)", "last axis of (2, 3), got 2"]),
         (lambda x: np.where(x > 0, x, np.ones(4)), ["where", "(2, 3)", "(4,)"]),
         (lambda x: x.reshape(4, 2), ["reshape", "(2, 3)", "(4, 2)"]),
         (lambda x: x.sum(axis=5), ["sum", "(2, 3)", "axis=5"]),
@@ -613,7 +613,7 @@ def test_small_index_dtypes_reach_rows_of_large_tables(dtype: Any) -> None:
 @pytest.mark.parametrize("f", [np.multiply, np.matmul, lambda t, m: t + m, lambda t, m: t @ m])
 def test_subclasses_of_ndarray_are_refused(f: Any, kind: Any) -> None:
     x = Tensor(np.eye(2), requires_grad=True)
-    with pytest.raises(TypeError, match=r"convert it with np\.asarray"):
+    with pytest.raises(TypeError, match=r"Convert it with np\.asarray"):
         f(x, np.array([[1.0, 2.0], [3.0, 4.0]]).view(kind))
 
 

@@ -1,11 +1,11 @@
-"""The record of an operation: a NumPy forward function and beside it one derivative rule per input.
+"""The record of an operation: a NumPy forward function and one derivative rule per input.
 
     multiply = op(np.multiply, lambda g, y, a, b: g * b, lambda g, y, a, b: g * a)
 
 A rule receives the cotangent of the output `g`, the output `y`, then the inputs, and static
-parameters by keyword; it returns the cotangent of its input, of that input's shape or of one that
-broadcasts with it (the walker sums or expands). It is ordinary NumPy, so the same line runs on
-arrays in `backward()` and on Tensors where the derivative is itself differentiated.
+parameters by keyword. It returns the cotangent of its input, in that input's shape or in one that
+broadcasts with it (the walker sums or expands). A rule is ordinary NumPy: the same line runs on
+arrays in `backward()`, and on Tensors where the derivative is itself differentiated.
 """
 
 from __future__ import annotations
@@ -35,8 +35,10 @@ if TYPE_CHECKING:
 
 
 class Op(Protocol):
-    """A differentiable function: call it on Tensors, arrays or numbers (without a Tensor among
-    them it computes an array)."""
+    """A differentiable function of Tensors, arrays and numbers.
+
+    Without a Tensor among them it computes an array.
+    """
 
     __name__: str
     __qualname__: str
@@ -52,7 +54,7 @@ class Op(Protocol):
 
 
 numpy_table: dict[Any, Callable[..., Any]] = {}
-"""NumPy's functions and what serves them when an argument is a Tensor."""
+"""The function that serves each of NumPy's when an argument is a Tensor."""
 
 _TAKES_MORE = 0x04 | 0x08
 """Flags of a code object: it takes *args, it takes **kwargs."""
@@ -65,7 +67,7 @@ _get_frame = sys._getframe
 
 
 def make_results_of(cls: type[Node]) -> None:
-    """Have every op return a `cls`: `Tensor`, once it exists."""
+    """Set the class of the results of ops: `Tensor`, once it is defined."""
     global _tensor
     _tensor = NodeType.cls = cls
 
@@ -281,11 +283,11 @@ def _general(forward: Callable[..., Any], promote: bool) -> Callable[..., Any]:
 
 
 def _plain(record: Op, y: Any) -> ndarray:
-    """A result as an ndarray; TypeError for a subclass, in which `*` may mean something else."""
+    """A result as an ndarray; TypeError for a subclass, whose `*` may be another product."""
     if isinstance(y, ndarray):
         raise TypeError(
-            f"{record.__name__} cannot compute with a {type(y).__name__}, whose operators are not "
-            "those of an array; convert it with np.asarray (np.ma: .filled(...)) first"
+            f"{record.__name__}: expected an array, got a {type(y).__name__} with operators of its "
+            "own. Convert it with np.asarray (np.ma: .filled(...)) first"
         )
     return _asarray(y)
 
@@ -293,7 +295,7 @@ def _plain(record: Op, y: Any) -> ndarray:
 def _recorded(
     record: Op, y: ndarray, inputs: tuple[Any, ...], params: dict[str, Any], tracked: bool
 ) -> Any:
-    """The node of a result, with the line that asked for it."""
+    """The node of a result, with the source line of the call."""
     out = _new(_tensor)
     out._data = y
     out._grad = out._hooks = None
@@ -328,7 +330,7 @@ def _note(record: Op, inputs: tuple[Any, ...], params: dict[str, Any], out: Node
 
 
 def _detached(forward: Callable[..., Any], promote: bool) -> Callable[..., Any]:
-    """Of an op that has no derivative: the result is a constant."""
+    """An op without derivative rules: its result is a constant."""
 
     def apply(*inputs: Any, **params: Any) -> Any:
         if not any(isinstance(x, Node) for x in inputs):
@@ -353,7 +355,7 @@ def _promoted(record: Op, inputs: tuple[Any, ...], params: dict[str, Any]) -> An
                 inputs = tuple(_in_dtype(x, dtype) for x in inputs)
                 y = np.asarray(record.forward(*_arrays(inputs), **params)).astype(dtype, copy=False)
         if y.dtype.kind not in "fiub":
-            raise TypeError(f"results of dtype {y.dtype} are not supported (real numbers only)")
+            raise TypeError(f"expected real numbers, got a result of {y.dtype}")
     except Exception as error:
         raise explained(record, inputs, params, error) from error
     tracked = y.dtype.kind == "f" and any(isinstance(x, Node) and x._requires_grad for x in inputs)
@@ -365,7 +367,7 @@ def _arrays(inputs: Iterable[Any]) -> list[Any]:
 
 
 def _without_lists(inputs: tuple[Any, ...]) -> tuple[Any, ...]:
-    """Lists of numbers as arrays; their floats take the dtype of what stands beside them."""
+    """Lists of numbers as arrays; floats take the common dtype of the inputs."""
     return tuple(
         _array_of(x, common_dtype(inputs)) if isinstance(x, list | tuple) else x for x in inputs
     )
@@ -379,7 +381,7 @@ def _array_of(numbers: Any, dtype: np.dtype[Any]) -> ndarray:
 def _tensor_like(x: Any) -> Any:
     if x is None or isinstance(x, Node | ndarray | np.generic | int | float | bool):
         return x
-    raise TypeError(f"cannot compute with a {type(x).__name__}")
+    raise TypeError(f"expected a Tensor, array or number, got a {type(x).__name__}")
 
 
 def common_dtype(inputs: Iterable[Any]) -> np.dtype[Any]:
@@ -410,7 +412,7 @@ def _astype(x: ndarray, *, dtype: Any) -> ndarray:
     return x.astype(dtype, copy=False)
 
 
-# The walker gives every cotangent the dtype of its input, so there is nothing left to do.
+# The walker gives every cotangent the dtype of its input.
 astype = op(_astype, lambda g, y, x, dtype: g, promote=False)
 
 

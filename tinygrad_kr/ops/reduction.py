@@ -1,7 +1,6 @@
 """Reductions and cumulative operations.
 
-The public functions take NumPy's `axis` and `keepdims` and PyTorch's `dim` and `keepdim` alike; an
-axis is an int, a tuple of ints, or None for all.
+An axis is an int, a tuple of ints, or None for all. `arrays.reduction` adds PyTorch's keywords.
 """
 
 from __future__ import annotations
@@ -32,7 +31,7 @@ def _restored(g: Any, x: Any, axis: Axis, keepdims: bool) -> Any:
 
 
 def count(x: Any, axis: Axis) -> int:
-    """How many elements go into each result of a reduction over `axis`."""
+    """Number of elements in each result of a reduction over `axis`."""
     if axis is None:
         return int(x.size)
     return math.prod(x.shape[a] for a in ((axis,) if isinstance(axis, int) else axis))
@@ -44,7 +43,7 @@ def count(x: Any, axis: Axis) -> int:
 def _sum(x: ndarray, *, axis: Axis = None, keepdims: Any = False) -> Any:
     """Sum of the elements over `axis`; 0 where there are none.
 
-    Over several axes in two stages: NumPy adds one by one along all but the innermost in memory,
+    Several axes are summed in two stages. NumPy adds one by one along all but the innermost axis,
     which costs float32 two digits on the channels of a batch of images.
     """
     if type(axis) is tuple and len(axis) > 1 and x.size > 4096:
@@ -219,7 +218,7 @@ def _recurrence(b: ndarray, a: ndarray, *, axis: int, reverse: bool = False) -> 
 
 
 def _shifted(x: Any, axis: int, step: int, fill: float) -> Any:
-    """`x` moved by one place along `axis` (forward for step 1, back for -1), `fill` coming in."""
+    """`x` moved by one position along `axis`, with `fill` at the free end. step: 1 or -1."""
     size = x.shape[axis]
     if not size:
         return x
@@ -240,7 +239,7 @@ def _concatenate(*parts: ndarray, axis: int | None = 0) -> ndarray:
 
 
 def _parts(g: Any, parts: tuple[Any, ...], needs: tuple[bool, ...], axis: int | None) -> Any:
-    """The pieces of `g` that lie where the parts were put."""
+    """The slices of `g` at the positions of the parts."""
     sizes = [part.size if axis is None else part.shape[axis] for part in parts]
     before = (slice(None),) * (0 if axis is None else axis % g.ndim)
     pieces = zip(accumulate(sizes, initial=0), sizes, parts, needs, strict=False)
