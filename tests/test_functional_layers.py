@@ -22,8 +22,8 @@ def test_linear_names_what_does_not_fit(x: tuple[int, ...]) -> None:
     with pytest.raises(ValueError) as caught:
         F.linear(tk.zeros(*x), tk.zeros(3, 5), tk.zeros(3))
     assert str(caught.value) == (
-        f"linear(float32{x}, float32(3, 5), float32(3,)): expected 5 features for the weight (3, 5), "
-        f"got 7 in the input {x}"
+        f"linear(float32{x}, float32(3, 5), float32(3,)): expected 5 features for the weight "
+        f"(3, 5), got 7 in the input {x}"
     )
 
 
