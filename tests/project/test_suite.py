@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import rounding
 
-HERE = Path(__file__).parent
+HERE = Path(__file__).parents[1]
 SKIPPING = """
 import pytest
 def test_passes(): pass
@@ -34,7 +34,7 @@ def test_ordinary(): pass
 
 def run(folder: Path, text: str, *options: str) -> subprocess.CompletedProcess[str]:
     """The suite's settings for tests of ours."""
-    for name in ("conftest.py", "rounding.py"):
+    for name in ("conftest.py", "support/rounding.py"):
         shutil.copy(HERE / name, folder)
     settings = (HERE.parent / "pyproject.toml").read_text(encoding="utf-8")
     own = settings[settings.index("[tool.pytest.ini_options]") :].partition("\n[tool.ruff]")[0]

@@ -20,7 +20,7 @@ import tinygrad_kr as tk
 import tinygrad_kr.functional as functional
 from tinygrad_kr import Tensor, data, nn
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 XOR, MNIST = ROOT / "examples/xor.py", ROOT / "examples/mnist.py"
 DEPTH = ROOT / "benchmarks/sigmoid_vs_relu_depth.py"
 PROGRAMS = [XOR, MNIST, DEPTH]

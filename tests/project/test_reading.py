@@ -11,7 +11,7 @@ from xml.etree import ElementTree
 
 import pytest
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 PACKAGE = ROOT / "tinygrad_kr"
 PAGES = ["docs/reading.md", "docs/reading.ko.md"]
 ENDINGS = {".py", ".h", ".gz"}

@@ -1,6 +1,6 @@
 """Derives every coefficient of native/include/mathematics.h and prints it, with its error.
 
-    python tests/mathematics_coefficients.py            (needs mpmath; a few seconds)
+    python tests/support/mathematics_coefficients.py            (needs mpmath; a few seconds)
 
 Each polynomial is the minimax one (Remez's exchange: Remez, Comptes Rendus 198, 1934; as told in
 Muller, Elementary Functions, 3rd edition, chapter 3), found with 40 digits and then rounded to the

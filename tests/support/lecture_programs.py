@@ -15,7 +15,7 @@ import pytest
 from tinygrad_kr import data
 from tinygrad_kr.native.build import find_compiler
 
-FOLDER = Path(__file__).parents[1] / "examples/lectures"
+FOLDER = Path(__file__).parents[2] / "examples/lectures"
 SHARED = os.environ.get("TINYGRAD_KR_DATA", "")
 STRICT = ["-W", "error"] + ["-W", "ignore::RuntimeWarning"] * (find_compiler() is None)
 """Options of Python: a warning is an error, but for that of a machine without a compiler."""

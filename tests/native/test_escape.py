@@ -27,7 +27,7 @@ from tinygrad_kr.escape import (
 from tinygrad_kr.native.build import find_compiler
 from tinygrad_kr.native.kernels import PRELUDE, PRODUCT_POINTER, SHARE_POINTER, includes
 
-INCLUDE = Path(__file__).parents[1] / "tinygrad_kr" / "native" / "include"
+INCLUDE = Path(__file__).parents[2] / "tinygrad_kr" / "native" / "include"
 
 
 def known_and_drawn() -> st.SearchStrategy[str]:

@@ -16,7 +16,7 @@ import pytest
 
 pytestmark = pytest.mark.slow
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 THREADS = [1, 2]
 CODES = ["C", "BLAS alone", "no compiler"]
 ROUNDINGS = [1, 2]

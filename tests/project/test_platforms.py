@@ -17,7 +17,7 @@ from tinygrad_kr import workers
 from tinygrad_kr.compile.trace import guards
 from tinygrad_kr.native import compiler
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 
 # ------------------------------------------------------------------ paths
 

@@ -37,7 +37,7 @@ from tinygrad_kr.ops.node import ON, current_mode, grad_mode
 
 Make = Callable[[Any], optim.Optimizer]
 
-HERE = Path(__file__).parent
+HERE = Path(__file__).parents[1]
 BACKENDS = ["numpy", *(["c"] if find_compiler() is not None else [])]
 OPTIMIZERS: dict[str, Make] = {
     "Adam": lambda parameters: optim.Adam(parameters, 0.01),
@@ -436,7 +436,14 @@ def test_a_mode_that_is_held_in_a_variable_stays_while_its_block_runs() -> None:
 
 @pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="Windows has no timer signal")
 def test_random_interrupts() -> None:
-    code = [sys.executable, "-W", "ignore", str(HERE / "interrupts.py"), "--seconds", "10"]
+    code = [
+        sys.executable,
+        "-W",
+        "ignore",
+        str(HERE / "support" / "interrupts.py"),
+        "--seconds",
+        "10",
+    ]
     run = subprocess.run(code, capture_output=True, text=True, timeout=120, encoding="utf-8")
     assert run.returncode == 0, run.stderr[-2000:]
     assert int(run.stdout.split()[0]) > 100

@@ -18,7 +18,7 @@ from numpy import ndarray
 import tinygrad_kr as tk
 from tinygrad_kr import Tensor, nn, optim
 
-PROGRAM = Path(__file__).parents[1] / "examples/engine_in_100_lines.py"
+PROGRAM = Path(__file__).parents[2] / "examples/engine_in_100_lines.py"
 sys.path.insert(0, str(PROGRAM.parent))
 import engine_in_100_lines as small  # noqa: E402
 

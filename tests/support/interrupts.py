@@ -1,6 +1,7 @@
 """Interrupts at chosen bytecodes of this package, and a twin that shows what they have left.
 
-Run as a program, it interrupts steps at random moments: `python tests/interrupts.py --seconds 600`.
+Run as a program, it interrupts steps at random moments:
+`python tests/support/interrupts.py --seconds 600`.
 """
 
 from __future__ import annotations

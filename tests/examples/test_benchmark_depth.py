@@ -24,7 +24,7 @@ import tinygrad_kr.functional as F
 from tinygrad_kr import nn, optim
 from tinygrad_kr.workers import WorkerDiedError
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 PROGRAM = ROOT / "benchmarks/sigmoid_vs_relu_depth.py"
 RECORDS = ROOT / "benchmarks/results"
 

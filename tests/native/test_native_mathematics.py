@@ -20,7 +20,7 @@ import numpy as np
 import pytest
 from numpy import ndarray
 
-HEADER = Path(__file__).parents[1] / "tinygrad_kr" / "native" / "include" / "mathematics.h"
+HEADER = Path(__file__).parents[2] / "tinygrad_kr" / "native" / "include" / "mathematics.h"
 FLAGS = ["-std=c99", "-O3", "-ffp-contract=off", "-fno-math-errno", "-fno-trapping-math", "-fPIC"]
 BUILDS = {"native": ["-march=native"], "plain": []}  # the plain x86 has no fused multiply-add
 

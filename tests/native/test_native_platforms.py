@@ -253,7 +253,7 @@ def test_a_function_that_is_not_exported_is_missed(
 def driver(tmp_path_factory: pytest.TempPathFactory) -> Path:
     program = tmp_path_factory.mktemp("driver") / "driver.exe"
     command = [*WINDOWS.compiler().command, "-O2", "-o", str(program)]
-    source = Path(__file__).with_name("windows_driver.c")
+    source = Path(__file__).parents[1] / "support" / "windows_driver.c"
     layout = [f"-DITEMS={arguments.ITEMS}", f"-DELEMENTS={arguments.ELEMENTS}"]
     subprocess.run([*command, *layout, str(source)], check=True, timeout=900)
     return program

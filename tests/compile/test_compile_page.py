@@ -18,7 +18,7 @@ import tinygrad_kr as tk
 from tinygrad_kr import Tensor
 from tinygrad_kr.native.build import find_compiler
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 FOLDER = ROOT / "tinygrad_kr" / "compile"
 PAGE = (FOLDER / "README.md").read_text(encoding="utf-8")
 KOREAN = (FOLDER / "README.ko.md").read_text(encoding="utf-8")

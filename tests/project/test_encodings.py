@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 FOLDERS = ("tinygrad_kr", "examples", "benchmarks", "docs", "tests", ".ci")
 SOURCES = [path for folder in FOLDERS for path in sorted((ROOT / folder).rglob("*.py"))]
 CONSOLES = ["cp949", "cp1252", "ascii"]

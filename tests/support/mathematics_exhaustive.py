@@ -1,8 +1,8 @@
 """Measures the largest error of each function of mathematics.h, and its speed.
 
-    nice -n 19 python tests/mathematics_exhaustive.py               all floats: ten minutes
-    nice -n 19 python tests/mathematics_exhaustive.py --every 1009  a second
-    python tests/mathematics_exhaustive.py tanhf log --doubles 400000000
+    nice -n 19 python tests/support/mathematics_exhaustive.py               all floats: ten minutes
+    nice -n 19 python tests/support/mathematics_exhaustive.py --every 1009  a second
+    python tests/support/mathematics_exhaustive.py tanhf log --doubles 400000000
 
 Floats are compared with the C library's double functions, doubles with its long double ones, which
 are of use where a long double has 64 bits of significand (x86). A function of two arguments gets a
@@ -19,7 +19,7 @@ import subprocess
 import tempfile
 from pathlib import Path
 
-HEADER = Path(__file__).parents[1] / "tinygrad_kr" / "native" / "include" / "mathematics.h"
+HEADER = Path(__file__).parents[2] / "tinygrad_kr" / "native" / "include" / "mathematics.h"
 FLAGS = [
     "-std=c99",
     "-O3",

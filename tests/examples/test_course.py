@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from lecture_programs import module
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 COURSES = {"en": ROOT / "examples/README.md", "ko": ROOT / "examples/README.ko.md"}
 RESULTS = ROOT / "benchmarks/results"
 FIGURE = re.compile(r"\d+(?:,\d{3})*(?:\.\d+)?(?:e-?\d+)?%?")
