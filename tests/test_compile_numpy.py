@@ -348,6 +348,23 @@ def test_two_gradients_that_are_the_same_value_are_two_arrays() -> None:
             assert not any(np.may_share_memory(array, other) for other in others)
 
 
+def test_older_graphs_notice_what_a_call_overwrites() -> None:
+    w = Tensor(draw(3), requires_grad=True)
+
+    @compile
+    def step() -> None:
+        with tk.no_grad():
+            w.copy_(w * 2)
+
+    for _ in range(3):
+        step()
+    assert step.programs
+    older = (w * w).sum()
+    step()
+    with pytest.raises(RuntimeError, match="a compiled step"):
+        older.backward()
+
+
 def test_an_array_is_freed_after_its_last_use() -> None:
     def f(x: Any) -> Any:
         for i in range(20):
@@ -369,6 +386,15 @@ def test_an_array_is_freed_after_its_last_use() -> None:
 # ------------------------------------------------------------------ what fails leaves all as it was
 
 
+def test_labels_are_checked_where_nothing_else_is_left_to_compute() -> None:
+    checked = compile(lambda y: (F.cross_entropy(X[:, :2], y), None)[1])
+    for _ in range(4):
+        assert checked(Y) is None
+    assert checked.programs[0].statements == []
+    with pytest.raises(IndexError, match="label 2"):
+        checked(Tensor(np.array([0, 1, 2, 0, 0, 0])))
+
+
 def test_an_error_in_the_optimizer_leaves_gradients_as_before_the_call() -> None:
     net, optimizer = net_and_optimizer()
     step = compile(training_step(net, optimizer))
@@ -381,6 +407,25 @@ def test_an_error_in_the_optimizer_leaves_gradients_as_before_the_call() -> None
     assert all(a is b for a, b in zip(arrays_of(net), gradients, strict=True))
     optimizer.param_groups[0]["eps"] = 1e-8
     same(left(net, optimizer), before)
+
+
+def test_of_two_tensors_neither_is_written_if_one_is_read_only() -> None:
+    a, b = Tensor(draw(3)), Tensor(draw(3))
+
+    @compile
+    def step() -> None:
+        with tk.no_grad():
+            a.copy_(a * 2)
+            b.copy_(b * 2)
+
+    for _ in range(4):
+        step()
+    assert step.programs
+    before = a.numpy().copy()
+    b._data.flags.writeable = False
+    with pytest.raises(ValueError, match="read-only"):
+        step()
+    same([a.numpy()], [before])
 
 
 def test_a_frozen_read_only_parameter_does_not_matter() -> None:
@@ -413,6 +458,14 @@ def test_numbers_without_axes() -> None:
     assert compiled.programs
 
 
+def test_a_number_is_returned_where_arrays_were_given() -> None:
+    value = compile(lambda x: (x * x).sum())
+    for _ in range(4):
+        found = value(draw(5))
+    assert value.programs
+    assert type(found) is np.float64
+
+
 def test_no_warning_of_overflow() -> None:
     compiled = compile(lambda x: F.sigmoid(x * 1e300).exp() / (x - x))
     for _ in range(2):
@@ -427,7 +480,11 @@ def test_dtypes_are_those_of_eager_mode() -> None:
     widened = tk.op(lambda x: x.astype(np.float64) / 3, lambda g, y, x: g, name="widened")
 
     def f(x: Any, n: Any) -> Any:
-        return widened(x), n * 0.1, n / 3, n + x, (x > 0) * x, (x > 0).sum(), n.mean(), x.sum()
+        positive = x > 0
+        return (
+            *(widened(x), n * 0.1, n / 3, n + x, positive * x, positive.sum(), n.mean(), x.sum()),
+            *(tk.exp(positive), x.sum() * 2, np.float64(2) * x, x + np.array(0.1)),
+        )
 
     x, n = Tensor(draw(4).astype(np.float32)), Tensor(np.arange(4))
     compiled = compile(f)
@@ -438,6 +495,25 @@ def test_dtypes_are_those_of_eager_mode() -> None:
         assert type(one._data) is np.ndarray
         assert one.dtype == other.dtype
         np.testing.assert_array_equal(one.numpy(), other.numpy())
+
+
+def test_a_tensor_of_another_shape_or_dtype_is_recorded_anew() -> None:
+    """What is recorded depends on both: here a sum over the axis that `w` was broadcast along."""
+    w, x = Tensor(draw(3), requires_grad=True), Tensor(draw(4, 3).astype(np.float32))
+
+    def f(x: Any) -> Any:
+        w.grad = None
+        (x * w).square().sum().backward()
+        return w.grad
+
+    compiled = compile(f)
+    for data in (draw(3), draw(4, 3), draw(4, 3).astype(np.float32), draw(3)):
+        w.data = data
+        for _ in range(4):
+            found, expected = compiled(x), f(x)
+            assert found.dtype == expected.dtype
+            np.testing.assert_array_equal(found.numpy(), expected.numpy())
+        assert compiled.programs
 
 
 def test_a_step_is_bit_for_bit_that_of_eager_mode() -> None:

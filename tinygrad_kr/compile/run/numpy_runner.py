@@ -202,8 +202,7 @@ class _Replay(Namespace):
         if not _gives_its_dtype(statement):
             made = f"{self.name(_in_dtype, 'in_dtype')}({made}, {self.name(output.dtype, 'dtype')})"
         if output in self._kept and not isinstance(op.forward, np.ufunc):
-            read = [self.term(value) for value in dict.fromkeys(statement.reads())]
-            made = f"{self.name(_owned, 'owned')}({', '.join([made, *read])})"
+            made = f"{self.name(_owned, 'owned')}({made})"
         where = f"{comment(op.__name__)}, {comment(statement.place)}"
         self.lines.append(f"{self.term(output)} = {made}  # {where}")
 
@@ -294,7 +293,6 @@ def _in_dtype(array: Any, dtype: np.dtype[Any]) -> ndarray:
     return np.asarray(array).astype(dtype, copy=False)
 
 
-def _owned(array: ndarray, *others: ndarray) -> ndarray:
+def _owned(array: ndarray) -> ndarray:
     """The array, if its memory is its own."""
-    alone = array.flags.owndata and all(array is not other for other in others)
-    return array if alone else array.copy()
+    return array if array.flags.owndata else array.copy()
