@@ -54,9 +54,8 @@ class System(NamedTuple):
     def compiler(self) -> Compiler:
         """zig for it, with the flags that are asked of every compiler."""
         command = (*compilers._zig(), "-target", self.target)
-        groups = compilers._wanted_flags()
-        flags = [group[0] for group in groups if "native" not in group[0]]
-        return Compiler(command, "zig", ("-shared", *flags, f"-mcpu={self.processor}"))
+        flags = [flag for flag in compilers.flags() if "native" not in flag]
+        return Compiler(command, (*flags, f"-mcpu={self.processor}"))
 
     def library(self, source: str, work: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         """`source` built as the package builds it."""
