@@ -99,8 +99,8 @@ def read_note(path: Path) -> list[str]:
 
 def kept_library(folder: Path, key: str) -> Path | None:
     """The library of `key`, if there is a whole one; that it was used now is noted."""
-    for library in folder.glob(f"{key}-*{SUFFIX}"):
-        with suppress(OSError):
+    with suppress(OSError), os.scandir(folder) as found:
+        for library in [folder / file.name for file in found if file.name.startswith(key)]:
             if library == _place(folder, key, library):
                 os.utime(library)
                 return library
