@@ -252,8 +252,13 @@ def test_a_library_that_no_longer_loads_is_built_anew(
     fakes: Fakes, own_cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Whole, but made against a C library that this machine has no more."""
-    fakes.make("cc")
+    made = fakes.folder / "made"
+    shutil.copy(LIBRARY, made)
+    fakes.make("cc", library=made)
     build("one")
+    old = the_library(own_cache)
+    with made.open("ab") as stream:  # the compiler gives another library now
+        stream.write(b"\0")
     failures = [OSError("version `GLIBC_2.99' not found")]
     real = compilers.Library
 
@@ -267,6 +272,7 @@ def test_a_library_that_no_longer_loads_is_built_anew(
     assert build("one") is not None
     assert fakes.compilations() == 3
     assert failures == []
+    assert the_library(own_cache) != old
 
 
 @pytest.mark.parametrize("renamed", [False, True])

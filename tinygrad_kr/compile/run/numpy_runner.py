@@ -282,8 +282,7 @@ def _gives_its_dtype(statement: Statement) -> bool:
     """Whether `forward` gives an array of the recorded dtype: a ufunc whose arrays have it too."""
     ufunc, output = isinstance(statement.op.forward, np.ufunc), statement.output
     return bool(ufunc and output.shape) and all(
-        x.dtype == output.dtype if isinstance(x, Value) else type(x) in (int, float)
-        for x in statement.inputs
+        x.dtype == output.dtype for x in statement.inputs if isinstance(x, Value)
     )
 
 
