@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import re
 import signal
 import subprocess
 import sys
@@ -141,17 +142,26 @@ def test_a_replay_at_every_bytecode(call: Any, backend: str) -> None:
 # ------------------------------------------------------------------ the first calls of a step
 
 SETTING = {
-    "capture.py": {"run", "_undo"},
+    "tracer.py": {"run", "_undo"},
     "function.py": {"__call__", "_call", "_keep", "_entry", "entry", "record", "replay"},
     "grad_mode.py": {"__enter__", "__exit__", "_scope", "_mode", "__init__"},
-    "native.py": {"compiled_if", "options", "state", "__call__", "again"},
+    "c_runner.py": {"__call__"},
+    "driver.py": {"compiled_if", "options", "state", "__call__", "again"},
     "node.py": {"current_mode", "__new__"},
     "tracing.py": {"tracing"},
-    "numpy_code.py": {"run_if"},
-    "optimizing.py": {"carry_out", "_update", "_kept_numbers", "undo", "load", "take_over"},
+    "numpy_runner.py": {"run_if"},
+    "optimizer_step.py": {"carry_out", "_update", "_kept_numbers", "undo", "load", "take_over"},
     "<compiled step>": {"replay", "run"},
 }
 """The functions that set the recorder, the grad mode, what C is given, or an optimizer's state."""
+
+
+def test_the_functions_that_set_something_are_there() -> None:
+    for name, functions in SETTING.items():
+        if name.endswith(".py"):
+            (file,) = Path(tk.__file__).parent.rglob(name)
+            defined = set(re.findall(r"def (\w+)\(", file.read_text(encoding="utf-8")))
+            assert functions <= defined, name
 
 
 def setting_places(places: list[tuple[CodeType, int]]) -> list[int]:

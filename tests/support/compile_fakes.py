@@ -56,7 +56,6 @@ class Fakes:
         body: str = "",
         rejects: str = "",
         library: Path = LIBRARY,
-        version: str = "fake 1.0",
         path: Path | None = None,
     ) -> Path:
         """A compiler that runs `body` before it "compiles" to `library`."""
@@ -66,7 +65,6 @@ class Fakes:
             f"""#!/bin/sh
 echo "{name} $*" >> {self.log}
 for word; do case "$word" in
-  --version) echo "{version}"; echo "second line"; exit 0;;
   {rejecting}
 esac; done
 {body}
@@ -102,13 +100,8 @@ def entries(folder: Path, suffix: str = "") -> list[Path]:
 
 
 def the_library(folder: Path) -> Path:
-    (library,) = entries(folder, compilers.SUFFIX)
+    (library,) = entries(folder, caching.SUFFIX)
     return library
-
-
-def the_note(folder: Path) -> Path:
-    (note,) = entries(folder)
-    return note
 
 
 def python(code: str, *arguments: str) -> subprocess.Popen[str]:
