@@ -1,7 +1,7 @@
 """Derivatives checked against central differences.
 
 A checker that never compares is worse than none, so this one compares in float64 only, at tight
-tolerances, and is itself tested with wrong rules (`tests/test_testing.py`).
+tolerances, and is itself tested with wrong rules (`tests/autodiff/test_testing.py`).
 """
 
 from __future__ import annotations
