@@ -168,7 +168,7 @@ def randint(
         high, size = None, high
     low, high = (0, low) if high is None else (low, high)
     if high <= low:
-        raise ValueError(f"randint: expected low < high, got {low} and {high}")
+        raise ValueError(f"randint: expected low < high, got {low} and {high}.")
     shape = _shape((size,) if isinstance(size, int) else tuple(size))
     return _drawn(_randint, low=low, high=high, shape=shape, generator=resolve(generator))
 
@@ -209,7 +209,7 @@ def _check_probabilities(p: ndarray) -> None:
     if tracer := tracing():
         tracer.check(_check_probabilities, p)
     if not ((p >= 0) & (p <= 1)).all():
-        raise ValueError("bernoulli: expected probabilities in [0, 1], got one outside")
+        raise ValueError("bernoulli: expected probabilities in [0, 1], got one outside.")
 
 
 def __dir__() -> list[str]:

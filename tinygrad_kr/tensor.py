@@ -149,7 +149,7 @@ class Tensor(Node):
         if self._op is not None:
             raise RuntimeError("data: expected a leaf, got a computed Tensor. Use .detach() first")
         if self._requires_grad and array.dtype.kind != "f":
-            raise TypeError(f"data: expected floats where grad is required, got {array.dtype}")
+            raise TypeError(f"data: expected floats where grad is required, got {array.dtype}.")
         _escapes(".data = ...")
         self._data = array
         note_writes([self], ".data = ...", rebound=True)
@@ -176,9 +176,9 @@ class Tensor(Node):
         if value is not None:
             value = value if isinstance(value, Tensor) else Tensor(value)
             if value.shape != self.shape:
-                raise ValueError(f"grad: expected shape {self.shape}, got {value.shape}")
+                raise ValueError(f"grad: expected shape {self.shape}, got {value.shape}.")
             if value.dtype != self.dtype:
-                raise TypeError(f"grad: expected {self.dtype}, got {value.dtype}")
+                raise TypeError(f"grad: expected {self.dtype}, got {value.dtype}.")
         if tracer := tracing():
             tracer.touch_gradient(self)
         self._grad = value
@@ -293,7 +293,7 @@ class Tensor(Node):
         (5, 3, 2)
         """
         if self._data.ndim < 2:
-            raise ValueError(f"mT: expected at least 2 axes, got shape {self.shape}")
+            raise ValueError(f"mT: expected at least 2 axes, got shape {self.shape}.")
         return shape.swapaxes(self, axis1=-1, axis2=-2)
 
     def dim(self) -> int:
@@ -413,7 +413,7 @@ class Tensor(Node):
 
     def _number(self, kind: str) -> float | int | bool:
         if self._data.size != 1:
-            raise TypeError(f"{kind}: expected one element, got shape {self.shape}")
+            raise TypeError(f"{kind}: expected one element, got shape {self.shape}.")
         _refuse(f"{kind}()")
         if self._requires_grad and _assigned_by_index(sys._getframe(2)):
             raise RuntimeError(

@@ -58,26 +58,26 @@ def _collect(tree: Any, other: Any, leaves: list[Any], name: str, path: str) -> 
     where = f" at {path}" if path else ""
     if isinstance(tree, dict):
         if not isinstance(other, dict):
-            raise ValueError(f"{name}: expected dict{where}, got {type(other).__name__}")
+            raise ValueError(f"{name}: expected dict{where}, got {type(other).__name__}.")
         if tree.keys() != other.keys():
-            raise ValueError(f"{name}: expected keys {list(tree)}{where}, got {list(other)}")
+            raise ValueError(f"{name}: expected keys {list(tree)}{where}, got {list(other)}.")
         for key, value in tree.items():
             _collect(value, other[key], leaves, name, f"{path}[{key!r}]")
     elif isinstance(tree, tuple | list):
         if not isinstance(other, tuple | list):
             raise ValueError(
-                f"{name}: expected {type(tree).__name__}{where}, got {type(other).__name__}"
+                f"{name}: expected {type(tree).__name__}{where}, got {type(other).__name__}."
             )
         if len(tree) != len(other):
-            raise ValueError(f"{name}: expected {len(tree)} items{where}, got {len(other)}")
+            raise ValueError(f"{name}: expected {len(tree)} items{where}, got {len(other)}.")
         for i, (value, match) in enumerate(zip(tree, other, strict=True)):
             _collect(value, match, leaves, name, f"{path}[{i}]")
     elif tree is None:
         if other is not None:
-            raise ValueError(f"{name}: expected None{where}, got {type(other).__name__}")
+            raise ValueError(f"{name}: expected None{where}, got {type(other).__name__}.")
     elif other is None or isinstance(other, dict | tuple | list):
         given = "None" if other is None else type(other).__name__
-        raise ValueError(f"{name}: expected a leaf{where}, got {given}")
+        raise ValueError(f"{name}: expected a leaf{where}, got {given}.")
     else:
         leaves.append(other)
 

@@ -37,9 +37,9 @@ def diff(
     axis = axis if dim is None else dim
     x = operands(x)[0]
     if not x.ndim:
-        raise ValueError("diff: expected at least 1 axis, got a number")
+        raise ValueError("diff: expected at least 1 axis, got a number.")
     if n < 0:
-        raise ValueError(f"diff: expected n of at least 0, got {n}")
+        raise ValueError(f"diff: expected n of at least 0, got {n}.")
     ends = [part for part in (prepend, x, append) if part is not None]
     if len(ends) > 1:
         ends = [_widened(part, x.shape, axis) for part in operands(*ends)]
@@ -79,9 +79,9 @@ def gradient(
     axes = normalize_axis_tuple(range(x.ndim) if axis is None else axis, x.ndim, "gradient")
     spacings = spacing if isinstance(spacing, list | tuple) else [spacing] * len(axes)
     if len(spacings) != len(axes):
-        raise ValueError(f"gradient: expected {len(axes)} spacings, got {len(spacings)}")
+        raise ValueError(f"gradient: expected {len(axes)} spacings, got {len(spacings)}.")
     if edge_order not in {1, 2}:
-        raise ValueError(f"gradient: expected edge_order 1 or 2, got {edge_order}")
+        raise ValueError(f"gradient: expected edge_order 1 or 2, got {edge_order}.")
     return tuple(_slopes(x, a, h, edge_order) for a, h in zip(axes, spacings, strict=True))
 
 
@@ -90,11 +90,11 @@ def _slopes(x: Any, axis: int, spacing: Any, edge_order: int) -> Any:
     n = f.shape[-1]
     if n <= edge_order:
         raise ValueError(
-            f"gradient: expected at least {edge_order + 1} samples along axis {axis}, got {n}"
+            f"gradient: expected at least {edge_order + 1} samples along axis {axis}, got {n}."
         )
     spacing = operands(f, spacing)[1]
     if spacing.ndim and spacing.shape != (n,):
-        raise ValueError(f"gradient: expected {n} positions, got shape {spacing.shape}")
+        raise ValueError(f"gradient: expected {n} positions, got shape {spacing.shape}.")
     steps = diff(spacing) if spacing.ndim else shape.broadcast_to(spacing, shape=(n - 1,))
     steps = floating(steps)
     before, after = steps[:-1], steps[1:]
@@ -146,14 +146,14 @@ def convolve(a: Any, v: Any, mode: str = "full") -> Any:
     """
     a, v = operands(a, v)
     if a.ndim > 1 or v.ndim > 1 or not a.size or not v.size:
-        raise ValueError(f"convolve: expected two vectors, not empty, got {a.shape} and {v.shape}")
+        raise ValueError(f"convolve: expected two vectors, not empty, got {a.shape} and {v.shape}.")
     a, v = a.reshape(-1), v.reshape(-1)
     if len(v) > len(a):
         a, v = v, a
     m = len(v)
     modes = {"full": (m - 1, m - 1), "same": (m // 2, (m - 1) // 2), "valid": (0, 0)}
     if mode not in modes:
-        raise ValueError(f'convolve: expected mode "full", "same" or "valid", got {mode!r}')
+        raise ValueError(f'convolve: expected mode "full", "same" or "valid", got {mode!r}.')
     padded = shape.pad(a, widths=(modes[mode],))
     windows = unfold(padded, kernel=(m,), stride=(1,), dilation=(1,))
     return linalg.matmul(windows, shape.flip(v))

@@ -119,7 +119,7 @@ def index_select(x: Any, dim: int, index: Any) -> Any:
             [4]])
     """
     if np.ndim(held(index)) > 1:
-        raise IndexError(f"index_select: expected a vector, got shape {np.shape(held(index))}")
+        raise IndexError(f"index_select: expected a vector, got shape {np.shape(held(index))}.")
     if not isinstance(index, Node):
         index = np.atleast_1d(index)
     return take(x, index if index.ndim else index.reshape(1), dim)
@@ -165,7 +165,9 @@ def scatter_add(x: Any, dim: int, index: Any, src: Any) -> Any:
     _demand_fits(index, x, dim, "scatter_add")
     src = src if isinstance(src, Node | ndarray) else np.asarray(src, x.dtype)
     if src.ndim != index.ndim or any(n > m for n, m in zip(index.shape, src.shape, strict=True)):
-        raise ValueError(f"scatter_add: expected src to cover index {index.shape}, got {src.shape}")
+        raise ValueError(
+            f"scatter_add: expected src to cover index {index.shape}, got {src.shape}."
+        )
     if src.shape != index.shape:
         src = src[tuple(slice(n) for n in index.shape)]
     return x + add_along_axis(src, indices=index, axis=dim, shape=x.shape)
@@ -177,7 +179,7 @@ def _demand_fits(index: ndarray, x: Any, dim: int, name: str) -> None:
     ):
         raise ValueError(
             f"{name}: expected an index with the axes of {x.shape}, none but axis {dim} larger, "
-            f"got {index.shape}"
+            f"got {index.shape}."
         )
 
 
@@ -201,7 +203,7 @@ def take_along_axis(x: Any, indices: Any, axis: int | None = -1, *, dim: int | N
     indices = index_array(indices, x.shape[axis], "take_along_axis")
     if indices.ndim != x.ndim:
         raise ValueError(
-            f"take_along_axis: expected indices with {x.ndim} axes, got {indices.shape}"
+            f"take_along_axis: expected indices with {x.ndim} axes, got {indices.shape}."
         )
     off_axis = [(*a.shape[:axis], 1, *a.shape[axis + 1 :]) for a in (x, indices)]
     common = list(np.broadcast_shapes(*off_axis))
@@ -279,7 +281,7 @@ def topk(
     """
     axis = _axis_of(x, axis if dim is None else dim, "topk")
     if not 0 <= k <= x.shape[axis]:
-        raise ValueError(f"topk: expected k from 0 to {x.shape[axis]}, got {k}")
+        raise ValueError(f"topk: expected k from 0 to {x.shape[axis]}, got {k}.")
     order = _order(raw(x), axis, descending=largest)
     return _chosen(x, order[(*(slice(None),) * axis, slice(k))], axis)
 
@@ -308,7 +310,7 @@ def _extreme(
         if not return_indices:
             return reduced(x, axis, keepdims)
         if not isinstance(axis, int):
-            raise TypeError(f"{name}: expected one axis with return_indices=True, got {axis!r}")
+            raise TypeError(f"{name}: expected one axis with return_indices=True, got {axis!r}.")
         chosen = _chosen(x, held(first(x, axis, True)), _axis_of(x, axis, name))
         return chosen if keepdims else Chosen(*(part.squeeze(axis) for part in chosen))
 
@@ -403,7 +405,7 @@ def diag(x: Any, diagonal: int = 0, *, k: int | None = None) -> Any:
     if x.ndim == 2:
         return indexing.diagonal(x, offset=offset)
     if x.ndim != 1:
-        raise ValueError(f"diag: expected a vector or a matrix, got shape {x.shape}")
+        raise ValueError(f"diag: expected a vector or a matrix, got shape {x.shape}.")
     n = x.shape[0] + abs(offset)
     return put_diagonal(x, offset=offset, axis1=0, axis2=1, shape=(n, n))
 

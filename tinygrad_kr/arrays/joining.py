@@ -72,7 +72,7 @@ def meshgrid(*tensors: Any, indexing: str = "ij") -> tuple[Any, ...]:
             [2, 2]])
     """
     if indexing not in {"ij", "xy"}:
-        raise ValueError(f'meshgrid: expected indexing "ij" or "xy", got {indexing!r}')
+        raise ValueError(f'meshgrid: expected indexing "ij" or "xy", got {indexing!r}.')
     parts = operands(*tensors)
     order = list(range(len(parts)))
     if indexing == "xy":
@@ -80,7 +80,7 @@ def meshgrid(*tensors: Any, indexing: str = "ij") -> tuple[Any, ...]:
     grids = []
     for part, place in zip(parts, order, strict=True):
         if part.ndim > 1:
-            raise ValueError(f"meshgrid: expected vectors, got shape {part.shape}")
+            raise ValueError(f"meshgrid: expected vectors, got shape {part.shape}.")
         grids.append(part.reshape([-1 if i == place else 1 for i in range(len(parts))]))
     return broadcast_tensors(*grids)
 
@@ -104,7 +104,8 @@ def pad(x: Any, pad_width: Any, mode: str = "constant", constant_values: Any = 0
         return _constant_pad(x, widths, constant_values)
     if mode not in {"edge", "reflect", "symmetric", "wrap"}:
         raise ValueError(
-            f'pad: expected mode "constant", "edge", "reflect", "symmetric" or "wrap", got {mode!r}'
+            'pad: expected mode "constant", "edge", "reflect", "symmetric" or "wrap", '
+            f"got {mode!r}."
         )
     for axis, width in enumerate(widths):
         if any(width):

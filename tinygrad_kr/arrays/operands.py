@@ -31,7 +31,7 @@ def _as_operand(x: Any, dtype: Any) -> ndarray:
 def list_of(tensors: Any, name: str) -> list[Any]:
     parts = list(tensors)
     if not parts:
-        raise ValueError(f"{name}: expected at least one Tensor, got none")
+        raise ValueError(f"{name}: expected at least one Tensor, got none.")
     return operands(*parts)
 
 
@@ -79,7 +79,7 @@ def as_array(data: Any, dtype: Any = None) -> ndarray:
         )
     if array.dtype.kind not in "fiub":
         raise TypeError(
-            f"Tensor: expected real numbers, got {array.dtype} from {type(data).__name__}"
+            f"Tensor: expected real numbers, got {array.dtype} from {type(data).__name__}."
         )
     return array
 

@@ -95,7 +95,7 @@ def tensordot(a: Any, b: Any, axes: Any = 2, *, dims: Any = None) -> Any:
     sizes = tuple(a.shape[i] for i in mine)
     if sizes != tuple(b.shape[i] for i in others):
         raise ValueError(
-            f"tensordot: expected equal sizes over axes={axes}, got {a.shape} and {b.shape}"
+            f"tensordot: expected equal sizes over axes={axes}, got {a.shape} and {b.shape}."
         )
     kept = tuple(i for i in range(a.ndim) if i not in mine)
     added = tuple(i for i in range(b.ndim) if i not in others)
@@ -136,7 +136,9 @@ def cross(a: Any, b: Any, axis: int = -1, *, dim: int | None = None) -> Any:
     a, b = (moveaxis(x, axis, -1) for x in operands(a, b))
     sizes = {a.shape[-1], b.shape[-1]}
     if not sizes <= {2, 3}:
-        raise ValueError(f"cross: expected vectors of 3 or 2 elements, got {a.shape} and {b.shape}")
+        raise ValueError(
+            f"cross: expected vectors of 3 or 2 elements, got {a.shape} and {b.shape}."
+        )
     a, b = (shape.pad(x, widths=((0, 0),) * (x.ndim - 1) + ((0, 3 - x.shape[-1]),)) for x in (a, b))
     y = roll(a, -1, -1) * roll(b, -2, -1) - roll(a, -2, -1) * roll(b, -1, -1)
     return y[..., 2] if sizes == {2} else moveaxis(y, -1, axis)
@@ -192,7 +194,7 @@ def _written(labels: Iterable[Any]) -> str:
         return "".join(_LETTERS[label] for label in labels)
     except (KeyError, TypeError):
         raise ValueError(
-            f"einsum: expected letters in a string or lists of numbers 0 ... 51, got {labels!r}"
+            f"einsum: expected letters in a string or lists of numbers 0 ... 51, got {labels!r}."
         ) from None
 
 

@@ -86,7 +86,7 @@ def flatten(x: Any, start_dim: int = 0, end_dim: int = -1) -> Any:
     start, end = normalize_axis_tuple((start_dim, end_dim), x.ndim, "flatten", True)
     if start > end:
         raise ValueError(
-            f"flatten: expected start_dim up to end_dim, got {start_dim} and {end_dim}"
+            f"flatten: expected start_dim up to end_dim, got {start_dim} and {end_dim}."
         )
     merged = int(np.prod(x.shape[start : end + 1]))
     return x.reshape(*x.shape[:start], merged, *x.shape[end + 1 :])
@@ -351,12 +351,12 @@ def split(x: Any, sizes: Any, axis: int = 0, *, dim: int | None = None) -> tuple
     length = x.shape[axis]
     if isinstance(sizes, int):
         if sizes < 1:
-            raise ValueError(f"split: expected a size of at least 1, got {sizes}")
+            raise ValueError(f"split: expected a size of at least 1, got {sizes}.")
         sizes = [sizes] * max(1, math.ceil(length / sizes))
         sizes[-1] += length - sum(sizes)
     if sum(sizes) != length or min(sizes, default=0) < 0:
         raise ValueError(
-            f"split: expected sizes that add up to {length}, got {list(sizes)} for axis {axis}"
+            f"split: expected sizes that add up to {length}, got {list(sizes)} for axis {axis}."
         )
     ends = list(accumulate(sizes))
     return tuple(_slice(x, axis, end - n, end) for end, n in zip(ends, sizes, strict=True))
@@ -373,7 +373,7 @@ def chunk(x: Any, chunks: int, axis: int = 0, *, dim: int | None = None) -> tupl
     (Tensor([1, 2]), Tensor([3]))
     """
     if chunks < 1:
-        raise ValueError(f"chunk: expected at least 1 chunk, got {chunks}")
+        raise ValueError(f"chunk: expected at least 1 chunk, got {chunks}.")
     axis = _axis_of(x, axis, dim, "chunk")
     return split(x, max(1, math.ceil(x.shape[axis] / chunks)), axis)
 
@@ -382,7 +382,7 @@ def _counts(counts: tuple[Any, ...], name: str) -> tuple[int, ...]:
     if len(counts) == 1 and isinstance(counts[0], tuple | list):
         counts = tuple(counts[0])
     if any(n < 0 for n in counts):
-        raise ValueError(f"{name}: expected counts of at least 0, got {counts}")
+        raise ValueError(f"{name}: expected counts of at least 0, got {counts}.")
     return tuple(int(n) for n in counts)
 
 
@@ -421,7 +421,7 @@ def repeat(x: Any, *counts: Any) -> Any:
     """
     if len(_counts(counts, "repeat")) < x.ndim:
         raise ValueError(
-            f"repeat: expected a count for each axis of {x.shape}, got {_counts(counts, 'repeat')}"
+            f"repeat: expected a count for each axis of {x.shape}, got {_counts(counts, 'repeat')}."
         )
     return tile(x, *counts)
 
@@ -454,6 +454,6 @@ def repeat_interleave(
     if numbers.shape not in {(1,), (x.shape[axis],)} or numbers.dtype.kind not in "iu":
         raise ValueError(
             f"repeat_interleave: expected repeats for {x.shape[axis]} elements along axis {axis}, "
-            f"got {numbers.dtype}{numbers.shape}"
+            f"got {numbers.dtype}{numbers.shape}."
         )
     return x[(*(slice(None),) * axis, np.repeat(np.arange(x.shape[axis]), numbers))]

@@ -41,7 +41,7 @@ def inspect(node: Node, mode: int) -> None:
     if has_nan(node._data) and not any(has_nan(array) for array in arrays):
         raise AnomalyError(
             f"{node._op.__name__}: expected no new NaN, got one from "
-            f"{shapes_of(node._inputs or ())} at {place_made(node)}"
+            f"{shapes_of(node._inputs or ())} at {place_made(node)}."
         )
     node._inputs = LockedInputs(node._inputs or (), (*arrays, node._data))
 

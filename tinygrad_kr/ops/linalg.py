@@ -39,7 +39,7 @@ def _matmul(a: Any, b: Any) -> Any:
             axis = "last axis" if b.ndim == 1 else "last axis but one"
             raise ValueError(
                 f"expected {a.shape[-1]} entries, as on the last axis of {a.shape}, got "
-                f"{b.shape[-min(2, b.ndim)]} on the {axis} of {b.shape}"
+                f"{b.shape[-min(2, b.ndim)]} on the {axis} of {b.shape}."
             ) from error
         raise
 
@@ -76,14 +76,16 @@ def _linear(x: ndarray, weight: ndarray, bias: ndarray | None = None) -> Any:
     if weight.ndim < 2 or x.shape[-1:] != weight.shape[-1:]:
         flat = weight.ndim == 2 < x.ndim and math.prod(x.shape[1:]) == weight.shape[-1]
         if weight.ndim < 2:
-            raise ValueError(f"expected a weight with axes (out, in), got {weight.shape}")
+            raise ValueError(f"expected a weight with axes (out, in), got {weight.shape}.")
         raise ValueError(
             f"expected {weight.shape[-1]} features for the weight {weight.shape}, got "
             f"{x.shape[-1] if x.ndim else 'none'} in the input {x.shape}"
             + (". Flatten it first: x.flatten(1), or nn.Flatten() before the layer" * flat)
         )
     if bias is not None and bias.size != 1 and bias.shape[-1] != weight.shape[-2]:
-        raise ValueError(f"expected a bias of {weight.shape[-2]} output features, got {bias.shape}")
+        raise ValueError(
+            f"expected a bias of {weight.shape[-2]} output features, got {bias.shape}."
+        )
     if bias is not None and bias.ndim > 1 and x.ndim < 2:
         raise ValueError(
             f"expected rows for biases {bias.shape}, got a single vector. Give x a row axis"

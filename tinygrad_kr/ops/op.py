@@ -355,7 +355,7 @@ def _promoted(record: Op, inputs: tuple[Any, ...], params: dict[str, Any]) -> An
                 inputs = tuple(_in_dtype(x, dtype) for x in inputs)
                 y = np.asarray(record.forward(*_arrays(inputs), **params)).astype(dtype, copy=False)
         if y.dtype.kind not in "fiub":
-            raise TypeError(f"expected real numbers, got a result of {y.dtype}")
+            raise TypeError(f"expected real numbers, got a result of {y.dtype}.")
     except Exception as error:
         raise explained(record, inputs, params, error) from error
     tracked = y.dtype.kind == "f" and any(isinstance(x, Node) and x._requires_grad for x in inputs)
@@ -381,7 +381,7 @@ def _array_of(numbers: Any, dtype: np.dtype[Any]) -> ndarray:
 def _tensor_like(x: Any) -> Any:
     if x is None or isinstance(x, Node | ndarray | np.generic | int | float | bool):
         return x
-    raise TypeError(f"expected a Tensor, array or number, got a {type(x).__name__}")
+    raise TypeError(f"expected a Tensor, array or number, got a {type(x).__name__}.")
 
 
 def common_dtype(inputs: Iterable[Any]) -> np.dtype[Any]:

@@ -99,7 +99,7 @@ def kernels() -> Any:
 def _kernels() -> Any:
     wanted = os.environ.get("TINYGRAD_KR_PRODUCTS", "")
     if wanted not in ("", "numpy"):
-        raise ValueError(f"$TINYGRAD_KR_PRODUCTS: expected 'numpy' or nothing, got {wanted!r}")
+        raise ValueError(f"$TINYGRAD_KR_PRODUCTS: expected 'numpy' or nothing, got {wanted!r}.")
     if wanted:
         return None
     from tinygrad_kr.native.kernels import eager_kernels

@@ -39,7 +39,7 @@ def _counts(sizes: Sizes, kernel: Sizes, stride: Sizes, dilation: Sizes) -> Size
     counts = tuple(map(windows_along, sizes, kernel, stride, dilation))
     if min(counts) < 1:
         raise ValueError(
-            f"expected room for a window of {kernel} (dilation {dilation}), got {sizes}"
+            f"expected room for a window of {kernel} (dilation {dilation}), got {sizes}."
         )
     return counts
 
