@@ -20,7 +20,7 @@ def tensor(data: Any, dtype: Any = None, requires_grad: bool = False) -> Tensor:
     """A Tensor with its own copy of `data`: numbers, nested lists, an array or a Tensor.
 
     dtype: by default float32 for Python floats, int64 for ints, and that of an array or Tensor.
-    requires_grad: record what is computed from it. Floats only.
+    requires_grad: record computations with it. Floats only.
     Raises TypeError for anything but real numbers. Source: torch.tensor.
 
     >>> tk.tensor([[1.0, 2.0], [3.0, 4.0]])

@@ -107,7 +107,7 @@ class Tensor(Node):
     data: Python numbers and lists become float32, int64 or bool; an ndarray keeps its dtype and is
         not copied; a Tensor is detached.
     dtype: of the elements, that of `data` by default.
-    requires_grad: record what is computed from it, so that `backward()` fills `.grad`. Floats only.
+    requires_grad: record computations with it, so that `backward()` fills `.grad`. Floats only.
     Raises TypeError for anything but real numbers, and for a gradient of integers.
 
     >>> x = tk.Tensor([1.0, 2.0], requires_grad=True)
@@ -128,7 +128,7 @@ class Tensor(Node):
         if tracers:
             note_created(self)
 
-    # -------------------------------------------------------------- what it is
+    # -------------------------------------------------------------- properties
 
     @property
     def data(self) -> ndarray:

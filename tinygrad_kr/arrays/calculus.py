@@ -25,8 +25,8 @@ def diff(
 ) -> Any:
     """The differences of neighbours along `axis`, x_(i+1) - x_i, applied `n` times.
 
-    prepend, append: what to put before and after `x` first: a number, or an array of the size of
-        `x` off the axis.
+    prepend, append: put before and after `x` first: a number, or an array of its size off the
+        axis.
     The axis has `n` elements less. Booleans give x_(i+1) != x_i.
     Raises ValueError for a number, or for a negative `n`.
     Source: np.diff, torch.diff.

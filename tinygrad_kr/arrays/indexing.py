@@ -44,9 +44,9 @@ def detached(x: Any) -> Any:
 
 
 def raw(x: Any) -> Any:
-    """The ndarray of a Tensor, to look at; anything else as it is.
+    """The ndarray of a Tensor, to inspect; anything else as it is.
 
-    What follows from its values is not recorded, so the function that does this is not compiled.
+    Decisions by its values are not recorded, so a function that makes them is not compiled.
     """
     if not isinstance(x, Node):
         return x

@@ -173,7 +173,7 @@ def einsum(subscripts: Any, *tensors: Any) -> Any:
             _demand_square(part, term)
     except ValueError as error:
         shapes = ", ".join(str(part.shape) for part in parts)
-        raise ValueError(f"einsum({subscripts!r}) of {shapes}: {error}") from None
+        raise ValueError(f"einsum({subscripts!r}, {shapes}): {error}") from None
     return linalg.einsum(*parts, subscripts=explicit)
 
 
@@ -204,14 +204,14 @@ def explicit_subscripts(subscripts: str, ranks: tuple[int, ...]) -> str:
     inputs, arrow, result = subscripts.replace(" ", "").partition("->")
     terms = inputs.split(",")
     if len(terms) != len(ranks):
-        raise ValueError(f"{len(terms)} terms for {len(ranks)} operands")
+        raise ValueError(f"expected {len(ranks)} terms, one for each operand, got {len(terms)}.")
     named = [term.replace("...", "", 1) for term in (*terms, result)]
     if not set("".join(named)) <= set(_ALPHABET):
-        raise ValueError("labels are letters, with at most one '...' in a term")
+        raise ValueError(f"expected letters, and one '...' in a term at most, got {subscripts!r}.")
     spread = [rank - len(name) for rank, name in zip(ranks, named, strict=False)]
     for term, rank, room in zip(terms, ranks, spread, strict=True):
         if room < 0 or (room and "..." not in term):
-            raise ValueError(f"{term!r} does not name the {rank} axes of its operand")
+            raise ValueError(f"expected a term for {rank} axes, got {term!r}.")
     widest = builtins.max(spread)
     unused = "".join(c for c in _ALPHABET if c not in subscripts)[:widest]
     terms = [
@@ -223,7 +223,9 @@ def explicit_subscripts(subscripts: str, ranks: tuple[int, ...]) -> str:
         result = "..." + "".join(c for c in sorted(set("".join(named))) if met.count(c) == 1)
     result = result.replace("...", unused)
     if len(set(result)) < len(result) or not set(result) <= set(met):
-        raise ValueError(f"the result {result!r} repeats a label, or has one that no operand has")
+        raise ValueError(
+            f"expected each label of the result once, and in an operand, got {result!r}."
+        )
     return ",".join(terms) + "->" + result
 
 
@@ -231,4 +233,6 @@ def _demand_square(x: Any, term: str) -> None:
     for label, size in zip(term, x.shape, strict=True):
         other = x.shape[term.index(label)]
         if other != size:
-            raise ValueError(f"{label!r} names axes of {other} and {size} in {x.shape}")
+            raise ValueError(
+                f"expected one size for {label!r} in {x.shape}, got {other} and {size}."
+            )

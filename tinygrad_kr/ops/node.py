@@ -145,7 +145,7 @@ def note_created(node: Node) -> None:
 class _PassedOver(dict[str, bool]):
     """Whether the search for an op's source line passes over frames of a file.
 
-    It passes over files of this package, except layers: from there the user's line is several
+    It passes over files of this package, except layers. From a layer the user's line is several
     frames away, and each costs more than the arithmetic of a small op.
     """
 

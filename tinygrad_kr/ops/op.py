@@ -88,15 +88,15 @@ def op(
     """Make a differentiable function from a NumPy function and its derivative rules.
 
     `forward(*arrays, **params)` computes an array. `rules[i](g, y, *inputs, **params)` gives the
-    cotangent of input `i`, g . (d y / d input_i), in the input's shape or one that broadcasts with
-    it. Inputs past the last rule have no gradient; neither have those of an op without rules.
+    cotangent of input `i`, g . (d y / d input_i). Its shape is the input's, or broadcasts with it.
+    Inputs past the last rule have no gradient; neither have those of an op without rules.
 
     forward: where it is a NumPy ufunc or function, NumPy's own name works on Tensors as well.
     name: shown by messages and graphs, `forward`'s without underscores around it by default.
     numpy: further NumPy functions of the same signature that this op serves.
-    variadic: any number of inputs share one rule. The keyword `index` tells it which one.
+    variadic: any number of inputs share one rule. The keyword `index` is the input's number.
     joint: the one rule returns a sequence with every input's cotangent (None where there is none).
-        The keyword `needs` tells it which are needed.
+        The keyword `needs` is a tuple of booleans: which are needed.
     promote: give the result the inputs' common floating dtype (PyTorch's promotion).
     regular: the rules make finite results of finite inputs and cotangents. Rules of other ops are
         kept from warning where the derivative is infinite or undefined.
@@ -104,7 +104,7 @@ def op(
     like: a function whose signature `help` shows, `forward` by default.
     doc: the docstring, `forward`'s by default.
 
-    The op raises what `forward` raises, with its own name, the shapes and the parameters.
+    Errors of `forward` are raised with the op's name, the shapes and the parameters.
 
     >>> cube = tk.op(lambda x: x**3, lambda g, y, x: g * 3 * x**2, name="cube")
     >>> x = tk.tensor([1.0, 2.0], requires_grad=True)

@@ -24,7 +24,7 @@ from tinygrad_kr.ops.op import Op, op
 from tinygrad_kr.ops.reduction import concatenate
 from tinygrad_kr.ops.shape import stack, unbind
 
-# ------------------------------------------------------------------ what the three share
+# ------------------------------------------------------------------ shared helpers
 
 
 def _order(steps: int, reverse: bool) -> range:
