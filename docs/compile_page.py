@@ -19,7 +19,8 @@ import numpy as np
 
 import tinygrad_kr.functional as F
 from tinygrad_kr import Tensor, optim
-from tinygrad_kr.compile.codegen.loops import c_function
+from tinygrad_kr.compile.codegen.loops import snippet
+from tinygrad_kr.compile.codegen.text import Function, shown
 from tinygrad_kr.compile.ir.bindings import tell_fixed
 from tinygrad_kr.compile.ir.program import Program, Statement, Value, values_in
 from tinygrad_kr.compile.passes.expand import expanded
@@ -132,7 +133,7 @@ def colours(plan: Plan) -> dict[int, str]:
 
 def c_lines(plan: Plan, step: Any) -> list[str]:
     """The C of one step, without the head of the function around it."""
-    body = c_function(plan, [step], "part").split("{\n", 1)[1].split("\n}\n", 1)[0]
+    body = shown([Function(snippet(plan, step).lines)], str)
     body = re.sub(r"(/\* \w+), \S*:(\d+) \*/", r"\1 */", body)
     return re.sub(r"0x1\.0+p([+-]\d+)f?", lambda m: f"{2.0 ** int(m[1]):g}", body).split("\n")
 

@@ -17,9 +17,9 @@ from training import training_step
 import tinygrad_kr as tk
 from tinygrad_kr import Tensor, nn, optim
 from tinygrad_kr.compile.function import Compiled
-from tinygrad_kr.compile.plan.memory import LINE, Life, arranged, moments
-from tinygrad_kr.compile.plan.plan import TOGETHER
-from tinygrad_kr.compile.plan.steps import Call
+from tinygrad_kr.compile.plan.memory import LINE, arranged
+from tinygrad_kr.compile.plan.plan import TOGETHER, Plan
+from tinygrad_kr.compile.plan.steps import Call, Life, Step
 from tinygrad_kr.compile.run.c_runner import Native
 from tinygrad_kr.native.build import find_compiler
 from tinygrad_kr.ops.node import Node
@@ -201,6 +201,11 @@ def spoil(compiled: Compiled) -> None:
         native_of(compiled).arena.memory[:] = 0xFF
 
 
+def moments(plan: Plan) -> list[list[Step]]:
+    """The steps that run together."""
+    return [worker for segment in plan.segments for worker in segment.workers]
+
+
 NETS = [perceptron, convolutions, chain, handed_through, remembering]
 
 
@@ -287,7 +292,7 @@ def test_less_memory_than_all_values_take(make: Make) -> None:
     pieces = list(native.arena.pieces.values())
     at_once = [
         sum(piece.size for piece in pieces if piece.first <= moment <= piece.last)
-        for moment in range(len(moments(native.plan.steps)) + 1)
+        for moment in range(len(moments(native.plan)) + 1)
     ]
     assert native.arena.nbytes <= 1.25 * max(at_once) + 2 * LINE * len(pieces)
     assert native.arena.nbytes < sum(piece.size for piece in pieces)
@@ -309,7 +314,7 @@ def test_a_chain_is_more_than_one_c_function() -> None:
     native = compiled_net(chain)
     assert len(native.plan.steps) > 3 * TOGETHER
     assert not any(isinstance(step, Call) for step in native.plan.steps)
-    assert len(moments(native.plan.steps)) == -(-len(native.plan.steps) // TOGETHER)
+    assert len(moments(native.plan)) == -(-len(native.plan.steps) // TOGETHER)
 
 
 # ------------------------------------------------------------------ memory of gradients

@@ -20,8 +20,8 @@ from training import training_step
 import tinygrad_kr as tk
 import tinygrad_kr.functional as F
 from tinygrad_kr import Tensor, nn, optim
-from tinygrad_kr.compile.codegen import arguments
 from tinygrad_kr.compile.function import Compiled
+from tinygrad_kr.compile.ir import calling
 from tinygrad_kr.compile.ir.bindings import Argument, GradientWrite, LeafWrite
 from tinygrad_kr.compile.ir.program import Check
 from tinygrad_kr.compile.plan.steps import OUTSIDE
@@ -254,7 +254,7 @@ def driver(tmp_path_factory: pytest.TempPathFactory) -> Path:
     program = tmp_path_factory.mktemp("driver") / "driver.exe"
     command = [*WINDOWS.compiler().command, "-O2", "-o", str(program)]
     source = Path(__file__).with_name("windows_driver.c")
-    layout = [f"-DITEMS={arguments.ITEMS}", f"-DELEMENTS={arguments.ELEMENTS}"]
+    layout = [f"-DITEMS={calling.ITEMS}", f"-DELEMENTS={calling.ELEMENTS}"]
     subprocess.run([*command, *layout, str(source)], check=True, timeout=900)
     return program
 
@@ -288,10 +288,10 @@ class Memory:
     """The arrays of a step's C function, as they are before a call."""
 
     def __init__(self, made: Any, given: tuple[Tensor, ...]) -> None:
-        (self.arguments,), self.starts = made.given[-1:], made.arena.starts
         self.plan = plan = made.plan
+        self.roots, self.starts = plan.segments[-1].roots, made.arena.starts
         self.pieces = [np.zeros(plan.roots[r].size * plan.roots[r].dtype.itemsize, np.uint8)
-                       for r in self.arguments.roots]  # fmt: skip
+                       for r in self.roots]  # fmt: skip
         self.pieces.append(np.zeros(made.arena.nbytes, np.uint8))
         for value, source in plan.program.sources.items():
             known = isinstance(source, Argument)
@@ -302,7 +302,7 @@ class Memory:
         """The elements of a value."""
         place = self.plan.places[value]
         arena = place.root in self.starts
-        piece = self.pieces[-1 if arena else self.arguments.roots.index(place.root)]
+        piece = self.pieces[-1 if arena else self.roots.index(place.root)]
         size = value.dtype.itemsize
         start = self.starts[place.root] if arena else 0
         strides = tuple(step * size for step in place.strides)

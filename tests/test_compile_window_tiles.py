@@ -20,7 +20,7 @@ from tinygrad_kr import Tensor, nn, optim
 from tinygrad_kr.compile.function import Compiled
 from tinygrad_kr.compile.plan import tiling
 from tinygrad_kr.compile.plan.steps import Convolution, TiledConvolution
-from tinygrad_kr.compile.plan.tiling import division, geometry_of, scratch
+from tinygrad_kr.compile.plan.tiling import division, scratch
 from tinygrad_kr.compile.run import blas_convolution
 from tinygrad_kr.compile.run.c_runner import Native
 from tinygrad_kr.native import cpu, kernels
@@ -110,9 +110,8 @@ def test_one_gradient_alone(which: int, monkeypatch: pytest.MonkeyPatch) -> None
     given = arrays(((6, 3, 8, 8), (5, 3, 3, 3), {}))[:2]
     compiled = compare(gradient_of(which), given, 2e-5)
     backward = [s for s in steps_of(compiled) if isinstance(s, TiledConvolution)][-1]
-    arrays_of, _ = scratch(backward.statements)
-    assert ("whole" in arrays_of) == (which == 1)
-    assert ("panels" in arrays_of) == (which == 0)
+    assert ("whole" in backward.arrays) == (which == 1)
+    assert ("panels" in backward.arrays) == (which == 0)
 
 
 @needs_tiles
@@ -246,32 +245,32 @@ def test_a_small_convolution_is_not_handed_out_and_a_large_one_is() -> None:
         assert ("  tk_share(" in compiled.source) == handed
 
 
-def convolution(shape: tuple[int, ...], weight: tuple[int, ...]) -> list[Any]:
+def convolution(shape: tuple[int, ...], weight: tuple[int, ...]) -> list[TiledConvolution]:
     compiled = Compiled(net({"padding": 1}, None, None))
     for _ in range(3):
         compiled(*arrays((shape, weight, {})))
-    return [step.statements for step in steps_of(compiled) if isinstance(step, TiledConvolution)]
+    return [step for step in steps_of(compiled) if isinstance(step, TiledConvolution)]
 
 
 @needs_tiles
 def test_how_a_convolution_is_divided(monkeypatch: pytest.MonkeyPatch) -> None:
     """Into columns that fit a cache, and not by how many threads there are."""
     forward, backward = convolution((3, 40, 64, 64), (64, 40, 3, 3))
-    for statements in (forward, backward):
+    for step in (forward, backward):
         sizes = []
         for helpers in (0, 3):
             monkeypatch.setattr(cpu, "helpers", lambda helpers=helpers: helpers)
-            assert division(geometry_of(statements)) == (3, 1, 3)
-            arrays_of, size = scratch(statements)
+            assert division(step.geometry) == (3, 1, 3)
+            arrays_of, size = scratch(step, division(step.geometry))
             sizes.append(size)
         read = (3 * 64 + 13) * 360, (64 * 64 + 13) * 64 + 32
         own = arrays_of["columns"].apart, arrays_of["rows"].apart
         assert all(a <= b < a + 16 for a, b in zip(read, own, strict=True))
         assert sizes[1] - sizes[0] == 3 * sum(own)
     monkeypatch.setattr(tiling, "PIECES", 1)
-    assert division(geometry_of(forward))[:2] == (1, 1)
+    assert division(forward.geometry)[:2] == (1, 1)
     monkeypatch.undo()
-    large = geometry_of(convolution((8, 256, 5, 5), (512, 256, 3, 3))[1])
+    large = convolution((8, 256, 5, 5), (512, 256, 3, 3))[1].geometry
     assert division(large).pieces == 4
     assert division(large).lines * 5 >= 50
 

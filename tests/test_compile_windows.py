@@ -14,7 +14,9 @@ import tinygrad_kr.functional as F
 from tinygrad_kr import Tensor, nn
 from tinygrad_kr.compile.function import Compiled
 from tinygrad_kr.compile.ir.ops import _window_first
+from tinygrad_kr.compile.passes.expand import expanded
 from tinygrad_kr.compile.passes.pooling import planned
+from tinygrad_kr.compile.passes.simplify import simplified
 from tinygrad_kr.compile.plan.steps import Call, Convolution, Pooling
 from tinygrad_kr.compile.run import blas_convolution
 from tinygrad_kr.compile.run.c_runner import Native
@@ -228,7 +230,9 @@ def recorded(function: Callable[..., Any], *arrays: Tensor) -> Any:
     compiled = Compiled(function)
     for _ in range(3):
         compiled(*arrays)
-    return compiled.programs[0]
+    (entry,) = compiled._entries()
+    assert entry.recording is not None
+    return simplified(expanded(simplified(entry.recording.program)))
 
 
 def relu_pool(use: str) -> Callable[[Any], Any]:

@@ -15,12 +15,13 @@ import numpy as np
 from numpy import ndarray
 
 from tinygrad_kr import tree
-from tinygrad_kr.compile.codegen.arguments import are_found
+from tinygrad_kr.compile.codegen.program import CProgram, c_program
 from tinygrad_kr.compile.ir.bindings import StaleError, tell_fixed
+from tinygrad_kr.compile.ir.calling import are_found
 from tinygrad_kr.compile.ir.program import Program, difference
 from tinygrad_kr.compile.loop import array_of, repeat, scan
-from tinygrad_kr.compile.passes.expand import expanded
-from tinygrad_kr.compile.passes.simplify import simplified
+from tinygrad_kr.compile.passes.pipeline import lowered
+from tinygrad_kr.compile.plan.plan import Plan
 from tinygrad_kr.compile.run.c_runner import Native, NotInPlaceError
 from tinygrad_kr.compile.run.numpy_runner import NumPyRunner
 from tinygrad_kr.compile.trace.condition import Condition
@@ -50,9 +51,13 @@ class Runner(Protocol):
     """A program ready to run."""
 
     program: Program
-    source: str
     looped: Any
     """The whole step in a loop of C, where there can be one."""
+
+    @property
+    def source(self) -> str:
+        """The generated program."""
+        ...
 
     def run_if(self, condition: Condition, missed: Any, /) -> Callable[..., Any]:
         """A function of the flattened arguments that does what the recorded one would; `missed`,
@@ -71,12 +76,16 @@ class Runner(Protocol):
 class NativeRunner:
     """A program in C and NumPy calls."""
 
-    def __init__(self, recording: Recorder, program: Program) -> None:
-        self.program = program
-        self.native = Native(recording, program)
-        self.source = f"{self.native.c_source}\n{self.native.source}"
+    def __init__(self, recording: Recorder, program: Program, plan: Plan, code: CProgram) -> None:
+        self.program, self.code = program, code
+        self.native = Native(recording, plan, code)
         self.looped = self.native.looped
         self.run_if = self.native.run_if
+
+    @property
+    def source(self) -> str:
+        """The C, with the user's names and lines, and the Python that calls it."""
+        return f"{self.code.shown()}\n{self.native.source}"
 
     def summary(self) -> str:
         """What was made of what was recorded, in one line."""
@@ -93,8 +102,9 @@ def runner_of(recording: Recorder) -> Runner:
     """The best way there is on this computer to run what was recorded."""
     if find_compiler() is None or not are_found():
         return NumPyRunner(recording)
-    program = simplified(recording.program)
-    return NativeRunner(recording, simplified(expanded(program)))
+    program = lowered(recording.program)
+    plan = Plan(program, recording.single)
+    return NativeRunner(recording, program, plan, c_program(plan, recording))
 
 
 class Entry:

@@ -1,4 +1,4 @@
-"""The C of convolution and pooling, and the loop in Python that has BLAS do the products."""
+"""The C of convolutions: what comes before, between and after their products."""
 
 from __future__ import annotations
 
@@ -9,55 +9,32 @@ from typing import Any
 import numpy as np
 
 from tinygrad_kr.compile.codegen.pooling import _WIDE, TYPES, _at, _find, _four, _window
-from tinygrad_kr.compile.ir.layout import Place
+from tinygrad_kr.compile.codegen.text import Function, Line, Writer
+from tinygrad_kr.compile.ir.layout import Place, pair
 from tinygrad_kr.compile.ir.ops import _window_first
 from tinygrad_kr.compile.ir.program import Value
-from tinygrad_kr.compile.plan.convolution import _cotangent, _pair, geometry
 from tinygrad_kr.compile.plan.plan import Plan
-from tinygrad_kr.compile.plan.steps import Convolution, Geometry, TiledConvolution
+from tinygrad_kr.compile.plan.steps import Convolution, ConvolutionGroup, Geometry
 from tinygrad_kr.ops import elementwise as e
 from tinygrad_kr.ops import window as w
 from tinygrad_kr.ops.reduction import sum_
 
-Group = Convolution | TiledConvolution
 
-
-class Kernel:
-    """A C function of some samples: its arrays, from the plan's memory (`roots`) or the step's own,
-    and its lines."""
+class Kernel(Writer):
+    """A C function of some samples: its arrays, from the plan's memory or the step's own, and its
+    lines."""
 
     def __init__(self, name: str) -> None:
+        super().__init__()
         self.name = name
         self.parameters: dict[str, str] = {}
         self.given: dict[str, str] = {}
-        self.roots: set[int] = set()
-        self.lines: list[str] = []
-        self.depth = 1
-
-    def __call__(self, line: str) -> None:
-        self.lines.append("  " * self.depth + line)
-
-    def open(self, line: str) -> None:
-        """A line that opens a block."""
-        self(f"{line} {{")
-        self.depth += 1
-
-    def loop(self, name: str, stop: Any, start: Any = 0) -> None:
-        """A counted loop."""
-        self.open(f"for (int64_t {name} = {start}; {name} < {stop}; {name}++)")
-
-    def close(self, blocks: int = 1) -> None:
-        """Close blocks."""
-        for _ in range(blocks):
-            self.depth -= 1
-            self("}")
 
     def memory(self, name: str, place: Place, dtype: Any, stored: bool = False) -> None:
         """An array of the plan."""
         kind = f"{'' if stored else 'const '}{TYPES[dtype]}"
         self.parameters[name] = f"{kind} *restrict {name}"
         self.given[name] = f"({kind} *)memory[{place.root}] + {place.offset}"
-        self.roots.add(place.root)
 
     def own(self, name: str, slot: int, dtype: Any, stored: bool = False) -> None:
         """An array of the step."""
@@ -65,20 +42,17 @@ class Kernel:
         self.parameters[name] = f"{kind} *restrict {name}"
         self.given[name] = f"({kind} *)own[{slot}]"
 
-    def source(self, kind: str) -> str:
+    def functions(self) -> Function:
         """Both functions: the one that works, and the one that finds its arrays."""
-        body = "\n".join(self.lines)
         parameters = ", ".join(self.parameters.values())
         given = ", ".join(self.given.values())
-        return (
-            f"static APART void {self.name}_({parameters}, int64_t start, int64_t count) {{\n"
-            f"{body}\n}}\n\n"
-            f"{kind} void {self.name}(void **memory, void **own, int64_t start, int64_t count) {{\n"
-            f"  {self.name}_({given}, start, count);\n}}\n"
-        )
-
-
-# ------------------------------------------------------------------ pooling by itself
+        head = f"static APART void {self.name}_({parameters}, int64_t start, int64_t count) {{"
+        after = [
+            *("}", ""),
+            f"static void {self.name}(void **memory, void **own, int64_t start, int64_t count) {{",
+            *(f"  {self.name}_({given}, start, count);", "}", ""),
+        ]
+        return Function([Line(head), *self.lines, *map(Line, after)], numbered=False)
 
 
 # ------------------------------------------------------------------ the parts of a convolution
@@ -190,7 +164,7 @@ def _spread(name: str, s: Geometry, x: Value, place: Place) -> Kernel:
 class _Forward:
     """The members of a forward group by what they are."""
 
-    def __init__(self, step: Group) -> None:
+    def __init__(self, step: ConvolutionGroup) -> None:
         by_op = {s.op: s for s in step.statements}
         self.convolve = by_op[w.convolve]
         self.maximum, self.first = by_op.get(w.window_max), by_op.get(_window_first)
@@ -201,7 +175,7 @@ class _Forward:
         self.bias = bias[0] if bias else None
 
 
-def _epilogue(name: str, s: Geometry, plan: Plan, step: Group) -> Kernel:
+def _epilogue(name: str, s: Geometry, plan: Plan, step: ConvolutionGroup) -> Kernel:
     """From the products, in `rows` (windows, outputs), to what is kept: bias, maxima, relu."""
     members = _Forward(step)
     result, dtype = members.result, members.result.dtype
@@ -220,8 +194,8 @@ def _epilogue(name: str, s: Geometry, plan: Plan, step: Group) -> Kernel:
     offsets = [0]
     move = (outputs * ow, outputs)
     if members.maximum is not None:
-        window = {key: _pair(members.maximum.params[key]) for key in _WINDOW}
-        counts = _pair(members.maximum.output.shape[2:])
+        window = {key: pair(members.maximum.params[key]) for key in _WINDOW}
+        counts = pair(members.maximum.output.shape[2:])
         stride, kernel, dilation = _window(window)
         offsets = [
             (a * dilation[0] * ow + b * dilation[1]) * outputs
@@ -269,7 +243,7 @@ _WINDOW = ("kernel", "stride", "dilation")
 class _Backward:
     """The members of a backward group by what they are."""
 
-    def __init__(self, step: Group) -> None:
+    def __init__(self, step: ConvolutionGroup) -> None:
         by_op = {s.op: s for s in step.statements}
         self.weight, self.transposed = (
             by_op.get(w.convolve_weight),
@@ -278,11 +252,10 @@ class _Backward:
         self.mask, self.put, self.sum = (by_op.get(o) for o in (e.masked, w.window_put, sum_))
         products = self.weight or self.transposed
         assert products is not None
-        self.g = _cotangent(products)
-        self.size = geometry(products)
+        self.g: Value = products.inputs[products.op is w.convolve_weight]
 
 
-def _rows(name: str, s: Geometry, plan: Plan, step: Group) -> Kernel:
+def _rows(name: str, s: Geometry, plan: Plan, step: ConvolutionGroup) -> Kernel:
     """The cotangent as rows (windows, outputs), put together from what it is made of."""
     members = _Backward(step)
     dtype, outputs = members.g.dtype, s.outputs
@@ -302,8 +275,8 @@ def _rows(name: str, s: Geometry, plan: Plan, step: Group) -> Kernel:
         f.own("total", 5, np.dtype(np.float64), stored=True)
     counts, offsets, move, apart, whole = s.counts, [0], (outputs * ow, outputs), True, True
     if members.put:
-        window = {key: _pair(members.put.params[key]) for key in _WINDOW}
-        counts = _pair(source.shape[2:])
+        window = {key: pair(members.put.params[key]) for key in _WINDOW}
+        counts = pair(source.shape[2:])
         stride, kernel, dilation = _window(window)
         offsets = [
             (a * dilation[0] * ow + b * dilation[1]) * outputs
@@ -360,7 +333,7 @@ def _added(name: str, s: Geometry, dtype: Any) -> Kernel:
     return f
 
 
-def _finish(name: str, s: Geometry, plan: Plan, step: Group) -> Kernel | None:
+def _finish(name: str, s: Geometry, plan: Plan, step: ConvolutionGroup) -> Kernel | None:
     """The gradients of weight and bias, in the layout of these."""
     members = _Backward(step)
     f = Kernel(name)
@@ -387,12 +360,11 @@ def _finish(name: str, s: Geometry, plan: Plan, step: Group) -> Kernel | None:
     return f if f.parameters else None
 
 
-def kernels(plan: Plan, step: Group, name: str) -> list[Kernel]:
+def kernels(plan: Plan, step: ConvolutionGroup, name: str) -> list[Kernel]:
     """The C functions of a step. `start` and `count` are of samples, and of lines of windows for
     `columns` and `spread`."""
-    if step.statements[0].op is w.convolve:
-        s = geometry(step.statements[0])
-        assert s is not None
+    s = step.geometry
+    if step.is_forward:
         members = _Forward(step)
         return [
             _filters(f"{name}_filters", s, members.weight, plan.places[members.weight]),
@@ -400,8 +372,6 @@ def kernels(plan: Plan, step: Group, name: str) -> list[Kernel]:
             _epilogue(f"{name}_epilogue", s, plan, step),
         ]
     back = _Backward(step)
-    s = back.size
-    assert s is not None
     found: list[Kernel | None] = [_rows(f"{name}_rows", s, plan, step)]
     if back.weight:
         x = back.weight.inputs[0]
@@ -414,6 +384,3 @@ def kernels(plan: Plan, step: Group, name: str) -> list[Kernel]:
         found.append(_spread(f"{name}_spread", s, y, plan.places[y]))
     found.append(_finish(f"{name}_finish", s, plan, step))
     return [f for f in found if f is not None]
-
-
-# ------------------------------------------------------------------ running

@@ -1,22 +1,21 @@
-"""The C of a plan: one readable function for every run of loops between two NumPy calls."""
+"""The C of loops, and of the function that calls them in turn."""
 
 from __future__ import annotations
 
-import re
 from typing import Any
 
 import numpy as np
 from numpy.lib.array_utils import normalize_axis_tuple
 
-from tinygrad_kr.compile.codegen.outline import Text, parameters, shared
-from tinygrad_kr.compile.codegen.parallel import handed_out
+from tinygrad_kr.compile.codegen.outline import Snippet, outline, parameters
+from tinygrad_kr.compile.codegen.parallel import parallel
 from tinygrad_kr.compile.codegen.pooling import TYPES, pooling
+from tinygrad_kr.compile.codegen.text import Function, Line, Writer
 from tinygrad_kr.compile.codegen.tiled_convolution import tiled_convolution
-from tinygrad_kr.compile.ir.c_ops import C_TYPES, expression, literal
+from tinygrad_kr.compile.ir.c_ops import C_TYPES, literal
 from tinygrad_kr.compile.ir.layout import Place, broadcast_strides, dense_strides, extent, loops
 from tinygrad_kr.compile.ir.program import Statement, Value
-from tinygrad_kr.compile.plan.concat import assembled, filling, margin
-from tinygrad_kr.compile.plan.plan import Plan, is_long, together, written_by
+from tinygrad_kr.compile.plan.plan import Plan
 from tinygrad_kr.compile.plan.steps import (
     Assembly,
     Labels,
@@ -24,14 +23,13 @@ from tinygrad_kr.compile.plan.steps import (
     Pooling,
     Product,
     Reduction,
+    Segment,
     Step,
     TiledConvolution,
     TiledProduct,
     read_by,
+    written_by,
 )
-from tinygrad_kr.escape import comment
-from tinygrad_kr.native import kernels
-from tinygrad_kr.native.kernels import PRELUDE
 from tinygrad_kr.ops import network
 from tinygrad_kr.ops.reduction import max_, sum_
 
@@ -39,70 +37,45 @@ LANES = 8
 """Partial sums that are added side by side."""
 
 
-class Writer:
-    """C source, line by line, with its indentation."""
-
-    def __init__(self) -> None:
-        self.lines: list[str] = []
-        self.depth = 1
-        self.handed_out = 0
-        """The length of the outermost loop, if it goes from `start` to `stop`."""
-
-    def __call__(self, line: str) -> None:
-        self.lines.append("  " * self.depth + line)
-
-    def open(self, line: str) -> None:
-        """A line that opens a block."""
-        self(f"{line} {{")
-        self.depth += 1
-
-    def close(self, blocks: int = 1) -> None:
-        """Close blocks."""
-        for _ in range(blocks):
-            self.depth -= 1
-            self("}")
-
-    def loop(self, name: str, size: int, start: int = 0, step: int = 1) -> None:
-        """A counted loop."""
-        ahead = f"{name}++" if step == 1 else f"{name} += {step}"
-        self.open(f"for (int64_t {name} = {start}; {name} < {size}; {ahead})")
-
-
-def c_function(plan: Plan, steps: list[Step], name: str) -> str:
+def functions_of(plan: Plan, segment: Segment) -> list[Function]:
     """`name_(void **memory)`, with the plan's roots in `memory`, and the functions that work."""
-    plain = [step for step in steps if not isinstance(step, TiledConvolution)]
-    long_loops, texts = handed_out(plan, [_text(plan, step) for step in plain], name)
-    repeated, texts = shared(plan, texts, name)
-    workers, calls = [*long_loops, *repeated], []
+    name = segment.name
+    steps = [step for step in segment.steps if not isinstance(step, TiledConvolution)]
+    long_loops, texts = parallel(plan, [snippet(plan, step) for step in steps], name)
+    outlined, texts = outline(plan, texts, name)
+    workers, calls = [*long_loops, *outlined], []
     remaining = iter(texts)
-    for i, group in enumerate(together(steps)):
+    for i, group in enumerate(segment.workers):
         worker = f"{name}_{i}"
         if isinstance(group[0], TiledConvolution):
-            workers.append(tiled_convolution(plan, group[0], worker))
-            calls.append(f"  {worker}(memory);\n")
+            workers += tiled_convolution(plan, group[0], worker)
+            calls.append(f"  {worker}(memory);")
             continue
         some = [next(remaining) for _ in group]
         stored = {root for text in some for root, stores in text.roots.items() if stores}
         roots = {root: root in stored for root in sorted({r for text in some for r in text.roots})}
-        body = "\n".join(text.code for text in some)
-        workers.append(f"static APART void {worker}({parameters(plan, roots)}) {{\n{body}\n}}\n\n")
-        calls.append(f"  {worker}({', '.join(f'memory[{root}]' for root in roots)});\n")
-    return f"{''.join(workers)}static void {name}_(void **memory) {{\n{''.join(calls)}}}\n"
+        head = Line(f"static APART void {worker}({parameters(plan, roots)}) {{")
+        body = [line for text in some for line in text.lines]
+        workers.append(Function([head, *body, Line("}"), Line("")]))
+        calls.append(f"  {worker}({', '.join(f'memory[{root}]' for root in roots)});")
+    whole = [f"static void {name}_(void **memory) {{", *calls, "}"]
+    return [*workers, Function([Line(code) for code in whole])]
 
 
-def _text(plan: Plan, step: Step) -> tuple[Text, int]:
-    """A step in C with the roots that it reads and stores to, and `Writer.handed_out`."""
+def snippet(plan: Plan, step: Step) -> Snippet:
+    """A step in C with the roots that it reads and stores to."""
     writer = Writer()
-    _write(plan, writer, step)
+    length = _write(plan, writer, step)
     roots = dict.fromkeys(sorted(plan.places[value].root for value in read_by(step)), False)
-    roots |= {plan.places[value].root: True for value in written_by(plan, step)}
-    return Text("\n".join(writer.lines), roots), writer.handed_out
+    roots |= {plan.places[value].root: True for value in written_by(step)}
+    return Snippet(writer.finish(), roots, length)
 
 
-def _write(plan: Plan, writer: Writer, step: Step) -> None:
+def _write(plan: Plan, writer: Writer, step: Step) -> int:
+    """Write a step; the length of its outermost loop where that goes from `start` to `stop`."""
     if isinstance(step, Loop):
-        _loop(plan, writer, step)
-    elif isinstance(step, Reduction):
+        return _loop(plan, writer, step)
+    if isinstance(step, Reduction):
         _reduction(plan, writer, step.statement)
     elif isinstance(step, Product):
         _product(plan, writer, step.statement)
@@ -111,9 +84,10 @@ def _write(plan: Plan, writer: Writer, step: Step) -> None:
     elif isinstance(step, Labels):
         _labels(plan, writer, step.statement)
     elif isinstance(step, Assembly):
-        _margin(plan, writer, step.statement)
+        _margin(plan, writer, step)
     elif isinstance(step, Pooling):
         pooling(plan, writer, step.statement)
+    return 0
 
 
 def _index(place: Place, strides: tuple[int, ...], names: list[str]) -> str:
@@ -127,15 +101,11 @@ def _index(place: Place, strides: tuple[int, ...], names: list[str]) -> str:
     return f"m{place.root}[{' + '.join(terms)}]"
 
 
-def _comment(statement: Statement) -> str:
-    return f"/* {comment(statement.op.__name__)}, {comment(statement.place)} */"
-
-
 # ------------------------------------------------------------------ elementwise
 
 
-def _loop(plan: Plan, writer: Writer, step: Loop) -> None:
-    stored = written_by(plan, step)
+def _loop(plan: Plan, writer: Writer, step: Loop) -> int:
+    stored = step.stored
     shape = step.shape
     reads = sorted(read_by(step), key=lambda value: value.number)
     places = [plan.places[value] for value in (*stored, *reads)]
@@ -160,9 +130,9 @@ def _loop(plan: Plan, writer: Writer, step: Loop) -> None:
         names, sizes = ["i"], (extent(sizes),)
     if not sizes:
         writer.open("")
-    if is_long(plan, step):
-        writer.handed_out = sizes[0]
-        writer.open(f"for (int64_t {names[0]} = start; {names[0]} < stop; {names[0]}++)")
+    length = sizes[0] if step.parallel else 0
+    if step.parallel:
+        writer.loop(names[0], "stop", "start")
         names, sizes = names[1:], sizes[1:]
     for name, size in zip(names, sizes, strict=True):
         writer.loop(name, size)
@@ -172,11 +142,12 @@ def _loop(plan: Plan, writer: Writer, step: Loop) -> None:
     for statement in step.statements:
         output = statement.output
         known[output] = f"v{output.number}"
-        text = _expression(statement, known)
-        writer(f"{C_TYPES[output.dtype]} v{output.number} = {text};  {_comment(statement)}")
+        text = _expression(step.expressions[output], statement, known)
+        writer(f"{C_TYPES[output.dtype]} v{output.number} = {text};", statement)
     for value in stored:
         writer(f"{at[value]} = v{value.number};")
     writer.close(writer.depth - 1)
+    return length
 
 
 NARROW = 16
@@ -212,9 +183,7 @@ def _copies(
     writer.close(len(sizes))
 
 
-def _expression(statement: Statement, known: dict[Value, str]) -> str:
-    spelled = expression(statement)
-    assert spelled is not None
+def _expression(spelled: str, statement: Statement, known: dict[Value, str]) -> str:
     terms = [
         known[x] if isinstance(x, Value) else literal(x, _number_type(statement, x))
         for x in statement.inputs
@@ -243,7 +212,7 @@ def _reduction(plan: Plan, writer: Writer, statement: Statement) -> None:
     kept_shape = tuple(x.shape[a] for a in kept)
     gone_shape = tuple(x.shape[a] for a in axes)
     inner = [place.strides[a] for a in axes]
-    writer(_comment(statement))
+    writer.computes(statement)
     total = statement.op is sum_
     fast_kept = any(place.strides[a] == 1 and x.shape[a] > 1 for a in kept)
     if fast_kept and extent(gone_shape) > 1:
@@ -379,7 +348,7 @@ def _product(plan: Plan, writer: Writer, statement: Statement) -> None:
     ]
     sizes, (so, sa, sb) = loops(batch, *over)
     names = [f"n{k}" for k in range(len(sizes))]
-    writer(_comment(statement))
+    writer.computes(statement)
     for name, size in zip(names, sizes, strict=True):
         writer.loop(name, size)
     writer.loop("i", rows)
@@ -398,8 +367,8 @@ def _product(plan: Plan, writer: Writer, statement: Statement) -> None:
 def _tiled_product(plan: Plan, writer: Writer, statement: Statement) -> None:
     values = (*statement.inputs, statement.output)
     places = [plan.places[value] for value in values]
-    writer(_comment(statement))
-    writer(call([(f"m{p.root} + {p.offset}", p.strides) for p in places], statement))
+    writer.computes(statement)
+    writer(_call([(f"m{p.root} + {p.offset}", p.strides) for p in places], statement))
 
 
 # ------------------------------------------------------------------ labels
@@ -414,7 +383,7 @@ def _labels(plan: Plan, writer: Writer, statement: Statement) -> None:
     axis %= len(wide.shape)
     others = [a for a in range(len(wide.shape)) if a != axis]
     names = [f"i{k}" for k in range(len(others))]
-    writer(_comment(statement))
+    writer.computes(statement)
     for name, a in zip(names, others, strict=True):
         writer.loop(name, wide.shape[a])
     if not names:
@@ -440,14 +409,12 @@ def _labels(plan: Plan, writer: Writer, statement: Statement) -> None:
 # ------------------------------------------------------------------ what is put together of parts
 
 
-def _margin(plan: Plan, writer: Writer, statement: Statement) -> None:
-    """What no part covers: where there is such a thing, there is only one part."""
-    keys = assembled(statement)
-    assert keys is not None
-    writer(_comment(statement))
-    out = statement.output
-    place, given = plan.places[out], literal(filling(statement), out.dtype)
-    for box in margin(keys[0], out.shape) if len(keys) == 1 else ():
+def _margin(plan: Plan, writer: Writer, step: Assembly) -> None:
+    """What no part covers."""
+    out = step.statement.output
+    writer.computes(step.statement)
+    place, given = plan.places[out], literal(step.filling, out.dtype)
+    for box in step.margin:
         offset = place.offset
         sizes: list[int] = []
         strides: list[int] = []
@@ -463,25 +430,7 @@ def _margin(plan: Plan, writer: Writer, statement: Statement) -> None:
         writer.close(len(nest))
 
 
-_COMMENT = re.compile(r"/\*.*?\*/", re.DOTALL)
-
-
-def c_source(functions: list[str]) -> str:
-    """The whole file."""
-    text = "\n".join(functions)
-    code = _COMMENT.sub("", text)
-    lines: list[str] = []
-    if "tk_multiply(" in code:
-        lines = kernels.pointers(tiles=True)
-    elif "tk_product(" in code or "tk_share(" in code:
-        lines = kernels.pointers()
-    return "\n".join([PRELUDE, *lines, "", text])
-
-
-__all__ = ["c_function", "c_source", "written_by"]
-
-
-def call(places: list[tuple[str, tuple[int, ...]]], statement: Statement) -> str:
+def _call(places: list[tuple[str, tuple[int, ...]]], statement: Statement) -> str:
     """The call of the function in C: `places` are where a, b and the output begin, and strides."""
     rows, columns = statement.output.shape
     depth = statement.inputs[0].shape[1]

@@ -11,17 +11,17 @@ from types import FunctionType, MethodType
 from typing import Any
 
 from tinygrad_kr.compile.ir.bindings import Argument, Gradient, GradientWrite, Leaf
+from tinygrad_kr.compile.ir.namespace import Namespace
 from tinygrad_kr.compile.ir.program import Program, Value
 from tinygrad_kr.escape import identifier
 from tinygrad_kr.nn.module import Module
 from tinygrad_kr.ops.node import Node
 
+__all__ = ["Names", "Namespace", "assigned_name", "leaf_names"]
+
 _ASSIGNED = re.compile(r"\s*([A-Za-z_]\w*)\s*(?::[^=]*)?=[^=]", re.ASCII)
-_NUMBERED = re.compile(
-    r"^static APART void \w+_repeated\d+\(.*?^}$|/\*.*?\*/|\b([mv])(\d+)\b",
-    re.DOTALL | re.MULTILINE,
-)
-"""Memory `m8` and numbers `v17`, but in functions for several places and in comments."""
+_NUMBERED = re.compile(r"\b([mv])(\d+)\b")
+"""Memory `m8` and numbers `v17` of generated C, which holds no text of the user's."""
 _IN_PYTHON = re.compile(
     r"""'(?:[^'\\\n]|\\.)*'|"(?:[^"\\\n]|\\.)*"|\#.*|\b([aht])(\d+)\b""", re.ASCII
 )
@@ -49,7 +49,7 @@ class Names:
         for effect in program.effects:
             if isinstance(effect, GradientWrite) and effect.value is not None:
                 hints[effect.value] = f"grad_of_{leaves.get(id(effect.leaf), 'tensor')}"
-        self._names = {v.number: identifier(hint, v.number) for v, hint in hints.items()}
+        self.by_number = {v.number: identifier(hint, v.number) for v, hint in hints.items()}
         self._roots = [value.number for value in roots]
 
     def __call__(self, text: str) -> str:
@@ -64,33 +64,14 @@ class Names:
         kind, number = found[1], found[2]
         if kind is None:
             return found[0]
-        return _KINDS[kind].format(self._names.get(int(number), found[0]))
+        return _KINDS[kind].format(self.by_number.get(int(number), found[0]))
 
     def _named(self, found: re.Match[str]) -> str:
-        kind, number = found[1], found[2]
-        if kind is None:
-            return found[0]
+        kind, number = found.groups()
         if kind == "m":
-            return self._names.get(self._roots[int(number)], found[0])
-        name = self._names.get(int(number))
+            return self.by_number.get(self._roots[int(number)], found[0])
+        name = self.by_number.get(int(number))
         return found[0] if name is None else f"{name}_i"
-
-
-class Namespace:
-    """What the names of a Python function that is being written stand for."""
-
-    def __init__(self, names: dict[str, Any]) -> None:
-        self.names = names
-        self._known = {id(thing): name for name, thing in names.items()}
-
-    def name(self, thing: Any, hint: str) -> str:
-        """A name for an object."""
-        known = self._known.get(id(thing))
-        if known is None:
-            known = identifier(hint, len(self.names))
-            self.names[known] = thing
-            self._known[id(thing)] = known
-        return known
 
 
 def _hint_of(source: Any, arguments: Sequence[str], leaves: dict[int, str]) -> str:

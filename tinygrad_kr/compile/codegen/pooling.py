@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from itertools import product
 from typing import Any
 
 import numpy as np
 
+from tinygrad_kr.compile.codegen.text import Writer
 from tinygrad_kr.compile.ir.c_ops import C_TYPES
 from tinygrad_kr.compile.ir.ops import _window_first
 from tinygrad_kr.compile.ir.program import Statement
 from tinygrad_kr.compile.plan.plan import Plan
-from tinygrad_kr.escape import comment
 from tinygrad_kr.ops import window as w
 
 TYPES = {**C_TYPES, np.dtype(np.int8): "int8_t"}
@@ -31,7 +30,7 @@ def _at(*terms: tuple[str, int]) -> str:
     return " + ".join(parts) or "0"
 
 
-def pooling(plan: Plan, write: Callable[[str], None], statement: Statement) -> None:
+def pooling(plan: Plan, write: Writer, statement: Statement) -> None:
     """Loops over all windows, those over memory that lies side by side innermost."""
     out, window = statement.output, statement.params
     (x, *_), kernel = statement.inputs, window["kernel"]
@@ -52,7 +51,7 @@ def pooling(plan: Plan, write: Callable[[str], None], statement: Statement) -> N
         + _at(("1", places[value].offset), *((f"i{a}", strides[a]) for a in axes))
         for value, strides in ((narrow, places[narrow].strides), (wide, moves))
     }
-    write(f"/* {comment(statement.op.__name__)}, {comment(statement.place)} */")
+    write.computes(statement)
     if not put:
         write(" ".join(heads) + " {")
         _find(write, TYPES[x.dtype], [f"{at[wide]} + {element}]" for element in elements])
@@ -87,7 +86,7 @@ _WIDE = {"float": "int32_t", "double": "int64_t"}
 """The whole numbers that are as wide as a float."""
 
 
-def _find(write: Callable[[str], None], kind: str, elements: list[str], indent: str = "  ") -> None:
+def _find(write: Writer, kind: str, elements: list[str], indent: str = "  ") -> None:
     """`best` and `index`: the first largest of these expressions, or the first NaN.
 
     In the form that GCC makes vector code of: all of one width, truth as all bits.

@@ -6,38 +6,37 @@ from __future__ import annotations
 from textwrap import indent
 
 from tinygrad_kr.compile.codegen.convolution import kernels
+from tinygrad_kr.compile.codegen.text import Function, Line, plain
 from tinygrad_kr.compile.plan.plan import Plan
-from tinygrad_kr.compile.plan.steps import TiledConvolution
-from tinygrad_kr.compile.plan.tiling import division, geometry_of, panels, scratch
-from tinygrad_kr.escape import comment
+from tinygrad_kr.compile.plan.steps import TiledConvolution, panels
 from tinygrad_kr.native.kernels import COLUMNS
-from tinygrad_kr.ops import window as w
 
 _OWN = ("filters", "columns", "rows", "part", "whole", "total")
 """The arrays of a step, in the order in which its functions find them."""
 
 
-def tiled_convolution(plan: Plan, step: TiledConvolution, name: str) -> str:
+def tiled_convolution(plan: Plan, step: TiledConvolution, name: str) -> list[Function]:
     """`name(void **memory)`, and the functions that it calls."""
-    return _Writer(plan, step, name).source()
+    return _Writer(plan, step, name).functions()
 
 
 class _Writer:
     def __init__(self, plan: Plan, step: TiledConvolution, name: str) -> None:
         self.name, self.root = name, plan.places[step.scratch].root
-        self.s = geometry_of(step.statements)
-        self.pieces, self.samples, self.lines = division(self.s)
-        self.arrays, _ = scratch(step.statements)
-        self.forward = step.statements[0].op is w.convolve
+        self.s, self.arrays, self.forward = step.geometry, step.arrays, step.is_forward
+        self.pieces, self.samples, self.lines = step.division
         self.kernels = kernels(plan, step, name)
         self.parts = {kernel.name.removeprefix(f"{name}_") for kernel in self.kernels}
-        ops = ", ".join(comment(statement.op.__name__) for statement in step.statements)
-        self.comment = f"/* {ops}, {comment(step.statements[0].place)} */"
+        self.statements = tuple(step.statements)
 
-    def source(self) -> str:
+    def functions(self) -> list[Function]:
         """The functions of the parts, of pieces, and of the step."""
-        parts = [kernel.source("static") for kernel in self.kernels]
-        return "\n".join([*parts, self.comment, self._of_pieces(), self._of_all(), ""])
+        first, *more = plain(self._of_pieces())
+        lines = [first._replace(origins=self.statements, above=True), *more]
+        return [
+            *(kernel.functions() for kernel in self.kernels),
+            Function([*lines, *plain(self._of_all()), Line("")], numbered=False),
+        ]
 
     def _of_pieces(self) -> str:
         samples, work = self.s.samples, self._forward() if self.forward else self._backward()

@@ -3,22 +3,17 @@ the adjoint of a slice, `concatenate`, `stack`, `pad`."""
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Container, Iterator
-from dataclasses import replace
+from collections.abc import Iterator
 from itertools import pairwise
 from typing import Any
 
 import numpy as np
 
-from tinygrad_kr.compile.ir.c_ops import C_TYPES, expression
-from tinygrad_kr.compile.ir.program import Program, Statement, Value, is_basic_key
+from tinygrad_kr.compile.ir.c_ops import C_TYPES
+from tinygrad_kr.compile.ir.program import Statement, Value, is_basic_key
+from tinygrad_kr.compile.plan.steps import Assembly, Key, Range
 from tinygrad_kr.ops import shape
-from tinygrad_kr.ops.elementwise import positive
 from tinygrad_kr.ops.indexing import index_add
-from tinygrad_kr.ops.op import astype
-
-Key = tuple[Any, ...]
 
 _OPS = (index_add, shape.pad, shape.stack, shape.concatenate)
 
@@ -26,7 +21,7 @@ _OPS = (index_add, shape.pad, shape.stack, shape.concatenate)
 def assembled(statement: Statement) -> list[Key] | None:
     """Where each input lies in the output, as an index of it; None for what is not put together.
 
-    No two inputs meet. What none covers has one value, `filling`.
+    No two inputs meet. What none covers has one value.
     """
     output, inputs = statement.output, statement.inputs
     if statement.op not in _OPS or output.dtype not in C_TYPES:
@@ -68,13 +63,10 @@ def with_ellipsis(key: Any) -> Key:
     return parts if any(part is ... for part in parts) else (*parts, ...)
 
 
-def filling(statement: Statement) -> Any:
-    """What lies where no input does."""
-    return statement.params.get("value", 0)
-
-
-Range = tuple[int, list[tuple[int, int]]]
-"""Numbers along an axis: the first, and how many there are how far apart, outermost first."""
+def assembly(statement: Statement, keys: list[Key]) -> Assembly:
+    """The step that completes an array of parts: where something is left out, there is one part."""
+    left_out = list(margin(keys[0], statement.output.shape)) if len(keys) == 1 else []
+    return Assembly(statement, left_out, statement.params.get("value", 0))
 
 
 def margin(key: Key, sizes: tuple[int, ...]) -> Iterator[list[Range]]:
@@ -110,57 +102,3 @@ def _complement(chosen: range, n: int) -> list[Range]:
         (last + 1, [(n - last - 1, 1)]),
         (first + 1, [(len(chosen) - 1, step), (step - 1, 1)]),
     ]
-
-
-# ------------------------------------------------------------------ a place for every part
-
-
-def with_parts(
-    program: Program, elsewhere: Container[Value]
-) -> tuple[Program, dict[Value, tuple[Statement, Key]]]:
-    """The program with a copy of each part that cannot itself lie in what it is a part of, and
-    which values are parts of what.
-
-    elsewhere: values that lie where other steps put them.
-    """
-    numbers = program.free_numbers()
-    able = _able(program, elsewhere)
-    parts: dict[Value, tuple[Statement, Key]] = {}
-
-    def divide(statement: Statement) -> list[Statement]:
-        keys = assembled(statement)
-        if keys is None:
-            return [statement]
-        copies: list[Statement] = []
-        inputs: list[Value] = []
-        for x in statement.inputs:
-            if x not in able or x in inputs or x.dtype != statement.output.dtype:
-                copies.append(_copy(x, statement, next(numbers)))
-                x = copies[-1].output
-            inputs.append(x)
-        whole = statement._replace(inputs=tuple(inputs))
-        parts.update({x: (whole, key) for x, key in zip(inputs, keys, strict=True)})
-        return [*copies, whole]
-
-    return program.rewritten(divide), parts
-
-
-def _able(program: Program, elsewhere: Container[Value]) -> set[Value]:
-    """What loops make and only C reads, for one array that is put together."""
-    kept = program.kept() | {check.value for check in program.checks}
-    made = {s.output for s in program.statements if expression(s) is not None}
-    wanted: Counter[Value] = Counter()
-    for statement in program.statements:
-        if assembled(statement) is not None:
-            wanted.update(set(statement.inputs))
-        elif expression(statement) is None:
-            kept.update(statement.reads())
-    return {value for value in made - kept if wanted[value] == 1 and value not in elsewhere}
-
-
-def _copy(x: Value, whole: Statement, number: int) -> Statement:
-    dtype = whole.output.dtype
-    output = replace(x, number=number, dtype=dtype)
-    if x.dtype == dtype:
-        return Statement(positive, (x,), {}, output, whole.place)
-    return Statement(astype, (x,), {"dtype": dtype}, output, whole.place)

@@ -3,38 +3,45 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from dataclasses import replace
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 from numpy import ndarray
 
-from tinygrad_kr.compile.ir.bindings import Constant, LeafWrite
-from tinygrad_kr.compile.ir.c_ops import expression
+from tinygrad_kr.compile.ir.bindings import Constant, Gradient, GradientWrite, LeafWrite
+from tinygrad_kr.compile.ir.c_ops import C_TYPES
 from tinygrad_kr.compile.ir.layout import Place, dense_strides, empty, extent, is_dense
 from tinygrad_kr.compile.ir.program import Check, Program, Statement, Value
-from tinygrad_kr.compile.passes.pooling import planned
-from tinygrad_kr.compile.plan.classify import _single, is_c
-from tinygrad_kr.compile.plan.concat import assembled, with_ellipsis, with_parts
-from tinygrad_kr.compile.plan.convolution import channels_last, grouped, pooled_like
+from tinygrad_kr.compile.plan import memory
+from tinygrad_kr.compile.plan.classify import classify
+from tinygrad_kr.compile.plan.concat import assembly, with_ellipsis
+from tinygrad_kr.compile.plan.convolution import channels_last, pooled_like
+from tinygrad_kr.compile.plan.copies import with_owned_results, with_parts
 from tinygrad_kr.compile.plan.steps import (
-    Assembly,
+    OUTSIDE,
     Call,
     Convolution,
+    Labels,
     Loop,
+    Pooling,
+    Product,
+    Reduction,
+    Segment,
     Step,
     TiledConvolution,
     TiledProduct,
     _outputs,
+    is_returned,
     may_raise,
     read_by,
     statements_of,
     values_of_params,
+    written_by,
 )
 from tinygrad_kr.compile.plan.tiling import tiled
 from tinygrad_kr.native import cpu
 from tinygrad_kr.ops import linalg, shape
-from tinygrad_kr.ops.elementwise import positive
 from tinygrad_kr.ops.indexing import getitem
 from tinygrad_kr.ops.node import address, owner
 from tinygrad_kr.ops.window import convolve, convolve_weight
@@ -44,13 +51,22 @@ _VIEWS = (
 )  # fmt: skip
 
 
-class Plan:
-    """A program in steps, with a place for every value."""
+_STEPS: dict[Any, Callable[[Statement], Step]] = {
+    kind: kind for kind in (Reduction, Product, TiledProduct, Labels, Pooling)
+}
+"""Steps of one statement."""
 
-    def __init__(self, program: Program) -> None:
-        program = _with_owned_results(planned(program))
-        elsewhere = {s.output for group in grouped(program) for s in group.statements}
-        program, self._parts = with_parts(program, elsewhere)
+
+class Plan:
+    """A program in steps, with a place for every value.
+
+    single: whether the function returns its one result itself, in no container.
+    """
+
+    def __init__(self, program: Program, single: bool = False) -> None:
+        self._lowerings = classify(program)
+        program = with_owned_results(program, self._lowerings, _VIEWS)
+        program, self._parts = with_parts(program, self._lowerings)
         self.program = program
         self.places: dict[Value, Place] = {}
         self.roots: list[Value] = []
@@ -63,10 +79,8 @@ class Plan:
         """Arrays of which a part has its place already."""
         self._kept = program.kept()
         self._numbers = program.free_numbers()
-        self._groups = {s.output: group for group in grouped(program) for s in group.statements}
-        self._inside = {value for group in self._groups.values() for value in group.inside}
-        self._elementwise = {s.output for s in program.statements if expression(s) is not None}
-        self._in_c = {s.output for s in program.statements if is_c(s)}
+        groups = [lowering.group for lowering in self._lowerings.values()]
+        self._inside = {value for group in groups if group is not None for value in group.inside}
         self._unplaced = {s.output: len(set(s.reads())) for s in program.statements}
         """How many of the values that an op reads have no place yet."""
         self._awaited: defaultdict[Value, list[Value]] = defaultdict(list)
@@ -82,13 +96,59 @@ class Plan:
         for step in self.steps:
             for value in read_by(step):
                 self._readers[self.places[value].root].add(id(step))
+        for step in self.steps:
+            if isinstance(step, Loop):
+                outside = self.read_outside(step)
+                step.stored = [s.output for s in step.statements if s.output in outside]
+                step.parallel = is_long(step, self.steps)
+        self.lasting = {value for value in self._kept if not _is_only_copied(program, value)}
+        """Values with memory of their own, new at each call."""
+        workers = [together(run) for run in _runs(self.steps)]
+        times = memory.lives([w for run in workers for w in run], self.places, self.roots,
+                             self._kept)  # fmt: skip
+        apart = {*self.lasting, *program.sources}
+        apart |= {step.statement.output for step in self.steps if is_returned(step)}
+        self.arena = memory.arena({r: t for r, t in times.items() if self.roots[r] not in apart})
+        self.segments = [self._segment(i, run) for i, run in enumerate(workers)]
+        self.looped = self._looped() if single else None
+        """The result of each step, where steps may follow one another in a loop of C."""
+
+    def _segment(self, number: int, workers: list[list[Step]]) -> Segment:
+        steps = [step for worker in workers for step in worker]
+        if isinstance(steps[0], Call | Check):
+            return Segment(f"part{number}", workers, [], {})
+        values = {value for step in steps for value in (*read_by(step), *written_by(step))}
+        used = sorted({self.places[value].root for value in values})
+        starts = self.arena.starts
+        return Segment(
+            f"part{number}",
+            workers,
+            [root for root in used if root not in starts],
+            {root: starts[root] for root in used if root in starts},
+        )
+
+    def _looped(self) -> Value | None:
+        """The result, if a step is one C function that leaves all where the next one reads it."""
+        program = self.program
+        if len(self.segments) != 1 or not self.segments[0].is_c:
+            return None
+        result = program.results[0] if program.results else None
+        if not isinstance(result, Value) or result.shape or result not in self._kept:
+            return None
+        if any(isinstance(source, Gradient) for source in program.sources.values()):
+            return None
+        for effect in program.effects:
+            if not isinstance(effect, GradientWrite) and effect.value not in self.in_place:
+                return None
+        made = {s.output for step in self.steps for s in statements_of(step)}
+        return result if result in made and result.dtype in C_TYPES else None
 
     # -------------------------------------------------------------- places
 
     def _allocate(self, value: Value, strides: tuple[int, ...]) -> None:
         part = self._parts.get(value)
         if part is not None:
-            whole, key = part[0].output, part[1]
+            whole, key = part
             if whole not in self._whole:
                 self._whole[whole] = self._new_root(whole, dense_strides(whole.shape))
             self._see(value, self._samples[whole][key], self._whole[whole].root)
@@ -140,7 +200,7 @@ class Plan:
         steps: list[Step] = list(self._early_checks())
         checks = [check for check in self.program.checks if check not in steps]
         pending = list(self.program.statements)
-        stages = _stages(self.program, self._quick, self._kept)
+        stages = _stages(self.program, self._is_quick, self._kept)
         stage, last = 0, max(stages.values(), default=0)
         while pending:
             before = len(pending)
@@ -151,26 +211,29 @@ class Plan:
             checks = [check for check in checks if check not in ready]
             stage += 1
             left = [s for s in pending if s.output not in self.places]
-            calls = [s for s in left if stages[s.output] <= stage and not self._single(s)]
+            calls = [s for s in left if stages[s.output] <= stage and not self._is_single(s)]
             self._take_calls(self._take_views(calls), steps)
             done = self._inside | self.places.keys()
             pending = [s for s in self.program.statements if s.output not in done]
             assert len(pending) < before or stage <= last, "a value that nothing makes is read"
         return steps + checks
 
-    def _quick(self, statement: Statement) -> bool:
-        """Whether an op needs no call: C has it, or it comes with another one's."""
-        group = self._groups.get(statement.output)
-        if group is None:
-            return statement.output in self._in_c
-        return statement is not group.statements[0]
+    def _is_quick(self, statement: Statement) -> bool:
+        """Whether an op needs no call: it is a view, C has it, or it comes with another one's."""
+        lowering = self._lowerings[statement.output]
+        if statement.op in _VIEWS or lowering.is_single:
+            return True
+        return lowering.group is not None and statement is not lowering.group.statements[0]
 
-    def _single(self, statement: Statement) -> bool:
+    def _is_single(self, statement: Statement) -> bool:
         """Whether an op is in C and in no group."""
-        return statement.output not in self._groups and statement.output in self._in_c
+        return self._lowerings[statement.output].is_single
+
+    def _is_elementwise(self, statement: Statement) -> bool:
+        return self._lowerings[statement.output].kind is Loop
 
     def _alone(self, statements: list[Statement]) -> list[Statement]:
-        return [s for s in statements if s.output not in self._groups]
+        return [s for s in statements if self._lowerings[s.output].group is None]
 
     def _early_checks(self) -> list[Check]:
         return [check for check in self.program.checks if check.value in self.places]
@@ -185,8 +248,9 @@ class Plan:
         """As soon as they can be: they are short, and what reads them can meet in one loop."""
         left = []
         for statement in pending:
-            if self._ready(statement) and assembled(statement) is not None:
-                steps.append(Assembly(statement))
+            keys = self._lowerings[statement.output].keys
+            if keys is not None and self._ready(statement):
+                steps.append(assembly(statement, keys))
                 self._allocate(statement.output, dense_strides(statement.output.shape))
             else:
                 left.append(statement)
@@ -195,11 +259,11 @@ class Plan:
     def _take_loops(self, pending: list[Statement], steps: list[Step]) -> list[Statement]:
         while True:
             pending = self._take_assemblies(pending, steps)
-            first = next((s for s in pending if self._ready(s) and s.output in self._in_c), None)
+            first = next((s for s in pending if self._ready(s) and self._is_single(s)), None)
             if first is None:
                 return pending
-            if first.output not in self._elementwise:
-                steps.append(_single(first))
+            if not self._is_elementwise(first):
+                steps.append(_STEPS[self._lowerings[first.output].kind](first))
                 self._allocate(first.output, self._strides_of(first))
                 pending = [s for s in pending if s is not first]
             else:
@@ -216,11 +280,12 @@ class Plan:
         for statement in pending:
             joins = (
                 statement.output.shape == loop.shape
-                and statement.output in self._elementwise
+                and self._is_elementwise(statement)
                 and all(value in self.places or value in inside for value in statement.reads())
             )
             if joins:
                 loop.statements.append(statement)
+                loop.expressions[statement.output] = self._lowerings[statement.output].spelled
                 inside.add(statement.output)
             else:
                 left.append(statement)
@@ -232,8 +297,8 @@ class Plan:
 
     def _strides_of(self, statement: Statement) -> tuple[int, ...]:
         """The layout of a result: in C order, or, of pooling, like what it reads."""
-        like = pooled_like(statement)
-        strides = self.places[like].strides if like is not None else None
+        pools = self._lowerings[statement.output].kind is Pooling
+        strides = self.places[pooled_like(statement)].strides if pools else None
         return dense_strides(statement.output.shape, strides)
 
     def _layout_of(self, loop: Loop) -> tuple[int, ...] | None:
@@ -246,8 +311,10 @@ class Plan:
         return None
 
     def _take_calls(self, pending: list[Statement], steps: list[Step]) -> list[Statement]:
-        for group in {id(g): g for s in pending if (g := self._groups.get(s.output))}.values():
-            self._take_group(group, steps)
+        groups = [self._lowerings[statement.output].group for statement in pending]
+        for group in dict.fromkeys(groups):
+            if group is not None:
+                self._take_group(group, steps)
         pending = self._take_views([s for s in pending if s.output not in self.places])
         ready = [s for s in self._alone(pending) if self._ready(s)]
         for statement in ready:
@@ -336,21 +403,25 @@ class Plan:
         )
 
 
-def _stages(program: Program, quick: Any, kept: set[Value]) -> dict[Value, int]:
-    """When each op runs: a call of NumPy one stage after what it reads, loops as late as what
-    they are for allows, so that they meet in one loop and keep nothing in memory meanwhile."""
+def _stages(
+    program: Program, is_quick: Callable[[Statement], bool], kept: set[Value]
+) -> dict[Value, int]:
+    """Schedule: NumPy calls one stage after what they read, all else as late as its readers
+    allow, so that elementwise ops fuse with their consumers and keep nothing in memory meanwhile.
+    """
+    quick = {s.output for s in program.statements if is_quick(s)}
     early: dict[Value, int] = dict.fromkeys(program.sources, 0)
     for statement in program.statements:
         at = max((early[value] for value in statement.reads()), default=0)
-        early[statement.output] = at if quick(statement) or statement.op in _VIEWS else at + 1
+        early[statement.output] = at if statement.output in quick else at + 1
     late: dict[Value, int] = {}
     for statement in reversed(program.statements):
         output = statement.output
         at = early[output]
-        if output not in kept and (quick(statement) or statement.op in _VIEWS):
+        if output in quick and output not in kept:
             at = max(at, late.get(output, at))
         late[output] = at
-        needed = at if quick(statement) or statement.op in _VIEWS else at - 1
+        needed = at if output in quick else at - 1
         for value in statement.reads():
             late[value] = min(late.get(value, needed), needed)
     return late
@@ -381,29 +452,32 @@ def _owns(effect: Any) -> bool:
     return isinstance(effect, LeafWrite) or not hasattr(effect, "leaf")
 
 
+def _is_only_copied(program: Program, value: Value) -> bool:
+    """Whether all that a value is kept for is to be copied into memory that is there."""
+    effects = [effect for effect in program.effects if effect.value is value]
+    returned = any(result is value for result in program.results)
+    return not returned and not any(isinstance(e, GradientWrite) for e in effects)
+
+
 def _given_strides(value: Value) -> tuple[int, ...]:
     size = value.dtype.itemsize
     strides = tuple(step // size for step in value.strides)
     return strides if is_dense(value.shape, strides) else dense_strides(value.shape)
 
 
-# ------------------------------------------------------------------ what C can do
+# ------------------------------------------------------------------ functions
 
 
-def _with_owned_results(program: Program) -> Program:
-    """What outlives the call is copied where it would be a view."""
-    kept, numbers = program.kept(), program.free_numbers()
-
-    def copied(statement: Statement) -> list[Statement]:
-        output = statement.output
-        shares = statement.op in _VIEWS or assembled(statement) is not None
-        if not shares or output not in kept:
-            return [statement]
-        view = replace(output, number=next(numbers))
-        copy = Statement(positive, (view,), {}, output, statement.place)
-        return [statement._replace(output=view), copy]
-
-    return program.rewritten(copied)
+def _runs(steps: list[Step]) -> list[list[Step]]:
+    """Runs of steps that are one C function, and the others by themselves."""
+    runs: list[list[Step]] = []
+    for step in steps:
+        outside = isinstance(step, OUTSIDE)
+        if not outside and runs and not isinstance(runs[-1][0], OUTSIDE):
+            runs[-1].append(step)
+        else:
+            runs.append([step])
+    return runs
 
 
 TOGETHER = 16
@@ -426,15 +500,6 @@ def together(steps: list[Step]) -> list[list[Step]]:
     return groups
 
 
-def written_by(plan: Plan, step: Step) -> list[Value]:
-    """What a step stores: of a loop, what anything else reads or what outlives the call."""
-    if isinstance(step, Loop):
-        outside = plan.read_outside(step)
-        return [s.output for s in step.statements if s.output in outside]
-    stored = [s.output for s in statements_of(step) if s.output in plan.places]
-    return [*stored, step.scratch] if isinstance(step, TiledConvolution) else stored
-
-
 LONG = 500_000
 """Elements from which on a helper's waking up, some 30 microseconds, is won back: measured with
 Adam's update, of which 200,704 elements take 43 microseconds on one core and on two, and 1,048,576
@@ -446,11 +511,11 @@ LONG_BESIDE_PRODUCTS = 50_000
 MNIST step, 77 microseconds on one core, let them fall asleep in half of its runs."""
 
 
-def is_long(plan: Plan, step: Step) -> bool:
-    """Whether a step is a loop for several threads."""
-    size = extent(step.shape) if isinstance(step, Loop) else 0
+def is_long(step: Loop, steps: list[Step]) -> bool:
+    """Whether a loop of the program is one for several threads."""
+    size = extent(step.shape)
     enough = size >= LONG or (
         size >= LONG_BESIDE_PRODUCTS
-        and any(isinstance(other, TiledProduct | TiledConvolution) for other in plan.steps)
+        and any(isinstance(other, TiledProduct | TiledConvolution) for other in steps)
     )
     return enough and cpu.helpers() > 0

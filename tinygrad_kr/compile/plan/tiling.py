@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import NamedTuple
 
 import numpy as np
 
-from tinygrad_kr.compile.ir.program import Statement, Value
-from tinygrad_kr.compile.plan.convolution import geometry
-from tinygrad_kr.compile.plan.steps import Convolution, Geometry, TiledConvolution
+from tinygrad_kr.compile.ir.program import Value
+from tinygrad_kr.compile.plan.steps import (
+    Array,
+    ConvolutionGroup,
+    Division,
+    Geometry,
+    TiledConvolution,
+    panels,
+)
 from tinygrad_kr.native import cpu, kernels
 from tinygrad_kr.ops import window as w
 from tinygrad_kr.ops.reduction import sum_
@@ -26,27 +31,14 @@ LEAST_WINDOWS = 128
 """Of which columns are there at once: all filters are read for them, and all sums written."""
 
 
-def tiled(group: Convolution, numbers: Iterator[int]) -> TiledConvolution | None:
+def tiled(group: ConvolutionGroup, numbers: Iterator[int]) -> TiledConvolution | None:
     """A convolution wholly in C, where that is better than BLAS."""
     if group.statements[0].output.dtype != np.float32 or not kernels.has_wide_vectors():
         return None
-    _, size = scratch(group.statements)
+    divided = division(group.geometry)
+    arrays, size = scratch(group, divided)
     memory = Value(next(numbers), (size,), np.dtype(np.float32), (4,))
-    return TiledConvolution(group.statements, group.inside, memory)
-
-
-def geometry_of(statements: list[Statement]) -> Geometry:
-    """The sizes of a convolution with its neighbours."""
-    return next(found for found in map(geometry, statements) if found is not None)
-
-
-class Division(NamedTuple):
-    """pieces: of all samples, for whoever is free; samples: of a piece, whose products are there
-    at once; lines: of windows, whose columns are there at once."""
-
-    pieces: int
-    samples: int
-    lines: int
+    return TiledConvolution(group.statements, group.inside, group.geometry, divided, arrays, memory)
 
 
 def division(s: Geometry) -> Division:
@@ -63,19 +55,10 @@ def division(s: Geometry) -> Division:
     return Division(pieces, samples, lines)
 
 
-class Array(NamedTuple):
-    """Where an array begins in the scratch memory, in float32, and how far it is from that of one
-    `each`, a piece or a thread, to that of the next."""
-
-    start: int
-    apart: int
-    each: str
-
-
-def scratch(statements: list[Statement]) -> tuple[dict[str, Array], int]:
+def scratch(group: ConvolutionGroup, divided: Division) -> tuple[dict[str, Array], int]:
     """The arrays of a convolution, each from a cache line on, and how many float32 they take."""
-    s, ops = geometry_of(statements), {statement.op for statement in statements}
-    pieces, samples, lines = division(s)
+    s, ops = group.geometry, {statement.op for statement in group.statements}
+    pieces, samples, lines = divided
     arrays: dict[str, Array] = {}
     end = 0
 
@@ -97,11 +80,6 @@ def scratch(statements: list[Statement]) -> tuple[dict[str, Array], int]:
     add("columns", (lines * s.counts[1] + beyond) * s.features, *each)
     add("rows", (samples * s.places + beyond) * s.outputs + kernels.COLUMNS, *each)
     return arrays, end
-
-
-def panels(s: Geometry, forward: bool) -> tuple[int, int]:
-    """How many rows and columns the filters have as the second factor."""
-    return (s.features, s.outputs) if forward else (s.outputs, s.features)
 
 
 def _divided(a: int, b: int) -> int:

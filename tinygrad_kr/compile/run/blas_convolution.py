@@ -4,17 +4,13 @@ from __future__ import annotations
 
 import ctypes
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 from numpy import ndarray
 
-from tinygrad_kr.compile.codegen.convolution import kernels
-from tinygrad_kr.compile.plan.convolution import geometry
-from tinygrad_kr.compile.plan.plan import Plan
 from tinygrad_kr.compile.plan.steps import Convolution
-from tinygrad_kr.ops import window as w
 from tinygrad_kr.ops.node import address
 
 PART_BYTES = 2**20
@@ -32,18 +28,16 @@ def _aligned(size: int, dtype: Any) -> ndarray:
 class Runner:
     """`runner.run(arrays)`: one run of a `Convolution`, part of the samples by part."""
 
-    def __init__(self, plan: Plan, step: Convolution, name: str, library: Any) -> None:
-        head = next(s for s in step.statements if geometry(s) is not None)
-        s = geometry(head)
-        assert s is not None
+    def __init__(self, step: Convolution, name: str, parts: Sequence[str], library: Any) -> None:
+        s = step.geometry
         self._functions = {}
-        for kernel in kernels(plan, step, name):
-            function = library[f"{kernel.name}_of"]
+        for part in parts:
+            function = library[f"{part}_of"]
             function.restype = None
             number = ctypes.c_int64
             function.argtypes = [ctypes.py_object, ctypes.c_void_p, number, number]
-            self._functions[kernel.name.removeprefix(f"{name}_")] = function
-        dtype = head.output.dtype
+            self._functions[part.removeprefix(f"{name}_")] = function
+        dtype = step.statements[0].output.dtype
         samples = max(PART_BYTES // (s.places * s.features * dtype.itemsize), 1)
         samples = math.ceil(s.samples / math.ceil(s.samples / samples))
         windows = samples * s.places
@@ -69,7 +63,7 @@ class Runner:
             count = min(samples, s.samples - start)
             n = count * s.places
             self._parts.append((start, count, columns[:n], rows[:n]))
-        self._is_forward = head.op is w.convolve
+        self._is_forward = step.is_forward
 
     @property
     def run(self) -> Callable[[tuple[ndarray, ...]], None]:

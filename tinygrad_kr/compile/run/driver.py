@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from numpy import ndarray
 
-from tinygrad_kr.compile.codegen.arguments import Arguments
-from tinygrad_kr.compile.codegen.naming import Names, Namespace
 from tinygrad_kr.compile.ir.bindings import (
     Argument,
     Constant,
@@ -18,16 +16,19 @@ from tinygrad_kr.compile.ir.bindings import (
     GradientWrite,
     Leaf,
     LeafWrite,
+    Option,
     StaleError,
+    StateArray,
+    StateNumber,
 )
 from tinygrad_kr.compile.ir.layout import dense_strides, empty
+from tinygrad_kr.compile.ir.namespace import Namespace
 from tinygrad_kr.compile.ir.program import Check, Program, Statement, Value
-from tinygrad_kr.compile.plan.memory import Arena, is_returned
-from tinygrad_kr.compile.plan.plan import Plan, written_by
-from tinygrad_kr.compile.plan.steps import Convolution, Step
+from tinygrad_kr.compile.plan.plan import Plan
+from tinygrad_kr.compile.plan.steps import Convolution, Segment, is_returned, written_by
+from tinygrad_kr.compile.run.arena import Arena
 from tinygrad_kr.compile.run.blas_convolution import Runner
 from tinygrad_kr.compile.trace.condition import Condition
-from tinygrad_kr.compile.trace.optimizer_step import Option, StateArray, StateNumber
 from tinygrad_kr.escape import argument, string
 from tinygrad_kr.ops import linalg
 from tinygrad_kr.ops.node import (
@@ -43,8 +44,8 @@ from tinygrad_kr.ops.node import (
 class _Driver(Namespace):
     """Writes the Python function, and holds what its names stand for."""
 
-    def __init__(self, plan: Plan, recording: Any, names: Names) -> None:
-        self.plan, self.recording, self._in_python = plan, recording, names.in_python
+    def __init__(self, plan: Plan, recording: Any, names: Mapping[int, str]) -> None:
+        self.plan, self.recording, self._value_names = plan, recording, names
         self.lines: list[str] = []
         self.parts: list[Any] = []
         self.calls = 0
@@ -67,15 +68,12 @@ class _Driver(Namespace):
         self._keeps_gradients = not (raises or accumulates)
         """Whether gradients may be overwritten: no error can leave them half done, and no step
         reads those of the step before."""
-        self._held: dict[str, Any] = {}
-        """The globals of the generated function, once it is compiled."""
         self._seen: list[str] = []
         """Names that the function rebinds: arrays and options that were checked."""
         self._arrays: dict[Value, str] = {}
         self._fresh: dict[Value, str] = {}
         self._tensors: dict[Value, str] = {}
-        self._kept = plan.program.kept()
-        self.arena = Arena(plan, {value for value in self._kept if not self._only_copied(value)})
+        self.arena = Arena(plan)
         self.workspace = self.arena.nbytes
         self.names["arena"] = self.arena.memory
         sources = plan.program.sources
@@ -90,22 +88,34 @@ class _Driver(Namespace):
         self._sources()
         self._gradients()
 
+    # -------------------------------------------------------------- names
+
+    def _array_name(self, value: Value) -> str:
+        return f"{self._value_names.get(value.number, f'value_{value.number}')}_array"
+
+    def _seen_name(self, value: Value) -> str:
+        """The array that the call before had."""
+        return f"{self._array_name(value)}_before"
+
+    def _tensor_name(self, value: Value) -> str:
+        return f"{self._value_names.get(value.number, f'value_{value.number}')}_tensor"
+
     # -------------------------------------------------------------- sources
 
     def _sources(self) -> None:
         sources = self.plan.program.sources
-        arguments = [f"h{v.number}" for v, s in sources.items() if isinstance(s, Argument)]
+        arguments = [self._seen_name(v) for v, s in sources.items() if isinstance(s, Argument)]
         for value, source in sources.items():
             if isinstance(source, Leaf):
-                self._arrays[value] = name = f"a{value.number}"
+                self._arrays[value] = name = self._array_name(value)
                 self.lines.append(f"{name} = {self.name(source.node, 'leaf')}._data")
                 overwritten = source.node in self._overwritten
                 # An argument may lie in the memory that a parameter has now.
                 self._check(value, name, arguments if overwritten else [])
         for value, source in sources.items():
             if not isinstance(source, Leaf):
-                self._arrays[value] = f"a{value.number}"
-                self._source(value, source, f"a{value.number}")
+                self._arrays[value] = self._array_name(value)
+                self._source(value, source, self._array_name(value))
 
     def _source(self, value: Value, source: Any, name: str) -> None:
         if isinstance(source, Argument):
@@ -135,7 +145,7 @@ class _Driver(Namespace):
 
         forgotten: arrays to check again when this one has changed.
         """
-        seen = f"h{value.number}"
+        seen = self._seen_name(value)
         self.names[seen] = None
         self._seen.append(seen)
         check = self.name(self._check_of(value), "checked")
@@ -165,12 +175,12 @@ class _Driver(Namespace):
     def _optimizers(self) -> None:
         """The optimizers' states and options, looked at again only where something is another."""
         for step in self.recording.steps:
-            loader = _Loader(self.plan.program, step, self.names)
+            loader = _Loader(self.plan.program, step, self.names, self._array_name)
             name = self.name(step, "step")
             optimizer = self.name(step.optimizer, "optimizer")
             load = self.name(loader, "load")
             self.lines.append(f"if {optimizer}._plan is not {name}:")
-            state = [f"a{value.number}" for value in loader.state_values]
+            state = [self._array_name(value) for value in loader.state_values]
             found = f"{', '.join(state)}, = " if state else ""
             self.lines.append(f"    {found}{load}.state()")
             # Only when all of the state is known, the step becomes the optimizer's plan.
@@ -195,8 +205,8 @@ class _Driver(Namespace):
             if isinstance(effect, GradientWrite) and value and self._is_only_a_gradient(value):
                 place = self.plan.places[value]
                 if self.plan.roots[place.root] is value and value not in self._arrays:
-                    self._arrays[value] = self._fresh[value] = f"a{value.number}"
-                    self._tensors[value] = f"t{value.number}"
+                    self._arrays[value] = self._fresh[value] = self._array_name(value)
+                    self._tensors[value] = self._tensor_name(value)
                     renewed.append(value)
         if not renewed:
             return
@@ -226,7 +236,7 @@ class _Driver(Namespace):
             return self.array(self.plan.in_place[value])
         view = self.plan.views[value]
         terms = self._terms(view)
-        name = f"a{value.number}"
+        name = self._array_name(value)
         self.lines.append(f"{name} = {self.name(view.op.forward, view.op.__name__)}({terms})")
         self._arrays[value] = name
         return name
@@ -257,8 +267,8 @@ class _Driver(Namespace):
         known = value in self._arrays or value in self.plan.in_place
         if known or self.plan.roots[place.root] is not value:
             return
-        if value in self._kept and not self._only_copied(value):
-            self._arrays[value] = self._fresh[value] = name = f"a{value.number}"
+        if value in self.plan.lasting:
+            self._arrays[value] = self._fresh[value] = name = self._array_name(value)
             self.lines.append(f"{name} = {self._made(value)}")
         else:
             self._arrays[value] = self.name(self.arena.array(value), f"buffer{value.number}")
@@ -275,30 +285,23 @@ class _Driver(Namespace):
         """The name of the array that a piece of memory was allocated for."""
         return self.array(self.plan.roots[root])
 
-    def _call_of(self, arguments: Arguments) -> str:
+    def _call_of(self, segment: Segment) -> str:
         """The tuple for a C function."""
-        items = [self._of_root(root) for root in arguments.roots]
-        items += ["arena"] * arguments.uses_arena
+        items = [self._of_root(root) for root in segment.roots]
+        items += ["arena"] * bool(segment.in_arena)
         return f"({', '.join(items)},)" if items else "()"
-
-    def _only_copied(self, value: Value) -> bool:
-        """Whether all that a value is kept for is to be copied into memory that is there."""
-        program = self.plan.program
-        effects = [effect for effect in program.effects if effect.value is value]
-        returned = any(result is value for result in program.results)
-        return not returned and not any(isinstance(e, GradientWrite) for e in effects)
 
     # -------------------------------------------------------------- steps
 
-    def part(self, function: Any, steps: list[Step], arguments: Arguments) -> None:
+    def part(self, function: Any, segment: Segment) -> None:
         """A C function."""
         self._announce()
-        for step in steps:
-            for value in written_by(self.plan, step):
+        for step in segment.steps:
+            for value in written_by(step):
                 self._own(value)
         function.restype, function.argtypes = None, [ctypes.py_object]
         self.parts.append(function)
-        self.lines.append(f"{self.name(function, 'part')}({self._call_of(arguments)})")
+        self.lines.append(f"{self.name(function, 'part')}({self._call_of(segment)})")
 
     def call(self, statement: Statement) -> None:
         """A NumPy call, whose result C may come to read."""
@@ -312,22 +315,23 @@ class _Driver(Namespace):
             self.lines.append(f"matmul({terms}, out={self._arrays[output]})")
             return
         forward = self.name(statement.op.forward, statement.op.__name__)
-        name = f"a{output.number}"
+        name = self._array_name(output)
         dtype, layout = self.name(output.dtype, "dtype"), self.name(place.strides, "strides")
         made = f"{forward}({self._terms(statement)})"
         self.lines.append(f"{name} = laid({made}, {layout}, {dtype})")
         self._arrays[output] = name
 
-    def convolution(self, step: Convolution, name: str, library: Any, arguments: Arguments) -> None:
+    def convolution(
+        self, step: Convolution, segment: Segment, parts: Sequence[str], library: Any
+    ) -> None:
         """The products of a convolution, and what runs along with them."""
         self._announce()
         self.calls += 1
-        for statement in step.statements:
-            if statement.output not in step.inside:
-                self._own(statement.output)
-        runner = Runner(self.plan, step, name, library)
+        for value in written_by(step):
+            self._own(value)
+        runner = Runner(step, segment.name, parts, library)
         self.workspace += runner.bytes
-        call = self._call_of(arguments)
+        call = self._call_of(segment)
         self.lines.append(f"{self.name(runner.run, 'convolution')}({call})")
 
     def check(self, check: Check) -> None:
@@ -376,7 +380,7 @@ class _Driver(Namespace):
         if value not in self._fresh:
             return f"{self.name(_copied, 'copied')}({self.array(value)})"
         if value not in self._tensors:
-            self._tensors[value] = tensor = f"t{value.number}"
+            self._tensors[value] = tensor = self._tensor_name(value)
             self.lines.append(f"{tensor} = constant({self._fresh[value]})")
         return self._tensors[value]
 
@@ -397,16 +401,14 @@ class _Driver(Namespace):
 
     def _body(self) -> str:
         first = [f"global {', '.join(self._seen)}"] if self._seen else []
-        return self._in_python("\n    ".join([*first, *self.lines]))
+        return "\n    ".join([*first, *self.lines])
 
     def compiled_if(self, condition: Condition, missed: Any) -> Callable[..., Any]:
         """The function; `missed`, with nothing done, where a condition does not hold.
 
         Given a `Loop` as well, it runs that in place of its one C function.
         """
-        if not self._held:
-            self._held = {self._in_python(name): thing for name, thing in self.names.items()}
-        run = condition.before(self._body(), self._held, missed, self._loop())
+        run = condition.before(self._body(), self.names, missed, self._loop())
         return np.errstate(all="ignore")(run) if self.calls else run
 
     def _loop(self) -> str:
@@ -457,13 +459,19 @@ class _Checked:
 class _Loader:
     """Where C finds an optimizer's options and state."""
 
-    def __init__(self, program: Program, step: Any, names: dict[str, Any]) -> None:
+    def __init__(
+        self,
+        program: Program,
+        step: Any,
+        names: dict[str, Any],
+        array_name: Callable[[Value], str],
+    ) -> None:
         self.step = step
         self.take_over = step.take_over
         self._options: list[tuple[Option, ndarray]] = []
         self._state: list[tuple[StateArray, Value]] = []
         for value, source in program.sources.items():
-            name = f"a{value.number}"
+            name = array_name(value)
             if isinstance(source, Option) and source.cohort in step.cohorts:
                 names[name] = array = np.array(source.fetch())
                 self._options.append((source, array))

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 from numpy import ndarray
 
-from tinygrad_kr.compile.ir.bindings import StaleError
+from tinygrad_kr.compile.ir.bindings import Cohort, Option, StaleError, StateArray, StateNumber
 from tinygrad_kr.compile.ir.program import Value
 from tinygrad_kr.ops.node import constant
 from tinygrad_kr.optim.lowering import lower, structure_of
 from tinygrad_kr.tensor import Tensor
+
+__all__ = ["LiveNumber", "Option", "RecordedStep", "StateArray", "StateNumber"]
 
 
 class LiveNumber(Tensor):
@@ -22,133 +23,6 @@ class LiveNumber(Tensor):
 
     def __bool__(self) -> bool:
         return True
-
-
-@dataclass(slots=True, eq=False)
-class Cohort:
-    """Parameters that a rule updates alike, and the numbers (of steps) that their states share."""
-
-    group: dict[str, Any]
-    structure: Any
-    slots: list[Any]
-    arrays: tuple[str, ...]
-    numbers: dict[str, ndarray] = field(default_factory=dict)
-    kinds: dict[str, type] = field(default_factory=dict)
-
-    def load(self) -> None:
-        """Read the numbers from the states; StaleError if these are not what they were."""
-        for slot in self.slots:
-            if tuple(slot.arrays) != self.arrays or slot.numbers.keys() != self.numbers.keys():
-                raise StaleError
-        for name, number in self.numbers.items():
-            value = self.slots[0].numbers[name]
-            if any(slot.numbers[name] != value for slot in self.slots):
-                raise StaleError
-            number[()] = value
-
-    def settle(self) -> None:
-        """Write the numbers back."""
-        numbers = {name: self.kinds[name](number) for name, number in self.numbers.items()}
-        for slot in self.slots:
-            slot.keep(slot.arrays, dict(numbers))
-
-
-@dataclass(slots=True)
-class Option:
-    """An option of a parameter group, or one of a pair of them."""
-
-    cohort: Cohort
-    name: str
-    index: int | None
-
-    def fetch(self) -> ndarray:
-        """The number as it is now."""
-        value = self.cohort.group[self.name]
-        return np.asarray(value if self.index is None else value[self.index], np.float64)
-
-    def same(self, other: Any) -> bool:
-        """Whether both are the same option of the same group."""
-        return (
-            isinstance(other, Option)
-            and other.cohort.group is self.cohort.group
-            and (other.name, other.index) == (self.name, self.index)
-        )
-
-
-@dataclass(slots=True)
-class StateNumber:
-    """A number in the optimizer's state: how many steps were made."""
-
-    cohort: Cohort
-    name: str
-    value: Value | None = None
-
-    @property
-    def key(self) -> Any:
-        """Which state it is."""
-        return self.cohort.slots[0], self.name
-
-    def fetch(self) -> ndarray:
-        """The number as it is now."""
-        return self.cohort.numbers[self.name]
-
-    def apply(self, array: Any) -> None:
-        """Keep the new number."""
-        self.cohort.numbers[self.name][()] = array
-
-    def replaces(self, source: Any) -> bool:
-        """Whether `source` reads this number."""
-        return (
-            isinstance(source, StateNumber)
-            and source.cohort is self.cohort
-            and source.name == self.name
-        )
-
-    def same(self, other: Any) -> bool:
-        """Whether both are the same number of the same parameters."""
-        return (
-            isinstance(other, StateNumber)
-            and other.name == self.name
-            and other.cohort.slots == self.cohort.slots
-        )
-
-
-@dataclass(slots=True)
-class StateArray:
-    """An array in the optimizer's state, in its parameter's shape."""
-
-    slot: Any
-    name: str
-    value: Value | None = None
-
-    @property
-    def key(self) -> Any:
-        """Which state it is."""
-        return self.slot, self.name
-
-    def fetch(self) -> ndarray:
-        """The array as it is now."""
-        array: ndarray = self.slot.arrays[self.name].reshape(self.slot.shape)
-        return array
-
-    def apply(self, array: Any) -> None:
-        """Overwrite it."""
-        self.slot.arrays[self.name].reshape(self.slot.shape)[...] = array
-
-    def replaces(self, source: Any) -> bool:
-        """Whether `source` reads this array."""
-        return (
-            isinstance(source, StateArray) and source.slot is self.slot and source.name == self.name
-        )
-
-    def same(self, other: Any) -> bool:
-        """Whether both are of the same parameter's state."""
-        return (
-            isinstance(other, StateArray)
-            and other.slot is self.slot
-            and other.name == self.name
-            and (other.value is None) == (self.value is None)
-        )
 
 
 class RecordedStep:
