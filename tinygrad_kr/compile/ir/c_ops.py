@@ -69,6 +69,8 @@ OTHERS: dict[Any, str] = {
     network.logistic_slope: "(({T})tk_logistic_slope({0}, {1}))",
 }
 
+ELEMENTWISE = {*FLOATS, *COMPARISONS, *TRUTHS, *BITS, *CHOICES, *OTHERS}
+
 POWERS = {0.5: "tk_sqrtF({0})", -0.5: "tk_inverse_rootF({0})", 2.0: "({0} * {0})",
           3.0: "({0} * {0} * {0})", -1.0: "(1 / {0})", 1.0: "({0})", 0.0: "1"}
 """Powers of a constant exponent that need no power function."""

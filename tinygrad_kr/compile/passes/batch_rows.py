@@ -18,7 +18,7 @@ import numpy as np
 
 from tinygrad_kr.compile.ir.bindings import Constant
 from tinygrad_kr.compile.ir.builder import Builder
-from tinygrad_kr.compile.ir.c_ops import expression
+from tinygrad_kr.compile.ir.c_ops import ELEMENTWISE
 from tinygrad_kr.compile.ir.layout import extent
 from tinygrad_kr.compile.ir.program import Program, Source, Statement, Value, is_basic_key
 from tinygrad_kr.compile.passes.simplify import _frozen, _hashable, _is_fixed
@@ -211,7 +211,7 @@ class _Operand:
 
 def _rule(statement: Statement) -> Any:
     """How an op is done for all rows; None if there is no way."""
-    if expression(statement) is not None and not set(statement.params) - {"dtype"}:
+    if statement.op in ELEMENTWISE and not set(statement.params) - {"dtype"}:
         return _elementwise
     if statement.op in (getitem, index_add) and not is_basic_key(statement.params["key"]):
         return None
