@@ -17,7 +17,7 @@ from tinygrad_kr.compile.ir.layout import Place, broadcast_strides, dense_stride
 from tinygrad_kr.compile.ir.program import Statement, Value
 from tinygrad_kr.compile.plan.plan import Plan
 from tinygrad_kr.compile.plan.steps import (
-    Assembly,
+    Concat,
     Labels,
     Loop,
     Pooling,
@@ -83,8 +83,8 @@ def _write(plan: Plan, writer: Writer, step: Step) -> int:
         _tiled_product(plan, writer, step.statement)
     elif isinstance(step, Labels):
         _labels(plan, writer, step.statement)
-    elif isinstance(step, Assembly):
-        _margin(plan, writer, step)
+    elif isinstance(step, Concat):
+        _fill_gaps(plan, writer, step)
     elif isinstance(step, Pooling):
         pooling(plan, writer, step.statement)
     return 0
@@ -409,12 +409,12 @@ def _labels(plan: Plan, writer: Writer, statement: Statement) -> None:
 # ------------------------------------------------------------------ what is put together of parts
 
 
-def _margin(plan: Plan, writer: Writer, step: Assembly) -> None:
+def _fill_gaps(plan: Plan, writer: Writer, step: Concat) -> None:
     """What no part covers."""
     out = step.statement.output
     writer.computes(step.statement)
-    place, given = plan.places[out], literal(step.filling, out.dtype)
-    for box in step.margin:
+    place, given = plan.places[out], literal(step.fill_value, out.dtype)
+    for box in step.gaps:
         offset = place.offset
         sizes: list[int] = []
         strides: list[int] = []

@@ -10,11 +10,11 @@ import numpy as np
 from tinygrad_kr.compile.ir.c_ops import expression
 from tinygrad_kr.compile.ir.layout import FLOAT_DTYPES, extent
 from tinygrad_kr.compile.ir.program import Program, Statement, Value
-from tinygrad_kr.compile.plan.concat import assembled
+from tinygrad_kr.compile.plan.concat import part_keys
 from tinygrad_kr.compile.plan.convolution import geometry, grouped, is_pooling
 from tinygrad_kr.compile.plan.steps import (
-    Assembly,
     Call,
+    Concat,
     Convolution,
     Key,
     Labels,
@@ -41,7 +41,7 @@ class Lowering:
     """What a statement becomes: the type of step that computes it (a view needs none).
 
     expression: the C of an elementwise op, in whatever step. keys: where the parts of an
-    `Assembly` lie in it. group: the convolution with which the statement runs.
+    `Concat` lie in it. group: the convolution with which the statement runs.
     """
 
     kind: type[Step]
@@ -82,9 +82,9 @@ def lowering_of(statement: Statement) -> Lowering:
     spelled = expression(statement)
     if spelled is not None:
         return Lowering(Loop, spelled)
-    keys = assembled(statement)
+    keys = part_keys(statement)
     if keys is not None:
-        return Lowering(Assembly, keys=keys)
+        return Lowering(Concat, keys=keys)
     return Lowering(_single_kind(statement))
 
 

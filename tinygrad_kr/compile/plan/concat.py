@@ -11,14 +11,14 @@ import numpy as np
 
 from tinygrad_kr.compile.ir.c_ops import C_TYPES
 from tinygrad_kr.compile.ir.program import Statement, Value, is_basic_key
-from tinygrad_kr.compile.plan.steps import Assembly, Key, Range
+from tinygrad_kr.compile.plan.steps import Concat, Key, Range
 from tinygrad_kr.ops import shape
 from tinygrad_kr.ops.indexing import index_add
 
 _OPS = (index_add, shape.pad, shape.stack, shape.concatenate)
 
 
-def assembled(statement: Statement) -> list[Key] | None:
+def part_keys(statement: Statement) -> list[Key] | None:
     """Where each input lies in the output, as an index of it; None for what is not put together.
 
     No two inputs meet. What none covers has one value.
@@ -63,13 +63,13 @@ def with_ellipsis(key: Any) -> Key:
     return parts if any(part is ... for part in parts) else (*parts, ...)
 
 
-def assembly(statement: Statement, keys: list[Key]) -> Assembly:
+def concat(statement: Statement, keys: list[Key]) -> Concat:
     """The step that completes an array of parts: where something is left out, there is one part."""
-    left_out = list(margin(keys[0], statement.output.shape)) if len(keys) == 1 else []
-    return Assembly(statement, left_out, statement.params.get("value", 0))
+    left_out = list(gaps(keys[0], statement.output.shape)) if len(keys) == 1 else []
+    return Concat(statement, left_out, statement.params.get("value", 0))
 
 
-def margin(key: Key, sizes: tuple[int, ...]) -> Iterator[list[Range]]:
+def gaps(key: Key, sizes: tuple[int, ...]) -> Iterator[list[Range]]:
     """The elements that an index leaves out, in boxes: for each axis, the numbers along it."""
     chosen = _ranges(key, sizes)
     for axis, (range_, n) in enumerate(zip(chosen, sizes, strict=True)):

@@ -15,7 +15,7 @@ from tinygrad_kr.compile.ir.layout import Place, dense_strides, empty, extent, i
 from tinygrad_kr.compile.ir.program import Check, Program, Statement, Value
 from tinygrad_kr.compile.plan import memory
 from tinygrad_kr.compile.plan.classify import classify
-from tinygrad_kr.compile.plan.concat import assembly, with_ellipsis
+from tinygrad_kr.compile.plan.concat import concat, with_ellipsis
 from tinygrad_kr.compile.plan.convolution import channels_last, pooled_like
 from tinygrad_kr.compile.plan.copies import with_owned_results, with_parts
 from tinygrad_kr.compile.plan.steps import (
@@ -244,13 +244,13 @@ class Plan:
     def _take_views(self, pending: list[Statement]) -> list[Statement]:
         return [s for s in pending if not (self._ready(s) and self._view(s))]
 
-    def _take_assemblies(self, pending: list[Statement], steps: list[Step]) -> list[Statement]:
+    def _take_concats(self, pending: list[Statement], steps: list[Step]) -> list[Statement]:
         """As soon as they can be: they are short, and what reads them can meet in one loop."""
         left = []
         for statement in pending:
             keys = self._lowerings[statement.output].keys
             if keys is not None and self._ready(statement):
-                steps.append(assembly(statement, keys))
+                steps.append(concat(statement, keys))
                 self._allocate(statement.output, dense_strides(statement.output.shape))
             else:
                 left.append(statement)
@@ -258,7 +258,7 @@ class Plan:
 
     def _take_loops(self, pending: list[Statement], steps: list[Step]) -> list[Statement]:
         while True:
-            pending = self._take_assemblies(pending, steps)
+            pending = self._take_concats(pending, steps)
             first = next((s for s in pending if self._ready(s) and self._is_single(s)), None)
             if first is None:
                 return pending

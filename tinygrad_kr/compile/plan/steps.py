@@ -153,15 +153,15 @@ class Labels:
 
 
 @dataclass(slots=True, eq=False)
-class Assembly:
+class Concat:
     """An array whose parts lie in it already: of what they leave out, the elements.
 
-    margin: what no part covers, in boxes; filling: the number there.
+    gaps: what no part covers, in boxes; fill_value: the number there.
     """
 
     statement: Statement
-    margin: list[list[Range]]
-    filling: Any
+    gaps: list[list[Range]]
+    fill_value: Any
 
 
 @dataclass(slots=True, eq=False)
@@ -177,7 +177,7 @@ Step = (
     | Product
     | TiledProduct
     | Labels
-    | Assembly
+    | Concat
     | Pooling
     | Convolution
     | TiledConvolution
