@@ -74,8 +74,8 @@ class Script:
         with np.errstate(all="ignore"):
             made = np.asarray(record.forward(*arrays, **params))
         value = self.value(made.shape, made.dtype)
-        place = f"line {len(self.program.statements)}"
-        self.program.statements.append(Statement(record, inputs, params, value, place))
+        source_line = f"line {len(self.program.statements)}"
+        self.program.statements.append(Statement(record, inputs, params, value, source_line))
         return value
 
     def check(self, value: Value) -> Check:
@@ -92,7 +92,7 @@ def outputs(program: Program) -> list[Value]:
 
 
 def lines(program: Program) -> list[str]:
-    return [statement.place for statement in program.statements]
+    return [statement.source_line for statement in program.statements]
 
 
 PASSES = [
@@ -534,7 +534,9 @@ def computed(program: Program, *arguments: Any) -> list[Any]:
 
 
 def fused(program: Program) -> list[tuple[type[Step], list[str]]]:
-    return [(type(step), [t.place for t in statements_of(step)]) for step in Plan(program).steps]
+    return [
+        (type(step), [t.source_line for t in statements_of(step)]) for step in Plan(program).steps
+    ]
 
 
 def test_a_chain_of_elementwise_ops_is_one_loop() -> None:
@@ -590,8 +592,8 @@ def test_views_are_no_step() -> None:
     y = s(e.tanh, turned)
     plan = Plan(s.gives(y))
     assert [type(step) for step in plan.steps] == [Loop, Loop]
-    place = plan.places[turned]
-    assert (place.strides, place.root) == ((1, 3), plan.places[outputs(plan.program)[0]].root)
+    view = plan.views[turned]
+    assert (view.strides, view.root) == ((1, 3), plan.views[outputs(plan.program)[0]].root)
 
 
 def test_a_view_that_outlives_the_call_is_copied() -> None:
@@ -602,7 +604,7 @@ def test_a_view_that_outlives_the_call_is_copied() -> None:
     plan = Plan(s.gives(turned))
     made = plan.program.statements[-1]
     assert (made.op, made.output) == (e.positive, turned)
-    assert plan.places[turned].root != plan.places[x].root
+    assert plan.views[turned].root != plan.views[x].root
     assert plan.program.checks == [check._replace(after=2)]
 
 
@@ -677,4 +679,4 @@ def test_new_weights_are_written_over_the_old() -> None:
     new = s(e.subtract, w, g)
     assert over(s, w, new)
     plan = Plan(s.program)
-    assert plan.places[new] == plan.places[w]
+    assert plan.views[new] == plan.views[w]

@@ -300,13 +300,13 @@ class Memory:
 
     def view(self, value: Any) -> ndarray:
         """The elements of a value."""
-        place = self.plan.places[value]
-        arena = place.root in self.starts
-        piece = self.pieces[-1 if arena else self.roots.index(place.root)]
+        view = self.plan.views[value]
+        arena = view.root in self.starts
+        piece = self.pieces[-1 if arena else self.roots.index(view.root)]
         size = value.dtype.itemsize
-        start = self.starts[place.root] if arena else 0
-        strides = tuple(step * size for step in place.strides)
-        return np.ndarray(value.shape, value.dtype, piece, start + place.offset * size, strides)
+        start = self.starts[view.root] if arena else 0
+        strides = tuple(step * size for step in view.strides)
+        return np.ndarray(value.shape, value.dtype, piece, start + view.offset * size, strides)
 
     def take(self, contents: list[bytes]) -> None:
         for piece, content in zip(self.pieces, contents, strict=True):

@@ -315,6 +315,6 @@ def test_convolutions_share_their_scratch_memory(monkeypatch: pytest.MonkeyPatch
     assert len(steps) == 4
     sizes = [step.scratch.size * 4 for step in steps]
     arena = native.arena.memory
-    starts = [native.arena.starts[native.plan.places[step.scratch].root] for step in steps]
+    starts = [native.arena.starts[native.plan.views[step.scratch].root] for step in steps]
     assert all(s >= 0 and s + n <= arena.nbytes for s, n in zip(starts, sizes, strict=True))
     assert native.workspace == arena.nbytes < sum(sizes)

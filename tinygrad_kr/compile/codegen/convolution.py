@@ -10,7 +10,7 @@ import numpy as np
 
 from tinygrad_kr.compile.codegen.pooling import _WIDE, TYPES, _at, _find, _four, _window
 from tinygrad_kr.compile.codegen.text import Function, Line, Writer
-from tinygrad_kr.compile.ir.layout import Place, pair
+from tinygrad_kr.compile.ir.layout import View, pair
 from tinygrad_kr.compile.ir.ops import _window_first
 from tinygrad_kr.compile.ir.program import Value
 from tinygrad_kr.compile.plan.plan import Plan
@@ -30,11 +30,11 @@ class Kernel(Writer):
         self.parameters: dict[str, str] = {}
         self.given: dict[str, str] = {}
 
-    def memory(self, name: str, place: Place, dtype: Any, stored: bool = False) -> None:
+    def memory(self, name: str, view: View, dtype: Any, stored: bool = False) -> None:
         """An array of the plan."""
         kind = f"{'' if stored else 'const '}{TYPES[dtype]}"
         self.parameters[name] = f"{kind} *restrict {name}"
-        self.given[name] = f"({kind} *)memory[{place.root}] + {place.offset}"
+        self.given[name] = f"({kind} *)memory[{view.root}] + {view.offset}"
 
     def own(self, name: str, slot: int, dtype: Any, stored: bool = False) -> None:
         """An array of the step."""
@@ -58,12 +58,12 @@ class Kernel(Writer):
 # ------------------------------------------------------------------ the parts of a convolution
 
 
-def _filters(name: str, s: Geometry, weight: Value, place: Place) -> Kernel:
+def _filters(name: str, s: Geometry, weight: Value, view: View) -> Kernel:
     """Filters as the columns of a matrix (features, outputs)."""
     f = Kernel(name)
-    f.memory("weight", place, weight.dtype)
+    f.memory("weight", view, weight.dtype)
     f.own("filters", 0, weight.dtype, stored=True)
-    (o, c, h, v), (kh, kw) = _four(place.strides), s.kernel
+    (o, c, h, v), (kh, kw) = _four(view.strides), s.kernel
     f.loop("i", kh)
     f.loop("j", kw)
     f.loop("c", s.channels)
@@ -143,21 +143,21 @@ def _along_rows(f: Kernel, s: Geometry, strides: tuple[int, int, int, int], mode
     f.close(2)
 
 
-def _columns(name: str, s: Geometry, x: Value, place: Place) -> Kernel:
+def _columns(name: str, s: Geometry, x: Value, view: View) -> Kernel:
     """Windows as rows (windows, features), zeros where they reach over the edge."""
     f = Kernel(name)
-    f.memory("x", place, x.dtype)
+    f.memory("x", view, x.dtype)
     f.own("columns", 1, x.dtype, stored=True)
-    _along_rows(f, s, _four(place.strides), "read")
+    _along_rows(f, s, _four(view.strides), "read")
     return f
 
 
-def _spread(name: str, s: Geometry, x: Value, place: Place) -> Kernel:
+def _spread(name: str, s: Geometry, x: Value, view: View) -> Kernel:
     """Rows (windows, features) added up where their windows lie."""
     f = Kernel(name)
-    f.memory("x", place, x.dtype, stored=True)
+    f.memory("x", view, x.dtype, stored=True)
     f.own("columns", 1, x.dtype)
-    _along_rows(f, s, _four(place.strides), "add")
+    _along_rows(f, s, _four(view.strides), "add")
     return f
 
 
@@ -182,13 +182,13 @@ def _epilogue(name: str, s: Geometry, plan: Plan, step: ConvolutionGroup) -> Ker
     kind = TYPES[dtype]
     f = Kernel(name)
     f.own("rows", 2, dtype)
-    f.memory("y", plan.places[result], dtype, stored=True)
-    place = _four(plan.places[result].strides)
+    f.memory("y", plan.views[result], dtype, stored=True)
+    strides = _four(plan.views[result].strides)
     bias = ""
     if members.bias is not None:
-        bias_place = plan.places[members.bias]
-        f.memory("bias", bias_place, dtype)
-        bias = f" + bias[{_at(('c', bias_place.strides[0]))}]"
+        bias_view = plan.views[members.bias]
+        f.memory("bias", bias_view, dtype)
+        bias = f" + bias[{_at(('c', bias_view.strides[0]))}]"
     outputs = s.outputs
     (oh, ow) = counts = s.counts
     offsets = [0]
@@ -204,16 +204,16 @@ def _epilogue(name: str, s: Geometry, plan: Plan, step: ConvolutionGroup) -> Ker
         move = (stride[0] * ow * outputs, stride[1] * outputs)
     if members.first is not None:
         index = members.first.output
-        index_place = plan.places[index]
-        f.memory("first", index_place, index.dtype, stored=True)
+        index_view = plan.views[index]
+        f.memory("first", index_view, index.dtype, stored=True)
     f.loop("n", "start + count", "start")
     f.loop("i", counts[0])
     f.loop("j", counts[1])
     window_at = f"(n - start) * {oh * ow * outputs} + i * {move[0]} + j * {move[1]}"
     f(f"const {kind} *from = rows + {window_at};")
     relu = f"tk_relu{'f' if dtype == np.float32 else ''}" if members.relu else ""
-    apart = place[1] != 1
-    target = f"y[{_at(('n', place[0]), ('c', place[1]), ('i', place[2]), ('j', place[3]))}]"
+    apart = strides[1] != 1
+    target = f"y[{_at(('n', strides[0]), ('c', strides[1]), ('i', strides[2]), ('j', strides[3]))}]"
     if apart:
         f(f"{kind} row[{outputs}];")
     if members.first is not None:
@@ -228,7 +228,7 @@ def _epilogue(name: str, s: Geometry, plan: Plan, step: ConvolutionGroup) -> Ker
         f(f"found[c] = {'index' if len(offsets) > 1 else 0};")
     f.close()
     if members.first is not None:
-        at = _four(index_place.strides)
+        at = _four(index_view.strides)
         where = _at(("n", at[0]), ("c", at[1]), ("i", at[2]), ("j", at[3]))
         f(f"for (int64_t c = 0; c < {outputs}; c++) first[{where}] = found[c];")
     if apart:
@@ -264,13 +264,13 @@ def _rows(name: str, s: Geometry, plan: Plan, step: ConvolutionGroup) -> Kernel:
     given = members.mask.inputs[0] if members.mask else source
     f = Kernel(name)
     f.own("rows", 2, dtype, stored=True)
-    f.memory("g", plan.places[given], dtype)
+    f.memory("g", plan.views[given], dtype)
     if members.mask:
         mask = members.mask.inputs[1]
-        f.memory("mask", plan.places[mask], mask.dtype)
+        f.memory("mask", plan.views[mask], mask.dtype)
     if members.put:
         index = members.put.params["index"]
-        f.memory("first", plan.places[index], index.dtype)
+        f.memory("first", plan.views[index], index.dtype)
     if members.sum:
         f.own("total", 5, np.dtype(np.float64), stored=True)
     counts, offsets, move, apart, whole = s.counts, [0], (outputs * ow, outputs), True, True
@@ -289,8 +289,8 @@ def _rows(name: str, s: Geometry, plan: Plan, step: ConvolutionGroup) -> Kernel:
         f(f"memset(rows, 0, sizeof({kind}) * count * {oh * ow * outputs});")
 
     def at(value: Value) -> str:
-        place = _four(plan.places[value].strides)
-        return _at(("n", place[0]), ("c", place[1]), ("i", place[2]), ("j", place[3]))
+        strides = _four(plan.views[value].strides)
+        return _at(("n", strides[0]), ("c", strides[1]), ("i", strides[2]), ("j", strides[3]))
 
     f.loop("n", "start + count", "start")
     f.loop("i", counts[0])
@@ -340,8 +340,8 @@ def _finish(name: str, s: Geometry, plan: Plan, step: ConvolutionGroup) -> Kerne
     if members.weight:
         weight = members.weight.output
         f.own("whole", 4, weight.dtype)
-        f.memory("weight", plan.places[weight], weight.dtype, stored=True)
-        (o, c, h, v), (kh, kw) = _four(plan.places[weight].strides), s.kernel
+        f.memory("weight", plan.views[weight], weight.dtype, stored=True)
+        (o, c, h, v), (kh, kw) = _four(plan.views[weight].strides), s.kernel
         f.loop("o", s.outputs)
         f.loop("c", s.channels)
         f.loop("i", kh)
@@ -351,10 +351,10 @@ def _finish(name: str, s: Geometry, plan: Plan, step: ConvolutionGroup) -> Kerne
         f.close(4)
     if members.sum:
         bias = members.sum.output
-        place = plan.places[bias]
+        view = plan.views[bias]
         f.own("total", 5, np.dtype(np.float64))
-        f.memory("bias", place, bias.dtype, stored=True)
-        shape_step = place.strides[1 if len(bias.shape) > 1 else 0]
+        f.memory("bias", view, bias.dtype, stored=True)
+        shape_step = view.strides[1 if len(bias.shape) > 1 else 0]
         target = f"bias[{_at(('o', shape_step))}]"
         f(f"for (int64_t o = 0; o < {s.outputs}; o++) {target} = ({TYPES[bias.dtype]})total[o];")
     return f if f.parameters else None
@@ -367,20 +367,20 @@ def kernels(plan: Plan, step: ConvolutionGroup, name: str) -> list[Kernel]:
     if step.is_forward:
         members = _Forward(step)
         return [
-            _filters(f"{name}_filters", s, members.weight, plan.places[members.weight]),
-            _columns(f"{name}_columns", s, members.x, plan.places[members.x]),
+            _filters(f"{name}_filters", s, members.weight, plan.views[members.weight]),
+            _columns(f"{name}_columns", s, members.x, plan.views[members.x]),
             _epilogue(f"{name}_epilogue", s, plan, step),
         ]
     back = _Backward(step)
     found: list[Kernel | None] = [_rows(f"{name}_rows", s, plan, step)]
     if back.weight:
         x = back.weight.inputs[0]
-        found.append(_columns(f"{name}_columns", s, x, plan.places[x]))
+        found.append(_columns(f"{name}_columns", s, x, plan.views[x]))
         if isinstance(step, Convolution):
             found.append(_added(f"{name}_added", s, x.dtype))
     if back.transposed:
         weight, y = back.transposed.inputs[1], back.transposed.output
-        found.append(_filters(f"{name}_filters", s, weight, plan.places[weight]))
-        found.append(_spread(f"{name}_spread", s, y, plan.places[y]))
+        found.append(_filters(f"{name}_filters", s, weight, plan.views[weight]))
+        found.append(_spread(f"{name}_spread", s, y, plan.views[y]))
     found.append(_finish(f"{name}_finish", s, plan, step))
     return [f for f in found if f is not None]

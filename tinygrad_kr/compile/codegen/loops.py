@@ -13,7 +13,7 @@ from tinygrad_kr.compile.codegen.pooling import TYPES, pooling
 from tinygrad_kr.compile.codegen.text import Function, Line, Writer
 from tinygrad_kr.compile.codegen.tiled_convolution import tiled_convolution
 from tinygrad_kr.compile.ir.c_ops import C_TYPES, literal
-from tinygrad_kr.compile.ir.layout import Place, broadcast_strides, dense_strides, extent, loops
+from tinygrad_kr.compile.ir.layout import View, broadcast_strides, dense_strides, extent, loops
 from tinygrad_kr.compile.ir.program import Statement, Value
 from tinygrad_kr.compile.plan.plan import Plan
 from tinygrad_kr.compile.plan.steps import (
@@ -66,8 +66,8 @@ def snippet(plan: Plan, step: Step) -> Snippet:
     """A step in C with the roots that it reads and stores to."""
     writer = Writer()
     length = _write(plan, writer, step)
-    roots = dict.fromkeys(sorted(plan.places[value].root for value in read_by(step)), False)
-    roots |= {plan.places[value].root: True for value in written_by(step)}
+    roots = dict.fromkeys(sorted(plan.views[value].root for value in read_by(step)), False)
+    roots |= {plan.views[value].root: True for value in written_by(step)}
     return Snippet(writer.finish(), roots, length)
 
 
@@ -90,15 +90,15 @@ def _write(plan: Plan, writer: Writer, step: Step) -> int:
     return 0
 
 
-def _index(place: Place, strides: tuple[int, ...], names: list[str]) -> str:
+def _index(view: View, strides: tuple[int, ...], names: list[str]) -> str:
     terms = [
         name if step == 1 else f"{name} * {step}"
         for name, step in zip(names, strides, strict=True)
         if step
     ]
-    if place.offset or not terms:
-        terms.insert(0, str(place.offset))
-    return f"m{place.root}[{' + '.join(terms)}]"
+    if view.offset or not terms:
+        terms.insert(0, str(view.offset))
+    return f"m{view.root}[{' + '.join(terms)}]"
 
 
 # ------------------------------------------------------------------ elementwise
@@ -108,24 +108,23 @@ def _loop(plan: Plan, writer: Writer, step: Loop) -> int:
     stored = step.stored
     shape = step.shape
     reads = sorted(read_by(step), key=lambda value: value.number)
-    places = [plan.places[value] for value in (*stored, *reads)]
+    views = [plan.views[value] for value in (*stored, *reads)]
     shapes = [value.shape for value in (*stored, *reads)]
     spread = [
-        broadcast_strides(place.strides, own, shape)
-        for place, own in zip(places, shapes, strict=True)
+        broadcast_strides(view.strides, own, shape) for view, own in zip(views, shapes, strict=True)
     ]
     sizes, strides = loops(shape, *spread)
     names = [f"i{k}" for k in range(len(sizes))]
     at = {
-        value: _index(place, steps, names)
-        for value, place, steps in zip((*stored, *reads), places, strides, strict=True)
+        value: _index(view, steps, names)
+        for value, view, steps in zip((*stored, *reads), views, strides, strict=True)
     }
     steps, even = dict(zip(at, strides, strict=True)), dense_strides(sizes)
     apart = [value for value in at if any(steps[value]) and steps[value] != even]
     if _is_narrow(sizes, len(apart)) and not any(value in apart for value in stored):
         writer.open("")
         _copies(writer, apart, at, sizes, names)
-        at |= {value: _index(plan.places[value], (1,), ["i"]) for value in at if any(steps[value])}
+        at |= {value: _index(plan.views[value], (1,), ["i"]) for value in at if any(steps[value])}
         at |= {value: f"t{value.number}[i]" for value in apart}
         names, sizes = ["i"], (extent(sizes),)
     if not sizes:
@@ -205,29 +204,29 @@ def _reduction(plan: Plan, writer: Writer, statement: Statement) -> None:
     (x,), out = statement.inputs, statement.output
     axis = statement.params.get("axis")
     axes = range(len(x.shape)) if axis is None else normalize_axis_tuple(axis, len(x.shape))
-    place, target = plan.places[x], plan.places[out]
+    view, target = plan.views[x], plan.views[out]
     kept = [a for a in range(len(x.shape)) if a not in axes]
     keepdims = len(out.shape) == len(x.shape)
     out_strides = [target.strides[a if keepdims else kept.index(a)] for a in kept]
     kept_shape = tuple(x.shape[a] for a in kept)
     gone_shape = tuple(x.shape[a] for a in axes)
-    inner = [place.strides[a] for a in axes]
+    inner = [view.strides[a] for a in axes]
     writer.computes(statement)
     total = statement.op is sum_
-    fast_kept = any(place.strides[a] == 1 and x.shape[a] > 1 for a in kept)
+    fast_kept = any(view.strides[a] == 1 and x.shape[a] > 1 for a in kept)
     if fast_kept and extent(gone_shape) > 1:
         _reduce_rows(
-            writer, statement, place, target, kept_shape, tuple(out_strides),
-            tuple(place.strides[a] for a in kept), gone_shape, tuple(inner), total,
+            writer, statement, view, target, kept_shape, tuple(out_strides),
+            tuple(view.strides[a] for a in kept), gone_shape, tuple(inner), total,
         )  # fmt: skip
         return
-    sizes, strides = loops(kept_shape, tuple(out_strides), tuple(place.strides[a] for a in kept))
+    sizes, strides = loops(kept_shape, tuple(out_strides), tuple(view.strides[a] for a in kept))
     names = [f"i{k}" for k in range(len(sizes))]
     for name, size in zip(names, sizes, strict=True):
         writer.loop(name, size)
     gone_sizes, (gone_strides,) = loops(gone_shape, tuple(inner))
     _reduce_one(
-        writer, statement, place, dict(zip(names, strides[1], strict=True)), gone_sizes,
+        writer, statement, view, dict(zip(names, strides[1], strict=True)), gone_sizes,
         gone_strides, _index(target, strides[0], names),
     )  # fmt: skip
     writer.close(len(sizes))
@@ -236,7 +235,7 @@ def _reduction(plan: Plan, writer: Writer, statement: Statement) -> None:
 def _reduce_one(
     writer: Writer,
     statement: Statement,
-    place: Place,
+    view: View,
     outer: dict[str, int],
     sizes: tuple[int, ...],
     strides: tuple[int, ...],
@@ -248,11 +247,11 @@ def _reduce_one(
     writer.open("")
     if statement.op is not sum_:
         extreme = _extreme(statement)
-        start = _index(place, (*outer.values(), *strides), [*outer, *["0"] * len(sizes)])
+        start = _index(view, (*outer.values(), *strides), [*outer, *["0"] * len(sizes)])
         writer(f"{kind} best = {start};")
         for name, size in zip(names, sizes, strict=True):
             writer.loop(name, size)
-        element = _index(place, (*outer.values(), *strides), [*outer, *names])
+        element = _index(view, (*outer.values(), *strides), [*outer, *names])
         writer(f"best = {extreme}(best, {element});")
         writer.close(len(sizes))
         writer(f"{target} = best;")
@@ -264,11 +263,11 @@ def _reduce_one(
             writer.loop(name, size)
         whole = sizes[-1] // LANES * LANES
         writer.loop("j", whole, step=LANES)
-        element = _index(place, (*outer.values(), *strides), [*outer, *names[:-1], "(j + l)"])
+        element = _index(view, (*outer.values(), *strides), [*outer, *names[:-1], "(j + l)"])
         writer(f"for (int l = 0; l < {LANES}; l++) lane[l] += {element};")
         writer.close()
         writer.loop("j", sizes[-1], start=whole)
-        element = _index(place, (*outer.values(), *strides), [*outer, *names[:-1], "j"])
+        element = _index(view, (*outer.values(), *strides), [*outer, *names[:-1], "j"])
         writer(f"lane[0] += {element};")
         writer.close()
         writer.close(len(sizes) - 1)
@@ -278,7 +277,7 @@ def _reduce_one(
         writer("double sum = 0;")
         for name, size in zip(names, sizes, strict=True):
             writer.loop(name, size)
-        element = _index(place, (*outer.values(), *strides), [*outer, *names])
+        element = _index(view, (*outer.values(), *strides), [*outer, *names])
         writer(f"sum += {element};")
         writer.close(len(sizes))
     writer(f"{target} = ({kind})sum;")
@@ -288,8 +287,8 @@ def _reduce_one(
 def _reduce_rows(
     writer: Writer,
     statement: Statement,
-    place: Place,
-    target: Place,
+    view: View,
+    target: View,
     kept_shape: tuple[int, ...],
     out_strides: tuple[int, ...],
     kept_strides: tuple[int, ...],
@@ -310,12 +309,12 @@ def _reduce_rows(
     writer(f"{'double' if total else kind} row[{chunk}];")
     gone_sizes, (gone_steps,) = loops(gone_shape, gone_strides)
     inner = [f"j{k}" for k in range(len(gone_sizes))]
-    first = _index(place, (*strides[0][:-1], strides[0][-1]), [*names, "(b + c)"])
+    first = _index(view, (*strides[0][:-1], strides[0][-1]), [*names, "(b + c)"])
     start = "0" if total else first
     writer(f"for (int64_t c = 0; c < n; c++) row[c] = {start};")
     for name, size in zip(inner, gone_sizes, strict=True):
         writer.loop(name, size)
-    element = _index(place, (*strides[0], *gone_steps), [*names, "(b + c)", *inner])
+    element = _index(view, (*strides[0], *gone_steps), [*names, "(b + c)", *inner])
     update = (
         f"row[c] += {element};" if total else f"row[c] = {_extreme(statement)}(row[c], {element});"
     )
@@ -341,10 +340,10 @@ def _product(plan: Plan, writer: Writer, statement: Statement) -> None:
     rows, inner = a.shape[-2:]
     columns = b.shape[-1]
     batch = out.shape[:-2]
-    pa, pb, po = (plan.places[value] for value in (a, b, out))
+    pa, pb, po = (plan.views[value] for value in (a, b, out))
     over = [
-        broadcast_strides(place.strides[:-2], value.shape[:-2], batch)
-        for place, value in ((po, out), (pa, a), (pb, b))
+        broadcast_strides(view.strides[:-2], value.shape[:-2], batch)
+        for view, value in ((po, out), (pa, a), (pb, b))
     ]
     sizes, (so, sa, sb) = loops(batch, *over)
     names = [f"n{k}" for k in range(len(sizes))]
@@ -366,9 +365,9 @@ def _product(plan: Plan, writer: Writer, statement: Statement) -> None:
 
 def _tiled_product(plan: Plan, writer: Writer, statement: Statement) -> None:
     values = (*statement.inputs, statement.output)
-    places = [plan.places[value] for value in values]
+    views = [plan.views[value] for value in values]
     writer.computes(statement)
-    writer(_call([(f"m{p.root} + {p.offset}", p.strides) for p in places], statement))
+    writer(_call([(f"m{p.root} + {p.offset}", p.strides) for p in views], statement))
 
 
 # ------------------------------------------------------------------ labels
@@ -379,7 +378,7 @@ def _labels(plan: Plan, writer: Writer, statement: Statement) -> None:
     axis, out = statement.params["axis"], statement.output
     pick = statement.op is network.label_pick
     wide, narrow = (x, out) if pick else (out, x)
-    pw, pn, pl = (plan.places[value] for value in (wide, narrow, labels))
+    pw, pn, pl = (plan.views[value] for value in (wide, narrow, labels))
     axis %= len(wide.shape)
     others = [a for a in range(len(wide.shape)) if a != axis]
     names = [f"i{k}" for k in range(len(others))]
@@ -413,12 +412,12 @@ def _fill_gaps(plan: Plan, writer: Writer, step: Concat) -> None:
     """What no part covers."""
     out = step.statement.output
     writer.computes(step.statement)
-    place, given = plan.places[out], literal(step.fill_value, out.dtype)
+    view, given = plan.views[out], literal(step.fill_value, out.dtype)
     for box in step.gaps:
-        offset = place.offset
+        offset = view.offset
         sizes: list[int] = []
         strides: list[int] = []
-        for (first, steps), stride in zip(box, place.strides, strict=True):
+        for (first, steps), stride in zip(box, view.strides, strict=True):
             offset += first * stride
             sizes += [size for size, _ in steps]
             strides += [step * stride for _, step in steps]
@@ -426,14 +425,14 @@ def _fill_gaps(plan: Plan, writer: Writer, step: Concat) -> None:
         names = [f"i{k}" for k in range(len(nest))]
         for name, size in zip(names, nest, strict=True):
             writer.loop(name, size)
-        writer(f"{_index(Place(place.root, offset, ()), inner, names)} = {given};")
+        writer(f"{_index(View(view.root, offset, ()), inner, names)} = {given};")
         writer.close(len(nest))
 
 
-def _call(places: list[tuple[str, tuple[int, ...]]], statement: Statement) -> str:
-    """The call of the function in C: `places` are where a, b and the output begin, and strides."""
+def _call(views: list[tuple[str, tuple[int, ...]]], statement: Statement) -> str:
+    """The call of the function in C: `views` are where a, b and the output begin, and strides."""
     rows, columns = statement.output.shape
     depth = statement.inputs[0].shape[1]
-    (a, a_strides), (b, b_strides), (out, _) = places
+    (a, a_strides), (b, b_strides), (out, _) = views
     given = (rows, depth, columns, a, *a_strides, b, *b_strides, out)
     return f"tk_product({', '.join(map(str, given))});"

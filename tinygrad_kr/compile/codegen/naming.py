@@ -41,10 +41,14 @@ class Names:
             value: _hint_of(source, recording.argument_names, leaves)
             for value, source in program.sources.items()
         }
-        last = {statement.place: statement.output for statement in program.statements}
+        last = {statement.source_line: statement.output for statement in program.statements}
         for statement in program.statements:
             output = statement.output
-            assigned = assigned_name(statement.place) if last[statement.place] is output else None
+            assigned = (
+                assigned_name(statement.source_line)
+                if last[statement.source_line] is output
+                else None
+            )
             hints[output] = assigned or statement.op.__name__
         for effect in program.effects:
             if isinstance(effect, GradientWrite) and effect.value is not None:
@@ -119,9 +123,9 @@ def _named_things(function: Any) -> Iterator[tuple[str, Any]]:
                 yield name, function.__globals__[name]
 
 
-def assigned_name(place: str) -> str | None:
+def assigned_name(source_line: str) -> str | None:
     """The variable that the user's line at `file:line` assigns to, if it is a single one."""
-    file, _, line = place.rpartition(":")
+    file, _, line = source_line.rpartition(":")
     if not (line.isdecimal() and (file in linecache.cache or os.path.isfile(file))):
         return None
     found = _ASSIGNED.match(linecache.getline(file, int(line)))

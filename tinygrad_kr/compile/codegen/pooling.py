@@ -37,8 +37,8 @@ def pooling(plan: Plan, write: Writer, statement: Statement) -> None:
     put = statement.op is w.window_put
     narrow, wide = (x, out) if put else (out, x)
     kept = len(wide.shape) - len(kernel)
-    places = {value: plan.places[value] for value in (narrow, wide)}
-    steps = places[wide].strides
+    views = {value: plan.views[value] for value in (narrow, wide)}
+    steps = views[wide].strides
     moves = (*steps[:kept], *(s * t for s, t in zip(steps[kept:], window["stride"], strict=True)))
     elements = [
         sum(o * d * s for o, d, s in zip(offset, window["dilation"], steps[kept:], strict=True))
@@ -47,9 +47,9 @@ def pooling(plan: Plan, write: Writer, statement: Statement) -> None:
     axes = sorted(range(len(narrow.shape)), key=lambda a: (-steps[a], a))
     heads = [f"for (int64_t i{a} = 0; i{a} < {narrow.shape[a]}; i{a}++)" for a in axes]
     at = {
-        value: f"m{places[value].root}["
-        + _at(("1", places[value].offset), *((f"i{a}", strides[a]) for a in axes))
-        for value, strides in ((narrow, places[narrow].strides), (wide, moves))
+        value: f"m{views[value].root}["
+        + _at(("1", views[value].offset), *((f"i{a}", strides[a]) for a in axes))
+        for value, strides in ((narrow, views[narrow].strides), (wide, moves))
     }
     write.computes(statement)
     if not put:
@@ -59,12 +59,10 @@ def pooling(plan: Plan, write: Writer, statement: Statement) -> None:
         write("}")
         return
     index = window["index"]
-    place = plan.places[index]
-    chosen = f"m{place.root}[" + _at(
-        ("1", place.offset), *((f"i{a}", place.strides[a]) for a in axes)
-    )
+    view = plan.views[index]
+    chosen = f"m{view.root}[" + _at(("1", view.offset), *((f"i{a}", view.strides[a]) for a in axes))
     apart = all(s >= (k - 1) * d + 1 for s, k, d in zip(*_window(window), strict=True))
-    write(f"memset(m{places[out].root}, 0, {out.size * out.dtype.itemsize});")
+    write(f"memset(m{views[out].root}, 0, {out.size * out.dtype.itemsize});")
     for group in (
         [list(enumerate(elements))] if apart else [[(n, s)] for n, s in enumerate(elements)]
     ):

@@ -106,7 +106,7 @@ def described(origins: Sequence[Statement]) -> str:
     if not origins:
         return ""
     ops = _listed(statement.op.__name__ for statement in origins)
-    return f"/* {ops}, {_listed(statement.place for statement in origins)} */"
+    return f"/* {ops}, {_listed(statement.source_line for statement in origins)} */"
 
 
 def _listed(texts: Iterable[str]) -> str:

@@ -22,7 +22,7 @@ def tiled_convolution(plan: Plan, step: TiledConvolution, name: str) -> list[Fun
 
 class _Writer:
     def __init__(self, plan: Plan, step: TiledConvolution, name: str) -> None:
-        self.name, self.root = name, plan.places[step.scratch].root
+        self.name, self.root = name, plan.views[step.scratch].root
         self.s, self.arrays, self.forward = step.geometry, step.arrays, step.is_forward
         self.pieces, self.samples, self.lines = step.division
         self.kernels = kernels(plan, step, name)

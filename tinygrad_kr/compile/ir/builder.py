@@ -17,15 +17,15 @@ from tinygrad_kr.ops.op import astype
 class Builder:
     """Writes statements in the place of one, and knows what each of them gives."""
 
-    def __init__(self, place: str, numbers: Callable[[], int]) -> None:
-        self.place, self.numbers = place, numbers
+    def __init__(self, source_line: str, numbers: Callable[[], int]) -> None:
+        self.source_line, self.numbers = source_line, numbers
         self.statements: list[Statement] = []
 
     def __call__(self, record: Any, *inputs: Any, **params: Any) -> Value:
         """The value of `record(*inputs, **params)`."""
         made = sample_result(record, inputs, params)
         output = Value(self.numbers(), made.shape, made.dtype, made.strides)
-        self.statements.append(Statement(record, inputs, params, output, self.place))
+        self.statements.append(Statement(record, inputs, params, output, self.source_line))
         return output
 
     def finish(self, value: Value, as_value: Value) -> list[Statement]:
@@ -35,7 +35,7 @@ class Builder:
         if self.statements and self.statements[-1].output is value:
             self.statements[-1] = self.statements[-1]._replace(output=as_value)
         else:
-            last = Statement(e.positive, (value,), {}, as_value, self.place)
+            last = Statement(e.positive, (value,), {}, as_value, self.source_line)
             self.statements.append(last)
         return self.statements
 

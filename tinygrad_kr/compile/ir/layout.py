@@ -14,7 +14,7 @@ FLOAT_DTYPES = (np.dtype(np.float32), np.dtype(np.float64))
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class View:
     """A piece of memory, the element at which a value begins, and its strides in elements."""
 
     root: int

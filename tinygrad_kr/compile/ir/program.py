@@ -42,7 +42,7 @@ class Statement(NamedTuple):
     inputs: tuple[Any, ...]
     params: dict[str, Any]
     output: Value
-    place: str
+    source_line: str
 
     def reads(self) -> Iterator[Value]:
         """The values among its inputs and parameters."""
@@ -179,9 +179,9 @@ def difference(a: Program, b: Program) -> str | None:
     for s, t in zip(a.statements, b.statements, strict=False):
         alike = s.op is t.op and _alike(s.inputs, t.inputs, match)
         if not alike or not _alike(s.params, t.params, match):
-            return f"{s.op.__name__} at {s.place} was not given the same"
+            return f"{s.op.__name__} at {s.source_line} was not given the same"
         if (s.output.shape, s.output.dtype) != (t.output.shape, t.output.dtype):
-            return f"{s.op.__name__} at {s.place} gave another shape or dtype"
+            return f"{s.op.__name__} at {s.source_line} gave another shape or dtype"
         match[s.output] = t.output
     if len(a.statements) != len(b.statements):
         return f"it ran {len(a.statements)} ops, then {len(b.statements)}"

@@ -132,11 +132,11 @@ class _Rows:
         added: dict[Value, list[Statement]] = defaultdict(list)
         for pack, statements in reversed(self.packs.items()):
             operands = [self.operand(p, rows, sources, numbers) for p in _operands(statements)]
-            builder = Builder(statements[0].place, numbers)
+            builder = Builder(statements[0].source_line, numbers)
             rows[pack] = _rule(statements[0])(builder, statements[0], self.n, operands)
             added[max(pack, key=lambda value: self.makers[value][0])] += builder.statements
         for stack in self.stacks:
-            builder = Builder(stack.place, numbers)
+            builder = Builder(stack.source_line, numbers)
             first = self.operand(stack.inputs, rows, sources, numbers)
             made = first.repeated(builder, self.n)
             added[stack.output] = builder.finish(made, stack.output)

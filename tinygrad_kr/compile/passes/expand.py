@@ -108,7 +108,7 @@ def _expand(statement: Statement, numbers: Callable[[], int]) -> list[Statement]
     expansion = EXPANSIONS.get(statement.op)
     if expansion is None or not _fits(statement):
         return [statement]
-    builder = Builder(statement.place, numbers)
+    builder = Builder(statement.source_line, numbers)
     made = expansion(builder, *statement.inputs, **statement.params)
     if made.shape != statement.output.shape:
         return [statement]

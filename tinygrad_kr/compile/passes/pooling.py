@@ -42,13 +42,13 @@ def with_remembered_maxima(program: Program) -> Program:
         if statement.op is w.window_max and output in indices:
             inputs = (statement.inputs[0], output)
             first = Statement(
-                _window_first, inputs, statement.params, indices[output], statement.place
+                _window_first, inputs, statement.params, indices[output], statement.source_line
             )
             return (statement, first)
         if statement.op is w.window_put_first and statement.inputs[2] in indices:
             g, x, y = statement.inputs
             params = {"index": indices[y], "shape": x.shape, **statement.params}
-            return (Statement(w.window_put, (g,), params, output, statement.place),)
+            return (Statement(w.window_put, (g,), params, output, statement.source_line),)
         return (statement,)
 
     return program.rewritten(rewrite)

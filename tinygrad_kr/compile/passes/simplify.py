@@ -116,7 +116,7 @@ def with_common_subexpressions(program: Program) -> Program:
         if before is output:
             return [statement]
         if output in protected:
-            copy = Statement(e.positive, (before,), {}, output, statement.place)
+            copy = Statement(e.positive, (before,), {}, output, statement.source_line)
             return [copy if output.dtype.kind != "b" else statement]
         same[output] = before
         return []

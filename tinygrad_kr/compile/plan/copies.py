@@ -27,7 +27,7 @@ def with_owned_results(program: Program, lowerings: Lowerings, views: Container[
         if not shares or output not in kept:
             return [statement]
         view = replace(output, number=next(numbers))
-        copy = Statement(positive, (view,), {}, output, statement.place)
+        copy = Statement(positive, (view,), {}, output, statement.source_line)
         lowerings[view], lowerings[output] = lowering, lowering_of(copy)
         return [statement._replace(output=view), copy]
 
@@ -84,5 +84,5 @@ def _copy(x: Value, whole: Statement, number: int) -> Statement:
     dtype = whole.output.dtype
     output = replace(x, number=number, dtype=dtype)
     if x.dtype == dtype:
-        return Statement(positive, (x,), {}, output, whole.place)
-    return Statement(astype, (x,), {"dtype": dtype}, output, whole.place)
+        return Statement(positive, (x,), {}, output, whole.source_line)
+    return Statement(astype, (x,), {"dtype": dtype}, output, whole.source_line)

@@ -1,10 +1,10 @@
-"""One piece of memory for all temporaries: those whose lifetimes do not overlap share a place."""
+"""One piece of memory for all temporaries: those whose lifetimes do not overlap share memory."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 
-from tinygrad_kr.compile.ir.layout import Place
+from tinygrad_kr.compile.ir.layout import View
 from tinygrad_kr.compile.ir.program import Value
 from tinygrad_kr.compile.plan.steps import (
     ArenaLayout,
@@ -47,7 +47,7 @@ def _padded(size: int) -> int:
 
 def lives(
     moments: Sequence[Sequence[Step]],
-    places: Mapping[Value, Place],
+    views: Mapping[Value, View],
     roots: Sequence[Value],
     kept: Iterable[Value],
 ) -> dict[int, Life]:
@@ -61,16 +61,16 @@ def lives(
     first: dict[int, int] = {}
     last: dict[int, int] = {}
     for moment, steps in enumerate(moments):
-        for root in {places[value].root for step in steps for value in _touched(step)}:
+        for root in {views[value].root for step in steps for value in _touched(step)}:
             first.setdefault(root, moment)
             last[root] = moment
-    last |= {places[value].root: len(moments) for value in kept}
+    last |= {views[value].root: len(moments) for value in kept}
     for step in (step for steps in reversed(moments) for step in reversed(steps)):
         if is_returned(step):
             # What NumPy returns may be a view of what it was given.
-            made = last[places[step.statement.output].root]
+            made = last[views[step.statement.output].root]
             for value in read_by(step):
-                root = places[value].root
+                root = views[value].root
                 last[root] = max(last[root], made)
     sizes = {root: roots[root].size * roots[root].dtype.itemsize for root in first}
     return {root: Life(sizes[root], first[root], last[root]) for root in first}

@@ -11,7 +11,7 @@ from numpy import ndarray
 
 from tinygrad_kr.compile.ir.bindings import Constant, Gradient, GradientWrite, LeafWrite
 from tinygrad_kr.compile.ir.c_ops import C_TYPES
-from tinygrad_kr.compile.ir.layout import Place, dense_strides, empty, extent, is_dense
+from tinygrad_kr.compile.ir.layout import View, dense_strides, empty, extent, is_dense
 from tinygrad_kr.compile.ir.program import Check, Program, Statement, Value
 from tinygrad_kr.compile.plan import memory
 from tinygrad_kr.compile.plan.classify import classify
@@ -58,7 +58,7 @@ _STEPS: dict[Any, Callable[[Statement], Step]] = {
 
 
 class Plan:
-    """A program in steps, with a place for every value.
+    """A program in steps, with a view of memory for every value.
 
     single: whether the function returns its one result itself, in no container.
     """
@@ -68,21 +68,21 @@ class Plan:
         program = with_owned_results(program, self._lowerings, _VIEWS)
         program, self._parts = with_parts(program, self._lowerings)
         self.program = program
-        self.places: dict[Value, Place] = {}
+        self.views: dict[Value, View] = {}
         self.roots: list[Value] = []
         """The value that each piece of memory is allocated for."""
         self.in_place: dict[Value, Value] = {}
         """Results that are written straight into the source that they replace."""
-        self.views: dict[Value, Statement] = {}
+        self.view_ops: dict[Value, Statement] = {}
         self._samples: dict[Value, ndarray] = {}
-        self._whole: dict[Value, Place] = {}
-        """Arrays of which a part has its place already."""
+        self._whole: dict[Value, View] = {}
+        """Arrays of which a part has its view already."""
         self._kept = program.kept()
         self._numbers = program.free_numbers()
         groups = [lowering.group for lowering in self._lowerings.values()]
         self._inside = {value for group in groups if group is not None for value in group.inside}
         self._unplaced = {s.output: len(set(s.reads())) for s in program.statements}
-        """How many of the values that an op reads have no place yet."""
+        """How many of the values that an op reads have no view yet."""
         self._awaited: defaultdict[Value, list[Value]] = defaultdict(list)
         for statement in program.statements:
             for value in set(statement.reads()):
@@ -95,7 +95,7 @@ class Plan:
         """By root, the ids of the steps that read it."""
         for step in self.steps:
             for value in read_by(step):
-                self._readers[self.places[value].root].add(id(step))
+                self._readers[self.views[value].root].add(id(step))
         for step in self.steps:
             if isinstance(step, Loop):
                 outside = self.read_outside(step)
@@ -104,7 +104,7 @@ class Plan:
         self.lasting = {value for value in self._kept if not _is_only_copied(program, value)}
         """Values with memory of their own, new at each call."""
         workers = [together(run) for run in _runs(self.steps)]
-        times = memory.lives([w for run in workers for w in run], self.places, self.roots,
+        times = memory.lives([w for run in workers for w in run], self.views, self.roots,
                              self._kept)  # fmt: skip
         apart = {*self.lasting, *program.sources}
         apart |= {step.statement.output for step in self.steps if is_returned(step)}
@@ -118,7 +118,7 @@ class Plan:
         if isinstance(steps[0], Call | Check):
             return Segment(f"part{number}", workers, [], {})
         values = {value for step in steps for value in (*read_by(step), *written_by(step))}
-        used = sorted({self.places[value].root for value in values})
+        used = sorted({self.views[value].root for value in values})
         starts = self.arena.starts
         return Segment(
             f"part{number}",
@@ -143,7 +143,7 @@ class Plan:
         made = {s.output for step in self.steps for s in statements_of(step)}
         return result if result in made and result.dtype in C_TYPES else None
 
-    # -------------------------------------------------------------- places
+    # -------------------------------------------------------------- views
 
     def _allocate(self, value: Value, strides: tuple[int, ...]) -> None:
         part = self._parts.get(value)
@@ -157,27 +157,27 @@ class Plan:
         else:
             self._put(value, self._new_root(value, strides))
 
-    def _put(self, value: Value, place: Place) -> None:
-        self.places[value] = place
+    def _put(self, value: Value, view: View) -> None:
+        self.views[value] = view
         for output in self._awaited[value]:
             self._unplaced[output] -= 1
 
-    def _new_root(self, value: Value, strides: tuple[int, ...]) -> Place:
+    def _new_root(self, value: Value, strides: tuple[int, ...]) -> View:
         self.roots.append(value)
         self._samples[value] = empty(value.shape, value.dtype, strides)
-        return Place(len(self.roots) - 1, 0, strides)
+        return View(len(self.roots) - 1, 0, strides)
 
     def _see(self, value: Value, seen: ndarray, root: int) -> None:
-        """Give a value the place that a part of the sample of a root has."""
+        """Give a value the view that a part of the sample of a root has."""
         whole = self._samples[self.roots[root]]
         start = address(seen) - address(whole)
         size = seen.dtype.itemsize
         strides = tuple(step // size for step in seen.strides)
-        self._put(value, Place(root, start // size, strides))
+        self._put(value, View(root, start // size, strides))
         self._samples[value] = seen
 
     def _view(self, statement: Statement) -> bool:
-        """Give a view the place of what it is a view of; False if it is none."""
+        """Give the result of a view op its view; False if it is a copy."""
         if statement.op not in _VIEWS:
             return False
         base = statement.inputs[0]
@@ -189,8 +189,8 @@ class Plan:
             seen = sample[with_ellipsis(statement.params["key"])]
         if not isinstance(seen, ndarray) or owner(seen) is not owner(sample):
             return False
-        self._see(statement.output, seen, self.places[base].root)
-        self.views[statement.output] = statement
+        self._see(statement.output, seen, self.views[base].root)
+        self.view_ops[statement.output] = statement
         return True
 
     # -------------------------------------------------------------- order
@@ -206,14 +206,14 @@ class Plan:
             before = len(pending)
             due = [s for s in pending if stages[s.output] <= stage]
             due = self._take_loops(self._take_views(self._alone(due)), steps)
-            ready = [check for check in checks if check.value in self.places]
+            ready = [check for check in checks if check.value in self.views]
             steps += ready
             checks = [check for check in checks if check not in ready]
             stage += 1
-            left = [s for s in pending if s.output not in self.places]
+            left = [s for s in pending if s.output not in self.views]
             calls = [s for s in left if stages[s.output] <= stage and not self._is_single(s)]
             self._take_calls(self._take_views(calls), steps)
-            done = self._inside | self.places.keys()
+            done = self._inside | self.views.keys()
             pending = [s for s in self.program.statements if s.output not in done]
             assert len(pending) < before or stage <= last, "a value that nothing makes is read"
         return steps + checks
@@ -236,7 +236,7 @@ class Plan:
         return [s for s in statements if self._lowerings[s.output].group is None]
 
     def _early_checks(self) -> list[Check]:
-        return [check for check in self.program.checks if check.value in self.places]
+        return [check for check in self.program.checks if check.value in self.views]
 
     def _ready(self, statement: Statement) -> bool:
         return not self._unplaced[statement.output]
@@ -281,7 +281,7 @@ class Plan:
             joins = (
                 statement.output.shape == loop.shape
                 and self._is_elementwise(statement)
-                and all(value in self.places or value in inside for value in statement.reads())
+                and all(value in self.views or value in inside for value in statement.reads())
             )
             if joins:
                 loop.statements.append(statement)
@@ -298,16 +298,16 @@ class Plan:
     def _strides_of(self, statement: Statement) -> tuple[int, ...]:
         """The layout of a result: in C order, or, of pooling, like what it reads."""
         pools = self._lowerings[statement.output].kind is Pooling
-        strides = self.places[pooled_like(statement)].strides if pools else None
+        strides = self.views[pooled_like(statement)].strides if pools else None
         return dense_strides(statement.output.shape, strides)
 
     def _layout_of(self, loop: Loop) -> tuple[int, ...] | None:
         """The strides of the first input of the loop's own shape that has no gaps."""
         for statement in loop.statements:
             for value in statement.reads():
-                place = self.places.get(value)
-                if place and value.shape == loop.shape and is_dense(value.shape, place.strides):
-                    return place.strides
+                view = self.views.get(value)
+                if view and value.shape == loop.shape and is_dense(value.shape, view.strides):
+                    return view.strides
         return None
 
     def _take_calls(self, pending: list[Statement], steps: list[Step]) -> list[Statement]:
@@ -315,7 +315,7 @@ class Plan:
         for group in dict.fromkeys(groups):
             if group is not None:
                 self._take_group(group, steps)
-        pending = self._take_views([s for s in pending if s.output not in self.places])
+        pending = self._take_views([s for s in pending if s.output not in self.views])
         ready = [s for s in self._alone(pending) if self._ready(s)]
         for statement in ready:
             steps.append(Call(statement))
@@ -327,8 +327,8 @@ class Plan:
 
     def _take_group(self, group: Convolution, steps: list[Step]) -> None:
         """A convolution with its neighbours, if all that they read from outside is there."""
-        taken = any(statement.output in self.places for statement in group.statements)
-        if taken or not all(value in self.places for value in read_by(group)):
+        taken = any(statement.output in self.views for statement in group.statements)
+        if taken or not all(value in self.views for value in read_by(group)):
             return
         whole = tiled(group, self._numbers)
         if whole is not None:
@@ -355,7 +355,7 @@ class Plan:
         return {
             value
             for value in _outputs(loop)
-            if value in self._kept or self._readers[self.places[value].root] - {id(loop)}
+            if value in self._kept or self._readers[self.views[value].root] - {id(loop)}
         }
 
     # -------------------------------------------------------------- writing over what is replaced
@@ -378,7 +378,7 @@ class Plan:
                 continue
             if made_in < raising:
                 continue
-            old, new = self.places[source], self.places[value]
+            old, new = self.views[source], self.views[value]
             if old.strides != new.strides or value.dtype != source.dtype:
                 continue
             if value in _result_values(self.program):
@@ -388,18 +388,18 @@ class Plan:
                 continue
             taken.add(value)
             self.in_place[value] = source
-            self.places[value] = old
+            self.views[value] = old
 
     def _touches(self, step: Step, root: int) -> bool:
-        return any(self.places[value].root == root for value in read_by(step))
+        return any(self.views[value].root == root for value in read_by(step))
 
     def _aligned(self, step: Step, source: Value) -> bool:
         """Whether a loop reads this memory only element by element as it goes."""
-        place = self.places[source]
+        view = self.views[source]
         return all(
-            self.places[value] == place and value.shape == source.shape
+            self.views[value] == view and value.shape == source.shape
             for value in read_by(step)
-            if self.places[value].root == place.root
+            if self.views[value].root == view.root
         )
 
 

@@ -48,7 +48,7 @@ class Geometry:
         return self.channels * self.kernel[0] * self.kernel[1]
 
     @property
-    def places(self) -> int:
+    def n_windows(self) -> int:
         """Windows in a sample."""
         return self.counts[0] * self.counts[1]
 

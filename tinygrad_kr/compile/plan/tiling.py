@@ -45,10 +45,10 @@ def division(s: Geometry) -> Division:
     """What suits the caches, whatever the number of cores: a piece has sums of its own, and these
     are added in order, so that results do not depend on who took what."""
     few = max(cpu.MOST_HELPERS + 1, SUMS_BYTES // (4 * s.features * s.outputs))
-    work = s.samples * s.places * s.features * s.outputs
+    work = s.samples * s.n_windows * s.features * s.outputs
     pieces = max(1, min(PIECES, few, work // PIECE_WORK, s.samples))
     windows = max(LEAST_WINDOWS, BLOCK_BYTES // (4 * s.outputs))
-    samples = min(_divided(s.samples, pieces), _divided(windows, s.places))
+    samples = min(_divided(s.samples, pieces), _divided(windows, s.n_windows))
     windows = max(LEAST_WINDOWS, BLOCK_BYTES // (4 * s.features))
     together = samples * s.counts[0]
     lines = _divided(together, _divided(together, _divided(windows, s.counts[1])))
@@ -78,7 +78,7 @@ def scratch(group: ConvolutionGroup, divided: Division) -> tuple[dict[str, Array
     beyond = kernels.ROWS - 1
     each = ("tk_self", cpu.helpers() + 1)
     add("columns", (lines * s.counts[1] + beyond) * s.features, *each)
-    add("rows", (samples * s.places + beyond) * s.outputs + kernels.COLUMNS, *each)
+    add("rows", (samples * s.n_windows + beyond) * s.outputs + kernels.COLUMNS, *each)
     return arrays, end
 
 

@@ -1,4 +1,4 @@
-"""One piece of memory for all temporaries: those whose lifetimes do not overlap share a place."""
+"""One piece of memory for all temporaries: those whose lifetimes do not overlap share memory."""
 
 from __future__ import annotations
 
@@ -27,6 +27,6 @@ class Arena:
 
     def array(self, value: Value) -> ndarray:
         """The piece of a value that lies in the arena, as an array."""
-        place = self.plan.places[value]
-        strides = tuple(step * value.dtype.itemsize for step in place.strides)
-        return np.ndarray(value.shape, value.dtype, self.memory, self.starts[place.root], strides)
+        view = self.plan.views[value]
+        strides = tuple(step * value.dtype.itemsize for step in view.strides)
+        return np.ndarray(value.shape, value.dtype, self.memory, self.starts[view.root], strides)

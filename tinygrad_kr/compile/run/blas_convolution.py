@@ -38,9 +38,9 @@ class Runner:
             function.argtypes = [ctypes.py_object, ctypes.c_void_p, number, number]
             self._functions[part.removeprefix(f"{name}_")] = function
         dtype = step.statements[0].output.dtype
-        samples = max(PART_BYTES // (s.places * s.features * dtype.itemsize), 1)
+        samples = max(PART_BYTES // (s.n_windows * s.features * dtype.itemsize), 1)
         samples = math.ceil(s.samples / math.ceil(s.samples / samples))
-        windows = samples * s.places
+        windows = samples * s.n_windows
         self._arrays = [
             _aligned(s.features * s.outputs, dtype),
             _aligned(windows * s.features, dtype),
@@ -61,7 +61,7 @@ class Runner:
         self._parts = []
         for start in range(0, s.samples, samples):
             count = min(samples, s.samples - start)
-            n = count * s.places
+            n = count * s.n_windows
             self._parts.append((start, count, columns[:n], rows[:n]))
         self._is_forward = step.is_forward
 

@@ -104,7 +104,7 @@ class Looped:
     def __init__(self, plan: Plan, result: Value) -> None:
         self.result, self.given = result, plan.segments[0].roots
         self._roots = {
-            source.index: plan.places[value].root
+            source.index: plan.views[value].root
             for value, source in plan.program.sources.items()
             if isinstance(source, Argument)
         }

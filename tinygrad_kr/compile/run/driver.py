@@ -132,12 +132,12 @@ class _Driver(Namespace):
             self._check(value, name)
 
     def _constant(self, value: Value, source: Constant, name: str) -> None:
-        place = self.plan.places[value]
-        array = _laid(source.array, place.strides)
+        view = self.plan.views[value]
+        array = _laid(source.array, view.strides)
         if array is source.array or source.fixed:
             self.names[name] = array
             return
-        layout = self.name(place.strides, "strides")
+        layout = self.name(view.strides, "strides")
         self.lines.append(f"{name} = laid({self.name(source.array, 'original')}, {layout})")
 
     def _check(self, value: Value, name: str, forgotten: Sequence[str] = ()) -> None:
@@ -155,7 +155,7 @@ class _Driver(Namespace):
         self.lines.append(f"    {name} = {seen} = {check}({name})")
 
     def _check_of(self, value: Value) -> _Checked:
-        source, place = self.plan.program.sources[value], self.plan.places[value]
+        source, view = self.plan.program.sources[value], self.plan.views[value]
         in_place = value in self.plan.in_place.values()
         apart_from: Collection[Any] = ()
         copied = isinstance(source, Argument)
@@ -170,7 +170,7 @@ class _Driver(Namespace):
             for effect in self.plan.program.effects
         )
         announcement = self._announcement if written else None
-        return _Checked(value, place.strides, in_place, apart_from, copied, announcement)
+        return _Checked(value, view.strides, in_place, apart_from, copied, announcement)
 
     def _optimizers(self) -> None:
         """The optimizers' states and options, looked at again only where something is another."""
@@ -203,8 +203,8 @@ class _Driver(Namespace):
         for effect in program.effects:
             value = effect.value
             if isinstance(effect, GradientWrite) and value and self._is_only_a_gradient(value):
-                place = self.plan.places[value]
-                if self.plan.roots[place.root] is value and value not in self._arrays:
+                view = self.plan.views[value]
+                if self.plan.roots[view.root] is value and value not in self._arrays:
                     self._arrays[value] = self._fresh[value] = self._array_name(value)
                     self._tensors[value] = self._tensor_name(value)
                     renewed.append(value)
@@ -234,7 +234,7 @@ class _Driver(Namespace):
             return self._arrays[value]
         if value in self.plan.in_place:
             return self.array(self.plan.in_place[value])
-        view = self.plan.views[value]
+        view = self.plan.view_ops[value]
         terms = self._terms(view)
         name = self._array_name(value)
         self.lines.append(f"{name} = {self.name(view.op.forward, view.op.__name__)}({terms})")
@@ -262,10 +262,10 @@ class _Driver(Namespace):
         return self.name(x, "given")
 
     def _own(self, value: Value) -> None:
-        """Memory for a value: new at each call if it outlives it, else a place in the arena."""
-        place = self.plan.places[value]
+        """Memory for a value: new at each call if it outlives it, else a piece of the arena."""
+        view = self.plan.views[value]
         known = value in self._arrays or value in self.plan.in_place
-        if known or self.plan.roots[place.root] is not value:
+        if known or self.plan.roots[view.root] is not value:
             return
         if value in self.plan.lasting:
             self._arrays[value] = self._fresh[value] = name = self._array_name(value)
@@ -275,7 +275,7 @@ class _Driver(Namespace):
 
     def _made(self, value: Value) -> str:
         """A new array for a value."""
-        strides = self.plan.places[value].strides
+        strides = self.plan.views[value].strides
         made = f"{value.shape}, {self.name(value.dtype, 'dtype')}"
         if strides == dense_strides(value.shape):
             return f"empty({made})"
@@ -308,7 +308,7 @@ class _Driver(Namespace):
         self._announce()
         self.calls += 1
         output = statement.output
-        place = self.plan.places[output]
+        view = self.plan.views[output]
         if statement.op is linalg.matmul and len(output.shape) > 1:
             terms = self._terms(statement)
             self._own(output)
@@ -316,7 +316,7 @@ class _Driver(Namespace):
             return
         forward = self.name(statement.op.forward, statement.op.__name__)
         name = self._array_name(output)
-        dtype, layout = self.name(output.dtype, "dtype"), self.name(place.strides, "strides")
+        dtype, layout = self.name(output.dtype, "dtype"), self.name(view.strides, "strides")
         made = f"{forward}({self._terms(statement)})"
         self.lines.append(f"{name} = laid({made}, {layout}, {dtype})")
         self._arrays[output] = name
@@ -534,7 +534,7 @@ def _copied(array: ndarray) -> Any:
 
 
 def _laid(array: Any, strides: tuple[int, ...], dtype: Any = None) -> ndarray:
-    """The array with its elements in these places: itself, or a copy."""
+    """The array with these strides: itself, or a copy."""
     array = np.asarray(array)
     if dtype is not None and array.dtype != dtype:
         array = array.astype(dtype)

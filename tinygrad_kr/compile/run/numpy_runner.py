@@ -276,7 +276,7 @@ class _Code(Namespace):
         if self._view(statement):
             return
         lines = self._spell(statement, out)
-        where = f"  # {comment(statement.op.__name__)}, {comment(statement.place)}"
+        where = f"  # {comment(statement.op.__name__)}, {comment(statement.source_line)}"
         if lines is None:
             lines = [self._call(statement, out)]
         elif output in self._outliving:

@@ -194,7 +194,7 @@ class Recorder:
         if any(value.dtype == np.bool_ and not self._is_constant(value) for value in indices):
             self.give_up("an index of truth values, which gives as many elements as are true")
         output = self._define(array)
-        self.program.statements.append(Statement(record, read, inside, output, place()))
+        self.program.statements.append(Statement(record, read, inside, output, source_line()))
 
     def _is_constant(self, value: Value) -> bool:
         return isinstance(self.program.sources.get(value), Constant)
@@ -229,7 +229,9 @@ class Recorder:
             params = {"shape": array.shape, "dtype": array.dtype}
             output = Value(len(self._kept), array.shape, array.dtype, array.strides)
             self._kept.append(value)
-            self.program.statements.append(Statement(_assigned, (new,), params, output, place()))
+            self.program.statements.append(
+                Statement(_assigned, (new,), params, output, source_line())
+            )
             new = output
         for view in self._by_owner.get(id(owner(array)), []):
             if view is array or not np.may_share_memory(view, array):
@@ -286,15 +288,15 @@ class Recorder:
     def refuse(self, what: str) -> NoReturn:
         """The function asked for a Tensor's elements."""
         raise CaptureError(
-            f"{what} needs the elements of a Tensor, at {place()}: a compiled function is recorded "
-            "once and replayed, so a number or a branch that depends on them would be frozen. "
-            "Return the Tensor and look at it outside, or use tk.where for the branch"
+            f"{what} needs the elements of a Tensor, at {source_line()}: a compiled function is "
+            "recorded once and replayed, so a number or a branch that depends on them would be "
+            "frozen. Return the Tensor and look at it outside, or use tk.where for the branch"
         )
 
     def give_up(self, what: str) -> None:
         """The function does what cannot be recorded: it will be run as it is."""
         if self.reason is None:
-            self.reason = f"{what}, at {place()}"
+            self.reason = f"{what}, at {source_line()}"
 
     # -------------------------------------------------------------- the end
 
@@ -408,7 +410,7 @@ class Recorder:
         return array if array.ndim else array[()]
 
 
-def place() -> str:
+def source_line() -> str:
     """The user's line that is running."""
     frame = user_frame()
     if frame is None:
