@@ -27,7 +27,7 @@ from tinygrad_kr.compile.passes.expand import expanded
 from tinygrad_kr.compile.passes.simplify import simplified
 from tinygrad_kr.compile.plan.plan import Plan
 from tinygrad_kr.compile.plan.steps import statements_of
-from tinygrad_kr.compile.trace.tracer import Recorder
+from tinygrad_kr.compile.trace.tracer import Tracer
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGE = ROOT / "tinygrad_kr" / "compile" / "README.md"
@@ -105,9 +105,9 @@ def example() -> Program:
         return loss.detach()
 
     batch = Tensor(np.ones((4, 3), np.float32)), Tensor(np.ones((4, 1), np.float32))
-    before, now = Recorder(), Recorder()
-    for recorder in (before, now):
-        recorder.run(step, batch, {})
+    before, now = Tracer(), Tracer()
+    for tracer in (before, now):
+        tracer.run(step, batch, {})
     tell_fixed(before.program.sources.values(), now.program.sources.values())
     return now.program
 

@@ -77,7 +77,7 @@ def compared(make: Callable[[Any, Any], Step], between: Any = None, **options: A
         same(*found)
     step = twins[1][2]
     assert step.explain() == "every call is compiled"
-    assert any(type(entry.runner) is NumPyRunner for entry in step._entries())
+    assert any(type(entry.runner) is NumPyRunner for entry in step._specialisations())
     return step
 
 
@@ -522,9 +522,9 @@ def test_a_frozen_read_only_parameter_does_not_matter() -> None:
     step = compile(training_step(net, optimizer))
     for _ in range(4):
         step(X, Y)
-    (runner,) = (entry.runner for entry in step._entries())
+    (runner,) = (entry.runner for entry in step._specialisations())
     step(X, Y)
-    assert [entry.runner for entry in step._entries()] == [runner]
+    assert [entry.runner for entry in step._specialisations()] == [runner]
     assert runner is not None
 
 

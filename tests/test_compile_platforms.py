@@ -186,7 +186,7 @@ STEPS: dict[str, Callable[[], Case]] = {
 
 
 def native(case: Case) -> Any:
-    (entry,) = case.step._entries()
+    (entry,) = case.step._specialisations()
     return entry.runner.native
 
 

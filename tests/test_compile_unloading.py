@@ -130,12 +130,12 @@ def test_of_many_recordings_those_that_are_kept_stay_loaded(own_cache: Path) -> 
     scale = [0.0]
     step = tk.compile(lambda x: (x * scale[0]).sum())
     x = np.ones(4)
-    for k in range(3 * function.ENTRIES):
+    for k in range(3 * function.MAX_SPECIALISATIONS):
         scale[0] = k + 0.5
         for _ in range(30):
             assert step(x) == 4 * scale[0]
     assert step.programs
-    assert 1 <= len(mapped(own_cache)) <= function.ENTRIES + 1
+    assert 1 <= len(mapped(own_cache)) <= function.MAX_SPECIALISATIONS + 1
 
 
 def training_step(net: Any, x: Tensor, optimizer: Any = optim.SGD) -> Any:

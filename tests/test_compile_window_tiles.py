@@ -122,7 +122,7 @@ def test_what_lies_beyond_the_edges_is_not_used(monkeypatch: pytest.MonkeyPatch)
     given = arrays(geometry)
     compiled = compare(net(geometry[2], "before", POOLS[0]), given, 2e-5)
     before = [np.asarray(y).copy() for y in compiled(*given)]
-    native = next(iter(compiled._entries())).runner.native  # type: ignore[union-attr]
+    native = next(iter(compiled._specialisations())).runner.native  # type: ignore[union-attr]
     assert isinstance(native, Native)
     native.arena.memory.fill(255)  # every float32 a NaN
     for now, then in zip(compiled(*given), before, strict=True):

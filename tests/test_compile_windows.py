@@ -95,7 +95,7 @@ def compare(function: Callable[..., Any], arrays: list[Tensor], tolerance: float
 
 
 def steps_of(compiled: Compiled) -> list[Any]:
-    native = next(iter(compiled._entries())).runner.native  # type: ignore[union-attr]
+    native = next(iter(compiled._specialisations())).runner.native  # type: ignore[union-attr]
     assert isinstance(native, Native)
     return native.plan.steps
 
@@ -230,9 +230,9 @@ def recorded(function: Callable[..., Any], *arrays: Tensor) -> Any:
     compiled = Compiled(function)
     for _ in range(3):
         compiled(*arrays)
-    (entry,) = compiled._entries()
-    assert entry.recording is not None
-    return simplified(expanded(simplified(entry.recording.program)))
+    (entry,) = compiled._specialisations()
+    assert entry.tracer is not None
+    return simplified(expanded(simplified(entry.tracer.program)))
 
 
 def relu_pool(use: str) -> Callable[[Any], Any]:

@@ -35,10 +35,10 @@ class Names:
     The number at the end is the value's own, so no two names meet.
     """
 
-    def __init__(self, program: Program, recording: Any, roots: Sequence[Value]) -> None:
-        leaves = leaf_names(recording.function)
+    def __init__(self, program: Program, tracer: Any, roots: Sequence[Value]) -> None:
+        leaves = leaf_names(tracer.function)
         hints = {
-            value: _hint_of(source, recording.argument_names, leaves)
+            value: _hint_of(source, tracer.argument_names, leaves)
             for value, source in program.sources.items()
         }
         last = {statement.source_line: statement.output for statement in program.statements}

@@ -74,9 +74,9 @@ class CProgram:
         return ""
 
 
-def c_program(plan: Plan, recording: Any) -> CProgram:
+def c_program(plan: Plan, tracer: Any) -> CProgram:
     """A plan in C, with the names that the recorded function has for things."""
-    return CProgram(plan, Names(plan.program, recording, plan.roots))
+    return CProgram(plan, Names(plan.program, tracer, plan.roots))
 
 
 def _entry_of_part(name: str, segment: Segment, size: int) -> str:

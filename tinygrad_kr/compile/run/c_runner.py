@@ -40,9 +40,9 @@ class Native:
     """`native.run_if(condition, missed)(leaves)`: one call of the compiled function, given its
     flattened arguments."""
 
-    def __init__(self, recording: Any, plan: Plan, code: CProgram) -> None:
+    def __init__(self, tracer: Any, plan: Plan, code: CProgram) -> None:
         self.plan, self.c_source = plan, code.text
-        driver = _Driver(plan, recording, code.names.by_number)
+        driver = _Driver(plan, tracer, code.names.by_number)
         library: Any = None if code.is_empty else _built(code)
         if library is not None and _work(plan) < QUICK:
             # So short a call is not worth to let other threads have the interpreter meanwhile.

@@ -44,8 +44,8 @@ from tinygrad_kr.ops.node import (
 class _Driver(Namespace):
     """Writes the Python function, and holds what its names stand for."""
 
-    def __init__(self, plan: Plan, recording: Any, names: Mapping[int, str]) -> None:
-        self.plan, self.recording, self._value_names = plan, recording, names
+    def __init__(self, plan: Plan, tracer: Any, names: Mapping[int, str]) -> None:
+        self.plan, self.tracer, self._value_names = plan, tracer, names
         self.lines: list[str] = []
         self.parts: list[Any] = []
         self.calls = 0
@@ -120,7 +120,7 @@ class _Driver(Namespace):
     def _source(self, value: Value, source: Any, name: str) -> None:
         if isinstance(source, Argument):
             given = f"leaves[{source.index}]"
-            tensor = source.index not in self.recording.plain_arguments
+            tensor = source.index not in self.tracer.plain_arguments
             self.lines.append(f"{name} = {given}._data" if tensor else f"{name} = {given}")
             self._check(value, name)
         elif isinstance(source, Constant):
@@ -174,7 +174,7 @@ class _Driver(Namespace):
 
     def _optimizers(self) -> None:
         """The optimizers' states and options, looked at again only where something is another."""
-        for step in self.recording.steps:
+        for step in self.tracer.steps:
             loader = _Loader(self.plan.program, step, self.names, self._array_name)
             name = self.name(step, "step")
             optimizer = self.name(step.optimizer, "optimizer")
@@ -367,10 +367,10 @@ class _Driver(Namespace):
                 apply = self.name(effect.apply, "write")
                 self.lines.append(f"{apply}({self.array(value)})")
         results = [self._result(result) for result in program.results]
-        if self.recording.single:
+        if self.tracer.single:
             self.lines.append(f"return {results[0]}")
         else:
-            rebuild = self.name(self.recording.rebuild, "rebuild")
+            rebuild = self.name(self.tracer.rebuild, "rebuild")
             self.lines.append(f"return {rebuild}([{', '.join(results)}])")
 
     def _tensor(self, value: Value | None) -> str:
@@ -387,7 +387,7 @@ class _Driver(Namespace):
     def _result(self, result: Any) -> str:
         if not isinstance(result, Value):
             return self.name(result, "result")
-        if result in self.recording.plain:
+        if result in self.tracer.plain:
             array = self.array(result)
             if not result.shape:
                 return f"{array}[()]"

@@ -31,7 +31,7 @@ from tinygrad_kr.compile.passes.expand import expanded
 from tinygrad_kr.compile.passes.simplify import simplified, without_dead_code
 from tinygrad_kr.compile.trace.condition import Condition
 from tinygrad_kr.compile.trace.optimizer_step import Option, RecordedStep, StateArray, StateNumber
-from tinygrad_kr.compile.trace.tracer import Recorder
+from tinygrad_kr.compile.trace.tracer import Tracer
 from tinygrad_kr.escape import argument, comment, string
 from tinygrad_kr.ops import elementwise as e
 from tinygrad_kr.ops import linalg, shape
@@ -57,7 +57,7 @@ class NumPyRunner:
 
     looped = None
 
-    def __init__(self, recording: Recorder) -> None:
+    def __init__(self, recording: Tracer) -> None:
         program = simplified(stepped_by_optimizers(recording))
         self.program = program = simplified(expanded(_with_maxima_masked(program)))
         code = _Code(program, recording)
@@ -102,7 +102,7 @@ class OptimizerStep:
         return isinstance(other, OptimizerStep) and other.optimizer is self.optimizer
 
 
-def stepped_by_optimizers(recording: Recorder) -> Program:
+def stepped_by_optimizers(recording: Tracer) -> Program:
     """The program without the updates that its optimizers can make by themselves at its end; as it
     is where something reads what an update has made, or changes it further."""
     program, steps = recording.program, recording.steps
@@ -178,7 +178,7 @@ class _Code(Namespace):
     or in one that the call finds or makes.
     """
 
-    def __init__(self, program: Program, recording: Recorder) -> None:
+    def __init__(self, program: Program, recording: Tracer) -> None:
         self.program, self.recording = program, recording
         self.calls = self.workspace = 0
         self.lines: list[str] = []

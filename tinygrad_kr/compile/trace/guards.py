@@ -102,15 +102,15 @@ class Guards:
         self._elsewhere = _elsewhere() if walk.draws_elsewhere else None
         self._write()
 
-    def learn(self, recording: Any) -> None:
+    def learn(self, tracer: Any) -> None:
         """What only a run shows: which `.grad` mattered, and which arrays are read anew at each
         call, so that it does not matter what they hold."""
         live = {
             id(owner(source.array))
-            for source in recording.program.sources.values()
+            for source in tracer.program.sources.values()
             if isinstance(source, Constant) and not source.fixed
         }
-        self._absent, self._present = recording.absent, recording.present
+        self._absent, self._present = tracer.absent, tracer.present
         self._elements = [
             (array, array.tobytes(), where)
             for array, where in self._arrays

@@ -45,47 +45,47 @@ class RecordedStep:
             (array, array.copy()) for slot in slots.values() for array in slot.arrays.values()
         ]
 
-    def carry_out(self, recorder: Any) -> None:
+    def carry_out(self, tracer: Any) -> None:
         """Update every parameter that has a gradient, its state too."""
         optimizer = self.optimizer
         for group in optimizer.param_groups:
             optimizer._check_options(group)
             absent: list[Any] = []
             for slots in optimizer._alike(group["params"], absent):
-                self._update(recorder, group, slots)
+                self._update(tracer, group, slots)
             for parameter in absent:
-                recorder.read_gradient(parameter)
+                tracer.read_gradient(parameter)
         optimizer._plan = self
         optimizer._stepped = True
 
-    def _update(self, recorder: Any, group: dict[str, Any], slots: list[Any]) -> None:
+    def _update(self, tracer: Any, group: dict[str, Any], slots: list[Any]) -> None:
         optimizer = self.optimizer
         names = tuple(optimizer.defaults)
         structure = structure_of(names, tuple(group[name] for name in names))
         cohort = Cohort(group, structure, slots, tuple(slots[0].arrays))
         self.cohorts.append(cohort)
-        options = {name: self._option(recorder, cohort, name, known) for name, known in structure}
+        options = {name: self._option(tracer, cohort, name, known) for name, known in structure}
         first = slots[0]
         program = lower(type(optimizer).rule, structure, tuple(first.numbers), tuple(first.arrays))
         numbers = {}
         for name, value in first.numbers.items():
             cohort.numbers[name] = np.array(value, np.float64)
             cohort.kinds[name] = type(value)
-            known = recorder.states.get((first, name))
+            known = tracer.states.get((first, name))
             if known is None:
-                recorder.live(cohort.numbers[name], StateNumber(cohort, name))
+                tracer.live(cohort.numbers[name], StateNumber(cohort, name))
             numbers[name] = _live(cohort.numbers[name] if known is None else known._data)
         made: dict[Any, dict[str, ndarray]] = {}
         for slot in slots:
             parameter = slot.param
-            recorder.read_gradient(parameter)
-            given = recorder.read(parameter), recorder.read(parameter._grad)
+            tracer.read_gradient(parameter)
+            given = tracer.read(parameter), tracer.read(parameter._grad)
             state: dict[str, Any] = dict(numbers)
             for name, array in slot.arrays.items():
-                known = recorder.states.get((slot, name))
+                known = tracer.states.get((slot, name))
                 if known is None:
                     shaped = array.reshape(slot.shape)
-                    recorder.live(shaped, StateArray(slot, name))
+                    tracer.live(shaped, StateArray(slot, name))
                     known = constant(shaped)
                 state[name] = known
             updated, entries = type(optimizer).rule(
@@ -93,54 +93,52 @@ class RecordedStep:
             )
             state |= entries
             parameter._overwrite(..., updated, optimizer._writer)
-            self.updates.append((parameter, *given, recorder.read(parameter)))
+            self.updates.append((parameter, *given, tracer.read(parameter)))
             made[slot] = {}
             for name in program.array_state:
-                self._keep_array(recorder, slot, name, state[name], made[slot])
+                self._keep_array(tracer, slot, name, state[name], made[slot])
         entries = {name: state[name] for name in program.number_state}
-        kept = self._kept_numbers(recorder, cohort, entries)
+        kept = self._kept_numbers(tracer, cohort, entries)
         for slot, arrays in made.items():
             slot.keep(slot.arrays | arrays, dict(kept))
 
     @staticmethod
-    def _option(recorder: Any, cohort: Cohort, name: str, known: Any) -> Any:
+    def _option(tracer: Any, cohort: Cohort, name: str, known: Any) -> Any:
         value = cohort.group[name]
         if isinstance(known, tuple):
             return tuple(
-                part if _is_known(part) else _number(recorder, Option(cohort, name, i))
+                part if _is_known(part) else _number(tracer, Option(cohort, name, i))
                 for i, part in enumerate(known)
             )
-        return value if _is_known(known) else _number(recorder, Option(cohort, name, None))
+        return value if _is_known(known) else _number(tracer, Option(cohort, name, None))
 
     def _keep_array(
-        self, recorder: Any, slot: Any, name: str, value: Any, new: dict[str, ndarray]
+        self, tracer: Any, slot: Any, name: str, value: Any, new: dict[str, ndarray]
     ) -> None:
         if not isinstance(value, Tensor):
             value = constant(np.full(slot.shape, value, slot.param._data.dtype))
         if value.dtype != slot.param._data.dtype:
             value = value.astype(slot.param._data.dtype)
-        effect = StateArray(slot, name, recorder.read(value))
-        recorder.states[slot, name] = value
+        effect = StateArray(slot, name, tracer.read(value))
+        tracer.states[slot, name] = value
         if name in slot.arrays:
             effect.apply(value._data)
         else:
             new[name] = np.array(value._data).reshape(-1)
-        source = recorder.program.sources.get(effect.value)
+        source = tracer.program.sources.get(effect.value)
         if source is None or not effect.replaces(source):
             self.effects.append(effect)
 
-    def _kept_numbers(
-        self, recorder: Any, cohort: Cohort, numbers: dict[str, Any]
-    ) -> dict[str, Any]:
+    def _kept_numbers(self, tracer: Any, cohort: Cohort, numbers: dict[str, Any]) -> dict[str, Any]:
         """The new numbers of the states, after they are noted as what the step leaves."""
         for name, value in numbers.items():
             if not isinstance(value, Tensor):
                 value = constant(np.asarray(value, np.float64))
-            effect = StateNumber(cohort, name, recorder.read(value))
-            source = recorder.program.sources.get(effect.value)
+            effect = StateNumber(cohort, name, tracer.read(value))
+            source = tracer.program.sources.get(effect.value)
             if source is None or not effect.replaces(source):
                 self.effects.append(effect)
-            recorder.states[cohort.slots[0], name] = value
+            tracer.states[cohort.slots[0], name] = value
             if name not in cohort.numbers:
                 cohort.numbers[name] = np.zeros(())
                 cohort.kinds[name] = int if name == "step" else float
@@ -203,7 +201,7 @@ def _live(array: ndarray) -> LiveNumber:
     return number
 
 
-def _number(recorder: Any, option: Option) -> LiveNumber:
+def _number(tracer: Any, option: Option) -> LiveNumber:
     array = np.array(option.fetch())
-    recorder.live(array, option)
+    tracer.live(array, option)
     return _live(array)

@@ -51,7 +51,7 @@ _MAKERS = ("tinygrad_kr.tensor", "tinygrad_kr.ops.node", __name__)
 _CREATING = ("tinygrad_kr.creation", "tinygrad_kr.random")
 
 
-class Recorder:
+class Tracer:
     """Sees every op of one thread, and the writes to Tensors, gradients and optimizer state."""
 
     def __init__(self) -> None:
