@@ -187,7 +187,7 @@ def unique(given_texts: Sequence[str]) -> list[str]:
 @pytest.mark.parametrize("kind", KINDS)
 def test_known_texts(kind: str, way: str, mark: Path, header: Path) -> None:
     source = check(kind, unique([*PLAIN, *NAMES, *attacks(mark, header)]), mark)
-    assert "gemm.h" not in source  # for which `tk_multiply(` in a comment is no reason
+    assert "gemm.h" not in source  # for which `tk_gemm_panel(` in a comment is no reason
 
 
 @pytest.mark.parametrize("name", ["copy", "result", "buffer", "seen", "leaf", "new", "number"])
@@ -331,7 +331,7 @@ def test_arguments_variables_and_what_a_class_holds(way: str, mark: Path) -> Non
     scope: dict[str, Any] = {}
     exec(compile(written, file, "exec"), scope)
     source = same(tk.compile(scope["step"]), scope["step"], tk.tensor(X))
-    assert way == "NumPy" or "tk_share_" in source
+    assert way == "NumPy" or "tk_parallel_for_" in source
 
 
 def test_parameters_of_a_module_are_trained_whatever_they_are_called(way: str) -> None:

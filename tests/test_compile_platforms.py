@@ -222,7 +222,7 @@ def test_a_step_is_built_and_exports_its_functions(
     assert exports(library) - OF_THE_LINKER == set(wanted)
     assert "gemm.h" not in source
     assert "threads.h" not in source
-    assert ("tk_share" in wanted) == (name == "wide" and "macos" in system)
+    assert ("tk_parallel_for" in wanted) == (name == "wide" and "macos" in system)
 
 
 @pytest.mark.parametrize("system", SYSTEMS)

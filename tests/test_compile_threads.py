@@ -42,7 +42,7 @@ def compiled_f(*given: Tensor) -> tk.compile.Compiled:  # type: ignore[name-defi
     compiled = tk.compile(f)
     for _ in range(3):
         compiled(*given)
-    assert "tk_share(" in compiled.source
+    assert "tk_parallel_for(" in compiled.source
     return compiled
 
 
@@ -86,7 +86,7 @@ def test_the_caller_waits_for_the_last_piece(short: None, monkeypatch: pytest.Mo
     given = [(x * i, y + 1) for i in range(1, 21)]
     compiled = tk.compile(chain)
     last = [compiled(*each).data[-1] for each in given]
-    assert "tk_share(" in compiled.source
+    assert "tk_parallel_for(" in compiled.source
     expected = [chain(x[-1:], y[-1:]).item() for x, y in given]
     np.testing.assert_allclose(last, expected, 1e-12)
 
@@ -144,7 +144,7 @@ def test_short_loops_have_no_threads(monkeypatch: pytest.MonkeyPatch, size: int)
     compiled = tk.compile(np.tanh)
     for _ in range(3):
         compiled(x)
-    assert ("tk_share(" in compiled.source) == (size == plan.LONG)
+    assert ("tk_parallel_for(" in compiled.source) == (size == plan.LONG)
 
 
 @pytest.mark.skipif(not has_wide_vectors(), reason="needs AVX-512")
@@ -157,5 +157,5 @@ def test_loops_beside_large_products_are_shared_sooner(
     compiled = tk.compile(lambda a, x: (a @ a, np.tanh(x)))
     for _ in range(3):
         compiled(a, x)
-    assert "tk_product(" in compiled.source
-    assert ("tk_share(" in compiled.source) == (not missing)
+    assert "tk_gemm(" in compiled.source
+    assert ("tk_parallel_for(" in compiled.source) == (not missing)

@@ -202,10 +202,10 @@ def method() -> Any:
     ("make", "called"),
     [
         (small, ""),
-        (with_products, "tk_product("),
-        (with_convolutions, "tk_share("),
+        (with_products, "tk_gemm("),
+        (with_convolutions, "tk_parallel_for("),
         (lambda: with_convolutions(np.float64), ""),
-        (with_long_loops, "tk_share("),
+        (with_long_loops, "tk_parallel_for("),
         (method, ""),
     ],
     ids=["small", "products", "convolutions", "BLAS convolutions", "long loops", "method"],
@@ -220,7 +220,7 @@ def test_a_program_is_unloaded_with_its_function(
     for _ in range(2):
         compiled = make()
         assert compiled.programs, compiled.explain()
-        shared = "tk_share)(" in compiled.source
+        shared = "tk_parallel_for)(" in compiled.source
         assert not called or not kernels.has_wide_vectors() or called in compiled.source
         assert '"threads.h"' not in compiled.source
         assert len(mapped(own_cache)) >= 1 + shared

@@ -242,7 +242,7 @@ def test_a_small_convolution_is_not_handed_out_and_a_large_one_is() -> None:
     for samples, handed in ((1, False), (64, True)):
         geometry = ((samples, 4, 12, 12), (8, 4, 3, 3), {"padding": 1})
         compiled = compare(net(geometry[2], None, None), arrays(geometry), 2e-5)
-        assert ("  tk_share(" in compiled.source) == handed
+        assert ("  tk_parallel_for(" in compiled.source) == handed
 
 
 def convolution(shape: tuple[int, ...], weight: tuple[int, ...]) -> list[TiledConvolution]:

@@ -435,4 +435,4 @@ def _call(views: list[tuple[str, tuple[int, ...]]], statement: Statement) -> str
     depth = statement.inputs[0].shape[1]
     (a, a_strides), (b, b_strides), (out, _) = views
     given = (rows, depth, columns, a, *a_strides, b, *b_strides, out)
-    return f"tk_product({', '.join(map(str, given))});"
+    return f"tk_gemm({', '.join(map(str, given))});"

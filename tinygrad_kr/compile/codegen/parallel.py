@@ -32,7 +32,7 @@ def parallel(
         functions.append(Function([Line(head), *snippet.lines, *map(Line, after)]))
         pointers = ", ".join(f"(void *){memory}" for memory in given)
         step = max(1, PIECE * snippet.length // _elements(plan, snippet))
-        call = f"  tk_share({loop}, (void *[]){{{pointers}}}, {snippet.length}, {step});"
+        call = f"  tk_parallel_for({loop}, (void *[]){{{pointers}}}, {snippet.length}, {step});"
         calls.append(Snippet([Line(call)], snippet.roots))
     return functions, calls
 
