@@ -108,7 +108,7 @@ def example() -> Program:
     before, now = Tracer(), Tracer()
     for tracer in (before, now):
         tracer.run(step, batch, {})
-    tell_fixed(before.program.sources.values(), now.program.sources.values())
+    tell_fixed(before.program.inputs.values(), now.program.inputs.values())
     return now.program
 
 
@@ -166,7 +166,7 @@ def draw(path: Path) -> None:
     titles = ["1 recorded", "2 expanded", "3 simplified"]
     for i, (program, title) in enumerate(zip(programs, titles, strict=True)):
         later = {s.output for p in programs[i + 1 :] for s in p.statements}
-        later |= set(simple.sources)
+        later |= set(simple.inputs)
         x = i * 25
         text(x, 0.5, f"{title}: {len(program.statements)} ops", fontweight="bold")
         for y, statement in enumerate(program.statements):

@@ -246,9 +246,9 @@ def test_what_reads_or_changes_the_new_parameters() -> None:
 
     for make in (reads, clips, twice, decays):
         step = compared(make)
-        assert not any(isinstance(e, OptimizerStep) for e in step.programs[0].effects)
+        assert not any(isinstance(e, OptimizerStep) for e in step.programs[0].outputs)
     step = compared(two)
-    assert sum(isinstance(e, OptimizerStep) for e in step.programs[0].effects) == 2
+    assert sum(isinstance(e, OptimizerStep) for e in step.programs[0].outputs) == 2
 
 
 def test_what_was_read_before_the_step_is_as_it_was_then() -> None:

@@ -53,19 +53,19 @@ class Script:
 
     def argument(self, *dims: int, dtype: Any = np.float32) -> Value:
         value = self.value(dims or (3,), dtype)
-        self.program.sources[value] = Argument(len(self.program.sources))
+        self.program.inputs[value] = Argument(len(self.program.inputs))
         return value
 
     def constant(self, array: Any, fixed: bool = True) -> Value:
         array = np.asarray(array)
         value = self.value(array.shape, array.dtype)
-        self.program.sources[value] = Constant(array, fixed)
+        self.program.inputs[value] = Constant(array, fixed)
         return value
 
     def parameter(self, *dims: int) -> Value:
         node = Tensor(np.ones(dims, np.float32), requires_grad=True)
         value = self.value(dims)
-        self.program.sources[value] = Leaf(node)
+        self.program.inputs[value] = Leaf(node)
         return value
 
     def __call__(self, record: Any, *inputs: Any, **params: Any) -> Value:
@@ -114,9 +114,9 @@ def test_a_pass_leaves_what_it_is_given_as_it_was(change: Pass) -> None:
     y = s(e.add, s(e.add, a, b), s(e.exp, two))
     s.check(a)
     program = s.gives(s(e.positive, y))
-    before = (dict(program.sources), list(program.statements), list(program.checks))
+    before = (dict(program.inputs), list(program.statements), list(program.checks))
     change(program)
-    assert (program.sources, program.statements, program.checks) == before
+    assert (program.inputs, program.statements, program.checks) == before
 
 
 @pytest.mark.parametrize("change", PASSES)
@@ -135,7 +135,7 @@ def test_what_nothing_comes_of_goes() -> None:
     s(e.tanh, dead)
     program = without_dead_code(s.gives(y))
     assert outputs(program) == [y]
-    assert list(program.sources) == [x]
+    assert list(program.inputs) == [x]
 
 
 def test_what_is_left_of_a_call_or_checked_or_drawn_stays() -> None:
@@ -144,10 +144,10 @@ def test_what_is_left_of_a_call_or_checked_or_drawn_stays() -> None:
     new, checked = s(e.add, w, x), s(e.exp, x)
     s(noise, x, generator=np.random.default_rng(0))
     s.check(checked)
-    s.program.effects.append(LeafWrite(object(), new))
+    s.program.outputs.append(LeafWrite(object(), new))
     program = without_dead_code(s.gives())
     assert lines(program) == ["line 0", "line 1", "line 2"]
-    assert list(program.sources) == [x, w]
+    assert list(program.inputs) == [x, w]
 
 
 def test_what_only_a_parameter_of_an_op_reads_stays() -> None:
@@ -301,7 +301,7 @@ def test_what_constants_give_is_a_constant() -> None:
     y = s(e.multiply, x, eight)
     program = with_constants_folded(s.gives(y))
     assert outputs(program) == [y]
-    source = program.sources[eight]
+    source = program.inputs[eight]
     assert isinstance(source, Constant)
     assert source.fixed
     assert not source.array.flags.writeable
@@ -316,7 +316,7 @@ def test_constants_in_parameters_are_known_too() -> None:
     y = s.value((2,), np.float64)
     s.program.statements.append(Statement(getitem, (x,), {"key": index}, y, "taken"))
     program = with_constants_folded(s.gives(s(e.exp, y)))
-    np.testing.assert_array_equal(program.sources[y].fetch(), [7, 5])
+    np.testing.assert_array_equal(program.inputs[y].fetch(), [7, 5])
 
 
 def test_a_constant_has_the_type_of_its_value() -> None:
@@ -325,7 +325,7 @@ def test_a_constant_has_the_type_of_its_value() -> None:
     x, y = s.constant(np.float64(1)), s.value((), np.float32)
     s.program.statements.append(Statement(e.exp, (x,), {}, y, "cast"))
     program = with_constants_folded(s.gives(s(e.tanh, y)))
-    assert program.sources[y].fetch().dtype == np.float32
+    assert program.inputs[y].fetch().dtype == np.float32
 
 
 def test_a_constant_of_a_constant_view_has_memory_of_its_own() -> None:
@@ -333,7 +333,7 @@ def test_a_constant_of_a_constant_view_has_memory_of_its_own() -> None:
     x = s.constant(np.arange(6.0))
     y = s(shape.reshape, x, shape=(2, 3))
     program = with_constants_folded(s.gives(s(e.exp, y)))
-    assert not np.shares_memory(program.sources[y].fetch(), program.sources[x].fetch())
+    assert not np.shares_memory(program.inputs[y].fetch(), program.inputs[x].fetch())
 
 
 @pytest.mark.parametrize("why", ["found", "large", "drawn", "returned", "argument"])
@@ -346,7 +346,7 @@ def test_what_is_not_folded(why: str) -> None:
     program = s.gives(y if why == "returned" else s(e.tanh, y))
     folded = with_constants_folded(program)
     assert folded.statements == program.statements
-    assert folded.sources == program.sources
+    assert folded.inputs == program.inputs
 
 
 def test_infinities_of_constants_are_folded_in_silence() -> None:
@@ -354,7 +354,7 @@ def test_infinities_of_constants_are_folded_in_silence() -> None:
     zero = s.constant(np.float32(0))
     y = s(e.divide, 1.0, s(e.multiply, zero, -1.0))
     program = with_constants_folded(s.gives(s(e.add, s.argument(), y)))
-    assert program.sources[y].fetch() == -np.inf
+    assert program.inputs[y].fetch() == -np.inf
 
 
 # ------------------------------------------------------------------ algebra
@@ -503,7 +503,7 @@ def test_the_passes_help_one_another() -> None:
     assert [statement.op for statement in program.statements] == [e.exp, e.multiply, e.add]
     assert program.statements[-1].inputs == (program.statements[1].output, a)
     assert program.statements[-1].output is result
-    assert list(program.sources) == [x, four]
+    assert list(program.inputs) == [x, four]
 
 
 def test_a_value_and_what_it_was_copied_from_are_no_less_correct_when_simplified() -> None:
@@ -522,7 +522,7 @@ def test_a_value_and_what_it_was_copied_from_are_no_less_correct_when_simplified
 
 def computed(program: Program, *arguments: Any) -> list[Any]:
     known: dict[Value, Any] = {}
-    for value, source in program.sources.items():
+    for value, source in program.inputs.items():
         known[value] = arguments[source.index] if isinstance(source, Argument) else source.fetch()
     for statement in program.statements:
         terms = [known[x] if isinstance(x, Value) else x for x in statement.inputs]
@@ -622,9 +622,9 @@ def test_what_outlives_the_call_runs_as_soon_as_it_can() -> None:
 
 def over(s: Script, w: Value, new: Value, *results: Value) -> bool:
     """Whether the new elements of a parameter are written where the old ones are."""
-    source = s.program.sources[w]
+    source = s.program.inputs[w]
     assert isinstance(source, Leaf)
-    s.program.effects.append(LeafWrite(source.node, new))
+    s.program.outputs.append(LeafWrite(source.node, new))
     plan = Plan(s.gives(*results))
     assert plan.in_place == ({new: w} if plan.in_place else {})
     return bool(plan.in_place)
@@ -654,10 +654,10 @@ def test_weights_that_lie_otherwise_are_not_written_over() -> None:
     s = Script()
     node = Tensor(np.ones((4, 3), np.float32).T, requires_grad=True)
     w = Value(100, (3, 4), np.dtype(np.float32), (4, 12))
-    s.program.sources[w] = Leaf(node)
+    s.program.inputs[w] = Leaf(node)
     g = s.argument(3, 4)
     assert over(s, w, s(e.subtract, w, g))
-    s.program.effects.clear()
+    s.program.outputs.clear()
     s.program.statements.clear()
     assert not over(s, w, s(e.exp, g))
 
@@ -668,7 +668,7 @@ def test_weights_are_not_written_over_before_an_error_may_come() -> None:
     new = s(e.subtract, w, g)
     s.check(s(linalg.matmul, g, g))
     assert not over(s, w, new)
-    s.program.effects.clear()
+    s.program.outputs.clear()
     s.program.checks.clear()
     assert over(s, w, new)
 

@@ -293,7 +293,7 @@ class Memory:
         self.pieces = [np.zeros(plan.roots[r].size * plan.roots[r].dtype.itemsize, np.uint8)
                        for r in self.roots]  # fmt: skip
         self.pieces.append(np.zeros(made.arena.nbytes, np.uint8))
-        for value, source in plan.program.sources.items():
+        for value, source in plan.program.inputs.items():
             known = isinstance(source, Argument)
             array = given[source.index].data if known else source.fetch()
             self.view(value)[...] = array
@@ -336,9 +336,9 @@ def test_a_step_that_windows_runs_gives_the_eager_values(
     precision = 1e-5 if loss.dtype == np.float32 else 1e-12
     (result,) = made.plan.program.results
     np.testing.assert_allclose(memory.view(result), loss.data, precision)
-    effects = made.plan.program.effects
-    written = {e.node: memory.view(e.value) for e in effects if isinstance(e, LeafWrite)}
-    gradients = {e.leaf: memory.view(e.value) for e in effects if isinstance(e, GradientWrite)}
+    bindings = made.plan.program.outputs
+    written = {e.node: memory.view(e.value) for e in bindings if isinstance(e, LeafWrite)}
+    gradients = {e.leaf: memory.view(e.value) for e in bindings if isinstance(e, GradientWrite)}
     assert written.keys() == gradients.keys() == set(case.leaves)
     for leaf, old in zip(case.leaves, before, strict=True):
         assert not np.array_equal(leaf.data, old)

@@ -171,8 +171,8 @@ class Specialisation:
         before, tries, runner = self.tracer, self.tries + 1, None
         reason = tracer.reason or self.guards.changed_by_the_run(tracer.drawn_from)
         if before is not None:
-            sources = before.program.sources.values(), tracer.program.sources.values()
-            reason = reason or tell_fixed(*sources)
+            inputs = before.program.inputs.values(), tracer.program.inputs.values()
+            reason = reason or tell_fixed(*inputs)
         self.guards.learn(tracer)
         if reason is None and before is not None:
             parted = difference(before.program, tracer.program)

@@ -39,7 +39,7 @@ class Names:
         leaves = leaf_names(tracer.function)
         hints = {
             value: _hint_of(source, tracer.argument_names, leaves)
-            for value, source in program.sources.items()
+            for value, source in program.inputs.items()
         }
         last = {statement.source_line: statement.output for statement in program.statements}
         for statement in program.statements:
@@ -50,9 +50,9 @@ class Names:
                 else None
             )
             hints[output] = assigned or statement.op.__name__
-        for effect in program.effects:
-            if isinstance(effect, GradientWrite) and effect.value is not None:
-                hints[effect.value] = f"grad_of_{leaves.get(id(effect.leaf), 'tensor')}"
+        for binding in program.outputs:
+            if isinstance(binding, GradientWrite) and binding.value is not None:
+                hints[binding.value] = f"grad_of_{leaves.get(id(binding.leaf), 'tensor')}"
         self.by_number = {v.number: identifier(hint, v.number) for v, hint in hints.items()}
         self._roots = [value.number for value in roots]
 

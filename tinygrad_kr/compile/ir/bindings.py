@@ -278,7 +278,7 @@ def tell_fixed(before: Iterable[Any], now: Iterable[Any]) -> str | None:
     """Note which constants a function makes itself: those that two runs had in different memory.
     (A count of references would tell less, and another thing in each version of Python.)
 
-    before, now: the sources of two runs. Returns why the function cannot be compiled, if it
+    before, now: the inputs of two runs. Returns why the function cannot be compiled, if it
     overwrites what it found.
     """
     for old, source in zip(before, now, strict=False):

@@ -68,7 +68,7 @@ class Check(NamedTuple):
     """The number of statements before it."""
 
 
-class Source(Protocol):
+class Input(Protocol):
     """Where a program finds an array that it starts from."""
 
     def fetch(self) -> ndarray:
@@ -80,43 +80,47 @@ class Source(Protocol):
         ...
 
 
-class Effect(Protocol):
-    """Something that outlives a call: a parameter's new elements, a gradient."""
+class Output(Protocol):
+    """What outlives a call: a parameter's new elements, a gradient."""
 
     value: Value | None
 
     def apply(self, array: Any) -> None:
-        """Have it happen."""
+        """Write it."""
         ...
 
     def same(self, other: Any) -> bool:
-        """Whether another run of the function left the same thing changed."""
+        """Whether another run of the function wrote the same thing."""
         ...
 
     def replaces(self, source: Any) -> bool:
-        """Whether it overwrites what `source` reads."""
+        """Whether it overwrites what the input `source` reads."""
         ...
 
 
 @dataclass(slots=True)
 class Program:
-    """Everything that one run of a function did."""
+    """Everything that one run of a function did: an instruction for each op, in order.
 
-    sources: dict[Value, Source] = field(default_factory=dict)
+    inputs: where the arrays come from that it starts with. outputs: what it leaves behind.
+    results: what it returns, values or, of what is no array, the thing itself.
+    """
+
+    inputs: dict[Value, Input] = field(default_factory=dict)
     statements: list[Statement] = field(default_factory=list)
     checks: list[Check] = field(default_factory=list)
-    effects: list[Effect] = field(default_factory=list)
+    outputs: list[Output] = field(default_factory=list)
     results: list[Any] = field(default_factory=list)
     """Values, or, of what is no array, the thing itself."""
 
     def kept(self) -> set[Value]:
         """The values that outlive a run."""
-        made = {effect.value for effect in self.effects if effect.value is not None}
+        made = {binding.value for binding in self.outputs if binding.value is not None}
         return made | {result for result in self.results if isinstance(result, Value)}
 
     def free_numbers(self) -> Iterator[int]:
         """Numbers that no value has."""
-        taken = [v.number for v in self.sources] + [s.output.number for s in self.statements]
+        taken = [v.number for v in self.inputs] + [s.output.number for s in self.statements]
         return count(max(taken, default=-1) + 1)
 
     def rewritten(
@@ -170,9 +174,9 @@ def replaced(item: Any, by: Mapping[Value, Any]) -> Any:
 def difference(a: Program, b: Program) -> str | None:
     """Where two runs of a function part: None if they did the same, else what is not the same."""
     match: dict[Value, Value] = {}
-    if len(a.sources) != len(b.sources):
+    if len(a.inputs) != len(b.inputs):
         return "it read different Tensors"
-    for (v, source), (w, other) in zip(a.sources.items(), b.sources.items(), strict=True):
+    for (v, source), (w, other) in zip(a.inputs.items(), b.inputs.items(), strict=True):
         if (v.shape, v.dtype) != (w.shape, w.dtype) or not source.same(other):
             return f"{source} is not what it was"
         match[v] = w
@@ -185,11 +189,11 @@ def difference(a: Program, b: Program) -> str | None:
         match[s.output] = t.output
     if len(a.statements) != len(b.statements):
         return f"it ran {len(a.statements)} ops, then {len(b.statements)}"
-    if len(a.checks) != len(b.checks) or len(a.effects) != len(b.effects):
+    if len(a.checks) != len(b.checks) or len(a.outputs) != len(b.outputs):
         return "it did not change the same things"
-    for effect, other_effect in zip(a.effects, b.effects, strict=True):
-        if not effect.same(other_effect) or not _alike(effect.value, other_effect.value, match):
-            return f"{effect} was not left the same"
+    for binding, other_binding in zip(a.outputs, b.outputs, strict=True):
+        if not binding.same(other_binding) or not _alike(binding.value, other_binding.value, match):
+            return f"{binding} was not left the same"
     if not _alike(a.results, b.results, match):
         return "it returned something else"
     return None

@@ -20,7 +20,7 @@ from tinygrad_kr.compile.ir.bindings import Constant
 from tinygrad_kr.compile.ir.builder import Builder
 from tinygrad_kr.compile.ir.c_ops import ELEMENTWISE
 from tinygrad_kr.compile.ir.layout import extent
-from tinygrad_kr.compile.ir.program import Program, Source, Statement, Value, is_basic_key
+from tinygrad_kr.compile.ir.program import Input, Program, Statement, Value, is_basic_key
 from tinygrad_kr.compile.passes.simplify import _frozen, _hashable, _is_fixed
 from tinygrad_kr.ops import linalg, shape
 from tinygrad_kr.ops.indexing import getitem, index_add
@@ -57,7 +57,7 @@ def with_constants_once(program: Program) -> Program:
     each pull has made anew, are one."""
     seen: dict[Any, Value] = {}
     same: dict[Value, Value] = {}
-    for value, source in program.sources.items():
+    for value, source in program.inputs.items():
         if isinstance(source, Constant):
             array = source.array
             before = seen.setdefault(
@@ -121,23 +121,23 @@ class _Rows:
 
     def starts(self, pack: Pack) -> bool:
         """Whether the rows begin here: with one value for all, or with a constant for each."""
-        sources = self.given.sources
-        return len(set(pack)) == 1 or all(_is_fixed(sources.get(value)) for value in pack)
+        inputs = self.given.inputs
+        return len(set(pack)) == 1 or all(_is_fixed(inputs.get(value)) for value in pack)
 
     def program(self) -> Program:
         """The program with an op for each pack, where the last of its rows was."""
         numbers = self.given.free_numbers().__next__
-        sources = dict(self.given.sources)
+        inputs = dict(self.given.inputs)
         rows: dict[Pack, Value] = {}
         added: dict[Value, list[Statement]] = defaultdict(list)
         for pack, statements in reversed(self.packs.items()):
-            operands = [self.operand(p, rows, sources, numbers) for p in _operands(statements)]
+            operands = [self.operand(p, rows, inputs, numbers) for p in _operands(statements)]
             builder = Builder(statements[0].source_line, numbers)
             rows[pack] = _rule(statements[0])(builder, statements[0], self.n, operands)
             added[max(pack, key=lambda value: self.makers[value][0])] += builder.statements
         for stack in self.stacks:
             builder = Builder(stack.source_line, numbers)
-            first = self.operand(stack.inputs, rows, sources, numbers)
+            first = self.operand(stack.inputs, rows, inputs, numbers)
             made = first.repeated(builder, self.n)
             added[stack.output] = builder.finish(made, stack.output)
         gone = {value for pack in self.packs for value in pack}
@@ -146,13 +146,13 @@ class _Rows:
         def exchange(s: Statement) -> list[Statement]:
             return [*([] if s.output in gone else [s]), *added[s.output]]
 
-        return replace(self.given.rewritten(exchange), sources=sources)
+        return replace(self.given.rewritten(exchange), inputs=inputs)
 
     def operand(
         self,
         pack: tuple[Any, ...],
         rows: dict[Pack, Value],
-        sources: dict[Value, Source],
+        inputs: dict[Value, Input],
         numbers: Callable[[], int],
     ) -> _Operand:
         """What takes the place of the operands that the rows have here."""
@@ -160,9 +160,9 @@ class _Rows:
         if not isinstance(first, Value) or len(set(pack)) == 1:
             return _Operand(first, False)
         if pack not in rows:
-            array = _frozen(np.stack([sources[value].fetch() for value in pack]))
+            array = _frozen(np.stack([inputs[value].fetch() for value in pack]))
             rows[pack] = Value(numbers(), array.shape, array.dtype, array.strides)
-            sources[rows[pack]] = Constant(array, fixed=True)
+            inputs[rows[pack]] = Constant(array, fixed=True)
         return _Operand(rows[pack], True)
 
 

@@ -29,7 +29,7 @@ def without_dead_code(program: Program) -> Program:
         if is_needed(statement):
             needed.update(statement.reads())
     left = program.rewritten(lambda statement: [statement] if is_needed(statement) else [])
-    return replace(left, sources={v: s for v, s in program.sources.items() if v in needed})
+    return replace(left, inputs={v: s for v, s in program.inputs.items() if v in needed})
 
 
 def draws(statement: Statement) -> bool:
@@ -39,21 +39,21 @@ def draws(statement: Statement) -> bool:
 
 def with_constants_folded(program: Program) -> Program:
     """What depends on constants alone is computed now."""
-    sources, protected = dict(program.sources), program.kept()
+    known, protected = dict(program.inputs), program.kept()
 
     def fold(statement: Statement) -> Iterable[Statement]:
         output = statement.output
-        fixed = all(_is_fixed(sources.get(value)) for value in statement.reads())
+        fixed = all(_is_fixed(known.get(value)) for value in statement.reads())
         if not fixed or output.size > LARGE or output in protected or draws(statement):
             return [statement]
-        arrays = {value: sources[value].fetch() for value in statement.reads()}
+        arrays = {value: known[value].fetch() for value in statement.reads()}
         inputs, params = replaced(statement.inputs, arrays), replaced(statement.params, arrays)
         made = np.array(statement.op.forward(*inputs, **params), output.dtype)
-        sources[output] = Constant(_frozen(made), fixed=True)
+        known[output] = Constant(_frozen(made), fixed=True)
         return []
 
     with np.errstate(all="ignore"):
-        return replace(program.rewritten(fold), sources=sources)
+        return replace(program.rewritten(fold), inputs=known)
 
 
 def _is_fixed(source: Any) -> bool:

@@ -87,7 +87,7 @@ class Plan:
         for statement in program.statements:
             for value in set(statement.reads()):
                 self._awaited[value].append(statement.output)
-        for value in program.sources:
+        for value in program.inputs:
             self._allocate(value, _given_strides(value))
         self.steps = self._schedule()
         self._write_in_place()
@@ -106,7 +106,7 @@ class Plan:
         workers = [together(run) for run in _runs(self.steps)]
         times = memory.lives([w for run in workers for w in run], self.views, self.roots,
                              self._kept)  # fmt: skip
-        apart = {*self.lasting, *program.sources}
+        apart = {*self.lasting, *program.inputs}
         apart |= {step.statement.output for step in self.steps if is_returned(step)}
         self.arena = memory.arena({r: t for r, t in times.items() if self.roots[r] not in apart})
         self.segments = [self._segment(i, run) for i, run in enumerate(workers)]
@@ -135,10 +135,10 @@ class Plan:
         result = program.results[0] if program.results else None
         if not isinstance(result, Value) or result.shape or result not in self._kept:
             return None
-        if any(isinstance(source, Gradient) for source in program.sources.values()):
+        if any(isinstance(source, Gradient) for source in program.inputs.values()):
             return None
-        for effect in program.effects:
-            if not isinstance(effect, GradientWrite) and effect.value not in self.in_place:
+        for binding in program.outputs:
+            if not isinstance(binding, GradientWrite) and binding.value not in self.in_place:
                 return None
         made = {s.output for step in self.steps for s in statements_of(step)}
         return result if result in made and result.dtype in C_TYPES else None
@@ -410,7 +410,7 @@ def _stages(
     allow, so that elementwise ops fuse with their consumers and keep nothing in memory meanwhile.
     """
     quick = {s.output for s in program.statements if is_quick(s)}
-    early: dict[Value, int] = dict.fromkeys(program.sources, 0)
+    early: dict[Value, int] = dict.fromkeys(program.inputs, 0)
     for statement in program.statements:
         at = max((early[value] for value in statement.reads()), default=0)
         early[statement.output] = at if statement.output in quick else at + 1
@@ -430,33 +430,33 @@ def _stages(
 def _replacements(program: Program) -> list[tuple[Value, Value]]:
     """Pairs of a new value and the source whose elements it replaces."""
     pairs = []
-    for effect in program.effects:
-        if effect.value is None:
+    for binding in program.outputs:
+        if binding.value is None:
             continue
-        for value, source in program.sources.items():
-            if type(source) is not Constant and effect.replaces(source):
-                pairs.append((effect.value, value))
+        for value, source in program.inputs.items():
+            if type(source) is not Constant and binding.replaces(source):
+                pairs.append((binding.value, value))
     return pairs
 
 
 def _result_values(program: Program) -> set[Value]:
     """The values that must lie in memory of their own: results, gradients."""
-    values = [effect.value for effect in program.effects if not _owns(effect)]
-    counted = [effect.value for effect in program.effects if _owns(effect)]
+    values = [binding.value for binding in program.outputs if not _owns(binding)]
+    counted = [binding.value for binding in program.outputs if _owns(binding)]
     twice = [value for value in counted if counted.count(value) > 1]
     return {v for v in (*values, *twice, *program.results) if isinstance(v, Value)}
 
 
-def _owns(effect: Any) -> bool:
-    """Whether an effect writes into memory that is there already."""
-    return isinstance(effect, LeafWrite) or not hasattr(effect, "leaf")
+def _owns(binding: Any) -> bool:
+    """Whether an binding writes into memory that is there already."""
+    return isinstance(binding, LeafWrite) or not hasattr(binding, "leaf")
 
 
 def _is_only_copied(program: Program, value: Value) -> bool:
     """Whether all that a value is kept for is to be copied into memory that is there."""
-    effects = [effect for effect in program.effects if effect.value is value]
+    bindings = [binding for binding in program.outputs if binding.value is value]
     returned = any(result is value for result in program.results)
-    return not returned and not any(isinstance(e, GradientWrite) for e in effects)
+    return not returned and not any(isinstance(e, GradientWrite) for e in bindings)
 
 
 def _given_strides(value: Value) -> tuple[int, ...]:

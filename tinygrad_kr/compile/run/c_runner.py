@@ -105,7 +105,7 @@ class Looped:
         self.result, self.given = result, plan.segments[0].roots
         self._roots = {
             source.index: plan.views[value].root
-            for value, source in plan.program.sources.items()
+            for value, source in plan.program.inputs.items()
             if isinstance(source, Argument)
         }
 

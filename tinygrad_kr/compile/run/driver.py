@@ -64,7 +64,7 @@ class _Driver(Namespace):
         )
         first = next((i for i, s in enumerate(plan.steps) if not isinstance(s, Check)), 0)
         raises = any(isinstance(s, Check) or is_returned(s) for s in plan.steps[first:])
-        accumulates = any(isinstance(s, Gradient) for s in plan.program.sources.values())
+        accumulates = any(isinstance(s, Gradient) for s in plan.program.inputs.values())
         self._keeps_gradients = not (raises or accumulates)
         """Whether gradients may be overwritten: no error can leave them half done, and no step
         reads those of the step before."""
@@ -76,16 +76,18 @@ class _Driver(Namespace):
         self.arena = Arena(plan)
         self.workspace = self.arena.nbytes
         self.names["arena"] = self.arena.memory
-        sources = plan.program.sources
-        overwritten = [sources[value] for value in plan.in_place.values()]
+        inputs = plan.program.inputs
+        overwritten = [inputs[value] for value in plan.in_place.values()]
         self._overwritten = {source.node for source in overwritten if isinstance(source, Leaf)}
-        written = [effect.node for effect in plan.program.effects if isinstance(effect, LeafWrite)]
+        written = [
+            binding.node for binding in plan.program.outputs if isinstance(binding, LeafWrite)
+        ]
         self._announcement = _Announcement(written) if written else None
         if written:
             self.names |= {"families": _families, "locked": are_arrays_locked}
             self.lines += ["if families and locked():", "    raise Stale"]
         self._optimizers()
-        self._sources()
+        self._inputs()
         self._gradients()
 
     # -------------------------------------------------------------- names
@@ -100,19 +102,19 @@ class _Driver(Namespace):
     def _tensor_name(self, value: Value) -> str:
         return f"{self._value_names.get(value.number, f'value_{value.number}')}_tensor"
 
-    # -------------------------------------------------------------- sources
+    # -------------------------------------------------------------- inputs
 
-    def _sources(self) -> None:
-        sources = self.plan.program.sources
-        arguments = [self._seen_name(v) for v, s in sources.items() if isinstance(s, Argument)]
-        for value, source in sources.items():
+    def _inputs(self) -> None:
+        inputs = self.plan.program.inputs
+        arguments = [self._seen_name(v) for v, s in inputs.items() if isinstance(s, Argument)]
+        for value, source in inputs.items():
             if isinstance(source, Leaf):
                 self._arrays[value] = name = self._array_name(value)
                 self.lines.append(f"{name} = {self.name(source.node, 'leaf')}._data")
                 overwritten = source.node in self._overwritten
                 # An argument may lie in the memory that a parameter has now.
                 self._check(value, name, arguments if overwritten else [])
-        for value, source in sources.items():
+        for value, source in inputs.items():
             if not isinstance(source, Leaf):
                 self._arrays[value] = self._array_name(value)
                 self._source(value, source, self._array_name(value))
@@ -155,19 +157,19 @@ class _Driver(Namespace):
         self.lines.append(f"    {name} = {seen} = {check}({name})")
 
     def _check_of(self, value: Value) -> _Checked:
-        source, view = self.plan.program.sources[value], self.plan.views[value]
+        source, view = self.plan.program.inputs[value], self.plan.views[value]
         in_place = value in self.plan.in_place.values()
         apart_from: Collection[Any] = ()
         copied = isinstance(source, Argument)
         if copied:
             apart_from = self._overwritten
         elif isinstance(source, Leaf):
-            leaves = [s for s in self.plan.program.sources.values() if isinstance(s, Leaf)]
+            leaves = [s for s in self.plan.program.inputs.values() if isinstance(s, Leaf)]
             nodes = [leaf.node for leaf in leaves] if in_place else self._overwritten
             apart_from = [node for node in nodes if node is not source.node]
         written = isinstance(source, Leaf) and any(
-            isinstance(effect, LeafWrite) and effect.node is source.node
-            for effect in self.plan.program.effects
+            isinstance(binding, LeafWrite) and binding.node is source.node
+            for binding in self.plan.program.outputs
         )
         announcement = self._announcement if written else None
         return _Checked(value, view.strides, in_place, apart_from, copied, announcement)
@@ -200,9 +202,9 @@ class _Driver(Namespace):
         if not self._keeps_gradients:
             return
         program, renewed = self.plan.program, []
-        for effect in program.effects:
-            value = effect.value
-            if isinstance(effect, GradientWrite) and value and self._is_only_a_gradient(value):
+        for binding in program.outputs:
+            value = binding.value
+            if isinstance(binding, GradientWrite) and value and self._is_only_a_gradient(value):
                 view = self.plan.views[value]
                 if self.plan.roots[view.root] is value and value not in self._arrays:
                     self._arrays[value] = self._fresh[value] = self._array_name(value)
@@ -223,8 +225,8 @@ class _Driver(Namespace):
 
     def _is_only_a_gradient(self, value: Value) -> bool:
         program = self.plan.program
-        effects = [effect for effect in program.effects if effect.value is value]
-        return len(effects) == 1 and not any(result is value for result in program.results)
+        bindings = [binding for binding in program.outputs if binding.value is value]
+        return len(bindings) == 1 and not any(result is value for result in program.results)
 
     # -------------------------------------------------------------- arrays
 
@@ -356,15 +358,15 @@ class _Driver(Namespace):
         """What a call leaves behind, and what it returns."""
         self._announce()
         program = self.plan.program
-        for effect in program.effects:
-            if isinstance(effect, GradientWrite):
-                tensor = self._tensor(effect.value)
-                self.lines.append(f"{self.name(effect.leaf, 'leaf')}._grad = {tensor}")
-        for effect in program.effects:
-            value = effect.value
-            left = not isinstance(effect, GradientWrite) and value not in self.plan.in_place
+        for binding in program.outputs:
+            if isinstance(binding, GradientWrite):
+                tensor = self._tensor(binding.value)
+                self.lines.append(f"{self.name(binding.leaf, 'leaf')}._grad = {tensor}")
+        for binding in program.outputs:
+            value = binding.value
+            left = not isinstance(binding, GradientWrite) and value not in self.plan.in_place
             if left and value is not None:
-                apply = self.name(effect.apply, "write")
+                apply = self.name(binding.apply, "write")
                 self.lines.append(f"{apply}({self.array(value)})")
         results = [self._result(result) for result in program.results]
         if self.tracer.single:
@@ -470,7 +472,7 @@ class _Loader:
         self.take_over = step.take_over
         self._options: list[tuple[Option, ndarray]] = []
         self._state: list[tuple[StateArray, Value]] = []
-        for value, source in program.sources.items():
+        for value, source in program.inputs.items():
             name = array_name(value)
             if isinstance(source, Option) and source.cohort in step.cohorts:
                 names[name] = array = np.array(source.fetch())

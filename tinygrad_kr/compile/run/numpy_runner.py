@@ -109,12 +109,12 @@ def stepped_by_optimizers(recording: Tracer) -> Program:
     written = {effect.node: effect.value for effect in _writes(program)}
     made = {}
     for parameter, was, _, now in (update for step in steps for update in step.updates):
-        source = program.sources.get(was)
+        source = program.inputs.get(was)
         untouched = isinstance(source, Leaf) and source.node is parameter
         if not untouched or written.get(parameter) is not now:
             return program
         made[parameter] = now
-    left = without_dead_code(replace(program, effects=_with_steps(program, steps, made)))
+    left = without_dead_code(replace(program, outputs=_with_steps(program, steps, made)))
     read_again = {statement.output for statement in left.statements} & set(made.values())
     return program if read_again else left
 
@@ -127,11 +127,11 @@ def _with_steps(program: Program, steps: list[RecordedStep], made: dict[Any, Val
         gradients = {parameter: gradient for parameter, _, gradient, _ in step.updates}
         for parameter in step.optimizer._slots:
             gradient = gradients.get(parameter)
-            if gradient is None or not isinstance(program.sources.get(gradient), Gradient):
+            if gradient is None or not isinstance(program.inputs.get(gradient), Gradient):
                 effects.append(GradientWrite(parameter, gradient))
                 given[parameter] = gradient
         effects.append(OptimizerStep(step.optimizer, list(gradients)))
-    for effect in program.effects:
+    for effect in program.outputs:
         done = isinstance(effect, StateArray | StateNumber)
         if isinstance(effect, LeafWrite):
             done = effect.node in made
@@ -143,7 +143,7 @@ def _with_steps(program: Program, steps: list[RecordedStep], made: dict[Any, Val
 
 
 def _writes(program: Program) -> list[LeafWrite]:
-    return [effect for effect in program.effects if isinstance(effect, LeafWrite)]
+    return [effect for effect in program.outputs if isinstance(effect, LeafWrite)]
 
 
 def _with_maxima_masked(program: Program) -> Program:
@@ -195,7 +195,7 @@ class _Code(Namespace):
         self._fixed: dict[Value, ndarray] = {}
         self._memory = _Memory(program, self._shares)
         returned = [result for result in program.results if isinstance(result, Value)]
-        gradients = [s.value for s in program.effects if isinstance(s, GradientWrite)]
+        gradients = [s.value for s in program.outputs if isinstance(s, GradientWrite)]
         self._outliving = {*returned, *gradients} - {None}
         self._own: set[Value] = set()
         """Values in new memory that nothing else holds yet."""
@@ -218,7 +218,7 @@ class _Code(Namespace):
 
     def _sources(self) -> None:
         written = [effect.node for effect in _writes(self.program)]
-        for effect in self.program.effects:
+        for effect in self.program.outputs:
             if isinstance(effect, OptimizerStep):
                 written += effect.updated
                 optimizer = self.name(effect.optimizer, "optimizer")
@@ -227,11 +227,11 @@ class _Code(Namespace):
         if written:
             may = [f"{self.name(leaf, 'leaf')}._data.flags.writeable" for leaf in written]
             self.lines += [f"if not ({' and '.join(may)}):", "    raise Stale"]
-        sources = self.program.sources.values()
+        sources = self.program.inputs.values()
         if any(isinstance(source, Option | StateArray | StateNumber) for source in sources):
             for step in self.recording.steps:
                 self.lines.append(f"{self.name(step.prepare, 'prepare')}()")
-        for value, source in self.program.sources.items():
+        for value, source in self.program.inputs.items():
             name = f"a{value.number}"
             if isinstance(source, Constant):
                 self.names[name] = self._fixed[value] = source.array
@@ -503,18 +503,18 @@ class _Code(Namespace):
     def _end(self) -> None:
         """What a call returns and leaves behind."""
         results = [self._result(i, result) for i, result in enumerate(self.program.results)]
-        terms = [self._lasting(effect) for effect in self.program.effects]
-        steps = [s for s in self.program.effects if isinstance(s, OptimizerStep)]
+        terms = [self._lasting(effect) for effect in self.program.outputs]
+        steps = [s for s in self.program.outputs if isinstance(s, OptimizerStep)]
         leaves = [
             f"{self.name(s.leaf, 'leaf')}._grad"
-            for s in self.program.effects
+            for s in self.program.outputs
             if isinstance(s, GradientWrite)
         ]
         indent = ""
         if steps and leaves:
             indent = "    "
             self.lines += [f"before = [{', '.join(leaves)}]", "try:"]
-        for effect, term in zip(self.program.effects, terms, strict=True):
+        for effect, term in zip(self.program.outputs, terms, strict=True):
             if isinstance(effect, GradientWrite):
                 leaf = self.name(effect.leaf, "leaf")
                 self.lines.append(f"{indent}{leaf}._grad = {term}")
@@ -625,7 +625,7 @@ class _Memory:
         self._last: dict[Value, int] = {}
         """The last statement that reads what lies in the memory of a value."""
         self._dying: dict[int, list[Value]] = {}
-        homes: dict[Value, set[Value]] = {value: set() for value in program.sources}
+        homes: dict[Value, set[Value]] = {value: set() for value in program.inputs}
         for i, statement in enumerate(program.statements):
             output = statement.output
             read = [homes[value] for value in statement.reads()]

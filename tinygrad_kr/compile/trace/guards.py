@@ -107,7 +107,7 @@ class Guards:
         call, so that it does not matter what they hold."""
         live = {
             id(owner(source.array))
-            for source in tracer.program.sources.values()
+            for source in tracer.program.inputs.values()
             if isinstance(source, Constant) and not source.fixed
         }
         self._absent, self._present = tracer.absent, tracer.present

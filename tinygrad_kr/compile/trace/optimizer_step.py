@@ -35,7 +35,7 @@ class RecordedStep:
         optimizer._plan = None
         self.optimizer = optimizer
         self.cohorts: list[Cohort] = []
-        self.effects: list[Any] = []
+        self.outputs: list[Any] = []
         self.updates: list[tuple[Any, Value, Value, Value]] = []
         """Of each parameter, itself, what it was, its gradient, and what it is now."""
         self._parameters = len(optimizer._slots)
@@ -119,25 +119,25 @@ class RecordedStep:
             value = constant(np.full(slot.shape, value, slot.param._data.dtype))
         if value.dtype != slot.param._data.dtype:
             value = value.astype(slot.param._data.dtype)
-        effect = StateArray(slot, name, tracer.read(value))
+        binding = StateArray(slot, name, tracer.read(value))
         tracer.states[slot, name] = value
         if name in slot.arrays:
-            effect.apply(value._data)
+            binding.apply(value._data)
         else:
             new[name] = np.array(value._data).reshape(-1)
-        source = tracer.program.sources.get(effect.value)
-        if source is None or not effect.replaces(source):
-            self.effects.append(effect)
+        source = tracer.program.inputs.get(binding.value)
+        if source is None or not binding.replaces(source):
+            self.outputs.append(binding)
 
     def _kept_numbers(self, tracer: Any, cohort: Cohort, numbers: dict[str, Any]) -> dict[str, Any]:
         """The new numbers of the states, after they are noted as what the step leaves."""
         for name, value in numbers.items():
             if not isinstance(value, Tensor):
                 value = constant(np.asarray(value, np.float64))
-            effect = StateNumber(cohort, name, tracer.read(value))
-            source = tracer.program.sources.get(effect.value)
-            if source is None or not effect.replaces(source):
-                self.effects.append(effect)
+            binding = StateNumber(cohort, name, tracer.read(value))
+            source = tracer.program.inputs.get(binding.value)
+            if source is None or not binding.replaces(source):
+                self.outputs.append(binding)
             tracer.states[cohort.slots[0], name] = value
             if name not in cohort.numbers:
                 cohort.numbers[name] = np.zeros(())

@@ -114,7 +114,7 @@ class Tracer:
         if not isinstance(leaf, Node | ndarray):
             return leaf
         array = (leaf._data if isinstance(leaf, Node) else leaf).view()
-        self.program.sources[self._define(array)] = Argument(index)
+        self.program.inputs[self._define(array)] = Argument(index)
         given = constant(array)
         if isinstance(leaf, Node):
             given._requires_grad = leaf._requires_grad
@@ -159,7 +159,7 @@ class Tracer:
                 self.give_up("it reads a view of a Tensor that was overwritten since")
             value = self._define(array)
             source: Any = Leaf(x) if isinstance(x, Node) else Constant(array)
-            self.program.sources[value] = source
+            self.program.inputs[value] = source
             self._kept.append(x)
         return value
 
@@ -197,12 +197,12 @@ class Tracer:
         self.program.statements.append(Statement(record, read, inside, output, source_line()))
 
     def _is_constant(self, value: Value) -> bool:
-        return isinstance(self.program.sources.get(value), Constant)
+        return isinstance(self.program.inputs.get(value), Constant)
 
     def _is_of_a_tensor(self, array: ndarray) -> bool:
         """Whether a rule that computes with this array would do so unseen."""
         value = self._values.get(id(array))
-        return value is not None and not isinstance(self.program.sources.get(value), Constant)
+        return value is not None and not isinstance(self.program.inputs.get(value), Constant)
 
     def check(self, function: Callable[..., Any], array: Any, *rest: Any) -> None:
         """`function(array, *rest)` raises where the array must not be used; so must each replay."""
@@ -262,7 +262,7 @@ class Tracer:
                 seen.append(leaf)
         made = id(gradient) in self._created
         if gradient is not None and not made and id(gradient._data) not in self._values:
-            self.program.sources[self._define(gradient._data)] = Gradient(leaf)
+            self.program.inputs[self._define(gradient._data)] = Gradient(leaf)
             self._kept.append(gradient)
 
     def add_gradient(self, leaf: Any, g: Any) -> None:
@@ -281,7 +281,7 @@ class Tracer:
 
     def live(self, array: ndarray, source: Any) -> None:
         """Tell where the array comes from at each call."""
-        self.program.sources[self._define(array)] = source
+        self.program.inputs[self._define(array)] = source
 
     # -------------------------------------------------------------- what cannot be
 
@@ -308,12 +308,12 @@ class Tracer:
         for node, value in self._writes.items():
             if id(node) not in self._created:
                 self._refuse_overlap(node)
-                program.effects.append(LeafWrite(node, value))
+                program.outputs.append(LeafWrite(node, value))
         for leaf in self._gradients:
             gradient = None if leaf._grad is None else self.read(leaf._grad)
             if id(leaf) not in self._created:
-                program.effects.append(GradientWrite(leaf, gradient))
-        program.effects.extend(self._last_states())
+                program.outputs.append(GradientWrite(leaf, gradient))
+        program.outputs.extend(self._last_states())
         self.rebuild = rebuild
         self.single = isinstance(result, Node | ndarray) or type(result) in (int, float, bool)
         """Whether it returns one thing that is no container."""
@@ -327,14 +327,14 @@ class Tracer:
         """What the steps leave of the optimizers' states: of several steps, what the last does."""
         last: dict[Any, Any] = {}
         for step in self.steps:
-            for effect in step.effects:
-                last[effect.key] = effect
+            for binding in step.outputs:
+                last[binding.key] = binding
         return list(last.values())
 
     def _refuse_overlap(self, node: Any) -> None:
         """A plan may write to a Tensor before it has read all else."""
         array = node._data
-        for value in self.program.sources:
+        for value in self.program.inputs:
             other = self._kept[value.number]
             if other is not array and np.may_share_memory(other, array):
                 self.give_up("it writes to memory that it reads through another Tensor too")
@@ -344,13 +344,13 @@ class Tracer:
         self._kept.clear()
         self._values.clear()
         self._by_owner.clear()
-        sources = self.program.sources
-        for value, source in list(sources.items()):
+        inputs = self.program.inputs
+        for value, source in list(inputs.items()):
             if isinstance(source, Leaf) and id(source.node) in self._created:
                 if id(source.node) in self._by_name:
                     self._tensors.add(value)
                 array, before = source.node._data, self._before_write.get(source.node)
-                sources[value] = (
+                inputs[value] = (
                     Constant(array) if before is None else Constant(before, origin=array)
                 )
         self._created.clear()
@@ -364,10 +364,10 @@ class Tracer:
         """What depends on arrays alone, so that the function itself would return an array."""
         if not plain_arguments:
             return set()
-        sources = self.program.sources
+        inputs = self.program.inputs
         plain = {
             value
-            for value, source in sources.items()
+            for value, source in inputs.items()
             if (isinstance(source, Constant) and value not in self._tensors)
             or (isinstance(source, Argument) and source.index in plain_arguments)
         }
@@ -394,7 +394,7 @@ class Tracer:
             )
         elif leaf._requires_grad and leaf._op is None and made:
             self.give_up("it returns a new Tensor that requires grad")
-        source = self.program.sources.get(self._values.get(id(leaf._data)))  # type: ignore[arg-type]
+        source = self.program.inputs.get(self._values.get(id(leaf._data)))  # type: ignore[arg-type]
         if not made and not isinstance(source, Gradient):
             return leaf, leaf
         return self.read(leaf), leaf

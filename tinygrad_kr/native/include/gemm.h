@@ -221,7 +221,7 @@ static float *tk_scratch(int64_t elements) {
 /* For a small a: each thread copies all of it, and of b the panels that it takes, so that no copy
    goes from one core to another. Rows of c are stored a panel at a time, which costs more than it
    gains where the depth is small. */
-static TK_WIDE void tk_multiply_panels(void **memory, int64_t start, int64_t stop) {
+static TK_WIDE void tk_gemm_panels(void **memory, int64_t start, int64_t stop) {
   static __thread int64_t copied = 0;
   const tk_gemm_args *f = memory[0];
   int64_t tiles = tk_tiles(f->rows), blocks = (f->depth + TK_DEPTH - 1) / TK_DEPTH;
@@ -264,7 +264,7 @@ static void tk_gemm(int64_t rows, int64_t depth, int64_t columns, const float *a
   void *given[] = {&factors};
   int64_t panels = (columns + TK_COLUMNS - 1) / TK_COLUMNS, tiles = tk_tiles(rows);
   if (rows <= columns && depth >= TK_DEEP && rows * depth <= TK_SMALL) {
-    tk_parallel_for(tk_multiply_panels, given, panels, tk_min_i64(2, (panels + 3) / 4));
+    tk_parallel_for(tk_gemm_panels, given, panels, tk_min_i64(2, (panels + 3) / 4));
     return;
   }
   factors.copy = tk_scratch(panels * TK_COLUMNS * depth);
