@@ -22,11 +22,11 @@ from tinygrad_kr import Tensor, optim
 from tinygrad_kr.compile.codegen.loops import snippet
 from tinygrad_kr.compile.codegen.text import Function, shown
 from tinygrad_kr.compile.ir.bindings import tell_fixed
-from tinygrad_kr.compile.ir.program import Program, Statement, Value, values_in
+from tinygrad_kr.compile.ir.program import Instruction, Program, Value, values_in
 from tinygrad_kr.compile.passes.expand import expanded
 from tinygrad_kr.compile.passes.simplify import simplified
 from tinygrad_kr.compile.plan.plan import Plan
-from tinygrad_kr.compile.plan.steps import statements_of
+from tinygrad_kr.compile.plan.steps import instructions_of
 from tinygrad_kr.compile.trace.tracer import Tracer
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -112,22 +112,22 @@ def example() -> Program:
     return now.program
 
 
-def written(statement: Statement) -> str:
+def written(instruction: Instruction) -> str:
     """An op in a few letters."""
     given = [
         f"v{x.number}" if isinstance(x, Value) else str(x)
-        for x in statement.inputs
+        for x in instruction.inputs
         if isinstance(x, Value | int | float)
     ]
-    return f"v{statement.output.number:<3}{statement.op.__name__} {' '.join(given)}"
+    return f"v{instruction.output.number:<3}{instruction.op.__name__} {' '.join(given)}"
 
 
 def colours(plan: Plan) -> dict[int, str]:
     """By the number of a value, the colour of the step that computes it."""
     found = {}
     for step, colour in zip(plan.steps, OKABE_ITO, strict=False):
-        for statement in statements_of(step):
-            found[statement.output.number] = colour
+        for instruction in instructions_of(step):
+            found[instruction.output.number] = colour
     return found
 
 
@@ -165,16 +165,16 @@ def draw(path: Path) -> None:
     programs = [recorded, whole, simple]
     titles = ["1 recorded", "2 expanded", "3 simplified"]
     for i, (program, title) in enumerate(zip(programs, titles, strict=True)):
-        later = {s.output for p in programs[i + 1 :] for s in p.statements}
+        later = {s.output for p in programs[i + 1 :] for s in p.instructions}
         later |= set(simple.inputs)
         x = i * 25
-        text(x, 0.5, f"{title}: {len(program.statements)} ops", fontweight="bold")
-        for y, statement in enumerate(program.statements):
-            colour = by_number.get(statement.output.number)
-            dropped = colour is None and statement.output not in {
-                v for s in simple.statements for v in values_in(s.inputs)
+        text(x, 0.5, f"{title}: {len(program.instructions)} ops", fontweight="bold")
+        for y, instruction in enumerate(program.instructions):
+            colour = by_number.get(instruction.output.number)
+            dropped = colour is None and instruction.output not in {
+                v for s in simple.instructions for v in values_in(s.inputs)
             }
-            words = written(statement)
+            words = written(instruction)
             text(x, y + 2, words, colour, color="#999999" if dropped else "black")
     for y, words in enumerate(NOTES.strip("\n").split("\n"), start=26):
         text(0, y, words)

@@ -14,7 +14,7 @@ import tinygrad_kr.functional as F
 from tinygrad_kr import Tensor, nn, optim
 from tinygrad_kr.compile.codegen.outline import Snippet, outline
 from tinygrad_kr.compile.codegen.text import Function, Line, shown, written
-from tinygrad_kr.compile.ir.program import Statement, Value
+from tinygrad_kr.compile.ir.program import Instruction, Value
 from tinygrad_kr.native.build import find_compiler
 from tinygrad_kr.ops import elementwise as e
 
@@ -25,13 +25,13 @@ def plan(*dtypes: np.dtype[Any]) -> Any:
     return SimpleNamespace(roots=[Value(i, (4,), dtype, (1,)) for i, dtype in enumerate(dtypes)])
 
 
-def statement(place: str) -> Statement:
-    return Statement(e.add, (), {}, Value(0, (), DOUBLE, ()), place)
+def instruction(place: str) -> Instruction:
+    return Instruction(e.add, (), {}, Value(0, (), DOUBLE, ()), place)
 
 
 def adding(a: int, b: int, out: int, v: int = 0, place: str = "f.py:1", sign: str = "+") -> Snippet:
     lines = [
-        Line(f"  m{out}[i] = (double)m{a}[i] {sign} m{b}[i];", (statement(place),)),
+        Line(f"  m{out}[i] = (double)m{a}[i] {sign} m{b}[i];", (instruction(place),)),
         Line(f"  double v{v} = m{out}[0];"),
     ]
     return Snippet(lines, {out: True, a: False, b: False})

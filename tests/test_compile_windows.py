@@ -101,7 +101,7 @@ def steps_of(compiled: Compiled) -> list[Any]:
 
 
 def called(compiled: Compiled) -> set[str]:
-    return {s.statement.op.__name__ for s in steps_of(compiled) if isinstance(s, Call)}
+    return {s.instruction.op.__name__ for s in steps_of(compiled) if isinstance(s, Call)}
 
 
 @pytest.mark.one_in(3)
@@ -165,7 +165,7 @@ def test_pooling_alone(pool: dict[str, Any], last: bool) -> None:
         return y.detach(), *tk.autograd.grad(y, [x], Tensor(g))
 
     compiled = compare(function, [Tensor(x)], 1e-6)
-    ops = [s.statement.op for s in steps_of(compiled) if isinstance(s, Pooling)]
+    ops = [s.instruction.op for s in steps_of(compiled) if isinstance(s, Pooling)]
     assert ops == [w.window_max, _window_first, w.window_put]
 
 
@@ -197,7 +197,7 @@ def test_a_convolutional_net_trains_as_it_does_eagerly() -> None:
     groups = [s for s in steps_of(compiled) if isinstance(s, Convolution)]
     forward = {w.convolve, w.window_max, _window_first, e.relu}
     backward = {e.masked, w.window_put, w.convolve_weight, sum_}
-    members = [{s.op for s in group.statements} for group in groups]
+    members = [{s.op for s in group.instructions} for group in groups]
     assert members == [forward, forward, backward | {w.convolve_transposed}, backward]
     assert called(compiled) == {"matmul"}
 
@@ -250,18 +250,18 @@ def test_relu_moves_behind_the_maximum_unless_it_is_read_otherwise() -> None:
     for use, size in (("alone", 2), ("kept", 4), ("read", 4)):
         shape = (2, 3, size, size)
         program = planned(recorded(relu_pool(use), x))
-        relus = [s for s in program.statements if s.op is e.relu]
+        relus = [s for s in program.instructions if s.op is e.relu]
         assert [s.output.shape for s in relus] == [shape]
-        masks = [s for s in program.statements if s.op is e.masked]
+        masks = [s for s in program.instructions if s.op is e.masked]
         assert [s.output.shape for s in masks] == [shape]
 
 
 def test_the_first_largest_is_looked_for_once() -> None:
     program = recorded(relu_pool("alone"), draw(2, 3, 4, 4, dtype="float64"))
-    assert sum(s.op is w.window_put_first for s in program.statements) == 1
-    statements = planned(program).statements
-    (first,) = [s for s in statements if s.op is _window_first]
-    (put,) = [s for s in statements if s.op is w.window_put]
+    assert sum(s.op is w.window_put_first for s in program.instructions) == 1
+    instructions = planned(program).instructions
+    (first,) = [s for s in instructions if s.op is _window_first]
+    (put,) = [s for s in instructions if s.op is w.window_put]
     assert put.params["index"] is first.output
     assert first.output.dtype == np.int8
-    assert not [s for s in statements if s.op is w.window_put_first]
+    assert not [s for s in instructions if s.op is w.window_put_first]

@@ -179,7 +179,7 @@ class Specialisation:
             if parted is None:
                 start = perf_counter()
                 runner = runner_of(tracer)
-                self.recorded = len(tracer.program.statements)
+                self.recorded = len(tracer.program.instructions)
                 self.seconds = perf_counter() - start
                 tries = 0
             elif tries > MAX_TRIES:
@@ -388,7 +388,7 @@ class Compiled:
         for one in self._specialisations():
             if one.runner is not None:
                 lines.append(
-                    f"  {one.recorded} ops recorded, {len(one.runner.program.statements)} left "
+                    f"  {one.recorded} ops recorded, {len(one.runner.program.instructions)} left "
                     f"to compute, {one.runner.summary()}, built in {one.seconds * 1000:.0f} ms"
                 )
             elif one.reason is not None:

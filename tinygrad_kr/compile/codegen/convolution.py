@@ -165,7 +165,7 @@ class _Forward:
     """The members of a forward group by what they are."""
 
     def __init__(self, step: ConvolutionGroup) -> None:
-        by_op = {s.op: s for s in step.statements}
+        by_op = {s.op: s for s in step.instructions}
         self.convolve = by_op[w.convolve]
         self.maximum, self.first = by_op.get(w.window_max), by_op.get(_window_first)
         self.relu = by_op.get(e.relu)
@@ -244,7 +244,7 @@ class _Backward:
     """The members of a backward group by what they are."""
 
     def __init__(self, step: ConvolutionGroup) -> None:
-        by_op = {s.op: s for s in step.statements}
+        by_op = {s.op: s for s in step.instructions}
         self.weight, self.transposed = (
             by_op.get(w.convolve_weight),
             by_op.get(w.convolve_transposed),

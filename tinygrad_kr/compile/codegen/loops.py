@@ -14,7 +14,7 @@ from tinygrad_kr.compile.codegen.text import Function, Line, Writer
 from tinygrad_kr.compile.codegen.tiled_convolution import tiled_convolution
 from tinygrad_kr.compile.ir.c_ops import C_TYPES, literal
 from tinygrad_kr.compile.ir.layout import View, broadcast_strides, dense_strides, extent, loops
-from tinygrad_kr.compile.ir.program import Statement, Value
+from tinygrad_kr.compile.ir.program import Instruction, Value
 from tinygrad_kr.compile.plan.plan import Plan
 from tinygrad_kr.compile.plan.steps import (
     Concat,
@@ -76,17 +76,17 @@ def _write(plan: Plan, writer: Writer, step: Step) -> int:
     if isinstance(step, Loop):
         return _loop(plan, writer, step)
     if isinstance(step, Reduction):
-        _reduction(plan, writer, step.statement)
+        _reduction(plan, writer, step.instruction)
     elif isinstance(step, Product):
-        _product(plan, writer, step.statement)
+        _product(plan, writer, step.instruction)
     elif isinstance(step, TiledProduct):
-        _tiled_product(plan, writer, step.statement)
+        _tiled_product(plan, writer, step.instruction)
     elif isinstance(step, Labels):
-        _labels(plan, writer, step.statement)
+        _labels(plan, writer, step.instruction)
     elif isinstance(step, Concat):
         _fill_gaps(plan, writer, step)
     elif isinstance(step, Pooling):
-        pooling(plan, writer, step.statement)
+        pooling(plan, writer, step.instruction)
     return 0
 
 
@@ -138,11 +138,11 @@ def _loop(plan: Plan, writer: Writer, step: Loop) -> int:
     known = {value: f"v{value.number}" for value in reads}
     for value in reads:
         writer(f"{C_TYPES[value.dtype]} v{value.number} = {at[value]};")
-    for statement in step.statements:
-        output = statement.output
+    for instruction in step.instructions:
+        output = instruction.output
         known[output] = f"v{output.number}"
-        text = _expression(step.expressions[output], statement, known)
-        writer(f"{C_TYPES[output.dtype]} v{output.number} = {text};", statement)
+        text = _expression(step.expressions[output], instruction, known)
+        writer(f"{C_TYPES[output.dtype]} v{output.number} = {text};", instruction)
     for value in stored:
         writer(f"{at[value]} = v{value.number};")
     writer.close(writer.depth - 1)
@@ -182,27 +182,27 @@ def _copies(
     writer.close(len(sizes))
 
 
-def _expression(spelled: str, statement: Statement, known: dict[Value, str]) -> str:
+def _expression(spelled: str, instruction: Instruction, known: dict[Value, str]) -> str:
     terms = [
-        known[x] if isinstance(x, Value) else literal(x, _number_type(statement, x))
-        for x in statement.inputs
+        known[x] if isinstance(x, Value) else literal(x, _number_type(instruction, x))
+        for x in instruction.inputs
     ]
     return spelled.format(*terms)
 
 
-def _number_type(statement: Statement, x: Any) -> Any:
-    kinds = [v.dtype for v in statement.inputs if isinstance(v, Value) and v.dtype.kind != "b"]
-    if statement.output.dtype.kind == "f":
-        return statement.output.dtype
+def _number_type(instruction: Instruction, x: Any) -> Any:
+    kinds = [v.dtype for v in instruction.inputs if isinstance(v, Value) and v.dtype.kind != "b"]
+    if instruction.output.dtype.kind == "f":
+        return instruction.output.dtype
     return kinds[0] if kinds else np.dtype(np.float64 if isinstance(x, float) else np.int64)
 
 
 # ------------------------------------------------------------------ reductions
 
 
-def _reduction(plan: Plan, writer: Writer, statement: Statement) -> None:
-    (x,), out = statement.inputs, statement.output
-    axis = statement.params.get("axis")
+def _reduction(plan: Plan, writer: Writer, instruction: Instruction) -> None:
+    (x,), out = instruction.inputs, instruction.output
+    axis = instruction.params.get("axis")
     axes = range(len(x.shape)) if axis is None else normalize_axis_tuple(axis, len(x.shape))
     view, target = plan.views[x], plan.views[out]
     kept = [a for a in range(len(x.shape)) if a not in axes]
@@ -211,12 +211,12 @@ def _reduction(plan: Plan, writer: Writer, statement: Statement) -> None:
     kept_shape = tuple(x.shape[a] for a in kept)
     gone_shape = tuple(x.shape[a] for a in axes)
     inner = [view.strides[a] for a in axes]
-    writer.computes(statement)
-    total = statement.op is sum_
+    writer.computes(instruction)
+    total = instruction.op is sum_
     fast_kept = any(view.strides[a] == 1 and x.shape[a] > 1 for a in kept)
     if fast_kept and extent(gone_shape) > 1:
         _reduce_rows(
-            writer, statement, view, target, kept_shape, tuple(out_strides),
+            writer, instruction, view, target, kept_shape, tuple(out_strides),
             tuple(view.strides[a] for a in kept), gone_shape, tuple(inner), total,
         )  # fmt: skip
         return
@@ -226,7 +226,7 @@ def _reduction(plan: Plan, writer: Writer, statement: Statement) -> None:
         writer.loop(name, size)
     gone_sizes, (gone_strides,) = loops(gone_shape, tuple(inner))
     _reduce_one(
-        writer, statement, view, dict(zip(names, strides[1], strict=True)), gone_sizes,
+        writer, instruction, view, dict(zip(names, strides[1], strict=True)), gone_sizes,
         gone_strides, _index(target, strides[0], names),
     )  # fmt: skip
     writer.close(len(sizes))
@@ -234,7 +234,7 @@ def _reduction(plan: Plan, writer: Writer, statement: Statement) -> None:
 
 def _reduce_one(
     writer: Writer,
-    statement: Statement,
+    instruction: Instruction,
     view: View,
     outer: dict[str, int],
     sizes: tuple[int, ...],
@@ -242,11 +242,11 @@ def _reduce_one(
     target: str,
 ) -> None:
     """All elements of one sum or extreme, one after the other or in lanes."""
-    kind = C_TYPES[statement.output.dtype]
+    kind = C_TYPES[instruction.output.dtype]
     names = [f"j{k}" for k in range(len(sizes))]
     writer.open("")
-    if statement.op is not sum_:
-        extreme = _extreme(statement)
+    if instruction.op is not sum_:
+        extreme = _extreme(instruction)
         start = _index(view, (*outer.values(), *strides), [*outer, *["0"] * len(sizes)])
         writer(f"{kind} best = {start};")
         for name, size in zip(names, sizes, strict=True):
@@ -286,7 +286,7 @@ def _reduce_one(
 
 def _reduce_rows(
     writer: Writer,
-    statement: Statement,
+    instruction: Instruction,
     view: View,
     target: View,
     kept_shape: tuple[int, ...],
@@ -297,7 +297,7 @@ def _reduce_rows(
     total: bool,
 ) -> None:
     """Whole rows at a time, where the elements of one sum lie apart and those of many together."""
-    kind = C_TYPES[statement.output.dtype]
+    kind = C_TYPES[instruction.output.dtype]
     sizes, strides = loops(kept_shape, kept_strides, out_strides)
     outer, block = sizes[:-1], sizes[-1]
     chunk = min(block, 256)
@@ -316,7 +316,9 @@ def _reduce_rows(
         writer.loop(name, size)
     element = _index(view, (*strides[0], *gone_steps), [*names, "(b + c)", *inner])
     update = (
-        f"row[c] += {element};" if total else f"row[c] = {_extreme(statement)}(row[c], {element});"
+        f"row[c] += {element};"
+        if total
+        else f"row[c] = {_extreme(instruction)}(row[c], {element});"
     )
     writer(f"for (int64_t c = 0; c < n; c++) {update}")
     writer.close(len(gone_sizes))
@@ -325,17 +327,17 @@ def _reduce_rows(
     writer.close(len(outer) + 1)
 
 
-def _extreme(statement: Statement) -> str:
-    single = "f" if statement.output.dtype == np.float32 else ""
-    return f"tk_{'max' if statement.op is max_ else 'min'}{single}"
+def _extreme(instruction: Instruction) -> str:
+    single = "f" if instruction.output.dtype == np.float32 else ""
+    return f"tk_{'max' if instruction.op is max_ else 'min'}{single}"
 
 
 # ------------------------------------------------------------------ small matrix products
 
 
-def _product(plan: Plan, writer: Writer, statement: Statement) -> None:
-    a, b = statement.inputs
-    out = statement.output
+def _product(plan: Plan, writer: Writer, instruction: Instruction) -> None:
+    a, b = instruction.inputs
+    out = instruction.output
     kind = C_TYPES[out.dtype]
     rows, inner = a.shape[-2:]
     columns = b.shape[-1]
@@ -347,7 +349,7 @@ def _product(plan: Plan, writer: Writer, statement: Statement) -> None:
     ]
     sizes, (so, sa, sb) = loops(batch, *over)
     names = [f"n{k}" for k in range(len(sizes))]
-    writer.computes(statement)
+    writer.computes(instruction)
     for name, size in zip(names, sizes, strict=True):
         writer.loop(name, size)
     writer.loop("i", rows)
@@ -363,26 +365,26 @@ def _product(plan: Plan, writer: Writer, statement: Statement) -> None:
     writer.close(1 + len(sizes))
 
 
-def _tiled_product(plan: Plan, writer: Writer, statement: Statement) -> None:
-    values = (*statement.inputs, statement.output)
+def _tiled_product(plan: Plan, writer: Writer, instruction: Instruction) -> None:
+    values = (*instruction.inputs, instruction.output)
     views = [plan.views[value] for value in values]
-    writer.computes(statement)
-    writer(_call([(f"m{p.root} + {p.offset}", p.strides) for p in views], statement))
+    writer.computes(instruction)
+    writer(_call([(f"m{p.root} + {p.offset}", p.strides) for p in views], instruction))
 
 
 # ------------------------------------------------------------------ labels
 
 
-def _labels(plan: Plan, writer: Writer, statement: Statement) -> None:
-    x, labels = statement.inputs
-    axis, out = statement.params["axis"], statement.output
-    pick = statement.op is network.label_pick
+def _labels(plan: Plan, writer: Writer, instruction: Instruction) -> None:
+    x, labels = instruction.inputs
+    axis, out = instruction.params["axis"], instruction.output
+    pick = instruction.op is network.label_pick
     wide, narrow = (x, out) if pick else (out, x)
     pw, pn, pl = (plan.views[value] for value in (wide, narrow, labels))
     axis %= len(wide.shape)
     others = [a for a in range(len(wide.shape)) if a != axis]
     names = [f"i{k}" for k in range(len(others))]
-    writer.computes(statement)
+    writer.computes(instruction)
     for name, a in zip(names, others, strict=True):
         writer.loop(name, wide.shape[a])
     if not names:
@@ -410,8 +412,8 @@ def _labels(plan: Plan, writer: Writer, statement: Statement) -> None:
 
 def _fill_gaps(plan: Plan, writer: Writer, step: Concat) -> None:
     """What no part covers."""
-    out = step.statement.output
-    writer.computes(step.statement)
+    out = step.instruction.output
+    writer.computes(step.instruction)
     view, given = plan.views[out], literal(step.fill_value, out.dtype)
     for box in step.gaps:
         offset = view.offset
@@ -429,10 +431,10 @@ def _fill_gaps(plan: Plan, writer: Writer, step: Concat) -> None:
         writer.close(len(nest))
 
 
-def _call(views: list[tuple[str, tuple[int, ...]]], statement: Statement) -> str:
+def _call(views: list[tuple[str, tuple[int, ...]]], instruction: Instruction) -> str:
     """The call of the function in C: `views` are where a, b and the output begin, and strides."""
-    rows, columns = statement.output.shape
-    depth = statement.inputs[0].shape[1]
+    rows, columns = instruction.output.shape
+    depth = instruction.inputs[0].shape[1]
     (a, a_strides), (b, b_strides), (out, _) = views
     given = (rows, depth, columns, a, *a_strides, b, *b_strides, out)
     return f"tk_gemm({', '.join(map(str, given))});"

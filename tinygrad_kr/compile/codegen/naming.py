@@ -41,15 +41,15 @@ class Names:
             value: _hint_of(source, tracer.argument_names, leaves)
             for value, source in program.inputs.items()
         }
-        last = {statement.source_line: statement.output for statement in program.statements}
-        for statement in program.statements:
-            output = statement.output
+        last = {instruction.source_line: instruction.output for instruction in program.instructions}
+        for instruction in program.instructions:
+            output = instruction.output
             assigned = (
-                assigned_name(statement.source_line)
-                if last[statement.source_line] is output
+                assigned_name(instruction.source_line)
+                if last[instruction.source_line] is output
                 else None
             )
-            hints[output] = assigned or statement.op.__name__
+            hints[output] = assigned or instruction.op.__name__
         for binding in program.outputs:
             if isinstance(binding, GradientWrite) and binding.value is not None:
                 hints[binding.value] = f"grad_of_{leaves.get(id(binding.leaf), 'tensor')}"

@@ -10,7 +10,7 @@ import numpy as np
 from tinygrad_kr.compile.codegen.text import Writer
 from tinygrad_kr.compile.ir.c_ops import C_TYPES
 from tinygrad_kr.compile.ir.ops import _window_first
-from tinygrad_kr.compile.ir.program import Statement
+from tinygrad_kr.compile.ir.program import Instruction
 from tinygrad_kr.compile.plan.plan import Plan
 from tinygrad_kr.ops import window as w
 
@@ -30,11 +30,11 @@ def _at(*terms: tuple[str, int]) -> str:
     return " + ".join(parts) or "0"
 
 
-def pooling(plan: Plan, write: Writer, statement: Statement) -> None:
+def pooling(plan: Plan, write: Writer, instruction: Instruction) -> None:
     """Loops over all windows, those over memory that lies side by side innermost."""
-    out, window = statement.output, statement.params
-    (x, *_), kernel = statement.inputs, window["kernel"]
-    put = statement.op is w.window_put
+    out, window = instruction.output, instruction.params
+    (x, *_), kernel = instruction.inputs, window["kernel"]
+    put = instruction.op is w.window_put
     narrow, wide = (x, out) if put else (out, x)
     kept = len(wide.shape) - len(kernel)
     views = {value: plan.views[value] for value in (narrow, wide)}
@@ -51,11 +51,11 @@ def pooling(plan: Plan, write: Writer, statement: Statement) -> None:
         + _at(("1", views[value].offset), *((f"i{a}", strides[a]) for a in axes))
         for value, strides in ((narrow, views[narrow].strides), (wide, moves))
     }
-    write.computes(statement)
+    write.computes(instruction)
     if not put:
         write(" ".join(heads) + " {")
         _find(write, TYPES[x.dtype], [f"{at[wide]} + {element}]" for element in elements])
-        write(f"  {at[narrow]}] = {'index' if statement.op is _window_first else 'best'};")
+        write(f"  {at[narrow]}] = {'index' if instruction.op is _window_first else 'best'};")
         write("}")
         return
     index = window["index"]

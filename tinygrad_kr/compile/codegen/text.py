@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple
 
-from tinygrad_kr.compile.ir.program import Statement
+from tinygrad_kr.compile.ir.program import Instruction
 from tinygrad_kr.escape import comment
 
 MOST_SHOWN = 3
@@ -21,7 +21,7 @@ class Line(NamedTuple):
     for the lines from here on."""
 
     code: str
-    origins: tuple[Statement, ...] = ()
+    origins: tuple[Instruction, ...] = ()
     above: bool = False
 
 
@@ -39,16 +39,16 @@ class Writer:
     def __init__(self, depth: int = 1) -> None:
         self.lines: list[Line] = []
         self.depth = depth
-        self._above: tuple[Statement, ...] = ()
+        self._above: tuple[Instruction, ...] = ()
 
-    def __call__(self, code: str, origin: Statement | None = None) -> None:
+    def __call__(self, code: str, origin: Instruction | None = None) -> None:
         """A line, and the op that it computes."""
         above = self._above
         origins = above or (() if origin is None else (origin,))
         self.lines.append(Line("  " * self.depth + code, origins, bool(above)))
         self._above = ()
 
-    def computes(self, *origins: Statement) -> None:
+    def computes(self, *origins: Instruction) -> None:
         """The next lines compute these ops."""
         self._above = origins
 
@@ -101,12 +101,12 @@ def shown(functions: Iterable[Function], named: Callable[[str], str]) -> str:
     return "\n".join(lines)
 
 
-def described(origins: Sequence[Statement]) -> str:
-    """The ops and places of these statements as a comment."""
+def described(origins: Sequence[Instruction]) -> str:
+    """The ops and places of these instructions as a comment."""
     if not origins:
         return ""
-    ops = _listed(statement.op.__name__ for statement in origins)
-    return f"/* {ops}, {_listed(statement.source_line for statement in origins)} */"
+    ops = _listed(instruction.op.__name__ for instruction in origins)
+    return f"/* {ops}, {_listed(instruction.source_line for instruction in origins)} */"
 
 
 def _listed(texts: Iterable[str]) -> str:

@@ -27,12 +27,12 @@ class _Writer:
         self.pieces, self.samples, self.lines = step.division
         self.kernels = kernels(plan, step, name)
         self.parts = {kernel.name.removeprefix(f"{name}_") for kernel in self.kernels}
-        self.statements = tuple(step.statements)
+        self.instructions = tuple(step.instructions)
 
     def functions(self) -> list[Function]:
         """The functions of the parts, of pieces, and of the step."""
         first, *more = plain(self._of_pieces())
-        lines = [first._replace(origins=self.statements, above=True), *more]
+        lines = [first._replace(origins=self.instructions, above=True), *more]
         return [
             *(kernel.functions() for kernel in self.kernels),
             Function([*lines, *plain(self._of_all()), Line("")], numbered=False),

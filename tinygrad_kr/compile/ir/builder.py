@@ -8,36 +8,36 @@ from typing import Any
 import numpy as np
 from numpy import ndarray
 
-from tinygrad_kr.compile.ir.program import Statement, Value
+from tinygrad_kr.compile.ir.program import Instruction, Value
 from tinygrad_kr.ops import elementwise as e
 from tinygrad_kr.ops.linalg import matmul
 from tinygrad_kr.ops.op import astype
 
 
 class Builder:
-    """Writes statements in the place of one, and knows what each of them gives."""
+    """Writes instructions in the place of one, and knows what each of them gives."""
 
     def __init__(self, source_line: str, numbers: Callable[[], int]) -> None:
         self.source_line, self.numbers = source_line, numbers
-        self.statements: list[Statement] = []
+        self.instructions: list[Instruction] = []
 
     def __call__(self, record: Any, *inputs: Any, **params: Any) -> Value:
         """The value of `record(*inputs, **params)`."""
         made = sample_result(record, inputs, params)
         output = Value(self.numbers(), made.shape, made.dtype, made.strides)
-        self.statements.append(Statement(record, inputs, params, output, self.source_line))
+        self.instructions.append(Instruction(record, inputs, params, output, self.source_line))
         return output
 
-    def finish(self, value: Value, as_value: Value) -> list[Statement]:
-        """The statements, the last of which gives `as_value` in the place of `value`."""
+    def finish(self, value: Value, as_value: Value) -> list[Instruction]:
+        """The instructions, the last of which gives `as_value` in the place of `value`."""
         if value.dtype != as_value.dtype:
             value = self(astype, value, dtype=as_value.dtype)
-        if self.statements and self.statements[-1].output is value:
-            self.statements[-1] = self.statements[-1]._replace(output=as_value)
+        if self.instructions and self.instructions[-1].output is value:
+            self.instructions[-1] = self.instructions[-1]._replace(output=as_value)
         else:
-            last = Statement(e.positive, (value,), {}, as_value, self.source_line)
-            self.statements.append(last)
-        return self.statements
+            last = Instruction(e.positive, (value,), {}, as_value, self.source_line)
+            self.instructions.append(last)
+        return self.instructions
 
 
 @np.errstate(all="ignore")

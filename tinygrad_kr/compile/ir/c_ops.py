@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from tinygrad_kr.compile.ir.ops import _assigned, _logistic_term
-from tinygrad_kr.compile.ir.program import Statement, Value
+from tinygrad_kr.compile.ir.program import Instruction, Value
 from tinygrad_kr.ops import elementwise as e
 from tinygrad_kr.ops import network
 from tinygrad_kr.ops.op import astype
@@ -85,49 +85,49 @@ C_TYPES = {
 }
 
 
-def expression(statement: Statement) -> str | None:
+def expression(instruction: Instruction) -> str | None:
     """The C expression of an elementwise op with `{0}`, ... for its inputs, cast as it needs them;
     None for what is no elementwise op, or none that C has for these types."""
-    if statement.output.dtype not in C_TYPES or not statement.inputs:
+    if instruction.output.dtype not in C_TYPES or not instruction.inputs:
         return None
-    values = [x for x in statement.inputs if isinstance(x, Value)]
-    numbers = [x for x in statement.inputs if not isinstance(x, Value)]
+    values = [x for x in instruction.inputs if isinstance(x, Value)]
+    numbers = [x for x in instruction.inputs if not isinstance(x, Value)]
     if any(value.dtype not in C_TYPES for value in values):
         return None
     if not all(isinstance(x, int | float) for x in numbers):
         return None
-    return _spelled(statement, [value.dtype for value in values])
+    return _spelled(instruction, [value.dtype for value in values])
 
 
-def _spelled(statement: Statement, dtypes: list[Any]) -> str | None:
-    op, output = statement.op, statement.output.dtype
+def _spelled(instruction: Instruction, dtypes: list[Any]) -> str | None:
+    op, output = instruction.op, instruction.output.dtype
     if op is _assigned or op is astype:
         to_truth = output == np.bool_
         return "({0} != 0)" if to_truth else f"(({C_TYPES[output]}){{0}})"
-    if statement.params:
+    if instruction.params:
         return None
     if op is e.positive and dtypes == [output]:
         return "({0})"
     if op in OTHERS:
-        if len(statement.inputs) > 2:
+        if len(instruction.inputs) > 2:
             return None
         return OTHERS[op].replace("{T}", C_TYPES[output])
     if op in FLOATS:
         if output.kind != "f" or any(dtype != output for dtype in dtypes):
             return None
-        return _of_floats(statement, output)
+        return _of_floats(instruction, output)
     if op in COMPARISONS:
         inputs = set(dtypes)
-        numbers = [x for x in statement.inputs if not isinstance(x, Value)]
+        numbers = [x for x in instruction.inputs if not isinstance(x, Value)]
         if len(inputs) != 1 or any(isinstance(x, float) for x in numbers) > (dtypes[0].kind == "f"):
             return None
-        return _in_type(COMPARISONS[op], statement, dtypes[0])
+        return _in_type(COMPARISONS[op], instruction, dtypes[0])
     if op in TRUTHS:
         return TRUTHS[op]
     if op in BITS:
         return BITS[op] if output == np.bool_ and set(dtypes) == {np.dtype(bool)} else None
     if op in CHOICES:
-        chosen = statement.inputs[1:] if len(statement.inputs) == 3 else statement.inputs[:1]
+        chosen = instruction.inputs[1:] if len(instruction.inputs) == 3 else instruction.inputs[:1]
         kinds = {x.dtype for x in chosen if isinstance(x, Value)}
         if kinds - {output}:
             return None
@@ -136,22 +136,22 @@ def _spelled(statement: Statement, dtypes: list[Any]) -> str | None:
     return None
 
 
-def _of_floats(statement: Statement, dtype: Any) -> str:
+def _of_floats(instruction: Instruction, dtype: Any) -> str:
     single = "f" if dtype == np.float32 else ""
-    exponent = statement.inputs[1] if len(statement.inputs) > 1 else None
-    spelled = FLOATS[statement.op]
+    exponent = instruction.inputs[1] if len(instruction.inputs) > 1 else None
+    spelled = FLOATS[instruction.op]
     if (
         isinstance(exponent, int | float)
         and POWERS.get(float(exponent))
         and spelled[:6] == "tk_pow"
     ):
         spelled = POWERS[float(exponent)]
-    return _in_type(spelled.replace("F(", f"{single}("), statement, dtype)
+    return _in_type(spelled.replace("F(", f"{single}("), instruction, dtype)
 
 
-def _in_type(spelled: str, statement: Statement, dtype: Any) -> str:
+def _in_type(spelled: str, instruction: Instruction, dtype: Any) -> str:
     """The expression with its literal numbers written in the type of the other operand."""
-    for i, x in enumerate(statement.inputs):
+    for i, x in enumerate(instruction.inputs):
         if not isinstance(x, Value):
             spelled = spelled.replace(f"{{{i}}}", literal(x, dtype))
     return spelled

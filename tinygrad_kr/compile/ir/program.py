@@ -35,7 +35,7 @@ class Value:
         return size
 
 
-class Statement(NamedTuple):
+class Instruction(NamedTuple):
     """One op: what it was given (values, and numbers as they are), what it made, and where."""
 
     op: Any
@@ -49,7 +49,7 @@ class Statement(NamedTuple):
         yield from values_in(self.inputs)
         yield from values_in(tuple(self.params.values()))
 
-    def renamed(self, by: Mapping[Value, Value]) -> Statement:
+    def renamed(self, by: Mapping[Value, Value]) -> Instruction:
         """The same with other values in the places of those that `by` names."""
         return self._replace(
             inputs=replaced(self.inputs, by),
@@ -65,7 +65,7 @@ class Check(NamedTuple):
     value: Value
     rest: tuple[Any, ...]
     after: int
-    """The number of statements before it."""
+    """The number of instructions before it."""
 
 
 class Input(Protocol):
@@ -107,7 +107,7 @@ class Program:
     """
 
     inputs: dict[Value, Input] = field(default_factory=dict)
-    statements: list[Statement] = field(default_factory=list)
+    instructions: list[Instruction] = field(default_factory=list)
     checks: list[Check] = field(default_factory=list)
     outputs: list[Output] = field(default_factory=list)
     results: list[Any] = field(default_factory=list)
@@ -120,31 +120,31 @@ class Program:
 
     def free_numbers(self) -> Iterator[int]:
         """Numbers that no value has."""
-        taken = [v.number for v in self.inputs] + [s.output.number for s in self.statements]
+        taken = [v.number for v in self.inputs] + [s.output.number for s in self.instructions]
         return count(max(taken, default=-1) + 1)
 
     def rewritten(
         self,
-        rewrite: Callable[[Statement], Iterable[Statement]],
+        rewrite: Callable[[Instruction], Iterable[Instruction]],
         renamed: Mapping[Value, Value] = MappingProxyType({}),
     ) -> Program:
-        """The program with each statement exchanged for those that `rewrite` makes of it.
+        """The program with each instruction exchanged for those that `rewrite` makes of it.
 
         renamed: values that have another name in what is rewritten and in checks; `rewrite` may
         add to it for what follows.
         """
-        statements: list[Statement] = []
+        instructions: list[Instruction] = []
         positions = [0]
-        for statement in self.statements:
-            statements += rewrite(statement.renamed(renamed) if renamed else statement)
-            positions.append(len(statements))
+        for instruction in self.instructions:
+            instructions += rewrite(instruction.renamed(renamed) if renamed else instruction)
+            positions.append(len(instructions))
         checks = [
             check._replace(
                 after=positions[check.after], value=renamed.get(check.value, check.value)
             )
             for check in self.checks
         ]
-        return replace(self, statements=statements, checks=checks)
+        return replace(self, instructions=instructions, checks=checks)
 
 
 def values_in(items: Sequence[Any]) -> Iterator[Value]:
@@ -180,15 +180,15 @@ def difference(a: Program, b: Program) -> str | None:
         if (v.shape, v.dtype) != (w.shape, w.dtype) or not source.same(other):
             return f"{source} is not what it was"
         match[v] = w
-    for s, t in zip(a.statements, b.statements, strict=False):
+    for s, t in zip(a.instructions, b.instructions, strict=False):
         alike = s.op is t.op and _alike(s.inputs, t.inputs, match)
         if not alike or not _alike(s.params, t.params, match):
             return f"{s.op.__name__} at {s.source_line} was not given the same"
         if (s.output.shape, s.output.dtype) != (t.output.shape, t.output.dtype):
             return f"{s.op.__name__} at {s.source_line} gave another shape or dtype"
         match[s.output] = t.output
-    if len(a.statements) != len(b.statements):
-        return f"it ran {len(a.statements)} ops, then {len(b.statements)}"
+    if len(a.instructions) != len(b.instructions):
+        return f"it ran {len(a.instructions)} ops, then {len(b.instructions)}"
     if len(a.checks) != len(b.checks) or len(a.outputs) != len(b.outputs):
         return "it did not change the same things"
     for binding, other_binding in zip(a.outputs, b.outputs, strict=True):
@@ -228,13 +228,13 @@ def is_basic_key(key: Any) -> bool:
     )
 
 
-Readers = dict[Value, list[Statement]]
+Readers = dict[Value, list[Instruction]]
 
 
 def readers_of(program: Program) -> Readers:
     """The ops that read each value."""
     readers: Readers = {}
-    for statement in program.statements:
-        for value in dict.fromkeys(statement.reads()):
-            readers.setdefault(value, []).append(statement)
+    for instruction in program.instructions:
+        for value in dict.fromkeys(instruction.reads()):
+            readers.setdefault(value, []).append(instruction)
     return readers

@@ -20,7 +20,7 @@ from tinygrad_kr.compile.ir.bindings import Constant
 from tinygrad_kr.compile.ir.builder import Builder
 from tinygrad_kr.compile.ir.c_ops import ELEMENTWISE
 from tinygrad_kr.compile.ir.layout import extent
-from tinygrad_kr.compile.ir.program import Input, Program, Statement, Value, is_basic_key
+from tinygrad_kr.compile.ir.program import Input, Instruction, Program, Value, is_basic_key
 from tinygrad_kr.compile.passes.simplify import _frozen, _hashable, _is_fixed
 from tinygrad_kr.ops import linalg, shape
 from tinygrad_kr.ops.indexing import getitem, index_add
@@ -37,12 +37,12 @@ FEWEST = 3
 def with_rows_together(program: Program) -> Program:
     """The program with all stacks of rows that are computed alike computed as one."""
     program = with_constants_once(program)
-    found: dict[int, list[Statement]] = defaultdict(list)
-    for statement in program.statements:
-        stacked = statement.op is shape.stack and statement.params.get("axis", 0) == 0
-        rows = statement.inputs
+    found: dict[int, list[Instruction]] = defaultdict(list)
+    for instruction in program.instructions:
+        stacked = instruction.op is shape.stack and instruction.params.get("axis", 0) == 0
+        rows = instruction.inputs
         if stacked and len(rows) >= FEWEST and all(isinstance(row, Value) for row in rows):
-            found[len(rows)].append(statement)
+            found[len(rows)].append(instruction)
     for stacks in found.values():
         together = _together(program, stacks)
         if together is None and len(stacks) > 1:
@@ -65,10 +65,10 @@ def with_constants_once(program: Program) -> Program:
             )
             if before is not value:
                 same[value] = before
-    return program.rewritten(lambda statement: [statement], same) if same else program
+    return program.rewritten(lambda instruction: [instruction], same) if same else program
 
 
-def _together(program: Program, stacks: list[Statement]) -> Program | None:
+def _together(program: Program, stacks: list[Instruction]) -> Program | None:
     """The program with the rows of these stacks computed at once, if they can be."""
     made = _Rows(program, stacks)
     return made.program() if made.collect() else None
@@ -77,17 +77,17 @@ def _together(program: Program, stacks: list[Statement]) -> Program | None:
 class _Rows:
     """The ops of some rows, in packs, from the stacks of their results back to where they start."""
 
-    def __init__(self, given: Program, stacks: list[Statement]) -> None:
+    def __init__(self, given: Program, stacks: list[Instruction]) -> None:
         self.given, self.stacks = given, stacks
         self.n = len(stacks[0].inputs)
-        self.makers = {s.output: (i, s) for i, s in enumerate(given.statements)}
+        self.makers = {s.output: (i, s) for i, s in enumerate(given.instructions)}
         self.readers: dict[Value, set[Value]] = defaultdict(set)
-        for statement in given.statements:
-            for value in statement.reads():
-                self.readers[value].add(statement.output)
+        for instruction in given.instructions:
+            for value in instruction.reads():
+                self.readers[value].add(instruction.output)
         self.kept = given.kept() | {check.value for check in given.checks}
-        self.packs: dict[Pack, list[Statement]] = {}
-        """The statements of each pack, those that are read after those that read them."""
+        self.packs: dict[Pack, list[Instruction]] = {}
+        """The instructions of each pack, those that are read after those that read them."""
 
     def collect(self) -> bool:
         """Find all packs; False where rows differ, or where something else reads what one makes."""
@@ -109,13 +109,15 @@ class _Rows:
             return False
         while waiting:
             _, _, pack = heapq.heappop(waiting)
-            statements = [self.makers[value][1] for value in pack]
+            instructions = [self.makers[value][1] for value in pack]
             alone = all(self.readers[v] <= gone and v not in self.kept for v in pack)
-            if not (alone and _alike(statements)):
+            if not (alone and _alike(instructions)):
                 return False
-            self.packs[pack] = statements
+            self.packs[pack] = instructions
             gone.update(pack)
-            if not all(want(pack) for pack in _operands(statements) if isinstance(pack[0], Value)):
+            if not all(
+                want(pack) for pack in _operands(instructions) if isinstance(pack[0], Value)
+            ):
                 return False
         return bool(self.packs)
 
@@ -129,12 +131,12 @@ class _Rows:
         numbers = self.given.free_numbers().__next__
         inputs = dict(self.given.inputs)
         rows: dict[Pack, Value] = {}
-        added: dict[Value, list[Statement]] = defaultdict(list)
-        for pack, statements in reversed(self.packs.items()):
-            operands = [self.operand(p, rows, inputs, numbers) for p in _operands(statements)]
-            builder = Builder(statements[0].source_line, numbers)
-            rows[pack] = _rule(statements[0])(builder, statements[0], self.n, operands)
-            added[max(pack, key=lambda value: self.makers[value][0])] += builder.statements
+        added: dict[Value, list[Instruction]] = defaultdict(list)
+        for pack, instructions in reversed(self.packs.items()):
+            operands = [self.operand(p, rows, inputs, numbers) for p in _operands(instructions)]
+            builder = Builder(instructions[0].source_line, numbers)
+            rows[pack] = _rule(instructions[0])(builder, instructions[0], self.n, operands)
+            added[max(pack, key=lambda value: self.makers[value][0])] += builder.instructions
         for stack in self.stacks:
             builder = Builder(stack.source_line, numbers)
             first = self.operand(stack.inputs, rows, inputs, numbers)
@@ -143,7 +145,7 @@ class _Rows:
         gone = {value for pack in self.packs for value in pack}
         gone |= {stack.output for stack in self.stacks}
 
-        def exchange(s: Statement) -> list[Statement]:
+        def exchange(s: Instruction) -> list[Instruction]:
             return [*([] if s.output in gone else [s]), *added[s.output]]
 
         return replace(self.given.rewritten(exchange), inputs=inputs)
@@ -166,17 +168,17 @@ class _Rows:
         return _Operand(rows[pack], True)
 
 
-def _operands(statements: list[Statement]) -> list[tuple[Any, ...]]:
-    return list(zip(*(statement.inputs for statement in statements), strict=True))
+def _operands(instructions: list[Instruction]) -> list[tuple[Any, ...]]:
+    return list(zip(*(instruction.inputs for instruction in instructions), strict=True))
 
 
-def _alike(statements: list[Statement]) -> bool:
+def _alike(instructions: list[Instruction]) -> bool:
     """Whether these ops are one, on other values, and one that can be done for all at once."""
-    form = _form(statements[0])
-    return all(_form(s) == form for s in statements[1:]) and _rule(statements[0]) is not None
+    form = _form(instructions[0])
+    return all(_form(s) == form for s in instructions[1:]) and _rule(instructions[0]) is not None
 
 
-def _form(s: Statement) -> Any:
+def _form(s: Instruction) -> Any:
     inputs = [
         (x.shape, x.dtype) if isinstance(x, Value) else ("as it is", _hashable(x)) for x in s.inputs
     ]
@@ -209,24 +211,24 @@ class _Operand:
         return b(shape.broadcast_to, self.value, shape=(n, *self.value.shape))
 
 
-def _rule(statement: Statement) -> Any:
+def _rule(instruction: Instruction) -> Any:
     """How an op is done for all rows; None if there is no way."""
-    if statement.op in ELEMENTWISE and not set(statement.params) - {"dtype"}:
+    if instruction.op in ELEMENTWISE and not set(instruction.params) - {"dtype"}:
         return _elementwise
-    if statement.op in (getitem, index_add) and not is_basic_key(statement.params["key"]):
+    if instruction.op in (getitem, index_add) and not is_basic_key(instruction.params["key"]):
         return None
-    if statement.op is linalg.matmul and min(len(x.shape) for x in statement.inputs) < 2:
+    if instruction.op is linalg.matmul and min(len(x.shape) for x in instruction.inputs) < 2:
         return None
-    return _RULES.get(statement.op)
+    return _RULES.get(instruction.op)
 
 
-def _elementwise(b: Builder, s: Statement, n: int, operands: list[_Operand]) -> Value:
+def _elementwise(b: Builder, s: Instruction, n: int, operands: list[_Operand]) -> Value:
     axes = len(s.output.shape)
     made = b(s.op, *(x.aligned(b, axes) for x in operands), **s.params)
     return made if made.shape[:1] == (n,) else b(shape.broadcast_to, made, shape=(n, *made.shape))
 
 
-def _reduction(b: Builder, s: Statement, n: int, operands: list[_Operand]) -> Value:
+def _reduction(b: Builder, s: Instruction, n: int, operands: list[_Operand]) -> Value:
     (x,) = operands
     axis, axes = s.params.get("axis"), len(s.inputs[0].shape)
     given = range(axes) if axis is None else (axis,) if isinstance(axis, int) else axis
@@ -234,7 +236,7 @@ def _reduction(b: Builder, s: Statement, n: int, operands: list[_Operand]) -> Va
     return b(s.op, x.repeated(b, n), **{**s.params, "axis": shifted})
 
 
-def _matmul(b: Builder, s: Statement, n: int, operands: list[_Operand]) -> Value:
+def _matmul(b: Builder, s: Instruction, n: int, operands: list[_Operand]) -> Value:
     left, right = operands
     if left.per_row and not right.per_row and len(right.value.shape) == 2:
         *rows, inner = left.value.shape
@@ -244,33 +246,33 @@ def _matmul(b: Builder, s: Statement, n: int, operands: list[_Operand]) -> Value
     return b(s.op, left.aligned(b, axes), right.aligned(b, axes))
 
 
-def _reshape(b: Builder, s: Statement, n: int, operands: list[_Operand]) -> Value:
+def _reshape(b: Builder, s: Instruction, n: int, operands: list[_Operand]) -> Value:
     return b(shape.reshape, operands[0].repeated(b, n), shape=(n, *s.output.shape))
 
 
-def _broadcast_to(b: Builder, s: Statement, n: int, operands: list[_Operand]) -> Value:
+def _broadcast_to(b: Builder, s: Instruction, n: int, operands: list[_Operand]) -> Value:
     x = operands[0].aligned(b, len(s.output.shape))
     return b(shape.broadcast_to, x, shape=(n, *s.output.shape))
 
 
-def _transpose(b: Builder, s: Statement, n: int, operands: list[_Operand]) -> Value:
+def _transpose(b: Builder, s: Instruction, n: int, operands: list[_Operand]) -> Value:
     axes = len(s.output.shape)
     order = s.params.get("axes") or range(axes)[::-1]
     moved = (0, *(a % axes + 1 for a in order))
     return b(shape.transpose, operands[0].repeated(b, n), axes=moved)
 
 
-def _swapaxes(b: Builder, s: Statement, n: int, operands: list[_Operand]) -> Value:
+def _swapaxes(b: Builder, s: Instruction, n: int, operands: list[_Operand]) -> Value:
     axes = len(s.output.shape)
     moved = {name: axis % axes + 1 for name, axis in s.params.items()}
     return b(shape.swapaxes, operands[0].repeated(b, n), **moved)
 
 
-def _getitem(b: Builder, s: Statement, n: int, operands: list[_Operand]) -> Value:
+def _getitem(b: Builder, s: Instruction, n: int, operands: list[_Operand]) -> Value:
     return b(getitem, operands[0].repeated(b, n), key=_behind_rows(s.params["key"]))
 
 
-def _index_add(b: Builder, s: Statement, n: int, operands: list[_Operand]) -> Value:
+def _index_add(b: Builder, s: Instruction, n: int, operands: list[_Operand]) -> Value:
     key = _behind_rows(s.params["key"])
     return b(index_add, operands[0].repeated(b, n), key=key, shape=(n, *s.params["shape"]))
 
@@ -279,12 +281,12 @@ def _behind_rows(key: Any) -> tuple[Any, ...]:
     return (slice(None), *(key if isinstance(key, tuple) else (key,)))
 
 
-def _joined(b: Builder, s: Statement, n: int, operands: list[_Operand]) -> Value:
+def _joined(b: Builder, s: Instruction, n: int, operands: list[_Operand]) -> Value:
     axis = s.params.get("axis", 0) % len(s.output.shape) + 1
     return b(s.op, *(x.repeated(b, n) for x in operands), axis=axis)
 
 
-_RULES: dict[Any, Callable[[Builder, Statement, int, list[_Operand]], Value]] = {
+_RULES: dict[Any, Callable[[Builder, Instruction, int, list[_Operand]], Value]] = {
     sum_: _reduction,
     max_: _reduction,
     min_: _reduction,

@@ -1,4 +1,4 @@
-"""What C can do with each statement: decided here, once for a program."""
+"""What C can do with each instruction: decided here, once for a program."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 
 from tinygrad_kr.compile.ir.c_ops import expression
 from tinygrad_kr.compile.ir.layout import FLOAT_DTYPES, extent
-from tinygrad_kr.compile.ir.program import Program, Statement, Value
+from tinygrad_kr.compile.ir.program import Instruction, Program, Value
 from tinygrad_kr.compile.plan.concat import part_keys
 from tinygrad_kr.compile.plan.convolution import geometry, grouped, is_pooling
 from tinygrad_kr.compile.plan.steps import (
@@ -38,10 +38,10 @@ SMALL_PRODUCT = 12_000
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Lowering:
-    """What a statement becomes: the type of step that computes it (a view needs none).
+    """What an instruction becomes: the type of step that computes it (a view needs none).
 
     expression: the C of an elementwise op, in whatever step. keys: where the parts of an
-    `Concat` lie in it. group: the convolution with which the statement runs.
+    `Concat` lie in it. group: the convolution with which the instruction runs.
     """
 
     kind: type[Step]
@@ -66,72 +66,72 @@ Lowerings = dict[Value, Lowering]
 
 
 def classify(program: Program) -> Lowerings:
-    """What each statement becomes."""
-    found = {statement.output: lowering_of(statement) for statement in program.statements}
+    """What each instruction becomes."""
+    found = {instruction.output: lowering_of(instruction) for instruction in program.instructions}
     pooling = {output for output, lowering in found.items() if lowering.kind is Pooling}
-    sizes = {s.output: size for s in program.statements if (size := geometry(s)) is not None}
+    sizes = {s.output: size for s in program.instructions if (size := geometry(s)) is not None}
     for group in grouped(program, sizes, pooling):
-        for statement in group.statements:
-            spelled = found[statement.output].expression
-            found[statement.output] = Lowering(Convolution, spelled, None, group)
+        for instruction in group.instructions:
+            spelled = found[instruction.output].expression
+            found[instruction.output] = Lowering(Convolution, spelled, None, group)
     return found
 
 
-def lowering_of(statement: Statement) -> Lowering:
-    """What a statement becomes by itself."""
-    spelled = expression(statement)
+def lowering_of(instruction: Instruction) -> Lowering:
+    """What an instruction becomes by itself."""
+    spelled = expression(instruction)
     if spelled is not None:
         return Lowering(Loop, spelled)
-    keys = part_keys(statement)
+    keys = part_keys(instruction)
     if keys is not None:
         return Lowering(Concat, keys=keys)
-    return Lowering(_single_kind(statement))
+    return Lowering(_single_kind(instruction))
 
 
-def _single_kind(statement: Statement) -> Any:
-    op, output = statement.op, statement.output
+def _single_kind(instruction: Instruction) -> Any:
+    op, output = instruction.op, instruction.output
     if op in (sum_, max_, min_):
-        (x,) = statement.inputs
+        (x,) = instruction.inputs
         floats = isinstance(x, Value) and x.dtype == output.dtype and x.dtype in FLOAT_DTYPES
         full = floats and (x.size > 0 or op is sum_)
-        return Reduction if full and not values_of_params(statement) else Call
-    if is_pooling(statement):
+        return Reduction if full and not values_of_params(instruction) else Call
+    if is_pooling(instruction):
         return Pooling
     if op is linalg.matmul:
-        if _is_small_product(statement):
+        if _is_small_product(instruction):
             return Product
-        return TiledProduct if _is_tiled(statement) else Call
+        return TiledProduct if _is_tiled(instruction) else Call
     if op in (network.label_pick, network.label_put):
-        x, labels = statement.inputs
+        x, labels = instruction.inputs
         fits = isinstance(x, Value) and isinstance(labels, Value) and x.dtype == output.dtype
         return Labels if fits and labels.dtype.kind == "i" and output.size else Call
     return Call
 
 
-def _is_small_product(statement: Statement) -> bool:
-    a, b = statement.inputs
+def _is_small_product(instruction: Instruction) -> bool:
+    a, b = instruction.inputs
     if not isinstance(a, Value) or not isinstance(b, Value):
         return False
     if len(a.shape) < 2 or len(b.shape) < 2 or not a.size or not b.size:
         return False
-    if a.dtype != b.dtype or a.dtype not in FLOAT_DTYPES or statement.output.dtype != a.dtype:
+    if a.dtype != b.dtype or a.dtype not in FLOAT_DTYPES or instruction.output.dtype != a.dtype:
         return False
-    return extent(statement.output.shape) * a.shape[-1] <= SMALL_PRODUCT
+    return extent(instruction.output.shape) * a.shape[-1] <= SMALL_PRODUCT
 
 
-def _is_tiled(statement: Statement) -> bool:
+def _is_tiled(instruction: Instruction) -> bool:
     """Whether a matrix product is one for `gemm.h`: of float32, and of few idle parts.
 
     Ten columns of 32 are enough: one call of BLAS between such products leaves its threads
     spinning, and takes a core from the next ones (a wide net's step took 25 ms, not 14).
     """
-    a, b = statement.inputs
+    a, b = instruction.inputs
     if not isinstance(a, Value) or not isinstance(b, Value) or not has_wide_vectors():
         return False
     if len(a.shape) != 2 or len(b.shape) != 2 or not (a.size and b.size):
         return False
-    if any(value.dtype != np.float32 for value in (a, b, statement.output)):
+    if any(value.dtype != np.float32 for value in (a, b, instruction.output)):
         return False
-    rows, columns = statement.output.shape
+    rows, columns = instruction.output.shape
     whole = -(-rows // ROWS) * ROWS * -(-columns // COLUMNS) * COLUMNS
     return 4 * rows * columns >= whole or extent((rows, columns, a.shape[1])) <= FEW

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from tinygrad_kr.compile.ir.c_ops import C_TYPES
-from tinygrad_kr.compile.ir.program import Statement, Value, is_basic_key
+from tinygrad_kr.compile.ir.program import Instruction, Value, is_basic_key
 from tinygrad_kr.compile.plan.steps import Concat, Key, Range
 from tinygrad_kr.ops import shape
 from tinygrad_kr.ops.indexing import index_add
@@ -18,19 +18,19 @@ from tinygrad_kr.ops.indexing import index_add
 _OPS = (index_add, shape.pad, shape.stack, shape.concatenate)
 
 
-def part_keys(statement: Statement) -> list[Key] | None:
+def part_keys(instruction: Instruction) -> list[Key] | None:
     """Where each input lies in the output, as an index of it; None for what is not put together.
 
     No two inputs meet. What none covers has one value.
     """
-    output, inputs = statement.output, statement.inputs
-    if statement.op not in _OPS or output.dtype not in C_TYPES:
+    output, inputs = instruction.output, instruction.inputs
+    if instruction.op not in _OPS or output.dtype not in C_TYPES:
         return None
     if not all(isinstance(x, Value) and x.dtype in C_TYPES for x in inputs):
         return None
-    if len(inputs) != sum(True for _ in statement.reads()):
+    if len(inputs) != sum(True for _ in instruction.reads()):
         return None
-    keys = _keys(statement)
+    keys = _keys(instruction)
     if keys is None:
         return None
     keys = [with_ellipsis(key) for key in keys]
@@ -39,9 +39,9 @@ def part_keys(statement: Statement) -> list[Key] | None:
     return keys if fits else None
 
 
-def _keys(statement: Statement) -> list[Key] | None:
-    op, inputs, params = statement.op, statement.inputs, statement.params
-    axes = len(statement.output.shape)
+def _keys(instruction: Instruction) -> list[Key] | None:
+    op, inputs, params = instruction.op, instruction.inputs, instruction.params
+    axes = len(instruction.output.shape)
     if op is index_add:
         return [params["key"]] if is_basic_key(params["key"]) else None
     if op is shape.pad:
@@ -63,10 +63,10 @@ def with_ellipsis(key: Any) -> Key:
     return parts if any(part is ... for part in parts) else (*parts, ...)
 
 
-def concat(statement: Statement, keys: list[Key]) -> Concat:
+def concat(instruction: Instruction, keys: list[Key]) -> Concat:
     """The step that completes an array of parts: where something is left out, there is one part."""
-    left_out = list(gaps(keys[0], statement.output.shape)) if len(keys) == 1 else []
-    return Concat(statement, left_out, statement.params.get("value", 0))
+    left_out = list(gaps(keys[0], instruction.output.shape)) if len(keys) == 1 else []
+    return Concat(instruction, left_out, instruction.params.get("value", 0))
 
 
 def gaps(key: Key, sizes: tuple[int, ...]) -> Iterator[list[Range]]:

@@ -15,7 +15,7 @@ import numpy as np
 
 from tinygrad_kr.compile.ir.layout import FLOAT_DTYPES, Shape, dense_strides, pair
 from tinygrad_kr.compile.ir.ops import _window_first
-from tinygrad_kr.compile.ir.program import Program, Statement, Value, readers_of
+from tinygrad_kr.compile.ir.program import Instruction, Program, Value, readers_of
 from tinygrad_kr.compile.plan.steps import Convolution, Geometry
 from tinygrad_kr.ops import elementwise as e
 from tinygrad_kr.ops import window as w
@@ -26,18 +26,18 @@ _MANY_ELEMENTS = 32
 """Elements of a window up to which each is a line of the generated code."""
 
 
-def geometry(statement: Statement) -> Geometry | None:
+def geometry(instruction: Instruction) -> Geometry | None:
     """The sizes of one of the three convolution ops; None for what stays a NumPy call."""
-    params = statement.params
-    if statement.op is w.convolve:
-        x, weight, y = *statement.inputs[:2], statement.output
-    elif statement.op is w.convolve_transposed:
-        y, weight, x = *statement.inputs, statement.output
-    elif statement.op is w.convolve_weight:
-        x, y, weight = *statement.inputs, statement.output
+    params = instruction.params
+    if instruction.op is w.convolve:
+        x, weight, y = *instruction.inputs[:2], instruction.output
+    elif instruction.op is w.convolve_transposed:
+        y, weight, x = *instruction.inputs, instruction.output
+    elif instruction.op is w.convolve_weight:
+        x, y, weight = *instruction.inputs, instruction.output
     else:
         return None
-    arrays = (*statement.inputs, statement.output)
+    arrays = (*instruction.inputs, instruction.output)
     if not all(isinstance(v, Value) and v.dtype == x.dtype and v.size for v in arrays):
         return None
     if x.dtype not in FLOAT_DTYPES or params["groups"] != 1 or len(x.shape) not in (3, 4):
@@ -55,25 +55,25 @@ def geometry(statement: Statement) -> Geometry | None:
     )
 
 
-def is_pooling(statement: Statement) -> bool:
+def is_pooling(instruction: Instruction) -> bool:
     """Whether pooling has loops in C, for inputs of this kind."""
-    if statement.op not in (w.window_max, _window_first, w.window_put):
+    if instruction.op not in (w.window_max, _window_first, w.window_put):
         return False
-    x, output = statement.inputs[0], statement.output
+    x, output = instruction.inputs[0], instruction.output
     if not isinstance(x, Value) or x.dtype not in FLOAT_DTYPES or not x.size or not output.size:
         return False
-    if math.prod(statement.params["kernel"]) > _MANY_ELEMENTS:
+    if math.prod(instruction.params["kernel"]) > _MANY_ELEMENTS:
         return False
-    if statement.op is _window_first:
+    if instruction.op is _window_first:
         return output.dtype in _INDICES
-    index = statement.params.get("index")
+    index = instruction.params.get("index")
     indexed = isinstance(index, Value) and index.dtype in _INDICES
-    return output.dtype == x.dtype and (statement.op is w.window_max or indexed)
+    return output.dtype == x.dtype and (instruction.op is w.window_max or indexed)
 
 
-def pooled_like(statement: Statement) -> Value:
+def pooled_like(instruction: Instruction) -> Value:
     """Of pooling in C, the value in whose layout the result is written."""
-    like: Value = statement.params.get("index", statement.inputs[0])
+    like: Value = instruction.params.get("index", instruction.inputs[0])
     return like
 
 
@@ -104,21 +104,21 @@ class _Grouping:
     ) -> None:
         self.program, self.sizes, self.pooling = program, sizes, pooling
         self.readers, self.kept = readers_of(program), program.kept()
-        self.makers = {statement.output: statement for statement in program.statements}
-        self.position = {s.output: i for i, s in enumerate(program.statements)}
+        self.makers = {instruction.output: instruction for instruction in program.instructions}
+        self.position = {s.output: i for i, s in enumerate(program.instructions)}
 
     def groups(self) -> list[Convolution]:
         """All of them, in order."""
         steps: list[Convolution] = []
         taken: set[Value] = set()
-        for statement in self.program.statements:
-            if statement.output in taken or statement.output not in self.sizes:
+        for instruction in self.program.instructions:
+            if instruction.output in taken or instruction.output not in self.sizes:
                 continue
-            forward = statement.op is w.convolve
-            members = self._forward(statement) if forward else self._backward(statement)
+            forward = instruction.op is w.convolve
+            members = self._forward(instruction) if forward else self._backward(instruction)
             members.sort(key=lambda member: self.position[member.output])
             if taken & {member.output for member in members} or not self._free(members):
-                members = [statement]
+                members = [instruction]
             made = {member.output for member in members}
             inside = {
                 value
@@ -126,11 +126,11 @@ class _Grouping:
                 if value not in self.kept
                 and all(s.output in made for s in self.readers.get(value, []))
             }
-            steps.append(Convolution(members, inside, self.sizes[statement.output]))
+            steps.append(Convolution(members, inside, self.sizes[instruction.output]))
             taken |= made
         return steps
 
-    def _forward(self, convolve: Statement) -> list[Statement]:
+    def _forward(self, convolve: Instruction) -> list[Instruction]:
         """A convolution, the maxima of windows that alone read it, and the relu of these."""
         members = [convolve]
         pooled = self._pooled(convolve.output)
@@ -141,7 +141,7 @@ class _Grouping:
             members += after
         return members
 
-    def _pooled(self, y: Value) -> list[Statement]:
+    def _pooled(self, y: Value) -> list[Instruction]:
         found = self.readers.get(y, [])
         by_op = {s.op: s for s in found}
         maximum, first = by_op.get(w.window_max), by_op.get(_window_first)
@@ -156,10 +156,10 @@ class _Grouping:
             return []
         return pooled
 
-    def _backward(self, statement: Statement) -> list[Statement]:
+    def _backward(self, instruction: Instruction) -> list[Instruction]:
         """Both products with one cotangent, how it came about, and its sum for the bias."""
-        g, readers = cotangent(statement), self.readers
-        sizes = self.sizes[statement.output]
+        g, readers = cotangent(instruction), self.readers
+        sizes = self.sizes[instruction.output]
         found = readers[g]
         products = [
             s
@@ -170,10 +170,10 @@ class _Grouping:
             and self.sizes.get(s.output) == sizes
         ]
         products = list({s.op: s for s in reversed(products)}.values())
-        if statement not in products:
-            return [statement]
+        if instruction not in products:
+            return [instruction]
         maker = self.makers.get(g)
-        head: list[Statement] = []
+        head: list[Instruction] = []
         sums = [s for s in found if _sums_over_places(s, g)][:1]
         if maker is not None and g not in self.kept and len(products) + len(sums) == len(found):
             if maker.op is w.window_put and maker.output in self.pooling:
@@ -186,7 +186,7 @@ class _Grouping:
                 head = [maker]
         return [*head, *products, *sums]
 
-    def _free(self, members: list[Statement]) -> bool:
+    def _free(self, members: list[Instruction]) -> bool:
         """Whether all that is read from outside is there before the first product: nothing of it
         can then depend on the group itself."""
         position, made = self.position, {member.output for member in members}
@@ -199,28 +199,32 @@ class _Grouping:
         return all(position.get(value, -1) < first for value in outside)
 
 
-def cotangent(statement: Statement) -> Value:
+def cotangent(instruction: Instruction) -> Value:
     """Of a product in the backward pass, the gradient of the convolution's result."""
-    g: Value = statement.inputs[statement.op is w.convolve_weight]
+    g: Value = instruction.inputs[instruction.op is w.convolve_weight]
     return g
 
 
-def _is_mask(statement: Statement) -> bool:
-    if statement.op is not e.masked:
+def _is_mask(instruction: Instruction) -> bool:
+    if instruction.op is not e.masked:
         return False
-    x, mask = statement.inputs
+    x, mask = instruction.inputs
     return (
         isinstance(x, Value)
         and isinstance(mask, Value)
-        and x.shape == mask.shape == statement.output.shape
-        and x.dtype == statement.output.dtype
+        and x.shape == mask.shape == instruction.output.shape
+        and x.dtype == instruction.output.dtype
         and (mask.dtype == x.dtype or mask.dtype.kind == "b")
     )
 
 
-def _sums_over_places(statement: Statement, g: Value) -> bool:
-    if statement.op is not sum_ or statement.inputs != (g,) or statement.output.dtype != g.dtype:
+def _sums_over_places(instruction: Instruction, g: Value) -> bool:
+    if (
+        instruction.op is not sum_
+        or instruction.inputs != (g,)
+        or instruction.output.dtype != g.dtype
+    ):
         return False
-    axis = statement.params.get("axis")
+    axis = instruction.params.get("axis")
     axes = {a % len(g.shape) for a in axis} if isinstance(axis, tuple) else set()
     return axes == set(range(len(g.shape))) - {1}

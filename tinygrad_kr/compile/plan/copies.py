@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Container
 from dataclasses import replace
 
-from tinygrad_kr.compile.ir.program import Program, Statement, Value
+from tinygrad_kr.compile.ir.program import Instruction, Program, Value
 from tinygrad_kr.compile.plan.classify import Lowerings, lowering_of
 from tinygrad_kr.compile.plan.steps import Key
 from tinygrad_kr.ops.elementwise import positive
@@ -20,16 +20,16 @@ def with_owned_results(program: Program, lowerings: Lowerings, views: Container[
     """
     kept, numbers = program.kept(), program.free_numbers()
 
-    def copied(statement: Statement) -> list[Statement]:
-        output = statement.output
+    def copied(instruction: Instruction) -> list[Instruction]:
+        output = instruction.output
         lowering = lowerings[output]
-        shares = statement.op in views or lowering.keys is not None
+        shares = instruction.op in views or lowering.keys is not None
         if not shares or output not in kept:
-            return [statement]
+            return [instruction]
         view = replace(output, number=next(numbers))
-        copy = Statement(positive, (view,), {}, output, statement.source_line)
+        copy = Instruction(positive, (view,), {}, output, instruction.source_line)
         lowerings[view], lowerings[output] = lowering, lowering_of(copy)
-        return [statement._replace(output=view), copy]
+        return [instruction._replace(output=view), copy]
 
     return program.rewritten(copied)
 
@@ -46,20 +46,20 @@ def with_parts(
     able = _able(program, lowerings)
     parts: dict[Value, tuple[Value, Key]] = {}
 
-    def divide(statement: Statement) -> list[Statement]:
-        keys = lowerings[statement.output].keys
+    def divide(instruction: Instruction) -> list[Instruction]:
+        keys = lowerings[instruction.output].keys
         if keys is None:
-            return [statement]
-        copies: list[Statement] = []
+            return [instruction]
+        copies: list[Instruction] = []
         inputs: list[Value] = []
-        for x in statement.inputs:
-            if x not in able or x in inputs or x.dtype != statement.output.dtype:
-                copies.append(_copy(x, statement, next(numbers)))
+        for x in instruction.inputs:
+            if x not in able or x in inputs or x.dtype != instruction.output.dtype:
+                copies.append(_copy(x, instruction, next(numbers)))
                 x = copies[-1].output
                 lowerings[x] = lowering_of(copies[-1])
             inputs.append(x)
-        parts.update({x: (statement.output, key) for x, key in zip(inputs, keys, strict=True)})
-        return [*copies, statement._replace(inputs=tuple(inputs))]
+        parts.update({x: (instruction.output, key) for x, key in zip(inputs, keys, strict=True)})
+        return [*copies, instruction._replace(inputs=tuple(inputs))]
 
     return program.rewritten(divide), parts
 
@@ -69,20 +69,20 @@ def _able(program: Program, lowerings: Lowerings) -> set[Value]:
     kept = program.kept() | {check.value for check in program.checks}
     made: set[Value] = set()
     wanted: Counter[Value] = Counter()
-    for statement in program.statements:
-        lowering = lowerings[statement.output]
+    for instruction in program.instructions:
+        lowering = lowerings[instruction.output]
         if lowering.expression is not None and lowering.group is None:
-            made.add(statement.output)
+            made.add(instruction.output)
         if lowering.keys is not None:
-            wanted.update(set(statement.inputs))
+            wanted.update(set(instruction.inputs))
         elif lowering.expression is None:
-            kept.update(statement.reads())
+            kept.update(instruction.reads())
     return {value for value in made - kept if wanted[value] == 1}
 
 
-def _copy(x: Value, whole: Statement, number: int) -> Statement:
+def _copy(x: Value, whole: Instruction, number: int) -> Instruction:
     dtype = whole.output.dtype
     output = replace(x, number=number, dtype=dtype)
     if x.dtype == dtype:
-        return Statement(positive, (x,), {}, output, whole.source_line)
-    return Statement(astype, (x,), {"dtype": dtype}, output, whole.source_line)
+        return Instruction(positive, (x,), {}, output, whole.source_line)
+    return Instruction(astype, (x,), {"dtype": dtype}, output, whole.source_line)

@@ -68,7 +68,7 @@ def lives(
     for step in (step for steps in reversed(moments) for step in reversed(steps)):
         if is_returned(step):
             # What NumPy returns may be a view of what it was given.
-            made = last[views[step.statement.output].root]
+            made = last[views[step.instruction.output].root]
             for value in read_by(step):
                 root = views[value].root
                 last[root] = max(last[root], made)

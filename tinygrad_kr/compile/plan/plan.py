@@ -12,7 +12,7 @@ from numpy import ndarray
 from tinygrad_kr.compile.ir.bindings import Constant, Gradient, GradientWrite, LeafWrite
 from tinygrad_kr.compile.ir.c_ops import C_TYPES
 from tinygrad_kr.compile.ir.layout import View, dense_strides, empty, extent, is_dense
-from tinygrad_kr.compile.ir.program import Check, Program, Statement, Value
+from tinygrad_kr.compile.ir.program import Check, Instruction, Program, Value
 from tinygrad_kr.compile.plan import memory
 from tinygrad_kr.compile.plan.classify import classify
 from tinygrad_kr.compile.plan.concat import concat, with_ellipsis
@@ -32,10 +32,10 @@ from tinygrad_kr.compile.plan.steps import (
     TiledConvolution,
     TiledProduct,
     _outputs,
+    instructions_of,
     is_returned,
     may_raise,
     read_by,
-    statements_of,
     values_of_params,
     written_by,
 )
@@ -51,10 +51,10 @@ _VIEWS = (
 )  # fmt: skip
 
 
-_STEPS: dict[Any, Callable[[Statement], Step]] = {
+_STEPS: dict[Any, Callable[[Instruction], Step]] = {
     kind: kind for kind in (Reduction, Product, TiledProduct, Labels, Pooling)
 }
-"""Steps of one statement."""
+"""Steps of one instruction."""
 
 
 class Plan:
@@ -73,7 +73,7 @@ class Plan:
         """The value that each piece of memory is allocated for."""
         self.in_place: dict[Value, Value] = {}
         """Results that are written straight into the source that they replace."""
-        self.view_ops: dict[Value, Statement] = {}
+        self.view_ops: dict[Value, Instruction] = {}
         self._samples: dict[Value, ndarray] = {}
         self._whole: dict[Value, View] = {}
         """Arrays of which a part has its view already."""
@@ -81,12 +81,12 @@ class Plan:
         self._numbers = program.free_numbers()
         groups = [lowering.group for lowering in self._lowerings.values()]
         self._inside = {value for group in groups if group is not None for value in group.inside}
-        self._unplaced = {s.output: len(set(s.reads())) for s in program.statements}
+        self._unplaced = {s.output: len(set(s.reads())) for s in program.instructions}
         """How many of the values that an op reads have no view yet."""
         self._awaited: defaultdict[Value, list[Value]] = defaultdict(list)
-        for statement in program.statements:
-            for value in set(statement.reads()):
-                self._awaited[value].append(statement.output)
+        for instruction in program.instructions:
+            for value in set(instruction.reads()):
+                self._awaited[value].append(instruction.output)
         for value in program.inputs:
             self._allocate(value, _given_strides(value))
         self.steps = self._schedule()
@@ -99,7 +99,7 @@ class Plan:
         for step in self.steps:
             if isinstance(step, Loop):
                 outside = self.read_outside(step)
-                step.stored = [s.output for s in step.statements if s.output in outside]
+                step.stored = [s.output for s in step.instructions if s.output in outside]
                 step.parallel = is_long(step, self.steps)
         self.lasting = {value for value in self._kept if not _is_only_copied(program, value)}
         """Values with memory of their own, new at each call."""
@@ -107,7 +107,7 @@ class Plan:
         times = memory.lives([w for run in workers for w in run], self.views, self.roots,
                              self._kept)  # fmt: skip
         apart = {*self.lasting, *program.inputs}
-        apart |= {step.statement.output for step in self.steps if is_returned(step)}
+        apart |= {step.instruction.output for step in self.steps if is_returned(step)}
         self.arena = memory.arena({r: t for r, t in times.items() if self.roots[r] not in apart})
         self.segments = [self._segment(i, run) for i, run in enumerate(workers)]
         self.looped = self._looped() if single else None
@@ -140,7 +140,7 @@ class Plan:
         for binding in program.outputs:
             if not isinstance(binding, GradientWrite) and binding.value not in self.in_place:
                 return None
-        made = {s.output for step in self.steps for s in statements_of(step)}
+        made = {s.output for step in self.steps for s in instructions_of(step)}
         return result if result in made and result.dtype in C_TYPES else None
 
     # -------------------------------------------------------------- views
@@ -176,21 +176,21 @@ class Plan:
         self._put(value, View(root, start // size, strides))
         self._samples[value] = seen
 
-    def _view(self, statement: Statement) -> bool:
+    def _view(self, instruction: Instruction) -> bool:
         """Give the result of a view op its view; False if it is a copy."""
-        if statement.op not in _VIEWS:
+        if instruction.op not in _VIEWS:
             return False
-        base = statement.inputs[0]
-        if not isinstance(base, Value) or any(True for _ in values_of_params(statement)):
+        base = instruction.inputs[0]
+        if not isinstance(base, Value) or any(True for _ in values_of_params(instruction)):
             return False
         sample = self._samples[base]
-        seen = statement.op.forward(sample, *statement.inputs[1:], **statement.params)
-        if statement.op is getitem and isinstance(seen, np.generic):
-            seen = sample[with_ellipsis(statement.params["key"])]
+        seen = instruction.op.forward(sample, *instruction.inputs[1:], **instruction.params)
+        if instruction.op is getitem and isinstance(seen, np.generic):
+            seen = sample[with_ellipsis(instruction.params["key"])]
         if not isinstance(seen, ndarray) or owner(seen) is not owner(sample):
             return False
-        self._see(statement.output, seen, self.views[base].root)
-        self.view_ops[statement.output] = statement
+        self._see(instruction.output, seen, self.views[base].root)
+        self.view_ops[instruction.output] = instruction
         return True
 
     # -------------------------------------------------------------- order
@@ -199,7 +199,7 @@ class Plan:
         """Stage by stage: the loops that the stage needs, then the NumPy calls that end it."""
         steps: list[Step] = list(self._early_checks())
         checks = [check for check in self.program.checks if check not in steps]
-        pending = list(self.program.statements)
+        pending = list(self.program.instructions)
         stages = _stages(self.program, self._is_quick, self._kept)
         stage, last = 0, max(stages.values(), default=0)
         while pending:
@@ -214,49 +214,49 @@ class Plan:
             calls = [s for s in left if stages[s.output] <= stage and not self._is_single(s)]
             self._take_calls(self._take_views(calls), steps)
             done = self._inside | self.views.keys()
-            pending = [s for s in self.program.statements if s.output not in done]
+            pending = [s for s in self.program.instructions if s.output not in done]
             assert len(pending) < before or stage <= last, "a value that nothing makes is read"
         return steps + checks
 
-    def _is_quick(self, statement: Statement) -> bool:
+    def _is_quick(self, instruction: Instruction) -> bool:
         """Whether an op needs no call: it is a view, C has it, or it comes with another one's."""
-        lowering = self._lowerings[statement.output]
-        if statement.op in _VIEWS or lowering.is_single:
+        lowering = self._lowerings[instruction.output]
+        if instruction.op in _VIEWS or lowering.is_single:
             return True
-        return lowering.group is not None and statement is not lowering.group.statements[0]
+        return lowering.group is not None and instruction is not lowering.group.instructions[0]
 
-    def _is_single(self, statement: Statement) -> bool:
+    def _is_single(self, instruction: Instruction) -> bool:
         """Whether an op is in C and in no group."""
-        return self._lowerings[statement.output].is_single
+        return self._lowerings[instruction.output].is_single
 
-    def _is_elementwise(self, statement: Statement) -> bool:
-        return self._lowerings[statement.output].kind is Loop
+    def _is_elementwise(self, instruction: Instruction) -> bool:
+        return self._lowerings[instruction.output].kind is Loop
 
-    def _alone(self, statements: list[Statement]) -> list[Statement]:
-        return [s for s in statements if self._lowerings[s.output].group is None]
+    def _alone(self, instructions: list[Instruction]) -> list[Instruction]:
+        return [s for s in instructions if self._lowerings[s.output].group is None]
 
     def _early_checks(self) -> list[Check]:
         return [check for check in self.program.checks if check.value in self.views]
 
-    def _ready(self, statement: Statement) -> bool:
-        return not self._unplaced[statement.output]
+    def _ready(self, instruction: Instruction) -> bool:
+        return not self._unplaced[instruction.output]
 
-    def _take_views(self, pending: list[Statement]) -> list[Statement]:
+    def _take_views(self, pending: list[Instruction]) -> list[Instruction]:
         return [s for s in pending if not (self._ready(s) and self._view(s))]
 
-    def _take_concats(self, pending: list[Statement], steps: list[Step]) -> list[Statement]:
+    def _take_concats(self, pending: list[Instruction], steps: list[Step]) -> list[Instruction]:
         """As soon as they can be: they are short, and what reads them can meet in one loop."""
         left = []
-        for statement in pending:
-            keys = self._lowerings[statement.output].keys
-            if keys is not None and self._ready(statement):
-                steps.append(concat(statement, keys))
-                self._allocate(statement.output, dense_strides(statement.output.shape))
+        for instruction in pending:
+            keys = self._lowerings[instruction.output].keys
+            if keys is not None and self._ready(instruction):
+                steps.append(concat(instruction, keys))
+                self._allocate(instruction.output, dense_strides(instruction.output.shape))
             else:
-                left.append(statement)
+                left.append(instruction)
         return left
 
-    def _take_loops(self, pending: list[Statement], steps: list[Step]) -> list[Statement]:
+    def _take_loops(self, pending: list[Instruction], steps: list[Step]) -> list[Instruction]:
         while True:
             pending = self._take_concats(pending, steps)
             first = next((s for s in pending if self._ready(s) and self._is_single(s)), None)
@@ -271,74 +271,74 @@ class Plan:
             pending = self._take_views(pending)
 
     def _fuse(
-        self, first: Statement, pending: list[Statement], steps: list[Step]
-    ) -> list[Statement]:
+        self, first: Instruction, pending: list[Instruction], steps: list[Step]
+    ) -> list[Instruction]:
         """A loop of `first` and of all that can run with it, over the same shape."""
         loop = Loop(first.output.shape)
         inside: set[Value] = set()
         left = []
-        for statement in pending:
+        for instruction in pending:
             joins = (
-                statement.output.shape == loop.shape
-                and self._is_elementwise(statement)
-                and all(value in self.views or value in inside for value in statement.reads())
+                instruction.output.shape == loop.shape
+                and self._is_elementwise(instruction)
+                and all(value in self.views or value in inside for value in instruction.reads())
             )
             if joins:
-                loop.statements.append(statement)
-                loop.expressions[statement.output] = self._lowerings[statement.output].spelled
-                inside.add(statement.output)
+                loop.instructions.append(instruction)
+                loop.expressions[instruction.output] = self._lowerings[instruction.output].spelled
+                inside.add(instruction.output)
             else:
-                left.append(statement)
+                left.append(instruction)
         like = self._layout_of(loop)
-        for statement in loop.statements:
-            self._allocate(statement.output, dense_strides(loop.shape, like))
+        for instruction in loop.instructions:
+            self._allocate(instruction.output, dense_strides(loop.shape, like))
         steps.append(loop)
         return left
 
-    def _strides_of(self, statement: Statement) -> tuple[int, ...]:
+    def _strides_of(self, instruction: Instruction) -> tuple[int, ...]:
         """The layout of a result: in C order, or, of pooling, like what it reads."""
-        pools = self._lowerings[statement.output].kind is Pooling
-        strides = self.views[pooled_like(statement)].strides if pools else None
-        return dense_strides(statement.output.shape, strides)
+        pools = self._lowerings[instruction.output].kind is Pooling
+        strides = self.views[pooled_like(instruction)].strides if pools else None
+        return dense_strides(instruction.output.shape, strides)
 
     def _layout_of(self, loop: Loop) -> tuple[int, ...] | None:
         """The strides of the first input of the loop's own shape that has no gaps."""
-        for statement in loop.statements:
-            for value in statement.reads():
+        for instruction in loop.instructions:
+            for value in instruction.reads():
                 view = self.views.get(value)
                 if view and value.shape == loop.shape and is_dense(value.shape, view.strides):
                     return view.strides
         return None
 
-    def _take_calls(self, pending: list[Statement], steps: list[Step]) -> list[Statement]:
-        groups = [self._lowerings[statement.output].group for statement in pending]
+    def _take_calls(self, pending: list[Instruction], steps: list[Step]) -> list[Instruction]:
+        groups = [self._lowerings[instruction.output].group for instruction in pending]
         for group in dict.fromkeys(groups):
             if group is not None:
                 self._take_group(group, steps)
         pending = self._take_views([s for s in pending if s.output not in self.views])
         ready = [s for s in self._alone(pending) if self._ready(s)]
-        for statement in ready:
-            steps.append(Call(statement))
-            strides = _given_strides(statement.output)
-            if statement.op is linalg.matmul:
-                strides = dense_strides(statement.output.shape)
-            self._allocate(statement.output, strides)
+        for instruction in ready:
+            steps.append(Call(instruction))
+            strides = _given_strides(instruction.output)
+            if instruction.op is linalg.matmul:
+                strides = dense_strides(instruction.output.shape)
+            self._allocate(instruction.output, strides)
         return [s for s in pending if s not in ready]
 
     def _take_group(self, group: Convolution, steps: list[Step]) -> None:
         """A convolution with its neighbours, if all that they read from outside is there."""
-        taken = any(statement.output in self.views for statement in group.statements)
+        taken = any(instruction.output in self.views for instruction in group.instructions)
         if taken or not all(value in self.views for value in read_by(group)):
             return
         whole = tiled(group, self._numbers)
         if whole is not None:
             self._allocate(whole.scratch, (1,))
         steps.append(whole or group)
-        for statement in group.statements:
-            output = statement.output
+        for instruction in group.instructions:
+            output = instruction.output
             if output not in group.inside:
                 last = len(output.shape) > 2 and not self._flattened(output)
-                weight = statement.op is convolve_weight
+                weight = instruction.op is convolve_weight
                 plain = dense_strides(output.shape)
                 self._allocate(
                     output, channels_last(output.shape) if last and not weight else plain
@@ -346,7 +346,7 @@ class Plan:
 
     def _flattened(self, value: Value) -> bool:
         """Whether something wants the elements in C order, and no convolution reads them."""
-        readers = [s for s in self.program.statements if value in s.reads()]
+        readers = [s for s in self.program.instructions if value in s.reads()]
         joins = any(s.op is shape.reshape for s in readers)
         return joins and not any(s.op in (convolve, convolve_weight) for s in readers)
 
@@ -404,25 +404,25 @@ class Plan:
 
 
 def _stages(
-    program: Program, is_quick: Callable[[Statement], bool], kept: set[Value]
+    program: Program, is_quick: Callable[[Instruction], bool], kept: set[Value]
 ) -> dict[Value, int]:
     """Schedule: NumPy calls one stage after what they read, all else as late as its readers
     allow, so that elementwise ops fuse with their consumers and keep nothing in memory meanwhile.
     """
-    quick = {s.output for s in program.statements if is_quick(s)}
+    quick = {s.output for s in program.instructions if is_quick(s)}
     early: dict[Value, int] = dict.fromkeys(program.inputs, 0)
-    for statement in program.statements:
-        at = max((early[value] for value in statement.reads()), default=0)
-        early[statement.output] = at if statement.output in quick else at + 1
+    for instruction in program.instructions:
+        at = max((early[value] for value in instruction.reads()), default=0)
+        early[instruction.output] = at if instruction.output in quick else at + 1
     late: dict[Value, int] = {}
-    for statement in reversed(program.statements):
-        output = statement.output
+    for instruction in reversed(program.instructions):
+        output = instruction.output
         at = early[output]
         if output in quick and output not in kept:
             at = max(at, late.get(output, at))
         late[output] = at
         needed = at if output in quick else at - 1
-        for value in statement.reads():
+        for value in instruction.reads():
             late[value] = min(late.get(value, needed), needed)
     return late
 

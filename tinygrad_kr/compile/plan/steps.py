@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, TypeGuard
 
-from tinygrad_kr.compile.ir.program import Check, Statement, Value
+from tinygrad_kr.compile.ir.program import Check, Instruction, Value
 from tinygrad_kr.ops import linalg
 from tinygrad_kr.ops import window as w
 
@@ -21,7 +21,7 @@ Range = tuple[int, list[tuple[int, int]]]
 class Pooling:
     """Maxima of windows, which elements they are, or values put back there, as loops in C."""
 
-    statement: Statement
+    instruction: Instruction
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,17 +62,17 @@ def panels(s: Geometry, forward: bool) -> tuple[int, int]:
 class ConvolutionGroup:
     """The products of a convolution and what surrounds them, a few samples at a time.
 
-    statements: in order; inside: the values that only these read, and that have no memory.
+    instructions: in order; inside: the values that only these read, and that have no memory.
     """
 
-    statements: list[Statement]
+    instructions: list[Instruction]
     inside: set[Value]
     geometry: Geometry
 
     @property
     def is_forward(self) -> bool:
         """Whether it computes the result, and not gradients."""
-        return self.statements[0].op is w.convolve
+        return self.instructions[0].op is w.convolve
 
 
 @dataclass(slots=True, eq=False)
@@ -115,7 +115,7 @@ class Loop:
     """Elementwise ops of one shape, fused: everything between loads and stores is in registers."""
 
     shape: tuple[int, ...]
-    statements: list[Statement] = field(default_factory=list)
+    instructions: list[Instruction] = field(default_factory=list)
     expressions: dict[Value, str] = field(default_factory=dict)
     """By output, the C of each op, with `{0}`, ... for its inputs."""
     stored: list[Value] = field(default_factory=list)
@@ -128,28 +128,28 @@ class Loop:
 class Reduction:
     """A sum or an extreme along axes."""
 
-    statement: Statement
+    instruction: Instruction
 
 
 @dataclass(slots=True, eq=False)
 class Product:
     """A matrix product that is small enough for loops."""
 
-    statement: Statement
+    instruction: Instruction
 
 
 @dataclass(slots=True, eq=False)
 class TiledProduct:
     """A matrix product that is large, and better in C than by BLAS."""
 
-    statement: Statement
+    instruction: Instruction
 
 
 @dataclass(slots=True, eq=False)
 class Labels:
     """The elements that labels name, or zeros with elements put there."""
 
-    statement: Statement
+    instruction: Instruction
 
 
 @dataclass(slots=True, eq=False)
@@ -159,7 +159,7 @@ class Concat:
     gaps: what no part covers, in boxes; fill_value: the number there.
     """
 
-    statement: Statement
+    instruction: Instruction
     gaps: list[list[Range]]
     fill_value: Any
 
@@ -168,7 +168,7 @@ class Concat:
 class Call:
     """An op that stays a NumPy call."""
 
-    statement: Statement
+    instruction: Instruction
 
 
 Step = (
@@ -239,34 +239,34 @@ class ArenaLayout:
 def may_raise(step: Step) -> bool:
     """Whether an error in a step must leave everything as it was."""
     if isinstance(step, Call):
-        record = step.statement.op
+        record = step.instruction.op
         return record is not linalg.matmul and record in vars(linalg).values()
     return isinstance(step, Check)
 
 
 def is_returned(step: Step) -> TypeGuard[Call]:
     """Whether NumPy makes the array of a step's result."""
-    return isinstance(step, Call) and step.statement.op is not linalg.matmul
+    return isinstance(step, Call) and step.instruction.op is not linalg.matmul
 
 
 def _outputs(loop: Loop) -> set[Value]:
-    return {statement.output for statement in loop.statements}
+    return {instruction.output for instruction in loop.instructions}
 
 
-def statements_of(step: Step) -> list[Statement]:
+def instructions_of(step: Step) -> list[Instruction]:
     """The ops of a step."""
     if isinstance(step, Loop | ConvolutionGroup):
-        return step.statements
-    return [] if isinstance(step, Check) else [step.statement]
+        return step.instructions
+    return [] if isinstance(step, Check) else [step.instruction]
 
 
 def read_by(step: Step) -> set[Value]:
     """What a step reads from memory."""
     if isinstance(step, Check):
         return {step.value}
-    statements = statements_of(step)
-    made = {statement.output for statement in statements}
-    return {value for s in statements for value in s.reads() if value not in made}
+    instructions = instructions_of(step)
+    made = {instruction.output for instruction in instructions}
+    return {value for s in instructions for value in s.reads() if value not in made}
 
 
 def written_by(step: Step) -> list[Value]:
@@ -274,12 +274,12 @@ def written_by(step: Step) -> list[Value]:
     if isinstance(step, Loop):
         return step.stored
     if isinstance(step, ConvolutionGroup):
-        stored = [s.output for s in step.statements if s.output not in step.inside]
+        stored = [s.output for s in step.instructions if s.output not in step.inside]
         return [*stored, step.scratch] if isinstance(step, TiledConvolution) else stored
-    return [statement.output for statement in statements_of(step)]
+    return [instruction.output for instruction in instructions_of(step)]
 
 
-def values_of_params(statement: Statement) -> list[Value]:
+def values_of_params(instruction: Instruction) -> list[Value]:
     """The values among an op's parameters."""
-    direct = [x for x in statement.inputs if isinstance(x, Value)]
-    return [value for value in statement.reads() if value not in direct]
+    direct = [x for x in instruction.inputs if isinstance(x, Value)]
+    return [value for value in instruction.reads() if value not in direct]

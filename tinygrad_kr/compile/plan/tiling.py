@@ -33,12 +33,14 @@ LEAST_WINDOWS = 128
 
 def tiled(group: ConvolutionGroup, numbers: Iterator[int]) -> TiledConvolution | None:
     """A convolution wholly in C, where that is better than BLAS."""
-    if group.statements[0].output.dtype != np.float32 or not kernels.has_wide_vectors():
+    if group.instructions[0].output.dtype != np.float32 or not kernels.has_wide_vectors():
         return None
     divided = division(group.geometry)
     arrays, size = scratch(group, divided)
     memory = Value(next(numbers), (size,), np.dtype(np.float32), (4,))
-    return TiledConvolution(group.statements, group.inside, group.geometry, divided, arrays, memory)
+    return TiledConvolution(
+        group.instructions, group.inside, group.geometry, divided, arrays, memory
+    )
 
 
 def division(s: Geometry) -> Division:
@@ -57,7 +59,7 @@ def division(s: Geometry) -> Division:
 
 def scratch(group: ConvolutionGroup, divided: Division) -> tuple[dict[str, Array], int]:
     """The arrays of a convolution, each from a cache line on, and how many float32 they take."""
-    s, ops = group.geometry, {statement.op for statement in group.statements}
+    s, ops = group.geometry, {instruction.op for instruction in group.instructions}
     pieces, samples, lines = divided
     arrays: dict[str, Array] = {}
     end = 0

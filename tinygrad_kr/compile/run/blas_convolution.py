@@ -37,7 +37,7 @@ class Runner:
             number = ctypes.c_int64
             function.argtypes = [ctypes.py_object, ctypes.c_void_p, number, number]
             self._functions[part.removeprefix(f"{name}_")] = function
-        dtype = step.statements[0].output.dtype
+        dtype = step.instructions[0].output.dtype
         samples = max(PART_BYTES // (s.n_windows * s.features * dtype.itemsize), 1)
         samples = math.ceil(s.samples / math.ceil(s.samples / samples))
         windows = samples * s.n_windows

@@ -52,7 +52,7 @@ class Native:
             if isinstance(first, Check):
                 driver.check(first)
             elif isinstance(first, Call):
-                driver.call(first.statement)
+                driver.call(first.instruction)
             elif isinstance(first, Convolution):
                 driver.convolution(first, segment, code.kernels[segment.name], library)
             else:
@@ -67,7 +67,7 @@ class Native:
         self.calls = driver.calls
         self.loops = sum(not isinstance(step, OUTSIDE) for step in plan.steps)
         self.products = sum(
-            isinstance(step, Call) and step.statement.op is linalg.matmul for step in plan.steps
+            isinstance(step, Call) and step.instruction.op is linalg.matmul for step in plan.steps
         )
         self.workspace = driver.workspace
         self.arena = driver.arena

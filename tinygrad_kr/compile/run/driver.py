@@ -23,7 +23,7 @@ from tinygrad_kr.compile.ir.bindings import (
 )
 from tinygrad_kr.compile.ir.layout import dense_strides, empty
 from tinygrad_kr.compile.ir.namespace import Namespace
-from tinygrad_kr.compile.ir.program import Check, Program, Statement, Value
+from tinygrad_kr.compile.ir.program import Check, Instruction, Program, Value
 from tinygrad_kr.compile.plan.plan import Plan
 from tinygrad_kr.compile.plan.steps import Convolution, Segment, is_returned, written_by
 from tinygrad_kr.compile.run.arena import Arena
@@ -243,9 +243,9 @@ class _Driver(Namespace):
         self._arrays[value] = name
         return name
 
-    def _terms(self, statement: Statement) -> str:
-        terms = [self._term(x) for x in statement.inputs]
-        terms += [argument(name, self._term(x)) for name, x in statement.params.items()]
+    def _terms(self, instruction: Instruction) -> str:
+        terms = [self._term(x) for x in instruction.inputs]
+        terms += [argument(name, self._term(x)) for name, x in instruction.params.items()]
         return ", ".join(terms)
 
     def _term(self, x: Any) -> str:
@@ -305,21 +305,21 @@ class _Driver(Namespace):
         self.parts.append(function)
         self.lines.append(f"{self.name(function, 'part')}({self._call_of(segment)})")
 
-    def call(self, statement: Statement) -> None:
+    def call(self, instruction: Instruction) -> None:
         """A NumPy call, whose result C may come to read."""
         self._announce()
         self.calls += 1
-        output = statement.output
+        output = instruction.output
         view = self.plan.views[output]
-        if statement.op is linalg.matmul and len(output.shape) > 1:
-            terms = self._terms(statement)
+        if instruction.op is linalg.matmul and len(output.shape) > 1:
+            terms = self._terms(instruction)
             self._own(output)
             self.lines.append(f"matmul({terms}, out={self._arrays[output]})")
             return
-        forward = self.name(statement.op.forward, statement.op.__name__)
+        forward = self.name(instruction.op.forward, instruction.op.__name__)
         name = self._array_name(output)
         dtype, layout = self.name(output.dtype, "dtype"), self.name(view.strides, "strides")
-        made = f"{forward}({self._terms(statement)})"
+        made = f"{forward}({self._terms(instruction)})"
         self.lines.append(f"{name} = laid({made}, {layout}, {dtype})")
         self._arrays[output] = name
 

@@ -26,7 +26,7 @@ from tinygrad_kr.compile.ir.bindings import (
 )
 from tinygrad_kr.compile.ir.layout import dense_strides, is_dense
 from tinygrad_kr.compile.ir.ops import _assigned
-from tinygrad_kr.compile.ir.program import Check, Program, Statement, Value
+from tinygrad_kr.compile.ir.program import Check, Instruction, Program, Value
 from tinygrad_kr.compile.passes.expand import expanded
 from tinygrad_kr.compile.passes.simplify import simplified, without_dead_code
 from tinygrad_kr.compile.trace.condition import Condition
@@ -115,7 +115,7 @@ def stepped_by_optimizers(recording: Tracer) -> Program:
             return program
         made[parameter] = now
     left = without_dead_code(replace(program, outputs=_with_steps(program, steps, made)))
-    read_again = {statement.output for statement in left.statements} & set(made.values())
+    read_again = {instruction.output for instruction in left.instructions} & set(made.values())
     return program if read_again else left
 
 
@@ -149,20 +149,20 @@ def _writes(program: Program) -> list[LeafWrite]:
 def _with_maxima_masked(program: Program) -> Program:
     """Gradients go through a relu before they go back from maxima to the windows of these: there
     are fewer of them. Where the relu gave 0, so did the maximum at that place."""
-    makers = {statement.output: statement for statement in program.statements}
+    makers = {instruction.output: instruction for instruction in program.instructions}
     numbers = program.free_numbers()
 
-    def earlier(statement: Statement) -> list[Statement]:
-        spread = makers.get(statement.inputs[0]) if statement.op is e.masked else None
+    def earlier(instruction: Instruction) -> list[Instruction]:
+        spread = makers.get(instruction.inputs[0]) if instruction.op is e.masked else None
         if spread is None or spread.op is not window_put_first:
-            return [statement]
+            return [instruction]
         g, x, y = spread.inputs
-        if statement.inputs[1] is not x:
-            return [statement]
+        if instruction.inputs[1] is not x:
+            return [instruction]
         kept = replace(g, number=next(numbers))
         return [
-            statement._replace(inputs=(g, y), output=kept),
-            spread._replace(inputs=(kept, x, y), output=statement.output),
+            instruction._replace(inputs=(g, y), output=kept),
+            spread._replace(inputs=(kept, x, y), output=instruction.output),
         ]
 
     return program.rewritten(earlier)
@@ -200,7 +200,7 @@ class _Code(Namespace):
         self._own: set[Value] = set()
         """Values in new memory that nothing else holds yet."""
         self._sources()
-        self._statements()
+        self._instructions()
         self._end()
 
     def source(self) -> str:
@@ -254,14 +254,14 @@ class _Code(Namespace):
         dtype = self.name(value.dtype, "dtype")
         return [f"if {name}.shape != {value.shape} or {name}.dtype != {dtype}:", "    raise Stale"]
 
-    # -------------------------------------------------------------- statements
+    # -------------------------------------------------------------- instructions
 
-    def _statements(self) -> None:
+    def _instructions(self) -> None:
         checks = sorted(self.program.checks, key=lambda check: check.after)
-        for i, statement in enumerate(self.program.statements):
+        for i, instruction in enumerate(self.program.instructions):
             while checks and checks[0].after <= i:
                 self._check(checks.pop(0))
-            self._statement(i, statement)
+            self._instruction(i, instruction)
             self._memory.release(i)
         for check in checks:
             self._check(check)
@@ -270,21 +270,21 @@ class _Code(Namespace):
         terms = ", ".join(map(self.term, (check.value, *check.rest)))
         self.lines.append(f"{self.name(check.function, 'check')}({terms})")
 
-    def _statement(self, i: int, statement: Statement) -> None:
-        output = statement.output
+    def _instruction(self, i: int, instruction: Instruction) -> None:
+        output = instruction.output
         out = f"a{output.number}"
-        if self._view(statement):
+        if self._view(instruction):
             return
-        lines = self._spell(statement, out)
-        where = f"  # {comment(statement.op.__name__)}, {comment(statement.source_line)}"
+        lines = self._spell(instruction, out)
+        where = f"  # {comment(instruction.op.__name__)}, {comment(instruction.source_line)}"
         if lines is None:
-            lines = [self._call(statement, out)]
+            lines = [self._call(instruction, out)]
         elif output in self._outliving:
             dtype = self.name(output.dtype, "dtype")
             self.lines.append(f"{out} = empty({output.shape}, {dtype})")
             self._own.add(output)
         else:
-            over = statement if isinstance(statement.op.forward, np.ufunc) else None
+            over = instruction if isinstance(instruction.op.forward, np.ufunc) else None
             self._fix(output, self._memory.take(i, output, over))
         self.calls += len(lines)
         self.lines += [f"{line}{where}" for line in lines]
@@ -293,50 +293,50 @@ class _Code(Namespace):
         self.names[f"a{value.number}"] = self._fixed[value] = array
         self.workspace = self._memory.bytes
 
-    def _view(self, statement: Statement) -> bool:
+    def _view(self, instruction: Instruction) -> bool:
         """Whether a value is a view of a fixed array, and so fixed itself."""
-        if not _is_view(statement) or statement.inputs[0] not in self._fixed:
+        if not _is_view(instruction) or instruction.inputs[0] not in self._fixed:
             return False
-        base = statement.inputs[0]
+        base = instruction.inputs[0]
         array = self._fixed[base]
-        seen = statement.op.forward(array, *statement.inputs[1:], **statement.params)
+        seen = instruction.op.forward(array, *instruction.inputs[1:], **instruction.params)
         if not isinstance(seen, ndarray) or owner(seen) is not owner(array):
             return False
-        self._fix(statement.output, seen)
+        self._fix(instruction.output, seen)
         return True
 
-    def _shares(self, statement: Statement) -> bool:
+    def _shares(self, instruction: Instruction) -> bool:
         """Whether a result may lie in the memory of what the op was given."""
-        return self._spell(statement, "") is None
+        return self._spell(instruction, "") is None
 
-    def _call(self, statement: Statement, out: str) -> str:
+    def _call(self, instruction: Instruction, out: str) -> str:
         """A call of the op's own function."""
-        reads = [self.term(value) for value in dict.fromkeys(statement.reads())]
-        made = self._spelled_view(statement)
+        reads = [self.term(value) for value in dict.fromkeys(instruction.reads())]
+        made = self._spelled_view(instruction)
         if made is None:
-            terms = [self.term(x) for x in statement.inputs]
-            terms += [argument(name, self.term(x)) for name, x in statement.params.items()]
-            forward = self.name(statement.op.forward, statement.op.__name__)
-            dtype = self.name(statement.output.dtype, "dtype")
+            terms = [self.term(x) for x in instruction.inputs]
+            terms += [argument(name, self.term(x)) for name, x in instruction.params.items()]
+            forward = self.name(instruction.op.forward, instruction.op.__name__)
+            dtype = self.name(instruction.output.dtype, "dtype")
             made = f"{forward}({', '.join(terms)})"
             made = f"{self.name(_in_dtype, 'in_dtype')}({made}, {dtype})"
-        if statement.output in self._outliving:
-            self._own.add(statement.output)
+        if instruction.output in self._outliving:
+            self._own.add(instruction.output)
             made = f"{self.name(_owned, 'owned')}({', '.join([made, *reads])})"
         return f"{out} = {made}"
 
-    def _spelled_view(self, statement: Statement) -> str | None:
+    def _spelled_view(self, instruction: Instruction) -> str | None:
         """What moves elements only, as a method of the array: a quarter of what a call costs."""
-        if not _is_view(statement):
+        if not _is_view(instruction):
             return None
-        base, params = self.term(statement.inputs[0]), statement.params
-        if statement.op is shape.swapaxes:
+        base, params = self.term(instruction.inputs[0]), instruction.params
+        if instruction.op is shape.swapaxes:
             return f"{base}.swapaxes({self.term(params['axis1'])}, {self.term(params['axis2'])})"
-        if statement.op is shape.transpose:
+        if instruction.op is shape.transpose:
             return f"{base}.transpose({self.term(params.get('axes'))})"
-        if statement.op is shape.reshape:
+        if instruction.op is shape.reshape:
             return f"{base}.reshape({self.term(params['shape'])})"
-        if statement.op is getitem:
+        if instruction.op is getitem:
             return f"{base}[{self.term(params['key'])}]"
         return None
 
@@ -360,17 +360,17 @@ class _Code(Namespace):
 
     # -------------------------------------------------------------- ops that write into an array
 
-    def _spell(self, statement: Statement, out: str) -> list[str] | None:
+    def _spell(self, instruction: Instruction, out: str) -> list[str] | None:
         """The lines that compute an op into the array `out`, exactly as its own function would;
         None where that is to be called."""
-        op, output, params = statement.op, statement.output, statement.params
-        first: Any = statement.inputs[0] if statement.inputs else None
+        op, output, params = instruction.op, instruction.output, instruction.params
+        first: Any = instruction.inputs[0] if instruction.inputs else None
         if op in (astype, _assigned):
             same = isinstance(first, Value)
             return [f'copyto({out}, {self.term(first)}, "unsafe")'] if same else None
-        kinds = [_kind(x) for x in statement.inputs]
+        kinds = [_kind(x) for x in instruction.inputs]
         if isinstance(op.forward, np.ufunc) and not params:
-            return self._ufunc(op.forward, statement.inputs, kinds, output.dtype, out)
+            return self._ufunc(op.forward, instruction.inputs, kinds, output.dtype, out)
         if output.dtype not in _FLOATS or kinds[:1] != [output.dtype]:
             return None
         x = self.term(first)
@@ -379,11 +379,11 @@ class _Code(Namespace):
         if op is e.sigmoid:
             return self._sigmoid(x, output, out)
         if op is e.power:
-            return self._power(statement, kinds, out)
-        if op is e.masked and isinstance(statement.inputs[1], Value):
-            return self._masked(x, statement.inputs[1], output, out)
+            return self._power(instruction, kinds, out)
+        if op is e.masked and isinstance(instruction.inputs[1], Value):
+            return self._masked(x, instruction.inputs[1], output, out)
         if op is linalg.matmul and kinds[1] == output.dtype:
-            return self._product(first, statement.inputs[1], output, out)
+            return self._product(first, instruction.inputs[1], output, out)
         if op is sum_:
             return self._sum(first, output, out, **params)
         if op in _EXTREMES:
@@ -438,9 +438,9 @@ class _Code(Namespace):
             f"{self.name(np.reciprocal, 'reciprocal')}({out}, {out})",
         ]
 
-    def _power(self, statement: Statement, kinds: list[Any], out: str) -> list[str] | None:
-        base, exponent = statement.inputs
-        dtype = statement.output.dtype
+    def _power(self, instruction: Instruction, kinds: list[Any], out: str) -> list[str] | None:
+        base, exponent = instruction.inputs
+        dtype = instruction.output.dtype
         if isinstance(exponent, int | float) and exponent in _POWERS:
             return self._ufunc(_POWERS[exponent], [base], kinds[:1], dtype, out)
         return self._ufunc(np.power, [base, exponent], kinds, dtype, out)
@@ -565,11 +565,11 @@ class _Code(Namespace):
         return copy
 
 
-def _is_view(statement: Statement) -> bool:
+def _is_view(instruction: Instruction) -> bool:
     """Whether an op only looks at its one array in another way; or copies it, of some layouts."""
-    if statement.op not in _VIEWS or list(statement.reads()) != [statement.inputs[0]]:
+    if instruction.op not in _VIEWS or list(instruction.reads()) != [instruction.inputs[0]]:
         return False
-    return statement.op is not getitem or is_basic(statement.params["key"])
+    return instruction.op is not getitem or is_basic(instruction.params["key"])
 
 
 def _kind(x: Any) -> Any:
@@ -618,31 +618,31 @@ def _owned(array: ndarray, *others: ndarray) -> ndarray:
 class _Memory:
     """Buffers for values, each used again once nothing reads what is in it any more."""
 
-    def __init__(self, program: Program, shares: Callable[[Statement], bool]) -> None:
+    def __init__(self, program: Program, shares: Callable[[Instruction], bool]) -> None:
         self.bytes = 0
         self._free: dict[int, list[ndarray]] = {}
         self._used: dict[Value, ndarray] = {}
         self._last: dict[Value, int] = {}
-        """The last statement that reads what lies in the memory of a value."""
+        """The last instruction that reads what lies in the memory of a value."""
         self._dying: dict[int, list[Value]] = {}
         homes: dict[Value, set[Value]] = {value: set() for value in program.inputs}
-        for i, statement in enumerate(program.statements):
-            output = statement.output
-            read = [homes[value] for value in statement.reads()]
+        for i, instruction in enumerate(program.instructions):
+            output = instruction.output
+            read = [homes[value] for value in instruction.reads()]
             for home in set().union(*read):
                 self._last[home] = i
-            homes[output] = set().union(*read) if shares(statement) else {output}
+            homes[output] = set().union(*read) if shares(instruction) else {output}
             self._last.setdefault(output, i)
         for check in program.checks:
             for home in homes[check.value]:
                 self._last[home] = max(self._last[home], check.after)
         for value in program.kept():
             for home in homes[value]:
-                self._last[home] = len(program.statements)
+                self._last[home] = len(program.instructions)
         for value, i in self._last.items():
             self._dying.setdefault(i, []).append(value)
 
-    def take(self, i: int, value: Value, over: Statement | None) -> ndarray:
+    def take(self, i: int, value: Value, over: Instruction | None) -> ndarray:
         """An array for a value; in the place of what the ufunc `over` is the last to read, if it
         has such an input."""
         size = value.size * value.dtype.itemsize
@@ -662,7 +662,7 @@ class _Memory:
         return _laid_out(memory, value)
 
     def release(self, i: int) -> None:
-        """Statement i has run."""
+        """Instruction i has run."""
         for value in self._dying.get(i, ()):
             memory = self._used.pop(value, None)
             if memory is not None:

@@ -22,7 +22,7 @@ from tinygrad_kr.compile.ir.bindings import (
     LeafWrite,
 )
 from tinygrad_kr.compile.ir.ops import _assigned
-from tinygrad_kr.compile.ir.program import Check, Program, Statement, Value, values_in
+from tinygrad_kr.compile.ir.program import Check, Instruction, Program, Value, values_in
 from tinygrad_kr.compile.trace.optimizer_step import RecordedStep
 from tinygrad_kr.grad_mode import no_grad
 from tinygrad_kr.ops.indexing import getitem, index_add
@@ -194,7 +194,7 @@ class Tracer:
         if any(value.dtype == np.bool_ and not self._is_constant(value) for value in indices):
             self.give_up("an index of truth values, which gives as many elements as are true")
         output = self._define(array)
-        self.program.statements.append(Statement(record, read, inside, output, source_line()))
+        self.program.instructions.append(Instruction(record, read, inside, output, source_line()))
 
     def _is_constant(self, value: Value) -> bool:
         return isinstance(self.program.inputs.get(value), Constant)
@@ -207,7 +207,7 @@ class Tracer:
     def check(self, function: Callable[..., Any], array: Any, *rest: Any) -> None:
         """`function(array, *rest)` raises where the array must not be used; so must each replay."""
         value = self.read(array)
-        after = len(self.program.statements)
+        after = len(self.program.instructions)
         self.program.checks.append(Check(function, value, rest, after))
 
     def about_to_write(self, node: Any) -> None:
@@ -229,8 +229,8 @@ class Tracer:
             params = {"shape": array.shape, "dtype": array.dtype}
             output = Value(len(self._kept), array.shape, array.dtype, array.strides)
             self._kept.append(value)
-            self.program.statements.append(
-                Statement(_assigned, (new,), params, output, source_line())
+            self.program.instructions.append(
+                Instruction(_assigned, (new,), params, output, source_line())
             )
             new = output
         for view in self._by_owner.get(id(owner(array)), []):
@@ -371,10 +371,10 @@ class Tracer:
             if (isinstance(source, Constant) and value not in self._tensors)
             or (isinstance(source, Argument) and source.index in plain_arguments)
         }
-        for statement in self.program.statements:
-            reads = list(statement.reads())
+        for instruction in self.program.instructions:
+            reads = list(instruction.reads())
             if reads and all(value in plain for value in reads):
-                plain.add(statement.output)
+                plain.add(instruction.output)
         return plain
 
     def _returned(self, leaf: Any) -> tuple[Any, Any]:
