@@ -14,7 +14,7 @@ from tinygrad_kr.ops import network
 from tinygrad_kr.ops.op import astype
 
 # fmt: off
-FLOATS: dict[Any, str] = {
+FLOAT_OPS: dict[Any, str] = {
     e.add: "({0} + {1})",           e.subtract: "({0} - {1})",
     e.multiply: "({0} * {1})",      e.divide: "({0} / {1})",
     e.negative: "(-{0})",           e.positive: "({0})",
@@ -37,7 +37,7 @@ FLOATS: dict[Any, str] = {
 }
 """Floats in, the same floats out."""
 
-COMPARISONS: dict[Any, str] = {
+COMPARISON_OPS: dict[Any, str] = {
     e.equal: "({0} == {1})",        e.not_equal: "({0} != {1})",
     e.less: "({0} < {1})",          e.less_equal: "({0} <= {1})",
     e.greater: "({0} > {1})",       e.greater_equal: "({0} >= {1})",
@@ -45,31 +45,31 @@ COMPARISONS: dict[Any, str] = {
 }
 """Two of one type in, a truth value out."""
 
-TRUTHS: dict[Any, str] = {
+BOOL_OPS: dict[Any, str] = {
     e.logical_and: "({0} && {1})",  e.logical_or: "({0} || {1})",
     e.logical_not: "(!{0})",        e.logical_xor: "(!{0} != !{1})",
 }
 """Truth values out of anything."""
 
-BITS: dict[Any, str] = {
+BIT_OPS: dict[Any, str] = {
     e.bitwise_and: "({0} & {1})",   e.bitwise_or: "({0} | {1})",
     e.bitwise_xor: "({0} ^ {1})",   e.invert: "(!{0})",
 }
 """Truth values in and out."""
 
-CHOICES: dict[Any, str] = {
+SELECT_OPS: dict[Any, str] = {
     e.masked: "({1} ? {0} : 0)",
     e.where: "({0} ? {1} : {2})",
 }
 """One of the inputs, as another says."""
 
-OTHERS: dict[Any, str] = {
+CASTS: dict[Any, str] = {
     astype: "(({T}){0})",
     _logistic_term: "tk_logistic_term({0}, {1})",
     network.logistic_slope: "(({T})tk_logistic_slope({0}, {1}))",
 }
 
-ELEMENTWISE = {*FLOATS, *COMPARISONS, *TRUTHS, *BITS, *CHOICES, *OTHERS}
+ELEMENTWISE = {*FLOAT_OPS, *COMPARISON_OPS, *BOOL_OPS, *BIT_OPS, *SELECT_OPS, *CASTS}
 
 POWERS = {0.5: "tk_sqrtF({0})", -0.5: "tk_inverse_rootF({0})", 2.0: "({0} * {0})",
           3.0: "({0} * {0} * {0})", -1.0: "(1 / {0})", 1.0: "({0})", 0.0: "1"}
@@ -108,30 +108,30 @@ def _spelled(instruction: Instruction, dtypes: list[Any]) -> str | None:
         return None
     if op is e.positive and dtypes == [output]:
         return "({0})"
-    if op in OTHERS:
+    if op in CASTS:
         if len(instruction.inputs) > 2:
             return None
-        return OTHERS[op].replace("{T}", C_TYPES[output])
-    if op in FLOATS:
+        return CASTS[op].replace("{T}", C_TYPES[output])
+    if op in FLOAT_OPS:
         if output.kind != "f" or any(dtype != output for dtype in dtypes):
             return None
         return _of_floats(instruction, output)
-    if op in COMPARISONS:
+    if op in COMPARISON_OPS:
         inputs = set(dtypes)
         numbers = [x for x in instruction.inputs if not isinstance(x, Value)]
         if len(inputs) != 1 or any(isinstance(x, float) for x in numbers) > (dtypes[0].kind == "f"):
             return None
-        return _in_type(COMPARISONS[op], instruction, dtypes[0])
-    if op in TRUTHS:
-        return TRUTHS[op]
-    if op in BITS:
-        return BITS[op] if output == np.bool_ and set(dtypes) == {np.dtype(bool)} else None
-    if op in CHOICES:
+        return _in_type(COMPARISON_OPS[op], instruction, dtypes[0])
+    if op in BOOL_OPS:
+        return BOOL_OPS[op]
+    if op in BIT_OPS:
+        return BIT_OPS[op] if output == np.bool_ and set(dtypes) == {np.dtype(bool)} else None
+    if op in SELECT_OPS:
         chosen = instruction.inputs[1:] if len(instruction.inputs) == 3 else instruction.inputs[:1]
         kinds = {x.dtype for x in chosen if isinstance(x, Value)}
         if kinds - {output}:
             return None
-        spelled = CHOICES[op]
+        spelled = SELECT_OPS[op]
         return f"(({C_TYPES[output]}){spelled})"
     return None
 
@@ -139,7 +139,7 @@ def _spelled(instruction: Instruction, dtypes: list[Any]) -> str | None:
 def _of_floats(instruction: Instruction, dtype: Any) -> str:
     single = "f" if dtype == np.float32 else ""
     exponent = instruction.inputs[1] if len(instruction.inputs) > 1 else None
-    spelled = FLOATS[instruction.op]
+    spelled = FLOAT_OPS[instruction.op]
     if (
         isinstance(exponent, int | float)
         and POWERS.get(float(exponent))
