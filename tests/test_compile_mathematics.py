@@ -25,7 +25,7 @@ FLAGS = ["-std=c99", "-O3", "-ffp-contract=off", "-fno-math-errno", "-fno-trappi
 BUILDS = {"native": ["-march=native"], "plain": []}  # the plain x86 has no fused multiply-add
 
 inf, nan = math.inf, math.nan
-FLOAT_OPS = (np.float32, np.float64)
+FLOATS = (np.float32, np.float64)
 
 LIKE_NUMPYS = [
     "exp",
@@ -291,7 +291,7 @@ ENDS: dict[str, list[tuple[float, float]]] = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("dtype", FLOAT_OPS)
+@pytest.mark.parametrize("dtype", FLOATS)
 @pytest.mark.parametrize("name", ENDS)
 def test_ends(built: Built, name: str, dtype: Any) -> None:
     assert_identical(*end_values(built, name, dtype))
@@ -309,7 +309,7 @@ def assert_identical(y: ndarray, expected: ndarray) -> None:
     np.testing.assert_array_equal(np.signbit(y[number]), np.signbit(expected[number]))
 
 
-@pytest.mark.parametrize("dtype", FLOAT_OPS)
+@pytest.mark.parametrize("dtype", FLOATS)
 @pytest.mark.parametrize("name", ["expm1", "tanh", "log1p", "sin", "rint", "sqrt"])
 def test_of_denormals(built: Built, name: str, dtype: Any) -> None:
     tiny, least = np.finfo(dtype).tiny, np.finfo(dtype).smallest_subnormal
@@ -325,7 +325,7 @@ def test_of_denormals(built: Built, name: str, dtype: Any) -> None:
     assert_identical(built(name, x), expected)
 
 
-@pytest.mark.parametrize("dtype", FLOAT_OPS)
+@pytest.mark.parametrize("dtype", FLOATS)
 def test_overflow_and_underflow_come_at_the_right_argument(built: Built, dtype: Any) -> None:
     kind = np.finfo(dtype)
     wide = np.float64 if dtype == np.float32 else np.longdouble
@@ -345,7 +345,7 @@ def test_overflow_and_underflow_come_at_the_right_argument(built: Built, dtype: 
 # ----------------------------------------------------------------------------- vectors and scalars
 
 
-@pytest.mark.parametrize("dtype", FLOAT_OPS)
+@pytest.mark.parametrize("dtype", FLOATS)
 @pytest.mark.parametrize("name", NAMES)
 def test_loops_of_any_length_give_what_single_calls_give(
     built: Built, name: str, dtype: Any
@@ -393,7 +393,7 @@ def pairs(dtype: Any) -> tuple[ndarray, ndarray]:
     return np.concatenate([a, c, e]), np.concatenate([b, d, f])
 
 
-@pytest.mark.parametrize("dtype", FLOAT_OPS)
+@pytest.mark.parametrize("dtype", FLOATS)
 @pytest.mark.parametrize("name", ["remainder", "floor_divide"])
 def test_division_is_numpys(built: Built, name: str, dtype: Any) -> None:
     a, b = pairs(dtype)
@@ -401,7 +401,7 @@ def test_division_is_numpys(built: Built, name: str, dtype: Any) -> None:
         assert_identical(built(name, a, b), getattr(np, name)(a, b))
 
 
-@pytest.mark.parametrize("dtype", FLOAT_OPS)
+@pytest.mark.parametrize("dtype", FLOATS)
 @pytest.mark.parametrize("name", ["maximum", "minimum", "fmax", "fmin"])
 def test_larger_and_smaller_are_numpys(built: Built, name: str, dtype: Any) -> None:
     a, b = pairs(dtype)
@@ -414,13 +414,13 @@ def test_larger_and_smaller_are_numpys(built: Built, name: str, dtype: Any) -> N
     np.testing.assert_array_equal(np.signbit(y[known]), np.signbit(expected[known]))
 
 
-@pytest.mark.parametrize("dtype", FLOAT_OPS)
+@pytest.mark.parametrize("dtype", FLOATS)
 def test_relu_is_numpys_maximum_with_zero(built: Built, dtype: Any) -> None:
     x = pairs(dtype)[0]
     assert_identical(built("relu", x), np.maximum(x, dtype(0)) + dtype(0))
 
 
-@pytest.mark.parametrize("dtype", FLOAT_OPS)
+@pytest.mark.parametrize("dtype", FLOATS)
 def test_sign_and_rint_are_numpys(built: Built, dtype: Any) -> None:
     x = np.concatenate([pairs(dtype)[0], np.arange(-40, 40, dtype=dtype) / 4])
     x = np.concatenate([x, around([2.0**22, 2.0**23, 2.0**51, 2.0**52, 0.5], dtype)])
@@ -429,7 +429,7 @@ def test_sign_and_rint_are_numpys(built: Built, dtype: Any) -> None:
     assert_identical(built("rint", x), np.rint(x))
 
 
-@pytest.mark.parametrize("dtype", FLOAT_OPS)
+@pytest.mark.parametrize("dtype", FLOATS)
 def test_clip_is_numpys_with_two_numbers(built: Built, dtype: Any) -> None:
     x = pairs(dtype)[0]
     for low, high in product([-inf, -1.5, -0.0, 0.0, 2, inf, nan], repeat=2):
@@ -437,7 +437,7 @@ def test_clip_is_numpys_with_two_numbers(built: Built, dtype: Any) -> None:
         assert_identical(built("clip", x, low, high), np.clip(x, low, high))
 
 
-@pytest.mark.parametrize("dtype", FLOAT_OPS)
+@pytest.mark.parametrize("dtype", FLOATS)
 def test_powers_of_special_values_are_numpys(built: Built, dtype: Any) -> None:
     sizes = [0.0, 0.5, 1, 1.5, 2, 3, 2.0**24, 2.0**24 - 1, inf]
     values = np.array([*sizes, *(-v for v in sizes), nan], dtype)
@@ -448,7 +448,7 @@ def test_powers_of_special_values_are_numpys(built: Built, dtype: Any) -> None:
     assert largest_error(built("pow", a, b), exact) <= bound
 
 
-@pytest.mark.parametrize("dtype", FLOAT_OPS)
+@pytest.mark.parametrize("dtype", FLOATS)
 def test_logaddexp_is_numpys(built: Built, dtype: Any) -> None:
     a, b = pairs(dtype)
     with np.errstate(all="ignore"):

@@ -20,7 +20,7 @@ from numpy import ndarray
 import tinygrad_kr as tk
 from tinygrad_kr import Tensor
 from tinygrad_kr.compile.run import c_runner
-from tinygrad_kr.compile.run.c_runner import QUICK
+from tinygrad_kr.compile.run.c_runner import MAX_HOLDING
 from tinygrad_kr.native import cpu
 from tinygrad_kr.native import kernels as native_kernels
 from tinygrad_kr.native.build import build, find_compiler
@@ -213,7 +213,7 @@ def test_ctrl_c_stops_both_compilers_at_once(tmp_path: Path, interrupts: int) ->
 def test_several_python_threads() -> None:
     """Each multiplies other matrices in the same C function, so large that others may run."""
     a, b = normal(300, 200), normal(200, 260)
-    assert a.size + b.size > QUICK
+    assert a.size + b.size > MAX_HOLDING
     given = [(a, b), (-2 * a, b + 1), (a[::-1].copy(), 3 * b)]
     compiled = [compiled_for(a, b) for _ in given]
     found: list[list[ndarray]] = [[] for _ in given]

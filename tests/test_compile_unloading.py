@@ -216,7 +216,7 @@ def test_a_program_is_unloaded_with_its_function(
 ) -> None:
     """Only the library whose threads never end stays; what it shares with programs is no reason."""
     monkeypatch.setattr(cpu, "helpers", lambda: 2)
-    monkeypatch.setattr(plan, "LONG", 1000)
+    monkeypatch.setattr(plan, "MIN_PARALLEL", 1000)
     for _ in range(2):
         compiled = make()
         assert compiled.programs, compiled.explain()

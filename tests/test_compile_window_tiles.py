@@ -49,10 +49,10 @@ EDGES: list[Geometry] = [
 
 def divide(monkeypatch: pytest.MonkeyPatch, pieces: int = 5, block: int = 2**11) -> None:
     """Small convolutions in as many parts as large ones: pieces, samples and lines of windows."""
-    monkeypatch.setattr(tiling, "PIECES", pieces)
-    monkeypatch.setattr(tiling, "PIECE_WORK", 1)
+    monkeypatch.setattr(tiling, "MAX_PIECES", pieces)
+    monkeypatch.setattr(tiling, "MIN_PIECE_WORK", 1)
     monkeypatch.setattr(tiling, "BLOCK_BYTES", block)
-    monkeypatch.setattr(tiling, "LEAST_WINDOWS", 1)
+    monkeypatch.setattr(tiling, "MIN_WINDOWS", 1)
 
 
 def arrays(geometry: Geometry, dtype: str = "float32") -> list[Tensor]:
@@ -267,7 +267,7 @@ def test_how_a_convolution_is_divided(monkeypatch: pytest.MonkeyPatch) -> None:
         own = arrays_of["columns"].apart, arrays_of["rows"].apart
         assert all(a <= b < a + 16 for a, b in zip(read, own, strict=True))
         assert sizes[1] - sizes[0] == 3 * sum(own)
-    monkeypatch.setattr(tiling, "PIECES", 1)
+    monkeypatch.setattr(tiling, "MAX_PIECES", 1)
     assert division(forward.geometry)[:2] == (1, 1)
     monkeypatch.undo()
     large = convolution((8, 256, 5, 5), (512, 256, 3, 3))[1].geometry

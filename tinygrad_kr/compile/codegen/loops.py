@@ -149,17 +149,17 @@ def _loop(plan: Plan, writer: Writer, step: Loop) -> int:
     return length
 
 
-NARROW = 16
-"""Elements of an innermost loop that do not fill vector registers."""
-ENOUGH, MOST = 256, 4_096
-"""Elements from which on copies of what is broadcast are worth while, and copied elements at most,
-which lie on the stack."""
+MAX_NARROW = 16
+"""Elements of an innermost loop, below which vector registers stay part empty."""
+MIN_FLAT, MAX_COPIED = 256, 4_096
+"""Fewest elements of a nest for which broadcast operands are copied, and most copied elements. The
+copies lie on the stack."""
 
 
 def _is_narrow(sizes: tuple[int, ...], copies: int) -> bool:
-    """Whether a nest of loops is better one loop over all, as in many nets of few units."""
-    narrow = len(sizes) > 1 and sizes[-1] < NARROW
-    return narrow and extent(sizes) >= ENOUGH and extent(sizes) * copies <= MOST
+    """Whether to make one loop of a nest with a short innermost loop."""
+    narrow = len(sizes) > 1 and sizes[-1] < MAX_NARROW
+    return narrow and extent(sizes) >= MIN_FLAT and extent(sizes) * copies <= MAX_COPIED
 
 
 def _copies(
@@ -169,7 +169,7 @@ def _copies(
     sizes: tuple[int, ...],
     names: list[str],
 ) -> None:
-    """Of what is broadcast, such as biases, an element for each of the loop's."""
+    """Expand broadcast operands, such as biases, to an element for each of the loop's."""
     for value in values:
         writer(f"{C_TYPES[value.dtype]} t{value.number}[{extent(sizes)}];")
     for name, size in zip(names, sizes, strict=True):
@@ -241,7 +241,7 @@ def _reduce_one(
     strides: tuple[int, ...],
     target: str,
 ) -> None:
-    """All elements of one sum or extreme, one after the other or in lanes."""
+    """One sum or extreme, element by element or in lanes."""
     kind = C_TYPES[instruction.output.dtype]
     names = [f"j{k}" for k in range(len(sizes))]
     writer.open("")
@@ -296,7 +296,7 @@ def _reduce_rows(
     gone_strides: tuple[int, ...],
     total: bool,
 ) -> None:
-    """Whole rows at a time, where the elements of one sum lie apart and those of many together."""
+    """Row by row: for sums of distant elements, where neighbouring sums have adjacent ones."""
     kind = C_TYPES[instruction.output.dtype]
     sizes, strides = loops(kept_shape, kept_strides, out_strides)
     outer, block = sizes[:-1], sizes[-1]

@@ -1,4 +1,4 @@
-"""Names for what a generated program computes with: the user's own where there are any."""
+"""Names for the values of a generated program: the user's own where there are any."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from types import FunctionType, MethodType
 from typing import Any
 
 from tinygrad_kr.compile.ir.bindings import Argument, Gradient, GradientWrite, Leaf
-from tinygrad_kr.compile.ir.namespace import Namespace
+from tinygrad_kr.compile.ir.globals import Globals
 from tinygrad_kr.compile.ir.program import Program, Value
 from tinygrad_kr.escape import identifier
 from tinygrad_kr.nn.module import Module
 from tinygrad_kr.ops.node import Node
 
-__all__ = ["Names", "Namespace", "assigned_name", "leaf_names"]
+__all__ = ["Globals", "SymbolNames", "assigned_name", "leaf_names"]
 
 _ASSIGNED = re.compile(r"\s*([A-Za-z_]\w*)\s*(?::[^=]*)?=[^=]", re.ASCII)
 _NUMBERED = re.compile(r"\b([mv])(\d+)\b")
@@ -29,7 +29,7 @@ _IN_PYTHON = re.compile(
 _KINDS = {"a": "{}_array", "h": "{}_array_before", "t": "{}_tensor"}
 
 
-class Names:
+class SymbolNames:
     """`names(c)`: C with readable names: `sigmoid_17` for an array, `sigmoid_17_i` for one element.
 
     The number at the end is the value's own, so no two names meet.

@@ -14,8 +14,8 @@ from tinygrad_kr.compile.codegen.pooling import TYPES
 from tinygrad_kr.compile.codegen.text import Function, Line
 from tinygrad_kr.compile.plan.plan import Plan
 
-TIMES = 3
-"""Fewest equal steps that become a function: small programs are read in one piece."""
+MIN_REPEATS = 3
+"""Fewest equal steps that become a function. A small program stays in one piece."""
 
 _NAMES = re.compile(r"\b([mtv])(\d+)\b")
 
@@ -32,26 +32,26 @@ class Snippet(NamedTuple):
 
 
 class CanonicalForm(NamedTuple):
-    """A step with names that do not say which memory and values it uses."""
+    """A step in which memory and values are numbered in the order of their use."""
 
     parameters: str
     code: tuple[str, ...]
 
 
 def parameters(plan: Plan, roots: dict[int, bool]) -> str:
-    """Of a function that uses these roots: GCC believes `restrict` of parameters alone, without it
-    loops test whether memory overlaps."""
+    """The parameters of a function that uses these roots. GCC honours `restrict` on parameters
+    alone; without it loops test whether memory overlaps."""
     return ", ".join(f"{_kind(plan, root, roots[root])} *restrict m{root}" for root in roots)
 
 
 def outline(plan: Plan, snippets: list[Snippet], name: str) -> tuple[list[Function], list[Snippet]]:
-    """Functions of what comes several times, and the steps with calls in its places."""
+    """Functions of steps that come several times, and the steps, with calls of these."""
     forms = [_form(plan, snippet) for snippet in snippets]
     found: defaultdict[CanonicalForm, list[Snippet]] = defaultdict(list)
     for (form, given), snippet in zip(forms, snippets, strict=True):
         if given:
             found[form].append(snippet)
-    often = {form: alike for form, alike in found.items() if len(alike) >= TIMES}
+    often = {form: alike for form, alike in found.items() if len(alike) >= MIN_REPEATS}
     called = {form: f"{name}_repeated{k}" for k, form in enumerate(often)}
     functions = [_function(called[form], form, alike) for form, alike in often.items()]
     calls = [
@@ -76,7 +76,7 @@ def _call(name: str, given: list[str], snippet: Snippet) -> Snippet:
 
 
 def _form(plan: Plan, snippet: Snippet) -> tuple[CanonicalForm, list[str]]:
-    """The form of a step, and the memory that makes the step of it."""
+    """The form of a step, and the memory to call it with."""
     numbers: dict[str, dict[str, str]] = {"m": {}, "t": {}, "v": {}}
 
     def renamed(found: re.Match[str]) -> str:

@@ -7,7 +7,7 @@ from typing import Any
 from tinygrad_kr.compile.codegen.arguments import LOOK_UP, entry, found
 from tinygrad_kr.compile.codegen.convolution import kernels
 from tinygrad_kr.compile.codegen.loops import functions_of
-from tinygrad_kr.compile.codegen.naming import Names
+from tinygrad_kr.compile.codegen.naming import SymbolNames
 from tinygrad_kr.compile.codegen.text import Function, described, plain, shown, written
 from tinygrad_kr.compile.ir.c_ops import C_TYPES
 from tinygrad_kr.compile.ir.program import Value
@@ -28,7 +28,7 @@ class CProgram:
     text: what is built. kernels: by segment, the names of the parts of a convolution.
     """
 
-    def __init__(self, plan: Plan, names: Names) -> None:
+    def __init__(self, plan: Plan, names: SymbolNames) -> None:
         self.names = names
         self.kernels: dict[str, list[str]] = {}
         self._functions: list[Function] = [Function(plain(LOOK_UP), numbered=False)]
@@ -76,7 +76,7 @@ class CProgram:
 
 def c_program(plan: Plan, tracer: Any) -> CProgram:
     """A plan in C, with the names that the recorded function has for things."""
-    return CProgram(plan, Names(plan.program, tracer, plan.roots))
+    return CProgram(plan, SymbolNames(plan.program, tracer, plan.roots))
 
 
 def _entry_of_part(name: str, segment: Segment, size: int) -> str:

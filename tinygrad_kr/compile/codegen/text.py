@@ -1,7 +1,7 @@
 """C as it is written: lines, each of which knows what it computes.
 
 The text that is built holds numbers for names and no comments. So it does not depend on where the
-user's code is and what it calls things. Names and comments are added when a person reads it.
+user's code is and what it calls things. SymbolNames and comments are added when a person reads it.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What a program does over again for each row of a result, it does for all rows at once.
+"""Work that repeats for each row of a result is batched into one op.
 
 A Jacobian is recorded as one backward pass for each output: the same ops on other unit vectors,
 stacked at the end. From the stack back to the unit vectors, each n ops that are alike become one
@@ -27,34 +27,33 @@ from tinygrad_kr.ops.indexing import getitem, index_add
 from tinygrad_kr.ops.node import address
 from tinygrad_kr.ops.reduction import max_, min_, sum_
 
-Pack = tuple[Value, ...]
-"""The values of one op in each row."""
+Batch = tuple[Value, ...]
+"""The values of one op, one for each row."""
 
-FEWEST = 3
-"""Rows from which on it is worth while."""
+MIN_ROWS = 3
+"""Fewest rows that are batched."""
 
 
-def with_rows_together(program: Program) -> Program:
-    """The program with all stacks of rows that are computed alike computed as one."""
+def with_rows_batched(program: Program) -> Program:
+    """The program with all stacks of equally computed rows batched."""
     program = with_constants_once(program)
     found: dict[int, list[Instruction]] = defaultdict(list)
     for instruction in program.instructions:
         stacked = instruction.op is shape.stack and instruction.params.get("axis", 0) == 0
         rows = instruction.inputs
-        if stacked and len(rows) >= FEWEST and all(isinstance(row, Value) for row in rows):
+        if stacked and len(rows) >= MIN_ROWS and all(isinstance(row, Value) for row in rows):
             found[len(rows)].append(instruction)
     for stacks in found.values():
-        together = _together(program, stacks)
+        together = _batched(program, stacks)
         if together is None and len(stacks) > 1:
             for stack in stacks:
-                program = _together(program, [stack]) or program
+                program = _batched(program, [stack]) or program
         program = together or program
     return program
 
 
 def with_constants_once(program: Program) -> Program:
-    """Constants that are the same elements of the same memory, such as views of one array that
-    each pull has made anew, are one."""
+    """Constants with equal memory, shape and strides become one, such as views of one array."""
     seen: dict[Any, Value] = {}
     same: dict[Value, Value] = {}
     for value, source in program.inputs.items():
@@ -68,14 +67,14 @@ def with_constants_once(program: Program) -> Program:
     return program.rewritten(lambda instruction: [instruction], same) if same else program
 
 
-def _together(program: Program, stacks: list[Instruction]) -> Program | None:
+def _batched(program: Program, stacks: list[Instruction]) -> Program | None:
     """The program with the rows of these stacks computed at once, if they can be."""
-    made = _Rows(program, stacks)
+    made = _Batches(program, stacks)
     return made.program() if made.collect() else None
 
 
-class _Rows:
-    """The ops of some rows, in packs, from the stacks of their results back to where they start."""
+class _Batches:
+    """The ops of some rows in batches, from the stacked results back to where the rows start."""
 
     def __init__(self, given: Program, stacks: list[Instruction]) -> None:
         self.given, self.stacks = given, stacks
@@ -86,63 +85,63 @@ class _Rows:
             for value in instruction.reads():
                 self.readers[value].add(instruction.output)
         self.kept = given.kept() | {check.value for check in given.checks}
-        self.packs: dict[Pack, list[Instruction]] = {}
-        """The instructions of each pack, those that are read after those that read them."""
+        self.batches: dict[Batch, list[Instruction]] = {}
+        """The instructions of each batch, those that are read after those that read them."""
 
     def collect(self) -> bool:
-        """Find all packs; False where rows differ, or where something else reads what one makes."""
+        """Find all batches; False where rows differ, or where another op reads a row's value."""
         gone = {stack.output for stack in self.stacks}
-        waiting: list[tuple[int, int, Pack]] = []
+        waiting: list[tuple[int, int, Batch]] = []
         ties = count()
-        seen: set[Pack] = set()
+        seen: set[Batch] = set()
 
-        def want(pack: Pack) -> bool:
-            if self.starts(pack) or pack in seen:
+        def want(batch: Batch) -> bool:
+            if self.starts(batch) or batch in seen:
                 return True
-            if any(value not in self.makers for value in pack):
+            if any(value not in self.makers for value in batch):
                 return False
-            seen.add(pack)
-            heapq.heappush(waiting, (-self.makers[pack[0]][0], next(ties), pack))
+            seen.add(batch)
+            heapq.heappush(waiting, (-self.makers[batch[0]][0], next(ties), batch))
             return True
 
         if not all(want(stack.inputs) for stack in self.stacks):
             return False
         while waiting:
-            _, _, pack = heapq.heappop(waiting)
-            instructions = [self.makers[value][1] for value in pack]
-            alone = all(self.readers[v] <= gone and v not in self.kept for v in pack)
+            _, _, batch = heapq.heappop(waiting)
+            instructions = [self.makers[value][1] for value in batch]
+            alone = all(self.readers[v] <= gone and v not in self.kept for v in batch)
             if not (alone and _alike(instructions)):
                 return False
-            self.packs[pack] = instructions
-            gone.update(pack)
+            self.batches[batch] = instructions
+            gone.update(batch)
             if not all(
-                want(pack) for pack in _operands(instructions) if isinstance(pack[0], Value)
+                want(batch) for batch in _operands(instructions) if isinstance(batch[0], Value)
             ):
                 return False
-        return bool(self.packs)
+        return bool(self.batches)
 
-    def starts(self, pack: Pack) -> bool:
+    def starts(self, batch: Batch) -> bool:
         """Whether the rows begin here: with one value for all, or with a constant for each."""
         inputs = self.given.inputs
-        return len(set(pack)) == 1 or all(_is_fixed(inputs.get(value)) for value in pack)
+        return len(set(batch)) == 1 or all(_is_fixed(inputs.get(value)) for value in batch)
 
     def program(self) -> Program:
-        """The program with an op for each pack, where the last of its rows was."""
+        """The program with an op for each batch, where the last of its rows was."""
         numbers = self.given.free_numbers().__next__
         inputs = dict(self.given.inputs)
-        rows: dict[Pack, Value] = {}
+        rows: dict[Batch, Value] = {}
         added: dict[Value, list[Instruction]] = defaultdict(list)
-        for pack, instructions in reversed(self.packs.items()):
+        for batch, instructions in reversed(self.batches.items()):
             operands = [self.operand(p, rows, inputs, numbers) for p in _operands(instructions)]
             builder = Builder(instructions[0].source_line, numbers)
-            rows[pack] = _rule(instructions[0])(builder, instructions[0], self.n, operands)
-            added[max(pack, key=lambda value: self.makers[value][0])] += builder.instructions
+            rows[batch] = _rule(instructions[0])(builder, instructions[0], self.n, operands)
+            added[max(batch, key=lambda value: self.makers[value][0])] += builder.instructions
         for stack in self.stacks:
             builder = Builder(stack.source_line, numbers)
             first = self.operand(stack.inputs, rows, inputs, numbers)
             made = first.repeated(builder, self.n)
             added[stack.output] = builder.finish(made, stack.output)
-        gone = {value for pack in self.packs for value in pack}
+        gone = {value for batch in self.batches for value in batch}
         gone |= {stack.output for stack in self.stacks}
 
         def exchange(s: Instruction) -> list[Instruction]:
@@ -152,20 +151,20 @@ class _Rows:
 
     def operand(
         self,
-        pack: tuple[Any, ...],
-        rows: dict[Pack, Value],
+        batch: tuple[Any, ...],
+        rows: dict[Batch, Value],
         inputs: dict[Value, Input],
         numbers: Callable[[], int],
     ) -> _Operand:
         """What takes the place of the operands that the rows have here."""
-        first = pack[0]
-        if not isinstance(first, Value) or len(set(pack)) == 1:
+        first = batch[0]
+        if not isinstance(first, Value) or len(set(batch)) == 1:
             return _Operand(first, False)
-        if pack not in rows:
-            array = _frozen(np.stack([inputs[value].fetch() for value in pack]))
-            rows[pack] = Value(numbers(), array.shape, array.dtype, array.strides)
-            inputs[rows[pack]] = Constant(array, fixed=True)
-        return _Operand(rows[pack], True)
+        if batch not in rows:
+            array = _frozen(np.stack([inputs[value].fetch() for value in batch]))
+            rows[batch] = Value(numbers(), array.shape, array.dtype, array.strides)
+            inputs[rows[batch]] = Constant(array, fixed=True)
+        return _Operand(rows[batch], True)
 
 
 def _operands(instructions: list[Instruction]) -> list[tuple[Any, ...]]:

@@ -1,6 +1,6 @@
-"""Ops of networks in terms of simpler ones, which the code generator knows how to fuse.
+"""Ops of networks expanded to simpler ones, which the code generator fuses.
 
-Each is the formula of its record, one op to a line; what has none here stays whole.
+Each expansion is the formula of its op, one op per line. An op without one stays whole.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import numpy as np
 from tinygrad_kr.compile.ir.builder import Builder
 from tinygrad_kr.compile.ir.ops import _logistic_term
 from tinygrad_kr.compile.ir.program import Instruction, Program, Value
-from tinygrad_kr.compile.passes.batch_rows import with_rows_together
+from tinygrad_kr.compile.passes.batch_rows import with_rows_batched
 from tinygrad_kr.ops import elementwise as e
 from tinygrad_kr.ops import linalg, network, shape
 from tinygrad_kr.ops.reduction import max_, mean_, sum_, var_
@@ -101,7 +101,7 @@ EXPANSIONS: dict[Any, Callable[..., Value]] = {
 def expanded(program: Program) -> Program:
     """The program with every op that has an expansion written out, for all rows at once."""
     numbers = program.free_numbers().__next__
-    return with_rows_together(program.rewritten(lambda s: _expand(s, numbers)))
+    return with_rows_batched(program.rewritten(lambda s: _expand(s, numbers)))
 
 
 def _expand(instruction: Instruction, numbers: Callable[[], int]) -> list[Instruction]:

@@ -1,4 +1,4 @@
-"""Programs made simpler: each pass is a function from a program to an equal one."""
+"""Simplifications: each pass is a function from a program to an equivalent one."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from tinygrad_kr.compile.ir.program import Instruction, Program, Value, replaced
 from tinygrad_kr.ops import elementwise as e
 from tinygrad_kr.ops.op import astype
 
-LARGE = 4096
-"""Elements above which a constant is computed at each call rather than kept."""
+MAX_FOLDED = 4096
+"""Most elements of a folded constant; larger ones are computed at each call."""
 
 
 def without_dead_code(program: Program) -> Program:
-    """Without ops that nothing comes of; those that draw random numbers stay."""
+    """Dead-code elimination; ops that draw random numbers stay."""
     needed = program.kept() | {check.value for check in program.checks}
 
     def is_needed(instruction: Instruction) -> bool:
@@ -33,18 +33,18 @@ def without_dead_code(program: Program) -> Program:
 
 
 def draws(instruction: Instruction) -> bool:
-    """Whether an op takes from a random generator, so that each run of it is another."""
+    """Whether an op draws from a random generator."""
     return any(isinstance(param, np.random.Generator) for param in instruction.params.values())
 
 
 def with_constants_folded(program: Program) -> Program:
-    """What depends on constants alone is computed now."""
+    """Constant folding."""
     known, protected = dict(program.inputs), program.kept()
 
     def fold(instruction: Instruction) -> Iterable[Instruction]:
         output = instruction.output
         fixed = all(_is_fixed(known.get(value)) for value in instruction.reads())
-        if not fixed or output.size > LARGE or output in protected or draws(instruction):
+        if not fixed or output.size > MAX_FOLDED or output in protected or draws(instruction):
             return [instruction]
         arrays = {value: known[value].fetch() for value in instruction.reads()}
         inputs, params = replaced(instruction.inputs, arrays), replaced(instruction.params, arrays)
@@ -66,9 +66,9 @@ def _frozen(array: ndarray) -> ndarray:
 
 
 def without_idle_ops(program: Program) -> Program:
-    """Without copies of what is never overwritten, casts to the same type, x * 1 and x / 1.
+    """Without redundant copies, casts to the same type, x * 1 and x / 1.
 
-    Not without x + 0, which makes 0 of -0.
+    x + 0 stays: it makes 0 of -0.
     """
     same: dict[Value, Value] = {}
     protected = program.kept()
@@ -102,7 +102,7 @@ def _is_one(x: Any) -> bool:
 
 
 def with_common_subexpressions(program: Program) -> Program:
-    """What is computed twice from the same values is computed once."""
+    """Common-subexpression elimination."""
     seen: dict[Any, Value] = {}
     same: dict[Value, Value] = {}
     protected = program.kept()
@@ -125,7 +125,7 @@ def with_common_subexpressions(program: Program) -> Program:
 
 
 def _hashable(item: Any) -> Any:
-    """What two items have in common if and only if they are the same, bit by bit."""
+    """A key that two items share if and only if they are bitwise equal."""
     if isinstance(item, tuple | list):
         return (type(item), *map(_hashable, item))
     if isinstance(item, dict):
@@ -140,7 +140,7 @@ def _hashable(item: Any) -> Any:
 
 
 def with_results_made_in_place(program: Program) -> Program:
-    """A result that is only a copy of something made for it alone is that thing itself."""
+    """A result that is a copy of a value with no other use becomes that value."""
     protected = program.kept()
     made = {instruction.output for instruction in program.instructions}
     renamed: dict[Value, Value] = {}
@@ -159,7 +159,7 @@ def with_results_made_in_place(program: Program) -> Program:
 
 
 def simplified(program: Program) -> Program:
-    """Every pass, in the order in which they help one another."""
+    """All passes of this module, each before those that profit from it."""
     program = without_dead_code(program)
     program = with_constants_folded(program)
     program = without_idle_ops(program)

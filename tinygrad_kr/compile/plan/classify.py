@@ -30,9 +30,9 @@ from tinygrad_kr.native.kernels import COLUMNS, ROWS, has_wide_vectors
 from tinygrad_kr.ops import linalg, network
 from tinygrad_kr.ops.reduction import max_, min_, sum_
 
-FEW = 500_000
+MAX_PADDED_PRODUCT = 500_000
 """Multiplications up to which idle parts of tiles cost less than a call of NumPy."""
-SMALL_PRODUCT = 12_000
+MAX_LOOP_PRODUCT = 12_000
 """Multiplications up to which a loop in C is as fast as a call of BLAS."""
 
 
@@ -116,7 +116,7 @@ def _is_small_product(instruction: Instruction) -> bool:
         return False
     if a.dtype != b.dtype or a.dtype not in FLOAT_DTYPES or instruction.output.dtype != a.dtype:
         return False
-    return extent(instruction.output.shape) * a.shape[-1] <= SMALL_PRODUCT
+    return extent(instruction.output.shape) * a.shape[-1] <= MAX_LOOP_PRODUCT
 
 
 def _is_tiled(instruction: Instruction) -> bool:
@@ -134,4 +134,4 @@ def _is_tiled(instruction: Instruction) -> bool:
         return False
     rows, columns = instruction.output.shape
     whole = -(-rows // ROWS) * ROWS * -(-columns // COLUMNS) * COLUMNS
-    return 4 * rows * columns >= whole or extent((rows, columns, a.shape[1])) <= FEW
+    return 4 * rows * columns >= whole or extent((rows, columns, a.shape[1])) <= MAX_PADDED_PRODUCT

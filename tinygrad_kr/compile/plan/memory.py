@@ -1,4 +1,4 @@
-"""One piece of memory for all temporaries: those whose lifetimes do not overlap share memory."""
+"""Lifetimes of temporaries, and where each lies in the arena: disjoint lifetimes share memory."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from tinygrad_kr.compile.ir.layout import View
 from tinygrad_kr.compile.ir.program import Value
 from tinygrad_kr.compile.plan.steps import (
     ArenaLayout,
-    Life,
+    Lifetime,
     Step,
     is_returned,
     read_by,
@@ -16,22 +16,21 @@ from tinygrad_kr.compile.plan.steps import (
 )
 
 LINE = 64
-"""Bytes of a cache line: every array begins at one, and one lies between two arrays."""
+"""Bytes of a cache line: arrays begin at lines, with a line between two of one time."""
 
 
-def arranged(pieces: Sequence[Life]) -> list[int]:
-    """The byte at which each piece begins: the largest first, each as low as those of its time
-    allow."""
+def packed(pieces: Sequence[Lifetime]) -> list[int]:
+    """The byte at which each piece begins: greedy, the largest first, each as low as possible."""
     found = [0] * len(pieces)
-    taken: list[tuple[int, Life]] = []
+    taken: list[tuple[int, Lifetime]] = []
     for i in sorted(range(len(pieces)), key=lambda i: -pieces[i].size):
         found[i] = _lowest(pieces[i], taken)
         taken.append((found[i], pieces[i]))
     return found
 
 
-def _lowest(piece: Life, taken: list[tuple[int, Life]]) -> int:
-    """The first gap that is wide enough between the pieces of the same time."""
+def _lowest(piece: Lifetime, taken: list[tuple[int, Lifetime]]) -> int:
+    """The first gap that is wide enough between pieces with overlapping lifetimes."""
     start = 0
     for begin, other in sorted(taken):
         if other.first <= piece.last and piece.first <= other.last:
@@ -45,18 +44,17 @@ def _padded(size: int) -> int:
     return -(-size // LINE) * LINE + LINE
 
 
-def lives(
+def lifetimes(
     moments: Sequence[Sequence[Step]],
     views: Mapping[Value, View],
     roots: Sequence[Value],
     kept: Iterable[Value],
-) -> dict[int, Life]:
-    """By root, the time of each piece of memory that a step uses; what outlives the call is used
-    once more when all steps are done.
+) -> dict[int, Lifetime]:
+    """By root, the lifetime of each piece of memory that a step uses; what outlives the call lives
+    until one moment after the last step.
 
-    moments: the steps that run together: one call, or all of one C function that works. C takes
-    the arrays of such a function to lie apart (`restrict`), those too of which it uses one only
-    before the other: two that share memory must never meet in one.
+    moments: the steps that run together: one call, or all of one C function. In C all arrays of a
+    function are `restrict`, so no two of them may share memory, even if their uses do not overlap.
     """
     first: dict[int, int] = {}
     last: dict[int, int] = {}
@@ -73,13 +71,13 @@ def lives(
                 root = views[value].root
                 last[root] = max(last[root], made)
     sizes = {root: roots[root].size * roots[root].dtype.itemsize for root in first}
-    return {root: Life(sizes[root], first[root], last[root]) for root in first}
+    return {root: Lifetime(sizes[root], first[root], last[root]) for root in first}
 
 
 def _touched(step: Step) -> set[Value]:
     return read_by(step) | set(written_by(step))
 
 
-def arena(times: Mapping[int, Life]) -> ArenaLayout:
+def arena(times: Mapping[int, Lifetime]) -> ArenaLayout:
     """Where each piece begins in one array for all."""
-    return ArenaLayout(dict(times), dict(zip(times, arranged([*times.values()]), strict=True)))
+    return ArenaLayout(dict(times), dict(zip(times, packed([*times.values()]), strict=True)))

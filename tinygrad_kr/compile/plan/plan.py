@@ -1,4 +1,4 @@
-"""What runs when: loops that become C, calls that stay NumPy's, and where every value lies."""
+"""The plan of a program: its steps in order, and a view of memory for every value."""
 
 from __future__ import annotations
 
@@ -70,9 +70,9 @@ class Plan:
         self.program = program
         self.views: dict[Value, View] = {}
         self.roots: list[Value] = []
-        """The value that each piece of memory is allocated for."""
+        """The value for which each piece of memory is allocated."""
         self.in_place: dict[Value, Value] = {}
-        """Results that are written straight into the source that they replace."""
+        """By result, the input over which it is written."""
         self.view_ops: dict[Value, Instruction] = {}
         self._samples: dict[Value, ndarray] = {}
         self._whole: dict[Value, View] = {}
@@ -100,11 +100,11 @@ class Plan:
             if isinstance(step, Loop):
                 outside = self.read_outside(step)
                 step.stored = [s.output for s in step.instructions if s.output in outside]
-                step.parallel = is_long(step, self.steps)
+                step.parallel = is_parallel(step, self.steps)
         self.lasting = {value for value in self._kept if not _is_only_copied(program, value)}
         """Values with memory of their own, new at each call."""
-        workers = [together(run) for run in _runs(self.steps)]
-        times = memory.lives([w for run in workers for w in run], self.views, self.roots,
+        workers = [workers_of(run) for run in _runs(self.steps)]
+        times = memory.lifetimes([w for run in workers for w in run], self.views, self.roots,
                              self._kept)  # fmt: skip
         apart = {*self.lasting, *program.inputs}
         apart |= {step.instruction.output for step in self.steps if is_returned(step)}
@@ -196,7 +196,7 @@ class Plan:
     # -------------------------------------------------------------- order
 
     def _schedule(self) -> list[Step]:
-        """Stage by stage: the loops that the stage needs, then the NumPy calls that end it."""
+        """Stage by stage: the loops of a stage, then the NumPy calls that end it."""
         steps: list[Step] = list(self._early_checks())
         checks = [check for check in self.program.checks if check not in steps]
         pending = list(self.program.instructions)
@@ -245,7 +245,7 @@ class Plan:
         return [s for s in pending if not (self._ready(s) and self._view(s))]
 
     def _take_concats(self, pending: list[Instruction], steps: list[Step]) -> list[Instruction]:
-        """As soon as they can be: they are short, and what reads them can meet in one loop."""
+        """Concatenations as early as possible: they are short, and their readers can fuse."""
         left = []
         for instruction in pending:
             keys = self._lowerings[instruction.output].keys
@@ -326,7 +326,7 @@ class Plan:
         return [s for s in pending if s not in ready]
 
     def _take_group(self, group: Convolution, steps: list[Step]) -> None:
-        """A convolution with its neighbours, if all that they read from outside is there."""
+        """A convolution with its neighbours, if all that they read is computed."""
         taken = any(instruction.output in self.views for instruction in group.instructions)
         if taken or not all(value in self.views for value in read_by(group)):
             return
@@ -345,7 +345,7 @@ class Plan:
                 )
 
     def _flattened(self, value: Value) -> bool:
-        """Whether something wants the elements in C order, and no convolution reads them."""
+        """Whether a reshape reads the value, and no convolution does."""
         readers = [s for s in self.program.instructions if value in s.reads()]
         joins = any(s.op is shape.reshape for s in readers)
         return joins and not any(s.op in (convolve, convolve_weight) for s in readers)
@@ -361,7 +361,7 @@ class Plan:
     # -------------------------------------------------------------- writing over what is replaced
 
     def _write_in_place(self) -> None:
-        """New elements of a parameter go where the old ones are, if nothing reads these later."""
+        """Parameters are updated in place when no later step reads the old elements."""
         replaces = {source: value for value, source in _replacements(self.program)}
         raising = max((i for i, step in enumerate(self.steps) if may_raise(step)), default=-1)
         taken: set[Value] = set()
@@ -428,7 +428,7 @@ def _stages(
 
 
 def _replacements(program: Program) -> list[tuple[Value, Value]]:
-    """Pairs of a new value and the source whose elements it replaces."""
+    """Pairs of a new value and the input whose elements it replaces."""
     pairs = []
     for binding in program.outputs:
         if binding.value is None:
@@ -480,42 +480,48 @@ def _runs(steps: list[Step]) -> list[list[Step]]:
     return runs
 
 
-TOGETHER = 16
-"""Steps in one C function: what a compiler needs for one grows faster than its length."""
+MAX_WORKER_STEPS = 16
+"""Most steps in one C function: the compiler's time grows faster than the function's length."""
 
 
-def together(steps: list[Step]) -> list[list[Step]]:
-    """The steps of each function: a large product or a convolution by itself, so that what lives
-    only before it shares memory with what lives only after it; of others up to `TOGETHER`."""
+def workers_of(steps: list[Step]) -> list[list[Step]]:
+    """The steps of each function: up to `MAX_WORKER_STEPS`.
+
+    A large product or a convolution has a function of its own. So values that are last read before
+    it share memory with those that are first written after it.
+    """
     groups: list[list[Step]] = []
     for step in steps:
         latest = groups[-1] if groups else []
         alone = any(
             isinstance(each, TiledProduct | TiledConvolution) for each in [step, *latest[-1:]]
         )
-        if latest and not alone and len(latest) < TOGETHER:
+        if latest and not alone and len(latest) < MAX_WORKER_STEPS:
             latest.append(step)
         else:
             groups.append([step])
     return groups
 
 
-LONG = 500_000
-"""Elements from which on a helper's waking up, some 30 microseconds, is won back: measured with
-Adam's update, of which 200,704 elements take 43 microseconds on one core and on two, and 1,048,576
-take 283 on one and 143 on two."""
+MIN_PARALLEL = 500_000
+"""Minimum elements of a loop that several threads share.
+
+Measured: a helper takes some 30 us to wake up. Adam's update of 200,704 elements takes 43 us on one
+core and on two; that of 1,048,576 takes 283 us on one and 143 on two.
+"""
+MIN_PARALLEL_BESIDE_PRODUCTS = 50_000
+"""The same in a program with large products, for which helpers are awake.
+
+Measured: in half of its runs the longest loop of an MNIST step, 77 us on one core, let them fall
+asleep.
+"""
 
 
-LONG_BESIDE_PRODUCTS = 50_000
-"""The same where helpers are awake, for large products have them as well: the longest loop of an
-MNIST step, 77 microseconds on one core, let them fall asleep in half of its runs."""
-
-
-def is_long(step: Loop, steps: list[Step]) -> bool:
+def is_parallel(step: Loop, steps: list[Step]) -> bool:
     """Whether a loop of the program is one for several threads."""
     size = extent(step.shape)
-    enough = size >= LONG or (
-        size >= LONG_BESIDE_PRODUCTS
+    enough = size >= MIN_PARALLEL or (
+        size >= MIN_PARALLEL_BESIDE_PRODUCTS
         and any(isinstance(other, TiledProduct | TiledConvolution) for other in steps)
     )
     return enough and cpu.helpers() > 0

@@ -214,7 +214,7 @@ class Segment:
         return not isinstance(self.workers[0][0], OUTSIDE)
 
 
-class Life(NamedTuple):
+class Lifetime(NamedTuple):
     """How many bytes a piece of memory has, and the moments from which and up to which it is
     used, both included."""
 
@@ -227,7 +227,7 @@ class Life(NamedTuple):
 class ArenaLayout:
     """By root, each piece of memory that no call leaves behind, and the byte at which it begins."""
 
-    pieces: dict[int, Life]
+    pieces: dict[int, Lifetime]
     starts: dict[int, int]
 
     @property

@@ -1,4 +1,4 @@
-"""How a convolution that is wholly C is divided, and the memory that it takes meanwhile."""
+"""Tiling: the division of a convolution that is wholly C, and its scratch memory."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ from tinygrad_kr.native import cpu, kernels
 from tinygrad_kr.ops import window as w
 from tinygrad_kr.ops.reduction import sum_
 
-PIECES = 32
-"""Into how many parts of its samples a convolution is divided at most."""
-PIECE_WORK = 100_000
-"""Multiplications, some microseconds, of a piece that is worth another core's taking it."""
-SUMS_BYTES = 2**21
-"""Memory for the pieces' gradients of the weight."""
+MAX_PIECES = 32
+"""Most parts into which the samples of a convolution are divided."""
+MIN_PIECE_WORK = 100_000
+"""Minimum work per piece that justifies handing it to another core; multiply-adds."""
+MAX_SUMS_BYTES = 2**21
+"""Most memory for the pieces' gradients of the weight."""
 BLOCK_BYTES = 2**18
-"""Columns, and products, that are there at once: both lie in a core's own cache."""
-LEAST_WINDOWS = 128
-"""Of which columns are there at once: all filters are read for them, and all sums written."""
+"""Size of a block of columns, and of one of products: both fit a core's own cache."""
+MIN_WINDOWS = 128
+"""Minimum windows per block, to amortise reading the filters and writing the sums."""
 
 
 def tiled(group: ConvolutionGroup, numbers: Iterator[int]) -> TiledConvolution | None:
@@ -44,14 +44,17 @@ def tiled(group: ConvolutionGroup, numbers: Iterator[int]) -> TiledConvolution |
 
 
 def division(s: Geometry) -> Division:
-    """What suits the caches, whatever the number of cores: a piece has sums of its own, and these
-    are added in order, so that results do not depend on who took what."""
-    few = max(cpu.MOST_HELPERS + 1, SUMS_BYTES // (4 * s.features * s.outputs))
+    """The division that suits the caches, whatever the number of cores.
+
+    Each piece has sums of its own, which are added in order. So results do not depend on which
+    core took which piece.
+    """
+    few = max(cpu.MOST_HELPERS + 1, MAX_SUMS_BYTES // (4 * s.features * s.outputs))
     work = s.samples * s.n_windows * s.features * s.outputs
-    pieces = max(1, min(PIECES, few, work // PIECE_WORK, s.samples))
-    windows = max(LEAST_WINDOWS, BLOCK_BYTES // (4 * s.outputs))
+    pieces = max(1, min(MAX_PIECES, few, work // MIN_PIECE_WORK, s.samples))
+    windows = max(MIN_WINDOWS, BLOCK_BYTES // (4 * s.outputs))
     samples = min(_divided(s.samples, pieces), _divided(windows, s.n_windows))
-    windows = max(LEAST_WINDOWS, BLOCK_BYTES // (4 * s.features))
+    windows = max(MIN_WINDOWS, BLOCK_BYTES // (4 * s.features))
     together = samples * s.counts[0]
     lines = _divided(together, _divided(together, _divided(windows, s.counts[1])))
     return Division(pieces, samples, lines)

@@ -28,7 +28,7 @@ from tinygrad_kr.native.compiler import SOURCE, HoldingLibrary
 from tinygrad_kr.ops import linalg
 from tinygrad_kr.ops.node import address
 
-QUICK = 100_000
+MAX_HOLDING = 100_000
 """Elements in all up to which a program takes some 10 microseconds."""
 
 
@@ -44,7 +44,7 @@ class Native:
         self.plan, self.c_source = plan, code.text
         driver = _Driver(plan, tracer, code.names.by_number)
         library: Any = None if code.is_empty else _built(code)
-        if library is not None and _work(plan) < QUICK:
+        if library is not None and _work(plan) < MAX_HOLDING:
             # So short a call is not worth to let other threads have the interpreter meanwhile.
             library = HoldingLibrary(library)
         for segment in plan.segments:

@@ -21,8 +21,8 @@ from tinygrad_kr.compile.ir.bindings import (
     StateArray,
     StateNumber,
 )
+from tinygrad_kr.compile.ir.globals import Globals
 from tinygrad_kr.compile.ir.layout import dense_strides, empty
-from tinygrad_kr.compile.ir.namespace import Namespace
 from tinygrad_kr.compile.ir.program import Check, Instruction, Program, Value
 from tinygrad_kr.compile.plan.plan import Plan
 from tinygrad_kr.compile.plan.steps import Convolution, Segment, is_returned, written_by
@@ -41,7 +41,7 @@ from tinygrad_kr.ops.node import (
 )
 
 
-class _Driver(Namespace):
+class _Driver(Globals):
     """Writes the Python function, and holds what its names stand for."""
 
     def __init__(self, plan: Plan, tracer: Any, names: Mapping[int, str]) -> None:

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy import ndarray
 
-from tinygrad_kr.compile.codegen.naming import Names, Namespace
+from tinygrad_kr.compile.codegen.naming import Globals, SymbolNames
 from tinygrad_kr.compile.ir.bindings import (
     Argument,
     Constant,
@@ -62,7 +62,7 @@ class NumPyRunner:
         self.program = program = simplified(expanded(_with_maxima_masked(program)))
         code = _Code(program, recording)
         self._run: Callable[[Sequence[Any]], Any] = code.compiled()
-        self.source = Names(program, recording, ()).in_python(code.source())
+        self.source = SymbolNames(program, recording, ()).in_python(code.source())
         self._calls, self._workspace = code.calls, code.workspace
 
     def run_if(self, condition: Condition, missed: Any, /) -> Callable[..., Any]:
@@ -171,7 +171,7 @@ def _with_maxima_masked(program: Program) -> Program:
 # ------------------------------------------------------------------ the function
 
 
-class _Code(Namespace):
+class _Code(Globals):
     """Writes the Python function, and holds what its names stand for.
 
     A value is in a `fixed` array, which is the same one at each call (a buffer or a view of one),

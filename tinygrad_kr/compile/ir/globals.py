@@ -7,7 +7,7 @@ from typing import Any
 from tinygrad_kr.escape import identifier
 
 
-class Namespace:
+class Globals:
     """What the names of a Python function that is being written stand for."""
 
     def __init__(self, names: dict[str, Any]) -> None:
