@@ -1,4 +1,4 @@
-"""Where a program's arrays come from at each call, and what a call leaves behind."""
+"""Bindings: the inputs of a program at each call, and its outputs."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from tinygrad_kr.ops.node import constant, note_writes, owner
 
 
 class StaleError(RuntimeError):
-    """What a program starts from is no longer what it was recorded with: record again."""
+    """The inputs no longer fit the program: trace again."""
 
 
 @dataclass(slots=True)
 class Argument:
-    """An array among the arguments, counted in the flattened ones."""
+    """Input: an array among the flattened arguments."""
 
     index: int
 
@@ -34,14 +34,14 @@ class Argument:
 
 @dataclass(slots=True)
 class Constant:
-    """An array that the function made from nothing that changes, or that it found.
+    """Input: an array that the function creates itself or captures.
 
-    origin: the array as the function had it, where `array` is a copy of what was in it at first.
+    origin: the function's own array, where `array` is a copy of its first elements.
     """
 
     array: ndarray
     fixed: bool = False
-    """Whether the function makes it anew at each call, so that its elements will never change."""
+    """Whether the function creates it at each call, so that its elements never change."""
     origin: ndarray | None = None
 
     @property
@@ -50,7 +50,7 @@ class Constant:
         return self.array if self.origin is None else self.origin
 
     def fetch(self) -> ndarray:
-        """The array itself; where the function found it, what it holds now."""
+        """The array; a captured one as it is now."""
         return self.array
 
     def same(self, other: Any) -> bool:
@@ -65,7 +65,7 @@ class Constant:
 
 @dataclass(slots=True)
 class Leaf:
-    """The elements of a Tensor that outlives the call: a parameter, a buffer."""
+    """Input: the elements of a captured Tensor, such as a parameter or a buffer."""
 
     node: Any
 
@@ -81,7 +81,7 @@ class Leaf:
 
 @dataclass(slots=True)
 class Gradient:
-    """The `.grad` that a leaf had before the call."""
+    """Input: the `.grad` that a leaf has before the call."""
 
     leaf: Any
 
@@ -99,7 +99,7 @@ class Gradient:
 
 @dataclass(slots=True)
 class LeafWrite:
-    """A Tensor's elements are replaced."""
+    """Output: new elements of a Tensor."""
 
     node: Any
     value: Value | None
@@ -123,7 +123,7 @@ class LeafWrite:
 
 @dataclass(slots=True)
 class GradientWrite:
-    """A leaf gets another `.grad`, or none."""
+    """Output: a new `.grad` of a leaf, or none."""
 
     leaf: Any
     value: Value | None
@@ -175,7 +175,7 @@ class Cohort:
 
 @dataclass(slots=True)
 class Option:
-    """An option of a parameter group, or one of a pair of them."""
+    """Input: an option of a parameter group, or one of a pair."""
 
     cohort: Cohort
     name: str
@@ -197,7 +197,7 @@ class Option:
 
 @dataclass(slots=True)
 class StateNumber:
-    """A number in the optimizer's state: how many steps were made."""
+    """Input or output: a number in the optimizer's state, such as the count of steps."""
 
     cohort: Cohort
     name: str
@@ -235,7 +235,7 @@ class StateNumber:
 
 @dataclass(slots=True)
 class StateArray:
-    """An array in the optimizer's state, in its parameter's shape."""
+    """Input or output: an array in the optimizer's state, in its parameter's shape."""
 
     slot: Any
     name: str
@@ -276,7 +276,7 @@ class StateArray:
 
 def tell_fixed(before: Iterable[Any], now: Iterable[Any]) -> str | None:
     """Note which constants a function makes itself: those that two runs had in different memory.
-    (A count of references would tell less, and another thing in each version of Python.)
+    (Counts of references would say less, and differ between versions of Python.)
 
     before, now: the inputs of two runs. Returns why the function cannot be compiled, if it
     overwrites what it found.

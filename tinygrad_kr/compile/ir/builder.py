@@ -1,4 +1,4 @@
-"""Writing ops into a program that was recorded without them."""
+"""Building instructions that replace a traced one."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tinygrad_kr.ops.op import astype
 
 
 class Builder:
-    """Writes instructions in the place of one, and knows what each of them gives."""
+    """Builds the instructions that replace one, and infers their results."""
 
     def __init__(self, source_line: str, numbers: Callable[[], int]) -> None:
         self.source_line, self.numbers = source_line, numbers
@@ -29,7 +29,7 @@ class Builder:
         return output
 
     def finish(self, value: Value, as_value: Value) -> list[Instruction]:
-        """The instructions, the last of which gives `as_value` in the place of `value`."""
+        """The instructions; the last one outputs `as_value` instead of `value`."""
         if value.dtype != as_value.dtype:
             value = self(astype, value, dtype=as_value.dtype)
         if self.instructions and self.instructions[-1].output is value:
@@ -42,7 +42,7 @@ class Builder:
 
 @np.errstate(all="ignore")
 def sample_result(record: Any, inputs: tuple[Any, ...], params: dict[str, Any]) -> ndarray:
-    """What an op gives for ones of these shapes and dtypes: of interest is the kind of array."""
+    """Shape inference: the op's result for ones of these shapes and dtypes."""
     arrays = [np.ones(x.shape, x.dtype) if isinstance(x, Value) else x for x in inputs]
     if record is matmul and min(x.ndim for x in arrays) > 1:
         arrays = [arrays[0][..., :0], arrays[1][..., :0, :]]  # nothing to multiply

@@ -1,5 +1,7 @@
-"""How C spells an elementwise op: `{0}`, `{1}` stand for its inputs, `F` for the letter f of the
-float32 function. An op that is not here runs as a NumPy call."""
+"""The C of elementwise ops: `{0}`, `{1}` stand for the inputs, `F` for the f of float32 functions.
+
+An op that is not here runs as a NumPy call.
+"""
 
 from __future__ import annotations
 
@@ -35,7 +37,7 @@ FLOAT_OPS: dict[Any, str] = {
     e.logaddexp: "tk_logaddexpF({0}, {1})",
     e.floor_divide: "tk_floor_divideF({0}, {1})",
 }
-"""Floats in, the same floats out."""
+"""Inputs and output of one float type."""
 
 COMPARISON_OPS: dict[Any, str] = {
     e.equal: "({0} == {1})",        e.not_equal: "({0} != {1})",
@@ -43,25 +45,25 @@ COMPARISON_OPS: dict[Any, str] = {
     e.greater: "({0} > {1})",       e.greater_equal: "({0} >= {1})",
     e.isnan: "({0} != {0})",
 }
-"""Two of one type in, a truth value out."""
+"""Two inputs of one type, a bool output."""
 
 BOOL_OPS: dict[Any, str] = {
     e.logical_and: "({0} && {1})",  e.logical_or: "({0} || {1})",
     e.logical_not: "(!{0})",        e.logical_xor: "(!{0} != !{1})",
 }
-"""Truth values out of anything."""
+"""Inputs of any type, a bool output."""
 
 BIT_OPS: dict[Any, str] = {
     e.bitwise_and: "({0} & {1})",   e.bitwise_or: "({0} | {1})",
     e.bitwise_xor: "({0} ^ {1})",   e.invert: "(!{0})",
 }
-"""Truth values in and out."""
+"""Bool inputs and output."""
 
 SELECT_OPS: dict[Any, str] = {
     e.masked: "({1} ? {0} : 0)",
     e.where: "({0} ? {1} : {2})",
 }
-"""One of the inputs, as another says."""
+"""One of the inputs, selected by another."""
 
 CASTS: dict[Any, str] = {
     astype: "(({T}){0})",
@@ -86,8 +88,8 @@ C_TYPES = {
 
 
 def expression(instruction: Instruction) -> str | None:
-    """The C expression of an elementwise op with `{0}`, ... for its inputs, cast as it needs them;
-    None for what is no elementwise op, or none that C has for these types."""
+    """The C expression of an elementwise op, with `{0}`, ... for its inputs; None for any other op
+    and for types that C lacks."""
     if instruction.output.dtype not in C_TYPES or not instruction.inputs:
         return None
     values = [x for x in instruction.inputs if isinstance(x, Value)]
@@ -150,7 +152,7 @@ def _of_floats(instruction: Instruction, dtype: Any) -> str:
 
 
 def _in_type(spelled: str, instruction: Instruction, dtype: Any) -> str:
-    """The expression with its literal numbers written in the type of the other operand."""
+    """The expression with its numbers as literals of the other operand's type."""
     for i, x in enumerate(instruction.inputs):
         if not isinstance(x, Value):
             spelled = spelled.replace(f"{{{i}}}", literal(x, dtype))
@@ -158,7 +160,7 @@ def _in_type(spelled: str, instruction: Instruction, dtype: Any) -> str:
 
 
 def literal(x: Any, dtype: Any) -> str:
-    """A number as C writes it, rounded to the type as NumPy rounds it."""
+    """A C literal of a number, rounded to the type as in NumPy."""
     if dtype.kind != "f":
         return str(int(x))
     number = float(dtype.type(x))

@@ -1,4 +1,4 @@
-"""What the names of a Python function that is being written stand for."""
+"""The globals of generated Python functions."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from tinygrad_kr.escape import identifier
 
 
 class Globals:
-    """What the names of a Python function that is being written stand for."""
+    """The globals of a generated Python function, by name."""
 
     def __init__(self, names: dict[str, Any]) -> None:
         self.names = names
         self._known = {id(thing): name for name, thing in names.items()}
 
     def name(self, thing: Any, hint: str) -> str:
-        """A name for an object."""
+        """The name of an object, made from `hint` if it is new."""
         known = self._known.get(id(thing))
         if known is None:
             known = identifier(hint, len(self.names))

@@ -1,4 +1,4 @@
-"""What a function did, as a straight list: the values it read, the ops it ran, what it left."""
+"""The IR: a trace as a straight-line list of instructions on values."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tinygrad_kr.ops.node import Node
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Value:
-    """An array of the program, known by its number, shape and dtype."""
+    """An array of the program: its number, shape, dtype and strides in bytes."""
 
     number: int
     shape: tuple[int, ...]
@@ -36,7 +36,7 @@ class Value:
 
 
 class Instruction(NamedTuple):
-    """One op: what it was given (values, and numbers as they are), what it made, and where."""
+    """One op: its inputs (values, and numbers unchanged), its output, and the user's line."""
 
     op: Any
     inputs: tuple[Any, ...]
@@ -50,7 +50,7 @@ class Instruction(NamedTuple):
         yield from values_in(tuple(self.params.values()))
 
     def renamed(self, by: Mapping[Value, Value]) -> Instruction:
-        """The same with other values in the places of those that `by` names."""
+        """The same with values replaced as `by` says."""
         return self._replace(
             inputs=replaced(self.inputs, by),
             params=replaced(self.params, by),
@@ -59,7 +59,7 @@ class Instruction(NamedTuple):
 
 
 class Check(NamedTuple):
-    """A function that raises where a value must not be used: labels outside of the classes."""
+    """A function that raises for invalid values, such as labels outside of the classes."""
 
     function: Any
     value: Value
@@ -119,7 +119,7 @@ class Program:
         return made | {result for result in self.results if isinstance(result, Value)}
 
     def free_numbers(self) -> Iterator[int]:
-        """Numbers that no value has."""
+        """Unused value numbers."""
         taken = [v.number for v in self.inputs] + [s.output.number for s in self.instructions]
         return count(max(taken, default=-1) + 1)
 
@@ -128,10 +128,9 @@ class Program:
         rewrite: Callable[[Instruction], Iterable[Instruction]],
         renamed: Mapping[Value, Value] = MappingProxyType({}),
     ) -> Program:
-        """The program with each instruction exchanged for those that `rewrite` makes of it.
+        """The program with each instruction replaced by those that `rewrite` returns for it.
 
-        renamed: values that have another name in what is rewritten and in checks; `rewrite` may
-        add to it for what follows.
+        renamed: values to replace in later instructions and in checks; `rewrite` may add to it.
         """
         instructions: list[Instruction] = []
         positions = [0]
@@ -159,7 +158,7 @@ def values_in(items: Sequence[Any]) -> Iterator[Value]:
 
 
 def replaced(item: Any, by: Mapping[Value, Any]) -> Any:
-    """`item` with the values in it, however nested, exchanged for those that `by` names."""
+    """`item` with the values nested in it replaced as `by` says."""
     if isinstance(item, Value):
         return by.get(item, item)
     if isinstance(item, tuple):
@@ -172,7 +171,7 @@ def replaced(item: Any, by: Mapping[Value, Any]) -> Any:
 
 
 def difference(a: Program, b: Program) -> str | None:
-    """Where two runs of a function part: None if they did the same, else what is not the same."""
+    """The first difference between two traces in words; None if they are equal."""
     match: dict[Value, Value] = {}
     if len(a.inputs) != len(b.inputs):
         return "it read different Tensors"
@@ -218,7 +217,7 @@ def _alike(a: Any, b: Any, match: dict[Value, Value]) -> bool:
 
 
 def is_basic_key(key: Any) -> bool:
-    """Whether an index is of ints, slices, None and `...`, which always gives a view."""
+    """Whether an index has only ints, slices, None and `...`, so that it gives a view."""
     return all(
         part is None
         or part is ...

@@ -1,4 +1,4 @@
-"""A convolution as products of BLAS, with C before, between and after."""
+"""A convolution whose products BLAS computes, with C before, between and after them."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tinygrad_kr.compile.plan.steps import Convolution
 from tinygrad_kr.ops.node import address
 
 PART_BYTES = 2**20
-"""Columns that are worked on at once: about what a core's own cache holds."""
+"""Most bytes of columns in one product: about a core's own cache."""
 
 
 def _aligned(size: int, dtype: Any) -> ndarray:

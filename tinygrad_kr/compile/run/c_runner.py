@@ -29,7 +29,7 @@ from tinygrad_kr.ops import linalg
 from tinygrad_kr.ops.node import address
 
 MAX_HOLDING = 100_000
-"""Elements in all up to which a program takes some 10 microseconds."""
+"""Most elements of a program, about 10 us, that runs without releasing the interpreter lock."""
 
 
 def _work(plan: Plan) -> int:

@@ -42,7 +42,7 @@ from tinygrad_kr.ops.node import (
 
 
 class _Driver(Globals):
-    """Writes the Python function, and holds what its names stand for."""
+    """Writes the Python function that replays a plan, and holds its globals."""
 
     def __init__(self, plan: Plan, tracer: Any, names: Mapping[int, str]) -> None:
         self.plan, self.tracer, self._value_names = plan, tracer, names
@@ -66,8 +66,8 @@ class _Driver(Globals):
         raises = any(isinstance(s, Check) or is_returned(s) for s in plan.steps[first:])
         accumulates = any(isinstance(s, Gradient) for s in plan.program.inputs.values())
         self._keeps_gradients = not (raises or accumulates)
-        """Whether gradients may be overwritten: no error can leave them half done, and no step
-        reads those of the step before."""
+        """Whether to reuse the memory of gradients: no error can leave them half written, and no
+        step reads those of the step before."""
         self._seen: list[str] = []
         """Names that the function rebinds: arrays and options that were checked."""
         self._arrays: dict[Value, str] = {}
@@ -143,9 +143,9 @@ class _Driver(Globals):
         self.lines.append(f"{name} = laid({self.name(source.array, 'original')}, {layout})")
 
     def _check(self, value: Value, name: str, forgotten: Sequence[str] = ()) -> None:
-        """Look at an array, unless it is the one that the call before has looked at.
+        """Check an array, unless it is the one that the call before checked.
 
-        forgotten: arrays to check again when this one has changed.
+        forgotten: names of arrays to check again when this one changes.
         """
         seen = self._seen_name(value)
         self.names[seen] = None
@@ -175,7 +175,7 @@ class _Driver(Globals):
         return _Checked(value, view.strides, in_place, apart_from, copied, announcement)
 
     def _optimizers(self) -> None:
-        """The optimizers' states and options, looked at again only where something is another."""
+        """Read the optimizers' states and options again only where they were rebound or changed."""
         for step in self.tracer.steps:
             loader = _Loader(self.plan.program, step, self.names, self._array_name)
             name = self.name(step, "step")
@@ -198,7 +198,7 @@ class _Driver(Globals):
                 self.lines.append(f"    {seen} = frozen({group})")
 
     def _gradients(self) -> None:
-        """Tensors for the gradients, new ones only where somebody may have those of before."""
+        """Tensors for the gradients. New ones are made where a `.grad` was read: it may be kept."""
         if not self._keeps_gradients:
             return
         program, renewed = self.plan.program, []
@@ -231,7 +231,7 @@ class _Driver(Globals):
     # -------------------------------------------------------------- arrays
 
     def array(self, value: Value) -> str:
-        """The name of the array of a value, made from what it is a view of if need be."""
+        """The name of the array of a value; a view is made on first use."""
         if value in self._arrays:
             return self._arrays[value]
         if value in self.plan.in_place:
@@ -296,7 +296,7 @@ class _Driver(Globals):
     # -------------------------------------------------------------- steps
 
     def part(self, function: Any, segment: Segment) -> None:
-        """A C function."""
+        """Call the C function of a segment."""
         self._announce()
         for step in segment.steps:
             for value in written_by(step):
@@ -306,7 +306,7 @@ class _Driver(Globals):
         self.lines.append(f"{self.name(function, 'part')}({self._call_of(segment)})")
 
     def call(self, instruction: Instruction) -> None:
-        """A NumPy call, whose result C may come to read."""
+        """Call NumPy; C may read the result."""
         self._announce()
         self.calls += 1
         output = instruction.output
@@ -326,7 +326,7 @@ class _Driver(Globals):
     def convolution(
         self, step: Convolution, segment: Segment, parts: Sequence[str], library: Any
     ) -> None:
-        """The products of a convolution, and what runs along with them."""
+        """Run a convolution around BLAS."""
         self._announce()
         self.calls += 1
         for value in written_by(step):
@@ -337,7 +337,7 @@ class _Driver(Globals):
         self.lines.append(f"{self.name(runner.run, 'convolution')}({call})")
 
     def check(self, check: Check) -> None:
-        """A function that may raise."""
+        """Call a check, which may raise."""
         self.calls += 1
         terms = ", ".join([self.array(check.value), *map(self._term, check.rest)])
         self.lines.append(f"{self.name(check.function, 'check')}({terms})")
@@ -345,7 +345,7 @@ class _Driver(Globals):
     # -------------------------------------------------------------- the end
 
     def _announce(self) -> None:
-        """Before anything is overwritten, graphs that were recorded earlier get to know of it."""
+        """Bump the version counters before anything is overwritten, for graphs made earlier."""
         announcement = self._announcement
         if announcement is None or id(announcement) in self._known:
             return
@@ -355,7 +355,7 @@ class _Driver(Globals):
         self.lines.append(f"    {announce}()")
 
     def finish(self) -> None:
-        """What a call leaves behind, and what it returns."""
+        """Write the outputs and return the results."""
         self._announce()
         program = self.plan.program
         for binding in program.outputs:
@@ -422,10 +422,10 @@ class _Driver(Globals):
 
 
 class _Checked:
-    """The array for a source: itself, or a copy in the layout that C reads.
+    """The array of an input: itself, or a copy in the layout that C reads.
 
-    StaleError where it cannot be used, because of its shape or dtype, or as what is to be
-    overwritten is read-only, has another layout or overlaps what else is read.
+    Raises StaleError for another shape or dtype, and for an array to be overwritten that is
+    read-only, has another layout or overlaps another input.
     """
 
     def __init__(
@@ -491,13 +491,13 @@ class _Loader:
         return [value for _, value in self._state]
 
     def options(self) -> None:
-        """Read the options again; StaleError where they are of another kind."""
+        """Read the options again; StaleError for another type or structure."""
         self.step.check_options()
         for option, array in self._options:
             array[()] = option.fetch()
 
     def state(self) -> list[ndarray]:
-        """The arrays of the state, which is read again; StaleError where it is of another kind."""
+        """Read the state again; its arrays. StaleError for another shape, dtype or structure."""
         self.step.load()
         found = [source.fetch() for source, _ in self._state]
         for array, (_, value) in zip(found, self._state, strict=True):
@@ -507,25 +507,25 @@ class _Loader:
 
 
 def _frozen(group: dict[str, Any]) -> dict[str, Any]:
-    """A copy that a list among the options, which may change where it is, does not equal."""
+    """A copy with tuples for lists, which may change in place: so it never equals the group."""
     params = group["params"]
     lists = {name: tuple(x) for name, x in group.items() if type(x) is list and x is not params}
     return {**group, **lists}
 
 
 class _Announcement:
-    """Lets graphs that were recorded before a call know what it overwrites."""
+    """Bumps the version counters of overwritten Tensors, for graphs made before the call."""
 
     def __init__(self, nodes: list[Any]) -> None:
         self.nodes = nodes
         self.again()
 
     def again(self) -> None:
-        """Note the writes for the arrays that the Tensors have now."""
+        """Look up the counters of the arrays that the Tensors have now."""
         self.write, self.written = note_writes(self.nodes, "a compiled step")
 
     def __call__(self) -> None:
-        """This was the latest write to them."""
+        """Set the latest write of each counter."""
         for each in self.written:
             each.last = self.write
         last_write.write = self.write
@@ -536,7 +536,7 @@ def _copied(array: ndarray) -> Any:
 
 
 def _laid(array: Any, strides: tuple[int, ...], dtype: Any = None) -> ndarray:
-    """The array with these strides: itself, or a copy."""
+    """The array in this layout: itself, or a copy."""
     array = np.asarray(array)
     if dtype is not None and array.dtype != dtype:
         array = array.astype(dtype)

@@ -1,4 +1,4 @@
-"""Running a function for real while everything that it does is written down as a `Program`."""
+"""The tracer: it runs a function once and writes all that it does into a `Program`."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ _INDEXING = (getitem, index_add)
 
 
 class CaptureError(RuntimeError):
-    """A function needs, while it is recorded, what only a run of it can know."""
+    """A function needs the elements of a Tensor while it is traced."""
 
 
 _MAKERS = ("tinygrad_kr.tensor", "tinygrad_kr.ops.node", __name__)
@@ -52,17 +52,17 @@ _CREATING = ("tinygrad_kr.creation", "tinygrad_kr.random")
 
 
 class Tracer:
-    """Sees every op of one thread, and the writes to Tensors, gradients and optimizer state."""
+    """Notes every op of one thread, and the writes to Tensors, gradients and optimizer state."""
 
     def __init__(self) -> None:
         self.program = Program()
         self.reason: str | None = None
-        """Why the function cannot be compiled, if it cannot."""
+        """Why the function cannot be compiled; None if it can."""
         self.absent: list[Any] = []
         self.present: list[Any] = []
-        """Leaves whose `.grad` from before mattered: those that had none, those that had one."""
+        """Leaves whose `.grad` from before the call was read: without a gradient, with one."""
         self.drawn_from: set[int] = set()
-        """The ids of the random generators of which draws were recorded."""
+        """The ids of the random generators whose draws are in the program."""
         self._created: dict[int, Any] = {}
         self._by_name: set[int] = set()
         self._tensors: set[Value] = set()
@@ -81,10 +81,10 @@ class Tracer:
     # -------------------------------------------------------------- running
 
     def run(self, function: Callable[..., Any], args: Sequence[Any], kwargs: dict[str, Any]) -> Any:
-        """function(*args, **kwargs), recorded; arrays among the arguments go in as Tensors.
+        """Run and trace function(*args, **kwargs), with arrays among the arguments as Tensors.
 
-        What it returns is what the function returns. If it raises, parameters, gradients and
-        optimizer state are put back as they were.
+        Returns the function's result. If it raises, parameters, gradients and optimizer state are
+        restored.
         """
         self.function, self.argument_names = function, argument_names(function, args, kwargs)
         leaves, rebuild = tree.flatten((tuple(args), kwargs))
@@ -109,8 +109,8 @@ class Tracer:
         return self._finish(result)
 
     def _argument(self, index: int, leaf: Any) -> Any:
-        """A Tensor of its own for an argument: the next call may not give the same array twice, or
-        not one that the function knows from elsewhere."""
+        """A fresh Tensor per argument, so that aliasing with other arguments or captured Tensors is
+        not baked into the program."""
         if not isinstance(leaf, Node | ndarray):
             return leaf
         array = (leaf._data if isinstance(leaf, Node) else leaf).view()
@@ -132,7 +132,7 @@ class Tracer:
     # -------------------------------------------------------------- values
 
     def created(self, node: Any) -> None:
-        """A Tensor was made while the function ran, by its own will or in the course of an op."""
+        """A Tensor was made while the function ran, by its code or by an op."""
         self._created[id(node)] = node
         frame = sys._getframe(1)
         while frame.f_back is not None and frame.f_globals.get("__name__") in _MAKERS:
@@ -149,7 +149,7 @@ class Tracer:
         return value
 
     def read(self, x: Any) -> Any:
-        """The value of a Tensor or array; numbers and the like as they are."""
+        """The value of a Tensor or array; anything else unchanged."""
         array = x._data if isinstance(x, Node) else x
         if not isinstance(array, ndarray):
             return x
@@ -200,18 +200,18 @@ class Tracer:
         return isinstance(self.program.inputs.get(value), Constant)
 
     def _is_of_a_tensor(self, array: ndarray) -> bool:
-        """Whether a rule that computes with this array would do so unseen."""
+        """Whether computing with this bare array would escape the trace."""
         value = self._values.get(id(array))
         return value is not None and not isinstance(self.program.inputs.get(value), Constant)
 
     def check(self, function: Callable[..., Any], array: Any, *rest: Any) -> None:
-        """`function(array, *rest)` raises where the array must not be used; so must each replay."""
+        """Note `function(array, *rest)`, which raises for invalid arrays, for each replay."""
         value = self.read(array)
         after = len(self.program.instructions)
         self.program.checks.append(Check(function, value, rest, after))
 
     def about_to_write(self, node: Any) -> None:
-        """The array of a Tensor is going to be overwritten."""
+        """Called before the array of a Tensor is overwritten."""
         if any(node is given for given in self._given):
             self.give_up("it writes to an argument")
         if node not in self._before_write:
@@ -219,7 +219,7 @@ class Tracer:
         self.read(node)
 
     def written(self, node: Any, key: Any, value: Any, what: str) -> None:
-        """`node[key] = value` has happened."""
+        """Called after `node[key] = value`."""
         if key is not ...:
             self.give_up(f"{what} with an index")
             return
@@ -241,20 +241,20 @@ class Tracer:
         self._values[id(array)] = self._writes[node] = new
 
     def touch_gradient(self, leaf: Any) -> None:
-        """The `.grad` of a leaf is going to be another one."""
+        """Called before the `.grad` of a leaf is replaced."""
         if any(leaf is given for given in self._given):
             self.give_up("it has backward() fill the .grad of an argument (use tk.grad)")
         self._gradients.setdefault(leaf, leaf._grad)
 
     def touch_gradients(self, leaves: Iterable[Any], set_to_none: bool) -> None:
-        """The same for many; `set_to_none`: they will have none."""
+        """The same for many leaves; `set_to_none`: they are set to None."""
         for leaf in leaves:
             if not set_to_none:
                 self.read_gradient(leaf)
             self.touch_gradient(leaf)
 
     def read_gradient(self, leaf: Any) -> None:
-        """The `.grad` of a leaf, perhaps from before this run, is going to be read."""
+        """Called before the `.grad` of a leaf, perhaps from before this run, is read."""
         gradient = leaf._grad
         if leaf not in self._gradients and id(leaf) not in self._created:
             seen = self.absent if gradient is None else self.present
@@ -280,13 +280,13 @@ class Tracer:
             step.carry_out(self)
 
     def live(self, array: ndarray, source: Any) -> None:
-        """Tell where the array comes from at each call."""
+        """Define an array as an input that `source` fetches at each call."""
         self.program.inputs[self._define(array)] = source
 
     # -------------------------------------------------------------- what cannot be
 
     def refuse(self, what: str) -> NoReturn:
-        """The function asked for a Tensor's elements."""
+        """Raise CaptureError: the function reads a Tensor's elements."""
         raise CaptureError(
             f"{what} needs the elements of a Tensor, at {source_line()}: a compiled function is "
             "recorded once and replayed, so a number or a branch that depends on them would be "
@@ -294,7 +294,7 @@ class Tracer:
         )
 
     def give_up(self, what: str) -> None:
-        """The function does what cannot be recorded: it will be run as it is."""
+        """Note why the function cannot be replayed: it will run eagerly."""
         if self.reason is None:
             self.reason = f"{what}, at {source_line()}"
 
@@ -316,7 +316,7 @@ class Tracer:
         program.outputs.extend(self._last_states())
         self.rebuild = rebuild
         self.single = isinstance(result, Node | ndarray) or type(result) in (int, float, bool)
-        """Whether it returns one thing that is no container."""
+        """Whether the function returns one thing, in no container."""
         self._forget()
         plain = self._plain_values(self.plain_arguments)
         self.plain = {value for value in program.results if isinstance(value, Value)} & plain
@@ -324,7 +324,7 @@ class Tracer:
         return rebuild(outward)
 
     def _last_states(self) -> list[Any]:
-        """What the steps leave of the optimizers' states: of several steps, what the last does."""
+        """The optimizers' states after the last step."""
         last: dict[Any, Any] = {}
         for step in self.steps:
             for binding in step.outputs:
@@ -332,7 +332,7 @@ class Tracer:
         return list(last.values())
 
     def _refuse_overlap(self, node: Any) -> None:
-        """A plan may write to a Tensor before it has read all else."""
+        """Give up where another input overlaps an overwritten Tensor: plans may write before reading."""
         array = node._data
         for value in self.program.inputs:
             other = self._kept[value.number]
