@@ -17,6 +17,7 @@ import tinygrad_kr as tk
 import tinygrad_kr.functional as F
 from tinygrad_kr import Tensor, nn, optim
 from tinygrad_kr.compile.function import Compiled
+from tinygrad_kr.compile.plan import classify
 from tinygrad_kr.native.build import find_compiler
 
 FOLDER = Path(tk.__file__).parent / "compile"
@@ -67,6 +68,34 @@ def test_a_step_enters_each_stage_once(make: Callable[[], Any]) -> None:
             break
     assert compiled.programs, compiled.explain()
     assert entered == STAGES
+
+
+@pytest.mark.skipif(find_compiler() is None, reason="there is no C compiler")
+@pytest.mark.parametrize("make", [xor, convolutional])
+def test_what_c_can_do_with_an_op_is_asked_once(
+    make: Callable[[], Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    questions = ["expression", "part_keys", "is_pooling", "geometry"]
+    asked: dict[str, list[int]] = {name: [] for name in questions}
+    for name in questions:
+        question = getattr(classify, name)
+
+        def counted(instruction: Any, name: str = name, question: Any = question) -> Any:
+            asked[name].append(instruction.output.number)
+            return question(instruction)
+
+        monkeypatch.setattr(classify, name, counted)
+    step, batch = make()
+    compiled = Compiled(step)
+    for _ in range(4):
+        compiled(*batch)
+    (program,) = compiled.programs
+    made = {instruction.output.number for instruction in program.instructions}
+    assert made <= set(asked["expression"])
+    for name in questions:
+        assert len(asked[name]) == len(set(asked[name])), name
+    texts = {p.name: p.read_text(encoding="utf-8") for p in FOLDER.glob("*/*.py")}
+    assert [name for name, text in texts.items() if "= expression(" in text] == ["classify.py"]
 
 
 def imported(path: Path) -> Iterator[str]:

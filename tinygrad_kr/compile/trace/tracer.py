@@ -332,7 +332,7 @@ class Tracer:
         return list(last.values())
 
     def _refuse_overlap(self, node: Any) -> None:
-        """Give up where another input overlaps an overwritten Tensor: plans may write before reading."""
+        """Give up where another input overlaps an overwritten Tensor: it may be written first."""
         array = node._data
         for value in self.program.inputs:
             other = self._kept[value.number]
