@@ -116,18 +116,29 @@ def test_equal_layers_on_different_lines_are_one_function() -> None:
     assert all(any(f".py:{line}" in call for call in calls) for line in lines)
 
 
+@pytest.mark.parametrize(
+    ("right", "wrong", "said"),
+    [
+        ("= tk_tanh(", "= @ tk_tanh(", "tanh, a.py:3"),
+        ("sum += ", "sum @ ", "sum, a.py:4"),
+        ("#define EXPORT", "#error wrong //", None),
+    ],
+)
 def test_an_error_of_the_compiler_names_the_line_of_the_user(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    right: str, wrong: str, said: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("TINYGRAD_KR_CACHE", str(tmp_path))
     build = c_runner.build
 
-    def wrong(text: str, headers: Any) -> Any:
-        return build(text.replace("= tk_tanh(", "= tk_no_such("), headers)
+    def changed(text: str, headers: Any) -> Any:
+        assert right in text
+        return build(text.replace(right, wrong), headers)
 
-    monkeypatch.setattr(c_runner, "build", wrong)
+    monkeypatch.setattr(c_runner, "build", changed)
     with pytest.raises(BuildError) as caught:
         compiled(defined(STEP, "a.py"), X)
     notes = getattr(caught.value, "__notes__", [])
-    assert any(re.fullmatch(r"line \d+ of program\.c computes /\* tanh, a\.py:3 \*/", note)
-               for note in notes), (notes, str(caught.value))  # fmt: skip
+    numbers = re.compile(r"line \d+ of program\.c computes /\* (.*) \*/")
+    found = {match[1] for note in notes if (match := numbers.fullmatch(note))}
+    assert len(found) == len(notes)
+    assert found == ({said} if said else set()), str(caught.value)

@@ -15,7 +15,7 @@ from tinygrad_kr import Tensor, nn
 from tinygrad_kr.compile.function import Compiled
 from tinygrad_kr.compile.ir.ops import _window_first
 from tinygrad_kr.compile.passes.expand import expanded
-from tinygrad_kr.compile.passes.pooling import planned
+from tinygrad_kr.compile.passes.pooling import with_pooling_rewritten
 from tinygrad_kr.compile.passes.simplify import simplified
 from tinygrad_kr.compile.plan.steps import Call, Convolution, Pooling
 from tinygrad_kr.compile.run import blas_convolution
@@ -249,7 +249,7 @@ def test_relu_moves_behind_the_maximum_unless_it_is_read_otherwise() -> None:
     x = draw(2, 3, 4, 4, dtype="float64")
     for use, size in (("alone", 2), ("kept", 4), ("read", 4)):
         shape = (2, 3, size, size)
-        program = planned(recorded(relu_pool(use), x))
+        program = with_pooling_rewritten(recorded(relu_pool(use), x))
         relus = [s for s in program.instructions if s.op is e.relu]
         assert [s.output.shape for s in relus] == [shape]
         masks = [s for s in program.instructions if s.op is e.masked]
@@ -259,7 +259,7 @@ def test_relu_moves_behind_the_maximum_unless_it_is_read_otherwise() -> None:
 def test_the_first_largest_is_looked_for_once() -> None:
     program = recorded(relu_pool("alone"), draw(2, 3, 4, 4, dtype="float64"))
     assert sum(s.op is w.window_put_first for s in program.instructions) == 1
-    instructions = planned(program).instructions
+    instructions = with_pooling_rewritten(program).instructions
     (first,) = [s for s in instructions if s.op is _window_first]
     (put,) = [s for s in instructions if s.op is w.window_put]
     assert put.params["index"] is first.output

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.lib.array_utils import normalize_axis_tuple
 
 from tinygrad_kr.compile.codegen.outline import Snippet, outline, parameters
-from tinygrad_kr.compile.codegen.parallel import parallel
+from tinygrad_kr.compile.codegen.parallel import parallel_for
 from tinygrad_kr.compile.codegen.pooling import TYPES, pooling
 from tinygrad_kr.compile.codegen.text import Function, Line, Writer
 from tinygrad_kr.compile.codegen.tiled_convolution import tiled_convolution
@@ -41,7 +41,7 @@ def functions_of(plan: Plan, segment: Segment) -> list[Function]:
     """`name_(void **memory)`, with the plan's roots in `memory`, and the functions that work."""
     name = segment.name
     steps = [step for step in segment.steps if not isinstance(step, TiledConvolution)]
-    long_loops, texts = parallel(plan, [snippet(plan, step) for step in steps], name)
+    long_loops, texts = parallel_for(plan, [snippet(plan, step) for step in steps], name)
     outlined, texts = outline(plan, texts, name)
     workers, calls = [*long_loops, *outlined], []
     remaining = iter(texts)

@@ -10,7 +10,7 @@ PIECE = 16_384
 """Elements that a thread takes at a time."""
 
 
-def parallel(
+def parallel_for(
     plan: Plan, snippets: list[Snippet], name: str
 ) -> tuple[list[Function], list[Snippet]]:
     """Functions of the loops for several threads, and the steps with calls in their places."""

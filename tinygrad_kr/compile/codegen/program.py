@@ -66,11 +66,14 @@ class CProgram:
         return self._head + shown(self._functions, self.names)
 
     def origin(self, number: int) -> str:
-        """What line `number` of the text computes, or the next one that computes something."""
-        lines = [line for function in self._functions for line in function.lines]
-        for line in lines[max(number - 1 - self._head.count("\n"), 0) :]:
-            if line.origins:
-                return described(line.origins)
+        """The ops and places of line `number` of the text; of a line without any, those of the
+        line before it in its function."""
+        at = number - 1 - self._head.count("\n")
+        for function in self._functions:
+            if 0 <= at < len(function.lines):
+                before = [line.origins for line in function.lines[: at + 1] if line.origins]
+                return described(before[-1]) if before else ""
+            at -= len(function.lines)
         return ""
 
 

@@ -111,6 +111,6 @@ def _moved(
     return moved
 
 
-def planned(program: Program) -> Program:
+def with_pooling_rewritten(program: Program) -> Program:
     """The program with every pass over windows."""
     return with_relu_after_maxima(with_remembered_maxima(program))

@@ -25,7 +25,7 @@ def _aligned(size: int, dtype: Any) -> ndarray:
     return array
 
 
-class Runner:
+class ConvolutionRunner:
     """`runner.run(arrays)`: one run of a `Convolution`, part of the samples by part."""
 
     def __init__(self, step: Convolution, name: str, parts: Sequence[str], library: Any) -> None:

@@ -116,18 +116,18 @@ class Looped:
         pointer, number = ctypes.c_void_p, ctypes.c_int64
         self.function.argtypes = [ctypes.py_object, *[number] * 3, *[pointer] * 3]
 
-    def loop(self, n: int, advancing: dict[int, tuple[ndarray, int]]) -> Loop:
+    def loop(self, n: int, advancing: dict[int, tuple[ndarray, int]]) -> LoopedCall:
         """n steps, before each of which argument i, now `array`, advances by `nbytes`, where
         `advancing[i]` is (array, nbytes)."""
         known = {self._roots[i]: given for i, given in advancing.items() if i in self._roots}
-        return Loop(self, n, known)
+        return LoopedCall(self, n, known)
 
 
 class NotInPlaceError(RuntimeError):
     """An argument that should advance is read from a copy."""
 
 
-class Loop:
+class LoopedCall:
     """Takes the place of a program's C function in one call, and runs it n times.
 
     results: the result of every step.

@@ -27,7 +27,7 @@ from tinygrad_kr.compile.ir.program import Check, Instruction, Program, Value
 from tinygrad_kr.compile.plan.plan import Plan
 from tinygrad_kr.compile.plan.steps import Convolution, Segment, is_returned, written_by
 from tinygrad_kr.compile.run.arena import Arena
-from tinygrad_kr.compile.run.blas_convolution import Runner
+from tinygrad_kr.compile.run.blas_convolution import ConvolutionRunner
 from tinygrad_kr.compile.trace.condition import Condition
 from tinygrad_kr.escape import argument, string
 from tinygrad_kr.ops import linalg
@@ -331,7 +331,7 @@ class _Driver(Globals):
         self.calls += 1
         for value in written_by(step):
             self._own(value)
-        runner = Runner(step, segment.name, parts, library)
+        runner = ConvolutionRunner(step, segment.name, parts, library)
         self.workspace += runner.bytes
         call = self._call_of(segment)
         self.lines.append(f"{self.name(runner.run, 'convolution')}({call})")
@@ -408,7 +408,7 @@ class _Driver(Globals):
     def compiled_if(self, condition: Condition, missed: Any) -> Callable[..., Any]:
         """The function; `missed`, with nothing done, where a condition does not hold.
 
-        Given a `Loop` as well, it runs that in place of its one C function.
+        Given a `LoopedCall` as well, it runs that in place of its one C function.
         """
         run = condition.before(self._body(), self.names, missed, self._loop())
         return np.errstate(all="ignore")(run) if self.calls else run
