@@ -20,6 +20,7 @@ from tinygrad_kr.compile.plan.convolution import channels_last, pooled_like
 from tinygrad_kr.compile.plan.copies import with_owned_results, with_parts
 from tinygrad_kr.compile.plan.steps import (
     OUTSIDE,
+    ArenaLayout,
     Call,
     Convolution,
     Labels,
@@ -93,6 +94,19 @@ class Plan:
         self._write_in_place()
         self._readers: defaultdict[int, set[int]] = defaultdict(set)
         """By root, the ids of the steps that read it."""
+        self._decide_loops()
+        self.lasting = {value for value in self._kept if not _is_only_copied(program, value)}
+        """Values with memory of their own, new at each call."""
+        workers = [workers_of(run) for run in _runs(self.steps)]
+        self.arena = self._arena([worker for run in workers for worker in run])
+        self.segments = [self._segment(i, run) for i, run in enumerate(workers)]
+        self.looped = self._looped() if single else None
+        """The result of each step, where steps may follow one another in a loop of C."""
+
+    # -------------------------------------------------------------- functions
+
+    def _decide_loops(self) -> None:
+        """What each loop stores, and whether several threads share it."""
         for step in self.steps:
             for value in read_by(step):
                 self._readers[self.views[value].root].add(id(step))
@@ -101,17 +115,13 @@ class Plan:
                 outside = self.read_outside(step)
                 step.stored = [s.output for s in step.instructions if s.output in outside]
                 step.parallel = is_parallel(step, self.steps)
-        self.lasting = {value for value in self._kept if not _is_only_copied(program, value)}
-        """Values with memory of their own, new at each call."""
-        workers = [workers_of(run) for run in _runs(self.steps)]
-        times = memory.lifetimes([w for run in workers for w in run], self.views, self.roots,
-                             self._kept)  # fmt: skip
-        apart = {*self.lasting, *program.inputs}
+
+    def _arena(self, workers: list[list[Step]]) -> ArenaLayout:
+        """Where all temporaries lie that NumPy does not allocate."""
+        times = memory.lifetimes(workers, self.views, self.roots, self._kept)
+        apart = {*self.lasting, *self.program.inputs}
         apart |= {step.instruction.output for step in self.steps if is_returned(step)}
-        self.arena = memory.arena({r: t for r, t in times.items() if self.roots[r] not in apart})
-        self.segments = [self._segment(i, run) for i, run in enumerate(workers)]
-        self.looped = self._looped() if single else None
-        """The result of each step, where steps may follow one another in a loop of C."""
+        return memory.arena({r: t for r, t in times.items() if self.roots[r] not in apart})
 
     def _segment(self, number: int, workers: list[list[Step]]) -> Segment:
         steps = [step for worker in workers for step in worker]
