@@ -56,6 +56,12 @@ def normal(*shape: int) -> ndarray:
     return np.random.default_rng(sum(shape)).standard_normal(shape, dtype=np.float32)
 
 
+def test_without_wide_vectors_blas_multiplies(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(native_kernels, "has_wide_vectors", lambda: False)
+    a, b = normal(200, 100), normal(100, 300)
+    close(compiled_for(a, b, tiled=False)(a, b), a, b)
+
+
 @pytest.mark.parametrize(
     ("rows", "depth", "columns"),
     [(ROWS, 513, COLUMNS), (4 * ROWS - 1, 255, 2 * COLUMNS - 1),

@@ -26,7 +26,7 @@ from tinygrad_kr.compile.plan.steps import (
     TiledProduct,
     values_of_params,
 )
-from tinygrad_kr.native.kernels import COLUMNS, ROWS, has_wide_vectors
+from tinygrad_kr.native import kernels
 from tinygrad_kr.ops import linalg, network
 from tinygrad_kr.ops.reduction import max_, min_, sum_
 
@@ -126,12 +126,13 @@ def _is_tiled(instruction: Instruction) -> bool:
     spinning, and takes a core from the next ones (a wide net's step took 25 ms, not 14).
     """
     a, b = instruction.inputs
-    if not isinstance(a, Value) or not isinstance(b, Value) or not has_wide_vectors():
+    if not isinstance(a, Value) or not isinstance(b, Value) or not kernels.has_wide_vectors():
         return False
     if len(a.shape) != 2 or len(b.shape) != 2 or not (a.size and b.size):
         return False
     if any(value.dtype != np.float32 for value in (a, b, instruction.output)):
         return False
     rows, columns = instruction.output.shape
-    whole = -(-rows // ROWS) * ROWS * -(-columns // COLUMNS) * COLUMNS
+    tiles = -(-rows // kernels.ROWS) * -(-columns // kernels.COLUMNS)
+    whole = tiles * kernels.ROWS * kernels.COLUMNS
     return 4 * rows * columns >= whole or extent((rows, columns, a.shape[1])) <= MAX_PADDED_PRODUCT
