@@ -52,7 +52,7 @@ class Runner(Protocol):
 
     program: Program
     looped: Any
-    """The whole step in a loop of C, where there can be one."""
+    """The whole step as a loop of C; None where it is not one C function."""
 
     @property
     def source(self) -> str:
@@ -60,16 +60,16 @@ class Runner(Protocol):
         ...
 
     def run_if(self, condition: Condition, missed: Any, /) -> Callable[..., Any]:
-        """A function of the flattened arguments that does what the recorded one would; `missed`,
+        """A function of the flattened arguments that replays the program; `missed`,
         with nothing done, where a condition does not hold.
 
-        It raises StaleError, with nothing done, where the function must be recorded anew. Where
+        It raises StaleError, with nothing done, where the function must be traced anew. Where
         there is a `looped`, its second parameter is what runs in place of the C function.
         """
         ...
 
     def summary(self) -> str:
-        """What was made of what was recorded, in one line."""
+        """The steps of the program, in one line."""
         ...
 
 
@@ -88,7 +88,7 @@ class NativeRunner:
         return f"{self.code.shown()}\n{self.native.source}"
 
     def summary(self) -> str:
-        """What was made of what was recorded, in one line."""
+        """The steps of the program, in one line."""
         native = self.native
         plural = "s" * (len(native.parts) != 1)
         return (
@@ -99,7 +99,7 @@ class NativeRunner:
 
 
 def runner_of(tracer: Tracer) -> Runner:
-    """The best way there is on this computer to run what was recorded."""
+    """The fastest runner for a trace on this computer: C, or NumPy calls without a compiler."""
     if find_compiler() is None or not are_found():
         return NumPyRunner(tracer)
     program = lowered(tracer.program)
@@ -397,7 +397,7 @@ class Compiled:
 
     @property
     def programs(self) -> list[Program]:
-        """What was recorded, one program for each specialisation."""
+        """The simplified traces, one program for each specialisation."""
         return [one.runner.program for one in self._specialisations() if one.runner]
 
     def _specialisations(self) -> Iterator[Specialisation]:

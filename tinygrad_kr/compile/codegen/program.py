@@ -78,7 +78,7 @@ class CProgram:
 
 
 def c_program(plan: Plan, tracer: Any) -> CProgram:
-    """A plan in C, with the names that the recorded function has for things."""
+    """A plan in C, with the user's names for `shown`."""
     return CProgram(plan, SymbolNames(plan.program, tracer, plan.roots))
 
 

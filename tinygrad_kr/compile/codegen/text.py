@@ -1,7 +1,7 @@
-"""C as it is written: lines, each of which knows what it computes.
+"""C text: lines with the ops that they compute.
 
-The text that is built holds numbers for names and no comments. So it does not depend on where the
-user's code is and what it calls things. SymbolNames and comments are added when a person reads it.
+The text that is built is canonical. It has numbers for names and no comments, so it does not depend
+on the user's files, lines and names. Names and comments are added when `source` is read.
 """
 
 from __future__ import annotations

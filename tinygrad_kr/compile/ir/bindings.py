@@ -287,7 +287,7 @@ def tell_fixed(before: Iterable[Any], now: Iterable[Any]) -> str | None:
         memory = owner(source.found)
         source.fixed = memory is not owner(old.found) and memory.base is None
         if source.fixed:
-            source.array = source.array.copy()  # who was given the array may write to it
+            source.array = source.array.copy()  # a caller that holds the array may write to it
         elif source.origin is not None:
             return "it writes to a new Tensor of an array that it found"
     return None

@@ -1,5 +1,7 @@
-"""Arrays that are put together of others, each of which is written straight to its place in them:
-the adjoint of a slice, `concatenate`, `stack`, `pad`."""
+"""Concatenations: `concatenate`, `stack`, `pad` and the adjoint of a slice.
+
+Their parts are written straight into the whole array.
+"""
 
 from __future__ import annotations
 
@@ -19,9 +21,9 @@ _OPS = (index_add, shape.pad, shape.stack, shape.concatenate)
 
 
 def part_keys(instruction: Instruction) -> list[Key] | None:
-    """Where each input lies in the output, as an index of it; None for what is not put together.
+    """Where each input lies in the output, as an index of it; None for other ops.
 
-    No two inputs meet. What none covers has one value.
+    No two inputs overlap.
     """
     output, inputs = instruction.output, instruction.inputs
     if instruction.op not in _OPS or output.dtype not in C_TYPES:
@@ -64,13 +66,13 @@ def with_ellipsis(key: Any) -> Key:
 
 
 def concat(instruction: Instruction, keys: list[Key]) -> Concat:
-    """The step that completes an array of parts: where something is left out, there is one part."""
+    """The step that completes a concatenation. Only that of a single part has gaps."""
     left_out = list(gaps(keys[0], instruction.output.shape)) if len(keys) == 1 else []
     return Concat(instruction, left_out, instruction.params.get("value", 0))
 
 
 def gaps(key: Key, sizes: tuple[int, ...]) -> Iterator[list[Range]]:
-    """The elements that an index leaves out, in boxes: for each axis, the numbers along it."""
+    """The elements that an index leaves out, in boxes of ranges along each axis."""
     chosen = _ranges(key, sizes)
     for axis, (range_, n) in enumerate(zip(chosen, sizes, strict=True)):
         before = [(min(r, default=0), [(len(r), abs(r.step))]) for r in chosen[:axis]]

@@ -77,7 +77,7 @@ class Plan:
         self.view_ops: dict[Value, Instruction] = {}
         self._samples: dict[Value, ndarray] = {}
         self._whole: dict[Value, View] = {}
-        """Arrays of which a part has its view already."""
+        """By concatenation, its view, once one of its parts has one."""
         self._kept = program.kept()
         self._numbers = program.free_numbers()
         groups = [lowering.group for lowering in self._lowerings.values()]

@@ -19,14 +19,14 @@ Range = tuple[int, list[tuple[int, int]]]
 
 @dataclass(slots=True, eq=False)
 class Pooling:
-    """Maxima of windows, which elements they are, or values put back there, as loops in C."""
+    """Max pooling, its argmax or its adjoint, as loops in C."""
 
     instruction: Instruction
 
 
 @dataclass(frozen=True, slots=True)
 class Geometry:
-    """Sizes of a convolution over two axes (one of length 1 added where there is only one).
+    """Sizes of a convolution over two axes; over one axis, the other has length 1.
 
     x (samples, channels, *sizes), weight (outputs, channels, *kernel), y (samples, outputs,
     *counts). padding: zeros before the first element of each axis.
@@ -77,12 +77,12 @@ class ConvolutionGroup:
 
 @dataclass(slots=True, eq=False)
 class Convolution(ConvolutionGroup):
-    """A group of which BLAS does the products."""
+    """A group whose products BLAS computes."""
 
 
 class Division(NamedTuple):
-    """pieces: of all samples, for whoever is free; samples: of a piece, whose products are there
-    at once; lines: of windows, whose columns are there at once."""
+    """pieces: parts of all samples, shared by the cores. samples: of a piece, whose products are
+    computed at once. lines: of windows, whose columns are copied at once."""
 
     pieces: int
     samples: int
@@ -90,8 +90,8 @@ class Division(NamedTuple):
 
 
 class Array(NamedTuple):
-    """Where an array begins in the scratch memory, in float32, and how far it is from that of one
-    `each`, a piece or a thread, to that of the next."""
+    """start: where an array begins in the scratch memory, in float32. apart: the distance from the
+    array of one `each`, a piece or a thread, to that of the next."""
 
     start: int
     apart: int
@@ -100,7 +100,7 @@ class Array(NamedTuple):
 
 @dataclass(slots=True, eq=False)
 class TiledConvolution(ConvolutionGroup):
-    """A group that is wholly C, products too, of which each core does pieces.
+    """A group that is wholly C, products too. Cores share its pieces.
 
     scratch: memory that is used only meanwhile; arrays: where in it each array begins.
     """
@@ -133,30 +133,30 @@ class Reduction:
 
 @dataclass(slots=True, eq=False)
 class Product:
-    """A matrix product that is small enough for loops."""
+    """A small matrix product, as loops."""
 
     instruction: Instruction
 
 
 @dataclass(slots=True, eq=False)
 class TiledProduct:
-    """A matrix product that is large, and better in C than by BLAS."""
+    """A large matrix product that is faster in C than in BLAS."""
 
     instruction: Instruction
 
 
 @dataclass(slots=True, eq=False)
 class Labels:
-    """The elements that labels name, or zeros with elements put there."""
+    """A gather or a scatter by labels."""
 
     instruction: Instruction
 
 
 @dataclass(slots=True, eq=False)
 class Concat:
-    """An array whose parts lie in it already: of what they leave out, the elements.
+    """A concatenation. The parts lie in the array already; the step fills the gaps between them.
 
-    gaps: what no part covers, in boxes; fill_value: the number there.
+    gaps: in boxes, what no part covers. fill_value: the number there.
     """
 
     instruction: Instruction
@@ -166,7 +166,7 @@ class Concat:
 
 @dataclass(slots=True, eq=False)
 class Call:
-    """An op that stays a NumPy call."""
+    """An op that NumPy computes."""
 
     instruction: Instruction
 
@@ -237,7 +237,7 @@ class ArenaLayout:
 
 
 def may_raise(step: Step) -> bool:
-    """Whether an error in a step must leave everything as it was."""
+    """Whether a step can raise, so that nothing may be overwritten before it."""
     if isinstance(step, Call):
         record = step.instruction.op
         return record is not linalg.matmul and record in vars(linalg).values()

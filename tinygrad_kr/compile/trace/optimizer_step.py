@@ -1,4 +1,4 @@
-"""An optimizer's step, recorded: its pure rule on Tensors, its options read anew at each call."""
+"""A traced optimizer step: its pure rule on Tensors, with options read anew at each call."""
 
 from __future__ import annotations
 
