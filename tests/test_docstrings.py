@@ -45,7 +45,6 @@ MODULES = [
 PENDING: list[str] = [
     "tinygrad_kr.autodiff",
     "tinygrad_kr.autograd",
-    "tinygrad_kr.compile",
     "tinygrad_kr.data",
     "tinygrad_kr.functional",
     "tinygrad_kr.linalg",
