@@ -649,7 +649,7 @@ class Tensor(Node):
     def softmax(self, dim: int) -> Tensor:
         """The softmax along `dim`: e^x / sum(e^x), positive and with sum 1.
 
-        Gradient: y (g - sum(g y)). Raises AxisError if there is no such axis.
+        Gradient: y (g - sum(g y)). Raises IndexError if there is no such axis.
         Source: torch.softmax.
 
         >>> tk.tensor([0.0, 0.0]).softmax(0)
@@ -662,7 +662,7 @@ class Tensor(Node):
 
         Finite where the softmax itself rounds to 0.
 
-        Gradient: g - e^y sum(g). Raises AxisError if there is no such axis.
+        Gradient: g - e^y sum(g). Raises IndexError if there is no such axis.
         Source: torch.log_softmax.
 
         >>> tk.tensor([0.0, 1000.0]).log_softmax(0)

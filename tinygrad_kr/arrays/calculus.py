@@ -117,7 +117,7 @@ def trapezoid(
     x: the positions, a vector along the axis or an array of the shape of `y`.
     dx: the distance of two samples where there is no `x`.
     Gradient: through `y`, `x` and `dx`.
-    Raises ValueError if the positions do not fit.
+    Raises ValueError if the positions do not broadcast.
     Source: np.trapezoid, torch.trapezoid.
 
     >>> tk.trapezoid(tk.tensor([0.0, 1.0, 4.0]))

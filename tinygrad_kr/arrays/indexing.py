@@ -224,7 +224,7 @@ def argsort(
 
     descending: largest first. The sort is always stable, whatever `stable` says; NaN is the
         largest.
-    Raises AxisError if there is no such axis. Source: torch.argsort.
+    Raises IndexError if there is no such axis. Source: torch.argsort.
 
     >>> tk.argsort(tk.tensor([3.0, 1.0, 2.0]))
     Tensor([1, 2, 0])
@@ -250,7 +250,7 @@ def sort(
     descending: largest first. The sort is always stable, whatever `stable` says; NaN is the
         largest.
     Gradient: g at the position each element had.
-    Raises AxisError if there is no such axis. Source: torch.sort.
+    Raises IndexError if there is no such axis. Source: torch.sort.
 
     >>> tk.sort(tk.tensor([3.0, 1.0, 2.0])).values
     Tensor([1., 2., 3.])

@@ -75,7 +75,7 @@ def flatten(x: Any, start_dim: int = 0, end_dim: int = -1) -> Any:
 
     A 0-d Tensor becomes one of shape (1,).
     Gradient: g in the shape of `x`.
-    Raises ValueError if `start_dim` comes after `end_dim`, AxisError if there is no such axis.
+    Raises ValueError if `start_dim` comes after `end_dim`, IndexError if there is no such axis.
     Source: torch.flatten.
 
     >>> tk.flatten(tk.ones(2, 3, 4), 1).shape
@@ -133,7 +133,7 @@ def unsqueeze(x: Any, axis: int | None = None, *, dim: int | None = None) -> Any
     """With a new axis of size 1 at position `axis`, 0 by default.
 
     Gradient: g in the shape of `x`.
-    Raises AxisError if `axis` is not from -ndim - 1 to ndim.
+    Raises IndexError if `axis` is not from -ndim - 1 to ndim.
     Source: torch.unsqueeze, np.expand_dims.
 
     >>> tk.unsqueeze(tk.ones(3), 1).shape
@@ -206,7 +206,7 @@ def transpose(x: Any, *axes: Any) -> Any:
     axes: none reverses all of them (NumPy). Two integers exchange these two (PyTorch). A tuple, or
         as many integers as axes, is the new order (NumPy).
     Gradient: g in the inverse order.
-    Raises AxisError or ValueError if the axes are not those of `x`.
+    Raises IndexError or ValueError if the axes are not those of `x`.
     Source: np.transpose, torch.transpose.
 
     >>> tk.transpose(tk.ones(2, 3, 4), 0, 1).shape
@@ -236,7 +236,7 @@ def permute(x: Any, *axes: Any) -> Any:
 def swapaxes(x: Any, axis1: int, axis2: int) -> Any:
     """Two axes exchanged.
 
-    Gradient: g with the same two exchanged. Raises AxisError if there is no such axis.
+    Gradient: g with the same two exchanged. Raises IndexError if there is no such axis.
     Source: np.swapaxes.
 
     >>> tk.swapaxes(tk.ones(2, 3, 4), 0, 2).shape
@@ -249,7 +249,7 @@ def swapaxes(x: Any, axis1: int, axis2: int) -> Any:
 def flip(x: Any, *axes: Any) -> Any:
     """The elements in reverse order along `axes`, or along all axes.
 
-    Gradient: g, reversed. Raises AxisError if there is no such axis.
+    Gradient: g, reversed. Raises IndexError if there is no such axis.
     Source: torch.flip, np.flip.
 
     >>> tk.flip(tk.tensor([1, 2, 3]))
@@ -276,7 +276,7 @@ def moveaxis(x: Any, source: Any, destination: Any) -> Any:
     """Some axes moved to other positions; the others keep their order.
 
     source, destination: two integers, or two tuples of the same length.
-    Gradient: g, moved back. Raises AxisError or ValueError if they do not fit.
+    Gradient: g, moved back. Raises IndexError or ValueError if they do not fit.
     Source: np.moveaxis, torch.movedim.
 
     >>> tk.moveaxis(tk.ones(2, 3, 4), 0, -1).shape
@@ -296,7 +296,7 @@ movedim = moveaxis
 def unbind(x: Any, axis: int = 0, *, dim: int | None = None) -> tuple[Any, ...]:
     """The slices along `axis`, without that axis, as a tuple.
 
-    Gradient: each slice's g at its position. Raises AxisError if there is no such axis.
+    Gradient: each slice's g at its position. Raises IndexError if there is no such axis.
     Source: torch.unbind.
 
     >>> tk.unbind(tk.tensor([[1, 2], [3, 4]]))
@@ -309,7 +309,7 @@ def unbind(x: Any, axis: int = 0, *, dim: int | None = None) -> tuple[Any, ...]:
 def diagonal(x: Any, offset: int = 0, axis1: int = 0, axis2: int = 1) -> Any:
     """The diagonal of two axes, as the last axis of the result: x[..., i, i + offset].
 
-    Gradient: g on the diagonal, 0 elsewhere. Raises AxisError if there is no such axis.
+    Gradient: g on the diagonal, 0 elsewhere. Raises IndexError if there is no such axis.
     Source: np.diagonal.
 
     >>> tk.diagonal(tk.tensor([[1, 2], [3, 4]]))
@@ -322,7 +322,7 @@ def diagonal(x: Any, offset: int = 0, axis1: int = 0, axis2: int = 1) -> Any:
 def trace(x: Any, offset: int = 0, axis1: int = 0, axis2: int = 1) -> Any:
     """The sum of a diagonal: sum_i x[..., i, i + offset].
 
-    Gradient: g on the diagonal, 0 elsewhere. Raises AxisError if there is no such axis.
+    Gradient: g on the diagonal, 0 elsewhere. Raises IndexError if there is no such axis.
     Source: np.trace.
 
     >>> tk.trace(tk.tensor([[1, 2], [3, 4]]))

@@ -170,8 +170,8 @@ where: Op = op(np.where,
            lambda g, y, condition, a, b: masked(g, logical_not(condition)),
            like=lambda condition, a, b: None, doc="""`a` where `condition` is nonzero, else `b`.
 
-condition, a, b: Tensors, arrays or numbers whose shapes broadcast. The result has the common dtype
-    of `a` and `b`.
+condition, a, b: Tensors, arrays or numbers whose shapes broadcast.
+Dtype: the common one of `a` and `b`; a Python number widens no Tensor.
 Gradient: 1 for the one that is taken, 0 for the other, also where that is infinite or NaN.
 Raises ValueError if the shapes do not broadcast.
 Source: np.where.
@@ -320,7 +320,8 @@ abs, neg = absolute, negative
 
 _ONE_INPUT = """Elementwise {formula}.
 
-x: a Tensor, array or number of any shape. {dtype}
+x: a Tensor, array or number of any shape.
+Dtype: {dtype}
 Gradient: {gradient}.
 Source: {source}.
 
@@ -329,7 +330,8 @@ Source: {source}.
 """
 _TWO_INPUTS = """Elementwise {formula}.
 
-a, b: Tensors, arrays or numbers whose shapes broadcast. {dtype}
+a, b: Tensors, arrays or numbers whose shapes broadcast.
+Dtype: {dtype}
 Gradient: {gradient}.
 Raises ValueError if the shapes do not broadcast, TypeError for anything but real numbers.
 Source: {source}.
@@ -337,11 +339,11 @@ Source: {source}.
 >>> {example}
 {output}
 """
-_FLOAT = "Floats keep their dtype; integers become float32."
-_SAME = "The result keeps the dtype."
-_TRUTH = "The result is boolean."
-_COMMON = "The result has their common dtype; a Python number widens no Tensor."
-_QUOTIENT = f"{_COMMON} Integers become float32."
+_FLOAT = "floats keep theirs; integers become float32."
+_SAME = "that of `x`."
+_TRUTH = "bool."
+_COMMON = "the common one; a Python number widens no Tensor."
+_QUOTIENT = "the common one; integers become float32, a Python number widens no Tensor."
 
 
 def _help(template: str, dtype: str, rows: Iterable[tuple[Op, str, str, str, str]]) -> None:
@@ -371,18 +373,18 @@ _SOURCES = {
 _NONE = "none; the result is a constant"
 
 _help(_ONE_INPUT, _FLOAT, [
-    (sqrt, "sqrt(x); NaN below 0", "1 / (2 y), inf at 0", "[4.0, 9.0]", "[2., 3.]"),
-    (cbrt, "cube root of x", "1 / (3 y^2), inf at 0", "[8.0, -27.0] to 3", "[ 2., -3.]"),
-    (exp, "e^x", "y", "[0.0, 1.0] to 3", "[1.   , 2.718]"),
-    (exp2, "2^x", "y log(2)", "[0.0, 3.0]", "[1., 8.]"),
+    (sqrt, "sqrt(x); NaN below 0", "1 / (2 sqrt(x)), inf at 0", "[4.0, 9.0]", "[2., 3.]"),
+    (cbrt, "cube root of x", "1 / (3 cbrt(x)^2), inf at 0", "[8.0, -27.0] to 3", "[ 2., -3.]"),
+    (exp, "e^x", "e^x", "[0.0, 1.0] to 3", "[1.   , 2.718]"),
+    (exp2, "2^x", "2^x log(2)", "[0.0, 3.0] to 3", "[1., 8.]"),
     (expm1, "e^x - 1, exact near 0", "e^x", "[0.0, 1.0] to 3", "[0.   , 1.718]"),
     (log, "natural logarithm; -inf at 0, NaN below", "1 / x", "[1.0, 2.0] to 3", "[0.   , 0.693]"),
     (log1p, "log(1 + x), exact near 0", "1 / (1 + x)", "[0.0, 1.0] to 3", "[0.   , 0.693]"),
-    (log2, "logarithm to base 2", "1 / (x log(2))", "[1.0, 8.0]", "[0., 3.]"),
+    (log2, "logarithm to base 2", "1 / (x log(2))", "[1.0, 8.0] to 3", "[0., 3.]"),
     (log10, "logarithm to base 10", "1 / (x log(10))", "[1.0, 100.0] to 3", "[0., 2.]"),
     (sin, "sine; x in radians", "cos(x)", "[0.0, 1.0] to 3", "[0.   , 0.841]"),
     (cos, "cosine; x in radians", "-sin(x)", "[0.0, 1.0] to 3", "[1.  , 0.54]"),
-    (tan, "tangent; x in radians", "1 + y^2", "[0.0, 1.0] to 3", "[0.   , 1.557]"),
+    (tan, "tangent; x in radians", "1 + tan(x)^2", "[0.0, 1.0] to 3", "[0.   , 1.557]"),
     (arcsin, "inverse of sin, in [-pi/2, pi/2]; NaN outside [-1, 1]",
         "1 / sqrt(1 - x^2), inf at -1 and 1", "[0.0, 1.0] to 3", "[0.   , 1.571]"),
     (arccos, "inverse of cos, in [0, pi]; NaN outside [-1, 1]",
@@ -391,7 +393,7 @@ _help(_ONE_INPUT, _FLOAT, [
         "[0.0, 1.0] to 3", "[0.   , 0.785]"),
     (sinh, "(e^x - e^-x) / 2", "cosh(x)", "[0.0, 1.0] to 3", "[0.   , 1.175]"),
     (cosh, "(e^x + e^-x) / 2", "sinh(x)", "[0.0, 1.0] to 3", "[1.   , 1.543]"),
-    (tanh, "(e^x - e^-x) / (e^x + e^-x), in [-1, 1]", "1 - y^2",
+    (tanh, "(e^x - e^-x) / (e^x + e^-x), in [-1, 1]", "1 - tanh(x)^2",
         "[0.0, 1.0] to 3", "[0.   , 0.762]"),
     (arcsinh, "inverse of sinh", "1 / sqrt(1 + x^2)", "[0.0, 1.0] to 3", "[0.   , 0.881]"),
     (arccosh, "inverse of cosh, at least 0; NaN below 1",
@@ -400,9 +402,10 @@ _help(_ONE_INPUT, _FLOAT, [
         "1 / (1 - x^2), inf at -1 and 1", "[0.0, 0.5] to 3", "[0.   , 0.549]"),
     (deg2rad, "degrees in radians, x pi / 180", "pi / 180", "[0.0, 180.0] to 3", "[0.   , 3.142]"),
     (rad2deg, "radians in degrees, x 180 / pi", "180 / pi", "[0.0, 3.0] to 1", "[  0. , 171.9]"),
-    (sinc, "sin(pi x) / (pi x), 1 at 0", "(cos(pi x) - y) / x, 0 at 0",
+    (sinc, "sin(pi x) / (pi x), 1 at 0", "(cos(pi x) - sinc(x)) / x, 0 at 0",
         "[0.0, 0.5] to 3", "[1.   , 0.637]"),
-    (sigmoid, "1 / (1 + e^-x), in [0, 1]", "y (1 - y)", "[0.0, 1.0] to 3", "[0.5  , 0.731]"),
+    (sigmoid, "1 / (1 + e^-x), in [0, 1]", "sigmoid(x) (1 - sigmoid(x))",
+        "[0.0, 1.0] to 3", "[0.5  , 0.731]"),
     (softplus, "log(1 + e^x), without overflow", "sigmoid(x)", "[0.0, 1.0] to 3", "[0.693, 1.313]"),
     (erf, "2 / sqrt(pi) times the integral of e^(-t^2) from 0 to x",
         "2 / sqrt(pi) e^(-x^2)", "[0.0, 1.0] to 3", "[0.   , 0.843]"),
@@ -434,7 +437,7 @@ _help(_TWO_INPUTS, _COMMON, [
     (remainder, "a - b floor(a / b), with the sign of b",
         "1 for a, -floor(a / b) for b", "[5.0, -5.0]; 3", "[2., 1.]"),
     (floor_divide, "floor(a / b)", _NONE, "[5.0, -5.0]; 3", "[ 1., -2.]"),
-    (power, "a^b", "b a^(b - 1) for a, 0 where b = 0; y log(a) for b, 0 where a = 0 and b >= 0",
+    (power, "a^b", "b a^(b - 1) for a, 0 where b = 0; a^b log(a) for b, 0 where a = 0 and b >= 0",
         "[2.0, 3.0]; 2", "[4., 9.]"),
     (maximum, "larger of a and b; NaN wins",
         "1 for the larger, 1/2 for both where they are equal", "[1.0, 4.0]; 3", "[3., 4.]"),
@@ -451,9 +454,10 @@ _help(_TWO_INPUTS, _QUOTIENT, [
         "b / (a^2 + b^2) for a, -a / (a^2 + b^2) for b, 0 at the origin",
         "[0.0, 1.0]; 1 to 3", "[0.   , 0.785]"),
     (hypot, "sqrt(a^2 + b^2), without overflow",
-        "a / y for a, b / y for b, 0 at the origin", "[3.0, 5.0]; [4.0, 12.0]", "[ 5., 13.]"),
+        "a / hypot(a, b) for a, b / hypot(a, b) for b, 0 at the origin",
+        "[3.0, 5.0]; [4.0, 12.0] to 3", "[ 5., 13.]"),
     (logaddexp, "log(e^a + e^b), without overflow",
-        "e^(a - y) for a, e^(b - y) for b", "[0.0, 1.0]; 0 to 3", "[0.693, 1.313]"),
+        "e^a / (e^a + e^b) for a, e^b / (e^a + e^b) for b", "[0.0, 1.0]; 0 to 3", "[0.693, 1.313]"),
 ])
 _help(_TWO_INPUTS, _TRUTH, [
     (equal, "a == b", _NONE, "[1, 2, 3]; 2", "[False,  True, False]"),
