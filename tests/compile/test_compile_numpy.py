@@ -390,7 +390,7 @@ def test_labels_are_checked_where_nothing_else_is_left_to_compute() -> None:
     checked = compile(lambda y: (F.cross_entropy(X[:, :2], y), None)[1])
     for _ in range(4):
         assert checked(Y) is None
-    assert checked.programs[0].statements == []
+    assert checked.programs[0].instructions == []
     with pytest.raises(IndexError, match="label 2"):
         checked(Tensor(np.array([0, 1, 2, 0, 0, 0])))
 
