@@ -144,7 +144,7 @@ def _stepwise(generator: Any, mode: Callable[[], _Mode]) -> Any:
             sent, resume = error, generator.throw
 
 
-def recording() -> int:
+def recording_mode() -> int:
     """The mode in which ops are recorded: with anomaly detection or a capture where one is on."""
     if getattr(current_mode(), "anomaly", False):
         return ANOMALY
@@ -180,7 +180,7 @@ class enable_grad(_Mode):
     """
 
     def _mode(self) -> int:
-        return recording()
+        return recording_mode()
 
 
 def recorded_if(wanted: bool) -> _Mode:
@@ -229,7 +229,7 @@ class set_grad_enabled(_Mode):
         return super().__call__(function)
 
     def _mode(self) -> int:
-        return recording() if self.mode else OFF
+        return recording_mode() if self.mode else OFF
 
     def _again(self) -> _Mode:
         return set_grad_enabled(self.mode)

@@ -18,7 +18,7 @@ from numpy import ndarray
 
 from tinygrad_kr import arrays, linalg
 from tinygrad_kr.arrays import reduction
-from tinygrad_kr.arrays.indexing import detached, held, raw
+from tinygrad_kr.arrays.indexing import array_of, detach, peek
 from tinygrad_kr.arrays.operands import floating, operands
 from tinygrad_kr.ops import elementwise, shape
 from tinygrad_kr.ops import linalg as matrices
@@ -96,7 +96,7 @@ def _arrays_in(value: Any) -> Any:
     """`value` with every Tensor in it, also in lists, as its array."""
     if isinstance(value, list | tuple):
         return [_arrays_in(item) for item in value]
-    return raw(value)
+    return peek(value)
 
 
 def _tensors_in(value: Any) -> Any:
@@ -109,7 +109,7 @@ def _serve_detached(function: Any) -> None:
     """Register NumPy's own function of the arrays; array results become detached Tensors."""
 
     def served(*args: Any, **kwargs: Any) -> Any:
-        kwargs = {name: raw(value) for name, value in kwargs.items()}
+        kwargs = {name: peek(value) for name, value in kwargs.items()}
         return _tensors_in(function(*map(_arrays_in, args), **kwargs))
 
     served.__name__ = served.__qualname__ = _name_of(function)
@@ -154,7 +154,7 @@ _serve(np.nan_to_num,   lambda x, copy=True, nan=0.0, posinf=None, neginf=None:
 _serve(np.clip,         lambda a, a_min=None, a_max=None, out=ONLY_NONE, *, min=None, max=None:
        arrays.clip(a, a_min if min is None else min, a_max if max is None else max))
 _serve(np.where,        lambda condition, x=None, y=None:
-       elementwise.where(detached(condition), *operands(x, y)) if x is not None
+       elementwise.where(detach(condition), *operands(x, y)) if x is not None
        else arrays.nonzero(condition, as_tuple=True))
 _serve(np.select,       lambda condlist, choicelist, default=0:
        _select(condlist, choicelist, default))
@@ -175,7 +175,7 @@ def _select(conditions: Any, choices: Any, default: Any) -> Any:
         raise ValueError(f"np.select: {len(conditions)} conditions for {len(choices)} choices")
     *chosen, y = operands(*choices, default)
     for condition, choice in zip(reversed(conditions), reversed(chosen), strict=True):
-        y = elementwise.where(detached(condition), choice, y)
+        y = elementwise.where(detach(condition), choice, y)
     return y
 
 
@@ -324,7 +324,7 @@ _serve(np.linspace, lambda start, stop, num=50, endpoint=True, retstep=ONLY_FALS
 
 
 def _sizes(size: Any) -> tuple[int, ...]:
-    return tuple(np.atleast_1d(raw(size)).tolist())
+    return tuple(np.atleast_1d(peek(size)).tolist())
 
 
 def _reshape(a: Any, size: Any, order: str) -> Any:
@@ -402,7 +402,7 @@ def _block(nested: Any) -> Any:
         return _concatenate([join(item, level + 1) for item in part], level - depth)
 
     leaves = list(_leaves(nested))
-    ndim = max(depth, *(np.ndim(held(leaf)) for leaf in leaves))
+    ndim = max(depth, *(np.ndim(array_of(leaf)) for leaf in leaves))
     converted = iter(operands(*leaves))
     return join(_refilled(nested, converted), 0)
 
@@ -463,7 +463,7 @@ _serve(np.gradient, lambda f, *varargs, axis=None, edge_order=1:
 
 def _take(a: Any, indices: Any, axis: int | None, mode: str) -> Any:
     x, along = _flat_without(a, axis)
-    indices, size = np.asarray(raw(indices)), x.shape[along]
+    indices, size = np.asarray(peek(indices)), x.shape[along]
     if mode == "wrap":
         indices = indices % size
     elif mode == "clip":
@@ -477,7 +477,7 @@ def _square_of(m: Any) -> Any:
 
 
 def _partition(x: Any, axis: int, kth: Any) -> Any:
-    return arrays.take_along_axis(x, np.argpartition(raw(x), kth, axis), axis)
+    return arrays.take_along_axis(x, np.argpartition(peek(x), kth, axis), axis)
 
 
 def _gradient(f: Any, varargs: tuple[Any, ...], axis: Any, edge_order: int) -> Any:

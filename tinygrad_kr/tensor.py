@@ -36,7 +36,7 @@ from tinygrad_kr.ops.linalg import matmul
 from tinygrad_kr.ops.node import OFF, Node, constant, current_mode, note_created, tick
 from tinygrad_kr.ops.op import astype, make_results_of, numpy_table
 from tinygrad_kr.ops.tracing import tracers, tracing
-from tinygrad_kr.ops.writes import LastChange, last_write, note_writes
+from tinygrad_kr.ops.writes import LastChange, bump_versions, last_write
 
 __all__ = ["Tensor"]
 
@@ -152,7 +152,7 @@ class Tensor(Node):
             raise TypeError(f"data: expected floats where grad is required, got {array.dtype}.")
         _escapes(".data = ...")
         self._data = array
-        note_writes([self], ".data = ...", rebound=True)
+        bump_versions([self], ".data = ...", rebound=True)
 
     @property
     def grad(self) -> Tensor | None:
@@ -485,7 +485,7 @@ class Tensor(Node):
         if tracer is not None:
             tracer.about_to_write(self)
         self._data[key] = value
-        note_writes([self], what)
+        bump_versions([self], what)
         if tracer is not None:
             tracer.written(self, key, given, what)
 
@@ -823,8 +823,19 @@ class Tensor(Node):
     tril = method(array_indexing.tril)
     diag = method(array_indexing.diag)
     matmul = matmul
-    outer = array_products.outer
     norm = linalg.p_norm
+
+    def outer(self, other: Any) -> Tensor:
+        """y[i, j] = x[i] other[j], of the flattened arrays.
+
+        other: of any shape. The result has the shape (number of elements, number of others).
+        Gradient: by each factor, the sum of g times the other. Source: `torch.outer`.
+
+        >>> tk.tensor([1.0, 2.0]).outer([3.0, 4.0])
+        Tensor([[3., 4.],
+                [6., 8.]])
+        """
+        return array_products.outer(self, other)  # type: ignore[no-any-return]
 
     def dot(self, other: Any) -> Tensor:
         """NumPy's `dot`: the sum over the last axis and the last but one of `other`.

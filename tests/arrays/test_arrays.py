@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from types import CodeType
 from typing import Any
 
 import numpy as np
@@ -34,6 +35,7 @@ def gradient_of(t: Tensor) -> Any:
 
 A23, A33, A234, V3 = apart(2, 3), apart(3, 3), apart(2, 3, 4), apart(3)
 STEPS = np.array([0.0, 0.5, 2.0])
+MASK = np.array([[True, False, True], [False, False, True]])
 Case = tuple[Callable[..., Any], Callable[..., Any], tuple[ndarray, ...]]
 
 CASES: dict[str, list[Case]] = {
@@ -257,7 +259,32 @@ CASES: dict[str, list[Case]] = {
             for mode in ("full", "same", "valid")
         ),
     ],
+    "shapes": [
+        (arrays.ravel, np.ravel, (A234,)),
+        (arrays.transpose, np.transpose, (A234,)),
+        (lambda a: arrays.transpose(a, 0, 2), lambda a: a.swapaxes(0, 2), (A234,)),
+        (lambda a: arrays.expand_dims(a, 1), lambda a: np.expand_dims(a, 1), (A23,)),
+        (
+            lambda a: arrays.diagonal(a, 1, 0, 2),
+            lambda a: np.diagonal(a, 1, 0, 2),
+            (A234,),
+        ),
+    ],
+    "einsum": [
+        (lambda a, b: arrays.einsum("ij,jk->ik", a, b), np.matmul, (A23, A33)),
+        (
+            lambda a: arrays.einsum(a, [0, 1], [1]),
+            lambda a: np.einsum(a, [0, 1], [1]),
+            (A23,),
+        ),
+    ],
     "limits": [
+        (lambda a: arrays.clamp(a, max=0.2), lambda a: np.minimum(a, 0.2), (A23,)),
+        (
+            lambda a: arrays.masked_fill(a, MASK, 7.0),
+            lambda a: np.where(MASK, 7.0, a),
+            (A23,),
+        ),
         (lambda a: a.clip(-0.2, 0.31), lambda a: a.clip(-0.2, 0.31), (A23,)),
         (lambda a, b, c: a.clip(b, c), lambda a, b, c: a.clip(b, c), (A23, V3 - 0.31, V3 + 0.22)),
         (lambda a, b: a.clip(min=-0.1, max=b), lambda a, b: a.clip(-0.1, b), (A23, V3 + 0.03)),
@@ -269,6 +296,39 @@ ALL_CASES = [
     for name, cases in CASES.items()
     for i, (mine, theirs, args) in enumerate(cases)
 ]
+
+
+INDICES: list[Case] = [
+    (arrays.argsort, lambda a: np.argsort(a, kind="stable"), (A33,)),
+    (lambda a: arrays.argsort(a, 0, descending=True), lambda a: np.argsort(-a, 0), (A33,)),
+    (lambda a: arrays.nonzero(a > 0.3), lambda a: np.argwhere(a > 0.3), (A33,)),
+    (lambda a: arrays.nonzero(a > 0.3, as_tuple=True), lambda a: np.nonzero(a > 0.3), (A33,)),
+]
+"""What gives indices, which no gradient flows through."""
+
+
+@pytest.mark.parametrize(("mine", "theirs", "args"), INDICES)
+def test_indices(
+    mine: Callable[..., Any], theirs: Callable[..., Any], args: tuple[ndarray, ...]
+) -> None:
+    found, expected = mine(*map(Tensor, args)), theirs(*args)
+    for a, b in zip(parts_of(found), parts_of(expected), strict=True):
+        assert isinstance(a, Tensor) and not a.requires_grad
+        np.testing.assert_array_equal(a.data, b, strict=True)
+
+
+def names_in(code: CodeType) -> set[str]:
+    """The names of functions and methods that code calls, also in functions inside it."""
+    inner = [names_in(part) for part in code.co_consts if isinstance(part, CodeType)]
+    return set(code.co_names).union(*inner)
+
+
+def test_every_function_of_arrays_has_samples() -> None:
+    """Reductions have theirs among the ops'."""
+    functions: list[Any] = [mine for cases in [*CASES.values(), INDICES] for mine, *_ in cases]
+    sampled = {function.__name__ for function in functions}
+    sampled.update(*(names_in(f.__code__) for f in functions if f.__name__ == "<lambda>"))
+    assert set(arrays.__all__) - set(arrays.reduction.__all__) - sampled == set()
 
 
 def parts_of(result: Any) -> list[Any]:

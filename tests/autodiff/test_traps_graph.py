@@ -1129,7 +1129,7 @@ def test_a_joint_rule_may_give_two_inputs_one_array() -> None:
     def both(g: Any, y: Any, a: Any, b: Any, needs: Any) -> Any:
         return [h := g * 2, h]
 
-    add2 = op(lambda a, b: 2 * (a + b), both, name="add2", joint=True)
+    add2 = op(lambda a, b: 2 * (a + b), both, name="add2", one_rule_for_all=True)
     a, b = (Tensor(np.ones(2), requires_grad=True) for _ in range(2))
     add2(a, b).sum().backward()
     assert a.grad is not None and b.grad is not None

@@ -17,7 +17,7 @@ from tinygrad_kr.native.build import find_compiler
 
 BACKENDS = ["numpy", *(["c"] if find_compiler() is not None else [])]
 TOLERANCE = {"float32": 1e-5, "float64": 1e-12}
-NAMES = sorted(name for name in SAMPLES if name in OPS and name != "keep_mask")
+NAMES = sorted(name for name in SAMPLES if name in OPS and name != "dropout_mask")
 GROUPS = [NAMES[start : start + 12] for start in range(0, len(NAMES), 12)]
 DTYPES = ["float32", "float64"]
 

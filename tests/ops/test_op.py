@@ -89,7 +89,7 @@ def test_joint_computes_all_cotangents_in_one_call() -> None:
         calls.append(needs)
         return [g * b if needs[0] else None, g * a if needs[1] else None]
 
-    product = op(lambda a, b: a * b, both, name="product", joint=True)
+    product = op(lambda a, b: a * b, both, name="product", one_rule_for_all=True)
     check_grads(product, (X, X + 1), order=3)
     calls.clear()
     a, b, c = leaf(2.0), leaf(3.0), Tensor(np.array([5.0]))
@@ -103,7 +103,7 @@ def test_joint_computes_all_cotangents_in_one_call() -> None:
 
 
 def test_joint_may_give_none_for_zero() -> None:
-    lazy = op(lambda a, b: a + 0 * b, lambda g, y, a, b, needs: [g, None], joint=True)
+    lazy = op(lambda a, b: a + 0 * b, lambda g, y, a, b, needs: [g, None], one_rule_for_all=True)
     a, b = leaf(2.0), leaf(3.0)
     lazy(a, b).sum().backward()
     assert grad_of(a).tolist() == [1.0]

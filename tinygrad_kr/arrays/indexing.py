@@ -1,6 +1,6 @@
 """Elements chosen by position along an axis: sorted, gathered, taken, and added back.
 
-Compositions of the primitives of `indexing` with PyTorch's signatures; `axis` may be called `dim`.
+Compositions of the ops of `ops.indexing` with PyTorch's signatures; `axis` may be called `dim`.
 """
 
 from __future__ import annotations
@@ -33,17 +33,17 @@ class Chosen(NamedTuple):
     indices: Any
 
 
-def held(x: Any) -> Any:
+def array_of(x: Any) -> Any:
     """The ndarray of a Tensor, to pass on; anything else as it is."""
     return x._data if isinstance(x, Node) else x
 
 
-def detached(x: Any) -> Any:
+def detach(x: Any) -> Any:
     """A Tensor without its history; anything else as it is."""
     return constant(x._data) if isinstance(x, Node) else x
 
 
-def raw(x: Any) -> Any:
+def peek(x: Any) -> Any:
     """The ndarray of a Tensor, to inspect; anything else as it is.
 
     Decisions by its values are not recorded, so a function that makes them is not compiled.
@@ -65,7 +65,7 @@ def index_array(index: Any, size: int, name: str) -> ndarray:
         array = index._data
         tracer.check(_refuse_outside, array, size, name)
     else:
-        array = np.array(held(index))
+        array = np.array(array_of(index))
     if not array.size and not isinstance(index, Node | ndarray):
         array = array.astype(np.int64)
     if array.dtype.kind not in "iu":
@@ -118,8 +118,8 @@ def index_select(x: Any, dim: int, index: Any) -> Any:
     Tensor([[2],
             [4]])
     """
-    if np.ndim(held(index)) > 1:
-        raise IndexError(f"index_select: expected a vector, got shape {np.shape(held(index))}.")
+    if np.ndim(array_of(index)) > 1:
+        raise IndexError(f"index_select: expected a vector, got shape {np.shape(array_of(index))}.")
     if not isinstance(index, Node):
         index = np.atleast_1d(index)
     return take(x, index if index.ndim else index.reshape(1), dim)
@@ -230,7 +230,7 @@ def argsort(
     Tensor([1, 2, 0])
     """
     axis = _axis_of(x, axis if dim is None else dim, "argsort")
-    order = _order(raw(x), axis, descending)
+    order = _order(peek(x), axis, descending)
     return constant(order) if isinstance(x, Node) else order
 
 
@@ -256,7 +256,7 @@ def sort(
     Tensor([1., 2., 3.])
     """
     axis = _axis_of(x, axis if dim is None else dim, "sort")
-    return _chosen(x, _order(raw(x), axis, descending), axis)
+    return _chosen(x, _order(peek(x), axis, descending), axis)
 
 
 @array_function
@@ -282,7 +282,7 @@ def topk(
     axis = _axis_of(x, axis if dim is None else dim, "topk")
     if not 0 <= k <= x.shape[axis]:
         raise ValueError(f"topk: expected k from 0 to {x.shape[axis]}, got {k}.")
-    order = _order(raw(x), axis, descending=largest)
+    order = _order(peek(x), axis, descending=largest)
     return _chosen(x, order[(*(slice(None),) * axis, slice(k))], axis)
 
 
@@ -311,7 +311,7 @@ def _extreme(
             return reduced(x, axis, keepdims)
         if not isinstance(axis, int):
             raise TypeError(f"{name}: expected one axis with return_indices=True, got {axis!r}.")
-        chosen = _chosen(x, held(first(x, axis, True)), _axis_of(x, axis, name))
+        chosen = _chosen(x, array_of(first(x, axis, True)), _axis_of(x, axis, name))
         return chosen if keepdims else Chosen(*(part.squeeze(axis) for part in chosen))
 
     extreme.__name__ = extreme.__qualname__ = name
@@ -351,7 +351,7 @@ def nonzero(x: Any, as_tuple: bool = False) -> Any:
     Tensor([[0, 1],
             [1, 0]])
     """
-    found = np.nonzero(np.atleast_1d(raw(x)))
+    found = np.nonzero(np.atleast_1d(peek(x)))
     if as_tuple:
         return tuple(map(constant, found)) if isinstance(x, Node) else found
     rows = np.stack(found, -1)[:, : x.ndim]

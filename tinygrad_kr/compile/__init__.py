@@ -1,4 +1,4 @@
-"""`tk.compile`: a whole training step recorded once and replayed as one program.
+"""`tk.compile`: a whole training step traced once and replayed as one program.
 
     @tk.compile
     def step(x, y):

@@ -104,7 +104,7 @@ class Specialisation:
     """One specialisation: a program and the guards under which it is valid."""
 
     __slots__ = (
-        *("_condition", "_replay", "matches", "count", "guards", "mode", "reason", "recorded"),
+        *("_condition", "_replay", "matches", "count", "guards", "mode", "reason", "traced"),
         *("tracer", "runner", "seconds", "stale", "tries"),
     )
 
@@ -114,7 +114,7 @@ class Specialisation:
         self.tracer: Tracer | None = None
         self.runner: Runner | None = None
         self.reason: str | None = None
-        self.tries = self.recorded = self.stale = 0
+        self.tries = self.traced = self.stale = 0
         self.seconds = 0.0
         self._condition: Condition | None = None
         self._replay: Callable[..., Any] = _missed
@@ -172,7 +172,7 @@ class Specialisation:
             if parted is None:
                 start = perf_counter()
                 runner = runner_of(tracer)
-                self.recorded = len(tracer.program.instructions)
+                self.traced = len(tracer.program.instructions)
                 self.seconds = perf_counter() - start
                 tries = 0
             elif tries > MAX_TRIES:
@@ -393,13 +393,13 @@ class Compiled:
         runners = [one.runner for one in self._specialisations()]
         return "\n".join(runner.source for runner in runners if runner is not None)
 
-    def __str__(self) -> str:
+    def __repr__(self) -> str:
         name = getattr(self.function, "__name__", "function")
         lines = [f"compiled {name}"]
         for one in self._specialisations():
             if one.runner is not None:
                 lines.append(
-                    f"  {one.recorded} ops recorded, {len(one.runner.program.instructions)} left "
+                    f"  {one.traced} ops traced, {len(one.runner.program.instructions)} left "
                     f"to compute, {one.runner.summary()}, built in {one.seconds * 1000:.0f} ms"
                 )
             elif one.reason is not None:
@@ -427,7 +427,11 @@ class Compiled:
         for signature in list(self._signatures.values()):
             reasons |= {reason: None for reason in [signature.reason] if reason}
         reasons |= {one.reason: None for one in self._specialisations() if one.reason}
-        return "\n".join(reasons) if reasons else "every call is compiled"
+        if reasons:
+            return "\n".join(reasons)
+        if not any(one.runner for one in self._specialisations()):
+            return "nothing is compiled yet: a program is built once two calls did the same"
+        return "every call is compiled"
 
 
 MISSED = object()

@@ -15,7 +15,7 @@ from numpy import ndarray
 from tinygrad_kr.ops import products
 from tinygrad_kr.ops.writes import address
 
-_MOST = 2304
+_MAX_FEATURES = 2304
 """Capacity of `convolution.h`: elements of a filter, and outputs."""
 
 
@@ -71,8 +71,8 @@ def _kernels(
 ) -> Any:
     """The C kernels, or None for a convolution that NumPy computes."""
     outputs, features = weight[0], math.prod(weight[1:])
-    large = windows * features * outputs >= products.LARGE
-    if not large or outputs < products.NARROW or max(outputs, features) > _MOST:
+    large = windows * features * outputs >= products.MIN_MULTIPLY_ADDS
+    if not large or outputs < products.MIN_SIDE or max(outputs, features) > _MAX_FEATURES:
         return None
     if window["groups"] != 1 or len(weight) > 4:
         return None

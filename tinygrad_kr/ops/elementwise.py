@@ -85,14 +85,14 @@ __all__ = [
 ]  # fmt: skip
 
 # fmt: off
-add       = op(np.add,         lambda g, y, a, b: g,     lambda g, y, a, b: g, regular=True)
-subtract  = op(np.subtract,    lambda g, y, a, b: g,     lambda g, y, a, b: -g, regular=True)
+add       = op(np.add,         lambda g, y, a, b: g,     lambda g, y, a, b: g, finite=True)
+subtract  = op(np.subtract,    lambda g, y, a, b: g,     lambda g, y, a, b: -g, finite=True)
 multiply  = op(np.multiply,    lambda g, y, a, b: g * b, lambda g, y, a, b: g * a)
 divide    = op(np.true_divide, lambda g, y, a, b: g / b, lambda g, y, a, b: -g * y / b)
 remainder = op(np.remainder,   lambda g, y, a, b: g,     lambda g, y, a, b: -g * floor_divide(a, b))
 
-negative   = op(np.negative,   lambda g, y, x: -g, regular=True)
-positive   = op(np.positive,   lambda g, y, x: g, regular=True)
+negative   = op(np.negative,   lambda g, y, x: -g, finite=True)
+positive   = op(np.positive,   lambda g, y, x: g, finite=True)
 absolute   = op(np.absolute,   lambda g, y, x: g * sign(x), numpy=[np.fabs])
 square     = op(np.square,     lambda g, y, x: g * (2 * x))
 reciprocal = op(np.reciprocal, lambda g, y, x: -g * y * y)
@@ -115,7 +115,7 @@ arccos  = op(np.arccos,  lambda g, y, x: -g / sqrt((1 - x) * (1 + x)))
 arctan  = op(np.arctan,  lambda g, y, x: g / (1 + x * x))
 sinh    = op(np.sinh,    lambda g, y, x: g * cosh(x))
 cosh: Op = op(np.cosh,   lambda g, y, x: g * sinh(x))
-tanh    = op(np.tanh,    lambda g, y, x: g * (1 - y * y), regular=True)
+tanh    = op(np.tanh,    lambda g, y, x: g * (1 - y * y), finite=True)
 arcsinh = op(np.arcsinh, lambda g, y, x: g / sqrt(1 + x * x))
 arccosh = op(np.arccosh, lambda g, y, x: g / sqrt((x - 1) * (x + 1)))
 arctanh = op(np.arctanh, lambda g, y, x: g / ((1 - x) * (1 + x)))
@@ -149,7 +149,7 @@ _ONE = {dtype: np.ones((), dtype) for dtype in _ZERO}
 _INTEGER = {2: np.int16, 4: np.int32, 8: np.int64}
 
 
-def _masked(x: Any, mask: Any) -> Any:
+def _where_or_zero(x: Any, mask: Any) -> Any:
     """`x` where `mask` is nonzero, exactly 0 elsewhere, also where `x` is infinite or NaN.
 
     `np.where` mispredicts branches. On large arrays it is 15 times faster to multiply the bits,
@@ -163,11 +163,11 @@ def _masked(x: Any, mask: Any) -> Any:
 
 
 # fmt: off
-masked: Op = op(_masked, lambda g, y, x, mask: masked(g, mask), regular=True)
+where_or_zero: Op = op(_where_or_zero, lambda g, y, x, mask: where_or_zero(g, mask), finite=True)
 where: Op = op(np.where,
            None,  # type: ignore[arg-type]
-           lambda g, y, condition, a, b: masked(g, condition),
-           lambda g, y, condition, a, b: masked(g, logical_not(condition)),
+           lambda g, y, condition, a, b: where_or_zero(g, condition),
+           lambda g, y, condition, a, b: where_or_zero(g, logical_not(condition)),
            like=lambda condition, a, b: None, doc="""`a` where `condition` is nonzero, else `b`.
 
 condition, a, b: Tensors, arrays or numbers whose shapes broadcast.
@@ -183,7 +183,7 @@ Tensor([1., 0.])
 
 def _tied(g: Any, wins: Any, ties: Any) -> Any:
     """The cotangent of the larger of two; a tie is split evenly."""
-    return where(wins, g, masked(g / 2, ties))
+    return where(wins, g, where_or_zero(g / 2, ties))
 
 
 maximum = op(np.maximum,
@@ -217,7 +217,7 @@ def _inside(x: Any, low: Any, high: Any) -> Any:
     return inside
 
 
-clip = op(_clip, lambda g, y, x, low=None, high=None: masked(g, _inside(x, low, high)))
+clip = op(_clip, lambda g, y, x, low=None, high=None: where_or_zero(g, _inside(x, low, high)))
 
 # ------------------------------------------------------------------ activations
 
@@ -245,15 +245,15 @@ def _erf(x: ndarray) -> Any:
 
 
 # fmt: off
-sigmoid  = op(_sigmoid,  lambda g, y, x: g * y * (1 - y), regular=True)
+sigmoid  = op(_sigmoid,  lambda g, y, x: g * y * (1 - y), finite=True)
 softplus = op(_softplus, lambda g, y, x: g * sigmoid(x))
-relu     = op(_relu,     lambda g, y, x: masked(g, y), regular=True)
+relu     = op(_relu,     lambda g, y, x: where_or_zero(g, y), finite=True)
 erf      = op(_erf,      lambda g, y, x: g * exp(-x * x) * (2 / math.sqrt(math.pi)))
-sinc     = op(np.sinc,   lambda g, y, x: g * _sinc_slope(x))
+sinc     = op(np.sinc,   lambda g, y, x: g * _sinc_vjp(x))
 # fmt: on
 
 
-def _sinc_slope(x: Any) -> Any:
+def _sinc_vjp(x: Any) -> Any:
     """d/dx sin(pi x) / (pi x); 0 at 0, by its series near there."""
     near = absolute(x) < 1e-2
     safe = where(near, 1.0, x)
@@ -272,16 +272,16 @@ def _power(a: Any, b: Any) -> Any:
 def _power_base(g: Any, a: Any, b: Any) -> Any:
     """b a^(b-1), which is 0 at exponent 0 whatever the base."""
     if isinstance(b, int | float):
-        return g * (b * a ** (b - 1)) if b else masked(g, False)
+        return g * (b * a ** (b - 1)) if b else where_or_zero(g, False)
     zero = b == 0
-    return masked(g * b * power(a, where(zero, 1.0, b - 1)), b)
+    return where_or_zero(g * b * power(a, where(zero, 1.0, b - 1)), b)
 
 
 def _power_exponent(g: Any, y: Any, a: Any, b: Any) -> Any:
     """a^b log a, which is 0 at base 0 for exponents >= 0."""
     zero = (a == 0) & (b >= 0)
     slope = float(np.log(a)) if isinstance(a, int | float) else log(where(zero, 1.0, a))
-    return masked(g * y * slope, logical_not(zero))
+    return where_or_zero(g * y * slope, logical_not(zero))
 
 
 def _safe(y: Any) -> Any:

@@ -12,7 +12,7 @@ from numpy import ndarray
 from tinygrad_kr.ops.elementwise import absolute, where
 from tinygrad_kr.ops.indexing import tril
 from tinygrad_kr.ops.op import Op, op
-from tinygrad_kr.ops.products import FEW, multiply
+from tinygrad_kr.ops.products import MAX_DOT_SIZE, gemm
 
 # ------------------------------------------------------------------ products
 
@@ -31,7 +31,7 @@ def _matmul(a: Any, b: Any) -> Any:
     Tensor([3., 7.])
     """
     try:
-        return a.dot(b) if a.ndim == 2 == b.ndim and b.size < FEW else multiply(a, b)
+        return a.dot(b) if a.ndim == 2 == b.ndim and b.size < MAX_DOT_SIZE else gemm(a, b)
     except ValueError as error:
         if not a.ndim or not b.ndim:
             raise ValueError("expected at least 1 axis, got a number. Use *") from error
@@ -49,7 +49,7 @@ def _matmul_left(g: Any, a: Any, b: Any) -> Any:
         return g[..., None] * b
     if a.ndim == 1:
         return (g[..., None, :] @ b.mT)[..., 0, :]
-    return g.dot(b.mT) if g.ndim == 2 == b.ndim and b.size < FEW else multiply(g, b.mT)
+    return g.dot(b.mT) if g.ndim == 2 == b.ndim and b.size < MAX_DOT_SIZE else gemm(g, b.mT)
 
 
 def _matmul_right(g: Any, a: Any, b: Any) -> Any:
@@ -58,9 +58,9 @@ def _matmul_right(g: Any, a: Any, b: Any) -> Any:
     if b.ndim == 1:
         return (a.mT @ g[..., None])[..., 0]
     if b.ndim == 2 and a.ndim > 2:
-        return multiply(a.reshape(-1, a.shape[-1]).mT, g.reshape(-1, g.shape[-1]))
+        return gemm(a.reshape(-1, a.shape[-1]).mT, g.reshape(-1, g.shape[-1]))
     if type(g) is ndarray and g.ndim == 2 == a.ndim:
-        return a.mT.dot(g) if a.size < FEW else multiply(a.mT, g)
+        return a.mT.dot(g) if a.size < MAX_DOT_SIZE else gemm(a.mT, g)
     return a.mT @ g  # `a.mT.dot(g)` would not defer to a Tensor `g`
 
 
@@ -68,7 +68,7 @@ def _linear(x: ndarray, weight: ndarray, bias: ndarray | None = None) -> Any:
     """x W^T + b: features on the last axis of `x`, weight (..., out, in), bias (..., out)."""
     if x.ndim == 2 == weight.ndim and bias is not None and bias.ndim == 1:
         try:
-            y: ndarray = x.dot(weight.T) if weight.size < FEW else multiply(x, weight.T)
+            y: ndarray = x.dot(weight.T) if weight.size < MAX_DOT_SIZE else gemm(x, weight.T)
             y += bias
             return y
         except ValueError:
@@ -90,7 +90,7 @@ def _linear(x: ndarray, weight: ndarray, bias: ndarray | None = None) -> Any:
         raise ValueError(
             f"expected rows for biases {bias.shape}, got a single vector. Give x a row axis"
         )
-    y = multiply(x, weight.mT)
+    y = gemm(x, weight.mT)
     if bias is None:
         return y
     return y + (bias if bias.ndim < 2 else bias[..., None, :])
@@ -98,10 +98,10 @@ def _linear(x: ndarray, weight: ndarray, bias: ndarray | None = None) -> Any:
 
 def _linear_weight(g: Any, x: Any, weight: Any) -> Any:
     if weight.ndim == 2 and x.ndim > 2:
-        return multiply(g.reshape(-1, g.shape[-1]).mT, x.reshape(-1, x.shape[-1]))
+        return gemm(g.reshape(-1, g.shape[-1]).mT, x.reshape(-1, x.shape[-1]))
     if x.ndim == 1:
         return g[..., :, None] * x
-    return multiply(g.mT, x)
+    return gemm(g.mT, x)
 
 
 @lru_cache(maxsize=64)
@@ -148,14 +148,14 @@ def _linear_bias(g: Any, bias: Any) -> Any:
 
 # fmt: off
 matmul = op(_matmul, lambda g, y, a, b: _matmul_left(g, a, b),
-                     lambda g, y, a, b: _matmul_right(g, a, b), numpy=[np.matmul], regular=True)
+                     lambda g, y, a, b: _matmul_right(g, a, b), numpy=[np.matmul], finite=True)
 linear = op(_linear, lambda g, y, x, weight, *bias:
-                     g.dot(weight) if weight.size < FEW and weight.ndim == 2
-                     else multiply(g, weight),
+                     g.dot(weight) if weight.size < MAX_DOT_SIZE and weight.ndim == 2
+                     else gemm(g, weight),
                      lambda g, y, x, weight, *bias:
-                     g.mT.dot(x) if x.size < FEW and g.ndim == 2 == weight.ndim
+                     g.mT.dot(x) if x.size < MAX_DOT_SIZE and g.ndim == 2 == weight.ndim
                      else _linear_weight(g, x, weight),
-                     lambda g, y, x, weight, bias: _linear_bias(g, bias), regular=True)
+                     lambda g, y, x, weight, bias: _linear_bias(g, bias), finite=True)
 # fmt: on
 
 # ------------------------------------------------------------------ einsum
@@ -166,7 +166,7 @@ def _einsum(*operands: ndarray, subscripts: str) -> Any:
     return np.einsum(subscripts, *operands, optimize=len(operands) > 1)
 
 
-def _einsum_slope(g: Any, operands: tuple[Any, ...], index: int, subscripts: str) -> Any:
+def _einsum_vjp(g: Any, operands: tuple[Any, ...], index: int, subscripts: str) -> Any:
     """The transposed contraction: `g` and the other operands, summed to this one's labels.
 
     A label that occurs twice in this operand (a diagonal) becomes an identity matrix. A label that
@@ -197,7 +197,7 @@ def _einsum_slope(g: Any, operands: tuple[Any, ...], index: int, subscripts: str
 
 einsum = op(
     _einsum,
-    lambda g, y, *operands, index, subscripts: _einsum_slope(g, operands, index, subscripts),
+    lambda g, y, *operands, index, subscripts: _einsum_vjp(g, operands, index, subscripts),
     variadic=True,
 )
 
@@ -231,7 +231,7 @@ def _pinv(a: ndarray, *, rcond: float | None = None) -> ndarray:
     return np.linalg.pinv(a, rcond)
 
 
-def _pinv_slope(g: Any, y: Any, a: Any) -> Any:
+def _pinv_vjp(g: Any, y: Any, a: Any) -> Any:
     """Source: Golub and Pereyra, The differentiation of pseudo-inverses (1973), theorem 4.3."""
     t = g.mT
     outside_rows = t - a @ (y @ t)
@@ -267,7 +267,7 @@ def _cofactor(a: ndarray) -> Any:
     return (u * _product_of_others(s)[..., None, :]) @ vt
 
 
-def _cofactor_slope(g: ndarray, a: ndarray) -> Any:
+def _cofactor_vjp(g: ndarray, a: ndarray) -> Any:
     """The second derivative of det(a) along `g`, exact at singular matrices too.
 
     For a diagonal matrix, dC_ii = sum_j p_ij dS_jj and dC_ij = -p_ij dS_ji. Here p_ij is the
@@ -322,7 +322,7 @@ def _cholesky(a: ndarray) -> ndarray:
     return np.linalg.cholesky((a + a.mT) * 0.5)
 
 
-def _cholesky_slope(g: Any, y: Any) -> Any:
+def _cholesky_vjp(g: Any, y: Any) -> Any:
     """L^-T phi(L^T g) L^-1, symmetrised; phi is the lower triangle with half its diagonal.
 
     Source: Murray, Differentiation of the Cholesky decomposition (2016).
@@ -340,14 +340,14 @@ def _half_lower(x: Any) -> Any:
 inv       = op(_inv,       lambda g, y, a: -(y.mT @ g @ y.mT))
 solve     = op(_solve,     lambda g, y, a, b: _solve_matrix(g, y, a, b),
                            lambda g, y, a, b: _solve_transposed(g, a, b))
-pinv      = op(_pinv,      lambda g, y, a, rcond=None: _pinv_slope(g, y, a))
+pinv      = op(_pinv,      lambda g, y, a, rcond=None: _pinv_vjp(g, y, a))
 det       = op(_det,       lambda g, y, a: g[..., None, None] * cofactor(a))
-cofactor: Op = op(_cofactor, lambda g, y, a: cofactor_slope(g, a))
-cofactor_slope: Op = op(_cofactor_slope, lambda g, y, h, a: cofactor_slope(g, a),
+cofactor: Op = op(_cofactor, lambda g, y, a: cofactor_vjp(g, a))
+cofactor_vjp: Op = op(_cofactor_vjp, lambda g, y, h, a: cofactor_vjp(g, a),
                                          lambda g, y, h, a: _third_of_det(g, h, a))
 logabsdet = op(_logabsdet, lambda g, y, a: g[..., None, None] * inv(a).mT)
 signdet   = op(_signdet)
-cholesky  = op(_cholesky,  lambda g, y, a: _cholesky_slope(g, y))
+cholesky  = op(_cholesky,  lambda g, y, a: _cholesky_vjp(g, y))
 # fmt: on
 
 # ------------------------------------------------------------------ decompositions
@@ -372,7 +372,7 @@ def _gaps(values: Any) -> Any:
     return values[..., None, :] - values[..., :, None]
 
 
-def _eigh_slope(g: Any, y: Any) -> Any:
+def _eigh_vjp(g: Any, y: Any) -> Any:
     """V (diag(gw) + F * V^T gV) V^T, symmetrised; F_ij = 1 / (w_j - w_i).
 
     Source: Giles, Collected matrix derivative results (2008), 3.1.
@@ -392,7 +392,7 @@ def _svd(a: ndarray) -> ndarray:
     return np.concatenate([u.mT, s[..., None], vt], axis=-1)
 
 
-def _svd_slope(g: Any, y: Any, a: Any) -> Any:
+def _svd_vjp(g: Any, y: Any, a: Any) -> Any:
     """Source: Townsend, Differentiating the singular value decomposition (2016)."""
     m, n = a.shape[-2:]
     u, s, v = y[..., :m].mT, y[..., m], y[..., m + 1 :].mT
@@ -411,6 +411,6 @@ def _svd_slope(g: Any, y: Any, a: Any) -> Any:
 
 
 # fmt: off
-eigh_packed = op(_eigh, lambda g, y, a: _eigh_slope(g, y), variable="eigh_packed")
-svd_packed  = op(_svd,  lambda g, y, a: _svd_slope(g, y, a), variable="svd_packed")
+eigh_packed = op(_eigh, lambda g, y, a: _eigh_vjp(g, y), variable="eigh_packed")
+svd_packed  = op(_svd,  lambda g, y, a: _svd_vjp(g, y, a), variable="svd_packed")
 # fmt: on

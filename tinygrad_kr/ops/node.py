@@ -160,7 +160,7 @@ passed_over = _PassedOver()
 
 def place_made(node: Node) -> str:
     """The source line at which the node was recorded, as `file:line (in function)`."""
-    place = _place(node._code, node._instruction)
+    place = _source_line(node._code, node._instruction)
     if node._code.co_filename.startswith(PACKAGE):
         return f"{place} (`with tk.detect_anomaly():` names your own line)"
     return place
@@ -176,7 +176,7 @@ def user_frame() -> FrameType | None:
     return None
 
 
-def _place(code: CodeType, instruction: int) -> str:
+def _source_line(code: CodeType, instruction: int) -> str:
     line = code.co_firstlineno
     for start, end, number in code.co_lines():
         if start <= instruction < end and number is not None:

@@ -11,6 +11,7 @@ arrays in `backward()`, and on Tensors where the derivative is itself differenti
 from __future__ import annotations
 
 import sys
+import warnings
 from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
@@ -46,8 +47,9 @@ class Op(Protocol):
     forward: Callable[..., Any]
     rules: tuple[Callable[..., Any], ...]
     variadic: bool
-    joint: bool
+    one_rule_for_all: bool
     shared: bool
+    """Whether one rule serves every input: `variadic or one_rule_for_all`."""
     promote: bool
 
     def __call__(self, *inputs: Any, **params: Any) -> Tensor: ...
@@ -78,12 +80,14 @@ def op(
     name: str | None = None,
     numpy: Iterable[Callable[..., Any]] = (),
     variadic: bool = False,
-    joint: bool = False,
+    one_rule_for_all: bool = False,
     promote: bool = True,
-    regular: bool = False,
+    finite: bool = False,
     variable: str | None = None,
     like: Callable[..., Any] | None = None,
     doc: str | None = None,
+    joint: bool | None = None,
+    regular: bool | None = None,
 ) -> Op:
     """Make a differentiable function from a NumPy function and its derivative rules.
 
@@ -95,14 +99,15 @@ def op(
     name: shown by messages and graphs, `forward`'s without underscores around it by default.
     numpy: further NumPy functions of the same signature that this op serves.
     variadic: any number of inputs share one rule. The keyword `index` is the input's number.
-    joint: the one rule returns a sequence with every input's cotangent (None where there is none).
+    one_rule_for_all: the one rule returns a sequence with every input's cotangent, or None.
         The keyword `needs` is a tuple of booleans: which are needed.
     promote: give the result the inputs' common floating dtype (PyTorch's promotion).
-    regular: the rules make finite results of finite inputs and cotangents. Rules of other ops are
+    finite: the rules make finite results of finite inputs and cotangents. Rules of other ops are
         kept from warning where the derivative is infinite or undefined.
     variable: the global variable that will hold the op, `name` by default; pickle looks there.
     like: a function whose signature `help` shows, `forward` by default.
     doc: the docstring, `forward`'s by default.
+    joint, regular: the names of `one_rule_for_all` and `finite` in version 0.1.0.
 
     Errors of `forward` are raised with the op's name, the shapes and the parameters.
 
@@ -112,6 +117,8 @@ def op(
     >>> x.grad
     Tensor([ 3., 12.])
     """
+    one_rule_for_all = _renamed("joint", joint, "one_rule_for_all", one_rule_for_all)
+    finite = _renamed("regular", regular, "finite", finite)
     if not rules:
         apply = _detached(forward, promote)
     elif isinstance(forward, np.ufunc) and forward.nin == 2:
@@ -125,13 +132,21 @@ def op(
     record.__wrapped__ = like or _signature_of(forward)
     record.__doc__ = doc or (None if _is_numpys(forward) else forward.__doc__)
     record.forward = forward
-    record.rules = rules if regular else tuple(map(_silenced, rules))
-    record.variadic, record.joint, record.shared = variadic, joint, variadic or joint
+    record.rules = rules if finite else tuple(map(_silenced, rules))
+    record.variadic, record.one_rule_for_all = variadic, one_rule_for_all
+    record.shared = variadic or one_rule_for_all
     record.promote = promote
     for function in (forward, *numpy):
         if _is_numpys(function):
             numpy_table[function] = record
     return record
+
+
+def _renamed(old: str, given: bool | None, new: str, value: bool) -> bool:
+    if given is None:
+        return value
+    warnings.warn(f"op: {old} is now called {new}", DeprecationWarning, stacklevel=3)
+    return given
 
 
 def _is_numpys(function: Callable[..., Any]) -> bool:
@@ -292,7 +307,7 @@ def _plain(record: Op, y: Any) -> ndarray:
     return _asarray(y)
 
 
-def _recorded(
+def record_result(
     record: Op, y: ndarray, inputs: tuple[Any, ...], params: dict[str, Any], tracked: bool
 ) -> Any:
     """The node of a result, with the source line of the call."""
@@ -359,7 +374,7 @@ def _promoted(record: Op, inputs: tuple[Any, ...], params: dict[str, Any]) -> An
     except Exception as error:
         raise explained(record, inputs, params, error) from error
     tracked = y.dtype.kind == "f" and any(isinstance(x, Node) and x._requires_grad for x in inputs)
-    return _recorded(record, y, inputs, params, tracked and bool(record.rules))
+    return record_result(record, y, inputs, params, tracked and bool(record.rules))
 
 
 def _arrays(inputs: Iterable[Any]) -> list[Any]:

@@ -19,18 +19,18 @@ from numpy import ndarray
 from tinygrad_kr.ops.tracing import tracing
 from tinygrad_kr.ops.writes import address
 
-FEW = 4096
-"""Threshold: a product with a factor of fewer elements may skip `multiply`; elements."""
-LARGE = 2**20
+MAX_DOT_SIZE = 4096
+"""Threshold: a product with a factor of fewer elements may skip `gemm`; elements."""
+MIN_MULTIPLY_ADDS = 2**20
 """Threshold: use the C kernel from this many multiply-adds. A lone product of up to 4x this size is
 faster in BLAS, but a threaded BLAS call slows the C kernels around it."""
-NARROW = 8
+MIN_SIDE = 8
 """Threshold: minimum rows and columns for the C kernel; below it most of a tile is wasted."""
-_MOST_COPIED = 2**26
+_MAX_PACKED_BYTES = 2**26
 """Largest `b` for the C kernel, which copies it into a buffer that it keeps; bytes."""
 
 
-def multiply(a: Any, b: Any, out: ndarray | None = None) -> Any:
+def gemm(a: Any, b: Any, out: ndarray | None = None) -> Any:
     """a @ b, into `out` if that is given.
 
     C and BLAS round float32 differently. Within a process, products of one shape always use the
@@ -40,7 +40,7 @@ def multiply(a: Any, b: Any, out: ndarray | None = None) -> Any:
         return a @ b
     if a.ndim > 2 == b.ndim and out is None:
         rows = a.reshape(math.prod(a.shape[:-1]), a.shape[-1])
-        return multiply(rows, b).reshape(*a.shape[:-1], b.shape[-1])
+        return gemm(rows, b).reshape(*a.shape[:-1], b.shape[-1])
     if not _is_large(a, b) or (product := _product()) is None:
         return a.dot(b) if a.ndim == 2 == b.ndim and out is None else np.matmul(a, b, out=out)
     if out is None:
@@ -60,9 +60,9 @@ def _is_large(a: ndarray, b: ndarray) -> bool:
     return (
         depth == inner
         and a.shape[:-2] == b.shape[:-2]
-        and rows * depth * columns >= LARGE
-        and min(rows, columns) >= NARROW
-        and 4 * depth * columns <= _MOST_COPIED
+        and rows * depth * columns >= MIN_MULTIPLY_ADDS
+        and min(rows, columns) >= MIN_SIDE
+        and 4 * depth * columns <= _MAX_PACKED_BYTES
     )
 
 
@@ -70,12 +70,12 @@ def _write_product(product: Callable[..., None], a: ndarray, b: ndarray, out: nd
     whole = out.flags.c_contiguous and out.flags.aligned and out.dtype == np.float32
     c = out if whole else np.empty(out.shape, np.float32)
     a, b = (x if x.flags.aligned else x.copy() for x in (a, b))
-    product(*a.shape, b.shape[1], *_place(a), *_place(b), address(c))
+    product(*a.shape, b.shape[1], *_matrix_args(a), *_matrix_args(b), address(c))
     if c is not out:
         out[...] = c
 
 
-def _place(x: ndarray) -> tuple[int, int, int]:
+def _matrix_args(x: ndarray) -> tuple[int, int, int]:
     """Address of a matrix and its strides in elements, down and across."""
     down, across = x.strides
     return address(x), down // 4, across // 4

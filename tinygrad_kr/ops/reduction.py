@@ -13,7 +13,7 @@ import numpy as np
 from numpy import ndarray
 from numpy.lib.array_utils import normalize_axis_tuple
 
-from tinygrad_kr.ops.elementwise import exp, isnan, masked, where
+from tinygrad_kr.ops.elementwise import exp, isnan, where, where_or_zero
 from tinygrad_kr.ops.op import Op, op
 
 Axis = Any  # int, tuple of ints, or None
@@ -86,22 +86,22 @@ def _inverse(n: float) -> float:
     return 1 / n if n > 0 else math.nan
 
 
-def _std_slope(g: Any, y: Any, x: Any, axis: Axis, keepdims: bool, ddof: float) -> Any:
+def _std_vjp(g: Any, y: Any, x: Any, axis: Axis, keepdims: bool, ddof: float) -> Any:
     y = _restored(y, x, axis, keepdims)
     scale = _restored(g, x, axis, keepdims) * _inverse(count(x, axis) - ddof)
-    return masked(scale * _centered(x, axis) / where(y == 0, 1.0, y), y)
+    return where_or_zero(scale * _centered(x, axis) / where(y == 0, 1.0, y), y)
 
 
 # fmt: off
 sum_ = op(_sum, lambda g, y, x, axis=None, keepdims=False: _restored(g, x, axis, keepdims),
-          variable="sum_", regular=True)
+          variable="sum_", finite=True)
 mean_ = op(_mean, lambda g, y, x, axis=None, keepdims=False:
            _restored(g, x, axis, keepdims) / count(x, axis), variable="mean_")
 var_ = op(_var, lambda g, y, x, axis=None, keepdims=False, ddof=0:
           _restored(g, x, axis, keepdims) * (2 * _inverse(count(x, axis) - ddof))
           * _centered(x, axis), variable="var_")
 std_ = op(_std, lambda g, y, x, axis=None, keepdims=False, ddof=0:
-          _std_slope(g, y, x, axis, keepdims, ddof), variable="std_")
+          _std_vjp(g, y, x, axis, keepdims, ddof), variable="std_")
 # fmt: on
 
 # ------------------------------------------------------------------ extremes
@@ -120,7 +120,7 @@ def _min(x: ndarray, *, axis: Axis = None, keepdims: Any = False) -> Any:
 def _extreme(g: Any, y: Any, x: Any, axis: Axis, keepdims: bool) -> Any:
     winners = (x == _restored(y, x, axis, keepdims)) | isnan(x)
     ties = winners.sum(axis=axis, keepdims=True).astype(x.dtype)
-    return masked(_restored(g, x, axis, keepdims) / ties, winners)
+    return where_or_zero(_restored(g, x, axis, keepdims) / ties, winners)
 
 
 # fmt: off
@@ -254,7 +254,7 @@ def _cumprod(x: ndarray, *, axis: int, reverse: bool = False) -> Any:
     return np.flip(np.cumprod(np.flip(x, axis), axis), axis) if reverse else np.cumprod(x, axis)
 
 
-def _cumprod_slope(g: Any, x: Any, axis: int, reverse: bool) -> Any:
+def _cumprod_vjp(g: Any, x: Any, axis: int, reverse: bool) -> Any:
     """sum_(k >= i) g_k prod_(j <= k, j != i) x_j, without dividing: exact where x has zeros."""
     step = -1 if reverse else 1
     before = _shifted(cumprod_(x, axis=axis, reverse=reverse), axis, step, 1.0)
@@ -284,7 +284,7 @@ def _others_product(x: Any, axis: Axis) -> Any:
 
 # fmt: off
 concatenate = op(_concatenate, lambda g, y, *parts, needs, axis=0: _parts(g, parts, needs, axis),
-                 joint=True)
+                 one_rule_for_all=True)
 cumsum_: Op = op(_cumsum,  lambda g, y, x, axis, reverse=False:
               cumsum_(g, axis=axis, reverse=not reverse), variable="cumsum_")
 recurrence: Op = op(_recurrence,
@@ -295,7 +295,7 @@ recurrence: Op = op(_recurrence,
                 recurrence(g, _shifted(a, axis, 1 if reverse else -1, 0.0), axis=axis,
                            reverse=not reverse) * _shifted(y, axis, -1 if reverse else 1, 0.0))
 cumprod_: Op = op(_cumprod, lambda g, y, x, axis, reverse=False:
-                  _cumprod_slope(g, x, axis, reverse), variable="cumprod_")
+                  _cumprod_vjp(g, x, axis, reverse), variable="cumprod_")
 prod_ = op(_prod, lambda g, y, x, axis=None, keepdims=False:
            _restored(g, x, axis, keepdims) * _others_product(x, axis), variable="prod_")
 # fmt: on

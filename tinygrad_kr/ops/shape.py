@@ -66,7 +66,7 @@ def inverse_permutation(axes: tuple[int, ...]) -> tuple[int, ...]:
 
 
 # fmt: off
-reshape      = op(_reshape,      lambda g, y, x, shape: g.reshape(x.shape), regular=True)
+reshape      = op(_reshape,      lambda g, y, x, shape: g.reshape(x.shape), finite=True)
 transpose    = op(_transpose,    lambda g, y, x, axes=None:
                   g.transpose(None if axes is None else inverse_permutation(axes)))
 swapaxes     = op(_swapaxes,     lambda g, y, x, axis1, axis2: g.swapaxes(axis1, axis2))
@@ -76,7 +76,7 @@ roll: Op = op(_roll,         lambda g, y, x, shift, axis=None:
                   roll(g, shift=_opposite(shift), axis=axis))
 stack        = op(_stack,        lambda g, y, *parts, needs, axis=0:
                   [_unstacked(g, i, axis) if need else None for i, need in enumerate(needs)],
-                  joint=True)
+                  one_rule_for_all=True)
 # fmt: on
 
 

@@ -17,11 +17,11 @@ import numpy as np
 from numpy import ndarray
 
 from tinygrad_kr.ops import convolutions
-from tinygrad_kr.ops.elementwise import masked
+from tinygrad_kr.ops.elementwise import where_or_zero
 from tinygrad_kr.ops.linalg import column_sums
 from tinygrad_kr.ops.node import Node
 from tinygrad_kr.ops.op import Op, op
-from tinygrad_kr.ops.products import multiply
+from tinygrad_kr.ops.products import gemm
 from tinygrad_kr.ops.shape import broadcast_to
 
 Sizes = tuple[int, ...]
@@ -147,7 +147,7 @@ def _convolve(
     row = None if bias is None else np.tile(bias, (counts[-1], 1))
     for part in _parts(len(x), math.prod(counts) * features * x.itemsize):
         columns = _columns(_padded(x[part], padding), kernel, stride, dilation, groups)
-        multiply(columns, filters, out=_by_group(y[part], groups))
+        gemm(columns, filters, out=_by_group(y[part], groups))
         if row is not None:
             y[part] += row
     return np.moveaxis(y, -1, 1)
@@ -178,7 +178,7 @@ def _convolve_transposed(
         starts = (o * d - a for o, d, (a, _) in zip(offset, dilation, padding, strict=True))
         inside: Iterable[Any] = map(_inside, starts, stride, g.shape[2:], size)
         place, kept = zip(*inside, strict=True)
-        multiply(rows, filters[:, :, number], out=parts)
+        gemm(rows, filters[:, :, number], out=parts)
         y[..., *place] += spread[..., *kept]
     return y
 
@@ -210,7 +210,7 @@ def _convolve_weight(
     weight = np.zeros((groups, features // groups, outputs // groups), np.result_type(x, g))
     for part in _parts(len(x), math.prod(g.shape[1:-1]) * features * x.itemsize):
         columns = _columns(_padded(x[part], padding), kernel, stride, dilation, groups)
-        weight += multiply(columns.mT, _by_group(g[part], groups))
+        weight += gemm(columns.mT, _by_group(g[part], groups))
     return np.moveaxis(weight.mT.reshape(outputs, *kernel, x.shape[1] // groups), -1, 1)
 
 
@@ -279,12 +279,12 @@ convolve_weight: Op = op(_convolve_weight,
 # ------------------------------------------------------------------ sums and maxima of windows
 
 
-def _window_sum(x: ndarray, *, kernel: Sizes, stride: Sizes, dilation: Sizes) -> Any:
+def _sum_pool(x: ndarray, *, kernel: Sizes, stride: Sizes, dilation: Sizes) -> Any:
     """The sum of the elements of each window of the last axes."""
     return _accumulated(np.add, x, kernel, stride, dilation)
 
 
-def _window_max(x: ndarray, *, kernel: Sizes, stride: Sizes, dilation: Sizes) -> Any:
+def _max_pool(x: ndarray, *, kernel: Sizes, stride: Sizes, dilation: Sizes) -> Any:
     """The largest element of each window of the last axes; NaN wins. The first has the gradient."""
     return _accumulated(np.maximum, x, kernel, stride, dilation)
 
@@ -339,20 +339,20 @@ def _first_largest(x: ndarray, y: ndarray, places: list[Any]) -> Iterator[ndarra
     yield free
 
 
-def _window_put_first(g: ndarray, x: ndarray, y: ndarray, **window: Sizes) -> ndarray:
+def _max_pool_vjp(g: ndarray, x: ndarray, y: ndarray, **window: Sizes) -> ndarray:
     """Zeros like `x` with `g` added to the first largest element of each window, `y`."""
     return _put(
         g, y, x.shape, lambda part, places: _first_largest(x[part], y[part], places), window
     )
 
 
-def _window_pick(x: ndarray, *, index: ndarray, **window: Sizes) -> Any:
+def _max_pool_gather(x: ndarray, *, index: ndarray, **window: Sizes) -> Any:
     """The element of each window that `index` names."""
     flat = _unfold(x, **window).reshape(*index.shape, math.prod(window["kernel"]))
     return np.take_along_axis(flat, index[..., None], -1)[..., 0]
 
 
-def _window_put(g: ndarray, *, index: ndarray, shape: Sizes, **window: Sizes) -> ndarray:
+def _max_unpool(g: ndarray, *, index: ndarray, shape: Sizes, **window: Sizes) -> ndarray:
     """Zeros of `shape` with `g` added to the element of each window that `index` names."""
     return _put(
         g, index, shape, lambda part, places: (index[part] == n for n in range(len(places))), window
@@ -375,7 +375,7 @@ def _put(g: ndarray, like: ndarray, shape: Sizes, masks: Any, window: dict[str, 
     places = list(_elements(counts, **window))
     for part in _samples(out, len(kernel)):
         for place, mask in zip(places, masks(part, places), strict=True):
-            chosen = masked(g[part], mask)
+            chosen = where_or_zero(g[part], mask)
             if apart:
                 out[part][place] = chosen
             else:
@@ -384,13 +384,13 @@ def _put(g: ndarray, like: ndarray, shape: Sizes, masks: Any, window: dict[str, 
 
 
 # fmt: off
-window_sum = op(_window_sum, lambda g, y, x, kernel, **p:
+sum_pool = op(_sum_pool, lambda g, y, x, kernel, **p:
                 fold(_repeated(g, kernel), shape=x.shape, kernel=kernel, **p))
-window_max = op(_window_max, lambda g, y, x, **window: window_put_first(g, x, y, **window))
-window_put_first: Op = op(_window_put_first, lambda g, out, _, x, y, **window:
-                window_pick(g, index=window_argmax(x, y, **window), **window))
-window_pick: Op = op(_window_pick, lambda g, y, x, index, **window:
-                window_put(g, index=index, shape=x.shape, **window))
-window_put: Op = op(_window_put, lambda g, y, x, index, shape, **window:
-                window_pick(g, index=index, **window))
+max_pool = op(_max_pool, lambda g, y, x, **window: max_pool_vjp(g, x, y, **window))
+max_pool_vjp: Op = op(_max_pool_vjp, lambda g, out, _, x, y, **window:
+                max_pool_gather(g, index=window_argmax(x, y, **window), **window))
+max_pool_gather: Op = op(_max_pool_gather, lambda g, y, x, index, **window:
+                max_unpool(g, index=index, shape=x.shape, **window))
+max_unpool: Op = op(_max_unpool, lambda g, y, x, index, shape, **window:
+                max_pool_gather(g, index=index, **window))
 # fmt: on

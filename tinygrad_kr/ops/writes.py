@@ -9,10 +9,10 @@ from typing import Any, NamedTuple
 
 from numpy import ndarray
 
-from tinygrad_kr.ops.node import Node, _place, tick, user_frame
+from tinygrad_kr.ops.node import Node, _source_line, tick, user_frame
 
 
-class Write:
+class WriteEvent:
     """An in-place write: when, by what, from where."""
 
     __slots__ = ("_frame", "time", "what")
@@ -29,22 +29,22 @@ class Write:
         self._frame = None if frame is None else (frame.f_code, frame.f_lasti)
 
     @property
-    def place(self) -> str:
+    def source_line(self) -> str:
         """The user's source line, as `file:line (in function)`."""
-        return "an unknown place" if self._frame is None else _place(*self._frame)
+        return "an unknown place" if self._frame is None else _source_line(*self._frame)
 
 
-class Written:
+class Version:
     """The last write to one array, for as long as the array lives."""
 
     __slots__ = ("last", "reference")
-    last: Write
+    last: WriteEvent
 
     def __init__(self, target: Any, key: int) -> None:
-        self.reference = weakref.ref(target, partial(_written.pop, key))  # no bytecode runs then
+        self.reference = weakref.ref(target, partial(_versions.pop, key))  # no bytecode runs then
 
 
-_written: dict[int, Written] = {}
+_versions: dict[int, Version] = {}
 
 
 class _LastWrite:
@@ -58,7 +58,7 @@ class _LastWrite:
     def __init__(self) -> None:
         self.time = 0
         self.read = object()
-        self.write: Write | None = None
+        self.write: WriteEvent | None = None
 
 
 last_write = _LastWrite()
@@ -70,33 +70,33 @@ class LastChange:
     time = 0
 
 
-class Noted(NamedTuple):
+class Bumped(NamedTuple):
     """A write and the arrays that it changed."""
 
-    write: Write
-    written: list[Written]
+    write: WriteEvent
+    written: list[Version]
 
 
-def note_writes(targets: Iterable[Node], what: str, rebound: bool = False) -> Noted:
+def bump_versions(targets: Iterable[Node], what: str, rebound: bool = False) -> Bumped:
     """Record that `what` has just overwritten the arrays of `targets`.
 
     rebound: their `.data` was replaced by another array; the old array did not change.
-    Returns the argument of `note_again`, valid while the targets keep these arrays.
+    Returns the argument of `bump_again`, valid while the targets keep these arrays.
     """
-    write = Write(what)
+    write = WriteEvent(what)
     noted = []
     for node in targets:
         target = node if rebound else owner(node._data)
-        written = _written.get(id(target))
+        written = _versions.get(id(target))
         if written is None:
-            _written[id(target)] = written = Written(target, id(target))
+            _versions[id(target)] = written = Version(target, id(target))
         written.last = write
         noted.append(written)
-    return Noted(write, noted)
+    return Bumped(write, noted)
 
 
-def note_again(noted: Noted) -> None:
-    """Record the same write to the same arrays again; cheaper than `note_writes`."""
+def bump_again(noted: Bumped) -> None:
+    """Record the same write to the same arrays again; cheaper than `bump_versions`."""
     if last_write.write is not noted.write:
         for written in noted.written:
             written.last = noted.write
@@ -108,7 +108,7 @@ def written_in(order: list[Node]) -> bool:
     if not order or last_write.time < order[0]._made:
         return False
     oldest = order[0]._made
-    recent = {key for key, written in _written.copy().items() if written.last.time > oldest}
+    recent = {key for key, written in _versions.copy().items() if written.last.time > oldest}
     return any(
         id(target) in recent
         for node in order
@@ -124,10 +124,10 @@ def _memory(x: Any) -> tuple[Any, ...]:
     return (owner(x),) if isinstance(x, ndarray) else ()
 
 
-def written_since(x: Any, time: int) -> Write | None:
+def write_since(x: Any, time: int) -> WriteEvent | None:
     """The write to a node's array, or to a plain array, after `time`; None if there was none."""
     for target in _memory(x):
-        written = _written.get(id(target))
+        written = _versions.get(id(target))
         if written is not None and written.last.time > time:
             return written.last
     return None
