@@ -6,9 +6,9 @@ import operator
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Self, SupportsIndex, overload
 
+from tinygrad_kr.nn.error_path import locate
 from tinygrad_kr.nn.module import Module
 from tinygrad_kr.nn.parameter import Parameter
-from tinygrad_kr.nn.trail import locate
 
 
 class _Numbered(Module):

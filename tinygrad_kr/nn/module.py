@@ -12,8 +12,8 @@ from numpy import ndarray
 
 from tinygrad_kr.arrays.operands import as_array, as_dtype
 from tinygrad_kr.grad_mode import no_grad
+from tinygrad_kr.nn.error_path import locate
 from tinygrad_kr.nn.parameter import Parameter
-from tinygrad_kr.nn.trail import locate
 from tinygrad_kr.tensor import Tensor, note_change
 
 Hook = Callable[..., Any]

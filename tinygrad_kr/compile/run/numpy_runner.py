@@ -126,7 +126,7 @@ def _with_steps(program: Program, steps: list[RecordedStep], made: dict[Any, Val
     given: dict[Any, Value | None] = {}
     for step in steps:
         gradients = {parameter: gradient for parameter, _, gradient, _ in step.updates}
-        for parameter in step.optimizer._slots:
+        for parameter in step.optimizer._param_states:
             gradient = gradients.get(parameter)
             if gradient is None or not isinstance(program.sources.get(gradient), Gradient):
                 effects.append(GradientWrite(parameter, gradient))
@@ -223,8 +223,11 @@ class _Code(Namespace):
             if isinstance(effect, OptimizerStep):
                 written += effect.updated
                 optimizer = self.name(effect.optimizer, "optimizer")
-                parameters = len(effect.optimizer._slots)
-                self.lines += [f"if len({optimizer}._slots) != {parameters}:", "    raise Stale"]
+                parameters = len(effect.optimizer._param_states)
+                self.lines += [
+                    f"if len({optimizer}._param_states) != {parameters}:",
+                    "    raise Stale",
+                ]
         if written:
             may = [f"{self.name(leaf, 'leaf')}._data.flags.writeable" for leaf in written]
             self.lines += [f"if not ({' and '.join(may)}):", "    raise Stale"]

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from tinygrad_kr.nn.module import Module
 
-_ATTRIBUTE = "_module_trail"
+_ATTRIBUTE = "_module_error_path"
 
 
-class _Trail:
+class _ErrorPath:
     """The modules an exception has passed through: a path from `outermost`, and what was said."""
 
     __slots__ = ("body", "note", "outermost", "path")
@@ -29,23 +29,23 @@ def locate(error: Exception, module: Module, args: tuple[Any, ...], kwargs: dict
     An exception whose message is not one string of its own (KeyError, OSError with a number) gets
     the text as a note.
     """
-    trail = getattr(error, _ATTRIBUTE, None)
-    if trail is None:
+    found = getattr(error, _ATTRIBUTE, None)
+    if found is None:
         plain = _is_plain(error)
-        trail = _Trail(module, _described(module, args, kwargs))
+        found = _ErrorPath(module, _described(module, args, kwargs))
         if plain:
-            trail.body += f": {error.args[0]}"
+            found.body += f": {error.args[0]}"
         else:
-            error.add_note(trail.text())
-            trail.note = len(error.__notes__) - 1
-        setattr(error, _ATTRIBUTE, trail)
-    elif module is not trail.outermost:
-        trail.path = f".{_name_in(module, trail.outermost)}{trail.path}"
-        trail.outermost = module
-    if trail.note is None:
-        error.args = (trail.text(),)
+            error.add_note(found.text())
+            found.note = len(error.__notes__) - 1
+        setattr(error, _ATTRIBUTE, found)
+    elif module is not found.outermost:
+        found.path = f".{_name_in(module, found.outermost)}{found.path}"
+        found.outermost = module
+    if found.note is None:
+        error.args = (found.text(),)
     else:
-        error.__notes__[trail.note] = trail.text()
+        error.__notes__[found.note] = found.text()
 
 
 def _is_plain(error: Exception) -> bool:
