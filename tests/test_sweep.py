@@ -441,7 +441,7 @@ def test_an_error_says_which_seeds_and_that_the_nets_are_stacked() -> None:
     def ordinary(net: Any) -> dict[str, Any]:
         return {"loss": nn.BCEWithLogitsLoss()(net(X), Y)}
 
-    with pytest.raises(ValueError, match="must have one shape") as caught:
+    with pytest.raises(ValueError, match="expected input and target of one shape") as caught:
         seed_sweep(build, ordinary, n=5, seed=10, progress=False)
     (note,) = caught.value.__notes__
     assert note.startswith("in seed_sweep, seeds 10 to 14: 5 nets trained together")

@@ -1,4 +1,4 @@
-"""Where in a net an exception came up: its message begins with the path of the module."""
+"""The place of an exception in a net: its message starts with the path of the module."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ _ATTRIBUTE = "_module_error_path"
 
 
 class _ErrorPath:
-    """The modules an exception has passed through: a path from `outermost`, and what was said."""
+    """The modules that an exception has passed: a path from `outermost`, and the message."""
 
     __slots__ = ("body", "note", "outermost", "path")
 
@@ -24,32 +24,32 @@ class _ErrorPath:
 
 
 def locate(error: Exception, module: Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-    """Have the message of `error`, on its way out of `module`, begin with where it comes from.
+    """Prefix the message of `error`, raised inside `module`, with the path of the module.
 
-    An exception whose message is not one string of its own (KeyError, OSError with a number) gets
-    the text as a note.
+    An exception whose message is not one string (KeyError, OSError with a number) gets the text as
+    a note.
     """
-    found = getattr(error, _ATTRIBUTE, None)
-    if found is None:
+    located = getattr(error, _ATTRIBUTE, None)
+    if located is None:
         plain = _is_plain(error)
-        found = _ErrorPath(module, _described(module, args, kwargs))
+        located = _ErrorPath(module, _described(module, args, kwargs))
         if plain:
-            found.body += f": {error.args[0]}"
+            located.body += f": {error.args[0]}"
         else:
-            error.add_note(found.text())
-            found.note = len(error.__notes__) - 1
-        setattr(error, _ATTRIBUTE, found)
-    elif module is not found.outermost:
-        found.path = f".{_name_in(module, found.outermost)}{found.path}"
-        found.outermost = module
-    if found.note is None:
-        error.args = (found.text(),)
+            error.add_note(located.text())
+            located.note = len(error.__notes__) - 1
+        setattr(error, _ATTRIBUTE, located)
+    elif module is not located.outermost:
+        located.path = f".{_name_in(module, located.outermost)}{located.path}"
+        located.outermost = module
+    if located.note is None:
+        error.args = (located.text(),)
     else:
-        error.__notes__[found.note] = found.text()
+        error.__notes__[located.note] = located.text()
 
 
 def _is_plain(error: Exception) -> bool:
-    """Whether the message is the one argument, a string."""
+    """Whether the message is the only argument, a string."""
     return (
         type(error).__str__ is BaseException.__str__
         and len(error.args) == 1
@@ -60,21 +60,21 @@ def _is_plain(error: Exception) -> bool:
 def _described(module: Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> str:
     given = [_form(value) for value in args]
     given += [f"{name}={_form(value)}" for name, value in kwargs.items()]
-    wanted = module.wanted_input()
+    expected = module.wanted_input()
     return (
-        f"{type(module).__name__}({module.extra_repr()}) got {', '.join(given) or 'nothing'}"
-        f"{', wants ' + wanted if wanted else ''}"
+        f"{type(module).__name__}({module.extra_repr()}): "
+        f"{f'expected {expected}, ' if expected else ''}got {', '.join(given) or 'nothing'}"
     )
 
 
 def _form(value: Any) -> str:
-    """The shape of an array; anything else by its type."""
+    """The shape of an array; the type of anything else."""
     shape = getattr(value, "shape", None)
     return str(tuple(shape)) if isinstance(shape, tuple) else type(value).__name__
 
 
 def _name_in(holder: Module, module: Module) -> str:
-    """The path of a module inside the one that called it; its class, if it is not a part of it."""
+    """The path of a module inside the one that called it; its class, if it is not part of it."""
     for path, found in holder.named_modules():
         if found is module:
             return path

@@ -32,6 +32,10 @@ __all__ = [
 ]
 
 
+def __dir__() -> list[str]:
+    return __all__
+
+
 class LRScheduler:
     """Base class of the schedules: sets the learning rate of every parameter group at each epoch.
 
