@@ -219,20 +219,20 @@ def test_errors_of_the_function_itself_pass_through() -> None:
 
 
 def test_float32_is_refused() -> None:
-    with pytest.raises(TypeError, match=r"argument 1 is float32.*float64"):
+    with pytest.raises(TypeError, match=r"got float32, in which differences are rounding only\."):
         check_grads(lambda x, y: x * y, (V, V.astype(np.float32)))
-    with pytest.raises(TypeError, match="result is float32"):
+    with pytest.raises(TypeError, match=r"float64 results of float64 arguments, got float32\."):
         check_grads(lambda x: x.float(), V)
 
 
 def test_nothing_to_check_is_refused() -> None:
-    with pytest.raises(ValueError, match="no argument holds floats"):
+    with pytest.raises(ValueError, match=r"expected an argument of floats, got none\."):
         check_grads(lambda x: x, np.arange(3))
-    with pytest.raises(ValueError, match="nothing to check at order 0"):
+    with pytest.raises(ValueError, match=r"and .fwd., got order 0 and modes \('rev', 'fwd'\)\."):
         check_grads(right, X, order=0)
-    with pytest.raises(ValueError, match="nothing to check"):
+    with pytest.raises(ValueError, match="expected order >= 1 and modes among"):
         check_grads(right, X, modes=())
-    with pytest.raises(ValueError, match="nothing to check"):
+    with pytest.raises(ValueError, match="expected order >= 1 and modes among"):
         check_grads(right, X, modes=["both"])  # type: ignore[list-item]
     with pytest.raises(TypeError, match="returned a ndarray, not a Tensor"):
         check_grads(lambda x: x.detach().numpy(), X)
@@ -273,7 +273,7 @@ def test_taylor_catches_a_wrong_second_derivative() -> None:
 
 
 def test_taylor_refuses_other_orders() -> None:
-    with pytest.raises(ValueError, match="order is 1 or 2, not 3"):
+    with pytest.raises(ValueError, match=r"taylor_slope: expected order 1 or 2, got 3\."):
         taylor_slope(right, X, order=3)
 
 
