@@ -237,8 +237,7 @@ def maxout(input: Any, pieces: int, dim: int = -1) -> Any:
     """The largest of every `pieces` neighbours along `dim`.
 
     input: (..., units x pieces, ...), the result (..., units, ...). A unit on top of a linear layer
-        thus
-    learns a convex, piecewise linear activation. Ties share the gradient evenly.
+    thus learns a convex, piecewise linear activation. Ties share the gradient evenly.
     Raises ValueError if the size is no multiple of `pieces`.
     Source: Goodfellow et al., Maxout networks (2013).
 

@@ -307,8 +307,7 @@ def unfold(
     """Windows as columns, the input of a convolution as a matrix.
 
     input: (N, C, H, W), the result (N, C kh kw, number of windows). Without N in one, without it in
-        the
-    other.
+    the other.
     kernel_size, dilation, padding, stride: one number or one per axis.
 
     Raises ValueError for another number of axes.
@@ -347,8 +346,7 @@ def fold(
     """The adjoint of `unfold`: adds windows up at their positions.
 
     input: (N, C kh kw, L), the result (N, C, H, W) with (H, W) = output_size. Without N in one,
-        without
-    it in the other.
+    without it in the other.
     Raises ValueError if the rows or windows are not as many as `unfold` gives for `output_size`.
 
     >>> F.fold(tk.ones(1, 2, 2), output_size=(1, 3), kernel_size=(1, 2))

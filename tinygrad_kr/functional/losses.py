@@ -122,8 +122,7 @@ def huber_loss(input: Any, target: Any, reduction: str = "mean", delta: float = 
     """d^2 / 2 where |d| <= delta, else delta (|d| - delta / 2), for d = input - target.
 
     input, target: one shape. delta: above 0. reduction: "mean" over all elements, "sum", or "none"
-        for
-    the input's shape. The slope is d, clipped to [-delta, delta].
+    for the input's shape. The slope is d, clipped to [-delta, delta].
 
     Raises ValueError for different shapes, delta <= 0, an unknown reduction, or the mean of no
     elements.

@@ -148,8 +148,7 @@ class ModuleList(_Numbered):
     """A list whose modules are registered, for a `forward` with a loop of its own.
 
     modules: any iterable. Indexing, slicing, `append`, `extend`, `insert`, `pop`, `len` and
-        iteration as
-    in a list. Raises TypeError for a member that is not a Module.
+    iteration as in a list. Raises TypeError for a member that is not a Module.
 
     >>> layers = nn.ModuleList(nn.Linear(2, 2) for _ in range(3))
     >>> len(list(layers.parameters()))

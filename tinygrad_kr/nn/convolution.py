@@ -120,8 +120,7 @@ class Conv1d(_Conv):
 
     L' = floor((L + 2 padding - dilation (k - 1) - 1) / stride) + 1.
     Parameters: `weight` (out_channels, in_channels / groups, k) and `bias` (out_channels,). Both
-        start
-    as U(+-1 / sqrt(fan_in)) with fan_in = in_channels k / groups.
+    start as U(+-1 / sqrt(fan_in)) with fan_in = in_channels k / groups.
     Options and errors: see `Conv2d`.
 
     >>> nn.Conv1d(2, 4, kernel_size=3)(tk.ones(1, 2, 8)).shape
@@ -136,8 +135,7 @@ class Conv2d(_Conv):
 
     H' = floor((H + 2 padding - dilation (kernel_size - 1) - 1) / stride) + 1.
     Parameters: `weight` (out_channels, in_channels / groups, kh, kw) and `bias` (out_channels,).
-        Both
-    start as U(+-1 / sqrt(fan_in)) with fan_in = in_channels kh kw / groups.
+    Both start as U(+-1 / sqrt(fan_in)) with fan_in = in_channels kh kw / groups.
 
     kernel_size, stride, dilation: one number or one per axis.
     padding: the same, or "same" or "valid".
@@ -159,8 +157,7 @@ class ConvTranspose2d(_Convolution):
 
     H' = (H - 1) stride - 2 padding + dilation (kernel_size - 1) + output_padding + 1.
     Parameters: `weight` (in_channels, out_channels / groups, kh, kw) and `bias` (out_channels,).
-        Both
-    start as U(+-1 / sqrt(n)) with n = out_channels kh kw / groups, as in PyTorch.
+    Both start as U(+-1 / sqrt(n)) with n = out_channels kh kw / groups, as in PyTorch.
 
     output_padding: rows and columns to add at the end. Other options and errors: see `Conv2d`.
 

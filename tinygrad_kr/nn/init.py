@@ -175,9 +175,8 @@ def _truncated(generator: Generator, low: float, high: float, count: int) -> nda
     """`count` standard normal numbers, truncated to [low, high].
 
     Rejection sampling: from the normal itself where that succeeds often. Otherwise from an
-        exponential
-    that falls as the normal does at the near end of the interval (a uniform, if that end is 0 or
-    inside). Source: Robert, Simulation of truncated normal variables (1995).
+    exponential that falls as the normal does at the near end of the interval (a uniform, if that
+    end is 0 or inside). Source: Robert, Simulation of truncated normal variables (1995).
     """
     if high < 0:
         return -_truncated(generator, -high, -low, count)
@@ -210,8 +209,7 @@ def orthogonal_(tensor: Tensor, gain: float = 1.0, generator: Generator | None =
     """Make the rows (or columns, if they are fewer) orthonormal, times `gain`.
 
     tensor: (rows, ...), the other axes taken as one. Q of the QR decomposition of a normal matrix,
-        its
-    signs fixed so that it is uniform over all orthogonal matrices.
+    its signs fixed so that it is uniform over all orthogonal matrices.
     Raises ValueError for fewer than 2 axes.
     Source: Saxe et al., Exact solutions to the nonlinear dynamics of learning in deep linear neural
     networks (2014).

@@ -33,8 +33,7 @@ class Module:
 
     An attribute that is a `Parameter`, a `Module` or (by `register_buffer`) a Tensor belongs to the
     module: `parameters()`, `state_dict()` and `to()` find it under the attribute's name. Nothing
-        else is
-    registered, neither a plain Tensor nor a list of modules (use `ModuleList`).
+    else is registered, neither a plain Tensor nor a list of modules (use `ModuleList`).
 
     An exception in `forward` keeps its type and cause. Its message starts with the path of the
     module in the net, the module, and the shapes:

@@ -94,8 +94,7 @@ class BatchNorm1d(_BatchNorm):
 
     Mean and variance are those of each channel (axis 1). In training they are the batch's, and the
     running ones move towards them: running + momentum (batch - running), with the variance that
-        divides
-    by n - 1. In eval the running ones are used.
+    divides by n - 1. In eval the running ones are used.
     Parameters: `weight` and `bias` (C,), start as 1 and 0. Buffers: `running_mean`, `running_var`,
     `num_batches_tracked`.
 

@@ -327,8 +327,7 @@ class DBN(Module):
     chains, dtype, generator: as for `RBM`; `output` starts as N(0, 0.01^2) too, with bias 0.
 
     Called, it is an ordinary net: (..., sizes[0]) -> logits (..., n_classes), or, without `output`,
-        the
-    last layer's p(h = 1 | below).
+    the last layer's p(h = 1 | below).
     Raises ValueError for fewer than two sizes.
     Source: Hinton, Osindero and Teh, A fast learning algorithm for deep belief nets (2006).
 
@@ -425,8 +424,7 @@ class DBN(Module):
         """Train all layers together as a classifier, by backpropagation and SGD.
 
         data: (N, sizes[0]). labels: integers (N,) from 0. Without `output`, one is added for as
-            many
-        classes as the labels have.
+        many classes as the labels have.
 
         Returns the mean cross-entropy of each epoch. Raises TypeError for labels that are not
         integers, ValueError for another number of them, IndexError for a label out of range.
