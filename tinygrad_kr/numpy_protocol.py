@@ -336,9 +336,7 @@ def _reshape(a: Any, size: Any, order: str) -> Any:
     if order == "C":
         return a.reshape(_sizes(size))
     if order != "F":
-        raise TypeError(
-            f"np.reshape(order=...): expected order='C' or order='F' on Tensors, got order={order!r}."
-        )
+        raise TypeError(f"np.reshape: expected order='C' or 'F' on Tensors, got order={order!r}.")
     return a.transpose().reshape(_sizes(size)[::-1]).transpose()
 
 
