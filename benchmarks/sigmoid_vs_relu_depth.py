@@ -24,7 +24,6 @@ Python, `measure_all(recipes, executor=...)` takes any executor, a cluster's inc
 from __future__ import annotations
 
 import argparse
-import io
 import json
 import os
 import platform
@@ -46,13 +45,25 @@ from tinygrad_kr import Tensor, nn, optim
 from tinygrad_kr.sweep import Rate, seed_sweep, stack_modules
 from tinygrad_kr.workers import WorkerDiedError, finished
 
+sys.path.append(str(Path(__file__).resolve().parents[1] / "examples"))
+from lectures.common import (
+    XOR_ANSWERS,
+    XOR_POINTS,
+    launch,
+    new_figure,
+    options,
+    positive,
+    progress_bar,
+    save,
+    whole,
+)
+
 if TYPE_CHECKING:
     from concurrent.futures import Executor
 
 AT_ONCE = 500
 """Steps between two movements of the progress bar."""
-POINTS = Tensor(np.array([[0.0, 0.0], [0.0, 1.0], [1.0, 0.0], [1.0, 1.0]]))
-ANSWERS = Tensor(np.array([[0.0], [1.0], [1.0], [0.0]]))
+POINTS, ANSWERS = Tensor(XOR_POINTS.astype(float)), Tensor(XOR_ANSWERS.astype(float))
 ACTIVATIONS: dict[str, type[nn.Module]] = {
     "sigmoid": nn.Sigmoid,
     "tanh": nn.Tanh,
@@ -256,14 +267,13 @@ def measure_all(
     """
     each = [seeds] * len(recipes) if isinstance(seeds, range) else list(seeds)
     calls: list[tuple[Any, ...]] = list(zip(recipes, each, strict=True))
-    bar = progress_bar(sum(recipe.work(len(own)) for recipe, own in calls))
+    bar = progress_bar(sum(recipe.work(len(own)) for recipe, own in calls), unit="")
     jobs = min(jobs, len(calls))
     here = executor is None and jobs == 1
-    if here and bar is not None:
+    if here:
         calls = [(*call, bar.update) for call in calls]
     results: dict[int, Result] = {}
     shown = 0
-    say = print if bar is None else bar.write
     work = finished(
         measure, calls, executor=executor, jobs=jobs, name=lambda index: str(recipes[index])
     )
@@ -271,32 +281,21 @@ def measure_all(
         with closing(work) as done:
             for index, result in done:
                 results[index] = result
-                if bar is not None and not here:
+                if not here:
                     bar.update(result.recipe.work(len(result.seeds)))
                 while show is not None and shown in results:
-                    say(show(results[shown]))
+                    bar.write(show(results[shown]))
                     shown += 1
     except (KeyboardInterrupt, WorkerDiedError) as reason:
         for index in sorted(results)[shown:] if show is not None else ():
-            say(show(results[index]))
-        say(f"\nstopped: {len(results)} of {len(recipes)} recipes are done")
+            bar.write(show(results[index]))
+        bar.write(f"\nstopped: {len(results)} of {len(recipes)} recipes are done")
         if isinstance(reason, WorkerDiedError):
             reason.done = [results[index] for index in sorted(results)]
             raise
     finally:
-        if bar is not None:
-            bar.close()
+        bar.close()
     return [results[index] for index in sorted(results)]
-
-
-def progress_bar(total: int) -> Any:
-    """A bar with the time left where tqdm is installed and someone looks at a terminal."""
-    try:
-        from tqdm import tqdm
-    except ImportError:
-        return None
-    form = "{percentage:3.0f}% |{bar}| {elapsed}, {remaining} left"
-    return tqdm(total=total, bar_format=form, disable=None, leave=False)
 
 
 # ------------------------------------------------------------------ tables
@@ -415,37 +414,24 @@ NAMES = {"relu": "ReLU", "leaky_relu": "Leaky ReLU", "elu": "ELU"}
 
 def save_picture(results: list[Result], path: Path) -> None:
     """Solved nets against depth, and the gradient against the layer; a row for each kind of net."""
-    try:
-        import matplotlib
-    except ImportError:
-        print('no picture: matplotlib is missing (pip install "tinygrad_kr[examples]")')
-        return
-    matplotlib.use("Agg")
-    import matplotlib.pyplot as plt
-    from matplotlib.lines import Line2D
-
     kinds = list(dict.fromkeys(kind_of(result.recipe) for result in results))
-    figure, rows = plt.subplots(
-        len(kinds), 2, figsize=(9, 3.9 * len(kinds) + 0.4), squeeze=False, layout="constrained"
-    )
+    figure = new_figure(9, 3.9 * len(kinds) + 0.4)
+    if figure is None:
+        return
+    rows = figure.subplots(len(kinds), 2, squeeze=False)
     for kind, (solved, gradient) in zip(kinds, rows, strict=True):
         mine = [result for result in results if kind_of(result.recipe) == kind]
         draw_solved(solved, mine)
         draw_gradients(gradient, at_one_depth(mine))
     handles = [
-        Line2D([], [], color=colour, marker=marker, label=NAMES.get(name, name))
+        gradient.plot([], [], color=colour, marker=marker, label=NAMES.get(name, name))[0]
         for name, (colour, marker) in LOOKS.items()
         if any(result.recipe.activation == name for result in results)
     ]
-    handles += [
-        Line2D([], [], color="0.3", label="first step"),
-        Line2D([], [], color="0.3", linestyle=":", label="last step"),
-    ]
+    handles += gradient.plot([], [], color="0.3", label="first step")
+    handles += gradient.plot([], [], color="0.3", linestyle=":", label="last step")
     figure.legend(handles=handles, loc="outside lower center", ncols=len(handles), frameon=False)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=110)
-    plt.close(figure)
-    print(f"picture saved: {path}")
+    save(figure, path)
 
 
 def kind_of(recipe: Recipe) -> Recipe:
@@ -655,36 +641,12 @@ def notes_on_the_end(results: Iterable[Result]) -> list[Note]:
 # ------------------------------------------------------------------ the command
 
 
-def whole(lowest: int) -> Callable[[str], int]:
-    """A whole number from `lowest` up."""
-
-    def parse(text: str) -> int:
-        if not text.isdecimal() or int(text) < lowest:
-            raise argparse.ArgumentTypeError(f"a whole number from {lowest} up, not {text!r}")
-        return int(text)
-
-    return parse
-
-
-def positive(text: str) -> float:
-    """A number above 0."""
-    try:
-        number = float(text)
-    except ValueError:
-        number = 0.0
-    if not 0 < number < float("inf"):
-        raise argparse.ArgumentTypeError(f"a number above 0, not {text!r}")
-    return number
-
-
 FULL = {"depths": [*range(1, 11), 12, 14, 16, 18, 20], "seeds": 100, "steps": 10_001}
 QUICK = {"depths": [1, 2, 3, 5, 10], "seeds": 20, "steps": 4_001}
 
 
 def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = options(__doc__, out="out")
     add = parser.add_argument
     add("--quick", action="store_true", help="fewer depths (1 2 3 5 10), seeds and steps")
     add("--agree", action="store_true", help="the recipes of a reference table instead")
@@ -699,7 +661,6 @@ def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
     add("--seed", type=whole(0), default=0, help="the first of them (default: 0)")
     add("--steps", type=whole(1), help="default: 10001; quick: 4001")
     add("--jobs", type=whole(1), default=os.cpu_count() or 1, help="processes (default: cores)")
-    add("--out", type=Path, default=Path("out"), help="folder for picture and JSON (default: out)")
     args = parser.parse_args(argv)
     if args.rerun and not args.rerun.is_file():
         parser.error(f"--rerun: there is no file {args.rerun}")
@@ -772,6 +733,4 @@ def main(argv: list[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(errors="replace")  # "?" for a letter that the console does not know
-    main()
+    launch(main)

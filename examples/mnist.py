@@ -18,8 +18,6 @@ was reached.
 
 from __future__ import annotations
 
-import argparse
-import io
 import sys
 import time
 from collections.abc import Callable
@@ -29,6 +27,18 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+from lectures.common import (
+    BLUE,
+    ORANGE,
+    launch,
+    new_figure,
+    options,
+    positive,
+    progress_bar,
+    save,
+    whole,
+    widths,
+)
 
 import tinygrad_kr as tk
 import tinygrad_kr.functional as F
@@ -145,28 +155,16 @@ def train(
                 seen += len(labels)
                 total += loss.item() * len(labels)
                 right += hits.item()
-                if bar is not None:
-                    bar.set_postfix_str(f"cost {total / seen:.4f}", refresh=False)
-                    bar.update()
+                bar.set_postfix_str(f"cost {total / seen:.4f}", refresh=False)
+                bar.update()
             seconds = time.perf_counter() - start
             history.append(Epoch(total / seen, right / seen, test_accuracy(net, digits)))
-            say = print if bar is None else bar.write
-            say(f"epoch {epoch:>3}/{epochs}   cost {total / seen:<9.4f}   {seconds:.1f} s")
+            bar.write(f"epoch {epoch:>3}/{epochs}   cost {total / seen:<9.4f}   {seconds:.1f} s")
     except KeyboardInterrupt:
         print(f"\nstopped in epoch {len(history) + 1} of {epochs}")
     finally:
-        if bar is not None:
-            bar.close()
+        bar.close()
     return history
-
-
-def progress_bar(total: int) -> Any:
-    """A bar with the time left where tqdm is installed and someone looks at a terminal."""
-    try:
-        from tqdm import tqdm
-    except ImportError:
-        return None
-    return tqdm(total=total, unit="step", disable=None, leave=False)
 
 
 def predict(net: nn.Sequential, images: np.ndarray) -> np.ndarray:
@@ -193,15 +191,10 @@ def save_picture(
     history: list[Epoch], digits: Data, predictions: np.ndarray, shown: np.ndarray, path: Path
 ) -> None:
     """Cost and accuracy over the epochs, and some test images with what the net says they are."""
-    try:
-        import matplotlib
-    except ImportError:
-        print('no picture: matplotlib is missing (pip install "tinygrad_kr[examples]")')
+    figure = new_figure(8, 5.4)
+    if figure is None:
         return
-    matplotlib.use("Agg")
-    import matplotlib.pyplot as plt
-
-    figure = plt.figure(figsize=(8, 5), layout="constrained")
+    figure.get_layout_engine().set(rect=(0, 0.03, 1, 0.97))  # room below the last row
     wrong = np.flatnonzero(predictions != digits.test_labels)
     mistakes = wrong[:: max(1, len(wrong) // 10)]
     panels: Any = figure.subfigures(2, 1, height_ratios=[3, 2])
@@ -209,10 +202,10 @@ def save_picture(
     cost_axes, accuracy_axes = curves.subplots(1, 2)
     costs, train_accuracies, test_accuracies = np.reshape(history, (-1, 3)).T
     epochs = range(1, len(history) + 1)
-    cost_axes.plot(epochs, costs, "o-", color="#0072B2", markersize=4)
+    cost_axes.plot(epochs, costs, "o-", color=BLUE, markersize=4)
     cost_axes.set(xlabel="epoch", ylabel="mean cross-entropy", yscale="log", title="cost")
-    accuracy_axes.plot(epochs, train_accuracies, "o-", color="#0072B2", markersize=4)
-    accuracy_axes.plot(epochs, test_accuracies, "s--", color="#D55E00", markersize=4)
+    accuracy_axes.plot(epochs, train_accuracies, "o-", color=BLUE, markersize=4)
+    accuracy_axes.plot(epochs, test_accuracies, "s--", color=ORANGE, markersize=4)
     accuracy_axes.set(xlabel="epoch", ylabel="share right", title="accuracy")
     accuracy_axes.legend(["training images, during the epoch", "test images, after it"])
     for axes in (cost_axes, accuracy_axes):
@@ -228,49 +221,12 @@ def save_picture(
             axes.imshow(image, cmap="Greys", vmin=0, vmax=1, interpolation="nearest")
             guess, truth = predictions[place], digits.test_labels[place]
             axes.set_title(f"{guess}" if guess == truth else f"{guess}, not {truth}", fontsize=9)
-            axes.title.set_color("black" if guess == truth else "#D55E00")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=120)
-    plt.close(figure)
-    print(f"picture saved: {path}")
+            axes.title.set_color("black" if guess == truth else ORANGE)
+    save(figure, path)
 
 
-def whole(lowest: int) -> Callable[[str], int]:
-    """A whole number from `lowest` up."""
-
-    def parse(text: str) -> int:
-        if not text.isdecimal() or int(text) < lowest:
-            raise argparse.ArgumentTypeError(f"a whole number from {lowest} up, not {text!r}")
-        return int(text)
-
-    return parse
-
-
-def widths(text: str) -> tuple[int, ...]:
-    """256,256 as numbers; "none" is no hidden layer."""
-    if text == "none":
-        return ()
-    parts = text.split(",")
-    if not all(part.strip().isdecimal() and int(part) > 0 for part in parts):
-        raise argparse.ArgumentTypeError(f"widths like 256,256 (or none), not {text!r}")
-    return tuple(map(int, parts))
-
-
-def positive(text: str) -> float:
-    """A number above 0."""
-    try:
-        number = float(text)
-    except ValueError:
-        number = 0.0
-    if not 0 < number < float("inf"):
-        raise argparse.ArgumentTypeError(f"a number above 0, not {text!r}")
-    return number
-
-
-def parse_arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+def main() -> None:
+    parser = options(__doc__, out="out")
     add = parser.add_argument
     add("--data", choices=["auto", "mnist", "digits"], default="auto")
     add("--init", choices=["normal", "he", "xavier"], help="default: normal; he for digits")
@@ -281,12 +237,7 @@ def parse_arguments() -> argparse.Namespace:
     add("--lr", type=positive, help="learning rate (default: 0.001)")
     add("--seed", type=whole(0), default=0, help="of the start and the shuffling (default: 0)")
     add("--compile", action="store_true", help="record a step once and replay it as C")
-    add("--out", type=Path, default=Path("out"), help="folder for the picture (default: out)")
-    return parser.parse_args()
-
-
-def main() -> None:
-    args = parse_arguments()
+    args = parser.parse_args()
     digits = load(args.data)
     for option, value in RECIPES[digits.name].items():
         if getattr(args, option) is None:
@@ -315,6 +266,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(errors="replace")  # "?" for a letter that the console does not know
-    main()
+    launch(main)

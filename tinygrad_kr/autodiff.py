@@ -21,12 +21,11 @@ from tinygrad_kr.ops.node import (
     constant,
     current_mode,
     place_made,
-    recorder,
-    recorders,
     replace_gradient,
     tick,
 )
 from tinygrad_kr.ops.shape import broadcast_to
+from tinygrad_kr.ops.tracing import tracing
 from tinygrad_kr.ops.writes import Overwritten, written_in, written_since
 from tinygrad_kr.tensor import Tensor
 
@@ -94,7 +93,7 @@ def walk(
     refers to, with `create_graph` a Tensor. Without `wanted` those of `retain_grad` are included;
     with it they are added to `.grad` at the end.
     """
-    if recorders and not create_graph and recorder() is not None:
+    if not create_graph and tracing():
         return _walk_on_tensors(cotangents, wanted, retain_graph, stop)
     order = recorded(cotangents, stop)
     needed = None if wanted is None else _leading_to(wanted, order)
@@ -422,9 +421,9 @@ def backward(
             _accumulate_sums(walk({output: start}, create_graph=True, retain_graph=retain_graph))
         return
     ends = walk({output: start}, retain_graph=retain_graph)
-    if recorders and (recording := recorder()) is not None:
+    if tracer := tracing():
         for leaf, g in ends.items():
-            recording.add_gradient(leaf, g)
+            tracer.add_gradient(leaf, g)
         return
     _accumulate(ends)
 

@@ -1,11 +1,11 @@
 """NumPy's functions on Tensors: `np.sum(t, axis=0)`, `np.linalg.norm(t)`, `np.add.reduce(t)`.
 
-One record for each: NumPy's function, and what serves it, with NumPy's signature and meaning (so
-`np.var(t)` divides by n where `t.var()` divides by n - 1). An argument that is not served raises
-TypeError rather than being ignored. What has no derivative gives detached Tensors or plain numbers.
+There is one record for each of NumPy's functions, with NumPy's signature and meaning: `np.var(t)`
+divides by n, `t.var()` by n - 1. An unsupported argument raises TypeError. Functions without a
+derivative return detached Tensors or plain numbers.
 
-NumPy asks no one before `np.array`, `np.asarray` and `np.full`: they go through `Tensor.__array__`,
-which refuses where a gradient would be lost. To make one Tensor of several: `np.stack`, `np.block`.
+`np.array`, `np.asarray` and `np.full` cannot be overridden. They call `Tensor.__array__`, which
+raises where a gradient would be lost. `np.stack` and `np.block` make one Tensor of several.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from tinygrad_kr.ops.op import astype, numpy_table
 
 
 class _Only:
-    """The default of an argument with one supported value, which changes nothing."""
+    """The default of an argument of which only this value is supported."""
 
     def __init__(self, value: Any) -> None:
         self.value = value
@@ -41,14 +41,14 @@ _OWN = {id(value) for module in (elementwise, matrices) for value in vars(module
 
 
 def _register(function: Any, served: Callable[..., Any]) -> None:
-    """Put `served` into the table, unless a user has already defined an op for `function`."""
+    """Put `served` into the table, unless it has a user's op of `function`."""
     known = numpy_table.get(function)
     if known is None or id(known) in _OWN:
         numpy_table[function] = served
 
 
 def _serve(function: Any, served: Callable[..., Any]) -> None:
-    """Make `served`, a function with NumPy's signature, implement `function` on Tensors."""
+    """Register `served`, which has NumPy's signature, for `function` on Tensors."""
     if function is None:  # newer than this NumPy
         return
     name = _name_of(function)
@@ -69,8 +69,8 @@ def _serve(function: Any, served: Callable[..., Any]) -> None:
         for parameter, only in refused.items():
             if parameter in given and given[parameter] is not only.value:
                 raise TypeError(
-                    f"{name}({parameter}=...): expected the default on Tensors, got "
-                    f"{given[parameter]!r:.60}. Use .detach().numpy() where no gradient is needed"
+                    f"{name}({parameter}=...) is not supported on Tensors. Use .detach().numpy() "
+                    "where no gradient is needed"
                 )
         return served(*args, **kwargs)
 
@@ -93,7 +93,7 @@ def _cast(x: Any, dtype: Any) -> Any:
 
 
 def _arrays_in(value: Any) -> Any:
-    """`value` with the array of every Tensor in it, also in lists."""
+    """`value` with every Tensor in it, also in lists, as its array."""
     if isinstance(value, list | tuple):
         return [_arrays_in(item) for item in value]
     return raw(value)
@@ -106,7 +106,7 @@ def _tensors_in(value: Any) -> Any:
 
 
 def _serve_detached(function: Any) -> None:
-    """Let NumPy compute `function` from the arrays; resulting arrays become detached Tensors."""
+    """Register NumPy's own function of the arrays; array results become detached Tensors."""
 
     def served(*args: Any, **kwargs: Any) -> Any:
         kwargs = {name: raw(value) for name, value in kwargs.items()}
@@ -172,9 +172,7 @@ def _flat_without(x: Any, axis: int | None) -> tuple[Any, int]:
 
 def _select(conditions: Any, choices: Any, default: Any) -> Any:
     if len(conditions) != len(choices):
-        raise ValueError(
-            f"np.select: expected {len(choices)} conditions, one per choice, got {len(conditions)}."
-        )
+        raise ValueError(f"np.select: {len(conditions)} conditions for {len(choices)} choices")
     *chosen, y = operands(*choices, default)
     for condition, choice in zip(reversed(conditions), reversed(chosen), strict=True):
         y = elementwise.where(detached(condition), choice, y)
@@ -259,10 +257,7 @@ def _average(a: Any, axis: Any, weights: Any, keepdims: bool) -> Any:
     a, weights = operands(a, weights)
     if weights.shape != a.shape:
         if weights.ndim != 1 or not isinstance(axis, int):
-            raise TypeError(
-                f"np.average: expected weights of shape {a.shape}, or 1-D along one axis, got "
-                f"{weights.shape} along {axis}."
-            )
+            raise TypeError(f"np.average: weights {weights.shape} for {a.shape} along {axis}")
         weights = weights.reshape([-1 if i == axis % a.ndim else 1 for i in range(a.ndim)])
         weights = shape.broadcast_to(weights, shape=a.shape)
     total = reduction.sum(a * weights, axis, keepdims)
@@ -336,7 +331,7 @@ def _reshape(a: Any, size: Any, order: str) -> Any:
     if order == "C":
         return a.reshape(_sizes(size))
     if order != "F":
-        raise TypeError(f"np.reshape: expected order='C' or 'F' on Tensors, got order={order!r}.")
+        raise TypeError(f"np.reshape(order={order!r}) is not supported on Tensors: 'C' or 'F'")
     return a.transpose().reshape(_sizes(size)[::-1]).transpose()
 
 
@@ -356,15 +351,12 @@ def _rot90(m: Any, k: int, axes: tuple[int, int]) -> Any:
 
 def _pad(array: Any, pad_width: Any, mode: str, constant_values: Any = 0) -> Any:
     if mode not in {"constant", "edge", "reflect", "symmetric", "wrap"}:
-        raise TypeError(
-            "np.pad: expected mode constant, edge, reflect, symmetric or wrap on Tensors, got "
-            f"np.pad(mode={mode!r})."
-        )
+        raise TypeError(f"np.pad(mode={mode!r}) is not supported on Tensors")
     return arrays.pad(array, pad_width, mode, constant_values)
 
 
 def _at_least(ndim: int, x: Any) -> Any:
-    """`x` with NumPy's position for the missing axes: a vector is a row, a matrix a slice."""
+    """`x` with the missing axes where NumPy adds them: a vector is a row, a matrix a slice."""
     x = operands(x)[0]
     missing = ndim - x.ndim
     if missing <= 0:
@@ -379,14 +371,16 @@ def _at_least_all(ndim: int, values: tuple[Any, ...]) -> Any:
 
 
 def _parts(x: Any, sections: Any, axis: int, equal: bool = True) -> list[Any]:
-    """Slices along an axis: a number of them, or between the given positions."""
+    """Slices along an axis: `sections` of them, or between the given positions."""
     if x.ndim <= axis or axis < -x.ndim:
-        raise ValueError(f"np.split: expected an axis of shape {x.shape}, got {axis}.")
+        raise ValueError(f"np.split: expected an axis of {x.shape}, got {axis}.")
     x = x.moveaxis(axis, 0)
     if equal and np.ndim(sections) == 0 and len(x) % sections:
-        raise ValueError(f"np.split: expected a multiple of {sections} elements, got {len(x)}.")
-    rows = np.array_split(np.arange(len(x)), sections)
-    parts = [x[some[0] : some[-1] + 1] if some.size else x[:0] for some in rows]
+        raise ValueError(
+            f"np.split: expected {sections} equal parts, got {len(x)} elements. Use np.array_split"
+        )
+    places = np.array_split(np.arange(len(x)), sections)
+    parts = [x[place[0] : place[-1] + 1] if place.size else x[:0] for place in places]
     return [part.moveaxis(0, axis) for part in parts]
 
 
@@ -418,7 +412,9 @@ def _depth(nested: Any) -> int:
         return 0
     depths = {_depth(item) for item in nested}
     if len(depths) != 1:
-        raise ValueError(f"np.block: expected lists of one depth, not empty, got {sorted(depths)}.")
+        raise ValueError(
+            f"np.block: expected lists of one depth, not empty, got depths {sorted(depths)}."
+        )
     return 1 + depths.pop()
 
 
@@ -476,7 +472,7 @@ def _take(a: Any, indices: Any, axis: int | None, mode: str) -> Any:
 
 
 def _square_of(m: Any) -> Any:
-    """A vector as the rows of a square matrix, as in NumPy."""
+    """A vector as the rows of a square matrix, NumPy's rule."""
     return m if m.ndim > 1 else m.broadcast_to(len(m), len(m))
 
 
@@ -572,8 +568,8 @@ _serve(_linalg.matrix_norm, lambda x, *, keepdims=False, ord="fro":
 
 
 def _symmetric(a: Any, triangle: str) -> Any:
-    """The symmetric matrix with one triangle of `a`: NumPy reads no more."""
+    """The symmetric matrix of one triangle of `a`; NumPy reads no more."""
     if triangle not in ("L", "U"):
-        raise ValueError(f'np.linalg: expected UPLO "L" or "U", got {triangle!r}.')
+        raise ValueError(f'eigh: expected UPLO "L" or "U", got {triangle!r}.')
     half, rest = (a.tril(), a.tril(-1)) if triangle == "L" else (a.triu(), a.triu(1))
     return half + rest.mT

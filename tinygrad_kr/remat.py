@@ -11,9 +11,10 @@ from numpy import ndarray
 from tinygrad_kr import tree
 from tinygrad_kr.autodiff import MutationError, recorded, walk
 from tinygrad_kr.grad_mode import enable_grad, is_grad_enabled
-from tinygrad_kr.ops.node import Node, recorder, tick
+from tinygrad_kr.ops.node import Node, tick
 from tinygrad_kr.ops.op import _recorded
 from tinygrad_kr.ops.shape import concatenate
+from tinygrad_kr.ops.tracing import tracing
 from tinygrad_kr.ops.writes import written_since
 from tinygrad_kr.random import default_generator
 from tinygrad_kr.tensor import Tensor
@@ -36,7 +37,7 @@ def checkpoint(f: Function, *args: Any, **kwargs: Any) -> Any:
     >>> x.grad.numpy().round(3)
     array([ 5.437, 22.167], dtype=float32)
     """
-    if not is_grad_enabled() or recorder() is not None:  # `compile` plans memory itself
+    if not is_grad_enabled() or tracing() is not None:  # `compile` plans memory by itself
         return f(*args, **kwargs)
     flat, rebuild_args = tree.flatten(args)
     chosen = [i for i, leaf in enumerate(flat) if isinstance(leaf, Tensor) and leaf._requires_grad]

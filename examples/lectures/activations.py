@@ -118,6 +118,9 @@ def save_picture(path: Path) -> None:
         axes.set(ylim=(-2.1, 3.1), yticks=[-2, -1, 0, 1, 2, 3], xticks=[-4, -2, 0, 2, 4])
         axes.set_title(name, fontsize=10)
         axes.grid(alpha=0.3)
+    sigmoid = grid.flat[drawn.index("sigmoid")]
+    sigmoid.axhline(0.25, color="black", linewidth=0.8, linestyle=":")
+    sigmoid.annotate("0.25", (0, 0.25), (0.6, -1.1), arrowprops={"arrowstyle": "->"}, fontsize=9)
     for axes in grid[-1]:
         axes.set_xlabel("x")
     handles, labels = grid[0, 0].get_legend_handles_labels()

@@ -1,4 +1,4 @@
-"""Shared by the lecture programs: many starts, tables, bars, pictures, results, command lines."""
+"""Shared by the examples: XOR, many starts, tables, progress, pictures, results, command lines."""
 
 from __future__ import annotations
 
@@ -9,19 +9,21 @@ import os
 import platform
 import re
 import sys
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from types import SimpleNamespace
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
 import tinygrad_kr as tk
-from tinygrad_kr import Tensor, data, nn
+from tinygrad_kr import Tensor, data, nn, no_grad
 from tinygrad_kr.files import replacing
 
 RESULTS = Path(__file__).resolve().parents[2] / "benchmarks" / "results"
 BLUE, ORANGE, GREEN = "#0072B2", "#D55E00", "#009E73"  # Okabe and Ito's
+XOR_POINTS = np.array([[0, 0], [0, 1], [1, 0], [1, 1]], np.float32)
+XOR_ANSWERS = np.array([[0], [1], [1], [0]], np.float32)
 
 
 class Starts(nn.Module):
@@ -39,6 +41,21 @@ class Starts(nn.Module):
         return x @ self.weight + self.bias
 
 
+class UniformStarts(Starts):
+    """The same as the lecture starts deep nets: weights U(-1, 1), biases 0."""
+
+    def __init__(self, starts: int, inputs: int, outputs: int) -> None:
+        super().__init__(starts, inputs, outputs)
+        nn.init.uniform_(self.weight, -1, 1)
+        nn.init.zeros_(self.bias)
+
+
+def digit_rows(split: Literal["train", "test"]) -> tuple[np.ndarray, np.ndarray]:
+    """Small digits as rows of 64 pixels from 0 to 1, and their labels."""
+    images, labels = data.digits(split)
+    return images.reshape(len(images), -1), labels
+
+
 def table(name: str) -> Any:
     """A csv table of the lectures as an array; DatasetNotFoundError, with a remedy, without it."""
     path = Path(os.environ.get("TINYGRAD_KR_DATA", "."), "lectures", name)
@@ -50,24 +67,67 @@ def table(name: str) -> Any:
     )
 
 
-def bar(steps: int) -> Any:
-    """`range(steps)`, with a progress bar where tqdm is installed and someone looks."""
-    try:
-        from tqdm import tqdm  # type: ignore[import-untyped]
-    except ImportError:
-        return range(steps)
-    return tqdm(range(steps), disable=None, leave=False)
+class Lines:
+    """A progress bar for a pipe or a file: now and then a line on stderr."""
+
+    seconds = 5.0
+    """Time between two lines."""
+
+    def __init__(self, total: int, name: str, done: int, unit: str) -> None:
+        self.total, self.name, self.done, self.unit = total, name, done, unit
+        self.disable, self.postfix = True, ""
+        self.start = self.last = time.monotonic()
+
+    def update(self, steps: int = 1) -> None:
+        self.done += steps
+        now = time.monotonic()
+        if now - self.last >= self.seconds:
+            self.last = now
+            text = f"{self.name}: " if self.name else ""
+            text += f"{self.done / self.total:.0%}"
+            text += f" of {self.total:,} {self.unit}s" if self.unit else ""
+            text += f", {now - self.start:.0f} s, {self.postfix}".rstrip(", ")
+            print(text, file=sys.stderr, flush=True)
+
+    def set_description(self, name: str = "") -> None:
+        self.name = name
+
+    def set_postfix_str(self, text: str = "", refresh: bool = True) -> None:
+        self.postfix = text
+
+    def write(self, text: str) -> None:
+        print(text, flush=True)
+
+    def close(self) -> None:
+        pass
 
 
-def progress_bar(total: int, name: str, done: int = 0, unit: str = "step") -> Any:
-    """To `update()` and `close()`: a bar where tqdm is installed and someone looks, or nothing."""
+def progress_bar(total: int, name: str = "", done: int = 0, unit: str = "step") -> Any:
+    """To `update()` and `close()`: a tqdm bar on a terminal; in a pipe or without tqdm, `Lines`.
+
+    unit: of what is counted; "" shows the share alone.
+    """
+    if sys.stderr is not None and sys.stderr.isatty():
+        try:
+            from tqdm import tqdm  # type: ignore[import-untyped]
+        except ImportError:
+            pass
+        else:
+            form = None if unit else "{percentage:3.0f}% |{bar}| {elapsed}, {remaining} left"
+            looks = {"unit": unit, "bar_format": form, "leave": False}
+            return tqdm(total=total, initial=done, desc=name or None, **looks)
+    return Lines(total, name, done, unit)
+
+
+def bar(steps: int, name: str = "", unit: str = "step") -> Iterator[int]:
+    """`range(steps)` with a progress bar."""
+    shown = progress_bar(steps, name, unit=unit)
     try:
-        from tqdm import tqdm
-    except ImportError:
-        names = ("update", "close", "set_description", "set_postfix_str")
-        nothing = dict.fromkeys(names, lambda *_, **__: None)
-        return SimpleNamespace(disable=True, write=print, **nothing)
-    return tqdm(total=total, initial=done, desc=name, unit=unit, disable=None, leave=False)
+        for step in range(steps):
+            yield step
+            shown.update()
+    finally:
+        shown.close()
 
 
 def new_figure(width: float, height: float) -> Any:
@@ -85,6 +145,70 @@ def save(figure: Any, path: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=110)
     print(f"picture saved: {path}")
+
+
+def save_planes(
+    nets: dict[str, tuple[nn.Sequential, np.ndarray]], path: Path, columns: int, lines: bool = False
+) -> None:
+    """For each title a net's output over the plane, where it is 0.5, and the points of a gate.
+
+    nets: each with its answers (4,), 0 or 1 for 00, 01, 10 and 11. lines: also those on which a
+    unit of the first layer gives 0.5.
+    """
+    rows = -(-len(nets) // columns)
+    figure = new_figure(3.7 * columns + 0.9 if rows == 1 else 8, 3.9 if rows == 1 else 2.5 * rows)
+    if figure is None:
+        return
+    panels = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False)
+    for (title, (net, answers)), axes in zip(nets.items(), panels.flat, strict=True):
+        image = draw_plane(axes, net, answers, lines)
+        axes.set_title(title, fontsize=10)
+    for axes in panels[:, 0]:
+        axes.set_ylabel("b")
+    for axes in panels[-1]:
+        axes.set_xlabel("a")
+    figure.colorbar(image, ax=panels, label="output", ticks=[0, 0.5, 1], aspect=20 * rows)
+    named = dict(zip(*panels[0, 0].get_legend_handles_labels()[::-1], strict=True))
+    figure.legend(named.values(), named, loc="outside lower center", ncols=min(4, 2 * columns),
+                  frameon=False)  # fmt: skip
+    save(figure, path)
+
+
+def draw_plane(axes: Any, net: nn.Sequential, answers: np.ndarray, lines: bool) -> Any:
+    """One panel of `save_planes`; returns the image that the colour bar explains."""
+    from matplotlib.colors import LinearSegmentedColormap
+
+    low, high = -0.5, 1.5
+    a, b = np.meshgrid(*[np.linspace(low, high, 201, dtype=np.float32)] * 2)
+    with no_grad():
+        outputs = net(Tensor(np.column_stack([a.ravel(), b.ravel()]))).numpy().reshape(a.shape)
+    image = axes.imshow(
+        outputs, origin="lower", extent=(low, high, low, high), vmin=0, vmax=1,
+        cmap=LinearSegmentedColormap.from_list("", ["#56B4E9", "white", "#E69F00"], N=63),
+        interpolation="nearest",
+    )  # fmt: skip
+    if np.ptp(outputs) > 0.01:
+        draw_level(axes, a, b, outputs - 0.5, "output = 0.5", color="0.4", linewidth=3.5)
+    else:
+        axes.text(0.5, 0.5, "0.5 everywhere:\nno line", ha="center", va="center")
+    for (w_a, w_b), bias in zip(net[0].weight.data, net[0].bias.data, strict=True) if lines else ():
+        look = {"color": "black", "linewidth": 0.8, "linestyle": "--"}
+        draw_level(axes, a, b, w_a * a + w_b * b + bias, "a hidden unit's line", **look)
+    for value, marker, face in ((0, "o", "white"), (1, "s", "black")):
+        look = {"color": face, "markeredgecolor": "black", "markersize": 8}
+        points = XOR_POINTS[answers == value].T
+        axes.plot(*points, marker, **look, label=f"the answer is {value}")
+    axes.set(xticks=[0, 1], yticks=[0, 1])
+    return image
+
+
+def draw_level(
+    axes: Any, a: np.ndarray, b: np.ndarray, height: np.ndarray, label: str, **style: Any
+) -> None:
+    """Where `height` is 0, if it is 0 anywhere in the picture: older matplotlibs warn if not."""
+    if height.min() < 0 < height.max():
+        axes.contour(a, b, height, [0], **{f"{name}s": value for name, value in style.items()})
+    axes.plot([], [], **style, label=label)
 
 
 def made_with() -> dict[str, Any]:
@@ -123,13 +247,14 @@ def with_run(runs: dict[str, Any], seed: int, run: dict[str, Any]) -> dict[str, 
     return dict(sorted({**runs, str(seed): run}.items(), key=lambda item: int(item[0])))
 
 
-def options(text: str | None) -> argparse.ArgumentParser:
+def options(text: str | None, out: str = "out/lectures") -> argparse.ArgumentParser:
     """What every program understands: --help, which shows `text`, and --out."""
     parser = argparse.ArgumentParser(
         description=text, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    out = Path("out/lectures")
-    parser.add_argument("--out", type=Path, default=out, help=f"for what is saved (default: {out})")
+    parser.add_argument(
+        "--out", type=Path, default=Path(out), help=f"folder for what is saved (default: {out})"
+    )
     return parser
 
 
@@ -159,13 +284,23 @@ def positive(text: str) -> float:
     return number
 
 
+def widths(text: str) -> tuple[int, ...]:
+    """For argparse: 10,10 as numbers; "none" is no hidden layer."""
+    if text == "none":
+        return ()
+    parts = text.split(",")
+    if not all(part.strip().isdecimal() and int(part) > 0 for part in parts):
+        raise argparse.ArgumentTypeError(f"widths like 10 or 256,256 (or none), not {text!r}")
+    return tuple(map(int, parts))
+
+
 def launch(main: Callable[[], None]) -> None:
     """Run a program: missing data, a folder that cannot be written and Ctrl-C end it in a line.
 
-    A letter that the console does not know is shown as "?".
+    A letter that the console does not know is shown as "?". Lines are flushed, also into a pipe.
     """
     if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(errors="replace")
+        sys.stdout.reconfigure(errors="replace", line_buffering=True)
     try:
         main()
     except data.DatasetNotFoundError as error:

@@ -255,26 +255,26 @@ def saved(seed: int = 0, path: Path | None = None) -> dict[str, Any] | None:
 
 
 def save_picture(results: dict[str, Result], title: str, path: Path) -> None:
-    """Accuracy against epoch, and what arrives of the gradient at each layer."""
+    """Test error by epoch, and what arrives of the gradient at each layer."""
     figure = new_figure(8, 4.4)
     if figure is None:
         return
-    accuracy_axes, gradient_axes = figure.subplots(1, 2)
+    error_axes, gradient_axes = figure.subplots(1, 2)
     for (kind, result), style in zip(results.items(), STYLES, strict=False):
         shown = {**style, "linewidth": 1.6, "markersize": 5, "fillstyle": "none"}
         epochs = range(1, len(result.accuracies) + 1)
-        accuracy_axes.plot(epochs, result.accuracies, **shown, label=kind)
+        errors = [100 * (1 - accuracy) for accuracy in result.accuracies]
+        error_axes.plot(epochs, errors, **shown, label=kind)
         layers = range(1, len(result.gradient_norms) + 1)
         gradient_axes.plot(layers, result.gradient_norms, **shown)
-    accuracy_axes.axhline(0.95, color="gray", linewidth=0.8, linestyle=":")
-    accuracy_axes.set(
-        xlabel="epoch", ylabel="share of test images right", title="accuracy", ylim=(0, 1)
-    )
+    error_axes.set(xlabel="epoch", ylabel="test images wrong, %", title="error", yscale="log")
+    error_axes.set_yticks([1, 2, 5, 10, 20, 50, 100], ["1", "2", "5", "10", "20", "50", "100"])
+    error_axes.minorticks_off()
     gradient_axes.set(
         xlabel="layer, from the images up", ylabel="norm of the weights' gradient", yscale="log",
         title="gradient before the first step",
     )  # fmt: skip
-    for axes in (accuracy_axes, gradient_axes):
+    for axes in (error_axes, gradient_axes):
         axes.grid(alpha=0.3)
         axes.xaxis.get_major_locator().set_params(integer=True)
     figure.suptitle(title, fontsize=11)

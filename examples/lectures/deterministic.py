@@ -125,27 +125,33 @@ def in_the_digits_of(published: str, value: float) -> str:
 
 
 def save_picture(path: Path) -> None:
-    """The way down the parabola, and the gradients of lab 03-X with some published ones."""
+    """How far W is from 1 in lab 03-3, and the gradients of lab 03-X; published ones beside."""
     figure = new_figure(8, 3.6)
     if figure is None:
         return
-    (valley, slope) = figure.subplots(1, 2)
-    w = np.linspace(-3.6, 5.6, 200)
-    valley.plot(w, (w - 1) ** 2 * 14 / 3, color="0.6", label="cost = mean((W x - x)^2)")
-    for start, colour, marker in ((5.0, BLUE, "o"), (-3.0, ORANGE, "s")):
-        steps = np.array([step[0] for step in descent(start, 0.1, 4)])
-        label = f"lab 03-3, rate 0.1, from {start:g}"
-        valley.plot(steps, (steps - 1) ** 2 * 14 / 3, f"{marker}--", color=colour, label=label)
-    valley.set(xlabel="W", ylabel="cost", title="one large step, then small ones")
-    valley.legend(fontsize=8)
+    (distance, slope) = figure.subplots(1, 2)
+    for start, colour, marker, known in ((5.0, BLUE, "o", 3), (-3.0, ORANGE, "s", 2)):
+        away = np.array([step[0] for step in descent(start, 0.1, 4)]) - 1
+        distance.plot(away, f"{marker}-", color=colour, label=f"ours, from {start:g}")
+        names = ["lab 03-3 W at step 0", "lab 03-3 W at step 1", "lab 03-3 W at step 2"]
+        if start < 0:
+            names = ["lab 03-3 W at step 1, from -3"]
+        printed = [float(PUBLISHED[name]) - 1 for name in names]
+        steps = range(known - len(printed), known)
+        distance.plot(steps, printed, "D", color=GREEN, markersize=11, fillstyle="none")
+    distance.plot([], [], "D", color=GREEN, fillstyle="none", label="published")
+    distance.set_yscale("symlog", linthresh=1e-4, linscale=0.3)
+    distance.set(xlabel="step", ylabel="W - 1", title="lab 03-3: each step leaves a fifteenth")
+    distance.set(xticks=range(4), yticks=[-1, -1e-2, 0, 1e-2, 1])
+    distance.legend(fontsize=8, loc="center left")
     gradients = [step[1] for step in descent(5.0, 0.01, 101)]
     slope.semilogy(gradients, color=BLUE, linewidth=2, label="ours, by autodiff")
     places = [0, 1, 2, 100]
     printed = [float(PUBLISHED[f"lab 03-X gradient at step {place}"]) for place in places]
-    slope.plot(places, printed, "D", color=GREEN, label="published, lab 03-X")
+    slope.plot(places, printed, "D", color=GREEN, fillstyle="none", label="published")
     slope.set(xlabel="step", ylabel="gradient of the cost", title="lab 03-X, rate 0.01, from 5")
     slope.legend(fontsize=8)
-    for axes in (valley, slope):
+    for axes in (distance, slope):
         axes.grid(alpha=0.3)
     save(figure, path)
 

@@ -7,12 +7,13 @@ Three hidden layers of 100 units learn 1,437 small digits, from He's start, by A
 After each epoch we count the silent units: those that are at or below 0 for all of the digits.
 
 - It is the learning rate that kills, and in the first epoch: from 5% of the units at the start to
-  10% at Adam's usual 0.001, 20% at 0.01 and 46% at 0.03 (means of five seeds).
+  10% at Adam's usual 0.001, about 20% at 0.01 and 47 to 49% at 0.03 (means of five seeds; the
+  spread is that of processors, which round differently).
 - Dead is for ever in the first layer only: not one unit came back there. Further on, the layers
-  below go on learning, so a unit's inputs change, and silent units fired again 64 to 798 times.
-- Leaky ReLU has fewer silent units, 28% at the highest rate, and they fire again in the first layer
-  too, because their gradient is small, not 0. But the accuracy on other people's handwriting is no
-  better for it, 0.91 to 0.92 against 0.90 to 0.93: 100 units a layer are more than the digits need.
+  below go on learning, so a unit's inputs change, and silent units fired again 64 to 800 times.
+- Leaky ReLU has fewer silent units, about 28% at the highest rate, and they fire again in the first
+  layer too, because their gradient is small, not 0. But the accuracy on other people's handwriting
+  is no better, 0.88 to 0.92 against 0.90 to 0.93: 100 units a layer are more than the digits need.
 
 In a narrow net it is different. The lecture's XOR net, ten ReLU layers of 5 units, U(-1, 1): in 16%
 of the starts some layer is silent altogether. All gradients of such a net are exactly 0, and it
@@ -28,10 +29,21 @@ from __future__ import annotations
 from collections.abc import Iterable
 from itertools import pairwise
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
-from common import bar, launch, new_figure, options, positive, save, whole
+from common import (
+    XOR_ANSWERS,
+    XOR_POINTS,
+    bar,
+    digit_rows,
+    launch,
+    new_figure,
+    options,
+    positive,
+    save,
+    whole,
+)
 
 import tinygrad_kr as tk
 import tinygrad_kr.functional as F
@@ -40,15 +52,7 @@ from tinygrad_kr import Tensor, data, nn, no_grad, optim
 ACTIVATIONS: dict[str, type[nn.Module]] = {"ReLU": nn.ReLU, "Leaky ReLU": nn.LeakyReLU}
 RATES = (0.001, 0.01, 0.03)
 WIDTHS, DEEPEST = (3, 5, 10), 15
-XOR_POINTS = np.array([[0.0, 0.0], [0.0, 1.0], [1.0, 0.0], [1.0, 1.0]])
-XOR_ANSWERS = np.array([[0.0], [1.0], [1.0], [0.0]])
 PUBLISHED_DEAD = 0.15
-
-
-def digits(split: Literal["train", "test"]) -> tuple[np.ndarray, np.ndarray]:
-    """Small digits as rows of 64 pixels from 0 to 1, and their labels."""
-    images, labels = data.digits(split)
-    return images.reshape(len(images), -1), labels
 
 
 def make_net(activation: str, seed: int, layers: int = 3, width: int = 100) -> nn.Sequential:
@@ -104,7 +108,7 @@ class History(NamedTuple):
 def train(activation: str, rate: float, epochs: int, seed: int) -> History:
     """Adam on batches of 50, counting silent units before and after each epoch."""
     net = make_net(activation, seed)
-    images, labels = digits("train")
+    images, labels = digit_rows("train")
     loader = data.DataLoader((images, labels), batch_size=50, shuffle=True)
     optimizer = optim.Adam(net.parameters(), lr=rate)
     silent = [silent_units(net, images)]
@@ -115,7 +119,7 @@ def train(activation: str, rate: float, epochs: int, seed: int) -> History:
             loss.backward()
             optimizer.step()
         silent.append(silent_units(net, images))
-    test_images, test_labels = digits("test")
+    test_images, test_labels = digit_rows("test")
     with no_grad():
         right = net(Tensor(test_images)).data.argmax(axis=1) == test_labels
     gradient = gradient_of_silent(net, images, labels)
@@ -131,7 +135,7 @@ def dead_from_start(width: int, draws: int, seed: int) -> dict[int, float]:
     `draws` nets side by side, weights U(-1, 1), biases 0: once a layer is 0, all later ones are.
     """
     generator = np.random.default_rng(seed)
-    h = Tensor(np.tile(XOR_POINTS, (draws, 1, 1)))
+    h = Tensor(np.tile(XOR_POINTS.astype(float), (draws, 1, 1)))
     shares = {}
     for depth in range(1, DEEPEST + 1):
         weights = generator.uniform(-1, 1, (draws, width, h.shape[-1]))
@@ -144,10 +148,10 @@ def gradients_of_a_dead_net(depth: int) -> tuple[float, float]:
     """The largest gradient, in size, of a weight and of a bias in a net whose output is 0."""
     for seed in range(1_000):
         net = make_xor_net(depth, seed)
-        logits = net(Tensor(XOR_POINTS))
+        logits = net(Tensor(XOR_POINTS.astype(float)))
         if not logits.data.any():
             break
-    F.binary_cross_entropy_with_logits(logits, Tensor(XOR_ANSWERS)).backward()
+    F.binary_cross_entropy_with_logits(logits, Tensor(XOR_ANSWERS.astype(float))).backward()
     largest = {"weight": 0.0, "bias": 0.0}
     for name, parameter in net.named_parameters():
         assert parameter.grad is not None

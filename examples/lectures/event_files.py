@@ -9,7 +9,7 @@ sigmoid, N(0, 1), Adam with rate 0.01, 10,001 steps; the outputs end within 0.00
     tensorboard --logdir out/lectures/events    # pip install tensorboard, which draws the files
 
 What to look at: scopes need no syntax of their own. A module knows the path of each of its parts,
-so `layer1.weight` becomes the tag `layer1/weight`, and TensorBoard folds all of `layer1` together;
+so `layer1.0.weight` becomes the tag `layer1/0/weight`, and TensorBoard folds `layer1` together;
 the outputs are caught by a forward hook, without a change to the net. `EventFiles` is also a
 callback for `fit` of fit.py. What really happens: the lab's 1.0 is one lucky start; by Adam, too,
 only 50 of 100 starts (seeds 0 to 99) learn XOR with a hidden layer of two. Seed 1, the default
@@ -22,14 +22,24 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from common import BLUE, ORANGE, bar, launch, new_figure, options, save, whole
+from common import (
+    BLUE,
+    ORANGE,
+    XOR_ANSWERS,
+    XOR_POINTS,
+    bar,
+    launch,
+    new_figure,
+    options,
+    save,
+    whole,
+)
 
 import tinygrad_kr as tk
 import tinygrad_kr.functional as F
 from tinygrad_kr import Tensor, nn, no_grad, optim
 
-POINTS = Tensor([[0.0, 0.0], [0.0, 1.0], [1.0, 0.0], [1.0, 1.0]])
-ANSWERS = Tensor([[0.0], [1.0], [1.0], [0.0]])
+POINTS, ANSWERS = Tensor(XOR_POINTS), Tensor(XOR_ANSWERS)
 PUBLISHED = {"lab 09-4 accuracy": 1.0, "lab 09-4 largest error": 6.4e-05}
 
 

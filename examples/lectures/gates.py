@@ -21,17 +21,14 @@ The picture is saved as out/lectures/gates.png (needs matplotlib).
 from __future__ import annotations
 
 from itertools import pairwise
-from pathlib import Path
-from typing import Any
 
 import numpy as np
-from common import launch, new_figure, options, positive, save, whole
+from common import XOR_POINTS, bar, launch, options, positive, save_planes, whole
 
 import tinygrad_kr as tk
 import tinygrad_kr.functional as F
 from tinygrad_kr import Tensor, nn, no_grad, optim
 
-POINTS = np.array([[0, 0], [0, 1], [1, 0], [1, 1]], np.float32)
 GATES = {"AND": (0, 0, 0, 1), "OR": (0, 1, 1, 1), "XOR": (0, 1, 1, 0)}
 NETS = {
     "perceptron 2-1": (2, 1),
@@ -61,7 +58,7 @@ def column(gate: str) -> np.ndarray:
 
 def train(net: nn.Sequential, gate: str, steps: int, rate: float) -> float:
     """Full-batch gradient descent; returns the last loss."""
-    inputs, targets = Tensor(POINTS), Tensor(column(gate))
+    inputs, targets = Tensor(XOR_POINTS), Tensor(column(gate))
     optimizer = optim.SGD(net.parameters(), lr=rate)
     for _ in range(steps):
         loss = F.binary_cross_entropy(net(inputs), targets)
@@ -79,13 +76,13 @@ def outputs_of(net: nn.Sequential, points: np.ndarray) -> np.ndarray:
 
 def accuracy(net: nn.Sequential, gate: str) -> float:
     """The share of the four points on the right side of 0.5; exactly 0.5 counts as no."""
-    return float(((outputs_of(net, POINTS) > 0.5) == (column(gate)[:, 0] > 0.5)).mean())
+    return float(((outputs_of(net, XOR_POINTS) > 0.5) == (column(gate)[:, 0] > 0.5)).mean())
 
 
 def best_line(gate: str, lines: int = 100_000, seed: int = 0) -> float:
     """The best accuracy of random lines w1 a + w2 b + c = 0, by whichever side says yes."""
     w1, w2, c = np.random.default_rng(seed).uniform(-1, 1, (3, lines, 1))
-    yes = w1 * POINTS[:, 0] + w2 * POINTS[:, 1] + c > 0
+    yes = w1 * XOR_POINTS[:, 0] + w2 * XOR_POINTS[:, 1] + c > 0
     return float((yes == (column(gate)[:, 0] > 0.5)).mean(axis=1).max())
 
 
@@ -139,11 +136,12 @@ def train_all(
 ) -> tuple[dict[tuple[str, str], nn.Sequential], dict[str, float]]:
     """Each net on each gate, and the figures."""
     nets, figures = {}, {}
+    pairs = [(name, gate) for name in names for gate in GATES]
+    for _, (name, gate) in zip(bar(len(pairs), "gates", "net"), pairs, strict=True):
+        net = nets[name, gate] = make_net(NETS[name], seed)
+        figures[f"{name}, {gate}: loss"] = train(net, gate, steps, rate)
+        figures[f"{name}, {gate}: accuracy"] = accuracy(net, gate)
     for name in names:
-        for gate in GATES:
-            net = nets[name, gate] = make_net(NETS[name], seed)
-            figures[f"{name}, {gate}: loss"] = train(net, gate, steps, rate)
-            figures[f"{name}, {gate}: accuracy"] = accuracy(net, gate)
         figures[f"{LABS[name]} accuracy"] = figures[f"{name}, XOR: accuracy"]
     return nets, figures
 
@@ -169,7 +167,7 @@ def all_figures(
 
 def print_neuron() -> None:
     """One neuron as a formula and as layers, and the tables of three nets."""
-    X, W, b = POINTS, np.array([[5.0], [5.0]], np.float32), np.array([-8.0], np.float32)
+    X, W, b = XOR_POINTS, np.array([[5.0], [5.0]], np.float32), np.array([-8.0], np.float32)
     print("a neuron, act(XW + b), on 00, 01, 10, 11:")
     print("  NumPy  ", *(f"{y:.4f}" for y in (1 / (1 + np.exp(-(X @ W + b))))[:, 0]))
     neuron = nn.Sequential(nn.Linear(2, 1), nn.Sigmoid())
@@ -205,49 +203,6 @@ def print_bias_of_five() -> None:
         print(f"  {name:34} {value:.4g}")
 
 
-def save_picture(nets: dict[tuple[str, str], nn.Sequential], path: Path) -> None:
-    """The output of each net over the plane, and where it is 0.5."""
-    names = list(dict.fromkeys(name for name, _ in nets))
-    figure = new_figure(8, 2.4 * len(names) + 0.6)
-    if figure is None:
-        return
-    grid = figure.subplots(len(names), len(GATES), sharex=True, sharey=True, squeeze=False)
-    for row, name in zip(grid, names, strict=True):
-        for axes, gate in zip(row, GATES, strict=True):
-            image = draw_net(axes, nets[name, gate], gate)
-            axes.set_title(f"{name}: {gate}", fontsize=10)
-        row[0].set_ylabel("b")
-    for axes in grid[-1]:
-        axes.set_xlabel("a")
-    label = "output (black line: 0.5; black squares: the gate says 1)"
-    bar = figure.colorbar(image, ax=grid, ticks=[0, 0.5, 1], aspect=40, label=label)
-    bar.ax.axhline(0.5, color="black")
-    save(figure, path)
-
-
-def draw_net(axes: Any, net: nn.Sequential, gate: str) -> Any:
-    """One net's plane; returns the image that the colour bar explains."""
-    from matplotlib.colors import LinearSegmentedColormap
-
-    low, high = -0.5, 1.5
-    a, b = np.meshgrid(*[np.linspace(low, high, 201)] * 2)
-    heights = outputs_of(net, np.column_stack([a.ravel(), b.ravel()])).reshape(a.shape)
-    image = axes.imshow(
-        heights, origin="lower", extent=(low, high, low, high), vmin=0, vmax=1,
-        cmap=LinearSegmentedColormap.from_list("", ["#56B4E9", "white", "#E69F00"], N=11),
-        interpolation="nearest",
-    )  # fmt: skip
-    if np.ptp(heights) > 0.01:
-        axes.contour(a, b, heights, [0.5], colors="black")
-    else:
-        axes.text(0.5, 0.5, "0.5 everywhere:\nno line", ha="center", va="center")
-    for point, answer in zip(POINTS, GATES[gate], strict=True):
-        marker, face = ("s", "black") if answer else ("o", "white")
-        axes.plot(*point, marker, color=face, markeredgecolor="black", markersize=8)
-    axes.set(xticks=[0, 1], yticks=[0, 1])
-    return image
-
-
 def main(argv: list[str] | None = None) -> None:
     parser = options(__doc__)
     add = parser.add_argument
@@ -264,7 +219,8 @@ def main(argv: list[str] | None = None) -> None:
         f"AND's line: {w1:.2f} a {w2:+.2f} b {neuron.bias.data[0]:+.2f} = 0, where sigmoid is 0.5"
     )
     print_bias_of_five()
-    save_picture(nets, args.out / "gates.png")
+    planes = {f"{name}: {gate}": (net, column(gate)[:, 0]) for (name, gate), net in nets.items()}
+    save_planes(planes, args.out / "gates.png", columns=len(GATES))
 
 
 if __name__ == "__main__":

@@ -13,10 +13,11 @@ the weights differ: all biases start at 0.
 - Zeros, ReLU: every weight's gradient is exactly 0, at every step, as the lecture says. Only the
   output's bias learns, how frequent each digit is: cost 2.30 = log 10, 11% right.
 - Zeros, sigmoid: the hidden outputs are 0.5, so the last layer's weights do move, and then the
-  others; but all units of a layer get the same gradient. It is rounding, different in different
-  places of a matrix product, that parts them: after 100 steps they differ by 3e-7 of their size,
-  after 400 by 1e-3, and after 1,100 five groups have gone their own ways, with 57% right.
-- With ReLU the three Xaviers and He can hardly be told apart (0.969 to 0.970). U(-1, 1) and N(0, 1)
+  others; but all units of a layer get the same gradient. Only rounding can part them, if it differs
+  in different places of a matrix product. Whether it does depends on the processor's kernels: in
+  four runs of this program the units never parted (0.25 right after 1,100 steps), or differed by
+  0.6 of the largest weight (0.28), or had parted early enough for 0.57 or 0.82.
+- With ReLU the three Xaviers and He can hardly be told apart, all about 0.97. U(-1, 1) and N(0, 1)
   start at costs of 311 and 2,469 and are at 0.91 and 0.90 when the scaled ones have 0.97.
 - With sigmoid they are alike too (0.942 to 0.944), and U(-1, 1) is little worse, 0.936: two hidden
   layers are not deep enough for sigmoid to fail (vanishing.py). All of this with one seed, 0.
@@ -37,7 +38,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-from common import bar, launch, new_figure, options, save, whole
+from common import XOR_ANSWERS, XOR_POINTS, bar, launch, new_figure, options, save, whole
 
 import tinygrad_kr as tk
 import tinygrad_kr.functional as F
@@ -197,12 +198,11 @@ def difference_between_units(net: nn.Sequential) -> float:
 
 def zero_xor_gradient() -> float:
     """The largest weight gradient, in size, of the sigmoid net 2-2-1 on XOR from zeros."""
-    points = np.array([[0.0, 0.0], [0.0, 1.0], [1.0, 0.0], [1.0, 1.0]])
+    points, answers = Tensor(XOR_POINTS.astype(float)), Tensor(XOR_ANSWERS.astype(float))
     net = nn.Sequential(nn.Linear(2, 2), nn.Sigmoid(), nn.Linear(2, 1), nn.Sigmoid()).double()
     for parameter in net.parameters():
         init.zeros_(parameter)
-    answers = Tensor(np.array([[0.0], [1.0], [1.0], [0.0]]))
-    F.binary_cross_entropy(net(Tensor(points)), answers).backward()
+    F.binary_cross_entropy(net(points), answers).backward()
     return float(max(np.abs(net[place].weight.grad.data).max() for place in (0, 2)))
 
 

@@ -6,13 +6,14 @@ Split and merge: several layers read the same input side by side, and their outp
 1. The lecture's XOR net, ten hidden sigmoid layers of 5, U(-1, 1), SGD 0.1, 10,001 steps: of 100
    starts none learns XOR, and with skips, otherwise the same, all 100 do.
 2. Digits (8 x 8) through tanh layers of 32: without skips the accuracy falls from 0.88 with one
-   layer to 0.63 with 10, 0.19 with 20 and to guessing, 0.10, with 40, where the first layer's
-   gradient is 1e-9 of the last's. With skips the ratio is 0.92, and 40 layers reach 0.92.
-3. Skips want a start of their own. He's, which keeps plain ReLU layers steady (0.60 with 40), makes
-   those with skips explode (0.20), since each block adds as much again to what it passes on; with
+   layer to 0.63 with 10, 0.1 to 0.2 with 20 and to guessing, 0.10, with 40, where the first layer's
+   gradient is 1e-9 of the last's. With skips the ratio is 0.92, and 40 layers reach about 0.9.
+3. Skips need a start of their own. He's, which keeps plain ReLU layers steady (0.6 with 40), makes
+   those with skips explode (0.2), since each block adds as much again to what it passes on; with
    the smaller default start they reach 0.84.
 4. Splitting is no miracle: four branches (convolutions of 1, 3 and 5 pixels, and a max-pool) reach
-   0.869, one convolution of 3 with exactly as many parameters 0.894 (medians of 5 starts).
+   0.87, one convolution of 3 with exactly as many parameters 0.89 (medians of 5 starts; figures
+   with one or two digits differ a little by processor).
 
     python examples/lectures/lego.py
 
@@ -21,11 +22,27 @@ The picture is saved as out/lectures/lego.png (needs matplotlib).
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from common import BLUE, GREEN, ORANGE, Starts, bar, launch, new_figure, options, save, whole
+from common import (
+    BLUE,
+    GREEN,
+    ORANGE,
+    XOR_ANSWERS,
+    XOR_POINTS,
+    UniformStarts,
+    bar,
+    digit_rows,
+    launch,
+    new_figure,
+    options,
+    progress_bar,
+    save,
+    whole,
+)
 
 import tinygrad_kr as tk
 import tinygrad_kr.functional as F
@@ -61,15 +78,6 @@ class SplitMerge(nn.Module):
 # ------------------------------------------------------------------ 1: XOR, ten layers deep
 
 
-class UniformStarts(Starts):
-    """Many linear layers side by side, as the lecture starts them: U(-1, 1), biases 0."""
-
-    def __init__(self, starts: int, inputs: int, outputs: int) -> None:
-        super().__init__(starts, inputs, outputs)
-        nn.init.uniform_(self.weight, -1, 1)
-        nn.init.zeros_(self.bias)
-
-
 def xor_nets(kind: str, starts: int, hidden: int = 10, width: int = 5) -> nn.Sequential:
     """So many nets in one: 2 inputs, `hidden` sigmoid layers, one score."""
     layers: list[nn.Module] = [UniformStarts(starts, 2, width), nn.Sigmoid()]
@@ -82,12 +90,11 @@ def xor_nets(kind: str, starts: int, hidden: int = 10, width: int = 5) -> nn.Seq
 def learn_xor(kind: str, starts: int, steps: int, seed: int) -> tuple[np.ndarray, float]:
     """Every start's loss at every step, (steps, starts), and the share that learned XOR."""
     tk.manual_seed(seed)
-    x = Tensor([[0.0, 0.0], [0.0, 1.0], [1.0, 0.0], [1.0, 1.0]])
-    target = np.broadcast_to(np.float32([[0], [1], [1], [0]]), (starts, 4, 1))
+    x, target = Tensor(XOR_POINTS), np.broadcast_to(XOR_ANSWERS, (starts, 4, 1))
     nets = xor_nets(kind, starts)
     optimizer = optim.SGD(nets.parameters(), lr=0.1)
     losses = np.empty((steps, starts), np.float32)
-    for step in bar(steps):
+    for step in bar(steps, f"XOR, {kind}"):
         each = F.binary_cross_entropy_with_logits(nets(x), target, reduction="none")
         each = each.mean(axis=(1, 2))
         losses[step] = each.data
@@ -147,10 +154,10 @@ def deep_accuracies(
     seeds: int,
     epochs: int,
     seed: int,
+    advance: Callable[[], object] = lambda: None,
 ) -> tuple[list[float], list[float]]:
     """Test accuracies of several starts, and the first start's gradient norms by block."""
-    (images, labels), (test_images, test_labels) = data.digits("train"), data.digits("test")
-    rows, test_rows = images.reshape(len(images), -1), test_images.reshape(len(test_images), -1)
+    (rows, labels), (test_rows, test_labels) = digit_rows("train"), digit_rows("test")
     found, norms = [], []
     for number in range(seeds):
         tk.manual_seed(seed + number)
@@ -159,6 +166,7 @@ def deep_accuracies(
             norms = gradient_norms(net, rows, labels)
         train(net, rows, labels, epochs, rate=0.001)
         found.append(accuracy(net, test_rows, test_labels))
+        advance()
     return found, norms
 
 
@@ -189,15 +197,18 @@ def image_net(kind: str) -> nn.Sequential:
     )  # fmt: skip
 
 
-def image_accuracies(kind: str, seeds: int, epochs: int, seed: int) -> list[float]:
+def image_accuracies(
+    kind: str, seeds: int, epochs: int, seed: int, advance: Callable[[], object] = lambda: None
+) -> list[float]:
     """Test accuracies of several starts."""
     (images, labels), (test_images, test_labels) = data.digits("train"), data.digits("test")
     found = []
-    for number in bar(seeds):
+    for number in range(seeds):
         tk.manual_seed(seed + number)
         net = image_net(kind)
         train(net, images[:, None], labels, epochs, rate=0.002)
         found.append(accuracy(net, test_images[:, None], test_labels))
+        advance()
     return found
 
 
@@ -216,9 +227,11 @@ def run(
     for kind in (PLAIN, SKIP):
         keep[f"xor {kind}"], learned = learn_xor(kind, starts, steps, seed)
         figures[f"XOR, ten sigmoid layers, {kind}: learned"] = learned
+    shown = progress_bar((2 * len(depths) + 6) * seeds, "digits", unit="net")
+    settings = seeds, epochs, seed, shown.update
     for kind in (PLAIN, SKIP):
         for depth in depths:
-            found, norms = deep_accuracies(kind, depth, nn.Tanh, "default", seeds, epochs, seed)
+            found, norms = deep_accuracies(kind, depth, nn.Tanh, "default", *settings)
             keep[f"digits {kind} {depth}"] = found, norms
             figures[f"digits, {depth} tanh layers, {kind}: accuracy"] = float(np.median(found))
         figures[f"digits, {depths[-1]} layers, {kind}: first gradient over last"] = (
@@ -226,17 +239,18 @@ def run(
         )
     for start in ("default", "he"):
         for kind in (PLAIN, SKIP):
-            found, _ = deep_accuracies(kind, depths[-1], nn.ReLU, start, seeds, epochs, seed)
+            found, _ = deep_accuracies(kind, depths[-1], nn.ReLU, start, *settings)
             figures[f"digits, {depths[-1]} ReLU layers, {start} start, {kind}: accuracy"] = float(
                 np.median(found)
             )
     for kind in ("one", "split"):
-        keep[kind] = image_accuracies(kind, seeds, epochs // 2 or 1, seed)
+        keep[kind] = image_accuracies(kind, seeds, epochs // 2 or 1, seed, shown.update)
         name = "four branches" if kind == "split" else "one convolution"
         figures[f"digits, {name}: accuracy"] = float(np.median(keep[kind]))
         figures[f"digits, {name}: parameters"] = float(
             sum(p.size for p in image_net(kind).parameters())
         )
+    shown.close()
     return figures
 
 

@@ -373,7 +373,7 @@ def draw_ladder(axes: Any, results: Path) -> None:
 
 
 CNN_LABS = {
-    "11-1-normal": "CNN, N(0, 0.01)",
+    "11-1-normal": "CNN, N(0, 0.01^2)",
     "11-1": "CNN, Xavier",
     "11-2": "deep CNN",
     "11-5": "ensemble of deep CNNs",

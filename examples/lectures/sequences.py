@@ -13,9 +13,9 @@ No stock prices come with this package. The prices here are MADE UP: a seeded ra
 next step nothing can foretell, and, for comparison, a price with a 20-day wave in it, which can be.
 
 Of ten walks, "the same as today" beats the LSTM on all ten: the LSTM's error is 1.19 times as large
-(median), and what it says is nearer to today's price than to tomorrow's. With the wave it has 0.38
+(median), and what it says is nearer to today's price than to tomorrow's. With the wave it has 0.39
 of the naive error, and wins all ten. The lab scales by minima and maxima of all days, those to be
-foretold among them; with those of the training days alone the ratios are 1.20 and 0.38.
+foretold among them; with those of the training days alone the ratios are 1.20 and about 0.38.
 
     python examples/lectures/sequences.py
 

@@ -11,7 +11,7 @@
 4. A net of 20 layers of 100 units on 200 digits: what is left of the difference between the digits,
    and of the gradient, layer by layer, for three activations and five initialisations.
    - vanishing: sigmoid, with nearly every start. Xavier does not rescue it: weights that keep the
-     size of a signal are multiplied by slopes of 0.25 at most. N(0, 0.01): everything vanishes.
+     size of a signal are multiplied by slopes of 0.25 at most. N(0, 0.01^2): everything vanishes.
    - exploding: tanh and ReLU with U(-1, 1) or N(0, 1), 7.1 times a layer in the last case.
    - steady: tanh with Xavier, ReLU with He, as their inventors promise. And sigmoid with N(0, 1),
      since weights of 1 from 100 units make up for the small slopes.
@@ -32,7 +32,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-from common import launch, new_figure, options, save, whole
+from common import XOR_ANSWERS, XOR_POINTS, launch, new_figure, options, save, whole
 
 import tinygrad_kr as tk
 import tinygrad_kr.functional as F
@@ -48,10 +48,8 @@ STARTS: dict[str, Callable[[Tensor], Tensor]] = {
     "U(-1, 1)": lambda weight: nn.init.uniform_(weight, -1, 1),
     "He": lambda weight: nn.init.kaiming_normal_(weight, nonlinearity="relu"),
     "Xavier": nn.init.xavier_normal_,
-    "N(0, 0.01)": lambda weight: nn.init.normal_(weight, 0.0, 0.01),
+    "N(0, 0.01^2)": lambda weight: nn.init.normal_(weight, 0.0, 0.01),
 }
-XOR_POINTS = np.array([[0.0, 0.0], [0.0, 1.0], [1.0, 0.0], [1.0, 1.0]])
-XOR_ANSWERS = np.array([[0.0], [1.0], [1.0], [0.0]])
 PUBLISHED_XOR = {9: 2.6e-6, 10: 7.6e-7}
 
 
@@ -178,7 +176,8 @@ def first_over_last(depth: int, seed: int) -> float:
         nn.init.zeros_(layer.get_parameter("bias"))
         layers += [layer, nn.Sigmoid()]
     net = nn.Sequential(*layers)
-    F.binary_cross_entropy(net(Tensor(XOR_POINTS)), Tensor(XOR_ANSWERS)).backward()
+    points, answers = Tensor(XOR_POINTS.astype(float)), Tensor(XOR_ANSWERS.astype(float))
+    F.binary_cross_entropy(net(points), answers).backward()
     first, last = net[0].weight.grad.data, net[-2].weight.grad.data
     return float(np.abs(first).mean() / np.abs(last).mean())
 

@@ -21,14 +21,26 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from common import BLUE, GREEN, ORANGE, Starts, bar, launch, new_figure, options, save, whole
+from common import (
+    BLUE,
+    GREEN,
+    ORANGE,
+    XOR_ANSWERS,
+    XOR_POINTS,
+    Starts,
+    bar,
+    launch,
+    new_figure,
+    options,
+    save,
+    whole,
+)
 
 import tinygrad_kr as tk
 import tinygrad_kr.functional as F
 from tinygrad_kr import Tensor, nn, no_grad, optim
 
-POINTS = Tensor([[0.0, 0.0], [0.0, 1.0], [1.0, 0.0], [1.0, 1.0]])
-ANSWERS = Tensor([[0.0], [1.0], [1.0], [0.0]])
+POINTS, ANSWERS = Tensor(XOR_POINTS), Tensor(XOR_ANSWERS)
 LABS = {"09-1": (2, 1), "09-2": (2, 2, 1), "09-3": (2, 10, 10, 10, 1)}
 PUBLISHED = {"09-1": 0.5, "09-2": 1.0, "09-3": 1.0}
 

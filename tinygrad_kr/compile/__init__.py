@@ -32,3 +32,7 @@ class _Decorator(ModuleType):
 sys.modules[__name__].__class__ = _Decorator
 
 __all__ = ["CaptureError", "Compiled", "NoCompilerWarning", "clear_cache"]
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 from numpy import ndarray
 
-from tinygrad_kr.ops.node import Node, recorder, recorders
+from tinygrad_kr.ops.node import Node
+from tinygrad_kr.ops.tracing import tracing
 
 
 def integers(x: Any, what: str) -> ndarray:
@@ -29,8 +30,8 @@ def refuse_outside(indices: ndarray, count: int, what: str, ignored: int | None 
 
     what: the function and the argument, "embedding: index".
     """
-    if recorders and (recording := recorder()):
-        recording.check(refuse_outside, indices, count, what, ignored)
+    if tracer := tracing():
+        tracer.check(refuse_outside, indices, count, what, ignored)
     if not indices.size or (indices.min() >= 0 and indices.max() < count):
         return
     outside = (indices < 0) | (indices >= count)

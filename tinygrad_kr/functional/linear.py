@@ -11,8 +11,9 @@ from tinygrad_kr.arrays.indexing import detached
 from tinygrad_kr.functional.checks import integers, refuse_outside
 from tinygrad_kr.ops import linalg, network
 from tinygrad_kr.ops.elementwise import where
-from tinygrad_kr.ops.node import Node, recorder, recorders
+from tinygrad_kr.ops.node import Node
 from tinygrad_kr.ops.op import op
+from tinygrad_kr.ops.tracing import tracing
 from tinygrad_kr.random import Generator, resolve
 
 
@@ -83,7 +84,7 @@ def _one_hot(x: ndarray, *, num_classes: int) -> Any:
     return np.equal(x[..., None], np.arange(num_classes)).astype(np.int64)
 
 
-_one_hot_op = op(_one_hot, name="one_hot")
+_one_hot_op = op(_one_hot, name="one_hot", variable="_one_hot_op")
 
 
 def one_hot(tensor: Any, num_classes: int = -1) -> Any:
@@ -103,7 +104,7 @@ def one_hot(tensor: Any, num_classes: int = -1) -> Any:
         if not indices.size:
             raise ValueError("one_hot: expected num_classes or some integers, got neither.")
         num_classes = int(indices.max()) + 1
-        if recorders and (recording := recorder()):
-            recording.give_up("one_hot() without num_classes: the largest label decides the shape")
+        if tracer := tracing():
+            tracer.give_up("one_hot() without num_classes: the largest label decides the shape")
     refuse_outside(indices, num_classes, "one_hot: index")
     return _one_hot_op(tensor if isinstance(tensor, Node) else indices, num_classes=num_classes)

@@ -14,9 +14,10 @@ import numpy as np
 from tinygrad_kr.functional.checks import integers, refuse_outside
 from tinygrad_kr.ops import network
 from tinygrad_kr.ops.elementwise import absolute, exp, log, square, where
-from tinygrad_kr.ops.node import Node, recorder
+from tinygrad_kr.ops.node import Node
 from tinygrad_kr.ops.op import astype
 from tinygrad_kr.ops.reduction import mean_, sum_
+from tinygrad_kr.ops.tracing import tracing
 
 # ------------------------------------------------------------------ shapes and reductions
 
@@ -353,7 +354,7 @@ def _labels(name: str, input: Any, target: Any, axis: int, ignore_index: int) ->
     classes = input.shape[axis]
     target = target if isinstance(target, Node) else labels
     outside = bool(labels.size) and not 0 <= labels.min() <= labels.max() < classes
-    if not outside and not 0 <= ignore_index < classes and recorder() is None:
+    if not outside and not 0 <= ignore_index < classes and tracing() is None:
         return target, None
     ignored = target == ignore_index
     refuse_outside(labels, classes, f"{name}: label", ignore_index)

@@ -9,8 +9,9 @@ from typing import Any
 from tinygrad_kr.arrays.reduction import euclidean_norm
 from tinygrad_kr.ops import network
 from tinygrad_kr.ops.elementwise import absolute, maximum, power
-from tinygrad_kr.ops.node import Node, constant, recorder
+from tinygrad_kr.ops.node import Node, constant
 from tinygrad_kr.ops.reduction import max_, mean_, sum_, var_
+from tinygrad_kr.ops.tracing import tracing
 
 
 def batch_norm(
@@ -96,7 +97,7 @@ def _values(x: Any) -> Any:
     """`x` without its history: an array, or a Tensor while `compile` traces."""
     if not isinstance(x, Node):
         return x
-    return x._data if recorder() is None else constant(x._data)
+    return x._data if tracing() is None else constant(x._data)
 
 
 def _scaled(y: Any, weight: Any, bias: Any, shape: tuple[int, ...]) -> Any:

@@ -1,4 +1,4 @@
-"""Generated C made into machine code once, kept in the user's cache, and loaded."""
+"""Builds generated C once, keeps the library in the user's cache, and loads it."""
 
 from __future__ import annotations
 
@@ -10,23 +10,19 @@ from collections.abc import Mapping
 from pathlib import Path
 from weakref import WeakValueDictionary
 
-from tinygrad_kr._version import __version__
+from tinygrad_kr import files
 from tinygrad_kr.native.cache import (
     cache_folder,
     digest,
-    file_checksum,
-    move_library,
+    keep_library,
+    kept_library,
     prune,
-    read_note,
     remove_entries,
-    touch,
     usable_cache,
     work_folder,
-    write_note,
 )
 from tinygrad_kr.native.compiler import (
     SOURCE,
-    SUFFIX,
     BuildError,
     Compiler,
     NoCompilerError,
@@ -39,7 +35,6 @@ from tinygrad_kr.native.compiler import (
     searched,
     skipped_compilers,
 )
-from tinygrad_kr.native.cpu import machine
 
 __all__ = [
     "BuildError",
@@ -98,9 +93,13 @@ def build(source: str, headers: Mapping[str, str] | None = None) -> ctypes.CDLL:
 
 
 def clear_cache() -> int:
-    """Remove every library and every note on a compiler from `cache_folder()`; how many files.
+    """Remove every built library and every note on a compiler; returns the number of files.
 
-    Programs that are loaded go on working.
+    They are in `$TINYGRAD_KR_CACHE/compile`, else in `tinygrad_kr/compile` of the user's cache
+    folder. Loaded programs keep working; the next compiled function is built again.
+
+    >>> tk.compile.clear_cache() >= 0
+    True
     """
     _loaded.clear()
     forget_searches()
@@ -137,36 +136,26 @@ def _library(texts: Mapping[str, str], compiler: Compiler) -> ctypes.CDLL:
 def _key(texts: Mapping[str, str], compiler: Compiler) -> str:
     """All that machine code depends on, as a name."""
     named = [part for name in sorted(texts) for part in (name, texts[name])]
-    made_for = [machine(), __version__, compiler.identity]
-    return digest(map(digest, (named, made_for, compiler.command, compiler.flags)))
+    return digest(map(digest, (named, [compiler.identity], compiler.flags)))
 
 
 def _from_cache(key: str) -> ctypes.CDLL | None:
     """The library of `key` if it is in the cache, whole and loadable."""
-    if (folder := usable_cache()) is None:
+    folder = usable_cache()
+    library = None if folder is None else kept_library(folder, key)
+    if library is None:
         return None
     try:
-        (checksum,) = read_note(folder / key)
-        library = folder / f"{checksum}{SUFFIX}"
-        if file_checksum(library) != checksum:
-            return None
-        loaded = load(library)
-    except (OSError, ValueError, BuildError):
+        return load(library)
+    except BuildError:  # made against a C library that is gone
+        files.remove(library)
         return None
-    touch(library)
-    touch(folder / key)
-    return loaded
 
 
 def _built(texts: Mapping[str, str], compiler: Compiler, key: str) -> ctypes.CDLL:
     def attempt(folder: Path) -> ctypes.CDLL:
         with work_folder(folder) as work:
-            built = compiled(texts, compiler, work)
-            checksum = file_checksum(built)
-            library = folder / f"{checksum}{SUFFIX}"
-            move_library(built, library)
-            loaded = load(library)
-            write_note(folder / key, [checksum])
+            loaded = load(keep_library(compiled(texts, compiler, work), folder, key))
         prune(folder)
         return loaded
 

@@ -1,15 +1,13 @@
-"""The folder of built libraries: nobody else's to change, bounded, and whole at every moment.
+"""The folder of built libraries: private to the user, bounded, and consistent at every moment.
 
-A library in the cache is code that this process will run. So the folder has mode 0700, belongs to
-the user and lies below folders that nobody else can rename. Files come into it by a rename, and
-each can tell whether it is damaged: a library is named by the SHA-256 of its bytes, a note begins
-with that of its own name and its lines, so that exchanged notes are damaged too. Nothing waits for
-a lock on a file, which a killed process would leave.
+A library in the cache is code that this process will run. So the folder has mode 0700 and belongs
+to the user. Files come into it by a rename, and each shows whether it is damaged: the name of a
+library ends with a checksum of its key and its bytes, a note begins with one of its name and lines.
+Nothing waits for a lock on a file, which a killed process would leave.
 """
 
 from __future__ import annotations
 
-import functools
 import hashlib
 import os
 import re
@@ -26,7 +24,8 @@ from tinygrad_kr import files
 
 LIMIT_BYTES = 64 << 20
 
-_ENTRY = re.compile(r"[0-9a-f]{64}(\.[a-z]+)?")
+SUFFIX = {"win32": ".dll", "darwin": ".dylib"}.get(sys.platform, ".so")
+_ENTRY = re.compile(r"[0-9a-f]{64}(-[0-9a-f]{64})?(\.[a-z]+)?")
 _WORK = ".build-"
 _BLOCK_BYTES = 4096
 _ABANDONED_SECONDS = 24 * 3600
@@ -77,27 +76,17 @@ def private_folder() -> Path:
 @contextmanager
 def work_folder(folder: Path) -> Iterator[Path]:
     """A folder (0700) for one build, inside `folder` so that a rename moves what was built."""
-    import shutil
-    import tempfile
+    from tempfile import TemporaryDirectory
 
-    work = Path(tempfile.mkdtemp(prefix=_WORK, dir=folder))
-    try:
-        yield work
-    finally:
-        shutil.rmtree(work, ignore_errors=True)
+    with TemporaryDirectory(prefix=_WORK, dir=folder, ignore_cleanup_errors=True) as work:
+        yield Path(work)
 
 
 def write_note(path: Path, lines: Sequence[str]) -> None:
-    """Write lines (0600) with their checksum, all or none; what a power cut spoils is rebuilt."""
-    temporary = path.with_name(f"{_WORK}{os.urandom(8).hex()}")
+    """Write lines with their checksum, all or none."""
     note = "\n".join([digest([path.name, *lines]), *lines])
-    try:
-        with open(temporary, "xb", opener=functools.partial(os.open, mode=0o600)) as stream:
-            stream.write(note.encode("utf-8", "surrogateescape"))
-        files.replace(temporary, path)
-    except BaseException:
-        files.remove(temporary)
-        raise
+    with files.replacing(path) as stream:
+        stream.write(note.encode("utf-8", "surrogateescape"))
 
 
 def read_note(path: Path) -> list[str]:
@@ -108,20 +97,28 @@ def read_note(path: Path) -> list[str]:
     return lines
 
 
-def move_library(built: Path, library: Path) -> None:
+def kept_library(folder: Path, key: str) -> Path | None:
+    """The library of `key`, if there is a whole one; that it was used now is noted."""
+    with suppress(OSError), os.scandir(folder) as found:
+        for library in [folder / file.name for file in found if file.name.startswith(key)]:
+            if library == _place(folder, key, library):
+                os.utime(library)
+                return library
+    return None
+
+
+def keep_library(built: Path, folder: Path, key: str) -> Path:
     """Put a library (0700) in its place at once, over what may lie there damaged."""
-    built.chmod(0o700)
-    try:
-        files.replace(built, library, pauses=())
-    except PermissionError:  # Windows refuses for one that is in use
-        if not library.is_file() or file_checksum(library) != file_checksum(built):
-            files.replace(built, library)
+    library = _place(folder, key, built)
+    if kept_library(folder, key) != library:  # Windows refuses to replace one that is in use
+        built.chmod(0o700)
+        files.replace(built, library)
+    return library
 
 
-def touch(path: Path) -> None:
-    """Note that `path` was used now, so that it is not the next to be removed."""
-    with suppress(OSError):
-        os.utime(path)
+def _place(folder: Path, key: str, library: Path) -> Path:
+    checksum = hashlib.sha256(key.encode() + library.read_bytes()).hexdigest()
+    return folder / f"{key}-{checksum}{SUFFIX}"
 
 
 def remove_entries(folder: Path) -> int:
@@ -146,7 +143,7 @@ def prune(folder: Path) -> None:
         with suppress(OSError):
             entry.path.unlink()
         total -= entry.size
-    for left in folder.glob(f"{_WORK}*"):
+    for left in (*folder.glob(f"{_WORK}*"), *folder.glob(".*.part")):
         with suppress(OSError):
             if time.time() - left.stat().st_mtime > _ABANDONED_SECONDS:
                 shutil.rmtree(left) if left.is_dir() else left.unlink()
@@ -174,10 +171,6 @@ def digest(parts: Iterable[str]) -> str:
     return hashed.hexdigest()
 
 
-def file_checksum(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()
-
-
 _warned: set[str] = set()
 _private_folders: dict[int, Path] = {}
 
@@ -185,68 +178,30 @@ _private_folders: dict[int, Path] = {}
 def _make_private(folder: Path) -> None:
     """Make `folder` (0700) and what is missing above it; OSError where others could change it.
 
-    A folder that is ours but writable by others is refused, not mended: what lies in it may be
-    theirs already. The folders above count too, for who may rename one of them may put another in
-    its place between our look and the load.
+    A folder that is writable by others is refused, not mended: what lies in it may be theirs.
     """
-    missing: list[Path] = []
-    existing = folder
-    while not existing.exists():
-        missing.append(existing)
-        existing = existing.parent
-    for above in (existing, *existing.parents):
-        if above != folder and (reason := _replaceable(above)):
-            raise PermissionError(f"{above} {reason}")
+    missing = [level for level in (folder, *folder.parents) if not level.exists()]
+    if missing:
+        _check_owner(missing[-1].parent, also=0)
     for level in reversed(missing):
         level.mkdir(mode=0o700, exist_ok=True)
-    if reason := _not_private(folder):
-        raise PermissionError(f"{folder} {reason}")
-    if os.name == "posix" and stat.S_IMODE(folder.stat().st_mode) & 0o077:
+    _check_owner(folder)
+    mode = stat.S_IMODE(folder.stat().st_mode)
+    if os.name == "posix" and mode & (stat.S_IWGRP | stat.S_IWOTH):
+        raise PermissionError(
+            f"{folder} is writable by others (mode {mode:04o}): empty it, and chmod go-w it"
+        )
+    if os.name == "posix" and mode & 0o077:
         folder.chmod(0o700)
 
 
-def _not_private(folder: Path) -> str:
-    """Why the cache cannot be in `folder`; empty where it can. Windows keeps users apart itself."""
+def _check_owner(folder: Path, also: int | None = None) -> None:
+    """OSError for what is no folder, or is neither the user's nor the user `also`'s."""
     status = folder.stat()
     if not stat.S_ISDIR(status.st_mode):
-        return "is not a folder: remove it"
-    if sys.platform == "win32":
-        return ""
-    if status.st_uid != os.geteuid():
-        return f"belongs to user {status.st_uid}, who could change the programs in it"
-    if status.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
-        mode = stat.S_IMODE(status.st_mode)
-        return f"is writable by others (mode {mode:04o}): empty it, and chmod go-w it"
-    return ""
-
-
-def _replaceable(folder: Path) -> str:
-    """Why somebody else could rename what is in `folder`; empty where nobody can.
-
-    Allowed are sticky folders (/tmp) and those writable by our own group, which on most systems
-    has one member and is what a umask of 002 gives.
-    """
-    if sys.platform == "win32":
-        return ""
-    status = folder.stat()
-    if status.st_uid not in (0, os.geteuid()) and not _outside(status.st_uid):
-        return f"belongs to user {status.st_uid}, who could replace what is in it"
-    if status.st_mode & stat.S_ISVTX:
-        return ""
-    foreign_group = status.st_mode & stat.S_IWGRP and status.st_gid != os.getegid()
-    if status.st_mode & stat.S_IWOTH or foreign_group:
-        return f"is writable by others (mode {stat.S_IMODE(status.st_mode):04o}): chmod go-w it"
-    return ""
-
-
-def _outside(owner: int) -> bool:
-    """Whether `owner` stands for all users that a container without root does not know."""
-    try:
-        overflow = int(Path("/proc/sys/kernel/overflowuid").read_text(encoding="utf-8"))
-        known = Path("/proc/self/uid_map").read_text(encoding="utf-8").split()
-    except (OSError, ValueError):
-        return False
-    return owner == overflow and known != ["0", "0", "4294967295"]
+        raise NotADirectoryError(f"{folder} is not a folder: remove it")
+    if sys.platform != "win32" and status.st_uid not in (os.geteuid(), also):
+        raise PermissionError(f"{folder} belongs to user {status.st_uid}")
 
 
 def _remove(folder: Path, process: int) -> None:

@@ -1,4 +1,4 @@
-"""The C compiler of this machine: which one works, what it takes, and how it is run."""
+"""The C compiler of this machine: search, flags and runs."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from weakref import finalize
 
 from tinygrad_kr._version import __version__
 from tinygrad_kr.native.cache import (
+    SUFFIX,
     digest,
     private_folder,
     read_note,
@@ -33,7 +34,6 @@ if TYPE_CHECKING:
 Result = TypeVar("Result")
 
 SOURCE = "program.c"
-SUFFIX = {"win32": ".dll", "darwin": ".dylib"}.get(sys.platform, ".so")
 TIMEOUT_SECONDS = 120.0
 LOADING_SECONDS = 30.0
 LINES_SHOWN, LONGEST_LINE, LONGEST_READ = 12, 300, 2000
@@ -54,13 +54,13 @@ double {TRIAL_NAME}(double x) {{ return exp(x); }}
 class Compiler(NamedTuple):
     """A C compiler that built a library which loaded.
 
-    `command` are the words that start it, `identity` its path and the first line of its
-    `--version`, `flags` those of ours that it takes.
+    `command` are the words that start it, `flags` those of ours that it takes. `identity` changes
+    with its files, the machine and the version of this package.
     """
 
     command: tuple[str, ...]
-    identity: str
     flags: tuple[str, ...]
+    identity: str = ""
 
     def line(self, source: str, library: str) -> list[str]:
         """The command that makes `library` of `source`; a linker wants its libraries last."""
@@ -258,11 +258,16 @@ def _zig() -> tuple[str, ...]:
 def _verified(command: tuple[str, ...]) -> Compiler:
     """The compiler of `command` with its flags, found by trying them; BuildError if it is none."""
     _refuse_stub(command[0])
-    identity = f"{command[0]}: {_version(command)}"
-    compiler = Compiler(command, identity, _accepted_flags(command, identity))
+    identity = _identity(command)
+    compiler = Compiler(command, flags(), identity)
+    try:
+        _try(compiler)
+    except BuildError:
+        compiler = Compiler(command, flags(portable=True), identity)
+        _try(compiler)
     if (folder := usable_cache()) is not None:
         with suppress(OSError):
-            write_note(folder / _note_name(command), [compiler.identity, *compiler.flags])
+            write_note(_note(folder, identity), compiler.flags)
     return compiler
 
 
@@ -274,50 +279,28 @@ def _refuse_stub(program: str) -> None:
             raise BuildError("Xcode's command line tools are not installed")
 
 
-def _version(command: tuple[str, ...]) -> str:
-    """The first line of `--version`; that of a compiler which has none is empty."""
-    code, output, _ = run([*command, "--version"], Path(command[0]).parent)
-    return "" if code else output.strip().split("\n", 1)[0].strip()
+def flags(portable: bool = False) -> tuple[str, ...]:
+    """What is asked of a compiler; `portable`: of one that does not take all of that.
 
-
-def _wanted_flags() -> tuple[tuple[str, ...], ...]:
-    """What is asked of a compiler: of each group the first flag that it takes, or none.
-
-    None of them changes what NaN, infinities or -0 give. ARM's `-mcpu` is what others call
-    `-march`, and Apple's compilers knew no other word for long.
+    None of them changes what NaN, infinities or -0 give. `-mcpu` is ARM's word for `-march`. On
+    Windows the mathematical functions are in the C library, and no code needs `-fPIC`.
     """
-    native = ("-march=native", "-mcpu=native")
+    system = () if sys.platform == "win32" else ("-fPIC", "-lm")
+    if portable:
+        return ("-shared", "-std=c99", "-O2", "-ffp-contract=off", *system)
     return (
-        ("-std=c99",),
-        ("-O3", "-O2"),
-        native[::-1] if is_arm() else native,
-        ("-fno-math-errno",),
-        ("-fno-trapping-math",),
-        ("-ffp-contract=off",),
+        "-shared",
+        "-std=c99",
+        "-O3",
+        "-mcpu=native" if is_arm() else "-march=native",
+        "-fno-math-errno",
+        "-fno-trapping-math",
+        "-ffp-contract=off",
         # GCC 12 takes two short rows that are copied side by side for one another, with AVX-512.
-        ("-fno-tree-slp-vectorize",),
-        ("-Werror=implicit-function-declaration",),
-        ("-fPIC",),
-        ("-lm",),
+        "-fno-tree-slp-vectorize",
+        "-Werror=implicit-function-declaration",
+        *system,
     )
-
-
-def _accepted_flags(command: tuple[str, ...], identity: str) -> tuple[str, ...]:
-    """The flags that a compiler takes: all of them in one trial, or else one after the other."""
-    accepted: tuple[str, ...] = ("-shared",)
-    wanted = _wanted_flags()
-    every = accepted + tuple(group[0] for group in wanted)
-    with suppress(BuildError):
-        _try(Compiler(command, identity, every))
-        return every
-    _try(Compiler(command, identity, accepted))
-    for group in wanted:
-        for flag in group:
-            with suppress(BuildError):
-                _try(Compiler(command, identity, (*accepted, flag)))
-                accepted = (*accepted, flag)
-                break
-    return accepted
 
 
 def _try(compiler: Compiler) -> None:
@@ -362,18 +345,10 @@ def load_apart(library: Path) -> None:
 
 
 def _python() -> list[str] | None:
-    """The words that start this Python by itself, without the user's files; None where unknown."""
-    version = f"python{sys.version_info.major}.{sys.version_info.minor}"
-    places = [sys.executable, getattr(sys, "_base_executable", None)]
-    if os.name == "posix":
-        places.append(os.path.join(sys.base_exec_prefix, "bin", version))
-    else:
-        places.append(os.path.join(sys.base_exec_prefix, "python.exe"))
-    for program in places:
-        name = os.path.basename(program or "")
-        if program and _PYTHON.match(name) and os.access(program, os.X_OK):
-            return [program, "-P" if os.environ.get("PYTHONHOME") else "-I"]
-    return None
+    """The words that start this Python by itself; None where another program embeds it."""
+    program = sys.executable or ""
+    known = _PYTHON.match(os.path.basename(program)) and os.access(program, os.X_OK)
+    return [program, "-P", "-s"] if known else None
 
 
 _PYTHON = re.compile(r"(python|pypy)[0-9.]*[a-z]*(\.exe)?$", re.IGNORECASE)
@@ -383,20 +358,22 @@ def _remembered(command: tuple[str, ...]) -> Compiler | None:
     """What the cache knows of this very compiler, so that it need not be started."""
     if (folder := usable_cache()) is None:
         return None
+    identity = _identity(command)
     try:
-        identity, *flags = read_note(folder / _note_name(command))
+        return Compiler(command, tuple(read_note(_note(folder, identity))), identity)
     except (OSError, ValueError):
         return None
-    return Compiler(command, identity, tuple(flags))
 
 
-def _note_name(command: tuple[str, ...]) -> str:
-    """A name that changes when a file of the command does, or what we ask of it, or the machine."""
-    asked = [flag for group in _wanted_flags() for flag in group]
+def _identity(command: tuple[str, ...]) -> str:
     stamps = [_stamp(word) for word in command]
+    return digest(map(digest, (command, stamps, flags(), [machine(), __version__])))
+
+
+def _note(folder: Path, identity: str) -> Path:
+    """Where the flags of a compiler are kept: apart for processes that load libraries otherwise."""
     loading = [f"{name}={value}" for name, value in sorted(os.environ.items()) if _loads(name)]
-    named = digest(map(digest, (command, stamps, asked, loading, [machine(), __version__])))
-    return f"{named}.compiler"
+    return folder / f"{digest([identity, *loading])}.compiler"
 
 
 def _loads(name: str) -> bool:

@@ -1,4 +1,4 @@
-"""What this machine is, as far as machine code made for it may rely on it."""
+"""The identity of this machine, as far as native machine code depends on it."""
 
 from __future__ import annotations
 
@@ -94,5 +94,5 @@ def helpers() -> int:
 
 
 def thread_includes() -> list[str]:
-    """What C begins with that calls `tk_share`."""
+    """What C begins with that calls `tk_parallel_for`."""
     return [f"#define TK_HELPERS {helpers()}", '#include "threads.h"']

@@ -18,17 +18,28 @@ from tinygrad_kr.ops.products import FEW, multiply
 
 
 def _matmul(a: Any, b: Any) -> Any:
-    """Matrix product over the last axis of `a` and the last but one of `b`, batches broadcast."""
+    """Matrix product: y[..., i, j] = sum_k a[..., i, k] b[..., k, j].
+
+    a, b: (..., n, k) and (..., k, m). The axes before broadcast. A 1-D `a` is a row and a 1-D `b` a
+        column, whose axis the result lacks. Of two vectors it is the inner product, a number.
+    Dtype: the common one.
+    Gradient: g b^T for `a`, a^T g for `b`.
+    Raises ValueError if the shapes do not fit, or one of them is ().
+    Source: np.matmul.
+
+    >>> tk.matmul(tk.tensor([[1.0, 2.0], [3.0, 4.0]]), [1.0, 1.0])
+    Tensor([3., 7.])
+    """
     try:
         return a.dot(b) if a.ndim == 2 == b.ndim and b.size < FEW else multiply(a, b)
     except ValueError as error:
         if not a.ndim or not b.ndim:
-            raise ValueError("a number has no matrix product; use *") from error
+            raise ValueError("expected at least 1 axis, got a number. Use *") from error
         if a.shape[-1] != b.shape[-min(2, b.ndim)]:
             axis = "last axis" if b.ndim == 1 else "last axis but one"
             raise ValueError(
-                f"the last axis of {a.shape} has {a.shape[-1]} entries, the {axis} of {b.shape} "
-                f"has {b.shape[-min(2, b.ndim)]}: they must agree"
+                f"expected {a.shape[-1]} entries, as on the last axis of {a.shape}, got "
+                f"{b.shape[-min(2, b.ndim)]} on the {axis} of {b.shape}."
             ) from error
         raise
 
@@ -50,7 +61,7 @@ def _matmul_right(g: Any, a: Any, b: Any) -> Any:
         return multiply(a.reshape(-1, a.shape[-1]).mT, g.reshape(-1, g.shape[-1]))
     if type(g) is ndarray and g.ndim == 2 == a.ndim:
         return a.mT.dot(g) if a.size < FEW else multiply(a.mT, g)
-    return a.mT @ g  # an array's `dot` would not leave a Tensor `g` to the Tensor
+    return a.mT @ g  # `a.mT.dot(g)` would not defer to a Tensor `g`
 
 
 def _linear(x: ndarray, weight: ndarray, bias: ndarray | None = None) -> Any:
@@ -64,15 +75,21 @@ def _linear(x: ndarray, weight: ndarray, bias: ndarray | None = None) -> Any:
             pass
     if weight.ndim < 2 or x.shape[-1:] != weight.shape[-1:]:
         flat = weight.ndim == 2 < x.ndim and math.prod(x.shape[1:]) == weight.shape[-1]
+        if weight.ndim < 2:
+            raise ValueError(f"expected a weight with axes (out, in), got {weight.shape}.")
         raise ValueError(
-            f"input {x.shape} has {x.shape[-1] if x.ndim else 'no'} features, but the weight "
-            f"{weight.shape} wants {weight.shape[-1] if weight.ndim > 1 else 'axes (out, in)'}"
-            + ("; flatten it first: x.flatten(1), or an nn.Flatten() before the layer" * flat)
+            f"expected {weight.shape[-1]} features for the weight {weight.shape}, got "
+            f"{x.shape[-1] if x.ndim else 'none'} in the input {x.shape}"
+            + (". Flatten it first: x.flatten(1), or nn.Flatten() before the layer" * flat)
         )
     if bias is not None and bias.size != 1 and bias.shape[-1] != weight.shape[-2]:
-        raise ValueError(f"a bias of shape {bias.shape} for {weight.shape[-2]} output features")
+        raise ValueError(
+            f"expected a bias of {weight.shape[-2]} output features, got {bias.shape}."
+        )
     if bias is not None and bias.ndim > 1 and x.ndim < 2:
-        raise ValueError(f"biases {bias.shape} for a single vector: give x a row axis")
+        raise ValueError(
+            f"expected rows for biases {bias.shape}, got a single vector. Give x a row axis"
+        )
     y = multiply(x, weight.mT)
     if bias is None:
         return y
@@ -89,18 +106,18 @@ def _linear_weight(g: Any, x: Any, weight: Any) -> Any:
 
 @lru_cache(maxsize=64)
 def ones(n: int, dtype: np.dtype[Any]) -> ndarray:
-    """A vector of ones, to sum by a product with it; not to be written to."""
+    """A vector of ones, for sums as products; read-only by convention."""
     return np.ones(n, dtype)
 
 
 _UNTHREADED = 9215
-"""Elements of a matrix up to which OpenBLAS multiplies it by a vector on one core."""
+"""Threshold: largest matrix that OpenBLAS multiplies by a vector on one core; elements."""
 
 
 def column_sums(rows: ndarray) -> ndarray:
     """The sums over the first of two axes, as products with ones: five times as fast as `sum`.
 
-    Each is so small that BLAS's threads, which spin for milliseconds after their work, sleep on.
+    Each product is too small for BLAS to wake its threads, which would spin for milliseconds.
     """
     columns = rows.shape[1]
     sums: ndarray
@@ -145,15 +162,15 @@ linear = op(_linear, lambda g, y, x, weight, *bias:
 
 
 def _einsum(*operands: ndarray, subscripts: str) -> Any:
-    """Sums of products as `subscripts` says, every label written out (see `functional.einsum`)."""
+    """Sums of products by explicit `subscripts` (see `arrays.einsum`)."""
     return np.einsum(subscripts, *operands, optimize=len(operands) > 1)
 
 
 def _einsum_slope(g: Any, operands: tuple[Any, ...], index: int, subscripts: str) -> Any:
     """The transposed contraction: `g` and the other operands, summed to this one's labels.
 
-    A label met twice in this operand (a diagonal) is put back by an identity matrix; a label met
-    nowhere else by a vector of ones.
+    A label that occurs twice in this operand (a diagonal) becomes an identity matrix. A label that
+    occurs nowhere else becomes a vector of ones.
     """
     inputs, output = subscripts.split("->")
     labels = inputs.split(",")
@@ -188,7 +205,16 @@ einsum = op(
 
 
 def _inv(a: ndarray) -> ndarray:
-    """The inverse of square matrices."""
+    """The inverse of square matrices.
+
+    a: (..., n, n). Result: the same shape, in a floating dtype.
+    Gradient: -y^T g y^T for the inverse y.
+    Raises LinAlgError for a singular matrix. Source: np.linalg.inv.
+
+    >>> tk.linalg.inv(tk.tensor([[2.0, 0.0], [0.0, 4.0]]))
+    Tensor([[0.5 , 0.  ],
+            [0.  , 0.25]])
+    """
     return np.linalg.inv(a)
 
 
@@ -223,7 +249,15 @@ def _pinv_slope(g: Any, y: Any, a: Any) -> Any:
 
 
 def _det(a: ndarray) -> Any:
-    """Determinants of square matrices."""
+    """Determinants of square matrices.
+
+    a: (..., n, n). Result: (...), in a floating dtype.
+    Gradient: the matrix of cofactors, which exists for singular matrices too.
+    Raises LinAlgError for matrices that are not square. Source: np.linalg.det.
+
+    >>> tk.linalg.det(tk.tensor([[2.0, 0.0], [0.0, 4.0]])).item()
+    8.0
+    """
     return np.linalg.det(a)
 
 
@@ -253,8 +287,8 @@ def _cofactor(a: ndarray) -> Any:
 def _cofactor_slope(g: ndarray, a: ndarray) -> Any:
     """The second derivative of det(a) along `g`, exact at singular matrices too.
 
-    Of a diagonal matrix the cofactors change by dC_ii = sum_j p_ij dS_jj and dC_ij = -p_ij dS_ji,
-    p_ij being the product of all s but the two; singular values make every matrix diagonal.
+    For a diagonal matrix, dC_ii = sum_j p_ij dS_jj and dC_ij = -p_ij dS_ji. Here p_ij is the
+    product of all s but s_i and s_j. The singular value decomposition makes every matrix diagonal.
     """
     u, s, vt = _signed_svd(a)
     n = s.shape[-1]
@@ -275,7 +309,7 @@ def _cofactor_slope(g: ndarray, a: ndarray) -> Any:
 def _third_of_det(g: Any, h: Any, a: Any) -> Any:
     """The third derivative of det(a): of det(a) (tr Bg tr Bh - tr BgBh), where B = a^-1.
 
-    Needs the inverse, so raises for a singular matrix.
+    Raises LinAlgError for a singular matrix, which has no inverse.
     """
     b = inv(a)
     bg, bh = b @ g, b @ h
@@ -334,8 +368,8 @@ cholesky  = op(_cholesky,  lambda g, y, a: _cholesky_slope(g, y))
 # fmt: on
 
 # ------------------------------------------------------------------ decompositions
-# Several results are packed into one array, since an op has one output; `tinygrad_kr.linalg` takes
-# them apart by indexing, which is differentiable as often as one likes.
+# An op has one output, so several results are packed into one array. `tinygrad_kr.linalg` takes
+# them apart by indexing, which is differentiable any number of times.
 
 
 def _eigh(a: ndarray) -> ndarray:
@@ -394,6 +428,6 @@ def _svd_slope(g: Any, y: Any, a: Any) -> Any:
 
 
 # fmt: off
-eigh_packed = op(_eigh, lambda g, y, a: _eigh_slope(g, y))
-svd_packed  = op(_svd,  lambda g, y, a: _svd_slope(g, y, a))
+eigh_packed = op(_eigh, lambda g, y, a: _eigh_slope(g, y), variable="eigh_packed")
+svd_packed  = op(_svd,  lambda g, y, a: _svd_slope(g, y, a), variable="svd_packed")
 # fmt: on

@@ -1,4 +1,4 @@
-"""Operations of networks that would lose accuracy or speed if they were composed of others."""
+"""Operations of networks that lose accuracy or speed as compositions of others."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tinygrad_kr.ops.reduction import mean_, var_
 
 
 def _shifted(x: ndarray, axis: int) -> Any:
-    """`x` less its largest element along `axis`: exp of it cannot overflow."""
+    """`x` minus its largest element along `axis`, so that exp cannot overflow."""
     with np.errstate(invalid="ignore"):
         return x - np.maximum.reduce(x, axis=axis, keepdims=True) if x.size else x - 0
 
@@ -92,8 +92,8 @@ label_put: Op = op(_label_put, lambda g, y, c, labels, axis, classes:
 
 FLOAT_SCORES = "scores are floats; convert with .astype(np.float32)"
 EMPTY_MEAN = (
-    "an empty batch has no mean loss: leave it out (DataLoader(..., drop_last=True), or "
-    '`if len(x):`), or use reduction="sum", which is 0'
+    "expected at least one element for a mean, got an empty batch. Leave it out "
+    '(DataLoader(..., drop_last=True), or `if len(x):`), or use reduction="sum", which is 0'
 )
 
 
@@ -103,8 +103,8 @@ def _bernoulli_loss(p: ndarray, t: ndarray) -> Any:
         y = (t - 1) * np.maximum(np.log1p(-p), -100) - t * np.maximum(np.log(p), -100)
     if np.isnan(y).any() and ((p < 0) | (p > 1)).any():
         raise ValueError(
-            f"probabilities lie in [0, 1], but these reach from {np.nanmin(p)} to {np.nanmax(p)}; "
-            "apply sigmoid first, or use binary_cross_entropy_with_logits"
+            f"expected probabilities in [0, 1], got {np.nanmin(p)} to {np.nanmax(p)}. Apply "
+            "sigmoid first, or use binary_cross_entropy_with_logits"
         )
     return y
 
@@ -120,7 +120,7 @@ def _logistic_loss(
     """a softplus(-x) + b softplus(x), b = 1 - a if not given; both tails keep their last bit."""
     x, a, dtype = x.astype(np.float64), a.astype(np.float64), x.dtype
     if dtype.kind != "f":
-        raise TypeError(FLOAT_SCORES)
+        raise TypeError(f"expected floats, got scores of {dtype}. Use .astype(np.float32)")
     tail = np.log1p(np.exp(np.copysign(x, _MINUS_ONE)))
     if b is None:
         y = np.maximum(x, _ZERO) - x * a + tail
@@ -138,7 +138,7 @@ def _logistic_loss(
 
 
 def _share(g: Any, x: Any, reduction: str) -> Any:
-    """What one element has of the cotangent of a reduced loss."""
+    """The share of one element in the cotangent of a reduced loss."""
     return g / x.size if reduction == "mean" else g
 
 

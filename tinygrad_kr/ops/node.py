@@ -1,4 +1,4 @@
-"""What an operation leaves behind: an array, how it was made, and whether it was overwritten."""
+"""The nodes of the graph, the mode in which they are recorded, and their source lines."""
 
 from __future__ import annotations
 
@@ -7,12 +7,13 @@ import sys
 from collections.abc import Callable, Sequence
 from contextvars import ContextVar
 from itertools import count
-from threading import get_ident
 from types import CodeType, FrameType
 from typing import Any
 
 import numpy as np
 from numpy import ndarray
+
+from tinygrad_kr.ops.tracing import tracers, tracing
 
 OFF, ON, ANOMALY, CAPTURE = 0, 1, 2, 3
 
@@ -20,8 +21,11 @@ OFF, ON, ANOMALY, CAPTURE = 0, 1, 2, 3
 class Scope(int):
     """A grad mode in force while its `holder` is alive. Only the `with` block refers to the holder.
 
-    Where an interrupt has ended the block inside `__exit__` itself, so that nothing was reset, the
-    holder is gone, and `current_mode()` goes back to the mode outside.
+    An interrupt may end the block inside `__exit__`, before the reset. Then the holder is gone, and
+    `current_mode()` goes back to the outer mode.
+
+    ended: the block was reset; only tasks started inside it still have the mode.
+    anomaly: anomaly detection is on. transforming: a transformation records.
     """
 
     outer: int
@@ -29,8 +33,6 @@ class Scope(int):
     ended: bool
     anomaly: bool
     transforming: bool
-    """Whether the block was ended by a reset, so that the mode is in force only in tasks that were
-    started in it; whether anomaly detection is on; whether it is for a transformation."""
 
     def __new__(
         cls,
@@ -40,7 +42,7 @@ class Scope(int):
         anomaly: bool = False,
         transforming: bool = False,
     ) -> Scope:
-        """The flags hold in what is nested too."""
+        """Nested scopes inherit the flags."""
         self = super().__new__(cls, mode)
         self.outer, self.holder, self.ended = outer, holder, False
         self.anomaly = anomaly or getattr(outer, "anomaly", False)
@@ -52,7 +54,7 @@ grad_mode: ContextVar[int] = ContextVar("grad_mode", default=ON)
 
 
 def current_mode() -> int:
-    """The mode of this thread and task, without scopes that an interrupt has left behind."""
+    """The mode of this thread and task; scopes that an interrupt left behind are dropped."""
     mode = grad_mode.get()
     while type(mode) is Scope and mode.holder() is None and not mode.ended:
         mode = mode.outer
@@ -61,36 +63,19 @@ def current_mode() -> int:
 
 
 tick = count(1).__next__
-"""The one clock: it orders operations and writes in time."""
+"""Clock: orders operations and writes in time."""
 
-recording: ContextVar[Any] = ContextVar("recording", default=None)
-"""The recorder of `compile`, which records every op of a function's first runs. It is set in a
-context of its own, so no interrupt leaves it set."""
-recorders: dict[int, Any] = {}
-"""The same by thread: where there is none at all, no op looks for its own."""
-
-
-def recorder() -> Any:
-    """What records the ops of this thread, or None."""
-    if not recorders:
-        return None
-    thread, mine = get_ident(), recording.get()
-    if mine is None:
-        recorders.pop(thread, None)  # left there by an interrupt
-    return mine if recorders.get(thread) is mine else None
-
-
-# Spelled as the import system spells `co_filename`, not as the absolute path: both may have "..".
+# As the import system spells `co_filename`, not the absolute path: both may contain "..".
 PACKAGE = os.path.dirname(os.path.dirname(__file__)) + os.sep
 _NUMPY = os.path.dirname(np.__file__) + os.sep
 
 
 class Node:
-    """An array and how it was made; `Tensor` is this with methods.
+    """A node of the graph: an array and the op that computed it. `Tensor` adds the methods.
 
-    `_op`, `_inputs`, `_values` (the inputs' arrays) and `_params` are what a recorded node was
-    computed by (`_op` is None for a leaf, `_inputs` for a node whose graph was freed), `_made`
-    when, `_code` and `_instruction` where.
+    `_op`, `_inputs`, `_values` (the inputs' arrays) and `_params` are the recorded call. `_op` is
+    None for a leaf, `_inputs` for a node whose graph was freed. `_made` is the time of the call,
+    `_code` and `_instruction` are its source line.
     """
 
     __slots__ = (
@@ -121,18 +106,18 @@ class Node:
 
 
 def replace_gradient(node: Node, before: Any, after: Any) -> bool:
-    """Store `after` as the `.grad` of a node where that is still `before`; whether it was.
+    """Compare and swap: store `after` as the `.grad` of a node if that is still `before`.
 
-    The comparison and the store are one statement without a call or a loop. With the GIL,
-    CPython switches threads only at calls and at the ends of loops. So no lock is needed, which
-    an interrupt could leave held.
+    Returns whether it was. The comparison and the store are one statement without a call or a loop.
+    With the GIL, CPython switches threads only at calls and at the ends of loops. So this needs no
+    lock, which an interrupt could leave held.
     """
     node._grad = after if (stored := node._grad is before) else node._grad
     return stored
 
 
 class NodeType:
-    """The class of every op's results: `Tensor`, once it exists."""
+    """Class of the results of ops: `Tensor`, once it is defined."""
 
     cls: type[Node] = Node
 
@@ -146,23 +131,22 @@ def constant(array: ndarray) -> Any:
     out._data = array
     out._grad = out._hooks = out._op = None
     out._requires_grad = False
-    if recorders:
+    if tracers:
         note_created(out)
     return out
 
 
 def note_created(node: Node) -> None:
-    """Tell what records this thread that a Tensor without a history was made."""
-    recording = recorder()
-    if recording is not None:
-        recording.created(node)
+    """Report a new Tensor without a history to the tracer."""
+    if tracer := tracing():
+        tracer.created(node)
 
 
 class _PassedOver(dict[str, bool]):
-    """Whether the place of an op is looked for above a frame of this source file.
+    """Whether the search for an op's source line passes over frames of a file.
 
-    It is for files of this package, but for layers: above them it is several frames to the user's
-    line, each of which costs more than a small op's arithmetic.
+    It passes over files of this package, except layers. From a layer the user's line is several
+    frames away, and each costs more than the arithmetic of a small op.
     """
 
     def __missing__(self, filename: str) -> bool:
@@ -175,7 +159,7 @@ passed_over = _PassedOver()
 
 
 def place_made(node: Node) -> str:
-    """Where in the source the node was recorded, as `file:line (function)`."""
+    """The source line at which the node was recorded, as `file:line (in function)`."""
     place = _place(node._code, node._instruction)
     if node._code.co_filename.startswith(PACKAGE):
         return f"{place} (`with tk.detect_anomaly():` names your own line)"
@@ -183,7 +167,7 @@ def place_made(node: Node) -> str:
 
 
 def user_frame() -> FrameType | None:
-    """The innermost running frame outside this package and NumPy, whose decorators we use."""
+    """The innermost frame outside this package and NumPy (whose decorators are in use here)."""
     frame: FrameType | None = sys._getframe(1)
     while frame is not None:
         if not frame.f_code.co_filename.startswith((PACKAGE, _NUMPY)):
@@ -198,9 +182,3 @@ def _place(code: CodeType, instruction: int) -> str:
         if start <= instruction < end and number is not None:
             line = number
     return f"{code.co_filename}:{line} (in {code.co_name})"
-
-
-# ------------------------------------------------------------------ overwritten arrays
-
-
-# ------------------------------------------------------------------ anomaly mode

@@ -1,12 +1,13 @@
 """Recurrent nets: one record for a whole sequence, so that its cost is linear in the steps.
 
-The share of the inputs, z = x W_ih^T + b, is one product for all steps and comes from outside; what
-is left is the loop over h W_hh^T. Time is the first axis: z (steps, batch, gates x hidden), a state
-(batch, hidden), `weight` (gates x hidden, hidden). A result holds, for every step, the states and
-whatever else the derivative reads, as planes along a first axis.
+The caller computes z = x W_ih^T + b, one product for all steps. The loop here adds h W_hh^T. Time
+is
+the first axis: z (steps, batch, gates x hidden), a state (batch, hidden), `weight` (gates x hidden,
+hidden). A result holds, for every step, the states and the other arrays that the derivative reads,
+as planes along a first axis.
 
-mask: (steps, batch, 1) booleans; where False, a sequence has ended (or has not begun) and its state
-    stays as it is.
+mask: (steps, batch, 1) booleans. Where it is False, the sequence has ended or has not begun, and
+    the state does not change.
 reverse: run from the last step to the first.
 """
 
@@ -23,16 +24,16 @@ from tinygrad_kr.ops.op import Op, op
 from tinygrad_kr.ops.reduction import concatenate
 from tinygrad_kr.ops.shape import stack, unbind
 
-# ------------------------------------------------------------------ what the three share
+# ------------------------------------------------------------------ shared helpers
 
 
 def _order(steps: int, reverse: bool) -> range:
-    """The steps in the order in which the net takes them."""
+    """The steps in the order of the recurrence."""
     return range(steps)[:: -1 if reverse else 1]
 
 
 def _moves(steps: int, reverse: bool) -> list[tuple[int, int | None]]:
-    """Each step and the one before it (None at the start), the last taken first."""
+    """Each step and its predecessor (None at the start), in reverse order of the recurrence."""
     order = _order(steps, reverse)
     return [(t, before) for before, t in pairwise([None, *order]) if t is not None][::-1]
 

@@ -41,7 +41,7 @@ def _flip(x: ndarray, *, axis: Any = None) -> ndarray:
 
 
 def _roll(x: ndarray, *, shift: Any, axis: Any = None) -> ndarray:
-    """The elements moved along `axis` by `shift`, those pushed out coming in at the other end."""
+    """The elements moved along `axis` by `shift`; those pushed out come in at the other end."""
     return np.roll(x, shift, axis)
 
 
@@ -83,7 +83,7 @@ stack        = op(_stack,        lambda g, y, *parts, needs, axis=0:
 def _pad(x: ndarray, *, widths: tuple[tuple[int, int], ...], value: float = 0.0) -> ndarray:
     """`x` with `widths` (before, after) elements of `value` around it on each axis."""
     if any(width < 0 for pair in widths for width in pair):
-        raise ValueError("padding widths must not be negative")
+        raise ValueError(f"expected widths of at least 0, got {widths}.")
     y = np.full([a + n + b for n, (a, b) in zip(x.shape, widths, strict=True)], value, x.dtype)
     y[tuple(slice(a, a + n) for n, (a, _) in zip(x.shape, widths, strict=True))] = x
     return y

@@ -1,4 +1,4 @@
-"""When arrays were overwritten, by what and where: what backward checks before it reads them."""
+"""In-place writes: when, by what and where. Backward checks them before it reads an array."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class Write:
         self.happens()
 
     def happens(self) -> None:
-        """It is now that the arrays are overwritten."""
+        """Set the time and the source line of the write to now."""
         last_write.time = self.time = tick()
         last_write.write = self
         frame = user_frame()
@@ -30,7 +30,7 @@ class Write:
 
     @property
     def place(self) -> str:
-        """Where in the user's source, as `file:line (function)`."""
+        """The user's source line, as `file:line (in function)`."""
         return "an unknown place" if self._frame is None else _place(*self._frame)
 
 
@@ -48,9 +48,9 @@ _written: dict[int, Written] = {}
 
 
 class _LastWrite:
-    """The last in-place write, and its time: nothing can have changed in a graph made later.
+    """Global version counter: the last in-place write and its time. A later graph is intact.
 
-    read: replaced at each reading of a `.grad`, since the caller may keep that Tensor.
+    read: replaced each time a `.grad` is read, because the caller may keep the Tensor.
     """
 
     __slots__ = ("read", "time", "write")
@@ -65,23 +65,23 @@ last_write = _LastWrite()
 
 
 class LastChange:
-    """When an attribute or hook of a module, or a leaf's `requires_grad`, last became another."""
+    """Time of the last change of a module's attribute or hook, or of a leaf's `requires_grad`."""
 
     time = 0
 
 
 class Noted(NamedTuple):
-    """A write and the arrays it was to."""
+    """A write and the arrays that it changed."""
 
     write: Write
     written: list[Written]
 
 
 def note_writes(targets: Iterable[Node], what: str, rebound: bool = False) -> Noted:
-    """Remember that the arrays of `targets` were just overwritten by `what`.
+    """Record that `what` has just overwritten the arrays of `targets`.
 
     rebound: their `.data` was replaced by another array; the old array did not change.
-    Returns what `note_again` takes, while the targets keep these arrays.
+    Returns the argument of `note_again`, valid while the targets keep these arrays.
     """
     write = Write(what)
     noted = []
@@ -96,7 +96,7 @@ def note_writes(targets: Iterable[Node], what: str, rebound: bool = False) -> No
 
 
 def note_again(noted: Noted) -> None:
-    """The same write to the same arrays once more, at a fraction of the cost of `note_writes`."""
+    """Record the same write to the same arrays again; cheaper than `note_writes`."""
     if last_write.write is not noted.write:
         for written in noted.written:
             written.last = noted.write
@@ -104,7 +104,7 @@ def note_again(noted: Noted) -> None:
 
 
 def written_in(order: list[Node]) -> bool:
-    """Whether anything that a graph (its nodes, oldest first) reads was written to since."""
+    """Whether an array of a graph was written to since. `order`: its nodes, oldest first."""
     if not order or last_write.time < order[0]._made:
         return False
     oldest = order[0]._made
@@ -118,14 +118,14 @@ def written_in(order: list[Node]) -> bool:
 
 
 def _memory(x: Any) -> tuple[Any, ...]:
-    """What a write to the array of a node, or to a plain array, is noted under."""
+    """The keys under which a write to a node's array, or to a plain array, is recorded."""
     if isinstance(x, Node):
         return x, owner(x._data)
     return (owner(x),) if isinstance(x, ndarray) else ()
 
 
 def written_since(x: Any, time: int) -> Write | None:
-    """The write that changed a node's array, or a plain array, after `time`, if there was one."""
+    """The write to a node's array, or to a plain array, after `time`; None if there was none."""
     for target in _memory(x):
         written = _written.get(id(target))
         if written is not None and written.last.time > time:
@@ -134,7 +134,7 @@ def written_since(x: Any, time: int) -> Write | None:
 
 
 def address(array: ndarray) -> int:
-    """Where the first element is in memory."""
+    """Memory address of the first element."""
     place: int = array.__array_interface__["data"][0]
     return place
 
@@ -146,7 +146,7 @@ def owner(array: ndarray) -> ndarray:
 
 
 def _bases(array: Any) -> Iterator[ndarray]:
-    """An array and those it is a view of (`as_strided` puts another object between them)."""
+    """An array and its bases (`as_strided` puts another object between them)."""
     while array is not None:
         if isinstance(array, ndarray):
             yield array
@@ -154,11 +154,13 @@ def _bases(array: Any) -> Iterator[ndarray]:
 
 
 def _unreadable(*_: Any, **__: Any) -> Any:
-    raise TypeError("the values of an overwritten array are gone")
+    raise TypeError(
+        "backward: expected the saved array, got an overwritten one. Write to a .clone()"
+    )
 
 
 class Overwritten:
-    """Stands in for a saved array that has changed: its shape may still be read, its values not."""
+    """Placeholder of a saved array that was overwritten: it has a shape, but no values."""
 
     __slots__ = ("dtype", "ndim", "shape", "size")
     __array_ufunc__ = None

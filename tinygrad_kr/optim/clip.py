@@ -12,9 +12,10 @@ from numpy import ndarray
 from tinygrad_kr.arrays.reduction import euclidean_norm
 from tinygrad_kr.grad_mode import no_grad
 from tinygrad_kr.ops.elementwise import absolute, clip, power, where
-from tinygrad_kr.ops.node import constant, recorder, recorders, replace_gradient
+from tinygrad_kr.ops.node import constant, replace_gradient
 from tinygrad_kr.ops.reduction import max_, sum_
 from tinygrad_kr.ops.shape import stack
+from tinygrad_kr.ops.tracing import Tracer, tracing
 from tinygrad_kr.tensor import Tensor
 
 
@@ -51,8 +52,8 @@ def clip_grad_norm_(
     if not norm_type > 0:
         raise ValueError(f"clip_grad_norm_: expected norm_type > 0 or inf, got {norm_type}.")
     owners = _with_gradients(parameters)
-    if recorders and recorder() is not None:
-        return _scaled_in_a_recording(owners, max_norm, norm_type, error_if_nonfinite)
+    if tracer := tracing():
+        return _scaled_while_traced(tracer, owners, max_norm, norm_type, error_if_nonfinite)
     with np.errstate(all="ignore"):
         gradients = [g for p in owners if (g := p._grad) is not None]
         total = _norm([_norm_of(g._data, norm_type) for g in gradients], norm_type)
@@ -81,18 +82,18 @@ def clip_grad_value_(parameters: Tensor | Iterable[Tensor], clip_value: float) -
     if not clip_value >= 0:
         raise ValueError(f"clip_grad_value_: expected clip_value >= 0, got {clip_value}.")
     owners = _with_gradients(parameters)
-    if recorders and recorder() is not None:
+    if tracer := tracing():
         with no_grad():
-            _rewrite(owners, lambda g: clip(g, low=-clip_value, high=clip_value))
+            _rewrite(tracer, owners, lambda g: clip(g, low=-clip_value, high=clip_value))
     else:
         _replace(owners, lambda g: np.clip(g, -clip_value, clip_value))
 
 
 def _with_gradients(parameters: Tensor | Iterable[Tensor]) -> list[Any]:
     given: list[Any] = [parameters] if isinstance(parameters, Tensor) else list(parameters)
-    if recorders and (recording := recorder()):
+    if tracer := tracing():
         for p in given:
-            recording.read_gradient(p)
+            tracer.read_gradient(p)
     return [p for p in given if p._grad is not None]
 
 
@@ -116,27 +117,27 @@ def _check_finite(total: Any, max_norm: float) -> None:
 # ------------------------------------------------------------------ under `compile`
 
 
-def _scaled_in_a_recording(
-    owners: list[Any], max_norm: float, order: float, error_if_nonfinite: bool
+def _scaled_while_traced(
+    tracer: Tracer, owners: list[Any], max_norm: float, order: float, error_if_nonfinite: bool
 ) -> Tensor:
     """`clip_grad_norm_` in ops on Tensors."""
     dtype = owners[0].dtype if owners else np.float32
     if not owners:
         return Tensor(np.zeros((), dtype))
     with no_grad():
-        sizes = [_norm_in_a_recording(p._grad, order).astype(np.float64) for p in owners]
-        total = _norm_in_a_recording(stack(*sizes), order)
+        sizes = [_norm_while_traced(p._grad, order).astype(np.float64) for p in owners]
+        total = _norm_while_traced(stack(*sizes), order)
         if error_if_nonfinite:
-            recorder().check(_check_finite, total, max_norm)
+            tracer.check(_check_finite, total, max_norm)
             _check_finite(total._data, max_norm)
         factor = max_norm / (total + 1e-6)
         factor = where(factor >= 1, 1.0, factor)
-        _rewrite(owners, lambda g: g * factor)
+        _rewrite(tracer, owners, lambda g: g * factor)
         norm: Tensor = total.astype(dtype)
     return norm
 
 
-def _norm_in_a_recording(g: Any, order: float) -> Any:
+def _norm_while_traced(g: Any, order: float) -> Any:
     if order == 2:
         return euclidean_norm(g)
     sizes = absolute(g)
@@ -147,9 +148,9 @@ def _norm_in_a_recording(g: Any, order: float) -> Any:
     return unit * power(sum_(power(sizes / unit, order)), 1 / order)
 
 
-def _rewrite(owners: list[Any], change: Callable[[Any], Any]) -> None:
+def _rewrite(tracer: Tracer, owners: list[Any], change: Callable[[Any], Any]) -> None:
     for p in owners:
-        recorder().touch_gradient(p)
+        tracer.touch_gradient(p)
         p._grad = change(p._grad)
 
 

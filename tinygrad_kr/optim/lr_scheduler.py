@@ -12,7 +12,7 @@ from bisect import bisect_right
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, SupportsFloat
 
-from tinygrad_kr.ops.node import recorder, recorders
+from tinygrad_kr.ops.tracing import tracing
 from tinygrad_kr.optim.optimizer import Optimizer
 
 __all__ = [
@@ -87,8 +87,8 @@ class LRScheduler:
         self._set(self.get_lr())
 
     def _count_step(self) -> None:
-        if recorders and (recording := recorder()):
-            recording.give_up(f"{type(self).__name__}.step(): call it outside, after the function")
+        if tracer := tracing():
+            tracer.give_up(f"{type(self).__name__}.step(): call it outside, after the function")
         if self._step_count == 1 and not self.optimizer._stepped:
             warnings.warn(
                 f"{type(self).__name__}.step() before optimizer.step() skips the schedule's first "

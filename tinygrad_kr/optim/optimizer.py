@@ -13,7 +13,8 @@ from numpy import ndarray
 
 from tinygrad_kr.grad_mode import enable_grad
 from tinygrad_kr.ops import anomaly
-from tinygrad_kr.ops.node import constant, recorder, recorders
+from tinygrad_kr.ops.node import constant
+from tinygrad_kr.ops.tracing import tracing
 from tinygrad_kr.ops.writes import note_again, note_writes
 from tinygrad_kr.optim.blocks import ParamBlock, ParamState
 from tinygrad_kr.optim.lowering import Rule, UpdateProgram, lower, structure_of
@@ -225,8 +226,8 @@ class Optimizer:
 
     def zero_grad(self, set_to_none: bool = True) -> None:
         """Set every gradient to None, or to 0 with `set_to_none=False`: backward adds to it."""
-        if recorders and (recording := recorder()):
-            recording.touch_gradients(self._param_states, set_to_none)
+        if tracer := tracing():
+            tracer.touch_gradients(self._param_states, set_to_none)
         for p in self._param_states:
             if set_to_none:
                 p._grad = None
@@ -246,8 +247,8 @@ class Optimizer:
         if closure is not None:
             with enable_grad():
                 loss = closure()
-        if recorders and (recording := recorder()):
-            recording.step(self)
+        if tracer := tracing():
+            tracer.step(self)
             return loss
         plan = self._plan
         gradients = (

@@ -1,7 +1,7 @@
 """Derivatives checked against central differences.
 
 A check must not pass by comparing nothing. This one compares in float64 only, at tight tolerances,
-and is itself tested with wrong rules (`tests/test_testing.py`).
+and is itself tested with wrong rules (`tests/autodiff/test_testing.py`).
 """
 
 from __future__ import annotations

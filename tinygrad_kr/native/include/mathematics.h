@@ -14,7 +14,7 @@
    compiler does or does not find cannot make the vector body and the scalar tail of a loop differ.
    Pure: no state, no errno, nothing but the value.
 
-   Largest errors found, in units in the last place (ulp), by tests/mathematics_exhaustive.py: with
+   Largest errors found, in units in the last place (ulp), by tests/support/mathematics_exhaustive.py: with
    fused multiply-add for all 2^32 floats (pow: each with a random exponent) and for 100 million
    doubles; without, for every 101st float and 10 million doubles.
 
@@ -47,7 +47,7 @@
    and 11: minimax polynomials, reduction); M. Payne and R. Hanek, SIGNUM Newsletter 18, 1983
    (reduction of huge angles by the needed bits of 2/pi); P. T. P. Tang, ACM TOMS 16, 1990
    (logarithm by f / (2 + f)); G. Estrin, 1960 (order of evaluation). The coefficients are derived
-   by tests/mathematics_coefficients.py. */
+   by tests/support/mathematics_coefficients.py. */
 
 #ifndef TK_MATHEMATICS_H
 #define TK_MATHEMATICS_H

@@ -1,0 +1,189 @@
+"""The deep XOR net of the lecture: a cost that does not fall, and ReLU instead of sigmoid.
+
+The lecture makes the net deep, 2 inputs, ten hidden layers of 5, 1 output, all sigmoid, weights
+U(-1, 1), biases 0, rate 0.1, and prints cost and accuracy: 0.6931 from beginning to end, accuracy
+0.5. TensorBoard's curve of the cost is a level line. Then it writes ReLU in place of sigmoid, but
+for the output, and the cost falls: accuracy 1.0, "slightly different each run".
+
+The first half is right of every start. 0.6931 is log 2, the cost of the answer 0.5 to everything.
+The curve has a step at its beginning: the last bias learns that half of the answers are 1. After
+that nothing moves: the first layer's gradient is a millionth of the last one's (vanishing.py).
+
+The second half is right of 4 starts in 10. Of 100 ReLU nets about 40 learn XOR and nearly as many
+end at 0.5 or below, 17 of them because a layer is 0 for all four points before the first step
+(dying_relu.py). The others get three points right: they give one answer, 1/3 or 2/3, to three of
+the four points, for ever.
+"Slightly different each run" is what these outcomes look like in a few runs.
+benchmarks/sigmoid_vs_relu_depth.py has other depths and activations.
+
+    python examples/lectures/deep_xor.py
+    python examples/lectures/deep_xor.py --hidden 9    # the notes' text says nine, their code ten
+
+The picture is saved as out/lectures/deep_xor.png (needs matplotlib).
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from common import (
+    BLUE,
+    GREEN,
+    ORANGE,
+    XOR_ANSWERS,
+    XOR_POINTS,
+    UniformStarts,
+    bar,
+    launch,
+    new_figure,
+    options,
+    save,
+    whole,
+)
+
+import tinygrad_kr as tk
+import tinygrad_kr.functional as F
+from tinygrad_kr import Tensor, nn, no_grad, optim
+
+ACTIVATIONS: dict[str, type[nn.Module]] = {"sigmoid": nn.Sigmoid, "ReLU": nn.ReLU}
+PUBLISHED = {"sigmoid": 0.5, "ReLU": 1.0}
+
+
+class Nets(NamedTuple):
+    """The costs (steps, starts) of nets side by side, and what they answer at the end."""
+
+    costs: np.ndarray
+    outputs: np.ndarray
+    """(starts, 4), for 00, 01, 10 and 11."""
+
+    @property
+    def accuracies(self) -> np.ndarray:
+        """The share of the four points that each start gets right.
+
+        An output says yes above 0.501: those of a stuck net are 0.5, give or take a rounding error.
+        """
+        right: np.ndarray = (self.outputs > 0.501) == (XOR_ANSWERS[:, 0] > 0.5)
+        return right.mean(axis=1)
+
+
+def make_nets(activation: str, hidden: int, starts: int, width: int = 5) -> nn.Sequential:
+    """One net from each start; the last layer gives logits, for a sigmoid output."""
+    layers: list[nn.Module] = [UniformStarts(starts, 2, width), ACTIVATIONS[activation]()]
+    for _ in range(hidden - 1):
+        layers += [UniformStarts(starts, width, width), ACTIVATIONS[activation]()]
+    return nn.Sequential(*layers, UniformStarts(starts, width, 1))
+
+
+def train(activation: str, hidden: int, starts: int, steps: int, rate: float, seed: int) -> Nets:
+    """Gradient descent on the mean cross-entropy, from the same weights for each activation."""
+    tk.manual_seed(seed)
+    nets = make_nets(activation, hidden, starts)
+    points, answers = Tensor(XOR_POINTS), Tensor(XOR_ANSWERS).broadcast_to(starts, 4, 1)
+    optimizer = optim.SGD(nets.parameters(), lr=rate)
+
+    @tk.compile
+    def step() -> Any:
+        losses = F.binary_cross_entropy_with_logits(nets(points), answers, reduction="none")
+        costs = losses.mean(axis=(1, 2))
+        optimizer.zero_grad()
+        costs.sum().backward()
+        optimizer.step()
+        return costs
+
+    costs = np.array([step().numpy() for _ in bar(steps, activation)])
+    with no_grad():
+        return Nets(costs, nets(points).sigmoid().numpy()[..., 0])
+
+
+def train_all(hidden: int, starts: int, steps: int, rate: float, seed: int) -> dict[str, Nets]:
+    return {kind: train(kind, hidden, starts, steps, rate, seed) for kind in ACTIVATIONS}
+
+
+def run(
+    *, hidden: int = 10, starts: int = 100, steps: int = 10_001, rate: float = 0.1, seed: int = 0
+) -> dict[str, float]:
+    """For each activation the shares of starts that learn XOR and that are stuck, and costs."""
+    return figures_of(train_all(hidden, starts, steps, rate, seed))
+
+
+def figures_of(nets: dict[str, Nets]) -> dict[str, float]:
+    figures = {}
+    for kind, found in nets.items():
+        figures[f"{kind}: learned"] = float((found.accuracies == 1).mean())
+        figures[f"{kind}: at 0.5 or below"] = float((found.accuracies <= 0.5).mean())
+        figures[f"{kind}: median cost"] = float(np.median(found.costs[-1]))
+        figures[f"{kind}: lowest cost"] = float(found.costs[-1].min())
+    return figures
+
+
+def best_start(found: Nets) -> int:
+    """The start with the lowest cost at the end."""
+    return int(found.costs[-1].argmin())
+
+
+def print_as_the_lecture(nets: dict[str, Nets]) -> None:
+    """Step and cost, then outputs and accuracy: of sigmoid the best start, of ReLU two."""
+    steps = len(nets["sigmoid"].costs)
+    relu = nets["ReLU"]
+    columns = {
+        "sigmoid, best": (nets["sigmoid"], best_start(nets["sigmoid"])),
+        "ReLU, best": (relu, best_start(relu)),
+        "ReLU, median": (relu, int(np.argsort(relu.costs[-1])[relu.costs.shape[1] // 2])),
+    }
+    print(f"{'step':>8}" + "".join(f"{name:>16}" for name in columns))
+    for step in sorted({0, *range(0, steps, max(1, steps // 5)), steps - 1}):
+        costs = [found.costs[step, start] for found, start in columns.values()]
+        print(f"{step:8,}" + "".join(f"{cost:16.6f}" for cost in costs))
+    for row, point in enumerate(("00", "01", "10", "11")):
+        cells = [found.outputs[start, row] for found, start in columns.values()]
+        print(f"{point:>8}" + "".join(f"{output:16.4f}" for output in cells))
+    accuracies = [found.accuracies[start] for found, start in columns.values()]
+    print(f"{'accuracy':>8}" + "".join(f"{accuracy:16.2f}" for accuracy in accuracies))
+
+
+def save_picture(nets: dict[str, Nets], path: Path) -> None:
+    """The cost of every start, as TensorBoard draws that of one; log 2 dotted."""
+    figure = new_figure(8, 3.7)
+    if figure is None:
+        return
+    panels = figure.subplots(1, 2, sharey=True)
+    for axes, (kind, found) in zip(panels, nets.items(), strict=True):
+        outcomes = (("learned XOR", found.accuracies == 1, BLUE),
+                    ("with 3 of 4 right", found.accuracies == 0.75, GREEN),
+                    ("with half right or less", found.accuracies <= 0.5, ORANGE))  # fmt: skip
+        look = {"linewidth": 0.7, "alpha": 0.5}
+        places = np.unique(np.geomspace(1, len(found.costs), 300).astype(int)) - 1
+        for name, chosen, colour in outcomes:
+            if chosen.any():
+                axes.plot(places + 1, found.costs[places][:, chosen], color=colour, **look)
+                axes.plot([], [], color=colour, label=f"{chosen.sum()} {name}")
+        axes.axhline(np.log(2), color="black", linestyle=":", linewidth=1, label="log 2")
+        axes.set(xscale="log", xlabel="step", title=f"{kind}, {found.costs.shape[1]} starts")
+        axes.grid(alpha=0.3)
+        axes.legend(fontsize=8, loc="upper left" if kind == "ReLU" else "lower left")
+    panels[0].set(ylabel="mean cross-entropy", ylim=(-0.03, 1.25))
+    save(figure, path)
+
+
+def main(argv: list[str] | None = None) -> None:
+    parser = options(__doc__)
+    add = parser.add_argument
+    add("--hidden", type=whole(1), default=10, help="hidden layers (default: 10)")
+    add("--starts", type=whole(1), default=100, help="nets of each kind (default: 100)")
+    add("--steps", type=whole(1), default=10_001, help="default: 10001")
+    add("--seed", type=whole(0), default=0, help="of the weights (default: 0)")
+    args = parser.parse_args(argv)
+    nets = train_all(args.hidden, args.starts, args.steps, 0.1, args.seed)
+    print_as_the_lecture(nets)
+    figures = figures_of(nets)
+    print(f"\n{'':9} the lecture's accuracy   of {args.starts} starts")
+    for kind, published in PUBLISHED.items():
+        learned, stuck = figures[f"{kind}: learned"], figures[f"{kind}: at 0.5 or below"]
+        print(f"{kind:9} {published:<24} {learned:.0%} learned XOR, {stuck:.0%} at 0.5 or below")
+    save_picture(nets, args.out / "deep_xor.png")
+
+
+if __name__ == "__main__":
+    launch(main)

@@ -1,0 +1,177 @@
+"""The derivative as a small change: move x by a little, see how much f moves, divide.
+
+The lecture: df/dx is (f(x + dx) - f(x)) / dx for a small dx. It takes dx = 0.01 and finds by hand:
+0 for f = 3, 1 for f = x, 2 for f = 2x. A partial derivative holds the other variables still: for
+f = x y it is y by x, and x by y. For f(g(x)) the changes multiply: df/dx = df/dg * dg/dx.
+
+All of it holds, and `backward()` gives the same numbers without a dx. What a small change costs:
+
+- It is a little wrong. For f = x^2 at x = 1 it says 2.01 where the derivative is 2. Half of dx
+  halves the error; changing x both ways, (f(x + dx) - f(x - dx)) / 2 dx, squares it.
+- dx cannot be as small as one likes. f(x + dx) and f(x) then agree in most of their digits, and
+  what is left is rounding: below 1e-8 the error grows again, and at 1e-17 the change is 0.
+- It needs a pass of the net for each parameter and one more. The lecture's MNIST net has 269,322
+  parameters; `backward()` takes the time of about two passes for all of them.
+
+So small changes check gradients (`tinygrad_kr.testing` does), and the chain rule computes them.
+
+    python examples/lectures/small_change.py
+
+The picture is saved as out/lectures/small_change.png (needs matplotlib).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from common import BLUE, GREEN, ORANGE, launch, new_figure, options, positive, save
+
+import tinygrad_kr.functional as F
+from tinygrad_kr import Tensor
+
+Function = Callable[..., Any]
+EXAMPLES: dict[str, tuple[Function, tuple[float, ...], float]] = {
+    "f = 3, by x": (lambda x: 0 * x + 3, (5.0,), 0),
+    "f = x, by x": (lambda x: 1 * x, (5.0,), 1),
+    "f = 2x, by x": (lambda x: 2 * x, (5.0,), 2),
+    "f = x + 3, by x": (lambda x: x + 3, (5.0,), 1),
+    "f = x + x, by x": (lambda x: x + x, (5.0,), 2),
+    "f = x + y, by x": (lambda x, y: x + y, (-2.0, 5.0), 1),
+    "f = x y, by x (it is y)": (lambda x, y: x * y, (-2.0, 5.0), 5),
+    "f = x y, by y (it is x)": (lambda y, x: x * y, (5.0, -2.0), -2),
+    "f = x^2, by x, at 1": (lambda x: x * x, (1.0,), 2),
+}
+"""Name: f, the point, and the derivative by the first argument, as the lecture has it."""
+POINT = 0.7
+STEPS = 10.0 ** np.arange(-17, 0.25, 0.25)
+
+
+def one_way(f: Function, point: tuple[float, ...], dx: float) -> float:
+    """(f(x + dx) - f(x)) / dx, x being the first argument."""
+    x, *others = point
+    return float((f(x + dx, *others) - f(x, *others)) / dx)
+
+
+def both_ways(f: Function, point: tuple[float, ...], dx: float) -> float:
+    """(f(x + dx) - f(x - dx)) / (2 dx)."""
+    x, *others = point
+    return float((f(x + dx, *others) - f(x - dx, *others)) / (2 * dx))
+
+
+def by_autodiff(f: Function, point: tuple[float, ...]) -> float:
+    """What `backward()` finds for the first argument."""
+    x = Tensor(np.array(point[0]), requires_grad=True)
+    f(x, *point[1:]).backward()
+    assert x.grad is not None
+    return float(x.grad.item())
+
+
+def inner(x: Any) -> Any:
+    return 3 * x - 1
+
+
+def chain(x: Any) -> Any:
+    """f(g(x)) with f = sigmoid and g = 3x - 1; of arrays and of Tensors."""
+    return F.sigmoid(inner(x))
+
+
+def exact_slope(x: float) -> float:
+    """sigmoid' = s (1 - s), times 3 for the inner function."""
+    s = 1 / (1 + np.exp(-inner(x)))
+    return float(3 * s * (1 - s))
+
+
+def errors(dtype: type[np.floating[Any]], way: Function) -> np.ndarray:
+    """How far small changes of `STEPS` are from the slope of `chain`, in numbers of `dtype`."""
+
+    def rounded(x: Any) -> Any:
+        return chain(np.asarray(x, dtype)).astype(float)
+
+    slope = exact_slope(float(dtype(POINT)))
+    return np.array([abs(way(rounded, (float(dtype(POINT)),), dx) - slope) for dx in STEPS])
+
+
+def all_errors() -> dict[str, np.ndarray]:
+    return {
+        "one way, float32": errors(np.float32, one_way),
+        "one way": errors(np.float64, one_way),
+        "both ways": errors(np.float64, both_ways),
+    }
+
+
+def run(*, dx: float = 0.01) -> dict[str, float]:
+    """Each example by a change of dx and by `backward()`; the chain rule; the best dx of all."""
+    figures = {}
+    for name, (f, point, _) in EXAMPLES.items():
+        figures[f"{name}: small change"] = one_way(f, point, dx)
+        figures[f"{name}: backward"] = by_autodiff(f, point)
+    outer = one_way(F.sigmoid, (inner(POINT),), dx)
+    figures["chain: df/dg times dg/dx, small changes"] = outer * one_way(inner, (POINT,), dx)
+    figures["chain: df/dx, backward"] = by_autodiff(chain, (POINT,))
+    figures["chain: error of backward"] = abs(by_autodiff(chain, (POINT,)) - exact_slope(POINT))
+    for name, found in all_errors().items():
+        figures[f"{name}: least error"] = float(found.min())
+        figures[f"{name}: its dx"] = float(STEPS[found.argmin()])
+    figures["one way: error at 1e-17"] = float(all_errors()["one way"][0])
+    return figures
+
+
+def save_picture(path: Path) -> None:
+    """Secants that turn into the tangent, and the error by dx."""
+    figure = new_figure(8, 3.8)
+    if figure is None:
+        return
+    secants, by_step = figure.subplots(1, 2)
+    x = np.linspace(-0.6, 2.2, 300)
+    secants.plot(x, chain(x), color="black", label="f(x) = sigmoid(3x - 1)")
+    height = float(chain(np.array(POINT)))
+    for dx, colour, style in ((1.2, ORANGE, "--"), (0.5, BLUE, "-."), (0.0, GREEN, "-")):
+        slope = one_way(chain, (POINT,), dx) if dx else by_autodiff(chain, (POINT,))
+        label = f"dx = {dx:g}: slope {slope:.3f}" if dx else f"backward(): slope {slope:.3f}"
+        secants.plot(x, height + slope * (x - POINT), color=colour, linestyle=style, label=label)
+        if dx:
+            secants.plot(POINT + dx, chain(np.array(POINT + dx)), "o", color=colour)
+    secants.plot(POINT, height, "ko")
+    secants.set(xlabel="x", ylabel="f", title="secants that become the tangent", ylim=(-0.1, 2))
+    secants.legend(fontsize=8, loc="upper left")
+    looks = ((ORANGE, ":"), (BLUE, "-"), (GREEN, "--"))
+    for (name, found), (colour, style) in zip(all_errors().items(), looks, strict=True):
+        by_step.plot(STEPS, np.maximum(found, 1e-17), color=colour, linestyle=style, label=name)
+    own = max(abs(by_autodiff(chain, (POINT,)) - exact_slope(POINT)), 1e-17)
+    by_step.axhline(own, color="black", linewidth=1, label="backward()")
+    by_step.axvline(0.01, color="0.6", linewidth=0.8)
+    by_step.text(0.013, 3e-17, "0.01", color="0.4", fontsize=8)
+    by_step.set(xscale="log", yscale="log", xlabel="dx", ylabel="error of the slope")
+    by_step.set(title="too large, too small", ylim=(1e-17, 1e2))
+    by_step.legend(fontsize=8, loc="lower left")
+    for axes in (secants, by_step):
+        axes.grid(alpha=0.3)
+    save(figure, path)
+
+
+def main(argv: list[str] | None = None) -> None:
+    parser = options(__doc__)
+    parser.add_argument("--dx", type=positive, default=0.01, help="the change (default: 0.01)")
+    args = parser.parse_args(argv)
+    figures = run(dx=args.dx)
+    print(f"{'':26} {f'changed by {args.dx:g}':>16} {'backward()':>12} {'the lecture':>12}")
+    for name, (_, _, published) in EXAMPLES.items():
+        changed, exact = figures[f"{name}: small change"], figures[f"{name}: backward"]
+        print(f"{name:26} {changed:16.6g} {exact:12.6g} {published:12g}")
+    print("\nthe chain rule, f = sigmoid(g), g = 3x - 1, at x = 0.7")
+    product = figures["chain: df/dg times dg/dx, small changes"]
+    print(f"  df/dg * dg/dx by small changes {product:.6f}")
+    print(f"  df/dx by backward()            {figures['chain: df/dx, backward']:.6f}\n")
+    print(f"{'its slope':20} {'least error':>12} {'with dx':>9}")
+    for name in all_errors():
+        best, dx = figures[f"{name}: least error"], figures[f"{name}: its dx"]
+        print(f"{name:20} {best:12.0e} {dx:9.0e}")
+    print(f"{'backward()':20} {figures['chain: error of backward']:12.0e}")
+    save_picture(args.out / "small_change.png")
+
+
+if __name__ == "__main__":
+    launch(main)

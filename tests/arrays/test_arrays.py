@@ -1,0 +1,640 @@
+"""Functions on arrays and the methods beside them: values, derivatives, and what is refused."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from numpy import ndarray
+
+import tinygrad_kr as tk
+from tinygrad_kr import Tensor, arrays, detect_anomaly, no_grad
+from tinygrad_kr.testing import check_grads
+
+RANDOM = np.random.default_rng(11)
+
+
+def apart(*sizes: int) -> ndarray:
+    """Elements at least 0.1 apart and from 0: no ties or kinks within reach of a difference."""
+    return (RANDOM.permutation(int(np.prod(sizes))) * 0.1 - 0.43).reshape(sizes)
+
+
+def leaf(values: Any) -> Tensor:
+    return Tensor(np.array(values, np.float64), requires_grad=True)
+
+
+def gradient_of(t: Tensor) -> Any:
+    assert t.grad is not None
+    return t.grad.tolist()
+
+
+A23, A33, A234, V3 = apart(2, 3), apart(3, 3), apart(2, 3, 4), apart(3)
+STEPS = np.array([0.0, 0.5, 2.0])
+Case = tuple[Callable[..., Any], Callable[..., Any], tuple[ndarray, ...]]
+
+CASES: dict[str, list[Case]] = {
+    "concatenate": [
+        (lambda a, b: arrays.concatenate([a, b]), lambda a, b: np.concatenate([a, b]), (A23, A33)),
+        (
+            lambda a, b: arrays.cat((a, b), dim=-1),
+            lambda a, b: np.concatenate([a, b], -1),
+            (A23, apart(2, 1)),
+        ),
+        (lambda a: arrays.cat([a, [[1, 2, 3]]]), lambda a: np.append(a, [[1, 2, 3]], 0), (A23,)),
+        (lambda a: arrays.cat([a, a], axis=None), lambda a: np.append(a, a), (A23,)),
+    ],
+    "stack": [
+        (
+            lambda a, b: arrays.stack([a, b], dim=1),
+            lambda a, b: np.stack([a, b], 1),
+            (A23, A23 + 1),
+        ),
+        (lambda a: arrays.stack([a[0], 2.0]), lambda a: np.stack([a[0], 2.0]), (V3,)),
+    ],
+    "broadcast_tensors": [
+        (arrays.broadcast_tensors, np.broadcast_arrays, (A23, V3, apart(2, 1))),
+    ],
+    "meshgrid": [
+        (arrays.meshgrid, lambda a, b: np.meshgrid(a, b, indexing="ij"), (V3, apart(2))),
+        (lambda a, b: arrays.meshgrid(a, b, indexing="xy"), np.meshgrid, (V3, apart(2))),
+    ],
+    "pad": [
+        (lambda a: arrays.pad(a, 2), lambda a: np.pad(a, 2), (A23,)),
+        (
+            lambda a: arrays.pad(a, ((1, 0), (0, 2)), constant_values=-1.5),
+            lambda a: np.pad(a, ((1, 0), (0, 2)), constant_values=-1.5),
+            (A23,),
+        ),
+        (
+            lambda a: arrays.pad(a, 1, constant_values=((1, 2), (3, 4))),
+            lambda a: np.pad(a, 1, constant_values=((1, 2), (3, 4))),
+            (A23,),
+        ),
+        *(
+            (
+                lambda a, mode=mode: arrays.pad(a, ((3, 1), (0, 7)), mode),
+                lambda a, mode=mode: np.pad(a, ((3, 1), (0, 7)), mode),
+                (A23,),
+            )
+            for mode in ("edge", "reflect", "symmetric", "wrap")
+        ),
+    ],
+    "split": [
+        (lambda a: arrays.split(a, 2, dim=1), lambda a: [a[:, :2], a[:, 2:]], (A23,)),
+        (lambda a: a.split([1, 0, 2], -1), lambda a: [a[:, :1], a[:, 1:1], a[:, 1:]], (A23,)),
+        (lambda a: a.split(5), lambda a: [a], (A23,)),
+    ],
+    "chunk": [
+        (lambda a: a.chunk(2, dim=1), lambda a: [a[:, :2], a[:, 2:]], (A23,)),
+        (lambda a: a.chunk(4, 2), lambda a: np.array_split(a, 4, 2), (A234,)),
+        (lambda a: a.chunk(7), lambda a: [a[:1], a[1:]], (A23,)),
+    ],
+    "unbind": [(lambda a: a.unbind(1), lambda a: [a[:, 0], a[:, 1], a[:, 2]], (A23,))],
+    "tile": [
+        (lambda a: a.tile(2), lambda a: np.tile(a, 2), (A23,)),
+        (lambda a: arrays.tile(a, (2, 1, 3)), lambda a: np.tile(a, (2, 1, 3)), (A23,)),
+    ],
+    "repeat": [
+        (lambda a: a.repeat(2, 3), lambda a: np.tile(a, (2, 3)), (A23,)),
+        (lambda a: a.repeat([2, 1, 2]), lambda a: np.tile(a, (2, 1, 2)), (A23,)),
+        (lambda a: a.repeat(0, 1), lambda a: a[:0], (A23,)),
+    ],
+    "repeat_interleave": [
+        (lambda a: a.repeat_interleave(2), lambda a: np.repeat(a, 2), (A23,)),
+        (lambda a: a.repeat_interleave(3, dim=0), lambda a: np.repeat(a, 3, 0), (A23,)),
+        (
+            lambda a: a.repeat_interleave(Tensor([2, 0, 1]), 1),
+            lambda a: np.repeat(a, [2, 0, 1], 1),
+            (A23,),
+        ),
+    ],
+    "moveaxis": [
+        (lambda a: a.moveaxis(0, 2), lambda a: np.moveaxis(a, 0, 2), (A234,)),
+        (lambda a: a.movedim((0, 1), (-1, 0)), lambda a: np.moveaxis(a, (0, 1), (-1, 0)), (A234,)),
+    ],
+    "reshape and relatives": [
+        (lambda a: arrays.reshape(a, (3, 2)), lambda a: a.reshape(3, 2), (A23,)),
+        (lambda a: arrays.flatten(a, 1), lambda a: a.reshape(2, 12), (A234,)),
+        (lambda a: arrays.unsqueeze(a, -1), lambda a: a[..., None], (A23,)),
+        (lambda a: arrays.squeeze(a), lambda a: a[0], (apart(1, 3),)),
+        (lambda a: arrays.permute(a, (2, 0, 1)), lambda a: a.transpose(2, 0, 1), (A234,)),
+        (lambda a: arrays.swapaxes(a, 0, 1), lambda a: a.T, (A23,)),
+        (lambda a: arrays.flip(a, (1,)), lambda a: a[:, ::-1], (A23,)),
+        (lambda a: arrays.roll(a, 1, 0), lambda a: np.roll(a, 1, 0), (A23,)),
+        (lambda a: arrays.broadcast_to(a, (2, 3)), lambda a: np.broadcast_to(a, (2, 3)), (V3,)),
+    ],
+    "take": [
+        (lambda a: a.take([0, 0, 5, -1]), lambda a: a.ravel()[[0, 0, 5, -1]], (A23,)),
+        (lambda a: a.take([[2, 2]], dim=1), lambda a: a[:, [[2, 2]]], (A23,)),
+        (lambda a: a.take(1, 0), lambda a: a[1], (A23,)),
+        (lambda a: a.take([], 0), lambda a: a[:0], (A23,)),
+        (lambda a: a.index_select(1, Tensor([2, 0])), lambda a: a[:, [2, 0]], (A23,)),
+    ],
+    "gather": [
+        (
+            lambda a: a.gather(1, [[0, 0, 2, 2], [1, 0, 1, 1]]),
+            lambda a: np.take_along_axis(a, np.array([[0, 0, 2, 2], [1, 0, 1, 1]]), 1),
+            (A23,),
+        ),
+        (lambda a: a.gather(-2, Tensor([[1]])), lambda a: a[1:, :1], (A23,)),
+    ],
+    "take_along_axis": [
+        (
+            lambda a: a.take_along_axis(np.array([[1]]), 1),
+            lambda a: np.take_along_axis(a, np.array([[1]]), 1),
+            (A23,),
+        ),
+        (
+            lambda a: a.take_along_axis(np.array([[0, 2], [1, 1]]), 1),
+            lambda a: np.take_along_axis(a, np.array([[0, 2], [1, 1]]), 1),
+            (apart(1, 3),),
+        ),
+    ],
+    "scatter_add": [
+        (
+            lambda a, b: a.scatter_add(1, [[0, 0], [2, 1]], b),
+            lambda a, b: np.add(a, [[b[0, 0] + b[0, 1], 0, 0], [0, b[1, 1], b[1, 0]]]),
+            (A23, apart(2, 2)),
+        ),
+        (
+            lambda a, b: a.scatter_add(0, [[1]], b),
+            lambda a, b: np.add(a, [[0, 0, 0], [b[0, 0], 0, 0]]),
+            (A23, A33),
+        ),
+    ],
+    "sort": [
+        (lambda a: a.sort(0).values, lambda a: np.sort(a, 0), (A33,)),
+        (lambda a: a.sort(descending=True).values, lambda a: -np.sort(-a), (A23,)),
+        (lambda a: a.topk(2).values, lambda a: -np.sort(-a)[:, :2], (A23,)),
+        (lambda a: a.topk(1, dim=0, largest=False)[0], lambda a: a.min(0, keepdims=True), (A23,)),
+        (lambda a: a.max(1, return_indices=True)[0], lambda a: a.max(1), (A23,)),
+        (
+            lambda a: a.min(-1, True, return_indices=True)[0],
+            lambda a: a.min(-1, keepdims=True),
+            (A23,),
+        ),
+    ],
+    "diagonals": [
+        (lambda a: a.diag(), np.diag, (V3,)),
+        (lambda a: arrays.diag(a, -1), lambda a: np.diag(a, -1), (V3,)),
+        (lambda a: a.diag(1), lambda a: np.diag(a, 1), (A23,)),
+        (lambda a: a.triu(1), lambda a: np.triu(a, 1), (A234,)),
+        (lambda a: arrays.tril(a, k=-1), lambda a: np.tril(a, -1), (A234,)),
+        (lambda a: arrays.trace(a), np.trace, (A33,)),
+    ],
+    "products": [
+        (lambda a, b: a.dot(b), np.dot, (A23, A33)),
+        (lambda a, b: a.dot(b), np.dot, (apart(), A33)),
+        (lambda a, b: arrays.dot(a, b), np.dot, (A234, apart(3, 4, 2))),
+        (lambda a: arrays.dot([1.0, 2.0], a), lambda a: np.dot([1.0, 2.0], a), (A23,)),
+        (arrays.inner, np.inner, (A23, A234.transpose(0, 2, 1))),
+        (lambda a, b: a.outer(b), np.outer, (V3, A23)),
+        (arrays.vdot, np.vdot, (A23, A23 + 1)),
+        (arrays.tensordot, np.tensordot, (A234, apart(3, 4, 2))),
+        (
+            lambda a, b: arrays.tensordot(a, b, dims=((0, -1), (1, 0))),
+            lambda a, b: np.tensordot(a, b, ((0, -1), (1, 0))),
+            (A234, apart(4, 2, 2)),
+        ),
+        (lambda a, b: arrays.tensordot(a, b, 0), lambda a, b: np.tensordot(a, b, 0), (V3, A23)),
+        (arrays.kron, np.kron, (A23, apart(3, 1))),
+        (arrays.kron, np.kron, (V3, A234)),
+        (arrays.cross, np.cross, (A23, V3)),
+        (
+            lambda a, b: arrays.cross(a, b, dim=0),
+            lambda a, b: np.cross(a, b, axis=0),
+            (A33, A33 + 1),
+        ),
+    ],
+    "norm": [
+        (lambda a: a.norm(), np.linalg.norm, (A23,)),
+        (lambda a: a.norm(dim=1), lambda a: np.linalg.norm(a, axis=1), (A23,)),
+        (lambda a: a.norm(1, 0, True), lambda a: np.linalg.norm(a, 1, 0, True), (A23,)),
+        (lambda a: a.norm(3), lambda a: (np.abs(a) ** 3).sum() ** (1 / 3), (A23,)),
+        (lambda a: a.norm(np.inf), lambda a: np.abs(a).max(), (A23,)),
+        (lambda a: a.norm(-np.inf, -1), lambda a: np.abs(a).min(-1), (A23,)),
+        (lambda a: a.norm(0.5, 1), lambda a: np.linalg.norm(a, 0.5, 1), (A23,)),
+        (lambda a: a.norm(-1, 1), lambda a: np.linalg.norm(a, -1, 1), (A23,)),
+        (lambda a: a.norm("nuc"), lambda a: np.linalg.norm(a, "nuc"), (A23,)),
+        (lambda a: a.norm("fro", (0, 1)), np.linalg.norm, (A23,)),
+    ],
+    "differences": [
+        (lambda a: arrays.diff(a, 2, dim=0), lambda a: np.diff(a, 2, 0), (A33,)),
+        (lambda a: arrays.diff(a, 0), lambda a: a, (A33,)),
+        (
+            lambda a, b: arrays.diff(a, prepend=b, append=0.0),
+            lambda a, b: np.diff(a, prepend=b, append=0.0),
+            (A23, apart(2, 2)),
+        ),
+        (arrays.gradient, np.gradient, (A23,)),
+        (
+            lambda a: arrays.gradient(a, spacing=[0.5, STEPS], edge_order=2),
+            lambda a: np.gradient(a, 0.5, STEPS, edge_order=2),
+            (A33,),
+        ),
+        (
+            lambda a, x: arrays.gradient(a, spacing=x, dim=1)[0],
+            lambda a, x: np.gradient(a, x, axis=1),
+            (A23, STEPS),
+        ),
+        (arrays.trapezoid, np.trapezoid, (A23, STEPS)),
+        (
+            lambda a: arrays.trapezoid(a, dx=2.0, dim=0),
+            lambda a: np.trapezoid(a, dx=2.0, axis=0),
+            (A23,),
+        ),
+        (arrays.convolve, np.convolve, (apart(5), V3)),
+        *(
+            (
+                lambda a, v, m=mode: arrays.convolve(a, v, m),
+                lambda a, v, m=mode: np.convolve(a, v, m),
+                (apart(5), apart(2)),
+            )
+            for mode in ("full", "same", "valid")
+        ),
+    ],
+    "limits": [
+        (lambda a: a.clip(-0.2, 0.31), lambda a: a.clip(-0.2, 0.31), (A23,)),
+        (lambda a, b, c: a.clip(b, c), lambda a, b, c: a.clip(b, c), (A23, V3 - 0.31, V3 + 0.22)),
+        (lambda a, b: a.clip(min=-0.1, max=b), lambda a, b: a.clip(-0.1, b), (A23, V3 + 0.03)),
+        (arrays.nan_to_num, np.nan_to_num, (A23,)),
+    ],
+}
+ALL_CASES = [
+    pytest.param(mine, theirs, args, id=f"{name}-{i}")
+    for name, cases in CASES.items()
+    for i, (mine, theirs, args) in enumerate(cases)
+]
+
+
+def parts_of(result: Any) -> list[Any]:
+    return list(result) if isinstance(result, tuple | list) else [result]
+
+
+@pytest.mark.parametrize(("mine", "theirs", "args"), ALL_CASES)
+def test_values(
+    mine: Callable[..., Any], theirs: Callable[..., Any], args: tuple[ndarray, ...]
+) -> None:
+    found = parts_of(mine(*[Tensor(x, requires_grad=True) for x in args]))
+    expected = parts_of(theirs(*args))
+    assert len(found) == len(expected)
+    for a, b in zip(found, expected, strict=True):
+        assert isinstance(a, Tensor) and a.requires_grad and a.dtype == np.float64
+        assert a.shape == np.shape(b)
+        np.testing.assert_allclose(a.data, b, rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize(("mine", "theirs", "args"), ALL_CASES)
+def test_derivatives_of_first_and_second_order(
+    mine: Callable[..., Any], theirs: Callable[..., Any], args: tuple[ndarray, ...]
+) -> None:
+    check_grads(mine, args, order=2, rtol=1e-5, atol=1e-7)
+
+
+@pytest.mark.parametrize(("mine", "theirs", "args"), ALL_CASES)
+def test_float32_stays_float32(
+    mine: Callable[..., Any], theirs: Callable[..., Any], args: tuple[ndarray, ...]
+) -> None:
+    if any("STEPS" in f.__code__.co_names for f in (mine, theirs) if hasattr(f, "__code__")):
+        return  # positions in float64 are arrays, which do widen the result
+    tensors = [Tensor(x.astype(np.float32), requires_grad=True) for x in args]
+    for part in parts_of(mine(*tensors)):
+        assert part.dtype == np.float32
+
+
+def test_arrays_alone_give_arrays() -> None:
+    assert isinstance(arrays.concatenate([A23, A23]), ndarray)
+    assert isinstance(arrays.einsum("ij->j", A23), ndarray)
+    assert isinstance(arrays.sort(A23).indices, ndarray)
+    assert isinstance(tk.norm([3.0, 4.0]), np.floating)
+
+
+def test_a_list_beside_a_float64_tensor_is_not_rounded_to_float32() -> None:
+    assert arrays.concatenate([leaf([1.0]), [0.1]])[1].item() == 0.1
+    assert arrays.dot(leaf([1.0]), [0.1]).item() == 0.1
+
+
+def test_a_list_is_an_array_to_operators_and_to_rules() -> None:
+    t = leaf([1.0, 2.0])
+    assert (t - [0.1, 0.2]).tolist() == [1.0 - 0.1, 2.0 - 0.2]
+    assert t.matmul([[1.0, 0.0], [0.0, 2.0]]).tolist() == [1.0, 4.0]
+    assert (t.float() - [0.1, 0.2]).dtype == np.float32
+    check_grads(lambda x: [2.0, 0.5] ** x + x * [3.0, 4.0] - x.matmul([1.0, 2.0]), (t.data,))
+    ([0.0, 1.0] ** t).sum().backward()
+    assert gradient_of(t) == [0.0, 0.0]
+    for call in (lambda: t - [1j, 2], lambda: t * ["a", "b"]):
+        with pytest.raises(TypeError, match=r"subtract|multiply"):
+            call()
+
+
+# ------------------------------------------------------------------ einsum
+
+EINSUMS = [
+    ("ii->", [(3, 3)]),
+    ("ii->i", [(3, 3)]),
+    ("iij->ij", [(3, 3, 2)]),
+    ("iji->j", [(3, 2, 3)]),
+    ("iii->i", [(2, 2, 2)]),
+    ("ii", [(3, 3)]),
+    ("ij->", [(2, 3)]),
+    ("ij->j", [(2, 3)]),
+    ("ba", [(2, 3)]),
+    ("ij,jk->ik", [(2, 3), (3, 4)]),
+    ("ij,jk", [(2, 3), (3, 4)]),
+    (" i j , j k -> k i ", [(2, 3), (3, 4)]),
+    ("ij,ij->ij", [(1, 3), (2, 3)]),
+    ("ij,ij->i", [(2, 1), (2, 3)]),
+    ("bij,bjk->bik", [(1, 2, 3), (4, 3, 2)]),
+    ("i,i->", [(1,), (3,)]),
+    ("i,j,k->", [(2,), (3,), (2,)]),
+    ("ij,jk,kl->il", [(2, 3), (3, 4), (4, 2)]),
+    ("ii,i->i", [(3, 3), (3,)]),
+    ("ii,ij->j", [(3, 3), (3, 2)]),
+    ("...ij,...jk->...ik", [(5, 2, 3), (3, 4)]),
+    ("...ij,...jk", [(2, 1, 2, 3), (4, 3, 2)]),
+    ("...ii->...i", [(2, 3, 3)]),
+    ("i...->...", [(2, 3)]),
+    ("...", [(2, 3)]),
+    ("a...,a...->...", [(2, 1, 3), (2, 4, 1)]),
+    ("...,", [(2, 3), ()]),
+    (",->", [(), ()]),
+    ("Ab,bA->Ab", [(2, 3), (3, 2)]),
+    ("ij,kj->ijk", [(0, 3), (2, 3)]),
+]
+
+
+@pytest.mark.parametrize(("subscripts", "sizes"), EINSUMS)
+def test_einsum(subscripts: str, sizes: list[tuple[int, ...]]) -> None:
+    args = tuple(np.asarray(RANDOM.normal(size=size)) for size in sizes)
+    found = arrays.einsum(subscripts, *map(leaf, args))
+    expected = np.einsum(subscripts.replace(" ", ""), *args)
+    assert found.shape == expected.shape
+    np.testing.assert_allclose(found.data, expected, rtol=1e-12, atol=1e-12)
+    if all(x.size for x in args):
+        check_grads(lambda *xs: arrays.einsum(subscripts, *xs), args, order=2)
+    else:
+        found.sum().backward()
+
+
+@given(st.data())
+def test_einsum_of_random_subscripts_is_numpys(data: st.DataObject) -> None:
+    sizes = {"i": 2, "j": 3, "k": 1, "l": 2}
+    terms = data.draw(st.lists(st.text("ijkl", max_size=3), min_size=1, max_size=3))
+    met = sorted(set("".join(terms)))
+    result = data.draw(st.permutations(met).map("".join))[: data.draw(st.integers(0, 3))]
+    args = [np.asarray(RANDOM.normal(size=[sizes[c] for c in term])) for term in terms]
+    subscripts = ",".join(terms) + "->" + result
+    leaves = [leaf(x) for x in args]
+    found = arrays.einsum(subscripts, *leaves)
+    np.testing.assert_allclose(found.data, np.einsum(subscripts, *args), rtol=1e-10, atol=1e-10)
+    found.backward(np.ones(found.shape))
+    for i, (x, t) in enumerate(zip(args, leaves, strict=True)):
+        # The sum is linear in each operand: its derivative along the operand is the sum itself.
+        assert t.grad is not None and t.grad.shape == x.shape
+        along = float((t.grad.data * x).sum())
+        assert along == pytest.approx(float(found.data.sum()), abs=1e-9), i
+
+
+def test_einsum_with_lists_of_labels() -> None:
+    a, b = leaf(A23), leaf(A33)
+    for found in (
+        arrays.einsum(a, [0, 1], b, [1, 2], [0, 2]),
+        arrays.einsum(a, [0, 1], b, [1, 2]),
+        arrays.einsum(a, [..., 1], b, [1, 2], [..., 2]),
+        arrays.einsum("ij,jk", [a, b]),
+    ):
+        np.testing.assert_allclose(found.data, A23 @ A33)
+
+
+def test_einsum_sums_over_an_ellipsis_left_out_of_the_result() -> None:
+    """PyTorch's meaning; NumPy refuses it."""
+    np.testing.assert_allclose(arrays.einsum("...i->i", leaf(A23)).data, A23.sum(0))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("ij,jk", A23), "expected 1 terms, one for each operand, got 2"),
+        (("ijk->", A23), "expected a term for 2 axes, got 'ijk'"),
+        (("i->", A23), "expected a term for 2 axes, got 'i'"),
+        (("ij->ik", A23), "expected each label of the result once, and in an operand, got 'ik'"),
+        (("ij->ii", A23), "expected each label of the result once, and in an operand, got 'ii'"),
+        (("i1->", A23), "expected letters"),
+        (("i->j->k", V3), "expected letters"),
+        (("......i", A23), "expected letters"),
+        (("ii->i", A23), "expected one size for 'i' in (2, 3), got 2 and 3"),
+        (("ij,jk->ik", A23, A23), "ij,jk->ik"),
+        ((A23, [0, -1]), "expected letters in a string or lists of numbers"),
+        ((A23, [0, 52]), "lists of numbers"),
+    ],
+)
+def test_einsum_refuses_what_does_not_fit(arguments: tuple[Any, ...], said: str) -> None:
+    tensors = [leaf(x) if isinstance(x, ndarray) else x for x in arguments]
+    with pytest.raises(ValueError, match="einsum") as raised:
+        arrays.einsum(*tensors)
+    assert said in str(raised.value)
+
+
+# ------------------------------------------------------------------ choosing: who gets the gradient
+
+
+def test_duplicate_indices_accumulate() -> None:
+    for pick in (
+        lambda t: t[[0, 0, 2]],
+        lambda t: t.take([0, 0, 2]),
+        lambda t: t.gather(0, [0, 0, 2]),
+        lambda t: t.index_select(0, [0, 0, 2]),
+        lambda t: t.take_along_axis(np.array([0, 0, 2]), 0),
+    ):
+        t = leaf([1.0, 2.0, 3.0])
+        (pick(t) * Tensor([1.0, 10.0, 100.0])).sum().backward()
+        assert gradient_of(t) == [11.0, 0.0, 100.0]
+    t = leaf(A23)
+    t[[0, 0], [1, 1]].sum().backward()
+    assert gradient_of(t) == [[0.0, 2.0, 0.0], [0.0, 0.0, 0.0]]
+
+
+def test_an_index_that_changes_after_the_forward_pass_does_not_change_the_gradient() -> None:
+    for pick in (
+        lambda t, i: t[i],
+        lambda t, i: t.take(i),
+        lambda t, i: t.gather(0, i),
+        lambda t, i: t.scatter_add(0, i, t),
+    ):
+        for kind in (np.asarray, Tensor):
+            t, index = leaf([1.0, 2.0]), np.array([0, 0])
+            y = (pick(t, kind(index)) * Tensor([1.0, 10.0])).sum()
+            index[:] = 1
+            y.backward()
+            assert gradient_of(t) in ([11.0, 0.0], [2.0, 11.0])
+            t.grad = None
+
+
+def test_equal_elements_are_sorted_stably_both_ways() -> None:
+    t = leaf([2.0, 1.0, 2.0, 1.0])
+    assert t.sort().indices.tolist() == [1, 3, 0, 2]
+    values, indices = t.sort(descending=True)
+    assert indices.tolist() == [0, 2, 1, 3]
+    assert t.argsort(descending=True).tolist() == [0, 2, 1, 3]
+    assert t.topk(1).indices.tolist() == [0]
+    assert t.topk(1, largest=False).indices.tolist() == [1]
+    (values * Tensor([1.0, 2.0, 3.0, 4.0])).sum().backward()
+    assert gradient_of(t) == [1.0, 3.0, 2.0, 4.0]
+
+
+def test_nan_is_the_largest() -> None:
+    t = leaf([1.0, np.nan, 3.0])
+    assert t.argsort().tolist() == [0, 2, 1]
+    assert t.sort(descending=True).indices.tolist() == [1, 2, 0]
+    assert t.topk(1).indices.tolist() == [1]
+
+
+def test_ties_of_max_are_split_and_the_index_returning_max_takes_one() -> None:
+    t = leaf([[3.0, 3.0, 1.0]])
+    t.max(1).sum().backward()
+    assert gradient_of(t) == [[0.5, 0.5, 0.0]]
+    t.grad = None
+    values, indices = t.max(dim=1, return_indices=True)
+    assert (values.tolist(), indices.tolist()) == ([3.0], [0])
+    values.sum().backward()
+    assert gradient_of(t) == [[1.0, 0.0, 0.0]]
+    with pytest.raises(
+        TypeError, match="max: expected one axis with return_indices=True, got None"
+    ):
+        t.max(return_indices=True)
+
+
+def test_norm_at_zero_has_gradient_zero_also_where_only_some_elements_are_zero() -> None:
+    for p in ("fro", 0, 1, 2, 3, 1.5, 0.5, -1, np.inf, -np.inf):
+        t = leaf([0.0, 0.0])
+        t.norm(p).backward() if p != 0 else (t.norm(p) + t.sum() * 0).backward()
+        assert gradient_of(t) == [0.0, 0.0]
+    for p in (1, 1.5, 3, 0.5):
+        t = leaf([0.0, 2.0])
+        t.norm(p).backward()
+        assert gradient_of(t) == pytest.approx([0.0, 1.0], abs=1e-14)
+        assert gradient_of(t)[0] == 0
+
+
+@pytest.mark.parametrize("p", ["fro", 1, 3, 0.5, -1, np.inf])
+def test_norm_at_zero_makes_no_nan_on_the_way(p: Any) -> None:
+    t = leaf([[0.0, 0.0], [1.0, 2.0]])
+    with detect_anomaly():
+        (t.norm(p, dim=1) * Tensor([0.0, 1.0])).sum().backward()
+    assert gradient_of(t)[0] == [0.0, 0.0]
+
+
+def test_nonzero_is_detached() -> None:
+    t = leaf([[0.0, 2.0], [3.0, 0.0]])
+    assert t.nonzero().tolist() == [[0, 1], [1, 0]]
+    assert [i.tolist() for i in t.nonzero(as_tuple=True)] == [[0, 1], [1, 0]]
+    assert Tensor(5.0).nonzero().shape == (1, 0)
+    assert not t.nonzero().requires_grad
+
+
+def test_clip_between_tensors_without_a_graph() -> None:
+    with no_grad():
+        assert Tensor([1.0, 5.0]).clip(min=Tensor(2.0)).tolist() == [2.0, 5.0]
+    with pytest.raises(ValueError, match="clip"):
+        leaf([1.0]).clip()
+
+
+def test_nan_to_num_stops_the_gradient_where_it_replaces() -> None:
+    t = leaf([np.nan, np.inf, -np.inf, 2.0])
+    y = arrays.nan_to_num(t, nan=7.0, posinf=8.0)
+    assert y.tolist() == [7.0, 8.0, float(np.finfo(np.float64).min), 2.0]
+    y.backward(np.ones(4))
+    assert gradient_of(t) == [0.0, 0.0, 0.0, 1.0]
+
+
+# ------------------------------------------------------------------ refused
+
+
+@pytest.mark.parametrize(
+    ("call", "error", "said"),
+    [
+        (lambda t: arrays.concatenate([]), ValueError, "concatenate: expected at least one"),
+        (lambda t: arrays.stack([]), ValueError, "stack: expected at least one"),
+        (lambda t: arrays.concatenate([t, t[0]]), ValueError, "concatenate(float64(2, 3)"),
+        (lambda t: arrays.stack([t, t[0]]), ValueError, "stack(float64(2, 3)"),
+        (lambda t: arrays.concatenate([t, t], 2), IndexError, "concatenate"),
+        (lambda t: arrays.concatenate([t, "ab"]), TypeError, "real numbers"),
+        (lambda t: t.take([6]), IndexError, "take: expected indices from -6 to 5, got 6"),
+        (lambda t: t.take([-7]), IndexError, "take: expected indices from -6 to 5, got -7"),
+        (
+            lambda t: t.gather(0, [[-3]]),
+            IndexError,
+            "gather: expected indices from -2 to 1, got -3",
+        ),
+        (lambda t: t.take([0], 2), IndexError, "take: axis 2"),
+        (lambda t: t.take([0.5]), TypeError, "take: expected integer indices, got float64"),
+        (lambda t: t.take([True]), TypeError, "take: expected integer indices, got bool"),
+        (
+            lambda t: t.gather(1, [[3], [0]]),
+            IndexError,
+            "gather: expected indices from -3 to 2, got 3",
+        ),
+        (lambda t: t.gather(1, [0]), ValueError, "none but axis 1 larger, got (1,)"),
+        (lambda t: t.gather(1, [[0]] * 3), ValueError, "none but axis 1 larger, got (3, 1)"),
+        (lambda t: t.gather(0, [[0.0]]), TypeError, "gather: expected integer indices"),
+        (
+            lambda t: t.scatter_add(1, [[0, 1]], t[:, :1]),
+            ValueError,
+            "expected src to cover index (1, 2)",
+        ),
+        (lambda t: t.scatter_add(1, [[9]], t), IndexError, "from -3 to 2, got 9"),
+        (lambda t: t.index_select(0, [[0]]), IndexError, "index_select: expected a vector"),
+        (lambda t: t.take_along_axis([0], 0), ValueError, "expected indices with 2 axes, got (1,)"),
+        (lambda t: t.topk(4), ValueError, "topk: expected k from 0 to 3, got 4"),
+        (lambda t: t.sort(2), IndexError, "sort: axis 2"),
+        (
+            lambda t: t.split([1, 1], 1),
+            ValueError,
+            "split: expected sizes that add up to 3, got [1, 1]",
+        ),
+        (lambda t: t.split(0), ValueError, "split: expected a size of at least 1, got 0"),
+        (lambda t: t.chunk(0), ValueError, "chunk: expected at least 1 chunk, got 0"),
+        (lambda t: t.repeat(2), ValueError, "repeat: expected a count for each axis of (2, 3)"),
+        (lambda t: t.tile(-1), ValueError, "tile: expected counts"),
+        (
+            lambda t: t.repeat_interleave([1, 2], 1),
+            ValueError,
+            "repeat_interleave: expected repeats",
+        ),
+        (lambda t: t[None].diag(), ValueError, "diag: expected a vector or a matrix"),
+        (lambda t: arrays.pad(t, 1, "mean"), ValueError, "pad: expected mode"),
+        (lambda t: arrays.pad(t, -1), ValueError, "pad"),
+        (lambda t: arrays.tensordot(t, t, 1), ValueError, "tensordot: expected equal sizes"),
+        (lambda t: arrays.tensordot(t, t, 3), IndexError, "tensordot"),
+        (lambda t: arrays.dot(t, t), ValueError, "matmul(float64(2, 3), float64(2, 3))"),
+        (lambda t: arrays.cross(t, t[:, :1]), ValueError, "cross: expected vectors of 3"),
+        (lambda t: arrays.meshgrid(t, t), ValueError, "meshgrid: expected vectors"),
+        (lambda t: arrays.meshgrid(t[0], indexing="yx"), ValueError, "meshgrid: expected indexing"),
+        (
+            lambda t: arrays.gradient(t, edge_order=2),
+            ValueError,
+            "gradient: expected at least 3 samples",
+        ),
+        (
+            lambda t: arrays.gradient(t, spacing=[1.0]),
+            ValueError,
+            "gradient: expected 2 spacings, got 1",
+        ),
+        (lambda t: arrays.diff(t, -1), ValueError, "diff: expected n of at least 0, got -1"),
+        (lambda t: arrays.convolve(t, t), ValueError, "convolve: expected two vectors"),
+        (lambda t: arrays.convolve(t[0], t[0], "half"), ValueError, "convolve: expected mode"),
+        (lambda t: t.norm("l2"), ValueError, "vector_norm: ord is a number, not 'l2'"),
+        (lambda t: arrays.concatenate([t, [1j]]), TypeError, "complex"),
+        (lambda t: t.moveaxis(5, 0), IndexError, "axis 5 is out of bounds"),
+    ],
+)
+def test_bad_input_names_the_operation(
+    call: Callable[[Tensor], Any], error: type[Exception], said: str
+) -> None:
+    with pytest.raises(error) as raised:
+        call(leaf(A23))
+    assert said in str(raised.value)

@@ -1,0 +1,845 @@
+"""NumPy's functions on Tensors: each function that HIPS autograd differentiates or calls constant.
+
+The names are written out, so that this runs without autograd; `test_parity_numpy.py` compares them
+with autograd's own tables where it is installed.
+"""
+
+from __future__ import annotations
+
+import inspect
+import subprocess
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy import ndarray
+
+import tinygrad_kr.numpy_protocol  # noqa: F401
+from tinygrad_kr import Tensor
+from tinygrad_kr.ops.op import numpy_table
+from tinygrad_kr.testing import check_grads
+
+SINCE_2_1 = np.lib.NumpyVersion(np.__version__) >= "2.1.0"
+"""That NumPy has what came after 2.0, the oldest."""
+RANDOM = np.random.default_rng(7)
+Case = tuple[Callable[..., Any], tuple[Any, ...]]
+
+
+def words(text: str) -> list[str]:
+    return text.split()
+
+
+def apart(*sizes: int) -> ndarray:
+    """Elements at least 0.1 apart and from 0: no ties or kinks within reach of a difference."""
+    return (RANDOM.permutation(int(np.prod(sizes))) * 0.1 - 0.43).reshape(sizes)
+
+
+def inside(*sizes: int) -> ndarray:
+    """In (-0.9, 0.9), away from 0."""
+    return np.asarray(RANDOM.uniform(0.1, 0.9, sizes) * RANDOM.choice([-1, 1], sizes))
+
+
+def positive(*sizes: int) -> ndarray:
+    return np.asarray(RANDOM.uniform(0.5, 2.0, sizes))
+
+
+def regular(*sizes: int) -> ndarray:
+    """Square matrices that are well invertible."""
+    return np.asarray(RANDOM.normal(size=sizes) + 3 * np.eye(sizes[-1]))
+
+
+def definite(*sizes: int) -> ndarray:
+    """Symmetric positive definite matrices with eigenvalues apart."""
+    x = RANDOM.normal(size=sizes)
+    return np.asarray(x @ x.swapaxes(-1, -2) + np.diag(np.arange(1, sizes[-1] + 1)))
+
+
+def unary(name: str, values: Callable[..., ndarray]) -> list[Case]:
+    function = getattr(np, name)
+    return [(function, (values(2, 3),)), (function, (values(),))]
+
+
+def binary(name: str) -> list[Case]:
+    function = getattr(np, name)
+    return [
+        (function, (positive(2, 3), positive(3))),
+        (lambda a: function(a, 0.7), (positive(2, 1, 2),)),
+        (lambda b: function([1.5, 2.5], b), (positive(2, 2),)),
+    ]
+
+
+A23, A33, A234, V3, V4 = apart(2, 3), apart(3, 3), apart(2, 3, 4), apart(3), apart(4)
+
+DIFFERENTIABLE: dict[str, list[Case]] = {
+    **{
+        name: binary(name)
+        for name in words(
+            "add multiply subtract divide true_divide maximum minimum fmax fmin logaddexp "
+            "logaddexp2 mod remainder power arctan2 hypot"
+        )
+    },
+    **{
+        name: unary(name, apart)
+        for name in words(
+            "negative abs absolute fabs exp exp2 expm1 sin cos arctan sinh cosh tanh arcsinh "
+            "rad2deg degrees deg2rad radians square sinc real real_if_close conj conjugate"
+        )
+    },
+    **{name: unary(name, positive) for name in words("reciprocal log log2 log10 log1p sqrt")},
+    **{name: unary(name, inside) for name in words("tan arcsin arccos arctanh")},
+    "arccosh": [(np.arccosh, (positive(2, 3) + 1,))],
+    "nan_to_num": [(np.nan_to_num, (A23,)), (lambda a: np.nan_to_num(a / 0.1, nan=1.0), (A23,))],
+    "clip": [
+        (lambda a: np.clip(a, -0.2, 0.3), (A23 * 3 + 0.01,)),
+        (lambda a, b: np.clip(a, b, 5.0), (A23, V3 * 3)),
+        (lambda a: np.clip(a, a_min=0.02, a_max=None), (A23,)),
+        *SINCE_2_1 * [(lambda a: np.clip(a, min=-0.2, max=0.31), (A23,))],
+    ],
+    "where": [
+        (lambda a, b: np.where(np.array([True, False, True]), a, b), (A23, V3)),
+        (lambda a: np.where(a > 0.05, a, 2.0 * a), (A23,)),
+        (lambda a: np.where(a > 0.05, 0.0, a), (A23,)),
+    ],
+    "select": [
+        (lambda a: np.select([a > 0.3, a > 0], [a**2, a**3], -a), (A33,)),
+        (lambda a, b: np.select([np.array([True, False, True])], [a], b), (V3, A23)),
+    ],
+    "full_like": [(lambda a: np.full_like(a, a[0], shape=(2, 2, 3)), (A23,))],
+    # shape
+    "reshape": [
+        (lambda a: np.reshape(a, (3, 2)), (A23,)),
+        (lambda a: np.reshape(a, -1, order="F"), (A23,)),
+        *SINCE_2_1 * [(lambda a: np.reshape(a, shape=(4, -1), order="F"), (A234,))],
+    ],
+    "ravel": [(np.ravel, (A23,)), (lambda a: np.ravel(a, order="F"), (A234,))],
+    "expand_dims": [
+        (lambda a: np.expand_dims(a, (0, 2)), (A23,)),
+        (lambda a: np.expand_dims(a, -1), (V3,)),
+    ],
+    "squeeze": [
+        (np.squeeze, (apart(1, 3, 1),)),
+        (lambda a: np.squeeze(a, axis=0), (apart(1, 3, 1),)),
+    ],
+    "transpose": [
+        (np.transpose, (A234,)),
+        (lambda a: np.transpose(a, (2, 0, 1)), (A234,)),
+        (lambda a: np.transpose(a, axes=[1, 0]), (A23,)),
+    ],
+    "swapaxes": [(lambda a: np.swapaxes(a, 0, -1), (A234,))],
+    "moveaxis": [
+        (lambda a: np.moveaxis(a, 0, -1), (A234,)),
+        (lambda a: np.moveaxis(a, [0, 1], [2, 0]), (A234,)),
+    ],
+    "rollaxis": [
+        (lambda a: np.rollaxis(a, 2), (A234,)),
+        (lambda a: np.rollaxis(a, 0, 3), (A234,)),
+        (lambda a: np.rollaxis(a, -1, 1), (A234,)),
+        (lambda a: np.rollaxis(a, 1, -1), (A234,)),
+    ],
+    "broadcast_to": [
+        (lambda a: np.broadcast_to(a, (2, 3)), (V3,)),
+        (lambda a: np.broadcast_to(a, (2, 3)), (apart(1, 3),)),
+        (lambda a: np.broadcast_to(a, 3), (apart(1),)),
+    ],
+    "flipud": [(np.flipud, (A23,))],
+    "fliplr": [(np.fliplr, (A23,))],
+    "flip": [(np.flip, (A23,)), (lambda a: np.flip(a, axis=(0, 2)), (A234,))],
+    "rot90": [(lambda a, k=k: np.rot90(a, k), (A234,)) for k in range(-1, 4)]
+    + [(lambda a: np.rot90(a, axes=(1, 2)), (A234,))],
+    "roll": [
+        (lambda a: np.roll(a, 2), (A23,)),
+        (lambda a: np.roll(a, (1, -1), axis=(0, 1)), (A23,)),
+    ],
+    "repeat": [
+        (lambda a: np.repeat(a, 2), (A23,)),
+        (lambda a: np.repeat(a, 3, axis=1), (A23,)),
+        (lambda a: np.repeat(a, [1, 0, 2], axis=1), (A23,)),
+    ],
+    "tile": [(lambda a: np.tile(a, 2), (A23,)), (lambda a: np.tile(a, (2, 1, 2)), (A23,))],
+    "pad": [
+        (lambda a: np.pad(a, 1), (A23,)),
+        (lambda a: np.pad(a, ((1, 0), (0, 2)), "constant", constant_values=3.0), (A23,)),
+        (lambda a: np.pad(a, 1, constant_values=((1, 2), (3, 4))), (A23,)),
+        *(
+            (lambda a, m=mode: np.pad(a, ((1, 2), (3, 1)), mode=m), (A23,))
+            for mode in ("edge", "reflect", "symmetric", "wrap")
+        ),
+    ],
+    "atleast_1d": [(np.atleast_1d, (apart(),)), (np.atleast_1d, (apart(), V3))],
+    "atleast_2d": [(np.atleast_2d, (V3,)), (np.atleast_2d, (A23, apart()))],
+    "atleast_3d": [(np.atleast_3d, (apart(), V3, A23, A234)), (np.atleast_3d, (V3,))],
+    "split": [
+        (lambda a: np.split(a, 3, axis=1), (A23,)),
+        (lambda a: np.split(a, [1, 2], axis=-1), (A234,)),
+    ],
+    "array_split": [
+        (lambda a: np.array_split(a, 3), (V4,)),
+        (lambda a: np.array_split(a, [1, 5], 1), (A23,)),
+    ],
+    "vsplit": [(lambda a: np.vsplit(a, 2), (A23,))],
+    "hsplit": [(lambda a: np.hsplit(a, 3), (A23,)), (lambda a: np.hsplit(a, [1]), (V3,))],
+    "dsplit": [(lambda a: np.dsplit(a, 2), (A234,))],
+    "concatenate": [
+        (lambda a, b: np.concatenate([a, b, np.ones((1, 3), np.float32)]), (A23, A33)),
+        (lambda a, b: np.concatenate((a, b), axis=-1), (A23, apart(2, 1))),
+        (lambda a, b: np.concatenate([a, b], axis=None), (A23, V3)),
+    ],
+    "stack": [
+        (lambda a, b: np.stack([a, b]), (A23, apart(2, 3))),
+        (lambda a: np.stack([a, a], axis=-1), (A23,)),
+    ],
+    "vstack": [(lambda a, b: np.vstack([a, b]), (A23, V3))],
+    "hstack": [
+        (lambda a, b: np.hstack([a, b]), (A23, apart(2, 1))),
+        (lambda a, b: np.hstack((a, b)), (V3, V4)),
+    ],
+    "dstack": [
+        (lambda a, b: np.dstack([a, b]), (A23, A23 + 1)),
+        (lambda a, b: np.dstack([a, b]), (V3, V3 + 1)),
+    ],
+    "column_stack": [(lambda a, b: np.column_stack([a, b]), (V3, A33))],
+    "append": [
+        (lambda a, b: np.append(a, b), (A23, V3)),
+        (lambda a, b: np.append(a, b, axis=0), (A23, A33)),
+        (lambda a: np.append(a, [1.0, 2.0]), (V3,)),
+    ],
+    "block": [
+        (
+            lambda a, b, c: np.block([[a, b], [c, np.eye(2, dtype=np.float32)]]),
+            (A33, apart(3, 2), A23),
+        ),
+        (lambda a: np.block([a, a]), (V3,)),
+        (lambda a: np.block([[a], [a]]), (V3,)),
+    ],
+    "meshgrid": [
+        (lambda a, b: np.meshgrid(a, b), (V3, V4)),
+        (lambda a, b, c: np.meshgrid(a, b, c, indexing="ij"), (V3, V4, apart(2))),
+    ],
+    "broadcast_arrays": [(lambda a, b: np.broadcast_arrays(a, b), (A23, V3))],
+    "linspace": [
+        (lambda a, b: np.linspace(a, b, 5), (apart(), apart() + 2)),
+        (lambda a, b: np.linspace(a, b, num=4, endpoint=False, axis=-1), (V3, V3 + 2)),
+        (lambda a: np.linspace(0.0, a, 1), (apart(),)),
+    ],
+    # reductions
+    "sum": [
+        (np.sum, (A23,)),
+        (lambda a: np.sum(a, axis=0), (A23,)),
+        (lambda a: np.sum(a=a, axis=(0, -1)), (A234,)),
+        (lambda a: np.sum(a, 1, keepdims=True), (A23,)),
+        (lambda a: np.sum(a, 0, None, None, True), (A23,)),
+    ],
+    "mean": [(np.mean, (A23,)), (lambda a: np.mean(a, axis=(0, 2), keepdims=True), (A234,))],
+    "prod": [
+        (np.prod, (A23,)),
+        (lambda a: np.prod(a, axis=1), (A23,)),
+        (np.prod, (np.array([2.0, 0.0, 3.0]),)),
+    ],
+    "var": [
+        (np.var, (A23,)),
+        (lambda a: np.var(a, axis=0, ddof=1), (A33,)),
+        (lambda a: np.var(a, 1, keepdims=True), (A23,)),
+        (lambda a: np.var(a, correction=1), (A23,)),
+    ],
+    "std": [(np.std, (A23,)), (lambda a: np.std(a, axis=0, ddof=1), (A33,))],
+    "max": [
+        (np.max, (A23,)),
+        (lambda a: np.max(a, axis=0), (A23,)),
+        (lambda a: np.max(a, (0, 1), keepdims=True), (A23,)),
+    ],
+    "min": [(np.min, (A23,)), (lambda a: np.min(a, axis=-1), (A23,))],
+    "amax": [(np.amax, (A23,)), (lambda a: np.amax(a, 1), (A23,))],
+    "amin": [(np.amin, (A23,)), (lambda a: np.amin(a, 1), (A23,))],
+    "ptp": [(np.ptp, (A23,)), (lambda a: np.ptp(a, axis=1), (A23,))],
+    "average": [
+        (np.average, (A23,)),
+        (lambda a, w: np.average(a, axis=1, weights=w), (A23, positive(3))),
+        (lambda a, w: np.average(a, weights=w), (A23, positive(2, 3))),
+    ],
+    "cumsum": [(np.cumsum, (A23,)), (lambda a: np.cumsum(a, axis=1), (A23,))],
+    "cumprod": [(np.cumprod, (A23,)), (lambda a: np.cumprod(a, axis=0), (A23,))],
+    "trapezoid": [
+        (np.trapezoid, (A23,)),
+        (lambda y, x: np.trapezoid(y, x), (A23, np.cumsum(positive(3)))),
+        (lambda y, x: np.trapezoid(y, x, axis=0), (A23, A23 + 1)),
+        (lambda y: np.trapezoid(y, dx=0.5, axis=0), (A23,)),
+    ],
+    # order
+    "sort": [
+        (np.sort, (V4,)),
+        (lambda a: np.sort(a, axis=0), (A23,)),
+        (lambda a: np.sort(a, axis=None), (A23,)),
+    ],
+    "partition": [
+        (lambda a: np.partition(a, 1), (V4,)),
+        (lambda a: np.partition(a, 1, axis=0), (A23,)),
+    ],
+    "take": [
+        (lambda a: np.take(a, [0, 0, 5]), (A23,)),
+        (lambda a: np.take(a, [[2, 1]], axis=1), (A23,)),
+        (lambda a: np.take(a, [4, -7], axis=1, mode="wrap"), (A23,)),
+        (lambda a: np.take(a, [9], mode="clip"), (A23,)),
+    ],
+    "take_along_axis": [
+        (lambda a: np.take_along_axis(a, np.array([[0], [2]]), 1), (A23,)),
+        (lambda a: np.take_along_axis(a, np.array([[0, 0, 1]]), axis=1), (A23,)),
+        (lambda a: np.take_along_axis(a, np.array([3, 3]), None), (A23,)),
+    ],
+    "diag": [
+        (np.diag, (V3,)),
+        (np.diag, (A23,)),
+        (lambda a: np.diag(a, k=-1), (V3,)),
+        (lambda a: np.diag(a, 1), (A23,)),
+    ],
+    "diagflat": [(lambda a: np.diagflat(a, 1), (A23,))],
+    "diagonal": [
+        (np.diagonal, (A23,)),
+        (lambda a: np.diagonal(a, 1, axis1=2, axis2=0), (A234,)),
+        (lambda a: np.diagonal(a, axis1=-1, axis2=-2), (A33,)),
+    ],
+    "trace": [
+        (np.trace, (A33,)),
+        (lambda a: np.trace(a, offset=1), (A23,)),
+        (lambda a: np.trace(a, 0, 1, 2), (A234,)),
+    ],
+    "triu": [(np.triu, (A234,)), (lambda a: np.triu(a, 1), (A33,)), (np.triu, (V3,))],
+    "tril": [(np.tril, (A234,)), (lambda a: np.tril(a, k=-1), (A33,))],
+    "diff": [
+        (np.diff, (A23,)),
+        (lambda a: np.diff(a, n=2), (A234,)),
+        (lambda a: np.diff(a, axis=0), (A23,)),
+        (lambda a, b: np.diff(a, prepend=b, append=1.0), (A23, apart(2, 2))),
+    ],
+    "gradient": [
+        (np.gradient, (A33,)),
+        (np.gradient, (V4,)),
+        (lambda a: np.gradient(a, 0.5), (A33,)),
+        (lambda a: np.gradient(a, 2.0, axis=1), (A234,)),
+        (lambda a: np.gradient(a, 2.0, [0.0, 1.0, 3.0]), (A33,)),
+        (lambda a: np.gradient(a, edge_order=2), (A33,)),
+        (lambda a, x: np.gradient(a, x, edge_order=2), (V4, np.cumsum(positive(4)))),
+    ],
+    # products
+    "matmul": [
+        (np.matmul, (A23, A33)),
+        (np.matmul, (A234, apart(4, 2))),
+        (np.matmul, (V3, A33)),
+        (np.matmul, (V3, V3 + 1)),
+    ],
+    "dot": [
+        (np.dot, (A23, A33)),
+        (np.dot, (V3, V3 + 1)),
+        (np.dot, (A23, apart())),
+        (np.dot, (A234, apart(2, 4, 2))),
+        (lambda b: np.dot([1.0, 2.0], b), (A23,)),
+        (np.dot, (A234, V4)),
+    ],
+    "inner": [(np.inner, (A23, A33)), (np.inner, (V3, V3 + 1)), (np.inner, (apart(), V3))],
+    "outer": [(np.outer, (A23, V4)), (np.outer, (V3, V4))],
+    "vdot": [(np.vdot, (A23, apart(2, 3)))],
+    "tensordot": [
+        (np.tensordot, (A234, apart(3, 4, 2))),
+        (lambda a, b: np.tensordot(a, b, axes=0), (V3, A23)),
+        (lambda a, b: np.tensordot(a, b, axes=([2, 0], [0, 1])), (A234, apart(4, 2))),
+        (lambda a, b: np.tensordot(a, b, axes=(1, 1)), (A23, A33)),
+    ],
+    "kron": [(np.kron, (A23, A33)), (np.kron, (V3, A23)), (np.kron, (apart(), V3))],
+    "cross": [
+        (np.cross, (A23, V3)),
+        (lambda a, b: np.cross(a, b, axis=0), (A33, apart(3, 3))),
+        (lambda a, b: np.cross(a, b, axisa=0, axisb=1, axisc=0), (apart(3, 2), A23)),
+    ],
+    "einsum": [
+        (lambda a, b: np.einsum("ij,jk->ik", a, b), (A23, A33)),
+        (lambda a: np.einsum("ii", a), (A33,)),
+        (lambda a: np.einsum("...ij->...ji", a), (A234,)),
+        (lambda a, b: np.einsum(a, [0, 1], b, [1, 2], [2, 0]), (A23, A33)),
+        (lambda a, b: np.einsum("i,i", a, b, optimize=True), (V3, V3 + 1)),
+    ],
+    "convolve": [
+        (lambda a, v, m=mode: np.convolve(a, v, m), args)
+        for mode in ("full", "same", "valid")
+        for args in ((V4, V3), (V3, V4))
+    ],
+    "correlate": [
+        (lambda a, v, m=mode: np.correlate(a, v, mode=m), args)
+        for mode in ("full", "same", "valid")
+        for args in ((V4, V3), (V3, V4))
+    ],
+    "copy": [(np.copy, (A23,))],
+    # linear algebra
+    "linalg.det": [(np.linalg.det, (A33,)), (np.linalg.det, (apart(2, 2, 2),))],
+    "linalg.slogdet": [
+        (lambda a: np.linalg.slogdet(a)[1], (regular(3, 3),)),
+        (lambda a: np.linalg.slogdet(-a).logabsdet, (regular(2, 3, 3),)),
+    ],
+    "linalg.inv": [(np.linalg.inv, (regular(3, 3),)), (np.linalg.inv, (regular(2, 2, 2),))],
+    "linalg.pinv": [(np.linalg.pinv, (apart(3, 2),)), (np.linalg.pinv, (apart(2, 2, 3),))],
+    "linalg.solve": [
+        (np.linalg.solve, (regular(3, 3), V3)),
+        (np.linalg.solve, (regular(2, 3, 3), apart(3, 2))),
+    ],
+    "linalg.norm": [
+        (np.linalg.norm, (A23,)),
+        (np.linalg.norm, (V3,)),
+        (lambda a: np.linalg.norm(a, axis=0), (A23,)),
+        *(
+            (lambda a, o=o: np.linalg.norm(a, o), (V3,))
+            for o in (1, 2, 3, 0.5, -1, np.inf, -np.inf)
+        ),
+        *(
+            (lambda a, o=o: np.linalg.norm(a, o, axis=(2, 0), keepdims=True), (apart(3, 2, 3),))
+            for o in ("fro", "nuc", 1, -1, 2, -2, np.inf, -np.inf)
+        ),
+    ],
+    "linalg.eigh": [
+        (lambda a: tuple(np.linalg.eigh(a)), (definite(3, 3),)),
+        (lambda a: np.linalg.eigh(a, UPLO="U").eigenvalues, (A33,)),
+    ],
+    "linalg.eigvalsh": [
+        (np.linalg.eigvalsh, (A33,)),
+        (lambda a: np.linalg.eigvalsh(a, "U"), (apart(2, 2, 2),)),
+    ],
+    "linalg.cholesky": [
+        (np.linalg.cholesky, (definite(3, 3),)),
+        (lambda a: np.linalg.cholesky(a, upper=True), (definite(2, 2, 2),)),
+    ],
+    "linalg.svd": [
+        (lambda a: tuple(np.linalg.svd(a, full_matrices=False)), (apart(3, 2),)),
+        (lambda a: np.linalg.svd(a, compute_uv=False), (A23,)),
+        (lambda a: np.linalg.svd(a).S, (A33,)),
+    ],
+    "linalg.cond": [
+        (np.linalg.cond, (regular(3, 3),)),
+        (lambda a: np.linalg.cond(a, 1), (regular(2, 2),)),
+        (lambda a: np.linalg.cond(a, -2), (regular(2, 2),)),
+    ],
+    "linalg.matrix_power": [
+        (lambda a, n=n: np.linalg.matrix_power(a, n), (regular(2, 2),)) for n in (1, 2, 5, -3)
+    ],
+    "linalg.multi_dot": [(lambda *abc: np.linalg.multi_dot(abc), (V3, A33, apart(3, 2), apart(2)))],
+    "linalg.lstsq": [
+        (lambda a, b: np.linalg.lstsq(a, b)[0], (apart(4, 2), V4)),
+        (lambda a, b: np.linalg.lstsq(a, b)[1], (apart(4, 2), apart(4, 2))),
+        (lambda a, b: np.linalg.lstsq(a, b)[3], (apart(2, 4), apart(2))),
+    ],
+    "linalg.svdvals": [(np.linalg.svdvals, (A23,))],
+    "linalg.outer": [(np.linalg.outer, (V3, V4))],
+    "linalg.cross": [(np.linalg.cross, (V3, A23))],
+    "linalg.matmul": [(np.linalg.matmul, (A23, A33))],
+    "linalg.vecdot": [(np.linalg.vecdot, (A23, V3))],
+    "linalg.tensordot": [(lambda a, b: np.linalg.tensordot(a, b, axes=1), (A23, A33))],
+    "linalg.diagonal": [(lambda a: np.linalg.diagonal(a, offset=1), (A234,))],
+    "linalg.trace": [(np.linalg.trace, (A234,))],
+    "linalg.matrix_transpose": [(np.linalg.matrix_transpose, (A234,))],
+    "linalg.vector_norm": [
+        (np.linalg.vector_norm, (A23,)),
+        (lambda a: np.linalg.vector_norm(a, axis=1, ord=3), (A23,)),
+    ],
+    "linalg.matrix_norm": [
+        (np.linalg.matrix_norm, (A234,)),
+        (lambda a: np.linalg.matrix_norm(a, ord="nuc"), (A234,)),
+    ],
+    # ufuncs' methods
+    "add.reduce": [
+        (np.add.reduce, (A23,)),
+        (lambda a: np.add.reduce(a, axis=(0, 1), keepdims=True), (A23,)),
+    ],
+    "multiply.reduce": [
+        (np.multiply.reduce, (A23,)),
+        (lambda a: np.multiply.reduce(a, axis=None), (A23,)),
+    ],
+    "maximum.reduce": [(lambda a: np.maximum.reduce(a, 1), (A23,))],
+    "minimum.reduce": [(np.minimum.reduce, (A23,))],
+    "logaddexp.reduce": [(np.logaddexp.reduce, (A23,))],
+    "add.accumulate": [(np.add.accumulate, (A23,))],
+    "multiply.accumulate": [(lambda a: np.multiply.accumulate(a, axis=1), (A23,))],
+    "add.outer": [(np.add.outer, (A23, V3))],
+    "multiply.outer": [(np.multiply.outer, (V3, V4))],
+    "subtract.outer": [(lambda a: np.subtract.outer(a, [1.0, 2.0]), (V3,))],
+}
+
+HIPS_DIFFERENTIABLE = words(
+    "nan_to_num add multiply subtract divide maximum minimum fmax fmin logaddexp logaddexp2 "
+    "true_divide mod remainder power arctan2 hypot negative abs absolute fabs reciprocal exp "
+    "exp2 expm1 log log2 log10 log1p sin cos tan arcsin arccos arctan sinh cosh tanh arcsinh "
+    "arccosh arctanh rad2deg degrees deg2rad radians square sqrt sinc reshape roll array_split "
+    "split vsplit hsplit dsplit ravel expand_dims squeeze diag flipud fliplr rot90 trace triu "
+    "tril clip swapaxes moveaxis real_if_close real conj conjugate where cross linspace "
+    "rollaxis diff gradient repeat tile kron transpose broadcast_to sum mean prod var std max "
+    "min amax amin cumsum inner matmul dot tensordot outer concatenate vstack hstack "
+    "column_stack stack append select sort partition atleast_1d atleast_2d atleast_3d einsum "
+    "diagonal pad linalg.det linalg.slogdet linalg.inv linalg.pinv linalg.solve linalg.norm "
+    "linalg.eigh linalg.cholesky linalg.svd"
+)
+
+NOT_REAL = ["imag", "angle", "linalg.eig"]
+"""Differentiated by HIPS for complex arrays; of a real one they are constant (or complex)."""
+
+HIPS_CONSTANT = words(
+    "floor ceil round rint around fix trunc all any argmax argmin argpartition argsort argwhere "
+    "nonzero flatnonzero count_nonzero searchsorted sign ndim shape floor_divide logical_and "
+    "logical_or logical_not logical_xor isfinite isinf isnan isneginf isposinf allclose isclose "
+    "array_equal array_equiv greater greater_equal less less_equal equal not_equal iscomplexobj "
+    "iscomplex size isscalar isreal zeros_like ones_like empty_like full_like result_type"
+)
+
+
+def function_named(name: str) -> Any:
+    found: Any = np
+    for part in name.split("."):
+        found = getattr(found, part)
+    return found
+
+
+def plain(result: Any) -> Any:
+    """A result with arrays for Tensors, all of which must be real ones."""
+    if isinstance(result, tuple | list):
+        return [plain(part) for part in result]
+    return result.detach().numpy() if isinstance(result, Tensor) else result
+
+
+def demand_same(found: Any, expected: Any) -> None:
+    if isinstance(expected, tuple | list):
+        assert len(found) == len(expected)
+        for a, b in zip(found, expected, strict=True):
+            demand_same(a, b)
+        return
+    assert np.shape(found) == np.shape(expected)
+    np.testing.assert_allclose(found, expected, rtol=1e-12, atol=1e-12)
+
+
+ALL_CASES = [
+    pytest.param(function, args, id=f"{name}-{i}")
+    for name, cases in DIFFERENTIABLE.items()
+    for i, (function, args) in enumerate(cases)
+]
+
+
+def test_an_op_that_a_user_defined_before_the_first_call_is_kept() -> None:
+    """The table fills on first use, which must not undo `op(np.sinc, ...)`."""
+    code = (
+        "import numpy as np, tinygrad_kr as tk\n"
+        "tk.op(np.sinc, lambda g, y, x: 7 * g)\n"
+        "tk.op(np.median, lambda g, y, x: 5 * g)\n"
+        "x = tk.Tensor([0.0], requires_grad=True)\n"
+        "(np.sum(np.sinc(x)) + np.median(x)).backward()\n"
+        "assert x.grad.tolist() == [12.0]\n"
+        "assert np.round(x).tolist() == [0.0]\n"
+    )
+    subprocess.run([sys.executable, "-W", "error", "-c", code], check=True)
+
+
+def test_every_function_that_hips_differentiates_has_a_case_and_is_in_the_table() -> None:
+    assert len(HIPS_DIFFERENTIABLE) > 100
+    assert set(HIPS_DIFFERENTIABLE) <= set(DIFFERENTIABLE)
+    missing = [n for n in DIFFERENTIABLE if function_named(n) not in numpy_table]
+    assert not missing
+
+
+@pytest.mark.parametrize(("function", "args"), ALL_CASES)
+def test_value_is_numpys(function: Callable[..., Any], args: tuple[ndarray, ...]) -> None:
+    found = function(*[Tensor(x, requires_grad=True) for x in args])
+    parts = found if isinstance(found, tuple | list) else [found]
+    assert all(isinstance(part, Tensor) and part.requires_grad for part in parts)
+    demand_same(plain(found), function(*args))
+
+
+@pytest.mark.parametrize(("function", "args"), ALL_CASES)
+def test_derivatives_of_first_and_second_order(
+    function: Callable[..., Any], args: tuple[ndarray, ...]
+) -> None:
+    check_grads(function, args, order=2, rtol=1e-5, atol=1e-7)
+
+
+@pytest.mark.parametrize(("function", "args"), ALL_CASES)
+def test_float32_stays_float32(function: Callable[..., Any], args: tuple[ndarray, ...]) -> None:
+    tensors = [Tensor(x.astype(np.float32), requires_grad=True) for x in args]
+    found = function(*tensors)
+    for part in found if isinstance(found, tuple | list) else [found]:
+        assert part.dtype == np.float32
+        part.sum().backward(retain_graph=True)
+    assert all(t.grad is None or t.grad.dtype == np.float32 for t in tensors)
+
+
+# ------------------------------------------------------------------ what has no derivative
+
+X = np.array([[1.5, -2.0, 0.0], [np.inf, np.nan, 3.0]])
+PAIRS = words(
+    "floor_divide logical_and logical_or logical_xor greater greater_equal less less_equal equal "
+    "not_equal isclose array_equal array_equiv allclose result_type"
+)
+CONSTANT: dict[str, tuple[Any, ...]] = {
+    **dict.fromkeys(HIPS_CONSTANT, (X,)),
+    **dict.fromkeys(PAIRS, (X, X[0])),
+    "floor_divide": (A23, V3),
+    "argpartition": (A23, 1),
+    "searchsorted": (np.sort(V4), V3),
+    "full_like": (X, 7),
+    "imag": (X,),
+    "angle": (A23,),
+    "isrealobj": (X,),
+    "can_cast": (np.float32(1), np.float64),
+    "digitize": (A23, np.array([0.0, 0.3])),
+}
+
+
+def test_every_function_that_hips_calls_constant_has_a_case() -> None:
+    assert set(HIPS_CONSTANT) <= set(CONSTANT)
+
+
+@pytest.mark.filterwarnings("ignore:numpy.fix is deprecated")  # by NumPy 2.5
+@pytest.mark.parametrize("name", sorted(set(CONSTANT) - {"empty_like", "can_cast"}))
+def test_constant_functions_give_numpys_value_and_no_gradient(name: str) -> None:
+    function, args = function_named(name), CONSTANT[name]
+    tensors = [Tensor(x, requires_grad=True) if isinstance(x, ndarray) else x for x in args]
+    found, expected = function(*tensors), function(*args)
+    for part in found if isinstance(found, tuple) else (found,):
+        assert not (isinstance(part, Tensor) and part.requires_grad)
+    if name == "isscalar":
+        assert found is False  # NumPy asks no one
+    elif name == "result_type":
+        assert found == expected
+    else:
+        assert isinstance(found, Tensor) or not isinstance(expected, ndarray)
+        np.testing.assert_array_equal(plain(found), expected)
+
+
+def test_empty_like_has_the_shape_and_dtype() -> None:
+    made = np.empty_like(Tensor(A23.astype(np.float32), requires_grad=True))
+    assert isinstance(made, Tensor)
+    assert (made.shape, made.dtype, made.requires_grad) == ((2, 3), np.float32, False)
+
+
+def test_keyword_names_are_numpys() -> None:
+    a, b = Tensor(A33, requires_grad=True), Tensor(V3)
+    demand_same(plain(np.sum(a=a, axis=0, keepdims=True)), np.sum(A33, axis=0, keepdims=True))
+    demand_same(plain(np.linalg.inv(a=a)), np.linalg.inv(A33))
+    demand_same(plain(np.take(a=a, indices=[1], axis=0)), A33[[1]])
+    demand_same(plain(np.round(a=a, decimals=1)), np.round(A33, 1))
+    demand_same(plain(np.linalg.norm(x=a, ord=1)), np.linalg.norm(A33, 1))
+    demand_same(plain(np.linalg.solve(a=a, b=b)), np.linalg.solve(A33, V3))
+
+
+def names_of(function: Any) -> list[str]:
+    parameters = inspect.signature(function).parameters.values()
+    return [p.name for p in parameters if p.kind is not p.VAR_KEYWORD]
+
+
+def test_signatures_are_numpys() -> None:
+    """Argument names in NumPy's order, for every function whose signature NumPy can tell."""
+    compared = 0
+    for function, served in numpy_table.items():
+        if isinstance(function, np.ufunc) or not hasattr(function, "__wrapped__"):
+            continue
+        try:
+            mine, theirs = names_of(served), names_of(function)
+        except ValueError:  # NumPy 2.0 cannot tell those of its functions in C
+            assert not SINCE_2_1
+            continue
+        if mine in (["args"], ["inputs"]):
+            continue
+        theirs = ["shape" if name == "newshape" else name for name in theirs]  # until NumPy 2.1
+        common = min(len(mine), len(theirs))
+        assert mine[:common] == theirs[:common], function.__name__
+        if np.lib.NumpyVersion(np.__version__) < "2.5.0":
+            assert set(theirs) <= set(mine), function.__name__
+        compared += 1
+    assert compared > 100
+
+
+# ------------------------------------------------------------------ where NumPy and PyTorch differ
+
+
+def test_numpy_functions_keep_numpys_meaning() -> None:
+    t = Tensor(A33, requires_grad=True)
+    assert np.var(t).item() == pytest.approx(A33.var())
+    assert t.var().item() == pytest.approx(A33.var(ddof=1))
+    assert np.std(t, 0).tolist() == pytest.approx(A33.std(0).tolist())
+    demand_same(plain(np.repeat(t, 2, axis=0)), np.repeat(A33, 2, axis=0))
+    assert np.transpose(t[None]).shape == (3, 3, 1)
+
+
+def test_ties_of_max_are_split_evenly() -> None:
+    t = Tensor([1.0, 3.0, 3.0], requires_grad=True)
+    np.max(t).backward()
+    assert t.grad is not None and t.grad.tolist() == [0.0, 0.5, 0.5]
+
+
+def test_equal_elements_are_sorted_stably() -> None:
+    t = Tensor([2.0, 1.0, 2.0, 1.0], requires_grad=True)
+    (np.sort(t) * Tensor([1.0, 2.0, 3.0, 4.0])).sum().backward()
+    assert t.grad is not None and t.grad.tolist() == [3.0, 1.0, 4.0, 2.0]
+
+
+def test_where_with_a_condition_alone_is_nonzero() -> None:
+    t = Tensor([[0.0, 2.0], [3.0, 0.0]], requires_grad=True)
+    for found, expected in zip(np.where(t > 0), np.where(t.data > 0), strict=True):
+        np.testing.assert_array_equal(found.numpy(), expected)
+
+
+def test_norm_at_zero_has_gradient_zero() -> None:
+    for order in (None, 1, 2, 3, np.inf):
+        t = Tensor([0.0, 0.0], requires_grad=True)
+        np.linalg.norm(t, order).backward()
+        assert t.grad is not None and t.grad.tolist() == [0.0, 0.0]
+    for matrix_order in ("fro", "nuc", 1, 2, np.inf):
+        m = Tensor(np.zeros((3, 2)), requires_grad=True)
+        np.linalg.norm(m, matrix_order).backward()
+        assert m.grad is not None and not m.grad.data.any()
+
+
+def test_a_matrix_is_read_by_one_triangle_as_in_numpy() -> None:
+    t = Tensor(A33, requires_grad=True)
+    demand_same(plain(np.linalg.eigvalsh(t)), np.linalg.eigvalsh(A33))
+    demand_same(plain(np.linalg.eigvalsh(t, UPLO="U")), np.linalg.eigvalsh(A33, UPLO="U"))
+    np.linalg.eigvalsh(t).sum().backward()
+    assert t.grad is not None
+    np.testing.assert_allclose(t.grad.data, np.eye(3), atol=1e-12)
+
+
+# ------------------------------------------------------------------ refused, never ignored
+
+
+@pytest.mark.parametrize(
+    ("call", "said"),
+    [
+        (lambda t: np.sum(t, where=[True, False, True]), "np.sum(where=...)"),
+        (lambda t: np.sum(t, 0, None, None, False, 1.0), "np.sum(initial=...)"),
+        (lambda t: np.max(t, initial=0.0), "np.max(initial=...)"),
+        (lambda t: np.mean(t, where=np.array(True)), "np.mean(where=...)"),
+        (lambda t: np.var(t, mean=0.0), "np.var(mean=...)"),
+        (lambda t: np.sum(t, out=np.zeros(())), "np.sum"),
+        (lambda t: np.dot(t, t, np.zeros(())), "np.dot(out=...)"),
+        (lambda t: np.concatenate([t, t], 0, np.zeros(6)), "np.concatenate(out=...)"),
+        (lambda t: np.add(t, 1.0, where=np.array(True)), "np.add with where"),
+        (lambda t: np.add(t, 1.0, dtype=np.float64), "np.add with dtype"),
+        (lambda t: np.add(t, 1.0, out=np.zeros(3)), "np.add: expected no `out=`"),
+        (lambda t: np.add.reduce(t, initial=2.0), "np.add.reduce with initial"),
+        (lambda t: np.add.reduceat(t, [0, 1]), "np.add.reduceat"),
+        (lambda t: np.subtract.reduce(t), "np.subtract.reduce"),
+        (lambda t: np.pad(t, 1, mode="mean"), "np.pad(mode='mean')"),
+        (lambda t: np.pad(t, 1, mode="reflect", reflect_type="odd"), "reflect_type"),
+        (lambda t: np.ravel(t, order="A"), "order='A'"),
+        (lambda t: np.average(t, returned=True), "np.average(returned=...)"),
+        (lambda t: np.linalg.svd(np.outer(t, t), hermitian=True), "np.linalg.svd(hermitian=...)"),
+        (lambda t: np.linalg.pinv(np.outer(t, t), hermitian=True), "np.linalg.pinv(hermitian=...)"),
+        (lambda t: np.linalg.eig(np.outer(t, t)), "np.linalg.eig is not supported"),
+        (lambda t: np.median(t), "np.median is not supported"),
+        (lambda t: np.fft.fft(t), "np.fft.fft is not supported"),
+        (lambda t: np.heaviside(t, 0.5), "np.heaviside is not supported"),
+        (lambda t: np.copyto(np.zeros(3), t), "np.copyto is not supported"),
+        (lambda t: np.modf(t), "np.modf is not supported"),
+    ],
+)
+def test_what_is_not_served_names_the_function_and_the_argument(
+    call: Callable[[Tensor], Any], said: str
+) -> None:
+    with pytest.raises(TypeError) as raised:
+        call(Tensor(V3, requires_grad=True))
+    assert said in str(raised.value)
+
+
+def test_neutral_values_of_refused_arguments_pass() -> None:
+    t = Tensor(V3, requires_grad=True)
+    assert np.sum(t, out=None, where=True).item() == pytest.approx(V3.sum())
+    assert np.average(t, returned=False).item() == pytest.approx(V3.mean())
+
+
+def test_dtype_casts_and_keeps_the_gradient() -> None:
+    t = Tensor(V3.astype(np.float32), requires_grad=True)
+    y = np.sum(t, dtype=np.float64)
+    assert y.dtype == np.float64
+    y.backward()
+    assert t.grad is not None and t.grad.dtype == np.float32
+    assert np.concatenate([t, t], dtype=np.float64).dtype == np.float64
+    assert not np.sum(t, dtype=np.int64).requires_grad
+
+
+# ------------------------------------------------------------------ NumPy on the left
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_numpy_on_the_left(dtype: Any) -> None:
+    t = Tensor(V3.astype(dtype), requires_grad=True)
+    array = A23.astype(dtype)
+    for found, expected in [
+        (array + t, array + t.data),
+        (array - t, array - t.data),
+        (array / t, array / t.data),
+        (array @ t, array @ t.data),
+        (np.float64(2) * t, dtype(2) * t.data),
+        (np.float32(2) ** t, dtype(2) ** t.data),
+        (np.int64(3) - t, dtype(3) - t.data),
+        (np.array(2.0) * t, dtype(2) * t.data),
+    ]:
+        assert isinstance(found, Tensor) and found.requires_grad and found.dtype == dtype
+        np.testing.assert_allclose(found.data, expected, rtol=1e-6)
+    compared = array > t
+    assert isinstance(compared, Tensor) and compared.dtype == bool
+
+
+def test_an_augmented_assignment_to_an_ndarray_explains_itself() -> None:
+    array, t = np.ones(3), Tensor(V3, requires_grad=True)
+    with pytest.raises(TypeError, match=r"np.add: expected no `out=` \(or `a \+= t`\)"):
+        array += t
+    assert array.tolist() == [1.0, 1.0, 1.0]
+
+
+def test_assigning_a_tensor_with_history_into_an_ndarray_explains_itself() -> None:
+    array, t = np.ones(3), Tensor(V3, requires_grad=True)
+    with pytest.raises(RuntimeError, match=r"requires grad.*\.detach\(\)"):
+        array[:] = t
+    for number in (t[0], 2 * t.sum()):
+        with pytest.raises((RuntimeError, ValueError)) as raised:
+            array[0] = number
+        said = str(raised.value.__cause__ or raised.value)  # NumPy may put its own error on top
+        assert "requires grad" in said and ".detach()" in said
+    assert array.tolist() == [1.0, 1.0, 1.0]
+    array[0] = t.detach()[0]
+    array[1] = float(t[1])
+    assert array[:2].tolist() == V3[:2].tolist()
+
+
+def test_what_numpy_cannot_ask_about_says_what_to_use() -> None:
+    t = Tensor(V3, requires_grad=True)
+    for call in (
+        lambda: np.array(t),
+        lambda: np.asarray(t),
+        lambda: np.array([t, t]),
+        lambda: np.array([t[0], t[1]]),
+        lambda: np.full(3, t[0]),
+        lambda: np.mean([t, t]),
+    ):
+        with pytest.raises(RuntimeError, match=r"\.detach\(\).*stack"):
+            call()
+    with pytest.raises(TypeError, match="list of Tensors"):
+        Tensor([t, t])
+    assert np.asarray(t.detach()).tolist() == V3.tolist()
+
+
+def test_stack_has_no_path_through_an_object_array() -> None:
+    parts = [Tensor(x, requires_grad=True) for x in V3]
+    together = np.stack(parts)
+    assert isinstance(together, Tensor) and together.dtype == np.float64
+    (together * Tensor(V3)).sum().backward()
+    assert [p.grad.item() for p in parts if p.grad is not None] == V3.tolist()
+
+
+def test_complex_numbers_are_refused() -> None:
+    t = Tensor(V3, requires_grad=True)
+    for call in (
+        lambda: t * 1j,
+        lambda: 1j + t,
+        lambda: np.array([1j, 2, 3]) * t,
+        lambda: np.complex128(1j) * t,
+        lambda: np.concatenate([t, np.array([1j])]),
+        lambda: np.astype(t, np.complex128),
+        lambda: t.astype(complex),
+        lambda: Tensor([1j]),
+        lambda: complex(t[0]),
+    ):
+        with pytest.raises(TypeError, match=r"complex|real numbers"):
+            call()

@@ -1,0 +1,99 @@
+"""examples/lectures/gates.py: one line, two lines, and an output bias of shape (5,)."""
+
+from __future__ import annotations
+
+import re
+from itertools import product
+from pathlib import Path
+
+import numpy as np
+import pytest
+from lecture_programs import check_picture, program
+
+from tinygrad_kr import Tensor, nn
+
+pytestmark = pytest.mark.trains
+
+gates = program("gates")
+
+
+@pytest.fixture(scope="module")
+def figures() -> dict[str, float]:
+    found: dict[str, float] = gates.run(
+        steps=1_200, rate=2.0, nets=("perceptron 2-1", "shallow 2-2-1")
+    )
+    return found
+
+
+def test_the_tables_are_those_of_the_gates() -> None:
+    for place, (a, b) in enumerate(product((0, 1), repeat=2)):
+        assert gates.XOR_POINTS[place].tolist() == [a, b]
+        assert [gates.GATES[gate][place] for gate in ("AND", "OR", "XOR")] == [a & b, a | b, a ^ b]
+
+
+def test_one_neuron_learns_and_and_or_but_answers_one_half_to_xor(
+    figures: dict[str, float],
+) -> None:
+    for gate in ("AND", "OR"):
+        assert figures[f"perceptron 2-1, {gate}: accuracy"] == 1
+        assert figures[f"perceptron 2-1, {gate}: loss"] < 0.05
+        assert figures[f"largest distance from 0.5 where XW + b = 0, {gate}"] < 1e-5
+    assert figures["perceptron 2-1, XOR: loss"] == pytest.approx(np.log(2), abs=1e-6)
+    assert figures["lab 09-1 accuracy"] == 0.5
+
+
+def test_a_hidden_layer_learns_all_three(figures: dict[str, float]) -> None:
+    for gate in gates.GATES:
+        assert figures[f"shallow 2-2-1, {gate}: accuracy"] == 1
+        assert figures[f"shallow 2-2-1, {gate}: loss"] < 0.1
+    assert figures["lab 09-2 accuracy"] == 1
+
+
+def test_the_deep_net_learns_xor_too() -> None:
+    net = gates.make_net((2, 10, 10, 10, 1), 0)
+    assert gates.train(net, "XOR", 1_000, 1.0) < 0.1
+    assert gates.accuracy(net, "XOR") == 1
+
+
+def test_no_line_separates_xor(figures: dict[str, float]) -> None:
+    assert [figures[f"best line, {gate}"] for gate in gates.GATES] == [1, 1, 0.75]
+
+
+def test_an_output_of_exactly_one_half_is_a_no() -> None:
+    neuron = gates.make_net((2, 1), 0)
+    for parameter in neuron.parameters():
+        nn.init.zeros_(parameter)
+    assert [gates.accuracy(neuron, gate) for gate in gates.GATES] == [0.75, 0.25, 0.5]
+
+
+def test_the_output_is_one_half_on_the_neurons_own_line_only() -> None:
+    neuron = gates.make_net((2, 1), 3)
+    assert gates.output_on_line(neuron) < 1e-6
+    weight, bias = neuron.parameters()
+    off_by_one = -(weight.data[0, 0] * 0.5 + bias.data[0] + 1) / weight.data[0, 1]
+    outputs = gates.outputs_of(neuron, np.array([[0.5, off_by_one]]))
+    assert outputs[0] == pytest.approx(1 / (1 + np.e))
+
+
+def test_the_bias_of_five_is_refused_with_both_shapes_and_the_cause() -> None:
+    complaint, figures = gates.bias_of_five()
+    for part in ("input (4, 5)", "target (4, 1)", "broadcast", "a bias that widened them"):
+        assert part in complaint
+    assert figures["outputs with a bias of shape (5,)"] == 5
+    assert figures["bias gradient, (5,) over (1,)"] == pytest.approx(0.2, abs=1e-12)
+    assert figures["weight gradient, (5,) over (1,)"] == pytest.approx(1, abs=1e-12)
+    assert figures["loss, (5,) minus (1,)"] == pytest.approx(0, abs=1e-12)
+
+
+def test_the_program_shows_neurons_gates_and_the_refusal(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    gates.main(["--steps", "30", "--out", str(tmp_path / "a/b")])
+    shown = capsys.readouterr().out
+    by_hand = [f"{float(Tensor(z).sigmoid()):.4f}" for z in (-8.0, -3.0, -3.0, 2.0)]
+    assert re.findall(r"(?:NumPy|layers) +(.*)\n", shown) == [" ".join(by_hand)] * 2
+    for count in (3, 9, 261):
+        assert f"parameters: {count} ({count} trained, 0 frozen)" in shown
+    assert re.search(r"best of 100,000 lines +1\.00 +1\.00 +0\.75\n", shown)
+    assert "ValueError: binary_cross_entropy: input (4, 5) and target (4, 1)" in shown
+    check_picture(shown, tmp_path / "a/b/gates.png")

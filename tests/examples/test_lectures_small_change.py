@@ -1,0 +1,65 @@
+"""examples/lectures/small_change.py: derivatives as small changes, their errors, the chain rule."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+from lecture_programs import check_picture, program
+
+small_change = program("small_change")
+
+
+@pytest.fixture(scope="module")
+def figures() -> dict[str, float]:
+    found: dict[str, float] = small_change.run()
+    return found
+
+
+@pytest.mark.parametrize("name", small_change.EXAMPLES)
+def test_backward_finds_the_lectures_derivatives(name: str, figures: dict[str, float]) -> None:
+    published = small_change.EXAMPLES[name][2]
+    assert figures[f"{name}: backward"] == published
+    curved = "x^2" in name
+    assert figures[f"{name}: small change"] == pytest.approx(
+        published + 0.01 * curved, rel=1e-12, abs=1e-12
+    )
+
+
+def test_half_the_change_halves_the_error_one_way_and_quarters_it_both_ways() -> None:
+    slope = small_change.exact_slope(0.7)
+    for way, factor in ((small_change.one_way, 2), (small_change.both_ways, 4)):
+        large, small = (abs(way(small_change.chain, (0.7,), dx) - slope) for dx in (2e-3, 1e-3))
+        assert large / small == pytest.approx(factor, rel=0.01)
+
+
+def test_the_changes_of_a_chain_multiply(figures: dict[str, float]) -> None:
+    product = figures["chain: df/dg times dg/dx, small changes"]
+    assert product == pytest.approx(figures["chain: df/dx, backward"], rel=0.005)
+    assert figures["chain: error of backward"] < 1e-15
+
+
+def test_no_change_is_small_enough(figures: dict[str, float]) -> None:
+    """Rounding takes over from about the square root of its size, 1e-8, or its cube root."""
+    assert 1e-9 < figures["one way: its dx"] < 1e-7
+    assert 1e-7 < figures["both ways: its dx"] < 1e-4
+    assert 1e-6 < figures["one way, float32: its dx"] < 1e-2
+    assert figures["both ways: least error"] < 1e-10 < figures["one way: least error"] < 1e-6
+    slope = small_change.exact_slope(small_change.POINT)
+    assert figures["one way: error at 1e-17"] == pytest.approx(slope)
+
+
+def test_the_errors_of_float32_are_those_of_float32() -> None:
+    errors = small_change.errors(np.float32, small_change.one_way)
+    assert errors.min() > 1e-6
+    assert errors.shape == small_change.STEPS.shape
+
+
+def test_the_program(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    small_change.main(["--dx", "0.1", "--out", str(tmp_path / "a/b")])
+    shown = capsys.readouterr().out
+    assert "changed by 0.1" in shown
+    assert re.search(r"^f = x\^2, by x, at 1 +2\.1 +2 +2$", shown, re.M)
+    check_picture(shown, tmp_path / "a/b/small_change.png")

@@ -1,0 +1,463 @@
+"""Large products in eager mode: C where there is AVX-512 and a compiler, NumPy elsewhere."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from numpy import ndarray
+from platforms import needs_fork
+
+import tinygrad_kr as tk
+import tinygrad_kr.functional as F
+from tinygrad_kr import Tensor
+from tinygrad_kr.native import kernels
+from tinygrad_kr.native.build import BuildError, find_compiler
+from tinygrad_kr.native.kernels import has_wide_vectors
+from tinygrad_kr.ops import linalg, products
+
+needs_c = pytest.mark.skipif(
+    find_compiler() is None or not has_wide_vectors(), reason="needs a C compiler and AVX-512"
+)
+
+
+@pytest.fixture
+def small(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """What is large begins early, so that small arrays meet every way."""
+    monkeypatch.setattr(products, "LARGE", 1)
+    monkeypatch.setattr(products, "NARROW", 1)
+    monkeypatch.setattr(linalg, "FEW", 0)
+    yield
+
+
+@pytest.fixture
+def afresh() -> Iterator[None]:
+    """The choice between C and NumPy is made again, and again after the test."""
+    products._kernels.cache_clear()
+    yield
+    products._kernels.cache_clear()
+
+
+@pytest.fixture
+def calls(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[tuple[int, ...]]]:
+    """Rows, depth and columns of each product that C computes."""
+    product, found = products._product(), []
+
+    def noted(*given: int) -> None:
+        found.append(given[:3])
+        assert product is not None
+        product(*given)
+
+    monkeypatch.setattr(products, "_product", lambda: noted)
+    yield found
+
+
+def normal(*shape: int) -> ndarray:
+    return np.random.default_rng(sum(shape)).standard_normal(shape, dtype=np.float32)
+
+
+def close(found: Any, a: ndarray, b: ndarray) -> None:
+    """To the rounding of float32: half a unit in the last place for each of the additions."""
+    exact = a.astype(np.float64) @ b.astype(np.float64)
+    size = np.abs(a).astype(np.float64) @ np.abs(b).astype(np.float64)
+    assert type(found) is ndarray
+    assert found.dtype == np.float32
+    assert found.shape == exact.shape
+    bound = (a.shape[-1] + 1) * 2.0**-24 * size
+    np.testing.assert_array_less(np.abs(found - exact), bound + 1e-30)
+
+
+# ------------------------------------------------------------------ the product itself
+
+
+def misaligned(x: ndarray) -> ndarray:
+    raw = np.empty(x.nbytes + 1, np.uint8)[1:].view()
+    made: ndarray = np.ndarray(x.shape, x.dtype, raw.data)
+    made[...] = x
+    assert not made.flags.aligned or not x.size
+    return made
+
+
+def read_only(x: ndarray) -> ndarray:
+    x.flags.writeable = False
+    return x
+
+
+LAYOUTS = {
+    "in order": lambda x: x,
+    "transposed": lambda x: np.ascontiguousarray(x.T).T,
+    "every other": lambda x: np.repeat(np.repeat(x, 2, 0), 3, 1)[::2, ::3],
+    "backwards": lambda x: x[::-1, ::-1].copy()[::-1, ::-1],
+    "one row": lambda x: np.broadcast_to(x[:1], x.shape),
+    "one column": lambda x: np.broadcast_to(x[:, :1], x.shape),
+    "a field": lambda x: np.rec.fromarrays([x.astype(np.int8), x], names="n,x")["x"],
+    "misaligned": misaligned,
+    "read-only": read_only,
+}
+sizes = st.integers(1, 70)
+
+
+@needs_c
+@given(
+    st.tuples(sizes, st.one_of(sizes, st.just(300)), sizes),
+    st.sampled_from([*LAYOUTS]),
+    st.sampled_from([*LAYOUTS]),
+    st.sampled_from([None, "in order", "transposed", "every other", "backwards"]),
+)
+def test_shapes_and_layouts(
+    shape: tuple[int, int, int], left: str, right: str, given_out: str | None
+) -> None:
+    rows, depth, columns = shape
+    a, b = LAYOUTS[left](normal(rows, depth)), LAYOUTS[right](normal(depth, columns))
+    out = None if given_out is None else LAYOUTS[given_out](normal(rows, columns))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(products, "LARGE", 1)
+        patch.setattr(products, "NARROW", 1)
+        patch.setattr(np, "matmul", None)
+        found = products.multiply(a, b, out=out)
+    assert out is None or found is out
+    close(np.asarray(found), np.asarray(a), np.asarray(b))
+
+
+@needs_c
+@pytest.mark.parametrize("columns", [1, 33])
+def test_every_number_of_rows_and_nothing_beyond(small: None, columns: int) -> None:
+    b = normal(20, columns)
+    for rows in range(1, 100):
+        room = np.full((rows + 2, columns), 7, np.float32)
+        a = normal(rows, 20)
+        close(products.multiply(a, b, out=room[1:-1]), a, b)
+        assert room[0].tolist() == room[-1].tolist() == [7] * columns
+
+
+@needs_c
+def test_a_stack_of_products(small: None, calls: list[Any]) -> None:
+    a, b = normal(3, 20, 30), normal(3, 30, 40)
+    out = np.zeros((20, 3, 40), np.float32)
+    for found in (products.multiply(a, b), products.multiply(a, b, out=out.swapaxes(0, 1))):
+        close(found, a, b)
+    close(out.swapaxes(0, 1), a, b)
+    assert calls == [(20, 30, 40)] * 6
+
+
+@needs_c
+@pytest.mark.parametrize("special", [np.nan, np.inf, -np.inf])
+def test_nan_and_infinities_stay_in_their_row_and_column(special: float) -> None:
+    a, b = normal(150, 300), normal(300, 70)
+    a[56, 299] = special
+    b[3, 69] = special
+    with np.errstate(invalid="ignore"):
+        expected = a @ b
+    np.testing.assert_array_equal(np.isfinite(products.multiply(a, b)), np.isfinite(expected))
+    assert np.isfinite(expected).sum() == 149 * 69
+
+
+@pytest.mark.parametrize(
+    ("a", "b"),
+    [
+        (normal(64, 64), normal(64, 64)),
+        (normal(4, 1000), normal(1000, 1000)),
+        (normal(1000, 1000), normal(1000, 4)),
+        (normal(200, 200).astype(np.float64), normal(200, 200).astype(np.float64)),
+        (normal(200, 200), normal(200, 200).astype(np.float64)),
+        (normal(200, 200), normal(200, 200).astype(">f4")),
+        (normal(200, 200), np.eye(200, dtype=np.int32)),
+        (normal(200, 200), normal(2, 200, 200)),
+        (normal(1, 200, 200), normal(2, 200, 200)),
+        (normal(2, 1, 200, 200), normal(2, 1, 200, 200)),
+        (normal(200, 0), normal(0, 200)),
+        (normal(0, 200), normal(200, 200)),
+    ],
+    ids=["small", "four rows", "four columns", "float64", "mixed", "other byte order", "integers",
+         "ranks", "broadcast", "four axes", "no depth", "no rows"],
+)  # fmt: skip
+def test_what_stays_with_numpy(a: ndarray, b: ndarray, calls: list[Any]) -> None:
+    found = products.multiply(a, b)
+    np.testing.assert_array_equal(found, np.matmul(a, b))
+    assert found.dtype == np.matmul(a, b).dtype
+    assert not calls
+
+
+def test_what_c_would_keep_too_much_memory_for(
+    monkeypatch: pytest.MonkeyPatch, calls: list[Any]
+) -> None:
+    a, b = normal(200, 200), normal(200, 200)
+    monkeypatch.setattr(products, "_MOST_COPIED", 4 * 200 * 200 - 1)
+    np.testing.assert_array_equal(products.multiply(a, b), a.dot(b))
+    assert not calls
+
+
+def test_subclasses_and_shapes_that_disagree_are_numpys() -> None:
+    a, b = normal(200, 200), np.ma.masked_array(normal(200, 200))
+    assert type(products.multiply(a, b)) is np.ma.MaskedArray
+    with pytest.raises(ValueError, match="not aligned"):
+        products.multiply(a, normal(100, 200))
+
+
+# ------------------------------------------------------------------ who uses it
+
+
+@needs_c
+def test_a_linear_layer_and_its_gradients(calls: list[Any]) -> None:
+    x, w, b, g = normal(128, 200), normal(100, 200), normal(100), normal(128, 100)
+    inputs = [Tensor(each, requires_grad=True) for each in (x, w, b)]
+    y = F.linear(*inputs)
+    y.backward(Tensor(g))
+    assert calls == [(128, 200, 100), (128, 100, 200), (100, 128, 200)]
+    close(y.data - b, x, w.T)
+    for tensor, (left, right) in zip(inputs, [(g, w), (g.T, x)], strict=False):
+        close(tensor.grad.data, left, right)
+    np.testing.assert_allclose(inputs[2].grad.data, g.sum(0, dtype=np.float64), 1e-4, 1e-4)
+
+
+@needs_c
+@pytest.mark.parametrize("shape", [(128, 200), (2, 64, 200)])
+def test_matmul_and_linear_of_both_ranks(shape: tuple[int, ...], calls: list[Any]) -> None:
+    x, w = Tensor(normal(*shape), requires_grad=True), Tensor(normal(200, 100), requires_grad=True)
+    flat = x.data.reshape(-1, 200)
+    (F.linear(x, w.T) * 3).sum().backward()
+    assert calls == [(128, 200, 100), (128, 100, 200), (100, 128, 200)]
+    close(w.grad.data, flat.T, np.full((128, 100), 3, np.float32))
+    calls.clear()
+    first, w.grad = w.grad, None
+    (x @ w * 3).sum().backward()
+    np.testing.assert_allclose(w.grad.data, first.data, 1e-5, 1e-4)
+    assert calls == [(128, 200, 100), (128, 100, 200), (200, 128, 100)]
+
+
+@needs_c
+def test_a_convolution_in_groups_and_its_gradients(calls: list[Any]) -> None:
+    groups = 2
+    x, w = normal(4, 32, 20, 20), normal(64 * groups, 32 // groups, 3, 3)
+    g = normal(4, 64 * groups, 20, 20)
+
+    def run(dtype: Any) -> list[ndarray]:
+        inputs = [Tensor(each.astype(dtype), requires_grad=True) for each in (x, w)]
+        y = F.conv2d(*inputs, padding=1, groups=groups)
+        y.backward(Tensor(g.astype(dtype)))
+        return [y.data, *(tensor.grad.data for tensor in inputs)]
+
+    exact = run(np.float64)
+    assert not calls
+    for found, wanted in zip(run(np.float32), exact, strict=True):
+        np.testing.assert_allclose(found, wanted, 1e-4, 1e-3)
+    assert len(calls) == 11 * groups
+
+
+@needs_c
+@pytest.mark.parametrize("f", [F.linear, lambda x, w: x @ w.T], ids=["linear", "@"])
+def test_second_derivatives(f: Any, small: None, calls: list[Any]) -> None:
+    """The rules are given Tensors too: float32 by C against float64, whose rules are checked."""
+    x, w = normal(8, 12), normal(2, 12)
+
+    def along(*inputs: Tensor) -> Tensor:
+        first = tk.grad(lambda *given: (f(*given) ** 3).sum(), argnums=(0, 1))(*inputs)
+        return sum((each**2).sum() for each in first)  # type: ignore[return-value]
+
+    def run(dtype: Any) -> list[ndarray]:
+        slopes = tk.grad(along, argnums=(0, 1))(*(Tensor(each.astype(dtype)) for each in (x, w)))
+        return [slope.data for slope in slopes]
+
+    exact = run(np.float64)
+    assert not calls
+    for found, wanted in zip(run(np.float32), exact, strict=True):
+        np.testing.assert_allclose(found, wanted, 1e-4, 1e-4 * np.abs(wanted).max())
+    assert len(calls) >= 8
+
+
+def test_column_sums_of_every_shape() -> None:
+    for shape in [(0, 5), (5, 0), (3, 2), (9216, 1), (9217, 1), (1000, 10), (6000, 13),
+                  (3, 4000), (20, 1200), (3, 10_000)]:  # fmt: skip
+        rows = normal(*shape)
+        found = linalg.column_sums(rows)
+        assert found.dtype == np.float32
+        exact = rows.sum(0, dtype=np.float64)
+        np.testing.assert_allclose(found, exact, 1e-5, 2e-6 * np.abs(rows).sum(0).max(initial=0))
+    turned = normal(7, 3000).T[::-1]
+    np.testing.assert_allclose(linalg.column_sums(turned), turned.sum(0), 1e-3, 1e-3)
+
+
+# ------------------------------------------------------------------ the choice
+
+
+def in_a_process(code: str, **environment: str) -> str:
+    """What a program prints of a product and of the function that computed it."""
+    program = (
+        "import warnings; warnings.simplefilter('error')\n"
+        "import numpy as np, tinygrad_kr as tk\n"
+        "from tinygrad_kr.ops import products\n"
+        "a = np.random.default_rng(0).standard_normal((200, 200), np.float32)\n" + code
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        env={**os.environ, **environment},
+        capture_output=True,
+        text=True,
+        check=False,
+        encoding="utf-8",
+    )
+    assert not done.returncode, done.stderr
+    assert not done.stderr
+    return done.stdout.strip()
+
+
+ASKED = "c = tk.matmul(a, a); print(products._product() is not None, np.array_equal(c, a.dot(a)))"
+
+
+@needs_c
+def test_c_is_built_when_the_first_large_product_comes() -> None:
+    code = (
+        "import sys\n"
+        "tk.matmul(a[:50], a[:, :50])\n"
+        "print('tinygrad_kr.native' in sys.modules)\n"
+        "tk.matmul(a, a)\n"
+        "print('tinygrad_kr.native' in sys.modules, products._product() is not None)"
+    )
+    assert in_a_process(code).split() == ["False", "True", "True"]
+
+
+@needs_c
+def test_what_is_only_recorded_builds_nothing() -> None:
+    code = (
+        "f = tk.compile(lambda x: tk.functional.linear(x @ x, x, x[0]))\n"
+        "for _ in range(3): c = f(a)\n"
+        "close = np.allclose(c, a @ a @ a.T + a[0], 1e-3, 1e-2)\n"
+        "print(products._kernels.cache_info().currsize, close)\n"
+        "tk.matmul(a, a)\n"
+        "print(products._kernels.cache_info().currsize)"
+    )
+    assert in_a_process(code).split() == ["0", "True", "1"]
+
+
+@needs_c
+def test_a_recording_in_another_thread_does_not_keep_the_c_away() -> None:
+    code = (
+        "import threading\n"
+        "recording, done = threading.Event(), threading.Event()\n"
+        "def slow(x):\n"
+        "    recording.set()\n"
+        "    done.wait()\n"
+        "    return x * 2\n"
+        "other = threading.Thread(target=tk.compile(slow), args=(tk.Tensor(a),))\n"
+        "other.start()\n"
+        "recording.wait()\n"
+        "tk.matmul(a, a)\n"
+        "print(products._kernels.cache_info().currsize)\n"
+        "done.set()\n"
+        "other.join()"
+    )
+    assert in_a_process(code).split() == ["1"]
+
+
+def test_the_switch() -> None:
+    code = f"import sys; {ASKED}; print('tinygrad_kr.native' in sys.modules)"
+    assert in_a_process(code, TINYGRAD_KR_PRODUCTS="numpy").split() == ["False", "True", "False"]
+
+
+def test_a_word_that_the_switch_does_not_know(
+    monkeypatch: pytest.MonkeyPatch, afresh: None
+) -> None:
+    monkeypatch.setenv("TINYGRAD_KR_PRODUCTS", "blas")
+    with pytest.raises(
+        ValueError, match="TINYGRAD_KR_PRODUCTS: expected 'numpy' or nothing, got 'blas'"
+    ):
+        products.multiply(normal(200, 200), normal(200, 200))
+
+
+def test_without_a_compiler(tmp_path: Any) -> None:
+    hide = "import sys; sys.modules['ziglang'] = None; import importlib.util as u\n"
+    hide += "known = u.find_spec; u.find_spec = lambda n: None if n == 'ziglang' else known(n)\n"
+    environment = {"PATH": "", "CC": "", "TINYGRAD_KR_CACHE": str(tmp_path)}
+    assert in_a_process(hide + ASKED, **environment) == "False True"
+
+
+def test_a_compiler_that_fails(tmp_path: Any) -> None:
+    program = tmp_path / "cc"
+    program.write_text("#!/bin/sh\nexit 1\n", encoding="utf-8")
+    program.chmod(0o700)
+    environment = {"PATH": "", "CC": str(program), "TINYGRAD_KR_CACHE": str(tmp_path / "cache")}
+    hide = "import importlib.util as u\n"
+    hide += "known = u.find_spec; u.find_spec = lambda n: None if n == 'ziglang' else known(n)\n"
+    assert in_a_process(hide + ASKED, **environment) == "False True"
+
+
+@pytest.mark.skipif(os.name != "posix", reason="Windows keeps users apart itself")
+def test_a_cache_that_others_may_write_to(tmp_path: Any) -> None:
+    folder = tmp_path / "compile"
+    folder.mkdir()
+    folder.chmod(0o777)
+    assert in_a_process(ASKED, TINYGRAD_KR_CACHE=str(tmp_path)) == "False True"
+
+
+def test_another_processor(monkeypatch: pytest.MonkeyPatch, afresh: None) -> None:
+    monkeypatch.setattr(kernels, "has_wide_vectors", lambda: False)
+    a = normal(200, 200)
+    np.testing.assert_array_equal(products.multiply(a, a), a.dot(a))
+    assert products._product() is None
+
+
+# ------------------------------------------------------------------ threads and processes
+
+
+def test_threads_look_for_work_longer_than_in_compiled_programs(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    given: list[str] = []
+
+    def build(source: str, headers: dict[str, str]) -> None:
+        given.append(source + headers["threads.h"])
+        raise BuildError("a trial")
+
+    monkeypatch.setattr(kernels, "has_wide_vectors", lambda: True)
+    monkeypatch.setattr(kernels, "build", build)
+    assert kernels.eager_kernels() is None
+    longer, briefly = map(int, re.findall("#define TK_SPINS ([0-9]+)", given[0]))
+    assert longer == kernels.SPINS == 10 * briefly
+
+
+@needs_c
+def test_several_python_threads(afresh: None) -> None:
+    a, b = normal(150, 200), normal(200, 160)
+    found: list[ndarray] = []
+
+    def work(_: int) -> None:
+        found.extend(products.multiply(a, b) for _ in range(50))
+
+    with ThreadPoolExecutor() as pool:
+        list(pool.map(work, range(3)))
+    assert len(found) == 150
+    for each in found:
+        np.testing.assert_array_equal(each, found[0])
+    close(found[0], a, b)
+
+
+@needs_c
+@needs_fork
+def test_a_child_process_has_helpers_of_its_own() -> None:
+    code = (
+        "import os, threading\n"
+        "b = np.concatenate([a, a]); first = products.multiply(b, a)\n"
+        "stop = []\n"
+        "def work():\n"
+        "    while not stop: products.multiply(b, a)\n"
+        "thread = threading.Thread(target=work); thread.start()\n"
+        "codes = []\n"
+        "for _ in range(20):\n"
+        "    child = os.fork()\n"
+        "    if not child:\n"
+        "        os._exit(not all((products.multiply(b, a) == first).all() for _ in range(20)))\n"
+        "    codes.append(os.waitpid(child, 0)[1])\n"
+        "stop.append(1); thread.join(); print(codes)"
+    )
+    warned = "import warnings; warnings.simplefilter('ignore', DeprecationWarning)\n"
+    cores = {"OPENBLAS_NUM_THREADS": "2", "OMP_NUM_THREADS": ""}
+    assert in_a_process(warned + code, **cores) == str([0] * 20)

@@ -1,0 +1,201 @@
+"""README and docs/: the Python runs, the links lead somewhere, the two languages agree."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import tinygrad_kr as tk
+import tinygrad_kr.functional as F
+from tinygrad_kr import Tensor, nn, optim
+
+ROOT = Path(__file__).parents[2]
+LANGUAGES = ["", ".ko"]
+PAGES = [
+    "README",
+    *sorted(f"docs/{p.stem}" for p in (ROOT / "docs").glob("*.md") if not p.stem.endswith(".ko")),
+]
+FIGURE = re.compile(r"\d+(?:,\d{3})+|\d+\.\d+|\d{2,}")
+
+
+def text_of(name: str) -> str:
+    return (ROOT / name).read_text(encoding="utf-8")
+
+
+def blocks(name: str, language: str) -> list[str]:
+    return re.findall(rf"```{language}\n(.*?)```", text_of(name), re.S)
+
+
+def without_comments(code: str) -> str:
+    return re.sub(r" *#.*", "", code)
+
+
+def links(name: str) -> list[str]:
+    return re.findall(r"\]\(([^)]*)\)", text_of(name))
+
+
+def anchor(heading: str) -> str:
+    """The name that GitHub gives a heading."""
+    return re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-")
+
+
+# ------------------------------------------------------------------ programs
+
+
+@pytest.fixture(scope="module", params=LANGUAGES)
+def names(request: pytest.FixtureRequest) -> dict[str, Any]:
+    """What the README's program and then the tour's leave behind."""
+    found: dict[str, Any] = {}
+    for page in (f"README{request.param}.md", f"docs/tour{request.param}.md"):
+        for code in blocks(page, "python"):
+            exec(compile(code, page, "exec"), found)
+    return found
+
+
+@pytest.mark.trains
+def test_the_first_net_learns_xor(names: dict[str, Any]) -> None:
+    assert names["loss"].item() < 0.1
+    outputs = names["net"](Tensor([[0.0, 0], [0, 1], [1, 0], [1, 1]]))
+    assert (outputs.sigmoid() > 0.5).tolist() == [[False], [True], [True], [False]]
+
+
+def test_the_derivatives_are_those_of_the_function(names: dict[str, Any]) -> None:
+    x, f = names["x"], names["rosenbrock"]
+    assert isinstance(x, np.ndarray)
+    numeric = [(f(x + e) - f(x - e)) / 2e-6 for e in 1e-6 * np.eye(3)]
+    np.testing.assert_allclose(tk.grad(f)(x), numeric, rtol=1e-6)
+    np.testing.assert_allclose(tk.hvp(f, (x,), (x,))[0], tk.hessian(f)(x) @ x, rtol=1e-12)
+
+
+def pass_four_by_seven() -> None:
+    nn.Sequential(nn.Linear(7, 7), nn.ReLU(), nn.Linear(5, 3))(Tensor(np.ones((4, 7))))
+
+
+def compare_column_with_row() -> None:
+    F.mse_loss(Tensor(np.ones((4, 1))), Tensor(np.ones(4)))
+
+
+def step_before_backward() -> None:
+    w = Tensor([1.0, 2.0], requires_grad=True)
+    optimizer = optim.SGD([w], lr=0.1)
+    before, now = (w * w).sum(), (w * w).sum()
+    now.backward()
+    optimizer.step()
+    before.backward()
+
+
+MISTAKES = [pass_four_by_seven, compare_column_with_row, step_before_backward]
+
+
+def test_the_tour_shows_every_mistake() -> None:
+    (text,) = blocks("docs/tour.md", "text")
+    assert len(re.findall(r"^\w+Error: ", text, re.M)) == len(MISTAKES)
+
+
+@pytest.mark.parametrize(("number", "mistake"), [*enumerate(MISTAKES)])
+def test_the_tour_shows_the_errors_that_are_raised(
+    number: int, mistake: Callable[[], None]
+) -> None:
+    (text,) = blocks("docs/tour.md", "text")
+    kind, shown = re.findall(r"^(\w+Error): (.*(?:\n  .*)*)", text, re.M)[number]
+    with pytest.raises(Exception) as caught:
+        mistake()
+    assert caught.type.__name__ == kind
+
+    def plain(message: str) -> str:
+        return re.sub(r"\S+\.py:\d+ \(in \w+\)", "LINE", re.sub(r"\s+", " ", message))
+
+    assert plain(str(caught.value)).startswith(plain(shown).removesuffix(" ..."))
+
+
+# ------------------------------------------------------------------ pages
+
+
+def test_the_readme_is_short() -> None:
+    for language in LANGUAGES:
+        assert len(text_of(f"README{language}.md").splitlines()) <= 150
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+@pytest.mark.parametrize("page", [*PAGES, "tinygrad_kr/compile/README"])
+def test_lines_of_prose_are_short(page: str, language: str) -> None:
+    prose = re.sub(r"```.*?```", "", text_of(f"{page}{language}.md"), flags=re.S)
+    assert max(len(line) for line in prose.splitlines() if not line.startswith("|")) <= 120
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_both_languages_show_the_same_programs_commands_pictures_and_figures(page: str) -> None:
+    english, korean = (
+        [
+            *map(without_comments, blocks(name, "python")),
+            *blocks(name, "sh"),
+            *blocks(name, "text"),
+            *(link.replace(".ko.", ".").partition("#")[0] for link in links(name)),
+        ]
+        for name in (f"{page}.md", f"{page}.ko.md")
+    )
+    other = Path(page).name + ".md"
+    assert sorted(english) == sorted(korean)
+    assert other in english
+    figures = [
+        sorted(FIGURE.findall(re.sub(r"```.*?```", "", text_of(name), flags=re.S)))
+        for name in (f"{page}.md", f"{page}.ko.md")
+    ]
+    assert figures[0] == figures[1]
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+@pytest.mark.parametrize("page", [*PAGES, "tinygrad_kr/compile/README"])
+def test_every_link_leads_somewhere(page: str, language: str) -> None:
+    name = f"{page}{language}.md"
+    for link in links(name):
+        if link.startswith("https://"):
+            continue
+        path, _, part = link.partition("#")
+        target = (ROOT / name).parent / path if path else ROOT / name
+        assert target.exists(), link
+        if part:
+            headings = re.findall(r"^#+ (.*)$", target.read_text(encoding="utf-8"), re.M)
+            assert part in map(anchor, headings), link
+
+
+def test_every_page_can_be_reached_from_the_readme() -> None:
+    reached, waiting = set(), ["README.md"]
+    while waiting:
+        name = waiting.pop()
+        reached.add(name)
+        for link in links(name):
+            path = (ROOT / name).parent / link.partition("#")[0]
+            if path.suffix == ".md" and path.is_file():
+                found = path.resolve().relative_to(ROOT).as_posix()
+                waiting += [found] if found not in reached else []
+    pages = {f"{page}{language}.md" for page in PAGES for language in LANGUAGES}
+    assert pages <= reached
+
+
+# ------------------------------------------------------------------ commands
+
+
+def recipe(target: str) -> list[str]:
+    """The commands of a target of the Makefile, with the names that they have on Linux."""
+    match = re.search(rf"^{re.escape(target)}:.*\n((?:\t.*\n)+)", text_of("Makefile"), re.M)
+    assert match is not None
+    plain = match[1].replace("$(BIN)", ".venv/bin").replace("$(PYTHON)", "python3")
+    return [line.strip() for line in plain.splitlines()]
+
+
+def marked(name: str) -> list[str]:
+    """The commands after `<!-- newcomer: name -->`, as `.ci/run` finds them."""
+    after = text_of("README.md").partition(f"<!-- newcomer: {name} -->")[2]
+    return after.partition("```sh\n")[2].partition("```")[0].splitlines()
+
+
+@pytest.mark.parametrize("target", ["demo", "test"])
+def test_make_runs_what_the_readme_says_for_those_without_it(target: str) -> None:
+    assert marked(target) == [f"make {target}"]
+    assert marked(f"{target} without make") == [*recipe("$(BIN)/activate"), *recipe(target)]
