@@ -171,7 +171,7 @@ def walk(
 def _walk_on_tensors(
     cotangents: dict[Node, Any], wanted: set[Node] | None, retain: bool, stop: Collection[Node]
 ) -> dict[Node, Any]:
-    """The walk under a recorder, which sees only what is computed with Tensors: returns Tensors."""
+    """The walk under a tracer, which sees Tensors only: returns Tensors."""
     with no_grad():
         starts = {
             node: g if isinstance(g, Node) else constant(np.asarray(g))

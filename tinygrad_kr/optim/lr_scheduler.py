@@ -155,11 +155,11 @@ class LRScheduler:
                 f"{sorted(names - given) or 'nothing'} and has the unexpected "
                 f"{sorted(given - names) or 'nothing'}."
             )
-        have, want = len(state_dict["_last_lr"]), len(self.optimizer.param_groups)
-        if have != want:
+        got, expected = len(state_dict["_last_lr"]), len(self.optimizer.param_groups)
+        if got != expected:
             raise ValueError(
-                f"{type(self).__name__}.load_state_dict: expected a state of {want} parameter "
-                f"groups, got {have}."
+                f"{type(self).__name__}.load_state_dict: expected a state of {expected} parameter "
+                f"groups, got {got}."
             )
         return {
             name: list(value) if isinstance(value, list | tuple) else value

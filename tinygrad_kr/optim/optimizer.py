@@ -401,10 +401,12 @@ class Optimizer:
 
     def _loaded_groups(self, saved: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
         groups = [dict(group) for group in saved]
-        have, want = ([len(g.get("params", ())) for g in s] for s in (groups, self.param_groups))
+        got, expected = ([len(g.get("params", ())) for g in s] for s in (groups, self.param_groups))
         name_of_load = f"{type(self).__name__}.load_state_dict"
-        if have != want:
-            raise ValueError(f"{name_of_load}: expected groups of {want} parameters, got {have}.")
+        if got != expected:
+            raise ValueError(
+                f"{name_of_load}: expected groups of {expected} parameters, got {got}."
+            )
         for i, (group, mine) in enumerate(zip(groups, self.param_groups, strict=True)):
             if missing := [name for name in self.defaults if name not in group]:
                 raise ValueError(
