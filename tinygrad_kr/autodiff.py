@@ -33,15 +33,15 @@ from tinygrad_kr.tensor import Tensor
 
 
 def topological_order(outputs: Iterable[Node], stop: Collection[Node] = ()) -> list[Node]:
-    """Every recorded operation that `outputs` were computed by, in the order in which they ran.
+    """Every recorded op that `outputs` depend on, in order of execution.
 
-    stop: nodes to be taken for leaves.
+    stop: nodes to treat as leaves.
     Raises RuntimeError where a graph was freed by an earlier backward.
     """
     seen = set(stop)
     order = [node for node in outputs if node._op is not None and node not in seen]
     seen.update(order)
-    for node in order:  # which grows as it goes
+    for node in order:  # grows during the loop
         inputs = node._inputs
         if inputs is None:
             raise _freed(node)
@@ -58,9 +58,9 @@ _when_made = attrgetter("_made")
 
 def _freed(node: Node) -> RuntimeError:
     return RuntimeError(
-        f"the graph through {node._op.__name__}, recorded at {place_made(node)}, was freed "
-        "by an earlier backward: compute the loss again in each step, or pass "
-        "retain_graph=True to that backward to walk the same graph twice"
+        f"backward: expected the graph through {node._op.__name__}, recorded at "
+        f"{place_made(node)}, got one freed by an earlier backward. Compute the loss again in each "
+        "step, or pass retain_graph=True to the earlier backward"
     )
 
 
@@ -84,14 +84,14 @@ def walk(
     retain_graph: bool = False,
     stop: Collection[Node] = (),
 ) -> dict[Node, Any]:
-    """Carry the cotangents of outputs back to the leaves (or to `wanted`), and not beyond `stop`.
+    """Propagate the cotangents of outputs back to the leaves (or to `wanted`), not beyond `stop`.
 
-    Each node is reached once, newest first, when its cotangent is complete. With `create_graph`
-    the rules see Tensors, so that what they compute is itself recorded; else plain arrays.
+    Each node is reached once, newest first, when its cotangent is complete. With `create_graph` the
+    rules receive Tensors, so their results are recorded; otherwise they receive arrays.
 
-    Returns the cotangent of every node it ends at: for a leaf an array that nothing else refers to,
-    with `create_graph` a Tensor. Without `wanted` those of `retain_grad` are among them; with it,
-    they are added to `.grad` at the end.
+    Returns the cotangent of every node it ends at. For a leaf it is an array that nothing else
+    refers to, with `create_graph` a Tensor. Without `wanted` those of `retain_grad` are included;
+    with it they are added to `.grad` at the end.
     """
     if not create_graph and tracing():
         return _walk_on_tensors(cotangents, wanted, retain_graph, stop)
@@ -112,7 +112,7 @@ def walk(
         if wanted is not None and node in wanted:
             ends[node] = g
         record, inputs, params, values = node._op, node._inputs, node._params, node._values
-        if inputs is None:  # by another thread, since `topological_order` looked
+        if inputs is None:  # freed by another thread meanwhile
             raise _freed(node)
         y: Any = node._data
         if create_graph:
@@ -171,7 +171,7 @@ def walk(
 def _walk_on_tensors(
     cotangents: dict[Node, Any], wanted: set[Node] | None, retain: bool, stop: Collection[Node]
 ) -> dict[Node, Any]:
-    """The walk for a tracer, which sees what is computed with Tensors: it gives Tensors too."""
+    """The walk under a tracer, which sees Tensors only: returns Tensors."""
     with no_grad():
         starts = {
             node: g if isinstance(g, Node) else constant(np.asarray(g))
@@ -188,7 +188,7 @@ def _added(a: Any, b: Any) -> Any:
 
 @np.errstate(all="ignore")
 def _add_at(x: Node, key: Any, g: Any, grads: dict[Node, Any], owned: set[int]) -> None:
-    """Add the cotangent of `x[key]` to that of `x` in place, where `key` names nothing twice.
+    """Add the cotangent of `x[key]` to that of `x` in place, for a `key` that repeats no element.
 
     An array of x's size for each of n slices would make a loop over them cost n squared.
     owned: the ids of nodes whose cotangent nothing else refers to.
@@ -210,7 +210,7 @@ def _in_dtype(gx: Any, dtype: np.dtype[Any]) -> Any:
 
 @np.errstate(all="ignore")
 def unbroadcast(g: Any, shape: tuple[int, ...]) -> Any:
-    """A cotangent in its input's shape: summed over what was broadcast, expanded where constant."""
+    """A cotangent in its input's shape: summed over broadcast axes, expanded if constant."""
     if not g.ndim:
         return broadcast_to(g, shape=shape)
     extra = g.ndim - len(shape)
@@ -225,7 +225,7 @@ def unbroadcast(g: Any, shape: tuple[int, ...]) -> Any:
 
 
 def _is_any_of(gx: Any, y: Any, values: Sequence[Any]) -> bool:
-    """Whether a rule's result is the output or an input itself."""
+    """Whether a rule returned the output or an input itself."""
     if gx is y:
         return True
     for value in values:  # noqa: SIM110 (any() costs three times as much)
@@ -237,8 +237,10 @@ def _is_any_of(gx: Any, y: Any, values: Sequence[Any]) -> bool:
 def _special_rules(
     node: Node, values: Sequence[Any], needed: set[Node] | None, careful: bool
 ) -> tuple[list[Callable[..., Any]], Sequence[Any]]:
-    """One rule for each input of an op whose rules are shared, or that must be watched; and what
-    to give them of the inputs: nothing where one call has done the work for all."""
+    """One rule per input of an op with shared or checked rules, and their input values.
+
+    The values are empty where one call has computed all cotangents.
+    """
     record, inputs = node._op, node._inputs or ()
     rules = list(record.rules)
     if record.variadic:
@@ -259,7 +261,7 @@ def _special_rules(
 def _split(
     joint: Callable[..., Any], needs: tuple[bool, ...], values: Sequence[Any]
 ) -> list[Callable[..., Any]]:
-    """A rule that returns every input's cotangent, as one rule for each; it runs once."""
+    """A rule that returns the cotangents of all inputs, as one rule per input; it runs once."""
     found: list[Any] = []
 
     def rule(g: Any, y: Any, *seen: Any, index: int, **params: Any) -> Any:
@@ -277,14 +279,26 @@ def _split(
 
 
 class MutationError(RuntimeError):
-    """An array that backward needs was overwritten after the forward pass had saved it."""
+    """An array that backward needs was overwritten after the forward pass.
+
+    The message names the op, the write, and the lines of both. A subclass of RuntimeError.
+
+    >>> x = tk.tensor([1.0], requires_grad=True)
+    >>> y = (x * x).sum()
+    >>> with tk.no_grad():
+    ...     x[0] = 5.0
+    >>> y.backward()
+    Traceback (most recent call last):
+        ...
+    tinygrad_kr.autodiff.MutationError: ...
+    """
 
 
 def _careful(node: Node, i: int, rule: Any, g: Any, y: Any, *values: Any, **params: Any) -> Any:
-    """Apply a rule where something was written after the graph was made, or in anomaly mode.
+    """Apply a rule after a write to its arrays, or in anomaly mode.
 
-    What has been overwritten is replaced by a stand-in that only knows its shape: a rule that reads
-    more of it would give a wrong gradient, so that is the error.
+    An overwritten array is replaced by a stand-in that knows only its shape. A rule that reads its
+    values would give a wrong gradient, so that raises.
     """
     inputs = node._inputs or ()
     write_y = write_since(node, node._made)
@@ -304,8 +318,8 @@ def _careful(node: Node, i: int, rule: Any, g: Any, y: Any, *values: Any, **para
         except Exception as error:
             which = "its output" if write_y else f"its input {writes.index(write)}"
             raise MutationError(
-                f"{node._op.__name__}, recorded at {place_made(node)}, needs {which} as it was, "
-                f"but {write.what} at {write.source_line} has overwritten it. Call backward() "
+                f"{node._op.__name__}, recorded at {place_made(node)}: expected {which} unchanged, "
+                f"got it overwritten by {write.what} at {write.source_line}. Call backward() "
                 "before that, or write to a .detach().clone()"
             ) from error
     if current_mode() == ANOMALY:
@@ -314,19 +328,20 @@ def _careful(node: Node, i: int, rule: Any, g: Any, y: Any, *values: Any, **para
 
 
 def _refuse_replaced(node: Node, i: int, write: Any) -> None:
-    """The gradient of what was read does not fit an array of another shape or dtype."""
+    """Refuse a gradient for an input that was replaced by an array of another shape or dtype."""
     then, now = node._values[i], node._inputs[i]._data  # type: ignore[index]
     if (then.shape, then.dtype) != (now.shape, now.dtype):
         raise MutationError(
-            f"{node._op.__name__}, recorded at {place_made(node)}, read {then.dtype}{then.shape}, "
-            f"but {write.what} at {write.source_line} has put {now.dtype}{now.shape} in its place"
+            f"{node._op.__name__}, recorded at {place_made(node)}: expected "
+            f"{then.dtype}{then.shape}, as it read, got {now.dtype}{now.shape} from {write.what} "
+            f"at {write.source_line}."
         )
 
 
 def _rescued(node: Node, x: Node, gx: Any, error: Exception) -> Any:
-    """A rule may return a plain number; anything else that went wrong names the forward call.
+    """The cotangent for a rule that returned a plain number; other errors name the forward call.
 
-    Returns None for an error to be raised on: a frame of ours that held it would hold the graph.
+    Returns None for an error to be raised again: a frame that held it would hold the graph.
     """
     if isinstance(error, MutationError | AnomalyError | Warning):
         return None
@@ -335,10 +350,12 @@ def _rescued(node: Node, x: Node, gx: Any, error: Exception) -> Any:
     where = f"in the backward of {node._op.__name__}, recorded at {place_made(node)}"
     if hasattr(gx, "shape"):
         raise ValueError(
-            f"{where}: a rule gave shape {gx.shape} for an input of shape {x._data.shape}"
+            f"{where}: expected a cotangent of shape {x._data.shape}, got {gx.shape}."
         ) from error
     if gx is not None or "'NoneType' object has no attribute 'shape'" in str(error):
-        raise TypeError(f"{where}: a rule gave {type(gx).__name__}, not an array") from error
+        raise TypeError(
+            f"{where}: expected an array from the rule, got {type(gx).__name__}."
+        ) from error
     error.add_note(where)
     return None
 
@@ -347,13 +364,13 @@ def _refuse_nan(node: Node, i: int, gx: Any, g: Any) -> None:
     after, before = (value._data if isinstance(value, Node) else value for value in (gx, g))
     if has_nan(after) and not has_nan(before):
         raise AnomalyError(
-            f"the backward of {node._op.__name__} made a NaN for input {i}, {after.dtype}"
-            f"{after.shape}; recorded at {place_made(node)}"
+            f"backward of {node._op.__name__}, recorded at {place_made(node)}: expected numbers "
+            f"for input {i}, {after.dtype}{after.shape}, got a NaN."
         )
 
 
 def _call_hooks(node: Node, g: Any, create_graph: bool, retained: dict[Node, Any]) -> Any:
-    """The cotangent after the hooks of a node; with `retain_grad` a copy goes to `retained`."""
+    """The cotangent after the hooks of a node. With `retain_grad` a copy goes to `retained`."""
     hooks = dict(node._hooks or {})
     keep = hooks.pop(_KEEP, None)
     for hook in hooks.values():
@@ -362,7 +379,7 @@ def _call_hooks(node: Node, g: Any, create_graph: bool, retained: dict[Node, Any
             given = given if isinstance(given, Tensor) else Tensor(as_array(given))
             if given.shape != node._data.shape:
                 shape = node._data.shape
-                raise ValueError(f"a hook gave shape {given.shape} for a Tensor of {shape}")
+                raise ValueError(f"hook: expected a gradient of shape {shape}, got {given.shape}.")
             given = given.to(node._data.dtype)
             g = given if create_graph else np.array(given._data)
     if keep is not None:
@@ -381,14 +398,21 @@ def backward(
 ) -> None:
     """Add d output / d leaf to `.grad` of every leaf that requires grad.
 
-    gradient: cotangent of `output`, of its shape; 1 for a single element.
+    output: a Tensor, most often a loss of one element.
+    gradient: the cotangent of `output`, of its shape; default 1 for a single element.
     retain_graph: keep the graph for another backward (default: `create_graph`).
     create_graph: record the backward pass, so that gradients can be differentiated. `.grad` then
-        holds the graph, and the graph the leaf: set `.grad = None` when done, or use
-        `autograd.grad`, which leaves no such cycle.
+        holds the graph, and the graph holds the leaf. Set `.grad = None` when done, or use
+        `autograd.grad`, which makes no such cycle.
 
-    Raises RuntimeError if nothing requires grad, or the graph was freed. On any error every `.grad`
-    is as before.
+    Raises RuntimeError if nothing requires grad, or the graph was freed; ValueError for a gradient
+    of another shape; MutationError if a needed array was overwritten. On an error no `.grad`
+    changes.
+
+    >>> w = tk.tensor([1.0, 2.0], requires_grad=True)
+    >>> tk.autograd.backward((w * w).sum())
+    >>> w.grad
+    Tensor([2., 4.])
     """
     start = _start(output, gradient, create_graph)
     retain_graph = create_graph if retain_graph is None else retain_graph
@@ -407,8 +431,8 @@ def backward(
 def _accumulate(gradients: dict[Node, Any]) -> None:
     """Add to the `.grad` of several nodes, all or none, while other threads may do the same.
 
-    Every sum is computed before the first is stored. A store happens only where `.grad` is still
-    the one that the sum was computed from; else the sum is computed again from the new one.
+    Every sum is computed before the first is stored. A sum is stored only where `.grad` is still
+    the one it was computed from; otherwise it is computed again from the new one.
     """
     for node in gradients:
         if node._grad is not None:
@@ -432,7 +456,7 @@ def _accumulate_sums(gradients: dict[Node, Any]) -> None:
 
 
 def _sum(before: Any, g: Any) -> Any:
-    """The Tensor of `g` added to a gradient, or of `g` alone where there is none."""
+    """The Tensor of a gradient plus `g`, or of `g` alone if there is none."""
     if isinstance(g, Node):
         return g.clone() if before is None else before + g  # type: ignore[attr-defined]
     if before is not None:
@@ -442,17 +466,17 @@ def _sum(before: Any, g: Any) -> Any:
 
 def _start(output: Any, gradient: Any, create_graph: bool) -> Any:
     if not isinstance(output, Tensor):
-        raise TypeError(f"only a Tensor has gradients, not {type(output).__name__}")
+        raise TypeError(f"backward: expected a Tensor, got {type(output).__name__}.")
     if not output._requires_grad:
         raise RuntimeError(
-            "nothing here requires grad: no input had requires_grad=True, or it was computed under "
-            "no_grad() or from .detach()"
+            "backward: expected a Tensor that requires grad, got one that does not. No input had "
+            "requires_grad=True, or it was computed under no_grad() or from .detach()"
         )
     if gradient is None:
         if output.size != 1:
             raise RuntimeError(
-                f"backward of shape {output.shape} needs `gradient=` of that shape; "
-                "only a single element has the default 1. Did you mean .sum() or .mean()?"
+                f"backward: expected `gradient=` of shape {output.shape}, got none; only a single "
+                "element has the default 1. Did you mean .sum() or .mean()?"
             )
         data = output._data
         if create_graph or data.ndim:
@@ -463,7 +487,7 @@ def _start(output: Any, gradient: Any, create_graph: bool) -> Any:
         gradient = Tensor(as_array(gradient))
     if gradient._data.shape != output.shape:
         raise ValueError(
-            f"gradient of shape {gradient._data.shape} for an output of {output.shape}"
+            f"backward: expected a gradient of shape {output.shape}, got {gradient._data.shape}."
         )
     if gradient._data.dtype != output.dtype:
         gradient = gradient.astype(output.dtype)
@@ -471,9 +495,19 @@ def _start(output: Any, gradient: Any, create_graph: bool) -> Any:
 
 
 def retain_grad(tensor: Tensor) -> None:
-    """Add the gradient of a computed Tensor, after its hooks, to its `.grad` as well."""
+    """Also add the gradient of a computed Tensor, after its hooks, to its `.grad`.
+
+    Does nothing for a leaf. Raises RuntimeError for a Tensor that does not require grad.
+
+    >>> x = tk.tensor([3.0], requires_grad=True)
+    >>> y = x * x
+    >>> y.retain_grad()
+    >>> (2 * y).sum().backward()
+    >>> y.grad
+    Tensor([2.])
+    """
     if not tensor._requires_grad:
-        raise RuntimeError("retain_grad() on a Tensor that does not require grad")
+        raise RuntimeError("retain_grad: expected a Tensor that requires grad, got one without.")
     if tensor._op is None or (tensor._hooks and _KEEP in tensor._hooks):
         return
 
@@ -481,11 +515,11 @@ def retain_grad(tensor: Tensor) -> None:
 
 
 _KEEP = 0
-"""The key of `retain_grad` among the hooks; those of the user are times, which start at 1."""
+"""The key of `retain_grad` among the hooks; the user's hooks have times from 1 as keys."""
 
 
 def _keep(_: Any) -> None:
-    """Stands for `retain_grad`: the walk itself keeps the cotangent."""
+    """Placeholder for `retain_grad`: the walk itself keeps the cotangent."""
 
 
 def _hooks_of(tensor: Tensor) -> dict[int, Any]:
@@ -495,20 +529,35 @@ def _hooks_of(tensor: Tensor) -> dict[int, Any]:
 
 
 class HookHandle:
-    """Takes a hook out again: `handle.remove()`."""
+    """Removes a hook: `handle.remove()`.
+
+    >>> x = tk.tensor([3.0], requires_grad=True)
+    >>> handle = x.register_hook(lambda gradient: 2 * gradient)
+    >>> handle.remove()
+    """
 
     def __init__(self, hooks: dict[int, Any], key: int) -> None:
         self._hooks, self._key = hooks, key
 
     def remove(self) -> None:
-        """Take the hook out; a second time does nothing."""
+        """Remove the hook; a second call does nothing."""
         self._hooks.pop(self._key, None)
 
 
 def register_hook(tensor: Tensor, hook: Callable[[Tensor], Any]) -> HookHandle:
-    """Call `hook(gradient)` when the gradient of `tensor` is complete; returns its removal."""
+    """Call `hook(gradient)` when the gradient of `tensor` is complete.
+
+    hook: may return a replacement of the same shape. Returns a handle that removes the hook.
+    Raises RuntimeError for a Tensor that does not require grad.
+
+    >>> x = tk.tensor([3.0], requires_grad=True)
+    >>> handle = x.register_hook(lambda gradient: 10 * gradient)
+    >>> x.sum().backward()
+    >>> x.grad
+    Tensor([10.])
+    """
     if not tensor._requires_grad:
-        raise RuntimeError("a hook on a Tensor that does not require grad would never be called")
+        raise RuntimeError("register_hook: expected a Tensor that requires grad, got one without.")
     hooks = _hooks_of(tensor)
     key = tick()
     hooks[key] = hook
@@ -529,19 +578,33 @@ def gradients(
     allow_unused: bool = False,
     materialize_grads: bool = False,
 ) -> tuple[Any, ...]:
-    """The gradients of `outputs` with respect to `inputs`, `.grad` untouched (`tk.autograd.grad`).
+    """The gradients of `outputs` with respect to `inputs`, without touching `.grad`.
 
-    allow_unused: give None for an input that the outputs do not depend on, rather than raise.
-    materialize_grads: give zeros for it.
+    outputs, inputs: Tensors, or tuples of Tensors.
+    grad_outputs: the cotangents of the outputs; default 1 for single elements.
+    retain_graph, create_graph: as in `backward`.
+    allow_unused: return None for an input that the outputs do not depend on, rather than raise.
+    materialize_grads: return zeros for it.
+
+    Returns a tuple with one gradient per input. Raises RuntimeError for an input that does not
+    require grad or is unused, or if the graph was freed; ValueError for cotangents that do not fit.
+
+    >>> x = tk.tensor([1.0, 2.0], requires_grad=True)
+    >>> tk.autograd.grad((x**3).sum(), x)
+    (Tensor([ 3., 12.]),)
     """
     outputs = _as_tuple(outputs)
     inputs = _as_tuple(inputs)
     grad_outputs = (None,) * len(outputs) if grad_outputs is None else _as_tuple(grad_outputs)
     if len(grad_outputs) != len(outputs):
-        raise ValueError(f"{len(grad_outputs)} grad_outputs for {len(outputs)} outputs")
+        raise ValueError(
+            f"autograd.grad: expected {len(outputs)} grad_outputs, got {len(grad_outputs)}."
+        )
     for i, x in enumerate(inputs):
         if not (isinstance(x, Tensor) and x._requires_grad):
-            raise RuntimeError(f"input {i} does not require grad")
+            raise RuntimeError(
+                f"autograd.grad: expected input {i} to require grad, got one without."
+            )
     with recorded_if(create_graph or current_mode() != OFF):
         starts: dict[Node, Any] = {}
         for output, gradient in zip(outputs, grad_outputs, strict=True):
@@ -566,8 +629,8 @@ def _end(g: Any, i: int, x: Tensor, allow_unused: bool, zeros: bool) -> Any:
     if allow_unused:
         return None
     raise RuntimeError(
-        f"the outputs do not depend on input {i} (shape {x.shape}); pass materialize_grads=True "
-        "for zeros or allow_unused=True for None"
+        f"autograd.grad: expected outputs that depend on input {i} of shape {x.shape}, got none. "
+        "Pass materialize_grads=True for zeros or allow_unused=True for None"
     )
 
 

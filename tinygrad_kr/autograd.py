@@ -10,6 +10,11 @@ from tinygrad_kr.grad_mode import no_grad as no_grad
 from tinygrad_kr.grad_mode import set_grad_enabled as set_grad_enabled
 from tinygrad_kr.ops.anomaly import AnomalyError as AnomalyError
 
+
+def __dir__() -> list[str]:
+    return __all__
+
+
 __all__ = [
     "AnomalyError",
     "MutationError",

@@ -1,8 +1,8 @@
-"""Linear algebra on matrices in the last two axes, batches before them (`tk.linalg`).
+"""Linear algebra on matrices in the last two axes, with batches before them (`tk.linalg`).
 
-Names and results are those of `torch.linalg`; NumPy's own signatures work through NumPy
-(`np.linalg.inv(t)`). Everything differentiates to every order, except where its docstring says so.
-What has no solution raises `np.linalg.LinAlgError`.
+Names and results are those of `torch.linalg`. NumPy's own signatures work through NumPy
+(`np.linalg.inv(t)`). Everything differentiates to any order, except where its docstring says so.
+All have a floating dtype. A problem without a solution raises `np.linalg.LinAlgError`.
 """
 
 from __future__ import annotations
@@ -27,6 +27,41 @@ from tinygrad_kr.ops.linalg import inv as inv
 from tinygrad_kr.ops.linalg import matmul as matmul
 from tinygrad_kr.ops.node import OFF, Node, constant, current_mode
 
+__all__ = [
+    "EigenDecomposition",
+    "LeastSquares",
+    "SignAndLogabsdet",
+    "SingularValueDecomposition",
+    "cholesky",
+    "cond",
+    "cross",
+    "det",
+    "diagonal",
+    "eigh",
+    "eigvalsh",
+    "inv",
+    "lstsq",
+    "matmul",
+    "matrix_norm",
+    "matrix_power",
+    "matrix_rank",
+    "multi_dot",
+    "norm",
+    "p_norm",
+    "pinv",
+    "slogdet",
+    "solve",
+    "svd",
+    "svdvals",
+    "vecdot",
+    "vector_norm",
+]
+
+
+def __dir__() -> list[str]:
+    return __all__
+
+
 # ------------------------------------------------------------------ norms
 
 
@@ -41,10 +76,15 @@ def norm(
 ) -> Any:
     """The norm of a vector or a matrix, as `axis` or the number of axes says.
 
-    ord: without one, the Euclidean norm of all elements over `axis`; else that of `vector_norm` for
-        one axis, that of `matrix_norm` for two.
+    ord: None is the Euclidean norm of all elements over `axis`. Otherwise `vector_norm` for one
+        axis, `matrix_norm` for two.
+    axis, keepdims: as in NumPy; `dim` and `keepdim` are other names.
 
-    ValueError for a norm of more than two axes.
+    Kinks: see `vector_norm` and `matrix_norm`. Raises ValueError for an `ord` over more than two
+        axes.
+
+    >>> tk.linalg.norm(tk.tensor([[3.0, 4.0]]))
+    Tensor(5.)
     """
     x = operands(x)[0]
     axis, keepdims = axis if dim is None else dim, keepdims or keepdim
@@ -55,7 +95,9 @@ def norm(
         return vector_norm(x, ord, axes[0], keepdims)
     if len(axes) == 2:
         return matrix_norm(x, ord, axes, keepdims)
-    raise ValueError(f"norm: ord={ord!r} is for one or two axes, not {len(axes)}; give axis=")
+    raise ValueError(
+        f"norm: expected one or two axes with ord={ord!r}, got {len(axes)}. Give axis="
+    )
 
 
 def matrix_norm(
@@ -71,13 +113,18 @@ def matrix_norm(
 
     ord: "fro" sqrt(sum x^2); "nuc" the sum, 2 the largest and -2 the smallest of the singular
         values; 1 and -1 the largest and smallest column sum of |x|, inf and -inf those of rows.
+    axis: the two axes. keepdims: keep them with size 1.
 
-    Its gradient is 0 at 0, and along singular values that are 0 (the least subgradient).
+    The gradient is 0 at 0, and along singular values that are 0 (the minimum-norm subgradient).
+    Raises ValueError for another `ord` or number of axes.
+
+    >>> tk.linalg.matrix_norm(tk.tensor([[1.0, -2.0], [3.0, 4.0]]), 1)
+    Tensor(6.)
     """
     x = floating(operands(x)[0])
     axes = normalize_axis_tuple(axis if dim is None else dim, x.ndim, "matrix_norm")
     if len(axes) != 2:
-        raise ValueError(f"matrix_norm: a matrix has two axes, not {axes}")
+        raise ValueError(f"matrix_norm: expected two axes, got {axes}.")
     kept = tuple(1 if i in axes else n for i, n in enumerate(x.shape))
     shape = kept if keepdims or keepdim else tuple(np.delete(x.shape, axes).tolist())
     return _matrix_norm(x, ord, *axes).reshape(shape)
@@ -90,7 +137,7 @@ def _matrix_norm(x: Any, ord: Any, row: int, column: int) -> Any:
         return _singular_norm(moveaxis(x, (row, column), (-2, -1)), ord)
     if ord not in (1, -1, math.inf, -math.inf):
         raise ValueError(
-            f'matrix_norm: ord is "fro", "nuc", 1, -1, 2, -2, inf or -inf, not {ord!r}'
+            f'matrix_norm: expected ord "fro", "nuc", 1, -1, 2, -2, inf or -inf, got {ord!r}.'
         )
     summed, compared = (row, column) if abs(ord) == 1 else (column, row)
     sums = reduction.sum(absolute(x), summed, True)
@@ -107,14 +154,19 @@ def _singular_norm(x: Any, ord: Any) -> Any:
 
 
 def _rounding(x: Any) -> float:
-    """Relative to the largest singular value, what counts as 0 (NumPy's and PyTorch's default)."""
+    """The relative size up to which a singular value counts as 0, as in NumPy."""
     return float(max(x.shape[-2:]) * np.finfo(x.dtype).eps)
 
 
 def cond(x: Any, p: Any = None) -> Any:
-    """How much solving with `x` can magnify an error: the norm of `x` times that of its inverse.
+    """The condition number: the norm of `x` times that of its inverse.
 
-    p: the norm, as the `ord` of `matrix_norm`; by default 2, largest over smallest singular value.
+    It bounds how much solving with `x` magnifies an error.
+    p: the norm, as the `ord` of `matrix_norm`. None is 2: largest over smallest singular value.
+    x: (..., n, n), or (..., m, n) for p None, 2 or -2. Result: (...).
+
+    >>> tk.linalg.cond(tk.tensor([[2.0, 0.0], [0.0, 1.0]])).item()
+    2.0...
     """
     if p in (None, 2, -2):
         values = svdvals(x)
@@ -124,9 +176,12 @@ def cond(x: Any, p: Any = None) -> Any:
 
 
 def matrix_rank(x: Any, tol: Any = None, *, rtol: Any = None) -> Any:
-    """How many singular values are larger than `tol`, or `rtol` times the largest; detached.
+    """The number of singular values larger than `tol`, or than `rtol` times the largest.
 
-    The default for `rtol` is max(m, n) eps.
+    x: (..., m, n). Result: (...), integers, without a gradient. rtol: default max(m, n) eps.
+
+    >>> tk.linalg.matrix_rank(tk.tensor([[1.0, 2.0], [2.0, 4.0]])).item()
+    1
     """
     x = operands(x)[0]
     threshold = {"tol": peek(tol)} if rtol is None else {"rtol": peek(rtol)}
@@ -138,7 +193,12 @@ def matrix_rank(x: Any, tol: Any = None, *, rtol: Any = None) -> Any:
 
 
 class SignAndLogabsdet(NamedTuple):
-    """det(a) = sign exp(logabsdet)."""
+    """The result of `slogdet`: det(a) = sign exp(logabsdet).
+
+    >>> sign, logabsdet = tk.linalg.slogdet(tk.tensor([[-1.0, 0.0], [0.0, 1.0]]))
+    >>> sign
+    Tensor(-1.)
+    """
 
     sign: Any
     logabsdet: Any
@@ -147,23 +207,37 @@ class SignAndLogabsdet(NamedTuple):
 def slogdet(a: Any) -> SignAndLogabsdet:
     """The sign and the logarithm of the absolute determinant, which cannot overflow.
 
-    The gradient is a^-T, so LinAlgError is raised in backward where `a` is singular.
+    a: (..., n, n). Results: (...). The gradient of logabsdet is a^-T: backward raises LinAlgError
+    for a singular `a`.
+
+    >>> tk.linalg.slogdet(tk.tensor([[2.0, 0.0], [0.0, 0.5]])).logabsdet.item()
+    0.0
     """
     a = operands(a)[0]
     return SignAndLogabsdet(linalg.signdet(a), linalg.logabsdet(a))
 
 
 def solve(a: Any, b: Any) -> Any:
-    """The x with a x = b; a 1-D `b` is one vector, else its columns are, and batches broadcast."""
+    """The x with a x = b.
+
+    a: (..., n, n). b: (n,), one vector, or (..., n, k), columns; batches broadcast.
+    Raises LinAlgError for a singular `a`.
+
+    >>> tk.linalg.solve(tk.tensor([[2.0, 0.0], [0.0, 4.0]]), tk.tensor([2.0, 2.0]))
+    Tensor([1. , 0.5])
+    """
     return linalg.solve(*operands(a, b))
 
 
 def cholesky(a: Any, *, upper: bool = False) -> Any:
     """The lower-triangular L with L L^T = a (or the upper L^T) of symmetric positive definite `a`.
 
-    The symmetric part (a + a^T) / 2 is what is read, and the gradient is symmetric.
+    a: (..., n, n). Its symmetric part (a + a^T) / 2 is read, and the gradient is symmetric.
+    Raises LinAlgError where it is not positive definite.
 
-    LinAlgError where it is not positive definite.
+    >>> tk.linalg.cholesky(tk.tensor([[4.0, 0.0], [0.0, 9.0]]))
+    Tensor([[2., 0.],
+            [0., 3.]])
     """
     lower = linalg.cholesky(operands(a)[0])
     return lower.mT if upper else lower
@@ -172,17 +246,28 @@ def cholesky(a: Any, *, upper: bool = False) -> Any:
 def pinv(a: Any, rtol: float | None = None) -> Any:
     """The Moore-Penrose inverse: (a^T a)^-1 a^T where the columns are independent.
 
-    rtol: singular values up to `rtol` times the largest count as 0 (default: max(m, n) eps).
+    a: (..., m, n). Result: (..., n, m).
+    rtol: singular values up to `rtol` times the largest count as 0; default max(m, n) eps.
 
-    The derivative is that at constant rank; where a small change of `a` changes the rank there is
-    none. Source: Golub and Pereyra (1973).
+    The derivative is that at constant rank. There is none where a small change of `a` changes the
+    rank.
+    Source: Golub and Pereyra, The differentiation of pseudo-inverses and nonlinear least squares
+    problems (1973).
+
+    >>> tk.linalg.pinv(tk.tensor([[2.0, 0.0], [0.0, 0.0]])).numpy().round(4)
+    array([[0.5, 0. ],
+           [0. , 0. ]], dtype=float32)
     """
     a = floating(operands(a)[0])
     return linalg.pinv(a, rcond=_rounding(a) if rtol is None else rtol)
 
 
 class LeastSquares(NamedTuple):
-    """The x of least |a x - b|, the sums of squares left over, and what is known of `a`."""
+    """The result of `lstsq`: the solution, the residuals, and the rank and singular values of `a`.
+
+    >>> tk.linalg.lstsq(tk.tensor([[2.0]]), tk.tensor([4.0])).rank.item()
+    1
+    """
 
     solution: Any
     residuals: Any
@@ -191,10 +276,16 @@ class LeastSquares(NamedTuple):
 
 
 def lstsq(a: Any, b: Any, rtol: float | None = None) -> LeastSquares:
-    """x = pinv(a) b: of all x with the least |a x - b| the shortest; columns of `b` are separate.
+    """x = pinv(a) b: the shortest x with the least |a x - b|.
 
-    residuals: sum (a x - b)^2 for each column; empty unless `a` has more rows than columns and full
-        rank, as in NumPy. rank: detached.
+    a: (..., m, n). b: (m,), or (..., m, k) with separate columns.
+    residuals: sum (a x - b)^2 for each column; empty unless m > n and `a` has full rank, as in
+        NumPy.
+    rank: without a gradient. rtol: as in `pinv`.
+
+    >>> a, b = tk.tensor([[1.0], [1.0]]), tk.tensor([1.0, 3.0])
+    >>> tk.linalg.lstsq(a, b).solution.numpy().round(4)
+    array([2.], dtype=float32)
     """
     a, b = operands(a, b)
     columns = b[..., None] if b.ndim == 1 else b
@@ -212,10 +303,18 @@ def lstsq(a: Any, b: Any, rtol: float | None = None) -> LeastSquares:
 
 
 def matrix_power(a: Any, n: int) -> Any:
-    """a a ... a, `n` times; the identity for 0, powers of the inverse for a negative `n`."""
+    """a a ... a, `n` times; the identity for 0, powers of the inverse for n < 0.
+
+    a: (..., m, m). Raises ValueError for matrices that are not square, LinAlgError for the inverse
+    of a singular one.
+
+    >>> tk.linalg.matrix_power(tk.tensor([[1.0, 1.0], [0.0, 1.0]]), 3)
+    Tensor([[1., 3.],
+            [0., 1.]])
+    """
     a = operands(a)[0]
     if a.ndim < 2 or a.shape[-1] != a.shape[-2]:
-        raise ValueError(f"matrix_power takes square matrices, not shape {a.shape}")
+        raise ValueError(f"matrix_power: expected square matrices, got shape {a.shape}.")
     if n == 0:
         identity = np.broadcast_to(np.eye(a.shape[-1], dtype=a.dtype), a.shape)
         return constant(identity) if isinstance(a, Node) else identity
@@ -228,15 +327,19 @@ def matrix_power(a: Any, n: int) -> Any:
 
 
 def multi_dot(tensors: Sequence[Any]) -> Any:
-    """The product of several matrices in the cheapest order; the first and last may be vectors.
+    """The product of several matrices, in the cheapest order.
 
+    tensors: two or more matrices; the first and the last may be vectors (else ValueError).
     Source: Cormen et al., Introduction to Algorithms, 15.2.
+
+    >>> tk.linalg.multi_dot([tk.ones(2, 100), tk.ones(100, 2), tk.ones(2)])
+    Tensor([200., 200.])
     """
     parts = operands(*tensors)
     if len(parts) < 2 or any(part.ndim != 2 for part in parts[1:-1]):
         shapes = [part.shape for part in parts]
         raise ValueError(
-            f"multi_dot takes two matrices or more (vectors at the ends), not {shapes}"
+            f"multi_dot: expected two matrices or more (vectors at the ends), got {shapes}."
         )
     row, column = parts[0].ndim == 1, parts[-1].ndim == 1
     if row:
@@ -251,7 +354,7 @@ def multi_dot(tensors: Sequence[Any]) -> Any:
 
 
 def _cheapest(parts: list[Any]) -> Any:
-    """The product whose order costs least, by the costs of all shorter products."""
+    """The product in the cheapest order, by dynamic programming."""
     count = len(parts)
     sizes = [part.shape[0] for part in parts] + [parts[-1].shape[1]]
     cost = np.zeros((count, count))
@@ -276,13 +379,25 @@ def _cheapest(parts: list[Any]) -> Any:
 
 
 def vecdot(a: Any, b: Any, axis: int = -1, *, dim: int | None = None) -> Any:
-    """sum a b over one axis, the others broadcast."""
+    """sum a b over one axis; the others broadcast.
+
+    axis: of both, default the last; `dim` is another name.
+
+    >>> tk.linalg.vecdot(tk.tensor([[1.0, 2.0], [3.0, 4.0]]), tk.tensor([1.0, 1.0]))
+    Tensor([3., 7.])
+    """
     a, b = operands(a, b)
     return reduction.sum(a * b, axis if dim is None else dim)
 
 
 def diagonal(a: Any, offset: int = 0, dim1: int = -2, dim2: int = -1) -> Any:
-    """The diagonal of the matrices, as the last axis."""
+    """The diagonal of matrices, as the last axis.
+
+    offset: above (positive) or below the main diagonal. dim1, dim2: the axes of the matrices.
+
+    >>> tk.linalg.diagonal(tk.tensor([[1.0, 2.0], [3.0, 4.0]]))
+    Tensor([1., 4.])
+    """
     return indexing.diagonal(operands(a)[0], offset=offset, axis1=dim1, axis2=dim2)
 
 
@@ -290,7 +405,12 @@ def diagonal(a: Any, offset: int = 0, dim1: int = -2, dim2: int = -1) -> Any:
 
 
 class EigenDecomposition(NamedTuple):
-    """a = V diag(w) V^T, the eigenvalues w ascending, the eigenvectors the columns of V."""
+    """The result of `eigh`: a = V diag(w) V^T, w ascending, the eigenvectors the columns of V.
+
+    >>> values, vectors = tk.linalg.eigh(tk.tensor([[2.0, 0.0], [0.0, 1.0]]))
+    >>> values
+    Tensor([1., 2.])
+    """
 
     eigenvalues: Any
     eigenvectors: Any
@@ -299,15 +419,22 @@ class EigenDecomposition(NamedTuple):
 def eigh(a: Any, UPLO: str = "L") -> EigenDecomposition:
     """Eigenvalues and eigenvectors of symmetric matrices.
 
-    The symmetric part (a + a^T) / 2 is what is read (so either UPLO is the same), and the gradient
-    is symmetric. An eigenvector has a derivative only if its eigenvalue is unlike all others, and
-    then only its span is meaningful: what is computed from it must not depend on its sign. Between
-    equal eigenvalues the derivative is taken as 0.
+    a: (..., n, n). Its symmetric part (a + a^T) / 2 is read, so UPLO "L" and "U" give the same. The
+    gradient is symmetric.
 
-    Source: Giles, Collected matrix derivative results (2008), 3.1.
+    An eigenvector has a derivative only if its eigenvalue is unlike all others. Even then only its
+    span
+    has a meaning: a function of it must not depend on its sign. Between equal eigenvalues the
+    derivative is taken as 0.
+
+    Raises ValueError for another UPLO.
+    Source: Giles, Collected matrix derivative results for forward and reverse mode (2008), 3.1.
+
+    >>> tk.linalg.eigh(tk.tensor([[3.0, 0.0], [0.0, 1.0]])).eigenvalues
+    Tensor([1., 3.])
     """
     if UPLO not in ("L", "U"):
-        raise ValueError(f'eigh: UPLO is "L" or "U", not {UPLO!r}')
+        raise ValueError(f'eigh: expected UPLO "L" or "U", got {UPLO!r}.')
     packed = linalg.eigh_packed(floating(operands(a)[0]))
     return EigenDecomposition(packed[..., 0, :], packed[..., 1:, :])
 
@@ -315,13 +442,22 @@ def eigh(a: Any, UPLO: str = "L") -> EigenDecomposition:
 def eigvalsh(a: Any, UPLO: str = "L") -> Any:
     """The eigenvalues of symmetric matrices, ascending.
 
-    The second derivative exists where no two are equal; a sum over equal ones has all.
+    a: (..., n, n). Result: (..., n). Reads `a` as `eigh` does.
+    The second derivative exists where no two are equal. A sum over equal ones has all derivatives.
+
+    >>> tk.linalg.eigvalsh(tk.tensor([[3.0, 0.0], [0.0, 1.0]]))
+    Tensor([1., 3.])
     """
     return eigh(a, UPLO).eigenvalues
 
 
 class SingularValueDecomposition(NamedTuple):
-    """a = U diag(S) Vh, the singular values S descending."""
+    """The result of `svd`: a = U diag(S) Vh, S descending.
+
+    >>> U, S, Vh = tk.linalg.svd(tk.tensor([[2.0, 0.0], [0.0, 3.0]]))
+    >>> S
+    Tensor([3., 2.])
+    """
 
     U: Any
     S: Any
@@ -329,16 +465,19 @@ class SingularValueDecomposition(NamedTuple):
 
 
 def svd(a: Any, full_matrices: bool = True) -> SingularValueDecomposition:
-    """Singular value decomposition of matrices (m, n), with k = min(m, n) singular values.
+    """The singular value decomposition of matrices (..., m, n), with k = min(m, n) singular values.
 
     full_matrices: U (m, m) and Vh (n, n) rather than U (m, k) and Vh (k, n). The further columns
-        are any that complete a basis: for m != n a ValueError where gradients are recorded.
+        complete a basis in any way: for m != n a ValueError where gradients are recorded.
 
     Singular vectors have a derivative only where their singular values are unlike all others and
-    (for m != n) not 0; what is computed from them must not depend on their common sign. Between
-    equal singular values the derivative is taken as 0.
+    (for m != n) not 0. A function of them must not depend on their common sign. Between equal
+    singular values the derivative is taken as 0.
 
     Source: Townsend, Differentiating the singular value decomposition (2016).
+
+    >>> tk.linalg.svd(tk.ones(3, 2), full_matrices=False).U.shape
+    (3, 2)
     """
     a = floating(operands(a)[0])
     m, n = a.shape[-2:]
@@ -351,8 +490,8 @@ def svd(a: Any, full_matrices: bool = True) -> SingularValueDecomposition:
 def _full_svd(a: Any) -> SingularValueDecomposition:
     if isinstance(a, Node) and a._requires_grad and current_mode() != OFF:
         raise ValueError(
-            f"svd: full matrices for shape {a._data.shape} have no derivative, since any complete "
-            "basis would do; pass full_matrices=False"
+            f"svd: expected a square matrix for the derivative of full matrices, got shape "
+            f"{a._data.shape}. Pass full_matrices=False"
         )
     parts = np.linalg.svd(peek(a))
     return SingularValueDecomposition(*(map(constant, parts) if isinstance(a, Node) else parts))
@@ -361,7 +500,11 @@ def _full_svd(a: Any) -> SingularValueDecomposition:
 def svdvals(a: Any) -> Any:
     """The singular values of matrices, descending.
 
+    a: (..., m, n). Result: (..., min(m, n)).
     The second derivative exists where no two are equal and (for m != n) none is 0.
+
+    >>> tk.linalg.svdvals(tk.tensor([[2.0, 0.0], [0.0, 3.0]]))
+    Tensor([3., 2.])
     """
     a = floating(operands(a)[0])
     return linalg.svd_packed(a)[..., a.shape[-2]]
@@ -378,9 +521,15 @@ def vector_norm(
 ) -> Any:
     """(sum |x|^ord)^(1/ord) over `axis` (all axes for None).
 
-    ord: 2 Euclidean, 1 the sum, inf and -inf the largest and smallest of |x|, 0 how many are not 0.
+    ord: 2 Euclidean, 1 the sum, inf and -inf the largest and smallest of |x|, 0 the number of
+        nonzeros.
+    axis, keepdims: as in NumPy; `dim` and `keepdim` are other names.
 
-    Kinks get the least subgradient: 0 where x is 0; elements tied for the largest share evenly.
+    Kinks get the minimum-norm subgradient: 0 where x is 0. Ties for the largest share the gradient
+    evenly. Raises ValueError for an `ord` that is no number.
+
+    >>> tk.linalg.vector_norm(tk.tensor([3.0, -4.0]))
+    Tensor(5.)
     """
     x = floating(operands(x)[0])
     axis, keepdims = axis if dim is None else dim, keepdims or keepdim
@@ -393,7 +542,7 @@ def vector_norm(
     if ord in (math.inf, -math.inf):
         return (reduction.amax if ord > 0 else reduction.amin)(absolute(x), axis, keepdims)
     if not isinstance(ord, int | float | np.number):
-        raise ValueError(f"vector_norm: ord is a number, not {ord!r}")
+        raise ValueError(f"vector_norm: expected a number as ord, got {ord!r}.")
     zero = x == 0
     powers = where(zero, 0.0 if ord > 0 else math.inf, where(zero, 1.0, absolute(x)) ** ord)
     total = reduction.sum(powers, axis, keepdims)
@@ -412,6 +561,10 @@ def p_norm(
     """PyTorch's `norm`: of all elements, or over `axis`, as one vector.
 
     p: as the `ord` of `vector_norm`; "fro" is 2; "nuc" the sum of a matrix's singular values.
+    axis, keepdims: as in NumPy; `dim` and `keepdim` are other names.
+
+    >>> tk.norm(tk.tensor([[3.0, -4.0]]), 1)
+    Tensor(7.)
     """
     axis, keepdims = axis if dim is None else dim, keepdims or keepdim
     if p == "nuc":

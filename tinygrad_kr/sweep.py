@@ -1,4 +1,4 @@
-"""Does a recipe work, or did one seed? Many nets from many seeds, and rates with intervals."""
+"""Many nets from many seeds, and success rates with intervals: one lucky seed proves nothing."""
 
 from __future__ import annotations
 
@@ -21,6 +21,13 @@ from tinygrad_kr.workers import WorkerDiedError, finished
 if TYPE_CHECKING:
     from concurrent.futures import Executor
 
+__all__ = ["Rate", "Sweep", "WorkerDiedError", "seed_sweep", "stack_modules", "wilson_interval"]
+
+
+def __dir__() -> list[str]:
+    return __all__
+
+
 Build = Callable[[random.Generator], nn.Module]
 Train = Callable[[Any], Mapping[str, Any]]
 
@@ -28,7 +35,11 @@ Train = Callable[[Any], Mapping[str, Any]]
 
 
 class Rate(NamedTuple):
-    """How often something happened, and the interval that holds its probability."""
+    """How often an outcome occurred, and the interval of its probability.
+
+    >>> tk.sweep.Rate(43, 100, 0.34, 0.53).share
+    0.43
+    """
 
     successes: int
     trials: int
@@ -45,21 +56,25 @@ class Rate(NamedTuple):
 
 
 def wilson_interval(successes: int, count: int, confidence: float = 0.95) -> tuple[float, float]:
-    """The probabilities that `successes` of `count` are compatible with; it holds at 0 and at all.
+    """The interval of probabilities that are compatible with `successes` of `count`.
 
-    (p + z^2 / 2n -+ z sqrt(p (1 - p) / n + z^2 / 4n^2)) / (1 + z^2 / n), where p = successes / n
-    and z is the normal quantile of (1 + confidence) / 2.
+        (p + z^2 / 2n -+ z sqrt(p (1 - p) / n + z^2 / 4n^2)) / (1 + z^2 / n),  p = successes / n
+
+    z is the normal quantile of (1 + confidence) / 2. The interval is valid at 0 and at n as well.
 
     Raises ValueError unless 0 <= successes <= count, count > 0 and 0 < confidence < 1.
     Source: Wilson, Probable inference, the law of succession, and statistical inference (1927).
 
-    >>> wilson_interval(43, 100)
+    >>> tk.wilson_interval(43, 100)
     (0.337..., 0.527...)
     """
     if not 0 <= successes <= count or not count:
-        raise ValueError(f"wilson_interval: {successes} successes of {count}")
+        raise ValueError(
+            f"wilson_interval: expected 0 <= successes <= count and count > 0, got {successes} of "
+            f"{count}."
+        )
     if not 0 < confidence < 1:
-        raise ValueError(f"wilson_interval: confidence lies between 0 and 1, not {confidence}")
+        raise ValueError(f"wilson_interval: expected confidence in (0, 1), got {confidence}.")
     z = NormalDist().inv_cdf((1 + confidence) / 2)
     p, scale = successes / count, 1 + z**2 / count
     centre = (p + z**2 / (2 * count)) / scale
@@ -68,13 +83,18 @@ def wilson_interval(successes: int, count: int, confidence: float = 0.95) -> tup
 
 
 class Sweep:
-    """What `seed_sweep` found: one value of every result for each net.
+    """The result of `seed_sweep`: one value of every result per net.
 
-    `sweep["loss"]` is an array with an entry for each net, in the order of `sweep.seeds`.
-    To keep it: `np.savez("sweep.npz", seeds=sweep.seeds, **sweep.results)`.
+    `sweep["loss"]` is an array with one entry per net, in the order of `sweep.seeds`.
+    Save it with `np.savez("sweep.npz", seeds=sweep.seeds, **sweep.results)`.
 
-    seeds: of the nets that are done. n: how many were asked for. partial: it was interrupted, so
-    that there are fewer. stacked: the nets were trained together.
+    seeds: of the nets that are done. n: the number asked for.
+    partial: the sweep was interrupted, and nets are missing. stacked: the nets were trained
+        together.
+
+    >>> sweep = tk.sweep.Sweep(np.arange(4), {"loss": np.array([0.1, 0.2, 0.3, 2.0])}, 4, True)
+    >>> sweep.rate(sweep["loss"] < 1).successes
+    3
     """
 
     def __init__(self, seeds: ndarray, results: dict[str, ndarray], n: int, stacked: bool) -> None:
@@ -88,23 +108,27 @@ class Sweep:
 
     def __getitem__(self, name: str) -> ndarray:
         if name not in self.results:
-            raise KeyError(f"no result {name!r}; train returned {', '.join(self.results)}")
+            raise KeyError(f"Sweep: expected one of {', '.join(self.results)}, got {name!r}.")
         return self.results[name]
 
     def rate(self, outcome: Any, confidence: float = 0.95) -> Rate:
-        """How many nets had an outcome, with Wilson's interval.
+        """The share of nets with an outcome, with Wilson's interval.
 
-        outcome: a truth value for each net: `sweep.rate(sweep["accuracy"] == 1)`. ValueError for
-        another shape, TypeError for anything but truth values.
+        outcome: one boolean per net: `sweep.rate(sweep["accuracy"] == 1)`.
+
+        Raises ValueError for another shape, TypeError for anything but booleans.
         """
         happened = np.asarray(outcome.data if isinstance(outcome, Tensor) else outcome)
         if happened.dtype != bool:
             raise TypeError(
-                f"rate: outcomes are true or false, not {happened.dtype}; compare, as in "
+                f"Sweep.rate: expected booleans, got {happened.dtype}. Compare, as in "
                 'sweep.rate(sweep["accuracy"] == 1)'
             )
         if happened.shape != self.seeds.shape:
-            raise ValueError(f"rate: outcomes {happened.shape} for nets {self.seeds.shape}")
+            raise ValueError(
+                f"Sweep.rate: expected outcomes of shape {self.seeds.shape}, one per net, got "
+                f"{happened.shape}."
+            )
         successes, trials = int(happened.sum()), happened.size
         return Rate(successes, trials, *wilson_interval(successes, trials, confidence))
 
@@ -120,7 +144,7 @@ class Sweep:
 
 
 def _spread(values: ndarray) -> str:
-    """The median and the range of what is a number, and how many are none."""
+    """The median and the range of the numbers, and the number of NaNs."""
     numbers = values[~np.isnan(values)]
     missing = f"NaN in {values.size - numbers.size} of {values.size}"
     if not numbers.size:
@@ -147,41 +171,40 @@ def seed_sweep(
     executor: Executor | None = None,
     progress: bool = True,
 ) -> Sweep:
-    """Train a net from `n` seeds and keep what came of each: one lucky seed proves nothing.
+    """Train a net from `n` seeds and keep the results of each: one lucky seed proves nothing.
 
     build: a function of a `np.random.Generator` that makes one net. The net of seed k is
-        `build(manual_seed(k))` whatever `n`, `chunk` and `jobs` are: the generator is the default
-        one, so a layer that is given none is seeded as well.
-    train: a function of the nets that trains them and returns a dict of results. The nets come as
-        one module of ordinary layers whose parameters have a first axis of nets: a batch (batch,
-        in) gives (nets, batch, out), and each result has one entry per net. **Their loss is the
-        sum of every net's own loss**: the sum has the gradients that each net would have alone,
-        a mean over all would divide them by the number of nets. With axes counted from the end,
-        as below, the same function trains a single net too.
-    n: how many. seed: the first of that many consecutive seeds.
-    stacked: train them together. Default: where every layer is known to allow it (`Linear` and
-        elementwise activations in a `Sequential`); other nets are trained one by one, `train`
-        getting an ordinary net each time. True: also modules of your own, whose `forward` then has
-        to broadcast over a first axis of their parameters; ValueError for layers that cannot
-        (convolution, batch norm, dropout). False: one by one.
-    chunk: how many to stack. Default: 100, fewer if `jobs` are to share them or if they are large
-        (2^20 parameters in all).
-    jobs: processes to share the work, each with one BLAS thread. `build` and `train` must then be
-        functions of a file, and a script guard its start by `if __name__ == "__main__":`.
-    executor: a `concurrent.futures.Executor` to work in the place of these processes (a cluster's,
-        say); it is not shut down. Threads of one process take turns, since they share the default
-        generator.
-    progress: a bar on the terminal where tqdm is installed.
+        `build(manual_seed(k))`, whatever `n`, `chunk` and `jobs` are. The generator is the default
+        one, so layers without a `generator=` are seeded too.
+    train: a function of the nets that trains them and returns a dict of results. The nets are one
+        module of ordinary layers, whose parameters have a first axis of nets: a batch (batch, in)
+        gives (nets, batch, out). Each result has one entry per net. **Their loss is the sum of the
+        losses of all nets.** The sum gives each net the gradients it would have alone; a mean over
+        all would divide them by the number of nets. With axes counted from the end, as below, the
+        same function trains a single net too.
+    n: the number of nets. seed: the first of `n` consecutive seeds.
+    stacked: train the nets together. Default: if every layer is known to allow it (`Linear` and
+        elementwise activations in a `Sequential`). True: also for other modules, whose `forward`
+        must broadcast over a first axis of their parameters; ValueError for layers that cannot
+        (convolution, batch norm, dropout). False: train the nets one by one, as ordinary nets.
+    chunk: the number of nets to stack. Default: 100; fewer if `jobs` share them, or if they have
+        more than 2^20 parameters in all.
+    jobs: the number of processes, each with one BLAS thread. `build` and `train` must then be
+        functions of a file, and a script must guard its start with `if __name__ == "__main__":`.
+    executor: a `concurrent.futures.Executor` (a cluster's, say) in place of these processes; it is
+        not shut down. Threads of one process take turns, since they share the default generator.
+    progress: show a bar on the terminal if tqdm is installed.
 
-    All nets of a stack share what `train` draws from the default generator (the order of batches,
-    say), which starts at `seed`; a net trained by itself goes on where `build` stopped.
+    All nets of a stack share the random numbers that `train` draws from the default generator, for
+    example the order of batches. It starts at `seed`. A net that is trained alone continues where
+    `build` stopped.
 
-    Ctrl-C ends it with the nets that are done, `partial` being True (KeyboardInterrupt if there are
-    none). An error in `build` or `train` ends it and names the seeds. WorkerDiedError if a process
-    ends in the middle of its work; the nets that were done are `error.done`, a partial Sweep.
+    Ctrl-C ends the sweep with the nets that are done, and `partial` is True; without any it raises
+    KeyboardInterrupt. An error in `build` or `train` ends it and names the seeds. Raises
+    WorkerDiedError if a process ends in the middle of its work; `error.done` is a partial Sweep.
 
-    >>> x = Tensor(np.array([[0.0, 0.0], [0.0, 1.0], [1.0, 0.0], [1.0, 1.0]], np.float32))
-    >>> y = Tensor(np.array([[0.0], [1.0], [1.0], [0.0]], np.float32))
+    >>> x = tk.tensor([[0.0, 0.0], [0.0, 1.0], [1.0, 0.0], [1.0, 1.0]])
+    >>> y = tk.tensor([[0.0], [1.0], [1.0], [0.0]])
     >>> def build(generator):
     ...     hidden = nn.Linear(2, 4, generator=generator)
     ...     return nn.Sequential(hidden, nn.Tanh(), nn.Linear(4, 1, generator=generator))
@@ -196,9 +219,9 @@ def seed_sweep(
     ...         optimizer.step()
     ...     right = (nets(x).data > 0) == (y.data > 0.5)
     ...     return {"accuracy": right.mean((-2, -1)), "loss": loss}
-    >>> sweep = seed_sweep(build, train, n=100)
+    >>> sweep = tk.seed_sweep(build, train, n=100, progress=False)
     >>> print("solved:", sweep.rate(sweep["accuracy"] == 1))
-    solved: 94% (88% to 97%)
+    solved: 9...% (...% to ...%)
     """
     for name, value, lowest in (("n", n, 1), ("seed", seed, 0), ("jobs", jobs, 1)):
         _whole(name, value, lowest)
@@ -209,8 +232,8 @@ def seed_sweep(
     if stacked is not False and (obstacle := _obstacle(example, all_known=stacked is None)):
         if stacked:
             raise ValueError(
-                f"seed_sweep: {obstacle} does not compute one net for each entry of a first axis, "
-                "so it cannot be stacked; stacked=False trains one net after the other"
+                f"seed_sweep: expected layers that broadcast over a first axis of nets, got "
+                f"{obstacle}. stacked=False trains one net after the other"
             )
         stacked = False
     together = stacked is not False
@@ -261,9 +284,9 @@ def _seeds(seeds: range) -> str:
 
 def _whole(name: str, value: Any, lowest: int) -> None:
     if not isinstance(value, int | np.integer) or isinstance(value, bool):
-        raise TypeError(f"seed_sweep: {name} must be an integer, not {type(value).__name__}")
+        raise TypeError(f"seed_sweep: expected an integer {name}, got {type(value).__name__}.")
     if value < lowest:
-        raise ValueError(f"seed_sweep: {name} must be at least {lowest}, not {value}")
+        raise ValueError(f"seed_sweep: expected {name} >= {lowest}, got {value}.")
 
 
 def _progress_bar(total: int) -> Any:
@@ -274,14 +297,14 @@ def _progress_bar(total: int) -> Any:
     return tqdm.tqdm(total=total, unit="net", disable=None, leave=False)
 
 
-# ------------------------------------------------------------------ what a worker does
+# ------------------------------------------------------------------ the work of one call
 
 _TURN = threading.RLock()
 
 
 @contextmanager
 def _turn() -> Iterator[None]:
-    """The default generator to oneself; afterwards it is where it was."""
+    """Hold the default generator alone; afterwards its state is restored."""
     with _TURN:
         generator = random.default_generator().bit_generator
         state = generator.state
@@ -294,7 +317,9 @@ def _turn() -> Iterator[None]:
 def _built(build: Build, seed: int) -> nn.Module:
     net = build(random.manual_seed(seed))
     if not isinstance(net, nn.Module):
-        raise TypeError(f"seed_sweep: build must return an nn.Module, not a {type(net).__name__}")
+        raise TypeError(
+            f"seed_sweep: expected build to return an nn.Module, got {type(net).__name__}."
+        )
     return net
 
 
@@ -323,8 +348,8 @@ def _trained(
 def _arrays(results: Any) -> dict[str, ndarray]:
     if not isinstance(results, Mapping):
         raise TypeError(
-            f"seed_sweep: train must return a dict of results, not {type(results).__name__}; write "
-            'return {"accuracy": accuracy}'
+            f"seed_sweep: expected train to return a dict of results, got "
+            f'{type(results).__name__}. Write return {{"accuracy": accuracy}}'
         )
     return {
         name: np.array(value.data if isinstance(value, Tensor) else value)
@@ -337,8 +362,8 @@ def _per_net(results: Any, count: int) -> dict[str, ndarray]:
     for name, array in arrays.items():
         if array.shape[:1] != (count,):
             raise ValueError(
-                f"seed_sweep: train returned {name!r} of shape {array.shape} for {count} nets; it "
-                "needs a first axis of nets, so reduce over the last axes: values.mean((-2, -1))"
+                f"seed_sweep: expected {name!r} with a first axis of {count} nets, got shape "
+                f"{array.shape}. Reduce over the last axes: values.mean((-2, -1))"
             )
     return arrays
 
@@ -353,12 +378,12 @@ def _joined(results: list[dict[str, ndarray]], seeds: range) -> dict[str, ndarra
 def _check_alike(
     before: dict[str, ndarray], its_seeds: range, results: dict[str, ndarray], seeds: range
 ) -> None:
-    """ValueError unless the results of some nets can be put beside those of others."""
+    """Raise ValueError unless the results of two groups of nets have the same names and shapes."""
     forms = [{name: array.shape[1:] for name, array in each.items()} for each in (before, results)]
     if forms[0] != forms[1]:
         raise ValueError(
-            f"seed_sweep: train returned results of shapes {forms[1]} for seed {seeds[0]}, but "
-            f"{forms[0]} for seed {its_seeds[0]}; all nets need the same names and shapes"
+            f"seed_sweep: expected results {forms[0]}, as for seed {its_seeds[0]}, got {forms[1]} "
+            f"for seed {seeds[0]}."
         )
 
 
@@ -375,7 +400,7 @@ _ALONG_AN_AXIS = (nn.LogSoftmax, nn.Maxout, nn.Softmax)
 def _obstacle(net: nn.Module, all_known: bool) -> str:
     """The first module that does not broadcast over an axis of nets, or "".
 
-    all_known: modules of the caller's own count as obstacles too.
+    all_known: treat modules that are not the package's as obstacles too.
     """
     for path, part in net.named_modules():
         kind = type(part)
@@ -391,29 +416,33 @@ def _obstacle(net: nn.Module, all_known: bool) -> str:
 
 
 def stack_modules(modules: Sequence[nn.Module]) -> nn.Module:
-    """One module made of many: parameters and buffers get a first axis, an entry for each.
+    """One module of many: its parameters and buffers get a first axis with one entry per module.
 
-    A copy of the first module, of the same layers. `Linear` and elementwise activations then
-    compute all nets at once, each with its own weights: (batch, in), or (nets, batch, in), becomes
-    (nets, batch, out).
+    The result is a copy of the first module, of the same layers. `Linear` and elementwise
+    activations then compute all nets at once, each with its own weights: (batch, in), or (nets,
+    batch, in), becomes (nets, batch, out).
 
     Raises ValueError if the modules differ in more than the values of parameters and buffers.
     Source: `torch.func.stack_module_state`.
+
+    >>> nets = tk.sweep.stack_modules([nn.Linear(2, 1) for _ in range(5)])
+    >>> nets(tk.ones(3, 2)).shape
+    (5, 3, 1)
     """
     if not modules:
-        raise ValueError("stack_modules: no modules")
+        raise ValueError("stack_modules: expected at least one module, got none.")
     tables = [_tensors(module) for module in modules]
     shown, forms = repr(modules[0]), _forms(tables[0])
-    for place, (module, table) in enumerate(zip(modules, tables, strict=True)):
-        if place and module is modules[0]:
+    for i, (module, table) in enumerate(zip(modules, tables, strict=True)):
+        if i and module is modules[0]:
             raise ValueError(
-                f"stack_modules: modules 0 and {place} are one and the same; build a new one each "
-                "time"
+                f"stack_modules: expected different modules, got the same as 0 and {i}. Build a "
+                "new one each time"
             )
         if repr(module) != shown or _forms(table) != forms:
             raise ValueError(
-                f"stack_modules: modules 0 and {place} differ in more than the values of their "
-                f"parameters:\n{shown}\n{module!r}"
+                f"stack_modules: expected modules that differ in parameter values alone, got 0 and "
+                f"{i}:\n{shown}\n{module!r}"
             )
     stack = copy.deepcopy(modules[0])
     for path, tensor in _tensors(stack).items():
@@ -428,6 +457,3 @@ def _tensors(module: nn.Module) -> dict[str, Tensor]:
 
 def _forms(tensors: dict[str, Tensor]) -> dict[str, Any]:
     return {path: (t.shape, t.dtype, t.requires_grad) for path, t in tensors.items()}
-
-
-# ------------------------------------------------------------------ sharing the work

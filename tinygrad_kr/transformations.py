@@ -1,5 +1,7 @@
-"""JAX's transformations on functions of arrays: `grad`, `vjp`, `jvp`, `jacobian`,
-`hessian`. All orders nest, since the derivative is recorded like everything else."""
+"""JAX's transformations of functions: `grad`, `vjp`, `jvp`, `jacobian`, `hessian`, `hvp`.
+
+They nest to any order: the derivative is recorded like every other computation.
+"""
 
 from __future__ import annotations
 
@@ -23,6 +25,11 @@ __all__ = [
     "grad", "hessian", "hvp", "jacobian", "jvp", "value_and_grad", "vjp",
 ]  # fmt: skip
 
+
+def __dir__() -> list[str]:
+    return __all__
+
+
 Function = Callable[..., Any]
 Argnums = int | Sequence[int]
 
@@ -30,15 +37,17 @@ _alias = op(lambda x: x, lambda g, y, x: g, name="alias", variable="_alias")
 
 
 class _Traced:
-    """The arguments of a function, those to differentiate replaced by Tensors that record."""
+    """The arguments of a function, with Tensors that record in place of those to differentiate."""
 
     def __init__(self, args: Sequence[Any], argnums: Argnums) -> None:
         numbers = (argnums,) if isinstance(argnums, int) else tuple(argnums)
         for n in numbers:
             if not -len(args) <= n < len(args):
-                raise ValueError(f"argnums {argnums} for {len(args)} positional arguments")
+                raise ValueError(
+                    f"grad: expected argnums among {len(args)} positional arguments, got {argnums}."
+                )
         if len({n % len(args) for n in numbers}) < len(numbers):
-            raise ValueError(f"argnums {argnums} names one of {len(args)} arguments twice")
+            raise ValueError(f"grad: expected each of argnums once, got {argnums}.")
         chosen = tuple(args[n] for n in numbers)
         self.given, self.rebuild = tree.flatten(chosen[0] if isinstance(argnums, int) else chosen)
         self.nested = is_grad_enabled()
@@ -60,13 +69,13 @@ class _Traced:
         tensor = Tensor(np.float64(leaf) if type(leaf) is float else leaf)
         if tensor.dtype.kind != "f":
             raise TypeError(
-                f"cannot differentiate with respect to {tensor.dtype} (shape {tensor.shape}); "
-                "use floats (1.0, not 1)"
+                f"grad: expected floats to differentiate with respect to, got "
+                f"{tensor.dtype}{tensor.shape}. Use floats (1.0, not 1)"
             )
         return _timed_leaf(tensor._data)
 
     def create_graph(self, outputs: Iterable[Tensor]) -> bool:
-        """Whether the derivative may itself be differentiated: something outside is recorded."""
+        """Whether the derivative must be recorded too: the outputs use a Tensor from outside."""
         if not self.nested:
             return False
         if len(self.fresh) < len(self.tensors):
@@ -84,7 +93,7 @@ class _Traced:
     def gradients(
         self, starts: Mapping[Any, Any], create_graph: bool, retain: bool = False
     ) -> list[Any]:
-        """Cotangents of the chosen arguments, zeros where nothing depends on them."""
+        """Cotangents of the chosen arguments, zeros where the outputs do not depend on them."""
         starts = {node: g for node, g in starts.items() if node._requires_grad}
         with recorded_if(create_graph):
             ends = walk(
@@ -102,13 +111,13 @@ class _Traced:
         return found
 
     def result(self, tensors: Sequence[Any]) -> Any:
-        """Gradients in the structure of the arguments, arrays where arrays were given."""
+        """Gradients in the structure of the arguments: arrays for arrays, Tensors for Tensors."""
         return self.rebuild(
             [self.outward(t, isinstance(x, Node)) for t, x in zip(tensors, self.given, strict=True)]
         )
 
     def outward(self, value: Any, as_tensor: bool | None = None) -> Any:
-        """A Tensor as the caller should see it."""
+        """The result for the caller: an array, unless Tensors were passed or it requires grad."""
         if not isinstance(value, Node):
             return value
         if value._requires_grad or (as_tensor if as_tensor is not None else not self.arrays_only):
@@ -117,7 +126,7 @@ class _Traced:
 
 
 def _timed_leaf(array: ndarray) -> Tensor:
-    """A leaf that knows when it was made: one of an inner transformation is not outside of it."""
+    """A leaf with its creation time, which marks it as inside this transformation."""
     leaf = Tensor(array, requires_grad=True)
     leaf._made = tick()
     return leaf
@@ -128,24 +137,32 @@ def _scalar(value: Any, name: str) -> Tensor:
         value = Tensor(value)
     if not isinstance(value, Tensor):
         raise TypeError(
-            f"{name} needs a function that returns a Tensor, not {type(value).__name__}"
+            f"{name}: expected a function that returns a Tensor, got {type(value).__name__}."
         )
     if value.size != 1 or value.dtype.kind != "f":
         raise TypeError(
-            f"{name} needs a function with one float result, not {value.dtype}{value.shape}; "
-            "sum it, or use jacobian or vjp"
+            f"{name}: expected a function with one float result, got {value.dtype}{value.shape}. "
+            "Sum it, or use jacobian or vjp"
         )
     return value
 
 
 def value_and_grad(f: Function, argnums: Argnums = 0, has_aux: bool = False) -> Function:
-    """The function that returns f(*args) and its gradient with respect to the arguments `argnums`.
+    """A function that returns f(*args) and its gradient with respect to the arguments `argnums`.
 
-    Arguments may be arrays, Tensors, numbers, or nested tuples, lists and dicts of them; the
-    gradient has the same structure, arrays for arrays and Tensors for Tensors.
-    A Python float counts as float64 here. Where `f` also uses Tensors that require grad, the
-    gradient is itself recorded (under `no_grad()` it is not).
-    has_aux: `f` returns (value, anything), and so does the result: ((value, anything), gradient).
+    f: returns one floating-point element, a Tensor or an array. Arguments are arrays, Tensors,
+        numbers, or nested tuples, lists and dicts of them. A Python float counts as float64.
+    argnums: one position, or several. The gradient has the structure of the arguments: arrays for
+        arrays, Tensors for Tensors.
+    has_aux: `f` returns (value, aux), and the result is ((value, aux), gradient).
+
+    Where `f` also uses Tensors that require grad, the gradient is itself recorded (not under
+    `no_grad()`).
+    Raises TypeError for a result of another size or dtype, or an argument that is not floating;
+    ValueError for `argnums` out of range.
+
+    >>> tk.value_and_grad(lambda x: (x**2).sum())(np.array([1.0, 3.0]))
+    (np.float64(10.0), array([2., 6.]))
     """
 
     @wraps(f)
@@ -172,7 +189,9 @@ def value_and_grad(f: Function, argnums: Argnums = 0, has_aux: bool = False) -> 
 def grad(f: Function, argnums: Argnums = 0, has_aux: bool = False) -> Function:
     """The gradient of a function with one result, as a function of the same arguments.
 
-    >>> grad(lambda x: (x**3).sum())(np.array([1.0, 2.0]))
+    argnums, has_aux, errors: as in `value_and_grad`. With `has_aux` the result is (gradient, aux).
+
+    >>> tk.grad(lambda x: (x**3).sum())(np.array([1.0, 2.0]))
     array([ 3., 12.])
     """
     both = value_and_grad(f, argnums, has_aux)
@@ -197,13 +216,13 @@ def _checked(leaves: Sequence[Any], like: Sequence[Tensor], name: str) -> list[T
     for leaf, t in zip(leaves, like, strict=True):
         leaf = leaf if isinstance(leaf, Tensor) else Tensor(leaf)
         if leaf.shape != t.shape:
-            raise ValueError(f"{name}: shape {leaf.shape} for {t.shape}")
+            raise ValueError(f"{name}: expected shape {t.shape}, got {leaf.shape}.")
         found.append(leaf.to(t.dtype))
     return found
 
 
 def _summed(nodes: Sequence[Node], cotangents: Sequence[Any]) -> dict[Node, Any]:
-    """The cotangent of each node; one that is there twice has the sum of both."""
+    """The cotangent of each node; a node that occurs twice has the sum of both."""
     found: dict[Node, Any] = {}
     for node, g in zip(nodes, cotangents, strict=True):
         found[node] = found[node] + g if node in found else g
@@ -211,9 +230,14 @@ def _summed(nodes: Sequence[Node], cotangents: Sequence[Any]) -> dict[Node, Any]
 
 
 def vjp(f: Function, *primals: Any) -> tuple[Any, Function]:
-    """f(*primals), and the function that takes a cotangent of it to those of `primals` (a tuple).
+    """f(*primals), and the function v -> v^T J from a cotangent of it to those of `primals`.
 
-    vjp(v) = v^T J, in one backward pass; it may be called repeatedly.
+    The cotangents are a tuple. Each call is one backward pass; it may be called repeatedly.
+    Raises TypeError for primals that are not floating, ValueError for a cotangent of another shape.
+
+    >>> y, pull_back = tk.vjp(lambda x: x**2, np.array([1.0, 3.0]))
+    >>> pull_back(np.array([1.0, 10.0]))
+    (array([ 2., 60.]),)
     """
     traced = _Traced(primals, tuple(range(len(primals))))
     outputs, rebuild = _outputs(f, traced, {})
@@ -236,10 +260,18 @@ def _shown(traced: _Traced, output: Any, create_graph: bool) -> Any:
 def jvp(f: Function, primals: Sequence[Any], tangents: Sequence[Any]) -> tuple[Any, Any]:
     """f(*primals) and its directional derivative J v along `tangents`.
 
-    The derivative is the VJP of the VJP: u -> u^T J is linear in u, and its transpose is v -> J v.
+    primals, tangents: tuples of one structure. Computed as the VJP of the VJP: u -> u^T J is linear
+    in u, and its transpose is v -> J v.
+    Raises TypeError for no tuples, ValueError for tangents of another shape.
+
+    >>> tk.jvp(lambda x: x**2, (np.array([1.0, 3.0]),), (np.array([1.0, 1.0]),))
+    (array([1., 9.]), array([2., 6.]))
     """
     if not isinstance(primals, tuple | list) or not isinstance(tangents, tuple | list):
-        raise TypeError("jvp takes a tuple of primals and a tuple of tangents")
+        raise TypeError(
+            "jvp: expected a tuple of primals and a tuple of tangents, got "
+            f"{type(primals).__name__} and {type(tangents).__name__}."
+        )
     traced = _Traced(tuple(primals), tuple(range(len(primals))))
     outputs, rebuild = _outputs(f, traced, {})
     create_graph = traced.create_graph(outputs) or any(
@@ -266,8 +298,16 @@ def jvp(f: Function, primals: Sequence[Any], tangents: Sequence[Any]) -> tuple[A
 
 
 def jacobian(f: Function, argnums: Argnums = 0) -> Function:
-    """The function that returns d f / d argument, of shape (*output, *input), for every output and
-    chosen argument; one backward pass for each element of the output."""
+    """A function that returns d f / d argument, of shape (*output, *input).
+
+    One array per output and chosen argument, in the structure of both. Runs one backward pass per
+    element of the output.
+    argnums: as in `value_and_grad`.
+
+    >>> tk.jacobian(lambda x: x**2)(np.array([1.0, 3.0]))
+    array([[2., 0.],
+           [0., 6.]])
+    """
 
     @wraps(f)
     def jacobian_of(*args: Any, **kwargs: Any) -> Any:
@@ -299,16 +339,31 @@ def _rows(traced: _Traced, output: Tensor, create_graph: bool) -> list[Any]:
 
 
 def hessian(f: Function, argnums: Argnums = 0) -> Function:
-    """The function that returns the second derivatives of a function with one result."""
+    """A function that returns the second derivatives of a function with one result.
+
+    Shape (*input, *input). argnums: as in `value_and_grad`.
+
+    >>> tk.hessian(lambda x: (x**3).sum())(np.array([1.0, 2.0]))
+    array([[ 6.,  0.],
+           [ 0., 12.]])
+    """
     return jacobian(grad(f, argnums), argnums)
 
 
 def hvp(f: Function, primals: Sequence[Any], tangents: Sequence[Any]) -> Any:
-    """Hessian-vector product H v at `primals` along `tangents`, without forming H.
+    """The Hessian-vector product H v at `primals` along `tangents`, without forming H.
 
-    H is symmetric, so this is the VJP of the gradient: two walks, at a few times the cost of `f`.
+    H is symmetric, so this is the VJP of the gradient: two backward passes, a few times the cost of
+    `f`.
+    primals, tangents: tuples of one structure. Raises as `jvp` does.
+
+    >>> tk.hvp(lambda x: (x**3).sum(), (np.array([1.0, 2.0]),), (np.array([1.0, 0.0]),))
+    (array([6., 0.]),)
     """
     if not isinstance(primals, tuple | list) or not isinstance(tangents, tuple | list):
-        raise TypeError("hvp takes a tuple of primals and a tuple of tangents")
+        raise TypeError(
+            "hvp: expected a tuple of primals and a tuple of tangents, got "
+            f"{type(primals).__name__} and {type(tangents).__name__}."
+        )
     _, pull_back = vjp(grad(f, tuple(range(len(primals)))), *primals)
     return pull_back(tuple(tangents))

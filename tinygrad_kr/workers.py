@@ -1,4 +1,4 @@
-"""Work handed to processes of this machine, and errors that say which piece failed."""
+"""Work in other processes of this machine, with errors that name the call that failed."""
 
 from __future__ import annotations
 
@@ -15,13 +15,16 @@ if TYPE_CHECKING:
 
 
 MOST_ON_WINDOWS = 61
-"""Processes for which Windows waits at once: more raise ValueError in `concurrent.futures`."""
+"""Limit of `concurrent.futures` on Windows; processes."""
 
 
 class WorkerDiedError(RuntimeError):
-    """A process ended in the middle of its work, so that there is no result and no traceback.
+    """A process ended in the middle of its work, so there is no result and no traceback.
 
-    lost: the indices of the calls without a result. done: what was finished all the same.
+    lost: the indices of the calls without a result. done: the results that were finished.
+
+    >>> tk.sweep.WorkerDiedError("a process died", lost=[3]).lost
+    [3]
     """
 
     def __init__(self, message: str, lost: Sequence[int] = (), done: Any = None) -> None:
@@ -39,11 +42,11 @@ def finished(
 ) -> Generator[tuple[int, Any], None, None]:
     """(index, function(*calls[index])) for every call, as each is finished.
 
-    jobs: with 1, here and in order; with more, in that many processes with one BLAS thread each.
-    executor: does the work instead, and is left open. name: what an error calls a call.
+    jobs: 1 runs the calls here, in order. More start that many processes with one BLAS thread each.
+    executor: does the work instead, and is left open. name: the name of a call in errors.
 
-    Closing the iterator, or an exception while it waits (Ctrl-C), cancels what has not begun and
-    ends the processes. Take it in `with contextlib.closing(finished(...)) as results:`.
+    Closing the iterator, or an exception while it waits (Ctrl-C), cancels calls that have not
+    started and ends the processes. Use it in `with contextlib.closing(finished(...)) as results:`.
 
     Raises WorkerDiedError, after all that was finished, if a process ends before its work does.
     """
@@ -68,7 +71,7 @@ def finished(
         processes = list(pool._processes.values())
         yield from _as_completed(futures, left)
     if left:
-        # Calls are taken in their order, so each process was at one of the first that are left.
+        # Calls start in order, so each process was at one of the first that are left.
         raise _died(sorted(left), name, [p.exitcode for p in processes], len(processes))
 
 
@@ -85,7 +88,7 @@ def _submitted(
 
 
 def _as_completed(futures: dict[Future[Any], int], left: set[int]) -> Iterator[tuple[int, Any]]:
-    """What is finished, which is taken out of `left`; what a dead process leaves stays there."""
+    """The finished calls, which are removed from `left`. The calls of a dead process stay there."""
     from concurrent.futures import BrokenExecutor, as_completed
 
     for future in as_completed(futures):
@@ -103,26 +106,25 @@ def _died(
     codes: Sequence[int | None] = (),
     processes: int | None = None,
 ) -> WorkerDiedError:
-    """The error, which says how a process ended: those beside it were ended by us, by SIGTERM."""
+    """The error, with the exit of the process that died by itself: the others got our SIGTERM."""
     ends = sorted((code for code in codes if code), key=lambda code: code == -signal.SIGTERM)
     code = ends[0] if ends else None
     how = "" if code is None else f" (exit code {code})" if code > 0 else f" (signal {-code})"
-    fix = "what it printed, if anything, is above; jobs=1 does without processes"
+    fix = "its output, if any, is above; jobs=1 runs without processes"
     if code == -9:
-        fix = "as a rule memory was too short: take fewer jobs or smaller chunks"
+        fix = "most often memory was short: use fewer jobs or smaller chunks"
     elif code == 1:
-        fix += '; a script has to guard its start by `if __name__ == "__main__":`'
+        fix += '; a script must guard its start with `if __name__ == "__main__":`'
     at = " or ".join(name(index) for index in lost[:processes])
     return WorkerDiedError(
-        f"a process died{how} while it was at {at}: {fix}. What was finished is the `done` of this "
-        "error",
+        f"a process died{how} at {at}: {fix}. The finished results are in `done` of this error",
         lost,
     )
 
 
 @contextmanager
 def _processes(jobs: int) -> Iterator[ProcessPoolExecutor]:
-    """Fresh processes that leave Ctrl-C to this one, and are ended at once by an exception."""
+    """Fresh processes that ignore Ctrl-C, and are ended at once by an exception here."""
     from concurrent.futures import ProcessPoolExecutor
     from multiprocessing import get_context
 
@@ -143,7 +145,7 @@ def _processes(jobs: int) -> Iterator[ProcessPoolExecutor]:
 
 @contextmanager
 def _one_blas_thread() -> Iterator[None]:
-    """For processes that start now: several of them share the cores already."""
+    """One BLAS thread for processes that start now: several processes already share the cores."""
     names = ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS")
     ours = [name for name in names if name not in os.environ]
     os.environ.update(dict.fromkeys(ours, "1"))
@@ -155,7 +157,7 @@ def _one_blas_thread() -> Iterator[None]:
 
 
 def _check_sendable(*values: Any) -> None:
-    """Refuse, before a process is started, what it could not be given."""
+    """Refuse values that cannot be pickled, before a process is started."""
     how = (
         "define functions at the top level of a file, or use jobs=1, or give an executor of "
         "threads (concurrent.futures.ThreadPoolExecutor)"
@@ -164,8 +166,13 @@ def _check_sendable(*values: Any) -> None:
         try:
             pickle.dumps(value)
         except Exception as error:
-            raise ValueError(f"{value!r} cannot be sent to another process: {how}") from error
+            raise ValueError(
+                f"workers: expected what can be pickled for another process, got {value!r}: {how}"
+            ) from error
         if getattr(value, "__module__", "") == "__main__" and not hasattr(
             sys.modules["__main__"], "__file__"
         ):
-            raise ValueError(f"{value!r} is in no file, so other processes cannot import it: {how}")
+            raise ValueError(
+                f"workers: expected a function of a file, which other processes can import, got "
+                f"{value!r}: {how}"
+            )

@@ -356,7 +356,7 @@ def test_pinv_at_constant_rank_away_from_full() -> None:
 
 def test_full_matrices_of_a_rectangle_are_refused_where_gradients_are_recorded() -> None:
     t = leaf(normal(3, 2))
-    with pytest.raises(ValueError, match=r"svd: full matrices for shape \(3, 2\).*full_matrices=F"):
+    with pytest.raises(ValueError, match=r"derivative of full matrices, got shape \(3, 2\)\."):
         linalg.svd(t)
     with no_grad():
         assert linalg.svd(t).U.shape == (3, 3)
@@ -409,15 +409,23 @@ def test_power_zero_is_the_identity() -> None:
         (lambda t: linalg.inv(t[0]), np.linalg.LinAlgError, "inv(float64(3,))"),
         (lambda t: linalg.cholesky(t), ValueError, "cholesky(float64(2, 3))"),
         (lambda t: linalg.solve(t[:, :2], t.mT), ValueError, "solve(float64(2, 2), float64(3, 2))"),
-        (lambda t: linalg.matrix_power(t, 2), ValueError, "matrix_power takes square matrices"),
-        (lambda t: linalg.multi_dot([t]), ValueError, "multi_dot takes two matrices or more"),
-        (lambda t: linalg.multi_dot([t, t[None], t]), ValueError, "multi_dot takes"),
-        (lambda t: linalg.norm(t[None], 1), ValueError, "norm: ord=1 is for one or two axes"),
-        (lambda t: linalg.norm(t, "l1"), ValueError, "matrix_norm: ord is"),
-        (lambda t: linalg.matrix_norm(t, 3), ValueError, "matrix_norm: ord is"),
-        (lambda t: linalg.matrix_norm(t, axis=(0,)), ValueError, "a matrix has two axes"),
+        (lambda t: linalg.matrix_power(t, 2), ValueError, "matrix_power: expected square matrices"),
+        (lambda t: linalg.multi_dot([t]), ValueError, "multi_dot: expected two matrices or more"),
+        (
+            lambda t: linalg.multi_dot([t, t[None], t]),
+            ValueError,
+            "multi_dot: expected two matrices",
+        ),
+        (
+            lambda t: linalg.norm(t[None], 1),
+            ValueError,
+            "norm: expected one or two axes with ord=1",
+        ),
+        (lambda t: linalg.norm(t, "l1"), ValueError, "matrix_norm: expected ord"),
+        (lambda t: linalg.matrix_norm(t, 3), ValueError, "matrix_norm: expected ord"),
+        (lambda t: linalg.matrix_norm(t, axis=(0,)), ValueError, "matrix_norm: expected two axes"),
         (lambda t: linalg.norm(t, axis=5), IndexError, "axis 5 is out of bounds"),
-        (lambda t: linalg.eigh(t, "X"), ValueError, 'UPLO is "L" or "U"'),
+        (lambda t: linalg.eigh(t, "X"), ValueError, 'expected UPLO "L" or "U"'),
     ],
 )
 def test_bad_input_names_the_operation(

@@ -129,7 +129,7 @@ def test_grad_with_several_outputs_and_cotangents() -> None:
     y, z = x * x, x.sum()
     (dx,) = tk.autograd.grad([y, z], x, [np.array([1.0, 10.0]), None])
     assert dx.tolist() == [4.0 + 1, 60.0 + 1]
-    with pytest.raises(ValueError, match="1 grad_outputs for 2 outputs"):
+    with pytest.raises(ValueError, match=r"autograd\.grad: expected 2 grad_outputs, got 1\."):
         tk.autograd.grad([x.sum(), x.sum()], x, [np.array(1.0)])
 
 
@@ -197,7 +197,7 @@ def test_hook_result_has_the_shape_and_dtype_of_its_tensor() -> None:
     assert grad_of(x).tolist() == [2.0, 2.0]
     y = Tensor([1.0, 2.0], requires_grad=True)
     y.register_hook(lambda g: g.sum())
-    with pytest.raises(ValueError, match=r"hook gave shape \(\) for a Tensor of \(2,\)"):
+    with pytest.raises(ValueError, match=r"expected a gradient of shape \(2,\), got \(\)\."):
         y.sum().backward()
     assert y.grad is None
 
@@ -221,7 +221,7 @@ def test_hooks_are_differentiated_through() -> None:
 
 
 def test_hook_on_what_requires_no_grad_is_refused() -> None:
-    with pytest.raises(RuntimeError, match="would never be called"):
+    with pytest.raises(RuntimeError, match=r"a Tensor that requires grad, got one without\."):
         Tensor([1.0]).register_hook(lambda g: g)
 
 
@@ -239,7 +239,7 @@ def test_retain_grad() -> None:
     assert grad_of(y).tolist() == [60.0]
     assert z.grad is None
     x.retain_grad()
-    with pytest.raises(RuntimeError, match="does not require grad"):
+    with pytest.raises(RuntimeError, match=r"a Tensor that requires grad, got one without\."):
         Tensor([1.0]).retain_grad()
 
 
@@ -298,7 +298,7 @@ def test_argnums(argnums: Any) -> None:
 @pytest.mark.parametrize("argnums", [1, -2, (0, 1), 5])
 @pytest.mark.parametrize("of", [tk.grad, tk.value_and_grad, tk.jacobian, tk.hessian])
 def test_argnums_out_of_range(of: Any, argnums: Any) -> None:
-    with pytest.raises(ValueError, match=r"argnums .* for 1 positional arguments"):
+    with pytest.raises(ValueError, match="expected argnums among 1 positional arguments, got"):
         of(cubes, argnums)(X)
 
 
@@ -348,10 +348,10 @@ def test_containers_keep_their_structure(name: str, tree: Any) -> None:
 
 def test_grad_of_what_is_no_scalar_is_refused() -> None:
     for f, message in (
-        (lambda x: x * 2, r"one float result, not float64\(3,\); sum it, or use jacobian"),
-        (lambda x: x.argmax(), r"one float result, not int64"),
-        (lambda x: None, "returns a Tensor, not NoneType"),
-        (lambda x: [x.sum()], "returns a Tensor, not list"),
+        (lambda x: x * 2, r"expected a function with one float result, got float64\(3,\)\."),
+        (lambda x: x.argmax(), r"expected a function with one float result, got int64\(\)\."),
+        (lambda x: None, r"grad: expected a function that returns a Tensor, got NoneType\."),
+        (lambda x: [x.sum()], r"grad: expected a function that returns a Tensor, got list\."),
     ):
         with pytest.raises(TypeError, match=message):
             tk.grad(f)(X)
@@ -482,7 +482,7 @@ def test_vjp() -> None:
     for v in (np.array([1.0, 0.0]), np.array([-2.0, 3.0])):
         (g,) = pull_back(v)
         np.testing.assert_allclose(g, v @ jacobian)
-    with pytest.raises(ValueError, match=r"vjp: shape \(3,\) for \(2,\)"):
+    with pytest.raises(ValueError, match=r"vjp: expected shape \(2,\), got \(3,\)\."):
         pull_back(np.ones(3))
 
 
@@ -495,7 +495,7 @@ def test_jvp() -> None:
     for bad in wrong:
         with pytest.raises((TypeError, ValueError)):
             tk.jvp(linear_map, (X,), bad)
-    with pytest.raises(ValueError, match=r"jvp: shape \(2,\) for \(3,\)"):
+    with pytest.raises(ValueError, match=r"jvp: expected shape \(3,\), got \(2,\)\."):
         tk.jvp(linear_map, (X,), (np.ones(2),))
 
 
@@ -604,7 +604,7 @@ def test_hvp_is_the_hessian_times_a_vector() -> None:
     blocks = tk.hessian(mixed, (0, 1))(X, X + 1)
     np.testing.assert_allclose(a, (blocks[0][0] + blocks[0][1]) @ v)
     np.testing.assert_allclose(b, (blocks[1][0] + blocks[1][1]) @ v)
-    with pytest.raises(TypeError, match="hvp takes a tuple"):
+    with pytest.raises(TypeError, match=r"and a tuple of tangents, got ndarray and ndarray\."):
         tk.hvp(f, X, v)  # type: ignore[arg-type]
 
 
@@ -818,7 +818,7 @@ def test_checkpoint_keeps_the_kind_of_every_result() -> None:
 
 @pytest.mark.parametrize("argnums", [(0, 0), (0, -2)])
 def test_argnums_twice(argnums: Any) -> None:
-    with pytest.raises(ValueError, match="twice"):
+    with pytest.raises(ValueError, match=r"grad: expected each of argnums once, got \(0,"):
         tk.grad(lambda x, y: x * y, argnums)(2.0, 3.0)
 
 

@@ -104,7 +104,9 @@ def test_wrong_rule_is_caught_at_first_order(name: str) -> None:
 
 
 def test_wrong_shape_is_caught() -> None:
-    with pytest.raises(ValueError, match=r"backward of cube.*rule gave shape \(2, 3\)"):
+    with pytest.raises(
+        ValueError, match=r"backward of cube.*expected a cotangent of shape \(3, 3\), got \(2, 3\)"
+    ):
         check_grads(cut_shape, X, order=1)
 
 
@@ -219,24 +221,24 @@ def test_errors_of_the_function_itself_pass_through() -> None:
 
 
 def test_float32_is_refused() -> None:
-    with pytest.raises(TypeError, match=r"argument 1 is float32.*float64"):
+    with pytest.raises(TypeError, match=r"got float32, in which differences are rounding only\."):
         check_grads(lambda x, y: x * y, (V, V.astype(np.float32)))
-    with pytest.raises(TypeError, match="result is float32"):
+    with pytest.raises(TypeError, match=r"float64 results of float64 arguments, got float32\."):
         check_grads(lambda x: x.float(), V)
 
 
 def test_nothing_to_check_is_refused() -> None:
-    with pytest.raises(ValueError, match="no argument holds floats"):
+    with pytest.raises(ValueError, match=r"expected an argument of floats, got none\."):
         check_grads(lambda x: x, np.arange(3))
-    with pytest.raises(ValueError, match="nothing to check at order 0"):
+    with pytest.raises(ValueError, match=r"and .fwd., got order 0 and modes \('rev', 'fwd'\)\."):
         check_grads(right, X, order=0)
-    with pytest.raises(ValueError, match="nothing to check"):
+    with pytest.raises(ValueError, match="expected order >= 1 and modes among"):
         check_grads(right, X, modes=())
-    with pytest.raises(ValueError, match="nothing to check"):
+    with pytest.raises(ValueError, match="expected order >= 1 and modes among"):
         check_grads(right, X, modes=["both"])  # type: ignore[list-item]
-    with pytest.raises(TypeError, match="returned a ndarray, not a Tensor"):
+    with pytest.raises(TypeError, match="expected f to return a Tensor, got ndarray"):
         check_grads(lambda x: x.detach().numpy(), X)
-    with pytest.raises(TypeError, match="no floating-point Tensor"):
+    with pytest.raises(TypeError, match="expected f to return a floating-point Tensor, got none"):
         check_grads(lambda x: x > 0, X)
 
 
@@ -273,7 +275,7 @@ def test_taylor_catches_a_wrong_second_derivative() -> None:
 
 
 def test_taylor_refuses_other_orders() -> None:
-    with pytest.raises(ValueError, match="order is 1 or 2, not 3"):
+    with pytest.raises(ValueError, match=r"taylor_slope: expected order 1 or 2, got 3\."):
         taylor_slope(right, X, order=3)
 
 

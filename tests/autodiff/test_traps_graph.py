@@ -527,7 +527,7 @@ def test_anomaly_mode_names_the_backward_that_made_a_nan() -> None:
     x = leaf(1.0)
     with (
         tk.detect_anomaly(),
-        pytest.raises(AnomalyError, match=r"backward of bad.*input 0.*test_traps_graph"),
+        pytest.raises(AnomalyError, match=r"numbers for input 0, float64\(1,\), got a NaN\."),
     ):
         bad(x).sum().backward()
 
@@ -783,7 +783,7 @@ def test_exception_in_checkpoint_restores_the_generator() -> None:
 def test_unconnected_input_is_a_named_error_and_zeros_on_request() -> None:
     x, z = leaf(1.0), Tensor(np.ones((2, 3)), requires_grad=True)
     y = x * 2
-    with pytest.raises(RuntimeError, match=r"input 1 \(shape \(2, 3\)\).*materialize_grads"):
+    with pytest.raises(RuntimeError, match=r"depend on input 1 of shape \(2, 3\), got none\."):
         tk.autograd.grad(y, [x, z], retain_graph=True)
     dx, dz = tk.autograd.grad(y, [x, z], allow_unused=True, retain_graph=True)
     assert dx.tolist() == [2.0]
@@ -803,25 +803,25 @@ def test_unconnected_argument_of_a_function_has_a_gradient_of_zeros() -> None:
 
 def test_inputs_that_cannot_have_a_gradient_are_named() -> None:
     x = leaf(1.0)
-    with pytest.raises(RuntimeError, match="input 1 does not require grad"):
+    with pytest.raises(RuntimeError, match=r"input 1 to require grad, got one without\."):
         tk.autograd.grad(x * 2, [x, Tensor(1.0)])
-    with pytest.raises(RuntimeError, match="nothing here requires grad"):
+    with pytest.raises(RuntimeError, match=r"Tensor that requires grad, got one that does not\."):
         tk.autograd.grad(Tensor(1.0), x)
-    with pytest.raises(RuntimeError, match="nothing here requires grad"):
+    with pytest.raises(RuntimeError, match=r"Tensor that requires grad, got one that does not\."):
         Tensor(1.0).backward()
     with tk.no_grad():
         y = x * 2
-    with pytest.raises(RuntimeError, match=r"nothing here requires grad.*no_grad"):
+    with pytest.raises(RuntimeError, match=r"Tensor that requires grad, got one that does not\."):
         y.backward()
-    with pytest.raises(TypeError, match="only a Tensor has gradients, not float"):
+    with pytest.raises(TypeError, match=r"backward: expected a Tensor, got float\."):
         tk.autograd.grad(2.0, x)
 
 
 def test_backward_of_many_elements_needs_a_gradient() -> None:
     x = Tensor(np.ones((2, 3)), requires_grad=True)
-    with pytest.raises(RuntimeError, match=r"shape \(2, 3\) needs `gradient=`.*\.mean\(\)"):
+    with pytest.raises(RuntimeError, match=r"none; only a single element has the default 1\."):
         (x * 2).backward()
-    with pytest.raises(ValueError, match=r"shape \(3,\) for an output of \(2, 3\)"):
+    with pytest.raises(ValueError, match=r"expected a gradient of shape \(2, 3\), got \(3,\)\."):
         (x * 2).backward(np.ones(3))
     (x * 2).backward(np.ones((2, 3), np.float32))
     assert grad_of(x).dtype == np.float64
@@ -1038,10 +1038,10 @@ def test_custom_op_without_a_rule_for_an_input_stops_there() -> None:
 def test_custom_op_rule_of_the_wrong_kind_is_named() -> None:
     x = leaf(1.0, 2.0)
     nothing = op(lambda x: x * 1, lambda g, y, x: None, name="nothing")
-    with pytest.raises(TypeError, match=r"backward of nothing.*NoneType, not an array"):
+    with pytest.raises(TypeError, match=r"expected an array from the rule, got NoneType\."):
         nothing(x).sum().backward()
     wide = op(lambda x: x * 1, lambda g, y, x: np.ones((3, 2, 5)), name="wide")
-    with pytest.raises(ValueError, match=r"backward of wide.*shape \(3, 2, 5\).*\(2,\)"):
+    with pytest.raises(ValueError, match=r"a cotangent of shape \(2,\), got \(3, 2, 5\)\."):
         wide(x).sum().backward()
     number = op(lambda x: x * 1, lambda g, y, x: 7.0, name="number")
     number(x).sum().backward()

@@ -259,9 +259,9 @@ def test_integer_requires_grad_raises_on_every_path(data: Any) -> None:
     for way in ways:
         with pytest.raises(TypeError, match="expected floats"):
             way()
-    with pytest.raises(TypeError, match=r"cannot differentiate with respect to (int64|bool)"):
+    with pytest.raises(TypeError, match="expected floats to differentiate with respect to, got"):
         tk.grad(lambda x: (x * 1.0).sum())(data)
-    with pytest.raises(TypeError, match="cannot differentiate"):
+    with pytest.raises(TypeError, match="expected floats to differentiate with respect to, got"):
         tk.jvp(lambda x: x * 1.0, (data,), (data,))
 
 

@@ -290,7 +290,7 @@ def test_options_of_the_groups_are_live() -> None:
         together(a, b)
     for learner in (a, b):
         learner.optimizer.param_groups[0]["lr"] = -1.0
-    with pytest.raises(ValueError, match="lr must be in"):
+    with pytest.raises(ValueError, match=r"SGD: expected lr in \[0, inf\), got -1\.0\."):
         b.step(*batch())
 
 
@@ -775,7 +775,7 @@ def test_a_gradient_that_cannot_be_scaled_leaves_all_as_it_was() -> None:
     together(a, b)
     bad = Tensor(np.full((6, 4), np.nan, np.float32))
     for _ in range(2):
-        with pytest.raises(RuntimeError, match="norm is nan"):
+        with pytest.raises(RuntimeError, match=r"a finite norm to scale to 1\.0, got nan\."):
             b.step(bad, batch()[1])
         alike(a, b)
     together(a, b)
@@ -906,7 +906,7 @@ def test_a_label_out_of_range_in_any_call_leaves_all_as_it_was() -> None:
         before = copy.deepcopy(b.net.state_dict())
         bad = Tensor(np.array([0, 1, 2, 3, 0, 0]))
         for _ in range(2):
-            with pytest.raises(IndexError, match="label 3"):
+            with pytest.raises(IndexError, match=r"label: expected one in \[0, 3\), got 3 at \("):
                 b.step(batch()[0], bad)
             alike(a, b)
             close(before, b.net.state_dict())
@@ -959,7 +959,7 @@ def test_two_updates_of_which_the_second_fails(adam: bool) -> None:
     x, y = batch()
     for i in range(6):
         if i in (1, 3, 5):
-            with pytest.raises(IndexError, match="label 3"):
+            with pytest.raises(IndexError, match=r"label: expected one in \[0, 3\), got 3 at \("):
                 b.step(x, y, y + 3 - y)
             alike(a, b)
         close(list(a.step(x, y, y)), list(b.step(x, y, y)))

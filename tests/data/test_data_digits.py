@@ -57,7 +57,7 @@ def test_each_call_gives_arrays_of_its_own() -> None:
 
 
 def test_another_split_is_refused() -> None:
-    with pytest.raises(ValueError, match='None, "train" or "test", not \'valid\''):
+    with pytest.raises(ValueError, match=r"split None, .train. or .test., got 'valid'\."):
         digits("valid")  # type: ignore[arg-type]
 
 

@@ -57,7 +57,7 @@ def error_of(path: Path, **options: Any) -> IdxError:
     with pytest.raises(IdxError) as caught:
         read_idx(path, **options)
     assert caught.value.path == str(path)
-    assert str(caught.value).startswith(f"{path}: byte {caught.value.offset}: wanted ")
+    assert str(caught.value).startswith(f"{path}: byte {caught.value.offset}: expected ")
     return caught.value
 
 
@@ -228,7 +228,7 @@ def test_a_missing_file_is_named_with_what_to_do(tmp_path: Path) -> None:
 def test_an_error_survives_being_sent_to_another_process() -> None:
     error = IdxError("file", 3, "this", "that", "do so")
     again = pickle.loads(pickle.dumps(error))
-    assert str(again) == str(error) == "file: byte 3: wanted this, found that; do so"
+    assert str(again) == str(error) == "file: byte 3: expected this, got that. do so"
     assert again.offset == 3
 
 

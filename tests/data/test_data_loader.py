@@ -152,7 +152,7 @@ def test_a_subset_may_be_empty() -> None:
 
 @pytest.mark.parametrize("index", [COUNT, -COUNT - 1])
 def test_an_index_outside_is_refused_at_once(index: int) -> None:
-    with pytest.raises(IndexError, match=f"index {index} is outside a data set of 10 samples"):
+    with pytest.raises(IndexError, match=f"expected indices of 10 samples, got {index}"):
         Subset(Squares(), [0, index])
 
 
@@ -218,7 +218,7 @@ def test_lengths_of_another_sum_are_refused(lengths: list[float]) -> None:
 
 
 def test_a_fraction_too_small_for_a_sample_is_warned_about() -> None:
-    with pytest.warns(UserWarning, match="10 samples are too few") as caught:
+    with pytest.warns(UserWarning, match="of 10 samples leave a part empty") as caught:
         parts = random_split(Squares(), [0.99, 0.01], seeded())
     assert [len(part) for part in parts] == [10, 0]
     assert caught[0].filename == __file__
@@ -389,13 +389,13 @@ def test_collate_fn_is_given_the_samples_of_any_data_set() -> None:
 
 @pytest.mark.parametrize("size", [0, -1])
 def test_a_batch_size_below_one_is_refused(size: int) -> None:
-    with pytest.raises(ValueError, match=f"from 1 up, not {size}"):
+    with pytest.raises(ValueError, match=f"batch_size >= 1, got {size}"):
         DataLoader((LABELS,), size)
 
 
 @pytest.mark.parametrize("size", [2.0, "2", None, True])
 def test_a_batch_size_that_is_no_integer_is_refused(size: Any) -> None:
-    with pytest.raises((TypeError, ValueError), match=f"batch_size is a whole number.*{size!r}"):
+    with pytest.raises((TypeError, ValueError), match=f"expected an integer batch_size.*{size!r}"):
         DataLoader((LABELS,), size)
 
 
@@ -415,7 +415,7 @@ def test_another_generator_is_refused_with_what_to_write(make: Any, generator: A
 
 @pytest.mark.parametrize("dataset", [3, iter([1, 2]), None, {1, 2}])
 def test_what_is_no_data_set_is_refused(dataset: Any) -> None:
-    with pytest.raises(TypeError, match=f"a data set is .*, not {type(dataset).__name__}"):
+    with pytest.raises(TypeError, match=f"expected a data set .*, got {type(dataset).__name__}"):
         DataLoader(dataset)
 
 
@@ -506,7 +506,7 @@ def test_the_end_of_one_pass_does_not_hide_another() -> None:
 
 def test_a_generator_s_state_is_not_dropped_in_silence() -> None:
     state = DataLoader((LABELS,), generator=seeded(1)).state_dict()
-    with pytest.raises(ValueError, match="both have a generator"):
+    with pytest.raises(ValueError, match="expected a generator in both"):
         DataLoader((LABELS,)).load_state_dict(state)
 
 
@@ -573,8 +573,8 @@ def test_the_structure_of_a_sample_is_the_structure_of_the_batch() -> None:
 @pytest.mark.parametrize(
     ("samples", "problem"),
     [
-        ([np.zeros(3), np.zeros(4)], r"shapes \(3,\), \(4,\) make no batch"),
-        ([(1, 2), (1,)], "different lengths"),
+        ([np.zeros(3), np.zeros(4)], r"samples of one shape, got \(3,\), \(4,\)"),
+        ([(1, 2), (1,)], "samples of one length, got several"),
     ],
 )
 def test_samples_that_make_no_batch_say_why(samples: list[Any], problem: str) -> None:

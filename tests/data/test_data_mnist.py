@@ -192,14 +192,14 @@ def test_a_cache_that_cannot_be_made_is_named(places: dict[str, Path], tmp_path:
 @pytest.mark.parametrize(
     ("file", "content", "problem"),
     [
-        (0, raw_bytes(IMAGES)[:-1], "byte 2367: wanted 2352 bytes"),
+        (0, raw_bytes(IMAGES)[:-1], "byte 2367: expected 2352 bytes"),
         (0, gzip.compress(raw_bytes(IMAGES))[:-1], "gzip"),
-        (0, raw_bytes(IMAGES[:2]), "(3, 28, 28) of uint8, found (2, 28, 28)"),
+        (0, raw_bytes(IMAGES[:2]), "(3, 28, 28) of uint8, got (2, 28, 28)"),
         (0, raw_bytes(IMAGES.reshape(3, 784)), "(3, 784)"),
         (0, raw_bytes(LABELS), "(3,)"),
         (0, raw_bytes(IMAGES).replace(b"\0\0\x08", b"\0\0\x09", 1), "of int8"),
         (0, raw_bytes(np.concatenate([IMAGES, IMAGES])), "at most max_bytes=2368"),
-        (1, raw_bytes(np.array([7, 10, 9], np.uint8)), "byte 9: wanted a label from 0 to 9"),
+        (1, raw_bytes(np.array([7, 10, 9], np.uint8)), "byte 9: expected a label from 0 to 9"),
     ],
 )
 def test_a_damaged_file_is_named_and_not_passed_over(
@@ -214,11 +214,11 @@ def test_a_damaged_file_is_named_and_not_passed_over(
     message = str(caught.value)
     assert message.startswith(f"{path}: byte ")
     assert problem in message
-    assert f"delete {path}" in message
+    assert f"Delete {path}" in message
 
 
 def test_another_split_is_refused() -> None:
-    with pytest.raises(ValueError, match='"train" or "test", not \'valid\''):
+    with pytest.raises(ValueError, match=r"expected split .train. or .test., got 'valid'\."):
         mnist("valid", open_url=refuse)  # type: ignore[arg-type]
 
 

@@ -77,7 +77,7 @@ def test_the_output_is_one_half_on_the_neurons_own_line_only() -> None:
 
 def test_the_bias_of_five_is_refused_with_both_shapes_and_the_cause() -> None:
     complaint, figures = gates.bias_of_five()
-    for part in ("input (4, 5)", "target (4, 1)", "broadcast", "a bias that widened them"):
+    for part in ("got (4, 5) and (4, 1)", "broadcast", "biases that widen them"):
         assert part in complaint
     assert figures["outputs with a bias of shape (5,)"] == 5
     assert figures["bias gradient, (5,) over (1,)"] == pytest.approx(0.2, abs=1e-12)
@@ -95,5 +95,5 @@ def test_the_program_shows_neurons_gates_and_the_refusal(
     for count in (3, 9, 261):
         assert f"parameters: {count} ({count} trained, 0 frozen)" in shown
     assert re.search(r"best of 100,000 lines +1\.00 +1\.00 +0\.75\n", shown)
-    assert "ValueError: binary_cross_entropy: input (4, 5) and target (4, 1)" in shown
+    assert "ValueError: binary_cross_entropy: expected input and target of one shape" in shown
     check_picture(shown, tmp_path / "a/b/gates.png")

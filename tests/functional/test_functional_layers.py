@@ -89,7 +89,7 @@ def test_a_generator_leaves_the_default_one_alone() -> None:
 
 @pytest.mark.parametrize("p", [-0.1, 1.1, float("nan")])
 def test_dropout_refuses_what_is_no_probability(p: float) -> None:
-    with pytest.raises(ValueError, match="p is a probability, the share dropped, not"):
+    with pytest.raises(ValueError, match=r"expected p, the share dropped, in \[0, 1\], got"):
         F.dropout(tk.ones(2), p)
 
 
@@ -121,15 +121,15 @@ def test_the_padding_row_is_read_but_not_trained() -> None:
 
 @pytest.mark.parametrize("index", [-1, 4])
 def test_embedding_names_an_index_outside_the_table(index: int) -> None:
-    with pytest.raises(IndexError, match=rf"index {index} at \(0, 1\) is not in \[0, 4\)"):
+    with pytest.raises(IndexError, match=rf"expected one in \[0, 4\), got {index} at \(0, 1\)"):
         F.embedding(Tensor([[0, index]]), tk.zeros(4, 2))
-    with pytest.raises(IndexError, match="padding_idx 9 in a table of 4 rows"):
+    with pytest.raises(IndexError, match=r"expected padding_idx in a table of 4 rows, got 9\."):
         F.embedding(Tensor([0]), tk.zeros(4, 2), padding_idx=9)
 
 
 @pytest.mark.parametrize("function", [F.one_hot, lambda x: F.embedding(x, tk.zeros(4, 2))])
 def test_indices_must_be_integers(function: Any) -> None:
-    with pytest.raises(TypeError, match=r"must be integers, not float32.*astype\(np\.int64\)"):
+    with pytest.raises(TypeError, match=r": expected integers, got float32\(2,\)\."):
         function(Tensor([0.0, 1.0]))
 
 
@@ -139,9 +139,9 @@ def test_one_hot() -> None:
         np.testing.assert_array_equal(np.asarray(F.one_hot(given)), wanted)
     assert F.one_hot(Tensor([2, 0]), 5).shape == (2, 5)
     assert F.one_hot(Tensor(np.zeros((0, 2), np.int64)), 3).shape == (0, 2, 3)
-    with pytest.raises(IndexError, match=r"index 2 at \(0,\) is not in \[0, 2\)"):
+    with pytest.raises(IndexError, match=r"index: expected one in \[0, 2\), got 2 at \(0,\)\."):
         F.one_hot(Tensor([2, 0]), 2)
-    with pytest.raises(ValueError, match="num_classes cannot be guessed"):
+    with pytest.raises(ValueError, match=r"expected num_classes or some integers, got neither\."):
         F.one_hot(Tensor(np.zeros(0, np.int64)))
 
 
@@ -203,17 +203,17 @@ def test_constant_channels_are_finite() -> None:
 
 
 def test_norms_say_what_they_wanted() -> None:
-    with pytest.raises(ValueError, match=r"weight has shape \(4,\), but input \(2, 3\) has 3"):
+    with pytest.raises(ValueError, match=r"of shape \(3,\) for input \(2, 3\), got \(4,\)\."):
         F.batch_norm(tk.ones(2, 3), None, None, tk.ones(4), training=True)
-    with pytest.raises(ValueError, match=r"axes \(N, C, ...\), not shape \(3,\)"):
+    with pytest.raises(ValueError, match=r"expected input \(N, C, \.\.\.\), got shape \(3,\)\."):
         F.batch_norm(tk.ones(3), None, None, training=True)
-    with pytest.raises(ValueError, match=r"input \(2, 3\) does not end with .*\(2,\)"):
+    with pytest.raises(ValueError, match=r"expected input \(\.\.\., 2\), got \(2, 3\)\."):
         F.layer_norm(tk.ones(2, 3), 2)
-    with pytest.raises(ValueError, match=r"bias has shape \(2,\), not \(3,\)"):
+    with pytest.raises(ValueError, match=r"expected bias of shape \(3,\), got \(2,\)\."):
         F.layer_norm(tk.ones(2, 3), 3, None, tk.ones(2))
-    with pytest.raises(ValueError, match="do not divide into 2 groups"):
+    with pytest.raises(ValueError, match=r"1\) that divide into 2 groups, got input \(2, 3\)\."):
         F.group_norm(tk.ones(2, 3), 2)
-    with pytest.raises(ValueError, match=r"a p-norm needs p >= 1, not 0\.5"):
+    with pytest.raises(ValueError, match=r"normalize: expected p >= 1, got 0\.5\."):
         F.normalize(tk.ones(2, 3), p=0.5)
 
 

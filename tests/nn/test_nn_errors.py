@@ -19,8 +19,8 @@ def test_path_module_input_wish_and_cause() -> None:
     with pytest.raises(ValueError) as raised:
         deep()(tk.zeros(7, 4))
     assert str(raised.value).startswith(
-        "sequential.2.1: Linear(in_features=6, out_features=3, bias=True) got (7, 5), "
-        "wants (..., 6): linear"
+        "sequential.2.1: Linear(in_features=6, out_features=3, bias=True): "
+        "expected (..., 6), got (7, 5): linear"
     )
     assert type(raised.value) is ValueError
     assert isinstance(raised.value.__cause__, ValueError)
@@ -70,7 +70,7 @@ def test_a_shared_module_is_named_by_its_first_path() -> None:
 def test_keyword_inputs_and_what_is_no_array() -> None:
     with pytest.raises(ValueError) as raised:
         Net()(np.zeros(3), side=tk.zeros(2, 2), error=ValueError("no"))
-    assert str(raised.value) == "net: Net() got (3,), side=(2, 2), error=ValueError: no"
+    assert str(raised.value) == "net: Net(): got (3,), side=(2, 2), error=ValueError: no"
 
 
 @pytest.mark.parametrize(
@@ -81,7 +81,7 @@ def test_what_has_no_message_to_extend_gets_a_note(error: Exception) -> None:
     with pytest.raises(type(error)) as raised:
         nn.Sequential(nn.Identity(), nn.Sequential(Raising(error)))(tk.zeros(2))
     assert raised.value is error and error.args == before
-    assert error.__notes__ == ["sequential.1.0: Raising() got (2,)"]
+    assert error.__notes__ == ["sequential.1.0: Raising(): got (2,)"]
 
 
 class Raising(nn.Module):
@@ -96,7 +96,7 @@ def test_a_type_of_the_users_own_is_kept() -> None:
     class Stop(Exception):
         pass
 
-    with pytest.raises(Stop, match=r"^sequential\.0: Raising\(\) got \(2,\): enough$"):
+    with pytest.raises(Stop, match=r"^sequential\.0: Raising\(\): got \(2,\): enough$"):
         nn.Sequential(Raising(Stop("enough")))(tk.zeros(2))
 
 
@@ -113,7 +113,7 @@ def test_an_error_that_is_caught_inside_leaves_no_trace() -> None:
 
     net = Fallback()
     assert net(tk.zeros(1, 3)).shape == (1, 2)
-    with pytest.raises(ValueError, match=r"^fallback\.second: .*wants \(\.\.\., 3\)"):
+    with pytest.raises(ValueError, match=r"^fallback\.second: .*expected \(\.\.\., 3\), got"):
         net(tk.zeros(1, 4))
 
 
@@ -124,7 +124,7 @@ def test_errors_in_hooks_are_located_too() -> None:
         raise ValueError("hooked")
 
     net[0].register_forward_hook(hook)
-    with pytest.raises(ValueError, match=r"^sequential\.0: Identity\(\) got \(1,\): hooked"):
+    with pytest.raises(ValueError, match=r"^sequential\.0: Identity\(\): got \(1,\): hooked"):
         net(tk.zeros(1))
 
 
@@ -138,7 +138,7 @@ def test_infinite_recursion_is_still_a_recursion_error() -> None:
 
 
 @pytest.mark.parametrize(
-    ("module", "shape", "wants"),
+    ("module", "shape", "expected"),
     [
         (nn.Conv2d(3, 4, 3), (2, 1, 8, 8), "(N, 3, H, W) or (3, H, W)"),
         (nn.Conv1d(3, 4, 3), (2, 1, 8), "(N, 3, L) or (3, L)"),
@@ -151,19 +151,25 @@ def test_infinite_recursion_is_still_a_recursion_error() -> None:
     ],
     ids=lambda value: type(value).__name__ if isinstance(value, nn.Module) else None,
 )
-def test_layers_say_what_they_want(module: nn.Module, shape: tuple[int, ...], wants: str) -> None:
+def test_layers_say_what_they_expect(
+    module: nn.Module, shape: tuple[int, ...], expected: str
+) -> None:
     with pytest.raises(ValueError) as raised:
         nn.Sequential(module)(tk.zeros(shape))
-    assert str(raised.value).startswith(f"sequential.0: {module!r} got {shape}, wants {wants}: ")
+    assert str(raised.value).startswith(
+        f"sequential.0: {module!r}: expected {expected}, got {shape}: "
+    )
 
 
-def test_embedding_and_losses_say_what_they_want() -> None:
+def test_embedding_and_losses_say_what_they_expect() -> None:
     table = nn.Embedding(5, 2)
-    with pytest.raises(IndexError, match=r"^embedding: .*wants integers in \[0, 5\): .* 7 "):
+    with pytest.raises(
+        IndexError, match=r"^embedding: .*expected integers in \[0, 5\), got .*got 7 "
+    ):
         table(tk.tensor([1, 7]))
-    with pytest.raises(TypeError, match=r"wants integers in \[0, 5\)"):
+    with pytest.raises(TypeError, match=r"expected integers in \[0, 5\), got"):
         table(tk.tensor([1.0]))
     with pytest.raises(ValueError, match=r"^mseloss: .* got \(4, 1\), \(4,\): .*reshape"):
         nn.MSELoss()(tk.zeros(4, 1), tk.zeros(4))
-    with pytest.raises(ValueError, match="one value per channel"):
+    with pytest.raises(ValueError, match="expected more than one value per channel"):
         nn.BatchNorm1d(3)(tk.zeros(1, 3))

@@ -81,7 +81,7 @@ def test_buffers_and_keywords() -> None:
 
 
 def test_bad_replacements() -> None:
-    with pytest.raises(KeyError, match=r"Sequential has no parameter or buffer '0\.scale'"):
+    with pytest.raises(KeyError, match=r"a parameter or buffer of Sequential, got '0\.scale'\.."):
         nn.functional_call(net(), {"0.scale": np.zeros(1)}, tk.Tensor(X))
-    with pytest.raises(ValueError, match=r"0\.bias has shape \(3,\), given \(2,\)"):
+    with pytest.raises(ValueError, match=r"expected shape \(3,\) for 0\.bias, got \(2,\)\."):
         nn.functional_call(net(), {"0.bias": np.zeros(2)}, tk.Tensor(X))

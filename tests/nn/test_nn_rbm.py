@@ -116,9 +116,9 @@ def test_conditionals_are_those_of_the_joint_distribution() -> None:
 
 
 def test_large_machines_are_not_enumerated() -> None:
-    with pytest.raises(ValueError, match=r"2\^21 states are too many .* at most 20 units"):
+    with pytest.raises(ValueError, match=r"a layer of at most 20 units to enumerate, got 21\."):
         nn.RBM(21, 22).log_partition()
-    with pytest.raises(ValueError, match="too many"):
+    with pytest.raises(ValueError, match=r"a layer of at most 20 units to enumerate, got 21\."):
         nn.RBM(22, 21).log_likelihood(np.zeros(22))
 
 
@@ -165,7 +165,7 @@ def test_samples_start_where_they_are_told_to() -> None:
     rbm.weight.data[...] = [[30, 30, -30, -30], [-30, -30, 30, 30]]
     start = np.array([[1, 1, 0, 0], [0, 0, 1, 1]] * 3)
     np.testing.assert_array_equal(rbm.sample(6, 5, start=start).data, start)
-    with pytest.raises(ValueError, match=r"2 chains cannot begin from \(6, 4\)"):
+    with pytest.raises(ValueError, match=r"sample: expected start \(2, 4\), got \(6, 4\)\."):
         rbm.sample(2, 5, start=start)
 
 
@@ -484,13 +484,13 @@ def test_gradients_flow_through_a_machine_used_as_a_layer() -> None:
 @pytest.mark.parametrize(
     ("rows", "complaint"),
     [
-        (np.zeros((2, 5)), r"got \(2, 5\), wants \(..., 4\): a value for each of the visible"),
-        (np.zeros(()), r"got \(\), wants \(..., 4\)"),
-        (np.full((2, 4), 255), r"not values from 255 to 255; pixels .* divided by 255"),
-        ([[0, 0.5, 1, 1.001]], "0, 1 or a probability between them, not values from 0 to 1.001"),
+        (np.zeros((2, 5)), r"4\), a value for each of the visible units, got \(2, 5\)\."),
+        (np.zeros(()), r"\(\.\.\., 4\), a value for each of the visible units, got \(\)\."),
+        (np.full((2, 4), 255), r"visible units in \[0, 1\], got values from 255 to 255\."),
+        ([[0, 0.5, 1, 1.001]], r"visible units in \[0, 1\], got values from 0 to 1\.001\."),
         (-0.1 * np.ones((1, 4)), "values from -0.1 to -0.1"),
-        (np.array([[0.0, 1.0, np.nan, 0.0]]), "not NaN"),
-        (np.array([[0.0, 1.0, np.inf, 0.0]]), "not values from 0 to inf"),
+        (np.array([[0.0, 1.0, np.nan, 0.0]]), r"expected visible units in \[0, 1\], got NaN\."),
+        (np.array([[0.0, 1.0, np.inf, 0.0]]), r"units in \[0, 1\], got values from 0 to inf\."),
     ],
 )
 def test_what_is_no_state_is_refused_everywhere(rows: Any, complaint: str) -> None:
@@ -511,40 +511,40 @@ def test_what_is_no_state_is_refused_everywhere(rows: Any, complaint: str) -> No
 
 def test_hidden_states_are_checked_too() -> None:
     rbm = nn.RBM(4, 3)
-    with pytest.raises(ValueError, match=r"wants \(..., 3\): a value for each of the hidden"):
+    with pytest.raises(ValueError, match=r"a value for each of the hidden units, got \(2, 4\)\."):
         rbm.visible_probabilities(np.zeros((2, 4)))
-    with pytest.raises(ValueError, match=r"hidden units are 0, 1 or .* not values from 0 to 2"):
+    with pytest.raises(ValueError, match=r"hidden units in \[0, 1\], got values from 0 to 2\."):
         rbm.energy(np.zeros(4), [0, 1, 2])
 
 
 def test_learning_takes_rows() -> None:
     rbm = nn.RBM(4, 3)
     for call in (rbm.fit, rbm.contrastive_divergence, rbm.reconstruction_error):
-        with pytest.raises(ValueError, match=r"got \(4,\), wants samples in rows, \(N, 4\)"):
+        with pytest.raises(ValueError, match=r"samples in rows, \(N, 4\), N > 0, got \(4,\)\."):
             call(np.zeros(4))
-        with pytest.raises(ValueError, match=r"got \(0, 4\), wants samples in rows"):
+        with pytest.raises(ValueError, match=r"samples in rows, \(N, 4\), N > 0, got \(0, 4\)\."):
             call(np.zeros((0, 4)))
 
 
 def test_wrong_settings_are_named() -> None:
     rbm = nn.RBM(4, 3)
-    with pytest.raises(ValueError, match="n_visible must be at least 1"):
+    with pytest.raises(ValueError, match=r"n_visible: expected at least 1, got 0\."):
         nn.RBM(0, 3)
-    with pytest.raises(TypeError, match="n_hidden must be an integer"):
+    with pytest.raises(TypeError, match=r"n_hidden: expected an integer, got float\."):
         nn.RBM(4, 3.5)  # type: ignore[arg-type]
-    with pytest.raises(ValueError, match="chains must be at least 1, not -1"):
+    with pytest.raises(ValueError, match=r"chains: expected at least 1, got -1\."):
         nn.RBM(4, 3, chains=-1)
     with pytest.raises(TypeError, match="floating dtype"):
         nn.RBM(4, 3, dtype=np.int64)
-    with pytest.raises(ValueError, match="steps must be at least 1"):
+    with pytest.raises(ValueError, match=r"steps: expected at least 1, got 0\."):
         rbm.gibbs(V, 0)
-    with pytest.raises(ValueError, match="epochs must be at least 1"):
+    with pytest.raises(ValueError, match=r"epochs: expected at least 1, got 0\."):
         rbm.fit(V, 0)
-    with pytest.raises(ValueError, match="SGD: lr must be in"):
+    with pytest.raises(ValueError, match=r"SGD: expected lr in \[0, inf\), got -1\."):
         rbm.fit(V, 1, lr=-1)
     with pytest.raises(TypeError, match=r"expected a np\.random\.Generator"):
         rbm.sample(1, generator=0)  # type: ignore[arg-type]
-    with pytest.raises(ValueError, match=r"^rbm: RBM\(n_visible=4, .* got \(2, 5\), wants"):
+    with pytest.raises(ValueError, match=r"^rbm: RBM\(n_visible=4, .*: expected .*, got \(2, 5\)"):
         rbm(np.zeros((2, 5)))
 
 
@@ -650,7 +650,7 @@ def test_fine_tuning_adds_the_output_that_is_missing() -> None:
 @pytest.mark.parametrize("labels", [[0, -1], [-2, -1]])
 def test_refused_labels_add_no_output(labels: list[int]) -> None:
     net, data = nn.DBN((4, 3)), np.eye(2, 4)
-    with pytest.raises(IndexError, match=r"fine_tune: label -\d at \(\d,\) is not in"):
+    with pytest.raises(IndexError, match=r"fine_tune: label: expected one in \[0, 1\), got -"):
         net.fine_tune(data, labels)
     assert net.output is None
     net.fine_tune(data, [0, 1], epochs=1)
@@ -705,17 +705,17 @@ def test_state_of_a_net_goes_round() -> None:
 
 def test_wrong_nets_and_labels_are_named() -> None:
     net = nn.DBN((4, 3), 2)
-    with pytest.raises(ValueError, match=r"at least two layers, not \(4,\)"):
+    with pytest.raises(ValueError, match=r"expected sizes of at least two layers, got \(4,\)\."):
         nn.DBN((4,))
-    with pytest.raises(ValueError, match="sizes must be at least 1"):
+    with pytest.raises(ValueError, match=r"sizes: expected at least 1, got 0\."):
         nn.DBN((4, 0))
-    with pytest.raises(ValueError, match=r"\(8, 4\) needs labels \(8,\), not \(7,\)"):
+    with pytest.raises(ValueError, match=r"labels \(8,\) for data \(8, 4\), got \(7,\)\."):
         net.fine_tune(DATA, np.zeros(7, int))
-    with pytest.raises(ValueError, match=r"needs labels \(8,\), not \(8, 1\)"):
+    with pytest.raises(ValueError, match=r"labels \(8,\) for data \(8, 4\), got \(8, 1\)\."):
         net.fine_tune(DATA, np.zeros((8, 1), int))
-    with pytest.raises(TypeError, match="labels must be integers, not float64"):
+    with pytest.raises(TypeError, match=r"labels: expected integers, got float64\(8,\)\."):
         net.fine_tune(DATA, np.zeros(8))
-    with pytest.raises(IndexError, match=r"label 2 at \(3,\) is not in \[0, 2\)"):
+    with pytest.raises(IndexError, match=r"label: expected one in \[0, 2\), got 2 at \(3,\)\."):
         net.fine_tune(DATA, np.array([0, 1, 0, 2, 0, 0, 0, 0]))
     with pytest.raises(TypeError, match="unexpected keyword argument 'rate'"):
         net.pretrain(DATA, rate=0.1)

@@ -277,17 +277,17 @@ def test_full_lengths_change_nothing() -> None:
 @pytest.mark.parametrize(
     ("lengths", "kind", "complaint"),
     [
-        ([5], ValueError, r"lengths of shape \(1,\) for 2 sequences"),
-        ([[5, 5]], ValueError, r"lengths of shape \(1, 2\)"),
-        ([0, 5], ValueError, r"a length of 0 is not in \[1, 5\]"),
-        ([6, 5], ValueError, "a length of 6 is not in"),
-        ([2.0, 3.0], TypeError, "lengths must be integers, not float64"),
+        ([5], ValueError, r"lengths of shape \(2,\), one per sequence, got \(1,\)\."),
+        ([[5, 5]], ValueError, r"one per sequence, got \(1, 2\)\."),
+        ([0, 5], ValueError, r"lengths in \[1, 5\], the number of steps, got 0\."),
+        ([6, 5], ValueError, r"\[1, 5\], the number of steps, got 6\."),
+        ([2.0, 3.0], TypeError, r"lengths: expected integers, got float64\(2,\)\."),
     ],
 )
 def test_lengths_that_do_not_fit_are_refused(
     lengths: Any, kind: type[Exception], complaint: str
 ) -> None:
-    with pytest.raises(kind, match=rf"RNN\(3, 4\) got .*lengths.*{complaint}"):
+    with pytest.raises(kind, match=rf"RNN\(3, 4\): .*got .*lengths.*{complaint}"):
         nn.RNN(3, 4)(tk.zeros(5, 2, 3), lengths=lengths)
 
 
@@ -383,9 +383,9 @@ def test_dropout_acts_between_layers_in_training_only() -> None:
 
 
 def test_dropout_of_a_single_layer_is_warned_of() -> None:
-    with pytest.warns(UserWarning, match="GRU: dropout=0.5 acts between layers") as caught:
+    with pytest.warns(UserWarning, match="GRU: dropout=0.5 has no effect") as caught:
         nn.GRU(3, 4, dropout=0.5)
-    with pytest.warns(UserWarning, match="RNN: dropout=0.5 acts between layers"):
+    with pytest.warns(UserWarning, match="RNN: dropout=0.5 has no effect"):
         nn.RNN(3, 4, dropout=0.5)
     assert caught[0].filename == __file__
 
@@ -396,13 +396,13 @@ def test_dropout_of_a_single_layer_is_warned_of() -> None:
 @pytest.mark.parametrize(
     ("build", "kind", "complaint"),
     [
-        (lambda: nn.RNN(3, 4, nonlinearity="sigmoid"), ValueError, '"tanh" or "relu", not'),
-        (lambda: nn.RNNCell(3, 4, nonlinearity="elu"), ValueError, "RNNCell: nonlinearity"),
-        (lambda: nn.LSTM(3, 4, proj_size=2), ValueError, r"proj_size=2 .*nn.Linear\(4, 2\)"),
-        (lambda: nn.GRU(3, 4, proj_size=2), ValueError, "GRU: proj_size=2"),
-        (lambda: nn.GRU(3, 0), ValueError, "hidden_size must be at least 1"),
-        (lambda: nn.GRU(3, 4, 1.0), TypeError, "num_layers must be an integer"),
-        (lambda: nn.GRU(3, 4, 2, dropout=1.5), ValueError, r"in \[0, 1\], not 1.5"),
+        (lambda: nn.RNN(3, 4, nonlinearity="sigmoid"), ValueError, r"or .relu., got 'sigmoid'\."),
+        (lambda: nn.RNNCell(3, 4, nonlinearity="elu"), ValueError, r"or .relu., got 'elu'\."),
+        (lambda: nn.LSTM(3, 4, proj_size=2), ValueError, r"LSTM: expected proj_size=0, got 2\."),
+        (lambda: nn.GRU(3, 4, proj_size=2), ValueError, r"GRU: expected proj_size=0, got 2\."),
+        (lambda: nn.GRU(3, 0), ValueError, r"hidden_size: expected at least 1, got 0\."),
+        (lambda: nn.GRU(3, 4, 1.0), TypeError, r"num_layers: expected an integer, got float\."),
+        (lambda: nn.GRU(3, 4, 2, dropout=1.5), ValueError, r"dropped, in \[0, 1\], got 1\.5\."),
         (lambda: nn.GRU(3, 4, 2, dropout=True), ValueError, "share dropped"),
         (lambda: nn.LSTM(3, 4, dtype=np.int64), TypeError, "floating dtype"),
     ],
@@ -417,16 +417,21 @@ def test_settings_that_make_no_sense_are_refused(
 @pytest.mark.parametrize(
     ("net", "args", "kind", "complaint"),
     [
-        (nn.RNN(3, 4), [(5, 2, 7)], ValueError, r"RNN\(3, 4\) got .5, 2, 7., wants .*7 features"),
+        (
+            nn.RNN(3, 4),
+            [(5, 2, 7)],
+            ValueError,
+            r"RNN\(3, 4\): expected .*, got .5, 2, 7.: .*got 7\.",
+        ),
         (nn.RNN(3, 4), [(3,)], ValueError, "2 axes, or 3 with a batch"),
         (nn.RNN(3, 4), [(0, 2, 3)], ValueError, "at least one step"),
         (nn.RNN(3, 4, batch_first=True), [(2, 0, 3)], ValueError, r"\(batch, steps, 3\) or"),
-        (nn.GRU(3, 4, 2), [(5, 2, 3), (1, 2, 4)], ValueError, r"\(2, 2, 4\) is wanted"),
-        (nn.GRU(3, 4), [(5, 3), (1, 1, 4)], ValueError, r"\(1, 4\) is wanted"),
+        (nn.GRU(3, 4, 2), [(5, 2, 3), (1, 2, 4)], ValueError, r"got \(1, 2, 4\)\."),
+        (nn.GRU(3, 4), [(5, 3), (1, 1, 4)], ValueError, r"hidden_size\), got \(1, 1, 4\)\."),
         (nn.LSTM(3, 4), [(5, 2, 3), (1, 2, 4)], TypeError, r"a pair \(h_0, c_0\)"),
-        (nn.GRUCell(3, 4), [(2, 4)], ValueError, "4 features, not input_size=3"),
+        (nn.GRUCell(3, 4), [(2, 4)], ValueError, r"expected input_size=3 features, got 4\."),
         (nn.GRUCell(3, 4), [(5, 2, 3)], ValueError, "1 axis, or 2 with a batch"),
-        (nn.GRUCell(3, 4), [(2, 3), (4,)], ValueError, r"\(2, 4\) is wanted"),
+        (nn.GRUCell(3, 4), [(2, 3), (4,)], ValueError, r"state of shape \(2, 4\), got \(4,\)\."),
         (nn.LSTMCell(3, 4), [(2, 3), (2, 4)], TypeError, r"a pair \(h, c\)"),
     ],
 )
@@ -438,7 +443,7 @@ def test_inputs_that_do_not_fit_are_named(
 
 
 def test_lengths_without_a_batch_are_refused() -> None:
-    with pytest.raises(ValueError, match=r"lengths are for batches; .* x\[:n\]"):
+    with pytest.raises(ValueError, match=r"a batch with lengths, got a single sequence\."):
         nn.RNN(3, 4)(tk.zeros(5, 3), lengths=[5])
 
 
@@ -483,15 +488,15 @@ def test_sequence_loss_reads_no_padding() -> None:
         (
             {"targets": np.zeros((2, 4), int)},
             ValueError,
-            r"logits \(2, 3, 5\) and targets \(2, 4\)",
+            r"steps, classes\) and targets \(batch, steps\), got \(2, 3, 5\) and \(2, 4\)\.",
         ),
-        ({"targets": np.zeros((2, 3))}, TypeError, "targets must be integers"),
-        ({"targets": np.full((2, 3), 5)}, IndexError, r"label 5 at \(0, 0\) is not in \[0, 5\)"),
-        ({"weights": np.ones(3)}, ValueError, r"weights \(3,\) for targets \(2, 3\)"),
-        ({"weights": np.zeros((2, 3))}, ValueError, "no step counts"),
-        ({"weights": np.ones((2, 3)), "lengths": [1, 1]}, ValueError, "not both"),
-        ({"lengths": [4, 1]}, ValueError, r"a length of 4 is not in \[1, 3\]"),
-        ({"reduction": "average"}, ValueError, "reduction is .* not 'average'"),
+        ({"targets": np.zeros((2, 3))}, TypeError, r"expected integers, got float64\(2, 3\)\."),
+        ({"targets": np.full((2, 3), 5)}, IndexError, r"one in \[0, 5\), got 5 at \(0, 0\)\."),
+        ({"weights": np.ones(3)}, ValueError, r"of shape \(2, 3\), one per target, got \(3,\)\."),
+        ({"weights": np.zeros((2, 3))}, ValueError, r"with a weight for the mean, got none\."),
+        ({"weights": np.ones((2, 3)), "lengths": [1, 1]}, ValueError, r"or lengths, got both\."),
+        ({"lengths": [4, 1]}, ValueError, r"lengths in \[1, 3\], the number of steps, got 4\."),
+        ({"reduction": "average"}, ValueError, r".mean., .sum. or .none., got 'average'\."),
     ],
 )
 def test_sequence_loss_refuses(

@@ -11,12 +11,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tinygrad_kr.optim import rules
-from tinygrad_kr.optim.lowering import Program, lower, structure_of
+from tinygrad_kr.optim.lowering import UpdateProgram, lower, structure_of
 
 State = dict[str, Any]
 
 
-def program_of(rule: Any, options: State, state: State) -> Program:
+def program_of(rule: Any, options: State, state: State) -> UpdateProgram:
     names = tuple(options)
     numbers = tuple(name for name, value in state.items() if not isinstance(value, np.ndarray))
     arrays = tuple(name for name, value in state.items() if isinstance(value, np.ndarray))
@@ -193,12 +193,12 @@ def test_an_option_that_is_zero_costs_nothing() -> None:
 @pytest.mark.parametrize(
     ("rule", "message"),
     [
-        (lambda p, g, state, *, lr: (p - lr * np.sum(g), {}), "element by element, not of add"),
-        (lambda p, g, state, *, lr: (p - lr * (g > 0), {}), "element by element, not of greater"),
-        (lambda p, g, state, *, lr: (p if g else g, {}), "branch on its options only"),
+        (lambda p, g, state, *, lr: (p - lr * np.sum(g), {}), r"arithmetic on floats, got add\."),
+        (lambda p, g, state, *, lr: (p - lr * (g > 0), {}), r"on floats, got greater\."),
+        (lambda p, g, state, *, lr: (p if g else g, {}), r"a branch on a number or an array\."),
         (
             lambda p, g, state, *, lr: (p, {"t": 1} if state.get("t", 0) + lr else {}),
-            "branch on its options only",
+            r"on an option that is True, None or 0, got a branch on a number or an array\.",
         ),
     ],
 )
@@ -213,5 +213,5 @@ def test_options_are_numbers_or_choices() -> None:
         ("b", None),
         ("c", "x"),
     )
-    with pytest.raises(TypeError, match="option lr must be a number, not ndarray"):
+    with pytest.raises(TypeError, match=r"Optimizer: expected a number for lr, got ndarray\."):
         structure_of(("lr",), (np.ones(3),))

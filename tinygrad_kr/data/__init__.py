@@ -1,4 +1,4 @@
-"""Data: real data sets, tables, and the loader that cuts them into batches."""
+"""Data sets, tables, and the loader that yields batches."""
 
 from tinygrad_kr.data.digits import digits
 from tinygrad_kr.data.idx import IdxError, read_idx, write_idx
@@ -12,6 +12,11 @@ from tinygrad_kr.data.loader import (
 )
 from tinygrad_kr.data.mnist import DatasetNotFoundError, mnist
 from tinygrad_kr.data.tables import Table, TableError, read_csv, write_csv
+
+
+def __dir__() -> list[str]:
+    return __all__
+
 
 __all__ = [
     "DataLoader",

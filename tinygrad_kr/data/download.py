@@ -1,4 +1,4 @@
-"""Fetching a published file once, so that what is kept is exactly what was published."""
+"""Download of a published file, with a check of its content."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _TIMEOUT_SECONDS = 30.0
 
 
 class Response(Protocol):
-    """What an opener gives back: the body, readable in pieces, to be closed."""
+    """The result of an opener: a body that is read in pieces, then closed."""
 
     def read(self, count: int, /) -> bytes: ...
 
@@ -32,7 +32,7 @@ Opener = Callable[[str], Response]
 
 
 class Published(NamedTuple):
-    """A published file by its content: the decompressed length in bytes, and its SHA-256."""
+    """A published file and its decompressed content: length in bytes, and SHA-256."""
 
     name: str
     size: int
@@ -40,7 +40,7 @@ class Published(NamedTuple):
 
 
 class DownloadError(RuntimeError):
-    """No mirror gave the file; `answers` holds what each one said, in the order asked."""
+    """No mirror delivered the file. `answers` holds the failure of each one, in order."""
 
     def __init__(self, name: str, answers: Sequence[str]) -> None:
         super().__init__(name, tuple(answers))
@@ -56,14 +56,14 @@ def fetch(
     folder: Path,
     open_url: Opener | None = None,
 ) -> Path:
-    """Fetch `published.name` from the first mirror that gives the right bytes, into `folder`.
+    """Download `published.name` into `folder`, from the first mirror with the right bytes.
 
-    The file (gzipped or not) is written beside its final place, its decompressed bytes are
-    checked against the pinned length and SHA-256, and only then is it renamed. Any failure of a
-    mirror, a wrong checksum included, moves on to the next. `open_url` opens an URL; by default
-    HTTPS only, redirects included.
+    The file (gzipped or not) is written beside its final path. Its decompressed bytes are checked
+    against the pinned length and SHA-256, and only then is it renamed. Any failure of a mirror, a
+    wrong checksum included, moves on to the next one.
+    open_url: opens an URL; default: HTTPS only, redirects included.
 
-    Returns the path of the file. Raises DownloadError with the answer of every mirror.
+    Returns the path of the file. Raises DownloadError with the failure of every mirror.
     """
     from http.client import HTTPException
 
@@ -88,7 +88,7 @@ def _fetch_from(url: str, published: Published, folder: Path, opener: Opener) ->
 
 
 def _copy(url: str, published: Published, opener: Opener, stream: BinaryIO) -> None:
-    """Write the body of `url` to `stream`, giving up once it is longer than the plain file."""
+    """Write the body of `url` to `stream`. Stops once it is longer than the decompressed file."""
     limit = published.size + _CHUNK
     response = opener(url)
     try:
@@ -97,7 +97,7 @@ def _copy(url: str, published: Published, opener: Opener, stream: BinaryIO) -> N
                 stream.write(chunk)
                 advance(len(chunk))
                 if stream.tell() > limit:
-                    raise ValueError(f"the body is longer than the {published.size} bytes wanted")
+                    raise ValueError(f"expected {published.size} bytes, got a longer body")
     finally:
         response.close()
 
@@ -113,19 +113,19 @@ def _verify(path: str, published: Published) -> None:
                 digest.update(chunk)
                 length += len(chunk)
     except (EOFError, zlib.error) as error:
-        raise ValueError(f"damaged gzip data: {error}") from error
+        raise ValueError(f"expected whole gzip data, got: {error}") from error
     if length != published.size:
         found = f"more than {published.size}" if length > published.size else str(length)
-        raise ValueError(f"wanted {published.size} decompressed bytes, found {found}")
+        raise ValueError(f"expected {published.size} decompressed bytes, got {found}")
     if digest.hexdigest() != published.sha256:
-        raise ValueError(f"wanted SHA-256 {published.sha256}, found {digest.hexdigest()}")
+        raise ValueError(f"expected SHA-256 {published.sha256}, got {digest.hexdigest()}")
 
 
 def open_https(url: str) -> Response:
-    """Open an URL over HTTPS with the certificate checked; anything else is refused.
+    """Open an URL over HTTPS with a checked certificate; nothing else is accepted.
 
-    Raises urllib.error.URLError (an OSError) when the URL, or what it redirects to, is not HTTPS,
-    and whatever urllib raises when the server does not answer within 30 seconds or refuses.
+    Raises urllib.error.URLError (an OSError) if the URL, or the target of a redirect, is not HTTPS.
+    Raises the errors of urllib if the server refuses, or does not answer within 30 seconds.
     """
     import urllib.request
 
@@ -135,7 +135,7 @@ def open_https(url: str) -> Response:
 
 
 def https_director() -> urllib.request.OpenerDirector:
-    """An opener that knows no scheme but HTTPS, so that a redirect cannot leave it."""
+    """An opener for HTTPS alone, so that a redirect cannot leave it."""
     from urllib import request
 
     director = request.OpenerDirector()
@@ -153,7 +153,7 @@ def https_director() -> urllib.request.OpenerDirector:
 
 @contextmanager
 def _progress(url: str, total: int | None) -> Iterator[Callable[[int], object]]:
-    """Show how far the download is: a tqdm bar where tqdm is installed, else lines to stderr."""
+    """Show the progress of a download: a tqdm bar if tqdm is installed, else lines on stderr."""
     try:
         tqdm = importlib.import_module("tqdm")
     except ImportError:

@@ -32,9 +32,14 @@ _CHUNK = 1 << 20
 
 
 class IdxError(ValueError):
-    """An IDX file that is not what it says: which file, at which byte, wanted, found, what to do.
+    """A malformed IDX file: the path, the byte, what was expected and found, and a hint.
 
-    `offset` counts decompressed bytes.
+    `offset` counts decompressed bytes. A subclass of ValueError.
+
+    >>> raise tk.data.IdxError("labels", 4, "10 bytes", "the end of the file")
+    Traceback (most recent call last):
+        ...
+    tinygrad_kr.data.idx.IdxError: labels: byte 4: expected 10 bytes, got the end of the file
     """
 
     def __init__(self, path: str, offset: int, wanted: str, found: str, hint: str = "") -> None:
@@ -42,21 +47,28 @@ class IdxError(ValueError):
         self.path, self.offset, self.wanted, self.found, self.hint = self.args
 
     def __str__(self) -> str:
-        problem = f"{self.path}: byte {self.offset}: wanted {self.wanted}, found {self.found}"
-        return f"{problem}; {self.hint}" if self.hint else problem
+        problem = f"{self.path}: byte {self.offset}: expected {self.wanted}, got {self.found}"
+        return f"{problem}. {self.hint}" if self.hint else problem
 
 
 def read_idx(path: str | os.PathLike[str], *, max_bytes: int = 1 << 30) -> npt.NDArray[Any]:
-    """Read an IDX file, gzipped or not, because MNIST and its relatives are kept in it.
+    """Read an IDX file, the format of MNIST, gzipped or not.
 
-    Returns an array of the shape and element type in the header, in native byte order, that
-    owns its memory. Whether the file is gzipped is told from its content, not from its name.
-    At most `max_bytes` bytes (decompressed, header included) are accepted and none beyond them
-    is decompressed, so memory is bounded by what the file holds and by `max_bytes`.
+    Returns an array of the shape and element type in the header, in native byte order, that owns
+    its memory. Compression is detected from the content, not from the name.
+    max_bytes: the largest size that is accepted (decompressed, header included). Nothing beyond it
+        is decompressed, which bounds the memory.
 
-    Raises IdxError for a wrong magic number, element type, rank or length (short or long), a
-    file larger than `max_bytes`, and gzip data that is cut off or damaged; FileNotFoundError
-    when there is no such file.
+    Raises IdxError for a wrong magic number, element type, rank or length, a file larger than
+    `max_bytes`, and damaged gzip data; FileNotFoundError if there is no such file.
+
+    >>> import os, tempfile
+    >>> folder = tempfile.TemporaryDirectory()
+    >>> path = os.path.join(folder.name, "labels.gz")
+    >>> tk.data.write_idx(path, np.array([5, 0, 4], np.uint8))
+    >>> tk.data.read_idx(path)
+    array([5, 0, 4], dtype=uint8)
+    >>> folder.cleanup()
     """
     name = os.fspath(path)
     with _open(name) as file, decompressed(file) as stream:
@@ -69,20 +81,30 @@ def read_idx(path: str | os.PathLike[str], *, max_bytes: int = 1 << 30) -> npt.N
 
 
 def write_idx(path: str | os.PathLike[str], values: npt.ArrayLike) -> None:
-    """Write an array as an IDX file, gzipped when the name ends in .gz; all of it or nothing.
+    """Write an array as an IDX file, gzipped if the name ends in .gz, atomically.
 
-    The same array always gives the same bytes: no time or name goes into the gzip header.
+    The same array always gives the same bytes: the gzip header holds neither time nor name.
 
-    Raises TypeError for an element type that IDX does not have (int64, bool, ...), ValueError
-    for a rank outside 1 to 64 or a dimension of 2**32 or more.
+    Raises TypeError for an element type that IDX lacks (int64, bool, ...), ValueError for a rank
+    outside 1 to 64 or a dimension of 2**32 or more.
+
+    >>> import os, tempfile
+    >>> folder = tempfile.TemporaryDirectory()
+    >>> path = os.path.join(folder.name, "images")
+    >>> tk.data.write_idx(path, np.zeros((2, 28, 28), np.uint8))
+    >>> tk.data.read_idx(path).shape
+    (2, 28, 28)
+    >>> folder.cleanup()
     """
     array = np.asarray(values)
     code = _CODES.get(array.dtype.newbyteorder("="))
     if code is None:
         known = ", ".join(str(dtype) for dtype in _CODES)
-        raise TypeError(f"IDX has no element type {array.dtype}; convert to one of {known}")
+        raise TypeError(f"write_idx: expected an element type among {known}, got {array.dtype}.")
     if not 1 <= array.ndim <= _MAX_RANK or max(array.shape) >= 1 << 32:
-        raise ValueError(f"IDX holds 1 to {_MAX_RANK} dimensions below 2**32, not {array.shape}")
+        raise ValueError(
+            f"write_idx: expected 1 to {_MAX_RANK} dimensions below 2**32, got {array.shape}."
+        )
     header = bytes([0, 0, code, array.ndim]) + np.array(array.shape, ">u4").tobytes()
     with replacing(path) as stream:
         _write(stream, header + array.astype(_DTYPES[code]).tobytes(), os.fspath(path))
@@ -108,7 +130,7 @@ def _open(name: str) -> io.BufferedReader:
 
 @contextmanager
 def decompressed(file: io.BufferedIOBase) -> Iterator[io.BufferedIOBase]:
-    """The plain bytes of an open file, told gzipped or not by its first two bytes."""
+    """The plain bytes of an open file; gzip is detected from its first two bytes."""
     gzipped = file.read(2) == b"\x1f\x8b"
     file.seek(0)
     if not gzipped:
@@ -121,7 +143,7 @@ def decompressed(file: io.BufferedIOBase) -> Iterator[io.BufferedIOBase]:
 
 
 class _Reader:
-    """Exact reads that know the offset, so that every error can say where."""
+    """Exact reads that track the offset, for the error messages."""
 
     def __init__(self, name: str, stream: io.BufferedIOBase) -> None:
         self.name, self.stream, self.offset = name, stream, 0

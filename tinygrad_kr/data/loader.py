@@ -1,4 +1,4 @@
-"""Data sets and the loader that cuts them into batches, with PyTorch's names and meanings."""
+"""Data sets and the loader that yields batches, with PyTorch's names and meanings."""
 
 from __future__ import annotations
 
@@ -23,7 +23,13 @@ Indices: TypeAlias = "npt.NDArray[np.int64]"
 
 @runtime_checkable
 class Dataset(Protocol[Sample_co]):
-    """Anything with a length and samples numbered from 0: what a `DataLoader` can read."""
+    """Anything with a length and samples numbered from 0: the input of a `DataLoader`.
+
+    A protocol: a class with `__len__` and `__getitem__` need not inherit from it.
+
+    >>> isinstance([10, 20, 30], tk.data.Dataset)
+    True
+    """
 
     def __len__(self) -> int: ...
 
@@ -31,14 +37,17 @@ class Dataset(Protocol[Sample_co]):
 
 
 class TensorDataset:
-    """Arrays side by side: sample i is row i of each, so a batch is one indexing per array.
+    """Arrays side by side: sample i is row i of each.
 
-    Takes arrays or Tensors whose first dimensions are equal; nothing is copied, dtypes are kept.
-    `dataset[i]` is a tuple of Tensors without that dimension; a slice or an array of indices
-    gives a tuple of Tensors with it.
+    tensors: arrays or Tensors with equal first dimensions. Nothing is copied, dtypes are kept.
+    `dataset[i]` is a tuple of Tensors without that dimension. A slice or an array of indices gives
+    a tuple of Tensors with it.
 
-    Raises ValueError, with the shapes, when the first dimensions differ, for a scalar, and when
-    there is no array at all.
+    Raises ValueError for different first dimensions, a scalar, or no array at all.
+
+    >>> dataset = tk.data.TensorDataset(np.eye(3), np.array([7, 8, 9]))
+    >>> dataset[1]
+    (Tensor([0., 1., 0.], dtype=float64), Tensor(8))
     """
 
     def __init__(self, *tensors: npt.ArrayLike | Tensor) -> None:
@@ -46,7 +55,9 @@ class TensorDataset:
         shapes = [tensor.shape for tensor in self.tensors]
         if not shapes or () in shapes or len({shape[0] for shape in shapes}) > 1:
             listed = ", ".join(map(str, shapes)) or "nothing"
-            raise ValueError(f"wanted arrays with equal first dimensions, got {listed}")
+            raise ValueError(
+                f"TensorDataset: expected arrays with equal first dimensions, got {listed}."
+            )
 
     def __len__(self) -> int:
         return len(self.tensors[0])
@@ -62,10 +73,14 @@ DatasetLike: TypeAlias = "Dataset[Any] | tuple[npt.ArrayLike | Tensor, ...]"
 
 
 class Subset:
-    """Some samples of a data set, by their indices, which may repeat.
+    """Some samples of a data set, by indices that may repeat.
 
-    Raises IndexError when an index is outside the data set, TypeError when the indices are not
-    a row of integers (a mask of booleans included).
+    Raises IndexError for an index outside the data set, TypeError for indices that are not a 1-D
+    array of integers (a boolean mask included).
+
+    >>> subset = tk.data.Subset([10, 20, 30], [2, 0])
+    >>> [subset[i] for i in range(len(subset))]
+    [30, 10]
     """
 
     def __init__(self, dataset: DatasetLike, indices: npt.ArrayLike) -> None:
@@ -87,14 +102,18 @@ def random_split(
     lengths: Sequence[int] | Sequence[float],
     generator: np.random.Generator | None = None,
 ) -> list[Subset]:
-    """Cut a data set at random into parts that do not overlap and together are all of it.
+    """Split a data set at random into disjoint parts that cover all of it.
 
-    `lengths` are whole numbers that sum to `len(dataset)`, or fractions that sum to 1: each part
-    then gets its share rounded down, and what is left over goes to the parts in turn, one each.
-    The parts are determined by `generator`; None is the generator `manual_seed` seeds.
+    lengths: integers that sum to `len(dataset)`, or fractions that sum to 1. With fractions each
+        part gets its share rounded down; the samples left over go to the parts in turn.
+    generator: determines the parts; None is the one that `tk.manual_seed` seeds.
 
-    Warns when a fraction is so small that its part is empty. Raises ValueError for lengths that are
-    negative or have another sum, TypeError for a generator of another kind.
+    Warns of a fraction so small that its part is empty. Raises ValueError for lengths that are
+    negative or have another sum, TypeError for another type of generator.
+
+    >>> train, test = tk.data.random_split(range(10), [0.8, 0.2])
+    >>> len(train), len(test)
+    (8, 2)
     """
     source = _as_dataset(dataset)
     counts = _counts(lengths, len(source))
@@ -104,20 +123,26 @@ def random_split(
 
 
 class DataLoader:
-    """The batches of a data set, once through for each `for` loop over the loader.
+    """The batches of a data set, one pass per `for` loop.
 
-    A batch has the structure of a sample: for `TensorDataset`, or a tuple of arrays given in its
-    place, a tuple of Tensors (batch, ...) of the arrays' dtypes. Array-backed data sets (`Subset`
-    of them included) are indexed once per batch, never sample by sample. A batch is a copy: to
-    write to it leaves the data as they are.
+    A batch has the structure of a sample: for `TensorDataset`, or a tuple of arrays in its place, a
+    tuple of Tensors (batch, ...) of the arrays' dtypes. Data sets of arrays, and `Subset`s of them,
+    are indexed once per batch. A batch is a copy: to write to it leaves the data unchanged.
 
-    `shuffle` draws a new order at the start of each pass, determined by `generator`; None is the
-    generator `manual_seed` seeds. `drop_last` leaves out a last batch that is not full.
-    `collate_fn` makes a batch out of a list of samples; None is `default_collate`. Passes may
-    overlap: each keeps its own order and place.
+    dataset: a `Dataset`, or a tuple of arrays.
+    batch_size: samples per batch, at least 1.
+    shuffle: draw a new order for each pass.
+    drop_last: omit a last batch that is not full.
+    generator: determines the orders; None is the one that `tk.manual_seed` seeds.
+    collate_fn: makes a batch of a list of samples; None is `default_collate`.
 
-    Raises TypeError or ValueError for a batch size that is not a whole number from 1 up, TypeError
-    for a generator that is not a `np.random.Generator` or a data set that is not one.
+    Passes may overlap: each has its own order and position.
+    Raises TypeError or ValueError for a batch size that is no integer from 1 up, TypeError for
+    another type of generator or data set.
+
+    >>> loader = tk.data.DataLoader((np.eye(5), np.arange(5)), batch_size=2)
+    >>> [tuple(x.shape) for x, label in loader]
+    [(2, 5), (2, 5), (1, 5)]
     """
 
     def __init__(
@@ -149,11 +174,11 @@ class DataLoader:
         return self._batches(self._pass)
 
     def state_dict(self) -> dict[str, Any]:
-        """Where the latest pass is, so that a run can be resumed in the middle of an epoch.
+        """The position in the last pass, to resume a run in the middle of an epoch.
 
-        The latest is the one that last started or handed out a batch. `order` is its order of
-        samples, int64 (N,), or None between passes; `position` the number of samples handed
-        out; `generator` the state of the loader's own generator, or None where it has none.
+        The last pass is the one that last started or yielded a batch. `order` is its order of
+        samples, int64 (N,), or None between passes. `position` is the number of samples yielded.
+        `generator` is the state of the loader's own generator, or None.
         """
         run = self._pass
         return {
@@ -163,10 +188,10 @@ class DataLoader:
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Take up where `state_dict` was taken: the next `for` loop gives the batches left.
+        """Resume from `state_dict`: the next `for` loop yields the remaining batches.
 
-        Raises ValueError, and changes nothing, when the state is not one of this loader's: other
-        keys, another number of samples, or a generator state where the loader has no generator.
+        Raises ValueError, and changes nothing, for a state that does not fit: other keys, another
+        number of samples, or a generator state without a generator in the loader.
         """
         resumed = self._checked_state(state)
         if self.generator is not None:
@@ -176,14 +201,23 @@ class DataLoader:
     def _checked_state(self, state: Mapping[str, Any]) -> _Pass | None:
         keys, count = {"order", "position", "generator"}, len(self.dataset)
         if set(state) != keys:
-            raise ValueError(f"wanted the keys {sorted(keys)}, got {sorted(state)}")
+            raise ValueError(
+                f"DataLoader.load_state_dict: expected the keys {sorted(keys)}, got "
+                f"{sorted(state)}."
+            )
         if (state["generator"] is None) != (self.generator is None):
-            raise ValueError("the state and the loader must both have a generator, or both none")
+            raise ValueError(
+                "DataLoader.load_state_dict: expected a generator in both state and loader, or in "
+                "neither, got one."
+            )
         if state["order"] is None:
             return None
         order, position = _checked_indices(state["order"], count), operator.index(state["position"])
         if len(order) != count or not 0 <= position <= count:
-            raise ValueError(f"wanted {count} samples, got {position} of {len(order)}")
+            raise ValueError(
+                f"DataLoader.load_state_dict: expected {count} samples, got position {position} of "
+                f"{len(order)}."
+            )
         return _Pass(order, position)
 
     def _draw_order(self) -> Indices:
@@ -214,7 +248,7 @@ class DataLoader:
 
 
 class _Pass:
-    """One time through the data: the order of the samples, and how many were handed out."""
+    """One pass through the data: the order of the samples, and how many were yielded."""
 
     __slots__ = ("order", "position")
 
@@ -225,15 +259,20 @@ class _Pass:
 def default_collate(samples: Sequence[Any]) -> Any:
     """Stack samples into one batch of the same structure, with the batch as first dimension.
 
-    Arrays, Tensors and numbers become a Tensor; tuples and lists a tuple, and dictionaries a
-    dictionary, of batches.
+    Arrays, Tensors and numbers become a Tensor. Tuples and lists become a tuple of batches, and
+    dicts a dict of batches.
 
-    Raises ValueError, with the shapes, when the samples cannot be stacked.
+    Raises ValueError, with the shapes, for samples that cannot be stacked.
+
+    >>> tk.data.default_collate([(1.0, {"label": 3}), (2.0, {"label": 4})])
+    (Tensor([1., 2.]), {'label': Tensor([3, 4])})
     """
     first = samples[0]
     if isinstance(first, tuple | list):
         if len({len(sample) for sample in samples}) > 1:
-            raise ValueError("samples of different lengths make no batch; pass a collate_fn")
+            raise ValueError(
+                "default_collate: expected samples of one length, got several. Pass a collate_fn"
+            )
         return tuple(default_collate(column) for column in zip(*samples, strict=True))
     if isinstance(first, Mapping):
         return {key: default_collate([sample[key] for sample in samples]) for key in first}
@@ -242,14 +281,16 @@ def default_collate(samples: Sequence[Any]) -> Any:
     rows = [sample.data if isinstance(sample, Tensor) else np.asarray(sample) for sample in samples]
     if len(shapes := {row.shape for row in rows}) > 1:
         listed = ", ".join(map(str, sorted(shapes)))
-        raise ValueError(f"samples of shapes {listed} make no batch; pass a collate_fn")
+        raise ValueError(
+            f"default_collate: expected samples of one shape, got {listed}. Pass a collate_fn"
+        )
     return Tensor(np.stack(rows))
 
 
 def _gather(dataset: Dataset[Any], indices: Indices) -> Tensor | tuple[Tensor, ...] | None:
-    """A batch by one indexing per array, or None where the samples are made one by one.
+    """A batch by one indexing per array, or None for samples that are made one by one.
 
-    Exact types, because a subclass may make its samples in its own way.
+    Exact types, because a subclass may make its samples differently.
     """
     while type(dataset) is Subset:
         indices, dataset = dataset.indices[indices], dataset.dataset
@@ -261,7 +302,7 @@ def _gather(dataset: Dataset[Any], indices: Indices) -> Tensor | tuple[Tensor, .
 
 
 def _take(values: npt.NDArray[Any], indices: Indices) -> Tensor:
-    """`take` is the faster, but it first copies the whole of an array that is not contiguous."""
+    """`take` is faster, but it first copies the whole of a non-contiguous array."""
     contiguous = values.flags.c_contiguous
     return Tensor(values.take(indices, axis=0) if contiguous else values[indices])
 
@@ -270,8 +311,10 @@ def _as_dataset(dataset: DatasetLike) -> Dataset[Any]:
     if isinstance(dataset, tuple):
         return TensorDataset(*dataset)
     if not isinstance(dataset, Dataset):
-        wanted = "something with len() and [index], or a tuple of arrays"
-        raise TypeError(f"a data set is {wanted}, not {type(dataset).__name__}")
+        raise TypeError(
+            "DataLoader: expected a data set with len() and [index], or a tuple of arrays, got "
+            f"{type(dataset).__name__}."
+        )
     return dataset
 
 
@@ -279,9 +322,11 @@ def _checked_batch_size(batch_size: int) -> int:
     try:
         size = 0 if isinstance(batch_size, bool) else operator.index(batch_size)
     except TypeError:
-        raise TypeError(f"batch_size is a whole number, not {batch_size!r}") from None
+        raise TypeError(
+            f"DataLoader: expected an integer batch_size, got {batch_size!r}."
+        ) from None
     if size < 1:
-        raise ValueError(f"batch_size is a whole number from 1 up, not {batch_size!r}")
+        raise ValueError(f"DataLoader: expected an integer batch_size >= 1, got {batch_size!r}.")
     return size
 
 
@@ -290,26 +335,31 @@ def _checked_indices(indices: npt.ArrayLike, count: int) -> Indices:
     if rows.size == 0:
         return np.zeros(0, np.int64)
     if rows.dtype == np.bool_:
-        raise TypeError("indices are integers; for a mask of booleans: np.flatnonzero(mask)")
+        raise TypeError(
+            "Subset: expected integer indices, got a boolean mask. Use np.flatnonzero(mask)"
+        )
     if rows.dtype.kind not in "iu" or rows.ndim != 1:
-        raise TypeError(f"indices are a row of integers, not {rows.dtype} of shape {rows.shape}")
+        raise TypeError(f"Subset: expected 1-D integer indices, got {rows.dtype}{rows.shape}.")
     outside = rows[(rows < -count) | (rows >= count)]
     if outside.size:
-        raise IndexError(f"index {outside[0]} is outside a data set of {count} samples")
+        raise IndexError(f"Subset: expected indices of {count} samples, got {outside[0]}.")
     return rows.astype(np.int64) % count
 
 
 def _counts(lengths: Sequence[int] | Sequence[float], total: int) -> list[int]:
     if any(length < 0 for length in lengths):
-        raise ValueError(f"lengths are not negative, got {list(lengths)}")
+        raise ValueError(f"random_split: expected lengths >= 0, got {list(lengths)}.")
     if sum(lengths) == total and all(float(length).is_integer() for length in lengths):
         return [int(length) for length in lengths]
     if not math.isclose(math.fsum(lengths), 1.0):
-        raise ValueError(f"lengths sum to {total} samples or to 1, got {list(lengths)}")
+        raise ValueError(
+            f"random_split: expected lengths that sum to {total} samples or to 1, got "
+            f"{list(lengths)}."
+        )
     counts = [math.floor(total * fraction) for fraction in lengths]
-    for place in range(total - sum(counts)):
-        counts[place % len(counts)] += 1
+    for i in range(total - sum(counts)):
+        counts[i % len(counts)] += 1
     if any(fraction and not count for fraction, count in zip(lengths, counts, strict=True)):
-        message = f"{total} samples are too few for the fractions {list(lengths)}: a part is empty"
+        message = f"random_split: fractions {list(lengths)} of {total} samples leave a part empty"
         warnings.warn(message, stacklevel=3)
     return counts

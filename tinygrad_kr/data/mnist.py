@@ -1,4 +1,4 @@
-"""MNIST: 70,000 handwritten digits, the data set of the lectures and of the first thirty years."""
+"""MNIST: 70,000 handwritten digits, the data set of the lectures."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class _Part(NamedTuple):
         return Published(f"{self.stem}-idx{len(self.shape)}-ubyte.gz", self.size, self.sha256)
 
     def spellings(self) -> Iterator[str]:
-        """Every name this file goes by: as published, unpacked, and as some archives spell it."""
+        """Every name of this file: as published, unpacked, and as some archives spell it."""
         for separator in "-.":
             name = f"{self.stem}{separator}idx{len(self.shape)}-ubyte"
             yield from (f"{name}.gz", name)
@@ -71,7 +71,17 @@ _PARTS = {
 
 
 class DatasetNotFoundError(FileNotFoundError):
-    """A data set is neither on this computer nor to be had; the message says where to put it."""
+    """A data set is neither on this computer nor available for download.
+
+    The message says which files to put where.
+
+    A subclass of FileNotFoundError.
+
+    >>> raise tk.data.DatasetNotFoundError("MNIST is not on this computer.")
+    Traceback (most recent call last):
+        ...
+    tinygrad_kr.data.mnist.DatasetNotFoundError: MNIST is not on this computer.
+    """
 
 
 def mnist(
@@ -83,20 +93,24 @@ def mnist(
 ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.int64]]:
     """MNIST as arrays: images float32 (N, 28, 28) in [0, 1], labels int64 (N,) from 0 to 9.
 
-    0 is the paper. N is 60,000 for "train", 10,000 for "test". Each file is looked for in `root`,
-    then in the folder `mnist` under $TINYGRAD_KR_DATA, then in the user's cache, gzipped or not.
-    What is in none of them is downloaded to the cache over HTTPS and checked against a pinned
-    SHA-256, unless `download` is false. `open_url` replaces the function that opens an URL.
+    0 is paper. N is 60,000 for "train", 10,000 for "test".
+    root: the folder to search first. Then come the folder `mnist` in $TINYGRAD_KR_DATA and the
+        user's cache. Files may be gzipped or not.
+    download: download what is missing to the cache, over HTTPS, checked against a pinned SHA-256.
+    open_url: replaces the function that opens an URL.
 
-    Raises DatasetNotFoundError (a FileNotFoundError), which says which files to put where;
-    IdxError when a file that was found is damaged or is not MNIST.
+    Raises DatasetNotFoundError (a FileNotFoundError), which says which files to put where; IdxError
+    for a file that is damaged or is not MNIST; ValueError for another split.
+    Source: Y. LeCun, C. Cortes, C. Burges, "The MNIST database of handwritten digits"; L. Bottou et
+    al., "Comparison of classifier methods: a case study in handwritten digit recognition", 1994.
 
-    Source: Y. LeCun, C. Cortes, C. Burges, "The MNIST database of handwritten digits"; L. Bottou
-    et al., "Comparison of classifier methods: a case study in handwritten digit recognition",
-    1994.
+    >>> tk.data.mnist("validation")
+    Traceback (most recent call last):
+        ...
+    ValueError: mnist: expected split "train" or "test", got 'validation'.
     """
     if split not in _PARTS:
-        raise ValueError(f'split is "train" or "test", not {split!r}')
+        raise ValueError(f'mnist: expected split "train" or "test", got {split!r}.')
     folders = _folders(root)
     paths = [_locate(part, folders, download, open_url) for part in _PARTS[split]]
     images, labels = map(_read, paths, _PARTS[split])
@@ -104,12 +118,12 @@ def mnist(
 
 
 def cache_folder() -> Path:
-    """Where downloads are kept: $XDG_CACHE_HOME/tinygrad_kr, or the platform's own such place."""
+    """The folder of downloads: $XDG_CACHE_HOME/tinygrad_kr, or the platform's equivalent."""
     return user_caches() / "tinygrad_kr"
 
 
 def _folders(root: str | os.PathLike[str] | None) -> dict[str, Path]:
-    """The folders to look in, in order, by what names them."""
+    """The folders to search, in order, each under the name of its setting."""
     folders = {} if root is None else {"root": Path(root)}
     if shared := os.environ.get("TINYGRAD_KR_DATA"):
         folders["$TINYGRAD_KR_DATA/mnist"] = Path(shared, "mnist")
@@ -136,7 +150,7 @@ def _not_found(folders: dict[str, Path], answers: Sequence[str]) -> DatasetNotFo
     names = [part.published().name for parts in _PARTS.values() for part in parts]
     lines = ["MNIST is not on this computer. Put these four files, gzipped or not,"]
     lines += [f"    {name}" for name in names]
-    lines += ["into one of the folders looked in:"]
+    lines += ["into one of the folders that are searched:"]
     lines += [f"    {folder} ({what})" for what, folder in folders.items()]
     if "$TINYGRAD_KR_DATA/mnist" not in folders:
         lines += ["or into a folder `mnist`, and set TINYGRAD_KR_DATA to the folder that holds it."]
@@ -145,7 +159,7 @@ def _not_found(folders: dict[str, Path], answers: Sequence[str]) -> DatasetNotFo
 
 
 def _read(path: Path, part: _Part) -> npt.NDArray[Any]:
-    hint = f"delete {path} and call mnist() again, which downloads it"
+    hint = f"Delete {path} and call mnist() again, which downloads it"
     try:
         values = read_idx(path, max_bytes=part.size)
     except IdxError as error:
@@ -154,6 +168,6 @@ def _read(path: Path, part: _Part) -> npt.NDArray[Any]:
         found = f"{values.shape} of {values.dtype}"
         raise IdxError(str(path), 4, f"{part.shape} of uint8", found, hint)
     if values.ndim == 1 and values.max() > 9:
-        place = int(values.argmax())
-        raise IdxError(str(path), 8 + place, "a label from 0 to 9", str(values[place]), hint)
+        worst = int(values.argmax())
+        raise IdxError(str(path), 8 + worst, "a label from 0 to 9", str(values[worst]), hint)
     return values

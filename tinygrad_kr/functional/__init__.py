@@ -1,6 +1,6 @@
-"""What networks are made of, as functions with PyTorch's names, signatures and defaults.
+"""Layers, activations and losses as functions, with PyTorch's names, signatures and defaults.
 
-They take Tensors and arrays alike, and every one is differentiable as often as one likes.
+They accept Tensors and arrays, and differentiate to any order.
 """
 
 from tinygrad_kr.functional.activations import (
@@ -62,6 +62,11 @@ from tinygrad_kr.functional.pooling import (
     max_pool2d,
 )
 from tinygrad_kr.functional.recurrent import sequence_loss
+
+
+def __dir__() -> list[str]:
+    return __all__
+
 
 __all__ = [
     "adaptive_avg_pool1d",

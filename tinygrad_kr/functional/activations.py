@@ -1,4 +1,8 @@
-"""Activation functions, with PyTorch's slopes at kinks; none overflows where it is flat."""
+"""Activation functions, with PyTorch's slopes at kinks. None overflows where its value is finite.
+
+All are elementwise unless they have a `dim`: the result has the shape and floating dtype of the
+input.
+"""
 
 from __future__ import annotations
 
@@ -15,100 +19,209 @@ relu, sigmoid, tanh = elementwise.relu, elementwise.sigmoid, elementwise.tanh
 
 
 def leaky_relu(input: Any, negative_slope: float = 0.01) -> Any:
-    """x where x > 0, else negative_slope x: a unit that cannot die (Maas et al., 2013)."""
+    """x where x > 0, else negative_slope x: a unit with a gradient on both sides.
+
+    input: any shape; the result has its shape and dtype. The slope at 0 is `negative_slope`.
+    Source: Maas et al., Rectifier nonlinearities improve neural network acoustic models (2013).
+
+    >>> F.leaky_relu(tk.tensor([-2.0, 0.0, 3.0]))
+    Tensor([-0.02,  0.  ,  3.  ])
+    """
     return relu(input) + negative_slope * where_or_zero(input, input <= 0)
 
 
 def elu(input: Any, alpha: float = 1.0) -> Any:
-    """x where x > 0, else alpha (exp(x) - 1) (Clevert et al., 2015)."""
+    """x where x > 0, else alpha (exp(x) - 1).
+
+    input: any shape; the result has its shape and dtype. The slope at 0 is alpha.
+    Source: Clevert et al., Fast and accurate deep network learning by exponential linear units
+    (2015).
+
+    >>> F.elu(tk.tensor([-1.0, 0.0, 2.0])).numpy().round(4)
+    array([-0.6321,  0.    ,  2.    ], dtype=float32)
+    """
     return relu(input) + alpha * expm1(where_or_zero(input, input <= 0))
 
 
 def selu(input: Any) -> Any:
-    """scale elu(x, alpha), the two constants of self-normalising nets (Klambauer et al., 2017)."""
+    """scale elu(x, alpha), with the two constants of self-normalising nets.
+
+    scale = 1.0507..., alpha = 1.6732...: activations keep mean 0 and variance 1 from layer to layer
+    if the weights start as `nn.init.lecun_normal_`.
+    input: any shape; the result has its shape and dtype. The slope at 0 is scale alpha.
+    Source: Klambauer et al., Self-normalizing neural networks (2017).
+
+    >>> F.selu(tk.tensor([-1.0, 0.0, 1.0])).numpy().round(4)
+    array([-1.1113,  0.    ,  1.0507], dtype=float32)
+    """
     return 1.0507009873554804934193349852946 * elu(input, 1.6732632423543772848170429916717)
 
 
 def celu(input: Any, alpha: float = 1.0) -> Any:
-    """x where x > 0, else alpha (exp(x / alpha) - 1), smooth for every alpha (Barron, 2017)."""
+    """x where x > 0, else alpha (exp(x / alpha) - 1): smooth for every alpha.
+
+    input: any shape; the result has its shape and dtype. The slope at 0 is 1.
+    Source: Barron, Continuously differentiable exponential linear units (2017).
+
+    >>> F.celu(tk.tensor([-1.0, 0.0, 2.0]), alpha=2.0).numpy().round(4)
+    array([-0.7869,  0.    ,  2.    ], dtype=float32)
+    """
     return relu(input) + alpha * expm1(where_or_zero(input, input <= 0) / alpha)
 
 
 def gelu(input: Any, approximate: str = "none") -> Any:
-    """x Phi(x), Phi the standard normal's distribution function (Hendrycks and Gimpel, 2016).
+    """x Phi(x), where Phi is the distribution function of the standard normal.
 
-    approximate: "none" for Phi(x) = (1 + erf(x / sqrt 2)) / 2; "tanh" for
-        (1 + tanh(sqrt(2 / pi) (x + 0.044715 x^3))) / 2. ValueError for anything else.
+    approximate: "none" for Phi(x) = (1 + erf(x / sqrt 2)) / 2, "tanh" for
+        (1 + tanh(sqrt(2 / pi) (x + 0.044715 x^3))) / 2.
+    input: any shape; the result has its shape and dtype.
+
+    Raises ValueError for another `approximate`.
+    Source: Hendrycks and Gimpel, Gaussian error linear units (2016).
+
+    >>> F.gelu(tk.tensor([-1.0, 0.0, 1.0])).numpy().round(4)
+    array([-0.1587,  0.    ,  0.8413], dtype=float32)
     """
     if approximate == "none":
         return input * (0.5 * (1 + erf(input * math.sqrt(0.5))))
     if approximate == "tanh":
         inner = math.sqrt(2 / math.pi) * (input + 0.044715 * input * input * input)
         return input * (0.5 * (1 + tanh(inner)))
-    raise ValueError(f'gelu: approximate is "none" or "tanh", not {approximate!r}')
+    raise ValueError(f'gelu: expected approximate "none" or "tanh", got {approximate!r}.')
 
 
 def silu(input: Any) -> Any:
-    """x sigmoid(x), also called swish (Elfwing et al., 2017)."""
+    """x sigmoid(x), also called swish.
+
+    input: any shape; the result has its shape and dtype.
+    Source: Elfwing et al., Sigmoid-weighted linear units (2017).
+
+    >>> F.silu(tk.tensor([-1.0, 0.0, 1.0])).numpy().round(4)
+    array([-0.2689,  0.    ,  0.7311], dtype=float32)
+    """
     return input * sigmoid(input)
 
 
 def mish(input: Any) -> Any:
-    """x tanh(softplus(x)) (Misra, 2019)."""
+    """x tanh(softplus(x)).
+
+    input: any shape; the result has its shape and dtype.
+    Source: Misra, Mish: a self regularized non-monotonic activation function (2019).
+
+    >>> F.mish(tk.tensor([-1.0, 0.0, 1.0])).numpy().round(4)
+    array([-0.3034,  0.    ,  0.8651], dtype=float32)
+    """
     return input * tanh(elementwise.softplus(input))
 
 
 def softsign(input: Any) -> Any:
-    """x / (1 + |x|)."""
+    """x / (1 + |x|): between -1 and 1, with slower tails than tanh.
+
+    input: any shape; the result has its shape and dtype. The slope at 0 is 1.
+
+    >>> F.softsign(tk.tensor([-1.0, 0.0, 3.0]))
+    Tensor([-0.5 ,  0.  ,  0.75])
+    """
     return input / (1 + absolute(input))
 
 
 def softplus(input: Any, beta: float = 1.0, threshold: float = 20.0) -> Any:
-    """log(1 + exp(beta x)) / beta, a smooth relu; x itself where beta x > threshold."""
+    """log(1 + exp(beta x)) / beta, a smooth relu.
+
+    threshold: where beta x > threshold the result is x itself, which is equal to rounding.
+    input: any shape; the result has its shape and dtype. Its slope is sigmoid(beta x).
+
+    >>> F.softplus(tk.tensor([-1.0, 0.0, 100.0])).numpy().round(4)
+    array([  0.3133,   0.6931, 100.    ], dtype=float32)
+    """
     scaled = input * beta
     return where(scaled > threshold, input, elementwise.softplus(scaled) / beta)
 
 
 def logsigmoid(input: Any) -> Any:
-    """log(sigmoid(x)) = -softplus(-x), exact where the sigmoid underflows."""
+    """log(sigmoid(x)) = -softplus(-x), exact where the sigmoid underflows.
+
+    input: any shape; the result has its shape and dtype.
+
+    >>> F.logsigmoid(tk.tensor([-200.0, 0.0])).numpy().round(4)
+    array([-200.    ,   -0.6931], dtype=float32)
+    """
     return -elementwise.softplus(-input)
 
 
 def hardtanh(input: Any, min_val: float = -1.0, max_val: float = 1.0) -> Any:
-    """x held between `min_val` and `max_val`; slope 0 at both and beyond.
+    """x, clipped to [min_val, max_val].
 
-    ValueError if min_val is above max_val.
+    input: any shape; the result has its shape and dtype. The slope is 0 at both bounds and beyond.
+    Raises ValueError for min_val > max_val.
+
+    >>> F.hardtanh(tk.tensor([-2.0, 0.5, 1.0]))
+    Tensor([-1. ,  0.5,  1. ])
     """
     if min_val > max_val:
-        raise ValueError(f"hardtanh: min_val {min_val} is above max_val {max_val}")
+        raise ValueError(f"hardtanh: expected min_val <= max_val, got {min_val} and {max_val}.")
     return where(input <= min_val, min_val, where(input >= max_val, max_val, input))
 
 
 def relu6(input: Any) -> Any:
-    """relu that stops at 6."""
+    """min(max(x, 0), 6).
+
+    input: any shape; the result has its shape and dtype. The slope is 0 at 0 and at 6.
+    Source: Krizhevsky, Convolutional deep belief networks on CIFAR-10 (2010).
+
+    >>> F.relu6(tk.tensor([-1.0, 3.0, 8.0]))
+    Tensor([0., 3., 6.])
+    """
     return hardtanh(input, 0.0, 6.0)
 
 
 def hardsigmoid(input: Any) -> Any:
-    """x / 6 + 1 / 2 held between 0 and 1: a sigmoid without exp."""
+    """x / 6 + 1 / 2, clipped to [0, 1]: a sigmoid without exp.
+
+    input: any shape; the result has its shape and dtype. The slope is 0 at -3 and 3 and beyond.
+
+    >>> F.hardsigmoid(tk.tensor([-4.0, 0.0, 1.5]))
+    Tensor([0.  , 0.5 , 0.75])
+    """
     return hardtanh(input + 3.0, 0.0, 6.0) / 6.0
 
 
 def softmax(input: Any, dim: int, dtype: Any = None) -> Any:
-    """exp(x) / sum(exp(x)) along `dim`: probabilities that add up to 1, without overflow.
+    """exp(x) / sum(exp(x)) along `dim`: probabilities that sum to 1, without overflow.
 
-    dtype: cast to it first. NaN along a `dim` that is -inf throughout (0 / 0), as in PyTorch.
+    input: any shape; the result has the same shape.
+    dtype: a floating dtype to convert to first (else TypeError).
+
+    NaN along a `dim` that is -inf throughout (0 / 0), as in PyTorch.
+
+    >>> F.softmax(tk.tensor([[0.0, 0.0], [1000.0, 0.0]]), dim=1)
+    Tensor([[0.5, 0.5],
+            [1. , 0. ]])
     """
     return network.softmax(_cast(input, dtype), axis=dim)
 
 
 def log_softmax(input: Any, dim: int, dtype: Any = None) -> Any:
-    """log(softmax(x)) along `dim`, finite where the softmax underflows."""
+    """log(softmax(x)) along `dim`, finite where the softmax underflows.
+
+    input: any shape; the result has the same shape.
+    dtype: a floating dtype to convert to first (else TypeError).
+
+    >>> F.log_softmax(tk.tensor([1000.0, 0.0]), dim=0)
+    Tensor([    0., -1000.])
+    """
     return network.log_softmax(_cast(input, dtype), axis=dim)
 
 
 def softmin(input: Any, dim: int, dtype: Any = None) -> Any:
-    """softmax(-x) along `dim`."""
+    """softmax(-x) along `dim`: the smallest element gets the largest probability.
+
+    input: any shape; the result has the same shape.
+    dtype: a floating dtype to convert to first (else TypeError).
+
+    >>> F.softmin(tk.tensor([0.0, 1000.0]), dim=0)
+    Tensor([1., 0.])
+    """
     return softmax(-input, dim, dtype)
 
 
@@ -116,20 +229,26 @@ def _cast(x: Any, dtype: Any) -> Any:
     if dtype is None:
         return x
     if np.dtype(dtype).kind != "f":
-        raise TypeError(f"probabilities have a floating dtype, not {np.dtype(dtype)}")
+        raise TypeError(f"softmax: expected a floating dtype, got {np.dtype(dtype)}.")
     return astype(x, dtype=np.dtype(dtype))
 
 
 def maxout(input: Any, pieces: int, dim: int = -1) -> Any:
-    """The largest of every `pieces` neighbours along `dim` (Goodfellow et al., 2013).
+    """The largest of every `pieces` neighbours along `dim`.
 
-    A unit that learns its own convex, piecewise linear activation: (..., units x pieces) becomes
-    (..., units). Ties share the gradient evenly. ValueError if the size is no multiple of `pieces`.
+    input: (..., units x pieces, ...), the result (..., units, ...). A unit on top of a linear layer
+    thus learns a convex, piecewise linear activation. Ties share the gradient evenly.
+    Raises ValueError if the size is no multiple of `pieces`.
+    Source: Goodfellow et al., Maxout networks (2013).
+
+    >>> F.maxout(tk.tensor([[1.0, 5.0, -2.0, -3.0]]), pieces=2)
+    Tensor([[ 5., -2.]])
     """
     size = input.shape[dim]
     if pieces < 1 or size % pieces:
         raise ValueError(
-            f"maxout: axis {dim} of shape {input.shape} does not divide into groups of {pieces}"
+            f"maxout: expected a multiple of pieces={pieces} on axis {dim}, got shape "
+            f"{input.shape}."
         )
     dim %= input.ndim
     grouped = (*input.shape[:dim], size // pieces, pieces, *input.shape[dim + 1 :])

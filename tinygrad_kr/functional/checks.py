@@ -12,18 +12,24 @@ from tinygrad_kr.ops.tracing import tracing
 
 
 def integers(x: Any, what: str) -> ndarray:
-    """The array of an integer argument; TypeError for any other dtype."""
+    """The array of an integer argument. Raises TypeError for any other dtype.
+
+    what: the function and the argument, "embedding: indices".
+    """
     array: ndarray = x._data if isinstance(x, Node) else np.asarray(x)
     if array.dtype.kind not in "iu":
         raise TypeError(
-            f"{what} must be integers, not {array.dtype} of shape {array.shape}; "
-            "convert with .astype(np.int64)"
+            f"{what}: expected integers, got {array.dtype}{array.shape}. "
+            "Convert with .astype(np.int64)"
         )
     return array
 
 
 def refuse_outside(indices: ndarray, count: int, what: str, ignored: int | None = None) -> None:
-    """IndexError that names the first index outside [0, count) that is not `ignored`."""
+    """Raise IndexError for the first index outside [0, count) that is not `ignored`.
+
+    what: the function and the argument, "embedding: index".
+    """
     if tracer := tracing():
         tracer.check(refuse_outside, indices, count, what, ignored)
     if not indices.size or (indices.min() >= 0 and indices.max() < count):
@@ -32,5 +38,7 @@ def refuse_outside(indices: ndarray, count: int, what: str, ignored: int | None 
     if ignored is not None:
         outside &= indices != ignored
     if outside.any():
-        where_ = tuple(int(i) for i in np.argwhere(outside)[0])
-        raise IndexError(f"{what} {indices[where_]} at {where_} is not in [0, {count})")
+        position = tuple(int(i) for i in np.argwhere(outside)[0])
+        raise IndexError(
+            f"{what}: expected one in [0, {count}), got {indices[position]} at {position}."
+        )

@@ -1,6 +1,6 @@
-"""Convolutions, windows and padding. Batch on axis 0, channels on axis 1, then the spatial axes.
+"""Convolutions, windows and padding. Axis 0 is the batch, axis 1 the channels, then spatial axes.
 
-A filter is not flipped: this is the cross-correlation that networks call convolution.
+Filters are not flipped: this is the cross-correlation that networks call convolution.
 """
 
 from __future__ import annotations
@@ -29,7 +29,16 @@ def conv1d(
     dilation: Sizes = 1,
     groups: int = 1,
 ) -> Any:
-    """`conv2d` over one spatial axis: input (N, C, L), weight (O, C / groups, k)."""
+    """Cross-correlation over one spatial axis: `conv2d` for sequences.
+
+    input: (N, C, L) or (C, L). weight: (O, C / groups, k). bias: (O,).
+    Result: (N, O, L') or (O, L'), L' = floor((L + 2 padding - dilation (k - 1) - 1) / stride) + 1.
+    stride, padding, dilation, groups, errors: see `conv2d`.
+
+    >>> x, w = tk.tensor([[[1.0, 2.0, 4.0]]]), tk.tensor([[[1.0, -1.0]]])
+    >>> F.conv1d(x, w)
+    Tensor([[[-1., -2.]]])
+    """
     return _conv("conv1d", 1, input, weight, bias, stride, padding, dilation, groups)
 
 
@@ -42,15 +51,24 @@ def conv2d(
     dilation: Sizes = 1,
     groups: int = 1,
 ) -> Any:
-    """The products of every window of the input with every filter, summed, plus a bias.
+    """The product of every window of the input with every filter, summed, plus a bias.
 
-    Input (N, C, H, W), weight (O, C / groups, kh, kw), bias (O,), result (N, O, H', W') with
-    H' = floor((H + 2 padding - dilation (kh - 1) - 1) / stride) + 1.
-    padding: zeros on both sides, "valid" for none, "same" for as many as keep the size (stride 1).
-    groups: input and output channels in so many groups that do not see each other.
-    An input without the batch axis gives a result without it.
+        y[n, o, i, j] = b[o] + sum over c, p, q of w[o, c, p, q] x[n, c, i stride + p, j stride + q]
 
-    ValueError where channels, groups or sizes do not agree.
+    input: (N, C, H, W) or (C, H, W). weight: (O, C / groups, kh, kw). bias: (O,).
+    Result: (N, O, H', W') or (O, H', W'),
+        H' = floor((H + 2 padding - dilation (kh - 1) - 1) / stride) + 1.
+    stride, dilation: one number or one per axis.
+    padding: zeros on both sides, one number or one per axis; "valid" for none, "same" for as many
+        as keep the size (stride 1).
+    groups: the number of channel groups; each output channel sees the inputs of its own group.
+
+    Raises ValueError where channels, groups or sizes do not agree.
+
+    >>> x = tk.arange(9.0).reshape(1, 1, 3, 3)
+    >>> F.conv2d(x, tk.ones(1, 1, 2, 2))
+    Tensor([[[[ 8., 12.],
+              [20., 24.]]]])
     """
     return _conv("conv2d", 2, input, weight, bias, stride, padding, dilation, groups)
 
@@ -73,9 +91,9 @@ def _conv(
     outputs, per_group = weight.shape[:2]
     if groups < 1 or outputs % groups or input.shape[1] != per_group * groups:
         raise ValueError(
-            f"{name}: weight {weight.shape} with groups={groups} wants {per_group * groups} input "
-            f"channels and a multiple of {groups} outputs; input {input.shape} has "
-            f"{input.shape[1]} channels"
+            f"{name}: weight {weight.shape} with groups={groups}: expected {per_group * groups} "
+            f"input channels and a multiple of {groups} outputs, got input {input.shape} with "
+            f"{input.shape[1]} channels."
         )
     _check_bias(name, bias, outputs)
     strides = _positive(stride, spatial, "stride")
@@ -86,8 +104,8 @@ def _conv(
     sizes = [a + n + b for n, (a, b) in zip(input.shape[2:], widths, strict=True)]
     if any(n < r for n, r in zip(sizes, reach, strict=True)):
         raise ValueError(
-            f"{name}: a kernel that reaches over {tuple(reach)} does not fit into the padded "
-            f"input, {tuple(sizes)}"
+            f"{name}: expected a padded input of at least the kernel's extent {tuple(reach)}, got "
+            f"{tuple(sizes)}."
         )
     more = () if bias is None else (bias,)
     return window.convolve(
@@ -105,7 +123,16 @@ def conv_transpose1d(
     groups: int = 1,
     dilation: Sizes = 1,
 ) -> Any:
-    """`conv_transpose2d` over one spatial axis."""
+    """The adjoint of `conv1d`: every input element adds a scaled filter to the result.
+
+    input: (N, O, L') or (O, L'). weight: (O, C / groups, k). bias: (C,).
+    Result: (N, C, L) or (C, L),
+        L = (L' - 1) stride - 2 padding + dilation (k - 1) + output_padding + 1.
+    Options and errors: see `conv_transpose2d`.
+
+    >>> F.conv_transpose1d(tk.tensor([[[1.0, 2.0]]]), tk.tensor([[[1.0, 10.0]]]))
+    Tensor([[[ 1., 12., 20.]]])
+    """
     return _conv_transpose(
         "conv_transpose1d",
         1,
@@ -130,13 +157,19 @@ def conv_transpose2d(
     groups: int = 1,
     dilation: Sizes = 1,
 ) -> Any:
-    """The adjoint of `conv2d`: every element of the input spreads a filter over the result.
+    """The adjoint of `conv2d`: every input element adds a scaled filter to the result.
 
-    Input (N, O, H', W'), weight (O, C / groups, kh, kw), bias (C,), result (N, C, H, W) with
-    H = (H' - 1) stride - 2 padding + dilation (kh - 1) + output_padding + 1.
+    input: (N, O, H', W') or (O, H', W'). weight: (O, C / groups, kh, kw). bias: (C,).
+    Result: (N, C, H, W) or (C, H, W),
+        H = (H' - 1) stride - 2 padding + dilation (kh - 1) + output_padding + 1.
+    stride, padding, dilation, output_padding: one number or one per axis.
+    output_padding: rows and columns to add at the end, fewer than the stride or the dilation.
 
-    ValueError where channels, groups or sizes do not agree, or output_padding is not below the
-    stride or the dilation.
+    Raises ValueError where channels, groups or sizes do not agree, or `output_padding` is too
+    large.
+
+    >>> F.conv_transpose2d(tk.ones(1, 1, 1, 2), tk.ones(1, 1, 1, 2))
+    Tensor([[[[1., 2., 1.]]]])
     """
     return _conv_transpose(
         "conv_transpose2d",
@@ -170,8 +203,8 @@ def _conv_transpose(
     _check_ranks(name, spatial, input, weight)
     if groups < 1 or input.shape[1] != weight.shape[0] or input.shape[1] % groups:
         raise ValueError(
-            f"{name}: weight {weight.shape} with groups={groups} wants {weight.shape[0]} input "
-            f"channels, a multiple of the groups; input {input.shape} has {input.shape[1]}"
+            f"{name}: weight {weight.shape} with groups={groups}: expected {weight.shape[0]} input "
+            f"channels, a multiple of the groups, got input {input.shape} with {input.shape[1]}."
         )
     _check_bias(name, bias, weight.shape[1] * groups)
     strides = _positive(stride, spatial, "stride")
@@ -180,8 +213,8 @@ def _conv_transpose(
     extra = _sizes(output_padding, spatial, "output_padding", 0)
     if any(e >= max(s, d) for e, s, d in zip(extra, strides, dilations, strict=True)):
         raise ValueError(
-            f"{name}: output_padding {extra} must be smaller than stride {strides} or "
-            f"dilation {dilations}"
+            f"{name}: expected output_padding below stride {strides} or dilation {dilations}, got "
+            f"{extra}."
         )
     reach = tuple(
         (n - 1) * s + d * (k - 1) + 1
@@ -190,7 +223,8 @@ def _conv_transpose(
     size = tuple(r - 2 * p + e for r, p, e in zip(reach, pads, extra, strict=True))
     if min(size) < 1:
         raise ValueError(
-            f"{name}: input {input.shape} and padding {pads} leave an output of {size}"
+            f"{name}: expected an output of at least one element per axis, got {size} from input "
+            f"{input.shape} and padding {pads}."
         )
     cut = tuple((p, max(p - e, 0)) for p, e in zip(pads, extra, strict=True))
     y = window.convolve_transposed(
@@ -212,17 +246,17 @@ def _check_ranks(name: str, spatial: int, input: Any, weight: Any) -> None:
     if input.ndim != spatial + 2 or weight.ndim != spatial + 2:
         axes = "HW" if spatial == 2 else "L"
         raise ValueError(
-            f"{name}: input (N, C, {', '.join(axes)}) and weight of {spatial + 2} axes wanted, not "
-            f"{input.shape} and {weight.shape}"
+            f"{name}: expected input (N, C, {', '.join(axes)}) and weight of {spatial + 2} axes, "
+            f"got {input.shape} and {weight.shape}."
         )
 
 
 def _check_bias(name: str, bias: Any, outputs: int) -> None:
     if bias is not None and bias.shape != (outputs,):
-        raise ValueError(f"{name}: bias of shape {bias.shape} for {outputs} output channels")
+        raise ValueError(f"{name}: expected bias of shape {(outputs,)}, got {bias.shape}.")
 
 
-# ------------------------------------------------------------------ sizes given once or per axis
+# ------------------------------------------------------------------ sizes, one or one per axis
 
 
 def _sizes(value: Sizes, count: int, name: str, least: int) -> tuple[int, ...]:
@@ -232,8 +266,8 @@ def _sizes(value: Sizes, count: int, name: str, least: int) -> tuple[int, ...]:
     if len(sizes) != count or not all(
         isinstance(n, int | np.integer) and n >= least for n in sizes
     ):
-        wanted = "an integer" if count == 1 else f"an integer or {count} of them"
-        raise ValueError(f"{name} must be {wanted}, at least {least}, not {value!r}")
+        expected = "an integer" if count == 1 else f"an integer or {count} of them"
+        raise ValueError(f"{name}: expected {expected}, at least {least}, got {value!r}.")
     return tuple(int(n) for n in sizes)
 
 
@@ -254,10 +288,11 @@ def _padding(
             return ((0, 0),) * len(kernel)
         if padding != "same":
             raise ValueError(
-                f'{name}: padding is "same", "valid", an integer or one per axis, not {padding!r}'
+                f'{name}: expected padding "same", "valid", an integer or one per axis, got '
+                f"{padding!r}."
             )
         if any(s != 1 for s in stride):
-            raise ValueError(f'{name}: padding="same" needs stride 1, not {stride}')
+            raise ValueError(f'{name}: expected stride 1 with padding="same", got {stride}.')
         totals = [d * (k - 1) for k, d in zip(kernel, dilation, strict=True)]
         return tuple((total // 2, total - total // 2) for total in totals)
     return tuple((p, p) for p in _sizes(padding, len(kernel), "padding", 0))
@@ -269,14 +304,24 @@ def _padding(
 def unfold(
     input: Any, kernel_size: Sizes, dilation: Sizes = 1, padding: Sizes = 0, stride: Sizes = 1
 ) -> Any:
-    """Windows as columns: input (N, C, H, W), result (N, C kh kw, number of windows).
+    """Windows as columns, the input of a convolution as a matrix.
 
-    An input (C, H, W) gives (C kh kw, number of windows).
+    input: (N, C, H, W), the result (N, C kh kw, number of windows). Without N in one, without it in
+    the other.
+    kernel_size, dilation, padding, stride: one number or one per axis.
+
+    Raises ValueError for another number of axes.
+
+    >>> F.unfold(tk.arange(6.0).reshape(1, 1, 2, 3), kernel_size=2)
+    Tensor([[[0., 1.],
+             [1., 2.],
+             [3., 4.],
+             [4., 5.]]])
     """
     if input.ndim == 3:
         return unfold(input[None], kernel_size, dilation, padding, stride)[0]
     if input.ndim != 4:
-        raise ValueError(f"unfold: input (N, C, H, W) wanted, not {input.shape}")
+        raise ValueError(f"unfold: expected input (N, C, H, W) or (C, H, W), got {input.shape}.")
     kernel = _positive(kernel_size, 2, "kernel_size")
     windows = window.unfold(
         _zero_padded(input, padding),
@@ -298,9 +343,14 @@ def fold(
     padding: Sizes = 0,
     stride: Sizes = 1,
 ) -> Any:
-    """The adjoint of `unfold`: windows (N, C kh kw, L) added up at their places in (N, C, H, W).
+    """The adjoint of `unfold`: adds windows up at their positions.
 
-    ValueError if the numbers of rows or windows are not those `unfold` gives for `output_size`.
+    input: (N, C kh kw, L), the result (N, C, H, W) with (H, W) = output_size. Without N in one,
+    without it in the other.
+    Raises ValueError if the rows or windows are not as many as `unfold` gives for `output_size`.
+
+    >>> F.fold(tk.ones(1, 2, 2), output_size=(1, 3), kernel_size=(1, 2))
+    Tensor([[[[1., 2., 1.]]]])
     """
     if input.ndim == 2:
         return fold(input[None], output_size, kernel_size, dilation, padding, stride)[0]
@@ -312,11 +362,11 @@ def fold(
     pads = _sizes(padding, 2, "padding", 0)
     padded = tuple(n + 2 * p for n, p in zip(size, pads, strict=True))
     counts = tuple(map(window.windows_along, padded, kernel, strides, dilations))
-    area, places = math.prod(kernel), math.prod(counts)
-    if input.ndim != 3 or input.shape[1] % area or input.shape[2] != places or min(counts) < 1:
+    area, n_windows = math.prod(kernel), math.prod(counts)
+    if input.ndim != 3 or input.shape[1] % area or input.shape[2] != n_windows or min(counts) < 1:
         raise ValueError(
-            f"fold: output_size {size} with these windows has {places} places for columns of a "
-            f"multiple of {area}; input has shape {input.shape}"
+            f"fold: output_size {size}: expected {n_windows} columns of a multiple of {area} rows, "
+            f"got input {input.shape}."
         )
     n, channels = input.shape[0], input.shape[1] // area
     windows = input.reshape(n, channels, *kernel, *counts).transpose(0, 1, 4, 5, 2, 3)
@@ -337,24 +387,30 @@ _MODES = {"reflect": "reflect", "replicate": "edge", "circular": "wrap"}
 
 
 def pad(input: Any, pad: Sequence[int], mode: str = "constant", value: float | None = None) -> Any:
-    """More elements at both ends of the last axes, in PyTorch's order: last axis first.
+    """Add elements at both ends of the last axes.
 
-    pad: (before, after) of the last axis, then of the last but one, ...; negative ones cut off.
+    pad: (before, after) of the last axis, then of the last but one, and so on. Negative numbers
+        remove elements.
     mode: "constant" (`value`, default 0), "reflect" (without the edge), "replicate" or "circular".
 
-    ValueError for an odd or too long `pad`, an unknown mode, or one that an axis is too short for.
+    The gradient of a repeated element is the sum over its copies.
+    Raises ValueError for an odd or too long `pad`, an unknown mode, or an axis too short for the
+    mode.
+
+    >>> F.pad(tk.tensor([1.0, 2.0, 3.0]), (1, 1), mode="reflect")
+    Tensor([2., 1., 2., 3., 2.])
     """
     if len(pad) % 2 or len(pad) > 2 * input.ndim:
-        raise ValueError(f"pad: pairs for at most {input.ndim} axes wanted, not {tuple(pad)}")
+        raise ValueError(f"pad: expected pairs for at most {input.ndim} axes, got {tuple(pad)}.")
     pairs = [(int(a), int(b)) for a, b in list(pairwise(pad))[::2]]
     if mode == "constant":
         return _padded_by(input, pairs, 0.0 if value is None else value)
     if mode not in _MODES:
         raise ValueError(
-            f'pad: mode is "constant", "reflect", "replicate" or "circular", not {mode!r}'
+            f'pad: expected mode "constant", "reflect", "replicate" or "circular", got {mode!r}.'
         )
     if value is not None:
-        raise ValueError(f"pad: value is for the constant mode, not for {mode!r}")
+        raise ValueError(f'pad: expected mode "constant" with a value, got {mode!r}.')
     for i, pair in enumerate(pairs):
         if any(pair):
             input = _extended(input, input.ndim - 1 - i, pair, mode)
@@ -364,7 +420,7 @@ def pad(input: Any, pad: Sequence[int], mode: str = "constant", value: float | N
 def _padded_by(x: Any, pairs: list[tuple[int, int]], value: float) -> Any:
     widths = [(0, 0)] * (x.ndim - len(pairs)) + pairs[::-1]
     if any(a + n + b < 0 for n, (a, b) in zip(x.shape, widths, strict=True)):
-        raise ValueError(f"pad: {widths} cuts more off than shape {x.shape} has")
+        raise ValueError(f"pad: expected to remove at most shape {x.shape}, got widths {widths}.")
     if min(map(min, widths), default=0) < 0:
         x = x[
             tuple(
@@ -375,12 +431,15 @@ def _padded_by(x: Any, pairs: list[tuple[int, int]], value: float) -> Any:
 
 
 def _extended(x: Any, axis: int, pair: tuple[int, int], mode: str) -> Any:
-    """One axis continued by its own elements."""
+    """One axis, extended by its own elements."""
     size = x.shape[axis]
     longest = {"reflect": size - 1, "circular": size, "replicate": max(pair) if size else 0}[mode]
     if max(pair) > longest:
-        raise ValueError(f"pad: {mode} {pair} needs an axis longer than {size} (shape {x.shape})")
+        raise ValueError(
+            f"pad: expected widths up to {longest} for mode {mode!r} on axis {axis} of shape "
+            f"{x.shape}, got {pair}."
+        )
     before, after = max(pair[0], 0), max(pair[1], 0)
-    places = np.pad(np.arange(size), (before, after), _MODES[mode])  # type: ignore[call-overload]
-    places = places[max(-pair[0], 0) : len(places) - max(-pair[1], 0)]
-    return x.swapaxes(0, axis)[places].swapaxes(0, axis)
+    rows = np.pad(np.arange(size), (before, after), _MODES[mode])  # type: ignore[call-overload]
+    rows = rows[max(-pair[0], 0) : len(rows) - max(-pair[1], 0)]
+    return x.swapaxes(0, axis)[rows].swapaxes(0, axis)

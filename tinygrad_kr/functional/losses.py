@@ -1,8 +1,7 @@
-"""Losses: how far predictions are from targets, of one shape with them; nothing broadcasts.
+"""Losses: the distance of predictions from targets. Both have one shape; nothing broadcasts.
 
-Every `reduction` is "mean", "sum" or "none" (a loss per element, or per sample for class labels);
-anything else raises ValueError. The mean of an empty batch raises
-ValueError too; its sum is 0.
+Every `reduction` is "mean", "sum" or "none" (one loss per element, or per sample for labels). Any
+other raises ValueError. The mean of an empty batch raises ValueError as well; its sum is 0.
 """
 
 from __future__ import annotations
@@ -20,7 +19,7 @@ from tinygrad_kr.ops.op import astype
 from tinygrad_kr.ops.reduction import mean_, sum_
 from tinygrad_kr.ops.tracing import tracing
 
-# ------------------------------------------------------------------ what all losses share
+# ------------------------------------------------------------------ shapes and reductions
 
 
 def _reduced(loss: Any, reduction: str) -> Any:
@@ -42,7 +41,7 @@ def _known(reduction: str) -> str:
 
 
 def _unknown(reduction: str, more: str = "") -> str:
-    return f'reduction is "mean", "sum"{more} or "none", not {reduction!r}'
+    return f'loss: expected reduction "mean", "sum"{more} or "none", got {reduction!r}.'
 
 
 def _shape(x: Any) -> tuple[int, ...]:
@@ -58,24 +57,24 @@ def _same_shape(name: str, input: Any, target: Any) -> None:
 
 
 def _mismatch(name: str, input: tuple[int, ...], target: tuple[int, ...]) -> str:
-    message = f"{name}: input {input} and target {target} must have one shape"
+    message = f"{name}: expected input and target of one shape, got {input} and {target}"
     try:
         both = np.broadcast_shapes(input, target)
     except ValueError:
         return f"{message}."
-    message += f" (as they are, they would be broadcast to {both})"
+    message += f" (which would broadcast to {both})"
     if math.prod(input) == math.prod(target):
-        return f"{message}. Write target.reshape{input} if they belong together one to one."
+        return f"{message}. Write target.reshape{input} if their elements correspond."
     axis = next(a for a in range(-1, -len(both) - 1, -1) if input[a:][:1] != target[a:][:1])
     sizes = [shape[axis] if len(shape) >= -axis else "no" for shape in (input, target)]
     return (
         f"{message}. Axis {axis} has {sizes[0]} entries in the input and {sizes[1]} in the target: "
-        "look for a wrong number of outputs, or a bias that widened them."
+        "check the number of outputs, and biases that widen them."
     )
 
 
 def _like(constant: Any, input: Any) -> Any:
-    """A constant in the input's dtype: a float64 target does not widen a float32 net's loss."""
+    """A constant in the input's dtype: a float64 target does not widen a float32 loss."""
     dtype = input._data.dtype if isinstance(input, Node) else input.dtype
     if isinstance(constant, Node) and constant._data.dtype is dtype:
         return constant
@@ -91,25 +90,51 @@ def _like(constant: Any, input: Any) -> Any:
 
 
 def mse_loss(input: Any, target: Any, reduction: str = "mean") -> Any:
-    """(input - target)^2."""
+    """The mean squared error: the mean of (input - target)^2.
+
+    input, target: one shape. reduction: "mean" over all elements, "sum", or "none" for the input's
+    shape. The result has the input's dtype; its gradient is 2 (input - target) / n for "mean".
+
+    Raises ValueError for different shapes, an unknown reduction, or the mean of no elements.
+
+    >>> F.mse_loss(tk.tensor([1.0, 2.0]), tk.tensor([1.0, 4.0]))
+    Tensor(2.)
+    """
     _same_shape("mse_loss", input, target)
     return _reduced(square(input - _like(target, input)), reduction)
 
 
 def l1_loss(input: Any, target: Any, reduction: str = "mean") -> Any:
-    """|input - target|, with slope 0 at 0."""
+    """The mean absolute error: the mean of |input - target|.
+
+    input, target: one shape. reduction: "mean" over all elements, "sum", or "none" for the input's
+    shape. The result has the input's dtype. The slope at input = target is 0.
+
+    Raises ValueError for different shapes, an unknown reduction, or the mean of no elements.
+
+    >>> F.l1_loss(tk.tensor([1.0, 2.0]), tk.tensor([1.0, 4.0]))
+    Tensor(1.)
+    """
     _same_shape("l1_loss", input, target)
     return _reduced(absolute(input - _like(target, input)), reduction)
 
 
 def huber_loss(input: Any, target: Any, reduction: str = "mean", delta: float = 1.0) -> Any:
-    """d^2 / 2 where |d| <= delta, else delta (|d| - delta / 2), of d = input - target.
+    """d^2 / 2 where |d| <= delta, else delta (|d| - delta / 2), for d = input - target.
 
+    input, target: one shape. delta: above 0. reduction: "mean" over all elements, "sum", or "none"
+    for the input's shape. The slope is d, clipped to [-delta, delta].
+
+    Raises ValueError for different shapes, delta <= 0, an unknown reduction, or the mean of no
+    elements.
     Source: Huber, Robust estimation of a location parameter (1964).
+
+    >>> F.huber_loss(tk.tensor([0.5, 3.0]), tk.tensor([0.0, 0.0]), reduction="none")
+    Tensor([0.125, 2.5  ])
     """
     _same_shape("huber_loss", input, target)
     if not delta > 0:
-        raise ValueError(f"huber_loss: delta must be above 0, not {delta}")
+        raise ValueError(f"huber_loss: expected delta > 0, got {delta}.")
     return _reduced(_huber(input - _like(target, input), delta), reduction)
 
 
@@ -120,13 +145,22 @@ def _huber(difference: Any, delta: float) -> Any:
 
 
 def smooth_l1_loss(input: Any, target: Any, reduction: str = "mean", beta: float = 1.0) -> Any:
-    """d^2 / (2 beta) where |d| < beta, else |d| - beta / 2: the Huber loss over beta.
+    """d^2 / (2 beta) where |d| < beta, else |d| - beta / 2, for d = input - target.
 
-    beta 0 is the l1 loss.
+    The Huber loss divided by beta. beta 0 is the l1 loss.
+    input, target: one shape. reduction: "mean" over all elements, "sum", or "none" for the input's
+    shape.
+
+    Raises ValueError for different shapes, beta < 0, an unknown reduction, or the mean of no
+    elements.
+    Source: Girshick, Fast R-CNN (2015).
+
+    >>> F.smooth_l1_loss(tk.tensor([0.5, 3.0]), tk.tensor([0.0, 0.0]), reduction="none")
+    Tensor([0.125, 2.5  ])
     """
     _same_shape("smooth_l1_loss", input, target)
     if not beta >= 0:
-        raise ValueError(f"smooth_l1_loss: beta must not be negative, but is {beta}")
+        raise ValueError(f"smooth_l1_loss: expected beta >= 0, got {beta}.")
     difference = input - _like(target, input)
     return _reduced(_huber(difference, beta) / beta if beta else absolute(difference), reduction)
 
@@ -137,10 +171,18 @@ def smooth_l1_loss(input: Any, target: Any, reduction: str = "mean", beta: float
 def binary_cross_entropy(
     input: Any, target: Any, weight: Any = None, reduction: str = "mean"
 ) -> Any:
-    """-(t log p + (1 - t) log(1 - p)) for probabilities p, each log at least -100 (as in PyTorch).
+    """-(t log p + (1 - t) log(1 - p)) for probabilities p and targets t.
 
-    weight: a factor per element, or of a shape that broadcasts to it. ValueError for a p outside
-    [0, 1]: of a linear output take `binary_cross_entropy_with_logits`.
+    Each logarithm is at least -100, as in PyTorch.
+    input, target: one shape, p and t in it. weight: a factor per element, or a shape that
+        broadcasts.
+    reduction: "mean" over all elements, "sum", or "none" for the input's shape.
+
+    Raises ValueError for p outside [0, 1] (use `binary_cross_entropy_with_logits` for logits), and
+    for different shapes, an unknown reduction, or the mean of no elements.
+
+    >>> F.binary_cross_entropy(tk.tensor([0.5, 0.5]), tk.tensor([1.0, 0.0])).item()
+    0.693...
     """
     _same_shape("binary_cross_entropy", input, target)
     loss = network.bce(input, _like(target, input))
@@ -154,10 +196,19 @@ def binary_cross_entropy_with_logits(
     reduction: str = "mean",
     pos_weight: Any = None,
 ) -> Any:
-    """The cross-entropy of p = sigmoid(x): -(w t log p + (1 - t) log(1 - p)), exact in both tails.
+    """-(w t log p + (1 - t) log(1 - p)) for p = sigmoid(x), exact in both tails.
 
-    weight: a factor per element. pos_weight: w, what a positive answer counts, per class.
-    Computed as w t softplus(-x) + (1 - t) softplus(x), in which nothing cancels.
+    Computed as w t softplus(-x) + (1 - t) softplus(x), in which nothing cancels. For w = 1 the
+    gradient is p - t.
+    input, target: one shape. weight: a factor per element.
+    pos_weight: w, the weight of positive targets, per class.
+    reduction: "mean" over all elements, "sum", or "none" for the input's shape.
+
+    Raises ValueError for different shapes, an unknown reduction, or the mean of no elements.
+
+    >>> x, t = tk.tensor([0.0, 20.0]), tk.tensor([1.0, 0.0])
+    >>> F.binary_cross_entropy_with_logits(x, t, reduction="none").numpy().round(4)
+    array([ 0.6931, 20.    ], dtype=float32)
     """
     _same_shape("binary_cross_entropy_with_logits", input, target)
     target = _like(target, input)
@@ -181,20 +232,28 @@ def cross_entropy(
     reduction: str = "mean",
     label_smoothing: float = 0.0,
 ) -> Any:
-    """-log softmax(input)[target]: classes on axis 1 of `input`, (N, C), (N, C, d1, ...) or (C,).
+    """-log softmax(input)[target], from logits. The gradient is softmax(input) - one_hot(target).
 
-    target: integer labels, of `input`'s shape without the classes, or probabilities, of its shape.
-    weight: a factor per class. "mean" divides by the sum of the labels' weights (for probabilities
-        by the number of samples).
-    ignore_index: a label that counts for nothing.
+    input: logits (N, C), (N, C, d1, ...) or (C,): the classes are axis 1, or axis 0 of a vector.
+    target: integer labels, of the input's shape without the classes; or probabilities, of its
+        shape.
+    weight: a factor per class.
+    ignore_index: a label that does not count.
+    reduction: "mean", "sum" or "none". The mean divides by the sum of the labels' weights (for
+        probabilities by the number of samples).
     label_smoothing: the share of each label that is spread evenly over all classes, in [0, 1].
 
     Raises IndexError for a label out of range, TypeError for labels that are floats, ValueError for
-    shapes that do not fit.
+    shapes or options that do not fit.
+
+    >>> F.cross_entropy(tk.tensor([[0.0, 0.0], [5.0, -5.0]]), np.array([1, 0])).item()
+    0.346...
     """
     axis = _class_axis("cross_entropy", input)
     if not 0 <= label_smoothing <= 1:
-        raise ValueError(f"cross_entropy: label_smoothing lies in [0, 1], not {label_smoothing}")
+        raise ValueError(
+            f"cross_entropy: expected label_smoothing in [0, 1], got {label_smoothing}."
+        )
     weight = _like(weight, input)
     factors = _per_class("cross_entropy", weight, input, axis)
     if _shape(target) == input.shape:
@@ -220,7 +279,12 @@ def nll_loss(
 ) -> Any:
     """-input[target] for log-probabilities `input`: `cross_entropy` after `log_softmax`.
 
-    Shapes, weight, ignore_index and errors as in `cross_entropy`; targets are labels only.
+    input: (N, C), (N, C, d1, ...) or (C,). target: integer labels, of its shape without the
+        classes.
+    weight, ignore_index, reduction, errors: as in `cross_entropy`.
+
+    >>> F.nll_loss(tk.tensor([[-0.5, -1.0], [-2.0, -0.25]]), np.array([0, 1]), reduction="none")
+    Tensor([0.5 , 0.25])
     """
     axis = _class_axis("nll_loss", input)
     weight = _like(weight, input)
@@ -233,24 +297,27 @@ def nll_loss(
 
 def _floats(name: str, input: Any) -> None:
     if input.dtype.kind != "f":
-        raise TypeError(f"{name}: input of {input.dtype}{input.shape}, but {network.FLOAT_SCORES}")
+        raise TypeError(
+            f"{name}: expected floats, got {input.dtype}{input.shape}. "
+            "Convert with .astype(np.float32)"
+        )
 
 
 def _class_axis(name: str, input: Any) -> int:
     _floats(name, input)
     if not input.ndim or not input.shape[min(input.ndim - 1, 1)]:
-        raise ValueError(f"{name}: input (C,), (N, C) or (N, C, ...) wanted, not {input.shape}")
+        raise ValueError(f"{name}: expected input (C,), (N, C) or (N, C, ...), got {input.shape}.")
     return 0 if input.ndim == 1 else 1
 
 
 def _per_class(name: str, weight: Any, input: Any, axis: int) -> Any:
-    """The weights of the classes, to multiply `input` by."""
+    """The class weights in a shape that broadcasts to `input`."""
     if weight is None:
         return None
     if _shape(weight) != (input.shape[axis],):
         raise ValueError(
-            f"{name}: weight has one factor for each of {input.shape[axis]} classes, not shape "
-            f"{_shape(weight)}"
+            f"{name}: expected weight of shape {(input.shape[axis],)}, one factor per class, got "
+            f"{_shape(weight)}."
         )
     return weight.reshape(-1, *[1] * (input.ndim - axis - 1))
 
@@ -261,9 +328,9 @@ def _soft_labels(
     """The cross-entropy of target probabilities."""
     if target.dtype.kind != "f":
         raise TypeError(
-            f"cross_entropy: a target of the input's shape {input.shape} holds probabilities, "
-            f"which are floats, not {target.dtype}; convert with .astype(np.float32), or give "
-            f"labels of shape {input.shape[:axis] + input.shape[axis + 1 :]}"
+            f"cross_entropy: expected probabilities in a target of the input's shape "
+            f"{input.shape}, got {target.dtype}. Convert with .astype(np.float32), or give labels "
+            f"of shape {input.shape[:axis] + input.shape[axis + 1 :]}"
         )
     target = _like(target, input)
     if smoothing:
@@ -275,13 +342,13 @@ def _soft_labels(
 
 
 def _labels(name: str, input: Any, target: Any, axis: int, ignore_index: int) -> tuple[Any, Any]:
-    """Checked labels, 0 for those ignored, and where these are (None for nowhere)."""
-    wanted = input.shape[:axis] + input.shape[axis + 1 :]
-    if _shape(target) != wanted:
+    """Checked labels with 0 for ignored ones, and the mask of these (None if there are none)."""
+    expected = input.shape[:axis] + input.shape[axis + 1 :]
+    if _shape(target) != expected:
         soft = f" or probabilities of shape {input.shape}" if name == "cross_entropy" else ""
         raise ValueError(
-            f"{name}: labels of shape {_shape(target)} for input {input.shape}; give integers of "
-            f"shape {wanted}{soft}"
+            f"{name}: expected integer labels of shape {expected}{soft} for input {input.shape}, "
+            f"got shape {_shape(target)}."
         )
     labels = integers(target, f"{name}: labels")
     classes = input.shape[axis]
@@ -295,7 +362,7 @@ def _labels(name: str, input: Any, target: Any, axis: int, ignore_index: int) ->
 
 
 def _over_labels(loss: Any, counts: Any, ignored: Any, reduction: str) -> Any:
-    """Reduced, without what is ignored; the mean is over what the labels count."""
+    """The reduction over labels that are not ignored; the mean divides by their weights' sum."""
     if ignored is not None:
         loss = where(ignored, 0.0, loss)
     if reduction != "mean" or (counts is None and ignored is None) or not loss.size:
@@ -312,10 +379,18 @@ def _over_labels(loss: Any, counts: Any, ignored: Any, reduction: str) -> Any:
 
 
 def kl_div(input: Any, target: Any, reduction: str = "mean", log_target: bool = False) -> Any:
-    """Kullback-Leibler divergence t (log t - x) of log-probabilities x from probabilities t.
+    """The Kullback-Leibler divergence t (log t - x) of log-probabilities x from probabilities t.
 
-    log_target: `target` holds logarithms too. reduction: also "batchmean", the sum divided by the
-    size of the first axis, which is the divergence as defined; "mean" averages over elements.
+    input, target: one shape. A term with t = 0 is 0.
+    log_target: `target` holds logarithms as well.
+    reduction: "mean" over all elements, "batchmean" (the sum divided by the size of axis 0, the
+        divergence by its definition), "sum" or "none".
+
+    Raises ValueError for different shapes, an unknown reduction, or the mean of no elements.
+
+    >>> p = tk.tensor([[0.5, 0.5]])
+    >>> F.kl_div(p.log(), p, reduction="batchmean")
+    Tensor(0.)
     """
     _same_shape("kl_div", input, target)
     target = _like(target, input)

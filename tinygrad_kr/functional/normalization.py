@@ -1,4 +1,4 @@
-"""Activations brought to mean 0 and variance 1, over a batch or within a sample; and to norm 1."""
+"""Normalisation to mean 0 and variance 1, over a batch or within a sample; and to norm 1."""
 
 from __future__ import annotations
 
@@ -24,17 +24,24 @@ def batch_norm(
     momentum: float = 0.1,
     eps: float = 1e-5,
 ) -> Any:
-    """(x - mean) / sqrt(var + eps) weight + bias for each channel (axis 1).
+    """(x - mean) / sqrt(var + eps) weight + bias, for each channel (axis 1).
 
-    training: mean and variance of the batch (and of the further axes); the running ones, Tensors
-        or None, move towards them in place, r + momentum (batch - r), the variance as the one that
-        divides by n - 1. Otherwise the running ones are used.
+    input: (N, C, ...). weight, bias, running_mean, running_var: (C,) or None.
+    training: use the mean and variance of the batch and the spatial axes. The running ones move
+        towards them in place, r + momentum (batch - r), with the variance that divides by n - 1.
+        False uses the running ones.
 
-    ValueError in training with one value per channel: its variance says nothing.
+    Raises ValueError for shapes that do not fit, and in training for one value per channel, which
+    has no variance.
     Source: Ioffe and Szegedy, Batch normalization (2015).
+
+    >>> x = tk.tensor([[1.0], [3.0]])
+    >>> F.batch_norm(x, None, None, training=True).numpy().round(3)
+    array([[-1.],
+           [ 1.]], dtype=float32)
     """
     if input.ndim < 2:
-        raise ValueError(f"batch_norm: input needs axes (N, C, ...), not shape {input.shape}")
+        raise ValueError(f"batch_norm: expected input (N, C, ...), got shape {input.shape}.")
     channels = input.shape[1]
     given = {
         "running_mean": running_mean,
@@ -45,8 +52,8 @@ def batch_norm(
     for name, value in given.items():
         if value is not None and value.shape != (channels,):
             raise ValueError(
-                f"batch_norm: {name} has shape {value.shape}, but input {input.shape} has "
-                f"{channels} channels"
+                f"batch_norm: expected {name} of shape {(channels,)} for input {input.shape}, got "
+                f"{value.shape}."
             )
     shape = (channels, *[1] * (input.ndim - 2))
     if training or running_mean is None or running_var is None:
@@ -63,8 +70,8 @@ def _by_batch(
     n = math.prod(input.shape[a] for a in axis)
     if training and n == 1:
         raise ValueError(
-            f"batch_norm: one value per channel in training (input {input.shape}) has no variance; "
-            "call eval() on the module, or drop the last, incomplete batch (drop_last=True)"
+            "batch_norm: expected more than one value per channel in training, got input "
+            f"{input.shape}. Call eval() on the module, or use drop_last=True in the loader"
         )
     if training and n:
         x = _values(input)
@@ -87,7 +94,7 @@ def _move(running: Any, batch: Any, momentum: float) -> None:
 
 
 def _values(x: Any) -> Any:
-    """`x` without its history: an array, or, where `compile` records, a Tensor."""
+    """`x` without its history: an array, or a Tensor while `compile` traces."""
     if not isinstance(x, Node):
         return x
     return x._data if tracing() is None else constant(x._data)
@@ -106,20 +113,26 @@ def layer_norm(
     bias: Any = None,
     eps: float = 1e-5,
 ) -> Any:
-    """(x - mean) / sqrt(var + eps) weight + bias over the last axes of each sample.
+    """(x - mean) / sqrt(var + eps) weight + bias, over the last axes of each sample.
 
-    normalized_shape: the sizes of those axes, and the shape of weight and bias.
+    normalized_shape: the sizes of these axes, and the shape of `weight` and `bias`.
+    input: (..., *normalized_shape); the result has its shape.
 
-    ValueError if `input` does not end with it. Source: Ba et al., Layer normalization (2016).
+    Raises ValueError if `input` does not end with `normalized_shape`.
+    Source: Ba et al., Layer normalization (2016).
+
+    >>> F.layer_norm(tk.tensor([[1.0, 3.0], [0.0, 8.0]]), 2).numpy().round(3)
+    array([[-1.,  1.],
+           [-1.,  1.]], dtype=float32)
     """
     last = (normalized_shape,) if isinstance(normalized_shape, int) else tuple(normalized_shape)
     if not last or input.shape[-len(last) :] != last:
         raise ValueError(
-            f"layer_norm: input {input.shape} does not end with normalized_shape {last}"
+            f"layer_norm: expected input (..., {', '.join(map(str, last))}), got {input.shape}."
         )
     for name, value in (("weight", weight), ("bias", bias)):
         if value is not None and value.shape != last:
-            raise ValueError(f"layer_norm: {name} has shape {value.shape}, not {last}")
+            raise ValueError(f"layer_norm: expected {name} of shape {last}, got {value.shape}.")
     y = network.normalize(input, axis=tuple(range(-len(last), 0)), eps=eps)
     return _scaled(y, weight, bias, last)
 
@@ -127,14 +140,20 @@ def layer_norm(
 def group_norm(
     input: Any, num_groups: int, weight: Any = None, bias: Any = None, eps: float = 1e-5
 ) -> Any:
-    """`layer_norm` over each of `num_groups` groups of channels (axis 1); weight and bias (C,).
+    """`layer_norm` over each of `num_groups` groups of channels (axis 1).
 
-    ValueError if the channels do not divide into the groups. Source: Wu and He (2018).
+    input: (N, C, ...); the result has its shape. weight, bias: (C,) or None.
+
+    Raises ValueError if the channels do not divide into the groups.
+    Source: Wu and He, Group normalization (2018).
+
+    >>> F.group_norm(tk.tensor([[1.0, 3.0, 0.0, 8.0]]), num_groups=2).numpy().round(3)
+    array([[-1.,  1., -1.,  1.]], dtype=float32)
     """
     if input.ndim < 2 or num_groups < 1 or input.shape[1] % num_groups:
         raise ValueError(
-            f"group_norm: the channels of input {input.shape} (axis 1) do not divide into "
-            f"{num_groups} groups"
+            f"group_norm: expected channels (axis 1) that divide into {num_groups} groups, got "
+            f"input {input.shape}."
         )
     n, channels = input.shape[:2]
     grouped = input.reshape(n, num_groups, channels // num_groups, *input.shape[2:])
@@ -143,12 +162,25 @@ def group_norm(
 
 
 def normalize(input: Any, p: float = 2.0, dim: int = 1, eps: float = 1e-12) -> Any:
-    """x / max(||x||_p, eps) along `dim`: vectors of length 1."""
+    """x / max(||x||_p, eps) along `dim`: vectors of norm 1.
+
+    input: any shape; the result has its shape. p: at least 1, or inf (else ValueError).
+    A vector shorter than eps is divided by eps, so 0 stays 0.
+
+    >>> F.normalize(tk.tensor([[3.0, 4.0]]))
+    Tensor([[0.6, 0.8]])
+    """
     return input / maximum(_norm(input, p, dim), eps)
 
 
 def cosine_similarity(x1: Any, x2: Any, dim: int = 1, eps: float = 1e-8) -> Any:
-    """x1 . x2 / (max(||x1||, eps) max(||x2||, eps)) along `dim`."""
+    """x1 . x2 / (max(||x1||, eps) max(||x2||, eps)) along `dim`: the cosine of their angle.
+
+    x1, x2: shapes that broadcast. The result lacks the axis `dim`.
+
+    >>> F.cosine_similarity(tk.tensor([[1.0, 0.0]]), tk.tensor([[1.0, 1.0]])).numpy().round(4)
+    array([0.7071], dtype=float32)
+    """
     return (normalize(x1, 2.0, dim, eps) * normalize(x2, 2.0, dim, eps)).sum(axis=dim)
 
 
@@ -161,4 +193,4 @@ def _norm(x: Any, p: float, dim: int) -> Any:
         return sum_(absolute(x), axis=dim, keepdims=True)
     if p > 1:
         return power(sum_(power(absolute(x), p), axis=dim, keepdims=True), 1 / p)
-    raise ValueError(f"a p-norm needs p >= 1, not {p}")
+    raise ValueError(f"normalize: expected p >= 1, got {p}.")

@@ -1,4 +1,4 @@
-"""Windows reduced to one number each: their largest, or their mean."""
+"""Pooling: each window reduced to its largest element or its mean."""
 
 from __future__ import annotations
 
@@ -25,7 +25,13 @@ def max_pool1d(
     ceil_mode: bool = False,
     return_indices: bool = False,
 ) -> Any:
-    """`max_pool2d` over one spatial axis: (N, C, L) or (C, L)."""
+    """The largest element of each window of one axis.
+
+    input: (N, C, L) or (C, L). Options, gradient and errors: see `max_pool2d`.
+
+    >>> F.max_pool1d(tk.tensor([[1.0, 5.0, 2.0, 3.0]]), kernel_size=2)
+    Tensor([[5., 3.]])
+    """
     args = (kernel_size, stride, padding, dilation, ceil_mode, return_indices)
     return _max_pool("max_pool1d", 1, input, *args)
 
@@ -39,11 +45,21 @@ def max_pool2d(
     ceil_mode: bool = False,
     return_indices: bool = False,
 ) -> Any:
-    """The largest element of each window: (N, C, H, W) or (C, H, W). NaN wins.
+    """The largest element of each window; NaN if the window holds one.
 
-    The first of several largest gets the gradient. stride: default the kernel's size.
-    padding: of -inf, at most half the kernel. ceil_mode: a last window that sticks out counts.
-    return_indices: also where each one was found, counted in the flattened (H, W), int64.
+    input: (N, C, H, W) or (C, H, W). Result: the same axes,
+        H' = floor((H + 2 padding - dilation (kernel_size - 1) - 1) / stride) + 1.
+    kernel_size, stride, padding, dilation: one number or one per axis.
+    stride: default: kernel_size. padding: with -inf, at most half the kernel.
+    ceil_mode: round H' up, so that a last window may extend beyond the edge.
+    return_indices: also return the position of each maximum in the flattened (H, W), int64.
+
+    The gradient goes to the first of several equal maxima.
+    Raises ValueError for axes or sizes that do not fit.
+
+    >>> F.max_pool2d(tk.arange(16.0).reshape(1, 4, 4), kernel_size=2)
+    Tensor([[[ 5.,  7.],
+             [13., 15.]]])
     """
     args = (kernel_size, stride, padding, dilation, ceil_mode, return_indices)
     return _max_pool("max_pool2d", 2, input, *args)
@@ -67,16 +83,16 @@ def _max_pool(
     y = window.max_pool(_padded(input, widths, -math.inf), **how)
     if not return_indices:
         return y
-    # Nothing that was given may lose against the padding.
+    # An input of -inf must not lose against the padding.
     x = peek(input)
     x = _padded(np.maximum(x, np.finfo(x.dtype).min), widths, -math.inf)
     index = window.window_argmax(x, window.max_pool(x, **how), **how)
     starts = tuple(a for a, _ in widths)
-    found = _places(index, input.shape[-spatial:], kernel, strides, dilations, starts)
+    found = _flat_positions(index, input.shape[-spatial:], kernel, strides, dilations, starts)
     return y, constant(found) if isinstance(y, Node) else found
 
 
-def _places(
+def _flat_positions(
     index: ndarray,
     sizes: tuple[int, ...],
     kernel: tuple[int, ...],
@@ -84,15 +100,15 @@ def _places(
     dilation: tuple[int, ...],
     starts: tuple[int, ...],
 ) -> ndarray:
-    """Numbers within windows as numbers within the flattened spatial axes."""
+    """Positions within windows as positions within the flattened spatial axes."""
     offsets = np.unravel_index(index, kernel)
     counts = index.shape[index.ndim - len(kernel) :]
     grid = np.ogrid[tuple(slice(n) for n in counts)]
     found = np.zeros(index.shape, np.int64)
-    for size, offset, place, s, d, a in zip(
+    for size, offset, position, s, d, a in zip(
         sizes, offsets, grid, stride, dilation, starts, strict=True
     ):
-        found = found * size + place * s + offset * d - a
+        found = found * size + position * s + offset * d - a
     return found
 
 
@@ -104,7 +120,13 @@ def avg_pool1d(
     ceil_mode: bool = False,
     count_include_pad: bool = True,
 ) -> Any:
-    """`avg_pool2d` over one spatial axis: (N, C, L) or (C, L)."""
+    """The mean of each window of one axis.
+
+    input: (N, C, L) or (C, L). Options and errors: see `avg_pool2d`.
+
+    >>> F.avg_pool1d(tk.tensor([[1.0, 5.0, 2.0, 3.0]]), kernel_size=2)
+    Tensor([[3. , 2.5]])
+    """
     args = (kernel_size, stride, padding, ceil_mode, count_include_pad, None)
     return _avg_pool("avg_pool1d", 1, input, *args)
 
@@ -118,10 +140,21 @@ def avg_pool2d(
     count_include_pad: bool = True,
     divisor_override: int | None = None,
 ) -> Any:
-    """The mean of each window: (N, C, H, W) or (C, H, W).
+    """The mean of each window.
 
-    stride: default the kernel's size. padding: of zeros, at most half the kernel; they are counted
-    unless `count_include_pad` is False. divisor_override: divide by it instead.
+    input: (N, C, H, W) or (C, H, W). Result: the same axes,
+        H' = floor((H + 2 padding - kernel_size) / stride) + 1.
+    kernel_size, stride, padding: one number or one per axis.
+    stride: default: kernel_size. padding: with zeros, at most half the kernel.
+    ceil_mode: round H' up, so that a last window may extend beyond the edge.
+    count_include_pad: count the zeros of the padding in the mean.
+    divisor_override: divide by this number instead.
+
+    Raises ValueError for axes or sizes that do not fit, or a divisor of 0.
+
+    >>> F.avg_pool2d(tk.arange(16.0).reshape(1, 4, 4), kernel_size=2)
+    Tensor([[[ 2.5,  4.5],
+             [10.5, 12.5]]])
     """
     args = (kernel_size, stride, padding, ceil_mode, count_include_pad, divisor_override)
     return _avg_pool("avg_pool2d", 2, input, *args)
@@ -147,7 +180,7 @@ def _avg_pool(
     )
     if divisor_override is not None:
         if not divisor_override:
-            raise ValueError(f"{name}: divisor_override must not be 0")
+            raise ValueError(f"{name}: expected divisor_override != 0, got 0.")
         return total / divisor_override
     divisor = np.ones((), input.dtype)
     for n, k, s, p, width in zip(sizes, kernel, strides, pads, widths, strict=True):
@@ -159,22 +192,36 @@ def _avg_pool(
 
 
 def adaptive_avg_pool1d(input: Any, output_size: Sizes) -> Any:
-    """`adaptive_avg_pool2d` over one spatial axis."""
+    """The means of `output_size` bins of the last axis.
+
+    input: (..., L), the result (..., output_size). Bins as in `adaptive_avg_pool2d`.
+
+    >>> F.adaptive_avg_pool1d(tk.tensor([[1.0, 2.0, 3.0, 6.0]]), 2)
+    Tensor([[1.5, 4.5]])
+    """
     (bins,) = _positive(output_size, 1, "output_size")
     return input @ _bins(input.shape[-1], bins, input.dtype).T
 
 
 def adaptive_avg_pool2d(input: Any, output_size: Any) -> Any:
-    """The means of n = `output_size` bins of each axis; from floor(i H / n) to ceil((i + 1) H / n).
+    """The means of n = `output_size` bins of each axis.
 
-    output_size: a number of bins, or one for each of (H, W), where None keeps that size.
+    Bin i of an axis of size H reaches from floor(i H / n) to ceil((i + 1) H / n).
+    input: (N, C, H, W) or (C, H, W).
+    output_size: one number of bins, or one for each of (H, W); None keeps that size.
+
+    Raises ValueError for other shapes or sizes.
+
+    >>> F.adaptive_avg_pool2d(tk.arange(16.0).reshape(1, 4, 4), (1, 2))
+    Tensor([[[6.5, 8.5]]])
     """
     pair = (
         (output_size,) * 2 if output_size is None or isinstance(output_size, int) else output_size
     )
     if input.ndim not in (3, 4) or len(pair) != 2:
         raise ValueError(
-            f"adaptive_avg_pool2d: input (N, C, H, W), two sizes wanted, not {input.shape}, {pair}"
+            "adaptive_avg_pool2d: expected input (N, C, H, W) or (C, H, W) and two sizes, got "
+            f"{input.shape} and {pair}."
         )
     rows, columns = (n if b is None else b for n, b in zip(input.shape[-2:], pair, strict=True))
     _positive((rows, columns), 2, "output_size")
@@ -186,11 +233,11 @@ def _bins(size: int, bins: int, dtype: Any) -> ndarray:
     """The matrix (bins, size) that averages over each bin."""
     number = np.arange(bins)[:, None]
     start, end = number * size // bins, -(-(number + 1) * size // bins)
-    place = np.arange(size)
-    return (((place >= start) & (place < end)) / (end - start)).astype(dtype)
+    position = np.arange(size)
+    return (((position >= start) & (position < end)) / (end - start)).astype(dtype)
 
 
-# ------------------------------------------------------------------ what both share
+# ------------------------------------------------------------------ geometry of the windows
 
 
 def _geometry(
@@ -198,12 +245,16 @@ def _geometry(
 ) -> tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...]]:
     if input.ndim not in (spatial + 1, spatial + 2):
         axes = "H, W" if spatial == 2 else "L"
-        raise ValueError(f"{name}: input (N, C, {axes}) or (C, {axes}) wanted, not {input.shape}")
+        raise ValueError(
+            f"{name}: expected input (N, C, {axes}) or (C, {axes}), got {input.shape}."
+        )
     kernel = _positive(kernel_size, spatial, "kernel_size")
     strides = kernel if stride is None else _positive(stride, spatial, "stride")
     pads = _sizes(padding, spatial, "padding", 0)
     if any(2 * p > k for p, k in zip(pads, kernel, strict=True)):
-        raise ValueError(f"{name}: padding {pads} is more than half of the kernel {kernel}")
+        raise ValueError(
+            f"{name}: expected padding of at most half the kernel {kernel}, got {pads}."
+        )
     return kernel, strides, pads
 
 
@@ -216,12 +267,12 @@ def _widths(
     dilation: tuple[int, ...],
     ceil_mode: bool,
 ) -> Pairs:
-    """Padding before and after, the latter extended for a last window that starts inside."""
+    """Padding before and after. The latter is extended for a last window that starts inside."""
     widths = []
     for n, k, s, p, d in zip(sizes, kernel, stride, padding, dilation, strict=True):
         room = n + 2 * p - d * (k - 1) - 1
         if room < 0:
-            raise ValueError(f"{name}: a window of {kernel} does not fit into {sizes}")
+            raise ValueError(f"{name}: expected an input of at least {kernel}, got {sizes}.")
         more = -room % s if ceil_mode and -(-room // s) * s < n + p else 0
         widths.append((p, p + more))
     return tuple(widths)

@@ -1,11 +1,11 @@
 """Recurrent layers over whole sequences, and the loss of a sequence of labels.
 
-The layers take one direction of one layer: input (steps, batch, features), states (batch, hidden),
-weights as PyTorch has them, gates stacked along their first axis. They return the states of all
-steps (steps, batch, hidden), then the last of each state.
+A layer function computes one direction of one layer. Shapes: input (steps, batch, features), states
+(batch, hidden), weights as in PyTorch with the gates stacked along axis 0. It returns the states of
+all steps (steps, batch, hidden), then the last of each state.
 
-mask: (steps, batch, 1) booleans, False where a sequence has ended: its state is held there.
-reverse: from the last step to the first, so that the last state is that of step 0.
+mask: (steps, batch, 1) booleans, False after the end of a sequence, where its state is kept.
+reverse: run from the last step to the first; the last state is then that of step 0.
 """
 
 from __future__ import annotations
@@ -62,10 +62,11 @@ def lstm(
     mask: Any = None,
     reverse: bool = False,
 ) -> tuple[Any, Any, Any]:
-    """c_t = f c_{t-1} + i a and h_t = o tanh(c_t): a cell that is written to, kept and read.
+    """c_t = f c_{t-1} + i a and h_t = o tanh(c_t): a memory cell with three gates.
 
-    i, f, o = sigmoid and a = tanh of W_ih x_t + b_ih + W_hh h_{t-1} + b_hh, in PyTorch's order of
-    gates i, f, a, o. Sources: Hochreiter and Schmidhuber (1997), Gers et al. (2000).
+    i, f, o = sigmoid and a = tanh of W_ih x_t + b_ih + W_hh h_{t-1} + b_hh, gates in PyTorch's
+    order
+    i, f, a, o. Sources: Hochreiter and Schmidhuber (1997), Gers et al. (2000).
     """
     bias = None if bias_ih is None else bias_ih + bias_hh
     planes = lstm_scan(
@@ -86,11 +87,11 @@ def gru(
     mask: Any = None,
     reverse: bool = False,
 ) -> tuple[Any, Any]:
-    """h_t = (1 - u) n + u h_{t-1}: a cell and its state in one, with two gates.
+    """h_t = (1 - u) n + u h_{t-1}: one state with a reset and an update gate.
 
     r, u = sigmoid(W_ih x_t + b_ih + W_hh h_{t-1} + b_hh) and
     n = tanh(W_in x_t + b_in + r (W_hn h_{t-1} + b_hn)), in PyTorch's order r, u, n.
-    Source: Cho et al. (2014), with the reset gate after the product, as PyTorch has it.
+    Source: Cho et al. (2014), with the reset gate after the product, as in PyTorch.
     """
     hidden_bias = () if bias_hh is None else (bias_hh,)
     z = _projected(input, weight_ih, bias_ih)
@@ -112,24 +113,26 @@ def _last(reverse: bool) -> int:
 
 
 def hold_out(input: Any, mask: Any) -> Any:
-    """Exact zeros where `mask` is False, whatever stands there (NaN too)."""
+    """Exact zeros where `mask` is False, whatever the input holds there (NaN too)."""
     return where_or_zero(input, mask)
 
 
 def length_mask(lengths: Any, steps: int, batch: int, name: str) -> np.ndarray:
     """(steps, batch) booleans: True for the first `lengths[n]` steps of sequence n.
 
-    TypeError for lengths that are no integers; ValueError where there is not one length in
-    [1, steps] for each sequence.
+    Raises TypeError for lengths that are not integers, ValueError unless there is one length in
+    [1, steps] per sequence.
     """
     numbers = integers(peek(lengths), f"{name}: lengths")
     if numbers.shape != (batch,):
         raise ValueError(
-            f"{name}: lengths of shape {numbers.shape} for {batch} sequences: give one for each"
+            f"{name}: expected lengths of shape {(batch,)}, one per sequence, got {numbers.shape}."
         )
     if numbers.size and not 1 <= numbers.min() <= numbers.max() <= steps:
         wrong = numbers[(numbers < 1) | (numbers > steps)][0]
-        raise ValueError(f"{name}: a length of {wrong} is not in [1, {steps}], the number of steps")
+        raise ValueError(
+            f"{name}: expected lengths in [1, {steps}], the number of steps, got {wrong}."
+        )
     mask: np.ndarray = np.arange(steps)[:, None] < numbers
     return mask
 
@@ -148,21 +151,25 @@ def sequence_loss(
 ) -> Any:
     """Cross-entropy at every step, averaged with weights: sum(w loss) / sum(w).
 
-    logits: (batch, steps, classes); targets: integer labels (batch, steps).
-    weights: (batch, steps), what each step counts: 0 for padding. Default: 1.
-    lengths: instead of weights, how many steps of each sequence count, (batch,); targets beyond
-        may be anything.
-    batch_first: False for (steps, batch, ...), what an RNN returns by default.
+    logits: (batch, steps, classes). targets: integer labels (batch, steps).
+    weights: (batch, steps), the weight w of each step: 0 for padding. Default: 1.
+    lengths: instead of weights: how many steps of each sequence count, (batch,). Targets beyond may
+        have any value.
+    batch_first: False for (steps, batch, ...), the default output of an RNN.
     reduction: "mean", "sum" (of w loss) or "none" (w loss, of the targets' shape).
 
-    Raises ValueError for shapes that do not fit and where no step counts, IndexError for a label
-    out of range. Source: `sequence_loss` of TensorFlow's seq2seq, used in the lectures.
+    Raises ValueError for shapes that do not fit or weights that are all 0, IndexError for a label
+    out
+    of range. Source: `sequence_loss` of TensorFlow's seq2seq, used in the lectures.
+
+    >>> F.sequence_loss(tk.zeros(1, 3, 2), np.array([[1, 0, 1]]), lengths=np.array([2])).item()
+    0.693...
     """
     labels = integers(targets, "sequence_loss: targets")
     if logits.ndim != 3 or logits.shape[:2] != labels.shape:
         raise ValueError(
-            f"sequence_loss: logits {logits.shape} and targets {labels.shape}, but wanted are "
-            "(batch, steps, classes) and (batch, steps)"
+            "sequence_loss: expected logits (batch, steps, classes) and targets (batch, steps), "
+            f"got {logits.shape} and {labels.shape}."
         )
     counted = _step_weights(weights, lengths, labels.shape, batch_first, logits.dtype)
     counts_at_all = peek(counted) != 0
@@ -176,11 +183,13 @@ def sequence_loss(
     if reduction == "none":
         return loss
     if reduction not in ("mean", "sum"):
-        raise ValueError(f'reduction is "mean", "sum" or "none", not {reduction!r}')
+        raise ValueError(
+            f'sequence_loss: expected reduction "mean", "sum" or "none", got {reduction!r}.'
+        )
     if reduction == "sum":
         return loss.sum()
     if not counts_at_all.any():
-        raise ValueError("sequence_loss: no step counts, so there is no mean")
+        raise ValueError("sequence_loss: expected a step with a weight for the mean, got none.")
     return loss.sum() / counted.sum()
 
 
@@ -188,7 +197,7 @@ def _step_weights(
     weights: Any, lengths: Any, shape: tuple[int, ...], batch_first: bool, dtype: Any
 ) -> Any:
     if weights is not None and lengths is not None:
-        raise ValueError("sequence_loss: give weights or lengths, not both")
+        raise ValueError("sequence_loss: expected weights or lengths, got both.")
     if lengths is not None:
         batch, steps = shape if batch_first else shape[::-1]
         mask = length_mask(lengths, steps, batch, "sequence_loss")
@@ -197,6 +206,7 @@ def _step_weights(
         return np.ones(shape, dtype)
     if np.shape(weights._data if isinstance(weights, Node) else weights) != shape:
         raise ValueError(
-            f"sequence_loss: weights {np.shape(weights)} for targets {shape}: give one for each"
+            f"sequence_loss: expected weights of shape {shape}, one per target, got "
+            f"{np.shape(weights)}."
         )
     return weights if isinstance(weights, Node) else np.asarray(weights, dtype)

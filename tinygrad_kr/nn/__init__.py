@@ -1,4 +1,4 @@
-"""Layers, losses and what holds them together, with PyTorch's names, parameters and formulas."""
+"""Layers, losses and containers, with PyTorch's names, parameters and formulas."""
 
 from tinygrad_kr.nn import init as init
 from tinygrad_kr.nn.activation import (
@@ -40,6 +40,11 @@ from tinygrad_kr.nn.pooling import AvgPool1d, AvgPool2d, MaxPool1d, MaxPool2d
 from tinygrad_kr.nn.rbm import DBN, RBM
 from tinygrad_kr.nn.recurrent import GRU, LSTM, RNN, GRUCell, LSTMCell, RNNCell
 from tinygrad_kr.nn.shape import Flatten, Unflatten
+
+
+def __dir__() -> list[str]:
+    return __all__
+
 
 __all__ = [
     "DBN",

@@ -1,4 +1,4 @@
-"""Activation functions as modules; formulas and sources are with the functions in `functional`."""
+"""Activation functions as modules; more is said at the functions in `functional`."""
 
 from __future__ import annotations
 
@@ -9,23 +9,34 @@ from tinygrad_kr.nn.module import Module
 
 
 class Sigmoid(Module):
-    """1 / (1 + exp(-x)), between 0 and 1."""
+    """1 / (1 + exp(-x)), between 0 and 1, elementwise.
+
+    >>> nn.Sigmoid()(tk.tensor([-1000.0, 0.0]))
+    Tensor([0. , 0.5])
+    """
 
     def forward(self, input: Any) -> Any:
         return F.sigmoid(input)
 
 
 class Tanh(Module):
-    """The hyperbolic tangent, between -1 and 1."""
+    """The hyperbolic tangent, between -1 and 1, elementwise.
+
+    >>> nn.Tanh()(tk.tensor([0.0, 1000.0]))
+    Tensor([0., 1.])
+    """
 
     def forward(self, input: Any) -> Any:
         return F.tanh(input)
 
 
 class ReLU(Module):
-    """max(x, 0), with slope 0 at 0.
+    """max(x, 0), elementwise. The slope at 0 is 0.
 
-    inplace: accepted for the sake of code written for PyTorch; no array is overwritten.
+    inplace: accepted for PyTorch's sake; no array is overwritten.
+
+    >>> nn.ReLU()(tk.tensor([-1.0, 2.0]))
+    Tensor([0., 2.])
     """
 
     def __init__(self, inplace: bool = False) -> None:
@@ -36,7 +47,13 @@ class ReLU(Module):
 
 
 class LeakyReLU(Module):
-    """x where x > 0, else negative_slope x. inplace: see `ReLU`."""
+    """x where x > 0, else negative_slope x, elementwise. The slope at 0 is `negative_slope`.
+
+    inplace: see `ReLU`. Source: Maas et al. (2013).
+
+    >>> nn.LeakyReLU(0.1)(tk.tensor([-1.0, 2.0]))
+    Tensor([-0.1,  2. ])
+    """
 
     def __init__(self, negative_slope: float = 0.01, inplace: bool = False) -> None:
         self.negative_slope = negative_slope
@@ -49,7 +66,13 @@ class LeakyReLU(Module):
 
 
 class ELU(Module):
-    """x where x > 0, else alpha (exp(x) - 1). inplace: see `ReLU`."""
+    """x where x > 0, else alpha (exp(x) - 1), elementwise. The slope at 0 is alpha.
+
+    inplace: see `ReLU`. Source: Clevert et al. (2015).
+
+    >>> nn.ELU()(tk.tensor([-1000.0, 2.0]))
+    Tensor([-1.,  2.])
+    """
 
     def __init__(self, alpha: float = 1.0, inplace: bool = False) -> None:
         self.alpha = alpha
@@ -62,9 +85,13 @@ class ELU(Module):
 
 
 class SELU(Module):
-    """scale x where x > 0, else scale alpha (exp(x) - 1): self-normalising nets.
+    """scale x where x > 0, else scale alpha (exp(x) - 1): for self-normalising nets.
 
-    Goes with `init.lecun_normal_`. inplace: see `ReLU`.
+    Initialise the weights with `init.lecun_normal_`. The constants are with `functional.selu`.
+    inplace: see `ReLU`. Source: Klambauer et al. (2017).
+
+    >>> nn.SELU()(tk.tensor([0.0, 1.0])).numpy().round(4)
+    array([0.    , 1.0507], dtype=float32)
     """
 
     def __init__(self, inplace: bool = False) -> None:
@@ -75,11 +102,18 @@ class SELU(Module):
 
 
 class GELU(Module):
-    """x Phi(x), Phi the standard normal's distribution function; approximate: "none" or "tanh"."""
+    """x Phi(x), where Phi is the distribution function of the standard normal, elementwise.
+
+    approximate: "none" or "tanh" (else ValueError): see `functional.gelu`.
+    Source: Hendrycks and Gimpel (2016).
+
+    >>> nn.GELU()(tk.tensor([0.0, 1.0])).numpy().round(4)
+    array([0.    , 0.8413], dtype=float32)
+    """
 
     def __init__(self, approximate: str = "none") -> None:
         if approximate not in ("none", "tanh"):
-            raise ValueError(f'GELU: approximate is "none" or "tanh", not {approximate!r}')
+            raise ValueError(f'GELU: expected approximate "none" or "tanh", got {approximate!r}.')
         self.approximate = approximate
 
     def forward(self, input: Any) -> Any:
@@ -90,7 +124,13 @@ class GELU(Module):
 
 
 class SiLU(Module):
-    """x sigmoid(x), also called swish. inplace: see `ReLU`."""
+    """x sigmoid(x), also called swish, elementwise.
+
+    inplace: see `ReLU`. Source: Elfwing et al. (2017).
+
+    >>> nn.SiLU()(tk.tensor([0.0, 1.0])).numpy().round(4)
+    array([0.    , 0.7311], dtype=float32)
+    """
 
     def __init__(self, inplace: bool = False) -> None:
         pass
@@ -100,7 +140,13 @@ class SiLU(Module):
 
 
 class Softplus(Module):
-    """log(1 + exp(beta x)) / beta, a smooth ReLU; x itself where beta x > threshold."""
+    """log(1 + exp(beta x)) / beta, a smooth ReLU, elementwise.
+
+    threshold: where beta x > threshold the result is x itself.
+
+    >>> nn.Softplus()(tk.tensor([0.0, 100.0])).numpy().round(4)
+    array([  0.6931, 100.    ], dtype=float32)
+    """
 
     def __init__(self, beta: float = 1.0, threshold: float = 20.0) -> None:
         self.beta, self.threshold = beta, threshold
@@ -113,11 +159,17 @@ class Softplus(Module):
 
 
 class Hardtanh(Module):
-    """x held between min_val and max_val. inplace: see `ReLU`."""
+    """x, clipped to [min_val, max_val]. The slope is 0 at both bounds and beyond.
+
+    inplace: see `ReLU`. Raises ValueError for min_val > max_val.
+
+    >>> nn.Hardtanh()(tk.tensor([-3.0, 0.5]))
+    Tensor([-1. ,  0.5])
+    """
 
     def __init__(self, min_val: float = -1.0, max_val: float = 1.0, inplace: bool = False) -> None:
         if not min_val <= max_val:
-            raise ValueError(f"Hardtanh: min_val {min_val} is above max_val {max_val}")
+            raise ValueError(f"Hardtanh: expected min_val <= max_val, got {min_val} and {max_val}.")
         self.min_val, self.max_val = min_val, max_val
 
     def forward(self, input: Any) -> Any:
@@ -128,7 +180,11 @@ class Hardtanh(Module):
 
 
 class Softmax(Module):
-    """exp(x) / sum(exp(x)) along the axis `dim`, which has to be named."""
+    """exp(x) / sum(exp(x)) along the axis `dim`: probabilities that sum to 1.
+
+    >>> nn.Softmax(dim=-1)(tk.tensor([0.0, 0.0]))
+    Tensor([0.5, 0.5])
+    """
 
     def __init__(self, dim: int) -> None:
         self.dim = dim
@@ -141,7 +197,11 @@ class Softmax(Module):
 
 
 class LogSoftmax(Module):
-    """log(softmax(x)) along the axis `dim`: for `NLLLoss`."""
+    """log(softmax(x)) along the axis `dim`: the input of `NLLLoss`.
+
+    >>> nn.LogSoftmax(dim=-1)(tk.tensor([1000.0, 0.0]))
+    Tensor([    0., -1000.])
+    """
 
     def __init__(self, dim: int) -> None:
         self.dim = dim
@@ -156,13 +216,17 @@ class LogSoftmax(Module):
 class Maxout(Module):
     """The largest of every `pieces` neighbours along `dim`: (..., units x pieces) -> (..., units).
 
-    With `Linear(n, units * pieces)` before it, each unit is max over k of (w_k x + b_k), a convex,
-    piecewise linear activation that it learns (Goodfellow et al., 2013).
+    After `Linear(n, units * pieces)` each unit is max over k of (w_k x + b_k): a convex, piecewise
+    linear activation that is learned. Ties share the gradient evenly.
+    Raises ValueError for pieces < 1. Source: Goodfellow et al. (2013).
+
+    >>> nn.Maxout(2)(tk.tensor([[1.0, 5.0, -2.0, -3.0]]))
+    Tensor([[ 5., -2.]])
     """
 
     def __init__(self, pieces: int = 2, dim: int = -1) -> None:
         if pieces < 1:
-            raise ValueError(f"Maxout: pieces must be at least 1, not {pieces}")
+            raise ValueError(f"Maxout: expected pieces >= 1, got {pieces}.")
         self.pieces, self.dim = pieces, dim
 
     def forward(self, input: Any) -> Any:

@@ -1,4 +1,4 @@
-"""Modules made of modules: in a row, in a list, by name."""
+"""Modules that hold modules: in sequence, in a list, by name."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ import operator
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Self, SupportsIndex, overload
 
+from tinygrad_kr.nn.error_path import locate
 from tinygrad_kr.nn.module import Module
 from tinygrad_kr.nn.parameter import Parameter
-from tinygrad_kr.nn.trail import locate
 
 
 class _Numbered(Module):
-    """Members of one kind under the attribute names "0", "1", ...: what the lists share."""
+    """Base class of the lists: members of one type, under the attribute names "0", "1", ..."""
 
     _member: type = Module
 
@@ -24,7 +24,7 @@ class _Numbered(Module):
         return [value for value in vars(self).values() if isinstance(value, member)]
 
     def _rename(self, members: Iterable[Any]) -> None:
-        """Hold these members, numbered from 0."""
+        """Replace the members, numbered from 0."""
         members = [self._checked(member) for member in members]
         for name in self._names():
             delattr(self, name)
@@ -35,12 +35,12 @@ class _Numbered(Module):
         if not isinstance(member, self._member):
             hint = ""
             if isinstance(member, type) and issubclass(member, self._member):
-                hint = f": write {member.__name__}() with brackets"
+                hint = f" Write {member.__name__}() with parentheses"
             elif isinstance(member, list | tuple):
-                hint = f": write {type(self).__name__}(*layers) with a star"
+                hint = f" Write {type(self).__name__}(*layers) with a star"
             raise TypeError(
-                f"{type(self).__name__} holds {self._member.__name__}s, not "
-                f"{type(member).__name__}{hint}"
+                f"{type(self).__name__}: expected a {self._member.__name__}, got "
+                f"{type(member).__name__}.{hint}"
             )
         return member
 
@@ -48,7 +48,9 @@ class _Numbered(Module):
         names = self._names()
         position = operator.index(index)
         if not -len(names) <= position < len(names):
-            raise IndexError(f"{type(self).__name__}: index {position} of {len(names)} members")
+            raise IndexError(
+                f"{type(self).__name__}: expected an index of {len(names)} members, got {position}."
+            )
         return names[position]
 
     def __len__(self) -> int:
@@ -69,40 +71,45 @@ class _Numbered(Module):
         self._rename(members)
 
     def append(self, member: Any) -> Self:
-        """Add one at the end."""
+        """Add one member at the end."""
         return self.extend([member])
 
     def extend(self, members: Iterable[Any]) -> Self:
-        """Add several at the end."""
+        """Add several members at the end."""
         members = [self._checked(member) for member in members]
         for member in members:
             name = str(len(self))
             self._check_name(name)
             if name in vars(self):
-                raise KeyError(f"{type(self).__name__} already has a member {name!r}")
+                raise KeyError(f"{type(self).__name__}: expected a new name, got {name!r} again.")
             setattr(self, name, member)
         return self
 
     def insert(self, index: SupportsIndex, member: Any) -> Self:
-        """Add one before `index`; those after it are numbered anew."""
+        """Add one member before `index`; the members after it are renumbered."""
         members = self._members()
         members.insert(index, member)
         self._rename(members)
         return self
 
     def pop(self, index: SupportsIndex = -1) -> Any:
-        """Take one out and return it."""
+        """Remove the member at `index` and return it."""
         member = getattr(self, self._name_at(index))
         del self[index]
         return member
 
 
 class Sequential(_Numbered):
-    """Modules one after the other: `Sequential(f, g)(x) = g(f(x))`.
+    """Modules in sequence: `Sequential(f, g)(x) = g(f(x))`.
 
     modules: in order, named "0", "1", ...; or one dict of names and modules.
 
-    `net[1]` is a module, `net[:2]` a Sequential of the same modules. Source: `torch.nn.Sequential`.
+    `net[1]` is a module, `net[:2]` a Sequential of the same modules.
+    Raises TypeError for a member that is not a Module. Source: `torch.nn.Sequential`.
+
+    >>> net = nn.Sequential(nn.Linear(2, 4), nn.Tanh(), nn.Linear(4, 1))
+    >>> net(tk.ones(3, 2)).shape
+    (3, 1)
     """
 
     def __init__(self, *modules: Any) -> None:
@@ -113,7 +120,7 @@ class Sequential(_Numbered):
             self.extend(modules)
 
     def forward(self, x: Any) -> Any:
-        """A layer without hooks is not called but run: a small net spends its time on calls."""
+        """Apply the modules in order. A layer without hooks is run directly, which saves a call."""
         for module in vars(self).values():
             if not isinstance(module, Module):
                 continue
@@ -138,9 +145,14 @@ class Sequential(_Numbered):
 
 
 class ModuleList(_Numbered):
-    """A list whose modules are registered, for a `forward` that loops over them itself.
+    """A list whose modules are registered, for a `forward` with a loop of its own.
 
-    Indexing, slicing, `append`, `extend`, `insert`, `pop`, `len` and iteration as in a list.
+    modules: any iterable. Indexing, slicing, `append`, `extend`, `insert`, `pop`, `len` and
+    iteration as in a list. Raises TypeError for a member that is not a Module.
+
+    >>> layers = nn.ModuleList(nn.Linear(2, 2) for _ in range(3))
+    >>> len(list(layers.parameters()))
+    6
     """
 
     def __init__(self, modules: Iterable[Module] = ()) -> None:
@@ -157,7 +169,12 @@ class ModuleList(_Numbered):
 
 
 class ParameterList(_Numbered):
-    """A list whose parameters are registered; as `ModuleList` otherwise."""
+    """A list whose parameters are registered; otherwise as `ModuleList`.
+
+    >>> weights = nn.ParameterList([nn.Parameter(tk.ones(2)), nn.Parameter(tk.zeros(3))])
+    >>> [name for name, _ in weights.named_parameters()]
+    ['0', '1']
+    """
 
     _member = Parameter
 
@@ -181,20 +198,25 @@ class ParameterList(_Numbered):
 
 
 class ModuleDict(Module):
-    """A dict whose modules are registered, in the order in which they came."""
+    """A dict whose modules are registered, in order of insertion.
+
+    >>> heads = nn.ModuleDict({"mean": nn.Linear(4, 1), "scale": nn.Linear(4, 1)})
+    >>> heads["mean"]
+    Linear(in_features=4, out_features=1, bias=True)
+    """
 
     def __init__(self, modules: Mapping[str, Module] | Iterable[tuple[str, Module]] = ()) -> None:
         self.update(modules)
 
     def update(self, modules: Mapping[str, Module] | Iterable[tuple[str, Module]]) -> None:
-        """Add or replace several."""
+        """Add or replace several modules."""
         for name, module in dict(modules).items():
             self[name] = module
 
     def __getitem__(self, name: str) -> Module:
         found = vars(self).get(name)
         if not isinstance(found, Module):
-            raise KeyError(f"no module {name!r} (there are: {', '.join(self) or 'none'})")
+            raise KeyError(f"ModuleDict: expected one of {list(self)}, got {name!r}.")
         return found
 
     def __setitem__(self, name: str, module: Module) -> None:
@@ -204,7 +226,7 @@ class ModuleDict(Module):
         self.pop(name)
 
     def pop(self, name: str) -> Module:
-        """Take one out and return it."""
+        """Remove a module and return it."""
         found = self[name]
         delattr(self, name)
         return found
@@ -227,5 +249,5 @@ class ModuleDict(Module):
         return (self[name] for name in self.keys())
 
     def items(self) -> Iterator[tuple[str, Module]]:
-        """Names and modules."""
+        """The names and modules."""
         return ((name, self[name]) for name in self.keys())

@@ -1,4 +1,4 @@
-"""Convolutional layers. Batch on axis 0, channels on axis 1, then the spatial axes."""
+"""Convolutional layers. Axis 0 is the batch, axis 1 the channels, then spatial axes."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ PaddingMode = Literal["zeros", "reflect", "replicate", "circular"]
 
 
 class _Convolution(Module):
-    """What the layers share: sizes per spatial axis, and a weight for each group of channels."""
+    """Base class of the layers: sizes per spatial axis, and the parameters."""
 
     _spatial: int
     weight: Parameter
@@ -31,8 +31,8 @@ class _Convolution(Module):
         self.groups = size("groups", groups)
         if in_channels % groups or out_channels % groups:
             raise ValueError(
-                f"{type(self).__name__}: {in_channels} input and {out_channels} output channels do "
-                f"not both divide into {groups} groups"
+                f"{type(self).__name__}: expected channels that divide into {groups} groups, got "
+                f"{in_channels} input and {out_channels} output channels."
             )
         self.kernel_size = _positive(kernel_size, self._spatial, "kernel_size")
         self.stride = _positive(stride, self._spatial, "stride")
@@ -95,8 +95,8 @@ class _Conv(_Convolution):
         self._set_sizes(in_channels, out_channels, kernel_size, stride, dilation, groups)
         if padding_mode not in ("zeros", "reflect", "replicate", "circular"):
             raise ValueError(
-                f"{name}: padding_mode is zeros, reflect, replicate or circular, not "
-                f"{padding_mode!r}"
+                f'{name}: expected padding_mode "zeros", "reflect", "replicate" or "circular", got '
+                f"{padding_mode!r}."
             )
         self.padding_mode = padding_mode
         widths = _padding(name, padding, self.kernel_size, self.stride, self.dilation)
@@ -116,26 +116,37 @@ class _Conv(_Convolution):
 
 
 class Conv1d(_Conv):
-    """Weighted sums over windows of one axis: (N, in_channels, L) -> (N, out_channels, L').
+    """Cross-correlation over one axis: (N, in_channels, L) -> (N, out_channels, L').
 
-    `weight` (out_channels, in_channels / groups, k) and `bias` (out_channels,) start as
-    U(+-1 / sqrt(fan_in)), fan_in = in_channels k / groups. Sizes, padding, dtype and generator as
-    in `Conv2d`.
+    L' = floor((L + 2 padding - dilation (k - 1) - 1) / stride) + 1.
+    Parameters: `weight` (out_channels, in_channels / groups, k) and `bias` (out_channels,). Both
+    start as U(+-1 / sqrt(fan_in)) with fan_in = in_channels k / groups.
+    Options and errors: see `Conv2d`.
+
+    >>> nn.Conv1d(2, 4, kernel_size=3)(tk.ones(1, 2, 8)).shape
+    (1, 4, 6)
     """
 
     _function, _spatial = staticmethod(F.conv1d), 1
 
 
 class Conv2d(_Conv):
-    """Weighted sums over windows of two axes: (N, in_channels, H, W) -> (N, out_channels, H', W').
+    """Cross-correlation over two axes: (N, in_channels, H, W) -> (N, out_channels, H', W').
 
-    H' = floor((H + 2 padding - dilation (kernel - 1) - 1) / stride) + 1. `weight` (out_channels,
-    in_channels / groups, kh, kw) and `bias` (out_channels,) start as U(+-1 / sqrt(fan_in)),
-    fan_in = in_channels kh kw / groups.
+    H' = floor((H + 2 padding - dilation (kernel_size - 1) - 1) / stride) + 1.
+    Parameters: `weight` (out_channels, in_channels / groups, kh, kw) and `bias` (out_channels,).
+    Both start as U(+-1 / sqrt(fan_in)) with fan_in = in_channels kh kw / groups.
 
-    kernel_size, stride, dilation: one number, or one per axis. padding: also "same" or "valid".
-    padding_mode: what to pad with, zeros, reflect, replicate or circular.
-    dtype: of the parameters, float32 by default. generator: for the initial values.
+    kernel_size, stride, dilation: one number or one per axis.
+    padding: the same, or "same" or "valid".
+    groups: the number of channel groups. bias: False for none.
+    padding_mode: what to pad with: "zeros", "reflect", "replicate" or "circular".
+    dtype: of the parameters, default float32. generator: for the initial values.
+
+    Raises ValueError for sizes that do not fit.
+
+    >>> nn.Conv2d(1, 8, kernel_size=3, padding="same")(tk.ones(2, 1, 28, 28)).shape
+    (2, 8, 28, 28)
     """
 
     _function, _spatial = staticmethod(F.conv2d), 2
@@ -144,9 +155,14 @@ class Conv2d(_Conv):
 class ConvTranspose2d(_Convolution):
     """The adjoint of `Conv2d`, which enlarges: (N, in_channels, H, W) -> (N, out_channels, H', W').
 
-    H' = (H - 1) stride - 2 padding + dilation (kernel - 1) + output_padding + 1. `weight` is
-    (in_channels, out_channels / groups, kh, kw), started as in PyTorch: U(+-1 / sqrt(n)),
-    n = out_channels kh kw / groups. dtype, generator as in `Conv2d`.
+    H' = (H - 1) stride - 2 padding + dilation (kernel_size - 1) + output_padding + 1.
+    Parameters: `weight` (in_channels, out_channels / groups, kh, kw) and `bias` (out_channels,).
+    Both start as U(+-1 / sqrt(n)) with n = out_channels kh kw / groups, as in PyTorch.
+
+    output_padding: rows and columns to add at the end. Other options and errors: see `Conv2d`.
+
+    >>> nn.ConvTranspose2d(4, 1, kernel_size=2, stride=2)(tk.ones(1, 4, 7, 7)).shape
+    (1, 1, 14, 14)
     """
 
     _spatial = 2

@@ -10,15 +10,18 @@ from tinygrad_kr.random import Generator, resolve
 
 
 class Dropout(Module):
-    """In training, each element 0 with probability p, else divided by 1 - p; in eval, the identity.
+    """In training: each element 0 with probability p, else divided by 1 - p. In eval: the identity.
 
-    p: the DROP rate, PyTorch's convention (default 0.5).
-    keep: the rate of what is KEPT, 1 - p, as the lectures' first labs write it: `Dropout(keep=0.7)`
-        is `Dropout(p=0.3)`. Give one of the two.
-    inplace: accepted for the sake of code written for PyTorch; no array is overwritten.
+    p: the share DROPPED, as in PyTorch; default 0.5.
+    keep: the share KEPT, 1 - p, as in the lectures' first labs: `Dropout(keep=0.7)` is
+        `Dropout(p=0.3)`. Give one of the two.
+    inplace: accepted for PyTorch's sake; no array is overwritten.
     generator: default: the one that `tk.manual_seed` seeds.
 
-    Raises ValueError outside [0, 1] and if both are given. Source: Srivastava et al. (2014).
+    Raises ValueError for a share outside [0, 1], or for both. Source: Srivastava et al. (2014).
+
+    >>> nn.Dropout(0.5).eval()(tk.ones(3))
+    Tensor([1., 1., 1.])
     """
 
     def __init__(
@@ -31,11 +34,12 @@ class Dropout(Module):
     ) -> None:
         if p is not None and keep is not None:
             raise ValueError(
-                f"Dropout: give p={p} (the share dropped) or keep={keep} (the share kept), not both"
+                "Dropout: expected p (the share dropped) or keep (the share kept), got "
+                f"p={p} and keep={keep}."
             )
         for name, rate in (("p, the share dropped,", p), ("keep, the share kept,", keep)):
             if rate is not None and not 0 <= rate <= 1:
-                raise ValueError(f"Dropout: {name} must lie in [0, 1], but is {rate}")
+                raise ValueError(f"Dropout: expected {name} in [0, 1], got {rate}.")
         self.p = 1 - keep if keep is not None else 0.5 if p is None else p
         self.generator = None if generator is None else resolve(generator)
 

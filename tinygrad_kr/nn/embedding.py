@@ -14,12 +14,16 @@ from tinygrad_kr.tensor import Tensor
 
 
 class Embedding(Module):
-    """A vector for each integer: integers (...) -> (..., embedding_dim).
+    """One vector per integer: integers (...) -> (..., embedding_dim).
 
-    `weight` (num_embeddings, embedding_dim) starts as N(0, 1). padding_idx: a row that starts at 0
-    and gets no gradient. dtype: float32 by default.
+    Parameter: `weight` (num_embeddings, embedding_dim), starts as N(0, 1).
+    padding_idx: a row that starts at 0 and gets no gradient.
+    dtype: of the weight, default float32. generator: for the initial values.
 
-    Called with integers outside [0, num_embeddings) it raises IndexError, with floats TypeError.
+    A call raises IndexError for integers outside [0, num_embeddings), TypeError for floats.
+
+    >>> nn.Embedding(10, 3)(np.array([[1, 2], [4, 9]])).shape
+    (2, 2, 3)
     """
 
     def __init__(
@@ -40,7 +44,9 @@ class Embedding(Module):
     def _row(self, padding_idx: int | None) -> int | None:
         count = self.num_embeddings
         if padding_idx is not None and not -count <= padding_idx < count:
-            raise ValueError(f"Embedding: padding_idx {padding_idx} in a table of {count} rows")
+            raise ValueError(
+                f"Embedding: expected padding_idx in a table of {count} rows, got {padding_idx}."
+            )
         return None if padding_idx is None else padding_idx % count
 
     def reset_parameters(self, generator: Generator | None = None) -> None:
@@ -54,10 +60,16 @@ class Embedding(Module):
     def from_pretrained(
         cls, embeddings: Any, freeze: bool = True, padding_idx: int | None = None
     ) -> Embedding:
-        """The table of a given array (entries, features), which is copied; frozen by default."""
+        """An Embedding with a copy of the table (entries, features).
+
+        freeze: the table gets no gradient. Raises ValueError for another number of axes.
+        """
         table = Tensor(embeddings)
         if table.ndim != 2:
-            raise ValueError(f"a table has 2 axes, (entries, features), not shape {table.shape}")
+            raise ValueError(
+                "Embedding.from_pretrained: expected a table (entries, features), got shape "
+                f"{table.shape}."
+            )
         module = cls(table.shape[0], table.shape[1], padding_idx, dtype=table.dtype)
         module.weight = Parameter(table.data.copy(), requires_grad=not freeze)
         return module

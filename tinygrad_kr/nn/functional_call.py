@@ -1,4 +1,4 @@
-"""A module as a pure function of its parameters, for `grad`, `vjp`, `hessian` and the like."""
+"""A module as a pure function of its parameters, for `grad`, `vjp`, `hessian` and the others."""
 
 from __future__ import annotations
 
@@ -12,27 +12,33 @@ from tinygrad_kr.tensor import Tensor
 def functional_call(
     module: Module, tensors: Mapping[str, Any], args: Any = (), kwargs: Any = None
 ) -> Any:
-    """module(*args, **kwargs) with other Tensors in the place of some parameters and buffers.
+    """module(*args, **kwargs) with other Tensors in place of some parameters and buffers.
 
-    tensors: path -> Tensor (or array), of the same shapes; what is shared is replaced everywhere.
-        The module is as before afterwards, also after an exception.
+    tensors: path -> Tensor (or array) of the same shape. A shared parameter is replaced everywhere.
+        Afterwards the module is as before, also after an exception.
     args: a tuple of positional arguments, or the only one.
 
     Raises KeyError for a path that names no parameter or buffer, ValueError for another shape.
     Source: `torch.func.functional_call`.
 
-    >>> parameters = dict(net.named_parameters())
-    >>> grad(lambda p: loss(functional_call(net, p, x), y))(parameters)
+    >>> net, x = nn.Linear(2, 1, bias=False), tk.ones(1, 2)
+    >>> nn.functional_call(net, {"weight": tk.tensor([[3.0, 4.0]])}, x)
+    Tensor([[7.]])
     """
     own: dict[str, Tensor] = dict(module.named_parameters(remove_duplicate=False))
     own |= dict(module.named_buffers(remove_duplicate=False))
     replacements: dict[int, Tensor] = {}
     for path, value in tensors.items():
         if path not in own:
-            raise KeyError(f"{type(module).__name__} has no parameter or buffer {path!r}")
+            raise KeyError(
+                f"functional_call: expected a parameter or buffer of {type(module).__name__}, got "
+                f"{path!r}."
+            )
         tensor = value if isinstance(value, Tensor) else Tensor(value)
         if tensor.shape != own[path].shape:
-            raise ValueError(f"{path} has shape {own[path].shape}, given {tensor.shape}")
+            raise ValueError(
+                f"functional_call: expected shape {own[path].shape} for {path}, got {tensor.shape}."
+            )
         replacements[id(own[path])] = tensor
     originals = _replace(module, replacements)
     try:
@@ -45,7 +51,7 @@ def functional_call(
 def _replace(
     module: Module, replacements: dict[int, Tensor]
 ) -> list[tuple[dict[str, Any], str, Tensor]]:
-    """Put the replacements in place; returns what was where."""
+    """Put the replacements in place. Returns the originals with their owners."""
     originals = []
     for part in module.modules():
         attributes = vars(part)

@@ -1,14 +1,15 @@
-"""Initial values of weights, written in place into Tensors.
+"""Initialisers of weights, written in place into Tensors.
 
-The general function, `variance_scaling_`, comes first, its named children after it, then the
-lectures' own. All take `generator=` (default: the one `tk.manual_seed` seeds), draw in float64 and
-cast, so that one seed gives the same weights in float32 and float64 up to rounding, and return the
-Tensor.
+`variance_scaling_` is the general one, and the named ones are its special cases. The lectures' own
+come last. All take `generator=`, by default the one that `tk.manual_seed` seeds. They draw in
+float64 and convert, so one seed gives the same weights in float32 and float64 up to rounding. They
+return the Tensor.
 """
 
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Callable
 from typing import Any, Literal
 
@@ -20,18 +21,46 @@ from tinygrad_kr.nn.parameter import Parameter
 from tinygrad_kr.random import Generator, resolve
 from tinygrad_kr.tensor import Tensor
 
+__all__ = [
+    "calculate_gain",
+    "constant_",
+    "eye_",
+    "fan_in_and_fan_out",
+    "he_2015",
+    "kaiming_normal_",
+    "kaiming_uniform_",
+    "lecun_normal_",
+    "lecun_uniform_",
+    "normal_",
+    "ones_",
+    "orthogonal_",
+    "trunc_normal_",
+    "uniform_",
+    "variance_scaling_",
+    "xavier_2010",
+    "xavier_init",
+    "xavier_normal_",
+    "xavier_uniform_",
+    "zeros_",
+]
+
+
+def __dir__() -> list[str]:
+    return __all__
+
+
 Mode = Literal["fan_in", "fan_out", "fan_avg"]
 Distribution = Literal["uniform", "normal", "truncated_normal"]
 Initializer = Callable[..., Tensor]
 
 _TWO_SIGMA = 2.0
 _STD_WITHIN_TWO_SIGMA = 0.87962566103423978
-"""Standard deviation of a standard normal truncated to [-2, 2]."""
+"""Standard deviation of the standard normal truncated to [-2, 2]."""
 
 
 def _fill(tensor: Tensor, values: Any) -> Tensor:
     if not isinstance(tensor, Tensor):
-        raise TypeError(f"an initialiser writes into a Tensor, not a {type(tensor).__name__}")
+        raise TypeError(f"nn.init: expected a Tensor to write into, got {type(tensor).__name__}.")
     with no_grad():
         tensor[...] = values
     return tensor
@@ -41,40 +70,71 @@ def _fill(tensor: Tensor, values: Any) -> Tensor:
 
 
 def constant_(tensor: Tensor, val: float) -> Tensor:
-    """Every element `val`."""
+    """Set every element to `val`.
+
+    >>> nn.init.constant_(tk.zeros(2), 0.5)
+    Tensor([0.5, 0.5])
+    """
     return _fill(tensor, val)
 
 
 def zeros_(tensor: Tensor) -> Tensor:
-    """Every element 0: fit for biases; as weights it leaves all units of a layer alike."""
+    """Set every element to 0: for biases. Weights of 0 leave all units of a layer alike.
+
+    >>> nn.init.zeros_(tk.ones(2))
+    Tensor([0., 0.])
+    """
     return _fill(tensor, 0.0)
 
 
 def ones_(tensor: Tensor) -> Tensor:
-    """Every element 1."""
+    """Set every element to 1.
+
+    >>> nn.init.ones_(tk.zeros(2))
+    Tensor([1., 1.])
+    """
     return _fill(tensor, 1.0)
 
 
 def eye_(tensor: Tensor) -> Tensor:
-    """1 on the diagonal, 0 elsewhere: a linear layer that passes its input on. 2-D only."""
+    """Set the diagonal to 1 and the rest to 0: a linear layer that passes its input on.
+
+    tensor: (m, n). Raises ValueError for another number of axes.
+
+    >>> nn.init.eye_(tk.zeros(2, 3))
+    Tensor([[1., 0., 0.],
+            [0., 1., 0.]])
+    """
     if tensor.ndim != 2:
-        raise ValueError(f"eye_ needs 2 axes, not shape {tensor.shape}")
+        raise ValueError(f"eye_: expected 2 axes, got shape {tensor.shape}.")
     return _fill(tensor, np.eye(tensor.shape[0], tensor.shape[1]))
 
 
 def uniform_(
     tensor: Tensor, a: float = 0.0, b: float = 1.0, generator: Generator | None = None
 ) -> Tensor:
-    """Uniform on [a, b): mean (a + b) / 2, standard deviation (b - a) / sqrt(12)."""
+    """Draw from the uniform distribution on [a, b).
+
+    Mean (a + b) / 2, standard deviation (b - a) / sqrt(12). Raises ValueError for a > b.
+
+    >>> nn.init.uniform_(tk.zeros(1000), -1.0, 1.0).abs().max().item() <= 1.0
+    True
+    """
     if not a <= b:
-        raise ValueError(f"uniform_: the lower bound {a} is above the upper bound {b}")
+        raise ValueError(f"uniform_: expected a <= b, got a={a} and b={b}.")
     return _fill(tensor, resolve(generator).uniform(a, b, tensor.shape))
 
 
 def normal_(
     tensor: Tensor, mean: float = 0.0, std: float = 1.0, generator: Generator | None = None
 ) -> Tensor:
-    """Normal with mean `mean` and standard deviation `std`."""
+    """Draw from the normal distribution with mean `mean` and standard deviation `std`.
+
+    Raises ValueError for std < 0.
+
+    >>> bool(abs(nn.init.normal_(tk.zeros(10000), std=2.0).std().item() - 2.0) < 0.2)
+    True
+    """
     _check_std("normal_", std)
     return _fill(tensor, mean + std * resolve(generator).standard_normal(tensor.shape))
 
@@ -87,14 +147,19 @@ def trunc_normal_(
     b: float = 2.0,
     generator: Generator | None = None,
 ) -> Tensor:
-    """Normal, given that it lies in [a, b]: what falls outside is drawn again, not clipped.
+    """Draw from the normal distribution truncated to [a, b]: values outside are drawn again.
 
-    a, b: bounds of the values themselves, not in standard deviations (as in PyTorch). The standard
+    a, b: bounds of the values themselves, not in standard deviations, as in PyTorch. The standard
         deviation of the result is smaller than `std`: 0.880 std for bounds at 2 std.
+
+    Raises ValueError for std < 0 or a >= b.
+
+    >>> nn.init.trunc_normal_(tk.zeros(1000)).abs().max().item() <= 2.0
+    True
     """
     _check_std("trunc_normal_", std)
     if not a < b:
-        raise ValueError(f"trunc_normal_: the lower bound {a} is not below the upper bound {b}")
+        raise ValueError(f"trunc_normal_: expected a < b, got a={a} and b={b}.")
     if std == 0:
         return _fill(tensor, min(max(mean, a), b))
     z = _truncated(resolve(generator), (a - mean) / std, (b - mean) / std, tensor.size)
@@ -103,15 +168,15 @@ def trunc_normal_(
 
 def _check_std(name: str, std: float) -> None:
     if not std >= 0:
-        raise ValueError(f"{name}: a standard deviation is not negative, but std is {std}")
+        raise ValueError(f"{name}: expected std >= 0, got {std}.")
 
 
 def _truncated(generator: Generator, low: float, high: float, count: int) -> ndarray:
-    """`count` standard normal numbers, given that they lie in [low, high].
+    """`count` standard normal numbers, truncated to [low, high].
 
-    Rejection sampling: from the normal itself where that succeeds often; else from an exponential
-    that falls as the normal does at the near end of the interval (a uniform, if that end is 0 or
-    inside). Source: Robert, Simulation of truncated normal variables (1995).
+    Rejection sampling: from the normal itself where that succeeds often. Otherwise from an
+    exponential that falls as the normal does at the near end of the interval (a uniform, if that
+    end is 0 or inside). Source: Robert, Simulation of truncated normal variables (1995).
     """
     if high < 0:
         return -_truncated(generator, -high, -low, count)
@@ -119,14 +184,14 @@ def _truncated(generator: Generator, low: float, high: float, count: int) -> nda
     out = np.empty(count)
     filled = 0
     while filled < count:
-        wanted = count - filled
+        missing = count - filled
         if mass > 0.3:
-            z = generator.standard_normal(wanted)
+            z = generator.standard_normal(missing)
             z = z[(z >= low) & (z <= high)]
         else:
             near = max(low, 0.0)
-            z = _exponential(generator, low, high, near, wanted)
-            z = z[generator.random(wanted) < np.exp(-0.5 * (z - near) ** 2)]
+            z = _exponential(generator, low, high, near, missing)
+            z = z[generator.random(missing) < np.exp(-0.5 * (z - near) ** 2)]
         out[filled : filled + z.size] = z
         filled += z.size
     return out
@@ -141,14 +206,20 @@ def _exponential(generator: Generator, low: float, high: float, rate: float, cou
 
 
 def orthogonal_(tensor: Tensor, gain: float = 1.0, generator: Generator | None = None) -> Tensor:
-    """Rows (or columns, if they are fewer) orthonormal, times `gain`; axes after the first are one.
+    """Make the rows (or columns, if they are fewer) orthonormal, times `gain`.
 
-    The Q of the QR factors of a normal matrix, signs fixed so that it is uniform over all such
-    matrices. Source: Saxe et al., Exact solutions to the nonlinear dynamics of learning in deep
-    linear neural networks (2014).
+    tensor: (rows, ...), the other axes taken as one. Q of the QR decomposition of a normal matrix,
+    its signs fixed so that it is uniform over all orthogonal matrices.
+    Raises ValueError for fewer than 2 axes.
+    Source: Saxe et al., Exact solutions to the nonlinear dynamics of learning in deep linear neural
+    networks (2014).
+
+    >>> w = nn.init.orthogonal_(tk.zeros(2, 5))
+    >>> np.allclose((w @ w.T).numpy(), np.eye(2), atol=1e-6)
+    True
     """
     if tensor.ndim < 2:
-        raise ValueError(f"orthogonal_ needs 2 axes or more, not shape {tensor.shape}")
+        raise ValueError(f"orthogonal_: expected at least 2 axes, got shape {tensor.shape}.")
     if not tensor.size:
         return tensor
     rows = tensor.shape[0]
@@ -163,24 +234,33 @@ def orthogonal_(tensor: Tensor, gain: float = 1.0, generator: Generator | None =
 
 
 def fan_in_and_fan_out(tensor: Tensor) -> tuple[int, int]:
-    """How many inputs feed one output of a layer, and how many outputs one input feeds.
+    """The number of inputs of one output of a layer, and of outputs of one input.
 
-    For a weight (out, in, *kernel): in x kernel size, out x kernel size. ValueError below 2 axes.
+    For a weight (out, in, *kernel): in x kernel size, and out x kernel size.
+    Raises ValueError for fewer than 2 axes.
+
+    >>> nn.init.fan_in_and_fan_out(tk.zeros(8, 3, 5, 5))
+    (75, 200)
     """
     if tensor.ndim < 2:
         raise ValueError(
-            f"fan in and fan out need a weight of 2 axes or more, (out, in, *kernel), not shape "
-            f"{tensor.shape}"
+            f"fan_in_and_fan_out: expected a weight (out, in, *kernel), got shape {tensor.shape}."
         )
     kernel = math.prod(tensor.shape[2:])
     return tensor.shape[1] * kernel, tensor.shape[0] * kernel
 
 
 def calculate_gain(nonlinearity: str, param: float | None = None) -> float:
-    """The factor on the weights' scale that keeps signals the same size through an activation.
+    """The factor on the weights that keeps the size of signals through an activation.
 
     1 for linear, conv and sigmoid, 5/3 for tanh, sqrt(2) for relu, sqrt(2 / (1 + slope^2)) for
-    leaky_relu (`param`, default 0.01), 3/4 for selu: PyTorch's table. ValueError for other names.
+    leaky_relu, 3/4 for selu: PyTorch's table.
+    param: the slope of leaky_relu, default 0.01.
+
+    Raises ValueError for other names.
+
+    >>> nn.init.calculate_gain("tanh")
+    1.6666666666666667
     """
     if nonlinearity == "leaky_relu":
         slope = 0.01 if param is None else param
@@ -189,7 +269,7 @@ def calculate_gain(nonlinearity: str, param: float | None = None) -> float:
     gains |= dict.fromkeys(("linear", "conv1d", "conv2d", "conv_transpose2d"), 1.0)
     if nonlinearity not in gains:
         known = ", ".join([*gains, "leaky_relu"])
-        raise ValueError(f"no gain is known for {nonlinearity!r}; known are {known}")
+        raise ValueError(f"calculate_gain: expected one of {known}, got {nonlinearity!r}.")
     return gains[nonlinearity]
 
 
@@ -200,19 +280,26 @@ def variance_scaling_(
     distribution: Distribution = "truncated_normal",
     generator: Generator | None = None,
 ) -> Tensor:
-    """Mean 0 and variance scale / n, n the fan in, the fan out or the mean of both.
+    """Draw with mean 0 and variance scale / n.
 
-    "uniform" is U(+-sqrt(3 scale / n)); "normal" is N(0, scale / n); "truncated_normal" is cut at
-    two standard deviations and widened so that the variance after cutting is scale / n.
+    mode: n is "fan_in", "fan_out", or their mean "fan_avg".
+    distribution: "uniform" is U(+-sqrt(3 scale / n)), "normal" is N(0, scale / n).
+        "truncated_normal" is truncated at two standard deviations and widened so that its variance
+        is scale / n.
 
-    Source: JAX's `variance_scaling`; the named initialisers below are its special cases.
+    Raises ValueError for another mode or distribution, scale <= 0, or fewer than 2 axes.
+    Source: JAX's `variance_scaling`. The named initialisers below are its special cases.
+
+    >>> w = nn.init.variance_scaling_(tk.zeros(4, 300), 3.0, "fan_in", "uniform")
+    >>> w.abs().max().item() <= 0.1732051
+    True
     """
     fan_in, fan_out = fan_in_and_fan_out(tensor)
     counts = {"fan_in": fan_in, "fan_out": fan_out, "fan_avg": (fan_in + fan_out) / 2}
     if mode not in counts:
-        raise ValueError(f"mode is one of {', '.join(counts)}, not {mode!r}")
+        raise ValueError(f"variance_scaling_: expected mode in {', '.join(counts)}, got {mode!r}.")
     if not scale > 0:
-        raise ValueError(f"variance_scaling_: scale must be above 0, not {scale}")
+        raise ValueError(f"variance_scaling_: expected scale > 0, got {scale}.")
     std = math.sqrt(scale / max(counts[mode], 1))
     if distribution == "uniform":
         bound = math.sqrt(3) * std
@@ -222,21 +309,46 @@ def variance_scaling_(
     if distribution == "truncated_normal":
         std /= _STD_WITHIN_TWO_SIGMA
         return trunc_normal_(tensor, 0.0, std, -_TWO_SIGMA * std, _TWO_SIGMA * std, generator)
-    raise ValueError(f"distribution is uniform, normal or truncated_normal, not {distribution!r}")
+    raise ValueError(
+        'variance_scaling_: expected distribution "uniform", "normal" or "truncated_normal", got '
+        f"{distribution!r}."
+    )
 
 
-variance_scaling = variance_scaling_
+def __getattr__(name: str) -> Any:
+    if name == "variance_scaling":
+        warnings.warn(
+            "nn.init.variance_scaling is now nn.init.variance_scaling_",
+            DeprecationWarning,
+            stacklevel=2,
+        )
+        return variance_scaling_
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 def xavier_uniform_(
     tensor: Tensor, gain: float = 1.0, generator: Generator | None = None
 ) -> Tensor:
-    """U(+-gain sqrt(6 / (fan_in + fan_out))) (Glorot and Bengio, 2010)."""
+    """Draw from U(+-gain sqrt(6 / (fan_in + fan_out))).
+
+    Raises ValueError for fewer than 2 axes.
+    Source: Glorot and Bengio, Understanding the difficulty of training deep feedforward neural
+    networks (2010).
+
+    >>> nn.init.xavier_uniform_(tk.zeros(2, 4)).abs().max().item() <= 1.0
+    True
+    """
     return variance_scaling_(tensor, gain**2, "fan_avg", "uniform", generator)
 
 
 def xavier_normal_(tensor: Tensor, gain: float = 1.0, generator: Generator | None = None) -> Tensor:
-    """N(0, gain^2 2 / (fan_in + fan_out)) (Glorot and Bengio, 2010)."""
+    """Draw from N(0, gain^2 2 / (fan_in + fan_out)).
+
+    Raises ValueError for fewer than 2 axes. Source: Glorot and Bengio (2010).
+
+    >>> nn.init.xavier_normal_(tk.zeros(2, 4)).shape
+    (2, 4)
+    """
     return variance_scaling_(tensor, gain**2, "fan_avg", "normal", generator)
 
 
@@ -247,9 +359,16 @@ def kaiming_uniform_(
     nonlinearity: str = "leaky_relu",
     generator: Generator | None = None,
 ) -> Tensor:
-    """U(+-gain sqrt(3 / fan)), gain that of the activation that follows (He et al., 2015).
+    """Draw from U(+-gain sqrt(3 / fan)), with the gain of the activation that follows.
 
     a: the slope of a leaky relu below 0. Layers start with a = sqrt(5): U(+-1 / sqrt(fan_in)).
+    mode: "fan_in" or "fan_out". nonlinearity: see `calculate_gain`.
+
+    Raises ValueError for fewer than 2 axes or an unknown name.
+    Source: He et al., Delving deep into rectifiers (2015).
+
+    >>> nn.init.kaiming_uniform_(tk.zeros(2, 6), nonlinearity="relu").abs().max().item() <= 1.0
+    True
     """
     return variance_scaling_(
         tensor, calculate_gain(nonlinearity, a) ** 2, mode, "uniform", generator
@@ -263,19 +382,37 @@ def kaiming_normal_(
     nonlinearity: str = "leaky_relu",
     generator: Generator | None = None,
 ) -> Tensor:
-    """N(0, gain^2 / fan), gain that of the activation that follows (He et al., 2015)."""
+    """Draw from N(0, gain^2 / fan), with the gain of the activation that follows.
+
+    a, mode, nonlinearity, errors, source: see `kaiming_uniform_`.
+
+    >>> nn.init.kaiming_normal_(tk.zeros(2, 6), nonlinearity="relu").shape
+    (2, 6)
+    """
     return variance_scaling_(
         tensor, calculate_gain(nonlinearity, a) ** 2, mode, "normal", generator
     )
 
 
 def lecun_uniform_(tensor: Tensor, generator: Generator | None = None) -> Tensor:
-    """U(+-sqrt(3 / fan_in)) (LeCun et al., Efficient BackProp, 1998)."""
+    """Draw from U(+-sqrt(3 / fan_in)).
+
+    Raises ValueError for fewer than 2 axes. Source: LeCun et al., Efficient BackProp (1998).
+
+    >>> nn.init.lecun_uniform_(tk.zeros(2, 3)).abs().max().item() <= 1.0
+    True
+    """
     return variance_scaling_(tensor, 1.0, "fan_in", "uniform", generator)
 
 
 def lecun_normal_(tensor: Tensor, generator: Generator | None = None) -> Tensor:
-    """Mean 0, variance 1 / fan_in, cut at two standard deviations (as in JAX): for SELU."""
+    """Draw with mean 0 and variance 1 / fan_in, truncated at two standard deviations: for SELU.
+
+    Raises ValueError for fewer than 2 axes. Sources: LeCun et al. (1998), truncated as in JAX.
+
+    >>> nn.init.lecun_normal_(tk.zeros(2, 3)).shape
+    (2, 3)
+    """
     return variance_scaling_(tensor, 1.0, "fan_in", "truncated_normal", generator)
 
 
@@ -285,20 +422,26 @@ def lecun_normal_(tensor: Tensor, generator: Generator | None = None) -> Tensor:
 
 
 def xavier_2010(fan_in: int) -> Initializer:
-    """The lectures' Xavier: randn / sqrt(fan_in). 784 inputs: standard deviation 0.0357.
+    """The lectures' Xavier: randn / sqrt(fan_in). For 784 inputs the standard deviation is 0.0357.
 
     Returns an initialiser: given a Tensor it writes into it, given a shape it makes a Tensor.
+    Raises ValueError for fan_in < 1.
 
-    >>> W = xavier_2010(784)((784, 256))
-    >>> xavier_2010(784)(nn.Linear(784, 256).weight)
+    >>> nn.init.xavier_2010(784)((784, 256)).shape
+    (784, 256)
+    >>> nn.init.xavier_2010(784)(nn.Linear(784, 256).weight).shape
+    (256, 784)
     """
     return _scaled_normal(math.sqrt(_count("xavier_2010", fan_in)))
 
 
 def he_2015(fan_in: int) -> Initializer:
-    """The lectures' He: randn / sqrt(fan_in / 2). 784 inputs: standard deviation 0.0505.
+    """The lectures' He: randn / sqrt(fan_in / 2). For 784 inputs the standard deviation is 0.0505.
 
-    Returns an initialiser, as `xavier_2010` does.
+    Returns an initialiser, as `xavier_2010` does. Raises ValueError for fan_in < 1.
+
+    >>> nn.init.he_2015(784)((784, 256)).shape
+    (784, 256)
     """
     return _scaled_normal(math.sqrt(_count("he_2015", fan_in) / 2))
 
@@ -306,11 +449,14 @@ def he_2015(fan_in: int) -> Initializer:
 def xavier_init(n_inputs: int, n_outputs: int, uniform: bool = True) -> Initializer:
     """The lectures' `xavier_init`, with their formula.
 
-    uniform: U(+-sqrt(6 / (n_inputs + n_outputs))), for 784 -> 256 of standard deviation 0.0439.
-        Otherwise N(0, 3 / (n_inputs + n_outputs)) truncated at two standard deviations by drawing
-        again (TensorFlow's `truncated_normal_initializer`): 0.0537, after truncation 0.0472.
+    uniform: U(+-sqrt(6 / (n_inputs + n_outputs))). For 784 -> 256 the standard deviation is 0.0439.
+        False: N(0, 3 / (n_inputs + n_outputs)), truncated at two standard deviations (TensorFlow's
+        `truncated_normal_initializer`): 0.0537, after truncation 0.0472.
 
-    Returns an initialiser, as `xavier_2010` does.
+    Returns an initialiser, as `xavier_2010` does. Raises ValueError for numbers below 1.
+
+    >>> nn.init.xavier_init(784, 256)((784, 256)).shape
+    (784, 256)
     """
     total = _count("xavier_init", n_inputs) + _count("xavier_init", n_outputs)
     if uniform:
@@ -326,7 +472,7 @@ def xavier_init(n_inputs: int, n_outputs: int, uniform: bool = True) -> Initiali
 
 def _count(name: str, n: int) -> int:
     if n < 1:
-        raise ValueError(f"{name}: a layer has at least 1 input and 1 output, not {n}")
+        raise ValueError(f"{name}: expected at least 1 input and 1 output, got {n}.")
     return n
 
 
@@ -354,7 +500,7 @@ def _initializer(write: Callable[[Tensor, Generator | None], Tensor]) -> Initial
 def uniform_by_fan_in(
     weight: Parameter, bias: Parameter | None, generator: Generator | None
 ) -> None:
-    """PyTorch's default for layers with a weight: both U(+-1 / sqrt(fan_in))."""
+    """PyTorch's default for layers with a weight: weight and bias from U(+-1 / sqrt(fan_in))."""
     kaiming_uniform_(weight, a=math.sqrt(5), generator=generator)
     if bias is not None:
         bound = 1 / math.sqrt(max(fan_in_and_fan_out(weight)[0], 1))

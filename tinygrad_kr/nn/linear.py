@@ -1,4 +1,4 @@
-"""Affine layers, and the layer that does nothing."""
+"""Affine layers, and the identity."""
 
 from __future__ import annotations
 
@@ -12,11 +12,17 @@ from tinygrad_kr.random import Generator
 
 
 class Linear(Module):
-    """x W^T + b: each unit a weighted sum of all inputs, (..., in_features) -> (..., out_features).
+    """x W^T + b: weighted sums of all inputs, (..., in_features) -> (..., out_features).
 
-    `weight` (out_features, in_features) and `bias` (out_features,) start as
+    Parameters: `weight` (out_features, in_features) and `bias` (out_features,). Both start as
     U(+-1 / sqrt(in_features)).
-    dtype: of the parameters, float32 by default. generator: for the initial values.
+    bias: False for none.
+    dtype: of the parameters, default float32. generator: for the initial values.
+
+    Raises ValueError for sizes below 1, and in a call for another number of features.
+
+    >>> nn.Linear(3, 2)(tk.ones(4, 3)).shape
+    (4, 2)
     """
 
     def __init__(
@@ -52,13 +58,14 @@ class Linear(Module):
 
 
 class Identity(Module):
-    """Returns its input: stands in for a layer that is left out. Any arguments are ignored."""
+    """Returns its input. Takes the place of a layer that is left out; arguments are ignored.
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
+    >>> nn.Identity()(tk.tensor([1.0]))
+    Tensor([1.])
+    """
+
+    def __init__(self, *ignored: Any, **settings: Any) -> None:
         pass
 
     def forward(self, input: Any) -> Any:
         return input
-
-
-# ------------------------------------------------------------------ what layers share

@@ -1,6 +1,6 @@
-"""Losses as modules, called with predictions and targets; sources are with the functions.
+"""Losses as modules, called with predictions and targets. Sources are with the functions.
 
-reduction: "mean", "sum" or "none", for all of them; ValueError for anything else.
+reduction: "mean", "sum" or "none" for all of them; any other raises ValueError.
 """
 
 from __future__ import annotations
@@ -13,20 +13,20 @@ from tinygrad_kr.tensor import Tensor
 
 
 class _Loss(Module):
-    """What the losses share: a reduction that is checked when the loss is made."""
+    """Base class of the losses: checks the reduction when the loss is made."""
 
     _reductions: tuple[str, ...] = ("mean", "sum", "none")
 
     def __init__(self, *, reduction: str = "mean") -> None:
         if reduction not in self._reductions:
             raise ValueError(
-                f"{type(self).__name__}: reduction is one of {', '.join(self._reductions)}, not "
-                f"{reduction!r}"
+                f"{type(self).__name__}: expected reduction in {', '.join(self._reductions)}, got "
+                f"{reduction!r}."
             )
         self.reduction = reduction
 
     def _buffer(self, name: str, values: Any) -> None:
-        """Keep weights as a buffer, so that they are saved and change dtype with the module."""
+        """Keep weights as a buffer: they are saved, and change dtype with the module."""
         self.register_buffer(name, None if values is None else Tensor(values))
 
     def extra_repr(self) -> str:
@@ -34,21 +34,42 @@ class _Loss(Module):
 
 
 class MSELoss(_Loss):
-    """(input - target)^2."""
+    """The mean squared error: the mean of (input - target)^2.
+
+    Called with input and target of one shape (else ValueError).
+    reduction: "mean" over all elements (default), "sum", or "none" for the input's shape.
+
+    >>> nn.MSELoss()(tk.tensor([1.0, 2.0]), tk.tensor([1.0, 4.0]))
+    Tensor(2.)
+    """
 
     def forward(self, input: Any, target: Any) -> Any:
         return F.mse_loss(input, target, reduction=self.reduction)
 
 
 class L1Loss(_Loss):
-    """|input - target|."""
+    """The mean absolute error: the mean of |input - target|. The slope at 0 is 0.
+
+    Called with input and target of one shape (else ValueError).
+    reduction: "mean" over all elements (default), "sum", or "none" for the input's shape.
+
+    >>> nn.L1Loss()(tk.tensor([1.0, 2.0]), tk.tensor([1.0, 4.0]))
+    Tensor(1.)
+    """
 
     def forward(self, input: Any, target: Any) -> Any:
         return F.l1_loss(input, target, reduction=self.reduction)
 
 
 class SmoothL1Loss(_Loss):
-    """d^2 / (2 beta) where |d| < beta, else |d| - beta / 2, d = input - target."""
+    """d^2 / (2 beta) where |d| < beta, else |d| - beta / 2, for d = input - target.
+
+    Called with input and target of one shape (else ValueError). beta 0 is the l1 loss.
+    reduction: "mean" over all elements (default), "sum", or "none" for the input's shape.
+
+    >>> nn.SmoothL1Loss()(tk.tensor([0.5]), tk.tensor([0.0]))
+    Tensor(0.125)
+    """
 
     def __init__(self, *, reduction: str = "mean", beta: float = 1.0) -> None:
         super().__init__(reduction=reduction)
@@ -59,7 +80,14 @@ class SmoothL1Loss(_Loss):
 
 
 class HuberLoss(_Loss):
-    """d^2 / 2 where |d| <= delta, else delta (|d| - delta / 2), d = input - target."""
+    """d^2 / 2 where |d| <= delta, else delta (|d| - delta / 2), for d = input - target.
+
+    Called with input and target of one shape (else ValueError).
+    reduction: "mean" over all elements (default), "sum", or "none" for the input's shape.
+
+    >>> nn.HuberLoss(delta=2.0)(tk.tensor([3.0]), tk.tensor([0.0]))
+    Tensor(4.)
+    """
 
     def __init__(self, *, reduction: str = "mean", delta: float = 1.0) -> None:
         super().__init__(reduction=reduction)
@@ -70,7 +98,16 @@ class HuberLoss(_Loss):
 
 
 class BCELoss(_Loss):
-    """-(t log p + (1 - t) log(1 - p)) for probabilities p; weight: a factor per element."""
+    """-(t log p + (1 - t) log(1 - p)) for probabilities p and targets t.
+
+    Called with p and t of one shape, p in [0, 1] (else ValueError). Each logarithm is at least
+    -100.
+    weight: a factor per element, kept as a buffer.
+    reduction: "mean" over all elements (default), "sum", or "none" for the input's shape.
+
+    >>> nn.BCELoss()(tk.tensor([0.5]), tk.tensor([1.0])).item()
+    0.693...
+    """
 
     weight: Tensor | None
 
@@ -83,7 +120,15 @@ class BCELoss(_Loss):
 
 
 class BCEWithLogitsLoss(_Loss):
-    """BCE of sigmoid(input), exact in both tails; pos_weight: the weight of positive answers."""
+    """-(w t log p + (1 - t) log(1 - p)) for p = sigmoid(input), exact in both tails.
+
+    Called with logits and targets of one shape (else ValueError).
+    weight: a factor per element. pos_weight: w, per class. Both are kept as buffers.
+    reduction: "mean" over all elements (default), "sum", or "none" for the input's shape.
+
+    >>> nn.BCEWithLogitsLoss()(tk.tensor([0.0]), tk.tensor([1.0])).item()
+    0.693...
+    """
 
     weight: Tensor | None
     pos_weight: Tensor | None
@@ -102,10 +147,19 @@ class BCEWithLogitsLoss(_Loss):
 
 
 class CrossEntropyLoss(_Loss):
-    """-log softmax(input)[target], classes on axis 1; target: labels, or probabilities.
+    """-log softmax(input)[target], with the classes on axis 1.
 
-    weight: a factor per class; ignore_index: a label that counts for nothing; label_smoothing: the
-    share of each label that is spread evenly over the classes.
+    Called with logits (N, C) or (N, C, ...), and integer labels (N,) or (N, ...), or probabilities
+    of the logits' shape.
+    weight: a factor per class, kept as a buffer.
+    ignore_index: a label that does not count.
+    reduction: "mean" (default; weighted by the labels' weights), "sum" or "none".
+    label_smoothing: the share of each label that is spread evenly over the classes, in [0, 1].
+
+    Errors: see `functional.cross_entropy`.
+
+    >>> nn.CrossEntropyLoss()(tk.tensor([[0.0, 0.0]]), np.array([1])).item()
+    0.693...
     """
 
     weight: Tensor | None
@@ -121,7 +175,7 @@ class CrossEntropyLoss(_Loss):
         super().__init__(reduction=reduction)
         if not 0 <= label_smoothing <= 1:
             raise ValueError(
-                f"CrossEntropyLoss: label_smoothing lies in [0, 1], not {label_smoothing}"
+                f"CrossEntropyLoss: expected label_smoothing in [0, 1], got {label_smoothing}."
             )
         self._buffer("weight", weight)
         self.ignore_index, self.label_smoothing = ignore_index, label_smoothing
@@ -138,7 +192,14 @@ class CrossEntropyLoss(_Loss):
 
 
 class NLLLoss(_Loss):
-    """-input[target] for log-probabilities, classes on axis 1; weight, ignore_index: as above."""
+    """-input[target] for log-probabilities, with the classes on axis 1.
+
+    Called with log-probabilities (N, C) or (N, C, ...) and integer labels (N,) or (N, ...).
+    weight, ignore_index, reduction: as in `CrossEntropyLoss`.
+
+    >>> nn.NLLLoss()(tk.tensor([[-0.5, -1.0]]), np.array([0]))
+    Tensor(0.5)
+    """
 
     weight: Tensor | None
 
@@ -160,9 +221,16 @@ class NLLLoss(_Loss):
 
 
 class KLDivLoss(_Loss):
-    """t (log t - x) for log-probabilities x; log_target: `target` holds logarithms too.
+    """t (log t - x), the divergence of log-probabilities x from probabilities t.
 
-    reduction "batchmean", the sum over the batch size, is the divergence by its definition.
+    Called with x and t of one shape (else ValueError).
+    log_target: `target` holds logarithms as well.
+    reduction: "mean" over all elements (default), "batchmean" (the sum divided by the batch size,
+        the divergence by its definition), "sum" or "none".
+
+    >>> p = tk.tensor([[0.5, 0.5]])
+    >>> nn.KLDivLoss(reduction="batchmean")(p.log(), p)
+    Tensor(0.)
     """
 
     _reductions = ("mean", "batchmean", "sum", "none")

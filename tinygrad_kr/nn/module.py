@@ -1,4 +1,4 @@
-"""`Module`: a function with parameters, that knows their names."""
+"""`Module`: a function with named parameters."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from numpy import ndarray
 
 from tinygrad_kr.arrays.operands import as_array, as_dtype
 from tinygrad_kr.grad_mode import no_grad
+from tinygrad_kr.nn.error_path import locate
 from tinygrad_kr.nn.parameter import Parameter
-from tinygrad_kr.nn.trail import locate
 from tinygrad_kr.tensor import Tensor, note_change
 
 Hook = Callable[..., Any]
@@ -22,7 +22,7 @@ _NO_BUFFERS: Mapping[str, bool] = MappingProxyType({})
 
 
 class LoadResult(NamedTuple):
-    """What `load_state_dict(strict=False)` left out."""
+    """The result of `load_state_dict(strict=False)`: the keys that did not fit."""
 
     missing_keys: list[str]
     unexpected_keys: list[str]
@@ -31,17 +31,24 @@ class LoadResult(NamedTuple):
 class Module:
     """Base class of layers and nets: define `forward`, call the module.
 
-    A `Parameter`, a `Module` or, by `register_buffer`, a Tensor assigned to an attribute belongs to
-    the module: `parameters()`, `state_dict()`, `to()` and the others find it under the attribute's
-    name. Nothing else is registered: neither a plain Tensor nor a list of modules (use
-    `ModuleList`).
+    An attribute that is a `Parameter`, a `Module` or (by `register_buffer`) a Tensor belongs to the
+    module: `parameters()`, `state_dict()` and `to()` find it under the attribute's name. Nothing
+    else is registered, neither a plain Tensor nor a list of modules (use `ModuleList`).
 
-    An exception raised by `forward` keeps its type and cause; its message is preceded by the path
-    of the module in the net that was called, the module, and what it got:
-    `net.2: Linear(in_features=5, out_features=3, bias=True) got (4, 7), wants (..., 5): ...`.
+    An exception in `forward` keeps its type and cause. Its message starts with the path of the
+    module in the net, the module, and the shapes:
+    `net.2: Linear(in_features=5, out_features=3, bias=True): expected (..., 5), got (4, 7): ...`.
+
+    >>> class Square(nn.Module):
+    ...     def __init__(self):
+    ...         self.scale = nn.Parameter(tk.ones(1))
+    ...     def forward(self, x):
+    ...         return self.scale * x**2
+    >>> Square()(tk.tensor([3.0]))
+    Tensor([9.], op=multiply)
     """
 
-    # Defaults that an instance replaces when it needs to: no __init__ that could be forgotten.
+    # Class defaults that an instance replaces on demand: a subclass need not call __init__.
     training: bool = True
     _persistent: Mapping[str, bool] = _NO_BUFFERS
     _hooks: _Hooks | None = None
@@ -56,7 +63,7 @@ class Module:
             raise
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
-        """What the module computes; every subclass defines it."""
+        """Compute the output; every subclass defines it."""
         raise NotImplementedError(f"{type(self).__name__} defines no forward()")
 
     # -------------------------------------------------------------- registration
@@ -67,9 +74,9 @@ class Module:
             kind = self._kind(name, held)
             if kind is not None and not isinstance(value, kind):
                 raise TypeError(
-                    f"{name!r} of {type(self).__name__} is a registered {kind.__name__}, so it "
-                    f"cannot become a {type(value).__name__}: assign a {kind.__name__} or None, or "
-                    "`del` it first"
+                    f"{type(self).__name__}.{name}: expected a {kind.__name__}, as is registered, "
+                    f"got {type(value).__name__}. Assign a {kind.__name__} or None, or `del` it "
+                    "first"
                 )
         if held is not value or value is None:
             note_change()
@@ -87,32 +94,37 @@ class Module:
             self._persistent = {key: kept for key, kept in self._persistent.items() if key != name}
 
     def register_buffer(self, name: str, tensor: Any, persistent: bool = True) -> None:
-        """Make a Tensor (or None) part of the module though it is not trained: running averages.
+        """Make a Tensor (or None) part of the module though it is not trained: a running mean.
 
         persistent: keep it in `state_dict()`.
+
+        Raises TypeError for anything else, KeyError for a name that is taken.
         """
         if tensor is not None and not isinstance(tensor, Tensor):
             raise TypeError(
-                f"buffer {name!r} must be a Tensor or None, not {type(tensor).__name__}"
+                f"register_buffer: expected a Tensor or None for {name!r}, got "
+                f"{type(tensor).__name__}."
             )
         self._check_name(name)
         self._persistent = {**self._persistent, name: persistent}
         setattr(self, name, tensor)
 
     def register_parameter(self, name: str, parameter: Parameter | None) -> None:
-        """`module.name = parameter`, for a name that is computed."""
+        """`module.name = parameter`, for a computed name."""
         if parameter is not None and not isinstance(parameter, Parameter):
             raise TypeError(
-                f"{name!r} must be a Parameter or None, not {type(parameter).__name__}; "
-                "wrap it: nn.Parameter(...)"
+                f"register_parameter: expected a Parameter or None for {name!r}, got "
+                f"{type(parameter).__name__}. Wrap it: nn.Parameter(...)"
             )
         self._check_name(name)
         setattr(self, name, parameter)
 
     def add_module(self, name: str, module: Module | None) -> None:
-        """`module.name = module`, for a name that is computed."""
+        """`module.name = module`, for a computed name."""
         if module is not None and not isinstance(module, Module):
-            raise TypeError(f"{name!r} must be a Module or None, not {type(module).__name__}")
+            raise TypeError(
+                f"add_module: expected a Module or None for {name!r}, got {type(module).__name__}."
+            )
         self._check_name(name)
         setattr(self, name, module)
 
@@ -120,13 +132,19 @@ class Module:
 
     def _check_name(self, name: str) -> None:
         if not isinstance(name, str):
-            raise TypeError(f"a name must be a string, not {type(name).__name__}")
+            raise TypeError(
+                f"{type(self).__name__}: expected a string as name, got {type(name).__name__}."
+            )
         if not name or "." in name:
-            raise KeyError(f"the name {name!r} must not be empty or hold a dot")
+            raise KeyError(
+                f"{type(self).__name__}: expected a name without a dot, not empty, got {name!r}."
+            )
         if name not in self.__dict__ and hasattr(self, name):
-            raise KeyError(f"{type(self).__name__} already has an attribute {name!r}")
+            raise KeyError(
+                f"{type(self).__name__}: expected a new name, got the attribute {name!r}."
+            )
 
-    # -------------------------------------------------------------- what belongs to it
+    # -------------------------------------------------------------- members
 
     def named_children(self) -> Iterator[tuple[str, Module]]:
         """The modules among the attributes, with their names, each once."""
@@ -145,18 +163,18 @@ class Module:
     ) -> Iterator[tuple[str, Module]]:
         """This module, then those inside it, depth first, with their paths (`"layers.0"`).
 
-        remove_duplicate: give a module that is reachable on several paths once, by the first.
+        remove_duplicate: yield a module with several paths once, by the first.
         """
         return _walk(self, prefix, set() if remove_duplicate else None, ())
 
     def modules(self) -> Iterator[Module]:
-        """This module and all inside it, each once."""
+        """This module and all modules inside it, each once."""
         return (module for _, module in self.named_modules())
 
     def named_parameters(
         self, prefix: str = "", recurse: bool = True, remove_duplicate: bool = True
     ) -> Iterator[tuple[str, Parameter]]:
-        """The parameters with their paths; one that is shared comes once, by its first path."""
+        """The parameters with their paths. A shared one comes once, by its first path."""
         seen: set[int] = set()
         for path, module in self._holders(prefix, recurse, remove_duplicate):
             for name, value in vars(module).items():
@@ -165,9 +183,9 @@ class Module:
                     yield _joined(path, name), value
 
     def parameters(self, recurse: bool = True) -> Iterator[Parameter]:
-        """The parameters, shared ones once: what an optimizer takes.
+        """The parameters, shared ones once: the argument of an optimizer.
 
-        Warns of modules or parameters in a plain list, which are not among them.
+        Warns of modules or parameters in a plain list, which are not registered.
         """
         for module in self.modules() if recurse else ():
             for name, value in vars(module).items():
@@ -180,9 +198,9 @@ class Module:
         if not any(held is one for one in own):
             kind = "ModuleList" if isinstance(held, Module) else "ParameterList"
             warnings.warn(
-                f"{type(module).__name__}.{name} is a plain list: what it holds is not part of the "
-                f"module, so it is neither trained nor saved; make it an nn.{kind} (or a tuple, if "
-                "that is meant)",
+                f"{type(module).__name__}.{name} is a plain list: its members are not registered, "
+                f"so they are neither trained nor saved. Make it an nn.{kind} (or a tuple, if that "
+                "is meant)",
                 stacklevel=3,
             )
 
@@ -210,14 +228,18 @@ class Module:
         return iter([(prefix, self)])
 
     def get_submodule(self, target: str) -> Module:
-        """The module at a path; `""` is this one. Raises AttributeError naming what is missing."""
+        """The module at a path; `""` is this one.
+
+        Raises AttributeError that names the missing part.
+        """
         module = self
         for name in target.split(".") if target else ():
             found = vars(module).get(name)
             if not isinstance(found, Module):
                 names = ", ".join(name for name, _ in module.named_children()) or "none"
                 raise AttributeError(
-                    f"{target!r}: {type(module).__name__} has no module {name!r} (it has {names})"
+                    f"get_submodule({target!r}): expected a module of {type(module).__name__} "
+                    f"({names}), got {name!r}."
                 )
             module = found
         return module
@@ -234,23 +256,23 @@ class Module:
     def _get(self, target: str, table: dict[str, Held], kind: str) -> Held:
         if target not in table:
             raise AttributeError(
-                f"{type(self).__name__} has no {kind} {target!r} "
-                f"(it has {', '.join(table) or 'none'})"
+                f"get_{kind}: expected a {kind} of {type(self).__name__} "
+                f"({', '.join(table) or 'none'}), got {target!r}."
             )
         return table[target]
 
     # -------------------------------------------------------------- settings
 
     def train(self, mode: bool = True) -> Self:
-        """Behave as in training (dropout drops, batch norm uses the batch), with all inside."""
+        """Switch to training, with all modules inside: dropout drops, batch norm uses the batch."""
         if not isinstance(mode, bool):
-            raise TypeError(f"train() takes a bool, not {type(mode).__name__}")
+            raise TypeError(f"Module.train: expected a bool, got {type(mode).__name__}.")
         for module in self.modules():
             module.training = mode
         return self
 
     def eval(self) -> Self:
-        """Behave as in use: `train(False)`."""
+        """Switch to evaluation: `train(False)`."""
         return self.train(False)
 
     def requires_grad_(self, requires_grad: bool = True) -> Self:
@@ -260,7 +282,7 @@ class Module:
         return self
 
     def zero_grad(self, set_to_none: bool = True) -> None:
-        """Forget the gradients; with `set_to_none=False`, keep their arrays and write 0."""
+        """Set the gradients to None; with `set_to_none=False`, write 0 into their arrays."""
         for _, parameter in self.named_parameters():
             if set_to_none or parameter.grad is None:
                 parameter.grad = None
@@ -268,21 +290,21 @@ class Module:
                 parameter.grad = parameter.grad.detach().zero_()
 
     def apply(self, function: Callable[[Module], Any]) -> Self:
-        """Call `function` on every module, the innermost first: initialisation."""
+        """Call `function` on every module, innermost first: for initialisation."""
         for child in self.children():
             child.apply(function)
         function(self)
         return self
 
     def to(self, dtype: Any) -> Self:
-        """Change the floating-point parameters, gradients and buffers to `dtype`, in place.
+        """Convert the floating-point parameters, gradients and buffers to `dtype`, in place.
 
-        Parameters keep their identity (an optimizer holds them still); integers stay. Raises
-        TypeError for a dtype that is not floating.
+        Parameters keep their identity, so an optimizer still holds them. Integers stay.
+        Raises TypeError for a dtype that is not floating.
         """
         dtype = as_dtype(dtype)
         if dtype.kind != "f":
-            raise TypeError(f"a module's parameters are floating-point numbers, not {dtype}")
+            raise TypeError(f"Module.to: expected a floating dtype, got {dtype}.")
         for tensor in (*self.parameters(), *self.buffers()):
             if tensor.dtype.kind == "f" and tensor.dtype != dtype:
                 gradient, tensor.grad = tensor.grad, None
@@ -301,7 +323,7 @@ class Module:
     # -------------------------------------------------------------- state
 
     def _state(self, prefix: str = "") -> Iterator[tuple[str, Tensor]]:
-        """The Tensors of `state_dict()`, in PyTorch's order and under its keys."""
+        """The Tensors of `state_dict()`, with PyTorch's keys and order."""
         for path, module in self.named_modules(prefix, remove_duplicate=False):
             yield from module.named_parameters(path, recurse=False, remove_duplicate=False)
             for name, persistent in module._persistent.items():
@@ -321,13 +343,16 @@ class Module:
 
         state: from `state_dict()`, or PyTorch's own: path -> ndarray, Tensor or anything with
             `__array__`, of the same shape and dtype.
-        strict: also refuse keys that are missing or unexpected; without it, they are returned.
+        strict: refuse missing and unexpected keys. False returns them.
 
-        Raises RuntimeError, listing all that is missing, unexpected, of another shape or dtype,
-        before anything is written. A later backward through an older graph raises.
+        Raises RuntimeError that lists every missing or unexpected key and every wrong shape or
+        dtype, before anything is written. A later backward through an older graph raises
+        MutationError.
         """
         if not isinstance(state, Mapping):
-            raise TypeError(f"load_state_dict takes a dict of arrays, not {type(state).__name__}")
+            raise TypeError(
+                f"load_state_dict: expected a dict of arrays, got {type(state).__name__}."
+            )
         own = dict(self._state())
         missing = [key for key in own if key not in state]
         unexpected = [key for key in state if key not in own]
@@ -342,7 +367,7 @@ class Module:
                     trouble.append(f"{key}: {error}")
         if trouble:
             raise RuntimeError(
-                f"load_state_dict of {type(self).__name__} changed nothing:\n  "
+                f"{type(self).__name__}.load_state_dict: changed nothing:\n  "
                 + "\n  ".join(trouble)
             )
         with no_grad():
@@ -353,7 +378,7 @@ class Module:
     # -------------------------------------------------------------- hooks
 
     def register_forward_pre_hook(self, hook: Hook) -> Handle:
-        """Call `hook(module, args)` before forward; a result that is not None replaces `args`."""
+        """Call `hook(module, args)` before forward; a result other than None replaces `args`."""
         hooks = self._with_hooks()
         return hooks.register(hooks.before, hook)
 
@@ -367,14 +392,14 @@ class Module:
             self._hooks = _Hooks()
         return self._hooks
 
-    # -------------------------------------------------------------- what it looks like
+    # -------------------------------------------------------------- repr
 
     def extra_repr(self) -> str:
-        """The settings to show in `repr`, between the brackets."""
+        """The settings in `repr`, between the parentheses."""
         return ""
 
     def wanted_input(self) -> str:
-        """The input shape to name in error messages, such as `(..., 5)`; empty if any will do."""
+        """The input shape for error messages, such as `(..., 5)`; empty if any shape fits."""
         return ""
 
     def __repr__(self) -> str:
@@ -386,13 +411,21 @@ class Module:
         return f"{name}(\n  {lines}\n)"
 
     def summary(self, example: Any = None) -> str:
-        """A table of the modules: path, type, shape of the output, parameters, bytes.
+        """A table of the modules: path, type, output shape, parameters, bytes.
 
         example: an input's shape with the batch axis, `(1, 784)`; or an input itself (a Tensor, an
-            array, or a tuple of several), which is run in eval mode without recording. Without one,
-            the column of output shapes is left out.
+            array, or a tuple of several). It is run in eval mode without recording. Without an
+            example there is no column of output shapes.
 
-        >>> print(net.summary((1, 784)))
+        >>> print(nn.Sequential(nn.Linear(2, 1)).summary((4, 2)))
+        Sequential
+        ----------------------------------------
+        layer  type    output  parameters  bytes
+        ----------------------------------------
+        0      Linear  (4, 1)           3     12
+        ----------------------------------------
+        parameters: 3 (3 trained, 0 frozen), float32
+        buffers: 0; all together 12 bytes
         """
         from tinygrad_kr.nn.summary import summary
 
@@ -404,7 +437,7 @@ def _walk(
 ) -> Iterator[tuple[str, Module]]:
     if seen is None:
         if any(module is holder for holder in above):
-            raise RuntimeError(f"the module at {prefix!r} contains itself")
+            raise RuntimeError(f"Module: expected a tree of modules, got {prefix!r} inside itself.")
     elif id(module) in seen:
         return
     else:
@@ -415,7 +448,7 @@ def _walk(
 
 
 def _listed(module: Module) -> list[tuple[str, Module]]:
-    """The modules among the attributes by every name they have."""
+    """The modules among the attributes, under every name they have."""
     return [(name, value) for name, value in vars(module).items() if isinstance(value, Module)]
 
 
@@ -428,15 +461,15 @@ def _form(array: ndarray) -> str:
 
 
 def _fitting(value: Any, target: Tensor) -> ndarray:
-    """A copy of `value` as an array of the target's shape and dtype, or an error saying why not."""
+    """A copy of `value` as an array of the target's shape and dtype; raises with the reason."""
     array = as_array(value if isinstance(value, Tensor) else np.asarray(value))
     if array.shape != target.shape or array.dtype != target.dtype:
         hint = "" if array.dtype == target.dtype else " (module.to(dtype) changes a module's dtype)"
-        raise ValueError(f"is {_form(target.data)}, given {_form(array)}{hint}")
+        raise ValueError(f"expected {_form(target.data)}, got {_form(array)}{hint}")
     if not target.is_leaf:
-        raise ValueError("is a computed Tensor, part of a graph")
+        raise ValueError("expected a leaf, got a computed Tensor, part of a graph")
     if not target.data.flags.writeable:
-        raise ValueError("its array is read-only")
+        raise ValueError("expected writable memory, got a read-only array")
     return array.copy()
 
 
@@ -444,13 +477,13 @@ def _fitting(value: Any, target: Tensor) -> ndarray:
 
 
 class Handle:
-    """Removes a hook: by `remove()`, or at the end of a `with` block."""
+    """Removes a hook: with `remove()`, or at the end of a `with` block."""
 
     def __init__(self, hooks: dict[int, Hook], key: int) -> None:
         self._registry, self._key = hooks, key
 
     def remove(self) -> None:
-        """Take the hook out; a second time does nothing."""
+        """Remove the hook; a second call does nothing."""
         note_change()
         self._registry.pop(self._key, None)
 
@@ -462,7 +495,7 @@ class Handle:
 
 
 class _Hooks:
-    """The hooks of one module, in the order in which they were registered."""
+    """The hooks of one module, in order of registration."""
 
     def __init__(self) -> None:
         self.before: dict[int, Hook] = {}

@@ -1,4 +1,4 @@
-"""Normalisation layers: activations of mean 0 and variance 1, then scaled and shifted."""
+"""Normalisation layers: mean 0 and variance 1, then a learned scale and shift."""
 
 from __future__ import annotations
 
@@ -15,18 +15,7 @@ from tinygrad_kr.tensor import Tensor
 
 
 class _BatchNorm(Module):
-    """(x - mean) / sqrt(var + eps) weight + bias for each channel, axis 1.
-
-    In training the mean and variance are the batch's, and the running ones move towards them:
-    running + momentum (batch - running), where the batch's variance divides by n - 1. In eval the
-    running ones are used.
-
-    momentum: None for the plain average of all batches so far. affine: have `weight`, and `bias`
-    unless `bias` is False.
-    track_running_stats: without it the batch's are used always. dtype: float32 by default.
-
-    Raises ValueError in training with one value per channel. Source: Ioffe and Szegedy (2015).
-    """
+    """Base class of the batch normalisations."""
 
     _ranks: tuple[int, ...]
     weight: Parameter | None
@@ -59,7 +48,7 @@ class _BatchNorm(Module):
         self.register_buffer("num_batches_tracked", Tensor(np.array(0)) if kept else None)
 
     def reset_running_stats(self) -> None:
-        """Mean 0 and variance 1, no batch seen."""
+        """Reset the running mean to 0, the running variance to 1 and the number of batches to 0."""
         if self.running_mean is not None and self.running_var is not None:
             self.running_mean.zero_()
             self.running_var.fill_(1.0)
@@ -67,13 +56,14 @@ class _BatchNorm(Module):
             self.num_batches_tracked.zero_()
 
     def reset_parameters(self) -> None:
-        """Weight 1, bias 0, and the running statistics from the start."""
+        """Reset the weight to 1, the bias to 0, and the running statistics."""
         self.reset_running_stats()
         _reset(self.weight, self.bias)
 
     def forward(self, input: Any) -> Any:
         if input.ndim not in self._ranks:
-            raise ValueError(f"the input has {input.ndim} axes")
+            ranks = " or ".join(map(str, self._ranks))
+            raise ValueError(f"{type(self).__name__}: expected {ranks} axes, got {input.ndim}.")
         momentum = self.momentum
         if momentum is None:
             seen = self.num_batches_tracked
@@ -100,7 +90,28 @@ class _BatchNorm(Module):
 
 
 class BatchNorm1d(_BatchNorm):
-    __doc__ = f"Batch normalisation of (N, C) or (N, C, L).\n\n    {_BatchNorm.__doc__}"
+    """Batch normalisation of (N, C) or (N, C, L): (x - mean) / sqrt(var + eps) weight + bias.
+
+    Mean and variance are those of each channel (axis 1). In training they are the batch's, and the
+    running ones move towards them: running + momentum (batch - running), with the variance that
+    divides by n - 1. In eval the running ones are used.
+    Parameters: `weight` and `bias` (C,), start as 1 and 0. Buffers: `running_mean`, `running_var`,
+    `num_batches_tracked`.
+
+    num_features: C. eps: keeps the divisor away from 0.
+    momentum: None for the plain average of all batches so far.
+    affine: have `weight` and `bias`. bias: False for no `bias`.
+    track_running_stats: False always uses the batch's statistics.
+    dtype: of the parameters, default float32.
+
+    Raises ValueError for another number of axes, and in training for one value per channel.
+    Source: Ioffe and Szegedy (2015).
+
+    >>> nn.BatchNorm1d(1)(tk.tensor([[1.0], [3.0]])).detach().numpy().round(3)
+    array([[-1.],
+           [ 1.]], dtype=float32)
+    """
+
     _ranks = (2, 3)
 
     def wanted_input(self) -> str:
@@ -108,7 +119,14 @@ class BatchNorm1d(_BatchNorm):
 
 
 class BatchNorm2d(_BatchNorm):
-    __doc__ = f"Batch normalisation of images (N, C, H, W).\n\n    {_BatchNorm.__doc__}"
+    """Batch normalisation of images (N, C, H, W), with mean and variance over N, H and W.
+
+    Formula, parameters, options and errors: see `BatchNorm1d`. Source: Ioffe and Szegedy (2015).
+
+    >>> nn.BatchNorm2d(3)(tk.rand(2, 3, 4, 4)).shape
+    (2, 3, 4, 4)
+    """
+
     _ranks = (4,)
 
     def wanted_input(self) -> str:
@@ -123,10 +141,17 @@ def _reset(weight: Parameter | None, bias: Parameter | None) -> None:
 
 
 class LayerNorm(Module):
-    """(x - mean) / sqrt(var + eps) weight + bias over the last axes of a sample (Ba et al., 2016).
+    """(x - mean) / sqrt(var + eps) weight + bias, over the last axes of each sample.
 
-    normalized_shape: the sizes of those axes, the shape of `weight` and `bias` as well.
-    elementwise_affine: have them; bias: have a `bias` too. dtype: float32 by default.
+    Parameters: `weight` and `bias` of shape `normalized_shape`, start as 1 and 0.
+    normalized_shape: the sizes of the last axes.
+    elementwise_affine: have `weight` and `bias`. bias: False for no `bias`.
+    dtype: of the parameters, default float32.
+
+    Raises ValueError if the input does not end with `normalized_shape`. Source: Ba et al. (2016).
+
+    >>> nn.LayerNorm(2)(tk.tensor([[1.0, 3.0]])).detach().numpy().round(3)
+    array([[-1.,  1.]], dtype=float32)
     """
 
     weight: Parameter | None
@@ -144,7 +169,7 @@ class LayerNorm(Module):
         sizes = normalized_shape if isinstance(normalized_shape, Sequence) else [normalized_shape]
         self.normalized_shape = tuple(size("normalized_shape", n) for n in sizes)
         if not self.normalized_shape:
-            raise ValueError("LayerNorm: normalized_shape names no axis")
+            raise ValueError("LayerNorm: expected at least one axis in normalized_shape, got none.")
         self.eps, self.elementwise_affine = eps, elementwise_affine
         affine = elementwise_affine
         self.weight = parameter(self.normalized_shape, dtype, 1.0) if affine else None

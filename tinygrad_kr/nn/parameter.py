@@ -1,4 +1,4 @@
-"""`Parameter`: a Tensor that a module finds and an optimizer trains."""
+"""`Parameter`: a Tensor that a module registers and an optimizer trains."""
 
 from __future__ import annotations
 
@@ -10,12 +10,15 @@ from tinygrad_kr.tensor import Tensor
 
 
 class Parameter(Tensor):
-    """A leaf Tensor that a `Module` registers when it is assigned to one of its attributes.
+    """A leaf Tensor that a `Module` registers when it is assigned to an attribute.
 
-    data: shares memory with an ndarray or Tensor; Python floats become float32.
+    data: an ndarray or Tensor, whose memory is shared; or Python floats, which become float32.
     requires_grad: False freezes it: it stays in `state_dict()` and gets no gradient.
 
-    Raises TypeError for integers and booleans that should require grad (make them a buffer).
+    Raises TypeError for integers and booleans with requires_grad (make them a buffer).
+
+    >>> nn.Parameter([1.0, 2.0])
+    Parameter([1., 2.])
     """
 
     __slots__ = ()
@@ -32,11 +35,11 @@ class Parameter(Tensor):
 
 
 def size(name: str, value: Any) -> int:
-    """A count of features or channels; ValueError below 1, TypeError if it is no integer."""
+    """A count of features or channels. Raises ValueError below 1, TypeError for no integer."""
     if not isinstance(value, int | np.integer) or isinstance(value, bool):
-        raise TypeError(f"{name} must be an integer, not {type(value).__name__}")
+        raise TypeError(f"{name}: expected an integer, got {type(value).__name__}.")
     if value < 1:
-        raise ValueError(f"{name} must be at least 1, not {value}")
+        raise ValueError(f"{name}: expected at least 1, got {value}.")
     return int(value)
 
 
@@ -44,5 +47,5 @@ def parameter(shape: tuple[int, ...], dtype: Any, fill: float = 0.0) -> Paramete
     """A new parameter of a floating dtype, float32 by default."""
     dtype = np.dtype(np.float32 if dtype is None else dtype)
     if dtype.kind != "f":
-        raise TypeError(f"parameters have a floating dtype, not {dtype}")
+        raise TypeError(f"Parameter: expected a floating dtype, got {dtype}.")
     return Parameter(np.full(shape, fill, dtype))

@@ -10,7 +10,7 @@ from tinygrad_kr.nn.module import Module
 
 
 class _Pool(Module):
-    """What the layers share: windows that do not overlap unless a stride is given."""
+    """Base class of the layers: the stride is the kernel's size unless one is given."""
 
     def __init__(
         self, kernel_size: Sizes, stride: Sizes | None, padding: Sizes, ceil_mode: bool
@@ -54,7 +54,13 @@ class _MaxPool(_Pool):
 
 
 class MaxPool1d(_MaxPool):
-    """The largest element of each window of one axis: (N, C, L) -> (N, C, L'). See `MaxPool2d`."""
+    """The largest element of each window of one axis: (N, C, L) -> (N, C, L').
+
+    Options: see `MaxPool2d`.
+
+    >>> nn.MaxPool1d(2)(tk.tensor([[1.0, 5.0, 2.0, 3.0]]))
+    Tensor([[5., 3.]])
+    """
 
     _function = staticmethod(F.max_pool1d)
 
@@ -62,16 +68,30 @@ class MaxPool1d(_MaxPool):
 class MaxPool2d(_MaxPool):
     """The largest element of each window of two axes: (N, C, H, W) -> (N, C, H', W').
 
-    kernel_size, stride, padding, dilation: one number, or one per axis; stride is kernel_size by
-    default, padding is of -inf. ceil_mode: a last window that sticks out counts. return_indices:
-    give (largest, where each one was, counted in the flattened axes).
+    H' = floor((H + 2 padding - dilation (kernel_size - 1) - 1) / stride) + 1.
+    kernel_size, stride, padding, dilation: one number or one per axis. The stride is kernel_size by
+        default. The padding is of -inf.
+    return_indices: return (largest, position of each in the flattened axes).
+    ceil_mode: round H' up, so that a last window may extend beyond the edge.
+
+    The gradient goes to the first of several equal maxima. A call raises ValueError for sizes that
+    do not fit.
+
+    >>> nn.MaxPool2d(2)(tk.ones(1, 3, 8, 8)).shape
+    (1, 3, 4, 4)
     """
 
     _function = staticmethod(F.max_pool2d)
 
 
 class AvgPool1d(_Pool):
-    """The mean of each window of one axis: (N, C, L) -> (N, C, L'). See `AvgPool2d`."""
+    """The mean of each window of one axis: (N, C, L) -> (N, C, L').
+
+    Options: see `AvgPool2d`.
+
+    >>> nn.AvgPool1d(2)(tk.tensor([[1.0, 5.0, 2.0, 3.0]]))
+    Tensor([[3. , 2.5]])
+    """
 
     def __init__(
         self,
@@ -98,9 +118,16 @@ class AvgPool1d(_Pool):
 class AvgPool2d(_Pool):
     """The mean of each window of two axes: (N, C, H, W) -> (N, C, H', W').
 
-    kernel_size, stride, padding: one number, or one per axis; stride is kernel_size by default.
-    count_include_pad: zeros of the padding count in the mean. divisor_override: divide by it
-    instead.
+    H' = floor((H + 2 padding - kernel_size) / stride) + 1.
+    kernel_size, stride, padding: one number or one per axis. The stride is kernel_size by default.
+    ceil_mode: round H' up, so that a last window may extend beyond the edge.
+    count_include_pad: count the zeros of the padding in the mean.
+    divisor_override: divide by this number instead.
+
+    A call raises ValueError for sizes that do not fit.
+
+    >>> nn.AvgPool2d(2)(tk.ones(1, 3, 8, 8)).shape
+    (1, 3, 4, 4)
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""Restricted Boltzmann machines, and deep belief nets made of them.
+"""Restricted Boltzmann machines, and deep belief nets of them.
 
 They are trained without labels, by ordinary `backward()` and `optim.SGD`: the gradient of
 contrastive divergence is that of a difference of two free energies.
@@ -27,49 +27,54 @@ from tinygrad_kr.random import Generator, bernoulli
 from tinygrad_kr.tensor import Tensor
 
 START_STD = 0.01
-"""Of the weights, as in Hinton (2010), section 8."""
+"""Standard deviation of the initial weights: Hinton (2010), section 8."""
 MOST_UNITS_TO_ENUMERATE = 20
+"""Threshold: `log_partition` enumerates the states of at most this many units."""
 ROWS_AT_ONCE = 4096
+"""Block size: rows that are computed at a time."""
 
 
 class Progress(NamedTuple):
-    """Where a training is: what `progress` is called with after every step."""
+    """The state of a training run, passed to `progress` after every step."""
 
     layer: int
-    """The machine that learns, from 0; in fine-tuning, how many machines there are."""
+    """The machine that is trained, from 0; in fine-tuning, the number of machines."""
     epoch: int
-    """From 1."""
+    """The epoch, from 1."""
     step: int
-    """From 1, of this layer."""
+    """The step of this layer, from 1."""
     steps: int
-    """How many this layer takes in all."""
+    """The number of steps of this layer."""
 
 
 Report = Callable[[Progress], Any]
 
 
 class RBM(Module):
-    """Learns what its input looks like: two layers of 0s and 1s that explain each other.
+    """A restricted Boltzmann machine: a model of binary vectors v with hidden units h.
 
-    energy            E(v, h) = -a'v - b'h - h'Wv,   p(v, h) = exp(-E(v, h)) / Z
-    free energy       F(v) = -log sum_h exp(-E(v, h)) = -a'v - sum_j softplus(b_j + W_j v)
-    given a layer     p(h_j = 1 | v) = sigmoid(b_j + W_j v),   p(v_i = 1 | h) = sigmoid(a + W'h)_i
+        energy            E(v, h) = -a'v - b'h - h'Wv,   p(v, h) = exp(-E(v, h)) / Z
+        free energy       F(v) = -log sum_h exp(-E(v, h)) = -a'v - sum_j softplus(b_j + W_j v)
+        given a layer     p(h_j = 1 | v) = sigmoid(b_j + W_j v),   p(v_i = 1 | h) = sigmoid(a +
+        W'h)_i
 
-    `weight` W (n_hidden, n_visible) starts as N(0, 0.01^2), `visible_bias` a and `hidden_bias` b
-    as 0. Called, it is a layer: v (..., n_visible) -> p(h = 1 | v) (..., n_hidden). Values of v
-    between 0 and 1 stand for probabilities.
+    Parameters: `weight` W (n_hidden, n_visible) starts as N(0, 0.01^2), `visible_bias` a and
+    `hidden_bias` b as 0. Called, it is a layer: v (..., n_visible) -> p(h = 1 | v) (..., n_hidden).
+    Values of v between 0 and 1 stand for probabilities.
 
-    chains: how many Markov chains to keep from step to step, in the buffer `chains`
+    chains: the number of Markov chains to keep from step to step, in the buffer `chains`
         (chains, n_visible), for persistent contrastive divergence; 0 is plain CD-k.
-    dtype: of the parameters, float32 by default. generator: for the initial values.
+    dtype: of the parameters, default float32. generator: for the initial values.
 
     Every method raises ValueError for another shape, NaN, or a value outside [0, 1].
     Sources: Hinton, Training products of experts by minimizing contrastive divergence (2002);
     Hinton, A practical guide to training restricted Boltzmann machines (2010).
 
-    >>> rbm = nn.RBM(784, 256)
-    >>> rbm.fit(images, epochs=10)
-    >>> features = rbm.transform(images)
+    >>> rbm = nn.RBM(6, 2)
+    >>> v = tk.bernoulli(tk.full((20, 6), 0.5))
+    >>> errors = rbm.fit(v, epochs=2, batch_size=10)
+    >>> rbm.transform(v).shape
+    (20, 2)
     """
 
     chains: Tensor | None
@@ -96,7 +101,7 @@ class RBM(Module):
         self.reset_parameters(generator)
 
     def reset_parameters(self, generator: Generator | None = None) -> None:
-        """Draw the initial weights, and the states of the chains, again."""
+        """Draw the initial weights and the states of the chains again."""
         init.normal_(self.weight, std=START_STD, generator=generator)
         init.zeros_(self.visible_bias)
         init.zeros_(self.hidden_bias)
@@ -121,13 +126,14 @@ class RBM(Module):
         return self._visible_given(self._states(hidden, self.n_hidden, "hidden units"))
 
     def reconstruct(self, visible: Any) -> Any:
-        """Up and down once by the probabilities, without sampling: v's shape."""
+        """Up and down once with probabilities, without sampling: v's shape."""
         return self._visible_given(self.transform(visible))
 
     def reconstruction_error(self, visible: Any) -> float:
         """The mean over samples and units of (v - reconstruct(v))^2.
 
-        Easy to watch, but not what is minimised (Hinton 2010, section 5): see `log_likelihood`.
+        Easy to follow, but not the quantity that is minimised (Hinton 2010, section 5): see
+        `log_likelihood`.
         """
         states, total = self._samples(visible), 0.0
         with no_grad():
@@ -159,9 +165,10 @@ class RBM(Module):
         return _free_energy(v, self.visible_bias, self.weight, self.hidden_bias)
 
     def log_partition(self) -> Any:
-        """log Z = log sum_v exp(-F(v)), exactly, by going through all states of the smaller layer.
+        """log Z = log sum_v exp(-F(v)), exactly, by enumerating all states of the smaller layer.
 
-        Raises ValueError where both layers have more than 20 units: the time doubles with each.
+        Raises ValueError where both layers have more than 20 units: the time doubles with each
+        unit.
         """
         layers: tuple[Tensor, ...] = (self.visible_bias, self.weight, self.hidden_bias)
         if self.n_hidden < self.n_visible:
@@ -169,8 +176,8 @@ class RBM(Module):
         units = layers[0].size
         if units > MOST_UNITS_TO_ENUMERATE:
             raise ValueError(
-                f"log_partition: 2^{units} states are too many to go through one by one; it is "
-                f"exact for machines with at most {MOST_UNITS_TO_ENUMERATE} units in one layer"
+                f"log_partition: expected a layer of at most {MOST_UNITS_TO_ENUMERATE} units to "
+                f"enumerate, got {units}."
             )
         states = np.arange(2**units)[:, None] >> np.arange(units) & 1
         blocks = _in_blocks(Tensor(states.astype(self.weight.dtype)))
@@ -179,7 +186,7 @@ class RBM(Module):
     def log_likelihood(self, visible: Any) -> Any:
         """log p(v) = -F(v) - log Z, exactly: (..., n_visible) -> (...), in nats.
 
-        Differentiable, so small machines can be trained by the likelihood itself. Raises as
+        Differentiable, so a small machine can be trained by its likelihood. Raises as
         `log_partition`.
         """
         return -self.free_energy(visible) - self.log_partition()
@@ -205,13 +212,15 @@ class RBM(Module):
     ) -> Tensor:
         """Draw v ~ p(v), approximately: the ends of `count` chains of `steps` Gibbs steps.
 
-        start: where the chains begin, (count, n_visible); default: fair coins.
+        start: the first states of the chains, (count, n_visible); default: fair coins.
         Returns (count, n_visible), 0s and 1s.
         """
         size("count", count)
         begin = self._noise(count, generator) if start is None else self._samples(start)
         if len(begin) != count:
-            raise ValueError(f"sample: {count} chains cannot begin from {begin.shape}")
+            raise ValueError(
+                f"sample: expected start ({count}, {self.n_visible}), got {begin.shape}."
+            )
         return self.gibbs(begin, steps, generator=generator)
 
     # -------------------------------------------------------------- learning
@@ -221,18 +230,19 @@ class RBM(Module):
     ) -> Any:
         """mean F(v) - mean F(v~), the loss whose `backward()` gives the gradient of CD-k.
 
-        v~, a constant of the loss, is where `k` Gibbs steps lead from v, or, if the machine has
-        `chains`, from where these were left; they move on. As v~ approaches a sample of p, the
-        gradient approaches that of -log p(v); the loss's own value means nothing.
+        v~ is the end of `k` Gibbs steps from v, or from the machine's `chains`, which then move on.
+        It is a constant of the loss. As v~ approaches a sample of p, the gradient approaches that
+        of -log p(v). The value of the loss has no meaning.
 
         visible: (N, n_visible). Sources: Hinton (2002); for the chains Tieleman, Training
-        restricted Boltzmann machines using approximations to the likelihood gradient (2008).
+            restricted
+        Boltzmann machines using approximations to the likelihood gradient (2008).
         """
         v = self._samples(visible)
-        dreamt = self.gibbs(v if self.chains is None else self.chains, k, generator=generator)
+        sampled = self.gibbs(v if self.chains is None else self.chains, k, generator=generator)
         if self.chains is not None:
-            self.chains.copy_(dreamt)
-        return self.free_energy(v).mean() - self.free_energy(dreamt).mean()
+            self.chains.copy_(sampled)
+        return self.free_energy(v).mean() - self.free_energy(sampled).mean()
 
     def fit(
         self,
@@ -247,10 +257,11 @@ class RBM(Module):
         generator: Generator | None = None,
         progress: Report | None = None,
     ) -> list[float]:
-        """Learn to resemble `data` (N, n_visible), by CD-k or the machine's chains.
+        """Learn the distribution of `data` (N, n_visible), with CD-k or the machine's chains.
 
-        SGD on shuffled batches; `weight_decay` is for the weights, not for the biases (Hinton 2010,
-        section 10). progress: called with a `Progress` after every step.
+        SGD on shuffled batches. `weight_decay` applies to the weights, not to the biases (Hinton
+        2010, section 10).
+        k: Gibbs steps per update. progress: called with a `Progress` after every step.
 
         Returns the reconstruction error after each epoch.
         """
@@ -268,7 +279,7 @@ class RBM(Module):
         )  # fmt: skip
         return [self.reconstruction_error(states) for _ in training]
 
-    # -------------------------------------------------------------- what is let in
+    # -------------------------------------------------------------- checks
 
     def _visible(self, states: Any) -> Tensor:
         return self._states(states, self.n_visible, "visible units")
@@ -277,23 +288,22 @@ class RBM(Module):
         visible = self._visible(states)
         if visible.ndim != 2 or not len(visible):
             raise ValueError(
-                f"RBM: got {visible.shape}, wants samples in rows, (N, {self.n_visible}), N > 0"
+                f"RBM: expected samples in rows, (N, {self.n_visible}), N > 0, got {visible.shape}."
             )
         return visible
 
     def _states(self, states: Any, units: int, what: str) -> Tensor:
-        """The states as a Tensor of the parameters' dtype; ValueError if they are none."""
+        """The states as a Tensor of the parameters' dtype, after a check of shape and range."""
         tensor = states if isinstance(states, Tensor) else Tensor(as_array(states))
         if not tensor.ndim or tensor.shape[-1] != units:
             raise ValueError(
-                f"RBM: got {tensor.shape}, wants (..., {units}): a value for each of the {what}"
+                f"RBM: expected (..., {units}), a value for each of the {what}, got {tensor.shape}."
             )
         low, high = (tensor.data.min(), tensor.data.max()) if tensor.size else (0, 0)
         if not (low >= 0 and high <= 1):
             found = "NaN" if low != low else f"values from {low:g} to {high:g}"
             raise ValueError(
-                f"RBM: {what} are 0, 1 or a probability between them, not {found}; "
-                "pixels from 0 to 255 are divided by 255"
+                f"RBM: expected {what} in [0, 1], got {found}. Divide pixels from 0 to 255 by 255"
             )
         dtype = self.weight.dtype
         return tensor if tensor.dtype == dtype else tensor.astype(dtype)
@@ -307,22 +317,26 @@ class RBM(Module):
 
 
 class DBN(Module):
-    """A deep belief net: machines on top of each other, each learning what the one below makes.
+    """A deep belief net: a stack of `RBM`s, each trained on the hidden layer of the one below.
 
-    A deep net of sigmoid units started at random hardly learns by gradient descent. One whose
-    layers have learned, each without labels and by itself, to model their input does.
+    A deep net of sigmoid units hardly learns by gradient descent from a random start. It does from
+    layers that were trained without labels, one by one, to model their input.
 
     sizes: of the layers, the visible one first: (784, 256, 256) is two machines.
     n_classes: adds `output`, a Linear layer for logits; `fine_tune` adds it where it is missing.
     chains, dtype, generator: as for `RBM`; `output` starts as N(0, 0.01^2) too, with bias 0.
 
-    Called, it is an ordinary net: (..., sizes[0]) -> logits (..., n_classes), or, without
-    `output`, the last layer's p(h = 1 | below).
+    Called, it is an ordinary net: (..., sizes[0]) -> logits (..., n_classes), or, without `output`,
+    the last layer's p(h = 1 | below).
+    Raises ValueError for fewer than two sizes.
     Source: Hinton, Osindero and Teh, A fast learning algorithm for deep belief nets (2006).
 
-    >>> net = nn.DBN((784, 256, 256))
-    >>> net.pretrain(images)
-    >>> net.fine_tune(images, labels)
+    >>> net = nn.DBN((6, 4, 3))
+    >>> images, labels = tk.bernoulli(tk.full((20, 6), 0.5)), np.arange(20) % 2
+    >>> errors = net.pretrain(images, epochs=1)
+    >>> losses = net.fine_tune(images, labels, epochs=1)
+    >>> net(images).shape
+    (20, 2)
     """
 
     output: Linear | None
@@ -338,7 +352,7 @@ class DBN(Module):
     ) -> None:
         self.sizes = tuple(size("sizes", units) for units in sizes)
         if len(self.sizes) < 2:
-            raise ValueError(f"DBN: sizes are those of at least two layers, not {self.sizes}")
+            raise ValueError(f"DBN: expected sizes of at least two layers, got {self.sizes}.")
         self.rbms = ModuleList(
             RBM(below, above, chains=chains, dtype=dtype, generator=generator)
             for below, above in pairwise(self.sizes)
@@ -360,7 +374,7 @@ class DBN(Module):
         return input if self.output is None else self.output(input)
 
     def network(self) -> Sequential:
-        """The ordinary net that this is: Linear, Sigmoid, Linear, Sigmoid, ..., `output`.
+        """The equivalent ordinary net: Linear, Sigmoid, Linear, Sigmoid, ..., `output`.
 
         It shares the parameters: to train one is to train the other.
         """
@@ -379,10 +393,11 @@ class DBN(Module):
         progress: Report | None = None,
         **settings: Any,
     ) -> list[list[float]]:
-        """Teach the machines `data` (N, sizes[0]), from the lowest up: no labels are needed.
+        """Train the machines on `data` (N, sizes[0]), from the lowest up, without labels.
 
-        Each learns by `RBM.fit`, whose settings these are, from the p(h = 1 | v) of the one below,
-        which is then left as it is. Returns the reconstruction error of each machine and epoch.
+        Each machine learns with `RBM.fit`, which takes `settings`, from the p(h = 1 | v) of the one
+        below.
+        Returns the reconstruction error of each machine and epoch.
         """
         states = self.rbms[0]._samples(data)
         errors = []
@@ -408,18 +423,19 @@ class DBN(Module):
     ) -> list[float]:
         """Train all layers together as a classifier, by backpropagation and SGD.
 
-        data: (N, sizes[0]). labels: integers (N,) from 0. Without `output` one is added first, with
-        as many classes as the labels name.
+        data: (N, sizes[0]). labels: integers (N,) from 0. Without `output`, one is added for as
+        many classes as the labels have.
 
-        Returns the mean cross-entropy of each epoch. Raises TypeError for labels that are no
-        integers, ValueError for another number of them, IndexError for one that is no class.
+        Returns the mean cross-entropy of each epoch. Raises TypeError for labels that are not
+        integers, ValueError for another number of them, IndexError for a label out of range.
         """
         from tinygrad_kr.optim import SGD
 
         states, classes = self.rbms[0]._samples(data), integers(labels, "fine_tune: labels")
         if classes.shape != (len(states),):
             raise ValueError(
-                f"fine_tune: {states.shape} needs labels ({len(states)},), not {classes.shape}"
+                f"fine_tune: expected labels ({len(states)},) for data {states.shape}, got "
+                f"{classes.shape}."
             )
         named = max(1, int(classes.max()) + 1)
         count = named if self.output is None else self.output.out_features
@@ -443,10 +459,10 @@ class DBN(Module):
         start: Any = None,
         generator: Generator | None = None,
     ) -> Tensor:
-        """Draw what the net believes in: Gibbs steps in the top machine, then down, sampling.
+        """Draw samples of the net: Gibbs steps in the top machine, then down, sampling.
 
-        start: data (count, sizes[0]) whose image in the top machine the chains begin from;
-        default: fair coins. Returns (count, sizes[0]), 0s and 1s.
+        start: data (count, sizes[0]) whose top-layer states start the chains; default: fair coins.
+        Returns (count, sizes[0]), 0s and 1s.
         """
         *lower, top = self.rbms
         with no_grad():
@@ -459,7 +475,7 @@ class DBN(Module):
 
 
 def _free_energy(states: Any, bias: Any, weight: Any, other_bias: Any) -> Any:
-    """-bias'x - sum softplus(other_bias + weight x), the other layer summed over.
+    """-bias'x - sum softplus(other_bias + weight x): the other layer summed out.
 
     log sigmoid(-z) = -softplus(z) is the log-probability of a 0 in the other layer.
     """
@@ -467,7 +483,7 @@ def _free_energy(states: Any, bias: Any, weight: Any, other_bias: Any) -> Any:
 
 
 def _in_blocks(states: Tensor) -> Iterator[Tensor]:
-    """Rows a few thousand at a time, so that what is computed from all of them fits in memory."""
+    """`ROWS_AT_ONCE` rows at a time, to bound the memory."""
     for start in range(0, len(states), ROWS_AT_ONCE):
         yield states[start : start + ROWS_AT_ONCE]
 
@@ -485,7 +501,7 @@ def _train(
     generator: Generator | None,
     progress: Report | None,
 ) -> Iterator[float]:
-    """Steps down the loss on shuffled batches; yields the mean loss after each epoch."""
+    """SGD on shuffled batches; yields the mean loss after each epoch."""
     from tinygrad_kr.data import DataLoader
 
     loader = DataLoader(arrays, batch_size, shuffle=True, generator=generator)

@@ -1,4 +1,4 @@
-"""Recurrent layers: nets that read a sequence step by step and carry a state along."""
+"""Recurrent layers: nets that read a sequence step by step and carry a state."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def _uniform_by_hidden_size(module: Module, hidden_size: int, generator: Generat
 
 def _known_nonlinearity(name: str, nonlinearity: str) -> str:
     if nonlinearity not in _NONLINEARITIES:
-        raise ValueError(f'{name}: nonlinearity is "tanh" or "relu", not {nonlinearity!r}')
+        raise ValueError(f'{name}: expected nonlinearity "tanh" or "relu", got {nonlinearity!r}.')
     return nonlinearity
 
 
@@ -35,7 +35,7 @@ def _known_nonlinearity(name: str, nonlinearity: str) -> str:
 
 
 class _Recurrent(Module):
-    """What RNN, LSTM and GRU share: layers, directions, the layout of inputs and states."""
+    """Base class of RNN, LSTM and GRU: layers, directions, the layout of inputs and states."""
 
     _function: Any  # one direction of one layer
     _gates = 1
@@ -58,19 +58,21 @@ class _Recurrent(Module):
         name = type(self).__name__
         if proj_size:
             raise ValueError(
-                f"{name}: proj_size={proj_size} is not supported; put nn.Linear({hidden_size}, "
-                f"{proj_size}) behind a net without it"
+                f"{name}: expected proj_size=0, got {proj_size}. Use nn.Linear({hidden_size}, "
+                f"{proj_size}) after the net"
             )
         self.input_size = size("input_size", input_size)
         self.hidden_size = size("hidden_size", hidden_size)
         self.num_layers = size("num_layers", num_layers)
         self.bias, self.batch_first, self.bidirectional = bias, batch_first, bidirectional
         if isinstance(dropout, bool) or not 0 <= dropout <= 1:
-            raise ValueError(f"{name}: dropout is the share dropped, in [0, 1], not {dropout!r}")
+            raise ValueError(
+                f"{name}: expected dropout, the share dropped, in [0, 1], got {dropout!r}."
+            )
         if dropout and num_layers == 1:
             warnings.warn(
-                f"{name}: dropout={dropout} acts between layers, so with num_layers=1 it does "
-                "nothing",
+                f"{name}: dropout={dropout} has no effect with num_layers=1: it acts between "
+                "layers",
                 stacklevel=2 if type(self).__init__ is _Recurrent.__init__ else 3,
             )
         self.dropout = dropout
@@ -113,8 +115,8 @@ class _Recurrent(Module):
         """The states of the last layer at every step, and the last states of every layer.
 
         hx: the initial states, (layers x directions, batch, hidden); zeros if None.
-        lengths: how many steps of each sequence there are, (batch,); the rest is padding. The
-            output is 0 there, the last state is that of a sequence's own last step, and the reverse
+        lengths: the number of steps of each sequence, (batch,); the rest is padding. The output is
+            0 there, the last state is that of the sequence's own last step, and the reverse
             direction starts there.
         """
         batched = self._check_input(input)
@@ -157,13 +159,16 @@ class _Recurrent(Module):
     def _check_input(self, input: Any) -> bool:
         """Whether there is a batch axis."""
         if input.ndim not in (2, 3):
-            raise ValueError("the input has 2 axes, or 3 with a batch")
+            raise ValueError(
+                f"{type(self).__name__}: expected 2 axes, or 3 with a batch, got {input.ndim}."
+            )
         if input.shape[-1] != self.input_size:
             raise ValueError(
-                f"each step has {input.shape[-1]} features, not input_size={self.input_size}"
+                f"{type(self).__name__}: expected input_size={self.input_size} features, got "
+                f"{input.shape[-1]}."
             )
         if not input.shape[1 if self.batch_first and input.ndim == 3 else 0]:
-            raise ValueError("a sequence has at least one step")
+            raise ValueError(f"{type(self).__name__}: expected at least one step, got none.")
         return bool(input.ndim == 3)
 
     def _initial(self, hx: Any, steps: Any, batched: bool) -> list[Any]:
@@ -173,13 +178,13 @@ class _Recurrent(Module):
             return [zeros] * self._states
         states = [hx] if self._states == 1 else hx
         if self._states > 1 and not (isinstance(hx, tuple | list) and len(hx) == self._states):
-            raise TypeError("the initial state is a pair (h_0, c_0)")
-        wanted = (count, batch, self.hidden_size) if batched else (count, self.hidden_size)
+            raise TypeError(f"{type(self).__name__}: expected a pair (h_0, c_0), got one state.")
+        expected = (count, batch, self.hidden_size) if batched else (count, self.hidden_size)
         for state in states:
-            if state.shape != wanted:
+            if state.shape != expected:
                 raise ValueError(
-                    f"an initial state of shape {state.shape}, but {wanted} is wanted: (layers x "
-                    f"directions, {'batch, ' * batched}hidden_size)"
+                    f"{type(self).__name__}: expected an initial state of shape {expected} (layers "
+                    f"x directions, {'batch, ' * batched}hidden_size), got {state.shape}."
                 )
         return [state if batched else state[:, None] for state in states]
 
@@ -187,11 +192,14 @@ class _Recurrent(Module):
         if lengths is None:
             return None
         if not batched:
-            raise ValueError("lengths are for batches; cut a single sequence off instead: x[:n]")
+            raise ValueError(
+                f"{type(self).__name__}: expected a batch with lengths, got a single sequence. "
+                "Shorten it instead: x[:n]"
+            )
         mask = recurrent.length_mask(lengths, steps.shape[0], steps.shape[1], type(self).__name__)
         return None if mask.all() else mask[:, :, None]
 
-    # -------------------------------------------------------------- what it looks like
+    # -------------------------------------------------------------- repr
 
     def extra_repr(self) -> str:
         said = f"{self.input_size}, {self.hidden_size}"
@@ -212,20 +220,27 @@ class _Recurrent(Module):
 
 
 class RNN(_Recurrent):
-    """h_t = tanh(W_ih x_t + b_ih + W_hh h_{t-1} + b_hh): a step sees its input and the past.
+    """h_t = tanh(W_ih x_t + b_ih + W_hh h_{t-1} + b_hh): a state that is updated from each step.
 
-    `net(x, h_0=zeros, lengths=None)` gives `(output, h_n)`: x (steps, batch, input_size), output
-    (steps, batch, directions x hidden_size), h_0 and h_n (layers x directions, batch, hidden_size).
-    A single sequence has no batch axis anywhere.
+    `net(x, h_0=zeros, lengths=None)` returns `(output, h_n)`. Shapes: x (steps, batch, input_size),
+    output (steps, batch, directions x hidden_size), h_0 and h_n (layers x directions, batch,
+    hidden_size). A single sequence has no batch axis anywhere.
+    Parameters: `weight_ih_l0` (hidden, input), `weight_hh_l0` (hidden, hidden), `bias_ih_l0`,
+    `bias_hh_l0`, then `l1` and so on, with `_reverse` for the second direction. All start as
+    U(+-1 / sqrt(hidden_size)).
 
-    num_layers: each layer reads the states of the one below. nonlinearity: "tanh" or "relu".
+    num_layers: each layer reads the states of the one below.
+    nonlinearity: "tanh" or "relu". bias: False for none.
     batch_first: input and output are (batch, steps, ...); states are not.
     dropout: the share of each layer's output, but the last's, that is dropped in training.
     bidirectional: a second net reads each sequence backwards; its states come after the first's.
+    dtype: of the parameters, default float32. generator: for the initial values.
 
-    `weight_ih_l0` (hidden, input), `weight_hh_l0` (hidden, hidden), `bias_ih_l0`, `bias_hh_l0`, and
-    so on by layer, with `_reverse` for the second direction, start as U(+-1 / sqrt(hidden_size)).
     Raises ValueError for shapes and settings that do not fit. Source: Elman (1990).
+
+    >>> output, last = nn.RNN(3, 5)(tk.ones(7, 2, 3))
+    >>> output.shape, last.shape
+    ((7, 2, 5), (1, 2, 5))
     """
 
     def __init__(
@@ -253,15 +268,19 @@ class RNN(_Recurrent):
 
 
 class LSTM(_Recurrent):
-    """A recurrent net with a cell beside its state, which a gate keeps: it remembers for longer.
+    """A recurrent net with a gated memory cell c beside its state h.
 
     c_t = f c_{t-1} + i g and h_t = o tanh(c_t), where i, f, o = sigmoid and g = tanh of
     W_ih x_t + b_ih + W_hh h_{t-1} + b_hh, rows in the order i, f, g, o.
-    `net(x, (h_0, c_0)=zeros, lengths=None)` gives `(output, (h_n, c_n))`; shapes, settings and
-    names as in `RNN`, weights with 4 hidden_size rows.
+    `net(x, (h_0, c_0)=zeros, lengths=None)` returns `(output, (h_n, c_n))`. Shapes, options and
+    parameter names as in `RNN`; weights have 4 hidden_size rows.
 
-    proj_size, LSTM's and GRU's: only 0; put a Linear behind the net instead (ValueError).
+    proj_size: only 0, for LSTM and GRU; else ValueError. Use a Linear layer after the net.
     Sources: Hochreiter and Schmidhuber (1997); the forget gate: Gers et al. (2000).
+
+    >>> output, (h, c) = nn.LSTM(3, 5)(tk.ones(7, 2, 3))
+    >>> output.shape, h.shape, c.shape
+    ((7, 2, 5), (1, 2, 5), (1, 2, 5))
     """
 
     _gates = 4
@@ -270,12 +289,16 @@ class LSTM(_Recurrent):
 
 
 class GRU(_Recurrent):
-    """A gated net with one state: an LSTM's memory at three quarters of its parameters.
+    """A gated recurrent net with one state: as an LSTM with three quarters of its parameters.
 
     h_t = (1 - z) n + z h_{t-1}, where r, z = sigmoid(W_ih x_t + b_ih + W_hh h_{t-1} + b_hh) and
     n = tanh(W_in x_t + b_in + r (W_hn h_{t-1} + b_hn)), rows in the order r, z, n.
-    `net(x, h_0=zeros, lengths=None)` gives `(output, h_n)`; shapes, settings and names as in `RNN`,
-    weights with 3 hidden_size rows. Source: Cho et al. (2014), as PyTorch has it.
+    `net(x, h_0=zeros, lengths=None)` returns `(output, h_n)`. Shapes, options and parameter names
+    as in `RNN`; weights have 3 hidden_size rows. Source: Cho et al. (2014), as in PyTorch.
+
+    >>> output, last = nn.GRU(3, 5, bidirectional=True)(tk.ones(7, 2, 3))
+    >>> output.shape, last.shape
+    ((7, 2, 10), (2, 2, 5))
     """
 
     _gates = 3
@@ -286,7 +309,7 @@ class GRU(_Recurrent):
 
 
 class _Cell(Module):
-    """What the three cells share."""
+    """Base class of the three cells."""
 
     _function: Any
     _gates = 1
@@ -315,7 +338,7 @@ class _Cell(Module):
         _uniform_by_hidden_size(self, self.hidden_size, generator)
 
     def forward(self, input: Any, hx: Any = None) -> Any:
-        """The next state, (batch, hidden) or (hidden,); hx: the one before, zeros if None."""
+        """The next state, (batch, hidden) or (hidden,). hx: the state before, zeros if None."""
         self._check_input(input)
         step = input if input.ndim == 2 else input[None]
         states = self._before(hx, input)
@@ -328,22 +351,28 @@ class _Cell(Module):
 
     def _check_input(self, input: Any) -> None:
         if input.ndim not in (1, 2):
-            raise ValueError("the input has 1 axis, or 2 with a batch")
+            raise ValueError(
+                f"{type(self).__name__}: expected 1 axis, or 2 with a batch, got {input.ndim}."
+            )
         if input.shape[-1] != self.input_size:
             raise ValueError(
-                f"the step has {input.shape[-1]} features, not input_size={self.input_size}"
+                f"{type(self).__name__}: expected input_size={self.input_size} features, got "
+                f"{input.shape[-1]}."
             )
 
     def _before(self, hx: Any, input: Any) -> list[Any]:
-        wanted = (*input.shape[:-1], self.hidden_size)
+        expected = (*input.shape[:-1], self.hidden_size)
         if hx is None:
-            return [np.zeros(wanted, input.dtype)] * self._states
+            return [np.zeros(expected, input.dtype)] * self._states
         if self._states > 1 and not (isinstance(hx, tuple | list) and len(hx) == self._states):
-            raise TypeError("the state is a pair (h, c)")
+            raise TypeError(f"{type(self).__name__}: expected a pair (h, c), got one state.")
         states = [hx] if self._states == 1 else list(hx)
         for state in states:
-            if state.shape != wanted:
-                raise ValueError(f"a state of shape {state.shape}, but {wanted} is wanted")
+            if state.shape != expected:
+                raise ValueError(
+                    f"{type(self).__name__}: expected a state of shape {expected}, got "
+                    f"{state.shape}."
+                )
         return states
 
     def extra_repr(self) -> str:
@@ -358,8 +387,15 @@ class RNNCell(_Cell):
     """One step of an `RNN`: h' = tanh(W_ih x + b_ih + W_hh h + b_hh), or relu.
 
     `cell(x, h=zeros)`: x (batch, input_size), h and h' (batch, hidden_size), or without the batch
-    axis. Parameters `weight_ih`, `weight_hh`, `bias_ih`, `bias_hh`. Over a whole sequence the layer
-    is faster, and with `for x in sequence.unbind():` a cell's loop is readable.
+    axis.
+    Parameters: `weight_ih`, `weight_hh`, `bias_ih`, `bias_hh`, started as in `RNN`.
+    For whole sequences the layer is faster.
+
+    >>> cell, h = nn.RNNCell(3, 5), tk.zeros(2, 5)
+    >>> for x in tk.ones(7, 2, 3).unbind():
+    ...     h = cell(x, h)
+    >>> h.shape
+    (2, 5)
     """
 
     def __init__(
@@ -384,7 +420,12 @@ class RNNCell(_Cell):
 
 
 class LSTMCell(_Cell):
-    """One step of an `LSTM`: `cell(x, (h, c)=zeros)` gives `(h', c')`; otherwise as `RNNCell`."""
+    """One step of an `LSTM`: `cell(x, (h, c)=zeros)` returns `(h', c')`; otherwise as `RNNCell`.
+
+    >>> h, c = nn.LSTMCell(3, 5)(tk.ones(2, 3))
+    >>> h.shape, c.shape
+    ((2, 5), (2, 5))
+    """
 
     _gates = 4
     _states = 2
@@ -392,7 +433,11 @@ class LSTMCell(_Cell):
 
 
 class GRUCell(_Cell):
-    """One step of a `GRU`: `cell(x, h=zeros)` gives `h'`; otherwise as `RNNCell`."""
+    """One step of a `GRU`: `cell(x, h=zeros)` returns `h'`; otherwise as `RNNCell`.
+
+    >>> nn.GRUCell(3, 5)(tk.ones(2, 3)).shape
+    (2, 5)
+    """
 
     _gates = 3
     _function = staticmethod(recurrent.gru)

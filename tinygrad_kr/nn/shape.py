@@ -9,7 +9,11 @@ from tinygrad_kr.nn.module import Module
 
 
 class Flatten(Module):
-    """The axes from `start_dim` to `end_dim` merged: by default (N, C, H, W) -> (N, C H W)."""
+    """Merge the axes from `start_dim` to `end_dim`: by default (N, C, H, W) -> (N, C H W).
+
+    >>> nn.Flatten()(tk.ones(2, 3, 4, 4)).shape
+    (2, 48)
+    """
 
     def __init__(self, start_dim: int = 1, end_dim: int = -1) -> None:
         self.start_dim, self.end_dim = start_dim, end_dim
@@ -22,9 +26,12 @@ class Flatten(Module):
 
 
 class Unflatten(Module):
-    """One axis split into several, the inverse of `Flatten`: (N, 12) -> (N, 3, 2, 2).
+    """Split one axis into several, the inverse of `Flatten`: (N, 12) -> (N, 3, 2, 2).
 
-    unflattened_size: the sizes, one of which may be -1.
+    dim: the axis. unflattened_size: its new sizes, one of which may be -1.
+
+    >>> nn.Unflatten(1, (3, 2, 2))(tk.ones(5, 12)).shape
+    (5, 3, 2, 2)
     """
 
     def __init__(self, dim: int, unflattened_size: tuple[int, ...] | list[int]) -> None:

@@ -1,4 +1,4 @@
-"""The table that `Module.summary()` shows."""
+"""The table of `Module.summary()`."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def _totals(module: Module) -> list[str]:
 
 
 def _aligned(rows: Sequence[Sequence[str]], numeric: int) -> list[str]:
-    """The rows as lines of equally wide columns, the last `numeric` of them to the right."""
+    """The rows as lines of equally wide columns, the last `numeric` aligned to the right."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     left = len(widths) - numeric
     lines = [
@@ -65,7 +65,7 @@ def _aligned(rows: Sequence[Sequence[str]], numeric: int) -> list[str]:
 
 
 def _inputs(module: Module, example: Any) -> tuple[Any, ...]:
-    """Zeros of a shape in the module's dtype, or the example itself."""
+    """Zeros of the given shape in the module's dtype, or the example itself."""
     if _is_shape(example):
         dtype = next((p.dtype for p in module.parameters()), np.dtype(np.float32))
         return (Tensor(np.zeros(example, dtype)),)
@@ -82,7 +82,7 @@ def _is_shape(example: Any) -> bool:
 
 
 def _output_shapes(module: Module, inputs: tuple[Any, ...]) -> dict[int, str]:
-    """The output shape of every module that runs, by `id`; modes and hooks are put back."""
+    """The output shape of every module that runs, by `id`. Modes and hooks are restored."""
     shapes: dict[int, str] = {}
 
     def note(part: Module, _: Any, output: Any) -> None:

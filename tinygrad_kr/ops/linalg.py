@@ -205,7 +205,16 @@ einsum = op(
 
 
 def _inv(a: ndarray) -> ndarray:
-    """The inverse of square matrices."""
+    """The inverse of square matrices.
+
+    a: (..., n, n). Result: the same shape, in a floating dtype.
+    Gradient: -y^T g y^T for the inverse y.
+    Raises LinAlgError for a singular matrix. Source: np.linalg.inv.
+
+    >>> tk.linalg.inv(tk.tensor([[2.0, 0.0], [0.0, 4.0]]))
+    Tensor([[0.5 , 0.  ],
+            [0.  , 0.25]])
+    """
     return np.linalg.inv(a)
 
 
@@ -240,7 +249,15 @@ def _pinv_vjp(g: Any, y: Any, a: Any) -> Any:
 
 
 def _det(a: ndarray) -> Any:
-    """Determinants of square matrices."""
+    """Determinants of square matrices.
+
+    a: (..., n, n). Result: (...), in a floating dtype.
+    Gradient: the matrix of cofactors, which exists for singular matrices too.
+    Raises LinAlgError for matrices that are not square. Source: np.linalg.det.
+
+    >>> tk.linalg.det(tk.tensor([[2.0, 0.0], [0.0, 4.0]])).item()
+    8.0
+    """
     return np.linalg.det(a)
 
 

@@ -5,6 +5,11 @@ from tinygrad_kr.optim.algorithms import SGD, Adadelta, Adagrad, Adam, AdamW, NA
 from tinygrad_kr.optim.clip import clip_grad_norm_, clip_grad_value_
 from tinygrad_kr.optim.optimizer import Optimizer
 
+
+def __dir__() -> list[str]:
+    return __all__
+
+
 __all__ = [
     "SGD",
     "Adadelta",

@@ -1,4 +1,4 @@
-"""The optimizers: an update rule each, with PyTorch's signatures, defaults and permitted values."""
+"""The optimizers: one update rule each, with PyTorch's signatures and defaults."""
 
 from __future__ import annotations
 
@@ -12,7 +12,32 @@ _NONNEGATIVE = dict.fromkeys(["lr", "eps", "weight_decay"], "[0, inf)")
 
 
 class SGD(Optimizer):
-    """Gradient descent, with momentum where that is not 0; see `rules.sgd`."""
+    """Gradient descent, with optional momentum.
+
+        p <- p - lr g                                         without momentum
+        b <- momentum b + (1 - dampening) g,  p <- p - lr b   b starts as the first gradient
+        p <- p - lr (g + momentum b)                          with nesterov
+
+    params: Tensors, or dicts of parameter groups: see `Optimizer`.
+    lr: the learning rate, at least 0.
+    momentum: the share of the last step that is kept, at least 0. 0.9 is usual.
+    dampening: reduces the weight of a new gradient in the momentum.
+    weight_decay: adds weight_decay p to the gradient (L2 regularisation), at least 0.
+    nesterov: evaluate the momentum one step ahead. Needs momentum > 0 and dampening 0.
+    maximize: ascend instead of descend.
+
+    State: `momentum_buffer` b, if momentum is not 0.
+    Raises ValueError for an option out of range, TypeError for one that is no number.
+    Source: Sutskever et al., On the importance of initialization and momentum in deep
+    learning (2013).
+
+    >>> w = tk.tensor([1.0, -2.0], requires_grad=True)
+    >>> optimizer = optim.SGD([w], lr=0.1)
+    >>> (w**2).sum().backward()
+    >>> optimizer.step()
+    >>> w.detach().numpy().round(4)
+    array([ 0.8, -1.6], dtype=float32)
+    """
 
     rule = staticmethod(rules.sgd)
     intervals = dict.fromkeys(["lr", "momentum", "weight_decay"], "[0, inf)") | {
@@ -44,13 +69,35 @@ class SGD(Optimizer):
         super()._check_options(group)
         if group["nesterov"] and (group["momentum"] == 0 or group["dampening"] != 0):
             raise ValueError(
-                "SGD: nesterov needs a momentum above 0 and a dampening of 0, not "
-                f"momentum={group['momentum']}, dampening={group['dampening']}"
+                "SGD: expected momentum > 0 and dampening=0 with nesterov, got "
+                f"momentum={group['momentum']}, dampening={group['dampening']}."
             )
 
 
 class Adagrad(Optimizer):
-    """A step size for every element, which only shrinks; see `rules.adagrad`."""
+    """Gradient descent with a step size per element that only shrinks.
+
+        s <- s + g^2,  p <- p - lr / (1 + (t - 1) lr_decay) g / (sqrt(s) + eps),  t = 1, 2, ...
+
+    params: Tensors, or dicts of parameter groups: see `Optimizer`.
+    lr: the learning rate, at least 0.
+    lr_decay: how fast the learning rate falls with the number of steps, at least 0.
+    weight_decay: adds weight_decay p to the gradient, at least 0.
+    initial_accumulator_value: the first value of s, at least 0.
+    eps: keeps the divisor away from 0.
+    maximize: ascend instead of descend.
+
+    State: `step` t, `sum` s.
+    Raises ValueError for an option out of range, TypeError for one that is no number.
+    Source: Duchi, Hazan and Singer, Adaptive subgradient methods for online learning (2011).
+
+    >>> w = tk.tensor([1.0, -2.0], requires_grad=True)
+    >>> optimizer = optim.Adagrad([w], lr=0.5)
+    >>> (w**2).sum().backward()
+    >>> optimizer.step()
+    >>> w.detach().numpy().round(4)
+    array([ 0.5, -1.5], dtype=float32)
+    """
 
     rule = staticmethod(rules.adagrad)
     intervals = _NONNEGATIVE | dict.fromkeys(["lr_decay", "initial_accumulator_value"], "[0, inf)")
@@ -78,7 +125,33 @@ class Adagrad(Optimizer):
 
 
 class RMSprop(Optimizer):
-    """Gradients in units of their recent size; see `rules.rmsprop`."""
+    """Gradient descent in units of the recent size of each gradient.
+
+        v <- alpha v + (1 - alpha) g^2,  p <- p - lr g / (sqrt(v) + eps)
+        m <- alpha m + (1 - alpha) g, with v - m^2 in place of v           centered
+        b <- momentum b + g / (sqrt(v) + eps),  p <- p - lr b              with momentum
+
+    params: Tensors, or dicts of parameter groups: see `Optimizer`.
+    lr: the learning rate, at least 0.
+    alpha: the share of v that is kept, at least 0.
+    eps: keeps the divisor away from 0.
+    weight_decay: adds weight_decay p to the gradient, at least 0.
+    momentum: the share of the last step that is kept, at least 0.
+    centered: divide by the standard deviation of the gradient, not by its root mean square.
+    maximize: ascend instead of descend.
+
+    State: `step`, `square_avg` v, `grad_avg` m (centered), `momentum_buffer` b (with momentum).
+    Raises ValueError for an option out of range, TypeError for one that is no number.
+    Source: Hinton, Neural networks for machine learning, lecture 6e (2012); centered: Graves
+    (2013).
+
+    >>> w = tk.tensor([1.0, -2.0], requires_grad=True)
+    >>> optimizer = optim.RMSprop([w], lr=0.01)
+    >>> (w**2).sum().backward()
+    >>> optimizer.step()
+    >>> w.detach().numpy().round(4)
+    array([ 0.9, -1.9], dtype=float32)
+    """
 
     rule = staticmethod(rules.rmsprop)
     intervals = _NONNEGATIVE | dict.fromkeys(["alpha", "momentum"], "[0, inf)")
@@ -108,7 +181,29 @@ class RMSprop(Optimizer):
 
 
 class Adadelta(Optimizer):
-    """Steps in the parameter's own units; see `rules.adadelta`."""
+    """Gradient descent whose steps have the units of the parameter.
+
+        v <- rho v + (1 - rho) g^2,  d = sqrt(u + eps) / sqrt(v + eps) g
+        u <- rho u + (1 - rho) d^2,  p <- p - lr d
+
+    params: Tensors, or dicts of parameter groups: see `Optimizer`.
+    lr: a factor on the step, at least 0; 1 is the paper's.
+    rho: the share of u and v that is kept, in [0, 1].
+    eps: keeps the quotient away from 0; it also sets the size of the first steps.
+    weight_decay: adds weight_decay p to the gradient, at least 0.
+    maximize: ascend instead of descend.
+
+    State: `step`, `square_avg` v, `acc_delta` u.
+    Raises ValueError for an option out of range, TypeError for one that is no number.
+    Source: Zeiler, ADADELTA: an adaptive learning rate method (2012).
+
+    >>> w = tk.tensor([1.0, -2.0], requires_grad=True)
+    >>> optimizer = optim.Adadelta([w])
+    >>> (w**2).sum().backward()
+    >>> optimizer.step()
+    >>> w.detach().numpy().round(4)
+    array([ 0.9968, -1.9968], dtype=float32)
+    """
 
     rule = staticmethod(rules.adadelta)
     intervals = _NONNEGATIVE | {"rho": "[0, 1]"}
@@ -134,7 +229,32 @@ class Adadelta(Optimizer):
 
 
 class Adam(Optimizer):
-    """Momentum, and gradients in units of their recent size; see `rules.adam`."""
+    """Momentum and gradients in units of their recent size, both corrected for their start at 0.
+
+        m <- beta1 m + (1 - beta1) g,  v <- beta2 v + (1 - beta2) g^2
+        p <- p - lr m / (1 - beta1^t) / (sqrt(v / (1 - beta2^t)) + eps)    t = 1, 2, ...
+
+    params: Tensors, or dicts of parameter groups: see `Optimizer`.
+    lr: the learning rate, at least 0: about the size of one step of one element.
+    betas: (beta1, beta2), the shares of m and v that are kept, each in [0, 1).
+    eps: keeps the divisor away from 0.
+    weight_decay: adds weight_decay p to the gradient, at least 0.
+    amsgrad: use the largest v so far in place of v.
+    maximize: ascend instead of descend.
+    decoupled_weight_decay: multiply p by 1 - lr weight_decay instead, as `AdamW` does.
+
+    State: `step` t, `exp_avg` m, `exp_avg_sq` v, `max_exp_avg_sq` (amsgrad).
+    Raises ValueError for an option out of range, TypeError for one that is no number.
+    Sources: Kingma and Ba, Adam: a method for stochastic optimization (2015); amsgrad: Reddi et
+    al., On the convergence of Adam (2018).
+
+    >>> w = tk.tensor([1.0, -2.0], requires_grad=True)
+    >>> optimizer = optim.Adam([w], lr=0.1)
+    >>> (w**2).sum().backward()
+    >>> optimizer.step()
+    >>> w.detach().numpy().round(4)
+    array([ 0.9, -1.9], dtype=float32)
+    """
 
     rule = staticmethod(rules.adam)
     intervals = _NONNEGATIVE | {"betas": "[0, 1)"}
@@ -164,7 +284,25 @@ class Adam(Optimizer):
 
 
 class AdamW(Adam):
-    """Adam whose weight decay acts on the parameters directly, not by way of the gradient."""
+    """Adam with decoupled weight decay: it shrinks the parameters and leaves the gradients alone.
+
+        p <- (1 - lr weight_decay) p, then the step of `Adam`
+
+    params: Tensors, or dicts of parameter groups: see `Optimizer`.
+    lr, betas, eps, amsgrad, maximize: as in `Adam`.
+    weight_decay: the rate at which parameters shrink, at least 0.
+
+    State: as in `Adam`.
+    Raises ValueError for an option out of range, TypeError for one that is no number.
+    Source: Loshchilov and Hutter, Decoupled weight decay regularization (2019).
+
+    >>> w = tk.tensor([1.0, -2.0], requires_grad=True)
+    >>> optimizer = optim.AdamW([w], lr=0.1, weight_decay=0.5)
+    >>> (w**2).sum().backward()
+    >>> optimizer.step()
+    >>> w.detach().numpy().round(4)
+    array([ 0.85, -1.8 ], dtype=float32)
+    """
 
     def __init__(
         self,
@@ -190,7 +328,32 @@ class AdamW(Adam):
 
 
 class NAdam(Optimizer):
-    """Adam with Nesterov's look ahead; see `rules.nadam`."""
+    """Adam with Nesterov's look ahead and a momentum that warms up.
+
+        mu_t = beta1 (1 - 0.96^(t momentum_decay) / 2),  m and v as in `Adam`
+        p <- p - lr ((1 - mu_t) g / (1 - mu_1 ... mu_t) + mu_(t+1) m / (1 - mu_1 ... mu_(t+1)))
+                   / (sqrt(v / (1 - beta2^t)) + eps)
+
+    params: Tensors, or dicts of parameter groups: see `Optimizer`.
+    lr: the learning rate, at least 0.
+    betas: (beta1, beta2), the shares of m and v that are kept, each in [0, 1).
+    eps: keeps the divisor away from 0.
+    weight_decay: adds weight_decay p to the gradient, at least 0.
+    momentum_decay: how fast the momentum approaches beta1, at least 0.
+    decoupled_weight_decay: multiply p by 1 - lr weight_decay instead, as `AdamW` does.
+    maximize: ascend instead of descend.
+
+    State: `step` t, `mu_product` mu_1 ... mu_t, `exp_avg` m, `exp_avg_sq` v.
+    Raises ValueError for an option out of range, TypeError for one that is no number.
+    Source: Dozat, Incorporating Nesterov momentum into Adam (2016).
+
+    >>> w = tk.tensor([1.0, -2.0], requires_grad=True)
+    >>> optimizer = optim.NAdam([w], lr=0.1)
+    >>> (w**2).sum().backward()
+    >>> optimizer.step()
+    >>> w.detach().numpy().round(4)
+    array([ 0.8944, -1.8944], dtype=float32)
+    """
 
     rule = staticmethod(rules.nadam)
     intervals = _NONNEGATIVE | {"betas": "[0, 1)", "momentum_decay": "[0, inf)"}

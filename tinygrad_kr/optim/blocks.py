@@ -1,8 +1,8 @@
-"""Many parameters in few calls: small ones joined into one array, large ones cut to fit in cache.
+"""Updates of many parameters in few calls.
 
-An update makes a dozen passes over its arrays. What it costs is, for small parameters, the number
-of calls, and for large ones, how far away the memory is; so the unit of work is a block of about
-`CHUNK` bytes, whatever the parameters are.
+An update makes a dozen passes over its arrays. For small parameters the number of calls decides the
+cost; for large ones the memory traffic does. Small parameters are therefore flattened into one
+array, and large ones are updated in chunks of `CHUNK` bytes, which stay in the cache.
 """
 
 from __future__ import annotations
@@ -16,20 +16,20 @@ from numpy import ndarray
 
 from tinygrad_kr.ops.node import Node
 from tinygrad_kr.ops.writes import owner
-from tinygrad_kr.optim.lowering import Program
+from tinygrad_kr.optim.lowering import UpdateProgram
 
 CHUNK = 1 << 17
-"""Bytes of a parameter in one pass: with gradient, state and scratch it stays in a core's cache."""
+"""Chunk of a parameter: with gradient, state and scratch it fits a core's cache; bytes."""
 SMALL = 1 << 14
-"""Bytes of a parameter up to which copying it costs less than calls of its own."""
+"""Threshold: a parameter up to this size is copied and flattened with others; bytes."""
 FEW_CALLS = 3
-"""Calls of a rule up to which joining small parameters costs more than calls for each."""
+"""Threshold: a rule of at most this many ufunc calls updates small parameters one by one."""
 
 
-class Slot:
-    """What an optimizer keeps for one parameter: flat arrays, in C order, and numbers.
+class ParamState:
+    """The optimizer state of one parameter: flat C-ordered arrays, and numbers.
 
-    Both are replaced as one, so that an interrupt leaves a state that was whole at some time.
+    `keep` replaces both in one assignment. An interrupt therefore never leaves half a state.
     """
 
     __slots__ = ("_state", "param", "shape")
@@ -40,65 +40,65 @@ class Slot:
         self.keep({}, {})
 
     def keep(self, arrays: dict[str, ndarray], numbers: dict[str, float]) -> None:
-        """From now on this is the state."""
+        """Replace the state."""
         self._state = arrays, numbers
 
     @property
     def arrays(self) -> dict[str, ndarray]:
-        """Its arrays by name, not to be changed in place."""
+        """The arrays by name; do not change the dict in place."""
         return self._state[0]
 
     @property
     def numbers(self) -> dict[str, float]:
-        """Its numbers by name, not to be changed in place."""
+        """The numbers by name; do not change the dict in place."""
         return self._state[1]
 
 
-class Cohort:
-    """Parameters that one program updates alike: one group, one dtype, state of the same age.
+class ParamBlock:
+    """Parameters of one group that one program updates: one dtype, equal numbers in the state.
 
-    start: where its gradients begin among those of all parameters.
+    start: the index of its first gradient among those of all parameters.
     """
 
     def __init__(
         self,
         group: dict[str, Any],
         names: tuple[str, ...],
-        slots: list[Slot],
-        program: Program,
+        param_states: list[ParamState],
+        program: UpdateProgram,
         start: int,
     ) -> None:
         self.group, self.names, self.program = group, names, program
         self.options = self.current_options()
         self.group_values = tuple(group.values())
         self.applied: tuple[Any, ...] | None = None
-        self.numbers = tuple(slots[0].numbers.values())
-        dtype = slots[0].param._data.dtype
+        self.numbers = tuple(param_states[0].numbers.values())
+        dtype = param_states[0].param._data.dtype
         self.constants = [np.empty((), dtype) for _ in range(program.constants)]
-        parts = list(_partition(slots, join=program.calls > FEW_CALLS))
-        widest = max((min(_size(part), _chunk(dtype)) for part in parts), default=0)
+        chosen = list(_partition(param_states, join=program.calls > FEW_CALLS))
+        widest = max((min(_size(some), _chunk(dtype)) for some in chosen), default=0)
         self.scratch = [np.empty(widest, dtype) for _ in range(program.scratch)]
-        self.slots = [slot for part in parts for slot in part]
-        self.blocks: list[Block] = []
-        for part in parts:
-            array = part[0].param._data
-            kind: Any = Joined
-            if len(part) == 1 and array.flags.c_contiguous:
-                kind = Whole if array.nbytes <= SMALL else Cut
-            self.blocks.append(kind(self, part, start))
-            start += len(part)
+        self.param_states = [param_state for some in chosen for param_state in some]
+        self.parts: list[BlockPart] = []
+        for some in chosen:
+            array = some[0].param._data
+            kind: Any = Flattened
+            if len(some) == 1 and array.flags.c_contiguous:
+                kind = InPlace if array.nbytes <= SMALL else Chunked
+            self.parts.append(kind(self, some, start))
+            start += len(some)
 
     def current_options(self) -> tuple[Any, ...]:
-        """The group's options as they are now."""
+        """The current options of the group."""
         return tuple(map(self.group.__getitem__, self.names))
 
     def update(self, gradients: Sequence[ndarray]) -> None:
-        """One step of all its parameters."""
+        """One step of all parameters of the block."""
         if self.numbers or self.options is not self.applied:
             self._apply_options()
-        for block in self.blocks:
-            block.update(gradients)
-            block.numbers = self.numbers
+        for part in self.parts:
+            part.update(gradients)
+            part.numbers = self.numbers
 
     @np.errstate(all="ignore")
     def _apply_options(self) -> None:
@@ -107,46 +107,49 @@ class Cohort:
             array[()] = value
         self.applied = self.options
 
-    def settle(self) -> None:
-        """Store the state in the slots. Each block gives that of its last finished step, since an
-        interrupt may leave blocks at different steps."""
-        for block in self.blocks:
-            if block.numbers is not None:
-                block.settle(dict(zip(self.program.number_state, block.numbers, strict=True)))
+    def write_back(self) -> None:
+        """Store the state in the `ParamState`s.
+
+        Each part stores the numbers of its own last finished step: an interrupt may leave the parts
+        at different steps.
+        """
+        for part in self.parts:
+            if part.numbers is not None:
+                part.write_back(dict(zip(self.program.number_state, part.numbers, strict=True)))
 
     def operands(self, state: Sequence[ndarray], start: int, stop: int) -> tuple[ndarray, ...]:
-        """What an update of these elements is given after the parameter and the gradient."""
+        """The arguments of `update` for elements start to stop, after parameter and gradient."""
         scratch = [array[: stop - start] for array in self.scratch]
         return (*(array[start:stop] for array in state), *self.constants, *scratch)
 
 
-class Block(Protocol):
-    """Some parameters of a cohort, updated together.
+class BlockPart(Protocol):
+    """Parameters of a block that are updated in one go.
 
-    numbers: those of the cohort when an update was last finished; None before there was one.
+    numbers: the block's numbers after the last finished update; None before the first.
     """
 
     numbers: tuple[float, ...] | None
 
     def update(self, gradients: Sequence[ndarray]) -> None: ...
 
-    def settle(self, numbers: dict[str, float]) -> None: ...
+    def write_back(self, numbers: dict[str, float]) -> None: ...
 
 
-class Joined:
-    """Parameters copied into one flat array for the update, and back: any layout, any sizes."""
+class Flattened:
+    """Parameters of any layout and size, copied into one flat array for the update, then back."""
 
     numbers: tuple[float, ...] | None = None
 
-    def __init__(self, cohort: Cohort, slots: list[Slot], start: int) -> None:
-        self.slots, self.names = slots, cohort.program.array_state
-        self.start, self.stop = start, start + len(slots)
-        arrays = [slot.param._data for slot in slots]
+    def __init__(self, block: ParamBlock, param_states: list[ParamState], start: int) -> None:
+        self.param_states, self.names = param_states, block.program.array_state
+        self.start, self.stop = start, start + len(param_states)
+        arrays = [param_state.param._data for param_state in param_states]
         ends = np.cumsum([0, *(array.size for array in arrays)]).tolist()
         self.bounds = list(pairwise(ends))
         dtype = arrays[0].dtype
         self.p, self.g = np.empty(ends[-1], dtype), np.empty(ends[-1], dtype)
-        self.state = [self._joined_state(name, dtype) for name in self.names]
+        self.state = [self._flattened_state(name, dtype) for name in self.names]
         self.moves = [
             (x.reshape(-1), self.p[a:b])
             if x.flags.c_contiguous
@@ -155,18 +158,18 @@ class Joined:
         ]
         self.sources = [array for array, _ in self.moves]
         self.axis = None if any(array.ndim != 1 for array in self.sources) else 0
-        self.call = cohort.program.update
+        self.call = block.program.update
         self.calls = [
-            (self.p[a:b], self.g[a:b], *cohort.operands(self.state, a, b))
+            (self.p[a:b], self.g[a:b], *block.operands(self.state, a, b))
             for a, b in _cuts(ends[-1], _chunk(dtype))
         ]
 
-    def _joined_state(self, name: str, dtype: np.dtype[Any]) -> ndarray:
-        joined = np.empty(self.bounds[-1][1], dtype)
-        for slot, (a, b) in zip(self.slots, self.bounds, strict=True):
-            if name in slot.arrays:
-                joined[a:b] = slot.arrays[name]
-        return joined
+    def _flattened_state(self, name: str, dtype: np.dtype[Any]) -> ndarray:
+        flat = np.empty(self.bounds[-1][1], dtype)
+        for param_state, (a, b) in zip(self.param_states, self.bounds, strict=True):
+            if name in param_state.arrays:
+                flat[a:b] = param_state.arrays[name]
+        return flat
 
     def update(self, gradients: Sequence[ndarray]) -> None:
         np.concatenate(self.sources, self.axis, self.p)
@@ -176,27 +179,27 @@ class Joined:
         for array, piece in self.moves:
             array[...] = piece
 
-    def settle(self, numbers: dict[str, float]) -> None:
-        for slot, (a, b) in zip(self.slots, self.bounds, strict=True):
+    def write_back(self, numbers: dict[str, float]) -> None:
+        for param_state, (a, b) in zip(self.param_states, self.bounds, strict=True):
             made = {name: array[a:b] for name, array in zip(self.names, self.state, strict=True)}
-            slot.keep(slot.arrays | made, dict(numbers))
+            param_state.keep(param_state.arrays | made, dict(numbers))
 
 
-class Whole:
-    """One small parameter of a rule of few calls, updated in its own shape."""
+class InPlace:
+    """One small contiguous parameter, updated in its own shape; for rules of few calls."""
 
     numbers: tuple[float, ...] | None = None
 
-    def __init__(self, cohort: Cohort, slots: list[Slot], start: int) -> None:
-        (self.slot,), self.names, self.index = slots, cohort.program.array_state, start
-        self.p = self.slot.param._data
+    def __init__(self, block: ParamBlock, param_states: list[ParamState], start: int) -> None:
+        (self.param_state,), self.names, self.index = param_states, block.program.array_state, start
+        self.p = self.param_state.param._data
         self.state = [self._own_state(name) for name in self.names]
-        scratch = [array[: self.p.size].reshape(self.p.shape) for array in cohort.scratch]
-        self.operands = (*self.state, *cohort.constants, *scratch)
-        self.call = cohort.program.update
+        scratch = [array[: self.p.size].reshape(self.p.shape) for array in block.scratch]
+        self.operands = (*self.state, *block.constants, *scratch)
+        self.call = block.program.update
 
     def _own_state(self, name: str) -> ndarray:
-        kept = self.slot.arrays.get(name)
+        kept = self.param_state.arrays.get(name)
         if kept is None:
             return np.empty(self.p.shape, self.p.dtype)
         return kept.astype(self.p.dtype, copy=False).reshape(self.p.shape)
@@ -204,31 +207,31 @@ class Whole:
     def update(self, gradients: Sequence[ndarray]) -> None:
         self.call(self.p, gradients[self.index], *self.operands)
 
-    def settle(self, numbers: dict[str, float]) -> None:
+    def write_back(self, numbers: dict[str, float]) -> None:
         flat = [array.reshape(-1) for array in self.state]
         made = dict(zip(self.names, flat, strict=True))
-        self.slot.keep(self.slot.arrays | made, numbers)
+        self.param_state.keep(self.param_state.arrays | made, numbers)
 
 
-class Cut:
-    """One contiguous parameter, updated where it is, piece by piece."""
+class Chunked:
+    """One large contiguous parameter, updated in place, chunk by chunk."""
 
     numbers: tuple[float, ...] | None = None
 
-    def __init__(self, cohort: Cohort, slots: list[Slot], start: int) -> None:
-        (self.slot,), self.names, self.index = slots, cohort.program.array_state, start
-        array = self.slot.param._data
+    def __init__(self, block: ParamBlock, param_states: list[ParamState], start: int) -> None:
+        (self.param_state,), self.names, self.index = param_states, block.program.array_state, start
+        array = self.param_state.param._data
         self.size = array.size
         self.state = [self._own_state(name, array.dtype) for name in self.names]
-        self.call = cohort.program.update
+        self.call = block.program.update
         flat = array.reshape(-1)
         self.calls = [
-            (flat[a:b], slice(a, b), cohort.operands(self.state, a, b))
+            (flat[a:b], slice(a, b), block.operands(self.state, a, b))
             for a, b in _cuts(self.size, _chunk(array.dtype))
         ]
 
     def _own_state(self, name: str, dtype: np.dtype[Any]) -> ndarray:
-        kept = self.slot.arrays.get(name)
+        kept = self.param_state.arrays.get(name)
         return np.empty(self.size, dtype) if kept is None else kept.astype(dtype, copy=False)
 
     def update(self, gradients: Sequence[ndarray]) -> None:
@@ -236,40 +239,41 @@ class Cut:
         for p, piece, operands in self.calls:
             self.call(p, g[piece], *operands)
 
-    def settle(self, numbers: dict[str, float]) -> None:
+    def write_back(self, numbers: dict[str, float]) -> None:
         made = dict(zip(self.names, self.state, strict=True))
-        self.slot.keep(self.slot.arrays | made, numbers)
+        self.param_state.keep(self.param_state.arrays | made, numbers)
 
 
-def _partition(slots: list[Slot], join: bool) -> Iterator[list[Slot]]:
-    """Slots that are updated together: small ones up to a chunk's worth, each large one alone.
+def _partition(param_states: list[ParamState], join: bool) -> Iterator[list[ParamState]]:
+    """The parameters of each part: small ones together up to `CHUNK` bytes, each large one alone.
 
-    join: it pays to join small ones; else each is alone.
+    join: flatten small ones together; otherwise each is alone.
 
-    Parameters that overlap in memory are kept apart: each is updated from what the other left.
+    Parameters that overlap in memory go to different parts: the second update reads the first's
+    result.
     """
-    joined: list[Slot] = []
+    joined: list[ParamState] = []
     total = 0
     neighbours: dict[int, list[ndarray]] = {}
-    for slot in slots:
-        array = slot.param._data
+    for param_state in param_states:
+        array = param_state.param._data
         if array.nbytes > SMALL or not join:
-            yield [slot]
+            yield [param_state]
             continue
         same_memory = neighbours.setdefault(id(owner(array)), [])
         overlaps = any(np.may_share_memory(array, other) for other in same_memory)
         if overlaps or total + array.nbytes > CHUNK:
             yield joined
             joined, total, neighbours = [], 0, {}
-        joined.append(slot)
+        joined.append(param_state)
         total += array.nbytes
         neighbours.setdefault(id(owner(array)), []).append(array)
     if joined:
         yield joined
 
 
-def _size(slots: list[Slot]) -> int:
-    return sum(slot.param._data.size for slot in slots)
+def _size(param_states: list[ParamState]) -> int:
+    return sum(param_state.param._data.size for param_state in param_states)
 
 
 def _chunk(dtype: np.dtype[Any]) -> int:

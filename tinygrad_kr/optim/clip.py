@@ -1,4 +1,4 @@
-"""Gradient clipping: a single bad batch should not throw the parameters away."""
+"""Gradient clipping: limits the step that one bad batch can cause."""
 
 from __future__ import annotations
 
@@ -25,23 +25,32 @@ def clip_grad_norm_(
     norm_type: float = 2.0,
     error_if_nonfinite: bool = False,
 ) -> Tensor:
-    """Scale all gradients alike, so that together, as one vector, they are no longer than
-    `max_norm`.
+    """Scale all gradients so that together, as one vector, they are no longer than `max_norm`.
 
-    g <- g min(1, max_norm / (|g| + 1e-6)); gradients that are short enough stay as they are.
+        g <- g min(1, max_norm / (|g| + 1e-6))
+
+    parameters: a Tensor, or Tensors; those without a gradient are skipped.
+    max_norm: the largest norm, at least 0.
     norm_type: p of the norm (sum |g|^p)^(1/p), above 0; `inf` for the largest |g|.
+    error_if_nonfinite: raise for a norm of inf or NaN. Otherwise the formula is applied: with inf
+        finite gradients become 0 and infinite ones NaN, with NaN all become NaN.
 
-    Returns the norm before clipping. Parameters get new gradients; an array that was their gradient
-    is not written to. Raises RuntimeError for a norm of inf or NaN with `error_if_nonfinite`
-    (without it the gradients become what the formula gives: for inf 0, and NaN where they were inf;
-    for NaN all NaN), ValueError for a max_norm below 0 or a norm_type that is not above 0.
+    Returns the norm before clipping, a Tensor of shape (). `.grad` is replaced, never written into.
+    Raises ValueError for max_norm < 0 or norm_type <= 0, RuntimeError for a norm that is not
+    finite.
+    Source: Pascanu et al., On the difficulty of training recurrent neural networks (2013).
 
-    Pascanu, Mikolov and Bengio, On the difficulty of training recurrent neural networks, 2013.
+    >>> w = tk.tensor([0.0, 0.0], requires_grad=True)
+    >>> (w * np.array([3.0, 4.0], np.float32)).sum().backward()
+    >>> optim.clip_grad_norm_([w], max_norm=1.0)
+    Tensor(5.)
+    >>> w.grad.numpy().round(4)
+    array([0.6, 0.8], dtype=float32)
     """
     if not max_norm >= 0:
-        raise ValueError(f"clip_grad_norm_: max_norm must be at least 0, not {max_norm}")
+        raise ValueError(f"clip_grad_norm_: expected max_norm >= 0, got {max_norm}.")
     if not norm_type > 0:
-        raise ValueError(f"clip_grad_norm_: norm_type must be above 0, or inf, not {norm_type}")
+        raise ValueError(f"clip_grad_norm_: expected norm_type > 0 or inf, got {norm_type}.")
     owners = _with_gradients(parameters)
     if tracer := tracing():
         return _scaled_while_traced(tracer, owners, max_norm, norm_type, error_if_nonfinite)
@@ -60,11 +69,18 @@ def clip_grad_norm_(
 def clip_grad_value_(parameters: Tensor | Iterable[Tensor], clip_value: float) -> None:
     """Limit every element of every gradient to [-clip_value, clip_value].
 
-    Parameters get new gradients; an array that was their gradient is not written to. Raises
-    ValueError for a negative limit.
+    parameters: a Tensor, or Tensors; those without a gradient are skipped.
+
+    `.grad` is replaced, never written into. Raises ValueError for clip_value < 0.
+
+    >>> w = tk.tensor([1.0, 1.0], requires_grad=True)
+    >>> (w * np.array([3.0, 0.5], np.float32)).sum().backward()
+    >>> optim.clip_grad_value_([w], 1.0)
+    >>> w.grad
+    Tensor([1. , 0.5])
     """
     if not clip_value >= 0:
-        raise ValueError(f"clip_grad_value_: clip_value must be at least 0, not {clip_value}")
+        raise ValueError(f"clip_grad_value_: expected clip_value >= 0, got {clip_value}.")
     owners = _with_gradients(parameters)
     if tracer := tracing():
         with no_grad():
@@ -82,7 +98,7 @@ def _with_gradients(parameters: Tensor | Iterable[Tensor]) -> list[Any]:
 
 
 def _replace(owners: list[Any], change: Callable[[ndarray], Any]) -> None:
-    """Change every gradient, with what other threads add meanwhile."""
+    """Replace every gradient; where another thread has added to one meanwhile, compute it again."""
     for p in owners:
         stored = False
         while not stored and (before := p._grad) is not None:
@@ -93,12 +109,12 @@ def _replace(owners: list[Any], change: Callable[[ndarray], Any]) -> None:
 def _check_finite(total: Any, max_norm: float) -> None:
     if not math.isfinite(total):
         raise RuntimeError(
-            f"clip_grad_norm_: the gradients' norm is {total}, so they cannot be scaled to "
-            f"{max_norm}; find its source with tk.detect_anomaly()"
+            f"clip_grad_norm_: expected a finite norm to scale to {max_norm}, got {total}. Find "
+            "its source with tk.detect_anomaly()"
         )
 
 
-# ------------------------------------------------------------------ where `compile` traces
+# ------------------------------------------------------------------ under `compile`
 
 
 def _scaled_while_traced(

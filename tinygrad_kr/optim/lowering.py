@@ -1,10 +1,9 @@
-"""Pure update rules, turned into the in-place NumPy that a person would write by hand for speed.
+"""Pure update rules, lowered to in-place NumPy.
 
-A rule such as `rules.adam` is an expression over whole arrays; evaluated as it stands, every
-operator allocates. `lower` reads it once with symbols in the place of arrays and numbers, and
-writes down two
-functions: `numbers`, Python arithmetic done once per step (bias corrections, step sizes), and
-`update`, one ufunc call per operator with `out=` an array that is no longer needed.
+A rule such as `rules.adam` is an expression over whole arrays: evaluated as written, every operator
+allocates. `lower` traces it once, with symbols for arrays and numbers, and writes two functions.
+`numbers` is Python arithmetic, run once per step (bias corrections, step sizes). `update` calls one
+ufunc per operator, with `out=` an array that is no longer needed.
 """
 
 from __future__ import annotations
@@ -20,19 +19,17 @@ from numpy.lib.mixins import NDArrayOperatorsMixin
 from tinygrad_kr.escape import identifier
 
 Rule = Callable[..., tuple[Any, Mapping[str, Any]]]
-"""`rule(p, g, state, **options)` gives the new parameter and the entries of the state that are new.
-"""
+"""`rule(p, g, state, **options)` returns the new parameter and the new entries of the state."""
 
 Structure = tuple[tuple[str, Any], ...]
-"""What of a group's options a rule may branch on: everything but the values of numbers other than
-0."""
+"""The part of a group's options that a rule may branch on: nonzero numbers count as equal."""
 
 Statement = tuple[str, list[str], str]
-"""A ufunc, what it reads, and the name of what it gives."""
+"""A ufunc, the names of its operands, and the name of its result."""
 
 _NUMBER = "a number"
 _REGULAR = {"add", "subtract", "multiply", "negative", "positive", "square"}
-"""What NumPy need not be kept from warning about."""
+"""Ufuncs that raise no floating-point warning to suppress."""
 _OPERATORS = {
     np.add: "+",
     np.subtract: "-",
@@ -43,7 +40,7 @@ _OPERATORS = {
 
 
 def structure_of(names: tuple[str, ...], values: tuple[Any, ...]) -> Structure:
-    """The part of the options that decides which code a rule runs."""
+    """The part of the options that decides which code of a rule runs."""
     return tuple((name, _known(name, value)) for name, value in zip(names, values, strict=True))
 
 
@@ -54,15 +51,15 @@ def _known(name: str, value: Any) -> Any:
         return value
     if isinstance(value, int | float | np.integer | np.floating):
         return _NUMBER if value else 0.0
-    raise TypeError(f"option {name} must be a number, not {type(value).__name__}")
+    raise TypeError(f"Optimizer: expected a number for {name}, got {type(value).__name__}.")
 
 
-class Program(NamedTuple):
-    """A rule in place: what `update` needs beside the parameter and the gradient, in its order."""
+class UpdateProgram(NamedTuple):
+    """A lowered rule: its two functions, and the operands of `update`."""
 
     numbers: Callable[..., tuple[tuple[float, ...], tuple[float, ...]]]
-    """numbers(*options, *old_number_state) gives the constants of `update` and the new number
-    state."""
+    """numbers(*options, *old_number_state) returns the constants of `update` and the new numbers.
+    """
     update: Callable[..., None]
     """update(p, g, *arrays, *constants, *scratch) overwrites `p` and the arrays of the state."""
     number_state: tuple[str, ...]
@@ -70,21 +67,20 @@ class Program(NamedTuple):
     constants: int
     scratch: int
     calls: int
-    """How many ufuncs `update` calls."""
+    """The number of ufunc calls in `update`."""
     source: str
 
 
 @lru_cache(maxsize=256)
 def lower(
     rule: Rule, structure: Structure, numbers: tuple[str, ...], arrays: tuple[str, ...]
-) -> Program:
-    """The program of `rule` for options of this structure and a state that has these entries.
+) -> UpdateProgram:
+    """The program of `rule` for options of this structure and a state with these entries.
 
-    An option that is 0 is known to be, so that `if weight_decay:` decides now; other numbers are
-    symbols. Entries of the state that the rule makes without having been given them are only
-    written.
+    An option that is 0 is known here, so `if weight_decay:` is decided now. Other numbers are
+    symbols. State entries that the rule creates are only written.
 
-    Raises TypeError where a rule does what cannot be lowered: a branch on a number, a reduction.
+    Raises TypeError for a rule that cannot be lowered: a branch on a number, a reduction.
     """
     trace = _Trace()
     given = [trace.name(name) for name, _ in structure]
@@ -119,7 +115,7 @@ def lower(
     update = namespace["update"]
     if not _REGULAR.issuperset(trace.functions):
         update = np.errstate(all="ignore")(update)
-    return Program(
+    return UpdateProgram(
         namespace["numbers"],
         update,
         tuple(number_state),
@@ -131,11 +127,11 @@ def lower(
     )
 
 
-# ------------------------------------------------------------------ reading a rule
+# ------------------------------------------------------------------ tracing a rule
 
 
 class _Symbol(NDArrayOperatorsMixin):
-    """An array, or a number, of a rule that is being read."""
+    """An array or a number of the rule that is traced."""
 
     __slots__ = ("array", "name", "trace")
 
@@ -145,14 +141,17 @@ class _Symbol(NDArrayOperatorsMixin):
     def __array_ufunc__(self, ufunc: np.ufunc, method: str, *inputs: Any, **kwargs: Any) -> Any:
         if method != "__call__" or kwargs or ufunc.nout != 1 or not _gives_floats(ufunc):
             raise TypeError(
-                f"an update rule is made of arithmetic, element by element, not of {ufunc.__name__}"
+                f"update rule: expected elementwise arithmetic on floats, got {ufunc.__name__}."
             )
         return self.trace.record(ufunc, inputs)
 
     def __bool__(self) -> bool:
         if self.name in self.trace.nonzero:
             return True
-        raise TypeError("an update rule can branch on its options only: on what is True, None or 0")
+        raise TypeError(
+            "update rule: expected a branch on an option that is True, None or 0, got a branch on "
+            "a number or an array."
+        )
 
 
 def _is_array(value: Any) -> bool:
@@ -165,7 +164,7 @@ def _gives_floats(ufunc: np.ufunc) -> bool:
 
 
 class _Trace:
-    """What a rule did, in order: Python arithmetic on numbers, and ufuncs on arrays."""
+    """What the rule computed, in order: Python arithmetic on numbers, and ufuncs on arrays."""
 
     def __init__(self) -> None:
         self.nonzero: set[str] = set()
@@ -176,12 +175,12 @@ class _Trace:
         self._named = 0
 
     def name(self, text: str) -> str:
-        """A name for an option, an entry of the state or a foreign ufunc."""
+        """A name for an option, a state entry or a foreign ufunc."""
         self._named += 1
         return identifier(text, self._named)
 
     def function(self, ufunc: np.ufunc) -> str:
-        """The name of a ufunc: NumPy's own for its own."""
+        """The name of a ufunc: NumPy's own name for a NumPy ufunc."""
         known = {function: name for name, function in self.functions.items()}
         own = getattr(np, ufunc.__name__, None) is ufunc
         name = known.get(ufunc) or (ufunc.__name__ if own else self.name(ufunc.__name__))
@@ -189,7 +188,7 @@ class _Trace:
         return name
 
     def option(self, name: str, known: Any) -> Any:
-        """An option as the rule gets it."""
+        """An option as the rule receives it."""
         if isinstance(known, tuple):
             return tuple(self.option(f"{name}[{i}]", item) for i, item in enumerate(known))
         if known is not _NUMBER:
@@ -214,13 +213,13 @@ class _Trace:
         return _Symbol(self, name, array)
 
     def expression(self, ufunc: np.ufunc, terms: list[str]) -> str:
-        """Arithmetic on numbers, as Python writes it."""
+        """Arithmetic on numbers, in Python's notation."""
         if ufunc in _OPERATORS:
             return f" {_OPERATORS[ufunc]} ".join(terms)
         return f"{self.function(ufunc)}({', '.join(terms)})"
 
     def operand(self, x: Any) -> str:
-        """An input of a ufunc: an array by its name, a number as one of the constants."""
+        """An operand of a ufunc: an array by its name, a number as one of the constants."""
         if _is_array(x):
             return str(x.name)
         return self.constants.setdefault(_term(x), f"c{len(self.constants)}")
@@ -237,14 +236,14 @@ def _tuple(terms: list[str]) -> str:
     return f"({''.join(term + ', ' for term in terms)})"
 
 
-# ------------------------------------------------------------------ writing it in place
+# ------------------------------------------------------------------ writing the code
 
 
 def _in_place(trace: _Trace, results: dict[str, _Symbol]) -> tuple[list[str], int]:
-    """The statements with an array to write to for each, and how many scratch arrays they need.
+    """The statements with an output array each, and the number of scratch arrays.
 
-    A result goes straight to where it belongs if nothing still needs what is there; what is used
-    later goes to an array that this statement is the last to read, or to scratch.
+    A result goes to its final array if that is no longer read. Otherwise it goes to an operand that
+    is read here for the last time, or to a scratch array.
     """
     statements, final = _with_copies(trace.statements, results)
     ends = {x: i for i, (_, operands, _) in enumerate(statements) for x in operands}
@@ -280,7 +279,7 @@ def _in_place(trace: _Trace, results: dict[str, _Symbol]) -> tuple[list[str], in
 def _with_copies(
     statements: list[Statement], results: dict[str, _Symbol]
 ) -> tuple[list[Statement], dict[str, str]]:
-    """Statements that make a value of its own for every result, and which value is which."""
+    """The statements, with a value of its own for every result, and the value of each result."""
     statements = list(statements)
     made = {name for _, _, name in statements}
     final: dict[str, str] = {}

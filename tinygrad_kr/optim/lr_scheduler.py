@@ -1,7 +1,7 @@
-"""Learning rate schedules: PyTorch's names and recurrences.
+"""Learning rate schedules, with PyTorch's names and recurrences.
 
-Call `step()` after the optimizer's, once per epoch or, where a schedule says so, per batch. Most
-compute the next rate from the present one, so that several may act on one optimizer.
+Call `step()` after the optimizer's step: once per epoch, or per batch where a schedule says so.
+Most schedules compute the next rate from the current one, so several may act on one optimizer.
 """
 
 from __future__ import annotations
@@ -32,13 +32,27 @@ __all__ = [
 ]
 
 
+def __dir__() -> list[str]:
+    return __all__
+
+
 class LRScheduler:
-    """Sets the learning rate of every group of an optimizer, from epoch to epoch.
+    """Base class of the schedules: sets the learning rate of every parameter group at each epoch.
 
-    last_epoch: the epoch to go on from; -1 begins, from the rates the groups have now.
+    optimizer: its groups' current rates are the first rates lr_0.
+    last_epoch: the epoch to continue from; -1 starts anew. Raises KeyError where a group has no
+        `initial_lr` to continue from.
 
-    A subclass gives `next_lr`, the rate of a group at `self.last_epoch` from its rate before and
-    its first one, or `get_lr`, the rates of all groups.
+    A subclass defines `next_lr`, the rate of one group from its last and its first rate, or
+    `get_lr`, the rates of all groups.
+
+    >>> class HalfLR(optim.lr_scheduler.LRScheduler):
+    ...     def next_lr(self, lr, base):
+    ...         return base if self.last_epoch == 0 else lr / 2
+    >>> w = tk.tensor([1.0], requires_grad=True)
+    >>> optimizer = optim.SGD([w], lr=0.1)
+    >>> HalfLR(optimizer).get_last_lr()
+    [0.1]
     """
 
     _unsaved: tuple[str, ...] = ("optimizer", "_initial")
@@ -50,8 +64,8 @@ class LRScheduler:
                 group.setdefault("initial_lr", group["lr"])
             elif "initial_lr" not in group:
                 raise KeyError(
-                    f"{type(self).__name__}: group {i} has no initial_lr to go on from at epoch "
-                    f"{last_epoch}; load the optimizer's state first"
+                    f"{type(self).__name__}: expected initial_lr in group {i} to continue at epoch "
+                    f"{last_epoch}, got none. Load the optimizer's state first"
                 )
         self.base_lrs = [group["initial_lr"] for group in optimizer.param_groups]
         self.last_epoch = last_epoch
@@ -64,7 +78,10 @@ class LRScheduler:
         self._initial = False
 
     def step(self) -> None:
-        """Go on to the next epoch. Warns where the optimizer has not made its first step before."""
+        """Advance to the next epoch. Warns before the optimizer's first step.
+
+        Raises ValueError where the optimizer has got a new parameter group.
+        """
         self._count_step()
         self.last_epoch += 1
         self._set(self.get_lr())
@@ -80,8 +97,8 @@ class LRScheduler:
             )
         if len(self.base_lrs) != len(self.optimizer.param_groups):
             raise ValueError(
-                f"{type(self).__name__} was made for {len(self.base_lrs)} parameter groups, but "
-                f"there are {len(self.optimizer.param_groups)} now; make the schedule again"
+                f"{type(self).__name__}.step: expected {len(self.base_lrs)} parameter groups, got "
+                f"{len(self.optimizer.param_groups)}. Make the schedule again"
             )
         self._step_count += 1
 
@@ -91,17 +108,20 @@ class LRScheduler:
         self._last_lr = list(rates)
 
     def _restart(self) -> None:
-        """Begin again at epoch 0, whatever the rates are now: a turn in a `SequentialLR`."""
+        """Restart at epoch 0, whatever the current rates are: used by `SequentialLR`."""
         self.last_epoch = 0
         self._set(self.first_lr())
 
     def get_lr(self) -> list[float]:
-        """The rates of `last_epoch`, from those of the epoch before."""
+        """The rates at `last_epoch`, from those of the epoch before."""
         groups = self.optimizer.param_groups
         return [self.next_lr(g["lr"], base) for g, base in zip(groups, self.base_lrs, strict=True)]
 
     def next_lr(self, lr: float, base: float) -> float:
-        """The rate of `last_epoch`, from that of the epoch before and the first."""
+        """The rate of one group at `last_epoch`.
+
+        lr: the rate of the epoch before. base: the first rate.
+        """
         raise NotImplementedError
 
     def first_lr(self) -> list[float]:
@@ -113,7 +133,7 @@ class LRScheduler:
         return list(self._last_lr)
 
     def state_dict(self) -> dict[str, Any]:
-        """What `load_state_dict` needs to go on from here; plain values that JSON can hold."""
+        """The state for `load_state_dict`: plain values that JSON can hold."""
         return {
             name: list(value) if isinstance(value, list) else value
             for name, value in self.__dict__.items()
@@ -121,9 +141,9 @@ class LRScheduler:
         }
 
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
-        """Go on from a `state_dict()`; the optimizer keeps its rates, which are in its own state.
+        """Continue from a `state_dict()`. The current rates are part of the optimizer's state.
 
-        Raises ValueError, with nothing changed, naming what is missing or unexpected.
+        Raises ValueError that names the missing or unexpected entries; nothing is changed then.
         """
         self.__dict__.update(self._checked_state(state_dict))
 
@@ -131,12 +151,16 @@ class LRScheduler:
         names, given = set(self.state_dict()), set(state_dict)
         if names != given:
             raise ValueError(
-                f"{type(self).__name__}: the state dict lacks {sorted(names - given) or 'nothing'} "
-                f"and has {sorted(given - names) or 'nothing'} that is not known here"
+                f"{type(self).__name__}.load_state_dict: the state lacks "
+                f"{sorted(names - given) or 'nothing'} and has the unexpected "
+                f"{sorted(given - names) or 'nothing'}."
             )
-        have, want = len(state_dict["_last_lr"]), len(self.optimizer.param_groups)
-        if have != want:
-            raise ValueError(f"the state dict is for {have} parameter groups, not {want}")
+        got, expected = len(state_dict["_last_lr"]), len(self.optimizer.param_groups)
+        if got != expected:
+            raise ValueError(
+                f"{type(self).__name__}.load_state_dict: expected a state of {expected} parameter "
+                f"groups, got {got}."
+            )
         return {
             name: list(value) if isinstance(value, list | tuple) else value
             for name, value in state_dict.items()
@@ -145,31 +169,45 @@ class LRScheduler:
 
 def _checked(optimizer: Any) -> Optimizer:
     if not isinstance(optimizer, Optimizer):
-        raise TypeError(f"a schedule needs an Optimizer, not {type(optimizer).__name__}")
+        raise TypeError(f"LRScheduler: expected an Optimizer, got {type(optimizer).__name__}.")
     return optimizer
 
 
 def _positive(name: str, value: Any) -> int:
     if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-        raise ValueError(f"{name} must be a whole number from 1 up, not {value!r}")
+        raise ValueError(f"LRScheduler: expected an integer {name} >= 1, got {value!r}.")
     return value
 
 
 def _one_each(optimizer: Optimizer, name: str, value: Any) -> list[Any]:
-    """A value for every group, from one for each or one for all."""
+    """One value per group, from a list with one each or from one value for all."""
     groups = len(_checked(optimizer).param_groups)
     if not isinstance(value, list | tuple):
         return [value] * groups
     if len(value) != groups:
-        raise ValueError(f"{name} has {len(value)} values for {groups} parameter groups")
+        raise ValueError(
+            f"LRScheduler: expected {groups} values of {name}, one per group, got {len(value)}."
+        )
     return list(value)
 
 
-# ------------------------------------------------------------------ by a factor, now and then
+# ------------------------------------------------------------------ by a factor
 
 
 class LambdaLR(LRScheduler):
-    """lr_t = lr_0 f(t), with any function f, or one for each group. Functions are not saved."""
+    """lr_t = lr_0 f(t), with any function f of the epoch t.
+
+    lr_lambda: f, or a list with one function per group. Functions are not part of `state_dict()`.
+    last_epoch: see `LRScheduler`.
+
+    >>> w = tk.tensor([1.0], requires_grad=True)
+    >>> optimizer = optim.SGD([w], lr=1.0)
+    >>> scheduler = optim.lr_scheduler.LambdaLR(optimizer, lambda epoch: 1 / (1 + epoch))
+    >>> w.sum().backward(); optimizer.step()
+    >>> scheduler.step()
+    >>> scheduler.get_last_lr()
+    [0.5]
+    """
 
     _unsaved = (*LRScheduler._unsaved, "lr_lambdas")
 
@@ -183,7 +221,7 @@ class LambdaLR(LRScheduler):
         super().__init__(optimizer, last_epoch)
 
     def get_lr(self) -> list[float]:
-        """lr_0 f(t) for every group."""
+        """lr_0 f(t) of every group."""
         return [
             base * factor(self.last_epoch)
             for factor, base in zip(self.lr_lambdas, self.base_lrs, strict=True)
@@ -193,7 +231,19 @@ class LambdaLR(LRScheduler):
 
 
 class StepLR(LRScheduler):
-    """lr <- gamma lr, every `step_size` epochs."""
+    """lr <- gamma lr, every `step_size` epochs.
+
+    step_size: epochs between two changes, at least 1 (else ValueError).
+    gamma: the factor. last_epoch: see `LRScheduler`.
+
+    >>> w = tk.tensor([1.0], requires_grad=True)
+    >>> optimizer = optim.SGD([w], lr=0.5)
+    >>> scheduler = optim.lr_scheduler.StepLR(optimizer, step_size=1, gamma=0.5)
+    >>> w.sum().backward(); optimizer.step()
+    >>> scheduler.step()
+    >>> scheduler.get_last_lr()
+    [0.25]
+    """
 
     def __init__(
         self, optimizer: Optimizer, step_size: int, gamma: float = 0.1, last_epoch: int = -1
@@ -208,7 +258,19 @@ class StepLR(LRScheduler):
 
 
 class MultiStepLR(LRScheduler):
-    """lr <- gamma lr, at every milestone (once for each time it is listed)."""
+    """lr <- gamma lr, at every milestone.
+
+    milestones: epochs; one that is listed twice counts twice.
+    gamma: the factor. last_epoch: see `LRScheduler`.
+
+    >>> w = tk.tensor([1.0], requires_grad=True)
+    >>> optimizer = optim.SGD([w], lr=0.5)
+    >>> scheduler = optim.lr_scheduler.MultiStepLR(optimizer, milestones=[1, 20], gamma=0.5)
+    >>> w.sum().backward(); optimizer.step()
+    >>> scheduler.step()
+    >>> scheduler.get_last_lr()
+    [0.25]
+    """
 
     def __init__(
         self,
@@ -231,7 +293,15 @@ class MultiStepLR(LRScheduler):
 
 
 class ConstantLR(LRScheduler):
-    """factor lr for the first `total_iters` epochs."""
+    """factor lr for the first `total_iters` epochs, then lr.
+
+    factor: in (0, 1] (else ValueError). total_iters: in epochs. last_epoch: see `LRScheduler`.
+
+    >>> w = tk.tensor([1.0], requires_grad=True)
+    >>> optimizer = optim.SGD([w], lr=0.5)
+    >>> optim.lr_scheduler.ConstantLR(optimizer, factor=0.5).get_last_lr()
+    [0.25]
+    """
 
     def __init__(
         self,
@@ -241,12 +311,12 @@ class ConstantLR(LRScheduler):
         last_epoch: int = -1,
     ) -> None:
         if not 0 < factor <= 1:
-            raise ValueError(f"ConstantLR: factor must be in (0, 1], not {factor}")
+            raise ValueError(f"ConstantLR: expected factor in (0, 1], got {factor}.")
         self.factor, self.total_iters = factor, total_iters
         super().__init__(optimizer, last_epoch)
 
     def next_lr(self, lr: float, base: float) -> float:
-        """factor lr from epoch 0 on, undone at total_iters."""
+        """factor lr at epoch 0, undone at total_iters."""
         if self.last_epoch == 0:
             return lr * self.factor
         return lr * (1 / self.factor) if self.last_epoch == self.total_iters else lr
@@ -261,8 +331,21 @@ class ConstantLR(LRScheduler):
 
 
 class LinearLR(LRScheduler):
-    """From start_factor lr_0 to end_factor lr_0 on a straight line of `total_iters` epochs: a
-    warm-up."""
+    """A straight line from start_factor lr_0 to end_factor lr_0 in `total_iters` epochs: a warm-up.
+
+    start_factor: in (0, 1]. end_factor: in [0, 1]. total_iters: at least 1.
+    last_epoch: see `LRScheduler`.
+
+    Raises ValueError for values out of range.
+
+    >>> w = tk.tensor([1.0], requires_grad=True)
+    >>> optimizer = optim.SGD([w], lr=1.0)
+    >>> scheduler = optim.lr_scheduler.LinearLR(optimizer, start_factor=0.5, total_iters=2)
+    >>> w.sum().backward(); optimizer.step()
+    >>> scheduler.step()
+    >>> scheduler.get_last_lr()
+    [0.75]
+    """
 
     def __init__(
         self,
@@ -273,9 +356,9 @@ class LinearLR(LRScheduler):
         last_epoch: int = -1,
     ) -> None:
         if not 0 < start_factor <= 1:
-            raise ValueError(f"LinearLR: start_factor must be in (0, 1], not {start_factor}")
+            raise ValueError(f"LinearLR: expected start_factor in (0, 1], got {start_factor}.")
         if not 0 <= end_factor <= 1:
-            raise ValueError(f"LinearLR: end_factor must be in [0, 1], not {end_factor}")
+            raise ValueError(f"LinearLR: expected end_factor in [0, 1], got {end_factor}.")
         self.start_factor, self.end_factor = start_factor, end_factor
         self.total_iters = _positive("total_iters", total_iters)
         super().__init__(optimizer, last_epoch)
@@ -296,7 +379,18 @@ class LinearLR(LRScheduler):
 
 
 class ExponentialLR(LRScheduler):
-    """lr <- gamma lr, every epoch."""
+    """lr <- gamma lr, every epoch.
+
+    gamma: the factor. last_epoch: see `LRScheduler`.
+
+    >>> w = tk.tensor([1.0], requires_grad=True)
+    >>> optimizer = optim.SGD([w], lr=1.0)
+    >>> scheduler = optim.lr_scheduler.ExponentialLR(optimizer, gamma=0.5)
+    >>> w.sum().backward(); optimizer.step()
+    >>> scheduler.step()
+    >>> scheduler.get_last_lr()
+    [0.5]
+    """
 
     def __init__(self, optimizer: Optimizer, gamma: float, last_epoch: int = -1) -> None:
         self.gamma = gamma
@@ -308,7 +402,19 @@ class ExponentialLR(LRScheduler):
 
 
 class PolynomialLR(LRScheduler):
-    """lr_0 (1 - t / total_iters)^power, and 0 from there on."""
+    """lr_t = lr_0 (1 - t / total_iters)^power, and 0 from `total_iters` on.
+
+    total_iters: at least 1 (else ValueError). power: 1 is a straight line.
+    last_epoch: see `LRScheduler`.
+
+    >>> w = tk.tensor([1.0], requires_grad=True)
+    >>> optimizer = optim.SGD([w], lr=1.0)
+    >>> scheduler = optim.lr_scheduler.PolynomialLR(optimizer, total_iters=4)
+    >>> w.sum().backward(); optimizer.step()
+    >>> scheduler.step()
+    >>> scheduler.get_last_lr()
+    [0.75]
+    """
 
     def __init__(
         self, optimizer: Optimizer, total_iters: int = 5, power: float = 1.0, last_epoch: int = -1
@@ -325,10 +431,21 @@ class PolynomialLR(LRScheduler):
 
 
 class CosineAnnealingLR(LRScheduler):
-    """eta_min + (lr_0 - eta_min) (1 + cos(pi t / T_max)) / 2: down in T_max epochs, then up again.
+    """Half a cosine down, then up: lr_t = eta_min + (lr_0 - eta_min) (1 + cos(pi t / T_max)) / 2.
 
-    Loshchilov and Hutter, SGDR: stochastic gradient descent with warm restarts, 2017 (without
-    restarts).
+    T_max: epochs of half a period, at least 1 (else ValueError). eta_min: the lowest rate.
+    last_epoch: see `LRScheduler`.
+
+    Source: Loshchilov and Hutter, SGDR: stochastic gradient descent with warm restarts (2017),
+    without restarts.
+
+    >>> w = tk.tensor([1.0], requires_grad=True)
+    >>> optimizer = optim.SGD([w], lr=1.0)
+    >>> scheduler = optim.lr_scheduler.CosineAnnealingLR(optimizer, T_max=2)
+    >>> w.sum().backward(); optimizer.step()
+    >>> scheduler.step()
+    >>> scheduler.get_last_lr()
+    [0.5...]
     """
 
     def __init__(
@@ -338,7 +455,7 @@ class CosineAnnealingLR(LRScheduler):
         super().__init__(optimizer, last_epoch)
 
     def next_lr(self, lr: float, base: float) -> float:
-        """The distance from eta_min times the ratio of two neighbours on the curve."""
+        """eta_min plus the distance from it, times the ratio of two neighbours on the curve."""
         if self._initial:
             return lr
         if (self.last_epoch - 1 - self.T_max) % (2 * self.T_max) == 0:
@@ -350,13 +467,21 @@ class CosineAnnealingLR(LRScheduler):
 
 
 class CosineAnnealingWarmRestarts(LRScheduler):
-    """eta_min + (lr_0 - eta_min) (1 + cos(pi T_cur / T_i)) / 2, from the top again every T_i
-    epochs.
+    """eta_min + (lr_0 - eta_min) (1 + cos(pi T_cur / T_i)) / 2, restarted every T_i epochs.
 
-    T_i is T_0 at first, and T_mult times as long after every restart. `step(epoch)` takes
-    fractions.
+    T_0: the first T_i, at least 1. T_mult: the factor on T_i at every restart, at least 1.
+    eta_min: the lowest rate. last_epoch: see `LRScheduler`.
 
-    Loshchilov and Hutter, SGDR: stochastic gradient descent with warm restarts, 2017.
+    Raises ValueError for a T_0 or T_mult out of range.
+    Source: Loshchilov and Hutter, SGDR: stochastic gradient descent with warm restarts (2017).
+
+    >>> w = tk.tensor([1.0], requires_grad=True)
+    >>> optimizer = optim.SGD([w], lr=1.0)
+    >>> scheduler = optim.lr_scheduler.CosineAnnealingWarmRestarts(optimizer, T_0=2)
+    >>> w.sum().backward(); optimizer.step()
+    >>> scheduler.step(2.0)
+    >>> scheduler.get_last_lr()
+    [1.0]
     """
 
     def __init__(
@@ -373,14 +498,17 @@ class CosineAnnealingWarmRestarts(LRScheduler):
         super().__init__(optimizer, last_epoch)
 
     def next_lr(self, lr: float, base: float) -> float:
-        """Where T_cur is on the curve."""
+        """The rate at T_cur on the curve."""
         height = (1 + math.cos(math.pi * self.T_cur / self.T_i)) / 2
         return self.eta_min + (base - self.eta_min) * height
 
     first_lr = LRScheduler.get_lr
 
     def step(self, epoch: float | None = None) -> None:
-        """Go on to the next epoch, or to any, which may be fractional."""
+        """Advance to the next epoch, or to a given one, which may be a fraction.
+
+        Raises ValueError for epoch < 0.
+        """
         self._count_step()
         if epoch is None and self.last_epoch < 0:
             epoch = 0
@@ -392,7 +520,9 @@ class CosineAnnealingWarmRestarts(LRScheduler):
                 self.T_i *= self.T_mult
         else:
             if epoch < 0:
-                raise ValueError(f"step(epoch) needs an epoch from 0 up, not {epoch}")
+                raise ValueError(
+                    f"CosineAnnealingWarmRestarts.step: expected epoch >= 0, got {epoch}."
+                )
             self.last_epoch = math.floor(epoch)
             self._locate(epoch)
         self._set(self.get_lr())
@@ -409,17 +539,29 @@ class CosineAnnealingWarmRestarts(LRScheduler):
 
 
 class OneCycleLR(LRScheduler):
-    """Up from max_lr / div_factor to max_lr, then down to a fraction of where it began; momentum
-    the other way. Call `step()` after every batch, at most `total_steps` times.
+    """Up from max_lr / div_factor to max_lr, then down to a fraction of the start. Step per batch.
 
-    total_steps: or `epochs` and `steps_per_epoch`.
-    pct_start: the part of the steps that go up.
+    Momentum (or beta1) moves the other way: from max_momentum to base_momentum and back.
+
+    max_lr: one rate, or one per group.
+    total_steps: the number of steps; or give `epochs` and `steps_per_epoch`.
+    pct_start: the share of the steps that go up, in [0, 1].
+    anneal_strategy: "cos" or "linear".
+    cycle_momentum: False leaves the momentum alone. base_momentum, max_momentum: its bounds.
+    div_factor: the first rate is max_lr / div_factor.
+    final_div_factor: the last rate is the first one / final_div_factor.
     three_phase: come down as steeply as up, then go on down to the end.
+    last_epoch: see `LRScheduler`.
 
-    Raises ValueError on a step past the last.
+    Raises ValueError for options that do not fit, and on a step past the last.
+    Source: Smith and Topin, Super-convergence: very fast training of neural networks using large
+    learning rates (2018).
 
-    Smith and Topin, Super-convergence: very fast training of neural networks using large learning
-    rates, 2018.
+    >>> w = tk.tensor([1.0], requires_grad=True)
+    >>> optimizer = optim.SGD([w], lr=0.1, momentum=0.9)
+    >>> scheduler = optim.lr_scheduler.OneCycleLR(optimizer, max_lr=1.0, total_steps=10)
+    >>> scheduler.get_last_lr()
+    [0.04...]
     """
 
     def __init__(
@@ -441,14 +583,18 @@ class OneCycleLR(LRScheduler):
     ) -> None:
         if total_steps is None:
             if epochs is None or steps_per_epoch is None:
-                raise ValueError("OneCycleLR needs total_steps, or epochs and steps_per_epoch")
+                raise ValueError(
+                    "OneCycleLR: expected total_steps, or epochs and steps_per_epoch, got neither."
+                )
             total_steps = _positive("epochs", epochs) * _positive(
                 "steps_per_epoch", steps_per_epoch
             )
         if not 0 <= pct_start <= 1:
-            raise ValueError(f"OneCycleLR: pct_start must be in [0, 1], not {pct_start}")
+            raise ValueError(f"OneCycleLR: expected pct_start in [0, 1], got {pct_start}.")
         if anneal_strategy not in ("cos", "linear"):
-            raise ValueError(f"anneal_strategy must be 'cos' or 'linear', not {anneal_strategy!r}")
+            raise ValueError(
+                f"OneCycleLR: expected anneal_strategy 'cos' or 'linear', got {anneal_strategy!r}."
+            )
         self.total_steps = _positive("total_steps", total_steps)
         self.anneal_strategy, self.cycle_momentum = anneal_strategy, cycle_momentum
         self.phases = _phases(pct_start * total_steps, total_steps, three_phase)
@@ -457,8 +603,8 @@ class OneCycleLR(LRScheduler):
         lows = _one_each(optimizer, "base_momentum", base_momentum)
         if cycle_momentum and not {"momentum", "betas"} & set(optimizer.defaults):
             raise ValueError(
-                f"OneCycleLR: {type(optimizer).__name__} has no momentum to cycle; "
-                "pass cycle_momentum=False"
+                f"OneCycleLR: expected an optimizer with momentum, got {type(optimizer).__name__}. "
+                "Pass cycle_momentum=False"
             )
         if last_epoch == -1:
             for group, lr, high, low in zip(optimizer.param_groups, lrs, highs, lows, strict=True):
@@ -469,10 +615,11 @@ class OneCycleLR(LRScheduler):
         super().__init__(optimizer, last_epoch)
 
     def get_lr(self) -> list[float]:
-        """The rates of this step; the momenta are set along the way."""
+        """The rates of this step. Sets the momenta as well."""
         if self.last_epoch > self.total_steps:
             raise ValueError(
-                f"OneCycleLR: step {self.last_epoch} of a schedule of {self.total_steps} steps"
+                f"OneCycleLR: expected at most {self.total_steps} steps, got step "
+                f"{self.last_epoch}."
             )
         ends = [end for end, *_ in self.phases]
         last = len(ends) - 1
@@ -497,7 +644,7 @@ class OneCycleLR(LRScheduler):
 
 
 def _phases(up: float, total: int, three: bool) -> list[list[Any]]:
-    """The last step of each phase, and between which of a group's rates and momenta it goes."""
+    """Of each phase: its last step, and the names of the rates and momenta at its two ends."""
     rise = [up - 1, "initial_lr", "max_lr", "max_momentum", "base_momentum"]
     if not three:
         return [rise, [total - 1, "max_lr", "min_lr", "base_momentum", "max_momentum"]]
@@ -515,11 +662,24 @@ def _set_momentum(group: dict[str, Any], momentum: float) -> None:
         group["momentum"] = momentum
 
 
-# ------------------------------------------------------------------ one after another, on demand
+# ------------------------------------------------------------------ sequences and plateaus
 
 
 class SequentialLR(LRScheduler):
-    """One schedule after another: `schedulers[i]` begins at `milestones[i - 1]`."""
+    """One schedule after another: `schedulers[i]` starts at epoch `milestones[i - 1]`.
+
+    schedulers: `LRScheduler`s of the same optimizer. milestones: one less than the schedules.
+
+    Raises ValueError for another number of milestones, a schedule of another optimizer, or a
+    `ReduceLROnPlateau`.
+
+    >>> w = tk.tensor([1.0], requires_grad=True)
+    >>> optimizer = optim.SGD([w], lr=1.0)
+    >>> warm_up = optim.lr_scheduler.LinearLR(optimizer, start_factor=0.5, total_iters=2)
+    >>> decay = optim.lr_scheduler.ExponentialLR(optimizer, gamma=0.9)
+    >>> optim.lr_scheduler.SequentialLR(optimizer, [warm_up, decay], milestones=[2]).get_last_lr()
+    [0.5]
+    """
 
     _unsaved = (*LRScheduler._unsaved, "_schedulers")
 
@@ -532,17 +692,19 @@ class SequentialLR(LRScheduler):
         self.optimizer = _checked(optimizer)
         if len(milestones) != len(schedulers) - 1 or not schedulers:
             raise ValueError(
-                f"{len(schedulers)} schedules change at {len(schedulers) - 1} milestones, "
-                f"not {len(milestones)}"
+                f"SequentialLR: expected {len(schedulers) - 1} milestones for {len(schedulers)} "
+                f"schedules, got {len(milestones)}."
             )
         for i, scheduler in enumerate(schedulers):
             if not isinstance(scheduler, LRScheduler):
                 raise ValueError(
-                    f"schedule {i} of a sequence must be an LRScheduler, not "
-                    f"{type(scheduler).__name__} (ReduceLROnPlateau needs to be shown a metric)"
+                    f"SequentialLR: expected an LRScheduler for schedule {i}, got "
+                    f"{type(scheduler).__name__}. (ReduceLROnPlateau needs a metric)"
                 )
             if scheduler.optimizer is not optimizer:
-                raise ValueError(f"schedule {i} is of another optimizer")
+                raise ValueError(
+                    f"SequentialLR: expected schedules of one optimizer, got another for {i}."
+                )
         self._schedulers, self.milestones = list(schedulers), list(milestones)
         for group in optimizer.param_groups:
             group["lr"] = group["initial_lr"]
@@ -550,7 +712,7 @@ class SequentialLR(LRScheduler):
         self._begin()
 
     def _take_back(self) -> None:
-        """Undo the first step that every schedule has made by itself."""
+        """Undo the first step that every schedule made when it was created."""
         for scheduler in self._schedulers:
             if isinstance(scheduler, SequentialLR):
                 scheduler._take_back()
@@ -572,7 +734,7 @@ class SequentialLR(LRScheduler):
         self._last_lr = first.get_last_lr()
 
     def step(self) -> None:
-        """Go on to the next epoch, and to the next schedule where one begins."""
+        """Advance to the next epoch, and to the next schedule at a milestone."""
         self.last_epoch += 1
         index = bisect_right(self.milestones, self.last_epoch)
         scheduler = self._schedulers[index]
@@ -583,16 +745,20 @@ class SequentialLR(LRScheduler):
         self._last_lr = scheduler.get_last_lr()
 
     def state_dict(self) -> dict[str, Any]:
-        """The place in the sequence, and the state of every schedule."""
+        """The epoch, and the state of every schedule."""
         return super().state_dict() | {"_schedulers": [s.state_dict() for s in self._schedulers]}
 
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
-        """Go on from a `state_dict()`; all or nothing."""
+        """Continue from a `state_dict()`, all or nothing.
+
+        Raises ValueError as `LRScheduler` does.
+        """
         state = self._checked_state(state_dict)
         parts = state.pop("_schedulers")
         if len(parts) != len(self._schedulers):
             raise ValueError(
-                f"the state dict has {len(parts)} schedules, not {len(self._schedulers)}"
+                f"SequentialLR.load_state_dict: expected {len(self._schedulers)} schedules, got "
+                f"{len(parts)}."
             )
         for scheduler, part in zip(self._schedulers, parts, strict=True):
             scheduler._checked_state(part)
@@ -602,13 +768,25 @@ class SequentialLR(LRScheduler):
 
 
 class ReduceLROnPlateau:
-    """lr <- factor lr, where a metric has not become better for more than `patience` epochs.
+    """lr <- factor lr, where a metric has not improved for more than `patience` epochs.
 
-    mode: "min" or "max", which of them is better.
-    threshold: what counts as better: by this part of the best (threshold_mode "rel") or this much
-    ("abs").
-    cooldown: epochs after a reduction in which nothing is counted.
-    min_lr: where it ends, for all groups or each; eps: the smallest change worth making.
+    mode: "min" or "max", the better direction of the metric.
+    factor: in (0, 1).
+    patience: epochs without improvement that are allowed.
+    threshold, threshold_mode: the least improvement that counts, as a share of the best value
+        ("rel") or as a difference ("abs").
+    cooldown: epochs after a reduction that do not count.
+    min_lr: the lowest rate, one for all groups or one each. eps: the smallest change that is made.
+
+    Raises ValueError for values out of range.
+
+    >>> w = tk.tensor([1.0], requires_grad=True)
+    >>> optimizer = optim.SGD([w], lr=1.0)
+    >>> scheduler = optim.lr_scheduler.ReduceLROnPlateau(optimizer, patience=0)
+    >>> for loss in (1.0, 1.0):
+    ...     scheduler.step(loss)
+    >>> scheduler.get_last_lr()
+    [0.1]
     """
 
     def __init__(
@@ -624,11 +802,14 @@ class ReduceLROnPlateau:
         eps: float = 1e-8,
     ) -> None:
         if not 0 < factor < 1:
-            raise ValueError(f"ReduceLROnPlateau: factor must be in (0, 1), not {factor}")
+            raise ValueError(f"ReduceLROnPlateau: expected factor in (0, 1), got {factor}.")
         if mode not in ("min", "max"):
-            raise ValueError(f"ReduceLROnPlateau: mode must be 'min' or 'max', not {mode!r}")
+            raise ValueError(f"ReduceLROnPlateau: expected mode 'min' or 'max', got {mode!r}.")
         if threshold_mode not in ("rel", "abs"):
-            raise ValueError(f"threshold_mode must be 'rel' or 'abs', not {threshold_mode!r}")
+            raise ValueError(
+                f"ReduceLROnPlateau: expected threshold_mode 'rel' or 'abs', got "
+                f"{threshold_mode!r}."
+            )
         _one_each(optimizer, "min_lr", min_lr)
         self.min_lr = min_lr
         self.optimizer, self.mode, self.factor, self.patience = optimizer, mode, factor, patience
@@ -639,7 +820,7 @@ class ReduceLROnPlateau:
         self._last_lr = [group["lr"] for group in optimizer.param_groups]
 
     def step(self, metrics: SupportsFloat) -> None:
-        """Take notice of this epoch's metric."""
+        """Record the metric of this epoch, and reduce the rate if it is due."""
         current = float(metrics)
         self.last_epoch += 1
         if self._is_better(current):

@@ -1,4 +1,4 @@
-"""`Optimizer`: an update rule applied to the parameters of a model, under PyTorch's names."""
+"""`Optimizer`: an update rule applied to the parameters of a model, with PyTorch's interface."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from tinygrad_kr.ops import anomaly
 from tinygrad_kr.ops.node import constant
 from tinygrad_kr.ops.tracing import tracing
 from tinygrad_kr.ops.writes import bump_again, bump_versions
-from tinygrad_kr.optim.blocks import Cohort, Slot
-from tinygrad_kr.optim.lowering import Program, Rule, lower, structure_of
+from tinygrad_kr.optim.blocks import ParamBlock, ParamState
+from tinygrad_kr.optim.lowering import Rule, UpdateProgram, lower, structure_of
 from tinygrad_kr.tensor import Tensor
 
 Parameters = Iterable[Tensor] | Iterable[dict[str, Any]]
@@ -31,37 +31,38 @@ _INTERVALS: dict[str, Callable[[float], bool]] = {
 
 
 def _total(gradient: Any) -> float:
-    """What tells a gradient from the next one, which a compiled step may write where it was."""
+    """The sum of a gradient: detects that a compiled step wrote a new one into the same array."""
     with np.errstate(all="ignore"):
         return float(np.add.reduce(gradient._data, axis=None))
 
 
-class _Plan:
-    """How a step is carried out, while parameters, options and gradients stay of one kind."""
+class UpdatePlan:
+    """How a step runs while parameters, options and gradients keep their form."""
 
     def __init__(
-        self, cohorts: list[Cohort], absent: list[Tensor], once: bool, writer: str
+        self, blocks: list[ParamBlock], absent: list[Tensor], once: bool, writer: str
     ) -> None:
-        self.cohorts, self.absent, self.once = cohorts, absent, once
-        self.params: list[Any] = [slot.param for cohort in cohorts for slot in cohort.slots]
+        self.blocks, self.absent, self.once = blocks, absent, once
+        self.params: list[Any] = [
+            param_state.param for block in blocks for param_state in block.param_states
+        ]
         self.pairs = [(p, p._data) for p in self.params]
         self.noted = bump_versions(self.params, writer)
         self.ran = False
-        self.whole = True
-        """Whether the latest step was finished: an interrupt leaves blocks of different ages."""
+        self.finished = True
+        """Whether the last step was finished: an interrupt leaves parts at different steps."""
 
     def gradients(self, check_options: Callable[[dict[str, Any]], None]) -> list[ndarray] | None:
-        """The gradients to apply, or None where this plan no longer fits; options that have
-        changed are checked."""
-        if (self.ran and self.once) or not self.whole:
+        """The gradients to apply; None where the plan no longer fits. Checks changed options."""
+        if (self.ran and self.once) or not self.finished:
             return None
         for p in self.absent:
             if p._grad is not None:
                 return None
-        for cohort in self.cohorts:
-            if tuple(cohort.group.values()) != cohort.group_values:
-                check_options(cohort.group)
-                if not self._follows(cohort):
+        for block in self.blocks:
+            if tuple(block.group.values()) != block.group_values:
+                check_options(block.group)
+                if not self._follows(block):
                     return None
         gradients = []
         for p, array in self.pairs:
@@ -72,39 +73,49 @@ class _Plan:
         return gradients
 
     @staticmethod
-    def _follows(cohort: Cohort) -> bool:
-        """Take over options that have changed, where the program stays the same."""
-        values, options = tuple(cohort.group.values()), cohort.current_options()
-        if options != cohort.options:
-            names = cohort.names
-            if structure_of(names, options) != structure_of(names, cohort.options):
+    def _follows(block: ParamBlock) -> bool:
+        """Take over changed options; False where they need another program."""
+        values, options = tuple(block.group.values()), block.current_options()
+        if options != block.options:
+            names = block.names
+            if structure_of(names, options) != structure_of(names, block.options):
                 return False
-            cohort.options = options
-        cohort.group_values = values  # last, since equal values are not looked at again
+            block.options = options
+        block.group_values = values  # last: equal values are not compared again
         return True
 
     def run(self, gradients: list[ndarray]) -> None:
         """Update every parameter."""
-        self.ran, self.whole = True, False
-        for cohort in self.cohorts:
-            cohort.update(gradients)
-        self.whole = True
+        self.ran, self.finished = True, False
+        for block in self.blocks:
+            block.update(gradients)
+        self.finished = True
+
+    def write_back(self) -> None:
+        """Store the state of every block in its `ParamState`s."""
+        for block in self.blocks:
+            block.write_back()
 
 
 class Optimizer:
-    """Applies an update rule to parameters that have gradients.
+    """Base class of the optimizers: applies an update rule to parameters that have gradients.
 
-    params: Tensors, or dicts {"params": Tensors, option: value, ...}, one per group: an option that
-        a group does not give is the one given to the optimizer. `param_groups[i]["lr"]` may be
-        changed at any time.
+    params: Tensors, or one dict per group: {"params": Tensors, option: value, ...}. An option that
+        a group leaves out has the optimizer's value. `param_groups[i]["lr"]` may be changed at any
+        time.
     defaults: the options of the rule and their values.
 
-    A subclass names its `rule` (see `optim.rules`), and the `intervals` its options must lie in.
-    State is kept per parameter from the first step in which it has a gradient; without one it is
-    left alone, state and all.
+    A subclass sets `rule` (see `optim.rules`) and `intervals`, the permitted range of each option.
+    State begins with the first step in which a parameter has a gradient. A parameter without a
+    gradient is left alone, and so is its state.
 
-    Raises ValueError for no parameter, one given twice, one that was computed, or an option out of
-    range; TypeError for what is not a floating-point Tensor.
+    Raises ValueError for no parameter, a repeated one, a computed one, or an option out of range;
+    TypeError for a parameter that is not a floating-point Tensor.
+
+    >>> net = nn.Linear(2, 1)
+    >>> optimizer = optim.SGD([{"params": net.weight, "lr": 0.1}, {"params": net.bias}], lr=0.01)
+    >>> [group["lr"] for group in optimizer.param_groups]
+    [0.1, 0.01]
     """
 
     rule: ClassVar[Rule]
@@ -113,22 +124,22 @@ class Optimizer:
     def __init__(self, params: Parameters, defaults: dict[str, Any]) -> None:
         self.defaults = defaults
         self.param_groups: list[dict[str, Any]] = []
-        self._slots: dict[Tensor, Slot] = {}
-        self._plan: _Plan | None = None
+        self._param_states: dict[Tensor, ParamState] = {}
+        self._plan: UpdatePlan | None = None
         self._writer = f"{type(self).__name__}.step()"
         self._warned = False
         self._first_gradients: list[tuple[weakref.ref[Any], float]] | None = None
         self._stepped = False
         if isinstance(params, Tensor) or not isinstance(params, Iterable):
             raise TypeError(
-                f"{type(self).__name__} takes a list of Tensors, or of dicts for groups, not "
-                f"{type(params).__name__}; of a module, pass .parameters()"
+                f"{type(self).__name__}: expected a list of Tensors, or of dicts for groups, got "
+                f"{type(params).__name__}. Of a module, pass .parameters()"
             )
         given: list[Any] = list(params)
         if not given:
             raise ValueError(
-                f"{type(self).__name__} got no parameters: modules in a plain list are not found "
-                "(use nn.ModuleList), and a generator of parameters can be used up only once"
+                f"{type(self).__name__}: expected parameters, got none. Modules in a plain list "
+                "are not registered (use nn.ModuleList), and a generator yields its parameters once"
             )
         groups = given if isinstance(given[0], dict) else [{"params": given}]
         for group in groups:
@@ -144,14 +155,19 @@ class Optimizer:
     # -------------------------------------------------------------- groups
 
     def add_param_group(self, param_group: dict[str, Any]) -> None:
-        """Optimize further parameters as well, with options of their own: {"params": ..., "lr":
-        0.1}."""
+        """Add parameters with options of their own: {"params": ..., "lr": 0.1}.
+
+        Raises as the class does.
+        """
         if not isinstance(param_group, dict) or "params" not in param_group:
-            raise TypeError(f'a parameter group is a dict with "params", not {param_group!r:.60}')
+            raise TypeError(
+                f'add_param_group: expected a dict with "params", got {param_group!r:.60}.'
+            )
         params = param_group["params"]
         if isinstance(params, set | frozenset):
             raise TypeError(
-                "parameters need an order that is the same in every run: a list, not a set"
+                f"{type(self).__name__}: expected parameters in a list, got a set. A set has "
+                "another order in every run"
             )
         params = [params] if isinstance(params, Tensor) else list(params)
         group = {**param_group, "params": params}
@@ -159,28 +175,33 @@ class Optimizer:
             group.setdefault(name, default)
         self._check_parameters(params)
         self._check_options(group)
-        self._settle()
+        self._write_back()
         self._plan = None
-        self._slots |= {p: Slot(p) for p in params}
+        self._param_states |= {p: ParamState(p) for p in params}
         self.param_groups.append(group)
 
     def _check_parameters(self, params: list[Any]) -> None:
-        seen = set(self._slots)
+        seen = set(self._param_states)
         for i, p in enumerate(params):
             if not isinstance(p, Tensor):
                 raise TypeError(
-                    f"parameter {i} is not a Tensor but {type(p).__name__}; of a module, pass "
-                    ".parameters()"
+                    f"{type(self).__name__}: expected a Tensor for parameter {i}, got "
+                    f"{type(p).__name__}. Of a module, pass .parameters()"
                 )
             if not p.is_leaf:
                 raise ValueError(
-                    f"parameter {i} of shape {p.shape} was computed: only a leaf can be optimized"
+                    f"{type(self).__name__}: expected a leaf for parameter {i}, got a computed "
+                    f"Tensor of shape {p.shape}."
                 )
             if p.dtype.kind != "f":
-                raise TypeError(f"parameter {i} of shape {p.shape} holds {p.dtype}, not floats")
+                raise TypeError(
+                    f"{type(self).__name__}: expected floats for parameter {i}, got "
+                    f"{p.dtype}{p.shape}."
+                )
             if p in seen:
                 raise ValueError(
-                    f"parameter {i} of shape {p.shape} appears twice: it would be updated twice"
+                    f"{type(self).__name__}: expected each parameter once, got parameter {i} of "
+                    f"shape {p.shape} twice."
                 )
             seen.add(p)
 
@@ -190,11 +211,11 @@ class Optimizer:
             for x in value if isinstance(value, tuple | list) else (value,):
                 if isinstance(x, bool) or not isinstance(x, int | float | np.integer | np.floating):
                     raise TypeError(
-                        f"{type(self).__name__}: {name} must be a number, not {x!r:.60}"
+                        f"{type(self).__name__}: expected a number for {name}, got {x!r:.60}."
                     )
                 if not _INTERVALS[interval](float(x)):
                     raise ValueError(
-                        f"{type(self).__name__}: {name} must be in {interval}, not {value}"
+                        f"{type(self).__name__}: expected {name} in {interval}, got {value}."
                     )
 
     def _parameters(self) -> Iterator[Tensor]:
@@ -204,10 +225,10 @@ class Optimizer:
     # -------------------------------------------------------------- steps
 
     def zero_grad(self, set_to_none: bool = True) -> None:
-        """Forget the gradients, which backward would add to, or set them to 0."""
+        """Set every gradient to None, or to 0 with `set_to_none=False`: backward adds to it."""
         if tracer := tracing():
-            tracer.touch_gradients(self._slots, set_to_none)
-        for p in self._slots:
+            tracer.touch_gradients(self._param_states, set_to_none)
+        for p in self._param_states:
             if set_to_none:
                 p._grad = None
             elif p._grad is not None:
@@ -216,11 +237,11 @@ class Optimizer:
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
         """Update every parameter that has a gradient, once.
 
-        closure: computes the loss and its gradients first; what it returns is returned.
+        closure: computes the loss and its gradients first; its result is returned.
 
-        Warns, once, where no parameter has a gradient, or the second step finds those of the first.
-        Raises ValueError for a parameter that cannot be written to, or whose shape is no longer
-        that of its gradient or state.
+        Warns once where no parameter has a gradient, or where the second step finds the first one's
+        gradients. Raises ValueError for a read-only parameter, or one whose shape is no longer that
+        of its gradient or state.
         """
         loss = None
         if closure is not None:
@@ -242,15 +263,15 @@ class Optimizer:
             plan.run(gradients)
         except ValueError:
             for p in plan.params:
-                self._check_writable(self._slots[p])
+                self._check_writable(self._param_states[p])
             raise
         self._stepped = True
         return loss
 
-    def _planned(self) -> tuple[_Plan, list[ndarray]]:
-        """A plan for the parameters, options and gradients of this moment."""
-        self._settle()
-        cohorts: list[Cohort] = []
+    def _planned(self) -> tuple[UpdatePlan, list[ndarray]]:
+        """A plan for the current parameters, options and gradients."""
+        self._write_back()
+        blocks: list[ParamBlock] = []
         absent: list[Tensor] = []
         names = tuple(self.defaults)
         once = not self._stepped
@@ -261,41 +282,47 @@ class Optimizer:
                 numbers, arrays = tuple(alike[0].numbers), tuple(alike[0].arrays)
                 program = lower(type(self).rule, structure, numbers, arrays)
                 once |= program.number_state != numbers or set(program.array_state) != set(arrays)
-                start = sum(len(cohort.slots) for cohort in cohorts)
-                cohorts.append(Cohort(group, names, alike, program, start))
-        plan = self._plan = _Plan(cohorts, absent, once, self._writer)
+                start = sum(len(block.param_states) for block in blocks)
+                blocks.append(ParamBlock(group, names, alike, program, start))
+        plan = self._plan = UpdatePlan(blocks, absent, once, self._writer)
         gradients = plan.gradients(self._check_options)
-        if gradients is None:  # another thread has given or taken a gradient meanwhile
+        if gradients is None:  # another thread has changed a gradient meanwhile
             return self._planned()
         self._warn_of_old_gradients(plan.params)
         return plan, gradients
 
-    def _alike(self, params: list[Tensor], absent: list[Tensor]) -> Iterable[list[Slot]]:
-        """The parameters that have gradients, those of one dtype and equally old state together."""
-        found: dict[Any, list[Slot]] = {}
+    def _alike(self, params: list[Tensor], absent: list[Tensor]) -> Iterable[list[ParamState]]:
+        """The parameters with gradients, in lists of one dtype and equal numbers in the state."""
+        found: dict[Any, list[ParamState]] = {}
         for p in params:
             if p._grad is None:
                 absent.append(p)
                 continue
-            slot = self._slots[p]
-            self._check_writable(slot)
-            key = (p._data.dtype, *slot.arrays, *slot.numbers.items())
-            found.setdefault(key, []).append(slot)
+            param_state = self._param_states[p]
+            self._check_writable(param_state)
+            key = (p._data.dtype, *param_state.arrays, *param_state.numbers.items())
+            found.setdefault(key, []).append(param_state)
         return found.values()
 
-    def _check_writable(self, slot: Slot) -> None:
-        array, gradient = slot.param._data, slot.param._grad
+    def _check_writable(self, param_state: ParamState) -> None:
+        array, gradient = param_state.param._data, param_state.param._grad
         wrong = ""
         if gradient is not None and array.shape != gradient.shape:
-            wrong = f"has a gradient of shape {gradient.shape}"
-        elif slot.arrays and array.shape != slot.shape:
-            wrong = f"has a state of shape {slot.shape}; after such a change, make a new optimizer"
+            wrong = f"shape {gradient.shape}, as its gradient has, got {array.shape}."
+        elif param_state.arrays and array.shape != param_state.shape:
+            wrong = (
+                f"shape {param_state.shape}, as its state has, got {array.shape}. Make a new "
+                "optimizer after such a change"
+            )
         elif not array.flags.writeable:
-            wrong = "is read-only; copy it, or, in anomaly mode, free the graph that still needs it"
+            wrong = (
+                f"writable memory, got a read-only array of shape {array.shape}. Copy it; in "
+                "anomaly mode, free the graph that still needs it"
+            )
         if wrong:
-            index = [id(p) for p in self._parameters()].index(id(slot.param))
-            raise ValueError(f"{self._writer}: parameter {index} of shape {array.shape} {wrong}")
-        slot.shape = array.shape
+            index = [id(p) for p in self._parameters()].index(id(param_state.param))
+            raise ValueError(f"{self._writer}: expected for parameter {index} {wrong}")
+        param_state.shape = array.shape
 
     def _warn_of_old_gradients(self, params: list[Any]) -> None:
         stale = ""
@@ -318,28 +345,26 @@ class Optimizer:
                 f"{self._writer}: {stale}; call loss.backward() before each step", stacklevel=4
             )
 
-    def _settle(self) -> None:
-        """Let the slots know what the steps so far have left."""
+    def _write_back(self) -> None:
+        """Store the results of the steps so far in the `ParamState`s."""
         if self._plan is not None and self._plan.ran:
-            for cohort in self._plan.cohorts:
-                cohort.settle()
+            self._plan.write_back()
 
     # -------------------------------------------------------------- state
 
     @property
     def state(self) -> dict[Tensor, dict[str, Any]]:
         """The state of every updated parameter, its arrays in the parameter's shape."""
-        self._settle()
+        self._write_back()
         return {
-            p: {**slot.numbers}
-            | {name: array.reshape(slot.shape) for name, array in slot.arrays.items()}
-            for p, slot in self._slots.items()
-            if slot.numbers or slot.arrays
+            p: {**param_state.numbers}
+            | {name: array.reshape(param_state.shape) for name, array in param_state.arrays.items()}
+            for p, param_state in self._param_states.items()
+            if param_state.numbers or param_state.arrays
         }
 
     def state_dict(self) -> dict[str, Any]:
-        """A copy of what a later run needs to go on from here: arrays, and plain values that JSON
-        can hold.
+        """A copy of options and state, to continue from later: arrays, and plain values.
 
         {"state": {index of the parameter: {"step": 3, "exp_avg": array, ...}},
          "param_groups": [{"lr": 0.1, ..., "params": [indices]}]}, as in PyTorch.
@@ -355,19 +380,20 @@ class Optimizer:
         return {"state": state, "param_groups": groups}
 
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
-        """Go on from a `state_dict()`, PyTorch's included; the parameters themselves are not in it.
+        """Continue from a `state_dict()`, also PyTorch's. Parameters are not part of it.
 
         Floating-point arrays are copied, in the dtype of the parameter. All or nothing: raises
-        ValueError, saying what is missing, unexpected or of another shape, before anything is
-        changed.
+        ValueError that lists entries that are missing, unexpected or of another shape, before
+        anything is changed.
         """
         if not isinstance(state_dict, Mapping) or not {"state", "param_groups"} <= set(state_dict):
             raise ValueError(
-                'the state dict of an optimizer has the keys "state" and "param_groups"'
+                f'{type(self).__name__}.load_state_dict: expected the keys "state" and '
+                f'"param_groups", got {_keys(state_dict)}.'
             )
         groups = self._loaded_groups(state_dict["param_groups"])
-        slots = self._loaded_slots(groups, state_dict["state"])
-        self._plan, self._first_gradients, self._slots = None, None, slots
+        param_states = self._loaded_states(groups, state_dict["state"])
+        self._plan, self._first_gradients, self._param_states = None, None, param_states
         for group, new in zip(self.param_groups, groups, strict=True):
             group.update(new)
             for name in group.keys() - new.keys():
@@ -375,14 +401,17 @@ class Optimizer:
 
     def _loaded_groups(self, saved: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
         groups = [dict(group) for group in saved]
-        have, want = ([len(g.get("params", ())) for g in s] for s in (groups, self.param_groups))
-        if have != want:
+        got, expected = ([len(g.get("params", ())) for g in s] for s in (groups, self.param_groups))
+        name_of_load = f"{type(self).__name__}.load_state_dict"
+        if got != expected:
             raise ValueError(
-                f"the state dict has groups of {have} parameters, the optimizer {want}"
+                f"{name_of_load}: expected groups of {expected} parameters, got {got}."
             )
         for i, (group, mine) in enumerate(zip(groups, self.param_groups, strict=True)):
             if missing := [name for name in self.defaults if name not in group]:
-                raise ValueError(f"group {i} of the state dict lacks {', '.join(missing)}")
+                raise ValueError(
+                    f"{name_of_load}: expected {', '.join(missing)} in group {i}, got none."
+                )
             for name, default in self.defaults.items():
                 if isinstance(default, tuple):
                     group[name] = tuple(group[name])
@@ -390,60 +419,73 @@ class Optimizer:
             group["params"] = mine["params"]
         return groups
 
-    def _loaded_slots(
+    def _loaded_states(
         self, groups: list[dict[str, Any]], saved: Mapping[Any, Mapping[str, Any]]
-    ) -> dict[Tensor, Slot]:
+    ) -> dict[Tensor, ParamState]:
         state = {int(index): entries for index, entries in saved.items()}
-        slots: dict[Tensor, Slot] = {}
+        param_states: dict[Tensor, ParamState] = {}
+        most = self._most_state()
         for group in groups:
             needed = self._made_with({name: group[name] for name in self.defaults})
             for p in group["params"]:
-                slots[p] = _loaded_slot(p, state.pop(len(slots), {}), needed, self._most_state())
+                entries = state.pop(len(param_states), {})
+                param_states[p] = _loaded_state(p, entries, needed, most)
         if state:
             raise ValueError(
-                f"the state dict has state for parameters {sorted(state)} of {len(slots)}"
+                f"{type(self).__name__}.load_state_dict: expected state for {len(param_states)} "
+                f"parameters, got some for {sorted(state)} as well."
             )
-        return slots
+        return param_states
 
-    def _most_state(self) -> Program:
+    def _most_state(self) -> UpdateProgram:
         return self._made_with({name: _switched_on(value) for name, value in self.defaults.items()})
 
-    def _made_with(self, options: dict[str, Any]) -> Program:
-        """The program of a first step with these options: what state it makes."""
+    def _made_with(self, options: dict[str, Any]) -> UpdateProgram:
+        """The program of a first step with these options."""
         return lower(type(self).rule, structure_of(tuple(options), tuple(options.values())), (), ())
 
     def __getstate__(self) -> dict[str, Any]:
-        self._settle()
+        self._write_back()
         return {**self.__dict__, "_plan": None, "_first_gradients": None}
 
 
+def _keys(state_dict: Any) -> str:
+    if isinstance(state_dict, Mapping):
+        return ", ".join(map(repr, state_dict)) or "none"
+    return f"a {type(state_dict).__name__}"
+
+
 def _switched_on(option: Any) -> Any:
-    """A value of an option that has a rule keep all the state it can."""
+    """A value of the option with which a rule keeps all the state that it can."""
     if isinstance(option, tuple):
         return tuple(map(_switched_on, option))
     return True if isinstance(option, bool) else 0.5
 
 
-def _loaded_slot(p: Tensor, entries: Mapping[str, Any], needed: Program, most: Program) -> Slot:
+def _loaded_state(
+    p: Tensor, entries: Mapping[str, Any], needed: UpdateProgram, most: UpdateProgram
+) -> ParamState:
     """The state of one parameter, from a state dict."""
-    slot = Slot(p)
+    param_state = ParamState(p)
     given = {name: np.asarray(value) for name, value in entries.items() if value is not None}
     missing = {*needed.number_state, *needed.array_state} - set(given) if given else set()
     unexpected = set(given) - {*most.number_state, *most.array_state}
     if missing or unexpected:
         raise ValueError(
-            f"the state of a parameter of shape {p.shape} lacks {sorted(missing) or 'nothing'} "
-            f"and has {sorted(unexpected) or 'nothing'} that this optimizer does not know"
+            f"load_state_dict: a state of a parameter of shape {p.shape} lacks "
+            f"{sorted(missing) or 'nothing'} and has {sorted(unexpected) or 'nothing'} that this "
+            "optimizer does not keep."
         )
     for name, value in given.items():
         shape = p.shape if name in most.array_state else ()
         if value.shape != shape or value.dtype.kind not in "fiu":
             raise ValueError(
-                f"{name} must be numbers of shape {shape}, not {value.dtype}{value.shape}"
+                f"load_state_dict: expected numbers of shape {shape} for {name}, got "
+                f"{value.dtype}{value.shape}."
             )
     numbers = {name: given[name].item() for name in most.number_state if name in given}
     arrays = {
         name: given[name].astype(p.dtype).reshape(-1) for name in most.array_state if name in given
     }
-    slot.keep(arrays, numbers)
-    return slot
+    param_state.keep(arrays, numbers)
+    return param_state

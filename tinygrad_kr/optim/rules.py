@@ -2,12 +2,14 @@
 
     parameter, new state = rule(parameter, gradient, state, **options)
 
-A state begins as `{}` and holds arrays of the parameter's shape and numbers; what a rule returns is
-what is new in it. Rules are arithmetic, element by element, so they run on arrays, on Tensors, and
-on many parameters joined into one; the optimizer lowers them to in-place NumPy (`optim.lowering`).
-They branch on options, and on what the state holds already, only.
+A state starts as `{}`. It holds arrays of the parameter's shape, and numbers. A rule returns the
+entries that are new.
 
-Names, defaults and numbers are PyTorch's.
+Rules are elementwise arithmetic. They run on arrays, on Tensors, and on many parameters flattened
+into one. The optimizer lowers them to in-place NumPy (`optim.lowering`). A rule may branch on
+options and on the presence of a state entry, on nothing else.
+
+Names, defaults and numbers are PyTorch's. The options are explained at the optimizer classes.
 """
 
 from __future__ import annotations
@@ -32,12 +34,10 @@ def sgd(
     nesterov: bool = False,
     maximize: bool = False,
 ) -> Update:
-    """Gradient descent, with momentum: a ball that rolls on.
+    """The rule of `optim.SGD`.
 
     b <- momentum b + (1 - dampening) g  (b = g at first),  p <- p - lr b;
-    nesterov looks ahead: p <- p - lr (g + momentum b).
-
-    Sutskever et al., On the importance of initialization and momentum in deep learning, 2013.
+    nesterov: p <- p - lr (g + momentum b).
     """
     g = descent(p, g, weight_decay, maximize)
     if not momentum:
@@ -60,11 +60,9 @@ def adagrad(
     eps: float = 1e-10,
     maximize: bool = False,
 ) -> Update:
-    """A step size for every element, smaller the more it has moved.
+    """The rule of `optim.Adagrad`.
 
     s <- s + g^2,  p <- p - lr / (1 + (t - 1) lr_decay) g / (sqrt(s) + eps)
-
-    Duchi, Hazan and Singer, Adaptive subgradient methods for online learning, 2011.
     """
     step = state.get("step", 0) + 1
     g = descent(p, g, weight_decay, maximize)
@@ -86,13 +84,11 @@ def rmsprop(
     centered: bool = False,
     maximize: bool = False,
 ) -> Update:
-    """Adagrad that forgets: gradients in units of their recent size.
+    """The rule of `optim.RMSprop`.
 
     v <- alpha v + (1 - alpha) g^2,  p <- p - lr g / (sqrt(v) + eps);
-    centered: the variance, v - m^2 with m <- alpha m + (1 - alpha) g, in the place of v;
+    centered: v - m^2 in place of v, with m <- alpha m + (1 - alpha) g;
     momentum: b <- momentum b + g / (sqrt(v) + eps),  p <- p - lr b.
-
-    Hinton, lecture 6e of Neural Networks for Machine Learning, 2012; centered: Graves, 2013.
     """
     g = descent(p, g, weight_decay, maximize)
     v = alpha * state.get("square_avg", 0.0) + (1 - alpha) * (g * g)
@@ -117,12 +113,10 @@ def adadelta(
     weight_decay: float = 0.0,
     maximize: bool = False,
 ) -> Update:
-    """Steps in the parameter's own units: recent steps over recent gradients.
+    """The rule of `optim.Adadelta`.
 
     v <- rho v + (1 - rho) g^2,  d = sqrt(u + eps) / sqrt(v + eps) g,
     u <- rho u + (1 - rho) d^2,  p <- p - lr d
-
-    Zeiler, ADADELTA: an adaptive learning rate method, 2012.
     """
     g = descent(p, g, weight_decay, maximize)
     u = state["acc_delta"] if "acc_delta" in state else 0.0 * g
@@ -145,18 +139,13 @@ def adam(
     maximize: bool = False,
     decoupled_weight_decay: bool = False,
 ) -> Update:
-    """Momentum and RMSprop together, both freed of their start at 0.
+    """The rule of `optim.Adam` and `optim.AdamW`.
 
     m <- beta1 m + (1 - beta1) g,  v <- beta2 v + (1 - beta2) g^2,
     p <- p - lr m / (1 - beta1^t) / (sqrt(v / (1 - beta2^t)) + eps)
 
-    computed as in the paper's section 2, the corrections in two numbers: lr' m / (sqrt(v) + eps').
-    amsgrad: the largest v so far in the place of v (Reddi et al., On the convergence of Adam,
-    2018);
-    decoupled_weight_decay: AdamW's, p <- (1 - lr weight_decay) p, beside the gradient (Loshchilov
-    and Hutter, Decoupled weight decay regularization, 2019).
-
-    Kingma and Ba, Adam: a method for stochastic optimization, 2015.
+    Computed as in the paper's section 2, with the corrections in two numbers:
+    lr' m / (sqrt(v) + eps').
     """
     beta1, beta2 = betas
     step = state.get("step", 0) + 1
@@ -184,13 +173,11 @@ def nadam(
     decoupled_weight_decay: bool = False,
     maximize: bool = False,
 ) -> Update:
-    """Adam with Nesterov's look ahead, its momentum warmed up.
+    """The rule of `optim.NAdam`.
 
     mu_t = beta1 (1 - 0.96^(t momentum_decay) / 2),  m, v as Adam's,
     p <- p - lr ((1 - mu_t) g / (1 - mu_1 ... mu_t) + mu_(t+1) m / (1 - mu_1 ... mu_(t+1)))
                / (sqrt(v / (1 - beta2^t)) + eps)
-
-    Dozat, Incorporating Nesterov momentum into Adam, 2016.
     """
     beta1, beta2 = betas
     step = state.get("step", 0) + 1
@@ -211,7 +198,7 @@ def nadam(
 
 
 def descent(p: Any, g: Any, weight_decay: float, maximize: bool) -> Any:
-    """The gradient of what is to shrink: the loss (or minus the goal) + weight_decay |p|^2 / 2."""
+    """The gradient of the loss (negated with `maximize`) + weight_decay |p|^2 / 2."""
     if maximize:
         g = -g
     return g + weight_decay * p if weight_decay else g
@@ -220,7 +207,7 @@ def descent(p: Any, g: Any, weight_decay: float, maximize: bool) -> Any:
 def decayed(
     p: Any, g: Any, lr: float, weight_decay: float, decoupled: bool, maximize: bool
 ) -> tuple[Any, Any]:
-    """Parameter and gradient after weight decay: of the one (decoupled) or in the other."""
+    """Parameter and gradient after weight decay: the parameter shrinks (decoupled) or g grows."""
     if decoupled and weight_decay:
         return (1 - lr * weight_decay) * p, -g if maximize else g
     return p, descent(p, g, weight_decay, maximize)

@@ -1,10 +1,17 @@
-"""Checks of derivatives: against central differences, by the slope of the Taylor remainder, and
-Hypothesis strategies for the arrays, shapes and indices at which to check."""
+"""Checks of derivatives: against central differences, and by the slope of the Taylor remainder.
+
+Hypothesis strategies draw the arrays, shapes and indices to check at.
+"""
 
 from tinygrad_kr.testing.grads import GradientError, check_grads
 from tinygrad_kr.testing.layouts import layouts
 from tinygrad_kr.testing.strategies import arrays, axes, broadcastable_shapes, indices, shapes
 from tinygrad_kr.testing.taylor import check_taylor, taylor_slope
+
+
+def __dir__() -> list[str]:
+    return __all__
+
 
 __all__ = [
     "GradientError",

@@ -1,14 +1,14 @@
 """Derivatives checked against central differences.
 
-A checker that never compares is worse than none, so this one compares in float64 only, at tight
-tolerances, and is itself tested with wrong rules (`tests/autodiff/test_testing.py`).
+A check must not pass by comparing nothing. This one compares in float64 only, at tight tolerances,
+and is itself tested with wrong rules (`tests/autodiff/test_testing.py`).
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Sequence
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 import numpy as np
 from numpy import ndarray
@@ -18,24 +18,27 @@ from tinygrad_kr.tensor import Tensor
 from tinygrad_kr.testing.layouts import _backward, _fortran, _locked, _stepped
 from tinygrad_kr.transformations import jvp, vjp
 
-if TYPE_CHECKING:
-    pass
-
 Function = Callable[..., Any]
 Flat: TypeAlias = Callable[..., tuple[Any, ...]]
 """A function of arrays with a tuple of arrays as its result."""
 Mode = Literal["rev", "fwd"]
 
 FULL_LIMIT = 2_500
-"""Elements of a Jacobian up to which `check_grads` compares every one."""
+"""Threshold: `check_grads` compares every element of a Jacobian of at most this size; elements."""
 
 
 class GradientError(AssertionError):
     """A derivative is wrong.
 
-    order: of the derivative, from 1. mode: "rev" or "fwd". argument: its name. index: of the worst
-    element, (*output index, *argument index), None along a random direction. found: what the engine
-    gave there. expected: what central differences gave.
+    order: of the derivative, from 1. mode: "rev" or "fwd". argument: its name.
+    index: of the worst element, (*output index, *argument index); None along a random direction.
+    found: the engine's derivative. expected: that of central differences.
+    A subclass of AssertionError.
+
+    >>> raise tk.testing.GradientError("order 1, backward: ...", argument="argument 0")
+    Traceback (most recent call last):
+        ...
+    tinygrad_kr.testing.grads.GradientError: order 1, backward: ...
     """
 
     def __init__(
@@ -71,23 +74,34 @@ def check_grads(
 ) -> None:
     """Raise GradientError unless the derivatives of `f` at `args` are right up to `order`.
 
-    d f / d x_i is compared with (f(x + eps e_i) - f(x - eps e_i)) / (2 eps). Then F(x, v) = v^T J,
-    the backward pass itself, is checked in the same way, and so on for every order. Also checked:
-    that `f` gives the same twice, that neither it nor its derivatives write into what they are
-    given or depend on its layout in memory, that v^T J is linear in v to float64's precision (a
-    rule that rounds to float32 is not), and that gradients have their argument's shape and dtype.
+        d f / d x_i is compared with (f(x + eps e_i) - f(x - eps e_i)) / (2 eps)
+
+    Then the backward pass itself, F(x, v) = v^T J, is checked in the same way, and so on for every
+    order. Also checked:
+    - `f` gives the same result twice;
+    - neither `f` nor its derivatives write into their arguments or depend on the memory layout;
+    - v^T J is linear in v to float64's precision, which a rule that rounds to float32 is not;
+    - gradients have their argument's shape and dtype.
 
     f: takes `*args`, returns a Tensor or a nested container of Tensors; smooth at `args`.
-    args: a tuple of arrays, Tensors, numbers or nested containers of them (one argument may come
-        bare). Floats must be float64; integers and booleans are passed on as they are.
+    args: a tuple of arrays, Tensors, numbers or nested containers of them; a single argument needs
+        no tuple. Floats must be float64; integers and booleans are passed on as they are.
     modes: "rev" for the backward pass, "fwd" for `jvp`.
-    fast: compare along random directions instead of every element of the Jacobian (default: where
-        it has more than 2,500). A wrong element is then found, but not named.
+    eps: the step. atol, rtol: the tolerances.
+    fast: compare along random directions instead of every element of the Jacobian (default: for
+        more than 2,500 elements). A wrong element is then found, but not named.
+    seed: of the random directions.
 
+    Raises ValueError for nothing to check, TypeError for dtypes other than float64.
     Source: autograd's `test_util.check_grads`; PyTorch's `gradcheck` for the fast mode.
+
+    >>> tk.testing.check_grads(lambda x: (x**3).sum(), np.array([1.0, 2.0]))
     """
     if order < 1 or not modes or set(modes) - {"rev", "fwd"}:
-        raise ValueError(f"nothing to check at order {order} in modes {tuple(modes)}")
+        raise ValueError(
+            f'check_grads: expected order >= 1 and modes among "rev" and "fwd", got order {order} '
+            f"and modes {tuple(modes)}."
+        )
     problem = _Problem(f, args)
     settings = _Settings(tuple(modes), eps, atol, rtol, fast, np.random.default_rng(seed))
     _check(problem.flat, problem.values, problem.names, settings, 1, order)
@@ -107,10 +121,10 @@ class _Settings:
         self.fast, self.random = fast, random
 
     def agree(self, found: Any, expected: Any, size: float) -> Any:
-        """Elementwise; a NaN or infinity agrees with nothing.
+        """Elementwise comparison; a NaN or infinity agrees with nothing.
 
-        size: the largest value whose difference was taken; its rounding error, divided by the step,
-            is what a difference quotient cannot see.
+        size: the largest value whose difference was taken. Its rounding error, divided by the step,
+            bounds the precision of a difference quotient.
         """
         rounding = 8 * np.finfo(float).eps * size / self.eps
         with np.errstate(invalid="ignore"):
@@ -130,21 +144,21 @@ class _Problem:
         args = args if isinstance(args, tuple) else (args,)
         self.values: list[ndarray] = []
         self.names: list[str] = []
-        self._places: list[int] = []
+        self._positions: list[int] = []
         self._leaves, self._rebuild = tree.flatten(args)
-        for name, place in zip(_names(args), range(len(self._leaves)), strict=True):
-            value = _float64(self._leaves[place], name)
+        for name, position in zip(_names(args), range(len(self._leaves)), strict=True):
+            value = _float64(self._leaves[position], name)
             if value is not None:
                 self.values.append(value)
                 self.names.append(name)
-                self._places.append(place)
+                self._positions.append(position)
         if not self.values:
-            raise ValueError("nothing to check: no argument holds floats")
+            raise ValueError("check_grads: expected an argument of floats, got none.")
 
     def flat(self, *values: Any) -> tuple[Any, ...]:
         leaves = list(self._leaves)
-        for place, value in zip(self._places, values, strict=True):
-            leaves[place] = value
+        for position, value in zip(self._positions, values, strict=True):
+            leaves[position] = value
         return _float_results(self.f(*self._rebuild(leaves)))
 
 
@@ -162,8 +176,8 @@ def _float64(leaf: Any, name: str) -> ndarray | None:
         return None
     if value.dtype != np.float64:
         raise TypeError(
-            f"check_grads: {name} is {value.dtype}, where central differences see rounding only; "
-            "give float64 (x.astype(np.float64), model.to(np.float64))"
+            f"check_grads: expected float64 for {name}, got {value.dtype}, in which differences "
+            "are rounding only. Use x.astype(np.float64), model.to(np.float64)"
         )
     return value.copy()
 
@@ -173,17 +187,18 @@ def _float_results(result: Any) -> tuple[Any, ...]:
     for leaf in tree.flatten(result)[0]:
         if not isinstance(leaf, Tensor):
             raise TypeError(
-                f"check_grads: f returned a {type(leaf).__name__}, not a Tensor; it has no history"
+                f"check_grads: expected f to return a Tensor, got {type(leaf).__name__}, which has "
+                "no history."
             )
         if leaf.dtype.kind == "f":
             if leaf.dtype != np.float64:
                 raise TypeError(
-                    f"check_grads: a result is {leaf.dtype} although every argument is float64; "
-                    "something inside f (a parameter, a constant) is not"
+                    f"check_grads: expected float64 results of float64 arguments, got {leaf.dtype}."
+                    " A parameter or a constant inside f is not float64"
                 )
             found.append(leaf)
     if not found:
-        raise TypeError("check_grads: f returned no floating-point Tensor")
+        raise TypeError("check_grads: expected f to return a floating-point Tensor, got none.")
     return tuple(found)
 
 
@@ -214,7 +229,7 @@ def _check(
 
 
 def _evaluate(f: Flat, values: Sequence[ndarray]) -> list[ndarray]:
-    """The results at copies of `values`: fresh memory, which `f` may keep."""
+    """The results at copies of `values`, in memory of their own that `f` may keep."""
     results = f(*[Tensor(value.copy()) for value in values])
     return [np.array(y.detach().numpy() if isinstance(y, Tensor) else y) for y in results]
 
@@ -232,7 +247,7 @@ def _pulled_back(f: Flat, count: int) -> Flat:
 
 
 def _direction(shape: tuple[int, ...], random: np.random.Generator) -> ndarray:
-    """Elements of either sign between 1/2 and 3/2: none so small that it hides an error."""
+    """Elements of either sign between 1/2 and 3/2: none is so small that it hides an error."""
     return np.asarray(random.choice([-1.0, 1.0], shape) * random.uniform(0.5, 1.5, shape))
 
 
@@ -277,11 +292,11 @@ def _numeric_jacobian(
     """d result_k / d x_i for every k, of shape (size of the result, *shape of x_i)."""
     x = values[i]
     jacobian = [np.empty((y.size, *x.shape)) for y in outputs]
-    for place in np.ndindex(x.shape):
+    for index in np.ndindex(x.shape):
         unit = np.zeros(x.shape)
-        unit[place] = 1.0
+        unit[index] = 1.0
         for block, column in zip(jacobian, _difference(f, values, i, unit, eps), strict=True):
-            block[(slice(None), *place)] = column.ravel()
+            block[(slice(None), *index)] = column.ravel()
     return jacobian
 
 
@@ -297,16 +312,16 @@ def _raise(
     with np.errstate(invalid="ignore"):
         error = np.where(agree, -1.0, np.abs(found - expected))
     worst = np.unravel_index(int(np.argmax(np.where(np.isnan(error), np.inf, error))), error.shape)
-    place = tuple(int(j) for j in worst)
+    element = tuple(int(j) for j in worst)
     at = tuple(int(j) for j in row)
     raise GradientError(
-        f"order {order}, backward: d result {result}{list(at)} / d {name}{list(place)} is "
+        f"order {order}, backward: d result {result}{list(at)} / d {name}{list(element)} is "
         f"{found[worst]!r}, but central differences give {expected[worst]!r} "
         f"({int((~agree).sum())} of {agree.size} elements differ)",
         order=order,
         mode="rev",
         argument=name,
-        index=at + place,
+        index=at + element,
         found=float(found[worst]),
         expected=float(expected[worst]),
     )
@@ -368,21 +383,21 @@ def _compare_tangent(
             )
         agree = settings.agree(found, expected, _size(outputs[k]))
         if not np.all(agree):
-            place = tuple(int(j) for j in np.argwhere(~np.asarray(agree))[0])
+            element = tuple(int(j) for j in np.argwhere(~np.asarray(agree))[0])
             raise GradientError(
                 f"order {order}, jvp: along a random direction of {name} the tangent of result "
-                f"{k}{list(place)} is {found[place]!r}, but central differences give "
-                f"{expected[place]!r}",
+                f"{k}{list(element)} is {found[element]!r}, but central differences give "
+                f"{expected[element]!r}",
                 order=order,
                 mode="fwd",
                 argument=name,
-                index=place,
-                found=float(found[place]),
-                expected=float(expected[place]),
+                index=element,
+                found=float(found[element]),
+                expected=float(expected[element]),
             )
 
 
-# ------------------------------------------------------------------ what needs no differences
+# ------------------------------------------------------------------ checks without differences
 
 
 def _check_pure(f: Flat, values: list[ndarray], outputs: list[ndarray], order: int) -> None:
@@ -393,14 +408,14 @@ def _check_pure(f: Flat, values: list[ndarray], outputs: list[ndarray], order: i
     except ValueError as error:
         if "read-only" in str(error):
             raise GradientError(
-                f"order {order}: the function writes into its arguments: {error}", order=order
+                f"order {order}: f writes into its arguments: {error}", order=order
             ) from error
         raise
     for k, (y, z) in enumerate(zip(outputs, again, strict=True)):
         if not np.array_equal(y, np.asarray(z.detach().numpy()), equal_nan=True):
             raise GradientError(
-                f"order {order}: result {k} differs when computed twice from the same arguments; "
-                "give what is random a generator made inside the function",
+                f"order {order}: result {k} differs when computed twice from the same arguments. "
+                "Make the random generator inside the function",
                 order=order,
             )
 
@@ -416,7 +431,7 @@ def _check_pull_back(
     except ValueError as error:
         if "read-only" in str(error):
             raise GradientError(
-                f"order {order}, backward: a rule writes into what it is given: {error}",
+                f"order {order}, backward: a rule writes into its arguments: {error}",
                 order=order,
             ) from error
         raise

@@ -31,11 +31,15 @@ def _stepped(x: ndarray) -> ndarray:
 
 
 def layouts(x: ndarray) -> dict[str, ndarray]:
-    """`x` in every memory layout that a Tensor's array may have.
+    """`x` in every memory layout that a Tensor's array may have, by name.
 
     The same values: "fortran" (first axis fastest), "backward" (negative strides), "stepped"
-    (sliced out of a larger array that holds NaN elsewhere), "read-only", "offset" (not at the
-    start of its memory). Its first row repeated: "broadcast" (stride 0 on axis 0).
+    (sliced out of a larger array that holds NaN elsewhere), "read-only", "offset" (not at the start
+    of its memory).
+    The first row repeated: "broadcast" (stride 0 on axis 0).
+
+    >>> sorted(tk.testing.layouts(np.eye(2)))
+    ['backward', 'broadcast', 'fortran', 'offset', 'read-only', 'stepped']
     """
     found = {"fortran": _fortran(x), "backward": _backward(x), "stepped": _stepped(x)}
     found["read-only"] = _locked(x)

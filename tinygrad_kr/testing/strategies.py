@@ -15,7 +15,14 @@ if TYPE_CHECKING:
 def shapes(
     min_dims: int = 0, max_dims: int = 3, min_side: int = 0, max_side: int = 4
 ) -> SearchStrategy[tuple[int, ...]]:
-    """Shapes of arrays, empty and 0-d ones included."""
+    """Shapes of arrays, empty and 0-d ones included.
+
+    min_dims, max_dims: bounds of the number of axes. min_side, max_side: bounds of each size.
+
+    >>> from hypothesis import find
+    >>> len(find(tk.testing.shapes(min_dims=2), lambda shape: True)) >= 2
+    True
+    """
     from hypothesis.extra import numpy as hnp
 
     return hnp.array_shapes(
@@ -26,7 +33,15 @@ def shapes(
 def broadcastable_shapes(
     count: int = 2, max_dims: int = 3, min_side: int = 0, max_side: int = 3
 ) -> SearchStrategy[tuple[tuple[int, ...], ...]]:
-    """`count` shapes that NumPy broadcasts with each other."""
+    """`count` shapes that NumPy broadcasts with each other.
+
+    max_dims: the largest number of axes. min_side, max_side: bounds of each size.
+
+    >>> from hypothesis import find
+    >>> first, second = find(tk.testing.broadcastable_shapes(2), lambda shapes: True)
+    >>> len(np.broadcast_shapes(first, second)) <= 3
+    True
+    """
     from hypothesis.extra import numpy as hnp
 
     return hnp.mutually_broadcastable_shapes(
@@ -37,8 +52,16 @@ def broadcastable_shapes(
 def arrays(
     shape: Any, low: float = -2.0, high: float = 2.0, dtype: Any = np.float64
 ) -> SearchStrategy[ndarray]:
-    """Float arrays of well-scaled elements in [low, high]: multiples of 1/64, which shrink to
-    simple numbers and leave central differences their precision. `shape` may be a strategy too."""
+    """Float arrays of well-scaled elements in [low, high].
+
+    The elements are multiples of 1/64: they shrink to simple numbers, and central differences keep
+    their precision.
+    shape: a shape, or a strategy of shapes. dtype: a floating dtype.
+
+    >>> from hypothesis import find
+    >>> find(tk.testing.arrays((2,)), lambda x: x[0] > 0.5).shape
+    (2,)
+    """
     from hypothesis import strategies as st
     from hypothesis.extra import numpy as hnp
 
@@ -47,8 +70,16 @@ def arrays(
 
 
 def indices(shape: tuple[int, ...]) -> SearchStrategy[Any]:
-    """Keys for an array of `shape`: basic (ints, slices of any step, `...`, None), integer arrays
-    with repeats and negative entries, boolean masks, and mixtures."""
+    """Keys for an array of `shape`.
+
+    Basic ones (integers, slices of any step, `...`, None), integer arrays with repeats and negative
+    entries, boolean masks, and mixtures.
+
+    >>> from hypothesis import find
+    >>> key = find(tk.testing.indices((3,)), lambda key: isinstance(key, np.ndarray))
+    >>> np.zeros(3)[key].ndim <= 2
+    True
+    """
     from hypothesis import strategies as st
     from hypothesis.extra import numpy as hnp
 
@@ -70,7 +101,12 @@ def indices(shape: tuple[int, ...]) -> SearchStrategy[Any]:
 
 
 def axes(ndim: int) -> SearchStrategy[int | tuple[int, ...] | None]:
-    """What a reduction of `ndim` axes takes: None, one axis (negative too), or a tuple of them."""
+    """The `axis` argument of a reduction of `ndim` axes: None, one axis (negative too), or a tuple.
+
+    >>> from hypothesis import find
+    >>> len(find(tk.testing.axes(2), lambda axis: isinstance(axis, tuple))) <= 2
+    True
+    """
     from hypothesis import strategies as st
     from hypothesis.extra import numpy as hnp
 

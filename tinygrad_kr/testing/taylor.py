@@ -19,17 +19,22 @@ def taylor_slope(f: Function, args: Any, order: int = 1, *, seed: int = 0) -> fl
     """How fast the Taylor remainder of `f` falls: the slope of log |R| against log h.
 
     For a random direction u and cotangent v, phi(h) = v . f(x + h u) and
-    R(h) = phi(h) - phi(0) - h phi'(0), less h^2 phi''(0) / 2 for order 2. With the right
+    R(h) = phi(h) - phi(0) - h phi'(0), minus h^2 phi''(0) / 2 for order 2. With the right
     derivatives R falls as h^(order + 1); with a wrong first one as h, with a wrong second one as
-    h^2. No step size has to be chosen and no tolerance: inf is returned where R is rounding error
-    at every h.
+    h^2.
 
-    Takes the same `f` and `args` as `check_grads`. Source: the Taylor test of dolfin-adjoint
-    (Farrell et al., Automated derivation of the adjoint of high-level transient finite element
-    programs, 2013).
+    No step size and no tolerance has to be chosen. The result is inf where R is rounding error at
+    every h. `f` and `args` are as in `check_grads`.
+
+    Raises ValueError for another order.
+    Source: the Taylor test of dolfin-adjoint (Farrell et al., Automated derivation of the adjoint
+    of high-level transient finite element programs, 2013).
+
+    >>> tk.testing.taylor_slope(lambda x: x.exp().sum(), np.array([0.5])) > 1.8
+    True
     """
     if order not in (1, 2):
-        raise ValueError(f"taylor_slope: order is 1 or 2, not {order}")
+        raise ValueError(f"taylor_slope: expected order 1 or 2, got {order}.")
     problem = _Problem(f, args)
     random = np.random.default_rng(seed)
     values = problem.values
@@ -62,7 +67,10 @@ def taylor_slope(f: Function, args: Any, order: int = 1, *, seed: int = 0) -> fl
 
 
 def check_taylor(f: Function, args: Any, order: int = 1, *, seed: int = 0) -> None:
-    """Raise GradientError unless the remainder falls as h^(order + 1): see `taylor_slope`."""
+    """Raise GradientError unless the Taylor remainder falls as h^(order + 1): see `taylor_slope`.
+
+    >>> tk.testing.check_taylor(lambda x: x.exp().sum(), np.array([0.5]), order=2)
+    """
     slope = taylor_slope(f, args, order, seed=seed)
     if not slope >= order + 0.8:
         raise GradientError(

@@ -167,7 +167,7 @@ class Cohort:
                 raise StaleError
             number[()] = value
 
-    def settle(self) -> None:
+    def write_back(self) -> None:
         """Write the numbers back."""
         numbers = {name: self.kinds[name](number) for name, number in self.numbers.items()}
         for slot in self.slots:

@@ -109,7 +109,7 @@ def _with_steps(program: Program, steps: list[RecordedStep], made: dict[Any, Val
     given: dict[Any, Value | None] = {}
     for step in steps:
         gradients = {parameter: gradient for parameter, _, gradient, _ in step.updates}
-        for parameter in step.optimizer._slots:
+        for parameter in step.optimizer._param_states:
             gradient = gradients.get(parameter)
             if gradient is None or not isinstance(program.inputs.get(gradient), Gradient):
                 outputs.append(GradientWrite(parameter, gradient))
@@ -165,7 +165,8 @@ class _Replay(Globals):
             if isinstance(output, OptimizerStep):
                 written = output.updated
                 optimizer = self.name(output.optimizer, "optimizer")
-                self._stale_if(f"len({optimizer}._slots) != {len(output.optimizer._slots)}")
+                parameters = len(output.optimizer._param_states)
+                self._stale_if(f"len({optimizer}._param_states) != {parameters}")
             for leaf in written:
                 self._stale_if(f"not {self.name(leaf, 'leaf')}._data.flags.writeable")
         sources = self.program.inputs

@@ -31,15 +31,15 @@ class RecordedStep:
     ran = True
 
     def __init__(self, optimizer: Any) -> None:
-        optimizer._settle()
+        optimizer._write_back()
         optimizer._plan = None
         self.optimizer = optimizer
         self.cohorts: list[Cohort] = []
         self.outputs: list[Any] = []
         self.updates: list[tuple[Any, Value, Value, Value]] = []
         """Of each parameter, itself, what it was, its gradient, and what it is now."""
-        self._parameters = len(optimizer._slots)
-        slots = optimizer._slots
+        self._parameters = len(optimizer._param_states)
+        slots = optimizer._param_states
         self._before = [(slot, slot.arrays, slot.numbers) for slot in slots.values()]
         self._old_arrays = [
             (array, array.copy()) for slot in slots.values() for array in slot.arrays.values()
@@ -177,14 +177,19 @@ class RecordedStep:
 
     def load(self) -> None:
         """Read the states that the optimizer has; StaleError where they are of other kinds."""
-        self.optimizer._settle()
-        slots = self.optimizer._slots
+        self.optimizer._write_back()
+        slots = self.optimizer._param_states
         if len(slots) != self._parameters:
             raise StaleError
         for cohort in self.cohorts:
             if any(slots.get(slot.param) is not slot for slot in cohort.slots):
                 raise StaleError
             cohort.load()
+
+    def write_back(self) -> None:
+        """Store the numbers of every cohort in the optimizer's state."""
+        for cohort in self.cohorts:
+            cohort.write_back()
 
     def take_over(self) -> None:
         """From now on the optimizer's numbers are those that were loaded."""
