@@ -19,14 +19,15 @@ from drawing import WIDTH_OF_LETTER, Drawing
 
 import tinygrad_kr.functional as F
 from tinygrad_kr import Tensor, optim
-from tinygrad_kr.compile.codegen.loops import c_function
+from tinygrad_kr.compile.codegen.loops import snippet
+from tinygrad_kr.compile.codegen.text import Function, shown
 from tinygrad_kr.compile.ir.bindings import tell_fixed
-from tinygrad_kr.compile.ir.program import Program, Statement, Value, values_in
+from tinygrad_kr.compile.ir.program import Instruction, Program, Value, values_in
 from tinygrad_kr.compile.passes.expand import expanded
 from tinygrad_kr.compile.passes.simplify import simplified
 from tinygrad_kr.compile.plan.plan import Plan
-from tinygrad_kr.compile.plan.steps import statements_of
-from tinygrad_kr.compile.trace.tracer import Recorder
+from tinygrad_kr.compile.plan.steps import instructions_of
+from tinygrad_kr.compile.trace.tracer import Tracer
 
 ROOT = Path(__file__).resolve().parent.parent
 PROGRAM = ROOT / "docs" / "xor_step.py"
@@ -87,35 +88,35 @@ def example() -> Program:
         return loss.detach()
 
     batch = Tensor(np.ones((4, 3), np.float32)), Tensor(np.ones((4, 1), np.float32))
-    before, now = Recorder(), Recorder()
+    before, now = Tracer(), Tracer()
     for recorder in (before, now):
         recorder.run(step, batch, {})
-    tell_fixed(before.program.sources.values(), now.program.sources.values())
+    tell_fixed(before.program.inputs.values(), now.program.inputs.values())
     return now.program
 
 
-def written(statement: Statement) -> str:
+def written(instruction: Instruction) -> str:
     """An op in a few letters."""
     given = [
         f"v{x.number}" if isinstance(x, Value) else str(x)
-        for x in statement.inputs
+        for x in instruction.inputs
         if isinstance(x, Value | int | float)
     ]
-    return f"v{statement.output.number:<3}{statement.op.__name__} {' '.join(given)}"
+    return f"v{instruction.output.number:<3}{instruction.op.__name__} {' '.join(given)}"
 
 
 def colours(plan: Plan) -> dict[int, str]:
     """By the number of a value, the colour of the step that computes it."""
     found = {}
     for step, colour in zip(plan.steps, COLOURS, strict=False):
-        for statement in statements_of(step):
-            found[statement.output.number] = colour
+        for instruction in instructions_of(step):
+            found[instruction.output.number] = colour
     return found
 
 
 def c_lines(plan: Plan, step: Any) -> list[str]:
     """The C of one step, without the head of the function around it."""
-    body = c_function(plan, [step], "part").split("{\n", 1)[1].split("\n}\n", 1)[0]
+    body = shown([Function(snippet(plan, step).lines)], str)
     body = re.sub(r"(/\* \w+), \S*:(\d+) \*/", r"\1 */", body)
     return re.sub(r"0x1\.0+p([+-]\d+)f?", lambda m: f"{2.0 ** int(m[1]):g}", body).split("\n")
 
@@ -139,11 +140,11 @@ def draw(path: Path) -> None:
     programs = {"1 traced": recorded, "2 expanded": whole, "3 simplified": simple}
     plan = Plan(simple)
     by_number = colours(plan)
-    needed = {v for s in simple.statements for v in values_in(s.inputs)}
+    needed = {v for s in simple.instructions for v in values_in(s.inputs)}
     blocks = [(colour, c_lines(plan, s)) for s, colour in zip(plan.steps, COLOURS, strict=False)]
     columns = in_columns(blocks)
     notes = NOTES.strip("\n").split("\n")
-    top = max(len(notes), *(len(p.statements) for p in programs.values())) + 3
+    top = max(len(notes), *(len(p.instructions) for p in programs.values())) + 3
     rows = top + 2 + max(sum(len(lines) + 1 for _, lines in column) for column in columns)
 
     letter = SIZE * WIDTH_OF_LETTER
@@ -158,13 +159,13 @@ def draw(path: Path) -> None:
         picture.box(x, y, width * letter, height * LINE, colour)
 
     for column, (title, program) in enumerate(programs.items()):
-        text(column * OPS, 0, f"{title}: {len(program.statements)} ops", bold=True)
-        for row, statement in enumerate(program.statements, start=2):
-            colour = by_number.get(statement.output.number)
-            words = written(statement)
+        text(column * OPS, 0, f"{title}: {len(program.instructions)} ops", bold=True)
+        for row, instruction in enumerate(program.instructions, start=2):
+            colour = by_number.get(instruction.output.number)
+            words = written(instruction)
             if colour is not None:
                 box(column * OPS - 0.4, row + 0.03, len(words) + 0.8, 0.94, colour)
-            removed = colour is None and statement.output not in needed
+            removed = colour is None and instruction.output not in needed
             text(column * OPS, row, words, fill="#777" if removed else "")
     for row, words in enumerate(notes):
         text(3 * OPS + 1, row, words)

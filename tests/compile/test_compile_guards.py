@@ -146,9 +146,11 @@ def globals_as_they_were() -> Iterator[None]:
 
 def replayed(compiled: Any, *args: Any) -> Any:
     """A call that ran no Python line of the function."""
-    before = sum(kind.replays for kind in compiled._kinds.values())
+    before = sum(one.replays for one in compiled._signatures.values())
     result = compiled(*args)
-    assert sum(kind.replays for kind in compiled._kinds.values()) == before + 1, compiled.explain()
+    assert sum(one.replays for one in compiled._signatures.values()) == before + 1, (
+        compiled.explain()
+    )
     return result
 
 
@@ -503,8 +505,10 @@ def test_a_number_that_is_another_at_each_call_ends_the_recording() -> None:
         globals()["RATE"] = float(i)
         assert step(X).tolist() == [i, 2 * i, 3 * i]
     assert "'RATE'" in step.explain()
-    assert len(step._kinds) == 1
-    assert len(next(iter(step._kinds.values())).entries) <= function.ENTRIES
+    assert len(step._signatures) == 1
+    assert (
+        len(next(iter(step._signatures.values())).specialisations) <= function.MAX_SPECIALISATIONS
+    )
 
 
 def test_arguments_that_are_others_at_each_call_end_the_recording() -> None:
@@ -512,7 +516,7 @@ def test_arguments_that_are_others_at_each_call_end_the_recording() -> None:
     for i in range(100):
         assert step(X, float(i)).tolist() == [i, 2 * i, 3 * i]
     assert "kind" in step.explain()
-    assert len(step._kinds) <= function.MANY_KINDS
+    assert len(step._signatures) <= function.MANY_SIGNATURES
 
 
 @pytest.mark.exact

@@ -1,11 +1,13 @@
 """Names of files, folders, ops, variables and keywords are no code, whatever they are.
 
 One program holds many texts, each of them as the name of a file, an op, a keyword, an argument, a
-parameter and a global: it compiles, computes what the function does, and runs nothing else.
+parameter and a global: it compiles, computes what the function does, and runs nothing else. The C
+that is built holds none of them. What `source` shows of it holds them all, and is C too.
 """
 
 from __future__ import annotations
 
+import ctypes
 import importlib.util
 import linecache
 import os
@@ -26,9 +28,10 @@ from numpy import ndarray
 import tinygrad_kr as tk
 from tinygrad_kr import Tensor, nn, optim
 from tinygrad_kr.compile import function
-from tinygrad_kr.compile.codegen import loops, pooling, tiled_convolution
+from tinygrad_kr.compile.codegen import text
+from tinygrad_kr.compile.codegen.program import CProgram
 from tinygrad_kr.compile.run import numpy_runner
-from tinygrad_kr.native.build import BuildError, find_compiler
+from tinygrad_kr.native.build import BuildError, build, find_compiler, included
 from tinygrad_kr.ops.op import op
 from tinygrad_kr.optim.lowering import lower, structure_of
 
@@ -164,9 +167,17 @@ KINDS = {"files": of_files, "ops": of_ops, "keywords": of_keywords, "globals": o
 
 def check(kind: str, given_texts: Sequence[str], mark: Path) -> str:
     step = KINDS[kind](given_texts)
-    source = same(tk.compile(step), step, tk.tensor(X))
+    compiled = tk.compile(step)
+    source = same(compiled, step, tk.tensor(X))
+    if (code := code_of(compiled)) is not None:
+        build(code.shown(), included(code.text))
     assert not mark.exists()
     return source
+
+
+def code_of(compiled: Any) -> CProgram | None:
+    """The C of a compiled function; None where there is none."""
+    return getattr(compiled.last_runner, "code", None)
 
 
 def unique(given_texts: Sequence[str]) -> list[str]:
@@ -176,7 +187,7 @@ def unique(given_texts: Sequence[str]) -> list[str]:
 @pytest.mark.parametrize("kind", KINDS)
 def test_known_texts(kind: str, way: str, mark: Path, header: Path) -> None:
     source = check(kind, unique([*PLAIN, *NAMES, *attacks(mark, header)]), mark)
-    assert "gemm.h" not in source  # for which `tk_multiply(` in a comment is no reason
+    assert "gemm.h" not in source  # for which `tk_gemm_panel(` in a comment is no reason
 
 
 @pytest.mark.parametrize("name", ["copy", "result", "buffer", "seen", "leaf", "new", "number"])
@@ -221,23 +232,50 @@ def test_two_ops_whose_names_become_one(way: str, mark: Path) -> None:
     check("ops", ["a b", "a_b", "a;b", "a\nb", "a__b", "a b"], mark)
 
 
+def test_no_text_reaches_the_compiler(mark: Path, header: Path) -> None:
+    """The C that is built is that of a function with ordinary names."""
+    if find_compiler() is None:
+        pytest.skip("there is no C compiler here")
+    given_texts = [one for one in unique([*PLAIN, *NAMES, *attacks(mark, header)]) if one]
+    for kind in ("files", "ops", "globals"):
+        built = []
+        for chosen in (given_texts, [f"{kind}{k}" for k in range(len(given_texts))]):
+            compiled = tk.compile(KINDS[kind](chosen))
+            for _ in range(3):
+                compiled(tk.tensor(X))
+            code = code_of(compiled)
+            assert code is not None
+            built.append(code.text)
+        assert built[0] == built[1]
+
+
 def test_the_attacks_run_where_comments_are_as_they_were(
     way: str, tmp_path: Path, header: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """So the tests above would see one that gets through."""
-    for module in (loops, pooling, tiled_convolution, numpy_runner):
+    for module in (text, numpy_runner):
         monkeypatch.setattr(module, "comment", str)
     mark = tmp_path / "mark"
-    in_c, included, in_python = (attacks(mark, header)[i] for i in (0, 5, 10))
+    in_c, included_in_c, in_python = (attacks(mark, header)[i] for i in (0, 5, 10))
     compiled = tk.compile(of_files([in_c if way == "C" else in_python]))
     for _ in range(4):
         compiled(tk.tensor(X))
-    assert mark.exists()
+    assert mark.exists() == (way == "NumPy")
     if way == "C":
-        compiled = tk.compile(of_files([included]))
+        code = code_of(compiled)
+        assert code is not None
+        plan = compiled.last_runner.native.plan
+        memory = [plan.roots[root] for root in plan.segments[0].roots]
+        library = build(code.shown(), included(code.text))
+        library["part0"](ctypes.py_object(tuple(np.ones(v.shape, v.dtype) for v in memory)))
+        assert mark.exists()
+        compiled = tk.compile(of_files([included_in_c]))
+        for _ in range(4):
+            compiled(tk.tensor(X))
+        code = code_of(compiled)
+        assert code is not None
         with pytest.raises(BuildError, match=r"header\.h:1: error") as caught:
-            for _ in range(4):
-                compiled(tk.tensor(X))
+            build(code.shown(), included(code.text))
         assert "was included" not in str(caught.value)
 
 
@@ -287,13 +325,13 @@ def test_arguments_variables_and_what_a_class_holds(way: str, mark: Path) -> Non
     same(tk.compile(written), written, **values)
     lines = [f"    {name} = previous * {k + 1}.5 - 0.25\n    previous = {name} / {k + 1}.0\n"
              for k, name in enumerate(NAMES) if name.isidentifier()]  # fmt: skip
-    text = f"def step(previous):\n{''.join(lines)}    return previous\n"
+    written = f"def step(previous):\n{''.join(lines)}    return previous\n"
     file = "<names of our own>"
-    linecache.cache[file] = len(text), None, text.splitlines(True), file
+    linecache.cache[file] = len(written), None, written.splitlines(True), file
     scope: dict[str, Any] = {}
-    exec(compile(text, file, "exec"), scope)
+    exec(compile(written, file, "exec"), scope)
     source = same(tk.compile(scope["step"]), scope["step"], tk.tensor(X))
-    assert way == "NumPy" or "tk_share_" in source
+    assert way == "NumPy" or "tk_parallel_for_" in source
 
 
 def test_parameters_of_a_module_are_trained_whatever_they_are_called(way: str) -> None:
@@ -333,8 +371,8 @@ def test_the_text_of_a_parameter_reaches_the_op(way: str) -> None:
     given_texts = ["a0", "h1 t2", "# a0", "'a0", '"a0"', "a0\\'", "m0", "*/", "값"]
 
     def step(x: Any) -> Any:
-        for text in given_texts:
-            x = moded(x * 0.5, mode=text, a0=text, pair=(text, [text]))
+        for each in given_texts:
+            x = moded(x * 0.5, mode=each, a0=each, pair=(each, [each]))
         return x
 
     same(tk.compile(step), step, tk.tensor(X))

@@ -17,9 +17,9 @@ from training import training_step
 import tinygrad_kr as tk
 from tinygrad_kr import Tensor, nn, optim
 from tinygrad_kr.compile.function import Compiled
-from tinygrad_kr.compile.plan.memory import LINE, Life, arranged, moments
-from tinygrad_kr.compile.plan.plan import TOGETHER
-from tinygrad_kr.compile.plan.steps import Call
+from tinygrad_kr.compile.plan.memory import LINE, packed
+from tinygrad_kr.compile.plan.plan import MAX_WORKER_STEPS, Plan
+from tinygrad_kr.compile.plan.steps import Call, Lifetime, Step
 from tinygrad_kr.compile.run.c_runner import Native
 from tinygrad_kr.native.build import find_compiler
 from tinygrad_kr.ops.node import Node
@@ -30,17 +30,17 @@ needs_compiler = pytest.mark.skipif(find_compiler() is None, reason="there is no
 
 
 @st.composite
-def some_lives(draw: st.DrawFn) -> list[Life]:
+def some_lifetimes(draw: st.DrawFn) -> list[Lifetime]:
     pieces = []
     for _ in range(draw(st.integers(0, 30))):
         first = draw(st.integers(0, 12))
         last = draw(st.integers(first, 12))
         size = draw(st.one_of(st.integers(0, 500), st.integers(4000, 9000)))
-        pieces.append(Life(size, first, last))
+        pieces.append(Lifetime(size, first, last))
     return pieces
 
 
-def meet(a: Life, b: Life) -> bool:
+def meet(a: Lifetime, b: Lifetime) -> bool:
     return a.first <= b.last and b.first <= a.last
 
 
@@ -48,9 +48,9 @@ def padded(size: int) -> int:
     return -(-size // LINE) * LINE + LINE
 
 
-@given(some_lives())
-def test_pieces_of_one_time_lie_apart(pieces: list[Life]) -> None:
-    placed = list(zip(pieces, arranged(pieces), strict=True))
+@given(some_lifetimes())
+def test_pieces_of_one_time_lie_apart(pieces: list[Lifetime]) -> None:
+    placed = list(zip(pieces, packed(pieces), strict=True))
     for _, start in placed:
         assert start >= 0
         assert start % LINE == 0
@@ -59,33 +59,33 @@ def test_pieces_of_one_time_lie_apart(pieces: list[Life]) -> None:
             assert start + a.size + LINE <= other or other + b.size + LINE <= start
 
 
-@given(some_lives())
-def test_no_piece_lies_higher_than_it_must(pieces: list[Life]) -> None:
-    for start, piece in zip(arranged(pieces), pieces, strict=True):
+@given(some_lifetimes())
+def test_no_piece_lies_higher_than_it_must(pieces: list[Lifetime]) -> None:
+    for start, piece in zip(packed(pieces), pieces, strict=True):
         larger = [other for other in pieces if other.size >= piece.size and meet(other, piece)]
         taken = sum(padded(other.size) for other in larger) - padded(piece.size)
         gaps = len(larger) * (piece.size + 2 * LINE)
         assert start <= taken + gaps
 
 
-def starts(*pieces: Life) -> list[int]:
-    return arranged(pieces)
+def starts(*pieces: Lifetime) -> list[int]:
+    return packed(pieces)
 
 
 def test_pieces_of_different_times_share_memory() -> None:
-    assert starts(Life(640, 0, 1), Life(640, 2, 3), Life(64, 4, 9)) == [0, 0, 0]
+    assert starts(Lifetime(640, 0, 1), Lifetime(640, 2, 3), Lifetime(64, 4, 9)) == [0, 0, 0]
 
 
 def test_pieces_that_meet_at_a_moment_do_not() -> None:
-    assert starts(Life(640, 0, 2), Life(640, 2, 3)) == [0, 640 + LINE]
+    assert starts(Lifetime(640, 0, 2), Lifetime(640, 2, 3)) == [0, 640 + LINE]
 
 
 def test_a_gap_is_used_only_where_a_piece_fits() -> None:
     """Of three neighbours the middle one ends; what is as large takes its place, no larger one."""
-    neighbours = [Life(960, 0, 9), Life(640, 0, 3), Life(320, 0, 9)]
+    neighbours = [Lifetime(960, 0, 9), Lifetime(640, 0, 3), Lifetime(320, 0, 9)]
     assert starts(*neighbours) == [0, 1024, 1728]
-    assert starts(*neighbours, Life(640, 4, 9)) == [0, 1024, 1728, 1024]
-    assert starts(*neighbours, Life(704, 4, 9)) == [0, 1024, 1792, 1024]
+    assert starts(*neighbours, Lifetime(640, 4, 9)) == [0, 1024, 1728, 1024]
+    assert starts(*neighbours, Lifetime(704, 4, 9)) == [0, 1024, 1792, 1024]
 
 
 # ------------------------------------------------------------------ the memory of compiled nets
@@ -201,6 +201,11 @@ def spoil(compiled: Compiled) -> None:
         native_of(compiled).arena.memory[:] = 0xFF
 
 
+def moments(plan: Plan) -> list[list[Step]]:
+    """The steps that run workers_of."""
+    return [worker for segment in plan.segments for worker in segment.workers]
+
+
 NETS = [perceptron, convolutions, chain, handed_through, remembering]
 
 
@@ -287,7 +292,7 @@ def test_less_memory_than_all_values_take(make: Make) -> None:
     pieces = list(native.arena.pieces.values())
     at_once = [
         sum(piece.size for piece in pieces if piece.first <= moment <= piece.last)
-        for moment in range(len(moments(native.plan.steps)) + 1)
+        for moment in range(len(moments(native.plan)) + 1)
     ]
     assert native.arena.nbytes <= 1.25 * max(at_once) + 2 * LINE * len(pieces)
     assert native.arena.nbytes < sum(piece.size for piece in pieces)
@@ -307,9 +312,9 @@ def test_every_piece_lies_in_the_arena(make: Make) -> None:
 @needs_compiler
 def test_a_chain_is_more_than_one_c_function() -> None:
     native = compiled_net(chain)
-    assert len(native.plan.steps) > 3 * TOGETHER
+    assert len(native.plan.steps) > 3 * MAX_WORKER_STEPS
     assert not any(isinstance(step, Call) for step in native.plan.steps)
-    assert len(moments(native.plan.steps)) == -(-len(native.plan.steps) // TOGETHER)
+    assert len(moments(native.plan)) == -(-len(native.plan.steps) // MAX_WORKER_STEPS)
 
 
 # ------------------------------------------------------------------ memory of gradients

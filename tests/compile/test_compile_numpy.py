@@ -79,7 +79,7 @@ def compared(make: Callable[[Any, Any], Step], between: Any = None, **options: A
         same(*found)
     step = twins[1][2]
     assert step.explain() == "every call is compiled"
-    assert any(type(entry.runner) is NumPyRunner for entry in step._entries())
+    assert any(type(entry.runner) is NumPyRunner for entry in step._specialisations())
     return step
 
 
@@ -235,9 +235,9 @@ def test_what_reads_or_changes_the_new_parameters() -> None:
 
     for make in (reads, clips, twice, decays):
         step = compared(make)
-        assert not any(isinstance(e, OptimizerStep) for e in step.programs[0].effects)
+        assert not any(isinstance(e, OptimizerStep) for e in step.programs[0].outputs)
     step = compared(two)
-    assert sum(isinstance(e, OptimizerStep) for e in step.programs[0].effects) == 2
+    assert sum(isinstance(e, OptimizerStep) for e in step.programs[0].outputs) == 2
 
 
 def test_what_was_read_before_the_step_is_as_it_was_then() -> None:
@@ -390,7 +390,7 @@ def test_labels_are_checked_where_nothing_else_is_left_to_compute() -> None:
     checked = compile(lambda y: (F.cross_entropy(X[:, :2], y), None)[1])
     for _ in range(4):
         assert checked(Y) is None
-    assert checked.programs[0].statements == []
+    assert checked.programs[0].instructions == []
     with pytest.raises(IndexError, match="label 2"):
         checked(Tensor(np.array([0, 1, 2, 0, 0, 0])))
 
@@ -435,9 +435,9 @@ def test_a_frozen_read_only_parameter_does_not_matter() -> None:
     step = compile(training_step(net, optimizer))
     for _ in range(4):
         step(X, Y)
-    (runner,) = (entry.runner for entry in step._entries())
+    (runner,) = (entry.runner for entry in step._specialisations())
     step(X, Y)
-    assert [entry.runner for entry in step._entries()] == [runner]
+    assert [entry.runner for entry in step._specialisations()] == [runner]
     assert runner is not None
 
 

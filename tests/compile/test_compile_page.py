@@ -63,13 +63,15 @@ def test_the_page_is_short_and_both_languages_show_the_same() -> None:
 def test_the_picture_says_of_its_example_what_is_so(page: Any) -> None:
     plan = page.Plan(page.simplified(page.expanded(page.example())))
     loop = plan.steps[1]
-    made = {s.output.number for s in loop.statements}
+    made = {s.output.number for s in loop.instructions}
     assert {5, 6, 7, 13, 14, 15, 16, 17} == made
     assert {value.number for value in plan.read_outside(loop)} == {7, 17}
     ((new, old),) = plan.in_place.items()
     assert (new.number, old.number) == (24, 2)
     assert [
-        s.output.number for s in page.expanded(page.example()).statements if s.op.__name__ == "sum"
+        s.output.number
+        for s in page.expanded(page.example()).instructions
+        if s.op.__name__ == "sum"
     ]
 
 

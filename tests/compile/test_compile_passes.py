@@ -1,5 +1,5 @@
-"""Each pass by itself, on small programs made by hand: which statements are left, and where checks
-stand then."""
+"""Each pass by itself, on small programs made by hand: which instructions are left, and where
+checks stand then."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pytest
 
 from tinygrad_kr import Tensor
 from tinygrad_kr.compile.ir.bindings import Argument, Constant, Leaf, LeafWrite
-from tinygrad_kr.compile.ir.program import Check, Program, Statement, Value
+from tinygrad_kr.compile.ir.program import Check, Instruction, Program, Value
 from tinygrad_kr.compile.passes.simplify import (
     simplified,
     with_common_subexpressions,
@@ -21,7 +21,7 @@ from tinygrad_kr.compile.passes.simplify import (
     without_idle_ops,
 )
 from tinygrad_kr.compile.plan.plan import Plan
-from tinygrad_kr.compile.plan.steps import Call, Loop, Reduction, Step, statements_of
+from tinygrad_kr.compile.plan.steps import Call, Loop, Reduction, Step, instructions_of
 from tinygrad_kr.ops import elementwise as e
 from tinygrad_kr.ops import linalg, shape
 from tinygrad_kr.ops.indexing import getitem
@@ -39,7 +39,7 @@ noise = op(_noise, promote=False)
 
 
 class Script:
-    """A program written line by line: `s(op, *inputs, **params)` adds a statement."""
+    """A program written line by line: `s(op, *inputs, **params)` adds an instruction."""
 
     def __init__(self) -> None:
         self.program = Program()
@@ -53,19 +53,19 @@ class Script:
 
     def argument(self, *dims: int, dtype: Any = np.float32) -> Value:
         value = self.value(dims or (3,), dtype)
-        self.program.sources[value] = Argument(len(self.program.sources))
+        self.program.inputs[value] = Argument(len(self.program.inputs))
         return value
 
     def constant(self, array: Any, fixed: bool = True) -> Value:
         array = np.asarray(array)
         value = self.value(array.shape, array.dtype)
-        self.program.sources[value] = Constant(array, fixed)
+        self.program.inputs[value] = Constant(array, fixed)
         return value
 
     def parameter(self, *dims: int) -> Value:
         node = Tensor(np.ones(dims, np.float32), requires_grad=True)
         value = self.value(dims)
-        self.program.sources[value] = Leaf(node)
+        self.program.inputs[value] = Leaf(node)
         return value
 
     def __call__(self, record: Any, *inputs: Any, **params: Any) -> Value:
@@ -74,12 +74,12 @@ class Script:
         with np.errstate(all="ignore"):
             made = np.asarray(record.forward(*arrays, **params))
         value = self.value(made.shape, made.dtype)
-        place = f"line {len(self.program.statements)}"
-        self.program.statements.append(Statement(record, inputs, params, value, place))
+        source_line = f"line {len(self.program.instructions)}"
+        self.program.instructions.append(Instruction(record, inputs, params, value, source_line))
         return value
 
     def check(self, value: Value) -> Check:
-        self.program.checks.append(Check(len, value, (), len(self.program.statements)))
+        self.program.checks.append(Check(len, value, (), len(self.program.instructions)))
         return self.program.checks[-1]
 
     def gives(self, *results: Any) -> Program:
@@ -88,11 +88,11 @@ class Script:
 
 
 def outputs(program: Program) -> list[Value]:
-    return [statement.output for statement in program.statements]
+    return [instruction.output for instruction in program.instructions]
 
 
 def lines(program: Program) -> list[str]:
-    return [statement.place for statement in program.statements]
+    return [instruction.source_line for instruction in program.instructions]
 
 
 PASSES = [
@@ -114,9 +114,9 @@ def test_a_pass_leaves_what_it_is_given_as_it_was(change: Pass) -> None:
     y = s(e.add, s(e.add, a, b), s(e.exp, two))
     s.check(a)
     program = s.gives(s(e.positive, y))
-    before = (dict(program.sources), list(program.statements), list(program.checks))
+    before = (dict(program.inputs), list(program.instructions), list(program.checks))
     change(program)
-    assert (program.sources, program.statements, program.checks) == before
+    assert (program.inputs, program.instructions, program.checks) == before
 
 
 @pytest.mark.parametrize("change", PASSES)
@@ -135,7 +135,7 @@ def test_what_nothing_comes_of_goes() -> None:
     s(e.tanh, dead)
     program = without_dead_code(s.gives(y))
     assert outputs(program) == [y]
-    assert list(program.sources) == [x]
+    assert list(program.inputs) == [x]
 
 
 def test_what_is_left_of_a_call_or_checked_or_drawn_stays() -> None:
@@ -144,10 +144,10 @@ def test_what_is_left_of_a_call_or_checked_or_drawn_stays() -> None:
     new, checked = s(e.add, w, x), s(e.exp, x)
     s(noise, x, generator=np.random.default_rng(0))
     s.check(checked)
-    s.program.effects.append(LeafWrite(object(), new))
+    s.program.outputs.append(LeafWrite(object(), new))
     program = without_dead_code(s.gives())
     assert lines(program) == ["line 0", "line 1", "line 2"]
-    assert list(program.sources) == [x, w]
+    assert list(program.inputs) == [x, w]
 
 
 def test_what_only_a_parameter_of_an_op_reads_stays() -> None:
@@ -155,7 +155,7 @@ def test_what_only_a_parameter_of_an_op_reads_stays() -> None:
     x = s.argument()
     index = s(e.positive, s.argument(2, dtype=np.int64))
     y = s.value((2,))
-    s.program.statements.append(Statement(getitem, (x,), {"key": ([index], ...)}, y, "taken"))
+    s.program.instructions.append(Instruction(getitem, (x,), {"key": ([index], ...)}, y, "taken"))
     assert outputs(without_dead_code(s.gives(y))) == [index, y]
 
 
@@ -180,9 +180,9 @@ def merged(*pairs: tuple[Any, dict[str, Any]], record: Any = None) -> bool:
     x = s.argument(3, 3)
     made = [s(record or e.multiply, x, *inputs, **params) for inputs, params in pairs]
     program = with_common_subexpressions(s.gives(s(e.add, *made)))
-    (last,) = [statement for statement in program.statements if statement.op is e.add]
+    (last,) = [instruction for instruction in program.instructions if instruction.op is e.add]
     assert last.inputs[0] is made[0]
-    assert len(program.statements) == (2 if last.inputs[1] is made[0] else 3)
+    assert len(program.instructions) == (2 if last.inputs[1] is made[0] else 3)
     return last.inputs[1] is made[0]
 
 
@@ -195,7 +195,7 @@ def test_what_is_computed_twice_is_computed_once_and_what_follows_too() -> None:
     y = s(e.add, c, d)
     program = with_common_subexpressions(s.gives(y))
     assert outputs(program) == [a, c, y]
-    assert program.statements[-1].inputs == (c, c)
+    assert program.instructions[-1].inputs == (c, c)
     assert program.checks == [check._replace(after=2, value=c)]
 
 
@@ -238,10 +238,12 @@ def test_an_index_that_is_computed_twice_is_one_too() -> None:
     a, b = s(e.positive, i), s(e.positive, i)
     taken = [s.value((2,)), s.value((2,))]
     for index, output in zip((a, b), taken, strict=True):
-        s.program.statements.append(Statement(getitem, (x,), {"key": (index,)}, output, "taken"))
+        s.program.instructions.append(
+            Instruction(getitem, (x,), {"key": (index,)}, output, "taken")
+        )
     program = with_common_subexpressions(s.gives(s(e.exp, taken[1])))
     assert outputs(program)[:2] == [a, taken[0]]
-    assert program.statements[-1].inputs == (taken[0],)
+    assert program.instructions[-1].inputs == (taken[0],)
 
 
 def test_casts_to_other_types_are_other_ops() -> None:
@@ -260,7 +262,7 @@ def test_the_order_of_inputs_counts() -> None:
     s = Script()
     x, y = s.argument(), s.argument()
     program = s.gives(s(e.divide, x, y), s(e.divide, y, x))
-    assert with_common_subexpressions(program).statements == program.statements
+    assert with_common_subexpressions(program).instructions == program.instructions
 
 
 def test_draws_are_never_one() -> None:
@@ -268,7 +270,7 @@ def test_draws_are_never_one() -> None:
     x, generator = s.argument(), np.random.default_rng(0)
     a, b = s(noise, x, generator=generator), s(noise, x, generator=generator)
     program = s.gives(s(e.add, a, b))
-    assert with_common_subexpressions(program).statements == program.statements
+    assert with_common_subexpressions(program).instructions == program.instructions
 
 
 def test_two_results_that_are_equal_have_memory_of_their_own() -> None:
@@ -277,8 +279,8 @@ def test_two_results_that_are_equal_have_memory_of_their_own() -> None:
     a, b = s(e.exp, x), s(e.exp, x)
     program = with_common_subexpressions(s.gives(a, b))
     assert outputs(program) == [a, b]
-    assert program.statements[1].op is e.positive
-    assert program.statements[1].inputs == (a,)
+    assert program.instructions[1].op is e.positive
+    assert program.instructions[1].inputs == (a,)
 
 
 def test_truth_values_that_are_returned_twice_are_computed_twice() -> None:
@@ -287,7 +289,7 @@ def test_truth_values_that_are_returned_twice_are_computed_twice() -> None:
     x = s.argument()
     a, b = s(e.greater, x, 0.0), s(e.greater, x, 0.0)
     program = s.gives(a, b)
-    assert with_common_subexpressions(program).statements == program.statements
+    assert with_common_subexpressions(program).instructions == program.instructions
 
 
 # ------------------------------------------------------------------ constants
@@ -301,7 +303,7 @@ def test_what_constants_give_is_a_constant() -> None:
     y = s(e.multiply, x, eight)
     program = with_constants_folded(s.gives(y))
     assert outputs(program) == [y]
-    source = program.sources[eight]
+    source = program.inputs[eight]
     assert isinstance(source, Constant)
     assert source.fixed
     assert not source.array.flags.writeable
@@ -314,18 +316,18 @@ def test_constants_in_parameters_are_known_too() -> None:
     s = Script()
     x, index = s.constant([5.0, 6.0, 7.0]), s.constant([2, 0])
     y = s.value((2,), np.float64)
-    s.program.statements.append(Statement(getitem, (x,), {"key": index}, y, "taken"))
+    s.program.instructions.append(Instruction(getitem, (x,), {"key": index}, y, "taken"))
     program = with_constants_folded(s.gives(s(e.exp, y)))
-    np.testing.assert_array_equal(program.sources[y].fetch(), [7, 5])
+    np.testing.assert_array_equal(program.inputs[y].fetch(), [7, 5])
 
 
 def test_a_constant_has_the_type_of_its_value() -> None:
     """An op casts what NumPy gives it to the type that the op promises."""
     s = Script()
     x, y = s.constant(np.float64(1)), s.value((), np.float32)
-    s.program.statements.append(Statement(e.exp, (x,), {}, y, "cast"))
+    s.program.instructions.append(Instruction(e.exp, (x,), {}, y, "cast"))
     program = with_constants_folded(s.gives(s(e.tanh, y)))
-    assert program.sources[y].fetch().dtype == np.float32
+    assert program.inputs[y].fetch().dtype == np.float32
 
 
 def test_a_constant_of_a_constant_view_has_memory_of_its_own() -> None:
@@ -333,7 +335,7 @@ def test_a_constant_of_a_constant_view_has_memory_of_its_own() -> None:
     x = s.constant(np.arange(6.0))
     y = s(shape.reshape, x, shape=(2, 3))
     program = with_constants_folded(s.gives(s(e.exp, y)))
-    assert not np.shares_memory(program.sources[y].fetch(), program.sources[x].fetch())
+    assert not np.shares_memory(program.inputs[y].fetch(), program.inputs[x].fetch())
 
 
 @pytest.mark.parametrize("why", ["found", "large", "drawn", "returned", "argument"])
@@ -345,8 +347,8 @@ def test_what_is_not_folded(why: str) -> None:
     y = s(noise, x, generator=np.random.default_rng(0)) if drawn else s(e.add, x, 1.0)
     program = s.gives(y if why == "returned" else s(e.tanh, y))
     folded = with_constants_folded(program)
-    assert folded.statements == program.statements
-    assert folded.sources == program.sources
+    assert folded.instructions == program.instructions
+    assert folded.inputs == program.inputs
 
 
 def test_infinities_of_constants_are_folded_in_silence() -> None:
@@ -354,7 +356,7 @@ def test_infinities_of_constants_are_folded_in_silence() -> None:
     zero = s.constant(np.float32(0))
     y = s(e.divide, 1.0, s(e.multiply, zero, -1.0))
     program = with_constants_folded(s.gives(s(e.add, s.argument(), y)))
-    assert program.sources[y].fetch() == -np.inf
+    assert program.inputs[y].fetch() == -np.inf
 
 
 # ------------------------------------------------------------------ algebra
@@ -366,8 +368,8 @@ def cleaned(record: Any, *inputs: Any, of: Any = np.float32, **params: Any) -> b
     x = s.argument(3, dtype=of)
     y = s(record, *(x if item is None else item for item in inputs), **params)
     program = without_idle_ops(s.gives(s(e.exp, y)))
-    assert program.statements[-1].inputs == ((y,) if len(program.statements) == 2 else (x,))
-    return len(program.statements) == 1
+    assert program.instructions[-1].inputs == ((y,) if len(program.instructions) == 2 else (x,))
+    return len(program.instructions) == 1
 
 
 @pytest.mark.parametrize(
@@ -426,9 +428,9 @@ def test_a_factor_that_broadcasts_stays() -> None:
     s = Script()
     x = s.argument(3)
     y = s.value((2, 3))
-    s.program.statements.append(Statement(e.multiply, (x, 1.0), {}, y, "spread"))
+    s.program.instructions.append(Instruction(e.multiply, (x, 1.0), {}, y, "spread"))
     program = s.gives(s(e.exp, y))
-    assert without_idle_ops(program).statements == program.statements
+    assert without_idle_ops(program).instructions == program.instructions
 
 
 def test_a_chain_of_idle_ops_goes_and_its_check_looks_at_what_is_left() -> None:
@@ -439,7 +441,7 @@ def test_a_chain_of_idle_ops_goes_and_its_check_looks_at_what_is_left() -> None:
     z = s(e.exp, y)
     program = without_idle_ops(s.gives(z))
     assert outputs(program) == [z]
-    assert program.statements[0].inputs == (x,)
+    assert program.instructions[0].inputs == (x,)
     assert program.checks == [check._replace(after=0, value=x)]
 
 
@@ -447,7 +449,7 @@ def test_what_outlives_the_call_is_still_made() -> None:
     s = Script()
     x = s.argument()
     program = s.gives(s(e.multiply, x, 1.0))
-    assert without_idle_ops(program).statements == program.statements
+    assert without_idle_ops(program).instructions == program.instructions
 
 
 # ------------------------------------------------------------------ results in place
@@ -463,8 +465,8 @@ def test_a_result_that_is_a_copy_is_what_is_copied() -> None:
     last = s(e.add, other, made)
     program = with_results_made_in_place(s.gives(result, last))
     assert outputs(program) == [result, other, last]
-    assert program.statements[1].inputs == (result,)
-    assert program.statements[2].inputs == (other, result)
+    assert program.instructions[1].inputs == (result,)
+    assert program.instructions[2].inputs == (other, result)
     assert program.checks == [check._replace(after=2, value=result)]
 
 
@@ -474,8 +476,8 @@ def test_of_two_copies_one_is_made() -> None:
     first, second = s(e.positive, made), s(e.positive, made)
     program = with_results_made_in_place(s.gives(first, second))
     assert outputs(program) == [first, second]
-    assert [statement.op for statement in program.statements] == [e.exp, e.positive]
-    assert program.statements[1].inputs == (first,)
+    assert [instruction.op for instruction in program.instructions] == [e.exp, e.positive]
+    assert program.instructions[1].inputs == (first,)
 
 
 @pytest.mark.parametrize("why", ["a source", "a result itself", "not kept"])
@@ -486,7 +488,7 @@ def test_copies_that_stay(why: str) -> None:
     copy = s(e.positive, made)
     results = {"a source": [copy], "a result itself": [made, copy], "not kept": [s(e.sin, copy)]}
     program = s.gives(*results[why])
-    assert with_results_made_in_place(program).statements == program.statements
+    assert with_results_made_in_place(program).instructions == program.instructions
 
 
 # ------------------------------------------------------------------ all of them
@@ -500,14 +502,14 @@ def test_the_passes_help_one_another() -> None:
     s(e.tanh, b)
     result = s(e.positive, s(e.add, s(e.multiply, a, four), b))
     program = simplified(s.gives(result))
-    assert [statement.op for statement in program.statements] == [e.exp, e.multiply, e.add]
-    assert program.statements[-1].inputs == (program.statements[1].output, a)
-    assert program.statements[-1].output is result
-    assert list(program.sources) == [x, four]
+    assert [instruction.op for instruction in program.instructions] == [e.exp, e.multiply, e.add]
+    assert program.instructions[-1].inputs == (program.instructions[1].output, a)
+    assert program.instructions[-1].output is result
+    assert list(program.inputs) == [x, four]
 
 
 def test_a_value_and_what_it_was_copied_from_are_no_less_correct_when_simplified() -> None:
-    """What the statements compute, run one by one by NumPy, is the same before and after."""
+    """What the instructions compute, run one by one by NumPy, is the same before and after."""
     s = Script()
     x, three = s.argument(), s.constant(np.float32(3))
     a = s(e.multiply, s(e.divide, x, 1), s(e.add, three, 0.0))
@@ -515,18 +517,18 @@ def test_a_value_and_what_it_was_copied_from_are_no_less_correct_when_simplified
     c = s(e.positive, s(e.subtract, s(e.add, a, b), -0.0))
     program = s.gives(c, s(e.positive, a), s(e.exp, b), s(e.exp, a))
     after = simplified(program)
-    assert len(after.statements) < len(program.statements)
+    assert len(after.instructions) < len(program.instructions)
     given = np.array([-0.0, np.inf, np.nan], np.float32)
     np.testing.assert_array_equal(computed(after, given), computed(program, given))
 
 
 def computed(program: Program, *arguments: Any) -> list[Any]:
     known: dict[Value, Any] = {}
-    for value, source in program.sources.items():
+    for value, source in program.inputs.items():
         known[value] = arguments[source.index] if isinstance(source, Argument) else source.fetch()
-    for statement in program.statements:
-        terms = [known[x] if isinstance(x, Value) else x for x in statement.inputs]
-        known[statement.output] = statement.op.forward(*terms, **statement.params)
+    for instruction in program.instructions:
+        terms = [known[x] if isinstance(x, Value) else x for x in instruction.inputs]
+        known[instruction.output] = instruction.op.forward(*terms, **instruction.params)
     return [known[result] for result in program.results]
 
 
@@ -534,7 +536,9 @@ def computed(program: Program, *arguments: Any) -> list[Any]:
 
 
 def fused(program: Program) -> list[tuple[type[Step], list[str]]]:
-    return [(type(step), [t.place for t in statements_of(step)]) for step in Plan(program).steps]
+    return [
+        (type(step), [t.source_line for t in instructions_of(step)]) for step in Plan(program).steps
+    ]
 
 
 def test_a_chain_of_elementwise_ops_is_one_loop() -> None:
@@ -590,8 +594,8 @@ def test_views_are_no_step() -> None:
     y = s(e.tanh, turned)
     plan = Plan(s.gives(y))
     assert [type(step) for step in plan.steps] == [Loop, Loop]
-    place = plan.places[turned]
-    assert (place.strides, place.root) == ((1, 3), plan.places[outputs(plan.program)[0]].root)
+    view = plan.views[turned]
+    assert (view.strides, view.root) == ((1, 3), plan.views[outputs(plan.program)[0]].root)
 
 
 def test_a_view_that_outlives_the_call_is_copied() -> None:
@@ -600,9 +604,9 @@ def test_a_view_that_outlives_the_call_is_copied() -> None:
     turned = s(shape.swapaxes, x, axis1=0, axis2=1)
     check = s.check(turned)
     plan = Plan(s.gives(turned))
-    made = plan.program.statements[-1]
+    made = plan.program.instructions[-1]
     assert (made.op, made.output) == (e.positive, turned)
-    assert plan.places[turned].root != plan.places[x].root
+    assert plan.views[turned].root != plan.views[x].root
     assert plan.program.checks == [check._replace(after=2)]
 
 
@@ -620,9 +624,9 @@ def test_what_outlives_the_call_runs_as_soon_as_it_can() -> None:
 
 def over(s: Script, w: Value, new: Value, *results: Value) -> bool:
     """Whether the new elements of a parameter are written where the old ones are."""
-    source = s.program.sources[w]
+    source = s.program.inputs[w]
     assert isinstance(source, Leaf)
-    s.program.effects.append(LeafWrite(source.node, new))
+    s.program.outputs.append(LeafWrite(source.node, new))
     plan = Plan(s.gives(*results))
     assert plan.in_place == ({new: w} if plan.in_place else {})
     return bool(plan.in_place)
@@ -652,11 +656,11 @@ def test_weights_that_lie_otherwise_are_not_written_over() -> None:
     s = Script()
     node = Tensor(np.ones((4, 3), np.float32).T, requires_grad=True)
     w = Value(100, (3, 4), np.dtype(np.float32), (4, 12))
-    s.program.sources[w] = Leaf(node)
+    s.program.inputs[w] = Leaf(node)
     g = s.argument(3, 4)
     assert over(s, w, s(e.subtract, w, g))
-    s.program.effects.clear()
-    s.program.statements.clear()
+    s.program.outputs.clear()
+    s.program.instructions.clear()
     assert not over(s, w, s(e.exp, g))
 
 
@@ -666,7 +670,7 @@ def test_weights_are_not_written_over_before_an_error_may_come() -> None:
     new = s(e.subtract, w, g)
     s.check(s(linalg.matmul, g, g))
     assert not over(s, w, new)
-    s.program.effects.clear()
+    s.program.outputs.clear()
     s.program.checks.clear()
     assert over(s, w, new)
 
@@ -677,4 +681,4 @@ def test_new_weights_are_written_over_the_old() -> None:
     new = s(e.subtract, w, g)
     assert over(s, w, new)
     plan = Plan(s.program)
-    assert plan.places[new] == plan.places[w]
+    assert plan.views[new] == plan.views[w]

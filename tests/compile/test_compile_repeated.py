@@ -12,9 +12,11 @@ import pytest
 import tinygrad_kr as tk
 import tinygrad_kr.functional as F
 from tinygrad_kr import Tensor, nn, optim
-from tinygrad_kr.compile.codegen.outline import Text, shared
-from tinygrad_kr.compile.ir.program import Value
+from tinygrad_kr.compile.codegen.outline import Snippet, outline
+from tinygrad_kr.compile.codegen.text import Function, Line, shown, written
+from tinygrad_kr.compile.ir.program import Instruction, Value
 from tinygrad_kr.native.build import find_compiler
+from tinygrad_kr.ops import elementwise as e
 
 DOUBLE, FLOAT = np.dtype(np.float64), np.dtype(np.float32)
 
@@ -23,20 +25,32 @@ def plan(*dtypes: np.dtype[Any]) -> Any:
     return SimpleNamespace(roots=[Value(i, (4,), dtype, (1,)) for i, dtype in enumerate(dtypes)])
 
 
-def adding(a: int, b: int, out: int, v: int = 0, place: str = "f.py:1") -> Text:
-    code = f"  m{out}[i] = (double)m{a}[i] + m{b}[i];  /* {place} */\n  double v{v} = m{out}[0];"
-    return Text(code, {out: True, a: False, b: False})
+def instruction(place: str) -> Instruction:
+    return Instruction(e.add, (), {}, Value(0, (), DOUBLE, ()), place)
+
+
+def adding(a: int, b: int, out: int, v: int = 0, place: str = "f.py:1", sign: str = "+") -> Snippet:
+    lines = [
+        Line(f"  m{out}[i] = (double)m{a}[i] {sign} m{b}[i];", (instruction(place),)),
+        Line(f"  double v{v} = m{out}[0];"),
+    ]
+    return Snippet(lines, {out: True, a: False, b: False})
+
+
+def code(snippet: Snippet) -> str:
+    (line,) = snippet.lines
+    return line.code
 
 
 def test_equal_steps_become_calls_of_one_function() -> None:
     texts = [adding(0, 1, 2, v=7), adding(3, 1, 4, v=12), adding(1, 4, 0, v=0)]
-    functions, calls = shared(plan(*[DOUBLE] * 5), texts, "part0")
-    assert functions == [
+    functions, calls = outline(plan(*[DOUBLE] * 5), texts, "part0")
+    assert written(functions) == (
         "static APART void part0_repeated0("
         "double *restrict m0, const double *restrict m1, const double *restrict m2) {\n"
-        "  m0[i] = (double)m1[i] + m2[i];  /* f.py:1 */\n  double v0 = m0[0];\n}\n\n"
-    ]
-    assert [call.code for call in calls] == [
+        "  m0[i] = (double)m1[i] + m2[i];\n  double v0 = m0[0];\n}\n"
+    )
+    assert [code(call) for call in calls] == [
         f"  part0_repeated0({given});" for given in ("m2, m0, m1", "m4, m3, m1", "m0, m1, m4")
     ]
     assert [call.roots for call in calls] == [text.roots for text in texts]
@@ -44,7 +58,7 @@ def test_equal_steps_become_calls_of_one_function() -> None:
 
 def test_what_comes_twice_stays_where_it_is() -> None:
     texts = [adding(0, 1, 2), adding(3, 1, 4)]
-    assert shared(plan(*[DOUBLE] * 5), texts, "part0") == ([], texts)
+    assert outline(plan(*[DOUBLE] * 5), texts, "part0") == ([], texts)
 
 
 @pytest.mark.parametrize(
@@ -53,20 +67,25 @@ def test_what_comes_twice_stays_where_it_is() -> None:
         pytest.param(adding(0, 0, 2), id="the same memory twice"),
         pytest.param(adding(2, 1, 2), id="written over what is read"),
         pytest.param(adding(5, 1, 2), id="another type"),
-        pytest.param(adding(0, 1, 2, place="f.py:2"), id="another line of the user's"),
+        pytest.param(adding(0, 1, 2, sign="-"), id="another op"),
     ],
 )
-def test_what_is_not_the_same_stays_apart(other: Text) -> None:
+def test_what_is_not_the_same_stays_apart(other: Snippet) -> None:
     texts = [adding(0, 1, 2), adding(3, 1, 4), adding(1, 4, 0), other]
-    functions, calls = shared(plan(*[DOUBLE] * 5, FLOAT), texts, "part0")
+    functions, calls = outline(plan(*[DOUBLE] * 5, FLOAT), texts, "part0")
     assert len(functions) == 1
     assert calls[-1] is other
 
 
-def test_names_in_comments_are_no_memory() -> None:
-    texts = [adding(0, 1, 2, place="m9/v8.py:3")] * 3
-    (function,), _ = shared(plan(*[DOUBLE] * 3), texts, "part0")
-    assert "/* m9/v8.py:3 */" in function
+def test_steps_of_several_lines_are_one_function_which_names_them() -> None:
+    places = ["m9/v8.py:3", "f.py:1", "f.py:2", "f.py:3", "f.py:4"]
+    texts = [adding(0, 1, 2, place=place) for place in places]
+    (function,), calls = outline(plan(*[DOUBLE] * 3), texts, "part0")
+    assert "v8" not in written([function])
+    assert "m2[i];  /* add, m9/v8.py:3, f.py:1, f.py:2, 2 more */" in shown([function], str)
+    assert [shown([Function(call.lines)], str) for call in calls] == [
+        f"  part0_repeated0(m2, m0, m1);  /* add, {place} */" for place in places
+    ]
 
 
 @pytest.mark.one_in(2)

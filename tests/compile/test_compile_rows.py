@@ -41,7 +41,7 @@ def compare(f: Callable[..., Any], *arrays: np.ndarray) -> int:
             atol = tolerance * max(1.0, float(np.abs(np.asarray(e)).max()))
             np.testing.assert_allclose(np.asarray(c), np.asarray(e), tolerance, atol)
     assert len(compiled.programs) == 1, compiled.explain()
-    return len(compiled.programs[0].statements)
+    return len(compiled.programs[0].instructions)
 
 
 def rosenbrock(x: Tensor) -> Tensor:

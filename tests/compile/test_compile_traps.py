@@ -265,7 +265,7 @@ def scheduled(kind: str) -> None:
         for schedule in schedules:
             schedule.step()
     assert len(b.step.programs) == 1
-    assert next(iter(b.step._kinds.values())).replays >= 6
+    assert next(iter(b.step._signatures.values())).replays >= 6
 
 
 @pytest.mark.parametrize("kind", ["step", "cosine"])
@@ -676,7 +676,7 @@ def test_gradients_accumulate(to_none: bool, forgets: str) -> None:
                 learner.optimizer.step()
                 learner.optimizer.zero_grad(set_to_none=to_none)
     assert b.step.explain() == "every call is compiled"
-    assert sum(kind.replays for kind in b.step._kinds.values()) >= 2 * len(forgets) - 6
+    assert sum(one.replays for one in b.step._signatures.values()) >= 2 * len(forgets) - 6
 
 
 @pytest.mark.parametrize("part", ["clip", "step"])

@@ -20,7 +20,7 @@ from tinygrad_kr import Tensor, nn, optim
 from tinygrad_kr.compile.function import Compiled
 from tinygrad_kr.compile.plan import tiling
 from tinygrad_kr.compile.plan.steps import Convolution, TiledConvolution
-from tinygrad_kr.compile.plan.tiling import division, geometry_of, scratch
+from tinygrad_kr.compile.plan.tiling import division, scratch
 from tinygrad_kr.compile.run import blas_convolution
 from tinygrad_kr.compile.run.c_runner import Native
 from tinygrad_kr.native import cpu, kernels
@@ -49,10 +49,10 @@ EDGES: list[Geometry] = [
 
 def divide(monkeypatch: pytest.MonkeyPatch, pieces: int = 5, block: int = 2**11) -> None:
     """Small convolutions in as many parts as large ones: pieces, samples and lines of windows."""
-    monkeypatch.setattr(tiling, "PIECES", pieces)
-    monkeypatch.setattr(tiling, "PIECE_WORK", 1)
+    monkeypatch.setattr(tiling, "MAX_PIECES", pieces)
+    monkeypatch.setattr(tiling, "MIN_PIECE_WORK", 1)
     monkeypatch.setattr(tiling, "BLOCK_BYTES", block)
-    monkeypatch.setattr(tiling, "LEAST_WINDOWS", 1)
+    monkeypatch.setattr(tiling, "MIN_WINDOWS", 1)
 
 
 def arrays(geometry: Geometry, dtype: str = "float32") -> list[Tensor]:
@@ -110,9 +110,8 @@ def test_one_gradient_alone(which: int, monkeypatch: pytest.MonkeyPatch) -> None
     given = arrays(((6, 3, 8, 8), (5, 3, 3, 3), {}))[:2]
     compiled = compare(gradient_of(which), given, 2e-5)
     backward = [s for s in steps_of(compiled) if isinstance(s, TiledConvolution)][-1]
-    arrays_of, _ = scratch(backward.statements)
-    assert ("whole" in arrays_of) == (which == 1)
-    assert ("panels" in arrays_of) == (which == 0)
+    assert ("whole" in backward.arrays) == (which == 1)
+    assert ("panels" in backward.arrays) == (which == 0)
 
 
 @needs_tiles
@@ -123,7 +122,7 @@ def test_what_lies_beyond_the_edges_is_not_used(monkeypatch: pytest.MonkeyPatch)
     given = arrays(geometry)
     compiled = compare(net(geometry[2], "before", POOLS[0]), given, 2e-5)
     before = [np.asarray(y).copy() for y in compiled(*given)]
-    native = next(iter(compiled._entries())).runner.native  # type: ignore[union-attr]
+    native = next(iter(compiled._specialisations())).runner.native  # type: ignore[union-attr]
     assert isinstance(native, Native)
     native.arena.memory.fill(255)  # every float32 a NaN
     for now, then in zip(compiled(*given), before, strict=True):
@@ -243,35 +242,35 @@ def test_a_small_convolution_is_not_handed_out_and_a_large_one_is() -> None:
     for samples, handed in ((1, False), (64, True)):
         geometry = ((samples, 4, 12, 12), (8, 4, 3, 3), {"padding": 1})
         compiled = compare(net(geometry[2], None, None), arrays(geometry), 2e-5)
-        assert ("  tk_share(" in compiled.source) == handed
+        assert ("  tk_parallel_for(" in compiled.source) == handed
 
 
-def convolution(shape: tuple[int, ...], weight: tuple[int, ...]) -> list[Any]:
+def convolution(shape: tuple[int, ...], weight: tuple[int, ...]) -> list[TiledConvolution]:
     compiled = Compiled(net({"padding": 1}, None, None))
     for _ in range(3):
         compiled(*arrays((shape, weight, {})))
-    return [step.statements for step in steps_of(compiled) if isinstance(step, TiledConvolution)]
+    return [step for step in steps_of(compiled) if isinstance(step, TiledConvolution)]
 
 
 @needs_tiles
 def test_how_a_convolution_is_divided(monkeypatch: pytest.MonkeyPatch) -> None:
     """Into columns that fit a cache, and not by how many threads there are."""
     forward, backward = convolution((3, 40, 64, 64), (64, 40, 3, 3))
-    for statements in (forward, backward):
+    for step in (forward, backward):
         sizes = []
         for helpers in (0, 3):
             monkeypatch.setattr(cpu, "helpers", lambda helpers=helpers: helpers)
-            assert division(geometry_of(statements)) == (3, 1, 3)
-            arrays_of, size = scratch(statements)
+            assert division(step.geometry) == (3, 1, 3)
+            arrays_of, size = scratch(step, division(step.geometry))
             sizes.append(size)
         read = (3 * 64 + 13) * 360, (64 * 64 + 13) * 64 + 32
         own = arrays_of["columns"].apart, arrays_of["rows"].apart
         assert all(a <= b < a + 16 for a, b in zip(read, own, strict=True))
         assert sizes[1] - sizes[0] == 3 * sum(own)
-    monkeypatch.setattr(tiling, "PIECES", 1)
-    assert division(geometry_of(forward))[:2] == (1, 1)
+    monkeypatch.setattr(tiling, "MAX_PIECES", 1)
+    assert division(forward.geometry)[:2] == (1, 1)
     monkeypatch.undo()
-    large = geometry_of(convolution((8, 256, 5, 5), (512, 256, 3, 3))[1])
+    large = convolution((8, 256, 5, 5), (512, 256, 3, 3))[1].geometry
     assert division(large).pieces == 4
     assert division(large).lines * 5 >= 50
 
@@ -316,6 +315,6 @@ def test_convolutions_share_their_scratch_memory(monkeypatch: pytest.MonkeyPatch
     assert len(steps) == 4
     sizes = [step.scratch.size * 4 for step in steps]
     arena = native.arena.memory
-    starts = [native.arena.starts[native.plan.places[step.scratch].root] for step in steps]
+    starts = [native.arena.starts[native.plan.views[step.scratch].root] for step in steps]
     assert all(s >= 0 and s + n <= arena.nbytes for s, n in zip(starts, sizes, strict=True))
     assert native.workspace == arena.nbytes < sum(sizes)

@@ -14,7 +14,9 @@ import tinygrad_kr.functional as F
 from tinygrad_kr import Tensor, nn
 from tinygrad_kr.compile.function import Compiled
 from tinygrad_kr.compile.ir.ops import _window_first
-from tinygrad_kr.compile.passes.pooling import planned
+from tinygrad_kr.compile.passes.expand import expanded
+from tinygrad_kr.compile.passes.pooling import with_pooling_rewritten
+from tinygrad_kr.compile.passes.simplify import simplified
 from tinygrad_kr.compile.plan.steps import Call, Convolution, Pooling
 from tinygrad_kr.compile.run import blas_convolution
 from tinygrad_kr.compile.run.c_runner import Native
@@ -93,13 +95,13 @@ def compare(function: Callable[..., Any], arrays: list[Tensor], tolerance: float
 
 
 def steps_of(compiled: Compiled) -> list[Any]:
-    native = next(iter(compiled._entries())).runner.native  # type: ignore[union-attr]
+    native = next(iter(compiled._specialisations())).runner.native  # type: ignore[union-attr]
     assert isinstance(native, Native)
     return native.plan.steps
 
 
 def called(compiled: Compiled) -> set[str]:
-    return {s.statement.op.__name__ for s in steps_of(compiled) if isinstance(s, Call)}
+    return {s.instruction.op.__name__ for s in steps_of(compiled) if isinstance(s, Call)}
 
 
 @pytest.mark.one_in(3)
@@ -163,7 +165,7 @@ def test_pooling_alone(pool: dict[str, Any], last: bool) -> None:
         return y.detach(), *tk.autograd.grad(y, [x], Tensor(g))
 
     compiled = compare(function, [Tensor(x)], 1e-6)
-    ops = [s.statement.op for s in steps_of(compiled) if isinstance(s, Pooling)]
+    ops = [s.instruction.op for s in steps_of(compiled) if isinstance(s, Pooling)]
     assert ops == [w.window_max, _window_first, w.window_put]
 
 
@@ -195,7 +197,7 @@ def test_a_convolutional_net_trains_as_it_does_eagerly() -> None:
     groups = [s for s in steps_of(compiled) if isinstance(s, Convolution)]
     forward = {w.convolve, w.window_max, _window_first, e.relu}
     backward = {e.masked, w.window_put, w.convolve_weight, sum_}
-    members = [{s.op for s in group.statements} for group in groups]
+    members = [{s.op for s in group.instructions} for group in groups]
     assert members == [forward, forward, backward | {w.convolve_transposed}, backward]
     assert called(compiled) == {"matmul"}
 
@@ -228,7 +230,9 @@ def recorded(function: Callable[..., Any], *arrays: Tensor) -> Any:
     compiled = Compiled(function)
     for _ in range(3):
         compiled(*arrays)
-    return compiled.programs[0]
+    (entry,) = compiled._specialisations()
+    assert entry.tracer is not None
+    return simplified(expanded(simplified(entry.tracer.program)))
 
 
 def relu_pool(use: str) -> Callable[[Any], Any]:
@@ -245,19 +249,19 @@ def test_relu_moves_behind_the_maximum_unless_it_is_read_otherwise() -> None:
     x = draw(2, 3, 4, 4, dtype="float64")
     for use, size in (("alone", 2), ("kept", 4), ("read", 4)):
         shape = (2, 3, size, size)
-        program = planned(recorded(relu_pool(use), x))
-        relus = [s for s in program.statements if s.op is e.relu]
+        program = with_pooling_rewritten(recorded(relu_pool(use), x))
+        relus = [s for s in program.instructions if s.op is e.relu]
         assert [s.output.shape for s in relus] == [shape]
-        masks = [s for s in program.statements if s.op is e.masked]
+        masks = [s for s in program.instructions if s.op is e.masked]
         assert [s.output.shape for s in masks] == [shape]
 
 
 def test_the_first_largest_is_looked_for_once() -> None:
     program = recorded(relu_pool("alone"), draw(2, 3, 4, 4, dtype="float64"))
-    assert sum(s.op is w.window_put_first for s in program.statements) == 1
-    statements = planned(program).statements
-    (first,) = [s for s in statements if s.op is _window_first]
-    (put,) = [s for s in statements if s.op is w.window_put]
+    assert sum(s.op is w.window_put_first for s in program.instructions) == 1
+    instructions = with_pooling_rewritten(program).instructions
+    (first,) = [s for s in instructions if s.op is _window_first]
+    (put,) = [s for s in instructions if s.op is w.window_put]
     assert put.params["index"] is first.output
     assert first.output.dtype == np.int8
-    assert not [s for s in statements if s.op is w.window_put_first]
+    assert not [s for s in instructions if s.op is w.window_put_first]

@@ -121,8 +121,8 @@ def test_no_macro_or_word_of_the_headers_is_such_an_identifier(
         if Path("/proc/cpuinfo").exists()
         else 0
     )
-    own = [*includes(), PRODUCT_POINTER.replace("tk_product", "other")] if wide else []
-    shared = SHARE_POINTER.replace("tk_share", "another").replace("#define tk_self", "//")
+    own = [*includes(), PRODUCT_POINTER.replace("tk_gemm", "other")] if wide else []
+    shared = SHARE_POINTER.replace("tk_parallel_for", "another").replace("#define tk_self", "//")
     (tmp_path / "all.c").write_text("\n".join([PRELUDE, *own, shared]), "utf-8")
     words: set[str] = set()
     for option in (["-dM"], []):

@@ -21,8 +21,8 @@ from training import training_step
 import tinygrad_kr as tk
 import tinygrad_kr.functional as F
 from tinygrad_kr import Tensor, nn, optim
-from tinygrad_kr.compile.codegen import arguments
 from tinygrad_kr.compile.function import Compiled
+from tinygrad_kr.compile.ir import calling
 from tinygrad_kr.compile.ir.bindings import Argument, GradientWrite, LeafWrite
 from tinygrad_kr.compile.ir.program import Check
 from tinygrad_kr.compile.plan.steps import OUTSIDE
@@ -186,7 +186,7 @@ STEPS: dict[str, Callable[[], Case]] = {
 
 
 def native(case: Case) -> Any:
-    (entry,) = case.step._entries()
+    (entry,) = case.step._specialisations()
     return entry.runner.native
 
 
@@ -225,7 +225,7 @@ def test_a_step_is_built_and_exports_its_functions(
     assert exports(library) - OF_THE_LINKER == set(wanted)
     assert "gemm.h" not in source
     assert "threads.h" not in source
-    assert ("tk_share" in wanted) == (name == "wide" and "macos" in system)
+    assert ("tk_parallel_for" in wanted) == (name == "wide" and "macos" in system)
 
 
 @pytest.mark.parametrize("system", SYSTEMS)
@@ -257,7 +257,7 @@ def driver(tmp_path_factory: pytest.TempPathFactory) -> Path:
     program = tmp_path_factory.mktemp("driver") / "driver.exe"
     command = [*WINDOWS.compiler().command, "-O2", "-o", str(program)]
     source = Path(__file__).parents[1] / "support" / "windows_driver.c"
-    layout = [f"-DITEMS={arguments.ITEMS}", f"-DELEMENTS={arguments.ELEMENTS}"]
+    layout = [f"-DITEMS={calling.ITEMS}", f"-DELEMENTS={calling.ELEMENTS}"]
     subprocess.run([*command, *layout, str(source)], check=True, timeout=900)
     return program
 
@@ -291,25 +291,25 @@ class Memory:
     """The arrays of a step's C function, as they are before a call."""
 
     def __init__(self, made: Any, given: tuple[Tensor, ...]) -> None:
-        (self.arguments,), self.starts = made.given[-1:], made.arena.starts
         self.plan = plan = made.plan
+        self.roots, self.starts = plan.segments[-1].roots, made.arena.starts
         self.pieces = [np.zeros(plan.roots[r].size * plan.roots[r].dtype.itemsize, np.uint8)
-                       for r in self.arguments.roots]  # fmt: skip
+                       for r in self.roots]  # fmt: skip
         self.pieces.append(np.zeros(made.arena.nbytes, np.uint8))
-        for value, source in plan.program.sources.items():
+        for value, source in plan.program.inputs.items():
             known = isinstance(source, Argument)
             array = given[source.index].data if known else source.fetch()
             self.view(value)[...] = array
 
     def view(self, value: Any) -> ndarray:
         """The elements of a value."""
-        place = self.plan.places[value]
-        arena = place.root in self.starts
-        piece = self.pieces[-1 if arena else self.arguments.roots.index(place.root)]
+        view = self.plan.views[value]
+        arena = view.root in self.starts
+        piece = self.pieces[-1 if arena else self.roots.index(view.root)]
         size = value.dtype.itemsize
-        start = self.starts[place.root] if arena else 0
-        strides = tuple(step * size for step in place.strides)
-        return np.ndarray(value.shape, value.dtype, piece, start + place.offset * size, strides)
+        start = self.starts[view.root] if arena else 0
+        strides = tuple(step * size for step in view.strides)
+        return np.ndarray(value.shape, value.dtype, piece, start + view.offset * size, strides)
 
     def take(self, contents: list[bytes]) -> None:
         for piece, content in zip(self.pieces, contents, strict=True):
@@ -339,9 +339,9 @@ def test_a_step_that_windows_runs_gives_the_eager_values(
     precision = 1e-5 if loss.dtype == np.float32 else 1e-12
     (result,) = made.plan.program.results
     np.testing.assert_allclose(memory.view(result), loss.data, precision)
-    effects = made.plan.program.effects
-    written = {e.node: memory.view(e.value) for e in effects if isinstance(e, LeafWrite)}
-    gradients = {e.leaf: memory.view(e.value) for e in effects if isinstance(e, GradientWrite)}
+    bindings = made.plan.program.outputs
+    written = {e.node: memory.view(e.value) for e in bindings if isinstance(e, LeafWrite)}
+    gradients = {e.leaf: memory.view(e.value) for e in bindings if isinstance(e, GradientWrite)}
     assert written.keys() == gradients.keys() == set(case.leaves)
     for leaf, old in zip(case.leaves, before, strict=True):
         assert not np.array_equal(leaf.data, old)

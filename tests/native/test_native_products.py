@@ -20,7 +20,7 @@ from numpy import ndarray
 import tinygrad_kr as tk
 from tinygrad_kr import Tensor
 from tinygrad_kr.compile.run import c_runner
-from tinygrad_kr.compile.run.c_runner import QUICK
+from tinygrad_kr.compile.run.c_runner import MAX_HOLDING
 from tinygrad_kr.native import cpu
 from tinygrad_kr.native import kernels as native_kernels
 from tinygrad_kr.native.build import build, find_compiler
@@ -40,7 +40,7 @@ def compiled_for(a: ndarray, b: ndarray, tiled: bool = True) -> Any:
     compiled = tk.compile(multiply)
     for _ in range(3):
         compiled(a, b)
-    assert ("tk_product(" in compiled.source) == tiled, compiled.source
+    assert ("tk_gemm(" in compiled.source) == tiled, compiled.source
     return compiled
 
 
@@ -54,6 +54,12 @@ def close(found: ndarray, a: ndarray, b: ndarray) -> None:
 
 def normal(*shape: int) -> ndarray:
     return np.random.default_rng(sum(shape)).standard_normal(shape, dtype=np.float32)
+
+
+def test_without_wide_vectors_blas_multiplies(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(native_kernels, "has_wide_vectors", lambda: False)
+    a, b = normal(200, 100), normal(100, 300)
+    close(compiled_for(a, b, tiled=False)(a, b), a, b)
 
 
 @pytest.mark.parametrize(
@@ -83,7 +89,7 @@ def test_cores_that_copy_all_of_a_small_factor(
         plain, less = compiled(a * n, b)
         close(plain, a * n, b)
         close(less, a * n - 1, b)
-    assert compiled.source.count("  tk_product(") == 2
+    assert compiled.source.count("  tk_gemm(") == 2
 
 
 def layouts(rows: int, columns: int) -> dict[str, ndarray]:
@@ -106,7 +112,7 @@ def test_layouts(left: str, right: str) -> None:
     compiled = tk.compile(lambda a, b: (a @ b, (a * 1.5) @ b))
     for _ in range(3):
         plain, inside = compiled(a, b)
-    assert compiled.source.count("  tk_product(") == 2
+    assert compiled.source.count("  tk_gemm(") == 2
     close(plain, a, b)
     close(inside, 1.5 * a, b)
 
@@ -116,7 +122,7 @@ def test_views_of_values_begin_where_they_begin() -> None:
     compiled = tk.compile(lambda a, b: (a * 2)[3:90, 5:].T[:, 1:].T @ (b + 1)[5:, 2:])
     for _ in range(3):
         found = compiled(a, b)
-    assert "tk_product(" in compiled.source
+    assert "tk_gemm(" in compiled.source
     close(found, (a * 2)[4:90, 5:], (b + 1)[5:, 2:])
 
 
@@ -138,7 +144,7 @@ def test_a_larger_product_after_a_smaller_one() -> None:
     compiled = tk.compile(lambda *squares: [square @ square for square in squares])
     for _ in range(3):
         found = compiled(*squares)
-    assert compiled.source.count("  tk_product(") == 3
+    assert compiled.source.count("  tk_gemm(") == 3
     for product, square in zip(found, squares, strict=True):
         close(product, square, square)
 
@@ -166,7 +172,7 @@ def test_where_no_thread_can_be_started(monkeypatch: pytest.MonkeyPatch) -> None
 
 
 SLOW = """#!/bin/sh
-if grep -sq tk_product program.c; then echo $$ >> "$STARTED"; exec sleep 30; fi
+if grep -sq tk_gemm program.c; then echo $$ >> "$STARTED"; exec sleep 30; fi
 exec "$REAL" "$@"
 """
 
@@ -213,7 +219,7 @@ def test_ctrl_c_stops_both_compilers_at_once(tmp_path: Path, interrupts: int) ->
 def test_several_python_threads() -> None:
     """Each multiplies other matrices in the same C function, so large that others may run."""
     a, b = normal(300, 200), normal(200, 260)
-    assert a.size + b.size > QUICK
+    assert a.size + b.size > MAX_HOLDING
     given = [(a, b), (-2 * a, b + 1), (a[::-1].copy(), 3 * b)]
     compiled = [compiled_for(a, b) for _ in given]
     found: list[list[ndarray]] = [[] for _ in given]
@@ -269,7 +275,7 @@ def test_a_step_of_large_products_is_one_c_function_and_shares_memory() -> None:
         zip([eager(x).item() for _ in range(20)], compiled.repeat(20, x).numpy(), strict=True)
     )
     np.testing.assert_allclose(*zip(*losses, strict=True), 1e-5)
-    assert "tk_product(" in compiled.source
+    assert "tk_gemm(" in compiled.source
     assert "matmul(" not in compiled.source.split("def run")[1]
     c_runner = compiled.last_runner.native
     assert c_runner.looped is not None

@@ -28,7 +28,7 @@ pytestmark = pytest.mark.skipif(
 @pytest.fixture
 def short(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """What is long begins early, so that small arrays meet every way through `threads.h`."""
-    monkeypatch.setattr(plan, "LONG", 1000)
+    monkeypatch.setattr(plan, "MIN_PARALLEL", 1000)
     monkeypatch.setattr(parallel, "PIECE", 64)
     monkeypatch.setattr(cpu, "helpers", lambda: 3)
     yield
@@ -42,7 +42,7 @@ def compiled_f(*given: Tensor) -> tk.compile.Compiled:  # type: ignore[name-defi
     compiled = tk.compile(f)
     for _ in range(3):
         compiled(*given)
-    assert "tk_share(" in compiled.source
+    assert "tk_parallel_for(" in compiled.source
     return compiled
 
 
@@ -86,7 +86,7 @@ def test_the_caller_waits_for_the_last_piece(short: None, monkeypatch: pytest.Mo
     given = [(x * i, y + 1) for i in range(1, 21)]
     compiled = tk.compile(chain)
     last = [compiled(*each).data[-1] for each in given]
-    assert "tk_share(" in compiled.source
+    assert "tk_parallel_for(" in compiled.source
     expected = [chain(x[-1:], y[-1:]).item() for x, y in given]
     np.testing.assert_allclose(last, expected, 1e-12)
 
@@ -137,14 +137,14 @@ def test_helpers_are_as_many_as_cores_and_limits_allow(
     assert cpu.helpers() == expected
 
 
-@pytest.mark.parametrize("size", [plan.LONG - 1, plan.LONG])
+@pytest.mark.parametrize("size", [plan.MIN_PARALLEL - 1, plan.MIN_PARALLEL])
 def test_short_loops_have_no_threads(monkeypatch: pytest.MonkeyPatch, size: int) -> None:
     monkeypatch.setattr(cpu, "helpers", lambda: 3)
     x = tk.ones(size)
     compiled = tk.compile(np.tanh)
     for _ in range(3):
         compiled(x)
-    assert ("tk_share(" in compiled.source) == (size == plan.LONG)
+    assert ("tk_parallel_for(" in compiled.source) == (size == plan.MIN_PARALLEL)
 
 
 @pytest.mark.skipif(not has_wide_vectors(), reason="needs AVX-512")
@@ -153,9 +153,9 @@ def test_loops_beside_large_products_are_shared_sooner(
     monkeypatch: pytest.MonkeyPatch, missing: int
 ) -> None:
     monkeypatch.setattr(cpu, "helpers", lambda: 1)
-    a, x = tk.ones(60, 60), tk.ones(plan.LONG_BESIDE_PRODUCTS - missing)
+    a, x = tk.ones(60, 60), tk.ones(plan.MIN_PARALLEL_BESIDE_PRODUCTS - missing)
     compiled = tk.compile(lambda a, x: (a @ a, np.tanh(x)))
     for _ in range(3):
         compiled(a, x)
-    assert "tk_product(" in compiled.source
-    assert ("tk_share(" in compiled.source) == (not missing)
+    assert "tk_gemm(" in compiled.source
+    assert ("tk_parallel_for(" in compiled.source) == (not missing)

@@ -130,12 +130,12 @@ def test_of_many_recordings_those_that_are_kept_stay_loaded(own_cache: Path) -> 
     scale = [0.0]
     step = tk.compile(lambda x: (x * scale[0]).sum())
     x = np.ones(4)
-    for k in range(3 * function.ENTRIES):
+    for k in range(3 * function.MAX_SPECIALISATIONS):
         scale[0] = k + 0.5
         for _ in range(30):
             assert step(x) == 4 * scale[0]
     assert step.programs
-    assert 1 <= len(mapped(own_cache)) <= function.ENTRIES + 1
+    assert 1 <= len(mapped(own_cache)) <= function.MAX_SPECIALISATIONS + 1
 
 
 def training_step(net: Any, x: Tensor, optimizer: Any = optim.SGD) -> Any:
@@ -202,10 +202,10 @@ def method() -> Any:
     ("make", "called"),
     [
         (small, ""),
-        (with_products, "tk_product("),
-        (with_convolutions, "tk_share("),
+        (with_products, "tk_gemm("),
+        (with_convolutions, "tk_parallel_for("),
         (lambda: with_convolutions(np.float64), ""),
-        (with_long_loops, "tk_share("),
+        (with_long_loops, "tk_parallel_for("),
         (method, ""),
     ],
     ids=["small", "products", "convolutions", "BLAS convolutions", "long loops", "method"],
@@ -216,11 +216,11 @@ def test_a_program_is_unloaded_with_its_function(
 ) -> None:
     """Only the library whose threads never end stays; what it shares with programs is no reason."""
     monkeypatch.setattr(cpu, "helpers", lambda: 2)
-    monkeypatch.setattr(plan, "LONG", 1000)
+    monkeypatch.setattr(plan, "MIN_PARALLEL", 1000)
     for _ in range(2):
         compiled = make()
         assert compiled.programs, compiled.explain()
-        shared = "tk_share)(" in compiled.source
+        shared = "tk_parallel_for)(" in compiled.source
         assert not called or not kernels.has_wide_vectors() or called in compiled.source
         assert '"threads.h"' not in compiled.source
         assert len(mapped(own_cache)) >= 1 + shared

@@ -418,8 +418,8 @@ def test_threads_look_for_work_longer_than_in_compiled_programs(
     monkeypatch.setattr(kernels, "has_wide_vectors", lambda: True)
     monkeypatch.setattr(kernels, "build", build)
     assert kernels.eager_kernels() is None
-    longer, briefly = map(int, re.findall("#define TK_LOOKS ([0-9]+)", given[0]))
-    assert longer == kernels.LOOKS == 10 * briefly
+    longer, briefly = map(int, re.findall("#define TK_SPINS ([0-9]+)", given[0]))
+    assert longer == kernels.SPINS == 10 * briefly
 
 
 @needs_c

@@ -13,8 +13,8 @@ PLAIN = (
     "x;y", "2x", 'f"', "l'1", "soft sign", " ", "", "_", "__", "/", ":", "C:\\Users\\새 폴더\\",
     "값", "학습 단계", "가" * 500, "🙂", "\U0001f469\u200d\U0001f467", "\u202e evil \u202c",
     "\ufeff", "\u2066\u2069\u200f",
-    "\udcff", "\ud800", "é\u0301", "x" * 5000, "tk_multiply(", "tk_share(", "m0", "v1", "a0", "h0",
-    "t0", "m0[0] = 1;", "static APART void x_repeated0(", "ﬁ",
+    "\udcff", "\ud800", "é\u0301", "x" * 5000, "tk_gemm_panel(", "tk_parallel_for(", "m0", "v1",
+    "a0", "h0", "t0", "m0[0] = 1;", "static APART void x_repeated0(", "ﬁ",
 )  # fmt: skip
 """Pieces that mean something to C, to Python, to a terminal or to the generators."""
 
@@ -23,7 +23,7 @@ NAMES = (
     "copy", "result", "constant", "copyto", "empty", "partial", "truth", "before", "read", "leaf",
     "tick", "last_write", "rebound", "read_before", "references", "Stale", "watched0", "LastChange",
     "guards", "kind", "mode_now", "type0", "x0", "part0", "part0_0", "part0_repeated0", "many",
-    "results", "steps", "roots", "tk_share", "tk_product", "tk_self", "EXPORT", "APART",
+    "results", "steps", "roots", "tk_parallel_for", "tk_gemm", "tk_self", "EXPORT", "APART",
     "restrict", "main", "start", "stop", "i0", "j", "v12", "m3", "a1", "errno", "I", "M_PI",
     "M_SQRT1", "INFINITY", "NAN", "int64_t", "double", "int", "sum", "best", "lane", "row",
     "class_", "for_", "None_", "__import__", "__builtins__", "__debug", "exec", "print", "global_",

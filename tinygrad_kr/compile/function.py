@@ -15,64 +15,73 @@ import numpy as np
 from numpy import ndarray
 
 from tinygrad_kr import tree
-from tinygrad_kr.compile.codegen.arguments import are_found
+from tinygrad_kr.compile.codegen.program import CProgram, c_program
 from tinygrad_kr.compile.ir.bindings import StaleError, tell_fixed
+from tinygrad_kr.compile.ir.calling import are_found
 from tinygrad_kr.compile.ir.program import Program, difference
 from tinygrad_kr.compile.loop import array_of, repeat, scan
-from tinygrad_kr.compile.passes.expand import expanded
-from tinygrad_kr.compile.passes.simplify import simplified
+from tinygrad_kr.compile.passes.pipeline import lowered
+from tinygrad_kr.compile.plan.plan import Plan
 from tinygrad_kr.compile.run.c_runner import Native, NotInPlaceError
 from tinygrad_kr.compile.run.numpy_runner import NumPyRunner
 from tinygrad_kr.compile.trace.condition import Condition
 from tinygrad_kr.compile.trace.guards import Guards
-from tinygrad_kr.compile.trace.tracer import Recorder
+from tinygrad_kr.compile.trace.tracer import Tracer
 from tinygrad_kr.native.build import find_compiler
 from tinygrad_kr.native.compiler import NoCompilerError
 from tinygrad_kr.ops.node import ANOMALY, Node, current_mode, grad_mode, user_frame
 from tinygrad_kr.ops.tracing import tracers, tracing
 
-TRIES = 4
-"""How often a function may be recorded without two runs in a row doing the same."""
-ENTRIES = 8
-"""Ways of going that are kept for one kind of call."""
-MANY, MANY_KINDS = 16, 64
-"""New ways or kinds that are too many where few calls were replayed."""
+MAX_TRIES = 4
+"""Most traces of a function without two in a row that are the same."""
+MAX_SPECIALISATIONS = 8
+"""Specialisations kept per signature."""
+MANY_SPECIALISATIONS, MANY_SIGNATURES = 16, 64
+"""Give up after this many new specialisations or signatures with few replays."""
 
 
 class Runner(Protocol):
     """A program ready to run."""
 
     program: Program
-    source: str
     looped: Any
-    """The whole step in a loop of C, where there can be one."""
+    """The whole step as a loop of C; None where it is not one C function."""
+
+    @property
+    def source(self) -> str:
+        """The generated program."""
+        ...
 
     def run_if(self, condition: Condition, missed: Any, /) -> Callable[..., Any]:
-        """A function of the flattened arguments that does what the recorded one would; `missed`,
+        """A function of the flattened arguments that replays the program; `missed`,
         with nothing done, where a condition does not hold.
 
-        It raises StaleError, with nothing done, where the function must be recorded anew. Where
+        It raises StaleError, with nothing done, where the function must be traced anew. Where
         there is a `looped`, its second parameter is what runs in place of the C function.
         """
         ...
 
     def summary(self) -> str:
-        """What was made of what was recorded, in one line."""
+        """The steps of the program, in one line."""
         ...
 
 
 class NativeRunner:
     """A program in C and NumPy calls."""
 
-    def __init__(self, recording: Recorder, program: Program) -> None:
-        self.program = program
-        self.native = Native(recording, program)
-        self.source = f"{self.native.c_source}\n{self.native.source}"
+    def __init__(self, tracer: Tracer, program: Program, plan: Plan, code: CProgram) -> None:
+        self.program, self.code = program, code
+        self.native = Native(tracer, plan, code)
         self.looped = self.native.looped
         self.run_if = self.native.run_if
 
+    @property
+    def source(self) -> str:
+        """The C, with the user's names and lines, and the Python that calls it."""
+        return f"{self.code.shown()}\n{self.native.source}"
+
     def summary(self) -> str:
-        """What was made of what was recorded, in one line."""
+        """The steps of the program, in one line."""
         native = self.native
         plural = "s" * (len(native.parts) != 1)
         return (
@@ -82,26 +91,27 @@ class NativeRunner:
         )
 
 
-def runner_of(recording: Recorder) -> Runner:
-    """The best way there is on this computer to run what was recorded."""
+def runner_of(tracer: Tracer) -> Runner:
+    """The fastest runner for a trace on this computer: C, or NumPy calls without a compiler."""
     if find_compiler() is None or not are_found():
-        return NumPyRunner(recording)
-    program = simplified(recording.program)
-    return NativeRunner(recording, simplified(expanded(program)))
+        return NumPyRunner(tracer)
+    program = lowered(tracer.program)
+    plan = Plan(program, tracer.single)
+    return NativeRunner(tracer, program, plan, c_program(plan, tracer))
 
 
-class Entry:
-    """One way in which calls of one kind go: what the function reads is as it was."""
+class Specialisation:
+    """One specialisation: a program and the guards under which it is valid."""
 
     __slots__ = (
-        *("_condition", "_replay", "alike", "count", "guards", "mode", "reason", "recorded"),
-        *("recording", "runner", "seconds", "stale", "tries"),
+        *("_condition", "_replay", "matches", "count", "guards", "mode", "reason", "recorded"),
+        *("tracer", "runner", "seconds", "stale", "tries"),
     )
 
-    def __init__(self, kind: Kind, roots: Sequence[Any]) -> None:
-        self.mode, self.alike, self.count = kind.mode, kind.alike, kind.count
+    def __init__(self, signature: Signature, roots: Sequence[Any]) -> None:
+        self.mode, self.matches, self.count = signature.mode, signature.matches, signature.count
         self.guards = Guards(roots)
-        self.recording: Recorder | None = None
+        self.tracer: Tracer | None = None
         self.runner: Runner | None = None
         self.reason: str | None = None
         self.tries = self.recorded = self.stale = 0
@@ -111,68 +121,70 @@ class Entry:
 
     @property
     def replay(self) -> Callable[..., Any]:
-        """What the program does for flattened arguments; MISSED, with nothing done, where they
-        are of another kind or a guard does not hold. Raises StaleError, with nothing done, where
-        the function must be recorded anew."""
+        """The program as a function of flattened arguments.
+
+        It returns MISSED, with nothing done, where they have another signature or a guard does
+        not hold. It raises StaleError, with nothing done, where the function must be traced anew.
+        """
         runner, guarded = self.runner, self.guards.condition
         if runner is None:
             return _missed
         if self._condition is not guarded:
             names = {"mode_set": grad_mode.get, "mode_now": current_mode, "mode": self.mode}
-            names |= {"count": self.count} | self.alike.names | guarded.names
+            names |= {"count": self.count} | self.matches.names | guarded.names
             in_mode = "(mode_set() is mode or mode_now() == mode)"
-            text = f"{in_mode} and {self.alike.text} and {guarded.text}"
+            text = f"{in_mode} and {self.matches.text} and {guarded.text}"
             self._replay = runner.run_if(Condition(text, names, "count.replays += 1"), MISSED)
             self._condition = guarded
         return self._replay
 
-    def outdated(self) -> None:
-        """The program no longer fits its inputs. It is recorded again, or given up if that happens
-        at nearly every call."""
+    def discard(self) -> None:
+        """Drop a program that no longer fits its inputs; give up if that happens at nearly every
+        call."""
         self.runner = None
         self.count.replays -= 1  # it was not one
         self.stale += 1
-        if self.stale > MANY and self.count.replays < 2 * self.stale:
+        if self.stale > MANY_SPECIALISATIONS and self.count.replays < 2 * self.stale:
             self.reason = (
                 "the shape, dtype or memory layout of what it reads or overwrites changes at "
                 "nearly every call"
             )
 
-    def record(self, function: Callable[..., Any], args: Any, kwargs: Any) -> Any:
-        """Run the function and compare what it did with what it did the last time.
+    def trace(self, function: Callable[..., Any], args: Any, kwargs: Any) -> Any:
+        """Run the function, and compile it if its trace equals the one before.
 
-        Nothing learned takes effect until all of it is known: after an interrupt the entry has no
-        runner, and the next call records again.
+        Nothing learned takes effect until all of it is known: after an interrupt there is no
+        runner, and the next call traces again.
         """
-        if self.recording is not None and find_compiler() is None:
+        if self.tracer is not None and find_compiler() is None:
             warn_of_no_compiler()
         self.runner = None
-        recording = Recorder()
-        result = recording.run(function, args, kwargs)
-        before, tries, runner = self.recording, self.tries + 1, None
-        reason = recording.reason or self.guards.changed_by_the_run(recording.drawn_from)
+        tracer = Tracer()
+        result = tracer.run(function, args, kwargs)
+        before, tries, runner = self.tracer, self.tries + 1, None
+        reason = tracer.reason or self.guards.changed_by_the_run(tracer.drawn_from)
         if before is not None:
-            sources = before.program.sources.values(), recording.program.sources.values()
-            reason = reason or tell_fixed(*sources)
-        self.guards.learn(recording)
+            inputs = before.program.inputs.values(), tracer.program.inputs.values()
+            reason = reason or tell_fixed(*inputs)
+        self.guards.learn(tracer)
         if reason is None and before is not None:
-            parted = difference(before.program, recording.program)
+            parted = difference(before.program, tracer.program)
             if parted is None:
                 start = perf_counter()
-                runner = runner_of(recording)
-                self.recorded = len(recording.program.statements)
+                runner = runner_of(tracer)
+                self.recorded = len(tracer.program.instructions)
                 self.seconds = perf_counter() - start
                 tries = 0
-            elif tries > TRIES:
+            elif tries > MAX_TRIES:
                 reason = f"two runs in a row did not do the same: {parted}"
-        self.recording = None if reason is not None else recording
+        self.tracer = None if reason is not None else tracer
         self.tries, self.reason, self._condition = tries, reason, None
         self.runner = runner
         return result
 
 
-class Count:
-    """How many calls were replayed: apart from `Kind`, so that programs do not refer to theirs."""
+class ReplayCount:
+    """How many calls were replayed. It is no part of `Signature`, to which programs would refer."""
 
     __slots__ = ("replays",)
 
@@ -180,59 +192,59 @@ class Count:
         self.replays = 0
 
 
-class Kind:
-    """Calls whose arguments are alike: the newest way first in which they went."""
+class Signature:
+    """Calls with equal shapes, dtypes and other arguments: their specialisations, latest first."""
 
-    __slots__ = ("alike", "born", "count", "entries", "mode", "objects", "reason")
+    __slots__ = ("count", "created", "matches", "mode", "objects", "reason", "specialisations")
 
     def __init__(self, mode: int, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         self.mode = mode
-        self.alike = BY_KEY if kwargs else _alike(args)
+        self.matches = BY_KEY if kwargs else _matches(args)
         leaves, _ = tree.flatten((args, kwargs))
         self.objects = [leaf for leaf in leaves if not isinstance(leaf, Node | ndarray)]
-        self.entries: list[Entry] = []
+        self.specialisations: list[Specialisation] = []
         self.reason: str | None = None
-        self.born = 0
-        self.count = Count()
+        self.created = 0
+        self.count = ReplayCount()
 
     @property
     def replays(self) -> int:
         """How many calls were replayed."""
         return self.count.replays
 
-    def entry(self, function: Callable[..., Any]) -> Entry:
-        """The entry whose guards hold, if need be a new one."""
-        entries = self.entries
-        for i, entry in enumerate(entries):
-            if entry.guards.hold():
+    def specialisation(self, function: Callable[..., Any]) -> Specialisation:
+        """The specialisation whose guards hold, if need be a new one."""
+        known = self.specialisations
+        for i, specialisation in enumerate(known):
+            if specialisation.guards.hold():
                 if i:
-                    self.entries = [entry, *entries[:i], *entries[i + 1 :]]
-                return entry
-        entry = Entry(self, [function, *self.objects])
-        self.born += 1
-        if self.born > MANY and self.replays < 2 * self.born:
-            what = entry.guards.difference(entries[0].guards)
+                    self.specialisations = [specialisation, *known[:i], *known[i + 1 :]]
+                return specialisation
+        specialisation = Specialisation(self, [function, *self.objects])
+        self.created += 1
+        if self.created > MANY_SPECIALISATIONS and self.replays < 2 * self.created:
+            what = specialisation.guards.difference(known[0].guards)
             self.reason = f"what it reads is another thing at nearly each call: {what}"
-        self.entries = [entry, *entries[: ENTRIES - 1]]
-        return entry
+        self.specialisations = [specialisation, *known[: MAX_SPECIALISATIONS - 1]]
+        return specialisation
 
 
 class Compiled:
-    """A function that is recorded when it is first called and replayed from then on.
+    """A function that is traced when it is first called and replayed from then on.
 
-    Each kind of call (shapes, dtypes, other arguments by value, grad mode) is recorded by itself,
-    twice; so is what the function reads besides (see `guards`).
+    There is a program for each signature (shapes, dtypes, other arguments by value, grad mode) and
+    for each state of what the function reads besides (see `guards`). Each is traced twice.
     """
 
     def __init__(self, function: Callable[..., Any]) -> None:
         self.function = function
-        self._kinds: dict[Any, Kind] = {}
-        self._born = 0
+        self._signatures: dict[Any, Signature] = {}
+        self._created = 0
         self._eager: dict[str, None] = {}
         self._lock = RLock()
-        self._latest: Entry | None = None
+        self._latest: Specialisation | None = None
         self._replay: Callable[..., Any] = _missed
-        """That of the latest entry, where it tells calls of another kind."""
+        """Fast path: the latest program, where its test rejects calls of other signatures."""
         update_wrapper(self, function)
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
@@ -247,56 +259,57 @@ class Compiled:
         return self._call(args, kwargs)
 
     def _call(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        """A call that is not like the latest one: by another entry, recorded, or as written."""
+        """A call that the latest specialisation missed: by another one, traced, or eager."""
         if tracing() is not None:
             return self.function(*args, **kwargs)
         with self._lock:
-            entry, leaves = self._entry(args, kwargs)
-            if entry is not None and entry.runner is not None:
+            specialisation, leaves = self._specialisation(args, kwargs)
+            if specialisation is not None and specialisation.runner is not None:
                 try:
-                    result = entry.replay(leaves)
+                    result = specialisation.replay(leaves)
                 except StaleError:
-                    entry.outdated()
+                    specialisation.discard()
                 else:
                     if result is not MISSED:
-                        self._keep(entry)
+                        self._keep(specialisation)
                         return result
             self._keep(None)
-            if entry is not None and not entry.reason:
-                return entry.record(self.function, args, kwargs)
+            if specialisation is not None and not specialisation.reason:
+                return specialisation.trace(self.function, args, kwargs)
         return self.function(*args, **kwargs)
 
-    def _keep(self, entry: Entry | None) -> None:
-        """Have the next call try this entry first."""
-        alike = entry is not None and entry.alike is not BY_KEY
-        self._replay = entry.replay if entry is not None and alike else _missed
-        self._latest = entry
+    def _keep(self, specialisation: Specialisation | None) -> None:
+        """Have the next call try this specialisation first."""
+        matches = specialisation is not None and specialisation.matches is not BY_KEY
+        self._replay = specialisation.replay if specialisation is not None and matches else _missed
+        self._latest = specialisation
 
-    def _entry(
+    def _specialisation(
         self, args: tuple[Any, ...], kwargs: dict[str, Any]
-    ) -> tuple[Entry | None, Sequence[Any]]:
-        """The entry for a call, and its flattened arguments; None where it cannot be compiled."""
+    ) -> tuple[Specialisation | None, Sequence[Any]]:
+        """The specialisation for a call, None where it runs eagerly; the flattened arguments."""
         mode = int(current_mode())
         leaves, _ = tree.flatten((args, kwargs))
         reason = _reason_against(mode, leaves)
         if reason is not None:
             self._eager[reason] = None
             return None, leaves
-        key = (mode, *map(_form, args), *((name, _form(x)) for name, x in kwargs.items()))
-        kind = self._kinds.get(key)
-        if kind is None:
-            replays = sum(kind.replays for kind in self._kinds.values())
-            if self._born > MANY_KINDS and replays < 2 * self._born:
+        named = ((name, _signature_of(x)) for name, x in kwargs.items())
+        key = (mode, *map(_signature_of, args), *named)
+        signature = self._signatures.get(key)
+        if signature is None:
+            replays = sum(signature.replays for signature in self._signatures.values())
+            if self._created > MANY_SIGNATURES and replays < 2 * self._created:
                 self._eager["its arguments are of a new kind at nearly each call"] = None
                 return None, leaves
-            kind = self._kinds[key] = Kind(mode, args, kwargs)
-            self._born += 1
-            while len(self._kinds) > MANY_KINDS:
-                del self._kinds[next(iter(self._kinds))]
-        if kind.reason:
+            signature = self._signatures[key] = Signature(mode, args, kwargs)
+            self._created += 1
+            while len(self._signatures) > MANY_SIGNATURES:
+                del self._signatures[next(iter(self._signatures))]
+        if signature.reason:
             return None, leaves
-        entry = kind.entry(self.function)
-        return None if kind.reason else entry, leaves
+        specialisation = signature.specialisation(self.function)
+        return None if signature.reason else specialisation, leaves
 
     def _loop(
         self, n: int, args: tuple[Any, ...], kwargs: dict[str, Any], steps: dict[int, int]
@@ -306,18 +319,20 @@ class Compiled:
         if tracing() is not None:
             return None
         with self._lock:
-            entry, leaves = self._entry(args, kwargs)
-            looped = None if entry is None or entry.runner is None else entry.runner.looped
-            if entry is None or looped is None:
+            specialisation, leaves = self._specialisation(args, kwargs)
+            if specialisation is None or specialisation.runner is None:
+                return None
+            looped = specialisation.runner.looped
+            if looped is None:
                 return None
             loop = looped.loop(n, {i: (array_of(leaves[i]), step) for i, step in steps.items()})
             try:
-                result = entry.replay(leaves, loop)
+                result = specialisation.replay(leaves, loop)
             except (StaleError, NotInPlaceError):
                 return None
             if result is MISSED:
                 return None
-            self._keep(entry)
+            self._keep(specialisation)
         results: ndarray = loop.results
         return results
 
@@ -357,43 +372,43 @@ class Compiled:
     @property
     def source(self) -> str:
         """The generated programs: C, and the Python that calls it; empty before there is one."""
-        runners = [entry.runner for entry in self._entries()]
+        runners = [one.runner for one in self._specialisations()]
         return "\n".join(runner.source for runner in runners if runner is not None)
 
     def __str__(self) -> str:
         name = getattr(self.function, "__name__", "function")
         lines = [f"compiled {name}"]
-        for entry in self._entries():
-            if entry.runner is not None:
+        for one in self._specialisations():
+            if one.runner is not None:
                 lines.append(
-                    f"  {entry.recorded} ops recorded, {len(entry.runner.program.statements)} left "
-                    f"to compute, {entry.runner.summary()}, built in {entry.seconds * 1000:.0f} ms"
+                    f"  {one.recorded} ops recorded, {len(one.runner.program.instructions)} left "
+                    f"to compute, {one.runner.summary()}, built in {one.seconds * 1000:.0f} ms"
                 )
-            elif entry.reason is not None:
-                lines.append(f"  run as it is: {entry.reason}")
+            elif one.reason is not None:
+                lines.append(f"  run as it is: {one.reason}")
         return "\n".join(lines)
 
     @property
     def programs(self) -> list[Program]:
-        """What was recorded, one program for each kind of call."""
-        return [entry.runner.program for entry in self._entries() if entry.runner]
+        """The simplified traces, one program for each specialisation."""
+        return [one.runner.program for one in self._specialisations() if one.runner]
 
-    def _entries(self) -> Iterator[Entry]:
-        for kind in list(self._kinds.values()):
-            yield from kind.entries
+    def _specialisations(self) -> Iterator[Specialisation]:
+        for signature in list(self._signatures.values()):
+            yield from signature.specialisations
 
     def explain(self) -> str:
         """Why calls are run as they are written, where they are."""
         reasons = dict(self._eager)
-        for kind in list(self._kinds.values()):
-            reasons |= {reason: None for reason in [kind.reason] if reason}
-        reasons |= {entry.reason: None for entry in self._entries() if entry.reason}
+        for signature in list(self._signatures.values()):
+            reasons |= {reason: None for reason in [signature.reason] if reason}
+        reasons |= {one.reason: None for one in self._specialisations() if one.reason}
         return "\n".join(reasons) if reasons else "every call is compiled"
 
 
 MISSED = object()
 BY_KEY = Condition("True", {})
-"""For calls that must be looked at wholly to know their kind."""
+"""In place of a test, for calls whose signature must be computed."""
 
 
 def _missed(leaves: Sequence[Any], *_: Any) -> Any:
@@ -425,7 +440,7 @@ def _reason_against(mode: int, leaves: Sequence[Any]) -> str | None:
     return None
 
 
-class _Same:
+class _ByIdentity:
     """An object as part of a key: it equals nothing but itself."""
 
     __slots__ = ("thing",)
@@ -434,30 +449,30 @@ class _Same:
         self.thing = thing
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, _Same) and other.thing is self.thing
+        return isinstance(other, _ByIdentity) and other.thing is self.thing
 
     def __hash__(self) -> int:
         return id(self.thing)
 
 
-def _form(x: Any) -> Any:
-    """What must be the same of an argument for two calls to be of one kind."""
+def _signature_of(x: Any) -> Any:
+    """What must be equal in an argument for two calls to have one signature."""
     if isinstance(x, Node):
         return type(x), x._data.shape, x._data.dtype, x._requires_grad
     if isinstance(x, ndarray):
         return ndarray, x.shape, x.dtype
     if isinstance(x, tuple | list):
-        return type(x), *map(_form, x)
+        return type(x), *map(_signature_of, x)
     if isinstance(x, dict):
-        return dict, *((_form(key), _form(value)) for key, value in x.items())
+        return dict, *((_signature_of(key), _signature_of(value)) for key, value in x.items())
     if isinstance(x, float | np.floating):
         return type(x), repr(x)
     if isinstance(x, int | str | bytes | np.generic | np.dtype | type(None)):
         return type(x), x
-    return _Same(x)
+    return _ByIdentity(x)
 
 
-def _alike(args: tuple[Any, ...]) -> Condition:
+def _matches(args: tuple[Any, ...]) -> Condition:
     """A test that a call's arguments are Tensors and arrays like these and nothing else; BY_KEY
     where no such test can be written."""
     names: dict[str, Any] = {}

@@ -1,4 +1,4 @@
-"""Many calls of a compiled function at once: the same batch again and again, or stacked batches."""
+"""`repeat` and `scan`: many calls of a compiled function, in one loop of C where possible."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def _gather(
     call_of: Callable[[int], tuple[Any, dict[str, Any]]],
     steps: dict[int, int],
 ) -> Any:
-    """Calls in Python until the function is compiled; the rest in C, where the whole step is C."""
+    """Call in Python until the function is compiled; then in C, if the step is one C function."""
     done: list[Any] = []
     while len(done) < n:
         args, kwargs = call_of(len(done))
@@ -71,7 +71,7 @@ def _gather(
 
 
 def array_of(leaf: Any) -> Any:
-    """The array of a Tensor; anything else as it is."""
+    """The array of a Tensor; anything else unchanged."""
     return leaf._data if isinstance(leaf, Node) else leaf
 
 

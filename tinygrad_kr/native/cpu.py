@@ -94,5 +94,5 @@ def helpers() -> int:
 
 
 def thread_includes() -> list[str]:
-    """What C begins with that calls `tk_share`."""
+    """What C begins with that calls `tk_parallel_for`."""
     return [f"#define TK_HELPERS {helpers()}", '#include "threads.h"']

@@ -15,10 +15,12 @@ from tinygrad_kr.native.cache import trusted_cache
 from tinygrad_kr.native.compiler import stop
 from tinygrad_kr.native.cpu import machine
 
-LOOKS = 40_000
-"""How long threads look for work before they sleep: here a millisecond, for between two products
-lie some 100 microseconds of Python. Helpers that slept were late for all products of the first 40
-milliseconds after a pause (an MNIST step took 1.9 ms, not 0.95); BLAS's look for 25."""
+SPINS = 40_000
+"""Spin iterations before a helper thread sleeps: about 1 ms.
+
+Measured: some 100 us of Python lie between two products. Helpers that slept were late for the
+first 40 ms after a pause (an MNIST step took 1.9 ms, not 0.95). OpenBLAS spins about 25 ms.
+"""
 
 _SIZE, _ADDRESS = ctypes.c_int64, ctypes.c_void_p
 _MATRIX = (_ADDRESS, _SIZE, _SIZE)
@@ -35,7 +37,7 @@ def eager_kernels() -> ctypes.CDLL | None:
     and addresses, built or found built; None where they are not to be had."""
     if not has_wide_vectors():
         return None
-    lines = [PRELUDE, f"#define TK_LOOKS {LOOKS}", *includes()]
+    lines = [PRELUDE, f"#define TK_SPINS {SPINS}", *includes()]
     lines += ['#include "convolution.h"', PRODUCT, SHARE]
     try:
         trusted_cache()
@@ -98,29 +100,29 @@ PRODUCT = """
 EXPORT void product(int64_t rows, int64_t depth, int64_t columns,
                     const float *a, int64_t a_down, int64_t a_across,
                     const float *b, int64_t b_down, int64_t b_across, float *c) {
-  tk_product(rows, depth, columns, a, a_down, a_across, b, b_down, b_across, c);
+  tk_gemm(rows, depth, columns, a, a_down, a_across, b, b_down, b_across, c);
 }
 """
 
 
 SHARE = """
 EXPORT void share(tk_piece work, void **memory, int64_t size, int64_t step) {
-  tk_share(work, memory, size, step);
+  tk_parallel_for(work, memory, size, step);
 }
 EXPORT int64_t number(void) { return tk_self; }
 """
 
 
 SHARE_POINTER = """
-EXPORT void (*tk_share)(void (*work)(void **memory, int64_t start, int64_t stop), void **memory,
-                        int64_t size, int64_t step);
+EXPORT void (*tk_parallel_for)(void (*work)(void **memory, int64_t start, int64_t stop),
+                               void **memory, int64_t size, int64_t step);
 EXPORT int64_t (*tk_number)(void);
 #define tk_self tk_number()
 """
 
 
 PRODUCT_POINTER = """
-EXPORT void (*tk_product)(int64_t rows, int64_t depth, int64_t columns,
+EXPORT void (*tk_gemm)(int64_t rows, int64_t depth, int64_t columns,
                           const float *a, int64_t a_down, int64_t a_across,
                           const float *b, int64_t b_down, int64_t b_across, float *c);
 """
@@ -169,9 +171,11 @@ def connected(build_program: Callable[[], ctypes.CDLL]) -> ctypes.CDLL:
     except BaseException:
         stop(beside)
         raise
-    for name in ("share", "number", *["product"] * has_wide_vectors()):
+    pointers = {"tk_parallel_for": "share", "tk_number": "number"}
+    pointers |= {"tk_gemm": "product"} if has_wide_vectors() else {}
+    for pointer, name in pointers.items():
         function = ctypes.cast(kernels[name], ctypes.c_void_p)
-        ctypes.c_void_p.in_dll(program, f"tk_{name}").value = function.value
+        ctypes.c_void_p.in_dll(program, pointer).value = function.value
     return program
 
 

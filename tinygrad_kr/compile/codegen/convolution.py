@@ -1,4 +1,4 @@
-"""The C of convolution and pooling, and the loop in Python that has BLAS do the products."""
+"""The C of convolutions: what comes before, between and after their products."""
 
 from __future__ import annotations
 
@@ -9,55 +9,32 @@ from typing import Any
 import numpy as np
 
 from tinygrad_kr.compile.codegen.pooling import _WIDE, TYPES, _at, _find, _four, _window
-from tinygrad_kr.compile.ir.layout import Place
+from tinygrad_kr.compile.codegen.text import Function, Line, Writer
+from tinygrad_kr.compile.ir.layout import View, pair
 from tinygrad_kr.compile.ir.ops import _window_first
 from tinygrad_kr.compile.ir.program import Value
-from tinygrad_kr.compile.plan.convolution import _cotangent, _pair, geometry
 from tinygrad_kr.compile.plan.plan import Plan
-from tinygrad_kr.compile.plan.steps import Convolution, Geometry, TiledConvolution
+from tinygrad_kr.compile.plan.steps import Convolution, ConvolutionGroup, Geometry
 from tinygrad_kr.ops import elementwise as e
 from tinygrad_kr.ops import window as w
 from tinygrad_kr.ops.reduction import sum_
 
-Group = Convolution | TiledConvolution
 
-
-class Kernel:
-    """A C function of some samples: its arrays, from the plan's memory (`roots`) or the step's own,
-    and its lines."""
+class Kernel(Writer):
+    """A C function of some samples: its arrays, from the plan's memory or the step's own, and its
+    lines."""
 
     def __init__(self, name: str) -> None:
+        super().__init__()
         self.name = name
         self.parameters: dict[str, str] = {}
         self.given: dict[str, str] = {}
-        self.roots: set[int] = set()
-        self.lines: list[str] = []
-        self.depth = 1
 
-    def __call__(self, line: str) -> None:
-        self.lines.append("  " * self.depth + line)
-
-    def open(self, line: str) -> None:
-        """A line that opens a block."""
-        self(f"{line} {{")
-        self.depth += 1
-
-    def loop(self, name: str, stop: Any, start: Any = 0) -> None:
-        """A counted loop."""
-        self.open(f"for (int64_t {name} = {start}; {name} < {stop}; {name}++)")
-
-    def close(self, blocks: int = 1) -> None:
-        """Close blocks."""
-        for _ in range(blocks):
-            self.depth -= 1
-            self("}")
-
-    def memory(self, name: str, place: Place, dtype: Any, stored: bool = False) -> None:
+    def memory(self, name: str, view: View, dtype: Any, stored: bool = False) -> None:
         """An array of the plan."""
         kind = f"{'' if stored else 'const '}{TYPES[dtype]}"
         self.parameters[name] = f"{kind} *restrict {name}"
-        self.given[name] = f"({kind} *)memory[{place.root}] + {place.offset}"
-        self.roots.add(place.root)
+        self.given[name] = f"({kind} *)memory[{view.root}] + {view.offset}"
 
     def own(self, name: str, slot: int, dtype: Any, stored: bool = False) -> None:
         """An array of the step."""
@@ -65,31 +42,28 @@ class Kernel:
         self.parameters[name] = f"{kind} *restrict {name}"
         self.given[name] = f"({kind} *)own[{slot}]"
 
-    def source(self, kind: str) -> str:
+    def functions(self) -> Function:
         """Both functions: the one that works, and the one that finds its arrays."""
-        body = "\n".join(self.lines)
         parameters = ", ".join(self.parameters.values())
         given = ", ".join(self.given.values())
-        return (
-            f"static APART void {self.name}_({parameters}, int64_t start, int64_t count) {{\n"
-            f"{body}\n}}\n\n"
-            f"{kind} void {self.name}(void **memory, void **own, int64_t start, int64_t count) {{\n"
-            f"  {self.name}_({given}, start, count);\n}}\n"
-        )
-
-
-# ------------------------------------------------------------------ pooling by itself
+        head = f"static APART void {self.name}_({parameters}, int64_t start, int64_t count) {{"
+        after = [
+            *("}", ""),
+            f"static void {self.name}(void **memory, void **own, int64_t start, int64_t count) {{",
+            *(f"  {self.name}_({given}, start, count);", "}", ""),
+        ]
+        return Function([Line(head), *self.lines, *map(Line, after)], numbered=False)
 
 
 # ------------------------------------------------------------------ the parts of a convolution
 
 
-def _filters(name: str, s: Geometry, weight: Value, place: Place) -> Kernel:
+def _filters(name: str, s: Geometry, weight: Value, view: View) -> Kernel:
     """Filters as the columns of a matrix (features, outputs)."""
     f = Kernel(name)
-    f.memory("weight", place, weight.dtype)
+    f.memory("weight", view, weight.dtype)
     f.own("filters", 0, weight.dtype, stored=True)
-    (o, c, h, v), (kh, kw) = _four(place.strides), s.kernel
+    (o, c, h, v), (kh, kw) = _four(view.strides), s.kernel
     f.loop("i", kh)
     f.loop("j", kw)
     f.loop("c", s.channels)
@@ -169,29 +143,29 @@ def _along_rows(f: Kernel, s: Geometry, strides: tuple[int, int, int, int], mode
     f.close(2)
 
 
-def _columns(name: str, s: Geometry, x: Value, place: Place) -> Kernel:
+def _columns(name: str, s: Geometry, x: Value, view: View) -> Kernel:
     """Windows as rows (windows, features), zeros where they reach over the edge."""
     f = Kernel(name)
-    f.memory("x", place, x.dtype)
+    f.memory("x", view, x.dtype)
     f.own("columns", 1, x.dtype, stored=True)
-    _along_rows(f, s, _four(place.strides), "read")
+    _along_rows(f, s, _four(view.strides), "read")
     return f
 
 
-def _spread(name: str, s: Geometry, x: Value, place: Place) -> Kernel:
+def _spread(name: str, s: Geometry, x: Value, view: View) -> Kernel:
     """Rows (windows, features) added up where their windows lie."""
     f = Kernel(name)
-    f.memory("x", place, x.dtype, stored=True)
+    f.memory("x", view, x.dtype, stored=True)
     f.own("columns", 1, x.dtype)
-    _along_rows(f, s, _four(place.strides), "add")
+    _along_rows(f, s, _four(view.strides), "add")
     return f
 
 
 class _Forward:
     """The members of a forward group by what they are."""
 
-    def __init__(self, step: Group) -> None:
-        by_op = {s.op: s for s in step.statements}
+    def __init__(self, step: ConvolutionGroup) -> None:
+        by_op = {s.op: s for s in step.instructions}
         self.convolve = by_op[w.convolve]
         self.maximum, self.first = by_op.get(w.window_max), by_op.get(_window_first)
         self.relu = by_op.get(e.relu)
@@ -201,27 +175,27 @@ class _Forward:
         self.bias = bias[0] if bias else None
 
 
-def _epilogue(name: str, s: Geometry, plan: Plan, step: Group) -> Kernel:
+def _epilogue(name: str, s: Geometry, plan: Plan, step: ConvolutionGroup) -> Kernel:
     """From the products, in `rows` (windows, outputs), to what is kept: bias, maxima, relu."""
     members = _Forward(step)
     result, dtype = members.result, members.result.dtype
     kind = TYPES[dtype]
     f = Kernel(name)
     f.own("rows", 2, dtype)
-    f.memory("y", plan.places[result], dtype, stored=True)
-    place = _four(plan.places[result].strides)
+    f.memory("y", plan.views[result], dtype, stored=True)
+    strides = _four(plan.views[result].strides)
     bias = ""
     if members.bias is not None:
-        bias_place = plan.places[members.bias]
-        f.memory("bias", bias_place, dtype)
-        bias = f" + bias[{_at(('c', bias_place.strides[0]))}]"
+        bias_view = plan.views[members.bias]
+        f.memory("bias", bias_view, dtype)
+        bias = f" + bias[{_at(('c', bias_view.strides[0]))}]"
     outputs = s.outputs
     (oh, ow) = counts = s.counts
     offsets = [0]
     move = (outputs * ow, outputs)
     if members.maximum is not None:
-        window = {key: _pair(members.maximum.params[key]) for key in _WINDOW}
-        counts = _pair(members.maximum.output.shape[2:])
+        window = {key: pair(members.maximum.params[key]) for key in _WINDOW}
+        counts = pair(members.maximum.output.shape[2:])
         stride, kernel, dilation = _window(window)
         offsets = [
             (a * dilation[0] * ow + b * dilation[1]) * outputs
@@ -230,16 +204,16 @@ def _epilogue(name: str, s: Geometry, plan: Plan, step: Group) -> Kernel:
         move = (stride[0] * ow * outputs, stride[1] * outputs)
     if members.first is not None:
         index = members.first.output
-        index_place = plan.places[index]
-        f.memory("first", index_place, index.dtype, stored=True)
+        index_view = plan.views[index]
+        f.memory("first", index_view, index.dtype, stored=True)
     f.loop("n", "start + count", "start")
     f.loop("i", counts[0])
     f.loop("j", counts[1])
     window_at = f"(n - start) * {oh * ow * outputs} + i * {move[0]} + j * {move[1]}"
     f(f"const {kind} *from = rows + {window_at};")
     relu = f"tk_relu{'f' if dtype == np.float32 else ''}" if members.relu else ""
-    apart = place[1] != 1
-    target = f"y[{_at(('n', place[0]), ('c', place[1]), ('i', place[2]), ('j', place[3]))}]"
+    apart = strides[1] != 1
+    target = f"y[{_at(('n', strides[0]), ('c', strides[1]), ('i', strides[2]), ('j', strides[3]))}]"
     if apart:
         f(f"{kind} row[{outputs}];")
     if members.first is not None:
@@ -254,7 +228,7 @@ def _epilogue(name: str, s: Geometry, plan: Plan, step: Group) -> Kernel:
         f(f"found[c] = {'index' if len(offsets) > 1 else 0};")
     f.close()
     if members.first is not None:
-        at = _four(index_place.strides)
+        at = _four(index_view.strides)
         where = _at(("n", at[0]), ("c", at[1]), ("i", at[2]), ("j", at[3]))
         f(f"for (int64_t c = 0; c < {outputs}; c++) first[{where}] = found[c];")
     if apart:
@@ -269,8 +243,8 @@ _WINDOW = ("kernel", "stride", "dilation")
 class _Backward:
     """The members of a backward group by what they are."""
 
-    def __init__(self, step: Group) -> None:
-        by_op = {s.op: s for s in step.statements}
+    def __init__(self, step: ConvolutionGroup) -> None:
+        by_op = {s.op: s for s in step.instructions}
         self.weight, self.transposed = (
             by_op.get(w.convolve_weight),
             by_op.get(w.convolve_transposed),
@@ -278,11 +252,10 @@ class _Backward:
         self.mask, self.put, self.sum = (by_op.get(o) for o in (e.masked, w.window_put, sum_))
         products = self.weight or self.transposed
         assert products is not None
-        self.g = _cotangent(products)
-        self.size = geometry(products)
+        self.g: Value = products.inputs[products.op is w.convolve_weight]
 
 
-def _rows(name: str, s: Geometry, plan: Plan, step: Group) -> Kernel:
+def _rows(name: str, s: Geometry, plan: Plan, step: ConvolutionGroup) -> Kernel:
     """The cotangent as rows (windows, outputs), put together from what it is made of."""
     members = _Backward(step)
     dtype, outputs = members.g.dtype, s.outputs
@@ -291,19 +264,19 @@ def _rows(name: str, s: Geometry, plan: Plan, step: Group) -> Kernel:
     given = members.mask.inputs[0] if members.mask else source
     f = Kernel(name)
     f.own("rows", 2, dtype, stored=True)
-    f.memory("g", plan.places[given], dtype)
+    f.memory("g", plan.views[given], dtype)
     if members.mask:
         mask = members.mask.inputs[1]
-        f.memory("mask", plan.places[mask], mask.dtype)
+        f.memory("mask", plan.views[mask], mask.dtype)
     if members.put:
         index = members.put.params["index"]
-        f.memory("first", plan.places[index], index.dtype)
+        f.memory("first", plan.views[index], index.dtype)
     if members.sum:
         f.own("total", 5, np.dtype(np.float64), stored=True)
     counts, offsets, move, apart, whole = s.counts, [0], (outputs * ow, outputs), True, True
     if members.put:
-        window = {key: _pair(members.put.params[key]) for key in _WINDOW}
-        counts = _pair(source.shape[2:])
+        window = {key: pair(members.put.params[key]) for key in _WINDOW}
+        counts = pair(source.shape[2:])
         stride, kernel, dilation = _window(window)
         offsets = [
             (a * dilation[0] * ow + b * dilation[1]) * outputs
@@ -316,8 +289,8 @@ def _rows(name: str, s: Geometry, plan: Plan, step: Group) -> Kernel:
         f(f"memset(rows, 0, sizeof({kind}) * count * {oh * ow * outputs});")
 
     def at(value: Value) -> str:
-        place = _four(plan.places[value].strides)
-        return _at(("n", place[0]), ("c", place[1]), ("i", place[2]), ("j", place[3]))
+        strides = _four(plan.views[value].strides)
+        return _at(("n", strides[0]), ("c", strides[1]), ("i", strides[2]), ("j", strides[3]))
 
     f.loop("n", "start + count", "start")
     f.loop("i", counts[0])
@@ -360,15 +333,15 @@ def _added(name: str, s: Geometry, dtype: Any) -> Kernel:
     return f
 
 
-def _finish(name: str, s: Geometry, plan: Plan, step: Group) -> Kernel | None:
+def _finish(name: str, s: Geometry, plan: Plan, step: ConvolutionGroup) -> Kernel | None:
     """The gradients of weight and bias, in the layout of these."""
     members = _Backward(step)
     f = Kernel(name)
     if members.weight:
         weight = members.weight.output
         f.own("whole", 4, weight.dtype)
-        f.memory("weight", plan.places[weight], weight.dtype, stored=True)
-        (o, c, h, v), (kh, kw) = _four(plan.places[weight].strides), s.kernel
+        f.memory("weight", plan.views[weight], weight.dtype, stored=True)
+        (o, c, h, v), (kh, kw) = _four(plan.views[weight].strides), s.kernel
         f.loop("o", s.outputs)
         f.loop("c", s.channels)
         f.loop("i", kh)
@@ -378,42 +351,36 @@ def _finish(name: str, s: Geometry, plan: Plan, step: Group) -> Kernel | None:
         f.close(4)
     if members.sum:
         bias = members.sum.output
-        place = plan.places[bias]
+        view = plan.views[bias]
         f.own("total", 5, np.dtype(np.float64))
-        f.memory("bias", place, bias.dtype, stored=True)
-        shape_step = place.strides[1 if len(bias.shape) > 1 else 0]
+        f.memory("bias", view, bias.dtype, stored=True)
+        shape_step = view.strides[1 if len(bias.shape) > 1 else 0]
         target = f"bias[{_at(('o', shape_step))}]"
         f(f"for (int64_t o = 0; o < {s.outputs}; o++) {target} = ({TYPES[bias.dtype]})total[o];")
     return f if f.parameters else None
 
 
-def kernels(plan: Plan, step: Group, name: str) -> list[Kernel]:
+def kernels(plan: Plan, step: ConvolutionGroup, name: str) -> list[Kernel]:
     """The C functions of a step. `start` and `count` are of samples, and of lines of windows for
     `columns` and `spread`."""
-    if step.statements[0].op is w.convolve:
-        s = geometry(step.statements[0])
-        assert s is not None
+    s = step.geometry
+    if step.is_forward:
         members = _Forward(step)
         return [
-            _filters(f"{name}_filters", s, members.weight, plan.places[members.weight]),
-            _columns(f"{name}_columns", s, members.x, plan.places[members.x]),
+            _filters(f"{name}_filters", s, members.weight, plan.views[members.weight]),
+            _columns(f"{name}_columns", s, members.x, plan.views[members.x]),
             _epilogue(f"{name}_epilogue", s, plan, step),
         ]
     back = _Backward(step)
-    s = back.size
-    assert s is not None
     found: list[Kernel | None] = [_rows(f"{name}_rows", s, plan, step)]
     if back.weight:
         x = back.weight.inputs[0]
-        found.append(_columns(f"{name}_columns", s, x, plan.places[x]))
+        found.append(_columns(f"{name}_columns", s, x, plan.views[x]))
         if isinstance(step, Convolution):
             found.append(_added(f"{name}_added", s, x.dtype))
     if back.transposed:
         weight, y = back.transposed.inputs[1], back.transposed.output
-        found.append(_filters(f"{name}_filters", s, weight, plan.places[weight]))
-        found.append(_spread(f"{name}_spread", s, y, plan.places[y]))
+        found.append(_filters(f"{name}_filters", s, weight, plan.views[weight]))
+        found.append(_spread(f"{name}_spread", s, y, plan.views[y]))
     found.append(_finish(f"{name}_finish", s, plan, step))
     return [f for f in found if f is not None]
-
-
-# ------------------------------------------------------------------ running

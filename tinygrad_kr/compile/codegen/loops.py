@@ -1,37 +1,35 @@
-"""The C of a plan: one readable function for every run of loops between two NumPy calls."""
+"""The C of loops, and of the function that calls them in turn."""
 
 from __future__ import annotations
 
-import re
 from typing import Any
 
 import numpy as np
 from numpy.lib.array_utils import normalize_axis_tuple
 
-from tinygrad_kr.compile.codegen.outline import Text, parameters, shared
-from tinygrad_kr.compile.codegen.parallel import handed_out
+from tinygrad_kr.compile.codegen.outline import Snippet, outline, parameters
+from tinygrad_kr.compile.codegen.parallel import parallel_for
 from tinygrad_kr.compile.codegen.pooling import TYPES, pooling
+from tinygrad_kr.compile.codegen.text import Function, Line, Writer
 from tinygrad_kr.compile.codegen.tiled_convolution import tiled_convolution
-from tinygrad_kr.compile.ir.c_ops import C_TYPES, expression, literal
-from tinygrad_kr.compile.ir.layout import Place, broadcast_strides, dense_strides, extent, loops
-from tinygrad_kr.compile.ir.program import Statement, Value
-from tinygrad_kr.compile.plan.concat import assembled, filling, margin
-from tinygrad_kr.compile.plan.plan import Plan, is_long, together, written_by
+from tinygrad_kr.compile.ir.c_ops import C_TYPES, literal
+from tinygrad_kr.compile.ir.layout import View, broadcast_strides, dense_strides, extent, loops
+from tinygrad_kr.compile.ir.program import Instruction, Value
+from tinygrad_kr.compile.plan.plan import Plan
 from tinygrad_kr.compile.plan.steps import (
-    Assembly,
+    Concat,
     Labels,
     Loop,
     Pooling,
     Product,
     Reduction,
+    Segment,
     Step,
     TiledConvolution,
     TiledProduct,
     read_by,
+    written_by,
 )
-from tinygrad_kr.escape import comment
-from tinygrad_kr.native import kernels
-from tinygrad_kr.native.kernels import PRELUDE
 from tinygrad_kr.ops import network
 from tinygrad_kr.ops.reduction import max_, sum_
 
@@ -39,157 +37,129 @@ LANES = 8
 """Partial sums that are added side by side."""
 
 
-class Writer:
-    """C source, line by line, with its indentation."""
-
-    def __init__(self) -> None:
-        self.lines: list[str] = []
-        self.depth = 1
-        self.handed_out = 0
-        """The length of the outermost loop, if it goes from `start` to `stop`."""
-
-    def __call__(self, line: str) -> None:
-        self.lines.append("  " * self.depth + line)
-
-    def open(self, line: str) -> None:
-        """A line that opens a block."""
-        self(f"{line} {{")
-        self.depth += 1
-
-    def close(self, blocks: int = 1) -> None:
-        """Close blocks."""
-        for _ in range(blocks):
-            self.depth -= 1
-            self("}")
-
-    def loop(self, name: str, size: int, start: int = 0, step: int = 1) -> None:
-        """A counted loop."""
-        ahead = f"{name}++" if step == 1 else f"{name} += {step}"
-        self.open(f"for (int64_t {name} = {start}; {name} < {size}; {ahead})")
-
-
-def c_function(plan: Plan, steps: list[Step], name: str) -> str:
+def functions_of(plan: Plan, segment: Segment) -> list[Function]:
     """`name_(void **memory)`, with the plan's roots in `memory`, and the functions that work."""
-    plain = [step for step in steps if not isinstance(step, TiledConvolution)]
-    long_loops, texts = handed_out(plan, [_text(plan, step) for step in plain], name)
-    repeated, texts = shared(plan, texts, name)
-    workers, calls = [*long_loops, *repeated], []
+    name = segment.name
+    steps = [step for step in segment.steps if not isinstance(step, TiledConvolution)]
+    long_loops, texts = parallel_for(plan, [snippet(plan, step) for step in steps], name)
+    outlined, texts = outline(plan, texts, name)
+    workers, calls = [*long_loops, *outlined], []
     remaining = iter(texts)
-    for i, group in enumerate(together(steps)):
+    for i, group in enumerate(segment.workers):
         worker = f"{name}_{i}"
         if isinstance(group[0], TiledConvolution):
-            workers.append(tiled_convolution(plan, group[0], worker))
-            calls.append(f"  {worker}(memory);\n")
+            workers += tiled_convolution(plan, group[0], worker)
+            calls.append(f"  {worker}(memory);")
             continue
         some = [next(remaining) for _ in group]
         stored = {root for text in some for root, stores in text.roots.items() if stores}
         roots = {root: root in stored for root in sorted({r for text in some for r in text.roots})}
-        body = "\n".join(text.code for text in some)
-        workers.append(f"static APART void {worker}({parameters(plan, roots)}) {{\n{body}\n}}\n\n")
-        calls.append(f"  {worker}({', '.join(f'memory[{root}]' for root in roots)});\n")
-    return f"{''.join(workers)}static void {name}_(void **memory) {{\n{''.join(calls)}}}\n"
+        head = Line(f"static APART void {worker}({parameters(plan, roots)}) {{")
+        body = [line for text in some for line in text.lines]
+        workers.append(Function([head, *body, Line("}"), Line("")]))
+        calls.append(f"  {worker}({', '.join(f'memory[{root}]' for root in roots)});")
+    whole = [f"static void {name}_(void **memory) {{", *calls, "}"]
+    return [*workers, Function([Line(code) for code in whole])]
 
 
-def _text(plan: Plan, step: Step) -> tuple[Text, int]:
-    """A step in C with the roots that it reads and stores to, and `Writer.handed_out`."""
+def snippet(plan: Plan, step: Step) -> Snippet:
+    """A step in C with the roots that it reads and stores to."""
     writer = Writer()
-    _write(plan, writer, step)
-    roots = dict.fromkeys(sorted(plan.places[value].root for value in read_by(step)), False)
-    roots |= {plan.places[value].root: True for value in written_by(plan, step)}
-    return Text("\n".join(writer.lines), roots), writer.handed_out
+    length = _write(plan, writer, step)
+    roots = dict.fromkeys(sorted(plan.views[value].root for value in read_by(step)), False)
+    roots |= {plan.views[value].root: True for value in written_by(step)}
+    return Snippet(writer.finish(), roots, length)
 
 
-def _write(plan: Plan, writer: Writer, step: Step) -> None:
+def _write(plan: Plan, writer: Writer, step: Step) -> int:
+    """Write a step; the length of its outermost loop where that goes from `start` to `stop`."""
     if isinstance(step, Loop):
-        _loop(plan, writer, step)
-    elif isinstance(step, Reduction):
-        _reduction(plan, writer, step.statement)
+        return _loop(plan, writer, step)
+    if isinstance(step, Reduction):
+        _reduction(plan, writer, step.instruction)
     elif isinstance(step, Product):
-        _product(plan, writer, step.statement)
+        _product(plan, writer, step.instruction)
     elif isinstance(step, TiledProduct):
-        _tiled_product(plan, writer, step.statement)
+        _tiled_product(plan, writer, step.instruction)
     elif isinstance(step, Labels):
-        _labels(plan, writer, step.statement)
-    elif isinstance(step, Assembly):
-        _margin(plan, writer, step.statement)
+        _labels(plan, writer, step.instruction)
+    elif isinstance(step, Concat):
+        _fill_gaps(plan, writer, step)
     elif isinstance(step, Pooling):
-        pooling(plan, writer, step.statement)
+        pooling(plan, writer, step.instruction)
+    return 0
 
 
-def _index(place: Place, strides: tuple[int, ...], names: list[str]) -> str:
+def _index(view: View, strides: tuple[int, ...], names: list[str]) -> str:
     terms = [
         name if step == 1 else f"{name} * {step}"
         for name, step in zip(names, strides, strict=True)
         if step
     ]
-    if place.offset or not terms:
-        terms.insert(0, str(place.offset))
-    return f"m{place.root}[{' + '.join(terms)}]"
-
-
-def _comment(statement: Statement) -> str:
-    return f"/* {comment(statement.op.__name__)}, {comment(statement.place)} */"
+    if view.offset or not terms:
+        terms.insert(0, str(view.offset))
+    return f"m{view.root}[{' + '.join(terms)}]"
 
 
 # ------------------------------------------------------------------ elementwise
 
 
-def _loop(plan: Plan, writer: Writer, step: Loop) -> None:
-    stored = written_by(plan, step)
+def _loop(plan: Plan, writer: Writer, step: Loop) -> int:
+    stored = step.stored
     shape = step.shape
     reads = sorted(read_by(step), key=lambda value: value.number)
-    places = [plan.places[value] for value in (*stored, *reads)]
+    views = [plan.views[value] for value in (*stored, *reads)]
     shapes = [value.shape for value in (*stored, *reads)]
     spread = [
-        broadcast_strides(place.strides, own, shape)
-        for place, own in zip(places, shapes, strict=True)
+        broadcast_strides(view.strides, own, shape) for view, own in zip(views, shapes, strict=True)
     ]
     sizes, strides = loops(shape, *spread)
     names = [f"i{k}" for k in range(len(sizes))]
     at = {
-        value: _index(place, steps, names)
-        for value, place, steps in zip((*stored, *reads), places, strides, strict=True)
+        value: _index(view, steps, names)
+        for value, view, steps in zip((*stored, *reads), views, strides, strict=True)
     }
     steps, even = dict(zip(at, strides, strict=True)), dense_strides(sizes)
     apart = [value for value in at if any(steps[value]) and steps[value] != even]
     if _is_narrow(sizes, len(apart)) and not any(value in apart for value in stored):
         writer.open("")
         _copies(writer, apart, at, sizes, names)
-        at |= {value: _index(plan.places[value], (1,), ["i"]) for value in at if any(steps[value])}
+        at |= {value: _index(plan.views[value], (1,), ["i"]) for value in at if any(steps[value])}
         at |= {value: f"t{value.number}[i]" for value in apart}
         names, sizes = ["i"], (extent(sizes),)
     if not sizes:
         writer.open("")
-    if is_long(plan, step):
-        writer.handed_out = sizes[0]
-        writer.open(f"for (int64_t {names[0]} = start; {names[0]} < stop; {names[0]}++)")
+    length = sizes[0] if step.parallel else 0
+    if step.parallel:
+        writer.loop(names[0], "stop", "start")
         names, sizes = names[1:], sizes[1:]
     for name, size in zip(names, sizes, strict=True):
         writer.loop(name, size)
     known = {value: f"v{value.number}" for value in reads}
     for value in reads:
         writer(f"{C_TYPES[value.dtype]} v{value.number} = {at[value]};")
-    for statement in step.statements:
-        output = statement.output
+    for instruction in step.instructions:
+        output = instruction.output
         known[output] = f"v{output.number}"
-        text = _expression(statement, known)
-        writer(f"{C_TYPES[output.dtype]} v{output.number} = {text};  {_comment(statement)}")
+        text = _expression(step.expressions[output], instruction, known)
+        writer(f"{C_TYPES[output.dtype]} v{output.number} = {text};", instruction)
     for value in stored:
         writer(f"{at[value]} = v{value.number};")
     writer.close(writer.depth - 1)
+    return length
 
 
-NARROW = 16
-"""Elements of an innermost loop that do not fill vector registers."""
-ENOUGH, MOST = 256, 4_096
-"""Elements from which on copies of what is broadcast are worth while, and copied elements at most,
-which lie on the stack."""
+MAX_NARROW = 16
+"""Elements of an innermost loop, below which vector registers stay part empty."""
+MIN_FLAT, MAX_COPIED = 256, 4_096
+"""Fewest elements of a nest for which broadcast operands are copied, and most copied elements. The
+copies lie on the stack."""
 
 
 def _is_narrow(sizes: tuple[int, ...], copies: int) -> bool:
-    """Whether a nest of loops is better one loop over all, as in many nets of few units."""
-    narrow = len(sizes) > 1 and sizes[-1] < NARROW
-    return narrow and extent(sizes) >= ENOUGH and extent(sizes) * copies <= MOST
+    """Whether to make one loop of a nest with a short innermost loop."""
+    narrow = len(sizes) > 1 and sizes[-1] < MAX_NARROW
+    return narrow and extent(sizes) >= MIN_FLAT and extent(sizes) * copies <= MAX_COPIED
 
 
 def _copies(
@@ -199,7 +169,7 @@ def _copies(
     sizes: tuple[int, ...],
     names: list[str],
 ) -> None:
-    """Of what is broadcast, such as biases, an element for each of the loop's."""
+    """Expand broadcast operands, such as biases, to an element for each of the loop's."""
     for value in values:
         writer(f"{C_TYPES[value.dtype]} t{value.number}[{extent(sizes)}];")
     for name, size in zip(names, sizes, strict=True):
@@ -212,53 +182,51 @@ def _copies(
     writer.close(len(sizes))
 
 
-def _expression(statement: Statement, known: dict[Value, str]) -> str:
-    spelled = expression(statement)
-    assert spelled is not None
+def _expression(spelled: str, instruction: Instruction, known: dict[Value, str]) -> str:
     terms = [
-        known[x] if isinstance(x, Value) else literal(x, _number_type(statement, x))
-        for x in statement.inputs
+        known[x] if isinstance(x, Value) else literal(x, _number_type(instruction, x))
+        for x in instruction.inputs
     ]
     return spelled.format(*terms)
 
 
-def _number_type(statement: Statement, x: Any) -> Any:
-    kinds = [v.dtype for v in statement.inputs if isinstance(v, Value) and v.dtype.kind != "b"]
-    if statement.output.dtype.kind == "f":
-        return statement.output.dtype
+def _number_type(instruction: Instruction, x: Any) -> Any:
+    kinds = [v.dtype for v in instruction.inputs if isinstance(v, Value) and v.dtype.kind != "b"]
+    if instruction.output.dtype.kind == "f":
+        return instruction.output.dtype
     return kinds[0] if kinds else np.dtype(np.float64 if isinstance(x, float) else np.int64)
 
 
 # ------------------------------------------------------------------ reductions
 
 
-def _reduction(plan: Plan, writer: Writer, statement: Statement) -> None:
-    (x,), out = statement.inputs, statement.output
-    axis = statement.params.get("axis")
+def _reduction(plan: Plan, writer: Writer, instruction: Instruction) -> None:
+    (x,), out = instruction.inputs, instruction.output
+    axis = instruction.params.get("axis")
     axes = range(len(x.shape)) if axis is None else normalize_axis_tuple(axis, len(x.shape))
-    place, target = plan.places[x], plan.places[out]
+    view, target = plan.views[x], plan.views[out]
     kept = [a for a in range(len(x.shape)) if a not in axes]
     keepdims = len(out.shape) == len(x.shape)
     out_strides = [target.strides[a if keepdims else kept.index(a)] for a in kept]
     kept_shape = tuple(x.shape[a] for a in kept)
     gone_shape = tuple(x.shape[a] for a in axes)
-    inner = [place.strides[a] for a in axes]
-    writer(_comment(statement))
-    total = statement.op is sum_
-    fast_kept = any(place.strides[a] == 1 and x.shape[a] > 1 for a in kept)
+    inner = [view.strides[a] for a in axes]
+    writer.computes(instruction)
+    total = instruction.op is sum_
+    fast_kept = any(view.strides[a] == 1 and x.shape[a] > 1 for a in kept)
     if fast_kept and extent(gone_shape) > 1:
         _reduce_rows(
-            writer, statement, place, target, kept_shape, tuple(out_strides),
-            tuple(place.strides[a] for a in kept), gone_shape, tuple(inner), total,
+            writer, instruction, view, target, kept_shape, tuple(out_strides),
+            tuple(view.strides[a] for a in kept), gone_shape, tuple(inner), total,
         )  # fmt: skip
         return
-    sizes, strides = loops(kept_shape, tuple(out_strides), tuple(place.strides[a] for a in kept))
+    sizes, strides = loops(kept_shape, tuple(out_strides), tuple(view.strides[a] for a in kept))
     names = [f"i{k}" for k in range(len(sizes))]
     for name, size in zip(names, sizes, strict=True):
         writer.loop(name, size)
     gone_sizes, (gone_strides,) = loops(gone_shape, tuple(inner))
     _reduce_one(
-        writer, statement, place, dict(zip(names, strides[1], strict=True)), gone_sizes,
+        writer, instruction, view, dict(zip(names, strides[1], strict=True)), gone_sizes,
         gone_strides, _index(target, strides[0], names),
     )  # fmt: skip
     writer.close(len(sizes))
@@ -266,24 +234,24 @@ def _reduction(plan: Plan, writer: Writer, statement: Statement) -> None:
 
 def _reduce_one(
     writer: Writer,
-    statement: Statement,
-    place: Place,
+    instruction: Instruction,
+    view: View,
     outer: dict[str, int],
     sizes: tuple[int, ...],
     strides: tuple[int, ...],
     target: str,
 ) -> None:
-    """All elements of one sum or extreme, one after the other or in lanes."""
-    kind = C_TYPES[statement.output.dtype]
+    """One sum or extreme, element by element or in lanes."""
+    kind = C_TYPES[instruction.output.dtype]
     names = [f"j{k}" for k in range(len(sizes))]
     writer.open("")
-    if statement.op is not sum_:
-        extreme = _extreme(statement)
-        start = _index(place, (*outer.values(), *strides), [*outer, *["0"] * len(sizes)])
+    if instruction.op is not sum_:
+        extreme = _extreme(instruction)
+        start = _index(view, (*outer.values(), *strides), [*outer, *["0"] * len(sizes)])
         writer(f"{kind} best = {start};")
         for name, size in zip(names, sizes, strict=True):
             writer.loop(name, size)
-        element = _index(place, (*outer.values(), *strides), [*outer, *names])
+        element = _index(view, (*outer.values(), *strides), [*outer, *names])
         writer(f"best = {extreme}(best, {element});")
         writer.close(len(sizes))
         writer(f"{target} = best;")
@@ -295,11 +263,11 @@ def _reduce_one(
             writer.loop(name, size)
         whole = sizes[-1] // LANES * LANES
         writer.loop("j", whole, step=LANES)
-        element = _index(place, (*outer.values(), *strides), [*outer, *names[:-1], "(j + l)"])
+        element = _index(view, (*outer.values(), *strides), [*outer, *names[:-1], "(j + l)"])
         writer(f"for (int l = 0; l < {LANES}; l++) lane[l] += {element};")
         writer.close()
         writer.loop("j", sizes[-1], start=whole)
-        element = _index(place, (*outer.values(), *strides), [*outer, *names[:-1], "j"])
+        element = _index(view, (*outer.values(), *strides), [*outer, *names[:-1], "j"])
         writer(f"lane[0] += {element};")
         writer.close()
         writer.close(len(sizes) - 1)
@@ -309,7 +277,7 @@ def _reduce_one(
         writer("double sum = 0;")
         for name, size in zip(names, sizes, strict=True):
             writer.loop(name, size)
-        element = _index(place, (*outer.values(), *strides), [*outer, *names])
+        element = _index(view, (*outer.values(), *strides), [*outer, *names])
         writer(f"sum += {element};")
         writer.close(len(sizes))
     writer(f"{target} = ({kind})sum;")
@@ -318,9 +286,9 @@ def _reduce_one(
 
 def _reduce_rows(
     writer: Writer,
-    statement: Statement,
-    place: Place,
-    target: Place,
+    instruction: Instruction,
+    view: View,
+    target: View,
     kept_shape: tuple[int, ...],
     out_strides: tuple[int, ...],
     kept_strides: tuple[int, ...],
@@ -328,8 +296,8 @@ def _reduce_rows(
     gone_strides: tuple[int, ...],
     total: bool,
 ) -> None:
-    """Whole rows at a time, where the elements of one sum lie apart and those of many together."""
-    kind = C_TYPES[statement.output.dtype]
+    """Row by row: for sums of distant elements, where neighbouring sums have adjacent ones."""
+    kind = C_TYPES[instruction.output.dtype]
     sizes, strides = loops(kept_shape, kept_strides, out_strides)
     outer, block = sizes[:-1], sizes[-1]
     chunk = min(block, 256)
@@ -341,14 +309,16 @@ def _reduce_rows(
     writer(f"{'double' if total else kind} row[{chunk}];")
     gone_sizes, (gone_steps,) = loops(gone_shape, gone_strides)
     inner = [f"j{k}" for k in range(len(gone_sizes))]
-    first = _index(place, (*strides[0][:-1], strides[0][-1]), [*names, "(b + c)"])
+    first = _index(view, (*strides[0][:-1], strides[0][-1]), [*names, "(b + c)"])
     start = "0" if total else first
     writer(f"for (int64_t c = 0; c < n; c++) row[c] = {start};")
     for name, size in zip(inner, gone_sizes, strict=True):
         writer.loop(name, size)
-    element = _index(place, (*strides[0], *gone_steps), [*names, "(b + c)", *inner])
+    element = _index(view, (*strides[0], *gone_steps), [*names, "(b + c)", *inner])
     update = (
-        f"row[c] += {element};" if total else f"row[c] = {_extreme(statement)}(row[c], {element});"
+        f"row[c] += {element};"
+        if total
+        else f"row[c] = {_extreme(instruction)}(row[c], {element});"
     )
     writer(f"for (int64_t c = 0; c < n; c++) {update}")
     writer.close(len(gone_sizes))
@@ -357,29 +327,29 @@ def _reduce_rows(
     writer.close(len(outer) + 1)
 
 
-def _extreme(statement: Statement) -> str:
-    single = "f" if statement.output.dtype == np.float32 else ""
-    return f"tk_{'max' if statement.op is max_ else 'min'}{single}"
+def _extreme(instruction: Instruction) -> str:
+    single = "f" if instruction.output.dtype == np.float32 else ""
+    return f"tk_{'max' if instruction.op is max_ else 'min'}{single}"
 
 
 # ------------------------------------------------------------------ small matrix products
 
 
-def _product(plan: Plan, writer: Writer, statement: Statement) -> None:
-    a, b = statement.inputs
-    out = statement.output
+def _product(plan: Plan, writer: Writer, instruction: Instruction) -> None:
+    a, b = instruction.inputs
+    out = instruction.output
     kind = C_TYPES[out.dtype]
     rows, inner = a.shape[-2:]
     columns = b.shape[-1]
     batch = out.shape[:-2]
-    pa, pb, po = (plan.places[value] for value in (a, b, out))
+    pa, pb, po = (plan.views[value] for value in (a, b, out))
     over = [
-        broadcast_strides(place.strides[:-2], value.shape[:-2], batch)
-        for place, value in ((po, out), (pa, a), (pb, b))
+        broadcast_strides(view.strides[:-2], value.shape[:-2], batch)
+        for view, value in ((po, out), (pa, a), (pb, b))
     ]
     sizes, (so, sa, sb) = loops(batch, *over)
     names = [f"n{k}" for k in range(len(sizes))]
-    writer(_comment(statement))
+    writer.computes(instruction)
     for name, size in zip(names, sizes, strict=True):
         writer.loop(name, size)
     writer.loop("i", rows)
@@ -395,26 +365,26 @@ def _product(plan: Plan, writer: Writer, statement: Statement) -> None:
     writer.close(1 + len(sizes))
 
 
-def _tiled_product(plan: Plan, writer: Writer, statement: Statement) -> None:
-    values = (*statement.inputs, statement.output)
-    places = [plan.places[value] for value in values]
-    writer(_comment(statement))
-    writer(call([(f"m{p.root} + {p.offset}", p.strides) for p in places], statement))
+def _tiled_product(plan: Plan, writer: Writer, instruction: Instruction) -> None:
+    values = (*instruction.inputs, instruction.output)
+    views = [plan.views[value] for value in values]
+    writer.computes(instruction)
+    writer(_call([(f"m{p.root} + {p.offset}", p.strides) for p in views], instruction))
 
 
 # ------------------------------------------------------------------ labels
 
 
-def _labels(plan: Plan, writer: Writer, statement: Statement) -> None:
-    x, labels = statement.inputs
-    axis, out = statement.params["axis"], statement.output
-    pick = statement.op is network.label_pick
+def _labels(plan: Plan, writer: Writer, instruction: Instruction) -> None:
+    x, labels = instruction.inputs
+    axis, out = instruction.params["axis"], instruction.output
+    pick = instruction.op is network.label_pick
     wide, narrow = (x, out) if pick else (out, x)
-    pw, pn, pl = (plan.places[value] for value in (wide, narrow, labels))
+    pw, pn, pl = (plan.views[value] for value in (wide, narrow, labels))
     axis %= len(wide.shape)
     others = [a for a in range(len(wide.shape)) if a != axis]
     names = [f"i{k}" for k in range(len(others))]
-    writer(_comment(statement))
+    writer.computes(instruction)
     for name, a in zip(names, others, strict=True):
         writer.loop(name, wide.shape[a])
     if not names:
@@ -440,18 +410,16 @@ def _labels(plan: Plan, writer: Writer, statement: Statement) -> None:
 # ------------------------------------------------------------------ what is put together of parts
 
 
-def _margin(plan: Plan, writer: Writer, statement: Statement) -> None:
-    """What no part covers: where there is such a thing, there is only one part."""
-    keys = assembled(statement)
-    assert keys is not None
-    writer(_comment(statement))
-    out = statement.output
-    place, given = plan.places[out], literal(filling(statement), out.dtype)
-    for box in margin(keys[0], out.shape) if len(keys) == 1 else ():
-        offset = place.offset
+def _fill_gaps(plan: Plan, writer: Writer, step: Concat) -> None:
+    """What no part covers."""
+    out = step.instruction.output
+    writer.computes(step.instruction)
+    view, given = plan.views[out], literal(step.fill_value, out.dtype)
+    for box in step.gaps:
+        offset = view.offset
         sizes: list[int] = []
         strides: list[int] = []
-        for (first, steps), stride in zip(box, place.strides, strict=True):
+        for (first, steps), stride in zip(box, view.strides, strict=True):
             offset += first * stride
             sizes += [size for size, _ in steps]
             strides += [step * stride for _, step in steps]
@@ -459,32 +427,14 @@ def _margin(plan: Plan, writer: Writer, statement: Statement) -> None:
         names = [f"i{k}" for k in range(len(nest))]
         for name, size in zip(names, nest, strict=True):
             writer.loop(name, size)
-        writer(f"{_index(Place(place.root, offset, ()), inner, names)} = {given};")
+        writer(f"{_index(View(view.root, offset, ()), inner, names)} = {given};")
         writer.close(len(nest))
 
 
-_COMMENT = re.compile(r"/\*.*?\*/", re.DOTALL)
-
-
-def c_source(functions: list[str]) -> str:
-    """The whole file."""
-    text = "\n".join(functions)
-    code = _COMMENT.sub("", text)
-    lines: list[str] = []
-    if "tk_multiply(" in code:
-        lines = kernels.pointers(tiles=True)
-    elif "tk_product(" in code or "tk_share(" in code:
-        lines = kernels.pointers()
-    return "\n".join([PRELUDE, *lines, "", text])
-
-
-__all__ = ["c_function", "c_source", "written_by"]
-
-
-def call(places: list[tuple[str, tuple[int, ...]]], statement: Statement) -> str:
-    """The call of the function in C: `places` are where a, b and the output begin, and strides."""
-    rows, columns = statement.output.shape
-    depth = statement.inputs[0].shape[1]
-    (a, a_strides), (b, b_strides), (out, _) = places
+def _call(views: list[tuple[str, tuple[int, ...]]], instruction: Instruction) -> str:
+    """The call of the function in C: `views` are where a, b and the output begin, and strides."""
+    rows, columns = instruction.output.shape
+    depth = instruction.inputs[0].shape[1]
+    (a, a_strides), (b, b_strides), (out, _) = views
     given = (rows, depth, columns, a, *a_strides, b, *b_strides, out)
-    return f"tk_product({', '.join(map(str, given))});"
+    return f"tk_gemm({', '.join(map(str, given))});"

@@ -1,4 +1,4 @@
-"""Names for what a generated program computes with: the user's own where there are any."""
+"""Names for the values of a generated program: the user's own where there are any."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ from types import FunctionType, MethodType
 from typing import Any
 
 from tinygrad_kr.compile.ir.bindings import Argument, Gradient, GradientWrite, Leaf
+from tinygrad_kr.compile.ir.globals import Globals
 from tinygrad_kr.compile.ir.program import Program, Value
 from tinygrad_kr.escape import identifier
 from tinygrad_kr.nn.module import Module
 from tinygrad_kr.ops.node import Node
 
+__all__ = ["Globals", "SymbolNames", "assigned_name", "leaf_names"]
+
 _ASSIGNED = re.compile(r"\s*([A-Za-z_]\w*)\s*(?::[^=]*)?=[^=]", re.ASCII)
-_NUMBERED = re.compile(
-    r"^static APART void \w+_repeated\d+\(.*?^}$|/\*.*?\*/|\b([mv])(\d+)\b",
-    re.DOTALL | re.MULTILINE,
-)
-"""Memory `m8` and numbers `v17`, but in functions for several places and in comments."""
+_NUMBERED = re.compile(r"\b([mv])(\d+)\b")
+"""Memory `m8` and numbers `v17` of generated C, which holds no text of the user's."""
 _IN_PYTHON = re.compile(
     r"""'(?:[^'\\\n]|\\.)*'|"(?:[^"\\\n]|\\.)*"|\#.*|\b([aht])(\d+)\b""", re.ASCII
 )
@@ -29,27 +29,31 @@ _IN_PYTHON = re.compile(
 _KINDS = {"a": "{}_array", "h": "{}_array_before", "t": "{}_tensor"}
 
 
-class Names:
+class SymbolNames:
     """`names(c)`: C with readable names: `sigmoid_17` for an array, `sigmoid_17_i` for one element.
 
     The number at the end is the value's own, so no two names meet.
     """
 
-    def __init__(self, program: Program, recording: Any, roots: Sequence[Value]) -> None:
-        leaves = leaf_names(recording.function)
+    def __init__(self, program: Program, tracer: Any, roots: Sequence[Value]) -> None:
+        leaves = leaf_names(tracer.function)
         hints = {
-            value: _hint_of(source, recording.argument_names, leaves)
-            for value, source in program.sources.items()
+            value: _hint_of(source, tracer.argument_names, leaves)
+            for value, source in program.inputs.items()
         }
-        last = {statement.place: statement.output for statement in program.statements}
-        for statement in program.statements:
-            output = statement.output
-            assigned = assigned_name(statement.place) if last[statement.place] is output else None
-            hints[output] = assigned or statement.op.__name__
-        for effect in program.effects:
-            if isinstance(effect, GradientWrite) and effect.value is not None:
-                hints[effect.value] = f"grad_of_{leaves.get(id(effect.leaf), 'tensor')}"
-        self._names = {v.number: identifier(hint, v.number) for v, hint in hints.items()}
+        last = {instruction.source_line: instruction.output for instruction in program.instructions}
+        for instruction in program.instructions:
+            output = instruction.output
+            assigned = (
+                assigned_name(instruction.source_line)
+                if last[instruction.source_line] is output
+                else None
+            )
+            hints[output] = assigned or instruction.op.__name__
+        for binding in program.outputs:
+            if isinstance(binding, GradientWrite) and binding.value is not None:
+                hints[binding.value] = f"grad_of_{leaves.get(id(binding.leaf), 'tensor')}"
+        self.by_number = {v.number: identifier(hint, v.number) for v, hint in hints.items()}
         self._roots = [value.number for value in roots]
 
     def __call__(self, text: str) -> str:
@@ -64,33 +68,14 @@ class Names:
         kind, number = found[1], found[2]
         if kind is None:
             return found[0]
-        return _KINDS[kind].format(self._names.get(int(number), found[0]))
+        return _KINDS[kind].format(self.by_number.get(int(number), found[0]))
 
     def _named(self, found: re.Match[str]) -> str:
-        kind, number = found[1], found[2]
-        if kind is None:
-            return found[0]
+        kind, number = found.groups()
         if kind == "m":
-            return self._names.get(self._roots[int(number)], found[0])
-        name = self._names.get(int(number))
+            return self.by_number.get(self._roots[int(number)], found[0])
+        name = self.by_number.get(int(number))
         return found[0] if name is None else f"{name}_i"
-
-
-class Namespace:
-    """What the names of a Python function that is being written stand for."""
-
-    def __init__(self, names: dict[str, Any]) -> None:
-        self.names = names
-        self._known = {id(thing): name for name, thing in names.items()}
-
-    def name(self, thing: Any, hint: str) -> str:
-        """A name for an object."""
-        known = self._known.get(id(thing))
-        if known is None:
-            known = identifier(hint, len(self.names))
-            self.names[known] = thing
-            self._known[id(thing)] = known
-        return known
 
 
 def _hint_of(source: Any, arguments: Sequence[str], leaves: dict[int, str]) -> str:
@@ -138,9 +123,9 @@ def _named_things(function: Any) -> Iterator[tuple[str, Any]]:
                 yield name, function.__globals__[name]
 
 
-def assigned_name(place: str) -> str | None:
+def assigned_name(source_line: str) -> str | None:
     """The variable that the user's line at `file:line` assigns to, if it is a single one."""
-    file, _, line = place.rpartition(":")
+    file, _, line = source_line.rpartition(":")
     if not (line.isdecimal() and (file in linecache.cache or os.path.isfile(file))):
         return None
     found = _ASSIGNED.match(linecache.getline(file, int(line)))

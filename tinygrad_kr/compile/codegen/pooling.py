@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from itertools import product
 from typing import Any
 
 import numpy as np
 
+from tinygrad_kr.compile.codegen.text import Writer
 from tinygrad_kr.compile.ir.c_ops import C_TYPES
 from tinygrad_kr.compile.ir.ops import _window_first
-from tinygrad_kr.compile.ir.program import Statement
+from tinygrad_kr.compile.ir.program import Instruction
 from tinygrad_kr.compile.plan.plan import Plan
-from tinygrad_kr.escape import comment
 from tinygrad_kr.ops import window as w
 
 TYPES = {**C_TYPES, np.dtype(np.int8): "int8_t"}
@@ -31,15 +30,15 @@ def _at(*terms: tuple[str, int]) -> str:
     return " + ".join(parts) or "0"
 
 
-def pooling(plan: Plan, write: Callable[[str], None], statement: Statement) -> None:
+def pooling(plan: Plan, write: Writer, instruction: Instruction) -> None:
     """Loops over all windows, those over memory that lies side by side innermost."""
-    out, window = statement.output, statement.params
-    (x, *_), kernel = statement.inputs, window["kernel"]
-    put = statement.op is w.window_put
+    out, window = instruction.output, instruction.params
+    (x, *_), kernel = instruction.inputs, window["kernel"]
+    put = instruction.op is w.window_put
     narrow, wide = (x, out) if put else (out, x)
     kept = len(wide.shape) - len(kernel)
-    places = {value: plan.places[value] for value in (narrow, wide)}
-    steps = places[wide].strides
+    views = {value: plan.views[value] for value in (narrow, wide)}
+    steps = views[wide].strides
     moves = (*steps[:kept], *(s * t for s, t in zip(steps[kept:], window["stride"], strict=True)))
     elements = [
         sum(o * d * s for o, d, s in zip(offset, window["dilation"], steps[kept:], strict=True))
@@ -48,24 +47,22 @@ def pooling(plan: Plan, write: Callable[[str], None], statement: Statement) -> N
     axes = sorted(range(len(narrow.shape)), key=lambda a: (-steps[a], a))
     heads = [f"for (int64_t i{a} = 0; i{a} < {narrow.shape[a]}; i{a}++)" for a in axes]
     at = {
-        value: f"m{places[value].root}["
-        + _at(("1", places[value].offset), *((f"i{a}", strides[a]) for a in axes))
-        for value, strides in ((narrow, places[narrow].strides), (wide, moves))
+        value: f"m{views[value].root}["
+        + _at(("1", views[value].offset), *((f"i{a}", strides[a]) for a in axes))
+        for value, strides in ((narrow, views[narrow].strides), (wide, moves))
     }
-    write(f"/* {comment(statement.op.__name__)}, {comment(statement.place)} */")
+    write.computes(instruction)
     if not put:
         write(" ".join(heads) + " {")
         _find(write, TYPES[x.dtype], [f"{at[wide]} + {element}]" for element in elements])
-        write(f"  {at[narrow]}] = {'index' if statement.op is _window_first else 'best'};")
+        write(f"  {at[narrow]}] = {'index' if instruction.op is _window_first else 'best'};")
         write("}")
         return
     index = window["index"]
-    place = plan.places[index]
-    chosen = f"m{place.root}[" + _at(
-        ("1", place.offset), *((f"i{a}", place.strides[a]) for a in axes)
-    )
+    view = plan.views[index]
+    chosen = f"m{view.root}[" + _at(("1", view.offset), *((f"i{a}", view.strides[a]) for a in axes))
     apart = all(s >= (k - 1) * d + 1 for s, k, d in zip(*_window(window), strict=True))
-    write(f"memset(m{places[out].root}, 0, {out.size * out.dtype.itemsize});")
+    write(f"memset(m{views[out].root}, 0, {out.size * out.dtype.itemsize});")
     for group in (
         [list(enumerate(elements))] if apart else [[(n, s)] for n, s in enumerate(elements)]
     ):
@@ -87,7 +84,7 @@ _WIDE = {"float": "int32_t", "double": "int64_t"}
 """The whole numbers that are as wide as a float."""
 
 
-def _find(write: Callable[[str], None], kind: str, elements: list[str], indent: str = "  ") -> None:
+def _find(write: Writer, kind: str, elements: list[str], indent: str = "  ") -> None:
     """`best` and `index`: the first largest of these expressions, or the first NaN.
 
     In the form that GCC makes vector code of: all of one width, truth as all bits.

@@ -6,38 +6,37 @@ from __future__ import annotations
 from textwrap import indent
 
 from tinygrad_kr.compile.codegen.convolution import kernels
+from tinygrad_kr.compile.codegen.text import Function, Line, plain
 from tinygrad_kr.compile.plan.plan import Plan
-from tinygrad_kr.compile.plan.steps import TiledConvolution
-from tinygrad_kr.compile.plan.tiling import division, geometry_of, panels, scratch
-from tinygrad_kr.escape import comment
+from tinygrad_kr.compile.plan.steps import TiledConvolution, panels
 from tinygrad_kr.native.kernels import COLUMNS
-from tinygrad_kr.ops import window as w
 
 _OWN = ("filters", "columns", "rows", "part", "whole", "total")
 """The arrays of a step, in the order in which its functions find them."""
 
 
-def tiled_convolution(plan: Plan, step: TiledConvolution, name: str) -> str:
+def tiled_convolution(plan: Plan, step: TiledConvolution, name: str) -> list[Function]:
     """`name(void **memory)`, and the functions that it calls."""
-    return _Writer(plan, step, name).source()
+    return _Writer(plan, step, name).functions()
 
 
 class _Writer:
     def __init__(self, plan: Plan, step: TiledConvolution, name: str) -> None:
-        self.name, self.root = name, plan.places[step.scratch].root
-        self.s = geometry_of(step.statements)
-        self.pieces, self.samples, self.lines = division(self.s)
-        self.arrays, _ = scratch(step.statements)
-        self.forward = step.statements[0].op is w.convolve
+        self.name, self.root = name, plan.views[step.scratch].root
+        self.s, self.arrays, self.forward = step.geometry, step.arrays, step.is_forward
+        self.pieces, self.samples, self.lines = step.division
         self.kernels = kernels(plan, step, name)
         self.parts = {kernel.name.removeprefix(f"{name}_") for kernel in self.kernels}
-        ops = ", ".join(comment(statement.op.__name__) for statement in step.statements)
-        self.comment = f"/* {ops}, {comment(step.statements[0].place)} */"
+        self.instructions = tuple(step.instructions)
 
-    def source(self) -> str:
+    def functions(self) -> list[Function]:
         """The functions of the parts, of pieces, and of the step."""
-        parts = [kernel.source("static") for kernel in self.kernels]
-        return "\n".join([*parts, self.comment, self._of_pieces(), self._of_all(), ""])
+        first, *more = plain(self._of_pieces())
+        lines = [first._replace(origins=self.instructions, above=True), *more]
+        return [
+            *(kernel.functions() for kernel in self.kernels),
+            Function([*lines, *plain(self._of_all()), Line("")], numbered=False),
+        ]
 
     def _of_pieces(self) -> str:
         samples, work = self.s.samples, self._forward() if self.forward else self._backward()
@@ -46,7 +45,7 @@ class _Writer:
             *self._zeros(),
             f"int64_t end = (piece + 1) * {samples} / {self.pieces};",
             f"for (int64_t n = piece * {samples} / {self.pieces}; n < end; n += {self.samples}) {{",
-            f"  int64_t count = tk_smaller({self.samples}, end - n);",
+            f"  int64_t count = tk_min_i64({self.samples}, end - n);",
             *(f"  {line}" for line in work),
             "}",
         ]
@@ -61,7 +60,7 @@ class _Writer:
     def _of_all(self) -> str:
         body = [*self._found("0"), *self._packed()]
         if self.pieces > 1:
-            body.append(f"tk_share({self.name}_pieces, memory, {self.pieces}, 1);")
+            body.append(f"tk_parallel_for({self.name}_pieces, memory, {self.pieces}, 1);")
         else:
             body.append(f"{self.name}_pieces(memory, 0, 1);")
         if "finish" in self.parts:
@@ -89,15 +88,15 @@ class _Writer:
         down, side = (across, 1) if self.forward else (1, depth)
         return [
             self._call("filters", "0", "0"),
-            f"tk_factors factors = {{.depth = {depth}, .columns = {across}, .b = filters, "
+            f"tk_gemm_args factors = {{.depth = {depth}, .columns = {across}, .b = filters, "
             f".copy = panels, .b_down = {down}, .b_across = {side}}};",
-            f"tk_copy_panels((void *[]){{&factors}}, 0, {-(-across // COLUMNS)});",
+            f"tk_pack_b((void *[]){{&factors}}, 0, {-(-across // COLUMNS)});",
         ]
 
     def _zeros(self) -> list[str]:
         """What a piece sums up begins with nothing."""
         zeros = {
-            "whole": "int more = 0;",
+            "whole": "int accumulate = 0;",
             "total": f"memset(total, 0, sizeof(double) * {self.s.outputs});",
         }
         return [line for name, line in zeros.items() if name in self.arrays]
@@ -120,7 +119,7 @@ class _Writer:
         return [
             *self._by_lines(
                 self._call("columns", "line", "lines"),
-                f"tk_multiply(lines * {s.counts[1]}, {s.features}, {s.outputs}, {factors}, "
+                f"tk_gemm_panel(lines * {s.counts[1]}, {s.features}, {s.outputs}, {factors}, "
                 "products, 0);",
             ),
             self._call("epilogue", "n", "count"),
@@ -132,14 +131,14 @@ class _Writer:
         if "columns" in self.parts:
             body += [
                 self._call("columns", "line", "lines"),
-                f"tk_multiply({s.features}, lines * {s.counts[1]}, {s.outputs}, "
-                f"columns, 1, {s.features}, products, {s.outputs}, {COLUMNS}, whole, more);",
-                "more = 1;",
+                f"tk_gemm_panel({s.features}, lines * {s.counts[1]}, {s.outputs}, "
+                f"columns, 1, {s.features}, products, {s.outputs}, {COLUMNS}, whole, accumulate);",
+                "accumulate = 1;",
             ]
         if "spread" in self.parts:
             factors = f"products, {s.outputs}, 1, panels, {COLUMNS}, {COLUMNS * s.outputs}"
             body += [
-                f"tk_multiply(lines * {s.counts[1]}, {s.outputs}, {s.features}, {factors}, "
+                f"tk_gemm_panel(lines * {s.counts[1]}, {s.outputs}, {s.features}, {factors}, "
                 "columns, 0);",
                 self._call("spread", "line", "lines"),
             ]
@@ -151,7 +150,7 @@ class _Writer:
         return [
             f"int64_t last = (n + count) * {height};",
             f"for (int64_t line = n * {height}; line < last; line += {self.lines}) {{",
-            f"  int64_t lines = tk_smaller({self.lines}, last - line);",
+            f"  int64_t lines = tk_min_i64({self.lines}, last - line);",
             f"  float *products = rows + (line - n * {height}) * {width * self.s.outputs};",
             *(f"  {line}" for line in body),
             "}",

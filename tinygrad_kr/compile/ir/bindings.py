@@ -1,9 +1,9 @@
-"""Where a program's arrays come from at each call, and what a call leaves behind."""
+"""Bindings: the inputs of a program at each call, and its outputs."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -15,12 +15,12 @@ from tinygrad_kr.ops.writes import note_writes, owner
 
 
 class StaleError(RuntimeError):
-    """What a program starts from is no longer what it was recorded with: record again."""
+    """The inputs no longer fit the program: trace again."""
 
 
 @dataclass(slots=True)
 class Argument:
-    """An array among the arguments, counted in the flattened ones."""
+    """Input: an array among the flattened arguments."""
 
     index: int
 
@@ -35,14 +35,14 @@ class Argument:
 
 @dataclass(slots=True)
 class Constant:
-    """An array that the function made from nothing that changes, or that it found.
+    """Input: an array that the function creates itself or captures.
 
-    origin: the array as the function had it, where `array` is a copy of what was in it at first.
+    origin: the function's own array, where `array` is a copy of its first elements.
     """
 
     array: ndarray
     fixed: bool = False
-    """Whether the function makes it anew at each call, so that its elements will never change."""
+    """Whether the function creates it at each call, so that its elements never change."""
     origin: ndarray | None = None
 
     @property
@@ -51,7 +51,7 @@ class Constant:
         return self.array if self.origin is None else self.origin
 
     def fetch(self) -> ndarray:
-        """The array itself; where the function found it, what it holds now."""
+        """The array; a captured one as it is now."""
         return self.array
 
     def same(self, other: Any) -> bool:
@@ -66,7 +66,7 @@ class Constant:
 
 @dataclass(slots=True)
 class Leaf:
-    """The elements of a Tensor that outlives the call: a parameter, a buffer."""
+    """Input: the elements of a captured Tensor, such as a parameter or a buffer."""
 
     node: Any
 
@@ -82,7 +82,7 @@ class Leaf:
 
 @dataclass(slots=True)
 class Gradient:
-    """The `.grad` that a leaf had before the call."""
+    """Input: the `.grad` that a leaf has before the call."""
 
     leaf: Any
 
@@ -100,7 +100,7 @@ class Gradient:
 
 @dataclass(slots=True)
 class LeafWrite:
-    """A Tensor's elements are replaced."""
+    """Output: new elements of a Tensor."""
 
     node: Any
     value: Value | None
@@ -124,7 +124,7 @@ class LeafWrite:
 
 @dataclass(slots=True)
 class GradientWrite:
-    """A leaf gets another `.grad`, or none."""
+    """Output: a new `.grad` of a leaf, or none."""
 
     leaf: Any
     value: Value | None
@@ -142,11 +142,144 @@ class GradientWrite:
         return isinstance(other, GradientWrite) and other.leaf is self.leaf
 
 
+# ------------------------------------------------------------------ optimizers
+
+
+@dataclass(slots=True, eq=False)
+class Cohort:
+    """Parameters that a rule updates alike, and the numbers (of steps) that their states share."""
+
+    group: dict[str, Any]
+    structure: Any
+    slots: list[Any]
+    arrays: tuple[str, ...]
+    numbers: dict[str, ndarray] = field(default_factory=dict)
+    kinds: dict[str, type] = field(default_factory=dict)
+
+    def load(self) -> None:
+        """Read the numbers from the states; StaleError if these are not what they were."""
+        for slot in self.slots:
+            if tuple(slot.arrays) != self.arrays or slot.numbers.keys() != self.numbers.keys():
+                raise StaleError
+        for name, number in self.numbers.items():
+            value = self.slots[0].numbers[name]
+            if any(slot.numbers[name] != value for slot in self.slots):
+                raise StaleError
+            number[()] = value
+
+    def settle(self) -> None:
+        """Write the numbers back."""
+        numbers = {name: self.kinds[name](number) for name, number in self.numbers.items()}
+        for slot in self.slots:
+            slot.keep(slot.arrays, dict(numbers))
+
+
+@dataclass(slots=True)
+class Option:
+    """Input: an option of a parameter group, or one of a pair."""
+
+    cohort: Cohort
+    name: str
+    index: int | None
+
+    def fetch(self) -> ndarray:
+        """The number as it is now."""
+        value = self.cohort.group[self.name]
+        return np.asarray(value if self.index is None else value[self.index], np.float64)
+
+    def same(self, other: Any) -> bool:
+        """Whether both are the same option of the same group."""
+        return (
+            isinstance(other, Option)
+            and other.cohort.group is self.cohort.group
+            and (other.name, other.index) == (self.name, self.index)
+        )
+
+
+@dataclass(slots=True)
+class StateNumber:
+    """Input or output: a number in the optimizer's state, such as the count of steps."""
+
+    cohort: Cohort
+    name: str
+    value: Value | None = None
+
+    @property
+    def key(self) -> Any:
+        """Which state it is."""
+        return self.cohort.slots[0], self.name
+
+    def fetch(self) -> ndarray:
+        """The number as it is now."""
+        return self.cohort.numbers[self.name]
+
+    def apply(self, array: Any) -> None:
+        """Keep the new number."""
+        self.cohort.numbers[self.name][()] = array
+
+    def replaces(self, source: Any) -> bool:
+        """Whether `source` reads this number."""
+        return (
+            isinstance(source, StateNumber)
+            and source.cohort is self.cohort
+            and source.name == self.name
+        )
+
+    def same(self, other: Any) -> bool:
+        """Whether both are the same number of the same parameters."""
+        return (
+            isinstance(other, StateNumber)
+            and other.name == self.name
+            and other.cohort.slots == self.cohort.slots
+        )
+
+
+@dataclass(slots=True)
+class StateArray:
+    """Input or output: an array in the optimizer's state, in its parameter's shape."""
+
+    slot: Any
+    name: str
+    value: Value | None = None
+
+    @property
+    def key(self) -> Any:
+        """Which state it is."""
+        return self.slot, self.name
+
+    def fetch(self) -> ndarray:
+        """The array as it is now."""
+        array: ndarray = self.slot.arrays[self.name].reshape(self.slot.shape)
+        return array
+
+    def apply(self, array: Any) -> None:
+        """Overwrite it."""
+        self.slot.arrays[self.name].reshape(self.slot.shape)[...] = array
+
+    def replaces(self, source: Any) -> bool:
+        """Whether `source` reads this array."""
+        return (
+            isinstance(source, StateArray) and source.slot is self.slot and source.name == self.name
+        )
+
+    def same(self, other: Any) -> bool:
+        """Whether both are of the same parameter's state."""
+        return (
+            isinstance(other, StateArray)
+            and other.slot is self.slot
+            and other.name == self.name
+            and (other.value is None) == (self.value is None)
+        )
+
+
+# ------------------------------------------------------------------ constants
+
+
 def tell_fixed(before: Iterable[Any], now: Iterable[Any]) -> str | None:
     """Note which constants a function makes itself: those that two runs had in different memory.
-    (A count of references would tell less, and another thing in each version of Python.)
+    (Counts of references would say less, and differ between versions of Python.)
 
-    before, now: the sources of two runs. Returns why the function cannot be compiled, if it
+    before, now: the inputs of two runs. Returns why the function cannot be compiled, if it
     overwrites what it found.
     """
     for old, source in zip(before, now, strict=False):
@@ -155,7 +288,7 @@ def tell_fixed(before: Iterable[Any], now: Iterable[Any]) -> str | None:
         memory = owner(source.found)
         source.fixed = memory is not owner(old.found) and memory.base is None
         if source.fixed:
-            source.array = source.array.copy()  # who was given the array may write to it
+            source.array = source.array.copy()  # a caller that holds the array may write to it
         elif source.origin is not None:
             return "it writes to a new Tensor of an array that it found"
     return None

@@ -1,4 +1,4 @@
-"""Writing ops into a program that was recorded without them."""
+"""Building instructions that replace a traced one."""
 
 from __future__ import annotations
 
@@ -8,41 +8,41 @@ from typing import Any
 import numpy as np
 from numpy import ndarray
 
-from tinygrad_kr.compile.ir.program import Statement, Value
+from tinygrad_kr.compile.ir.program import Instruction, Value
 from tinygrad_kr.ops import elementwise as e
 from tinygrad_kr.ops.linalg import matmul
 from tinygrad_kr.ops.op import astype
 
 
 class Builder:
-    """Writes statements in the place of one, and knows what each of them gives."""
+    """Builds the instructions that replace one, and infers their results."""
 
-    def __init__(self, place: str, numbers: Callable[[], int]) -> None:
-        self.place, self.numbers = place, numbers
-        self.statements: list[Statement] = []
+    def __init__(self, source_line: str, numbers: Callable[[], int]) -> None:
+        self.source_line, self.numbers = source_line, numbers
+        self.instructions: list[Instruction] = []
 
     def __call__(self, record: Any, *inputs: Any, **params: Any) -> Value:
         """The value of `record(*inputs, **params)`."""
         made = sample_result(record, inputs, params)
         output = Value(self.numbers(), made.shape, made.dtype, made.strides)
-        self.statements.append(Statement(record, inputs, params, output, self.place))
+        self.instructions.append(Instruction(record, inputs, params, output, self.source_line))
         return output
 
-    def finish(self, value: Value, as_value: Value) -> list[Statement]:
-        """The statements, the last of which gives `as_value` in the place of `value`."""
+    def finish(self, value: Value, as_value: Value) -> list[Instruction]:
+        """The instructions; the last one outputs `as_value` instead of `value`."""
         if value.dtype != as_value.dtype:
             value = self(astype, value, dtype=as_value.dtype)
-        if self.statements and self.statements[-1].output is value:
-            self.statements[-1] = self.statements[-1]._replace(output=as_value)
+        if self.instructions and self.instructions[-1].output is value:
+            self.instructions[-1] = self.instructions[-1]._replace(output=as_value)
         else:
-            last = Statement(e.positive, (value,), {}, as_value, self.place)
-            self.statements.append(last)
-        return self.statements
+            last = Instruction(e.positive, (value,), {}, as_value, self.source_line)
+            self.instructions.append(last)
+        return self.instructions
 
 
 @np.errstate(all="ignore")
 def sample_result(record: Any, inputs: tuple[Any, ...], params: dict[str, Any]) -> ndarray:
-    """What an op gives for ones of these shapes and dtypes: of interest is the kind of array."""
+    """Shape inference: the op's result for ones of these shapes and dtypes."""
     arrays = [np.ones(x.shape, x.dtype) if isinstance(x, Value) else x for x in inputs]
     if record is matmul and min(x.ndim for x in arrays) > 1:
         arrays = [arrays[0][..., :0], arrays[1][..., :0, :]]  # nothing to multiply

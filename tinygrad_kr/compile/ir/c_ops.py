@@ -1,5 +1,7 @@
-"""How C spells an elementwise op: `{0}`, `{1}` stand for its inputs, `F` for the letter f of the
-float32 function. An op that is not here runs as a NumPy call."""
+"""The C of elementwise ops: `{0}`, `{1}` stand for the inputs, `F` for the f of float32 functions.
+
+An op that is not here runs as a NumPy call.
+"""
 
 from __future__ import annotations
 
@@ -8,13 +10,13 @@ from typing import Any
 import numpy as np
 
 from tinygrad_kr.compile.ir.ops import _assigned, _logistic_term
-from tinygrad_kr.compile.ir.program import Statement, Value
+from tinygrad_kr.compile.ir.program import Instruction, Value
 from tinygrad_kr.ops import elementwise as e
 from tinygrad_kr.ops import network
 from tinygrad_kr.ops.op import astype
 
 # fmt: off
-FLOATS: dict[Any, str] = {
+FLOAT_OPS: dict[Any, str] = {
     e.add: "({0} + {1})",           e.subtract: "({0} - {1})",
     e.multiply: "({0} * {1})",      e.divide: "({0} / {1})",
     e.negative: "(-{0})",           e.positive: "({0})",
@@ -35,39 +37,41 @@ FLOATS: dict[Any, str] = {
     e.logaddexp: "tk_logaddexpF({0}, {1})",
     e.floor_divide: "tk_floor_divideF({0}, {1})",
 }
-"""Floats in, the same floats out."""
+"""Inputs and output of one float type."""
 
-COMPARISONS: dict[Any, str] = {
+COMPARISON_OPS: dict[Any, str] = {
     e.equal: "({0} == {1})",        e.not_equal: "({0} != {1})",
     e.less: "({0} < {1})",          e.less_equal: "({0} <= {1})",
     e.greater: "({0} > {1})",       e.greater_equal: "({0} >= {1})",
     e.isnan: "({0} != {0})",
 }
-"""Two of one type in, a truth value out."""
+"""Two inputs of one type, a bool output."""
 
-TRUTHS: dict[Any, str] = {
+BOOL_OPS: dict[Any, str] = {
     e.logical_and: "({0} && {1})",  e.logical_or: "({0} || {1})",
     e.logical_not: "(!{0})",        e.logical_xor: "(!{0} != !{1})",
 }
-"""Truth values out of anything."""
+"""Inputs of any type, a bool output."""
 
-BITS: dict[Any, str] = {
+BIT_OPS: dict[Any, str] = {
     e.bitwise_and: "({0} & {1})",   e.bitwise_or: "({0} | {1})",
     e.bitwise_xor: "({0} ^ {1})",   e.invert: "(!{0})",
 }
-"""Truth values in and out."""
+"""Bool inputs and output."""
 
-CHOICES: dict[Any, str] = {
+SELECT_OPS: dict[Any, str] = {
     e.masked: "({1} ? {0} : 0)",
     e.where: "({0} ? {1} : {2})",
 }
-"""One of the inputs, as another says."""
+"""One of the inputs, selected by another."""
 
-OTHERS: dict[Any, str] = {
+CASTS: dict[Any, str] = {
     astype: "(({T}){0})",
     _logistic_term: "tk_logistic_term({0}, {1})",
     network.logistic_slope: "(({T})tk_logistic_slope({0}, {1}))",
 }
+
+ELEMENTWISE = {*FLOAT_OPS, *COMPARISON_OPS, *BOOL_OPS, *BIT_OPS, *SELECT_OPS, *CASTS}
 
 POWERS = {0.5: "tk_sqrtF({0})", -0.5: "tk_inverse_rootF({0})", 2.0: "({0} * {0})",
           3.0: "({0} * {0} * {0})", -1.0: "(1 / {0})", 1.0: "({0})", 0.0: "1"}
@@ -83,80 +87,80 @@ C_TYPES = {
 }
 
 
-def expression(statement: Statement) -> str | None:
-    """The C expression of an elementwise op with `{0}`, ... for its inputs, cast as it needs them;
-    None for what is no elementwise op, or none that C has for these types."""
-    if statement.output.dtype not in C_TYPES or not statement.inputs:
+def expression(instruction: Instruction) -> str | None:
+    """The C expression of an elementwise op, with `{0}`, ... for its inputs; None for any other op
+    and for types that C lacks."""
+    if instruction.output.dtype not in C_TYPES or not instruction.inputs:
         return None
-    values = [x for x in statement.inputs if isinstance(x, Value)]
-    numbers = [x for x in statement.inputs if not isinstance(x, Value)]
+    values = [x for x in instruction.inputs if isinstance(x, Value)]
+    numbers = [x for x in instruction.inputs if not isinstance(x, Value)]
     if any(value.dtype not in C_TYPES for value in values):
         return None
     if not all(isinstance(x, int | float) for x in numbers):
         return None
-    return _spelled(statement, [value.dtype for value in values])
+    return _spelled(instruction, [value.dtype for value in values])
 
 
-def _spelled(statement: Statement, dtypes: list[Any]) -> str | None:
-    op, output = statement.op, statement.output.dtype
+def _spelled(instruction: Instruction, dtypes: list[Any]) -> str | None:
+    op, output = instruction.op, instruction.output.dtype
     if op is _assigned or op is astype:
         to_truth = output == np.bool_
         return "({0} != 0)" if to_truth else f"(({C_TYPES[output]}){{0}})"
-    if statement.params:
+    if instruction.params:
         return None
     if op is e.positive and dtypes == [output]:
         return "({0})"
-    if op in OTHERS:
-        if len(statement.inputs) > 2:
+    if op in CASTS:
+        if len(instruction.inputs) > 2:
             return None
-        return OTHERS[op].replace("{T}", C_TYPES[output])
-    if op in FLOATS:
+        return CASTS[op].replace("{T}", C_TYPES[output])
+    if op in FLOAT_OPS:
         if output.kind != "f" or any(dtype != output for dtype in dtypes):
             return None
-        return _of_floats(statement, output)
-    if op in COMPARISONS:
+        return _of_floats(instruction, output)
+    if op in COMPARISON_OPS:
         inputs = set(dtypes)
-        numbers = [x for x in statement.inputs if not isinstance(x, Value)]
+        numbers = [x for x in instruction.inputs if not isinstance(x, Value)]
         if len(inputs) != 1 or any(isinstance(x, float) for x in numbers) > (dtypes[0].kind == "f"):
             return None
-        return _in_type(COMPARISONS[op], statement, dtypes[0])
-    if op in TRUTHS:
-        return TRUTHS[op]
-    if op in BITS:
-        return BITS[op] if output == np.bool_ and set(dtypes) == {np.dtype(bool)} else None
-    if op in CHOICES:
-        chosen = statement.inputs[1:] if len(statement.inputs) == 3 else statement.inputs[:1]
+        return _in_type(COMPARISON_OPS[op], instruction, dtypes[0])
+    if op in BOOL_OPS:
+        return BOOL_OPS[op]
+    if op in BIT_OPS:
+        return BIT_OPS[op] if output == np.bool_ and set(dtypes) == {np.dtype(bool)} else None
+    if op in SELECT_OPS:
+        chosen = instruction.inputs[1:] if len(instruction.inputs) == 3 else instruction.inputs[:1]
         kinds = {x.dtype for x in chosen if isinstance(x, Value)}
         if kinds - {output}:
             return None
-        spelled = CHOICES[op]
+        spelled = SELECT_OPS[op]
         return f"(({C_TYPES[output]}){spelled})"
     return None
 
 
-def _of_floats(statement: Statement, dtype: Any) -> str:
+def _of_floats(instruction: Instruction, dtype: Any) -> str:
     single = "f" if dtype == np.float32 else ""
-    exponent = statement.inputs[1] if len(statement.inputs) > 1 else None
-    spelled = FLOATS[statement.op]
+    exponent = instruction.inputs[1] if len(instruction.inputs) > 1 else None
+    spelled = FLOAT_OPS[instruction.op]
     if (
         isinstance(exponent, int | float)
         and POWERS.get(float(exponent))
         and spelled[:6] == "tk_pow"
     ):
         spelled = POWERS[float(exponent)]
-    return _in_type(spelled.replace("F(", f"{single}("), statement, dtype)
+    return _in_type(spelled.replace("F(", f"{single}("), instruction, dtype)
 
 
-def _in_type(spelled: str, statement: Statement, dtype: Any) -> str:
-    """The expression with its literal numbers written in the type of the other operand."""
-    for i, x in enumerate(statement.inputs):
+def _in_type(spelled: str, instruction: Instruction, dtype: Any) -> str:
+    """The expression with its numbers as literals of the other operand's type."""
+    for i, x in enumerate(instruction.inputs):
         if not isinstance(x, Value):
             spelled = spelled.replace(f"{{{i}}}", literal(x, dtype))
     return spelled
 
 
 def literal(x: Any, dtype: Any) -> str:
-    """A number as C writes it, rounded to the type as NumPy rounds it."""
+    """A C literal of a number, rounded to the type as in NumPy."""
     if dtype.kind != "f":
         return str(int(x))
     number = float(dtype.type(x))

@@ -1,4 +1,4 @@
-"""Where the elements of a value lie: in which piece of memory, from where on, how far apart."""
+"""Memory layout: views, strides and loop nests, all in elements."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ FLOAT_DTYPES = (np.dtype(np.float32), np.dtype(np.float64))
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
-    """A piece of memory, the element at which a value begins, and its strides in elements."""
+class View:
+    """The view of memory that a value has: the root, the first element, the strides."""
 
     root: int
     offset: int
@@ -23,8 +23,7 @@ class Place:
 
 
 def dense_strides(shape: Shape, like: Shape | None = None) -> Shape:
-    """Strides, in elements, of an array without gaps: in C order, or with the axes in the order in
-    which the strides `like` have them."""
+    """Strides of a dense array, in C order or with the axis order of the strides `like`."""
     axes = range(len(shape))
     order = sorted(axes, key=lambda axis: -like[axis]) if like is not None else list(axes)
     strides = [0] * len(shape)
@@ -36,7 +35,7 @@ def dense_strides(shape: Shape, like: Shape | None = None) -> Shape:
 
 
 def is_dense(shape: Shape, strides: Shape) -> bool:
-    """Whether these strides, in elements, leave no gap and meet no element twice."""
+    """Whether these strides leave no gap and visit no element twice."""
     axes = [axis for axis, n in enumerate(shape) if n != 1]
     step = 1
     for axis in sorted(axes, key=lambda axis: strides[axis]):
@@ -47,8 +46,7 @@ def is_dense(shape: Shape, strides: Shape) -> bool:
 
 
 def empty(shape: Shape, dtype: Any, strides: Shape) -> ndarray:
-    """An array without gaps whose axes lie as `strides` say. It owns its memory: who holds a view
-    of it holds it."""
+    """A dense array with these strides that owns its memory, so a view of it keeps it alive."""
     return np.ndarray(
         shape, dtype, strides=tuple(step * np.dtype(dtype).itemsize for step in strides)
     )
@@ -57,7 +55,7 @@ def empty(shape: Shape, dtype: Any, strides: Shape) -> ndarray:
 def loops(shape: Shape, *operands: Shape) -> tuple[Shape, list[Shape]]:
     """The fewest nested loops over `shape`, outermost first, and each operand's strides in them.
 
-    The first operand, what is written, gives the order; axes that all operands cross evenly are
+    The first operand, the output, gives the order. Axes that are contiguous in all operands are
     joined.
     """
     axes = [axis for axis, n in enumerate(shape) if n != 1]
@@ -81,7 +79,7 @@ def loops(shape: Shape, *operands: Shape) -> tuple[Shape, list[Shape]]:
 
 
 def broadcast_strides(strides: Shape, shape: Shape, to: Shape) -> Shape:
-    """The strides of an operand of `shape` as one that is repeated to the shape `to`."""
+    """The strides of an operand of `shape` broadcast to the shape `to`."""
     missing = len(to) - len(shape)
     return (0,) * missing + tuple(
         0 if n == 1 else step for n, step in zip(shape, strides, strict=True)
@@ -89,5 +87,10 @@ def broadcast_strides(strides: Shape, shape: Shape, to: Shape) -> Shape:
 
 
 def extent(shape: Shape) -> int:
-    """How many elements."""
+    """Number of elements."""
     return math.prod(shape)
+
+
+def pair(sizes: Any, missing: int = 1) -> tuple[int, int]:
+    """Sizes along two axes, where there may be only one."""
+    return (missing, *sizes) if len(sizes) == 1 else tuple(sizes)

@@ -29,5 +29,4 @@ _assigned = op(_assign, name="assigned", promote=False)
 
 
 _window_first = op(w.window_argmax, name="window_first", promote=False)
-"""Which element of each window is its first largest: kept for backward, which then need not look
-for it."""
+"""The argmax of each window, kept for the backward pass."""

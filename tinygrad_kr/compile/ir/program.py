@@ -1,4 +1,4 @@
-"""What a function did, as a straight list: the values it read, the ops it ran, what it left."""
+"""The IR: a trace as a straight-line list of instructions on values."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tinygrad_kr.ops.node import Node
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Value:
-    """An array of the program, known by its number, shape and dtype."""
+    """An array of the program: its number, shape, dtype and strides in bytes."""
 
     number: int
     shape: tuple[int, ...]
@@ -35,22 +35,22 @@ class Value:
         return size
 
 
-class Statement(NamedTuple):
-    """One op: what it was given (values, and numbers as they are), what it made, and where."""
+class Instruction(NamedTuple):
+    """One op: its inputs (values, and numbers unchanged), its output, and the user's line."""
 
     op: Any
     inputs: tuple[Any, ...]
     params: dict[str, Any]
     output: Value
-    place: str
+    source_line: str
 
     def reads(self) -> Iterator[Value]:
         """The values among its inputs and parameters."""
         yield from values_in(self.inputs)
         yield from values_in(tuple(self.params.values()))
 
-    def renamed(self, by: Mapping[Value, Value]) -> Statement:
-        """The same with other values in the places of those that `by` names."""
+    def renamed(self, by: Mapping[Value, Value]) -> Instruction:
+        """The same with values replaced as `by` says."""
         return self._replace(
             inputs=replaced(self.inputs, by),
             params=replaced(self.params, by),
@@ -59,16 +59,16 @@ class Statement(NamedTuple):
 
 
 class Check(NamedTuple):
-    """A function that raises where a value must not be used: labels outside of the classes."""
+    """A function that raises for invalid values, such as labels outside of the classes."""
 
     function: Any
     value: Value
     rest: tuple[Any, ...]
     after: int
-    """The number of statements before it."""
+    """The number of instructions before it."""
 
 
-class Source(Protocol):
+class Input(Protocol):
     """Where a program finds an array that it starts from."""
 
     def fetch(self) -> ndarray:
@@ -80,67 +80,70 @@ class Source(Protocol):
         ...
 
 
-class Effect(Protocol):
-    """Something that outlives a call: a parameter's new elements, a gradient."""
+class Output(Protocol):
+    """What outlives a call: a parameter's new elements, a gradient."""
 
     value: Value | None
 
     def apply(self, array: Any) -> None:
-        """Have it happen."""
+        """Write it."""
         ...
 
     def same(self, other: Any) -> bool:
-        """Whether another run of the function left the same thing changed."""
+        """Whether another run of the function wrote the same thing."""
         ...
 
     def replaces(self, source: Any) -> bool:
-        """Whether it overwrites what `source` reads."""
+        """Whether it overwrites what the input `source` reads."""
         ...
 
 
 @dataclass(slots=True)
 class Program:
-    """Everything that one run of a function did."""
+    """Everything that one run of a function did: an instruction for each op, in order.
 
-    sources: dict[Value, Source] = field(default_factory=dict)
-    statements: list[Statement] = field(default_factory=list)
+    inputs: where the arrays come from that it starts with. outputs: what it leaves behind.
+    results: what it returns, values or, of what is no array, the thing itself.
+    """
+
+    inputs: dict[Value, Input] = field(default_factory=dict)
+    instructions: list[Instruction] = field(default_factory=list)
     checks: list[Check] = field(default_factory=list)
-    effects: list[Effect] = field(default_factory=list)
+    outputs: list[Output] = field(default_factory=list)
     results: list[Any] = field(default_factory=list)
     """Values, or, of what is no array, the thing itself."""
 
     def kept(self) -> set[Value]:
         """The values that outlive a run."""
-        made = {effect.value for effect in self.effects if effect.value is not None}
+        made = {binding.value for binding in self.outputs if binding.value is not None}
         return made | {result for result in self.results if isinstance(result, Value)}
 
     def free_numbers(self) -> Iterator[int]:
-        """Numbers that no value has."""
-        taken = [v.number for v in self.sources] + [s.output.number for s in self.statements]
+        """Unused value numbers."""
+        taken = [v.number for v in self.inputs] + [s.output.number for s in self.instructions]
         return count(max(taken, default=-1) + 1)
 
     def rewritten(
         self,
-        rewrite: Callable[[Statement], Iterable[Statement]],
+        rewrite: Callable[[Instruction], Iterable[Instruction]],
         renamed: Mapping[Value, Value] = MappingProxyType({}),
     ) -> Program:
-        """The program with each statement exchanged for those that `rewrite` makes of it.
+        """The program with each instruction replaced by those that `rewrite` returns for it.
 
-        renamed: values that have another name in what is rewritten and in checks; `rewrite` may
-        add to it for what follows.
+        renamed: values to replace in later instructions and in checks; `rewrite` may add to it.
         """
-        statements: list[Statement] = []
+        instructions: list[Instruction] = []
         positions = [0]
-        for statement in self.statements:
-            statements += rewrite(statement.renamed(renamed) if renamed else statement)
-            positions.append(len(statements))
+        for instruction in self.instructions:
+            instructions += rewrite(instruction.renamed(renamed) if renamed else instruction)
+            positions.append(len(instructions))
         checks = [
             check._replace(
                 after=positions[check.after], value=renamed.get(check.value, check.value)
             )
             for check in self.checks
         ]
-        return replace(self, statements=statements, checks=checks)
+        return replace(self, instructions=instructions, checks=checks)
 
 
 def values_in(items: Sequence[Any]) -> Iterator[Value]:
@@ -155,7 +158,7 @@ def values_in(items: Sequence[Any]) -> Iterator[Value]:
 
 
 def replaced(item: Any, by: Mapping[Value, Any]) -> Any:
-    """`item` with the values in it, however nested, exchanged for those that `by` names."""
+    """`item` with the values nested in it replaced as `by` says."""
     if isinstance(item, Value):
         return by.get(item, item)
     if isinstance(item, tuple):
@@ -168,28 +171,28 @@ def replaced(item: Any, by: Mapping[Value, Any]) -> Any:
 
 
 def difference(a: Program, b: Program) -> str | None:
-    """Where two runs of a function part: None if they did the same, else what is not the same."""
+    """The first difference between two traces in words; None if they are equal."""
     match: dict[Value, Value] = {}
-    if len(a.sources) != len(b.sources):
+    if len(a.inputs) != len(b.inputs):
         return "it read different Tensors"
-    for (v, source), (w, other) in zip(a.sources.items(), b.sources.items(), strict=True):
+    for (v, source), (w, other) in zip(a.inputs.items(), b.inputs.items(), strict=True):
         if (v.shape, v.dtype) != (w.shape, w.dtype) or not source.same(other):
             return f"{source} is not what it was"
         match[v] = w
-    for s, t in zip(a.statements, b.statements, strict=False):
+    for s, t in zip(a.instructions, b.instructions, strict=False):
         alike = s.op is t.op and _alike(s.inputs, t.inputs, match)
         if not alike or not _alike(s.params, t.params, match):
-            return f"{s.op.__name__} at {s.place} was not given the same"
+            return f"{s.op.__name__} at {s.source_line} was not given the same"
         if (s.output.shape, s.output.dtype) != (t.output.shape, t.output.dtype):
-            return f"{s.op.__name__} at {s.place} gave another shape or dtype"
+            return f"{s.op.__name__} at {s.source_line} gave another shape or dtype"
         match[s.output] = t.output
-    if len(a.statements) != len(b.statements):
-        return f"it ran {len(a.statements)} ops, then {len(b.statements)}"
-    if len(a.checks) != len(b.checks) or len(a.effects) != len(b.effects):
+    if len(a.instructions) != len(b.instructions):
+        return f"it ran {len(a.instructions)} ops, then {len(b.instructions)}"
+    if len(a.checks) != len(b.checks) or len(a.outputs) != len(b.outputs):
         return "it did not change the same things"
-    for effect, other_effect in zip(a.effects, b.effects, strict=True):
-        if not effect.same(other_effect) or not _alike(effect.value, other_effect.value, match):
-            return f"{effect} was not left the same"
+    for binding, other_binding in zip(a.outputs, b.outputs, strict=True):
+        if not binding.same(other_binding) or not _alike(binding.value, other_binding.value, match):
+            return f"{binding} was not left the same"
     if not _alike(a.results, b.results, match):
         return "it returned something else"
     return None
@@ -214,7 +217,7 @@ def _alike(a: Any, b: Any, match: dict[Value, Value]) -> bool:
 
 
 def is_basic_key(key: Any) -> bool:
-    """Whether an index is of ints, slices, None and `...`, which always gives a view."""
+    """Whether an index has only ints, slices, None and `...`, so that it gives a view."""
     return all(
         part is None
         or part is ...
@@ -224,13 +227,13 @@ def is_basic_key(key: Any) -> bool:
     )
 
 
-Readers = dict[Value, list[Statement]]
+Readers = dict[Value, list[Instruction]]
 
 
 def readers_of(program: Program) -> Readers:
     """The ops that read each value."""
     readers: Readers = {}
-    for statement in program.statements:
-        for value in dict.fromkeys(statement.reads()):
-            readers.setdefault(value, []).append(statement)
+    for instruction in program.instructions:
+        for value in dict.fromkeys(instruction.reads()):
+            readers.setdefault(value, []).append(instruction)
     return readers

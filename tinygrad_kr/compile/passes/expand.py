@@ -1,6 +1,6 @@
-"""Ops of networks in terms of simpler ones, which the code generator knows how to fuse.
+"""Ops of networks expanded to simpler ones, which the code generator fuses.
 
-Each is the formula of its record, one op to a line; what has none here stays whole.
+Each expansion is the formula of its op, one op per line. An op without one stays whole.
 """
 
 from __future__ import annotations
@@ -12,8 +12,8 @@ import numpy as np
 
 from tinygrad_kr.compile.ir.builder import Builder
 from tinygrad_kr.compile.ir.ops import _logistic_term
-from tinygrad_kr.compile.ir.program import Program, Statement, Value
-from tinygrad_kr.compile.passes.batch_rows import with_rows_together
+from tinygrad_kr.compile.ir.program import Instruction, Program, Value
+from tinygrad_kr.compile.passes.batch_rows import with_rows_batched
 from tinygrad_kr.ops import elementwise as e
 from tinygrad_kr.ops import linalg, network, shape
 from tinygrad_kr.ops.reduction import max_, mean_, sum_, var_
@@ -101,29 +101,29 @@ EXPANSIONS: dict[Any, Callable[..., Value]] = {
 def expanded(program: Program) -> Program:
     """The program with every op that has an expansion written out, for all rows at once."""
     numbers = program.free_numbers().__next__
-    return with_rows_together(program.rewritten(lambda s: _expand(s, numbers)))
+    return with_rows_batched(program.rewritten(lambda s: _expand(s, numbers)))
 
 
-def _expand(statement: Statement, numbers: Callable[[], int]) -> list[Statement]:
-    expansion = EXPANSIONS.get(statement.op)
-    if expansion is None or not _fits(statement):
-        return [statement]
-    builder = Builder(statement.place, numbers)
-    made = expansion(builder, *statement.inputs, **statement.params)
-    if made.shape != statement.output.shape:
-        return [statement]
-    whole = builder.finish(made, statement.output)
+def _expand(instruction: Instruction, numbers: Callable[[], int]) -> list[Instruction]:
+    expansion = EXPANSIONS.get(instruction.op)
+    if expansion is None or not _fits(instruction):
+        return [instruction]
+    builder = Builder(instruction.source_line, numbers)
+    made = expansion(builder, *instruction.inputs, **instruction.params)
+    if made.shape != instruction.output.shape:
+        return [instruction]
+    whole = builder.finish(made, instruction.output)
     return [part for inner in whole for part in _expand(inner, numbers)]
 
 
-def _fits(statement: Statement) -> bool:
+def _fits(instruction: Instruction) -> bool:
     """Whether an expansion is for such inputs: arrays of floats with elements, few enough."""
-    first = statement.inputs[0]
-    if not all(isinstance(x, Value) for x in statement.inputs):
+    first = instruction.inputs[0]
+    if not all(isinstance(x, Value) for x in instruction.inputs):
         return False
-    if statement.op is network.logistic_loss and len(statement.inputs) > 2:
+    if instruction.op is network.logistic_loss and len(instruction.inputs) > 2:
         return False
-    if statement.op is linalg.matmul and all(len(x.shape) > 1 for x in statement.inputs):
+    if instruction.op is linalg.matmul and all(len(x.shape) > 1 for x in instruction.inputs):
         return False
     floats = first.dtype in (np.float32, np.float64)
-    return bool(floats and first.size and statement.output.dtype.kind == "f")
+    return bool(floats and first.size and instruction.output.dtype.kind == "f")

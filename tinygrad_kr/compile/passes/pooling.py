@@ -10,46 +10,46 @@ import numpy as np
 
 from tinygrad_kr.compile.ir.layout import dense_strides
 from tinygrad_kr.compile.ir.ops import _window_first
-from tinygrad_kr.compile.ir.program import Program, Readers, Statement, Value, readers_of
+from tinygrad_kr.compile.ir.program import Instruction, Program, Readers, Value, readers_of
 from tinygrad_kr.ops import elementwise as e
 from tinygrad_kr.ops import window as w
 
 
 def with_remembered_maxima(program: Program) -> Program:
     """Which element of a window is its maximum is found once, where the maximum is."""
-    makers = {statement.output: statement for statement in program.statements}
+    makers = {instruction.output: instruction for instruction in program.instructions}
     numbers = program.free_numbers()
     indices: dict[Value, Value] = {}
 
-    def seek(statement: Statement) -> None:
-        g, x, y, *_ = statement.inputs
+    def seek(instruction: Instruction) -> None:
+        g, x, y, *_ = instruction.inputs
         maker = makers.get(y) if isinstance(y, Value) else None
         if maker is None or maker.op is not w.window_max or y in indices:
             return
-        if maker.inputs[0] is x and maker.params == statement.params and isinstance(g, Value):
-            small = math.prod(statement.params["kernel"]) < 128
+        if maker.inputs[0] is x and maker.params == instruction.params and isinstance(g, Value):
+            small = math.prod(instruction.params["kernel"]) < 128
             dtype = np.dtype(np.int8 if small else np.int32)
             steps = dense_strides(y.shape, y.strides)
             strides = tuple(step * dtype.itemsize for step in steps)
             indices[y] = Value(next(numbers), y.shape, dtype, strides)
 
-    for statement in program.statements:
-        if statement.op is w.window_put_first:
-            seek(statement)
+    for instruction in program.instructions:
+        if instruction.op is w.window_put_first:
+            seek(instruction)
 
-    def rewrite(statement: Statement) -> Iterable[Statement]:
-        output = statement.output
-        if statement.op is w.window_max and output in indices:
-            inputs = (statement.inputs[0], output)
-            first = Statement(
-                _window_first, inputs, statement.params, indices[output], statement.place
+    def rewrite(instruction: Instruction) -> Iterable[Instruction]:
+        output = instruction.output
+        if instruction.op is w.window_max and output in indices:
+            inputs = (instruction.inputs[0], output)
+            first = Instruction(
+                _window_first, inputs, instruction.params, indices[output], instruction.source_line
             )
-            return (statement, first)
-        if statement.op is w.window_put_first and statement.inputs[2] in indices:
-            g, x, y = statement.inputs
-            params = {"index": indices[y], "shape": x.shape, **statement.params}
-            return (Statement(w.window_put, (g,), params, output, statement.place),)
-        return (statement,)
+            return (instruction, first)
+        if instruction.op is w.window_put_first and instruction.inputs[2] in indices:
+            g, x, y = instruction.inputs
+            params = {"index": indices[y], "shape": x.shape, **instruction.params}
+            return (Instruction(w.window_put, (g,), params, output, instruction.source_line),)
+        return (instruction,)
 
     return program.rewritten(rewrite)
 
@@ -63,16 +63,16 @@ def with_relu_after_maxima(program: Program) -> Program:
     """
     readers, kept = readers_of(program), program.kept()
     numbers = program.free_numbers()
-    moved: dict[Value, list[Statement]] = {}
-    for statement in program.statements:
-        if statement.op is e.relu and statement.output not in kept:
-            moved |= _moved(statement, readers, kept, numbers)
+    moved: dict[Value, list[Instruction]] = {}
+    for instruction in program.instructions:
+        if instruction.op is e.relu and instruction.output not in kept:
+            moved |= _moved(instruction, readers, kept, numbers)
     return program.rewritten(lambda s: moved.get(s.output, (s,)))
 
 
 def _moved(
-    relu: Statement, readers: Readers, kept: set[Value], numbers: Iterator[int]
-) -> dict[Value, list[Statement]]:
+    relu: Instruction, readers: Readers, kept: set[Value], numbers: Iterator[int]
+) -> dict[Value, list[Instruction]]:
     """What takes the place of a relu and of those that read it; nothing if it has other readers."""
     (x,), r = relu.inputs, relu.output
     by_op = {s.op: s for s in readers.get(r, [])}
@@ -111,6 +111,6 @@ def _moved(
     return moved
 
 
-def planned(program: Program) -> Program:
+def with_pooling_rewritten(program: Program) -> Program:
     """The program with every pass over windows."""
     return with_relu_after_maxima(with_remembered_maxima(program))

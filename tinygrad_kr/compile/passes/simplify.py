@@ -1,4 +1,4 @@
-"""Programs made simpler: each pass is a function from a program to an equal one."""
+"""Simplifications: each pass is a function from a program to an equivalent one."""
 
 from __future__ import annotations
 
@@ -10,50 +10,50 @@ import numpy as np
 from numpy import ndarray
 
 from tinygrad_kr.compile.ir.bindings import Constant
-from tinygrad_kr.compile.ir.program import Program, Statement, Value, replaced
+from tinygrad_kr.compile.ir.program import Instruction, Program, Value, replaced
 from tinygrad_kr.ops import elementwise as e
 from tinygrad_kr.ops.op import astype
 
-LARGE = 4096
-"""Elements above which a constant is computed at each call rather than kept."""
+MAX_FOLDED = 4096
+"""Most elements of a folded constant; larger ones are computed at each call."""
 
 
 def without_dead_code(program: Program) -> Program:
-    """Without ops that nothing comes of; those that draw random numbers stay."""
+    """Dead-code elimination; ops that draw random numbers stay."""
     needed = program.kept() | {check.value for check in program.checks}
 
-    def is_needed(statement: Statement) -> bool:
-        return statement.output in needed or draws(statement)
+    def is_needed(instruction: Instruction) -> bool:
+        return instruction.output in needed or draws(instruction)
 
-    for statement in reversed(program.statements):
-        if is_needed(statement):
-            needed.update(statement.reads())
-    left = program.rewritten(lambda statement: [statement] if is_needed(statement) else [])
-    return replace(left, sources={v: s for v, s in program.sources.items() if v in needed})
+    for instruction in reversed(program.instructions):
+        if is_needed(instruction):
+            needed.update(instruction.reads())
+    left = program.rewritten(lambda instruction: [instruction] if is_needed(instruction) else [])
+    return replace(left, inputs={v: s for v, s in program.inputs.items() if v in needed})
 
 
-def draws(statement: Statement) -> bool:
-    """Whether an op takes from a random generator, so that each run of it is another."""
-    return any(isinstance(param, np.random.Generator) for param in statement.params.values())
+def draws(instruction: Instruction) -> bool:
+    """Whether an op draws from a random generator."""
+    return any(isinstance(param, np.random.Generator) for param in instruction.params.values())
 
 
 def with_constants_folded(program: Program) -> Program:
-    """What depends on constants alone is computed now."""
-    sources, protected = dict(program.sources), program.kept()
+    """Constant folding."""
+    known, protected = dict(program.inputs), program.kept()
 
-    def fold(statement: Statement) -> Iterable[Statement]:
-        output = statement.output
-        fixed = all(_is_fixed(sources.get(value)) for value in statement.reads())
-        if not fixed or output.size > LARGE or output in protected or draws(statement):
-            return [statement]
-        arrays = {value: sources[value].fetch() for value in statement.reads()}
-        inputs, params = replaced(statement.inputs, arrays), replaced(statement.params, arrays)
-        made = np.array(statement.op.forward(*inputs, **params), output.dtype)
-        sources[output] = Constant(_frozen(made), fixed=True)
+    def fold(instruction: Instruction) -> Iterable[Instruction]:
+        output = instruction.output
+        fixed = all(_is_fixed(known.get(value)) for value in instruction.reads())
+        if not fixed or output.size > MAX_FOLDED or output in protected or draws(instruction):
+            return [instruction]
+        arrays = {value: known[value].fetch() for value in instruction.reads()}
+        inputs, params = replaced(instruction.inputs, arrays), replaced(instruction.params, arrays)
+        made = np.array(instruction.op.forward(*inputs, **params), output.dtype)
+        known[output] = Constant(_frozen(made), fixed=True)
         return []
 
     with np.errstate(all="ignore"):
-        return replace(program.rewritten(fold), sources=sources)
+        return replace(program.rewritten(fold), inputs=known)
 
 
 def _is_fixed(source: Any) -> bool:
@@ -66,26 +66,26 @@ def _frozen(array: ndarray) -> ndarray:
 
 
 def without_idle_ops(program: Program) -> Program:
-    """Without copies of what is never overwritten, casts to the same type, x * 1 and x / 1.
+    """Without redundant copies, casts to the same type, x * 1 and x / 1.
 
-    Not without x + 0, which makes 0 of -0.
+    x + 0 stays: it makes 0 of -0.
     """
     same: dict[Value, Value] = {}
     protected = program.kept()
 
-    def leave_out(statement: Statement) -> Iterable[Statement]:
-        kept = _given_back(statement)
-        if kept is None or statement.output in protected:
-            return [statement]
-        same[statement.output] = kept
+    def leave_out(instruction: Instruction) -> Iterable[Instruction]:
+        kept = _given_back(instruction)
+        if kept is None or instruction.output in protected:
+            return [instruction]
+        same[instruction.output] = kept
         return []
 
     return program.rewritten(leave_out, same)
 
 
-def _given_back(statement: Statement) -> Value | None:
+def _given_back(instruction: Instruction) -> Value | None:
     """The input that an op returns unchanged, if it does."""
-    op, inputs, output = statement.op, statement.inputs, statement.output
+    op, inputs, output = instruction.op, instruction.inputs, instruction.output
     x = inputs[0] if inputs else None
     if op is e.multiply and _is_one(x):
         x = inputs[1]
@@ -102,22 +102,22 @@ def _is_one(x: Any) -> bool:
 
 
 def with_common_subexpressions(program: Program) -> Program:
-    """What is computed twice from the same values is computed once."""
+    """Common-subexpression elimination."""
     seen: dict[Any, Value] = {}
     same: dict[Value, Value] = {}
     protected = program.kept()
 
-    def once(statement: Statement) -> Iterable[Statement]:
-        if draws(statement):
-            return [statement]
-        output = statement.output
-        key = (statement.op, _hashable(statement.inputs), _hashable(statement.params))
+    def once(instruction: Instruction) -> Iterable[Instruction]:
+        if draws(instruction):
+            return [instruction]
+        output = instruction.output
+        key = (instruction.op, _hashable(instruction.inputs), _hashable(instruction.params))
         before = seen.setdefault(key, output)
         if before is output:
-            return [statement]
+            return [instruction]
         if output in protected:
-            copy = Statement(e.positive, (before,), {}, output, statement.place)
-            return [copy if output.dtype.kind != "b" else statement]
+            copy = Instruction(e.positive, (before,), {}, output, instruction.source_line)
+            return [copy if output.dtype.kind != "b" else instruction]
         same[output] = before
         return []
 
@@ -125,7 +125,7 @@ def with_common_subexpressions(program: Program) -> Program:
 
 
 def _hashable(item: Any) -> Any:
-    """What two items have in common if and only if they are the same, bit by bit."""
+    """A key that two items share if and only if they are bitwise equal."""
     if isinstance(item, tuple | list):
         return (type(item), *map(_hashable, item))
     if isinstance(item, dict):
@@ -140,26 +140,26 @@ def _hashable(item: Any) -> Any:
 
 
 def with_results_made_in_place(program: Program) -> Program:
-    """A result that is only a copy of something made for it alone is that thing itself."""
+    """A result that is a copy of a value with no other use becomes that value."""
     protected = program.kept()
-    made = {statement.output for statement in program.statements}
+    made = {instruction.output for instruction in program.instructions}
     renamed: dict[Value, Value] = {}
-    for statement in program.statements:
-        if statement.op is e.positive and statement.output in protected:
-            (original,) = statement.inputs
-            known = isinstance(original, Value) and original.dtype == statement.output.dtype
+    for instruction in program.instructions:
+        if instruction.op is e.positive and instruction.output in protected:
+            (original,) = instruction.inputs
+            known = isinstance(original, Value) and original.dtype == instruction.output.dtype
             if known and original in made and original not in {*protected, *renamed}:
-                renamed[original] = statement.output
+                renamed[original] = instruction.output
 
-    def without_copy(statement: Statement) -> Iterable[Statement]:
-        copies_itself = any(x is statement.output for x in statement.inputs)
-        return [] if copies_itself else [statement]
+    def without_copy(instruction: Instruction) -> Iterable[Instruction]:
+        copies_itself = any(x is instruction.output for x in instruction.inputs)
+        return [] if copies_itself else [instruction]
 
     return program.rewritten(without_copy, renamed)
 
 
 def simplified(program: Program) -> Program:
-    """Every pass, in the order in which they help one another."""
+    """All passes of this module, each before those that profit from it."""
     program = without_dead_code(program)
     program = with_constants_folded(program)
     program = without_idle_ops(program)

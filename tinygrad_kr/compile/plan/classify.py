@@ -1,19 +1,24 @@
-"""What C can do with a statement."""
+"""What C can do with each instruction: decided here, once for a program."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from tinygrad_kr.compile.ir.c_ops import expression
 from tinygrad_kr.compile.ir.layout import FLOAT_DTYPES, extent
-from tinygrad_kr.compile.ir.program import Statement, Value
-from tinygrad_kr.compile.plan.concat import assembled
-from tinygrad_kr.compile.plan.convolution import is_pooling
+from tinygrad_kr.compile.ir.program import Instruction, Program, Value
+from tinygrad_kr.compile.plan.concat import part_keys
+from tinygrad_kr.compile.plan.convolution import geometry, grouped, is_pooling
 from tinygrad_kr.compile.plan.steps import (
-    Assembly,
+    Call,
+    Concat,
+    Convolution,
+    Key,
     Labels,
+    Loop,
     Pooling,
     Product,
     Reduction,
@@ -21,76 +26,113 @@ from tinygrad_kr.compile.plan.steps import (
     TiledProduct,
     values_of_params,
 )
-from tinygrad_kr.native.kernels import COLUMNS, ROWS, has_wide_vectors
+from tinygrad_kr.native import kernels
 from tinygrad_kr.ops import linalg, network
 from tinygrad_kr.ops.reduction import max_, min_, sum_
 
-FEW = 500_000
+MAX_PADDED_PRODUCT = 500_000
 """Multiplications up to which idle parts of tiles cost less than a call of NumPy."""
+MAX_LOOP_PRODUCT = 12_000
+"""Multiplications up to which a loop in C is as fast as a call of BLAS."""
 
 
-def is_tiled(statement: Statement) -> bool:
+@dataclass(frozen=True, slots=True, eq=False)
+class Lowering:
+    """What an instruction becomes: the type of step that computes it (a view needs none).
+
+    expression: the C of an elementwise op, in whatever step. keys: where the parts of an
+    `Concat` lie in it. group: the convolution with which the instruction runs.
+    """
+
+    kind: type[Step]
+    expression: str | None = None
+    keys: list[Key] | None = None
+    group: Convolution | None = None
+
+    @property
+    def spelled(self) -> str:
+        """The C of an elementwise op."""
+        assert self.expression is not None
+        return self.expression
+
+    @property
+    def is_single(self) -> bool:
+        """Whether C computes it, in no group."""
+        return self.kind is not Call and self.group is None
+
+
+Lowerings = dict[Value, Lowering]
+"""By output."""
+
+
+def classify(program: Program) -> Lowerings:
+    """What each instruction becomes."""
+    found = {instruction.output: lowering_of(instruction) for instruction in program.instructions}
+    pooling = {output for output, lowering in found.items() if lowering.kind is Pooling}
+    sizes = {s.output: size for s in program.instructions if (size := geometry(s)) is not None}
+    for group in grouped(program, sizes, pooling):
+        for instruction in group.instructions:
+            spelled = found[instruction.output].expression
+            found[instruction.output] = Lowering(Convolution, spelled, None, group)
+    return found
+
+
+def lowering_of(instruction: Instruction) -> Lowering:
+    """What an instruction becomes by itself."""
+    spelled = expression(instruction)
+    if spelled is not None:
+        return Lowering(Loop, spelled)
+    keys = part_keys(instruction)
+    if keys is not None:
+        return Lowering(Concat, keys=keys)
+    return Lowering(_single_kind(instruction))
+
+
+def _single_kind(instruction: Instruction) -> Any:
+    op, output = instruction.op, instruction.output
+    if op in (sum_, max_, min_):
+        (x,) = instruction.inputs
+        floats = isinstance(x, Value) and x.dtype == output.dtype and x.dtype in FLOAT_DTYPES
+        full = floats and (x.size > 0 or op is sum_)
+        return Reduction if full and not values_of_params(instruction) else Call
+    if is_pooling(instruction):
+        return Pooling
+    if op is linalg.matmul:
+        if _is_small_product(instruction):
+            return Product
+        return TiledProduct if _is_tiled(instruction) else Call
+    if op in (network.label_pick, network.label_put):
+        x, labels = instruction.inputs
+        fits = isinstance(x, Value) and isinstance(labels, Value) and x.dtype == output.dtype
+        return Labels if fits and labels.dtype.kind == "i" and output.size else Call
+    return Call
+
+
+def _is_small_product(instruction: Instruction) -> bool:
+    a, b = instruction.inputs
+    if not isinstance(a, Value) or not isinstance(b, Value):
+        return False
+    if len(a.shape) < 2 or len(b.shape) < 2 or not a.size or not b.size:
+        return False
+    if a.dtype != b.dtype or a.dtype not in FLOAT_DTYPES or instruction.output.dtype != a.dtype:
+        return False
+    return extent(instruction.output.shape) * a.shape[-1] <= MAX_LOOP_PRODUCT
+
+
+def _is_tiled(instruction: Instruction) -> bool:
     """Whether a matrix product is one for `gemm.h`: of float32, and of few idle parts.
 
     Ten columns of 32 are enough: one call of BLAS between such products leaves its threads
     spinning, and takes a core from the next ones (a wide net's step took 25 ms, not 14).
     """
-    a, b = statement.inputs
-    if not isinstance(a, Value) or not isinstance(b, Value) or not has_wide_vectors():
+    a, b = instruction.inputs
+    if not isinstance(a, Value) or not isinstance(b, Value) or not kernels.has_wide_vectors():
         return False
     if len(a.shape) != 2 or len(b.shape) != 2 or not (a.size and b.size):
         return False
-    if any(value.dtype != np.float32 for value in (a, b, statement.output)):
+    if any(value.dtype != np.float32 for value in (a, b, instruction.output)):
         return False
-    rows, columns = statement.output.shape
-    whole = -(-rows // ROWS) * ROWS * -(-columns // COLUMNS) * COLUMNS
-    return 4 * rows * columns >= whole or extent((rows, columns, a.shape[1])) <= FEW
-
-
-SMALL_PRODUCT = 12_000
-"""Multiplications up to which a loop in C is as fast as a call of BLAS."""
-
-
-def is_c(statement: Statement) -> bool:
-    """Whether the code generator knows the op, for inputs of this kind."""
-    return expression(statement) is not None or _single_kind(statement) is not None
-
-
-def _single(statement: Statement) -> Step:
-    kind = _single_kind(statement)
-    assert kind is not None
-    step: Step = kind(statement)
-    return step
-
-
-def _single_kind(statement: Statement) -> Any:
-    op, output = statement.op, statement.output
-    if op in (sum_, max_, min_):
-        (x,) = statement.inputs
-        floats = isinstance(x, Value) and x.dtype == output.dtype and x.dtype in FLOAT_DTYPES
-        full = floats and (x.size > 0 or op is sum_)
-        return Reduction if full and not values_of_params(statement) else None
-    if is_pooling(statement):
-        return Pooling
-    if assembled(statement) is not None:
-        return Assembly
-    if op is linalg.matmul:
-        if _is_small_product(statement):
-            return Product
-        return TiledProduct if is_tiled(statement) else None
-    if op in (network.label_pick, network.label_put):
-        x, labels = statement.inputs
-        fits = isinstance(x, Value) and isinstance(labels, Value) and x.dtype == output.dtype
-        return Labels if fits and labels.dtype.kind == "i" and output.size else None
-    return None
-
-
-def _is_small_product(statement: Statement) -> bool:
-    a, b = statement.inputs
-    if not isinstance(a, Value) or not isinstance(b, Value):
-        return False
-    if len(a.shape) < 2 or len(b.shape) < 2 or not a.size or not b.size:
-        return False
-    if a.dtype != b.dtype or a.dtype not in FLOAT_DTYPES or statement.output.dtype != a.dtype:
-        return False
-    return extent(statement.output.shape) * a.shape[-1] <= SMALL_PRODUCT
+    rows, columns = instruction.output.shape
+    tiles = -(-rows // kernels.ROWS) * -(-columns // kernels.COLUMNS)
+    whole = tiles * kernels.ROWS * kernels.COLUMNS
+    return 4 * rows * columns >= whole or extent((rows, columns, a.shape[1])) <= MAX_PADDED_PRODUCT

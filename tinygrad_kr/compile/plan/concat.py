@@ -1,41 +1,38 @@
-"""Arrays that are put together of others, each of which is written straight to its place in them:
-the adjoint of a slice, `concatenate`, `stack`, `pad`."""
+"""Concatenations: `concatenate`, `stack`, `pad` and the adjoint of a slice.
+
+Their parts are written straight into the whole array.
+"""
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Container, Iterator
-from dataclasses import replace
+from collections.abc import Iterator
 from itertools import pairwise
 from typing import Any
 
 import numpy as np
 
-from tinygrad_kr.compile.ir.c_ops import C_TYPES, expression
-from tinygrad_kr.compile.ir.program import Program, Statement, Value, is_basic_key
+from tinygrad_kr.compile.ir.c_ops import C_TYPES
+from tinygrad_kr.compile.ir.program import Instruction, Value, is_basic_key
+from tinygrad_kr.compile.plan.steps import Concat, Key, Range
 from tinygrad_kr.ops import shape
-from tinygrad_kr.ops.elementwise import positive
 from tinygrad_kr.ops.indexing import index_add
-from tinygrad_kr.ops.op import astype
-
-Key = tuple[Any, ...]
 
 _OPS = (index_add, shape.pad, shape.stack, shape.concatenate)
 
 
-def assembled(statement: Statement) -> list[Key] | None:
-    """Where each input lies in the output, as an index of it; None for what is not put together.
+def part_keys(instruction: Instruction) -> list[Key] | None:
+    """Where each input lies in the output, as an index of it; None for other ops.
 
-    No two inputs meet. What none covers has one value, `filling`.
+    No two inputs overlap.
     """
-    output, inputs = statement.output, statement.inputs
-    if statement.op not in _OPS or output.dtype not in C_TYPES:
+    output, inputs = instruction.output, instruction.inputs
+    if instruction.op not in _OPS or output.dtype not in C_TYPES:
         return None
     if not all(isinstance(x, Value) and x.dtype in C_TYPES for x in inputs):
         return None
-    if len(inputs) != sum(True for _ in statement.reads()):
+    if len(inputs) != sum(True for _ in instruction.reads()):
         return None
-    keys = _keys(statement)
+    keys = _keys(instruction)
     if keys is None:
         return None
     keys = [with_ellipsis(key) for key in keys]
@@ -44,9 +41,9 @@ def assembled(statement: Statement) -> list[Key] | None:
     return keys if fits else None
 
 
-def _keys(statement: Statement) -> list[Key] | None:
-    op, inputs, params = statement.op, statement.inputs, statement.params
-    axes = len(statement.output.shape)
+def _keys(instruction: Instruction) -> list[Key] | None:
+    op, inputs, params = instruction.op, instruction.inputs, instruction.params
+    axes = len(instruction.output.shape)
     if op is index_add:
         return [params["key"]] if is_basic_key(params["key"]) else None
     if op is shape.pad:
@@ -68,17 +65,14 @@ def with_ellipsis(key: Any) -> Key:
     return parts if any(part is ... for part in parts) else (*parts, ...)
 
 
-def filling(statement: Statement) -> Any:
-    """What lies where no input does."""
-    return statement.params.get("value", 0)
+def concat(instruction: Instruction, keys: list[Key]) -> Concat:
+    """The step that completes a concatenation. Only that of a single part has gaps."""
+    left_out = list(gaps(keys[0], instruction.output.shape)) if len(keys) == 1 else []
+    return Concat(instruction, left_out, instruction.params.get("value", 0))
 
 
-Range = tuple[int, list[tuple[int, int]]]
-"""Numbers along an axis: the first, and how many there are how far apart, outermost first."""
-
-
-def margin(key: Key, sizes: tuple[int, ...]) -> Iterator[list[Range]]:
-    """The elements that an index leaves out, in boxes: for each axis, the numbers along it."""
+def gaps(key: Key, sizes: tuple[int, ...]) -> Iterator[list[Range]]:
+    """The elements that an index leaves out, in boxes of ranges along each axis."""
     chosen = _ranges(key, sizes)
     for axis, (range_, n) in enumerate(zip(chosen, sizes, strict=True)):
         before = [(min(r, default=0), [(len(r), abs(r.step))]) for r in chosen[:axis]]
@@ -110,57 +104,3 @@ def _complement(chosen: range, n: int) -> list[Range]:
         (last + 1, [(n - last - 1, 1)]),
         (first + 1, [(len(chosen) - 1, step), (step - 1, 1)]),
     ]
-
-
-# ------------------------------------------------------------------ a place for every part
-
-
-def with_parts(
-    program: Program, elsewhere: Container[Value]
-) -> tuple[Program, dict[Value, tuple[Statement, Key]]]:
-    """The program with a copy of each part that cannot itself lie in what it is a part of, and
-    which values are parts of what.
-
-    elsewhere: values that lie where other steps put them.
-    """
-    numbers = program.free_numbers()
-    able = _able(program, elsewhere)
-    parts: dict[Value, tuple[Statement, Key]] = {}
-
-    def divide(statement: Statement) -> list[Statement]:
-        keys = assembled(statement)
-        if keys is None:
-            return [statement]
-        copies: list[Statement] = []
-        inputs: list[Value] = []
-        for x in statement.inputs:
-            if x not in able or x in inputs or x.dtype != statement.output.dtype:
-                copies.append(_copy(x, statement, next(numbers)))
-                x = copies[-1].output
-            inputs.append(x)
-        whole = statement._replace(inputs=tuple(inputs))
-        parts.update({x: (whole, key) for x, key in zip(inputs, keys, strict=True)})
-        return [*copies, whole]
-
-    return program.rewritten(divide), parts
-
-
-def _able(program: Program, elsewhere: Container[Value]) -> set[Value]:
-    """What loops make and only C reads, for one array that is put together."""
-    kept = program.kept() | {check.value for check in program.checks}
-    made = {s.output for s in program.statements if expression(s) is not None}
-    wanted: Counter[Value] = Counter()
-    for statement in program.statements:
-        if assembled(statement) is not None:
-            wanted.update(set(statement.inputs))
-        elif expression(statement) is None:
-            kept.update(statement.reads())
-    return {value for value in made - kept if wanted[value] == 1 and value not in elsewhere}
-
-
-def _copy(x: Value, whole: Statement, number: int) -> Statement:
-    dtype = whole.output.dtype
-    output = replace(x, number=number, dtype=dtype)
-    if x.dtype == dtype:
-        return Statement(positive, (x,), {}, output, whole.place)
-    return Statement(astype, (x,), {"dtype": dtype}, output, whole.place)

@@ -1,4 +1,4 @@
-"""Convolution and pooling in compiled programs: what is rewritten, and what runs as one step.
+"""Convolution and pooling in compiled programs: sizes, and what runs as one step.
 
 Between two matrix products of a convolution lie its columns, its bias, an activation and a maximum
 of windows, forward; the way back of each, backward. `grouped` finds such neighbours. A
@@ -9,13 +9,13 @@ in the cache, and what only they read is never stored whole.
 from __future__ import annotations
 
 import math
-from typing import Any
+from collections.abc import Collection, Mapping
 
 import numpy as np
 
-from tinygrad_kr.compile.ir.layout import FLOAT_DTYPES, Shape, dense_strides
+from tinygrad_kr.compile.ir.layout import FLOAT_DTYPES, Shape, dense_strides, pair
 from tinygrad_kr.compile.ir.ops import _window_first
-from tinygrad_kr.compile.ir.program import Program, Readers, Statement, Value, readers_of
+from tinygrad_kr.compile.ir.program import Instruction, Program, Value, readers_of
 from tinygrad_kr.compile.plan.steps import Convolution, Geometry
 from tinygrad_kr.ops import elementwise as e
 from tinygrad_kr.ops import window as w
@@ -25,24 +25,19 @@ _INDICES = (np.dtype(np.int8), np.dtype(np.int32), np.dtype(np.int64))
 _MANY_ELEMENTS = 32
 """Elements of a window up to which each is a line of the generated code."""
 
-# ------------------------------------------------------------------ rewriting
 
-
-# ------------------------------------------------------------------ steps
-
-
-def geometry(statement: Statement) -> Geometry | None:
+def geometry(instruction: Instruction) -> Geometry | None:
     """The sizes of one of the three convolution ops; None for what stays a NumPy call."""
-    params = statement.params
-    if statement.op is w.convolve:
-        x, weight, y = *statement.inputs[:2], statement.output
-    elif statement.op is w.convolve_transposed:
-        y, weight, x = *statement.inputs, statement.output
-    elif statement.op is w.convolve_weight:
-        x, y, weight = *statement.inputs, statement.output
+    params = instruction.params
+    if instruction.op is w.convolve:
+        x, weight, y = *instruction.inputs[:2], instruction.output
+    elif instruction.op is w.convolve_transposed:
+        y, weight, x = *instruction.inputs, instruction.output
+    elif instruction.op is w.convolve_weight:
+        x, y, weight = *instruction.inputs, instruction.output
     else:
         return None
-    arrays = (*statement.inputs, statement.output)
+    arrays = (*instruction.inputs, instruction.output)
     if not all(isinstance(v, Value) and v.dtype == x.dtype and v.size for v in arrays):
         return None
     if x.dtype not in FLOAT_DTYPES or params["groups"] != 1 or len(x.shape) not in (3, 4):
@@ -51,40 +46,34 @@ def geometry(statement: Statement) -> Geometry | None:
         x.shape[0],
         x.shape[1],
         y.shape[1],
-        _pair(x.shape[2:]),
-        _pair(weight.shape[2:]),
-        _pair(y.shape[2:]),
-        _pair(params["stride"]),
-        _pair([before for before, _ in params["padding"]], 0),
-        _pair(params["dilation"]),
+        pair(x.shape[2:]),
+        pair(weight.shape[2:]),
+        pair(y.shape[2:]),
+        pair(params["stride"]),
+        pair([before for before, _ in params["padding"]], 0),
+        pair(params["dilation"]),
     )
 
 
-def _pair(sizes: Any, missing: int = 1) -> tuple[int, int]:
-    return (missing, *sizes) if len(sizes) == 1 else tuple(sizes)
-
-
-def is_pooling(statement: Statement) -> bool:
+def is_pooling(instruction: Instruction) -> bool:
     """Whether pooling has loops in C, for inputs of this kind."""
-    if statement.op not in (w.window_max, _window_first, w.window_put):
+    if instruction.op not in (w.window_max, _window_first, w.window_put):
         return False
-    x, output = statement.inputs[0], statement.output
+    x, output = instruction.inputs[0], instruction.output
     if not isinstance(x, Value) or x.dtype not in FLOAT_DTYPES or not x.size or not output.size:
         return False
-    if math.prod(statement.params["kernel"]) > _MANY_ELEMENTS:
+    if math.prod(instruction.params["kernel"]) > _MANY_ELEMENTS:
         return False
-    if statement.op is _window_first:
+    if instruction.op is _window_first:
         return output.dtype in _INDICES
-    index = statement.params.get("index")
+    index = instruction.params.get("index")
     indexed = isinstance(index, Value) and index.dtype in _INDICES
-    return output.dtype == x.dtype and (statement.op is w.window_max or indexed)
+    return output.dtype == x.dtype and (instruction.op is w.window_max or indexed)
 
 
-def pooled_like(statement: Statement) -> Value | None:
+def pooled_like(instruction: Instruction) -> Value:
     """Of pooling in C, the value in whose layout the result is written."""
-    if not is_pooling(statement):
-        return None
-    like: Value = statement.params.get("index", statement.inputs[0])
+    like: Value = instruction.params.get("index", instruction.inputs[0])
     return like
 
 
@@ -97,127 +86,145 @@ def channels_last(shape: Shape) -> Shape:
 # ------------------------------------------------------------------ groups
 
 
-def grouped(program: Program) -> list[Convolution]:
-    """The convolutions, each with the neighbours that run along with it."""
-    readers, kept = readers_of(program), program.kept()
-    makers = {statement.output: statement for statement in program.statements}
-    position = {s.output: i for i, s in enumerate(program.statements)}
-    steps: list[Convolution] = []
-    taken: set[Value] = set()
-    for statement in program.statements:
-        if statement.output in taken or geometry(statement) is None:
-            continue
-        if statement.op is w.convolve:
-            members = _forward(statement, readers, kept)
-        else:
-            members = _backward(statement, readers, kept, makers)
-        members.sort(key=lambda member: position[member.output])
-        if taken & {member.output for member in members} or not _free(members, position):
-            members = [statement]
-        made = {member.output for member in members}
-        inside = {
-            value
-            for value in made
-            if value not in kept and all(s.output in made for s in readers.get(value, []))
-        }
-        steps.append(Convolution(members, inside))
-        taken |= made
-    return steps
+def grouped(
+    program: Program, sizes: Mapping[Value, Geometry], pooling: Collection[Value]
+) -> list[Convolution]:
+    """The convolutions, each with the neighbours that run along with it.
+
+    sizes: by output, of each convolution op that C knows. pooling: the outputs of pooling in C.
+    """
+    return _Grouping(program, sizes, pooling).groups()
 
 
-def _forward(convolve: Statement, readers: Readers, kept: set[Value]) -> list[Statement]:
-    """A convolution, the maxima of windows that alone read it, and the relu of these."""
-    members = [convolve]
-    pooled = _pooled(convolve.output, readers, kept)
-    members += pooled
-    last = pooled[0].output if pooled else convolve.output
-    after = [s for s in readers.get(last, []) if s not in pooled]
-    if last not in kept and [s.op for s in after] == [e.relu]:
-        members += after
-    return members
+class _Grouping:
+    """Finds the groups of a program."""
+
+    def __init__(
+        self, program: Program, sizes: Mapping[Value, Geometry], pooling: Collection[Value]
+    ) -> None:
+        self.program, self.sizes, self.pooling = program, sizes, pooling
+        self.readers, self.kept = readers_of(program), program.kept()
+        self.makers = {instruction.output: instruction for instruction in program.instructions}
+        self.position = {s.output: i for i, s in enumerate(program.instructions)}
+
+    def groups(self) -> list[Convolution]:
+        """All of them, in order."""
+        steps: list[Convolution] = []
+        taken: set[Value] = set()
+        for instruction in self.program.instructions:
+            if instruction.output in taken or instruction.output not in self.sizes:
+                continue
+            forward = instruction.op is w.convolve
+            members = self._forward(instruction) if forward else self._backward(instruction)
+            members.sort(key=lambda member: self.position[member.output])
+            if taken & {member.output for member in members} or not self._free(members):
+                members = [instruction]
+            made = {member.output for member in members}
+            inside = {
+                value
+                for value in made
+                if value not in self.kept
+                and all(s.output in made for s in self.readers.get(value, []))
+            }
+            steps.append(Convolution(members, inside, self.sizes[instruction.output]))
+            taken |= made
+        return steps
+
+    def _forward(self, convolve: Instruction) -> list[Instruction]:
+        """A convolution, the maxima of windows that alone read it, and the relu of these."""
+        members = [convolve]
+        pooled = self._pooled(convolve.output)
+        members += pooled
+        last = pooled[0].output if pooled else convolve.output
+        after = [s for s in self.readers.get(last, []) if s not in pooled]
+        if last not in self.kept and [s.op for s in after] == [e.relu]:
+            members += after
+        return members
+
+    def _pooled(self, y: Value) -> list[Instruction]:
+        found = self.readers.get(y, [])
+        by_op = {s.op: s for s in found}
+        maximum, first = by_op.get(w.window_max), by_op.get(_window_first)
+        pooled = [s for s in (maximum, first) if s is not None]
+        if y in self.kept or maximum is None or len(pooled) != len(found):
+            return []
+        if len(maximum.params["kernel"]) != len(y.shape) - 2:
+            return []
+        if any(s.output not in self.pooling for s in pooled):
+            return []
+        if first is not None and first.inputs != (y, maximum.output):
+            return []
+        return pooled
+
+    def _backward(self, instruction: Instruction) -> list[Instruction]:
+        """Both products with one cotangent, how it came about, and its sum for the bias."""
+        g, readers = cotangent(instruction), self.readers
+        sizes = self.sizes[instruction.output]
+        found = readers[g]
+        products = [
+            s
+            for s in found
+            if s.op in (w.convolve_weight, w.convolve_transposed)
+            and cotangent(s) is g
+            and list(s.inputs).count(g) == 1
+            and self.sizes.get(s.output) == sizes
+        ]
+        products = list({s.op: s for s in reversed(products)}.values())
+        if instruction not in products:
+            return [instruction]
+        maker = self.makers.get(g)
+        head: list[Instruction] = []
+        sums = [s for s in found if _sums_over_places(s, g)][:1]
+        if maker is not None and g not in self.kept and len(products) + len(sums) == len(found):
+            if maker.op is w.window_put and maker.output in self.pooling:
+                head = [maker]
+                (x,) = maker.inputs
+                before = self.makers.get(x)
+                if before is not None and x not in self.kept and readers[x] == [maker]:
+                    head += [before] if _is_mask(before) else []
+            elif _is_mask(maker):
+                head = [maker]
+        return [*head, *products, *sums]
+
+    def _free(self, members: list[Instruction]) -> bool:
+        """Whether all that is read from outside is there before the first product: nothing of it
+        can then depend on the group itself."""
+        position, made = self.position, {member.output for member in members}
+        first = min(
+            position[s.output]
+            for s in members
+            if s.op in (w.convolve, w.convolve_weight, w.convolve_transposed)
+        )
+        outside = {value for s in members for value in s.reads() if value not in made}
+        return all(position.get(value, -1) < first for value in outside)
 
 
-def _pooled(y: Value, readers: Readers, kept: set[Value]) -> list[Statement]:
-    found = readers.get(y, [])
-    by_op = {s.op: s for s in found}
-    maximum, first = by_op.get(w.window_max), by_op.get(_window_first)
-    pooled = [s for s in (maximum, first) if s is not None]
-    if y in kept or maximum is None or len(pooled) != len(found):
-        return []
-    if len(maximum.params["kernel"]) != len(y.shape) - 2 or not all(map(is_pooling, pooled)):
-        return []
-    if first is not None and first.inputs != (y, maximum.output):
-        return []
-    return pooled
-
-
-def _backward(
-    statement: Statement, readers: Readers, kept: set[Value], makers: dict[Value, Statement]
-) -> list[Statement]:
-    """Both products with one cotangent, how it came about, and its sum for the bias."""
-    g = _cotangent(statement)
-    sizes = geometry(statement)
-    found = readers[g]
-    products = [
-        s
-        for s in found
-        if s.op in (w.convolve_weight, w.convolve_transposed)
-        and _cotangent(s) is g
-        and list(s.inputs).count(g) == 1
-        and geometry(s) == sizes
-    ]
-    products = list({s.op: s for s in reversed(products)}.values())
-    if statement not in products:
-        return [statement]
-    maker = makers.get(g)
-    head: list[Statement] = []
-    sums = [s for s in found if _sums_over_places(s, g)][:1]
-    if maker is not None and g not in kept and len(products) + len(sums) == len(found):
-        if maker.op is w.window_put and is_pooling(maker):
-            head = [maker]
-            (x,) = maker.inputs
-            before = makers.get(x)
-            if before is not None and x not in kept and readers[x] == [maker]:
-                head += [before] if _is_mask(before) else []
-        elif _is_mask(maker):
-            head = [maker]
-    return [*head, *products, *sums]
-
-
-def _cotangent(statement: Statement) -> Value:
-    g: Value = statement.inputs[statement.op is w.convolve_weight]
+def cotangent(instruction: Instruction) -> Value:
+    """Of a product in the backward pass, the gradient of the convolution's result."""
+    g: Value = instruction.inputs[instruction.op is w.convolve_weight]
     return g
 
 
-def _is_mask(statement: Statement) -> bool:
-    if statement.op is not e.masked:
+def _is_mask(instruction: Instruction) -> bool:
+    if instruction.op is not e.masked:
         return False
-    x, mask = statement.inputs
+    x, mask = instruction.inputs
     return (
         isinstance(x, Value)
         and isinstance(mask, Value)
-        and x.shape == mask.shape == statement.output.shape
-        and x.dtype == statement.output.dtype
+        and x.shape == mask.shape == instruction.output.shape
+        and x.dtype == instruction.output.dtype
         and (mask.dtype == x.dtype or mask.dtype.kind == "b")
     )
 
 
-def _sums_over_places(statement: Statement, g: Value) -> bool:
-    if statement.op is not sum_ or statement.inputs != (g,) or statement.output.dtype != g.dtype:
+def _sums_over_places(instruction: Instruction, g: Value) -> bool:
+    if (
+        instruction.op is not sum_
+        or instruction.inputs != (g,)
+        or instruction.output.dtype != g.dtype
+    ):
         return False
-    axis = statement.params.get("axis")
+    axis = instruction.params.get("axis")
     axes = {a % len(g.shape) for a in axis} if isinstance(axis, tuple) else set()
     return axes == set(range(len(g.shape))) - {1}
-
-
-def _free(members: list[Statement], position: dict[Value, int]) -> bool:
-    """Whether all that is read from outside is there before the first product: nothing of it can
-    then depend on the group itself."""
-    made = {member.output for member in members}
-    first = min(
-        position[s.output]
-        for s in members
-        if s.op in (w.convolve, w.convolve_weight, w.convolve_transposed)
-    )
-    outside = {value for s in members for value in s.reads() if value not in made}
-    return all(position.get(value, -1) < first for value in outside)

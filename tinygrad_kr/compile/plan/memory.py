@@ -1,46 +1,36 @@
-"""One piece of memory for all temporaries: those whose lifetimes do not overlap share a place."""
+"""Lifetimes of temporaries, and where each lies in the arena: disjoint lifetimes share memory."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from itertools import groupby
-from typing import NamedTuple, TypeGuard
+from collections.abc import Iterable, Mapping, Sequence
 
-import numpy as np
-from numpy import ndarray
-
+from tinygrad_kr.compile.ir.layout import View
 from tinygrad_kr.compile.ir.program import Value
-from tinygrad_kr.compile.plan.plan import Plan, together, written_by
-from tinygrad_kr.compile.plan.steps import OUTSIDE, Call, Step, read_by, statements_of
-from tinygrad_kr.ops import linalg
-from tinygrad_kr.ops.writes import address
+from tinygrad_kr.compile.plan.steps import (
+    ArenaLayout,
+    Lifetime,
+    Step,
+    is_returned,
+    read_by,
+    written_by,
+)
 
 LINE = 64
-"""Bytes of a cache line: every array begins at one, and one lies between two arrays."""
+"""Bytes of a cache line: arrays begin at lines, with a line between two of one time."""
 
 
-class Life(NamedTuple):
-    """How many bytes a piece of memory has, and the moments from which and up to which it is
-    used, both included."""
-
-    size: int
-    first: int
-    last: int
-
-
-def arranged(pieces: Sequence[Life]) -> list[int]:
-    """The byte at which each piece begins: the largest first, each as low as those of its time
-    allow."""
+def packed(pieces: Sequence[Lifetime]) -> list[int]:
+    """The byte at which each piece begins: greedy, the largest first, each as low as possible."""
     found = [0] * len(pieces)
-    taken: list[tuple[int, Life]] = []
+    taken: list[tuple[int, Lifetime]] = []
     for i in sorted(range(len(pieces)), key=lambda i: -pieces[i].size):
         found[i] = _lowest(pieces[i], taken)
         taken.append((found[i], pieces[i]))
     return found
 
 
-def _lowest(piece: Life, taken: list[tuple[int, Life]]) -> int:
-    """The first gap that is wide enough between the pieces of the same time."""
+def _lowest(piece: Lifetime, taken: list[tuple[int, Lifetime]]) -> int:
+    """The first gap that is wide enough between pieces with overlapping lifetimes."""
     start = 0
     for begin, other in sorted(taken):
         if other.first <= piece.last and piece.first <= other.last:
@@ -54,76 +44,40 @@ def _padded(size: int) -> int:
     return -(-size // LINE) * LINE + LINE
 
 
-def moments(steps: Iterable[Step]) -> list[list[Step]]:
-    """The steps that run together: one call, or all of one C function that works.
+def lifetimes(
+    moments: Sequence[Sequence[Step]],
+    views: Mapping[Value, View],
+    roots: Sequence[Value],
+    kept: Iterable[Value],
+) -> dict[int, Lifetime]:
+    """By root, the lifetime of each piece of memory that a step uses; what outlives the call lives
+    until one moment after the last step.
 
-    C takes the arrays of such a function to lie apart (`restrict`), those too of which it uses one
-    only before the other: two that share memory must never meet in one.
+    moments: the steps that run together: one call, or all of one C function. In C all arrays of a
+    function are `restrict`, so no two of them may share memory, even if their uses do not overlap.
     """
-    found: list[list[Step]] = []
-    for outside, some in groupby(steps, lambda step: isinstance(step, OUTSIDE)):
-        run = list(some)
-        found += [[step] for step in run] if outside else together(run)
-    return found
-
-
-def lives(plan: Plan) -> dict[int, Life]:
-    """By root, the time of each piece of memory that a step uses; what outlives the call is used
-    once more when all steps are done."""
     first: dict[int, int] = {}
     last: dict[int, int] = {}
-    together = moments(plan.steps)
-    for moment, steps in enumerate(together):
-        for root in {plan.places[value].root for step in steps for value in _touched(plan, step)}:
+    for moment, steps in enumerate(moments):
+        for root in {views[value].root for step in steps for value in _touched(step)}:
             first.setdefault(root, moment)
             last[root] = moment
-    last |= {plan.places[value].root: len(together) for value in plan.program.kept()}
-    for step in reversed(plan.steps):
+    last |= {views[value].root: len(moments) for value in kept}
+    for step in (step for steps in reversed(moments) for step in reversed(steps)):
         if is_returned(step):
             # What NumPy returns may be a view of what it was given.
-            made = last[plan.places[step.statement.output].root]
+            made = last[views[step.instruction.output].root]
             for value in read_by(step):
-                root = plan.places[value].root
+                root = views[value].root
                 last[root] = max(last[root], made)
-    sizes = {root: plan.roots[root].size * plan.roots[root].dtype.itemsize for root in first}
-    return {root: Life(sizes[root], first[root], last[root]) for root in first}
+    sizes = {root: roots[root].size * roots[root].dtype.itemsize for root in first}
+    return {root: Lifetime(sizes[root], first[root], last[root]) for root in first}
 
 
-def is_returned(step: Step) -> TypeGuard[Call]:
-    """Whether NumPy makes the array of a step's result."""
-    return isinstance(step, Call) and step.statement.op is not linalg.matmul
+def _touched(step: Step) -> set[Value]:
+    return read_by(step) | set(written_by(step))
 
 
-def _touched(plan: Plan, step: Step) -> set[Value]:
-    if isinstance(step, OUTSIDE):
-        written = [s.output for s in statements_of(step) if s.output in plan.places]
-    else:
-        written = written_by(plan, step)
-    return read_by(step) | set(written)
-
-
-class Arena:
-    """One array for the values that no call leaves behind.
-
-    lasting: values that have memory of their own.
-    """
-
-    def __init__(self, plan: Plan, lasting: set[Value]) -> None:
-        self.plan = plan
-        times = lives(plan)
-        returned = {s.statement.output for s in plan.steps if is_returned(s)}
-        apart = {*lasting, *plan.program.sources, *returned}
-        self.pieces = {root: t for root, t in times.items() if plan.roots[root] not in apart}
-        self.starts = dict(zip(self.pieces, arranged([*self.pieces.values()]), strict=True))
-        """By root, the byte at which its piece begins."""
-        ends = [self.starts[root] + piece.size for root, piece in self.pieces.items()]
-        self.nbytes = max(ends, default=0)
-        raw = np.empty(self.nbytes + LINE, np.uint8)
-        start = -address(raw) % LINE
-        self.memory = raw[start : start + self.nbytes]
-
-    def array(self, value: Value) -> ndarray:
-        """The piece of a value that lies in the arena, as an array."""
-        place = self.plan.places[value]
-        strides = tuple(step * value.dtype.itemsize for step in place.strides)
-        return np.ndarray(value.shape, value.dtype, self.memory, self.starts[place.root], strides)
+def arena(times: Mapping[int, Lifetime]) -> ArenaLayout:
+    """Where each piece begins in one array for all."""
+    return ArenaLayout(dict(times), dict(zip(times, packed([*times.values()]), strict=True)))

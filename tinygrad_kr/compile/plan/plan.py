@@ -1,40 +1,48 @@
-"""What runs when: loops that become C, calls that stay NumPy's, and where every value lies."""
+"""The plan of a program: its steps in order, and a view of memory for every value."""
 
 from __future__ import annotations
 
 from collections import defaultdict
-from dataclasses import replace
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 from numpy import ndarray
 
-from tinygrad_kr.compile.ir.bindings import Constant, LeafWrite
-from tinygrad_kr.compile.ir.c_ops import expression
-from tinygrad_kr.compile.ir.layout import Place, dense_strides, empty, extent, is_dense
-from tinygrad_kr.compile.ir.program import Check, Program, Statement, Value
-from tinygrad_kr.compile.passes.pooling import planned
-from tinygrad_kr.compile.plan.classify import _single, is_c
-from tinygrad_kr.compile.plan.concat import assembled, with_ellipsis, with_parts
-from tinygrad_kr.compile.plan.convolution import channels_last, grouped, pooled_like
+from tinygrad_kr.compile.ir.bindings import Constant, Gradient, GradientWrite, LeafWrite
+from tinygrad_kr.compile.ir.c_ops import C_TYPES
+from tinygrad_kr.compile.ir.layout import View, dense_strides, empty, extent, is_dense
+from tinygrad_kr.compile.ir.program import Check, Instruction, Program, Value
+from tinygrad_kr.compile.plan import memory
+from tinygrad_kr.compile.plan.classify import classify
+from tinygrad_kr.compile.plan.concat import concat, with_ellipsis
+from tinygrad_kr.compile.plan.convolution import channels_last, pooled_like
+from tinygrad_kr.compile.plan.copies import with_owned_results, with_parts
 from tinygrad_kr.compile.plan.steps import (
-    Assembly,
+    OUTSIDE,
+    ArenaLayout,
     Call,
     Convolution,
+    Labels,
     Loop,
+    Pooling,
+    Product,
+    Reduction,
+    Segment,
     Step,
     TiledConvolution,
     TiledProduct,
     _outputs,
+    instructions_of,
+    is_returned,
     may_raise,
     read_by,
-    statements_of,
     values_of_params,
+    written_by,
 )
 from tinygrad_kr.compile.plan.tiling import tiled
 from tinygrad_kr.native import cpu
 from tinygrad_kr.ops import linalg, shape
-from tinygrad_kr.ops.elementwise import positive
 from tinygrad_kr.ops.indexing import getitem
 from tinygrad_kr.ops.window import convolve, convolve_weight
 from tinygrad_kr.ops.writes import address, owner
@@ -44,51 +52,113 @@ _VIEWS = (
 )  # fmt: skip
 
 
-class Plan:
-    """A program in steps, with a place for every value."""
+_STEPS: dict[Any, Callable[[Instruction], Step]] = {
+    kind: kind for kind in (Reduction, Product, TiledProduct, Labels, Pooling)
+}
+"""Steps of one instruction."""
 
-    def __init__(self, program: Program) -> None:
-        program = _with_owned_results(planned(program))
-        elsewhere = {s.output for group in grouped(program) for s in group.statements}
-        program, self._parts = with_parts(program, elsewhere)
+
+class Plan:
+    """A program in steps, with a view of memory for every value.
+
+    single: whether the function returns its one result itself, in no container.
+    """
+
+    def __init__(self, program: Program, single: bool = False) -> None:
+        self._lowerings = classify(program)
+        program = with_owned_results(program, self._lowerings, _VIEWS)
+        program, self._parts = with_parts(program, self._lowerings)
         self.program = program
-        self.places: dict[Value, Place] = {}
+        self.views: dict[Value, View] = {}
         self.roots: list[Value] = []
-        """The value that each piece of memory is allocated for."""
+        """The value for which each piece of memory is allocated."""
         self.in_place: dict[Value, Value] = {}
-        """Results that are written straight into the source that they replace."""
-        self.views: dict[Value, Statement] = {}
+        """By result, the input over which it is written."""
+        self.view_ops: dict[Value, Instruction] = {}
         self._samples: dict[Value, ndarray] = {}
-        self._whole: dict[Value, Place] = {}
-        """Arrays of which a part has its place already."""
+        self._whole: dict[Value, View] = {}
+        """By concatenation, its view, once one of its parts has one."""
         self._kept = program.kept()
         self._numbers = program.free_numbers()
-        self._groups = {s.output: group for group in grouped(program) for s in group.statements}
-        self._inside = {value for group in self._groups.values() for value in group.inside}
-        self._elementwise = {s.output for s in program.statements if expression(s) is not None}
-        self._in_c = {s.output for s in program.statements if is_c(s)}
-        self._unplaced = {s.output: len(set(s.reads())) for s in program.statements}
-        """How many of the values that an op reads have no place yet."""
+        groups = [lowering.group for lowering in self._lowerings.values()]
+        self._inside = {value for group in groups if group is not None for value in group.inside}
+        self._unplaced = {s.output: len(set(s.reads())) for s in program.instructions}
+        """How many of the values that an op reads have no view yet."""
         self._awaited: defaultdict[Value, list[Value]] = defaultdict(list)
-        for statement in program.statements:
-            for value in set(statement.reads()):
-                self._awaited[value].append(statement.output)
-        for value in program.sources:
+        for instruction in program.instructions:
+            for value in set(instruction.reads()):
+                self._awaited[value].append(instruction.output)
+        for value in program.inputs:
             self._allocate(value, _given_strides(value))
         self.steps = self._schedule()
         self._write_in_place()
         self._readers: defaultdict[int, set[int]] = defaultdict(set)
         """By root, the ids of the steps that read it."""
+        self._decide_loops()
+        self.lasting = {value for value in self._kept if not _is_only_copied(program, value)}
+        """Values with memory of their own, new at each call."""
+        workers = [workers_of(run) for run in _runs(self.steps)]
+        self.arena = self._arena([worker for run in workers for worker in run])
+        self.segments = [self._segment(i, run) for i, run in enumerate(workers)]
+        self.looped = self._looped() if single else None
+        """The result of each step, where steps may follow one another in a loop of C."""
+
+    # -------------------------------------------------------------- functions
+
+    def _decide_loops(self) -> None:
+        """What each loop stores, and whether several threads share it."""
         for step in self.steps:
             for value in read_by(step):
-                self._readers[self.places[value].root].add(id(step))
+                self._readers[self.views[value].root].add(id(step))
+        for step in self.steps:
+            if isinstance(step, Loop):
+                outside = self.read_outside(step)
+                step.stored = [s.output for s in step.instructions if s.output in outside]
+                step.parallel = is_parallel(step, self.steps)
 
-    # -------------------------------------------------------------- places
+    def _arena(self, workers: list[list[Step]]) -> ArenaLayout:
+        """Where all temporaries lie that NumPy does not allocate."""
+        times = memory.lifetimes(workers, self.views, self.roots, self._kept)
+        apart = {*self.lasting, *self.program.inputs}
+        apart |= {step.instruction.output for step in self.steps if is_returned(step)}
+        return memory.arena({r: t for r, t in times.items() if self.roots[r] not in apart})
+
+    def _segment(self, number: int, workers: list[list[Step]]) -> Segment:
+        steps = [step for worker in workers for step in worker]
+        if isinstance(steps[0], Call | Check):
+            return Segment(f"part{number}", workers, [], {})
+        values = {value for step in steps for value in (*read_by(step), *written_by(step))}
+        used = sorted({self.views[value].root for value in values})
+        starts = self.arena.starts
+        return Segment(
+            f"part{number}",
+            workers,
+            [root for root in used if root not in starts],
+            {root: starts[root] for root in used if root in starts},
+        )
+
+    def _looped(self) -> Value | None:
+        """The result, if a step is one C function that leaves all where the next one reads it."""
+        program = self.program
+        if len(self.segments) != 1 or not self.segments[0].is_c:
+            return None
+        result = program.results[0] if program.results else None
+        if not isinstance(result, Value) or result.shape or result not in self._kept:
+            return None
+        if any(isinstance(source, Gradient) for source in program.inputs.values()):
+            return None
+        for binding in program.outputs:
+            if not isinstance(binding, GradientWrite) and binding.value not in self.in_place:
+                return None
+        made = {s.output for step in self.steps for s in instructions_of(step)}
+        return result if result in made and result.dtype in C_TYPES else None
+
+    # -------------------------------------------------------------- views
 
     def _allocate(self, value: Value, strides: tuple[int, ...]) -> None:
         part = self._parts.get(value)
         if part is not None:
-            whole, key = part[0].output, part[1]
+            whole, key = part
             if whole not in self._whole:
                 self._whole[whole] = self._new_root(whole, dense_strides(whole.shape))
             self._see(value, self._samples[whole][key], self._whole[whole].root)
@@ -97,109 +167,113 @@ class Plan:
         else:
             self._put(value, self._new_root(value, strides))
 
-    def _put(self, value: Value, place: Place) -> None:
-        self.places[value] = place
+    def _put(self, value: Value, view: View) -> None:
+        self.views[value] = view
         for output in self._awaited[value]:
             self._unplaced[output] -= 1
 
-    def _new_root(self, value: Value, strides: tuple[int, ...]) -> Place:
+    def _new_root(self, value: Value, strides: tuple[int, ...]) -> View:
         self.roots.append(value)
         self._samples[value] = empty(value.shape, value.dtype, strides)
-        return Place(len(self.roots) - 1, 0, strides)
+        return View(len(self.roots) - 1, 0, strides)
 
     def _see(self, value: Value, seen: ndarray, root: int) -> None:
-        """Give a value the place that a part of the sample of a root has."""
+        """Give a value the view that a part of the sample of a root has."""
         whole = self._samples[self.roots[root]]
         start = address(seen) - address(whole)
         size = seen.dtype.itemsize
         strides = tuple(step // size for step in seen.strides)
-        self._put(value, Place(root, start // size, strides))
+        self._put(value, View(root, start // size, strides))
         self._samples[value] = seen
 
-    def _view(self, statement: Statement) -> bool:
-        """Give a view the place of what it is a view of; False if it is none."""
-        if statement.op not in _VIEWS:
+    def _view(self, instruction: Instruction) -> bool:
+        """Give the result of a view op its view; False if it is a copy."""
+        if instruction.op not in _VIEWS:
             return False
-        base = statement.inputs[0]
-        if not isinstance(base, Value) or any(True for _ in values_of_params(statement)):
+        base = instruction.inputs[0]
+        if not isinstance(base, Value) or any(True for _ in values_of_params(instruction)):
             return False
         sample = self._samples[base]
-        seen = statement.op.forward(sample, *statement.inputs[1:], **statement.params)
-        if statement.op is getitem and isinstance(seen, np.generic):
-            seen = sample[with_ellipsis(statement.params["key"])]
+        seen = instruction.op.forward(sample, *instruction.inputs[1:], **instruction.params)
+        if instruction.op is getitem and isinstance(seen, np.generic):
+            seen = sample[with_ellipsis(instruction.params["key"])]
         if not isinstance(seen, ndarray) or owner(seen) is not owner(sample):
             return False
-        self._see(statement.output, seen, self.places[base].root)
-        self.views[statement.output] = statement
+        self._see(instruction.output, seen, self.views[base].root)
+        self.view_ops[instruction.output] = instruction
         return True
 
     # -------------------------------------------------------------- order
 
     def _schedule(self) -> list[Step]:
-        """Stage by stage: the loops that the stage needs, then the NumPy calls that end it."""
+        """Stage by stage: the loops of a stage, then the NumPy calls that end it."""
         steps: list[Step] = list(self._early_checks())
         checks = [check for check in self.program.checks if check not in steps]
-        pending = list(self.program.statements)
-        stages = _stages(self.program, self._quick, self._kept)
+        pending = list(self.program.instructions)
+        stages = _stages(self.program, self._is_quick, self._kept)
         stage, last = 0, max(stages.values(), default=0)
         while pending:
             before = len(pending)
             due = [s for s in pending if stages[s.output] <= stage]
             due = self._take_loops(self._take_views(self._alone(due)), steps)
-            ready = [check for check in checks if check.value in self.places]
+            ready = [check for check in checks if check.value in self.views]
             steps += ready
             checks = [check for check in checks if check not in ready]
             stage += 1
-            left = [s for s in pending if s.output not in self.places]
-            calls = [s for s in left if stages[s.output] <= stage and not self._single(s)]
+            left = [s for s in pending if s.output not in self.views]
+            calls = [s for s in left if stages[s.output] <= stage and not self._is_single(s)]
             self._take_calls(self._take_views(calls), steps)
-            done = self._inside | self.places.keys()
-            pending = [s for s in self.program.statements if s.output not in done]
+            done = self._inside | self.views.keys()
+            pending = [s for s in self.program.instructions if s.output not in done]
             assert len(pending) < before or stage <= last, "a value that nothing makes is read"
         return steps + checks
 
-    def _quick(self, statement: Statement) -> bool:
-        """Whether an op needs no call: C has it, or it comes with another one's."""
-        group = self._groups.get(statement.output)
-        if group is None:
-            return statement.output in self._in_c
-        return statement is not group.statements[0]
+    def _is_quick(self, instruction: Instruction) -> bool:
+        """Whether an op needs no call: it is a view, C has it, or it comes with another one's."""
+        lowering = self._lowerings[instruction.output]
+        if instruction.op in _VIEWS or lowering.is_single:
+            return True
+        return lowering.group is not None and instruction is not lowering.group.instructions[0]
 
-    def _single(self, statement: Statement) -> bool:
+    def _is_single(self, instruction: Instruction) -> bool:
         """Whether an op is in C and in no group."""
-        return statement.output not in self._groups and statement.output in self._in_c
+        return self._lowerings[instruction.output].is_single
 
-    def _alone(self, statements: list[Statement]) -> list[Statement]:
-        return [s for s in statements if s.output not in self._groups]
+    def _is_elementwise(self, instruction: Instruction) -> bool:
+        return self._lowerings[instruction.output].kind is Loop
+
+    def _alone(self, instructions: list[Instruction]) -> list[Instruction]:
+        return [s for s in instructions if self._lowerings[s.output].group is None]
 
     def _early_checks(self) -> list[Check]:
-        return [check for check in self.program.checks if check.value in self.places]
+        return [check for check in self.program.checks if check.value in self.views]
 
-    def _ready(self, statement: Statement) -> bool:
-        return not self._unplaced[statement.output]
+    def _ready(self, instruction: Instruction) -> bool:
+        return not self._unplaced[instruction.output]
 
-    def _take_views(self, pending: list[Statement]) -> list[Statement]:
+    def _take_views(self, pending: list[Instruction]) -> list[Instruction]:
         return [s for s in pending if not (self._ready(s) and self._view(s))]
 
-    def _take_assemblies(self, pending: list[Statement], steps: list[Step]) -> list[Statement]:
-        """As soon as they can be: they are short, and what reads them can meet in one loop."""
+    def _take_concats(self, pending: list[Instruction], steps: list[Step]) -> list[Instruction]:
+        """Concatenations as early as possible: they are short, and their readers can fuse."""
         left = []
-        for statement in pending:
-            if self._ready(statement) and assembled(statement) is not None:
-                steps.append(Assembly(statement))
-                self._allocate(statement.output, dense_strides(statement.output.shape))
+        for instruction in pending:
+            keys = self._lowerings[instruction.output].keys
+            if keys is not None and self._ready(instruction):
+                steps.append(concat(instruction, keys))
+                self._allocate(instruction.output, dense_strides(instruction.output.shape))
             else:
-                left.append(statement)
+                left.append(instruction)
         return left
 
-    def _take_loops(self, pending: list[Statement], steps: list[Step]) -> list[Statement]:
+    def _take_loops(self, pending: list[Instruction], steps: list[Step]) -> list[Instruction]:
         while True:
-            pending = self._take_assemblies(pending, steps)
-            first = next((s for s in pending if self._ready(s) and s.output in self._in_c), None)
+            pending = self._take_concats(pending, steps)
+            first = next((s for s in pending if self._ready(s) and self._is_single(s)), None)
             if first is None:
                 return pending
-            if first.output not in self._elementwise:
-                steps.append(_single(first))
+            if not self._is_elementwise(first):
+                steps.append(_STEPS[self._lowerings[first.output].kind](first))
                 self._allocate(first.output, self._strides_of(first))
                 pending = [s for s in pending if s is not first]
             else:
@@ -207,79 +281,82 @@ class Plan:
             pending = self._take_views(pending)
 
     def _fuse(
-        self, first: Statement, pending: list[Statement], steps: list[Step]
-    ) -> list[Statement]:
+        self, first: Instruction, pending: list[Instruction], steps: list[Step]
+    ) -> list[Instruction]:
         """A loop of `first` and of all that can run with it, over the same shape."""
         loop = Loop(first.output.shape)
         inside: set[Value] = set()
         left = []
-        for statement in pending:
+        for instruction in pending:
             joins = (
-                statement.output.shape == loop.shape
-                and statement.output in self._elementwise
-                and all(value in self.places or value in inside for value in statement.reads())
+                instruction.output.shape == loop.shape
+                and self._is_elementwise(instruction)
+                and all(value in self.views or value in inside for value in instruction.reads())
             )
             if joins:
-                loop.statements.append(statement)
-                inside.add(statement.output)
+                loop.instructions.append(instruction)
+                loop.expressions[instruction.output] = self._lowerings[instruction.output].spelled
+                inside.add(instruction.output)
             else:
-                left.append(statement)
+                left.append(instruction)
         like = self._layout_of(loop)
-        for statement in loop.statements:
-            self._allocate(statement.output, dense_strides(loop.shape, like))
+        for instruction in loop.instructions:
+            self._allocate(instruction.output, dense_strides(loop.shape, like))
         steps.append(loop)
         return left
 
-    def _strides_of(self, statement: Statement) -> tuple[int, ...]:
+    def _strides_of(self, instruction: Instruction) -> tuple[int, ...]:
         """The layout of a result: in C order, or, of pooling, like what it reads."""
-        like = pooled_like(statement)
-        strides = self.places[like].strides if like is not None else None
-        return dense_strides(statement.output.shape, strides)
+        pools = self._lowerings[instruction.output].kind is Pooling
+        strides = self.views[pooled_like(instruction)].strides if pools else None
+        return dense_strides(instruction.output.shape, strides)
 
     def _layout_of(self, loop: Loop) -> tuple[int, ...] | None:
         """The strides of the first input of the loop's own shape that has no gaps."""
-        for statement in loop.statements:
-            for value in statement.reads():
-                place = self.places.get(value)
-                if place and value.shape == loop.shape and is_dense(value.shape, place.strides):
-                    return place.strides
+        for instruction in loop.instructions:
+            for value in instruction.reads():
+                view = self.views.get(value)
+                if view and value.shape == loop.shape and is_dense(value.shape, view.strides):
+                    return view.strides
         return None
 
-    def _take_calls(self, pending: list[Statement], steps: list[Step]) -> list[Statement]:
-        for group in {id(g): g for s in pending if (g := self._groups.get(s.output))}.values():
-            self._take_group(group, steps)
-        pending = self._take_views([s for s in pending if s.output not in self.places])
+    def _take_calls(self, pending: list[Instruction], steps: list[Step]) -> list[Instruction]:
+        groups = [self._lowerings[instruction.output].group for instruction in pending]
+        for group in dict.fromkeys(groups):
+            if group is not None:
+                self._take_group(group, steps)
+        pending = self._take_views([s for s in pending if s.output not in self.views])
         ready = [s for s in self._alone(pending) if self._ready(s)]
-        for statement in ready:
-            steps.append(Call(statement))
-            strides = _given_strides(statement.output)
-            if statement.op is linalg.matmul:
-                strides = dense_strides(statement.output.shape)
-            self._allocate(statement.output, strides)
+        for instruction in ready:
+            steps.append(Call(instruction))
+            strides = _given_strides(instruction.output)
+            if instruction.op is linalg.matmul:
+                strides = dense_strides(instruction.output.shape)
+            self._allocate(instruction.output, strides)
         return [s for s in pending if s not in ready]
 
     def _take_group(self, group: Convolution, steps: list[Step]) -> None:
-        """A convolution with its neighbours, if all that they read from outside is there."""
-        taken = any(statement.output in self.places for statement in group.statements)
-        if taken or not all(value in self.places for value in read_by(group)):
+        """A convolution with its neighbours, if all that they read is computed."""
+        taken = any(instruction.output in self.views for instruction in group.instructions)
+        if taken or not all(value in self.views for value in read_by(group)):
             return
         whole = tiled(group, self._numbers)
         if whole is not None:
             self._allocate(whole.scratch, (1,))
         steps.append(whole or group)
-        for statement in group.statements:
-            output = statement.output
+        for instruction in group.instructions:
+            output = instruction.output
             if output not in group.inside:
                 last = len(output.shape) > 2 and not self._flattened(output)
-                weight = statement.op is convolve_weight
+                weight = instruction.op is convolve_weight
                 plain = dense_strides(output.shape)
                 self._allocate(
                     output, channels_last(output.shape) if last and not weight else plain
                 )
 
     def _flattened(self, value: Value) -> bool:
-        """Whether something wants the elements in C order, and no convolution reads them."""
-        readers = [s for s in self.program.statements if value in s.reads()]
+        """Whether a reshape reads the value, and no convolution does."""
+        readers = [s for s in self.program.instructions if value in s.reads()]
         joins = any(s.op is shape.reshape for s in readers)
         return joins and not any(s.op in (convolve, convolve_weight) for s in readers)
 
@@ -288,13 +365,13 @@ class Plan:
         return {
             value
             for value in _outputs(loop)
-            if value in self._kept or self._readers[self.places[value].root] - {id(loop)}
+            if value in self._kept or self._readers[self.views[value].root] - {id(loop)}
         }
 
     # -------------------------------------------------------------- writing over what is replaced
 
     def _write_in_place(self) -> None:
-        """New elements of a parameter go where the old ones are, if nothing reads these later."""
+        """Parameters are updated in place when no later step reads the old elements."""
         replaces = {source: value for value, source in _replacements(self.program)}
         raising = max((i for i, step in enumerate(self.steps) if may_raise(step)), default=-1)
         taken: set[Value] = set()
@@ -311,7 +388,7 @@ class Plan:
                 continue
             if made_in < raising:
                 continue
-            old, new = self.places[source], self.places[value]
+            old, new = self.views[source], self.views[value]
             if old.strides != new.strides or value.dtype != source.dtype:
                 continue
             if value in _result_values(self.program):
@@ -321,64 +398,75 @@ class Plan:
                 continue
             taken.add(value)
             self.in_place[value] = source
-            self.places[value] = old
+            self.views[value] = old
 
     def _touches(self, step: Step, root: int) -> bool:
-        return any(self.places[value].root == root for value in read_by(step))
+        return any(self.views[value].root == root for value in read_by(step))
 
     def _aligned(self, step: Step, source: Value) -> bool:
         """Whether a loop reads this memory only element by element as it goes."""
-        place = self.places[source]
+        view = self.views[source]
         return all(
-            self.places[value] == place and value.shape == source.shape
+            self.views[value] == view and value.shape == source.shape
             for value in read_by(step)
-            if self.places[value].root == place.root
+            if self.views[value].root == view.root
         )
 
 
-def _stages(program: Program, quick: Any, kept: set[Value]) -> dict[Value, int]:
-    """When each op runs: a call of NumPy one stage after what it reads, loops as late as what
-    they are for allows, so that they meet in one loop and keep nothing in memory meanwhile."""
-    early: dict[Value, int] = dict.fromkeys(program.sources, 0)
-    for statement in program.statements:
-        at = max((early[value] for value in statement.reads()), default=0)
-        early[statement.output] = at if quick(statement) or statement.op in _VIEWS else at + 1
+def _stages(
+    program: Program, is_quick: Callable[[Instruction], bool], kept: set[Value]
+) -> dict[Value, int]:
+    """Schedule: NumPy calls one stage after what they read, all else as late as its readers
+    allow, so that elementwise ops fuse with their consumers and keep nothing in memory meanwhile.
+    """
+    quick = {s.output for s in program.instructions if is_quick(s)}
+    early: dict[Value, int] = dict.fromkeys(program.inputs, 0)
+    for instruction in program.instructions:
+        at = max((early[value] for value in instruction.reads()), default=0)
+        early[instruction.output] = at if instruction.output in quick else at + 1
     late: dict[Value, int] = {}
-    for statement in reversed(program.statements):
-        output = statement.output
+    for instruction in reversed(program.instructions):
+        output = instruction.output
         at = early[output]
-        if output not in kept and (quick(statement) or statement.op in _VIEWS):
+        if output in quick and output not in kept:
             at = max(at, late.get(output, at))
         late[output] = at
-        needed = at if quick(statement) or statement.op in _VIEWS else at - 1
-        for value in statement.reads():
+        needed = at if output in quick else at - 1
+        for value in instruction.reads():
             late[value] = min(late.get(value, needed), needed)
     return late
 
 
 def _replacements(program: Program) -> list[tuple[Value, Value]]:
-    """Pairs of a new value and the source whose elements it replaces."""
+    """Pairs of a new value and the input whose elements it replaces."""
     pairs = []
-    for effect in program.effects:
-        if effect.value is None:
+    for binding in program.outputs:
+        if binding.value is None:
             continue
-        for value, source in program.sources.items():
-            if type(source) is not Constant and effect.replaces(source):
-                pairs.append((effect.value, value))
+        for value, source in program.inputs.items():
+            if type(source) is not Constant and binding.replaces(source):
+                pairs.append((binding.value, value))
     return pairs
 
 
 def _result_values(program: Program) -> set[Value]:
     """The values that must lie in memory of their own: results, gradients."""
-    values = [effect.value for effect in program.effects if not _owns(effect)]
-    counted = [effect.value for effect in program.effects if _owns(effect)]
+    values = [binding.value for binding in program.outputs if not _owns(binding)]
+    counted = [binding.value for binding in program.outputs if _owns(binding)]
     twice = [value for value in counted if counted.count(value) > 1]
     return {v for v in (*values, *twice, *program.results) if isinstance(v, Value)}
 
 
-def _owns(effect: Any) -> bool:
-    """Whether an effect writes into memory that is there already."""
-    return isinstance(effect, LeafWrite) or not hasattr(effect, "leaf")
+def _owns(binding: Any) -> bool:
+    """Whether an binding writes into memory that is there already."""
+    return isinstance(binding, LeafWrite) or not hasattr(binding, "leaf")
+
+
+def _is_only_copied(program: Program, value: Value) -> bool:
+    """Whether all that a value is kept for is to be copied into memory that is there."""
+    bindings = [binding for binding in program.outputs if binding.value is value]
+    returned = any(result is value for result in program.results)
+    return not returned and not any(isinstance(e, GradientWrite) for e in bindings)
 
 
 def _given_strides(value: Value) -> tuple[int, ...]:
@@ -387,70 +475,63 @@ def _given_strides(value: Value) -> tuple[int, ...]:
     return strides if is_dense(value.shape, strides) else dense_strides(value.shape)
 
 
-# ------------------------------------------------------------------ what C can do
+# ------------------------------------------------------------------ functions
 
 
-def _with_owned_results(program: Program) -> Program:
-    """What outlives the call is copied where it would be a view."""
-    kept, numbers = program.kept(), program.free_numbers()
-
-    def copied(statement: Statement) -> list[Statement]:
-        output = statement.output
-        shares = statement.op in _VIEWS or assembled(statement) is not None
-        if not shares or output not in kept:
-            return [statement]
-        view = replace(output, number=next(numbers))
-        copy = Statement(positive, (view,), {}, output, statement.place)
-        return [statement._replace(output=view), copy]
-
-    return program.rewritten(copied)
+def _runs(steps: list[Step]) -> list[list[Step]]:
+    """Runs of steps that are one C function, and the others by themselves."""
+    runs: list[list[Step]] = []
+    for step in steps:
+        outside = isinstance(step, OUTSIDE)
+        if not outside and runs and not isinstance(runs[-1][0], OUTSIDE):
+            runs[-1].append(step)
+        else:
+            runs.append([step])
+    return runs
 
 
-TOGETHER = 16
-"""Steps in one C function: what a compiler needs for one grows faster than its length."""
+MAX_WORKER_STEPS = 16
+"""Most steps in one C function: the compiler's time grows faster than the function's length."""
 
 
-def together(steps: list[Step]) -> list[list[Step]]:
-    """The steps of each function: a large product or a convolution by itself, so that what lives
-    only before it shares memory with what lives only after it; of others up to `TOGETHER`."""
+def workers_of(steps: list[Step]) -> list[list[Step]]:
+    """The steps of each function: up to `MAX_WORKER_STEPS`.
+
+    A large product or a convolution has a function of its own. So values that are last read before
+    it share memory with those that are first written after it.
+    """
     groups: list[list[Step]] = []
     for step in steps:
         latest = groups[-1] if groups else []
         alone = any(
             isinstance(each, TiledProduct | TiledConvolution) for each in [step, *latest[-1:]]
         )
-        if latest and not alone and len(latest) < TOGETHER:
+        if latest and not alone and len(latest) < MAX_WORKER_STEPS:
             latest.append(step)
         else:
             groups.append([step])
     return groups
 
 
-def written_by(plan: Plan, step: Step) -> list[Value]:
-    """What a step stores: of a loop, what anything else reads or what outlives the call."""
-    if isinstance(step, Loop):
-        outside = plan.read_outside(step)
-        return [s.output for s in step.statements if s.output in outside]
-    stored = [s.output for s in statements_of(step) if s.output in plan.places]
-    return [*stored, step.scratch] if isinstance(step, TiledConvolution) else stored
+MIN_PARALLEL = 500_000
+"""Minimum elements of a loop that several threads share.
+
+Measured: a helper takes some 30 us to wake up. Adam's update of 200,704 elements takes 43 us on one
+core and on two; that of 1,048,576 takes 283 us on one and 143 on two.
+"""
+MIN_PARALLEL_BESIDE_PRODUCTS = 50_000
+"""The same in a program with large products, for which helpers are awake.
+
+Measured: in half of its runs the longest loop of an MNIST step, 77 us on one core, let them fall
+asleep.
+"""
 
 
-LONG = 500_000
-"""Elements from which on a helper's waking up, some 30 microseconds, is won back: measured with
-Adam's update, of which 200,704 elements take 43 microseconds on one core and on two, and 1,048,576
-take 283 on one and 143 on two."""
-
-
-LONG_BESIDE_PRODUCTS = 50_000
-"""The same where helpers are awake, for large products have them as well: the longest loop of an
-MNIST step, 77 microseconds on one core, let them fall asleep in half of its runs."""
-
-
-def is_long(plan: Plan, step: Step) -> bool:
-    """Whether a step is a loop for several threads."""
-    size = extent(step.shape) if isinstance(step, Loop) else 0
-    enough = size >= LONG or (
-        size >= LONG_BESIDE_PRODUCTS
-        and any(isinstance(other, TiledProduct | TiledConvolution) for other in plan.steps)
+def is_parallel(step: Loop, steps: list[Step]) -> bool:
+    """Whether a loop of the program is one for several threads."""
+    size = extent(step.shape)
+    enough = size >= MIN_PARALLEL or (
+        size >= MIN_PARALLEL_BESIDE_PRODUCTS
+        and any(isinstance(other, TiledProduct | TiledConvolution) for other in steps)
     )
     return enough and cpu.helpers() > 0

@@ -1,34 +1,32 @@
-"""What a plan consists of: each step is a loop in C, a call, or a check."""
+"""What a plan consists of: each step is a loop in C, a call, or a check.
+
+A step holds all that was decided about it. The later stages read it and decide nothing.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Any, NamedTuple, TypeGuard
 
-from tinygrad_kr.compile.ir.program import Check, Statement, Value
+from tinygrad_kr.compile.ir.program import Check, Instruction, Value
 from tinygrad_kr.ops import linalg
+from tinygrad_kr.ops import window as w
+
+Key = tuple[Any, ...]
+Range = tuple[int, list[tuple[int, int]]]
+"""Numbers along an axis: the first, and how many there are how far apart, outermost first."""
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class Pooling:
-    """Maxima of windows, which elements they are, or values put back there, as loops in C."""
+    """Max pooling, its argmax or its adjoint, as loops in C."""
 
-    statement: Statement
-
-
-@dataclass(slots=True)
-class Convolution:
-    """The products of a convolution and what surrounds them, a few samples at a time.
-
-    statements: in order; inside: the values that only these read, and that have no memory.
-    """
-
-    statements: list[Statement]
-    inside: set[Value]
+    instruction: Instruction
 
 
 @dataclass(frozen=True, slots=True)
 class Geometry:
-    """Sizes of a convolution over two axes (one of length 1 added where there is only one).
+    """Sizes of a convolution over two axes; over one axis, the other has length 1.
 
     x (samples, channels, *sizes), weight (outputs, channels, *kernel), y (samples, outputs,
     *counts). padding: zeros before the first element of each axis.
@@ -50,71 +48,127 @@ class Geometry:
         return self.channels * self.kernel[0] * self.kernel[1]
 
     @property
-    def places(self) -> int:
+    def n_windows(self) -> int:
         """Windows in a sample."""
         return self.counts[0] * self.counts[1]
 
 
-@dataclass(slots=True)
-class TiledConvolution:
-    """A `Convolution` that is wholly C, products too, of which each core does pieces.
+def panels(s: Geometry, forward: bool) -> tuple[int, int]:
+    """How many rows and columns the filters have as the second factor."""
+    return (s.features, s.outputs) if forward else (s.outputs, s.features)
 
-    scratch: memory that is used only meanwhile.
+
+@dataclass(slots=True, eq=False)
+class ConvolutionGroup:
+    """The products of a convolution and what surrounds them, a few samples at a time.
+
+    instructions: in order; inside: the values that only these read, and that have no memory.
     """
 
-    statements: list[Statement]
+    instructions: list[Instruction]
     inside: set[Value]
+    geometry: Geometry
+
+    @property
+    def is_forward(self) -> bool:
+        """Whether it computes the result, and not gradients."""
+        return self.instructions[0].op is w.convolve
+
+
+@dataclass(slots=True, eq=False)
+class Convolution(ConvolutionGroup):
+    """A group whose products BLAS computes."""
+
+
+class Division(NamedTuple):
+    """pieces: parts of all samples, shared by the cores. samples: of a piece, whose products are
+    computed at once. lines: of windows, whose columns are copied at once."""
+
+    pieces: int
+    samples: int
+    lines: int
+
+
+class Array(NamedTuple):
+    """start: where an array begins in the scratch memory, in float32. apart: the distance from the
+    array of one `each`, a piece or a thread, to that of the next."""
+
+    start: int
+    apart: int
+    each: str
+
+
+@dataclass(slots=True, eq=False)
+class TiledConvolution(ConvolutionGroup):
+    """A group that is wholly C, products too. Cores share its pieces.
+
+    scratch: memory that is used only meanwhile; arrays: where in it each array begins.
+    """
+
+    division: Division
+    arrays: dict[str, Array]
     scratch: Value
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class Loop:
     """Elementwise ops of one shape, fused: everything between loads and stores is in registers."""
 
     shape: tuple[int, ...]
-    statements: list[Statement] = field(default_factory=list)
+    instructions: list[Instruction] = field(default_factory=list)
+    expressions: dict[Value, str] = field(default_factory=dict)
+    """By output, the C of each op, with `{0}`, ... for its inputs."""
+    stored: list[Value] = field(default_factory=list)
+    """Results that another step reads or that outlive the call."""
+    parallel: bool = False
+    """Whether several threads share it."""
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class Reduction:
     """A sum or an extreme along axes."""
 
-    statement: Statement
+    instruction: Instruction
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class Product:
-    """A matrix product that is small enough for loops."""
+    """A small matrix product, as loops."""
 
-    statement: Statement
+    instruction: Instruction
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class TiledProduct:
-    """A matrix product that is large, and better in C than by BLAS."""
+    """A large matrix product that is faster in C than in BLAS."""
 
-    statement: Statement
+    instruction: Instruction
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class Labels:
-    """The elements that labels name, or zeros with elements put there."""
+    """A gather or a scatter by labels."""
 
-    statement: Statement
-
-
-@dataclass(slots=True)
-class Assembly:
-    """An array whose parts lie in it already: of what they leave out, the elements."""
-
-    statement: Statement
+    instruction: Instruction
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
+class Concat:
+    """A concatenation. The parts lie in the array already; the step fills the gaps between them.
+
+    gaps: in boxes, what no part covers. fill_value: the number there.
+    """
+
+    instruction: Instruction
+    gaps: list[list[Range]]
+    fill_value: Any
+
+
+@dataclass(slots=True, eq=False)
 class Call:
-    """An op that stays a NumPy call."""
+    """An op that NumPy computes."""
 
-    statement: Statement
+    instruction: Instruction
 
 
 Step = (
@@ -123,7 +177,7 @@ Step = (
     | Product
     | TiledProduct
     | Labels
-    | Assembly
+    | Concat
     | Pooling
     | Convolution
     | TiledConvolution
@@ -136,35 +190,96 @@ OUTSIDE = Convolution | Call | Check
 """Steps that Python runs, each by itself."""
 
 
+@dataclass(slots=True, eq=False)
+class Segment:
+    """What Python runs at once: a C function of several workers, or one step by itself.
+
+    workers: the steps of each function that works. roots: the memory that a call hands over, in
+    order. in_arena: by root, the byte at which other memory begins in the arena.
+    """
+
+    name: str
+    workers: list[list[Step]]
+    roots: list[int]
+    in_arena: dict[int, int]
+
+    @property
+    def steps(self) -> list[Step]:
+        """All steps, in order."""
+        return [step for worker in self.workers for step in worker]
+
+    @property
+    def is_c(self) -> bool:
+        """Whether it is one C function."""
+        return not isinstance(self.workers[0][0], OUTSIDE)
+
+
+class Lifetime(NamedTuple):
+    """How many bytes a piece of memory has, and the moments from which and up to which it is
+    used, both included."""
+
+    size: int
+    first: int
+    last: int
+
+
+@dataclass(slots=True, eq=False)
+class ArenaLayout:
+    """By root, each piece of memory that no call leaves behind, and the byte at which it begins."""
+
+    pieces: dict[int, Lifetime]
+    starts: dict[int, int]
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the whole."""
+        return max((self.starts[r] + piece.size for r, piece in self.pieces.items()), default=0)
+
+
 def may_raise(step: Step) -> bool:
-    """Whether an error in a step must leave everything as it was."""
+    """Whether a step can raise, so that nothing may be overwritten before it."""
     if isinstance(step, Call):
-        record = step.statement.op
+        record = step.instruction.op
         return record is not linalg.matmul and record in vars(linalg).values()
     return isinstance(step, Check)
 
 
+def is_returned(step: Step) -> TypeGuard[Call]:
+    """Whether NumPy makes the array of a step's result."""
+    return isinstance(step, Call) and step.instruction.op is not linalg.matmul
+
+
 def _outputs(loop: Loop) -> set[Value]:
-    return {statement.output for statement in loop.statements}
+    return {instruction.output for instruction in loop.instructions}
 
 
-def statements_of(step: Step) -> list[Statement]:
+def instructions_of(step: Step) -> list[Instruction]:
     """The ops of a step."""
-    if isinstance(step, Loop | Convolution | TiledConvolution):
-        return step.statements
-    return [] if isinstance(step, Check) else [step.statement]
+    if isinstance(step, Loop | ConvolutionGroup):
+        return step.instructions
+    return [] if isinstance(step, Check) else [step.instruction]
 
 
 def read_by(step: Step) -> set[Value]:
     """What a step reads from memory."""
     if isinstance(step, Check):
         return {step.value}
-    statements = statements_of(step)
-    made = {statement.output for statement in statements}
-    return {value for s in statements for value in s.reads() if value not in made}
+    instructions = instructions_of(step)
+    made = {instruction.output for instruction in instructions}
+    return {value for s in instructions for value in s.reads() if value not in made}
 
 
-def values_of_params(statement: Statement) -> list[Value]:
+def written_by(step: Step) -> list[Value]:
+    """What a step stores: of a loop, what anything else reads or what outlives the call."""
+    if isinstance(step, Loop):
+        return step.stored
+    if isinstance(step, ConvolutionGroup):
+        stored = [s.output for s in step.instructions if s.output not in step.inside]
+        return [*stored, step.scratch] if isinstance(step, TiledConvolution) else stored
+    return [instruction.output for instruction in instructions_of(step)]
+
+
+def values_of_params(instruction: Instruction) -> list[Value]:
     """The values among an op's parameters."""
-    direct = [x for x in statement.inputs if isinstance(x, Value)]
-    return [value for value in statement.reads() if value not in direct]
+    direct = [x for x in instruction.inputs if isinstance(x, Value)]
+    return [value for value in instruction.reads() if value not in direct]

@@ -1,81 +1,69 @@
-"""How a convolution that is wholly C is divided, and the memory that it takes meanwhile."""
+"""Tiling: the division of a convolution that is wholly C, and its scratch memory."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import NamedTuple
 
 import numpy as np
 
-from tinygrad_kr.compile.ir.program import Statement, Value
-from tinygrad_kr.compile.plan.convolution import geometry
-from tinygrad_kr.compile.plan.steps import Convolution, Geometry, TiledConvolution
+from tinygrad_kr.compile.ir.program import Value
+from tinygrad_kr.compile.plan.steps import (
+    Array,
+    ConvolutionGroup,
+    Division,
+    Geometry,
+    TiledConvolution,
+    panels,
+)
 from tinygrad_kr.native import cpu, kernels
 from tinygrad_kr.ops import window as w
 from tinygrad_kr.ops.reduction import sum_
 
-PIECES = 32
-"""Into how many parts of its samples a convolution is divided at most."""
-PIECE_WORK = 100_000
-"""Multiplications, some microseconds, of a piece that is worth another core's taking it."""
-SUMS_BYTES = 2**21
-"""Memory for the pieces' gradients of the weight."""
+MAX_PIECES = 32
+"""Most parts into which the samples of a convolution are divided."""
+MIN_PIECE_WORK = 100_000
+"""Minimum work per piece that justifies handing it to another core; multiply-adds."""
+MAX_SUMS_BYTES = 2**21
+"""Most memory for the pieces' gradients of the weight."""
 BLOCK_BYTES = 2**18
-"""Columns, and products, that are there at once: both lie in a core's own cache."""
-LEAST_WINDOWS = 128
-"""Of which columns are there at once: all filters are read for them, and all sums written."""
+"""Size of a block of columns, and of one of products: both fit a core's own cache."""
+MIN_WINDOWS = 128
+"""Minimum windows per block, to amortise reading the filters and writing the sums."""
 
 
-def tiled(group: Convolution, numbers: Iterator[int]) -> TiledConvolution | None:
+def tiled(group: ConvolutionGroup, numbers: Iterator[int]) -> TiledConvolution | None:
     """A convolution wholly in C, where that is better than BLAS."""
-    if group.statements[0].output.dtype != np.float32 or not kernels.has_wide_vectors():
+    if group.instructions[0].output.dtype != np.float32 or not kernels.has_wide_vectors():
         return None
-    _, size = scratch(group.statements)
+    divided = division(group.geometry)
+    arrays, size = scratch(group, divided)
     memory = Value(next(numbers), (size,), np.dtype(np.float32), (4,))
-    return TiledConvolution(group.statements, group.inside, memory)
-
-
-def geometry_of(statements: list[Statement]) -> Geometry:
-    """The sizes of a convolution with its neighbours."""
-    return next(found for found in map(geometry, statements) if found is not None)
-
-
-class Division(NamedTuple):
-    """pieces: of all samples, for whoever is free; samples: of a piece, whose products are there
-    at once; lines: of windows, whose columns are there at once."""
-
-    pieces: int
-    samples: int
-    lines: int
+    return TiledConvolution(
+        group.instructions, group.inside, group.geometry, divided, arrays, memory
+    )
 
 
 def division(s: Geometry) -> Division:
-    """What suits the caches, whatever the number of cores: a piece has sums of its own, and these
-    are added in order, so that results do not depend on who took what."""
-    few = max(cpu.MOST_HELPERS + 1, SUMS_BYTES // (4 * s.features * s.outputs))
-    work = s.samples * s.places * s.features * s.outputs
-    pieces = max(1, min(PIECES, few, work // PIECE_WORK, s.samples))
-    windows = max(LEAST_WINDOWS, BLOCK_BYTES // (4 * s.outputs))
-    samples = min(_divided(s.samples, pieces), _divided(windows, s.places))
-    windows = max(LEAST_WINDOWS, BLOCK_BYTES // (4 * s.features))
+    """The division that suits the caches, whatever the number of cores.
+
+    Each piece has sums of its own, which are added in order. So results do not depend on which
+    core took which piece.
+    """
+    few = max(cpu.MOST_HELPERS + 1, MAX_SUMS_BYTES // (4 * s.features * s.outputs))
+    work = s.samples * s.n_windows * s.features * s.outputs
+    pieces = max(1, min(MAX_PIECES, few, work // MIN_PIECE_WORK, s.samples))
+    windows = max(MIN_WINDOWS, BLOCK_BYTES // (4 * s.outputs))
+    samples = min(_divided(s.samples, pieces), _divided(windows, s.n_windows))
+    windows = max(MIN_WINDOWS, BLOCK_BYTES // (4 * s.features))
     together = samples * s.counts[0]
     lines = _divided(together, _divided(together, _divided(windows, s.counts[1])))
     return Division(pieces, samples, lines)
 
 
-class Array(NamedTuple):
-    """Where an array begins in the scratch memory, in float32, and how far it is from that of one
-    `each`, a piece or a thread, to that of the next."""
-
-    start: int
-    apart: int
-    each: str
-
-
-def scratch(statements: list[Statement]) -> tuple[dict[str, Array], int]:
+def scratch(group: ConvolutionGroup, divided: Division) -> tuple[dict[str, Array], int]:
     """The arrays of a convolution, each from a cache line on, and how many float32 they take."""
-    s, ops = geometry_of(statements), {statement.op for statement in statements}
-    pieces, samples, lines = division(s)
+    s, ops = group.geometry, {instruction.op for instruction in group.instructions}
+    pieces, samples, lines = divided
     arrays: dict[str, Array] = {}
     end = 0
 
@@ -95,13 +83,8 @@ def scratch(statements: list[Statement]) -> tuple[dict[str, Array], int]:
     beyond = kernels.ROWS - 1
     each = ("tk_self", cpu.helpers() + 1)
     add("columns", (lines * s.counts[1] + beyond) * s.features, *each)
-    add("rows", (samples * s.places + beyond) * s.outputs + kernels.COLUMNS, *each)
+    add("rows", (samples * s.n_windows + beyond) * s.outputs + kernels.COLUMNS, *each)
     return arrays, end
-
-
-def panels(s: Geometry, forward: bool) -> tuple[int, int]:
-    """How many rows and columns the filters have as the second factor."""
-    return (s.features, s.outputs) if forward else (s.outputs, s.features)
 
 
 def _divided(a: int, b: int) -> int:

@@ -1,24 +1,20 @@
-"""A convolution as products of BLAS, with C before, between and after."""
+"""A convolution whose products BLAS computes, with C before, between and after them."""
 
 from __future__ import annotations
 
 import ctypes
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 from numpy import ndarray
 
-from tinygrad_kr.compile.codegen.convolution import kernels
-from tinygrad_kr.compile.plan.convolution import geometry
-from tinygrad_kr.compile.plan.plan import Plan
 from tinygrad_kr.compile.plan.steps import Convolution
-from tinygrad_kr.ops import window as w
 from tinygrad_kr.ops.writes import address
 
 PART_BYTES = 2**20
-"""Columns that are worked on at once: about what a core's own cache holds."""
+"""Most bytes of columns in one product: about a core's own cache."""
 
 
 def _aligned(size: int, dtype: Any) -> ndarray:
@@ -29,24 +25,22 @@ def _aligned(size: int, dtype: Any) -> ndarray:
     return array
 
 
-class Runner:
+class ConvolutionRunner:
     """`runner.run(arrays)`: one run of a `Convolution`, part of the samples by part."""
 
-    def __init__(self, plan: Plan, step: Convolution, name: str, library: Any) -> None:
-        head = next(s for s in step.statements if geometry(s) is not None)
-        s = geometry(head)
-        assert s is not None
+    def __init__(self, step: Convolution, name: str, parts: Sequence[str], library: Any) -> None:
+        s = step.geometry
         self._functions = {}
-        for kernel in kernels(plan, step, name):
-            function = library[f"{kernel.name}_of"]
+        for part in parts:
+            function = library[f"{part}_of"]
             function.restype = None
             number = ctypes.c_int64
             function.argtypes = [ctypes.py_object, ctypes.c_void_p, number, number]
-            self._functions[kernel.name.removeprefix(f"{name}_")] = function
-        dtype = head.output.dtype
-        samples = max(PART_BYTES // (s.places * s.features * dtype.itemsize), 1)
+            self._functions[part.removeprefix(f"{name}_")] = function
+        dtype = step.instructions[0].output.dtype
+        samples = max(PART_BYTES // (s.n_windows * s.features * dtype.itemsize), 1)
         samples = math.ceil(s.samples / math.ceil(s.samples / samples))
-        windows = samples * s.places
+        windows = samples * s.n_windows
         self._arrays = [
             _aligned(s.features * s.outputs, dtype),
             _aligned(windows * s.features, dtype),
@@ -67,9 +61,9 @@ class Runner:
         self._parts = []
         for start in range(0, s.samples, samples):
             count = min(samples, s.samples - start)
-            n = count * s.places
+            n = count * s.n_windows
             self._parts.append((start, count, columns[:n], rows[:n]))
-        self._is_forward = head.op is w.convolve
+        self._is_forward = step.is_forward
 
     @property
     def run(self) -> Callable[[tuple[ndarray, ...]], None]:

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from numpy import ndarray
 
-from tinygrad_kr.compile.codegen.arguments import Arguments
-from tinygrad_kr.compile.codegen.naming import Names, Namespace
 from tinygrad_kr.compile.ir.bindings import (
     Argument,
     Constant,
@@ -18,16 +16,19 @@ from tinygrad_kr.compile.ir.bindings import (
     GradientWrite,
     Leaf,
     LeafWrite,
+    Option,
     StaleError,
+    StateArray,
+    StateNumber,
 )
+from tinygrad_kr.compile.ir.globals import Globals
 from tinygrad_kr.compile.ir.layout import dense_strides, empty
-from tinygrad_kr.compile.ir.program import Check, Program, Statement, Value
-from tinygrad_kr.compile.plan.memory import Arena, is_returned
-from tinygrad_kr.compile.plan.plan import Plan, written_by
-from tinygrad_kr.compile.plan.steps import Convolution, Step
-from tinygrad_kr.compile.run.blas_convolution import Runner
+from tinygrad_kr.compile.ir.program import Check, Instruction, Program, Value
+from tinygrad_kr.compile.plan.plan import Plan
+from tinygrad_kr.compile.plan.steps import Convolution, Segment, is_returned, written_by
+from tinygrad_kr.compile.run.arena import Arena
+from tinygrad_kr.compile.run.blas_convolution import ConvolutionRunner
 from tinygrad_kr.compile.trace.condition import Condition
-from tinygrad_kr.compile.trace.optimizer_step import Option, StateArray, StateNumber
 from tinygrad_kr.escape import argument, string
 from tinygrad_kr.ops import linalg
 from tinygrad_kr.ops.anomaly import _families, are_arrays_locked
@@ -35,11 +36,11 @@ from tinygrad_kr.ops.node import constant, tick
 from tinygrad_kr.ops.writes import last_write, note_writes
 
 
-class _Driver(Namespace):
-    """Writes the Python function, and holds what its names stand for."""
+class _Driver(Globals):
+    """Writes the Python function that replays a plan, and holds its globals."""
 
-    def __init__(self, plan: Plan, recording: Any, names: Names) -> None:
-        self.plan, self.recording, self._in_python = plan, recording, names.in_python
+    def __init__(self, plan: Plan, tracer: Any, names: Mapping[int, str]) -> None:
+        self.plan, self.tracer, self._value_names = plan, tracer, names
         self.lines: list[str] = []
         self.parts: list[Any] = []
         self.calls = 0
@@ -58,54 +59,65 @@ class _Driver(Namespace):
         )
         first = next((i for i, s in enumerate(plan.steps) if not isinstance(s, Check)), 0)
         raises = any(isinstance(s, Check) or is_returned(s) for s in plan.steps[first:])
-        accumulates = any(isinstance(s, Gradient) for s in plan.program.sources.values())
+        accumulates = any(isinstance(s, Gradient) for s in plan.program.inputs.values())
         self._keeps_gradients = not (raises or accumulates)
-        """Whether gradients may be overwritten: no error can leave them half done, and no step
-        reads those of the step before."""
-        self._held: dict[str, Any] = {}
-        """The globals of the generated function, once it is compiled."""
+        """Whether to reuse the memory of gradients: no error can leave them half written, and no
+        step reads those of the step before."""
         self._seen: list[str] = []
         """Names that the function rebinds: arrays and options that were checked."""
         self._arrays: dict[Value, str] = {}
         self._fresh: dict[Value, str] = {}
         self._tensors: dict[Value, str] = {}
-        self._kept = plan.program.kept()
-        self.arena = Arena(plan, {value for value in self._kept if not self._only_copied(value)})
+        self.arena = Arena(plan)
         self.workspace = self.arena.nbytes
         self.names["arena"] = self.arena.memory
-        sources = plan.program.sources
-        overwritten = [sources[value] for value in plan.in_place.values()]
+        inputs = plan.program.inputs
+        overwritten = [inputs[value] for value in plan.in_place.values()]
         self._overwritten = {source.node for source in overwritten if isinstance(source, Leaf)}
-        written = [effect.node for effect in plan.program.effects if isinstance(effect, LeafWrite)]
+        written = [
+            binding.node for binding in plan.program.outputs if isinstance(binding, LeafWrite)
+        ]
         self._announcement = _Announcement(written) if written else None
         if written:
             self.names |= {"families": _families, "locked": are_arrays_locked}
             self.lines += ["if families and locked():", "    raise Stale"]
         self._optimizers()
-        self._sources()
+        self._inputs()
         self._gradients()
 
-    # -------------------------------------------------------------- sources
+    # -------------------------------------------------------------- names
 
-    def _sources(self) -> None:
-        sources = self.plan.program.sources
-        arguments = [f"h{v.number}" for v, s in sources.items() if isinstance(s, Argument)]
-        for value, source in sources.items():
+    def _array_name(self, value: Value) -> str:
+        return f"{self._value_names.get(value.number, f'value_{value.number}')}_array"
+
+    def _seen_name(self, value: Value) -> str:
+        """The array that the call before had."""
+        return f"{self._array_name(value)}_before"
+
+    def _tensor_name(self, value: Value) -> str:
+        return f"{self._value_names.get(value.number, f'value_{value.number}')}_tensor"
+
+    # -------------------------------------------------------------- inputs
+
+    def _inputs(self) -> None:
+        inputs = self.plan.program.inputs
+        arguments = [self._seen_name(v) for v, s in inputs.items() if isinstance(s, Argument)]
+        for value, source in inputs.items():
             if isinstance(source, Leaf):
-                self._arrays[value] = name = f"a{value.number}"
+                self._arrays[value] = name = self._array_name(value)
                 self.lines.append(f"{name} = {self.name(source.node, 'leaf')}._data")
                 overwritten = source.node in self._overwritten
                 # An argument may lie in the memory that a parameter has now.
                 self._check(value, name, arguments if overwritten else [])
-        for value, source in sources.items():
+        for value, source in inputs.items():
             if not isinstance(source, Leaf):
-                self._arrays[value] = f"a{value.number}"
-                self._source(value, source, f"a{value.number}")
+                self._arrays[value] = self._array_name(value)
+                self._source(value, source, self._array_name(value))
 
     def _source(self, value: Value, source: Any, name: str) -> None:
         if isinstance(source, Argument):
             given = f"leaves[{source.index}]"
-            tensor = source.index not in self.recording.plain_arguments
+            tensor = source.index not in self.tracer.plain_arguments
             self.lines.append(f"{name} = {given}._data" if tensor else f"{name} = {given}")
             self._check(value, name)
         elif isinstance(source, Constant):
@@ -117,20 +129,20 @@ class _Driver(Namespace):
             self._check(value, name)
 
     def _constant(self, value: Value, source: Constant, name: str) -> None:
-        place = self.plan.places[value]
-        array = _laid(source.array, place.strides)
+        view = self.plan.views[value]
+        array = _laid(source.array, view.strides)
         if array is source.array or source.fixed:
             self.names[name] = array
             return
-        layout = self.name(place.strides, "strides")
+        layout = self.name(view.strides, "strides")
         self.lines.append(f"{name} = laid({self.name(source.array, 'original')}, {layout})")
 
     def _check(self, value: Value, name: str, forgotten: Sequence[str] = ()) -> None:
-        """Look at an array, unless it is the one that the call before has looked at.
+        """Check an array, unless it is the one that the call before checked.
 
-        forgotten: arrays to check again when this one has changed.
+        forgotten: names of arrays to check again when this one changes.
         """
-        seen = f"h{value.number}"
+        seen = self._seen_name(value)
         self.names[seen] = None
         self._seen.append(seen)
         check = self.name(self._check_of(value), "checked")
@@ -140,32 +152,32 @@ class _Driver(Namespace):
         self.lines.append(f"    {name} = {seen} = {check}({name})")
 
     def _check_of(self, value: Value) -> _Checked:
-        source, place = self.plan.program.sources[value], self.plan.places[value]
+        source, view = self.plan.program.inputs[value], self.plan.views[value]
         in_place = value in self.plan.in_place.values()
         apart_from: Collection[Any] = ()
         copied = isinstance(source, Argument)
         if copied:
             apart_from = self._overwritten
         elif isinstance(source, Leaf):
-            leaves = [s for s in self.plan.program.sources.values() if isinstance(s, Leaf)]
+            leaves = [s for s in self.plan.program.inputs.values() if isinstance(s, Leaf)]
             nodes = [leaf.node for leaf in leaves] if in_place else self._overwritten
             apart_from = [node for node in nodes if node is not source.node]
         written = isinstance(source, Leaf) and any(
-            isinstance(effect, LeafWrite) and effect.node is source.node
-            for effect in self.plan.program.effects
+            isinstance(binding, LeafWrite) and binding.node is source.node
+            for binding in self.plan.program.outputs
         )
         announcement = self._announcement if written else None
-        return _Checked(value, place.strides, in_place, apart_from, copied, announcement)
+        return _Checked(value, view.strides, in_place, apart_from, copied, announcement)
 
     def _optimizers(self) -> None:
-        """The optimizers' states and options, looked at again only where something is another."""
-        for step in self.recording.steps:
-            loader = _Loader(self.plan.program, step, self.names)
+        """Read the optimizers' states and options again only where they were rebound or changed."""
+        for step in self.tracer.steps:
+            loader = _Loader(self.plan.program, step, self.names, self._array_name)
             name = self.name(step, "step")
             optimizer = self.name(step.optimizer, "optimizer")
             load = self.name(loader, "load")
             self.lines.append(f"if {optimizer}._plan is not {name}:")
-            state = [f"a{value.number}" for value in loader.state_values]
+            state = [self._array_name(value) for value in loader.state_values]
             found = f"{', '.join(state)}, = " if state else ""
             self.lines.append(f"    {found}{load}.state()")
             # Only when all of the state is known, the step becomes the optimizer's plan.
@@ -181,17 +193,17 @@ class _Driver(Namespace):
                 self.lines.append(f"    {seen} = frozen({group})")
 
     def _gradients(self) -> None:
-        """Tensors for the gradients, new ones only where somebody may have those of before."""
+        """Tensors for the gradients. New ones are made where a `.grad` was read: it may be kept."""
         if not self._keeps_gradients:
             return
         program, renewed = self.plan.program, []
-        for effect in program.effects:
-            value = effect.value
-            if isinstance(effect, GradientWrite) and value and self._is_only_a_gradient(value):
-                place = self.plan.places[value]
-                if self.plan.roots[place.root] is value and value not in self._arrays:
-                    self._arrays[value] = self._fresh[value] = f"a{value.number}"
-                    self._tensors[value] = f"t{value.number}"
+        for binding in program.outputs:
+            value = binding.value
+            if isinstance(binding, GradientWrite) and value and self._is_only_a_gradient(value):
+                view = self.plan.views[value]
+                if self.plan.roots[view.root] is value and value not in self._arrays:
+                    self._arrays[value] = self._fresh[value] = self._array_name(value)
+                    self._tensors[value] = self._tensor_name(value)
                     renewed.append(value)
         if not renewed:
             return
@@ -208,27 +220,27 @@ class _Driver(Namespace):
 
     def _is_only_a_gradient(self, value: Value) -> bool:
         program = self.plan.program
-        effects = [effect for effect in program.effects if effect.value is value]
-        return len(effects) == 1 and not any(result is value for result in program.results)
+        bindings = [binding for binding in program.outputs if binding.value is value]
+        return len(bindings) == 1 and not any(result is value for result in program.results)
 
     # -------------------------------------------------------------- arrays
 
     def array(self, value: Value) -> str:
-        """The name of the array of a value, made from what it is a view of if need be."""
+        """The name of the array of a value; a view is made on first use."""
         if value in self._arrays:
             return self._arrays[value]
         if value in self.plan.in_place:
             return self.array(self.plan.in_place[value])
-        view = self.plan.views[value]
+        view = self.plan.view_ops[value]
         terms = self._terms(view)
-        name = f"a{value.number}"
+        name = self._array_name(value)
         self.lines.append(f"{name} = {self.name(view.op.forward, view.op.__name__)}({terms})")
         self._arrays[value] = name
         return name
 
-    def _terms(self, statement: Statement) -> str:
-        terms = [self._term(x) for x in statement.inputs]
-        terms += [argument(name, self._term(x)) for name, x in statement.params.items()]
+    def _terms(self, instruction: Instruction) -> str:
+        terms = [self._term(x) for x in instruction.inputs]
+        terms += [argument(name, self._term(x)) for name, x in instruction.params.items()]
         return ", ".join(terms)
 
     def _term(self, x: Any) -> str:
@@ -247,20 +259,20 @@ class _Driver(Namespace):
         return self.name(x, "given")
 
     def _own(self, value: Value) -> None:
-        """Memory for a value: new at each call if it outlives it, else a place in the arena."""
-        place = self.plan.places[value]
+        """Memory for a value: new at each call if it outlives it, else a piece of the arena."""
+        view = self.plan.views[value]
         known = value in self._arrays or value in self.plan.in_place
-        if known or self.plan.roots[place.root] is not value:
+        if known or self.plan.roots[view.root] is not value:
             return
-        if value in self._kept and not self._only_copied(value):
-            self._arrays[value] = self._fresh[value] = name = f"a{value.number}"
+        if value in self.plan.lasting:
+            self._arrays[value] = self._fresh[value] = name = self._array_name(value)
             self.lines.append(f"{name} = {self._made(value)}")
         else:
             self._arrays[value] = self.name(self.arena.array(value), f"buffer{value.number}")
 
     def _made(self, value: Value) -> str:
         """A new array for a value."""
-        strides = self.plan.places[value].strides
+        strides = self.plan.views[value].strides
         made = f"{value.shape}, {self.name(value.dtype, 'dtype')}"
         if strides == dense_strides(value.shape):
             return f"empty({made})"
@@ -270,63 +282,57 @@ class _Driver(Namespace):
         """The name of the array that a piece of memory was allocated for."""
         return self.array(self.plan.roots[root])
 
-    def _call_of(self, arguments: Arguments) -> str:
+    def _call_of(self, segment: Segment) -> str:
         """The tuple for a C function."""
-        items = [self._of_root(root) for root in arguments.roots]
-        items += ["arena"] * arguments.uses_arena
+        items = [self._of_root(root) for root in segment.roots]
+        items += ["arena"] * bool(segment.in_arena)
         return f"({', '.join(items)},)" if items else "()"
-
-    def _only_copied(self, value: Value) -> bool:
-        """Whether all that a value is kept for is to be copied into memory that is there."""
-        program = self.plan.program
-        effects = [effect for effect in program.effects if effect.value is value]
-        returned = any(result is value for result in program.results)
-        return not returned and not any(isinstance(e, GradientWrite) for e in effects)
 
     # -------------------------------------------------------------- steps
 
-    def part(self, function: Any, steps: list[Step], arguments: Arguments) -> None:
-        """A C function."""
+    def part(self, function: Any, segment: Segment) -> None:
+        """Call the C function of a segment."""
         self._announce()
-        for step in steps:
-            for value in written_by(self.plan, step):
+        for step in segment.steps:
+            for value in written_by(step):
                 self._own(value)
         function.restype, function.argtypes = None, [ctypes.py_object]
         self.parts.append(function)
-        self.lines.append(f"{self.name(function, 'part')}({self._call_of(arguments)})")
+        self.lines.append(f"{self.name(function, 'part')}({self._call_of(segment)})")
 
-    def call(self, statement: Statement) -> None:
-        """A NumPy call, whose result C may come to read."""
+    def call(self, instruction: Instruction) -> None:
+        """Call NumPy; C may read the result."""
         self._announce()
         self.calls += 1
-        output = statement.output
-        place = self.plan.places[output]
-        if statement.op is linalg.matmul and len(output.shape) > 1:
-            terms = self._terms(statement)
+        output = instruction.output
+        view = self.plan.views[output]
+        if instruction.op is linalg.matmul and len(output.shape) > 1:
+            terms = self._terms(instruction)
             self._own(output)
             self.lines.append(f"matmul({terms}, out={self._arrays[output]})")
             return
-        forward = self.name(statement.op.forward, statement.op.__name__)
-        name = f"a{output.number}"
-        dtype, layout = self.name(output.dtype, "dtype"), self.name(place.strides, "strides")
-        made = f"{forward}({self._terms(statement)})"
+        forward = self.name(instruction.op.forward, instruction.op.__name__)
+        name = self._array_name(output)
+        dtype, layout = self.name(output.dtype, "dtype"), self.name(view.strides, "strides")
+        made = f"{forward}({self._terms(instruction)})"
         self.lines.append(f"{name} = laid({made}, {layout}, {dtype})")
         self._arrays[output] = name
 
-    def convolution(self, step: Convolution, name: str, library: Any, arguments: Arguments) -> None:
-        """The products of a convolution, and what runs along with them."""
+    def convolution(
+        self, step: Convolution, segment: Segment, parts: Sequence[str], library: Any
+    ) -> None:
+        """Run a convolution around BLAS."""
         self._announce()
         self.calls += 1
-        for statement in step.statements:
-            if statement.output not in step.inside:
-                self._own(statement.output)
-        runner = Runner(self.plan, step, name, library)
+        for value in written_by(step):
+            self._own(value)
+        runner = ConvolutionRunner(step, segment.name, parts, library)
         self.workspace += runner.bytes
-        call = self._call_of(arguments)
+        call = self._call_of(segment)
         self.lines.append(f"{self.name(runner.run, 'convolution')}({call})")
 
     def check(self, check: Check) -> None:
-        """A function that may raise."""
+        """Call a check, which may raise."""
         self.calls += 1
         terms = ", ".join([self.array(check.value), *map(self._term, check.rest)])
         self.lines.append(f"{self.name(check.function, 'check')}({terms})")
@@ -334,7 +340,7 @@ class _Driver(Namespace):
     # -------------------------------------------------------------- the end
 
     def _announce(self) -> None:
-        """Before anything is overwritten, graphs that were recorded earlier get to know of it."""
+        """Bump the version counters before anything is overwritten, for graphs made earlier."""
         announcement = self._announcement
         if announcement is None or id(announcement) in self._known:
             return
@@ -344,24 +350,24 @@ class _Driver(Namespace):
         self.lines.append(f"    {announce}()")
 
     def finish(self) -> None:
-        """What a call leaves behind, and what it returns."""
+        """Write the outputs and return the results."""
         self._announce()
         program = self.plan.program
-        for effect in program.effects:
-            if isinstance(effect, GradientWrite):
-                tensor = self._tensor(effect.value)
-                self.lines.append(f"{self.name(effect.leaf, 'leaf')}._grad = {tensor}")
-        for effect in program.effects:
-            value = effect.value
-            left = not isinstance(effect, GradientWrite) and value not in self.plan.in_place
+        for binding in program.outputs:
+            if isinstance(binding, GradientWrite):
+                tensor = self._tensor(binding.value)
+                self.lines.append(f"{self.name(binding.leaf, 'leaf')}._grad = {tensor}")
+        for binding in program.outputs:
+            value = binding.value
+            left = not isinstance(binding, GradientWrite) and value not in self.plan.in_place
             if left and value is not None:
-                apply = self.name(effect.apply, "write")
+                apply = self.name(binding.apply, "write")
                 self.lines.append(f"{apply}({self.array(value)})")
         results = [self._result(result) for result in program.results]
-        if self.recording.single:
+        if self.tracer.single:
             self.lines.append(f"return {results[0]}")
         else:
-            rebuild = self.name(self.recording.rebuild, "rebuild")
+            rebuild = self.name(self.tracer.rebuild, "rebuild")
             self.lines.append(f"return {rebuild}([{', '.join(results)}])")
 
     def _tensor(self, value: Value | None) -> str:
@@ -371,14 +377,14 @@ class _Driver(Namespace):
         if value not in self._fresh:
             return f"{self.name(_copied, 'copied')}({self.array(value)})"
         if value not in self._tensors:
-            self._tensors[value] = tensor = f"t{value.number}"
+            self._tensors[value] = tensor = self._tensor_name(value)
             self.lines.append(f"{tensor} = constant({self._fresh[value]})")
         return self._tensors[value]
 
     def _result(self, result: Any) -> str:
         if not isinstance(result, Value):
             return self.name(result, "result")
-        if result in self.recording.plain:
+        if result in self.tracer.plain:
             array = self.array(result)
             if not result.shape:
                 return f"{array}[()]"
@@ -392,16 +398,14 @@ class _Driver(Namespace):
 
     def _body(self) -> str:
         first = [f"global {', '.join(self._seen)}"] if self._seen else []
-        return self._in_python("\n    ".join([*first, *self.lines]))
+        return "\n    ".join([*first, *self.lines])
 
     def compiled_if(self, condition: Condition, missed: Any) -> Callable[..., Any]:
         """The function; `missed`, with nothing done, where a condition does not hold.
 
-        Given a `Loop` as well, it runs that in place of its one C function.
+        Given a `LoopedCall` as well, it runs that in place of its one C function.
         """
-        if not self._held:
-            self._held = {self._in_python(name): thing for name, thing in self.names.items()}
-        run = condition.before(self._body(), self._held, missed, self._loop())
+        run = condition.before(self._body(), self.names, missed, self._loop())
         return np.errstate(all="ignore")(run) if self.calls else run
 
     def _loop(self) -> str:
@@ -413,10 +417,10 @@ class _Driver(Namespace):
 
 
 class _Checked:
-    """The array for a source: itself, or a copy in the layout that C reads.
+    """The array of an input: itself, or a copy in the layout that C reads.
 
-    StaleError where it cannot be used, because of its shape or dtype, or as what is to be
-    overwritten is read-only, has another layout or overlaps what else is read.
+    Raises StaleError for another shape or dtype, and for an array to be overwritten that is
+    read-only, has another layout or overlaps another input.
     """
 
     def __init__(
@@ -452,13 +456,19 @@ class _Checked:
 class _Loader:
     """Where C finds an optimizer's options and state."""
 
-    def __init__(self, program: Program, step: Any, names: dict[str, Any]) -> None:
+    def __init__(
+        self,
+        program: Program,
+        step: Any,
+        names: dict[str, Any],
+        array_name: Callable[[Value], str],
+    ) -> None:
         self.step = step
         self.take_over = step.take_over
         self._options: list[tuple[Option, ndarray]] = []
         self._state: list[tuple[StateArray, Value]] = []
-        for value, source in program.sources.items():
-            name = f"a{value.number}"
+        for value, source in program.inputs.items():
+            name = array_name(value)
             if isinstance(source, Option) and source.cohort in step.cohorts:
                 names[name] = array = np.array(source.fetch())
                 self._options.append((source, array))
@@ -476,13 +486,13 @@ class _Loader:
         return [value for _, value in self._state]
 
     def options(self) -> None:
-        """Read the options again; StaleError where they are of another kind."""
+        """Read the options again; StaleError for another type or structure."""
         self.step.check_options()
         for option, array in self._options:
             array[()] = option.fetch()
 
     def state(self) -> list[ndarray]:
-        """The arrays of the state, which is read again; StaleError where it is of another kind."""
+        """Read the state again; its arrays. StaleError for another shape, dtype or structure."""
         self.step.load()
         found = [source.fetch() for source, _ in self._state]
         for array, (_, value) in zip(found, self._state, strict=True):
@@ -492,25 +502,25 @@ class _Loader:
 
 
 def _frozen(group: dict[str, Any]) -> dict[str, Any]:
-    """A copy that a list among the options, which may change where it is, does not equal."""
+    """A copy with tuples for lists, which may change in place: so it never equals the group."""
     params = group["params"]
     lists = {name: tuple(x) for name, x in group.items() if type(x) is list and x is not params}
     return {**group, **lists}
 
 
 class _Announcement:
-    """Lets graphs that were recorded before a call know what it overwrites."""
+    """Bumps the version counters of overwritten Tensors, for graphs made before the call."""
 
     def __init__(self, nodes: list[Any]) -> None:
         self.nodes = nodes
         self.again()
 
     def again(self) -> None:
-        """Note the writes for the arrays that the Tensors have now."""
+        """Look up the counters of the arrays that the Tensors have now."""
         self.write, self.written = note_writes(self.nodes, "a compiled step")
 
     def __call__(self) -> None:
-        """This was the latest write to them."""
+        """Set the latest write of each counter."""
         for each in self.written:
             each.last = self.write
         last_write.write = self.write
@@ -521,7 +531,7 @@ def _copied(array: ndarray) -> Any:
 
 
 def _laid(array: Any, strides: tuple[int, ...], dtype: Any = None) -> ndarray:
-    """The array with its elements in these places: itself, or a copy."""
+    """The array in this layout: itself, or a copy."""
     array = np.asarray(array)
     if dtype is not None and array.dtype != dtype:
         array = array.astype(dtype)

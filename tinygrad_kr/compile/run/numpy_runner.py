@@ -1,4 +1,4 @@
-"""A program without C: one Python function that calls `op.forward` for each statement in turn.
+"""A program without C: one Python function that calls `op.forward` for each instruction in turn.
 
 An optimizer updates its parameters itself, since `Optimizer.step` already works in place.
 """
@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy import ndarray
 
-from tinygrad_kr.compile.codegen.naming import Names, Namespace
+from tinygrad_kr.compile.codegen.naming import Globals, SymbolNames
 from tinygrad_kr.compile.ir.bindings import (
     Argument,
     Constant,
@@ -23,12 +23,12 @@ from tinygrad_kr.compile.ir.bindings import (
     LeafWrite,
     StaleError,
 )
-from tinygrad_kr.compile.ir.program import Check, Program, Statement, Value
+from tinygrad_kr.compile.ir.program import Check, Instruction, Program, Value
 from tinygrad_kr.compile.passes.expand import expanded
 from tinygrad_kr.compile.passes.simplify import simplified, without_dead_code
 from tinygrad_kr.compile.trace.condition import Condition
 from tinygrad_kr.compile.trace.optimizer_step import Option, RecordedStep, StateArray, StateNumber
-from tinygrad_kr.compile.trace.tracer import Recorder
+from tinygrad_kr.compile.trace.tracer import Tracer
 from tinygrad_kr.escape import argument, comment
 from tinygrad_kr.ops import shape
 from tinygrad_kr.ops.node import constant
@@ -41,13 +41,13 @@ class NumPyRunner:
 
     looped = None
 
-    def __init__(self, recording: Recorder) -> None:
+    def __init__(self, recording: Tracer) -> None:
         program = simplified(stepped_by_optimizers(recording))
-        if any(statement.op is shape.stack for statement in program.statements):
+        if any(instruction.op is shape.stack for instruction in program.instructions):
             program = simplified(expanded(program))  # rows computed alike become one computation
         self.program = program
         replay = _Replay(program, recording)
-        self.source = Names(program, recording, ()).in_python(replay.source())
+        self.source = SymbolNames(program, recording, ()).in_python(replay.source())
         self._run = replay.compiled()
 
     def run_if(self, condition: Condition, missed: Any, /) -> Callable[..., Any]:
@@ -57,7 +57,7 @@ class NumPyRunner:
     def summary(self) -> str:
         """What was made of what was recorded, in one line."""
         return (
-            f"{len(self.program.statements)} NumPy calls (there is no C compiler here; "
+            f"{len(self.program.instructions)} NumPy calls (there is no C compiler here; "
             'pip install "tinygrad_kr[compile]" brings one)'
         )
 
@@ -77,21 +77,29 @@ class OptimizerStep:
         """One step."""
         Optimizer.step(self.optimizer)
 
+    def replaces(self, source: Any) -> bool:
+        """Never what a program reads after it."""
+        return False
 
-def stepped_by_optimizers(recording: Recorder) -> Program:
+    def same(self, other: Any) -> bool:
+        """Whether both are steps of the same optimizer."""
+        return isinstance(other, OptimizerStep) and other.optimizer is self.optimizer
+
+
+def stepped_by_optimizers(recording: Tracer) -> Program:
     """The program without the updates that its optimizers can make by themselves at its end; as it
     is where something reads what an update has made, or changes it further."""
     program, steps = recording.program, recording.steps
-    written = {e.node: e.value for e in program.effects if isinstance(e, LeafWrite)}
+    written = {e.node: e.value for e in program.outputs if isinstance(e, LeafWrite)}
     made = {}
     for parameter, was, _, now in (update for step in steps for update in step.updates):
-        source = program.sources.get(was)
+        source = program.inputs.get(was)
         untouched = isinstance(source, Leaf) and source.node is parameter
         if not untouched or written.get(parameter) is not now:
             return program
         made[parameter] = now
-    left = without_dead_code(replace(program, effects=_with_steps(program, steps, made)))
-    read_again = {statement.output for statement in left.statements} & set(made.values())
+    left = without_dead_code(replace(program, outputs=_with_steps(program, steps, made)))
+    read_again = {instruction.output for instruction in left.instructions} & set(made.values())
     return program if read_again else left
 
 
@@ -103,11 +111,11 @@ def _with_steps(program: Program, steps: list[RecordedStep], made: dict[Any, Val
         gradients = {parameter: gradient for parameter, _, gradient, _ in step.updates}
         for parameter in step.optimizer._slots:
             gradient = gradients.get(parameter)
-            if gradient is None or not isinstance(program.sources.get(gradient), Gradient):
+            if gradient is None or not isinstance(program.inputs.get(gradient), Gradient):
                 effects.append(GradientWrite(parameter, gradient))
                 given[parameter] = gradient
         effects.append(OptimizerStep(step.optimizer, list(gradients)))
-    for effect in program.effects:
+    for effect in program.outputs:
         done = isinstance(effect, StateArray | StateNumber)
         if isinstance(effect, LeafWrite):
             done = effect.node in made
@@ -121,18 +129,18 @@ def _with_steps(program: Program, steps: list[RecordedStep], made: dict[Any, Val
 # ------------------------------------------------------------------ the replay
 
 
-class _Replay(Namespace):
-    """Writes the Python function, a line for each statement, and holds what its names stand for.
+class _Replay(Globals):
+    """Writes the Python function, a line for each instruction, and holds what its names stand for.
 
     The array of a result, gradient or written Tensor is copied unless its memory is new.
     """
 
-    def __init__(self, program: Program, recording: Recorder) -> None:
+    def __init__(self, program: Program, recording: Tracer) -> None:
         super().__init__({"Stale": StaleError, "constant": constant})
         self.program, self.recording = program, recording
         self.lines: list[str] = []
         self._kept = program.kept()
-        self._given: set[Value] = set(program.sources)
+        self._given: set[Value] = set(program.inputs)
         """Values whose array is in other hands."""
         self._sources()
         self._statements()
@@ -152,7 +160,7 @@ class _Replay(Namespace):
         self.lines += [f"if {condition}:", "    raise Stale"]
 
     def _sources(self) -> None:
-        for effect in self.program.effects:
+        for effect in self.program.outputs:
             written = [effect.node] if isinstance(effect, LeafWrite) else []
             if isinstance(effect, OptimizerStep):
                 written = effect.updated
@@ -160,7 +168,7 @@ class _Replay(Namespace):
                 self._stale_if(f"len({optimizer}._slots) != {len(effect.optimizer._slots)}")
             for leaf in written:
                 self._stale_if(f"not {self.name(leaf, 'leaf')}._data.flags.writeable")
-        sources = self.program.sources
+        sources = self.program.inputs
         if any(isinstance(s, Option | StateArray | StateNumber) for s in sources.values()):
             for step in self.recording.steps:
                 self.lines.append(f"{self.name(step.prepare, 'prepare')}()")
@@ -177,15 +185,17 @@ class _Replay(Namespace):
                 self._stale_if(f"{name}.shape != {value.shape} or {name}.dtype != {dtype}")
 
     def _statements(self) -> None:
-        statements = self.program.statements
+        instructions = self.program.instructions
         checks = sorted(self.program.checks, key=lambda check: check.after)
         lasting = {*self._kept, *self._given, *(check.value for check in checks)}
-        last = {value: i for i, statement in enumerate(statements) for value in statement.reads()}
-        for i, statement in enumerate(statements):
+        last = {
+            value: i for i, instruction in enumerate(instructions) for value in instruction.reads()
+        }
+        for i, instruction in enumerate(instructions):
             while checks and checks[0].after <= i:
                 self._check(checks.pop(0))
-            self._statement(statement)
-            read = {value for value in statement.reads() if last[value] == i} - lasting
+            self._statement(instruction)
+            read = {value for value in instruction.reads() if last[value] == i} - lasting
             if read:
                 self.lines.append(f"del {', '.join(map(self.term, read))}")
         for check in checks:
@@ -195,16 +205,16 @@ class _Replay(Namespace):
         terms = ", ".join(map(self.term, (check.value, *check.rest)))
         self.lines.append(f"{self.name(check.function, 'check')}({terms})")
 
-    def _statement(self, statement: Statement) -> None:
-        op, output = statement.op, statement.output
-        terms = [self.term(x) for x in statement.inputs]
-        terms += [argument(name, self.term(x)) for name, x in statement.params.items()]
+    def _statement(self, instruction: Instruction) -> None:
+        op, output = instruction.op, instruction.output
+        terms = [self.term(x) for x in instruction.inputs]
+        terms += [argument(name, self.term(x)) for name, x in instruction.params.items()]
         made = f"{self.name(op.forward, op.__name__)}({', '.join(terms)})"
-        if not _gives_its_dtype(statement):
+        if not _gives_its_dtype(instruction):
             made = f"{self.name(_in_dtype, 'in_dtype')}({made}, {self.name(output.dtype, 'dtype')})"
         if output in self._kept and not isinstance(op.forward, np.ufunc):
             made = f"{self.name(_owned, 'owned')}({made})"
-        where = f"{comment(op.__name__)}, {comment(statement.place)}"
+        where = f"{comment(op.__name__)}, {comment(instruction.source_line)}"
         self.lines.append(f"{self.term(output)} = {made}  # {where}")
 
     def term(self, x: Any) -> str:
@@ -223,7 +233,7 @@ class _Replay(Namespace):
 
     def _end(self) -> None:
         """What a call returns and leaves behind."""
-        effects = self.program.effects
+        effects = self.program.outputs
         results = [self._result(i, result) for i, result in enumerate(self.program.results)]
         terms = [self._lasting(effect) for effect in effects]
         gradients = [
@@ -279,11 +289,11 @@ class _Replay(Namespace):
         return copy
 
 
-def _gives_its_dtype(statement: Statement) -> bool:
+def _gives_its_dtype(instruction: Instruction) -> bool:
     """Whether `forward` gives an array of the recorded dtype: a ufunc whose arrays have it too."""
-    ufunc, output = isinstance(statement.op.forward, np.ufunc), statement.output
+    ufunc, output = isinstance(instruction.op.forward, np.ufunc), instruction.output
     return bool(ufunc and output.shape) and all(
-        x.dtype == output.dtype for x in statement.inputs if isinstance(x, Value)
+        x.dtype == output.dtype for x in instruction.inputs if isinstance(x, Value)
     )
 
 

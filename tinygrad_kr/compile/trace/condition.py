@@ -1,4 +1,4 @@
-"""The test under which a recorded program is valid."""
+"""The test under which a program is valid."""
 
 from __future__ import annotations
 

@@ -1,17 +1,19 @@
-"""Whether what a function read besides its arguments is still what it was when it was recorded.
+"""Guards: whether what a function read besides its arguments is as it was when it was traced.
 
-A recorded run has the numbers, flags and choices of that run in it. So each recording remembers
-what the function's code can read: the globals and closure variables that it names, what is in the
-lists and dicts among them, the attributes that its code names of the objects among them, and the
-same for the functions that it calls and for the modules (their mode, settings, parameters, hooks).
-Numbers, strings and tuples are compared by value, all else by identity.
+A trace holds the numbers, flags and choices of one run. So guards watch what the function's code
+can read: the globals and closure variables that it names, the items of lists and dicts among them,
+the attributes that its code names, and the same for the functions that it calls and for modules
+(mode, settings, parameters, hooks). Numbers, strings and tuples are compared by value, all else by
+identity.
 
-The code of the standard library and of installed packages is taken not to change its mind; what it
-reads is not looked at. Not seen either is what only running code can find: an attribute whose name
-is put together (`getattr(config, "l" + "r")`), what is in a container of more than `LARGEST` items
-or was in an ndarray of more elements that NumPy itself computed with, what a function written in C
-returns (`os.environ`). Pass such things as arguments. And what the function does beside computing
-(printing, a progress bar) happens only while it is recorded.
+Code of the standard library and of installed packages is assumed constant and is not inspected.
+Guards miss what only running code can find. Pass such things as arguments:
+
+- an attribute whose name is computed (`getattr(config, "l" + "r")`);
+- items of a container, or elements of an ndarray given to NumPy itself, beyond `LARGEST`;
+- what a function written in C returns (`os.environ`).
+
+Side effects, such as `print` or a progress bar, happen only while tracing, not on replay.
 """
 
 from __future__ import annotations
@@ -38,7 +40,7 @@ from tinygrad_kr.ops.writes import LastChange, owner
 from tinygrad_kr.optim.lr_scheduler import LRScheduler
 
 LARGEST = 256
-"""Items up to which all of a list or dict are compared; of a longer one, only the length is."""
+"""Most items of a list or dict that are compared; of a longer one only the length is."""
 
 _ATOMS = (int, float, str, bytes, complex, bool, type(None), type(...), np.generic, np.dtype, range)
 _MISSING: Any = type("Missing", (), {"__repr__": lambda self: "nothing"})()
@@ -53,7 +55,7 @@ _INSTALLED = tuple(
 
 
 class Watch(NamedTuple):
-    """One place that the function reads, and what was there."""
+    """One location that the function reads, and what it held."""
 
     kind: str
     holder: Any
@@ -62,7 +64,7 @@ class Watch(NamedTuple):
     where: str
 
     def fetch(self) -> Any:
-        """What is there now."""
+        """What it holds now."""
         try:
             return _FETCH[self.kind](self.holder, self.key)
         except GONE:
@@ -86,7 +88,7 @@ _SPELLING = {
 
 
 class Guards:
-    """What the recording of a function depends on; `hold()` before each replay."""
+    """The guards of a program: all that its trace depends on. `hold()` is tested before replay."""
 
     def __init__(self, roots: Iterable[Any]) -> None:
         walk = _walked(roots)
@@ -103,15 +105,15 @@ class Guards:
         self._elsewhere = _elsewhere() if walk.draws_elsewhere else None
         self._write()
 
-    def learn(self, recording: Any) -> None:
+    def learn(self, tracer: Any) -> None:
         """What only a run shows: which `.grad` mattered, and which arrays are read anew at each
         call, so that it does not matter what they hold."""
         live = {
             id(owner(source.array))
-            for source in recording.program.sources.values()
+            for source in tracer.program.inputs.values()
             if isinstance(source, Constant) and not source.fixed
         }
-        self._absent, self._present = recording.absent, recording.present
+        self._absent, self._present = tracer.absent, tracer.present
         self._elements = [
             (array, array.tobytes(), where)
             for array, where in self._arrays
@@ -122,7 +124,7 @@ class Guards:
     # -------------------------------------------------------------- before each call
 
     def hold(self) -> bool:
-        """Whether a replay would do what the function would."""
+        """Whether a replay is valid."""
         try:
             if self._test(()):
                 return True
@@ -209,7 +211,7 @@ class Guards:
         return None
 
     def difference(self, other: Guards) -> str:
-        """What is not the same in the two, in words."""
+        """The first difference between the two, in words."""
         mine = {(id(w.holder), w.kind, w.key): w for w in self._watches}
         for watch in other._watches:
             before = mine.get((id(watch.holder), watch.kind, watch.key))
@@ -219,7 +221,7 @@ class Guards:
 
 
 def same(a: Any, b: Any) -> bool:
-    """Whether two things are one, or numbers, strings or tuples that no code can tell apart."""
+    """Whether two things are identical, or equal numbers, strings or tuples of one type."""
     if a is b:
         return True
     if type(a) is not type(b):
@@ -261,7 +263,7 @@ def _elsewhere() -> Any:
 
 
 def _walked(roots: Iterable[Any]) -> _Walk:
-    """A walk that knows all names of attributes that the code it finds reads."""
+    """A walk repeated until it knows all attribute names that the code it reaches reads."""
     roots = list(roots)
     names: set[str] = set()
     while True:
@@ -274,7 +276,7 @@ def _walked(roots: Iterable[Any]) -> _Walk:
 
 
 class _Walk:
-    """Collects the places that code reads; `names` are the attributes that it reads of objects."""
+    """Collects the locations that code reads; `names` are the attributes that it reads."""
 
     def __init__(self, names: set[str]) -> None:
         self.names = names

@@ -1,18 +1,19 @@
-"""An optimizer's step, recorded: its pure rule on Tensors, its options read anew at each call."""
+"""A traced optimizer step: its pure rule on Tensors, with options read anew at each call."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 from numpy import ndarray
 
-from tinygrad_kr.compile.ir.bindings import StaleError
+from tinygrad_kr.compile.ir.bindings import Cohort, Option, StaleError, StateArray, StateNumber
 from tinygrad_kr.compile.ir.program import Value
 from tinygrad_kr.ops.node import constant
 from tinygrad_kr.optim.lowering import lower, structure_of
 from tinygrad_kr.tensor import Tensor
+
+__all__ = ["LiveNumber", "Option", "RecordedStep", "StateArray", "StateNumber"]
 
 
 class LiveNumber(Tensor):
@@ -22,133 +23,6 @@ class LiveNumber(Tensor):
 
     def __bool__(self) -> bool:
         return True
-
-
-@dataclass(slots=True, eq=False)
-class Cohort:
-    """Parameters that a rule updates alike, and the numbers (of steps) that their states share."""
-
-    group: dict[str, Any]
-    structure: Any
-    slots: list[Any]
-    arrays: tuple[str, ...]
-    numbers: dict[str, ndarray] = field(default_factory=dict)
-    kinds: dict[str, type] = field(default_factory=dict)
-
-    def load(self) -> None:
-        """Read the numbers from the states; StaleError if these are not what they were."""
-        for slot in self.slots:
-            if tuple(slot.arrays) != self.arrays or slot.numbers.keys() != self.numbers.keys():
-                raise StaleError
-        for name, number in self.numbers.items():
-            value = self.slots[0].numbers[name]
-            if any(slot.numbers[name] != value for slot in self.slots):
-                raise StaleError
-            number[()] = value
-
-    def settle(self) -> None:
-        """Write the numbers back."""
-        numbers = {name: self.kinds[name](number) for name, number in self.numbers.items()}
-        for slot in self.slots:
-            slot.keep(slot.arrays, dict(numbers))
-
-
-@dataclass(slots=True)
-class Option:
-    """An option of a parameter group, or one of a pair of them."""
-
-    cohort: Cohort
-    name: str
-    index: int | None
-
-    def fetch(self) -> ndarray:
-        """The number as it is now."""
-        value = self.cohort.group[self.name]
-        return np.asarray(value if self.index is None else value[self.index], np.float64)
-
-    def same(self, other: Any) -> bool:
-        """Whether both are the same option of the same group."""
-        return (
-            isinstance(other, Option)
-            and other.cohort.group is self.cohort.group
-            and (other.name, other.index) == (self.name, self.index)
-        )
-
-
-@dataclass(slots=True)
-class StateNumber:
-    """A number in the optimizer's state: how many steps were made."""
-
-    cohort: Cohort
-    name: str
-    value: Value | None = None
-
-    @property
-    def key(self) -> Any:
-        """Which state it is."""
-        return self.cohort.slots[0], self.name
-
-    def fetch(self) -> ndarray:
-        """The number as it is now."""
-        return self.cohort.numbers[self.name]
-
-    def apply(self, array: Any) -> None:
-        """Keep the new number."""
-        self.cohort.numbers[self.name][()] = array
-
-    def replaces(self, source: Any) -> bool:
-        """Whether `source` reads this number."""
-        return (
-            isinstance(source, StateNumber)
-            and source.cohort is self.cohort
-            and source.name == self.name
-        )
-
-    def same(self, other: Any) -> bool:
-        """Whether both are the same number of the same parameters."""
-        return (
-            isinstance(other, StateNumber)
-            and other.name == self.name
-            and other.cohort.slots == self.cohort.slots
-        )
-
-
-@dataclass(slots=True)
-class StateArray:
-    """An array in the optimizer's state, in its parameter's shape."""
-
-    slot: Any
-    name: str
-    value: Value | None = None
-
-    @property
-    def key(self) -> Any:
-        """Which state it is."""
-        return self.slot, self.name
-
-    def fetch(self) -> ndarray:
-        """The array as it is now."""
-        array: ndarray = self.slot.arrays[self.name].reshape(self.slot.shape)
-        return array
-
-    def apply(self, array: Any) -> None:
-        """Overwrite it."""
-        self.slot.arrays[self.name].reshape(self.slot.shape)[...] = array
-
-    def replaces(self, source: Any) -> bool:
-        """Whether `source` reads this array."""
-        return (
-            isinstance(source, StateArray) and source.slot is self.slot and source.name == self.name
-        )
-
-    def same(self, other: Any) -> bool:
-        """Whether both are of the same parameter's state."""
-        return (
-            isinstance(other, StateArray)
-            and other.slot is self.slot
-            and other.name == self.name
-            and (other.value is None) == (self.value is None)
-        )
 
 
 class RecordedStep:
@@ -161,7 +35,7 @@ class RecordedStep:
         optimizer._plan = None
         self.optimizer = optimizer
         self.cohorts: list[Cohort] = []
-        self.effects: list[Any] = []
+        self.outputs: list[Any] = []
         self.updates: list[tuple[Any, Value, Value, Value]] = []
         """Of each parameter, itself, what it was, its gradient, and what it is now."""
         self._parameters = len(optimizer._slots)
@@ -171,47 +45,47 @@ class RecordedStep:
             (array, array.copy()) for slot in slots.values() for array in slot.arrays.values()
         ]
 
-    def carry_out(self, recorder: Any) -> None:
+    def carry_out(self, tracer: Any) -> None:
         """Update every parameter that has a gradient, its state too."""
         optimizer = self.optimizer
         for group in optimizer.param_groups:
             optimizer._check_options(group)
             absent: list[Any] = []
             for slots in optimizer._alike(group["params"], absent):
-                self._update(recorder, group, slots)
+                self._update(tracer, group, slots)
             for parameter in absent:
-                recorder.read_gradient(parameter)
+                tracer.read_gradient(parameter)
         optimizer._plan = self
         optimizer._stepped = True
 
-    def _update(self, recorder: Any, group: dict[str, Any], slots: list[Any]) -> None:
+    def _update(self, tracer: Any, group: dict[str, Any], slots: list[Any]) -> None:
         optimizer = self.optimizer
         names = tuple(optimizer.defaults)
         structure = structure_of(names, tuple(group[name] for name in names))
         cohort = Cohort(group, structure, slots, tuple(slots[0].arrays))
         self.cohorts.append(cohort)
-        options = {name: self._option(recorder, cohort, name, known) for name, known in structure}
+        options = {name: self._option(tracer, cohort, name, known) for name, known in structure}
         first = slots[0]
         program = lower(type(optimizer).rule, structure, tuple(first.numbers), tuple(first.arrays))
         numbers = {}
         for name, value in first.numbers.items():
             cohort.numbers[name] = np.array(value, np.float64)
             cohort.kinds[name] = type(value)
-            known = recorder.states.get((first, name))
+            known = tracer.states.get((first, name))
             if known is None:
-                recorder.live(cohort.numbers[name], StateNumber(cohort, name))
+                tracer.live(cohort.numbers[name], StateNumber(cohort, name))
             numbers[name] = _live(cohort.numbers[name] if known is None else known._data)
         made: dict[Any, dict[str, ndarray]] = {}
         for slot in slots:
             parameter = slot.param
-            recorder.read_gradient(parameter)
-            given = recorder.read(parameter), recorder.read(parameter._grad)
+            tracer.read_gradient(parameter)
+            given = tracer.read(parameter), tracer.read(parameter._grad)
             state: dict[str, Any] = dict(numbers)
             for name, array in slot.arrays.items():
-                known = recorder.states.get((slot, name))
+                known = tracer.states.get((slot, name))
                 if known is None:
                     shaped = array.reshape(slot.shape)
-                    recorder.live(shaped, StateArray(slot, name))
+                    tracer.live(shaped, StateArray(slot, name))
                     known = constant(shaped)
                 state[name] = known
             updated, entries = type(optimizer).rule(
@@ -219,54 +93,52 @@ class RecordedStep:
             )
             state |= entries
             parameter._overwrite(..., updated, optimizer._writer)
-            self.updates.append((parameter, *given, recorder.read(parameter)))
+            self.updates.append((parameter, *given, tracer.read(parameter)))
             made[slot] = {}
             for name in program.array_state:
-                self._keep_array(recorder, slot, name, state[name], made[slot])
+                self._keep_array(tracer, slot, name, state[name], made[slot])
         entries = {name: state[name] for name in program.number_state}
-        kept = self._kept_numbers(recorder, cohort, entries)
+        kept = self._kept_numbers(tracer, cohort, entries)
         for slot, arrays in made.items():
             slot.keep(slot.arrays | arrays, dict(kept))
 
     @staticmethod
-    def _option(recorder: Any, cohort: Cohort, name: str, known: Any) -> Any:
+    def _option(tracer: Any, cohort: Cohort, name: str, known: Any) -> Any:
         value = cohort.group[name]
         if isinstance(known, tuple):
             return tuple(
-                part if _is_known(part) else _number(recorder, Option(cohort, name, i))
+                part if _is_known(part) else _number(tracer, Option(cohort, name, i))
                 for i, part in enumerate(known)
             )
-        return value if _is_known(known) else _number(recorder, Option(cohort, name, None))
+        return value if _is_known(known) else _number(tracer, Option(cohort, name, None))
 
     def _keep_array(
-        self, recorder: Any, slot: Any, name: str, value: Any, new: dict[str, ndarray]
+        self, tracer: Any, slot: Any, name: str, value: Any, new: dict[str, ndarray]
     ) -> None:
         if not isinstance(value, Tensor):
             value = constant(np.full(slot.shape, value, slot.param._data.dtype))
         if value.dtype != slot.param._data.dtype:
             value = value.astype(slot.param._data.dtype)
-        effect = StateArray(slot, name, recorder.read(value))
-        recorder.states[slot, name] = value
+        binding = StateArray(slot, name, tracer.read(value))
+        tracer.states[slot, name] = value
         if name in slot.arrays:
-            effect.apply(value._data)
+            binding.apply(value._data)
         else:
             new[name] = np.array(value._data).reshape(-1)
-        source = recorder.program.sources.get(effect.value)
-        if source is None or not effect.replaces(source):
-            self.effects.append(effect)
+        source = tracer.program.inputs.get(binding.value)
+        if source is None or not binding.replaces(source):
+            self.outputs.append(binding)
 
-    def _kept_numbers(
-        self, recorder: Any, cohort: Cohort, numbers: dict[str, Any]
-    ) -> dict[str, Any]:
+    def _kept_numbers(self, tracer: Any, cohort: Cohort, numbers: dict[str, Any]) -> dict[str, Any]:
         """The new numbers of the states, after they are noted as what the step leaves."""
         for name, value in numbers.items():
             if not isinstance(value, Tensor):
                 value = constant(np.asarray(value, np.float64))
-            effect = StateNumber(cohort, name, recorder.read(value))
-            source = recorder.program.sources.get(effect.value)
-            if source is None or not effect.replaces(source):
-                self.effects.append(effect)
-            recorder.states[cohort.slots[0], name] = value
+            binding = StateNumber(cohort, name, tracer.read(value))
+            source = tracer.program.inputs.get(binding.value)
+            if source is None or not binding.replaces(source):
+                self.outputs.append(binding)
+            tracer.states[cohort.slots[0], name] = value
             if name not in cohort.numbers:
                 cohort.numbers[name] = np.zeros(())
                 cohort.kinds[name] = int if name == "step" else float
@@ -329,7 +201,7 @@ def _live(array: ndarray) -> LiveNumber:
     return number
 
 
-def _number(recorder: Any, option: Option) -> LiveNumber:
+def _number(tracer: Any, option: Option) -> LiveNumber:
     array = np.array(option.fetch())
-    recorder.live(array, option)
+    tracer.live(array, option)
     return _live(array)

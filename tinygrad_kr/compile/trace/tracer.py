@@ -1,4 +1,4 @@
-"""Running a function for real while everything that it does is written down as a `Program`."""
+"""The tracer: it runs a function once and writes all that it does into a `Program`."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from tinygrad_kr.compile.ir.bindings import (
     LeafWrite,
 )
 from tinygrad_kr.compile.ir.ops import _assigned
-from tinygrad_kr.compile.ir.program import Check, Program, Statement, Value, values_in
+from tinygrad_kr.compile.ir.program import Check, Instruction, Program, Value, values_in
 from tinygrad_kr.compile.trace.optimizer_step import RecordedStep
 from tinygrad_kr.grad_mode import no_grad
 from tinygrad_kr.ops.indexing import getitem, index_add
@@ -43,25 +43,25 @@ _INDEXING = (getitem, index_add)
 
 
 class CaptureError(RuntimeError):
-    """A function needs, while it is recorded, what only a run of it can know."""
+    """A function needs the elements of a Tensor while it is traced."""
 
 
 _MAKERS = ("tinygrad_kr.tensor", "tinygrad_kr.ops.node", __name__)
 _CREATING = ("tinygrad_kr.creation", "tinygrad_kr.random")
 
 
-class Recorder:
-    """Sees every op of one thread, and the writes to Tensors, gradients and optimizer state."""
+class Tracer:
+    """Notes every op of one thread, and the writes to Tensors, gradients and optimizer state."""
 
     def __init__(self) -> None:
         self.program = Program()
         self.reason: str | None = None
-        """Why the function cannot be compiled, if it cannot."""
+        """Why the function cannot be compiled; None if it can."""
         self.absent: list[Any] = []
         self.present: list[Any] = []
-        """Leaves whose `.grad` from before mattered: those that had none, those that had one."""
+        """Leaves whose `.grad` from before the call was read: without a gradient, with one."""
         self.drawn_from: set[int] = set()
-        """The ids of the random generators of which draws were recorded."""
+        """The ids of the random generators whose draws are in the program."""
         self._created: dict[int, Any] = {}
         self._by_name: set[int] = set()
         self._tensors: set[Value] = set()
@@ -80,10 +80,10 @@ class Recorder:
     # -------------------------------------------------------------- running
 
     def run(self, function: Callable[..., Any], args: Sequence[Any], kwargs: dict[str, Any]) -> Any:
-        """function(*args, **kwargs), recorded; arrays among the arguments go in as Tensors.
+        """Run and trace function(*args, **kwargs), with arrays among the arguments as Tensors.
 
-        What it returns is what the function returns. If it raises, parameters, gradients and
-        optimizer state are put back as they were.
+        Returns the function's result. If it raises, parameters, gradients and optimizer state are
+        restored.
         """
         self.function, self.argument_names = function, argument_names(function, args, kwargs)
         leaves, rebuild = tree.flatten((tuple(args), kwargs))
@@ -108,12 +108,12 @@ class Recorder:
         return self._finish(result)
 
     def _argument(self, index: int, leaf: Any) -> Any:
-        """A Tensor of its own for an argument: the next call may not give the same array twice, or
-        not one that the function knows from elsewhere."""
+        """A fresh Tensor per argument, so that aliasing with other arguments or captured Tensors is
+        not baked into the program."""
         if not isinstance(leaf, Node | ndarray):
             return leaf
         array = (leaf._data if isinstance(leaf, Node) else leaf).view()
-        self.program.sources[self._define(array)] = Argument(index)
+        self.program.inputs[self._define(array)] = Argument(index)
         given = constant(array)
         if isinstance(leaf, Node):
             given._requires_grad = leaf._requires_grad
@@ -131,7 +131,7 @@ class Recorder:
     # -------------------------------------------------------------- values
 
     def created(self, node: Any) -> None:
-        """A Tensor was made while the function ran, by its own will or in the course of an op."""
+        """A Tensor was made while the function ran, by its code or by an op."""
         self._created[id(node)] = node
         frame = sys._getframe(1)
         while frame.f_back is not None and frame.f_globals.get("__name__") in _MAKERS:
@@ -148,7 +148,7 @@ class Recorder:
         return value
 
     def read(self, x: Any) -> Any:
-        """The value of a Tensor or array; numbers and the like as they are."""
+        """The value of a Tensor or array; anything else unchanged."""
         array = x._data if isinstance(x, Node) else x
         if not isinstance(array, ndarray):
             return x
@@ -158,7 +158,7 @@ class Recorder:
                 self.give_up("it reads a view of a Tensor that was overwritten since")
             value = self._define(array)
             source: Any = Leaf(x) if isinstance(x, Node) else Constant(array)
-            self.program.sources[value] = source
+            self.program.inputs[value] = source
             self._kept.append(x)
         return value
 
@@ -193,24 +193,24 @@ class Recorder:
         if any(value.dtype == np.bool_ and not self._is_constant(value) for value in indices):
             self.give_up("an index of truth values, which gives as many elements as are true")
         output = self._define(array)
-        self.program.statements.append(Statement(record, read, inside, output, place()))
+        self.program.instructions.append(Instruction(record, read, inside, output, source_line()))
 
     def _is_constant(self, value: Value) -> bool:
-        return isinstance(self.program.sources.get(value), Constant)
+        return isinstance(self.program.inputs.get(value), Constant)
 
     def _is_of_a_tensor(self, array: ndarray) -> bool:
-        """Whether a rule that computes with this array would do so unseen."""
+        """Whether computing with this bare array would escape the trace."""
         value = self._values.get(id(array))
-        return value is not None and not isinstance(self.program.sources.get(value), Constant)
+        return value is not None and not isinstance(self.program.inputs.get(value), Constant)
 
     def check(self, function: Callable[..., Any], array: Any, *rest: Any) -> None:
-        """`function(array, *rest)` raises where the array must not be used; so must each replay."""
+        """Note `function(array, *rest)`, which raises for invalid arrays, for each replay."""
         value = self.read(array)
-        after = len(self.program.statements)
+        after = len(self.program.instructions)
         self.program.checks.append(Check(function, value, rest, after))
 
     def about_to_write(self, node: Any) -> None:
-        """The array of a Tensor is going to be overwritten."""
+        """Called before the array of a Tensor is overwritten."""
         if any(node is given for given in self._given):
             self.give_up("it writes to an argument")
         if node not in self._before_write:
@@ -218,7 +218,7 @@ class Recorder:
         self.read(node)
 
     def written(self, node: Any, key: Any, value: Any, what: str) -> None:
-        """`node[key] = value` has happened."""
+        """Called after `node[key] = value`."""
         if key is not ...:
             self.give_up(f"{what} with an index")
             return
@@ -228,7 +228,9 @@ class Recorder:
             params = {"shape": array.shape, "dtype": array.dtype}
             output = Value(len(self._kept), array.shape, array.dtype, array.strides)
             self._kept.append(value)
-            self.program.statements.append(Statement(_assigned, (new,), params, output, place()))
+            self.program.instructions.append(
+                Instruction(_assigned, (new,), params, output, source_line())
+            )
             new = output
         for view in self._by_owner.get(id(owner(array)), []):
             if view is array or not np.may_share_memory(view, array):
@@ -238,20 +240,20 @@ class Recorder:
         self._values[id(array)] = self._writes[node] = new
 
     def touch_gradient(self, leaf: Any) -> None:
-        """The `.grad` of a leaf is going to be another one."""
+        """Called before the `.grad` of a leaf is replaced."""
         if any(leaf is given for given in self._given):
             self.give_up("it has backward() fill the .grad of an argument (use tk.grad)")
         self._gradients.setdefault(leaf, leaf._grad)
 
     def touch_gradients(self, leaves: Iterable[Any], set_to_none: bool) -> None:
-        """The same for many; `set_to_none`: they will have none."""
+        """The same for many leaves; `set_to_none`: they are set to None."""
         for leaf in leaves:
             if not set_to_none:
                 self.read_gradient(leaf)
             self.touch_gradient(leaf)
 
     def read_gradient(self, leaf: Any) -> None:
-        """The `.grad` of a leaf, perhaps from before this run, is going to be read."""
+        """Called before the `.grad` of a leaf, perhaps from before this run, is read."""
         gradient = leaf._grad
         if leaf not in self._gradients and id(leaf) not in self._created:
             seen = self.absent if gradient is None else self.present
@@ -259,7 +261,7 @@ class Recorder:
                 seen.append(leaf)
         made = id(gradient) in self._created
         if gradient is not None and not made and id(gradient._data) not in self._values:
-            self.program.sources[self._define(gradient._data)] = Gradient(leaf)
+            self.program.inputs[self._define(gradient._data)] = Gradient(leaf)
             self._kept.append(gradient)
 
     def add_gradient(self, leaf: Any, g: Any) -> None:
@@ -277,23 +279,23 @@ class Recorder:
             step.carry_out(self)
 
     def live(self, array: ndarray, source: Any) -> None:
-        """Tell where the array comes from at each call."""
-        self.program.sources[self._define(array)] = source
+        """Define an array as an input that `source` fetches at each call."""
+        self.program.inputs[self._define(array)] = source
 
     # -------------------------------------------------------------- what cannot be
 
     def refuse(self, what: str) -> NoReturn:
-        """The function asked for a Tensor's elements."""
+        """Raise CaptureError: the function reads a Tensor's elements."""
         raise CaptureError(
-            f"{what} needs the elements of a Tensor, at {place()}: a compiled function is recorded "
-            "once and replayed, so a number or a branch that depends on them would be frozen. "
-            "Return the Tensor and look at it outside, or use tk.where for the branch"
+            f"{what} needs the elements of a Tensor, at {source_line()}: a compiled function is "
+            "recorded once and replayed, so a number or a branch that depends on them would be "
+            "frozen. Return the Tensor and look at it outside, or use tk.where for the branch"
         )
 
     def give_up(self, what: str) -> None:
-        """The function does what cannot be recorded: it will be run as it is."""
+        """Note why the function cannot be replayed: it will run eagerly."""
         if self.reason is None:
-            self.reason = f"{what}, at {place()}"
+            self.reason = f"{what}, at {source_line()}"
 
     # -------------------------------------------------------------- the end
 
@@ -305,15 +307,15 @@ class Recorder:
         for node, value in self._writes.items():
             if id(node) not in self._created:
                 self._refuse_overlap(node)
-                program.effects.append(LeafWrite(node, value))
+                program.outputs.append(LeafWrite(node, value))
         for leaf in self._gradients:
             gradient = None if leaf._grad is None else self.read(leaf._grad)
             if id(leaf) not in self._created:
-                program.effects.append(GradientWrite(leaf, gradient))
-        program.effects.extend(self._last_states())
+                program.outputs.append(GradientWrite(leaf, gradient))
+        program.outputs.extend(self._last_states())
         self.rebuild = rebuild
         self.single = isinstance(result, Node | ndarray) or type(result) in (int, float, bool)
-        """Whether it returns one thing that is no container."""
+        """Whether the function returns one thing, in no container."""
         self._forget()
         plain = self._plain_values(self.plain_arguments)
         self.plain = {value for value in program.results if isinstance(value, Value)} & plain
@@ -321,17 +323,17 @@ class Recorder:
         return rebuild(outward)
 
     def _last_states(self) -> list[Any]:
-        """What the steps leave of the optimizers' states: of several steps, what the last does."""
+        """The optimizers' states after the last step."""
         last: dict[Any, Any] = {}
         for step in self.steps:
-            for effect in step.effects:
-                last[effect.key] = effect
+            for binding in step.outputs:
+                last[binding.key] = binding
         return list(last.values())
 
     def _refuse_overlap(self, node: Any) -> None:
-        """A plan may write to a Tensor before it has read all else."""
+        """Give up where another input overlaps an overwritten Tensor: it may be written first."""
         array = node._data
-        for value in self.program.sources:
+        for value in self.program.inputs:
             other = self._kept[value.number]
             if other is not array and np.may_share_memory(other, array):
                 self.give_up("it writes to memory that it reads through another Tensor too")
@@ -341,13 +343,13 @@ class Recorder:
         self._kept.clear()
         self._values.clear()
         self._by_owner.clear()
-        sources = self.program.sources
-        for value, source in list(sources.items()):
+        inputs = self.program.inputs
+        for value, source in list(inputs.items()):
             if isinstance(source, Leaf) and id(source.node) in self._created:
                 if id(source.node) in self._by_name:
                     self._tensors.add(value)
                 array, before = source.node._data, self._before_write.get(source.node)
-                sources[value] = (
+                inputs[value] = (
                     Constant(array) if before is None else Constant(before, origin=array)
                 )
         self._created.clear()
@@ -361,17 +363,17 @@ class Recorder:
         """What depends on arrays alone, so that the function itself would return an array."""
         if not plain_arguments:
             return set()
-        sources = self.program.sources
+        inputs = self.program.inputs
         plain = {
             value
-            for value, source in sources.items()
+            for value, source in inputs.items()
             if (isinstance(source, Constant) and value not in self._tensors)
             or (isinstance(source, Argument) and source.index in plain_arguments)
         }
-        for statement in self.program.statements:
-            reads = list(statement.reads())
+        for instruction in self.program.instructions:
+            reads = list(instruction.reads())
             if reads and all(value in plain for value in reads):
-                plain.add(statement.output)
+                plain.add(instruction.output)
         return plain
 
     def _returned(self, leaf: Any) -> tuple[Any, Any]:
@@ -391,7 +393,7 @@ class Recorder:
             )
         elif leaf._requires_grad and leaf._op is None and made:
             self.give_up("it returns a new Tensor that requires grad")
-        source = self.program.sources.get(self._values.get(id(leaf._data)))  # type: ignore[arg-type]
+        source = self.program.inputs.get(self._values.get(id(leaf._data)))  # type: ignore[arg-type]
         if not made and not isinstance(source, Gradient):
             return leaf, leaf
         return self.read(leaf), leaf
@@ -407,7 +409,7 @@ class Recorder:
         return array if array.ndim else array[()]
 
 
-def place() -> str:
+def source_line() -> str:
     """The user's line that is running."""
     frame = user_frame()
     if frame is None:

@@ -3,7 +3,7 @@
 
 #define TK_MOST 2304           /* features and outputs */
 #define TK_DOWN (TK_MOST + 16) /* from the columns of a window to the next, a constant for
-                                  `tk_multiply`: a tile reads some rows more */
+                                  `tk_gemm_panel`: a tile reads some rows more */
 #define TK_WINDOWS (8 * TK_ROWS) /* whose columns are there at once, where these are few */
 #define TK_BLOCK 65536           /* elements of columns that a core's own cache holds easily */
 #define TK_PIECES 16             /* sums of the gradient of the weight at most, and their memory */
@@ -24,11 +24,11 @@ static int64_t tk_features(const tk_sizes *s) { return s->rows * s->columns * s-
 
 /* Windows at once: two tiles at least, for there are TK_MOST features at most. */
 static int64_t tk_block(const tk_sizes *s) {
-  return tk_smaller(TK_BLOCK / tk_features(s) / TK_ROWS * TK_ROWS, TK_WINDOWS);
+  return tk_min_i64(TK_BLOCK / tk_features(s) / TK_ROWS * TK_ROWS, TK_WINDOWS);
 }
 
 /* Room for columns, and for as many rows of products. */
-static float *tk_columns(void) { return tk_room(2 * (TK_WINDOWS + TK_ROWS) * TK_DOWN); }
+static float *tk_columns(void) { return tk_scratch(2 * (TK_WINDOWS + TK_ROWS) * TK_DOWN); }
 
 /* The elements of `count` windows of a sample, `down` apart in `columns`: read from x, with zeros
    where a window reaches over the edge, or added to x. */
@@ -85,10 +85,10 @@ static void *tk_filter_panels(const tk_sizes *s, const float *weight, int adjoin
   int64_t features = tk_features(s), columns = adjoint ? features : s->outputs;
   int64_t depth = adjoint ? s->outputs : features, panels = (columns + TK_COLUMNS - 1) / TK_COLUMNS;
   void *memory = tk_new(panels * TK_COLUMNS * depth);
-  tk_factors factors = {.depth = depth, .columns = columns, .b = weight,
-                        .copy = tk_aligned(memory), .b_down = adjoint ? features : 1,
-                        .b_across = adjoint ? 1 : features};
-  tk_copy_panels((void *[]){&factors}, 0, panels);
+  tk_gemm_args factors = {.depth = depth, .columns = columns, .b = weight,
+                          .copy = tk_aligned(memory), .b_down = adjoint ? features : 1,
+                          .b_across = adjoint ? 1 : features};
+  tk_pack_b((void *[]){&factors}, 0, panels);
   return memory;
 }
 
@@ -99,11 +99,11 @@ static TK_WIDE void tk_convolve_samples(void **memory, int64_t start, int64_t st
   int64_t features = tk_features(s), windows = s->lines * s->places, block = tk_block(s);
   for (int64_t n = start; n < stop; n++)
     for (int64_t first = 0; first < windows; first += block) {
-      int64_t count = tk_smaller(block, windows - first);
+      int64_t count = tk_min_i64(block, windows - first);
       float *products = y + (n * windows + first) * s->outputs;
       tk_move_columns(s, x + n * s->x_sample, first, count, columns, TK_DOWN, 0);
-      tk_multiply(count, features, s->outputs, columns, TK_DOWN, 1, panels, TK_COLUMNS,
-                  TK_COLUMNS * features, products, 0);
+      tk_gemm_panel(count, features, s->outputs, columns, TK_DOWN, 1, panels, TK_COLUMNS,
+                    TK_COLUMNS * features, products, 0);
       for (int64_t w = 0; bias && w < count; w++, products += s->outputs)
         for (int64_t o = 0; o < s->outputs; o++) products[o] += bias[o];
     }
@@ -112,8 +112,9 @@ static TK_WIDE void tk_convolve_samples(void **memory, int64_t start, int64_t st
 EXPORT void convolve(const tk_sizes *s, const float *x, const float *weight, const float *bias,
                      float *y) {
   void *memory = tk_filter_panels(s, weight, 0);
-  tk_share(tk_convolve_samples,
-           (void *[]){(void *)s, (void *)x, tk_aligned(memory), (void *)bias, y}, s->samples, 1);
+  tk_parallel_for(tk_convolve_samples,
+                  (void *[]){(void *)s, (void *)x, tk_aligned(memory), (void *)bias, y},
+                  s->samples, 1);
   free(memory);
 }
 
@@ -125,10 +126,10 @@ static TK_WIDE void tk_spread_samples(void **memory, int64_t start, int64_t stop
   for (int64_t n = start; n < stop; n++) {
     memset(x + n * s->x_sample, 0, sizeof(float) * s->height * s->width * s->channels);
     for (int64_t first = 0; first < windows; first += block) {
-      int64_t count = tk_smaller(block, windows - first);
+      int64_t count = tk_min_i64(block, windows - first);
       tk_copy_rows(g + (n * windows + first) * s->outputs, count, s->outputs, rows);
-      tk_multiply(count, s->outputs, features, rows, TK_DOWN, 1, panels, TK_COLUMNS,
-                  TK_COLUMNS * s->outputs, columns, 0);
+      tk_gemm_panel(count, s->outputs, features, rows, TK_DOWN, 1, panels, TK_COLUMNS,
+                    TK_COLUMNS * s->outputs, columns, 0);
       tk_move_columns(s, x + n * s->x_sample, first, count, columns, features, 1);
     }
   }
@@ -137,14 +138,14 @@ static TK_WIDE void tk_spread_samples(void **memory, int64_t start, int64_t stop
 /* Channels are last in x, too. */
 EXPORT void convolve_transposed(const tk_sizes *s, const float *g, const float *weight, float *x) {
   void *memory = tk_filter_panels(s, weight, 1);
-  tk_share(tk_spread_samples, (void *[]){(void *)s, (void *)g, tk_aligned(memory), x},
-           s->samples, 1);
+  tk_parallel_for(tk_spread_samples, (void *[]){(void *)s, (void *)g, tk_aligned(memory), x},
+                  s->samples, 1);
   free(memory);
 }
 
 static int64_t tk_pieces(const tk_sizes *s) {
   int64_t few = TK_SUMS / (tk_features(s) * s->outputs);
-  return tk_smaller(s->samples, few < 4 ? 4 : tk_smaller(few, TK_PIECES));
+  return tk_min_i64(s->samples, few < 4 ? 4 : tk_min_i64(few, TK_PIECES));
 }
 
 static TK_WIDE void tk_sum_samples(void **memory, int64_t start, int64_t stop) {
@@ -155,14 +156,14 @@ static TK_WIDE void tk_sum_samples(void **memory, int64_t start, int64_t stop) {
   int64_t pieces = tk_pieces(s);
   for (int64_t piece = start; piece < stop; piece++) {
     float *sum = sums + piece * features * s->outputs;
-    int more = 0;
+    int accumulate = 0;
     for (int64_t n = piece * s->samples / pieces; n < (piece + 1) * s->samples / pieces; n++)
-      for (int64_t first = 0; first < windows; first += block, more = 1) {
-        int64_t count = tk_smaller(block, windows - first);
+      for (int64_t first = 0; first < windows; first += block, accumulate = 1) {
+        int64_t count = tk_min_i64(block, windows - first);
         tk_move_columns(s, x + n * s->x_sample, first, count, columns, TK_DOWN, 0);
         tk_copy_rows(g + (n * windows + first) * s->outputs, count, s->outputs, rows);
-        tk_multiply(features, count, s->outputs, columns, 1, TK_DOWN, rows, TK_DOWN, TK_COLUMNS,
-                    sum, more);
+        tk_gemm_panel(features, count, s->outputs, columns, 1, TK_DOWN, rows, TK_DOWN, TK_COLUMNS,
+                      sum, accumulate);
       }
   }
 }
@@ -171,7 +172,7 @@ static TK_WIDE void tk_sum_samples(void **memory, int64_t start, int64_t stop) {
 EXPORT void convolve_weight(const tk_sizes *s, const float *x, const float *g, float *weight) {
   int64_t size = tk_features(s) * s->outputs, pieces = tk_pieces(s);
   float *sums = tk_new(pieces * size);
-  tk_share(tk_sum_samples, (void *[]){(void *)s, (void *)x, (void *)g, sums}, pieces, 1);
+  tk_parallel_for(tk_sum_samples, (void *[]){(void *)s, (void *)x, (void *)g, sums}, pieces, 1);
   memcpy(weight, sums, sizeof(float) * size);
   for (int64_t piece = 1; piece < pieces; piece++)
     for (int64_t i = 0; i < size; i++) weight[i] += sums[piece * size + i];

@@ -16,7 +16,7 @@
 #define TK_COLUMNS (2 * TK_WIDTH) /* of a tile: 14 x 2 sums fill 28 of the 32 registers */
 #define TK_DEPTH 256              /* of a block: 32 KiB of b lie in the first cache */
 #define TK_TILES 2                /* rows of tiles for which such a block is read once */
-#define TK_AHEAD 64               /* elements of a row: no processor foresees a walk along 32 */
+#define TK_PREFETCH_DISTANCE 64   /* elements of a row: no processor foresees a walk along 32 */
 #define TK_DEEP 64                /* a depth from which on rows of c may be stored in parts */
 #define TK_SMALL 131072           /* elements of an a that a core's own cache holds easily */
 #define TK_LINE 64                /* elements of a line that is copied across others */
@@ -24,11 +24,11 @@
 /* Compilers that do not know -march=native are told here what the processor has. */
 #define TK_WIDE __attribute__((target("avx512f,avx2,fma")))
 
-static inline int64_t tk_smaller(int64_t a, int64_t b) { return a < b ? a : b; }
+static inline int64_t tk_min_i64(int64_t a, int64_t b) { return a < b ? a : b; }
 
 /* The first `count` elements of a vector. */
 static inline TK_WIDE __mmask16 tk_first_of(int64_t count) {
-  return count < 0 ? 0 : (1 << tk_smaller(count, TK_WIDTH)) - 1;
+  return count < 0 ? 0 : (1 << tk_min_i64(count, TK_WIDTH)) - 1;
 }
 
 /* c = a b, or c += a b, of `height` rows, a constant, and TK_COLUMNS columns, of which only the
@@ -38,7 +38,7 @@ static inline TK_WIDE __mmask16 tk_first_of(int64_t count) {
 static inline TK_WIDE __attribute__((always_inline)) void tk_tile(
     int height, int64_t depth, const float *restrict a, int64_t a_down, int64_t a_across,
     const float *restrict b, int64_t b_down, float *restrict c, int64_t c_down, int64_t rows,
-    int64_t columns, int more) {
+    int64_t columns, int accumulate) {
   __m512 sum[TK_ROWS][2];
 #pragma GCC unroll 14
   for (int i = 0; i < height; i++) sum[i][0] = sum[i][1] = _mm512_setzero_ps();
@@ -58,7 +58,7 @@ static inline TK_WIDE __attribute__((always_inline)) void tk_tile(
   for (int i = 0; i < height; i++) {
     float *row = c + i * c_down;
     if (i >= rows) break;
-    if (more) {
+    if (accumulate) {
       sum[i][0] = _mm512_add_ps(sum[i][0], _mm512_maskz_loadu_ps(first, row));
       sum[i][1] = _mm512_add_ps(sum[i][1], _mm512_maskz_loadu_ps(second, row + TK_WIDTH));
     }
@@ -70,13 +70,13 @@ static inline TK_WIDE __attribute__((always_inline)) void tk_tile(
 /* c = a b, or c += a b, on one core and without copies of a: for strides of a that are constants.
    b is in panels of TK_COLUMNS columns that begin b_panel apart. It reads, and does not use, what
    lies beyond the last row of a and column of b. */
-static inline TK_WIDE __attribute__((always_inline)) void tk_multiply(
+static inline TK_WIDE __attribute__((always_inline)) void tk_gemm_panel(
     int64_t rows, int64_t depth, int64_t columns, const float *a, int64_t a_down,
-    int64_t a_across, const float *b, int64_t b_down, int64_t b_panel, float *c, int more) {
+    int64_t a_across, const float *b, int64_t b_down, int64_t b_panel, float *c, int accumulate) {
   for (int64_t j = 0; j < columns; j += TK_COLUMNS, b += b_panel)
     for (int64_t i = 0; i < rows; i += TK_ROWS)
       tk_tile(TK_ROWS, depth, a + i * a_down, a_down, a_across, b, b_down, c + i * columns + j,
-              columns, rows - i, columns - j, more);
+              columns, rows - i, columns - j, accumulate);
 }
 
 /* Up to 16 rows of up to 16 elements become columns: halves are exchanged, then quarters, ...
@@ -92,7 +92,7 @@ static inline TK_WIDE __attribute__((always_inline)) void tk_transpose(
     row[i] = i < lanes ? _mm512_maskz_loadu_ps(there, from + i * apart) : _mm512_setzero_ps();
 #pragma GCC unroll 16
   for (int i = 0; i < TK_WIDTH; i++)
-    _mm_prefetch((const char *)(from + i * apart + TK_AHEAD), _MM_HINT_T0);
+    _mm_prefetch((const char *)(from + i * apart + TK_PREFETCH_DISTANCE), _MM_HINT_T0);
 #pragma GCC unroll 4
   for (int s = 1; s < TK_WIDTH; s *= 2) {
     __m512i half = _mm512_set1_epi32(s), other = _mm512_set1_epi32(TK_WIDTH);
@@ -134,13 +134,13 @@ static TK_WIDE __attribute__((noinline)) void tk_copy(
   if (on == 1) {
     for (int64_t k = 0; k < depth; k += TK_WIDTH)
       for (int64_t i = 0; i < lanes; i += TK_WIDTH)
-        tk_transpose(tk_smaller(lanes - i, TK_WIDTH), tk_smaller(depth - k, TK_WIDTH),
+        tk_transpose(tk_min_i64(lanes - i, TK_WIDTH), tk_min_i64(depth - k, TK_WIDTH),
                 from + i * apart + k, apart, to + k * width + i, width);
     return;
   }
   for (int64_t k = 0; k < depth; k += TK_LINE)
     for (int64_t i = 0; i < lanes; i++)
-      for (int64_t l = k; l < tk_smaller(depth, k + TK_LINE); l++)
+      for (int64_t l = k; l < tk_min_i64(depth, k + TK_LINE); l++)
         to[l * width + i] = from[i * apart + l * on];
 }
 
@@ -149,8 +149,8 @@ static inline int64_t tk_tiles(int64_t rows) { return (rows + TK_ROWS - 1) / TK_
 /* Where a tile begins: the last ones have TK_FEWER_ROWS, as many as that they still hold all. */
 static inline int64_t tk_first_row(int64_t rows, int64_t tile) {
   int64_t tiles = tk_tiles(rows), less = TK_ROWS - TK_FEWER_ROWS;
-  int64_t whole = tiles - tk_smaller(tiles, (tiles * TK_ROWS - rows) / less);
-  return tile * TK_ROWS - less * (tile - tk_smaller(tile, whole));
+  int64_t whole = tiles - tk_min_i64(tiles, (tiles * TK_ROWS - rows) / less);
+  return tile * TK_ROWS - less * (tile - tk_min_i64(tile, whole));
 }
 
 typedef struct {
@@ -159,32 +159,32 @@ typedef struct {
   float *c, *copy;
   int64_t a_down, a_across, b_down, b_across;
   int64_t number; /* of this product: which one a thread's copy of a is for */
-} tk_factors;
+} tk_gemm_args;
 
-static TK_WIDE void tk_copy_tile(const tk_factors *f, int64_t tile, int64_t k, float *to) {
+static TK_WIDE void tk_copy_tile(const tk_gemm_args *f, int64_t tile, int64_t k, float *to) {
   int64_t i = tk_first_row(f->rows, tile), height = tk_first_row(f->rows, tile + 1) - i;
-  tk_copy(height, tk_smaller(f->rows - i, height), tk_smaller(f->depth - k, TK_DEPTH),
+  tk_copy(height, tk_min_i64(f->rows - i, height), tk_min_i64(f->depth - k, TK_DEPTH),
           f->a + i * f->a_down + k * f->a_across, f->a_down, f->a_across, to);
 }
 
-static TK_WIDE void tk_copy_panel(const tk_factors *f, int64_t j, int64_t k, int64_t depth,
+static TK_WIDE void tk_copy_panel(const tk_gemm_args *f, int64_t j, int64_t k, int64_t depth,
                                   float *to) {
-  tk_copy(TK_COLUMNS, tk_smaller(f->columns - j, TK_COLUMNS), depth,
+  tk_copy(TK_COLUMNS, tk_min_i64(f->columns - j, TK_COLUMNS), depth,
           f->b + j * f->b_across + k * f->b_down, f->b_across, f->b_down, to);
 }
 
-static TK_WIDE void tk_copy_panels(void **memory, int64_t start, int64_t stop) {
-  const tk_factors *f = memory[0];
+static TK_WIDE void tk_pack_b(void **memory, int64_t start, int64_t stop) {
+  const tk_gemm_args *f = memory[0];
   for (int64_t j = start * TK_COLUMNS; j < stop * TK_COLUMNS; j += TK_COLUMNS)
     tk_copy_panel(f, j, 0, f->depth, f->copy + j * f->depth);
 }
 
 #ifndef TK_TILES_ONLY /* for a program whose threads and products are the shared library's */
 
-static TK_WIDE void tk_multiply_tile(const tk_factors *f, int64_t tile, int64_t j, int64_t k,
+static TK_WIDE void tk_multiply_tile(const tk_gemm_args *f, int64_t tile, int64_t j, int64_t k,
                                      const float *a, const float *b) {
   int64_t i = tk_first_row(f->rows, tile), height = tk_first_row(f->rows, tile + 1) - i;
-  int64_t depth = tk_smaller(f->depth - k, TK_DEPTH);
+  int64_t depth = tk_min_i64(f->depth - k, TK_DEPTH);
   int64_t rows = f->rows - i, columns = f->columns - j;
   float *c = f->c + i * f->columns + j;
   if (height == TK_ROWS)
@@ -206,7 +206,7 @@ static float *tk_aligned(void *memory) {
 
 /* Memory of the calling thread, until it ends or asks for more: for one copy in a product, of a or
    of all of b, or for the columns of a convolution. */
-static float *tk_room(int64_t elements) {
+static float *tk_scratch(int64_t elements) {
   static __thread void *memory = 0;
   static __thread int64_t room = 0;
   if (elements > room) {
@@ -221,29 +221,30 @@ static float *tk_room(int64_t elements) {
 /* For a small a: each thread copies all of it, and of b the panels that it takes, so that no copy
    goes from one core to another. Rows of c are stored a panel at a time, which costs more than it
    gains where the depth is small. */
-static TK_WIDE void tk_multiply_panels(void **memory, int64_t start, int64_t stop) {
+static TK_WIDE void tk_gemm_panels(void **memory, int64_t start, int64_t stop) {
   static __thread int64_t copied = 0;
-  const tk_factors *f = memory[0];
+  const tk_gemm_args *f = memory[0];
   int64_t tiles = tk_tiles(f->rows), blocks = (f->depth + TK_DEPTH - 1) / TK_DEPTH;
-  int64_t size = TK_ROWS * tk_smaller(f->depth, TK_DEPTH);
-  float *a = tk_room(blocks * tiles * size), b[TK_COLUMNS * TK_DEPTH] __attribute__((aligned(64)));
+  int64_t size = TK_ROWS * tk_min_i64(f->depth, TK_DEPTH);
+  float *a = tk_scratch(blocks * tiles * size);
+  float b[TK_COLUMNS * TK_DEPTH] __attribute__((aligned(64)));
   for (int64_t i = 0; copied != f->number && i < blocks * tiles; i++)
     tk_copy_tile(f, i % tiles, i / tiles * TK_DEPTH, a + i * size);
   copied = f->number;
   for (int64_t j = start * TK_COLUMNS; j < stop * TK_COLUMNS; j += TK_COLUMNS)
     for (int64_t block = 0; block < blocks; block++) {
       int64_t k = block * TK_DEPTH;
-      tk_copy_panel(f, j, k, tk_smaller(f->depth - k, TK_DEPTH), b);
+      tk_copy_panel(f, j, k, tk_min_i64(f->depth - k, TK_DEPTH), b);
       for (int64_t tile = 0; tile < tiles; tile++)
         tk_multiply_tile(f, tile, j, k, a + (block * tiles + tile) * size, b);
     }
 }
 
 static TK_WIDE void tk_multiply_rows(void **memory, int64_t start, int64_t stop) {
-  const tk_factors *f = memory[0];
+  const tk_gemm_args *f = memory[0];
   float a[TK_TILES][TK_ROWS * TK_DEPTH] __attribute__((aligned(64)));
   for (int64_t tile = start; tile < stop; tile += TK_TILES) {
-    int64_t tiles = tk_smaller(stop - tile, TK_TILES);
+    int64_t tiles = tk_min_i64(stop - tile, TK_TILES);
     for (int64_t k = 0; k < f->depth; k += TK_DEPTH) {
       for (int64_t t = 0; t < tiles; t++) tk_copy_tile(f, tile + t, k, a[t]);
       for (int64_t j = 0; j < f->columns; j += TK_COLUMNS)
@@ -254,21 +255,21 @@ static TK_WIDE void tk_multiply_rows(void **memory, int64_t start, int64_t stop)
 }
 
 /* c = a b, with a's and b's elements so many apart down and across, c's in order. */
-static void tk_product(int64_t rows, int64_t depth, int64_t columns, const float *a,
-                       int64_t a_down, int64_t a_across, const float *b, int64_t b_down,
-                       int64_t b_across, float *c) {
+static void tk_gemm(int64_t rows, int64_t depth, int64_t columns, const float *a,
+                    int64_t a_down, int64_t a_across, const float *b, int64_t b_down,
+                    int64_t b_across, float *c) {
   static atomic_llong products = 0;
-  tk_factors factors = {rows, depth, columns, a, b, c, 0, a_down, a_across, b_down, b_across,
-                        atomic_fetch_add(&products, 1) + 1};
+  tk_gemm_args factors = {rows, depth, columns, a, b, c, 0, a_down, a_across, b_down, b_across,
+                          atomic_fetch_add(&products, 1) + 1};
   void *given[] = {&factors};
   int64_t panels = (columns + TK_COLUMNS - 1) / TK_COLUMNS, tiles = tk_tiles(rows);
   if (rows <= columns && depth >= TK_DEEP && rows * depth <= TK_SMALL) {
-    tk_share(tk_multiply_panels, given, panels, tk_smaller(2, (panels + 3) / 4));
+    tk_parallel_for(tk_gemm_panels, given, panels, tk_min_i64(2, (panels + 3) / 4));
     return;
   }
-  factors.copy = tk_room(panels * TK_COLUMNS * depth);
-  tk_share(tk_copy_panels, given, panels, 2);
-  tk_share(tk_multiply_rows, given, tiles, tk_smaller(TK_TILES, (tiles + 3) / 4));
+  factors.copy = tk_scratch(panels * TK_COLUMNS * depth);
+  tk_parallel_for(tk_pack_b, given, panels, 2);
+  tk_parallel_for(tk_multiply_rows, given, tiles, tk_min_i64(TK_TILES, (tiles + 3) / 4));
 }
 
 #endif

@@ -15,7 +15,7 @@ static __thread int64_t tk_self = 0; /* which thread this is: a helper has a num
 #ifdef _WIN32
 
 /* Windows has no pthreads: the calling thread does all of the work. */
-static inline void tk_share(tk_piece work, void **memory, int64_t size, int64_t step) {
+static inline void tk_parallel_for(tk_piece work, void **memory, int64_t size, int64_t step) {
   (void)step;
   work(memory, 0, size);
 }
@@ -70,7 +70,7 @@ static void tk_take_pieces(void) {
   }
 }
 
-static void tk_divide(int64_t size, int64_t step) {
+static void tk_partition(int64_t size, int64_t step) {
   int64_t pieces = (size + step - 1) / step;
   for (int64_t part = 0; part <= TK_HELPERS; part++) {
     int64_t start = pieces * part / (TK_HELPERS + 1) * step;
@@ -85,11 +85,11 @@ static void tk_divide(int64_t size, int64_t step) {
 #else
 #define TK_REST() atomic_thread_fence(memory_order_seq_cst)
 #endif
-#ifndef TK_LOOKS
-#define TK_LOOKS 4000 /* some 100 microseconds */
+#ifndef TK_SPINS
+#define TK_SPINS 4000 /* some 100 microseconds */
 #endif
 #define TK_WAIT_FOR(condition) \
-  for (int look = 0; look < TK_LOOKS && !(condition); look++) TK_REST()
+  for (int look = 0; look < TK_SPINS && !(condition); look++) TK_REST()
 
 static void *tk_help(void *number) {
   tk_self = (intptr_t)number;
@@ -141,7 +141,7 @@ static inline void tk_free_at_end(void *memory) {
 }
 
 /* work(memory, start, stop) for all of 0 to size, in pieces of `step`. */
-static void tk_share(tk_piece work, void **memory, int64_t size, int64_t step) {
+static void tk_parallel_for(tk_piece work, void **memory, int64_t size, int64_t step) {
   if (pthread_mutex_trylock(&tk_turn)) {
     work(memory, 0, size);
     return;
@@ -151,7 +151,7 @@ static void tk_share(tk_piece work, void **memory, int64_t size, int64_t step) {
   tk_work = work;
   tk_memory = memory;
   tk_step = step;
-  tk_divide(size, step);
+  tk_partition(size, step);
   tk_wanted = tk_helpers;
   pthread_cond_broadcast(&tk_wake);
   pthread_mutex_unlock(&tk_lock);

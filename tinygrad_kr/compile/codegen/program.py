@@ -1,0 +1,113 @@
+"""The whole C file of a plan, and what a person reads of it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from tinygrad_kr.compile.codegen.arguments import LOOK_UP, entry, found
+from tinygrad_kr.compile.codegen.convolution import kernels
+from tinygrad_kr.compile.codegen.loops import functions_of
+from tinygrad_kr.compile.codegen.naming import SymbolNames
+from tinygrad_kr.compile.codegen.text import Function, described, plain, shown, written
+from tinygrad_kr.compile.ir.c_ops import C_TYPES
+from tinygrad_kr.compile.ir.program import Value
+from tinygrad_kr.compile.plan.plan import Plan
+from tinygrad_kr.compile.plan.steps import (
+    Convolution,
+    Loop,
+    Segment,
+    TiledConvolution,
+    TiledProduct,
+)
+from tinygrad_kr.native.kernels import PRELUDE, pointers
+
+
+class CProgram:
+    """A plan in C.
+
+    text: what is built. kernels: by segment, the names of the parts of a convolution.
+    """
+
+    def __init__(self, plan: Plan, names: SymbolNames) -> None:
+        self.names = names
+        self.kernels: dict[str, list[str]] = {}
+        self._functions: list[Function] = [Function(plain(LOOK_UP), numbered=False)]
+        for segment in plan.segments:
+            self._add(plan, segment)
+        self.is_empty = len(self._functions) == 1
+        """Whether there is nothing to build."""
+        if plan.looped is not None:
+            self._functions.append(_loop(plan, plan.looped))
+        body = written(self._functions)
+        tiles = any(isinstance(step, TiledConvolution) for step in plan.steps)
+        self.is_connected = tiles or any(
+            step.parallel if isinstance(step, Loop) else isinstance(step, TiledProduct)
+            for step in plan.steps
+        )
+        """Whether it calls the shared library of products and threads."""
+        lines = pointers(tiles) if self.is_connected else []
+        self._head = "\n".join([PRELUDE, *lines, "", ""])
+        self.text = self._head + body
+
+    def _add(self, plan: Plan, segment: Segment) -> None:
+        first, size = segment.steps[0], len(plan.roots)
+        if segment.is_c:
+            self._functions += functions_of(plan, segment)
+            self._functions.append(Function(plain(entry(segment, size)), numbered=False))
+        elif isinstance(first, Convolution):
+            parts = kernels(plan, first, segment.name)
+            self.kernels[segment.name] = [kernel.name for kernel in parts]
+            for kernel in parts:
+                text = _entry_of_part(kernel.name, segment, size)
+                self._functions += [kernel.functions(), Function(plain(text), numbered=False)]
+
+    def shown(self) -> str:
+        """The text with the user's names, and with the op and the line of each result."""
+        return self._head + shown(self._functions, self.names)
+
+    def origin(self, number: int) -> str:
+        """The ops and places of line `number` of the text; of a line without any, those of the
+        line before it in its function."""
+        at = number - 1 - self._head.count("\n")
+        for function in self._functions:
+            if 0 <= at < len(function.lines):
+                before = [line.origins for line in function.lines[: at + 1] if line.origins]
+                return described(before[-1]) if before else ""
+            at -= len(function.lines)
+        return ""
+
+
+def c_program(plan: Plan, tracer: Any) -> CProgram:
+    """A plan in C, with the user's names for `shown`."""
+    return CProgram(plan, SymbolNames(plan.program, tracer, plan.roots))
+
+
+def _entry_of_part(name: str, segment: Segment, size: int) -> str:
+    return (
+        f"EXPORT void {name}_of(const void *call, void **own, int64_t start, "
+        f"int64_t count) {{\n{found(segment, size)}  {name}(memory, own, start, count);\n"
+        "}\n"
+    )
+
+
+def _loop(plan: Plan, result: Value) -> Function:
+    """The only segment again and again; `steps` are the bytes by which `roots` advance."""
+    kind, root, segment = C_TYPES[result.dtype], plan.views[result].root, plan.segments[0]
+    text = (
+        "EXPORT void many(const void *call, int64_t start, int64_t stop, int64_t advancing,\n"
+        f"                 const int64_t *roots, const int64_t *steps, {kind} *results) {{\n"
+        f"{found(segment, len(plan.roots))}"
+        "  for (int64_t k = 0; k < advancing; k++)\n"
+        "    memory[roots[k]] = (char *)memory[roots[k]] + start * steps[k];\n"
+        "  for (int64_t i = start; i < stop; i++) {\n"
+        "    part0_(memory);\n"
+        f"    results[i] = *({kind} *)memory[{root}];\n"
+        "    for (int64_t k = 0; k < advancing; k++)\n"
+        "      memory[roots[k]] = (char *)memory[roots[k]] + steps[k];\n"
+        "  }\n"
+        "}\n"
+    )
+    return Function(plain(text), numbered=False)
+
+
+__all__ = ["CProgram", "c_program"]
