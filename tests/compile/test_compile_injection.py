@@ -20,6 +20,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from harness import without_compiler
 from hostile_texts import NAMES, PLAIN, attacks, texts
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -27,7 +28,6 @@ from numpy import ndarray
 
 import tinygrad_kr as tk
 from tinygrad_kr import Tensor, nn, optim
-from tinygrad_kr.compile import function
 from tinygrad_kr.compile.codegen import text
 from tinygrad_kr.compile.codegen.program import CProgram
 from tinygrad_kr.compile.run import numpy_runner
@@ -43,7 +43,7 @@ def way(request: pytest.FixtureRequest) -> Iterator[str]:
     """Programs in C, and in NumPy calls alone."""
     with pytest.MonkeyPatch.context() as patch:
         if request.param == "NumPy":
-            patch.setattr(function, "find_compiler", lambda: None)
+            without_compiler(patch)
         elif find_compiler() is None:
             pytest.skip("there is no C compiler here")
         yield request.param

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from harness import together, twins, without_compiler
 from training import training_step
 
 import tinygrad_kr as tk
@@ -26,7 +27,7 @@ Step = Callable[..., Any]
 
 @pytest.fixture(autouse=True)
 def no_compiler(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(function, "find_compiler", lambda: None)
+    without_compiler(monkeypatch)
 
 
 def draw(*shape: int) -> np.ndarray:
@@ -64,23 +65,12 @@ def same(a: Any, b: Any) -> None:
 
 def compared(make: Callable[[Any, Any], Step], between: Any = None, **options: Any) -> Any:
     """A step, eager and compiled, on two nets alike; `between(optimizer, i)` before each call."""
-    twins = []
-    for compiled in (False, True):
-        net, optimizer = net_and_optimizer(**options)
-        step = make(net, optimizer)
-        twins.append((net, optimizer, compile(step) if compiled else step))
-    for i in range(7):
-        found = []
-        for net, optimizer, step in twins:
-            if between is not None:
-                between(optimizer, i)
-            result = step(X, Y)
-            found.append([result._data.copy(), *left(net, optimizer)])
-        same(*found)
-    step = twins[1][2]
-    assert step.explain() == "every call is compiled"
-    assert any(type(entry.runner) is NumPyRunner for entry in step._specialisations())
-    return step
+    a, b = twins(lambda made: make(made.net, made.optimizer), lambda: net_and_optimizer(**options))
+    before = between or (lambda optimizer, i: None)
+    together(a, b, [(X, Y)] * 7, lambda learner, i: before(learner.optimizer, i))
+    assert b.step.explain() == "every call is compiled"
+    assert any(type(entry.runner) is NumPyRunner for entry in b.step._specialisations())
+    return b.step
 
 
 # ------------------------------------------------------------------ the warning
