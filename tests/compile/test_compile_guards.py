@@ -23,9 +23,8 @@ from harness import replayed, settled
 
 import tinygrad_kr as tk
 import tinygrad_kr.functional as F
-from tinygrad_kr import Tensor, nn, optim
-from tinygrad_kr.compile import function
-from tinygrad_kr.compile.function import Compiled, compile
+from tinygrad_kr import Tensor, compile, nn, optim
+from tinygrad_kr.compile import Compiled, function
 from tinygrad_kr.compile.trace.guards import Guards, same
 
 pytestmark = pytest.mark.usefixtures("backend")

@@ -12,7 +12,7 @@ from harness import backend as backend
 
 import tinygrad_kr as tk
 from tinygrad_kr import Tensor
-from tinygrad_kr.compile.function import Compiled
+from tinygrad_kr.compile import Compiled
 from tinygrad_kr.native.build import find_compiler
 from tinygrad_kr.ops.shape import pad
 

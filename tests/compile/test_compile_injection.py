@@ -27,12 +27,11 @@ from hypothesis import strategies as st
 from numpy import ndarray
 
 import tinygrad_kr as tk
-from tinygrad_kr import Tensor, nn, optim
+from tinygrad_kr import Tensor, nn, op, optim
 from tinygrad_kr.compile.codegen import text
 from tinygrad_kr.compile.codegen.program import CProgram
 from tinygrad_kr.compile.run import numpy_runner
 from tinygrad_kr.native.build import BuildError, build, find_compiler, included
-from tinygrad_kr.ops.op import op
 from tinygrad_kr.optim.lowering import lower, structure_of
 
 WAYS = ["C", "NumPy"]

@@ -17,7 +17,7 @@ from training import training_step
 
 import tinygrad_kr as tk
 from tinygrad_kr import Tensor, nn, optim
-from tinygrad_kr.compile.function import Compiled
+from tinygrad_kr.compile import Compiled
 from tinygrad_kr.compile.plan.memory import LINE, packed
 from tinygrad_kr.compile.plan.plan import MAX_WORKER_STEPS, Plan
 from tinygrad_kr.compile.plan.steps import Call, Lifetime, Step

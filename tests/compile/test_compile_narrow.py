@@ -12,7 +12,7 @@ from harness import compare, needs_compiler
 
 import tinygrad_kr as tk
 from tinygrad_kr import Tensor
-from tinygrad_kr.compile.function import Compiled
+from tinygrad_kr.compile import Compiled
 
 pytestmark = needs_compiler
 RANDOM = np.random.default_rng(11)

@@ -421,7 +421,7 @@ def test_a_large_array_that_a_function_finds_is_read_anew() -> None:
 def test_every_result_is_a_new_array() -> None:
     double = tk.compile(lambda x: (x * 2, x + 1))
     x = Tensor(np.ones(3))
-    made = [y._data for _ in range(6) for y in double(x)]
+    made = [y.data for _ in range(6) for y in double(x)]
     assert len({id(array) for array in made}) == len(made)
     for a, b in combinations(made, 2):
         assert not np.shares_memory(a, b)

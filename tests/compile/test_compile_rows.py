@@ -13,7 +13,7 @@ from harness import backend as backend
 import tinygrad_kr as tk
 import tinygrad_kr.functional as F
 from tinygrad_kr import Tensor
-from tinygrad_kr.compile.function import Compiled
+from tinygrad_kr.compile import Compiled
 
 GENERATOR = np.random.default_rng(5)
 ROWS = GENERATOR.normal(size=(4, 3))

@@ -17,9 +17,8 @@ from harness import backend as backend
 
 import tinygrad_kr as tk
 import tinygrad_kr.functional as F
-from tinygrad_kr import Tensor, nn, optim
-from tinygrad_kr.compile.function import Compiled, compile
-from tinygrad_kr.compile.trace.tracer import CaptureError
+from tinygrad_kr import Tensor, compile, nn, optim
+from tinygrad_kr.compile import CaptureError, Compiled
 
 pytestmark = pytest.mark.usefixtures("backend")
 

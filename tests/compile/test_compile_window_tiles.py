@@ -18,7 +18,7 @@ from training import training_step
 import tinygrad_kr as tk
 import tinygrad_kr.functional as F
 from tinygrad_kr import Tensor, nn, optim
-from tinygrad_kr.compile.function import Compiled
+from tinygrad_kr.compile import Compiled
 from tinygrad_kr.compile.plan import tiling
 from tinygrad_kr.compile.plan.steps import Convolution, TiledConvolution
 from tinygrad_kr.compile.plan.tiling import division, scratch

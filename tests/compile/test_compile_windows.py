@@ -14,7 +14,7 @@ from training import training_step
 import tinygrad_kr as tk
 import tinygrad_kr.functional as F
 from tinygrad_kr import Tensor, nn
-from tinygrad_kr.compile.function import Compiled
+from tinygrad_kr.compile import Compiled
 from tinygrad_kr.compile.ir.ops import _window_first
 from tinygrad_kr.compile.passes.expand import expanded
 from tinygrad_kr.compile.passes.pooling import with_pooling_rewritten

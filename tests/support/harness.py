@@ -14,8 +14,7 @@ import pytest
 
 import tinygrad_kr as tk
 from tinygrad_kr import Tensor, nn
-from tinygrad_kr.compile import function
-from tinygrad_kr.compile.function import Compiled
+from tinygrad_kr.compile import Compiled, function
 from tinygrad_kr.compile.run.c_runner import Native
 from tinygrad_kr.native.build import find_compiler
 
@@ -66,7 +65,7 @@ def close(
             close(a, b, f"{name} {i}", **options)
         return
     if expected is None or isinstance(expected, str | bool | int):
-        assert expected == found, name
+        assert type(expected) is type(found) and expected == found, name
         return
     assert isinstance(expected, Tensor) == isinstance(found, Tensor), name
     a, b = (
