@@ -76,7 +76,7 @@ def generated() -> str:
 
 
 def example() -> Program:
-    """What is recorded of a step of logistic regression, four rows of three numbers."""
+    """The trace of a step of logistic regression, four rows of three numbers."""
     w = Tensor(np.ones((3, 1), np.float32), requires_grad=True)
     optimizer = optim.SGD([w], lr=0.1)
 
@@ -89,8 +89,8 @@ def example() -> Program:
 
     batch = Tensor(np.ones((4, 3), np.float32)), Tensor(np.ones((4, 1), np.float32))
     before, now = Tracer(), Tracer()
-    for recorder in (before, now):
-        recorder.run(step, batch, {})
+    for tracer in (before, now):
+        tracer.run(step, batch, {})
     tell_fixed(before.program.inputs.values(), now.program.inputs.values())
     return now.program
 

@@ -81,8 +81,8 @@ static APART void part0_0(const float *restrict x_0, const float *restrict y_1, 
     float matmul_50_i = matmul_50[i0];
     float add_12_i = (matmul_50_i + net_2_bias_10_i);  /* add, xor_step.py:14 */
     double logistic_term_52_i = tk_logistic_term(add_12_i, y_1_i);  /* logistic_term, xor_step.py:14 */
-    float logistic_slope_17_i = ((float)tk_logistic_slope(add_12_i, y_1_i));  /* logistic_slope, xor_step.py:15 */
-    float multiply_18_i = (constant_16_i * logistic_slope_17_i);  /* multiply, xor_step.py:15 */
+    float bce_with_logits_vjp_17_i = ((float)tk_logistic_slope(add_12_i, y_1_i));  /* bce_with_logits_vjp, xor_step.py:15 */
+    float multiply_18_i = (constant_16_i * bce_with_logits_vjp_17_i);  /* multiply, xor_step.py:15 */
     logistic_term_52[i0] = logistic_term_52_i;
     multiply_18[i0] = multiply_18_i;
   }
@@ -222,7 +222,7 @@ EXPORT void part0(const void *call) {
   part0_(memory);
 }
 
-EXPORT void many(const void *call, int64_t start, int64_t stop, int64_t advancing,
+EXPORT void loop(const void *call, int64_t start, int64_t stop, int64_t advancing,
                  const int64_t *roots, const int64_t *steps, float *results) {
   void *memory[36];
   memory[0] = tk_elements(call, 0);

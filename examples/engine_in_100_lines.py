@@ -1,9 +1,4 @@
-"""tinygrad_kr's design in 100 lines of NumPy: automatic differentiation, and a net that learns XOR.
-
-docs/reading.md leads from here to the files of the package.
-"""
-
-from itertools import count
+"""tinygrad_kr's design in 100 lines of NumPy, and a net that learns XOR. See docs/reading.md."""
 
 import numpy as np
 
@@ -12,11 +7,12 @@ import numpy as np
 class Tensor:
     """An array and its record: the op that made it, the op's inputs, and the time."""
     __array_ufunc__ = None  # so that `array * tensor` calls Tensor.__rmul__
-    clock = count()
+    clock = 0
 
     def __init__(self, data, op=None, inputs=(), params=None):
-        self.data, self.grad, self.made = np.asarray(data, float), 0.0, next(Tensor.clock)
+        self.data, self.grad = np.asarray(data, float), 0.0
         self.op, self.inputs, self.params = op, inputs, params or {}
+        self.made = Tensor.clock = Tensor.clock + 1
 
     def backward(self):  # adds to `grad` of each leaf, a Tensor that no op made
         for x, g in walk(self).items():
@@ -32,13 +28,14 @@ class Tensor:
     def __sub__(a, b): return a + b * -1.0
     def __rsub__(a, b): return b + a * -1.0
     def __truediv__(a, b): return a * b**-1.0
+    def __rtruediv__(a, b): return b * a**-1.0
     def __gt__(a, b): return a.data > b  # an array: a comparison is a constant
+    def __lt__(a, b): return a.data < b
     __radd__, __rmul__ = __add__, __mul__
-    T, shape = property(lambda x: transpose(x)), property(lambda x: x.data.shape)
+    mT, shape = property(lambda x: transpose(x)), property(lambda x: x.data.shape)
 
 def op(forward, *rules):
     """Make an op: a NumPy function and, for each input, a rule (g, y, *inputs) -> its cotangent.
-
     g is the cotangent of the output y. Rules run on arrays; for higher derivatives, on Tensors."""
     def apply(*inputs, **params):
         y = forward(*map(array_of, inputs), **params)
@@ -52,16 +49,16 @@ def summed(x, shape):  # over the axes along which broadcasting repeats an array
     ones = tuple(i for i, size in enumerate((1,) * (x.ndim - len(shape)) + shape) if size == 1)
     return x.sum(ones, keepdims=True).reshape(shape)
 
-add       = op(np.add,                       lambda g, y, a, b: g,       lambda g, y, a, b: g)
-multiply  = op(np.multiply,                  lambda g, y, a, b: g * b,   lambda g, y, a, b: g * a)
-matmul    = op(np.matmul,                    lambda g, y, a, b: g @ b.T, lambda g, y, a, b: a.T @ g)
-power     = op(lambda x, n: x**n,            lambda g, y, x, n: g * n * x ** (n - 1))
-exp       = op(np.exp,                       lambda g, y, x: g * y)
-log       = op(np.log,                       lambda g, y, x: g / x)
-tanh      = op(np.tanh,                      lambda g, y, x: g * (1 - y * y))
-relu      = op(lambda x: np.maximum(x, 0.0), lambda g, y, x: g * (x > 0))
-transpose = op(np.transpose,                 lambda g, y, x: g.T)
-sum_to    = op(summed,                       lambda g, y, x, shape: g * np.ones(x.shape))
+add       = op(np.add,                     lambda g, y, a, b: g,        lambda g, y, a, b: g)
+multiply  = op(np.multiply,                lambda g, y, a, b: g * b,    lambda g, y, a, b: g * a)
+matmul    = op(np.matmul,                  lambda g, y, a, b: g @ b.mT, lambda g, y, a, b: a.mT @ g)
+power     = op(lambda x, n: x**n,          lambda g, y, x, n: g * n * x ** (n - 1))
+exp       = op(np.exp,                     lambda g, y, x: g * y)
+log       = op(np.log,                     lambda g, y, x: g / x)
+tanh      = op(np.tanh,                    lambda g, y, x: g * (1 - y * y))
+relu      = op(lambda x: np.maximum(x, 0), lambda g, y, x: g * (x > 0))
+transpose = op(np.matrix_transpose,        lambda g, y, x: g.mT)
+sum_to    = op(summed,                     lambda g, y, x, shape: g * np.ones(x.shape))
 
 def walk(y, create_graph=False):
     """The chain rule: the cotangents of y and of all Tensors that y depends on."""
@@ -78,7 +75,10 @@ def walk(y, create_graph=False):
     return done
 
 def grad(f):  # the derivative of f, a function of Tensors too: grad(grad(f)) is the second
-    return lambda x: walk(f(x), create_graph=True)[x]
+    def derivative(x):
+        x = x if is_tensor(x) else Tensor(x)
+        return walk(f(x), create_graph=True).get(x, Tensor(np.zeros(x.shape)))
+    return derivative
 
 def learn_xor(seed=0, steps=1_000, lr=0.5):
     """Train a 2-10-1 net on the four points; return its outputs, the probabilities of a 1."""
@@ -97,4 +97,4 @@ def learn_xor(seed=0, steps=1_000, lr=0.5):
 
 if __name__ == "__main__":
     print("0 0, 0 1, 1 0, 1 1 ->", learn_xor().ravel().round(3))
-    print("The third derivative of tanh at 0:", grad(grad(grad(tanh)))(Tensor(0.0)).data)
+    print("The third derivative of tanh at 0:", grad(grad(grad(tanh)))(0.0).data)

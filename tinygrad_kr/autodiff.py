@@ -26,13 +26,13 @@ from tinygrad_kr.ops.node import (
 )
 from tinygrad_kr.ops.shape import broadcast_to
 from tinygrad_kr.ops.tracing import tracing
-from tinygrad_kr.ops.writes import Overwritten, written_in, written_since
+from tinygrad_kr.ops.writes import Overwritten, write_since, written_in
 from tinygrad_kr.tensor import Tensor
 
 # ------------------------------------------------------------------ the graph
 
 
-def recorded(outputs: Iterable[Node], stop: Collection[Node] = ()) -> list[Node]:
+def topological_order(outputs: Iterable[Node], stop: Collection[Node] = ()) -> list[Node]:
     """Every recorded operation that `outputs` were computed by, in the order in which they ran.
 
     stop: nodes to be taken for leaves.
@@ -95,7 +95,7 @@ def walk(
     """
     if not create_graph and tracing():
         return _walk_on_tensors(cotangents, wanted, retain_graph, stop)
-    order = recorded(cotangents, stop)
+    order = topological_order(cotangents, stop)
     needed = None if wanted is None else _leading_to(wanted, order)
     careful = current_mode() == ANOMALY or written_in(order)
     grads = dict(cotangents)
@@ -112,7 +112,7 @@ def walk(
         if wanted is not None and node in wanted:
             ends[node] = g
         record, inputs, params, values = node._op, node._inputs, node._params, node._values
-        if inputs is None:  # by another thread, since `recorded` looked
+        if inputs is None:  # by another thread, since `topological_order` looked
             raise _freed(node)
         y: Any = node._data
         if create_graph:
@@ -171,7 +171,7 @@ def walk(
 def _walk_on_tensors(
     cotangents: dict[Node, Any], wanted: set[Node] | None, retain: bool, stop: Collection[Node]
 ) -> dict[Node, Any]:
-    """The walk for a recorder, which sees what is computed with Tensors: it gives Tensors too."""
+    """The walk for a tracer, which sees what is computed with Tensors: it gives Tensors too."""
     with no_grad():
         starts = {
             node: g if isinstance(g, Node) else constant(np.asarray(g))
@@ -243,7 +243,7 @@ def _special_rules(
     rules = list(record.rules)
     if record.variadic:
         rules = [partial(rules[0], index=i) for i in range(len(inputs))]
-    elif record.joint:
+    elif record.one_rule_for_all:
         needs = tuple(
             isinstance(x, Node) and x._requires_grad and (needed is None or x in needed)
             for x in inputs
@@ -287,8 +287,8 @@ def _careful(node: Node, i: int, rule: Any, g: Any, y: Any, *values: Any, **para
     more of it would give a wrong gradient, so that is the error.
     """
     inputs = node._inputs or ()
-    write_y = written_since(node, node._made)
-    writes = [written_since(x, node._made) for x in inputs]
+    write_y = write_since(node, node._made)
+    writes = [write_since(x, node._made) for x in inputs]
     write = write_y or next((w for w in writes if w), None)
     if writes[i]:
         _refuse_replaced(node, i, writes[i])
@@ -305,8 +305,8 @@ def _careful(node: Node, i: int, rule: Any, g: Any, y: Any, *values: Any, **para
             which = "its output" if write_y else f"its input {writes.index(write)}"
             raise MutationError(
                 f"{node._op.__name__}, recorded at {place_made(node)}, needs {which} as it was, "
-                f"but {write.what} at {write.place} has overwritten it. Call backward() before "
-                "that, or write to a .detach().clone()"
+                f"but {write.what} at {write.source_line} has overwritten it. Call backward() "
+                "before that, or write to a .detach().clone()"
             ) from error
     if current_mode() == ANOMALY:
         _refuse_nan(node, i, gx, g)
@@ -319,7 +319,7 @@ def _refuse_replaced(node: Node, i: int, write: Any) -> None:
     if (then.shape, then.dtype) != (now.shape, now.dtype):
         raise MutationError(
             f"{node._op.__name__}, recorded at {place_made(node)}, read {then.dtype}{then.shape}, "
-            f"but {write.what} at {write.place} has put {now.dtype}{now.shape} in its place"
+            f"but {write.what} at {write.source_line} has put {now.dtype}{now.shape} in its place"
         )
 
 

@@ -1,8 +1,8 @@
 """A user's text in generated C and Python: as a comment, a string or a part of an identifier.
 
 Names of files, ops, variables, options and keywords reach generated code through these functions
-alone. An identifier made here ends in `_` and a number; no other name in generated code does, but
-the workers `part0_0`, whose prefix is reserved.
+alone. An identifier made here ends in `_` and a number. No other name in generated code does,
+except the workers `part0_0`, whose prefix is reserved.
 """
 
 from __future__ import annotations
@@ -10,10 +10,12 @@ from __future__ import annotations
 import re
 from keyword import iskeyword
 
+__all__ = ["argument", "comment", "identifier", "string"]
+
 LONGEST_COMMENT = 120
-"""Characters of one text in a comment; of a longer one both ends are shown."""
+"""Limit of one text in a comment, whose two ends are shown beyond it; characters."""
 LONGEST_NAME = 40
-"""Characters of a name before its number."""
+"""Limit of a name before its number; characters."""
 
 _FOREIGN = re.compile(r"[^A-Za-z0-9_]+")
 _RESERVED = re.compile(r"part[0-9]|tk_|[0-9]", re.IGNORECASE)
@@ -22,9 +24,9 @@ _NUMBERED = re.compile(r"[a-z][0-9]+")
 
 
 def comment(text: str) -> str:
-    """The text within one line of a comment, in letters that mean nothing there.
+    """The text for one line of a comment, without characters that could end it.
 
-    `*` and `?` become `_`, so that no comment ends or begins and no trigraph forms; so do line
+    `*` and `?` become `_`, so that no comment ends or begins and no trigraph forms. So do line
     ends, control and direction marks and lone surrogates. A backslash becomes a slash.
     """
     text = str.replace(text, "\\", "/")
@@ -40,10 +42,9 @@ def string(text: str) -> str:
 
 
 def identifier(text: str, number: int) -> str:
-    """A name for C and Python that resembles the text; its number tells it from all others.
+    """An ASCII name for C and Python that resembles the text, unique by its number.
 
-    Letters, digits and underscores of ASCII alone. Capitals with an underscore, as in `M_PI`, are
-    a macro's: they become small letters.
+    Capitals with an underscore, as in the macro `M_PI`, become small letters.
     """
     name = _FOREIGN.sub("_", text).strip("_")[:LONGEST_NAME].rstrip("_") or "value"
     if "_" in name and name.isupper():

@@ -1,6 +1,6 @@
-"""Files on every system: writes that are whole or not there, and the user's cache folder.
+"""Files on every system: atomic writes, and the user's cache folder.
 
-What a reader finds is never half of a write. What differs between POSIX and Windows is here.
+A reader never finds half of a write. The differences between POSIX and Windows are here.
 """
 
 from __future__ import annotations
@@ -15,6 +15,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
+__all__ = ["remove", "replace", "replacing", "user_caches"]
+
 WINDOWS = os.name == "nt"
 PAUSES = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5)
 """Pauses before another attempt to replace a file on Windows; seconds."""
@@ -22,14 +24,15 @@ PAUSES = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5)
 
 @contextmanager
 def replacing(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
-    """Give a stream to write; its bytes become `path` at the end of the block, all or none.
+    """An atomic write: a stream whose bytes become `path` at the end of the block, all or none.
 
-    The stream is a temporary file in the same directory. When the block ends it is flushed to
-    the disk and renamed over `path` (a symbolic link is followed, an existing file's mode is
-    kept), and the directory is flushed too. When the block raises, or is interrupted, the
-    temporary is removed and what was at `path` before is still there, untouched.
+    The stream is a temporary file in the same directory. At the end of the block it is flushed to
+    the disk and renamed over `path`, and the directory is flushed too. A symbolic link is followed,
+    and an existing file keeps its mode. If the block raises or is interrupted, the temporary file
+    is removed and `path` is unchanged.
 
-    Raises OSError when the directory cannot be written or the disk is full.
+    Raises FileNotFoundError without the folder, OSError if it cannot be written or the disk is
+        full.
     """
     target = Path(os.path.realpath(path))
     if not target.parent.is_dir():
@@ -53,9 +56,9 @@ def replace(source: Path, target: Path, pauses: Sequence[float] = PAUSES) -> Non
     """Rename `source` over `target` at once, as `os.replace` does on POSIX.
 
     Windows refuses while another program, such as a virus scanner, has one of them open. So there
-    are more attempts after `pauses`. It refuses for a read-only target, which is made writable.
+    are more attempts after `pauses`. A read-only target is made writable first.
 
-    Raises PermissionError where Windows goes on refusing.
+    Raises PermissionError if Windows refuses every attempt.
     """
     for pause in pauses if WINDOWS else ():
         try:
@@ -68,7 +71,7 @@ def replace(source: Path, target: Path, pauses: Sequence[float] = PAUSES) -> Non
 
 
 def remove(path: Path) -> None:
-    """Remove a file if it is there. One that cannot be removed, or only later, stays."""
+    """Remove a file if it exists and can be removed now."""
     with suppress(OSError):
         if WINDOWS:
             _make_writable(path)
@@ -76,7 +79,7 @@ def remove(path: Path) -> None:
 
 
 def _make_writable(path: Path) -> None:
-    """Take off a file's read-only mark, with which Windows neither replaces nor removes it."""
+    """Clear a file's read-only flag, with which Windows neither replaces nor removes it."""
     with suppress(OSError):
         mode = stat.S_IMODE(path.stat().st_mode)
         if not mode & stat.S_IWRITE:
@@ -84,11 +87,11 @@ def _make_writable(path: Path) -> None:
 
 
 def user_caches() -> Path:
-    """The platform's folder for what may be lost; `$XDG_CACHE_HOME` is obeyed wherever it is set.
+    """The user's cache folder: `$XDG_CACHE_HOME` if it is an absolute path, else the platform's.
 
-    Else `~/.cache`, `~/Library/Caches` on macOS, `%LOCALAPPDATA%` on Windows.
+    That is `~/.cache`, `~/Library/Caches` on macOS, `%LOCALAPPDATA%` on Windows.
 
-    Raises RuntimeError where there is no home.
+    Raises RuntimeError if the user has no home folder.
     """
     named = os.environ.get("XDG_CACHE_HOME", "")
     if os.path.isabs(named):
@@ -100,7 +103,7 @@ def user_caches() -> Path:
 
 
 def _flush_directory(folder: Path) -> None:
-    """Make a rename itself survive a power cut; Windows has no such call."""
+    """Flush a directory, so that a rename survives a power cut; Windows has no such call."""
     if WINDOWS:
         return
     descriptor = os.open(folder, os.O_RDONLY)

@@ -1,4 +1,4 @@
-"""Whether operations are recorded: per thread and per async task."""
+"""Grad modes: whether operations are recorded, per thread and per async task."""
 
 from __future__ import annotations
 
@@ -18,9 +18,11 @@ __all__ = [
 
 
 class _Exit:
-    """`__exit__` of a mode: a new object for each `with` block, which nothing but the block refers
-    to. So it is gone when the block is, though a variable holds the mode, or a traceback the frame
-    in which an interrupt came."""
+    """`__exit__` of a mode: a new object for each `with` block, referred to by the block alone.
+
+    It dies with the block, even if a variable holds the mode, or a traceback holds the frame in
+    which an interrupt came.
+    """
 
     def __get__(self, mode: Any, owner: Any = None) -> Any:
         if mode is None:
@@ -37,8 +39,7 @@ class _Mode:
     anomaly: ClassVar[bool] = False
     transforming: ClassVar[bool] = False
     _next: tuple[int, Callable[[], Any], list[Any]] | None = None
-    """The block that is going to begin: in which thread, what tells whether it lives, and where its
-    entry goes."""
+    """The next block: its thread, its liveness test, and the list for its entry."""
 
     def __new__(cls, *function: Any) -> Any:
         """The mode; or, as a decorator without brackets (`@no_grad`), the function in it."""
@@ -60,8 +61,10 @@ class _Mode:
         entries.append((grad_mode.set(scope), scope))
 
     def _begin(self) -> tuple[Callable[[], Any], list[Any]]:
-        """What tells whether the block lives that begins now, and where its entry goes; outside of
-        a block, that of this mode."""
+        """The liveness test of the block that begins now, and the list for its entry.
+
+        Outside of a block both are those of the mode itself.
+        """
         coming, self._next = self._next, None
         if coming is None or coming[0] != get_ident() or coming[1]() is None:
             return weakref.ref(self), self._entered
@@ -141,47 +144,72 @@ def _stepwise(generator: Any, mode: Callable[[], _Mode]) -> Any:
             sent, resume = error, generator.throw
 
 
-def recording() -> int:
-    """The mode that records, with anomaly detection or a capture where that is on."""
+def recording_mode() -> int:
+    """The mode in which ops are recorded: with anomaly detection or a capture where one is on."""
     if getattr(current_mode(), "anomaly", False):
         return ANOMALY
     return CAPTURE if tracing() is not None else ON
 
 
 class no_grad(_Mode):
-    """Record nothing: results require no gradient. `with no_grad():` or `@no_grad()`."""
+    """Record nothing: results require no gradient. A context manager and a decorator.
+
+    The mode belongs to this thread and async task. Source: torch.no_grad.
+
+    >>> x = tk.tensor([1.0], requires_grad=True)
+    >>> with tk.no_grad():
+    ...     y = 2 * x
+    >>> y
+    Tensor([2.])
+    """
 
     def _mode(self) -> int:
         return OFF
 
 
 class enable_grad(_Mode):
-    """Record again, inside `no_grad`."""
+    """Record again, inside `no_grad`. A context manager and a decorator.
+
+    The mode belongs to this thread and async task. Source: torch.enable_grad.
+
+    >>> x = tk.tensor([1.0], requires_grad=True)
+    >>> with tk.no_grad(), tk.enable_grad():
+    ...     y = 2 * x
+    >>> y.requires_grad
+    True
+    """
 
     def _mode(self) -> int:
-        return recording()
+        return recording_mode()
 
 
 def recorded_if(wanted: bool) -> _Mode:
-    """`enable_grad()` or `no_grad()`: in force only inside a block, unlike `set_grad_enabled`."""
+    """`enable_grad()` or `no_grad()`. Unlike `set_grad_enabled`, only a block sets it."""
     return enable_grad() if wanted else no_grad()
 
 
 class traced(enable_grad):
-    """Record what a function does for a transformation."""
+    """Record a function for a transformation."""
 
     transforming = True
 
 
 class set_grad_enabled(_Mode):
-    """Record or not, as `mode` says: from this call on, or while a `with` or a function lasts."""
+    """Record or not, as `mode` says: from this call on, or within a `with` block or a function.
+
+    The mode belongs to this thread and async task. Source: torch.set_grad_enabled.
+
+    >>> with tk.set_grad_enabled(False):
+    ...     tk.is_grad_enabled()
+    False
+    """
 
     def __init__(self, mode: bool) -> None:
         super().__init__()
         self.mode, self._in_force = mode, True
         self._outer = current_mode()
         scope = self._scope(self._outer, _for_good)
-        scope.outer = ON  # which nothing reads: else every call would add a link to a chain
+        scope.outer = ON  # never read; the outer mode would make a chain that grows at each call
         self._entered.append((grad_mode.set(scope), scope))
 
     def __enter__(self) -> None:
@@ -201,19 +229,27 @@ class set_grad_enabled(_Mode):
         return super().__call__(function)
 
     def _mode(self) -> int:
-        return recording() if self.mode else OFF
+        return recording_mode() if self.mode else OFF
 
     def _again(self) -> _Mode:
         return set_grad_enabled(self.mode)
 
 
 class detect_anomaly(_Mode):
-    """Find trouble where it starts, at the cost of speed.
+    """Find a NaN or an overwritten array where it appears, at the cost of speed.
 
-    Raises AnomalyError at the first op, forward or backward, that makes a NaN, naming the op,
-    shapes and the user's line; makes saved arrays read-only until backward, so that a write through
-    the ndarray raises where it happens. Ctrl-C while Python frees a graph is printed, not raised:
-    press it again.
+    Raises AnomalyError at the first op, forward or backward, that makes a NaN. The message has the
+        op,
+    the shapes and the line. Arrays that backward will read are read-only until then, so that a
+    write through the ndarray raises ValueError at its own line.
+    Ctrl-C while Python frees a graph is printed, not raised: press it again.
+    Source: torch.autograd.set_detect_anomaly.
+
+    >>> with tk.detect_anomaly(), np.errstate(invalid="ignore"):
+    ...     tk.log(tk.tensor([-1.0], requires_grad=True))
+    Traceback (most recent call last):
+    ...
+    tinygrad_kr.ops.anomaly.AnomalyError: log: expected no new NaN, got one from float32(1,) at ...
     """
 
     anomaly = True
@@ -223,7 +259,13 @@ class detect_anomaly(_Mode):
 
 
 def is_grad_enabled() -> bool:
-    """Whether operations are recorded in this thread and async task."""
+    """Whether operations are recorded in this thread and async task.
+
+    Source: torch.is_grad_enabled.
+
+    >>> tk.is_grad_enabled()
+    True
+    """
     return current_mode() != OFF
 
 
@@ -236,3 +278,7 @@ def is_transforming() -> bool:
 def _for_good() -> bool:
     """The holder of a mode that no block ends."""
     return True
+
+
+def __dir__() -> list[str]:
+    return __all__

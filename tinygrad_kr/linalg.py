@@ -15,7 +15,7 @@ import numpy as np
 from numpy.lib.array_utils import normalize_axis_tuple
 
 from tinygrad_kr.arrays import reduction
-from tinygrad_kr.arrays.indexing import raw
+from tinygrad_kr.arrays.indexing import peek
 from tinygrad_kr.arrays.operands import floating, operands
 from tinygrad_kr.arrays.products import cross as cross
 from tinygrad_kr.arrays.reduction import euclidean_norm
@@ -101,7 +101,7 @@ def _singular_norm(x: Any, ord: Any) -> Any:
     values = svdvals(x)
     if ord == -2:
         return reduction.amin(values, -1)
-    clear = raw(values) > _rounding(x) * np.max(raw(values), -1, keepdims=True, initial=0)
+    clear = peek(values) > _rounding(x) * np.max(peek(values), -1, keepdims=True, initial=0)
     values = where(clear, values, 0.0)
     return reduction.sum(values, -1) if ord == "nuc" else reduction.amax(values, -1)
 
@@ -129,8 +129,8 @@ def matrix_rank(x: Any, tol: Any = None, *, rtol: Any = None) -> Any:
     The default for `rtol` is max(m, n) eps.
     """
     x = operands(x)[0]
-    threshold = {"tol": raw(tol)} if rtol is None else {"rtol": raw(rtol)}
-    rank = np.asarray(np.linalg.matrix_rank(raw(x), **threshold))
+    threshold = {"tol": peek(tol)} if rtol is None else {"rtol": peek(rtol)}
+    rank = np.asarray(np.linalg.matrix_rank(peek(x), **threshold))
     return constant(rank) if isinstance(x, Node) else rank
 
 
@@ -203,7 +203,7 @@ def lstsq(a: Any, b: Any, rtol: float | None = None) -> LeastSquares:
     rank = matrix_rank(a, rtol=rtol)
     rows, unknowns = a.shape[-2:]
     residuals: Any = ((matmul(a, solution) - columns) ** 2).sum(axis=-2)
-    if rows <= unknowns or (raw(rank) < unknowns).any():
+    if rows <= unknowns or (peek(rank) < unknowns).any():
         residuals = residuals.reshape(-1)[:0]
     return LeastSquares(solution[..., 0] if b.ndim == 1 else solution, residuals, rank, values)
 
@@ -354,7 +354,7 @@ def _full_svd(a: Any) -> SingularValueDecomposition:
             f"svd: full matrices for shape {a._data.shape} have no derivative, since any complete "
             "basis would do; pass full_matrices=False"
         )
-    parts = np.linalg.svd(raw(a))
+    parts = np.linalg.svd(peek(a))
     return SingularValueDecomposition(*(map(constant, parts) if isinstance(a, Node) else parts))
 
 

@@ -1,11 +1,11 @@
 """NumPy's functions on Tensors: `np.sum(t, axis=0)`, `np.linalg.norm(t)`, `np.add.reduce(t)`.
 
-One record for each: NumPy's function, and what serves it, with NumPy's signature and meaning (so
-`np.var(t)` divides by n where `t.var()` divides by n - 1). An argument that is not served raises
-TypeError rather than being ignored. What has no derivative gives detached Tensors or plain numbers.
+There is one record for each of NumPy's functions, with NumPy's signature and meaning: `np.var(t)`
+divides by n, `t.var()` by n - 1. An unsupported argument raises TypeError. Functions without a
+derivative return detached Tensors or plain numbers.
 
-NumPy asks no one before `np.array`, `np.asarray` and `np.full`: they go through `Tensor.__array__`,
-which refuses where a gradient would be lost. To make one Tensor of several: `np.stack`, `np.block`.
+`np.array`, `np.asarray` and `np.full` cannot be overridden. They call `Tensor.__array__`, which
+raises where a gradient would be lost. `np.stack` and `np.block` make one Tensor of several.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from numpy import ndarray
 
 from tinygrad_kr import arrays, linalg
 from tinygrad_kr.arrays import reduction
-from tinygrad_kr.arrays.indexing import detached, held, raw
+from tinygrad_kr.arrays.indexing import array_of, detach, peek
 from tinygrad_kr.arrays.operands import floating, operands
 from tinygrad_kr.ops import elementwise, shape
 from tinygrad_kr.ops import linalg as matrices
@@ -28,7 +28,7 @@ from tinygrad_kr.ops.op import astype, numpy_table
 
 
 class _Only:
-    """The default of an argument of which only one value is served, which changes nothing."""
+    """The default of an argument of which only this value is supported."""
 
     def __init__(self, value: Any) -> None:
         self.value = value
@@ -41,14 +41,14 @@ _OWN = {id(value) for module in (elementwise, matrices) for value in vars(module
 
 
 def _register(function: Any, served: Callable[..., Any]) -> None:
-    """Put `served` into the table, unless a user has defined an op of `function` before."""
+    """Put `served` into the table, unless it has a user's op of `function`."""
     known = numpy_table.get(function)
     if known is None or id(known) in _OWN:
         numpy_table[function] = served
 
 
 def _serve(function: Any, served: Callable[..., Any]) -> None:
-    """Have `served`, a function with NumPy's signature, stand in for `function` on Tensors."""
+    """Register `served`, which has NumPy's signature, for `function` on Tensors."""
     if function is None:  # newer than this NumPy
         return
     name = _name_of(function)
@@ -69,7 +69,7 @@ def _serve(function: Any, served: Callable[..., Any]) -> None:
         for parameter, only in refused.items():
             if parameter in given and given[parameter] is not only.value:
                 raise TypeError(
-                    f"{name}({parameter}=...) is not supported on Tensors; use .detach().numpy() "
+                    f"{name}({parameter}=...) is not supported on Tensors. Use .detach().numpy() "
                     "where no gradient is needed"
                 )
         return served(*args, **kwargs)
@@ -96,7 +96,7 @@ def _arrays_in(value: Any) -> Any:
     """`value` with every Tensor in it, also in lists, as its array."""
     if isinstance(value, list | tuple):
         return [_arrays_in(item) for item in value]
-    return raw(value)
+    return peek(value)
 
 
 def _tensors_in(value: Any) -> Any:
@@ -106,10 +106,10 @@ def _tensors_in(value: Any) -> Any:
 
 
 def _serve_detached(function: Any) -> None:
-    """Let NumPy compute it from the arrays; an array in the result becomes a detached Tensor."""
+    """Register NumPy's own function of the arrays; array results become detached Tensors."""
 
     def served(*args: Any, **kwargs: Any) -> Any:
-        kwargs = {name: raw(value) for name, value in kwargs.items()}
+        kwargs = {name: peek(value) for name, value in kwargs.items()}
         return _tensors_in(function(*map(_arrays_in, args), **kwargs))
 
     served.__name__ = served.__qualname__ = _name_of(function)
@@ -154,7 +154,7 @@ _serve(np.nan_to_num,   lambda x, copy=True, nan=0.0, posinf=None, neginf=None:
 _serve(np.clip,         lambda a, a_min=None, a_max=None, out=ONLY_NONE, *, min=None, max=None:
        arrays.clip(a, a_min if min is None else min, a_max if max is None else max))
 _serve(np.where,        lambda condition, x=None, y=None:
-       elementwise.where(detached(condition), *operands(x, y)) if x is not None
+       elementwise.where(detach(condition), *operands(x, y)) if x is not None
        else arrays.nonzero(condition, as_tuple=True))
 _serve(np.select,       lambda condlist, choicelist, default=0:
        _select(condlist, choicelist, default))
@@ -175,7 +175,7 @@ def _select(conditions: Any, choices: Any, default: Any) -> Any:
         raise ValueError(f"np.select: {len(conditions)} conditions for {len(choices)} choices")
     *chosen, y = operands(*choices, default)
     for condition, choice in zip(reversed(conditions), reversed(chosen), strict=True):
-        y = elementwise.where(detached(condition), choice, y)
+        y = elementwise.where(detach(condition), choice, y)
     return y
 
 
@@ -324,7 +324,7 @@ _serve(np.linspace, lambda start, stop, num=50, endpoint=True, retstep=ONLY_FALS
 
 
 def _sizes(size: Any) -> tuple[int, ...]:
-    return tuple(np.atleast_1d(raw(size)).tolist())
+    return tuple(np.atleast_1d(peek(size)).tolist())
 
 
 def _reshape(a: Any, size: Any, order: str) -> Any:
@@ -356,7 +356,7 @@ def _pad(array: Any, pad_width: Any, mode: str, constant_values: Any = 0) -> Any
 
 
 def _at_least(ndim: int, x: Any) -> Any:
-    """`x` with NumPy's places for the missing axes: a vector is a row, a matrix a slice."""
+    """`x` with the missing axes where NumPy adds them: a vector is a row, a matrix a slice."""
     x = operands(x)[0]
     missing = ndim - x.ndim
     if missing <= 0:
@@ -371,12 +371,14 @@ def _at_least_all(ndim: int, values: tuple[Any, ...]) -> Any:
 
 
 def _parts(x: Any, sections: Any, axis: int, equal: bool = True) -> list[Any]:
-    """Slices along an axis: so many, or between the given places."""
+    """Slices along an axis: `sections` of them, or between the given positions."""
     if x.ndim <= axis or axis < -x.ndim:
-        raise ValueError(f"cannot split axis {axis} of shape {x.shape}")
+        raise ValueError(f"np.split: expected an axis of {x.shape}, got {axis}.")
     x = x.moveaxis(axis, 0)
     if equal and np.ndim(sections) == 0 and len(x) % sections:
-        raise ValueError(f"np.split: {len(x)} elements do not make {sections} equal parts")
+        raise ValueError(
+            f"np.split: expected {sections} equal parts, got {len(x)} elements. Use np.array_split"
+        )
     places = np.array_split(np.arange(len(x)), sections)
     parts = [x[place[0] : place[-1] + 1] if place.size else x[:0] for place in places]
     return [part.moveaxis(0, axis) for part in parts]
@@ -400,7 +402,7 @@ def _block(nested: Any) -> Any:
         return _concatenate([join(item, level + 1) for item in part], level - depth)
 
     leaves = list(_leaves(nested))
-    ndim = max(depth, *(np.ndim(held(leaf)) for leaf in leaves))
+    ndim = max(depth, *(np.ndim(array_of(leaf)) for leaf in leaves))
     converted = iter(operands(*leaves))
     return join(_refilled(nested, converted), 0)
 
@@ -410,7 +412,9 @@ def _depth(nested: Any) -> int:
         return 0
     depths = {_depth(item) for item in nested}
     if len(depths) != 1:
-        raise ValueError(f"np.block: lists nested to different depths, {sorted(depths)}, or empty")
+        raise ValueError(
+            f"np.block: expected lists of one depth, not empty, got depths {sorted(depths)}."
+        )
     return 1 + depths.pop()
 
 
@@ -459,7 +463,7 @@ _serve(np.gradient, lambda f, *varargs, axis=None, edge_order=1:
 
 def _take(a: Any, indices: Any, axis: int | None, mode: str) -> Any:
     x, along = _flat_without(a, axis)
-    indices, size = np.asarray(raw(indices)), x.shape[along]
+    indices, size = np.asarray(peek(indices)), x.shape[along]
     if mode == "wrap":
         indices = indices % size
     elif mode == "clip":
@@ -468,12 +472,12 @@ def _take(a: Any, indices: Any, axis: int | None, mode: str) -> Any:
 
 
 def _square_of(m: Any) -> Any:
-    """A vector as the rows of a square matrix, as NumPy has it."""
+    """A vector as the rows of a square matrix, NumPy's rule."""
     return m if m.ndim > 1 else m.broadcast_to(len(m), len(m))
 
 
 def _partition(x: Any, axis: int, kth: Any) -> Any:
-    return arrays.take_along_axis(x, np.argpartition(raw(x), kth, axis), axis)
+    return arrays.take_along_axis(x, np.argpartition(peek(x), kth, axis), axis)
 
 
 def _gradient(f: Any, varargs: tuple[Any, ...], axis: Any, edge_order: int) -> Any:
@@ -564,8 +568,8 @@ _serve(_linalg.matrix_norm, lambda x, *, keepdims=False, ord="fro":
 
 
 def _symmetric(a: Any, triangle: str) -> Any:
-    """The symmetric matrix with one triangle of `a`, which is all that NumPy reads."""
+    """The symmetric matrix of one triangle of `a`; NumPy reads no more."""
     if triangle not in ("L", "U"):
-        raise ValueError(f'UPLO is "L" or "U", not {triangle!r}')
+        raise ValueError(f'eigh: expected UPLO "L" or "U", got {triangle!r}.')
     half, rest = (a.tril(), a.tril(-1)) if triangle == "L" else (a.triu(), a.triu(1))
     return half + rest.mT

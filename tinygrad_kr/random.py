@@ -1,5 +1,5 @@
-"""Random Tensors. Every function takes `generator=`, a `np.random.Generator`; without one, the
-default generator that `manual_seed` seeds."""
+"""Random Tensors. `generator=` is a `np.random.Generator`, by default the one that `manual_seed`
+seeds."""
 
 from __future__ import annotations
 
@@ -23,12 +23,25 @@ Generator: TypeAlias = "np.random.Generator"  # in quotes: importing numpy.rando
 
 @cache
 def default_generator() -> Generator:
-    """The generator behind everything random that was given none."""
+    """The np.random.Generator of every random function that is given none.
+
+    >>> tk.default_generator() is tk.default_generator()
+    True
+    """
     return np.random.default_rng()
 
 
 def manual_seed(seed: int) -> Generator:
-    """Start the default generator anew from `seed`, and return it."""
+    """Restart the default generator from `seed`, and return it.
+
+    Source: torch.manual_seed.
+
+    >>> generator = tk.manual_seed(0)
+    >>> a = tk.rand(3)
+    >>> generator = tk.manual_seed(0)
+    >>> tk.equal(tk.rand(3), a).all()
+    Tensor(True)
+    """
     if tracer := tracing():
         tracer.give_up("manual_seed()")
     generator = default_generator()
@@ -37,13 +50,13 @@ def manual_seed(seed: int) -> Generator:
 
 
 def resolve(generator: Generator | None) -> Generator:
-    """`generator`, or the default one; raises TypeError for anything else."""
+    """`generator`, or the default one for None; TypeError for anything else."""
     if generator is None:
         return default_generator()
     if not isinstance(generator, np.random.Generator):
         raise TypeError(
-            f"generator= takes a np.random.Generator, not {type(generator).__name__}; "
-            "use np.random.default_rng(seed)"
+            f"generator: expected a np.random.Generator, got {type(generator).__name__}. Use "
+            "np.random.default_rng(seed)"
         )
     return generator
 
@@ -57,11 +70,11 @@ def _shape(sizes: tuple[Any, ...]) -> tuple[int, ...]:
 def _float(dtype: Any) -> Any:
     dtype = np.dtype(np.float32 if dtype is None else dtype)
     if dtype.kind != "f":
-        raise TypeError(f"random floats have a floating dtype, not {dtype}")
+        raise TypeError(f"dtype: expected floats, got {dtype}. Use tk.randint for integers")
     return dtype
 
 
-# ------------------------------------------------------------------ what is drawn, as ops
+# ------------------------------------------------------------------ distributions, as ops
 
 
 def _uniform(*, shape: tuple[int, ...], dtype: Any, generator: Generator) -> ndarray:
@@ -86,15 +99,15 @@ def _heads(p: ndarray, *, generator: Generator) -> ndarray:
     return np.asarray(generator.random(p.shape) < p, p.dtype)
 
 
-_rand = op(_uniform, name="rand", promote=False)
-_randn = op(_normal, name="randn", promote=False)
-_randint = op(_integers, name="randint", promote=False)
-_randperm = op(_permutation, name="randperm", promote=False)
-_bernoulli = op(_heads, name="bernoulli", promote=False)
+_rand = op(_uniform, name="rand", variable="_rand", promote=False)
+_randn = op(_normal, name="randn", variable="_randn", promote=False)
+_randint = op(_integers, name="randint", variable="_randint", promote=False)
+_randperm = op(_permutation, name="randperm", variable="_randperm", promote=False)
+_bernoulli = op(_heads, name="bernoulli", variable="_bernoulli", promote=False)
 
 
 def _drawn(record: Op, requires_grad: bool = False, **params: Any) -> Tensor:
-    """A Tensor of what an op draws; where `compile` records, it is drawn anew at each call."""
+    """A Tensor drawn by an op; a compiled function draws anew at each call."""
     out = Tensor(record(**params), requires_grad=requires_grad)
     if tracer := tracing():
         tracer.note(record, (), params, out)
@@ -107,7 +120,16 @@ def _drawn(record: Op, requires_grad: bool = False, **params: Any) -> Tensor:
 def rand(
     *sizes: Any, generator: Generator | None = None, dtype: Any = None, requires_grad: bool = False
 ) -> Tensor:
-    """Uniform on [0, 1)."""
+    """Uniform random numbers on [0, 1).
+
+    sizes: integers one by one, or one tuple. dtype: a floating one, float32 by default.
+    generator: a np.random.Generator, the default one if none is given.
+    Raises TypeError for another dtype or generator, ValueError for a negative size.
+    Source: torch.rand.
+
+    >>> tk.rand(2, 3).shape
+    (2, 3)
+    """
     drawn = {"shape": _shape(sizes), "dtype": _float(dtype), "generator": resolve(generator)}
     return _drawn(_rand, requires_grad, **drawn)
 
@@ -115,7 +137,16 @@ def rand(
 def randn(
     *sizes: Any, generator: Generator | None = None, dtype: Any = None, requires_grad: bool = False
 ) -> Tensor:
-    """Normal with mean 0 and standard deviation 1."""
+    """Normal random numbers with mean 0 and standard deviation 1.
+
+    sizes: integers one by one, or one tuple. dtype: a floating one, float32 by default.
+    generator: a np.random.Generator, the default one if none is given.
+    Raises TypeError for another dtype or generator, ValueError for a negative size.
+    Source: torch.randn.
+
+    >>> tk.randn(2, 3).shape
+    (2, 3)
+    """
     drawn = {"shape": _shape(sizes), "dtype": _float(dtype), "generator": resolve(generator)}
     return _drawn(_randn, requires_grad, **drawn)
 
@@ -123,37 +154,63 @@ def randn(
 def randint(
     low: int, high: Any = None, size: Any = (), *, generator: Generator | None = None
 ) -> Tensor:
-    """Integers from `low` (0, if only one bound is given) up to `high`, exclusive; int64.
+    """Random integers from `low` up to `high`, exclusive; int64.
 
-    PyTorch's `randint(high, size)` is understood too.
+    With one bound, `low` is 0. `randint(high, size)`, PyTorch's form, works too.
+    generator: a np.random.Generator, the default one if none is given.
+    Raises ValueError if no integer lies between the bounds, TypeError for another generator.
+    Source: torch.randint.
+
+    >>> tk.randint(0, 10, (2, 3)).shape
+    (2, 3)
     """
     if isinstance(high, tuple | list):
         high, size = None, high
     low, high = (0, low) if high is None else (low, high)
     if high <= low:
-        raise ValueError(f"randint: no integer in [{low}, {high})")
+        raise ValueError(f"randint: expected low < high, got {low} and {high}.")
     shape = _shape((size,) if isinstance(size, int) else tuple(size))
     return _drawn(_randint, low=low, high=high, shape=shape, generator=resolve(generator))
 
 
 def randperm(n: int, *, generator: Generator | None = None) -> Tensor:
-    """The integers 0 ... n - 1 in random order."""
+    """The integers 0 ... n - 1 in random order; int64.
+
+    generator: a np.random.Generator, the default one if none is given.
+    Raises TypeError for another generator. Source: torch.randperm.
+
+    >>> tk.randperm(4).sort().values
+    Tensor([0, 1, 2, 3])
+    """
     return _drawn(_randperm, n=n, generator=resolve(generator))
 
 
 def bernoulli(p: Any, *, generator: Generator | None = None) -> Tensor:
-    """1 with probability `p` elementwise, else 0, in the dtype of `p`; detached."""
+    """1 with probability `p`, else 0, elementwise: a constant of the shape and dtype of `p`.
+
+    p: probabilities, floats in [0, 1].
+    generator: a np.random.Generator, the default one if none is given.
+    Raises ValueError for numbers outside [0, 1], TypeError for integers or another generator.
+    Source: torch.bernoulli.
+
+    >>> tk.bernoulli(tk.tensor([0.0, 1.0]))
+    Tensor([0., 1.])
+    """
     given = p if isinstance(p, Tensor) else Tensor(np.asarray(p, np.float32))
     if given.dtype.kind != "f":
-        raise TypeError(f"bernoulli: probabilities are floats, not {given.dtype}")
+        raise TypeError(f"bernoulli: expected floats, got {given.dtype}. Use .float()")
     _check_probabilities(given._data)
     drawn: Tensor = _bernoulli(given, generator=resolve(generator))
     return drawn
 
 
 def _check_probabilities(p: ndarray) -> None:
-    """ValueError for what is no probability; at each call, where `compile` records."""
+    """ValueError for a number outside [0, 1]; repeated at each call of a compiled function."""
     if tracer := tracing():
         tracer.check(_check_probabilities, p)
     if not ((p >= 0) & (p <= 1)).all():
-        raise ValueError("bernoulli: a probability is outside [0, 1]")
+        raise ValueError("bernoulli: expected probabilities in [0, 1], got one outside.")
+
+
+def __dir__() -> list[str]:
+    return __all__

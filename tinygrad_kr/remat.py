@@ -9,13 +9,13 @@ import numpy as np
 from numpy import ndarray
 
 from tinygrad_kr import tree
-from tinygrad_kr.autodiff import MutationError, recorded, walk
+from tinygrad_kr.autodiff import MutationError, topological_order, walk
 from tinygrad_kr.grad_mode import enable_grad, is_grad_enabled
 from tinygrad_kr.ops.node import Node, tick
-from tinygrad_kr.ops.op import _recorded
+from tinygrad_kr.ops.op import record_result
 from tinygrad_kr.ops.shape import concatenate
 from tinygrad_kr.ops.tracing import tracing
-from tinygrad_kr.ops.writes import written_since
+from tinygrad_kr.ops.writes import write_since
 from tinygrad_kr.random import default_generator
 from tinygrad_kr.tensor import Tensor
 from tinygrad_kr.transformations import Function, _alias
@@ -55,11 +55,11 @@ def checkpoint(f: Function, *args: Any, **kwargs: Any) -> Any:
     def replay(g: Any, y: Any, *inputs: Any, needs: tuple[bool, ...]) -> list[Any]:
         nested = isinstance(g, Node)
         for x in (*flat, *others):
-            if isinstance(x, Node) and (write := written_since(x, made)):
+            if isinstance(x, Node) and (write := write_since(x, made)):
                 raise MutationError(
-                    f"checkpoint computes again in backward, but {write.what} at {write.place} has "
-                    f"overwritten a Tensor of {x._data.dtype}{x._data.shape} that it reads. Call "
-                    "backward() before that"
+                    f"checkpoint computes again in backward, but {write.what} at "
+                    f"{write.source_line} has overwritten a Tensor of "
+                    f"{x._data.dtype}{x._data.shape} that it reads. Call backward() before that"
                 )
         kept = generator.state
         try:
@@ -82,7 +82,7 @@ def checkpoint(f: Function, *args: Any, **kwargs: Any) -> Any:
 
     value = packed._data
     record: Any = _Replayed(value, replay)
-    replayed = _recorded(record, value, (*mine, *others), {}, True)
+    replayed = record_result(record, value, (*mine, *others), {}, True)
     for i, o in zip(tracked, _unpacked(replayed, [outputs[i] for i in tracked]), strict=True):
         outputs[i] = o
     return rebuild(outputs)
@@ -94,7 +94,7 @@ class _Replayed:
 
     __slots__ = ("forward", "rules")
     __name__ = "checkpoint"
-    variadic, joint, shared, promote = False, True, True, False
+    variadic, one_rule_for_all, shared, promote = False, True, True, False
 
     def __init__(self, value: ndarray, replay: Callable[..., Any]) -> None:
         self.forward = lambda *arrays: value
@@ -106,7 +106,7 @@ def _entering(output: Tensor, mine: set[Any], start: int) -> list[Any]:
     if output not in mine and (output._op is None or output._made < start):
         return [output]
     found: dict[Any, None] = {}
-    for node in recorded([output]):
+    for node in topological_order([output]):
         if node._made < start:
             continue
         for x in node._inputs or ():

@@ -1,4 +1,4 @@
-"""`Tensor`: a NumPy array that remembers how it was made."""
+"""`Tensor`: a NumPy array with the graph that computed it."""
 
 from __future__ import annotations
 
@@ -36,7 +36,9 @@ from tinygrad_kr.ops.linalg import matmul
 from tinygrad_kr.ops.node import OFF, Node, constant, current_mode, note_created, tick
 from tinygrad_kr.ops.op import astype, make_results_of, numpy_table
 from tinygrad_kr.ops.tracing import tracers, tracing
-from tinygrad_kr.ops.writes import LastChange, last_write, note_writes
+from tinygrad_kr.ops.writes import LastChange, bump_versions, last_write
+
+__all__ = ["Tensor"]
 
 
 @cache
@@ -48,18 +50,18 @@ def _numpy_functions() -> dict[Any, Callable[..., Any]]:
 
 
 def note_change() -> None:
-    """Have compiled functions look at modules and leaves again: one of them has changed."""
+    """Invalidate the guards of compiled functions: a module or a leaf has changed."""
     LastChange.time = tick()
 
 
 def _refuse(what: str) -> None:
-    """In a function that is being compiled, a Tensor's values are not known."""
+    """Stop a capture that would need a Tensor's values, which are not known while capturing."""
     if tracer := tracing():
         tracer.refuse(what)
 
 
 def _escapes(what: str) -> None:
-    """A function that does this cannot be compiled: a recorder would lose track of the values."""
+    """Give up a capture that would lose track of a Tensor's values."""
     if tracer := tracing():
         tracer.give_up(what)
 
@@ -76,15 +78,15 @@ def _in_place(binary: Callable[..., Any], name: str) -> Callable[[Any, Any], Any
         if tracked and current_mode() != OFF:
             if self._requires_grad and self._op is None:
                 raise RuntimeError(
-                    f"{name} would overwrite a leaf that requires grad; write it under "
+                    f"{name}: expected a constant, got a leaf that requires grad. Write it under "
                     "`with no_grad():`, or make a new Tensor (`w = w - ...`)"
                 )
             return binary(self, other)
         result = binary(self, other)
         if not np.can_cast(result.dtype, self.dtype, "same_kind"):
             raise TypeError(
-                f"{name} cannot write a result of {result.dtype} into a Tensor of {self.dtype}; "
-                f"write t = t {name[:-1]} ... for a new Tensor"
+                f"{name}: expected a result of {self.dtype}, got {result.dtype}. Write "
+                f"t = t {name[:-1]} ... for a new Tensor"
             )
         self._overwrite(..., result._data, name)
         return self
@@ -93,8 +95,9 @@ def _in_place(binary: Callable[..., Any], name: str) -> Callable[[Any, Any], Any
 
 
 def method(function: Callable[..., Any]) -> Callable[..., Any]:
-    """A function of arrays as a method: it need not look whether its first argument is a list."""
+    """A function of arrays as a method of `Tensor`: without the check whether `x` is a list."""
     unwrapped: Callable[..., Any] = getattr(function, "__wrapped__")  # noqa: B009
+    unwrapped.__module__, unwrapped.__qualname__ = __name__, f"Tensor.{unwrapped.__name__}"
     return unwrapped
 
 
@@ -103,9 +106,11 @@ class Tensor(Node):
 
     data: Python numbers and lists become float32, int64 or bool; an ndarray keeps its dtype and is
         not copied; a Tensor is detached.
-    requires_grad: record what is computed from it, and have `backward()` fill `.grad`. Floats only.
+    dtype: of the elements, that of `data` by default.
+    requires_grad: record computations with it, so that `backward()` fills `.grad`. Floats only.
+    Raises TypeError for anything but real numbers, and for a gradient of integers.
 
-    >>> x = Tensor([1.0, 2.0], requires_grad=True)
+    >>> x = tk.Tensor([1.0, 2.0], requires_grad=True)
     >>> (x * x).sum().backward()
     >>> x.grad
     Tensor([2., 4.])
@@ -123,11 +128,18 @@ class Tensor(Node):
         if tracers:
             note_created(self)
 
-    # -------------------------------------------------------------- what it is
+    # -------------------------------------------------------------- properties
 
     @property
     def data(self) -> ndarray:
-        """The ndarray itself (not a copy). Assigning another array is noticed by `backward()`."""
+        """The ndarray itself, not a copy. `backward()` notices when another array is assigned.
+
+        Assigning raises RuntimeError for a computed Tensor, TypeError for anything but real
+        numbers.
+
+        >>> tk.tensor([1.0, 2.0]).data
+        array([1., 2.], dtype=float32)
+        """
         _escapes(".data")
         return self._data
 
@@ -135,16 +147,24 @@ class Tensor(Node):
     def data(self, value: Any) -> None:
         array = as_array(value)
         if self._op is not None:
-            raise RuntimeError("only a leaf's data can be replaced; use .detach() first")
+            raise RuntimeError("data: expected a leaf, got a computed Tensor. Use .detach() first")
         if self._requires_grad and array.dtype.kind != "f":
-            raise TypeError(f"only floating-point Tensors can require grad, not {array.dtype}")
+            raise TypeError(f"data: expected floats where grad is required, got {array.dtype}.")
         _escapes(".data = ...")
         self._data = array
-        note_writes([self], ".data = ...", rebound=True)
+        bump_versions([self], ".data = ...", rebound=True)
 
     @property
     def grad(self) -> Tensor | None:
-        """The gradient that `backward()` accumulated, or None."""
+        """The gradient that `backward()` accumulated, of the Tensor's shape and dtype, or None.
+
+        Assigning raises ValueError for another shape, TypeError for another dtype.
+
+        >>> x = tk.tensor(3.0, requires_grad=True)
+        >>> (x * x).backward()
+        >>> x.grad
+        Tensor(6.)
+        """
         if tracer := tracing():
             tracer.read_gradient(self)
         gradient = self._grad
@@ -156,16 +176,23 @@ class Tensor(Node):
         if value is not None:
             value = value if isinstance(value, Tensor) else Tensor(value)
             if value.shape != self.shape:
-                raise ValueError(f"a gradient of shape {value.shape} for a Tensor of {self.shape}")
+                raise ValueError(f"grad: expected shape {self.shape}, got {value.shape}.")
             if value.dtype != self.dtype:
-                raise TypeError(f"a gradient of {value.dtype} for a Tensor of {self.dtype}")
+                raise TypeError(f"grad: expected {self.dtype}, got {value.dtype}.")
         if tracer := tracing():
             tracer.touch_gradient(self)
         self._grad = value
 
     @property
     def requires_grad(self) -> bool:
-        """Whether gradients flow to or through it."""
+        """Whether gradients flow to or through it.
+
+        Assigning raises TypeError for integers, RuntimeError to stop a computed Tensor.
+
+        >>> x = tk.tensor([1.0], requires_grad=True)
+        >>> (x + 1).requires_grad
+        True
+        """
         return self._requires_grad
 
     @requires_grad.setter
@@ -173,7 +200,9 @@ class Tensor(Node):
         if value:
             self._check_floats()
         if not value and self._op is not None:
-            raise RuntimeError("a computed Tensor cannot stop requiring grad; use .detach()")
+            raise RuntimeError(
+                "requires_grad: expected a leaf, got a computed Tensor. Use .detach()"
+            )
         if value != self._requires_grad:
             note_change()
             self._requires_grad = bool(value)
@@ -181,82 +210,160 @@ class Tensor(Node):
     def _check_floats(self) -> None:
         if self._data.dtype.kind != "f":
             raise TypeError(
-                f"only floating-point Tensors can require grad, not {self._data.dtype}; "
-                "use dtype=np.float32 or write 1.0 for 1"
+                f"requires_grad: expected floats, got {self._data.dtype}. Use dtype=np.float32 or "
+                "write 1.0 for 1"
             )
 
     def requires_grad_(self, requires_grad: bool = True) -> Tensor:
-        """Set `requires_grad` and return the Tensor."""
+        """Set `requires_grad` and return the Tensor itself.
+
+        Raises TypeError for integers, RuntimeError to stop a computed Tensor.
+        Source: torch.Tensor.requires_grad_.
+
+        >>> tk.tensor([1.0]).requires_grad_()
+        Tensor([1.], requires_grad=True)
+        """
         self.requires_grad = requires_grad
         return self
 
     @property
     def is_leaf(self) -> bool:
-        """Whether it was given rather than computed."""
+        """Whether it was made rather than computed; `backward()` fills `.grad` of leaves alone.
+
+        >>> x = tk.tensor([1.0], requires_grad=True)
+        >>> x.is_leaf, (x + 1).is_leaf
+        (True, False)
+        """
         return self._op is None
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """Sizes of the axes."""
+        """Sizes of the axes, a tuple.
+
+        >>> tk.zeros(2, 3).shape
+        (2, 3)
+        """
         return self._data.shape
 
     @property
     def ndim(self) -> int:
-        """Number of axes."""
+        """Number of axes.
+
+        >>> tk.zeros(2, 3).ndim
+        2
+        """
         return self._data.ndim
 
     @property
     def size(self) -> int:
-        """Number of elements."""
+        """Number of elements, as in NumPy (PyTorch's `size()` is `shape`).
+
+        >>> tk.zeros(2, 3).size
+        6
+        """
         return self._data.size
 
     @property
     def dtype(self) -> np.dtype[Any]:
-        """NumPy dtype of the elements."""
+        """NumPy dtype of the elements.
+
+        >>> tk.zeros(2, 3).dtype
+        dtype('float32')
+        """
         return self._data.dtype
 
     @property
     def T(self) -> Tensor:
-        """The axes reversed."""
+        """The axes in reverse order: the transpose of a matrix.
+
+        Gradient: g.T.
+
+        >>> tk.zeros(2, 3).T.shape
+        (3, 2)
+        """
         return shape.transpose(self)
 
     @property
     def mT(self) -> Tensor:
-        """The last two axes exchanged."""
+        """The last two axes exchanged: the transpose of each matrix.
+
+        Gradient: g.mT. Raises ValueError for less than two axes.
+
+        >>> tk.zeros(5, 2, 3).mT.shape
+        (5, 3, 2)
+        """
         if self._data.ndim < 2:
-            raise ValueError(f"mT needs at least 2 axes, not shape {self.shape}")
+            raise ValueError(f"mT: expected at least 2 axes, got shape {self.shape}.")
         return shape.swapaxes(self, axis1=-1, axis2=-2)
 
     def dim(self) -> int:
-        """Number of axes (PyTorch's name for `ndim`)."""
+        """Number of axes; PyTorch's name for `ndim`.
+
+        >>> tk.zeros(2, 3).dim()
+        2
+        """
         return self._data.ndim
 
     def numel(self) -> int:
-        """Number of elements (PyTorch's name for `size`)."""
+        """Number of elements; PyTorch's name for `size`.
+
+        >>> tk.zeros(2, 3).numel()
+        6
+        """
         return self._data.size
 
     def numpy(self) -> ndarray:
-        """The array of a Tensor that requires no gradient; raises RuntimeError otherwise."""
+        """The elements as an ndarray, which shares their memory.
+
+        Raises RuntimeError if the Tensor requires grad: an ndarray has no history.
+
+        >>> tk.tensor([1.0, 2.0]).numpy()
+        array([1., 2.], dtype=float32)
+        """
         return self.__array__()
 
     def item(self) -> float | int | bool:
-        """The Python number in a Tensor of one element."""
+        """The Python number in a Tensor of one element.
+
+        Raises ValueError for another number of elements.
+
+        >>> tk.tensor([[3]]).item()
+        3
+        """
         if self._data.size != 1:
-            raise ValueError(f"item() needs one element, not shape {self.shape}; use .tolist()")
+            raise ValueError(f"item: expected one element, got shape {self.shape}. Use .tolist()")
         _refuse(".item()")
         return self._data.item()  # type: ignore[no-any-return]
 
     def tolist(self) -> Any:
-        """The elements as nested Python lists."""
+        """The elements as nested Python lists, or as a number.
+
+        >>> tk.tensor([[1, 2], [3, 4]]).tolist()
+        [[1, 2], [3, 4]]
+        """
         _refuse(".tolist()")
         return self._data.tolist()
 
     def detach(self) -> Tensor:
-        """The same memory without the history."""
+        """The same memory without the history; gradients stop here.
+
+        >>> x = tk.tensor([1.0], requires_grad=True)
+        >>> x.detach()
+        Tensor([1.])
+        """
         return constant(self._data)  # type: ignore[no-any-return]
 
     def clone(self) -> Tensor:
-        """A copy with its own memory, through which gradients flow."""
+        """A copy with its own memory, through which gradients flow.
+
+        Gradient: g.
+
+        >>> x = tk.tensor([1.0, 2.0])
+        >>> y = x.clone()
+        >>> y[0] = 9.0
+        >>> x
+        Tensor([1., 2.])
+        """
         if self._data.dtype == np.bool_:
             return constant(self._data.copy("K"))  # type: ignore[no-any-return]
         return elementwise.positive(self)
@@ -264,7 +371,12 @@ class Tensor(Node):
     copy = clone
 
     def contiguous(self) -> Tensor:
-        """Itself: memory layout is NumPy's business."""
+        """The Tensor itself, for PyTorch's sake: NumPy reads any memory layout.
+
+        >>> x = tk.zeros(2, 3).T
+        >>> x.contiguous() is x
+        True
+        """
         return self
 
     def __len__(self) -> int:
@@ -272,7 +384,7 @@ class Tensor(Node):
 
     def __iter__(self) -> Iterator[Tensor]:
         if not self._data.ndim:
-            raise TypeError("a 0-d Tensor cannot be iterated over")
+            raise TypeError("iter: expected at least 1 axis, got a 0-d Tensor. Use .item()")
         return (self[i] for i in range(len(self._data)))
 
     def __bool__(self) -> bool:
@@ -283,9 +395,9 @@ class Tensor(Node):
         number = float(self._number("float"))
         if self._requires_grad and is_transforming():
             raise TypeError(
-                "a number has no history, so the derivative would be wrong: take NumPy's function "
-                "for one of `math` (np.sin for math.sin), and .item() for float() where a mere "
-                "number is wanted"
+                "float: expected a constant, got a Tensor that is differentiated; a number has no "
+                "history. Use NumPy's function for one of `math` (np.sin for math.sin), or .item() "
+                "for a mere number"
             )
         return number
 
@@ -297,16 +409,16 @@ class Tensor(Node):
         return self._data.__index__()
 
     def __complex__(self) -> complex:
-        raise TypeError("complex numbers are not supported")
+        raise TypeError("complex: expected real numbers, got a complex one. Use two real Tensors")
 
     def _number(self, kind: str) -> float | int | bool:
         if self._data.size != 1:
-            raise TypeError(f"{kind}() needs one element, not shape {self.shape}")
+            raise TypeError(f"{kind}: expected one element, got shape {self.shape}.")
         _refuse(f"{kind}()")
         if self._requires_grad and _assigned_by_index(sys._getframe(2)):
             raise RuntimeError(
-                "a Tensor that requires grad would lose its history in an ndarray: assign its "
-                ".detach(), or make a new Tensor with tk.stack or tk.where"
+                "a[...] = t: expected a constant, got a Tensor that requires grad, whose history "
+                "an ndarray would lose. Assign t.detach(), or use tk.stack or tk.where"
             )
         return self._data.item()  # type: ignore[no-any-return]
 
@@ -353,26 +465,27 @@ class Tensor(Node):
         """Write into the array, unless gradients flow through it; `backward()` takes notice."""
         if self._op is not None:
             raise RuntimeError(
-                f"{what} would overwrite the result of {self._op.__name__}, part of a graph; "
-                "use .detach().clone() first, or tk.where to make a new Tensor"
+                f"{what}: expected a leaf, got the result of {self._op.__name__}, part of a graph. "
+                "Use .detach().clone() first, or tk.where to make a new Tensor"
             )
         if self._requires_grad and current_mode() != OFF:
             raise RuntimeError(
-                f"{what} would overwrite a leaf that requires grad; do it under `with no_grad():`"
+                f"{what}: expected a constant, got a leaf that requires grad. Write it under "
+                "`with no_grad():`"
             )
         given = value
         if isinstance(value, Node):
             if value._requires_grad and current_mode() != OFF:
                 raise RuntimeError(
-                    "writing a Tensor that requires grad into another would lose its gradient; "
-                    "use tk.where, tk.stack or tk.concatenate, or write its .detach()"
+                    f"{what}: expected a constant value, got a Tensor that requires grad. Use "
+                    "tk.where, tk.stack or tk.concatenate, or write its .detach()"
                 )
             value = value._data
         tracer = tracing()
         if tracer is not None:
             tracer.about_to_write(self)
         self._data[key] = value
-        note_writes([self], what)
+        bump_versions([self], what)
         if tracer is not None:
             tracer.written(self, key, given, what)
 
@@ -380,17 +493,41 @@ class Tensor(Node):
         self._overwrite(plain_key(key), value, "t[...] = ...")
 
     def copy_(self, source: Any) -> Tensor:
-        """Overwrite the elements with those of `source`."""
+        """Overwrite the elements with those of `source`, which broadcasts, and return the Tensor.
+
+        Raises RuntimeError for a computed Tensor, and for a leaf that requires grad outside
+            `no_grad()`.
+        Source: torch.Tensor.copy_.
+
+        >>> tk.zeros(2).copy_([1.0, 2.0])
+        Tensor([1., 2.])
+        """
         self._overwrite(..., source, "copy_")
         return self
 
     def fill_(self, value: float) -> Tensor:
-        """Overwrite every element with `value`."""
+        """Overwrite every element with `value` and return the Tensor.
+
+        Raises RuntimeError for a computed Tensor, and for a leaf that requires grad outside
+            `no_grad()`.
+        Source: torch.Tensor.fill_.
+
+        >>> tk.zeros(2).fill_(3.0)
+        Tensor([3., 3.])
+        """
         self._overwrite(..., value, "fill_")
         return self
 
     def zero_(self) -> Tensor:
-        """Overwrite every element with 0."""
+        """Overwrite every element with 0 and return the Tensor.
+
+        Raises RuntimeError for a computed Tensor, and for a leaf that requires grad outside
+            `no_grad()`.
+        Source: torch.Tensor.zero_.
+
+        >>> tk.ones(2).zero_()
+        Tensor([0., 0.])
+        """
         return self.fill_(0)
 
     __iadd__ = _in_place(elementwise.add, "+=")
@@ -404,8 +541,8 @@ class Tensor(Node):
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> ndarray:
         if self._requires_grad:
             raise RuntimeError(
-                "this Tensor requires grad and an ndarray has no history: call .detach() first, or "
-                "make one Tensor of several with tk.stack"
+                "np.asarray: expected a constant, got a Tensor that requires grad; an ndarray has "
+                "no history. Call .detach() first, or make one Tensor of several with tk.stack"
             )
         _refuse("np.asarray() or .numpy()")
         return np.array(self._data, dtype=dtype, copy=copy)
@@ -413,8 +550,8 @@ class Tensor(Node):
     def __array_ufunc__(self, ufunc: np.ufunc, method: str, *inputs: Any, **kwargs: Any) -> Any:
         if kwargs.pop("out", None) is not None:
             raise TypeError(
-                f"np.{ufunc.__name__} cannot write a Tensor into an ndarray (`out=` or `a += t`): "
-                "its history would be lost. Make a new Tensor, or use .detach().numpy()"
+                f"np.{ufunc.__name__}: expected no `out=` (or `a += t`), got one, and an ndarray "
+                "has no history. Make a new Tensor, or use .detach().numpy()"
             )
         table = _numpy_functions()
         function = table.get(ufunc)
@@ -423,7 +560,10 @@ class Tensor(Node):
         if function is None or kwargs.keys() - {"axis", "keepdims"}:
             extra = f" with {', '.join(kwargs)}" if function is not None else ""
             dot = "" if method == "__call__" else f".{method}"
-            raise TypeError(f"np.{ufunc.__name__}{dot}{extra} is not supported on Tensors")
+            raise TypeError(
+                f"np.{ufunc.__name__}{dot}{extra} is not supported on Tensors. Use "
+                ".detach().numpy() where no gradient is needed"
+            )
         return function(*inputs, **kwargs)
 
     def __array_function__(
@@ -433,11 +573,14 @@ class Tensor(Node):
         if function is None:
             module = getattr(func, "__module__", "numpy").replace("numpy", "np", 1)
             raise TypeError(
-                f"{module}.{func.__name__} is not supported on Tensors; "
-                "use .detach().numpy() where no gradient is needed"
+                f"{module}.{func.__name__} is not supported on Tensors. Use .detach().numpy() "
+                "where no gradient is needed"
             )
         if kwargs.get("out") is not None:
-            raise TypeError(f"np.{func.__name__} cannot write a Tensor into an ndarray (`out=`)")
+            raise TypeError(
+                f"np.{func.__name__}: expected no `out=`, got one, and an ndarray has no history. "
+                "Make a new Tensor, or use .detach().numpy()"
+            )
         return function(*args, **kwargs)
 
     # -------------------------------------------------------------- copying
@@ -450,7 +593,7 @@ class Tensor(Node):
 
     def _copy_into(self, copy: Tensor) -> None:
         if self._op is not None:
-            raise RuntimeError("only leaf Tensors can be copied with copy.deepcopy; use .clone()")
+            raise RuntimeError("deepcopy: expected a leaf, got a computed Tensor. Use .clone()")
         Tensor.__init__(copy, self._data.copy("K"), requires_grad=self._requires_grad)
         gradient = self._grad  # once: another thread may set it to None meanwhile
         if gradient is not None:
@@ -461,7 +604,7 @@ class Tensor(Node):
 
     def __reduce__(self) -> Any:
         if self._op is not None:
-            raise RuntimeError("only leaf Tensors can be pickled; use .detach()")
+            raise RuntimeError("pickle: expected a leaf, got a computed Tensor. Use .detach()")
         return type(self), (self._data, None, self._requires_grad)
 
     # -------------------------------------------------------------- operators
@@ -504,50 +647,125 @@ class Tensor(Node):
     pow = elementwise.power
 
     def softmax(self, dim: int) -> Tensor:
-        """exp(x) over its sum along `dim`: positive, with sum 1."""
+        """The softmax along `dim`: e^x / sum(e^x), positive and with sum 1.
+
+        Gradient: y (g - sum(g y)). Raises IndexError if there is no such axis.
+        Source: torch.softmax.
+
+        >>> tk.tensor([0.0, 0.0]).softmax(0)
+        Tensor([0.5, 0.5])
+        """
         return network.softmax(self, axis=dim)
 
     def log_softmax(self, dim: int) -> Tensor:
-        """The logarithm of `softmax`, exact where that is 0."""
+        """The logarithm of `softmax` along `dim`: x - log(sum(e^x)).
+
+        Finite where the softmax itself rounds to 0.
+
+        Gradient: g - e^y sum(g). Raises IndexError if there is no such axis.
+        Source: torch.log_softmax.
+
+        >>> tk.tensor([0.0, 1000.0]).log_softmax(0)
+        Tensor([-1000.,     0.])
+        """
         return network.log_softmax(self, axis=dim)
 
     def reciprocal(self) -> Tensor:
-        """1 / x."""
+        """1 / x, elementwise. Integers become float32.
+
+        Gradient: -g / x^2.
+
+        >>> tk.tensor([2.0, 4.0]).reciprocal()
+        Tensor([0.5 , 0.25])
+        """
         return 1 / self  # type: ignore[no-any-return]
 
     def round(self, decimals: int = 0) -> Tensor:
-        """Rounded to `decimals` places, halves to even; detached."""
+        """The elements rounded to `decimals` places, halves to even.
+
+        Gradient: none; the result is a constant. Source: torch.round.
+
+        >>> tk.tensor([0.5, 1.26]).round(1)
+        Tensor([0.5, 1.3])
+        """
         return elementwise.round(self, decimals=decimals)
 
     clip = clamp = method(array_elementwise.clip)
     masked_fill = method(array_elementwise.masked_fill)
 
     def where(self, condition: Any, other: Any) -> Tensor:
-        """Its own elements where `condition` holds, those of `other` elsewhere."""
+        """The Tensor's own elements where `condition` holds, those of `other` elsewhere.
+
+        condition, other: Tensors, arrays or numbers that broadcast.
+        Gradient: g for the one that is taken, 0 for the other.
+        Raises ValueError if the shapes do not broadcast. Source: torch.Tensor.where.
+
+        >>> tk.tensor([1.0, 2.0]).where([True, False], 0.0)
+        Tensor([1., 0.])
+        """
         return elementwise.where(condition, self, other)
 
     def astype(self, dtype: Any) -> Tensor:
-        """In another dtype; a gradient returns in this one."""
+        """A copy in another dtype, or the same memory where it has this one.
+
+        Gradient: g in the Tensor's own dtype; none for integers and booleans.
+        Raises TypeError for anything that is not a dtype of real numbers. Source:
+            np.ndarray.astype.
+
+        >>> tk.tensor([1.7]).astype(int)
+        Tensor([1])
+        """
         return astype(self, dtype=np.dtype(dtype))
 
     def to(self, dtype: Any) -> Tensor:
-        """In another dtype (itself, if it has it already)."""
+        """The Tensor in another dtype; itself where it has that dtype.
+
+        Gradient: g in the Tensor's own dtype.
+        Raises TypeError for a device: all arrays are NumPy's, on the CPU. Source: torch.Tensor.to.
+
+        >>> tk.tensor([1, 2]).to(np.float32)
+        Tensor([1., 2.])
+        """
         return self if self._data.dtype == as_dtype(dtype) else self.astype(dtype)
 
     def type_as(self, other: Tensor) -> Tensor:
-        """In the dtype of `other`."""
+        """The Tensor in the dtype of `other`; itself where it has that dtype.
+
+        Gradient: g in the Tensor's own dtype. Source: torch.Tensor.type_as.
+
+        >>> tk.tensor([1, 2]).type_as(tk.zeros(1))
+        Tensor([1., 2.])
+        """
         return self.to(other.dtype)
 
     def float(self) -> Tensor:
-        """As float32."""
+        """The Tensor as float32; itself where it is.
+
+        Gradient: g in the Tensor's own dtype.
+
+        >>> tk.tensor([1, 2]).float()
+        Tensor([1., 2.])
+        """
         return self.to(np.float32)
 
     def double(self) -> Tensor:
-        """As float64."""
+        """The Tensor as float64; itself where it is.
+
+        Gradient: g in the Tensor's own dtype.
+
+        >>> tk.tensor([1.0]).double()
+        Tensor([1.], dtype=float64)
+        """
         return self.to(np.float64)
 
     def long(self) -> Tensor:
-        """As int64 (detached)."""
+        """The elements as int64, rounded towards 0.
+
+        Gradient: none; the result is a constant.
+
+        >>> tk.tensor([1.7]).long()
+        Tensor([1])
+        """
         return self.to(np.int64)
 
     # -------------------------------------------------------------- methods: reductions
@@ -605,11 +823,28 @@ class Tensor(Node):
     tril = method(array_indexing.tril)
     diag = method(array_indexing.diag)
     matmul = matmul
-    outer = array_products.outer
     norm = linalg.p_norm
 
+    def outer(self, other: Any) -> Tensor:
+        """y[i, j] = x[i] other[j], of the flattened arrays.
+
+        other: of any shape. The result has the shape (number of elements, number of others).
+        Gradient: by each factor, the sum of g times the other. Source: `torch.outer`.
+
+        >>> tk.tensor([1.0, 2.0]).outer([3.0, 4.0])
+        Tensor([[3., 4.],
+                [6., 8.]])
+        """
+        return array_products.outer(self, other)  # type: ignore[no-any-return]
+
     def dot(self, other: Any) -> Tensor:
-        """NumPy's `dot`: sum over its last axis and the last but one of `other`."""
+        """NumPy's `dot`: the sum over the last axis and the last but one of `other`.
+
+        Gradient: through both. Raises ValueError if the sizes differ.
+
+        >>> tk.tensor([1.0, 2.0]).dot([3.0, 4.0])
+        Tensor(11.)
+        """
         if self.ndim and 1 <= np.ndim(getattr(other, "_data", other)) <= 2:
             return matmul(self, other)
         return array_products.dot(self, other)  # type: ignore[no-any-return]
@@ -619,5 +854,5 @@ make_results_of(Tensor)
 
 
 def _assigned_by_index(frame: FrameType) -> bool:
-    """Whether a frame is at `a[i] = ...`: NumPy then asks for a number, not for an array."""
+    """Whether a frame is at `a[i] = ...`, where NumPy calls for a number, not an array."""
     return frame.f_code.co_code[frame.f_lasti] == opmap["STORE_SUBSCR"]

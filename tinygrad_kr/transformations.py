@@ -1,5 +1,5 @@
-"""JAX's transformations on functions of arrays: `grad`, `vjp`, `jvp`, `jacobian`, `hessian`, and
-`checkpoint`. All orders nest, since the derivative is recorded like everything else."""
+"""JAX's transformations on functions of arrays: `grad`, `vjp`, `jvp`, `jacobian`,
+`hessian`. All orders nest, since the derivative is recorded like everything else."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import numpy as np
 from numpy import ndarray
 
 from tinygrad_kr import tree
-from tinygrad_kr.autodiff import recorded, walk
+from tinygrad_kr.autodiff import topological_order, walk
 from tinygrad_kr.grad_mode import enable_grad, is_grad_enabled, recorded_if
 from tinygrad_kr.grad_mode import traced as traced_calls
 from tinygrad_kr.ops.node import Node, constant, tick
@@ -26,7 +26,7 @@ __all__ = [
 Function = Callable[..., Any]
 Argnums = int | Sequence[int]
 
-_alias = op(lambda x: x, lambda g, y, x: g, name="alias")
+_alias = op(lambda x: x, lambda g, y, x: g, name="alias", variable="_alias")
 
 
 class _Traced:
@@ -77,7 +77,7 @@ class _Traced:
             and x._op is None
             and x not in self.fresh
             and getattr(x, "_made", 0) < self.start
-            for node in recorded(outputs)
+            for node in topological_order(outputs)
             for x in node._inputs or ()
         )
 
@@ -312,6 +312,3 @@ def hvp(f: Function, primals: Sequence[Any], tangents: Sequence[Any]) -> Any:
         raise TypeError("hvp takes a tuple of primals and a tuple of tangents")
     _, pull_back = vjp(grad(f, tuple(range(len(primals)))), *primals)
     return pull_back(tuple(tangents))
-
-
-# ------------------------------------------------------------------ checkpointing

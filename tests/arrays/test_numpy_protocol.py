@@ -716,7 +716,7 @@ def test_a_matrix_is_read_by_one_triangle_as_in_numpy() -> None:
         (lambda t: np.concatenate([t, t], 0, np.zeros(6)), "np.concatenate(out=...)"),
         (lambda t: np.add(t, 1.0, where=np.array(True)), "np.add with where"),
         (lambda t: np.add(t, 1.0, dtype=np.float64), "np.add with dtype"),
-        (lambda t: np.add(t, 1.0, out=np.zeros(3)), "np.add cannot write"),
+        (lambda t: np.add(t, 1.0, out=np.zeros(3)), "np.add: expected no `out=`"),
         (lambda t: np.add.reduce(t, initial=2.0), "np.add.reduce with initial"),
         (lambda t: np.add.reduceat(t, [0, 1]), "np.add.reduceat"),
         (lambda t: np.subtract.reduce(t), "np.subtract.reduce"),
@@ -783,7 +783,7 @@ def test_numpy_on_the_left(dtype: Any) -> None:
 
 def test_an_augmented_assignment_to_an_ndarray_explains_itself() -> None:
     array, t = np.ones(3), Tensor(V3, requires_grad=True)
-    with pytest.raises(TypeError, match=r"np.add cannot write a Tensor into an ndarray.*a \+= t"):
+    with pytest.raises(TypeError, match=r"np.add: expected no `out=` \(or `a \+= t`\)"):
         array += t
     assert array.tolist() == [1.0, 1.0, 1.0]
 

@@ -368,7 +368,7 @@ def test_mutation_of_a_computed_tensor_raises_at_once() -> None:
         y[0] = 1.0
     with tk.no_grad(), pytest.raises(RuntimeError, match="result of multiply"):
         y += 1
-    with pytest.raises(RuntimeError, match="only a leaf's data can be replaced"):
+    with pytest.raises(RuntimeError, match="data: expected a leaf"):
         y.data = np.zeros(2)
 
 
@@ -404,7 +404,7 @@ def test_augmented_assignment_of_a_computed_tensor_makes_a_new_one() -> None:
 
 def test_assigning_a_tracked_tensor_into_a_constant_explains_itself() -> None:
     buffer, x = tk.zeros(3), Tensor([1.0], requires_grad=True)
-    with pytest.raises(RuntimeError, match=r"would lose its gradient.*stack"):
+    with pytest.raises(RuntimeError, match=r"got a Tensor that requires grad.*stack"):
         buffer[0] = x[0]
 
 
@@ -517,7 +517,7 @@ def test_anomaly_mode_names_the_op_that_made_a_nan() -> None:
     with (
         tk.detect_anomaly(),
         np.errstate(invalid="ignore"),
-        pytest.raises(AnomalyError, match=r"log made a NaN.*float64\(1,\).*test_traps_graph"),
+        pytest.raises(AnomalyError, match=r"log: expected .*float64\(1,\).*test_traps_graph"),
     ):
         np.log(x)
 
@@ -1129,7 +1129,7 @@ def test_a_joint_rule_may_give_two_inputs_one_array() -> None:
     def both(g: Any, y: Any, a: Any, b: Any, needs: Any) -> Any:
         return [h := g * 2, h]
 
-    add2 = op(lambda a, b: 2 * (a + b), both, name="add2", joint=True)
+    add2 = op(lambda a, b: 2 * (a + b), both, name="add2", one_rule_for_all=True)
     a, b = (Tensor(np.ones(2), requires_grad=True) for _ in range(2))
     add2(a, b).sum().backward()
     assert a.grad is not None and b.grad is not None

@@ -232,11 +232,11 @@ def test_numpy_on_the_left_of_a_matrix_product() -> None:
 def test_numpy_in_place_on_the_left_explains_itself() -> None:
     x: Any = leaf(np.ones(3))
     a = np.ones(3)
-    with pytest.raises(TypeError, match=r"cannot write a Tensor into an ndarray.*detach"):
+    with pytest.raises(TypeError, match=r"an ndarray has no history.*detach"):
         a += x
-    with pytest.raises(TypeError, match=r"cannot write a Tensor into an ndarray.*detach"):
+    with pytest.raises(TypeError, match=r"an ndarray has no history.*detach"):
         np.add(a, a, out=x)
-    with pytest.raises(TypeError, match=r"cannot write|out="):
+    with pytest.raises(TypeError, match="out="):
         np.sum(x, out=a)
 
 
@@ -257,7 +257,7 @@ def test_integer_requires_grad_raises_on_every_path(data: Any) -> None:
         lambda: setattr(leaf(np.ones(2)), "data", data),
     ]
     for way in ways:
-        with pytest.raises(TypeError, match="only floating-point Tensors can require grad"):
+        with pytest.raises(TypeError, match="expected floats"):
             way()
     with pytest.raises(TypeError, match=r"cannot differentiate with respect to (int64|bool)"):
         tk.grad(lambda x: (x * 1.0).sum())(data)
@@ -495,7 +495,7 @@ def test_indexing_errors_name_the_key_and_the_shape() -> None:
         x[5]
     with pytest.raises(IndexError, match=r"\(2, 3\).*too many indices"):
         x[0, 0, 0]
-    with pytest.raises(IndexError, match="integers or booleans, not float32"):
+    with pytest.raises(IndexError, match="expected integers or booleans, got float32"):
         x[Tensor([0.0])]
     with pytest.raises(IndexError, match=r"\(2, 3\)"):
         x[1.0]
@@ -519,7 +519,7 @@ def test_indexing_by_an_array_that_changes_later() -> None:
     [
         (lambda x: x + np.ones(4), ["add", "(2, 3)", "(4,)"]),
         (lambda x: np.maximum(x, np.ones((3, 2))), ["maximum", "(2, 3)", "(3, 2)"]),
-        (lambda x: x @ np.ones((2, 3)), ["matmul", "(2, 3)", "last axis of (2, 3) has 3", "has 2"]),
+        (lambda x: x @ np.ones((2, 3)), ["matmul", "(2, 3)", "last axis of (2, 3), got 2"]),
         (lambda x: np.where(x > 0, x, np.ones(4)), ["where", "(2, 3)", "(4,)"]),
         (lambda x: x.reshape(4, 2), ["reshape", "(2, 3)", "(4, 2)"]),
         (lambda x: x.sum(axis=5), ["sum", "(2, 3)", "axis=5"]),
@@ -613,7 +613,7 @@ def test_small_index_dtypes_reach_rows_of_large_tables(dtype: Any) -> None:
 @pytest.mark.parametrize("f", [np.multiply, np.matmul, lambda t, m: t + m, lambda t, m: t @ m])
 def test_subclasses_of_ndarray_are_refused(f: Any, kind: Any) -> None:
     x = Tensor(np.eye(2), requires_grad=True)
-    with pytest.raises(TypeError, match=r"convert it with np\.asarray"):
+    with pytest.raises(TypeError, match=r"Convert it with np\.asarray"):
         f(x, np.array([[1.0, 2.0], [3.0, 4.0]]).view(kind))
 
 

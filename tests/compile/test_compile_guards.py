@@ -593,7 +593,7 @@ def test_generators_and_coroutines_are_refused() -> None:
         yield x
 
     for refused in (coroutine, generator, 3):
-        with pytest.raises(TypeError, match="compile takes a function"):
+        with pytest.raises(TypeError, match="expected a function that returns its result"):
             compile(refused)  # type: ignore[arg-type]
 
 

@@ -14,7 +14,7 @@ from test_ops import OPS, cast, differentiable, params_in
 import tinygrad_kr as tk
 from tinygrad_kr import Tensor
 
-NAMES = sorted(name for name in SAMPLES if name in OPS and name != "keep_mask")
+NAMES = sorted(name for name in SAMPLES if name in OPS and name != "dropout_mask")
 GROUPS = [NAMES[start : start + 12] for start in range(0, len(NAMES), 12)]
 DTYPES = ["float32", "float64"]
 

@@ -143,12 +143,12 @@ ROWS: dict[str, tuple[Callable[..., Any], Callable[[int], Any]]] = {
     "of a new kind at nearly each call": (lambda x: x * 2, lambda i: Tensor(np.ones(i + 1))),
     "an argument is a MaskedArray": (lambda x: 1, lambda i: np.ma.ones(3)),
     "detect_anomaly() is on": (lambda x: x * 2, lambda i: X),
-    "compile takes a function that computes and returns": (lambda x: (yield x), lambda i: X),
+    "expected a function that returns its result": (lambda x: (yield x), lambda i: X),
 }
 X = Tensor(np.arange(3, dtype=np.float32))
 ERRORS = {
     "needs the elements of a Tensor": tk.compile.CaptureError,
-    "compile takes a function that computes and returns": TypeError,
+    "expected a function that returns its result": TypeError,
 }
 CALLS = {
     "of a new kind at nearly each call": 200,

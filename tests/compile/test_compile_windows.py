@@ -114,7 +114,7 @@ def test_convolution_with_relu_and_pool(
     for flat in (False, True):
         arrays = [draw(*s, dtype="float64") for s in (shape, (6, 2, *kernel), (6,))]
         compiled = compare(net({"padding": 1}, relu, pool, flat), arrays, 1e-12)
-        assert not called(compiled) & {"convolve", "window_max", "window_put", "window_put_first"}
+        assert not called(compiled) & {"convolve", "max_pool", "max_unpool", "max_pool_vjp"}
 
 
 @pytest.mark.one_in(2)
@@ -151,7 +151,7 @@ def test_pooling_alone(pool: dict[str, Any], last: bool) -> None:
 
     compiled = compare(function, [Tensor(x)], 1e-6)
     ops = [s.instruction.op for s in steps_of(compiled) if isinstance(s, Pooling)]
-    assert ops == [w.window_max, _window_first, w.window_put]
+    assert ops == [w.max_pool, _window_first, w.max_unpool]
 
 
 @pytest.mark.exact
@@ -180,8 +180,8 @@ def test_a_convolutional_net_trains_as_it_does_eagerly() -> None:
     for got, want in zip(found, gradients, strict=True):
         np.testing.assert_allclose(got, want, 1e-9, 1e-11)
     groups = [s for s in steps_of(compiled) if isinstance(s, Convolution)]
-    forward = {w.convolve, w.window_max, _window_first, e.relu}
-    backward = {e.masked, w.window_put, w.convolve_weight, sum_}
+    forward = {w.convolve, w.max_pool, _window_first, e.relu}
+    backward = {e.where_or_zero, w.max_unpool, w.convolve_weight, sum_}
     members = [{s.op for s in group.instructions} for group in groups]
     assert members == [forward, forward, backward | {w.convolve_transposed}, backward]
     assert called(compiled) == {"matmul"}
@@ -237,16 +237,16 @@ def test_relu_moves_behind_the_maximum_unless_it_is_read_otherwise() -> None:
         program = with_pooling_rewritten(recorded(relu_pool(use), x))
         relus = [s for s in program.instructions if s.op is e.relu]
         assert [s.output.shape for s in relus] == [shape]
-        masks = [s for s in program.instructions if s.op is e.masked]
+        masks = [s for s in program.instructions if s.op is e.where_or_zero]
         assert [s.output.shape for s in masks] == [shape]
 
 
 def test_the_first_largest_is_looked_for_once() -> None:
     program = recorded(relu_pool("alone"), draw(2, 3, 4, 4, dtype="float64"))
-    assert sum(s.op is w.window_put_first for s in program.instructions) == 1
+    assert sum(s.op is w.max_pool_vjp for s in program.instructions) == 1
     instructions = with_pooling_rewritten(program).instructions
     (first,) = [s for s in instructions if s.op is _window_first]
-    (put,) = [s for s in instructions if s.op is w.window_put]
+    (put,) = [s for s in instructions if s.op is w.max_unpool]
     assert put.params["index"] is first.output
     assert first.output.dtype == np.int8
-    assert not [s for s in instructions if s.op is w.window_put_first]
+    assert not [s for s in instructions if s.op is w.max_pool_vjp]

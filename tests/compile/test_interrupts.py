@@ -147,7 +147,7 @@ SETTING = {
     },
     "compile/ir/bindings.py": {"load"},
 }
-"""The functions that set the recorder, the grad mode, what C is given, or an optimizer's state."""
+"""The functions that set the tracer, the grad mode, what C is given, or an optimizer's state."""
 
 
 COMPILED_STEP = {"replay", "run"}
@@ -219,7 +219,7 @@ def test_the_first_replays_at_every_bytecode(before: int, backend: str) -> None:
 
 
 def each_interrupt(call: Callable[[], Any], every: int) -> int:
-    """Interrupt a call at each `every`th of its bytecodes, and look at the mode and the recorder
+    """Interrupt a call at each `every`th of its bytecodes, and look at the mode and the tracer
     after each; how many bytecodes there are."""
     interrupts = Interrupts()
     total = [interrupts.count(call) for _ in range(3)][-1]

@@ -40,10 +40,14 @@ UNARY: dict[str, Function] = {
     "log": tk.log,
     "tanh": tk.tanh,
     "relu": tk.relu,
-    "transpose": lambda x: x.T,
 }
 BINARY: dict[str, Function] = {"add": tk.add, "multiply": tk.multiply}
-OTHERS: dict[str, Function] = {"matmul": tk.matmul, "power": tk.power, "sum_to": sum_to}
+OTHERS: dict[str, Function] = {
+    "matmul": tk.matmul,
+    "power": tk.power,
+    "transpose": lambda x: x.mT,
+    "sum_to": sum_to,
+}
 
 seeds = st.integers(0, 2**32 - 1)
 sizes = st.integers(1, 4)
@@ -106,9 +110,29 @@ def test_ops_of_two_inputs_undo_broadcasting(
     check(getattr(small, name), BINARY[name], draw(seed, *shapes.input_shapes))
 
 
-@given(rows=sizes, inner=sizes, columns=sizes, seed=seeds)
-def test_matmul(rows: int, inner: int, columns: int, seed: int) -> None:
-    check(small.matmul, tk.matmul, draw(seed, (rows, inner), (inner, columns)))
+@given(batches=two_shapes, rows=sizes, inner=sizes, columns=sizes, seed=seeds)
+def test_matmul_of_stacks_that_broadcast(
+    batches: BroadcastableShapes, rows: int, inner: int, columns: int, seed: int
+) -> None:
+    first, second = batches.input_shapes
+    inputs = draw(seed, (*first, rows, inner), (*second, inner, columns))
+    check(small.matmul, tk.matmul, inputs)
+    check(lambda a, b: a @ b, lambda a, b: a @ b, inputs)
+
+
+@given(batch=one_shape, rows=sizes, columns=sizes, seed=seeds)
+def test_transpose(batch: Shape, rows: int, columns: int, seed: int) -> None:
+    inputs = draw(seed, (*batch, rows, columns))
+    check(small.transpose, OTHERS["transpose"], inputs)
+    check(lambda x: x.mT, lambda x: x.mT, inputs)
+
+
+def test_a_vector_is_no_matrix() -> None:
+    matrix, vector = small.Tensor(np.ones((2, 2))), small.Tensor(np.ones(2))
+    with pytest.raises(ValueError, match="dim"):
+        (matrix @ vector).backward()
+    with pytest.raises(ValueError, match="dim"):
+        (vector @ matrix).backward()
 
 
 @given(shape=one_shape, n=st.sampled_from([-1.5, -1.0, 0.5, 1.0, 2.0, 3.0]), seed=seeds)
@@ -128,9 +152,17 @@ def test_sum_to_is_the_transpose_of_broadcasting(shapes: BroadcastableShapes, se
 @given(shapes=two_shapes, seed=seeds)
 def test_operators(shapes: BroadcastableShapes, seed: int) -> None:
     def f(a: Any, b: Any) -> Any:
-        return (3 - a) * b / (a * a + 2.0) - (-b) + 0.5 * a * b**2
+        return (3 - a) * b / (a * a + 2.0) - (-b) + 0.5 * a * b**2 + 1 / (b * b + 1.0)
 
     check(f, f, draw(seed, *shapes.input_shapes))
+
+
+def test_comparisons_are_arrays() -> None:
+    x, y = small.Tensor([1.0, 2.0, 3.0]), small.Tensor([2.0, 2.0, 2.0])
+    for two in (2, y, y.data):
+        np.testing.assert_array_equal(x < two, [True, False, False])
+        np.testing.assert_array_equal(x > two, [False, False, True])
+        np.testing.assert_array_equal(two > x, [True, False, False])
 
 
 @given(seed=seeds)
@@ -167,7 +199,13 @@ def test_gradients_add_up_over_walks() -> None:
 def test_grad_goes_to_any_order() -> None:
     third = small.grad(small.grad(small.grad(small.tanh)))
     expected = tk.grad(tk.grad(tk.grad(tk.tanh)))(0.3)
-    np.testing.assert_allclose(third(small.Tensor(0.3)).data, expected, rtol=1e-12)
+    for x in (0.3, np.array(0.3), small.Tensor(0.3)):
+        np.testing.assert_allclose(third(x).data, expected, rtol=1e-12)
+
+
+def test_grad_is_zero_where_nothing_depends_on_x() -> None:
+    second = small.grad(small.grad(small.relu))([-1.0, 2.0])
+    np.testing.assert_array_equal(second.data, [0.0, 0.0])
 
 
 def test_a_net_trains_as_in_the_package() -> None:

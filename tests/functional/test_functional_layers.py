@@ -22,13 +22,13 @@ def test_linear_names_what_does_not_fit(x: tuple[int, ...]) -> None:
     with pytest.raises(ValueError) as caught:
         F.linear(tk.zeros(*x), tk.zeros(3, 5), tk.zeros(3))
     assert str(caught.value) == (
-        f"linear(float32{x}, float32(3, 5), float32(3,)): input {x} has 7 features, but the weight "
-        "(3, 5) wants 5"
+        f"linear(float32{x}, float32(3, 5), float32(3,)): expected 5 features for the weight "
+        f"(3, 5), got 7 in the input {x}"
     )
 
 
 def test_linear_refuses_a_bias_that_would_widen_it() -> None:
-    with pytest.raises(ValueError, match=r"a bias of shape \(5,\) for 1 output features"):
+    with pytest.raises(ValueError, match=r"expected a bias of 1 output features, got \(5,\)"):
         F.linear(tk.zeros(4, 2), tk.zeros(1, 2), tk.zeros(5))
 
 
@@ -94,7 +94,7 @@ def test_dropout_refuses_what_is_no_probability(p: float) -> None:
 
 
 def test_dropout_refuses_another_generator() -> None:
-    with pytest.raises(TypeError, match=r"np\.random\.Generator, not int"):
+    with pytest.raises(TypeError, match=r"np\.random\.Generator, got int"):
         F.dropout(tk.ones(2), generator=3)  # type: ignore[arg-type]
 
 

@@ -103,7 +103,7 @@ def test_an_empty_batch_has_sum_0_and_no_mean(name: str) -> None:
     total.backward()
     assert x.grad is not None and x.grad.shape == (0, 3)
     assert loss(x, target, reduction="none").shape == ((0,) if name in OF_LABELS else (0, 3))
-    with pytest.raises(ValueError, match="an empty batch has no mean loss"):
+    with pytest.raises(ValueError, match="got an empty batch"):
         loss(x, target)
 
 
@@ -160,7 +160,7 @@ def test_certain_probabilities_cost_at_most_100() -> None:
 
 @pytest.mark.parametrize("outside", [-0.25, 1.5])
 def test_what_is_no_probability_is_refused(outside: float) -> None:
-    with pytest.raises(ValueError, match=r"lie in \[0, 1\].*with_logits"):
+    with pytest.raises(ValueError, match=r"expected probabilities in \[0, 1\].*with_logits"):
         F.binary_cross_entropy(Tensor([0.5, outside]), Tensor([0.0, 1.0]))
 
 
@@ -360,5 +360,5 @@ def test_kl_of_impossible_outcomes_is_0_where_the_target_is_0() -> None:
     ],
 )
 def test_integers_as_scores_are_refused(loss: Any, target: Any) -> None:
-    with pytest.raises(TypeError, match="scores are floats"):
+    with pytest.raises(TypeError, match="floats"):
         loss(Tensor([[1, 2], [3, 4]]), Tensor(target))

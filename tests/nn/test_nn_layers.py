@@ -202,9 +202,9 @@ def test_sizes_and_dtypes_of_the_wrong_kind() -> None:
         nn.Linear(2.0, 1)  # type: ignore[arg-type]
     with pytest.raises(TypeError, match="floating dtype, not int64"):
         nn.Linear(2, 1, dtype=np.int64)
-    with pytest.raises(TypeError, match=r"np\.random\.Generator, not int"):
+    with pytest.raises(TypeError, match=r"np\.random\.Generator, got int"):
         nn.Linear(2, 1, generator=3)  # type: ignore[arg-type]
-    with pytest.raises(TypeError, match=r"np\.random\.Generator, not int"):
+    with pytest.raises(TypeError, match=r"np\.random\.Generator, got int"):
         nn.Dropout(generator=3)  # type: ignore[arg-type]
 
 

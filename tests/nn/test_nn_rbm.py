@@ -542,7 +542,7 @@ def test_wrong_settings_are_named() -> None:
         rbm.fit(V, 0)
     with pytest.raises(ValueError, match="SGD: lr must be in"):
         rbm.fit(V, 1, lr=-1)
-    with pytest.raises(TypeError, match=r"takes a np\.random\.Generator"):
+    with pytest.raises(TypeError, match=r"expected a np\.random\.Generator"):
         rbm.sample(1, generator=0)  # type: ignore[arg-type]
     with pytest.raises(ValueError, match=r"^rbm: RBM\(n_visible=4, .* got \(2, 5\), wants"):
         rbm(np.zeros((2, 5)))

@@ -95,7 +95,7 @@ def params_in(case: Sample, dtype: Any) -> dict[str, Any]:
 
 def differentiable(name: str, inputs: Any) -> list[int]:
     """The places of the inputs that a gradient can be asked for."""
-    rules, every = OPS[name].rules, OPS[name].variadic or OPS[name].joint
+    rules, every = OPS[name].rules, OPS[name].variadic or OPS[name].one_rule_for_all
     return [
         j
         for j, x in enumerate(inputs)
@@ -269,10 +269,10 @@ def test_rules_compute_in_float32(name: str, i: int) -> None:
             rule, more = record.rules[0 if record.shared else j], {}
             if record.variadic:
                 more = {"index": j}
-            elif record.joint:
+            elif record.one_rule_for_all:
                 more = {"needs": (True,) * len(inputs)}
             found = rule(g, y.data, *y._values, **more, **params)
-            assert (found[j] if record.joint else found).dtype == np.float32
+            assert (found[j] if record.one_rule_for_all else found).dtype == np.float32
 
 
 @every_differentiable_case

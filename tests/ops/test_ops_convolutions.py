@@ -33,8 +33,8 @@ pytestmark = pytest.mark.skipif(
 def done(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
     """The names of the functions in C that were called; small convolutions are for these too."""
     found: list[str] = []
-    monkeypatch.setattr(products, "LARGE", 1)
-    monkeypatch.setattr(products, "NARROW", 1)
+    monkeypatch.setattr(products, "MIN_MULTIPLY_ADDS", 1)
+    monkeypatch.setattr(products, "MIN_SIDE", 1)
     kernels = products.kernels()
 
     def noting(name: str) -> Callable[..., None]:
@@ -220,12 +220,14 @@ def test_an_array_of_float64_among_those_of_float32(wide: int, done: list[str]) 
 
 
 @pytest.mark.parametrize(("more", "by"), [(0, ["C"] * 3), (1, [])])
-@pytest.mark.parametrize("limit", ["LARGE", "NARROW"])
+@pytest.mark.parametrize("limit", ["MIN_MULTIPLY_ADDS", "MIN_SIDE"])
 def test_limits_below_which_numpy_is_faster(
     limit: str, more: int, by: list[str], done: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     samples, windows, features, outputs = 3, 4 * 5, 2 * 3 * 2, 8
-    least = {"LARGE": samples * windows * features * outputs, "NARROW": outputs}[limit]
+    least = {"MIN_MULTIPLY_ADDS": samples * windows * features * outputs, "MIN_SIDE": outputs}[
+        limit
+    ]
     monkeypatch.setattr(products, limit, least + more)
     how: dict[str, Any] = {**SAME, "padding": ((0, 0), (0, 0))}
     all_three(normal(samples, 2, 6, 6), normal(outputs, 2, 3, 2), None, **how)
@@ -284,7 +286,7 @@ def test_memory_of_threads_that_ended_is_given_back() -> None:
 
     def work() -> None:
         all_three(*arrays, **SAME)
-        products.multiply(square, square)
+        products.gemm(square, square)
 
     def pages() -> int:
         return int(Path("/proc/self/statm").read_text(encoding="utf-8").split()[1])
@@ -301,6 +303,6 @@ def test_memory_of_threads_that_ended_is_given_back() -> None:
 
 
 def test_sizes_beyond_which_there_is_no_room(done: list[str]) -> None:
-    assert convolutions._MOST == 2304
+    assert convolutions._MAX_FEATURES == 2304
     header = included('#include "convolution.h"')["convolution.h"]
-    assert f"#define TK_MOST {convolutions._MOST} " in header
+    assert f"#define TK_MOST {convolutions._MAX_FEATURES} " in header

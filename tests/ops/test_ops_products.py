@@ -33,9 +33,9 @@ needs_c = pytest.mark.skipif(
 @pytest.fixture
 def small(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """What is large begins early, so that small arrays meet every way."""
-    monkeypatch.setattr(products, "LARGE", 1)
-    monkeypatch.setattr(products, "NARROW", 1)
-    monkeypatch.setattr(linalg, "FEW", 0)
+    monkeypatch.setattr(products, "MIN_MULTIPLY_ADDS", 1)
+    monkeypatch.setattr(products, "MIN_SIDE", 1)
+    monkeypatch.setattr(linalg, "MAX_DOT_SIZE", 0)
     yield
 
 
@@ -120,10 +120,10 @@ def test_shapes_and_layouts(
     a, b = LAYOUTS[left](normal(rows, depth)), LAYOUTS[right](normal(depth, columns))
     out = None if given_out is None else LAYOUTS[given_out](normal(rows, columns))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(products, "LARGE", 1)
-        patch.setattr(products, "NARROW", 1)
+        patch.setattr(products, "MIN_MULTIPLY_ADDS", 1)
+        patch.setattr(products, "MIN_SIDE", 1)
         patch.setattr(np, "matmul", None)
-        found = products.multiply(a, b, out=out)
+        found = products.gemm(a, b, out=out)
     assert out is None or found is out
     close(np.asarray(found), np.asarray(a), np.asarray(b))
 
@@ -135,7 +135,7 @@ def test_every_number_of_rows_and_nothing_beyond(small: None, columns: int) -> N
     for rows in range(1, 100):
         room = np.full((rows + 2, columns), 7, np.float32)
         a = normal(rows, 20)
-        close(products.multiply(a, b, out=room[1:-1]), a, b)
+        close(products.gemm(a, b, out=room[1:-1]), a, b)
         assert room[0].tolist() == room[-1].tolist() == [7] * columns
 
 
@@ -143,7 +143,7 @@ def test_every_number_of_rows_and_nothing_beyond(small: None, columns: int) -> N
 def test_a_stack_of_products(small: None, calls: list[Any]) -> None:
     a, b = normal(3, 20, 30), normal(3, 30, 40)
     out = np.zeros((20, 3, 40), np.float32)
-    for found in (products.multiply(a, b), products.multiply(a, b, out=out.swapaxes(0, 1))):
+    for found in (products.gemm(a, b), products.gemm(a, b, out=out.swapaxes(0, 1))):
         close(found, a, b)
     close(out.swapaxes(0, 1), a, b)
     assert calls == [(20, 30, 40)] * 6
@@ -157,7 +157,7 @@ def test_nan_and_infinities_stay_in_their_row_and_column(special: float) -> None
     b[3, 69] = special
     with np.errstate(invalid="ignore"):
         expected = a @ b
-    np.testing.assert_array_equal(np.isfinite(products.multiply(a, b)), np.isfinite(expected))
+    np.testing.assert_array_equal(np.isfinite(products.gemm(a, b)), np.isfinite(expected))
     assert np.isfinite(expected).sum() == 149 * 69
 
 
@@ -181,7 +181,7 @@ def test_nan_and_infinities_stay_in_their_row_and_column(special: float) -> None
          "ranks", "broadcast", "four axes", "no depth", "no rows"],
 )  # fmt: skip
 def test_what_stays_with_numpy(a: ndarray, b: ndarray, calls: list[Any]) -> None:
-    found = products.multiply(a, b)
+    found = products.gemm(a, b)
     np.testing.assert_array_equal(found, np.matmul(a, b))
     assert found.dtype == np.matmul(a, b).dtype
     assert not calls
@@ -191,16 +191,16 @@ def test_what_c_would_keep_too_much_memory_for(
     monkeypatch: pytest.MonkeyPatch, calls: list[Any]
 ) -> None:
     a, b = normal(200, 200), normal(200, 200)
-    monkeypatch.setattr(products, "_MOST_COPIED", 4 * 200 * 200 - 1)
-    np.testing.assert_array_equal(products.multiply(a, b), a.dot(b))
+    monkeypatch.setattr(products, "_MAX_PACKED_BYTES", 4 * 200 * 200 - 1)
+    np.testing.assert_array_equal(products.gemm(a, b), a.dot(b))
     assert not calls
 
 
 def test_subclasses_and_shapes_that_disagree_are_numpys() -> None:
     a, b = normal(200, 200), np.ma.masked_array(normal(200, 200))
-    assert type(products.multiply(a, b)) is np.ma.MaskedArray
+    assert type(products.gemm(a, b)) is np.ma.MaskedArray
     with pytest.raises(ValueError, match="not aligned"):
-        products.multiply(a, normal(100, 200))
+        products.gemm(a, normal(100, 200))
 
 
 # ------------------------------------------------------------------ who uses it
@@ -367,8 +367,10 @@ def test_a_word_that_the_switch_does_not_know(
     monkeypatch: pytest.MonkeyPatch, afresh: None
 ) -> None:
     monkeypatch.setenv("TINYGRAD_KR_PRODUCTS", "blas")
-    with pytest.raises(ValueError, match="TINYGRAD_KR_PRODUCTS is 'blas'; it is 'numpy' or not"):
-        products.multiply(normal(200, 200), normal(200, 200))
+    with pytest.raises(
+        ValueError, match="TINYGRAD_KR_PRODUCTS: expected 'numpy' or nothing, got 'blas'"
+    ):
+        products.gemm(normal(200, 200), normal(200, 200))
 
 
 def test_without_a_compiler(tmp_path: Any) -> None:
@@ -399,7 +401,7 @@ def test_a_cache_that_others_may_write_to(tmp_path: Any) -> None:
 def test_another_processor(monkeypatch: pytest.MonkeyPatch, afresh: None) -> None:
     monkeypatch.setattr(kernels, "has_wide_vectors", lambda: False)
     a = normal(200, 200)
-    np.testing.assert_array_equal(products.multiply(a, a), a.dot(a))
+    np.testing.assert_array_equal(products.gemm(a, a), a.dot(a))
     assert products._product() is None
 
 
@@ -428,7 +430,7 @@ def test_several_python_threads(afresh: None) -> None:
     found: list[ndarray] = []
 
     def work(_: int) -> None:
-        found.extend(products.multiply(a, b) for _ in range(50))
+        found.extend(products.gemm(a, b) for _ in range(50))
 
     with ThreadPoolExecutor() as pool:
         list(pool.map(work, range(3)))
@@ -443,16 +445,16 @@ def test_several_python_threads(afresh: None) -> None:
 def test_a_child_process_has_helpers_of_its_own() -> None:
     code = (
         "import os, threading\n"
-        "b = np.concatenate([a, a]); first = products.multiply(b, a)\n"
+        "b = np.concatenate([a, a]); first = products.gemm(b, a)\n"
         "stop = []\n"
         "def work():\n"
-        "    while not stop: products.multiply(b, a)\n"
+        "    while not stop: products.gemm(b, a)\n"
         "thread = threading.Thread(target=work); thread.start()\n"
         "codes = []\n"
         "for _ in range(20):\n"
         "    child = os.fork()\n"
         "    if not child:\n"
-        "        os._exit(not all((products.multiply(b, a) == first).all() for _ in range(20)))\n"
+        "        os._exit(not all((products.gemm(b, a) == first).all() for _ in range(20)))\n"
         "    codes.append(os.waitpid(child, 0)[1])\n"
         "stop.append(1); thread.join(); print(codes)"
     )

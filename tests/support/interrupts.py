@@ -145,7 +145,7 @@ def batches(n: int, seed: int = 0) -> tuple[Tensor, Tensor]:
 def check_goes_on(learner: Learner, make: Make, steps: int = 200) -> None:
     """What any program does next works, and so many steps give what an eager twin's do."""
     leaf = Tensor(np.ones(2), requires_grad=True)
-    assert (leaf * 2).sum().item() == 4  # no recorder is left
+    assert (leaf * 2).sum().item() == 4  # no tracer is left
     (leaf * leaf).sum().backward()  # nor a mode in which nothing is recorded
     assert leaf.grad is not None
     twin = learner.twin(make)
@@ -173,7 +173,7 @@ def drawn(total: int, n: int, seed: int) -> Iterator[int]:
 
 
 def bombard(seconds: float, seed: int = 0) -> int:
-    """Interrupt eager, recorded, replayed and repeated steps at random moments, and see that they
+    """Interrupt eager, traced, replayed and repeated steps at random moments, and see that they
     go on right; how many interrupts came."""
     generator = np.random.default_rng(seed)
     x, y = (stacked[0] for stacked in batches(1))

@@ -255,7 +255,7 @@ def _unfold(x: ndarray, **window: Any) -> ndarray:
     return y
 
 
-def _window_max(x: ndarray, **window: Any) -> ndarray:
+def _max_pool(x: ndarray, **window: Any) -> ndarray:
     spatial = len(window["kernel"])
     return np.asarray(_unfold(x, **window).max(axis=tuple(range(-spatial, 0))))
 
@@ -263,7 +263,7 @@ def _window_max(x: ndarray, **window: Any) -> ndarray:
 def firsts() -> Iterable[Sample]:
     for shape, window in WINDOWS:
         for x in (distinct(*shape), np.zeros(shape)):
-            y = _window_max(x, **window)
+            y = _max_pool(x, **window)
             yield sample(draw(*y.shape), x, y, **window)
 
 
@@ -469,7 +469,7 @@ SAMPLES: dict[str, list[Sample]] = {
     "erf": unary(),
     # elementwise: selection
     "where": [*selections(), Sample((choices(70, 70), draw(70, 70), draw(70)), smooth=False)],
-    "masked": [
+    "where_or_zero": [
         sample(draw(2, 3), choices(2, 3)),
         sample(draw(2, 3), choices(3)),
         sample(draw(2, 3), np.array([0.0, 2.0, -1.0])),
@@ -636,7 +636,7 @@ SAMPLES: dict[str, list[Sample]] = {
     ],
     "det": matrices(),
     "cofactor": matrices(),
-    "cofactor_slope": [
+    "cofactor_vjp": [
         Sample((draw(3, 3), invertible()), repeatable=False),
         sample(draw(2, 3, 3), invertible(2)),
         sample(draw(1, 1), invertible(n=1)),
@@ -665,16 +665,16 @@ SAMPLES: dict[str, list[Sample]] = {
             sample(draw(2, 3, 2), RANDOM.integers(0, 3, (2, 2)), axis=1),
             sample(draw(0, 3), np.zeros(0, np.int64), axis=1),
         ]
-        for name in ("label_loss", "label_pick")
+        for name in ("cross_entropy", "gather_labels")
     },
-    "label_put": [
+    "scatter_labels": [
         sample(draw(4), np.array([2, 0, 2, 1]), axis=1, classes=3),
         sample(draw(), np.array(1), axis=0, classes=3),
         sample(draw(2, 2), RANDOM.integers(0, 3, (2, 2)), axis=1, classes=4),
         sample(draw(0), np.zeros(0, np.int64), axis=1, classes=3),
     ],
-    "bernoulli_loss": binary(first=(0.1, 0.9), second=(0.1, 0.9))[:8],
-    "logistic_loss": [
+    "bce": binary(first=(0.1, 0.9), second=(0.1, 0.9))[:8],
+    "bce_with_logits": [
         sample(draw(2, 3), draw(2, 3, **fractions), reduction="mean"),
         sample(draw(2, 3), draw(2, 3, **fractions), reduction="sum"),
         sample(draw(2, 3), draw(2, 3, **fractions)),
@@ -683,19 +683,19 @@ SAMPLES: dict[str, list[Sample]] = {
         sample(draw(), draw(**fractions), draw(**fractions)),
         sample(draw(0, 3), draw(3, **fractions), draw(3, **fractions)),
     ],
-    "logistic_slope": [
+    "bce_with_logits_vjp": [
         sample(draw(2, 3), draw(2, 3, **fractions)),
         sample(draw(2, 3), draw(2, 3, **fractions), draw(2, 3, **fractions)),
         sample(draw(2, 3), draw(3, **fractions), draw(2, 1, **fractions)),
         sample(draw(0, 3), draw(3, **fractions), draw(3, **fractions)),
     ],
-    "standardize": [
+    "normalize": [
         sample(draw(2, 4), axis=(1,), eps=1e-5),
         sample(draw(3, 2, 2), axis=(0, 2), eps=0.1),
         sample(draw(2, 2, 3), axis=(1, 2), eps=1e-5),
         sample(draw(0, 3), axis=(1,), eps=1e-5),
     ],
-    "keep_mask": [
+    "dropout_mask": [
         sample(draw(*shape), p=p, generator=np.random.default_rng(0))
         for shape in ((2, 3), (), (0, 3))
         for p in (0.0, 1.0)
@@ -706,11 +706,11 @@ SAMPLES: dict[str, list[Sample]] = {
     "convolve": list(convolutions("convolve")),
     "convolve_transposed": list(convolutions("convolve_transposed")),
     "convolve_weight": list(convolutions("convolve_weight")),
-    "window_sum": [sample(draw(*shape), **window) for shape, window in WINDOWS],
-    "window_max": [sample(distinct(*shape), **window) for shape, window in WINDOWS],
-    "window_pick": list(picks(put=False)),
-    "window_put": list(picks(put=True)),
-    "window_put_first": list(firsts()),
+    "sum_pool": [sample(draw(*shape), **window) for shape, window in WINDOWS],
+    "max_pool": [sample(distinct(*shape), **window) for shape, window in WINDOWS],
+    "max_pool_gather": list(picks(put=False)),
+    "max_unpool": list(picks(put=True)),
+    "max_pool_vjp": list(firsts()),
     # recurrent nets
     "rnn_scan": [*sequences(1, 1), *sequences(1, 1, nonlinearity="relu")],
     "lstm_scan": list(sequences(4, 2)),
@@ -753,7 +753,7 @@ def _window_pick(x: ndarray, index: ndarray, **window: Any) -> ndarray:
     return np.take_along_axis(flat, index[..., None], -1)[..., 0]
 
 
-def _window_put(g: ndarray, index: ndarray, shape: tuple[int, ...], **window: Any) -> ndarray:
+def _max_unpool(g: ndarray, index: ndarray, shape: tuple[int, ...], **window: Any) -> ndarray:
     x = np.zeros(shape, g.dtype)
     for position, _, at, offset in _places(shape, window):
         number = np.ravel_multi_index(offset, window["kernel"])
@@ -761,10 +761,10 @@ def _window_put(g: ndarray, index: ndarray, shape: tuple[int, ...], **window: An
     return x
 
 
-def _window_put_first(g: ndarray, x: ndarray, y: ndarray, **window: Any) -> ndarray:
+def _max_pool_vjp(g: ndarray, x: ndarray, y: ndarray, **window: Any) -> ndarray:
     windows = _unfold(x, **window)
     index = windows.reshape(*y.shape, math.prod(window["kernel"])).argmax(-1)
-    return _window_put(g, index, x.shape, **window)
+    return _max_unpool(g, index, x.shape, **window)
 
 
 def _window_sum(x: ndarray, **window: Any) -> Any:
@@ -787,7 +787,7 @@ def _label_put(g: ndarray, labels: ndarray, axis: int, classes: int) -> ndarray:
     return np.asarray(one_hot * np.expand_dims(g, axis))
 
 
-def _standardize(x: ndarray, axis: Any, eps: float) -> Any:
+def _normalize(x: ndarray, axis: Any, eps: float) -> Any:
     mean, var = np.mean(x, axis=axis, keepdims=True), np.var(x, axis=axis, keepdims=True)
     return (x - mean) / np.sqrt(var + eps)
 
@@ -922,7 +922,7 @@ REFERENCES: dict[str, Callable[..., Any]] = {
     "relu": lambda x: np.where(x > 0, x, 0),
     "erf": lambda x: np.vectorize(math.erf, otypes=[float])(x),
     "clip": lambda x, low=-math.inf, high=math.inf: np.minimum(np.maximum(x, low), high),
-    "masked": lambda x, mask: np.where(mask, x, 0),
+    "where_or_zero": lambda x, mask: np.where(mask, x, 0),
     "astype": lambda x, dtype: x.astype(dtype),
     "sum_": np.sum,
     "mean_": lambda x, **params: np.mean(x, **params),
@@ -972,30 +972,30 @@ REFERENCES: dict[str, Callable[..., Any]] = {
     "svd_packed": _svd_packed,
     "unfold": _unfold,
     "fold": _fold,
-    "window_max": _window_max,
-    "window_sum": _window_sum,
+    "max_pool": _max_pool,
+    "sum_pool": _window_sum,
     "convolve": _convolve,
     "convolve_transposed": _convolve_transposed,
     "convolve_weight": _convolve_weight,
     "softmax": lambda x, axis: np.exp(_log_softmax(x, axis)),
     "log_softmax": _log_softmax,
-    "label_loss": lambda x, labels, axis: -_label_pick(_log_softmax(x, axis), labels, axis),
-    "label_pick": _label_pick,
-    "label_put": _label_put,
-    "bernoulli_loss": lambda p, t: -t * np.log(p) - (1 - t) * np.log(1 - p),
-    "logistic_loss": lambda x, a, *b, reduction="none": reduce_loss(
+    "cross_entropy": lambda x, labels, axis: -_label_pick(_log_softmax(x, axis), labels, axis),
+    "gather_labels": _label_pick,
+    "scatter_labels": _label_put,
+    "bce": lambda p, t: -t * np.log(p) - (1 - t) * np.log(1 - p),
+    "bce_with_logits": lambda x, a, *b, reduction="none": reduce_loss(
         a * np.logaddexp(0, -x) + (b[0] if b else 1 - a) * np.logaddexp(0, x), reduction
     ),
-    "logistic_slope": lambda x, a, *b: (
+    "bce_with_logits_vjp": lambda x, a, *b: (
         (b[0] if b else 1 - a) / (1 + np.exp(-x)) - a / (1 + np.exp(x))
     ),
-    "standardize": _standardize,
-    "keep_mask": lambda x, p, generator: np.full(x.shape, 1 - p, x.dtype),
-    "cofactor_slope": _cofactor_slope,
+    "normalize": _normalize,
+    "dropout_mask": lambda x, p, generator: np.full(x.shape, 1 - p, x.dtype),
+    "cofactor_vjp": _cofactor_slope,
     "pinv": lambda a: np.linalg.pinv(a),
-    "window_pick": _window_pick,
-    "window_put": _window_put,
-    "window_put_first": _window_put_first,
+    "max_pool_gather": _window_pick,
+    "max_unpool": _max_unpool,
+    "max_pool_vjp": _max_pool_vjp,
     "rnn_scan": _rnn_scan,
     "lstm_scan": _lstm_scan,
     "gru_scan": _gru_scan,

@@ -125,11 +125,11 @@ def test_sizes_that_are_none(sizes: Any) -> None:
 
 def test_bad_data_is_refused_by_name() -> None:
     for data, message in (
-        ("abc", "real numbers, not <U3"),
-        (None, "real numbers, not object"),
-        ([object()], "real numbers, not object"),
-        ({1: 2}, "real numbers, not object"),
-        (np.array(["2020-01-01"], "datetime64[D]"), "real numbers, not datetime64"),
+        ("abc", "real numbers, got <U3"),
+        (None, "real numbers, got object"),
+        ([object()], "real numbers, got object"),
+        ({1: 2}, "real numbers, got object"),
+        (np.array(["2020-01-01"], "datetime64[D]"), "real numbers, got datetime64"),
     ):
         with pytest.raises(TypeError, match=message):
             Tensor(data)

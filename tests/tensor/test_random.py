@@ -72,7 +72,7 @@ def test_dtypes_and_shapes() -> None:
         assert make(2).dtype == np.float32
         assert make(2, dtype=np.float64).dtype == np.float64
         assert make(2, dtype=np.float16).dtype == np.float16
-        with pytest.raises(TypeError, match="floating dtype, not int64"):
+        with pytest.raises(TypeError, match="expected floats, got int64"):
             make(2, dtype=np.int64)
     assert tk.randint(3).shape == ()
     assert tk.randint(3, size=4).shape == tk.randint(0, 3, (4,)).shape == (4,)
@@ -107,9 +107,9 @@ def test_moments_within_five_standard_errors(dtype: Any) -> None:
 
 
 def test_bad_bounds_are_refused() -> None:
-    with pytest.raises(ValueError, match=r"no integer in \[3, 3\)"):
+    with pytest.raises(ValueError, match="expected low < high, got 3 and 3"):
         tk.randint(3, 3)
-    with pytest.raises(ValueError, match=r"no integer in \[0, 0\)"):
+    with pytest.raises(ValueError, match="expected low < high, got 0 and 0"):
         tk.randint(0)
     for p in (-0.1, 1.1, float("nan")):
         with pytest.raises(ValueError, match=r"probabilit.*\[0, 1\]"):

@@ -42,7 +42,7 @@ def test_shape_and_its_relatives() -> None:
     assert len(t) == 2
     assert t.T.shape == (4, 3, 2)
     assert t.mT.shape == (2, 4, 3)
-    with pytest.raises(ValueError, match=r"mT needs at least 2 axes, not shape \(3,\)"):
+    with pytest.raises(ValueError, match=r"mT: expected at least 2 axes, got shape \(3,\)"):
         Tensor(np.ones(3)).mT  # noqa: B018
     with pytest.raises(TypeError):
         len(Tensor(1.0))
@@ -60,7 +60,7 @@ def test_numbers_out_of_it() -> None:
     assert f"{Tensor(3.14159):.2f}" == "3.14"
     assert float(leaf(2.0)) == 2.0
     for convert in (float, int, Tensor.item):
-        with pytest.raises((TypeError, ValueError), match=r"one element, not shape \(2,\)"):
+        with pytest.raises((TypeError, ValueError), match=r"one element, got shape \(2,\)"):
             convert(Tensor([1.0, 2.0]))
     with pytest.raises(ValueError, match="ambiguous"):
         bool(Tensor([1.0, 2.0]))
@@ -76,7 +76,7 @@ def test_iteration_is_over_the_first_axis_and_differentiable() -> None:
     assert x.grad is not None
     assert x.grad.data[0].tolist() == np.ones((3, 4)).tolist()
     assert x.grad.data[1].tolist() == np.full((3, 4), 2.0).tolist()
-    with pytest.raises(TypeError, match="0-d Tensor cannot be iterated"):
+    with pytest.raises(TypeError, match="got a 0-d Tensor"):
         iter(Tensor(1.0))
     first, second = x
     assert first.shape == second.shape == (3, 4)
@@ -145,15 +145,17 @@ def test_requires_grad_may_be_switched_on_leaves_only() -> None:
     y = leaf([1.0]) * 2
     assert not y.is_leaf
     y.requires_grad_()
-    with pytest.raises(RuntimeError, match=r"cannot stop requiring grad; use \.detach\(\)"):
+    with pytest.raises(
+        RuntimeError, match=r"expected a leaf, got a computed Tensor. Use \.detach\(\)"
+    ):
         y.requires_grad = False
 
 
 def test_grad_is_checked_when_it_is_set() -> None:
     x = leaf([1.0, 2.0])
-    with pytest.raises(ValueError, match=r"gradient of shape \(3,\) for a Tensor of \(2,\)"):
+    with pytest.raises(ValueError, match=r"grad: expected shape \(2,\), got \(3,\)"):
         x.grad = Tensor(np.ones(3))
-    with pytest.raises(TypeError, match="gradient of float32 for a Tensor of float64"):
+    with pytest.raises(TypeError, match="grad: expected float64, got float32"):
         x.grad = Tensor([1.0, 2.0])
     x.grad = np.ones(2)
     assert isinstance(x.grad, Tensor)
@@ -193,9 +195,9 @@ def test_in_place_operators_write_into_leaves_and_constants() -> None:
 
 def test_in_place_operators_refuse_a_result_that_does_not_fit() -> None:
     t = Tensor([1, 2])
-    with pytest.raises(TypeError, match="result of float32 into a Tensor of int64"):
+    with pytest.raises(TypeError, match="expected a result of int64, got float32"):
         t /= 2
-    with pytest.raises(TypeError, match="result of float32 into a Tensor of int64"):
+    with pytest.raises(TypeError, match="expected a result of int64, got float32"):
         t += 0.5
     with pytest.raises(ValueError, match="broadcast"):
         t += np.ones((3, 2), int)
@@ -236,9 +238,13 @@ def test_writes_return_the_tensor() -> None:
 
 def test_writing_a_tracked_tensor_would_lose_its_gradient() -> None:
     x, buffer = leaf([1.0]), Tensor(np.zeros(1))
-    with pytest.raises(RuntimeError, match="would lose its gradient"):
+    with pytest.raises(
+        RuntimeError, match="expected a constant value, got a Tensor that requires grad"
+    ):
         buffer.copy_(x)
-    with pytest.raises(RuntimeError, match="would lose its gradient"):
+    with pytest.raises(
+        RuntimeError, match="expected a constant value, got a Tensor that requires grad"
+    ):
         buffer[0] = x[0]
     with tk.no_grad():
         buffer.copy_(x)
@@ -266,7 +272,7 @@ def test_copies_are_leaves_with_their_own_memory_and_gradient() -> None:
     assert again.requires_grad
     assert again.tolist() == x.tolist()
     for way in (copy.deepcopy, copy.copy, pickle.dumps):
-        with pytest.raises(RuntimeError, match="only leaf Tensors"):
+        with pytest.raises(RuntimeError, match="expected a leaf, got a computed Tensor"):
             way(x * 2)
 
 
@@ -392,7 +398,7 @@ def test_axes_out_of_range_raise(f: Any) -> None:
 
 
 def test_flatten_refuses_its_ends_the_wrong_way_round() -> None:
-    with pytest.raises(ValueError, match="start_dim 2 comes after end_dim 1"):
+    with pytest.raises(ValueError, match="expected start_dim up to end_dim, got 2 and 1"):
         Tensor(A).flatten(2, 1)
     assert Tensor(1.0).flatten().shape == (1,)
     assert tk.zeros(0, 3).flatten().shape == (0,)

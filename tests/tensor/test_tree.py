@@ -65,13 +65,13 @@ def test_leaves_are_matched_by_key_and_not_by_order() -> None:
 @pytest.mark.parametrize(
     ("other", "message"),
     [
-        ({"a": 1}, r"keys \['a'\], not \['a', 'b'\]"),
+        ({"a": 1}, r"expected keys \['a', 'b'\], got \['a'\]"),
         ({"a": 1, "c": [1, 2]}, "keys"),
-        ({"a": 1, "b": [1]}, r"1 items, not 2, at \['b'\]"),
-        ({"a": 1, "b": 2}, r"int, not list, at \['b'\]"),
-        ({"a": [1], "b": [1, 2]}, r"list, not a leaf, at \['a'\]"),
-        ([1, [1, 2]], "list, not dict"),
-        ({"a": None, "b": [1, 2]}, r"None, not a leaf, at \['a'\]"),
+        ({"a": 1, "b": [1]}, r"expected 2 items at \['b'\], got 1"),
+        ({"a": 1, "b": 2}, r"expected list at \['b'\], got int"),
+        ({"a": [1], "b": [1, 2]}, r"expected a leaf at \['a'\], got list"),
+        ([1, [1, 2]], "expected dict, got list"),
+        ({"a": None, "b": [1, 2]}, r"expected a leaf at \['a'\], got None"),
     ],
 )
 def test_another_structure_is_refused_with_its_place(other: Any, message: str) -> None:

@@ -29,3 +29,7 @@ __all__ += joining.__all__
 __all__ += products.__all__
 __all__ += reduction.__all__
 __all__ += shape.__all__
+
+
+def __dir__() -> list[str]:
+    return __all__

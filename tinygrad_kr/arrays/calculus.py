@@ -23,16 +23,23 @@ def diff(
     prepend: Any = None,
     append: Any = None,
 ) -> Any:
-    """The differences of neighbours along `axis`, `n` times over.
+    """The differences of neighbours along `axis`, x_(i+1) - x_i, applied `n` times.
 
-    prepend, append: what to put before and after first, of the size of `x` off the axis.
+    prepend, append: put before and after `x` first: a number, or an array of its size off the
+        axis.
+    The axis has `n` elements less. Booleans give x_(i+1) != x_i.
+    Raises ValueError for a number, or for a negative `n`.
+    Source: np.diff, torch.diff.
+
+    >>> tk.diff(tk.tensor([1.0, 4.0, 9.0]))
+    Tensor([3., 5.])
     """
     axis = axis if dim is None else dim
     x = operands(x)[0]
     if not x.ndim:
-        raise ValueError("diff needs at least 1 axis, not a number")
+        raise ValueError("diff: expected at least 1 axis, got a number.")
     if n < 0:
-        raise ValueError(f"diff: n = {n} is negative")
+        raise ValueError(f"diff: expected n of at least 0, got {n}.")
     ends = [part for part in (prepend, x, append) if part is not None]
     if len(ends) > 1:
         ends = [_widened(part, x.shape, axis) for part in operands(*ends)]
@@ -55,23 +62,26 @@ def _widened(part: Any, size: tuple[int, ...], axis: int) -> Any:
 def gradient(
     x: Any, *, spacing: Any = 1.0, axis: Any = None, dim: Any = None, edge_order: int = 1
 ) -> tuple[Any, ...]:
-    """The slopes of sampled values along each axis: central differences, one-sided at the ends.
+    """The slopes of samples along each axis: central differences, one-sided at the ends.
 
-    spacing: the distance of samples, or a vector of their positions, for all axes or a list with
-        one for each.
-    axis: the axes (default: all).
+    spacing: the distance of samples, or a vector of their positions; a list gives one per axis.
+    axis, dim: the axes, all by default. The result is a tuple with one array per axis.
     edge_order: 1 or 2, the accuracy of the differences at the ends.
+    Exact inside for a quadratic. Integers become float32.
+    Raises ValueError for fewer than edge_order + 1 samples, or a spacing that does not fit.
+    Source: Fornberg, Generation of finite difference formulas (1988); torch.gradient.
 
-    Exact for a quadratic inside (Fornberg 1988); needs edge_order + 1 samples.
+    >>> tk.gradient(tk.tensor([0.0, 1.0, 4.0]))
+    (Tensor([1., 2., 3.]),)
     """
     x = floating(operands(x)[0])
     axis = axis if dim is None else dim
     axes = normalize_axis_tuple(range(x.ndim) if axis is None else axis, x.ndim, "gradient")
     spacings = spacing if isinstance(spacing, list | tuple) else [spacing] * len(axes)
     if len(spacings) != len(axes):
-        raise ValueError(f"gradient: {len(spacings)} spacings for {len(axes)} axes")
+        raise ValueError(f"gradient: expected {len(axes)} spacings, got {len(spacings)}.")
     if edge_order not in {1, 2}:
-        raise ValueError(f"gradient: edge_order is 1 or 2, not {edge_order}")
+        raise ValueError(f"gradient: expected edge_order 1 or 2, got {edge_order}.")
     return tuple(_slopes(x, a, h, edge_order) for a, h in zip(axes, spacings, strict=True))
 
 
@@ -79,10 +89,12 @@ def _slopes(x: Any, axis: int, spacing: Any, edge_order: int) -> Any:
     f = moveaxis(x, axis, -1)
     n = f.shape[-1]
     if n <= edge_order:
-        raise ValueError(f"gradient: {n} samples along axis {axis}; it takes {edge_order + 1}")
+        raise ValueError(
+            f"gradient: expected at least {edge_order + 1} samples along axis {axis}, got {n}."
+        )
     spacing = operands(f, spacing)[1]
     if spacing.ndim and spacing.shape != (n,):
-        raise ValueError(f"gradient: positions of shape {spacing.shape} for {n} samples")
+        raise ValueError(f"gradient: expected {n} positions, got shape {spacing.shape}.")
     steps = diff(spacing) if spacing.ndim else shape.broadcast_to(spacing, shape=(n - 1,))
     steps = floating(steps)
     before, after = steps[:-1], steps[1:]
@@ -102,7 +114,14 @@ def trapezoid(
 ) -> Any:
     """The integral of samples by the trapezoidal rule: sum (y_i + y_(i+1)) / 2 (x_(i+1) - x_i).
 
-    x: the positions, along the axis or of the shape of `y`; without them `dx` lies between two.
+    x: the positions, a vector along the axis or an array of the shape of `y`.
+    dx: the distance of two samples where there is no `x`.
+    Gradient: through `y`, `x` and `dx`.
+    Raises ValueError if the positions do not broadcast.
+    Source: np.trapezoid, torch.trapezoid.
+
+    >>> tk.trapezoid(tk.tensor([0.0, 1.0, 4.0]))
+    Tensor(3.)
     """
     axis = axis if dim is None else dim
     y = operands(y)[0]
@@ -114,21 +133,27 @@ def trapezoid(
 
 
 def convolve(a: Any, v: Any, mode: str = "full") -> Any:
-    """y_k = sum_i a_i v_(k - i) of two vectors.
+    """The convolution of two vectors: y_k = sum_i a_i v_(k - i).
 
-    mode: "full" every k with a product, "same" the middle of it in the longer one's size, "valid"
-        where they overlap completely.
+    mode: "full" for every k with a product, "same" for the middle of it in the longer vector's
+        size, "valid" for complete overlap.
+    Gradient: through both vectors.
+    Raises ValueError for other modes, for empty vectors, or for anything but vectors.
+    Source: np.convolve.
+
+    >>> tk.convolve(tk.tensor([1.0, 2.0, 3.0]), tk.tensor([1.0, 1.0]))
+    Tensor([1., 3., 5., 3.])
     """
     a, v = operands(a, v)
     if a.ndim > 1 or v.ndim > 1 or not a.size or not v.size:
-        raise ValueError(f"convolve takes two vectors that are not empty, not {a.shape}, {v.shape}")
+        raise ValueError(f"convolve: expected two vectors, not empty, got {a.shape} and {v.shape}.")
     a, v = a.reshape(-1), v.reshape(-1)
     if len(v) > len(a):
         a, v = v, a
     m = len(v)
     modes = {"full": (m - 1, m - 1), "same": (m // 2, (m - 1) // 2), "valid": (0, 0)}
     if mode not in modes:
-        raise ValueError(f'convolve: mode is "full", "same" or "valid", not {mode!r}')
+        raise ValueError(f'convolve: expected mode "full", "same" or "valid", got {mode!r}.')
     padded = shape.pad(a, widths=(modes[mode],))
     windows = unfold(padded, kernel=(m,), stride=(1,), dilation=(1,))
     return linalg.matmul(windows, shape.flip(v))

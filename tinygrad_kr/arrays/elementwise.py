@@ -17,9 +17,15 @@ __all__ = ["clamp", "clip", "masked_fill", "nan_to_num"]
 
 @array_function
 def clip(x: Any, min: Any = None, max: Any = None) -> Any:
-    """Limited to [min, max]; the gradient passes where it was inside, bounds included.
+    """`x` limited to [min, max], elementwise.
 
-    A bound that is a Tensor gets its gradient too (half of it where they are equal).
+    min, max: numbers, arrays or Tensors; None for no bound. One of them at least is needed.
+    Gradient: 1 where `x` was inside, bounds included, else 0. A bound that is a Tensor has a
+        gradient too; then both have half of it where they are equal.
+    Raises ValueError without a bound. Source: np.clip, torch.clamp.
+
+    >>> tk.clip(tk.tensor([-1.0, 0.5, 2.0]), 0, 1)
+    Tensor([0. , 0.5, 1. ])
     """
     if not isinstance(min, Node) and not isinstance(max, Node):
         return elementwise.clip(x, low=min, high=max)
@@ -32,7 +38,14 @@ clamp = clip
 
 @array_function
 def masked_fill(x: Any, mask: Any, value: float) -> Any:
-    """`value` where `mask` holds."""
+    """`x` with `value` where `mask` holds.
+
+    mask: booleans that broadcast with `x`.
+    Gradient: g where `mask` does not hold, else 0. Source: torch.Tensor.masked_fill.
+
+    >>> tk.masked_fill(tk.tensor([1.0, 2.0]), [True, False], 0.0)
+    Tensor([0., 2.])
+    """
     return where(mask, value, x)
 
 
@@ -40,9 +53,13 @@ def masked_fill(x: Any, mask: Any, value: float) -> Any:
 def nan_to_num(
     x: Any, nan: float = 0.0, posinf: float | None = None, neginf: float | None = None
 ) -> Any:
-    """`x` with NaN and infinities replaced by finite numbers (the largest of the dtype by default).
+    """`x` with NaN and infinities replaced by finite numbers.
 
-    The gradient is 0 where something was replaced.
+    nan: for NaN. posinf, neginf: for inf and -inf, the largest numbers of the dtype by default.
+    Gradient: g, and 0 where something was replaced. Source: np.nan_to_num.
+
+    >>> tk.nan_to_num(tk.tensor([1.0, np.nan]))
+    Tensor([1., 0.])
     """
     if x.dtype.kind != "f":
         return x

@@ -1,6 +1,6 @@
 """Elements chosen by position along an axis: sorted, gathered, taken, and added back.
 
-Compositions of the primitives of `indexing` with PyTorch's signatures; `axis` may be called `dim`.
+Compositions of the ops of `ops.indexing` with PyTorch's signatures; `axis` may be called `dim`.
 """
 
 from __future__ import annotations
@@ -27,26 +27,26 @@ __all__ = [
 
 
 class Chosen(NamedTuple):
-    """Elements chosen along an axis, and where they were."""
+    """Elements chosen along an axis, and their indices."""
 
     values: Any
     indices: Any
 
 
-def held(x: Any) -> Any:
-    """The ndarray of a Tensor, to be handed on; anything else as it is."""
+def array_of(x: Any) -> Any:
+    """The ndarray of a Tensor, to pass on; anything else as it is."""
     return x._data if isinstance(x, Node) else x
 
 
-def detached(x: Any) -> Any:
+def detach(x: Any) -> Any:
     """A Tensor without its history; anything else as it is."""
     return constant(x._data) if isinstance(x, Node) else x
 
 
-def raw(x: Any) -> Any:
-    """The ndarray of a Tensor, to be looked at; anything else as it is.
+def peek(x: Any) -> Any:
+    """The ndarray of a Tensor, to inspect; anything else as it is.
 
-    What comes of that is not recorded, so a function that does it is not compiled.
+    Decisions by its values are not recorded, so a function that makes them is not compiled.
     """
     if not isinstance(x, Node):
         return x
@@ -56,17 +56,20 @@ def raw(x: Any) -> Any:
 
 
 def index_array(index: Any, size: int, name: str) -> ndarray:
-    """A copy of `index` (backward will read it) as integers; TypeError, IndexError otherwise."""
+    """A copy of `index` as integers, for backward to read.
+
+    Raises TypeError for other dtypes, IndexError for an index outside the axis.
+    """
     tracer = tracing()
     if tracer is not None and isinstance(index, Node):
         array = index._data
         tracer.check(_refuse_outside, array, size, name)
     else:
-        array = np.array(held(index))
+        array = np.array(array_of(index))
     if not array.size and not isinstance(index, Node | ndarray):
         array = array.astype(np.int64)
     if array.dtype.kind not in "iu":
-        raise TypeError(f"{name}: indices must be integers, not {array.dtype}")
+        raise TypeError(f"{name}: expected integer indices, got {array.dtype}. Use .astype(int)")
     _refuse_outside(array, size, name)
     return array
 
@@ -74,7 +77,10 @@ def index_array(index: Any, size: int, name: str) -> ndarray:
 def _refuse_outside(array: ndarray, size: int, name: str) -> None:
     wrong = array[(array < -size) | (array >= size)]
     if wrong.size:
-        raise IndexError(f"{name}: index {wrong[0]} is out of range for an axis of size {size}")
+        raise IndexError(
+            f"{name}: expected indices from {-size} to {size - 1}, got {wrong[0]}. The axis has "
+            f"{size} elements"
+        )
 
 
 def _axis_of(x: Any, axis: int, name: str) -> int:
@@ -83,7 +89,17 @@ def _axis_of(x: Any, axis: int, name: str) -> int:
 
 @array_function
 def take(x: Any, indices: Any, axis: int | None = None, *, dim: int | None = None) -> Any:
-    """The elements at `indices` along `axis` (of the flattened array for None)."""
+    """The elements at `indices` along `axis`, or of the flattened array for None.
+
+    indices: integers of any shape; negative ones count from the end. Their axes take the place of
+        `axis`.
+    Gradient: g added at the indices; an element that is named twice receives both.
+    Raises TypeError for indices that are not integers, IndexError for one out of range.
+    Source: np.take.
+
+    >>> tk.take(tk.tensor([1.0, 2.0, 3.0]), [2, 0])
+    Tensor([3., 1.])
+    """
     axis = axis if dim is None else dim
     x, axis = (x.reshape(-1), 0) if axis is None else (x, _axis_of(x, axis, "take"))
     indices = index_array(indices, x.shape[axis], "take")
@@ -92,9 +108,18 @@ def take(x: Any, indices: Any, axis: int | None = None, *, dim: int | None = Non
 
 @array_function
 def index_select(x: Any, dim: int, index: Any) -> Any:
-    """The slices at the positions of the vector `index` along `dim`."""
-    if np.ndim(held(index)) > 1:
-        raise IndexError(f"index_select: index is a vector, not shape {np.shape(held(index))}")
+    """The slices at the positions `index`, a vector of integers, along `dim`.
+
+    Gradient: g added at the indices; a slice that is named twice receives both.
+    Raises TypeError for an index that is not of integers, IndexError for one out of range.
+    Source: torch.index_select.
+
+    >>> tk.index_select(tk.tensor([[1, 2], [3, 4]]), 1, [1])
+    Tensor([[2],
+            [4]])
+    """
+    if np.ndim(array_of(index)) > 1:
+        raise IndexError(f"index_select: expected a vector, got shape {np.shape(array_of(index))}.")
     if not isinstance(index, Node):
         index = np.atleast_1d(index)
     return take(x, index if index.ndim else index.reshape(1), dim)
@@ -102,9 +127,18 @@ def index_select(x: Any, dim: int, index: Any) -> Any:
 
 @array_function
 def gather(x: Any, dim: int, index: Any) -> Any:
-    """y[i, j, k] = x[i, index[i, j, k], k] for dim 1; elsewhere `index` may be smaller than `x`.
+    """One element per index along `dim`: y[i, j, k] = x[i, index[i, j, k], k] for dim 1.
 
-    An element that is named twice receives both gradients.
+    index: integers, with as many axes as `x`. Off `dim` it may be smaller. The result has its
+        shape.
+    Gradient: g added at the indices; an element that is named twice receives both.
+    Raises TypeError for an index that is not of integers, IndexError for one out of range,
+        ValueError for a shape that does not fit.
+    Source: torch.gather.
+
+    >>> tk.gather(tk.tensor([[1, 2], [3, 4]]), 1, [[1], [0]])
+    Tensor([[2],
+            [3]])
     """
     dim = _axis_of(x, dim, "gather")
     index = index_array(index, x.shape[dim], "gather")
@@ -116,14 +150,24 @@ def gather(x: Any, dim: int, index: Any) -> Any:
 def scatter_add(x: Any, dim: int, index: Any, src: Any) -> Any:
     """`x` with y[i, index[i, j, k], k] += src[i, j, k] for dim 1: the adjoint of `gather`.
 
-    `src` may be larger than `index`; what lies outside is not read.
+    index: integers, with as many axes as `x`. Off `dim` it may be smaller.
+    src: at least as large as `index` along each axis; elements beyond `index` are not read.
+    Gradient: g for `x`, g at the indices for `src`.
+    Raises TypeError for an index that is not of integers, IndexError for one out of range,
+        ValueError for shapes that do not fit.
+    Source: torch.scatter_add.
+
+    >>> tk.scatter_add(tk.zeros(3), 0, [0, 2, 2], tk.tensor([1.0, 2.0, 3.0]))
+    Tensor([1., 0., 5.])
     """
     dim = _axis_of(x, dim, "scatter_add")
     index = index_array(index, x.shape[dim], "scatter_add")
     _demand_fits(index, x, dim, "scatter_add")
     src = src if isinstance(src, Node | ndarray) else np.asarray(src, x.dtype)
     if src.ndim != index.ndim or any(n > m for n, m in zip(index.shape, src.shape, strict=True)):
-        raise ValueError(f"scatter_add: index {index.shape} does not fit into src {src.shape}")
+        raise ValueError(
+            f"scatter_add: expected src to cover index {index.shape}, got {src.shape}."
+        )
     if src.shape != index.shape:
         src = src[tuple(slice(n) for n in index.shape)]
     return x + add_along_axis(src, indices=index, axis=dim, shape=x.shape)
@@ -134,19 +178,33 @@ def _demand_fits(index: ndarray, x: Any, dim: int, name: str) -> None:
         n > m for a, (n, m) in enumerate(zip(index.shape, x.shape, strict=True)) if a != dim
     ):
         raise ValueError(
-            f"{name}: index of shape {index.shape} does not fit a Tensor of shape {x.shape} "
-            f"along axis {dim}: as many axes, none larger but that one"
+            f"{name}: expected an index with the axes of {x.shape}, none but axis {dim} larger, "
+            f"got {index.shape}."
         )
 
 
 @array_function
 def take_along_axis(x: Any, indices: Any, axis: int | None = -1, *, dim: int | None = None) -> Any:
-    """NumPy's: like `gather`, with `x` and `indices` broadcast against each other off the axis."""
+    """NumPy's `gather`: `x` and `indices` broadcast against each other off the axis.
+
+    indices: integers, with as many axes as `x`.
+    axis: None for the flattened array.
+    Gradient: g added at the indices; an element that is named twice receives both.
+    Raises TypeError for indices that are not integers, IndexError for one out of range, ValueError
+        for a shape that does not fit.
+    Source: np.take_along_axis.
+
+    >>> tk.take_along_axis(tk.tensor([[1, 2], [3, 4]]), [[1], [0]])
+    Tensor([[2],
+            [3]])
+    """
     axis = axis if dim is None else dim
     x, axis = (x.reshape(-1), 0) if axis is None else (x, _axis_of(x, axis, "take_along_axis"))
     indices = index_array(indices, x.shape[axis], "take_along_axis")
     if indices.ndim != x.ndim:
-        raise ValueError(f"take_along_axis: indices {indices.shape} for a Tensor of {x.shape}")
+        raise ValueError(
+            f"take_along_axis: expected indices with {x.ndim} axes, got {indices.shape}."
+        )
     off_axis = [(*a.shape[:axis], 1, *a.shape[axis + 1 :]) for a in (x, indices)]
     common = list(np.broadcast_shapes(*off_axis))
     common[axis] = indices.shape[axis]
@@ -162,9 +220,17 @@ def take_along_axis(x: Any, indices: Any, axis: int | None = -1, *, dim: int | N
 def argsort(
     x: Any, axis: int = -1, descending: bool = False, *, dim: int | None = None, stable: bool = True
 ) -> Any:
-    """The indices that sort along `axis`; equal elements keep their order, NaN is the largest."""
+    """The indices that sort along `axis`; int64, without a gradient.
+
+    descending: largest first. The sort is always stable, whatever `stable` says; NaN is the
+        largest.
+    Raises IndexError if there is no such axis. Source: torch.argsort.
+
+    >>> tk.argsort(tk.tensor([3.0, 1.0, 2.0]))
+    Tensor([1, 2, 0])
+    """
     axis = _axis_of(x, axis if dim is None else dim, "argsort")
-    order = _order(raw(x), axis, descending)
+    order = _order(peek(x), axis, descending)
     return constant(order) if isinstance(x, Node) else order
 
 
@@ -179,12 +245,18 @@ def _order(x: ndarray, axis: int, descending: bool) -> Any:
 def sort(
     x: Any, axis: int = -1, descending: bool = False, *, dim: int | None = None, stable: bool = True
 ) -> Chosen:
-    """The elements in order along `axis`, and the indices they had; always stable, NaN largest.
+    """The elements in order along `axis`, and the indices they had, as (values, indices).
 
-    The gradient returns to where each element came from, also among equal ones.
+    descending: largest first. The sort is always stable, whatever `stable` says; NaN is the
+        largest.
+    Gradient: g at the position each element had.
+    Raises IndexError if there is no such axis. Source: torch.sort.
+
+    >>> tk.sort(tk.tensor([3.0, 1.0, 2.0])).values
+    Tensor([1., 2., 3.])
     """
     axis = _axis_of(x, axis if dim is None else dim, "sort")
-    return _chosen(x, _order(raw(x), axis, descending), axis)
+    return _chosen(x, _order(peek(x), axis, descending), axis)
 
 
 @array_function
@@ -197,14 +269,20 @@ def topk(
     *,
     dim: int | None = None,
 ) -> Chosen:
-    """The `k` largest (or smallest) elements along `axis` in order, and their indices.
+    """The `k` largest elements along `axis` in order, and their indices, as (values, indices).
 
-    Of equal elements the first ones are taken. `sorted` is PyTorch's; the result is always sorted.
+    largest: False for the smallest ones. Of equal elements the first ones are taken.
+    sorted: for PyTorch's sake; the result is always sorted.
+    Gradient: g at the position each element had.
+    Raises ValueError if `k` is negative or more than the axis has. Source: torch.topk.
+
+    >>> tk.topk(tk.tensor([3.0, 1.0, 2.0]), 2).values
+    Tensor([3., 2.])
     """
     axis = _axis_of(x, axis if dim is None else dim, "topk")
     if not 0 <= k <= x.shape[axis]:
-        raise ValueError(f"topk: k = {k} of {x.shape[axis]} elements along axis {axis}")
-    order = _order(raw(x), axis, descending=largest)
+        raise ValueError(f"topk: expected k from 0 to {x.shape[axis]}, got {k}.")
+    order = _order(peek(x), axis, descending=largest)
     return _chosen(x, order[(*(slice(None),) * axis, slice(k))], axis)
 
 
@@ -214,8 +292,10 @@ def _chosen(x: Any, indices: ndarray, axis: int) -> Chosen:
 
 
 def _extreme(
-    name: str, reduced: Callable[..., Any], first: Callable[..., Any]
+    name: str, reduced: Callable[..., Any], first: Callable[..., Any], doc: str
 ) -> Callable[..., Any]:
+    """`max` or `min`: `reduced`, which can give indices as well."""
+
     def extreme(
         x: Any,
         axis: Any = None,
@@ -230,26 +310,48 @@ def _extreme(
         if not return_indices:
             return reduced(x, axis, keepdims)
         if not isinstance(axis, int):
-            raise TypeError(f"{name}(return_indices=True) needs one axis, not {axis!r}")
-        chosen = _chosen(x, held(first(x, axis, True)), _axis_of(x, axis, name))
+            raise TypeError(f"{name}: expected one axis with return_indices=True, got {axis!r}.")
+        chosen = _chosen(x, array_of(first(x, axis, True)), _axis_of(x, axis, name))
         return chosen if keepdims else Chosen(*(part.squeeze(axis) for part in chosen))
 
     extreme.__name__ = extreme.__qualname__ = name
-    extreme.__doc__ = (reduced.__doc__ or "") + (
-        "\n\n    return_indices: also give their indices along one axis, as PyTorch does; then the"
-        "\n        first of equal elements takes the whole gradient."
-    )
+    extreme.__doc__ = doc
     return array_function(extreme)
 
 
-max = _extreme("max", reduction.max, reduction.argmax)
-min = _extreme("min", reduction.min, reduction.argmin)
+_EXTREME_DOC = """The {0} element over `axis`, or over all axes; NaN wins.
+
+axis, dim: an int, a tuple, or None for all axes.
+keepdims, keepdim: keep the reduced axes, with size 1.
+return_indices: give (values, indices) along one axis, as PyTorch does.
+Gradient: shared evenly by equal elements; with `return_indices` the first has all of it.
+Raises ValueError for no elements, TypeError for `return_indices` without one axis.
+Source: np.{1}, torch.{1}.
+
+>>> tk.{1}(tk.tensor([[1.0, 5.0], [3.0, 2.0]]), axis=1)
+Tensor({2})
+"""
+
+max = _extreme(
+    "max", reduction.max, reduction.argmax, _EXTREME_DOC.format("largest", "max", "[5., 3.]")
+)
+min = _extreme(
+    "min", reduction.min, reduction.argmin, _EXTREME_DOC.format("smallest", "min", "[1., 2.]")
+)
 
 
 @array_function
 def nonzero(x: Any, as_tuple: bool = False) -> Any:
-    """Where `x` is not 0: one row of indices for each element, or one vector for each axis."""
-    found = np.nonzero(np.atleast_1d(raw(x)))
+    """The positions of the elements that are not 0; int64, without a gradient.
+
+    as_tuple: one vector of indices for each axis, instead of one row for each element.
+    Source: torch.nonzero.
+
+    >>> tk.nonzero(tk.tensor([[0, 5], [7, 0]]))
+    Tensor([[0, 1],
+            [1, 0]])
+    """
+    found = np.nonzero(np.atleast_1d(peek(x)))
     if as_tuple:
         return tuple(map(constant, found)) if isinstance(x, Node) else found
     rows = np.stack(found, -1)[:, : x.ndim]
@@ -261,30 +363,55 @@ def nonzero(x: Any, as_tuple: bool = False) -> Any:
 
 @array_function
 def triu(x: Any, diagonal: int = 0, *, k: int | None = None) -> Any:
-    """The upper triangle of the last two axes from a diagonal on (NumPy's `k`); zeros below."""
+    """The upper triangle of the last two axes, from diagonal `diagonal` on; zeros below it.
+
+    k: NumPy's name for `diagonal`.
+    Gradient: g in the triangle, 0 below. Source: torch.triu, np.triu.
+
+    >>> tk.triu(tk.tensor([[1, 2], [3, 4]]))
+    Tensor([[1, 2],
+            [0, 4]])
+    """
     return indexing.triu(x, k=diagonal if k is None else k)
 
 
 @array_function
 def tril(x: Any, diagonal: int = 0, *, k: int | None = None) -> Any:
-    """The lower triangle of the last two axes up to a diagonal (NumPy's `k`); zeros above."""
+    """The lower triangle of the last two axes, up to diagonal `diagonal`; zeros above it.
+
+    k: NumPy's name for `diagonal`.
+    Gradient: g in the triangle, 0 above. Source: torch.tril, np.tril.
+
+    >>> tk.tril(tk.tensor([[1, 2], [3, 4]]))
+    Tensor([[1, 0],
+            [3, 4]])
+    """
     return indexing.tril(x, k=diagonal if k is None else k)
 
 
 @array_function
 def diag(x: Any, diagonal: int = 0, *, k: int | None = None) -> Any:
-    """A matrix with the vector `x` on a diagonal, or that diagonal of the matrix `x`."""
+    """A matrix with the vector `x` on a diagonal, or that diagonal of the matrix `x`.
+
+    k: NumPy's name for `diagonal`.
+    Gradient: the diagonal of g, or g on the diagonal.
+    Raises ValueError unless `x` has one or two axes. Source: torch.diag, np.diag.
+
+    >>> tk.diag(tk.tensor([1, 2]))
+    Tensor([[1, 0],
+            [0, 2]])
+    """
     offset = diagonal if k is None else k
     if x.ndim == 2:
         return indexing.diagonal(x, offset=offset)
     if x.ndim != 1:
-        raise ValueError(f"diag takes a vector or a matrix, not shape {x.shape}")
+        raise ValueError(f"diag: expected a vector or a matrix, got shape {x.shape}.")
     n = x.shape[0] + abs(offset)
     return put_diagonal(x, offset=offset, axis1=0, axis2=1, shape=(n, n))
 
 
 def plain_key(key: Any) -> Any:
-    """An index without Tensors and lists, its arrays copied since backward will read them.
+    """An index without Tensors and lists. Its arrays are copies, for backward to read.
 
     Raises IndexError for an index that is neither integer nor boolean.
     """
@@ -307,5 +434,7 @@ def _plain_part(part: Any) -> Any:
     if not isinstance(part, ndarray):
         return part
     if part.dtype.kind not in "iub":
-        raise IndexError(f"an index must be of integers or booleans, not {part.dtype}")
+        raise IndexError(
+            f"index: expected integers or booleans, got {part.dtype}. Use .astype(int)"
+        )
     return part.copy() if tracer is None else part

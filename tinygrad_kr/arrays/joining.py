@@ -15,9 +15,14 @@ __all__ = ["broadcast_tensors", "cat", "concatenate", "meshgrid", "pad", "stack"
 
 
 def concatenate(tensors: Iterable[Any], axis: int | None = 0, *, dim: int | None = None) -> Any:
-    """The Tensors one after the other along `axis` (flattened first for None).
+    """The Tensors one after the other along `axis`, flattened first for None.
 
-    ValueError where other axes differ, or there is nothing to join.
+    Gradient: each part's slice of g.
+    Raises ValueError if the other axes differ, or if there are no Tensors.
+    Source: np.concatenate, torch.cat.
+
+    >>> tk.concatenate([tk.tensor([1, 2]), tk.tensor([3])])
+    Tensor([1, 2, 3])
     """
     axis = axis if dim is None else dim
     return shape.concatenate(*list_of(tensors, "concatenate"), axis=axis)
@@ -27,24 +32,47 @@ cat = concatenate
 
 
 def stack(tensors: Iterable[Any], axis: int = 0, *, dim: int | None = None) -> Any:
-    """Tensors of one shape side by side along a new axis."""
+    """Tensors of one shape side by side along a new axis.
+
+    Gradient: each part's slice of g.
+    Raises ValueError if the shapes differ, or if there are no Tensors.
+    Source: np.stack, torch.stack.
+
+    >>> tk.stack([tk.tensor([1, 2]), tk.tensor([3, 4])])
+    Tensor([[1, 2],
+            [3, 4]])
+    """
     return shape.stack(*list_of(tensors, "stack"), axis=axis if dim is None else dim)
 
 
 def broadcast_tensors(*tensors: Any) -> tuple[Any, ...]:
-    """Each Tensor broadcast, without copying, to the shape they have together."""
+    """Each Tensor broadcast, without copying, to their common shape, as a tuple.
+
+    Gradient: g summed over the repeated axes. Raises ValueError if the shapes do not broadcast.
+    Source: torch.broadcast_tensors.
+
+    >>> tk.broadcast_tensors(tk.tensor([1, 2]), tk.tensor(0))
+    (Tensor([1, 2]), Tensor([0, 0]))
+    """
     parts = operands(*tensors)
     together = np.broadcast_shapes(*(part.shape for part in parts))
     return tuple(shape.broadcast_to(part, shape=together) for part in parts)
 
 
 def meshgrid(*tensors: Any, indexing: str = "ij") -> tuple[Any, ...]:
-    """Each vector spread over a grid with one axis for each: y_i[a, b, ...] = x_i[(a, b, ...)_i].
+    """Each vector spread over a grid with one axis per vector: y_i[a, b, ...] = x_i[(a, b, ...)_i].
 
     indexing: "ij" (PyTorch's default), or "xy" with the first two axes exchanged (NumPy's).
+    Gradient: g summed over the other axes.
+    Raises ValueError for another `indexing`, or for anything but vectors.
+    Source: torch.meshgrid, np.meshgrid.
+
+    >>> tk.meshgrid(tk.tensor([1, 2]), tk.tensor([3, 4]))[0]
+    Tensor([[1, 1],
+            [2, 2]])
     """
     if indexing not in {"ij", "xy"}:
-        raise ValueError(f'meshgrid: indexing is "ij" or "xy", not {indexing!r}')
+        raise ValueError(f'meshgrid: expected indexing "ij" or "xy", got {indexing!r}.')
     parts = operands(*tensors)
     order = list(range(len(parts)))
     if indexing == "xy":
@@ -52,7 +80,7 @@ def meshgrid(*tensors: Any, indexing: str = "ij") -> tuple[Any, ...]:
     grids = []
     for part, place in zip(parts, order, strict=True):
         if part.ndim > 1:
-            raise ValueError(f"meshgrid takes vectors, not shape {part.shape}")
+            raise ValueError(f"meshgrid: expected vectors, got shape {part.shape}.")
         grids.append(part.reshape([-1 if i == place else 1 for i in range(len(parts))]))
     return broadcast_tensors(*grids)
 
@@ -63,6 +91,12 @@ def pad(x: Any, pad_width: Any, mode: str = "constant", constant_values: Any = 0
     pad_width: one number, (before, after) for every axis, or such a pair for each axis.
     mode: "constant" with `constant_values` (in the same forms), "edge" (the outermost element),
         "reflect" and "symmetric" (mirrored without and with it), "wrap" (from the other end).
+    Gradient: g at the positions from which elements came, summed where several came from one.
+    Raises ValueError for another mode or a negative width.
+    Source: np.pad.
+
+    >>> tk.pad(tk.tensor([1, 2]), 1)
+    Tensor([0, 1, 2, 0])
     """
     x = operands(x)[0]
     widths = tuple((int(a), int(b)) for a, b in np.broadcast_to(pad_width, (x.ndim, 2)))
@@ -70,7 +104,8 @@ def pad(x: Any, pad_width: Any, mode: str = "constant", constant_values: Any = 0
         return _constant_pad(x, widths, constant_values)
     if mode not in {"edge", "reflect", "symmetric", "wrap"}:
         raise ValueError(
-            f'pad: mode is "constant", "edge", "reflect", "symmetric" or "wrap", not {mode!r}'
+            'pad: expected mode "constant", "edge", "reflect", "symmetric" or "wrap", '
+            f"got {mode!r}."
         )
     for axis, width in enumerate(widths):
         if any(width):

@@ -1,4 +1,4 @@
-"""What functions of arrays are given: Tensors, ndarrays, lists and numbers."""
+"""The arguments of functions of arrays: Tensors, ndarrays, lists and numbers."""
 
 from __future__ import annotations
 
@@ -31,14 +31,14 @@ def _as_operand(x: Any, dtype: Any) -> ndarray:
 def list_of(tensors: Any, name: str) -> list[Any]:
     parts = list(tensors)
     if not parts:
-        raise ValueError(f"{name} needs at least one Tensor")
+        raise ValueError(f"{name}: expected at least one Tensor, got none.")
     return operands(*parts)
 
 
 def array_function(function: Callable[P, R]) -> Callable[P, R]:
-    """Let the first argument of a function of arrays be a list or a number as well.
+    """Accept a list or a number as the first argument of a function of arrays.
 
-    `Tensor` takes the function itself, which is `__wrapped__`, as its method.
+    The method of `Tensor` is the function itself, `__wrapped__`.
     """
 
     @wraps(function)
@@ -56,7 +56,7 @@ def floating(x: Any) -> Any:
 
 
 def as_array(data: Any, dtype: Any = None) -> ndarray:
-    """`data` as a real array: Python floats become float32, ints int64; an ndarray keeps its dtype.
+    """`data` as a real array. Python floats become float32, ints int64; an ndarray keeps its dtype.
 
     Raises TypeError for complex, text and object data, and for lists that hold Tensors.
     """
@@ -67,28 +67,29 @@ def as_array(data: Any, dtype: Any = None) -> ndarray:
     else:
         if _holds_tensor(data):
             raise TypeError(
-                "a list of Tensors is not a Tensor: use tk.stack(...) or tk.concatenate(...)"
+                "Tensor: expected numbers, got a list of Tensors. Use tk.stack(...) or "
+                "tk.concatenate(...)"
             )
         array = np.asarray(data, dtype=dtype)
         if dtype is None and array.dtype.kind == "f":
             array = array.astype(np.float32)
     if array.dtype.kind == "c":
         raise TypeError(
-            "complex numbers are not supported: make two real Tensors of .real and .imag"
+            "Tensor: expected real numbers, got complex ones. Make two Tensors of .real and .imag"
         )
     if array.dtype.kind not in "fiub":
         raise TypeError(
-            f"a Tensor holds real numbers, not {array.dtype} (from {type(data).__name__})"
+            f"Tensor: expected real numbers, got {array.dtype} from {type(data).__name__}."
         )
     return array
 
 
 def as_dtype(dtype: Any) -> np.dtype[Any]:
-    """What `to` was given; TypeError, that there is none, for a device."""
+    """The dtype that `to` was given; TypeError for a device, of which there is none."""
     if isinstance(dtype, str) and dtype.partition(":")[0] in {"cpu", "cuda", "gpu", "mps"}:
         raise TypeError(
-            f"to() takes a dtype, not the device {dtype!r}: everything is in NumPy arrays on the "
-            "CPU, so leave it out"
+            f"to: expected a dtype, got the device {dtype!r}. Leave it out: all is in NumPy arrays "
+            "on the CPU"
         )
     found: np.dtype[Any] = np.dtype(dtype)
     return found

@@ -43,31 +43,67 @@ def _axis_of(x: Any, axis: int | None, dim: int | None, name: str) -> int:
 
 @array_function
 def reshape(x: Any, *sizes: Any) -> Any:
-    """The same elements in another shape; one size may be -1."""
+    """The same elements, in C order, in another shape.
+
+    sizes: integers one by one, or one tuple. One may be -1 and follows from the others.
+    Gradient: g in the shape of `x`.
+    Raises ValueError if the number of elements differs.
+    Source: torch.reshape.
+
+    >>> tk.reshape(tk.tensor([1, 2, 3, 4]), 2, -1)
+    Tensor([[1, 2],
+            [3, 4]])
+    """
     return shape.reshape(x, shape=sizes_of(sizes))
 
 
 @array_function
 def ravel(x: Any) -> Any:
-    """All elements in one axis."""
+    """All elements on one axis, in C order.
+
+    Gradient: g in the shape of `x`. Source: torch.ravel.
+
+    >>> tk.ravel(tk.tensor([[1, 2], [3, 4]]))
+    Tensor([1, 2, 3, 4])
+    """
     return shape.reshape(x, shape=(-1,))
 
 
 @array_function
 def flatten(x: Any, start_dim: int = 0, end_dim: int = -1) -> Any:
-    """The axes from `start_dim` to `end_dim` merged into one."""
+    """The axes from `start_dim` to `end_dim`, both included, merged into one.
+
+    A 0-d Tensor becomes one of shape (1,).
+    Gradient: g in the shape of `x`.
+    Raises ValueError if `start_dim` comes after `end_dim`, IndexError if there is no such axis.
+    Source: torch.flatten.
+
+    >>> tk.flatten(tk.ones(2, 3, 4), 1).shape
+    (2, 12)
+    """
     if not x.ndim:
         return x.reshape(1)
     start, end = normalize_axis_tuple((start_dim, end_dim), x.ndim, "flatten", True)
     if start > end:
-        raise ValueError(f"flatten: start_dim {start_dim} comes after end_dim {end_dim}")
+        raise ValueError(
+            f"flatten: expected start_dim up to end_dim, got {start_dim} and {end_dim}."
+        )
     merged = int(np.prod(x.shape[start : end + 1]))
     return x.reshape(*x.shape[:start], merged, *x.shape[end + 1 :])
 
 
 @array_function
 def unflatten(x: Any, dim: int, sizes: tuple[int, ...]) -> Any:
-    """One axis split into several."""
+    """One axis split into several: the inverse of `flatten`.
+
+    sizes: of the new axes. One may be -1 and follows from the others.
+    Gradient: g in the shape of `x`.
+    Raises ValueError if the sizes do not multiply to that of the axis.
+    Source: torch.unflatten.
+
+    >>> tk.ones(2, 12).unflatten(1, (3, 4)).shape
+    (2, 3, 4)
+    """
     (dim,) = normalize_axis_tuple(dim, x.ndim, "unflatten")
     if -1 in sizes:
         known = int(np.prod([n for n in sizes if n != -1]))
@@ -77,7 +113,14 @@ def unflatten(x: Any, dim: int, sizes: tuple[int, ...]) -> Any:
 
 @array_function
 def squeeze(x: Any, axis: Any = None, *, dim: Any = None) -> Any:
-    """Without the axes of size 1, or those of them that `axis` names (PyTorch's rule)."""
+    """Without the axes of size 1, or without those of them that `axis` names.
+
+    axis: an int or a tuple. Named axes of another size stay (PyTorch's rule).
+    Gradient: g in the shape of `x`. Source: torch.squeeze.
+
+    >>> tk.squeeze(tk.ones(1, 3, 1)).shape
+    (3,)
+    """
     axis = axis if dim is None else dim
     if axis is not None:
         axes = axis if isinstance(axis, tuple | list) else (axis,)
@@ -87,7 +130,15 @@ def squeeze(x: Any, axis: Any = None, *, dim: Any = None) -> Any:
 
 @array_function
 def unsqueeze(x: Any, axis: int | None = None, *, dim: int | None = None) -> Any:
-    """With a new axis of size 1."""
+    """With a new axis of size 1 at position `axis`, 0 by default.
+
+    Gradient: g in the shape of `x`.
+    Raises IndexError if `axis` is not from -ndim - 1 to ndim.
+    Source: torch.unsqueeze, np.expand_dims.
+
+    >>> tk.unsqueeze(tk.ones(3), 1).shape
+    (3, 1)
+    """
     axis = axis if dim is None else dim
     return x.reshape(np.expand_dims(np.broadcast_to(0, x.shape), axis or 0).shape)
 
@@ -97,7 +148,17 @@ expand_dims = unsqueeze
 
 @array_function
 def expand(x: Any, *sizes: Any) -> Any:
-    """Axes of size 1 repeated to `sizes` without copying; -1 keeps a size."""
+    """Axes of size 1 repeated to `sizes` without copying.
+
+    sizes: integers one by one, or one tuple. -1 keeps a size. New axes come first.
+    Gradient: g summed over the repeated axes.
+    Raises ValueError if an axis of another size would change.
+    Source: torch.Tensor.expand.
+
+    >>> tk.tensor([[1], [2]]).expand(-1, 3)
+    Tensor([[1, 1, 1],
+            [2, 2, 2]])
+    """
     sizes = sizes_of(sizes)
     extra = len(sizes) - x.ndim
     target = tuple(x.shape[i - extra] if n == -1 and i >= extra else n for i, n in enumerate(sizes))
@@ -106,13 +167,32 @@ def expand(x: Any, *sizes: Any) -> Any:
 
 @array_function
 def expand_as(x: Any, other: Any) -> Any:
-    """Broadcast to the shape of `other`."""
+    """Broadcast to the shape of `other`, without copying.
+
+    Gradient: g summed over the repeated axes.
+    Raises ValueError if the shape does not broadcast.
+    Source: torch.Tensor.expand_as.
+
+    >>> tk.tensor([1, 2]).expand_as(tk.ones(2, 2))
+    Tensor([[1, 2],
+            [1, 2]])
+    """
     return _broadcast_to(x, shape=other.shape)
 
 
 @array_function
 def broadcast_to(x: Any, *sizes: Any) -> Any:
-    """Broadcast to a shape without copying."""
+    """Broadcast to a shape, without copying.
+
+    sizes: integers one by one, or one tuple.
+    Gradient: g summed over the repeated axes.
+    Raises ValueError if the shape does not broadcast.
+    Source: np.broadcast_to.
+
+    >>> tk.broadcast_to(tk.tensor([1, 2]), 2, 2)
+    Tensor([[1, 2],
+            [1, 2]])
+    """
     return _broadcast_to(x, shape=sizes_of(sizes))
 
 
@@ -121,7 +201,17 @@ def broadcast_to(x: Any, *sizes: Any) -> Any:
 
 @array_function
 def transpose(x: Any, *axes: Any) -> Any:
-    """All axes reversed if none is named, two exchanged (PyTorch), or all in a new order."""
+    """The axes in another order.
+
+    axes: none reverses all of them (NumPy). Two integers exchange these two (PyTorch). A tuple, or
+        as many integers as axes, is the new order (NumPy).
+    Gradient: g in the inverse order.
+    Raises IndexError or ValueError if the axes are not those of `x`.
+    Source: np.transpose, torch.transpose.
+
+    >>> tk.transpose(tk.ones(2, 3, 4), 0, 1).shape
+    (3, 2, 4)
+    """
     order = sizes_of(axes) if axes and axes != (None,) else None
     if order is not None and len(order) == 2 and not isinstance(axes[0], tuple | list):
         return shape.swapaxes(x, axis1=order[0], axis2=order[1])
@@ -130,31 +220,68 @@ def transpose(x: Any, *axes: Any) -> Any:
 
 @array_function
 def permute(x: Any, *axes: Any) -> Any:
-    """The axes in another order."""
+    """The axes in the order `axes`, one by one or as one tuple.
+
+    Gradient: g in the inverse order.
+    Raises ValueError if `axes` is not a permutation.
+    Source: torch.permute.
+
+    >>> tk.permute(tk.ones(2, 3, 4), 2, 0, 1).shape
+    (4, 2, 3)
+    """
     return shape.transpose(x, axes=sizes_of(axes))
 
 
 @array_function
 def swapaxes(x: Any, axis1: int, axis2: int) -> Any:
-    """Two axes exchanged."""
+    """Two axes exchanged.
+
+    Gradient: g with the same two exchanged. Raises IndexError if there is no such axis.
+    Source: np.swapaxes.
+
+    >>> tk.swapaxes(tk.ones(2, 3, 4), 0, 2).shape
+    (4, 3, 2)
+    """
     return shape.swapaxes(x, axis1=axis1, axis2=axis2)
 
 
 @array_function
 def flip(x: Any, *axes: Any) -> Any:
-    """The order reversed along some axes (all, if none is named)."""
+    """The elements in reverse order along `axes`, or along all axes.
+
+    Gradient: g, reversed. Raises IndexError if there is no such axis.
+    Source: torch.flip, np.flip.
+
+    >>> tk.flip(tk.tensor([1, 2, 3]))
+    Tensor([3, 2, 1])
+    """
     return shape.flip(x, axis=sizes_of(axes) if axes and axes != (None,) else None)
 
 
 @array_function
 def roll(x: Any, shift: Any, axis: Any = None) -> Any:
-    """Moved along an axis, what is pushed out coming in at the other end."""
+    """The elements moved by `shift` along `axis`; those pushed out come in at the other end.
+
+    shift, axis: two integers, or two tuples. Without `axis` the flattened array is rolled.
+    Gradient: g, rolled back. Source: np.roll, torch.roll.
+
+    >>> tk.roll(tk.tensor([1, 2, 3]), 1)
+    Tensor([3, 1, 2])
+    """
     return shape.roll(x, shift=shift, axis=axis)
 
 
 @array_function
 def moveaxis(x: Any, source: Any, destination: Any) -> Any:
-    """Some axes moved to other places, the rest staying in order."""
+    """Some axes moved to other positions; the others keep their order.
+
+    source, destination: two integers, or two tuples of the same length.
+    Gradient: g, moved back. Raises IndexError or ValueError if they do not fit.
+    Source: np.moveaxis, torch.movedim.
+
+    >>> tk.moveaxis(tk.ones(2, 3, 4), 0, -1).shape
+    (3, 4, 2)
+    """
     order = np.moveaxis(np.empty(tuple(range(x.ndim))), source, destination).shape
     return x.transpose(tuple(order))
 
@@ -167,19 +294,40 @@ movedim = moveaxis
 
 @array_function
 def unbind(x: Any, axis: int = 0, *, dim: int | None = None) -> tuple[Any, ...]:
-    """The slices along `axis`, without that axis."""
+    """The slices along `axis`, without that axis, as a tuple.
+
+    Gradient: each slice's g at its position. Raises IndexError if there is no such axis.
+    Source: torch.unbind.
+
+    >>> tk.unbind(tk.tensor([[1, 2], [3, 4]]))
+    (Tensor([1, 2]), Tensor([3, 4]))
+    """
     return shape.unbind(x, _axis_of(x, axis, dim, "unbind"))
 
 
 @array_function
 def diagonal(x: Any, offset: int = 0, axis1: int = 0, axis2: int = 1) -> Any:
-    """The diagonal of two axes, as the last axis."""
+    """The diagonal of two axes, as the last axis of the result: x[..., i, i + offset].
+
+    Gradient: g on the diagonal, 0 elsewhere. Raises IndexError if there is no such axis.
+    Source: np.diagonal.
+
+    >>> tk.diagonal(tk.tensor([[1, 2], [3, 4]]))
+    Tensor([1, 4])
+    """
     return indexing.diagonal(x, offset=offset, axis1=axis1, axis2=axis2)
 
 
 @array_function
 def trace(x: Any, offset: int = 0, axis1: int = 0, axis2: int = 1) -> Any:
-    """Sum of a diagonal."""
+    """The sum of a diagonal: sum_i x[..., i, i + offset].
+
+    Gradient: g on the diagonal, 0 elsewhere. Raises IndexError if there is no such axis.
+    Source: np.trace.
+
+    >>> tk.trace(tk.tensor([[1, 2], [3, 4]]))
+    Tensor(5)
+    """
     return indexing.diagonal(x, offset=offset, axis1=axis1, axis2=axis2).sum(axis=-1)
 
 
@@ -189,25 +337,43 @@ def _slice(x: Any, axis: int, start: int, stop: int) -> Any:
 
 @array_function
 def split(x: Any, sizes: Any, axis: int = 0, *, dim: int | None = None) -> tuple[Any, ...]:
-    """Parts along `axis`: of one size (the last may be smaller), or of the listed sizes."""
+    """Parts along `axis`, as a tuple.
+
+    sizes: one size for all parts (the last may be smaller), or a list of sizes.
+    Gradient: the parts' g, joined.
+    Raises ValueError if the sizes do not add up to that of the axis.
+    Source: torch.split.
+
+    >>> tk.split(tk.tensor([1, 2, 3]), 2)
+    (Tensor([1, 2]), Tensor([3]))
+    """
     axis = _axis_of(x, axis, dim, "split")
     length = x.shape[axis]
     if isinstance(sizes, int):
         if sizes < 1:
-            raise ValueError(f"split: parts of size {sizes}")
+            raise ValueError(f"split: expected a size of at least 1, got {sizes}.")
         sizes = [sizes] * max(1, math.ceil(length / sizes))
         sizes[-1] += length - sum(sizes)
     if sum(sizes) != length or min(sizes, default=0) < 0:
-        raise ValueError(f"split: sizes {list(sizes)} do not add up to axis {axis} of {length}")
+        raise ValueError(
+            f"split: expected sizes that add up to {length}, got {list(sizes)} for axis {axis}."
+        )
     ends = list(accumulate(sizes))
     return tuple(_slice(x, axis, end - n, end) for end, n in zip(ends, sizes, strict=True))
 
 
 @array_function
 def chunk(x: Any, chunks: int, axis: int = 0, *, dim: int | None = None) -> tuple[Any, ...]:
-    """At most `chunks` parts along `axis`, of equal size but for the last."""
+    """At most `chunks` parts of equal size along `axis`; the last may be smaller.
+
+    Gradient: the parts' g, joined. Raises ValueError if `chunks` is below 1.
+    Source: torch.chunk.
+
+    >>> tk.chunk(tk.tensor([1, 2, 3]), 2)
+    (Tensor([1, 2]), Tensor([3]))
+    """
     if chunks < 1:
-        raise ValueError(f"chunk: {chunks} chunks")
+        raise ValueError(f"chunk: expected at least 1 chunk, got {chunks}.")
     axis = _axis_of(x, axis, dim, "chunk")
     return split(x, max(1, math.ceil(x.shape[axis] / chunks)), axis)
 
@@ -216,13 +382,21 @@ def _counts(counts: tuple[Any, ...], name: str) -> tuple[int, ...]:
     if len(counts) == 1 and isinstance(counts[0], tuple | list):
         counts = tuple(counts[0])
     if any(n < 0 for n in counts):
-        raise ValueError(f"{name}: counts {counts} must not be negative")
+        raise ValueError(f"{name}: expected counts of at least 0, got {counts}.")
     return tuple(int(n) for n in counts)
 
 
 @array_function
 def tile(x: Any, *counts: Any) -> Any:
-    """`x` side by side `counts` times along each axis; missing axes and counts are 1."""
+    """Copies of `x` side by side, `counts` times along each axis.
+
+    counts: integers one by one, or one tuple. Missing axes and missing counts are 1.
+    Gradient: g summed over the copies. Raises ValueError for a negative count.
+    Source: np.tile, torch.tile.
+
+    >>> tk.tile(tk.tensor([1, 2]), 2)
+    Tensor([1, 2, 1, 2])
+    """
     numbers = _counts(counts, "tile")
     ndim = max(len(numbers), x.ndim)
     sizes = (1,) * (ndim - x.ndim) + x.shape
@@ -235,9 +409,20 @@ def tile(x: Any, *counts: Any) -> Any:
 
 @array_function
 def repeat(x: Any, *counts: Any) -> Any:
-    """PyTorch's: like `tile`, with a count for every axis. NumPy's is `repeat_interleave`."""
+    """PyTorch's `repeat`: like `tile`, with a count for every axis.
+
+    NumPy's `repeat` is `repeat_interleave`.
+    Gradient: g summed over the copies. Raises ValueError if an axis has no count.
+    Source: torch.Tensor.repeat.
+
+    >>> tk.repeat(tk.tensor([1, 2]), 2, 1)
+    Tensor([[1, 2],
+            [1, 2]])
+    """
     if len(_counts(counts, "repeat")) < x.ndim:
-        raise ValueError(f"repeat: {len(_counts(counts, 'repeat'))} counts for shape {x.shape}")
+        raise ValueError(
+            f"repeat: expected a count for each axis of {x.shape}, got {_counts(counts, 'repeat')}."
+        )
     return tile(x, *counts)
 
 
@@ -245,9 +430,15 @@ def repeat(x: Any, *counts: Any) -> Any:
 def repeat_interleave(
     x: Any, repeats: Any, axis: int | None = None, *, dim: int | None = None
 ) -> Any:
-    """Each element along `axis` (of the flattened array for None) `repeats` times in a row.
+    """Each element along `axis` repeated in place, `repeats` times.
 
-    repeats: one number, or one for each element.
+    repeats: one integer, or one for each element along the axis.
+    axis: None for the flattened array.
+    Gradient: g summed over the copies. Raises ValueError if `repeats` does not fit the axis.
+    Source: torch.repeat_interleave, np.repeat.
+
+    >>> tk.repeat_interleave(tk.tensor([1, 2]), 2)
+    Tensor([1, 1, 2, 2])
     """
     axis = axis if dim is None else dim
     x, axis = (x.reshape(-1), 0) if axis is None else (x, axis)
@@ -262,7 +453,7 @@ def repeat_interleave(
         return copied.reshape((*before, x.shape[axis] * int(numbers), *after))
     if numbers.shape not in {(1,), (x.shape[axis],)} or numbers.dtype.kind not in "iu":
         raise ValueError(
-            f"repeat_interleave: repeats of {numbers.dtype}{numbers.shape} for {x.shape[axis]} "
-            f"elements along axis {axis}"
+            f"repeat_interleave: expected repeats for {x.shape[axis]} elements along axis {axis}, "
+            f"got {numbers.dtype}{numbers.shape}."
         )
     return x[(*(slice(None),) * axis, np.repeat(np.arange(x.shape[axis]), numbers))]

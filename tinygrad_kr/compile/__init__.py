@@ -1,4 +1,4 @@
-"""`tk.compile`: a whole training step recorded once and replayed as one program.
+"""`tk.compile`: a whole training step traced once and replayed as one program.
 
     @tk.compile
     def step(x, y):
@@ -32,3 +32,7 @@ class _Decorator(ModuleType):
 sys.modules[__name__].__class__ = _Decorator
 
 __all__ = ["CaptureError", "Compiled", "NoCompilerWarning", "clear_cache"]
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -104,7 +104,7 @@ class Specialisation:
     """One specialisation: a program and the guards under which it is valid."""
 
     __slots__ = (
-        *("_condition", "_replay", "matches", "count", "guards", "mode", "reason", "recorded"),
+        *("_condition", "_replay", "matches", "count", "guards", "mode", "reason", "traced"),
         *("tracer", "runner", "seconds", "stale", "tries"),
     )
 
@@ -114,7 +114,7 @@ class Specialisation:
         self.tracer: Tracer | None = None
         self.runner: Runner | None = None
         self.reason: str | None = None
-        self.tries = self.recorded = self.stale = 0
+        self.tries = self.traced = self.stale = 0
         self.seconds = 0.0
         self._condition: Condition | None = None
         self._replay: Callable[..., Any] = _missed
@@ -172,7 +172,7 @@ class Specialisation:
             if parted is None:
                 start = perf_counter()
                 runner = runner_of(tracer)
-                self.recorded = len(tracer.program.instructions)
+                self.traced = len(tracer.program.instructions)
                 self.seconds = perf_counter() - start
                 tries = 0
             elif tries > MAX_TRIES:
@@ -230,10 +230,19 @@ class Signature:
 
 
 class Compiled:
-    """A function that is traced when it is first called and replayed from then on.
+    """A function that is traced at its first calls and replayed from then on.
 
-    There is a program for each signature (shapes, dtypes, other arguments by value, grad mode) and
-    for each state of what the function reads besides (see `guards`). Each is traced twice.
+    There is one program for each signature (shapes, dtypes, other arguments by value, grad mode)
+    and for each state of the variables that the function reads (see `guards`). Each is traced
+    twice.
+
+    explain(): why calls run eagerly, if they do.
+    repeat(n, *args): n calls, whose results are stacked. scan(*batches): one call per index.
+    source: the generated code.
+
+    >>> doubled = tk.compile(lambda x: 2 * x)
+    >>> doubled(tk.tensor([1.0, 2.0]))
+    Tensor([2., 4.])
     """
 
     def __init__(self, function: Callable[..., Any]) -> None:
@@ -279,7 +288,7 @@ class Compiled:
         return self.function(*args, **kwargs)
 
     def _keep(self, specialisation: Specialisation | None) -> None:
-        """Have the next call try this specialisation first."""
+        """Set the specialisation that the next call tries first."""
         matches = specialisation is not None and specialisation.matches is not BY_KEY
         self._replay = specialisation.replay if specialisation is not None and matches else _missed
         self._latest = specialisation
@@ -338,13 +347,13 @@ class Compiled:
 
     @property
     def last_runner(self) -> Runner | None:
-        """What the latest call was run by; None where that was the function itself."""
+        """The runner of the latest call; None if that call ran eagerly."""
         return None if self._latest is None else self._latest.runner
 
     # -------------------------------------------------------------- as a method
 
     def __get__(self, instance: Any, owner: type | None = None) -> Any:
-        """As a method: each instance has a compiled function of its own."""
+        """A method: each instance has a compiled function of its own."""
         if instance is None:
             return self
         name = f"compiled {self.function.__name__}"
@@ -353,35 +362,44 @@ class Compiled:
             own[name] = _Method(self, instance)
         return own[name]
 
-    # -------------------------------------------------------------- what became of it
+    # -------------------------------------------------------------- loops and reports
 
     def repeat(self, n: int, *args: Any, **kwargs: Any) -> Any:
-        """n calls with the same arguments; their results, stacked along a new first axis.
+        """`n` calls with the same arguments; their results, stacked along a new first axis.
 
-        Where the whole step is one C function, Python has no part in it.
+        If the whole step is one C function, the loop runs in C.
+
+        >>> step = tk.compile(lambda x: 2 * x)
+        >>> step.repeat(3, tk.tensor([1.0])).shape
+        (3, 1)
         """
         return repeat(self, n, args, kwargs)
 
     def scan(self, *batches: Any) -> Any:
-        """A call for every index along the first axis of the arguments; their stacked results.
+        """One call for every index along the first axis of the arguments; their results, stacked.
 
-        ValueError where the arguments are not arrays of one length.
+        Raises ValueError if the arguments are not arrays of one length.
+
+        >>> step = tk.compile(lambda x: 2 * x)
+        >>> step.scan(tk.tensor([[1.0], [2.0]]))
+        Tensor([[2.],
+                [4.]])
         """
         return scan(self, batches)
 
     @property
     def source(self) -> str:
-        """The generated programs: C, and the Python that calls it; empty before there is one."""
+        """The generated programs, C and the Python that calls it; empty before the first."""
         runners = [one.runner for one in self._specialisations()]
         return "\n".join(runner.source for runner in runners if runner is not None)
 
-    def __str__(self) -> str:
+    def __repr__(self) -> str:
         name = getattr(self.function, "__name__", "function")
         lines = [f"compiled {name}"]
         for one in self._specialisations():
             if one.runner is not None:
                 lines.append(
-                    f"  {one.recorded} ops recorded, {len(one.runner.program.instructions)} left "
+                    f"  {one.traced} ops traced, {len(one.runner.program.instructions)} left "
                     f"to compute, {one.runner.summary()}, built in {one.seconds * 1000:.0f} ms"
                 )
             elif one.reason is not None:
@@ -398,12 +416,22 @@ class Compiled:
             yield from signature.specialisations
 
     def explain(self) -> str:
-        """Why calls are run as they are written, where they are."""
+        """The reasons for which calls run eagerly, one a line; else "every call is compiled".
+
+        >>> step = tk.compile(lambda x: 2 * x)
+        >>> y = step(tk.tensor([1.0]))
+        >>> step.explain()
+        'every call is compiled'
+        """
         reasons = dict(self._eager)
         for signature in list(self._signatures.values()):
             reasons |= {reason: None for reason in [signature.reason] if reason}
         reasons |= {one.reason: None for one in self._specialisations() if one.reason}
-        return "\n".join(reasons) if reasons else "every call is compiled"
+        if reasons:
+            return "\n".join(reasons)
+        if not any(one.runner for one in self._specialisations()):
+            return "nothing is compiled yet: a program is built once two calls did the same"
+        return "every call is compiled"
 
 
 MISSED = object()
@@ -493,21 +521,32 @@ def _matches(args: tuple[Any, ...]) -> Condition:
 
 
 def compile(function: Callable[..., Any]) -> Compiled:
-    """`function`, recorded once and replayed."""
+    """`function`, traced once for each signature and replayed; a decorator.
+
+    Raises TypeError for a coroutine, a generator, or anything that cannot be called.
+
+    >>> step = tk.compile(lambda x: 2 * x)
+    >>> step(tk.tensor([1.0]))
+    Tensor([2.])
+    """
     if iscoroutinefunction(function) or isgeneratorfunction(function) or not callable(function):
         raise TypeError(
-            f"compile takes a function that computes and returns, not {type(function).__name__} "
-            f"{function!r:.60}; of a coroutine or generator, compile what it calls"
+            f"compile: expected a function that returns its result, got {type(function).__name__} "
+            f"{function!r:.60}. Of a coroutine or generator, compile the functions that it calls"
         )
     return Compiled(function)
 
 
 class NoCompilerWarning(RuntimeWarning):
-    """Compiled functions run as NumPy calls, because no C compiler works here."""
+    """No C compiler works here, so compiled functions run as NumPy calls; a RuntimeWarning.
+
+    >>> import warnings
+    >>> warnings.simplefilter("ignore", tk.compile.NoCompilerWarning)
+    """
 
 
 def warn_of_no_compiler() -> None:
-    """Say once in a process, at the user's line, that there is none, and what to do."""
+    """Warn once per process, at the user's line, that no C compiler was found."""
     global _said
     if _said:
         return

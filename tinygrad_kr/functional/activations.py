@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from tinygrad_kr.ops import elementwise, network, reduction
-from tinygrad_kr.ops.elementwise import absolute, erf, expm1, masked, where
+from tinygrad_kr.ops.elementwise import absolute, erf, expm1, where, where_or_zero
 from tinygrad_kr.ops.op import astype
 
 relu, sigmoid, tanh = elementwise.relu, elementwise.sigmoid, elementwise.tanh
@@ -16,12 +16,12 @@ relu, sigmoid, tanh = elementwise.relu, elementwise.sigmoid, elementwise.tanh
 
 def leaky_relu(input: Any, negative_slope: float = 0.01) -> Any:
     """x where x > 0, else negative_slope x: a unit that cannot die (Maas et al., 2013)."""
-    return relu(input) + negative_slope * masked(input, input <= 0)
+    return relu(input) + negative_slope * where_or_zero(input, input <= 0)
 
 
 def elu(input: Any, alpha: float = 1.0) -> Any:
     """x where x > 0, else alpha (exp(x) - 1) (Clevert et al., 2015)."""
-    return relu(input) + alpha * expm1(masked(input, input <= 0))
+    return relu(input) + alpha * expm1(where_or_zero(input, input <= 0))
 
 
 def selu(input: Any) -> Any:
@@ -31,7 +31,7 @@ def selu(input: Any) -> Any:
 
 def celu(input: Any, alpha: float = 1.0) -> Any:
     """x where x > 0, else alpha (exp(x / alpha) - 1), smooth for every alpha (Barron, 2017)."""
-    return relu(input) + alpha * expm1(masked(input, input <= 0) / alpha)
+    return relu(input) + alpha * expm1(where_or_zero(input, input <= 0) / alpha)
 
 
 def gelu(input: Any, approximate: str = "none") -> Any:

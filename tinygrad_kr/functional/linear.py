@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy import ndarray
 
-from tinygrad_kr.arrays.indexing import detached
+from tinygrad_kr.arrays.indexing import detach
 from tinygrad_kr.functional.checks import integers, refuse_outside
 from tinygrad_kr.ops import linalg, network
 from tinygrad_kr.ops.elementwise import where
@@ -41,7 +41,7 @@ def dropout(
         raise ValueError(f"dropout: p is a probability, the share dropped, not {p}")
     if not training or p == 0:
         return input
-    return input * network.keep_mask(input, p=p, generator=resolve(generator))
+    return input * network.dropout_mask(input, p=p, generator=resolve(generator))
 
 
 def embedding(input: Any, weight: Any, padding_idx: int | None = None) -> Any:
@@ -60,14 +60,14 @@ def embedding(input: Any, weight: Any, padding_idx: int | None = None) -> Any:
     if not -entries <= padding_idx < entries:
         raise IndexError(f"embedding: padding_idx {padding_idx} in a table of {entries} rows")
     padded = (indices == padding_idx % entries)[..., None]
-    return where(padded, detached(rows), rows)
+    return where(padded, detach(rows), rows)
 
 
 def _one_hot(x: ndarray, *, num_classes: int) -> Any:
     return np.equal(x[..., None], np.arange(num_classes)).astype(np.int64)
 
 
-_one_hot_op = op(_one_hot, name="one_hot")
+_one_hot_op = op(_one_hot, name="one_hot", variable="_one_hot_op")
 
 
 def one_hot(tensor: Any, num_classes: int = -1) -> Any:

@@ -143,7 +143,7 @@ def binary_cross_entropy(
     [0, 1]: of a linear output take `binary_cross_entropy_with_logits`.
     """
     _same_shape("binary_cross_entropy", input, target)
-    loss = network.bernoulli_loss(input, _like(target, input))
+    loss = network.bce(input, _like(target, input))
     return _reduced(loss if weight is None else loss * _like(weight, loss), reduction)
 
 
@@ -165,8 +165,8 @@ def binary_cross_entropy_with_logits(
     if pos_weight is not None:
         logits = (input, target * _like(pos_weight, input), 1 - target)
     if weight is None:
-        return network.logistic_loss(*logits, reduction=_known(reduction))
-    loss = network.logistic_loss(*logits)
+        return network.bce_with_logits(*logits, reduction=_known(reduction))
+    loss = network.bce_with_logits(*logits)
     return _reduced(loss * _like(weight, loss), reduction)
 
 
@@ -201,7 +201,7 @@ def cross_entropy(
         return _soft_labels(input, target, axis, factors, reduction, label_smoothing)
     labels, ignored = _labels("cross_entropy", input, target, axis, ignore_index)
     counts = None if weight is None else weight[labels]
-    loss = network.label_loss(input, labels, axis=axis)
+    loss = network.cross_entropy(input, labels, axis=axis)
     loss = _over_labels(loss if counts is None else loss * counts, counts, ignored, reduction)
     if not label_smoothing:
         return loss
@@ -227,7 +227,7 @@ def nll_loss(
     _per_class("nll_loss", weight, input, axis)
     labels, ignored = _labels("nll_loss", input, target, axis, ignore_index)
     counts = None if weight is None else weight[labels]
-    loss = -network.label_pick(input, labels, axis=axis)
+    loss = -network.gather_labels(input, labels, axis=axis)
     return _over_labels(loss if counts is None else loss * counts, counts, ignored, reduction)
 
 

@@ -71,7 +71,7 @@ def _by_batch(
         _move(running_mean, mean_(x, axis=axis, keepdims=False), momentum)
         if running_var is not None:
             _move(running_var, var_(x, axis=axis, keepdims=False, ddof=1), momentum)
-    return network.standardize(input, axis=axis, eps=eps)
+    return network.normalize(input, axis=axis, eps=eps)
 
 
 def _move(running: Any, batch: Any, momentum: float) -> None:
@@ -120,7 +120,7 @@ def layer_norm(
     for name, value in (("weight", weight), ("bias", bias)):
         if value is not None and value.shape != last:
             raise ValueError(f"layer_norm: {name} has shape {value.shape}, not {last}")
-    y = network.standardize(input, axis=tuple(range(-len(last), 0)), eps=eps)
+    y = network.normalize(input, axis=tuple(range(-len(last), 0)), eps=eps)
     return _scaled(y, weight, bias, last)
 
 
@@ -138,7 +138,7 @@ def group_norm(
         )
     n, channels = input.shape[:2]
     grouped = input.reshape(n, num_groups, channels // num_groups, *input.shape[2:])
-    y = network.standardize(grouped, axis=tuple(range(2, grouped.ndim)), eps=eps)
+    y = network.normalize(grouped, axis=tuple(range(2, grouped.ndim)), eps=eps)
     return _scaled(y.reshape(input.shape), weight, bias, (channels, *[1] * (input.ndim - 2)))
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy import ndarray
 
-from tinygrad_kr.arrays.indexing import raw
+from tinygrad_kr.arrays.indexing import peek
 from tinygrad_kr.functional.convolution import Sizes, _positive, _sizes
 from tinygrad_kr.ops import shape, window
 from tinygrad_kr.ops.node import Node, constant
@@ -64,13 +64,13 @@ def _max_pool(
     dilations = _positive(dilation, spatial, "dilation")
     widths = _widths(name, input.shape[-spatial:], kernel, strides, pads, dilations, ceil_mode)
     how = {"kernel": kernel, "stride": strides, "dilation": dilations}
-    y = window.window_max(_padded(input, widths, -math.inf), **how)
+    y = window.max_pool(_padded(input, widths, -math.inf), **how)
     if not return_indices:
         return y
     # Nothing that was given may lose against the padding.
-    x = raw(input)
+    x = peek(input)
     x = _padded(np.maximum(x, np.finfo(x.dtype).min), widths, -math.inf)
-    index = window.window_argmax(x, window.window_max(x, **how), **how)
+    index = window.window_argmax(x, window.max_pool(x, **how), **how)
     starts = tuple(a for a, _ in widths)
     found = _places(index, input.shape[-spatial:], kernel, strides, dilations, starts)
     return y, constant(found) if isinstance(y, Node) else found
@@ -142,7 +142,7 @@ def _avg_pool(
     ones = (1,) * spatial
     sizes = input.shape[-spatial:]
     widths = _widths(name, sizes, kernel, strides, pads, ones, ceil_mode)
-    total = window.window_sum(
+    total = window.sum_pool(
         _padded(input, widths, 0.0), kernel=kernel, stride=strides, dilation=ones
     )
     if divisor_override is not None:

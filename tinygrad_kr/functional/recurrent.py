@@ -14,10 +14,10 @@ from typing import Any
 
 import numpy as np
 
-from tinygrad_kr.arrays.indexing import held, raw
+from tinygrad_kr.arrays.indexing import array_of, peek
 from tinygrad_kr.functional.checks import integers, refuse_outside
 from tinygrad_kr.ops import network
-from tinygrad_kr.ops.elementwise import masked, where
+from tinygrad_kr.ops.elementwise import where, where_or_zero
 from tinygrad_kr.ops.linalg import linear
 from tinygrad_kr.ops.node import Node
 from tinygrad_kr.ops.recurrent import gru_scan, lstm_scan, rnn_scan
@@ -113,7 +113,7 @@ def _last(reverse: bool) -> int:
 
 def hold_out(input: Any, mask: Any) -> Any:
     """Exact zeros where `mask` is False, whatever stands there (NaN too)."""
-    return masked(input, mask)
+    return where_or_zero(input, mask)
 
 
 def length_mask(lengths: Any, steps: int, batch: int, name: str) -> np.ndarray:
@@ -122,7 +122,7 @@ def length_mask(lengths: Any, steps: int, batch: int, name: str) -> np.ndarray:
     TypeError for lengths that are no integers; ValueError where there is not one length in
     [1, steps] for each sequence.
     """
-    numbers = integers(raw(lengths), f"{name}: lengths")
+    numbers = integers(peek(lengths), f"{name}: lengths")
     if numbers.shape != (batch,):
         raise ValueError(
             f"{name}: lengths of shape {numbers.shape} for {batch} sequences: give one for each"
@@ -165,14 +165,14 @@ def sequence_loss(
             "(batch, steps, classes) and (batch, steps)"
         )
     counted = _step_weights(weights, lengths, labels.shape, batch_first, logits.dtype)
-    counts_at_all = raw(counted) != 0
+    counts_at_all = peek(counted) != 0
     if not counts_at_all.all():
         targets = where(counts_at_all, targets if isinstance(targets, Node) else labels, 0)
-        logits = masked(logits, counts_at_all[:, :, None])
-        labels = held(targets)
+        logits = where_or_zero(logits, counts_at_all[:, :, None])
+        labels = array_of(targets)
     refuse_outside(labels, logits.shape[2], "sequence_loss: label")
     chosen = targets if isinstance(targets, Node) else labels
-    loss = network.label_loss(logits, chosen, axis=2) * counted
+    loss = network.cross_entropy(logits, chosen, axis=2) * counted
     if reduction == "none":
         return loss
     if reduction not in ("mean", "sum"):

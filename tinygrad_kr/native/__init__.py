@@ -1,1 +1,1 @@
-"""C on this machine: its compiler, its cache of libraries, its kernels. Knows no Tensor."""
+"""C on this machine: compiler, cache of libraries, kernels. Imports no Tensor."""

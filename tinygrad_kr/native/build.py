@@ -1,4 +1,4 @@
-"""Generated C made into machine code once, kept in the user's cache, and loaded."""
+"""Builds generated C once, keeps the library in the user's cache, and loads it."""
 
 from __future__ import annotations
 
@@ -93,9 +93,13 @@ def build(source: str, headers: Mapping[str, str] | None = None) -> ctypes.CDLL:
 
 
 def clear_cache() -> int:
-    """Remove every library and every note on a compiler from `cache_folder()`; how many files.
+    """Remove every built library and every note on a compiler; returns the number of files.
 
-    Programs that are loaded go on working.
+    They are in `$TINYGRAD_KR_CACHE/compile`, else in `tinygrad_kr/compile` of the user's cache
+    folder. Loaded programs keep working; the next compiled function is built again.
+
+    >>> tk.compile.clear_cache() >= 0
+    True
     """
     _loaded.clear()
     forget_searches()

@@ -1,4 +1,4 @@
-"""The folder of built libraries: the user's alone to change, bounded, and whole at every moment.
+"""The folder of built libraries: private to the user, bounded, and consistent at every moment.
 
 A library in the cache is code that this process will run. So the folder has mode 0700 and belongs
 to the user. Files come into it by a rename, and each shows whether it is damaged: the name of a

@@ -1,4 +1,4 @@
-"""The C compiler of this machine: which one works, what it takes, and how it is run."""
+"""The C compiler of this machine: search, flags and runs."""
 
 from __future__ import annotations
 

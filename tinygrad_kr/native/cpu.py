@@ -1,4 +1,4 @@
-"""What this machine is, as far as machine code made for it may rely on it."""
+"""The identity of this machine, as far as native machine code depends on it."""
 
 from __future__ import annotations
 

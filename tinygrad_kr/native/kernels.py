@@ -1,4 +1,4 @@
-"""C for eager mode, which asks for no compiler and tells of none."""
+"""C kernels for eager mode. If no compiler is found they are skipped silently."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Anomaly mode: a new NaN is refused where it appears, and what backward will read is locked."""
+"""Anomaly mode: raises at a new NaN, and locks the arrays that backward will read."""
 
 from __future__ import annotations
 
@@ -15,14 +15,18 @@ from tinygrad_kr.ops.writes import _bases, owner
 
 
 class AnomalyError(FloatingPointError):
-    """A NaN appeared while `detect_anomaly()` was on."""
+    """A NaN appeared while `detect_anomaly()` was on; a FloatingPointError.
+
+    >>> with tk.detect_anomaly(), np.errstate(invalid="ignore"):
+    ...     tk.log(tk.tensor([-1.0], requires_grad=True))
+    Traceback (most recent call last):
+    ...
+    tinygrad_kr.ops.anomaly.AnomalyError: log: expected no new NaN, got one from float32(1,) at ...
+    """
 
 
 def inspect(node: Node, mode: int) -> None:
-    """Look closely at a new node.
-
-    In anomaly mode: find the user's line, refuse a new NaN, lock what backward will read.
-    """
+    """Check a new node in anomaly mode: find the user's line, refuse a NaN, lock its arrays."""
     if mode == CAPTURE:
         tracer = tracing()
         if tracer is not None:
@@ -36,8 +40,8 @@ def inspect(node: Node, mode: int) -> None:
     arrays = [x._data if isinstance(x, Node) else x for x in node._inputs or ()]
     if has_nan(node._data) and not any(has_nan(array) for array in arrays):
         raise AnomalyError(
-            f"{node._op.__name__} made a NaN from inputs without one, "
-            f"{shapes_of(node._inputs or ())}, at {place_made(node)}"
+            f"{node._op.__name__}: expected no new NaN, got one from "
+            f"{shapes_of(node._inputs or ())} at {place_made(node)}."
         )
     node._inputs = LockedInputs(node._inputs or (), (*arrays, node._data))
 
@@ -57,13 +61,13 @@ def shapes_of(inputs: Iterable[Any]) -> str:
 
 
 class _Holder:
-    """What a recorded node keeps for as long as it needs arrays unchanged."""
+    """Kept by a recorded node for as long as its arrays must not change."""
 
     __slots__ = ("__weakref__",)
 
 
 class _Family:
-    """Arrays that share memory, and the recorded nodes that need them unchanged."""
+    """Arrays that share memory, and the recorded nodes that will read them."""
 
     def __init__(self, memory: ndarray) -> None:
         self.memory = memory
@@ -71,11 +75,11 @@ class _Family:
         self.holders: dict[int, weakref.ref[_Holder]] = {}
 
     def is_held(self) -> bool:
-        """Whether a node that needs the arrays is alive."""
+        """Whether a node that reads the arrays is alive."""
         return any(reference() is not None for reference in self.holders.copy().values())
 
     def unlock(self) -> None:
-        """The owner of the memory first: a view cannot be writeable before its base."""
+        """Make the arrays writeable, the owner of the memory first: a view follows its base."""
         for array in sorted(self.arrays, key=lambda array: len(list(_bases(array)))):
             array.flags.writeable = True
 
@@ -84,8 +88,10 @@ _families: dict[int, _Family] = {}
 
 
 def are_arrays_locked() -> bool:
-    """Whether a recorded node keeps arrays read-only. Arrays that no node needs any more are
-    unlocked first; an interrupt may have left them locked."""
+    """Whether a recorded node keeps arrays read-only.
+
+    Arrays that no live node reads are unlocked first: an interrupt may have left them locked.
+    """
     for key, family in _families.copy().items():
         if not family.is_held():
             family.unlock()

@@ -1,7 +1,7 @@
 """Convolutions of float32 in C, where that is faster than NumPy's products of columns.
 
-Each function gives None where its convolution is one for NumPy: of other dtypes, in groups, small,
-or without the C (see `products`). Sizes are those of `window.convolve`.
+Each function returns None for a convolution that NumPy computes: of other dtypes, in groups, small,
+or without the C kernels (see `products`). Sizes are those of `window.convolve`.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ from numpy import ndarray
 from tinygrad_kr.ops import products
 from tinygrad_kr.ops.writes import address
 
-_MOST = 2304
-"""Elements of a filter, and outputs, for which there is room in `convolution.h`."""
+_MAX_FEATURES = 2304
+"""Capacity of `convolution.h`: elements of a filter, and outputs."""
 
 
 def convolve(
@@ -39,7 +39,7 @@ def convolve(
 def convolve_transposed(
     g: ndarray, weight: ndarray, size: tuple[int, ...], **window: Any
 ) -> ndarray | None:
-    """What every element of `g` spreads: (samples, *size, channels)."""
+    """The filters, scaled by every element of `g`, summed: (samples, *size, channels)."""
     kernels = _kernels(weight.shape, len(g) * math.prod(g.shape[2:]), window, g, weight)
     if kernels is None:
         return None
@@ -54,7 +54,7 @@ def convolve_transposed(
 def convolve_weight(
     x: ndarray, g: ndarray, kernel: tuple[int, ...], **window: Any
 ) -> ndarray | None:
-    """Products of `g` with its windows: (elements of a filter, outputs), channels last in these."""
+    """Products of `g` with its windows: (elements of a filter, channels last; outputs)."""
     shape = (g.shape[1], x.shape[1], *kernel)
     kernels = _kernels(shape, len(g) * math.prod(g.shape[2:]), window, x, g)
     if kernels is None:
@@ -69,10 +69,10 @@ def convolve_weight(
 def _kernels(
     weight: tuple[int, ...], windows: int, window: dict[str, Any], *arrays: ndarray
 ) -> Any:
-    """The functions in C, if a convolution is one for these."""
+    """The C kernels, or None for a convolution that NumPy computes."""
     outputs, features = weight[0], math.prod(weight[1:])
-    large = windows * features * outputs >= products.LARGE
-    if not large or outputs < products.NARROW or max(outputs, features) > _MOST:
+    large = windows * features * outputs >= products.MIN_MULTIPLY_ADDS
+    if not large or outputs < products.MIN_SIDE or max(outputs, features) > _MAX_FEATURES:
         return None
     if window["groups"] != 1 or len(weight) > 4:
         return None
@@ -86,7 +86,7 @@ def _sizes(
     counts: tuple[int, ...],
     window: dict[str, Any],
 ) -> ndarray:
-    """`tk_sizes`; of one axis is made the second of two."""
+    """The struct `tk_sizes`; a single axis becomes the second of two."""
 
     def pair(sizes: Any, missing: int) -> tuple[int, int]:
         return (missing, *sizes) if len(sizes) == 1 else tuple(sizes)

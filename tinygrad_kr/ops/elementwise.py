@@ -1,8 +1,12 @@
-"""Elementwise operations. At a kink: PyTorch's order (minimum-norm subgradient: relu'(0) = 0)."""
+"""Elementwise operations. At a kink: PyTorch's choice (minimum-norm subgradient: relu'(0) = 0).
+
+First the records, one or two lines each; then a table with one line of help for each public one.
+"""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -81,14 +85,14 @@ __all__ = [
 ]  # fmt: skip
 
 # fmt: off
-add       = op(np.add,         lambda g, y, a, b: g,     lambda g, y, a, b: g, regular=True)
-subtract  = op(np.subtract,    lambda g, y, a, b: g,     lambda g, y, a, b: -g, regular=True)
+add       = op(np.add,         lambda g, y, a, b: g,     lambda g, y, a, b: g, finite=True)
+subtract  = op(np.subtract,    lambda g, y, a, b: g,     lambda g, y, a, b: -g, finite=True)
 multiply  = op(np.multiply,    lambda g, y, a, b: g * b, lambda g, y, a, b: g * a)
 divide    = op(np.true_divide, lambda g, y, a, b: g / b, lambda g, y, a, b: -g * y / b)
 remainder = op(np.remainder,   lambda g, y, a, b: g,     lambda g, y, a, b: -g * floor_divide(a, b))
 
-negative   = op(np.negative,   lambda g, y, x: -g, regular=True)
-positive   = op(np.positive,   lambda g, y, x: g, regular=True)
+negative   = op(np.negative,   lambda g, y, x: -g, finite=True)
+positive   = op(np.positive,   lambda g, y, x: g, finite=True)
 absolute   = op(np.absolute,   lambda g, y, x: g * sign(x), numpy=[np.fabs])
 square     = op(np.square,     lambda g, y, x: g * (2 * x))
 reciprocal = op(np.reciprocal, lambda g, y, x: -g * y * y)
@@ -111,20 +115,20 @@ arccos  = op(np.arccos,  lambda g, y, x: -g / sqrt((1 - x) * (1 + x)))
 arctan  = op(np.arctan,  lambda g, y, x: g / (1 + x * x))
 sinh    = op(np.sinh,    lambda g, y, x: g * cosh(x))
 cosh: Op = op(np.cosh,   lambda g, y, x: g * sinh(x))
-tanh    = op(np.tanh,    lambda g, y, x: g * (1 - y * y), regular=True)
+tanh    = op(np.tanh,    lambda g, y, x: g * (1 - y * y), finite=True)
 arcsinh = op(np.arcsinh, lambda g, y, x: g / sqrt(1 + x * x))
 arccosh = op(np.arccosh, lambda g, y, x: g / sqrt((x - 1) * (x + 1)))
 arctanh = op(np.arctanh, lambda g, y, x: g / ((1 - x) * (1 + x)))
 deg2rad = op(np.deg2rad, lambda g, y, x: g * (math.pi / 180), numpy=[np.radians])
 rad2deg = op(np.rad2deg, lambda g, y, x: g * (180 / math.pi), numpy=[np.degrees])
 
-# No derivative: constants wherever they are smooth.
+# No derivative: piecewise constant.
 sign: Op = op(np.sign)
 floor = op(np.floor)
 ceil = op(np.ceil)
 trunc = op(np.trunc, numpy=[np.fix])
 rint = op(np.rint)
-round = op(np.round, numpy=[np.around])
+round = op(np.round, numpy=[np.around], like=lambda x, decimals=0: None)
 floor_divide: Op = op(np.floor_divide)
 signbit = op(np.signbit)
 
@@ -145,11 +149,11 @@ _ONE = {dtype: np.ones((), dtype) for dtype in _ZERO}
 _INTEGER = {2: np.int16, 4: np.int32, 8: np.int64}
 
 
-def _masked(x: Any, mask: Any) -> Any:
+def _where_or_zero(x: Any, mask: Any) -> Any:
     """`x` where `mask` is nonzero, exactly 0 elsewhere, also where `x` is infinite or NaN.
 
-    `np.where` guesses each branch: on large arrays, to multiply the bits, read as an integer, by 0
-    or 1 is 15 times faster.
+    `np.where` mispredicts branches. On large arrays it is 15 times faster to multiply the bits,
+    read as an integer, by 0 or 1.
     """
     zero = _ZERO.get(x.dtype)
     if x.size < 4096 or zero is None:
@@ -159,16 +163,27 @@ def _masked(x: Any, mask: Any) -> Any:
 
 
 # fmt: off
-masked: Op = op(_masked, lambda g, y, x, mask: masked(g, mask), regular=True)
+where_or_zero: Op = op(_where_or_zero, lambda g, y, x, mask: where_or_zero(g, mask), finite=True)
 where: Op = op(np.where,
            None,  # type: ignore[arg-type]
-           lambda g, y, condition, a, b: masked(g, condition),
-           lambda g, y, condition, a, b: masked(g, logical_not(condition)))
+           lambda g, y, condition, a, b: where_or_zero(g, condition),
+           lambda g, y, condition, a, b: where_or_zero(g, logical_not(condition)),
+           like=lambda condition, a, b: None, doc="""`a` where `condition` is nonzero, else `b`.
+
+condition, a, b: Tensors, arrays or numbers whose shapes broadcast.
+Dtype: the common one of `a` and `b`; a Python number widens no Tensor.
+Gradient: 1 for the one that is taken, 0 for the other, also where that is infinite or NaN.
+Raises ValueError if the shapes do not broadcast.
+Source: np.where.
+
+>>> tk.where([True, False], tk.tensor([1.0, 2.0]), 0.0)
+Tensor([1., 0.])
+""")
 
 
 def _tied(g: Any, wins: Any, ties: Any) -> Any:
     """The cotangent of the larger of two; a tie is split evenly."""
-    return where(wins, g, masked(g / 2, ties))
+    return where(wins, g, where_or_zero(g / 2, ties))
 
 
 maximum = op(np.maximum,
@@ -187,8 +202,9 @@ fmin    = op(np.fmin,
 
 
 def _clip(x: ndarray, *, low: Any = None, high: Any = None) -> Any:
+    """`x` limited to [low, high]; the gradient passes inside, bounds included."""
     if low is None and high is None:
-        raise ValueError("give a lower bound, an upper bound, or both")
+        raise ValueError("expected a lower or an upper bound, got neither. Give min= or max=")
     return np.clip(x, low, high)
 
 
@@ -201,7 +217,7 @@ def _inside(x: Any, low: Any, high: Any) -> Any:
     return inside
 
 
-clip = op(_clip, lambda g, y, x, low=None, high=None: masked(g, _inside(x, low, high)))
+clip = op(_clip, lambda g, y, x, low=None, high=None: where_or_zero(g, _inside(x, low, high)))
 
 # ------------------------------------------------------------------ activations
 
@@ -229,15 +245,15 @@ def _erf(x: ndarray) -> Any:
 
 
 # fmt: off
-sigmoid  = op(_sigmoid,  lambda g, y, x: g * y * (1 - y), regular=True)
+sigmoid  = op(_sigmoid,  lambda g, y, x: g * y * (1 - y), finite=True)
 softplus = op(_softplus, lambda g, y, x: g * sigmoid(x))
-relu     = op(_relu,     lambda g, y, x: masked(g, y), regular=True)
+relu     = op(_relu,     lambda g, y, x: where_or_zero(g, y), finite=True)
 erf      = op(_erf,      lambda g, y, x: g * exp(-x * x) * (2 / math.sqrt(math.pi)))
-sinc     = op(np.sinc,   lambda g, y, x: g * _sinc_slope(x))
+sinc     = op(np.sinc,   lambda g, y, x: g * _sinc_vjp(x))
 # fmt: on
 
 
-def _sinc_slope(x: Any) -> Any:
+def _sinc_vjp(x: Any) -> Any:
     """d/dx sin(pi x) / (pi x); 0 at 0, by its series near there."""
     near = absolute(x) < 1e-2
     safe = where(near, 1.0, x)
@@ -256,16 +272,16 @@ def _power(a: Any, b: Any) -> Any:
 def _power_base(g: Any, a: Any, b: Any) -> Any:
     """b a^(b-1), which is 0 at exponent 0 whatever the base."""
     if isinstance(b, int | float):
-        return g * (b * a ** (b - 1)) if b else masked(g, False)
+        return g * (b * a ** (b - 1)) if b else where_or_zero(g, False)
     zero = b == 0
-    return masked(g * b * power(a, where(zero, 1.0, b - 1)), b)
+    return where_or_zero(g * b * power(a, where(zero, 1.0, b - 1)), b)
 
 
 def _power_exponent(g: Any, y: Any, a: Any, b: Any) -> Any:
     """a^b log a, which is 0 at base 0 for exponents >= 0."""
     zero = (a == 0) & (b >= 0)
     slope = float(np.log(a)) if isinstance(a, int | float) else log(where(zero, 1.0, a))
-    return masked(g * y * slope, logical_not(zero))
+    return where_or_zero(g * y * slope, logical_not(zero))
 
 
 def _safe(y: Any) -> Any:
@@ -299,3 +315,159 @@ logaddexp2 = op(np.logaddexp2, lambda g, y, a, b: g * exp2(a - _finite_or_zero(y
 # fmt: on
 
 abs, neg = absolute, negative
+
+# ------------------------------------------------------------------ docstrings
+
+_ONE_INPUT = """Elementwise {formula}.
+
+x: a Tensor, array or number of any shape.
+Dtype: {dtype}
+Gradient: {gradient}.
+Source: {source}.
+
+>>> {example}
+{output}
+"""
+_TWO_INPUTS = """Elementwise {formula}.
+
+a, b: Tensors, arrays or numbers whose shapes broadcast.
+Dtype: {dtype}
+Gradient: {gradient}.
+Raises ValueError if the shapes do not broadcast, TypeError for anything but real numbers.
+Source: {source}.
+
+>>> {example}
+{output}
+"""
+_FLOAT = "floats keep theirs; integers become float32."
+_SAME = "that of `x`."
+_TRUTH = "bool."
+_COMMON = "the common one; a Python number widens no Tensor."
+_QUOTIENT = "the common one; integers become float32, a Python number widens no Tensor."
+
+
+def _help(template: str, dtype: str, rows: Iterable[tuple[Op, str, str, str, str]]) -> None:
+    """Give each op its docstring: formula, derivative, and an example `inputs` -> `output`.
+
+    `inputs` is the first one, which becomes a Tensor, and the others after a semicolon.
+    """
+    for record, formula, gradient, inputs, output in rows:
+        inputs, _, digits = inputs.partition(" to ")
+        first, _, others = inputs.partition(";")
+        call = f"tk.{record.__name__}(tk.tensor({first}){',' * bool(others)}{others})"
+        record.__doc__ = template.format(
+            formula=formula,
+            dtype=dtype,
+            gradient=gradient,
+            source=_SOURCES.get(record) or f"np.{record.__name__}",
+            example=f"{call}.round({digits})" if digits else call,
+            output=f"Tensor({output})",
+        )
+
+
+# fmt: off
+_SOURCES = {
+    relu: "torch.nn.functional.relu", sigmoid: "torch.sigmoid", erf: "torch.erf",
+    softplus: "torch.nn.functional.softplus",
+}
+_NONE = "none; the result is a constant"
+
+_help(_ONE_INPUT, _FLOAT, [
+    (sqrt, "sqrt(x); NaN below 0", "1 / (2 sqrt(x)), inf at 0", "[4.0, 9.0]", "[2., 3.]"),
+    (cbrt, "cube root of x", "1 / (3 cbrt(x)^2), inf at 0", "[8.0, -27.0] to 3", "[ 2., -3.]"),
+    (exp, "e^x", "e^x", "[0.0, 1.0] to 3", "[1.   , 2.718]"),
+    (exp2, "2^x", "2^x log(2)", "[0.0, 3.0] to 3", "[1., 8.]"),
+    (expm1, "e^x - 1, exact near 0", "e^x", "[0.0, 1.0] to 3", "[0.   , 1.718]"),
+    (log, "natural logarithm; -inf at 0, NaN below", "1 / x", "[1.0, 2.0] to 3", "[0.   , 0.693]"),
+    (log1p, "log(1 + x), exact near 0", "1 / (1 + x)", "[0.0, 1.0] to 3", "[0.   , 0.693]"),
+    (log2, "logarithm to base 2", "1 / (x log(2))", "[1.0, 8.0] to 3", "[0., 3.]"),
+    (log10, "logarithm to base 10", "1 / (x log(10))", "[1.0, 100.0] to 3", "[0., 2.]"),
+    (sin, "sine; x in radians", "cos(x)", "[0.0, 1.0] to 3", "[0.   , 0.841]"),
+    (cos, "cosine; x in radians", "-sin(x)", "[0.0, 1.0] to 3", "[1.  , 0.54]"),
+    (tan, "tangent; x in radians", "1 + tan(x)^2", "[0.0, 1.0] to 3", "[0.   , 1.557]"),
+    (arcsin, "inverse of sin, in [-pi/2, pi/2]; NaN outside [-1, 1]",
+        "1 / sqrt(1 - x^2), inf at -1 and 1", "[0.0, 1.0] to 3", "[0.   , 1.571]"),
+    (arccos, "inverse of cos, in [0, pi]; NaN outside [-1, 1]",
+        "-1 / sqrt(1 - x^2), -inf at -1 and 1", "[1.0, 0.0] to 3", "[0.   , 1.571]"),
+    (arctan, "inverse of tan, in (-pi/2, pi/2)", "1 / (1 + x^2)",
+        "[0.0, 1.0] to 3", "[0.   , 0.785]"),
+    (sinh, "(e^x - e^-x) / 2", "cosh(x)", "[0.0, 1.0] to 3", "[0.   , 1.175]"),
+    (cosh, "(e^x + e^-x) / 2", "sinh(x)", "[0.0, 1.0] to 3", "[1.   , 1.543]"),
+    (tanh, "(e^x - e^-x) / (e^x + e^-x), in [-1, 1]", "1 - tanh(x)^2",
+        "[0.0, 1.0] to 3", "[0.   , 0.762]"),
+    (arcsinh, "inverse of sinh", "1 / sqrt(1 + x^2)", "[0.0, 1.0] to 3", "[0.   , 0.881]"),
+    (arccosh, "inverse of cosh, at least 0; NaN below 1",
+        "1 / sqrt(x^2 - 1), inf at 1", "[1.0, 2.0] to 3", "[0.   , 1.317]"),
+    (arctanh, "inverse of tanh; NaN outside [-1, 1]",
+        "1 / (1 - x^2), inf at -1 and 1", "[0.0, 0.5] to 3", "[0.   , 0.549]"),
+    (deg2rad, "degrees in radians, x pi / 180", "pi / 180", "[0.0, 180.0] to 3", "[0.   , 3.142]"),
+    (rad2deg, "radians in degrees, x 180 / pi", "180 / pi", "[0.0, 3.0] to 1", "[  0. , 171.9]"),
+    (sinc, "sin(pi x) / (pi x), 1 at 0", "(cos(pi x) - sinc(x)) / x, 0 at 0",
+        "[0.0, 0.5] to 3", "[1.   , 0.637]"),
+    (sigmoid, "1 / (1 + e^-x), in [0, 1]", "sigmoid(x) (1 - sigmoid(x))",
+        "[0.0, 1.0] to 3", "[0.5  , 0.731]"),
+    (softplus, "log(1 + e^x), without overflow", "sigmoid(x)", "[0.0, 1.0] to 3", "[0.693, 1.313]"),
+    (erf, "2 / sqrt(pi) times the integral of e^(-t^2) from 0 to x",
+        "2 / sqrt(pi) e^(-x^2)", "[0.0, 1.0] to 3", "[0.   , 0.843]"),
+])
+_help(_ONE_INPUT, _SAME, [
+    (negative, "-x", "-1", "[1.0, -2.0]", "[-1.,  2.]"),
+    (absolute, "|x|", "sign(x), 0 at 0", "[-2.0, 3.0]", "[2., 3.]"),
+    (square, "x^2", "2 x", "[-2.0, 3.0]", "[4., 9.]"),
+    (reciprocal, "1 / x; inf at 0", "-1 / x^2", "[2.0, 4.0]", "[0.5 , 0.25]"),
+    (relu, "max(x, 0)", "1 above 0, 0 below and at 0", "[-2.0, 3.0]", "[0., 3.]"),
+    (sign, "sign of x: -1, 0 or 1", _NONE, "[-2.0, 0.0, 3.0]", "[-1.,  0.,  1.]"),
+    (floor, "largest integer not above x", _NONE, "[-1.5, 1.5]", "[-2.,  1.]"),
+    (ceil, "smallest integer not below x", _NONE, "[-1.5, 1.5]", "[-1.,  2.]"),
+    (trunc, "x without its fraction, rounded towards 0", _NONE, "[-1.5, 1.5]", "[-1.,  1.]"),
+    (round, "x rounded to `decimals` places, halves to even", _NONE,
+        "[0.5, 1.26]; 1", "[0.5, 1.3]"),
+])
+_help(_ONE_INPUT, _TRUTH, [
+    (isnan, "test for NaN", _NONE, "[1.0, np.nan]", "[False,  True]"),
+    (isinf, "test for inf and -inf", _NONE, "[1.0, -np.inf]", "[False,  True]"),
+    (isfinite, "test for numbers that are neither infinite nor NaN",
+        _NONE, "[1.0, np.nan]", "[ True, False]"),
+    (logical_not, "x == 0", _NONE, "[0.0, 2.0]", "[ True, False]"),
+])
+_help(_TWO_INPUTS, _COMMON, [
+    (add, "a + b", "1 for a, 1 for b", "[1.0, 2.0]; 3", "[4., 5.]"),
+    (subtract, "a - b", "1 for a, -1 for b", "[1.0, 2.0]; 3", "[-2., -1.]"),
+    (multiply, "a b", "b for a, a for b", "[1.0, 2.0]; 3", "[3., 6.]"),
+    (remainder, "a - b floor(a / b), with the sign of b",
+        "1 for a, -floor(a / b) for b", "[5.0, -5.0]; 3", "[2., 1.]"),
+    (floor_divide, "floor(a / b)", _NONE, "[5.0, -5.0]; 3", "[ 1., -2.]"),
+    (power, "a^b", "b a^(b - 1) for a, 0 where b = 0; a^b log(a) for b, 0 where a = 0 and b >= 0",
+        "[2.0, 3.0]; 2", "[4., 9.]"),
+    (maximum, "larger of a and b; NaN wins",
+        "1 for the larger, 1/2 for both where they are equal", "[1.0, 4.0]; 3", "[3., 4.]"),
+    (minimum, "smaller of a and b; NaN wins",
+        "1 for the smaller, 1/2 for both where they are equal", "[1.0, 4.0]; 3", "[1., 3.]"),
+    (fmax, "larger of a and b; NaN loses",
+        "1 for the larger, 1/2 for both where they are equal", "[np.nan, 4.0]; 3", "[3., 4.]"),
+    (fmin, "smaller of a and b; NaN loses",
+        "1 for the smaller, 1/2 for both where they are equal", "[np.nan, 4.0]; 3", "[3., 3.]"),
+])
+_help(_TWO_INPUTS, _QUOTIENT, [
+    (divide, "a / b", "1 / b for a, -a / b^2 for b", "[1.0, 2.0]; 4", "[0.25, 0.5 ]"),
+    (arctan2, "angle of the point (b, a), in [-pi, pi]",
+        "b / (a^2 + b^2) for a, -a / (a^2 + b^2) for b, 0 at the origin",
+        "[0.0, 1.0]; 1 to 3", "[0.   , 0.785]"),
+    (hypot, "sqrt(a^2 + b^2), without overflow",
+        "a / hypot(a, b) for a, b / hypot(a, b) for b, 0 at the origin",
+        "[3.0, 5.0]; [4.0, 12.0] to 3", "[ 5., 13.]"),
+    (logaddexp, "log(e^a + e^b), without overflow",
+        "e^a / (e^a + e^b) for a, e^b / (e^a + e^b) for b", "[0.0, 1.0]; 0 to 3", "[0.693, 1.313]"),
+])
+_help(_TWO_INPUTS, _TRUTH, [
+    (equal, "a == b", _NONE, "[1, 2, 3]; 2", "[False,  True, False]"),
+    (not_equal, "a != b", _NONE, "[1, 2, 3]; 2", "[ True, False,  True]"),
+    (less, "a < b", _NONE, "[1, 2, 3]; 2", "[ True, False, False]"),
+    (less_equal, "a <= b", _NONE, "[1, 2, 3]; 2", "[ True,  True, False]"),
+    (greater, "a > b", _NONE, "[1, 2, 3]; 2", "[False, False,  True]"),
+    (greater_equal, "a >= b", _NONE, "[1, 2, 3]; 2", "[False,  True,  True]"),
+    (logical_and, "test that a and b are both nonzero", _NONE, "[0, 2]; 1", "[False,  True]"),
+    (logical_or, "test that a or b is nonzero", _NONE, "[0, 2]; 0", "[False,  True]"),
+    (logical_xor, "test that one of a and b is nonzero", _NONE, "[0, 2]; 1", "[ True, False]"),
+])
+# fmt: on

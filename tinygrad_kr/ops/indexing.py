@@ -1,4 +1,4 @@
-"""Reading and writing by index. Reading and adding at an index are each other's adjoints."""
+"""Reading and adding at an index: each is the adjoint of the other."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def _getitem(x: ndarray, *, key: Any) -> Any:
 
 
 def _index_add(g: ndarray, *, key: Any, shape: tuple[int, ...]) -> ndarray:
-    """Zeros of `shape` with `g` added at `key`; what is named twice is added twice."""
+    """Zeros of `shape` with `g` added at `key`; an index named twice is added twice."""
     out = np.zeros(shape, g.dtype)
     if is_basic(key):
         out[key] = g
@@ -28,7 +28,7 @@ def _index_add(g: ndarray, *, key: Any, shape: tuple[int, ...]) -> ndarray:
 
 
 def is_basic(key: Any) -> bool:
-    """Whether a key names no element twice: ints, slices, None, `...`, and boolean masks alone."""
+    """Whether a key names no element twice: ints, slices, None, `...`, or one boolean mask."""
     parts = key if isinstance(key, tuple) else (key,)
     if all(
         part is None or isinstance(part, int | slice | np.integer) or part is ... for part in parts
@@ -38,7 +38,7 @@ def is_basic(key: Any) -> bool:
 
 
 def _add_rows(out: ndarray, rows: ndarray, g: ndarray) -> None:
-    """`out[rows] += g` with repeated rows summed: sorting beats `np.add.at` on whole rows."""
+    """`out[rows] += g` with repeated rows summed; sorting is faster than `np.add.at` on rows."""
     if not rows.size:
         return
     rows = np.arange(len(out))[rows.ravel()]

@@ -12,23 +12,34 @@ from numpy import ndarray
 from tinygrad_kr.ops.elementwise import absolute, where
 from tinygrad_kr.ops.indexing import tril
 from tinygrad_kr.ops.op import Op, op
-from tinygrad_kr.ops.products import FEW, multiply
+from tinygrad_kr.ops.products import MAX_DOT_SIZE, gemm
 
 # ------------------------------------------------------------------ products
 
 
 def _matmul(a: Any, b: Any) -> Any:
-    """Matrix product over the last axis of `a` and the last but one of `b`, batches broadcast."""
+    """Matrix product: y[..., i, j] = sum_k a[..., i, k] b[..., k, j].
+
+    a, b: (..., n, k) and (..., k, m). The axes before broadcast. A 1-D `a` is a row and a 1-D `b` a
+        column, whose axis the result lacks. Of two vectors it is the inner product, a number.
+    Dtype: the common one.
+    Gradient: g b^T for `a`, a^T g for `b`.
+    Raises ValueError if the shapes do not fit, or one of them is ().
+    Source: np.matmul.
+
+    >>> tk.matmul(tk.tensor([[1.0, 2.0], [3.0, 4.0]]), [1.0, 1.0])
+    Tensor([3., 7.])
+    """
     try:
-        return a.dot(b) if a.ndim == 2 == b.ndim and b.size < FEW else multiply(a, b)
+        return a.dot(b) if a.ndim == 2 == b.ndim and b.size < MAX_DOT_SIZE else gemm(a, b)
     except ValueError as error:
         if not a.ndim or not b.ndim:
-            raise ValueError("a number has no matrix product; use *") from error
+            raise ValueError("expected at least 1 axis, got a number. Use *") from error
         if a.shape[-1] != b.shape[-min(2, b.ndim)]:
             axis = "last axis" if b.ndim == 1 else "last axis but one"
             raise ValueError(
-                f"the last axis of {a.shape} has {a.shape[-1]} entries, the {axis} of {b.shape} "
-                f"has {b.shape[-min(2, b.ndim)]}: they must agree"
+                f"expected {a.shape[-1]} entries, as on the last axis of {a.shape}, got "
+                f"{b.shape[-min(2, b.ndim)]} on the {axis} of {b.shape}."
             ) from error
         raise
 
@@ -38,7 +49,7 @@ def _matmul_left(g: Any, a: Any, b: Any) -> Any:
         return g[..., None] * b
     if a.ndim == 1:
         return (g[..., None, :] @ b.mT)[..., 0, :]
-    return g.dot(b.mT) if g.ndim == 2 == b.ndim and b.size < FEW else multiply(g, b.mT)
+    return g.dot(b.mT) if g.ndim == 2 == b.ndim and b.size < MAX_DOT_SIZE else gemm(g, b.mT)
 
 
 def _matmul_right(g: Any, a: Any, b: Any) -> Any:
@@ -47,33 +58,39 @@ def _matmul_right(g: Any, a: Any, b: Any) -> Any:
     if b.ndim == 1:
         return (a.mT @ g[..., None])[..., 0]
     if b.ndim == 2 and a.ndim > 2:
-        return multiply(a.reshape(-1, a.shape[-1]).mT, g.reshape(-1, g.shape[-1]))
+        return gemm(a.reshape(-1, a.shape[-1]).mT, g.reshape(-1, g.shape[-1]))
     if type(g) is ndarray and g.ndim == 2 == a.ndim:
-        return a.mT.dot(g) if a.size < FEW else multiply(a.mT, g)
-    return a.mT @ g  # an array's `dot` would not leave a Tensor `g` to the Tensor
+        return a.mT.dot(g) if a.size < MAX_DOT_SIZE else gemm(a.mT, g)
+    return a.mT @ g  # `a.mT.dot(g)` would not defer to a Tensor `g`
 
 
 def _linear(x: ndarray, weight: ndarray, bias: ndarray | None = None) -> Any:
     """x W^T + b: features on the last axis of `x`, weight (..., out, in), bias (..., out)."""
     if x.ndim == 2 == weight.ndim and bias is not None and bias.ndim == 1:
         try:
-            y: ndarray = x.dot(weight.T) if weight.size < FEW else multiply(x, weight.T)
+            y: ndarray = x.dot(weight.T) if weight.size < MAX_DOT_SIZE else gemm(x, weight.T)
             y += bias
             return y
         except ValueError:
             pass
     if weight.ndim < 2 or x.shape[-1:] != weight.shape[-1:]:
         flat = weight.ndim == 2 < x.ndim and math.prod(x.shape[1:]) == weight.shape[-1]
+        if weight.ndim < 2:
+            raise ValueError(f"expected a weight with axes (out, in), got {weight.shape}.")
         raise ValueError(
-            f"input {x.shape} has {x.shape[-1] if x.ndim else 'no'} features, but the weight "
-            f"{weight.shape} wants {weight.shape[-1] if weight.ndim > 1 else 'axes (out, in)'}"
-            + ("; flatten it first: x.flatten(1), or an nn.Flatten() before the layer" * flat)
+            f"expected {weight.shape[-1]} features for the weight {weight.shape}, got "
+            f"{x.shape[-1] if x.ndim else 'none'} in the input {x.shape}"
+            + (". Flatten it first: x.flatten(1), or nn.Flatten() before the layer" * flat)
         )
     if bias is not None and bias.size != 1 and bias.shape[-1] != weight.shape[-2]:
-        raise ValueError(f"a bias of shape {bias.shape} for {weight.shape[-2]} output features")
+        raise ValueError(
+            f"expected a bias of {weight.shape[-2]} output features, got {bias.shape}."
+        )
     if bias is not None and bias.ndim > 1 and x.ndim < 2:
-        raise ValueError(f"biases {bias.shape} for a single vector: give x a row axis")
-    y = multiply(x, weight.mT)
+        raise ValueError(
+            f"expected rows for biases {bias.shape}, got a single vector. Give x a row axis"
+        )
+    y = gemm(x, weight.mT)
     if bias is None:
         return y
     return y + (bias if bias.ndim < 2 else bias[..., None, :])
@@ -81,26 +98,26 @@ def _linear(x: ndarray, weight: ndarray, bias: ndarray | None = None) -> Any:
 
 def _linear_weight(g: Any, x: Any, weight: Any) -> Any:
     if weight.ndim == 2 and x.ndim > 2:
-        return multiply(g.reshape(-1, g.shape[-1]).mT, x.reshape(-1, x.shape[-1]))
+        return gemm(g.reshape(-1, g.shape[-1]).mT, x.reshape(-1, x.shape[-1]))
     if x.ndim == 1:
         return g[..., :, None] * x
-    return multiply(g.mT, x)
+    return gemm(g.mT, x)
 
 
 @lru_cache(maxsize=64)
 def ones(n: int, dtype: np.dtype[Any]) -> ndarray:
-    """A vector of ones, to sum by a product with it; not to be written to."""
+    """A vector of ones, for sums as products; read-only by convention."""
     return np.ones(n, dtype)
 
 
 _UNTHREADED = 9215
-"""Elements of a matrix up to which OpenBLAS multiplies it by a vector on one core."""
+"""Threshold: largest matrix that OpenBLAS multiplies by a vector on one core; elements."""
 
 
 def column_sums(rows: ndarray) -> ndarray:
     """The sums over the first of two axes, as products with ones: five times as fast as `sum`.
 
-    Each is so small that BLAS's threads, which spin for milliseconds after their work, sleep on.
+    Each product is too small for BLAS to wake its threads, which would spin for milliseconds.
     """
     columns = rows.shape[1]
     sums: ndarray
@@ -131,29 +148,29 @@ def _linear_bias(g: Any, bias: Any) -> Any:
 
 # fmt: off
 matmul = op(_matmul, lambda g, y, a, b: _matmul_left(g, a, b),
-                     lambda g, y, a, b: _matmul_right(g, a, b), numpy=[np.matmul], regular=True)
+                     lambda g, y, a, b: _matmul_right(g, a, b), numpy=[np.matmul], finite=True)
 linear = op(_linear, lambda g, y, x, weight, *bias:
-                     g.dot(weight) if weight.size < FEW and weight.ndim == 2
-                     else multiply(g, weight),
+                     g.dot(weight) if weight.size < MAX_DOT_SIZE and weight.ndim == 2
+                     else gemm(g, weight),
                      lambda g, y, x, weight, *bias:
-                     g.mT.dot(x) if x.size < FEW and g.ndim == 2 == weight.ndim
+                     g.mT.dot(x) if x.size < MAX_DOT_SIZE and g.ndim == 2 == weight.ndim
                      else _linear_weight(g, x, weight),
-                     lambda g, y, x, weight, bias: _linear_bias(g, bias), regular=True)
+                     lambda g, y, x, weight, bias: _linear_bias(g, bias), finite=True)
 # fmt: on
 
 # ------------------------------------------------------------------ einsum
 
 
 def _einsum(*operands: ndarray, subscripts: str) -> Any:
-    """Sums of products as `subscripts` says, every label written out (see `functional.einsum`)."""
+    """Sums of products by explicit `subscripts` (see `arrays.einsum`)."""
     return np.einsum(subscripts, *operands, optimize=len(operands) > 1)
 
 
-def _einsum_slope(g: Any, operands: tuple[Any, ...], index: int, subscripts: str) -> Any:
+def _einsum_vjp(g: Any, operands: tuple[Any, ...], index: int, subscripts: str) -> Any:
     """The transposed contraction: `g` and the other operands, summed to this one's labels.
 
-    A label met twice in this operand (a diagonal) is put back by an identity matrix; a label met
-    nowhere else by a vector of ones.
+    A label that occurs twice in this operand (a diagonal) becomes an identity matrix. A label that
+    occurs nowhere else becomes a vector of ones.
     """
     inputs, output = subscripts.split("->")
     labels = inputs.split(",")
@@ -180,7 +197,7 @@ def _einsum_slope(g: Any, operands: tuple[Any, ...], index: int, subscripts: str
 
 einsum = op(
     _einsum,
-    lambda g, y, *operands, index, subscripts: _einsum_slope(g, operands, index, subscripts),
+    lambda g, y, *operands, index, subscripts: _einsum_vjp(g, operands, index, subscripts),
     variadic=True,
 )
 
@@ -214,7 +231,7 @@ def _pinv(a: ndarray, *, rcond: float | None = None) -> ndarray:
     return np.linalg.pinv(a, rcond)
 
 
-def _pinv_slope(g: Any, y: Any, a: Any) -> Any:
+def _pinv_vjp(g: Any, y: Any, a: Any) -> Any:
     """Source: Golub and Pereyra, The differentiation of pseudo-inverses (1973), theorem 4.3."""
     t = g.mT
     outside_rows = t - a @ (y @ t)
@@ -250,11 +267,11 @@ def _cofactor(a: ndarray) -> Any:
     return (u * _product_of_others(s)[..., None, :]) @ vt
 
 
-def _cofactor_slope(g: ndarray, a: ndarray) -> Any:
+def _cofactor_vjp(g: ndarray, a: ndarray) -> Any:
     """The second derivative of det(a) along `g`, exact at singular matrices too.
 
-    Of a diagonal matrix the cofactors change by dC_ii = sum_j p_ij dS_jj and dC_ij = -p_ij dS_ji,
-    p_ij being the product of all s but the two; singular values make every matrix diagonal.
+    For a diagonal matrix, dC_ii = sum_j p_ij dS_jj and dC_ij = -p_ij dS_ji. Here p_ij is the
+    product of all s but s_i and s_j. The singular value decomposition makes every matrix diagonal.
     """
     u, s, vt = _signed_svd(a)
     n = s.shape[-1]
@@ -275,7 +292,7 @@ def _cofactor_slope(g: ndarray, a: ndarray) -> Any:
 def _third_of_det(g: Any, h: Any, a: Any) -> Any:
     """The third derivative of det(a): of det(a) (tr Bg tr Bh - tr BgBh), where B = a^-1.
 
-    Needs the inverse, so raises for a singular matrix.
+    Raises LinAlgError for a singular matrix, which has no inverse.
     """
     b = inv(a)
     bg, bh = b @ g, b @ h
@@ -305,7 +322,7 @@ def _cholesky(a: ndarray) -> ndarray:
     return np.linalg.cholesky((a + a.mT) * 0.5)
 
 
-def _cholesky_slope(g: Any, y: Any) -> Any:
+def _cholesky_vjp(g: Any, y: Any) -> Any:
     """L^-T phi(L^T g) L^-1, symmetrised; phi is the lower triangle with half its diagonal.
 
     Source: Murray, Differentiation of the Cholesky decomposition (2016).
@@ -323,19 +340,19 @@ def _half_lower(x: Any) -> Any:
 inv       = op(_inv,       lambda g, y, a: -(y.mT @ g @ y.mT))
 solve     = op(_solve,     lambda g, y, a, b: _solve_matrix(g, y, a, b),
                            lambda g, y, a, b: _solve_transposed(g, a, b))
-pinv      = op(_pinv,      lambda g, y, a, rcond=None: _pinv_slope(g, y, a))
+pinv      = op(_pinv,      lambda g, y, a, rcond=None: _pinv_vjp(g, y, a))
 det       = op(_det,       lambda g, y, a: g[..., None, None] * cofactor(a))
-cofactor: Op = op(_cofactor, lambda g, y, a: cofactor_slope(g, a))
-cofactor_slope: Op = op(_cofactor_slope, lambda g, y, h, a: cofactor_slope(g, a),
+cofactor: Op = op(_cofactor, lambda g, y, a: cofactor_vjp(g, a))
+cofactor_vjp: Op = op(_cofactor_vjp, lambda g, y, h, a: cofactor_vjp(g, a),
                                          lambda g, y, h, a: _third_of_det(g, h, a))
 logabsdet = op(_logabsdet, lambda g, y, a: g[..., None, None] * inv(a).mT)
 signdet   = op(_signdet)
-cholesky  = op(_cholesky,  lambda g, y, a: _cholesky_slope(g, y))
+cholesky  = op(_cholesky,  lambda g, y, a: _cholesky_vjp(g, y))
 # fmt: on
 
 # ------------------------------------------------------------------ decompositions
-# Several results are packed into one array, since an op has one output; `tinygrad_kr.linalg` takes
-# them apart by indexing, which is differentiable as often as one likes.
+# An op has one output, so several results are packed into one array. `tinygrad_kr.linalg` takes
+# them apart by indexing, which is differentiable any number of times.
 
 
 def _eigh(a: ndarray) -> ndarray:
@@ -355,7 +372,7 @@ def _gaps(values: Any) -> Any:
     return values[..., None, :] - values[..., :, None]
 
 
-def _eigh_slope(g: Any, y: Any) -> Any:
+def _eigh_vjp(g: Any, y: Any) -> Any:
     """V (diag(gw) + F * V^T gV) V^T, symmetrised; F_ij = 1 / (w_j - w_i).
 
     Source: Giles, Collected matrix derivative results (2008), 3.1.
@@ -375,7 +392,7 @@ def _svd(a: ndarray) -> ndarray:
     return np.concatenate([u.mT, s[..., None], vt], axis=-1)
 
 
-def _svd_slope(g: Any, y: Any, a: Any) -> Any:
+def _svd_vjp(g: Any, y: Any, a: Any) -> Any:
     """Source: Townsend, Differentiating the singular value decomposition (2016)."""
     m, n = a.shape[-2:]
     u, s, v = y[..., :m].mT, y[..., m], y[..., m + 1 :].mT
@@ -394,6 +411,6 @@ def _svd_slope(g: Any, y: Any, a: Any) -> Any:
 
 
 # fmt: off
-eigh_packed = op(_eigh, lambda g, y, a: _eigh_slope(g, y))
-svd_packed  = op(_svd,  lambda g, y, a: _svd_slope(g, y, a))
+eigh_packed = op(_eigh, lambda g, y, a: _eigh_vjp(g, y), variable="eigh_packed")
+svd_packed  = op(_svd,  lambda g, y, a: _svd_vjp(g, y, a), variable="svd_packed")
 # fmt: on

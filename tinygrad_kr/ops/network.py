@@ -1,4 +1,4 @@
-"""Operations of networks that would lose accuracy or speed if they were composed of others."""
+"""Operations of networks that lose accuracy or speed as compositions of others."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tinygrad_kr.ops.reduction import mean_, var_
 
 
 def _shifted(x: ndarray, axis: int) -> Any:
-    """`x` less its largest element along `axis`: exp of it cannot overflow."""
+    """`x` minus its largest element along `axis`, so that exp cannot overflow."""
     with np.errstate(invalid="ignore"):
         return x - np.maximum.reduce(x, axis=axis, keepdims=True) if x.size else x - 0
 
@@ -46,26 +46,26 @@ log_softmax = op(_log_softmax, lambda g, y, x, axis:
 # ------------------------------------------------------------------ losses of labels
 
 
-def _label_loss(x: ndarray, labels: ndarray, *, axis: int) -> Any:
+def _cross_entropy(x: ndarray, labels: ndarray, *, axis: int) -> Any:
     """log(sum(exp(x))) - x[label]: the cross-entropy of softmax(x) along `axis`, for each label."""
     shifted = _shifted(x, axis)
     total = np.log(np.add.reduce(np.exp(shifted), axis=axis))
-    return total - _label_pick(shifted, labels, axis=axis)
+    return total - _gather_labels(shifted, labels, axis=axis)
 
 
-def _label_pick(x: ndarray, labels: ndarray, *, axis: int) -> Any:
+def _gather_labels(x: ndarray, labels: ndarray, *, axis: int) -> Any:
     """x[label] along `axis`, for each label."""
-    return x[_label_places(labels, axis)]
+    return x[_label_index(labels, axis)]
 
 
-def _label_put(g: ndarray, labels: ndarray, *, axis: int, classes: int) -> Any:
+def _scatter_labels(g: ndarray, labels: ndarray, *, axis: int, classes: int) -> Any:
     """Zeros with an axis of `classes` and `g` at the labels."""
     out = np.zeros((*g.shape[:axis], classes, *g.shape[axis:]), g.dtype)
-    out[_label_places(labels, axis)] = g
+    out[_label_index(labels, axis)] = g
     return out
 
 
-def _label_places(labels: ndarray, axis: int) -> tuple[Any, ...]:
+def _label_index(labels: ndarray, axis: int) -> tuple[Any, ...]:
     """The index, for an array with classes on `axis`, of each sample's label."""
     places: list[Any] = [
         np.arange(n).reshape(n, *[1] * (labels.ndim - i - 1)) for i, n in enumerate(labels.shape)
@@ -74,53 +74,56 @@ def _label_places(labels: ndarray, axis: int) -> tuple[Any, ...]:
     return tuple(places)
 
 
-def _label_slope(g: Any, x: Any, labels: Any, axis: int) -> Any:
+def _cross_entropy_vjp(g: Any, x: Any, labels: Any, axis: int) -> Any:
     """g (softmax(x) - one_hot(label))."""
     along = g.reshape(*g.shape[:axis], 1, *g.shape[axis:])
-    return along * softmax(x, axis=axis) - label_put(g, labels, axis=axis, classes=x.shape[axis])
+    return along * softmax(x, axis=axis) - scatter_labels(
+        g, labels, axis=axis, classes=x.shape[axis]
+    )
 
 
 # fmt: off
-label_loss = op(_label_loss, lambda g, y, x, labels, axis: _label_slope(g, x, labels, axis))
-label_pick: Op = op(_label_pick, lambda g, y, x, labels, axis:
-                    label_put(g, labels, axis=axis, classes=x.shape[axis]))
-label_put: Op = op(_label_put, lambda g, y, c, labels, axis, classes:
-                   label_pick(g, labels, axis=axis))
+cross_entropy = op(_cross_entropy,
+                   lambda g, y, x, labels, axis: _cross_entropy_vjp(g, x, labels, axis))
+gather_labels: Op = op(_gather_labels, lambda g, y, x, labels, axis:
+                       scatter_labels(g, labels, axis=axis, classes=x.shape[axis]))
+scatter_labels: Op = op(_scatter_labels, lambda g, y, c, labels, axis, classes:
+                        gather_labels(g, labels, axis=axis))
 # fmt: on
 
 # ------------------------------------------------------------------ losses of a probability
 
 FLOAT_SCORES = "scores are floats; convert with .astype(np.float32)"
 EMPTY_MEAN = (
-    "an empty batch has no mean loss: leave it out (DataLoader(..., drop_last=True), or "
-    '`if len(x):`), or use reduction="sum", which is 0'
+    "expected at least one element for a mean, got an empty batch. Leave it out "
+    '(DataLoader(..., drop_last=True), or `if len(x):`), or use reduction="sum", which is 0'
 )
 
 
-def _bernoulli_loss(p: ndarray, t: ndarray) -> Any:
+def _bce(p: ndarray, t: ndarray) -> Any:
     """-(t log p + (1 - t) log(1 - p)), each logarithm at least -100 (PyTorch's bound)."""
     with np.errstate(divide="ignore", invalid="ignore"):
         y = (t - 1) * np.maximum(np.log1p(-p), -100) - t * np.maximum(np.log(p), -100)
     if np.isnan(y).any() and ((p < 0) | (p > 1)).any():
         raise ValueError(
-            f"probabilities lie in [0, 1], but these reach from {np.nanmin(p)} to {np.nanmax(p)}; "
-            "apply sigmoid first, or use binary_cross_entropy_with_logits"
+            f"expected probabilities in [0, 1], got {np.nanmin(p)} to {np.nanmax(p)}. Apply "
+            "sigmoid first, or use binary_cross_entropy_with_logits"
         )
     return y
 
 
-def _bernoulli_slope(p: Any, t: Any) -> Any:
+def _bce_vjp(p: Any, t: Any) -> Any:
     """(p - t) / (p (1 - p)), its divisor at least 1e-12."""
     return (p - t) / maximum(p * (1 - p), 1e-12)
 
 
-def _logistic_loss(
+def _bce_with_logits(
     x: ndarray, a: ndarray, b: ndarray | None = None, *, reduction: str = "none"
 ) -> Any:
     """a softplus(-x) + b softplus(x), b = 1 - a if not given; both tails keep their last bit."""
     x, a, dtype = x.astype(np.float64), a.astype(np.float64), x.dtype
     if dtype.kind != "f":
-        raise TypeError(FLOAT_SCORES)
+        raise TypeError(f"expected floats, got scores of {dtype}. Use .astype(np.float32)")
     tail = np.log1p(np.exp(np.copysign(x, _MINUS_ONE)))
     if b is None:
         y = np.maximum(x, _ZERO) - x * a + tail
@@ -138,11 +141,11 @@ def _logistic_loss(
 
 
 def _share(g: Any, x: Any, reduction: str) -> Any:
-    """What one element has of the cotangent of a reduced loss."""
+    """The share of one element in the cotangent of a reduced loss."""
     return g / x.size if reduction == "mean" else g
 
 
-def _logistic_slope(x: ndarray, a: ndarray, b: ndarray | None = None) -> Any:
+def _bce_with_logits_vjp(x: ndarray, a: ndarray, b: ndarray | None = None) -> Any:
     """b sigmoid(x) - a sigmoid(-x), the derivative of the logistic loss, without cancellation."""
     x, a, dtype = x.astype(np.float64) + _ZERO, a.astype(np.float64), x.dtype
     e = np.exp(np.copysign(x, _MINUS_ONE))
@@ -159,50 +162,51 @@ def _total(a: Any, b: Any = None) -> Any:
     return 1.0 if b is None else a + b
 
 
+def _slope_of_logits(x: Any) -> Any:
+    """The derivative by the logits: on arrays the function, on Tensors the op."""
+    return _bce_with_logits_vjp if type(x) is ndarray else bce_with_logits_vjp
+
+
 # fmt: off
-bernoulli_loss = op(_bernoulli_loss,
-                    lambda g, y, p, t: g * _bernoulli_slope(p, t),
-                    lambda g, y, p, t:
-                    g * subtract(maximum(log1p(-p), -100), maximum(log(p), -100)))
-logistic_loss  = op(_logistic_loss,
-                    lambda g, y, x, a, *b, reduction="none":
-                    _share(g, x, reduction)
-                    * (_logistic_slope if type(x) is ndarray else logistic_slope)(x, a, *b),
-                    lambda g, y, x, a, *b, reduction="none":
-                    _share(g, x, reduction) * (softplus(-x) if b else -x),
-                    lambda g, y, x, a, b, reduction="none":
-                    _share(g, x, reduction) * softplus(x), regular=True)
-logistic_slope: Op = op(_logistic_slope,
-                    lambda g, y, x, a, *b: g * _total(a, *b) * sigmoid(x) * sigmoid(-x),
-                    lambda g, y, x, a, *b: -g * sigmoid(-x) if b else -g,
-                    lambda g, y, x, a, b: g * sigmoid(x))
+bce = op(_bce,
+         lambda g, y, p, t: g * _bce_vjp(p, t),
+         lambda g, y, p, t: g * subtract(maximum(log1p(-p), -100), maximum(log(p), -100)))
+bce_with_logits = op(_bce_with_logits,
+                     lambda g, y, x, a, *b, reduction="none":
+                     _share(g, x, reduction) * _slope_of_logits(x)(x, a, *b),
+                     lambda g, y, x, a, *b, reduction="none":
+                     _share(g, x, reduction) * (softplus(-x) if b else -x),
+                     lambda g, y, x, a, b, reduction="none":
+                     _share(g, x, reduction) * softplus(x), finite=True)
+bce_with_logits_vjp: Op = op(_bce_with_logits_vjp,
+                             lambda g, y, x, a, *b: g * _total(a, *b) * sigmoid(x) * sigmoid(-x),
+                             lambda g, y, x, a, *b: -g * sigmoid(-x) if b else -g,
+                             lambda g, y, x, a, b: g * sigmoid(x))
 # fmt: on
 
 # ------------------------------------------------------------------ normalisation
 
 
-def _standardize(x: ndarray, *, axis: tuple[int, ...], eps: float) -> Any:
+def _normalize(x: ndarray, *, axis: tuple[int, ...], eps: float) -> Any:
     """(x - mean) / sqrt(var + eps) over `axis`, with the variance that divides by n."""
     y = x - mean_(x, axis=axis, keepdims=True)
     y *= (mean_(np.square(y), axis=axis, keepdims=True) + eps) ** -0.5
     return y
 
 
-def _standardize_slope(g: Any, y: Any, x: Any, axis: tuple[int, ...], eps: float) -> Any:
+def _normalize_vjp(g: Any, y: Any, x: Any, axis: tuple[int, ...], eps: float) -> Any:
     """The part of g / sqrt(var + eps) that changes neither the mean nor the variance."""
     scale = (var_(x, axis=axis, keepdims=True) + eps) ** -0.5
     along = mean_(g * y, axis=axis, keepdims=True)
     return scale * (g - mean_(g, axis=axis, keepdims=True) - y * along)
 
 
-standardize = op(
-    _standardize, lambda g, y, x, axis, eps: _standardize_slope(g, y, x, axis=axis, eps=eps)
-)
+normalize = op(_normalize, lambda g, y, x, axis, eps: _normalize_vjp(g, y, x, axis=axis, eps=eps))
 
 # ------------------------------------------------------------------ dropout
 
 
-def _keep_mask(x: ndarray, *, p: float, generator: np.random.Generator) -> ndarray:
+def _dropout_mask(x: ndarray, *, p: float, generator: np.random.Generator) -> ndarray:
     """0 with probability `p`, else 1 / (1 - p), for each element of `x`."""
     if p == 1:
         return np.zeros(x.shape, x.dtype)
@@ -210,4 +214,4 @@ def _keep_mask(x: ndarray, *, p: float, generator: np.random.Generator) -> ndarr
     return np.multiply(kept, 1 / (1 - p), dtype=x.dtype)
 
 
-keep_mask = op(_keep_mask)
+dropout_mask = op(_dropout_mask)

@@ -1,4 +1,4 @@
-"""What an operation leaves behind: an array, how it was made, and whether it was overwritten."""
+"""The nodes of the graph, the mode in which they are recorded, and their source lines."""
 
 from __future__ import annotations
 
@@ -21,8 +21,11 @@ OFF, ON, ANOMALY, CAPTURE = 0, 1, 2, 3
 class Scope(int):
     """A grad mode in force while its `holder` is alive. Only the `with` block refers to the holder.
 
-    Where an interrupt has ended the block inside `__exit__` itself, so that nothing was reset, the
-    holder is gone, and `current_mode()` goes back to the mode outside.
+    An interrupt may end the block inside `__exit__`, before the reset. Then the holder is gone, and
+    `current_mode()` goes back to the outer mode.
+
+    ended: the block was reset; only tasks started inside it still have the mode.
+    anomaly: anomaly detection is on. transforming: a transformation records.
     """
 
     outer: int
@@ -30,8 +33,6 @@ class Scope(int):
     ended: bool
     anomaly: bool
     transforming: bool
-    """Whether the block was ended by a reset, so that the mode is in force only in tasks that were
-    started in it; whether anomaly detection is on; whether it is for a transformation."""
 
     def __new__(
         cls,
@@ -41,7 +42,7 @@ class Scope(int):
         anomaly: bool = False,
         transforming: bool = False,
     ) -> Scope:
-        """The flags hold in what is nested too."""
+        """Nested scopes inherit the flags."""
         self = super().__new__(cls, mode)
         self.outer, self.holder, self.ended = outer, holder, False
         self.anomaly = anomaly or getattr(outer, "anomaly", False)
@@ -53,7 +54,7 @@ grad_mode: ContextVar[int] = ContextVar("grad_mode", default=ON)
 
 
 def current_mode() -> int:
-    """The mode of this thread and task, without scopes that an interrupt has left behind."""
+    """The mode of this thread and task; scopes that an interrupt left behind are dropped."""
     mode = grad_mode.get()
     while type(mode) is Scope and mode.holder() is None and not mode.ended:
         mode = mode.outer
@@ -62,19 +63,19 @@ def current_mode() -> int:
 
 
 tick = count(1).__next__
-"""The one clock: it orders operations and writes in time."""
+"""Clock: orders operations and writes in time."""
 
-# Spelled as the import system spells `co_filename`, not as the absolute path: both may have "..".
+# As the import system spells `co_filename`, not the absolute path: both may contain "..".
 PACKAGE = os.path.dirname(os.path.dirname(__file__)) + os.sep
 _NUMPY = os.path.dirname(np.__file__) + os.sep
 
 
 class Node:
-    """An array and how it was made; `Tensor` is this with methods.
+    """A node of the graph: an array and the op that computed it. `Tensor` adds the methods.
 
-    `_op`, `_inputs`, `_values` (the inputs' arrays) and `_params` are what a recorded node was
-    computed by (`_op` is None for a leaf, `_inputs` for a node whose graph was freed), `_made`
-    when, `_code` and `_instruction` where.
+    `_op`, `_inputs`, `_values` (the inputs' arrays) and `_params` are the recorded call. `_op` is
+    None for a leaf, `_inputs` for a node whose graph was freed. `_made` is the time of the call,
+    `_code` and `_instruction` are its source line.
     """
 
     __slots__ = (
@@ -105,18 +106,18 @@ class Node:
 
 
 def replace_gradient(node: Node, before: Any, after: Any) -> bool:
-    """Store `after` as the `.grad` of a node where that is still `before`; whether it was.
+    """Compare and swap: store `after` as the `.grad` of a node if that is still `before`.
 
-    The comparison and the store are one statement without a call or a loop. With the GIL,
-    CPython switches threads only at calls and at the ends of loops. So no lock is needed, which
-    an interrupt could leave held.
+    Returns whether it was. The comparison and the store are one statement without a call or a loop.
+    With the GIL, CPython switches threads only at calls and at the ends of loops. So this needs no
+    lock, which an interrupt could leave held.
     """
     node._grad = after if (stored := node._grad is before) else node._grad
     return stored
 
 
 class NodeType:
-    """The class of every op's results: `Tensor`, once it exists."""
+    """Class of the results of ops: `Tensor`, once it is defined."""
 
     cls: type[Node] = Node
 
@@ -136,16 +137,16 @@ def constant(array: ndarray) -> Any:
 
 
 def note_created(node: Node) -> None:
-    """Tell the compiler that a Tensor without a history was made."""
+    """Report a new Tensor without a history to the tracer."""
     if tracer := tracing():
         tracer.created(node)
 
 
 class _PassedOver(dict[str, bool]):
-    """Whether the place of an op is looked for above a frame of this source file.
+    """Whether the search for an op's source line passes over frames of a file.
 
-    It is for files of this package, but for layers: above them it is several frames to the user's
-    line, each of which costs more than a small op's arithmetic.
+    It passes over files of this package, except layers. From a layer the user's line is several
+    frames away, and each costs more than the arithmetic of a small op.
     """
 
     def __missing__(self, filename: str) -> bool:
@@ -158,15 +159,15 @@ passed_over = _PassedOver()
 
 
 def place_made(node: Node) -> str:
-    """Where in the source the node was recorded, as `file:line (function)`."""
-    place = _place(node._code, node._instruction)
+    """The source line at which the node was recorded, as `file:line (in function)`."""
+    place = _source_line(node._code, node._instruction)
     if node._code.co_filename.startswith(PACKAGE):
         return f"{place} (`with tk.detect_anomaly():` names your own line)"
     return place
 
 
 def user_frame() -> FrameType | None:
-    """The innermost running frame outside this package and NumPy, whose decorators we use."""
+    """The innermost frame outside this package and NumPy (whose decorators are in use here)."""
     frame: FrameType | None = sys._getframe(1)
     while frame is not None:
         if not frame.f_code.co_filename.startswith((PACKAGE, _NUMPY)):
@@ -175,15 +176,9 @@ def user_frame() -> FrameType | None:
     return None
 
 
-def _place(code: CodeType, instruction: int) -> str:
+def _source_line(code: CodeType, instruction: int) -> str:
     line = code.co_firstlineno
     for start, end, number in code.co_lines():
         if start <= instruction < end and number is not None:
             line = number
     return f"{code.co_filename}:{line} (in {code.co_name})"
-
-
-# ------------------------------------------------------------------ overwritten arrays
-
-
-# ------------------------------------------------------------------ anomaly mode

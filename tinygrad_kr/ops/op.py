@@ -1,16 +1,17 @@
-"""The record of an operation: a NumPy forward function and beside it one derivative rule per input.
+"""The record of an operation: a NumPy forward function and one derivative rule per input.
 
     multiply = op(np.multiply, lambda g, y, a, b: g * b, lambda g, y, a, b: g * a)
 
 A rule receives the cotangent of the output `g`, the output `y`, then the inputs, and static
-parameters by keyword; it returns the cotangent of its input, of that input's shape or of one that
-broadcasts with it (the walker sums or expands). It is ordinary NumPy, so the same line runs on
-arrays in `backward()` and on Tensors where the derivative is itself differentiated.
+parameters by keyword. It returns the cotangent of its input, in that input's shape or in one that
+broadcasts with it (the walker sums or expands). A rule is ordinary NumPy: the same line runs on
+arrays in `backward()`, and on Tensors where the derivative is itself differentiated.
 """
 
 from __future__ import annotations
 
 import sys
+import warnings
 from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
@@ -35,23 +36,30 @@ if TYPE_CHECKING:
 
 
 class Op(Protocol):
-    """A differentiable function: call it on Tensors, arrays or numbers (without a Tensor among
-    them it computes an array)."""
+    """A differentiable function of Tensors, arrays and numbers.
+
+    Without a Tensor among them it computes an array.
+    """
 
     __name__: str
+    __qualname__: str
+    __wrapped__: Callable[..., Any]
     forward: Callable[..., Any]
     rules: tuple[Callable[..., Any], ...]
     variadic: bool
-    joint: bool
+    one_rule_for_all: bool
     shared: bool
+    """Whether one rule serves every input: `variadic or one_rule_for_all`."""
     promote: bool
 
     def __call__(self, *inputs: Any, **params: Any) -> Tensor: ...
 
 
 numpy_table: dict[Any, Callable[..., Any]] = {}
-"""NumPy's functions and what serves them when an argument is a Tensor."""
+"""The function that serves each of NumPy's when an argument is a Tensor."""
 
+_TAKES_MORE = 0x04 | 0x08
+"""Flags of a code object: it takes *args, it takes **kwargs."""
 _NO_PARAMS: dict[str, Any] = {}
 _new = object.__new__
 _asarray = np.asarray
@@ -61,7 +69,7 @@ _get_frame = sys._getframe
 
 
 def make_results_of(cls: type[Node]) -> None:
-    """Have every op return a `cls`: `Tensor`, once it exists."""
+    """Set the class of the results of ops: `Tensor`, once it is defined."""
     global _tensor
     _tensor = NodeType.cls = cls
 
@@ -72,26 +80,45 @@ def op(
     name: str | None = None,
     numpy: Iterable[Callable[..., Any]] = (),
     variadic: bool = False,
-    joint: bool = False,
+    one_rule_for_all: bool = False,
     promote: bool = True,
-    regular: bool = False,
+    finite: bool = False,
+    variable: str | None = None,
+    like: Callable[..., Any] | None = None,
+    doc: str | None = None,
+    joint: bool | None = None,
+    regular: bool | None = None,
 ) -> Op:
     """Make a differentiable function from a NumPy function and its derivative rules.
 
     `forward(*arrays, **params)` computes an array. `rules[i](g, y, *inputs, **params)` gives the
-    cotangent of input `i`, g . (d y / d input_i), in the input's shape or one that broadcasts with
-    it. Inputs past the last rule, and every input of an op without rules, are not differentiated.
+    cotangent of input `i`, g . (d y / d input_i). Its shape is the input's, or broadcasts with it.
+    Inputs past the last rule have no gradient; neither have those of an op without rules.
 
     forward: where it is a NumPy ufunc or function, NumPy's own name works on Tensors as well.
+    name: shown by messages and graphs, `forward`'s without underscores around it by default.
     numpy: further NumPy functions of the same signature that this op serves.
-    variadic: any number of inputs share one rule, which is told which by the keyword `index`.
-    joint: the one rule returns a sequence with every input's cotangent (None where there is none).
+    variadic: any number of inputs share one rule. The keyword `index` is the input's number.
+    one_rule_for_all: the one rule returns a sequence with every input's cotangent, or None.
+        The keyword `needs` is a tuple of booleans: which are needed.
     promote: give the result the inputs' common floating dtype (PyTorch's promotion).
-    regular: of finite inputs and cotangents the rules make finite results; those of other ops are
+    finite: the rules make finite results of finite inputs and cotangents. Rules of other ops are
         kept from warning where the derivative is infinite or undefined.
+    variable: the global variable that will hold the op, `name` by default; pickle looks there.
+    like: a function whose signature `help` shows, `forward` by default.
+    doc: the docstring, `forward`'s by default.
+    joint, regular: the names of `one_rule_for_all` and `finite` in version 0.1.0.
 
-    >>> cube = op(lambda x: x**3, lambda g, y, x: g * 3 * x**2)
+    Errors of `forward` are raised with the op's name, the shapes and the parameters.
+
+    >>> cube = tk.op(lambda x: x**3, lambda g, y, x: g * 3 * x**2, name="cube")
+    >>> x = tk.tensor([1.0, 2.0], requires_grad=True)
+    >>> cube(x).sum().backward()
+    >>> x.grad
+    Tensor([ 3., 12.])
     """
+    one_rule_for_all = _renamed("joint", joint, "one_rule_for_all", one_rule_for_all)
+    finite = _renamed("regular", regular, "finite", finite)
     if not rules:
         apply = _detached(forward, promote)
     elif isinstance(forward, np.ufunc) and forward.nin == 2:
@@ -99,17 +126,48 @@ def op(
     else:
         apply = _general(forward, promote)
     record = cast(Op, apply)
-    record.__name__ = name or getattr(forward, "__name__", "op").strip("_<>")
-    record.__doc__ = forward.__doc__
+    name = name or getattr(forward, "__name__", "op").strip("_<>")
+    record.__name__, record.__qualname__ = name, variable or name
+    record.__module__ = _get_frame(1).f_globals.get("__name__", "__main__")
+    record.__wrapped__ = like or _signature_of(forward)
+    record.__doc__ = doc or (None if _is_numpys(forward) else forward.__doc__)
     record.forward = forward
-    record.rules = rules if regular else tuple(map(_silenced, rules))
-    record.variadic, record.joint, record.shared = variadic, joint, variadic or joint
+    record.rules = rules if finite else tuple(map(_silenced, rules))
+    record.variadic, record.one_rule_for_all = variadic, one_rule_for_all
+    record.shared = variadic or one_rule_for_all
     record.promote = promote
     for function in (forward, *numpy):
-        module = getattr(function, "__module__", None) or ""
-        if isinstance(function, np.ufunc) or module.startswith("numpy"):
+        if _is_numpys(function):
             numpy_table[function] = record
     return record
+
+
+def _renamed(old: str, given: bool | None, new: str, value: bool) -> bool:
+    if given is None:
+        return value
+    warnings.warn(f"op: {old} is now called {new}", DeprecationWarning, stacklevel=3)
+    return given
+
+
+def _is_numpys(function: Callable[..., Any]) -> bool:
+    module = getattr(function, "__module__", None) or ""
+    return isinstance(function, np.ufunc) or module.startswith("numpy")
+
+
+_UNARY: Callable[..., Any] = lambda x: None  # noqa: E731
+_BINARY: Callable[..., Any] = lambda a, b: None  # noqa: E731
+"""The signatures of most ops, without annotations."""
+
+
+def _signature_of(forward: Callable[..., Any]) -> Callable[..., Any]:
+    """A function with the signature that an op of `forward` shows."""
+    if isinstance(forward, np.ufunc):
+        return _UNARY if forward.nin == 1 else _BINARY
+    code = getattr(forward, "__code__", None)
+    if code is None or code.co_kwonlyargcount or code.co_flags & _TAKES_MORE:
+        return forward
+    names = code.co_varnames[: code.co_argcount]
+    return _UNARY if names == ("x",) else _BINARY if names == ("a", "b") else forward
 
 
 def _silenced(rule: Callable[..., Any] | None) -> Any:
@@ -240,19 +298,19 @@ def _general(forward: Callable[..., Any], promote: bool) -> Callable[..., Any]:
 
 
 def _plain(record: Op, y: Any) -> ndarray:
-    """A result as an ndarray; TypeError for a subclass, in which `*` may mean something else."""
+    """A result as an ndarray; TypeError for a subclass, whose `*` may be another product."""
     if isinstance(y, ndarray):
         raise TypeError(
-            f"{record.__name__} cannot compute with a {type(y).__name__}, whose operators are not "
-            "those of an array; convert it with np.asarray (np.ma: .filled(...)) first"
+            f"{record.__name__}: expected an array, got a {type(y).__name__} with operators of its "
+            "own. Convert it with np.asarray (np.ma: .filled(...)) first"
         )
     return _asarray(y)
 
 
-def _recorded(
+def record_result(
     record: Op, y: ndarray, inputs: tuple[Any, ...], params: dict[str, Any], tracked: bool
 ) -> Any:
-    """The node of a result, with the line that asked for it."""
+    """The node of a result, with the source line of the call."""
     out = _new(_tensor)
     out._data = y
     out._grad = out._hooks = None
@@ -287,7 +345,7 @@ def _note(record: Op, inputs: tuple[Any, ...], params: dict[str, Any], out: Node
 
 
 def _detached(forward: Callable[..., Any], promote: bool) -> Callable[..., Any]:
-    """Of an op that has no derivative: the result is a constant."""
+    """An op without derivative rules: its result is a constant."""
 
     def apply(*inputs: Any, **params: Any) -> Any:
         if not any(isinstance(x, Node) for x in inputs):
@@ -312,11 +370,11 @@ def _promoted(record: Op, inputs: tuple[Any, ...], params: dict[str, Any]) -> An
                 inputs = tuple(_in_dtype(x, dtype) for x in inputs)
                 y = np.asarray(record.forward(*_arrays(inputs), **params)).astype(dtype, copy=False)
         if y.dtype.kind not in "fiub":
-            raise TypeError(f"results of dtype {y.dtype} are not supported (real numbers only)")
+            raise TypeError(f"expected real numbers, got a result of {y.dtype}.")
     except Exception as error:
         raise explained(record, inputs, params, error) from error
     tracked = y.dtype.kind == "f" and any(isinstance(x, Node) and x._requires_grad for x in inputs)
-    return _recorded(record, y, inputs, params, tracked and bool(record.rules))
+    return record_result(record, y, inputs, params, tracked and bool(record.rules))
 
 
 def _arrays(inputs: Iterable[Any]) -> list[Any]:
@@ -324,7 +382,7 @@ def _arrays(inputs: Iterable[Any]) -> list[Any]:
 
 
 def _without_lists(inputs: tuple[Any, ...]) -> tuple[Any, ...]:
-    """Lists of numbers as arrays; their floats take the dtype of what stands beside them."""
+    """Lists of numbers as arrays; floats take the common dtype of the inputs."""
     return tuple(
         _array_of(x, common_dtype(inputs)) if isinstance(x, list | tuple) else x for x in inputs
     )
@@ -338,7 +396,7 @@ def _array_of(numbers: Any, dtype: np.dtype[Any]) -> ndarray:
 def _tensor_like(x: Any) -> Any:
     if x is None or isinstance(x, Node | ndarray | np.generic | int | float | bool):
         return x
-    raise TypeError(f"cannot compute with a {type(x).__name__}")
+    raise TypeError(f"expected a Tensor, array or number, got a {type(x).__name__}.")
 
 
 def common_dtype(inputs: Iterable[Any]) -> np.dtype[Any]:
@@ -369,7 +427,7 @@ def _astype(x: ndarray, *, dtype: Any) -> ndarray:
     return x.astype(dtype, copy=False)
 
 
-# The walker gives every cotangent the dtype of its input, so there is nothing left to do.
+# The walker gives every cotangent the dtype of its input.
 astype = op(_astype, lambda g, y, x, dtype: g, promote=False)
 
 

@@ -1,12 +1,13 @@
 """Recurrent nets: one record for a whole sequence, so that its cost is linear in the steps.
 
-The share of the inputs, z = x W_ih^T + b, is one product for all steps and comes from outside; what
-is left is the loop over h W_hh^T. Time is the first axis: z (steps, batch, gates x hidden), a state
-(batch, hidden), `weight` (gates x hidden, hidden). A result holds, for every step, the states and
-whatever else the derivative reads, as planes along a first axis.
+The caller computes z = x W_ih^T + b, one product for all steps. The loop here adds h W_hh^T. Time
+is
+the first axis: z (steps, batch, gates x hidden), a state (batch, hidden), `weight` (gates x hidden,
+hidden). A result holds, for every step, the states and the other arrays that the derivative reads,
+as planes along a first axis.
 
-mask: (steps, batch, 1) booleans; where False, a sequence has ended (or has not begun) and its state
-    stays as it is.
+mask: (steps, batch, 1) booleans. Where it is False, the sequence has ended or has not begun, and
+    the state does not change.
 reverse: run from the last step to the first.
 """
 
@@ -18,21 +19,21 @@ from typing import Any
 import numpy as np
 from numpy import ndarray
 
-from tinygrad_kr.ops.elementwise import masked, tanh
+from tinygrad_kr.ops.elementwise import tanh, where_or_zero
 from tinygrad_kr.ops.op import Op, op
 from tinygrad_kr.ops.reduction import concatenate
 from tinygrad_kr.ops.shape import stack, unbind
 
-# ------------------------------------------------------------------ what the three share
+# ------------------------------------------------------------------ shared helpers
 
 
 def _order(steps: int, reverse: bool) -> range:
-    """The steps in the order in which the net takes them."""
+    """The steps in the order of the recurrence."""
     return range(steps)[:: -1 if reverse else 1]
 
 
 def _moves(steps: int, reverse: bool) -> list[tuple[int, int | None]]:
-    """Each step and the one before it (None at the start), the last taken first."""
+    """Each step and its predecessor (None at the start), in reverse order of the recurrence."""
     order = _order(steps, reverse)
     return [(t, before) for before, t in pairwise([None, *order]) if t is not None][::-1]
 
@@ -45,10 +46,10 @@ def _shares(g: Any, mask: ndarray | None, t: int) -> tuple[Any, Any]:
     """The parts of a state's cotangent that go through the cell and past it."""
     if mask is None:
         return g, 0.0
-    return masked(g, mask[t]), masked(g, ~mask[t])
+    return where_or_zero(g, mask[t]), where_or_zero(g, ~mask[t])
 
 
-def _product_slope(dz: Any, states: Any, first: Any, reverse: bool) -> Any:
+def _product_vjp(dz: Any, states: Any, first: Any, reverse: bool) -> Any:
     """The cotangent of `weight` in z_t + h_{t-1} weight^T, as one product over all steps."""
     parts = [states[1:], first[None]] if reverse else [first[None], states[:-1]]
     before = concatenate(*parts, axis=0)
@@ -85,7 +86,7 @@ def _rnn_scan(
     return y
 
 
-def _rnn_slope(
+def _rnn_vjp(
     g: Any,
     y: Any,
     z: Any,
@@ -103,10 +104,10 @@ def _rnn_slope(
     for t, _ in _moves(len(states), reverse):
         inside, past = _shares(dh + given[t], mask, t)
         h = states[t]
-        slopes[t] = inside * (1 - h * h) if nonlinearity == "tanh" else masked(inside, h)
+        slopes[t] = inside * (1 - h * h) if nonlinearity == "tanh" else where_or_zero(inside, h)
         dh = slopes[t] @ weight + past
     dz = stack(*slopes)
-    return [dz, dh, _product_slope(dz, y, first, reverse) if needs[2] else None]
+    return [dz, dh, _product_vjp(dz, y, first, reverse) if needs[2] else None]
 
 
 # ------------------------------------------------------------------ four gates: LSTM
@@ -149,7 +150,7 @@ def _lstm_scan(
     return y
 
 
-def _lstm_slope(
+def _lstm_vjp(
     g: Any,
     y: Any,
     z: Any,
@@ -180,7 +181,7 @@ def _lstm_slope(
         dh = slopes[t] @ weight + past
         dc = c_inside * f + c_past
     dz = stack(*slopes)
-    return [dz, dh, dc, _product_slope(dz, y[0], h0, reverse) if needs[3] else None]
+    return [dz, dh, dc, _product_vjp(dz, y[0], h0, reverse) if needs[3] else None]
 
 
 # ------------------------------------------------------------------ three gates: GRU
@@ -220,7 +221,7 @@ def _gru_scan(
     return y
 
 
-def _gru_slope(
+def _gru_vjp(
     g: Any,
     y: Any,
     z: Any,
@@ -248,13 +249,13 @@ def _gru_slope(
         of_m[t] = concatenate(dr, du, dn * r + gm, axis=1)
         dh = inside * u + of_m[t] @ weight + past
     dm = stack(*of_m)
-    slope = _product_slope(dm, y[0], h0, reverse) if needs[2] else None
+    slope = _product_vjp(dm, y[0], h0, reverse) if needs[2] else None
     found = [stack(*of_z), dh, slope]
     return [*found, dm.sum(axis=(0, 1))] if bias else found
 
 
 # fmt: off
-rnn_scan: Op  = op(_rnn_scan,  _rnn_slope,  joint=True)
-lstm_scan: Op = op(_lstm_scan, _lstm_slope, joint=True)
-gru_scan: Op  = op(_gru_scan,  _gru_slope,  joint=True)
+rnn_scan: Op  = op(_rnn_scan,  _rnn_vjp,  one_rule_for_all=True)
+lstm_scan: Op = op(_lstm_scan, _lstm_vjp, one_rule_for_all=True)
+gru_scan: Op  = op(_gru_scan,  _gru_vjp,  one_rule_for_all=True)
 # fmt: on

@@ -1,7 +1,6 @@
 """Reductions and cumulative operations.
 
-The public functions take NumPy's `axis` and `keepdims` and PyTorch's `dim` and `keepdim` alike; an
-axis is an int, a tuple of ints, or None for all.
+An axis is an int, a tuple of ints, or None for all. `arrays.reduction` adds PyTorch's keywords.
 """
 
 from __future__ import annotations
@@ -14,7 +13,7 @@ import numpy as np
 from numpy import ndarray
 from numpy.lib.array_utils import normalize_axis_tuple
 
-from tinygrad_kr.ops.elementwise import exp, isnan, masked, where
+from tinygrad_kr.ops.elementwise import exp, isnan, where, where_or_zero
 from tinygrad_kr.ops.op import Op, op
 
 Axis = Any  # int, tuple of ints, or None
@@ -32,7 +31,7 @@ def _restored(g: Any, x: Any, axis: Axis, keepdims: bool) -> Any:
 
 
 def count(x: Any, axis: Axis) -> int:
-    """How many elements go into each result of a reduction over `axis`."""
+    """Number of elements in each result of a reduction over `axis`."""
     if axis is None:
         return int(x.size)
     return math.prod(x.shape[a] for a in ((axis,) if isinstance(axis, int) else axis))
@@ -44,7 +43,7 @@ def count(x: Any, axis: Axis) -> int:
 def _sum(x: ndarray, *, axis: Axis = None, keepdims: Any = False) -> Any:
     """Sum of the elements over `axis`; 0 where there are none.
 
-    Over several axes in two stages: NumPy adds one by one along all but the innermost in memory,
+    Several axes are summed in two stages. NumPy adds one by one along all but the innermost axis,
     which costs float32 two digits on the channels of a batch of images.
     """
     if type(axis) is tuple and len(axis) > 1 and x.size > 4096:
@@ -87,22 +86,22 @@ def _inverse(n: float) -> float:
     return 1 / n if n > 0 else math.nan
 
 
-def _std_slope(g: Any, y: Any, x: Any, axis: Axis, keepdims: bool, ddof: float) -> Any:
+def _std_vjp(g: Any, y: Any, x: Any, axis: Axis, keepdims: bool, ddof: float) -> Any:
     y = _restored(y, x, axis, keepdims)
     scale = _restored(g, x, axis, keepdims) * _inverse(count(x, axis) - ddof)
-    return masked(scale * _centered(x, axis) / where(y == 0, 1.0, y), y)
+    return where_or_zero(scale * _centered(x, axis) / where(y == 0, 1.0, y), y)
 
 
 # fmt: off
 sum_ = op(_sum, lambda g, y, x, axis=None, keepdims=False: _restored(g, x, axis, keepdims),
-          regular=True)
+          variable="sum_", finite=True)
 mean_ = op(_mean, lambda g, y, x, axis=None, keepdims=False:
-           _restored(g, x, axis, keepdims) / count(x, axis))
+           _restored(g, x, axis, keepdims) / count(x, axis), variable="mean_")
 var_ = op(_var, lambda g, y, x, axis=None, keepdims=False, ddof=0:
           _restored(g, x, axis, keepdims) * (2 * _inverse(count(x, axis) - ddof))
-          * _centered(x, axis))
+          * _centered(x, axis), variable="var_")
 std_ = op(_std, lambda g, y, x, axis=None, keepdims=False, ddof=0:
-          _std_slope(g, y, x, axis, keepdims, ddof))
+          _std_vjp(g, y, x, axis, keepdims, ddof), variable="std_")
 # fmt: on
 
 # ------------------------------------------------------------------ extremes
@@ -121,12 +120,14 @@ def _min(x: ndarray, *, axis: Axis = None, keepdims: Any = False) -> Any:
 def _extreme(g: Any, y: Any, x: Any, axis: Axis, keepdims: bool) -> Any:
     winners = (x == _restored(y, x, axis, keepdims)) | isnan(x)
     ties = winners.sum(axis=axis, keepdims=True).astype(x.dtype)
-    return masked(_restored(g, x, axis, keepdims) / ties, winners)
+    return where_or_zero(_restored(g, x, axis, keepdims) / ties, winners)
 
 
 # fmt: off
-max_ = op(_max, lambda g, y, x, axis=None, keepdims=False: _extreme(g, y, x, axis, keepdims))
-min_ = op(_min, lambda g, y, x, axis=None, keepdims=False: _extreme(g, y, x, axis, keepdims))
+max_ = op(_max, lambda g, y, x, axis=None, keepdims=False: _extreme(g, y, x, axis, keepdims),
+          variable="max_")
+min_ = op(_min, lambda g, y, x, axis=None, keepdims=False: _extreme(g, y, x, axis, keepdims),
+          variable="min_")
 # fmt: on
 
 
@@ -155,9 +156,11 @@ def _count_nonzero(x: ndarray, *, axis: Axis = None, keepdims: Any = False) -> A
     return np.count_nonzero(x, axis=axis, keepdims=keepdims)
 
 
-argmax_, argmin_ = op(_argmax), op(_argmin)
-any_, all_ = op(_any), op(_all)
-count_nonzero_ = op(_count_nonzero)
+argmax_ = op(_argmax, variable="argmax_")
+argmin_ = op(_argmin, variable="argmin_")
+any_ = op(_any, variable="any_")
+all_ = op(_all, variable="all_")
+count_nonzero_ = op(_count_nonzero, variable="count_nonzero_")
 
 # ------------------------------------------------------------------ logsumexp and norm
 
@@ -189,9 +192,10 @@ def _unit(x: Any, y: Any, axis: Axis, keepdims: bool) -> Any:
 
 # fmt: off
 logsumexp_ = op(_logsumexp, lambda g, y, x, axis=None, keepdims=False:
-                _restored(g, x, axis, keepdims) * _softmax_of(x, y, axis, keepdims))
+                _restored(g, x, axis, keepdims) * _softmax_of(x, y, axis, keepdims),
+                variable="logsumexp_")
 norm_ = op(_norm, lambda g, y, x, axis=None, keepdims=False:
-           _restored(g, x, axis, keepdims) * _unit(x, y, axis, keepdims))
+           _restored(g, x, axis, keepdims) * _unit(x, y, axis, keepdims), variable="norm_")
 # fmt: on
 
 # ------------------------------------------------------------------ along one axis
@@ -214,7 +218,7 @@ def _recurrence(b: ndarray, a: ndarray, *, axis: int, reverse: bool = False) -> 
 
 
 def _shifted(x: Any, axis: int, step: int, fill: float) -> Any:
-    """`x` moved by one place along `axis` (forward for step 1, back for -1), `fill` coming in."""
+    """`x` moved by one position along `axis`, with `fill` at the free end. step: 1 or -1."""
     size = x.shape[axis]
     if not size:
         return x
@@ -235,7 +239,7 @@ def _concatenate(*parts: ndarray, axis: int | None = 0) -> ndarray:
 
 
 def _parts(g: Any, parts: tuple[Any, ...], needs: tuple[bool, ...], axis: int | None) -> Any:
-    """The pieces of `g` that lie where the parts were put."""
+    """The slices of `g` at the positions of the parts."""
     sizes = [part.size if axis is None else part.shape[axis] for part in parts]
     before = (slice(None),) * (0 if axis is None else axis % g.ndim)
     pieces = zip(accumulate(sizes, initial=0), sizes, parts, needs, strict=False)
@@ -250,7 +254,7 @@ def _cumprod(x: ndarray, *, axis: int, reverse: bool = False) -> Any:
     return np.flip(np.cumprod(np.flip(x, axis), axis), axis) if reverse else np.cumprod(x, axis)
 
 
-def _cumprod_slope(g: Any, x: Any, axis: int, reverse: bool) -> Any:
+def _cumprod_vjp(g: Any, x: Any, axis: int, reverse: bool) -> Any:
     """sum_(k >= i) g_k prod_(j <= k, j != i) x_j, without dividing: exact where x has zeros."""
     step = -1 if reverse else 1
     before = _shifted(cumprod_(x, axis=axis, reverse=reverse), axis, step, 1.0)
@@ -280,9 +284,9 @@ def _others_product(x: Any, axis: Axis) -> Any:
 
 # fmt: off
 concatenate = op(_concatenate, lambda g, y, *parts, needs, axis=0: _parts(g, parts, needs, axis),
-                 joint=True)
+                 one_rule_for_all=True)
 cumsum_: Op = op(_cumsum,  lambda g, y, x, axis, reverse=False:
-              cumsum_(g, axis=axis, reverse=not reverse))
+              cumsum_(g, axis=axis, reverse=not reverse), variable="cumsum_")
 recurrence: Op = op(_recurrence,
                 lambda g, y, b, a, axis, reverse=False:
                 recurrence(g, _shifted(a, axis, 1 if reverse else -1, 0.0), axis=axis,
@@ -291,7 +295,7 @@ recurrence: Op = op(_recurrence,
                 recurrence(g, _shifted(a, axis, 1 if reverse else -1, 0.0), axis=axis,
                            reverse=not reverse) * _shifted(y, axis, -1 if reverse else 1, 0.0))
 cumprod_: Op = op(_cumprod, lambda g, y, x, axis, reverse=False:
-                  _cumprod_slope(g, x, axis, reverse))
+                  _cumprod_vjp(g, x, axis, reverse), variable="cumprod_")
 prod_ = op(_prod, lambda g, y, x, axis=None, keepdims=False:
-           _restored(g, x, axis, keepdims) * _others_product(x, axis))
+           _restored(g, x, axis, keepdims) * _others_product(x, axis), variable="prod_")
 # fmt: on

@@ -41,7 +41,7 @@ def _flip(x: ndarray, *, axis: Any = None) -> ndarray:
 
 
 def _roll(x: ndarray, *, shift: Any, axis: Any = None) -> ndarray:
-    """The elements moved along `axis` by `shift`, those pushed out coming in at the other end."""
+    """The elements moved along `axis` by `shift`; those pushed out come in at the other end."""
     return np.roll(x, shift, axis)
 
 
@@ -66,7 +66,7 @@ def inverse_permutation(axes: tuple[int, ...]) -> tuple[int, ...]:
 
 
 # fmt: off
-reshape      = op(_reshape,      lambda g, y, x, shape: g.reshape(x.shape), regular=True)
+reshape      = op(_reshape,      lambda g, y, x, shape: g.reshape(x.shape), finite=True)
 transpose    = op(_transpose,    lambda g, y, x, axes=None:
                   g.transpose(None if axes is None else inverse_permutation(axes)))
 swapaxes     = op(_swapaxes,     lambda g, y, x, axis1, axis2: g.swapaxes(axis1, axis2))
@@ -76,14 +76,14 @@ roll: Op = op(_roll,         lambda g, y, x, shift, axis=None:
                   roll(g, shift=_opposite(shift), axis=axis))
 stack        = op(_stack,        lambda g, y, *parts, needs, axis=0:
                   [_unstacked(g, i, axis) if need else None for i, need in enumerate(needs)],
-                  joint=True)
+                  one_rule_for_all=True)
 # fmt: on
 
 
 def _pad(x: ndarray, *, widths: tuple[tuple[int, int], ...], value: float = 0.0) -> ndarray:
     """`x` with `widths` (before, after) elements of `value` around it on each axis."""
     if any(width < 0 for pair in widths for width in pair):
-        raise ValueError("padding widths must not be negative")
+        raise ValueError(f"expected widths of at least 0, got {widths}.")
     y = np.full([a + n + b for n, (a, b) in zip(x.shape, widths, strict=True)], value, x.dtype)
     y[tuple(slice(a, a + n) for n, (a, _) in zip(x.shape, widths, strict=True))] = x
     return y

@@ -1,8 +1,8 @@
 """The contract between the engine and the compiler.
 
-`tk.compile` runs a function once under a `Tracer`, which writes a program of what happens. The
-engine tells the tracer of this thread, which `tracing()` finds, what it does besides calling ops.
-Nothing else of the compiler is known here.
+`tk.compile` runs a function once under a `Tracer`, which records a program. `tracing()` is the
+tracer of this thread. The engine reports to it everything besides calls of ops. It uses nothing
+else of the compiler.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 class Tracer(Protocol):
-    """What the engine tells the compiler while a function is traced."""
+    """The reports of the engine to the compiler while a function is traced."""
 
     def created(self, node: Any) -> None:
         """A Tensor without a history was made."""
@@ -26,10 +26,10 @@ class Tracer(Protocol):
         """An op computed `out` from `inputs`."""
 
     def read(self, x: Any) -> Any:
-        """An array's elements become a part of the program, as an index does."""
+        """An array's elements become a constant of the program, as those of an index."""
 
     def check(self, function: Callable[..., Any], array: Any, *rest: Any) -> None:
-        """Each replay is to call `function(array, *rest)` too, which raises for bad values."""
+        """Each replay calls `function(array, *rest)` too, which raises for bad values."""
 
     def about_to_write(self, node: Any) -> None:
         """A Tensor's elements will be overwritten."""
@@ -53,16 +53,16 @@ class Tracer(Protocol):
         """An optimizer updates its parameters."""
 
     def refuse(self, what: str) -> NoReturn:
-        """Values are needed that are not known while tracing: the function runs as written."""
+        """Stop: a value is needed that is not known while tracing. The function runs eagerly."""
 
     def give_up(self, what: str) -> None:
-        """From here on the trace would miss something: the function is not compiled."""
+        """From here on the trace would be incomplete: the function is not compiled."""
 
 
 current_tracer: ContextVar[Tracer | None] = ContextVar("current_tracer", default=None)
-"""Set in a context of its own while a function is traced, so that no interrupt leaves it set."""
+"""The tracer of this context: set in a context of its own, so that no interrupt leaves it set."""
 tracers: dict[int, Tracer] = {}
-"""The same by thread: while it is empty, no op looks any further."""
+"""Tracers by thread. Fast path: while it is empty, `tracing()` returns None at once."""
 
 
 def tracing() -> Tracer | None:

@@ -1,8 +1,8 @@
 """Sliding windows over the last axes: reading, adding back, convolution, sums and maxima.
 
-Layouts are kept: what is computed from an array whose channels lie side by side in memory has them
-side by side too, whatever the logical order (N, C, H, W) says. A convolution gives such results, so
-that in a network every step runs along the channels.
+Memory layouts are kept: channels that are contiguous in the input are contiguous in the result,
+whatever the logical order (N, C, H, W). Convolutions make such results, so every layer of a network
+runs along the channels.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ import numpy as np
 from numpy import ndarray
 
 from tinygrad_kr.ops import convolutions
-from tinygrad_kr.ops.elementwise import masked
+from tinygrad_kr.ops.elementwise import where_or_zero
 from tinygrad_kr.ops.linalg import column_sums
 from tinygrad_kr.ops.node import Node
 from tinygrad_kr.ops.op import Op, op
-from tinygrad_kr.ops.products import multiply
+from tinygrad_kr.ops.products import gemm
 from tinygrad_kr.ops.shape import broadcast_to
 
 Sizes = tuple[int, ...]
@@ -29,21 +29,23 @@ Widths = tuple[tuple[int, int], ...]
 
 
 def windows_along(size: int, kernel: int, stride: int, dilation: int) -> int:
-    """How many windows fit: floor((size - dilation (kernel - 1) - 1) / stride) + 1."""
+    """Number of windows: floor((size - dilation (kernel - 1) - 1) / stride) + 1."""
     return (size - dilation * (kernel - 1) - 1) // stride + 1
 
 
 def _counts(sizes: Sizes, kernel: Sizes, stride: Sizes, dilation: Sizes) -> Sizes:
-    """How many windows fit along each of the last axes; ValueError where none does."""
+    """Number of windows along each of the last axes; ValueError where none fits."""
     sizes = sizes[len(sizes) - len(kernel) :]
     counts = tuple(map(windows_along, sizes, kernel, stride, dilation))
     if min(counts) < 1:
-        raise ValueError(f"a window of {kernel} (dilation {dilation}) does not fit into {sizes}")
+        raise ValueError(
+            f"expected room for a window of {kernel} (dilation {dilation}), got {sizes}."
+        )
     return counts
 
 
 def _elements(counts: Sizes, kernel: Sizes, stride: Sizes, dilation: Sizes) -> Iterator[Any]:
-    """For each element of a window, in C order, the index of where all windows have it."""
+    """For each element of a window, in C order, its index in all windows at once."""
     for offset in product(*map(range, kernel)):
         yield (
             ...,
@@ -55,29 +57,29 @@ def _elements(counts: Sizes, kernel: Sizes, stride: Sizes, dilation: Sizes) -> I
 
 
 def _laid_out_like(x: ndarray, shape: Sizes, make: Any = np.zeros) -> ndarray:
-    """An array whose axes lie in memory in the order in which the first axes of `x` do."""
+    """A new array of `shape` with the memory order of the first axes of `x`."""
     order = sorted(range(len(shape)), key=lambda axis: -abs(x.strides[axis]))
     made: ndarray = make([shape[axis] for axis in order], x.dtype)
     return made.transpose(np.argsort(order))
 
 
 _PART_BYTES = 2**21
-"""What is worked on at once: what a core's own cache holds."""
+"""Block size: the cache of one core; bytes."""
 
 
 @cache
 def _keep_freed_memory() -> None:
-    """Have glibc keep freed blocks of up to 32 MiB, once in a process.
+    """Make glibc keep freed blocks of up to 32 MiB, once per process.
 
-    It returns freed memory above a limit to the system, and the next block is mapped page by page:
-    a fifth of the time of a small convolutional net's step. The limit is twice the largest block
+    glibc returns larger freed blocks to the system, and the next block is mapped page by page. That
+    costs a fifth of the step of a small convolutional net. Its limit is twice the largest block
     freed so far.
     """
     np.empty(2**25 - 2**16, np.uint8)
 
 
 def _parts(samples: int, sample_bytes: int) -> Iterator[slice]:
-    """The samples in parts of a size that stays in the cache (single ones if they are bigger)."""
+    """Slices of samples that fit into the cache; single samples if they are larger."""
     size = max(_PART_BYTES // max(sample_bytes, 1), 1)
     return (slice(start, start + size) for start in range(0, samples, size))
 
@@ -101,7 +103,7 @@ def _unfold(x: ndarray, *, kernel: Sizes, stride: Sizes, dilation: Sizes) -> nda
 
 
 def _fold(g: ndarray, *, shape: Sizes, kernel: Sizes, stride: Sizes, dilation: Sizes) -> ndarray:
-    """Zeros of `shape` with every window of `g` added at its place."""
+    """Zeros of `shape` with every window of `g` added at its position."""
     spatial = len(kernel)
     counts = g.shape[g.ndim - 2 * spatial : g.ndim - spatial]
     out = _laid_out_like(g, shape)
@@ -117,8 +119,8 @@ fold: Op   = op(_fold,   lambda g, y, x, shape, **window: unfold(g, **window))
 # fmt: on
 
 # ------------------------------------------------------------------ convolution
-# Batch on axis 0, channels on axis 1. A convolution is linear in its input and in its weight, and
-# each of these three is the derivative of the other two.
+# Batch on axis 0, channels on axis 1. A convolution is linear in its input and in its weight. Each
+# of these three is the derivative of the other two.
 
 
 def _convolve(
@@ -145,7 +147,7 @@ def _convolve(
     row = None if bias is None else np.tile(bias, (counts[-1], 1))
     for part in _parts(len(x), math.prod(counts) * features * x.itemsize):
         columns = _columns(_padded(x[part], padding), kernel, stride, dilation, groups)
-        multiply(columns, filters, out=_by_group(y[part], groups))
+        gemm(columns, filters, out=_by_group(y[part], groups))
         if row is not None:
             y[part] += row
     return np.moveaxis(y, -1, 1)
@@ -161,7 +163,7 @@ def _convolve_transposed(
     dilation: Sizes,
     groups: int,
 ) -> Any:
-    """Every element of `g` (N, O, ...) spreads its filter over an array (N, C, *size)."""
+    """The adjoint: each element of `g` (N, O, ...) adds its filter to an array (N, C, *size)."""
     kernel, channels = weight.shape[2:], weight.shape[1] * groups
     window = {"stride": stride, "padding": padding, "dilation": dilation, "groups": groups}
     done = convolutions.convolve_transposed(g, weight, size, **window)
@@ -176,13 +178,13 @@ def _convolve_transposed(
         starts = (o * d - a for o, d, (a, _) in zip(offset, dilation, padding, strict=True))
         inside: Iterable[Any] = map(_inside, starts, stride, g.shape[2:], size)
         place, kept = zip(*inside, strict=True)
-        multiply(rows, filters[:, :, number], out=parts)
+        gemm(rows, filters[:, :, number], out=parts)
         y[..., *place] += spread[..., *kept]
     return y
 
 
 def _inside(start: int, stride: int, count: int, size: int) -> tuple[slice, slice]:
-    """Of the places start, start + stride, ... those from 0 to `size`, and their numbers."""
+    """The positions start, start + stride, ... within 0 ... size, and their numbers."""
     first = max(-(start // stride), 0)
     stop = max(min(count, -((start - size) // stride)), first)
     return slice(start + first * stride, max(start + stop * stride, 0), stride), slice(first, stop)
@@ -208,7 +210,7 @@ def _convolve_weight(
     weight = np.zeros((groups, features // groups, outputs // groups), np.result_type(x, g))
     for part in _parts(len(x), math.prod(g.shape[1:-1]) * features * x.itemsize):
         columns = _columns(_padded(x[part], padding), kernel, stride, dilation, groups)
-        weight += multiply(columns.mT, _by_group(g[part], groups))
+        weight += gemm(columns.mT, _by_group(g[part], groups))
     return np.moveaxis(weight.mT.reshape(outputs, *kernel, x.shape[1] // groups), -1, 1)
 
 
@@ -229,7 +231,7 @@ def _padded_sizes(sizes: Sizes, padding: Widths) -> Sizes:
 def _columns(x: ndarray, kernel: Sizes, stride: Sizes, dilation: Sizes, groups: int) -> ndarray:
     """Windows as rows of a matrix per group: (groups, positions, kernel x channels of a group).
 
-    Whatever lies side by side in memory, channels or places, is copied in one run.
+    Contiguous channels or positions are copied in one run.
     """
     windows = _unfold(x, kernel=kernel, stride=stride, dilation=dilation)
     n, channels, *rest = windows.shape
@@ -255,7 +257,7 @@ def _by_group(y: ndarray, groups: int) -> ndarray:
 
 
 def _convolve_bias(g: Any) -> Any:
-    """The sum over all places."""
+    """The sum over all positions."""
     if type(g) is not ndarray or g.dtype.kind != "f":
         return g.sum(axis=(0, *range(2, g.ndim)))
     return column_sums(np.moveaxis(g, 1, -1).reshape(-1, g.shape[1]))
@@ -277,12 +279,12 @@ convolve_weight: Op = op(_convolve_weight,
 # ------------------------------------------------------------------ sums and maxima of windows
 
 
-def _window_sum(x: ndarray, *, kernel: Sizes, stride: Sizes, dilation: Sizes) -> Any:
+def _sum_pool(x: ndarray, *, kernel: Sizes, stride: Sizes, dilation: Sizes) -> Any:
     """The sum of the elements of each window of the last axes."""
     return _accumulated(np.add, x, kernel, stride, dilation)
 
 
-def _window_max(x: ndarray, *, kernel: Sizes, stride: Sizes, dilation: Sizes) -> Any:
+def _max_pool(x: ndarray, *, kernel: Sizes, stride: Sizes, dilation: Sizes) -> Any:
     """The largest element of each window of the last axes; NaN wins. The first has the gradient."""
     return _accumulated(np.maximum, x, kernel, stride, dilation)
 
@@ -310,7 +312,7 @@ def _repeated(g: Any, kernel: Sizes) -> Any:
 
 
 def window_argmax(x: Any, y: Any, *, kernel: Sizes, stride: Sizes, dilation: Sizes) -> ndarray:
-    """Which element of each window is its first largest, `y`, or first NaN; counted in C order."""
+    """Index in C order, in each window, of its first largest element `y`, or of its first NaN."""
     x, y = (value._data if isinstance(value, Node) else value for value in (x, y))
     index: ndarray = np.zeros_like(y, np.int8 if math.prod(kernel) < 128 else np.int32)
     places = list(_elements(y.shape[y.ndim - len(kernel) :], kernel, stride, dilation))
@@ -321,7 +323,10 @@ def window_argmax(x: Any, y: Any, *, kernel: Sizes, stride: Sizes, dilation: Siz
 
 
 def _first_largest(x: ndarray, y: ndarray, places: list[Any]) -> Iterator[ndarray]:
-    """For each of `places`, of which windows it is the first that is `y`, or NaN as `y` is."""
+    """For each element of a window, a mask of the windows in which it is the first that equals `y`.
+
+    NaN equals NaN here.
+    """
     any_nan = np.isnan(y.max(initial=0.0))
     free = np.ones_like(y, bool)
     for place in places[:-1]:
@@ -334,20 +339,20 @@ def _first_largest(x: ndarray, y: ndarray, places: list[Any]) -> Iterator[ndarra
     yield free
 
 
-def _window_put_first(g: ndarray, x: ndarray, y: ndarray, **window: Sizes) -> ndarray:
+def _max_pool_vjp(g: ndarray, x: ndarray, y: ndarray, **window: Sizes) -> ndarray:
     """Zeros like `x` with `g` added to the first largest element of each window, `y`."""
     return _put(
         g, y, x.shape, lambda part, places: _first_largest(x[part], y[part], places), window
     )
 
 
-def _window_pick(x: ndarray, *, index: ndarray, **window: Sizes) -> Any:
+def _max_pool_gather(x: ndarray, *, index: ndarray, **window: Sizes) -> Any:
     """The element of each window that `index` names."""
     flat = _unfold(x, **window).reshape(*index.shape, math.prod(window["kernel"]))
     return np.take_along_axis(flat, index[..., None], -1)[..., 0]
 
 
-def _window_put(g: ndarray, *, index: ndarray, shape: Sizes, **window: Sizes) -> ndarray:
+def _max_unpool(g: ndarray, *, index: ndarray, shape: Sizes, **window: Sizes) -> ndarray:
     """Zeros of `shape` with `g` added to the element of each window that `index` names."""
     return _put(
         g, index, shape, lambda part, places: (index[part] == n for n in range(len(places))), window
@@ -370,7 +375,7 @@ def _put(g: ndarray, like: ndarray, shape: Sizes, masks: Any, window: dict[str, 
     places = list(_elements(counts, **window))
     for part in _samples(out, len(kernel)):
         for place, mask in zip(places, masks(part, places), strict=True):
-            chosen = masked(g[part], mask)
+            chosen = where_or_zero(g[part], mask)
             if apart:
                 out[part][place] = chosen
             else:
@@ -379,13 +384,13 @@ def _put(g: ndarray, like: ndarray, shape: Sizes, masks: Any, window: dict[str, 
 
 
 # fmt: off
-window_sum = op(_window_sum, lambda g, y, x, kernel, **p:
+sum_pool = op(_sum_pool, lambda g, y, x, kernel, **p:
                 fold(_repeated(g, kernel), shape=x.shape, kernel=kernel, **p))
-window_max = op(_window_max, lambda g, y, x, **window: window_put_first(g, x, y, **window))
-window_put_first: Op = op(_window_put_first, lambda g, out, _, x, y, **window:
-                window_pick(g, index=window_argmax(x, y, **window), **window))
-window_pick: Op = op(_window_pick, lambda g, y, x, index, **window:
-                window_put(g, index=index, shape=x.shape, **window))
-window_put: Op = op(_window_put, lambda g, y, x, index, shape, **window:
-                window_pick(g, index=index, **window))
+max_pool = op(_max_pool, lambda g, y, x, **window: max_pool_vjp(g, x, y, **window))
+max_pool_vjp: Op = op(_max_pool_vjp, lambda g, out, _, x, y, **window:
+                max_pool_gather(g, index=window_argmax(x, y, **window), **window))
+max_pool_gather: Op = op(_max_pool_gather, lambda g, y, x, index, **window:
+                max_unpool(g, index=index, shape=x.shape, **window))
+max_unpool: Op = op(_max_unpool, lambda g, y, x, index, shape, **window:
+                max_pool_gather(g, index=index, **window))
 # fmt: on

@@ -1,4 +1,4 @@
-"""When arrays were overwritten, by what and where: what backward checks before it reads them."""
+"""In-place writes: when, by what and where. Backward checks them before it reads an array."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from typing import Any, NamedTuple
 
 from numpy import ndarray
 
-from tinygrad_kr.ops.node import Node, _place, tick, user_frame
+from tinygrad_kr.ops.node import Node, _source_line, tick, user_frame
 
 
-class Write:
+class WriteEvent:
     """An in-place write: when, by what, from where."""
 
     __slots__ = ("_frame", "time", "what")
@@ -22,35 +22,35 @@ class Write:
         self.happens()
 
     def happens(self) -> None:
-        """It is now that the arrays are overwritten."""
+        """Set the time and the source line of the write to now."""
         last_write.time = self.time = tick()
         last_write.write = self
         frame = user_frame()
         self._frame = None if frame is None else (frame.f_code, frame.f_lasti)
 
     @property
-    def place(self) -> str:
-        """Where in the user's source, as `file:line (function)`."""
-        return "an unknown place" if self._frame is None else _place(*self._frame)
+    def source_line(self) -> str:
+        """The user's source line, as `file:line (in function)`."""
+        return "an unknown place" if self._frame is None else _source_line(*self._frame)
 
 
-class Written:
+class Version:
     """The last write to one array, for as long as the array lives."""
 
     __slots__ = ("last", "reference")
-    last: Write
+    last: WriteEvent
 
     def __init__(self, target: Any, key: int) -> None:
-        self.reference = weakref.ref(target, partial(_written.pop, key))  # no bytecode runs then
+        self.reference = weakref.ref(target, partial(_versions.pop, key))  # no bytecode runs then
 
 
-_written: dict[int, Written] = {}
+_versions: dict[int, Version] = {}
 
 
 class _LastWrite:
-    """The last in-place write, and its time: nothing can have changed in a graph made later.
+    """Global version counter: the last in-place write and its time. A later graph is intact.
 
-    read: replaced at each reading of a `.grad`, since the caller may keep that Tensor.
+    read: replaced each time a `.grad` is read, because the caller may keep the Tensor.
     """
 
     __slots__ = ("read", "time", "write")
@@ -58,45 +58,45 @@ class _LastWrite:
     def __init__(self) -> None:
         self.time = 0
         self.read = object()
-        self.write: Write | None = None
+        self.write: WriteEvent | None = None
 
 
 last_write = _LastWrite()
 
 
 class LastChange:
-    """When an attribute or hook of a module, or a leaf's `requires_grad`, last became another."""
+    """Time of the last change of a module's attribute or hook, or of a leaf's `requires_grad`."""
 
     time = 0
 
 
-class Noted(NamedTuple):
-    """A write and the arrays it was to."""
+class Bumped(NamedTuple):
+    """A write and the arrays that it changed."""
 
-    write: Write
-    written: list[Written]
+    write: WriteEvent
+    written: list[Version]
 
 
-def note_writes(targets: Iterable[Node], what: str, rebound: bool = False) -> Noted:
-    """Remember that the arrays of `targets` were just overwritten by `what`.
+def bump_versions(targets: Iterable[Node], what: str, rebound: bool = False) -> Bumped:
+    """Record that `what` has just overwritten the arrays of `targets`.
 
     rebound: their `.data` was replaced by another array; the old array did not change.
-    Returns what `note_again` takes, while the targets keep these arrays.
+    Returns the argument of `bump_again`, valid while the targets keep these arrays.
     """
-    write = Write(what)
+    write = WriteEvent(what)
     noted = []
     for node in targets:
         target = node if rebound else owner(node._data)
-        written = _written.get(id(target))
+        written = _versions.get(id(target))
         if written is None:
-            _written[id(target)] = written = Written(target, id(target))
+            _versions[id(target)] = written = Version(target, id(target))
         written.last = write
         noted.append(written)
-    return Noted(write, noted)
+    return Bumped(write, noted)
 
 
-def note_again(noted: Noted) -> None:
-    """The same write to the same arrays once more, at a fraction of the cost of `note_writes`."""
+def bump_again(noted: Bumped) -> None:
+    """Record the same write to the same arrays again; cheaper than `bump_versions`."""
     if last_write.write is not noted.write:
         for written in noted.written:
             written.last = noted.write
@@ -104,11 +104,11 @@ def note_again(noted: Noted) -> None:
 
 
 def written_in(order: list[Node]) -> bool:
-    """Whether anything that a graph (its nodes, oldest first) reads was written to since."""
+    """Whether an array of a graph was written to since. `order`: its nodes, oldest first."""
     if not order or last_write.time < order[0]._made:
         return False
     oldest = order[0]._made
-    recent = {key for key, written in _written.copy().items() if written.last.time > oldest}
+    recent = {key for key, written in _versions.copy().items() if written.last.time > oldest}
     return any(
         id(target) in recent
         for node in order
@@ -118,23 +118,23 @@ def written_in(order: list[Node]) -> bool:
 
 
 def _memory(x: Any) -> tuple[Any, ...]:
-    """What a write to the array of a node, or to a plain array, is noted under."""
+    """The keys under which a write to a node's array, or to a plain array, is recorded."""
     if isinstance(x, Node):
         return x, owner(x._data)
     return (owner(x),) if isinstance(x, ndarray) else ()
 
 
-def written_since(x: Any, time: int) -> Write | None:
-    """The write that changed a node's array, or a plain array, after `time`, if there was one."""
+def write_since(x: Any, time: int) -> WriteEvent | None:
+    """The write to a node's array, or to a plain array, after `time`; None if there was none."""
     for target in _memory(x):
-        written = _written.get(id(target))
+        written = _versions.get(id(target))
         if written is not None and written.last.time > time:
             return written.last
     return None
 
 
 def address(array: ndarray) -> int:
-    """Where the first element is in memory."""
+    """Memory address of the first element."""
     place: int = array.__array_interface__["data"][0]
     return place
 
@@ -146,7 +146,7 @@ def owner(array: ndarray) -> ndarray:
 
 
 def _bases(array: Any) -> Iterator[ndarray]:
-    """An array and those it is a view of (`as_strided` puts another object between them)."""
+    """An array and its bases (`as_strided` puts another object between them)."""
     while array is not None:
         if isinstance(array, ndarray):
             yield array
@@ -154,11 +154,13 @@ def _bases(array: Any) -> Iterator[ndarray]:
 
 
 def _unreadable(*_: Any, **__: Any) -> Any:
-    raise TypeError("the values of an overwritten array are gone")
+    raise TypeError(
+        "backward: expected the saved array, got an overwritten one. Write to a .clone()"
+    )
 
 
 class Overwritten:
-    """Stands in for a saved array that has changed: its shape may still be read, its values not."""
+    """Placeholder of a saved array that was overwritten: it has a shape, but no values."""
 
     __slots__ = ("dtype", "ndim", "shape", "size")
     __array_ufunc__ = None

@@ -15,7 +15,7 @@ from tinygrad_kr.grad_mode import enable_grad
 from tinygrad_kr.ops import anomaly
 from tinygrad_kr.ops.node import constant
 from tinygrad_kr.ops.tracing import tracing
-from tinygrad_kr.ops.writes import note_again, note_writes
+from tinygrad_kr.ops.writes import bump_again, bump_versions
 from tinygrad_kr.optim.blocks import Cohort, Slot
 from tinygrad_kr.optim.lowering import Program, Rule, lower, structure_of
 from tinygrad_kr.tensor import Tensor
@@ -45,7 +45,7 @@ class _Plan:
         self.cohorts, self.absent, self.once = cohorts, absent, once
         self.params: list[Any] = [slot.param for cohort in cohorts for slot in cohort.slots]
         self.pairs = [(p, p._data) for p in self.params]
-        self.noted = note_writes(self.params, writer)
+        self.noted = bump_versions(self.params, writer)
         self.ran = False
         self.whole = True
         """Whether the latest step was finished: an interrupt leaves blocks of different ages."""
@@ -237,7 +237,7 @@ class Optimizer:
         )
         if plan is None or gradients is None:
             plan, gradients = self._planned()
-        note_again(plan.noted)
+        bump_again(plan.noted)
         try:
             plan.run(gradients)
         except ValueError:

@@ -459,12 +459,3 @@ def _demand_equal(
             found=float(found[worst]),
             expected=float(expected[worst]),
         )
-
-
-# ------------------------------------------------------------------ memory layouts
-
-
-# ------------------------------------------------------------------ the Taylor remainder
-
-
-# ------------------------------------------------------------------ Hypothesis strategies

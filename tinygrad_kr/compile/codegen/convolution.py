@@ -167,7 +167,7 @@ class _Forward:
     def __init__(self, step: ConvolutionGroup) -> None:
         by_op = {s.op: s for s in step.instructions}
         self.convolve = by_op[w.convolve]
-        self.maximum, self.first = by_op.get(w.window_max), by_op.get(_window_first)
+        self.maximum, self.first = by_op.get(w.max_pool), by_op.get(_window_first)
         self.relu = by_op.get(e.relu)
         last = self.relu or self.maximum or self.convolve
         self.result = last.output
@@ -249,7 +249,9 @@ class _Backward:
             by_op.get(w.convolve_weight),
             by_op.get(w.convolve_transposed),
         )
-        self.mask, self.put, self.sum = (by_op.get(o) for o in (e.masked, w.window_put, sum_))
+        self.mask, self.put, self.sum = (
+            by_op.get(o) for o in (e.where_or_zero, w.max_unpool, sum_)
+        )
         products = self.weight or self.transposed
         assert products is not None
         self.g: Value = products.inputs[products.op is w.convolve_weight]

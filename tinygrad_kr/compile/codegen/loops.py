@@ -378,7 +378,7 @@ def _tiled_product(plan: Plan, writer: Writer, instruction: Instruction) -> None
 def _labels(plan: Plan, writer: Writer, instruction: Instruction) -> None:
     x, labels = instruction.inputs
     axis, out = instruction.params["axis"], instruction.output
-    pick = instruction.op is network.label_pick
+    pick = instruction.op is network.gather_labels
     wide, narrow = (x, out) if pick else (out, x)
     pw, pn, pl = (plan.views[value] for value in (wide, narrow, labels))
     axis %= len(wide.shape)

@@ -34,7 +34,7 @@ def pooling(plan: Plan, write: Writer, instruction: Instruction) -> None:
     """Loops over all windows, those over memory that lies side by side innermost."""
     out, window = instruction.output, instruction.params
     (x, *_), kernel = instruction.inputs, window["kernel"]
-    put = instruction.op is w.window_put
+    put = instruction.op is w.max_unpool
     narrow, wide = (x, out) if put else (out, x)
     kept = len(wide.shape) - len(kernel)
     views = {value: plan.views[value] for value in (narrow, wide)}

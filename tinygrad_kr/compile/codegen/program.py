@@ -94,7 +94,7 @@ def _loop(plan: Plan, result: Value) -> Function:
     """The only segment again and again; `steps` are the bytes by which `roots` advance."""
     kind, root, segment = C_TYPES[result.dtype], plan.views[result].root, plan.segments[0]
     text = (
-        "EXPORT void many(const void *call, int64_t start, int64_t stop, int64_t advancing,\n"
+        "EXPORT void loop(const void *call, int64_t start, int64_t stop, int64_t advancing,\n"
         f"                 const int64_t *roots, const int64_t *steps, {kind} *results) {{\n"
         f"{found(segment, len(plan.roots))}"
         "  for (int64_t k = 0; k < advancing; k++)\n"

@@ -1,1 +1,1 @@
-"""What a recorded program is: the ground of all stages."""
+"""Programs: their instructions, inputs and outputs; what every stage knows."""

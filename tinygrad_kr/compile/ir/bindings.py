@@ -11,7 +11,7 @@ from numpy import ndarray
 
 from tinygrad_kr.compile.ir.program import Value
 from tinygrad_kr.ops.node import constant
-from tinygrad_kr.ops.writes import note_writes, owner
+from tinygrad_kr.ops.writes import bump_versions, owner
 
 
 class StaleError(RuntimeError):
@@ -115,7 +115,7 @@ class LeafWrite:
 
     def announce(self) -> None:
         """Let `backward()` of older graphs take notice."""
-        note_writes([self.node], "a compiled step")
+        bump_versions([self.node], "a compiled step")
 
     def same(self, other: Any) -> bool:
         """Whether both write to the same Tensor."""

@@ -60,7 +60,7 @@ BIT_OPS: dict[Any, str] = {
 """Bool inputs and output."""
 
 SELECT_OPS: dict[Any, str] = {
-    e.masked: "({1} ? {0} : 0)",
+    e.where_or_zero: "({1} ? {0} : 0)",
     e.where: "({0} ? {1} : {2})",
 }
 """One of the inputs, selected by another."""
@@ -68,7 +68,7 @@ SELECT_OPS: dict[Any, str] = {
 CASTS: dict[Any, str] = {
     astype: "(({T}){0})",
     _logistic_term: "tk_logistic_term({0}, {1})",
-    network.logistic_slope: "(({T})tk_logistic_slope({0}, {1}))",
+    network.bce_with_logits_vjp: "(({T})tk_logistic_slope({0}, {1}))",
 }
 
 ELEMENTWISE = {*FLOAT_OPS, *COMPARISON_OPS, *BOOL_OPS, *BIT_OPS, *SELECT_OPS, *CASTS}

@@ -17,7 +17,7 @@ def _logistic_terms(x: Any, a: Any) -> Any:
     return np.maximum(x, 0) - x * a + np.log1p(np.exp(-np.abs(x)))
 
 
-_logistic_term = op(_logistic_terms, name="logistic_term", promote=False)
+_logistic_term = op(_logistic_terms, name="logistic_term", variable="_logistic_term", promote=False)
 
 
 def _assign(x: Any, *, shape: tuple[int, ...], dtype: Any) -> ndarray:
@@ -25,8 +25,8 @@ def _assign(x: Any, *, shape: tuple[int, ...], dtype: Any) -> ndarray:
     return np.broadcast_to(np.asarray(x).astype(dtype), shape)
 
 
-_assigned = op(_assign, name="assigned", promote=False)
+_assigned = op(_assign, name="assigned", variable="_assigned", promote=False)
 
 
-_window_first = op(w.window_argmax, name="window_first", promote=False)
+_window_first = op(w.window_argmax, name="window_first", variable="_window_first", promote=False)
 """The argmax of each window, kept for the backward pass."""

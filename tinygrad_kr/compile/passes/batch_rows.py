@@ -1,6 +1,6 @@
 """Work that repeats for each row of a result is batched into one op.
 
-A Jacobian is recorded as one backward pass for each output: the same ops on other unit vectors,
+A Jacobian is traced as one backward pass for each output: the same ops on other unit vectors,
 stacked at the end. From the stack back to the unit vectors, each n ops that are alike become one
 on arrays with the n rows as their first axis.
 """

@@ -55,13 +55,13 @@ def _log_softmax(b: Builder, x: Value, axis: int) -> Value:
     return b(e.subtract, shifted, b(e.log, total))
 
 
-def _label_loss(b: Builder, x: Value, labels: Value, axis: int) -> Value:
+def _cross_entropy(b: Builder, x: Value, labels: Value, axis: int) -> Value:
     shifted = b(e.subtract, x, _along(b, max_, x, axis))
     total = b(sum_, b(e.exp, shifted), axis=axis, keepdims=False)
-    return b(e.subtract, b(e.log, total), b(network.label_pick, shifted, labels, axis=axis))
+    return b(e.subtract, b(e.log, total), b(network.gather_labels, shifted, labels, axis=axis))
 
 
-def _logistic_loss(b: Builder, x: Value, a: Value, *, reduction: str = "none") -> Value:
+def _bce_with_logits(b: Builder, x: Value, a: Value, *, reduction: str = "none") -> Value:
     terms = b(_logistic_term, x, a)
     if reduction == "none":
         return terms
@@ -79,7 +79,7 @@ def _var(b: Builder, x: Value, axis: Any = None, keepdims: bool = False, ddof: f
     return b(e.divide, total, x.size // total.size - ddof)
 
 
-def _standardize(b: Builder, x: Value, axis: tuple[int, ...], eps: float) -> Value:
+def _normalize(b: Builder, x: Value, axis: tuple[int, ...], eps: float) -> Value:
     centred = b(e.subtract, x, _along(b, mean_, x, axis))
     variance = _along(b, mean_, b(e.square, centred), axis)
     return b(e.multiply, centred, b(e.power, b(e.add, variance, eps), -0.5))
@@ -90,9 +90,9 @@ EXPANSIONS: dict[Any, Callable[..., Value]] = {
     linalg.matmul: _vector_product,
     network.softmax: _softmax,
     network.log_softmax: _log_softmax,
-    network.label_loss: _label_loss,
-    network.logistic_loss: _logistic_loss,
-    network.standardize: _standardize,
+    network.cross_entropy: _cross_entropy,
+    network.bce_with_logits: _bce_with_logits,
+    network.normalize: _normalize,
     mean_: _mean,
     var_: _var,
 }
@@ -121,7 +121,7 @@ def _fits(instruction: Instruction) -> bool:
     first = instruction.inputs[0]
     if not all(isinstance(x, Value) for x in instruction.inputs):
         return False
-    if instruction.op is network.logistic_loss and len(instruction.inputs) > 2:
+    if instruction.op is network.bce_with_logits and len(instruction.inputs) > 2:
         return False
     if instruction.op is linalg.matmul and all(len(x.shape) > 1 for x in instruction.inputs):
         return False

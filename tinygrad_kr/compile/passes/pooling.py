@@ -24,7 +24,7 @@ def with_remembered_maxima(program: Program) -> Program:
     def seek(instruction: Instruction) -> None:
         g, x, y, *_ = instruction.inputs
         maker = makers.get(y) if isinstance(y, Value) else None
-        if maker is None or maker.op is not w.window_max or y in indices:
+        if maker is None or maker.op is not w.max_pool or y in indices:
             return
         if maker.inputs[0] is x and maker.params == instruction.params and isinstance(g, Value):
             small = math.prod(instruction.params["kernel"]) < 128
@@ -34,21 +34,21 @@ def with_remembered_maxima(program: Program) -> Program:
             indices[y] = Value(next(numbers), y.shape, dtype, strides)
 
     for instruction in program.instructions:
-        if instruction.op is w.window_put_first:
+        if instruction.op is w.max_pool_vjp:
             seek(instruction)
 
     def rewrite(instruction: Instruction) -> Iterable[Instruction]:
         output = instruction.output
-        if instruction.op is w.window_max and output in indices:
+        if instruction.op is w.max_pool and output in indices:
             inputs = (instruction.inputs[0], output)
             first = Instruction(
                 _window_first, inputs, instruction.params, indices[output], instruction.source_line
             )
             return (instruction, first)
-        if instruction.op is w.window_put_first and instruction.inputs[2] in indices:
+        if instruction.op is w.max_pool_vjp and instruction.inputs[2] in indices:
             g, x, y = instruction.inputs
             params = {"index": indices[y], "shape": x.shape, **instruction.params}
-            return (Instruction(w.window_put, (g,), params, output, instruction.source_line),)
+            return (Instruction(w.max_unpool, (g,), params, output, instruction.source_line),)
         return (instruction,)
 
     return program.rewritten(rewrite)
@@ -76,8 +76,8 @@ def _moved(
     """What takes the place of a relu and of those that read it; nothing if it has other readers."""
     (x,), r = relu.inputs, relu.output
     by_op = {s.op: s for s in readers.get(r, [])}
-    maximum = by_op.get(w.window_max)
-    first, mask = by_op.get(_window_first), by_op.get(e.masked)
+    maximum = by_op.get(w.max_pool)
+    first, mask = by_op.get(_window_first), by_op.get(e.where_or_zero)
     if maximum is None or not isinstance(x, Value):
         return {}
     if len(readers[r]) != 1 + (first is not None) + (mask is not None):
@@ -97,7 +97,7 @@ def _moved(
         return {}
     index = first.output
     puts = readers.get(index, [])
-    if index in kept or len(puts) != 1 or puts[0].op is not w.window_put:
+    if index in kept or len(puts) != 1 or puts[0].op is not w.max_unpool:
         return {}
     (put,) = puts
     alone = put.output not in kept and readers.get(put.output) == [mask]

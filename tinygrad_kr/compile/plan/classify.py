@@ -101,7 +101,7 @@ def _single_kind(instruction: Instruction) -> Any:
         if _is_small_product(instruction):
             return Product
         return TiledProduct if _is_tiled(instruction) else Call
-    if op in (network.label_pick, network.label_put):
+    if op in (network.gather_labels, network.scatter_labels):
         x, labels = instruction.inputs
         fits = isinstance(x, Value) and isinstance(labels, Value) and x.dtype == output.dtype
         return Labels if fits and labels.dtype.kind == "i" and output.size else Call

@@ -57,7 +57,7 @@ def geometry(instruction: Instruction) -> Geometry | None:
 
 def is_pooling(instruction: Instruction) -> bool:
     """Whether pooling has loops in C, for inputs of this kind."""
-    if instruction.op not in (w.window_max, _window_first, w.window_put):
+    if instruction.op not in (w.max_pool, _window_first, w.max_unpool):
         return False
     x, output = instruction.inputs[0], instruction.output
     if not isinstance(x, Value) or x.dtype not in FLOAT_DTYPES or not x.size or not output.size:
@@ -68,7 +68,7 @@ def is_pooling(instruction: Instruction) -> bool:
         return output.dtype in _INDICES
     index = instruction.params.get("index")
     indexed = isinstance(index, Value) and index.dtype in _INDICES
-    return output.dtype == x.dtype and (instruction.op is w.window_max or indexed)
+    return output.dtype == x.dtype and (instruction.op is w.max_pool or indexed)
 
 
 def pooled_like(instruction: Instruction) -> Value:
@@ -144,7 +144,7 @@ class _Grouping:
     def _pooled(self, y: Value) -> list[Instruction]:
         found = self.readers.get(y, [])
         by_op = {s.op: s for s in found}
-        maximum, first = by_op.get(w.window_max), by_op.get(_window_first)
+        maximum, first = by_op.get(w.max_pool), by_op.get(_window_first)
         pooled = [s for s in (maximum, first) if s is not None]
         if y in self.kept or maximum is None or len(pooled) != len(found):
             return []
@@ -176,7 +176,7 @@ class _Grouping:
         head: list[Instruction] = []
         sums = [s for s in found if _sums_over_places(s, g)][:1]
         if maker is not None and g not in self.kept and len(products) + len(sums) == len(found):
-            if maker.op is w.window_put and maker.output in self.pooling:
+            if maker.op is w.max_unpool and maker.output in self.pooling:
                 head = [maker]
                 (x,) = maker.inputs
                 before = self.makers.get(x)
@@ -206,7 +206,7 @@ def cotangent(instruction: Instruction) -> Value:
 
 
 def _is_mask(instruction: Instruction) -> bool:
-    if instruction.op is not e.masked:
+    if instruction.op is not e.where_or_zero:
         return False
     x, mask = instruction.inputs
     return (

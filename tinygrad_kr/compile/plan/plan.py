@@ -458,7 +458,7 @@ def _result_values(program: Program) -> set[Value]:
 
 
 def _owns(binding: Any) -> bool:
-    """Whether an binding writes into memory that is there already."""
+    """Whether a binding writes into memory that is there already."""
     return isinstance(binding, LeafWrite) or not hasattr(binding, "leaf")
 
 

@@ -111,7 +111,7 @@ class Looped:
 
     def attach(self, library: Any) -> None:
         """Find the function in the built library."""
-        self.function = library["many"]
+        self.function = library["loop"]
         self.function.restype = None
         pointer, number = ctypes.c_void_p, ctypes.c_int64
         self.function.argtypes = [ctypes.py_object, *[number] * 3, *[pointer] * 3]

@@ -33,7 +33,7 @@ from tinygrad_kr.escape import argument, string
 from tinygrad_kr.ops import linalg
 from tinygrad_kr.ops.anomaly import _families, are_arrays_locked
 from tinygrad_kr.ops.node import constant, tick
-from tinygrad_kr.ops.writes import last_write, note_writes
+from tinygrad_kr.ops.writes import bump_versions, last_write
 
 
 class _Driver(Globals):
@@ -517,7 +517,7 @@ class _Announcement:
 
     def again(self) -> None:
         """Look up the counters of the arrays that the Tensors have now."""
-        self.write, self.written = note_writes(self.nodes, "a compiled step")
+        self.write, self.written = bump_versions(self.nodes, "a compiled step")
 
     def __call__(self) -> None:
         """Set the latest write of each counter."""

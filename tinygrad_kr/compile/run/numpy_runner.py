@@ -32,7 +32,7 @@ from tinygrad_kr.compile.trace.tracer import Tracer
 from tinygrad_kr.escape import argument, comment
 from tinygrad_kr.ops import shape
 from tinygrad_kr.ops.node import constant
-from tinygrad_kr.ops.writes import note_writes
+from tinygrad_kr.ops.writes import bump_versions
 from tinygrad_kr.optim.optimizer import Optimizer
 
 
@@ -41,13 +41,13 @@ class NumPyRunner:
 
     looped = None
 
-    def __init__(self, recording: Tracer) -> None:
-        program = simplified(stepped_by_optimizers(recording))
+    def __init__(self, tracer: Tracer) -> None:
+        program = simplified(stepped_by_optimizers(tracer))
         if any(instruction.op is shape.stack for instruction in program.instructions):
             program = simplified(expanded(program))  # rows computed alike become one computation
         self.program = program
-        replay = _Replay(program, recording)
-        self.source = SymbolNames(program, recording, ()).in_python(replay.source())
+        replay = _Replay(program, tracer)
+        self.source = SymbolNames(program, tracer, ()).in_python(replay.source())
         self._run = replay.compiled()
 
     def run_if(self, condition: Condition, missed: Any, /) -> Callable[..., Any]:
@@ -55,7 +55,7 @@ class NumPyRunner:
         return condition.before("return run(leaves)", {"run": self._run}, missed)
 
     def summary(self) -> str:
-        """What was made of what was recorded, in one line."""
+        """What the trace became, in one line."""
         return (
             f"{len(self.program.instructions)} NumPy calls (there is no C compiler here; "
             'pip install "tinygrad_kr[compile]" brings one)'
@@ -86,10 +86,10 @@ class OptimizerStep:
         return isinstance(other, OptimizerStep) and other.optimizer is self.optimizer
 
 
-def stepped_by_optimizers(recording: Tracer) -> Program:
+def stepped_by_optimizers(tracer: Tracer) -> Program:
     """The program without the updates that its optimizers can make by themselves at its end; as it
     is where something reads what an update has made, or changes it further."""
-    program, steps = recording.program, recording.steps
+    program, steps = tracer.program, tracer.steps
     written = {e.node: e.value for e in program.outputs if isinstance(e, LeafWrite)}
     made = {}
     for parameter, was, _, now in (update for step in steps for update in step.updates):
@@ -104,26 +104,26 @@ def stepped_by_optimizers(recording: Tracer) -> Program:
 
 
 def _with_steps(program: Program, steps: list[RecordedStep], made: dict[Any, Value]) -> list[Any]:
-    """The effects, with steps of optimizers on the gradients of that moment for what these do."""
-    effects: list[Any] = []
+    """The outputs, with steps of optimizers on the gradients of that moment for what these do."""
+    outputs: list[Any] = []
     given: dict[Any, Value | None] = {}
     for step in steps:
         gradients = {parameter: gradient for parameter, _, gradient, _ in step.updates}
         for parameter in step.optimizer._slots:
             gradient = gradients.get(parameter)
             if gradient is None or not isinstance(program.inputs.get(gradient), Gradient):
-                effects.append(GradientWrite(parameter, gradient))
+                outputs.append(GradientWrite(parameter, gradient))
                 given[parameter] = gradient
-        effects.append(OptimizerStep(step.optimizer, list(gradients)))
-    for effect in program.outputs:
-        done = isinstance(effect, StateArray | StateNumber)
-        if isinstance(effect, LeafWrite):
-            done = effect.node in made
-        elif isinstance(effect, GradientWrite):
-            done = effect.leaf in given and given[effect.leaf] is effect.value
+        outputs.append(OptimizerStep(step.optimizer, list(gradients)))
+    for output in program.outputs:
+        done = isinstance(output, StateArray | StateNumber)
+        if isinstance(output, LeafWrite):
+            done = output.node in made
+        elif isinstance(output, GradientWrite):
+            done = output.leaf in given and given[output.leaf] is output.value
         if not done:
-            effects.append(effect)
-    return effects
+            outputs.append(output)
+    return outputs
 
 
 # ------------------------------------------------------------------ the replay
@@ -135,9 +135,9 @@ class _Replay(Globals):
     The array of a result, gradient or written Tensor is copied unless its memory is new.
     """
 
-    def __init__(self, program: Program, recording: Tracer) -> None:
+    def __init__(self, program: Program, tracer: Tracer) -> None:
         super().__init__({"Stale": StaleError, "constant": constant})
-        self.program, self.recording = program, recording
+        self.program, self.tracer = program, tracer
         self.lines: list[str] = []
         self._kept = program.kept()
         self._given: set[Value] = set(program.inputs)
@@ -160,24 +160,24 @@ class _Replay(Globals):
         self.lines += [f"if {condition}:", "    raise Stale"]
 
     def _sources(self) -> None:
-        for effect in self.program.outputs:
-            written = [effect.node] if isinstance(effect, LeafWrite) else []
-            if isinstance(effect, OptimizerStep):
-                written = effect.updated
-                optimizer = self.name(effect.optimizer, "optimizer")
-                self._stale_if(f"len({optimizer}._slots) != {len(effect.optimizer._slots)}")
+        for output in self.program.outputs:
+            written = [output.node] if isinstance(output, LeafWrite) else []
+            if isinstance(output, OptimizerStep):
+                written = output.updated
+                optimizer = self.name(output.optimizer, "optimizer")
+                self._stale_if(f"len({optimizer}._slots) != {len(output.optimizer._slots)}")
             for leaf in written:
                 self._stale_if(f"not {self.name(leaf, 'leaf')}._data.flags.writeable")
         sources = self.program.inputs
         if any(isinstance(s, Option | StateArray | StateNumber) for s in sources.values()):
-            for step in self.recording.steps:
+            for step in self.tracer.steps:
                 self.lines.append(f"{self.name(step.prepare, 'prepare')}()")
         for value, source in sources.items():
             name = self.term(value)
             if isinstance(source, Constant):
                 self.names[name] = source.array
             elif isinstance(source, Argument):
-                plain = source.index in self.recording.plain_arguments
+                plain = source.index in self.tracer.plain_arguments
                 self.lines.append(f"{name} = leaves[{source.index}]{'' if plain else '._data'}")
             else:
                 dtype = self.name(value.dtype, "dtype")
@@ -233,51 +233,51 @@ class _Replay(Globals):
 
     def _end(self) -> None:
         """What a call returns and leaves behind."""
-        effects = self.program.outputs
+        outputs = self.program.outputs
         results = [self._result(i, result) for i, result in enumerate(self.program.results)]
-        terms = [self._lasting(effect) for effect in effects]
+        terms = [self._lasting(output) for output in outputs]
         gradients = [
-            f"{self.name(effect.leaf, 'leaf')}._grad"
-            for effect in effects
-            if isinstance(effect, GradientWrite)
+            f"{self.name(output.leaf, 'leaf')}._grad"
+            for output in outputs
+            if isinstance(output, GradientWrite)
         ]
         self.lines += [f"before = [{', '.join(gradients)}]", "try:", "    pass"]
-        for effect, term in zip(effects, terms, strict=True):
-            if isinstance(effect, GradientWrite):
-                self.lines.append(f"    {self.name(effect.leaf, 'leaf')}._grad = {term}")
+        for output, term in zip(outputs, terms, strict=True):
+            if isinstance(output, GradientWrite):
+                self.lines.append(f"    {self.name(output.leaf, 'leaf')}._grad = {term}")
             else:
-                self.lines.append(f"    {self.name(effect.apply, 'apply')}({term})")
+                self.lines.append(f"    {self.name(output.apply, 'apply')}({term})")
         self.lines += [
             "except BaseException:",
             f"    [{', '.join(gradients)}] = before",
             "    raise",
         ]
-        if nodes := [effect.node for effect in effects if isinstance(effect, LeafWrite)]:
-            note = self.name(note_writes, "note_writes")
+        if nodes := [output.node for output in outputs if isinstance(output, LeafWrite)]:
+            note = self.name(bump_versions, "note_writes")
             self.lines.append(f'{note}({self.name(nodes, "leaves")}, "a compiled step")')
-        if self.recording.single:
+        if self.tracer.single:
             self.lines.append(f"return {results[0]}")
         else:
-            rebuild = self.name(self.recording.rebuild, "rebuild")
+            rebuild = self.name(self.tracer.rebuild, "rebuild")
             self.lines.append(f"return {rebuild}([{', '.join(results)}])")
 
     def _result(self, i: int, result: Any) -> str:
         if not isinstance(result, Value):
             return self.name(result, "result")
         made = self._own(result)
-        if result not in self.recording.plain:
+        if result not in self.tracer.plain:
             made = f"constant({made})"
         elif not result.shape:
             made = f"{made}[()]"
         self.lines.append(f"result{i} = {made}")
         return f"result{i}"
 
-    def _lasting(self, effect: Any) -> str:
-        """The array that an effect takes; never memory that another effect writes to."""
-        if effect.value is None:
-            return "" if isinstance(effect, OptimizerStep) else "None"
-        own = self._own(effect.value)
-        return f"constant({own})" if isinstance(effect, GradientWrite) else own
+    def _lasting(self, output: Any) -> str:
+        """The array that an output takes; never memory that another output writes to."""
+        if output.value is None:
+            return "" if isinstance(output, OptimizerStep) else "None"
+        own = self._own(output.value)
+        return f"constant({own})" if isinstance(output, GradientWrite) else own
 
     def _own(self, value: Value) -> str:
         """An array of the value that nothing else has."""
@@ -290,7 +290,7 @@ class _Replay(Globals):
 
 
 def _gives_its_dtype(instruction: Instruction) -> bool:
-    """Whether `forward` gives an array of the recorded dtype: a ufunc whose arrays have it too."""
+    """Whether `forward` gives an array of the traced dtype: a ufunc whose arrays have it too."""
     ufunc, output = isinstance(instruction.op.forward, np.ufunc), instruction.output
     return bool(ufunc and output.shape) and all(
         x.dtype == output.dtype for x in instruction.inputs if isinstance(x, Value)

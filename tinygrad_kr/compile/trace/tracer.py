@@ -43,7 +43,16 @@ _INDEXING = (getitem, index_add)
 
 
 class CaptureError(RuntimeError):
-    """A function needs the elements of a Tensor while it is traced."""
+    """A function needs the elements of a Tensor while it is traced; a RuntimeError.
+
+    A number or a branch that depends on them would be frozen in the program.
+
+    >>> step = tk.compile(lambda x: x if x.sum() > 0 else -x)
+    >>> step(tk.tensor([-1.0]))
+    Traceback (most recent call last):
+    ...
+    tinygrad_kr.compile.trace.tracer.CaptureError: bool() or `if` needs the elements of a Tensor...
+    """
 
 
 _MAKERS = ("tinygrad_kr.tensor", "tinygrad_kr.ops.node", __name__)
