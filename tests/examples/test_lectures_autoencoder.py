@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from lecture_programs import program
+from lecture_programs import figures_of, program
 
 import tinygrad_kr as tk
 from tinygrad_kr import Tensor, nn
@@ -12,12 +12,7 @@ from tinygrad_kr import Tensor, nn
 pytestmark = pytest.mark.trains
 
 autoencoder = program("autoencoder")
-
-
-@pytest.fixture(scope="module")
-def figures() -> dict[str, float]:
-    found: dict[str, float] = autoencoder.run(seeds=2, pretrain_epochs=10, epochs=12)
-    return found
+figures = figures_of(autoencoder, seeds=2, pretrain_epochs=10, epochs=12)
 
 
 def test_the_same_weights_encode_and_decode() -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from lecture_programs import program
+from lecture_programs import figures_of, program
 
 from tinygrad_kr import Tensor
 
@@ -12,12 +12,7 @@ pytestmark = [pytest.mark.trains, pytest.mark.exact]
 
 deterministic = program("deterministic")
 SAME = [[12, 16, 9], [24, 28, 15], [15, 17, 9]]
-
-
-@pytest.fixture(scope="module")
-def figures() -> dict[str, float]:
-    found: dict[str, float] = deterministic.run()
-    return found
+figures = figures_of(deterministic)
 
 
 @pytest.mark.parametrize("name", deterministic.PUBLISHED)

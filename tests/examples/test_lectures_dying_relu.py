@@ -4,19 +4,14 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from lecture_programs import program
+from lecture_programs import figures_of, program
 
 from tinygrad_kr import nn
 
 pytestmark = pytest.mark.trains
 
 dying = program("dying_relu")
-
-
-@pytest.fixture(scope="module")
-def figures() -> dict[str, float]:
-    found: dict[str, float] = dying.run(rates=(0.03,), epochs=4, seeds=2, draws=4_000)
-    return found
+figures = figures_of(dying, rates=(0.03,), epochs=4, seeds=2, draws=4_000)
 
 
 def test_silent_is_what_is_at_or_below_zero_for_every_image() -> None:

@@ -6,21 +6,14 @@ from itertools import product
 
 import numpy as np
 import pytest
-from lecture_programs import program
+from lecture_programs import figures_of, program
 
 from tinygrad_kr import nn
 
 pytestmark = pytest.mark.trains
 
 gates = program("gates")
-
-
-@pytest.fixture(scope="module")
-def figures() -> dict[str, float]:
-    found: dict[str, float] = gates.run(
-        steps=1_200, rate=2.0, nets=("perceptron 2-1", "shallow 2-2-1")
-    )
-    return found
+figures = figures_of(gates, steps=1_200, rate=2.0, nets=("perceptron 2-1", "shallow 2-2-1"))
 
 
 def test_the_tables_are_those_of_the_gates() -> None:

@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 import pytest
-from lecture_programs import program
+from lecture_programs import figures_of, program
 
 from tinygrad_kr import data, nn
 
@@ -14,12 +14,7 @@ pytestmark = pytest.mark.trains
 
 initialisation = program("initialisation")
 STARTS = initialisation.STARTS
-
-
-@pytest.fixture(scope="module")
-def figures() -> dict[str, float]:
-    found: dict[str, float] = initialisation.run(data_name="digits", steps=60, batch=50)
-    return found
+figures = figures_of(initialisation, data_name="digits", steps=60, batch=50)
 
 
 @pytest.mark.parametrize(

@@ -4,19 +4,14 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from lecture_programs import program
+from lecture_programs import figures_of, program
 
 from tinygrad_kr import Tensor
 
 pytestmark = pytest.mark.trains
 
 learning_rate = program("learning_rate")
-
-
-@pytest.fixture(scope="module")
-def figures() -> dict[str, float]:
-    found: dict[str, float] = learning_rate.run(starts=40)
-    return found
+figures = figures_of(learning_rate, starts=40)
 
 
 @pytest.mark.parametrize(

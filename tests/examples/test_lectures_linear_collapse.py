@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from lecture_programs import program
+from lecture_programs import figures_of, program
 
 from tinygrad_kr import nn
 
@@ -20,10 +20,7 @@ def with_biases(depth: int) -> nn.Sequential:
     return net
 
 
-@pytest.fixture(scope="module")
-def figures() -> dict[str, float]:
-    found: dict[str, float] = linear_collapse.run(steps=700)
-    return found
+figures = figures_of(linear_collapse, steps=700)
 
 
 @pytest.mark.parametrize("depth", [1, 2, 10, 100])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from lecture_programs import program
+from lecture_programs import figures_of, program
 
 from tinygrad_kr import nn
 
@@ -12,12 +12,7 @@ pytestmark = pytest.mark.trains
 
 rbm = program("rbm")
 FEW = {"hidden": 5, "rates": (0.1,)}
-
-
-@pytest.fixture(scope="module")
-def figures() -> dict[str, float]:
-    found: dict[str, float] = rbm.run("digits", rates=(0.1,) * 15 + (0.02,) * 3)
-    return found
+figures = figures_of(rbm, "digits", rates=(0.1,) * 15 + (0.02,) * 3)
 
 
 @pytest.mark.slow

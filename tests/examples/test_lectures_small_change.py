@@ -4,15 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from lecture_programs import program
+from lecture_programs import figures_of, program
 
 small_change = program("small_change")
-
-
-@pytest.fixture(scope="module")
-def figures() -> dict[str, float]:
-    found: dict[str, float] = small_change.run()
-    return found
+figures = figures_of(small_change)
 
 
 @pytest.mark.parametrize("name", small_change.EXAMPLES)

@@ -4,17 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from lecture_programs import program
+from lecture_programs import figures_of, program
 
 pytestmark = pytest.mark.trains
 
 width = program("width")
-
-
-@pytest.fixture(scope="module")
-def figures() -> dict[str, float]:
-    found: dict[str, float] = width.run(widths=(2, 32), nets=20, steps=3_000)
-    return found
+figures = figures_of(width, widths=(2, 32), nets=20, steps=3_000)
 
 
 def test_a_sample_is_a_sine_with_noise() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import math
 import pickle
+import re
 from typing import Any
 
 import numpy as np
@@ -65,7 +66,9 @@ def test_dtype_is_kept(name: str, dtype: Any) -> None:
 def test_copies_behave_alike(name: str) -> None:
     layer = LAYERS[name].make().double()
     x = tk.Tensor(LAYERS[name].example(RANDOM))
-    twins = [copy.deepcopy(layer), pickle.loads(pickle.dumps(layer))]
+    loaded = LAYERS[name].make().double()
+    loaded.load_state_dict(layer.state_dict())
+    twins = [copy.deepcopy(layer), pickle.loads(pickle.dumps(layer)), loaded]
     assert {repr(twin) for twin in twins} == {repr(layer)}
     y = layer(x).data
     for twin in twins:
@@ -79,6 +82,20 @@ def test_an_empty_batch(name: str) -> None:
     whole, empty = layer(tk.Tensor(x)), layer(tk.Tensor(x[:0]))
     assert empty.shape[1:] == whole.shape[1:]
     assert empty.size == 0
+
+
+@pytest.mark.parametrize("name", LAYERS)
+def test_a_row_of_the_summary(name: str) -> None:
+    layer = LAYERS[name].make()
+    x = LAYERS[name].example(RANDOM)
+    x = tk.Tensor(x if x.dtype.kind == "i" else x.astype(np.float32))
+    row = next(
+        line for line in nn.Sequential(layer).summary(x).splitlines() if line.startswith("0 ")
+    )
+    assert row.split()[1] == LAYERS[name].kind
+    assert f" {layer(x).shape} " in row
+    sizes = [p.size for p in layer.parameters()]
+    assert re.search(rf" {sum(sizes) or '-'} +{4 * sum(sizes) or '-'}$", row)
 
 
 @pytest.mark.parametrize("name", [name for name, layer in LAYERS.items() if layer.text])

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import math
+import pickle
 from typing import Any
 
 import numpy as np
@@ -43,6 +45,16 @@ def test_settings_reach_the_function(name: str) -> None:
     assert function is not None
     x, t = tk.Tensor(loss.input), tk.Tensor(loss.target)
     np.testing.assert_array_equal(loss.make()(x, t).data, function(x, t).data)
+
+
+@pytest.mark.parametrize("name", LOSSES)
+def test_copies_behave_alike(name: str) -> None:
+    sample = LOSSES[name]
+    loss, loaded = sample.make(), sample.make()
+    loaded.load_state_dict(loss.state_dict())
+    x, t = tk.Tensor(sample.input), tk.Tensor(sample.target)
+    for twin in (copy.deepcopy(loss), pickle.loads(pickle.dumps(loss)), loaded):
+        np.testing.assert_array_equal(twin(x, t).data, loss(x, t).data)
 
 
 @pytest.mark.parametrize("name", LOSSES)

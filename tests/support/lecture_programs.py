@@ -7,7 +7,7 @@ import os
 import sys
 from pathlib import Path
 from types import ModuleType
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import pytest
@@ -41,6 +41,16 @@ def module(path: Path) -> ModuleType:
 def program(name: str) -> ModuleType:
     """A lecture's program as a module."""
     return module(FOLDER / f"{name}.py")
+
+
+def figures_of(module: ModuleType, *args: Any, **settings: Any) -> Any:
+    """A fixture: the figures of one run of a program, for all tests of a file."""
+
+    @pytest.fixture(scope="module", name="figures")
+    def figures() -> Any:
+        return module.run(*args, **settings)
+
+    return figures
 
 
 def large_digits(split: Literal["train", "test"]) -> tuple[np.ndarray, np.ndarray]:
