@@ -41,8 +41,8 @@ from numpy import ndarray
 
 import tinygrad_kr as tk
 import tinygrad_kr.functional as F
-from tinygrad_kr import Tensor, nn, optim
-from tinygrad_kr.sweep import Rate, seed_sweep, stack_modules
+from tinygrad_kr import Tensor, nn, optim, seed_sweep
+from tinygrad_kr.sweep import Rate, stack_modules
 from tinygrad_kr.workers import WorkerDiedError, finished
 
 sys.path.append(str(Path(__file__).resolve().parents[1] / "examples"))

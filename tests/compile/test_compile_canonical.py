@@ -10,14 +10,15 @@ from typing import Any
 
 import numpy as np
 import pytest
+from harness import needs_compiler
 
 import tinygrad_kr as tk
 from tinygrad_kr import Tensor, nn
 from tinygrad_kr.compile.run import c_runner
 from tinygrad_kr.native import build as building
-from tinygrad_kr.native.build import BuildError, find_compiler
+from tinygrad_kr.native.build import BuildError
 
-pytestmark = pytest.mark.skipif(find_compiler() is None, reason="there is no C compiler")
+pytestmark = needs_compiler
 STEP = """
 def step(image):
     hidden = np.tanh(image * 1.71875)

@@ -18,13 +18,13 @@ from typing import Any
 
 import numpy as np
 import pytest
-from test_compile_ops import backend as backend
+from harness import backend as backend
+from harness import replayed, settled
 
 import tinygrad_kr as tk
 import tinygrad_kr.functional as F
-from tinygrad_kr import Tensor, nn, optim
-from tinygrad_kr.compile import function
-from tinygrad_kr.compile.function import Compiled, compile
+from tinygrad_kr import Tensor, compile, nn, optim
+from tinygrad_kr.compile import Compiled, function
 from tinygrad_kr.compile.trace.guards import Guards, same
 
 pytestmark = pytest.mark.usefixtures("backend")
@@ -142,23 +142,6 @@ def globals_as_they_were() -> Iterator[None]:
     SLOTTED.scale = 2.0
     array[...] = values
     globals().update(ARRAY=array, helper=function_)
-
-
-def replayed(compiled: Any, *args: Any) -> Any:
-    """A call that ran no Python line of the function."""
-    before = sum(one.replays for one in compiled._signatures.values())
-    result = compiled(*args)
-    assert sum(one.replays for one in compiled._signatures.values()) == before + 1, (
-        compiled.explain()
-    )
-    return result
-
-
-def settled(compiled: Any, *args: Any) -> Any:
-    """The result once the function is recorded."""
-    for _ in range(2):
-        compiled(*args)
-    return replayed(compiled, *args)
 
 
 @pytest.mark.parametrize(("read", "change"), CHANGES)

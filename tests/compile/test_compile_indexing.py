@@ -5,19 +5,18 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import harness
 import numpy as np
 import pytest
+from harness import backend as backend
 
 import tinygrad_kr as tk
 from tinygrad_kr import Tensor
-from tinygrad_kr.compile import function
-from tinygrad_kr.compile.function import Compiled
+from tinygrad_kr.compile import Compiled
 from tinygrad_kr.native.build import find_compiler
 from tinygrad_kr.ops.shape import pad
 
 IN_C = find_compiler() is not None
-BACKENDS = ["numpy", *(["c"] if IN_C else [])]
-TOLERANCE = {"float32": 1e-5, "float64": 1e-12}
 
 KEYS: dict[str, Any] = {
     "after the first": np.s_[1:],
@@ -41,30 +40,12 @@ KEYS: dict[str, Any] = {
 }
 
 
-@pytest.fixture(params=BACKENDS)
-def backend(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
-    if request.param == "numpy":
-        monkeypatch.setattr(function, "find_compiler", lambda: None)
-    return str(request.param)
-
-
 def compare(f: Callable[..., Any], *arrays: np.ndarray, calls: int = 0) -> Compiled:
-    """Three compiled calls, each like the eager one, the last two replayed; `calls`: of NumPy, in
-    the C program."""
-    compiled = Compiled(f)
-    for scale in (1, 1, 2, -1):
-        given = [Tensor((scale * x).astype(x.dtype)) for x in arrays]
-        with np.errstate(all="ignore"):
-            expected, found = f(*given), compiled(*given)
-        assert len(found) == len(expected)
-        for e, c in zip(expected, found, strict=True):
-            assert (c.shape, c.dtype) == (e.shape, e.dtype)
-            tolerance = TOLERANCE.get(str(e.dtype), 0)
-            np.testing.assert_allclose(c.numpy(), e.numpy(), tolerance, tolerance)
-    assert compiled.programs, compiled.explain()
-    if "NumPy calls" in str(compiled) and "C function" in str(compiled):
-        assert f" {calls} NumPy calls" in str(compiled)
-    return compiled
+    """`harness.compare`; calls: of NumPy, in the C program."""
+    found = harness.compare(f, *map(Tensor, arrays))
+    if "NumPy calls" in str(found) and "C function" in str(found):
+        assert f" {calls} NumPy calls" in str(found)
+    return found
 
 
 def layouts(shape: tuple[int, ...], dtype: str) -> dict[str, np.ndarray]:

@@ -20,19 +20,18 @@ from typing import Any
 
 import numpy as np
 import pytest
+from harness import without_compiler
 from hostile_texts import NAMES, PLAIN, attacks, texts
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from numpy import ndarray
 
 import tinygrad_kr as tk
-from tinygrad_kr import Tensor, nn, optim
-from tinygrad_kr.compile import function
+from tinygrad_kr import Tensor, nn, op, optim
 from tinygrad_kr.compile.codegen import text
 from tinygrad_kr.compile.codegen.program import CProgram
 from tinygrad_kr.compile.run import numpy_runner
 from tinygrad_kr.native.build import BuildError, build, find_compiler, included
-from tinygrad_kr.ops.op import op
 from tinygrad_kr.optim.lowering import lower, structure_of
 
 WAYS = ["C", "NumPy"]
@@ -43,7 +42,7 @@ def way(request: pytest.FixtureRequest) -> Iterator[str]:
     """Programs in C, and in NumPy calls alone."""
     with pytest.MonkeyPatch.context() as patch:
         if request.param == "NumPy":
-            patch.setattr(function, "find_compiler", lambda: None)
+            without_compiler(patch)
         elif find_compiler() is None:
             pytest.skip("there is no C compiler here")
         yield request.param

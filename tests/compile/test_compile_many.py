@@ -8,23 +8,16 @@ from typing import Any
 
 import numpy as np
 import pytest
+from harness import alike, twins
+from harness import backend as backend
 
 import tinygrad_kr as tk
 import tinygrad_kr.functional as F
 from tinygrad_kr import Tensor, nn, optim
-from tinygrad_kr.compile import function
 from tinygrad_kr.native.build import find_compiler
 
-BACKENDS = ["numpy", *(["c"] if find_compiler() is not None else [])]
 X = np.array([[0, 0], [0, 1], [1, 0], [1, 1]], np.float64)
 Y = np.array([[0], [1], [1], [0]], np.float64)
-
-
-@pytest.fixture(params=BACKENDS)
-def backend(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
-    if request.param == "numpy":
-        monkeypatch.setattr(function, "find_compiler", lambda: None)
-    return str(request.param)
 
 
 def xor_net() -> nn.Sequential:
@@ -55,26 +48,17 @@ def training(net: nn.Module, optimizer: Any) -> Callable[[Any, Any], Any]:
 @pytest.mark.trains
 @pytest.mark.parametrize("rule", OPTIMIZERS)
 def test_repeat_gives_the_losses_of_as_many_steps(rule: str, backend: str) -> None:
-    net = xor_net()
-    other = copy.deepcopy(net)
-    optimizer, other_optimizer = (
-        OPTIMIZERS[rule](net.parameters()),
-        OPTIMIZERS[rule](other.parameters()),
-    )
-    step, plain = tk.compile(training(net, optimizer)), training(other, other_optimizer)
+    def build() -> tuple[nn.Module, Any]:
+        net = xor_net()
+        return net, OPTIMIZERS[rule](net.parameters())
+
+    plain, compiled = twins(lambda learner: training(learner.net, learner.optimizer), build)
     x, y = Tensor(X), Tensor(Y)
-    losses = step.repeat(50, x, y)
-    expected = [plain(x, y).item() for _ in range(50)]
+    losses = compiled.step.repeat(50, x, y)
+    expected = [plain.step(x, y).item() for _ in range(50)]
     np.testing.assert_allclose(losses.numpy(), expected, 1e-10)
-    for p, q in zip(net.parameters(), other.parameters(), strict=True):
-        np.testing.assert_allclose(p.data, q.data, 1e-10)
-        np.testing.assert_allclose(p.grad.data, q.grad.data, 1e-8, 1e-14)
-    assert optimizer.state_dict()["state"].keys() == other_optimizer.state_dict()["state"].keys()
-    for i, state in other_optimizer.state_dict()["state"].items():
-        for name, value in state.items():
-            found = optimizer.state_dict()["state"][i][name]
-            np.testing.assert_allclose(found, value, 1e-8, 1e-14, err_msg=name)
-    assert step(x, y).item() == pytest.approx(plain(x, y).item(), rel=1e-9)
+    alike(plain, compiled, rtol=1e-10, atol=1e-14)
+    assert compiled.step(x, y).item() == pytest.approx(plain.step(x, y).item(), rel=1e-9)
 
 
 def test_the_xor_step_is_one_c_function() -> None:

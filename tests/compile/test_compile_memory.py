@@ -10,21 +10,19 @@ from typing import Any
 
 import numpy as np
 import pytest
+from harness import native_of, needs_compiler
 from hypothesis import given
 from hypothesis import strategies as st
 from training import training_step
 
 import tinygrad_kr as tk
 from tinygrad_kr import Tensor, nn, optim
-from tinygrad_kr.compile.function import Compiled
+from tinygrad_kr.compile import Compiled
 from tinygrad_kr.compile.plan.memory import LINE, packed
 from tinygrad_kr.compile.plan.plan import MAX_WORKER_STEPS, Plan
 from tinygrad_kr.compile.plan.steps import Call, Lifetime, Step
 from tinygrad_kr.compile.run.c_runner import Native
-from tinygrad_kr.native.build import find_compiler
 from tinygrad_kr.ops.node import Node
-
-needs_compiler = pytest.mark.skipif(find_compiler() is None, reason="there is no C compiler")
 
 # ------------------------------------------------------------------ where the pieces lie
 
@@ -174,12 +172,6 @@ def remembering() -> tuple[Callable[..., Any], list[Any], list[Node]]:
         return loss
 
     return step, [Tensor(np.linspace(-1, 1, 40 * 60).reshape(40, 60))], [weight, state]
-
-
-def native_of(compiled: Compiled) -> Native:
-    native = compiled.last_runner.native  # type: ignore[union-attr]
-    assert isinstance(native, Native)
-    return native
 
 
 def run(make: Make, calls: int, wrap: Callable[[Any], Any], between: Any = None) -> list[Any]:

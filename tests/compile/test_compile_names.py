@@ -8,14 +8,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+from harness import needs_compiler
 
 import tinygrad_kr as tk
 from tinygrad_kr import Tensor, nn, optim
 from tinygrad_kr.compile.codegen.naming import assigned_name, leaf_names
 from tinygrad_kr.compile.trace.tracer import argument_names
-from tinygrad_kr.native.build import find_compiler
-
-needs_c = pytest.mark.skipif(find_compiler() is None, reason="there is no C compiler")
 
 
 def source_of(function: Any, *args: Any) -> str:
@@ -26,7 +24,7 @@ def source_of(function: Any, *args: Any) -> str:
     return compiled.source
 
 
-@needs_c
+@needs_compiler
 def test_arguments_parameters_gradients_options_and_variables() -> None:
     model = nn.Sequential(nn.Linear(3, 2), nn.Tanh())
     optimizer = optim.Adam(model.parameters())
@@ -45,7 +43,7 @@ def test_arguments_parameters_gradients_options_and_variables() -> None:
         assert f" {name}_" in source or f"restrict {name}_" in source, name
 
 
-@needs_c
+@needs_compiler
 @pytest.mark.parametrize("name", ["double", "i", "row", "sum", "memory", "part0", "step", "값"])
 def test_names_that_mean_something_in_the_program(name: str) -> None:
     """Keywords of C, its loops' variables and functions, Python's names, letters beyond ASCII."""
@@ -60,7 +58,7 @@ def test_names_that_mean_something_in_the_program(name: str) -> None:
     assert compiled.programs, compiled.explain()
 
 
-@needs_c
+@needs_compiler
 def test_layers_that_share_a_function_in_c_keep_its_own_names() -> None:
     net = nn.Sequential(*(layer for _ in range(6) for layer in (nn.Linear(5, 5), nn.Tanh())))
     x = tk.ones(2, 5)

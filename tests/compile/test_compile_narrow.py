@@ -8,13 +8,13 @@ from typing import Any
 
 import numpy as np
 import pytest
+from harness import compare, needs_compiler
 
 import tinygrad_kr as tk
 from tinygrad_kr import Tensor
-from tinygrad_kr.compile.function import Compiled
-from tinygrad_kr.native.build import find_compiler
+from tinygrad_kr.compile import Compiled
 
-pytestmark = pytest.mark.skipif(find_compiler() is None, reason="there is no C compiler")
+pytestmark = needs_compiler
 RANDOM = np.random.default_rng(11)
 
 
@@ -29,15 +29,7 @@ def copies(function: Compiled) -> set[str]:
 
 def compiled(function: Callable[..., Any], *inputs: Tensor) -> Compiled:
     """The function, compiled and called, after its results were compared with its own."""
-    found = tk.compile(function)
-    expected = function(*inputs).numpy()
-    tolerance = 1e-12 if expected.dtype == np.float64 else 1e-5
-    for _ in range(4):
-        result = found(*inputs).numpy()
-        assert result.dtype == expected.dtype
-        np.testing.assert_allclose(result, expected, tolerance, 1e-300)
-    assert found.last_runner is not None
-    return found
+    return compare(function, *inputs, scales=[1] * 4, atol=1e-300)
 
 
 def biased(x: Any, bias: Any) -> Any:

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from harness import together, twins, without_compiler
 from training import training_step
 
 import tinygrad_kr as tk
@@ -26,7 +27,7 @@ Step = Callable[..., Any]
 
 @pytest.fixture(autouse=True)
 def no_compiler(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(function, "find_compiler", lambda: None)
+    without_compiler(monkeypatch)
 
 
 def draw(*shape: int) -> np.ndarray:
@@ -48,7 +49,7 @@ def left(net: Any, optimizer: Any) -> list[Any]:
     """What a step leaves: parameters, gradients, the optimizer's state."""
     things: list[Any] = []
     for p in net.parameters():
-        things += [p._data.copy(), None if p.grad is None else p.grad.numpy().copy()]
+        things += [p.data.copy(), None if p.grad is None else p.grad.numpy().copy()]
         state = optimizer.state.get(p, {})
         things += [np.array(state[name]) for name in sorted(state)]
     return things
@@ -64,23 +65,12 @@ def same(a: Any, b: Any) -> None:
 
 def compared(make: Callable[[Any, Any], Step], between: Any = None, **options: Any) -> Any:
     """A step, eager and compiled, on two nets alike; `between(optimizer, i)` before each call."""
-    twins = []
-    for compiled in (False, True):
-        net, optimizer = net_and_optimizer(**options)
-        step = make(net, optimizer)
-        twins.append((net, optimizer, compile(step) if compiled else step))
-    for i in range(7):
-        found = []
-        for net, optimizer, step in twins:
-            if between is not None:
-                between(optimizer, i)
-            result = step(X, Y)
-            found.append([result._data.copy(), *left(net, optimizer)])
-        same(*found)
-    step = twins[1][2]
-    assert step.explain() == "every call is compiled"
-    assert any(type(entry.runner) is NumPyRunner for entry in step._specialisations())
-    return step
+    a, b = twins(lambda made: make(made.net, made.optimizer), lambda: net_and_optimizer(**options))
+    before = between or (lambda optimizer, i: None)
+    together(a, b, [(X, Y)] * 7, lambda learner, i: before(learner.optimizer, i))
+    assert b.step.explain() == "every call is compiled"
+    assert any(type(entry.runner) is NumPyRunner for entry in b.step._specialisations())
+    return b.step
 
 
 # ------------------------------------------------------------------ the warning
@@ -377,7 +367,7 @@ def test_an_array_is_freed_after_its_last_use() -> None:
     tracemalloc.start()
     try:
         compiled(x)
-        assert tracemalloc.get_traced_memory()[1] < 3 * x._data.nbytes
+        assert tracemalloc.get_traced_memory()[1] < 3 * x.data.nbytes
     finally:
         tracemalloc.stop()
     assert compiled.programs
@@ -422,7 +412,7 @@ def test_of_two_tensors_neither_is_written_if_one_is_read_only() -> None:
         step()
     assert step.programs
     before = a.numpy().copy()
-    b._data.flags.writeable = False
+    b.data.flags.writeable = False
     with pytest.raises(ValueError, match="read-only"):
         step()
     same([a.numpy()], [before])
@@ -431,7 +421,7 @@ def test_of_two_tensors_neither_is_written_if_one_is_read_only() -> None:
 def test_a_frozen_read_only_parameter_does_not_matter() -> None:
     net, optimizer = net_and_optimizer()
     net[2].bias.requires_grad_(False)
-    net[2].bias._data.flags.writeable = False
+    net[2].bias.data.flags.writeable = False
     step = compile(training_step(net, optimizer))
     for _ in range(4):
         step(X, Y)
@@ -492,7 +482,7 @@ def test_dtypes_are_those_of_eager_mode() -> None:
         found = compiled(x, n)
     assert compiled.programs
     for one, other in zip(found, f(x, n), strict=True):
-        assert type(one._data) is np.ndarray
+        assert type(one.data) is np.ndarray
         assert one.dtype == other.dtype
         np.testing.assert_array_equal(one.numpy(), other.numpy())
 
@@ -521,7 +511,7 @@ def test_a_step_is_bit_for_bit_that_of_eager_mode() -> None:
     for wrap in (compile, lambda step: step):
         net, optimizer = net_and_optimizer()
         step = wrap(training_step(net, optimizer))
-        losses = [step(X, Y)._data.copy() for _ in range(7)]
+        losses = [step(X, Y).data.copy() for _ in range(7)]
         found.append([*losses, *left(net, optimizer)])
     for one, other in zip(*found, strict=True):
         np.testing.assert_array_equal(one, other)

@@ -6,17 +6,14 @@ from typing import Any
 
 import numpy as np
 import pytest
+from harness import TOLERANCE, compare
+from harness import backend as backend
 from op_samples import SAMPLES
 from test_ops import OPS, cast, differentiable, params_in
 
 import tinygrad_kr as tk
 from tinygrad_kr import Tensor
-from tinygrad_kr.compile import function
-from tinygrad_kr.compile.function import Compiled
-from tinygrad_kr.native.build import find_compiler
 
-BACKENDS = ["numpy", *(["c"] if find_compiler() is not None else [])]
-TOLERANCE = {"float32": 1e-5, "float64": 1e-12}
 NAMES = sorted(name for name in SAMPLES if name in OPS and name != "dropout_mask")
 GROUPS = [NAMES[start : start + 12] for start in range(0, len(NAMES), 12)]
 DTYPES = ["float32", "float64"]
@@ -34,13 +31,6 @@ def groups_and_dtypes(groups: list[list[str]]) -> list[Any]:
         for number, names in enumerate(groups)
         for which, dtype in enumerate(DTYPES)
     ]
-
-
-@pytest.fixture(params=BACKENDS)
-def backend(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
-    if request.param == "numpy":
-        monkeypatch.setattr(function, "find_compiler", lambda: None)
-    return str(request.param)
 
 
 def results_of(names: list[str], dtype: Any, arrays: list[Any]) -> dict[str, Any]:
@@ -77,17 +67,10 @@ def tensors_of(names: list[str], dtype: Any) -> list[Tensor]:
 @pytest.mark.parametrize(("names", "dtype"), groups_and_dtypes(GROUPS))
 def test_compiled_ops_give_what_eager_ones_do(names: list[str], dtype: str, backend: str) -> None:
     arrays = tensors_of(names, np.dtype(dtype).type)
-    with np.errstate(all="ignore"):
-        expected = results_of(names, np.dtype(dtype).type, arrays)
-        compiled = Compiled(lambda *given: results_of(names, np.dtype(dtype).type, list(given)))
-        for _ in range(4):
-            found = compiled(*arrays)
-    assert compiled.programs, compiled.explain()
-    assert found.keys() == expected.keys()
-    tolerance = TOLERANCE[dtype]
-    for name, value in expected.items():
-        wanted, got = np.asarray(value), np.asarray(found[name])
-        assert (got.shape, got.dtype) == (wanted.shape, wanted.dtype), name
-        finite = wanted[np.isfinite(wanted)]
-        scale = max(1.0, float(np.abs(finite, dtype=float).max(initial=0.0)))
-        np.testing.assert_allclose(got, wanted, tolerance, tolerance * scale, err_msg=name)
+    compare(
+        lambda *given: results_of(names, np.dtype(dtype).type, list(given)),
+        *arrays,
+        scales=[1] * 4,
+        rtol=TOLERANCE[dtype],
+        of_largest=True,
+    )

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tinygrad_kr import Tensor
+from tinygrad_kr import Tensor, op
 from tinygrad_kr.compile.ir.bindings import Argument, Constant, Leaf, LeafWrite
 from tinygrad_kr.compile.ir.program import Check, Instruction, Program, Value
 from tinygrad_kr.compile.passes.simplify import (
@@ -25,7 +25,7 @@ from tinygrad_kr.compile.plan.steps import Call, Loop, Reduction, Step, instruct
 from tinygrad_kr.ops import elementwise as e
 from tinygrad_kr.ops import linalg, shape
 from tinygrad_kr.ops.indexing import getitem
-from tinygrad_kr.ops.op import astype, op
+from tinygrad_kr.ops.op import astype
 from tinygrad_kr.ops.reduction import sum_
 
 Pass = Callable[[Program], Program]

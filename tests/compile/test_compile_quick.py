@@ -9,10 +9,13 @@ from itertools import combinations
 from types import FrameType
 from typing import Any
 
+import harness
 import numpy as np
 import pytest
+from training import training_step
 
 import tinygrad_kr as tk
+import tinygrad_kr.functional as F
 from tinygrad_kr import Tensor, nn, optim
 
 X = Tensor(np.array([[0, 0], [0, 1], [1, 0], [1, 1]], np.float32))
@@ -23,30 +26,17 @@ class Twins:
     """One net in two copies: one steps eagerly, one compiled."""
 
     def __init__(self) -> None:
-        self.nets = []
-        for wrap in (lambda f: f, tk.compile):
-            tk.manual_seed(0)
+        def build() -> tuple[nn.Module, optim.SGD]:
             net = nn.Sequential(nn.Linear(2, 3), nn.Tanh(), nn.Linear(3, 1))
-            self.nets.append((net, wrap(self._step(net, optim.SGD(net.parameters(), 0.1)))))
+            return net, optim.SGD(net.parameters(), 0.1)
 
-    @staticmethod
-    def _step(net: nn.Module, optimizer: optim.SGD):  # type: ignore[no-untyped-def]
-        def step(x: Tensor, y: Tensor) -> Tensor:
-            optimizer.zero_grad()
-            loss = ((net(x) - y) ** 2).mean()
-            loss.backward()
-            optimizer.step()
-            return loss
+        self.learners = harness.twins(
+            lambda learner: training_step(learner.net, learner.optimizer, F.mse_loss), build
+        )
+        self.nets = [(learner.net, learner.step) for learner in self.learners]
 
-        return step
-
-    def agree(self, x: Tensor = X, y: Tensor = Y) -> list[Tensor]:
-        losses = [step(x, y) for _, step in self.nets]
-        np.testing.assert_allclose(losses[1].item(), losses[0].item(), 1e-5)
-        for eager, compiled in zip(*(net.parameters() for net, _ in self.nets), strict=True):
-            np.testing.assert_allclose(compiled.data, eager.data, 1e-5, 1e-6)
-            np.testing.assert_allclose(compiled.grad.numpy(), eager.grad.numpy(), 1e-4, 1e-6)
-        return losses
+    def agree(self, x: Tensor = X, y: Tensor = Y) -> None:
+        harness.together(*self.learners, [(x, y)], atol=1e-6)
 
     def settle(self) -> None:
         for _ in range(4):
@@ -431,7 +421,7 @@ def test_a_large_array_that_a_function_finds_is_read_anew() -> None:
 def test_every_result_is_a_new_array() -> None:
     double = tk.compile(lambda x: (x * 2, x + 1))
     x = Tensor(np.ones(3))
-    made = [y._data for _ in range(6) for y in double(x)]
+    made = [y.data for _ in range(6) for y in double(x)]
     assert len({id(array) for array in made}) == len(made)
     for a, b in combinations(made, 2):
         assert not np.shares_memory(a, b)

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from harness import needs_compiler
 
 import tinygrad_kr as tk
 import tinygrad_kr.functional as F
@@ -15,7 +16,6 @@ from tinygrad_kr import Tensor, nn, optim
 from tinygrad_kr.compile.codegen.outline import Snippet, outline
 from tinygrad_kr.compile.codegen.text import Function, Line, shown, written
 from tinygrad_kr.compile.ir.program import Instruction, Value
-from tinygrad_kr.native.build import find_compiler
 from tinygrad_kr.ops import elementwise as e
 
 DOUBLE, FLOAT = np.dtype(np.float64), np.dtype(np.float32)
@@ -89,7 +89,7 @@ def test_steps_of_several_lines_are_one_function_which_names_them() -> None:
 
 
 @pytest.mark.one_in(2)
-@pytest.mark.skipif(find_compiler() is None, reason="there is no C compiler")
+@needs_compiler
 @pytest.mark.parametrize("rule", [optim.SGD, optim.Adam])
 def test_the_layers_of_a_deep_net_are_written_once(rule: Any) -> None:
     def losses_of(depth: int, compiled: bool) -> tuple[Any, Any, Any]:

@@ -5,43 +5,26 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import harness
 import numpy as np
 import pytest
+from harness import backend as backend
 
 import tinygrad_kr as tk
 import tinygrad_kr.functional as F
 from tinygrad_kr import Tensor
-from tinygrad_kr.compile import function
-from tinygrad_kr.compile.function import Compiled
-from tinygrad_kr.native.build import find_compiler
+from tinygrad_kr.compile import Compiled
 
-BACKENDS = ["numpy", *(["c"] if find_compiler() is not None else [])]
 GENERATOR = np.random.default_rng(5)
 ROWS = GENERATOR.normal(size=(4, 3))
 WEIGHT = GENERATOR.normal(size=(3, 5))
 
 
-@pytest.fixture(params=BACKENDS)
-def backend(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
-    if request.param == "numpy":
-        monkeypatch.setattr(function, "find_compiler", lambda: None)
-    return str(request.param)
-
-
 def compare(f: Callable[..., Any], *arrays: np.ndarray) -> int:
-    """Compiled calls, each like the eager one; the number of ops that are left to compute."""
-    compiled = Compiled(f)
-    for scale in (1, 1, 0.5, -1):
-        given = [(scale * x).astype(x.dtype) for x in arrays]
-        expected, found = tk.tree.flatten(f(*given))[0], tk.tree.flatten(compiled(*given))[0]
-        assert len(found) == len(expected)
-        for e, c in zip(expected, found, strict=True):
-            assert (c.shape, c.dtype) == (e.shape, e.dtype)
-            tolerance = 1e-5 if e.dtype == np.float32 else 1e-12
-            atol = tolerance * max(1.0, float(np.abs(np.asarray(e)).max()))
-            np.testing.assert_allclose(np.asarray(c), np.asarray(e), tolerance, atol)
-    assert len(compiled.programs) == 1, compiled.explain()
-    return len(compiled.programs[0].instructions)
+    """Compiled calls are like the eager ones; the number of ops that are left to compute."""
+    found = harness.compare(f, *arrays, scales=(1, 1, 0.5, -1), of_largest=True)
+    assert len(found.programs) == 1, found.explain()
+    return len(found.programs[0].instructions)
 
 
 def rosenbrock(x: Tensor) -> Tensor:

@@ -11,14 +11,14 @@ from typing import Any
 
 import numpy as np
 import pytest
+from harness import needs_compiler
 from training import training_step
 
 import tinygrad_kr as tk
 import tinygrad_kr.functional as F
 from tinygrad_kr import Tensor, nn, optim
-from tinygrad_kr.compile.function import Compiled
+from tinygrad_kr.compile import Compiled
 from tinygrad_kr.compile.plan import classify
-from tinygrad_kr.native.build import find_compiler
 
 FOLDER = Path(tk.__file__).parent / "compile"
 STAGES = ["trace", "passes", "plan", "codegen", "run"]
@@ -42,7 +42,7 @@ def convolutional() -> tuple[Callable[..., Any], tuple[Tensor, ...]]:
     return training_step(net, optim.SGD(net.parameters(), momentum=0.9)), (x, y)
 
 
-@pytest.mark.skipif(find_compiler() is None, reason="there is no C compiler")
+@needs_compiler
 @pytest.mark.parametrize("make", [xor, convolutional])
 def test_a_step_enters_each_stage_once(make: Callable[[], Any]) -> None:
     step, batch = make()
@@ -70,7 +70,7 @@ def test_a_step_enters_each_stage_once(make: Callable[[], Any]) -> None:
     assert entered == STAGES
 
 
-@pytest.mark.skipif(find_compiler() is None, reason="there is no C compiler")
+@needs_compiler
 @pytest.mark.parametrize("make", [xor, convolutional])
 def test_what_c_can_do_with_an_op_is_asked_once(
     make: Callable[[], Any], monkeypatch: pytest.MonkeyPatch

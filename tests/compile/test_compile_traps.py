@@ -9,39 +9,26 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
+import harness
 import numpy as np
 import pytest
-from test_compile_guards import replayed, settled
-from test_compile_ops import backend as backend
+from harness import Learner, Make, alike, close, replayed, settled
+from harness import backend as backend
 
 import tinygrad_kr as tk
 import tinygrad_kr.functional as F
-from tinygrad_kr import Tensor, nn, optim
-from tinygrad_kr.compile.function import Compiled, compile
-from tinygrad_kr.compile.trace.tracer import CaptureError
+from tinygrad_kr import Tensor, compile, nn, optim
+from tinygrad_kr.compile import CaptureError, Compiled
 
 pytestmark = pytest.mark.usefixtures("backend")
 
 RANDOM = np.random.default_rng(0)
-Make = Callable[[Any], Any]
 
 
 def batch(n: int = 6, seed: int = 0) -> tuple[Tensor, Tensor]:
     random = np.random.default_rng(seed)
     x = random.standard_normal((n, 4)).astype(np.float32)
     return Tensor(x), Tensor(random.integers(0, 3, n))
-
-
-class Learner:
-    """A net, its optimizer, and a step of them, compiled or as it is."""
-
-    def __init__(self, compiled: bool, make: Make | None = None, **options: Any) -> None:
-        tk.manual_seed(3)
-        self.net = nn.Sequential(nn.Linear(4, 5), nn.Tanh(), nn.Linear(5, 3))
-        options = {"lr": 0.1, "momentum": 0.9} | options
-        self.optimizer = optim.SGD(self.net.parameters(), **options)
-        step = (make or plain)(self)
-        self.step: Any = compile(step) if compiled else step
 
 
 def plain(
@@ -64,50 +51,19 @@ def plain(
     return step
 
 
-def twins(make: Make | None = None, **options: Any) -> tuple[Learner, Learner]:
+def twins(make: Make = plain, **options: Any) -> tuple[Learner, Learner]:
     """Two of one kind and one start: as it is, and compiled."""
-    return Learner(False, make, **options), Learner(True, make, **options)
 
+    def build() -> tuple[nn.Module, optim.Optimizer]:
+        net = nn.Sequential(nn.Linear(4, 5), nn.Tanh(), nn.Linear(5, 3))
+        return net, optim.SGD(net.parameters(), **{"lr": 0.1, "momentum": 0.9} | options)
 
-def close(a: Any, b: Any) -> None:
-    """Two results, and what is in them, are the same to the precision of their dtype."""
-    if isinstance(a, tuple | list):
-        assert type(a) is type(b)
-        assert len(a) == len(b)
-        for x, y in zip(a, b, strict=True):
-            close(x, y)
-        return
-    if isinstance(a, dict):
-        assert a.keys() == b.keys()
-        for key in a:
-            close(a[key], b[key])
-        return
-    if a is None or isinstance(a, str | bool | int):
-        assert a == b
-        return
-    x, y = (v.detach().numpy() if isinstance(v, Tensor) else np.asarray(v) for v in (a, b))
-    assert isinstance(a, Tensor) == isinstance(b, Tensor)
-    assert (x.shape, x.dtype) == (y.shape, y.dtype)
-    tolerance = 1e-12 if x.dtype == np.float64 else 1e-5
-    np.testing.assert_allclose(y, x, tolerance, tolerance)
-
-
-def alike(a: Learner, b: Learner) -> None:
-    """Parameters, gradients and optimizer state are the same in both."""
-    for (name, p), (_, q) in zip(a.net.named_parameters(), b.net.named_parameters(), strict=True):
-        close(p, q)
-        assert (p.grad is None) == (q.grad is None), name
-        if p.grad is not None:
-            close(p.grad, q.grad)
-    close(a.optimizer.state_dict(), b.optimizer.state_dict())
+    return harness.twins(make, build)
 
 
 def together(a: Learner, b: Learner, calls: int = 4, first: int = 0) -> None:
     """Both make the same steps and come to the same."""
-    for i in range(first, first + calls):
-        given = batch(seed=i // 3)
-        close(a.step(*given), b.step(*given))
-        alike(a, b)
+    harness.together(a, b, [batch(seed=i // 3) for i in range(first, first + calls)])
 
 
 # ------------------------------------------------------------------ other arguments
@@ -822,7 +778,7 @@ def test_a_branch_on_a_loss_leaves_the_net_as_it_was() -> None:
 
         return branching
 
-    b = Learner(True, made)
+    _, b = twins(made)
     before = copy.deepcopy(b.net.state_dict())
     for _ in range(3):
         with pytest.raises(CaptureError):
@@ -1042,7 +998,7 @@ def test_compiled_functions_in_compiled_functions() -> None:
 
         return outer
 
-    a, b = Learner(False, made), Learner(True, made)
+    a, b = twins(made)
     together(a, b, 6)
     assert b.step.programs, b.step.explain()
 
@@ -1071,7 +1027,7 @@ def test_the_same_function_from_two_threads() -> None:
 
 
 def test_two_steps_in_two_threads() -> None:
-    pairs = [twins(dropping if i % 2 else None) for i in range(2)]
+    pairs = [twins(dropping if i % 2 else plain) for i in range(2)]
     errors: list[BaseException] = []
 
     def work(a: Learner, b: Learner) -> None:

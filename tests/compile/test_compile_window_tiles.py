@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from harness import native_of, needs_compiler
 from numpy import ndarray
 from platforms import needs_fork
 from test_compile_windows import GEOMETRIES, POOLS, compare, draw, net, steps_of
@@ -17,16 +18,14 @@ from training import training_step
 import tinygrad_kr as tk
 import tinygrad_kr.functional as F
 from tinygrad_kr import Tensor, nn, optim
-from tinygrad_kr.compile.function import Compiled
+from tinygrad_kr.compile import Compiled
 from tinygrad_kr.compile.plan import tiling
 from tinygrad_kr.compile.plan.steps import Convolution, TiledConvolution
 from tinygrad_kr.compile.plan.tiling import division, scratch
 from tinygrad_kr.compile.run import blas_convolution
-from tinygrad_kr.compile.run.c_runner import Native
 from tinygrad_kr.native import cpu, kernels
 from tinygrad_kr.native.build import find_compiler
 
-needs_compiler = pytest.mark.skipif(find_compiler() is None, reason="there is no C compiler")
 needs_tiles = pytest.mark.skipif(
     find_compiler() is None or not kernels.has_wide_vectors(),
     reason="needs AVX-512" if find_compiler() else "there is no C compiler",
@@ -122,8 +121,7 @@ def test_what_lies_beyond_the_edges_is_not_used(monkeypatch: pytest.MonkeyPatch)
     given = arrays(geometry)
     compiled = compare(net(geometry[2], "before", POOLS[0]), given, 2e-5)
     before = [np.asarray(y).copy() for y in compiled(*given)]
-    native = next(iter(compiled._specialisations())).runner.native  # type: ignore[union-attr]
-    assert isinstance(native, Native)
+    native = native_of(compiled)
     native.arena.memory.fill(255)  # every float32 a NaN
     for now, then in zip(compiled(*given), before, strict=True):
         np.testing.assert_array_equal(np.asarray(now), then)

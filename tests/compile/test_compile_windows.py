@@ -5,27 +5,26 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import harness
 import numpy as np
 import pytest
+from harness import native_of, needs_compiler
 from training import training_step
 
 import tinygrad_kr as tk
 import tinygrad_kr.functional as F
 from tinygrad_kr import Tensor, nn
-from tinygrad_kr.compile.function import Compiled
+from tinygrad_kr.compile import Compiled
 from tinygrad_kr.compile.ir.ops import _window_first
 from tinygrad_kr.compile.passes.expand import expanded
 from tinygrad_kr.compile.passes.pooling import with_pooling_rewritten
 from tinygrad_kr.compile.passes.simplify import simplified
 from tinygrad_kr.compile.plan.steps import Call, Convolution, Pooling
 from tinygrad_kr.compile.run import blas_convolution
-from tinygrad_kr.compile.run.c_runner import Native
-from tinygrad_kr.native.build import find_compiler
 from tinygrad_kr.ops import elementwise as e
 from tinygrad_kr.ops import window as w
 from tinygrad_kr.ops.reduction import sum_
 
-needs_compiler = pytest.mark.skipif(find_compiler() is None, reason="there is no C compiler")
 RANDOM = np.random.default_rng(5)
 TOLERANCE = {"float32": 2e-5, "float64": 1e-12}
 
@@ -79,25 +78,11 @@ def net(
 
 
 def compare(function: Callable[..., Any], arrays: list[Tensor], tolerance: float) -> Compiled:
-    compiled = Compiled(function)
-    with np.errstate(all="ignore"):
-        wanted = function(*arrays)
-        for _ in range(4):
-            found = compiled(*arrays)
-    assert compiled.programs, compiled.explain()
-    for got, want in zip(found, wanted, strict=True):
-        got, want = np.asarray(got), np.asarray(want)
-        assert (got.shape, got.dtype) == (want.shape, want.dtype)
-        finite = want[np.isfinite(want)]
-        scale = max(1.0, float(np.abs(finite).max(initial=0.0)))
-        np.testing.assert_allclose(got, want, tolerance, tolerance * scale)
-    return compiled
+    return harness.compare(function, *arrays, scales=[1] * 4, rtol=tolerance, of_largest=True)
 
 
-def steps_of(compiled: Compiled) -> list[Any]:
-    native = next(iter(compiled._specialisations())).runner.native  # type: ignore[union-attr]
-    assert isinstance(native, Native)
-    return native.plan.steps
+def steps_of(function: Compiled) -> list[Any]:
+    return native_of(function).plan.steps
 
 
 def called(compiled: Compiled) -> set[str]:

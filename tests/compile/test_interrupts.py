@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from harness import backend as backend
 from interrupts import (
     Interrupts,
     Learner,
@@ -30,15 +31,12 @@ from interrupts import (
 
 import tinygrad_kr as tk
 from tinygrad_kr import Tensor, nn, optim
-from tinygrad_kr.compile import function
-from tinygrad_kr.native.build import find_compiler
 from tinygrad_kr.ops import anomaly
 from tinygrad_kr.ops.node import ON, current_mode, grad_mode
 
 Make = Callable[[Any], optim.Optimizer]
 
 HERE = Path(__file__).parents[1]
-BACKENDS = ["numpy", *(["c"] if find_compiler() is not None else [])]
 OPTIMIZERS: dict[str, Make] = {
     "Adam": lambda parameters: optim.Adam(parameters, 0.01),
     "momentum": lambda parameters: optim.SGD(parameters, 0.002, momentum=0.9),
@@ -53,13 +51,6 @@ def without_state(parameters: Any) -> optim.Optimizer:
 FEW, SOME, MANY = 50, 300, 2_000
 """How many bytecodes of a kind of call are tried: in the ordinary suite, and in the slow tests of
 what takes long and of the rest."""
-
-
-@pytest.fixture(params=BACKENDS)
-def backend(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
-    if request.param == "numpy":
-        monkeypatch.setattr(function, "find_compiler", lambda: None)
-    return str(request.param)
 
 
 def settled(make: Make, compiled: bool, calls: int = 4, build: Any = small) -> Learner:

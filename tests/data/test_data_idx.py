@@ -17,7 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from tinygrad_kr.data.idx import IdxError, read_idx, write_idx
+from tinygrad_kr.data import IdxError, read_idx, write_idx
 
 DTYPES = [np.dtype(name) for name in ("u1", "i1", "i2", "i4", "f4", "f8")]
 

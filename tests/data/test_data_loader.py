@@ -15,6 +15,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tinygrad_kr import Tensor
 from tinygrad_kr.data import (
     DataLoader,
     Dataset,
@@ -24,7 +25,6 @@ from tinygrad_kr.data import (
     random_split,
 )
 from tinygrad_kr.random import default_generator, manual_seed
-from tinygrad_kr.tensor import Tensor
 
 COUNT = 10
 IMAGES = np.arange(COUNT * 6, dtype=np.float32).reshape(COUNT, 2, 3)

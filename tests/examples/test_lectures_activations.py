@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import re
-from pathlib import Path
 from types import FunctionType
 from typing import Any
 
 import numpy as np
 import pytest
-from lecture_programs import check_picture, program
+from lecture_programs import program
 
 from tinygrad_kr.functional import activations as all_activations
 
@@ -67,13 +66,3 @@ def test_figures() -> None:
     for name, slope in lowest.items():
         assert figures[f"{name}: lowest slope"] == pytest.approx(slope, abs=1e-4)
     assert figures["sigmoid: highest slope, ten layers"] == 2.0**-20
-
-
-def test_the_program_prints_its_figures_and_saves_its_picture(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    shown_activations.main(["--out", str(tmp_path / "a/b")])
-    shown = capsys.readouterr().out
-    assert re.search(r"sigmoid +0\.2689 +0\.5000 +0\.7311 +0\.0000 +0\.2500", shown)
-    assert re.search(r"sigmoid's highest slope +0\.25 +0\.25", shown)
-    check_picture(shown, tmp_path / "a/b/activations.png")

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import re
-from pathlib import Path
-
 import numpy as np
 import pytest
-from lecture_programs import check_picture, program
+from lecture_programs import figures_of, program
 
 import tinygrad_kr as tk
 from tinygrad_kr import Tensor, nn
@@ -15,12 +12,7 @@ from tinygrad_kr import Tensor, nn
 pytestmark = pytest.mark.trains
 
 autoencoder = program("autoencoder")
-
-
-@pytest.fixture(scope="module")
-def figures() -> dict[str, float]:
-    found: dict[str, float] = autoencoder.run(seeds=2, pretrain_epochs=10, epochs=12)
-    return found
+figures = figures_of(autoencoder, seeds=2, pretrain_epochs=10, epochs=12)
 
 
 def test_the_same_weights_encode_and_decode() -> None:
@@ -64,13 +56,3 @@ def test_the_net_has_the_encoders_as_its_layers() -> None:
     assert net[0] is coders[0].layer and net[2] is coders[1].layer
     assert [type(layer) for layer in net] == [nn.Linear, nn.Sigmoid] * 2 + [nn.Linear]
     assert net[4].weight.shape == (10, 4)
-
-
-def test_the_program(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    options = ["--seeds", "1", "--pretrain", "1", "--epochs", "1", "--labels", "20"]
-    autoencoder.main([*options, "--out", str(tmp_path / "a")])
-    shown = capsys.readouterr().out
-    assert "digits, 64-64-64-64-64-10, 1 seeds" in shown
-    assert re.search(r"^the same, pre-trained +0\.\d{3} \(.*\) +0\.\d{3} \(.*\)$", shown, re.M)
-    assert len(re.findall(r"^  \d layers? +0\.\d{4}$", shown, re.M)) == 4
-    check_picture(shown, tmp_path / "a/autoencoder.png")

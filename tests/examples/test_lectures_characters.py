@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import math
-import re
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from lecture_programs import check_picture, program
+from lecture_programs import program
 
 import tinygrad_kr as tk
 
@@ -87,16 +85,3 @@ def test_the_sentence_is_learned_but_for_its_first_letter(results: Any) -> None:
     assert figures["lab 12-4 floor"] < figures["lab 12-4 loss"] < figures["lab 12-4 floor"] + 0.05
     assert keep["12-4 alone"].startswith("if you want to build a ship")
     assert figures["lab 12-4 letters right when it writes alone"] >= 100
-
-
-def test_main_prints_both_figures_and_saves_the_picture(
-    capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    real = characters.run
-    short = {"steps": 14, "softmax_steps": 20, "sentence_steps": 2}
-    monkeypatch.setattr(characters, "run", lambda *a, **k: real(*a, **k, **short))
-    characters.main(["--seeds", "2", "--start", "lab", "--out", str(tmp_path)])
-    shown = capsys.readouterr().out
-    assert re.search(r"lab 12-2 loss at step 12 +0\.2086 +0\.\d{4}", shown)
-    assert re.search(r"step +\d+   'ihello'", shown)
-    check_picture(shown, tmp_path / "characters.png")

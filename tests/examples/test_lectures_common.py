@@ -5,17 +5,16 @@ from __future__ import annotations
 import argparse
 import sys
 from pathlib import Path
-from types import ModuleType, SimpleNamespace
+from types import SimpleNamespace
 from typing import Any, NoReturn
 
 import numpy as np
 import pytest
-from lecture_programs import FOLDER, program
+from lecture_programs import program
 
 from tinygrad_kr import data
 
 common = program("common")
-PROGRAMS = sorted(path.stem for path in FOLDER.glob("*.py") if path.stem != "common")
 
 
 @pytest.mark.parametrize("text", ["0", "-3", "2.5", "many", "--5", ""])
@@ -67,11 +66,6 @@ def test_a_picture_that_cannot_be_written(tmp_path: Path) -> None:
 
     with pytest.raises(SystemExit, match="--out chooses another folder"):
         common.launch(main)
-
-
-@pytest.mark.parametrize("name", PROGRAMS)
-def test_every_program_is_launched_so(name: str) -> None:
-    assert (FOLDER / f"{name}.py").read_text(encoding="utf-8").endswith("    launch(main)\n")
 
 
 def test_a_line_outside_the_picture_is_not_drawn() -> None:
@@ -136,25 +130,3 @@ def test_widths_are_numbers_between_commas(text: str, numbers: tuple[int, ...]) 
 def test_other_widths_are_refused(text: str) -> None:
     with pytest.raises(argparse.ArgumentTypeError, match=f"not '{text}'"):
         common.widths(text)
-
-
-BAD_ARGUMENTS = (
-    ("autoencoder", "--seeds"), ("by_hand", "--steps"), ("characters", "--seeds"),
-    ("deep_xor", "--starts"), ("dying_relu", "--epochs"), ("event_files", "--steps"),
-    ("fit", "--epochs"), ("gates", "--rate"), ("initialisation", "--steps"),
-    ("learning_rate", "--starts"), ("lego", "--starts"), ("linear_collapse", "--rate"),
-    ("linear_regression", "--starts"), ("logistic_regression", "--starts"),
-    ("sequences", "--walks"), ("small_change", "--dx"), ("softmax_regression", "--starts"),
-    ("vanishing", "--depth"), ("width", "--nets"), ("xor_labs", "--steps"),
-)  # fmt: skip
-
-
-@pytest.mark.parametrize(("name", "option"), BAD_ARGUMENTS)
-def test_nothing_is_trained_for_nought(
-    name: str, option: str, capsys: pytest.CaptureFixture[str]
-) -> None:
-    module: ModuleType = program(name)
-    with pytest.raises(SystemExit) as ending:
-        module.main([option, "0"])
-    assert ending.value.code == 2
-    assert f"argument {option}: a " in capsys.readouterr().err

@@ -75,15 +75,6 @@ def test_both_sigmoid_nets_have_one_start() -> None:
     np.testing.assert_array_equal(taught[4].weight.data, plain[4].weight.data)
 
 
-def test_it_learns_from_the_lectures_55_000_images(monkeypatch: pytest.MonkeyPatch) -> None:
-    counts = {"train": 60_000, "test": 10_000}
-    monkeypatch.setattr(
-        data, "mnist", lambda split: (np.zeros((counts[split], 2, 2)), np.zeros(counts[split]))
-    )
-    shapes = [part.shape for part in dbn.load("mnist")]
-    assert shapes == [(55_000, 4), (55_000,), (10_000, 4), (10_000,)]
-
-
 def test_runs_are_saved_by_seed_with_settings_and_versions(tmp_path: Path) -> None:
     path = tmp_path / "results/dbn.json"
     results = dbn.measure("digits", 5, **TINY)
@@ -151,12 +142,3 @@ def test_a_run_that_is_stopped_keeps_the_nets_that_are_trained(
     assert list(after) == [*kinds, *dbn.NETS]
     assert after[dbn.PLAIN].accuracies == before[dbn.PLAIN].accuracies
     assert dbn.saved(0)["figures"][f"{dbn.PLAIN} accuracy"] == after[dbn.PLAIN].accuracies[-1]
-
-
-def test_where_there_is_no_mnist_it_says_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
-    def missing(split: str) -> None:
-        raise data.DatasetNotFoundError("put the files there")
-
-    monkeypatch.setattr(data, "mnist", missing)
-    with pytest.raises(SystemExit, match=r"put the files there\nor try --data digits"):
-        dbn.main([])

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
 import pytest
-from lecture_programs import check_picture, program
+from lecture_programs import figures_of, program
 
 from tinygrad_kr import Tensor
 
@@ -14,12 +12,7 @@ pytestmark = [pytest.mark.trains, pytest.mark.exact]
 
 deterministic = program("deterministic")
 SAME = [[12, 16, 9], [24, 28, 15], [15, 17, 9]]
-
-
-@pytest.fixture(scope="module")
-def figures() -> dict[str, float]:
-    found: dict[str, float] = deterministic.run()
-    return found
+figures = figures_of(deterministic)
 
 
 @pytest.mark.parametrize("name", deterministic.PUBLISHED)
@@ -85,14 +78,3 @@ def test_same_pooling_does_not_pad_with_zeros() -> None:
     negative = Tensor([[[[-4.0, -3.0], [-2.0, -1.0]]]])
     pooled = deterministic.pool_same(negative).numpy()[0, 0]
     np.testing.assert_array_equal(pooled, [[-1, -1], [-1, -1]])
-
-
-def test_the_program_prints_both_columns_and_saves_its_picture(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    deterministic.main(["--out", str(tmp_path / "a")])
-    shown = capsys.readouterr().out
-    for name, published in deterministic.PUBLISHED.items():
-        line = next(line for line in shown.splitlines() if line.startswith(f"{name} "))
-        assert line.split()[-2:] == [published, published]
-    check_picture(shown, tmp_path / "a/deterministic.png")

@@ -2,24 +2,16 @@
 
 from __future__ import annotations
 
-import re
-from pathlib import Path
-
 import numpy as np
 import pytest
-from lecture_programs import check_picture, program
+from lecture_programs import figures_of, program
 
 from tinygrad_kr import nn
 
 pytestmark = pytest.mark.trains
 
 dying = program("dying_relu")
-
-
-@pytest.fixture(scope="module")
-def figures() -> dict[str, float]:
-    found: dict[str, float] = dying.run(rates=(0.03,), epochs=4, seeds=2, draws=4_000)
-    return found
+figures = figures_of(dying, rates=(0.03,), epochs=4, seeds=2, draws=4_000)
 
 
 def test_silent_is_what_is_at_or_below_zero_for_every_image() -> None:
@@ -89,15 +81,3 @@ def test_shares_grow_with_depth() -> None:
 def test_no_gradient_reaches_a_dead_net(figures: dict[str, float]) -> None:
     assert figures["XOR, a dead net: largest weight gradient"] == 0
     assert figures["XOR, a dead net: largest bias gradient"] < 1e-15
-
-
-def test_the_program_prints_its_figures_and_saves_its_picture(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    options = ["--rates", "0.03", "--epochs", "1", "--seeds", "1"]
-    dying.main([*options, "--out", str(tmp_path / "a/b")])
-    shown = capsys.readouterr().out
-    assert "digits, 3 x 100 units, Adam, 1 epochs, 1 seeds" in shown
-    assert re.search(r"^ReLU +rate 0\.03 .* 0\.0e\+00 +0\.\d+$", shown, re.M)
-    assert re.search(r"5 wide +0\.1\d+ +0\.15\n", shown)
-    check_picture(shown, tmp_path / "a/b/dying_relu.png")

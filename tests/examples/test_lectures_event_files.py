@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from lecture_programs import check_picture, program
+from lecture_programs import program
 
 import tinygrad_kr as tk
 from tinygrad_kr import data, nn, optim
@@ -121,12 +121,12 @@ def test_as_a_callback_of_fit(tmp_path: Path) -> None:
         assert found[name] == expected
 
 
-def test_the_program(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    event_files.main(["--steps", "50", "--out", str(tmp_path)])
-    shown = capsys.readouterr().out
-    assert f"event files: {tmp_path / 'events/xor_seed1'}" in shown
+def test_the_program_says_where_they_are(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    event_files.main(["--steps", "5", "--out", str(tmp_path)])
+    assert f"event files: {tmp_path / 'events/xor_seed1'}" in capsys.readouterr().out
     assert len(read_back(tmp_path / "events/xor_seed1")["cost"]) == 1
-    check_picture(shown, tmp_path / "event_files.png")
 
 
 def test_without_tensorboardx_it_says_what_to_install_and_goes_on(

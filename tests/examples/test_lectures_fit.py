@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from lecture_programs import check_picture, large_digits, program
+from lecture_programs import large_digits, program
 
 import tinygrad_kr as tk
 import tinygrad_kr.functional as F
@@ -196,31 +196,26 @@ def test_another_lab_is_refused() -> None:
         fit.run("10-3")
 
 
-@pytest.mark.usefixtures("digits_as_mnist")
-def test_the_program(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    ("options", "kept"),
+    [("", fit.RESULTS), ("--epochs 2", None), ("--lab 10-2 --patience 1", None)],
+)
+def test_only_the_labs_own_recipe_is_kept(
+    options: str, kept: Path | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(fit, "RESULTS", tmp_path / "results")
-    fit.main(["--epochs", "2", "--lab", "10-2", "--patience", "1", "--out", str(tmp_path)])
-    shown = capsys.readouterr().out
-    assert shown.count("val_accuracy") == 2
-    assert "published 0.9811" in shown
-    assert (tmp_path / "fit_10-2.npz").is_file()
-    assert not (tmp_path / "results").exists()
-    check_picture(shown, tmp_path / "fit_10-2.png")
+    asked: list[Path | None] = []
+
+    def run(*_: Any, results: Path | None, **__: Any) -> None:
+        asked.append(results)
+        raise data.DatasetNotFoundError
+
+    monkeypatch.setattr(fit, "run", run)
+    with pytest.raises(SystemExit):
+        fit.main(options.split())
+    assert asked == [kept]
+
+
+def test_patience_needs_images_to_stop_by(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         fit.main(["--patience", "1"])
     assert "--patience is for lab 10-2" in capsys.readouterr().err
-
-
-def test_without_mnist_the_program_says_what_to_do(
-    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def absent(split: str) -> None:
-        raise data.DatasetNotFoundError("MNIST is not on this computer")
-
-    monkeypatch.setattr(data, "mnist", absent)
-    with pytest.raises(SystemExit) as stop:
-        fit.main([])
-    assert stop.value.code == 1
-    assert "error: MNIST is not on this computer" in capsys.readouterr().err

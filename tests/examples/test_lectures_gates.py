@@ -2,27 +2,18 @@
 
 from __future__ import annotations
 
-import re
 from itertools import product
-from pathlib import Path
 
 import numpy as np
 import pytest
-from lecture_programs import check_picture, program
+from lecture_programs import figures_of, program
 
-from tinygrad_kr import Tensor, nn
+from tinygrad_kr import nn
 
 pytestmark = pytest.mark.trains
 
 gates = program("gates")
-
-
-@pytest.fixture(scope="module")
-def figures() -> dict[str, float]:
-    found: dict[str, float] = gates.run(
-        steps=1_200, rate=2.0, nets=("perceptron 2-1", "shallow 2-2-1")
-    )
-    return found
+figures = figures_of(gates, steps=1_200, rate=2.0, nets=("perceptron 2-1", "shallow 2-2-1"))
 
 
 def test_the_tables_are_those_of_the_gates() -> None:
@@ -83,17 +74,3 @@ def test_the_bias_of_five_is_refused_with_both_shapes_and_the_cause() -> None:
     assert figures["bias gradient, (5,) over (1,)"] == pytest.approx(0.2, abs=1e-12)
     assert figures["weight gradient, (5,) over (1,)"] == pytest.approx(1, abs=1e-12)
     assert figures["loss, (5,) minus (1,)"] == pytest.approx(0, abs=1e-12)
-
-
-def test_the_program_shows_neurons_gates_and_the_refusal(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    gates.main(["--steps", "30", "--out", str(tmp_path / "a/b")])
-    shown = capsys.readouterr().out
-    by_hand = [f"{float(Tensor(z).sigmoid()):.4f}" for z in (-8.0, -3.0, -3.0, 2.0)]
-    assert re.findall(r"(?:NumPy|layers) +(.*)\n", shown) == [" ".join(by_hand)] * 2
-    for count in (3, 9, 261):
-        assert f"parameters: {count} ({count} trained, 0 frozen)" in shown
-    assert re.search(r"best of 100,000 lines +1\.00 +1\.00 +0\.75\n", shown)
-    assert "ValueError: binary_cross_entropy: expected input and target of one shape" in shown
-    check_picture(shown, tmp_path / "a/b/gates.png")

@@ -2,23 +2,16 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
 import pytest
-from lecture_programs import check_picture, program
+from lecture_programs import figures_of, program
 
 from tinygrad_kr import Tensor
 
 pytestmark = pytest.mark.trains
 
 learning_rate = program("learning_rate")
-
-
-@pytest.fixture(scope="module")
-def figures() -> dict[str, float]:
-    found: dict[str, float] = learning_rate.run(starts=40)
-    return found
+figures = figures_of(learning_rate, starts=40)
 
 
 @pytest.mark.parametrize(
@@ -91,11 +84,3 @@ def test_scaling(figures: dict[str, float]) -> None:
     np.testing.assert_allclose(
         scaled[1], [0.70548491, 0.70439552, 1, 0.71881782, 0.83755791], atol=1e-6
     )
-
-
-def test_the_program(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    learning_rate.main(["--starts", "5", "--out", str(tmp_path)])
-    shown = capsys.readouterr().out
-    line = next(line for line in shown.splitlines() if "rate 0.1 cost 200" in line)
-    assert line.split()[-2:] == ["0.670909", "0.670909"]
-    check_picture(shown, tmp_path / "learning_rate.png")

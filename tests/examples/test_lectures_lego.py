@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from lecture_programs import check_picture, program
+from lecture_programs import program
 
 import tinygrad_kr as tk
 from tinygrad_kr import Tensor, nn
@@ -91,14 +90,3 @@ def test_both_image_nets_have_as_many_parameters(results: Any) -> None:
     assert figures["digits, one convolution: parameters"] == 6418
     assert figures["digits, four branches: parameters"] == 6418
     assert min(keep["one"] + keep["split"]) > 0.6
-
-
-def test_main_prints_every_figure_and_saves_the_picture(
-    capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(lego, "DEPTHS", (1, 2))
-    options = ["--starts", "2", "--steps", "3", "--seeds", "1", "--epochs", "1"]
-    lego.main([*options, "--out", str(tmp_path)])
-    shown = capsys.readouterr().out
-    assert "digits, 2 ReLU layers, he start, skips: accuracy" in shown
-    check_picture(shown, tmp_path / "lego.png")

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import re
-from pathlib import Path
-
 import numpy as np
 import pytest
-from lecture_programs import check_picture, program
+from lecture_programs import figures_of, program
 
 from tinygrad_kr import nn
 
@@ -23,10 +20,7 @@ def with_biases(depth: int) -> nn.Sequential:
     return net
 
 
-@pytest.fixture(scope="module")
-def figures() -> dict[str, float]:
-    found: dict[str, float] = linear_collapse.run(steps=700)
-    return found
+figures = figures_of(linear_collapse, steps=700)
 
 
 @pytest.mark.parametrize("depth", [1, 2, 10, 100])
@@ -89,13 +83,3 @@ def test_every_linear_net_ends_at_the_best_lines_loss_and_tanh_below(
         assert figures[f"{name}: accuracy"] == 0.905
     assert figures[f"{linear_collapse.TANH}: loss"] < 0.01
     assert figures[f"{linear_collapse.TANH}: accuracy"] == 1
-
-
-def test_the_program_prints_its_table_and_saves_its_picture(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    linear_collapse.main(["--steps", "20", "--out", str(tmp_path / "a/b")])
-    shown = capsys.readouterr().out
-    assert len(re.findall(r"^1?0?0?[01] linear layers? +\d\.\de[-+]\d\d", shown, re.M)) == 3
-    assert re.search(r"^10 tanh layers +- ", shown, re.M)
-    check_picture(shown, tmp_path / "a/b/linear_collapse.png")

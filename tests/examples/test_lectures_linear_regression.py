@@ -6,7 +6,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from lecture_programs import check_picture, needs_tables, program
+from lecture_programs import made_up_tables as made_up_tables
+from lecture_programs import needs_tables, program
 
 import tinygrad_kr as tk
 from tinygrad_kr import Tensor, data
@@ -14,19 +15,6 @@ from tinygrad_kr import Tensor, data
 pytestmark = pytest.mark.trains
 
 linear_regression = program("linear_regression")
-
-
-@pytest.fixture
-def made_up_scores(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> np.ndarray:
-    """25 students whose final score is a plane in three similar tests, and a little noise."""
-    rng = np.random.default_rng(0)
-    tests = 75 + 15 * rng.normal(size=(25, 1)) + 4 * rng.normal(size=(25, 3))
-    final = tests @ [0.4, 0.5, 1.1] + rng.normal(size=25)
-    scores = np.column_stack([tests, final]).round()
-    (tmp_path / "lectures").mkdir()
-    data.write_csv(tmp_path / "lectures/data-01-test-score.csv", scores)
-    monkeypatch.setenv("TINYGRAD_KR_DATA", str(tmp_path))
-    return scores
 
 
 @needs_tables
@@ -46,7 +34,10 @@ def test_published_costs_are_ordinary_draws_far_from_the_best_plane() -> None:
     assert figures["lab 04-3 steps after scaling"] < 250
 
 
-def test_scaled_training_finds_the_best_plane(made_up_scores: np.ndarray, tmp_path: Path) -> None:
+def test_scaled_training_finds_the_best_plane(
+    made_up_tables: dict[str, np.ndarray], tmp_path: Path
+) -> None:
+    made_up_scores = made_up_tables["data-01-test-score.csv"]
     figures = linear_regression.run(starts=5, steps=400, out=tmp_path / "predictions.csv")
     tests = np.column_stack([made_up_scores[:, :3], np.ones(25)])
     best = tests @ np.linalg.pinv(tests) @ made_up_scores[:, 3]
@@ -86,13 +77,3 @@ def test_without_the_table_the_error_says_what_to_put_where(
     monkeypatch.setenv("TINYGRAD_KR_DATA", str(tmp_path))
     with pytest.raises(data.DatasetNotFoundError, match=r"test-score\.csv.*TINYGRAD_KR_DATA"):
         linear_regression.run()
-
-
-@pytest.mark.usefixtures("made_up_scores")
-def test_the_program(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    linear_regression.main(["--starts", "3", "--out", str(tmp_path / "out")])
-    shown = capsys.readouterr().out
-    line = next(line for line in shown.splitlines() if line.startswith("lab 04-3 cost, median"))
-    assert line.split()[-1] == "24.7225"
-    assert (tmp_path / "out/linear_regression.csv").is_file()
-    check_picture(shown, tmp_path / "out/linear_regression.png")

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from functools import partial
-from pathlib import Path
-
 import numpy as np
 import pytest
-from lecture_programs import check_picture, needs_tables, program
+from lecture_programs import needs_tables, program
 
 import tinygrad_kr as tk
-from tinygrad_kr import Tensor, data
+from tinygrad_kr import Tensor
 
 pytestmark = pytest.mark.trains
 
@@ -36,30 +33,6 @@ def test_published_figures_are_ordinary_draws() -> None:
     assert high - low < 0.03
     assert figures["lab 05-2 lowest cost there is"] < figures["lab 05-2 cost, lowest"]
     assert figures["lab 05-2 accuracy of always yes"] == pytest.approx(496 / 759)
-
-
-@pytest.fixture
-def made_up_patients(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    rng = np.random.default_rng(0)
-    traits = rng.uniform(-1, 1, size=(100, 8))
-    ill = traits @ np.arange(8.0) + rng.logistic(size=100) > 0
-    (tmp_path / "lectures").mkdir()
-    data.write_csv(tmp_path / "lectures/data-03-diabetes.csv", np.column_stack([traits, ill]))
-    monkeypatch.setenv("TINYGRAD_KR_DATA", str(tmp_path))
-
-
-@pytest.mark.usefixtures("made_up_patients")
-def test_the_program(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    run = partial(logistic_regression.run, steps=300, rate=0.5)
-    monkeypatch.setattr(logistic_regression, "run", run)
-    logistic_regression.main(["--starts", "3", "--out", str(tmp_path)])
-    shown = capsys.readouterr().out
-    line = next(line for line in shown.splitlines() if line.startswith("lab 05-2 accuracy, mean"))
-    assert line.split()[-1] == "0.762846"
-    assert float(line.split()[-2]) > 0.7
-    check_picture(shown, tmp_path / "logistic_regression.png")
 
 
 def test_a_start_follows_its_own_gradient() -> None:

@@ -277,18 +277,3 @@ def test_keep_and_drop_are_one_setting(
     assert "0.9938" in capsys.readouterr().out
     with pytest.raises(SystemExit, match="not both"):
         cnn.main([*options, "--keep", "0.7", "--drop", "0.3"])
-
-
-def test_table_and_picture(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    pytest.importorskip("matplotlib")
-    images = np.random.default_rng(0).random((10_000, 28, 28), np.float32) > 0.9
-    monkeypatch.setattr(data, "mnist", lambda split: (images, np.zeros(10_000, np.int64)))
-    cnn.main(["--show", "--out", str(tmp_path)])
-    shown = capsys.readouterr().out
-    for lab in cnn.RECIPES:
-        for result in cnn.all_saved(lab):
-            assert f"{result['figures'][f'lab {lab} accuracy']:.4f}" in shown
-    content = (tmp_path / "mnist_cnn.png").read_bytes()
-    assert content.startswith(b"\x89PNG") and len(content) < 150_000

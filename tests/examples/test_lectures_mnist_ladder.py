@@ -228,20 +228,6 @@ def test_what_is_saved_was_made_by_the_recipes_of_today() -> None:
 # ------------------------------------------------------------------ command line
 
 
-def test_show_prints_ours_beside_theirs(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(ladder, "save_picture", lambda path: print("picture at", path.name))
-    ladder.main(["--show", "--out", str(tmp_path)])
-    shown = capsys.readouterr().out
-    for lab, recipe in ladder.RECIPES.items():
-        row = next(line for line in shown.splitlines() if line.startswith(f"{lab} "))
-        mean = np.mean(ladder.accuracies(lab))
-        assert f"{recipe.published}" in row and f"{mean:.4f}" in row
-    assert "rate 0.3" in shown
-    assert "picture at mnist_ladder.png" in shown
-
-
 def test_another_recipe_is_not_kept(
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
@@ -256,28 +242,6 @@ def test_another_recipe_is_not_kept(
     monkeypatch.setitem(ladder.RECIPES, "10-1", ladder.RECIPES["10-1"]._replace(epochs=1))
     ladder.train_and_tell("10-1", 0, {})
     assert written == ["10-1"]
-
-
-def test_without_mnist_it_says_where_to_put_it(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.delenv("TINYGRAD_KR_DATA", raising=False)
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-
-    def refuse(split: str) -> None:
-        raise data.DatasetNotFoundError("MNIST is not on this computer. Put these four files")
-
-    monkeypatch.setattr(data, "mnist", refuse)
-    with pytest.raises(SystemExit, match="error: MNIST is not on this computer"):
-        ladder.main(["--lab", "10-3"])
-
-
-def test_the_picture_is_drawn(tmp_path: Path) -> None:
-    pytest.importorskip("matplotlib")
-    path = tmp_path / "some" / "mnist_ladder.png"
-    ladder.save_picture(path)
-    content = path.read_bytes()
-    assert content.startswith(b"\x89PNG") and len(content) < 150_000
 
 
 def test_outputs_do_not_depend_on_the_batch() -> None:

@@ -2,25 +2,17 @@
 
 from __future__ import annotations
 
-import re
-from pathlib import Path
-
 import numpy as np
 import pytest
-from lecture_programs import check_picture, program
+from lecture_programs import figures_of, program
 
-from tinygrad_kr import data, nn
+from tinygrad_kr import nn
 
 pytestmark = pytest.mark.trains
 
 rbm = program("rbm")
 FEW = {"hidden": 5, "rates": (0.1,)}
-
-
-@pytest.fixture(scope="module")
-def figures() -> dict[str, float]:
-    found: dict[str, float] = rbm.run("digits", rates=(0.1,) * 15 + (0.02,) * 3)
-    return found
+figures = figures_of(rbm, "digits", rates=(0.1,) * 15 + (0.02,) * 3)
 
 
 @pytest.mark.slow
@@ -61,14 +53,6 @@ def test_one_seed_gives_one_result() -> None:
     assert rbm.run("digits", 3, **FEW) != rbm.run("digits", 4, **FEW)
 
 
-def test_it_learns_from_the_lectures_55_000_images(monkeypatch: pytest.MonkeyPatch) -> None:
-    counts = {"train": 60_000, "test": 10_000}
-    monkeypatch.setattr(
-        data, "mnist", lambda split: (np.zeros((counts[split], 2, 2)), np.zeros(counts[split]))
-    )
-    assert [part.shape for part in rbm.load("mnist")] == [(55_000, 4), (10_000, 4)]
-
-
 def test_pictures_are_put_in_their_places() -> None:
     squares = np.arange(1, 7)[:, None] * np.ones(256)
     wall = rbm.tiled(squares, 3)
@@ -77,28 +61,3 @@ def test_pictures_are_put_in_their_places() -> None:
         tile = wall[18 * row : 18 * row + 18, 18 * column : 18 * column + 18]
         np.testing.assert_array_equal(tile[1:-1, 1:-1], 3 * row + column + 1)
         assert np.isnan(tile).sum() == 18**2 - 16**2
-
-
-def test_the_program_prints_and_draws(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(rbm, "GIBBS_STEPS", 10)
-    monkeypatch.setitem(
-        rbm.RECIPES, "digits", {"hidden": 64, "rates": (0.1, 0.2, 0.3), "batch": 10}
-    )
-    rbm.main(["--data", "digits", "--out", str(tmp_path / "a/b")])
-    shown = capsys.readouterr().out
-    for kind in rbm.CHAINS:
-        errors = re.search(rf"^{kind} +(0\.\d{{4}}) 0\.\d{{4}} (0\.\d{{4}})$", shown, re.MULTILINE)
-        assert errors is not None and errors[2] < errors[1]
-    assert len(re.findall(r"^[-A-Za-z1 ]+ +\d\.\d{4}$", shown, re.MULTILINE)) == 10
-    check_picture(shown, tmp_path / "a/b/rbm.png")
-
-
-def test_where_there_is_no_mnist_it_says_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
-    def missing(split: str) -> None:
-        raise data.DatasetNotFoundError("put the files there")
-
-    monkeypatch.setattr(data, "mnist", missing)
-    with pytest.raises(SystemExit, match=r"put the files there\nor try --data digits"):
-        rbm.main([])

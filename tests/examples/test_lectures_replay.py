@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import inspect
 import string
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from lecture_programs import FOLDER, check_picture, needs_tables, program
+from lecture_programs import FOLDER, check_picture, program
 
 replay = program("replay")
 Lab = replay.Lab
@@ -46,50 +45,6 @@ def test_the_labs_of_the_lectures_are_there() -> None:
     numbered += " 09-3 09-4 10-1 10-2 10-3 10-4 10-5 10-6 11-0 11-1 11-2 11-5 12-1 12-2"
     assert set(numbered.split()) < names
     assert {"Keras 10-1", "Keras 10-2", "Keras 13-2", "RBM", "DBN"} < names
-
-
-# The smallest settings: which figures a program returns does not depend on how long it trains.
-QUICK: dict[str, dict[str, Any]] = {
-    "activations": {}, "by_hand": {"steps": 2}, "deterministic": {}, "event_files": {"steps": 2},
-    "characters": {"seeds": 2, "steps": 2, "softmax_steps": 2, "sentence_steps": 2},
-    "dying_relu": {"rates": (0.01,), "epochs": 1, "seeds": 1, "draws": 20}, "gates": {"steps": 2},
-    "initialisation": {"steps": 2, "data_name": "digits"}, "learning_rate": {"starts": 2},
-    "lego": {"starts": 2, "steps": 2, "depths": (2,), "seeds": 1, "epochs": 1},
-    "linear_collapse": {"steps": 2}, "rbm": {"name": "digits", "hidden": 4, "rates": (0.1,)},
-    "sequences": {"walks": 1, "steps": 2}, "xor_labs": {"starts": 2, "steps": 2},
-    "vanishing": {"depth": 4, "width": 10, "xor_seeds": 1}, "small_change": {},
-    "deep_xor": {"starts": 2, "steps": 2}, "width": {"widths": (2, 64), "nets": 2, "steps": 2},
-    "autoencoder": {"seeds": 1, "pretrain_epochs": 1, "epochs": 1, "labels": 20},
-}  # fmt: skip
-TABLES: dict[str, dict[str, Any]] = {
-    "linear_regression": {"starts": 2, "steps": 2},
-    "logistic_regression": {"starts": 2, "steps": 2},
-    "softmax_regression": {"starts": 2, "steps": 2},
-}
-
-
-def test_every_short_program_is_run_below() -> None:
-    short = {lab.program for lab in replay.LABS if not lab.long}
-    assert short == QUICK.keys() | TABLES.keys()
-
-
-@pytest.mark.parametrize("name", QUICK)
-def test_rows_show_figures_that_their_programs_have(name: str) -> None:
-    check_rows(name, QUICK[name])
-
-
-@needs_tables
-@pytest.mark.parametrize("name", TABLES)
-def test_rows_show_figures_that_programs_with_tables_have(name: str) -> None:
-    check_rows(name, TABLES[name])
-
-
-def check_rows(name: str, settings: dict[str, Any]) -> None:
-    figures = replay.program(name).run(**settings)
-    for lab in replay.LABS:
-        if lab.program == name:
-            assert replay.written(lab, figures)
-            assert set(lab.arguments) <= set(inspect.signature(replay.program(name).run).parameters)
 
 
 @pytest.mark.exact

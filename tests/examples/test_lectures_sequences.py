@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import math
-import re
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from lecture_programs import check_picture, program
+from lecture_programs import program
 
 pytestmark = pytest.mark.trains
 
@@ -97,13 +95,3 @@ def test_a_random_walk_is_not_foretold_and_a_wave_is(results: Any) -> None:
         assert figures[f"wave, {scaling}: beats naive"] > 0.6
     first = keep["walk, lab's scaling"][0]
     assert first.naive_error == pytest.approx(0.015 * first.truth.mean(), rel=0.25)
-
-
-def test_main_prints_both_figures_and_saves_the_picture(
-    capsys: pytest.CaptureFixture[str], tmp_path: Path
-) -> None:
-    sequences.main(["--walks", "1", "--steps", "5", "--out", str(tmp_path)])
-    shown = capsys.readouterr().out
-    assert re.search(r"sequence loss, 0.9 +0\.371101 +0\.371101", shown)
-    assert "walk, honest scaling: beats naive" in shown
-    check_picture(shown, tmp_path / "sequences.png")

@@ -2,20 +2,12 @@
 
 from __future__ import annotations
 
-import re
-from pathlib import Path
-
 import numpy as np
 import pytest
-from lecture_programs import check_picture, program
+from lecture_programs import figures_of, program
 
 small_change = program("small_change")
-
-
-@pytest.fixture(scope="module")
-def figures() -> dict[str, float]:
-    found: dict[str, float] = small_change.run()
-    return found
+figures = figures_of(small_change)
 
 
 @pytest.mark.parametrize("name", small_change.EXAMPLES)
@@ -55,11 +47,3 @@ def test_the_errors_of_float32_are_those_of_float32() -> None:
     errors = small_change.errors(np.float32, small_change.one_way)
     assert errors.min() > 1e-6
     assert errors.shape == small_change.STEPS.shape
-
-
-def test_the_program(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    small_change.main(["--dx", "0.1", "--out", str(tmp_path / "a/b")])
-    shown = capsys.readouterr().out
-    assert "changed by 0.1" in shown
-    assert re.search(r"^f = x\^2, by x, at 1 +2\.1 +2 +2$", shown, re.M)
-    check_picture(shown, tmp_path / "a/b/small_change.png")

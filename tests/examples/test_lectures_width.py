@@ -2,22 +2,14 @@
 
 from __future__ import annotations
 
-import re
-from pathlib import Path
-
 import numpy as np
 import pytest
-from lecture_programs import check_picture, program
+from lecture_programs import figures_of, program
 
 pytestmark = pytest.mark.trains
 
 width = program("width")
-
-
-@pytest.fixture(scope="module")
-def figures() -> dict[str, float]:
-    found: dict[str, float] = width.run(widths=(2, 32), nets=20, steps=3_000)
-    return found
+figures = figures_of(width, widths=(2, 32), nets=20, steps=3_000)
 
 
 def test_a_sample_is_a_sine_with_noise() -> None:
@@ -60,11 +52,3 @@ def test_the_nets_of_a_width_do_not_touch_each_other(monkeypatch: pytest.MonkeyP
     after = width.train(4, 15, 2, 30, 0.001, 0)
     assert after.training[0] == pytest.approx(before.training[0], rel=1e-4)
     assert abs(after.training[1] / before.training[1] - 1) > 0.01
-
-
-def test_the_program(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    width.main(["--widths", "1", "3", "5", "--nets", "2", "--steps", "60", "--out", str(tmp_path)])
-    shown = capsys.readouterr().out
-    assert re.search(r"^ +1 wide +3 wide +5 wide$", shown, re.M)
-    assert len(re.findall(r"^1\d* points.*: .*(?: +\d\.\d{3}){3}$", shown, re.M)) == 7
-    check_picture(shown, tmp_path / "width.png")

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
 import pytest
-from lecture_programs import check_picture, program
+from lecture_programs import program
 
 import tinygrad_kr as tk
 import tinygrad_kr.functional as F
@@ -59,11 +57,3 @@ def test_an_output_of_one_half_give_or_take_a_rounding_error_says_no() -> None:
     outputs = np.array([[-9, 9, 9, -9], [1e-7, -1e-7, 1e-7, 1e-7], [9, -9, -9, 9], [-9, 9, 9, 9]])
     logits = Tensor(outputs[..., None])
     np.testing.assert_array_equal(xor_labs.accuracies(lambda _: logits), [1, 0.5, 0, 0.75])
-
-
-def test_the_program(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    xor_labs.main(["--starts", "3", "--steps", "50", "--out", str(tmp_path)])
-    shown = capsys.readouterr().out
-    assert "lab 09-3  2-10-10-10-1" in shown
-    assert "of 3 starts" in shown
-    check_picture(shown, tmp_path / "xor_labs.png")

@@ -26,16 +26,11 @@ from compile_fakes import fakes as fakes
 from compile_fakes import own_cache as own_cache
 from platforms import needs_fork
 
+from tinygrad_kr.compile import clear_cache
 from tinygrad_kr.native import build as building
 from tinygrad_kr.native import cache as caching
 from tinygrad_kr.native import compiler as compilers
-from tinygrad_kr.native.build import (
-    BuildError,
-    build,
-    cache_folder,
-    clear_cache,
-    find_compiler,
-)
+from tinygrad_kr.native.build import BuildError, build, cache_folder, find_compiler
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="the fakes are shell scripts")
 

@@ -21,7 +21,7 @@ from training import training_step
 import tinygrad_kr as tk
 import tinygrad_kr.functional as F
 from tinygrad_kr import Tensor, nn, optim
-from tinygrad_kr.compile.function import Compiled
+from tinygrad_kr.compile import Compiled
 from tinygrad_kr.compile.ir import calling
 from tinygrad_kr.compile.ir.bindings import Argument, GradientWrite, LeafWrite
 from tinygrad_kr.compile.ir.program import Check

@@ -19,11 +19,11 @@ from platforms import needs_fork
 
 import tinygrad_kr as tk
 from tinygrad_kr import Tensor, nn, optim
-from tinygrad_kr.compile import function
+from tinygrad_kr.compile import clear_cache, function
 from tinygrad_kr.compile.plan import plan
 from tinygrad_kr.native import build as building
 from tinygrad_kr.native import cpu, kernels
-from tinygrad_kr.native.build import build, clear_cache, find_compiler
+from tinygrad_kr.native.build import build, find_compiler
 from tinygrad_kr.native.compiler import HoldingLibrary
 
 MAPS = Path("/proc/self/maps")

@@ -2,108 +2,67 @@
 
 from __future__ import annotations
 
+import copy
 import math
+import pickle
 from typing import Any
 
 import numpy as np
 import pytest
+from layer_samples import LOSSES
 
 import tinygrad_kr as tk
-import tinygrad_kr.functional as F
 from tinygrad_kr import nn
 from tinygrad_kr.testing import check_grads
-
-RANDOM = np.random.default_rng(21)
-LABELS = np.array([0, 2, 1, 2, 0])
-WEIGHTS = np.array([0.5, 1.0, 2.0])
-REAL = RANDOM.standard_normal((5, 3))
-SHARES = RANDOM.random((5, 3)) + 0.1
-SHARES /= SHARES.sum(1, keepdims=True)
-
-# A loss, an input and a target for each setting.
-LOSSES: dict[str, tuple[Any, np.ndarray, np.ndarray]] = {
-    "MSELoss": (nn.MSELoss(), REAL, SHARES),
-    "MSELoss, none": (nn.MSELoss(reduction="none"), REAL, SHARES),
-    "L1Loss": (nn.L1Loss(reduction="sum"), REAL, SHARES),
-    "SmoothL1Loss": (nn.SmoothL1Loss(beta=0.3), REAL, SHARES),
-    "HuberLoss": (nn.HuberLoss(delta=0.4), REAL, SHARES),
-    "BCELoss": (nn.BCELoss(WEIGHTS), SHARES, SHARES[::-1].copy()),
-    "BCEWithLogitsLoss": (nn.BCEWithLogitsLoss(WEIGHTS, pos_weight=WEIGHTS + 1), REAL, SHARES),
-    "CrossEntropyLoss": (
-        nn.CrossEntropyLoss(WEIGHTS, ignore_index=1, label_smoothing=0.1), REAL, LABELS
-    ),
-    "CrossEntropyLoss, shares": (nn.CrossEntropyLoss(reduction="sum"), REAL, SHARES),
-    "NLLLoss": (nn.NLLLoss(WEIGHTS, ignore_index=2), REAL, LABELS),
-    "KLDivLoss": (nn.KLDivLoss(reduction="batchmean"), REAL, SHARES),
-    "KLDivLoss, log": (nn.KLDivLoss(reduction="sum", log_target=True), REAL, np.log(SHARES)),
-}  # fmt: skip
 
 
 def test_every_loss_is_in_the_table() -> None:
     losses = {name for name in nn.__all__ if name.endswith("Loss")}
-    assert {name.split(",")[0] for name in LOSSES} == losses
+    assert {loss.kind for loss in LOSSES.values()} == losses
 
 
 @pytest.mark.parametrize("name", LOSSES)
 def test_derivatives(name: str) -> None:
-    loss, x, t = LOSSES[name]
-    if name == "CrossEntropyLoss, shares":
-        check_grads(lambda x: loss(x, tk.Tensor(t)), (x,), order=2)
-    else:
+    sample = LOSSES[name]
+    loss, x, t = sample.make(), sample.input, sample.target
+    if sample.targets_differ:
         check_grads(loss, (x, t), order=2)
+    else:
+        check_grads(lambda x: loss(x, tk.Tensor(t)), (x,), order=2)
 
 
 @pytest.mark.parametrize("name", LOSSES)
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_dtype_is_kept(name: str, dtype: Any) -> None:
-    loss, x, t = LOSSES[name]
+    _, x, t, *_ = LOSSES[name]
     target = tk.Tensor(t if t.dtype.kind == "i" else t.astype(dtype))
-    assert loss.to(dtype)(tk.Tensor(x.astype(dtype)), target).dtype == dtype
-    loss.to(np.float64)
+    assert LOSSES[name].make().to(dtype)(tk.Tensor(x.astype(dtype)), target).dtype == dtype
 
 
-@pytest.mark.parametrize(
-    ("loss", "function", "target"),
-    [
-        (nn.MSELoss(reduction="sum"), lambda x, t: F.mse_loss(x, t, reduction="sum"), SHARES),
-        (nn.L1Loss(), F.l1_loss, SHARES),
-        (nn.SmoothL1Loss(beta=0.2), lambda x, t: F.smooth_l1_loss(x, t, beta=0.2), SHARES),
-        (nn.HuberLoss(delta=0.2), lambda x, t: F.huber_loss(x, t, delta=0.2), SHARES),
-        (
-            nn.BCEWithLogitsLoss(WEIGHTS, reduction="sum", pos_weight=WEIGHTS + 2),
-            lambda x, t: F.binary_cross_entropy_with_logits(
-                x, t, WEIGHTS, "sum", tk.Tensor(WEIGHTS + 2)
-            ),
-            SHARES,
-        ),
-        (
-            nn.CrossEntropyLoss(WEIGHTS, ignore_index=2, reduction="sum", label_smoothing=0.2),
-            lambda x, t: F.cross_entropy(x, t, tk.Tensor(WEIGHTS), 2, "sum", 0.2),
-            LABELS,
-        ),
-        (
-            nn.NLLLoss(WEIGHTS, ignore_index=0, reduction="none"),
-            lambda x, t: F.nll_loss(x, t, tk.Tensor(WEIGHTS), 0, "none"),
-            LABELS,
-        ),
-        (
-            nn.KLDivLoss(reduction="sum", log_target=True),
-            lambda x, t: F.kl_div(x, t, "sum", True),
-            np.log(SHARES),
-        ),
-    ],
-    ids=lambda value: repr(value) if isinstance(value, nn.Module) else "",
-)
-def test_settings_reach_the_function(loss: nn.Module, function: Any, target: Any) -> None:
-    x, t = tk.Tensor(REAL), tk.Tensor(target)
-    np.testing.assert_array_equal(loss(x, t).data, function(x, t).data)
+@pytest.mark.parametrize("name", [name for name, loss in LOSSES.items() if loss.function])
+def test_settings_reach_the_function(name: str) -> None:
+    loss, function = LOSSES[name], LOSSES[name].function
+    assert function is not None
+    x, t = tk.Tensor(loss.input), tk.Tensor(loss.target)
+    np.testing.assert_array_equal(loss.make()(x, t).data, function(x, t).data)
 
 
-def test_settings_of_the_binary_loss_reach_the_function() -> None:
-    p, t = tk.Tensor(SHARES), tk.Tensor(SHARES[::-1].copy())
-    found = nn.BCELoss(WEIGHTS, reduction="none")(p, t).data
-    wanted = -(t.data * np.log(p.data) + (1 - t.data) * np.log(1 - p.data)) * WEIGHTS
-    np.testing.assert_allclose(found, wanted)
+@pytest.mark.parametrize("name", LOSSES)
+def test_copies_behave_alike(name: str) -> None:
+    sample = LOSSES[name]
+    loss, loaded = sample.make(), sample.make()
+    loaded.load_state_dict(loss.state_dict())
+    x, t = tk.Tensor(sample.input), tk.Tensor(sample.target)
+    for twin in (copy.deepcopy(loss), pickle.loads(pickle.dumps(loss)), loaded):
+        np.testing.assert_array_equal(twin(x, t).data, loss(x, t).data)
+
+
+@pytest.mark.parametrize("name", LOSSES)
+def test_the_reduction_is_shown(name: str) -> None:
+    loss = LOSSES[name]
+    reduction = loss.settings.get("reduction", "mean")
+    assert repr(loss.make()).startswith(loss.kind + "(")
+    assert f"reduction={reduction!r}" in repr(loss.make())
 
 
 def test_uniform_predictions_cost_the_logarithm_of_the_classes() -> None:

@@ -11,8 +11,8 @@ import pytest
 
 import tinygrad_kr as tk
 from tinygrad_kr import nn
-from tinygrad_kr.autodiff import MutationError
-from tinygrad_kr.nn.module import Module
+from tinygrad_kr.autograd import MutationError
+from tinygrad_kr.nn import Module
 
 
 class Block(nn.Module):

@@ -14,9 +14,8 @@ import numpy as np
 import pytest
 
 from tinygrad_kr import Tensor, detect_anomaly, no_grad, optim
-from tinygrad_kr.autodiff import MutationError
-from tinygrad_kr.optim import blocks, rules
-from tinygrad_kr.optim.optimizer import Optimizer
+from tinygrad_kr.autograd import MutationError
+from tinygrad_kr.optim import Optimizer, blocks, rules
 
 ALL: dict[str, Callable[..., Optimizer]] = {
     "sgd": lambda p, **o: optim.SGD(p, **{"lr": 0.1} | o),

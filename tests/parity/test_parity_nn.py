@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from layer_samples import LAYERS, LOSSES
 
 import tinygrad_kr as tk
 from tinygrad_kr import nn
@@ -19,61 +20,9 @@ RANDOM = np.random.default_rng(30)
 TOLERANCE = {np.float32: 1e-5, np.float64: 1e-10}
 TORCH_DTYPE = {np.float32: torch.float32, np.float64: torch.float64}
 
-# Class, constructor arguments, keywords, shape of the input: the same for both.
-LAYERS: list[tuple[str, tuple[Any, ...], dict[str, Any], tuple[int, ...]]] = [
-    ("Linear", (5, 3), {}, (4, 5)),
-    ("Linear", (5, 3), {"bias": False}, (2, 3, 5)),
-    ("Linear", (5, 3), {}, (5,)),
-    ("Identity", (3,), {"x": 1}, (2, 3)),
-    ("Conv1d", (2, 4, 3), {}, (3, 2, 9)),
-    ("Conv1d", (4, 4, 3, 2, 1, 2, 2), {"padding_mode": "reflect"}, (3, 4, 9)),
-    ("Conv1d", (2, 4, 4), {"padding": "same"}, (2, 9)),
-    ("Conv2d", (3, 4, 3), {}, (2, 3, 7, 8)),
-    ("Conv2d", (4, 6, (3, 2), (2, 1), (1, 0), (1, 2), 2, False), {}, (2, 4, 8, 7)),
-    ("Conv2d", (1, 2, 3), {"padding": "same", "dilation": 2}, (2, 1, 6, 7)),
-    ("Conv2d", (1, 2, 4), {"padding": "same", "padding_mode": "circular"}, (2, 1, 6, 7)),
-    ("Conv2d", (1, 2, 3), {"padding": (1, 2), "padding_mode": "replicate"}, (2, 1, 6, 7)),
-    ("Conv2d", (1, 2, 3), {"padding": (2, 1), "padding_mode": "reflect"}, (1, 6, 7)),
-    ("Conv2d", (1, 2, 3), {"padding": "valid"}, (2, 1, 6, 7)),
-    ("Conv2d", (2, 2, 3, 4), {}, (2, 2, 10, 9)),
-    ("ConvTranspose2d", (3, 4, 3), {}, (2, 3, 4, 5)),
-    ("ConvTranspose2d", (4, 6, (3, 2), 3, 1, (2, 1), 2, False, (1, 2)), {}, (2, 4, 4, 3)),
-    ("MaxPool1d", (3,), {"stride": 2, "padding": 1}, (2, 3, 10)),
-    ("MaxPool2d", (2,), {}, (2, 3, 7, 6)),
-    ("MaxPool2d", ((3, 2), 2, 1, (1, 2)), {"ceil_mode": True}, (2, 3, 8, 9)),
-    ("AvgPool1d", (3, 2, 1), {"ceil_mode": True, "count_include_pad": False}, (2, 3, 10)),
-    ("AvgPool2d", (3,), {"stride": 2, "padding": 1}, (2, 3, 8, 9)),
-    ("AvgPool2d", (2, 1), {"divisor_override": 3}, (2, 3, 4, 4)),
-    ("Flatten", (), {}, (2, 3, 4)),
-    ("Flatten", (0, 1), {}, (2, 3, 4)),
-    ("Unflatten", (1, (2, 3)), {}, (4, 6, 2)),
-    ("BatchNorm1d", (4,), {}, (6, 4)),
-    ("BatchNorm1d", (4, 1e-3, None), {}, (6, 4, 3)),
-    ("BatchNorm1d", (4,), {"affine": False, "track_running_stats": False}, (6, 4)),
-    ("BatchNorm2d", (3,), {"momentum": 0.3}, (4, 3, 5, 2)),
-    ("LayerNorm", (5,), {}, (4, 3, 5)),
-    ("LayerNorm", ([3, 5],), {"bias": False, "eps": 1e-2}, (4, 3, 5)),
-    ("LayerNorm", (5,), {"elementwise_affine": False}, (4, 5)),
-    ("Sigmoid", (), {}, (4, 9)),
-    ("Tanh", (), {}, (4, 9)),
-    ("ReLU", (), {}, (4, 9)),
-    ("LeakyReLU", (), {}, (4, 9)),
-    ("LeakyReLU", (0.3,), {}, (4, 9)),
-    ("ELU", (0.7,), {}, (4, 9)),
-    ("SELU", (), {}, (4, 9)),
-    ("GELU", (), {}, (4, 9)),
-    ("GELU", ("tanh",), {}, (4, 9)),
-    ("SiLU", (), {}, (4, 9)),
-    ("Softplus", (), {}, (4, 9)),
-    ("Softplus", (3.0, 2.0), {}, (4, 9)),
-    ("Hardtanh", (-0.5, 0.8), {}, (4, 9)),
-    ("Softmax", (), {"dim": 0}, (4, 9)),
-    ("Softmax", (-1,), {}, (2, 3, 4)),
-    ("LogSoftmax", (), {"dim": 1}, (2, 3, 4)),
-]
 RECURRENT = {"RNN", "LSTM", "GRU", "RNNCell", "LSTMCell", "GRUCell"}
 """Compared in test_parity_recurrent.py."""
-LAYER_IDS = [f"{number} {name}" for number, (name, *_) in enumerate(LAYERS)]
+PEERS = [name for name, layer in LAYERS.items() if layer.peer]
 DTYPES = pytest.mark.parametrize("dtype", [np.float32, np.float64], ids=["float32", "float64"])
 
 
@@ -128,21 +77,21 @@ def compare_step(ours: nn.Module, theirs: Any, array: np.ndarray, dtype: Any) ->
 
 @DTYPES
 @pytest.mark.parametrize("training", [True, False])
-@pytest.mark.parametrize("number", range(len(LAYERS)), ids=LAYER_IDS)
+@pytest.mark.parametrize("name", PEERS)
 @pytest.mark.filterwarnings("ignore:Using padding='same'")
-def test_layer(number: int, training: bool, dtype: Any) -> None:
-    name, args, kwargs, shape = LAYERS[number]
-    ours, theirs = (net.train(training) for net in pair(name, args, kwargs, dtype))
+def test_layer(name: str, training: bool, dtype: Any) -> None:
+    kind, args, settings, shape, *_ = LAYERS[name]
+    ours, theirs = (net.train(training) for net in pair(kind, args, settings, dtype))
     compare_step(ours, theirs, RANDOM.standard_normal(shape).astype(dtype), dtype)
 
 
-@pytest.mark.parametrize("number", range(len(LAYERS)), ids=LAYER_IDS)
-def test_repr(number: int) -> None:
+@pytest.mark.parametrize("name", PEERS)
+def test_repr(name: str) -> None:
     """PyTorch's but for quotes; some that differ between its versions or leave settings out."""
-    name, args, kwargs, _ = LAYERS[number]
+    kind, args, settings, *_ = LAYERS[name]
     if name.startswith(("AvgPool", "BatchNorm", "LayerNorm", "Softplus")):
         return
-    mine, expected = getattr(nn, name)(*args, **kwargs), getattr(torch.nn, name)(*args, **kwargs)
+    mine, expected = LAYERS[name].make(), getattr(torch.nn, kind)(*args, **settings)
     assert repr(mine).replace("'", "") == repr(expected).replace("'", "")
 
 
@@ -150,9 +99,10 @@ def test_every_layer_that_pytorch_has_is_compared() -> None:
     ours = {name for name in nn.__all__ if isinstance(getattr(nn, name), type)}
     containers = {"Module", "ModuleDict", "ModuleList", "Parameter", "ParameterList", "Sequential"}
     losses = {name for name in ours if name.endswith("Loss")}
-    compared = {name for name, *_ in LAYERS} | {"Embedding", "Dropout", "Maxout", "RBM", "DBN"}
+    compared = {LAYERS[name].kind for name in PEERS}
+    compared |= {"Embedding", "Dropout", "Maxout", "RBM", "DBN"}
     assert ours - containers - losses - RECURRENT == compared
-    assert losses == {name for name, *_ in LOSSES}
+    assert losses == {loss.kind for loss in LOSSES.values()}
 
 
 @DTYPES
@@ -193,62 +143,21 @@ def test_pool_indices() -> None:
 
 # ------------------------------------------------------------------ losses
 
-REAL, OTHER = RANDOM.standard_normal((6, 4)), RANDOM.standard_normal((6, 4))
-SHARES = np.exp(OTHER) / np.exp(OTHER).sum(1, keepdims=True)
-HITS = (OTHER > 0).astype(np.float64)
-LABELS = np.array([0, 3, 1, 2, 3, 0])
-PIXELS = RANDOM.integers(0, 4, (6, 2, 3))
-WEIGHT = np.array([0.5, 2.0, 1.0, 0.7])
-
-# Class, keywords, input, target; arrays among the keywords are cast as the input is.
-LOSSES: list[tuple[str, dict[str, Any], np.ndarray, np.ndarray]] = [
-    ("MSELoss", {}, REAL, OTHER),
-    ("L1Loss", {}, REAL, OTHER),
-    ("SmoothL1Loss", {}, REAL, OTHER),
-    ("SmoothL1Loss", {"beta": 0.3}, REAL, OTHER),
-    ("SmoothL1Loss", {"beta": 0.0}, REAL, OTHER),
-    ("HuberLoss", {"delta": 0.6}, REAL, OTHER),
-    ("BCELoss", {}, SHARES, HITS),
-    ("BCELoss", {"weight": WEIGHT}, SHARES, SHARES[::-1].copy()),
-    ("BCEWithLogitsLoss", {}, REAL * 30, HITS),
-    ("BCEWithLogitsLoss", {"weight": WEIGHT, "pos_weight": WEIGHT + 1}, REAL, SHARES),
-    ("CrossEntropyLoss", {}, REAL * 30, LABELS),
-    ("CrossEntropyLoss", {"weight": WEIGHT, "ignore_index": 3}, REAL, LABELS),
-    ("CrossEntropyLoss", {"label_smoothing": 0.1}, REAL, LABELS),
-    (
-        "CrossEntropyLoss",
-        {"weight": WEIGHT, "label_smoothing": 0.1, "ignore_index": 0},
-        REAL,
-        LABELS,
-    ),
-    ("CrossEntropyLoss", {}, REAL, SHARES),
-    ("CrossEntropyLoss", {"weight": WEIGHT, "label_smoothing": 0.2}, REAL, SHARES),
-    ("CrossEntropyLoss", {"weight": WEIGHT}, RANDOM.standard_normal((6, 4, 2, 3)), PIXELS),
-    ("CrossEntropyLoss", {}, REAL[0], np.array(2)),
-    ("NLLLoss", {}, np.log(SHARES), LABELS),
-    ("NLLLoss", {"weight": WEIGHT, "ignore_index": 1}, np.log(SHARES), LABELS),
-    ("KLDivLoss", {}, np.log(SHARES), SHARES[::-1].copy()),
-    ("KLDivLoss", {"log_target": True}, np.log(SHARES), np.log(SHARES[::-1])),
-]  # fmt: skip
-
 
 @DTYPES
 @pytest.mark.parametrize("reduction", ["mean", "sum", "none", "batchmean"])
-@pytest.mark.parametrize(
-    "number", range(len(LOSSES)), ids=[f"{i} {name}" for i, (name, *_) in enumerate(LOSSES)]
-)
+@pytest.mark.parametrize("name", LOSSES)
 @pytest.mark.filterwarnings("ignore:reduction. 'mean' divides")
-def test_loss(number: int, reduction: str, dtype: Any) -> None:
-    name, settings, array, target = LOSSES[number]
-    if reduction == "batchmean" and name != "KLDivLoss":
+def test_loss(name: str, reduction: str, dtype: Any) -> None:
+    kind, array, target, settings, *_ = LOSSES[name]
+    if reduction == "batchmean" and kind != "KLDivLoss":
         with pytest.raises(ValueError, match="batchmean"):
-            getattr(nn, name)(reduction=reduction)
+            getattr(nn, kind)(reduction=reduction)
         return
     arrays = {k: v.astype(dtype) for k, v in settings.items() if isinstance(v, np.ndarray)}
-    theirs = getattr(torch.nn, name)(
-        reduction=reduction, **settings | {k: torch.from_numpy(v) for k, v in arrays.items()}
-    )
-    ours = getattr(nn, name)(reduction=reduction, **settings | arrays)
+    changes = {"reduction": reduction} | {k: torch.from_numpy(v) for k, v in arrays.items()}
+    theirs = getattr(torch.nn, kind)(**settings | changes)
+    ours = getattr(nn, kind)(**settings | arrays | {"reduction": reduction})
     assert list(ours.state_dict()) == list(theirs.state_dict())
     array = array.astype(dtype)
     target = target if target.dtype.kind == "i" else target.astype(dtype)

@@ -14,7 +14,7 @@ import numpy as np
 from numpy import ndarray
 
 from tinygrad_kr.ops.tracing import tracing
-from tinygrad_kr.optim.optimizer import Optimizer
+from tinygrad_kr.optim import Optimizer
 
 _MIXED = np.uint64(0x9E3779B97F4A7C15)
 

@@ -23,8 +23,8 @@ import pytest
 
 import tinygrad_kr as tk
 import tinygrad_kr.functional as F
-from tinygrad_kr import Tensor, nn, optim, sweep
-from tinygrad_kr.sweep import seed_sweep, stack_modules, wilson_interval
+from tinygrad_kr import Tensor, nn, optim, seed_sweep, sweep, wilson_interval
+from tinygrad_kr.sweep import stack_modules
 from tinygrad_kr.workers import WorkerDiedError, finished
 
 X = Tensor(np.array([[0.0, 0.0], [0.0, 1.0], [1.0, 0.0], [1.0, 1.0]]))

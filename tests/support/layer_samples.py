@@ -1,0 +1,273 @@
+"""A row for every setting of a layer or loss: its arguments, an input, what it is by functions.
+
+Used for derivatives, dtypes, copies, repr, compiled calls and PyTorch's answers. A new layer needs
+a row here, and nothing else, to be tested so.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import numpy as np
+
+import tinygrad_kr as tk
+import tinygrad_kr.functional as F
+from tinygrad_kr import nn
+
+
+class Layer(NamedTuple):
+    """A layer and the shape of an input."""
+
+    kind: str
+    args: tuple[Any, ...] = ()
+    settings: dict[str, Any] = {}  # noqa: RUF012
+    shape: tuple[int, ...] = (3, 4)
+    function: Callable[..., Any] | None = None
+    """The same of the input and the parameters."""
+    text: str = ""
+    """Its repr, where it is looked at."""
+    evaluates: bool = False
+    """In eval mode from the start."""
+    peer: bool = True
+    """Whether PyTorch's layer of these arguments is compared."""
+
+    def make(self) -> Any:
+        layer = getattr(nn, self.kind)(*self.args, **self.settings)
+        return layer.eval() if self.evaluates else layer
+
+    def example(self, random: np.random.Generator) -> np.ndarray:
+        """Distinct values, away from kinks; indices for a table."""
+        if self.kind == "Embedding":
+            return random.integers(0, self.args[0], self.shape)
+        size = math.prod(self.shape)
+        return ((random.permutation(size) + 0.5) / size * 4 - 2.03).reshape(self.shape)
+
+
+LAYERS = {
+    "Linear": Layer("Linear", (3, 2), {}, (4, 3)),
+    "Linear, no bias": Layer(
+        "Linear", (3, 2), {"bias": False}, (2, 2, 3),
+        text="Linear(in_features=3, out_features=2, bias=False)",
+    ),
+    "Linear, no batch": Layer("Linear", (3, 2), {}, (3,)),
+    "Identity": Layer("Identity", (1,), {"anything": 2}, (3,)),
+    "Conv1d": Layer(
+        "Conv1d", (2, 4, 3, 2, 1, 2, 2), {}, (2, 2, 9),
+        lambda x, w, b: F.conv1d(x, w, b, stride=2, padding=1, dilation=2, groups=2),
+    ),
+    "Conv1d, replicate": Layer("Conv1d", (1, 2, 3, 1, 2), {"padding_mode": "replicate"}, (2, 1, 4)),
+    "Conv1d, reflect": Layer(
+        "Conv1d", (2, 2, 3, 2, 1, 2, 2, False), {"padding_mode": "reflect"}, (1, 2, 9),
+        text="Conv1d(2, 2, kernel_size=(3,), stride=(2,), padding=(1,), dilation=(2,), groups=2, "
+        "bias=False, padding_mode='reflect')",
+    ),
+    "Conv1d, same, no batch": Layer("Conv1d", (2, 3, 4), {"padding": "same"}, (2, 5)),
+    "Conv2d": Layer(
+        "Conv2d", (2, 3, 3), {}, (1, 2, 4, 5),
+        text="Conv2d(2, 3, kernel_size=(3, 3), stride=(1, 1))",
+    ),
+    "Conv2d, groups": Layer(
+        "Conv2d", (2, 4, (2, 3), (2, 1), (1, 2), (1, 2), 2), {}, (2, 2, 4, 5),
+        lambda x, w, b: F.conv2d(x, w, b, (2, 1), (1, 2), (1, 2), 2),
+    ),
+    "Conv2d, no bias": Layer(
+        "Conv2d", (4, 2, 2), {"dilation": 2, "groups": 2, "bias": False}, (1, 4, 4, 4)
+    ),
+    "Conv2d, same": Layer(
+        "Conv2d", (1, 1, 2), {"padding": "same"}, (1, 1, 3, 3),
+        text="Conv2d(1, 1, kernel_size=(2, 2), stride=(1, 1), padding='same')",
+    ),
+    "Conv2d, same, dilation": Layer(
+        "Conv2d", (1, 2, 3), {"padding": "same", "dilation": 2}, (1, 1, 4, 5)
+    ),
+    "Conv2d, circular": Layer(
+        "Conv2d", (1, 2, 2), {"padding": (1, 0), "padding_mode": "circular"}, (1, 1, 3, 4),
+        lambda x, w, b: F.conv2d(F.pad(x, (0, 0, 1, 1), mode="circular"), w, b),
+    ),
+    "Conv2d, same, circular": Layer(
+        "Conv2d", (1, 1, 4), {"padding": "same", "padding_mode": "circular"}, (1, 1, 4, 5)
+    ),
+    "Conv2d, replicate": Layer(
+        "Conv2d", (1, 2, (4, 1)), {"padding": "same", "padding_mode": "replicate"}, (1, 1, 3, 4),
+        lambda x, w, b: F.conv2d(F.pad(x, (0, 0, 1, 2), mode="replicate"), w, b),
+    ),
+    "Conv2d, reflect, no batch": Layer(
+        "Conv2d", (1, 2, 3), {"padding": (2, 1), "padding_mode": "reflect"}, (1, 4, 5)
+    ),
+    "Conv2d, valid": Layer("Conv2d", (1, 2, 3), {"padding": "valid"}, (1, 1, 4, 5)),
+    "Conv2d, gaps": Layer("Conv2d", (2, 2, 3, 4), {}, (1, 2, 8, 7)),
+    "ConvTranspose2d": Layer(
+        "ConvTranspose2d", (2, 2, 3, 2, 1, 1, 2), {}, (1, 2, 2, 3),
+        text="ConvTranspose2d(2, 2, kernel_size=(3, 3), stride=(2, 2), padding=(1, 1), "
+        "output_padding=(1, 1), groups=2)",
+    ),
+    "ConvTranspose2d, plain": Layer("ConvTranspose2d", (3, 2, 3), {}, (1, 3, 2, 3)),
+    "ConvTranspose2d, dilation": Layer(
+        "ConvTranspose2d", (4, 2, (2, 3), (3, 2), (0, 1), (2, 1), 2, True, (1, 2)), {},
+        (1, 4, 3, 2),
+        lambda x, w, b: F.conv_transpose2d(x, w, b, (3, 2), (0, 1), (2, 1), 2, (1, 2)),
+    ),
+    "MaxPool1d": Layer(
+        "MaxPool1d", (3, 2, 1, 1), {"ceil_mode": True}, (2, 2, 8),
+        lambda x: F.max_pool1d(x, 3, 2, 1, 1, True),
+    ),
+    "MaxPool1d, dilation": Layer(
+        "MaxPool1d", (2,), {"dilation": 2}, (1, 1, 8), lambda x: F.max_pool1d(x, 2, dilation=2)
+    ),
+    "MaxPool2d": Layer(
+        "MaxPool2d", (2,), {}, (1, 2, 3, 5),
+        text="MaxPool2d(kernel_size=2, stride=2, padding=0, dilation=1, ceil_mode=False)",
+    ),
+    "MaxPool2d, ceil": Layer("MaxPool2d", (2,), {"ceil_mode": True}, (1, 2, 3, 5)),
+    "MaxPool2d, padding": Layer(
+        "MaxPool2d", ((3, 2), 2, 1, (1, 2)), {"ceil_mode": True}, (1, 2, 6, 7),
+        lambda x: F.max_pool2d(x, (3, 2), 2, 1, (1, 2), True),
+    ),
+    "AvgPool1d": Layer(
+        "AvgPool1d", (3, 2, 1, True, False), {}, (2, 2, 6),
+        lambda x: F.avg_pool1d(x, 3, 2, 1, True, False),
+    ),
+    "AvgPool1d, stride": Layer(
+        "AvgPool1d", (3, 1), {}, (2, 6), text="AvgPool1d(kernel_size=3, stride=1, padding=0)"
+    ),
+    "AvgPool2d": Layer(
+        "AvgPool2d", ((3, 2), 2, (1, 0), True, False), {}, (1, 1, 6, 5),
+        lambda x: F.avg_pool2d(x, (3, 2), 2, (1, 0), True, False),
+    ),
+    "AvgPool2d, padding": Layer("AvgPool2d", (3,), {"stride": 2, "padding": 1}, (1, 2, 5, 6)),
+    "AvgPool2d, divisor": Layer("AvgPool2d", (2, 1), {"divisor_override": 3}, (1, 2, 3, 4)),
+    "Flatten": Layer("Flatten", (), {}, (2, 3, 2), text="Flatten(start_dim=1, end_dim=-1)"),
+    "Flatten, axes": Layer("Flatten", (0, 1), {}, (2, 3, 4)),
+    "Unflatten": Layer("Unflatten", (1, (2, 3)), {}, (2, 6, 2)),
+    "Unflatten, rest": Layer(
+        "Unflatten", (1, [2, -1]), {}, (2, 6), text="Unflatten(dim=1, unflattened_size=(2, -1))",
+        peer=False,
+    ),
+    "Dropout": Layer(
+        "Dropout", (), {"keep": 0.7}, (3, 2), text="Dropout(p=0.3)", evaluates=True, peer=False
+    ),
+    "BatchNorm1d": Layer("BatchNorm1d", (3,), {}, (4, 3)),
+    "BatchNorm1d, 3 axes": Layer("BatchNorm1d", (2,), {"affine": False}, (3, 2, 3)),
+    "BatchNorm1d, all batches": Layer("BatchNorm1d", (2, 1e-3, None), {}, (3, 2, 3)),
+    "BatchNorm1d, no statistics": Layer(
+        "BatchNorm1d", (3,), {"affine": False, "track_running_stats": False}, (4, 3)
+    ),
+    "BatchNorm1d, no bias": Layer("BatchNorm1d", (3,), {"bias": False}, (4, 3), peer=False),
+    "BatchNorm1d, eval": Layer("BatchNorm1d", (3,), {}, (4, 3), evaluates=True, peer=False),
+    "BatchNorm2d": Layer("BatchNorm2d", (2,), {"momentum": 0.3}, (2, 2, 2, 3)),
+    "LayerNorm": Layer(
+        "LayerNorm", (4,), {}, (3, 4), text="LayerNorm((4,), eps=1e-05, elementwise_affine=True)"
+    ),
+    "LayerNorm, 2 axes": Layer("LayerNorm", ([2, 3],), {"bias": False, "eps": 1e-2}, (2, 2, 3)),
+    "LayerNorm, not affine": Layer("LayerNorm", (4,), {"elementwise_affine": False}, (3, 4)),
+    "Embedding": Layer("Embedding", (5, 3), {}, (2, 3), peer=False),
+    "Sigmoid": Layer("Sigmoid", function=F.sigmoid),
+    "Tanh": Layer("Tanh", function=F.tanh),
+    "ReLU": Layer("ReLU", function=F.relu, text="ReLU()"),
+    "ReLU, inplace": Layer("ReLU", (), {"inplace": True}, peer=False),
+    "LeakyReLU": Layer("LeakyReLU", function=lambda x: F.leaky_relu(x, 0.01)),
+    "LeakyReLU, slope": Layer("LeakyReLU", (0.1,), function=lambda x: F.leaky_relu(x, 0.1)),
+    "ELU": Layer("ELU", (0.7,), function=lambda x: F.elu(x, 0.7)),
+    "SELU": Layer("SELU", function=F.selu),
+    "GELU": Layer("GELU", function=F.gelu),
+    "GELU, tanh": Layer("GELU", ("tanh",), function=lambda x: F.gelu(x, "tanh")),
+    "SiLU": Layer("SiLU", function=F.silu),
+    "Softplus": Layer("Softplus", function=F.softplus),
+    "Softplus, beta": Layer("Softplus", (3.0, 2.0), function=lambda x: F.softplus(x, 3.0, 2.0)),
+    "Hardtanh": Layer("Hardtanh", (-0.5, 0.7), function=lambda x: F.hardtanh(x, -0.5, 0.7)),
+    "Softmax": Layer("Softmax", (), {"dim": 1}, text="Softmax(dim=1)"),
+    "Softmax, first axis": Layer("Softmax", (0,), function=lambda x: F.softmax(x, 0)),
+    "LogSoftmax": Layer("LogSoftmax", (), {"dim": -1}),
+    "LogSoftmax, middle axis": Layer(
+        "LogSoftmax", (1,), {}, (2, 3, 4), lambda x: F.log_softmax(x, 1)
+    ),
+    "Maxout": Layer("Maxout", (2,), peer=False),
+    "Maxout, first axis": Layer(
+        "Maxout", (3,), {"dim": 0}, function=lambda x: F.maxout(x, 3, 0), peer=False
+    ),
+}  # fmt: skip
+
+
+class Loss(NamedTuple):
+    """A loss, and an input and a target for it."""
+
+    kind: str
+    input: np.ndarray
+    target: np.ndarray
+    settings: dict[str, Any] = {}  # noqa: RUF012
+    function: Callable[..., Any] | None = None
+    """The same of the input and the target."""
+    targets_differ: bool = True
+    """Whether the target has a derivative that is to be checked."""
+
+    def make(self, **more: Any) -> Any:
+        return getattr(nn, self.kind)(**self.settings | more)
+
+
+_random = np.random.default_rng(21)
+REAL, OTHER = _random.standard_normal((2, 5, 3))
+SHARES = np.exp(OTHER) / np.exp(OTHER).sum(1, keepdims=True)
+HITS = (OTHER > 0).astype(np.float64)
+LABELS = np.array([0, 2, 1, 2, 0])
+PIXELS = _random.integers(0, 3, (5, 2, 3))
+WEIGHT = np.array([0.5, 1.0, 2.0])
+_W = {"weight": WEIGHT}
+
+LOSSES = {
+    "MSELoss": Loss(
+        "MSELoss", REAL, OTHER, {"reduction": "sum"},
+        lambda x, t: F.mse_loss(x, t, reduction="sum"),
+    ),
+    "MSELoss, none": Loss("MSELoss", REAL, OTHER, {"reduction": "none"}),
+    "L1Loss": Loss("L1Loss", REAL, OTHER, {}, F.l1_loss),
+    "L1Loss, sum": Loss("L1Loss", REAL, OTHER, {"reduction": "sum"}),
+    "SmoothL1Loss": Loss("SmoothL1Loss", REAL, OTHER),
+    "SmoothL1Loss, 0.3": Loss(
+        "SmoothL1Loss", REAL, OTHER, {"beta": 0.3}, lambda x, t: F.smooth_l1_loss(x, t, beta=0.3)
+    ),
+    "SmoothL1Loss, 0": Loss("SmoothL1Loss", REAL, OTHER, {"beta": 0.0}),
+    "HuberLoss": Loss(
+        "HuberLoss", REAL, OTHER, {"delta": 0.4}, lambda x, t: F.huber_loss(x, t, delta=0.4)
+    ),
+    "BCELoss": Loss(
+        "BCELoss", SHARES, SHARES[::-1].copy(), {**_W, "reduction": "none"},
+        lambda x, t: F.binary_cross_entropy(x, t, tk.Tensor(WEIGHT), "none"),
+    ),
+    "BCELoss, hits": Loss("BCELoss", SHARES, HITS, targets_differ=False),
+    "BCEWithLogitsLoss": Loss(
+        "BCEWithLogitsLoss", REAL, SHARES, {**_W, "pos_weight": WEIGHT + 1, "reduction": "sum"},
+        lambda x, t: F.binary_cross_entropy_with_logits(
+            x, t, tk.Tensor(WEIGHT), "sum", tk.Tensor(WEIGHT + 1)
+        ),
+    ),
+    "BCEWithLogitsLoss, tails": Loss("BCEWithLogitsLoss", REAL * 30, HITS, targets_differ=False),
+    "CrossEntropyLoss": Loss(
+        "CrossEntropyLoss", REAL, LABELS, {**_W, "ignore_index": 1, "label_smoothing": 0.1},
+        lambda x, t: F.cross_entropy(x, t, tk.Tensor(WEIGHT), 1, "mean", 0.1),
+    ),
+    "CrossEntropyLoss, tails": Loss("CrossEntropyLoss", REAL * 30, LABELS),
+    "CrossEntropyLoss, ignore": Loss("CrossEntropyLoss", REAL, LABELS, {**_W, "ignore_index": 2}),
+    "CrossEntropyLoss, smooth": Loss("CrossEntropyLoss", REAL, LABELS, {"label_smoothing": 0.1}),
+    "CrossEntropyLoss, shares": Loss(
+        "CrossEntropyLoss", REAL, SHARES, {"reduction": "sum"}, targets_differ=False
+    ),
+    "CrossEntropyLoss, weighted shares": Loss(
+        "CrossEntropyLoss", REAL, SHARES, {**_W, "label_smoothing": 0.2}, targets_differ=False
+    ),
+    "CrossEntropyLoss, pixels": Loss(
+        "CrossEntropyLoss", _random.standard_normal((5, 3, 2, 3)), PIXELS, _W
+    ),
+    "CrossEntropyLoss, no batch": Loss("CrossEntropyLoss", REAL[0], np.array(2)),
+    "NLLLoss": Loss("NLLLoss", np.log(SHARES), LABELS),
+    "NLLLoss, ignore": Loss(
+        "NLLLoss", np.log(SHARES), LABELS, {**_W, "ignore_index": 2, "reduction": "none"},
+        lambda x, t: F.nll_loss(x, t, tk.Tensor(WEIGHT), 2, "none"),
+    ),
+    "KLDivLoss": Loss("KLDivLoss", np.log(SHARES), SHARES[::-1].copy(), {"reduction": "batchmean"}),
+    "KLDivLoss, log": Loss(
+        "KLDivLoss", np.log(SHARES), np.log(SHARES[::-1]), {"reduction": "sum", "log_target": True},
+        lambda x, t: F.kl_div(x, t, "sum", True),
+    ),
+}  # fmt: skip
