@@ -12,7 +12,7 @@ import pytest
 from harness import native_of, needs_compiler
 from numpy import ndarray
 from platforms import needs_fork
-from test_compile_windows import GEOMETRIES, POOLS, compare, draw, net, steps_of
+from test_compile_convolution import GEOMETRIES, POOLS, compare, draw, net, steps_of
 from training import training_step
 
 import tinygrad_kr as tk
