@@ -15,6 +15,7 @@ from tinygrad_kr.arrays import *
 from tinygrad_kr.creation import *
 from tinygrad_kr.grad_mode import *
 from tinygrad_kr.linalg import p_norm as norm
+from tinygrad_kr.moved import keep_old_names
 from tinygrad_kr.ops import elementwise
 from tinygrad_kr.ops.elementwise import *
 from tinygrad_kr.ops.linalg import matmul
@@ -23,6 +24,8 @@ from tinygrad_kr.random import *
 from tinygrad_kr.remat import checkpoint
 from tinygrad_kr.tensor import Tensor
 from tinygrad_kr.transformations import *
+
+keep_old_names()
 
 _WHEN_USED = {
     "autograd",
