@@ -64,7 +64,7 @@ class Identity(Module):
     Tensor([1.])
     """
 
-    def __init__(self, *ignored: Any, **settings: Any) -> None:
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
         pass
 
     def forward(self, input: Any) -> Any:
