@@ -7,6 +7,7 @@ if TYPE_CHECKING:
     from tinygrad_kr import autograd, data, functional, linalg, nn, optim, sweep, testing
     from tinygrad_kr.compile.function import compile as compile
     from tinygrad_kr.functional import log_softmax, one_hot, softmax
+    from tinygrad_kr.linalg import p_norm as norm
     from tinygrad_kr.sweep import seed_sweep, wilson_interval
 
 from tinygrad_kr import arrays, creation, grad_mode, random, transformations
@@ -14,7 +15,6 @@ from tinygrad_kr._version import __version__ as __version__
 from tinygrad_kr.arrays import *
 from tinygrad_kr.creation import *
 from tinygrad_kr.grad_mode import *
-from tinygrad_kr.linalg import p_norm as norm
 from tinygrad_kr.moved import keep_old_names
 from tinygrad_kr.ops import elementwise
 from tinygrad_kr.ops.elementwise import *
@@ -39,11 +39,12 @@ _WHEN_USED = {
     "testing",
 }
 _FUNCTIONS_WHEN_USED = {
-    "log_softmax": "functional",
-    "one_hot": "functional",
-    "seed_sweep": "sweep",
-    "softmax": "functional",
-    "wilson_interval": "sweep",
+    "log_softmax": "functional.log_softmax",
+    "norm": "linalg.p_norm",
+    "one_hot": "functional.one_hot",
+    "seed_sweep": "sweep.seed_sweep",
+    "softmax": "functional.softmax",
+    "wilson_interval": "sweep.wilson_interval",
 }
 
 
@@ -52,8 +53,8 @@ def __getattr__(name: str) -> Any:
     if name in _WHEN_USED:
         return importlib.import_module(f"tinygrad_kr.{name}")
     if name in _FUNCTIONS_WHEN_USED:
-        module = importlib.import_module(f"tinygrad_kr.{_FUNCTIONS_WHEN_USED[name]}")
-        return getattr(module, name)
+        module, _, function = _FUNCTIONS_WHEN_USED[name].partition(".")
+        return getattr(importlib.import_module(f"tinygrad_kr.{module}"), function)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 

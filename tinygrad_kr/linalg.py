@@ -47,7 +47,6 @@ __all__ = [
     "matrix_rank",
     "multi_dot",
     "norm",
-    "p_norm",
     "pinv",
     "slogdet",
     "solve",

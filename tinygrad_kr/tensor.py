@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy import ndarray
 
-from tinygrad_kr import linalg
 from tinygrad_kr.arrays import (
     elementwise as array_elementwise,
 )
@@ -823,7 +822,28 @@ class Tensor(Node):
     tril = method(array_indexing.tril)
     diag = method(array_indexing.diag)
     matmul = matmul
-    norm = linalg.p_norm
+
+    def norm(
+        self,
+        p: Any = "fro",
+        axis: Any = None,
+        keepdims: bool = False,
+        *,
+        dim: Any = None,
+        keepdim: bool = False,
+    ) -> Tensor:
+        """(sum |x|^p)^(1/p) over `axis`, Euclidean by default: see `tk.norm`.
+
+        p: "fro" or 2 Euclidean, 1, inf, -inf, 0, another number, or "nuc" for a matrix. The result
+        has the shape without the axis, or with 1 for `keepdims`. `dim` and `keepdim` are PyTorch's
+        names. Gradient: 0 where the norm is 0. Source: `torch.norm`.
+
+        >>> tk.tensor([3.0, 4.0]).norm()
+        Tensor(5.)
+        """
+        from tinygrad_kr.linalg import p_norm
+
+        return p_norm(self, p, axis, keepdims, dim=dim, keepdim=keepdim)  # type: ignore[no-any-return]
 
     def outer(self, other: Any) -> Tensor:
         """y[i, j] = x[i] other[j], of the flattened arrays.

@@ -402,3 +402,14 @@ def test_windows_may_refuse_to_replace_what_is_in_use(
     library.write_bytes(b"other")
     with pytest.raises(PermissionError):
         caching.keep_library(built, tmp_path, "key")
+
+
+def test_an_entry_that_cannot_be_read_hides_no_other(tmp_path: Path) -> None:
+    built = tmp_path / "built.so"
+    built.write_bytes(b"machine code")
+    folder = tmp_path / "cache"
+    folder.mkdir(0o700)
+    library = caching.keep_library(built, folder, "key")
+    for name in ("key-0", "key-f", "key-zz"):
+        (folder / f"{name}{library.suffix}").mkdir()
+    assert caching.kept_library(folder, "key") == library

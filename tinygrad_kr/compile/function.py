@@ -430,7 +430,7 @@ class Compiled:
         if reasons:
             return "\n".join(reasons)
         if not any(one.runner for one in self._specialisations()):
-            return "nothing is compiled yet: a program is built once two calls did the same"
+            return "nothing is compiled yet: no two calls have ended and done the same"
         return "every call is compiled"
 
 

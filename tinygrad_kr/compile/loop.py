@@ -26,7 +26,7 @@ def scan(compiled: Any, batches: Sequence[Any]) -> Any:
     if len(lengths) != 1 or None in lengths:
         shapes = ", ".join(str(tuple(array.shape)) for array in arrays) or "no arrays"
         raise ValueError(
-            f"scan takes stacked batches, arrays of one length along their first axis; got {shapes}"
+            f"scan: expected stacked batches, of one length along their first axis, got {shapes}."
         )
     (n,) = lengths
     steps = {}
@@ -42,7 +42,7 @@ def scan(compiled: Any, batches: Sequence[Any]) -> Any:
 
 def _check_number(n: Any) -> None:
     if isinstance(n, bool) or not isinstance(n, int | np.integer) or n < 0:
-        raise ValueError(f"repeat takes a number of calls, not {n!r}")
+        raise ValueError(f"repeat: expected a number of calls, got {n!r}.")
 
 
 def _at(leaf: Any, i: int) -> Any:

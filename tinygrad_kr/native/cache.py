@@ -100,10 +100,12 @@ def read_note(path: Path) -> list[str]:
 def kept_library(folder: Path, key: str) -> Path | None:
     """The library of `key`, if there is a whole one; that it was used now is noted."""
     with suppress(OSError), os.scandir(folder) as found:
-        for library in [folder / file.name for file in found if file.name.startswith(key)]:
-            if library == _place(folder, key, library):
-                os.utime(library)
-                return library
+        named = [folder / file.name for file in found if file.name.startswith(key)]
+        for library in named:
+            with suppress(OSError):  # one that cannot be read hides no other
+                if library == _place(folder, key, library):
+                    os.utime(library)
+                    return library
     return None
 
 

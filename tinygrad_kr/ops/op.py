@@ -238,6 +238,8 @@ def _binary(forward: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _general(forward: Callable[..., Any], promote: bool) -> Callable[..., Any]:
+    most = forward.nin if isinstance(forward, np.ufunc) else sys.maxsize
+
     def apply(*inputs: Any, **params: Any) -> Any:
         tracked = mixed = False
         dtype = None
@@ -260,6 +262,8 @@ def _general(forward: Callable[..., Any], promote: bool) -> Callable[..., Any]:
         if dtype is None:
             return forward(*inputs, **params)
         try:
+            if len(arrays) > most:  # NumPy would write its result into the next one
+                raise TypeError(f"expected {most} input, got {len(arrays)}.")
             y = forward(*arrays, **params)
         except Exception as error:
             raise explained(record, inputs, params, error) from error
