@@ -20,8 +20,8 @@ from tinygrad_kr.ops.node import (
     Node,
     constant,
     current_mode,
-    place_made,
     replace_gradient,
+    source_line_of,
     tick,
 )
 from tinygrad_kr.ops.shape import broadcast_to
@@ -59,8 +59,8 @@ _when_made = attrgetter("_made")
 def _freed(node: Node) -> RuntimeError:
     return RuntimeError(
         f"backward: expected the graph through {node._op.__name__}, recorded at "
-        f"{place_made(node)}, got one freed by an earlier backward. Compute the loss again in each "
-        "step, or pass retain_graph=True to the earlier backward"
+        f"{source_line_of(node)}, got one freed by an earlier backward. Compute the loss again in "
+        "each step, or pass retain_graph=True to the earlier backward"
     )
 
 
@@ -318,9 +318,9 @@ def _careful(node: Node, i: int, rule: Any, g: Any, y: Any, *values: Any, **para
         except Exception as error:
             which = "its output" if write_y else f"its input {writes.index(write)}"
             raise MutationError(
-                f"{node._op.__name__}, recorded at {place_made(node)}: expected {which} unchanged, "
-                f"got it overwritten by {write.what} at {write.source_line}. Call backward() "
-                "before that, or write to a .detach().clone()"
+                f"{node._op.__name__}, recorded at {source_line_of(node)}: expected {which} "
+                f"unchanged, got it overwritten by {write.what} at {write.source_line}. Call "
+                "backward() before that, or write to a .detach().clone()"
             ) from error
     if current_mode() == ANOMALY:
         _refuse_nan(node, i, gx, g)
@@ -332,7 +332,7 @@ def _refuse_replaced(node: Node, i: int, write: Any) -> None:
     then, now = node._values[i], node._inputs[i]._data  # type: ignore[index]
     if (then.shape, then.dtype) != (now.shape, now.dtype):
         raise MutationError(
-            f"{node._op.__name__}, recorded at {place_made(node)}: expected "
+            f"{node._op.__name__}, recorded at {source_line_of(node)}: expected "
             f"{then.dtype}{then.shape}, as it read, got {now.dtype}{now.shape} from {write.what} "
             f"at {write.source_line}."
         )
@@ -347,7 +347,7 @@ def _rescued(node: Node, x: Node, gx: Any, error: Exception) -> Any:
         return None
     if isinstance(gx, int | float):
         return np.full(x._data.shape, gx, x._data.dtype)
-    where = f"in the backward of {node._op.__name__}, recorded at {place_made(node)}"
+    where = f"in the backward of {node._op.__name__}, recorded at {source_line_of(node)}"
     if hasattr(gx, "shape"):
         raise ValueError(
             f"{where}: expected a cotangent of shape {x._data.shape}, got {gx.shape}."
@@ -364,8 +364,8 @@ def _refuse_nan(node: Node, i: int, gx: Any, g: Any) -> None:
     after, before = (value._data if isinstance(value, Node) else value for value in (gx, g))
     if has_nan(after) and not has_nan(before):
         raise AnomalyError(
-            f"backward of {node._op.__name__}, recorded at {place_made(node)}: expected numbers "
-            f"for input {i}, {after.dtype}{after.shape}, got a NaN."
+            f"backward of {node._op.__name__}, recorded at {source_line_of(node)}: expected "
+            f"numbers for input {i}, {after.dtype}{after.shape}, got a NaN."
         )
 
 

@@ -16,7 +16,7 @@ from numpy import ndarray
 
 import tinygrad_kr as tk
 from tinygrad_kr import Tensor, op
-from tinygrad_kr.ops.node import place_made
+from tinygrad_kr.ops.node import source_line_of
 from tinygrad_kr.ops.op import common_dtype, numpy_table
 from tinygrad_kr.testing import check_grads
 
@@ -241,28 +241,28 @@ def test_name_doc_and_place() -> None:
     assert curve.__doc__ == "What it draws."
     y = curve(leaf(1.0))
     line = inspect.currentframe().f_lineno - 1  # type: ignore[union-attr]
-    assert place_made(y).startswith(f"{__file__}:{line} (in test_name_doc_and_place)")
+    assert source_line_of(y).startswith(f"{__file__}:{line} (in test_name_doc_and_place)")
     assert "op=curve" in repr(y)
 
 
 def test_the_place_is_the_users_line_also_through_our_functions() -> None:
     y = np.linalg.norm(leaf(3.0, 4.0))
     assert isinstance(y, Tensor)
-    assert place_made(y).startswith(__file__)
+    assert source_line_of(y).startswith(__file__)
     tk.grad(lambda x: _check_place(x * 2).sum())(np.ones(2))
 
 
 def test_the_place_of_a_layers_op_is_the_layer_and_in_anomaly_mode_the_users_line() -> None:
     net = tk.nn.Sequential(tk.nn.Linear(2, 3))
-    place = place_made(net(leaf(3.0, 4.0).float()))
+    place = source_line_of(net(leaf(3.0, 4.0).float()))
     assert "linear.py" in place
     assert "detect_anomaly" in place
     with tk.detect_anomaly():
-        assert place_made(net(leaf(3.0, 4.0).float())).startswith(__file__)
+        assert source_line_of(net(leaf(3.0, 4.0).float())).startswith(__file__)
 
 
 def _check_place(y: Any) -> Any:
-    assert "in <lambda>" in place_made(y)
+    assert "in <lambda>" in source_line_of(y)
     return y
 
 

@@ -27,11 +27,11 @@ sys.path.insert(0, {path!r})
 sys.meta_path = [finder for finder in sys.meta_path if "ditable" not in repr(finder)]
 import numpy as np
 import tinygrad_kr as tk
-from tinygrad_kr.ops.node import place_made, user_frame
+from tinygrad_kr.ops.node import source_line_of, user_frame
 assert ".." in tk.__file__ or sys.platform == "win32", tk.__file__
 w = tk.Tensor(np.ones(3), requires_grad=True)
 with tk.detect_anomaly():
-    print(place_made(tk.nn.ReLU()(w)))
+    print(source_line_of(tk.nn.ReLU()(w)))
 
 @tk.compile
 def step(x):

@@ -103,7 +103,7 @@ def kept_library(folder: Path, key: str) -> Path | None:
         named = [folder / file.name for file in found if file.name.startswith(key)]
         for library in named:
             with suppress(OSError):  # one that cannot be read hides no other
-                if library == _place(folder, key, library):
+                if library == _path_of(folder, key, library):
                     os.utime(library)
                     return library
     return None
@@ -111,14 +111,14 @@ def kept_library(folder: Path, key: str) -> Path | None:
 
 def keep_library(built: Path, folder: Path, key: str) -> Path:
     """Put a library (0700) in its place at once, over what may lie there damaged."""
-    library = _place(folder, key, built)
+    library = _path_of(folder, key, built)
     if kept_library(folder, key) != library:  # Windows refuses to replace one that is in use
         built.chmod(0o700)
         files.replace(built, library)
     return library
 
 
-def _place(folder: Path, key: str, library: Path) -> Path:
+def _path_of(folder: Path, key: str, library: Path) -> Path:
     checksum = hashlib.sha256(key.encode() + library.read_bytes()).hexdigest()
     return folder / f"{key}-{checksum}{SUFFIX}"
 

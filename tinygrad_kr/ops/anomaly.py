@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy import ndarray
 
-from tinygrad_kr.ops.node import ANOMALY, CAPTURE, Node, current_mode, place_made, user_frame
+from tinygrad_kr.ops.node import ANOMALY, CAPTURE, Node, current_mode, source_line_of, user_frame
 from tinygrad_kr.ops.tracing import tracing
 from tinygrad_kr.ops.writes import _bases, owner
 
@@ -41,7 +41,7 @@ def inspect(node: Node, mode: int) -> None:
     if has_nan(node._data) and not any(has_nan(array) for array in arrays):
         raise AnomalyError(
             f"{node._op.__name__}: expected no new NaN, got one from "
-            f"{shapes_of(node._inputs or ())} at {place_made(node)}."
+            f"{shapes_of(node._inputs or ())} at {source_line_of(node)}."
         )
     node._inputs = LockedInputs(node._inputs or (), (*arrays, node._data))
 

@@ -158,7 +158,7 @@ class _PassedOver(dict[str, bool]):
 passed_over = _PassedOver()
 
 
-def place_made(node: Node) -> str:
+def source_line_of(node: Node) -> str:
     """The source line at which the node was recorded, as `file:line (in function)`."""
     place = _source_line(node._code, node._instruction)
     if node._code.co_filename.startswith(PACKAGE):

@@ -236,12 +236,12 @@ def _columns(x: ndarray, kernel: Sizes, stride: Sizes, dilation: Sizes, groups: 
     windows = _unfold(x, kernel=kernel, stride=stride, dilation=dilation)
     n, channels, *rest = windows.shape
     split = windows.reshape(n, groups, channels // groups, *rest)
-    places = (0, *range(3, 3 + len(kernel)))
+    positions = (0, *range(3, 3 + len(kernel)))
     elements = (*range(3 + len(kernel), split.ndim), 2)
     features = math.prod(kernel) * (channels // groups)
     if channels > groups and x.strides[1] < x.strides[-1]:
-        return split.transpose(1, *places, *elements).reshape(groups, -1, features)
-    return split.transpose(1, *elements, *places).reshape(groups, features, -1).mT
+        return split.transpose(1, *positions, *elements).reshape(groups, -1, features)
+    return split.transpose(1, *elements, *positions).reshape(groups, features, -1).mT
 
 
 def _filters(weight: ndarray, groups: int) -> ndarray:
@@ -315,24 +315,24 @@ def window_argmax(x: Any, y: Any, *, kernel: Sizes, stride: Sizes, dilation: Siz
     """Index in C order, in each window, of its first largest element `y`, or of its first NaN."""
     x, y = (value._data if isinstance(value, Node) else value for value in (x, y))
     index: ndarray = np.zeros_like(y, np.int8 if math.prod(kernel) < 128 else np.int32)
-    places = list(_elements(y.shape[y.ndim - len(kernel) :], kernel, stride, dilation))
+    elements = list(_elements(y.shape[y.ndim - len(kernel) :], kernel, stride, dilation))
     for part in _samples(x, len(kernel)):
-        for number, chosen in enumerate(_first_largest(x[part], y[part], places)):
+        for number, chosen in enumerate(_first_largest(x[part], y[part], elements)):
             index[part] += np.multiply(chosen, number, dtype=index.dtype)
     return index
 
 
-def _first_largest(x: ndarray, y: ndarray, places: list[Any]) -> Iterator[ndarray]:
+def _first_largest(x: ndarray, y: ndarray, elements: list[Any]) -> Iterator[ndarray]:
     """For each element of a window, a mask of the windows in which it is the first that equals `y`.
 
     NaN equals NaN here.
     """
     any_nan = np.isnan(y.max(initial=0.0))
     free = np.ones_like(y, bool)
-    for place in places[:-1]:
-        chosen = x[place] == y
+    for element in elements[:-1]:
+        chosen = x[element] == y
         if any_nan:
-            chosen |= np.isnan(y) & np.isnan(x[place])
+            chosen |= np.isnan(y) & np.isnan(x[element])
         chosen &= free
         free ^= chosen
         yield chosen
@@ -342,7 +342,7 @@ def _first_largest(x: ndarray, y: ndarray, places: list[Any]) -> Iterator[ndarra
 def _max_pool_vjp(g: ndarray, x: ndarray, y: ndarray, **window: Sizes) -> ndarray:
     """Zeros like `x` with `g` added to the first largest element of each window, `y`."""
     return _put(
-        g, y, x.shape, lambda part, places: _first_largest(x[part], y[part], places), window
+        g, y, x.shape, lambda part, elements: _first_largest(x[part], y[part], elements), window
     )
 
 
@@ -355,14 +355,18 @@ def _max_pool_gather(x: ndarray, *, index: ndarray, **window: Sizes) -> Any:
 def _max_unpool(g: ndarray, *, index: ndarray, shape: Sizes, **window: Sizes) -> ndarray:
     """Zeros of `shape` with `g` added to the element of each window that `index` names."""
     return _put(
-        g, index, shape, lambda part, places: (index[part] == n for n in range(len(places))), window
+        g,
+        index,
+        shape,
+        lambda part, elements: (index[part] == n for n in range(len(elements))),
+        window,
     )
 
 
 def _put(g: ndarray, like: ndarray, shape: Sizes, masks: Any, window: dict[str, Sizes]) -> ndarray:
     """Zeros of `shape`, laid out like `like`, with `g` added wherever one of the masks holds.
 
-    `masks(part, places)` gives one for each of the places of a window's elements.
+    `masks(part, elements)` gives one for each element of a window.
     """
     kernel = window["kernel"]
     if g.strides != like.strides:
@@ -372,14 +376,14 @@ def _put(g: ndarray, like: ndarray, shape: Sizes, masks: Any, window: dict[str, 
     apart = window["stride"] == kernel and max(window["dilation"]) == 1
     tiled = apart and all(n == c * k for n, c, k in zip(sizes, counts, kernel, strict=True))
     out = _laid_out_like(g, shape, np.empty if tiled else np.zeros)
-    places = list(_elements(counts, **window))
+    elements = list(_elements(counts, **window))
     for part in _samples(out, len(kernel)):
-        for place, mask in zip(places, masks(part, places), strict=True):
+        for element, mask in zip(elements, masks(part, elements), strict=True):
             chosen = where_or_zero(g[part], mask)
             if apart:
-                out[part][place] = chosen
+                out[part][element] = chosen
             else:
-                out[part][place] += chosen
+                out[part][element] += chosen
     return out
 
 
