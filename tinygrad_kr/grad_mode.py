@@ -145,7 +145,7 @@ def _stepwise(generator: Any, mode: Callable[[], _Mode]) -> Any:
 
 
 def recording_mode() -> int:
-    """The mode in which ops are recorded: with anomaly detection or a capture where one is on."""
+    """The mode in which ops are recorded: with anomaly detection or tracing where it is on."""
     if getattr(current_mode(), "anomaly", False):
         return ANOMALY
     return CAPTURE if tracing() is not None else ON

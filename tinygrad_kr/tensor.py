@@ -54,13 +54,13 @@ def note_change() -> None:
 
 
 def _refuse(what: str) -> None:
-    """Stop a capture that would need a Tensor's values, which are not known while capturing."""
+    """Stop a trace that needs a Tensor's values, which are not known while tracing."""
     if tracer := tracing():
         tracer.refuse(what)
 
 
 def _escapes(what: str) -> None:
-    """Give up a capture that would lose track of a Tensor's values."""
+    """Give up a trace that would lose track of a Tensor's values."""
     if tracer := tracing():
         tracer.give_up(what)
 

@@ -42,15 +42,8 @@ MODULES = [
 ]
 """The modules whose public names are looked at: those in `__all__`."""
 
-PENDING: list[str] = []
-"""Modules and packages in which names are defined that are not yet explained."""
-
 NAMES = {"tk": tk, "np": np, "nn": tk.nn, "F": tk.functional, "optim": tk.optim}
 """What an example may use without importing it."""
-
-
-def is_pending(module: str) -> bool:
-    return any(module == name or module.startswith(f"{name}.") for name in PENDING)
 
 
 def public_objects() -> Iterator[tuple[str, Any]]:
@@ -69,14 +62,7 @@ def public_objects() -> Iterator[tuple[str, Any]]:
             yield f"tk.Tensor.{attribute}", value
 
 
-def defined_in(name: str, value: Any) -> str:
-    return getattr(value, "__module__", None) or "tinygrad_kr.tensor"
-
-
-PUBLIC = {
-    name: value for name, value in public_objects() if not is_pending(defined_in(name, value))
-}
-READY = [name for name in MODULES if not is_pending(name)]
+PUBLIC = dict(public_objects())
 
 
 @pytest.mark.parametrize("name", PUBLIC)
@@ -149,7 +135,7 @@ def test_pickle_and_copy_find_it_again(name: str) -> None:
     assert copy.deepcopy(value) is value
 
 
-@pytest.mark.parametrize("name", READY)
+@pytest.mark.parametrize("name", MODULES)
 def test_a_module_shows_its_public_names_alone(name: str) -> None:
     module = importlib.import_module(name)
     shown = {attribute for attribute in dir(module) if not attribute.startswith("_")}

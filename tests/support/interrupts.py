@@ -20,13 +20,9 @@ import numpy as np
 
 import tinygrad_kr as tk
 from tinygrad_kr import Tensor, nn, optim
-from tinygrad_kr.optim import rules
 
 Make = Callable[[Any], optim.Optimizer]
 PACKAGE = os.path.dirname(os.path.abspath(tk.__file__)) + os.sep
-
-
-GENERATED = ("<compiled step>", "<condition>", *(f"<{rule} in place>" for rule in vars(rules)))
 
 
 def is_ours(code: CodeType) -> bool:

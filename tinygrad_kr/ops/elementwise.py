@@ -1,12 +1,12 @@
 """Elementwise operations. At a kink: PyTorch's choice (minimum-norm subgradient: relu'(0) = 0).
 
-First the records, one or two lines each; then a table with one line of help for each public one.
+Each op is one record: its function, its rules and its docstring.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -84,62 +84,211 @@ __all__ = [
     "where",
 ]  # fmt: skip
 
+# ------------------------------------------------------------------ docstrings
+
+_ONE_INPUT = """Elementwise {formula}.
+
+x: a Tensor, array or number of any shape.
+Dtype: {dtype}
+Gradient: {gradient}.
+Source: {source}.
+
+>>> {example}
+{output}
+"""
+_TWO_INPUTS = """Elementwise {formula}.
+
+a, b: Tensors, arrays or numbers whose shapes broadcast.
+Dtype: {dtype}
+Gradient: {gradient}.
+Raises ValueError if the shapes do not broadcast, TypeError for anything but real numbers.
+Source: {source}.
+
+>>> {example}
+{output}
+"""
+_FLOAT = "floats keep theirs; integers become float32."
+_SAME = "that of `x`."
+_TRUTH = "bool."
+_COMMON = "the common one; a Python number widens no Tensor."
+_QUOTIENT = "the common one; integers become float32, a Python number widens no Tensor."
+
+_NONE = "none; the result is a constant"
+
+
+def _help(
+    template: str,
+    dtype: str,
+    name: str,
+    formula: str,
+    gradient: str,
+    inputs: str,
+    output: str,
+    source: str = "",
+) -> str:
+    """The docstring of an op, with the example `inputs` -> `output`.
+
+    inputs: the first one, which becomes a Tensor, and the others after a semicolon. "to 3" at the
+        end rounds the result.
+    """
+    inputs, _, digits = inputs.partition(" to ")
+    first, _, others = inputs.partition(";")
+    call = f"tk.{name}(tk.tensor({first}){',' * bool(others)}{others})"
+    return template.format(
+        formula=formula,
+        dtype=dtype,
+        gradient=gradient,
+        source=source or f"np.{name}",
+        example=f"{call}.round({digits})" if digits else call,
+        output=f"Tensor({output})",
+    )
+
+
+_one, _two = partial(_help, _ONE_INPUT), partial(_help, _TWO_INPUTS)
+
+
+# ------------------------------------------------------------------ arithmetic
+
 # fmt: off
-add       = op(np.add,         lambda g, y, a, b: g,     lambda g, y, a, b: g, finite=True)
-subtract  = op(np.subtract,    lambda g, y, a, b: g,     lambda g, y, a, b: -g, finite=True)
-multiply  = op(np.multiply,    lambda g, y, a, b: g * b, lambda g, y, a, b: g * a)
-divide    = op(np.true_divide, lambda g, y, a, b: g / b, lambda g, y, a, b: -g * y / b)
-remainder = op(np.remainder,   lambda g, y, a, b: g,     lambda g, y, a, b: -g * floor_divide(a, b))
+add       = op(np.add,         lambda g, y, a, b: g,     lambda g, y, a, b: g, finite=True,
+    doc=_two(_COMMON, "add", "a + b", "1 for a, 1 for b", "[1.0, 2.0]; 3", "[4., 5.]"))
+subtract  = op(np.subtract,    lambda g, y, a, b: g,     lambda g, y, a, b: -g, finite=True,
+    doc=_two(_COMMON, "subtract", "a - b", "1 for a, -1 for b", "[1.0, 2.0]; 3", "[-2., -1.]"))
+multiply  = op(np.multiply,    lambda g, y, a, b: g * b, lambda g, y, a, b: g * a,
+    doc=_two(_COMMON, "multiply", "a b", "b for a, a for b", "[1.0, 2.0]; 3", "[3., 6.]"))
+divide    = op(np.true_divide, lambda g, y, a, b: g / b, lambda g, y, a, b: -g * y / b,
+    doc=_two(_QUOTIENT, "divide", "a / b",
+             "1 / b for a, -a / b^2 for b", "[1.0, 2.0]; 4", "[0.25, 0.5 ]"))
+remainder = op(np.remainder,   lambda g, y, a, b: g,     lambda g, y, a, b: -g * floor_divide(a, b),
+    doc=_two(_COMMON, "remainder", "a - b floor(a / b), with the sign of b",
+             "1 for a, -floor(a / b) for b", "[5.0, -5.0]; 3", "[2., 1.]"))
 
-negative   = op(np.negative,   lambda g, y, x: -g, finite=True)
+negative   = op(np.negative,   lambda g, y, x: -g, finite=True,
+    doc=_one(_SAME, "negative", "-x", "-1", "[1.0, -2.0]", "[-1.,  2.]"))
 positive   = op(np.positive,   lambda g, y, x: g, finite=True)
-absolute   = op(np.absolute,   lambda g, y, x: g * sign(x), numpy=[np.fabs])
-square     = op(np.square,     lambda g, y, x: g * (2 * x))
-reciprocal = op(np.reciprocal, lambda g, y, x: -g * y * y)
-sqrt       = op(np.sqrt,       lambda g, y, x: g / (2 * y))
-cbrt       = op(np.cbrt,       lambda g, y, x: g / (3 * y * y))
+absolute   = op(np.absolute,   lambda g, y, x: g * sign(x), numpy=[np.fabs],
+    doc=_one(_SAME, "absolute", "|x|", "sign(x), 0 at 0", "[-2.0, 3.0]", "[2., 3.]"))
+square     = op(np.square,     lambda g, y, x: g * (2 * x),
+    doc=_one(_SAME, "square", "x^2", "2 x", "[-2.0, 3.0]", "[4., 9.]"))
+reciprocal = op(np.reciprocal, lambda g, y, x: -g * y * y,
+    doc=_one(_SAME, "reciprocal", "1 / x; inf at 0", "-1 / x^2", "[2.0, 4.0]", "[0.5 , 0.25]"))
+sqrt       = op(np.sqrt,       lambda g, y, x: g / (2 * y),
+    doc=_one(_FLOAT, "sqrt", "sqrt(x); NaN below 0",
+             "1 / (2 sqrt(x)), inf at 0", "[4.0, 9.0]", "[2., 3.]"))
+cbrt       = op(np.cbrt,       lambda g, y, x: g / (3 * y * y),
+    doc=_one(_FLOAT, "cbrt", "cube root of x",
+             "1 / (3 cbrt(x)^2), inf at 0", "[8.0, -27.0] to 3", "[ 2., -3.]"))
 
-exp   = op(np.exp,   lambda g, y, x: g * y)
-exp2  = op(np.exp2,  lambda g, y, x: g * y * math.log(2))
-expm1 = op(np.expm1, lambda g, y, x: g * exp(x))
-log   = op(np.log,   lambda g, y, x: g / x)
-log1p = op(np.log1p, lambda g, y, x: g / (1 + x))
-log2  = op(np.log2,  lambda g, y, x: g / (x * math.log(2)))
-log10 = op(np.log10, lambda g, y, x: g / (x * math.log(10)))
+exp   = op(np.exp,   lambda g, y, x: g * y,
+    doc=_one(_FLOAT, "exp", "e^x", "e^x", "[0.0, 1.0] to 3", "[1.   , 2.718]"))
+exp2  = op(np.exp2,  lambda g, y, x: g * y * math.log(2),
+    doc=_one(_FLOAT, "exp2", "2^x", "2^x log(2)", "[0.0, 3.0] to 3", "[1., 8.]"))
+expm1 = op(np.expm1, lambda g, y, x: g * exp(x),
+    doc=_one(_FLOAT, "expm1", "e^x - 1, exact near 0", "e^x", "[0.0, 1.0] to 3", "[0.   , 1.718]"))
+log   = op(np.log,   lambda g, y, x: g / x,
+    doc=_one(_FLOAT, "log", "natural logarithm; -inf at 0, NaN below",
+             "1 / x", "[1.0, 2.0] to 3", "[0.   , 0.693]"))
+log1p = op(np.log1p, lambda g, y, x: g / (1 + x),
+    doc=_one(_FLOAT, "log1p", "log(1 + x), exact near 0",
+             "1 / (1 + x)", "[0.0, 1.0] to 3", "[0.   , 0.693]"))
+log2  = op(np.log2,  lambda g, y, x: g / (x * math.log(2)),
+    doc=_one(_FLOAT, "log2", "logarithm to base 2",
+             "1 / (x log(2))", "[1.0, 8.0] to 3", "[0., 3.]"))
+log10 = op(np.log10, lambda g, y, x: g / (x * math.log(10)),
+    doc=_one(_FLOAT, "log10", "logarithm to base 10",
+             "1 / (x log(10))", "[1.0, 100.0] to 3", "[0., 2.]"))
 
-sin     = op(np.sin,     lambda g, y, x: g * cos(x))
-cos: Op = op(np.cos,     lambda g, y, x: -g * sin(x))
-tan     = op(np.tan,     lambda g, y, x: g * (1 + y * y))
-arcsin  = op(np.arcsin,  lambda g, y, x: g / sqrt((1 - x) * (1 + x)))
-arccos  = op(np.arccos,  lambda g, y, x: -g / sqrt((1 - x) * (1 + x)))
-arctan  = op(np.arctan,  lambda g, y, x: g / (1 + x * x))
-sinh    = op(np.sinh,    lambda g, y, x: g * cosh(x))
-cosh: Op = op(np.cosh,   lambda g, y, x: g * sinh(x))
-tanh    = op(np.tanh,    lambda g, y, x: g * (1 - y * y), finite=True)
-arcsinh = op(np.arcsinh, lambda g, y, x: g / sqrt(1 + x * x))
-arccosh = op(np.arccosh, lambda g, y, x: g / sqrt((x - 1) * (x + 1)))
-arctanh = op(np.arctanh, lambda g, y, x: g / ((1 - x) * (1 + x)))
-deg2rad = op(np.deg2rad, lambda g, y, x: g * (math.pi / 180), numpy=[np.radians])
-rad2deg = op(np.rad2deg, lambda g, y, x: g * (180 / math.pi), numpy=[np.degrees])
+sin     = op(np.sin,     lambda g, y, x: g * cos(x),
+    doc=_one(_FLOAT, "sin", "sine; x in radians", "cos(x)", "[0.0, 1.0] to 3", "[0.   , 0.841]"))
+cos: Op = op(np.cos,     lambda g, y, x: -g * sin(x),
+    doc=_one(_FLOAT, "cos", "cosine; x in radians", "-sin(x)", "[0.0, 1.0] to 3", "[1.  , 0.54]"))
+tan     = op(np.tan,     lambda g, y, x: g * (1 + y * y),
+    doc=_one(_FLOAT, "tan", "tangent; x in radians",
+             "1 + tan(x)^2", "[0.0, 1.0] to 3", "[0.   , 1.557]"))
+arcsin  = op(np.arcsin,  lambda g, y, x: g / sqrt((1 - x) * (1 + x)),
+    doc=_one(_FLOAT, "arcsin", "inverse of sin, in [-pi/2, pi/2]; NaN outside [-1, 1]",
+             "1 / sqrt(1 - x^2), inf at -1 and 1", "[0.0, 1.0] to 3", "[0.   , 1.571]"))
+arccos  = op(np.arccos,  lambda g, y, x: -g / sqrt((1 - x) * (1 + x)),
+    doc=_one(_FLOAT, "arccos", "inverse of cos, in [0, pi]; NaN outside [-1, 1]",
+             "-1 / sqrt(1 - x^2), -inf at -1 and 1", "[1.0, 0.0] to 3", "[0.   , 1.571]"))
+arctan  = op(np.arctan,  lambda g, y, x: g / (1 + x * x),
+    doc=_one(_FLOAT, "arctan", "inverse of tan, in (-pi/2, pi/2)",
+             "1 / (1 + x^2)", "[0.0, 1.0] to 3", "[0.   , 0.785]"))
+sinh    = op(np.sinh,    lambda g, y, x: g * cosh(x),
+    doc=_one(_FLOAT, "sinh", "(e^x - e^-x) / 2", "cosh(x)", "[0.0, 1.0] to 3", "[0.   , 1.175]"))
+cosh: Op = op(np.cosh,   lambda g, y, x: g * sinh(x),
+    doc=_one(_FLOAT, "cosh", "(e^x + e^-x) / 2", "sinh(x)", "[0.0, 1.0] to 3", "[1.   , 1.543]"))
+tanh    = op(np.tanh,    lambda g, y, x: g * (1 - y * y), finite=True,
+    doc=_one(_FLOAT, "tanh", "(e^x - e^-x) / (e^x + e^-x), in [-1, 1]",
+             "1 - tanh(x)^2", "[0.0, 1.0] to 3", "[0.   , 0.762]"))
+arcsinh = op(np.arcsinh, lambda g, y, x: g / sqrt(1 + x * x),
+    doc=_one(_FLOAT, "arcsinh", "inverse of sinh",
+             "1 / sqrt(1 + x^2)", "[0.0, 1.0] to 3", "[0.   , 0.881]"))
+arccosh = op(np.arccosh, lambda g, y, x: g / sqrt((x - 1) * (x + 1)),
+    doc=_one(_FLOAT, "arccosh", "inverse of cosh, at least 0; NaN below 1",
+             "1 / sqrt(x^2 - 1), inf at 1", "[1.0, 2.0] to 3", "[0.   , 1.317]"))
+arctanh = op(np.arctanh, lambda g, y, x: g / ((1 - x) * (1 + x)),
+    doc=_one(_FLOAT, "arctanh", "inverse of tanh; NaN outside [-1, 1]",
+             "1 / (1 - x^2), inf at -1 and 1", "[0.0, 0.5] to 3", "[0.   , 0.549]"))
+deg2rad = op(np.deg2rad, lambda g, y, x: g * (math.pi / 180), numpy=[np.radians],
+    doc=_one(_FLOAT, "deg2rad", "degrees in radians, x pi / 180",
+             "pi / 180", "[0.0, 180.0] to 3", "[0.   , 3.142]"))
+rad2deg = op(np.rad2deg, lambda g, y, x: g * (180 / math.pi), numpy=[np.degrees],
+    doc=_one(_FLOAT, "rad2deg", "radians in degrees, x 180 / pi",
+             "180 / pi", "[0.0, 3.0] to 1", "[  0. , 171.9]"))
 
 # No derivative: piecewise constant.
-sign: Op = op(np.sign)
-floor = op(np.floor)
-ceil = op(np.ceil)
-trunc = op(np.trunc, numpy=[np.fix])
+sign: Op = op(np.sign,
+    doc=_one(_SAME, "sign", "sign of x: -1, 0 or 1", _NONE, "[-2.0, 0.0, 3.0]", "[-1.,  0.,  1.]"))
+floor = op(np.floor,
+    doc=_one(_SAME, "floor", "largest integer not above x", _NONE, "[-1.5, 1.5]", "[-2.,  1.]"))
+ceil = op(np.ceil,
+    doc=_one(_SAME, "ceil", "smallest integer not below x", _NONE, "[-1.5, 1.5]", "[-1.,  2.]"))
+trunc = op(np.trunc, numpy=[np.fix],
+    doc=_one(_SAME, "trunc", "x without its fraction, rounded towards 0",
+             _NONE, "[-1.5, 1.5]", "[-1.,  1.]"))
 rint = op(np.rint)
-round = op(np.round, numpy=[np.around], like=lambda x, decimals=0: None)
-floor_divide: Op = op(np.floor_divide)
+round = op(np.round, numpy=[np.around], like=lambda x, decimals=0: None,
+    doc=_one(_SAME, "round", "x rounded to `decimals` places, halves to even",
+             _NONE, "[0.5, 1.26]; 1", "[0.5, 1.3]"))
+floor_divide: Op = op(np.floor_divide,
+    doc=_two(_COMMON, "floor_divide", "floor(a / b)", _NONE, "[5.0, -5.0]; 3", "[ 1., -2.]"))
 signbit = op(np.signbit)
 
-equal, not_equal = op(np.equal), op(np.not_equal)
-less, less_equal = op(np.less), op(np.less_equal)
-greater, greater_equal = op(np.greater), op(np.greater_equal)
-logical_and, logical_or = op(np.logical_and), op(np.logical_or)
-logical_xor, logical_not = op(np.logical_xor), op(np.logical_not)
-bitwise_and, bitwise_or = op(np.bitwise_and), op(np.bitwise_or)
-bitwise_xor, invert = op(np.bitwise_xor), op(np.invert)
-isnan, isinf, isfinite = op(np.isnan), op(np.isinf), op(np.isfinite)
+equal = op(np.equal,
+    doc=_two(_TRUTH, "equal", "a == b", _NONE, "[1, 2, 3]; 2", "[False,  True, False]"))
+not_equal = op(np.not_equal,
+    doc=_two(_TRUTH, "not_equal", "a != b", _NONE, "[1, 2, 3]; 2", "[ True, False,  True]"))
+less = op(np.less,
+    doc=_two(_TRUTH, "less", "a < b", _NONE, "[1, 2, 3]; 2", "[ True, False, False]"))
+less_equal = op(np.less_equal,
+    doc=_two(_TRUTH, "less_equal", "a <= b", _NONE, "[1, 2, 3]; 2", "[ True,  True, False]"))
+greater = op(np.greater,
+    doc=_two(_TRUTH, "greater", "a > b", _NONE, "[1, 2, 3]; 2", "[False, False,  True]"))
+greater_equal = op(np.greater_equal,
+    doc=_two(_TRUTH, "greater_equal", "a >= b", _NONE, "[1, 2, 3]; 2", "[False,  True,  True]"))
+logical_and = op(np.logical_and,
+    doc=_two(_TRUTH, "logical_and", "test that a and b are both nonzero",
+             _NONE, "[0, 2]; 1", "[False,  True]"))
+logical_or = op(np.logical_or,
+    doc=_two(_TRUTH, "logical_or", "test that a or b is nonzero",
+             _NONE, "[0, 2]; 0", "[False,  True]"))
+logical_xor = op(np.logical_xor,
+    doc=_two(_TRUTH, "logical_xor", "test that one of a and b is nonzero",
+             _NONE, "[0, 2]; 1", "[ True, False]"))
+logical_not = op(np.logical_not,
+    doc=_one(_TRUTH, "logical_not", "x == 0", _NONE, "[0.0, 2.0]", "[ True, False]"))
+bitwise_and = op(np.bitwise_and)
+bitwise_or = op(np.bitwise_or)
+bitwise_xor = op(np.bitwise_xor)
+invert = op(np.invert)
+isnan = op(np.isnan,
+    doc=_one(_TRUTH, "isnan", "test for NaN", _NONE, "[1.0, np.nan]", "[False,  True]"))
+isinf = op(np.isinf,
+    doc=_one(_TRUTH, "isinf", "test for inf and -inf", _NONE, "[1.0, -np.inf]", "[False,  True]"))
+isfinite = op(np.isfinite,
+    doc=_one(_TRUTH, "isfinite", "test for numbers that are neither infinite nor NaN",
+             _NONE, "[1.0, np.nan]", "[ True, False]"))
 
 # fmt: on
 # ------------------------------------------------------------------ selection
@@ -188,16 +337,25 @@ def _tied(g: Any, wins: Any, ties: Any) -> Any:
 
 maximum = op(np.maximum,
              lambda g, y, a, b: _tied(g, (a > b) | isnan(a), a == b),
-             lambda g, y, a, b: _tied(g, (b > a) | isnan(b), a == b))
+             lambda g, y, a, b: _tied(g, (b > a) | isnan(b), a == b),
+    doc=_two(_COMMON, "maximum", "larger of a and b; NaN wins",
+             "1 for the larger, 1/2 for both where they are equal", "[1.0, 4.0]; 3", "[3., 4.]"))
 minimum = op(np.minimum,
              lambda g, y, a, b: _tied(g, (a < b) | isnan(a), a == b),
-             lambda g, y, a, b: _tied(g, (b < a) | isnan(b), a == b))
+             lambda g, y, a, b: _tied(g, (b < a) | isnan(b), a == b),
+    doc=_two(_COMMON, "minimum", "smaller of a and b; NaN wins",
+             "1 for the smaller, 1/2 for both where they are equal", "[1.0, 4.0]; 3", "[1., 3.]"))
 fmax    = op(np.fmax,
              lambda g, y, a, b: _tied(g, (a > b) | isnan(b), a == b),
-             lambda g, y, a, b: _tied(g, (b > a) | isnan(a), a == b))
+             lambda g, y, a, b: _tied(g, (b > a) | isnan(a), a == b),
+    doc=_two(_COMMON, "fmax", "larger of a and b; NaN loses",
+             "1 for the larger, 1/2 for both where they are equal", "[np.nan, 4.0]; 3", "[3., 4.]"))
 fmin    = op(np.fmin,
              lambda g, y, a, b: _tied(g, (a < b) | isnan(b), a == b),
-             lambda g, y, a, b: _tied(g, (b < a) | isnan(a), a == b))
+             lambda g, y, a, b: _tied(g, (b < a) | isnan(a), a == b),
+    doc=_two(_COMMON, "fmin", "smaller of a and b; NaN loses",
+             "1 for the smaller, 1/2 for both where they are equal",
+             "[np.nan, 4.0]; 3", "[3., 3.]"))
 # fmt: on
 
 
@@ -245,11 +403,24 @@ def _erf(x: ndarray) -> Any:
 
 
 # fmt: off
-sigmoid  = op(_sigmoid,  lambda g, y, x: g * y * (1 - y), finite=True)
-softplus = op(_softplus, lambda g, y, x: g * sigmoid(x))
-relu     = op(_relu,     lambda g, y, x: where_or_zero(g, y), finite=True)
-erf      = op(_erf,      lambda g, y, x: g * exp(-x * x) * (2 / math.sqrt(math.pi)))
-sinc     = op(np.sinc,   lambda g, y, x: g * _sinc_vjp(x))
+sigmoid  = op(_sigmoid,  lambda g, y, x: g * y * (1 - y), finite=True,
+    doc=_one(_FLOAT, "sigmoid", "1 / (1 + e^-x), in [0, 1]",
+             "sigmoid(x) (1 - sigmoid(x))",
+             "[0.0, 1.0] to 3", "[0.5  , 0.731]", source="torch.sigmoid"))
+softplus = op(_softplus, lambda g, y, x: g * sigmoid(x),
+    doc=_one(_FLOAT, "softplus", "log(1 + e^x), without overflow",
+             "sigmoid(x)",
+             "[0.0, 1.0] to 3", "[0.693, 1.313]", source="torch.nn.functional.softplus"))
+relu     = op(_relu,     lambda g, y, x: where_or_zero(g, y), finite=True,
+    doc=_one(_SAME, "relu", "max(x, 0)",
+             "1 above 0, 0 below and at 0",
+             "[-2.0, 3.0]", "[0., 3.]", source="torch.nn.functional.relu"))
+erf      = op(_erf,      lambda g, y, x: g * exp(-x * x) * (2 / math.sqrt(math.pi)),
+    doc=_one(_FLOAT, "erf", "2 / sqrt(pi) times the integral of e^(-t^2) from 0 to x",
+             "2 / sqrt(pi) e^(-x^2)", "[0.0, 1.0] to 3", "[0.   , 0.843]", source="torch.erf"))
+sinc     = op(np.sinc,   lambda g, y, x: g * _sinc_vjp(x),
+    doc=_one(_FLOAT, "sinc", "sin(pi x) / (pi x), 1 at 0",
+             "(cos(pi x) - sinc(x)) / x, 0 at 0", "[0.0, 0.5] to 3", "[1.   , 0.637]"))
 # fmt: on
 
 
@@ -303,171 +474,27 @@ def _finite_or_zero(y: Any) -> Any:
 # fmt: off
 power      = op(_power,        lambda g, y, a, b: _power_base(g, a, b),
                                lambda g, y, a, b: _power_exponent(g, y, a, b),
-                numpy=[np.power, np.float_power])
+                numpy=[np.power, np.float_power],
+    doc=_two(_COMMON, "power", "a^b",
+             "b a^(b - 1) for a, 0 where b = 0; a^b log(a) for b, 0 where a = 0 and b >= 0",
+             "[2.0, 3.0]; 2", "[4., 9.]"))
 arctan2    = op(np.arctan2,    lambda g, y, a, b: _turned(g, b, a, b),
-                               lambda g, y, a, b: -_turned(g, a, a, b))
+                               lambda g, y, a, b: -_turned(g, a, a, b),
+    doc=_two(_QUOTIENT, "arctan2", "angle of the point (b, a), in [-pi, pi]",
+             "b / (a^2 + b^2) for a, -a / (a^2 + b^2) for b, 0 at the origin",
+             "[0.0, 1.0]; 1 to 3", "[0.   , 0.785]"))
 hypot      = op(np.hypot,      lambda g, y, a, b: g * a / _safe(y),
-                               lambda g, y, a, b: g * b / _safe(y))
+                               lambda g, y, a, b: g * b / _safe(y),
+    doc=_two(_QUOTIENT, "hypot", "sqrt(a^2 + b^2), without overflow",
+             "a / hypot(a, b) for a, b / hypot(a, b) for b, 0 at the origin",
+             "[3.0, 5.0]; [4.0, 12.0] to 3", "[ 5., 13.]"))
 logaddexp  = op(np.logaddexp,  lambda g, y, a, b: g * exp(a - _finite_or_zero(y)),
-                               lambda g, y, a, b: g * exp(b - _finite_or_zero(y)))
+                               lambda g, y, a, b: g * exp(b - _finite_or_zero(y)),
+    doc=_two(_QUOTIENT, "logaddexp", "log(e^a + e^b), without overflow",
+             "e^a / (e^a + e^b) for a, e^b / (e^a + e^b) for b",
+             "[0.0, 1.0]; 0 to 3", "[0.693, 1.313]"))
 logaddexp2 = op(np.logaddexp2, lambda g, y, a, b: g * exp2(a - _finite_or_zero(y)),
                                lambda g, y, a, b: g * exp2(b - _finite_or_zero(y)))
 # fmt: on
 
 abs, neg = absolute, negative
-
-# ------------------------------------------------------------------ docstrings
-
-_ONE_INPUT = """Elementwise {formula}.
-
-x: a Tensor, array or number of any shape.
-Dtype: {dtype}
-Gradient: {gradient}.
-Source: {source}.
-
->>> {example}
-{output}
-"""
-_TWO_INPUTS = """Elementwise {formula}.
-
-a, b: Tensors, arrays or numbers whose shapes broadcast.
-Dtype: {dtype}
-Gradient: {gradient}.
-Raises ValueError if the shapes do not broadcast, TypeError for anything but real numbers.
-Source: {source}.
-
->>> {example}
-{output}
-"""
-_FLOAT = "floats keep theirs; integers become float32."
-_SAME = "that of `x`."
-_TRUTH = "bool."
-_COMMON = "the common one; a Python number widens no Tensor."
-_QUOTIENT = "the common one; integers become float32, a Python number widens no Tensor."
-
-
-def _help(template: str, dtype: str, rows: Iterable[tuple[Op, str, str, str, str]]) -> None:
-    """Give each op its docstring: formula, derivative, and an example `inputs` -> `output`.
-
-    `inputs` is the first one, which becomes a Tensor, and the others after a semicolon.
-    """
-    for record, formula, gradient, inputs, output in rows:
-        inputs, _, digits = inputs.partition(" to ")
-        first, _, others = inputs.partition(";")
-        call = f"tk.{record.__name__}(tk.tensor({first}){',' * bool(others)}{others})"
-        record.__doc__ = template.format(
-            formula=formula,
-            dtype=dtype,
-            gradient=gradient,
-            source=_SOURCES.get(record) or f"np.{record.__name__}",
-            example=f"{call}.round({digits})" if digits else call,
-            output=f"Tensor({output})",
-        )
-
-
-# fmt: off
-_SOURCES = {
-    relu: "torch.nn.functional.relu", sigmoid: "torch.sigmoid", erf: "torch.erf",
-    softplus: "torch.nn.functional.softplus",
-}
-_NONE = "none; the result is a constant"
-
-_help(_ONE_INPUT, _FLOAT, [
-    (sqrt, "sqrt(x); NaN below 0", "1 / (2 sqrt(x)), inf at 0", "[4.0, 9.0]", "[2., 3.]"),
-    (cbrt, "cube root of x", "1 / (3 cbrt(x)^2), inf at 0", "[8.0, -27.0] to 3", "[ 2., -3.]"),
-    (exp, "e^x", "e^x", "[0.0, 1.0] to 3", "[1.   , 2.718]"),
-    (exp2, "2^x", "2^x log(2)", "[0.0, 3.0] to 3", "[1., 8.]"),
-    (expm1, "e^x - 1, exact near 0", "e^x", "[0.0, 1.0] to 3", "[0.   , 1.718]"),
-    (log, "natural logarithm; -inf at 0, NaN below", "1 / x", "[1.0, 2.0] to 3", "[0.   , 0.693]"),
-    (log1p, "log(1 + x), exact near 0", "1 / (1 + x)", "[0.0, 1.0] to 3", "[0.   , 0.693]"),
-    (log2, "logarithm to base 2", "1 / (x log(2))", "[1.0, 8.0] to 3", "[0., 3.]"),
-    (log10, "logarithm to base 10", "1 / (x log(10))", "[1.0, 100.0] to 3", "[0., 2.]"),
-    (sin, "sine; x in radians", "cos(x)", "[0.0, 1.0] to 3", "[0.   , 0.841]"),
-    (cos, "cosine; x in radians", "-sin(x)", "[0.0, 1.0] to 3", "[1.  , 0.54]"),
-    (tan, "tangent; x in radians", "1 + tan(x)^2", "[0.0, 1.0] to 3", "[0.   , 1.557]"),
-    (arcsin, "inverse of sin, in [-pi/2, pi/2]; NaN outside [-1, 1]",
-        "1 / sqrt(1 - x^2), inf at -1 and 1", "[0.0, 1.0] to 3", "[0.   , 1.571]"),
-    (arccos, "inverse of cos, in [0, pi]; NaN outside [-1, 1]",
-        "-1 / sqrt(1 - x^2), -inf at -1 and 1", "[1.0, 0.0] to 3", "[0.   , 1.571]"),
-    (arctan, "inverse of tan, in (-pi/2, pi/2)", "1 / (1 + x^2)",
-        "[0.0, 1.0] to 3", "[0.   , 0.785]"),
-    (sinh, "(e^x - e^-x) / 2", "cosh(x)", "[0.0, 1.0] to 3", "[0.   , 1.175]"),
-    (cosh, "(e^x + e^-x) / 2", "sinh(x)", "[0.0, 1.0] to 3", "[1.   , 1.543]"),
-    (tanh, "(e^x - e^-x) / (e^x + e^-x), in [-1, 1]", "1 - tanh(x)^2",
-        "[0.0, 1.0] to 3", "[0.   , 0.762]"),
-    (arcsinh, "inverse of sinh", "1 / sqrt(1 + x^2)", "[0.0, 1.0] to 3", "[0.   , 0.881]"),
-    (arccosh, "inverse of cosh, at least 0; NaN below 1",
-        "1 / sqrt(x^2 - 1), inf at 1", "[1.0, 2.0] to 3", "[0.   , 1.317]"),
-    (arctanh, "inverse of tanh; NaN outside [-1, 1]",
-        "1 / (1 - x^2), inf at -1 and 1", "[0.0, 0.5] to 3", "[0.   , 0.549]"),
-    (deg2rad, "degrees in radians, x pi / 180", "pi / 180", "[0.0, 180.0] to 3", "[0.   , 3.142]"),
-    (rad2deg, "radians in degrees, x 180 / pi", "180 / pi", "[0.0, 3.0] to 1", "[  0. , 171.9]"),
-    (sinc, "sin(pi x) / (pi x), 1 at 0", "(cos(pi x) - sinc(x)) / x, 0 at 0",
-        "[0.0, 0.5] to 3", "[1.   , 0.637]"),
-    (sigmoid, "1 / (1 + e^-x), in [0, 1]", "sigmoid(x) (1 - sigmoid(x))",
-        "[0.0, 1.0] to 3", "[0.5  , 0.731]"),
-    (softplus, "log(1 + e^x), without overflow", "sigmoid(x)", "[0.0, 1.0] to 3", "[0.693, 1.313]"),
-    (erf, "2 / sqrt(pi) times the integral of e^(-t^2) from 0 to x",
-        "2 / sqrt(pi) e^(-x^2)", "[0.0, 1.0] to 3", "[0.   , 0.843]"),
-])
-_help(_ONE_INPUT, _SAME, [
-    (negative, "-x", "-1", "[1.0, -2.0]", "[-1.,  2.]"),
-    (absolute, "|x|", "sign(x), 0 at 0", "[-2.0, 3.0]", "[2., 3.]"),
-    (square, "x^2", "2 x", "[-2.0, 3.0]", "[4., 9.]"),
-    (reciprocal, "1 / x; inf at 0", "-1 / x^2", "[2.0, 4.0]", "[0.5 , 0.25]"),
-    (relu, "max(x, 0)", "1 above 0, 0 below and at 0", "[-2.0, 3.0]", "[0., 3.]"),
-    (sign, "sign of x: -1, 0 or 1", _NONE, "[-2.0, 0.0, 3.0]", "[-1.,  0.,  1.]"),
-    (floor, "largest integer not above x", _NONE, "[-1.5, 1.5]", "[-2.,  1.]"),
-    (ceil, "smallest integer not below x", _NONE, "[-1.5, 1.5]", "[-1.,  2.]"),
-    (trunc, "x without its fraction, rounded towards 0", _NONE, "[-1.5, 1.5]", "[-1.,  1.]"),
-    (round, "x rounded to `decimals` places, halves to even", _NONE,
-        "[0.5, 1.26]; 1", "[0.5, 1.3]"),
-])
-_help(_ONE_INPUT, _TRUTH, [
-    (isnan, "test for NaN", _NONE, "[1.0, np.nan]", "[False,  True]"),
-    (isinf, "test for inf and -inf", _NONE, "[1.0, -np.inf]", "[False,  True]"),
-    (isfinite, "test for numbers that are neither infinite nor NaN",
-        _NONE, "[1.0, np.nan]", "[ True, False]"),
-    (logical_not, "x == 0", _NONE, "[0.0, 2.0]", "[ True, False]"),
-])
-_help(_TWO_INPUTS, _COMMON, [
-    (add, "a + b", "1 for a, 1 for b", "[1.0, 2.0]; 3", "[4., 5.]"),
-    (subtract, "a - b", "1 for a, -1 for b", "[1.0, 2.0]; 3", "[-2., -1.]"),
-    (multiply, "a b", "b for a, a for b", "[1.0, 2.0]; 3", "[3., 6.]"),
-    (remainder, "a - b floor(a / b), with the sign of b",
-        "1 for a, -floor(a / b) for b", "[5.0, -5.0]; 3", "[2., 1.]"),
-    (floor_divide, "floor(a / b)", _NONE, "[5.0, -5.0]; 3", "[ 1., -2.]"),
-    (power, "a^b", "b a^(b - 1) for a, 0 where b = 0; a^b log(a) for b, 0 where a = 0 and b >= 0",
-        "[2.0, 3.0]; 2", "[4., 9.]"),
-    (maximum, "larger of a and b; NaN wins",
-        "1 for the larger, 1/2 for both where they are equal", "[1.0, 4.0]; 3", "[3., 4.]"),
-    (minimum, "smaller of a and b; NaN wins",
-        "1 for the smaller, 1/2 for both where they are equal", "[1.0, 4.0]; 3", "[1., 3.]"),
-    (fmax, "larger of a and b; NaN loses",
-        "1 for the larger, 1/2 for both where they are equal", "[np.nan, 4.0]; 3", "[3., 4.]"),
-    (fmin, "smaller of a and b; NaN loses",
-        "1 for the smaller, 1/2 for both where they are equal", "[np.nan, 4.0]; 3", "[3., 3.]"),
-])
-_help(_TWO_INPUTS, _QUOTIENT, [
-    (divide, "a / b", "1 / b for a, -a / b^2 for b", "[1.0, 2.0]; 4", "[0.25, 0.5 ]"),
-    (arctan2, "angle of the point (b, a), in [-pi, pi]",
-        "b / (a^2 + b^2) for a, -a / (a^2 + b^2) for b, 0 at the origin",
-        "[0.0, 1.0]; 1 to 3", "[0.   , 0.785]"),
-    (hypot, "sqrt(a^2 + b^2), without overflow",
-        "a / hypot(a, b) for a, b / hypot(a, b) for b, 0 at the origin",
-        "[3.0, 5.0]; [4.0, 12.0] to 3", "[ 5., 13.]"),
-    (logaddexp, "log(e^a + e^b), without overflow",
-        "e^a / (e^a + e^b) for a, e^b / (e^a + e^b) for b", "[0.0, 1.0]; 0 to 3", "[0.693, 1.313]"),
-])
-_help(_TWO_INPUTS, _TRUTH, [
-    (equal, "a == b", _NONE, "[1, 2, 3]; 2", "[False,  True, False]"),
-    (not_equal, "a != b", _NONE, "[1, 2, 3]; 2", "[ True, False,  True]"),
-    (less, "a < b", _NONE, "[1, 2, 3]; 2", "[ True, False, False]"),
-    (less_equal, "a <= b", _NONE, "[1, 2, 3]; 2", "[ True,  True, False]"),
-    (greater, "a > b", _NONE, "[1, 2, 3]; 2", "[False, False,  True]"),
-    (greater_equal, "a >= b", _NONE, "[1, 2, 3]; 2", "[False,  True,  True]"),
-    (logical_and, "test that a and b are both nonzero", _NONE, "[0, 2]; 1", "[False,  True]"),
-    (logical_or, "test that a or b is nonzero", _NONE, "[0, 2]; 0", "[False,  True]"),
-    (logical_xor, "test that one of a and b is nonzero", _NONE, "[0, 2]; 1", "[ True, False]"),
-])
-# fmt: on

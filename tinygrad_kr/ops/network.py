@@ -93,7 +93,6 @@ scatter_labels: Op = op(_scatter_labels, lambda g, y, c, labels, axis, classes:
 
 # ------------------------------------------------------------------ losses of a probability
 
-FLOAT_SCORES = "scores are floats; convert with .astype(np.float32)"
 EMPTY_MEAN = (
     "expected at least one element for a mean, got an empty batch. Leave it out "
     '(DataLoader(..., drop_last=True), or `if len(x):`), or use reduction="sum", which is 0'

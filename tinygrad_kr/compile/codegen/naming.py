@@ -11,13 +11,12 @@ from types import FunctionType, MethodType
 from typing import Any
 
 from tinygrad_kr.compile.ir.bindings import Argument, Gradient, GradientWrite, Leaf
-from tinygrad_kr.compile.ir.globals import Globals
 from tinygrad_kr.compile.ir.program import Program, Value
 from tinygrad_kr.escape import identifier
 from tinygrad_kr.nn.module import Module
 from tinygrad_kr.ops.node import Node
 
-__all__ = ["Globals", "SymbolNames", "assigned_name", "leaf_names"]
+__all__ = ["SymbolNames", "assigned_name", "leaf_names"]
 
 _ASSIGNED = re.compile(r"\s*([A-Za-z_]\w*)\s*(?::[^=]*)?=[^=]", re.ASCII)
 _NUMBERED = re.compile(r"\b([mv])(\d+)\b")

@@ -29,7 +29,7 @@ from tinygrad_kr.compile.plan.steps import Convolution, Segment, is_returned, wr
 from tinygrad_kr.compile.run.arena import Arena
 from tinygrad_kr.compile.run.blas_convolution import ConvolutionRunner
 from tinygrad_kr.compile.trace.condition import Condition
-from tinygrad_kr.escape import argument, string
+from tinygrad_kr.escape import argument
 from tinygrad_kr.ops import linalg
 from tinygrad_kr.ops.anomaly import _families, are_arrays_locked
 from tinygrad_kr.ops.node import constant, tick
@@ -239,24 +239,9 @@ class _Driver(Globals):
         return name
 
     def _terms(self, instruction: Instruction) -> str:
-        terms = [self._term(x) for x in instruction.inputs]
-        terms += [argument(name, self._term(x)) for name, x in instruction.params.items()]
+        terms = [self.term(x) for x in instruction.inputs]
+        terms += [argument(name, self.term(x)) for name, x in instruction.params.items()]
         return ", ".join(terms)
-
-    def _term(self, x: Any) -> str:
-        if isinstance(x, Value):
-            return self.array(x)
-        if x is ...:
-            return "..."
-        if x is None or isinstance(x, bool) or type(x) is int:
-            return repr(x)
-        if type(x) is str:
-            return string(x)
-        if type(x) is tuple:
-            return f"({''.join(self._term(part) + ', ' for part in x)})"
-        if type(x) is list:
-            return f"[{', '.join(map(self._term, x))}]"
-        return self.name(x, "given")
 
     def _own(self, value: Value) -> None:
         """Memory for a value: new at each call if it outlives it, else a piece of the arena."""
@@ -334,7 +319,7 @@ class _Driver(Globals):
     def check(self, check: Check) -> None:
         """Call a check, which may raise."""
         self.calls += 1
-        terms = ", ".join([self.array(check.value), *map(self._term, check.rest)])
+        terms = ", ".join([self.array(check.value), *map(self.term, check.rest)])
         self.lines.append(f"{self.name(check.function, 'check')}({terms})")
 
     # -------------------------------------------------------------- the end

@@ -5,7 +5,6 @@ An optimizer updates its parameters itself, since `Optimizer.step` already works
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -13,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy import ndarray
 
-from tinygrad_kr.compile.codegen.naming import Globals, SymbolNames
+from tinygrad_kr.compile.codegen.naming import SymbolNames
 from tinygrad_kr.compile.ir.bindings import (
     Argument,
     Constant,
@@ -21,13 +20,17 @@ from tinygrad_kr.compile.ir.bindings import (
     GradientWrite,
     Leaf,
     LeafWrite,
+    Option,
     StaleError,
+    StateArray,
+    StateNumber,
 )
+from tinygrad_kr.compile.ir.globals import Globals
 from tinygrad_kr.compile.ir.program import Check, Instruction, Program, Value
 from tinygrad_kr.compile.passes.expand import expanded
 from tinygrad_kr.compile.passes.simplify import simplified, without_dead_code
 from tinygrad_kr.compile.trace.condition import Condition
-from tinygrad_kr.compile.trace.optimizer_step import Option, RecordedStep, StateArray, StateNumber
+from tinygrad_kr.compile.trace.optimizer_step import RecordedStep
 from tinygrad_kr.compile.trace.tracer import Tracer
 from tinygrad_kr.escape import argument, comment
 from tinygrad_kr.ops import shape
@@ -218,17 +221,9 @@ class _Replay(Globals):
         where = f"{comment(op.__name__)}, {comment(instruction.source_line)}"
         self.lines.append(f"{self.term(output)} = {made}  # {where}")
 
-    def term(self, x: Any) -> str:
-        """An input or parameter as the source writes it."""
-        if isinstance(x, Value):
-            return f"a{x.number}"
-        if type(x) is tuple:
-            return f"({''.join(self.term(part) + ', ' for part in x)})"
-        if type(x) is list:
-            return f"[{', '.join(map(self.term, x))}]"
-        if x is None or type(x) in (bool, int, str) or (type(x) is float and math.isfinite(x)):
-            return repr(x)
-        return self.name(x, "given")
+    def array(self, value: Value) -> str:
+        """The variable that holds a value's array."""
+        return f"a{value.number}"
 
     # -------------------------------------------------------------- the end
 

@@ -13,7 +13,7 @@ from tinygrad_kr.ops.node import constant
 from tinygrad_kr.optim.lowering import lower, structure_of
 from tinygrad_kr.tensor import Tensor
 
-__all__ = ["LiveNumber", "Option", "RecordedStep", "StateArray", "StateNumber"]
+__all__ = ["LiveNumber", "RecordedStep"]
 
 
 class LiveNumber(Tensor):
