@@ -175,7 +175,7 @@ step = frameworks.make("compiled", "mnist")
 for _ in range(4): step()
 tracemalloc.start()
 for _ in range(5): step()
-print(step.func.last_runner.native.workspace, tracemalloc.get_traced_memory()[1])
+print(step.func.last_runner.workspace, tracemalloc.get_traced_memory()[1])
 """
 
 

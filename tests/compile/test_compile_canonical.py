@@ -79,12 +79,12 @@ def test_another_step_is_compiled(started: list[str]) -> None:
 
 
 def test_source_shows_names_and_lines() -> None:
-    native = (step := compiled(defined(STEP, "a.py"), X)).last_runner.native
+    native = (step := compiled(defined(STEP, "a.py"), X)).last_runner
     assert re.search(r"double hidden_\d+_i = .*;  /\* tanh, a.py:3 \*/", step.source)
     assert "image_0[i0]" in step.source
     assert "/* sum, a.py:4 */" in step.source
     for text in ("image", "hidden", "a.py"):
-        assert text not in native.c_source
+        assert text not in native.code.text
 
 
 class Layers(nn.Module):
@@ -108,7 +108,7 @@ def test_equal_layers_on_different_lines_are_one_function() -> None:
         expected = net(x).data
         step = compiled(net, x)
         np.testing.assert_allclose(step(x).data, expected, 1e-6)
-    text = step.last_runner.native.c_source
+    text = step.last_runner.code.text
     assert text.count("= tk_tanhf(") == 1
     (comment,) = re.findall(r"= tk_tanhf\(.*/\* tanh, (.*) \*/", step.source)
     lines = re.findall(r"\.py:(\d+)", comment)

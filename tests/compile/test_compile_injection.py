@@ -263,7 +263,7 @@ def test_the_attacks_run_where_comments_are_as_they_were(
     if way == "C":
         code = code_of(compiled)
         assert code is not None
-        plan = compiled.last_runner.native.plan
+        plan = compiled.last_runner.plan
         memory = [plan.roots[root] for root in plan.segments[0].roots]
         library = build(code.shown(), included(code.text))
         library["part0"](ctypes.py_object(tuple(np.ones(v.shape, v.dtype) for v in memory)))

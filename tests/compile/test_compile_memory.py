@@ -21,7 +21,7 @@ from tinygrad_kr.compile import Compiled
 from tinygrad_kr.compile.plan.memory import LINE, packed
 from tinygrad_kr.compile.plan.plan import MAX_WORKER_STEPS, Plan
 from tinygrad_kr.compile.plan.steps import Call, Lifetime, Step
-from tinygrad_kr.compile.run.c_runner import Native
+from tinygrad_kr.compile.run.c_runner import CRunner
 from tinygrad_kr.ops.node import Node
 
 # ------------------------------------------------------------------ where the pieces lie
@@ -213,7 +213,7 @@ def test_compiled_is_as_eager(make: Make) -> None:
         np.testing.assert_allclose(found, wanted, *((2e-5, 2e-5) if single else (1e-12, 1e-12)))
 
 
-def compiled_net(make: Make) -> Native:
+def compiled_net(make: Make) -> CRunner:
     step, inputs, _ = make()
     compiled = Compiled(step)
     for _ in range(4):
@@ -253,7 +253,7 @@ def called_with(make: Make) -> list[tuple[str, tuple[np.ndarray, ...]]]:
 def test_what_one_c_function_is_given_lies_apart(make: Make) -> None:
     """In the very source that is built: all memory is `restrict` there."""
     native = compiled_net(make)
-    functions = re.findall(r"^  \w+\((.*memory\[.*)\);$", native.c_source, re.M)
+    functions = re.findall(r"^  \w+\((.*memory\[.*)\);$", native.code.text, re.M)
     given = [{int(root) for root in re.findall(r"memory\[(\d+)\]", line)} for line in functions]
     assert given
     for roots in given:

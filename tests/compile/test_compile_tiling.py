@@ -297,7 +297,7 @@ def test_a_convolutional_net_is_one_c_function_that_runs_again_and_again() -> No
     np.testing.assert_allclose(found, losses, 1e-5)
     for p, q in zip(model.parameters(), twin.parameters(), strict=True):
         np.testing.assert_allclose(p.detach().numpy(), q.detach().numpy(), 1e-4, 1e-6)
-    native = compiled.last_runner.native
+    native = compiled.last_runner
     assert native.looped is not None
     assert native.calls == 0
 
@@ -308,7 +308,7 @@ def test_convolutions_share_their_scratch_memory(monkeypatch: pytest.MonkeyPatch
     compiled = tk.compile(small_net()[0])
     for _ in range(3):
         compiled(x, y)
-    native = compiled.last_runner.native
+    native = compiled.last_runner
     steps = [s for s in native.plan.steps if isinstance(s, TiledConvolution)]
     assert len(steps) == 4
     sizes = [step.scratch.size * 4 for step in steps]

@@ -187,7 +187,7 @@ STEPS: dict[str, Callable[[], Case]] = {
 
 def native(case: Case) -> Any:
     (entry,) = case.step._specialisations()
-    return entry.runner.native
+    return entry.runner
 
 
 @pytest.fixture
@@ -218,7 +218,7 @@ def test_a_step_is_built_and_exports_its_functions(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     as_elsewhere(SYSTEMS[system])
-    source = native(STEPS[name]()).c_source
+    source = native(STEPS[name]()).code.text
     library = SYSTEMS[system].library(source, tmp_path, monkeypatch)
     wanted = re.findall(r"^EXPORT \w+ (?:\(\*)?(\w+)\)?\(", source, re.MULTILINE)
     assert wanted
@@ -329,7 +329,7 @@ def test_a_step_that_windows_runs_gives_the_eager_values(
     made = native(case)
     assert len(made.parts) == 1
     assert all(isinstance(step, Check) for step in made.plan.steps if isinstance(step, OUTSIDE))
-    library = WINDOWS.library(made.c_source, driver.parent / name, monkeypatch)
+    library = WINDOWS.library(made.code.text, driver.parent / name, monkeypatch)
     memory = Memory(made, case.arguments)
     before = [leaf.data.copy() for leaf in case.leaves]
     words = ["step", str(library), made.parts[0].__name__]

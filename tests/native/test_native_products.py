@@ -277,6 +277,6 @@ def test_a_step_of_large_products_is_one_c_function_and_shares_memory() -> None:
     np.testing.assert_allclose(*zip(*losses, strict=True), 1e-5)
     assert "tk_gemm(" in compiled.source
     assert "matmul(" not in compiled.source.split("def run")[1]
-    c_runner = compiled.last_runner.native
+    c_runner = compiled.last_runner
     assert c_runner.looped is not None
     assert c_runner.arena.nbytes < sum(piece.size for piece in c_runner.arena.pieces.values())

@@ -63,7 +63,7 @@ def test_one_function_is_one_library(short: None) -> None:
     """In whatever order sets are: a library in the cache serves every process."""
     given = arrays((1000,), (1000,), (1000,))
     runners = [compiled_f(*given).last_runner for _ in range(6)]
-    assert len({runner.native.c_source for runner in runners}) == 1
+    assert len({runner.code.text for runner in runners}) == 1
 
 
 def test_layouts(short: None) -> None:

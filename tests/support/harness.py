@@ -15,7 +15,7 @@ import pytest
 import tinygrad_kr as tk
 from tinygrad_kr import Tensor, nn
 from tinygrad_kr.compile import Compiled, function
-from tinygrad_kr.compile.run.c_runner import Native
+from tinygrad_kr.compile.run.c_runner import CRunner
 from tinygrad_kr.native.build import find_compiler
 
 BACKENDS = ["numpy", *(["c"] if find_compiler() is not None else [])]
@@ -180,8 +180,8 @@ def settled(compiled: Any, *args: Any) -> Any:
     return replayed(compiled, *args)
 
 
-def native_of(compiled: Any) -> Native:
+def native_of(compiled: Any) -> CRunner:
     """The C of the latest call's program."""
-    native = compiled.last_runner.native
-    assert isinstance(native, Native)
+    native = compiled.last_runner
+    assert isinstance(native, CRunner)
     return native

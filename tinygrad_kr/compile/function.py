@@ -15,14 +15,14 @@ import numpy as np
 from numpy import ndarray
 
 from tinygrad_kr import tree
-from tinygrad_kr.compile.codegen.program import CProgram, c_program
+from tinygrad_kr.compile.codegen.program import c_program
 from tinygrad_kr.compile.ir.bindings import StaleError, tell_fixed
 from tinygrad_kr.compile.ir.calling import are_found
 from tinygrad_kr.compile.ir.program import Program, difference
 from tinygrad_kr.compile.loop import array_of, repeat, scan
 from tinygrad_kr.compile.passes.pipeline import lowered
 from tinygrad_kr.compile.plan.plan import Plan
-from tinygrad_kr.compile.run.c_runner import Native, NotInPlaceError
+from tinygrad_kr.compile.run.c_runner import CRunner, NotInPlaceError
 from tinygrad_kr.compile.run.numpy_runner import NumPyRunner
 from tinygrad_kr.compile.trace.condition import Condition
 from tinygrad_kr.compile.trace.guards import Guards
@@ -66,38 +66,13 @@ class Runner(Protocol):
         ...
 
 
-class NativeRunner:
-    """A program in C and NumPy calls."""
-
-    def __init__(self, tracer: Tracer, program: Program, plan: Plan, code: CProgram) -> None:
-        self.program, self.code = program, code
-        self.native = Native(tracer, plan, code)
-        self.looped = self.native.looped
-        self.run_if = self.native.run_if
-
-    @property
-    def source(self) -> str:
-        """The C, with the user's names and lines, and the Python that calls it."""
-        return f"{self.code.shown()}\n{self.native.source}"
-
-    def summary(self) -> str:
-        """The steps of the program, in one line."""
-        native = self.native
-        plural = "s" * (len(native.parts) != 1)
-        return (
-            f"{len(native.parts)} C function{plural} of {native.loops} loops, "
-            f"{native.calls} NumPy calls "
-            f"({native.products} matrix products), {native.workspace:,} bytes of workspace"
-        )
-
-
 def runner_of(tracer: Tracer) -> Runner:
     """The fastest runner for a trace on this computer: C, or NumPy calls without a compiler."""
     if find_compiler() is None or not are_found():
         return NumPyRunner(tracer)
     program = lowered(tracer.program)
     plan = Plan(program, tracer.single)
-    return NativeRunner(tracer, program, plan, c_program(plan, tracer))
+    return CRunner(tracer, program, plan, c_program(plan, tracer))
 
 
 class Specialisation:

@@ -18,7 +18,7 @@ from numpy import ndarray
 
 from tinygrad_kr.compile.codegen.program import CProgram
 from tinygrad_kr.compile.ir.bindings import Argument
-from tinygrad_kr.compile.ir.program import Check, Value
+from tinygrad_kr.compile.ir.program import Check, Program, Value
 from tinygrad_kr.compile.plan.plan import Plan
 from tinygrad_kr.compile.plan.steps import OUTSIDE, Call, Convolution
 from tinygrad_kr.compile.run.driver import _Driver
@@ -36,12 +36,12 @@ def _work(plan: Plan) -> int:
     return sum(root.size for root in plan.roots)
 
 
-class Native:
-    """`native.run_if(condition, missed)(leaves)`: one call of the compiled function, given its
-    flattened arguments."""
+class CRunner:
+    """A program in C and NumPy calls: `run_if(condition, missed)(leaves)` is one call of the
+    compiled function, given its flattened arguments."""
 
-    def __init__(self, tracer: Any, plan: Plan, code: CProgram) -> None:
-        self.plan, self.c_source = plan, code.text
+    def __init__(self, tracer: Any, program: Program, plan: Plan, code: CProgram) -> None:
+        self.program, self.plan, self.code = program, plan, code
         driver = _Driver(plan, tracer, code.names.by_number)
         library: Any = None if code.is_empty else _built(code)
         if library is not None and _work(plan) < MAX_HOLDING:
@@ -61,7 +61,7 @@ class Native:
         self.looped = None if plan.looped is None else Looped(plan, plan.looped)
         if self.looped is not None:
             self.looped.attach(library)
-        self.source = driver.source()
+        self.python_source = driver.source()
         self.run_if = driver.compiled_if
         self.parts = driver.parts
         self.calls = driver.calls
@@ -71,6 +71,19 @@ class Native:
         )
         self.workspace = driver.workspace
         self.arena = driver.arena
+
+    @property
+    def source(self) -> str:
+        """The C, with the user's names and lines, and the Python that calls it."""
+        return f"{self.code.shown()}\n{self.python_source}"
+
+    def summary(self) -> str:
+        """The steps of the program, in one line."""
+        plural = "s" * (len(self.parts) != 1)
+        return (
+            f"{len(self.parts)} C function{plural} of {self.loops} loops, {self.calls} NumPy calls "
+            f"({self.products} matrix products), {self.workspace:,} bytes of workspace"
+        )
 
 
 def _built(code: CProgram) -> ctypes.CDLL:
