@@ -4,12 +4,12 @@ seeds."""
 from __future__ import annotations
 
 from functools import cache
-from operator import index
 from typing import Any, TypeAlias
 
 import numpy as np
 from numpy import ndarray
 
+from tinygrad_kr.arrays.shape import sizes_of
 from tinygrad_kr.ops.op import Op, op
 from tinygrad_kr.ops.tracing import tracing
 from tinygrad_kr.tensor import Tensor
@@ -59,12 +59,6 @@ def resolve(generator: Generator | None, name: str) -> Generator:
             "np.random.default_rng(seed)"
         )
     return generator
-
-
-def _shape(sizes: tuple[Any, ...]) -> tuple[int, ...]:
-    if len(sizes) == 1 and isinstance(sizes[0], tuple | list):
-        sizes = tuple(sizes[0])
-    return tuple(map(index, sizes))
 
 
 def _float(dtype: Any, name: str) -> Any:
@@ -131,7 +125,7 @@ def rand(
     (2, 3)
     """
     drawn = {
-        "shape": _shape(sizes),
+        "shape": sizes_of(sizes),
         "dtype": _float(dtype, "rand"),
         "generator": resolve(generator, "rand"),
     }
@@ -152,7 +146,7 @@ def randn(
     (2, 3)
     """
     drawn = {
-        "shape": _shape(sizes),
+        "shape": sizes_of(sizes),
         "dtype": _float(dtype, "randn"),
         "generator": resolve(generator, "randn"),
     }
@@ -177,7 +171,7 @@ def randint(
     low, high = (0, low) if high is None else (low, high)
     if high <= low:
         raise ValueError(f"randint: expected low < high, got {low} and {high}.")
-    shape = _shape((size,) if isinstance(size, int) else tuple(size))
+    shape = sizes_of((size,) if isinstance(size, int) else tuple(size))
     return _drawn(
         _randint, low=low, high=high, shape=shape, generator=resolve(generator, "randint")
     )
