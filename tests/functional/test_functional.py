@@ -307,7 +307,7 @@ def test_maxout_takes_the_largest_of_neighbours() -> None:
     y.sum().backward()
     assert x.grad is not None
     np.testing.assert_array_equal(x.grad.data, [[0, 1, 0.5, 0.5, 1, 0]])
-    with pytest.raises(ValueError, match=r"of pieces=4 on axis 1, got shape \(1, 6\)\."):
+    with pytest.raises(ValueError, match=r"of pieces=4 on axis -1, got shape \(1, 6\)\."):
         F.maxout(x, 4)
 
 

@@ -246,12 +246,12 @@ def maxout(input: Any, pieces: int, dim: int = -1) -> Any:
     >>> F.maxout(tk.tensor([[1.0, 5.0, -2.0, -3.0]]), pieces=2)
     Tensor([[ 5., -2.]])
     """
-    dim = axis_index(dim, input.ndim, "maxout")
-    size = input.shape[dim]
+    axis = axis_index(dim, input.ndim, "maxout")
+    size = input.shape[axis]
     if pieces < 1 or size % pieces:
         raise ValueError(
             f"maxout: expected a multiple of pieces={pieces} on axis {dim}, got shape "
             f"{input.shape}."
         )
-    grouped = (*input.shape[:dim], size // pieces, pieces, *input.shape[dim + 1 :])
-    return reduction.max_(input.reshape(grouped), axis=dim + 1)
+    grouped = (*input.shape[:axis], size // pieces, pieces, *input.shape[axis + 1 :])
+    return reduction.max_(input.reshape(grouped), axis=axis + 1)
