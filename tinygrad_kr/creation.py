@@ -8,6 +8,7 @@ import numpy as np
 
 from tinygrad_kr.arrays.operands import as_array
 from tinygrad_kr.arrays.shape import sizes_of
+from tinygrad_kr.ops.tracing import tracing
 from tinygrad_kr.tensor import Tensor
 
 __all__ = [
@@ -27,7 +28,11 @@ def tensor(data: Any, dtype: Any = None, requires_grad: bool = False) -> Tensor:
     Tensor([[1., 2.],
             [3., 4.]])
     """
-    return Tensor(np.array(as_array(data, dtype)), requires_grad=requires_grad)
+    made = Tensor(np.array(as_array(data, dtype)), requires_grad=requires_grad)
+    if isinstance(data, Tensor) and (tracer := tracing()):
+        tracer.copied(made, data)
+        tracer.gives_tensor(made)
+    return made
 
 
 def zeros(*sizes: Any, dtype: Any = np.float32, requires_grad: bool = False) -> Tensor:
@@ -78,6 +83,8 @@ def full(size: Any, fill_value: Any, dtype: Any = None, requires_grad: bool = Fa
             [7., 7.]])
     """
     value = as_array(fill_value, dtype)
+    if isinstance(fill_value, Tensor) and (tracer := tracing()):
+        tracer.give_up("full with a Tensor as its value")
     return Tensor(np.full(sizes_of((size,)), value), requires_grad=requires_grad)
 
 
