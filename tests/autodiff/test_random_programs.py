@@ -499,4 +499,4 @@ def test_long_random_program(backend: str) -> None:
     machine = type(
         "Programs", (Programs,), {"backend": backend, "largest_start": 100, "largest_compiled": 200}
     )
-    check(machine, 400 if backend == "numpy" else 25, 200)
+    check(machine, 100 if backend == "numpy" else 10, 200)
