@@ -162,7 +162,7 @@ class Child:
             pid, status = os.waitpid(self.pid, 0)
         if not pid:
             return None
-        with os.fdopen(self.read) as pipe:
+        with os.fdopen(self.read, encoding="utf-8") as pipe:
             names = pipe.read().split("\n")
         last = names[-2] if len(names) > 1 else ""
         if os.WIFSIGNALED(status):
