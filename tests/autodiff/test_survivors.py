@@ -13,6 +13,7 @@ import tinygrad_kr as tk
 import tinygrad_kr.functional as F
 from tinygrad_kr import Tensor, optim
 from tinygrad_kr.ops import network, reduction
+from tinygrad_kr.ops.indexing import is_basic
 
 
 def test_the_series_of_sinc_meets_the_formula_at_its_last_bit() -> None:
@@ -238,3 +239,68 @@ def test_one_cycle_of_three_phases_ends_each_where_it_should() -> None:
             schedule.step()
     first = 1.0 / 25
     np.testing.assert_allclose([rates[k] for k in (0, 4, 8, 19)], [first, 1, first, first / 1e4])
+
+
+@pytest.mark.parametrize("training", [False, True])
+def test_batch_norm_is_its_formula(training: bool) -> None:
+    x = np.random.default_rng(0).standard_normal((5, 2, 3))
+    mean, var = np.array([0.3, -1.0]), np.array([0.5, 2.0])
+    weight, bias, eps = np.array([2.0, -3.0]), np.array([0.7, 0.2]), 0.1
+    used = (x.mean((0, 2)), x.var((0, 2))) if training else (mean, var)
+    m, v, w, b = (part[:, None] for part in (*used, weight, bias))
+    found = F.batch_norm(
+        Tensor(x), Tensor(mean), Tensor(var), Tensor(weight), Tensor(bias), training, eps=eps
+    )
+    np.testing.assert_allclose(found.data, (x - m) / np.sqrt(v + eps) * w + b, rtol=1e-12)
+
+
+@pytest.mark.parametrize("name", ["sgd", "adagrad", "rmsprop", "adadelta", "adam", "nadam"])
+def test_a_rule_has_the_defaults_of_its_class(name: str) -> None:
+    rule = inspect.signature(getattr(optim.rules, name)).parameters
+    (cls,) = (c for n, c in vars(optim).items() if n.lower() == name and isinstance(c, type))
+    for option, parameter in inspect.signature(cls).parameters.items():
+        if option in rule and rule[option].default is not inspect.Parameter.empty:
+            assert rule[option].default == parameter.default, option
+
+
+@pytest.mark.parametrize("options", [{"epochs": 3}, {"steps_per_epoch": 3}, {}])
+def test_one_cycle_wants_its_length(options: dict[str, int]) -> None:
+    optimizer = optim.SGD([tk.ones(1, requires_grad=True)], lr=0.1, momentum=0.9)
+    with pytest.raises(ValueError, match="total_steps"):
+        optim.lr_scheduler.OneCycleLR(optimizer, max_lr=1.0, **options)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("times", [1, 2, 3])
+def test_warm_restarts_go_to_an_epoch_as_they_come_to_it(times: int) -> None:
+    def schedule() -> Any:
+        parameter = tk.ones(1, requires_grad=True)
+        parameter.grad = tk.ones(1)
+        optimizer = optim.SGD([parameter], lr=0.1)
+        optimizer.step()
+        return optim.lr_scheduler.CosineAnnealingWarmRestarts(optimizer, 3, times)
+
+    stepped = schedule()
+    for epoch in range(1, 30):
+        stepped.step()
+        there = schedule()
+        there.step(epoch)
+        np.testing.assert_allclose(there.get_last_lr(), stepped.get_last_lr(), rtol=1e-12)
+
+
+def test_ignored_steps_of_a_sequence_need_no_second_class() -> None:
+    logits, labels = tk.zeros(1, 2, 1), np.array([[0, 9]])
+    assert F.sequence_loss(logits, labels, lengths=np.array([1])).item() == 0.0
+
+
+@pytest.mark.parametrize(
+    ("key", "expected"),
+    [
+        *(
+            (key, True)
+            for key in (None, ..., 2, np.int64(1), slice(2), (0, None), np.array([True]))
+        ),
+        *((key, False) for key in ([0, 1], (0, np.array([1])), np.array([1]))),
+    ],
+)
+def test_what_repeats_no_element_is_basic(key: Any, expected: bool) -> None:
+    assert is_basic(key) == expected
