@@ -304,3 +304,8 @@ def test_ignored_steps_of_a_sequence_need_no_second_class() -> None:
 )
 def test_what_repeats_no_element_is_basic(key: Any, expected: bool) -> None:
     assert is_basic(key) == expected
+
+
+def test_a_number_is_a_vector_of_one_for_convolve() -> None:
+    for a, v in ((2.0, np.array([1.0, 2.0])), (np.array([1.0, 2.0]), 2.0)):
+        np.testing.assert_array_equal(tk.convolve(Tensor(a), Tensor(v)).data, np.convolve(a, v))
