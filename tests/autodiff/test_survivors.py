@@ -8,12 +8,15 @@ from typing import Any
 
 import numpy as np
 import pytest
+from op_samples import SAMPLES
+from test_ops import DIFFERENTIABLE, OPS, cast, params_in
 
 import tinygrad_kr as tk
 import tinygrad_kr.functional as F
 from tinygrad_kr import Tensor, optim
 from tinygrad_kr.ops import network, reduction
 from tinygrad_kr.ops.indexing import is_basic
+from tinygrad_kr.optim import blocks
 
 
 def test_the_series_of_sinc_meets_the_formula_at_its_last_bit() -> None:
@@ -309,3 +312,178 @@ def test_what_repeats_no_element_is_basic(key: Any, expected: bool) -> None:
 def test_a_number_is_a_vector_of_one_for_convolve() -> None:
     for a, v in ((2.0, np.array([1.0, 2.0])), (np.array([1.0, 2.0]), 2.0)):
         np.testing.assert_array_equal(tk.convolve(Tensor(a), Tensor(v)).data, np.convolve(a, v))
+
+
+def test_batch_norm_without_one_of_its_statistics_takes_those_of_the_batch() -> None:
+    x = np.random.default_rng(0).standard_normal((5, 2))
+    expected = (x - x.mean(0)) / np.sqrt(x.var(0) + 1e-5)
+    found = F.batch_norm(Tensor(x), Tensor(np.array([9.0, 9.0])), None)
+    np.testing.assert_allclose(found.data, expected, rtol=1e-12)
+
+
+def test_batch_norm_evaluates_by_default() -> None:
+    found = F.batch_norm(tk.tensor([[4.0]]), tk.tensor([1.0]), tk.tensor([9.0]), eps=0.0)
+    np.testing.assert_allclose(found.data, [[1.0]])
+
+
+def test_a_transposed_convolution_without_a_batch() -> None:
+    random = np.random.default_rng(0)
+    x, weight = random.standard_normal((2, 4, 5)), random.standard_normal((2, 3, 2, 2))
+    whole = F.conv_transpose2d(Tensor(x[None]), Tensor(weight))
+    found = F.conv_transpose2d(Tensor(x), Tensor(weight))
+    np.testing.assert_allclose(found.data, whole.data[0], rtol=1e-12)
+
+
+def test_argsort_takes_dim_and_gives_an_array_for_an_array() -> None:
+    x = np.array([[3.0, 1.0], [4.0, 2.0]])
+    np.testing.assert_array_equal(tk.argsort(Tensor(x), dim=0).data, np.argsort(x, 0))
+    assert type(tk.argsort(x)) is np.ndarray
+
+
+def test_schedules_begin_at_epoch_0_with_their_first_rate() -> None:
+    optimizer = optim.SGD([tk.ones(1, requires_grad=True)], lr=0.3)
+    assert optim.lr_scheduler.ReduceLROnPlateau(optimizer).last_epoch == 0
+    linear = optim.lr_scheduler.LinearLR(optimizer, start_factor=0.5)
+    np.testing.assert_allclose(linear.get_last_lr(), [0.15])
+    constant = optim.lr_scheduler.ConstantLR(optim.SGD([tk.ones(1, requires_grad=True)], lr=0.3))
+    np.testing.assert_allclose(constant.get_last_lr(), [0.1])
+
+
+def test_a_linear_schedule_in_a_sequence_begins_with_its_first_rate() -> None:
+    parameter = tk.ones(1, requires_grad=True)
+    parameter.grad = tk.ones(1)
+    optimizer = optim.SGD([parameter], lr=0.3)
+    parts = [
+        optim.lr_scheduler.ConstantLR(optimizer, factor=1.0, total_iters=9),
+        optim.lr_scheduler.LinearLR(optimizer, start_factor=0.5, total_iters=9),
+    ]
+    schedule = optim.lr_scheduler.SequentialLR(optimizer, parts, [1])
+    optimizer.step()
+    schedule.step()
+    np.testing.assert_allclose(schedule.get_last_lr(), [0.15])
+
+
+@pytest.mark.parametrize(
+    ("cls", "decay"), [("SGD", 0), ("Adam", 0), ("AdamW", 1e-2), ("NAdam", 0), ("RMSprop", 0)]
+)
+def test_weight_decay_is_pytorchs_by_default(cls: str, decay: float) -> None:
+    optimizer = getattr(optim, cls)([tk.ones(1, requires_grad=True)], lr=0.1)
+    assert optimizer.defaults["weight_decay"] == decay
+
+
+def test_integers_are_float32_in_linear_algebra_and_gradients() -> None:
+    x = np.array([[2, 1], [1, 5]])
+    found = [
+        tk.linalg.matrix_norm(Tensor(x), 1),
+        tk.linalg.cond(Tensor(x), 1),
+        tk.linalg.pinv(Tensor(x)),
+        tk.linalg.svd(Tensor(x))[1],
+        tk.gradient(Tensor(x[0]))[0],
+    ]
+    assert [t.dtype for t in found] == [np.float32] * 5
+
+
+def test_the_cross_product_of_two_vectors_in_a_plane_is_a_number() -> None:
+    found = tk.cross(tk.tensor([1.0, 2.0]), tk.tensor([3.0, 5.0]))
+    assert found.shape == () and found.item() == -1.0
+
+
+def test_expand_keeps_sizes_behind_a_new_axis() -> None:
+    assert tk.ones(2, 1).expand(4, -1, 3).shape == (4, 2, 3)
+    assert tk.ones(2, 3).expand(4, -1, -1).shape == (4, 2, 3)
+
+
+@pytest.mark.parametrize("mode", ["reflect", "circular", "replicate"])
+@pytest.mark.parametrize("widths", [(-1, 0), (0, -1), (1, 0)])
+def test_extended_padding_with_negative_widths_crops(mode: str, widths: tuple[int, int]) -> None:
+    x = np.arange(5.0)
+    kept = [max(width, 0) for width in widths]
+    padded = np.pad(x, kept, {"reflect": "reflect", "circular": "wrap", "replicate": "edge"}[mode])  # type: ignore[call-overload]
+    expected = padded[max(-widths[0], 0) : len(padded) - max(-widths[1], 0)]
+    found = F.pad(Tensor(x[None, None]), widths, mode=mode)
+    np.testing.assert_array_equal(found.data[0, 0], expected)
+
+
+def test_nothing_cannot_be_replicated() -> None:
+    with pytest.raises(ValueError, match="widths up to 0"):
+        F.pad(tk.zeros(1, 1, 0), (1, 0), mode="replicate")
+
+
+@pytest.mark.parametrize("name", ["keepdim", "keepdims"])
+def test_either_name_keeps_the_axis_of_std(name: str) -> None:
+    assert tk.std(tk.ones(2, 3), 1, **{name: True}).shape == (2, 1)
+
+
+def test_pooling_along_one_axis_names_it() -> None:
+    with pytest.raises(ValueError, match=r"\(N, C, L\) or \(C, L\)"):
+        F.avg_pool1d(tk.zeros(2), 2)
+
+
+@pytest.mark.parametrize("p", [0.0, 1.0])
+def test_bce_of_a_certain_probability_beside_a_missing_target(p: float) -> None:
+    found = F.binary_cross_entropy(tk.tensor([p, 0.5]), tk.tensor([p, np.nan]), reduction="none")
+    np.testing.assert_array_equal(found.data, [0.0, np.nan])
+
+
+def test_compiled_clipping_takes_an_empty_parameter() -> None:
+    some, none = tk.ones(2, requires_grad=True), tk.ones(0, requires_grad=True)
+
+    def step() -> Any:
+        some.grad = none.grad = None
+        ((some * 3).sum() + none.sum()).backward()
+        return optim.clip_grad_norm_([some, none], 1.0, 3.0)
+
+    compiled = tk.compile(step)
+    for function in (step, compiled, compiled, compiled):
+        np.testing.assert_allclose(function().data, 3 * 2 ** (1 / 3), rtol=1e-6)
+
+
+def test_ignored_labels_need_no_second_class() -> None:
+    found = F.cross_entropy(tk.zeros(2, 1), tk.tensor([0, -100]), reduction="none")
+    np.testing.assert_array_equal(found.data, [0.0, 0.0])
+
+
+@pytest.mark.parametrize(
+    ("name", "i"), [(name, i) for name, i in DIFFERENTIABLE if OPS[name].one_rule_for_all]
+)
+def test_one_rule_for_all_computes_only_what_is_needed(name: str, i: int) -> None:
+    record, case = OPS[name], SAMPLES[name][i]
+    inputs, params = cast(case, np.float64), params_in(case, np.float64)
+    y = record.forward(*inputs, **params)
+    for needed in range(len(inputs)):
+        needs = tuple(j == needed for j in range(len(inputs)))
+        with np.errstate(all="ignore"):
+            found = record.rules[0](np.ones_like(y), y, *inputs, needs=needs, **params)
+        # A scan has the cotangents of its first states, and of a bias, whatever is needed.
+        weights = {"rnn_scan": [2], "gru_scan": [2], "lstm_scan": [3]}
+        dear = weights.get(name, range(len(inputs)))
+        assert [j for j in dear if found[j] is not None and j != needed] == []
+
+
+def partition(sizes: list[int], join: bool) -> list[list[int]]:
+    """How blocks of the optimizer group float32 parameters of these sizes in bytes."""
+    parameters = [tk.zeros(size // 4, requires_grad=True) for size in sizes]
+    parts = blocks._partition(list(map(blocks.ParamState, parameters)), join)
+    return [[state.param._data.nbytes for state in part] for part in parts]
+
+
+def test_blocks_join_small_parameters_up_to_their_size() -> None:
+    half = blocks.SMALL // 2
+    full = blocks.CHUNK // half
+    assert partition([half] * (2 * full), join=True) == [[half] * full] * 2
+    assert partition([half] * (full + 1), join=True) == [[half] * full, [half]]
+    assert partition([half] * 3, join=False) == [[half]] * 3
+    assert partition([half, 3 * half, half], join=True) == [[3 * half], [half, half]]
+
+
+def test_a_large_parameter_is_updated_in_pieces() -> None:
+    sizes = [blocks.SMALL // 4, blocks.SMALL // 4 + 1, 2 * blocks.CHUNK // 4 + 1]
+    parameters = [tk.zeros(size, requires_grad=True) for size in sizes]
+    optimizer = optim.SGD(parameters, lr=0.1)
+    for parameter in parameters:
+        parameter.grad = tk.ones(*parameter.shape)
+    optimizer.step()
+    (block,) = optimizer._plan.blocks  # type: ignore[union-attr]
+    kinds = {type(part).__name__: part for part in block.parts}
+    assert "Chunked" in kinds
+    assert [len(part.calls) for part in block.parts if type(part).__name__ == "Chunked"] == [1, 3]
