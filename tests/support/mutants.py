@@ -241,6 +241,7 @@ def draw(seed: int, count: int, parts: tuple[str, ...]) -> list[Mutant]:
 # ------------------------------------------------------------------ application
 
 Codes = dict[CodeType, CodeType]
+COMPREHENSIONS = ("<listcomp>", "<dictcomp>", "<setcomp>", "<genexpr>")
 
 
 @dataclass
@@ -311,7 +312,8 @@ def changes_of(mutant: Mutant) -> Changes | None:
         changes = Changes(codes, lines=statement_lines(source, mutant.line))
         # A class body or a module that differs itself: the mutant is not in a function.
         changed = [x for x in codes if x.co_flags & 1 == 0 and outside(x) != outside(codes[x])]
-        return None if changed else changes
+        at_import = all(x.co_name in COMPREHENSIONS for x in codes)
+        return None if changed or at_import else changes
     if outside(source.code) == outside(code):
         return None
     return defaults_of(source, text, mutant) or constant_of(source, text, mutant)
