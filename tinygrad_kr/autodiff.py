@@ -26,7 +26,7 @@ from tinygrad_kr.ops.node import (
 )
 from tinygrad_kr.ops.shape import broadcast_to
 from tinygrad_kr.ops.tracing import tracing
-from tinygrad_kr.ops.writes import Overwritten, write_since, written_in
+from tinygrad_kr.ops.writes import LastChange, Overwritten, write_since, written_in
 from tinygrad_kr.tensor import Tensor
 
 # ------------------------------------------------------------------ the graph
@@ -542,6 +542,7 @@ class HookHandle:
     def remove(self) -> None:
         """Remove the hook; a second call does nothing."""
         self._hooks.pop(self._key, None)
+        LastChange.time = tick()
 
 
 def register_hook(tensor: Tensor, hook: Callable[[Tensor], Any]) -> HookHandle:
@@ -561,6 +562,8 @@ def register_hook(tensor: Tensor, hook: Callable[[Tensor], Any]) -> HookHandle:
     hooks = _hooks_of(tensor)
     key = tick()
     hooks[key] = hook
+    if tensor._op is None:
+        LastChange.time = key
     return HookHandle(hooks, key)
 
 

@@ -142,6 +142,7 @@ class Specialisation:
             inputs = before.program.inputs.values(), tracer.program.inputs.values()
             reason = reason or tell_fixed(*inputs)
         self.guards.learn(tracer)
+        reason = reason or self.guards.reason
         if reason is None and before is not None:
             parted = difference(before.program, tracer.program)
             if parted is None:
