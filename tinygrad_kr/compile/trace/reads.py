@@ -341,10 +341,10 @@ class Reads:
                 self.unlisted(function, where, "a function of Python's that is not known as pure")
             if home != "ours" and function.__name__ in IMPURE:
                 self.unlisted(function, where, "which reads more than its arguments")
-            for cell in cells.values():
+            for variable, cell in cells.items():
                 content = Watch("cell", cell, None, None, "").fetch()
-                if callable(content):
-                    self.visit(content, "a function")
+                if isinstance(content, _WRAPPED) or _home(type(content)) == "user":
+                    self.visit(content, f"{variable!r} of {function.__qualname__}")
             return
         name = function.__qualname__
         before, self.line = self.line, _line(function.__code__, function.__code__.co_firstlineno)
@@ -603,11 +603,15 @@ def settings_of(module: Module) -> dict[str, Any]:
     return settings
 
 
+_WRAPPED = (FunctionType, MethodType, type, functools.partial, functools._lru_cache_wrapper, Module)
+"""What a function of a library's that wraps another holds: the function."""
 _CONTAINERS = (list, tuple, dict, set, frozenset, deque, OrderedDict, defaultdict, Counter)
 _PLAIN = {
     *(object, types.SimpleNamespace, Namespace, typing.Generic, typing.Protocol),
     *(sys.modules["abc"].ABC, *_CONTAINERS),
 }
+_TUPLE_FIELD = type(NamedTuple("Pair", [("first", int)]).first)
+_FIXED = (type(typing.Any), type(typing.List[int]), typing.ForwardRef, _TUPLE_FIELD)  # noqa: UP006
 _KINDS: list[tuple[Any, Callable[[Reads, Any, str], None]]] = [
     ((np.generic, np.dtype), Reads._fixed),
     (enum.Enum, Reads._enum),
@@ -635,7 +639,7 @@ _KINDS: list[tuple[Any, Callable[[Reads, Any, str], None]]] = [
     ((types.BuiltinFunctionType, types.MethodWrapperType), Reads._c_function),
     (type(np.dot), Reads._c_function),
     ((CodeType, types.GenericAlias, types.UnionType, typing.TypeVar), Reads._fixed),
-    (type(typing.Any), Reads._fixed),
+    (_FIXED, Reads._fixed),
 ]
 
 # ------------------------------------------------------------------ code
@@ -647,8 +651,8 @@ _MAKING = {"__new__", "__init__", "__post_init__", "__call__"}
 _WORKING = {
     name
     for cls in (int, float, list, dict, FunctionType, property)
-    for name in vars(cls)
-    if name.startswith("__")
+    for name, value in vars(cls).items()
+    if name.startswith("__") and callable(value)
 } - {"__init__", "__new__", "__repr__", "__str__", "__eq__", "__hash__", "__reduce__", "__doc__"}
 _WORKING |= {"__enter__", "__exit__", "__matmul__", "__rmatmul__", "__getattr__", "__missing__"}
 _WORKING |= {"__instancecheck__", "__array__", "__array_ufunc__", "__array_function__"}
