@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from tinygrad_kr.arrays.operands import as_array
+from tinygrad_kr.ops.tracing import tracers
 from tinygrad_kr.random import _shape
 from tinygrad_kr.tensor import Tensor
 
@@ -27,7 +28,10 @@ def tensor(data: Any, dtype: Any = None, requires_grad: bool = False) -> Tensor:
     Tensor([[1., 2.],
             [3., 4.]])
     """
-    return Tensor(np.array(as_array(data, dtype)), requires_grad=requires_grad)
+    array = as_array(data, dtype)
+    if tracers and isinstance(data, Tensor):  # a copy that `compile` records
+        return Tensor(Tensor(array).clone(), requires_grad=requires_grad)
+    return Tensor(np.array(array), requires_grad=requires_grad)
 
 
 def zeros(*sizes: Any, dtype: Any = np.float32, requires_grad: bool = False) -> Tensor:

@@ -364,7 +364,7 @@ class Tensor(Node):
         Tensor([1., 2.])
         """
         if self._data.dtype == np.bool_:
-            return constant(self._data.copy("K"))  # type: ignore[no-any-return]
+            return elementwise.not_equal(self, False)
         return elementwise.positive(self)
 
     copy = clone
@@ -593,6 +593,7 @@ class Tensor(Node):
     def _copy_into(self, copy: Tensor) -> None:
         if self._op is not None:
             raise RuntimeError("deepcopy: expected a leaf, got a computed Tensor. Use .clone()")
+        _escapes("copy")
         Tensor.__init__(copy, self._data.copy("K"), requires_grad=self._requires_grad)
         gradient = self._grad  # once: another thread may set it to None meanwhile
         if gradient is not None:
@@ -604,6 +605,7 @@ class Tensor(Node):
     def __reduce__(self) -> Any:
         if self._op is not None:
             raise RuntimeError("pickle: expected a leaf, got a computed Tensor. Use .detach()")
+        _escapes("pickle")
         return type(self), (self._data, None, self._requires_grad)
 
     # -------------------------------------------------------------- operators

@@ -11,6 +11,7 @@ from numpy import ndarray
 
 from tinygrad_kr.ops.node import Node
 from tinygrad_kr.ops.op import common_dtype
+from tinygrad_kr.ops.tracing import tracers
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -61,6 +62,8 @@ def as_array(data: Any, dtype: Any = None) -> ndarray:
     Raises TypeError for complex, text and object data, and for lists that hold Tensors.
     """
     if isinstance(data, Node):
+        if tracers and dtype is not None and data._data.dtype != dtype:
+            data = data.astype(dtype)  # type: ignore[attr-defined]  # which `compile` records
         data = data._data
     if isinstance(data, ndarray | np.generic):
         array = np.asarray(data, dtype=dtype)

@@ -18,6 +18,7 @@ from tinygrad_kr.arrays.operands import array_function
 from tinygrad_kr.ops import indexing, shape
 from tinygrad_kr.ops.node import Node
 from tinygrad_kr.ops.shape import broadcast_to as _broadcast_to
+from tinygrad_kr.ops.tracing import tracing
 
 __all__ = [
     "broadcast_to", "chunk", "diagonal", "expand_dims", "flatten", "flip", "moveaxis", "movedim",
@@ -443,6 +444,8 @@ def repeat_interleave(
     axis = axis if dim is None else dim
     x, axis = (x.reshape(-1), 0) if axis is None else (x, axis)
     axis = _axis_of(x, axis, None, "repeat_interleave")
+    if isinstance(repeats, Node) and (tracer := tracing()):
+        tracer.give_up("repeat_interleave: the repeats decide the shape")
     numbers = np.asarray(repeats._data if isinstance(repeats, Node) else repeats)
     before, after = x.shape[:axis], x.shape[axis + 1 :]
     if not numbers.ndim:

@@ -134,7 +134,7 @@ class Specialisation:
         if self.tracer is not None and find_compiler() is None:
             warn_of_no_compiler()
         self.runner = None
-        tracer = Tracer()
+        tracer = Tracer(self.guards.leaves)
         result = tracer.run(function, args, kwargs)
         before, tries, runner = self.tracer, self.tries + 1, None
         reason = tracer.reason or self.guards.changed_by_the_run(tracer.drawn_from)

@@ -41,6 +41,7 @@ class Guards:
         self._unset = walk.unset
         self._modules = [(module, settings_of(module)) for module in walk.modules]
         self._leaves = [(leaf, _leaf_settings(leaf)) for leaf in walk.leaves]
+        self.leaves = walk.leaves
         self._arrays = walk.arrays
         self._layouts: list[tuple[ndarray, Any, str]] = []
         self._cached = walk.caches
@@ -226,5 +227,3 @@ def _elsewhere() -> Any:
     """The state of the generators of `random` and `numpy.random`."""
     numpys = sys.modules.get("numpy.random")
     return random.getstate(), None if numpys is None else repr(numpys.get_state())
-
-

@@ -85,6 +85,7 @@ _FETCH: dict[str, Callable[[Any, Any], Any]] = {
     "cell": lambda holder, key: holder.cell_contents,
     "field": getattr,
     "slot": lambda holder, key: key.__get__(holder),
+    "type": lambda holder, key: type(holder),
     "length": lambda holder, key: len(holder),
     "keys": lambda holder, key: tuple(holder),
     "identities": lambda holder, key: tuple(map(id, holder)),
@@ -97,6 +98,7 @@ SPELLING = {
     "cell": "{0}.cell_contents is {2}",
     "field": "{0}.{3} is {2}",
     "slot": "{1}.__get__({0}) is {2}",
+    "type": "type({0}) is {2}",
     "length": "len({0}) == {2}",
     "keys": "(*{0},) == {2}",
     "identities": "(*map(id, {0}),) == {2}",
@@ -108,11 +110,72 @@ BY_IDENTITY = {"item", "cell", "field", "slot"}
 # ------------------------------------------------------------------ what counts as fixed
 
 PURE = frozenset(
-    ["builtins", "math", "cmath", "operator", "_operator", "itertools", "functools", "_functools", "collections", "_collections", "_collections_abc", "dataclasses", "enum", "typing", "abc", "_abc", "contextlib", "copy", "copyreg", "numbers", "fractions", "statistics", "string", "types", "warnings", "_warnings", "bisect", "_bisect", "heapq", "_heapq", "__future__", "typing_extensions", "annotationlib"]
+    [
+        "builtins",
+        "math",
+        "cmath",
+        "operator",
+        "_operator",
+        "itertools",
+        "functools",
+        "_functools",
+        "collections",
+        "_collections",
+        "_collections_abc",
+        "dataclasses",
+        "enum",
+        "typing",
+        "abc",
+        "_abc",
+        "contextlib",
+        "copy",
+        "copyreg",
+        "numbers",
+        "fractions",
+        "statistics",
+        "string",
+        "types",
+        "warnings",
+        "_warnings",
+        "bisect",
+        "_bisect",
+        "heapq",
+        "_heapq",
+        "__future__",
+        "typing_extensions",
+        "annotationlib",
+    ]
 )
 """Modules of Python's library whose functions depend on their arguments alone."""
 IMPURE = frozenset(
-    ["open", "input", "eval", "exec", "compile", "globals", "locals", "vars", "dir", "id", "__import__", "breakpoint", "memoryview", "help", "attrgetter", "methodcaller", "asdict", "astuple", "singledispatch", "singledispatchmethod", "load", "loadtxt", "genfromtxt", "fromfile", "memmap", "fromregex", "geterr", "get_printoptions"]
+    [
+        "open",
+        "input",
+        "eval",
+        "exec",
+        "compile",
+        "globals",
+        "locals",
+        "vars",
+        "dir",
+        "id",
+        "__import__",
+        "breakpoint",
+        "memoryview",
+        "help",
+        "attrgetter",
+        "methodcaller",
+        "asdict",
+        "astuple",
+        "load",
+        "loadtxt",
+        "genfromtxt",
+        "fromfile",
+        "memmap",
+        "fromregex",
+        "geterr",
+        "get_printoptions",
+    ]
 )
 """What is not, in these modules and in NumPy: it reads files or variables, or attributes by
 computed names."""
@@ -312,7 +375,8 @@ class Reads:
         owner = getattr(function, "__self__", None)
         if isinstance(owner, ModuleType) or owner is None:
             module = (getattr(function, "__module__", None) or "").partition(".")[0]
-            if (module not in PURE and module != "numpy") or function.__name__ in IMPURE:
+            impure = function.__name__ in IMPURE or function.__name__ in _BY_NAME
+            if (module not in PURE and module != "numpy") or impure:
                 self.unlisted(function, where, "a function in C that may give another result")
         else:
             self.visit(owner, where)
@@ -343,7 +407,8 @@ class Reads:
                 self.unlisted(function, where, "which reads more than its arguments")
             for variable, cell in cells.items():
                 content = Watch("cell", cell, None, None, "").fetch()
-                if isinstance(content, _WRAPPED) or _home(type(content)) == "user":
+                registry = home == "python" and isinstance(content, list | dict)
+                if registry or isinstance(content, _WRAPPED) or _home(type(content)) == "user":
                     self.visit(content, f"{variable!r} of {function.__qualname__}")
             return
         name = function.__qualname__
@@ -385,6 +450,8 @@ class Reads:
                 self.found.add(_STORED + name)
             elif opname == "IMPORT_NAME":
                 self._import(name, code, function)
+            elif opname in _COMPARISONS:
+                self.found.add(_COMPARES)
             elif opname == "MATCH_CLASS":
                 self.found.add("__match_args__")
 
@@ -408,7 +475,8 @@ class Reads:
                 self.found.add(_ASKED + "*")
             names = self._shadowable.setdefault(id(namespace), (namespace, set()))[1]
             names.add(name)
-            self.visit(getattr(builtins, name), f"the builtin {name!r}")
+            if name not in _BY_NAME:
+                self.visit(getattr(builtins, name), f"the builtin {name!r}")
         else:
             self.watch("absent", namespace, name, where)
 
@@ -462,8 +530,16 @@ class Reads:
                 self.watch("item", attributes, name, where)
                 if name == "__match_args__":
                     self.found.update(value)
-            elif name in (_MAKING if made else _WORKING):
+            elif name in (_MAKING if made else _WORKING) or self._is_compared(name, value):
                 self.visit(value, where)
+
+    def _is_compared(self, name: str, method: Any) -> bool:
+        """Whether code may call a method that dataclasses get by themselves: those that dataclasses
+        made are followed only where the code compares or prints."""
+        if name not in _COMPARING or not isinstance(method, FunctionType):
+            return False
+        written = method.__code__.co_filename != "<string>" and not hasattr(method, "__wrapped__")
+        return written or _COMPARES in self.names
 
     def _namespace(self, module: ModuleType, where: str) -> None:
         if module is random or module.__name__ == "numpy.random":
@@ -490,6 +566,7 @@ class Reads:
         if own:
             self.found.add("forward")
             self._class(type(module))
+            self._attributes(module, where)
         for name, value in settings_of(module).items():
             if own or name in self.names or not isinstance(value, list | dict | set):
                 self.visit(value, f"{name!r} of a {kind}", _COMPUTED + name in self.names)
@@ -554,6 +631,7 @@ class Reads:
             return
         if not homes.keys() <= {"user", "ours"}:
             self.unlisted(thing, where)
+        self.watch("type", thing, None, f"the class of {where}")
         self._attributes(thing, where)
         self._class(cls)
 
@@ -596,7 +674,7 @@ class Reads:
 
 def settings_of(module: Module) -> dict[str, Any]:
     """Everything that a module's forward may depend on, but what its parameters hold."""
-    settings = {**vars(module), "training": module.training}
+    settings = {**vars(module), "training": module.training, "__class__": type(module)}
     hooks = module._hooks
     if hooks is not None:
         settings["_hooks"] = (*hooks.before.values(), None, *hooks.after.values())
@@ -607,8 +685,8 @@ _WRAPPED = (FunctionType, MethodType, type, functools.partial, functools._lru_ca
 """What a function of a library's that wraps another holds: the function."""
 _CONTAINERS = (list, tuple, dict, set, frozenset, deque, OrderedDict, defaultdict, Counter)
 _PLAIN = {
-    *(object, types.SimpleNamespace, Namespace, typing.Generic, typing.Protocol),
-    *(sys.modules["abc"].ABC, *_CONTAINERS),
+    *(object, types.SimpleNamespace, typing.Generic, typing.Protocol, sys.modules["abc"].ABC),
+    *(int, float, complex, str, bytes, *_CONTAINERS, *Namespace.__mro__),
 }
 _TUPLE_FIELD = type(NamedTuple("Pair", [("first", int)]).first)
 _FIXED = (type(typing.Any), type(typing.List[int]), typing.ForwardRef, _TUPLE_FIELD)  # noqa: UP006
@@ -656,6 +734,9 @@ _WORKING = {
 } - {"__init__", "__new__", "__repr__", "__str__", "__eq__", "__hash__", "__reduce__", "__doc__"}
 _WORKING |= {"__enter__", "__exit__", "__matmul__", "__rmatmul__", "__getattr__", "__missing__"}
 _WORKING |= {"__instancecheck__", "__array__", "__array_ufunc__", "__array_function__"}
+_COMPARING = {"__eq__", "__hash__", "__str__", "__repr__", "__lt__", "__le__", "__gt__", "__ge__"}
+_COMPARISONS = {"COMPARE_OP", "CONTAINS_OP", "FORMAT_VALUE", "FORMAT_SIMPLE", "FORMAT_WITH_SPEC"}
+_COMPARES = "== "
 _SHAPE = {"shape", "ndim", "dtype", "size", "T", "nbytes", "strides", "flags", "copy", "reshape"}
 _SKIPPED = {"CACHE", "PRECALL", "PUSH_NULL", "EXTENDED_ARG", "NOP", "RESUME", "COPY_FREE_VARS"}
 _LOADS = {"LOAD_GLOBAL", "LOAD_NAME", "LOAD_DEREF", "LOAD_CLASSDEREF", "LOAD_ATTR", "LOAD_METHOD"}
@@ -735,5 +816,3 @@ def _slots(cls: type) -> tuple[str, ...]:
 
 def _is_in_class(cls: type, name: str) -> bool:
     return any(name in vars(base) for base in cls.__mro__)
-
-

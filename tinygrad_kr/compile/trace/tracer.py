@@ -62,8 +62,11 @@ _CREATING = ("tinygrad_kr.creation", "tinygrad_kr.random")
 class Tracer:
     """Notes every op of one thread, and the writes to Tensors, gradients and optimizer state."""
 
-    def __init__(self) -> None:
+    def __init__(self, leaves: Iterable[Any] = ()) -> None:
+        """leaves: the Tensors that the function can reach."""
         self.program = Program()
+        self._leaves = {id(leaf._data): leaf for leaf in leaves}
+        self._owners = {id(owner(leaf._data)): leaf for leaf in leaves}
         self.reason: str | None = None
         """Why the function cannot be compiled; None if it can."""
         self.absent: list[Any] = []
@@ -166,10 +169,21 @@ class Tracer:
             if id(array) in self._stale:
                 self.give_up("it reads a view of a Tensor that was overwritten since")
             value = self._define(array)
-            source: Any = Leaf(x) if isinstance(x, Node) else Constant(array)
-            self.program.inputs[value] = source
+            self.program.inputs[value] = self._source(x, array)
             self._kept.append(x)
         return value
+
+    def _source(self, x: Any, array: ndarray) -> Leaf | Constant:
+        """Where an array comes from that no op has made. A new Tensor may have the array of one
+        that was there before."""
+        leaf = self._leaves.get(id(array))
+        if leaf is not None:
+            return Leaf(leaf)
+        if isinstance(x, Node) and id(x) not in self._created:
+            return Leaf(x)
+        if id(owner(array)) in self._owners:
+            self.give_up("it reads a part of the bare array of a Tensor")
+        return Leaf(x) if isinstance(x, Node) else Constant(array)
 
     def _inside(self, item: Any) -> Any:
         """A parameter of an op, with values for the arrays in it."""
