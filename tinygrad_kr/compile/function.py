@@ -27,6 +27,7 @@ from tinygrad_kr.compile.run.numpy_runner import NumPyRunner
 from tinygrad_kr.compile.trace.condition import Condition
 from tinygrad_kr.compile.trace.guards import Guards
 from tinygrad_kr.compile.trace.tracer import Tracer
+from tinygrad_kr.native import deadline
 from tinygrad_kr.native.build import find_compiler
 from tinygrad_kr.native.compiler import NoCompilerError
 from tinygrad_kr.ops.node import ANOMALY, Node, current_mode, grad_mode, user_frame
@@ -80,7 +81,7 @@ class Specialisation:
 
     __slots__ = (
         *("_condition", "_replay", "matches", "count", "guards", "mode", "reason", "traced"),
-        *("tracer", "runner", "seconds", "stale", "tries"),
+        *("tracer", "runner", "seconds", "spent", "stale", "tries"),
     )
 
     def __init__(self, signature: Signature, roots: Sequence[Any]) -> None:
@@ -91,6 +92,8 @@ class Specialisation:
         self.reason: str | None = None
         self.tries = self.traced = self.stale = 0
         self.seconds = 0.0
+        self.spent = 0.0
+        """Seconds of recording since the last program was built."""
         self._condition: Condition | None = None
         self._replay: Callable[..., Any] = _missed
 
@@ -134,8 +137,10 @@ class Specialisation:
         if self.tracer is not None and find_compiler() is None:
             warn_of_no_compiler()
         self.runner = None
-        tracer = Tracer(self.guards.leaves)
+        start = perf_counter()
+        tracer = Tracer(self.guards.leaves, deadline.SECONDS - self.spent)
         result = tracer.run(function, args, kwargs)
+        self.spent += perf_counter() - start
         before, tries, runner = self.tracer, self.tries + 1, None
         reason = tracer.reason or self.guards.changed_by_the_run(tracer.drawn_from)
         if before is not None:
@@ -147,12 +152,17 @@ class Specialisation:
             parted = difference(before.program, tracer.program)
             if parted is None:
                 start = perf_counter()
-                runner = runner_of(tracer)
+                try:
+                    runner = deadline.within(deadline.SECONDS - self.spent, runner_of, tracer)
+                except deadline.TooLongError:
+                    reason = tracer.too_long()
                 self.traced = len(tracer.program.instructions)
                 self.seconds = perf_counter() - start
-                tries = 0
+                self.spent, tries = 0.0, 0
             elif tries > MAX_TRIES:
                 reason = f"two runs in a row did not do the same: {parted}"
+        if tracer.is_over or (reason is not None and reason == tracer.too_long()):
+            warn_of_a_long_program(reason)
         self.tracer = None if reason is not None else tracer
         self.tries, self.reason, self._condition = tries, reason, None
         self.runner = runner

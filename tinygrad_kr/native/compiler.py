@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 from weakref import finalize
 
 from tinygrad_kr._version import __version__
+from tinygrad_kr.native import deadline
 from tinygrad_kr.native.cache import (
     SUFFIX,
     digest,
@@ -479,9 +480,9 @@ def run(
     """Run a command in `folder`: its exit status, output and errors. No shell sees it.
 
     The compiler's own temporary files go to `temporary`, so that they too are private and removed.
-    A command that takes longer than `seconds` (`TIMEOUT_SECONDS`) is ended.
+    A command that takes longer than `seconds` (`TIMEOUT_SECONDS`, or what is left) is ended.
     """
-    seconds = TIMEOUT_SECONDS if seconds is None else seconds
+    seconds = deadline.left(TIMEOUT_SECONDS) if seconds is None else seconds
     import subprocess
 
     try:
@@ -502,6 +503,7 @@ def run(
             output, errors = process.communicate(timeout=seconds)
         except subprocess.TimeoutExpired:
             _kill(process)
+            deadline.check()
             raise BuildError(f"took longer than {seconds:g} s", line) from None
         except BaseException:
             _kill(process)

@@ -18,6 +18,7 @@ from tinygrad_kr.compile.plan.steps import (
     read_by,
     written_by,
 )
+from tinygrad_kr.native import deadline
 
 LINE = 64
 """Bytes of a cache line: arrays begin at lines, with a line between two of one time."""
@@ -28,6 +29,7 @@ def packed(pieces: Sequence[Lifetime]) -> list[int]:
     found = [0] * len(pieces)
     taken = np.zeros((0, 4), np.int64)  # begin, padded end, first and last moment; by begin
     for i in sorted(range(len(pieces)), key=lambda i: -pieces[i].size):
+        deadline.check()
         piece = pieces[i]
         found[i] = begin = _lowest(piece, taken)
         row = begin, _padded(begin + piece.size), piece.first, piece.last

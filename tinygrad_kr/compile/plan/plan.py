@@ -42,7 +42,7 @@ from tinygrad_kr.compile.plan.steps import (
     written_by,
 )
 from tinygrad_kr.compile.plan.tiling import tiled
-from tinygrad_kr.native import cpu
+from tinygrad_kr.native import cpu, deadline
 from tinygrad_kr.ops import linalg, shape
 from tinygrad_kr.ops.indexing import getitem
 from tinygrad_kr.ops.window import convolve, convolve_weight
@@ -218,6 +218,7 @@ class Plan:
         stages = _stages(self.program, self._is_quick, self._kept)
         stage, last = 0, max(stages.values(), default=0)
         while pending:
+            deadline.check()
             before = len(pending)
             due = [s for s in pending if stages[s.output] <= stage]
             self._take_loops(self._alone(due), steps)
@@ -267,6 +268,7 @@ class Plan:
         ready = _Ready(due, self._unplaced, self._lowerings)
         self._take_ready_views(ready)
         while True:
+            deadline.check()
             for instruction in ready.taken_from(ready.concats):
                 keys = self._lowerings[instruction.output].keys
                 assert keys is not None

@@ -211,7 +211,7 @@ _BY_VALUE = {*ATOMS, frozenset, MethodType, slice}
 
 
 def _leaf_settings(leaf: Any) -> tuple[Any, ...]:
-    """What a trace depends on in a Tensor, but its elements: whether it requires grad, its hooks."""
+    """What a trace depends on in a Tensor besides its elements."""
     return (leaf._requires_grad, *(leaf._hooks or {}).values())
 
 

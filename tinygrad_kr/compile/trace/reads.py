@@ -110,72 +110,23 @@ BY_IDENTITY = {"item", "cell", "field", "slot"}
 # ------------------------------------------------------------------ what counts as fixed
 
 PURE = frozenset(
-    [
-        "builtins",
-        "math",
-        "cmath",
-        "operator",
-        "_operator",
-        "itertools",
-        "functools",
-        "_functools",
-        "collections",
-        "_collections",
-        "_collections_abc",
-        "dataclasses",
-        "enum",
-        "typing",
-        "abc",
-        "_abc",
-        "contextlib",
-        "copy",
-        "copyreg",
-        "numbers",
-        "fractions",
-        "statistics",
-        "string",
-        "types",
-        "warnings",
-        "_warnings",
-        "bisect",
-        "_bisect",
-        "heapq",
-        "_heapq",
-        "__future__",
-        "typing_extensions",
-        "annotationlib",
-    ]
+    {
+        *("builtins", "math", "cmath", "operator", "_operator", "itertools", "functools"),
+        *("_functools", "collections", "_collections", "_collections_abc", "dataclasses", "enum"),
+        *("typing", "typing_extensions", "annotationlib", "types", "abc", "_abc", "contextlib"),
+        *("copy", "copyreg", "numbers", "fractions", "statistics", "string", "warnings"),
+        *("_warnings", "bisect", "_bisect", "heapq", "_heapq", "__future__"),
+    }
 )
 """Modules of Python's library whose functions depend on their arguments alone."""
 IMPURE = frozenset(
-    [
-        "open",
-        "input",
-        "eval",
-        "exec",
-        "compile",
-        "globals",
-        "locals",
-        "vars",
-        "dir",
-        "id",
-        "__import__",
-        "breakpoint",
-        "memoryview",
-        "help",
-        "attrgetter",
-        "methodcaller",
-        "asdict",
-        "astuple",
-        "load",
-        "loadtxt",
-        "genfromtxt",
-        "fromfile",
-        "memmap",
-        "fromregex",
-        "geterr",
-        "get_printoptions",
-    ]
+    {
+        *("open", "input", "eval", "exec", "compile", "globals", "locals", "vars", "dir", "id"),
+        *("__import__", "breakpoint", "memoryview", "help"),  # of the builtins
+        *("attrgetter", "methodcaller", "asdict", "astuple"),
+        *("load", "loadtxt", "genfromtxt", "fromfile", "fromregex", "memmap", "geterr"),
+        *("get_printoptions",),  # and of NumPy
+    }
 )
 """What is not, in these modules and in NumPy: it reads files or variables, or attributes by
 computed names."""

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import inspect
+import math
 import sys
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from contextvars import copy_context
 from threading import get_ident
+from time import perf_counter
 from typing import Any, NoReturn
 
 import numpy as np
@@ -24,7 +27,9 @@ from tinygrad_kr.compile.ir.bindings import (
 from tinygrad_kr.compile.ir.ops import _assigned
 from tinygrad_kr.compile.ir.program import Check, Instruction, Program, Value, values_in
 from tinygrad_kr.compile.trace.optimizer_step import RecordedStep
+from tinygrad_kr.compile.trace.unrolled import enclosing_loop
 from tinygrad_kr.grad_mode import no_grad
+from tinygrad_kr.native import deadline
 from tinygrad_kr.ops.indexing import getitem, index_add
 from tinygrad_kr.ops.node import (
     CAPTURE,
@@ -40,6 +45,9 @@ from tinygrad_kr.ops.tracing import current_tracer, tracers
 from tinygrad_kr.ops.writes import owner
 
 _INDEXING = (getitem, index_add)
+_SAMPLED = 256
+"""One in so many ops is looked at for the loop it is in."""
+MOST_INSTRUCTIONS = 200_000
 
 
 class CaptureError(RuntimeError):
@@ -62,9 +70,13 @@ _CREATING = ("tinygrad_kr.creation", "tinygrad_kr.random")
 class Tracer:
     """Notes every op of one thread, and the writes to Tensors, gradients and optimizer state."""
 
-    def __init__(self, leaves: Iterable[Any] = ()) -> None:
-        """leaves: the Tensors that the function can reach."""
+    def __init__(self, leaves: Iterable[Any] = (), seconds: float = math.inf) -> None:
+        """leaves: the Tensors that the function can reach. seconds: the longest recording."""
         self.program = Program()
+        self._end = perf_counter() + seconds
+        self._is_over = False
+        self.loops: Counter[str] = Counter()
+        """The user's loops in which a sample of the ops ran."""
         self._leaves = {id(leaf._data): leaf for leaf in leaves}
         self._owners = {id(owner(leaf._data)): leaf for leaf in leaves}
         self.reason: str | None = None
@@ -201,6 +213,8 @@ class Tracer:
 
     def note(self, record: Any, inputs: Sequence[Any], params: dict[str, Any], out: Node) -> None:
         """An op has computed `out`."""
+        if self._is_over:
+            return
         array = out._data
         self.created(out)
         if any((x._data if isinstance(x, Node) else x) is array for x in inputs):
@@ -217,6 +231,30 @@ class Tracer:
             self.give_up("an index of truth values, which gives as many elements as are true")
         output = self._define(array)
         self.program.instructions.append(Instruction(record, read, inside, output, source_line()))
+        self._look_at_length()
+
+    def _look_at_length(self) -> None:
+        """Stop noting what is too long to be built."""
+        number = len(self.program.instructions)
+        late = perf_counter() > self._end
+        if late or number % _SAMPLED == 0:
+            loop = enclosing_loop()
+            if loop is not None:
+                self.loops[loop] += 1
+            if late or number >= MOST_INSTRUCTIONS:
+                self._is_over = True
+                self.reason = self.reason or self.too_long()
+
+    def too_long(self) -> str:
+        """Why a function is not compiled whose program is too long, and what to do."""
+        number = len(self.program.instructions)
+        common = self.loops.most_common(1)
+        loop = f", most of them in the loop at {common[0][0]}," if common else ""
+        return (
+            f"its {number:,} ops{loop} would take more than {deadline.SECONDS:g} s to record and "
+            "build: a loop is recorded turn by turn. Compile the body of the loop and call it in the "
+            "loop, or use its .repeat or .scan"
+        )
 
     def _is_constant(self, value: Value) -> bool:
         return isinstance(self.program.inputs.get(value), Constant)
