@@ -10,11 +10,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from numpy import ndarray
-from numpy.lib.array_utils import normalize_axis_index
 
 from tinygrad_kr.arrays import reduction
 from tinygrad_kr.arrays.operands import array_function
 from tinygrad_kr.ops import indexing
+from tinygrad_kr.ops.axes import axis_index
 from tinygrad_kr.ops.indexing import add_along_axis, getitem, put_diagonal
 from tinygrad_kr.ops.node import Node, constant
 from tinygrad_kr.ops.shape import broadcast_to
@@ -83,10 +83,6 @@ def _refuse_outside(array: ndarray, size: int, name: str) -> None:
         )
 
 
-def _axis_of(x: Any, axis: int, name: str) -> int:
-    return normalize_axis_index(axis, x.ndim, name)
-
-
 @array_function
 def take(x: Any, indices: Any, axis: int | None = None, *, dim: int | None = None) -> Any:
     """The elements at `indices` along `axis`, or of the flattened array for None.
@@ -101,8 +97,12 @@ def take(x: Any, indices: Any, axis: int | None = None, *, dim: int | None = Non
     Tensor([3., 1.])
     """
     axis = axis if dim is None else dim
-    x, axis = (x.reshape(-1), 0) if axis is None else (x, _axis_of(x, axis, "take"))
-    indices = index_array(indices, x.shape[axis], "take")
+    return _taken("take", *((x.reshape(-1), 0) if axis is None else (x, axis)), indices)
+
+
+def _taken(name: str, x: Any, axis: int, indices: Any) -> Any:
+    axis = axis_index(axis, x.ndim, name)
+    indices = index_array(indices, x.shape[axis], name)
     return getitem(x, key=(*(slice(None),) * axis, indices) if axis else indices)
 
 
@@ -122,7 +122,7 @@ def index_select(x: Any, dim: int, index: Any) -> Any:
         raise IndexError(f"index_select: expected a vector, got shape {np.shape(array_of(index))}.")
     if not isinstance(index, Node):
         index = np.atleast_1d(index)
-    return take(x, index if index.ndim else index.reshape(1), dim)
+    return _taken("index_select", x, dim, index if index.ndim else index.reshape(1))
 
 
 @array_function
@@ -140,7 +140,7 @@ def gather(x: Any, dim: int, index: Any) -> Any:
     Tensor([[2],
             [3]])
     """
-    dim = _axis_of(x, dim, "gather")
+    dim = axis_index(dim, x.ndim, "gather")
     index = index_array(index, x.shape[dim], "gather")
     _demand_fits(index, x, dim, "gather")
     return indexing.take_along_axis(x, indices=index, axis=dim)
@@ -160,7 +160,7 @@ def scatter_add(x: Any, dim: int, index: Any, src: Any) -> Any:
     >>> tk.scatter_add(tk.zeros(3), 0, [0, 2, 2], tk.tensor([1.0, 2.0, 3.0]))
     Tensor([1., 0., 5.])
     """
-    dim = _axis_of(x, dim, "scatter_add")
+    dim = axis_index(dim, x.ndim, "scatter_add")
     index = index_array(index, x.shape[dim], "scatter_add")
     _demand_fits(index, x, dim, "scatter_add")
     src = src if isinstance(src, Node | ndarray) else np.asarray(src, x.dtype)
@@ -199,7 +199,9 @@ def take_along_axis(x: Any, indices: Any, axis: int | None = -1, *, dim: int | N
             [3]])
     """
     axis = axis if dim is None else dim
-    x, axis = (x.reshape(-1), 0) if axis is None else (x, _axis_of(x, axis, "take_along_axis"))
+    x, axis = (
+        (x.reshape(-1), 0) if axis is None else (x, axis_index(axis, x.ndim, "take_along_axis"))
+    )
     indices = index_array(indices, x.shape[axis], "take_along_axis")
     if indices.ndim != x.ndim:
         raise ValueError(
@@ -229,7 +231,7 @@ def argsort(
     >>> tk.argsort(tk.tensor([3.0, 1.0, 2.0]))
     Tensor([1, 2, 0])
     """
-    axis = _axis_of(x, axis if dim is None else dim, "argsort")
+    axis = axis_index(axis if dim is None else dim, x.ndim, "argsort")
     order = _order(peek(x), axis, descending)
     return constant(order) if isinstance(x, Node) else order
 
@@ -255,7 +257,7 @@ def sort(
     >>> tk.sort(tk.tensor([3.0, 1.0, 2.0])).values
     Tensor([1., 2., 3.])
     """
-    axis = _axis_of(x, axis if dim is None else dim, "sort")
+    axis = axis_index(axis if dim is None else dim, x.ndim, "sort")
     return _chosen(x, _order(peek(x), axis, descending), axis)
 
 
@@ -279,7 +281,7 @@ def topk(
     >>> tk.topk(tk.tensor([3.0, 1.0, 2.0]), 2).values
     Tensor([3., 2.])
     """
-    axis = _axis_of(x, axis if dim is None else dim, "topk")
+    axis = axis_index(axis if dim is None else dim, x.ndim, "topk")
     if not 0 <= k <= x.shape[axis]:
         raise ValueError(f"topk: expected k from 0 to {x.shape[axis]}, got {k}.")
     order = _order(peek(x), axis, descending=largest)
@@ -311,7 +313,7 @@ def _extreme(
             return reduced(x, axis, keepdims)
         if not isinstance(axis, int):
             raise TypeError(f"{name}: expected one axis with return_indices=True, got {axis!r}.")
-        chosen = _chosen(x, array_of(first(x, axis, True)), _axis_of(x, axis, name))
+        chosen = _chosen(x, array_of(first(x, axis, True)), axis_index(axis, x.ndim, name))
         return chosen if keepdims else Chosen(*(part.squeeze(axis) for part in chosen))
 
     extreme.__name__ = extreme.__qualname__ = name

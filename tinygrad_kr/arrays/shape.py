@@ -12,10 +12,10 @@ from operator import index
 from typing import Any
 
 import numpy as np
-from numpy.lib.array_utils import normalize_axis_index, normalize_axis_tuple
 
 from tinygrad_kr.arrays.operands import array_function
 from tinygrad_kr.ops import indexing, shape
+from tinygrad_kr.ops.axes import axis_index, axis_indices
 from tinygrad_kr.ops.node import Node
 from tinygrad_kr.ops.shape import broadcast_to as _broadcast_to
 from tinygrad_kr.ops.tracing import tracing
@@ -35,8 +35,7 @@ def sizes_of(sizes: tuple[Any, ...]) -> tuple[int, ...]:
 
 
 def _axis_of(x: Any, axis: int | None, dim: int | None, name: str) -> int:
-    chosen: Any = axis if dim is None else dim
-    return normalize_axis_index(chosen, x.ndim, name)
+    return axis_index(axis if dim is None else dim, x.ndim, name)
 
 
 # ------------------------------------------------------------------ another shape
@@ -84,7 +83,7 @@ def flatten(x: Any, start_dim: int = 0, end_dim: int = -1) -> Any:
     """
     if not x.ndim:
         return x.reshape(1)
-    start, end = normalize_axis_tuple((start_dim, end_dim), x.ndim, "flatten", True)
+    start, end = axis_indices((start_dim, end_dim), x.ndim, "flatten", True)
     if start > end:
         raise ValueError(
             f"flatten: expected start_dim up to end_dim, got {start_dim} and {end_dim}."
@@ -105,7 +104,7 @@ def unflatten(x: Any, dim: int, sizes: tuple[int, ...]) -> Any:
     >>> tk.ones(2, 12).unflatten(1, (3, 4)).shape
     (2, 3, 4)
     """
-    (dim,) = normalize_axis_tuple(dim, x.ndim, "unflatten")
+    dim = axis_index(dim, x.ndim, "unflatten")
     if -1 in sizes:
         known = int(np.prod([n for n in sizes if n != -1]))
         sizes = tuple(x.shape[dim] // known if n == -1 else n for n in sizes)
@@ -124,8 +123,7 @@ def squeeze(x: Any, axis: Any = None, *, dim: Any = None) -> Any:
     """
     axis = axis if dim is None else dim
     if axis is not None:
-        axes = axis if isinstance(axis, tuple | list) else (axis,)
-        axis = tuple(a for a in normalize_axis_tuple(axes, x.ndim) if x.shape[a] == 1)
+        axis = tuple(a for a in axis_indices(axis, x.ndim, "squeeze") if x.shape[a] == 1)
     return x.reshape(np.squeeze(np.broadcast_to(0, x.shape), axis).shape)
 
 
@@ -140,8 +138,11 @@ def unsqueeze(x: Any, axis: int | None = None, *, dim: int | None = None) -> Any
     >>> tk.unsqueeze(tk.ones(3), 1).shape
     (3, 1)
     """
-    axis = axis if dim is None else dim
-    return x.reshape(np.expand_dims(np.broadcast_to(0, x.shape), axis or 0).shape)
+    axis = (axis if dim is None else dim) or 0
+    added = len(axis) if isinstance(axis, tuple | list) else 1
+    axes = axis_indices(axis, x.ndim + added, "unsqueeze")
+    sizes = iter(x.shape)
+    return x.reshape(tuple(1 if a in axes else next(sizes) for a in range(x.ndim + added)))
 
 
 expand_dims = unsqueeze
@@ -283,7 +284,15 @@ def moveaxis(x: Any, source: Any, destination: Any) -> Any:
     >>> tk.moveaxis(tk.ones(2, 3, 4), 0, -1).shape
     (3, 4, 2)
     """
-    order = np.moveaxis(np.empty(tuple(range(x.ndim))), source, destination).shape
+    source = axis_indices(source, x.ndim, "moveaxis")
+    destination = axis_indices(destination, x.ndim, "moveaxis")
+    if len(source) != len(destination):
+        raise ValueError(
+            f"moveaxis: expected as many destinations as sources, got {destination} for {source}."
+        )
+    order = [a for a in range(x.ndim) if a not in source]
+    for to, axis in sorted(zip(destination, source, strict=True)):
+        order.insert(to, axis)
     return x.transpose(tuple(order))
 
 
@@ -329,6 +338,7 @@ def trace(x: Any, offset: int = 0, axis1: int = 0, axis2: int = 1) -> Any:
     >>> tk.trace(tk.tensor([[1, 2], [3, 4]]))
     Tensor(5)
     """
+    axis1, axis2 = axis_indices((axis1, axis2), x.ndim, "trace")
     return indexing.diagonal(x, offset=offset, axis1=axis1, axis2=axis2).sum(axis=-1)
 
 

@@ -26,7 +26,7 @@ from tinygrad_kr.compile.ir.bindings import (
 )
 from tinygrad_kr.compile.ir.ops import _assigned
 from tinygrad_kr.compile.ir.program import Check, Instruction, Program, Value, values_in
-from tinygrad_kr.compile.trace.optimizer_step import RecordedStep
+from tinygrad_kr.compile.trace.optimizer_step import TracedStep
 from tinygrad_kr.compile.trace.unrolled import enclosing_loop
 from tinygrad_kr.grad_mode import no_grad
 from tinygrad_kr.native import deadline
@@ -74,7 +74,7 @@ class Tracer:
         """leaves: the Tensors that the function can reach. seconds: the longest recording."""
         self.program = Program()
         self._end = perf_counter() + seconds
-        self._is_over = False
+        self.is_over = False
         self.loops: Counter[str] = Counter()
         """The user's loops in which a sample of the ops ran."""
         self._leaves = {id(leaf._data): leaf for leaf in leaves}
@@ -97,7 +97,7 @@ class Tracer:
         self._before_write: dict[Any, ndarray] = {}
         self._gradients: dict[Any, Any] = {}
         self._writes: dict[Any, Value] = {}
-        self.steps: list[RecordedStep] = []
+        self.steps: list[TracedStep] = []
         self.states: dict[Any, Any] = {}
         """The Tensors that a step in this run has left as state, by slot and name."""
 
@@ -213,7 +213,7 @@ class Tracer:
 
     def note(self, record: Any, inputs: Sequence[Any], params: dict[str, Any], out: Node) -> None:
         """An op has computed `out`."""
-        if self._is_over:
+        if self.is_over:
             return
         array = out._data
         self.created(out)
@@ -242,7 +242,7 @@ class Tracer:
             if loop is not None:
                 self.loops[loop] += 1
             if late or number >= MOST_INSTRUCTIONS:
-                self._is_over = True
+                self.is_over = True
                 self.reason = self.reason or self.too_long()
 
     def too_long(self) -> str:
@@ -334,7 +334,7 @@ class Tracer:
 
     def step(self, optimizer: Any) -> None:
         """An optimizer's step, by its rule on Tensors."""
-        step = RecordedStep(optimizer)
+        step = TracedStep(optimizer)
         self.steps.append(step)
         with no_grad():
             step.carry_out(self)
