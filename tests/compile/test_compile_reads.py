@@ -45,7 +45,7 @@ X = Tensor(np.array([1.0, 2.0, 3.0], np.float32))
 
 
 class Case(NamedTuple):
-    """A function, a change of what it reads, whether it is compiled; all made anew for each test."""
+    """A function, a change of what it reads, whether it is compiled; made anew for each test."""
 
     function: Callable[[Any], Any]
     change: Callable[[], Any]
@@ -417,7 +417,7 @@ def the_order_of_a_plain_dict() -> Case:
     def change() -> None:
         c["a"] = c.pop("a")
 
-    return Case(lambda x: x * list(c.values())[0], change)
+    return Case(lambda x: x * next(iter(c.values())), change)
 
 
 @case

@@ -161,8 +161,8 @@ class Specialisation:
                 self.spent, tries = 0.0, 0
             elif tries > MAX_TRIES:
                 reason = f"two runs in a row did not do the same: {parted}"
-        if tracer.is_over or (reason is not None and reason == tracer.too_long()):
-            warn_of_a_long_program(reason)
+        if reason == tracer.too_long():
+            warn(f"tinygrad_kr: {_name_of(function)} is not compiled: {reason}", LongProgramWarning)
         self.tracer = None if reason is not None else tracer
         self.tries, self.reason, self._condition = tries, reason, None
         self.runner = runner
@@ -381,7 +381,7 @@ class Compiled:
         return "\n".join(runner.source for runner in runners if runner is not None)
 
     def __repr__(self) -> str:
-        name = getattr(self.function, "__name__", "function")
+        name = _name_of(self.function)
         lines = [f"compiled {name}"]
         for one in self._specialisations():
             if one.runner is not None:
@@ -538,20 +538,36 @@ class NoCompilerWarning(RuntimeWarning):
     """
 
 
+class LongProgramWarning(RuntimeWarning):
+    """A function would take too long to record and build, and runs as written; a RuntimeWarning.
+
+    >>> import warnings
+    >>> warnings.simplefilter("ignore", tk.compile.LongProgramWarning)
+    """
+
+
 def warn_of_no_compiler() -> None:
     """Warn once per process, at the user's line, that no C compiler was found."""
     global _said
     if _said:
         return
     _said = True
-    frame = user_frame()
-    place = ("<unknown>", 0) if frame is None else (frame.f_code.co_filename, frame.f_lineno)
-    warnings.warn_explicit(
+    warn(
         "tinygrad_kr: there is no C compiler here, so compiled functions run as NumPy calls, "
         f"several times slower than C: {NoCompilerError.fix}",
         NoCompilerWarning,
-        *place,
     )
+
+
+def warn(message: str, category: type[Warning]) -> None:
+    """Warn at the user's line."""
+    frame = user_frame()
+    place = ("<unknown>", 0) if frame is None else (frame.f_code.co_filename, frame.f_lineno)
+    warnings.warn_explicit(message, category, *place)
+
+
+def _name_of(function: Callable[..., Any]) -> str:
+    return getattr(function, "__name__", "function")
 
 
 _said = False

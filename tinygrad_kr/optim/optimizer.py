@@ -18,7 +18,7 @@ from tinygrad_kr.ops.tracing import tracing
 from tinygrad_kr.ops.writes import bump_again, bump_versions
 from tinygrad_kr.optim.blocks import ParamBlock, ParamState
 from tinygrad_kr.optim.lowering import Rule, UpdateProgram, lower, structure_of
-from tinygrad_kr.tensor import Tensor
+from tinygrad_kr.tensor import Tensor, note_change
 
 Parameters = Iterable[Tensor] | Iterable[dict[str, Any]]
 
@@ -145,6 +145,15 @@ class Optimizer:
         for group in groups:
             self.add_param_group(group)
 
+    def __setattr__(self, name: str, value: Any) -> None:
+        if not name.startswith("_"):
+            note_change()  # such as a `step` of the object's own, which a wrapper puts there
+        super().__setattr__(name, value)
+
+    def __delattr__(self, name: str) -> None:
+        note_change()
+        super().__delattr__(name)
+
     def __repr__(self) -> str:
         lines = [f"{type(self).__name__} ("]
         for i, group in enumerate(self.param_groups):
@@ -265,7 +274,8 @@ class Optimizer:
             for p in plan.params:
                 self._check_writable(self._param_states[p])
             raise
-        self._stepped = True
+        if not self._stepped:
+            self._stepped = True
         return loss
 
     def _planned(self) -> tuple[UpdatePlan, list[ndarray]]:

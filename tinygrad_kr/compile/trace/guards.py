@@ -157,8 +157,8 @@ class Guards:
         for cached, entries, where in self._caches:
             if cached.cache_info()[1:] != entries:
                 return f"the cache of {where}"
-        for leaf, settings in self._leaves:
-            if not same(_leaf_settings(leaf), settings):
+        for leaf, before in self._leaves:
+            if not same(_leaf_settings(leaf), before):
                 return f"requires_grad or a hook of a {type(leaf).__name__} of shape {leaf.shape}"
         return None
 

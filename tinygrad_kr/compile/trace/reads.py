@@ -98,7 +98,7 @@ SPELLING = {
     "cell": "{0}.cell_contents is {2}",
     "field": "{0}.{3} is {2}",
     "slot": "{1}.__get__({0}) is {2}",
-    "type": "type({0}) is {2}",
+    "type": "{0}.__class__ is {2}",
     "length": "len({0}) == {2}",
     "keys": "(*{0},) == {2}",
     "identities": "(*map(id, {0}),) == {2}",
@@ -219,7 +219,7 @@ class Reads:
         self.found: set[str] = set()
         self.watches: list[Watch] = []
         self.unset: list[tuple[Any, str, str]] = []
-        self.modules: list[Module] = []
+        self.modules: list[Module | Optimizer] = []
         self.leaves: list[Any] = []
         self.arrays: list[tuple[ndarray, str, bool]] = []
         """Arrays, where they are read, and whether the code seems to compute with them."""
@@ -517,13 +517,21 @@ class Reads:
         if own:
             self.found.add("forward")
             self._class(type(module))
-            self._attributes(module, where)
         for name, value in settings_of(module).items():
+            if own and name in self.names and type(value) in ATOMS:
+                # Written to `vars(module)` it changes unannounced.
+                self.watch("item", vars(module), name, f"{name!r} of a {kind}")
+            if name == "__class__":
+                continue
             if own or name in self.names or not isinstance(value, list | dict | set):
                 self.visit(value, f"{name!r} of a {kind}", _COMPUTED + name in self.names)
 
     def _optimizer(self, optimizer: Any, where: str) -> None:
-        self._attributes(optimizer, where)
+        self.modules.append(optimizer)
+        kind = type(optimizer).__name__
+        for name, value in settings_of(optimizer).items():
+            if name in self.names:
+                self.visit(value, f"{name!r} of a {kind}", _COMPUTED + name in self.names)
         self._class(type(optimizer))
 
     def _schedule(self, schedule: Any, where: str) -> None:
@@ -623,8 +631,11 @@ class Reads:
                 self.watch("absent", attributes, name, f"{name!r} of a {kind}")
 
 
-def settings_of(module: Module) -> dict[str, Any]:
-    """Everything that a module's forward may depend on, but what its parameters hold."""
+def settings_of(module: Module | Optimizer) -> dict[str, Any]:
+    """Everything that a module's forward or an optimizer's methods may depend on and that they
+    announce, but what parameters and options hold."""
+    if isinstance(module, Optimizer):
+        return {name: value for name, value in vars(module).items() if not name.startswith("_")}
     settings = {**vars(module), "training": module.training, "__class__": type(module)}
     hooks = module._hooks
     if hooks is not None:
@@ -639,7 +650,7 @@ _PLAIN = {
     *(object, types.SimpleNamespace, typing.Generic, typing.Protocol, sys.modules["abc"].ABC),
     *(int, float, complex, str, bytes, *_CONTAINERS, *Namespace.__mro__),
 }
-_TUPLE_FIELD = type(NamedTuple("Pair", [("first", int)]).first)
+_TUPLE_FIELD = type(vars(Watch)["kind"])
 _FIXED = (type(typing.Any), type(typing.List[int]), typing.ForwardRef, _TUPLE_FIELD)  # noqa: UP006
 _KINDS: list[tuple[Any, Callable[[Reads, Any, str], None]]] = [
     ((np.generic, np.dtype), Reads._fixed),

@@ -238,7 +238,7 @@ class Tracer:
         number = len(self.program.instructions)
         late = perf_counter() > self._end
         if late or number % _SAMPLED == 0:
-            loop = enclosing_loop()
+            loop = enclosing_loop(Tracer.run.__code__)
             if loop is not None:
                 self.loops[loop] += 1
             if late or number >= MOST_INSTRUCTIONS:
@@ -252,8 +252,8 @@ class Tracer:
         loop = f", most of them in the loop at {common[0][0]}," if common else ""
         return (
             f"its {number:,} ops{loop} would take more than {deadline.SECONDS:g} s to record and "
-            "build: a loop is recorded turn by turn. Compile the body of the loop and call it in the "
-            "loop, or use its .repeat or .scan"
+            "build: a loop is recorded turn by turn. Compile the body of the loop and call that "
+            "or use its .repeat or .scan"
         )
 
     def _is_constant(self, value: Value) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import linecache
 import re
-from types import FrameType
+from types import CodeType, FrameType
 
 from tinygrad_kr.ops.node import PACKAGE, user_frame
 
@@ -12,10 +12,11 @@ _LOOP = re.compile(r"\s*(async\s+)?(for|while)\b")
 _COMPREHENSION = re.compile(r"\bfor\b.+\bin\b")
 
 
-def enclosing_loop() -> str | None:
-    """The user's innermost running loop, as `file:line`; None outside any, or without source."""
+def enclosing_loop(recording: CodeType) -> str | None:
+    """The user's innermost loop that is being recorded, as `file:line`; None outside any, or
+    without source. recording: the code that runs the user's function."""
     frame = user_frame()
-    while frame is not None:
+    while frame is not None and frame.f_code is not recording:
         if not frame.f_code.co_filename.startswith(PACKAGE):
             line = _loop_line(frame)
             if line is not None:
