@@ -104,6 +104,8 @@ class Guards:
 
         terms = ["LastChange.time is guards.seen"]
         for kind, holder, key, expected, _ in self._watches:
+            if kind in ("keys", "identities"):
+                expected = list(expected)  # made faster than a tuple
             place = repr(key) if type(key) is str or is_short(key) else name(key)
             terms.append(SPELLING[kind].format(name(holder), place, name(expected), key))
         terms += [f"{name(a)}.tobytes() == {name(held)}" for a, held, _ in self._elements]

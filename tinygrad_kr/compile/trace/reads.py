@@ -100,8 +100,8 @@ SPELLING = {
     "slot": "{1}.__get__({0}) is {2}",
     "type": "{0}.__class__ is {2}",
     "length": "len({0}) == {2}",
-    "keys": "(*{0},) == {2}",
-    "identities": "(*map(id, {0}),) == {2}",
+    "keys": "[*{0}] == {2}",
+    "identities": "[*map(id, {0})] == {2}",
     "set": "{0} == {2}",
     "disjoint": "{0}.keys().isdisjoint({2})",
 }
