@@ -157,6 +157,8 @@ class Tensor(Node):
         if self._requires_grad and array.dtype.kind != "f":
             raise TypeError(f"data: expected floats where grad is required, got {array.dtype}.")
         _escapes(".data = ...")
+        if array.shape != self._data.shape or array.dtype != self._data.dtype:
+            note_change()
         self._data = array
         bump_versions([self], ".data = ...", rebound=True)
 

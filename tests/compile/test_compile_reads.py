@@ -39,7 +39,9 @@ from harness import backend as backend
 import tinygrad_kr as tk
 from tinygrad_kr import Tensor, nn, optim
 
-pytestmark = pytest.mark.usefixtures("backend")
+pytestmark = pytest.mark.parametrize(
+    "backend", ["numpy", pytest.param("c", marks=pytest.mark.slow)], indirect=True
+)
 
 X = Tensor(np.array([1.0, 2.0, 3.0], np.float32))
 
@@ -1212,6 +1214,196 @@ def the_rate_of_an_optimizer_read_by_the_function() -> Case:
 
 
 @case
+def the_state_of_an_optimizer() -> Case:
+    w = nn.Parameter(np.ones(3, np.float32))
+    optimizer = optim.Adam([w])
+
+    def f(x: Any) -> Any:
+        optimizer.zero_grad()
+        (x * w).sum().backward()
+        optimizer.step()
+        return x * float(optimizer.state[w]["step"])
+
+    return Case(f, lambda: None, False)
+
+
+@case
+def the_state_dict_of_an_optimizer() -> Case:
+    w = nn.Parameter(np.ones(3, np.float32))
+    optimizer = optim.Adam([w])
+
+    def f(x: Any) -> Any:
+        optimizer.zero_grad()
+        (x * w).sum().backward()
+        optimizer.step()
+        return x * float(optimizer.state_dict()["state"][0]["step"])
+
+    return Case(f, lambda: None, False)
+
+
+@case
+def the_state_dict_of_a_layer() -> Case:
+    net = nn.Linear(3, 3)
+    change = lambda: tk.nn.init.ones_(net.weight)  # noqa: E731
+    return Case(lambda x: x * np.asarray(net.state_dict()["weight"]).sum(), change, None)
+
+
+@case
+def the_rate_of_a_schedule() -> Case:
+    optimizer = optim.SGD([nn.Parameter(np.ones(3, np.float32))], lr=0.5)
+    schedule = optim.lr_scheduler.StepLR(optimizer, 1)
+
+    def change() -> None:
+        optimizer.param_groups[0]["params"][0].grad = tk.ones(3)
+        optimizer.step()
+        schedule.step()
+
+    return Case(lambda x: x * schedule.get_last_lr()[0], change)
+
+
+@case
+def the_length_of_a_tensor() -> Case:
+    w = tk.ones(3)
+    return Case(lambda x: x * len(w), lambda: setattr(w, "data", np.ones(5, np.float32)))
+
+
+@case
+def the_dtype_of_a_tensor() -> Case:
+    w = tk.ones(3)
+    change = lambda: setattr(w, "data", np.ones(3))  # noqa: E731
+    return Case(lambda x: x + 1 if w.dtype == np.float32 else x - 1, change)
+
+
+@case
+def the_shape_of_an_array_that_is_not_read() -> Case:
+    c = np.ones((2, 3))
+    return Case(lambda x: x * c.shape[0], lambda: setattr(c, "shape", (3, 2)))
+
+
+@case
+def whether_a_tensor_has_a_gradient() -> Case:
+    w = nn.Parameter(np.ones(3, np.float32))
+    f = lambda x: x + 1 if w.grad is None else x - 1  # noqa: E731
+    return Case(f, lambda: setattr(w, "grad", tk.ones(3)))
+
+
+@case
+def an_operation_of_the_user_s() -> Case:
+    held = [2.0]
+    scaled = tk.op(lambda x: x * held[0], lambda g, y, x: g * held[0], name="scaled")
+    return Case(lambda x: scaled(x), lambda: held.__setitem__(0, 4.0))
+
+
+@case
+def the_rule_of_an_operation_of_the_user_s() -> Case:
+    held = [2.0]
+    scaled = tk.op(lambda x: x * 2.0, lambda g, y, x: g * held[0], name="scaled")
+    f = lambda x: tk.grad(lambda x: scaled(x).sum())(x)  # noqa: E731
+    return Case(f, lambda: held.__setitem__(0, 4.0))
+
+
+@case
+def a_function_that_is_differentiated() -> Case:
+    held = [2.0]
+    inner = tk.grad(lambda x: (x * x * held[0]).sum())
+    return Case(lambda x: inner(x), lambda: held.__setitem__(0, 4.0))
+
+
+@case
+def a_compiled_function_inside() -> Case:
+    held = [2.0]
+    inner = tk.compile(lambda x: x * held[0])
+    return Case(lambda x: inner(x) + 1, lambda: held.__setitem__(0, 4.0))
+
+
+@case
+def an_attribute_of_an_enum_s_member() -> Case:
+    class Mode(enum.Enum):
+        UP = 1
+
+    mode: Any = Mode.UP
+    mode.scale = 2.0
+    return Case(lambda x: x * mode.scale, lambda: setattr(mode, "scale", 4.0))
+
+
+@case
+def a_module_with_getattr() -> Case:
+    held = {"rate": 2.0}
+    m = module("settings", __getattr__=lambda name: held[name])
+    return Case(lambda x: x * m.rate, lambda: held.update(rate=4.0))
+
+
+@case
+def a_builtin_of_the_user_s() -> Case:
+    vars(builtins)["rate_of_a_test"] = 2.0
+    f = eval("lambda x: x * rate_of_a_test")
+    return Case(f, lambda: vars(builtins).update(rate_of_a_test=4.0))
+
+
+@case
+def a_view_of_a_dict() -> Case:
+    held = {"a": 2.0}
+    c = held.values()
+    return Case(lambda x: x * sum(c), lambda: held.update(a=4.0), False)
+
+
+@case
+def a_default_dtype() -> Case:
+    c = np.dtype(np.float32)
+    held = [c]
+    return Case(lambda x: x.astype(held[0]), lambda: held.__setitem__(0, np.dtype(np.float64)))
+
+
+@case
+def an_abstract_class() -> Case:
+    import abc
+
+    class Base(abc.ABC):
+        @abc.abstractmethod
+        def scale(self) -> float: ...
+
+    class Made(Base):
+        by = 2.0
+
+        def scale(self) -> float:
+            return self.by
+
+    c = Made()
+    return Case(lambda x: x * c.scale(), lambda: setattr(c, "by", 4.0))
+
+
+@case
+def a_generic_class() -> Case:
+    T = typing.TypeVar("T")
+
+    class Box(typing.Generic[T]):
+        def __init__(self, held: T) -> None:
+            self.held = held
+
+    c = Box(2.0)
+    return Case(lambda x: x * c.held, lambda: setattr(c, "held", 4.0))
+
+
+@case
+def an_argument_of_a_call() -> Case:
+    c = config(scale=2.0)
+    step = lambda x, c=c: x * c.scale  # noqa: E731
+    return Case(step, lambda: setattr(c, "scale", 4.0))
+
+
+@case
+def the_generator_s_numbers() -> Case:
+    c = np.random.default_rng(0)
+    return Case(lambda x: x * c.integers(2, 9), lambda: None, False)
+
+
+@case
+def a_generator_of_ours() -> Case:
+    c = np.random.default_rng(0)
+    return Case(lambda x: x * tk.rand(3, generator=c), lambda: None, None)
+
+
+@case
 def an_enum_s_member() -> Case:
     class Mode(enum.Enum):
         UP = 2.0
@@ -1247,6 +1439,7 @@ def as_before(tmp_path: Any) -> Iterator[None]:
     for name in ("TMPDIR_OF_A_TEST", "RATE_OF_A_TEST"):
         os.environ.pop(name, None)
     sys.modules.pop("settings_of_a_test", None)
+    vars(builtins).pop("rate_of_a_test", None)
 
 
 def numbers(y: Any) -> np.ndarray:
@@ -1265,7 +1458,7 @@ def agree(step: Any, written: Any) -> None:
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_what_is_read_is_never_stale(name: str) -> None:
+def test_what_is_read_is_never_stale(backend: str, name: str) -> None:
     tk.manual_seed(0)
     written = CASES[name]()
     tk.manual_seed(0)
@@ -1282,7 +1475,7 @@ def test_what_is_read_is_never_stale(name: str) -> None:
         agree(step, written.function)
 
 
-def test_the_reason_names_the_object_its_type_and_the_line() -> None:
+def test_the_reason_names_the_object_its_type_and_the_line(backend: str) -> None:
     clock = datetime.datetime
     step = tk.compile(lambda x: x * (clock.now().year > 0))
     first = step.function.__code__.co_firstlineno
@@ -1298,7 +1491,7 @@ def test_the_reason_names_the_object_its_type_and_the_line() -> None:
     "function",
     [time.time, time.perf_counter, os.getpid, random.random, threading.get_ident, os.listdir],
 )
-def test_a_function_of_the_world_runs_as_written(function: Callable[[], Any]) -> None:
+def test_a_function_of_the_world_runs_as_written(backend: str, function: Callable[[], Any]) -> None:
     calls = 0
 
     def f(x: Any) -> Any:
@@ -1311,7 +1504,7 @@ def test_a_function_of_the_world_runs_as_written(function: Callable[[], Any]) ->
 
 
 @pytest.mark.parametrize("f", [lambda i: X[: i[1]], lambda i: tk.zeros(int(i[0]) + 1) + X[0]])
-def test_numbers_taken_out_of_a_tensor_are_refused(f: Callable[[Any], Any]) -> None:
+def test_numbers_taken_out_of_a_tensor_are_refused(backend: str, f: Callable[[Any], Any]) -> None:
     i = tk.tensor([0, 1])
     with pytest.raises(RuntimeError, match="needs the elements of a Tensor"):
         tk.compile(lambda x: f(i))(X)
@@ -1331,7 +1524,7 @@ def test_numbers_taken_out_of_a_tensor_are_refused(f: Callable[[Any], Any]) -> N
         lambda x: [print("", end=""), x][1] * 2,
     ],
 )
-def test_pure_functions_are_compiled(f: Callable[[Any], Any]) -> None:
+def test_pure_functions_are_compiled(backend: str, f: Callable[[Any], Any]) -> None:
     step = tk.compile(f)
     for _ in range(3):
         np.testing.assert_allclose(numbers(step(X)), numbers(f(X)), rtol=1e-6)

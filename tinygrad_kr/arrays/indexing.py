@@ -432,7 +432,7 @@ def _plain_part(part: Any) -> Any:
         part = np.asarray(part, dtype=None if part else np.int64)
     elif isinstance(part, slice):
         ends = (part.start, part.stop, part.step)
-        return slice(*(e.item() if isinstance(e, Node) else e for e in ends))
+        return slice(*(e.item() if hasattr(e, "item") else e for e in ends))
     if not isinstance(part, ndarray):
         return part
     if part.dtype.kind not in "iub":

@@ -66,8 +66,7 @@ class Guards:
         self._elements, self._layouts = [], []
         for array, where, computed in self._arrays:
             anew = id(owner(array)) in live
-            if anew:
-                self._layouts.append((array, _layout(array), where))
+            self._layouts.append((array, _layout(array), where))
             if array.size <= LARGEST and (computed or not anew):
                 self._elements.append((array, array.tobytes(), where))
             elif not anew or computed:
@@ -161,7 +160,7 @@ class Guards:
                 return f"the cache of {where}"
         for leaf, before in self._leaves:
             if not same(_leaf_settings(leaf), before):
-                return f"requires_grad or a hook of a {type(leaf).__name__} of shape {leaf.shape}"
+                return f"requires_grad, a hook or the shape of a {type(leaf).__name__}{leaf.shape}"
         return None
 
     def changed_by_the_run(self, drawn_from: set[int]) -> str | None:
@@ -214,7 +213,8 @@ _BY_VALUE = {*ATOMS, frozenset, MethodType, slice}
 
 def _leaf_settings(leaf: Any) -> tuple[Any, ...]:
     """What a trace depends on in a Tensor besides its elements."""
-    return (leaf._requires_grad, *(leaf._hooks or {}).values())
+    array = leaf._data
+    return (leaf._requires_grad, array.shape, array.dtype, *(leaf._hooks or {}).values())
 
 
 def _layout(array: ndarray) -> tuple[Any, ...]:

@@ -130,6 +130,7 @@ IMPURE = frozenset(
 )
 """What is not, in these modules and in NumPy: it reads files or variables, or attributes by
 computed names."""
+_BUILTINS = frozenset(name for name in dir(builtins) if type(getattr(builtins, name)) not in ATOMS)
 _BY_NAME = frozenset({"getattr", "setattr", "hasattr", "delattr"})
 
 _PACKAGE = os.path.normcase(os.path.abspath(PACKAGE) + os.sep)
@@ -284,6 +285,7 @@ class Reads:
 
     def _enum(self, member: enum.Enum, where: str) -> None:
         self.visit(member._value_, where)
+        self._attributes(member, where)
         self._class(type(member))
 
     def _slice(self, thing: slice, where: str) -> None:
@@ -349,18 +351,8 @@ class Reads:
 
     def _function(self, function: FunctionType, where: str) -> None:
         home = home_of(function.__code__.co_filename)
-        cells = dict(zip(function.__code__.co_freevars, function.__closure__ or (), strict=True))
         if _is_fixed(home):
-            module = (function.__module__ or "").partition(".")[0]
-            if home == "python" and module not in PURE and not cells:
-                self.unlisted(function, where, "a function of Python's that is not known as pure")
-            if home != "ours" and function.__name__ in IMPURE:
-                self.unlisted(function, where, "which reads more than its arguments")
-            for variable, cell in cells.items():
-                content = Watch("cell", cell, None, None, "").fetch()
-                registry = home == "python" and isinstance(content, list | dict)
-                if registry or isinstance(content, _WRAPPED) or _home(type(content)) == "user":
-                    self.visit(content, f"{variable!r} of {function.__qualname__}")
+            self._library_function(function, home, where)
             return
         name = function.__qualname__
         before, self.line = self.line, _line(function.__code__, function.__code__.co_firstlineno)
@@ -370,16 +362,36 @@ class Reads:
         if function.__kwdefaults__:
             self.watch("field", function, "__kwdefaults__", f"a default of {name}")
         stored: set[str] = set()
+        computes: set[str] = set()
         for code in _codes(function.__code__):
             self._code(code, function, stored)
-        computes = {name for code in _codes(function.__code__) for name in _computed(code)}
-        for variable, cell in cells.items():
+            computes |= _computed(code)
+        for variable, cell in _cells(function).items():
             if cell.__class__ is CellType:
                 where = f"{variable!r}, a variable around {name}"
                 self.watch("cell", cell, None, where, variable in computes)
         for attribute in self.names & vars(function).keys():
             self.watch("item", vars(function), attribute, f"{attribute!r} of {name}")
         self.line = before
+
+    def _library_function(self, function: FunctionType, home: str, where: str) -> None:
+        """A function of Python's, NumPy's or ours, which may hold functions of the user's."""
+        cells = _cells(function)
+        module = (function.__module__ or "").partition(".")[0]
+        if home == "python" and module not in PURE and not cells:
+            self.unlisted(function, where, "a function of Python's that is not known as pure")
+        if home != "ours" and function.__name__ in IMPURE:
+            self.unlisted(function, where, "which reads more than its arguments")
+        if home == "ours":  # of an op, the forward function and the rules
+            for part in vars(function).values():
+                for rule in part if isinstance(part, tuple) else (part,):
+                    if isinstance(rule, FunctionType):
+                        self.visit(rule, f"a rule of {function.__name__}")
+        for variable, cell in cells.items():
+            content = Watch("cell", cell, None, None, "").fetch()
+            registry = home == "python" and isinstance(content, list | dict)
+            if registry or isinstance(content, _WRAPPED) or _home(type(content)) == "user":
+                self.visit(content, f"{variable!r} of {function.__qualname__}")
 
     def _code(self, code: CodeType, function: FunctionType, stored: set[str]) -> None:
         self.found.update(code.co_names)
@@ -426,7 +438,9 @@ class Reads:
                 self.found.add(_ASKED + "*")
             names = self._shadowable.setdefault(id(namespace), (namespace, set()))[1]
             names.add(name)
-            if name not in _BY_NAME:
+            if _home(type(getattr(builtins, name))) == "user" or name not in _BUILTINS:
+                self.watch("item", vars(builtins), name, f"the builtin {name!r}")
+            elif name not in _BY_NAME:
                 self.visit(getattr(builtins, name), f"the builtin {name!r}")
         else:
             self.watch("absent", namespace, name, where)
@@ -502,7 +516,7 @@ class Reads:
                 if home != "ours":
                     self.visit(vars(module)[name], f"{name!r} of the module {module.__name__}")
             return
-        for name in sorted(self.names & vars(module).keys()):
+        for name in sorted((self.names | {"__getattr__"}) & vars(module).keys()):
             where = f"{name!r} of the module {module.__name__}"
             self.watch("item", vars(module), name, where, _COMPUTED + name in self.names)
         for name in sorted(self.asked - vars(module).keys()):
@@ -706,6 +720,12 @@ _LOADS = {"LOAD_GLOBAL", "LOAD_NAME", "LOAD_DEREF", "LOAD_CLASSDEREF", "LOAD_ATT
 
 def _line(code: CodeType, number: int) -> str:
     return f"{code.co_filename}:{number}"
+
+
+def _cells(function: FunctionType) -> dict[str, Any]:
+    """The variables around a function."""
+    names = function.__code__.co_freevars
+    return dict(zip(names, function.__closure__ or (), strict=True))
 
 
 def _codes(code: CodeType) -> Iterator[CodeType]:
