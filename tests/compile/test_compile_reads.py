@@ -1503,6 +1503,26 @@ def test_a_function_of_the_world_runs_as_written(backend: str, function: Callabl
     assert not step.programs, calls
 
 
+def test_what_a_layer_holds_and_does_not_use_is_not_read(backend: str) -> None:
+    class Recording(nn.Module):
+        def __init__(self) -> None:
+            self.linear = nn.Linear(3, 2)
+            self.losses = [0.0] * 1000
+            self.table = np.zeros(1000)
+            self.lock = threading.Lock()
+            self.started = datetime.datetime(2020, 1, 1)
+
+        def forward(self, x: Any) -> Any:
+            return self.linear(x).detach()
+
+    net: Any = Recording()
+    net.linear.path = decimal.Decimal(1)
+    step = tk.compile(lambda x: net(x))
+    for _ in range(3):
+        agree(step, net)
+    assert step.programs, step.explain()
+
+
 @pytest.mark.parametrize("f", [lambda i: X[: i[1]], lambda i: tk.zeros(int(i[0]) + 1) + X[0]])
 def test_numbers_taken_out_of_a_tensor_are_refused(backend: str, f: Callable[[Any], Any]) -> None:
     i = tk.tensor([0, 1])

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 from numpy import ndarray
 
-from tinygrad_kr.compile.ir.bindings import Constant
+from tinygrad_kr.compile.ir.bindings import Constant, Leaf
 from tinygrad_kr.compile.trace.condition import GONE, Condition
 from tinygrad_kr.compile.trace.reads import (
     ATOMS,
@@ -41,6 +41,7 @@ class Guards:
         self._unset = walk.unset
         self._modules = [(module, settings_of(module)) for module in walk.modules]
         self._leaves = [(leaf, _leaf_settings(leaf)) for leaf in walk.leaves]
+        self._shapes = [(leaf, _kind_of(leaf)) for leaf in walk.leaves]
         self.leaves = walk.leaves
         self._arrays = walk.arrays
         self._layouts: list[tuple[ndarray, Any, str]] = []
@@ -62,6 +63,9 @@ class Guards:
             for source in tracer.program.inputs.values()
             if isinstance(source, Constant) and not source.fixed
         }
+        read = {id(s.node) for s in tracer.program.inputs.values() if isinstance(s, Leaf)}
+        # The program itself looks at the shapes of what it reads.
+        self._shapes = [pair for pair in self._shapes if id(pair[0]) not in read]
         self._absent, self._present = tracer.absent, tracer.present
         self._elements, self._layouts = [], []
         for array, where, computed in self._arrays:
@@ -160,7 +164,10 @@ class Guards:
                 return f"the cache of {where}"
         for leaf, before in self._leaves:
             if not same(_leaf_settings(leaf), before):
-                return f"requires_grad, a hook or the shape of a {type(leaf).__name__}{leaf.shape}"
+                return f"requires_grad or a hook of a {type(leaf).__name__}{leaf.shape}"
+        for leaf, kind in self._shapes:
+            if _kind_of(leaf) != kind:
+                return f"the shape or dtype of a {type(leaf).__name__}{leaf.shape}"
         return None
 
     def changed_by_the_run(self, drawn_from: set[int]) -> str | None:
@@ -213,8 +220,11 @@ _BY_VALUE = {*ATOMS, frozenset, MethodType, slice}
 
 def _leaf_settings(leaf: Any) -> tuple[Any, ...]:
     """What a trace depends on in a Tensor besides its elements."""
-    array = leaf._data
-    return (leaf._requires_grad, array.shape, array.dtype, *(leaf._hooks or {}).values())
+    return (leaf._requires_grad, *(leaf._hooks or {}).values())
+
+
+def _kind_of(leaf: Any) -> tuple[Any, ...]:
+    return leaf._data.shape, leaf._data.dtype
 
 
 def _layout(array: ndarray) -> tuple[Any, ...]:

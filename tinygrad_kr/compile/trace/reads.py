@@ -535,9 +535,7 @@ class Reads:
             if own and name in self.names and type(value) in ATOMS:
                 # Written to `vars(module)` it changes unannounced.
                 self.watch("item", vars(module), name, f"{name!r} of a {kind}")
-            if name == "__class__":
-                continue
-            if own or name in self.names or not isinstance(value, list | dict | set):
+            if name in self.names or name == "_hooks" or _is_called(value, own):
                 self.visit(value, f"{name!r} of a {kind}", _COMPUTED + name in self.names)
 
     def _optimizer(self, optimizer: Any, where: str) -> None:
@@ -794,6 +792,14 @@ def is_short(key: Any) -> bool:
 def _slots(cls: type) -> tuple[str, ...]:
     slots = vars(cls).get("__slots__", ())
     return (slots,) if isinstance(slots, str) else tuple(slots)
+
+
+def _is_called(value: Any, own: bool) -> bool:
+    """Whether a layer may use an attribute that the user's code does not name: parts, parameters,
+    and what a layer of ours was given to call."""
+    if isinstance(value, Node | Module | np.random.Generator):
+        return True
+    return not own and (isinstance(value, _WRAPPED) or _home(type(value)) == "user")
 
 
 def _is_in_class(cls: type, name: str) -> bool:
