@@ -15,6 +15,7 @@ import numpy as np
 
 from tinygrad_kr.arrays import stack
 from tinygrad_kr.data.tables import Table
+from tinygrad_kr.ops.op import refuse_masked
 from tinygrad_kr.random import resolve
 from tinygrad_kr.tensor import Tensor
 
@@ -373,7 +374,10 @@ def _rebuilt(sample: Any, batch: dict[Any, Any]) -> Any:
 def _stacked(samples: list[Any], field: str) -> Tensor:
     if all(type(sample) in (bool, int, float) for sample in samples):
         return Tensor(samples)
-    arrays = [x if isinstance(x, Tensor) else Tensor(np.asarray(x)) for x in samples]
+    arrays = [
+        x if isinstance(x, Tensor) else Tensor(x if isinstance(x, np.ndarray) else np.asarray(x))
+        for x in samples
+    ]
     if len(shapes := {array.shape for array in arrays}) > 1:
         listed = ", ".join(map(str, sorted(shapes)))
         raise ValueError(_uncollated(field, f"samples of one shape, got {listed}"))
@@ -429,6 +433,7 @@ def _checked_batch_size(batch_size: int) -> int:
 
 
 def _checked_indices(indices: npt.ArrayLike, count: int) -> Indices:
+    refuse_masked(indices, "Subset")
     rows = np.asarray(indices)
     if rows.size == 0:
         return np.zeros(0, np.int64)

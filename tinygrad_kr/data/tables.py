@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TextIO
 import numpy as np
 
 from tinygrad_kr.files import replacing
+from tinygrad_kr.ops.op import refuse_masked
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -125,6 +126,7 @@ def write_csv(
     """
     import csv
 
+    refuse_masked(values, "write_csv")
     table = np.asarray(values)
     _check_writable(table, header)
     with replacing(path) as stream:

@@ -15,6 +15,7 @@ from numpy import ndarray
 from tinygrad_kr.grad_mode import enable_grad
 from tinygrad_kr.ops import anomaly
 from tinygrad_kr.ops.node import constant
+from tinygrad_kr.ops.op import refuse_masked
 from tinygrad_kr.ops.tracing import tracing
 from tinygrad_kr.ops.writes import bump_again, bump_versions
 from tinygrad_kr.optim.blocks import ParamBlock, ParamState
@@ -505,6 +506,8 @@ def _loaded_state(
 ) -> ParamState:
     """The state of one parameter, from a state dict."""
     param_state = ParamState(p)
+    for name, value in entries.items():
+        refuse_masked(value, f"load_state_dict: {name}")
     given = {name: np.asarray(value) for name, value in entries.items() if value is not None}
     missing = {*needed.number_state, *needed.array_state} - set(given) if given else set()
     unexpected = set(given) - {*most.number_state, *most.array_state}
