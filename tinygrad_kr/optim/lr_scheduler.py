@@ -203,6 +203,13 @@ def _positive(schedule: object, name: str, value: Any) -> int:
     return count
 
 
+def _nonnegative(schedule: object, name: str, value: Any) -> float:
+    number = float(value)
+    if not 0 <= number < math.inf:
+        raise ValueError(f"{type(schedule).__name__}: expected {name} >= 0, got {value!r}.")
+    return number
+
+
 def _one_each(schedule: object, optimizer: Optimizer, name: str, value: Any) -> list[Any]:
     """One value per group, from a list with one each or from one value for all."""
     groups = len(_checked(schedule, optimizer).param_groups)
@@ -352,8 +359,8 @@ class LambdaLR(LRScheduler):
 class StepLR(_ScalingLR):
     """lr <- gamma lr, every `step_size` epochs.
 
-    step_size: epochs between two changes, at least 1 (else ValueError).
-    gamma: the factor. last_epoch: see `LRScheduler`.
+    step_size: epochs between two changes, at least 1. gamma: the factor, at least 0 (else
+        ValueError). last_epoch: see `LRScheduler`.
 
     >>> w = tk.tensor([1.0], requires_grad=True)
     >>> optimizer = optim.SGD([w], lr=0.5)
@@ -367,7 +374,8 @@ class StepLR(_ScalingLR):
     def __init__(
         self, optimizer: Optimizer, step_size: int, gamma: float = 0.1, last_epoch: int = -1
     ) -> None:
-        self.step_size, self.gamma = _positive(self, "step_size", step_size), gamma
+        self.step_size = _positive(self, "step_size", step_size)
+        self.gamma = _nonnegative(self, "gamma", gamma)
         super().__init__(optimizer, last_epoch)
 
     def _factor(self, epoch: int) -> float:
@@ -378,7 +386,7 @@ class MultiStepLR(_ScalingLR):
     """lr <- gamma lr, at every milestone.
 
     milestones: epochs; one that is listed twice counts twice.
-    gamma: the factor. last_epoch: see `LRScheduler`.
+    gamma: the factor, at least 0 (else ValueError). last_epoch: see `LRScheduler`.
 
     >>> w = tk.tensor([1.0], requires_grad=True)
     >>> optimizer = optim.SGD([w], lr=0.5)
@@ -396,7 +404,7 @@ class MultiStepLR(_ScalingLR):
         gamma: float = 0.1,
         last_epoch: int = -1,
     ) -> None:
-        self.milestones, self.gamma = sorted(milestones), gamma
+        self.milestones, self.gamma = sorted(milestones), _nonnegative(self, "gamma", gamma)
         super().__init__(optimizer, last_epoch)
 
     def _factor(self, epoch: int) -> float:
@@ -473,7 +481,7 @@ class LinearLR(_ScalingLR):
 class ExponentialLR(_ScalingLR):
     """lr <- gamma lr, every epoch.
 
-    gamma: the factor. last_epoch: see `LRScheduler`.
+    gamma: the factor, at least 0 (else ValueError). last_epoch: see `LRScheduler`.
 
     >>> w = tk.tensor([1.0], requires_grad=True)
     >>> optimizer = optim.SGD([w], lr=1.0)
@@ -485,7 +493,7 @@ class ExponentialLR(_ScalingLR):
     """
 
     def __init__(self, optimizer: Optimizer, gamma: float, last_epoch: int = -1) -> None:
-        self.gamma = gamma
+        self.gamma = _nonnegative(self, "gamma", gamma)
         super().__init__(optimizer, last_epoch)
 
     def _factor(self, epoch: int) -> float:
@@ -495,7 +503,7 @@ class ExponentialLR(_ScalingLR):
 class PolynomialLR(_ScalingLR):
     """lr_t = lr_0 (1 - t / total_iters)^power, and 0 from `total_iters` on.
 
-    total_iters: at least 1 (else ValueError). power: 1 is a straight line.
+    total_iters: at least 1. power: at least 0 (else ValueError); 1 is a straight line.
     last_epoch: see `LRScheduler`.
 
     >>> w = tk.tensor([1.0], requires_grad=True)
@@ -510,7 +518,8 @@ class PolynomialLR(_ScalingLR):
     def __init__(
         self, optimizer: Optimizer, total_iters: int = 5, power: float = 1.0, last_epoch: int = -1
     ) -> None:
-        self.total_iters, self.power = _positive(self, "total_iters", total_iters), power
+        self.total_iters = _positive(self, "total_iters", total_iters)
+        self.power = _nonnegative(self, "power", power)
         super().__init__(optimizer, last_epoch)
 
     def _factor(self, epoch: int) -> float:
@@ -520,7 +529,8 @@ class PolynomialLR(_ScalingLR):
 class CosineAnnealingLR(_ScalingLR):
     """Half a cosine down, then up: lr_t = eta_min + (lr_0 - eta_min) (1 + cos(pi t / T_max)) / 2.
 
-    T_max: epochs of half a period, at least 1 (else ValueError). eta_min: the lowest rate.
+    T_max: epochs of half a period, at least 1. eta_min: the lowest rate, at least 0 (else
+        ValueError).
     last_epoch: see `LRScheduler`.
 
     Source: Loshchilov and Hutter, SGDR: stochastic gradient descent with warm restarts (2017),
@@ -538,7 +548,8 @@ class CosineAnnealingLR(_ScalingLR):
     def __init__(
         self, optimizer: Optimizer, T_max: int, eta_min: float = 0.0, last_epoch: int = -1
     ) -> None:
-        self.T_max, self.eta_min = _positive(self, "T_max", T_max), eta_min
+        self.T_max = _positive(self, "T_max", T_max)
+        self.eta_min = _nonnegative(self, "eta_min", eta_min)
         super().__init__(optimizer, last_epoch)
 
     def _factor(self, epoch: int) -> float:
@@ -554,9 +565,9 @@ class CosineAnnealingWarmRestarts(LRScheduler):
     """eta_min + (lr_0 - eta_min) (1 + cos(pi T_cur / T_i)) / 2, restarted every T_i epochs.
 
     T_0: the first T_i, at least 1. T_mult: the factor on T_i at every restart, at least 1.
-    eta_min: the lowest rate. last_epoch: see `LRScheduler`.
+    eta_min: the lowest rate, at least 0. last_epoch: see `LRScheduler`.
 
-    Raises ValueError for a T_0 or T_mult out of range.
+    Raises ValueError for a value out of range.
     Source: Loshchilov and Hutter, SGDR: stochastic gradient descent with warm restarts (2017).
 
     >>> w = tk.tensor([1.0], requires_grad=True)
@@ -577,7 +588,8 @@ class CosineAnnealingWarmRestarts(LRScheduler):
         last_epoch: int = -1,
     ) -> None:
         self.T_0 = self.T_i = _positive(self, "T_0", T_0)
-        self.T_mult, self.eta_min = _positive(self, "T_mult", T_mult), eta_min
+        self.T_mult = _positive(self, "T_mult", T_mult)
+        self.eta_min = _nonnegative(self, "eta_min", eta_min)
         self.T_cur: float = last_epoch
         super().__init__(optimizer, last_epoch)
 
