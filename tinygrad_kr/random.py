@@ -200,7 +200,7 @@ def bernoulli(p: Any, *, generator: Generator | None = None) -> Tensor:
     >>> tk.bernoulli(tk.tensor([0.0, 1.0]))
     Tensor([0., 1.])
     """
-    given = p if isinstance(p, Tensor) else Tensor(np.asarray(p, np.float32))
+    given = p if isinstance(p, Tensor) else Tensor(p, np.float32)
     if given.dtype.kind != "f":
         raise TypeError(f"bernoulli: expected floats, got {given.dtype}. Use .float()")
     _check_probabilities(given._data)

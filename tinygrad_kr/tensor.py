@@ -33,7 +33,7 @@ from tinygrad_kr.grad_mode import is_transforming
 from tinygrad_kr.ops import elementwise, indexing, network, shape
 from tinygrad_kr.ops.linalg import matmul
 from tinygrad_kr.ops.node import OFF, Node, constant, current_mode, note_created, tick
-from tinygrad_kr.ops.op import astype, make_results_of, numpy_table
+from tinygrad_kr.ops.op import astype, make_results_of, numpy_table, refuse_masked
 from tinygrad_kr.ops.tracing import tracers, tracing
 from tinygrad_kr.ops.writes import LastChange, bump_versions, last_write
 
@@ -492,6 +492,8 @@ class Tensor(Node):
                     "tk.where, tk.stack or tk.concatenate, or write its .detach()"
                 )
             value = value._data
+        elif type(value) is not ndarray:
+            refuse_masked(value, what)
         tracer = tracing()
         if tracer is not None:
             tracer.about_to_write(self)
@@ -590,6 +592,16 @@ class Tensor(Node):
                 "Make a new Tensor, or use .detach().numpy()"
             )
         return function(*args, **kwargs)
+
+    @property
+    def _mask(self) -> Any:
+        """Read by `np.ma`: its operators take the array out of a Tensor, without the gradient."""
+        if sys._getframe(1).f_code.co_name == "getmask":
+            raise TypeError(
+                "np.ma: expected arrays, got a Tensor. Use .filled(value) of the masked array, or "
+                ".detach().numpy() of the Tensor"
+            )
+        raise AttributeError("'Tensor' object has no attribute '_mask'")
 
     # -------------------------------------------------------------- copying
 

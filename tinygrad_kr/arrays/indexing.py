@@ -17,6 +17,7 @@ from tinygrad_kr.ops import indexing
 from tinygrad_kr.ops.axes import axis_index
 from tinygrad_kr.ops.indexing import add_along_axis, getitem, put_diagonal
 from tinygrad_kr.ops.node import Node, constant
+from tinygrad_kr.ops.op import refuse_masked
 from tinygrad_kr.ops.shape import broadcast_to
 from tinygrad_kr.ops.tracing import tracing
 
@@ -65,6 +66,7 @@ def index_array(index: Any, size: int, name: str) -> ndarray:
         array = index._data
         tracer.check(_refuse_outside, array, size, name)
     else:
+        refuse_masked(index, name)
         array = np.array(array_of(index))
     if not array.size and not isinstance(index, Node | ndarray):
         array = array.astype(np.int64)
@@ -435,6 +437,7 @@ def _plain_part(part: Any) -> Any:
         return slice(*(e.item() if hasattr(e, "item") else e for e in ends))
     if not isinstance(part, ndarray):
         return part
+    refuse_masked(part, "index")
     if part.dtype.kind not in "iub":
         raise IndexError(
             f"index: expected integers or booleans, got {part.dtype}. Use .astype(int)"

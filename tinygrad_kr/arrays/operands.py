@@ -10,7 +10,7 @@ import numpy as np
 from numpy import ndarray
 
 from tinygrad_kr.ops.node import Node
-from tinygrad_kr.ops.op import common_dtype
+from tinygrad_kr.ops.op import common_dtype, refuse_masked
 from tinygrad_kr.ops.tracing import tracers
 
 P = ParamSpec("P")
@@ -20,6 +20,8 @@ R = TypeVar("R")
 def operands(*values: Any) -> list[Any]:
     """Tensors and ndarrays as they are; lists and numbers as arrays in the dtype of those."""
     given = [x for x in values if isinstance(x, Node | ndarray)]
+    for x in given:
+        refuse_masked(x)
     dtype = common_dtype(given) if given else None
     return [x if isinstance(x, Node | ndarray) else _as_operand(x, dtype) for x in values]
 
@@ -46,6 +48,8 @@ def array_function(function: Callable[P, R]) -> Callable[P, R]:
     def of_operand(x: Any, /, *args: Any, **kwargs: Any) -> R:
         if not isinstance(x, Node | ndarray):
             x = operands(x)[0]
+        elif isinstance(x, ndarray):
+            refuse_masked(x, function.__name__)
         return function(x, *args, **kwargs)
 
     return of_operand  # type: ignore[return-value]
@@ -59,12 +63,14 @@ def floating(x: Any) -> Any:
 def as_array(data: Any, dtype: Any = None) -> ndarray:
     """`data` as a real array. Python floats become float32, ints int64; an ndarray keeps its dtype.
 
-    Raises TypeError for complex, text and object data, and for lists that hold Tensors.
+    Raises TypeError for complex, text and object data, masked arrays, and lists that hold Tensors.
     """
     if isinstance(data, Node):
         if tracers and dtype is not None and data._data.dtype != dtype:
             data = data.astype(dtype)  # type: ignore[attr-defined]  # which `compile` records
         data = data._data
+    elif type(data) is not ndarray:
+        refuse_masked(data)
     if isinstance(data, ndarray | np.generic):
         array = np.asarray(data, dtype=dtype)
     else:
@@ -99,6 +105,7 @@ def as_dtype(dtype: Any) -> np.dtype[Any]:
 
 
 def _holds_tensor(data: Any) -> bool:
-    return isinstance(data, list | tuple) and any(
-        isinstance(item, Node) or _holds_tensor(item) for item in data
-    )
+    if not isinstance(data, list | tuple):
+        refuse_masked(data)
+        return False
+    return any(isinstance(item, Node) or _holds_tensor(item) for item in data)

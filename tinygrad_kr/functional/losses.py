@@ -15,7 +15,7 @@ from tinygrad_kr.functional.checks import integers, refuse_outside
 from tinygrad_kr.ops import network
 from tinygrad_kr.ops.elementwise import absolute, exp, log, square, where
 from tinygrad_kr.ops.node import Node
-from tinygrad_kr.ops.op import astype
+from tinygrad_kr.ops.op import astype, refuse_masked
 from tinygrad_kr.ops.reduction import mean_, sum_
 from tinygrad_kr.ops.tracing import tracing
 
@@ -83,6 +83,7 @@ def _like(constant: Any, input: Any) -> Any:
     if isinstance(constant, Node):
         same = constant._requires_grad or constant._data.dtype == dtype
         return constant if same else astype(constant, dtype=input.dtype)
+    refuse_masked(constant, "loss")
     return np.asarray(constant).astype(input.dtype, copy=False)
 
 

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple, Self, TypeVar
 
 import numpy as np
 from numpy import ndarray
+from numpy.lib.npyio import NpzFile
 
 from tinygrad_kr.arrays.operands import as_array, as_dtype
 from tinygrad_kr.grad_mode import no_grad
@@ -18,6 +19,8 @@ from tinygrad_kr.tensor import Tensor, note_change
 
 Hook = Callable[..., Any]
 Held = TypeVar("Held")
+_NPY_HEADER = 1 << 14
+"""Limit: the header of an array in a file, of which NumPy reads 10,000 characters; bytes."""
 _NO_BUFFERS: Mapping[str, bool] = MappingProxyType({})
 
 
@@ -342,12 +345,13 @@ class Module:
         """Write saved values into the parameters and buffers: all of them, or none.
 
         state: from `state_dict()`, or PyTorch's own: path -> ndarray, Tensor or anything with
-            `__array__`, of the same shape and dtype.
+            `__array__`, of the same shape and dtype. Of an open `.npz`, `np.load(path)`, no member
+            is read that is longer than its parameter.
         strict: refuse missing and unexpected keys. False returns them.
 
         Raises RuntimeError that lists every missing or unexpected key and every wrong shape or
-        dtype, before anything is written. A later backward through an older graph raises
-        MutationError.
+        dtype, before anything is written; TypeError for a masked array. A later backward through an
+        older graph raises MutationError.
         """
         if not isinstance(state, Mapping):
             raise TypeError(
@@ -359,15 +363,19 @@ class Module:
         trouble = [f"missing: {key} {_form(own[key].data)}" for key in missing if strict]
         trouble += [f"unexpected: {key}" for key in unexpected if strict]
         arrays: dict[str, ndarray] = {}
+        masked = False
         for key, tensor in own.items():
             if key in state:
                 try:
-                    arrays[key] = _fitting(state[key], tensor)
+                    value = _saved(state, key, tensor)
+                    masked |= isinstance(value, ndarray) and hasattr(value, "_mask")
+                    arrays[key] = _fitting(value, tensor)
                 except (TypeError, ValueError, RuntimeError) as error:
                     trouble.append(f"{key}: {error}")
         if trouble:
-            raise RuntimeError(
-                f"{type(self).__name__}.load_state_dict: changed nothing:\n  "
+            path = f"{state.zip.filename}: " if isinstance(state, NpzFile) and state.zip else ""
+            raise (TypeError if masked else RuntimeError)(
+                f"{type(self).__name__}.load_state_dict: {path}changed nothing:\n  "
                 + "\n  ".join(trouble)
             )
         with no_grad():
@@ -462,7 +470,7 @@ def _form(array: ndarray) -> str:
 
 def _fitting(value: Any, target: Tensor) -> ndarray:
     """A copy of `value` as an array of the target's shape and dtype; raises with the reason."""
-    array = as_array(value if isinstance(value, Tensor) else np.asarray(value))
+    array = as_array(value if isinstance(value, Tensor | ndarray) else np.asarray(value))
     if array.shape != target.shape or array.dtype != target.dtype:
         hint = "" if array.dtype == target.dtype else " (module.to(dtype) changes a module's dtype)"
         raise ValueError(f"expected {_form(target.data)}, got {_form(array)}{hint}")
@@ -471,6 +479,24 @@ def _fitting(value: Any, target: Tensor) -> ndarray:
     if not target.data.flags.writeable:
         raise ValueError("expected writable memory, got a read-only array")
     return array.copy()
+
+
+def _saved(state: Mapping[str, Any], key: str, target: Tensor) -> Any:
+    """`state[key]`. Of a file, whose members may inflate to any size, only what can fit."""
+    if not isinstance(state, NpzFile):
+        return state[key]
+    if state.zip is None:
+        raise ValueError("expected an open file, got a closed one")
+    member = state.zip.NameToInfo.get(key) or state.zip.getinfo(f"{key}.npy")
+    most = target.data.nbytes + _NPY_HEADER
+    if member.file_size > most:
+        raise ValueError(
+            f"expected {_form(target.data)}, at most {most:,} bytes, got {member.file_size:,}"
+        )
+    try:
+        return state[key]
+    except Exception as error:
+        raise ValueError(f"expected an array, got {type(error).__name__}: {error}") from error
 
 
 # ------------------------------------------------------------------ hooks

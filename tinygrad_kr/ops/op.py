@@ -262,6 +262,8 @@ def _general(forward: Callable[..., Any], promote: bool) -> Callable[..., Any]:
             elif type(x) is list:
                 return apply(*_without_lists(inputs), **params)
             else:
+                if type(x) is not ndarray:
+                    refuse_masked(x, record.__name__)
                 arrays.append(x)
         try:
             if dtype is None:
@@ -305,12 +307,22 @@ def _general(forward: Callable[..., Any], promote: bool) -> Callable[..., Any]:
     return apply
 
 
+def refuse_masked(x: Any, name: str = "Tensor") -> None:
+    """TypeError for a masked array: a Tensor has no mask, and what lies under one may be wrong."""
+    if type(x) is not ndarray and hasattr(x, "_mask"):
+        raise TypeError(
+            f"{name}: expected an array without a mask, got a {type(x).__name__}. Convert it with "
+            "np.asarray(x.filled(value)), or with x.compressed() to leave out what is masked"
+        )
+
+
 def _plain(record: Op, y: Any) -> ndarray:
     """A result as an ndarray; TypeError for a subclass, whose `*` may be another product."""
+    refuse_masked(y, record.__name__)
     if isinstance(y, ndarray):
         raise TypeError(
             f"{record.__name__}: expected an array, got a {type(y).__name__} with operators of its "
-            "own. Convert it with np.asarray (np.ma: .filled(...)) first"
+            "own. Convert it with np.asarray first"
         )
     return _asarray(y)
 
@@ -373,7 +385,7 @@ def _detached(forward: Callable[..., Any], promote: bool) -> Callable[..., Any]:
 def _promoted(record: Op, inputs: tuple[Any, ...], params: dict[str, Any]) -> Any:
     """Run an op whose inputs or output are not all arrays of one dtype."""
     try:
-        inputs = tuple(_tensor_like(x) for x in _without_lists(inputs))
+        inputs = tuple(_tensor_like(record, x) for x in _without_lists(inputs))
         y = np.asarray(record.forward(*_arrays(inputs), **params))
         if record.promote and y.dtype.kind == "f":
             dtype = common_dtype(inputs)
@@ -404,7 +416,8 @@ def _array_of(numbers: Any, dtype: np.dtype[Any]) -> ndarray:
     return array.astype(dtype) if array.dtype.kind == "f" else array
 
 
-def _tensor_like(x: Any) -> Any:
+def _tensor_like(record: Op, x: Any) -> Any:
+    refuse_masked(x, record.__name__)
     if x is None or isinstance(x, Node | ndarray | np.generic | int | float | bool):
         return x
     raise TypeError(f"expected a Tensor, array or number, got a {type(x).__name__}.")
