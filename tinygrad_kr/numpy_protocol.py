@@ -212,9 +212,9 @@ _serve(np.ptp,  lambda a, axis=None, out=ONLY_NONE, keepdims=False:
 _serve(np.average, lambda a, axis=None, weights=None, returned=ONLY_FALSE, *, keepdims=False:
        _average(a, axis, weights, keepdims))
 _serve(np.cumsum,  lambda a, axis=None, dtype=None, out=ONLY_NONE:
-       reduction.cumsum(_cast(a, dtype), axis))
+       reduction.cumsum(_cast(a, dtype), axis if a.ndim else None))
 _serve(np.cumprod, lambda a, axis=None, dtype=None, out=ONLY_NONE:
-       reduction.cumprod(_cast(a, dtype), axis))
+       reduction.cumprod(_cast(a, dtype), axis if a.ndim else None))
 _serve(np.trapezoid, lambda y, x=None, dx=1.0, axis=-1: arrays.trapezoid(y, x, dx, axis))
 # fmt: on
 

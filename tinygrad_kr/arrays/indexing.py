@@ -13,7 +13,7 @@ from numpy import ndarray
 from numpy.lib.array_utils import normalize_axis_index
 
 from tinygrad_kr.arrays import reduction
-from tinygrad_kr.arrays.operands import array_function
+from tinygrad_kr.arrays.operands import array_function, no_axes, number_as_vector
 from tinygrad_kr.ops import indexing
 from tinygrad_kr.ops.indexing import add_along_axis, getitem, put_diagonal
 from tinygrad_kr.ops.node import Node, constant
@@ -87,6 +87,14 @@ def _axis_of(x: Any, axis: int, name: str) -> int:
     return normalize_axis_index(axis, x.ndim, name)
 
 
+def _along(x: Any, axis: int, name: str) -> tuple[Any, int]:
+    """`x`, a number as a vector of one element, and its axis, at least 0."""
+    if x.ndim:
+        return x, _axis_of(x, axis, name)
+    no_axes(axis)
+    return x.reshape(1), 0
+
+
 @array_function
 def take(x: Any, indices: Any, axis: int | None = None, *, dim: int | None = None) -> Any:
     """The elements at `indices` along `axis`, or of the flattened array for None.
@@ -101,7 +109,7 @@ def take(x: Any, indices: Any, axis: int | None = None, *, dim: int | None = Non
     Tensor([3., 1.])
     """
     axis = axis if dim is None else dim
-    x, axis = (x.reshape(-1), 0) if axis is None else (x, _axis_of(x, axis, "take"))
+    x, axis = (x.reshape(-1), 0) if axis is None else _along(x, axis, "take")
     indices = index_array(indices, x.shape[axis], "take")
     return getitem(x, key=(*(slice(None),) * axis, indices) if axis else indices)
 
@@ -122,6 +130,8 @@ def index_select(x: Any, dim: int, index: Any) -> Any:
         raise IndexError(f"index_select: expected a vector, got shape {np.shape(array_of(index))}.")
     if not isinstance(index, Node):
         index = np.atleast_1d(index)
+    if not x.ndim:
+        return take(x, index.reshape(()), dim)
     return take(x, index if index.ndim else index.reshape(1), dim)
 
 
@@ -140,7 +150,9 @@ def gather(x: Any, dim: int, index: Any) -> Any:
     Tensor([[2],
             [3]])
     """
-    dim = _axis_of(x, dim, "gather")
+    if not np.ndim(array_of(index)):
+        return gather(x, dim, _vector(index)).reshape(())
+    x, dim = _along(x, dim, "gather")
     index = index_array(index, x.shape[dim], "gather")
     _demand_fits(index, x, dim, "gather")
     return indexing.take_along_axis(x, indices=index, axis=dim)
@@ -160,6 +172,8 @@ def scatter_add(x: Any, dim: int, index: Any, src: Any) -> Any:
     >>> tk.scatter_add(tk.zeros(3), 0, [0, 2, 2], tk.tensor([1.0, 2.0, 3.0]))
     Tensor([1., 0., 5.])
     """
+    if not x.ndim:
+        return scatter_add(x.reshape(1), dim, _vector(index), _vector(src)).reshape(())
     dim = _axis_of(x, dim, "scatter_add")
     index = index_array(index, x.shape[dim], "scatter_add")
     _demand_fits(index, x, dim, "scatter_add")
@@ -171,6 +185,10 @@ def scatter_add(x: Any, dim: int, index: Any, src: Any) -> Any:
     if src.shape != index.shape:
         src = src[tuple(slice(n) for n in index.shape)]
     return x + add_along_axis(src, indices=index, axis=dim, shape=x.shape)
+
+
+def _vector(x: Any) -> Any:
+    return (x if isinstance(x, Node) else np.asarray(x)).reshape(1)  # type: ignore[union-attr]
 
 
 def _demand_fits(index: ndarray, x: Any, dim: int, name: str) -> None:
@@ -217,6 +235,7 @@ def take_along_axis(x: Any, indices: Any, axis: int | None = -1, *, dim: int | N
 
 
 @array_function
+@number_as_vector
 def argsort(
     x: Any, axis: int = -1, descending: bool = False, *, dim: int | None = None, stable: bool = True
 ) -> Any:
@@ -242,6 +261,7 @@ def _order(x: ndarray, axis: int, descending: bool) -> Any:
 
 
 @array_function
+@number_as_vector
 def sort(
     x: Any, axis: int = -1, descending: bool = False, *, dim: int | None = None, stable: bool = True
 ) -> Chosen:
@@ -260,6 +280,7 @@ def sort(
 
 
 @array_function
+@number_as_vector
 def topk(
     x: Any,
     k: int,
@@ -311,6 +332,8 @@ def _extreme(
             return reduced(x, axis, keepdims)
         if not isinstance(axis, int):
             raise TypeError(f"{name}: expected one axis with return_indices=True, got {axis!r}.")
+        if not x.ndim:
+            return Chosen(reduced(x, axis), first(x, axis))
         chosen = _chosen(x, array_of(first(x, axis, True)), _axis_of(x, axis, name))
         return chosen if keepdims else Chosen(*(part.squeeze(axis) for part in chosen))
 

@@ -9,11 +9,9 @@ from __future__ import annotations
 import math
 from typing import Any
 
-import numpy as np
-
+from tinygrad_kr.arrays.operands import cast_floating, number_as_vector
 from tinygrad_kr.ops import elementwise, network, reduction
 from tinygrad_kr.ops.elementwise import absolute, erf, expm1, where, where_or_zero
-from tinygrad_kr.ops.op import astype
 
 relu, sigmoid, tanh = elementwise.relu, elementwise.sigmoid, elementwise.tanh
 
@@ -186,51 +184,52 @@ def hardsigmoid(input: Any) -> Any:
     return hardtanh(input + 3.0, 0.0, 6.0) / 6.0
 
 
+_softmax = number_as_vector(network.softmax)
+_log_softmax = number_as_vector(network.log_softmax)
+
+
 def softmax(input: Any, dim: int, dtype: Any = None) -> Any:
     """exp(x) / sum(exp(x)) along `dim`: probabilities that sum to 1, without overflow.
 
-    input: any shape; the result has the same shape.
-    dtype: a floating dtype to convert to first (else TypeError).
+    input: floats of any shape; the result has the same shape.
+    dtype: a floating dtype to convert to first, integers too.
 
     NaN along a `dim` that is -inf throughout (0 / 0), as in PyTorch.
+    Raises TypeError for integers without a `dtype`, or for another `dtype`.
 
     >>> F.softmax(tk.tensor([[0.0, 0.0], [1000.0, 0.0]]), dim=1)
     Tensor([[0.5, 0.5],
             [1. , 0. ]])
     """
-    return network.softmax(_cast(input, dtype), axis=dim)
+    return _softmax(cast_floating(input, dtype, "softmax"), axis=dim)
 
 
 def log_softmax(input: Any, dim: int, dtype: Any = None) -> Any:
     """log(softmax(x)) along `dim`, finite where the softmax underflows.
 
-    input: any shape; the result has the same shape.
-    dtype: a floating dtype to convert to first (else TypeError).
+    input: floats of any shape; the result has the same shape.
+    dtype: a floating dtype to convert to first, integers too.
+
+    Raises TypeError for integers without a `dtype`, or for another `dtype`.
 
     >>> F.log_softmax(tk.tensor([1000.0, 0.0]), dim=0)
     Tensor([    0., -1000.])
     """
-    return network.log_softmax(_cast(input, dtype), axis=dim)
+    return _log_softmax(cast_floating(input, dtype, "log_softmax"), axis=dim)
 
 
 def softmin(input: Any, dim: int, dtype: Any = None) -> Any:
     """softmax(-x) along `dim`: the smallest element gets the largest probability.
 
-    input: any shape; the result has the same shape.
-    dtype: a floating dtype to convert to first (else TypeError).
+    input: floats of any shape; the result has the same shape.
+    dtype: a floating dtype to convert to first, integers too.
+
+    Raises TypeError for integers without a `dtype`, or for another `dtype`.
 
     >>> F.softmin(tk.tensor([0.0, 1000.0]), dim=0)
     Tensor([1., 0.])
     """
-    return softmax(-input, dim, dtype)
-
-
-def _cast(x: Any, dtype: Any) -> Any:
-    if dtype is None:
-        return x
-    if np.dtype(dtype).kind != "f":
-        raise TypeError(f"softmax: expected a floating dtype, got {np.dtype(dtype)}.")
-    return astype(x, dtype=np.dtype(dtype))
+    return softmax(-cast_floating(input, dtype, "softmin"), dim)
 
 
 def maxout(input: Any, pieces: int, dim: int = -1) -> Any:

@@ -6,11 +6,12 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-from tinygrad_kr.arrays.reduction import euclidean_norm
+from tinygrad_kr.arrays import reduction
+from tinygrad_kr.arrays.joining import broadcast_tensors
 from tinygrad_kr.ops import network
 from tinygrad_kr.ops.elementwise import absolute, maximum, power
 from tinygrad_kr.ops.node import Node, constant
-from tinygrad_kr.ops.reduction import max_, mean_, sum_, var_
+from tinygrad_kr.ops.reduction import mean_, var_
 from tinygrad_kr.ops.tracing import tracing
 
 
@@ -176,21 +177,23 @@ def normalize(input: Any, p: float = 2.0, dim: int = 1, eps: float = 1e-12) -> A
 def cosine_similarity(x1: Any, x2: Any, dim: int = 1, eps: float = 1e-8) -> Any:
     """x1 . x2 / (max(||x1||, eps) max(||x2||, eps)) along `dim`: the cosine of their angle.
 
-    x1, x2: shapes that broadcast. The result lacks the axis `dim`.
+    x1, x2: shapes that broadcast. dim: an axis of the common shape, which the result lacks.
 
     >>> F.cosine_similarity(tk.tensor([[1.0, 0.0]]), tk.tensor([[1.0, 1.0]])).numpy().round(4)
     array([0.7071], dtype=float32)
     """
-    return (normalize(x1, 2.0, dim, eps) * normalize(x2, 2.0, dim, eps)).sum(axis=dim)
+    if x1.shape != x2.shape:
+        x1, x2 = broadcast_tensors(x1, x2)
+    return reduction.sum(normalize(x1, 2.0, dim, eps) * normalize(x2, 2.0, dim, eps), axis=dim)
 
 
 def _norm(x: Any, p: float, dim: int) -> Any:
     if p == 2:
-        return euclidean_norm(x, axis=dim, keepdims=True)
+        return reduction.euclidean_norm(x, axis=dim, keepdims=True)
     if p == math.inf:
-        return max_(absolute(x), axis=dim, keepdims=True)
+        return reduction.max(absolute(x), axis=dim, keepdims=True)
     if p == 1:
-        return sum_(absolute(x), axis=dim, keepdims=True)
+        return reduction.sum(absolute(x), axis=dim, keepdims=True)
     if p > 1:
-        return power(sum_(power(absolute(x), p), axis=dim, keepdims=True), 1 / p)
+        return power(reduction.sum(power(absolute(x), p), axis=dim, keepdims=True), 1 / p)
     raise ValueError(f"normalize: expected p >= 1, got {p}.")
