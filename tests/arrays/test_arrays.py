@@ -698,3 +698,14 @@ def test_bad_input_names_the_operation(
     with pytest.raises(error) as raised:
         call(leaf(A23))
     assert said in str(raised.value)
+
+
+@pytest.mark.parametrize("ends", [{}, {"prepend": np.ones((1, 3))}, {"append": 2.0}])
+def test_no_differences_are_the_input(ends: dict[str, Any]) -> None:
+    x = np.arange(6.0).reshape(2, 3)
+    for found in (
+        tk.diff(Tensor(x), n=0, axis=0, **ends),
+        np.diff(Tensor(x), n=0, axis=0, **ends),  # type: ignore[arg-type, call-overload]
+        tk.diff(x, n=0, axis=0, **ends),
+    ):
+        assert np.array_equal(np.asarray(found), np.diff(x, n=0, axis=0, **ends))

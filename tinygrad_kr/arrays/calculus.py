@@ -27,7 +27,7 @@ def diff(
 
     prepend, append: put before and after `x` first: a number, or an array of its size off the
         axis.
-    The axis has `n` elements less. Booleans give x_(i+1) != x_i.
+    The axis has `n` elements less. Booleans give x_(i+1) != x_i. n = 0 gives `x`, nothing put on.
     Raises ValueError for a number, or for a negative `n`.
     Source: np.diff, torch.diff.
 
@@ -36,6 +36,8 @@ def diff(
     """
     axis = axis if dim is None else dim
     x = operands(x)[0]
+    if n == 0:
+        return x
     if not x.ndim:
         raise ValueError("diff: expected at least 1 axis, got a number.")
     if n < 0:

@@ -18,7 +18,7 @@ from numpy import ndarray
 
 from tinygrad_kr.ops import convolutions
 from tinygrad_kr.ops.elementwise import where_or_zero
-from tinygrad_kr.ops.linalg import column_sums
+from tinygrad_kr.ops.linalg import column_sums, rows_of
 from tinygrad_kr.ops.node import Node
 from tinygrad_kr.ops.op import Op, op
 from tinygrad_kr.ops.products import gemm
@@ -172,7 +172,9 @@ def _convolve_transposed(
     y = np.zeros((len(g), *size, channels), np.result_type(g, weight))
     spread = np.empty((len(g), *g.shape[2:], channels), y.dtype)
     rows, parts = _by_group(np.moveaxis(g, 1, -1), groups), _by_group(spread, groups)
-    filters = _filters(weight, groups).mT.reshape(groups, -1, math.prod(kernel), weight.shape[1])
+    filters = _filters(weight, groups).mT.reshape(
+        groups, len(weight) // groups, math.prod(kernel), weight.shape[1]
+    )
     y, spread = np.moveaxis(y, -1, 1), np.moveaxis(spread, -1, 1)
     for number, offset in enumerate(product(*map(range, kernel))):
         starts = (o * d - a for o, d, (a, _) in zip(offset, dilation, padding, strict=True))
@@ -239,9 +241,10 @@ def _columns(x: ndarray, kernel: Sizes, stride: Sizes, dilation: Sizes, groups: 
     positions = (0, *range(3, 3 + len(kernel)))
     elements = (*range(3 + len(kernel), split.ndim), 2)
     features = math.prod(kernel) * (channels // groups)
+    count = n * math.prod(rest[: len(kernel)])
     if channels > groups and x.strides[1] < x.strides[-1]:
-        return split.transpose(1, *positions, *elements).reshape(groups, -1, features)
-    return split.transpose(1, *elements, *positions).reshape(groups, features, -1).mT
+        return split.transpose(1, *positions, *elements).reshape(groups, count, features)
+    return split.transpose(1, *elements, *positions).reshape(groups, features, count).mT
 
 
 def _filters(weight: ndarray, groups: int) -> ndarray:
@@ -260,7 +263,7 @@ def _convolve_bias(g: Any) -> Any:
     """The sum over all positions."""
     if type(g) is not ndarray or g.dtype.kind != "f":
         return g.sum(axis=(0, *range(2, g.ndim)))
-    return column_sums(np.moveaxis(g, 1, -1).reshape(-1, g.shape[1]))
+    return column_sums(rows_of(np.moveaxis(g, 1, -1)))
 
 
 # fmt: off
