@@ -81,6 +81,29 @@ def test_conv2d_equals_its_definition(case: Any) -> None:
     np.testing.assert_allclose(found.data, by_hand(x, w, *how), rtol=1e-10, atol=1e-12)
 
 
+@pytest.mark.parametrize("multiplier", [1, 2])
+@pytest.mark.parametrize("padding", [0, 1, 3])
+def test_depthwise_convolutions_differentiate(padding: int, multiplier: int) -> None:
+    """NumPy's path in float64, whose adjoint may be a convolution itself."""
+
+    def function(x: Any, w: Any) -> Any:
+        return F.conv2d(x, w, padding=padding, groups=3)
+
+    check_grads(function, (draw(2, 3, 5, 4), draw(3 * multiplier, 1, 3, 2)))
+
+
+def test_the_adjoint_of_filters_that_are_not_finite() -> None:
+    """Zeros around the cotangent meet no infinity."""
+    weight = np.ones((2, 1, 3, 3))
+    weight[1, 0, 0, 0] = np.inf
+    x = Tensor(draw(1, 2, 4, 4), requires_grad=True)
+    with np.errstate(invalid="ignore"):
+        (F.conv2d(x, Tensor(weight), padding=1, groups=2) * np.ones((4, 4))).sum().backward()
+    assert x.grad is not None
+    assert np.isfinite(x.grad.data[0, 0]).all() and not np.isnan(x.grad.data[0, 1]).any()
+    assert np.isfinite(x.grad.data[0, 1, 3]).all()
+
+
 def test_the_labs_convolution_and_pooling() -> None:
     """lab-11-0: a 3 x 3 image of 1 to 9 and a 2 x 2 filter of ones; the maxima of an image."""
     image = tk.arange(1, 10, dtype=np.float32).reshape(1, 1, 3, 3)

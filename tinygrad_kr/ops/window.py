@@ -165,10 +165,19 @@ def _convolve_transposed(
 ) -> Any:
     """The adjoint: each element of `g` (N, O, ...) adds its filter to an array (N, C, *size)."""
     kernel, channels = weight.shape[2:], weight.shape[1] * groups
-    window = {"stride": stride, "padding": padding, "dilation": dilation, "groups": groups}
+    window: dict[str, Any] = {
+        "stride": stride,
+        "padding": padding,
+        "dilation": dilation,
+        "groups": groups,
+    }
     done = convolutions.convolve_transposed(g, weight, size, **window)
     if done is not None:
         return np.moveaxis(done, -1, 1)
+    if len(weight) == groups == channels > 1:
+        same = convolutions.as_convolution(g, weight, size, **window)
+        if same is not None:
+            return _convolve(g, same[0], **same[1])
     y = np.zeros((len(g), *size, channels), np.result_type(g, weight))
     spread = np.empty((len(g), *g.shape[2:], channels), y.dtype)
     rows, parts = _by_group(np.moveaxis(g, 1, -1), groups), _by_group(spread, groups)
@@ -207,7 +216,7 @@ def _convolve_weight(
     window = {"stride": stride, "padding": padding, "dilation": dilation, "groups": groups}
     done = convolutions.convolve_weight(x, g, kernel, **window)
     if done is not None:
-        return np.moveaxis(done.T.reshape(outputs, *kernel, x.shape[1]), -1, 1)
+        return done
     g = np.moveaxis(g, 1, -1)
     weight = np.zeros((groups, features // groups, outputs // groups), np.result_type(x, g))
     for part in _parts(len(x), math.prod(g.shape[1:-1]) * features * x.itemsize):
