@@ -321,6 +321,11 @@ def test_integers_are_refused_with_the_fix(function: Any, dtype: str) -> None:
         function(Tensor(np.ones(3, dtype)))
 
 
+def test_celu_refuses_an_alpha_of_0() -> None:
+    with pytest.raises(ValueError, match="celu: expected alpha other than 0"):
+        F.celu(Tensor([1.0]), 0.0)
+
+
 def test_maxout_takes_the_largest_of_neighbours() -> None:
     x = Tensor([[1.0, 5.0, 2.0, 2.0, 9.0, 3.0]], requires_grad=True)
     y = F.maxout(x, 2)

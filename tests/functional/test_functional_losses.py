@@ -527,3 +527,28 @@ def test_batchmean_of_numbers_divides_by_nothing() -> None:
     x, t = Tensor(np.array(0.3)), Tensor(np.array(0.2))
     y = F.kl_div(x, t, reduction="batchmean")
     assert y.shape == () and y.item() == pytest.approx(0.2 * (np.log(0.2) - 0.3), rel=1e-14)
+
+
+# ------------------------------------------------------------------ sequences
+
+
+@pytest.mark.parametrize("fill", FILLS)
+def test_padding_of_a_sequence_touches_no_gradient(fill: float) -> None:
+    logits = np.random.default_rng(0).normal(size=(1, 3, 4))
+    logits[0, 2] = fill
+    weights = np.array([[1.0, 2.0, 0.0]])
+    for words in ({"weights": weights}, {"lengths": np.array([2])}):
+        x = Tensor(logits, requires_grad=True)
+        F.sequence_loss(x, np.array([[0, 3, 99]]), **words).backward()
+        assert x.grad is not None and np.isfinite(x.grad.data).all()
+        assert not x.grad.data[0, 2].any()
+
+
+def test_weights_that_are_trained_have_the_loss_as_gradient() -> None:
+    logits = np.random.default_rng(0).normal(size=(1, 3, 4))
+    labels = np.array([[0, 3, 1]])
+    w = Tensor(np.array([[1.0, 2.0, 0.0]]), requires_grad=True)
+    F.sequence_loss(Tensor(logits), labels, w, reduction="sum").backward()
+    expected = F.cross_entropy(Tensor(logits[0]), Tensor(labels[0]), reduction="none").data
+    assert w.grad is not None
+    np.testing.assert_allclose(w.grad.data[0], expected, rtol=1e-14)

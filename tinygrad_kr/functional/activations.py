@@ -59,11 +59,14 @@ def celu(input: Any, alpha: float = 1.0) -> Any:
     """x where x > 0, else alpha (exp(x / alpha) - 1): smooth for every alpha.
 
     input: any shape; the result has its shape and dtype. The slope at 0 is 1.
+    Raises ValueError for an alpha of 0.
     Source: Barron, Continuously differentiable exponential linear units (2017).
 
     >>> F.celu(tk.tensor([-1.0, 0.0, 2.0]), alpha=2.0).numpy().round(4)
     array([-0.7869,  0.    ,  2.    ], dtype=float32)
     """
+    if alpha == 0:
+        raise ValueError("celu: expected alpha other than 0, got 0. Use relu")
     return relu(input) + alpha * expm1(where_or_zero(input, input <= 0) / alpha)
 
 
