@@ -399,6 +399,12 @@ def test_a_window_that_starts_nowhere_is_refused(name: str) -> None:
             getattr(F, name)(tk.zeros(*shape), kernel, stride, ceil_mode=ceiled)
 
 
+def test_an_empty_stride_is_the_kernel_as_in_pytorch() -> None:
+    x = tk.arange(16.0).reshape(1, 4, 4)
+    for function in (F.max_pool2d, F.avg_pool2d):
+        assert function(x, 2, ()).tolist() == function(x, 2, 2).tolist()
+
+
 def test_indices_of_windows_larger_than_the_input() -> None:
     x = tk.arange(4.0).reshape(1, 2, 2)
     y, index = F.max_pool2d(x, 3, 2, ceil_mode=True, return_indices=True)

@@ -18,10 +18,10 @@ def diff(
     x: Any,
     n: int = 1,
     axis: int = -1,
-    *,
-    dim: int | None = None,
     prepend: Any = None,
     append: Any = None,
+    *,
+    dim: int | None = None,
 ) -> Any:
     """The differences of neighbours along `axis`, x_(i+1) - x_i, applied `n` times.
 

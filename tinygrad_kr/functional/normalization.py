@@ -8,8 +8,9 @@ from typing import Any
 
 from tinygrad_kr.arrays import reduction
 from tinygrad_kr.arrays.joining import broadcast_tensors
+from tinygrad_kr.linalg import vector_norm
 from tinygrad_kr.ops import network
-from tinygrad_kr.ops.elementwise import absolute, maximum, power
+from tinygrad_kr.ops.elementwise import maximum
 from tinygrad_kr.ops.node import Node, constant
 from tinygrad_kr.ops.reduction import mean_, var_
 from tinygrad_kr.ops.tracing import tracing
@@ -165,13 +166,13 @@ def group_norm(
 def normalize(input: Any, p: float = 2.0, dim: int = 1, eps: float = 1e-12) -> Any:
     """x / max(||x||_p, eps) along `dim`: vectors of norm 1.
 
-    input: any shape; the result has its shape. p: at least 1, or inf (else ValueError).
+    input: any shape; the result has its shape. p: as `ord` of `tk.linalg.vector_norm`.
     A vector shorter than eps is divided by eps, so 0 stays 0.
 
     >>> F.normalize(tk.tensor([[3.0, 4.0]]))
     Tensor([[0.6, 0.8]])
     """
-    return input / maximum(_norm(input, p, dim), eps)
+    return input / maximum(vector_norm(input, p, axis=dim, keepdims=True), eps)
 
 
 def cosine_similarity(x1: Any, x2: Any, dim: int = 1, eps: float = 1e-8) -> Any:
@@ -185,15 +186,3 @@ def cosine_similarity(x1: Any, x2: Any, dim: int = 1, eps: float = 1e-8) -> Any:
     if x1.shape != x2.shape:
         x1, x2 = broadcast_tensors(x1, x2)
     return reduction.sum(normalize(x1, 2.0, dim, eps) * normalize(x2, 2.0, dim, eps), axis=dim)
-
-
-def _norm(x: Any, p: float, dim: int) -> Any:
-    if p == 2:
-        return reduction.euclidean_norm(x, axis=dim, keepdims=True)
-    if p == math.inf:
-        return reduction.max(absolute(x), axis=dim, keepdims=True)
-    if p == 1:
-        return reduction.sum(absolute(x), axis=dim, keepdims=True)
-    if p > 1:
-        return power(reduction.sum(power(absolute(x), p), axis=dim, keepdims=True), 1 / p)
-    raise ValueError(f"normalize: expected p >= 1, got {p}.")

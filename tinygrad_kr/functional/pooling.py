@@ -251,7 +251,7 @@ def _geometry(
             f"{name}: expected input (N, C, {axes}) or (C, {axes}), got {input.shape}."
         )
     kernel = _positive(kernel_size, spatial, "kernel_size")
-    strides = kernel if stride is None else _positive(stride, spatial, "stride")
+    strides = kernel if stride in (None, (), []) else _positive(stride, spatial, "stride")
     pads = _sizes(padding, spatial, "padding", 0)
     if any(2 * p > k for p, k in zip(pads, kernel, strict=True)):
         raise ValueError(
