@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from tinygrad_kr.arrays.indexing import peek
 from tinygrad_kr.arrays.operands import as_array
 from tinygrad_kr.arrays.shape import sizes_of
 from tinygrad_kr.ops.tracing import tracers
@@ -110,13 +111,16 @@ def arange(
     """The numbers from `start` up to `end`, exclusive, in steps of `step`.
 
     With one bound, `start` is 0. dtype: int64 for integers, else float32.
-    Raises ZeroDivisionError for a step of 0. Source: np.arange, torch.arange.
+    start, end, step: numbers, or Tensors of one; the result has no gradient.
+    Raises ZeroDivisionError for a step of 0, ValueError for other shapes.
+    Source: np.arange, torch.arange.
 
     >>> tk.arange(3)
     Tensor([0, 1, 2])
     """
     start, end = (0, start) if end is None else (start, end)
-    return Tensor(_default(np.arange(start, end, step), dtype), requires_grad=requires_grad)
+    numbers = np.arange(*(_number(x, "arange") for x in (start, end, step)))
+    return Tensor(_default(numbers, dtype), requires_grad=requires_grad)
 
 
 def linspace(
@@ -124,13 +128,25 @@ def linspace(
 ) -> Tensor:
     """`steps` evenly spaced numbers from `start` to `end`, both included.
 
-    dtype: float32 by default. Raises ValueError if `steps` is negative.
+    start, end, steps: numbers, or Tensors of one; the result has no gradient.
+    dtype: float32 by default. Computed in float64.
+    Raises ValueError if `steps` is negative, or for other shapes.
     Source: torch.linspace.
 
     >>> tk.linspace(0, 1, 3)
     Tensor([0. , 0.5, 1. ])
     """
-    return Tensor(_default(np.linspace(start, end, steps), dtype), requires_grad=requires_grad)
+    numbers = np.linspace(*(_number(x, "linspace") for x in (start, end, steps)))
+    return Tensor(_default(numbers, dtype), requires_grad=requires_grad)
+
+
+def _number(x: Any, name: str) -> Any:
+    """The Python number in a Tensor, array or NumPy scalar, so that NumPy counts in float64."""
+    if not isinstance(x, Tensor | np.ndarray | np.generic):
+        return x
+    if x.ndim:
+        raise ValueError(f"{name}: expected numbers, got shape {x.shape}.")
+    return peek(x).item()
 
 
 def _default(array: Any, dtype: Any) -> Any:

@@ -89,6 +89,8 @@ def norm(
     axis, keepdims = axis if dim is None else dim, keepdims or keepdim
     if ord is None:
         return _vector_norm("norm", x, 2, axis, keepdims)
+    if axis in (0, -1) and not x.ndim:
+        return _vector_norm("norm", x, ord, axis, False)
     axes = axis_indices(range(x.ndim) if axis is None else axis, x.ndim, "norm")
     if len(axes) == 1:
         return _vector_norm("norm", x, ord, axes[0], keepdims)

@@ -212,9 +212,9 @@ _serve(np.ptp,  lambda a, axis=None, out=ONLY_NONE, keepdims=False:
 _serve(np.average, lambda a, axis=None, weights=None, returned=ONLY_FALSE, *, keepdims=False:
        _average(a, axis, weights, keepdims))
 _serve(np.cumsum,  lambda a, axis=None, dtype=None, out=ONLY_NONE:
-       reduction.cumsum(_cast(a, dtype), axis))
+       reduction.cumsum(_cast(a, dtype), axis if a.ndim else None))
 _serve(np.cumprod, lambda a, axis=None, dtype=None, out=ONLY_NONE:
-       reduction.cumprod(_cast(a, dtype), axis))
+       reduction.cumprod(_cast(a, dtype), axis if a.ndim else None))
 _serve(np.trapezoid, lambda y, x=None, dx=1.0, axis=-1: arrays.trapezoid(y, x, dx, axis))
 # fmt: on
 
@@ -319,7 +319,7 @@ _serve(np.block,  lambda arrays: _block(arrays))
 _serve(np.meshgrid, lambda *xi, copy=True, sparse=ONLY_FALSE, indexing="xy":
        arrays.meshgrid(*xi, indexing=indexing))
 _serve(np.linspace, lambda start, stop, num=50, endpoint=True, retstep=ONLY_FALSE, dtype=None,
-       axis=0, *, device=None: _cast(_linspace(start, stop, num, endpoint, axis), dtype))
+       axis=0, *, device=None: _linspace(start, stop, num, endpoint, dtype, axis))
 # fmt: on
 
 
@@ -430,11 +430,17 @@ def _refilled(nested: Any, values: Any) -> Any:
     )
 
 
-def _linspace(start: Any, stop: Any, num: int, endpoint: bool, axis: int) -> Any:
-    start, stop = arrays.broadcast_tensors(*map(floating, operands(start, stop)))
+def _linspace(start: Any, stop: Any, num: int, endpoint: bool, dtype: Any, axis: int) -> Any:
+    ends = operands(start, stop)
+    if dtype is not None and np.dtype(dtype).kind == "f":
+        ends = [end.astype(dtype) for end in ends]
+    start, stop = arrays.broadcast_tensors(*map(floating, ends))
     steps = max(num - 1 if endpoint else num, 1)
     weights = (np.arange(num) / steps).astype(start.dtype).reshape(-1, *(1,) * start.ndim)
-    return arrays.moveaxis(start * (1 - weights) + stop * weights, 0, axis)
+    y = arrays.moveaxis(start * (1 - weights) + stop * weights, 0, axis)
+    if dtype is not None and np.dtype(dtype).kind in "iu":
+        y = elementwise.floor(y)
+    return _cast(y, dtype)
 
 
 # ------------------------------------------------------------------ indexing

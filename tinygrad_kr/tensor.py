@@ -28,7 +28,7 @@ from tinygrad_kr.arrays import (
     shape as array_shape,
 )
 from tinygrad_kr.arrays.indexing import plain_key
-from tinygrad_kr.arrays.operands import as_array, as_dtype
+from tinygrad_kr.arrays.operands import as_array, as_dtype, cast_floating, number_as_vector
 from tinygrad_kr.grad_mode import is_transforming
 from tinygrad_kr.ops import elementwise, indexing, network, shape
 from tinygrad_kr.ops.linalg import matmul
@@ -70,6 +70,10 @@ def _escapes(what: str) -> None:
     """Give up a trace that would lose track of a Tensor's values."""
     if tracer := tracing():
         tracer.give_up(what)
+
+
+_softmax = number_as_vector(network.softmax)
+_log_softmax = number_as_vector(network.log_softmax)
 
 
 def _flipped(binary: Callable[..., Any]) -> Callable[[Any, Any], Any]:
@@ -668,29 +672,33 @@ class Tensor(Node):
     isnan, isinf, isfinite = elementwise.isnan, elementwise.isinf, elementwise.isfinite
     pow = elementwise.power
 
-    def softmax(self, dim: int) -> Tensor:
+    def softmax(self, dim: int, dtype: Any = None) -> Tensor:
         """The softmax along `dim`: e^x / sum(e^x), positive and with sum 1.
 
-        Gradient: y (g - sum(g y)). Raises IndexError if there is no such axis.
+        dtype: a floating dtype to convert to first.
+        Gradient: y (g - sum(g y)). Raises IndexError if there is no such axis, TypeError for
+        integers without a `dtype`.
         Source: torch.softmax.
 
         >>> tk.tensor([0.0, 0.0]).softmax(0)
         Tensor([0.5, 0.5])
         """
-        return network.softmax(self, axis=dim)
+        return _softmax(cast_floating(self, dtype, "softmax"), axis=dim)
 
-    def log_softmax(self, dim: int) -> Tensor:
+    def log_softmax(self, dim: int, dtype: Any = None) -> Tensor:
         """The logarithm of `softmax` along `dim`: x - log(sum(e^x)).
 
         Finite where the softmax itself rounds to 0.
 
-        Gradient: g - e^y sum(g). Raises IndexError if there is no such axis.
+        dtype: a floating dtype to convert to first.
+        Gradient: g - e^y sum(g). Raises IndexError if there is no such axis, TypeError for
+        integers without a `dtype`.
         Source: torch.log_softmax.
 
         >>> tk.tensor([0.0, 1000.0]).log_softmax(0)
         Tensor([-1000.,     0.])
         """
-        return network.log_softmax(self, axis=dim)
+        return _log_softmax(cast_floating(self, dtype, "log_softmax"), axis=dim)
 
     def reciprocal(self) -> Tensor:
         """1 / x, elementwise. Integers become float32.

@@ -698,3 +698,20 @@ def test_bad_input_names_the_operation(
     with pytest.raises(error) as raised:
         call(leaf(A23))
     assert said in str(raised.value)
+
+
+def test_diff_takes_its_ends_by_position_as_numpy_and_pytorch_do() -> None:
+    x = np.arange(6.0).reshape(2, 3) ** 2
+    found = tk.diff(Tensor(x), 1, 1, np.ones((2, 1)), np.zeros((2, 2)))
+    assert np.array_equal(found.data, np.diff(x, 1, 1, np.ones((2, 1)), np.zeros((2, 2))))
+
+
+@pytest.mark.parametrize("ends", [{}, {"prepend": np.ones((1, 3))}, {"append": 2.0}])
+def test_no_differences_are_the_input(ends: dict[str, Any]) -> None:
+    x = np.arange(6.0).reshape(2, 3)
+    for found in (
+        tk.diff(Tensor(x), n=0, axis=0, **ends),
+        np.diff(Tensor(x), n=0, axis=0, **ends),  # type: ignore[arg-type, call-overload]
+        tk.diff(x, n=0, axis=0, **ends),
+    ):
+        assert np.array_equal(np.asarray(found), np.diff(x, n=0, axis=0, **ends))

@@ -295,9 +295,35 @@ def test_softmax_of_nothing_possible_is_nan_without_a_warning() -> None:
 
 def test_softmax_takes_a_dtype() -> None:
     assert F.softmax(Tensor([1.0, 2.0]), dim=0, dtype=np.float64).dtype == np.float64
-    assert F.softmax(Tensor([1, 2]), dim=0).dtype == np.float32
+    for function in (F.softmax, F.log_softmax, F.softmin, Tensor.softmax, Tensor.log_softmax):
+        given, cast = Tensor(np.array([1, 2], np.uint8)), Tensor([1.0, 2.0])
+        y = function(given, dim=0, dtype=np.float64)
+        assert y.dtype == np.float64
+        np.testing.assert_array_equal(y.data, function(cast, dim=0, dtype=np.float64).data)
     with pytest.raises(TypeError, match=r"softmax: expected a floating dtype, got int64\."):
         F.softmax(Tensor([1.0]), dim=0, dtype=np.int64)
+
+
+@pytest.mark.parametrize("dtype", ["int64", "uint8", "bool"])
+@pytest.mark.parametrize(
+    "function",
+    [
+        lambda x: F.softmax(x, dim=0),
+        lambda x: F.log_softmax(x, dim=0),
+        lambda x: F.softmin(x, dim=0) if x.dtype != bool else F.softmax(x, 0),
+        lambda x: x.softmax(0),
+        lambda x: F.dropout(x, 0.5),
+        lambda x: F.sequence_loss(x.reshape(1, 1, 3), np.array([[1]])),
+    ],
+)
+def test_integers_are_refused_with_the_fix(function: Any, dtype: str) -> None:
+    with pytest.raises(TypeError, match=rf"expected floats, got {dtype}.*\.astype\(np\.float32\)"):
+        function(Tensor(np.ones(3, dtype)))
+
+
+def test_celu_refuses_an_alpha_of_0() -> None:
+    with pytest.raises(ValueError, match="celu: expected alpha other than 0"):
+        F.celu(Tensor([1.0]), 0.0)
 
 
 def test_maxout_takes_the_largest_of_neighbours() -> None:

@@ -17,16 +17,16 @@ def diff(
     x: Any,
     n: int = 1,
     axis: int = -1,
-    *,
-    dim: int | None = None,
     prepend: Any = None,
     append: Any = None,
+    *,
+    dim: int | None = None,
 ) -> Any:
     """The differences of neighbours along `axis`, x_(i+1) - x_i, applied `n` times.
 
     prepend, append: put before and after `x` first: a number, or an array of its size off the
         axis.
-    The axis has `n` elements less. Booleans give x_(i+1) != x_i.
+    The axis has `n` elements less. Booleans give x_(i+1) != x_i. n = 0 gives `x`, nothing put on.
     Raises ValueError for a number, or for a negative `n`.
     Source: np.diff, torch.diff.
 
@@ -35,6 +35,8 @@ def diff(
     """
     axis = axis if dim is None else dim
     x = operands(x)[0]
+    if n == 0:
+        return x
     if not x.ndim:
         raise ValueError("diff: expected at least 1 axis, got a number.")
     if n < 0:

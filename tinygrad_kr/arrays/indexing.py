@@ -12,7 +12,7 @@ import numpy as np
 from numpy import ndarray
 
 from tinygrad_kr.arrays import reduction
-from tinygrad_kr.arrays.operands import array_function
+from tinygrad_kr.arrays.operands import array_function, no_axes, number_as_vector
 from tinygrad_kr.ops import indexing
 from tinygrad_kr.ops.axes import axis_index
 from tinygrad_kr.ops.indexing import add_along_axis, getitem, put_diagonal
@@ -85,6 +85,14 @@ def _refuse_outside(array: ndarray, size: int, name: str) -> None:
         )
 
 
+def _along(x: Any, axis: int, name: str) -> tuple[Any, int]:
+    """`x`, a number as a vector of one element, and its axis, at least 0."""
+    if x.ndim:
+        return x, axis_index(axis, x.ndim, name)
+    no_axes(axis)
+    return x.reshape(1), 0
+
+
 @array_function
 def take(x: Any, indices: Any, axis: int | None = None, *, dim: int | None = None) -> Any:
     """The elements at `indices` along `axis`, or of the flattened array for None.
@@ -103,7 +111,7 @@ def take(x: Any, indices: Any, axis: int | None = None, *, dim: int | None = Non
 
 
 def _taken(name: str, x: Any, axis: int, indices: Any) -> Any:
-    axis = axis_index(axis, x.ndim, name)
+    x, axis = _along(x, axis, name)
     indices = index_array(indices, x.shape[axis], name)
     return getitem(x, key=(*(slice(None),) * axis, indices) if axis else indices)
 
@@ -124,7 +132,8 @@ def index_select(x: Any, dim: int, index: Any) -> Any:
         raise IndexError(f"index_select: expected a vector, got shape {np.shape(array_of(index))}.")
     if not isinstance(index, Node):
         index = np.atleast_1d(index)
-    return _taken("index_select", x, dim, index if index.ndim else index.reshape(1))
+    one = index.reshape(()) if not x.ndim else index if index.ndim else index.reshape(1)
+    return _taken("index_select", x, dim, one)
 
 
 @array_function
@@ -142,7 +151,9 @@ def gather(x: Any, dim: int, index: Any) -> Any:
     Tensor([[2],
             [3]])
     """
-    dim = axis_index(dim, x.ndim, "gather")
+    if not np.ndim(array_of(index)):
+        return gather(x, dim, _vector(index)).reshape(())
+    x, dim = _along(x, dim, "gather")
     index = index_array(index, x.shape[dim], "gather")
     _demand_fits(index, x, dim, "gather")
     return indexing.take_along_axis(x, indices=index, axis=dim)
@@ -162,6 +173,8 @@ def scatter_add(x: Any, dim: int, index: Any, src: Any) -> Any:
     >>> tk.scatter_add(tk.zeros(3), 0, [0, 2, 2], tk.tensor([1.0, 2.0, 3.0]))
     Tensor([1., 0., 5.])
     """
+    if not x.ndim:
+        return scatter_add(x.reshape(1), dim, _vector(index), _vector(src)).reshape(())
     dim = axis_index(dim, x.ndim, "scatter_add")
     index = index_array(index, x.shape[dim], "scatter_add")
     _demand_fits(index, x, dim, "scatter_add")
@@ -173,6 +186,10 @@ def scatter_add(x: Any, dim: int, index: Any, src: Any) -> Any:
     if src.shape != index.shape:
         src = src[tuple(slice(n) for n in index.shape)]
     return x + add_along_axis(src, indices=index, axis=dim, shape=x.shape)
+
+
+def _vector(x: Any) -> Any:
+    return (x if isinstance(x, Node) else np.asarray(x)).reshape(1)  # type: ignore[union-attr]
 
 
 def _demand_fits(index: ndarray, x: Any, dim: int, name: str) -> None:
@@ -221,6 +238,7 @@ def take_along_axis(x: Any, indices: Any, axis: int | None = -1, *, dim: int | N
 
 
 @array_function
+@number_as_vector
 def argsort(
     x: Any, axis: int = -1, descending: bool = False, *, dim: int | None = None, stable: bool = True
 ) -> Any:
@@ -246,6 +264,7 @@ def _order(x: ndarray, axis: int, descending: bool) -> Any:
 
 
 @array_function
+@number_as_vector
 def sort(
     x: Any, axis: int = -1, descending: bool = False, *, dim: int | None = None, stable: bool = True
 ) -> Chosen:
@@ -264,6 +283,7 @@ def sort(
 
 
 @array_function
+@number_as_vector
 def topk(
     x: Any,
     k: int,
@@ -315,6 +335,8 @@ def _extreme(
             return reduced(x, axis, keepdims)
         if not isinstance(axis, int):
             raise TypeError(f"{name}: expected one axis with return_indices=True, got {axis!r}.")
+        if not x.ndim:
+            return Chosen(reduced(x, axis), first(x, axis))
         chosen = _chosen(x, array_of(first(x, axis, True)), axis_index(axis, x.ndim, name))
         return chosen if keepdims else Chosen(*(part.squeeze(axis) for part in chosen))
 

@@ -8,9 +8,10 @@ from typing import Any, ParamSpec, TypeVar
 
 import numpy as np
 from numpy import ndarray
+from numpy.exceptions import AxisError
 
 from tinygrad_kr.ops.node import Node
-from tinygrad_kr.ops.op import common_dtype, refuse_masked
+from tinygrad_kr.ops.op import astype, common_dtype, refuse_masked
 from tinygrad_kr.ops.tracing import tracers
 
 P = ParamSpec("P")
@@ -53,6 +54,44 @@ def array_function(function: Callable[P, R]) -> Callable[P, R]:
         return function(x, *args, **kwargs)
 
     return of_operand  # type: ignore[return-value]
+
+
+def number_as_vector(function: Callable[P, R]) -> Callable[P, R]:
+    """Let a function along one axis accept a number, as PyTorch does.
+
+    The function receives a vector of one element. Its results become numbers again.
+    """
+
+    @wraps(function, updated=())  # of an op it is no op
+    def of_vector(x: Any, /, *args: Any, **kwargs: Any) -> Any:
+        if x.ndim:
+            return function(x, *args, **kwargs)
+        result: Any = function(x.reshape(1), *args, **kwargs)
+        if isinstance(result, tuple):
+            return type(result)(*(part.reshape(()) for part in result))
+        return result.reshape(())
+
+    return of_vector  # type: ignore[return-value]
+
+
+def no_axes(axis: Any) -> tuple[()]:
+    """The axes of a number, where `axis` is 0 or -1 or a tuple of one; AxisError for others."""
+    axes = axis if isinstance(axis, tuple | list) else (axis,)
+    for a in axes:
+        if a not in (0, -1):
+            raise AxisError(a, 0)
+    if len(axes) > 1:
+        raise ValueError(f"expected an axis once, got {axis} of a 0-d array.")
+    return ()
+
+
+def cast_floating(x: Any, dtype: Any, name: str) -> Any:
+    """`x` in a floating dtype, or as it is for None; TypeError for other dtypes."""
+    if dtype is None:
+        return x
+    if np.dtype(dtype).kind != "f":
+        raise TypeError(f"{name}: expected a floating dtype, got {np.dtype(dtype)}.")
+    return astype(x, dtype=np.dtype(dtype))
 
 
 def floating(x: Any) -> Any:

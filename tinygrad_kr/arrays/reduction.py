@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from tinygrad_kr.arrays.operands import no_axes, number_as_vector
 from tinygrad_kr.ops.op import Op
 from tinygrad_kr.ops.reduction import (
     Axis,
@@ -46,10 +47,17 @@ Tensor({output})
 """
 
 
-def _axis(axis: Axis, dim: Axis) -> Axis:
-    """The axis that NumPy's or PyTorch's keyword names, as an int, a tuple or None."""
+def _axis(axis: Axis, dim: Axis, x: Any) -> Axis:
+    """The axis that NumPy's or PyTorch's keyword names, as an int, a tuple or None.
+
+    Axis 0 or -1 of a number is None: all of its axes, of which it has none.
+    """
     if dim is not None:
         axis = dim
+    if axis is None:
+        return None
+    if not getattr(x, "ndim", 1):
+        return no_axes(axis) or None
     if type(axis) is list:
         return tuple(axis)
     return int(axis) if isinstance(axis, np.integer) else axis
@@ -68,10 +76,8 @@ def _public(
         dim: Axis = None,
         keepdim: bool = False,
     ) -> Any:
-        if dim is not None:
-            axis = dim
-        if type(axis) is list or isinstance(axis, np.integer):
-            axis = _axis(axis, None)
+        if axis is not None or dim is not None:
+            axis = _axis(axis, dim, x)
         return primitive(x, axis=axis, keepdims=keepdims or keepdim)
 
     name = primitive.__name__
@@ -164,7 +170,7 @@ def logsumexp(
     >>> tk.logsumexp(tk.tensor([0.0, 0.0])).round(3)
     Tensor(0.693)
     """
-    return logsumexp_(x, axis=_axis(axis, dim), keepdims=keepdims or keepdim)
+    return logsumexp_(x, axis=_axis(axis, dim, x), keepdims=keepdims or keepdim)
 
 
 def var(
@@ -191,7 +197,7 @@ def var(
     Tensor(1.)
     """
     ddof = correction if ddof is None else ddof
-    return var_(x, axis=_axis(axis, dim), keepdims=keepdims or keepdim, ddof=ddof)
+    return var_(x, axis=_axis(axis, dim, x), keepdims=keepdims or keepdim, ddof=ddof)
 
 
 def std(
@@ -218,12 +224,12 @@ def std(
     Tensor(1.)
     """
     ddof = correction if ddof is None else ddof
-    return std_(x, axis=_axis(axis, dim), keepdims=keepdims or keepdim, ddof=ddof)
+    return std_(x, axis=_axis(axis, dim, x), keepdims=keepdims or keepdim, ddof=ddof)
 
 
 _CUMULATIVE = """The running {what} along `axis`: y_k is that of x_0 ... x_k.
 
-axis, dim: an int, or None for the flattened array.
+axis, dim: an int, or None for the flattened array. Along axis 0 a number stays a number.
 Gradient: {gradient}.
 Source: np.{name}.
 
@@ -239,8 +245,9 @@ def _along(primitive: Op, what: str, gradient: str, output: str) -> Callable[...
         axis = dim if dim is not None else axis
         if axis is None:
             return primitive(x.reshape(-1), axis=0)
-        return primitive(x, axis=axis)
+        return primitive(x, axis=axis) if x.ndim else of_number(x, axis=axis)
 
+    of_number = number_as_vector(primitive)
     name = primitive.__name__
     cumulative.__name__ = cumulative.__qualname__ = name
     cumulative.__doc__ = _CUMULATIVE.format(what=what, gradient=gradient, name=name, output=output)

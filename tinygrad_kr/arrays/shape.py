@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from tinygrad_kr.arrays.operands import array_function
+from tinygrad_kr.arrays.operands import array_function, no_axes
 from tinygrad_kr.ops import indexing, shape
 from tinygrad_kr.ops.axes import axis_index, axis_indices
 from tinygrad_kr.ops.node import Node
@@ -122,6 +122,8 @@ def squeeze(x: Any, axis: Any = None, *, dim: Any = None) -> Any:
     (3,)
     """
     axis = axis if dim is None else dim
+    if axis is not None and not x.ndim:
+        axis = no_axes(axis)
     if axis is not None:
         axis = tuple(a for a in axis_indices(axis, x.ndim, "squeeze") if x.shape[a] == 1)
     return x.reshape(np.squeeze(np.broadcast_to(0, x.shape), axis).shape)
@@ -216,7 +218,7 @@ def transpose(x: Any, *axes: Any) -> Any:
     """
     order = sizes_of(axes) if axes and axes != (None,) else None
     if order is not None and len(order) == 2 and not isinstance(axes[0], tuple | list):
-        return shape.swapaxes(x, axis1=order[0], axis2=order[1])
+        return _swapped(x, *order)
     return shape.transpose(x, axes=order)
 
 
@@ -244,7 +246,15 @@ def swapaxes(x: Any, axis1: int, axis2: int) -> Any:
     >>> tk.swapaxes(tk.ones(2, 3, 4), 0, 2).shape
     (4, 3, 2)
     """
-    return shape.swapaxes(x, axis1=axis1, axis2=axis2)
+    return _swapped(x, axis1, axis2)
+
+
+def _swapped(x: Any, axis1: int, axis2: int) -> Any:
+    if x.ndim:
+        return shape.swapaxes(x, axis1=axis1, axis2=axis2)
+    no_axes(axis1)
+    no_axes(axis2)
+    return shape.transpose(x)
 
 
 @array_function
@@ -257,7 +267,10 @@ def flip(x: Any, *axes: Any) -> Any:
     >>> tk.flip(tk.tensor([1, 2, 3]))
     Tensor([3, 2, 1])
     """
-    return shape.flip(x, axis=sizes_of(axes) if axes and axes != (None,) else None)
+    axis = sizes_of(axes) if axes and axes != (None,) else None
+    if axis is not None and not x.ndim:
+        axis = no_axes(axis)
+    return shape.flip(x, axis=axis)
 
 
 @array_function
@@ -284,6 +297,10 @@ def moveaxis(x: Any, source: Any, destination: Any) -> Any:
     >>> tk.moveaxis(tk.ones(2, 3, 4), 0, -1).shape
     (3, 4, 2)
     """
+    if not x.ndim:
+        no_axes(source)
+        no_axes(destination)
+        return shape.transpose(x)
     source = axis_indices(source, x.ndim, "moveaxis")
     destination = axis_indices(destination, x.ndim, "moveaxis")
     if len(source) != len(destination):

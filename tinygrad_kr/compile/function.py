@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import sys
 import warnings
 from collections.abc import Callable, Iterator, Sequence
+from copy import deepcopy
 from functools import update_wrapper
 from inspect import iscoroutinefunction, isgeneratorfunction
 from threading import RLock
@@ -337,6 +339,21 @@ class Compiled:
         """The runner of the latest call; None if that call ran eagerly."""
         return None if self._latest is None else self._latest.runner
 
+    # -------------------------------------------------------------- copies, not compiled yet
+
+    def __copy__(self) -> Compiled:
+        return Compiled(self.function)
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Compiled:
+        return Compiled(deepcopy(self.function, memo))
+
+    def __reduce__(self) -> Any:
+        name = getattr(self, "__qualname__", "")
+        found: Any = sys.modules.get(self.__module__)
+        for part in name.split("."):
+            found = getattr(found, part, None)
+        return name if found is self else (Compiled, (self.function,))
+
     # -------------------------------------------------------------- as a method
 
     def __get__(self, instance: Any, owner: type | None = None) -> Any:
@@ -345,9 +362,10 @@ class Compiled:
             return self
         name = f"compiled {self.function.__name__}"
         own = vars(instance)
-        if name not in own:
-            own[name] = _Method(self, instance)
-        return own[name]
+        method = own.get(name)
+        if method is None or method._of[1] is not instance:  # that of what `instance` is a copy of
+            own[name] = method = _Method(self, instance)
+        return method
 
     # -------------------------------------------------------------- loops and reports
 
@@ -442,6 +460,12 @@ class _Method(Compiled):
     def __init__(self, method: Compiled, instance: Any) -> None:
         super().__init__(MethodType(method.function, instance))
         self._of = method, instance
+
+    def __copy__(self) -> Compiled:
+        return _Method(*self._of)
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Any:
+        return getattr(deepcopy(self._of[1], memo), self._of[0].function.__name__)
 
     def __reduce__(self) -> Any:
         return getattr, (self._of[1], self._of[0].function.__name__)

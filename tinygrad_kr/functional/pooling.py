@@ -51,7 +51,8 @@ def max_pool2d(
         H' = floor((H + 2 padding - dilation (kernel_size - 1) - 1) / stride) + 1.
     kernel_size, stride, padding, dilation: one number or one per axis.
     stride: default: kernel_size. padding: with -inf, at most half the kernel.
-    ceil_mode: round H' up, so that a last window may extend beyond the edge.
+    ceil_mode: round H' up, so that a last window may extend beyond the edge. It starts within the
+        input, or in the padding before it.
     return_indices: also return the position of each maximum in the flattened (H, W), int64.
 
     The gradient goes to the first of several equal maxima.
@@ -146,7 +147,8 @@ def avg_pool2d(
         H' = floor((H + 2 padding - kernel_size) / stride) + 1.
     kernel_size, stride, padding: one number or one per axis.
     stride: default: kernel_size. padding: with zeros, at most half the kernel.
-    ceil_mode: round H' up, so that a last window may extend beyond the edge.
+    ceil_mode: round H' up, so that a last window may extend beyond the edge. What lies beyond the
+        padding counts in no mean.
     count_include_pad: count the zeros of the padding in the mean.
     divisor_override: divide by this number instead.
 
@@ -249,7 +251,8 @@ def _geometry(
             f"{name}: expected input (N, C, {axes}) or (C, {axes}), got {input.shape}."
         )
     kernel = _positive(kernel_size, spatial, f"{name}: kernel_size")
-    strides = kernel if stride is None else _positive(stride, spatial, f"{name}: stride")
+    given = None if stride in (None, (), []) else stride
+    strides = kernel if given is None else _positive(given, spatial, f"{name}: stride")
     pads = _sizes(padding, spatial, f"{name}: padding", 0)
     if any(2 * p > k for p, k in zip(pads, kernel, strict=True)):
         raise ValueError(
@@ -271,9 +274,10 @@ def _widths(
     widths = []
     for n, k, s, p, d in zip(sizes, kernel, stride, padding, dilation, strict=True):
         room = n + 2 * p - d * (k - 1) - 1
-        if room < 0:
+        last = -(-room // s) * s  # where the last window starts, from the start of the padding
+        more = last - room if ceil_mode and 0 <= last < n + p else 0
+        if not n or room + more < 0:
             raise ValueError(f"{name}: expected an input of at least {kernel}, got {sizes}.")
-        more = -room % s if ceil_mode and -(-room // s) * s < n + p else 0
         widths.append((p, p + more))
     return tuple(widths)
 

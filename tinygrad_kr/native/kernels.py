@@ -29,19 +29,21 @@ _PARAMETERS = {
     "convolve": (_ADDRESS,) * 5,
     "convolve_transposed": (_ADDRESS,) * 4,
     "convolve_weight": (_ADDRESS,) * 4,
+    "convolve_groups": (_ADDRESS, _SIZE, *(_ADDRESS,) * 4),
+    "convolve_groups_transposed": (_ADDRESS, _SIZE, *(_ADDRESS,) * 3),
+    "convolve_groups_weight": (_ADDRESS, _SIZE, *(_ADDRESS,) * 3),
 }
 
 
 def eager_kernels() -> ctypes.CDLL | None:
-    """A library with `product`, `convolve`, `convolve_transposed` and `convolve_weight`.
+    """The functions of `_PARAMETERS`, of numbers and addresses, built or found built.
 
-    Their arguments are numbers and addresses. None if the processor lacks AVX-512 or the build
-    fails.
+    None if the processor lacks AVX-512 or the build fails.
     """
     if not has_wide_vectors():
         return None
     lines = [PRELUDE, f"#define TK_SPINS {SPINS}", *includes()]
-    lines += ['#include "convolution.h"', PRODUCT, SHARE]
+    lines += ['#include "convolution.h"', '#include "grouped.h"', PRODUCT, SHARE]
     try:
         trusted_cache()
         source = "\n".join(lines)

@@ -13,6 +13,7 @@ from numpy.lib.npyio import NpzFile
 
 from tinygrad_kr.arrays.operands import as_array, as_dtype
 from tinygrad_kr.grad_mode import no_grad
+from tinygrad_kr.nn.copying import deepcopied, rebuilt, refuse_unpicklable
 from tinygrad_kr.nn.error_path import locate
 from tinygrad_kr.nn.parameter import Parameter
 from tinygrad_kr.tensor import Tensor, note_change
@@ -68,6 +69,19 @@ class Module:
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         """Compute the output; every subclass defines it."""
         raise NotImplementedError(f"{type(self).__name__} defines no forward()")
+
+    # -------------------------------------------------------------- copying
+
+    def __copy__(self) -> Self:
+        return rebuilt(self, lambda x: x, {})  # type: ignore[no-any-return]
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Self:
+        return deepcopied(self, memo)  # type: ignore[no-any-return]
+
+    def __reduce_ex__(self, protocol: Any) -> Any:
+        reduced = super().__reduce_ex__(protocol)
+        refuse_unpicklable(self, reduced, protocol)
+        return reduced
 
     # -------------------------------------------------------------- registration
 

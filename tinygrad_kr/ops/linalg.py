@@ -44,6 +44,11 @@ def _matmul(a: Any, b: Any) -> Any:
         raise
 
 
+def rows_of(x: Any) -> Any:
+    """All axes but the last as one. A size of -1 is ambiguous where there are no elements."""
+    return x.reshape(math.prod(x.shape[:-1]), x.shape[-1])
+
+
 def _matmul_left(g: Any, a: Any, b: Any) -> Any:
     if b.ndim == 1:
         return g[..., None] * b
@@ -58,7 +63,7 @@ def _matmul_right(g: Any, a: Any, b: Any) -> Any:
     if b.ndim == 1:
         return (a.mT @ g[..., None])[..., 0]
     if b.ndim == 2 and a.ndim > 2:
-        return gemm(a.reshape(-1, a.shape[-1]).mT, g.reshape(-1, g.shape[-1]))
+        return gemm(rows_of(a).mT, rows_of(g))
     if type(g) is ndarray and g.ndim == 2 == a.ndim:
         return a.mT.dot(g) if a.size < MAX_DOT_SIZE else gemm(a.mT, g)
     return a.mT @ g  # `a.mT.dot(g)` would not defer to a Tensor `g`
@@ -98,7 +103,7 @@ def _linear(x: ndarray, weight: ndarray, bias: ndarray | None = None) -> Any:
 
 def _linear_weight(g: Any, x: Any, weight: Any) -> Any:
     if weight.ndim == 2 and x.ndim > 2:
-        return gemm(g.reshape(-1, g.shape[-1]).mT, x.reshape(-1, x.shape[-1]))
+        return gemm(rows_of(g).mT, rows_of(x))
     if x.ndim == 1:
         return g[..., :, None] * x
     return gemm(g.mT, x)

@@ -15,8 +15,14 @@ from tinygrad_kr.ops.reduction import mean_, var_
 # ------------------------------------------------------------------ probabilities
 
 
+def _floats(x: ndarray) -> None:
+    if x.dtype.kind != "f":
+        raise TypeError(f"expected floats, got {x.dtype}. Convert with .astype(np.float32)")
+
+
 def _shifted(x: ndarray, axis: int) -> Any:
     """`x` minus its largest element along `axis`, so that exp cannot overflow."""
+    _floats(x)
     with np.errstate(invalid="ignore"):
         return x - np.maximum.reduce(x, axis=axis, keepdims=True) if x.size else x - 0
 
@@ -209,6 +215,7 @@ normalize = op(_normalize, lambda g, y, x, axis, eps: _normalize_vjp(g, y, x, ax
 
 def _dropout_mask(x: ndarray, *, p: float, generator: np.random.Generator) -> ndarray:
     """0 with probability `p`, else 1 / (1 - p), for each element of `x`."""
+    _floats(x)
     if p == 1:
         return np.zeros(x.shape, x.dtype)
     kept = generator.random(x.shape, np.float64 if x.dtype == np.float64 else np.float32) >= p

@@ -18,7 +18,7 @@ from numpy import ndarray
 
 from tinygrad_kr.ops import convolutions
 from tinygrad_kr.ops.elementwise import where_or_zero
-from tinygrad_kr.ops.linalg import column_sums
+from tinygrad_kr.ops.linalg import column_sums, rows_of
 from tinygrad_kr.ops.node import Node
 from tinygrad_kr.ops.op import Op, op
 from tinygrad_kr.ops.products import gemm
@@ -165,14 +165,25 @@ def _convolve_transposed(
 ) -> Any:
     """The adjoint: each element of `g` (N, O, ...) adds its filter to an array (N, C, *size)."""
     kernel, channels = weight.shape[2:], weight.shape[1] * groups
-    window = {"stride": stride, "padding": padding, "dilation": dilation, "groups": groups}
+    window: dict[str, Any] = {
+        "stride": stride,
+        "padding": padding,
+        "dilation": dilation,
+        "groups": groups,
+    }
     done = convolutions.convolve_transposed(g, weight, size, **window)
     if done is not None:
         return np.moveaxis(done, -1, 1)
+    if len(weight) == groups == channels > 1:
+        same = convolutions.as_convolution(g, weight, size, **window)
+        if same is not None:
+            return _convolve(g, same[0], **same[1])
     y = np.zeros((len(g), *size, channels), np.result_type(g, weight))
     spread = np.empty((len(g), *g.shape[2:], channels), y.dtype)
     rows, parts = _by_group(np.moveaxis(g, 1, -1), groups), _by_group(spread, groups)
-    filters = _filters(weight, groups).mT.reshape(groups, -1, math.prod(kernel), weight.shape[1])
+    filters = _filters(weight, groups).mT.reshape(
+        groups, len(weight) // groups, math.prod(kernel), weight.shape[1]
+    )
     y, spread = np.moveaxis(y, -1, 1), np.moveaxis(spread, -1, 1)
     for number, offset in enumerate(product(*map(range, kernel))):
         starts = (o * d - a for o, d, (a, _) in zip(offset, dilation, padding, strict=True))
@@ -205,7 +216,7 @@ def _convolve_weight(
     window = {"stride": stride, "padding": padding, "dilation": dilation, "groups": groups}
     done = convolutions.convolve_weight(x, g, kernel, **window)
     if done is not None:
-        return np.moveaxis(done.T.reshape(outputs, *kernel, x.shape[1]), -1, 1)
+        return done
     g = np.moveaxis(g, 1, -1)
     weight = np.zeros((groups, features // groups, outputs // groups), np.result_type(x, g))
     for part in _parts(len(x), math.prod(g.shape[1:-1]) * features * x.itemsize):
@@ -239,9 +250,10 @@ def _columns(x: ndarray, kernel: Sizes, stride: Sizes, dilation: Sizes, groups: 
     positions = (0, *range(3, 3 + len(kernel)))
     elements = (*range(3 + len(kernel), split.ndim), 2)
     features = math.prod(kernel) * (channels // groups)
+    count = n * math.prod(rest[: len(kernel)])
     if channels > groups and x.strides[1] < x.strides[-1]:
-        return split.transpose(1, *positions, *elements).reshape(groups, -1, features)
-    return split.transpose(1, *elements, *positions).reshape(groups, features, -1).mT
+        return split.transpose(1, *positions, *elements).reshape(groups, count, features)
+    return split.transpose(1, *elements, *positions).reshape(groups, features, count).mT
 
 
 def _filters(weight: ndarray, groups: int) -> ndarray:
@@ -260,7 +272,7 @@ def _convolve_bias(g: Any) -> Any:
     """The sum over all positions."""
     if type(g) is not ndarray or g.dtype.kind != "f":
         return g.sum(axis=(0, *range(2, g.ndim)))
-    return column_sums(np.moveaxis(g, 1, -1).reshape(-1, g.shape[1]))
+    return column_sums(rows_of(np.moveaxis(g, 1, -1)))
 
 
 # fmt: off
