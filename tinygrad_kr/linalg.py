@@ -21,7 +21,7 @@ from tinygrad_kr.arrays.products import cross as cross
 from tinygrad_kr.arrays.reduction import euclidean_norm
 from tinygrad_kr.arrays.shape import moveaxis
 from tinygrad_kr.ops import indexing, linalg
-from tinygrad_kr.ops.elementwise import absolute, where
+from tinygrad_kr.ops.elementwise import absolute, kink
 from tinygrad_kr.ops.linalg import det as det
 from tinygrad_kr.ops.linalg import inv as inv
 from tinygrad_kr.ops.linalg import matmul as matmul
@@ -114,7 +114,8 @@ def matrix_norm(
         values; 1 and -1 the largest and smallest column sum of |x|, inf and -inf those of rows.
     axis: the two axes. keepdims: keep them with size 1.
 
-    The gradient is 0 at 0, and along singular values that are 0 (the minimum-norm subgradient).
+    The gradient is 0 at 0, and along singular values that are 0 (the minimum-norm subgradient). The
+    second derivative is NaN there, and with "nuc", 2 and -2 where singular values are equal.
     Raises ValueError for another `ord` or number of axes.
 
     >>> tk.linalg.matrix_norm(tk.tensor([[1.0, -2.0], [3.0, 4.0]]), 1)
@@ -145,11 +146,9 @@ def _matrix_norm(x: Any, ord: Any, row: int, column: int) -> Any:
 
 def _singular_norm(x: Any, ord: Any) -> Any:
     values = svdvals(x)
-    if ord == -2:
-        return reduction.amin(values, -1)
-    clear = peek(values) > _rounding(x) * np.max(peek(values), -1, keepdims=True, initial=0)
-    values = where(clear, values, 0.0)
-    return reduction.sum(values, -1) if ord == "nuc" else reduction.amax(values, -1)
+    if ord == "nuc":
+        return reduction.sum(values, -1)
+    return (reduction.amax if ord == 2 else reduction.amin)(values, -1)
 
 
 def _rounding(x: Any) -> float:
@@ -163,13 +162,17 @@ def cond(x: Any, p: Any = None) -> Any:
     It bounds how much solving with `x` magnifies an error.
     p: the norm, as the `ord` of `matrix_norm`. None is 2: largest over smallest singular value.
     x: (..., n, n), or (..., m, n) for p None, 2 or -2. Result: (...).
+    The gradient is NaN where `x` is singular.
 
     >>> tk.linalg.cond(tk.tensor([[2.0, 0.0], [0.0, 1.0]])).item()
     2.0...
     """
+    x = floating(operands(x)[0])
     if p in (None, 2, -2):
         values = svdvals(x)
-        ratio = values[..., 0] / values[..., -1]
+        least = values[..., -1]
+        singular = least <= _rounding(x) * values[..., 0]
+        ratio = values[..., 0] / (least + kink(least, singular))
         return ratio if p != -2 else 1 / ratio
     return matrix_norm(x, p) * matrix_norm(inv(x), p)
 
@@ -422,9 +425,9 @@ def eigh(a: Any, UPLO: str = "L") -> EigenDecomposition:
     gradient is symmetric.
 
     An eigenvector has a derivative only if its eigenvalue is unlike all others. Even then only its
-    span
-    has a meaning: a function of it must not depend on its sign. Between equal eigenvalues the
-    derivative is taken as 0.
+    span has a meaning: a function of it must not depend on its sign. Eigenvalues w count as equal
+    if they differ by less than 8 n eps max|w|. The gradient is NaN where one of their vectors is
+    used.
 
     Raises ValueError for another UPLO.
     Source: Giles, Collected matrix derivative results for forward and reverse mode (2008), 3.1.
@@ -435,14 +438,14 @@ def eigh(a: Any, UPLO: str = "L") -> EigenDecomposition:
     if UPLO not in ("L", "U"):
         raise ValueError(f'eigh: expected UPLO "L" or "U", got {UPLO!r}.')
     packed = linalg.eigh_packed(floating(operands(a)[0]))
-    return EigenDecomposition(packed[..., 0, :], packed[..., 1:, :])
+    return EigenDecomposition(packed[..., 0, :], linalg.eigenvectors(packed))
 
 
 def eigvalsh(a: Any, UPLO: str = "L") -> Any:
     """The eigenvalues of symmetric matrices, ascending.
 
     a: (..., n, n). Result: (..., n). Reads `a` as `eigh` does.
-    The second derivative exists where no two are equal. A sum over equal ones has all derivatives.
+    The gradient is V diag(g) V^T. The second derivative is NaN where two are equal, see `eigh`.
 
     >>> tk.linalg.eigvalsh(tk.tensor([[3.0, 0.0], [0.0, 1.0]]))
     Tensor([1., 3.])
@@ -470,8 +473,10 @@ def svd(a: Any, full_matrices: bool = True) -> SingularValueDecomposition:
         complete a basis in any way: for m != n a ValueError where gradients are recorded.
 
     Singular vectors have a derivative only where their singular values are unlike all others and
-    (for m != n) not 0. A function of them must not depend on their common sign. Between equal
-    singular values the derivative is taken as 0.
+    (for m != n) not 0. A function of them must not depend on their common sign. The gradient is NaN
+    where others are used. Singular values s count as equal if they differ by less than
+    8 max(m, n) eps max(s), and as 0 up to max(m, n) eps max(s).
+    If S alone is used, its gradient is that of `svdvals`.
 
     Source: Townsend, Differentiating the singular value decomposition (2016).
 
@@ -483,7 +488,9 @@ def svd(a: Any, full_matrices: bool = True) -> SingularValueDecomposition:
     if full_matrices and m != n:
         return _full_svd(a)
     packed = linalg.svd_packed(a)
-    return SingularValueDecomposition(packed[..., :m].mT, packed[..., m], packed[..., m + 1 :])
+    return SingularValueDecomposition(
+        linalg.left_vectors(packed, m=m), packed[..., m], linalg.right_vectors(packed, m=m)
+    )
 
 
 def _full_svd(a: Any) -> SingularValueDecomposition:
@@ -500,7 +507,8 @@ def svdvals(a: Any) -> Any:
     """The singular values of matrices, descending.
 
     a: (..., m, n). Result: (..., min(m, n)).
-    The second derivative exists where no two are equal and (for m != n) none is 0.
+    The gradient of one that is 0 is 0, the least subgradient. The second derivative is NaN where
+    two are equal, or one is 0.
 
     >>> tk.linalg.svdvals(tk.tensor([[2.0, 0.0], [0.0, 3.0]]))
     Tensor([3., 2.])
@@ -525,7 +533,8 @@ def vector_norm(
     axis, keepdims: as in NumPy; `dim` and `keepdim` are other names.
 
     Kinks get the minimum-norm subgradient: 0 where x is 0. Ties for the largest share the gradient
-    evenly. Raises ValueError for an `ord` that is no number.
+    evenly. Where the norm is 0, its second derivative is NaN (but 0 for 1 and inf). Nothing over-
+    or underflows on the way. Raises ValueError for an `ord` that is no number.
 
     >>> tk.linalg.vector_norm(tk.tensor([3.0, -4.0]))
     Tensor(5.)
@@ -542,10 +551,7 @@ def vector_norm(
         return (reduction.amax if ord > 0 else reduction.amin)(absolute(x), axis, keepdims)
     if not isinstance(ord, int | float | np.number):
         raise ValueError(f"vector_norm: expected a number as ord, got {ord!r}.")
-    zero = x == 0
-    powers = where(zero, 0.0 if ord > 0 else math.inf, where(zero, 1.0, absolute(x)) ** ord)
-    total = reduction.sum(powers, axis, keepdims)
-    return where(total == 0, 0.0, where(total == 0, 1.0, total) ** (1 / ord))
+    return reduction.power_norm(x, ord, axis, keepdims)
 
 
 def p_norm(

@@ -6,11 +6,10 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-from tinygrad_kr.arrays.reduction import euclidean_norm
 from tinygrad_kr.ops import network
-from tinygrad_kr.ops.elementwise import absolute, maximum, power
+from tinygrad_kr.ops.elementwise import absolute, maximum
 from tinygrad_kr.ops.node import Node, constant
-from tinygrad_kr.ops.reduction import max_, mean_, sum_, var_
+from tinygrad_kr.ops.reduction import max_, mean_, norm_, p_norm_, sum_, var_
 from tinygrad_kr.ops.tracing import tracing
 
 
@@ -170,7 +169,7 @@ def normalize(input: Any, p: float = 2.0, dim: int = 1, eps: float = 1e-12) -> A
     >>> F.normalize(tk.tensor([[3.0, 4.0]]))
     Tensor([[0.6, 0.8]])
     """
-    return input / maximum(_norm(input, p, dim), eps)
+    return input / _norm_of_at_least(input, p, dim, eps)
 
 
 def cosine_similarity(x1: Any, x2: Any, dim: int = 1, eps: float = 1e-8) -> Any:
@@ -184,13 +183,14 @@ def cosine_similarity(x1: Any, x2: Any, dim: int = 1, eps: float = 1e-8) -> Any:
     return (normalize(x1, 2.0, dim, eps) * normalize(x2, 2.0, dim, eps)).sum(axis=dim)
 
 
-def _norm(x: Any, p: float, dim: int) -> Any:
+def _norm_of_at_least(x: Any, p: float, dim: int, eps: float) -> Any:
+    """max(||x||_p, eps) along `dim`."""
     if p == 2:
-        return euclidean_norm(x, axis=dim, keepdims=True)
+        return norm_(x, axis=dim, keepdims=True, least=float(eps))
     if p == math.inf:
-        return max_(absolute(x), axis=dim, keepdims=True)
+        return maximum(max_(absolute(x), axis=dim, keepdims=True), eps)
     if p == 1:
-        return sum_(absolute(x), axis=dim, keepdims=True)
+        return maximum(sum_(absolute(x), axis=dim, keepdims=True), eps)
     if p > 1:
-        return power(sum_(power(absolute(x), p), axis=dim, keepdims=True), 1 / p)
+        return p_norm_(x, p=float(p), axis=dim, keepdims=True, least=float(eps))
     raise ValueError(f"normalize: expected p >= 1, got {p}.")

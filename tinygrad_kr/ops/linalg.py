@@ -9,10 +9,16 @@ from typing import Any
 import numpy as np
 from numpy import ndarray
 
-from tinygrad_kr.ops.elementwise import absolute, where
+from tinygrad_kr.ops.elementwise import (
+    absolute,
+    times_subgradient,
+    undefined,
+    where,
+)
 from tinygrad_kr.ops.indexing import tril
 from tinygrad_kr.ops.op import Op, op
 from tinygrad_kr.ops.products import MAX_DOT_SIZE, gemm
+from tinygrad_kr.ops.reduction import concatenate
 
 # ------------------------------------------------------------------ products
 
@@ -368,20 +374,32 @@ cholesky  = op(_cholesky,  lambda g, y, a: _cholesky_vjp(g, y))
 # fmt: on
 
 # ------------------------------------------------------------------ decompositions
-# An op has one output, so several results are packed into one array. `tinygrad_kr.linalg` takes
-# them apart by indexing, which is differentiable any number of times.
+# An op has one output, so several results are packed into one array. Vectors are taken out by ops
+# that mark the cotangent: where values are equal or 0 it matters whether vectors were used at all.
 
 
 def _eigh(a: ndarray) -> ndarray:
-    """Eigenvalues (first row) and eigenvectors (columns below) of the symmetric (a + a^T) / 2."""
+    """Eigenvalues (first row), eigenvectors (columns below) and a row of 0 for the mark.
+
+    They are those of the symmetric (a + a^T) / 2.
+    """
     values, vectors = np.linalg.eigh((a + a.mT) * 0.5)
-    return np.concatenate([values[..., None, :], vectors], axis=-2)
+    values = values[..., None, :]
+    return np.concatenate([values, vectors, np.zeros_like(values)], axis=-2)
 
 
-def _inverse_or_zero(x: Any) -> Any:
-    """1 / x, and 0 where x is 0 (or too small to have an inverse)."""
-    zero = absolute(x) < np.finfo(x.dtype).tiny
-    return where(zero, 0.0, 1 / where(zero, 1.0, x))
+def _eigenvectors(packed: ndarray) -> ndarray:
+    """The eigenvectors of `eigh_packed`."""
+    return packed[..., 1:-1, :]
+
+
+def _eigenvectors_vjp(g: Any) -> Any:
+    row = np.zeros((*g.shape[:-2], 1, g.shape[-1]), g.dtype)
+    return concatenate(row, g, row + 1, axis=-2)
+
+
+def _eye(values: Any) -> ndarray:
+    return np.eye(values.shape[-1], dtype=values.dtype)
 
 
 def _gaps(values: Any) -> Any:
@@ -389,45 +407,122 @@ def _gaps(values: Any) -> Any:
     return values[..., None, :] - values[..., :, None]
 
 
+def _largest(values: Any) -> Any:
+    return absolute(values).max(axis=-1, keepdims=True)
+
+
+def _close(values: Any, n: int) -> Any:
+    """Which pairs of values are too close for vectors of their own.
+
+    The bound, 8 n eps max|w|, is a few times the rounding error of a decomposition.
+    """
+    bound = _largest(values)[..., None] * (8 * n * np.finfo(values.dtype).eps)
+    return (absolute(_gaps(values)) <= bound) & (_eye(values) == 0)
+
+
+def _inverse_gaps(values: Any, close: Any) -> Any:
+    """1 / (w_j - w_i) in row i and column j; 0 where these are close, and on the diagonal."""
+    skipped = close | (_eye(values) == 1)
+    return where(skipped, 0.0, 1 / where(skipped, 1.0, _gaps(values)))
+
+
+def _unusable(x: Any, columns: Any, like: Any) -> Any:
+    """0, or NaN in a whole matrix where `x` is not 0 in one of `columns`. like: has the shape."""
+    total = undefined(x, columns[..., None, :]).sum(axis=(-2, -1), keepdims=True)
+    total = total + np.zeros(like.shape, like.dtype)
+    return undefined(total, columns.any(axis=-1, keepdims=True)[..., None])
+
+
 def _eigh_vjp(g: Any, y: Any) -> Any:
     """V (diag(gw) + F * V^T gV) V^T, symmetrised; F_ij = 1 / (w_j - w_i).
 
+    NaN where an eigenvector that is used has an eigenvalue close to another. Its cotangent is 0
+    there too if it was multiplied by an eigenvalue of 0.
     Source: Giles, Collected matrix derivative results (2008), 3.1.
     """
-    values, vectors = y[..., 0, :], y[..., 1:, :]
-    g_values, g_vectors = g[..., 0, :], g[..., 1:, :]
-    eye = np.eye(values.shape[-1], dtype=values.dtype)
-    f = _inverse_or_zero(_gaps(values))
-    middle = g_values[..., None, :] * eye + f * (vectors.mT @ g_vectors)
+    values, vectors = y[..., 0, :], y[..., 1:-1, :]
+    n = values.shape[-1]
+    if not n:
+        return vectors
+    g_values, g_vectors, used = g[..., 0, None, :], g[..., 1:-1, :], g[..., -1, :] > 0
+    pairs = _close(values, n)
+    close, zero = pairs.any(axis=-1), absolute(values) <= _largest(values) * _rounding(y, n)
+    middle = g_values * _eye(values) + _inverse_gaps(values, pairs) * (vectors.mT @ g_vectors)
     s = vectors @ middle @ vectors.mT
+    s = s + _unusable(g_vectors, close, vectors)
+    s = s + _unusable(g_values, close & zero & used, vectors)
     return (s + s.mT) * 0.5
 
 
+def _rounding(x: Any, n: int) -> float:
+    """The relative size up to which a value of a decomposition counts as 0."""
+    return float(n * np.finfo(x.dtype).eps)
+
+
 def _svd(a: ndarray) -> ndarray:
-    """The thin decomposition a = U diag(s) V^T as rows [u_i, s_i, v_i]."""
+    """The thin decomposition a = U diag(s) V^T as rows [u_i, s_i, v_i, 0]; 0 is for the mark."""
     u, s, vt = np.linalg.svd(a, full_matrices=False)
-    return np.concatenate([u.mT, s[..., None], vt], axis=-1)
+    s = s[..., None]
+    return np.concatenate([u.mT, s, vt, np.zeros_like(s)], axis=-1)
+
+
+def _left_vectors(packed: ndarray, *, m: int) -> ndarray:
+    """U of `svd_packed` of matrices with `m` rows."""
+    return packed[..., :m].mT
+
+
+def _right_vectors(packed: ndarray, *, m: int) -> ndarray:
+    """V^T of `svd_packed` of matrices with `m` rows."""
+    return packed[..., m + 1 : -1]
+
+
+def _svd_vectors_vjp(g: Any, before: int, after: int) -> Any:
+    def zeros(columns: int) -> ndarray:
+        return np.zeros((*g.shape[:-1], columns), g.dtype)
+
+    return concatenate(zeros(before), g, zeros(after), zeros(1) + 1, axis=-1)
 
 
 def _svd_vjp(g: Any, y: Any, a: Any) -> Any:
-    """Source: Townsend, Differentiating the singular value decomposition (2016)."""
+    """U (L + R + diag(gs)) V^T, with L and R from the cotangents of U and V.
+
+    L_ij = (U^T gU - gU^T U)_ij s_j / (s_j^2 - s_i^2), R likewise with V and s_i. Where a singular
+    value is close to another, NaN as in `_eigh_vjp`. One that is 0 has the gradient 0, the least
+    subgradient, if no vectors are used. If they are, its derivative is that with their signs.
+    Source: Townsend, Differentiating the singular value decomposition (2016).
+    """
     m, n = a.shape[-2:]
-    u, s, v = y[..., :m].mT, y[..., m], y[..., m + 1 :].mT
-    gu, gs, gv = g[..., :m].mT, g[..., m], g[..., m + 1 :].mT
-    eye = np.eye(s.shape[-1], dtype=a.dtype)
-    row, column = s[..., None, :], s[..., :, None]
-    f = _inverse_or_zero(_gaps(s) * (row + column))
+    u, s, v = y[..., :m].mT, y[..., m], y[..., m + 1 : -1].mT
+    if not s.shape[-1]:
+        return u @ v.mT
+    gu, gs, gv, used = g[..., :m].mT, g[..., m], g[..., m + 1 : -1].mT, g[..., -1] > 0
+    pairs = _close(s, max(m, n))
+    close, zero = pairs.any(axis=-1), s <= _largest(s) * _rounding(s, max(m, n))
+    alone = zero & (used == 0)
+    g_values = times_subgradient(gs, (alone == 0).astype(s.dtype), alone, s)
     left, right = u.mT @ gu, v.mT @ gv
-    middle = f * (left - left.mT) * row + column * (f * (right - right.mT)) + gs[..., None, :] * eye
-    slope = u @ middle @ v.mT
+    row, column = s[..., None, :], s[..., :, None]
+    both, inverse = row + column, _inverse_gaps(s, pairs)
+    both = where(both == 0, 1.0, both)
+    middle = (left - left.mT) * (row / both * inverse)  # no squares, which over- and underflow
+    middle = middle + (right - right.mT) * (column / both * inverse)
+    slope = u @ (middle + g_values[..., None, :] * _eye(s)) @ v.mT
+    over = where(zero, 1.0, s)[..., None, :]
     if m > n:
-        slope = slope + ((gu - u @ left) * _inverse_or_zero(row)) @ v.mT
+        slope = slope + where(zero[..., None, :], 0.0, (gu - u @ left) / over) @ v.mT
     if n > m:
-        slope = slope + u @ ((gv - v @ right) * _inverse_or_zero(row)).mT
-    return slope
+        slope = slope + u @ where(zero[..., None, :], 0.0, (gv - v @ right) / over).mT
+    slope = slope + _unusable(gu, close | zero if m > n else close, a)
+    slope = slope + _unusable(gv, close | zero if n > m else close, a)
+    outside = zero & used if m != n else zero & used & close
+    return slope + _unusable(gs[..., None, :], outside, a)
 
 
 # fmt: off
-eigh_packed = op(_eigh, lambda g, y, a: _eigh_vjp(g, y), variable="eigh_packed")
-svd_packed  = op(_svd,  lambda g, y, a: _svd_vjp(g, y, a), variable="svd_packed")
+eigh_packed   = op(_eigh, lambda g, y, a: _eigh_vjp(g, y), variable="eigh_packed")
+eigenvectors  = op(_eigenvectors,  lambda g, y, packed: _eigenvectors_vjp(g))
+svd_packed    = op(_svd,  lambda g, y, a: _svd_vjp(g, y, a), variable="svd_packed")
+left_vectors  = op(_left_vectors,  lambda g, y, packed, m:
+                   _svd_vectors_vjp(g.mT, 0, packed.shape[-1] - m - 1))
+right_vectors = op(_right_vectors, lambda g, y, packed, m: _svd_vectors_vjp(g, m + 1, 0))
 # fmt: on
