@@ -647,6 +647,25 @@ SAMPLES: dict[str, list[Sample]] = {
         Sample((invertible(2), draw(3, 2)), repeatable=False),
         Sample((invertible(), draw(2, 3, 2)), repeatable=False),
     ],
+    "solve_triangular": [
+        Sample((invertible(), draw(3, 2)), {"upper": True, "unit": False}, repeatable=False),
+        Sample((invertible(), draw(3, 2)), {"upper": False, "unit": False}, repeatable=False),
+        sample(invertible(2), draw(2, 3, 2), upper=True, unit=True),
+        Sample((invertible(), draw(2, 3, 1)), {"upper": False, "unit": True}, repeatable=False),
+    ],
+    "lstsq": [
+        Sample((separated(*a), draw(*b)), repeatable=False)
+        for a, b in (((4, 2), (4, 3)), ((2, 4), (2, 1)), ((3, 3), (2, 3, 2)))
+    ],
+    "null_projection": [
+        Sample((separated(*a), draw(*b)), repeatable=False)
+        for a, b in (((2, 4), (4, 3)), ((3, 4), (2, 4, 1)), ((4, 2), (2, 2)))
+    ],
+    "qr_packed": [
+        *matrices(),
+        Sample((separated(4, 2),), repeatable=False),
+        Sample((draw(2, 3, 2),), repeatable=False),
+    ],
     "det": matrices(),
     "cofactor": matrices(),
     "cofactor_vjp": [
@@ -945,6 +964,16 @@ REFERENCES: dict[str, Callable[..., Any]] = {
     "clip": lambda x, low=-math.inf, high=math.inf: np.minimum(np.maximum(x, low), high),
     "where_or_zero": lambda x, mask: np.where(mask, x, 0),
     "kink": lambda x, mask: np.zeros_like(x),
+    "solve_triangular": lambda a, b, upper, unit: np.linalg.solve(
+        np.triu(a, 1) * upper
+        + np.tril(a, -1) * (not upper)
+        + np.eye(a.shape[-1]) * (1 if unit else a),
+        b,
+    ),
+    "lstsq": lambda a, b, **params: np.linalg.pinv(a) @ b,
+    "null_projection": lambda a, x: x - np.linalg.pinv(a) @ (a @ x),
+    "qr_packed": lambda a: np.concatenate(np.linalg.qr(a), axis=-2),
+    "pinv": lambda a, **params: np.linalg.pinv(a),
     "eigenvectors": lambda packed: packed[..., 1:-1, :],
     "left_vectors": lambda packed, m: np.swapaxes(packed[..., :m], -1, -2),
     "right_vectors": lambda packed, m: packed[..., m + 1 : packed.shape[-1] - 1],
@@ -1021,7 +1050,6 @@ REFERENCES: dict[str, Callable[..., Any]] = {
     "normalize": _normalize,
     "dropout_mask": lambda x, p, generator: np.full(x.shape, 1 - p, x.dtype),
     "cofactor_vjp": _cofactor_slope,
-    "pinv": lambda a: np.linalg.pinv(a),
     "max_pool_gather": _window_pick,
     "max_unpool": _max_unpool,
     "max_pool_vjp": _max_pool_vjp,

@@ -15,7 +15,7 @@ from tinygrad_kr.ops.elementwise import (
     undefined,
     where,
 )
-from tinygrad_kr.ops.indexing import tril
+from tinygrad_kr.ops.indexing import tril, triu
 from tinygrad_kr.ops.op import Op, op
 from tinygrad_kr.ops.products import MAX_DOT_SIZE, gemm
 from tinygrad_kr.ops.reduction import concatenate
@@ -210,6 +210,11 @@ einsum = op(
 # ------------------------------------------------------------------ inverses
 
 
+def _rounding(x: Any, n: int) -> float:
+    """The relative size up to which a value of a decomposition counts as 0."""
+    return float(n * np.finfo(x.dtype).eps)
+
+
 def _inv(a: ndarray) -> ndarray:
     """The inverse of square matrices.
 
@@ -241,9 +246,23 @@ def _solve_matrix(g: Any, y: Any, a: Any, b: Any) -> Any:
     return -(z @ y.mT)
 
 
-def _pinv(a: ndarray, *, rcond: float | None = None) -> ndarray:
-    """The Moore-Penrose inverse; singular values up to rcond times the largest count as 0."""
-    return np.linalg.pinv(a, rcond)
+def _pinv(a: ndarray, *, rtol: Any = None, atol: Any = 0.0) -> ndarray:
+    """The Moore-Penrose inverse.
+
+    Singular values up to `atol`, or `rtol` times the largest, count as 0.
+    """
+    u, s, vt = np.linalg.svd(a, full_matrices=False)
+    zero = np.logical_not(above(s, a, rtol, atol))
+    inverse = np.where(zero, 0, 1 / np.where(zero, 1, s)).astype(s.dtype)
+    y: ndarray = (vt.mT * inverse[..., None, :]) @ u.mT
+    return y
+
+
+def above(s: ndarray, a: ndarray, rtol: Any = None, atol: Any = 0.0) -> Any:
+    """Which singular values of `a` are above `atol` and `rtol` times the largest."""
+    rtol = _rounding(a, max(a.shape[-2:])) if rtol is None else np.asarray(rtol)[..., None]
+    largest = s.max(axis=-1, keepdims=True, initial=0)
+    return s > np.maximum(np.asarray(atol)[..., None], rtol * largest)
 
 
 def _pinv_vjp(g: Any, y: Any, a: Any) -> Any:
@@ -252,6 +271,66 @@ def _pinv_vjp(g: Any, y: Any, a: Any) -> Any:
     outside_rows = t - a @ (y @ t)
     outside_columns = t - (t @ y) @ a
     return y.mT @ (y @ outside_columns) + (outside_rows @ y) @ y.mT - y.mT @ g @ y.mT
+
+
+def _solve_triangular(a: ndarray, b: ndarray, *, upper: bool, unit: bool) -> ndarray:
+    """The x with t x = b for the triangle t of `a`; with 1 on its diagonal if `unit`."""
+    t = _triangle(a, upper, unit)
+    if upper:
+        return np.linalg.solve(t, b)
+    # The LU decomposition of an upper triangle exchanges no rows: this is back substitution.
+    return np.linalg.solve(t[..., ::-1, ::-1], b[..., ::-1, :])[..., ::-1, :]
+
+
+def _triangle(a: Any, upper: bool, unit: bool) -> Any:
+    offset = int(unit) if upper else -int(unit)
+    t = (triu if upper else tril)(a, k=offset)
+    return t + np.eye(a.shape[-1], dtype=a.dtype) if unit else t
+
+
+def _solve_triangle_vjp(g: Any, y: Any, a: Any, b: Any, upper: bool, unit: bool) -> Any:
+    offset = int(unit) if upper else -int(unit)
+    full = -(solve_triangular(a.mT, g, upper=not upper, unit=unit) @ y.mT)
+    return (triu if upper else tril)(full, k=offset)
+
+
+def _lstsq(a: ndarray, b: ndarray, *, rtol: float | None = None) -> ndarray:
+    """The shortest x with the least |a x - b|; singular values up to rtol times the largest are 0.
+
+    NumPy's function knows no batches.
+    """
+    batch = np.broadcast_shapes(a.shape[:-2], b.shape[:-2])
+    y = np.empty((*batch, a.shape[-1], b.shape[-1]), np.result_type(a, b))
+    a = np.broadcast_to(a, (*batch, *a.shape[-2:]))
+    b = np.broadcast_to(b, (*batch, *b.shape[-2:]))
+    for i in np.ndindex(batch):
+        y[i] = np.linalg.lstsq(a[i], b[i], rtol)[0]
+    return y
+
+
+def _lstsq_vjp(g: Any, y: Any, a: Any, b: Any, rtol: float | None) -> Any:
+    """r w^T - z y^T + t (P g)^T, where z = a^+T g, w = a^+ z, t = a^+T y and r = b - a y.
+
+    P projects on the null space of `a`; it is 0 where the columns are independent.
+    Source: Golub and Pereyra, The differentiation of pseudo-inverses (1973).
+    """
+    z = lstsq(a.mT, g, rtol=rtol)
+    w, t = lstsq(a, z, rtol=rtol), lstsq(a.mT, y, rtol=rtol)
+    return (b - a @ y) @ w.mT - z @ y.mT + t @ null_projection(a, g, rtol=rtol).mT
+
+
+def _null_projection(a: ndarray, x: ndarray, *, rtol: float | None = None) -> ndarray:
+    """The columns of `x`, projected on the null space of `a`; exactly 0 if that is empty."""
+    _, s, vt = np.linalg.svd(a, full_matrices=False)
+    kept = above(s, a, rtol)
+    rows = vt * kept[..., None]
+    some = (kept.sum(axis=-1) < a.shape[-1])[..., None, None]
+    return np.where(some, x - rows.mT @ (rows @ x), np.zeros((), x.dtype))
+
+
+def _null_projection_vjp(g: Any, y: Any, a: Any, x: Any, rtol: float | None) -> Any:
+    right = lstsq(a.mT, g, rtol=rtol) @ y.mT
+    return -right - lstsq(a.mT, x, rtol=rtol) @ null_projection(a, g, rtol=rtol).mT
 
 
 def _det(a: ndarray) -> Any:
@@ -363,7 +442,16 @@ def _half_lower(x: Any) -> Any:
 inv       = op(_inv,       lambda g, y, a: -(y.mT @ g @ y.mT))
 solve     = op(_solve,     lambda g, y, a, b: _solve_matrix(g, y, a, b),
                            lambda g, y, a, b: _solve_transposed(g, a, b))
-pinv      = op(_pinv,      lambda g, y, a, rcond=None: _pinv_vjp(g, y, a))
+pinv      = op(_pinv,      lambda g, y, a, rtol=None, atol=0.0: _pinv_vjp(g, y, a))
+solve_triangular: Op = op(_solve_triangular,
+               lambda g, y, a, b, upper, unit: _solve_triangle_vjp(g, y, a, b, upper, unit),
+               lambda g, y, a, b, upper, unit:
+               solve_triangular(a.mT, g, upper=not upper, unit=unit))
+lstsq: Op = op(_lstsq,     lambda g, y, a, b, rtol=None: _lstsq_vjp(g, y, a, b, rtol),
+                           lambda g, y, a, b, rtol=None: lstsq(a.mT, g, rtol=rtol))
+null_projection: Op = op(_null_projection,
+               lambda g, y, a, x, rtol=None: _null_projection_vjp(g, y, a, x, rtol),
+               lambda g, y, a, x, rtol=None: null_projection(a, g, rtol=rtol))
 det       = op(_det,       lambda g, y, a: g[..., None, None] * cofactor(a))
 cofactor: Op = op(_cofactor, lambda g, y, a: cofactor_vjp(g, a))
 cofactor_vjp: Op = op(_cofactor_vjp, lambda g, y, h, a: cofactor_vjp(g, a),
@@ -454,11 +542,6 @@ def _eigh_vjp(g: Any, y: Any) -> Any:
     return (s + s.mT) * 0.5
 
 
-def _rounding(x: Any, n: int) -> float:
-    """The relative size up to which a value of a decomposition counts as 0."""
-    return float(n * np.finfo(x.dtype).eps)
-
-
 def _svd(a: ndarray) -> ndarray:
     """The thin decomposition a = U diag(s) V^T as rows [u_i, s_i, v_i, 0]; 0 is for the mark."""
     u, s, vt = np.linalg.svd(a, full_matrices=False)
@@ -518,11 +601,36 @@ def _svd_vjp(g: Any, y: Any, a: Any) -> Any:
     return slope + _unusable(gs[..., None, :], outside, a)
 
 
+def _qr(a: ndarray) -> ndarray:
+    """Q and R below it, of matrices with at least as many rows as columns."""
+    return np.concatenate(np.linalg.qr(a), axis=-2)
+
+
+def _qr_vjp(g: Any, y: Any, a: Any) -> Any:
+    """(gQ + Q S) R^-T; S is symmetric, with the lower triangle of R gR^T - gQ^T Q.
+
+    NaN where R is singular. Source: Seeger et al., Auto-differentiating linear algebra (2017).
+    """
+    m, n = a.shape[-2:]
+    if not n:
+        return a
+    q, r, gq, gr = y[..., :m, :], y[..., m:, :], g[..., :m, :], g[..., m:, :]
+    sizes = absolute((r * _eye(r)).sum(axis=-1))
+    singular = (sizes <= _largest(sizes) * _rounding(r, 8 * m)).any(axis=-1, keepdims=True)
+    lower = r @ gr.mT - gq.mT @ q
+    s = tril(lower) + tril(lower, k=-1).mT
+    r = where(singular[..., None], _eye(r), r)
+    slope = solve_triangular(r, (gq + q @ s).mT, upper=True, unit=False).mT
+    columns = singular | (sizes != sizes)
+    return slope + _unusable(gq, columns, a) + _unusable(gr, columns, a)
+
+
 # fmt: off
 eigh_packed   = op(_eigh, lambda g, y, a: _eigh_vjp(g, y), variable="eigh_packed")
 eigenvectors  = op(_eigenvectors,  lambda g, y, packed: _eigenvectors_vjp(g))
 svd_packed    = op(_svd,  lambda g, y, a: _svd_vjp(g, y, a), variable="svd_packed")
 left_vectors  = op(_left_vectors,  lambda g, y, packed, m:
                    _svd_vectors_vjp(g.mT, 0, packed.shape[-1] - m - 1))
+qr_packed     = op(_qr,   lambda g, y, a: _qr_vjp(g, y, a), variable="qr_packed")
 right_vectors = op(_right_vectors, lambda g, y, packed, m: _svd_vectors_vjp(g, m + 1, 0))
 # fmt: on
