@@ -667,11 +667,12 @@ SAMPLES: dict[str, list[Sample]] = {
         Sample((draw(2, 3, 2),), repeatable=False),
     ],
     "det": matrices(),
-    "cofactor": matrices(),
-    "cofactor_vjp": [
-        Sample((draw(3, 3), invertible()), repeatable=False),
-        sample(draw(2, 3, 3), invertible(2)),
-        sample(draw(1, 1), invertible(n=1)),
+    "cofactor": [
+        *matrices(),
+        Sample((invertible(), draw(3, 3)), repeatable=False),
+        sample(invertible(2), draw(2, 3, 3)),
+        sample(invertible(n=1), draw(1, 1)),
+        Sample((invertible(), draw(3, 3), draw(3, 3)), repeatable=False),
     ],
     "pinv": [*matrices(), *(Sample((separated(*s),), repeatable=False) for s in ((4, 2), (2, 4)))],
     "logabsdet": matrices(),
@@ -832,12 +833,12 @@ def _normalize(x: ndarray, axis: Any, eps: float) -> Any:
     return (x - mean) / np.sqrt(var + eps)
 
 
-def _cofactor_slope(h: ndarray, a: ndarray) -> Any:
-    """From C = det(a) a^-T."""
-    inverse = np.linalg.inv(a).mT
-    cofactor = np.linalg.det(a)[..., None, None] * inverse
-    along = (h * inverse).sum(axis=(-2, -1))[..., None, None]
-    return along * cofactor - cofactor @ h.mT @ inverse
+def _cofactor(a: ndarray, *directions: ndarray) -> Any:
+    """From det(a) a^-T by differences, exact for matrices up to 3 x 3: cofactors are quadratic."""
+    if directions:
+        *others, h = directions
+        return (_cofactor(a + h, *others) - _cofactor(a - h, *others)) / 2
+    return np.linalg.det(a)[..., None, None] * np.linalg.inv(a).mT
 
 
 def _index_add(g: ndarray, key: Any, shape: tuple[int, ...]) -> ndarray:
@@ -1022,7 +1023,7 @@ REFERENCES: dict[str, Callable[..., Any]] = {
     "inv": np.linalg.inv,
     "solve": np.linalg.solve,
     "det": np.linalg.det,
-    "cofactor": lambda a: np.linalg.det(a)[..., None, None] * np.linalg.inv(a).mT,
+    "cofactor": _cofactor,
     "logabsdet": lambda a: np.log(np.abs(np.linalg.det(a))),
     "signdet": lambda a: np.sign(np.linalg.det(a)),
     "cholesky": lambda a: np.linalg.cholesky((a + a.mT) / 2),
@@ -1049,7 +1050,6 @@ REFERENCES: dict[str, Callable[..., Any]] = {
     ),
     "normalize": _normalize,
     "dropout_mask": lambda x, p, generator: np.full(x.shape, 1 - p, x.dtype),
-    "cofactor_vjp": _cofactor_slope,
     "max_pool_gather": _window_pick,
     "max_unpool": _max_unpool,
     "max_pool_vjp": _max_pool_vjp,

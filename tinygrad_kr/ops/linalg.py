@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from functools import lru_cache
+from itertools import combinations, permutations, product
 from typing import Any
 
 import numpy as np
@@ -363,19 +364,30 @@ def _signed_svd(a: ndarray) -> tuple[ndarray, ndarray, ndarray]:
     return u, s, vt
 
 
-def _cofactor(a: ndarray) -> Any:
-    """d det(a) / d a, by singular values: finite at singular matrices too."""
-    u, s, vt = _signed_svd(a)
-    return (u * _product_of_others(s)[..., None, :]) @ vt
+def _cofactor(a: ndarray, *directions: ndarray) -> Any:
+    """The derivative of det(a) along all `directions`, as a matrix: of one order more than these.
 
+    Without directions it is the matrix of cofactors. Exact for singular matrices too.
 
-def _cofactor_vjp(g: ndarray, a: ndarray) -> Any:
-    """The second derivative of det(a) along `g`, exact at singular matrices too.
-
-    For a diagonal matrix, dC_ii = sum_j p_ij dS_jj and dC_ij = -p_ij dS_ji. Here p_ij is the
-    product of all s but s_i and s_j. The singular value decomposition makes every matrix diagonal.
+    The singular value decomposition makes every matrix diagonal. There det(S + X) is the sum, over
+    sets I of indices, of det(X_I) times the product of all other s. Only sets with one index more
+    than there are directions have a derivative of that order at X = 0.
     """
     u, s, vt = _signed_svd(a)
+    turned = [u.mT @ h @ vt.mT for h in directions]
+    if not turned:
+        return (u * _product_of_others(s)[..., None, :]) @ vt
+    shape = np.broadcast_shapes(a.shape, *(h.shape for h in turned))
+    middle = np.zeros(shape, s.dtype)
+    if len(turned) == 1:
+        _add_pairs(middle, s, turned[0])
+    else:
+        _add_sets(middle, s, turned)
+    return u @ middle @ vt
+
+
+def _add_pairs(middle: ndarray, s: ndarray, h: ndarray) -> None:
+    """One direction: dC_ii = sum_j p_ij h_jj and dC_ij = -p_ij h_ji, p_ij without s_i and s_j."""
     n = s.shape[-1]
     p = np.zeros((*s.shape, n), s.dtype)
     for i in range(n):
@@ -383,30 +395,45 @@ def _cofactor_vjp(g: ndarray, a: ndarray) -> Any:
         rest[..., i] = 1
         p[..., i, :] = _product_of_others(rest)
         p[..., i, i] = 0
-    t = u.mT @ g @ vt.mT
-    middle = -p * t.mT
+    middle -= p * h.mT
     diagonal = np.arange(n)
-    along = np.matmul(p, np.diagonal(t, axis1=-2, axis2=-1)[..., None])
+    along = np.matmul(p, np.diagonal(h, axis1=-2, axis2=-1)[..., None])
     middle[..., diagonal, diagonal] = along[..., 0]
-    return u @ middle @ vt
 
 
-def _third_of_det(g: Any, h: Any, a: Any) -> Any:
-    """The third derivative of det(a): of det(a) (tr Bg tr Bh - tr BgBh), where B = a^-1.
+def _add_sets(middle: ndarray, s: ndarray, directions: list[ndarray]) -> None:
+    """k directions: over the sets I of k + 1 indices, the mixed minors of X_I."""
+    n, k = s.shape[-1], len(directions)
+    sets = np.array(list(combinations(range(n), k + 1)), np.intp).reshape(-1, k + 1)
+    inside = np.zeros((len(sets), n), bool)
+    np.put_along_axis(inside, sets, True, axis=-1)
+    others = np.where(inside, 1, s[..., None, :]).prod(axis=-1)
+    for row, column in product(range(k + 1), repeat=2):
+        rows, columns = np.delete(sets, row, axis=1), np.delete(sets, column, axis=1)
+        blocks = [h[..., rows[:, :, None], columns[:, None, :]] for h in directions]
+        minor = (-1) ** (row + column) * others * _mixed_determinant(blocks)
+        place: Any = (..., sets[:, row], sets[:, column])
+        np.add.at(middle, place, minor)
 
-    Raises LinAlgError for a singular matrix, which has no inverse.
-    """
-    b = inv(a)
-    bg, bh = b @ g, b @ h
-    over_g, over_h = _trace(bg), _trace(bh)
-    bgb, bhb = bg @ b, bh @ b
-    inner = (over_g * over_h - _trace(bg @ bh)) * b
-    slope = inner - over_h * bgb - over_g * bhb + bg @ bhb + bh @ bgb
-    return det(a)[..., None, None] * slope.mT
+
+def _mixed_determinant(blocks: list[ndarray]) -> Any:
+    """The sum of the determinants whose rows come from the blocks, in every order of these."""
+    k = len(blocks)
+    total: Any = 0.0
+    for columns in permutations(range(k)):
+        sign = (-1) ** sum(a > b for a, b in combinations(columns, 2))
+        for order in permutations(blocks):
+            terms = [block[..., i, columns[i]] for i, block in enumerate(order)]
+            total = total + sign * math.prod(terms[1:], start=terms[0])
+    return total
 
 
-def _trace(x: Any) -> Any:
-    return (x * np.eye(x.shape[-1], dtype=x.dtype)).sum(axis=(-2, -1))[..., None, None]
+def _cofactor_vjp(g: Any, inputs: tuple[Any, ...], index: int) -> Any:
+    """The form is symmetric: `g` takes the place of a direction, or is one more."""
+    a, *directions = inputs
+    if index:
+        del directions[index - 1]
+    return cofactor(a, *directions, g)
 
 
 def _logabsdet(a: ndarray) -> Any:
@@ -453,9 +480,8 @@ null_projection: Op = op(_null_projection,
                lambda g, y, a, x, rtol=None: _null_projection_vjp(g, y, a, x, rtol),
                lambda g, y, a, x, rtol=None: null_projection(a, g, rtol=rtol))
 det       = op(_det,       lambda g, y, a: g[..., None, None] * cofactor(a))
-cofactor: Op = op(_cofactor, lambda g, y, a: cofactor_vjp(g, a))
-cofactor_vjp: Op = op(_cofactor_vjp, lambda g, y, h, a: cofactor_vjp(g, a),
-                                         lambda g, y, h, a: _third_of_det(g, h, a))
+cofactor: Op = op(_cofactor, lambda g, y, *inputs, index: _cofactor_vjp(g, inputs, index),
+                  variadic=True)
 logabsdet = op(_logabsdet, lambda g, y, a: g[..., None, None] * inv(a).mT)
 signdet   = op(_signdet)
 cholesky  = op(_cholesky,  lambda g, y, a: _cholesky_vjp(g, y))
