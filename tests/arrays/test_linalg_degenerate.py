@@ -80,6 +80,15 @@ def test_a_matrix_rebuilt_from_its_factors(name: str, f: Function, a: ndarray) -
     assert np.isnan(tangent).any() or np.allclose(tangent, expected)
 
 
+@pytest.mark.parametrize(("name", "f", "a"), REBUILT, ids=[name for name, *_ in REBUILT])
+def test_the_second_derivative_of_a_rebuilt_matrix(name: str, f: Function, a: ndarray) -> None:
+    """f is the identity: that of the sum of its squares is 2, or NaN."""
+    h = np.random.default_rng(0).normal(size=a.shape)
+    expected = h + h.T if f is by_eigh else 2 * h
+    (found,) = tk.hvp(lambda a: (f(a) ** 2).sum(), (a,), (h,))
+    assert np.isnan(found).any() or np.allclose(found, expected)
+
+
 @pytest.mark.parametrize("size", [1e-20, 1.0, 1e20])
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_the_bound_is_8_n_eps(size: float, dtype: str) -> None:
@@ -128,6 +137,14 @@ def test_vectors_of_equal_values_have_no_derivative(f: Function, equal: ndarray)
     direction = np.random.default_rng(0).normal(size=equal.shape)
     for way in (direction, direction + direction.T if equal.shape == (2, 2) else direction):
         assert np.isnan(tk.jvp(f, (equal,), (way,))[1]).any()
+
+
+def test_a_square_matrix_with_one_zero_value_is_rebuilt_with_its_derivative() -> None:
+    """There the factors do give it: a singular value of 0 changes sign with its vectors."""
+    weights = np.random.default_rng(0).normal(size=(3, 3))
+    for a in (np.diag([0.0, 3.0, 5.0]), shaped(3, 3, 3.0, 1.0)):
+        found = tk.grad(lambda a: (by_svd(a) * weights).sum())(a)
+        np.testing.assert_allclose(found, weights, atol=1e-12)
 
 
 def test_one_matrix_of_a_batch_leaves_the_others() -> None:

@@ -554,7 +554,7 @@ def _eigh_vjp(g: Any, y: Any) -> Any:
     there too if it was multiplied by an eigenvalue of 0.
     Source: Giles, Collected matrix derivative results (2008), 3.1.
     """
-    values, vectors = y[..., 0, :], y[..., 1:-1, :]
+    values, vectors = y[..., 0, :], eigenvectors(y)
     n = values.shape[-1]
     if not n:
         return vectors
@@ -601,7 +601,7 @@ def _svd_vjp(g: Any, y: Any, a: Any) -> Any:
     Source: Townsend, Differentiating the singular value decomposition (2016).
     """
     m, n = a.shape[-2:]
-    u, s, v = y[..., :m].mT, y[..., m], y[..., m + 1 : -1].mT
+    u, s, v = left_vectors(y, m=m), y[..., m], right_vectors(y, m=m).mT
     if not s.shape[-1]:
         return u @ v.mT
     gu, gs, gv, used = g[..., :m].mT, g[..., m], g[..., m + 1 : -1].mT, g[..., -1] > 0
@@ -647,16 +647,16 @@ def _qr_vjp(g: Any, y: Any, a: Any) -> Any:
     s = tril(lower) + tril(lower, k=-1).mT
     r = where(singular[..., None], _eye(r), r)
     slope = solve_triangular(r, (gq + q @ s).mT, upper=True, unit=False).mT
-    columns = singular | (sizes != sizes)
-    return slope + _unusable(gq, columns, a) + _unusable(gr, columns, a)
+    every = singular & (sizes == sizes)  # of all columns or of none
+    return slope + _unusable(gq, every, a) + _unusable(gr, every, a)
 
 
 # fmt: off
 eigh_packed   = op(_eigh, lambda g, y, a: _eigh_vjp(g, y), variable="eigh_packed")
-eigenvectors  = op(_eigenvectors,  lambda g, y, packed: _eigenvectors_vjp(g))
+eigenvectors: Op = op(_eigenvectors,  lambda g, y, packed: _eigenvectors_vjp(g))
 svd_packed    = op(_svd,  lambda g, y, a: _svd_vjp(g, y, a), variable="svd_packed")
-left_vectors  = op(_left_vectors,  lambda g, y, packed, m:
+left_vectors: Op = op(_left_vectors,  lambda g, y, packed, m:
                    _svd_vectors_vjp(g.mT, 0, packed.shape[-1] - m - 1))
 qr_packed     = op(_qr,   lambda g, y, a: _qr_vjp(g, y, a), variable="qr_packed")
-right_vectors = op(_right_vectors, lambda g, y, packed, m: _svd_vectors_vjp(g, m + 1, 0))
+right_vectors: Op = op(_right_vectors, lambda g, y, packed, m: _svd_vectors_vjp(g, m + 1, 0))
 # fmt: on
