@@ -543,19 +543,20 @@ _serve(_linalg.det,     lambda a: linalg.det(a))
 _serve(_linalg.slogdet, lambda a: linalg.slogdet(a))
 _serve(_linalg.inv,     lambda a: linalg.inv(a))
 _serve(_linalg.solve,   lambda a, b: linalg.solve(a, b))
-_serve(_linalg.pinv,    lambda a, rcond=None, hermitian=ONLY_FALSE, *, rtol=None:
-       linalg.pinv(a, rcond if rtol is None else rtol))
+_serve(_linalg.pinv,    lambda a, rcond=None, hermitian=False, *, rtol=None:
+       linalg.pinv(_symmetric(a, "L") if hermitian else a, rcond if rtol is None else rtol))
+_serve(_linalg.qr,      lambda a, mode="reduced": _qr(a, mode))
 _serve(_linalg.lstsq,   lambda a, b, rcond=None: tuple(linalg.lstsq(a, b, rcond)))
-_serve(_linalg.matrix_rank, lambda A, tol=None, hermitian=ONLY_FALSE, *, rtol=None:
-       linalg.matrix_rank(A, tol, rtol=rtol))
+_serve(_linalg.matrix_rank, lambda A, tol=None, hermitian=False, *, rtol=None:
+       linalg.matrix_rank(_symmetric(A, "L") if hermitian else A, tol, rtol=rtol))
 _serve(_linalg.matrix_power, lambda a, n: linalg.matrix_power(a, n))
 _serve(_linalg.multi_dot,    lambda arrays, *, out=ONLY_NONE: linalg.multi_dot(arrays))
 _serve(_linalg.cholesky, lambda a, *, upper=False:
        linalg.cholesky(_symmetric(a, "U" if upper else "L"), upper=upper))
 _serve(_linalg.eigh,     lambda a, UPLO="L": linalg.eigh(_symmetric(a, UPLO)))
 _serve(_linalg.eigvalsh, lambda a, UPLO="L": linalg.eigvalsh(_symmetric(a, UPLO)))
-_serve(_linalg.svd, lambda a, full_matrices=True, compute_uv=True, hermitian=ONLY_FALSE:
-       linalg.svd(a, full_matrices) if compute_uv else linalg.svdvals(a))
+_serve(_linalg.svd, lambda a, full_matrices=True, compute_uv=True, hermitian=False:
+       _svd(_symmetric(a, "L") if hermitian else a, full_matrices, compute_uv))
 
 _serve(_linalg.svdvals,   lambda x: linalg.svdvals(x))
 _serve(_linalg.outer,     lambda x1, x2: arrays.outer(x1, x2))
@@ -571,6 +572,16 @@ _serve(_linalg.vector_norm, lambda x, *, axis=None, keepdims=False, ord=2:
 _serve(_linalg.matrix_norm, lambda x, *, keepdims=False, ord="fro":
        linalg.matrix_norm(x, ord, (-2, -1), keepdims))
 # fmt: on
+
+
+def _svd(a: Any, full_matrices: bool, compute_uv: bool) -> Any:
+    return linalg.svd(a, full_matrices) if compute_uv else linalg.svdvals(a)
+
+
+def _qr(a: Any, mode: str) -> Any:
+    """NumPy's mode "r" gives R alone."""
+    result = linalg.qr(a, mode)
+    return result.R if mode == "r" else result
 
 
 def _symmetric(a: Any, triangle: str) -> Any:

@@ -478,6 +478,14 @@ SAMPLES: dict[str, list[Sample]] = {
         Sample((draw(70, 70), choices(70, 70)), smooth=False),
         Sample((draw(70, 70), choices(70)), smooth=False),
     ],
+    "kink": [sample(draw(2, 3), np.zeros((2, 3), bool)), sample(draw(0, 3), choices(0, 3))],
+    "undefined": [
+        sample(draw(2, 3), np.zeros((2, 3), bool)),
+        sample(draw(2, 3), np.zeros(3, bool)),
+        sample(draw(), False),
+        sample(draw(0, 3), choices(0, 3)),
+        Sample((np.array([0.0, 2.0, 0.0]), np.array([True, True, False])), smooth=False),
+    ],
     "maximum": binary(),
     "minimum": binary(),
     "fmax": binary(),
@@ -537,7 +545,12 @@ SAMPLES: dict[str, list[Sample]] = {
     "min_": [*reductions(values=distinct), *SCALAR, sample(draw(3, 0), axis=0)],
     "prod_": [*reductions(), *SCALAR, *EMPTY, sample(np.array([[0.0, 2.0], [0.0, 0.0]]), axis=1)],
     "logsumexp_": [*reductions(), sample(draw(), axis=None), sample(draw(3, 0), axis=0)],
-    "norm_": [*reductions(), sample(draw(3, 0), axis=0)],
+    "norm_": [*reductions(), *reductions(least=0.01), sample(draw(3, 0), axis=0)],
+    "p_norm_": [
+        *(case for p in (3.0, 1.5, 0.5, -1.0) for case in reductions(p=p)[2:7]),
+        *reductions(p=2.5, least=0.01)[2:7],
+        sample(draw(3, 0), p=3.0, axis=0),
+    ],
     "argmax_": [sample(distinct(2, 3), axis=axis) for axis in (None, 0, -1)],
     "argmin_": [sample(distinct(2, 3), axis=axis) for axis in (None, 0, -1)],
     "any_": [*reductions(values=choices), *EMPTY],
@@ -634,18 +647,46 @@ SAMPLES: dict[str, list[Sample]] = {
         Sample((invertible(2), draw(3, 2)), repeatable=False),
         Sample((invertible(), draw(2, 3, 2)), repeatable=False),
     ],
+    "solve_triangular": [
+        Sample((invertible(), draw(3, 2)), {"upper": True, "unit": False}, repeatable=False),
+        Sample((invertible(), draw(3, 2)), {"upper": False, "unit": False}, repeatable=False),
+        sample(invertible(2), draw(2, 3, 2), upper=True, unit=True),
+        Sample((invertible(), draw(2, 3, 1)), {"upper": False, "unit": True}, repeatable=False),
+    ],
+    "lstsq": [
+        Sample((separated(*a), draw(*b)), repeatable=False)
+        for a, b in (((4, 2), (4, 3)), ((2, 4), (2, 1)), ((3, 3), (2, 3, 2)))
+    ],
+    "null_projection": [
+        Sample((separated(*a), draw(*b)), repeatable=False)
+        for a, b in (((2, 4), (4, 3)), ((3, 4), (2, 4, 1)), ((4, 2), (2, 2)))
+    ],
+    "qr_packed": [
+        *matrices(),
+        Sample((separated(4, 2),), repeatable=False),
+        Sample((draw(2, 3, 2),), repeatable=False),
+    ],
     "det": matrices(),
-    "cofactor": matrices(),
-    "cofactor_vjp": [
-        Sample((draw(3, 3), invertible()), repeatable=False),
-        sample(draw(2, 3, 3), invertible(2)),
-        sample(draw(1, 1), invertible(n=1)),
+    "cofactor": [
+        *matrices(),
+        Sample((invertible(), draw(3, 3)), repeatable=False),
+        sample(invertible(2), draw(2, 3, 3)),
+        sample(invertible(n=1), draw(1, 1)),
+        Sample((invertible(), draw(3, 3), draw(3, 3)), repeatable=False),
     ],
     "pinv": [*matrices(), *(Sample((separated(*s),), repeatable=False) for s in ((4, 2), (2, 4)))],
     "logabsdet": matrices(),
     "signdet": [*matrices(), sample(-invertible(2))],
     "cholesky": matrices(positive_definite),
     "eigh_packed": matrices(positive_definite),
+    **{  # not smooth: their rules also mark the cotangent, which is not linear
+        name: [Sample((draw(*shape),), params, smooth=False) for shape, params in shapes]
+        for name, shapes in {
+            "eigenvectors": [((5, 3), {}), ((2, 4, 2), {}), ((2, 0), {})],
+            "left_vectors": [((2, 8), {"m": 4}), ((2, 3, 6), {"m": 3})],
+            "right_vectors": [((2, 8), {"m": 4}), ((2, 3, 6), {"m": 3})],
+        }.items()
+    },
     "svd_packed": [
         *matrices(),
         Sample((separated(4, 2),), repeatable=False),
@@ -792,12 +833,12 @@ def _normalize(x: ndarray, axis: Any, eps: float) -> Any:
     return (x - mean) / np.sqrt(var + eps)
 
 
-def _cofactor_slope(h: ndarray, a: ndarray) -> Any:
-    """From C = det(a) a^-T."""
-    inverse = np.linalg.inv(a).mT
-    cofactor = np.linalg.det(a)[..., None, None] * inverse
-    along = (h * inverse).sum(axis=(-2, -1))[..., None, None]
-    return along * cofactor - cofactor @ h.mT @ inverse
+def _cofactor(a: ndarray, *directions: ndarray) -> Any:
+    """From det(a) a^-T by differences, exact for matrices up to 3 x 3: cofactors are quadratic."""
+    if directions:
+        *others, h = directions
+        return (_cofactor(a + h, *others) - _cofactor(a - h, *others)) / 2
+    return np.linalg.det(a)[..., None, None] * np.linalg.inv(a).mT
 
 
 def _index_add(g: ndarray, key: Any, shape: tuple[int, ...]) -> ndarray:
@@ -851,12 +892,12 @@ def _linear(x: ndarray, weight: ndarray, bias: ndarray | None = None) -> Any:
 
 def _svd_packed(a: ndarray) -> ndarray:
     u, s, vt = np.linalg.svd(a, full_matrices=False)
-    return np.concatenate([u.mT, s[..., None], vt], axis=-1)
+    return np.concatenate([u.mT, s[..., None], vt, 0 * s[..., None]], axis=-1)
 
 
 def _eigh_packed(a: ndarray) -> ndarray:
     values, vectors = np.linalg.eigh((a + a.mT) / 2)
-    return np.concatenate([values[..., None, :], vectors], axis=-2)
+    return np.concatenate([values[..., None, :], vectors, 0 * values[..., None, :]], axis=-2)
 
 
 def _squash(x: Any) -> Any:
@@ -923,6 +964,21 @@ REFERENCES: dict[str, Callable[..., Any]] = {
     "erf": lambda x: np.vectorize(math.erf, otypes=[float])(x),
     "clip": lambda x, low=-math.inf, high=math.inf: np.minimum(np.maximum(x, low), high),
     "where_or_zero": lambda x, mask: np.where(mask, x, 0),
+    "kink": lambda x, mask: np.zeros_like(x),
+    "solve_triangular": lambda a, b, upper, unit: np.linalg.solve(
+        np.triu(a, 1) * upper
+        + np.tril(a, -1) * (not upper)
+        + np.eye(a.shape[-1]) * (1 if unit else a),
+        b,
+    ),
+    "lstsq": lambda a, b, **params: np.linalg.pinv(a) @ b,
+    "null_projection": lambda a, x: x - np.linalg.pinv(a) @ (a @ x),
+    "qr_packed": lambda a: np.concatenate(np.linalg.qr(a), axis=-2),
+    "pinv": lambda a, **params: np.linalg.pinv(a),
+    "eigenvectors": lambda packed: packed[..., 1:-1, :],
+    "left_vectors": lambda packed, m: np.swapaxes(packed[..., :m], -1, -2),
+    "right_vectors": lambda packed, m: packed[..., m + 1 : packed.shape[-1] - 1],
+    "undefined": lambda x, mask: np.where(np.logical_and(mask, x), np.nan, 0.0),
     "astype": lambda x, dtype: x.astype(dtype),
     "sum_": np.sum,
     "mean_": lambda x, **params: np.mean(x, **params),
@@ -932,7 +988,10 @@ REFERENCES: dict[str, Callable[..., Any]] = {
     "min_": np.min,
     "prod_": np.prod,
     "logsumexp_": lambda x, **params: np.log(np.sum(np.exp(x), **params)),
-    "norm_": lambda x, **params: np.sqrt(np.sum(x * x, **params)),
+    "norm_": lambda x, least=0.0, **params: np.maximum(np.sqrt(np.sum(x * x, **params)), least),
+    "p_norm_": lambda x, p, least=0.0, **params: np.maximum(
+        np.sum(np.abs(x) ** p, **params) ** (1 / p), least
+    ),
     "argmax_": np.argmax,
     "argmin_": np.argmin,
     "any_": np.any,
@@ -964,7 +1023,7 @@ REFERENCES: dict[str, Callable[..., Any]] = {
     "inv": np.linalg.inv,
     "solve": np.linalg.solve,
     "det": np.linalg.det,
-    "cofactor": lambda a: np.linalg.det(a)[..., None, None] * np.linalg.inv(a).mT,
+    "cofactor": _cofactor,
     "logabsdet": lambda a: np.log(np.abs(np.linalg.det(a))),
     "signdet": lambda a: np.sign(np.linalg.det(a)),
     "cholesky": lambda a: np.linalg.cholesky((a + a.mT) / 2),
@@ -991,8 +1050,6 @@ REFERENCES: dict[str, Callable[..., Any]] = {
     ),
     "normalize": _normalize,
     "dropout_mask": lambda x, p, generator: np.full(x.shape, 1 - p, x.dtype),
-    "cofactor_vjp": _cofactor_slope,
-    "pinv": lambda a: np.linalg.pinv(a),
     "max_pool_gather": _window_pick,
     "max_unpool": _max_unpool,
     "max_pool_vjp": _max_pool_vjp,

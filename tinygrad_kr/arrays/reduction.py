@@ -23,6 +23,7 @@ from tinygrad_kr.ops.reduction import (
     mean_,
     min_,
     norm_,
+    p_norm_,
     prod_,
     std_,
     sum_,
@@ -156,6 +157,11 @@ euclidean_norm = _public(
 )
 
 
+def power_norm(x: Any, p: Any, axis: Axis, keepdims: bool) -> Any:
+    """(sum |x|^p)^(1/p) over `axis`, for a finite p that is not 0."""
+    return p_norm_(x, p=float(p), axis=_axis(axis, None, x), keepdims=keepdims)
+
+
 def logsumexp(
     x: Any, axis: Axis = None, keepdims: bool = False, *, dim: Axis = None, keepdim: bool = False
 ) -> Any:
@@ -217,7 +223,8 @@ def std(
     correction: 1 by default, as in PyTorch. `np.std(t)` keeps NumPy's default of 0.
     ddof: NumPy's name for `correction`.
     Integers become float32.
-    Gradient: g (x - mean) / ((n - correction) y), 0 where all elements are equal.
+    Gradient: g (x - mean) / ((n - correction) y), 0 where all elements are equal. The second
+        derivative is NaN there.
     Source: torch.std, np.std.
 
     >>> tk.std(tk.tensor([1.0, 2.0, 3.0]))

@@ -11,9 +11,9 @@ from tinygrad_kr.arrays.joining import broadcast_tensors
 from tinygrad_kr.linalg import vector_norm
 from tinygrad_kr.ops import network
 from tinygrad_kr.ops.axes import axis_index
-from tinygrad_kr.ops.elementwise import maximum
+from tinygrad_kr.ops.elementwise import absolute, maximum
 from tinygrad_kr.ops.node import Node, constant
-from tinygrad_kr.ops.reduction import mean_, var_
+from tinygrad_kr.ops.reduction import mean_, norm_, p_norm_, var_
 from tinygrad_kr.ops.tracing import tracing
 
 
@@ -173,8 +173,9 @@ def normalize(input: Any, p: float = 2.0, dim: int = 1, eps: float = 1e-12) -> A
     >>> F.normalize(tk.tensor([[3.0, 4.0]]))
     Tensor([[0.6, 0.8]])
     """
-    dim = dim if not input.ndim else axis_index(dim, input.ndim, "normalize")
-    return input / maximum(vector_norm(input, p, axis=dim, keepdims=True), eps)
+    if input.ndim:
+        axis_index(dim, input.ndim, "normalize")
+    return input / _norm_of_at_least(input, p, dim, eps)
 
 
 def cosine_similarity(x1: Any, x2: Any, dim: int = 1, eps: float = 1e-8) -> Any:
@@ -191,3 +192,17 @@ def cosine_similarity(x1: Any, x2: Any, dim: int = 1, eps: float = 1e-8) -> Any:
     if x1.shape != x2.shape:
         x1, x2 = broadcast_tensors(x1, x2)
     return reduction.sum(normalize(x1, 2.0, dim, eps) * normalize(x2, 2.0, dim, eps), axis=dim)
+
+
+def _norm_of_at_least(x: Any, p: float, dim: int, eps: float) -> Any:
+    """max(||x||_p, eps) along `dim`."""
+    if not x.ndim:
+        return maximum(absolute(x), eps)
+    if p == 2:
+        return norm_(x, axis=dim, keepdims=True, least=float(eps))
+    if p in (math.inf, 1):
+        reduced = reduction.amax if p == math.inf else reduction.sum
+        return maximum(reduced(absolute(x), dim, True), eps)
+    if p > 1:
+        return p_norm_(x, p=float(p), axis=dim, keepdims=True, least=float(eps))
+    return maximum(vector_norm(x, p, axis=dim, keepdims=True), eps)

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from numpy import ndarray
 
+from tinygrad_kr.ops.node import OFF, Node, current_mode
 from tinygrad_kr.ops.op import Op, op
 
 __all__ = [
@@ -295,6 +296,7 @@ isfinite = op(np.isfinite,
 
 _ZERO = {np.dtype(t): np.zeros((), t) for t in (np.float16, np.float32, np.float64)}
 _ONE = {dtype: np.ones((), dtype) for dtype in _ZERO}
+_NAN = {dtype: np.full((), np.nan, dtype) for dtype in _ZERO}
 _INTEGER = {2: np.int16, 4: np.int32, 8: np.int64}
 
 
@@ -328,8 +330,52 @@ Source: np.where.
 >>> tk.where([True, False], tk.tensor([1.0, 2.0]), 0.0)
 Tensor([1., 0.])
 """)
+# fmt: on
 
 
+def _undefined(x: Any, mask: Any) -> Any:
+    """0, but NaN where `mask` and `x` are nonzero.
+
+    It stands for a derivative that does not exist where `mask` is true: a cotangent or a tangent
+    of 0 passes as 0, any other becomes NaN.
+    """
+    return np.where(mask & (x != 0), _NAN.get(x.dtype, np.nan), _ZERO.get(x.dtype, 0.0))
+
+
+def _kink(x: ndarray, mask: Any) -> Any:
+    """0, without a derivative where `mask` is true."""
+    return np.zeros(np.broadcast_shapes(x.shape, np.shape(mask)), x.dtype)
+
+
+def _kink_vjp(g: Any, again: Any) -> Any:
+    return g * (1 + again)
+
+
+undefined: Op = op(_undefined, lambda g, y, x, mask: undefined(g, mask))
+kink: Op = op(_kink, lambda g, y, x, mask: _kink_vjp(undefined(g, mask), kink(x, mask)))
+
+
+def times_subgradient(
+    g: Any, slope: Any, mask: Any, *inputs: Any, axis: Any = (), joint: Any = None
+) -> Any:
+    """g slope, where `slope` is a subgradient without a derivative by `inputs` if `mask` is true.
+
+    axis: the axes over which what one input lacks, every other lacks too; where `joint` is true,
+        by default where `mask` is.
+    """
+    recorded = [x for x in inputs if isinstance(x, Node) and x._requires_grad]
+    if not recorded or current_mode() == OFF:
+        return g * slope
+    link = kink(recorded[0], mask)
+    for x in recorded[1:]:
+        link = link + kink(x, mask)
+    if axis != ():
+        joint = mask if joint is None else joint
+        link = link + undefined(link + 0.0 * link.sum(axis=axis, keepdims=True), joint)
+    return g * (slope + link) + link  # in the sum too: another derivative may come where g is 0
+
+
+# fmt: off
 def _tied(g: Any, wins: Any, ties: Any) -> Any:
     """The cotangent of the larger of two; a tie is split evenly."""
     return where(wins, g, where_or_zero(g / 2, ties))
@@ -455,15 +501,21 @@ def _power_exponent(g: Any, y: Any, a: Any, b: Any) -> Any:
     return where_or_zero(g * y * slope, logical_not(zero))
 
 
-def _safe(y: Any) -> Any:
-    """`y` with 1 in place of 0, to divide by where the numerator is 0 as well."""
-    return where(y == 0, 1.0, y)
+def _safe(y: Any) -> tuple[Any, Any]:
+    """Where `y` is 0, and `y` with 1 there: to divide by if the numerator is 0 as well."""
+    origin = y == 0
+    return origin, where(origin, 1.0, y)
 
 
 def _turned(g: Any, side: Any, a: Any, b: Any) -> Any:
     """g side / (a^2 + b^2), which neither overflows nor vanishes on the way; 0 at the origin."""
-    r = _safe(hypot(a, b))
-    return g * (side / r) / r
+    origin, r = _safe(hypot(a, b))
+    return times_subgradient(g, side / r / r, origin, a, b)
+
+
+def _hypot_vjp(g: Any, y: Any, side: Any, a: Any, b: Any) -> Any:
+    origin, r = _safe(y)
+    return times_subgradient(g, side / r, origin, a, b)
 
 
 def _finite_or_zero(y: Any) -> Any:
@@ -481,12 +533,12 @@ power      = op(_power,        lambda g, y, a, b: _power_base(g, a, b),
 arctan2    = op(np.arctan2,    lambda g, y, a, b: _turned(g, b, a, b),
                                lambda g, y, a, b: -_turned(g, a, a, b),
     doc=_two(_QUOTIENT, "arctan2", "angle of the point (b, a), in [-pi, pi]",
-             "b / (a^2 + b^2) for a, -a / (a^2 + b^2) for b, 0 at the origin",
+             "b / (a^2 + b^2) for a, -a / (a^2 + b^2) for b, 0 at the origin (NaN to second order)",
              "[0.0, 1.0]; 1 to 3", "[0.   , 0.785]"))
-hypot      = op(np.hypot,      lambda g, y, a, b: g * a / _safe(y),
-                               lambda g, y, a, b: g * b / _safe(y),
+hypot      = op(np.hypot,      lambda g, y, a, b: _hypot_vjp(g, y, a, a, b),
+                               lambda g, y, a, b: _hypot_vjp(g, y, b, a, b),
     doc=_two(_QUOTIENT, "hypot", "sqrt(a^2 + b^2), without overflow",
-             "a / hypot(a, b) for a, b / hypot(a, b) for b, 0 at the origin",
+             "a / hypot(a, b) for a, b / hypot(a, b) for b, 0 at the origin (NaN to second order)",
              "[3.0, 5.0]; [4.0, 12.0] to 3", "[ 5., 13.]"))
 logaddexp  = op(np.logaddexp,  lambda g, y, a, b: g * exp(a - _finite_or_zero(y)),
                                lambda g, y, a, b: g * exp(b - _finite_or_zero(y)),

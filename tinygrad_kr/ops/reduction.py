@@ -13,7 +13,16 @@ import numpy as np
 from numpy import ndarray
 from numpy.lib.array_utils import normalize_axis_tuple
 
-from tinygrad_kr.ops.elementwise import exp, isnan, where, where_or_zero
+from tinygrad_kr.ops.elementwise import (
+    absolute,
+    exp,
+    isnan,
+    power,
+    sign,
+    times_subgradient,
+    where,
+    where_or_zero,
+)
 from tinygrad_kr.ops.op import Op, op
 
 Axis = Any  # int, tuple of ints, or None
@@ -77,7 +86,8 @@ def _var(x: ndarray, *, axis: Axis = None, keepdims: Any = False, ddof: float = 
 
 def _std(x: ndarray, *, axis: Axis = None, keepdims: Any = False, ddof: float = 0) -> Any:
     """Standard deviation over `axis`: sqrt(var); its gradient is 0 where it is 0."""
-    return np.sqrt(_var(x, axis=axis, keepdims=keepdims, ddof=ddof))
+    centered = _centered(_wide(x), axis)
+    return _root_sum_square(centered, axis, keepdims, _inverse(count(x, axis) - ddof))
 
 
 def _centered(x: Any, axis: Axis) -> Any:
@@ -91,7 +101,8 @@ def _inverse(n: float) -> float:
 def _std_vjp(g: Any, y: Any, x: Any, axis: Axis, keepdims: bool, ddof: float) -> Any:
     y = _restored(y, x, axis, keepdims)
     scale = _restored(g, x, axis, keepdims) * _inverse(count(x, axis) - ddof)
-    return where_or_zero(scale * _centered(x, axis) / where(y == 0, 1.0, y), y)
+    centered, flat = _centered(x, axis), y == 0
+    return times_subgradient(scale, centered / where(flat, 1.0, y), flat, centered)
 
 
 # fmt: off
@@ -177,9 +188,80 @@ def _logsumexp(x: ndarray, *, axis: Axis = None, keepdims: Any = False) -> Any:
     return y if keepdims else np.squeeze(y, axis)
 
 
-def _norm(x: ndarray, *, axis: Axis = None, keepdims: Any = False) -> Any:
-    """Euclidean norm over `axis`; its gradient is 0 at 0."""
-    return np.sqrt(np.add.reduce(np.square(x), axis=axis, keepdims=keepdims))
+def _norm(x: ndarray, *, axis: Axis = None, keepdims: Any = False, least: float = 0.0) -> Any:
+    """Euclidean norm over `axis`, at least `least`; where it is `least`, the gradient is 0."""
+    y = _root_sum_square(x, axis, keepdims)
+    return np.maximum(y, least) if least else y
+
+
+def _norm_vjp(g: Any, y: Any, x: Any, axis: Axis, keepdims: bool, least: float) -> Any:
+    g, y = _restored(g, x, axis, keepdims), _restored(y, x, axis, keepdims)
+    flat = y <= least
+    if least:
+        return g * where(flat, 0.0, x / y)
+    return times_subgradient(g, x / where(flat, 1.0, y), flat, x, axis=axis)
+
+
+def _root_sum_square(x: Any, axis: Axis, keepdims: Any, factor: float = 1.0) -> Any:
+    """sqrt(factor sum(x^2)) without over- and underflow.
+
+    The plain sum of squares is right if it is finite and far above the smallest normal number.
+    Otherwise the sum is taken in units of the largest element.
+    """
+    x = _wide(x) if x.dtype.kind == "f" else x.astype(np.float64)
+    with np.errstate(over="ignore", under="ignore"):
+        total = _sum(np.square(x), axis=axis, keepdims=keepdims)
+        if _MIN_TOTAL[total.dtype] <= total.min(initial=1.0) and total.max(initial=1.0) < math.inf:
+            return np.sqrt(total * factor)
+        unit = _unit(np.abs(x), axis)
+        scaled = np.sqrt(_sum(np.square(x / unit), axis=axis, keepdims=keepdims) * factor)
+        return scaled * unit.reshape(scaled.shape)
+
+
+_MIN_TOTAL = {np.dtype(t): np.finfo(t).tiny / np.finfo(t).eps for t in (np.float32, np.float64)}
+"""Least sum of squares to which squares that underflow add nothing that counts; by dtype."""
+
+
+def _unit(sizes: ndarray, axis: Axis, least: bool = False) -> ndarray:
+    """The largest (least) size over `axis`, whose axes are kept; 1 in place of 0, inf and NaN."""
+    if least:
+        unit = np.minimum.reduce(sizes, axis=axis, keepdims=True, initial=np.inf)
+    else:
+        unit = np.maximum.reduce(sizes, axis=axis, keepdims=True, initial=0)
+    usable = (unit > 0) & (unit < np.inf)
+    return np.where(usable, unit, np.ones((), sizes.dtype))
+
+
+def _p_norm(
+    x: ndarray, *, p: float, axis: Axis = None, keepdims: Any = False, least: float = 0.0
+) -> Any:
+    """(sum |x|^p)^(1/p) over `axis`, at least `least`, for a finite p that is not 0."""
+    sizes = np.abs(_wide(x) if x.dtype.kind == "f" else x.astype(np.float64))
+    unit = _unit(sizes, axis, least=p < 0)
+    with np.errstate(all="ignore"):
+        total = _sum((sizes / unit) ** p, axis=axis, keepdims=keepdims)
+        y = total ** (1 / p) * unit.reshape(total.shape)
+    return np.maximum(y, least) if least else y
+
+
+def _p_norm_vjp(g: Any, y: Any, x: Any, p: float, axis: Axis, keepdims: bool, least: float) -> Any:
+    """g sign(x) (|x| / y)^(p - 1); 0 where y is `least`, and for p < 2 where x is 0.
+
+    Both sizes are taken in units of the largest, so that neither power overflows.
+    """
+    unit = _p_norm_unit(x, p=p, axis=axis)
+    g, y = _restored(g, x, axis, keepdims), _restored(y, x, axis, keepdims)
+    zero, flat = (x == 0) & (p < 2), y <= least
+    sizes = power(where(zero, 1.0, absolute(x) / unit), p - 1)
+    slope = sign(x) * sizes * power(unit / where(flat, 1.0, y), p - 1)
+    slope = where(zero | flat, 0.0, slope)
+    if least:
+        return times_subgradient(g, slope, zero & ~flat, x)
+    origin = flat & (x == 0)
+    return times_subgradient(g, slope, zero | origin, x, axis=axis, joint=origin)
+
+
+_p_norm_unit = op(lambda x, *, p, axis: _unit(np.abs(x), axis, least=p < 0))
 
 
 def _softmax_of(x: Any, y: Any, axis: Axis, keepdims: bool) -> Any:
@@ -187,17 +269,14 @@ def _softmax_of(x: Any, y: Any, axis: Axis, keepdims: bool) -> Any:
     return exp(x - where(y == -math.inf, 0.0, y))
 
 
-def _unit(x: Any, y: Any, axis: Axis, keepdims: bool) -> Any:
-    y = _restored(y, x, axis, keepdims)
-    return x / where(y == 0, 1.0, y)
-
-
 # fmt: off
 logsumexp_ = op(_logsumexp, lambda g, y, x, axis=None, keepdims=False:
                 _restored(g, x, axis, keepdims) * _softmax_of(x, y, axis, keepdims),
                 variable="logsumexp_")
-norm_ = op(_norm, lambda g, y, x, axis=None, keepdims=False:
-           _restored(g, x, axis, keepdims) * _unit(x, y, axis, keepdims), variable="norm_")
+norm_ = op(_norm, lambda g, y, x, axis=None, keepdims=False, least=0.0:
+           _norm_vjp(g, y, x, axis, keepdims, least), variable="norm_")
+p_norm_ = op(_p_norm, lambda g, y, x, p, axis=None, keepdims=False, least=0.0:
+             _p_norm_vjp(g, y, x, p, axis, keepdims, least), variable="p_norm_")
 # fmt: on
 
 # ------------------------------------------------------------------ along one axis
