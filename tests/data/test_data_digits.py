@@ -91,7 +91,7 @@ def test_from_a_package_in_a_zip_file(tmp_path: Path) -> None:
         env={**os.environ, "PYTHONPATH": str(archive)},
         cwd=tmp_path,
         capture_output=True,
-        text=True,
+        encoding="utf-8",
     )
     assert ran.stderr == ""
     inside = archive / "tinygrad_kr" / "__init__.py"

@@ -622,6 +622,13 @@ def test_samples_that_nobody_can_stack_name_the_field(samples: list[Any], proble
         default_collate(samples)
 
 
+@pytest.mark.parametrize("value", [np.array(["a"]), np.array([None]), np.array([1j])])
+def test_arrays_of_no_numbers_name_the_field(value: Any) -> None:
+    problem = r"default_collate: sample\['x'\]\[1\]: Tensor: expected real numbers, got "
+    with pytest.raises(TypeError, match=problem):
+        default_collate([{"x": (1.0, value)}] * 2)
+
+
 @pytest.mark.parametrize(
     ("samples", "batch"),
     [

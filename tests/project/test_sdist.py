@@ -31,7 +31,7 @@ def ours() -> list[str]:
     there."""
     if (ROOT / ".git").exists():
         listed = subprocess.run(
-            ["git", "ls-files", "-z"], cwd=ROOT, check=True, capture_output=True, text=True
+            ["git", "ls-files", "-z"], cwd=ROOT, check=True, capture_output=True, encoding="utf-8"
         )
         return [name for name in listed.stdout.split("\0") if name]
     names = (path.relative_to(ROOT).as_posix() for path in ROOT.rglob("*") if path.is_file())

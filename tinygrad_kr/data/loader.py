@@ -374,10 +374,11 @@ def _rebuilt(sample: Any, batch: dict[Any, Any]) -> Any:
 def _stacked(samples: list[Any], field: str) -> Tensor:
     if all(type(sample) in (bool, int, float) for sample in samples):
         return Tensor(samples)
-    arrays = [
-        x if isinstance(x, Tensor) else Tensor(x if isinstance(x, np.ndarray) else np.asarray(x))
-        for x in samples
-    ]
+    try:
+        rows = (x if isinstance(x, Tensor | np.ndarray) else np.asarray(x) for x in samples)
+        arrays = [x if isinstance(x, Tensor) else Tensor(x) for x in rows]
+    except TypeError as error:  # text, objects, a mask
+        raise TypeError(f"default_collate: sample{field}: {error}") from error
     if len(shapes := {array.shape for array in arrays}) > 1:
         listed = ", ".join(map(str, sorted(shapes)))
         raise ValueError(_uncollated(field, f"samples of one shape, got {listed}"))
