@@ -507,6 +507,84 @@ def test_power_of_nan_at_exponent_0_has_gradient_0() -> None:
     np.testing.assert_array_equal(x.grad.data, 0.0)
 
 
+POWERS_AT = list(itertools.product([2.0, 0.5, 3.0], [0.0, 1.0, 2.0, 3.0, -1.0, 0.5]))
+
+
+@pytest.mark.parametrize(("a", "b"), POWERS_AT)
+def test_every_mixed_derivative_of_a_power(a: float, b: float) -> None:
+    """The polynomials in b and log a, from a^b = exp(b log a)."""
+    log, f = math.log(a), lambda p: p[0] ** p[1]
+    mixed = a ** (b - 1) * (1 + b * log)
+    hessian = [[b * (b - 1) * a ** (b - 2), mixed], [mixed, a**b * log**2]]
+    np.testing.assert_allclose(tk.hessian(f)(np.array([a, b])), hessian, rtol=1e-12, atol=1e-15)
+    by_base = [
+        [b * (b - 1) * (b - 2) * a ** (b - 3), a ** (b - 2) * (2 * b - 1 + b * (b - 1) * log)],
+        [0, a ** (b - 1) * (2 * log + b * log**2)],
+    ]
+    by_base[1][0] = by_base[0][1]
+    third = tk.jacobian(tk.hessian(f))(np.array([a, b]))
+    np.testing.assert_allclose(third[:, :, 0], by_base, rtol=1e-12, atol=1e-14)
+    assert math.isclose(third[1, 1, 1], a**b * log**3, rel_tol=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("b", "by_base", "by_exponent", "both"),
+    [
+        (2.0, [0, 2, 0], [0, 0], 0),
+        (3.0, [0, 0, 6], [0, 0], 0),
+        (1.0, [1, 0, 0], [0, 0], -INF),
+        (0.5, [INF, -INF, INF], [0, 0], -INF),
+        (0.0, [0, 0, 0], [0, NAN], NAN),
+    ],
+)
+def test_derivatives_of_a_power_at_base_0(
+    b: float, by_base: list[float], by_exponent: list[float], both: float
+) -> None:
+    """The limits from above; at exponent 0 the first derivative by it is 0 by convention."""
+    by_a = lambda a, b: tk.grad(lambda a: a**b)(a)  # noqa: E731
+    f: Any = lambda a: a ** np.array(b)  # noqa: E731
+    for slope in by_base:
+        f = tk.grad(f)
+        same(f(0.0), slope)
+    g: Any = lambda b: 0.0**b  # noqa: E731
+    for slope in by_exponent:
+        g = tk.grad(g)
+        same(g(b), slope)
+    same(tk.grad(by_a, 1)(0.0, b), both)
+
+
+@pytest.mark.parametrize("b", [0.0, 1.0, 2.0, 3.0])
+def test_derivatives_of_a_power_at_a_negative_base(b: float) -> None:
+    f: Any = lambda a: a ** np.array(b)  # noqa: E731
+    same(tk.grad(f)(-2.0), b * (-2.0) ** (b - 1))
+    same(tk.grad(tk.grad(f))(-2.0), b * (b - 1) * (-2.0) ** (b - 2))
+    same(tk.grad(lambda b: np.power(np.array(-2.0), b))(b), NAN)
+
+
+@pytest.mark.parametrize("base", [0.0, np.array(0.0), np.array(2.0)])
+def test_forward_mode_of_a_power_by_its_exponent(base: Any) -> None:
+    value, slope = tk.jvp(lambda b: base**b, (2.5,), (1.0,))
+    assert (value, slope) == (base**2.5, (base**2.5 * np.log(2.0) if base else 0.0))
+
+
+@pytest.mark.parametrize("n", [2, 3, 4, 5, 8, 11, -1, -2, -3, -4])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_whole_powers_are_exact_to_two_roundings(n: int, dtype: Any) -> None:
+    x = np.random.default_rng(0).normal(size=1000).astype(dtype)
+    found, exact = np.asarray(tk.power(x, n)), x.astype(np.longdouble) ** n
+    assert found.dtype == dtype
+    assert (np.abs(found / exact - 1) <= 1.5 * np.finfo(dtype).eps).all()
+    ends = np.array([0.0, -0.0, INF, -INF, NAN, 1e30, -1e-30], dtype)
+    with np.errstate(all="ignore"):
+        np.testing.assert_allclose(tk.power(ends, n), np.power(ends, dtype(n)), rtol=4e-7)
+
+
+def test_whole_powers_reach_the_ends_of_float32() -> None:
+    """1 / x^2 would overflow on the way, 1 / x squared does not."""
+    x = np.float32([2.0**70, -(2.0**66)])
+    np.testing.assert_array_equal(tk.power(x, -2), np.float32([2.0**-140, 2.0**-132]))
+
+
 @pytest.mark.parametrize("size", [1e-200, 1e200])
 def test_arctan2_of_tiny_and_huge_sides(size: float) -> None:
     a, b = (Tensor(np.array(size), requires_grad=True) for _ in range(2))

@@ -436,6 +436,11 @@ SAMPLES: dict[str, list[Sample]] = {
         *[sample(draw(2, 3), n) for n in (2, 3.0, 0, 1, -1)],
         *[sample(draw(2, 3), np.array([2, 0, 3]))],
     ],
+    "power_derivative": [
+        sample(*case.inputs, by_base=m, by_exponent=n)
+        for case in binary(first=positive)[:2]
+        for m, n in [(1, 0), (0, 1), (1, 1), (2, 1)]
+    ],
     "hypot": binary(),
     "arctan2": binary(),
     "logaddexp": binary(),
@@ -915,8 +920,18 @@ def _gru_scan(
     return y
 
 
+def _power_derivative(a: Any, b: Any, by_base: int, by_exponent: int) -> Any:
+    return {
+        (1, 0): b * a ** (b - 1),
+        (0, 1): a**b * np.log(a),
+        (1, 1): a ** (b - 1) * (1 + b * np.log(a)),
+        (2, 1): a ** (b - 2) * (2 * b - 1 + b * (b - 1) * np.log(a)),
+    }[by_base, by_exponent]
+
+
 REFERENCES: dict[str, Callable[..., Any]] = {
     "power": np.power,
+    "power_derivative": _power_derivative,
     "sigmoid": lambda x: 0.5 * np.tanh(x / 2) + 0.5,
     "softplus": lambda x: np.logaddexp(x, 0),
     "relu": lambda x: np.where(x > 0, x, 0),

@@ -76,6 +76,10 @@ static inline float tk_inverse_rootf(float x) {
 static inline double tk_inverse_root(double x) {
   return x == -INFINITY ? 0 : fabs(1 / tk_sqrt(x));
 }
+static inline float tk_fourth_powerf(float x) { return x * x * (x * x); }
+static inline double tk_fourth_power(double x) { return x * x * (x * x); }
+static inline float tk_inverse_squaref(float x) { return 1 / x * (1 / x); }
+static inline double tk_inverse_square(double x) { return 1 / x * (1 / x); }
 static inline float tk_floorf(float x) { return floorf(x); }
 static inline double tk_floor(double x) { return floor(x); }
 static inline float tk_ceilf(float x) { return ceilf(x); }

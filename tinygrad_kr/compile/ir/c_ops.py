@@ -74,7 +74,8 @@ CASTS: dict[Any, str] = {
 ELEMENTWISE = {*FLOAT_OPS, *COMPARISON_OPS, *BOOL_OPS, *BIT_OPS, *SELECT_OPS, *CASTS}
 
 POWERS = {0.5: "tk_sqrtF({0})", -0.5: "tk_inverse_rootF({0})", 2.0: "({0} * {0})",
-          3.0: "({0} * {0} * {0})", -1.0: "(1 / {0})", 1.0: "({0})", 0.0: "1"}
+          3.0: "({0} * {0} * {0})", 4.0: "tk_fourth_powerF({0})", -1.0: "(1 / {0})",
+          -2.0: "tk_inverse_squareF({0})", 1.0: "({0})", 0.0: "1"}
 """Powers of a constant exponent that need no power function."""
 # fmt: on
 
