@@ -86,7 +86,9 @@ static inline float tk_ceilf(float x) { return ceilf(x); }
 static inline double tk_ceil(double x) { return ceil(x); }
 
 static inline double tk_logistic_term(double x, double a) {
-  return tk_max(x, 0) - x * a + tk_log1p(tk_exp(-fabs(x)));
+  double weight = x < 0 ? -a : 1 - a, tail = tk_log1p(tk_exp(-fabs(x)));
+  double finite = tk_max(x, 0) - x * a, limit = weight == 0 ? 0 : weight * x;
+  return (fabs(x) == INFINITY ? limit : finite) + tail;
 }
 
 static inline double tk_logistic_slope(double x, double a) {

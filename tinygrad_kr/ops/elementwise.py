@@ -212,7 +212,7 @@ arcsin  = op(np.arcsin,  lambda g, y, x: g / sqrt((1 - x) * (1 + x)),
 arccos  = op(np.arccos,  lambda g, y, x: -g / sqrt((1 - x) * (1 + x)),
     doc=_one(_FLOAT, "arccos", "inverse of cos, in [0, pi]; NaN outside [-1, 1]",
              "-1 / sqrt(1 - x^2), -inf at -1 and 1", "[1.0, 0.0] to 3", "[0.   , 1.571]"))
-arctan  = op(np.arctan,  lambda g, y, x: g / (1 + x * x),
+arctan  = op(np.arctan,  lambda g, y, x: g / _root(x) / _root(x),
     doc=_one(_FLOAT, "arctan", "inverse of tan, in (-pi/2, pi/2)",
              "1 / (1 + x^2)", "[0.0, 1.0] to 3", "[0.   , 0.785]"))
 sinh    = op(np.sinh,    lambda g, y, x: g * cosh(x),
@@ -222,10 +222,10 @@ cosh: Op = op(np.cosh,   lambda g, y, x: g * sinh(x),
 tanh    = op(np.tanh,    lambda g, y, x: g * (1 - y * y), finite=True,
     doc=_one(_FLOAT, "tanh", "(e^x - e^-x) / (e^x + e^-x), in [-1, 1]",
              "1 - tanh(x)^2", "[0.0, 1.0] to 3", "[0.   , 0.762]"))
-arcsinh = op(np.arcsinh, lambda g, y, x: g / sqrt(1 + x * x),
+arcsinh = op(np.arcsinh, lambda g, y, x: g / _root(x),
     doc=_one(_FLOAT, "arcsinh", "inverse of sinh",
              "1 / sqrt(1 + x^2)", "[0.0, 1.0] to 3", "[0.   , 0.881]"))
-arccosh = op(np.arccosh, lambda g, y, x: g / sqrt((x - 1) * (x + 1)),
+arccosh = op(np.arccosh, lambda g, y, x: g / sqrt(x - 1) / sqrt(x + 1),
     doc=_one(_FLOAT, "arccosh", "inverse of cosh, at least 0; NaN below 1",
              "1 / sqrt(x^2 - 1), inf at 1", "[1.0, 2.0] to 3", "[0.   , 1.317]"))
 arctanh = op(np.arctanh, lambda g, y, x: g / ((1 - x) * (1 + x)),
@@ -378,6 +378,14 @@ def _inside(x: Any, low: Any, high: Any) -> Any:
 
 clip = op(_clip, lambda g, y, x, low=None, high=None: where_or_zero(g, _inside(x, low, high)))
 
+
+def _root(x: Any) -> Any:
+    """sqrt(1 + x^2), which is |x| from 1e9 on; x^2 would overflow."""
+    size = absolute(x)
+    large = size > 1e9
+    return where(large, size, sqrt(1 + square(where(large, 1.0, x))))
+
+
 # ------------------------------------------------------------------ activations
 
 
@@ -404,11 +412,14 @@ def _erf(x: ndarray) -> Any:
 
 
 # fmt: off
+logistic: Op = op(_sigmoid, lambda g, y, x: g * logistic(x) * logistic(-x), finite=True,
+    name="logistic")
+"""The sigmoid, as a derivative: its own derivatives keep their digits in both tails."""
 sigmoid  = op(_sigmoid,  lambda g, y, x: g * y * (1 - y), finite=True,
     doc=_one(_FLOAT, "sigmoid", "1 / (1 + e^-x), in [0, 1]",
              "sigmoid(x) (1 - sigmoid(x))",
              "[0.0, 1.0] to 3", "[0.5  , 0.731]", source="torch.sigmoid"))
-softplus = op(_softplus, lambda g, y, x: g * sigmoid(x),
+softplus = op(_softplus, lambda g, y, x: g * logistic(x),
     doc=_one(_FLOAT, "softplus", "log(1 + e^x), without overflow",
              "sigmoid(x)",
              "[0.0, 1.0] to 3", "[0.693, 1.313]", source="torch.nn.functional.softplus"))
@@ -527,9 +538,10 @@ def _turned(g: Any, side: Any, a: Any, b: Any) -> Any:
     return g * (side / r) / r
 
 
-def _finite_or_zero(y: Any) -> Any:
-    """`y` with 0 in place of -inf: exp(x - y) is then 0 at x = -inf."""
-    return where(y == -math.inf, 0.0, y)
+def _share(a: Any, b: Any, scale: float = 1.0) -> Any:
+    """e^a / (e^a + e^b); 1/2 where both are +inf, 0 where both are -inf."""
+    apart = where_or_zero(a - b, logical_not((a == b) & isinf(a)))
+    return where_or_zero(logistic(apart * scale), not_equal(a, -math.inf))
 
 
 # fmt: off
@@ -550,13 +562,13 @@ hypot      = op(np.hypot,      lambda g, y, a, b: g * a / _safe(y),
     doc=_two(_QUOTIENT, "hypot", "sqrt(a^2 + b^2), without overflow",
              "a / hypot(a, b) for a, b / hypot(a, b) for b, 0 at the origin",
              "[3.0, 5.0]; [4.0, 12.0] to 3", "[ 5., 13.]"))
-logaddexp  = op(np.logaddexp,  lambda g, y, a, b: g * exp(a - _finite_or_zero(y)),
-                               lambda g, y, a, b: g * exp(b - _finite_or_zero(y)),
+logaddexp  = op(np.logaddexp,  lambda g, y, a, b: g * _share(a, b),
+                               lambda g, y, a, b: g * _share(b, a),
     doc=_two(_QUOTIENT, "logaddexp", "log(e^a + e^b), without overflow",
              "e^a / (e^a + e^b) for a, e^b / (e^a + e^b) for b",
              "[0.0, 1.0]; 0 to 3", "[0.693, 1.313]"))
-logaddexp2 = op(np.logaddexp2, lambda g, y, a, b: g * exp2(a - _finite_or_zero(y)),
-                               lambda g, y, a, b: g * exp2(b - _finite_or_zero(y)))
+logaddexp2 = op(np.logaddexp2, lambda g, y, a, b: g * _share(a, b, math.log(2)),
+                               lambda g, y, a, b: g * _share(b, a, math.log(2)))
 # fmt: on
 
 abs, neg = absolute, negative

@@ -13,7 +13,7 @@ import numpy as np
 from numpy import ndarray
 from numpy.lib.array_utils import normalize_axis_tuple
 
-from tinygrad_kr.ops.elementwise import exp, isnan, where, where_or_zero
+from tinygrad_kr.ops.elementwise import isinf, isnan, logical_not, where, where_or_zero
 from tinygrad_kr.ops.op import Op, op
 
 Axis = Any  # int, tuple of ints, or None
@@ -180,9 +180,32 @@ def _norm(x: ndarray, *, axis: Axis = None, keepdims: Any = False) -> Any:
     return np.sqrt(np.add.reduce(np.square(x), axis=axis, keepdims=keepdims))
 
 
-def _softmax_of(x: Any, y: Any, axis: Axis, keepdims: bool) -> Any:
-    y = _restored(y, x, axis, keepdims)
-    return exp(x - where(y == -math.inf, 0.0, y))
+@np.errstate(invalid="ignore")
+def _shares(x: ndarray, *, axis: Axis, y: ndarray | None = None) -> Any:
+    """exp(x - logsumexp(x)) over `axis`: equal for all +inf, 0 where all are -inf.
+
+    y: the logsumexp with its reduced axes as 1s, computed if not given.
+    """
+    wide = _wide(x)
+    y = _logsumexp(wide, axis=axis, keepdims=True) if y is None else _wide(y)
+    e = np.exp(wide - np.where(y == -np.inf, 0, y))
+    if (infinite := y == np.inf).any():
+        largest = x == np.inf
+        ties = np.add.reduce(largest, axis=axis, keepdims=True)
+        e = np.where(infinite, largest / np.maximum(ties, 1), e)
+    return e.astype(x.dtype, copy=False)
+
+
+def _shares_of_result(x: Any, y: Any, axis: Axis, keepdims: bool) -> Any:
+    if type(x) is ndarray:
+        return _shares(x, axis=axis, y=_restored(y, x, axis, keepdims))
+    return shares(x, axis=axis)
+
+
+def _shares_vjp(g: Any, p: Any, x: Any, axis: Axis) -> Any:
+    """p (g - sum(g p)), as of a softmax; 0 at a tie of infinities, as at a tie of max."""
+    slope = p * (g - sum_(g * p, axis=axis, keepdims=True))
+    return where_or_zero(slope, logical_not(isinf(x)))
 
 
 def _unit(x: Any, y: Any, axis: Axis, keepdims: bool) -> Any:
@@ -191,8 +214,9 @@ def _unit(x: Any, y: Any, axis: Axis, keepdims: bool) -> Any:
 
 
 # fmt: off
+shares: Op = op(_shares, lambda g, y, x, axis: _shares_vjp(g, y, x, axis))
 logsumexp_ = op(_logsumexp, lambda g, y, x, axis=None, keepdims=False:
-                _restored(g, x, axis, keepdims) * _softmax_of(x, y, axis, keepdims),
+                _restored(g, x, axis, keepdims) * _shares_of_result(x, y, axis, keepdims),
                 variable="logsumexp_")
 norm_ = op(_norm, lambda g, y, x, axis=None, keepdims=False:
            _restored(g, x, axis, keepdims) * _unit(x, y, axis, keepdims), variable="norm_")
