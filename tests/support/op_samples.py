@@ -934,6 +934,7 @@ def _power_derivative(a: Any, b: Any, by_base: int, by_exponent: int) -> Any:
 REFERENCES: dict[str, Callable[..., Any]] = {
     "power": np.power,
     "power_derivative": _power_derivative,
+    "sign": np.sign,
     "sigmoid": lambda x: 0.5 * np.tanh(x / 2) + 0.5,
     "logistic": lambda x: 0.5 * np.tanh(x / 2) + 0.5,
     "softplus": lambda x: np.logaddexp(x, 0),

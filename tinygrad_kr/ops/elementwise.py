@@ -239,7 +239,11 @@ rad2deg = op(np.rad2deg, lambda g, y, x: g * (180 / math.pi), numpy=[np.degrees]
              "180 / pi", "[0.0, 3.0] to 1", "[  0. , 171.9]"))
 
 # No derivative: piecewise constant.
-sign: Op = op(np.sign,
+def _sign(x: Any) -> Any:
+    return x if np.asarray(x).dtype.kind == "b" else np.sign(x)
+
+
+sign: Op = op(_sign, numpy=[np.sign],
     doc=_one(_SAME, "sign", "sign of x: -1, 0 or 1", _NONE, "[-2.0, 0.0, 3.0]", "[-1.,  0.,  1.]"))
 floor = op(np.floor,
     doc=_one(_SAME, "floor", "largest integer not above x", _NONE, "[-1.5, 1.5]", "[-2.,  1.]"))
@@ -389,15 +393,25 @@ def _root(x: Any) -> Any:
 # ------------------------------------------------------------------ activations
 
 
+def _floating(x: Any) -> Any:
+    """An array of floats: integers and booleans as float32. Some of them have no -x."""
+    x = np.asarray(x)
+    return x if x.dtype.kind == "f" else x.astype(np.float32)
+
+
 @np.errstate(over="ignore")
 def _sigmoid(x: ndarray) -> Any:
     """1 / (1 + exp(-x)): exact in both tails, since exp(-x) = inf gives the true limit 0."""
-    e = np.exp(-x)
-    return np.reciprocal(e + _ONE.get(e.dtype, 1))
+    one = _ONE.get(x.dtype) if type(x) is ndarray else None
+    if one is None:
+        x = _floating(x)
+        one = np.ones((), x.dtype)
+    return np.reciprocal(np.exp(-x) + one)
 
 
 def _softplus(x: ndarray) -> Any:
     """log(1 + exp(x)), without overflow."""
+    x = _floating(x)
     return np.maximum(x, 0) + np.log1p(np.exp(-np.abs(x)))
 
 
