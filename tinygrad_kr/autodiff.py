@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Sequence
+from contextlib import nullcontext
 from functools import partial
 from operator import attrgetter
 from typing import Any
@@ -11,15 +12,15 @@ import numpy as np
 from numpy import ndarray
 
 from tinygrad_kr.arrays.operands import as_array
-from tinygrad_kr.grad_mode import enable_grad, no_grad, recorded_if
+from tinygrad_kr.grad_mode import enable_grad, no_grad, recorded_if, recorded_in_rule
 from tinygrad_kr.ops.anomaly import AnomalyError, has_nan
 from tinygrad_kr.ops.indexing import getitem, is_basic
 from tinygrad_kr.ops.node import (
-    ANOMALY,
     OFF,
     Node,
     constant,
     current_mode,
+    is_anomaly_on,
     replace_gradient,
     source_line_of,
     tick,
@@ -32,23 +33,61 @@ from tinygrad_kr.tensor import Tensor
 # ------------------------------------------------------------------ the graph
 
 
-def topological_order(outputs: Iterable[Node], stop: Collection[Node] = ()) -> list[Node]:
+class Freed:
+    """What a walk knows of the nodes that it freed: the leaves, and when each was used first.
+
+    uses: by the identity of the leaf; None until the walk ends.
+    """
+
+    __slots__ = ("uses",)
+
+    def __init__(self) -> None:
+        self.uses: dict[object, int] | None = None
+
+    def may_lead(self, node: Node, x: Node) -> bool:
+        """Whether a freed node may depend on `x`: it does not if it is older than all that does."""
+        if x._op is not None:
+            return x._made < node._made
+        return self.uses is None or self.uses.get(identity_of(x), node._made + 1) <= node._made
+
+
+def identity_of(leaf: Node) -> object:
+    """An object that belongs to one leaf and does not keep it alive."""
+    try:
+        return leaf._identity
+    except AttributeError:
+        leaf._identity = identity = object()
+        return identity
+
+
+def topological_order(
+    outputs: Iterable[Node],
+    stop: Collection[Node] = (),
+    wanted: Collection[Node] | None = None,
+) -> list[Node]:
     """Every recorded op that `outputs` depend on, in order of execution.
 
     stop: nodes to treat as leaves.
+    wanted: a node whose graph was freed is a leaf if it depends on none of these.
     Raises RuntimeError where a graph was freed by an earlier backward.
     """
     seen = set(stop)
     order = [node for node in outputs if node._op is not None and node not in seen]
     seen.update(order)
+    freed: list[Node] = []
     for node in order:  # grows during the loop
         inputs = node._inputs
         if inputs is None:
-            raise _freed(node)
+            if wanted is None or any(node._values.may_lead(node, x) for x in wanted):  # type: ignore[attr-defined]
+                raise _freed(node)
+            freed.append(node)
+            continue
         for x in inputs:
             if isinstance(x, Node) and x._op is not None and x not in seen:
                 seen.add(x)
                 order.append(x)
+    if freed:
+        order = sorted(set(order).difference(freed), key=_when_made)
     order.sort(key=_when_made)
     return order
 
@@ -62,6 +101,16 @@ def _freed(node: Node) -> RuntimeError:
         f"{source_line_of(node)}, got one freed by an earlier backward. Compute the loss again in "
         "each step, or pass retain_graph=True to the earlier backward"
     )
+
+
+def _first_uses(order: list[Node]) -> dict[object, int]:
+    """The time at which each leaf was used first. `order`: the nodes, oldest first."""
+    uses: dict[object, int] = {}
+    for node in order:
+        for x in node._inputs or ():
+            if isinstance(x, Node) and x._op is None:
+                uses.setdefault(identity_of(x), node._made)
+    return uses
 
 
 def _leading_to(wanted: set[Node], order: list[Node]) -> set[Node]:
@@ -95,9 +144,13 @@ def walk(
     """
     if not create_graph and tracing():
         return _walk_on_tensors(cotangents, wanted, retain_graph, stop)
-    order = topological_order(cotangents, stop)
+    order = topological_order(cotangents, stop, wanted)
     needed = None if wanted is None else _leading_to(wanted, order)
-    careful = current_mode() == ANOMALY or written_in(order)
+    anomaly = is_anomaly_on()
+    careful = anomaly or written_in(order)
+    freed = Freed()
+    known = None if wanted is None or retain_graph else _first_uses(order)
+    uses: dict[object, int] = {}
     grads = dict(cotangents)
     ends: dict[Node, Any] = {}
     owned: set[int] = set()
@@ -122,6 +175,8 @@ def walk(
             rules, given = _special_rules(node, values, needed, careful)
         elif record is getitem and not create_graph and is_basic(params["key"]):
             rules = ()
+            if inputs[0]._op is None:
+                uses[identity_of(inputs[0])] = node._made
             if needed is None or inputs[0] in needed:
                 _add_at(inputs[0], params["key"], g, grads, owned)
         for rule, x, value in zip(rules, inputs, values):  # noqa: B905
@@ -141,22 +196,18 @@ def walk(
                 if gx is None:
                     raise
             before = grads.get(x)
+            if x._op is None:
+                uses[identity_of(x)] = node._made  # the first use is seen last
+                if before is None and not create_graph and _is_shared(gx, g, y, values):
+                    gx = np.array(gx)
             if before is not None:
+                if anomaly:
+                    _refuse_nan_of_sum(x, before, gx, node)
                 gx = _added(before, gx)
-            elif (
-                x._op is None
-                and not create_graph
-                and (
-                    gx is g
-                    or type(gx) is not ndarray
-                    or gx.base is not None
-                    or _is_any_of(gx, y, values)
-                )
-            ):
-                gx = np.array(gx)
             grads[x] = gx
         if not retain_graph:
-            node._inputs = node._values = None  # type: ignore[assignment]
+            node._inputs, node._values = None, freed  # type: ignore[assignment]
+    freed.uses = uses if known is None else known
     for leaf, g in grads.items():
         if leaf._hooks:
             grads[leaf] = _call_hooks(leaf, g, create_graph, retained)
@@ -184,6 +235,19 @@ def _walk_on_tensors(
 @np.errstate(all="ignore")
 def _added(a: Any, b: Any) -> Any:
     return a + b
+
+
+def _refuse_nan_of_sum(x: Node, before: Any, gx: Any, node: Node) -> None:
+    """AnomalyError if the sum of two cotangents of `x`, the second from `node`, makes a NaN."""
+    before, gx = (value._data if isinstance(value, Node) else value for value in (before, gx))
+    if _is_new_nan(_added(before, gx), before, gx):
+        of = "an input" if x._op is None else "the output"
+        made = node if x._op is None else x
+        raise AnomalyError(
+            f"backward: expected numbers as the sum of the cotangents of {of} of "
+            f"{made._op.__name__}, recorded at {source_line_of(made)}, got a NaN in "
+            f"{x._data.dtype}{x._data.shape}."
+        )
 
 
 @np.errstate(all="ignore")
@@ -224,9 +288,9 @@ def unbroadcast(g: Any, shape: tuple[int, ...]) -> Any:
     return g if g.shape == shape else broadcast_to(g, shape=shape)
 
 
-def _is_any_of(gx: Any, y: Any, values: Sequence[Any]) -> bool:
-    """Whether a rule returned the output or an input itself."""
-    if gx is y:
+def _is_shared(gx: Any, g: Any, y: Any, values: Sequence[Any]) -> bool:
+    """Whether the result of a rule may share memory: with `g`, the output or an input."""
+    if gx is g or gx is y or type(gx) is not ndarray or gx.base is not None:
         return True
     for value in values:  # noqa: SIM110 (any() costs three times as much)
         if gx is value:
@@ -306,8 +370,10 @@ def _careful(node: Node, i: int, rule: Any, g: Any, y: Any, *values: Any, **para
     write = write_y or next((w for w in writes if w), None)
     if writes[i]:
         _refuse_replaced(node, i, writes[i])
+    anomaly = is_anomaly_on()
     if write is None:
-        gx = rule(g, y, *values, **params)
+        with recorded_in_rule() if anomaly and isinstance(g, Node) else nullcontext():
+            gx = rule(g, y, *values, **params)
     else:
         seen = [
             Overwritten(x._data if isinstance(x, Node) else x) if w else v
@@ -322,8 +388,11 @@ def _careful(node: Node, i: int, rule: Any, g: Any, y: Any, *values: Any, **para
                 f"unchanged, got it overwritten by {write.what} at {write.source_line}. Call "
                 "backward() before that, or write to a .detach().clone()"
             ) from error
-    if current_mode() == ANOMALY:
+    if anomaly:
         _refuse_nan(node, i, gx, g)
+        if getattr(gx, "shape", node._values[i].shape) != node._values[i].shape:
+            gx = unbroadcast(gx, node._values[i].shape)
+            _refuse_nan(node, i, gx, g)
     return gx
 
 
@@ -361,12 +430,18 @@ def _rescued(node: Node, x: Node, gx: Any, error: Exception) -> Any:
 
 
 def _refuse_nan(node: Node, i: int, gx: Any, g: Any) -> None:
-    after, before = (value._data if isinstance(value, Node) else value for value in (gx, g))
-    if has_nan(after) and not has_nan(before):
+    if _is_new_nan(gx, g):
+        after = gx._data if isinstance(gx, Node) else np.asarray(gx)
         raise AnomalyError(
             f"backward of {node._op.__name__}, recorded at {source_line_of(node)}: expected "
             f"numbers for input {i}, {after.dtype}{after.shape}, got a NaN."
         )
+
+
+def _is_new_nan(after: Any, *before: Any) -> bool:
+    """Whether there is a NaN in `after`, and none in what it was computed from."""
+    arrays = [value._data if isinstance(value, Node) else value for value in (after, *before)]
+    return has_nan(arrays[0]) and not any(map(has_nan, arrays[1:]))
 
 
 def _call_hooks(node: Node, g: Any, create_graph: bool, retained: dict[Node, Any]) -> Any:
@@ -460,7 +535,13 @@ def _sum(before: Any, g: Any) -> Any:
     if isinstance(g, Node):
         return g.clone() if before is None else before + g  # type: ignore[attr-defined]
     if before is not None:
-        g = before._data + g
+        total = before._data + g
+        if is_anomaly_on() and _is_new_nan(total, before, g):
+            raise AnomalyError(
+                f"backward: expected numbers as the sum of `.grad` and the new gradient, got a NaN "
+                f"in {total.dtype}{total.shape}."
+            )
+        g = total
     return constant(g if type(g) is ndarray else np.asarray(g))
 
 

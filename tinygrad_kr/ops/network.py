@@ -129,7 +129,9 @@ def _bce_with_logits(
         raise TypeError(f"expected floats, got scores of {dtype}. Use .astype(np.float32)")
     tail = np.log1p(np.exp(np.copysign(x, _MINUS_ONE)))
     if b is None:
-        y = np.maximum(x, _ZERO) - x * a + tail
+        y = np.maximum(x, _ZERO)
+        y -= x * a
+        y += tail
     else:
         y = (a + b) * tail + np.where(np.signbit(x), -a, b) * x
     if reduction == "none":
