@@ -471,6 +471,7 @@ SAMPLES: dict[str, list[Sample]] = {
     "sigmoid": [*unary(), Sample((np.array([-800.0, -40.0, 0.0, 40.0, 800.0]),), smooth=False)],
     "logistic": [*unary(), Sample((np.array([-800.0, -40.0, 0.0, 40.0, 800.0]),), smooth=False)],
     "softplus": [*unary(), Sample((np.array([-800.0, -40.0, 0.0, 40.0, 800.0]),), smooth=False)],
+    "gelu": unary(),
     "relu": [*unary(), Sample((draw(70, 70),), smooth=False), Sample((np.zeros(3),), smooth=False)],
     "erf": unary(),
     # elementwise: selection
@@ -935,6 +936,7 @@ REFERENCES: dict[str, Callable[..., Any]] = {
     "power": np.power,
     "power_derivative": _power_derivative,
     "sign": np.sign,
+    "gelu": lambda x: x * (0.5 + 0.5 * np.vectorize(math.erf, otypes=[float])(x * 0.5**0.5)),
     "sigmoid": lambda x: 0.5 * np.tanh(x / 2) + 0.5,
     "logistic": lambda x: 0.5 * np.tanh(x / 2) + 0.5,
     "softplus": lambda x: np.logaddexp(x, 0),

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from numpy import ndarray
 
+from tinygrad_kr.ops.error_function import erf as error_function
 from tinygrad_kr.ops.op import Op, op
 
 __all__ = [
@@ -419,10 +420,29 @@ def _relu(x: ndarray) -> Any:
     return np.maximum(x, _ZERO.get(x.dtype, 0))
 
 
-def _erf(x: ndarray) -> Any:
-    x = np.asarray(x)
-    dtype = x.dtype if x.dtype.kind == "f" else np.float64
-    return np.fromiter(map(math.erf, x.ravel().tolist()), dtype, x.size).reshape(x.shape)
+def _gelu(x: Any) -> Any:
+    """x (1 + erf(x / sqrt 2)) / 2."""
+    y = error_function(x * math.sqrt(0.5))
+    y += 1
+    y *= 0.5
+    y *= x
+    return y
+
+
+def _gelu_vjp(x: Any, y: Any) -> Any:
+    """Phi(x) + x phi(x); on arrays Phi(x) is y / x."""
+    if type(x) is not ndarray:
+        phi = exp(square(x) * -0.5) * math.sqrt(0.5 / math.pi)
+        return 0.5 * (1 + erf(x * math.sqrt(0.5))) + x * phi
+    slope = np.square(x, out=np.empty_like(x))
+    slope *= -0.5
+    np.exp(slope, out=slope)
+    slope *= x
+    slope *= math.sqrt(0.5 / math.pi)
+    share = np.divide(y, x, out=np.empty_like(x))
+    np.copyto(share, 0.5, where=x == 0)
+    slope += share
+    return slope
 
 
 # fmt: off
@@ -441,9 +461,10 @@ relu     = op(_relu,     lambda g, y, x: where_or_zero(g, y), finite=True,
     doc=_one(_SAME, "relu", "max(x, 0)",
              "1 above 0, 0 below and at 0",
              "[-2.0, 3.0]", "[0., 3.]", source="torch.nn.functional.relu"))
-erf      = op(_erf,      lambda g, y, x: g * exp(-x * x) * (2 / math.sqrt(math.pi)),
+erf      = op(error_function, lambda g, y, x: g * exp(-x * x) * (2 / math.sqrt(math.pi)),
     doc=_one(_FLOAT, "erf", "2 / sqrt(pi) times the integral of e^(-t^2) from 0 to x",
              "2 / sqrt(pi) e^(-x^2)", "[0.0, 1.0] to 3", "[0.   , 0.843]", source="torch.erf"))
+gelu     = op(_gelu,     lambda g, y, x: g * _gelu_vjp(x, y))
 sinc     = op(np.sinc,   lambda g, y, x: g * _sinc_vjp(x),
     doc=_one(_FLOAT, "sinc", "sin(pi x) / (pi x), 1 at 0",
              "(cos(pi x) - sinc(x)) / x, 0 at 0", "[0.0, 0.5] to 3", "[1.   , 0.637]"))

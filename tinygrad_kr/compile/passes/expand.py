@@ -5,6 +5,7 @@ Each expansion is the formula of its op, one op per line. An op without one stay
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -85,6 +86,11 @@ def _normalize(b: Builder, x: Value, axis: tuple[int, ...], eps: float) -> Value
     return b(e.multiply, centred, b(e.power, b(e.add, variance, eps), -0.5))
 
 
+def _gelu(b: Builder, x: Value) -> Value:
+    error = b(e.erf, b(e.multiply, x, math.sqrt(0.5)))
+    return b(e.multiply, x, b(e.multiply, 0.5, b(e.add, 1.0, error)))
+
+
 def _power_derivative(b: Builder, x: Value, y: Value, *, by_base: int, by_exponent: int) -> Value:
     """The first derivatives of x^y: y x^(y - 1), 0 at y = 0; x^y log x, 0 at x = 0 and y >= 0."""
     if by_base:
@@ -95,6 +101,7 @@ def _power_derivative(b: Builder, x: Value, y: Value, *, by_base: int, by_expone
 
 
 EXPANSIONS: dict[Any, Callable[..., Value]] = {
+    e.gelu: _gelu,
     e.power_derivative: _power_derivative,
     linalg.linear: _linear,
     linalg.matmul: _vector_product,
