@@ -25,6 +25,7 @@ from tinygrad_kr.ops.node import (
     source_line_of,
     tick,
 )
+from tinygrad_kr.ops.op import FLOAT16, widened
 from tinygrad_kr.ops.shape import broadcast_to
 from tinygrad_kr.ops.tracing import tracing
 from tinygrad_kr.ops.writes import Overwritten, write_since, written_in
@@ -135,7 +136,8 @@ def walk(
 ) -> dict[Node, Any]:
     """Propagate the cotangents of outputs back to the leaves (or to `wanted`), not beyond `stop`.
 
-    Each node is reached once, newest first, when its cotangent is complete. With `create_graph` the
+    Each node is reached once, newest first, when its cotangent is complete. The cotangents of
+    float16 arrays are carried in float32 until the walk ends. With `create_graph` the
     rules receive Tensors, so their results are recorded; otherwise they receive arrays.
 
     Returns the cotangent of every node it ends at. For a leaf it is an array that nothing else
@@ -161,18 +163,21 @@ def walk(
         if g is None:
             continue
         if node._hooks:
-            g = _call_hooks(node, g, create_graph, retained)
+            g = _call_hooks(node, _in_dtype(g, node._data.dtype), create_graph, retained)
         if wanted is not None and node in wanted:
-            ends[node] = g
+            ends[node] = _in_dtype(g, node._data.dtype)
         record, inputs, params, values = node._op, node._inputs, node._params, node._values
         if inputs is None:  # freed by another thread meanwhile
             raise _freed(node)
         y: Any = node._data
         if create_graph:
             y, values = node, inputs
-        rules, given = record.rules, values
+        given = values
+        if node._data.dtype is FLOAT16:
+            g, y, given = widened(g), widened(y), [widened(value) for value in values]
+        rules = record.rules
         if careful or record.shared:
-            rules, given = _special_rules(node, values, needed, careful)
+            rules, given = _special_rules(node, given, needed, careful)
         elif record is getitem and not create_graph and is_basic(params["key"]):
             rules = ()
             if inputs[0]._op is None:
@@ -190,7 +195,7 @@ def walk(
                 if gx.shape != value.shape:
                     gx = unbroadcast(gx, value.shape)
                 if gx.dtype is not value.dtype:
-                    gx = _in_dtype(gx, value.dtype)
+                    gx = _carried(gx, value.dtype)
             except Exception as error:
                 gx = _rescued(node, x, gx, error)
                 if gx is None:
@@ -209,6 +214,8 @@ def walk(
             node._inputs, node._values = None, freed  # type: ignore[assignment]
     freed.uses = uses if known is None else known
     for leaf, g in grads.items():
+        if g.dtype is not leaf._data.dtype:
+            grads[leaf] = g = _in_dtype(g, leaf._data.dtype)
         if leaf._hooks:
             grads[leaf] = _call_hooks(leaf, g, create_graph, retained)
     for leaf in cotangents:
@@ -259,7 +266,7 @@ def _add_at(x: Node, key: Any, g: Any, grads: dict[Node, Any], owned: set[int]) 
     """
     total = grads.get(x)
     if total is None:
-        total = np.zeros(x._data.shape, x._data.dtype)
+        total = _carried(np.zeros(x._data.shape, x._data.dtype), x._data.dtype)
     elif id(x) not in owned or type(total) is not ndarray:
         total = np.array(total)
     owned.add(id(x))
@@ -269,7 +276,15 @@ def _add_at(x: Node, key: Any, g: Any, grads: dict[Node, Any], owned: set[int]) 
 
 @np.errstate(all="ignore")
 def _in_dtype(gx: Any, dtype: np.dtype[Any]) -> Any:
-    return gx.astype(dtype)
+    return gx if gx.dtype == dtype else gx.astype(dtype)
+
+
+def _carried(gx: Any, dtype: np.dtype[Any]) -> Any:
+    """A cotangent of an array of this dtype, as the walk carries it."""
+    return _in_dtype(gx, _FLOAT32 if dtype == FLOAT16 else dtype)
+
+
+_FLOAT32 = np.dtype(np.float32)
 
 
 @np.errstate(all="ignore")

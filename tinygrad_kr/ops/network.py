@@ -9,7 +9,7 @@ from numpy import ndarray
 
 from tinygrad_kr.ops.elementwise import exp, log, log1p, logistic, maximum, softplus, subtract
 from tinygrad_kr.ops.linalg import ones
-from tinygrad_kr.ops.op import Op, op
+from tinygrad_kr.ops.op import Op, in_float32, op
 from tinygrad_kr.ops.reduction import mean_, var_
 
 # ------------------------------------------------------------------ probabilities
@@ -21,6 +21,7 @@ def _shifted(x: ndarray, axis: int) -> Any:
         return x - np.maximum.reduce(x, axis=axis, keepdims=True) if x.size else x - 0
 
 
+@in_float32
 def _softmax(x: ndarray, *, axis: int) -> Any:
     """exp(x) / sum(exp(x)) along `axis`, without overflow; NaN where every element is -inf."""
     e = np.exp(_shifted(x, axis))
@@ -28,6 +29,7 @@ def _softmax(x: ndarray, *, axis: int) -> Any:
     return e
 
 
+@in_float32
 @np.errstate(divide="ignore")
 def _log_softmax(x: ndarray, *, axis: int) -> Any:
     """x - log(sum(exp(x))) along `axis`, exact where the softmax underflows."""
@@ -46,6 +48,7 @@ log_softmax = op(_log_softmax, lambda g, y, x, axis:
 # ------------------------------------------------------------------ losses of labels
 
 
+@in_float32
 def _cross_entropy(x: ndarray, labels: ndarray, *, axis: int) -> Any:
     """log(sum(exp(x))) - x[label]: the cross-entropy of softmax(x) along `axis`, for each label."""
     shifted = _shifted(x, axis)

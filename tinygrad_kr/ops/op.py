@@ -14,6 +14,7 @@ import sys
 import warnings
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import nullcontext
+from functools import wraps
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
 import numpy as np
@@ -455,6 +456,29 @@ def _astype(x: ndarray, *, dtype: Any) -> ndarray:
 
 # The walker gives every cotangent the dtype of its input.
 astype = op(_astype, lambda g, y, x, dtype: g, promote=False)
+
+
+FLOAT16 = np.dtype(np.float16)
+
+
+def widened(x: Any) -> Any:
+    """A float16 array or Tensor as float32, anything else as it is."""
+    if getattr(x, "dtype", None) == FLOAT16:
+        return x.astype(np.float32)
+    return x
+
+
+def in_float32(forward: Callable[..., Any]) -> Callable[..., Any]:
+    """A function that adds or multiplies many elements; it computes float16 in float32."""
+
+    @wraps(forward)
+    def carried(x: Any, *inputs: Any, **params: Any) -> Any:
+        if getattr(x, "dtype", None) is not FLOAT16:
+            return forward(x, *inputs, **params)
+        y = forward(widened(x), *map(widened, inputs), **params)
+        return y.astype(FLOAT16) if y.dtype == np.float32 else y
+
+    return carried
 
 
 # ------------------------------------------------------------------ errors

@@ -14,7 +14,7 @@ from numpy import ndarray
 from numpy.lib.array_utils import normalize_axis_tuple
 
 from tinygrad_kr.ops.elementwise import isinf, isnan, logical_not, where, where_or_zero
-from tinygrad_kr.ops.op import Op, op
+from tinygrad_kr.ops.op import FLOAT16, Op, in_float32, op, widened
 
 Axis = Any  # int, tuple of ints, or None
 
@@ -44,8 +44,12 @@ def _sum(x: ndarray, *, axis: Axis = None, keepdims: Any = False) -> Any:
     """Sum of the elements over `axis`; 0 where there are none.
 
     Several axes are summed in two stages. NumPy adds one by one along all but the innermost axis,
-    which costs float32 two digits on the channels of a batch of images.
+    which costs float32 two digits on the channels of a batch of images. It adds float16 that way
+    too: they are carried in float32.
     """
+    if x.dtype is FLOAT16:
+        total = _sum(x.astype(np.float32), axis=axis, keepdims=keepdims)
+        return total.astype(FLOAT16)
     if type(axis) is tuple and len(axis) > 1 and x.size > 4096:
         axis = normalize_axis_tuple(axis, x.ndim)
         partial = np.add.reduce(x, axis=axis[1:], keepdims=True)
@@ -54,21 +58,16 @@ def _sum(x: ndarray, *, axis: Axis = None, keepdims: Any = False) -> Any:
     return np.add.reduce(x, axis=axis, keepdims=keepdims)
 
 
-def _wide(x: ndarray) -> ndarray:
-    """float16 as float32: its sums would overflow from 65,520 on."""
-    return x.astype(np.float32) if x.dtype == np.float16 else x
-
-
 def _mean(x: ndarray, *, axis: Axis = None, keepdims: Any = False) -> Any:
     """Arithmetic mean of the elements over `axis`; NaN where there are none."""
-    x, n = _wide(x), count(x, axis)
+    x, n = widened(x), count(x, axis)
     total = _sum(x, axis=axis, keepdims=keepdims)
     return total / n if n else total + np.float32("nan")
 
 
 def _var(x: ndarray, *, axis: Axis = None, keepdims: Any = False, ddof: float = 0) -> Any:
     """Variance over `axis`: sum((x - mean)^2) / (n - ddof); NaN where n <= ddof."""
-    x = _wide(x)
+    x = widened(x)
     total = _sum(np.square(_centered(x, axis)), axis=axis, keepdims=keepdims)
     return total * _inverse(count(x, axis) - ddof)
 
@@ -165,6 +164,7 @@ count_nonzero_ = op(_count_nonzero, variable="count_nonzero_")
 # ------------------------------------------------------------------ logsumexp and norm
 
 
+@in_float32
 def _logsumexp(x: ndarray, *, axis: Axis = None, keepdims: Any = False) -> Any:
     """log(sum(exp(x))) over `axis` without overflow; -inf where every element is -inf."""
     x = x if x.dtype.kind == "f" else x.astype(np.float64)
@@ -175,20 +175,21 @@ def _logsumexp(x: ndarray, *, axis: Axis = None, keepdims: Any = False) -> Any:
     return y if keepdims else np.squeeze(y, axis)
 
 
+@in_float32
 def _norm(x: ndarray, *, axis: Axis = None, keepdims: Any = False) -> Any:
     """Euclidean norm over `axis`; its gradient is 0 at 0."""
     return np.sqrt(np.add.reduce(np.square(x), axis=axis, keepdims=keepdims))
 
 
+@in_float32
 @np.errstate(invalid="ignore")
 def _shares(x: ndarray, *, axis: Axis, y: ndarray | None = None) -> Any:
     """exp(x - logsumexp(x)) over `axis`: equal for all +inf, 0 where all are -inf.
 
     y: the logsumexp with its reduced axes as 1s, computed if not given.
     """
-    wide = _wide(x)
-    y = _logsumexp(wide, axis=axis, keepdims=True) if y is None else _wide(y)
-    e = np.exp(wide - np.where(y == -np.inf, 0, y))
+    y = _logsumexp(x, axis=axis, keepdims=True) if y is None else widened(y)
+    e = np.exp(x - np.where(y == -np.inf, 0, y))
     if (infinite := y == np.inf).any():
         largest = x == np.inf
         ties = np.add.reduce(largest, axis=axis, keepdims=True)
@@ -225,11 +226,13 @@ norm_ = op(_norm, lambda g, y, x, axis=None, keepdims=False:
 # ------------------------------------------------------------------ along one axis
 
 
+@in_float32
 def _cumsum(x: ndarray, *, axis: int, reverse: bool = False) -> Any:
     """Running sum along `axis`, from the end if `reverse`."""
     return np.flip(np.cumsum(np.flip(x, axis), axis), axis) if reverse else np.cumsum(x, axis)
 
 
+@in_float32
 def _recurrence(b: ndarray, a: ndarray, *, axis: int, reverse: bool = False) -> ndarray:
     """r_i = b_i + a_i r_(i-1) along `axis`; r_i = b_i + a_i r_(i+1) if `reverse`."""
     order = -1 if reverse else 1
@@ -273,6 +276,7 @@ def _parts(g: Any, parts: tuple[Any, ...], needs: tuple[bool, ...], axis: int | 
     ]
 
 
+@in_float32
 def _cumprod(x: ndarray, *, axis: int, reverse: bool = False) -> Any:
     """Running product along `axis`, from the end if `reverse`."""
     return np.flip(np.cumprod(np.flip(x, axis), axis), axis) if reverse else np.cumprod(x, axis)
@@ -286,6 +290,7 @@ def _cumprod_vjp(g: Any, x: Any, axis: int, reverse: bool) -> Any:
     return before * after
 
 
+@in_float32
 def _prod(x: ndarray, *, axis: Axis = None, keepdims: Any = False) -> Any:
     """Product of the elements over `axis`; 1 where there are none."""
     return np.multiply.reduce(x, axis=axis, keepdims=keepdims)
