@@ -35,7 +35,7 @@ FORWARD: dict[str, tuple[Callable[[Any], Any], float]] = {
     "norm": (lambda x: np.linalg.norm(x * 300, axis=0), 300 * math.sqrt(N)),
     "cumsum": (lambda x: x.cumsum(0)[-1], N),
     "prod": (lambda x: (x * LARGE_THEN_SMALL).prod(0), 1),
-    "cumprod": (lambda x: (x * LARGE_THEN_SMALL).cumprod(0)[-1], 1),
+    "cumprod": (lambda x: (x * (1 + 2**-10)).cumprod(0)[999], (1 + 2**-10) ** 1000),
     "logsumexp": (lambda x: x.logsumexp(0), math.log(N) + 1),
     "softmax": (lambda x: F.softmax(x, 0)[0], 1 / N),
     "log_softmax": (lambda x: F.log_softmax(x, 0)[0], -math.log(N)),
