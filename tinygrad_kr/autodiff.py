@@ -35,21 +35,40 @@ from tinygrad_kr.tensor import Tensor
 
 
 class Freed:
-    """What a walk knows of the nodes that it freed: the leaves, and when each was used first.
+    """What a walk knows of the nodes that it freed: which depended on which.
 
-    uses: by the identity of the leaf; None until the walk ends.
+    edges: pairs (node, input), a node by its time, a leaf by its identity; None until the walk
+        ends. earlier: those of inputs that another walk had freed.
     """
 
-    __slots__ = ("uses",)
-
-    def __init__(self) -> None:
-        self.uses: dict[object, int] | None = None
+    edges: list[tuple[int, Any]] | None = None
+    earlier: Sequence[Freed] = ()
 
     def may_lead(self, node: Node, x: Node) -> bool:
-        """Whether a freed node may depend on `x`: it does not if it is older than all that does."""
-        if x._op is not None:
-            return x._made < node._made
-        return self.uses is None or self.uses.get(identity_of(x), node._made + 1) <= node._made
+        """Whether a freed node depends on `x`; True if that is not known."""
+        wanted = _key_of(x)
+        inputs: dict[int, list[Any]] = {}
+        walks = [self]
+        for walk in walks:  # grows during the loop
+            if walk.edges is None:
+                return True
+            for output, key in walk.edges:
+                inputs.setdefault(output, []).append(key)
+            walks.extend(earlier for earlier in walk.earlier if earlier not in walks)
+        met = {node._made}
+        reached: list[Any] = [node._made]
+        for key in reached:  # grows during the loop
+            if key == wanted and key != node._made:
+                return True
+            further = [k for k in inputs.get(key, ()) if k not in met]
+            met.update(further)
+            reached.extend(further)
+        return False
+
+
+def _key_of(x: Node) -> Any:
+    """What stands for a node among edges, and keeps nothing alive."""
+    return identity_of(x) if x._op is None else x._made
 
 
 def identity_of(leaf: Node) -> object:
@@ -104,14 +123,17 @@ def _freed(node: Node) -> RuntimeError:
     )
 
 
-def _first_uses(order: list[Node]) -> dict[object, int]:
-    """The time at which each leaf was used first. `order`: the nodes, oldest first."""
-    uses: dict[object, int] = {}
+def _edges(order: list[Node], freed: Freed) -> list[tuple[int, Any]]:
+    """The pairs (node, input) of a whole graph; `freed` learns of the inputs freed before."""
+    freed.earlier = []
+    edges: list[tuple[int, Any]] = []
     for node in order:
         for x in node._inputs or ():
-            if isinstance(x, Node) and x._op is None:
-                uses.setdefault(identity_of(x), node._made)
-    return uses
+            if isinstance(x, Node) and x._requires_grad:
+                edges.append((node._made, _key_of(x)))
+                if x._op is not None and x._inputs is None:
+                    freed.earlier.append(x._values)  # type: ignore[arg-type]
+    return edges
 
 
 def _leading_to(wanted: set[Node], order: list[Node]) -> set[Node]:
@@ -151,11 +173,13 @@ def walk(
     anomaly = is_anomaly_on()
     careful = anomaly or written_in(order)
     freed = Freed()
-    known = None if wanted is None or retain_graph else _first_uses(order)
-    uses: dict[object, int] = {}
+    known = None if wanted is None or retain_graph else _edges(order, freed)
+    edges: list[tuple[int, Any]] = []
+    note = edges.append
     grads = dict(cotangents)
     ends: dict[Node, Any] = {}
     owned: set[int] = set()
+    mixed = False
     retained = ends if wanted is None else {}
     while order:
         node = order.pop()
@@ -174,14 +198,14 @@ def walk(
             y, values = node, inputs
         given = values
         if node._data.dtype is FLOAT16:
+            mixed = True
             g, y, given = widened(g), widened(y), [widened(value) for value in values]
         rules = record.rules
         if careful or record.shared:
             rules, given = _special_rules(node, given, needed, careful)
         elif record is getitem and not create_graph and is_basic(params["key"]):
             rules = ()
-            if inputs[0]._op is None:
-                uses[identity_of(inputs[0])] = node._made
+            note((node._made, _key_of(inputs[0])))
             if needed is None or inputs[0] in needed:
                 _add_at(inputs[0], params["key"], g, grads, owned)
         for rule, x, value in zip(rules, inputs, values):  # noqa: B905
@@ -196,13 +220,16 @@ def walk(
                     gx = unbroadcast(gx, value.shape)
                 if gx.dtype is not value.dtype:
                     gx = _carried(gx, value.dtype)
+                    mixed = True
             except Exception as error:
                 gx = _rescued(node, x, gx, error)
                 if gx is None:
                     raise
             before = grads.get(x)
-            if x._op is None:
-                uses[identity_of(x)] = node._made  # the first use is seen last
+            if x._op is not None:
+                note((node._made, x._made))
+            else:
+                note((node._made, identity_of(x)))
                 if before is None and not create_graph and _is_shared(gx, g, y, values):
                     gx = np.array(gx)
             if before is not None:
@@ -212,10 +239,11 @@ def walk(
             grads[x] = gx
         if not retain_graph:
             node._inputs, node._values = None, freed  # type: ignore[assignment]
-    freed.uses = uses if known is None else known
+    freed.edges = edges if known is None else known
+    if mixed:
+        for leaf, g in grads.items():
+            grads[leaf] = _in_dtype(g, leaf._data.dtype)
     for leaf, g in grads.items():
-        if g.dtype is not leaf._data.dtype:
-            grads[leaf] = g = _in_dtype(g, leaf._data.dtype)
         if leaf._hooks:
             grads[leaf] = _call_hooks(leaf, g, create_graph, retained)
     for leaf in cotangents:

@@ -652,6 +652,11 @@ def test_a_freed_graph_that_the_input_does_not_need_is_no_error() -> None:
         assert g.tolist() == [expected]
     (g,) = tk.autograd.grad((h * x).sum(), h)
     assert g.tolist() == [3.0]
+    used_before = x * x
+    other = w * w
+    (used_before * other).sum().backward()
+    (g,) = tk.autograd.grad((x * other).sum(), x)
+    assert g.tolist() == [4.0]
     assert float(tk.grad(lambda x: (x * h).sum())(Tensor([3.0])).item()) == 4.0
     assert tk.checkpoint(lambda x: x * h, later).requires_grad
 
@@ -682,6 +687,20 @@ def test_a_freed_graph_is_an_error_after_a_backward_that_failed() -> None:
         h.sum().backward()
     with pytest.raises(RuntimeError, match="retain_graph=True"):
         tk.autograd.grad((h * x).sum(), x)
+
+
+def test_a_freed_graph_is_known_through_several_backwards() -> None:
+    """The second walk meets what the first freed, and stops there; its own nodes remember."""
+    w, x, v = leaf(2.0), leaf(3.0), leaf(5.0)
+    h = w[:1] * w
+    h.sum().backward()
+    k = h * x
+    tk.autograd.grad(k.sum(), x)
+    (g,) = tk.autograd.grad((k * v).sum(), v)
+    assert g.tolist() == [12.0]
+    for asked in (w, x, h):
+        with pytest.raises(RuntimeError, match="retain_graph=True"):
+            tk.autograd.grad((k * v).sum(), asked)
 
 
 def test_a_freed_graph_keeps_no_leaf_alive() -> None:

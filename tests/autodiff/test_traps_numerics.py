@@ -598,6 +598,8 @@ def test_arctan2_at_the_origin_has_gradient_0() -> None:
     np.arctan2(a, b).backward()
     assert a.grad is not None and b.grad is not None
     assert a.grad.item() == b.grad.item() == 0
+    with np.errstate(all="ignore"):
+        assert np.isnan(tk.hessian(lambda p: np.arctan2(p[0], p[1]))(np.zeros(2))).all()
 
 
 def test_float16_means_do_not_overflow() -> None:

@@ -568,9 +568,12 @@ def _safe(y: Any) -> Any:
 
 
 def _turned(g: Any, side: Any, a: Any, b: Any) -> Any:
-    """g side / (a^2 + b^2), which neither overflows nor vanishes on the way; 0 at the origin."""
-    r = _safe(hypot(a, b))
-    return g * (side / r) / r
+    """g side / (a^2 + b^2), which neither overflows nor vanishes on the way.
+
+    0 at the origin, where its own derivative is NaN: there is none.
+    """
+    r = hypot(a, b)
+    return where_or_zero(g * (side / r) / r, r)
 
 
 def _share(a: Any, b: Any, scale: float = 1.0) -> Any:
