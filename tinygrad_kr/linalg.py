@@ -486,7 +486,9 @@ def vecdot(a: Any, b: Any, axis: int = -1, *, dim: int | None = None) -> Any:
     a, b = operands(a, b)
     product = a * b
     axis = axis if dim is None else dim
-    return reduction.sum(product, axis_index(axis, product.ndim, "vecdot") if product.ndim else axis)
+    return reduction.sum(
+        product, axis_index(axis, product.ndim, "vecdot") if product.ndim else axis
+    )
 
 
 def diagonal(a: Any, offset: int = 0, dim1: int = -2, dim2: int = -1) -> Any:

@@ -84,10 +84,10 @@ class _Traced:
         return any(
             isinstance(x, Node)
             and x._requires_grad
-            and x._op is None
+            and (x._op is None or x._inputs is None)
             and x not in self.fresh
             and getattr(x, "_made", 0) < self.start
-            for node in topological_order(outputs)
+            for node in topological_order(outputs, wanted=())
             for x in node._inputs or ()
         )
 

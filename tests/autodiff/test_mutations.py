@@ -134,7 +134,7 @@ WALK: list[tuple[str, Any, str, str, Callable[[], Any]]] = [
     (
         "a dtype cast is dropped",
         autodiff.walk,
-        r"gx = _in_dtype\(gx, value.dtype\)",
+        r"grads\[leaf\] = _in_dtype\(g, leaf._data.dtype\)",
         "pass",
         test_traps_shapes.test_dtype_of_a_gradient_is_that_of_its_leaf_across_casts,
     ),

@@ -436,6 +436,11 @@ SAMPLES: dict[str, list[Sample]] = {
         *[sample(draw(2, 3), n) for n in (2, 3.0, 0, 1, -1)],
         *[sample(draw(2, 3), np.array([2, 0, 3]))],
     ],
+    "power_derivative": [
+        sample(*case.inputs, by_base=m, by_exponent=n)
+        for case in binary(first=positive)[:2]
+        for m, n in [(1, 0), (0, 1), (1, 1), (2, 1)]
+    ],
     "hypot": binary(),
     "arctan2": binary(),
     "logaddexp": binary(),
@@ -464,7 +469,9 @@ SAMPLES: dict[str, list[Sample]] = {
     "rad2deg": unary(),
     "sinc": [*unary(), sample(np.array([0.0, 1e-4, 9e-3, -0.011, 1.0]))],
     "sigmoid": [*unary(), Sample((np.array([-800.0, -40.0, 0.0, 40.0, 800.0]),), smooth=False)],
+    "logistic": [*unary(), Sample((np.array([-800.0, -40.0, 0.0, 40.0, 800.0]),), smooth=False)],
     "softplus": [*unary(), Sample((np.array([-800.0, -40.0, 0.0, 40.0, 800.0]),), smooth=False)],
+    "gelu": unary(),
     "relu": [*unary(), Sample((draw(70, 70),), smooth=False), Sample((np.zeros(3),), smooth=False)],
     "erf": unary(),
     # elementwise: selection
@@ -544,6 +551,7 @@ SAMPLES: dict[str, list[Sample]] = {
     "max_": [*reductions(values=distinct), *SCALAR, sample(draw(3, 0), axis=0)],
     "min_": [*reductions(values=distinct), *SCALAR, sample(draw(3, 0), axis=0)],
     "prod_": [*reductions(), *SCALAR, *EMPTY, sample(np.array([[0.0, 2.0], [0.0, 0.0]]), axis=1)],
+    "shares": [sample(draw(2, 3, 4), axis=axis) for axis in (None, 0, -1, (0, 2))],
     "logsumexp_": [*reductions(), sample(draw(), axis=None), sample(draw(3, 0), axis=0)],
     "norm_": [*reductions(), *reductions(least=0.01), sample(draw(3, 0), axis=0)],
     "p_norm_": [
@@ -956,9 +964,22 @@ def _gru_scan(
     return y
 
 
+def _power_derivative(a: Any, b: Any, by_base: int, by_exponent: int) -> Any:
+    return {
+        (1, 0): b * a ** (b - 1),
+        (0, 1): a**b * np.log(a),
+        (1, 1): a ** (b - 1) * (1 + b * np.log(a)),
+        (2, 1): a ** (b - 2) * (2 * b - 1 + b * (b - 1) * np.log(a)),
+    }[by_base, by_exponent]
+
+
 REFERENCES: dict[str, Callable[..., Any]] = {
     "power": np.power,
+    "power_derivative": _power_derivative,
+    "sign": np.sign,
+    "gelu": lambda x: x * (0.5 + 0.5 * np.vectorize(math.erf, otypes=[float])(x * 0.5**0.5)),
     "sigmoid": lambda x: 0.5 * np.tanh(x / 2) + 0.5,
+    "logistic": lambda x: 0.5 * np.tanh(x / 2) + 0.5,
     "softplus": lambda x: np.logaddexp(x, 0),
     "relu": lambda x: np.where(x > 0, x, 0),
     "erf": lambda x: np.vectorize(math.erf, otypes=[float])(x),
@@ -987,6 +1008,7 @@ REFERENCES: dict[str, Callable[..., Any]] = {
     "max_": np.max,
     "min_": np.min,
     "prod_": np.prod,
+    "shares": lambda x, axis: np.exp(x) / np.sum(np.exp(x), axis=axis, keepdims=True),
     "logsumexp_": lambda x, **params: np.log(np.sum(np.exp(x), **params)),
     "norm_": lambda x, least=0.0, **params: np.maximum(np.sqrt(np.sum(x * x, **params)), least),
     "p_norm_": lambda x, p, least=0.0, **params: np.maximum(

@@ -12,7 +12,7 @@ from typing import Any
 from tinygrad_kr.arrays.operands import cast_floating, number_as_vector
 from tinygrad_kr.ops import elementwise, network, reduction
 from tinygrad_kr.ops.axes import axis_index
-from tinygrad_kr.ops.elementwise import absolute, erf, expm1, where, where_or_zero
+from tinygrad_kr.ops.elementwise import absolute, expm1, where, where_or_zero
 
 relu, sigmoid, tanh = elementwise.relu, elementwise.sigmoid, elementwise.tanh
 
@@ -85,7 +85,7 @@ def gelu(input: Any, approximate: str = "none") -> Any:
     array([-0.1587,  0.    ,  0.8413], dtype=float32)
     """
     if approximate == "none":
-        return input * (0.5 * (1 + erf(input * math.sqrt(0.5))))
+        return elementwise.gelu(input)
     if approximate == "tanh":
         inner = math.sqrt(2 / math.pi) * (input + 0.044715 * input * input * input)
         return input * (0.5 * (1 + tanh(inner)))

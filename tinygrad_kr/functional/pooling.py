@@ -12,6 +12,7 @@ from tinygrad_kr.arrays.indexing import peek
 from tinygrad_kr.functional.convolution import Sizes, _positive, _sizes
 from tinygrad_kr.ops import shape, window
 from tinygrad_kr.ops.node import Node, constant
+from tinygrad_kr.ops.op import FLOAT16, widened
 
 Pairs = tuple[tuple[int, int], ...]
 
@@ -173,6 +174,10 @@ def _avg_pool(
     count_include_pad: bool,
     divisor_override: int | None,
 ) -> Any:
+    if getattr(input, "dtype", None) == FLOAT16:  # the sum may overflow where the mean does not
+        options = (stride, padding, ceil_mode, count_include_pad, divisor_override)
+        wide = _avg_pool(name, spatial, widened(input), kernel_size, *options)
+        return wide.astype(FLOAT16)
     kernel, strides, pads = _geometry(name, spatial, input, kernel_size, stride, padding)
     ones = (1,) * spatial
     sizes = input.shape[-spatial:]

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy import ndarray
 
-from tinygrad_kr.ops.op import Op, op
+from tinygrad_kr.ops.op import Op, in_float32, op
 
 
 def _getitem(x: ndarray, *, key: Any) -> Any:
@@ -15,6 +15,7 @@ def _getitem(x: ndarray, *, key: Any) -> Any:
     return x[key]
 
 
+@in_float32
 def _index_add(g: ndarray, *, key: Any, shape: tuple[int, ...]) -> ndarray:
     """Zeros of `shape` with `g` added at `key`; an index named twice is added twice."""
     out = np.zeros(shape, g.dtype)
@@ -53,6 +54,7 @@ def _take_along_axis(x: ndarray, *, indices: ndarray, axis: int) -> Any:
     return x[_along(indices, axis)]
 
 
+@in_float32
 def _add_along_axis(g: ndarray, *, indices: ndarray, axis: int, shape: tuple[int, ...]) -> ndarray:
     """Zeros of `shape` with `g` added at `indices` along `axis`."""
     out = np.zeros(shape, g.dtype)

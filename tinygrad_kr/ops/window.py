@@ -20,7 +20,7 @@ from tinygrad_kr.ops import convolutions
 from tinygrad_kr.ops.elementwise import where_or_zero
 from tinygrad_kr.ops.linalg import column_sums, rows_of
 from tinygrad_kr.ops.node import Node
-from tinygrad_kr.ops.op import Op, op
+from tinygrad_kr.ops.op import Op, in_float32, op
 from tinygrad_kr.ops.products import gemm
 from tinygrad_kr.ops.shape import broadcast_to
 
@@ -102,6 +102,7 @@ def _unfold(x: ndarray, *, kernel: Sizes, stride: Sizes, dilation: Sizes) -> nda
     )
 
 
+@in_float32
 def _fold(g: ndarray, *, shape: Sizes, kernel: Sizes, stride: Sizes, dilation: Sizes) -> ndarray:
     """Zeros of `shape` with every window of `g` added at its position."""
     spatial = len(kernel)
@@ -123,6 +124,7 @@ fold: Op   = op(_fold,   lambda g, y, x, shape, **window: unfold(g, **window))
 # of these three is the derivative of the other two.
 
 
+@in_float32
 def _convolve(
     x: ndarray,
     weight: ndarray,
@@ -153,6 +155,7 @@ def _convolve(
     return np.moveaxis(y, -1, 1)
 
 
+@in_float32
 def _convolve_transposed(
     g: ndarray,
     weight: ndarray,
@@ -201,6 +204,7 @@ def _inside(start: int, stride: int, count: int, size: int) -> tuple[slice, slic
     return slice(start + first * stride, max(start + stop * stride, 0), stride), slice(first, stop)
 
 
+@in_float32
 def _convolve_weight(
     x: ndarray,
     g: ndarray,
@@ -291,6 +295,7 @@ convolve_weight: Op = op(_convolve_weight,
 # ------------------------------------------------------------------ sums and maxima of windows
 
 
+@in_float32
 def _sum_pool(x: ndarray, *, kernel: Sizes, stride: Sizes, dilation: Sizes) -> Any:
     """The sum of the elements of each window of the last axes."""
     return _accumulated(np.add, x, kernel, stride, dilation)
@@ -351,6 +356,7 @@ def _first_largest(x: ndarray, y: ndarray, elements: list[Any]) -> Iterator[ndar
     yield free
 
 
+@in_float32
 def _max_pool_vjp(g: ndarray, x: ndarray, y: ndarray, **window: Sizes) -> ndarray:
     """Zeros like `x` with `g` added to the first largest element of each window, `y`."""
     return _put(
@@ -364,6 +370,7 @@ def _max_pool_gather(x: ndarray, *, index: ndarray, **window: Sizes) -> Any:
     return np.take_along_axis(flat, index[..., None], -1)[..., 0]
 
 
+@in_float32
 def _max_unpool(g: ndarray, *, index: ndarray, shape: Sizes, **window: Sizes) -> ndarray:
     """Zeros of `shape` with `g` added to the element of each window that `index` names."""
     return _put(
