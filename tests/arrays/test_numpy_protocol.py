@@ -729,7 +729,6 @@ def test_a_matrix_is_read_by_one_triangle_as_in_numpy() -> None:
         (lambda t: np.linalg.eig(np.outer(t, t)), "np.linalg.eig is not supported"),
         (lambda t: np.median(t), "np.median is not supported"),
         (lambda t: np.fft.fft(t), "np.fft.fft is not supported"),
-        (lambda t: np.heaviside(t, 0.5), "np.heaviside is not supported"),
         (lambda t: np.copyto(np.zeros(3), t), "np.copyto is not supported"),
         (lambda t: np.modf(t), "np.modf is not supported"),
     ],

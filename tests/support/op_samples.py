@@ -424,6 +424,13 @@ SAMPLES: dict[str, list[Sample]] = {
         sample(np.array([5.3, -5.3, 0.7]), np.array([2.0, 2.0, -0.5])),
         sample(draw(), 0.7),
     ],
+    "fmod": [
+        sample(np.array([5.3, -5.3, 0.7]), np.array([2.0, 2.0, -0.5])),
+        sample(draw(2, 1), np.array([0.3, 7.0])),
+        sample(draw(), 0.7),
+    ],
+    "copysign": [*binary(), Sample((np.zeros(2), np.array([0.0, -0.0])), smooth=False)],
+    "heaviside": [*binary(), sample(np.array([0, 1, -1]), draw(3))],
     "negative": unary(),
     "positive": unary(),
     "absolute": unary(),
