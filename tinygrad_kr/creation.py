@@ -7,12 +7,14 @@ from typing import Any
 import numpy as np
 
 from tinygrad_kr.arrays.operands import as_array
+from tinygrad_kr.ops.op import common_dtype
 from tinygrad_kr.random import _shape
 from tinygrad_kr.tensor import Tensor
 
 __all__ = [
-    "arange", "empty", "empty_like", "eye", "full", "full_like", "linspace", "ones",
-    "ones_like", "rand_like", "randn_like", "tensor", "zeros", "zeros_like",
+    "arange", "as_tensor", "empty", "empty_like", "eye", "from_numpy", "full", "full_like",
+    "linspace", "logspace", "ones", "ones_like", "rand_like", "randn_like", "tensor", "zeros",
+    "zeros_like",
 ]  # fmt: skip
 
 
@@ -28,6 +30,39 @@ def tensor(data: Any, dtype: Any = None, requires_grad: bool = False) -> Tensor:
             [3., 4.]])
     """
     return Tensor(np.array(as_array(data, dtype)), requires_grad=requires_grad)
+
+
+def as_tensor(data: Any, dtype: Any = None) -> Tensor:
+    """`data` as a Tensor, which shares its memory where it can.
+
+    A Tensor stays itself, with its history; in another dtype it is converted. An array is not
+    copied unless its dtype changes; Python numbers and lists are.
+    dtype: by default float32 for Python floats, int64 for ints, and that of an array or Tensor.
+    Raises TypeError for anything but real numbers. Source: torch.as_tensor.
+
+    >>> a = np.array([1.0, 2.0])
+    >>> tk.as_tensor(a).data is a
+    True
+    """
+    if isinstance(data, Tensor):
+        return data if dtype is None else data.to(dtype)
+    return Tensor(as_array(data, dtype))
+
+
+def from_numpy(array: Any) -> Tensor:
+    """A Tensor of an ndarray, whose memory it shares.
+
+    Raises TypeError for anything but an ndarray of real numbers. Source: torch.from_numpy.
+
+    >>> a = np.array([1.0, 2.0])
+    >>> tk.from_numpy(a).data is a
+    True
+    """
+    if not isinstance(array, np.ndarray):
+        raise TypeError(
+            f"from_numpy: expected an ndarray, got {type(array).__name__}. Use tk.as_tensor"
+        )
+    return Tensor(array)
 
 
 def zeros(*sizes: Any, dtype: Any = np.float32, requires_grad: bool = False) -> Tensor:
@@ -127,6 +162,33 @@ def linspace(
     Tensor([0. , 0.5, 1. ])
     """
     return Tensor(_default(np.linspace(start, end, steps), dtype), requires_grad=requires_grad)
+
+
+def logspace(
+    start: Any,
+    end: Any,
+    steps: int,
+    base: float = 10.0,
+    dtype: Any = None,
+    requires_grad: bool = False,
+) -> Tensor:
+    """`steps` numbers from base^start to base^end, both included, with evenly spaced exponents.
+
+    start, end: numbers, or 0-d Tensors, through which gradients flow.
+    dtype: float32 by default. Raises ValueError if `steps` is negative.
+    Source: torch.logspace, np.logspace.
+
+    >>> tk.logspace(0, 2, 3)
+    Tensor([  1.,  10., 100.])
+    """
+    if steps < 0:
+        raise ValueError(f"logspace: expected steps of at least 0, got {steps}.")
+    if isinstance(start, Tensor) or isinstance(end, Tensor):
+        share = np.arange(steps) / max(steps - 1, 1)
+        y: Tensor = base ** (start * (1 - share) + end * share)
+        y = y.to(common_dtype((start, end)) if dtype is None else dtype)
+        return y.requires_grad_(requires_grad or y.requires_grad)
+    return Tensor(_default(np.logspace(start, end, steps, base=base), dtype), None, requires_grad)
 
 
 def _default(array: Any, dtype: Any) -> Any:

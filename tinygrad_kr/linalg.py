@@ -569,3 +569,26 @@ def p_norm(
     if p == "nuc":
         return matrix_norm(x, "nuc", (-2, -1) if axis is None else axis, keepdims)
     return vector_norm(x, 2 if p in ("fro", None) else p, axis, keepdims)
+
+
+def cdist(x1: Any, x2: Any, p: float = 2.0) -> Any:
+    """The distance of each row of `x1` from each row of `x2`: |x1[..., i, :] - x2[..., j, :]|_p.
+
+    x1: (..., M, K). x2: (..., N, K). Axes before the last two broadcast. Result: (..., M, N).
+    p: of the norm, at least 0: see `vector_norm`.
+    The norms are those of the differences: near rows are as accurate as far ones. They take memory
+    for M N K numbers.
+    Gradient: that of the norm of the difference, 0 where the distance is 0.
+    Raises ValueError for less than two axes, other sizes of rows, or a negative p.
+    Source: torch.cdist.
+
+    >>> tk.cdist(tk.tensor([[0.0, 0.0]]), tk.tensor([[3.0, 4.0], [0.0, 1.0]]))
+    Tensor([[5., 1.]])
+    """
+    x1, x2 = (floating(x) for x in operands(x1, x2))
+    if x1.ndim < 2 or x2.ndim < 2 or x1.shape[-1] != x2.shape[-1] or p < 0:
+        raise ValueError(
+            f"cdist: expected rows of one size and p of at least 0, got {x1.shape}, {x2.shape} and "
+            f"p={p}."
+        )
+    return vector_norm(x1[..., :, None, :] - x2[..., None, :, :], p, -1)

@@ -284,7 +284,7 @@ _serve(np.broadcast_arrays, lambda *args, subok=False: arrays.broadcast_tensors(
 _serve(np.flip,     lambda m, axis=None: shape.flip(m, axis=axis))
 _serve(np.flipud,   lambda m: shape.flip(m, axis=0))
 _serve(np.fliplr,   lambda m: shape.flip(m, axis=1))
-_serve(np.rot90,    lambda m, k=1, axes=(0, 1): _rot90(m, k % 4, axes))
+_serve(np.rot90,    lambda m, k=1, axes=(0, 1): arrays.rot90(m, k, axes))
 _serve(np.roll,     lambda a, shift, axis=None: shape.roll(a, shift=shift, axis=axis))
 _serve(np.tile,     lambda A, reps: arrays.tile(A, reps))
 _serve(np.repeat,   lambda a, repeats, axis=None: arrays.repeat_interleave(a, repeats, axis))
@@ -338,15 +338,6 @@ def _reshape(a: Any, size: Any, order: str) -> Any:
 def _rollaxis(a: Any, axis: int, start: int) -> Any:
     axis, start = axis % a.ndim, start + a.ndim * (start < 0)
     return a.moveaxis(axis, start - (axis < start))
-
-
-def _rot90(m: Any, k: int, axes: tuple[int, int]) -> Any:
-    first, second = axes
-    if k % 2 == 0:
-        return shape.flip(m, axis=axes) if k else m
-    if k == 1:
-        return shape.flip(m, axis=second).swapaxes(first, second)
-    return shape.flip(m.swapaxes(first, second), axis=second)
 
 
 def _pad(array: Any, pad_width: Any, mode: str, constant_values: Any = 0) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import builtins
 import sys
 from collections.abc import Callable, Iterator
 from functools import cache
@@ -13,6 +14,11 @@ import numpy as np
 from numpy import ndarray
 
 from tinygrad_kr.arrays import (
+    comparison,
+    reduction,
+    statistics,
+)
+from tinygrad_kr.arrays import (
     elementwise as array_elementwise,
 )
 from tinygrad_kr.arrays import (
@@ -20,9 +26,6 @@ from tinygrad_kr.arrays import (
 )
 from tinygrad_kr.arrays import (
     products as array_products,
-)
-from tinygrad_kr.arrays import (
-    reduction,
 )
 from tinygrad_kr.arrays import (
     shape as array_shape,
@@ -98,6 +101,60 @@ def method(function: Callable[..., Any]) -> Callable[..., Any]:
     unwrapped: Callable[..., Any] = getattr(function, "__wrapped__")  # noqa: B009
     unwrapped.__module__, unwrapped.__qualname__ = __name__, f"Tensor.{unwrapped.__name__}"
     return unwrapped
+
+
+def _written_by(name: str, formula: str) -> Callable[..., Any]:
+    """A method that overwrites a leaf or constant with the result of the method `name`."""
+
+    def write(self: Tensor, *args: Any, **kwargs: Any) -> Any:
+        self._refuse_write(f"{name}_")
+        result = getattr(self, name)(*args, **kwargs)
+        if not np.can_cast(result.dtype, self.dtype, "same_kind"):
+            raise TypeError(
+                f"{name}_: expected a result of {self.dtype}, got {result.dtype}. Write "
+                f"t = t.{name}(...) for a new Tensor"
+            )
+        if result.shape != self.shape:
+            raise ValueError(
+                f"{name}_: expected a result of shape {self.shape}, got {result.shape}. Write "
+                f"t = t.{name}(...) for a new Tensor"
+            )
+        self._overwrite(..., result, f"{name}_")
+        return self
+
+    write.__name__, write.__qualname__ = f"{name}_", f"Tensor.{name}_"
+    write.__doc__ = _IN_PLACE.format(
+        name=name, formula=formula, arguments=_IN_PLACE_ARGUMENTS.get(name, "")
+    )
+    return write
+
+
+_IN_PLACE = """Overwrite the elements with {formula}, and return the Tensor: `{name}` in place.
+
+The arguments are those of `{name}`.
+Raises RuntimeError for a computed Tensor, for a leaf that requires grad outside `no_grad()`, and
+    for a result that requires grad; TypeError for a result that its dtype does not hold.
+Source: torch.Tensor.{name}_.
+
+>>> w = tk.tensor([[0.25, 0.5], [1.0, 2.0]], requires_grad=True)
+>>> with tk.no_grad():
+...     w.{name}_({arguments}) is w
+True
+"""
+
+
+_IN_PLACE_ARGUMENTS = {
+    **dict.fromkeys(("add", "sub", "mul", "div", "pow", "remainder"), "2.0"),
+    **dict.fromkeys(("addcmul", "addcdiv"), "2.0, 4.0, value=0.5"),
+    "addmm": "tk.ones(2, 1), tk.ones(1, 2)",
+    "lerp": "1.0, 0.5",
+    "clamp": "0.0, 1.0",
+    "masked_fill": "[True, False], 0.0",
+    "scatter": "1, [[0], [1]], 7.0",
+    "scatter_add": "1, [[0], [1]], tk.ones(2, 1)",
+    "scatter_reduce": '1, [[0], [1]], tk.ones(2, 1), "amax"',
+}
+"""The arguments of the examples in docstrings."""
 
 
 class Tensor(Node):
@@ -462,16 +519,7 @@ class Tensor(Node):
 
     def _overwrite(self, key: Any, value: Any, what: str) -> None:
         """Write into the array, unless gradients flow through it; `backward()` takes notice."""
-        if self._op is not None:
-            raise RuntimeError(
-                f"{what}: expected a leaf, got the result of {self._op.__name__}, part of a graph. "
-                "Use .detach().clone() first, or tk.where to make a new Tensor"
-            )
-        if self._requires_grad and current_mode() != OFF:
-            raise RuntimeError(
-                f"{what}: expected a constant, got a leaf that requires grad. Write it under "
-                "`with no_grad():`"
-            )
+        self._refuse_write(what)
         given = value
         if isinstance(value, Node):
             if value._requires_grad and current_mode() != OFF:
@@ -487,6 +535,19 @@ class Tensor(Node):
         bump_versions([self], what)
         if tracer is not None:
             tracer.written(self, key, given, what)
+
+    def _refuse_write(self, what: str) -> None:
+        """Raise RuntimeError where gradients flow through the Tensor."""
+        if self._op is not None:
+            raise RuntimeError(
+                f"{what}: expected a leaf, got the result of {self._op.__name__}, part of a graph. "
+                "Use .detach().clone() first, or tk.where to make a new Tensor"
+            )
+        if self._requires_grad and current_mode() != OFF:
+            raise RuntimeError(
+                f"{what}: expected a constant, got a leaf that requires grad. Write it under "
+                "`with no_grad():`"
+            )
 
     def __setitem__(self, key: Any, value: Any) -> None:
         self._overwrite(plain_key(key), value, "t[...] = ...")
@@ -528,6 +589,72 @@ class Tensor(Node):
         Tensor([0., 0.])
         """
         return self.fill_(0)
+
+    add_ = _written_by("add", "x + other")
+    sub_ = subtract_ = _written_by("sub", "x - other")
+    mul_ = multiply_ = _written_by("mul", "x other")
+    div_ = divide_ = true_divide_ = _written_by("div", "x / other")
+    pow_ = _written_by("pow", "x^other")
+    remainder_ = _written_by("remainder", "x - other floor(x / other)")
+    addcmul_ = _written_by("addcmul", "x + value a b")
+    addcdiv_ = _written_by("addcdiv", "x + value a / b")
+    addmm_ = _written_by("addmm", "beta x + alpha a b")
+    lerp_ = _written_by("lerp", "x + weight (end - x)")
+    clamp_ = clip_ = _written_by("clamp", "x limited to [min, max]")
+    masked_fill_ = _written_by("masked_fill", "`value` where `mask` holds")
+    nan_to_num_ = _written_by("nan_to_num", "numbers in place of NaN and infinities")
+    abs_ = absolute_ = _written_by("abs", "|x|")
+    neg_ = negative_ = _written_by("neg", "-x")
+    exp_, log_ = _written_by("exp", "e^x"), _written_by("log", "log(x)")
+    sqrt_, square_ = _written_by("sqrt", "sqrt(x)"), _written_by("square", "x^2")
+    reciprocal_ = _written_by("reciprocal", "1 / x")
+    sin_, cos_ = _written_by("sin", "sin(x)"), _written_by("cos", "cos(x)")
+    tanh_, sigmoid_ = _written_by("tanh", "tanh(x)"), _written_by("sigmoid", "1 / (1 + e^-x)")
+    relu_ = _written_by("relu", "max(x, 0)")
+    floor_, ceil_ = _written_by("floor", "floor(x)"), _written_by("ceil", "ceil(x)")
+    round_, trunc_ = _written_by("round", "x rounded"), _written_by("trunc", "trunc(x)")
+    sign_ = _written_by("sign", "the sign of x")
+    tril_ = _written_by("tril", "the lower triangle of x")
+    triu_ = _written_by("triu", "the upper triangle of x")
+    scatter_ = _written_by("scatter", "x with `src` at an index")
+    scatter_add_ = _written_by("scatter_add", "x with `src` added at an index")
+    scatter_reduce_ = _written_by("scatter_reduce", "x with `src` reduced into it")
+
+    def uniform_(
+        self, low: builtins.float = 0.0, high: builtins.float = 1.0, *, generator: Any = None
+    ) -> Tensor:
+        """Overwrite with uniform random numbers on [low, high), and return the Tensor.
+
+        generator: a np.random.Generator, the default one if none is given.
+        Raises RuntimeError for a computed Tensor, and for a leaf that requires grad outside
+            `no_grad()`; TypeError for integers. Source: torch.Tensor.uniform_.
+
+        >>> tk.zeros(2, 3).uniform_(-1, 1).shape
+        (2, 3)
+        """
+        from tinygrad_kr.random import rand
+
+        drawn = rand(self.shape, generator=generator, dtype=self.dtype)
+        self._overwrite(..., drawn * (high - low) + low, "uniform_")
+        return self
+
+    def normal_(
+        self, mean: builtins.float = 0.0, std: builtins.float = 1.0, *, generator: Any = None
+    ) -> Tensor:
+        """Overwrite with normal random numbers of a mean and standard deviation; return the Tensor.
+
+        generator: a np.random.Generator, the default one if none is given.
+        Raises RuntimeError for a computed Tensor, and for a leaf that requires grad outside
+            `no_grad()`; TypeError for integers. Source: torch.Tensor.normal_.
+
+        >>> tk.zeros(2, 3).normal_(0, 0.01).shape
+        (2, 3)
+        """
+        from tinygrad_kr.random import randn
+
+        drawn = randn(self.shape, generator=generator, dtype=self.dtype)
+        self._overwrite(..., drawn * std + mean, "normal_")
+        return self
 
     __iadd__ = _in_place(elementwise.add, "+=")
     __isub__ = _in_place(elementwise.subtract, "-=")
@@ -628,22 +755,52 @@ class Tensor(Node):
 
     # -------------------------------------------------------------- methods: elementwise
 
-    abs, neg = elementwise.absolute, elementwise.negative
-    sign = elementwise.sign
-    exp, expm1 = elementwise.exp, elementwise.expm1
+    abs = absolute = elementwise.absolute
+    neg = negative = elementwise.negative
+    positive, sign, reciprocal = elementwise.positive, elementwise.sign, elementwise.reciprocal
+    exp, exp2, expm1 = elementwise.exp, elementwise.exp2, elementwise.expm1
     log, log1p = elementwise.log, elementwise.log1p
     log2, log10 = elementwise.log2, elementwise.log10
     sqrt, square = elementwise.sqrt, elementwise.square
     sin, cos, tan = elementwise.sin, elementwise.cos, elementwise.tan
-    arcsin, arccos, arctan = elementwise.arcsin, elementwise.arccos, elementwise.arctan
-    arctan2 = elementwise.arctan2
+    arcsin = asin = elementwise.arcsin
+    arccos = acos = elementwise.arccos
+    arctan = atan = elementwise.arctan
+    arctan2 = atan2 = elementwise.arctan2
     sinh, cosh, tanh = elementwise.sinh, elementwise.cosh, elementwise.tanh
+    arcsinh = asinh = elementwise.arcsinh
+    arccosh = acosh = elementwise.arccosh
+    arctanh = atanh = elementwise.arctanh
+    deg2rad, rad2deg, sinc = elementwise.deg2rad, elementwise.rad2deg, elementwise.sinc
     sigmoid, softplus = elementwise.sigmoid, elementwise.softplus
     relu, erf = elementwise.relu, elementwise.erf
-    maximum, minimum = elementwise.maximum, elementwise.minimum
     floor, ceil = elementwise.floor, elementwise.ceil
+    trunc = fix = elementwise.trunc
     isnan, isinf, isfinite = elementwise.isnan, elementwise.isinf, elementwise.isfinite
+
+    add = elementwise.add
+    sub = subtract = elementwise.subtract
+    mul = multiply = elementwise.multiply
+    div = divide = true_divide = elementwise.divide
     pow = elementwise.power
+    remainder, fmod = elementwise.remainder, elementwise.fmod
+    floor_divide = elementwise.floor_divide
+    maximum, minimum = elementwise.maximum, elementwise.minimum
+    fmax, fmin = elementwise.fmax, elementwise.fmin
+    hypot, logaddexp = elementwise.hypot, elementwise.logaddexp
+    copysign, heaviside = elementwise.copysign, elementwise.heaviside
+    eq, ne = elementwise.equal, elementwise.not_equal
+    not_equal = elementwise.not_equal
+    lt = less = elementwise.less
+    le = less_equal = elementwise.less_equal
+    gt = greater = elementwise.greater
+    ge = greater_equal = elementwise.greater_equal
+    logical_and, logical_or = elementwise.logical_and, elementwise.logical_or
+    logical_xor, logical_not = elementwise.logical_xor, elementwise.logical_not
+    lerp = method(array_elementwise.lerp)
+    addcmul, addcdiv = method(array_elementwise.addcmul), method(array_elementwise.addcdiv)
+    nan_to_num = method(array_elementwise.nan_to_num)
+    isclose, allclose = method(comparison.isclose), method(comparison.allclose)
 
     def softmax(self, dim: int) -> Tensor:
         """The softmax along `dim`: e^x / sum(e^x), positive and with sum 1.
@@ -668,16 +825,6 @@ class Tensor(Node):
         Tensor([-1000.,     0.])
         """
         return network.log_softmax(self, axis=dim)
-
-    def reciprocal(self) -> Tensor:
-        """1 / x, elementwise. Integers become float32.
-
-        Gradient: -g / x^2.
-
-        >>> tk.tensor([2.0, 4.0]).reciprocal()
-        Tensor([0.5 , 0.25])
-        """
-        return 1 / self  # type: ignore[no-any-return]
 
     def round(self, decimals: int = 0) -> Tensor:
         """The elements rounded to `decimals` places, halves to even.
@@ -777,6 +924,11 @@ class Tensor(Node):
     argmax, argmin = reduction.argmax, reduction.argmin
     cumsum, cumprod = reduction.cumsum, reduction.cumprod
     any, all = reduction.any, reduction.all
+    count_nonzero = reduction.count_nonzero
+    nansum, nanmean = method(statistics.nansum), method(statistics.nanmean)
+    quantile = method(statistics.quantile)
+    cov, corrcoef = method(statistics.cov), method(statistics.corrcoef)
+    histc, histogram = method(statistics.histc), method(statistics.histogram)
 
     # -------------------------------------------------------------- methods: shape
 
@@ -786,7 +938,7 @@ class Tensor(Node):
     unflatten = method(array_shape.unflatten)
     transpose = method(array_shape.transpose)
     permute = method(array_shape.permute)
-    swapaxes = method(array_shape.swapaxes)
+    swapaxes = swapdims = method(array_shape.swapaxes)
     squeeze = method(array_shape.squeeze)
     unsqueeze = method(array_shape.unsqueeze)
     expand = method(array_shape.expand)
@@ -794,6 +946,7 @@ class Tensor(Node):
     broadcast_to = method(array_shape.broadcast_to)
     flip = method(array_shape.flip)
     roll = method(array_shape.roll)
+    rot90 = method(array_shape.rot90)
     repeat = method(array_shape.repeat)
     tile = method(array_shape.tile)
     repeat_interleave = method(array_shape.repeat_interleave)
@@ -811,17 +964,22 @@ class Tensor(Node):
 
     take = method(array_indexing.take)
     gather = method(array_indexing.gather)
+    scatter = method(array_indexing.scatter)
     scatter_add = method(array_indexing.scatter_add)
+    scatter_reduce = method(array_indexing.scatter_reduce)
     index_select = method(array_indexing.index_select)
     take_along_axis = method(array_indexing.take_along_axis)
     sort = method(array_indexing.sort)
     argsort = method(array_indexing.argsort)
     topk = method(array_indexing.topk)
     nonzero = method(array_indexing.nonzero)
+    unique = method(array_indexing.unique)
     triu = method(array_indexing.triu)
     tril = method(array_indexing.tril)
     diag = method(array_indexing.diag)
     matmul = matmul
+    mm, bmm = method(array_products.mm), method(array_products.bmm)
+    mv, addmm = method(array_products.mv), method(array_products.addmm)
 
     def norm(
         self,

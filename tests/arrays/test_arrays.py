@@ -38,7 +38,176 @@ STEPS = np.array([0.0, 0.5, 2.0])
 MASK = np.array([[True, False, True], [False, False, True]])
 Case = tuple[Callable[..., Any], Callable[..., Any], tuple[ndarray, ...]]
 
+WITH_NAN = np.where(A23 > 0.03, np.nan, A23)
+SHARES = np.array([0.0, 0.3, 0.5, 1.0])
+INDEX = np.array([[2, 0, 2], [1, 1, 0]])
+REPEATED = np.array([[0, 0, 2, 0], [1, 1, 1, 0]])
+
+
+def lerped(a: Any, b: Any, w: Any) -> Any:
+    return a + w * (b - a)
+
+
+def scattered(start: Any, index: ndarray, src: Any, reduce: str, include_self: bool) -> Any:
+    """`scatter_reduce` along axis 1, element by element."""
+    y = np.array(start)
+    for i, k in np.ndindex(y.shape):
+        found = [src[i, j] for j in range(index.shape[1]) if index[i, j] == k]
+        if found:
+            found += [start[i, k]] * include_self
+            y[i, k] = getattr(np, reduce)(found)
+    return y
+
+
 CASES: dict[str, list[Case]] = {
+    "matrices": [
+        (arrays.mm, np.matmul, (A23, A33)),
+        (arrays.bmm, np.matmul, (A234, apart(2, 4, 2))),
+        (arrays.mv, np.matmul, (A23, V3)),
+        (lambda a, b: a.mm(b), np.matmul, (apart(2, 0), apart(0, 3))),
+        (arrays.addmm, lambda x, a, b: x + a @ b, (V3, A23, A33)),
+        (
+            lambda x, a, b: x.addmm(a, b, beta=0.5, alpha=-2.0),
+            lambda x, a, b: 0.5 * x - 2.0 * (a @ b),
+            (apart(2, 1), A23, A33),
+        ),
+        (
+            lambda a, b: arrays.addmm(Tensor(np.nan), a, b, beta=0),
+            np.matmul,
+            (A23, A33),
+        ),
+    ],
+    "combined": [
+        (arrays.addcmul, lambda x, a, b: x + a * b, (A23, V3, apart(2, 1))),
+        (
+            lambda x, a: x.addcmul(a, 2.0, value=0.5),
+            lambda x, a: x + a,
+            (apart(), A23),
+        ),
+        (arrays.addcdiv, lambda x, a, b: x + a / b, (A23, V3, apart(2, 1) + 2)),
+        (
+            lambda x, a, b: x.addcdiv(a, b, value=-3),
+            lambda x, a, b: x - 3 * a / b,
+            (V3, apart(), A23 + 2),
+        ),
+        (arrays.lerp, lerped, (A23, V3, apart(2, 1) + 0.52)),
+        (arrays.lerp, lerped, (A23, apart(), apart(2, 3))),
+        (lambda a, b: a.lerp(b, 0.75), lambda a, b: lerped(a, b, 0.75), (A23, V3)),
+        (lambda a, b: a.lerp(b, 0.25), lambda a, b: lerped(a, b, 0.25), (A23, V3)),
+        (lambda b: arrays.lerp([1.0, 2.0, 3.0], b, 1), lambda b: b, (V3,)),
+    ],
+    "rot90": [
+        *(
+            (lambda a, k=k: arrays.rot90(a, k), lambda a, k=k: np.rot90(a, k), (A23,))
+            for k in range(-1, 5)
+        ),
+        (lambda a: a.rot90(dims=(2, 0)), lambda a: np.rot90(a, axes=(2, 0)), (A234,)),
+        (lambda a: arrays.swapdims(a, 0, 2), lambda a: a.swapaxes(0, 2), (A234,)),
+        (lambda a: arrays.concat([a, a]), lambda a: np.concatenate([a, a]), (A23,)),
+    ],
+    "scatter": [
+        (
+            lambda a, b: a.scatter(1, [[2], [0]], b),
+            lambda a, b: np.array([[a[0, 0], a[0, 1], b[0, 0]], [b[1, 0], a[1, 1], a[1, 2]]]),
+            (A23, apart(2, 2)),
+        ),
+        (
+            lambda a: arrays.scatter(a, 0, Tensor([[1, 0]]), 7.0),
+            lambda a: np.array([[a[0, 0], 7.0, a[0, 2]], [7.0, a[1, 1], a[1, 2]]]),
+            (A23,),
+        ),
+        (
+            lambda a, b: arrays.scatter(a, axis=0, index=[1, 1, 1], src=b),
+            lambda a, b: np.array([a[0], b[2], a[2]]),
+            (V3, apart(4)),
+        ),
+        (lambda a, b: a.scatter(0, 0, b), lambda a, b: b + 0 * a, (apart(), apart())),
+        (
+            lambda a, b: a.scatter(1, [[2], [0]], b, reduce="add"),
+            lambda a, b: np.add(a, [[0, 0, b[0, 0]], [b[1, 0], 0, 0]]),
+            (A23, apart(2, 1)),
+        ),
+        (
+            lambda a: a.scatter(1, [[2], [0]], value=3.0, reduce="multiply"),
+            lambda a: a * [[1, 1, 3], [3, 1, 1]],
+            (A23,),
+        ),
+        *(
+            (
+                lambda a, b, r=r, s=s: arrays.scatter_reduce(a, 1, REPEATED, b, r, include_self=s),
+                lambda a, b, r=r, s=s: scattered(a, REPEATED, b, r, s),
+                (apart(2, 4) + 0.02, apart(2, 4)),
+            )
+            for r in ("sum", "prod", "mean", "amax", "amin")
+            for s in (True, False)
+        ),
+        (
+            lambda a, b: a.scatter_reduce(0, 0, b, "amax"),
+            np.maximum,
+            (apart(), apart() + 1),
+        ),
+        (
+            lambda a, b: a.scatter_reduce(0, np.zeros(0, int), b, "prod"),
+            lambda a, b: a + b.sum(),
+            (V3, apart(0)),
+        ),
+    ],
+    "statistics": [
+        (arrays.nansum, np.nansum, (WITH_NAN,)),
+        (lambda a: a.nansum(dim=1, keepdim=True), lambda a: np.nansum(a, 1, keepdims=True), (A23,)),
+        (arrays.nanmean, np.nanmean, (WITH_NAN,)),
+        (lambda a: a.nanmean(axis=(0, 2)), lambda a: np.nanmean(a, (0, 2)), (A234,)),
+        (arrays.var_mean, lambda a: [a.var(ddof=1), a.mean()], (A23,)),
+        (
+            lambda a: arrays.std_mean(a, dim=0, keepdim=True, correction=0),
+            lambda a: [a.std(0, keepdims=True), a.mean(0, keepdims=True)],
+            (A23,),
+        ),
+        (arrays.cov, np.cov, (apart(3, 5),)),
+        (arrays.cov, np.cov, (V3,)),
+        (
+            lambda a: a.cov(correction=0, fweights=[1, 2, 1, 0, 3]),
+            lambda a: np.cov(a, ddof=0, fweights=[1, 2, 1, 0, 3]),
+            (apart(2, 5),),
+        ),
+        (
+            lambda a, w: arrays.cov(a, fweights=Tensor([1, 2, 1]), aweights=w),
+            lambda a, w: np.cov(a, fweights=[1, 2, 1], aweights=w),
+            (A23, np.array([0.5, 1.0, 0.25])),
+        ),
+        (arrays.corrcoef, np.corrcoef, (apart(3, 5),)),
+    ],
+    "quantile": [
+        (lambda a: arrays.quantile(a, 0.3), lambda a: np.quantile(a, 0.3), (A234,)),
+        (
+            lambda a: a.quantile(SHARES, dim=1),
+            lambda a: np.quantile(a, SHARES, axis=1),
+            (A234,),
+        ),
+        (
+            lambda a: a.quantile([0.2, 0.9], axis=(0, 2), keepdims=True),
+            lambda a: np.quantile(a, [0.2, 0.9], axis=(0, 2), keepdims=True),
+            (A234,),
+        ),
+        (
+            lambda a, q: arrays.quantile(a, q, -1),
+            lambda a, q: np.quantile(a, q, -1),
+            (
+                A234,
+                np.array([0.3, 0.45]),
+            ),
+        ),
+        *(
+            (
+                lambda a, m=m: arrays.quantile(a, [0.2, 0.6, 1.0], 0, interpolation=m),
+                lambda a, m=m: np.quantile(a, [0.2, 0.6, 1.0], 0, method=m),
+                (apart(4, 3),),
+            )
+            for m in ("linear", "lower", "higher", "midpoint", "nearest")
+        ),
+        (lambda a: a.quantile(0.7), lambda a: a, (apart(),)),
+        (lambda a: arrays.quantile(a, 0.5, dim=1), lambda a: np.median(a, 1), (apart(0, 2),)),
+    ],
     "concatenate": [
         (lambda a, b: arrays.concatenate([a, b]), lambda a, b: np.concatenate([a, b]), (A23, A33)),
         (
@@ -303,8 +472,65 @@ INDICES: list[Case] = [
     (lambda a: arrays.argsort(a, 0, descending=True), lambda a: np.argsort(-a, 0), (A33,)),
     (lambda a: arrays.nonzero(a > 0.3), lambda a: np.argwhere(a > 0.3), (A33,)),
     (lambda a: arrays.nonzero(a > 0.3, as_tuple=True), lambda a: np.nonzero(a > 0.3), (A33,)),
+    (arrays.unique, lambda a: np.unique(a), (INDEX,)),
+    (
+        lambda a: a.unique(return_inverse=True, return_counts=True),
+        lambda a: (np.unique(a), np.array([[2, 0, 2], [1, 1, 0]]), np.array([2, 2, 2])),
+        (INDEX,),
+    ),
+    (
+        lambda a: arrays.unique(a, return_inverse=True, dim=1),
+        lambda a: (a[:, [1, 0, 2]][:, :2], np.array([1, 0, 1])),
+        (np.array([[3.0, 1.0, 3.0], [2.0, 0.0, 2.0]]),),
+    ),
+    (arrays.unique, lambda a: np.sort(a), (np.array([np.nan, 1.0, np.nan]),)),
+    (arrays.searchsorted, np.searchsorted, (STEPS, np.array([[0.5, 0.6], [-1.0, 3.0]]))),
+    (
+        lambda a: arrays.searchsorted(a, [[0.2, 0.9], [0.5, 3.0]], right=True),
+        lambda a: np.array([[1, 1], [1, 3]]),
+        (np.array([[0.0, 1.0, 2.0], [0.0, 1.0, 2.0]]),),
+    ),
+    (
+        lambda a: arrays.searchsorted(a, 2.0, side="right", sorter=[2, 0, 1], out_int32=True),
+        lambda a: np.array(2, np.int32),
+        (np.array([2.0, 3.0, 1.0]),),
+    ),
+    (lambda a: arrays.bucketize(a, STEPS), lambda a: np.searchsorted(STEPS, a), (A23,)),
+    (
+        lambda a: arrays.bucketize(a, [0.0, 0.5], right=True),
+        lambda a: np.searchsorted([0.0, 0.5], a, "right"),
+        (np.array([0.0, 0.5]),),
+    ),
+    (
+        lambda a: a.histc(4, -1, 1),
+        lambda a: np.histogram(a, 4, (-1, 1))[0].astype(float),
+        (np.array([-1.0, -0.4, 0.0, 0.9, 1.0, 1.1, np.nan]),),
+    ),
+    (lambda a: arrays.histc(a, bins=3), lambda a: np.array([2.0, 2.0, 2.0]), (A23,)),
+    (lambda a: arrays.histc(a, 2), lambda a: np.array([0.0, 3.0]), (np.full(3, 2.0),)),
+    (lambda a: arrays.histc(a, 2), lambda a: np.zeros(2), (np.zeros(0),)),
+    (
+        lambda a: arrays.histogram(a, 3, range=(-1.0, 1.0), weight=A23),
+        lambda a: np.histogram(a, 3, (-1, 1), weights=A23),
+        (A23,),
+    ),
+    (
+        lambda a: arrays.histogram(a, [-0.5, 0.0, 0.5], density=True),
+        lambda a: np.histogram(a, [-0.5, 0.0, 0.5], density=True),
+        (A23,),
+    ),
+    (
+        lambda a: arrays.isclose(a, [1.0, np.nan, np.inf, 2.1], rtol=0.1, equal_nan=True),
+        lambda a: np.array([True, True, True, False]),
+        (np.array([1.05, np.nan, np.inf, 1.8]),),
+    ),
+    (
+        lambda a: Tensor([arrays.allclose(a, a), arrays.allclose(a, a + 1), a.allclose(a, 0, 0)]),
+        lambda a: np.array([True, False, True]),
+        (A23,),
+    ),
 ]
-"""What gives indices, which no gradient flows through."""
+"""What gives indices, counts or truth values, which no gradient flows through."""
 
 
 @pytest.mark.parametrize(("mine", "theirs", "args"), INDICES)

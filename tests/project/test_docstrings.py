@@ -47,13 +47,16 @@ NAMES = {"tk": tk, "np": np, "nn": tk.nn, "F": tk.functional, "optim": tk.optim}
 
 
 def public_objects() -> Iterator[tuple[str, Any]]:
-    """Each public function, class, method and property once, by its shortest name."""
+    """Each public function, class, method and property once, by its shortest name.
+
+    Modules and dtypes (NumPy's own objects) have no docstring of ours here.
+    """
     seen: set[int] = set()
     for name in MODULES:
         module = importlib.import_module(name)
         for attribute in getattr(module, "__all__", ()):
             value = getattr(module, attribute)
-            if not isinstance(value, ModuleType) and id(value) not in seen:
+            if not isinstance(value, ModuleType | np.dtype) and id(value) not in seen:
                 seen.add(id(value))
                 yield f"{name}.{attribute}".replace("tinygrad_kr", "tk"), value
     for attribute, value in inspect.getmembers(Tensor):

@@ -1,4 +1,4 @@
-"""Elements limited, masked or replaced."""
+"""Elements limited, masked, replaced or interpolated."""
 
 from __future__ import annotations
 
@@ -6,13 +6,14 @@ import math
 from typing import Any
 
 import numpy as np
+from numpy import ndarray
 
-from tinygrad_kr.arrays.operands import array_function
+from tinygrad_kr.arrays.operands import array_function, operands
 from tinygrad_kr.ops import elementwise
 from tinygrad_kr.ops.elementwise import isnan, where
 from tinygrad_kr.ops.node import Node
 
-__all__ = ["clamp", "clip", "masked_fill", "nan_to_num"]
+__all__ = ["addcdiv", "addcmul", "clamp", "clip", "lerp", "masked_fill", "nan_to_num"]
 
 
 @array_function
@@ -67,3 +68,52 @@ def nan_to_num(
     x = where(x == math.inf, largest if posinf is None else posinf, x)
     x = where(x == -math.inf, -largest if neginf is None else neginf, x)
     return where(isnan(x), nan, x)
+
+
+@array_function
+def addcmul(x: Any, a: Any, b: Any, *, value: float = 1) -> Any:
+    """x + value a b, elementwise.
+
+    a, b: Tensors, arrays or numbers that broadcast with `x`.
+    Gradient: g for `x`, value b g for `a`, value a g for `b`.
+    Raises ValueError if the shapes do not broadcast. Source: torch.addcmul.
+
+    >>> tk.addcmul(tk.tensor([1.0, 2.0]), tk.tensor([3.0, 4.0]), 10.0, value=0.1)
+    Tensor([4., 6.])
+    """
+    x, a, b = operands(x, a, b)
+    return x + (a * b if value == 1 else value * a * b)
+
+
+@array_function
+def addcdiv(x: Any, a: Any, b: Any, *, value: float = 1) -> Any:
+    """x + value a / b, elementwise.
+
+    a, b: Tensors, arrays or numbers that broadcast with `x`.
+    Gradient: g for `x`, value g / b for `a`, -value a g / b^2 for `b`.
+    Raises ValueError if the shapes do not broadcast. Source: torch.addcdiv.
+
+    >>> tk.addcdiv(tk.tensor([1.0, 2.0]), tk.tensor([3.0, 4.0]), 2.0)
+    Tensor([2.5, 4. ])
+    """
+    x, a, b = operands(x, a, b)
+    return x + (a / b if value == 1 else value * (a / b))
+
+
+@array_function
+def lerp(start: Any, end: Any, weight: Any) -> Any:
+    """start + weight (end - start), elementwise; exactly `start` at weight 0 and `end` at 1.
+
+    end, weight: Tensors, arrays or numbers that broadcast with `start`.
+    Gradient: (1 - weight) g for `start`, weight g for `end`, (end - start) g for `weight`.
+    Raises ValueError if the shapes do not broadcast. Source: torch.lerp.
+
+    >>> tk.lerp(tk.tensor([0.0, 2.0]), tk.tensor([4.0, 4.0]), 0.25)
+    Tensor([1. , 2.5])
+    """
+    start, end = operands(start, end)
+    way = end - start
+    if not isinstance(weight, Node | ndarray | list):
+        return start + weight * way if abs(weight) < 0.5 else end - way * (1 - weight)
+    weight = operands(start, weight)[1]
+    return where(abs(weight) < 0.5, start + weight * way, end - way * (1 - weight))

@@ -13,16 +13,24 @@ from numpy import ndarray
 from numpy.lib.array_utils import normalize_axis_index
 
 from tinygrad_kr.arrays import reduction
-from tinygrad_kr.arrays.operands import array_function
-from tinygrad_kr.ops import indexing
-from tinygrad_kr.ops.indexing import add_along_axis, getitem, put_diagonal
+from tinygrad_kr.arrays.operands import array_function, either_name, operands
+from tinygrad_kr.ops import elementwise, indexing
+from tinygrad_kr.ops.indexing import (
+    add_along_axis,
+    extreme_along_axis,
+    getitem,
+    put_along_axis,
+    put_diagonal,
+)
 from tinygrad_kr.ops.node import Node, constant
-from tinygrad_kr.ops.shape import broadcast_to
+from tinygrad_kr.ops.reduction import prod_
+from tinygrad_kr.ops.shape import broadcast_to, reshape
 from tinygrad_kr.ops.tracing import tracing
 
 __all__ = [
-    "argsort", "diag", "gather", "index_select", "max", "min", "nonzero", "scatter_add", "sort",
-    "take", "take_along_axis", "topk", "tril", "triu",
+    "argsort", "bucketize", "diag", "gather", "index_select", "max", "min", "nonzero", "scatter",
+    "scatter_add", "scatter_reduce", "searchsorted", "sort", "take", "take_along_axis", "topk",
+    "tril", "triu", "unique",
 ]  # fmt: skip
 
 
@@ -160,17 +168,144 @@ def scatter_add(x: Any, dim: int, index: Any, src: Any) -> Any:
     >>> tk.scatter_add(tk.zeros(3), 0, [0, 2, 2], tk.tensor([1.0, 2.0, 3.0]))
     Tensor([1., 0., 5.])
     """
-    dim = _axis_of(x, dim, "scatter_add")
-    index = index_array(index, x.shape[dim], "scatter_add")
-    _demand_fits(index, x, dim, "scatter_add")
+    dim, index, src = _places(x, dim, index, src, "scatter_add")
+    return x + add_along_axis(src, indices=index, axis=dim, shape=x.shape)
+
+
+def _places(x: Any, dim: int, index: Any, src: Any, name: str) -> tuple[int, ndarray, Any]:
+    """The axis, the index, and `src` in its shape, as every function that scatters takes them."""
+    dim = _axis_of(x, dim, name)
+    index = index_array(index, x.shape[dim], name)
+    _demand_fits(index, x, dim, name)
     src = src if isinstance(src, Node | ndarray) else np.asarray(src, x.dtype)
     if src.ndim != index.ndim or any(n > m for n, m in zip(index.shape, src.shape, strict=True)):
-        raise ValueError(
-            f"scatter_add: expected src to cover index {index.shape}, got {src.shape}."
-        )
+        raise ValueError(f"{name}: expected src to cover index {index.shape}, got {src.shape}.")
     if src.shape != index.shape:
         src = src[tuple(slice(n) for n in index.shape)]
-    return x + add_along_axis(src, indices=index, axis=dim, shape=x.shape)
+    return dim, index, src
+
+
+@array_function
+@either_name
+def scatter(
+    x: Any,
+    dim: int,
+    index: Any,
+    src: Any = None,
+    *,
+    value: Any = None,
+    reduce: str | None = None,
+    axis: int | None = None,
+) -> Any:
+    """`x` with y[i, index[i, j, k], k] = src[i, j, k] for dim (or axis) 1.
+
+    index: integers, with as many axes as `x`. Off `dim` it may be smaller. Of equal indices the
+        last one counts.
+    src: at least as large as `index` along each axis, or a number; `value` is its other name.
+    reduce: "add" or "multiply" to y instead.
+    Gradient: g for `x` where nothing was written; g at the indices for `src`, 0 for a value that
+        was overwritten.
+    Raises TypeError for an index that is not of integers, IndexError for one out of range,
+        ValueError for shapes that do not fit.
+    Source: torch.scatter.
+
+    >>> tk.scatter(tk.zeros(3), 0, [2, 0], tk.tensor([1.0, 2.0]))
+    Tensor([2., 0., 1.])
+    """
+    src = value if src is None else src
+    if src is None:
+        raise TypeError("scatter: expected src or value, got neither.")
+    if not x.ndim:
+        x, index, src = (_vector(part) for part in (x, index, src))
+        return scatter(x, dim, index, src, reduce=reduce).reshape(())
+    if not np.ndim(array_of(src)):
+        src = broadcast_to(operands(x, src)[1], shape=np.shape(array_of(index)))
+    if reduce is not None:
+        if reduce not in {"add", "multiply"}:
+            raise ValueError(f'scatter: expected reduce "add" or "multiply", got {reduce!r}.')
+        return scatter_reduce(x, dim, index, src, "sum" if reduce == "add" else "prod")
+    dim, index, src = _places(x, dim, index, src, "scatter")
+    return put_along_axis(x, src, indices=index, axis=dim)
+
+
+@array_function
+@either_name
+def scatter_reduce(
+    x: Any,
+    dim: int,
+    index: Any,
+    src: Any,
+    reduce: str,
+    *,
+    include_self: bool = True,
+    axis: int | None = None,
+) -> Any:
+    """`x` with the elements of `src` reduced into it: y[i, index[i, j, k], k] for dim (or axis) 1.
+
+    index, src: as for `scatter_add`.
+    reduce: "sum", "prod", "mean", "amax" or "amin", of all that comes to one element.
+    include_self: count the element of `x` too. Else it stays only where nothing comes.
+    Gradient: of the reduction; for "amax" and "amin" shared evenly by equal elements, for "prod"
+        exact where elements are 0.
+    Raises TypeError for an index that is not of integers, IndexError for one out of range,
+        ValueError for another reduction, or for shapes that do not fit.
+    Source: torch.scatter_reduce.
+
+    >>> tk.scatter_reduce(tk.zeros(3), 0, [0, 0, 2], tk.tensor([1.0, 5.0, 3.0]), "amax")
+    Tensor([5., 0., 3.])
+    """
+    if reduce not in {"sum", "prod", "mean", "amax", "amin"}:
+        raise ValueError(
+            'scatter_reduce: expected reduce "sum", "prod", "mean", "amax" or "amin", got '
+            f"{reduce!r}."
+        )
+    if not x.ndim:
+        x, index, src = (_vector(part) for part in (x, index, src))
+        return scatter_reduce(x, dim, index, src, reduce, include_self=include_self).reshape(())
+    if reduce == "prod":
+        index = peek(index)  # how many layers there are depends on its elements
+    dim, index, src = _places(x, dim, index, src, "scatter_reduce")
+    at: dict[str, Any] = {"indices": index, "axis": dim}
+    if reduce in {"amax", "amin"}:
+        largest = reduce == "amax"
+        return extreme_along_axis(x, src, largest=largest, include_self=include_self, **at)
+    if not include_self:
+        neutral = np.full(index.shape, float(reduce == "prod"), x.dtype)
+        x = put_along_axis(x, neutral, **at)
+    if reduce == "prod":
+        return x * _scattered_product(x, src, index, dim)
+    total = x + add_along_axis(src, shape=x.shape, **at)
+    if reduce == "sum":
+        return total
+    each = np.ones(index.shape, np.int64)
+    n = add_along_axis(constant(each) if tracing() else each, shape=x.shape, **at)
+    n = n + 1 if include_self else elementwise.maximum(n, 1)
+    return total // n if total.dtype.kind in "iu" else total / n.astype(total.dtype)
+
+
+def _vector(number: Any) -> Any:
+    """A number as a vector of one element, as PyTorch takes it where an axis is named."""
+    return reshape(number, shape=(1,)) if isinstance(number, Node) else np.reshape(number, 1)
+
+
+def _scattered_product(x: Any, src: Any, index: ndarray, dim: int) -> Any:
+    """The product of the elements of `src` that come to each element of `x`; 1 of none.
+
+    One layer holds the first that comes to each, the next one the second: their product has a rule
+    that is exact at zeros.
+    """
+    place = list(np.ogrid[tuple(slice(n) for n in index.shape)])
+    place[dim] = index % x.shape[dim]
+    flat = np.ravel_multi_index(np.broadcast_arrays(*place), x.shape).ravel()
+    order = np.argsort(flat, kind="stable")
+    first = np.searchsorted(flat[order], flat[order])
+    turn = np.empty(index.shape, np.int64)
+    turn.ravel()[order] = np.arange(flat.size) - first
+    size = (int(turn.max(initial=-1)) + 1, *x.shape)
+    key = (turn, *place)
+    absent = np.ones(size, x.dtype)
+    absent[key] = 0
+    return prod_(indexing.index_add(src, key=key, shape=size) + absent, axis=0)
 
 
 def _demand_fits(index: ndarray, x: Any, dim: int, name: str) -> None:
@@ -356,6 +491,106 @@ def nonzero(x: Any, as_tuple: bool = False) -> Any:
         return tuple(map(constant, found)) if isinstance(x, Node) else found
     rows = np.stack(found, -1)[:, : x.ndim]
     return constant(rows) if isinstance(x, Node) else rows
+
+
+@array_function
+@either_name
+def unique(
+    x: Any,
+    sorted: bool = True,
+    return_inverse: bool = False,
+    return_counts: bool = False,
+    axis: int | None = None,
+    *,
+    dim: int | None = None,
+) -> Any:
+    """The different elements of `x`, in order, without a gradient.
+
+    sorted: for PyTorch's sake; the result is always sorted.
+    return_inverse: also the index of each element of `x` in the result.
+    return_counts: also how often each one is there. With either the result is a tuple.
+    axis, dim: give the different slices along an axis; None for elements.
+    Each NaN differs from all others. Source: torch.unique, np.unique.
+
+    >>> tk.unique(tk.tensor([3, 1, 3]), return_counts=True)
+    (Tensor([1, 3]), Tensor([1, 2]))
+    """
+    array = np.asarray(peek(x))
+    values, inverse, counts = np.unique(
+        array, return_inverse=True, return_counts=True, axis=axis, equal_nan=False
+    )
+    inverse = inverse.reshape(array.shape if axis is None else -1)
+    parts = [values, *[inverse] * return_inverse, *[counts] * return_counts]
+    found = tuple(map(constant, parts)) if isinstance(x, Node) else tuple(parts)
+    return found if len(found) > 1 else found[0]
+
+
+# ------------------------------------------------------------------ places in an order
+
+
+def searchsorted(
+    sorted_sequence: Any,
+    values: Any,
+    *,
+    out_int32: bool = False,
+    right: bool = False,
+    side: str | None = None,
+    sorter: Any = None,
+) -> Any:
+    """The indices at which `values` would keep the last axis of `sorted_sequence` in order.
+
+        y = i where s_(i-1) < v <= s_i;  with right=True where s_(i-1) <= v < s_i
+
+    sorted_sequence: a vector, or vectors along the last axis.
+    values: a number or any shape for a vector; else with the same axes before the last.
+    side: "right" for right=True, "left" for False. sorter: the `argsort` of a sequence that is
+        not in order. out_int32: give int32, not int64.
+    The result has the shape of `values`, without a gradient.
+    Raises ValueError for shapes that do not fit, or another side. Source: torch.searchsorted.
+
+    >>> tk.searchsorted(tk.tensor([1.0, 3.0, 5.0]), tk.tensor([3.0, 4.0]))
+    Tensor([1, 2])
+    """
+    if side not in {None, "left", "right"} or (side == "left" and right):
+        raise ValueError(
+            f'searchsorted: expected side "left" or "right" that agrees with right={right}, got '
+            f"{side!r}."
+        )
+    ordered, values = operands(sorted_sequence, values)
+    if not ordered.ndim or (ordered.ndim > 1 and ordered.shape[:-1] != values.shape[:-1]):
+        raise ValueError(
+            "searchsorted: expected a vector, or values with the same axes before the last, got "
+            f"{ordered.shape} and {values.shape}."
+        )
+    extra = () if sorter is None else (index_array(sorter, ordered.shape[-1], "searchsorted"),)
+    if extra and extra[0].shape != ordered.shape:
+        raise ValueError(
+            f"searchsorted: expected a sorter of shape {ordered.shape}, got {extra[0].shape}."
+        )
+    found = indexing.searchsorted(
+        ordered, values, *extra, side="right" if right or side == "right" else "left"
+    )
+    return found.astype(np.int32) if out_int32 else found
+
+
+@array_function
+def bucketize(x: Any, boundaries: Any, *, out_int32: bool = False, right: bool = False) -> Any:
+    """The index of the bucket of each element: i where b_(i-1) < x <= b_i.
+
+    boundaries: a vector in order; n boundaries make n + 1 buckets.
+    right: i where b_(i-1) <= x < b_i instead. out_int32: give int32, not int64.
+    The result has the shape of `x`, without a gradient.
+    Raises ValueError for anything but a vector of boundaries. Source: torch.bucketize.
+
+    >>> tk.bucketize(tk.tensor([0.5, 3.0, 9.0]), [1.0, 3.0, 5.0])
+    Tensor([0, 1, 3])
+    """
+    boundaries = operands(x, boundaries)[1]
+    if boundaries.ndim != 1:
+        raise ValueError(
+            f"bucketize: expected a vector of boundaries, got shape {boundaries.shape}."
+        )
+    return searchsorted(boundaries, x, out_int32=out_int32, right=right)
 
 
 # ------------------------------------------------------------------ triangles and diagonals

@@ -11,7 +11,7 @@ from tinygrad_kr.arrays.indexing import take
 from tinygrad_kr.arrays.operands import list_of, operands
 from tinygrad_kr.ops import shape
 
-__all__ = ["broadcast_tensors", "cat", "concatenate", "meshgrid", "pad", "stack"]
+__all__ = ["broadcast_tensors", "cat", "concat", "concatenate", "meshgrid", "pad", "stack"]
 
 
 def concatenate(tensors: Iterable[Any], axis: int | None = 0, *, dim: int | None = None) -> Any:
@@ -28,7 +28,7 @@ def concatenate(tensors: Iterable[Any], axis: int | None = 0, *, dim: int | None
     return shape.concatenate(*list_of(tensors, "concatenate"), axis=axis)
 
 
-cat = concatenate
+cat = concat = concatenate
 
 
 def stack(tensors: Iterable[Any], axis: int = 0, *, dim: int | None = None) -> Any:

@@ -14,15 +14,15 @@ from typing import Any
 import numpy as np
 from numpy.lib.array_utils import normalize_axis_index, normalize_axis_tuple
 
-from tinygrad_kr.arrays.operands import array_function
+from tinygrad_kr.arrays.operands import array_function, either_name
 from tinygrad_kr.ops import indexing, shape
 from tinygrad_kr.ops.node import Node
 from tinygrad_kr.ops.shape import broadcast_to as _broadcast_to
 
 __all__ = [
     "broadcast_to", "chunk", "diagonal", "expand_dims", "flatten", "flip", "moveaxis", "movedim",
-    "permute", "ravel", "repeat", "repeat_interleave", "reshape", "roll", "split", "squeeze",
-    "swapaxes", "tile", "trace", "transpose", "unbind", "unsqueeze",
+    "permute", "ravel", "repeat", "repeat_interleave", "reshape", "roll", "rot90", "split",
+    "squeeze", "swapaxes", "swapdims", "tile", "trace", "transpose", "unbind", "unsqueeze",
 ]  # fmt: skip
 
 
@@ -245,6 +245,9 @@ def swapaxes(x: Any, axis1: int, axis2: int) -> Any:
     return shape.swapaxes(x, axis1=axis1, axis2=axis2)
 
 
+swapdims = swapaxes
+
+
 @array_function
 def flip(x: Any, *axes: Any) -> Any:
     """The elements in reverse order along `axes`, or along all axes.
@@ -269,6 +272,33 @@ def roll(x: Any, shift: Any, axis: Any = None) -> Any:
     Tensor([3, 1, 2])
     """
     return shape.roll(x, shift=shift, axis=axis)
+
+
+@array_function
+@either_name
+def rot90(x: Any, k: int = 1, axes: Any = (0, 1), *, dims: Any = None) -> Any:
+    """The elements turned by `k` times 90 degrees in the plane of two axes.
+
+    axes, dims: two axes; the turn is from the first towards the second.
+    Gradient: g, turned back.
+    Raises ValueError for anything but two different axes, IndexError if there is no such axis.
+    Source: torch.rot90, np.rot90.
+
+    >>> tk.rot90(tk.tensor([[1, 2], [3, 4]]))
+    Tensor([[2, 4],
+            [1, 3]])
+    """
+    axes = tuple(axes)
+    if len(axes) != 2 or len({normalize_axis_index(a, x.ndim, "rot90") for a in axes}) != 2:
+        raise ValueError(f"rot90: expected two different axes, got {axes}.")
+    first, second = axes
+    if k % 4 == 0:
+        return x.reshape(x.shape)
+    if k % 4 == 2:
+        return shape.flip(x, axis=axes)
+    if k % 4 == 1:
+        return shape.flip(x, axis=second).swapaxes(first, second)
+    return shape.flip(x.swapaxes(first, second), axis=second)
 
 
 @array_function

@@ -82,6 +82,7 @@ __all__ = [
     "neg",
     "negative",
     "not_equal",
+    "positive",
     "pow",
     "power",
     "rad2deg",
@@ -190,7 +191,8 @@ fmod      = op(np.fmod,        lambda g, y, a, b: g,     lambda g, y, a, b: -g *
 
 negative   = op(np.negative,   lambda g, y, x: -g, finite=True,
     doc=_one(_SAME, "negative", "-x", "-1", "[1.0, -2.0]", "[-1.,  2.]"))
-positive   = op(np.positive,   lambda g, y, x: g, finite=True)
+positive   = op(np.positive,   lambda g, y, x: g, finite=True,
+    doc=_one(_SAME, "positive", "x, as a copy", "1", "[1.0, -2.0]", "[ 1., -2.]"))
 absolute   = op(np.absolute,   lambda g, y, x: g * sign(x), numpy=[np.fabs],
     doc=_one(_SAME, "absolute", "|x|", "sign(x), 0 at 0", "[-2.0, 3.0]", "[2., 3.]"))
 square     = op(np.square,     lambda g, y, x: g * (2 * x),
