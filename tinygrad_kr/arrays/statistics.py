@@ -297,11 +297,7 @@ def corrcoef(x: Any) -> Any:
     Tensor([[ 1., -1.],
             [-1.,  1.]])
     """
-    return correlation_of(cov(x))
-
-
-def correlation_of(c: Any) -> Any:
-    """The correlations of a matrix of covariances."""
+    c = cov(x)
     if not c.ndim:
         return c / c
     deviation = sqrt(diagonal(c))
