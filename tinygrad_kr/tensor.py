@@ -28,7 +28,7 @@ from tinygrad_kr.arrays import (
     shape as array_shape,
 )
 from tinygrad_kr.arrays.indexing import plain_key
-from tinygrad_kr.arrays.operands import as_array, as_dtype
+from tinygrad_kr.arrays.operands import as_array, as_dtype, either_name
 from tinygrad_kr.grad_mode import is_transforming
 from tinygrad_kr.ops import elementwise, indexing, network, shape
 from tinygrad_kr.ops.linalg import matmul
@@ -645,7 +645,8 @@ class Tensor(Node):
     isnan, isinf, isfinite = elementwise.isnan, elementwise.isinf, elementwise.isfinite
     pow = elementwise.power
 
-    def softmax(self, dim: int) -> Tensor:
+    @either_name
+    def softmax(self, dim: int, *, axis: int | None = None) -> Tensor:
         """The softmax along `dim`: e^x / sum(e^x), positive and with sum 1.
 
         Gradient: y (g - sum(g y)). Raises IndexError if there is no such axis.
@@ -656,7 +657,8 @@ class Tensor(Node):
         """
         return network.softmax(self, axis=dim)
 
-    def log_softmax(self, dim: int) -> Tensor:
+    @either_name
+    def log_softmax(self, dim: int, *, axis: int | None = None) -> Tensor:
         """The logarithm of `softmax` along `dim`: x - log(sum(e^x)).
 
         Finite where the softmax itself rounds to 0.
@@ -771,6 +773,9 @@ class Tensor(Node):
 
     sum, mean, prod = reduction.sum, reduction.mean, reduction.prod
     max, min = method(array_indexing.max), method(array_indexing.min)
+    median, mode = method(array_indexing.median), method(array_indexing.mode)
+    cummax, cummin = method(array_indexing.cummax), method(array_indexing.cummin)
+    kthvalue = method(array_indexing.kthvalue)
     amax, amin = reduction.amax, reduction.amin
     var, std = reduction.var, reduction.std
     logsumexp = reduction.logsumexp
@@ -823,6 +828,7 @@ class Tensor(Node):
     diag = method(array_indexing.diag)
     matmul = matmul
 
+    @either_name
     def norm(
         self,
         p: Any = "fro",
@@ -843,7 +849,7 @@ class Tensor(Node):
         """
         from tinygrad_kr.linalg import p_norm
 
-        return p_norm(self, p, axis, keepdims, dim=dim, keepdim=keepdim)  # type: ignore[no-any-return]
+        return p_norm(self, p, axis, keepdims)  # type: ignore[no-any-return]
 
     def outer(self, other: Any) -> Tensor:
         """y[i, j] = x[i] other[j], of the flattened arrays.
