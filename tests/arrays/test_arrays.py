@@ -303,6 +303,13 @@ CASES: dict[str, list[Case]] = {
             (A23,),
         ),
     ],
+    "sums and quotients": [
+        (lambda a, b: arrays.add(a, b, alpha=3), lambda a, b: a + 3 * b, (A23, V3)),
+        (lambda a, b: a.subtract(b, alpha=-0.5), lambda a, b: a + b / 2, (A23, A23 + 1)),
+        (lambda a, b: a.sub(b), np.subtract, (A23, V3)),
+        (lambda a, b: arrays.div(a, b), np.divide, (A23, V3)),
+        (lambda a, b: a.divide(b), np.divide, (V3, A23)),
+    ],
     "limits": [
         (lambda a: arrays.clamp(a, max=0.2), lambda a: np.minimum(a, 0.2), (A23,)),
         (

@@ -18,9 +18,9 @@ from tinygrad_kr.arrays import reduction
 from tinygrad_kr.arrays.operands import (
     EitherName,
     array_function,
-    deprecated,
     either_name,
     floating,
+    warn_user,
 )
 from tinygrad_kr.ops import elementwise, indexing
 from tinygrad_kr.ops.elementwise import where
@@ -579,7 +579,7 @@ def _extreme(
         x: Any, dim: Any = None, keepdim: bool = False, *, return_indices: bool | None = None
     ) -> Any:
         if return_indices is not None:
-            deprecated(f"{name}: return_indices= is for one release. {_FOR_INDICES}")
+            warn_user(f"{name}: return_indices= is for one release. {_FOR_INDICES}")
         if return_indices:
             return _chosen_one(x, dim, keepdim, name, index_of)
         return reduced(x, dim, keepdim)

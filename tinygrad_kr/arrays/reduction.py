@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from tinygrad_kr.arrays.operands import cast, deprecated, either_name
+from tinygrad_kr.arrays.operands import cast, either_name, warn_user
 from tinygrad_kr.ops.op import Op
 from tinygrad_kr.ops.reduction import (
     Axis,
@@ -205,7 +205,7 @@ def _once_keepdims(function: Callable[..., Any]) -> Callable[..., Any]:
     @wraps(function)
     def warned(*args: Any, **kwargs: Any) -> Any:
         if len(args) > 2:
-            deprecated(
+            warn_user(
                 f"{function.__name__}: the argument after the axis is unbiased, as in PyTorch; it "
                 "was keepdims. Write its name"
             )

@@ -17,7 +17,6 @@ from tinygrad_kr.ops.op import Op, op
 __all__ = [
     "abs",
     "absolute",
-    "add",
     "arccos",
     "arccosh",
     "arcsin",
@@ -30,7 +29,6 @@ __all__ = [
     "cos",
     "cosh",
     "deg2rad",
-    "divide",
     "equal",
     "erf",
     "exp",
@@ -77,7 +75,6 @@ __all__ = [
     "softplus",
     "sqrt",
     "square",
-    "subtract",
     "tan",
     "tanh",
     "trunc",
