@@ -247,9 +247,7 @@ def test_random_tensors_of_a_dtype() -> None:
 )
 def test_a_device_is_refused_with_the_fix(make: Call) -> None:
     make(device=None)
-    with pytest.raises(
-        TypeError, match=r"expected no device, got 'cuda'\. Leave it out"
-    ):
+    with pytest.raises(TypeError, match=r"expected no device, got 'cuda'\. Leave it out"):
         make(device="cuda")
 
 
