@@ -6,18 +6,20 @@ from typing import Any
 
 import numpy as np
 
-from tinygrad_kr.arrays.operands import as_array
+from tinygrad_kr.arrays.operands import as_array, without_device
 from tinygrad_kr.ops.op import common_dtype
 from tinygrad_kr.random import _shape
 from tinygrad_kr.tensor import Tensor
 
 __all__ = [
     "arange", "as_tensor", "empty", "empty_like", "eye", "from_numpy", "full", "full_like",
-    "linspace", "logspace", "ones", "ones_like", "rand_like", "randn_like", "tensor", "zeros",
+    "linspace", "logspace", "ones", "ones_like", "rand_like", "randint_like",
+    "randn_like", "tensor", "zeros",
     "zeros_like",
 ]  # fmt: skip
 
 
+@without_device
 def tensor(data: Any, dtype: Any = None, requires_grad: bool = False) -> Tensor:
     """A Tensor with its own copy of `data`: numbers, nested lists, an array or a Tensor.
 
@@ -32,6 +34,7 @@ def tensor(data: Any, dtype: Any = None, requires_grad: bool = False) -> Tensor:
     return Tensor(np.array(as_array(data, dtype)), requires_grad=requires_grad)
 
 
+@without_device
 def as_tensor(data: Any, dtype: Any = None) -> Tensor:
     """`data` as a Tensor, which shares its memory where it can.
 
@@ -65,6 +68,7 @@ def from_numpy(array: Any) -> Tensor:
     return Tensor(array)
 
 
+@without_device
 def zeros(*sizes: Any, dtype: Any = np.float32, requires_grad: bool = False) -> Tensor:
     """A Tensor of the given shape, all 0.
 
@@ -78,6 +82,7 @@ def zeros(*sizes: Any, dtype: Any = np.float32, requires_grad: bool = False) -> 
     return Tensor(np.zeros(_shape(sizes), dtype), requires_grad=requires_grad)
 
 
+@without_device
 def ones(*sizes: Any, dtype: Any = np.float32, requires_grad: bool = False) -> Tensor:
     """A Tensor of the given shape, all 1.
 
@@ -90,6 +95,7 @@ def ones(*sizes: Any, dtype: Any = np.float32, requires_grad: bool = False) -> T
     return Tensor(np.ones(_shape(sizes), dtype), requires_grad=requires_grad)
 
 
+@without_device
 def empty(*sizes: Any, dtype: Any = np.float32, requires_grad: bool = False) -> Tensor:
     """A Tensor of the given shape whose elements are not initialised: any numbers.
 
@@ -102,6 +108,7 @@ def empty(*sizes: Any, dtype: Any = np.float32, requires_grad: bool = False) -> 
     return Tensor(np.empty(_shape(sizes), dtype), requires_grad=requires_grad)
 
 
+@without_device
 def full(size: Any, fill_value: Any, dtype: Any = None, requires_grad: bool = False) -> Tensor:
     """A Tensor of shape `size`, all `fill_value`.
 
@@ -116,6 +123,7 @@ def full(size: Any, fill_value: Any, dtype: Any = None, requires_grad: bool = Fa
     return Tensor(np.full(_shape((size,)), value), requires_grad=requires_grad)
 
 
+@without_device
 def eye(
     n: int, m: int | None = None, dtype: Any = np.float32, requires_grad: bool = False
 ) -> Tensor:
@@ -131,6 +139,7 @@ def eye(
     return Tensor(np.eye(n, m, dtype=dtype), requires_grad=requires_grad)
 
 
+@without_device
 def arange(
     start: float,
     end: float | None = None,
@@ -150,6 +159,7 @@ def arange(
     return Tensor(_default(np.arange(start, end, step), dtype), requires_grad=requires_grad)
 
 
+@without_device
 def linspace(
     start: float, end: float, steps: int, dtype: Any = None, requires_grad: bool = False
 ) -> Tensor:
@@ -164,6 +174,7 @@ def linspace(
     return Tensor(_default(np.linspace(start, end, steps), dtype), requires_grad=requires_grad)
 
 
+@without_device
 def logspace(
     start: Any,
     end: Any,
@@ -197,6 +208,7 @@ def _default(array: Any, dtype: Any) -> Any:
     return array.astype(np.float32) if array.dtype.kind == "f" else array
 
 
+@without_device
 def zeros_like(x: Any, dtype: Any = None, requires_grad: bool = False) -> Tensor:
     """A Tensor of the shape of `x`, all 0.
 
@@ -208,6 +220,7 @@ def zeros_like(x: Any, dtype: Any = None, requires_grad: bool = False) -> Tensor
     return Tensor(np.zeros_like(as_array(x), dtype), requires_grad=requires_grad)
 
 
+@without_device
 def ones_like(x: Any, dtype: Any = None, requires_grad: bool = False) -> Tensor:
     """A Tensor of the shape of `x`, all 1.
 
@@ -219,6 +232,7 @@ def ones_like(x: Any, dtype: Any = None, requires_grad: bool = False) -> Tensor:
     return Tensor(np.ones_like(as_array(x), dtype), requires_grad=requires_grad)
 
 
+@without_device
 def empty_like(x: Any, dtype: Any = None, requires_grad: bool = False) -> Tensor:
     """A Tensor of the shape of `x` whose elements are not initialised: any numbers.
 
@@ -230,6 +244,7 @@ def empty_like(x: Any, dtype: Any = None, requires_grad: bool = False) -> Tensor
     return Tensor(np.empty_like(as_array(x), dtype), requires_grad=requires_grad)
 
 
+@without_device
 def full_like(x: Any, fill_value: Any, dtype: Any = None, requires_grad: bool = False) -> Tensor:
     """A Tensor of the shape of `x`, all `fill_value`.
 
@@ -241,32 +256,71 @@ def full_like(x: Any, fill_value: Any, dtype: Any = None, requires_grad: bool = 
     return Tensor(np.full_like(as_array(x), fill_value, dtype), requires_grad=requires_grad)
 
 
-def rand_like(x: Tensor, generator: Any = None) -> Tensor:
+@without_device
+def rand_like(
+    x: Any, generator: Any = None, *, dtype: Any = None, requires_grad: bool = False
+) -> Tensor:
     """Uniform random numbers on [0, 1), of the shape and dtype of `x`.
 
     generator: a np.random.Generator, the default one if none is given.
-    Raises TypeError if `x` is not of floats. Source: torch.rand_like.
+    dtype: a floating one, that of `x` by default.
+    Raises TypeError for another dtype. Source: torch.rand_like.
 
     >>> tk.rand_like(tk.zeros(2, 3)).shape
     (2, 3)
     """
     from tinygrad_kr.random import rand
 
-    return rand(x.shape, generator=generator, dtype=x.dtype)
+    x = as_array(x)
+    dtype = x.dtype if dtype is None else dtype
+    return rand(x.shape, generator=generator, dtype=dtype, requires_grad=requires_grad)
 
 
-def randn_like(x: Tensor, generator: Any = None) -> Tensor:
+@without_device
+def randn_like(
+    x: Any, generator: Any = None, *, dtype: Any = None, requires_grad: bool = False
+) -> Tensor:
     """Standard normal random numbers, of the shape and dtype of `x`.
 
     generator: a np.random.Generator, the default one if none is given.
-    Raises TypeError if `x` is not of floats. Source: torch.randn_like.
+    dtype: a floating one, that of `x` by default.
+    Raises TypeError for another dtype. Source: torch.randn_like.
 
     >>> tk.randn_like(tk.zeros(2, 3)).shape
     (2, 3)
     """
     from tinygrad_kr.random import randn
 
-    return randn(x.shape, generator=generator, dtype=x.dtype)
+    x = as_array(x)
+    dtype = x.dtype if dtype is None else dtype
+    return randn(x.shape, generator=generator, dtype=dtype, requires_grad=requires_grad)
+
+
+@without_device
+def randint_like(
+    x: Any,
+    low: int,
+    high: int | None = None,
+    *,
+    dtype: Any = None,
+    requires_grad: bool = False,
+    generator: Any = None,
+) -> Tensor:
+    """Random integers from `low` up to `high`, exclusive, of the shape and dtype of `x`.
+
+    With one bound, `low` is 0. dtype: that of `x` by default.
+    generator: a np.random.Generator, the default one if none is given.
+    Raises ValueError if no integer lies between the bounds. Source: torch.randint_like.
+
+    >>> tk.randint_like(tk.zeros(2, 3), 10).shape
+    (2, 3)
+    """
+    from tinygrad_kr.random import randint
+
+    x = as_array(x)
+    low, high = (0, low) if high is None else (low, high)
+    drawn = {"dtype": x.dtype if dtype is None else dtype, "requires_grad": requires_grad}
+    return randint(low, high, x.shape, generator=generator, **drawn)
 
 
 def __dir__() -> list[str]:

@@ -16,7 +16,7 @@ from numpy.lib.array_utils import normalize_axis_tuple
 
 from tinygrad_kr.arrays import reduction
 from tinygrad_kr.arrays.indexing import peek
-from tinygrad_kr.arrays.operands import floating, operands
+from tinygrad_kr.arrays.operands import either_name, floating, operands
 from tinygrad_kr.arrays.products import cross as cross
 from tinygrad_kr.arrays.reduction import euclidean_norm
 from tinygrad_kr.arrays.shape import moveaxis
@@ -64,6 +64,7 @@ def __dir__() -> list[str]:
 # ------------------------------------------------------------------ norms
 
 
+@either_name
 def norm(
     x: Any,
     ord: Any = None,
@@ -86,7 +87,6 @@ def norm(
     Tensor(5.)
     """
     x = operands(x)[0]
-    axis, keepdims = axis if dim is None else dim, keepdims or keepdim
     if ord is None:
         return vector_norm(x, 2, axis, keepdims)
     axes = normalize_axis_tuple(range(x.ndim) if axis is None else axis, x.ndim, "norm")
@@ -99,6 +99,7 @@ def norm(
     )
 
 
+@either_name
 def matrix_norm(
     x: Any,
     ord: Any = "fro",
@@ -121,11 +122,11 @@ def matrix_norm(
     Tensor(6.)
     """
     x = floating(operands(x)[0])
-    axes = normalize_axis_tuple(axis if dim is None else dim, x.ndim, "matrix_norm")
+    axes = normalize_axis_tuple(axis, x.ndim, "matrix_norm")
     if len(axes) != 2:
         raise ValueError(f"matrix_norm: expected two axes, got {axes}.")
     kept = tuple(1 if i in axes else n for i, n in enumerate(x.shape))
-    shape = kept if keepdims or keepdim else tuple(np.delete(x.shape, axes).tolist())
+    shape = kept if keepdims else tuple(np.delete(x.shape, axes).tolist())
     return _matrix_norm(x, ord, *axes).reshape(shape)
 
 
@@ -377,6 +378,7 @@ def _cheapest(parts: list[Any]) -> Any:
     return product(0, count - 1)
 
 
+@either_name
 def vecdot(a: Any, b: Any, axis: int = -1, *, dim: int | None = None) -> Any:
     """sum a b over one axis; the others broadcast.
 
@@ -386,13 +388,23 @@ def vecdot(a: Any, b: Any, axis: int = -1, *, dim: int | None = None) -> Any:
     Tensor([3., 7.])
     """
     a, b = operands(a, b)
-    return reduction.sum(a * b, axis if dim is None else dim)
+    return reduction.sum(a * b, axis)
 
 
-def diagonal(a: Any, offset: int = 0, dim1: int = -2, dim2: int = -1) -> Any:
+@either_name
+def diagonal(
+    a: Any,
+    offset: int = 0,
+    dim1: int = -2,
+    dim2: int = -1,
+    *,
+    axis1: int | None = None,
+    axis2: int | None = None,
+) -> Any:
     """The diagonal of matrices, as the last axis.
 
-    offset: above (positive) or below the main diagonal. dim1, dim2: the axes of the matrices.
+    offset: above (positive) or below the main diagonal. dim1, dim2: the axes of the matrices;
+        axis1 and axis2 are NumPy's names.
 
     >>> tk.linalg.diagonal(tk.tensor([[1.0, 2.0], [3.0, 4.0]]))
     Tensor([1., 4.])
@@ -509,6 +521,7 @@ def svdvals(a: Any) -> Any:
     return linalg.svd_packed(a)[..., a.shape[-2]]
 
 
+@either_name
 def vector_norm(
     x: Any,
     ord: Any = 2,
@@ -531,7 +544,6 @@ def vector_norm(
     Tensor(5.)
     """
     x = floating(operands(x)[0])
-    axis, keepdims = axis if dim is None else dim, keepdims or keepdim
     if ord == 2:
         return euclidean_norm(x, axis, keepdims)
     if ord == 1:
@@ -548,6 +560,7 @@ def vector_norm(
     return where(total == 0, 0.0, where(total == 0, 1.0, total) ** (1 / ord))
 
 
+@either_name
 def p_norm(
     x: Any,
     p: Any = "fro",
@@ -565,7 +578,6 @@ def p_norm(
     >>> tk.norm(tk.tensor([[3.0, -4.0]]), 1)
     Tensor(7.)
     """
-    axis, keepdims = axis if dim is None else dim, keepdims or keepdim
     if p == "nuc":
         return matrix_norm(x, "nuc", (-2, -1) if axis is None else axis, keepdims)
     return vector_norm(x, 2 if p in ("fro", None) else p, axis, keepdims)

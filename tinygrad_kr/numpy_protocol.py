@@ -19,12 +19,13 @@ from numpy import ndarray
 from tinygrad_kr import arrays, linalg
 from tinygrad_kr.arrays import reduction
 from tinygrad_kr.arrays.indexing import array_of, detach, peek
+from tinygrad_kr.arrays.operands import cast as _cast
 from tinygrad_kr.arrays.operands import floating, operands
 from tinygrad_kr.ops import elementwise, indexing, shape
 from tinygrad_kr.ops import linalg as matrices
 from tinygrad_kr.ops.linalg import matmul
 from tinygrad_kr.ops.node import Node, constant
-from tinygrad_kr.ops.op import astype, numpy_table, op
+from tinygrad_kr.ops.op import numpy_table, op
 
 
 class _Only:
@@ -83,10 +84,6 @@ def _serve(function: Any, served: Callable[..., Any]) -> None:
 def _name_of(function: Any) -> str:
     module = getattr(function, "__module__", None) or "numpy"
     return f"{module.replace('numpy', 'np', 1)}.{function.__name__}"
-
-
-def _cast(x: Any, dtype: Any) -> Any:
-    return x if dtype is None else astype(operands(x)[0], dtype=np.dtype(dtype))
 
 
 # ------------------------------------------------------------------ without a derivative
@@ -216,10 +213,10 @@ _serve(np.nanmean, lambda a, axis=None, dtype=None, out=ONLY_NONE, keepdims=Fals
        where=ONLY_TRUE: arrays.nanmean(_cast(a, dtype), axis, keepdims))
 _serve(np.var,  lambda a, axis=None, dtype=None, out=ONLY_NONE, ddof=0, keepdims=False, *,
        where=ONLY_TRUE, mean=ONLY_NONE, correction=None:
-       reduction.var(_cast(a, dtype), axis, keepdims, ddof=_ddof(ddof, correction)))
+       reduction.var(_cast(a, dtype), axis, keepdims=keepdims, ddof=_ddof(ddof, correction)))
 _serve(np.std,  lambda a, axis=None, dtype=None, out=ONLY_NONE, ddof=0, keepdims=False, *,
        where=ONLY_TRUE, mean=ONLY_NONE, correction=None:
-       reduction.std(_cast(a, dtype), axis, keepdims, ddof=_ddof(ddof, correction)))
+       reduction.std(_cast(a, dtype), axis, keepdims=keepdims, ddof=_ddof(ddof, correction)))
 for _max, _min in ((np.max, np.min), (np.amax, np.amin)):
     _serve(_max, lambda a, axis=None, out=ONLY_NONE, keepdims=False, initial=None, where=True:
            _extreme(np.maximum, reduction.amax, a, axis, keepdims, initial, where))
@@ -554,7 +551,7 @@ _serve(np.tril,     lambda m, k=0: _square_of(m).tril(k))
 _serve(np.trace,    lambda a, offset=0, axis1=0, axis2=1, dtype=None, out=ONLY_NONE:
        _cast(a, dtype).trace(offset, axis1, axis2))
 _serve(np.sort,     lambda a, axis=-1, kind=None, order=ONLY_NONE, *, stable=None:
-       arrays.sort(*_flat_without(a, axis)).values)
+       arrays.sort(a, axis=axis))
 _serve(np.partition, lambda a, kth, axis=-1, kind="introselect", order=ONLY_NONE:
        _partition(*_flat_without(a, axis), kth))
 _serve(np.diff,     lambda a, n=1, axis=-1, prepend=None, append=None:

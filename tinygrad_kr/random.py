@@ -10,6 +10,7 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy import ndarray
 
+from tinygrad_kr.arrays.operands import without_device
 from tinygrad_kr.ops.op import Op, op
 from tinygrad_kr.ops.tracing import tracing
 from tinygrad_kr.tensor import Tensor
@@ -88,12 +89,14 @@ def _normal(*, shape: tuple[int, ...], dtype: Any, generator: Generator) -> ndar
     return np.asarray(generator.standard_normal(shape, kind), dtype)
 
 
-def _integers(*, low: int, high: int, shape: tuple[int, ...], generator: Generator) -> ndarray:
-    return np.asarray(generator.integers(low, high, shape), np.int64)
+def _integers(
+    *, low: int, high: int, shape: tuple[int, ...], dtype: Any, generator: Generator
+) -> ndarray:
+    return np.asarray(generator.integers(low, high, shape), dtype)
 
 
-def _permutation(*, n: int, generator: Generator) -> ndarray:
-    return generator.permutation(n)
+def _permutation(*, n: int, dtype: Any, generator: Generator) -> ndarray:
+    return np.asarray(generator.permutation(n), dtype)
 
 
 def _heads(p: ndarray, *, generator: Generator) -> ndarray:
@@ -134,6 +137,7 @@ def _drawn(record: Op, requires_grad: bool = False, **params: Any) -> Tensor:
 # ------------------------------------------------------------------ functions
 
 
+@without_device
 def rand(
     *sizes: Any, generator: Generator | None = None, dtype: Any = None, requires_grad: bool = False
 ) -> Tensor:
@@ -151,6 +155,7 @@ def rand(
     return _drawn(_rand, requires_grad, **drawn)
 
 
+@without_device
 def randn(
     *sizes: Any, generator: Generator | None = None, dtype: Any = None, requires_grad: bool = False
 ) -> Tensor:
@@ -168,12 +173,20 @@ def randn(
     return _drawn(_randn, requires_grad, **drawn)
 
 
+@without_device
 def randint(
-    low: int, high: Any = None, size: Any = (), *, generator: Generator | None = None
+    low: int,
+    high: Any = None,
+    size: Any = (),
+    *,
+    generator: Generator | None = None,
+    dtype: Any = np.int64,
+    requires_grad: bool = False,
 ) -> Tensor:
-    """Random integers from `low` up to `high`, exclusive; int64.
+    """Random integers from `low` up to `high`, exclusive; int64 by default.
 
     With one bound, `low` is 0. `randint(high, size)`, PyTorch's form, works too.
+    dtype: one of real numbers. requires_grad: record computations with it. Floats only.
     generator: a np.random.Generator, the default one if none is given.
     Raises ValueError if no integer lies between the bounds, TypeError for another generator.
     Source: torch.randint.
@@ -187,19 +200,24 @@ def randint(
     if high <= low:
         raise ValueError(f"randint: expected low < high, got {low} and {high}.")
     shape = _shape((size,) if isinstance(size, int) else tuple(size))
-    return _drawn(_randint, low=low, high=high, shape=shape, generator=resolve(generator))
+    dtype = np.dtype(np.int64 if dtype is None else dtype)
+    drawn = {"low": low, "high": high, "shape": shape, "generator": resolve(generator)}
+    return _drawn(_randint, requires_grad, dtype=dtype, **drawn)
 
 
-def randperm(n: int, *, generator: Generator | None = None) -> Tensor:
-    """The integers 0 ... n - 1 in random order; int64.
+@without_device
+def randperm(n: int, *, generator: Generator | None = None, dtype: Any = np.int64) -> Tensor:
+    """The integers 0 ... n - 1 in random order; int64 by default.
 
+    dtype: one of real numbers.
     generator: a np.random.Generator, the default one if none is given.
     Raises TypeError for another generator. Source: torch.randperm.
 
     >>> tk.randperm(4).sort().values
     Tensor([0, 1, 2, 3])
     """
-    return _drawn(_randperm, n=n, generator=resolve(generator))
+    dtype = np.dtype(np.int64 if dtype is None else dtype)
+    return _drawn(_randperm, n=n, dtype=dtype, generator=resolve(generator))
 
 
 def bernoulli(p: Any, *, generator: Generator | None = None) -> Tensor:

@@ -31,7 +31,7 @@ from tinygrad_kr.arrays import (
     shape as array_shape,
 )
 from tinygrad_kr.arrays.indexing import plain_key
-from tinygrad_kr.arrays.operands import as_array, as_dtype
+from tinygrad_kr.arrays.operands import as_array, as_dtype, either_name, without_device
 from tinygrad_kr.grad_mode import is_transforming
 from tinygrad_kr.ops import elementwise, indexing, network, shape
 from tinygrad_kr.ops.linalg import matmul
@@ -674,11 +674,9 @@ class Tensor(Node):
         return np.array(self._data, dtype=dtype, copy=copy)
 
     def __array_ufunc__(self, ufunc: np.ufunc, method: str, *inputs: Any, **kwargs: Any) -> Any:
-        if kwargs.pop("out", None) is not None:
-            raise TypeError(
-                f"np.{ufunc.__name__}: expected no `out=` (or `a += t`), got one, and an ndarray "
-                "has no history. Make a new Tensor, or use .detach().numpy()"
-            )
+        out = kwargs.pop("out", None)
+        if out is not None:
+            return _into_arrays(ufunc, method, inputs, out, kwargs)
         table = _numpy_functions()
         function = table.get(ufunc)
         if method != "__call__":
@@ -686,10 +684,8 @@ class Tensor(Node):
         if function is None or kwargs.keys() - {"axis", "keepdims"}:
             extra = f" with {', '.join(kwargs)}" if function is not None else ""
             dot = "" if method == "__call__" else f".{method}"
-            raise TypeError(
-                f"np.{ufunc.__name__}{dot}{extra} is not supported on Tensors. Use "
-                ".detach().numpy() where no gradient is needed"
-            )
+            name, fix = _name_and_fix(ufunc)
+            raise TypeError(f"{name}{dot}{extra} is not supported on Tensors. {fix}")
         return function(*inputs, **kwargs)
 
     def __array_function__(
@@ -719,7 +715,9 @@ class Tensor(Node):
 
     def _copy_into(self, copy: Tensor) -> None:
         if self._op is not None:
-            raise RuntimeError("deepcopy: expected a leaf, got a computed Tensor. Use .clone()")
+            raise RuntimeError(
+                "copy: expected a leaf, got a computed Tensor. Use .detach() or .clone()"
+            )
         Tensor.__init__(copy, self._data.copy("K"), requires_grad=self._requires_grad)
         gradient = self._grad  # once: another thread may set it to None meanwhile
         if gradient is not None:
@@ -778,10 +776,10 @@ class Tensor(Node):
     trunc = fix = elementwise.trunc
     isnan, isinf, isfinite = elementwise.isnan, elementwise.isinf, elementwise.isfinite
 
-    add = elementwise.add
-    sub = subtract = elementwise.subtract
+    add, sub, subtract = array_elementwise.add, array_elementwise.sub, array_elementwise.subtract
+    div, divide = array_elementwise.div, array_elementwise.divide
     mul = multiply = elementwise.multiply
-    div = divide = true_divide = elementwise.divide
+    true_divide = elementwise.divide
     pow = elementwise.power
     remainder, fmod = elementwise.remainder, elementwise.fmod
     floor_divide = elementwise.floor_divide
@@ -802,7 +800,8 @@ class Tensor(Node):
     nan_to_num = method(array_elementwise.nan_to_num)
     isclose, allclose = method(comparison.isclose), method(comparison.allclose)
 
-    def softmax(self, dim: int) -> Tensor:
+    @either_name
+    def softmax(self, dim: int, *, axis: int | None = None) -> Tensor:
         """The softmax along `dim`: e^x / sum(e^x), positive and with sum 1.
 
         Gradient: y (g - sum(g y)). Raises IndexError if there is no such axis.
@@ -813,7 +812,8 @@ class Tensor(Node):
         """
         return network.softmax(self, axis=dim)
 
-    def log_softmax(self, dim: int) -> Tensor:
+    @either_name
+    def log_softmax(self, dim: int, *, axis: int | None = None) -> Tensor:
         """The logarithm of `softmax` along `dim`: x - log(sum(e^x)).
 
         Finite where the softmax itself rounds to 0.
@@ -863,6 +863,7 @@ class Tensor(Node):
         """
         return astype(self, dtype=np.dtype(dtype))
 
+    @without_device
     def to(self, dtype: Any) -> Tensor:
         """The Tensor in another dtype; itself where it has that dtype.
 
@@ -873,6 +874,15 @@ class Tensor(Node):
         Tensor([1., 2.])
         """
         return self if self._data.dtype == as_dtype(dtype) else self.astype(dtype)
+
+    def cuda(self, device: Any = None) -> Tensor:
+        """PyTorch's move to a GPU, which raises TypeError: there are no devices.
+
+        >>> tk.ones(2).cuda()
+        Traceback (most recent call last):
+        TypeError: to: expected a dtype, got the device 'cuda'. Leave it out: ...
+        """
+        return self.to("cuda")
 
     def type_as(self, other: Tensor) -> Tensor:
         """The Tensor in the dtype of `other`; itself where it has that dtype.
@@ -918,6 +928,9 @@ class Tensor(Node):
 
     sum, mean, prod = reduction.sum, reduction.mean, reduction.prod
     max, min = method(array_indexing.max), method(array_indexing.min)
+    median, mode = method(array_indexing.median), method(array_indexing.mode)
+    cummax, cummin = method(array_indexing.cummax), method(array_indexing.cummin)
+    kthvalue = method(array_indexing.kthvalue)
     amax, amin = reduction.amax, reduction.amin
     var, std = reduction.var, reduction.std
     logsumexp = reduction.logsumexp
@@ -981,6 +994,7 @@ class Tensor(Node):
     mm, bmm = method(array_products.mm), method(array_products.bmm)
     mv, addmm = method(array_products.mv), method(array_products.addmm)
 
+    @either_name
     def norm(
         self,
         p: Any = "fro",
@@ -1001,7 +1015,7 @@ class Tensor(Node):
         """
         from tinygrad_kr.linalg import p_norm
 
-        return p_norm(self, p, axis, keepdims, dim=dim, keepdim=keepdim)  # type: ignore[no-any-return]
+        return p_norm(self, p, axis, keepdims)  # type: ignore[no-any-return]
 
     def outer(self, other: Any) -> Tensor:
         """y[i, j] = x[i] other[j], of the flattened arrays.
@@ -1029,6 +1043,38 @@ class Tensor(Node):
 
 
 make_results_of(Tensor)
+
+
+_INSTEAD = {"erf": "tk.erf", "expit": "tk.sigmoid", "log_expit": "F.logsigmoid"}
+"""What to write for a ufunc of `scipy.special`."""
+
+
+def _name_and_fix(ufunc: np.ufunc) -> tuple[str, str]:
+    """The name of a ufunc that is not served, and what to write instead of it."""
+    plain = ".detach().numpy() where no gradient is needed"
+    if getattr(np, ufunc.__name__, None) is ufunc:
+        return f"np.{ufunc.__name__}", f"Use {plain}"
+    instead = _INSTEAD.get(ufunc.__name__)
+    fix = f"Use {instead}(t), or {plain}" if instead else f"Use {plain}"
+    return f"scipy.special.{ufunc.__name__}" if instead else ufunc.__name__, fix
+
+
+def _into_arrays(
+    ufunc: np.ufunc, method: str, inputs: Any, out: tuple[Any, ...], options: dict[str, Any]
+) -> Any:
+    """`array -= t`: NumPy's ufunc writes into an ndarray where no Tensor has a history."""
+    given = [x for x in inputs if isinstance(x, Node)]
+    if any(isinstance(array, Node) for array in out) or (
+        current_mode() != OFF and any(x._requires_grad for x in given)
+    ):
+        raise TypeError(
+            f"np.{ufunc.__name__}: expected no `out=` (or `a += t`) beside a Tensor that requires "
+            "grad, got one, and an ndarray has no history. Make a new Tensor, or write the "
+            "Tensor's .detach()"
+        )
+    _escapes("an ndarray that is written")
+    arrays = [x._data if isinstance(x, Node) else x for x in inputs]
+    return getattr(ufunc, method)(*arrays, out=out[0] if len(out) == 1 else out, **options)
 
 
 def _assigned_by_index(frame: FrameType) -> bool:

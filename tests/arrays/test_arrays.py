@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import pickle
 from collections.abc import Callable
 from types import CodeType
 from typing import Any
@@ -342,12 +344,35 @@ CASES: dict[str, list[Case]] = {
         (lambda a: a.sort(descending=True).values, lambda a: -np.sort(-a), (A23,)),
         (lambda a: a.topk(2).values, lambda a: -np.sort(-a)[:, :2], (A23,)),
         (lambda a: a.topk(1, dim=0, largest=False)[0], lambda a: a.min(0, keepdims=True), (A23,)),
-        (lambda a: a.max(1, return_indices=True)[0], lambda a: a.max(1), (A23,)),
+        (lambda a: a.max(1)[0], lambda a: a.max(1), (A23,)),
+        (lambda a: a.min(-1, True).values, lambda a: a.min(-1, keepdims=True), (A23,)),
+        (lambda a: a.sort(axis=1), lambda a: np.sort(a, 1), (A23,)),
+        (lambda a: a.sort(axis=None, descending=True), lambda a: -np.sort(-a, None), (A23,)),
+        (lambda a: a.max(axis=(0, 2)), lambda a: a.max((0, 2)), (A234,)),
+        (lambda a, b: arrays.max(a, b), np.maximum, (A23, A23[:, ::-1] + 0.05)),
+        (lambda a, b: a.min(other=b), np.minimum, (A23, V3 + 0.05)),
+    ],
+    "median and mode": [
+        (lambda a: a.median(), lambda a: np.sort(a, None)[2], (A23,)),
+        (lambda a: a.median(0).values, lambda a: np.sort(a, 0)[1], (apart(4, 3),)),
+        (lambda a: a.median(1, True)[0], lambda a: np.sort(a, 1)[:, 1:2], (A33,)),
+        (lambda a: a.median(axis=1), lambda a: np.median(a, 1), (apart(3, 4),)),
         (
-            lambda a: a.min(-1, True, return_indices=True)[0],
-            lambda a: a.min(-1, keepdims=True),
+            lambda a: a.median(axis=None, keepdims=True),
+            lambda a: np.median(a, keepdims=True),
             (A23,),
         ),
+        (lambda a: a.median(axis=(0, 2)), lambda a: np.median(a, (0, 2)), (A234,)),
+        (lambda a: arrays.mode(a).values, lambda a: a.min(-1), (A23,)),
+        (
+            lambda a: arrays.mode(a, axis=0, keepdims=True),
+            lambda a: a.min(0, keepdims=True),
+            (A33,),
+        ),
+        (lambda a: a.kthvalue(2).values, lambda a: np.sort(a)[:, 1], (A23,)),
+        (lambda a: arrays.kthvalue(a, 3, axis=1), lambda a: np.sort(a, 1)[:, 2], (A234,)),
+        (lambda a: a.cummax(1).values, lambda a: np.maximum.accumulate(a, 1), (A234,)),
+        (lambda a: a.cummin(axis=-1), lambda a: np.minimum.accumulate(a, -1), (A23,)),
     ],
     "diagonals": [
         (lambda a: a.diag(), np.diag, (V3,)),
@@ -446,6 +471,13 @@ CASES: dict[str, list[Case]] = {
             lambda a: np.einsum(a, [0, 1], [1]),
             (A23,),
         ),
+    ],
+    "sums and quotients": [
+        (lambda a, b: arrays.add(a, b, alpha=3), lambda a, b: a + 3 * b, (A23, V3)),
+        (lambda a, b: a.subtract(b, alpha=-0.5), lambda a, b: a + b / 2, (A23, A23 + 1)),
+        (lambda a, b: a.sub(b), np.subtract, (A23, V3)),
+        (lambda a, b: arrays.div(a, b), np.divide, (A23, V3)),
+        (lambda a, b: a.divide(b), np.divide, (V3, A23)),
     ],
     "limits": [
         (lambda a: arrays.clamp(a, max=0.2), lambda a: np.minimum(a, 0.2), (A23,)),
@@ -781,17 +813,146 @@ def test_nan_is_the_largest() -> None:
 
 def test_ties_of_max_are_split_and_the_index_returning_max_takes_one() -> None:
     t = leaf([[3.0, 3.0, 1.0]])
-    t.max(1).sum().backward()
+    t.max(axis=1).sum().backward()
     assert gradient_of(t) == [[0.5, 0.5, 0.0]]
     t.grad = None
-    values, indices = t.max(dim=1, return_indices=True)
+    values, indices = t.max(dim=1)
     assert (values.tolist(), indices.tolist()) == ([3.0], [0])
     values.sum().backward()
     assert gradient_of(t) == [[1.0, 0.0, 0.0]]
-    with pytest.raises(
-        TypeError, match="max: expected one axis with return_indices=True, got None"
+
+
+# ------------------------------------------------------------------ PyTorch's pairs
+
+
+TIES = np.array([[2.0, 1.0, 2.0, 1.0], [5.0, np.nan, 3.0, 4.0], [1.0, 3.0, 3.0, 2.0]])
+PAIRS: dict[str, tuple[Callable[..., Any], list[float], list[int]]] = {
+    "max": (lambda t, **axis: t.max(**axis), [2.0, np.nan, 3.0], [0, 1, 1]),
+    "min": (lambda t, **axis: t.min(**axis), [1.0, np.nan, 1.0], [1, 1, 0]),
+    "median": (lambda t, **axis: t.median(**axis), [1.0, np.nan, 2.0], [3, 1, 3]),
+    "mode": (lambda t, **axis: t.mode(**axis), [1.0, 3.0, 3.0], [3, 2, 2]),
+    "kthvalue": (lambda t, **axis: t.kthvalue(3, **axis), [2.0, 5.0, 3.0], [0, 0, 1]),
+}
+
+
+@pytest.mark.parametrize("name", PAIRS)
+def test_dim_gives_pytorchs_pair_and_axis_its_values(name: str) -> None:
+    call, values, indices = PAIRS[name]
+    pair = call(Tensor(TIES), dim=1)
+    np.testing.assert_array_equal(pair.values.data, values)
+    assert (pair.indices.tolist(), pair.indices.dtype) == (indices, np.int64)
+    assert call(Tensor(TIES), dim=-1, keepdim=True).indices.shape == (3, 1)
+    alone = call(Tensor(TIES), axis=1)
+    expected = [1.5, np.nan, 2.5] if name == "median" else values
+    np.testing.assert_array_equal(alone.data, expected)
+    assert call(Tensor(TIES), axis=1, keepdims=True).shape == (3, 1)
+    as_function = getattr(tk, name)(TIES, *([3] if name == "kthvalue" else []), 1)
+    assert isinstance(as_function.values, ndarray)
+    np.testing.assert_array_equal(as_function.indices, indices)
+
+
+def test_running_extremes_give_the_index_of_the_last_of_equal_elements() -> None:
+    t = leaf([2.0, 2.0, 1.0, 2.0, np.nan, 3.0, np.nan])
+    assert t.cummax(0).indices.tolist() == [0, 1, 1, 3, 4, 4, 6]
+    assert t.cummin(0).indices.tolist() == [0, 1, 2, 2, 4, 4, 6]
+    t.cummax(0).values.backward(np.arange(7.0))
+    assert gradient_of(t) == [0.0, 3.0, 0.0, 3.0, 9.0, 0.0, 6.0]
+
+
+def test_the_median_of_all_shares_its_gradient_and_that_along_an_axis_does_not() -> None:
+    t = leaf([1.0, 2.0, 2.0, 3.0])
+    t.median().backward()
+    assert gradient_of(t) == [0.0, 0.5, 0.5, 0.0]
+    t.grad = None
+    t.median(dim=0).values.backward()
+    assert gradient_of(t) == [0.0, 1.0, 0.0, 0.0]
+    t.grad = None
+    leaf_of_pairs = leaf([4.0, 1.0, 2.0, 3.0])
+    leaf_of_pairs.median(axis=0).backward()
+    assert gradient_of(leaf_of_pairs) == [0.0, 0.0, 0.5, 0.5]
+    assert np.isnan(Tensor(np.zeros(0)).median().item())
+    assert np.isnan(leaf([1.0, np.nan]).median().item())
+    assert np.isnan(leaf(np.zeros((2, 0))).median(axis=1).data).all()
+    assert leaf([np.inf, -1.0, np.inf]).median(axis=0).item() == np.inf
+    assert leaf([np.inf, np.inf]).median(axis=0).item() == np.inf
+    assert Tensor([1, 2]).median().item() == 1
+    assert Tensor([1, 2]).median(axis=0).dtype == np.float32
+
+
+@pytest.mark.parametrize("name", ["max", "min", "median", "mode", "sort", "cummax", "cummin"])
+@pytest.mark.parametrize("dim", [0, -1])
+def test_a_number_is_a_vector_of_one_element(name: str, dim: int) -> None:
+    t = leaf(3.0)
+    values, index = getattr(t, name)(dim)
+    assert (values.shape, index.shape, index.item()) == ((), (), 0)
+    values.backward()
+    assert gradient_of(t) == 1.0
+    assert t.kthvalue(1, dim).values.shape == t.topk(1, dim).indices.shape == ()
+
+
+def test_the_elementwise_max_and_min() -> None:
+    t = leaf([1.0, 3.0])
+    t.max(Tensor([2.0, 2.0])).sum().backward()
+    assert gradient_of(t) == [0.0, 1.0]
+    assert tk.max(t, np.array([2.0, 2.0])).tolist() == [2.0, 3.0]
+    assert t.min(other=2.0).tolist() == [1.0, 2.0]
+    assert t.max().item() == 3.0
+
+
+ARITHMETIC: list[Callable[[Any, Any], Any]] = [
+    lambda pair, t: pair + 1,
+    lambda pair, t: 1 - pair,
+    lambda pair, t: t * pair,
+    lambda pair, t: pair / t,
+    lambda pair, t: t @ pair,
+    lambda pair, t: -pair,
+    lambda pair, t: np.ones(3) * pair,
+    lambda pair, t: np.float64(2.0) - pair,
+    lambda pair, t: pair > 0,
+    lambda pair, t: pair == 1.0,
+    lambda pair, t: pair != t,
+    lambda pair, t: t == pair,
+    lambda pair, t: float(pair),
+    lambda pair, t: np.sum(pair),
+    lambda pair, t: tk.exp(pair),
+    lambda pair, t: tk.where(t > 0, pair, t),
+    lambda pair, t: pair.sum(),
+    lambda pair, t: pair.shape,
+]
+
+
+@pytest.mark.parametrize("compute", ARITHMETIC)
+def test_arithmetic_on_a_pair_says_axis(compute: Callable[[Any, Any], Any]) -> None:
+    t = leaf(A23)
+    with pytest.raises((TypeError, AttributeError), match="Write axis= for the values alone"):
+        compute(t.max(0), t)
+
+
+def test_a_pair_is_still_a_tuple() -> None:
+    pair = leaf(A23).max(dim=1)
+    values, indices = pair
+    assert pair == (values, indices)
+    assert pair != (values,)
+    assert pair == copy.copy(pair) and hash(pair) == hash((values, indices))
+    found = pickle.loads(pickle.dumps(Tensor(A23).max(dim=1)))
+    assert found.indices.tolist() == indices.tolist()
+    assert not hasattr(pair, "__array_interface__")
+
+
+@pytest.mark.parametrize("name", ["max", "min"])
+def test_return_indices_works_for_this_release(name: str) -> None:
+    largest = getattr(leaf(TIES[::2]), name)
+    with pytest.warns(DeprecationWarning, match=f"{name}: return_indices= is for one rel") as found:
+        pair = largest(axis=1, return_indices=True)
+    assert found[0].filename == __file__
+    assert pair.indices.tolist() == largest(1).indices.tolist()
+    with pytest.warns(DeprecationWarning):
+        assert largest(1, return_indices=False).tolist() == largest(axis=1).tolist()
+    with (
+        pytest.warns(DeprecationWarning),
+        pytest.raises(TypeError, match=f"{name}: expected one axis, got None"),
     ):
-        t.max(return_indices=True)
+        largest(return_indices=True)
 
 
 def test_norm_at_zero_has_gradient_zero_also_where_only_some_elements_are_zero() -> None:
@@ -877,6 +1038,11 @@ def test_nan_to_num_stops_the_gradient_where_it_replaces() -> None:
         (lambda t: t.take_along_axis([0], 0), ValueError, "expected indices with 2 axes, got (1,)"),
         (lambda t: t.topk(4), ValueError, "topk: expected k from 0 to 3, got 4"),
         (lambda t: t.sort(2), IndexError, "sort: axis 2"),
+        (lambda t: t.max((0, 0)), TypeError, "max: expected one axis, got (0, 0). Write axis="),
+        (lambda t: t[:0].max(0), ValueError, "max: expected an element along axis 0"),
+        (lambda t: t[:0].mode(0), ValueError, "mode: expected an element along axis 0"),
+        (lambda t: t.kthvalue(0), ValueError, "kthvalue: expected k from 1 to 3, got 0"),
+        (lambda t: t.kthvalue(4), ValueError, "kthvalue: expected k from 1 to 3, got 4"),
         (
             lambda t: t.split([1, 1], 1),
             ValueError,

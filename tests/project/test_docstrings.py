@@ -131,6 +131,19 @@ def test_its_signature_has_names(name: str) -> None:
     assert protocol or not opaque or len(opaque) < len(parameters)
 
 
+SYNONYMS = [("axis", "dim"), ("keepdims", "keepdim"), ("axis1", "dim1"), ("axis2", "dim2")]
+"""What NumPy and PyTorch call one argument."""
+
+
+@pytest.mark.parametrize("name", [name for name in CALLABLE if not is_exception(PUBLIC[name])])
+def test_it_takes_numpys_and_pytorchs_name_of_an_argument(name: str) -> None:
+    """`transpose(dim0=, dim1=)` exchanges two axes; NumPy's `transpose` has no such names."""
+    parameters = inspect.signature(PUBLIC[name]).parameters
+    for numpys, pytorchs in SYNONYMS:
+        if (name.rpartition(".")[2], pytorchs) != ("transpose", "dim1"):
+            assert (numpys in parameters) == (pytorchs in parameters)
+
+
 @pytest.mark.parametrize("name", CALLABLE)
 def test_pickle_and_copy_find_it_again(name: str) -> None:
     value = PUBLIC[name]

@@ -411,3 +411,133 @@ def test_rounding_methods_are_detached() -> None:
         assert not getattr(x, name)().requires_grad
     assert x.round(1).tolist() == [1.2, -1.8]
     assert x.round().tolist() == [1.0, -2.0]
+
+
+# ------------------------------------------------------------------ `.data`, an ndarray
+
+
+WRITES: list[Callable[[Tensor], None]] = [
+    lambda p: write(p, p.data.__isub__(0.1 * gradient_of_leaf(p))),
+    lambda p: write(p, p.data - 0.1 * gradient_of_leaf(p)),
+    lambda p: p.data.__setitem__(slice(None), p.data - 0.1 * gradient_of_leaf(p)),
+    lambda p: np.subtract(p.data, 0.1 * gradient_of_leaf(p), out=p.data),  # type: ignore[arg-type]
+]
+
+
+def gradient_of_leaf(p: Tensor) -> Tensor:
+    assert p.grad is not None
+    return p.grad
+
+
+def write(p: Tensor, value: Any) -> None:
+    p.data = value
+
+
+@pytest.mark.parametrize("update", WRITES)
+def test_a_step_written_into_data(update: Callable[[Tensor], None]) -> None:
+    p = Tensor(np.array([1.0, 2.0], np.float32), requires_grad=True)
+    (p * p).sum().backward()
+    update(p)
+    assert isinstance(p.data, np.ndarray) and p.requires_grad and p.is_leaf
+    np.testing.assert_allclose(p.data, [0.8, 1.6], rtol=1e-6)
+    assert p.dtype == np.float32
+
+
+def test_augmented_assignments_of_data() -> None:
+    p = Tensor(np.array([1.0, 2.0]), requires_grad=True)
+    array, t = p.data, Tensor(np.array([2.0, 4.0]))
+    p.data += t
+    p.data *= t
+    p.data /= t
+    p.data **= Tensor(2.0)
+    assert p.data is array and array.tolist() == [9.0, 36.0]
+    with pytest.raises(TypeError, match=r"same_kind|Cannot cast"):
+        Tensor([1, 2]).data.__iadd__(Tensor([0.5, 0.5]))
+
+
+def test_backward_notices_a_step_written_into_data() -> None:
+    p = Tensor(np.array([1.0, 2.0]), requires_grad=True)
+    loss = (p * p).sum()
+    p.data -= Tensor(np.array([0.5, 0.5]))
+    with pytest.raises(MutationError, match=r"\.data = \.\.\."):
+        loss.backward()
+
+
+def test_a_history_is_not_written_into_data() -> None:
+    p = Tensor(np.array([1.0, 2.0]), requires_grad=True)
+    with pytest.raises(TypeError, match=r"np.subtract: expected no `out=` .*\.detach\(\)"):
+        p.data -= p * 0.1
+    with pytest.raises(RuntimeError, match=r"\.detach\(\)"):
+        p.data[:] = p * 0.1
+    assert p.data.tolist() == [1.0, 2.0]
+    with tk.no_grad():
+        p.data -= p * 0.5
+    assert p.data.tolist() == [0.5, 1.0]
+
+
+def test_a_step_written_into_data_is_not_compiled_away() -> None:
+    p = Tensor(np.array([1.0, 2.0]), requires_grad=True)
+
+    @tk.compile
+    def step() -> None:
+        p.grad = None
+        (p * p).sum().backward()
+        p.data -= 0.25 * gradient_of_leaf(p)
+
+    for half in (0.5, 0.25, 0.125):
+        step()
+        assert p.data.tolist() == [half, 2 * half]
+
+
+# ------------------------------------------------------------------ other libraries
+
+
+@pytest.mark.parametrize(
+    "read",
+    [
+        lambda t: copy.copy(t * 2),  # matplotlib's plot
+        lambda t: np.asarray(t),
+        lambda t: np.array(t, dtype=object),  # pandas
+        lambda t: t.numpy(),
+        lambda t: np.asarray([t, t], np.float64),  # scikit-learn
+        lambda t: float_of_array(t),
+    ],
+)
+def test_a_library_that_reads_a_tensor_with_history_is_told_to_detach(
+    read: Callable[[Tensor], Any],
+) -> None:
+    with pytest.raises((RuntimeError, TypeError), match=r"\.detach\(\)"):
+        read(Tensor([1.0, 2.0], requires_grad=True))
+
+
+def float_of_array(t: Tensor) -> Any:
+    """A ufunc of another library."""
+    return np.frompyfunc(float, 1, 1)(t)
+
+
+@pytest.mark.parametrize(
+    "join",
+    [
+        lambda s: np.r_[s, s],
+        lambda s: np.r_[s, 1.0],
+        lambda s: np.c_[s, s],
+        lambda s: np.array([s, s]),
+        lambda s: np.array([[s, 1.0], [2.0, s]]),
+        lambda s: np.asarray((s, 1.0), np.float64),
+        lambda s: np.sum([s, s]),
+        lambda s: np.mean((s, s)),
+        lambda s: np.max([s, 1.0]),
+        lambda s: np.sin([s, s]),
+        lambda s: np.dot([s, s], [1.0, 2.0]),
+        lambda s: np.linalg.norm([s, s]),
+        lambda s: np.add(np.ones(2), [s, s]),
+        lambda s: Tensor([1.0, 2.0]).add([s, s]),
+        lambda s: tk.tensor([s, s]),
+        lambda s: tk.mean([s, s]),
+        lambda s: np.array([s.reshape(1), s.reshape(1)]),
+    ],
+)
+def test_a_list_that_numpy_does_not_hand_over_names_stack(join: Callable[[Tensor], Any]) -> None:
+    s = Tensor([1.0, 2.0], requires_grad=True).sum()
+    with pytest.raises((RuntimeError, TypeError), match=r"tk\.stack"):
+        join(s)

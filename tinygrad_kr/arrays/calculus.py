@@ -6,7 +6,7 @@ from typing import Any
 
 from numpy.lib.array_utils import normalize_axis_tuple
 
-from tinygrad_kr.arrays.operands import floating, operands
+from tinygrad_kr.arrays.operands import either_name, floating, operands
 from tinygrad_kr.arrays.shape import moveaxis
 from tinygrad_kr.ops import linalg, shape
 from tinygrad_kr.ops.window import unfold
@@ -14,6 +14,7 @@ from tinygrad_kr.ops.window import unfold
 __all__ = ["convolve", "diff", "gradient", "trapezoid"]
 
 
+@either_name
 def diff(
     x: Any,
     n: int = 1,
@@ -34,7 +35,6 @@ def diff(
     >>> tk.diff(tk.tensor([1.0, 4.0, 9.0]))
     Tensor([3., 5.])
     """
-    axis = axis if dim is None else dim
     x = operands(x)[0]
     if not x.ndim:
         raise ValueError("diff: expected at least 1 axis, got a number.")
@@ -59,6 +59,7 @@ def _widened(part: Any, size: tuple[int, ...], axis: int) -> Any:
     return shape.broadcast_to(part, shape=tuple(thin))
 
 
+@either_name
 def gradient(
     x: Any, *, spacing: Any = 1.0, axis: Any = None, dim: Any = None, edge_order: int = 1
 ) -> tuple[Any, ...]:
@@ -75,7 +76,6 @@ def gradient(
     (Tensor([1., 2., 3.]),)
     """
     x = floating(operands(x)[0])
-    axis = axis if dim is None else dim
     axes = normalize_axis_tuple(range(x.ndim) if axis is None else axis, x.ndim, "gradient")
     spacings = spacing if isinstance(spacing, list | tuple) else [spacing] * len(axes)
     if len(spacings) != len(axes):
@@ -109,6 +109,7 @@ def _slopes(x: Any, axis: int, spacing: Any, edge_order: int) -> Any:
     return moveaxis(shape.concatenate(first, inside, last, axis=-1), -1, axis)
 
 
+@either_name
 def trapezoid(
     y: Any, x: Any = None, dx: Any = 1.0, axis: int = -1, *, dim: int | None = None
 ) -> Any:
@@ -123,7 +124,6 @@ def trapezoid(
     >>> tk.trapezoid(tk.tensor([0.0, 1.0, 4.0]))
     Tensor(3.)
     """
-    axis = axis if dim is None else dim
     y = operands(y)[0]
     if x is not None:
         x = operands(y, x)[1]

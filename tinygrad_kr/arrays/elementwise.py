@@ -1,4 +1,4 @@
-"""Elements limited, masked, replaced or interpolated."""
+"""Sums and quotients with PyTorch's options; elements limited, masked or interpolated."""
 
 from __future__ import annotations
 
@@ -13,7 +13,80 @@ from tinygrad_kr.ops import elementwise
 from tinygrad_kr.ops.elementwise import isnan, where
 from tinygrad_kr.ops.node import Node
 
-__all__ = ["addcdiv", "addcmul", "clamp", "clip", "lerp", "masked_fill", "nan_to_num"]
+__all__ = [
+    "add", "addcdiv", "addcmul", "clamp", "clip", "div", "divide", "lerp", "masked_fill",
+    "nan_to_num", "sub", "subtract",
+]  # fmt: skip
+
+
+def add(a: Any, b: Any, *, alpha: float = 1) -> Any:
+    """a + alpha b, elementwise.
+
+    a, b: shapes that broadcast. alpha: a number.
+    Gradient: g for `a`, alpha g for `b`.
+    Raises ValueError if the shapes do not broadcast. Source: torch.add, np.add.
+
+    >>> tk.add(tk.tensor([1.0, 2.0]), 3, alpha=10)
+    Tensor([31., 32.])
+    """
+    return elementwise.add(a, b if _is_one(alpha) else _scaled(a, b, alpha))
+
+
+def subtract(a: Any, b: Any, *, alpha: float = 1) -> Any:
+    """a - alpha b, elementwise.
+
+    a, b: shapes that broadcast. alpha: a number.
+    Gradient: g for `a`, -alpha g for `b`.
+    Raises ValueError if the shapes do not broadcast. Source: torch.sub, np.subtract.
+
+    >>> tk.subtract(tk.tensor([1.0, 2.0]), 3, alpha=10)
+    Tensor([-29., -28.])
+    """
+    return elementwise.subtract(a, b if _is_one(alpha) else _scaled(a, b, alpha))
+
+
+sub = subtract
+
+
+def _is_one(alpha: Any) -> bool:
+    return type(alpha) is int and alpha == 1
+
+
+def _scaled(a: Any, b: Any, alpha: float) -> Any:
+    return elementwise.multiply(operands(a, b)[1], alpha)
+
+
+def divide(a: Any, b: Any, *, rounding_mode: str | None = None) -> Any:
+    """a / b, elementwise.
+
+    a, b: shapes that broadcast. Integers become float32, unless the quotient is rounded.
+    rounding_mode: "trunc" rounds it towards 0, "floor" down, None not at all.
+    Gradient: g / b for `a`, -g a / b^2 for `b`; none of a rounded quotient, a constant.
+    Raises ValueError for another `rounding_mode`, or if the shapes do not broadcast.
+    Source: torch.div, np.divide.
+
+    >>> tk.divide(tk.tensor([7, -7]), 2)
+    Tensor([ 3.5, -3.5])
+    >>> tk.divide(tk.tensor([7, -7]), 2, rounding_mode="trunc")
+    Tensor([ 3, -3])
+    """
+    if rounding_mode is None:
+        return elementwise.divide(a, b)
+    if rounding_mode not in {"trunc", "floor"}:
+        raise ValueError(
+            f'divide: expected rounding_mode None, "trunc" or "floor", got {rounding_mode!r}.'
+        )
+    a, b = operands(a, b)
+    if rounding_mode == "floor":
+        return elementwise.floor_divide(a, b)
+    if a.dtype.kind == "f" or b.dtype.kind == "f":
+        return elementwise.trunc(elementwise.divide(a, b))
+    below = elementwise.floor_divide(a, b)
+    inexact = elementwise.not_equal(below * b, a)
+    return below + elementwise.logical_and(inexact, elementwise.less(below, 0))
+
+
+div = divide
 
 
 @array_function

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import warnings
 from collections.abc import Callable
 from functools import wraps
@@ -83,28 +84,26 @@ class EitherName:
             other: found[0]
             for synonyms in _SYNONYMS
             if (found := [name for name in names if name in synonyms])
-            for other in found[1:]
+            for other in (found if found[0] == self.variadic else found[1:])
         }
-        if self.variadic in {name for synonyms in _SYNONYMS for name in synonyms}:
-            self.first[self.variadic] = self.variadic
         self.others = frozenset(self.first)
 
     def __call__(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Call:
         """Raises TypeError where an argument is given by two names."""
-        moved = {name: value for name, value in kwargs.items() if name not in self.others}
-        for other in sorted(self.others.intersection(kwargs), key=self._comes_first):
-            first = self.first[other]
-            if first in moved or len(args) > self.position.get(first, len(args)):
+        moved: dict[str, Any] = {}
+        for name, value in kwargs.items():
+            first = self.first.get(name, name)
+            without_name = len(args) > self.position.get(first, math.inf)
+            if first in moved or without_name:
+                given = ["one without a name"] if without_name else []
+                given += [n for n in kwargs if self.first.get(n, n) == first]
                 raise TypeError(
-                    f"{self.name}: expected one of {first} and {other}, got both. Leave one out"
+                    f"{self.name}: expected {first} once, got {' and '.join(given)}. Leave one out"
                 )
-            moved[first] = kwargs[other]
+            moved[first] = value
         if self.variadic in moved:
             args = (*args, moved.pop(self.variadic))
         return args, moved
-
-    def _comes_first(self, name: str) -> bool:
-        return name != self.variadic
 
 
 _VARIADIC = 0x04
@@ -140,29 +139,25 @@ def without_device(function: Callable[P, R]) -> Callable[P, R]:
 
     @wraps(function)
     def on_cpu(*args: P.args, **kwargs: P.kwargs) -> R:
-        if "device" in kwargs:
-            refuse_device(function.__qualname__, kwargs.pop("device"))
+        if "device" in kwargs and (device := kwargs.pop("device")) is not None:
+            constructs = function.__name__ == "__init__"
+            name = type(args[0]).__name__ if constructs else function.__qualname__
+            raise TypeError(
+                f"{name}: expected no device, got {device!r}. Leave it out: all is in NumPy arrays "
+                "on the CPU"
+            )
         return function(*args, **kwargs)
 
     return on_cpu
 
 
-def refuse_device(name: str, device: Any) -> None:
-    """Raise TypeError for a device other than None."""
-    if device is not None:
-        raise TypeError(
-            f"{name}: expected no device, got {device!r}. Leave it out: all is in NumPy arrays on "
-            "the CPU"
-        )
-
-
-def deprecated(message: str) -> None:
-    """A DeprecationWarning at the user's line."""
+def warn_user(message: str, category: type[Warning] = DeprecationWarning) -> None:
+    """A warning at the user's line."""
     frame = user_frame()
     if frame is not None:
         warnings.warn_explicit(
             message,
-            DeprecationWarning,
+            category,
             frame.f_code.co_filename,
             frame.f_lineno,
             frame.f_globals.get("__name__"),

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.lib.array_utils import normalize_axis_tuple
 
-from tinygrad_kr.arrays.operands import array_function, operands
+from tinygrad_kr.arrays.operands import array_function, either_name, operands
 from tinygrad_kr.arrays.shape import moveaxis, roll
 from tinygrad_kr.ops import linalg, shape
 
@@ -155,6 +155,7 @@ def vdot(a: Any, b: Any) -> Any:
     return linalg.matmul(a.reshape(-1), b.reshape(-1))
 
 
+@either_name
 def tensordot(a: Any, b: Any, axes: Any = 2, *, dims: Any = None) -> Any:
     """The sum of products over pairs of axes; the other axes of `a` come before those of `b`.
 
@@ -166,7 +167,6 @@ def tensordot(a: Any, b: Any, axes: Any = 2, *, dims: Any = None) -> Any:
     (2, 4)
     """
     a, b = operands(a, b)
-    axes = axes if dims is None else dims
     if isinstance(axes, int | np.integer):
         axes = range(-axes, 0), range(axes)
     mine = normalize_axis_tuple(axes[0], a.ndim, "tensordot")
@@ -201,6 +201,7 @@ def kron(a: Any, b: Any) -> Any:
     return blocks.reshape(tuple(m * n for m, n in zip(big, small, strict=True)))
 
 
+@either_name
 def cross(a: Any, b: Any, axis: int = -1, *, dim: int | None = None) -> Any:
     """The cross product of 3-vectors along `axis`: y_i = a_(i+1) b_(i+2) - a_(i+2) b_(i+1).
 
@@ -211,7 +212,6 @@ def cross(a: Any, b: Any, axis: int = -1, *, dim: int | None = None) -> Any:
     >>> tk.cross(tk.tensor([1.0, 0.0, 0.0]), tk.tensor([0.0, 1.0, 0.0]))
     Tensor([0., 0., 1.])
     """
-    axis = axis if dim is None else dim
     a, b = (moveaxis(x, axis, -1) for x in operands(a, b))
     sizes = {a.shape[-1], b.shape[-1]}
     if not sizes <= {2, 3}:

@@ -33,9 +33,8 @@ def sizes_of(sizes: tuple[Any, ...]) -> tuple[int, ...]:
     return tuple(map(index, sizes))
 
 
-def _axis_of(x: Any, axis: int | None, dim: int | None, name: str) -> int:
-    chosen: Any = axis if dim is None else dim
-    return normalize_axis_index(chosen, x.ndim, name)
+def _axis_of(x: Any, axis: int, name: str) -> int:
+    return normalize_axis_index(axis, x.ndim, name)
 
 
 # ------------------------------------------------------------------ another shape
@@ -93,7 +92,8 @@ def flatten(x: Any, start_dim: int = 0, end_dim: int = -1) -> Any:
 
 
 @array_function
-def unflatten(x: Any, dim: int, sizes: tuple[int, ...]) -> Any:
+@either_name
+def unflatten(x: Any, dim: int, sizes: tuple[int, ...], *, axis: int | None = None) -> Any:
     """One axis split into several: the inverse of `flatten`.
 
     sizes: of the new axes. One may be -1 and follows from the others.
@@ -112,6 +112,7 @@ def unflatten(x: Any, dim: int, sizes: tuple[int, ...]) -> Any:
 
 
 @array_function
+@either_name
 def squeeze(x: Any, axis: Any = None, *, dim: Any = None) -> Any:
     """Without the axes of size 1, or without those of them that `axis` names.
 
@@ -121,7 +122,6 @@ def squeeze(x: Any, axis: Any = None, *, dim: Any = None) -> Any:
     >>> tk.squeeze(tk.ones(1, 3, 1)).shape
     (3,)
     """
-    axis = axis if dim is None else dim
     if axis is not None:
         axes = axis if isinstance(axis, tuple | list) else (axis,)
         axis = tuple(a for a in normalize_axis_tuple(axes, x.ndim) if x.shape[a] == 1)
@@ -129,6 +129,7 @@ def squeeze(x: Any, axis: Any = None, *, dim: Any = None) -> Any:
 
 
 @array_function
+@either_name
 def unsqueeze(x: Any, axis: int | None = None, *, dim: int | None = None) -> Any:
     """With a new axis of size 1 at position `axis`, 0 by default.
 
@@ -139,7 +140,6 @@ def unsqueeze(x: Any, axis: int | None = None, *, dim: int | None = None) -> Any
     >>> tk.unsqueeze(tk.ones(3), 1).shape
     (3, 1)
     """
-    axis = axis if dim is None else dim
     return x.reshape(np.expand_dims(np.broadcast_to(0, x.shape), axis or 0).shape)
 
 
@@ -200,11 +200,15 @@ def broadcast_to(x: Any, *sizes: Any) -> Any:
 
 
 @array_function
-def transpose(x: Any, *axes: Any) -> Any:
+@either_name
+def transpose(
+    x: Any, *axes: Any, dims: Any = None, dim0: int | None = None, dim1: int | None = None
+) -> Any:
     """The axes in another order.
 
-    axes: none reverses all of them (NumPy). Two integers exchange these two (PyTorch). A tuple, or
-        as many integers as axes, is the new order (NumPy).
+    axes, dims: none reverses all of them (NumPy). Two integers exchange these two (PyTorch). A
+        tuple, or as many integers as axes, is the new order (NumPy).
+    dim0, dim1: the two that are exchanged, by PyTorch's names.
     Gradient: g in the inverse order.
     Raises IndexError or ValueError if the axes are not those of `x`.
     Source: np.transpose, torch.transpose.
@@ -212,6 +216,8 @@ def transpose(x: Any, *axes: Any) -> Any:
     >>> tk.transpose(tk.ones(2, 3, 4), 0, 1).shape
     (3, 2, 4)
     """
+    if dim0 is not None or dim1 is not None:
+        return shape.swapaxes(x, axis1=dim0, axis2=dim1)
     order = sizes_of(axes) if axes and axes != (None,) else None
     if order is not None and len(order) == 2 and not isinstance(axes[0], tuple | list):
         return shape.swapaxes(x, axis1=order[0], axis2=order[1])
@@ -219,8 +225,9 @@ def transpose(x: Any, *axes: Any) -> Any:
 
 
 @array_function
-def permute(x: Any, *axes: Any) -> Any:
-    """The axes in the order `axes`, one by one or as one tuple.
+@either_name
+def permute(x: Any, *axes: Any, dims: Any = None) -> Any:
+    """The axes in the order `axes` (or `dims`), one by one or as one tuple.
 
     Gradient: g in the inverse order.
     Raises ValueError if `axes` is not a permutation.
@@ -233,7 +240,10 @@ def permute(x: Any, *axes: Any) -> Any:
 
 
 @array_function
-def swapaxes(x: Any, axis1: int, axis2: int) -> Any:
+@either_name
+def swapaxes(
+    x: Any, axis1: int, axis2: int, *, dim1: int | None = None, dim2: int | None = None
+) -> Any:
     """Two axes exchanged.
 
     Gradient: g with the same two exchanged. Raises IndexError if there is no such axis.
@@ -249,9 +259,11 @@ swapdims = swapaxes
 
 
 @array_function
-def flip(x: Any, *axes: Any) -> Any:
+@either_name
+def flip(x: Any, *axes: Any, axis: Any = None, dim: Any = None, dims: Any = None) -> Any:
     """The elements in reverse order along `axes`, or along all axes.
 
+    axes: integers one by one, or one tuple; by name `axis`, `axes`, `dim` or `dims`.
     Gradient: g, reversed. Raises IndexError if there is no such axis.
     Source: torch.flip, np.flip.
 
@@ -262,10 +274,20 @@ def flip(x: Any, *axes: Any) -> Any:
 
 
 @array_function
-def roll(x: Any, shift: Any, axis: Any = None) -> Any:
+@either_name
+def roll(
+    x: Any,
+    shift: Any,
+    axis: Any = None,
+    *,
+    shifts: Any = None,
+    dim: Any = None,
+    dims: Any = None,
+) -> Any:
     """The elements moved by `shift` along `axis`; those pushed out come in at the other end.
 
     shift, axis: two integers, or two tuples. Without `axis` the flattened array is rolled.
+    shifts, dim, dims: PyTorch's names.
     Gradient: g, rolled back. Source: np.roll, torch.roll.
 
     >>> tk.roll(tk.tensor([1, 2, 3]), 1)
@@ -323,6 +345,7 @@ movedim = moveaxis
 
 
 @array_function
+@either_name
 def unbind(x: Any, axis: int = 0, *, dim: int | None = None) -> tuple[Any, ...]:
     """The slices along `axis`, without that axis, as a tuple.
 
@@ -332,15 +355,25 @@ def unbind(x: Any, axis: int = 0, *, dim: int | None = None) -> tuple[Any, ...]:
     >>> tk.unbind(tk.tensor([[1, 2], [3, 4]]))
     (Tensor([1, 2]), Tensor([3, 4]))
     """
-    return shape.unbind(x, _axis_of(x, axis, dim, "unbind"))
+    return shape.unbind(x, _axis_of(x, axis, "unbind"))
 
 
 @array_function
-def diagonal(x: Any, offset: int = 0, axis1: int = 0, axis2: int = 1) -> Any:
+@either_name
+def diagonal(
+    x: Any,
+    offset: int = 0,
+    axis1: int = 0,
+    axis2: int = 1,
+    *,
+    dim1: int | None = None,
+    dim2: int | None = None,
+) -> Any:
     """The diagonal of two axes, as the last axis of the result: x[..., i, i + offset].
 
+    axis1, axis2: the axes; dim1 and dim2 are PyTorch's names.
     Gradient: g on the diagonal, 0 elsewhere. Raises IndexError if there is no such axis.
-    Source: np.diagonal.
+    Source: np.diagonal, torch.diagonal.
 
     >>> tk.diagonal(tk.tensor([[1, 2], [3, 4]]))
     Tensor([1, 4])
@@ -349,9 +382,19 @@ def diagonal(x: Any, offset: int = 0, axis1: int = 0, axis2: int = 1) -> Any:
 
 
 @array_function
-def trace(x: Any, offset: int = 0, axis1: int = 0, axis2: int = 1) -> Any:
+@either_name
+def trace(
+    x: Any,
+    offset: int = 0,
+    axis1: int = 0,
+    axis2: int = 1,
+    *,
+    dim1: int | None = None,
+    dim2: int | None = None,
+) -> Any:
     """The sum of a diagonal: sum_i x[..., i, i + offset].
 
+    axis1, axis2: the axes of the diagonal; dim1 and dim2 are other names.
     Gradient: g on the diagonal, 0 elsewhere. Raises IndexError if there is no such axis.
     Source: np.trace.
 
@@ -366,6 +409,7 @@ def _slice(x: Any, axis: int, start: int, stop: int) -> Any:
 
 
 @array_function
+@either_name
 def split(x: Any, sizes: Any, axis: int = 0, *, dim: int | None = None) -> tuple[Any, ...]:
     """Parts along `axis`, as a tuple.
 
@@ -377,7 +421,7 @@ def split(x: Any, sizes: Any, axis: int = 0, *, dim: int | None = None) -> tuple
     >>> tk.split(tk.tensor([1, 2, 3]), 2)
     (Tensor([1, 2]), Tensor([3]))
     """
-    axis = _axis_of(x, axis, dim, "split")
+    axis = _axis_of(x, axis, "split")
     length = x.shape[axis]
     if isinstance(sizes, int):
         if sizes < 1:
@@ -393,6 +437,7 @@ def split(x: Any, sizes: Any, axis: int = 0, *, dim: int | None = None) -> tuple
 
 
 @array_function
+@either_name
 def chunk(x: Any, chunks: int, axis: int = 0, *, dim: int | None = None) -> tuple[Any, ...]:
     """At most `chunks` parts of equal size along `axis`; the last may be smaller.
 
@@ -404,7 +449,7 @@ def chunk(x: Any, chunks: int, axis: int = 0, *, dim: int | None = None) -> tupl
     """
     if chunks < 1:
         raise ValueError(f"chunk: expected at least 1 chunk, got {chunks}.")
-    axis = _axis_of(x, axis, dim, "chunk")
+    axis = _axis_of(x, axis, "chunk")
     return split(x, max(1, math.ceil(x.shape[axis] / chunks)), axis)
 
 
@@ -457,6 +502,7 @@ def repeat(x: Any, *counts: Any) -> Any:
 
 
 @array_function
+@either_name
 def repeat_interleave(
     x: Any, repeats: Any, axis: int | None = None, *, dim: int | None = None
 ) -> Any:
@@ -470,9 +516,8 @@ def repeat_interleave(
     >>> tk.repeat_interleave(tk.tensor([1, 2]), 2)
     Tensor([1, 1, 2, 2])
     """
-    axis = axis if dim is None else dim
     x, axis = (x.reshape(-1), 0) if axis is None else (x, axis)
-    axis = _axis_of(x, axis, None, "repeat_interleave")
+    axis = _axis_of(x, axis, "repeat_interleave")
     numbers = np.asarray(repeats._data if isinstance(repeats, Node) else repeats)
     before, after = x.shape[:axis], x.shape[axis + 1 :]
     if not numbers.ndim:

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from tinygrad_kr.arrays.operands import either_name
 from tinygrad_kr.ops import elementwise, network, reduction
 from tinygrad_kr.ops.elementwise import absolute, erf, expm1, where, where_or_zero
 from tinygrad_kr.ops.op import astype
@@ -186,7 +187,8 @@ def hardsigmoid(input: Any) -> Any:
     return hardtanh(input + 3.0, 0.0, 6.0) / 6.0
 
 
-def softmax(input: Any, dim: int, dtype: Any = None) -> Any:
+@either_name
+def softmax(input: Any, dim: int, dtype: Any = None, *, axis: int | None = None) -> Any:
     """exp(x) / sum(exp(x)) along `dim`: probabilities that sum to 1, without overflow.
 
     input: any shape; the result has the same shape.
@@ -201,7 +203,8 @@ def softmax(input: Any, dim: int, dtype: Any = None) -> Any:
     return network.softmax(_cast(input, dtype), axis=dim)
 
 
-def log_softmax(input: Any, dim: int, dtype: Any = None) -> Any:
+@either_name
+def log_softmax(input: Any, dim: int, dtype: Any = None, *, axis: int | None = None) -> Any:
     """log(softmax(x)) along `dim`, finite where the softmax underflows.
 
     input: any shape; the result has the same shape.
@@ -213,7 +216,8 @@ def log_softmax(input: Any, dim: int, dtype: Any = None) -> Any:
     return network.log_softmax(_cast(input, dtype), axis=dim)
 
 
-def softmin(input: Any, dim: int, dtype: Any = None) -> Any:
+@either_name
+def softmin(input: Any, dim: int, dtype: Any = None, *, axis: int | None = None) -> Any:
     """softmax(-x) along `dim`: the smallest element gets the largest probability.
 
     input: any shape; the result has the same shape.
@@ -233,7 +237,8 @@ def _cast(x: Any, dtype: Any) -> Any:
     return astype(x, dtype=np.dtype(dtype))
 
 
-def maxout(input: Any, pieces: int, dim: int = -1) -> Any:
+@either_name
+def maxout(input: Any, pieces: int, dim: int = -1, *, axis: int | None = None) -> Any:
     """The largest of every `pieces` neighbours along `dim`.
 
     input: (..., units x pieces, ...), the result (..., units, ...). A unit on top of a linear layer

@@ -6,6 +6,7 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
+from tinygrad_kr.arrays.operands import either_name
 from tinygrad_kr.arrays.reduction import euclidean_norm
 from tinygrad_kr.ops import network
 from tinygrad_kr.ops.elementwise import absolute, maximum, power
@@ -161,7 +162,10 @@ def group_norm(
     return _scaled(y.reshape(input.shape), weight, bias, (channels, *[1] * (input.ndim - 2)))
 
 
-def normalize(input: Any, p: float = 2.0, dim: int = 1, eps: float = 1e-12) -> Any:
+@either_name
+def normalize(
+    input: Any, p: float = 2.0, dim: int = 1, eps: float = 1e-12, *, axis: int | None = None
+) -> Any:
     """x / max(||x||_p, eps) along `dim`: vectors of norm 1.
 
     input: any shape; the result has its shape. p: at least 1, or inf (else ValueError).
@@ -173,7 +177,10 @@ def normalize(input: Any, p: float = 2.0, dim: int = 1, eps: float = 1e-12) -> A
     return input / maximum(_norm(input, p, dim), eps)
 
 
-def cosine_similarity(x1: Any, x2: Any, dim: int = 1, eps: float = 1e-8) -> Any:
+@either_name
+def cosine_similarity(
+    x1: Any, x2: Any, dim: int = 1, eps: float = 1e-8, *, axis: int | None = None
+) -> Any:
     """x1 . x2 / (max(||x1||, eps) max(||x2||, eps)) along `dim`: the cosine of their angle.
 
     x1, x2: shapes that broadcast. The result lacks the axis `dim`.

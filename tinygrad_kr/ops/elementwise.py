@@ -19,7 +19,6 @@ __all__ = [
     "absolute",
     "acos",
     "acosh",
-    "add",
     "arccos",
     "arccosh",
     "arcsin",
@@ -38,8 +37,6 @@ __all__ = [
     "cos",
     "cosh",
     "deg2rad",
-    "div",
-    "divide",
     "eq",
     "equal",
     "erf",
@@ -98,8 +95,6 @@ __all__ = [
     "softplus",
     "sqrt",
     "square",
-    "sub",
-    "subtract",
     "tan",
     "tanh",
     "true_divide",
@@ -537,7 +532,7 @@ logaddexp2 = op(np.logaddexp2, lambda g, y, a, b: g * exp2(a - _finite_or_zero(y
 # ------------------------------------------------------------------ PyTorch's other names
 
 abs, neg = absolute, negative
-sub, mul, div, true_divide, pow = subtract, multiply, divide, divide, power
+mul, true_divide, pow = multiply, divide, power
 eq, ne, lt, le, gt, ge = equal, not_equal, less, less_equal, greater, greater_equal
 asin, acos, atan, atan2 = arcsin, arccos, arctan, arctan2
 asinh, acosh, atanh = arcsinh, arccosh, arctanh
