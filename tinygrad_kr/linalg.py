@@ -583,13 +583,13 @@ def p_norm(
     return vector_norm(x, 2 if p in ("fro", None) else p, axis, keepdims)
 
 
-def cdist(x1: Any, x2: Any, p: float = 2.0) -> Any:
+def cdist(x1: Any, x2: Any, p: float = 2.0, compute_mode: str | None = None) -> Any:
     """The distance of each row of `x1` from each row of `x2`: |x1[..., i, :] - x2[..., j, :]|_p.
 
     x1: (..., M, K). x2: (..., N, K). Axes before the last two broadcast. Result: (..., M, N).
     p: of the norm, at least 0: see `vector_norm`.
-    The norms are those of the differences: near rows are as accurate as far ones. They take memory
-    for M N K numbers.
+    compute_mode: for PyTorch's sake. The norms are always those of the differences, so that near
+        rows are as accurate as far ones; these take memory for M N K numbers.
     Gradient: that of the norm of the difference, 0 where the distance is 0.
     Raises ValueError for less than two axes, other sizes of rows, or a negative p.
     Source: torch.cdist.

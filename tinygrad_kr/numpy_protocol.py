@@ -21,11 +21,11 @@ from tinygrad_kr.arrays import reduction
 from tinygrad_kr.arrays.indexing import array_of, detach, peek
 from tinygrad_kr.arrays.operands import cast as _cast
 from tinygrad_kr.arrays.operands import floating, operands
-from tinygrad_kr.ops import elementwise, indexing, shape
+from tinygrad_kr.ops import elementwise, shape
 from tinygrad_kr.ops import linalg as matrices
 from tinygrad_kr.ops.linalg import matmul
 from tinygrad_kr.ops.node import Node, constant
-from tinygrad_kr.ops.op import numpy_table, op
+from tinygrad_kr.ops.op import numpy_table
 
 
 class _Only:
@@ -270,8 +270,8 @@ for _ufunc, _reduced in (
     _register(_ufunc.reduce, _over_first(_reduced))
 _register(np.add.accumulate, lambda a, axis=0: reduction.cumsum(a, axis))
 _register(np.multiply.accumulate, lambda a, axis=0: reduction.cumprod(a, axis))
-_register(np.maximum.accumulate, lambda a, axis=0: _running(a, axis, True))
-_register(np.minimum.accumulate, lambda a, axis=0: _running(a, axis, False))
+_register(np.maximum.accumulate, lambda array, axis=0: arrays.cummax(array, axis=axis))
+_register(np.minimum.accumulate, lambda array, axis=0: arrays.cummin(array, axis=axis))
 for _binary in (np.add, np.subtract, np.multiply, np.divide, np.power, np.maximum, np.minimum):
     _register(_binary.outer, _outer_of(numpy_table[_binary]))
 
@@ -310,21 +310,6 @@ def _extreme(
     a = _where(a, where, initial)
     y = reduction.sum(a, axis, keepdims) + initial if not a.size else reduced(a, axis, keepdims)
     return larger(y, initial)
-
-
-def _leaders(x: ndarray, *, axis: int, largest: bool) -> ndarray:
-    """The index of the running extreme along `axis`, the last of equal ones; a NaN stays."""
-    best = (np.maximum if largest else np.minimum).accumulate(x, axis)
-    positions = np.arange(x.shape[axis]).reshape([-1] + [1] * (x.ndim - 1 - axis % x.ndim))
-    return np.maximum.accumulate(np.where((x == best) | np.isnan(x), positions, 0), axis)
-
-
-_running_index = op(_leaders, name="accumulate", variable="_running_index")
-
-
-def _running(a: Any, axis: int, largest: bool) -> Any:
-    leaders = _running_index(a, axis=axis, largest=largest)
-    return indexing.take_along_axis(a, indices=array_of(leaders), axis=axis)
 
 
 _METHODS = ("linear", "lower", "higher", "midpoint", "nearest")
@@ -620,7 +605,7 @@ def _interp(arrays_in: list[Any], left: Any, right: Any, period: Any) -> Any:
         y = arrays.lerp(arrays.take(fp, place), arrays.take(fp, place + 1), share)
     y = elementwise.where(x < first, fp[0] if left is None else left, y)
     y = elementwise.where(x > last, fp[-1] if right is None else right, y)
-    return elementwise.where(elementwise.isnan(x), x, y)
+    return y if len(xp) == 1 else elementwise.where(elementwise.isnan(x), x, y)
 
 
 def _over_a_period(x: Any, xp: Any, fp: Any, period: float) -> tuple[Any, Any, Any]:

@@ -33,6 +33,7 @@ from tinygrad_kr.ops.indexing import (
     put_diagonal,
 )
 from tinygrad_kr.ops.node import Node, constant
+from tinygrad_kr.ops.op import op
 from tinygrad_kr.ops.reduction import median_, prod_
 from tinygrad_kr.ops.shape import broadcast_to, reshape
 from tinygrad_kr.ops.tracing import tracing
@@ -262,11 +263,12 @@ def scatter(
     src = value if src is None else src
     if src is None:
         raise TypeError("scatter: expected src or value, got neither.")
+    src = src if isinstance(src, Node | ndarray) else np.asarray(src, x.dtype)
     if not x.ndim:
         x, index, src = (_vector(part) for part in (x, index, src))
         return scatter(x, dim, index, src, reduce=reduce).reshape(())
-    if not np.ndim(array_of(src)):
-        src = broadcast_to(operands(x, src)[1], shape=np.shape(array_of(index)))
+    if not src.ndim:
+        src = broadcast_to(src, shape=np.shape(array_of(index)))
     if reduce is not None:
         if reduce not in {"add", "multiply"}:
             raise ValueError(f'scatter: expected reduce "add" or "multiply", got {reduce!r}.')
@@ -307,6 +309,7 @@ def scatter_reduce(
             f"{reduce!r}."
         )
     if not x.ndim:
+        src = src if isinstance(src, Node | ndarray) else np.asarray(src, x.dtype)
         x, index, src = (_vector(part) for part in (x, index, src))
         return scatter_reduce(x, dim, index, src, reduce, include_self=include_self).reshape(())
     if reduce == "prod":
@@ -352,7 +355,8 @@ def _scattered_product(x: Any, src: Any, index: ndarray, dim: int) -> Any:
     key = (turn, *place)
     absent = np.ones(size, x.dtype)
     absent[key] = 0
-    return prod_(indexing.index_add(src, key=key, shape=size) + absent, axis=0)
+    y = prod_(indexing.index_add(src, key=key, shape=size) + absent, axis=0)
+    return y.astype(src.dtype) if src.dtype == bool else y
 
 
 def _demand_fits(index: ndarray, x: Any, dim: int, name: str) -> None:
@@ -676,14 +680,21 @@ Tensor({2})
 """
 
 
+def _index_of_running(x: ndarray, *, axis: int, extreme: np.ufunc) -> ndarray:
+    """The index of the running extreme along `axis`, the last of equal ones; a NaN stays."""
+    reached = (x == extreme.accumulate(x, axis)) | np.isnan(x)
+    positions = np.arange(x.shape[axis]).reshape([-1] + [1] * (x.ndim - 1 - axis))
+    return np.maximum.accumulate(np.where(reached, positions, 0), axis)
+
+
+_running_index = op(_index_of_running, name="accumulate", variable="_running_index")
+
+
 def _running(name: str, extreme: np.ufunc, doc: str) -> Callable[..., Any]:
     """`cummax` or `cummin`: the running `extreme`."""
 
     def indices_of(x: Any, axis: int) -> Any:
-        array = peek(x)
-        reached = (array == extreme.accumulate(array, axis)) | np.isnan(array)
-        positions = np.arange(array.shape[axis]).reshape([-1] + [1] * (array.ndim - 1 - axis))
-        return np.maximum.accumulate(np.where(reached, positions, 0), axis)
+        return array_of(_running_index(x, axis=axis, extreme=extreme))
 
     def running(x: Any, dim: int, *, axis: int | None = None) -> Chosen:
         return _chosen(x, dim, name, indices_of)

@@ -96,48 +96,50 @@ def nanmean(
 def var_mean(
     x: Any,
     axis: Axis = None,
+    unbiased: bool | None = None,
     keepdims: bool = False,
     *,
-    correction: float = 1,
+    correction: float | None = None,
     dim: Axis = None,
     keepdim: bool = False,
 ) -> tuple[Any, Any]:
     """The variance and the mean over `axis`, as a tuple: see `var` and `mean`.
 
     axis, dim: an int, a tuple, or None for all axes.
-    keepdims, keepdim: keep the reduced axes, with size 1. correction: 1 by default.
+    unbiased, keepdims, keepdim, correction: see `var`.
     Source: torch.var_mean.
 
     >>> tk.var_mean(tk.tensor([1.0, 2.0, 3.0]))
     (Tensor(1.), Tensor(2.))
     """
     x = operands(x)[0]
-    y = reduction.var(x, axis, keepdims=keepdims, correction=correction)
-    return y, reduction.mean(x, axis, keepdims)
+    y = reduction.var(x, axis, unbiased=unbiased, keepdims=keepdims, correction=correction)
+    return y, reduction.mean(x, None if isinstance(axis, bool) else axis, keepdims)
 
 
 @either_name
 def std_mean(
     x: Any,
     axis: Axis = None,
+    unbiased: bool | None = None,
     keepdims: bool = False,
     *,
-    correction: float = 1,
+    correction: float | None = None,
     dim: Axis = None,
     keepdim: bool = False,
 ) -> tuple[Any, Any]:
     """The standard deviation and the mean over `axis`, as a tuple: see `std` and `mean`.
 
     axis, dim: an int, a tuple, or None for all axes.
-    keepdims, keepdim: keep the reduced axes, with size 1. correction: 1 by default.
+    unbiased, keepdims, keepdim, correction: see `std`.
     Source: torch.std_mean.
 
     >>> tk.std_mean(tk.tensor([1.0, 2.0, 3.0]))
     (Tensor(1.), Tensor(2.))
     """
     x = operands(x)[0]
-    y = reduction.std(x, axis, keepdims=keepdims, correction=correction)
-    return y, reduction.mean(x, axis, keepdims)
+    y = reduction.std(x, axis, unbiased=unbiased, keepdims=keepdims, correction=correction)
+    return y, reduction.mean(x, None if isinstance(axis, bool) else axis, keepdims)
 
 
 # ------------------------------------------------------------------ quantiles
@@ -179,7 +181,8 @@ def quantile(
             f"quantile: expected interpolation {', '.join(_INTERPOLATIONS)}, got {interpolation!r}."
         )
     x = floating(x)
-    axes = normalize_axis_tuple(range(x.ndim) if axis is None else axis, x.ndim, "quantile")
+    everywhere = axis is None or not x.ndim  # a number has the axes 0 and -1, as in PyTorch
+    axes = normalize_axis_tuple(range(x.ndim) if everywhere else axis, x.ndim, "quantile")
     ordered = _sorted_over(x, axes)
     y = _at_share(ordered, q, interpolation)
     y = where(isnan(ordered[..., -1]), ordered[..., -1], y)

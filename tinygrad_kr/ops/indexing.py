@@ -177,9 +177,10 @@ def _searchsorted(
         ordered = np.take_along_axis(ordered, sorter, -1)
     if ordered.ndim == 1:
         return np.asarray(np.searchsorted(ordered, values, side))
-    rows, wanted = ordered.reshape(-1, ordered.shape[-1]), values.reshape(-1, values.shape[-1])
-    found = [np.searchsorted(a, b, side) for a, b in zip(rows, wanted, strict=True)]
-    return np.array(found, np.int64).reshape(values.shape)
+    found = np.empty(values.shape, np.int64)
+    for row in np.ndindex(ordered.shape[:-1]):
+        found[row] = np.searchsorted(ordered[row], values[row], side)
+    return found
 
 
 searchsorted = op(_searchsorted)
