@@ -603,4 +603,5 @@ def cdist(x1: Any, x2: Any, p: float = 2.0, compute_mode: str | None = None) -> 
             f"cdist: expected rows of one size and p of at least 0, got {x1.shape}, {x2.shape} and "
             f"p={p}."
         )
-    return vector_norm(x1[..., :, None, :] - x2[..., None, :, :], p, -1)
+    apart = x1[..., :, None, :] - x2[..., None, :, :]
+    return vector_norm(apart, p, -1) if apart.shape[-1] else reduction.sum(apart, -1)

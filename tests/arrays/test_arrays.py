@@ -998,6 +998,49 @@ def test_nan_to_num_stops_the_gradient_where_it_replaces() -> None:
     assert gradient_of(t) == [0.0, 0.0, 0.0, 1.0]
 
 
+def test_of_equal_indices_scatter_takes_the_last_and_its_gradient() -> None:
+    t, src = leaf([1.0, 2.0, 3.0]), leaf([10.0, 20.0, 30.0])
+    y = t.scatter(0, [2, 0, 2], src)
+    assert y.tolist() == [20.0, 2.0, 30.0]
+    (y * Tensor([1.0, 10.0, 100.0])).sum().backward()
+    assert gradient_of(t) == [0.0, 10.0, 0.0] and gradient_of(src) == [0.0, 1.0, 100.0]
+
+
+def test_equal_extremes_share_a_scattered_gradient() -> None:
+    for start, expected in (([5.0, 0.0], [1 / 3, 1.0]), ([-np.inf, np.nan], [0.0, 1.0])):
+        t, src = leaf(start), leaf([5.0, 5.0, 1.0])
+        t.scatter_reduce(0, [0, 0, 0], src, "amax").sum().backward()
+        assert gradient_of(t) == expected
+        share = 1 / 3 if start[0] == 5 else 0.5
+        assert gradient_of(src) == [share, share, 0.0]
+
+
+def test_a_quantile_of_nan_is_nan_and_one_of_equal_infinities_is_not() -> None:
+    t = leaf([[1.0, np.nan, 0.0], [np.inf, np.inf, 0.0], [1.0, 2.0, -np.inf]])
+    y = t.quantile([0.25, 0.75, 1.0], dim=1)
+    expected = [[np.nan, np.inf, -np.inf], [np.nan, np.inf, 1.5], [np.nan, np.inf, 2.0]]
+    np.testing.assert_array_equal(y.data, expected)
+    y[1, 2].backward()
+    assert gradient_of(t)[2] == [0.5, 0.5, 0.0]
+
+
+def test_means_and_sums_without_nan() -> None:
+    t = leaf([[np.nan, np.nan], [1.0, np.nan]])
+    np.testing.assert_array_equal(t.nanmean(1).data, [np.nan, 1.0])
+    assert t.nansum(1).tolist() == [0.0, 1.0]
+    with detect_anomaly():
+        t.nansum().backward()
+    assert gradient_of(t) == [[0.0, 0.0], [1.0, 0.0]]
+    assert Tensor([1, 2]).nanmean().item() == 1.5
+    assert Tensor([1, 2]).nansum(dtype=np.float64).dtype == np.float64
+
+
+def test_covariances_without_degrees_of_freedom_are_nan() -> None:
+    assert np.isnan(leaf([[1.0], [2.0]]).cov().data).all()
+    assert np.isnan(leaf([1.0, 2.0]).cov(fweights=[0, 1]).item())
+    assert leaf([1.0, 2.0]).corrcoef().item() == 1.0
+
+
 # ------------------------------------------------------------------ refused
 
 
@@ -1082,6 +1125,64 @@ def test_nan_to_num_stops_the_gradient_where_it_replaces() -> None:
         (lambda t: t.norm("l2"), ValueError, "vector_norm: expected a number as ord, got 'l2'"),
         (lambda t: arrays.concatenate([t, [1j]]), TypeError, "complex"),
         (lambda t: t.moveaxis(5, 0), IndexError, "axis 5 is out of bounds"),
+        (lambda t: t.mm(t), ValueError, "mm: expected a matrix and a matrix that fit, got (2, 3)"),
+        (lambda t: t.mm(t[0]), ValueError, "mm: expected a matrix and a matrix that fit"),
+        (lambda t: t.mv(t), ValueError, "mv: expected a matrix and a vector that fit"),
+        (lambda t: t.bmm(t), ValueError, "bmm: expected a batch of matrices"),
+        (
+            lambda t: arrays.bmm(t[None], arrays.stack([t.T, t.T])),
+            ValueError,
+            "bmm: expected batches of one size, got (1, 2, 3) and (2, 3, 2)",
+        ),
+        (lambda t: t.addmm(t, t), ValueError, "addmm: expected a matrix and a matrix that fit"),
+        (lambda t: t.addmm(t, t.T), ValueError, "broadcast_to"),
+        (lambda t: t.lerp(t[:, :2], 0.5), ValueError, "subtract"),
+        (lambda t: t.rot90(1, (0, 0)), ValueError, "rot90: expected two different axes"),
+        (lambda t: t.rot90(1, (0, 2)), IndexError, "rot90: axis 2"),
+        (lambda t: t.scatter(1, [[0]]), TypeError, "scatter: expected src or value, got neither"),
+        (lambda t: t.scatter(1, [[3]], 1.0), IndexError, "scatter: expected indices from -3 to 2"),
+        (lambda t: t.scatter(1, [[0.5]], 1.0), TypeError, "scatter: expected integer indices"),
+        (lambda t: t.scatter(1, [[0]], 1.0, reduce="max"), ValueError, "scatter: expected reduce"),
+        (
+            lambda t: t.scatter_reduce(1, [[0]], t, "max"),
+            ValueError,
+            'scatter_reduce: expected reduce "sum"',
+        ),
+        (
+            lambda t: t.scatter_reduce(0, [[0, 1], [0, 1]], t[:, :1], "sum"),
+            ValueError,
+            "scatter_reduce: expected src to cover index (2, 2), got (2, 1)",
+        ),
+        (lambda t: t.quantile(1.5), ValueError, "quantile: expected q in [0, 1], got"),
+        (lambda t: t.quantile(0.5, interpolation="x"), ValueError, "quantile: expected interpol"),
+        (lambda t: t[:0].quantile(0.5), ValueError, "quantile: expected at least one element"),
+        (lambda t: t[None].cov(), ValueError, "cov: expected at most 2 axes"),
+        (lambda t: t.cov(aweights=[1.0]), ValueError, "cov: expected aweights of shape (3,)"),
+        (lambda t: t.histc(0), ValueError, "histc: expected bins >= 1 and min <= max"),
+        (lambda t: t.histc(2, 3, 1), ValueError, "histc: expected bins >= 1 and min <= max"),
+        (
+            lambda t: (t + np.inf).histc(2),
+            ValueError,
+            "expected finite elements, or a min and a max",
+        ),
+        (lambda t: t.isclose(t, -1), ValueError, "isclose: expected tolerances of at least 0"),
+        (lambda t: arrays.bucketize(t, t), ValueError, "bucketize: expected a vector of bound"),
+        (lambda t: arrays.searchsorted(t, t[0]), ValueError, "searchsorted: expected a vector, or"),
+        (
+            lambda t: arrays.searchsorted(t, t, side="top"),
+            ValueError,
+            "searchsorted: expected side",
+        ),
+        (
+            lambda t: arrays.searchsorted(t, t, side="left", right=True),
+            ValueError,
+            "searchsorted: expected side",
+        ),
+        (
+            lambda t: arrays.searchsorted(t[0], t[0], sorter=[0]),
+            ValueError,
+            "searchsorted: expected a sorter of shape (3,), got (1,)",
+        ),
     ],
 )
 def test_bad_input_names_the_operation(

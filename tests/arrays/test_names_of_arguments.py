@@ -24,8 +24,8 @@ BY_AXIS: dict[str, Call] = {
         for name in (
             *("all", "amax", "amin", "any", "argmax", "argmin", "argsort", "count_nonzero"),
             *("cumprod", "cumsum", "diff", "flip", "gradient", "log_softmax", "logsumexp", "mean"),
-            *("norm", "prod", "softmax", "squeeze", "std", "sum", "trapezoid", "unbind"),
-            *("unsqueeze", "var"),
+            *("nanmean", "nansum", "norm", "prod", "softmax", "squeeze", "std", "std_mean", "sum"),
+            *("trapezoid", "unbind", "unique", "unsqueeze", "var", "var_mean"),
         )
     },
     "chunk": lambda t, **axis: tk.chunk(t, 2, **axis),
@@ -35,6 +35,11 @@ BY_AXIS: dict[str, Call] = {
     "index_select": lambda t, **axis: tk.index_select(t, index=[1, 0], **axis),
     "repeat_interleave": lambda t, **axis: tk.repeat_interleave(t, 2, **axis),
     "roll": lambda t, **axis: tk.roll(t, 1, **axis),
+    "quantile": lambda t, **axis: tk.quantile(t, 0.3, **axis),
+    "scatter": lambda t, **axis: tk.scatter(t, index=INDEX, src=t, **axis),
+    "scatter_reduce": lambda t, **axis: tk.scatter_reduce(
+        t, index=INDEX, src=t, reduce="mean", **axis
+    ),
     "scatter_add": lambda t, **axis: tk.scatter_add(t, index=INDEX, src=t, **axis),
     "split": lambda t, **axis: tk.split(t, [1, 2], **axis),
     "stack": lambda t, **axis: tk.stack([t, t], **axis),
@@ -90,6 +95,11 @@ def test_axis_and_dim_are_one_argument(name: str) -> None:
         (lambda t: t.flip(axes=(0, 2)), lambda t: t.flip(0, 2)),
         (lambda t: t.flip(axis=None), lambda t: t.flip()),
         (lambda t: t.roll(shifts=(1, 2), dims=(0, 1)), lambda t: t.roll((1, 2), (0, 1))),
+        (lambda t: t.rot90(dims=(2, 0)), lambda t: t.rot90(axes=(2, 0))),
+        (lambda t: t.nansum(1, keepdim=True), lambda t: t.nansum(1, keepdims=True)),
+        (lambda t: t.quantile(0.3, 1, keepdim=True), lambda t: t.quantile(0.3, 1, True)),
+        (lambda t: tk.var_mean(t, False)[0], lambda t: t.var(correction=0)),
+        (lambda t: tk.std_mean(t, 1, unbiased=False)[0], lambda t: t.std(1, correction=0)),
         (lambda t: t.permute(dims=(2, 0, 1)), lambda t: t.permute(2, 0, 1)),
         (lambda t: t.permute(axes=(2, 0, 1)), lambda t: t.permute(2, 0, 1)),
         (lambda t: t.transpose(axes=(2, 0, 1)), lambda t: t.permute(2, 0, 1)),

@@ -15,7 +15,7 @@ from tinygrad_kr.arrays.indexing import array_of, peek
 from tinygrad_kr.arrays.operands import array_function, cast, either_name, floating, operands
 from tinygrad_kr.arrays.shape import moveaxis
 from tinygrad_kr.ops import indexing as ops_indexing
-from tinygrad_kr.ops.elementwise import isinf, isnan, logical_not, sqrt, where
+from tinygrad_kr.ops.elementwise import isfinite, isnan, logical_not, sqrt, where
 from tinygrad_kr.ops.indexing import diagonal
 from tinygrad_kr.ops.linalg import matmul
 from tinygrad_kr.ops.node import Node, constant
@@ -228,8 +228,12 @@ def _at(ordered: Any, index: ndarray) -> Any:
 
 
 def _between(low: Any, high: Any, weight: Any) -> Any:
-    """low + weight (high - low), also where both are the same infinity."""
-    return where((low == high) & isinf(low), low, lerp(low, high, weight))
+    """low + weight (high - low); beside an infinity that infinity, NaN between both."""
+    finite = isfinite(low) & isfinite(high)
+    if peek(finite).all():
+        return lerp(low, high, weight)
+    y = lerp(where(finite, low, 0.0), where(finite, high, 0.0), weight)
+    return where(finite, y, low + high)
 
 
 # ------------------------------------------------------------------ covariance
