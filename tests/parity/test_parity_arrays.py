@@ -26,6 +26,7 @@ A, B, C = normal(3, 4), normal(3, 4), normal(2, 3, 4)
 EMPTY, NUMBER = normal(0, 4), normal()
 WITH_NAN = np.where(A > 0.7, np.nan, A)
 INDEX = np.array([[0, 1, 1, 2], [2, 0, 0, 1], [3, 3, 3, 3]])
+APART = np.array([[0, 2], [3, 1], [1, 0]])
 TIED = np.array([[1.0, 1.0, 0.0, 3.0], [2.0, 2.0, 2.0, -1.0], [0.0, 0.0, 0.0, 0.0]])
 Case = tuple[Callable[..., Any], tuple[Any, ...]]
 
