@@ -739,6 +739,15 @@ class Tensor(Node):
         """
         return self.to("cuda")
 
+    def cpu(self) -> Tensor:
+        """PyTorch's move from a GPU, which raises TypeError: there are no devices.
+
+        >>> tk.ones(2).cpu()
+        Traceback (most recent call last):
+        TypeError: to: expected a dtype, got the device 'cpu'. Leave it out: ...
+        """
+        return self.to("cpu")
+
     def type_as(self, other: Tensor) -> Tensor:
         """The Tensor in the dtype of `other`; itself where it has that dtype.
 

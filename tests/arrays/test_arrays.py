@@ -702,6 +702,18 @@ def test_arithmetic_on_a_pair_says_axis(compute: Callable[[Any, Any], Any]) -> N
         compute(t.max(0), t)
 
 
+def test_transformations_of_a_pair() -> None:
+    """The indices are integers: their derivative is 0."""
+    x, v = np.array([[1.0, 5.0], [3.0, 2.0]]), np.array([[1.0, 2.0], [3.0, 4.0]])
+    y, along = tk.jvp(lambda t: t.max(1), (x,), (v,))
+    assert (y.values.tolist(), y.indices.tolist()) == ([5.0, 3.0], [1, 0])
+    assert (along.values.tolist(), along.indices.tolist()) == ([2.0, 3.0], [0, 0])
+    _, pull_back = tk.vjp(lambda t: t.max(1), x)
+    (g,) = pull_back((np.array([10.0, 100.0]), np.zeros(2, np.int64)))
+    assert g.tolist() == [[0.0, 10.0], [100.0, 0.0]]
+    assert tk.jacobian(lambda t: t.max(1))(x).values[1].tolist() == [[0.0, 0.0], [1.0, 0.0]]
+
+
 def test_a_pair_is_still_a_tuple() -> None:
     pair = leaf(A23).max(dim=1)
     values, indices = pair

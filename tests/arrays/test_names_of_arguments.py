@@ -255,6 +255,8 @@ def test_a_device_is_refused_with_the_fix(make: Call) -> None:
 def test_there_is_no_gpu_to_go_to(thing: Any) -> None:
     with pytest.raises(TypeError, match=r"expected a dtype, got the device 'cuda'\. Leave it out"):
         thing.cuda()
+    with pytest.raises(TypeError, match=r"expected a dtype, got the device 'cpu'\. Leave it out"):
+        thing.cpu()
     with pytest.raises(TypeError, match=r"expected no device, got 'cuda'\. Leave it out"):
         thing.to(device="cuda")
 

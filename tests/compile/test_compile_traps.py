@@ -836,6 +836,9 @@ def test_functions_of_numpy_that_look_at_elements_are_not_frozen() -> None:
         lambda x: np.where(x > 1, x, -x),
         lambda x: tk.take_along_axis(x, (x * 0).astype(np.int64), 0),
         lambda x: tk.max(x, 0),
+        lambda x: x.min(0, keepdim=True),
+        lambda x: x.median() * x + x.median(axis=0),
+        lambda x: (x.median(0), x.mode(0), x.kthvalue(2), x.cummax(0), x.cummin(axis=0)),
         lambda x: F.max_pool1d(x.reshape(1, 1, -1), 2, return_indices=True),
     ):
         compiled = compile(f)
