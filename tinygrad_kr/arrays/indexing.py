@@ -335,10 +335,14 @@ def _chosen_one(
             f"{name}: expected one axis, got {dim!r}. Write axis= for the values alone, over "
             "several axes"
         )
-    if x.ndim and not x.shape[_axis_of(x, dim, name)]:
+    axis = _axis_of(x, dim, name) if x.ndim else 0
+    if x.ndim and not x.shape[axis]:
         raise ValueError(f"{name}: expected an element along axis {dim}, got shape {x.shape}.")
     pair = _chosen(x, dim, name, indices_of)
-    return pair if keepdim or not x.ndim else Chosen(*(part.squeeze(dim) for part in pair))
+    if keepdim or not x.ndim:
+        return pair
+    shape = x.shape[:axis] + x.shape[axis + 1 :]
+    return Chosen(*(part.reshape(shape) for part in pair))
 
 
 def _sorted(x: Any, dim: int | None = -1, descending: bool = False, *, stable: bool = True) -> Any:
