@@ -69,7 +69,9 @@ FLOORS: list[tuple[str, list[Room]]] = [
         "#eeeeee",
         [
             Room(("tree.py",), "nested containers"),
-            Room(("files.py",), "whole writes, the cache folder"),
+            Room(("escape.py",), "names in generated code"),
+            Room(("moved.py",), "old names, for a release"),
+            Room(("files.py",), "whole writes, the cache"),
         ],
     ),
 ]

@@ -803,7 +803,7 @@ def test_nan_to_num_stops_the_gradient_where_it_replaces() -> None:
             IndexError,
             "gather: expected indices from -2 to 1, got -3",
         ),
-        (lambda t: t.take([0], 2), IndexError, "take: axis 2"),
+        (lambda t: t.take([0], 2), IndexError, "take: expected axis in [-2, 2), got 2"),
         (lambda t: t.take([0.5]), TypeError, "take: expected integer indices, got float64"),
         (lambda t: t.take([True]), TypeError, "take: expected integer indices, got bool"),
         (
@@ -823,7 +823,7 @@ def test_nan_to_num_stops_the_gradient_where_it_replaces() -> None:
         (lambda t: t.index_select(0, [[0]]), IndexError, "index_select: expected a vector"),
         (lambda t: t.take_along_axis([0], 0), ValueError, "expected indices with 2 axes, got (1,)"),
         (lambda t: t.topk(4), ValueError, "topk: expected k from 0 to 3, got 4"),
-        (lambda t: t.sort(2), IndexError, "sort: axis 2"),
+        (lambda t: t.sort(2), IndexError, "sort: expected axis in [-2, 2), got 2"),
         (lambda t: t.max((0, 0)), TypeError, "max: expected one axis, got (0, 0). Write axis="),
         (lambda t: t[:0].max(0), ValueError, "max: expected an element along axis 0"),
         (lambda t: t[:0].mode(0), ValueError, "mode: expected an element along axis 0"),
@@ -848,7 +848,7 @@ def test_nan_to_num_stops_the_gradient_where_it_replaces() -> None:
         (lambda t: arrays.pad(t, -1), ValueError, "pad"),
         (lambda t: arrays.tensordot(t, t, 1), ValueError, "tensordot: expected equal sizes"),
         (lambda t: arrays.tensordot(t, t, 3), IndexError, "tensordot"),
-        (lambda t: arrays.dot(t, t), ValueError, "matmul(float64(2, 3), float64(2, 3))"),
+        (lambda t: arrays.dot(t, t), ValueError, "dot: expected axis -1 of the first and axis -2"),
         (lambda t: arrays.cross(t, t[:, :1]), ValueError, "cross: expected vectors of 3"),
         (lambda t: arrays.meshgrid(t, t), ValueError, "meshgrid: expected vectors"),
         (lambda t: arrays.meshgrid(t[0], indexing="yx"), ValueError, "meshgrid: expected indexing"),
@@ -865,9 +865,9 @@ def test_nan_to_num_stops_the_gradient_where_it_replaces() -> None:
         (lambda t: arrays.diff(t, -1), ValueError, "diff: expected n of at least 0, got -1"),
         (lambda t: arrays.convolve(t, t), ValueError, "convolve: expected two vectors"),
         (lambda t: arrays.convolve(t[0], t[0], "half"), ValueError, "convolve: expected mode"),
-        (lambda t: t.norm("l2"), ValueError, "vector_norm: expected a number as ord, got 'l2'"),
+        (lambda t: t.norm("l2"), ValueError, "norm: expected a number as ord, got 'l2'"),
         (lambda t: arrays.concatenate([t, [1j]]), TypeError, "complex"),
-        (lambda t: t.moveaxis(5, 0), IndexError, "axis 5 is out of bounds"),
+        (lambda t: t.moveaxis(5, 0), IndexError, "moveaxis: expected axis in [-2, 2), got 5"),
     ],
 )
 def test_bad_input_names_the_operation(

@@ -746,7 +746,8 @@ REFUSED: dict[str, Callable[[Tensor], Any]] = {
     "int()": lambda x: int(x.sum()),
     "bool() or `if`": lambda x: 1 if x.sum() > 0 else 2,
     ".tolist()": lambda x: x.tolist(),
-    "np.asarray() or .numpy()": lambda x: np.asarray(x),
+    "np.asarray()": lambda x: np.asarray(x),
+    ".numpy()": lambda x: x.numpy(),
     "an index": lambda x: [1, 2, 3][x.sum()],  # type: ignore[call-overload]
     "repr() or print()": lambda x: f"{x}",
     "`in`": lambda x: 1 in x,

@@ -12,7 +12,6 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from numpy import ndarray
-from numpy.lib.array_utils import normalize_axis_index, normalize_axis_tuple
 
 from tinygrad_kr.arrays import reduction
 from tinygrad_kr.arrays.operands import (
@@ -23,6 +22,7 @@ from tinygrad_kr.arrays.operands import (
     warn_user,
 )
 from tinygrad_kr.ops import elementwise, indexing
+from tinygrad_kr.ops.axes import axis_index, axis_indices
 from tinygrad_kr.ops.elementwise import where
 from tinygrad_kr.ops.indexing import add_along_axis, getitem, put_diagonal
 from tinygrad_kr.ops.node import Node, constant
@@ -128,10 +128,6 @@ def _refuse_outside(array: ndarray, size: int, name: str) -> None:
         )
 
 
-def _axis_of(x: Any, axis: int, name: str) -> int:
-    return normalize_axis_index(axis, x.ndim, name)
-
-
 @array_function
 @either_name
 def take(x: Any, indices: Any, axis: int | None = None, *, dim: int | None = None) -> Any:
@@ -146,8 +142,12 @@ def take(x: Any, indices: Any, axis: int | None = None, *, dim: int | None = Non
     >>> tk.take(tk.tensor([1.0, 2.0, 3.0]), [2, 0])
     Tensor([3., 1.])
     """
-    x, axis = (x.reshape(-1), 0) if axis is None else (x, _axis_of(x, axis, "take"))
-    indices = index_array(indices, x.shape[axis], "take")
+    return _taken("take", *((x.reshape(-1), 0) if axis is None else (x, axis)), indices)
+
+
+def _taken(name: str, x: Any, axis: int, indices: Any) -> Any:
+    axis = axis_index(axis, x.ndim, name)
+    indices = index_array(indices, x.shape[axis], name)
     return getitem(x, key=(*(slice(None),) * axis, indices) if axis else indices)
 
 
@@ -168,7 +168,7 @@ def index_select(x: Any, dim: int, index: Any, *, axis: int | None = None) -> An
         raise IndexError(f"index_select: expected a vector, got shape {np.shape(array_of(index))}.")
     if not isinstance(index, Node):
         index = np.atleast_1d(index)
-    return take(x, index if index.ndim else index.reshape(1), dim)
+    return _taken("index_select", x, dim, index if index.ndim else index.reshape(1))
 
 
 @array_function
@@ -187,7 +187,7 @@ def gather(x: Any, dim: int, index: Any, *, axis: int | None = None) -> Any:
     Tensor([[2],
             [3]])
     """
-    dim = _axis_of(x, dim, "gather")
+    dim = axis_index(dim, x.ndim, "gather")
     index = index_array(index, x.shape[dim], "gather")
     _demand_fits(index, x, dim, "gather")
     return indexing.take_along_axis(x, indices=index, axis=dim)
@@ -208,7 +208,7 @@ def scatter_add(x: Any, dim: int, index: Any, src: Any, *, axis: int | None = No
     >>> tk.scatter_add(tk.zeros(3), 0, [0, 2, 2], tk.tensor([1.0, 2.0, 3.0]))
     Tensor([1., 0., 5.])
     """
-    dim = _axis_of(x, dim, "scatter_add")
+    dim = axis_index(dim, x.ndim, "scatter_add")
     index = index_array(index, x.shape[dim], "scatter_add")
     _demand_fits(index, x, dim, "scatter_add")
     src = src if isinstance(src, Node | ndarray) else np.asarray(src, x.dtype)
@@ -247,7 +247,9 @@ def take_along_axis(x: Any, indices: Any, axis: int | None = -1, *, dim: int | N
     Tensor([[2],
             [3]])
     """
-    x, axis = (x.reshape(-1), 0) if axis is None else (x, _axis_of(x, axis, "take_along_axis"))
+    x, axis = (
+        (x.reshape(-1), 0) if axis is None else (x, axis_index(axis, x.ndim, "take_along_axis"))
+    )
     indices = index_array(indices, x.shape[axis], "take_along_axis")
     if indices.ndim != x.ndim:
         raise ValueError(
@@ -278,7 +280,7 @@ def argsort(
     >>> tk.argsort(tk.tensor([3.0, 1.0, 2.0]))
     Tensor([1, 2, 0])
     """
-    axis = _axis_of(x, axis, "argsort")
+    axis = axis_index(axis, x.ndim, "argsort")
     order = _order(peek(x), axis, descending)
     return constant(order) if isinstance(x, Node) else order
 
@@ -319,7 +321,7 @@ def _pair(
 def _chosen(x: Any, dim: int, name: str, indices_of: Callable[..., ndarray]) -> Chosen:
     """The elements along `dim` at `indices_of(array, axis)`. A number counts as a vector."""
     lanes = x if x.ndim else x.reshape(1)
-    axis = _axis_of(lanes, dim, name)
+    axis = axis_index(dim, lanes.ndim, name)
     indices = indices_of(lanes, axis)
     values = indexing.take_along_axis(lanes, indices=indices, axis=axis)
     pair = Chosen(values, constant(indices).clone() if isinstance(x, Node) else indices)
@@ -335,7 +337,7 @@ def _chosen_one(
             f"{name}: expected one axis, got {dim!r}. Write axis= for the values alone, over "
             "several axes"
         )
-    axis = _axis_of(x, dim, name) if x.ndim else 0
+    axis = axis_index(dim, x.ndim, name) if x.ndim else 0
     if x.ndim and not x.shape[axis]:
         raise ValueError(f"{name}: expected an element along axis {dim}, got shape {x.shape}.")
     pair = _chosen(x, dim, name, indices_of)
@@ -444,7 +446,7 @@ def kthvalue(
 
 def _averaged_median(x: Any, dim: Any = None, keepdim: bool = False) -> Any:
     """NumPy's `median`: the mean of the two in the middle; NaN where there is one."""
-    axes = normalize_axis_tuple(range(x.ndim) if dim is None else dim, x.ndim, "median")
+    axes = axis_indices(range(x.ndim) if dim is None else dim, x.ndim, "median")
     kept = [1 if a in axes else n for a, n in enumerate(x.shape)]
     shape = tuple(kept) if keepdim else tuple(n for a, n in enumerate(x.shape) if a not in axes)
     others = tuple(a for a in range(x.ndim) if a not in axes)
