@@ -68,8 +68,10 @@ FLOORS: list[tuple[str, list[Room]]] = [
     (
         "#eeeeee",
         [
-            Room(("tree.py",), "nested containers"),
-            Room(("files.py",), "whole writes, the cache folder"),
+            Room(("tree.py", "dtypes.py"), "containers, tk.float32"),
+            Room(("escape.py",), "names in generated code"),
+            Room(("moved.py",), "old names, for a release"),
+            Room(("files.py",), "whole writes, the cache"),
         ],
     ),
 ]

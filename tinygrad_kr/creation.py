@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 
 from tinygrad_kr.arrays.operands import as_array, without_device
+from tinygrad_kr.arrays.shape import sizes_of
 from tinygrad_kr.ops.op import common_dtype
-from tinygrad_kr.random import _shape
 from tinygrad_kr.tensor import Tensor
 
 __all__ = [
@@ -79,7 +79,7 @@ def zeros(*sizes: Any, dtype: Any = np.float32, requires_grad: bool = False) -> 
     Tensor([[0., 0., 0.],
             [0., 0., 0.]])
     """
-    return Tensor(np.zeros(_shape(sizes), dtype), requires_grad=requires_grad)
+    return Tensor(np.zeros(sizes_of(sizes), dtype), requires_grad=requires_grad)
 
 
 @without_device
@@ -92,7 +92,7 @@ def ones(*sizes: Any, dtype: Any = np.float32, requires_grad: bool = False) -> T
     >>> tk.ones(3)
     Tensor([1., 1., 1.])
     """
-    return Tensor(np.ones(_shape(sizes), dtype), requires_grad=requires_grad)
+    return Tensor(np.ones(sizes_of(sizes), dtype), requires_grad=requires_grad)
 
 
 @without_device
@@ -105,7 +105,7 @@ def empty(*sizes: Any, dtype: Any = np.float32, requires_grad: bool = False) -> 
     >>> tk.empty(2, 3).shape
     (2, 3)
     """
-    return Tensor(np.empty(_shape(sizes), dtype), requires_grad=requires_grad)
+    return Tensor(np.empty(sizes_of(sizes), dtype), requires_grad=requires_grad)
 
 
 @without_device
@@ -120,7 +120,7 @@ def full(size: Any, fill_value: Any, dtype: Any = None, requires_grad: bool = Fa
             [7., 7.]])
     """
     value = as_array(fill_value, dtype)
-    return Tensor(np.full(_shape((size,)), value), requires_grad=requires_grad)
+    return Tensor(np.full(sizes_of((size,)), value), requires_grad=requires_grad)
 
 
 @without_device

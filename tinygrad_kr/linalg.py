@@ -12,7 +12,6 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
-from numpy.lib.array_utils import normalize_axis_tuple
 
 from tinygrad_kr.arrays import reduction
 from tinygrad_kr.arrays.indexing import peek
@@ -21,6 +20,7 @@ from tinygrad_kr.arrays.products import cross as cross
 from tinygrad_kr.arrays.reduction import euclidean_norm
 from tinygrad_kr.arrays.shape import moveaxis
 from tinygrad_kr.ops import indexing, linalg
+from tinygrad_kr.ops.axes import axis_index, axis_indices
 from tinygrad_kr.ops.elementwise import absolute, where
 from tinygrad_kr.ops.linalg import det as det
 from tinygrad_kr.ops.linalg import inv as inv
@@ -88,12 +88,12 @@ def norm(
     """
     x = operands(x)[0]
     if ord is None:
-        return vector_norm(x, 2, axis, keepdims)
-    axes = normalize_axis_tuple(range(x.ndim) if axis is None else axis, x.ndim, "norm")
+        return _vector_norm("norm", x, 2, axis, keepdims)
+    axes = axis_indices(range(x.ndim) if axis is None else axis, x.ndim, "norm")
     if len(axes) == 1:
-        return vector_norm(x, ord, axes[0], keepdims)
+        return _vector_norm("norm", x, ord, axes[0], keepdims)
     if len(axes) == 2:
-        return matrix_norm(x, ord, axes, keepdims)
+        return _matrix_norm("norm", floating(x), ord, axes, keepdims)
     raise ValueError(
         f"norm: expected one or two axes with ord={ord!r}, got {len(axes)}. Give axis="
     )
@@ -122,22 +122,26 @@ def matrix_norm(
     Tensor(6.)
     """
     x = floating(operands(x)[0])
-    axes = normalize_axis_tuple(axis, x.ndim, "matrix_norm")
+    return _matrix_norm("matrix_norm", x, ord, axis, keepdims)
+
+
+def _matrix_norm(name: str, x: Any, ord: Any, axis: Any, keepdims: bool) -> Any:
+    axes = axis_indices(axis, x.ndim, name)
     if len(axes) != 2:
-        raise ValueError(f"matrix_norm: expected two axes, got {axes}.")
+        raise ValueError(f"{name}: expected two axes, got {axes}.")
     kept = tuple(1 if i in axes else n for i, n in enumerate(x.shape))
     shape = kept if keepdims else tuple(np.delete(x.shape, axes).tolist())
-    return _matrix_norm(x, ord, *axes).reshape(shape)
+    return _norm_of_matrices(name, x, ord, *axes).reshape(shape)
 
 
-def _matrix_norm(x: Any, ord: Any, row: int, column: int) -> Any:
+def _norm_of_matrices(name: str, x: Any, ord: Any, row: int, column: int) -> Any:
     if ord == "fro":
         return reduction.euclidean_norm(x, (row, column))
     if ord in ("nuc", 2, -2):
         return _singular_norm(moveaxis(x, (row, column), (-2, -1)), ord)
     if ord not in (1, -1, math.inf, -math.inf):
         raise ValueError(
-            f'matrix_norm: expected ord "fro", "nuc", 1, -1, 2, -2, inf or -inf, got {ord!r}.'
+            f'{name}: expected ord "fro", "nuc", 1, -1, 2, -2, inf or -inf, got {ord!r}.'
         )
     summed, compared = (row, column) if abs(ord) == 1 else (column, row)
     sums = reduction.sum(absolute(x), summed, True)
@@ -151,6 +155,11 @@ def _singular_norm(x: Any, ord: Any) -> Any:
     clear = peek(values) > _rounding(x) * np.max(peek(values), -1, keepdims=True, initial=0)
     values = where(clear, values, 0.0)
     return reduction.sum(values, -1) if ord == "nuc" else reduction.amax(values, -1)
+
+
+def _demand_square(name: str, a: Any) -> None:
+    if a.ndim < 2 or a.shape[-1] != a.shape[-2]:
+        raise np.linalg.LinAlgError(f"{name}: expected square matrices, got shape {a.shape}.")
 
 
 def _rounding(x: Any) -> float:
@@ -172,7 +181,10 @@ def cond(x: Any, p: Any = None) -> Any:
         values = svdvals(x)
         ratio = values[..., 0] / values[..., -1]
         return ratio if p != -2 else 1 / ratio
-    return matrix_norm(x, p) * matrix_norm(inv(x), p)
+    x = floating(operands(x)[0])
+    _demand_square("cond", x)
+    size, size_of_inverse = (_matrix_norm("cond", m, p, (-2, -1), False) for m in (x, inv(x)))
+    return size * size_of_inverse
 
 
 def matrix_rank(x: Any, tol: Any = None, *, rtol: Any = None) -> Any:
@@ -214,6 +226,7 @@ def slogdet(a: Any) -> SignAndLogabsdet:
     0.0
     """
     a = operands(a)[0]
+    _demand_square("slogdet", a)
     return SignAndLogabsdet(linalg.signdet(a), linalg.logabsdet(a))
 
 
@@ -313,8 +326,7 @@ def matrix_power(a: Any, n: int) -> Any:
             [0., 1.]])
     """
     a = operands(a)[0]
-    if a.ndim < 2 or a.shape[-1] != a.shape[-2]:
-        raise ValueError(f"matrix_power: expected square matrices, got shape {a.shape}.")
+    _demand_square("matrix_power", a)
     if n == 0:
         identity = np.broadcast_to(np.eye(a.shape[-1], dtype=a.dtype), a.shape)
         return constant(identity) if isinstance(a, Node) else identity
@@ -388,7 +400,8 @@ def vecdot(a: Any, b: Any, axis: int = -1, *, dim: int | None = None) -> Any:
     Tensor([3., 7.])
     """
     a, b = operands(a, b)
-    return reduction.sum(a * b, axis)
+    product = a * b
+    return reduction.sum(product, axis_index(axis, product.ndim, "vecdot"))
 
 
 @either_name
@@ -459,6 +472,8 @@ def eigvalsh(a: Any, UPLO: str = "L") -> Any:
     >>> tk.linalg.eigvalsh(tk.tensor([[3.0, 0.0], [0.0, 1.0]]))
     Tensor([1., 3.])
     """
+    a = operands(a)[0]
+    _demand_square("eigvalsh", a)
     return eigh(a, UPLO).eigenvalues
 
 
@@ -543,7 +558,12 @@ def vector_norm(
     >>> tk.linalg.vector_norm(tk.tensor([3.0, -4.0]))
     Tensor(5.)
     """
+    return _vector_norm("vector_norm", x, ord, axis, keepdims)
+
+
+def _vector_norm(name: str, x: Any, ord: Any, axis: Any, keepdims: bool) -> Any:
     x = floating(operands(x)[0])
+    axis = None if axis is None else axis_indices(axis, x.ndim, name)
     if ord == 2:
         return euclidean_norm(x, axis, keepdims)
     if ord == 1:
@@ -553,7 +573,7 @@ def vector_norm(
     if ord in (math.inf, -math.inf):
         return (reduction.amax if ord > 0 else reduction.amin)(absolute(x), axis, keepdims)
     if not isinstance(ord, int | float | np.number):
-        raise ValueError(f"vector_norm: expected a number as ord, got {ord!r}.")
+        raise ValueError(f"{name}: expected a number as ord, got {ord!r}.")
     zero = x == 0
     powers = where(zero, 0.0 if ord > 0 else math.inf, where(zero, 1.0, absolute(x)) ** ord)
     total = reduction.sum(powers, axis, keepdims)
@@ -579,8 +599,9 @@ def p_norm(
     Tensor(7.)
     """
     if p == "nuc":
-        return matrix_norm(x, "nuc", (-2, -1) if axis is None else axis, keepdims)
-    return vector_norm(x, 2 if p in ("fro", None) else p, axis, keepdims)
+        x = floating(operands(x)[0])
+        return _matrix_norm("norm", x, "nuc", (-2, -1) if axis is None else axis, keepdims)
+    return _vector_norm("norm", x, 2 if p in ("fro", None) else p, axis, keepdims)
 
 
 def cdist(x1: Any, x2: Any, p: float = 2.0, compute_mode: str | None = None) -> Any:

@@ -4,13 +4,13 @@ seeds."""
 from __future__ import annotations
 
 from functools import cache
-from operator import index
 from typing import Any, TypeAlias
 
 import numpy as np
 from numpy import ndarray
 
 from tinygrad_kr.arrays.operands import without_device
+from tinygrad_kr.arrays.shape import sizes_of
 from tinygrad_kr.ops.op import Op, op
 from tinygrad_kr.ops.tracing import tracing
 from tinygrad_kr.tensor import Tensor
@@ -51,28 +51,22 @@ def manual_seed(seed: int) -> Generator:
     return generator
 
 
-def resolve(generator: Generator | None) -> Generator:
+def resolve(generator: Generator | None, name: str) -> Generator:
     """`generator`, or the default one for None; TypeError for anything else."""
     if generator is None:
         return default_generator()
     if not isinstance(generator, np.random.Generator):
         raise TypeError(
-            f"generator: expected a np.random.Generator, got {type(generator).__name__}. Use "
+            f"{name}: expected a np.random.Generator, got {type(generator).__name__}. Use "
             "np.random.default_rng(seed)"
         )
     return generator
 
 
-def _shape(sizes: tuple[Any, ...]) -> tuple[int, ...]:
-    if len(sizes) == 1 and isinstance(sizes[0], tuple | list):
-        sizes = tuple(sizes[0])
-    return tuple(map(index, sizes))
-
-
-def _float(dtype: Any) -> Any:
+def _float(dtype: Any, name: str) -> Any:
     dtype = np.dtype(np.float32 if dtype is None else dtype)
     if dtype.kind != "f":
-        raise TypeError(f"dtype: expected floats, got {dtype}. Use tk.randint for integers")
+        raise TypeError(f"{name}: expected floats, got {dtype}. Use tk.randint for integers")
     return dtype
 
 
@@ -151,7 +145,11 @@ def rand(
     >>> tk.rand(2, 3).shape
     (2, 3)
     """
-    drawn = {"shape": _shape(sizes), "dtype": _float(dtype), "generator": resolve(generator)}
+    drawn = {
+        "shape": sizes_of(sizes),
+        "dtype": _float(dtype, "rand"),
+        "generator": resolve(generator, "rand"),
+    }
     return _drawn(_rand, requires_grad, **drawn)
 
 
@@ -169,7 +167,11 @@ def randn(
     >>> tk.randn(2, 3).shape
     (2, 3)
     """
-    drawn = {"shape": _shape(sizes), "dtype": _float(dtype), "generator": resolve(generator)}
+    drawn = {
+        "shape": sizes_of(sizes),
+        "dtype": _float(dtype, "randn"),
+        "generator": resolve(generator, "randn"),
+    }
     return _drawn(_randn, requires_grad, **drawn)
 
 
@@ -199,9 +201,9 @@ def randint(
     low, high = (0, low) if high is None else (low, high)
     if high <= low:
         raise ValueError(f"randint: expected low < high, got {low} and {high}.")
-    shape = _shape((size,) if isinstance(size, int) else tuple(size))
+    shape = sizes_of((size,) if isinstance(size, int) else tuple(size))
     dtype = np.dtype(np.int64 if dtype is None else dtype)
-    drawn = {"low": low, "high": high, "shape": shape, "generator": resolve(generator)}
+    drawn = {"low": low, "high": high, "shape": shape, "generator": resolve(generator, "randint")}
     return _drawn(_randint, requires_grad, dtype=dtype, **drawn)
 
 
@@ -217,7 +219,7 @@ def randperm(n: int, *, generator: Generator | None = None, dtype: Any = np.int6
     Tensor([0, 1, 2, 3])
     """
     dtype = np.dtype(np.int64 if dtype is None else dtype)
-    return _drawn(_randperm, n=n, dtype=dtype, generator=resolve(generator))
+    return _drawn(_randperm, n=n, dtype=dtype, generator=resolve(generator, "randperm"))
 
 
 def bernoulli(p: Any, *, generator: Generator | None = None) -> Tensor:
@@ -235,7 +237,7 @@ def bernoulli(p: Any, *, generator: Generator | None = None) -> Tensor:
     if given.dtype.kind != "f":
         raise TypeError(f"bernoulli: expected floats, got {given.dtype}. Use .float()")
     _check_probabilities(given._data)
-    drawn: Tensor = _bernoulli(given, generator=resolve(generator))
+    drawn: Tensor = _bernoulli(given, generator=resolve(generator, "bernoulli"))
     return drawn
 
 
@@ -264,7 +266,7 @@ def multinomial(
         )
     _check_weights(given._data, 1 if replacement else num_samples)
     drawn: Tensor = _multinomial(
-        given, count=num_samples, replacement=replacement, generator=resolve(generator)
+        given, count=num_samples, replacement=replacement, generator=resolve(generator, "multinomial")
     )
     return drawn
 

@@ -62,6 +62,13 @@ def _refuse(what: str) -> None:
         tracer.refuse(what)
 
 
+def _no_history(name: str) -> str:
+    return (
+        f"{name}: expected a constant, got a Tensor that requires grad; an ndarray has no history. "
+        "Call .detach() first, or make one Tensor of several with tk.stack"
+    )
+
+
 def _escapes(what: str) -> None:
     """Give up a trace that would lose track of a Tensor's values."""
     if tracer := tracing():
@@ -376,7 +383,10 @@ class Tensor(Node):
         >>> tk.tensor([1.0, 2.0]).numpy()
         array([1., 2.], dtype=float32)
         """
-        return self.__array__()
+        if self._requires_grad:
+            raise RuntimeError(_no_history(".numpy()"))
+        _refuse(".numpy()")
+        return np.array(self._data, copy=None)
 
     def item(self) -> float | int | bool:
         """The Python number in a Tensor of one element.
@@ -666,11 +676,8 @@ class Tensor(Node):
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> ndarray:
         if self._requires_grad:
-            raise RuntimeError(
-                "np.asarray: expected a constant, got a Tensor that requires grad; an ndarray has "
-                "no history. Call .detach() first, or make one Tensor of several with tk.stack"
-            )
-        _refuse("np.asarray() or .numpy()")
+            raise RuntimeError(_no_history("np.asarray"))
+        _refuse("np.asarray()")
         return np.array(self._data, dtype=dtype, copy=copy)
 
     def __array_ufunc__(self, ufunc: np.ufunc, method: str, *inputs: Any, **kwargs: Any) -> Any:
@@ -883,6 +890,15 @@ class Tensor(Node):
         TypeError: to: expected a dtype, got the device 'cuda'. Leave it out: ...
         """
         return self.to("cuda")
+
+    def cpu(self) -> Tensor:
+        """PyTorch's move from a GPU, which raises TypeError: there are no devices.
+
+        >>> tk.ones(2).cpu()
+        Traceback (most recent call last):
+        TypeError: to: expected a dtype, got the device 'cpu'. Leave it out: ...
+        """
+        return self.to("cpu")
 
     def type_as(self, other: Tensor) -> Tensor:
         """The Tensor in the dtype of `other`; itself where it has that dtype.

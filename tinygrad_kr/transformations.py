@@ -39,20 +39,21 @@ _alias = op(lambda x: x, lambda g, y, x: g, name="alias", variable="_alias")
 class _Traced:
     """The arguments of a function, with Tensors that record in place of those to differentiate."""
 
-    def __init__(self, args: Sequence[Any], argnums: Argnums) -> None:
+    def __init__(self, name: str, args: Sequence[Any], argnums: Argnums) -> None:
         numbers = (argnums,) if isinstance(argnums, int) else tuple(argnums)
         for n in numbers:
             if not -len(args) <= n < len(args):
                 raise ValueError(
-                    f"grad: expected argnums among {len(args)} positional arguments, got {argnums}."
+                    f"{name}: expected argnums among {len(args)} positional arguments, got "
+                    f"{argnums}."
                 )
         if len({n % len(args) for n in numbers}) < len(numbers):
-            raise ValueError(f"grad: expected each of argnums once, got {argnums}.")
+            raise ValueError(f"{name}: expected each of argnums once, got {argnums}.")
         chosen = tuple(args[n] for n in numbers)
         self.given, self.rebuild = tree.flatten(chosen[0] if isinstance(argnums, int) else chosen)
         self.nested = is_grad_enabled()
         with enable_grad():
-            self.tensors = [self._trace(leaf) for leaf in self.given]
+            self.tensors = [self._trace(name, leaf) for leaf in self.given]
         self.start = tick()
         leaves = iter(self.tensors)
         self.args = list(args)
@@ -63,13 +64,13 @@ class _Traced:
         self.arrays_only = not any(isinstance(leaf, Node) for leaf in tree.flatten(args)[0])
 
     @staticmethod
-    def _trace(leaf: Any) -> Tensor:
+    def _trace(name: str, leaf: Any) -> Tensor:
         if isinstance(leaf, Tensor) and leaf._requires_grad:
             return _alias(leaf)
         tensor = Tensor(np.float64(leaf) if type(leaf) is float else leaf)
         if tensor.dtype.kind != "f":
             raise TypeError(
-                f"grad: expected floats to differentiate with respect to, got "
+                f"{name}: expected floats to differentiate with respect to, got "
                 f"{tensor.dtype}{tensor.shape}. Use floats (1.0, not 1)"
             )
         return _timed_leaf(tensor._data)
@@ -165,13 +166,17 @@ def value_and_grad(f: Function, argnums: Argnums = 0, has_aux: bool = False) -> 
     (np.float64(10.0), array([2., 6.]))
     """
 
+    return _value_and_grad("value_and_grad", f, argnums, has_aux)
+
+
+def _value_and_grad(name: str, f: Function, argnums: Argnums, has_aux: bool) -> Function:
     @wraps(f)
     def both(*args: Any, **kwargs: Any) -> Any:
-        traced = _Traced(args, argnums)
+        traced = _Traced(name, args, argnums)
         with traced_calls():
             value = f(*traced.args, **kwargs)
             value, aux = value if has_aux else (value, None)
-            value = _scalar(value, "grad")
+            value = _scalar(value, name)
         create_graph = traced.create_graph([value])
         start = np.ones(value.shape, value.dtype)
         found = traced.gradients({value: constant(start) if create_graph else start}, create_graph)
@@ -194,7 +199,11 @@ def grad(f: Function, argnums: Argnums = 0, has_aux: bool = False) -> Function:
     >>> tk.grad(lambda x: (x**3).sum())(np.array([1.0, 2.0]))
     array([ 3., 12.])
     """
-    both = value_and_grad(f, argnums, has_aux)
+    return _grad("grad", f, argnums, has_aux)
+
+
+def _grad(name: str, f: Function, argnums: Argnums, has_aux: bool = False) -> Function:
+    both = _value_and_grad(name, f, argnums, has_aux)
 
     @wraps(f)
     def gradient(*args: Any, **kwargs: Any) -> Any:
@@ -239,13 +248,17 @@ def vjp(f: Function, *primals: Any) -> tuple[Any, Function]:
     >>> pull_back(np.array([1.0, 10.0]))
     (array([ 2., 60.]),)
     """
-    traced = _Traced(primals, tuple(range(len(primals))))
+    return _vjp("vjp", f, primals)
+
+
+def _vjp(name: str, f: Function, primals: Sequence[Any]) -> tuple[Any, Function]:
+    traced = _Traced(name, primals, tuple(range(len(primals))))
     outputs, rebuild = _outputs(f, traced, {})
     create_graph = traced.create_graph(outputs)
 
     def pull_back(cotangent: Any) -> Any:
-        given = tree.leaves_like(rebuild(outputs), cotangent, "vjp")
-        cotangents = _checked(given, outputs, "vjp")
+        given = tree.leaves_like(rebuild(outputs), cotangent, name)
+        cotangents = _checked(given, outputs, name)
         keep = create_graph or any(c._requires_grad for c in cotangents)
         starts = _summed(outputs, cotangents if keep else [c._data for c in cotangents])
         return traced.result(traced.gradients(starts, keep, retain=True))
@@ -261,7 +274,7 @@ def jvp(f: Function, primals: Sequence[Any], tangents: Sequence[Any]) -> tuple[A
     """f(*primals) and its directional derivative J v along `tangents`.
 
     primals, tangents: tuples of one structure. Computed as the VJP of the VJP: u -> u^T J is linear
-    in u, and its transpose is v -> J v.
+    in u, and its transpose is v -> J v. The derivative of integers is 0.
     Raises TypeError for no tuples, ValueError for tangents of another shape.
 
     >>> tk.jvp(lambda x: x**2, (np.array([1.0, 3.0]),), (np.array([1.0, 1.0]),))
@@ -272,14 +285,15 @@ def jvp(f: Function, primals: Sequence[Any], tangents: Sequence[Any]) -> tuple[A
             "jvp: expected a tuple of primals and a tuple of tangents, got "
             f"{type(primals).__name__} and {type(tangents).__name__}."
         )
-    traced = _Traced(tuple(primals), tuple(range(len(primals))))
+    traced = _Traced("jvp", tuple(primals), tuple(range(len(primals))))
     outputs, rebuild = _outputs(f, traced, {})
     create_graph = traced.create_graph(outputs) or any(
         isinstance(t, Node) and t._requires_grad for t in tree.flatten(tangents)[0]
     )
     given = tree.leaves_like(tuple(primals), tuple(tangents), "jvp")
     directions = _checked(given, traced.tensors, "jvp")
-    dummies = [_timed_leaf(np.zeros(o.shape, o.dtype)) for o in outputs]
+    zeros = [np.zeros(o.shape, o.dtype) for o in outputs]
+    dummies = [_timed_leaf(z) if z.dtype.kind == "f" else constant(z) for z in zeros]
     with enable_grad():
         pulled = traced.gradients(_summed(outputs, dummies), create_graph=True)
     starts = _summed(pulled, directions if create_graph else [d._data for d in directions])
@@ -309,9 +323,13 @@ def jacobian(f: Function, argnums: Argnums = 0) -> Function:
            [0., 6.]])
     """
 
+    return _jacobian("jacobian", f, argnums)
+
+
+def _jacobian(name: str, f: Function, argnums: Argnums) -> Function:
     @wraps(f)
     def jacobian_of(*args: Any, **kwargs: Any) -> Any:
-        traced = _Traced(args, argnums)
+        traced = _Traced(name, args, argnums)
         outputs, rebuild = _outputs(f, traced, kwargs)
         create_graph = traced.create_graph(outputs)
         return rebuild([traced.result(_rows(traced, o, create_graph)) for o in outputs])
@@ -347,7 +365,7 @@ def hessian(f: Function, argnums: Argnums = 0) -> Function:
     array([[ 6.,  0.],
            [ 0., 12.]])
     """
-    return jacobian(grad(f, argnums), argnums)
+    return _jacobian("hessian", _grad("hessian", f, argnums), argnums)
 
 
 def hvp(f: Function, primals: Sequence[Any], tangents: Sequence[Any]) -> Any:
@@ -365,5 +383,5 @@ def hvp(f: Function, primals: Sequence[Any], tangents: Sequence[Any]) -> Any:
             "hvp: expected a tuple of primals and a tuple of tangents, got "
             f"{type(primals).__name__} and {type(tangents).__name__}."
         )
-    _, pull_back = vjp(grad(f, tuple(range(len(primals)))), *primals)
+    _, pull_back = _vjp("hvp", _grad("hvp", f, tuple(range(len(primals)))), primals)
     return pull_back(tuple(tangents))

@@ -129,6 +129,8 @@ def test_other_names_of_one_argument(mine: Call, theirs: Call) -> None:
         (lambda t: t.sum(1, keepdim=True, keepdims=True), "sum: expected keepdims once, got"),
         (lambda t: t.diagonal(axis1=0, dim1=1), "diagonal: expected axis1 once, got axis1 and dim"),
         (lambda t: nn.Softmax(1, axis=1), "Softmax: expected dim once, got one without a name"),
+        (lambda t: t.transpose(dim0=0), "transpose: expected axes, or dim0 and dim1, got (), 0"),
+        (lambda t: t.transpose(0, 1, 2, dim0=0, dim1=1), "transpose: expected axes, or dim0 and"),
         (lambda t: t.sum(along=1), "unexpected keyword argument 'along'"),
         (lambda t: t.sum(along=1, dim=1), "unexpected keyword argument 'along'"),
     ],
@@ -265,6 +267,8 @@ def test_a_device_is_refused_with_the_fix(make: Call) -> None:
 def test_there_is_no_gpu_to_go_to(thing: Any) -> None:
     with pytest.raises(TypeError, match=r"expected a dtype, got the device 'cuda'\. Leave it out"):
         thing.cuda()
+    with pytest.raises(TypeError, match=r"expected a dtype, got the device 'cpu'\. Leave it out"):
+        thing.cpu()
     with pytest.raises(TypeError, match=r"expected no device, got 'cuda'\. Leave it out"):
         thing.to(device="cuda")
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -18,6 +19,8 @@ from hypothesis import given, note, settings
 from hypothesis import strategies as st
 from layer_samples import LAYERS, LOSSES, Layer
 from numpy import ndarray
+from optimizer_samples import IDS
+from optimizer_samples import OPTIMIZERS as SAMPLES
 from test_compile_ops import groups_and_dtypes
 from test_random_graphs import programs
 
@@ -238,19 +241,10 @@ def test_every_loss(dtype: str, backend: str) -> None:
 # ------------------------------------------------------------------ optimizers and schedules
 
 OPTIMIZERS: dict[str, Callable[[Any], Any]] = {
-    "SGD": lambda p: optim.SGD(p, lr=0.1),
-    "SGD, momentum": lambda p: optim.SGD(p, lr=0.1, momentum=0.9, dampening=0.1, weight_decay=0.1),
-    "SGD, Nesterov": lambda p: optim.SGD(p, lr=0.1, momentum=0.9, nesterov=True, maximize=True),
-    "Adagrad": lambda p: optim.Adagrad(p, lr_decay=0.1, initial_accumulator_value=0.2),
-    "RMSprop": lambda p: optim.RMSprop(p, weight_decay=0.1),
-    "RMSprop, centered": lambda p: optim.RMSprop(p, centered=True, momentum=0.5),
-    "Adadelta": lambda p: optim.Adadelta(p, weight_decay=0.01),
-    "Adam": lambda p: optim.Adam(p, lr=0.01),
-    "Adam, amsgrad": lambda p: optim.Adam(
-        p, lr=0.01, amsgrad=True, weight_decay=0.1, maximize=True
-    ),
-    "AdamW": lambda p: optim.AdamW(p, lr=0.01, amsgrad=True),
-    "NAdam": lambda p: optim.NAdam(p, decoupled_weight_decay=True, weight_decay=0.1),
+    **{
+        sample.replace(".", "_"): partial(getattr(optim, name), **options)
+        for sample, (name, options) in zip(IDS, SAMPLES, strict=True)
+    },
     "groups": lambda p: optim.Adam(
         [{"params": [q], "lr": 0.01 * (i + 1), "betas": (0.5, 0.9)} for i, q in enumerate(p)]
     ),
@@ -274,7 +268,7 @@ SCHEDULES: dict[str, Callable[[Any], Any]] = {
 
 def test_every_optimizer_and_schedule_is_in_the_tables() -> None:
     made = {name for name in optim.__all__ if isinstance(getattr(optim, name), type)}
-    assert {name.split(",")[0] for name in OPTIMIZERS} - {"groups"} == made - {"Optimizer"}
+    assert {name for name, _ in SAMPLES} == made - {"Optimizer"}
     assert {*SCHEDULES, "LRScheduler", "ReduceLROnPlateau"} == set(schedules.__all__)
 
 

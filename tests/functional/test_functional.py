@@ -273,6 +273,14 @@ def test_interpolated_values(options: dict[str, Any], expected: list[float]) -> 
     np.testing.assert_allclose(y.data[0, 0], expected, rtol=1e-12)
 
 
+def test_integers_are_interpolated_as_float32() -> None:
+    x = Tensor(np.array([[[1, 2]]]))
+    assert F.interpolate(x, size=3).dtype == np.int64
+    for mode, expected in (("linear", [1.0, 1.5, 2.0]), ("area", [1.0, 1.5, 2.0])):
+        y = F.interpolate(x, size=3, mode=mode)
+        assert y.dtype == np.float32 and y.tolist() == [[expected]]
+
+
 def test_bicubic_is_exact_at_the_elements_and_for_planes() -> None:
     x = np.arange(9.0)[:, None] + np.arange(9.0)
     y = F.interpolate(Tensor(x[None, None]), size=17, mode="bicubic", align_corners=True).data[0, 0]

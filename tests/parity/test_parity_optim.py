@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from optimizer_samples import IDS, OPTIMIZERS
 
 from tinygrad_kr import Tensor, optim
 from tinygrad_kr.optim import blocks, lr_scheduler
@@ -14,37 +15,6 @@ from tinygrad_kr.optim import blocks, lr_scheduler
 torch = pytest.importorskip("torch")
 
 SHAPES = [(), (3,), (4, 5), (0, 2), (2, 3, 4), (40, 30)]
-
-OPTIMIZERS = [
-    ("SGD", {}),
-    ("SGD", {"lr": 0.05, "momentum": 0.9}),
-    ("SGD", {"lr": 0.05, "momentum": 0.9, "dampening": 0.3}),
-    ("SGD", {"lr": 0.05, "momentum": 0.9, "nesterov": True}),
-    ("SGD", {"lr": 0.05, "momentum": 0.5, "weight_decay": 0.1, "maximize": True}),
-    ("SGD", {"lr": 0, "momentum": 0.5}),
-    ("RMSprop", {}),
-    ("RMSprop", {"alpha": 0.5, "eps": 1e-3}),
-    ("RMSprop", {"momentum": 0.9}),
-    ("RMSprop", {"centered": True}),
-    ("RMSprop", {"centered": True, "momentum": 0.9, "weight_decay": 0.1, "maximize": True}),
-    ("Adagrad", {}),
-    ("Adagrad", {"lr": 0.1, "lr_decay": 0.05}),
-    ("Adagrad", {"initial_accumulator_value": 0.5, "weight_decay": 0.1, "maximize": True}),
-    ("Adadelta", {}),
-    ("Adadelta", {"lr": 0.5, "rho": 0.5, "eps": 1e-3, "weight_decay": 0.1, "maximize": True}),
-    ("Adam", {}),
-    ("Adam", {"lr": 0.1, "betas": (0.5, 0.9), "eps": 1e-4}),
-    ("Adam", {"betas": (0.0, 0.99)}),
-    ("Adam", {"amsgrad": True, "lr": 0.1}),
-    ("Adam", {"weight_decay": 0.1, "maximize": True}),
-    ("Adam", {"weight_decay": 0.1, "decoupled_weight_decay": True}),
-    ("AdamW", {}),
-    ("AdamW", {"lr": 0.1, "weight_decay": 0.2, "amsgrad": True, "maximize": True}),
-    ("NAdam", {}),
-    ("NAdam", {"lr": 0.1, "betas": (0.8, 0.9), "momentum_decay": 0.1, "weight_decay": 0.1}),
-    ("NAdam", {"weight_decay": 0.1, "decoupled_weight_decay": True, "maximize": True}),
-]
-IDS = [f"{name}-{'-'.join(map(str, options)) or 'defaults'}" for name, options in OPTIMIZERS]
 
 
 @pytest.fixture(autouse=True)

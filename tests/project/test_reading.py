@@ -1,4 +1,4 @@
-"""docs/reading.md and its picture: what they name exists, and no folder is missing."""
+"""docs/reading.md and its picture: what they name exists, and no folder or file is missing."""
 
 from __future__ import annotations
 
@@ -66,6 +66,8 @@ def test_the_picture_shows_what_there_is(house: Any) -> None:
     assert not missing
     shown = {path.rstrip("/") for path in paths}
     assert {folder.split("/")[0] for folder in folders()} <= {p.split("/")[0] for p in shown}
+    files = {path.name for path in PACKAGE.glob("[!_]*.py")}
+    assert files <= shown
 
 
 def test_the_picture_is_what_is_drawn(house: Any, tmp_path: Path) -> None:

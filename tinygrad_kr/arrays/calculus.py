@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from numpy.lib.array_utils import normalize_axis_tuple
-
 from tinygrad_kr.arrays.operands import either_name, floating, operands
 from tinygrad_kr.arrays.shape import moveaxis
 from tinygrad_kr.ops import linalg, shape
+from tinygrad_kr.ops.axes import axis_index, axis_indices
 from tinygrad_kr.ops.window import unfold
 
 __all__ = ["convolve", "diff", "gradient", "trapezoid"]
@@ -40,6 +39,7 @@ def diff(
         raise ValueError("diff: expected at least 1 axis, got a number.")
     if n < 0:
         raise ValueError(f"diff: expected n of at least 0, got {n}.")
+    axis = axis_index(axis, x.ndim, "diff")
     ends = [part for part in (prepend, x, append) if part is not None]
     if len(ends) > 1:
         ends = [_widened(part, x.shape, axis) for part in operands(*ends)]
@@ -76,7 +76,7 @@ def gradient(
     (Tensor([1., 2., 3.]),)
     """
     x = floating(operands(x)[0])
-    axes = normalize_axis_tuple(range(x.ndim) if axis is None else axis, x.ndim, "gradient")
+    axes = axis_indices(range(x.ndim) if axis is None else axis, x.ndim, "gradient")
     spacings = spacing if isinstance(spacing, list | tuple) else [spacing] * len(axes)
     if len(spacings) != len(axes):
         raise ValueError(f"gradient: expected {len(axes)} spacings, got {len(spacings)}.")
@@ -125,6 +125,7 @@ def trapezoid(
     Tensor(3.)
     """
     y = operands(y)[0]
+    axis = axis_index(axis, y.ndim, "trapezoid")
     if x is not None:
         x = operands(y, x)[1]
         dx = diff(x) if x.ndim == 1 else moveaxis(diff(x, axis=axis), axis, -1)

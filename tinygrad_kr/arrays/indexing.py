@@ -12,7 +12,6 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from numpy import ndarray
-from numpy.lib.array_utils import normalize_axis_index, normalize_axis_tuple
 
 from tinygrad_kr.arrays import reduction
 from tinygrad_kr.arrays.operands import (
@@ -24,6 +23,7 @@ from tinygrad_kr.arrays.operands import (
     warn_user,
 )
 from tinygrad_kr.ops import elementwise, indexing
+from tinygrad_kr.ops.axes import axis_index, axis_indices
 from tinygrad_kr.ops.elementwise import where
 from tinygrad_kr.ops.indexing import (
     add_along_axis,
@@ -136,10 +136,6 @@ def _refuse_outside(array: ndarray, size: int, name: str) -> None:
         )
 
 
-def _axis_of(x: Any, axis: int, name: str) -> int:
-    return normalize_axis_index(axis, x.ndim, name)
-
-
 @array_function
 @either_name
 def take(x: Any, indices: Any, axis: int | None = None, *, dim: int | None = None) -> Any:
@@ -154,8 +150,12 @@ def take(x: Any, indices: Any, axis: int | None = None, *, dim: int | None = Non
     >>> tk.take(tk.tensor([1.0, 2.0, 3.0]), [2, 0])
     Tensor([3., 1.])
     """
-    x, axis = (x.reshape(-1), 0) if axis is None else (x, _axis_of(x, axis, "take"))
-    indices = index_array(indices, x.shape[axis], "take")
+    return _taken("take", *((x.reshape(-1), 0) if axis is None else (x, axis)), indices)
+
+
+def _taken(name: str, x: Any, axis: int, indices: Any) -> Any:
+    axis = axis_index(axis, x.ndim, name)
+    indices = index_array(indices, x.shape[axis], name)
     return getitem(x, key=(*(slice(None),) * axis, indices) if axis else indices)
 
 
@@ -176,7 +176,7 @@ def index_select(x: Any, dim: int, index: Any, *, axis: int | None = None) -> An
         raise IndexError(f"index_select: expected a vector, got shape {np.shape(array_of(index))}.")
     if not isinstance(index, Node):
         index = np.atleast_1d(index)
-    return take(x, index if index.ndim else index.reshape(1), dim)
+    return _taken("index_select", x, dim, index if index.ndim else index.reshape(1))
 
 
 @array_function
@@ -195,7 +195,7 @@ def gather(x: Any, dim: int, index: Any, *, axis: int | None = None) -> Any:
     Tensor([[2],
             [3]])
     """
-    dim = _axis_of(x, dim, "gather")
+    dim = axis_index(dim, x.ndim, "gather")
     index = index_array(index, x.shape[dim], "gather")
     _demand_fits(index, x, dim, "gather")
     return indexing.take_along_axis(x, indices=index, axis=dim)
@@ -222,7 +222,7 @@ def scatter_add(x: Any, dim: int, index: Any, src: Any, *, axis: int | None = No
 
 def _places(x: Any, dim: int, index: Any, src: Any, name: str) -> tuple[int, ndarray, Any]:
     """The axis, the index, and `src` in its shape, as every function that scatters takes them."""
-    dim = _axis_of(x, dim, name)
+    dim = axis_index(dim, x.ndim, name)
     index = index_array(index, x.shape[dim], name)
     _demand_fits(index, x, dim, name)
     src = src if isinstance(src, Node | ndarray) else np.asarray(src, x.dtype)
@@ -385,7 +385,9 @@ def take_along_axis(x: Any, indices: Any, axis: int | None = -1, *, dim: int | N
     Tensor([[2],
             [3]])
     """
-    x, axis = (x.reshape(-1), 0) if axis is None else (x, _axis_of(x, axis, "take_along_axis"))
+    x, axis = (
+        (x.reshape(-1), 0) if axis is None else (x, axis_index(axis, x.ndim, "take_along_axis"))
+    )
     indices = index_array(indices, x.shape[axis], "take_along_axis")
     if indices.ndim != x.ndim:
         raise ValueError(
@@ -416,7 +418,7 @@ def argsort(
     >>> tk.argsort(tk.tensor([3.0, 1.0, 2.0]))
     Tensor([1, 2, 0])
     """
-    axis = _axis_of(x, axis, "argsort")
+    axis = axis_index(axis, x.ndim, "argsort")
     order = _order(peek(x), axis, descending)
     return constant(order) if isinstance(x, Node) else order
 
@@ -457,7 +459,7 @@ def _pair(
 def _chosen(x: Any, dim: int, name: str, indices_of: Callable[..., ndarray]) -> Chosen:
     """The elements along `dim` at `indices_of(array, axis)`. A number counts as a vector."""
     lanes = x if x.ndim else x.reshape(1)
-    axis = _axis_of(lanes, dim, name)
+    axis = axis_index(dim, lanes.ndim, name)
     indices = indices_of(lanes, axis)
     values = indexing.take_along_axis(lanes, indices=indices, axis=axis)
     pair = Chosen(values, constant(indices).clone() if isinstance(x, Node) else indices)
@@ -473,10 +475,14 @@ def _chosen_one(
             f"{name}: expected one axis, got {dim!r}. Write axis= for the values alone, over "
             "several axes"
         )
-    if x.ndim and not x.shape[_axis_of(x, dim, name)]:
+    axis = axis_index(dim, x.ndim, name) if x.ndim else 0
+    if x.ndim and not x.shape[axis]:
         raise ValueError(f"{name}: expected an element along axis {dim}, got shape {x.shape}.")
     pair = _chosen(x, dim, name, indices_of)
-    return pair if keepdim or not x.ndim else Chosen(*(part.squeeze(dim) for part in pair))
+    if keepdim or not x.ndim:
+        return pair
+    shape = x.shape[:axis] + x.shape[axis + 1 :]
+    return Chosen(*(part.reshape(shape) for part in pair))
 
 
 def _sorted(x: Any, dim: int | None = -1, descending: bool = False, *, stable: bool = True) -> Any:
@@ -578,7 +584,7 @@ def kthvalue(
 
 def _averaged_median(x: Any, dim: Any = None, keepdim: bool = False) -> Any:
     """NumPy's `median`: the mean of the two in the middle; NaN where there is one."""
-    axes = normalize_axis_tuple(range(x.ndim) if dim is None else dim, x.ndim, "median")
+    axes = axis_indices(range(x.ndim) if dim is None else dim, x.ndim, "median")
     kept = [1 if a in axes else n for a, n in enumerate(x.shape)]
     shape = tuple(kept) if keepdim else tuple(n for a, n in enumerate(x.shape) if a not in axes)
     others = tuple(a for a in range(x.ndim) if a not in axes)

@@ -8,11 +8,11 @@ from functools import lru_cache
 from typing import Any
 
 import numpy as np
-from numpy.lib.array_utils import normalize_axis_tuple
 
 from tinygrad_kr.arrays.operands import array_function, either_name, operands
 from tinygrad_kr.arrays.shape import moveaxis, roll
 from tinygrad_kr.ops import linalg, shape
+from tinygrad_kr.ops.axes import axis_index, axis_indices
 
 __all__ = [
     "addmm", "bmm", "cross", "dot", "einsum", "inner", "kron", "mm", "mv", "outer", "tensordot",
@@ -112,6 +112,7 @@ def dot(a: Any, b: Any) -> Any:
     a, b = operands(a, b)
     if not a.ndim or not b.ndim:
         return a * b
+    _demand_equal("dot", a, b, -1, builtins.max(-2, -b.ndim))
     return linalg.matmul(a, b) if b.ndim <= 2 else tensordot(a, b, ([-1], [-2]))
 
 
@@ -126,7 +127,18 @@ def inner(a: Any, b: Any) -> Any:
     Tensor([3., 7.])
     """
     a, b = operands(a, b)
-    return a * b if not a.ndim or not b.ndim else tensordot(a, b, ([-1], [-1]))
+    if not a.ndim or not b.ndim:
+        return a * b
+    _demand_equal("inner", a, b, -1, -1)
+    return tensordot(a, b, ([-1], [-1]))
+
+
+def _demand_equal(name: str, a: Any, b: Any, axis: int, other: int) -> None:
+    if a.shape[axis] != b.shape[other]:
+        raise ValueError(
+            f"{name}: expected axis {axis} of the first and axis {other} of the second of one "
+            f"size, got {a.shape} and {b.shape}."
+        )
 
 
 def outer(a: Any, b: Any) -> Any:
@@ -152,6 +164,8 @@ def vdot(a: Any, b: Any) -> Any:
     Tensor(11.)
     """
     a, b = operands(a, b)
+    if a.size != b.size:
+        raise ValueError(f"vdot: expected as many elements, got {a.shape} and {b.shape}.")
     return linalg.matmul(a.reshape(-1), b.reshape(-1))
 
 
@@ -169,8 +183,8 @@ def tensordot(a: Any, b: Any, axes: Any = 2, *, dims: Any = None) -> Any:
     a, b = operands(a, b)
     if isinstance(axes, int | np.integer):
         axes = range(-axes, 0), range(axes)
-    mine = normalize_axis_tuple(axes[0], a.ndim, "tensordot")
-    others = normalize_axis_tuple(axes[1], b.ndim, "tensordot")
+    mine = axis_indices(axes[0], a.ndim, "tensordot")
+    others = axis_indices(axes[1], b.ndim, "tensordot")
     sizes = tuple(a.shape[i] for i in mine)
     if sizes != tuple(b.shape[i] for i in others):
         raise ValueError(
@@ -212,7 +226,7 @@ def cross(a: Any, b: Any, axis: int = -1, *, dim: int | None = None) -> Any:
     >>> tk.cross(tk.tensor([1.0, 0.0, 0.0]), tk.tensor([0.0, 1.0, 0.0]))
     Tensor([0., 0., 1.])
     """
-    a, b = (moveaxis(x, axis, -1) for x in operands(a, b))
+    a, b = (moveaxis(x, axis_index(axis, x.ndim, "cross"), -1) for x in operands(a, b))
     sizes = {a.shape[-1], b.shape[-1]}
     if not sizes <= {2, 3}:
         raise ValueError(

@@ -12,10 +12,10 @@ from operator import index
 from typing import Any
 
 import numpy as np
-from numpy.lib.array_utils import normalize_axis_index, normalize_axis_tuple
 
 from tinygrad_kr.arrays.operands import array_function, either_name
 from tinygrad_kr.ops import indexing, shape
+from tinygrad_kr.ops.axes import axis_index, axis_indices
 from tinygrad_kr.ops.node import Node
 from tinygrad_kr.ops.shape import broadcast_to as _broadcast_to
 
@@ -31,10 +31,6 @@ def sizes_of(sizes: tuple[Any, ...]) -> tuple[int, ...]:
     if len(sizes) == 1 and isinstance(sizes[0], tuple | list):
         sizes = tuple(sizes[0])
     return tuple(map(index, sizes))
-
-
-def _axis_of(x: Any, axis: int, name: str) -> int:
-    return normalize_axis_index(axis, x.ndim, name)
 
 
 # ------------------------------------------------------------------ another shape
@@ -82,7 +78,7 @@ def flatten(x: Any, start_dim: int = 0, end_dim: int = -1) -> Any:
     """
     if not x.ndim:
         return x.reshape(1)
-    start, end = normalize_axis_tuple((start_dim, end_dim), x.ndim, "flatten", True)
+    start, end = axis_indices((start_dim, end_dim), x.ndim, "flatten", True)
     if start > end:
         raise ValueError(
             f"flatten: expected start_dim up to end_dim, got {start_dim} and {end_dim}."
@@ -104,7 +100,7 @@ def unflatten(x: Any, dim: int, sizes: tuple[int, ...], *, axis: int | None = No
     >>> tk.ones(2, 12).unflatten(1, (3, 4)).shape
     (2, 3, 4)
     """
-    (dim,) = normalize_axis_tuple(dim, x.ndim, "unflatten")
+    dim = axis_index(dim, x.ndim, "unflatten")
     if -1 in sizes:
         known = int(np.prod([n for n in sizes if n != -1]))
         sizes = tuple(x.shape[dim] // known if n == -1 else n for n in sizes)
@@ -123,8 +119,7 @@ def squeeze(x: Any, axis: Any = None, *, dim: Any = None) -> Any:
     (3,)
     """
     if axis is not None:
-        axes = axis if isinstance(axis, tuple | list) else (axis,)
-        axis = tuple(a for a in normalize_axis_tuple(axes, x.ndim) if x.shape[a] == 1)
+        axis = tuple(a for a in axis_indices(axis, x.ndim, "squeeze") if x.shape[a] == 1)
     return x.reshape(np.squeeze(np.broadcast_to(0, x.shape), axis).shape)
 
 
@@ -140,7 +135,11 @@ def unsqueeze(x: Any, axis: int | None = None, *, dim: int | None = None) -> Any
     >>> tk.unsqueeze(tk.ones(3), 1).shape
     (3, 1)
     """
-    return x.reshape(np.expand_dims(np.broadcast_to(0, x.shape), axis or 0).shape)
+    axis = axis or 0
+    added = len(axis) if isinstance(axis, tuple | list) else 1
+    axes = axis_indices(axis, x.ndim + added, "unsqueeze")
+    sizes = iter(x.shape)
+    return x.reshape(tuple(1 if a in axes else next(sizes) for a in range(x.ndim + added)))
 
 
 expand_dims = unsqueeze
@@ -210,14 +209,19 @@ def transpose(
         tuple, or as many integers as axes, is the new order (NumPy).
     dim0, dim1: the two that are exchanged, by PyTorch's names.
     Gradient: g in the inverse order.
-    Raises IndexError or ValueError if the axes are not those of `x`.
+    Raises IndexError or ValueError if the axes are not those of `x`, TypeError for one of dim0 and
+        dim1 alone.
     Source: np.transpose, torch.transpose.
 
     >>> tk.transpose(tk.ones(2, 3, 4), 0, 1).shape
     (3, 2, 4)
     """
     if dim0 is not None or dim1 is not None:
-        return shape.swapaxes(x, axis1=dim0, axis2=dim1)
+        if axes or dim0 is None or dim1 is None:
+            raise TypeError(
+                f"transpose: expected axes, or dim0 and dim1, got {axes}, {dim0} and {dim1}."
+            )
+        axes = (dim0, dim1)
     order = sizes_of(axes) if axes and axes != (None,) else None
     if order is not None and len(order) == 2 and not isinstance(axes[0], tuple | list):
         return shape.swapaxes(x, axis1=order[0], axis2=order[1])
@@ -311,7 +315,7 @@ def rot90(x: Any, k: int = 1, axes: Any = (0, 1), *, dims: Any = None) -> Any:
             [1, 3]])
     """
     axes = tuple(axes)
-    if len(axes) != 2 or len({normalize_axis_index(a, x.ndim, "rot90") for a in axes}) != 2:
+    if len(axes) != 2 or len({axis_index(a, x.ndim, "rot90") for a in axes}) != 2:
         raise ValueError(f"rot90: expected two different axes, got {axes}.")
     first, second = axes
     if k % 4 == 0:
@@ -334,7 +338,15 @@ def moveaxis(x: Any, source: Any, destination: Any) -> Any:
     >>> tk.moveaxis(tk.ones(2, 3, 4), 0, -1).shape
     (3, 4, 2)
     """
-    order = np.moveaxis(np.empty(tuple(range(x.ndim))), source, destination).shape
+    source = axis_indices(source, x.ndim, "moveaxis")
+    destination = axis_indices(destination, x.ndim, "moveaxis")
+    if len(source) != len(destination):
+        raise ValueError(
+            f"moveaxis: expected as many destinations as sources, got {destination} for {source}."
+        )
+    order = [a for a in range(x.ndim) if a not in source]
+    for to, axis in sorted(zip(destination, source, strict=True)):
+        order.insert(to, axis)
     return x.transpose(tuple(order))
 
 
@@ -355,7 +367,7 @@ def unbind(x: Any, axis: int = 0, *, dim: int | None = None) -> tuple[Any, ...]:
     >>> tk.unbind(tk.tensor([[1, 2], [3, 4]]))
     (Tensor([1, 2]), Tensor([3, 4]))
     """
-    return shape.unbind(x, _axis_of(x, axis, "unbind"))
+    return shape.unbind(x, axis_index(axis, x.ndim, "unbind"))
 
 
 @array_function
@@ -401,6 +413,7 @@ def trace(
     >>> tk.trace(tk.tensor([[1, 2], [3, 4]]))
     Tensor(5)
     """
+    axis1, axis2 = axis_indices((axis1, axis2), x.ndim, "trace")
     return indexing.diagonal(x, offset=offset, axis1=axis1, axis2=axis2).sum(axis=-1)
 
 
@@ -421,7 +434,7 @@ def split(x: Any, sizes: Any, axis: int = 0, *, dim: int | None = None) -> tuple
     >>> tk.split(tk.tensor([1, 2, 3]), 2)
     (Tensor([1, 2]), Tensor([3]))
     """
-    axis = _axis_of(x, axis, "split")
+    axis = axis_index(axis, x.ndim, "split")
     length = x.shape[axis]
     if isinstance(sizes, int):
         if sizes < 1:
@@ -449,7 +462,7 @@ def chunk(x: Any, chunks: int, axis: int = 0, *, dim: int | None = None) -> tupl
     """
     if chunks < 1:
         raise ValueError(f"chunk: expected at least 1 chunk, got {chunks}.")
-    axis = _axis_of(x, axis, "chunk")
+    axis = axis_index(axis, x.ndim, "chunk")
     return split(x, max(1, math.ceil(x.shape[axis] / chunks)), axis)
 
 
@@ -517,7 +530,7 @@ def repeat_interleave(
     Tensor([1, 1, 2, 2])
     """
     x, axis = (x.reshape(-1), 0) if axis is None else (x, axis)
-    axis = _axis_of(x, axis, "repeat_interleave")
+    axis = axis_index(axis, x.ndim, "repeat_interleave")
     numbers = np.asarray(repeats._data if isinstance(repeats, Node) else repeats)
     before, after = x.shape[:axis], x.shape[axis + 1 :]
     if not numbers.ndim:

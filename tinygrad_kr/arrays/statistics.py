@@ -7,7 +7,6 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from numpy import ndarray
-from numpy.lib.array_utils import normalize_axis_tuple
 
 from tinygrad_kr.arrays import reduction
 from tinygrad_kr.arrays.elementwise import clip, lerp
@@ -15,6 +14,7 @@ from tinygrad_kr.arrays.indexing import array_of, peek
 from tinygrad_kr.arrays.operands import array_function, cast, either_name, floating, operands
 from tinygrad_kr.arrays.shape import moveaxis
 from tinygrad_kr.ops import indexing as ops_indexing
+from tinygrad_kr.ops.axes import axis_indices
 from tinygrad_kr.ops.elementwise import isfinite, isnan, logical_not, sqrt, where
 from tinygrad_kr.ops.indexing import diagonal
 from tinygrad_kr.ops.linalg import matmul
@@ -182,7 +182,7 @@ def quantile(
         )
     x = floating(x)
     everywhere = axis is None or not x.ndim  # a number has the axes 0 and -1, as in PyTorch
-    axes = normalize_axis_tuple(range(x.ndim) if everywhere else axis, x.ndim, "quantile")
+    axes = axis_indices(range(x.ndim) if everywhere else axis, x.ndim, "quantile")
     ordered = _sorted_over(x, axes)
     y = _at_share(ordered, q, interpolation)
     y = where(isnan(ordered[..., -1]), ordered[..., -1], y)

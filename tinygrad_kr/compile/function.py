@@ -213,7 +213,8 @@ class Compiled:
 
     explain(): why calls run eagerly, if they do.
     repeat(n, *args): n calls, whose results are stacked. scan(*batches): one call per index.
-    source: the generated code.
+    source: the generated code. programs: the simplified traces.
+    function: the function as written. last_runner: what replayed the latest call, or None.
 
     >>> doubled = tk.compile(lambda x: 2 * x)
     >>> doubled(tk.tensor([1.0, 2.0]))
@@ -383,7 +384,13 @@ class Compiled:
 
     @property
     def programs(self) -> list[Program]:
-        """The simplified traces, one program for each specialisation."""
+        """The simplified traces, one program for each specialisation.
+
+        >>> step = tk.compile(lambda x: 2 * x)
+        >>> y = step(tk.tensor([1.0])), step(tk.tensor([1.0]))
+        >>> len(step.programs), step.programs[0].instructions[0].op.__name__
+        (1, 'multiply')
+        """
         return [one.runner.program for one in self._specialisations() if one.runner]
 
     def _specialisations(self) -> Iterator[Specialisation]:

@@ -117,7 +117,7 @@ def random_split(
     """
     source = _as_dataset(dataset)
     counts = _counts(lengths, len(source))
-    order = resolve(generator).permutation(len(source))
+    order = resolve(generator, "random_split").permutation(len(source))
     ends = np.cumsum([0, *counts])
     return [Subset(source, order[start:end]) for start, end in pairwise(ends)]
 
@@ -155,7 +155,7 @@ class DataLoader:
         generator: np.random.Generator | None = None,
         collate_fn: Callable[[list[Any]], Any] | None = None,
     ) -> None:
-        resolve(generator)
+        resolve(generator, "DataLoader")
         self.dataset = _as_dataset(dataset)
         self.batch_size = _checked_batch_size(batch_size)
         self.shuffle, self.drop_last = shuffle, drop_last
@@ -223,7 +223,7 @@ class DataLoader:
     def _draw_order(self) -> Indices:
         count = len(self.dataset)
         if self.shuffle:
-            return resolve(self.generator).permutation(count)
+            return resolve(self.generator, "DataLoader").permutation(count)
         return np.arange(count)
 
     def _starts(self, position: int, count: int) -> range:

@@ -13,6 +13,7 @@ import numpy as np
 
 from tinygrad_kr.arrays.operands import either_name
 from tinygrad_kr.ops import elementwise, network, reduction
+from tinygrad_kr.ops.axes import axis_index
 from tinygrad_kr.ops.elementwise import absolute, erf, expm1, where, where_or_zero
 from tinygrad_kr.ops.op import astype
 
@@ -200,7 +201,7 @@ def softmax(input: Any, dim: int, dtype: Any = None, *, axis: int | None = None)
     Tensor([[0.5, 0.5],
             [1. , 0. ]])
     """
-    return network.softmax(_cast(input, dtype), axis=dim)
+    return network.softmax(_cast(input, dtype, "softmax"), axis=dim)
 
 
 @either_name
@@ -213,7 +214,7 @@ def log_softmax(input: Any, dim: int, dtype: Any = None, *, axis: int | None = N
     >>> F.log_softmax(tk.tensor([1000.0, 0.0]), dim=0)
     Tensor([    0., -1000.])
     """
-    return network.log_softmax(_cast(input, dtype), axis=dim)
+    return network.log_softmax(_cast(input, dtype, "log_softmax"), axis=dim)
 
 
 @either_name
@@ -226,14 +227,15 @@ def softmin(input: Any, dim: int, dtype: Any = None, *, axis: int | None = None)
     >>> F.softmin(tk.tensor([0.0, 1000.0]), dim=0)
     Tensor([1., 0.])
     """
-    return softmax(-input, dim, dtype)
+    dim = axis_index(dim, input.ndim, "softmin")
+    return network.softmax(_cast(-input, dtype, "softmin"), axis=dim)
 
 
-def _cast(x: Any, dtype: Any) -> Any:
+def _cast(x: Any, dtype: Any, name: str) -> Any:
     if dtype is None:
         return x
     if np.dtype(dtype).kind != "f":
-        raise TypeError(f"softmax: expected a floating dtype, got {np.dtype(dtype)}.")
+        raise TypeError(f"{name}: expected a floating dtype, got {np.dtype(dtype)}.")
     return astype(x, dtype=np.dtype(dtype))
 
 
@@ -249,12 +251,12 @@ def maxout(input: Any, pieces: int, dim: int = -1, *, axis: int | None = None) -
     >>> F.maxout(tk.tensor([[1.0, 5.0, -2.0, -3.0]]), pieces=2)
     Tensor([[ 5., -2.]])
     """
-    size = input.shape[dim]
+    axis = axis_index(dim, input.ndim, "maxout")
+    size = input.shape[axis]
     if pieces < 1 or size % pieces:
         raise ValueError(
             f"maxout: expected a multiple of pieces={pieces} on axis {dim}, got shape "
             f"{input.shape}."
         )
-    dim %= input.ndim
-    grouped = (*input.shape[:dim], size // pieces, pieces, *input.shape[dim + 1 :])
-    return reduction.max_(input.reshape(grouped), axis=dim + 1)
+    grouped = (*input.shape[:axis], size // pieces, pieces, *input.shape[axis + 1 :])
+    return reduction.max_(input.reshape(grouped), axis=axis + 1)

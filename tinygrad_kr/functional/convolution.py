@@ -96,8 +96,8 @@ def _conv(
             f"{input.shape[1]} channels."
         )
     _check_bias(name, bias, outputs)
-    strides = _positive(stride, spatial, "stride")
-    dilations = _positive(dilation, spatial, "dilation")
+    strides = _positive(stride, spatial, f"{name}: stride")
+    dilations = _positive(dilation, spatial, f"{name}: dilation")
     kernel = weight.shape[2:]
     widths = _padding(name, padding, kernel, strides, dilations)
     reach = [d * (k - 1) + 1 for k, d in zip(kernel, dilations, strict=True)]
@@ -207,10 +207,10 @@ def _conv_transpose(
             f"channels, a multiple of the groups, got input {input.shape} with {input.shape[1]}."
         )
     _check_bias(name, bias, weight.shape[1] * groups)
-    strides = _positive(stride, spatial, "stride")
-    dilations = _positive(dilation, spatial, "dilation")
-    pads = _sizes(padding, spatial, "padding", 0)
-    extra = _sizes(output_padding, spatial, "output_padding", 0)
+    strides = _positive(stride, spatial, f"{name}: stride")
+    dilations = _positive(dilation, spatial, f"{name}: dilation")
+    pads = _sizes(padding, spatial, f"{name}: padding", 0)
+    extra = _sizes(output_padding, spatial, f"{name}: output_padding", 0)
     if any(e >= max(s, d) for e, s, d in zip(extra, strides, dilations, strict=True)):
         raise ValueError(
             f"{name}: expected output_padding below stride {strides} or dilation {dilations}, got "
@@ -295,7 +295,7 @@ def _padding(
             raise ValueError(f'{name}: expected stride 1 with padding="same", got {stride}.')
         totals = [d * (k - 1) for k, d in zip(kernel, dilation, strict=True)]
         return tuple((total // 2, total - total // 2) for total in totals)
-    return tuple((p, p) for p in _sizes(padding, len(kernel), "padding", 0))
+    return tuple((p, p) for p in _sizes(padding, len(kernel), f"{name}: padding", 0))
 
 
 # ------------------------------------------------------------------ windows as columns
@@ -322,12 +322,12 @@ def unfold(
         return unfold(input[None], kernel_size, dilation, padding, stride)[0]
     if input.ndim != 4:
         raise ValueError(f"unfold: expected input (N, C, H, W) or (C, H, W), got {input.shape}.")
-    kernel = _positive(kernel_size, 2, "kernel_size")
+    kernel = _positive(kernel_size, 2, "unfold: kernel_size")
     windows = window.unfold(
         _zero_padded(input, padding),
         kernel=kernel,
-        stride=_positive(stride, 2, "stride"),
-        dilation=_positive(dilation, 2, "dilation"),
+        stride=_positive(stride, 2, "unfold: stride"),
+        dilation=_positive(dilation, 2, "unfold: dilation"),
     )
     n, channels, rows, columns = windows.shape[:4]
     return windows.transpose(0, 1, 4, 5, 2, 3).reshape(
@@ -355,11 +355,14 @@ def fold(
     if input.ndim == 2:
         return fold(input[None], output_size, kernel_size, dilation, padding, stride)[0]
     kernel, size = (
-        _positive(kernel_size, 2, "kernel_size"),
-        _positive(output_size, 2, "output_size"),
+        _positive(kernel_size, 2, "fold: kernel_size"),
+        _positive(output_size, 2, "fold: output_size"),
     )
-    strides, dilations = _positive(stride, 2, "stride"), _positive(dilation, 2, "dilation")
-    pads = _sizes(padding, 2, "padding", 0)
+    strides, dilations = (
+        _positive(stride, 2, "fold: stride"),
+        _positive(dilation, 2, "fold: dilation"),
+    )
+    pads = _sizes(padding, 2, "fold: padding", 0)
     padded = tuple(n + 2 * p for n, p in zip(size, pads, strict=True))
     counts = tuple(map(window.windows_along, padded, kernel, strides, dilations))
     area, n_windows = math.prod(kernel), math.prod(counts)
@@ -377,7 +380,7 @@ def fold(
 
 
 def _zero_padded(x: Any, padding: Sizes) -> Any:
-    widths = tuple((p, p) for p in _sizes(padding, 2, "padding", 0))
+    widths = tuple((p, p) for p in _sizes(padding, 2, "unfold: padding", 0))
     return shape.pad(x, widths=((0, 0), (0, 0), *widths)) if any(map(any, widths)) else x
 
 

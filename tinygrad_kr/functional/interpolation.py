@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from numpy import ndarray
 
+from tinygrad_kr.arrays.operands import floating
 from tinygrad_kr.arrays.shape import moveaxis
 from tinygrad_kr.functional.pooling import adaptive_avg_pool1d
 
@@ -49,6 +50,7 @@ def interpolate(
         output i lies at i (n_in - 1) / (n_out - 1). By default at (i + 1/2) n_in / n_out - 1/2.
     recompute_scale_factor: derive n_in / n_out from the sizes, not from `scale_factor`.
     antialias: False; PyTorch's filter for smaller images is not there.
+    Integers become float32, but for the nearest modes.
     Gradient: each element's weights times g.
     Raises ValueError for other modes, axes or sizes, for both or none of `size` and
         `scale_factor`, or for `align_corners` with another mode.
@@ -69,6 +71,7 @@ def interpolate(
             f"interpolate: expected align_corners with {', '.join(_SMOOTH)}, got it with {mode!r}."
         )
     sizes, ratios = _sizes(input.shape[2:], size, scale_factor, recompute_scale_factor)
+    input = input if mode.startswith("nearest") else floating(input)
     for axis, (n, ratio) in enumerate(zip(sizes, ratios, strict=True), start=2):
         input = _resampled(input, axis, n, ratio, mode, bool(align_corners))
     return input

@@ -51,7 +51,7 @@ def dropout(
         raise ValueError(f"dropout: expected p, the share dropped, in [0, 1], got {p}.")
     if not training or p == 0:
         return input
-    return input * network.dropout_mask(input, p=p, generator=resolve(generator))
+    return input * network.dropout_mask(input, p=p, generator=resolve(generator, "dropout"))
 
 
 def embedding(input: Any, weight: Any, padding_idx: int | None = None) -> Any:

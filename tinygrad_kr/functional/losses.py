@@ -22,26 +22,26 @@ from tinygrad_kr.ops.tracing import tracing
 # ------------------------------------------------------------------ shapes and reductions
 
 
-def _reduced(loss: Any, reduction: str) -> Any:
+def _reduced(name: str, loss: Any, reduction: str) -> Any:
     if reduction == "mean":
         if not loss.size:
-            raise ValueError(network.EMPTY_MEAN)
+            raise ValueError(f"{name}: {network.EMPTY_MEAN}")
         return mean_(loss)
     if reduction == "sum":
         return sum_(loss)
     if reduction == "none":
         return loss
-    raise ValueError(_unknown(reduction))
+    raise ValueError(_unknown(name, reduction))
 
 
-def _known(reduction: str) -> str:
+def _known(name: str, reduction: str) -> str:
     if reduction not in {"mean", "sum", "none"}:
-        raise ValueError(_unknown(reduction))
+        raise ValueError(_unknown(name, reduction))
     return reduction
 
 
-def _unknown(reduction: str, more: str = "") -> str:
-    return f'loss: expected reduction "mean", "sum"{more} or "none", got {reduction!r}.'
+def _unknown(name: str, reduction: str, more: str = "") -> str:
+    return f'{name}: expected reduction "mean", "sum"{more} or "none", got {reduction!r}.'
 
 
 def _shape(x: Any) -> tuple[int, ...]:
@@ -101,7 +101,7 @@ def mse_loss(input: Any, target: Any, reduction: str = "mean") -> Any:
     Tensor(2.)
     """
     _same_shape("mse_loss", input, target)
-    return _reduced(square(input - _like(target, input)), reduction)
+    return _reduced("mse_loss", square(input - _like(target, input)), reduction)
 
 
 def l1_loss(input: Any, target: Any, reduction: str = "mean") -> Any:
@@ -116,7 +116,7 @@ def l1_loss(input: Any, target: Any, reduction: str = "mean") -> Any:
     Tensor(1.)
     """
     _same_shape("l1_loss", input, target)
-    return _reduced(absolute(input - _like(target, input)), reduction)
+    return _reduced("l1_loss", absolute(input - _like(target, input)), reduction)
 
 
 def huber_loss(input: Any, target: Any, reduction: str = "mean", delta: float = 1.0) -> Any:
@@ -135,7 +135,7 @@ def huber_loss(input: Any, target: Any, reduction: str = "mean", delta: float = 
     _same_shape("huber_loss", input, target)
     if not delta > 0:
         raise ValueError(f"huber_loss: expected delta > 0, got {delta}.")
-    return _reduced(_huber(input - _like(target, input), delta), reduction)
+    return _reduced("huber_loss", _huber(input - _like(target, input), delta), reduction)
 
 
 def _huber(difference: Any, delta: float) -> Any:
@@ -162,7 +162,11 @@ def smooth_l1_loss(input: Any, target: Any, reduction: str = "mean", beta: float
     if not beta >= 0:
         raise ValueError(f"smooth_l1_loss: expected beta >= 0, got {beta}.")
     difference = input - _like(target, input)
-    return _reduced(_huber(difference, beta) / beta if beta else absolute(difference), reduction)
+    return _reduced(
+        "smooth_l1_loss",
+        _huber(difference, beta) / beta if beta else absolute(difference),
+        reduction,
+    )
 
 
 # ------------------------------------------------------------------ probabilities of two outcomes
@@ -186,7 +190,9 @@ def binary_cross_entropy(
     """
     _same_shape("binary_cross_entropy", input, target)
     loss = network.bce(input, _like(target, input))
-    return _reduced(loss if weight is None else loss * _like(weight, loss), reduction)
+    return _reduced(
+        "binary_cross_entropy", loss if weight is None else loss * _like(weight, loss), reduction
+    )
 
 
 def binary_cross_entropy_with_logits(
@@ -216,9 +222,11 @@ def binary_cross_entropy_with_logits(
     if pos_weight is not None:
         logits = (input, target * _like(pos_weight, input), 1 - target)
     if weight is None:
-        return network.bce_with_logits(*logits, reduction=_known(reduction))
+        return network.bce_with_logits(
+            *logits, reduction=_known("binary_cross_entropy_with_logits", reduction)
+        )
     loss = network.bce_with_logits(*logits)
-    return _reduced(loss * _like(weight, loss), reduction)
+    return _reduced("binary_cross_entropy_with_logits", loss * _like(weight, loss), reduction)
 
 
 # ------------------------------------------------------------------ classes
@@ -261,12 +269,14 @@ def cross_entropy(
     labels, ignored = _labels("cross_entropy", input, target, axis, ignore_index)
     counts = None if weight is None else weight[labels]
     loss = network.cross_entropy(input, labels, axis=axis)
-    loss = _over_labels(loss if counts is None else loss * counts, counts, ignored, reduction)
+    loss = _over_labels(
+        "cross_entropy", loss if counts is None else loss * counts, counts, ignored, reduction
+    )
     if not label_smoothing:
         return loss
     log_p = network.log_softmax(input, axis=axis)
     spread = -(log_p if factors is None else log_p * factors).sum(axis=axis)
-    spread = _over_labels(spread, counts, ignored, reduction)
+    spread = _over_labels("cross_entropy", spread, counts, ignored, reduction)
     return (1 - label_smoothing) * loss + (label_smoothing / input.shape[axis]) * spread
 
 
@@ -292,7 +302,9 @@ def nll_loss(
     labels, ignored = _labels("nll_loss", input, target, axis, ignore_index)
     counts = None if weight is None else weight[labels]
     loss = -network.gather_labels(input, labels, axis=axis)
-    return _over_labels(loss if counts is None else loss * counts, counts, ignored, reduction)
+    return _over_labels(
+        "nll_loss", loss if counts is None else loss * counts, counts, ignored, reduction
+    )
 
 
 def _floats(name: str, input: Any) -> None:
@@ -338,7 +350,7 @@ def _soft_labels(
     if factors is not None:
         target = target * factors
     loss = -(network.log_softmax(input, axis=axis) * target).sum(axis=axis)
-    return _reduced(loss, reduction)
+    return _reduced("cross_entropy", loss, reduction)
 
 
 def _labels(name: str, input: Any, target: Any, axis: int, ignore_index: int) -> tuple[Any, Any]:
@@ -361,12 +373,12 @@ def _labels(name: str, input: Any, target: Any, axis: int, ignore_index: int) ->
     return where(ignored, 0, target), ignored
 
 
-def _over_labels(loss: Any, counts: Any, ignored: Any, reduction: str) -> Any:
+def _over_labels(name: str, loss: Any, counts: Any, ignored: Any, reduction: str) -> Any:
     """The reduction over labels that are not ignored; the mean divides by their weights' sum."""
     if ignored is not None:
         loss = where(ignored, 0.0, loss)
     if reduction != "mean" or (counts is None and ignored is None) or not loss.size:
-        return _reduced(loss, reduction)
+        return _reduced(name, loss, reduction)
     if counts is None:
         counts = astype(~ignored, dtype=loss.dtype)
     elif ignored is not None:
@@ -400,8 +412,8 @@ def kl_div(input: Any, target: Any, reduction: str = "mean", log_target: bool = 
         loss = target * (log(where(target == 0, 1.0, target)) - input)
     if reduction == "batchmean":
         if not loss.size:
-            raise ValueError(network.EMPTY_MEAN)
+            raise ValueError(f"kl_div: {network.EMPTY_MEAN}")
         return loss.sum() / loss.shape[0]
     if reduction not in ("mean", "sum", "none"):
-        raise ValueError(_unknown(reduction, ', "batchmean"'))
-    return _reduced(loss, reduction)
+        raise ValueError(_unknown("kl_div", reduction, ', "batchmean"'))
+    return _reduced("kl_div", loss, reduction)

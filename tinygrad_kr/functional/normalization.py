@@ -9,6 +9,7 @@ from typing import Any
 from tinygrad_kr.arrays.operands import either_name
 from tinygrad_kr.arrays.reduction import euclidean_norm
 from tinygrad_kr.ops import network
+from tinygrad_kr.ops.axes import axis_index
 from tinygrad_kr.ops.elementwise import absolute, maximum, power
 from tinygrad_kr.ops.node import Node, constant
 from tinygrad_kr.ops.reduction import max_, mean_, sum_, var_
@@ -174,6 +175,7 @@ def normalize(
     >>> F.normalize(tk.tensor([[3.0, 4.0]]))
     Tensor([[0.6, 0.8]])
     """
+    dim = axis_index(dim, input.ndim, "normalize")
     return input / maximum(_norm(input, p, dim), eps)
 
 
@@ -188,6 +190,8 @@ def cosine_similarity(
     >>> F.cosine_similarity(tk.tensor([[1.0, 0.0]]), tk.tensor([[1.0, 1.0]])).numpy().round(4)
     array([0.7071], dtype=float32)
     """
+    for x in (x1, x2):
+        axis_index(dim, x.ndim, "cosine_similarity")
     return (normalize(x1, 2.0, dim, eps) * normalize(x2, 2.0, dim, eps)).sum(axis=dim)
 
 

@@ -77,7 +77,7 @@ def _max_pool(
     return_indices: bool,
 ) -> Any:
     kernel, strides, pads = _geometry(name, spatial, input, kernel_size, stride, padding)
-    dilations = _positive(dilation, spatial, "dilation")
+    dilations = _positive(dilation, spatial, f"{name}: dilation")
     widths = _widths(name, input.shape[-spatial:], kernel, strides, pads, dilations, ceil_mode)
     how = {"kernel": kernel, "stride": strides, "dilation": dilations}
     y = window.max_pool(_padded(input, widths, -math.inf), **how)
@@ -199,7 +199,7 @@ def adaptive_avg_pool1d(input: Any, output_size: Sizes) -> Any:
     >>> F.adaptive_avg_pool1d(tk.tensor([[1.0, 2.0, 3.0, 6.0]]), 2)
     Tensor([[1.5, 4.5]])
     """
-    (bins,) = _positive(output_size, 1, "output_size")
+    (bins,) = _positive(output_size, 1, "adaptive_avg_pool1d: output_size")
     return input @ _bins(input.shape[-1], bins, input.dtype).T
 
 
@@ -224,7 +224,7 @@ def adaptive_avg_pool2d(input: Any, output_size: Any) -> Any:
             f"{input.shape} and {pair}."
         )
     rows, columns = (n if b is None else b for n, b in zip(input.shape[-2:], pair, strict=True))
-    _positive((rows, columns), 2, "output_size")
+    _positive((rows, columns), 2, "adaptive_avg_pool2d: output_size")
     height, width = input.shape[-2:]
     return _bins(height, rows, input.dtype) @ (input @ _bins(width, columns, input.dtype).T)
 
@@ -248,9 +248,9 @@ def _geometry(
         raise ValueError(
             f"{name}: expected input (N, C, {axes}) or (C, {axes}), got {input.shape}."
         )
-    kernel = _positive(kernel_size, spatial, "kernel_size")
-    strides = kernel if stride is None else _positive(stride, spatial, "stride")
-    pads = _sizes(padding, spatial, "padding", 0)
+    kernel = _positive(kernel_size, spatial, f"{name}: kernel_size")
+    strides = kernel if stride is None else _positive(stride, spatial, f"{name}: stride")
+    pads = _sizes(padding, spatial, f"{name}: padding", 0)
     if any(2 * p > k for p, k in zip(pads, kernel, strict=True)):
         raise ValueError(
             f"{name}: expected padding of at most half the kernel {kernel}, got {pads}."

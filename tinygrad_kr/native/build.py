@@ -61,20 +61,20 @@ def included(source: str) -> dict[str, str]:
 
 
 def build(source: str, headers: Mapping[str, str] | None = None) -> ctypes.CDLL:
-    """Compile C99 `source` to a shared library, or find it compiled, and load it.
+    """Compile C99 `source` to a shared library, or take it from the cache, and load it.
 
-    `headers` are texts by file name ("kernels.h") that `source` may `#include "..."`. What was
-    built before, by any process of this user with the same compiler, flags, processor and version
-    of this package, is loaded from `cache_folder()` without starting the compiler. Functions are
-    to be exported, which Windows wants said (`__declspec(dllexport)`), and are not to keep state
-    of a caller in static variables: the same text gives the same library to all in a process.
+    headers: texts by file name ("kernels.h") that `source` may `#include "..."`.
+    A library in `cache_folder()` is loaded without starting the compiler. Its key is the text, the
+    compiler, its flags, the processor and the version of this package.
+    Functions must be exported (on Windows by `__declspec(dllexport)`). They must keep no caller's
+    state in static variables: all callers in a process that build one text share one library.
 
     The library is unloaded when nothing refers to it or to a function of it. `library["name"]`
-    gives a function; `library.name` keeps it in the library, which then waits for the garbage
-    collector. A library with threads of its own (`threads.h`) stays loaded.
+    gives a function. `library.name` makes a reference cycle, which the garbage collector must
+    free. A library with threads of its own (`threads.h`) stays loaded.
 
-    Raises NoCompilerError where there is no compiler, BuildError (its parent) where the compiler
-    fails, ValueError for the name of a header that is not of the form `name.h` in small letters.
+    Raises NoCompilerError if there is no compiler, BuildError (its parent) if the compiler fails,
+    ValueError for the name of a header that is not `name.h` in small letters.
     """
     headers = headers or {}
     if wrong := [name for name in headers if not _HEADER.fullmatch(name)]:
@@ -107,7 +107,7 @@ def clear_cache() -> int:
 
 
 class _Lock:
-    """A lock that is forgotten when no thread holds or awaits it."""
+    """A lock that can be weakly referenced: freed when no thread holds or awaits it."""
 
     def __init__(self) -> None:
         self.lock = threading.Lock()
@@ -116,7 +116,7 @@ class _Lock:
 _THREADS = "threads.h"
 _loaded: WeakValueDictionary[str, ctypes.CDLL] = WeakValueDictionary()
 _staying: list[ctypes.CDLL] = []
-"""Libraries whose threads never end, and which a fork calls."""
+"""Libraries with threads, which never end. Kept loaded, also for a fork that calls them."""
 _locks: WeakValueDictionary[str, _Lock] = WeakValueDictionary()
 
 
@@ -134,20 +134,20 @@ def _library(texts: Mapping[str, str], compiler: Compiler) -> ctypes.CDLL:
 
 
 def _key(texts: Mapping[str, str], compiler: Compiler) -> str:
-    """All that machine code depends on, as a name."""
+    """The digest of all that the machine code depends on."""
     named = [part for name in sorted(texts) for part in (name, texts[name])]
     return digest(map(digest, (named, [compiler.identity], compiler.flags)))
 
 
 def _from_cache(key: str) -> ctypes.CDLL | None:
-    """The library of `key` if it is in the cache, whole and loadable."""
+    """The library of `key` if the cache has it, undamaged and loadable."""
     folder = usable_cache()
     library = None if folder is None else kept_library(folder, key)
     if library is None:
         return None
     try:
         return load(library)
-    except BuildError:  # made against a C library that is gone
+    except BuildError:  # linked against a C library that is gone
         files.remove(library)
         return None
 

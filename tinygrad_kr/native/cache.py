@@ -1,9 +1,9 @@
 """The folder of built libraries: private to the user, bounded, and consistent at every moment.
 
-A library in the cache is code that this process will run. So the folder has mode 0700 and belongs
-to the user. Files come into it by a rename, and each shows whether it is damaged: the name of a
-library ends with a checksum of its key and its bytes, a note begins with one of its name and lines.
-Nothing waits for a lock on a file, which a killed process would leave.
+A library in the cache is code that this process runs. So the folder has mode 0700 and belongs to
+the user. Files are renamed into it, and a checksum shows damage: the name of a library ends with
+that of its key and bytes, a note begins with that of its name and lines.
+There are no lock files, because a killed process would leave one.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ def cache_folder() -> Path:
 
 
 def trusted_cache() -> Path:
-    """The cache's folder, made if need be; OSError or RuntimeError where it cannot be trusted."""
+    """The cache's folder, created if missing; OSError or RuntimeError if it cannot be trusted."""
     folder = Path(os.path.realpath(cache_folder()))
     _make_private(folder)
     return folder
@@ -83,14 +83,14 @@ def work_folder(folder: Path) -> Iterator[Path]:
 
 
 def write_note(path: Path, lines: Sequence[str]) -> None:
-    """Write lines with their checksum, all or none."""
+    """Write lines with their checksum, atomically."""
     note = "\n".join([digest([path.name, *lines]), *lines])
     with files.replacing(path) as stream:
         stream.write(note.encode("utf-8", "surrogateescape"))
 
 
 def read_note(path: Path) -> list[str]:
-    """The lines of a note. Raises ValueError where they were not written under this name."""
+    """The lines of a note. Raises ValueError if the checksum of name and lines differs."""
     checksum, *lines = path.read_bytes().decode("utf-8", "surrogateescape").split("\n")
     if checksum != digest([path.name, *lines]):
         raise ValueError(f"{path} is damaged")
@@ -98,11 +98,11 @@ def read_note(path: Path) -> list[str]:
 
 
 def kept_library(folder: Path, key: str) -> Path | None:
-    """The library of `key`, if there is a whole one; that it was used now is noted."""
+    """The undamaged library of `key`, or None. Sets its time of last use."""
     with suppress(OSError), os.scandir(folder) as found:
         named = [folder / file.name for file in found if file.name.startswith(key)]
         for library in named:
-            with suppress(OSError):  # one that cannot be read hides no other
+            with suppress(OSError):  # skip one that cannot be read
                 if library == _path_of(folder, key, library):
                     os.utime(library)
                     return library
@@ -110,9 +110,9 @@ def kept_library(folder: Path, key: str) -> Path | None:
 
 
 def keep_library(built: Path, folder: Path, key: str) -> Path:
-    """Put a library (0700) in its place at once, over what may lie there damaged."""
+    """Rename a library (0700) into the cache, over a damaged one if there is one."""
     library = _path_of(folder, key, built)
-    if kept_library(folder, key) != library:  # Windows refuses to replace one that is in use
+    if kept_library(folder, key) != library:  # Windows does not replace a loaded library
         built.chmod(0o700)
         files.replace(built, library)
     return library
@@ -124,7 +124,7 @@ def _path_of(folder: Path, key: str, library: Path) -> Path:
 
 
 def remove_entries(folder: Path) -> int:
-    """Remove every file of ours from `folder`, and no other; how many."""
+    """Remove the cache's files from `folder`, and no others; returns their number."""
     removed = 0
     for entry in _entries(folder):
         with suppress(OSError):
@@ -134,7 +134,7 @@ def remove_entries(folder: Path) -> int:
 
 
 def prune(folder: Path) -> None:
-    """Remove what was used longest ago until the rest fits, and what killed builds left behind."""
+    """Remove the least recently used files until the rest fits, and remains of killed builds."""
     import shutil
 
     entries = _entries(folder)
@@ -152,7 +152,7 @@ def prune(folder: Path) -> None:
 
 
 def warn_once(problem: str, reason: str) -> None:
-    """Say once in a process that programs are not kept, and what to do."""
+    """Warn once in a process that programs are not kept, with the fix."""
     if problem not in _warned:
         _warned.add(problem)
         warnings.warn(
@@ -164,7 +164,7 @@ def warn_once(problem: str, reason: str) -> None:
 
 
 def digest(parts: Iterable[str]) -> str:
-    """SHA-256 of several texts, such that no two lists of texts are taken for one another."""
+    """SHA-256 of several texts with their lengths: different lists have different digests."""
     hashed = hashlib.sha256()
     for part in parts:
         encoded = part.encode("utf-8", "surrogatepass")
@@ -178,9 +178,9 @@ _private_folders: dict[int, Path] = {}
 
 
 def _make_private(folder: Path) -> None:
-    """Make `folder` (0700) and what is missing above it; OSError where others could change it.
+    """Create `folder` (0700) and its missing parents; OSError if others can write into it.
 
-    A folder that is writable by others is refused, not mended: what lies in it may be theirs.
+    The mode of a folder that others can write into is not corrected: its files may be theirs.
     """
     missing = [level for level in (folder, *folder.parents) if not level.exists()]
     if missing:
@@ -198,7 +198,7 @@ def _make_private(folder: Path) -> None:
 
 
 def _check_owner(folder: Path, also: int | None = None) -> None:
-    """OSError for what is no folder, or is neither the user's nor the user `also`'s."""
+    """Raise OSError unless `folder` is a folder that belongs to the user or to the user `also`."""
     status = folder.stat()
     if not stat.S_ISDIR(status.st_mode):
         raise NotADirectoryError(f"{folder} is not a folder: remove it")
@@ -207,7 +207,7 @@ def _check_owner(folder: Path, also: int | None = None) -> None:
 
 
 def _remove(folder: Path, process: int) -> None:
-    """Remove a temporary folder, but not from a fork of the process that made it."""
+    """Remove a temporary folder, in the process that made it but not in a fork of it."""
     import shutil
 
     if os.getpid() == process:
@@ -221,7 +221,7 @@ class _Entry(NamedTuple):
 
 
 def _entries(folder: Path) -> list[_Entry]:
-    """The files of ours in `folder`, those used longest ago first, with the bytes they take."""
+    """The cache's files in `folder`, least recently used first, with their size on disk."""
     entries = []
     with suppress(OSError), os.scandir(folder) as found:
         for file in found:

@@ -52,10 +52,10 @@ double {TRIAL_NAME}(double x) {{ return exp(x); }}
 
 
 class Compiler(NamedTuple):
-    """A C compiler that built a library which loaded.
+    """A C compiler that has built a loadable library.
 
-    `command` are the words that start it, `flags` those of ours that it takes. `identity` changes
-    with its files, the machine and the version of this package.
+    command: the words that start it. flags: the options it accepts.
+    identity: a digest of its files, the machine and the version of this package.
     """
 
     command: tuple[str, ...]
@@ -63,14 +63,17 @@ class Compiler(NamedTuple):
     identity: str = ""
 
     def line(self, source: str, library: str) -> list[str]:
-        """The command that makes `library` of `source`; a linker wants its libraries last."""
+        """The command that compiles `source` to `library`. Linkers need `-l` flags last."""
         options = [flag for flag in self.flags if not flag.startswith("-l")]
         libraries = [flag for flag in self.flags if flag.startswith("-l")]
         return [*self.command, *options, "-o", library, source, *libraries]
 
 
 class BuildError(RuntimeError):
-    """A program was not built: `problem` in a line, the `command` that ran, and its `output`."""
+    """A failed build.
+
+    problem: one line. command: the command that ran. output: what it printed.
+    """
 
     fix = (
         "this is a fault of the generated program or of the compiler: please report it with "
@@ -89,12 +92,12 @@ class BuildError(RuntimeError):
         return "\n  ".join([self.problem, *ran, *said[:LINES_SHOWN], *more, self.fix])
 
     def briefly(self) -> str:
-        """The problem and the first line of what the compiler said."""
+        """The problem and the first line of the compiler's output."""
         return ": ".join([self.problem, *map(shortened, self.output.splitlines()[:1])])
 
 
 def shortened(line: str) -> str:
-    """A line as messages show it: without control characters, and not longer than they are."""
+    """A line for a message: without control characters, at most LONGEST_LINE long."""
     shown = "".join(c if c.isprintable() else " " for c in line[: LONGEST_LINE + 1])
     return shown if len(shown) <= LONGEST_LINE else f"{shown[: LONGEST_LINE - 3]}..."
 
@@ -111,9 +114,9 @@ _ESCAPES = re.compile("\x1b\\[[0-9;]*[A-Za-z]|\x1b\\].*?(?:\x07|\x1b\\\\)")
 
 
 def said(output: str, texts: Iterable[str]) -> str:
-    """What a compiler said, with lines of no file but those of ours, whose names are `texts`.
+    """A compiler's output that quotes no files but the generated ones, whose names are `texts`.
 
-    Of a message about another file only the place is told: its words may be that file's.
+    A message about another file is reduced to the file and line, because it may quote that file.
     """
     own, lines, foreign = set(texts), [], False
     for whole in output.splitlines():
@@ -125,14 +128,14 @@ def said(output: str, texts: Iterable[str]) -> str:
                 line = f"{place}: {located['kind'] or 'included'}"
         elif _TOOL.match(line):
             foreign = False
-        elif foreign or line.startswith(("[{", '{"')):  # JSON tells of all files in one line
+        elif foreign or line.startswith(("[{", '{"')):  # JSON: all files in one line
             continue
         lines.append(line)
     return "\n".join(lines)
 
 
 class NoCompilerError(BuildError):
-    """No C compiler works here; `output` says of each place that was looked at why not."""
+    """No working C compiler was found. output: the reason for each place that was searched."""
 
     fix = (
         'pip install "tinygrad_kr[compile]" brings one; so does your system '
@@ -141,7 +144,7 @@ class NoCompilerError(BuildError):
 
 
 class Search(NamedTuple):
-    """What a look for compilers found, and why it passed over those `skipped`."""
+    """The result of a search for compilers. skipped: the rejected ones, with reasons."""
 
     compiler: Compiler | None
     skipped: tuple[str, ...]
@@ -150,16 +153,15 @@ class Search(NamedTuple):
 def find_compiler() -> Compiler | None:
     """The first that works of `$CC`, `cc`, `gcc`, `clang`, and `zig cc` of the package ziglang.
 
-    `$CC` may hold arguments ("ccache gcc -m64"). That it works is seen by building and loading a
-    function of one line, once; the answer is kept in the cache for as long as the compiler's file
-    does not change, so that later processes do not start it at all. `skipped_compilers()` says
-    why those before it were passed over.
+    `$CC` may hold arguments ("ccache gcc -m64"). A compiler works if it builds a function of one
+    line that loads. The cache keeps the answer until the compiler's file changes, so later
+    processes do not run the compiler. `skipped_compilers()` gives the reasons against the others.
     """
     return searched().compiler
 
 
 def skipped_compilers() -> tuple[str, ...]:
-    """What `find_compiler` looked at before it found one, each with the reason against it."""
+    """The places that `find_compiler` rejected, each with the reason."""
     return searched().skipped
 
 
@@ -171,7 +173,7 @@ def searched() -> Search:
 
 
 def search(afresh: bool = False) -> Search:
-    """Look at every place until one has a working compiler; `afresh` believes no old answer."""
+    """Search the places in order for a working compiler. afresh: ignore answers in the cache."""
     with _searching:
         where = _where_to_look()
         _searches[where] = _look(_places(where[0]), afresh)
@@ -207,7 +209,7 @@ def _where_to_look() -> tuple[str, str]:
 
 
 def _command(place: str) -> tuple[str, ...]:
-    """The words that start the compiler of one place; BuildError where there is none."""
+    """The words that start the compiler of one place; BuildError if there is none."""
     if place == "ziglang":
         return _zig()
     first, *arguments = _words(os.environ["CC"].strip()) if place == "$CC" else [place]
@@ -218,7 +220,7 @@ def _command(place: str) -> tuple[str, ...]:
 
 
 def _program(name: str) -> str | None:
-    """The path of a program by `$PATH`: `shutil.which`, whose import costs more than all else."""
+    """The path of a program by `$PATH`: `shutil.which` without its slow import."""
     if os.name != "posix":
         import shutil
 
@@ -235,7 +237,7 @@ def _words(line: str) -> list[str]:
     if os.path.isfile(line):
         return [line]
     try:
-        if os.name == "nt":  # where a backslash divides folders
+        if os.name == "nt":  # a backslash separates folders
             return [word.strip('"') for word in shlex.split(line, posix=False)]
         return shlex.split(line)
     except ValueError as error:
@@ -243,7 +245,7 @@ def _words(line: str) -> list[str]:
 
 
 def _zig() -> tuple[str, ...]:
-    """`zig cc`: its program itself, which saves the start of a Python that would only call it."""
+    """`zig cc`, started directly if possible instead of through a Python process."""
     import importlib.util
 
     package = importlib.util.find_spec("ziglang")
@@ -256,7 +258,7 @@ def _zig() -> tuple[str, ...]:
 
 
 def _verified(command: tuple[str, ...]) -> Compiler:
-    """The compiler of `command` with its flags, found by trying them; BuildError if it is none."""
+    """The compiler of `command`, with the flags that work; BuildError if none do."""
     _refuse_stub(command[0])
     identity = _identity(command)
     compiler = Compiler(command, flags(), identity)
@@ -272,7 +274,7 @@ def _verified(command: tuple[str, ...]) -> Compiler:
 
 
 def _refuse_stub(program: str) -> None:
-    """Apple's /usr/bin/cc without Xcode's tools opens a window that offers to install them."""
+    """Raise BuildError for Apple's /usr/bin/cc without Xcode, which opens an installer."""
     if sys.platform == "darwin" and program.startswith("/usr/bin/"):
         code, _, _ = run(["/usr/bin/xcode-select", "-p"], Path("/"))
         if code:
@@ -280,10 +282,10 @@ def _refuse_stub(program: str) -> None:
 
 
 def flags(portable: bool = False) -> tuple[str, ...]:
-    """What is asked of a compiler; `portable`: of one that does not take all of that.
+    """The flags of a build. portable: for a compiler that rejects some of the usual ones.
 
-    None of them changes what NaN, infinities or -0 give. `-mcpu` is ARM's word for `-march`. On
-    Windows the mathematical functions are in the C library, and no code needs `-fPIC`.
+    No flag changes results for NaN, infinities or -0. On ARM `-march` is called `-mcpu`. On Windows
+    the C library has the mathematical functions, and code needs no `-fPIC`.
     """
     system = () if sys.platform == "win32" else ("-fPIC", "-lm")
     if portable:
@@ -296,7 +298,7 @@ def flags(portable: bool = False) -> tuple[str, ...]:
         "-fno-math-errno",
         "-fno-trapping-math",
         "-ffp-contract=off",
-        # GCC 12 takes two short rows that are copied side by side for one another, with AVX-512.
+        # With AVX-512, GCC 12 mixes up two short rows that are copied side by side.
         "-fno-tree-slp-vectorize",
         "-Werror=implicit-function-declaration",
         *system,
@@ -304,7 +306,7 @@ def flags(portable: bool = False) -> tuple[str, ...]:
 
 
 def _try(compiler: Compiler) -> None:
-    """Build one function and load it in a child process: it may not be for this machine."""
+    """Build one function and load it in a child process: code for another machine may crash."""
 
     def attempt(folder: Path) -> None:
         with work_folder(folder) as work:
@@ -326,10 +328,10 @@ print(sys.argv[3])
 
 
 def load_apart(library: Path) -> None:
-    """Load a library in a child process, which it may end, and look for the trial's function.
+    """Load a library in a child process, and look up the trial's function.
 
-    A sanitizer ends a process that loads its libraries; others wait for a licence. Where no Python
-    can be started, as in some programs that embed it, the library is loaded in this process.
+    Loading may end the process (a sanitizer) or wait for a licence. If no Python can be started, as
+    in some programs that embed it, this process loads the library.
     """
     python = _python()
     if python is None:
@@ -345,7 +347,7 @@ def load_apart(library: Path) -> None:
 
 
 def _python() -> list[str] | None:
-    """The words that start this Python by itself; None where another program embeds it."""
+    """The words that start a Python process; None if another program embeds this Python."""
     program = sys.executable or ""
     known = _PYTHON.match(os.path.basename(program)) and os.access(program, os.X_OK)
     return [program, "-P", "-s"] if known else None
@@ -355,7 +357,7 @@ _PYTHON = re.compile(r"(python|pypy)[0-9.]*[a-z]*(\.exe)?$", re.IGNORECASE)
 
 
 def _remembered(command: tuple[str, ...]) -> Compiler | None:
-    """What the cache knows of this very compiler, so that it need not be started."""
+    """This compiler from the cache, without starting it; None if the cache lacks it."""
     if (folder := usable_cache()) is None:
         return None
     identity = _identity(command)
@@ -371,18 +373,18 @@ def _identity(command: tuple[str, ...]) -> str:
 
 
 def _note(folder: Path, identity: str) -> Path:
-    """Where the flags of a compiler are kept: apart for processes that load libraries otherwise."""
+    """The file with a compiler's flags; its name depends on variables that affect loading."""
     loading = [f"{name}={value}" for name, value in sorted(os.environ.items()) if _loads(name)]
     return folder / f"{digest([identity, *loading])}.compiler"
 
 
 def _loads(name: str) -> bool:
-    """Whether an environment variable decides which libraries a process can load."""
+    """Whether an environment variable affects which libraries a process can load."""
     return name.startswith(("LD_", "DYLD_")) or name.endswith("SAN_OPTIONS")
 
 
 def _stamp(word: str) -> str:
-    """When the file or program that `word` names was last changed; empty where it names none."""
+    """Path, time of change and size of the file or program `word`; empty if there is none."""
     found = word if os.path.isfile(word) else _program(word)
     if found is None:
         return ""
@@ -406,10 +408,9 @@ def compiled(texts: Mapping[str, str], compiler: Compiler, work: Path) -> Path:
 
 
 class Library(ctypes.CDLL):
-    """A loaded library; `library["name"]` is a function that refers to it.
+    """A loaded library. `library["name"]` is a function that keeps it loaded.
 
-    A function that ctypes itself looks up refers to itself too, and waits for the garbage
-    collector.
+    A function that ctypes looks up is in a reference cycle, which the garbage collector must free.
     """
 
     def __getitem__(self, name: Any) -> Any:
@@ -423,7 +424,7 @@ class Library(ctypes.CDLL):
 
 
 class HoldingLibrary(Library):
-    """The same library for calls so short that no other thread shall run meanwhile."""
+    """The same library for short calls: they keep the GIL."""
 
     _func_flags_ = ctypes.PyDLL._func_flags_
 
@@ -433,7 +434,7 @@ class HoldingLibrary(Library):
 
 
 def load(library: Path) -> Library:
-    """The library, loaded until nothing refers to it or to its functions; at exit it stays."""
+    """Load a library. Unloads it when nothing refers to it or its functions, but not at exit."""
     try:
         loaded = Library(str(library))
     except OSError as error:
@@ -450,9 +451,10 @@ def _unload(handle: int) -> None:
 
 
 def in_some_folder(attempt: Callable[[Path], Result]) -> Result:
-    """What `attempt` gives in the cache or, where it fails there, in a private temporary folder.
+    """The result of `attempt` in the cache or, if that fails, in a private temporary folder.
 
-    A full disk, or a home mounted `noexec`, looks like a compiler that fails.
+    The cache may be on a full disk or in a home mounted `noexec`, which looks like a failure of the
+    compiler.
     """
     failure: Exception | None = None
     if (folder := usable_cache()) is not None:
@@ -476,10 +478,10 @@ def run(
     temporary: Path | None = None,
     seconds: float | None = None,
 ) -> tuple[int, str, str]:
-    """Run a command in `folder`: its exit status, output and errors. No shell sees it.
+    """Run a command in `folder`, without a shell: its exit status, output and errors.
 
-    The compiler's own temporary files go to `temporary`, so that they too are private and removed.
-    A command that takes longer than `seconds` (`TIMEOUT_SECONDS`) is ended.
+    temporary: for the compiler's own temporary files, so that they are private and removed too.
+    seconds: a longer run is killed; TIMEOUT_SECONDS by default.
     """
     seconds = TIMEOUT_SECONDS if seconds is None else seconds
     import subprocess
@@ -514,11 +516,11 @@ def run(
 
 
 _running: dict[int, subprocess.Popen[bytes]] = {}
-"""The compiler that each thread waits for."""
+"""The compiler process of each thread that waits for one."""
 
 
 def stop(thread: threading.Thread) -> None:
-    """End the compiler that a thread waits for, and the thread with it."""
+    """Kill the compiler that a thread waits for, which ends the thread."""
     process = _running.pop(thread.ident or 0, None)
     if process is not None:
         _kill(process)
@@ -526,7 +528,7 @@ def stop(thread: threading.Thread) -> None:
 
 
 def _kill(process: subprocess.Popen[bytes]) -> None:
-    """End the compiler and all that it started."""
+    """Kill the compiler and its child processes."""
     if sys.platform != "win32":
         import signal
 
@@ -537,7 +539,7 @@ def _kill(process: subprocess.Popen[bytes]) -> None:
 
 
 def _environment(temporary: Path | None) -> dict[str, str]:
-    """The user's, with messages in English, and a place for zig's own cache where HOME is none."""
+    """The compiler's environment: English messages, and a cache for zig if HOME is read-only."""
     environment = {**os.environ, "LC_ALL": "C"}
     if temporary is not None:
         environment |= dict.fromkeys(("TMPDIR", "TMP", "TEMP"), str(temporary))
@@ -547,7 +549,7 @@ def _environment(temporary: Path | None) -> dict[str, str]:
 
 
 def _forget_lock() -> None:
-    """A fork inherits a lock that another thread holds, and not the thread."""
+    """After fork: another thread may have held the lock, and the child lacks that thread."""
     global _searching
     _searching = threading.RLock()
 

@@ -1,4 +1,4 @@
-"""The identity of this machine, as far as native machine code depends on it."""
+"""This machine's identity: all that native code depends on. And its number of threads."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ _FIELDS = {
 def machine() -> str:
     """The processor and its features, the system and its C library, in a few lines.
 
-    Code made with -march=native crashes on a processor that lacks a feature of the one it was
-    made on, and a home folder may be shared by both.
+    Code built with -march=native crashes on a processor that lacks a feature. Several machines may
+    share one home folder.
     """
     features = cast(dict[str, Any], np.show_config(mode="dicts") or {})
     parts = [
@@ -51,7 +51,7 @@ def _c_library() -> str:
 
 
 def _processor() -> str:
-    """Model and features of the processor, in the words of the system."""
+    """Model and features of the processor, as the system reports them."""
     if sys.platform == "darwin":
         return "\n".join(map(_sysctl, ("machdep.cpu.brand_string", "machdep.cpu.features")))
     if sys.platform == "win32":
@@ -64,7 +64,7 @@ def _processor() -> str:
 
 
 def first_processor(text: str) -> str:
-    """Of Linux's /proc/cpuinfo what names the first processor, without clocks and counters."""
+    """The first processor in Linux's /proc/cpuinfo, without clocks and counters."""
     lines = text.split("\n\n", 1)[0].splitlines()
     named = (line.partition(":") for line in lines)
     kept = [(name.strip().lower(), value.strip()) for name, _, value in named]
@@ -84,7 +84,7 @@ _LIMITS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 
 
 def helpers() -> int:
-    """Threads beside the calling one: those of BLAS may be limited, then these are too."""
+    """Number of helper threads: one per further core. Limits on the threads of BLAS apply."""
     if os.name != "posix":
         return 0
     affinity = getattr(os, "sched_getaffinity", None)
@@ -94,5 +94,5 @@ def helpers() -> int:
 
 
 def thread_includes() -> list[str]:
-    """What C begins with that calls `tk_parallel_for`."""
+    """The first lines of C that calls `tk_parallel_for`."""
     return [f"#define TK_HELPERS {helpers()}", '#include "threads.h"']

@@ -33,8 +33,11 @@ _PARAMETERS = {
 
 
 def eager_kernels() -> ctypes.CDLL | None:
-    """The functions `product`, `convolve`, `convolve_transposed` and `convolve_weight`, of numbers
-    and addresses, built or found built; None where they are not to be had."""
+    """A library with `product`, `convolve`, `convolve_transposed` and `convolve_weight`.
+
+    Their arguments are numbers and addresses. None if the processor lacks AVX-512 or the build
+    fails.
+    """
     if not has_wide_vectors():
         return None
     lines = [PRELUDE, f"#define TK_SPINS {SPINS}", *includes()]
@@ -93,7 +96,7 @@ static inline double tk_logistic_slope(double x, double a) {
 
 
 ROWS, COLUMNS = 14, 32
-"""Of the tiles of `gemm.h`; those at the edges are computed whole."""
+"""The size of a tile of `gemm.h`. Tiles at the edges are computed whole."""
 
 
 PRODUCT = """
@@ -130,21 +133,21 @@ EXPORT void (*tk_gemm)(int64_t rows, int64_t depth, int64_t columns,
 
 @cache
 def has_wide_vectors() -> bool:
-    """Whether `gemm.h` is made for this processor."""
+    """Whether the processor has AVX-512, which `gemm.h` needs."""
     return os.name == "posix" and "avx512f" in machine().split()
 
 
 def includes() -> list[str]:
-    """What C begins with that calls functions of `gemm.h`."""
+    """The first lines of C that calls functions of `gemm.h`."""
     return [*cpu.thread_includes(), '#include "gemm.h"']
 
 
 def pointers(tiles: bool = False) -> list[str]:
-    """Declarations for a program that calls the shared library: its threads and, where there are
-    wide vectors, its products. `tiles`: with the kernels of `gemm.h` too.
+    """Declarations of pointers into the shared library: its threads and, with AVX-512, its GEMM.
 
-    The program has no threads of its own, so it can be unloaded. Every thread that obtains it
-    stores the same pointers: how many threads share the work is a part of its text.
+    tiles: include the kernels of `gemm.h` too.
+    The program has no threads of its own, so it can be unloaded. The number of helpers is in its
+    text, so every thread that loads it stores the same pointers.
     """
     share = [f"#define TK_HELPERS {cpu.helpers()}", SHARE_POINTER]
     if not has_wide_vectors():
@@ -154,17 +157,16 @@ def pointers(tiles: bool = False) -> list[str]:
 
 
 def library() -> ctypes.CDLL:
-    """The shared library: `share` and `number` of `threads.h`, and `product` of `gemm.h` where
-    there are wide vectors."""
+    """The shared library: `share` and `number` of `threads.h` and, with AVX-512, `product`."""
     kernels = [*includes(), PRODUCT] if has_wide_vectors() else cpu.thread_includes()
     source = "\n".join([PRELUDE, *kernels, SHARE])
     return build(source, included(source))
 
 
 def connected(build_program: Callable[[], ctypes.CDLL]) -> ctypes.CDLL:
-    """A program with `pointers()` to the shared library, which another core builds meanwhile."""
+    """A program with its `pointers()` set. Another thread builds the shared library meanwhile."""
     beside = threading.Thread(target=_build_library, daemon=True)
-    with suppress(RuntimeError):  # no thread: `library` builds it afterwards
+    with suppress(RuntimeError):  # no new thread: `library()` below builds it
         beside.start()
     try:
         program, kernels = build_program(), library()
@@ -180,5 +182,5 @@ def connected(build_program: Callable[[], ctypes.CDLL]) -> ctypes.CDLL:
 
 
 def _build_library() -> None:
-    with suppress(Exception):  # who asks for it gets the error as well
+    with suppress(Exception):  # `library()` in `connected` raises it again
         library()

@@ -41,7 +41,7 @@ class Dropout(Module):
             if rate is not None and not 0 <= rate <= 1:
                 raise ValueError(f"Dropout: expected {name} in [0, 1], got {rate}.")
         self.p = 1 - keep if keep is not None else 0.5 if p is None else p
-        self.generator = None if generator is None else resolve(generator)
+        self.generator = None if generator is None else resolve(generator, type(self).__name__)
 
     def forward(self, input: Any) -> Any:
         return F.dropout(input, self.p, self.training, generator=self.generator)

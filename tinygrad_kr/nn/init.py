@@ -58,9 +58,9 @@ _STD_WITHIN_TWO_SIGMA = 0.87962566103423978
 """Standard deviation of the standard normal truncated to [-2, 2]."""
 
 
-def _fill(tensor: Tensor, values: Any) -> Tensor:
+def _fill(name: str, tensor: Tensor, values: Any) -> Tensor:
     if not isinstance(tensor, Tensor):
-        raise TypeError(f"nn.init: expected a Tensor to write into, got {type(tensor).__name__}.")
+        raise TypeError(f"{name}: expected a Tensor to write into, got {type(tensor).__name__}.")
     with no_grad():
         tensor[...] = values
     return tensor
@@ -75,7 +75,7 @@ def constant_(tensor: Tensor, val: float) -> Tensor:
     >>> nn.init.constant_(tk.zeros(2), 0.5)
     Tensor([0.5, 0.5])
     """
-    return _fill(tensor, val)
+    return _fill("constant_", tensor, val)
 
 
 def zeros_(tensor: Tensor) -> Tensor:
@@ -84,7 +84,7 @@ def zeros_(tensor: Tensor) -> Tensor:
     >>> nn.init.zeros_(tk.ones(2))
     Tensor([0., 0.])
     """
-    return _fill(tensor, 0.0)
+    return _fill("zeros_", tensor, 0.0)
 
 
 def ones_(tensor: Tensor) -> Tensor:
@@ -93,7 +93,7 @@ def ones_(tensor: Tensor) -> Tensor:
     >>> nn.init.ones_(tk.zeros(2))
     Tensor([1., 1.])
     """
-    return _fill(tensor, 1.0)
+    return _fill("ones_", tensor, 1.0)
 
 
 def eye_(tensor: Tensor) -> Tensor:
@@ -107,7 +107,7 @@ def eye_(tensor: Tensor) -> Tensor:
     """
     if tensor.ndim != 2:
         raise ValueError(f"eye_: expected 2 axes, got shape {tensor.shape}.")
-    return _fill(tensor, np.eye(tensor.shape[0], tensor.shape[1]))
+    return _fill("eye_", tensor, np.eye(tensor.shape[0], tensor.shape[1]))
 
 
 def uniform_(
@@ -122,7 +122,7 @@ def uniform_(
     """
     if not a <= b:
         raise ValueError(f"uniform_: expected a <= b, got a={a} and b={b}.")
-    return _fill(tensor, resolve(generator).uniform(a, b, tensor.shape))
+    return _uniform("uniform_", tensor, a, b, generator)
 
 
 def normal_(
@@ -136,7 +136,7 @@ def normal_(
     True
     """
     _check_std("normal_", std)
-    return _fill(tensor, mean + std * resolve(generator).standard_normal(tensor.shape))
+    return _normal("normal_", tensor, mean, std, generator)
 
 
 def trunc_normal_(
@@ -161,9 +161,32 @@ def trunc_normal_(
     if not a < b:
         raise ValueError(f"trunc_normal_: expected a < b, got a={a} and b={b}.")
     if std == 0:
-        return _fill(tensor, min(max(mean, a), b))
-    z = _truncated(resolve(generator), (a - mean) / std, (b - mean) / std, tensor.size)
-    return _fill(tensor, np.clip(mean + std * z, a, b).reshape(tensor.shape))
+        return _fill("trunc_normal_", tensor, min(max(mean, a), b))
+    return _trunc_normal("trunc_normal_", tensor, mean, std, a, b, generator)
+
+
+def _uniform(name: str, tensor: Tensor, a: float, b: float, generator: Generator | None) -> Tensor:
+    return _fill(name, tensor, resolve(generator, name).uniform(a, b, tensor.shape))
+
+
+def _normal(
+    name: str, tensor: Tensor, mean: float, std: float, generator: Generator | None
+) -> Tensor:
+    drawn = resolve(generator, name).standard_normal(tensor.shape)
+    return _fill(name, tensor, mean + std * drawn)
+
+
+def _trunc_normal(
+    name: str,
+    tensor: Tensor,
+    mean: float,
+    std: float,
+    a: float,
+    b: float,
+    generator: Generator | None,
+) -> Tensor:
+    z = _truncated(resolve(generator, name), (a - mean) / std, (b - mean) / std, tensor.size)
+    return _fill(name, tensor, np.clip(mean + std * z, a, b).reshape(tensor.shape))
 
 
 def _check_std(name: str, std: float) -> None:
@@ -224,10 +247,13 @@ def orthogonal_(tensor: Tensor, gain: float = 1.0, generator: Generator | None =
         return tensor
     rows = tensor.shape[0]
     columns = tensor.size // rows
-    drawn = resolve(generator).standard_normal((max(rows, columns), min(rows, columns)))
+    sizes = max(rows, columns), min(rows, columns)
+    drawn = resolve(generator, "orthogonal_").standard_normal(sizes)
     q, r = np.linalg.qr(drawn)
     q *= np.where(np.diagonal(r) < 0, -1.0, 1.0)
-    return _fill(tensor, gain * (q if rows >= columns else q.T).reshape(tensor.shape))
+    return _fill(
+        "orthogonal_", tensor, gain * (q if rows >= columns else q.T).reshape(tensor.shape)
+    )
 
 
 # ------------------------------------------------------------------ scaled to the layer
@@ -242,10 +268,12 @@ def fan_in_and_fan_out(tensor: Tensor) -> tuple[int, int]:
     >>> nn.init.fan_in_and_fan_out(tk.zeros(8, 3, 5, 5))
     (75, 200)
     """
+    return _fans("fan_in_and_fan_out", tensor)
+
+
+def _fans(name: str, tensor: Tensor) -> tuple[int, int]:
     if tensor.ndim < 2:
-        raise ValueError(
-            f"fan_in_and_fan_out: expected a weight (out, in, *kernel), got shape {tensor.shape}."
-        )
+        raise ValueError(f"{name}: expected a weight (out, in, *kernel), got shape {tensor.shape}.")
     kernel = math.prod(tensor.shape[2:])
     return tensor.shape[1] * kernel, tensor.shape[0] * kernel
 
@@ -262,6 +290,10 @@ def calculate_gain(nonlinearity: str, param: float | None = None) -> float:
     >>> nn.init.calculate_gain("tanh")
     1.6666666666666667
     """
+    return _gain("calculate_gain", nonlinearity, param)
+
+
+def _gain(name: str, nonlinearity: str, param: float | None) -> float:
     if nonlinearity == "leaky_relu":
         slope = 0.01 if param is None else param
         return math.sqrt(2 / (1 + slope**2))
@@ -269,7 +301,7 @@ def calculate_gain(nonlinearity: str, param: float | None = None) -> float:
     gains |= dict.fromkeys(("linear", "conv1d", "conv2d", "conv_transpose2d"), 1.0)
     if nonlinearity not in gains:
         known = ", ".join([*gains, "leaky_relu"])
-        raise ValueError(f"calculate_gain: expected one of {known}, got {nonlinearity!r}.")
+        raise ValueError(f"{name}: expected one of {known}, got {nonlinearity!r}.")
     return gains[nonlinearity]
 
 
@@ -294,23 +326,35 @@ def variance_scaling_(
     >>> w.abs().max().item() <= 0.1732051
     True
     """
-    fan_in, fan_out = fan_in_and_fan_out(tensor)
+    return _scaled("variance_scaling_", tensor, scale, mode, distribution, generator)
+
+
+def _scaled(
+    name: str,
+    tensor: Tensor,
+    scale: float,
+    mode: Mode,
+    distribution: Distribution,
+    generator: Generator | None,
+) -> Tensor:
+    fan_in, fan_out = _fans(name, tensor)
     counts = {"fan_in": fan_in, "fan_out": fan_out, "fan_avg": (fan_in + fan_out) / 2}
     if mode not in counts:
-        raise ValueError(f"variance_scaling_: expected mode in {', '.join(counts)}, got {mode!r}.")
+        raise ValueError(f"{name}: expected mode in {', '.join(counts)}, got {mode!r}.")
     if not scale > 0:
-        raise ValueError(f"variance_scaling_: expected scale > 0, got {scale}.")
+        raise ValueError(f"{name}: expected scale > 0, got {scale}.")
     std = math.sqrt(scale / max(counts[mode], 1))
     if distribution == "uniform":
         bound = math.sqrt(3) * std
-        return uniform_(tensor, -bound, bound, generator)
+        return _uniform(name, tensor, -bound, bound, generator)
     if distribution == "normal":
-        return normal_(tensor, 0.0, std, generator)
+        return _normal(name, tensor, 0.0, std, generator)
     if distribution == "truncated_normal":
         std /= _STD_WITHIN_TWO_SIGMA
-        return trunc_normal_(tensor, 0.0, std, -_TWO_SIGMA * std, _TWO_SIGMA * std, generator)
+        limit = _TWO_SIGMA * std
+        return _trunc_normal(name, tensor, 0.0, std, -limit, limit, generator)
     raise ValueError(
-        'variance_scaling_: expected distribution "uniform", "normal" or "truncated_normal", got '
+        f'{name}: expected distribution "uniform", "normal" or "truncated_normal", got '
         f"{distribution!r}."
     )
 
@@ -338,7 +382,7 @@ def xavier_uniform_(
     >>> nn.init.xavier_uniform_(tk.zeros(2, 4)).abs().max().item() <= 1.0
     True
     """
-    return variance_scaling_(tensor, gain**2, "fan_avg", "uniform", generator)
+    return _scaled("xavier_uniform_", tensor, gain**2, "fan_avg", "uniform", generator)
 
 
 def xavier_normal_(tensor: Tensor, gain: float = 1.0, generator: Generator | None = None) -> Tensor:
@@ -349,7 +393,7 @@ def xavier_normal_(tensor: Tensor, gain: float = 1.0, generator: Generator | Non
     >>> nn.init.xavier_normal_(tk.zeros(2, 4)).shape
     (2, 4)
     """
-    return variance_scaling_(tensor, gain**2, "fan_avg", "normal", generator)
+    return _scaled("xavier_normal_", tensor, gain**2, "fan_avg", "normal", generator)
 
 
 def kaiming_uniform_(
@@ -370,8 +414,13 @@ def kaiming_uniform_(
     >>> nn.init.kaiming_uniform_(tk.zeros(2, 6), nonlinearity="relu").abs().max().item() <= 1.0
     True
     """
-    return variance_scaling_(
-        tensor, calculate_gain(nonlinearity, a) ** 2, mode, "uniform", generator
+    return _scaled(
+        "kaiming_uniform_",
+        tensor,
+        _gain("kaiming_uniform_", nonlinearity, a) ** 2,
+        mode,
+        "uniform",
+        generator,
     )
 
 
@@ -389,8 +438,13 @@ def kaiming_normal_(
     >>> nn.init.kaiming_normal_(tk.zeros(2, 6), nonlinearity="relu").shape
     (2, 6)
     """
-    return variance_scaling_(
-        tensor, calculate_gain(nonlinearity, a) ** 2, mode, "normal", generator
+    return _scaled(
+        "kaiming_normal_",
+        tensor,
+        _gain("kaiming_normal_", nonlinearity, a) ** 2,
+        mode,
+        "normal",
+        generator,
     )
 
 
@@ -402,7 +456,7 @@ def lecun_uniform_(tensor: Tensor, generator: Generator | None = None) -> Tensor
     >>> nn.init.lecun_uniform_(tk.zeros(2, 3)).abs().max().item() <= 1.0
     True
     """
-    return variance_scaling_(tensor, 1.0, "fan_in", "uniform", generator)
+    return _scaled("lecun_uniform_", tensor, 1.0, "fan_in", "uniform", generator)
 
 
 def lecun_normal_(tensor: Tensor, generator: Generator | None = None) -> Tensor:
@@ -413,7 +467,7 @@ def lecun_normal_(tensor: Tensor, generator: Generator | None = None) -> Tensor:
     >>> nn.init.lecun_normal_(tk.zeros(2, 3)).shape
     (2, 3)
     """
-    return variance_scaling_(tensor, 1.0, "fan_in", "truncated_normal", generator)
+    return _scaled("lecun_normal_", tensor, 1.0, "fan_in", "truncated_normal", generator)
 
 
 # ------------------------------------------------------------------ the lectures' own
@@ -432,7 +486,7 @@ def xavier_2010(fan_in: int) -> Initializer:
     >>> nn.init.xavier_2010(784)(nn.Linear(784, 256).weight).shape
     (256, 784)
     """
-    return _scaled_normal(math.sqrt(_count("xavier_2010", fan_in)))
+    return _scaled_normal("xavier_2010", math.sqrt(_count("xavier_2010", fan_in)))
 
 
 def he_2015(fan_in: int) -> Initializer:
@@ -443,7 +497,7 @@ def he_2015(fan_in: int) -> Initializer:
     >>> nn.init.he_2015(784)((784, 256)).shape
     (784, 256)
     """
-    return _scaled_normal(math.sqrt(_count("he_2015", fan_in) / 2))
+    return _scaled_normal("he_2015", math.sqrt(_count("he_2015", fan_in) / 2))
 
 
 def xavier_init(n_inputs: int, n_outputs: int, uniform: bool = True) -> Initializer:
@@ -461,11 +515,14 @@ def xavier_init(n_inputs: int, n_outputs: int, uniform: bool = True) -> Initiali
     total = _count("xavier_init", n_inputs) + _count("xavier_init", n_outputs)
     if uniform:
         bound = math.sqrt(6 / total)
-        return _initializer(lambda tensor, generator: uniform_(tensor, -bound, bound, generator))
+        return _initializer(
+            lambda tensor, generator: _uniform("xavier_init", tensor, -bound, bound, generator)
+        )
     std = math.sqrt(3 / total)
+    limit = _TWO_SIGMA * std
     return _initializer(
-        lambda tensor, generator: trunc_normal_(
-            tensor, 0.0, std, -_TWO_SIGMA * std, _TWO_SIGMA * std, generator
+        lambda tensor, generator: _trunc_normal(
+            "xavier_init", tensor, 0.0, std, -limit, limit, generator
         )
     )
 
@@ -476,10 +533,10 @@ def _count(name: str, n: int) -> int:
     return n
 
 
-def _scaled_normal(divisor: float) -> Initializer:
+def _scaled_normal(name: str, divisor: float) -> Initializer:
     return _initializer(
         lambda tensor, generator: _fill(
-            tensor, resolve(generator).standard_normal(tensor.shape) / divisor
+            name, tensor, resolve(generator, name).standard_normal(tensor.shape) / divisor
         )
     )
 

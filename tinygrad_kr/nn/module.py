@@ -323,6 +323,10 @@ class Module:
         """PyTorch's move to a GPU, which raises TypeError: there are no devices."""
         return self.to("cuda")
 
+    def cpu(self) -> Self:
+        """PyTorch's move from a GPU, which raises TypeError: there are no devices."""
+        return self.to("cpu")
+
     def float(self) -> Self:
         """`to(np.float32)`."""
         return self.to(np.float32)

@@ -79,6 +79,11 @@ def _kernels(
     return products.kernels() if all(a.dtype == np.float32 for a in arrays) else None
 
 
+def pair(sizes: Any, missing: int = 1) -> tuple[int, int]:
+    """Sizes along two axes, where there may be only one."""
+    return (missing, *sizes) if len(sizes) == 1 else tuple(sizes)
+
+
 def _sizes(
     x: tuple[int, ...],
     strides: tuple[int, ...],
@@ -87,16 +92,12 @@ def _sizes(
     window: dict[str, Any],
 ) -> ndarray:
     """The struct `tk_sizes`; a single axis becomes the second of two."""
-
-    def pair(sizes: Any, missing: int) -> tuple[int, int]:
-        return (missing, *sizes) if len(sizes) == 1 else tuple(sizes)
-
     before = [first for first, _ in window["padding"]]
     sample, channel, *steps = (step // 4 for step in strides)
     return np.array(
         [
-            *(x[0], x[1], weight[0], *pair(x[2:], 1), *pair(weight[2:], 1), *pair(counts, 1)),
-            *(*pair(window["stride"], 1), *pair(before, 0), *pair(window["dilation"], 1)),
+            *(x[0], x[1], weight[0], *pair(x[2:]), *pair(weight[2:]), *pair(counts)),
+            *(*pair(window["stride"]), *pair(before, 0), *pair(window["dilation"])),
             *(sample, channel, *pair(steps, 0)),
         ],
         np.int64,

@@ -169,14 +169,16 @@ def _slope_of_logits(x: Any) -> Any:
 # fmt: off
 bce = op(_bce,
          lambda g, y, p, t: g * _bce_vjp(p, t),
-         lambda g, y, p, t: g * subtract(maximum(log1p(-p), -100), maximum(log(p), -100)))
+         lambda g, y, p, t: g * subtract(maximum(log1p(-p), -100), maximum(log(p), -100)),
+         name="binary_cross_entropy", variable="bce")
 bce_with_logits = op(_bce_with_logits,
                      lambda g, y, x, a, *b, reduction="none":
                      _share(g, x, reduction) * _slope_of_logits(x)(x, a, *b),
                      lambda g, y, x, a, *b, reduction="none":
                      _share(g, x, reduction) * (softplus(-x) if b else -x),
                      lambda g, y, x, a, b, reduction="none":
-                     _share(g, x, reduction) * softplus(x), finite=True)
+                     _share(g, x, reduction) * softplus(x), finite=True,
+                     name="binary_cross_entropy_with_logits", variable="bce_with_logits")
 bce_with_logits_vjp: Op = op(_bce_with_logits_vjp,
                              lambda g, y, x, a, *b: g * _total(a, *b) * sigmoid(x) * sigmoid(-x),
                              lambda g, y, x, a, *b: -g * sigmoid(-x) if b else -g,

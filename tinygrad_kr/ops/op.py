@@ -19,6 +19,7 @@ import numpy as np
 from numpy import ndarray
 
 from tinygrad_kr.ops.anomaly import inspect, shapes_of
+from tinygrad_kr.ops.axes import AxisError, reason
 from tinygrad_kr.ops.node import (
     ON,
     Node,
@@ -198,7 +199,10 @@ def _binary(forward: Callable[..., Any]) -> Callable[..., Any]:
             dtype = z.dtype
             tracked = b._requires_grad
         else:
-            return forward(a, b)
+            try:
+                return forward(a, b)
+            except Exception as error:
+                raise explained(record, (a, b), _NO_PARAMS, error) from error
         try:
             y = forward(x, z)
         except Exception as error:
@@ -259,9 +263,9 @@ def _general(forward: Callable[..., Any], promote: bool) -> Callable[..., Any]:
                 return apply(*_without_lists(inputs), **params)
             else:
                 arrays.append(x)
-        if dtype is None:
-            return forward(*inputs, **params)
         try:
+            if dtype is None:
+                return forward(*inputs, **params)
             if len(arrays) > most:  # NumPy would write its result into the next one
                 raise TypeError(f"expected {most} input, got {len(arrays)}.")
             y = forward(*arrays, **params)
@@ -353,7 +357,10 @@ def _detached(forward: Callable[..., Any], promote: bool) -> Callable[..., Any]:
 
     def apply(*inputs: Any, **params: Any) -> Any:
         if not any(isinstance(x, Node) for x in inputs):
-            return forward(*inputs, **params)
+            try:
+                return forward(*inputs, **params)
+            except Exception as error:
+                raise explained(record, inputs, params, error) from error
         return _promoted(record, inputs, params)
 
     record = cast(Op, apply)
@@ -443,8 +450,8 @@ def explained(
 ) -> Exception:
     """The error of an op's forward function, naming the op, its inputs and its parameters."""
     said = ", ".join([shapes_of(inputs), *(f"{k}={v!r:.60}" for k, v in params.items())])
-    message = f"{record.__name__}({said}): {error}"
-    for kind in (np.linalg.LinAlgError, IndexError, TypeError, ValueError, MemoryError):
+    message = f"{record.__name__}({said}): {reason(error)}"
+    for kind in (AxisError, np.linalg.LinAlgError, IndexError, TypeError, ValueError, MemoryError):
         if isinstance(error, kind):
             return kind(message)
     error.add_note(f"in {record.__name__}({said})")

@@ -61,15 +61,17 @@ def _wide(x: ndarray) -> ndarray:
 
 def _mean(x: ndarray, *, axis: Axis = None, keepdims: Any = False) -> Any:
     """Arithmetic mean of the elements over `axis`; NaN where there are none."""
-    x, n = _wide(x), count(x, axis)
+    x = _wide(x)
     total = _sum(x, axis=axis, keepdims=keepdims)
+    n = count(x, axis)
     return total / n if n else total + np.float32("nan")
 
 
 def _var(x: ndarray, *, axis: Axis = None, keepdims: Any = False, ddof: float = 0) -> Any:
     """Variance over `axis`: sum((x - mean)^2) / (n - ddof); NaN where n <= ddof."""
     x = _wide(x)
-    total = _sum(np.square(_centered(x, axis)), axis=axis, keepdims=keepdims)
+    centered = x - _mean(x, axis=axis, keepdims=True)
+    total = _sum(np.square(centered), axis=axis, keepdims=keepdims)
     return total * _inverse(count(x, axis) - ddof)
 
 

@@ -58,7 +58,7 @@ class LRScheduler:
     _unsaved: tuple[str, ...] = ("optimizer", "_initial")
 
     def __init__(self, optimizer: Optimizer, last_epoch: int = -1) -> None:
-        self.optimizer = _checked(optimizer)
+        self.optimizer = _checked(self, optimizer)
         for i, group in enumerate(optimizer.param_groups):
             if last_epoch == -1:
                 group.setdefault("initial_lr", group["lr"])
@@ -167,26 +167,30 @@ class LRScheduler:
         }
 
 
-def _checked(optimizer: Any) -> Optimizer:
+def _checked(schedule: object, optimizer: Any) -> Optimizer:
     if not isinstance(optimizer, Optimizer):
-        raise TypeError(f"LRScheduler: expected an Optimizer, got {type(optimizer).__name__}.")
+        name = type(schedule).__name__
+        raise TypeError(f"{name}: expected an Optimizer, got {type(optimizer).__name__}.")
     return optimizer
 
 
-def _positive(name: str, value: Any) -> int:
+def _positive(schedule: object, name: str, value: Any) -> int:
     if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-        raise ValueError(f"LRScheduler: expected an integer {name} >= 1, got {value!r}.")
+        raise ValueError(
+            f"{type(schedule).__name__}: expected an integer {name} >= 1, got {value!r}."
+        )
     return value
 
 
-def _one_each(optimizer: Optimizer, name: str, value: Any) -> list[Any]:
+def _one_each(schedule: object, optimizer: Optimizer, name: str, value: Any) -> list[Any]:
     """One value per group, from a list with one each or from one value for all."""
-    groups = len(_checked(optimizer).param_groups)
+    groups = len(_checked(schedule, optimizer).param_groups)
     if not isinstance(value, list | tuple):
         return [value] * groups
     if len(value) != groups:
         raise ValueError(
-            f"LRScheduler: expected {groups} values of {name}, one per group, got {len(value)}."
+            f"{type(schedule).__name__}: expected {groups} values of {name}, one per group, got "
+            f"{len(value)}."
         )
     return list(value)
 
@@ -217,7 +221,9 @@ class LambdaLR(LRScheduler):
         lr_lambda: Callable[[int], float] | list[Callable[[int], float]],
         last_epoch: int = -1,
     ) -> None:
-        self.lr_lambdas: list[Callable[[int], float]] = _one_each(optimizer, "lr_lambda", lr_lambda)
+        self.lr_lambdas: list[Callable[[int], float]] = _one_each(
+            self, optimizer, "lr_lambda", lr_lambda
+        )
         super().__init__(optimizer, last_epoch)
 
     def get_lr(self) -> list[float]:
@@ -248,7 +254,7 @@ class StepLR(LRScheduler):
     def __init__(
         self, optimizer: Optimizer, step_size: int, gamma: float = 0.1, last_epoch: int = -1
     ) -> None:
-        self.step_size, self.gamma = _positive("step_size", step_size), gamma
+        self.step_size, self.gamma = _positive(self, "step_size", step_size), gamma
         super().__init__(optimizer, last_epoch)
 
     def next_lr(self, lr: float, base: float) -> float:
@@ -360,7 +366,7 @@ class LinearLR(LRScheduler):
         if not 0 <= end_factor <= 1:
             raise ValueError(f"LinearLR: expected end_factor in [0, 1], got {end_factor}.")
         self.start_factor, self.end_factor = start_factor, end_factor
-        self.total_iters = _positive("total_iters", total_iters)
+        self.total_iters = _positive(self, "total_iters", total_iters)
         super().__init__(optimizer, last_epoch)
 
     def next_lr(self, lr: float, base: float) -> float:
@@ -419,7 +425,7 @@ class PolynomialLR(LRScheduler):
     def __init__(
         self, optimizer: Optimizer, total_iters: int = 5, power: float = 1.0, last_epoch: int = -1
     ) -> None:
-        self.total_iters, self.power = _positive("total_iters", total_iters), power
+        self.total_iters, self.power = _positive(self, "total_iters", total_iters), power
         super().__init__(optimizer, last_epoch)
 
     def next_lr(self, lr: float, base: float) -> float:
@@ -451,7 +457,7 @@ class CosineAnnealingLR(LRScheduler):
     def __init__(
         self, optimizer: Optimizer, T_max: int, eta_min: float = 0.0, last_epoch: int = -1
     ) -> None:
-        self.T_max, self.eta_min = _positive("T_max", T_max), eta_min
+        self.T_max, self.eta_min = _positive(self, "T_max", T_max), eta_min
         super().__init__(optimizer, last_epoch)
 
     def next_lr(self, lr: float, base: float) -> float:
@@ -492,8 +498,8 @@ class CosineAnnealingWarmRestarts(LRScheduler):
         eta_min: float = 0.0,
         last_epoch: int = -1,
     ) -> None:
-        self.T_0 = self.T_i = _positive("T_0", T_0)
-        self.T_mult, self.eta_min = _positive("T_mult", T_mult), eta_min
+        self.T_0 = self.T_i = _positive(self, "T_0", T_0)
+        self.T_mult, self.eta_min = _positive(self, "T_mult", T_mult), eta_min
         self.T_cur: float = last_epoch
         super().__init__(optimizer, last_epoch)
 
@@ -586,8 +592,8 @@ class OneCycleLR(LRScheduler):
                 raise ValueError(
                     "OneCycleLR: expected total_steps, or epochs and steps_per_epoch, got neither."
                 )
-            total_steps = _positive("epochs", epochs) * _positive(
-                "steps_per_epoch", steps_per_epoch
+            total_steps = _positive(self, "epochs", epochs) * _positive(
+                self, "steps_per_epoch", steps_per_epoch
             )
         if not 0 <= pct_start <= 1:
             raise ValueError(f"OneCycleLR: expected pct_start in [0, 1], got {pct_start}.")
@@ -595,12 +601,12 @@ class OneCycleLR(LRScheduler):
             raise ValueError(
                 f"OneCycleLR: expected anneal_strategy 'cos' or 'linear', got {anneal_strategy!r}."
             )
-        self.total_steps = _positive("total_steps", total_steps)
+        self.total_steps = _positive(self, "total_steps", total_steps)
         self.anneal_strategy, self.cycle_momentum = anneal_strategy, cycle_momentum
         self.phases = _phases(pct_start * total_steps, total_steps, three_phase)
-        lrs = _one_each(optimizer, "max_lr", max_lr)
-        highs = _one_each(optimizer, "max_momentum", max_momentum)
-        lows = _one_each(optimizer, "base_momentum", base_momentum)
+        lrs = _one_each(self, optimizer, "max_lr", max_lr)
+        highs = _one_each(self, optimizer, "max_momentum", max_momentum)
+        lows = _one_each(self, optimizer, "base_momentum", base_momentum)
         if cycle_momentum and not {"momentum", "betas"} & set(optimizer.defaults):
             raise ValueError(
                 f"OneCycleLR: expected an optimizer with momentum, got {type(optimizer).__name__}. "
@@ -689,7 +695,7 @@ class SequentialLR(LRScheduler):
         schedulers: Sequence[LRScheduler],
         milestones: Sequence[int],
     ) -> None:
-        self.optimizer = _checked(optimizer)
+        self.optimizer = _checked(self, optimizer)
         if len(milestones) != len(schedulers) - 1 or not schedulers:
             raise ValueError(
                 f"SequentialLR: expected {len(schedulers) - 1} milestones for {len(schedulers)} "
@@ -810,7 +816,7 @@ class ReduceLROnPlateau:
                 f"ReduceLROnPlateau: expected threshold_mode 'rel' or 'abs', got "
                 f"{threshold_mode!r}."
             )
-        _one_each(optimizer, "min_lr", min_lr)
+        _one_each(self, optimizer, "min_lr", min_lr)
         self.min_lr = min_lr
         self.optimizer, self.mode, self.factor, self.patience = optimizer, mode, factor, patience
         self.threshold, self.threshold_mode = threshold, threshold_mode
@@ -844,7 +850,7 @@ class ReduceLROnPlateau:
         return sign * current > sign * bar
 
     def _reduce(self) -> None:
-        lowest_rates = _one_each(self.optimizer, "min_lr", self.min_lr)
+        lowest_rates = _one_each(self, self.optimizer, "min_lr", self.min_lr)
         for group, lowest in zip(self.optimizer.param_groups, lowest_rates, strict=True):
             lr = max(group["lr"] * self.factor, lowest)
             if group["lr"] - lr > self.eps:

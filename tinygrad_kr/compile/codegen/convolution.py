@@ -10,13 +10,14 @@ import numpy as np
 
 from tinygrad_kr.compile.codegen.pooling import _WIDE, TYPES, _at, _find, _four, _window
 from tinygrad_kr.compile.codegen.text import Function, Line, Writer
-from tinygrad_kr.compile.ir.layout import View, pair
+from tinygrad_kr.compile.ir.layout import View
 from tinygrad_kr.compile.ir.ops import _window_first
 from tinygrad_kr.compile.ir.program import Value
 from tinygrad_kr.compile.plan.plan import Plan
 from tinygrad_kr.compile.plan.steps import Convolution, ConvolutionGroup, Geometry
 from tinygrad_kr.ops import elementwise as e
 from tinygrad_kr.ops import window as w
+from tinygrad_kr.ops.convolutions import pair
 from tinygrad_kr.ops.reduction import sum_
 
 

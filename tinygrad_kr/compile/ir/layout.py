@@ -89,8 +89,3 @@ def broadcast_strides(strides: Shape, shape: Shape, to: Shape) -> Shape:
 def extent(shape: Shape) -> int:
     """Number of elements."""
     return math.prod(shape)
-
-
-def pair(sizes: Any, missing: int = 1) -> tuple[int, int]:
-    """Sizes along two axes, where there may be only one."""
-    return (missing, *sizes) if len(sizes) == 1 else tuple(sizes)

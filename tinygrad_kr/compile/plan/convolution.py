@@ -13,12 +13,13 @@ from collections.abc import Collection, Mapping
 
 import numpy as np
 
-from tinygrad_kr.compile.ir.layout import FLOAT_DTYPES, Shape, dense_strides, pair
+from tinygrad_kr.compile.ir.layout import FLOAT_DTYPES, Shape, dense_strides
 from tinygrad_kr.compile.ir.ops import _window_first
 from tinygrad_kr.compile.ir.program import Instruction, Program, Value, readers_of
 from tinygrad_kr.compile.plan.steps import Convolution, Geometry
 from tinygrad_kr.ops import elementwise as e
 from tinygrad_kr.ops import window as w
+from tinygrad_kr.ops.convolutions import pair
 from tinygrad_kr.ops.reduction import sum_
 
 _INDICES = (np.dtype(np.int8), np.dtype(np.int32), np.dtype(np.int64))

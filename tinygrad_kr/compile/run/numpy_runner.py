@@ -30,7 +30,7 @@ from tinygrad_kr.compile.ir.program import Check, Instruction, Program, Value
 from tinygrad_kr.compile.passes.expand import expanded
 from tinygrad_kr.compile.passes.simplify import simplified, without_dead_code
 from tinygrad_kr.compile.trace.condition import Condition
-from tinygrad_kr.compile.trace.optimizer_step import RecordedStep
+from tinygrad_kr.compile.trace.optimizer_step import TracedStep
 from tinygrad_kr.compile.trace.tracer import Tracer
 from tinygrad_kr.escape import argument, comment
 from tinygrad_kr.ops import shape
@@ -106,7 +106,7 @@ def stepped_by_optimizers(tracer: Tracer) -> Program:
     return program if read_again else left
 
 
-def _with_steps(program: Program, steps: list[RecordedStep], made: dict[Any, Value]) -> list[Any]:
+def _with_steps(program: Program, steps: list[TracedStep], made: dict[Any, Value]) -> list[Any]:
     """The outputs, with steps of optimizers on the gradients of that moment for what these do."""
     outputs: list[Any] = []
     given: dict[Any, Value | None] = {}

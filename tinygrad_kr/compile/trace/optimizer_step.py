@@ -13,7 +13,7 @@ from tinygrad_kr.ops.node import constant
 from tinygrad_kr.optim.lowering import lower, structure_of
 from tinygrad_kr.tensor import Tensor
 
-__all__ = ["LiveNumber", "RecordedStep"]
+__all__ = ["LiveNumber", "TracedStep"]
 
 
 class LiveNumber(Tensor):
@@ -25,7 +25,7 @@ class LiveNumber(Tensor):
         return True
 
 
-class RecordedStep:
+class TracedStep:
     """One call of `Optimizer.step`; between the calls of a program it is the optimizer's plan."""
 
     ran = True

@@ -23,7 +23,7 @@ from tinygrad_kr.compile.ir.bindings import (
 )
 from tinygrad_kr.compile.ir.ops import _assigned
 from tinygrad_kr.compile.ir.program import Check, Instruction, Program, Value, values_in
-from tinygrad_kr.compile.trace.optimizer_step import RecordedStep
+from tinygrad_kr.compile.trace.optimizer_step import TracedStep
 from tinygrad_kr.grad_mode import no_grad
 from tinygrad_kr.ops.indexing import getitem, index_add
 from tinygrad_kr.ops.node import (
@@ -82,7 +82,7 @@ class Tracer:
         self._before_write: dict[Any, ndarray] = {}
         self._gradients: dict[Any, Any] = {}
         self._writes: dict[Any, Value] = {}
-        self.steps: list[RecordedStep] = []
+        self.steps: list[TracedStep] = []
         self.states: dict[Any, Any] = {}
         """The Tensors that a step in this run has left as state, by slot and name."""
 
@@ -282,7 +282,7 @@ class Tracer:
 
     def step(self, optimizer: Any) -> None:
         """An optimizer's step, by its rule on Tensors."""
-        step = RecordedStep(optimizer)
+        step = TracedStep(optimizer)
         self.steps.append(step)
         with no_grad():
             step.carry_out(self)

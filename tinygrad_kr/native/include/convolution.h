@@ -1,37 +1,37 @@
-/* Convolutions of float32 whose sizes are known only when they run, for eager mode. Channels are
-   last in what is written; sums do not depend on the number of cores. */
+/* Convolutions of float32 for eager mode: sizes come at run time. Outputs have channels last. Sums
+   do not depend on the number of cores. */
 
-#define TK_MOST 2304           /* features and outputs */
-#define TK_DOWN (TK_MOST + 16) /* from the columns of a window to the next, a constant for
-                                  `tk_gemm_panel`: a tile reads some rows more */
-#define TK_WINDOWS (8 * TK_ROWS) /* whose columns are there at once, where these are few */
-#define TK_BLOCK 65536           /* elements of columns that a core's own cache holds easily */
-#define TK_PIECES 16             /* sums of the gradient of the weight at most, and their memory */
-#define TK_SUMS 524288
+#define TK_MOST 2304             /* limit: features, outputs */
+#define TK_DOWN (TK_MOST + 16)   /* row stride of `columns`: constant for `tk_gemm_panel`, padded
+                                    because a tile reads past the last row */
+#define TK_WINDOWS (8 * TK_ROWS) /* limit: windows in a block */
+#define TK_BLOCK 65536           /* limit: elements of a block; they fit in the L2 cache */
+#define TK_PIECES 16             /* limit: partial sums of the weight's gradient */
+#define TK_SUMS 524288           /* limit: elements of all partial sums */
 
 typedef struct {
   int64_t samples, channels, outputs;
   int64_t height, width;               /* of a sample of x */
   int64_t rows, columns;               /* of a filter */
-  int64_t lines, places;               /* windows, down and across */
-  int64_t down, across;                /* from a window to the next */
-  int64_t above, before;               /* zeros around a sample */
-  int64_t apart_down, apart_across;    /* from an element of a window to the next */
+  int64_t lines, places;               /* number of windows, down and across */
+  int64_t down, across;                /* strides of the windows */
+  int64_t above, before;               /* padding at the top and left */
+  int64_t apart_down, apart_across;    /* dilation */
   int64_t x_sample, x_channel, x_row, x_column; /* strides of x */
 } tk_sizes;
 
 static int64_t tk_features(const tk_sizes *s) { return s->rows * s->columns * s->channels; }
 
-/* Windows at once: two tiles at least, for there are TK_MOST features at most. */
+/* Windows in a block: at least two tiles, because features are limited to TK_MOST. */
 static int64_t tk_block(const tk_sizes *s) {
   return tk_min_i64(TK_BLOCK / tk_features(s) / TK_ROWS * TK_ROWS, TK_WINDOWS);
 }
 
-/* Room for columns, and for as many rows of products. */
+/* Scratch memory for the columns of a block and as many rows of outputs. */
 static float *tk_columns(void) { return tk_scratch(2 * (TK_WINDOWS + TK_ROWS) * TK_DOWN); }
 
-/* The elements of `count` windows of a sample, `down` apart in `columns`: read from x, with zeros
-   where a window reaches over the edge, or added to x. */
+/* im2col, or col2im with `add`: copies `count` windows of a sample from x to `columns`, with zeros
+   beyond the edge, or adds `columns` to x. `down` is the row stride of `columns`. */
 static inline __attribute__((always_inline)) void tk_move_columns(
     const tk_sizes *s, float *x, int64_t first, int64_t count, float *columns, int64_t down,
     int add) {
@@ -73,14 +73,14 @@ static inline __attribute__((always_inline)) void tk_move_columns(
   }
 }
 
-/* Rows of a matrix, as far apart as those of columns. */
+/* Copies the rows of a dense matrix to rows TK_DOWN apart. */
 static void tk_copy_rows(const float *from, int64_t count, int64_t length, float *to) {
   for (int64_t i = 0; i < count; i++)
     memcpy(to + i * TK_DOWN, from + i * length, sizeof(float) * length);
 }
 
-/* New memory with the filters in panels from its first cache line on; those of the adjoint are the
-   transposed ones. */
+/* Allocates memory and packs the filters into panels, aligned to a cache line. The adjoint uses the
+   transposed filters. */
 static void *tk_filter_panels(const tk_sizes *s, const float *weight, int adjoint) {
   int64_t features = tk_features(s), columns = adjoint ? features : s->outputs;
   int64_t depth = adjoint ? s->outputs : features, panels = (columns + TK_COLUMNS - 1) / TK_COLUMNS;
@@ -135,7 +135,7 @@ static TK_WIDE void tk_spread_samples(void **memory, int64_t start, int64_t stop
   }
 }
 
-/* Channels are last in x, too. */
+/* Writes x with channels last. */
 EXPORT void convolve_transposed(const tk_sizes *s, const float *g, const float *weight, float *x) {
   void *memory = tk_filter_panels(s, weight, 1);
   tk_parallel_for(tk_spread_samples, (void *[]){(void *)s, (void *)g, tk_aligned(memory), x},

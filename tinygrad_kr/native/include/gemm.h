@@ -1,9 +1,9 @@
-/* Products of float32 matrices on processors with AVX-512, of which BLAS does not always make use:
-   OpenBLAS 0.3.31, NumPy 2.4's, takes an AMD Zen 5 for a Haswell and computes at half its speed.
+/* GEMM of float32 on processors with AVX-512. BLAS does not always use AVX-512: OpenBLAS 0.3.31 (in
+   NumPy 2.4) takes an AMD Zen 5 for a Haswell and runs at half speed.
 
-   Goto and van de Geijn, Anatomy of High-Performance Matrix Multiplication, 2008: blocks of both
-   matrices are copied so that the innermost loop reads them in order, and ROWS x COLUMNS sums stay
-   in registers all along a block. */
+   Blocks of both matrices are packed, so the innermost loop reads memory in order. A tile of
+   TK_ROWS x TK_COLUMNS sums stays in registers for a whole block.
+   Source: Goto and van de Geijn, Anatomy of High-Performance Matrix Multiplication, 2008. */
 
 #include <immintrin.h>
 #include <stdint.h>
@@ -11,30 +11,29 @@
 #include <string.h>
 
 #define TK_ROWS 14
-#define TK_FEWER_ROWS 12 /* of tiles among those: with both, rows of an even number fill all */
+#define TK_FEWER_ROWS 12 /* of a smaller tile: both together cover large even numbers of rows */
 #define TK_WIDTH 16
 #define TK_COLUMNS (2 * TK_WIDTH) /* of a tile: 14 x 2 sums fill 28 of the 32 registers */
-#define TK_DEPTH 256              /* of a block: 32 KiB of b lie in the first cache */
-#define TK_TILES 2                /* rows of tiles for which such a block is read once */
-#define TK_PREFETCH_DISTANCE 64   /* elements of a row: no processor foresees a walk along 32 */
-#define TK_DEEP 64                /* a depth from which on rows of c may be stored in parts */
-#define TK_SMALL 131072           /* elements of an a that a core's own cache holds easily */
-#define TK_LINE 64                /* elements of a line that is copied across others */
+#define TK_DEPTH 256              /* of a block: 32 KiB of b fit in the L1 cache */
+#define TK_TILES 2                /* rows of tiles that share one read of such a block */
+#define TK_PREFETCH_DISTANCE 64   /* elements: hardware does not prefetch 32 rows at once */
+#define TK_DEEP 64                /* threshold: depth that pays for storing c panel by panel */
+#define TK_SMALL 131072           /* limit: elements of an a that fits in the L2 cache */
+#define TK_LINE 64                /* elements of a row that are copied at a time */
 
-/* Compilers that do not know -march=native are told here what the processor has. */
+/* Enables AVX-512 in compilers without -march=native. */
 #define TK_WIDE __attribute__((target("avx512f,avx2,fma")))
 
 static inline int64_t tk_min_i64(int64_t a, int64_t b) { return a < b ? a : b; }
 
-/* The first `count` elements of a vector. */
+/* The mask of the first `count` elements of a vector. */
 static inline TK_WIDE __mmask16 tk_first_of(int64_t count) {
   return count < 0 ? 0 : (1 << tk_min_i64(count, TK_WIDTH)) - 1;
 }
 
-/* c = a b, or c += a b, of `height` rows, a constant, and TK_COLUMNS columns, of which only the
-   first `rows` and `columns` are stored: what is read for the others may be anything. Elements of a
-   are a_down and a_across apart; rows of b, whose elements lie side by side, b_down; those of c
-   c_down. */
+/* c = a b, or c += a b, for one tile of `height` (a constant) x TK_COLUMNS elements.
+   Only the first `rows` x `columns` are stored; inputs of the others may hold any value.
+   Strides: a_down and a_across of a, b_down of the rows of b, c_down of the rows of c. */
 static inline TK_WIDE __attribute__((always_inline)) void tk_tile(
     int height, int64_t depth, const float *restrict a, int64_t a_down, int64_t a_across,
     const float *restrict b, int64_t b_down, float *restrict c, int64_t c_down, int64_t rows,
@@ -67,9 +66,9 @@ static inline TK_WIDE __attribute__((always_inline)) void tk_tile(
   }
 }
 
-/* c = a b, or c += a b, on one core and without copies of a: for strides of a that are constants.
-   b is in panels of TK_COLUMNS columns that begin b_panel apart. It reads, and does not use, what
-   lies beyond the last row of a and column of b. */
+/* c = a b, or c += a b, on one core, without packing a: for constant strides of a.
+   b is in panels of TK_COLUMNS columns, b_panel apart. Reads past the last row of a and the last
+   column of b, and ignores those elements. */
 static inline TK_WIDE __attribute__((always_inline)) void tk_gemm_panel(
     int64_t rows, int64_t depth, int64_t columns, const float *a, int64_t a_down,
     int64_t a_across, const float *b, int64_t b_down, int64_t b_panel, float *c, int accumulate) {
@@ -79,7 +78,7 @@ static inline TK_WIDE __attribute__((always_inline)) void tk_gemm_panel(
               columns, rows - i, columns - j, accumulate);
 }
 
-/* Up to 16 rows of up to 16 elements become columns: halves are exchanged, then quarters, ...
+/* Transposes up to 16 x 16 elements: exchanges halves, then quarters, ...
    Source: Eklundh, A Fast Computer Method for Matrix Transposing, 1972. */
 static inline TK_WIDE __attribute__((always_inline)) void tk_transpose(
     int64_t lanes, int64_t depth, const float *restrict from, int64_t apart, float *restrict to,
@@ -114,9 +113,8 @@ static inline TK_WIDE __attribute__((always_inline)) void tk_transpose(
   }
 }
 
-/* `lanes` rows of a or columns of b, which lie `apart`, side by side: what stands at one depth
-   comes together, with zeros up to `width`, at most TK_COLUMNS; `on` is from one depth to the
-   next. */
+/* Packs `lanes` rows of a or columns of b: elements of one depth become neighbours, with zeros up
+   to `width` <= TK_COLUMNS. Strides: `apart` between lanes, `on` between depths. */
 static TK_WIDE __attribute__((noinline)) void tk_copy(
     int64_t width, int64_t lanes, int64_t depth, const float *restrict from, int64_t apart,
     int64_t on, float *restrict to) {
@@ -146,7 +144,7 @@ static TK_WIDE __attribute__((noinline)) void tk_copy(
 
 static inline int64_t tk_tiles(int64_t rows) { return (rows + TK_ROWS - 1) / TK_ROWS; }
 
-/* Where a tile begins: the last ones have TK_FEWER_ROWS, as many as that they still hold all. */
+/* The first row of a tile. As many of the last tiles have TK_FEWER_ROWS as cover all rows. */
 static inline int64_t tk_first_row(int64_t rows, int64_t tile) {
   int64_t tiles = tk_tiles(rows), less = TK_ROWS - TK_FEWER_ROWS;
   int64_t whole = tiles - tk_min_i64(tiles, (tiles * TK_ROWS - rows) / less);
@@ -154,11 +152,11 @@ static inline int64_t tk_first_row(int64_t rows, int64_t tile) {
 }
 
 typedef struct {
-  int64_t rows, depth, columns; /* of a; of a and b; of b */
+  int64_t rows, depth, columns; /* a is rows x depth, b is depth x columns */
   const float *a, *b;
   float *c, *copy;
   int64_t a_down, a_across, b_down, b_across;
-  int64_t number; /* of this product: which one a thread's copy of a is for */
+  int64_t number; /* of this product: tells whether a thread's packed a belongs to it */
 } tk_gemm_args;
 
 static TK_WIDE void tk_copy_tile(const tk_gemm_args *f, int64_t tile, int64_t k, float *to) {
@@ -179,7 +177,7 @@ static TK_WIDE void tk_pack_b(void **memory, int64_t start, int64_t stop) {
     tk_copy_panel(f, j, 0, f->depth, f->copy + j * f->depth);
 }
 
-#ifndef TK_TILES_ONLY /* for a program whose threads and products are the shared library's */
+#ifndef TK_TILES_ONLY /* defined where threads and GEMM come from the shared library */
 
 static TK_WIDE void tk_multiply_tile(const tk_gemm_args *f, int64_t tile, int64_t j, int64_t k,
                                      const float *a, const float *b) {
@@ -204,8 +202,8 @@ static float *tk_aligned(void *memory) {
   return (float *)((char *)memory + 64 - (uintptr_t)memory % 64);
 }
 
-/* Memory of the calling thread, until it ends or asks for more: for one copy in a product, of a or
-   of all of b, or for the columns of a convolution. */
+/* Scratch memory of the calling thread: freed when the thread ends, replaced when more is needed.
+   Holds one packed matrix of a product (a, or all of b), or the columns of a convolution. */
 static float *tk_scratch(int64_t elements) {
   static __thread void *memory = 0;
   static __thread int64_t room = 0;
@@ -218,9 +216,8 @@ static float *tk_scratch(int64_t elements) {
   return tk_aligned(memory);
 }
 
-/* For a small a: each thread copies all of it, and of b the panels that it takes, so that no copy
-   goes from one core to another. Rows of c are stored a panel at a time, which costs more than it
-   gains where the depth is small. */
+/* GEMM for a small a. Each thread packs all of a and its own panels of b, so no packed element
+   moves between cores. Rows of c are stored panel by panel, which does not pay at a small depth. */
 static TK_WIDE void tk_gemm_panels(void **memory, int64_t start, int64_t stop) {
   static __thread int64_t copied = 0;
   const tk_gemm_args *f = memory[0];
@@ -254,7 +251,7 @@ static TK_WIDE void tk_multiply_rows(void **memory, int64_t start, int64_t stop)
   }
 }
 
-/* c = a b, with a's and b's elements so many apart down and across, c's in order. */
+/* c = a b. a and b have strides down and across; c is dense. */
 static void tk_gemm(int64_t rows, int64_t depth, int64_t columns, const float *a,
                     int64_t a_down, int64_t a_across, const float *b, int64_t b_down,
                     int64_t b_across, float *c) {

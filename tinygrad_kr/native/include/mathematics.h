@@ -1,35 +1,35 @@
-/* Mathematics of the generated programs: elementary functions that a C compiler vectorises.
+/* Elementary functions for the generated programs, in a form that a C compiler vectorises.
 
-   Each is plain C99 without a branch, a table or an intrinsic, so that a loop such as
+   Each is plain C99 without branches, tables or intrinsics. So a loop such as
 
        for (i = 0; i < n; i++) y[i] = tk_expf(x[i]);
 
-   becomes vector instructions. To compile with
+   becomes vector instructions. Compile with
 
        -O3 -march=native -ffp-contract=off -fno-math-errno -fno-trapping-math
 
-   and never with -ffast-math: NaN, infinities, -0 and denormals are results like any other. GCC
-   gives up to a tenth more speed with -fno-thread-jumps, which keeps `a ? b : c` a select. Fused
-   multiply-add is called by name where the processor has it, so that a contraction which a
-   compiler does or does not find cannot make the vector body and the scalar tail of a loop differ.
-   Pure: no state, no errno, nothing but the value.
+   and never with -ffast-math: NaN, infinities, -0 and denormals are ordinary results. With
+   -fno-thread-jumps, which keeps `a ? b : c` a select, GCC's code is up to a tenth faster. Fused
+   multiply-add is called by name where the processor has it. Contraction by the compiler could
+   make the vector body and the scalar tail of a loop differ. The functions are pure: no state, no
+   errno.
 
-   Largest errors found, in units in the last place (ulp), by tests/support/mathematics_exhaustive.py: with
-   fused multiply-add for all 2^32 floats (pow: each with a random exponent) and for 100 million
-   doubles; without, for every 101st float and 10 million doubles.
+   Measured: largest errors in units in the last place (ulp), by
+   tests/support/mathematics_exhaustive.py. With fused multiply-add: all 2^32 floats (pow: each with
+   a random exponent) and 100 million doubles. Without: every 101st float and 10 million doubles.
 
                   fused multiply-add    none of it
        function    float   double      float   double   how
        -------------------------------------------------------------------------------------------
        exp          1.01     1.02       0.95     0.96   reduction by ln 2, polynomial
        exp2         1.00     1.02       0.96     1.02   the same; exact for integers
-       expm1        1.46     1.92       1.48     1.99   the polynomial of exp, put together
+       expm1        1.46     1.92       1.48     1.99   the polynomial of exp
        sigmoid      2.45     2.40       2.42     2.14   exp and a division (1)
        tanh         1.34     1.33       1.31     1.34   exp and a division; rational near 0
        log          0.93     0.87       0.85     0.88   polynomial; by f / (2 + f) in double
        log2         1.11     1.12       1.86     2.09   log, its factor in two parts
        log10        1.09     0.98       1.87     1.81   the same
-       log1p        1.53     1.41       1.52     1.36   log, with what 1 + x lost
+       log1p        1.53     1.41       1.52     1.36   log, with the rounding error of 1 + x
        softplus     1.78     1.63       1.70     1.60   exp, then log
        erf          1.00     1.18       1.23     1.18   polynomial; 1 - exp(polynomial) (2)
        sin          1.50     0.52       1.49     0.52   2/pi in three parts, all finite x (2)
@@ -38,8 +38,8 @@
        sqrt         0.50     0.50       0.50     0.50   the processor's
 
    (1) As the engine's 1 / (1 + exp(-x)): exactly 0 where exp(-x) overflows.
-   (2) The double function is the C library's, and a loop over it is not vectorised. The same goes
-       for tk_remainder and tk_floor_divide, in both precisions.
+   (2) The double function is the C library's, and a loop over it is not vectorised. The same
+       holds for tk_remainder and tk_floor_divide, in both precisions.
    tk_logaddexp has the error of softplus, in units of the larger of its result and its inputs.
 
    Methods: W. J. Cody and W. Waite, Software Manual for the Elementary Functions, 1980 (reduction
@@ -86,7 +86,7 @@ static inline double tk_of_bits(uint64_t bits)
     return x;
 }
 
-/* a b + c, with one rounding where the processor does that in one instruction, else with two. */
+/* a b + c: one rounding if the processor has fused multiply-add, else two. */
 #if defined(__FMA__) || defined(__FP_FAST_FMAF) || defined(__aarch64__)
 static inline float tk_fmaf(float a, float b, float c) { return fmaf(a, b, c); }
 static inline double tk_fma(double a, double b, double c) { return fma(a, b, c); }
@@ -95,7 +95,7 @@ static inline float tk_fmaf(float a, float b, float c) { return a * b + c; }
 static inline double tk_fma(double a, double b, double c) { return a * b + c; }
 #endif
 
-/* x between two bounds; NaN stays NaN. */
+/* x clipped to [low, high]; NaN stays NaN. */
 static inline float tk_boundedf(float x, float low, float high)
 {
     x = low > x ? low : x;
@@ -108,7 +108,7 @@ static inline double tk_bounded(double x, double low, double high)
     return high < x ? high : x;
 }
 
-/* Adding 1.5 * 2^23 rounds a float to an integer, which then is the low bits of the sum. */
+/* Adding 1.5 * 2^23 rounds a float to an integer, which is in the low bits of the sum. */
 #define TK_ROUNDERF 0x1.8p23f
 #define TK_ROUNDER 0x1.8p52
 
@@ -125,7 +125,7 @@ static inline double tk_power_of_two(double shifted, int offset)
     return tk_of_bits((n + (uint64_t)(1023 + offset)) << 52);
 }
 
-/* x 2^n in two steps, as n leaves the range of exponents at both ends; only the last rounds. */
+/* x 2^n in two steps, because n may exceed the range of exponents. Only the last step rounds. */
 static inline float tk_scaledf(float x, float shifted)
 {
     uint32_t n = tk_bitsf(shifted) - tk_bitsf(TK_ROUNDERF) + 2u * 127u;
@@ -227,7 +227,7 @@ static inline double tk_expm1(double x)
     return fabs(x) < 0x1p-54 ? x : y;
 }
 
-/* 1 / (1 + exp(-x)), both halved so that exp does not overflow before its time. */
+/* 1 / (1 + exp(-x)), numerator and denominator halved so that the sum does not overflow early. */
 static inline float tk_sigmoidf(float x)
 {
     float shifted, r = tk_reducedf(tk_boundedf(-x, -25.0f, 89.0f), &shifted);
@@ -389,7 +389,7 @@ static inline double tk_log10(double x)
     return tk_log_ends(x, tk_fma(k, 0x1.3441350ap-2, part));
 }
 
-/* With u = 1 + x rounded: 1 + x = 2^k (1 + f), f = (u 2^-k - 1) + 2^-k times what was lost. */
+/* With u = 1 + x rounded: 1 + x = 2^k (1 + f), f = (u 2^-k - 1) + 2^-k (1 + x - u). */
 static inline float tk_log1pf(float x)
 {
     float u = 1.0f + x, lost = x - (u - 1.0f);
@@ -475,8 +475,9 @@ static inline double tk_erf(double x) { return erf(x); }
 
 /* x = (n + f) pi / 2, |f| <= 0.58: returns f pi / 2, correct for every finite x.
 
-   x of 24 bits times the first two parts of 2/pi, of 29 bits, is exact in double; what of 2/pi
-   gives only multiples of 4 quadrants is left away, by four ranges of |x|. */
+   The product of x (24 bits) and each of the first two parts of 2/pi (29 bits) is exact in double.
+   For each of four ranges of |x|, the bits of 2/pi that give multiples of 4 quadrants are
+   omitted. */
 static inline float tk_quadrantf(float x, uint32_t *n)
 {
     double y = x, a = fabs(y);
@@ -499,7 +500,7 @@ static inline float tk_quadrantf(float x, uint32_t *n)
     return (float)(f * 0x1.921fb54442d18p+0);
 }
 
-/* sin(r) and cos(r) for |r| <= 0.9; -0 + 0 of the last step would lose the sign of -0. */
+/* sin(r) and cos(r) for |r| <= 0.9. copysignf: the last sum would give +0 for r = -0. */
 static inline float tk_sin_of_reducedf(float r)
 {
     float z = r * r;
@@ -540,7 +541,7 @@ static inline double tk_cos(double x) { return cos(x); }
 static inline float tk_sqrtf(float x) { return sqrtf(x); }
 static inline double tk_sqrt(double x) { return sqrt(x); }
 
-/* To the nearest integer, halves to the even one; -0.3 gives -0. */
+/* The nearest integer, halves to even; -0.3 gives -0. */
 static inline float tk_rintf(float x)
 {
     float a = fabsf(x);
@@ -553,7 +554,7 @@ static inline double tk_rint(double x)
     return copysign(a < 0x1p52 ? (a + 0x1p52) - 0x1p52 : a, x);
 }
 
-/* a^y = 2^(y log2 a) in double for floats a >= 0 and y, to 2^-30: a float's denormals are none. */
+/* a^y = 2^(y log2 a) in double, to 2^-30, for floats a >= 0. Denormal floats are normal doubles. */
 static inline float tk_pow_of_sizef(float a, float y)
 {
     double x = a;
@@ -576,8 +577,8 @@ static inline float tk_pow_of_sizef(float a, float y)
     return (float)(q * tk_power_of_two(shifted, 0));
 }
 
-/* C99's rules: the sign is x's where y is an odd integer, x < 0 has no other powers than integer
-   ones, and x^0 = 1^y = (-1)^(+-infinity) = 1. */
+/* C99's rules: the result has the sign of x if y is an odd integer. x < 0 gives NaN for other than
+   integer y. x^0 = 1^y = (-1)^(+-infinity) = 1. */
 static inline float tk_powf(float x, float y)
 {
     float a = fabsf(x), half = 0.5f * y;
@@ -591,15 +592,15 @@ static inline float tk_powf(float x, float y)
 
 static inline double tk_pow(double x, double y) { return pow(x, y); }
 
-/* -------------------------------------------------------------- NumPy's ways that are not C's */
+/* ------------------------------------------------------------ NumPy's rules that are not C's */
 
-/* np.maximum and np.minimum: NaN wins; of two equal ones, as +0 and -0, the second. */
+/* np.maximum and np.minimum: NaN if either is; of equal numbers, such as +0 and -0, the second. */
 static inline float tk_maxf(float a, float b) { return ((a > b) | (a != a)) ? a : b; }
 static inline double tk_max(double a, double b) { return ((a > b) | (a != a)) ? a : b; }
 static inline float tk_minf(float a, float b) { return ((a < b) | (a != a)) ? a : b; }
 static inline double tk_min(double a, double b) { return ((a < b) | (a != a)) ? a : b; }
 
-/* np.fmax and np.fmin: a number wins over NaN. */
+/* np.fmax and np.fmin: NaN only if both are. */
 static inline float tk_fmaxf(float a, float b) { return ((a > b) | (b != b)) ? a : b; }
 static inline double tk_fmax(double a, double b) { return ((a > b) | (b != b)) ? a : b; }
 static inline float tk_fminf(float a, float b) { return ((a < b) | (b != b)) ? a : b; }
@@ -609,7 +610,7 @@ static inline double tk_fmin(double a, double b) { return ((a < b) | (b != b)) ?
 static inline float tk_reluf(float x) { return x <= 0.0f ? 0.0f : x; }
 static inline double tk_relu(double x) { return x <= 0.0 ? 0.0 : x; }
 
-/* np.clip with two numbers: NaN anywhere gives NaN; high wins where it is below low. */
+/* np.clip with two numbers: NaN if any of the three is; `high` if it is below `low`. */
 static inline float tk_clipf(float x, float low, float high)
 {
     x = ((x < low) | (low != low)) ? low : x;
@@ -650,7 +651,7 @@ static inline double tk_remainder(double a, double b)
     return r == 0.0 ? copysign(0.0, b) : turned;
 }
 
-/* np.floor_divide: (a - remainder) / b, put on the nearest integer; a / b for divisor 0. */
+/* np.floor_divide: (a - remainder) / b, rounded to an integer; a / b for divisor 0. */
 static inline float tk_floor_dividef(float a, float b)
 {
     float r = fmodf(a, b);
@@ -673,7 +674,7 @@ static inline double tk_floor_divide(double a, double b)
     return b == 0.0 ? a / b : y;
 }
 
-/* The same of integers: 0 for divisor 0, and the least integer by -1 stays as it is. */
+/* The same for integers: 0 for divisor 0; the least integer by -1 is itself. */
 static inline int64_t tk_remainder_int64(int64_t a, int64_t b)
 {
     if (b == 0 || b == -1)

@@ -1,20 +1,22 @@
-/* Long loops on several cores. Each thread has a part of its own, the same in every loop, so that
-   what it reads was mostly written by itself: a line from a core of another complex takes four
-   times as long. Who is done takes pieces of the other parts: where the other cores are busy or
-   slow to wake, the calling thread does all of the work and has lost a microsecond.
-   Who waits looks again for some 100 microseconds, two or three times what waking up takes, and
-   then sleeps: threads that spin for longer would take turns with those of BLAS. */
+/* parallel_for on a pool of helper threads.
+
+   Locality: each thread has the same part of every loop, so it mostly reads what it wrote itself. A
+   cache line from another core complex takes four times as long.
+   Work stealing: a thread that finishes its part takes pieces of the others. If no helper wakes,
+   the calling thread does all of the work and loses about a microsecond.
+   Waiting: a thread spins for about 100 us (waking takes a third to a half of that), then sleeps.
+   Longer spinning would compete with the threads of BLAS. */
 
 #include <stdatomic.h>
 #include <stdint.h>
 #include <stdlib.h>
 
 typedef void (*tk_piece)(void **memory, int64_t start, int64_t stop);
-static __thread int64_t tk_self = 0; /* which thread this is: a helper has a number from 1 on */
+static __thread int64_t tk_self = 0; /* number of this thread: 0 the caller, helpers from 1 */
 
 #ifdef _WIN32
 
-/* Windows has no pthreads: the calling thread does all of the work. */
+/* Windows has no pthreads. The calling thread does all of the work. */
 static inline void tk_parallel_for(tk_piece work, void **memory, int64_t size, int64_t step) {
   (void)step;
   work(memory, 0, size);
@@ -25,11 +27,11 @@ __declspec(dllimport) int __stdcall FlsFree(unsigned long key);
 __declspec(dllimport) int __stdcall FlsSetValue(unsigned long key, void *value);
 #define TK_NO_KEY 0xFFFFFFFFul
 
-/* The C library's own `free`: the address of `free` is that of a jump in this library, which may be
-   unloaded before a thread ends. */
+/* `free` of the C library itself. `&free` would be a stub in this library, which may be unloaded
+   before the thread ends. */
 extern void (*__imp_free)(void *memory);
 
-/* Has the one piece of memory that the calling thread keeps freed when it ends. */
+/* Frees `memory`, the scratch memory of the calling thread, when the thread ends. */
 static inline void tk_free_at_end(void *memory) {
   static atomic_ulong kept = TK_NO_KEY;
   unsigned long key = atomic_load(&kept);
@@ -47,8 +49,8 @@ static inline void tk_free_at_end(void *memory) {
 
 #include <pthread.h>
 
-static pthread_mutex_t tk_turn = PTHREAD_MUTEX_INITIALIZER; /* one loop at a time has helpers */
-static pthread_mutex_t tk_lock = PTHREAD_MUTEX_INITIALIZER; /* of all below */
+static pthread_mutex_t tk_turn = PTHREAD_MUTEX_INITIALIZER; /* held by the loop with helpers */
+static pthread_mutex_t tk_lock = PTHREAD_MUTEX_INITIALIZER; /* guards the variables below */
 static pthread_cond_t tk_wake = PTHREAD_COND_INITIALIZER, tk_done = PTHREAD_COND_INITIALIZER;
 static int tk_helpers = 0;
 static atomic_int tk_wanted, tk_working;
@@ -59,7 +61,7 @@ static int64_t tk_step;
 static struct {
   atomic_llong next;
   int64_t stop;
-  char apart[112]; /* from what other cores write: two cache lines, which come together */
+  char apart[112]; /* against false sharing: two cache lines, which are fetched together */
 } tk_parts[TK_HELPERS + 1];
 
 static void tk_take_pieces(void) {
@@ -86,7 +88,7 @@ static void tk_partition(int64_t size, int64_t step) {
 #define TK_REST() atomic_thread_fence(memory_order_seq_cst)
 #endif
 #ifndef TK_SPINS
-#define TK_SPINS 4000 /* some 100 microseconds */
+#define TK_SPINS 4000 /* iterations: about 100 us */
 #endif
 #define TK_WAIT_FOR(condition) \
   for (int look = 0; look < TK_SPINS && !(condition); look++) TK_REST()
@@ -108,7 +110,7 @@ static void *tk_help(void *number) {
   return 0;
 }
 
-/* A child process has none of its parent's threads, and what they held locked stays locked. */
+/* After fork: the child has no helper threads, and a mutex that they held stays locked. */
 static void tk_in_child(void) {
   pthread_mutex_init(&tk_turn, 0);
   pthread_mutex_init(&tk_lock, 0);
@@ -130,7 +132,7 @@ static void tk_start_helpers(void) {
   }
 }
 
-/* Has the one piece of memory that the calling thread keeps freed when it ends. */
+/* Frees `memory`, the scratch memory of the calling thread, when the thread ends. */
 static inline void tk_free_at_end(void *memory) {
   static int known = 0;
   static pthread_key_t key;
@@ -140,7 +142,7 @@ static inline void tk_free_at_end(void *memory) {
   if (known) pthread_setspecific(key, memory);
 }
 
-/* work(memory, start, stop) for all of 0 to size, in pieces of `step`. */
+/* Calls work(memory, start, stop) on pieces of `step` that cover [0, size). */
 static void tk_parallel_for(tk_piece work, void **memory, int64_t size, int64_t step) {
   if (pthread_mutex_trylock(&tk_turn)) {
     work(memory, 0, size);
@@ -157,7 +159,7 @@ static void tk_parallel_for(tk_piece work, void **memory, int64_t size, int64_t 
   pthread_mutex_unlock(&tk_lock);
   tk_take_pieces();
   pthread_mutex_lock(&tk_lock);
-  tk_wanted = 0; /* who has not begun stays out */
+  tk_wanted = 0; /* helpers that have not begun do not join */
   pthread_mutex_unlock(&tk_lock);
   TK_WAIT_FOR(!tk_working);
   pthread_mutex_lock(&tk_lock);
