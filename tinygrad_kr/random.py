@@ -266,7 +266,10 @@ def multinomial(
         )
     _check_weights(given._data, 1 if replacement else num_samples)
     drawn: Tensor = _multinomial(
-        given, count=num_samples, replacement=replacement, generator=resolve(generator, "multinomial")
+        given,
+        count=num_samples,
+        replacement=replacement,
+        generator=resolve(generator, "multinomial"),
     )
     return drawn
 
