@@ -16,7 +16,7 @@ import numpy as np
 
 from tinygrad_kr.arrays import joining, reduction
 from tinygrad_kr.arrays.indexing import peek
-from tinygrad_kr.arrays.operands import floating, operands
+from tinygrad_kr.arrays.operands import either_name, floating, operands
 from tinygrad_kr.arrays.products import cross as cross
 from tinygrad_kr.arrays.reduction import euclidean_norm
 from tinygrad_kr.arrays.shape import moveaxis
@@ -68,6 +68,7 @@ def __dir__() -> list[str]:
 # ------------------------------------------------------------------ norms
 
 
+@either_name
 def norm(
     x: Any,
     ord: Any = None,
@@ -90,7 +91,6 @@ def norm(
     Tensor(5.)
     """
     x = operands(x)[0]
-    axis, keepdims = axis if dim is None else dim, keepdims or keepdim
     if ord is None:
         return _vector_norm("norm", x, 2, axis, keepdims)
     if axis in (0, -1) and not x.ndim:
@@ -105,6 +105,7 @@ def norm(
     )
 
 
+@either_name
 def matrix_norm(
     x: Any,
     ord: Any = "fro",
@@ -128,7 +129,7 @@ def matrix_norm(
     Tensor(6.)
     """
     x = floating(operands(x)[0])
-    return _matrix_norm("matrix_norm", x, ord, axis if dim is None else dim, keepdims or keepdim)
+    return _matrix_norm("matrix_norm", x, ord, axis, keepdims)
 
 
 def _matrix_norm(name: str, x: Any, ord: Any, axis: Any, keepdims: bool) -> Any:
@@ -475,6 +476,7 @@ def _cheapest(parts: list[Any]) -> Any:
     return product(0, count - 1)
 
 
+@either_name
 def vecdot(a: Any, b: Any, axis: int = -1, *, dim: int | None = None) -> Any:
     """sum a b over one axis; the others broadcast.
 
@@ -485,16 +487,25 @@ def vecdot(a: Any, b: Any, axis: int = -1, *, dim: int | None = None) -> Any:
     """
     a, b = operands(a, b)
     product = a * b
-    axis = axis if dim is None else dim
-    return reduction.sum(
-        product, axis_index(axis, product.ndim, "vecdot") if product.ndim else axis
-    )
+    if product.ndim:
+        axis = axis_index(axis, product.ndim, "vecdot")
+    return reduction.sum(product, axis)
 
 
-def diagonal(a: Any, offset: int = 0, dim1: int = -2, dim2: int = -1) -> Any:
+@either_name
+def diagonal(
+    a: Any,
+    offset: int = 0,
+    dim1: int = -2,
+    dim2: int = -1,
+    *,
+    axis1: int | None = None,
+    axis2: int | None = None,
+) -> Any:
     """The diagonal of matrices, as the last axis.
 
-    offset: above (positive) or below the main diagonal. dim1, dim2: the axes of the matrices.
+    offset: above (positive) or below the main diagonal. dim1, dim2: the axes of the matrices;
+        axis1 and axis2 are NumPy's names.
 
     >>> tk.linalg.diagonal(tk.tensor([[1.0, 2.0], [3.0, 4.0]]))
     Tensor([1., 4.])
@@ -669,6 +680,7 @@ def qr(a: Any, mode: str = "reduced") -> QRDecomposition:
     return QRDecomposition(q.reshape(-1)[:0] if mode == "r" else q, r)
 
 
+@either_name
 def vector_norm(
     x: Any,
     ord: Any = 2,
@@ -691,7 +703,7 @@ def vector_norm(
     >>> tk.linalg.vector_norm(tk.tensor([3.0, -4.0]))
     Tensor(5.)
     """
-    return _vector_norm("vector_norm", x, ord, axis if dim is None else dim, keepdims or keepdim)
+    return _vector_norm("vector_norm", x, ord, axis, keepdims)
 
 
 def _vector_norm(name: str, x: Any, ord: Any, axis: Any, keepdims: bool) -> Any:
@@ -711,6 +723,7 @@ def _vector_norm(name: str, x: Any, ord: Any, axis: Any, keepdims: bool) -> Any:
     return reduction.power_norm(x, ord, axis, keepdims)
 
 
+@either_name
 def p_norm(
     x: Any,
     p: Any = "fro",
@@ -728,8 +741,31 @@ def p_norm(
     >>> tk.norm(tk.tensor([[3.0, -4.0]]), 1)
     Tensor(7.)
     """
-    axis, keepdims = axis if dim is None else dim, keepdims or keepdim
     if p == "nuc":
         x = floating(operands(x)[0])
         return _matrix_norm("norm", x, "nuc", (-2, -1) if axis is None else axis, keepdims)
     return _vector_norm("norm", x, 2 if p in ("fro", None) else p, axis, keepdims)
+
+
+def cdist(x1: Any, x2: Any, p: float = 2.0, compute_mode: str | None = None) -> Any:
+    """The distance of each row of `x1` from each row of `x2`: |x1[..., i, :] - x2[..., j, :]|_p.
+
+    x1: (..., M, K). x2: (..., N, K). Axes before the last two broadcast. Result: (..., M, N).
+    p: of the norm, at least 0: see `vector_norm`.
+    compute_mode: for PyTorch's sake. The norms are always those of the differences, so that near
+        rows are as accurate as far ones; these take memory for M N K numbers.
+    Gradient: that of the norm of the difference, 0 where the distance is 0.
+    Raises ValueError for less than two axes, other sizes of rows, or a negative p.
+    Source: torch.cdist.
+
+    >>> tk.cdist(tk.tensor([[0.0, 0.0]]), tk.tensor([[3.0, 4.0], [0.0, 1.0]]))
+    Tensor([[5., 1.]])
+    """
+    x1, x2 = (floating(x) for x in operands(x1, x2))
+    if x1.ndim < 2 or x2.ndim < 2 or x1.shape[-1] != x2.shape[-1] or p < 0:
+        raise ValueError(
+            f"cdist: expected rows of one size and p of at least 0, got {x1.shape}, {x2.shape} and "
+            f"p={p}."
+        )
+    apart = x1[..., :, None, :] - x2[..., None, :, :]
+    return vector_norm(apart, p, -1) if apart.shape[-1] else reduction.sum(apart, -1)

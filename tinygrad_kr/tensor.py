@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import builtins
 import sys
 from collections.abc import Callable, Iterator
 from functools import cache
@@ -13,6 +14,11 @@ import numpy as np
 from numpy import ndarray
 
 from tinygrad_kr.arrays import (
+    comparison,
+    reduction,
+    statistics,
+)
+from tinygrad_kr.arrays import (
     elementwise as array_elementwise,
 )
 from tinygrad_kr.arrays import (
@@ -22,13 +28,17 @@ from tinygrad_kr.arrays import (
     products as array_products,
 )
 from tinygrad_kr.arrays import (
-    reduction,
-)
-from tinygrad_kr.arrays import (
     shape as array_shape,
 )
 from tinygrad_kr.arrays.indexing import plain_key
-from tinygrad_kr.arrays.operands import as_array, as_dtype, cast_floating, number_as_vector
+from tinygrad_kr.arrays.operands import (
+    as_array,
+    as_dtype,
+    cast_floating,
+    either_name,
+    number_as_vector,
+    without_device,
+)
 from tinygrad_kr.grad_mode import is_transforming
 from tinygrad_kr.ops import elementwise, indexing, network, shape
 from tinygrad_kr.ops.linalg import matmul
@@ -109,6 +119,60 @@ def method(function: Callable[..., Any]) -> Callable[..., Any]:
     unwrapped: Callable[..., Any] = getattr(function, "__wrapped__")  # noqa: B009
     unwrapped.__module__, unwrapped.__qualname__ = __name__, f"Tensor.{unwrapped.__name__}"
     return unwrapped
+
+
+def _written_by(name: str, formula: str) -> Callable[..., Any]:
+    """A method that overwrites a leaf or constant with the result of the method `name`."""
+
+    def write(self: Tensor, *args: Any, **kwargs: Any) -> Any:
+        self._refuse_write(f"{name}_")
+        result = getattr(self, name)(*args, **kwargs)
+        if not np.can_cast(result.dtype, self.dtype, "same_kind"):
+            raise TypeError(
+                f"{name}_: expected a result of {self.dtype}, got {result.dtype}. Write "
+                f"t = t.{name}(...) for a new Tensor"
+            )
+        if result.shape != self.shape:
+            raise ValueError(
+                f"{name}_: expected a result of shape {self.shape}, got {result.shape}. Write "
+                f"t = t.{name}(...) for a new Tensor"
+            )
+        self._overwrite(..., result, f"{name}_")
+        return self
+
+    write.__name__, write.__qualname__ = f"{name}_", f"Tensor.{name}_"
+    write.__doc__ = _IN_PLACE.format(
+        name=name, formula=formula, arguments=_IN_PLACE_ARGUMENTS.get(name, "")
+    )
+    return write
+
+
+_IN_PLACE = """Overwrite the elements with {formula}, and return the Tensor: `{name}` in place.
+
+The arguments are those of `{name}`.
+Raises RuntimeError for a computed Tensor, for a leaf that requires grad outside `no_grad()`, and
+    for a result that requires grad; TypeError for a result that its dtype does not hold.
+Source: torch.Tensor.{name}_.
+
+>>> w = tk.tensor([[0.25, 0.5], [1.0, 2.0]], requires_grad=True)
+>>> with tk.no_grad():
+...     w.{name}_({arguments}) is w
+True
+"""
+
+
+_IN_PLACE_ARGUMENTS = {
+    **dict.fromkeys(("add", "sub", "mul", "div", "pow", "remainder"), "2.0"),
+    **dict.fromkeys(("addcmul", "addcdiv"), "2.0, 4.0, value=0.5"),
+    "addmm": "tk.ones(2, 1), tk.ones(1, 2)",
+    "lerp": "1.0, 0.5",
+    "clamp": "0.0, 1.0",
+    "masked_fill": "[True, False], 0.0",
+    "scatter": "1, [[0], [1]], 7.0",
+    "scatter_add": "1, [[0], [1]], tk.ones(2, 1)",
+    "scatter_reduce": '1, [[0], [1]], tk.ones(2, 1), "amax"',
+}
+"""The arguments of the examples in docstrings."""
 
 
 class Tensor(Node):
@@ -478,16 +542,7 @@ class Tensor(Node):
 
     def _overwrite(self, key: Any, value: Any, what: str) -> None:
         """Write into the array, unless gradients flow through it; `backward()` takes notice."""
-        if self._op is not None:
-            raise RuntimeError(
-                f"{what}: expected a leaf, got the result of {self._op.__name__}, part of a graph. "
-                "Use .detach().clone() first, or tk.where to make a new Tensor"
-            )
-        if self._requires_grad and current_mode() != OFF:
-            raise RuntimeError(
-                f"{what}: expected a constant, got a leaf that requires grad. Write it under "
-                "`with no_grad():`"
-            )
+        self._refuse_write(what)
         given = value
         if isinstance(value, Node):
             if value._requires_grad and current_mode() != OFF:
@@ -505,6 +560,19 @@ class Tensor(Node):
         bump_versions([self], what)
         if tracer is not None:
             tracer.written(self, key, given, what)
+
+    def _refuse_write(self, what: str) -> None:
+        """Raise RuntimeError where gradients flow through the Tensor."""
+        if self._op is not None:
+            raise RuntimeError(
+                f"{what}: expected a leaf, got the result of {self._op.__name__}, part of a graph. "
+                "Use .detach().clone() first, or tk.where to make a new Tensor"
+            )
+        if self._requires_grad and current_mode() != OFF:
+            raise RuntimeError(
+                f"{what}: expected a constant, got a leaf that requires grad. Write it under "
+                "`with no_grad():`"
+            )
 
     def __setitem__(self, key: Any, value: Any) -> None:
         self._overwrite(plain_key(key), value, "t[...] = ...")
@@ -547,6 +615,72 @@ class Tensor(Node):
         """
         return self.fill_(0)
 
+    add_ = _written_by("add", "x + other")
+    sub_ = subtract_ = _written_by("sub", "x - other")
+    mul_ = multiply_ = _written_by("mul", "x other")
+    div_ = divide_ = true_divide_ = _written_by("div", "x / other")
+    pow_ = _written_by("pow", "x^other")
+    remainder_ = _written_by("remainder", "x - other floor(x / other)")
+    addcmul_ = _written_by("addcmul", "x + value a b")
+    addcdiv_ = _written_by("addcdiv", "x + value a / b")
+    addmm_ = _written_by("addmm", "beta x + alpha a b")
+    lerp_ = _written_by("lerp", "x + weight (end - x)")
+    clamp_ = clip_ = _written_by("clamp", "x limited to [min, max]")
+    masked_fill_ = _written_by("masked_fill", "`value` where `mask` holds")
+    nan_to_num_ = _written_by("nan_to_num", "numbers in place of NaN and infinities")
+    abs_ = absolute_ = _written_by("abs", "|x|")
+    neg_ = negative_ = _written_by("neg", "-x")
+    exp_, log_ = _written_by("exp", "e^x"), _written_by("log", "log(x)")
+    sqrt_, square_ = _written_by("sqrt", "sqrt(x)"), _written_by("square", "x^2")
+    reciprocal_ = _written_by("reciprocal", "1 / x")
+    sin_, cos_ = _written_by("sin", "sin(x)"), _written_by("cos", "cos(x)")
+    tanh_, sigmoid_ = _written_by("tanh", "tanh(x)"), _written_by("sigmoid", "1 / (1 + e^-x)")
+    relu_ = _written_by("relu", "max(x, 0)")
+    floor_, ceil_ = _written_by("floor", "floor(x)"), _written_by("ceil", "ceil(x)")
+    round_, trunc_ = _written_by("round", "x rounded"), _written_by("trunc", "trunc(x)")
+    sign_ = _written_by("sign", "the sign of x")
+    tril_ = _written_by("tril", "the lower triangle of x")
+    triu_ = _written_by("triu", "the upper triangle of x")
+    scatter_ = _written_by("scatter", "x with `src` at an index")
+    scatter_add_ = _written_by("scatter_add", "x with `src` added at an index")
+    scatter_reduce_ = _written_by("scatter_reduce", "x with `src` reduced into it")
+
+    def uniform_(
+        self, low: builtins.float = 0.0, high: builtins.float = 1.0, *, generator: Any = None
+    ) -> Tensor:
+        """Overwrite with uniform random numbers on [low, high), and return the Tensor.
+
+        generator: a np.random.Generator, the default one if none is given.
+        Raises RuntimeError for a computed Tensor, and for a leaf that requires grad outside
+            `no_grad()`; TypeError for integers. Source: torch.Tensor.uniform_.
+
+        >>> tk.zeros(2, 3).uniform_(-1, 1).shape
+        (2, 3)
+        """
+        from tinygrad_kr.random import rand
+
+        drawn = rand(self.shape, generator=generator, dtype=self.dtype)
+        self._overwrite(..., drawn * (high - low) + low, "uniform_")
+        return self
+
+    def normal_(
+        self, mean: builtins.float = 0.0, std: builtins.float = 1.0, *, generator: Any = None
+    ) -> Tensor:
+        """Overwrite with normal random numbers of a mean and standard deviation; return the Tensor.
+
+        generator: a np.random.Generator, the default one if none is given.
+        Raises RuntimeError for a computed Tensor, and for a leaf that requires grad outside
+            `no_grad()`; TypeError for integers. Source: torch.Tensor.normal_.
+
+        >>> tk.zeros(2, 3).normal_(0, 0.01).shape
+        (2, 3)
+        """
+        from tinygrad_kr.random import randn
+
+        drawn = randn(self.shape, generator=generator, dtype=self.dtype)
+        self._overwrite(..., drawn * std + mean, "normal_")
+        return self
+
     __iadd__ = _in_place(elementwise.add, "+=")
     __isub__ = _in_place(elementwise.subtract, "-=")
     __imul__ = _in_place(elementwise.multiply, "*=")
@@ -562,11 +696,9 @@ class Tensor(Node):
         return np.array(self._data, dtype=dtype, copy=copy)
 
     def __array_ufunc__(self, ufunc: np.ufunc, method: str, *inputs: Any, **kwargs: Any) -> Any:
-        if kwargs.pop("out", None) is not None:
-            raise TypeError(
-                f"np.{ufunc.__name__}: expected no `out=` (or `a += t`), got one, and an ndarray "
-                "has no history. Make a new Tensor, or use .detach().numpy()"
-            )
+        out = kwargs.pop("out", None)
+        if out is not None:
+            return _into_arrays(ufunc, method, inputs, out, kwargs)
         table = _numpy_functions()
         function = table.get(ufunc)
         if method != "__call__":
@@ -574,10 +706,8 @@ class Tensor(Node):
         if function is None or kwargs.keys() - {"axis", "keepdims"}:
             extra = f" with {', '.join(kwargs)}" if function is not None else ""
             dot = "" if method == "__call__" else f".{method}"
-            raise TypeError(
-                f"np.{ufunc.__name__}{dot}{extra} is not supported on Tensors. Use "
-                ".detach().numpy() where no gradient is needed"
-            )
+            name, fix = _name_and_fix(ufunc)
+            raise TypeError(f"{name}{dot}{extra} is not supported on Tensors. {fix}")
         return function(*inputs, **kwargs)
 
     def __array_function__(
@@ -617,7 +747,9 @@ class Tensor(Node):
 
     def _copy_into(self, copy: Tensor) -> None:
         if self._op is not None:
-            raise RuntimeError("deepcopy: expected a leaf, got a computed Tensor. Use .clone()")
+            raise RuntimeError(
+                "copy: expected a leaf, got a computed Tensor. Use .detach() or .clone()"
+            )
         _escapes("copy")
         Tensor.__init__(copy, self._data.copy("K"), requires_grad=self._requires_grad)
         gradient = self._grad  # once: another thread may set it to None meanwhile
@@ -655,24 +787,55 @@ class Tensor(Node):
 
     # -------------------------------------------------------------- methods: elementwise
 
-    abs, neg = elementwise.absolute, elementwise.negative
-    sign = elementwise.sign
-    exp, expm1 = elementwise.exp, elementwise.expm1
+    abs = absolute = elementwise.absolute
+    neg = negative = elementwise.negative
+    positive, sign, reciprocal = elementwise.positive, elementwise.sign, elementwise.reciprocal
+    exp, exp2, expm1 = elementwise.exp, elementwise.exp2, elementwise.expm1
     log, log1p = elementwise.log, elementwise.log1p
     log2, log10 = elementwise.log2, elementwise.log10
     sqrt, square = elementwise.sqrt, elementwise.square
     sin, cos, tan = elementwise.sin, elementwise.cos, elementwise.tan
-    arcsin, arccos, arctan = elementwise.arcsin, elementwise.arccos, elementwise.arctan
-    arctan2 = elementwise.arctan2
+    arcsin = asin = elementwise.arcsin
+    arccos = acos = elementwise.arccos
+    arctan = atan = elementwise.arctan
+    arctan2 = atan2 = elementwise.arctan2
     sinh, cosh, tanh = elementwise.sinh, elementwise.cosh, elementwise.tanh
+    arcsinh = asinh = elementwise.arcsinh
+    arccosh = acosh = elementwise.arccosh
+    arctanh = atanh = elementwise.arctanh
+    deg2rad, rad2deg, sinc = elementwise.deg2rad, elementwise.rad2deg, elementwise.sinc
     sigmoid, softplus = elementwise.sigmoid, elementwise.softplus
     relu, erf = elementwise.relu, elementwise.erf
-    maximum, minimum = elementwise.maximum, elementwise.minimum
     floor, ceil = elementwise.floor, elementwise.ceil
+    trunc = fix = elementwise.trunc
     isnan, isinf, isfinite = elementwise.isnan, elementwise.isinf, elementwise.isfinite
-    pow = elementwise.power
 
-    def softmax(self, dim: int, dtype: Any = None) -> Tensor:
+    add, sub, subtract = array_elementwise.add, array_elementwise.sub, array_elementwise.subtract
+    div, divide = array_elementwise.div, array_elementwise.divide
+    mul = multiply = elementwise.multiply
+    true_divide = elementwise.divide
+    pow = elementwise.power
+    remainder, fmod = elementwise.remainder, elementwise.fmod
+    floor_divide = elementwise.floor_divide
+    maximum, minimum = elementwise.maximum, elementwise.minimum
+    fmax, fmin = elementwise.fmax, elementwise.fmin
+    hypot, logaddexp = elementwise.hypot, elementwise.logaddexp
+    copysign, heaviside = elementwise.copysign, elementwise.heaviside
+    eq, ne = elementwise.equal, elementwise.not_equal
+    not_equal = elementwise.not_equal
+    lt = less = elementwise.less
+    le = less_equal = elementwise.less_equal
+    gt = greater = elementwise.greater
+    ge = greater_equal = elementwise.greater_equal
+    logical_and, logical_or = elementwise.logical_and, elementwise.logical_or
+    logical_xor, logical_not = elementwise.logical_xor, elementwise.logical_not
+    lerp = method(array_elementwise.lerp)
+    addcmul, addcdiv = method(array_elementwise.addcmul), method(array_elementwise.addcdiv)
+    nan_to_num = method(array_elementwise.nan_to_num)
+    isclose, allclose = method(comparison.isclose), method(comparison.allclose)
+
+    @either_name
+    def softmax(self, dim: int, dtype: Any = None, *, axis: int | None = None) -> Tensor:
         """The softmax along `dim`: e^x / sum(e^x), positive and with sum 1.
 
         dtype: a floating dtype to convert to first.
@@ -685,7 +848,8 @@ class Tensor(Node):
         """
         return _softmax(cast_floating(self, dtype, "softmax"), axis=dim)
 
-    def log_softmax(self, dim: int, dtype: Any = None) -> Tensor:
+    @either_name
+    def log_softmax(self, dim: int, dtype: Any = None, *, axis: int | None = None) -> Tensor:
         """The logarithm of `softmax` along `dim`: x - log(sum(e^x)).
 
         Finite where the softmax itself rounds to 0.
@@ -699,16 +863,6 @@ class Tensor(Node):
         Tensor([-1000.,     0.])
         """
         return _log_softmax(cast_floating(self, dtype, "log_softmax"), axis=dim)
-
-    def reciprocal(self) -> Tensor:
-        """1 / x, elementwise. Integers become float32.
-
-        Gradient: -g / x^2.
-
-        >>> tk.tensor([2.0, 4.0]).reciprocal()
-        Tensor([0.5 , 0.25])
-        """
-        return 1 / self  # type: ignore[no-any-return]
 
     def round(self, decimals: int = 0) -> Tensor:
         """The elements rounded to `decimals` places, halves to even.
@@ -747,6 +901,7 @@ class Tensor(Node):
         """
         return astype(self, dtype=np.dtype(dtype))
 
+    @without_device
     def to(self, dtype: Any) -> Tensor:
         """The Tensor in another dtype; itself where it has that dtype.
 
@@ -757,6 +912,24 @@ class Tensor(Node):
         Tensor([1., 2.])
         """
         return self if self._data.dtype == as_dtype(dtype) else self.astype(dtype)
+
+    def cuda(self, device: Any = None) -> Tensor:
+        """PyTorch's move to a GPU, which raises TypeError: there are no devices.
+
+        >>> tk.ones(2).cuda()
+        Traceback (most recent call last):
+        TypeError: to: expected a dtype, got the device 'cuda'. Leave it out: ...
+        """
+        return self.to("cuda")
+
+    def cpu(self) -> Tensor:
+        """PyTorch's move from a GPU, which raises TypeError: there are no devices.
+
+        >>> tk.ones(2).cpu()
+        Traceback (most recent call last):
+        TypeError: to: expected a dtype, got the device 'cpu'. Leave it out: ...
+        """
+        return self.to("cpu")
 
     def type_as(self, other: Tensor) -> Tensor:
         """The Tensor in the dtype of `other`; itself where it has that dtype.
@@ -802,12 +975,20 @@ class Tensor(Node):
 
     sum, mean, prod = reduction.sum, reduction.mean, reduction.prod
     max, min = method(array_indexing.max), method(array_indexing.min)
+    median, mode = method(array_indexing.median), method(array_indexing.mode)
+    cummax, cummin = method(array_indexing.cummax), method(array_indexing.cummin)
+    kthvalue = method(array_indexing.kthvalue)
     amax, amin = reduction.amax, reduction.amin
     var, std = reduction.var, reduction.std
     logsumexp = reduction.logsumexp
     argmax, argmin = reduction.argmax, reduction.argmin
     cumsum, cumprod = reduction.cumsum, reduction.cumprod
     any, all = reduction.any, reduction.all
+    count_nonzero = reduction.count_nonzero
+    nansum, nanmean = method(statistics.nansum), method(statistics.nanmean)
+    quantile = method(statistics.quantile)
+    cov, corrcoef = method(statistics.cov), method(statistics.corrcoef)
+    histc, histogram = method(statistics.histc), method(statistics.histogram)
 
     # -------------------------------------------------------------- methods: shape
 
@@ -817,7 +998,7 @@ class Tensor(Node):
     unflatten = method(array_shape.unflatten)
     transpose = method(array_shape.transpose)
     permute = method(array_shape.permute)
-    swapaxes = method(array_shape.swapaxes)
+    swapaxes = swapdims = method(array_shape.swapaxes)
     squeeze = method(array_shape.squeeze)
     unsqueeze = method(array_shape.unsqueeze)
     expand = method(array_shape.expand)
@@ -825,6 +1006,7 @@ class Tensor(Node):
     broadcast_to = method(array_shape.broadcast_to)
     flip = method(array_shape.flip)
     roll = method(array_shape.roll)
+    rot90 = method(array_shape.rot90)
     repeat = method(array_shape.repeat)
     tile = method(array_shape.tile)
     repeat_interleave = method(array_shape.repeat_interleave)
@@ -842,18 +1024,24 @@ class Tensor(Node):
 
     take = method(array_indexing.take)
     gather = method(array_indexing.gather)
+    scatter = method(array_indexing.scatter)
     scatter_add = method(array_indexing.scatter_add)
+    scatter_reduce = method(array_indexing.scatter_reduce)
     index_select = method(array_indexing.index_select)
     take_along_axis = method(array_indexing.take_along_axis)
     sort = method(array_indexing.sort)
     argsort = method(array_indexing.argsort)
     topk = method(array_indexing.topk)
     nonzero = method(array_indexing.nonzero)
+    unique = method(array_indexing.unique)
     triu = method(array_indexing.triu)
     tril = method(array_indexing.tril)
     diag = method(array_indexing.diag)
     matmul = matmul
+    mm, bmm = method(array_products.mm), method(array_products.bmm)
+    mv, addmm = method(array_products.mv), method(array_products.addmm)
 
+    @either_name
     def norm(
         self,
         p: Any = "fro",
@@ -874,7 +1062,7 @@ class Tensor(Node):
         """
         from tinygrad_kr.linalg import p_norm
 
-        return p_norm(self, p, axis, keepdims, dim=dim, keepdim=keepdim)  # type: ignore[no-any-return]
+        return p_norm(self, p, axis, keepdims)  # type: ignore[no-any-return]
 
     def outer(self, other: Any) -> Tensor:
         """y[i, j] = x[i] other[j], of the flattened arrays.
@@ -902,6 +1090,38 @@ class Tensor(Node):
 
 
 make_results_of(Tensor)
+
+
+_INSTEAD = {"erf": "tk.erf", "expit": "tk.sigmoid", "log_expit": "F.logsigmoid"}
+"""What to write for a ufunc of `scipy.special`."""
+
+
+def _name_and_fix(ufunc: np.ufunc) -> tuple[str, str]:
+    """The name of a ufunc that is not served, and what to write instead of it."""
+    plain = ".detach().numpy() where no gradient is needed"
+    if getattr(np, ufunc.__name__, None) is ufunc:
+        return f"np.{ufunc.__name__}", f"Use {plain}"
+    instead = _INSTEAD.get(ufunc.__name__)
+    fix = f"Use {instead}(t), or {plain}" if instead else f"Use {plain}"
+    return f"scipy.special.{ufunc.__name__}" if instead else ufunc.__name__, fix
+
+
+def _into_arrays(
+    ufunc: np.ufunc, method: str, inputs: Any, out: tuple[Any, ...], options: dict[str, Any]
+) -> Any:
+    """`array -= t`: NumPy's ufunc writes into an ndarray where no Tensor has a history."""
+    given = [x for x in inputs if isinstance(x, Node)]
+    if any(isinstance(array, Node) for array in out) or (
+        current_mode() != OFF and any(x._requires_grad for x in given)
+    ):
+        raise TypeError(
+            f"np.{ufunc.__name__}: expected no `out=` (or `a += t`) beside a Tensor that requires "
+            "grad, got one, and an ndarray has no history. Make a new Tensor, or write the "
+            "Tensor's .detach()"
+        )
+    _escapes("an ndarray that is written")
+    arrays = [x._data if isinstance(x, Node) else x for x in inputs]
+    return getattr(ufunc, method)(*arrays, out=out[0] if len(out) == 1 else out, **options)
 
 
 def _assigned_by_index(frame: FrameType) -> bool:

@@ -12,6 +12,7 @@ from numpy import ndarray
 
 from tinygrad_kr import (
     Tensor,
+    cdist,
     grad,
     hessian,
     hvp,
@@ -519,3 +520,38 @@ def test_bad_input_names_the_operation(
     with pytest.raises(error) as raised:
         call(leaf(normal(2, 3)))
     assert said in str(raised.value)
+
+
+# ------------------------------------------------------------------ distances
+
+
+@pytest.mark.parametrize("p", [0.5, 1, 1.5, 2.0, 3, np.inf])
+@pytest.mark.parametrize("sizes", [((3, 2), (4, 2)), ((2, 1, 3, 2), (3, 1, 2)), ((2, 0), (3, 0))])
+def test_cdist(p: float, sizes: tuple[tuple[int, ...], ...]) -> None:
+    a, b = (normal(*size) for size in sizes)
+    found = cdist(leaf(a), leaf(b), p)
+    pairs = np.abs(a[..., :, None, :] - b[..., None, :, :])
+    expected = pairs.max(-1, initial=0) if p == np.inf else (pairs**p).sum(-1) ** (1 / p)
+    assert found.shape == expected.shape
+    np.testing.assert_allclose(found.data, expected, rtol=1e-12, atol=1e-12)
+    if a.size:
+        check_grads(lambda a, b: cdist(a, b, p), (a, b), order=2, rtol=1e-5, atol=1e-7)
+
+
+def test_cdist_counts_for_p_0_and_is_accurate_for_near_rows() -> None:
+    a = np.array([[1.0, 2.0], [3.0, 2.0]])
+    assert cdist(Tensor(a), Tensor(a), 0).tolist() == [[0.0, 1.0], [1.0, 0.0]]
+    near = np.float32([[1000.0, 1000.0]])
+    assert cdist(Tensor(near), Tensor(near + np.float32(0.0625))).item() == np.float32(
+        0.0625 * np.sqrt(2)
+    )
+    x = leaf(a)
+    cdist(x, x).sum().backward()
+    assert gradient_of(x).tolist() == [[-2.0, 0.0], [2.0, 0.0]]
+
+
+def test_cdist_refuses_what_does_not_fit() -> None:
+    x = Tensor(normal(3, 2))
+    for a, b, p in ((x, x.T, 2), (x[0], x, 2), (x, x, -1)):
+        with pytest.raises(ValueError, match="cdist: expected rows of one size and p of at least"):
+            cdist(a, b, p)

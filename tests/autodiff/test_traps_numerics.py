@@ -143,8 +143,8 @@ def test_ties_of_an_index_take_one_index() -> None:
     assert x.grad is not None
     assert x.grad.tolist() == [0.0, 1.0, 0.0]
     same(gradient(lambda x: x.topk(1)[0], 2.0, 1.0, 2.0), [1, 0, 0])
-    same(gradient(lambda x: x.max(axis=0, return_indices=True).values, 1.0, 2.0, 2.0), [0, 1, 0])
-    same(gradient(lambda x: x.min(axis=0, return_indices=True).values, 2.0, 1.0, 1.0), [0, 1, 0])
+    same(gradient(lambda x: x.max(dim=0).values, 1.0, 2.0, 2.0), [0, 1, 0])
+    same(gradient(lambda x: x.min(dim=0).values, 2.0, 1.0, 1.0), [0, 1, 0])
 
 
 def test_max_of_nan_is_nan_and_its_gradient_goes_there() -> None:

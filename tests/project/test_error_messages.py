@@ -23,6 +23,7 @@ ARGUMENTS: dict[str, tuple[Any, ...]] = {
     "cross": (ONES,),
     "gather": (7, [[0]]),
     "index_select": (7, [0]),
+    "kthvalue": (1,),
     "maxout": (1,),
     "moveaxis": (7, 0),
     "repeat_interleave": (2,),
@@ -33,6 +34,7 @@ ARGUMENTS: dict[str, tuple[Any, ...]] = {
     "take": ([0],),
     "take_along_axis": ([[0]],),
     "topk": (1,),
+    "transpose": (7, 0),
     "unflatten": (7, (1, 1)),
     "vecdot": (ONES,),
 }

@@ -424,6 +424,13 @@ SAMPLES: dict[str, list[Sample]] = {
         sample(np.array([5.3, -5.3, 0.7]), np.array([2.0, 2.0, -0.5])),
         sample(draw(), 0.7),
     ],
+    "fmod": [
+        sample(np.array([5.3, -5.3, 0.7]), np.array([2.0, 2.0, -0.5])),
+        sample(draw(2, 1), np.array([0.3, 7.0])),
+        sample(draw(), 0.7),
+    ],
+    "copysign": [*binary(), Sample((np.zeros(2), np.array([0.0, -0.0])), smooth=False)],
+    "heaviside": [*binary(), sample(np.array([0, 1, -1]), draw(3))],
     "negative": unary(),
     "positive": unary(),
     "absolute": unary(),
@@ -559,6 +566,7 @@ SAMPLES: dict[str, list[Sample]] = {
         *reductions(p=2.5, least=0.01)[2:7],
         sample(draw(3, 0), p=3.0, axis=0),
     ],
+    "median_": [sample(distinct(*shape)) for shape in ((2, 3), (5,), (1,), ())],
     "argmax_": [sample(distinct(2, 3), axis=axis) for axis in (None, 0, -1)],
     "argmin_": [sample(distinct(2, 3), axis=axis) for axis in (None, 0, -1)],
     "any_": [*reductions(values=choices), *EMPTY],
@@ -625,6 +633,28 @@ SAMPLES: dict[str, list[Sample]] = {
         sample(draw(2, 4), indices=along((3, 4), 0, 2), axis=0, shape=(3, 4)),
         sample(draw(3, 5), indices=along((3, 4), 1, 5), axis=-1, shape=(3, 4)),
         sample(draw(2, 3), indices=along((2, 4), 1, 3), axis=1, shape=(3, 4)),
+    ],
+    **{
+        name: [
+            sample(draw(3, 4), *[draw(*index.shape)] * (name == "put_along_axis"), **at)
+            for index in (along((3, 4), 1, 6), along((2, 4), 1, 3), np.zeros((3, 0), np.int64))
+            for at in [{"indices": index, "axis": 1}]
+        ]
+        for name in ("put_along_axis", "clear_along_axis", "take_winners")
+    },
+    "extreme_along_axis": [
+        sample(distinct(3, 4), distinct(3, 6) + 0.05, indices=along((3, 4), 1, 6), axis=1, **mode)
+        for mode in (
+            {"largest": largest, "include_self": include_self}
+            for largest in (True, False)
+            for include_self in (True, False)
+        )
+    ],
+    "searchsorted": [
+        sample(np.array([-1.0, 0.0, 0.5, 2.0]), draw(2, 3), side="left"),
+        sample(
+            np.array([[-1.0, 0.5], [0.0, 1.0]]), np.array([[0.5, 0.0], [1.0, 2.0]]), side="right"
+        ),
     ],
     **{
         name: [sample(draw(3, 4), k=k) for k in (0, 1, -2)]
@@ -864,6 +894,37 @@ def _add_along_axis(g: ndarray, indices: ndarray, axis: int, shape: tuple[int, .
     return x
 
 
+def _put_along_axis(x: ndarray, src: ndarray, indices: ndarray, axis: int) -> ndarray:
+    y = x.copy()
+    for at in np.ndindex(indices.shape):
+        y[(*at[:axis], indices[at], *at[axis + 1 :])] = src[at]
+    return y
+
+
+def _take_winners(x: ndarray, indices: ndarray, axis: int) -> ndarray:
+    """The adjoint of what `src` is to `put_along_axis`."""
+    return _adjoint(
+        lambda src: _put_along_axis(np.zeros_like(x), src, indices, axis), indices.shape, x
+    )
+
+
+def _extreme_along_axis(
+    x: ndarray, src: ndarray, indices: ndarray, axis: int, largest: bool, include_self: bool
+) -> ndarray:
+    y, better = x.copy(), max if largest else min
+    met = set()
+    for at in np.ndindex(indices.shape):
+        place = (*at[:axis], indices[at] % x.shape[axis], *at[axis + 1 :])
+        y[place] = better(y[place], src[at]) if include_self or place in met else src[at]
+        met.add(place)
+    return y
+
+
+def _searchsorted(ordered: ndarray, values: ndarray, side: str) -> ndarray:
+    below = np.less if side == "left" else np.less_equal
+    return np.asarray(below(ordered[..., None, :], values[..., None]).sum(-1))
+
+
 def _take_along_axis(x: ndarray, indices: ndarray, axis: int) -> ndarray:
     y = np.empty(indices.shape, x.dtype)
     for place in np.ndindex(indices.shape):
@@ -1014,6 +1075,7 @@ REFERENCES: dict[str, Callable[..., Any]] = {
     "p_norm_": lambda x, p, least=0.0, **params: np.maximum(
         np.sum(np.abs(x) ** p, **params) ** (1 / p), least
     ),
+    "median_": lambda x: np.asarray(np.sort(x, None)[(x.size - 1) // 2]),
     "argmax_": np.argmax,
     "argmin_": np.argmin,
     "any_": np.any,
@@ -1035,6 +1097,13 @@ REFERENCES: dict[str, Callable[..., Any]] = {
     "index_add": _index_add,
     "take_along_axis": _take_along_axis,
     "add_along_axis": _add_along_axis,
+    "put_along_axis": _put_along_axis,
+    "clear_along_axis": lambda x, indices, axis: _put_along_axis(
+        x, np.zeros(indices.shape), indices, axis
+    ),
+    "take_winners": _take_winners,
+    "extreme_along_axis": _extreme_along_axis,
+    "searchsorted": _searchsorted,
     "triu": np.triu,
     "tril": np.tril,
     "diagonal": np.diagonal,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from tinygrad_kr.arrays.operands import floating, operands
+from tinygrad_kr.arrays.operands import either_name, floating, operands
 from tinygrad_kr.arrays.shape import moveaxis
 from tinygrad_kr.ops import linalg, shape
 from tinygrad_kr.ops.axes import axis_index, axis_indices
@@ -13,6 +13,7 @@ from tinygrad_kr.ops.window import unfold
 __all__ = ["convolve", "diff", "gradient", "trapezoid"]
 
 
+@either_name
 def diff(
     x: Any,
     n: int = 1,
@@ -33,7 +34,6 @@ def diff(
     >>> tk.diff(tk.tensor([1.0, 4.0, 9.0]))
     Tensor([3., 5.])
     """
-    axis = axis if dim is None else dim
     x = operands(x)[0]
     if n == 0:
         return x
@@ -61,6 +61,7 @@ def _widened(part: Any, size: tuple[int, ...], axis: int) -> Any:
     return shape.broadcast_to(part, shape=tuple(thin))
 
 
+@either_name
 def gradient(
     x: Any, *, spacing: Any = 1.0, axis: Any = None, dim: Any = None, edge_order: int = 1
 ) -> tuple[Any, ...]:
@@ -77,7 +78,6 @@ def gradient(
     (Tensor([1., 2., 3.]),)
     """
     x = floating(operands(x)[0])
-    axis = axis if dim is None else dim
     axes = axis_indices(range(x.ndim) if axis is None else axis, x.ndim, "gradient")
     spacings = spacing if isinstance(spacing, list | tuple) else [spacing] * len(axes)
     if len(spacings) != len(axes):
@@ -111,6 +111,7 @@ def _slopes(x: Any, axis: int, spacing: Any, edge_order: int) -> Any:
     return moveaxis(shape.concatenate(first, inside, last, axis=-1), -1, axis)
 
 
+@either_name
 def trapezoid(
     y: Any, x: Any = None, dx: Any = 1.0, axis: int = -1, *, dim: int | None = None
 ) -> Any:
@@ -125,7 +126,6 @@ def trapezoid(
     >>> tk.trapezoid(tk.tensor([0.0, 1.0, 4.0]))
     Tensor(3.)
     """
-    axis = axis if dim is None else dim
     y = operands(y)[0]
     axis = axis_index(axis, y.ndim, "trapezoid")
     if x is not None:

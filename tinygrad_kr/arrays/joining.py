@@ -8,12 +8,13 @@ from typing import Any
 import numpy as np
 
 from tinygrad_kr.arrays.indexing import take
-from tinygrad_kr.arrays.operands import list_of, operands
+from tinygrad_kr.arrays.operands import either_name, list_of, operands
 from tinygrad_kr.ops import shape
 
-__all__ = ["broadcast_tensors", "cat", "concatenate", "meshgrid", "pad", "stack"]
+__all__ = ["broadcast_tensors", "cat", "concat", "concatenate", "meshgrid", "pad", "stack"]
 
 
+@either_name
 def concatenate(tensors: Iterable[Any], axis: int | None = 0, *, dim: int | None = None) -> Any:
     """The Tensors one after the other along `axis`, flattened first for None.
 
@@ -24,13 +25,13 @@ def concatenate(tensors: Iterable[Any], axis: int | None = 0, *, dim: int | None
     >>> tk.concatenate([tk.tensor([1, 2]), tk.tensor([3])])
     Tensor([1, 2, 3])
     """
-    axis = axis if dim is None else dim
     return shape.concatenate(*list_of(tensors, "concatenate"), axis=axis)
 
 
-cat = concatenate
+cat = concat = concatenate
 
 
+@either_name
 def stack(tensors: Iterable[Any], axis: int = 0, *, dim: int | None = None) -> Any:
     """Tensors of one shape side by side along a new axis.
 
@@ -42,7 +43,7 @@ def stack(tensors: Iterable[Any], axis: int = 0, *, dim: int | None = None) -> A
     Tensor([[1, 2],
             [3, 4]])
     """
-    return shape.stack(*list_of(tensors, "stack"), axis=axis if dim is None else dim)
+    return shape.stack(*list_of(tensors, "stack"), axis=axis)
 
 
 def broadcast_tensors(*tensors: Any) -> tuple[Any, ...]:

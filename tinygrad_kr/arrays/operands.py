@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+import math
+import warnings
 from collections.abc import Callable
 from functools import wraps
+from types import CodeType
 from typing import Any, ParamSpec, TypeVar
 
 import numpy as np
 from numpy import ndarray
 from numpy.exceptions import AxisError
 
-from tinygrad_kr.ops.node import Node
+from tinygrad_kr.ops.node import Node, user_frame
 from tinygrad_kr.ops.op import astype, common_dtype, refuse_masked
 from tinygrad_kr.ops.tracing import tracers
 
 P = ParamSpec("P")
 R = TypeVar("R")
+Call = tuple[tuple[Any, ...], dict[str, Any]]  # the arguments of a call, by position and by name
 
 
 def operands(*values: Any) -> list[Any]:
@@ -94,9 +98,128 @@ def cast_floating(x: Any, dtype: Any, name: str) -> Any:
     return astype(x, dtype=np.dtype(dtype))
 
 
+# ------------------------------------------------------------------ names of arguments
+
+_SYNONYMS = (
+    ("axis", "dim", "axes", "dims"),
+    ("keepdims", "keepdim"),
+    ("axis1", "dim1"),
+    ("axis2", "dim2"),
+    ("shift", "shifts"),
+)
+"""What NumPy and PyTorch call one argument."""
+
+
+class EitherName:
+    """The synonyms in the signature of a function, and a call in the names that it reads.
+
+    It reads the first synonym of its signature; `others` are moved there. The first may be `*axes`.
+    """
+
+    def __init__(self, function: Callable[..., Any]) -> None:
+        self.name = function.__qualname__.removesuffix(".__init__")
+        code = function.__code__
+        names = _parameters(code)
+        self.position = {name: i for i, name in enumerate(code.co_varnames[: code.co_argcount])}
+        self.variadic = names[0] if code.co_flags & _VARIADIC else ""
+        if self.variadic:
+            self.position[self.variadic] = code.co_argcount
+        self.first = {
+            other: found[0]
+            for synonyms in _SYNONYMS
+            if (found := [name for name in names if name in synonyms])
+            for other in (found if found[0] == self.variadic else found[1:])
+        }
+        self.others = frozenset(self.first)
+
+    def __call__(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Call:
+        """Raises TypeError where an argument is given by two names."""
+        moved: dict[str, Any] = {}
+        for name, value in kwargs.items():
+            first = self.first.get(name, name)
+            without_name = len(args) > self.position.get(first, math.inf)
+            if first in moved or without_name:
+                given = ["one without a name"] if without_name else []
+                given += [n for n in kwargs if self.first.get(n, n) == first]
+                raise TypeError(
+                    f"{self.name}: expected {first} once, got {' and '.join(given)}. Leave one out"
+                )
+            moved[first] = value
+        if self.variadic in moved:
+            args = (*args, moved.pop(self.variadic))
+        return args, moved
+
+
+_VARIADIC = 0x04
+"""Flag of a code object: it takes *args."""
+
+
+def _parameters(code: CodeType) -> list[str]:
+    """The names of parameters, `*args` first, then in the order of the signature."""
+    count = code.co_argcount + code.co_kwonlyargcount
+    variadic = code.co_varnames[count : count + 1] if code.co_flags & _VARIADIC else ()
+    return [*variadic, *code.co_varnames[:count]]
+
+
+def either_name(function: Callable[P, R]) -> Callable[P, R]:
+    """Let a function take an argument by NumPy's or by PyTorch's name: `axis` or `dim`.
+
+    Its signature has both; the function reads the first. TypeError where both are given.
+    """
+    call = EitherName(function)
+    others = call.others
+
+    @wraps(function)
+    def with_either(*args: P.args, **kwargs: P.kwargs) -> R:
+        if kwargs and not others.isdisjoint(kwargs):
+            args, kwargs = call(args, kwargs)  # type: ignore[assignment]
+        return function(*args, **kwargs)
+
+    return with_either
+
+
+def without_device(function: Callable[P, R]) -> Callable[P, R]:
+    """Say what to write for PyTorch's `device=`; None is accepted, as there."""
+
+    @wraps(function)
+    def on_cpu(*args: P.args, **kwargs: P.kwargs) -> R:
+        if "device" in kwargs and (device := kwargs.pop("device")) is not None:
+            constructs = function.__name__ == "__init__"
+            name = type(args[0]).__name__ if constructs else function.__qualname__
+            raise TypeError(
+                f"{name}: expected no device, got {device!r}. Leave it out: all is in NumPy arrays "
+                "on the CPU"
+            )
+        return function(*args, **kwargs)
+
+    return on_cpu
+
+
+def warn_user(message: str, category: type[Warning] = DeprecationWarning) -> None:
+    """A warning at the user's line."""
+    frame = user_frame()
+    if frame is not None:
+        warnings.warn_explicit(
+            message,
+            category,
+            frame.f_code.co_filename,
+            frame.f_lineno,
+            frame.f_globals.get("__name__"),
+            frame.f_globals.setdefault("__warningregistry__", {}),
+        )
+
+
+# ------------------------------------------------------------------ dtypes
+
+
 def floating(x: Any) -> Any:
     """Integers as float32."""
     return x if x.dtype.kind == "f" else x.astype(np.float32)
+
+
+def cast(x: Any, dtype: Any) -> Any:
+    """`x` in a dtype; as it is for None."""
+    return x if dtype is None else astype(operands(x)[0], dtype=np.dtype(dtype))
 
 
 def as_array(data: Any, dtype: Any = None) -> ndarray:

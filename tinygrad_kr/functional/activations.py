@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from tinygrad_kr.arrays.operands import cast_floating, number_as_vector
+from tinygrad_kr.arrays.operands import cast_floating, either_name, number_as_vector
 from tinygrad_kr.ops import elementwise, network, reduction
 from tinygrad_kr.ops.axes import axis_index
 from tinygrad_kr.ops.elementwise import absolute, expm1, where, where_or_zero
@@ -192,7 +192,8 @@ _softmax = number_as_vector(network.softmax)
 _log_softmax = number_as_vector(network.log_softmax)
 
 
-def softmax(input: Any, dim: int, dtype: Any = None) -> Any:
+@either_name
+def softmax(input: Any, dim: int, dtype: Any = None, *, axis: int | None = None) -> Any:
     """exp(x) / sum(exp(x)) along `dim`: probabilities that sum to 1, without overflow.
 
     input: floats of any shape; the result has the same shape.
@@ -208,7 +209,8 @@ def softmax(input: Any, dim: int, dtype: Any = None) -> Any:
     return _softmax(cast_floating(input, dtype, "softmax"), axis=dim)
 
 
-def log_softmax(input: Any, dim: int, dtype: Any = None) -> Any:
+@either_name
+def log_softmax(input: Any, dim: int, dtype: Any = None, *, axis: int | None = None) -> Any:
     """log(softmax(x)) along `dim`, finite where the softmax underflows.
 
     input: floats of any shape; the result has the same shape.
@@ -222,7 +224,8 @@ def log_softmax(input: Any, dim: int, dtype: Any = None) -> Any:
     return _log_softmax(cast_floating(input, dtype, "log_softmax"), axis=dim)
 
 
-def softmin(input: Any, dim: int, dtype: Any = None) -> Any:
+@either_name
+def softmin(input: Any, dim: int, dtype: Any = None, *, axis: int | None = None) -> Any:
     """softmax(-x) along `dim`: the smallest element gets the largest probability.
 
     input: floats of any shape; the result has the same shape.
@@ -237,7 +240,8 @@ def softmin(input: Any, dim: int, dtype: Any = None) -> Any:
     return softmax(-cast_floating(input, dtype, "softmin"), dim)
 
 
-def maxout(input: Any, pieces: int, dim: int = -1) -> Any:
+@either_name
+def maxout(input: Any, pieces: int, dim: int = -1, *, axis: int | None = None) -> Any:
     """The largest of every `pieces` neighbours along `dim`.
 
     input: (..., units x pieces, ...), the result (..., units, ...). A unit on top of a linear layer

@@ -8,6 +8,7 @@ from typing import Any
 
 from tinygrad_kr.arrays import reduction
 from tinygrad_kr.arrays.joining import broadcast_tensors
+from tinygrad_kr.arrays.operands import either_name
 from tinygrad_kr.linalg import vector_norm
 from tinygrad_kr.ops import network
 from tinygrad_kr.ops.axes import axis_index
@@ -164,7 +165,10 @@ def group_norm(
     return _scaled(y.reshape(input.shape), weight, bias, (channels, *[1] * (input.ndim - 2)))
 
 
-def normalize(input: Any, p: float = 2.0, dim: int = 1, eps: float = 1e-12) -> Any:
+@either_name
+def normalize(
+    input: Any, p: float = 2.0, dim: int = 1, eps: float = 1e-12, *, axis: int | None = None
+) -> Any:
     """x / max(||x||_p, eps) along `dim`: vectors of norm 1.
 
     input: any shape; the result has its shape. p: as `ord` of `tk.linalg.vector_norm`.
@@ -178,7 +182,10 @@ def normalize(input: Any, p: float = 2.0, dim: int = 1, eps: float = 1e-12) -> A
     return input / _norm_of_at_least(input, p, dim, eps)
 
 
-def cosine_similarity(x1: Any, x2: Any, dim: int = 1, eps: float = 1e-8) -> Any:
+@either_name
+def cosine_similarity(
+    x1: Any, x2: Any, dim: int = 1, eps: float = 1e-8, *, axis: int | None = None
+) -> Any:
     """x1 . x2 / (max(||x1||, eps) max(||x2||, eps)) along `dim`: the cosine of their angle.
 
     x1, x2: shapes that broadcast. dim: an axis of the common shape, which the result lacks.

@@ -11,7 +11,7 @@ import numpy as np
 from numpy import ndarray
 from numpy.lib.npyio import NpzFile
 
-from tinygrad_kr.arrays.operands import as_array, as_dtype
+from tinygrad_kr.arrays.operands import as_array, as_dtype, without_device
 from tinygrad_kr.grad_mode import no_grad
 from tinygrad_kr.nn.copying import deepcopied, rebuilt, refuse_unpicklable
 from tinygrad_kr.nn.error_path import locate
@@ -51,6 +51,12 @@ class Module:
     >>> Square()(tk.tensor([3.0]))
     Tensor([9.], op=multiply)
     """
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        """Let the package's own layers say what to write for PyTorch's `device=`."""
+        super().__init_subclass__(**options)
+        if cls.__module__.startswith("tinygrad_kr.") and "__init__" in vars(cls):
+            cls.__init__ = without_device(cls.__init__)  # type: ignore[method-assign]
 
     # Class defaults that an instance replaces on demand: a subclass need not call __init__.
     training: bool = True
@@ -313,6 +319,7 @@ class Module:
         function(self)
         return self
 
+    @without_device
     def to(self, dtype: Any) -> Self:
         """Convert the floating-point parameters, gradients and buffers to `dtype`, in place.
 
@@ -328,6 +335,14 @@ class Module:
                 tensor.data = tensor.data.astype(dtype)
                 tensor.grad = None if gradient is None else gradient.detach().astype(dtype)
         return self
+
+    def cuda(self, device: Any = None) -> Self:
+        """PyTorch's move to a GPU, which raises TypeError: there are no devices."""
+        return self.to("cuda")
+
+    def cpu(self) -> Self:
+        """PyTorch's move from a GPU, which raises TypeError: there are no devices."""
+        return self.to("cpu")
 
     def float(self) -> Self:
         """`to(np.float32)`."""

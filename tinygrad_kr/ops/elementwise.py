@@ -20,7 +20,8 @@ from tinygrad_kr.ops.op import Op, op
 __all__ = [
     "abs",
     "absolute",
-    "add",
+    "acos",
+    "acosh",
     "arccos",
     "arccosh",
     "arcsin",
@@ -28,27 +29,39 @@ __all__ = [
     "arctan",
     "arctan2",
     "arctanh",
+    "asin",
+    "asinh",
+    "atan",
+    "atan2",
+    "atanh",
     "cbrt",
     "ceil",
+    "copysign",
     "cos",
     "cosh",
     "deg2rad",
-    "divide",
+    "eq",
     "equal",
     "erf",
     "exp",
     "exp2",
     "expm1",
+    "fix",
     "floor",
     "floor_divide",
     "fmax",
     "fmin",
+    "fmod",
+    "ge",
     "greater",
     "greater_equal",
+    "gt",
+    "heaviside",
     "hypot",
     "isfinite",
     "isinf",
     "isnan",
+    "le",
     "less",
     "less_equal",
     "log",
@@ -60,12 +73,17 @@ __all__ = [
     "logical_not",
     "logical_or",
     "logical_xor",
+    "lt",
     "maximum",
     "minimum",
+    "mul",
     "multiply",
+    "ne",
     "neg",
     "negative",
     "not_equal",
+    "positive",
+    "pow",
     "power",
     "rad2deg",
     "reciprocal",
@@ -80,9 +98,9 @@ __all__ = [
     "softplus",
     "sqrt",
     "square",
-    "subtract",
     "tan",
     "tanh",
+    "true_divide",
     "trunc",
     "where",
 ]  # fmt: skip
@@ -165,10 +183,14 @@ divide    = op(np.true_divide, lambda g, y, a, b: g / b, lambda g, y, a, b: -g *
 remainder = op(np.remainder,   lambda g, y, a, b: g,     lambda g, y, a, b: -g * floor_divide(a, b),
     doc=_two(_COMMON, "remainder", "a - b floor(a / b), with the sign of b",
              "1 for a, -floor(a / b) for b", "[5.0, -5.0]; 3", "[2., 1.]"))
+fmod      = op(np.fmod,        lambda g, y, a, b: g,     lambda g, y, a, b: -g * rint((a - y) / b),
+    doc=_two(_COMMON, "fmod", "a - b trunc(a / b), with the sign of a",
+             "1 for a, -trunc(a / b) for b", "[5.0, -5.0]; 3", "[ 2., -2.]"))
 
 negative   = op(np.negative,   lambda g, y, x: -g, finite=True,
     doc=_one(_SAME, "negative", "-x", "-1", "[1.0, -2.0]", "[-1.,  2.]"))
-positive   = op(np.positive,   lambda g, y, x: g, finite=True)
+positive   = op(np.positive,   lambda g, y, x: g, finite=True,
+    doc=_one(_SAME, "positive", "x, as a copy", "1", "[1.0, -2.0]", "[ 1., -2.]"))
 absolute   = op(np.absolute,   lambda g, y, x: g * sign(x), numpy=[np.fabs],
     doc=_one(_SAME, "absolute", "|x|", "sign(x), 0 at 0", "[-2.0, 3.0]", "[2., 3.]"))
 square     = op(np.square,     lambda g, y, x: g * (2 * x),
@@ -254,13 +276,23 @@ ceil = op(np.ceil,
 trunc = op(np.trunc, numpy=[np.fix],
     doc=_one(_SAME, "trunc", "x without its fraction, rounded towards 0",
              _NONE, "[-1.5, 1.5]", "[-1.,  1.]"))
-rint = op(np.rint)
+rint: Op = op(np.rint)
 round = op(np.round, numpy=[np.around], like=lambda x, decimals=0: None,
     doc=_one(_SAME, "round", "x rounded to `decimals` places, halves to even",
              _NONE, "[0.5, 1.26]; 1", "[0.5, 1.3]"))
 floor_divide: Op = op(np.floor_divide,
     doc=_two(_COMMON, "floor_divide", "floor(a / b)", _NONE, "[5.0, -5.0]; 3", "[ 1., -2.]"))
 signbit = op(np.signbit)
+
+copysign: Op = op(np.copysign, lambda g, y, a, b: g * sign(a) * copysign(sign(a), b),
+                               lambda g, y, a, b: where_or_zero(g, False),
+    doc=_two(_QUOTIENT, "copysign", "|a| with the sign of b; that of -0.0 is minus",
+             "sign(a) times the sign of b for a, 0 at 0; 0 for b",
+             "[1.0, -2.0]; -1", "[-1., -2.]"))
+heaviside = op(np.heaviside,   lambda g, y, a, b: where_or_zero(g, False),
+                               lambda g, y, a, b: where_or_zero(g, a == 0),
+    doc=_two(_QUOTIENT, "heaviside", "step: 0 for a < 0, b for a = 0, 1 for a > 0",
+             "0 for a; 1 for b where a = 0, else 0", "[-1.0, 0.0, 2.0]; 0.5", "[0. , 0.5, 1. ]"))
 
 equal = op(np.equal,
     doc=_two(_TRUTH, "equal", "a == b", _NONE, "[1, 2, 3]; 2", "[False,  True, False]"))
@@ -658,4 +690,11 @@ logaddexp2 = op(np.logaddexp2, lambda g, y, a, b: g * _share(a, b, math.log(2)),
                                lambda g, y, a, b: g * _share(b, a, math.log(2)))
 # fmt: on
 
+# ------------------------------------------------------------------ PyTorch's other names
+
 abs, neg = absolute, negative
+mul, true_divide, pow = multiply, divide, power
+eq, ne, lt, le, gt, ge = equal, not_equal, less, less_equal, greater, greater_equal
+asin, acos, atan, atan2 = arcsin, arccos, arctan, arctan2
+asinh, acosh, atanh = arcsinh, arccosh, arctanh
+fix = trunc

@@ -128,6 +128,15 @@ def _min(x: ndarray, *, axis: Axis = None, keepdims: Any = False) -> Any:
     return np.minimum.reduce(x, axis=axis, keepdims=keepdims)
 
 
+def _median(x: ndarray) -> Any:
+    """The element in the middle, the lower of two; ties share the gradient evenly. NaN wins."""
+    if not x.size:
+        return np.full((), np.nan, x.dtype if x.dtype.kind == "f" else np.float32)
+    flat, middle = x.reshape(-1), (x.size - 1) // 2
+    ordered = np.partition(flat, (middle, x.size - 1))  # NaN comes last
+    return ordered[-1] if np.isnan(ordered[-1]) else ordered[middle]
+
+
 def _extreme(g: Any, y: Any, x: Any, axis: Axis, keepdims: bool) -> Any:
     winners = (x == _restored(y, x, axis, keepdims)) | isnan(x)
     ties = winners.sum(axis=axis, keepdims=True).astype(x.dtype)
@@ -139,6 +148,7 @@ max_ = op(_max, lambda g, y, x, axis=None, keepdims=False: _extreme(g, y, x, axi
           variable="max_")
 min_ = op(_min, lambda g, y, x, axis=None, keepdims=False: _extreme(g, y, x, axis, keepdims),
           variable="min_")
+median_ = op(_median, lambda g, y, x: _extreme(g, y, x, None, False), variable="median_")
 # fmt: on
 
 
