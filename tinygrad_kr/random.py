@@ -297,3 +297,40 @@ def _check_probabilities(p: ndarray) -> None:
 
 def __dir__() -> list[str]:
     return __all__
+
+
+# ------------------------------------------------------------------ methods
+
+
+def uniform_(self: Tensor, low: float = 0.0, high: float = 1.0, *, generator: Any = None) -> Tensor:
+    """Overwrite with uniform random numbers on [low, high), and return the Tensor.
+
+    generator: a np.random.Generator, the default one if none is given.
+    Raises RuntimeError for a computed Tensor, and for a leaf that requires grad outside
+        `no_grad()`; TypeError for integers. Source: torch.Tensor.uniform_.
+
+    >>> tk.zeros(2, 3).uniform_(-1, 1).shape
+    (2, 3)
+    """
+    drawn = rand(self.shape, generator=generator, dtype=self.dtype)
+    self._overwrite(..., drawn * (high - low) + low, "uniform_")
+    return self
+
+
+def normal_(self: Tensor, mean: float = 0.0, std: float = 1.0, *, generator: Any = None) -> Tensor:
+    """Overwrite with normal random numbers of a mean and standard deviation; return the Tensor.
+
+    generator: a np.random.Generator, the default one if none is given.
+    Raises RuntimeError for a computed Tensor, and for a leaf that requires grad outside
+        `no_grad()`; TypeError for integers. Source: torch.Tensor.normal_.
+
+    >>> tk.zeros(2, 3).normal_(0, 0.01).shape
+    (2, 3)
+    """
+    drawn = randn(self.shape, generator=generator, dtype=self.dtype)
+    self._overwrite(..., drawn * std + mean, "normal_")
+    return self
+
+
+Tensor.uniform_ = uniform_  # type: ignore[attr-defined]
+Tensor.normal_ = normal_  # type: ignore[attr-defined]

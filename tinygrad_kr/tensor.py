@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import builtins
 import sys
 from collections.abc import Callable, Iterator
 from functools import cache
@@ -644,42 +643,6 @@ class Tensor(Node):
     scatter_ = _written_by("scatter", "x with `src` at an index")
     scatter_add_ = _written_by("scatter_add", "x with `src` added at an index")
     scatter_reduce_ = _written_by("scatter_reduce", "x with `src` reduced into it")
-
-    def uniform_(
-        self, low: builtins.float = 0.0, high: builtins.float = 1.0, *, generator: Any = None
-    ) -> Tensor:
-        """Overwrite with uniform random numbers on [low, high), and return the Tensor.
-
-        generator: a np.random.Generator, the default one if none is given.
-        Raises RuntimeError for a computed Tensor, and for a leaf that requires grad outside
-            `no_grad()`; TypeError for integers. Source: torch.Tensor.uniform_.
-
-        >>> tk.zeros(2, 3).uniform_(-1, 1).shape
-        (2, 3)
-        """
-        from tinygrad_kr.random import rand
-
-        drawn = rand(self.shape, generator=generator, dtype=self.dtype)
-        self._overwrite(..., drawn * (high - low) + low, "uniform_")
-        return self
-
-    def normal_(
-        self, mean: builtins.float = 0.0, std: builtins.float = 1.0, *, generator: Any = None
-    ) -> Tensor:
-        """Overwrite with normal random numbers of a mean and standard deviation; return the Tensor.
-
-        generator: a np.random.Generator, the default one if none is given.
-        Raises RuntimeError for a computed Tensor, and for a leaf that requires grad outside
-            `no_grad()`; TypeError for integers. Source: torch.Tensor.normal_.
-
-        >>> tk.zeros(2, 3).normal_(0, 0.01).shape
-        (2, 3)
-        """
-        from tinygrad_kr.random import randn
-
-        drawn = randn(self.shape, generator=generator, dtype=self.dtype)
-        self._overwrite(..., drawn * std + mean, "normal_")
-        return self
 
     __iadd__ = _in_place(elementwise.add, "+=")
     __isub__ = _in_place(elementwise.subtract, "-=")

@@ -227,7 +227,7 @@ def transpose(
         axes = (dim0, dim1)
     order = sizes_of(axes) if axes and axes != (None,) else None
     if order is not None and len(order) == 2 and not isinstance(axes[0], tuple | list):
-        return _swapped(x, *order)
+        return _swapped("transpose", x, *order)
     return shape.transpose(x, axes=order)
 
 
@@ -259,12 +259,13 @@ def swapaxes(
     >>> tk.swapaxes(tk.ones(2, 3, 4), 0, 2).shape
     (4, 3, 2)
     """
-    return _swapped(x, axis1, axis2)
+    return _swapped("swapaxes", x, axis1, axis2)
 
 
-def _swapped(x: Any, axis1: int, axis2: int) -> Any:
+def _swapped(name: str, x: Any, axis1: int, axis2: int) -> Any:
     if x.ndim:
-        return shape.swapaxes(x, axis1=axis1, axis2=axis2)
+        first, second = (axis_index(axis, x.ndim, name) for axis in (axis1, axis2))
+        return shape.swapaxes(x, axis1=first, axis2=second)
     no_axes(axis1)
     no_axes(axis2)
     return shape.transpose(x)
