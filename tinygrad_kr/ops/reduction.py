@@ -259,7 +259,11 @@ def _p_norm_vjp(g: Any, y: Any, x: Any, p: float, axis: Axis, keepdims: bool, le
     return times_subgradient(g, slope, zero | origin, x, axis=axis, joint=origin)
 
 
-_p_norm_unit = op(lambda x, *, p, axis: _unit(np.abs(x), axis, least=p < 0))
+def _unit_of(x: ndarray, *, p: float, axis: Axis = None) -> ndarray:
+    return _unit(np.abs(x), axis, least=p < 0)
+
+
+_p_norm_unit = op(_unit_of, variable="_p_norm_unit")
 
 
 def _softmax_of(x: Any, y: Any, axis: Axis, keepdims: bool) -> Any:
