@@ -13,6 +13,7 @@ from harness import compare
 
 import tinygrad_kr as tk
 from tinygrad_kr import functional as F
+from tinygrad_kr.ops.elementwise import kink
 from tinygrad_kr.testing import check_grads
 
 INF = math.inf
@@ -67,6 +68,15 @@ def test_a_factor_of_0_does_not_hide_it(f: Function) -> None:
 def test_directions_of_0_stay_0(f: Function) -> None:
     np.testing.assert_array_equal(tk.hvp(f, (ZERO,), (ZERO,))[0], 0.0)
     np.testing.assert_array_equal(tk.jvp(tk.grad(f), (ZERO,), (ZERO,))[1], 0.0)
+
+
+def test_a_kink_has_no_derivative_of_any_order() -> None:
+    f: Any = lambda x: kink(x, np.array([True, False])).sum()  # noqa: E731
+    assert f(np.ones(2)) == 0
+    for _ in range(4):
+        f = tk.jacobian(f)
+        found = f(np.ones(2)).reshape(-1)
+        assert np.isnan(found[0]) and found[-1] == 0
 
 
 @pytest.mark.parametrize(("p", "undefined"), [(3.0, False), (1.5, True), (0.5, True)])

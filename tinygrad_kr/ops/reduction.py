@@ -270,11 +270,11 @@ def _p_norm_vjp(g: Any, y: Any, x: Any, p: float, axis: Axis, keepdims: bool, le
     return times_subgradient(g, slope, zero | origin, x, axis=axis, joint=origin)
 
 
-def _unit_of_p_norm(x: ndarray, *, p: float, axis: Axis) -> ndarray:
+def _unit_of(x: ndarray, *, p: float, axis: Axis = None) -> ndarray:
     return _unit(np.abs(x), axis, least=p < 0)
 
 
-_p_norm_unit = op(_unit_of_p_norm, variable="_p_norm_unit")
+_p_norm_unit = op(_unit_of, variable="_p_norm_unit")
 
 
 @in_float32
