@@ -224,7 +224,8 @@ def transpose(
         axes = (dim0, dim1)
     order = sizes_of(axes) if axes and axes != (None,) else None
     if order is not None and len(order) == 2 and not isinstance(axes[0], tuple | list):
-        return shape.swapaxes(x, axis1=order[0], axis2=order[1])
+        first, second = (axis_index(axis, x.ndim, "transpose") for axis in order)
+        return shape.swapaxes(x, axis1=first, axis2=second)
     return shape.transpose(x, axes=order)
 
 
