@@ -851,6 +851,7 @@ def unique(
     >>> tk.unique(tk.tensor([3, 1, 3]), return_counts=True)
     (Tensor([1, 3]), Tensor([1, 2]))
     """
+    axis = None if axis is None else axis_index(axis, x.ndim, "unique")
     array = np.asarray(peek(x))
     values, inverse, counts = np.unique(
         array, return_inverse=True, return_counts=True, axis=axis, equal_nan=False

@@ -38,6 +38,12 @@ class Histogram(NamedTuple):
 # ------------------------------------------------------------------ sums and moments
 
 
+def _check_axes(x: Any, axis: Axis, name: str) -> None:
+    """AxisError in the name of the call. A number has the axes 0 and -1; a bool is `unbiased`."""
+    if axis is not None and not isinstance(axis, bool):
+        axis_indices(axis, x.ndim or 1, name)
+
+
 @array_function
 @either_name
 def nansum(
@@ -60,6 +66,7 @@ def nansum(
     >>> tk.nansum(tk.tensor([1.0, np.nan, 3.0]))
     Tensor(4.)
     """
+    _check_axes(x, axis, "nansum")
     x = where(isnan(x), 0.0, x) if x.dtype.kind == "f" else x
     return reduction.sum(cast(x, dtype), axis, keepdims)
 
@@ -86,6 +93,7 @@ def nanmean(
     >>> tk.nanmean(tk.tensor([1.0, np.nan, 3.0]))
     Tensor(2.)
     """
+    _check_axes(x, axis, "nanmean")
     x = floating(x) if dtype is None else cast(x, dtype)
     present = logical_not(isnan(x)).astype(x.dtype)
     n = reduction.sum(present, axis, keepdims)
@@ -113,6 +121,7 @@ def var_mean(
     (Tensor(1.), Tensor(2.))
     """
     x = operands(x)[0]
+    _check_axes(x, axis, "var_mean")
     y = reduction.var(x, axis, unbiased=unbiased, keepdims=keepdims, correction=correction)
     return y, reduction.mean(x, None if isinstance(axis, bool) else axis, keepdims)
 
@@ -138,6 +147,7 @@ def std_mean(
     (Tensor(1.), Tensor(2.))
     """
     x = operands(x)[0]
+    _check_axes(x, axis, "std_mean")
     y = reduction.std(x, axis, unbiased=unbiased, keepdims=keepdims, correction=correction)
     return y, reduction.mean(x, None if isinstance(axis, bool) else axis, keepdims)
 
