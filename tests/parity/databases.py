@@ -9,11 +9,9 @@ ours with an operator's name is compared from then on; `ADAPTED` holds those cal
 from __future__ import annotations
 
 import argparse
-import sys
-import time
 import warnings
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Container, Iterator
 from dataclasses import dataclass, field
 from functools import cache
 from typing import Any
@@ -26,13 +24,23 @@ from torch.testing._internal.common_methods_invocations import op_db
 import tinygrad_kr as tk
 import tinygrad_kr.functional as F
 from tinygrad_kr import Tensor
+from tinygrad_kr.compile import Compiled
 
 TOLERANCE = {np.dtype("float64"): 1e-9, np.dtype("float32"): 2e-5}
 """Allowed difference, as a share of the array's largest number and of the number itself."""
 MODES = (torch.float64, torch.float32, torch.int64, torch.bool)
 """Samples of integers and booleans are compared by value alone."""
-COMPILED_SAMPLES = 6
-"""Samples of an operator that go into its one compiled function, spread over all of them."""
+GROUP = 16
+"""Samples of an operator that one compiled function computes, one after the other."""
+MOST_COMPILED = {torch.float64: 96, torch.float32: 16}
+"""Of an operator with more samples than these, every n-th is compiled."""
+
+KINDS = {
+    *("complex", "sparse", "device", "memory_format", "layout", "Generator", "torch.bfloat16"),
+    *("compiled: run as written", "PyTorch raises, value", "PyTorch raises, first"),
+    *("PyTorch raises, second", "PyTorch raises, jvp"),
+}
+"""Why samples, or parts of their comparison, may be left out. Each is counted."""
 
 # ------------------------------------------------------------------ the table of names
 
@@ -53,36 +61,101 @@ RANDOM = {
 """Operators that draw numbers, or leave them open: shapes and dtypes are compared."""
 
 
+NEVER_COMPILED = RANDOM | {"item", "tolist", "equal", "allclose"}
+"""Operators whose result is not an array of numbers known from the arguments."""
+
+
 def title(info: Any) -> str:
     """The name of an operator and of its variant: `div.floor_rounding`."""
     return f"{info.name}.{info.variant_test_name}" if info.variant_test_name else str(info.name)
 
 
 def function_named(name: str) -> Callable[..., Any] | None:
-    """Ours for a name of PyTorch's: a function of `tk`, `tk.linalg` or `F`, else a method."""
+    """Our function of a name of PyTorch's: of `tk`, `tk.linalg`, `F` ..."""
     *path, last = name.split(".")
     home: Any = F if path == ["nn", "functional"] else tk
     for part in path if home is tk else ():
         home = getattr(home, part, None)
     found = getattr(home, last, None)
-    if found is None and not path:
-        found = getattr(Tensor, last, None)
-        if isinstance(found, property):
-            return found.fget
     return found if callable(found) else None
 
 
+def method_named(name: str) -> Callable[..., Any] | None:
+    """Our method or property of that name, as a function of the Tensor."""
+    found = getattr(Tensor, name, None)
+    return found.fget if isinstance(found, property) else found
+
+
+@dataclass
+class Entry:
+    """What is compared: an operator, or a layer."""
+
+    name: str
+    cases: Callable[[torch.dtype], Iterator[Case]]
+    """Of a dtype: PyTorch's samples, each with the functions to call."""
+    dtypes: Container[torch.dtype]
+    derivatives: Container[str]
+    """Which of the checks PyTorch can make."""
+    open_values: bool = False
+    never_compiled: bool = False
+
+
+@dataclass
+class Case:
+    """A sample, PyTorch's function, and ours; then our other forms of it."""
+
+    given: Any
+    theirs: Callable[..., Any]
+    ours: Callable[..., Any]
+    methods: list[Callable[..., Any]] = field(default_factory=list)
+
+
+def operator(info: Any, ours: Callable[..., Any], methods: list[Callable[..., Any]]) -> Entry:
+    """The entry of an operator of the database."""
+    derivatives = {"first": info.supports_autograd, "jvp": info.supports_forward_ad}
+    derivatives["second"] = info.supports_autograd and info.supports_gradgrad
+
+    def cases(dtype: torch.dtype) -> Iterator[Case]:
+        torch.manual_seed(0)
+        np.random.seed(0)  # noqa: NPY002 some of the samples draw from it
+        differentiable = dtype.is_floating_point and info.supports_autograd
+        for given in info.sample_inputs("cpu", dtype, requires_grad=differentiable):
+            yield Case(given, wrapped(info, info.op), wrapped(info, ours), methods)
+
+    return Entry(
+        title(info),
+        cases,
+        info.dtypes,
+        [check for check, exists in derivatives.items() if exists and info.name not in RANDOM],
+        info.name in RANDOM,
+        info.name in NEVER_COMPILED,
+    )
+
+
 @cache
-def operators() -> dict[str, tuple[Any, Callable[..., Any]]]:
-    """PyTorch's record and our function, of each operator that both have."""
+def operators() -> dict[str, Entry]:
+    """Each operator that both have."""
     found = {}
     for info in op_db:
         names = [info.name, *(alias.name for alias in info.aliases)]
-        candidates = [ADAPTED.get(title(info)), *map(function_named, names)]
-        ours = next((one for one in candidates if one is not None), None)
+        functions = [ADAPTED.get(title(info)), *map(function_named, names)]
+        methods = [method_named(name) for name in names if "." not in name]
+        forms = [
+            next(filter(None, functions), None),
+            None if title(info) in ADAPTED else next(filter(None, methods), None),
+        ]
+        ours, *others = [*filter(None, forms), None]
         if ours is not None:
-            found[title(info)] = info, ours
+            found[title(info)] = operator(info, ours, [one for one in others if one is not None])
     return found
+
+
+def wrapped(info: Any, function: Callable[..., Any]) -> Callable[..., Any]:
+    """As the database differentiates it: of a symmetric matrix where the function expects one."""
+    wrapper = info.gradcheck_wrapper
+    if not wrapper.__name__.startswith("gradcheck_wrapper"):
+        return function
+    return lambda *args, **kwargs: wrapper(function, *args, **kwargs)
 
 
 # ------------------------------------------------------------------ arguments
@@ -143,7 +216,7 @@ def array_of(tensor: torch.Tensor) -> ndarray:
         raise Unsupported("sparse")
     if tensor.dtype not in DTYPES:
         raise Unsupported(str(tensor.dtype))
-    return np.array(tensor.detach().resolve_neg().numpy(), order="K", copy=True)
+    return np.array(tensor.numpy(force=True), order="K", copy=True)
 
 
 class Sample:
@@ -189,14 +262,15 @@ def flat(value: Any) -> list[Any]:
 def numbers_of(value: Any) -> Any:
     """A result as an array; a plain number, dtype or shape as it is."""
     if isinstance(value, torch.Tensor | Tensor):
-        return np.array(value.detach().resolve_neg().numpy() if torch.is_tensor(value) else value.data)
+        return np.array(value.numpy(force=True) if torch.is_tensor(value) else value.data)
     return np.asarray(value) if isinstance(value, ndarray | np.generic) else value
 
 
 def random_like(value: Any, kind: int, number: int) -> ndarray:
-    """The same numbers for both libraries: by shape, use and place."""
-    generator = np.random.default_rng([kind, number])
-    return np.asarray(generator.standard_normal(tuple(value.shape)))
+    """Irregular numbers, the same for both libraries: by shape, use and place."""
+    shape = tuple(value.shape)
+    count = 1 + np.arange(np.prod(shape, dtype=int), dtype=np.float64)
+    return np.reshape(1.5 * np.sin(12.9898 * count + 78.233 * kind + 3.7 * number), shape)
 
 
 class Library:
@@ -273,6 +347,18 @@ class Calls:
         once = self.gradients(self.outputs(self.tensors), leaves, True)
         return self.arrays(self.gradients(once, leaves, False), leaves)
 
+    def everything(self, order: int) -> list[Any]:
+        """Tensors, for the compiler: the outputs, and derivatives up to an order."""
+        results = [self.outputs(self.tensors)]
+        for i in range(order):
+            results.append(self.gradients(results[-1], self.leaves, i + 1 < order))
+        return [one.detach() if isinstance(one, Tensor) else one for one in flat(results)]
+
+    def again(self, tensors: list[Any]) -> Calls:
+        """The same call of ours on fresh leaves with these numbers."""
+        fresh = [t.detach().requires_grad_(i in self.sample.leaves) for i, t in enumerate(tensors)]
+        return Calls(self.library, self.function, self.sample, fresh)
+
     def forward(self) -> list[ndarray]:
         """Derivatives along random directions, of the outputs that are floats."""
         directions = [self.library.like(leaf, 3, i) for i, leaf in enumerate(self.leaves)]
@@ -302,7 +388,7 @@ class Calls:
             ]
 
 
-def torch_calls(info: Any, sample: Sample, widened: bool = False) -> Calls:
+def torch_calls(function: Callable[..., Any], sample: Sample, widened: bool = False) -> Calls:
     """PyTorch's; widened: in float64, from the numbers that a float32 sample holds."""
     tensors = [
         t.detach().double().requires_grad_(t.requires_grad)
@@ -310,22 +396,14 @@ def torch_calls(info: Any, sample: Sample, widened: bool = False) -> Calls:
         else t
         for t in sample.tensors
     ]
-    return Calls(PYTORCH, wrapped(info, info.op), sample, tensors)
+    return Calls(PYTORCH, function, sample, tensors)
 
 
-def our_calls(info: Any, function: Callable[..., Any], sample: Sample) -> Calls:
+def our_calls(function: Callable[..., Any], sample: Sample) -> Calls:
     tensors = [
         Tensor(array_of(t), requires_grad=i in sample.leaves) for i, t in enumerate(sample.tensors)
     ]
-    return Calls(OURS, wrapped(info, function), sample, tensors)
-
-
-def wrapped(info: Any, function: Callable[..., Any]) -> Callable[..., Any]:
-    """As the database differentiates it: of a symmetric matrix where the function expects one."""
-    wrapper = info.gradcheck_wrapper
-    if not wrapper.__name__.startswith("gradcheck_wrapper"):
-        return function
-    return lambda *args, **kwargs: wrapper(function, *args, **kwargs)
+    return Calls(OURS, function, sample, tensors)
 
 
 # ------------------------------------------------------------------ what agrees
@@ -359,9 +437,9 @@ def difference(
         exact = truth.astype(np.float64)
         finite = np.abs(exact[np.isfinite(exact)])
         tolerance = TOLERANCE.get(found.dtype, 1e-2) * factor
-        allowed = tolerance * (finite.max(initial=0) + np.abs(exact)) + 4 * np.abs(
-            expected - exact
-        )
+        rounding = 16 * np.finfo(found.dtype).eps
+        allowed = tolerance * (finite.max(initial=0) + np.abs(exact)) + rounding
+        allowed += 4 * np.abs(expected - exact)
         wrong = ~(np.abs(found - exact) <= allowed) & ~(found == expected)
         wrong &= ~(np.isnan(found) & np.isnan(expected))
     if not wrong.any():
@@ -373,113 +451,187 @@ CHECKS = {"value": Calls.values, "first": Calls.first, "second": Calls.second, "
 """What is compared, in its order: the later ones are not where an earlier one differs."""
 
 
-def has(info: Any, check: str) -> bool:
-    """Whether PyTorch has this derivative of an operator."""
-    if check == "second":
-        return info.supports_autograd and info.supports_gradgrad
-    return info.supports_autograd if check == "first" else info.supports_forward_ad
-
-
 @dataclass
 class Report:
     """What came of the samples of an operator."""
 
     samples: int = 0
     agree: int = 0
+    checks: Counter[str] = field(default_factory=Counter)
+    """How often each thing was compared."""
     unsupported: Counter[str] = field(default_factory=Counter)
-    differences: list[tuple[str, str]] = field(default_factory=list)
-    """Of each sample that differs: the check, and the sample with what differs."""
+    """Samples and derivatives that were not compared, by kind."""
+    differences: dict[str, str] = field(default_factory=dict)
+    """How a sample differs, by its dtype, what was compared, and its number."""
 
 
-def compared(info: Any, function: Callable[..., Any], sample: Sample) -> tuple[str, str] | None:
-    """The first check of a sample that differs, and how."""
-    theirs, ours = torch_calls(info, sample), our_calls(info, function, sample)
-    single = any(t.dtype == torch.float32 for t in sample.tensors)
-    exact = torch_calls(info, sample, widened=True) if single else theirs
-    for check, run in CHECKS.items():
-        if check != "value" and not (sample.leaves and has(info, check)):
-            continue
-        if check != "value" and info.name in RANDOM:
-            continue
-        try:
-            expected = run(theirs)
-            truth = run(exact) if single else expected
-        except (RuntimeError, NotImplementedError, IndexError, ValueError, TypeError) as error:
-            if check == "value":
-                raise Unsupported(f"PyTorch raises: {type(error).__name__}") from error
-            continue
-        try:
-            with np.errstate(all="ignore"):
-                found = run(ours)
-        except Unsupported:
-            raise
-        except Exception as error:
-            return check, f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"
-        if len(found) != len(expected):
-            return check, f"{len(found)} results for {len(expected)}"
-        for one in zip(found, expected, truth, strict=True):
-            words = difference(*one, info.name in RANDOM, 10.0 if check == "second" else 1.0)
+def attempt(run: Callable[[], Any]) -> tuple[Any, str]:
+    """A result, or the error in words."""
+    try:
+        with np.errstate(all="ignore"):
+            return run(), ""
+    except Unsupported:
+        raise
+    except Exception as error:
+        return None, f"{type(error).__name__}: {(str(error).splitlines() or [''])[0]}"
+
+
+def first_difference(found: list[Any], expected: list[Any], truth: list[Any], **options: Any) -> str:
+    """In words, where lists of results differ; '' where they do not."""
+    if len(found) != len(expected):
+        return f"{len(found)} results for {len(expected)}"
+    all_words = (
+        difference(*one, **options) for one in zip(found, expected, truth, strict=True)
+    )
+    return next(filter(None, all_words), "")
+
+
+class Comparison:
+    """An entry of a database against ours, over all samples of one dtype."""
+
+    def __init__(self, entry: Entry, dtype: torch.dtype, report: Report) -> None:
+        self.entry, self.dtype, self.report = entry, dtype, report
+        self.agreeing: list[tuple[int, Calls, int]] = []
+        """Numbers and calls of samples that agree, and the order of their derivatives."""
+
+    def run(self) -> None:
+        for number, case in enumerate(self.entry.cases(self.dtype)):
+            self.report.samples += 1
+            try:
+                agrees = self.compare(number, Sample(case.given), case)
+            except Unsupported as kind:
+                self.report.unsupported[str(kind)] += 1
+            else:
+                self.report.agree += agrees
+        if self.dtype.is_floating_point and not self.entry.never_compiled:
+            most = MOST_COMPILED[self.dtype]
+            chosen = self.agreeing[:: max(1, -(-len(self.agreeing) // most))]
+            for start in range(0, len(chosen), GROUP):
+                self.compile(chosen[start : start + GROUP])
+
+    def differ(self, check: str, number: int, sample: Sample, words: str) -> None:
+        key = f"{str(self.dtype).removeprefix('torch.')} {check} {number}"
+        self.report.differences[key] = f"{self.entry.name}({sample}): {words}"
+
+    def compare(self, number: int, sample: Sample, case: Case) -> bool:
+        """Whether all that PyTorch can compute of a sample agrees."""
+        theirs, ours = torch_calls(case.theirs, sample), our_calls(case.ours, sample)
+        single = any(t.dtype == torch.float32 for t in sample.tensors)
+        exact = torch_calls(case.theirs, sample, widened=True) if single else theirs
+        order = 0
+        for check, run in CHECKS.items():
+            if check != "value" and not (sample.leaves and check in self.entry.derivatives):
+                continue
+            expected, error = attempt(lambda run=run: run(theirs))
+            if error:
+                self.report.unsupported[f"PyTorch raises, {check}"] += 1
+                if check == "value":
+                    return True
+                continue
+            truth, error = attempt(lambda run=run: run(exact)) if single else (expected, "")
+            found, words = attempt(lambda run=run: run(ours))
+            words = words or first_difference(
+                found,
+                expected,
+                expected if error else truth,
+                open_values=self.entry.open_values,
+                factor=10.0 if check == "second" else 1.0,
+            )
             if words:
-                return check, words
-    return None
+                self.differ(check, number, sample, words)
+                return False
+            self.report.checks[check] += 1
+            order += check in ("first", "second")
+        for method in case.methods:
+            words = self.as_method(method, sample, case)
+            if words:
+                self.differ("method", number, sample, words)
+                return False
+            self.report.checks["method"] += 1
+        self.agreeing.append((number, ours, order))
+        return True
+
+    def as_method(self, method: Callable[..., Any], sample: Sample, case: Case) -> str:
+        """How a method's values differ from the function's, in words."""
+        expected, _ = attempt(our_calls(case.ours, sample).values)
+        found, error = attempt(our_calls(method, sample).values)
+        return error or first_difference(
+            found, expected, expected, open_values=self.entry.open_values
+        )
+
+    def compile(self, group: list[tuple[int, Calls, int]]) -> None:
+        """One function of a group's tensors, compiled, against the same function as written."""
+        step, arguments = step_of(group)
+        expected = step(arguments)
+        compiled = Compiled(step)
+        runs = [attempt(lambda: compiled(arguments)) for _ in range(4)]
+        failed = next((error for _, error in runs if error), "")
+        if len(group) > 1 and (failed or not compiled.programs):
+            half = len(group) // 2
+            self.compile(group[:half])
+            self.compile(group[half:])
+            return
+        if not failed and not compiled.programs:
+            self.report.unsupported["compiled: run as written"] += 1
+        for i, (number, calls, _) in enumerate(group):
+            wanted = [numbers_of(one) for one in expected[i]]
+            words = failed or next(
+                filter(None, (first_difference(list(map(numbers_of, run[i])), wanted, wanted)
+ for run, _ in runs)),
+                "",
+            )
+            if words:
+                self.differ("compiled", number, calls.sample, words)
+                self.report.agree -= 1
+            else:
+                self.report.checks["compiled"] += 1
 
 
-def samples_of(info: Any, dtype: Any) -> Iterator[Any]:
-    """PyTorch's samples of a dtype, the same at each call."""
-    torch.manual_seed(0)
-    np.random.seed(0)  # noqa: NPY002 some of the samples draw from it
-    differentiable = dtype.is_floating_point and info.supports_autograd
-    yield from info.sample_inputs("cpu", dtype, requires_grad=differentiable)
+def step_of(group: list[tuple[int, Calls, int]]) -> tuple[Callable[..., Any], list[Any]]:
+    """A function of the tensors of several calls, and those tensors."""
+    pairs = [(calls, order) for _, calls, order in group]
+
+    def step(tensors: list[list[Tensor]]) -> list[list[Any]]:
+        return [
+            calls.again(own).everything(order)
+            for (calls, order), own in zip(pairs, tensors, strict=True)
+        ]
+
+    return step, [[t.detach() for t in calls.tensors] for calls, _ in pairs]
 
 
-def report_on(name: str) -> Report:
-    """All samples of an operator, compared."""
-    info, function = operators()[name]
+def report_on(entry: Entry) -> Report:
+    """All samples of an entry, compared."""
     report = Report()
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(), np.errstate(all="ignore"):
         warnings.simplefilter("ignore")
         for dtype in MODES:
-            if dtype not in info.dtypes:
-                continue
-            for i, given in enumerate(samples_of(info, dtype)):
-                report.samples += 1
-                try:
-                    sample = Sample(given)
-                    differs = compared(info, function, sample)
-                except Unsupported as kind:
-                    report.unsupported[str(kind)] += 1
-                    continue
-                if differs is None:
-                    report.agree += 1
-                    continue
-                check, words = differs
-                where = f"{str(dtype).removeprefix('torch.')} {check}"
-                report.differences.append((where, f"{i}: {name}({sample}): {words}"))
+            if dtype in entry.dtypes:
+                Comparison(entry, dtype, report).run()
     return report
 
 
-def main() -> None:
-    """The table, and with --differences each sample that differs."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("names", nargs="*", help="operators; all by default")
+def print_table(entries: dict[str, Entry], description: str | None) -> None:
+    """The command: a row for each entry, and with --differences each sample that differs."""
+    parser = argparse.ArgumentParser(description=description)
+    parser.add_argument("names", nargs="*", help="rows of the table; all by default")
     parser.add_argument("--differences", action="store_true", help="print what differs")
     options = parser.parse_args()
     total: Counter[str] = Counter()
-    print(f"{'operator':45}{'samples':>9}{'agree':>9}{'differ':>9}  unsupported")
-    for name in options.names or operators():
-        start = time.perf_counter()
-        report = report_on(name)
+    print(f"{'name':45}{'samples':>9}{'agree':>9}{'differ':>9}  not compared")
+    for name in options.names or entries:
+        report = report_on(entries[name])
         kinds = ", ".join(f"{kind} {count}" for kind, count in report.unsupported.items())
         differ = len(report.differences)
-        seconds = time.perf_counter() - start
-        print(f"{name:45}{report.samples:9}{report.agree:9}{differ:9}  {kinds} {seconds:.1f}", flush=True)
+        print(f"{name:45}{report.samples:9}{report.agree:9}{differ:9}  {kinds}", flush=True)
         if options.differences:
-            for where, words in report.differences:
+            for where, words in report.differences.items():
                 print(f"    {where}: {words}")
         total.update(samples=report.samples, agree=report.agree, differ=differ)
-        total.update(report.unsupported)
-    print(dict(total))
+        total.update(report.checks + report.unsupported)
+    for kind, count in total.items():
+        print(f"{kind:45}{count:9}")
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    print_table(operators(), __doc__)
