@@ -11,7 +11,7 @@ from __future__ import annotations
 import argparse
 import warnings
 from collections import Counter
-from collections.abc import Callable, Container, Iterator
+from collections.abc import Callable, Container, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cache
 from typing import Any
@@ -98,6 +98,7 @@ class Entry:
     """Which of the checks PyTorch can make."""
     open_values: bool = False
     never_compiled: bool = False
+    most_compiled: Mapping[torch.dtype, int] = field(default_factory=lambda: MOST_COMPILED)
 
 
 @dataclass
@@ -504,7 +505,7 @@ class Comparison:
             else:
                 self.report.agree += agrees
         if self.dtype.is_floating_point and not self.entry.never_compiled:
-            most = MOST_COMPILED[self.dtype]
+            most = self.entry.most_compiled[self.dtype]
             chosen = self.agreeing[:: max(1, -(-len(self.agreeing) // most))]
             for start in range(0, len(chosen), GROUP):
                 self.compile(chosen[start : start + GROUP])

@@ -12,6 +12,7 @@ import pytest
 torch = pytest.importorskip("torch")
 pytest.importorskip("expecttest", reason="the databases import it")
 
+import database_nets  # noqa: E402
 import databases  # noqa: E402
 
 REASONS: dict[str, str] = {}
@@ -37,12 +38,21 @@ def check(name: str, differences: Iterable[tuple[str, str]]) -> None:
 
 def test_there_are_few_reasons() -> None:
     assert len(REASONS) <= 20 and all(REASONS.values())
-    assert {row.split()[0] for row in REASONS} <= set(databases.operators())
+    names = {*databases.operators(), *database_nets.modules(), *database_nets.optimizers()}
+    assert {row.split()[0] for row in REASONS} <= names
 
 
-@pytest.mark.parametrize("name", databases.operators())
-def test_operator(name: str) -> None:
-    report = databases.report_on(databases.operators()[name])
+ENTRIES = databases.operators() | database_nets.modules()
+
+
+@pytest.mark.parametrize("name", ENTRIES)
+def test_samples(name: str) -> None:
+    report = databases.report_on(ENTRIES[name])
     check(name, report.differences.items())
     assert report.agree or name in REASONS, report.unsupported
     assert set(report.unsupported) <= databases.KINDS
+
+
+@pytest.mark.parametrize("name", database_nets.optimizers())
+def test_optimizer(name: str) -> None:
+    check(name, database_nets.optimizer_differences(name))
