@@ -105,13 +105,16 @@ def arange(
 ) -> Tensor:
     """The numbers from `start` up to `end`, exclusive, in steps of `step`.
 
-    With one bound, `start` is 0. dtype: int64 for integers, else float32.
+    With one bound, `start` is 0. dtype: int64 for integers, else float32. With an integer dtype
+    the bounds and the step lose their fractions first.
     Raises ZeroDivisionError for a step of 0. Source: np.arange, torch.arange.
 
     >>> tk.arange(3)
     Tensor([0, 1, 2])
     """
     start, end = (0, start) if end is None else (start, end)
+    if _is_integer(dtype):
+        start, end, step = int(start), int(end), int(step)
     return Tensor(_default(np.arange(start, end, step), dtype), requires_grad=requires_grad)
 
 
@@ -120,13 +123,20 @@ def linspace(
 ) -> Tensor:
     """`steps` evenly spaced numbers from `start` to `end`, both included.
 
-    dtype: float32 by default. Raises ValueError if `steps` is negative.
+    dtype: float32 by default. With an integer dtype the ends lose their fractions first, the
+    numbers between them afterwards. Raises ValueError if `steps` is negative.
     Source: torch.linspace.
 
     >>> tk.linspace(0, 1, 3)
     Tensor([0. , 0.5, 1. ])
     """
+    if _is_integer(dtype):
+        start, end = int(start), int(end)
     return Tensor(_default(np.linspace(start, end, steps), dtype), requires_grad=requires_grad)
+
+
+def _is_integer(dtype: Any) -> bool:
+    return dtype is not None and np.dtype(dtype).kind in "iu"
 
 
 def _default(array: Any, dtype: Any) -> Any:
