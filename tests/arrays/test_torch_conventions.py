@@ -20,7 +20,10 @@ VALUES: dict[str, tuple[Callable[[], Any], Any]] = {
     "arange of whole bounds": (lambda: tk.arange(1.0, 5.000001, 2.0, dtype=np.int64), [1, 3]),
     "arange from a fraction": (lambda: tk.arange(-0.9, 2.1, 2.0, dtype=np.int64), [0]),
     "linspace of whole ends": (lambda: tk.linspace(4.3, -3, 3, dtype=np.int64), [4, 0, -3]),
-    "gradient, no spacing": (lambda: tk.gradient(tk.tensor([0.0, 1.0]), spacing=None)[0], [1.0, 1.0]),
+    "gradient, no spacing": (
+        lambda: tk.gradient(tk.tensor([0.0, 1.0]), spacing=None)[0],
+        [1.0, 1.0],
+    ),
     "hardtanh of integers": (lambda: F.hardtanh(INT, -1.5, 2.5), [[-1, 1], [2, 2]]),
     "relu6 of integers": (lambda: F.relu6(INT), [[0, 1], [2, 6]]),
     "masked_fill of booleans": (
@@ -79,5 +82,5 @@ def test_gradients_of_one_vector_each() -> None:
 
 
 def test_wrong_output_size() -> None:
-    with pytest.raises(ValueError, match="repeat_interleave: expected .* output_size, got 5"):
+    with pytest.raises(ValueError, match="as output_size, got 5"):
         tk.repeat_interleave(tk.tensor([1, 2]), 2, output_size=5)

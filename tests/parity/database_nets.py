@@ -52,7 +52,7 @@ def layer(name: str, info: Any) -> Entry:
 
 
 def layer_case(theirs: Any, ours: Any, given: Any, dtype: torch.dtype, training: bool) -> Case:
-    """A call as a function of parameters, buffers and inputs; it gives the buffers afterwards too."""
+    """A call as a function of the state and the inputs. It gives the new buffers too."""
     args, kwargs = given.constructor_input.args, given.constructor_input.kwargs
     their_module = theirs(*args, **kwargs).to(dtype).train(training)
     our_args, our_kwargs = rebuilt(
@@ -164,9 +164,9 @@ def trained(theirs: Training, ours: Training, compiled: bool) -> str:
     return ""
 
 
-def in_words(run: Callable[[], str]) -> str:
+def in_words(compare: Callable[..., str], *args: Any) -> str:
     """The words of a comparison, or of the error that stopped it."""
-    words, error = attempt(run)
+    words, error = attempt(lambda: compare(*args))
     return error or words
 
 
@@ -175,17 +175,19 @@ def optimizer_differences(name: str) -> Iterator[tuple[str, str]]:
     info = optimizers()[name]
     for dtype in (torch.float64, torch.float32):
         for one in info.optim_inputs_func("cpu", dtype):
-            for compiled in (False, True):
-                words = in_words(
-                    lambda: trained(*theirs_and_ours(info, one.kwargs, dtype), compiled)  
-                )
+            for what, compiled in {"steps": False, "compiled": True}.items():
+                words = in_words(optimized, info, one.kwargs, dtype, compiled)
                 if words:
-                    what = "compiled" if compiled else "steps"
-                    yield f"{dtype} {what}", f"{name}({one.kwargs}): {words}"
+                    yield f"{databases.DTYPES[dtype]} {what}", f"{name}({one.kwargs}): {words}"
     for makers in info.scheduler_inputs:
-        words = in_words(lambda: scheduled(info, makers))  
+        words = in_words(scheduled, info, makers)
         if words:
             yield "float64 schedule", f"{name}: {words}"
+
+
+def optimized(info: Any, kwargs: dict[str, Any], dtype: torch.dtype, compiled: bool) -> str:
+    """How training with these options differs."""
+    return trained(*theirs_and_ours(info, kwargs, dtype), compiled)
 
 
 def scheduled(info: Any, makers: list[Callable[..., Any]]) -> str:

@@ -46,6 +46,7 @@ KINDS = {
 
 ADAPTED: dict[str, Callable[..., Any]] = {
     "einsum": lambda tensors, equation: tk.einsum(equation, *tensors),
+    "equal": np.array_equal,
     "linalg.lstsq.grad_oriented": lambda a, b, driver: tk.linalg.lstsq(a, b)[:2],
     "linalg.pinv.singular": lambda a, b: tk.linalg.pinv(a @ b.mT),
     "nn.functional.embedding": lambda w, i, **options: F.embedding(i, w, **options),
@@ -56,7 +57,8 @@ ADAPTED: dict[str, Callable[..., Any]] = {
 
 RANDOM = {
     *("bernoulli", "empty", "empty_like", "nn.functional.dropout"),
-    *("rand_like", "randint", "randn", "randn_like"),
+    *("multinomial", "normal", "normal.number_mean", "rand_like", "randint", "randint_like"),
+    *("randn", "randn_like"),
 }
 """Operators that draw numbers, or leave them open: shapes and dtypes are compared."""
 
@@ -127,9 +129,9 @@ def operator(info: Any, ours: Callable[..., Any], methods: list[Callable[..., An
         title(info),
         cases,
         info.dtypes,
-        [check for check, exists in derivatives.items() if exists and info.name not in RANDOM],
-        info.name in RANDOM,
-        info.name in NEVER_COMPILED,
+        [check for check, exists in derivatives.items() if exists and title(info) not in RANDOM],
+        title(info) in RANDOM,
+        title(info) in NEVER_COMPILED,
     )
 
 
@@ -477,13 +479,13 @@ def attempt(run: Callable[[], Any]) -> tuple[Any, str]:
         return None, f"{type(error).__name__}: {(str(error).splitlines() or [''])[0]}"
 
 
-def first_difference(found: list[Any], expected: list[Any], truth: list[Any], **options: Any) -> str:
+def first_difference(
+    found: list[Any], expected: list[Any], truth: list[Any], **options: Any
+) -> str:
     """In words, where lists of results differ; '' where they do not."""
     if len(found) != len(expected):
         return f"{len(found)} results for {len(expected)}"
-    all_words = (
-        difference(*one, **options) for one in zip(found, expected, truth, strict=True)
-    )
+    all_words = (difference(*one, **options) for one in zip(found, expected, truth, strict=True))
     return next(filter(None, all_words), "")
 
 
@@ -577,8 +579,13 @@ class Comparison:
         for i, (number, calls, _) in enumerate(group):
             wanted = [numbers_of(one) for one in expected[i]]
             words = failed or next(
-                filter(None, (first_difference(list(map(numbers_of, run[i])), wanted, wanted)
- for run, _ in runs)),
+                filter(
+                    None,
+                    (
+                        first_difference(list(map(numbers_of, run[i])), wanted, wanted)
+                        for run, _ in runs
+                    ),
+                ),
                 "",
             )
             if words:
