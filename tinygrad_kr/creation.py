@@ -154,7 +154,8 @@ def arange(
 ) -> Tensor:
     """The numbers from `start` up to `end`, exclusive, in steps of `step`.
 
-    With one bound, `start` is 0. dtype: int64 for integers, else float32.
+    With one bound, `start` is 0. dtype: int64 for integers, else float32. With an integer dtype
+    the bounds and the step lose their fractions first.
     start, end, step: numbers, or Tensors of one; the result has no gradient.
     Raises ZeroDivisionError for a step of 0, ValueError for other shapes.
     Source: np.arange, torch.arange.
@@ -163,8 +164,10 @@ def arange(
     Tensor([0, 1, 2])
     """
     start, end = (0, start) if end is None else (start, end)
-    numbers = np.arange(*(_number(x, "arange") for x in (start, end, step)))
-    return Tensor(_default(numbers, dtype), requires_grad=requires_grad)
+    numbers = [_number(x, "arange") for x in (start, end, step)]
+    if _is_integer(dtype):
+        numbers = [int(x) for x in numbers]
+    return Tensor(_default(np.arange(*numbers), dtype), requires_grad=requires_grad)
 
 
 @without_device
@@ -174,15 +177,18 @@ def linspace(
     """`steps` evenly spaced numbers from `start` to `end`, both included.
 
     start, end, steps: numbers, or Tensors of one; the result has no gradient.
-    dtype: float32 by default. Computed in float64.
+    dtype: float32 by default. Computed in float64. With an integer dtype the ends lose their
+        fractions first, the numbers between them afterwards.
     Raises ValueError if `steps` is negative, or for other shapes.
     Source: torch.linspace.
 
     >>> tk.linspace(0, 1, 3)
     Tensor([0. , 0.5, 1. ])
     """
-    numbers = np.linspace(*(_number(x, "linspace") for x in (start, end, steps)))
-    return Tensor(_default(numbers, dtype), requires_grad=requires_grad)
+    start, end, steps = (_number(x, "linspace") for x in (start, end, steps))
+    if _is_integer(dtype):
+        start, end = int(start), int(end)
+    return Tensor(_default(np.linspace(start, end, steps), dtype), requires_grad=requires_grad)
 
 
 def _number(x: Any, name: str) -> Any:
@@ -220,6 +226,10 @@ def logspace(
         y = y.to(common_dtype((start, end)) if dtype is None else dtype)
         return y.requires_grad_(requires_grad or y.requires_grad)
     return Tensor(_default(np.logspace(start, end, steps, base=base), dtype), None, requires_grad)
+
+
+def _is_integer(dtype: Any) -> bool:
+    return dtype is not None and np.dtype(dtype).kind in "iu"
 
 
 def _default(array: Any, dtype: Any) -> Any:

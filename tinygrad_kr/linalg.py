@@ -263,13 +263,17 @@ def slogdet(a: Any) -> SignAndLogabsdet:
 def solve(a: Any, b: Any) -> Any:
     """The x with a x = b.
 
-    a: (..., n, n). b: (n,), one vector, or (..., n, k), columns; batches broadcast.
-    Raises LinAlgError for a singular `a`.
+    a: (..., n, n). b: (n,), one vector, or (..., n, k), columns; batches broadcast. With the shape
+    of `a` but for its last axis, `b` is one vector for each matrix.
+    Raises LinAlgError for a singular `a`. Source: torch.linalg.solve.
 
     >>> tk.linalg.solve(tk.tensor([[2.0, 0.0], [0.0, 4.0]]), tk.tensor([2.0, 2.0]))
     Tensor([1. , 0.5])
     """
-    return linalg.solve(*operands(a, b))
+    a, b = operands(a, b)
+    if b.ndim > 1 and b.shape == a.shape[:-1]:
+        return linalg.solve(a, b[..., None])[..., 0]
+    return linalg.solve(a, b)
 
 
 def cholesky(a: Any, *, upper: bool = False) -> Any:

@@ -688,7 +688,7 @@ _serve(_linalg.cond,    lambda x, p=None: linalg.cond(x, p))
 _serve(_linalg.det,     lambda a: linalg.det(a))
 _serve(_linalg.slogdet, lambda a: linalg.slogdet(a))
 _serve(_linalg.inv,     lambda a: linalg.inv(a))
-_serve(_linalg.solve,   lambda a, b: linalg.solve(a, b))
+_serve(_linalg.solve,   lambda a, b: matrices.solve(*operands(a, b)))
 _serve(_linalg.pinv,    lambda a, rcond=None, hermitian=False, *, rtol=None:
        linalg.pinv(_symmetric(a, "L") if hermitian else a, rcond if rtol is None else rtol))
 _serve(_linalg.qr,      lambda a, mode="reduced": _qr(a, mode))

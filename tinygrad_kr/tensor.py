@@ -371,6 +371,17 @@ class Tensor(Node):
             raise ValueError(f"mT: expected at least 2 axes, got shape {self.shape}.")
         return shape.swapaxes(self, axis1=-1, axis2=-2)
 
+    @property
+    def mH(self) -> Tensor:
+        """The conjugate transpose of each matrix: `mT`, as our numbers are real.
+
+        Gradient: g.mT. Raises ValueError for less than two axes. Source: torch.Tensor.mH.
+
+        >>> tk.zeros(5, 2, 3).mH.shape
+        (5, 3, 2)
+        """
+        return self.mT
+
     def dim(self) -> int:
         """Number of axes; PyTorch's name for `ndim`.
 

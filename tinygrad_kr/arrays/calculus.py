@@ -63,11 +63,12 @@ def _widened(part: Any, size: tuple[int, ...], axis: int) -> Any:
 
 @either_name
 def gradient(
-    x: Any, *, spacing: Any = 1.0, axis: Any = None, dim: Any = None, edge_order: int = 1
+    x: Any, *, spacing: Any = None, axis: Any = None, dim: Any = None, edge_order: int = 1
 ) -> tuple[Any, ...]:
     """The slopes of samples along each axis: central differences, one-sided at the ends.
 
-    spacing: the distance of samples, or a vector of their positions; a list gives one per axis.
+    spacing: the distance of samples, 1 by default, or a vector of their positions; a list gives one
+        per axis.
     axis, dim: the axes, all by default. The result is a tuple with one array per axis.
     edge_order: 1 or 2, the accuracy of the differences at the ends.
     Exact inside for a quadratic. Integers become float32.
@@ -79,6 +80,7 @@ def gradient(
     """
     x = floating(operands(x)[0])
     axes = axis_indices(range(x.ndim) if axis is None else axis, x.ndim, "gradient")
+    spacing = 1.0 if spacing is None else spacing
     spacings = spacing if isinstance(spacing, list | tuple) else [spacing] * len(axes)
     if len(spacings) != len(axes):
         raise ValueError(f"gradient: expected {len(axes)} spacings, got {len(spacings)}.")

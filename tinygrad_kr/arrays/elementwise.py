@@ -114,12 +114,14 @@ clamp = clip
 def masked_fill(x: Any, mask: Any, value: float) -> Any:
     """`x` with `value` where `mask` holds.
 
-    mask: booleans that broadcast with `x`.
+    mask: booleans that broadcast with `x`. value: a number, converted to the dtype of `x`.
     Gradient: g where `mask` does not hold, else 0. Source: torch.Tensor.masked_fill.
 
     >>> tk.masked_fill(tk.tensor([1.0, 2.0]), [True, False], 0.0)
     Tensor([0., 2.])
     """
+    if isinstance(value, bool | int | float) and x.dtype.kind in "biu":
+        value = x.dtype.type(value)
     return where(mask, value, x)
 
 

@@ -6,10 +6,12 @@ from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
+from numpy import ndarray
 
 from tinygrad_kr.arrays.indexing import take
 from tinygrad_kr.arrays.operands import either_name, list_of, operands
 from tinygrad_kr.ops import shape
+from tinygrad_kr.ops.node import Node
 
 __all__ = ["broadcast_tensors", "cat", "concat", "concatenate", "meshgrid", "pad", "stack"]
 
@@ -63,6 +65,7 @@ def broadcast_tensors(*tensors: Any) -> tuple[Any, ...]:
 def meshgrid(*tensors: Any, indexing: str = "ij") -> tuple[Any, ...]:
     """Each vector spread over a grid with one axis per vector: y_i[a, b, ...] = x_i[(a, b, ...)_i].
 
+    tensors: vectors, or one list of Tensors or arrays.
     indexing: "ij" (PyTorch's default), or "xy" with the first two axes exchanged (NumPy's).
     Gradient: g summed over the other axes.
     Raises ValueError for another `indexing`, or for anything but vectors.
@@ -74,6 +77,8 @@ def meshgrid(*tensors: Any, indexing: str = "ij") -> tuple[Any, ...]:
     """
     if indexing not in {"ij", "xy"}:
         raise ValueError(f'meshgrid: expected indexing "ij" or "xy", got {indexing!r}.')
+    if len(tensors) == 1 and _is_list_of_arrays(tensors[0]):
+        (tensors,) = tensors
     parts = operands(*tensors)
     order = list(range(len(parts)))
     if indexing == "xy":
@@ -84,6 +89,10 @@ def meshgrid(*tensors: Any, indexing: str = "ij") -> tuple[Any, ...]:
             raise ValueError(f"meshgrid: expected vectors, got shape {part.shape}.")
         grids.append(part.reshape([-1 if i == place else 1 for i in range(len(parts))]))
     return broadcast_tensors(*grids)
+
+
+def _is_list_of_arrays(x: Any) -> bool:
+    return isinstance(x, list | tuple) and any(isinstance(one, Node | ndarray) for one in x)
 
 
 def pad(x: Any, pad_width: Any, mode: str = "constant", constant_values: Any = 0) -> Any:

@@ -536,13 +536,19 @@ def repeat(x: Any, *counts: Any) -> Any:
 @array_function
 @either_name
 def repeat_interleave(
-    x: Any, repeats: Any, axis: int | None = None, *, dim: int | None = None
+    x: Any,
+    repeats: Any,
+    axis: int | None = None,
+    *,
+    dim: int | None = None,
+    output_size: int | None = None,
 ) -> Any:
     """Each element along `axis` repeated in place, `repeats` times.
 
     repeats: one integer, or one for each element along the axis.
-    axis: None for the flattened array.
-    Gradient: g summed over the copies. Raises ValueError if `repeats` does not fit the axis.
+    axis: None for the flattened array. output_size: the size along it afterwards, if known.
+    Gradient: g summed over the copies.
+    Raises ValueError if `repeats` does not fit the axis, or `output_size` the result.
     Source: torch.repeat_interleave, np.repeat.
 
     >>> tk.repeat_interleave(tk.tensor([1, 2]), 2)
@@ -553,6 +559,10 @@ def repeat_interleave(
     if isinstance(repeats, Node) and (tracer := tracing()):
         tracer.give_up("repeat_interleave: the repeats decide the shape")
     numbers = np.asarray(repeats._data if isinstance(repeats, Node) else repeats)
+    if output_size is not None and output_size != np.broadcast_to(numbers, x.shape[axis]).sum():
+        raise ValueError(
+            f"repeat_interleave: expected the sum of repeats as output_size, got {output_size}."
+        )
     before, after = x.shape[:axis], x.shape[axis + 1 :]
     if not numbers.ndim:
         copied = _broadcast_to(

@@ -162,6 +162,8 @@ def hardtanh(input: Any, min_val: float = -1.0, max_val: float = 1.0) -> Any:
     """
     if min_val > max_val:
         raise ValueError(f"hardtanh: expected min_val <= max_val, got {min_val} and {max_val}.")
+    if input.dtype.kind in "iu":
+        min_val, max_val = int(min_val), int(max_val)
     return where(input <= min_val, min_val, where(input >= max_val, max_val, input))
 
 

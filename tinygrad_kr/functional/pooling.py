@@ -82,16 +82,24 @@ def _max_pool(
     dilations = _positive(dilation, spatial, f"{name}: dilation")
     widths = _widths(name, input.shape[-spatial:], kernel, strides, pads, dilations, ceil_mode)
     how = {"kernel": kernel, "stride": strides, "dilation": dilations}
-    y = window.max_pool(_padded(input, widths, -math.inf), **how)
+    y = window.max_pool(_padded(input, widths, _lowest(input.dtype)), **how)
     if not return_indices:
         return y
     # An input of -inf must not lose against the padding.
     x = peek(input)
-    x = _padded(np.maximum(x, np.finfo(x.dtype).min), widths, -math.inf)
+    least = np.iinfo(x.dtype).min + 1 if x.dtype.kind in "iu" else np.finfo(x.dtype).min
+    x = _padded(np.maximum(x, least), widths, _lowest(x.dtype))
     index = window.window_argmax(x, window.max_pool(x, **how), **how)
     starts = tuple(a for a, _ in widths)
     found = _flat_positions(index, input.shape[-spatial:], kernel, strides, dilations, starts)
     return y, constant(found) if isinstance(y, Node) else found
+
+
+def _lowest(dtype: Any) -> float:
+    """What loses against every number of a dtype."""
+    if dtype.kind in "iu":
+        return int(np.iinfo(dtype).min)
+    return -math.inf
 
 
 def _flat_positions(
