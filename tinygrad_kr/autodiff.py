@@ -743,6 +743,9 @@ def gradients(
             create_graph=create_graph,
             retain_graph=create_graph if retain_graph is None else retain_graph,
         )
+    if tracer := tracing():
+        for g in ends.values():
+            tracer.gives_tensor(g)
     return tuple(
         _end(ends.get(x), i, x, allow_unused, materialize_grads) for i, x in enumerate(inputs)
     )

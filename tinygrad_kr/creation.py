@@ -10,7 +10,7 @@ from tinygrad_kr.arrays.indexing import peek
 from tinygrad_kr.arrays.operands import as_array, without_device
 from tinygrad_kr.arrays.shape import sizes_of
 from tinygrad_kr.ops.op import common_dtype
-from tinygrad_kr.ops.tracing import tracers
+from tinygrad_kr.ops.tracing import tracing
 from tinygrad_kr.tensor import Tensor
 
 __all__ = [
@@ -33,10 +33,11 @@ def tensor(data: Any, dtype: Any = None, requires_grad: bool = False) -> Tensor:
     Tensor([[1., 2.],
             [3., 4.]])
     """
-    array = as_array(data, dtype)
-    if tracers and isinstance(data, Tensor):  # a copy that `compile` records
-        return Tensor(Tensor(array).clone(), requires_grad=requires_grad)
-    return Tensor(np.array(array), requires_grad=requires_grad)
+    made = Tensor(np.array(as_array(data, dtype)), requires_grad=requires_grad)
+    if isinstance(data, Tensor) and (tracer := tracing()):
+        tracer.copied(made, data)
+        tracer.gives_tensor(made)
+    return made
 
 
 @without_device
@@ -125,6 +126,8 @@ def full(size: Any, fill_value: Any, dtype: Any = None, requires_grad: bool = Fa
             [7., 7.]])
     """
     value = as_array(fill_value, dtype)
+    if isinstance(fill_value, Tensor) and (tracer := tracing()):
+        tracer.give_up("full with a Tensor as its value")
     return Tensor(np.full(sizes_of((size,)), value), requires_grad=requires_grad)
 
 

@@ -200,6 +200,9 @@ class Tensor(Node):
             self._requires_grad = True
         if tracers:
             note_created(self)
+            if isinstance(data, Node) and (tracer := tracing()):
+                tracer.copied(self, data)
+                tracer.gives_tensor(self)
 
     # -------------------------------------------------------------- properties
 
@@ -454,7 +457,10 @@ class Tensor(Node):
         Tensor([1., 2.])
         """
         if self._data.dtype == np.bool_:
-            return elementwise.not_equal(self, False)
+            copy: Tensor = constant(self._data.copy("K"))
+            if tracer := tracing():
+                tracer.copied(copy, self)
+            return copy
         return elementwise.positive(self)
 
     copy = clone

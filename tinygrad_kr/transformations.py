@@ -67,7 +67,10 @@ class _Traced:
     def _trace(name: str, leaf: Any) -> Tensor:
         if isinstance(leaf, Tensor) and leaf._requires_grad:
             return _alias(leaf)
-        tensor = Tensor(np.float64(leaf) if type(leaf) is float else leaf)
+        if isinstance(leaf, Tensor):
+            tensor = leaf
+        else:
+            tensor = Tensor(np.float64(leaf) if type(leaf) is float else leaf)
         if tensor.dtype.kind != "f":
             raise TypeError(
                 f"{name}: expected floats to differentiate with respect to, got "

@@ -1169,3 +1169,56 @@ def test_constants_found_outside_are_read_at_each_call() -> None:
 
 def test_a_compiled_function_is_one() -> None:
     assert isinstance(compile(lambda x: x), Compiled)
+
+
+def gradient_of(function: Callable[[Tensor], Any], x: Any) -> Any:
+    leaf = tk.tensor(x, requires_grad=True)
+    function(leaf).backward()
+    return leaf.grad
+
+
+MADE_OF_AN_ARRAY: dict[str, Callable[[Any], Any]] = {
+    "tensor": tk.tensor,
+    "tensor, computed with": lambda x: tk.tensor(x) * 2,
+    "tensor, another dtype": lambda x: tk.tensor(x, dtype=np.float32),
+    "tensor of a bool": lambda x: tk.tensor(x > 2),
+    "Tensor": Tensor,
+    "Tensor, beside the array": lambda x: (Tensor(x), x * 1),
+    "Tensor, computed with": lambda x: Tensor(x) * x,
+    "Tensor, another dtype": lambda x: Tensor(x, dtype=np.float32) + 1,
+    "Tensor of what is computed": lambda x: Tensor(x * 2),
+    "a leaf, detached": lambda x: tk.tensor(x, requires_grad=True).detach(),
+    "full": lambda x: tk.full((2,), tk.tensor(x).sum()),
+    "clone of a bool": lambda x: (tk.tensor(x) > 2).clone(),
+    "zeros_like": lambda x: tk.zeros_like(tk.tensor(x)),
+    "a gradient that is constant": lambda x: gradient_of(lambda leaf: leaf.sum(), x),
+    "a gradient of the array": lambda x: gradient_of(lambda leaf: (leaf * x).sum(), x),
+    "twice a gradient": lambda x: gradient_of(lambda leaf: (leaf * x).sum(), x) * 2,
+    "autograd.grad": lambda x: tk.autograd.grad((y := tk.tensor(x, requires_grad=True)).sum(), y),
+    "grad of a Tensor": lambda x: tk.grad(lambda y: (y * y).sum())(tk.tensor(x)),
+    "checkpoint": lambda x: tk.checkpoint(np.sin, x),
+    "grad of an array": lambda x: tk.grad(lambda y: (y * y).sum())(x),
+}
+
+
+@pytest.mark.parametrize("name", MADE_OF_AN_ARRAY)
+def test_what_is_made_of_an_argument_follows_it_and_is_of_its_kind(name: str, backend: str) -> None:
+    """A Tensor made without an op, and a gradient: stale, or an array, where it was not watched."""
+    function = MADE_OF_AN_ARRAY[name]
+    compiled = Compiled(function)
+    for scale in (1.0, 1.0, 2.0, 3.0):
+        x = np.array([1.0, 2.0]) * scale
+        close(function(x), compiled(x), f"scale {scale}")
+
+
+def test_a_write_to_a_tensor_of_an_argument_reaches_the_argument(backend: str) -> None:
+    def function(x: Any) -> Any:
+        made = Tensor(x)
+        made.zero_()
+        return made + 1
+
+    compiled = Compiled(function)
+    for _ in range(3):
+        x = np.ones(2)
+        close(Tensor(np.ones(2)), compiled(x))
+        assert not x.any()

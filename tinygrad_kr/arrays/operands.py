@@ -15,7 +15,6 @@ from numpy.exceptions import AxisError
 
 from tinygrad_kr.ops.node import Node, user_frame
 from tinygrad_kr.ops.op import astype, common_dtype, refuse_masked
-from tinygrad_kr.ops.tracing import tracers
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -228,8 +227,6 @@ def as_array(data: Any, dtype: Any = None) -> ndarray:
     Raises TypeError for complex, text and object data, masked arrays, and lists that hold Tensors.
     """
     if isinstance(data, Node):
-        if tracers and dtype is not None and data._data.dtype != dtype:
-            data = data.astype(dtype)  # type: ignore[attr-defined]  # which `compile` records
         data = data._data
     elif type(data) is not ndarray:
         refuse_masked(data)

@@ -49,6 +49,12 @@ class Tracer(Protocol):
     def add_gradient(self, leaf: Any, g: Any) -> None:
         """`backward` adds `g` to a `.grad`."""
 
+    def copied(self, node: Node, data: Node) -> None:
+        """`node` was made of the elements of `data` without an op, by `Tensor(data)` for one."""
+
+    def gives_tensor(self, node: Node) -> None:
+        """A function gives a Tensor whatever it was given: `autograd.grad` does."""
+
     def step(self, optimizer: Any) -> None:
         """An optimizer updates its parameters."""
 

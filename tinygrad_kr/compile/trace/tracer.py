@@ -256,6 +256,19 @@ class Tracer:
             "or use its .repeat or .scan"
         )
 
+    def copied(self, node: Any, data: Any) -> None:
+        """A Tensor was made of another's elements without an op."""
+        if node._data is data._data:
+            if isinstance(self.program.inputs.get(self.read(data)), Leaf):
+                return
+            node._data = node._data.view()
+        read = self.read(data)
+        params = {"shape": node._data.shape, "dtype": node._data.dtype}
+        output = self._define(node._data)
+        self.program.instructions.append(
+            Instruction(_assigned, (read,), params, output, source_line())
+        )
+
     def _is_constant(self, value: Value) -> bool:
         return isinstance(self.program.inputs.get(value), Constant)
 
@@ -272,7 +285,7 @@ class Tracer:
 
     def about_to_write(self, node: Any) -> None:
         """Called before the array of a Tensor is overwritten."""
-        if any(node is given for given in self._given):
+        if any(np.may_share_memory(node._data, given._data) for given in self._given):
             self.give_up("it writes to an argument")
         if node not in self._before_write:
             self._before_write[node] = node._data.copy()
@@ -331,6 +344,11 @@ class Tracer:
         self.touch_gradient(leaf)
         with no_grad():
             leaf._grad = g if leaf._grad is None else leaf._grad + g
+        self.gives_tensor(leaf._grad)
+
+    def gives_tensor(self, node: Node) -> None:
+        """A gradient, which is a Tensor also where everything it depends on was an array."""
+        self._tensors.add(self.read(node))
 
     def step(self, optimizer: Any) -> None:
         """An optimizer's step, by its rule on Tensors."""
@@ -433,6 +451,8 @@ class Tracer:
         }
         for instruction in self.program.instructions:
             reads = list(instruction.reads())
+            if instruction.output in self._tensors:
+                continue
             if reads and all(value in plain for value in reads):
                 plain.add(instruction.output)
         return plain
