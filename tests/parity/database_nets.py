@@ -21,7 +21,9 @@ from torch.testing._internal.common_optimizers import optim_db
 from tinygrad_kr import Tensor, nn, optim
 from tinygrad_kr.compile import Compiled
 
-MOST_COMPILED = {torch.float64: 32, torch.float32: 8}
+MOST_COMPILED = {torch.float64: 16, torch.float32: 2}
+GROUP = 4
+"""Whole layers make long functions: few are compiled, and first derivatives alone."""
 STEPS = 12
 
 # ------------------------------------------------------------------ layers and losses
@@ -47,7 +49,13 @@ def layer(name: str, info: Any) -> Entry:
                 yield layer_case(info.module_cls, getattr(nn, name), one, dtype, training)
 
     return Entry(
-        name, cases, (torch.float64, torch.float32), derivatives, most_compiled=MOST_COMPILED
+        name,
+        cases,
+        (torch.float64, torch.float32),
+        derivatives,
+        most_compiled=MOST_COMPILED,
+        group=GROUP,
+        compiled_order=1,
     )
 
 

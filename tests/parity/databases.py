@@ -101,6 +101,9 @@ class Entry:
     open_values: bool = False
     never_compiled: bool = False
     most_compiled: Mapping[torch.dtype, int] = field(default_factory=lambda: MOST_COMPILED)
+    group: int = GROUP
+    compiled_order: int = 2
+    """Of the derivatives in compiled functions."""
 
 
 @dataclass
@@ -509,8 +512,8 @@ class Comparison:
         if self.dtype.is_floating_point and not self.entry.never_compiled:
             most = self.entry.most_compiled[self.dtype]
             chosen = self.agreeing[:: max(1, -(-len(self.agreeing) // most))]
-            for start in range(0, len(chosen), GROUP):
-                self.compile(chosen[start : start + GROUP])
+            for start in range(0, len(chosen), self.entry.group):
+                self.compile(chosen[start : start + self.entry.group])
 
     def differ(self, check: str, number: int, sample: Sample, words: str) -> None:
         key = f"{str(self.dtype).removeprefix('torch.')} {check} {number}"
@@ -544,7 +547,7 @@ class Comparison:
                 self.differ(check, number, sample, words)
                 return False
             self.report.checks[check] += 1
-            order += check in ("first", "second")
+            order += check in ("first", "second") and order < self.entry.compiled_order
         for method in case.methods:
             words = self.as_method(method, sample, case)
             if words:
