@@ -73,7 +73,7 @@ BACKWARD: dict[str, tuple[Callable[[Any], Any], ndarray, float]] = {
     "embedding": (lambda a: F.embedding(Tensor(ZEROS), a), np.ones((1, 2), HALF), N),
     "many uses": (lambda a: sum((a for _ in range(3000)), a * 0), np.ones(1, HALF), 3000),
     "many slices": (lambda a: sum((a[:1] for _ in range(3000)), a * 0), np.ones(1, HALF), 3000),
-    "ties of max": (lambda a: a.max(0) * 60_000, np.ones(70_000, HALF), 60_000 / 70_000),
+    "ties of max": (lambda a: a.max(axis=0) * 60_000, np.ones(70_000, HALF), 60_000 / 70_000),
     "softmax": (
         lambda a: F.softmax(a, 0) * Tensor((np.arange(N) < N // 2).astype(HALF)) * N,
         np.zeros(N, HALF),

@@ -8,7 +8,7 @@ from typing import Any
 
 from tinygrad_kr.arrays import reduction
 from tinygrad_kr.arrays.joining import broadcast_tensors
-from tinygrad_kr.arrays.operands import either_name
+from tinygrad_kr.arrays.operands import either_name, no_axes
 from tinygrad_kr.linalg import vector_norm
 from tinygrad_kr.ops import network
 from tinygrad_kr.ops.axes import axis_index
@@ -179,6 +179,8 @@ def normalize(
     """
     if input.ndim:
         axis_index(dim, input.ndim, "normalize")
+    else:
+        no_axes(dim)
     return input / _norm_of_at_least(input, p, dim, eps)
 
 
@@ -210,6 +212,6 @@ def _norm_of_at_least(x: Any, p: float, dim: int, eps: float) -> Any:
     if p in (math.inf, 1):
         reduced = reduction.amax if p == math.inf else reduction.sum
         return maximum(reduced(absolute(x), dim, True), eps)
-    if p > 1:
+    if isinstance(p, int | float) and p > 1:
         return p_norm_(x, p=float(p), axis=dim, keepdims=True, least=float(eps))
     return maximum(vector_norm(x, p, axis=dim, keepdims=True), eps)
