@@ -285,14 +285,14 @@ floor_divide: Op = op(np.floor_divide,
 signbit = op(np.signbit)
 
 copysign: Op = op(np.copysign, lambda g, y, a, b: g * sign(a) * copysign(sign(a), b),
-                               lambda g, y, a, b: where_or_zero(g, False),
+                               None,  # type: ignore[arg-type]
     doc=_two(_QUOTIENT, "copysign", "|a| with the sign of b; that of -0.0 is minus",
-             "sign(a) times the sign of b for a, 0 at 0; 0 for b",
+             "sign(a) times the sign of b for a, 0 at 0; none for b",
              "[1.0, -2.0]; -1", "[-1., -2.]"))
-heaviside = op(np.heaviside,   lambda g, y, a, b: where_or_zero(g, False),
+heaviside = op(np.heaviside,   None,  # type: ignore[arg-type]
                                lambda g, y, a, b: where_or_zero(g, a == 0),
     doc=_two(_QUOTIENT, "heaviside", "step: 0 for a < 0, b for a = 0, 1 for a > 0",
-             "0 for a; 1 for b where a = 0, else 0", "[-1.0, 0.0, 2.0]; 0.5", "[0. , 0.5, 1. ]"))
+             "none for a; 1 for b where a = 0, else 0", "[-1.0, 0.0, 2.0]; 0.5", "[0. , 0.5, 1. ]"))
 
 equal = op(np.equal,
     doc=_two(_TRUTH, "equal", "a == b", _NONE, "[1, 2, 3]; 2", "[False,  True, False]"))
