@@ -30,7 +30,7 @@ from test_random_graphs import BINARY, LARGEST, REDUCTIONS, UNARY, bounded, fitt
 
 import tinygrad_kr as tk
 from tinygrad_kr import Tensor
-from tinygrad_kr.autodiff import MutationError
+from tinygrad_kr.autograd import MutationError
 from tinygrad_kr.compile import Compiled
 from tinygrad_kr.ops.writes import owner
 from tinygrad_kr.testing import axes, indices

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import inspect
 import re
+import subprocess
+import sys
 import time
 from typing import Any
 
@@ -57,6 +59,16 @@ def test_too_many_ops(f: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     line = inspect.getsourcelines(helped)[1] + 1 if f is helped else LOOP
     assert f"the loop at {__file__}:{line}," in step.explain()
     assert "1,024 ops" in step.explain()
+
+
+def test_the_limit_is_20_seconds() -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", "from tinygrad_kr.native import deadline; print(deadline.SECONDS)"],
+        capture_output=True,
+        text=True,
+        encoding="utf-8",
+    )
+    assert done.stdout.strip() == "20.0"
 
 
 def test_no_loop_is_named_where_there_is_none(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -143,7 +143,7 @@ class Specialisation:
         tracer = Tracer(self.guards.leaves, deadline.SECONDS - self.spent)
         result = tracer.run(function, args, kwargs)
         self.spent += perf_counter() - start
-        before, tries, runner = self.tracer, self.tries + 1, None
+        before, tries, runner, late = self.tracer, self.tries + 1, None, tracer.is_late
         reason = tracer.reason or self.guards.changed_by_the_run(tracer.drawn_from)
         if before is not None:
             inputs = before.program.inputs.values(), tracer.program.inputs.values()
@@ -157,13 +157,13 @@ class Specialisation:
                 try:
                     runner = deadline.within(deadline.SECONDS - self.spent, runner_of, tracer)
                 except deadline.TooLongError:
-                    reason = tracer.too_long()
+                    reason, late = tracer.too_long(), True
                 self.traced = len(tracer.program.instructions)
                 self.seconds = perf_counter() - start
                 self.spent, tries = 0.0, 0
             elif tries > MAX_TRIES:
                 reason = f"two runs in a row did not do the same: {parted}"
-        if reason == tracer.too_long():
+        if late:
             warn(f"tinygrad_kr: {_name_of(function)} is not compiled: {reason}", LongProgramWarning)
         self.tracer = None if reason is not None else tracer
         self.tries, self.reason, self._condition = tries, reason, None

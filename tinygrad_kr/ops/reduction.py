@@ -70,8 +70,9 @@ def _sum(x: ndarray, *, axis: Axis = None, keepdims: Any = False) -> Any:
 
 def _mean(x: ndarray, *, axis: Axis = None, keepdims: Any = False) -> Any:
     """Arithmetic mean of the elements over `axis`; NaN where there are none."""
-    x, n = widened(x), count(x, axis)
-    total = _sum(x, axis=axis, keepdims=keepdims)
+    x = widened(x)
+    total = _sum(x, axis=axis, keepdims=keepdims)  # which refuses an axis that is not there
+    n = count(x, axis)
     return total / n if n else total + np.float32("nan")
 
 

@@ -422,7 +422,7 @@ class Reads:
         self, name: str, opname: str, function: FunctionType, stored: set[str], computed: bool
     ) -> None:
         namespace = function.__globals__
-        if name in stored:
+        if name in stored or not name.isidentifier():  # such as what pytest adds for an assert
             return
         stored.add(name)
         where = f"the global {name!r}"

@@ -74,7 +74,7 @@ class Tracer:
         """leaves: the Tensors that the function can reach. seconds: the longest recording."""
         self.program = Program()
         self._end = perf_counter() + seconds
-        self.is_over = False
+        self.is_over = self.is_late = False
         self.loops: Counter[str] = Counter()
         """The user's loops in which a sample of the ops ran."""
         self._leaves = {id(leaf._data): leaf for leaf in leaves}
@@ -243,7 +243,8 @@ class Tracer:
                 self.loops[loop] += 1
             if late or number >= MOST_INSTRUCTIONS:
                 self.is_over = True
-                self.reason = self.reason or self.too_long()
+                if self.reason is None:
+                    self.reason, self.is_late = self.too_long(), True
 
     def too_long(self) -> str:
         """Why a function is not compiled whose program is too long, and what to do."""
