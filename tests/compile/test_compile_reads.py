@@ -932,22 +932,15 @@ def a_view_of_a_large_array() -> Case:
 
 
 @case
-def the_shape_of_an_array() -> Case:
+def the_elements_of_an_array_exchanged() -> Case:
     c = np.arange(9, dtype=np.float32).reshape(3, 3)
-    change = lambda: setattr(c, "strides", c.strides[::-1])  # noqa: E731
-    return Case(lambda x: x @ c, lambda: transpose_in_place(c) or change)
-
-
-def transpose_in_place(c: np.ndarray) -> None:
-    c.shape = (9,)
-    c[:] = c.reshape(3, 3).T.ravel().copy()
-    c.shape = (3, 3)
+    return Case(lambda x: x @ c, lambda: c.__setitem__(..., c.T.copy()))
 
 
 @case
 def the_layout_of_an_array() -> Case:
     c = np.arange(6, dtype=np.float32).reshape(3, 2)
-    return Case(lambda x: x.sum() * c, lambda: setattr(c, "shape", (2, 3)))
+    return Case(lambda x: x.sum() * c, lambda: c.resize((2, 3), refcheck=False))
 
 
 @case
@@ -1277,7 +1270,7 @@ def the_dtype_of_a_tensor() -> Case:
 @case
 def the_shape_of_an_array_that_is_not_read() -> Case:
     c = np.ones((2, 3))
-    return Case(lambda x: x * c.shape[0], lambda: setattr(c, "shape", (3, 2)))
+    return Case(lambda x: x * c.shape[0], lambda: c.resize((3, 2), refcheck=False))
 
 
 @case
