@@ -73,11 +73,10 @@ def _key_of(x: Node) -> Any:
 
 def identity_of(leaf: Node) -> object:
     """An object that belongs to one leaf and does not keep it alive."""
-    try:
-        return leaf._identity
-    except AttributeError:
+    identity: object = getattr(leaf, "_identity", None)
+    if identity is None:
         leaf._identity = identity = object()
-        return identity
+    return identity
 
 
 def topological_order(
