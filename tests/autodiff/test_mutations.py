@@ -1,16 +1,13 @@
 """The suite is tested: a mutant of the walk, of a rule, of the checker turns a named test red.
 
-A mutant is made from the source of one function by one substitution, and lives for one test.
+A mutant is made from the source of one function by one substitution, and lives for one test. Many
+more, drawn by seed, are the command `python tests/mutation.py`.
 """
 
 from __future__ import annotations
 
 import importlib
-import inspect
 import pkgutil
-import re
-import sys
-import textwrap
 from collections.abc import Callable
 from typing import Any
 
@@ -25,31 +22,18 @@ import test_traps_numerics
 import test_traps_shapes
 import test_traps_threads
 import test_undefined_derivatives
+from mutants import ROOT, Mutant, changes_of, draw, mutated, substituted
 from test_ops import DIFFERENTIABLE, OPS
 
 import tinygrad_kr
+import tinygrad_kr.functional as F
 from tinygrad_kr import Tensor, autodiff, linalg, remat, transformations
 from tinygrad_kr.ops import reduction, writes
+from tinygrad_kr.optim import blocks
 from tinygrad_kr.testing import grads, taylor
 
 for module in pkgutil.walk_packages(tinygrad_kr.__path__, "tinygrad_kr."):
     importlib.import_module(module.name)
-
-
-def mutate(monkeypatch: pytest.MonkeyPatch, function: Any, old: str, new: str) -> None:
-    """Replace the one match of the pattern `old` in a function's source, wherever it is used."""
-    source = textwrap.dedent(inspect.getsource(function))
-    changed, count = re.subn(old, new, source)
-    assert count == 1, f"{old!r} is {count} times in {function.__qualname__}"
-    home = sys.modules[function.__module__]
-    found: dict[str, Any] = {}
-    exec(compile(changed, inspect.getsourcefile(function) or "", "exec"), vars(home), found)
-    mutant = found[function.__name__]
-    modules = [m for n, m in sys.modules.items() if n.startswith(("tinygrad_kr", "test_"))]
-    for user in [*modules, Tensor, transformations._Traced, grads._Settings]:
-        for key, value in list(vars(user).items()):
-            if value is function:
-                monkeypatch.setattr(user, key, mutant)
 
 
 def notices(test: Callable[..., Any], *args: Any) -> bool:
@@ -271,12 +255,11 @@ WALK: list[tuple[str, Any, str, str, Callable[[], Any]]] = [
 @pytest.mark.parametrize(
     ("function", "old", "new", "test"), [case[1:] for case in WALK], ids=[case[0] for case in WALK]
 )
-def test_mutant_of_the_walk_turns_a_test_red(
-    monkeypatch: pytest.MonkeyPatch, function: Any, old: str, new: str, test: Any
-) -> None:
+def test_mutant_of_the_walk_turns_a_test_red(function: Any, old: str, new: str, test: Any) -> None:
     assert not notices(test)
-    mutate(monkeypatch, function, old, new)
-    assert notices(test)
+    with substituted(function, old, new):
+        assert notices(test)
+    assert not notices(test)
 
 
 # ------------------------------------------------------------------ every rule of every op
@@ -466,8 +449,63 @@ CHECKER_SOURCE: list[tuple[str, Any, str, str, Callable[[], Any]]] = [
     ids=[case[0] for case in CHECKER_SOURCE],
 )
 def test_mutant_of_the_checkers_source_turns_a_test_red(
-    monkeypatch: pytest.MonkeyPatch, function: Any, old: str, new: str, test: Any
+    function: Any, old: str, new: str, test: Any
 ) -> None:
     assert not notices(test)
-    mutate(monkeypatch, function, old, new)
-    assert notices(test)
+    with substituted(function, old, new):
+        assert notices(test)
+    assert not notices(test)
+
+
+# ------------------------------------------------------------------ mutants that are drawn
+
+
+def test_few_mutants_are_the_first_of_many() -> None:
+    few, many = draw(3, 12, ("autodiff",)), draw(3, 24, ("autodiff",))
+    assert few == many[:12]
+    assert len({mutant.kind for mutant in few}) == 6
+    assert few != draw(4, 12, ("autodiff",))
+
+
+def test_a_drawn_mutant_is_applied_and_taken_back() -> None:
+    for mutant in draw(5, 12, ("autodiff", "optim")):
+        with mutated(mutant) as touched:
+            assert touched, mutant
+        changes = changes_of(mutant)
+        assert changes is not None and (changes.codes or changes.defaults or changes.constant)
+    assert not notices(second_order)
+
+
+def mutant_of(file: str, old: str, new: str) -> Mutant:
+    source = (ROOT / file).read_bytes()
+    assert source.count(old.encode()) == 1
+    start = source.index(old.encode())
+    line = source.count(b"\n", 0, start) + 1
+    return Mutant(file, line, "constant", start, start + len(old.encode()), new)
+
+
+def slope_of_a_loss() -> float:
+    x = Tensor([3.0], requires_grad=True)
+    F.smooth_l1_loss(x, Tensor([0.0])).backward()
+    return x.grad.item()  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize(
+    ("file", "old", "new", "observed"),
+    [
+        (
+            "functional/losses.py",
+            "beta: float = 1.0) -> Any:",
+            "beta: float = 6.0) -> Any:",
+            slope_of_a_loss,
+        ),
+        ("optim/blocks.py", "SMALL = 1 << 14", "SMALL = 1 << 15", lambda: blocks.SMALL),
+    ],
+)
+def test_a_mutant_of_a_default_or_a_constant_changes_what_runs(
+    file: str, old: str, new: str, observed: Any
+) -> None:
+    before = observed()
+    with mutated(mutant_of(f"tinygrad_kr/{file}", old, new)) as touched:
+        assert touched and observed() != before
+    assert observed() == before

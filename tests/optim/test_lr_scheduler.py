@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+import tinygrad_kr as tk
 from tinygrad_kr import Tensor, optim
 from tinygrad_kr.optim.lr_scheduler import (
     ConstantLR,
@@ -595,3 +596,15 @@ def test_a_schedule_of_ones_own() -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         assert rates(EveryOther(optimizer_of(0.5)), 3) == [0.5, 0, 0.5, 0]
+
+
+@pytest.mark.parametrize(
+    ("entry", "value"), [("step_size", 0), ("step_size", None), ("base_lrs", ["a", "b"])]
+)
+def test_a_state_without_a_next_rate_is_refused(entry: str, value: Any) -> None:
+    optimizer = optim.SGD([tk.ones(1, requires_grad=True)], lr=0.1)
+    schedule = optim.lr_scheduler.StepLR(optimizer, 2)
+    before = schedule.state_dict()
+    with pytest.raises(ValueError, match=r"StepLR\.load_state_dict: expected a state from which"):
+        schedule.load_state_dict({**before, entry: value})
+    assert schedule.state_dict() == before

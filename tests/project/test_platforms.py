@@ -142,7 +142,7 @@ def test_processes_are_spawned_and_forks_are_marked() -> None:
     found = {
         f"{path.relative_to(ROOT).as_posix()}:{line}"
         for path in SOURCES
-        if path != Path(__file__)
+        if path not in (Path(__file__), ROOT / "tests" / "mutation.py")  # a command: it says so
         for line in unmarked_forks(path.read_text(encoding="utf-8"))
     }
     assert found == set()

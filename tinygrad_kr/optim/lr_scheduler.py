@@ -14,6 +14,8 @@ import warnings
 import weakref
 from bisect import bisect_right
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from copy import copy
+from types import SimpleNamespace
 from typing import Any, SupportsFloat
 
 import numpy as np
@@ -151,7 +153,26 @@ class LRScheduler:
 
         Raises ValueError that names the missing or unexpected entries; nothing is changed then.
         """
-        self.__dict__.update(self._checked_state(state_dict))
+        self.__dict__.update(self._tried_state(state_dict))
+
+    def _tried_state(self, state_dict: Mapping[str, Any]) -> dict[str, Any]:
+        """A checked state from which the next rates follow; ValueError for any other."""
+        state = self._checked_state(state_dict)
+        trial: Any = copy(self)
+        trial.__dict__.update(state)
+        groups = [dict(group) for group in self.optimizer.param_groups]
+        trial.optimizer = SimpleNamespace(param_groups=groups)
+        try:
+            trial.last_epoch = max(1, trial.last_epoch)
+            sum(trial.get_lr())
+        except NotImplementedError:
+            pass  # a schedule of the user's, with a step of its own
+        except Exception as error:
+            raise ValueError(
+                f"{type(self).__name__}.load_state_dict: expected a state from which the next "
+                f"rates follow, got {type(error).__name__}: {error}."
+            ) from error
+        return state
 
     def _checked_state(self, state_dict: Mapping[str, Any]) -> dict[str, Any]:
         names, given = set(self.state_dict()), set(state_dict)
@@ -816,6 +837,9 @@ class SequentialLR(_ScalingLR):
         """The epoch, and the state of every schedule."""
         return super().state_dict() | {"_schedulers": [s.state_dict() for s in self._schedulers]}
 
+    def _tried_state(self, state_dict: Mapping[str, Any]) -> dict[str, Any]:
+        return self._checked_state(state_dict)  # its parts try theirs
+
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
         """Continue from a `state_dict()`, all or nothing.
 
@@ -829,7 +853,7 @@ class SequentialLR(_ScalingLR):
                 f"{len(parts)}."
             )
         for scheduler, part in zip(self._schedulers, parts, strict=True):
-            scheduler._checked_state(part)
+            scheduler._tried_state(part)
         for scheduler, part in zip(self._schedulers, parts, strict=True):
             scheduler.load_state_dict(part)
         self.__dict__.update(state)
@@ -922,4 +946,5 @@ class ReduceLROnPlateau:
     state_dict = LRScheduler.state_dict
     load_state_dict = LRScheduler.load_state_dict
     _checked_state = LRScheduler._checked_state
+    _tried_state = _checked_state
     _unsaved = LRScheduler._unsaved
