@@ -97,6 +97,15 @@ def test_arguments_of_lstsq() -> None:
     a, b = Tensor(np.diag([1.0, 0.1])), Tensor(np.ones(2))
     for driver in (None, "gels", "gelsy", "gelsd", "gelss"):
         np.testing.assert_allclose(linalg.lstsq(a, b, driver=driver).solution.data, [1, 10])
+    tall = Tensor(np.eye(3, 2)), Tensor(np.ones((3, 4)))  # PyTorch's shapes of what is computed
+    for driver, shapes in {
+        None: [(4,), (), (2,)],
+        "gels": [(4,), (0,), (0,)],
+        "gelsy": [(0,), (), (0,)],
+        "gelsd": [(4,), (), (2,)],
+        "gelss": [(4,), (), (2,)],
+    }.items():
+        assert [part.shape for part in linalg.lstsq(*tall, driver=driver)[1:]] == shapes
     for found in (linalg.lstsq(a, b, 0.5), linalg.lstsq(a, b, rtol=0.5)):
         np.testing.assert_allclose(found.solution.data, [1, 0], atol=1e-15)
         assert found.rank.item() == 1

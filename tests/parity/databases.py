@@ -46,10 +46,18 @@ KINDS = {
 
 # ------------------------------------------------------------------ the table of names
 
+
+def least_squares(a: Any, b: Any, driver: str) -> list[Any]:
+    """PyTorch's: the singular values have no gradient."""
+    *parts, values = tk.linalg.lstsq(a, b, driver=driver)
+    return [*parts, values.detach()]
+
+
 ADAPTED: dict[str, Callable[..., Any]] = {
     "einsum": lambda tensors, equation: tk.einsum(equation, *tensors),
     "equal": np.array_equal,
-    "linalg.lstsq.grad_oriented": lambda a, b, driver: tk.linalg.lstsq(a, b)[:2],
+    "linalg.lstsq": least_squares,
+    "linalg.lstsq.grad_oriented": lambda *given, **options: least_squares(*given, **options)[:2],
     "linalg.pinv.singular": lambda a, b: tk.linalg.pinv(a @ b.mT),
     "nn.functional.embedding": lambda w, i, **options: F.embedding(i, w, **options),
     "where": lambda x, condition, other: tk.where(condition, x, other),
