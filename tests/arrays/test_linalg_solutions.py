@@ -93,6 +93,21 @@ def test_least_squares_at_constant_rank() -> None:
     assert linalg.lstsq(Tensor(u @ v), Tensor(b)).rank.item() == 2
 
 
+def test_compiled_pinv_with_a_tensor_for_rtol() -> None:
+    def step(a: Tensor, rtol: Tensor) -> tuple[Tensor, Tensor]:
+        a = a.detach().requires_grad_()
+        y = linalg.pinv(a, rtol=rtol)
+        return y.detach(), tk.autograd.grad(y.sum(), a)[0]
+
+    compiled, a = tk.compile(step), Tensor(np.diag([1.0, 0.5]))
+    for rtol in (0.1, 0.1, 0.1, 0.7, 0.7, 0.1):
+        for found, expected in zip(
+            compiled(a, tk.tensor(rtol)), step(a, tk.tensor(rtol)), strict=True
+        ):
+            np.testing.assert_array_equal(found.data, expected.data, strict=True)
+        assert compiled(a, tk.tensor(rtol))[0].data[1, 1] == (2 if rtol < 0.5 else 0)
+
+
 def test_arguments_of_lstsq() -> None:
     a, b = Tensor(np.diag([1.0, 0.1])), Tensor(np.ones(2))
     for driver in (None, "gels", "gelsy", "gelsd", "gelss"):
