@@ -215,7 +215,8 @@ def logspace(
     """`steps` numbers from base^start to base^end, both included, with evenly spaced exponents.
 
     start, end: numbers, or 0-d Tensors, through which gradients flow.
-    dtype: float32 by default. Raises ValueError if `steps` is negative.
+    dtype: float32 by default. With an integer dtype the ends lose their fractions first, the
+        numbers between them afterwards. Raises ValueError if `steps` is negative.
     Source: torch.logspace, np.logspace.
 
     >>> tk.logspace(0, 2, 3)
@@ -223,6 +224,8 @@ def logspace(
     """
     if steps < 0:
         raise ValueError(f"logspace: expected steps of at least 0, got {steps}.")
+    if _is_integer(dtype):
+        start, end = (int(_number(x, "logspace")) for x in (start, end))
     if isinstance(start, Tensor) or isinstance(end, Tensor):
         share = np.arange(steps) / max(steps - 1, 1)
         y: Tensor = base ** (start * (1 - share) + end * share)

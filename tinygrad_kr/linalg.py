@@ -373,8 +373,9 @@ def lstsq(
     driver: "gels", "gelsy", "gelsd" or "gelss", as in PyTorch; LAPACK's gelsd computes all of them.
 
     residuals: sum (a x - b)^2 for each column; empty unless m > n and `a` has full rank, as in
-        NumPy.
-    rank: without a gradient.
+        NumPy, and with "gelsy".
+    rank: without a gradient; empty with "gels".
+    singular_values: of `a`; empty with "gels" and "gelsy", as in PyTorch.
 
     The derivative is that at constant rank. Raises ValueError for another driver.
     Source: torch.linalg.lstsq; Golub and Pereyra, The differentiation of pseudo-inverses (1973).
@@ -392,8 +393,12 @@ def lstsq(
     rank = matrix_rank(a, rtol=rtol)
     rows, unknowns = a.shape[-2:]
     residuals: Any = ((matmul(a, solution) - columns) ** 2).sum(axis=-2)
-    if rows <= unknowns or (peek(rank) < unknowns).any():
+    if driver == "gelsy" or rows <= unknowns or (peek(rank) < unknowns).any():
         residuals = residuals.reshape(-1)[:0]
+    if driver in ("gels", "gelsy"):
+        values = values.reshape(-1)[:0]
+    if driver == "gels":
+        rank = rank.reshape(-1)[:0]
     return LeastSquares(solution[..., 0] if b.ndim == 1 else solution, residuals, rank, values)
 
 

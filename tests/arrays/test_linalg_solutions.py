@@ -93,10 +93,34 @@ def test_least_squares_at_constant_rank() -> None:
     assert linalg.lstsq(Tensor(u @ v), Tensor(b)).rank.item() == 2
 
 
+def test_compiled_pinv_with_a_tensor_for_rtol() -> None:
+    def step(a: Tensor, rtol: Tensor) -> tuple[Tensor, Tensor]:
+        a = a.detach().requires_grad_()
+        y = linalg.pinv(a, rtol=rtol)
+        return y.detach(), tk.autograd.grad(y.sum(), a)[0]
+
+    compiled, a = tk.compile(step), Tensor(np.diag([1.0, 0.5]))
+    for rtol in (0.1, 0.1, 0.1, 0.7, 0.7, 0.1):
+        for found, expected in zip(
+            compiled(a, tk.tensor(rtol)), step(a, tk.tensor(rtol)), strict=True
+        ):
+            np.testing.assert_array_equal(found.data, expected.data, strict=True)
+        assert compiled(a, tk.tensor(rtol))[0].data[1, 1] == (2 if rtol < 0.5 else 0)
+
+
 def test_arguments_of_lstsq() -> None:
     a, b = Tensor(np.diag([1.0, 0.1])), Tensor(np.ones(2))
     for driver in (None, "gels", "gelsy", "gelsd", "gelss"):
         np.testing.assert_allclose(linalg.lstsq(a, b, driver=driver).solution.data, [1, 10])
+    tall = Tensor(np.eye(3, 2)), Tensor(np.ones((3, 4)))  # PyTorch's shapes of what is computed
+    for driver, shapes in {
+        None: [(4,), (), (2,)],
+        "gels": [(4,), (0,), (0,)],
+        "gelsy": [(0,), (), (0,)],
+        "gelsd": [(4,), (), (2,)],
+        "gelss": [(4,), (), (2,)],
+    }.items():
+        assert [part.shape for part in linalg.lstsq(*tall, driver=driver)[1:]] == shapes
     for found in (linalg.lstsq(a, b, 0.5), linalg.lstsq(a, b, rtol=0.5)):
         np.testing.assert_allclose(found.solution.data, [1, 0], atol=1e-15)
         assert found.rank.item() == 1

@@ -80,6 +80,29 @@ def test_sign_of_booleans_is_boolean() -> None:
     assert np.sign(Tensor([-2, 0])).tolist() == [-1, 0]
 
 
+def test_powers_of_booleans_are_int64() -> None:
+    """NumPy's are int8: 200 times one overflowed."""
+    x = Tensor([True, False])
+    for f in (tk.square, lambda x: x**x, Tensor.square):
+        y = f(x)
+        assert y.dtype == np.int64 and (y * 200).tolist() == [200, 200 * int(y[1])]
+    compiled = tk.compile(tk.square)
+    for _ in range(3):
+        assert compiled(x).dtype == np.int64 and (compiled(x) * 200).tolist() == [200, 0]
+    assert compiled.programs
+
+
+def test_heaviside_keeps_the_dtype_of_integers() -> None:
+    """As torch.heaviside."""
+    x = Tensor([-1, 0, 2])
+    y = tk.heaviside(x, Tensor([5, 5, 5]))
+    assert (y.dtype, y.tolist()) == (np.int64, [0, 5, 1])
+    y = tk.heaviside(Tensor([True, False, False]), Tensor([False, True, False]))
+    assert (y.dtype, y.tolist()) == (np.bool_, [True, True, False])
+    y = tk.heaviside(x, 0.5)
+    assert (y.dtype, y.tolist()) == (np.float32, [0.0, 0.5, 1.0])
+
+
 def test_conditions_and_indices_keep_their_dtype() -> None:
     assert tk.where(Tensor([True, False]), 1.5, 2).tolist() == [1.5, 2.0]
     found = tk.functional.cross_entropy(Tensor([[1, 3], [2, 2]]).float(), Tensor([0, 1]))

@@ -17,6 +17,7 @@ import databases  # noqa: E402
 
 ORDER = "PyTorch leaves the order of equal elements open; ours is the one they had."
 MEANS = "PyTorch cuts off the fraction of a mean of integers."
+BASIS = "PyTorch's further singular vectors, any that complete a basis, have the derivative 0."
 REASONS: dict[str, tuple[str, str]] = {
     "__rpow__ int64 value": (
         "negative integer powers",
@@ -25,16 +26,16 @@ REASONS: dict[str, tuple[str, str]] = {
     "argsort bool value": ("", ORDER),
     "sort bool value": ("", ORDER),
     "topk int64 value": ("", ORDER),
+    "kthvalue int64 value": ("", ORDER),
+    "mode value": ("", ORDER),
     "cat value": ("(0,)", "PyTorch leaves out arrays of shape (0,), for its oldest programs."),
     "gather value": ("uint8(2, 0)", "PyTorch takes an empty index of any shape."),
     "nn.functional.avg_pool1d int64 value": ("dtype", MEANS),
     "nn.functional.avg_pool2d int64 value": ("dtype", MEANS),
     "nn.functional.batch_norm value": ("got shape (0,)", "PyTorch takes an empty vector."),
     "nn.functional.hardsigmoid first": ("", "PyTorch has 1 / 6 in float32, also for float64."),
-    "nn.functional.normalize value": (
-        "expected p >= 1",
-        "PyTorch takes powers below 1, which are no norms; we raise.",
-    ),
+    "linalg.svd value": ("derivative of full matrices", BASIS),
+    "svd value": ("derivative of full matrices", BASIS),
     "tensordot value": (
         "expected equal sizes",
         "PyTorch repeats an axis of size 1; NumPy and we refuse sizes that differ.",

@@ -156,6 +156,8 @@ def test_logspace() -> None:
     assert tk.logspace(0, 2, 3).tolist() == [1.0, 10.0, 100.0]
     assert tk.logspace(0, 2, 3).dtype == F32
     assert tk.logspace(1, 3, 3, base=2, dtype=np.int64).tolist() == [2, 4, 8]
+    for end in (4.3, tk.tensor(4.3)):  # PyTorch's value: the ends lose their fractions
+        assert tk.logspace(-2.9, end, 3, dtype=np.int64).tolist() == [0, 10, 10000]
     assert tk.logspace(1, 3, 1).tolist() == [10.0] and tk.logspace(1, 3, 0).shape == (0,)
     assert tk.logspace(0, 1, 2, requires_grad=True).is_leaf
     end = Tensor(np.float64(2.0), requires_grad=True)

@@ -289,9 +289,19 @@ copysign: Op = op(np.copysign, lambda g, y, a, b: g * sign(a) * copysign(sign(a)
     doc=_two(_QUOTIENT, "copysign", "|a| with the sign of b; that of -0.0 is minus",
              "sign(a) times the sign of b for a, 0 at 0; none for b",
              "[1.0, -2.0]; -1", "[-1., -2.]"))
-heaviside = op(np.heaviside,   None,  # type: ignore[arg-type]
-                               lambda g, y, a, b: where_or_zero(g, a == 0),
-    doc=_two(_QUOTIENT, "heaviside", "step: 0 for a < 0, b for a = 0, 1 for a > 0",
+
+
+
+def _heaviside(a: Any, b: Any) -> Any:
+    """NumPy's; of integers and booleans without its float64, as in PyTorch."""
+    if np.result_type(a, b).kind == "f":
+        return np.heaviside(a, b)
+    return np.where(np.equal(a, 0), b, np.greater(a, 0)).astype(np.result_type(a, b))
+
+
+heaviside = op(_heaviside, None,  # type: ignore[arg-type]
+                           lambda g, y, a, b: where_or_zero(g, a == 0), numpy=[np.heaviside],
+    doc=_two(_COMMON, "heaviside", "step: 0 for a < 0, b for a = 0, 1 for a > 0",
              "none for a; 1 for b where a = 0, else 0", "[-1.0, 0.0, 2.0]; 0.5", "[0. , 0.5, 1. ]"))
 
 equal = op(np.equal,

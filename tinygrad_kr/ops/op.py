@@ -390,9 +390,9 @@ def _detached(forward: Callable[..., Any], promote: bool) -> Callable[..., Any]:
 def _promoted(record: Op, inputs: tuple[Any, ...], params: dict[str, Any]) -> Any:
     """Run an op whose inputs or output are not all arrays of one dtype.
 
-    Integers and booleans count as float32 where the result has a fraction. NumPy computes the exp
-    of a bool or an int8 in float16: the result is computed again, without the warnings of the first
-    time.
+    Integers and booleans count as float32 where the result has a fraction. What NumPy gives as
+    int8 for booleans, their square say, is int64. NumPy computes the exp of a bool or an int8 in
+    float16: the result is computed again, without the warnings of the first time.
     """
     try:
         inputs = tuple(_tensor_like(record, x) for x in _without_lists(inputs))
@@ -409,6 +409,8 @@ def _promoted(record: Op, inputs: tuple[Any, ...], params: dict[str, Any]) -> An
                 y = np.asarray(record.forward(*_arrays(inputs), **params)).astype(dtype, copy=False)
         if y.dtype.kind not in "fiub":
             raise TypeError(f"expected real numbers, got a result of {y.dtype}.")
+        if y.dtype == np.int8 and np.result_type(*arrays) == np.bool_:
+            y = y.astype(np.int64)
     except Exception as error:
         raise explained(record, inputs, params, error) from error
     tracked = y.dtype.kind == "f" and any(isinstance(x, Node) and x._requires_grad for x in inputs)
