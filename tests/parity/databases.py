@@ -504,7 +504,12 @@ def difference(
     return f"{found[wrong][0]} for {expected[wrong][0]} ({wrong.sum()} of {wrong.size})"
 
 
-CHECKS = {"value": Calls.evaluated, "first": Calls.first, "second": Calls.second, "jvp": Calls.forward}
+CHECKS = {
+    "value": Calls.evaluated,
+    "first": Calls.first,
+    "second": Calls.second,
+    "jvp": Calls.forward,
+}
 """What is compared, in its order: the later ones are not where an earlier one differs."""
 
 

@@ -14,7 +14,6 @@ import warnings
 import weakref
 from bisect import bisect_right
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from copy import copy
 from types import SimpleNamespace
 from typing import Any, SupportsFloat
 
@@ -158,13 +157,13 @@ class LRScheduler:
     def _tried_state(self, state_dict: Mapping[str, Any]) -> dict[str, Any]:
         """A checked state from which the next rates follow; ValueError for any other."""
         state = self._checked_state(state_dict)
-        trial: Any = copy(self)
-        trial.__dict__.update(state)
+        trial: Any = object.__new__(type(self))  # known to no optimizer
+        trial.__dict__.update({**vars(self), **state})
         groups = [dict(group) for group in self.optimizer.param_groups]
         trial.optimizer = SimpleNamespace(param_groups=groups)
         try:
             trial.last_epoch = max(1, trial.last_epoch)
-            sum(trial.get_lr())
+            sum(trial._rates_alone())
         except NotImplementedError:
             pass  # a schedule of the user's, with a step of its own
         except Exception as error:
@@ -173,6 +172,10 @@ class LRScheduler:
                 f"rates follow, got {type(error).__name__}: {error}."
             ) from error
         return state
+
+    def _rates_alone(self) -> list[float]:
+        """The rates that no other schedule has scaled."""
+        return self.get_lr()
 
     def _checked_state(self, state_dict: Mapping[str, Any]) -> dict[str, Any]:
         names, given = set(self.state_dict()), set(state_dict)
@@ -332,6 +335,9 @@ class _ScalingLR(LRScheduler):
     def get_lr(self) -> list[float]:
         """The rates at `last_epoch`, one per group."""
         return _scaled_rates(_scaling(self.optimizer))
+
+    def _rates_alone(self) -> list[float]:
+        return _scaled_rates([self])
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
