@@ -1418,6 +1418,193 @@ def an_iterator() -> Case:
     return Case(lambda x: x * next(c), lambda: None, False)
 
 
+# ------------------------------------------------------------------ found by a review
+
+
+def array_case(f: Callable[[Any, Any], Any], size: int = 3, compiled: bool | None = True) -> Any:
+    def make() -> Case:
+        c = np.linspace(1, 2, size).astype(np.float32)
+        return Case(lambda x: f(x, c), lambda: c.fill(5.0), compiled)
+
+    return make
+
+
+def helper_norm(m: Any) -> Any:
+    return np.sqrt((m * m).sum())
+
+
+CASES |= {
+    f"an_array_read_anew_and_{name}": array_case(f)
+    for name, f in {
+        "in_a_logarithm": lambda x, c: 0.5 * (np.log(2 * np.pi * c) + (x - 1) ** 2 / c),
+        "in_a_sum_of_two": lambda x, c: x / c + np.log(c + 1e-3),
+        "subtracted": lambda x, c: x * c + (c - x.shape[0]),
+        "under_another_name": lambda x, c: (lambda a: x * a + float(a.sum()))(c),
+        "in_a_helper": lambda x, c: x * c / helper_norm(c),
+        "in_python_s_sum": lambda x, c: (x * c).sum() / sum(c),
+        "in_a_branch": lambda x, c: x * c if (c > 3).any() else x * c + 1,
+        "in_a_loop": lambda x, c: x * c + max([float(v) for v in c]),
+        "to_a_power": lambda x, c: x * c + (c**2).sum(),
+        "by_a_keyword": lambda x, c: x * c + np.sum(a=c),
+        "in_where": lambda x, c: tk.where(c > 3, x * c, 9.0),
+    }.items()
+}
+CASES |= {
+    "labels_in_an_array": lambda: labels_case(lambda x, y: tk.functional.cross_entropy(x, y)),
+    "labels_in_nll": lambda: labels_case(lambda x, y: tk.functional.nll_loss(x, y)),
+    "labels_smoothed": lambda: labels_case(
+        lambda x, y: tk.functional.cross_entropy(x, y, label_smoothing=0.1)
+    ),
+    "labels_one_hot": lambda: labels_case(lambda x, y: tk.functional.one_hot(y, 3) * x),
+}
+
+
+def labels_case(f: Callable[[Any, Any], Any]) -> Case:
+    y = np.array([0, 1, 2])
+    return Case(lambda x: f(tk.stack([x, x * 2, x * 3]), y), lambda: y.fill(1))
+
+
+@case
+def an_array_that_the_function_counts_in() -> Case:
+    c = np.zeros(1)
+
+    def f(x: Any) -> Any:
+        c[0] += 1
+        return x * float(c[0])
+
+    return Case(f, lambda: None, False)
+
+
+@case
+def an_array_that_the_function_averages_in() -> Case:
+    c = np.zeros(1000, np.float32)
+
+    def f(x: Any) -> Any:
+        c[:] = 0.9 * c + 0.1
+        return x + c[:3]
+
+    return Case(f, lambda: None, False)
+
+
+@case
+def an_object_made_in_the_call_with_methods_of_python_s() -> Case:
+    held = [2.0]
+
+    class Scale:
+        def __enter__(self) -> float:
+            return held[0]
+
+        def __exit__(self, *error: Any) -> None:
+            return None
+
+        def __mul__(self, other: Any) -> Any:
+            return other * held[0]
+
+    def f(x: Any) -> Any:
+        with Scale() as by:
+            return Scale() * x * by
+
+    return Case(f, lambda: held.__setitem__(0, 4.0))
+
+
+@case
+def a_generator_of_python_s() -> Case:
+    c = random.Random(0)
+    return Case(lambda x: -x if c.random() < 0.5 else x, lambda: None, False)
+
+
+@case
+def a_generator_of_numpy_s_old_kind() -> Case:
+    c = np.random.RandomState(0)
+    return Case(lambda x: -x if c.rand() < 0.5 else x, lambda: None, False)
+
+
+@case
+def a_method_of_a_named_tuple_among_the_arguments() -> Case:
+    held = [2.0]
+
+    class Pair(NamedTuple):
+        x: Any
+
+        def scaled(self) -> Any:
+            return self.x * held[0]
+
+    step = tk.compile(lambda pair: pair.scaled())
+    f = lambda x: step(Pair(x)) if compiled_of[0] is not None else None  # noqa: E731
+    return Case(f, lambda: held.__setitem__(0, 4.0), None)
+
+
+@case
+def an_attribute_that_a_function_gets_later() -> Case:
+    def scale() -> float:
+        return getattr(scale, "by", 1.0)
+
+    return Case(lambda x: x * scale(), lambda: setattr(scale, "by", 4.0))
+
+
+@case
+def an_attribute_under_a_bare_except() -> Case:
+    c = config()
+
+    def f(x: Any) -> Any:
+        try:
+            return x * c.late
+        except:  # noqa: E722
+            return x
+
+    return Case(f, lambda: setattr(c, "late", 4.0))
+
+
+@case
+def a_private_slot() -> Case:
+    class Slotted:
+        __slots__ = ("__scale",)
+
+        def __init__(self) -> None:
+            self.__scale = 2.0
+
+        def set(self, scale: float) -> None:
+            self.__scale = scale
+
+        def get(self) -> float:
+            return self.__scale
+
+    c = Slotted()
+    return Case(lambda x: x * c.get(), lambda: c.set(4.0))
+
+
+@case
+def an_attribute_of_the_user_s_optimizer() -> Case:
+    class Scaled(optim.SGD):
+        _scale = 1.0
+
+        def scale(self) -> float:
+            return self._scale
+
+    c = Scaled([nn.Parameter(np.ones(3, np.float32))], lr=0.1)
+    return Case(lambda x: x * c.scale(), lambda: setattr(c, "_scale", 4.0))
+
+
+@case
+def a_table_read_from_a_file() -> Case:
+    path = os.path.join(os.environ["TMPDIR_OF_A_TEST"], "rate.csv")
+
+    def write(text: str) -> None:
+        with open(path, "w", encoding="utf-8") as file:
+            file.write(text)
+
+    write("2,3\n")
+    f = lambda x: x * float(tk.data.read_csv(path).x[0][0])  # noqa: E731
+    return Case(f, lambda: write("4,3\n"), False)
+
+
+@case
+def globals_through_a_function() -> Case:
+    namespace: dict[str, Any] = {"__builtins__": builtins, "rate": 2.0}
+    exec("def f(x): return x * f.__globals__['rate']", namespace)
+    return Case(namespace["f"], lambda: namespace.update(rate=4.0), False)
+
+
 # ------------------------------------------------------------------ the tests
 
 compiled_of: list[Any] = [None]
@@ -1494,6 +1681,79 @@ def test_a_function_of_the_world_runs_as_written(backend: str, function: Callabl
     for _ in range(4):
         step(X)
     assert not step.programs, calls
+
+
+def test_a_buffer_that_each_call_fills_is_read_anew(backend: str) -> None:
+    buffer = np.zeros(3, np.float32)
+    step = tk.compile(lambda x: x * buffer)
+    for i in range(40):
+        buffer[:] = i
+        agree(step, lambda x: x * buffer)
+    assert step.programs, step.explain()
+    assert len(list(step._specialisations())) < 4
+
+
+def test_class_weights_in_an_array(backend: str) -> None:
+    weight = np.array([1.0, 2.0, 3.0], np.float32)
+    x, y = tk.randn(4, 3), Tensor(np.array([0, 1, 2, 1]))
+    for loss in (tk.functional.cross_entropy, tk.functional.nll_loss):
+        step = tk.compile(lambda x, y, loss=loss: loss(x, y, weight=weight))
+        for _ in range(3):
+            expected = loss(x, y, weight=weight)
+            np.testing.assert_allclose(numbers(step(x, y)), numbers(expected), rtol=1e-6)
+
+
+def test_changes_of_arguments_reach_the_caller(backend: str) -> None:
+    def f(x: Any, metrics: Any, history: Any) -> Any:
+        metrics["n"] += 1
+        history.append(metrics["n"])
+        return x * metrics["n"]
+
+    step = tk.compile(f)
+    mine, theirs = ({"n": 0, "a": np.ones(2)}, [X]), ({"n": 0, "a": np.ones(2)}, [X])
+    array = mine[0]["a"]
+    for _ in range(5):
+        np.testing.assert_array_equal(numbers(step(X, *mine)), numbers(f(X, *theirs)))
+    assert mine[0]["n"] == 5
+    assert mine[1][1:] == theirs[1][1:]
+    assert mine[0]["a"] is array
+    assert mine[1][0] is X
+    assert "changes a list or dict among its arguments" in step.explain()
+
+
+@pytest.mark.parametrize("kind", [collections.OrderedDict, collections.defaultdict, list])
+def test_containers_of_other_classes_as_arguments(backend: str, kind: Any) -> None:
+    class Own(kind):  # type: ignore[misc, valid-type]
+        rate = 2.0
+
+    given = Own([X]) if kind is list else Own()
+    if kind is not list:
+        given["x"] = X
+    f = lambda c: c.rate * (c[0] if kind is list else c["x"])  # noqa: E731
+    step = tk.compile(f)
+    for _ in range(3):
+        np.testing.assert_array_equal(numbers(step(given)), numbers(f(given)))
+
+
+def test_annotations_and_contexts_are_compiled(backend: str) -> None:
+    context = contextlib.nullcontext(2.0)
+
+    @dataclasses.dataclass
+    class Batch:
+        x: Any
+        names: list[str] = dataclasses.field(default_factory=list)
+
+    def f(x: Any) -> Any:
+        def inner(x: typing.Optional[Tensor], how: typing.Union[int, str] = 1) -> Any:  # noqa: UP007, UP045
+            return typing.cast(typing.Optional[Tensor], x)  # noqa: UP045
+
+        with context as by:
+            return inner(Batch(x).x) * by
+
+    step = tk.compile(f)
+    for _ in range(3):
+        agree(step, f)
+    assert step.programs, step.explain()
 
 
 def test_what_a_layer_holds_and_does_not_use_is_not_read(backend: str) -> None:

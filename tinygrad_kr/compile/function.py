@@ -83,10 +83,14 @@ class Specialisation:
 
     __slots__ = (
         *("_condition", "_replay", "matches", "count", "guards", "mode", "reason", "traced"),
-        *("tracer", "runner", "seconds", "spent", "stale", "tries"),
+        *("tracer", "runner", "seconds", "spent", "stale", "tries", "sibling"),
     )
 
-    def __init__(self, signature: Signature, roots: Sequence[Any]) -> None:
+    def __init__(
+        self, signature: Signature, roots: Sequence[Any], before: Specialisation | None = None
+    ) -> None:
+        """before: the latest one for the same signature."""
+        self.sibling = before
         self.mode, self.matches, self.count = signature.mode, signature.matches, signature.count
         self.guards = Guards(roots)
         self.tracer: Tracer | None = None
@@ -130,6 +134,16 @@ class Specialisation:
                 "nearly every call"
             )
 
+    def _twin(self, tracer: Tracer) -> Specialisation | None:
+        """The specialisation before, where only elements of arrays differ, and the program does
+        not: these arrays are read anew at each call."""
+        other, self.sibling = self.sibling, None
+        if other is None or other.tracer is None:
+            return None
+        alike = self.guards.differs_in_elements_only(other.guards)
+        same = alike and difference(other.tracer.program, tracer.program) is None
+        return other if same else None
+
     def trace(self, function: Callable[..., Any], args: Any, kwargs: Any) -> Any:
         """Run the function, and compile it if its trace equals the one before.
 
@@ -145,10 +159,15 @@ class Specialisation:
         self.spent += perf_counter() - start
         before, tries, runner, late = self.tracer, self.tries + 1, None, tracer.is_late
         reason = tracer.reason or self.guards.changed_by_the_run(tracer.drawn_from)
+        twin = None if before is not None else self._twin(tracer)
+        if twin is not None:
+            before = twin.tracer
         if before is not None:
             inputs = before.program.inputs.values(), tracer.program.inputs.values()
             reason = reason or tell_fixed(*inputs)
         self.guards.learn(tracer)
+        if twin is not None:
+            self.guards.forget(twin.guards)
         reason = reason or self.guards.reason
         if reason is None and before is not None:
             parted = difference(before.program, tracer.program)
@@ -190,6 +209,7 @@ class Signature:
         self.matches = BY_KEY if kwargs else _matches(args)
         leaves, _ = tree.flatten((args, kwargs))
         self.objects = [leaf for leaf in leaves if not isinstance(leaf, Node | ndarray)]
+        self.objects += dict.fromkeys(_container_classes((args, kwargs)))
         self.specialisations: list[Specialisation] = []
         self.reason: str | None = None
         self.created = 0
@@ -208,7 +228,8 @@ class Signature:
                 if i:
                     self.specialisations = [specialisation, *known[:i], *known[i + 1 :]]
                 return specialisation
-        specialisation = Specialisation(self, [function, *self.objects])
+        before = known[0] if known else None
+        specialisation = Specialisation(self, [function, *self.objects], before)
         self.created += 1
         if self.created > MANY_SPECIALISATIONS and self.replays < 2 * self.created:
             what = specialisation.guards.difference(known[0].guards)
@@ -288,7 +309,7 @@ class Compiled:
         """The specialisation for a call, None where it runs eagerly; the flattened arguments."""
         mode = int(current_mode())
         leaves, _ = tree.flatten((args, kwargs))
-        reason = _reason_against(mode, leaves)
+        reason = _reason_against(mode, leaves, (args, kwargs))
         if reason is not None:
             self._eager[reason] = None
             return None, leaves
@@ -471,9 +492,12 @@ class _Method(Compiled):
         return getattr, (self._of[1], self._of[0].function.__name__)
 
 
-def _reason_against(mode: int, leaves: Sequence[Any]) -> str | None:
+def _reason_against(mode: int, leaves: Sequence[Any], arguments: Any) -> str | None:
     if mode == ANOMALY:
         return "detect_anomaly() is on"
+    for kind in _container_classes(arguments):
+        if not hasattr(kind, "_fields"):  # a copy of it is not of its class
+            return f"an argument is a {kind.__name__}"
     for leaf in leaves:
         if isinstance(leaf, Node):
             if leaf._requires_grad and mode:
@@ -500,6 +524,15 @@ class _ByIdentity:
         return id(self.thing)
 
 
+def _container_classes(arguments: Any) -> Iterator[type]:
+    """The classes of containers among the arguments that are no plain tuple, list or dict."""
+    if isinstance(arguments, tuple | list | dict):
+        if type(arguments) not in (tuple, list, dict):
+            yield type(arguments)
+        for item in arguments.values() if isinstance(arguments, dict) else arguments:
+            yield from _container_classes(item)
+
+
 def _signature_of(x: Any) -> Any:
     """What must be equal in an argument for two calls to have one signature."""
     if isinstance(x, Node):
@@ -510,9 +543,9 @@ def _signature_of(x: Any) -> Any:
         return type(x), *map(_signature_of, x)
     if isinstance(x, dict):
         return dict, *((_signature_of(key), _signature_of(value)) for key, value in x.items())
-    if isinstance(x, float | np.floating):
+    if type(x) is float or isinstance(x, np.floating):
         return type(x), repr(x)
-    if isinstance(x, int | str | bytes | np.generic | np.dtype | type(None)):
+    if type(x) in (int, bool, str, bytes, type(None)) or isinstance(x, np.generic | np.dtype):
         return type(x), x
     return _ByIdentity(x)
 

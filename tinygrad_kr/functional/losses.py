@@ -14,7 +14,7 @@ import numpy as np
 from tinygrad_kr.functional.checks import integers, refuse_outside
 from tinygrad_kr.ops import network
 from tinygrad_kr.ops.elementwise import absolute, exp, log, square, where, where_or_zero
-from tinygrad_kr.ops.node import Node
+from tinygrad_kr.ops.node import Node, constant
 from tinygrad_kr.ops.op import astype, refuse_masked
 from tinygrad_kr.ops.reduction import mean_, sum_
 from tinygrad_kr.ops.tracing import tracing
@@ -279,7 +279,7 @@ def cross_entropy(
     labels, ignored = _labels("cross_entropy", input, target, axis, ignore_index)
     if ignored is not None:  # 0 * NaN is NaN: a cotangent of 0 does not hold out a row
         input = where_or_zero(input, ~_with_classes(ignored, axis))
-    counts = None if weight is None else weight[labels]
+    counts = None if weight is None else _of_classes(weight, labels)
     loss = network.cross_entropy(input, labels, axis=axis)
     loss = _over_labels("cross_entropy", loss, counts, ignored, reduction, weighted=True)
     if not label_smoothing:
@@ -310,7 +310,7 @@ def nll_loss(
     weight = _like(weight, input)
     _per_class("nll_loss", weight, input, axis)
     labels, ignored = _labels("nll_loss", input, target, axis, ignore_index)
-    counts = None if weight is None else weight[labels]
+    counts = None if weight is None else _of_classes(weight, labels)
     loss = -network.gather_labels(input, labels, axis=axis)
     return _over_labels("nll_loss", loss, counts, ignored, reduction, weighted=True)
 
@@ -384,13 +384,21 @@ def _labels(name: str, input: Any, target: Any, axis: int, ignore_index: int) ->
         )
     labels = integers(target, f"{name}: labels")
     classes = input.shape[axis]
-    target = target if isinstance(target, Node) else labels
+    if not isinstance(target, Node):
+        target = labels if tracing() is None else constant(labels)
     outside = bool(labels.size) and not 0 <= labels.min() <= labels.max() < classes
     if not outside and not 0 <= ignore_index < classes and tracing() is None:
         return target, None
     ignored = target == ignore_index
     refuse_outside(labels, classes, f"{name}: label", ignore_index)
     return where(ignored, 0, target), ignored
+
+
+def _of_classes(weight: Any, labels: Any) -> Any:
+    """The weight of each label's class."""
+    if isinstance(labels, Node) and not isinstance(weight, Node):
+        weight = constant(np.asarray(weight))
+    return weight[labels]
 
 
 def _over_labels(

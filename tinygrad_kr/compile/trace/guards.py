@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import random
 import sys
+import zlib
 from collections.abc import Iterable
 from types import MethodType
 from typing import Any
@@ -44,6 +45,7 @@ class Guards:
         self._shapes = [(leaf, _kind_of(leaf)) for leaf in walk.leaves]
         self.leaves = walk.leaves
         self._arrays = walk.arrays
+        self._held = [_checksum(array) for array, _, _ in walk.arrays]
         self._layouts: list[tuple[ndarray, Any, str]] = []
         self._cached = walk.caches
         self._caches: list[tuple[Any, Any, str]] = []
@@ -71,7 +73,7 @@ class Guards:
         for array, where, computed in self._arrays:
             anew = id(owner(array)) in live
             self._layouts.append((array, _layout(array), where))
-            if array.size <= LARGEST and (computed or not anew):
+            if array.size <= LARGEST:
                 self._elements.append((array, array.tobytes(), where))
             elif not anew or computed:
                 self.reason = self.reason or (
@@ -80,6 +82,25 @@ class Guards:
                     "as an argument, or make a Tensor of it outside the function"
                 )
         self._caches = [(cached, cached.cache_info()[1:], where) for cached, where in self._cached]
+        self._write()
+
+    def differs_in_elements_only(self, other: Guards) -> bool:
+        """Whether all but elements of arrays is the same."""
+        mine, others = self._watches, other._watches
+        return len(mine) == len(others) and all(
+            a.holder is b.holder and a.kind == b.kind and same(a.expected, b.expected)
+            for a, b in zip(mine, others, strict=True)
+        )
+
+    def forget(self, other: Guards) -> None:
+        """Stop comparing arrays whose other elements gave the same program."""
+        before = {id(array): held for array, held, _ in other._elements}
+        kept = {id(array) for array, _, computed in self._arrays if computed}
+        self._elements = [
+            element
+            for element in self._elements
+            if id(element[0]) in kept or before.get(id(element[0]), element[1]) == element[1]
+        ]
         self._write()
 
     # -------------------------------------------------------------- before each call
@@ -178,6 +199,10 @@ class Guards:
         if self.reason is not None:
             return self.reason
         changed = self._first_change()
+        leaves = {id(owner(leaf._data)) for leaf in self.leaves}
+        for (array, where, _), held in zip(self._arrays, self._held, strict=True):
+            if changed is None and id(owner(array)) not in leaves and _checksum(array) != held:
+                changed = f"the elements of {where}"
         for holder, name, where in self._unset:
             if changed is None and name in holder:
                 changed = where
@@ -231,7 +256,18 @@ def _layout(array: ndarray) -> tuple[Any, ...]:
     return array.shape, array.strides, array.dtype
 
 
-def _state(generator: Any) -> str:
+def _checksum(array: ndarray) -> int:
+    """To tell whether the elements have changed, also of a large array."""
+    return zlib.crc32(np.ascontiguousarray(array).view(np.uint8).data)
+
+
+def _state(generator: Any) -> Any:
+    if isinstance(generator, random.SystemRandom):
+        return object()
+    if isinstance(generator, random.Random):
+        return generator.getstate()
+    if isinstance(generator, np.random.RandomState):
+        return repr(generator.get_state())
     return repr(generator.bit_generator.state)
 
 

@@ -23,6 +23,8 @@ those of `PURE` modules are on the list.
 from __future__ import annotations
 
 import builtins
+import contextlib
+import dataclasses
 import dis
 import enum
 import functools
@@ -132,6 +134,10 @@ IMPURE = frozenset(
 computed names."""
 _BUILTINS = frozenset(name for name in dir(builtins) if type(getattr(builtins, name)) not in ATOMS)
 _BY_NAME = frozenset({"getattr", "setattr", "hasattr", "delattr"})
+
+_BY_OTHER_WAYS = frozenset({"__dict__", "__globals__", "__getattribute__", "__subclasses__"})
+_READERS = frozenset({"read_csv", "read_idx", "mnist", "digits", "download"})
+"""Functions of `tk.data` that read files."""
 
 _PACKAGE = os.path.normcase(os.path.abspath(PACKAGE) + os.sep)
 _NUMPY = os.path.normcase(os.path.dirname(os.path.abspath(np.__file__)) + os.sep)
@@ -308,12 +314,14 @@ class Reads:
         for hook in (node._hooks or {}).values():
             self.visit(hook, f"a hook of {where}")
         self._attributes(node, where)
+        self._class(type(node))
 
     def _generator(self, generator: Any, where: str) -> None:
         self.generators.append((generator, where))
 
     def _random(self, thing: Any, where: str) -> None:
         self.draws_elsewhere = True
+        self.generators.append((thing, where))
 
     def _wrapper(self, thing: Any, where: str) -> None:
         """A property, a static method and the like."""
@@ -372,6 +380,9 @@ class Reads:
                 self.watch("cell", cell, None, where, variable in computes)
         for attribute in self.names & vars(function).keys():
             self.watch("item", vars(function), attribute, f"{attribute!r} of {name}")
+        for attribute in self.asked - vars(function).keys():
+            self.watch("absent", vars(function), attribute, f"{attribute!r} of {name}")
+        self._stores(vars(function), name)
         self.line = before
 
     def _library_function(self, function: FunctionType, home: str, where: str) -> None:
@@ -382,6 +393,8 @@ class Reads:
             self.unlisted(function, where, "a function of Python's that is not known as pure")
         if home != "ours" and function.__name__ in IMPURE:
             self.unlisted(function, where, "which reads more than its arguments")
+        if home == "ours" and function.__name__ in _READERS:
+            self.unlisted(function, where, "which reads a file")
         if home == "ours":  # of an op, the forward function and the rules
             for part in vars(function).values():
                 for rule in part if isinstance(part, tuple) else (part,):
@@ -407,14 +420,16 @@ class Reads:
                 self._global(name, opname, function, stored, name in computes)
                 if name in _BY_NAME and name not in function.__globals__:
                     self._by_name(name, instructions, i)
-            elif name == "__dict__" and opname in ("LOAD_ATTR", "LOAD_METHOD"):
-                raise _Unlisted(f"it reads a __dict__, at {self.line}. Write the attribute out")
+            elif name in _BY_OTHER_WAYS and opname in ("LOAD_ATTR", "LOAD_METHOD"):
+                raise _Unlisted(f"it reads a {name}, at {self.line}. Write the attribute out")
             elif opname == "STORE_ATTR":
                 self.found.add(_STORED + name)
             elif opname == "IMPORT_NAME":
                 self._import(name, code, function)
             elif opname in _COMPARISONS:
                 self.found.add(_COMPARES)
+            elif opname == "PUSH_EXC_INFO" and instructions[i + 1].opname == "POP_TOP":
+                self.found.add(_ASKED + "*")  # a bare except: what is not there may be asked for
             elif opname == "MATCH_CLASS":
                 self.found.add("__match_args__")
 
@@ -495,7 +510,7 @@ class Reads:
                 self.watch("item", attributes, name, where)
                 if name == "__match_args__":
                     self.found.update(value)
-            elif name in (_MAKING if made else _WORKING) or self._is_compared(name, value):
+            elif _is_special(name, made) or self._is_compared(name, value):
                 self.visit(value, where)
 
     def _is_compared(self, name: str, method: Any) -> bool:
@@ -512,14 +527,15 @@ class Reads:
         home = _home(module)
         name_of = module.__name__.partition(".")[0]
         if home in ("ours", "numpy") or module is random or name_of in PURE:
-            for name in sorted(self.names & vars(module).keys() & IMPURE):
-                if home != "ours":
-                    self.visit(vars(module)[name], f"{name!r} of the module {module.__name__}")
+            looked_at = _READERS | {"data"} if home == "ours" else IMPURE
+            for name in sorted(self.names & vars(module).keys() & looked_at):
+                self.visit(vars(module)[name], f"{name!r} of the module {module.__name__}")
             return
         for name in sorted((self.names | {"__getattr__"}) & vars(module).keys()):
             where = f"{name!r} of the module {module.__name__}"
             self.watch("item", vars(module), name, where, _COMPUTED + name in self.names)
-        for name in sorted(self.asked - vars(module).keys()):
+        missing = self.names if "__getattr__" in vars(module) else self.asked
+        for name in sorted(n for n in missing - vars(module).keys() if n.isidentifier()):
             self.watch("absent", vars(module), name, f"{name!r} of the module {module.__name__}")
 
     # -------------------------------------------------------------- layers, optimizers
@@ -530,6 +546,7 @@ class Reads:
         own = _home(type(module)) == "user"
         if own:
             self.found.add("forward")
+            self._slots_of(module, kind)
             self._class(type(module))
         for name, value in settings_of(module).items():
             if own and name in self.names and type(value) in ATOMS:
@@ -538,12 +555,17 @@ class Reads:
             if name in self.names or name == "_hooks" or _is_called(value, own):
                 self.visit(value, f"{name!r} of a {kind}", _COMPUTED + name in self.names)
 
+    def _nothing_entered(self, context: Any, where: str) -> None:
+        self.visit(context.enter_result, where)
+
     def _optimizer(self, optimizer: Any, where: str) -> None:
         self.modules.append(optimizer)
         kind = type(optimizer).__name__
         for name, value in settings_of(optimizer).items():
             if name in self.names:
                 self.visit(value, f"{name!r} of a {kind}", _COMPUTED + name in self.names)
+        if _home(type(optimizer)) == "user":
+            self._attributes(optimizer, where)
         self._class(type(optimizer))
 
     def _schedule(self, schedule: Any, where: str) -> None:
@@ -569,7 +591,8 @@ class Reads:
         else:
             if isinstance(items, set):
                 by_value = all(type(item) in ATOMS for item in items)
-                self.watch("set" if by_value else "identities", items, None, where)
+                alive = None if by_value else tuple(items)  # else their ids are used again
+                self.watch("set" if by_value else "identities", items, alive, where)
             for item in items:
                 self.visit(item, f"an item of {where}")
 
@@ -616,10 +639,17 @@ class Reads:
                     where = f"{name!r} of a {kind}"
                     self.watch("item", attributes, name, where, _COMPUTED + name in self.names)
             self._absences(attributes, type(thing), kind)
-            for name in self.names:
-                if name.startswith(_STORED) and name.removeprefix(_STORED) not in attributes:
-                    name = name.removeprefix(_STORED)
-                    self.unset.append((attributes, name, f"{name!r} of a {kind}"))
+            self._stores(attributes, f"a {kind}")
+        self._slots_of(thing, kind)
+
+    def _stores(self, attributes: dict[str, Any], of: str) -> None:
+        """Note the attributes to which code may store and that are not there."""
+        for mark in self.names:
+            name = mark.removeprefix(_STORED)
+            if mark.startswith(_STORED) and name not in attributes:
+                self.unset.append((attributes, name, f"{name!r} of {of}"))
+
+    def _slots_of(self, thing: Any, kind: str) -> None:
         for cls in type(thing).__mro__:
             for name in _slots(cls):
                 member = vars(cls).get(name)
@@ -663,7 +693,16 @@ _PLAIN = {
     *(int, float, complex, str, bytes, *_CONTAINERS, *Namespace.__mro__),
 }
 _TUPLE_FIELD = type(vars(Watch)["kind"])
-_FIXED = (type(typing.Any), type(typing.List[int]), typing.ForwardRef, _TUPLE_FIELD)  # noqa: UP006
+_OF_DATACLASSES: tuple[type, ...] = (
+    type(dataclasses.field(default_factory=list)),
+    type(getattr(dataclasses, "_HAS_DEFAULT_FACTORY", None)),
+)
+_OF_TYPING = (
+    *(type(typing.Any), type(typing.Optional), type(typing.Literal), typing.ForwardRef),
+    *(typing.NewType, type(typing.List[int]), type(typing.Callable)),  # noqa: UP006
+    type(typing.Union[int, str]),  # noqa: UP007
+)
+_FIXED = (*_OF_TYPING, *_OF_DATACLASSES, _TUPLE_FIELD)
 _KINDS: list[tuple[Any, Callable[[Reads, Any, str], None]]] = [
     ((np.generic, np.dtype), Reads._fixed),
     (enum.Enum, Reads._enum),
@@ -679,6 +718,7 @@ _KINDS: list[tuple[Any, Callable[[Reads, Any, str], None]]] = [
     ((random.Random, np.random.RandomState), Reads._random),
     (functools.partial, Reads._partial),
     (functools._lru_cache_wrapper, Reads._cached),
+    (contextlib.nullcontext, Reads._nothing_entered),
     (Optimizer, Reads._optimizer),
     (LRScheduler, Reads._schedule),
     ((property, staticmethod, classmethod, functools.cached_property), Reads._wrapper),
@@ -699,15 +739,18 @@ _KINDS: list[tuple[Any, Callable[[Reads, Any, str], None]]] = [
 _GLOBALS = {"LOAD_GLOBAL", "LOAD_NAME", "STORE_GLOBAL", "DELETE_GLOBAL"}
 _STORED, _ASKED, _COMPUTED = "to ", "? ", "= "
 """Marks of names: code stores to such an attribute, asks for it, or computes with its value."""
-_MAKING = {"__new__", "__init__", "__post_init__", "__call__"}
-_WORKING = {
-    name
-    for cls in (int, float, list, dict, FunctionType, property)
-    for name, value in vars(cls).items()
-    if name.startswith("__") and callable(value)
-} - {"__init__", "__new__", "__repr__", "__str__", "__eq__", "__hash__", "__reduce__", "__doc__"}
-_WORKING |= {"__enter__", "__exit__", "__matmul__", "__rmatmul__", "__getattr__", "__missing__"}
-_WORKING |= {"__instancecheck__", "__array__", "__array_ufunc__", "__array_function__"}
+_MAKING = {"__new__", "__init__", "__post_init__"}
+_NEVER = frozenset(
+    {
+        *("__doc__", "__module__", "__dict__", "__weakref__", "__qualname__", "__annotations__"),
+        *("__slots__", "__match_args__", "__orig_bases__", "__parameters__", "__type_params__"),
+        *("__dataclass_fields__", "__dataclass_params__", "__abstractmethods__", "__del__"),
+        *("__static_attributes__", "__firstlineno__", "__getstate__", "__setstate__"),
+        *("__reduce__", "__reduce_ex__", "__annotate__", "__annotate_func__"),
+        *("__annotations_cache__", "__annotate_func__", "__classdictcell__"),
+    }
+)
+"""What is in a class under such a name and is not called in a step."""
 _COMPARING = {"__eq__", "__hash__", "__str__", "__repr__", "__lt__", "__le__", "__gt__", "__ge__"}
 _COMPARISONS = {"COMPARE_OP", "CONTAINS_OP", "FORMAT_VALUE", "FORMAT_SIMPLE", "FORMAT_WITH_SPEC"}
 _COMPARES = "== "
@@ -791,7 +834,9 @@ def is_short(key: Any) -> bool:
 
 def _slots(cls: type) -> tuple[str, ...]:
     slots = vars(cls).get("__slots__", ())
-    return (slots,) if isinstance(slots, str) else tuple(slots)
+    slots = (slots,) if isinstance(slots, str) else tuple(slots)
+    kind = cls.__name__.lstrip("_")
+    return tuple(f"_{kind}{s}" if s.startswith("__") and not s.endswith("__") else s for s in slots)
 
 
 def _is_called(value: Any, own: bool) -> bool:
@@ -800,6 +845,12 @@ def _is_called(value: Any, own: bool) -> bool:
     if isinstance(value, Node | Module | np.random.Generator):
         return True
     return not own and (isinstance(value, _WRAPPED) or _home(type(value)) == "user")
+
+
+def _is_special(name: str, made: bool) -> bool:
+    """Whether Python may call a method without its name in the code."""
+    special = name.startswith("__") and name.endswith("__") and name not in _NEVER | _COMPARING
+    return special and (made or name not in _MAKING)
 
 
 def _is_in_class(cls: type, name: str) -> bool:

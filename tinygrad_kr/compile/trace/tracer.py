@@ -113,7 +113,9 @@ class Tracer:
         leaves, rebuild = tree.flatten((tuple(args), kwargs))
         self.plain_arguments = {i for i, leaf in enumerate(leaves) if isinstance(leaf, ndarray)}
         given = [self._argument(i, leaf) for i, leaf in enumerate(leaves)]
+        original = args, kwargs
         args, kwargs = rebuild(given)
+        kept = _copied((args, kwargs))
         context = copy_context()  # which ends with the call, whatever interrupts it
         context.run(current_tracer.set, self)
         if current_mode() == ON:
@@ -129,6 +131,10 @@ class Tracer:
             raise
         finally:
             tracers.pop(thread, None)
+        if not _is_same((args, kwargs), kept):
+            self.give_up("it changes a list or dict among its arguments")
+            callers = {id(x): leaf for x, leaf in zip(given, leaves, strict=True)}
+            _write_back(original, (args, kwargs), callers)
         return self._finish(result)
 
     def _argument(self, index: int, leaf: Any) -> Any:
@@ -514,3 +520,47 @@ def argument_names(
         count = len(tree.flatten(argument)[0])
         found += [name] if count == 1 else [f"{name}_{i}" for i in range(count)]
     return found
+
+
+def _copied(containers: Any) -> Any:
+    """The lists and dicts of the arguments as they were, with the same leaves."""
+    if isinstance(containers, dict):
+        return {key: _copied(item) for key, item in containers.items()}
+    if isinstance(containers, tuple | list):
+        return [_copied(item) for item in containers]
+    return containers
+
+
+def _is_same(now: Any, before: Any) -> bool:
+    if isinstance(now, dict):
+        keys = isinstance(before, dict) and [*now] == [*before]
+        return keys and all(_is_same(now[key], before[key]) for key in now)
+    if isinstance(now, tuple | list):
+        alike = isinstance(before, list) and len(now) == len(before)
+        return alike and all(map(_is_same, now, before))
+    return now is before
+
+
+def _write_back(given: Any, changed: Any, leaves: dict[int, Any]) -> None:
+    """Make the changes of lists and dicts, which the run made to copies, in those of the caller.
+
+    leaves: by id of what the run was given, the caller's own array, Tensor or number.
+    """
+    if isinstance(given, dict):
+        held = given.copy()
+        given.clear()
+        for key, item in changed.items():
+            given[key] = _callers(held.get(key), item, leaves)
+    elif isinstance(given, tuple | list):
+        padded = [*given, *[None] * max(len(changed) - len(given), 0)]
+        made = [_callers(one, item, leaves) for one, item in zip(padded, changed, strict=False)]
+        if isinstance(given, list):
+            given[:] = made
+
+
+def _callers(given: Any, item: Any, leaves: dict[int, Any]) -> Any:
+    """What the caller's container holds in place of an item of the copy."""
+    if isinstance(item, dict | list | tuple) and type(given) is type(item):
+        _write_back(given, item, leaves)
+        return given
+    return leaves.get(id(item), item)
