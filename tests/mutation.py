@@ -79,7 +79,7 @@ def tests_of_lines() -> dict[str, dict[int, list[str]]]:
             " join context on context.id = context_id where context != ''"
         )
         for path, context, start, end in rows:
-            lines = found[Path(path).relative_to(ROOT).as_posix()]
+            lines = found[Path(path).as_posix()]
             for line in {abs(start), abs(end)}:
                 if not lines[line] or lines[line][-1] != context:
                     lines[line].append(context)

@@ -13,6 +13,7 @@ import tinygrad_kr as tk
 import tinygrad_kr.functional as F
 from tinygrad_kr import Tensor, optim
 from tinygrad_kr.ops import network, reduction
+from tinygrad_kr.ops.indexing import is_basic
 
 
 def test_the_series_of_sinc_meets_the_formula_at_its_last_bit() -> None:
@@ -139,3 +140,172 @@ def test_only_cross_entropy_offers_probabilities(loss: Any, said: bool) -> None:
     with pytest.raises(ValueError, match="labels") as caught:
         loss(tk.zeros(2, 3), tk.tensor([0, 1, 2]))
     assert ("or probabilities" in str(caught.value)) == said
+
+
+def test_a_list_of_booleans_is_a_mask_and_one_of_floats_no_index() -> None:
+    x = tk.arange(3.0)
+    np.testing.assert_array_equal(x[[True, False, True]].data, [0, 2])
+    np.testing.assert_array_equal(x[[]].data, [])
+    with pytest.raises(IndexError, match="expected integers or booleans, got float"):
+        x[[0.0, 1.0]]
+
+
+def test_one_cycle_in_straight_lines() -> None:
+    parameter = tk.ones(1, requires_grad=True)
+    optimizer = optim.SGD([parameter], lr=0.1, momentum=0.9)
+    schedule = optim.lr_scheduler.OneCycleLR(
+        optimizer, max_lr=1.0, total_steps=11, pct_start=0.5, anneal_strategy="linear"
+    )
+    rates = []
+    for _ in range(10):
+        rates.append(schedule.get_last_lr()[0])
+        parameter.grad = tk.ones(1)
+        optimizer.step()
+        schedule.step()
+    first, last, up = 1.0 / 25, 1.0 / 25 / 1e4, 0.5 * 11 - 1
+    expected = [
+        first + (1 - first) * k / up if k <= up else 1 + (last - 1) * (k - up) / (10 - up)
+        for k in range(10)
+    ]
+    np.testing.assert_allclose(rates, expected, rtol=1e-12)
+
+
+def test_index_select_takes_one_number() -> None:
+    x = tk.arange(6.0).reshape(2, 3)
+    np.testing.assert_array_equal(tk.index_select(x, 1, tk.tensor(2)).data, [[2], [5]])
+
+
+def test_cross_entropy_with_probabilities_weights_and_smoothing() -> None:
+    x = np.array([[1.0, 2.0, 0.5], [0.0, -1.0, 3.0]])
+    target = np.array([[0.2, 0.5, 0.3], [0.6, 0.1, 0.3]])
+    weight, smoothing = np.array([1.0, 2.0, 0.5]), 0.1
+    logs = x - np.log(np.exp(x).sum(1, keepdims=True))
+    mixed = (target * (1 - smoothing) + smoothing / 3) * weight
+    found = F.cross_entropy(
+        Tensor(x), Tensor(target), Tensor(weight), label_smoothing=smoothing, reduction="none"
+    )
+    np.testing.assert_allclose(found.data, -(logs * mixed).sum(1), rtol=1e-12)
+
+
+def test_weights_of_bce_with_logits() -> None:
+    x, target, weight = np.array([0.5, -2.0]), np.array([1.0, 0.3]), np.array([2.0, 5.0])
+    p = 1 / (1 + np.exp(-x))
+    expected = -weight * (target * np.log(p) + (1 - target) * np.log(1 - p))
+    found = F.binary_cross_entropy_with_logits(
+        Tensor(x), Tensor(target), Tensor(weight), reduction="none"
+    )
+    np.testing.assert_allclose(found.data, expected, rtol=1e-12)
+
+
+@pytest.mark.parametrize("order", [1.0, 2.0, 3.0, math.inf])
+def test_compiled_clipping_of_small_gradients_is_eagers(order: float) -> None:
+    """1e-6, which is added to the norm, counts beside a norm of 1e-3."""
+    parameter = Tensor(np.array([1.0, 2.0]), requires_grad=True)
+
+    def step(x: Any) -> Any:
+        parameter.grad = None
+        (parameter * x).sum().backward()
+        return optim.clip_grad_norm_([parameter], 1e-4, order)
+
+    compiled = tk.compile(step)
+    x = np.array([3e-4, -8e-4])
+    for function in (step, compiled, compiled, compiled):
+        norm = function(Tensor(x))
+        size = np.linalg.norm(x, order)
+        np.testing.assert_allclose(norm.data, size, rtol=1e-12)
+        assert parameter.grad is not None
+        np.testing.assert_allclose(parameter.grad.data, x * 1e-4 / (size + 1e-6), rtol=1e-12)
+
+
+@pytest.mark.parametrize(("p", "dim"), [(2.0, 1), (1.0, 0), (3.0, -1)])
+def test_normalize_divides_by_the_norm(p: float, dim: int) -> None:
+    x = np.array([[3.0, -4.0, 1.0], [0.5, 2.0, -7.0]])
+    expected = x / np.linalg.norm(x, p, dim, keepdims=True)
+    np.testing.assert_allclose(F.normalize(Tensor(x), p, dim).data, expected, rtol=1e-12)
+
+
+def test_one_cycle_of_three_phases_ends_each_where_it_should() -> None:
+    parameter = tk.ones(1, requires_grad=True)
+    optimizer = optim.SGD([parameter], lr=0.1, momentum=0.9)
+    schedule = optim.lr_scheduler.OneCycleLR(
+        optimizer, max_lr=1.0, total_steps=20, pct_start=0.25, three_phase=True
+    )
+    rates = []
+    for _ in range(20):
+        rates.append(schedule.get_last_lr()[0])
+        if len(rates) < 20:
+            parameter.grad = tk.ones(1)
+            optimizer.step()
+            schedule.step()
+    first = 1.0 / 25
+    np.testing.assert_allclose([rates[k] for k in (0, 4, 8, 19)], [first, 1, first, first / 1e4])
+
+
+@pytest.mark.parametrize("training", [False, True])
+def test_batch_norm_is_its_formula(training: bool) -> None:
+    x = np.random.default_rng(0).standard_normal((5, 2, 3))
+    mean, var = np.array([0.3, -1.0]), np.array([0.5, 2.0])
+    weight, bias, eps = np.array([2.0, -3.0]), np.array([0.7, 0.2]), 0.1
+    used = (x.mean((0, 2)), x.var((0, 2))) if training else (mean, var)
+    m, v, w, b = (part[:, None] for part in (*used, weight, bias))
+    found = F.batch_norm(
+        Tensor(x), Tensor(mean), Tensor(var), Tensor(weight), Tensor(bias), training, eps=eps
+    )
+    np.testing.assert_allclose(found.data, (x - m) / np.sqrt(v + eps) * w + b, rtol=1e-12)
+
+
+@pytest.mark.parametrize("name", ["sgd", "adagrad", "rmsprop", "adadelta", "adam", "nadam"])
+def test_a_rule_has_the_defaults_of_its_class(name: str) -> None:
+    rule = inspect.signature(getattr(optim.rules, name)).parameters
+    (cls,) = (c for n, c in vars(optim).items() if n.lower() == name and isinstance(c, type))
+    for option, parameter in inspect.signature(cls).parameters.items():
+        if option in rule and rule[option].default is not inspect.Parameter.empty:
+            assert rule[option].default == parameter.default, option
+
+
+@pytest.mark.parametrize("options", [{"epochs": 3}, {"steps_per_epoch": 3}, {}])
+def test_one_cycle_wants_its_length(options: dict[str, int]) -> None:
+    optimizer = optim.SGD([tk.ones(1, requires_grad=True)], lr=0.1, momentum=0.9)
+    with pytest.raises(ValueError, match="total_steps"):
+        optim.lr_scheduler.OneCycleLR(optimizer, max_lr=1.0, **options)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("times", [1, 2, 3])
+def test_warm_restarts_go_to_an_epoch_as_they_come_to_it(times: int) -> None:
+    def schedule() -> Any:
+        parameter = tk.ones(1, requires_grad=True)
+        parameter.grad = tk.ones(1)
+        optimizer = optim.SGD([parameter], lr=0.1)
+        optimizer.step()
+        return optim.lr_scheduler.CosineAnnealingWarmRestarts(optimizer, 3, times)
+
+    stepped = schedule()
+    for epoch in range(1, 30):
+        stepped.step()
+        there = schedule()
+        there.step(epoch)
+        np.testing.assert_allclose(there.get_last_lr(), stepped.get_last_lr(), rtol=1e-12)
+
+
+def test_ignored_steps_of_a_sequence_need_no_second_class() -> None:
+    logits, labels = tk.zeros(1, 2, 1), np.array([[0, 9]])
+    assert F.sequence_loss(logits, labels, lengths=np.array([1])).item() == 0.0
+
+
+@pytest.mark.parametrize(
+    ("key", "expected"),
+    [
+        *(
+            (key, True)
+            for key in (None, ..., 2, np.int64(1), slice(2), (0, None), np.array([True]))
+        ),
+        *((key, False) for key in ([0, 1], (0, np.array([1])), np.array([1]))),
+    ],
+)
+def test_what_repeats_no_element_is_basic(key: Any, expected: bool) -> None:
+    assert is_basic(key) == expected
+
+
+def test_a_number_is_a_vector_of_one_for_convolve() -> None:
+    for a, v in ((2.0, np.array([1.0, 2.0])), (np.array([1.0, 2.0]), 2.0)):
+        np.testing.assert_array_equal(tk.convolve(Tensor(a), Tensor(v)).data, np.convolve(a, v))

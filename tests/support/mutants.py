@@ -250,7 +250,17 @@ def children(code: CodeType) -> list[CodeType]:
 def outside(code: CodeType) -> Any:
     """A code object without the functions in it."""
     shown = [x for x in code.co_consts if not isinstance(x, CodeType)]
-    return code.co_code, shown, code.co_names
+    return code.co_code, repr(shown), code.co_names, code.co_varnames
+
+
+def is_same(old: CodeType, new: CodeType) -> bool:
+    """Whether two functions do the same; their columns may differ."""
+    before, after = children(old), children(new)
+    return (
+        outside(old) == outside(new)
+        and len(before) == len(after)
+        and all(map(is_same, before, after))
+    )
 
 
 def compare_codes(old: CodeType, new: CodeType, codes: Codes, strict: bool = True) -> bool:
@@ -262,7 +272,7 @@ def compare_codes(old: CodeType, new: CodeType, codes: Codes, strict: bool = Tru
     if len(before) != len(after):
         return not strict
     for x, y in zip(before, after, strict=True):
-        if x == y:
+        if is_same(x, y):
             continue
         if strict and x.co_freevars != y.co_freevars:
             return False
@@ -285,10 +295,13 @@ def changes_of(mutant: Mutant) -> Changes | None:
     if not compare_codes(source.code, code, codes):
         return None
     if codes:
+        if changes := defaults_of(source, text, mutant):
+            changes.codes = codes  # of the function around the one whose defaults change
+            return changes
         changes = Changes(codes, lines=statement_lines(source, mutant.line))
         # A class body or a module that differs itself: the mutant is not in a function.
         changed = [x for x in codes if x.co_flags & 1 == 0 and outside(x) != outside(codes[x])]
-        return changes if not changed else defaults_of(source, text, mutant)
+        return None if changed else changes
     if outside(source.code) == outside(code):
         return None
     return defaults_of(source, text, mutant) or constant_of(source, text, mutant)
