@@ -39,6 +39,7 @@ MOST_COMPILED = {torch.float64: 96, torch.float32: 16}
 
 KINDS = {
     *("complex", "sparse", "device", "memory_format", "layout", "Generator", "torch.bfloat16"),
+    "proj_size",
     *("compiled: run as written", "PyTorch raises, value", "PyTorch raises, first"),
     *("PyTorch raises, second", "PyTorch raises, jvp"),
 }
