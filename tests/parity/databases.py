@@ -62,7 +62,7 @@ ADAPTED: dict[str, Callable[..., Any]] = {
     "linalg.pinv.singular": lambda a, b: tk.linalg.pinv(a @ b.mT),
     "nn.functional.embedding": lambda w, i, **options: F.embedding(i, w, **options),
     "where": lambda x, condition, other: tk.where(condition, x, other),
-    "zero_": lambda x: x.clone().zero_(),
+    "zero_": lambda x: x.detach().clone().zero_(),
 }
 """Operators whose database entry calls something else than the function of that name."""
 
@@ -505,7 +505,12 @@ def difference(
     return f"{found[wrong][0]} for {expected[wrong][0]} ({wrong.sum()} of {wrong.size})"
 
 
-CHECKS = {"value": Calls.evaluated, "first": Calls.first, "second": Calls.second, "jvp": Calls.forward}
+CHECKS = {
+    "value": Calls.evaluated,
+    "first": Calls.first,
+    "second": Calls.second,
+    "jvp": Calls.forward,
+}
 """What is compared, in its order: the later ones are not where an earlier one differs."""
 
 
