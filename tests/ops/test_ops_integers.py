@@ -92,6 +92,14 @@ def test_powers_of_booleans_are_int64() -> None:
     assert compiled.programs
 
 
+def test_reciprocals_of_integers_are_floats() -> None:
+    """As torch.reciprocal; NumPy's are 0."""
+    for x in (Tensor([2, -4]), Tensor(np.array([2, -4], np.int8))):
+        compiled = tk.compile(tk.reciprocal)
+        for found in (tk.reciprocal(x), x.reciprocal(), *(compiled(x) for _ in range(3))):
+            assert (found.dtype, found.tolist()) == (np.float32, [0.5, -0.25])
+
+
 def test_heaviside_keeps_the_dtype_of_integers() -> None:
     """As torch.heaviside."""
     x = Tensor([-1, 0, 2])

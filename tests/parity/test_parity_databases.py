@@ -34,6 +34,14 @@ REASONS: dict[str, tuple[str, str]] = {
     "nn.functional.avg_pool2d int64 value": ("dtype", MEANS),
     "nn.functional.batch_norm value": ("got shape (0,)", "PyTorch takes an empty vector."),
     "nn.functional.hardsigmoid first": ("", "PyTorch has 1 / 6 in float32, also for float64."),
+    "linalg.norm.subgradients_at_zero first": (
+        "",
+        "Of a singular matrix PyTorch takes any singular vectors; ours is the least subgradient.",
+    ),
+    "linalg.norm.subgradients_at_zero second": (
+        "nan for 0.0",
+        "A norm has no second derivative at 0: NaN. PyTorch gives 0.",
+    ),
     "linalg.svd value": ("derivative of full matrices", BASIS),
     "svd value": ("derivative of full matrices", BASIS),
     "tensordot value": (
