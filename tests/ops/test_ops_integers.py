@@ -92,6 +92,16 @@ def test_powers_of_booleans_are_int64() -> None:
     assert compiled.programs
 
 
+@every_dtype
+def test_sums_and_products_have_the_dtype_that_is_asked_for(dtype: Any) -> None:
+    """NumPy's of narrow integers and booleans are int64."""
+    x = Tensor([[1, 2], [0, 3]])
+    for f, expected in ((tk.sum, [3, 3]), (tk.prod, [2, 0])):
+        for axis in (1, None):
+            assert f(x, axis, dtype=dtype).dtype == dtype
+        assert f(x, 1, dtype=dtype).tolist() == [dtype(number) for number in expected]
+
+
 def test_reciprocals_of_integers_are_floats() -> None:
     """As torch.reciprocal; NumPy's are 0."""
     for x in (Tensor([2, -4]), Tensor(np.array([2, -4], np.int8))):
