@@ -17,9 +17,7 @@ import databases  # noqa: E402
 
 ORDER = "PyTorch leaves the order of equal elements open; ours is the one they had."
 MEANS = "PyTorch cuts off the fraction of a mean of integers."
-BASIS = (
-    "PyTorch gives further singular vectors, any that complete a basis, the derivative 0; we raise."
-)
+BASIS = "Of further singular vectors, any that complete a basis, PyTorch takes the derivative as 0."
 REASONS: dict[str, tuple[str, str]] = {
     "__rpow__ int64 value": (
         "negative integer powers",
