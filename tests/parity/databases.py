@@ -466,12 +466,17 @@ def our_calls(function: Callable[..., Any], sample: Sample) -> Calls:
 
 
 def difference(
-    found: Any, expected: Any, truth: Any, open_values: bool = False, factor: float = 1.0
+    found: Any,
+    expected: Any,
+    truth: Any,
+    open_values: bool = False,
+    factor: float = 1.0,
+    size: float = 1.0,
 ) -> str:
     """In words, how a result differs; '' where it does not.
 
     truth: PyTorch's result in float64. An error in float32 may be as large as PyTorch's own
-        largest one.
+        largest one. size: of the terms that a derivative adds, which may cancel.
     """
     if not isinstance(expected, ndarray):
         if isinstance(found, ndarray):
@@ -494,7 +499,7 @@ def difference(
         exact = truth.astype(np.float64)
         finite = np.abs(exact[np.isfinite(exact)])
         tolerance = TOLERANCE.get(found.dtype, 1e-2) * factor
-        rounding = ROUNDING.get(found.dtype, 16 * np.finfo(found.dtype).eps)
+        rounding = ROUNDING.get(found.dtype, 16 * np.finfo(found.dtype).eps * size)
         allowed = tolerance * (finite.max(initial=0) + np.abs(exact)) + rounding
         errors = np.abs(expected - exact)
         allowed += 4 * errors[np.isfinite(errors)].max(initial=0)
@@ -503,6 +508,12 @@ def difference(
     if not wrong.any():
         return ""
     return f"{found[wrong][0]} for {expected[wrong][0]} ({wrong.sum()} of {wrong.size})"
+
+
+def largest(results: list[Any]) -> float:
+    """The largest finite float among results; 1 if all are smaller."""
+    floats = [a[np.isfinite(a)] for a in results if isinstance(a, ndarray) and a.dtype.kind == "f"]
+    return max(1.0, *(float(np.abs(a).max(initial=0)) for a in floats), 1.0)
 
 
 CHECKS = {
@@ -581,7 +592,7 @@ class Comparison:
         theirs, ours = torch_calls(case.theirs, sample), our_calls(case.ours, sample)
         single = any(t.dtype == torch.float32 for t in sample.tensors)
         exact = torch_calls(case.theirs, sample, widened=True) if single else theirs
-        order = 0
+        order, size = 0, 1.0
         for check, run in CHECKS.items():
             if check != "value" and not (sample.leaves and check in self.entry.derivatives):
                 continue
@@ -599,7 +610,10 @@ class Comparison:
                 expected if error else truth,
                 open_values=self.entry.open_values,
                 factor=10.0 if check == "second" else 1.0,
+                size=size,
             )
+            if check == "value":
+                size = largest(expected)
             if words:
                 self.differ(check, number, sample, words)
                 return False
@@ -642,7 +656,9 @@ class Comparison:
                 filter(
                     None,
                     (
-                        first_difference(list(map(numbers_of, run[i])), wanted, wanted)
+                        first_difference(
+                            list(map(numbers_of, run[i])), wanted, wanted, size=largest(wanted)
+                        )
                         for run, _ in runs
                     ),
                 ),
