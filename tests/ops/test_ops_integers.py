@@ -92,6 +92,24 @@ def test_powers_of_booleans_are_int64() -> None:
     assert compiled.programs
 
 
+@every_dtype
+def test_sums_and_products_have_the_dtype_that_is_asked_for(dtype: Any) -> None:
+    """NumPy's of narrow integers and booleans are int64."""
+    x = Tensor([[1, 2], [0, 3]])
+    for f, expected in ((tk.sum, [3, 3]), (tk.prod, [2, 0])):
+        for axis in (1, None):
+            assert f(x, axis, dtype=dtype).dtype == dtype
+        assert f(x, 1, dtype=dtype).tolist() == [dtype(number) for number in expected]
+
+
+def test_reciprocals_of_integers_are_floats() -> None:
+    """As torch.reciprocal; NumPy's are 0."""
+    for x in (Tensor([2, -4]), Tensor(np.array([2, -4], np.int8))):
+        compiled = tk.compile(tk.reciprocal)
+        for found in (tk.reciprocal(x), x.reciprocal(), *(compiled(x) for _ in range(3))):
+            assert (found.dtype, found.tolist()) == (np.float32, [0.5, -0.25])
+
+
 def test_heaviside_keeps_the_dtype_of_integers() -> None:
     """As torch.heaviside."""
     x = Tensor([-1, 0, 2])

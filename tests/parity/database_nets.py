@@ -63,13 +63,16 @@ def layer_case(theirs: Any, ours: Any, given: Any, dtype: torch.dtype, training:
     """A call as a function of the state and the inputs. It gives the new buffers too."""
     args, kwargs = given.constructor_input.args, given.constructor_input.kwargs
     their_module = theirs(*args, **kwargs).to(dtype).train(training)
+    state = dict(their_module.state_dict(keep_vars=True))
+    forward = given.forward_input
+    sample = SampleInput(state, args=(forward.args, forward.kwargs))
+    if kwargs.get("proj_size"):
+        return Case(sample, lambda *inputs: inputs, unsupported_projection)
     our_args, our_kwargs = rebuilt(
         (args, kwargs), lambda t: Tensor(databases.array_of(t)), databases.ours_of
     )
     our_module = ours(*our_args, **our_kwargs).to(databases.DTYPES[dtype]).train(training)
-    state = dict(their_module.state_dict(keep_vars=True))
     buffers = [key for key, value in state.items() if not isinstance(value, torch.nn.Parameter)]
-    forward = given.forward_input
 
     def call_theirs(state: Any, args: Any, kwargs: Any) -> Any:
         copied = state | {key: state[key].clone() for key in buffers}
@@ -81,8 +84,12 @@ def layer_case(theirs: Any, ours: Any, given: Any, dtype: torch.dtype, training:
         result = nn.functional_call(our_module, copied, args, kwargs)
         return result, [copied[key] for key in buffers]
 
-    sample = SampleInput(state, args=(forward.args, forward.kwargs))
     return Case(sample, call_theirs, call_ours)
+
+
+def unsupported_projection(*inputs: Any) -> Any:
+    """LSTM refuses `proj_size` and says what to write instead."""
+    raise databases.Unsupported("proj_size")
 
 
 # ------------------------------------------------------------------ optimizers and schedules

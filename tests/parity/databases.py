@@ -39,6 +39,7 @@ MOST_COMPILED = {torch.float64: 96, torch.float32: 16}
 
 KINDS = {
     *("complex", "sparse", "device", "memory_format", "layout", "Generator", "torch.bfloat16"),
+    "proj_size",
     *("compiled: run as written", "PyTorch raises, value", "PyTorch raises, first"),
     *("PyTorch raises, second", "PyTorch raises, jvp"),
 }
@@ -61,7 +62,7 @@ ADAPTED: dict[str, Callable[..., Any]] = {
     "linalg.pinv.singular": lambda a, b: tk.linalg.pinv(a @ b.mT),
     "nn.functional.embedding": lambda w, i, **options: F.embedding(i, w, **options),
     "where": lambda x, condition, other: tk.where(condition, x, other),
-    "zero_": lambda x: x.clone().zero_(),
+    "zero_": lambda x: x.detach().clone().zero_(),
 }
 """Operators whose database entry calls something else than the function of that name."""
 
@@ -465,12 +466,17 @@ def our_calls(function: Callable[..., Any], sample: Sample) -> Calls:
 
 
 def difference(
-    found: Any, expected: Any, truth: Any, open_values: bool = False, factor: float = 1.0
+    found: Any,
+    expected: Any,
+    truth: Any,
+    open_values: bool = False,
+    factor: float = 1.0,
+    size: float = 1.0,
 ) -> str:
     """In words, how a result differs; '' where it does not.
 
     truth: PyTorch's result in float64. An error in float32 may be as large as PyTorch's own
-        largest one.
+        largest one. size: of the terms that a derivative adds, which may cancel.
     """
     if not isinstance(expected, ndarray):
         if isinstance(found, ndarray):
@@ -493,7 +499,7 @@ def difference(
         exact = truth.astype(np.float64)
         finite = np.abs(exact[np.isfinite(exact)])
         tolerance = TOLERANCE.get(found.dtype, 1e-2) * factor
-        rounding = ROUNDING.get(found.dtype, 16 * np.finfo(found.dtype).eps)
+        rounding = ROUNDING.get(found.dtype, 16 * np.finfo(found.dtype).eps * size)
         allowed = tolerance * (finite.max(initial=0) + np.abs(exact)) + rounding
         errors = np.abs(expected - exact)
         allowed += 4 * errors[np.isfinite(errors)].max(initial=0)
@@ -502,6 +508,12 @@ def difference(
     if not wrong.any():
         return ""
     return f"{found[wrong][0]} for {expected[wrong][0]} ({wrong.sum()} of {wrong.size})"
+
+
+def largest(results: list[Any]) -> float:
+    """The largest finite float among results; 1 if all are smaller."""
+    floats = [a[np.isfinite(a)] for a in results if isinstance(a, ndarray) and a.dtype.kind == "f"]
+    return max(1.0, *(float(np.abs(a).max(initial=0)) for a in floats), 1.0)
 
 
 CHECKS = {
@@ -580,7 +592,7 @@ class Comparison:
         theirs, ours = torch_calls(case.theirs, sample), our_calls(case.ours, sample)
         single = any(t.dtype == torch.float32 for t in sample.tensors)
         exact = torch_calls(case.theirs, sample, widened=True) if single else theirs
-        order = 0
+        order, size = 0, 1.0
         for check, run in CHECKS.items():
             if check != "value" and not (sample.leaves and check in self.entry.derivatives):
                 continue
@@ -598,7 +610,10 @@ class Comparison:
                 expected if error else truth,
                 open_values=self.entry.open_values,
                 factor=10.0 if check == "second" else 1.0,
+                size=size,
             )
+            if check == "value":
+                size = largest(expected)
             if words:
                 self.differ(check, number, sample, words)
                 return False
@@ -641,7 +656,9 @@ class Comparison:
                 filter(
                     None,
                     (
-                        first_difference(list(map(numbers_of, run[i])), wanted, wanted)
+                        first_difference(
+                            list(map(numbers_of, run[i])), wanted, wanted, size=largest(wanted)
+                        )
                         for run, _ in runs
                     ),
                 ),

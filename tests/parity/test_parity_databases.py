@@ -17,7 +17,7 @@ import databases  # noqa: E402
 
 ORDER = "PyTorch leaves the order of equal elements open; ours is the one they had."
 MEANS = "PyTorch cuts off the fraction of a mean of integers."
-BASIS = "PyTorch's further singular vectors, any that complete a basis, have the derivative 0."
+BASIS = "Of further singular vectors, any that complete a basis, PyTorch takes the derivative as 0."
 REASONS: dict[str, tuple[str, str]] = {
     "__rpow__ int64 value": (
         "negative integer powers",
@@ -34,8 +34,15 @@ REASONS: dict[str, tuple[str, str]] = {
     "nn.functional.avg_pool2d int64 value": ("dtype", MEANS),
     "nn.functional.batch_norm value": ("got shape (0,)", "PyTorch takes an empty vector."),
     "nn.functional.hardsigmoid first": ("", "PyTorch has 1 / 6 in float32, also for float64."),
+    "linalg.norm.subgradients_at_zero first": (
+        "",
+        "Of a singular matrix PyTorch takes any singular vectors; ours is the least subgradient.",
+    ),
+    "linalg.norm.subgradients_at_zero second": (
+        "nan for 0.0",
+        "A norm has no second derivative at 0: NaN. PyTorch gives 0.",
+    ),
     "linalg.svd value": ("derivative of full matrices", BASIS),
-    "svd value": ("derivative of full matrices", BASIS),
     "tensordot value": (
         "expected equal sizes",
         "PyTorch repeats an axis of size 1; NumPy and we refuse sizes that differ.",

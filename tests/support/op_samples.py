@@ -1038,6 +1038,8 @@ REFERENCES: dict[str, Callable[..., Any]] = {
     "power": np.power,
     "power_derivative": _power_derivative,
     "sign": np.sign,
+    "heaviside": np.heaviside,
+    "reciprocal": lambda x: 1 / x,
     "gelu": lambda x: x * (0.5 + 0.5 * np.vectorize(math.erf, otypes=[float])(x * 0.5**0.5)),
     "sigmoid": lambda x: 0.5 * np.tanh(x / 2) + 0.5,
     "logistic": lambda x: 0.5 * np.tanh(x / 2) + 0.5,

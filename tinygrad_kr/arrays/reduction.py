@@ -102,11 +102,11 @@ def _public_sum(
         if dtype is not None:
             if floats and np.dtype(dtype).kind != "f":
                 raise TypeError(f"{name}: expected a floating dtype, got {np.dtype(dtype)}.")
-            x = cast(x, dtype)
+            return cast(primitive(cast(x, dtype), axis=axis, keepdims=keepdims), dtype)
         return primitive(x, axis=axis, keepdims=keepdims)
 
     name = primitive.__name__
-    more = f"dtype: convert to it first.\n{more}"
+    more = f"dtype: of the result; `x` is converted first.\n{more}"
     return _named(reduction, name, summary, more, output, "an int, a tuple")
 
 

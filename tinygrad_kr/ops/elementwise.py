@@ -195,8 +195,16 @@ absolute   = op(np.absolute,   lambda g, y, x: g * sign(x), numpy=[np.fabs],
     doc=_one(_SAME, "absolute", "|x|", "sign(x), 0 at 0", "[-2.0, 3.0]", "[2., 3.]"))
 square     = op(np.square,     lambda g, y, x: g * (2 * x),
     doc=_one(_SAME, "square", "x^2", "2 x", "[-2.0, 3.0]", "[4., 9.]"))
-reciprocal = op(np.reciprocal, lambda g, y, x: -g * y * y,
-    doc=_one(_SAME, "reciprocal", "1 / x; inf at 0", "-1 / x^2", "[2.0, 4.0]", "[0.5 , 0.25]"))
+
+
+
+def _reciprocal(x: Any) -> Any:
+    """NumPy's; of integers not its quotients without their fractions."""
+    return np.reciprocal(x) if np.asarray(x).dtype.kind == "f" else np.true_divide(1, x)
+
+
+reciprocal = op(_reciprocal, lambda g, y, x: -g * y * y, numpy=[np.reciprocal],
+    doc=_one(_FLOAT, "reciprocal", "1 / x; inf at 0", "-1 / x^2", "[2.0, 4.0]", "[0.5 , 0.25]"))
 sqrt       = op(np.sqrt,       lambda g, y, x: g / (2 * y),
     doc=_one(_FLOAT, "sqrt", "sqrt(x); NaN below 0",
              "1 / (2 sqrt(x)), inf at 0", "[4.0, 9.0]", "[2., 3.]"))
