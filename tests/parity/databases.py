@@ -34,7 +34,7 @@ MODES = (torch.float64, torch.float32, torch.int64, torch.bool)
 """Samples of integers and booleans are compared by value alone."""
 GROUP = 16
 """Samples of an operator that one compiled function computes, one after the other."""
-MOST_COMPILED = {torch.float64: 96, torch.float32: 16}
+MOST_COMPILED = {torch.float64: 16, torch.float32: 4}
 """Of an operator with more samples than these, every n-th is compiled."""
 
 KINDS = {
