@@ -68,7 +68,7 @@ FLOORS: list[tuple[str, list[Room]]] = [
     (
         "#eeeeee",
         [
-            Room(("tree.py",), "nested containers"),
+            Room(("tree.py", "dtypes.py"), "containers, tk.float32"),
             Room(("escape.py",), "names in generated code"),
             Room(("moved.py",), "old names, for a release"),
             Room(("files.py",), "whole writes, the cache"),

@@ -22,13 +22,19 @@ static inline float tk_inverse_rootf(float x) {
 static inline double tk_inverse_root(double x) {
   return x == -INFINITY ? 0 : fabs(1 / tk_sqrt(x));
 }
+static inline float tk_fourth_powerf(float x) { return x * x * (x * x); }
+static inline double tk_fourth_power(double x) { return x * x * (x * x); }
+static inline float tk_inverse_squaref(float x) { return 1 / x * (1 / x); }
+static inline double tk_inverse_square(double x) { return 1 / x * (1 / x); }
 static inline float tk_floorf(float x) { return floorf(x); }
 static inline double tk_floor(double x) { return floor(x); }
 static inline float tk_ceilf(float x) { return ceilf(x); }
 static inline double tk_ceil(double x) { return ceil(x); }
 
 static inline double tk_logistic_term(double x, double a) {
-  return tk_max(x, 0) - x * a + tk_log1p(tk_exp(-fabs(x)));
+  double weight = x < 0 ? -a : 1 - a, tail = tk_log1p(tk_exp(-fabs(x)));
+  double finite = tk_max(x, 0) - x * a, limit = weight == 0 ? 0 : weight * x;
+  return (fabs(x) == INFINITY ? limit : finite) + tail;
 }
 
 static inline double tk_logistic_slope(double x, double a) {

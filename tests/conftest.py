@@ -22,10 +22,12 @@ import rounding
 from hypothesis import HealthCheck, settings
 
 from tinygrad_kr import numpy_protocol as numpy_protocol  # its table fills when first used
+from tinygrad_kr.native import deadline
 from tinygrad_kr.ops.node import NodeType, grad_mode
 from tinygrad_kr.ops.op import numpy_table
 from tinygrad_kr.random import default_generator, manual_seed
 
+deadline.SECONDS = 300.0  # machines that run tests are busy; test_compile_limits sets its own
 settings.register_profile(
     "default",
     deadline=None,

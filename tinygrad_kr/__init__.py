@@ -7,13 +7,15 @@ if TYPE_CHECKING:
     from tinygrad_kr import autograd, data, functional, linalg, nn, optim, sweep, testing
     from tinygrad_kr.compile.function import compile as compile
     from tinygrad_kr.functional import log_softmax, one_hot, softmax
+    from tinygrad_kr.linalg import cdist
     from tinygrad_kr.linalg import p_norm as norm
     from tinygrad_kr.sweep import seed_sweep, wilson_interval
 
-from tinygrad_kr import arrays, creation, grad_mode, random, transformations
+from tinygrad_kr import arrays, creation, dtypes, grad_mode, random, transformations
 from tinygrad_kr._version import __version__ as __version__
 from tinygrad_kr.arrays import *
 from tinygrad_kr.creation import *
+from tinygrad_kr.dtypes import *
 from tinygrad_kr.grad_mode import *
 from tinygrad_kr.moved import keep_old_names
 from tinygrad_kr.ops import elementwise
@@ -39,6 +41,7 @@ _WHEN_USED = {
     "testing",
 }
 _FUNCTIONS_WHEN_USED = {
+    "cdist": "linalg.cdist",
     "log_softmax": "functional.log_softmax",
     "norm": "linalg.p_norm",
     "one_hot": "functional.one_hot",
@@ -63,12 +66,13 @@ def __dir__() -> list[str]:
 
 
 __all__ = [
-    "Tensor", "autograd", "checkpoint", "data", "functional", "linalg", "log_softmax", "matmul",
-    "nn", "norm", "one_hot", "op", "optim", "seed_sweep", "softmax", "sweep", "testing",
+    "Tensor", "autograd", "cdist", "checkpoint", "data", "functional", "linalg", "log_softmax",
+    "matmul", "nn", "norm", "one_hot", "op", "optim", "seed_sweep", "softmax", "sweep", "testing",
     "wilson_interval",
 ]  # fmt: skip
 __all__ += arrays.__all__
 __all__ += creation.__all__
+__all__ += dtypes.__all__
 __all__ += elementwise.__all__
 __all__ += grad_mode.__all__
 __all__ += random.__all__

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Sequence
+from contextlib import nullcontext
 from functools import partial
 from operator import attrgetter
 from typing import Any
@@ -11,44 +12,101 @@ import numpy as np
 from numpy import ndarray
 
 from tinygrad_kr.arrays.operands import as_array
-from tinygrad_kr.grad_mode import enable_grad, no_grad, recorded_if
+from tinygrad_kr.grad_mode import enable_grad, no_grad, recorded_if, recorded_in_rule
 from tinygrad_kr.ops.anomaly import AnomalyError, has_nan
 from tinygrad_kr.ops.indexing import getitem, is_basic
 from tinygrad_kr.ops.node import (
-    ANOMALY,
     OFF,
     Node,
     constant,
     current_mode,
+    is_anomaly_on,
     replace_gradient,
     source_line_of,
     tick,
 )
+from tinygrad_kr.ops.op import FLOAT16, widened
 from tinygrad_kr.ops.shape import broadcast_to
 from tinygrad_kr.ops.tracing import tracing
-from tinygrad_kr.ops.writes import Overwritten, write_since, written_in
+from tinygrad_kr.ops.writes import LastChange, Overwritten, write_since, written_in
 from tinygrad_kr.tensor import Tensor
 
 # ------------------------------------------------------------------ the graph
 
 
-def topological_order(outputs: Iterable[Node], stop: Collection[Node] = ()) -> list[Node]:
+class Freed:
+    """What a walk knows of the nodes that it freed: which depended on which.
+
+    edges: pairs (node, input), a node by its time, a leaf by its identity; None until the walk
+        ends. earlier: those of inputs that another walk had freed.
+    """
+
+    edges: list[tuple[int, Any]] | None = None
+    earlier: Sequence[Freed] = ()
+
+    def may_lead(self, node: Node, x: Node) -> bool:
+        """Whether a freed node depends on `x`; True if that is not known."""
+        wanted = _key_of(x)
+        inputs: dict[int, list[Any]] = {}
+        walks = [self]
+        for walk in walks:  # grows during the loop
+            if walk.edges is None:
+                return True
+            for output, key in walk.edges:
+                inputs.setdefault(output, []).append(key)
+            walks.extend(earlier for earlier in walk.earlier if earlier not in walks)
+        met = {node._made}
+        reached: list[Any] = [node._made]
+        for key in reached:  # grows during the loop
+            if key == wanted and key != node._made:
+                return True
+            further = [k for k in inputs.get(key, ()) if k not in met]
+            met.update(further)
+            reached.extend(further)
+        return False
+
+
+def _key_of(x: Node) -> Any:
+    """What stands for a node among edges, and keeps nothing alive."""
+    return identity_of(x) if x._op is None else x._made
+
+
+def identity_of(leaf: Node) -> object:
+    """An object that belongs to one leaf and does not keep it alive."""
+    identity: object = getattr(leaf, "_identity", None)
+    if identity is None:
+        leaf._identity = identity = object()
+    return identity
+
+
+def topological_order(
+    outputs: Iterable[Node],
+    stop: Collection[Node] = (),
+    wanted: Collection[Node] | None = None,
+) -> list[Node]:
     """Every recorded op that `outputs` depend on, in order of execution.
 
     stop: nodes to treat as leaves.
+    wanted: a node whose graph was freed is a leaf if it depends on none of these.
     Raises RuntimeError where a graph was freed by an earlier backward.
     """
     seen = set(stop)
     order = [node for node in outputs if node._op is not None and node not in seen]
     seen.update(order)
+    freed: list[Node] = []
     for node in order:  # grows during the loop
         inputs = node._inputs
         if inputs is None:
-            raise _freed(node)
+            if wanted is None or any(node._values.may_lead(node, x) for x in wanted):  # type: ignore[attr-defined]
+                raise _freed(node)
+            freed.append(node)
+            continue
         for x in inputs:
             if isinstance(x, Node) and x._op is not None and x not in seen:
                 seen.add(x)
                 order.append(x)
+    if freed:
+        order = sorted(set(order).difference(freed), key=_when_made)
     order.sort(key=_when_made)
     return order
 
@@ -62,6 +120,19 @@ def _freed(node: Node) -> RuntimeError:
         f"{source_line_of(node)}, got one freed by an earlier backward. Compute the loss again in "
         "each step, or pass retain_graph=True to the earlier backward"
     )
+
+
+def _edges(order: list[Node], freed: Freed) -> list[tuple[int, Any]]:
+    """The pairs (node, input) of a whole graph; `freed` learns of the inputs freed before."""
+    freed.earlier = []
+    edges: list[tuple[int, Any]] = []
+    for node in order:
+        for x in node._inputs or ():
+            if isinstance(x, Node) and x._requires_grad:
+                edges.append((node._made, _key_of(x)))
+                if x._op is not None and x._inputs is None:
+                    freed.earlier.append(x._values)  # type: ignore[arg-type]
+    return edges
 
 
 def _leading_to(wanted: set[Node], order: list[Node]) -> set[Node]:
@@ -86,7 +157,8 @@ def walk(
 ) -> dict[Node, Any]:
     """Propagate the cotangents of outputs back to the leaves (or to `wanted`), not beyond `stop`.
 
-    Each node is reached once, newest first, when its cotangent is complete. With `create_graph` the
+    Each node is reached once, newest first, when its cotangent is complete. The cotangents of
+    float16 arrays are carried in float32 until the walk ends. With `create_graph` the
     rules receive Tensors, so their results are recorded; otherwise they receive arrays.
 
     Returns the cotangent of every node it ends at. For a leaf it is an array that nothing else
@@ -95,12 +167,18 @@ def walk(
     """
     if not create_graph and tracing():
         return _walk_on_tensors(cotangents, wanted, retain_graph, stop)
-    order = topological_order(cotangents, stop)
+    order = topological_order(cotangents, stop, wanted)
     needed = None if wanted is None else _leading_to(wanted, order)
-    careful = current_mode() == ANOMALY or written_in(order)
+    anomaly = is_anomaly_on()
+    careful = anomaly or written_in(order)
+    freed = Freed()
+    known = None if wanted is None or retain_graph else _edges(order, freed)
+    edges: list[tuple[int, Any]] = []
+    note = edges.append
     grads = dict(cotangents)
     ends: dict[Node, Any] = {}
     owned: set[int] = set()
+    mixed = False
     retained = ends if wanted is None else {}
     while order:
         node = order.pop()
@@ -108,20 +186,25 @@ def walk(
         if g is None:
             continue
         if node._hooks:
-            g = _call_hooks(node, g, create_graph, retained)
+            g = _call_hooks(node, _in_dtype(g, node._data.dtype), create_graph, retained)
         if wanted is not None and node in wanted:
-            ends[node] = g
+            ends[node] = _in_dtype(g, node._data.dtype)
         record, inputs, params, values = node._op, node._inputs, node._params, node._values
         if inputs is None:  # freed by another thread meanwhile
             raise _freed(node)
         y: Any = node._data
         if create_graph:
             y, values = node, inputs
-        rules, given = record.rules, values
+        given = values
+        if node._data.dtype is FLOAT16:
+            mixed = True
+            g, y, given = widened(g), widened(y), [widened(value) for value in values]
+        rules = record.rules
         if careful or record.shared:
-            rules, given = _special_rules(node, values, needed, careful)
+            rules, given = _special_rules(node, given, needed, careful)
         elif record is getitem and not create_graph and is_basic(params["key"]):
             rules = ()
+            note((node._made, _key_of(inputs[0])))
             if needed is None or inputs[0] in needed:
                 _add_at(inputs[0], params["key"], g, grads, owned)
         for rule, x, value in zip(rules, inputs, values):  # noqa: B905
@@ -135,28 +218,30 @@ def walk(
                 if gx.shape != value.shape:
                     gx = unbroadcast(gx, value.shape)
                 if gx.dtype is not value.dtype:
-                    gx = _in_dtype(gx, value.dtype)
+                    gx = _carried(gx, value.dtype)
+                    mixed = True
             except Exception as error:
                 gx = _rescued(node, x, gx, error)
                 if gx is None:
                     raise
             before = grads.get(x)
+            if x._op is not None:
+                note((node._made, x._made))
+            else:
+                note((node._made, identity_of(x)))
+                if before is None and not create_graph and _is_shared(gx, g, y, values):
+                    gx = np.array(gx)
             if before is not None:
+                if anomaly:
+                    _refuse_nan_of_sum(x, before, gx, node)
                 gx = _added(before, gx)
-            elif (
-                x._op is None
-                and not create_graph
-                and (
-                    gx is g
-                    or type(gx) is not ndarray
-                    or gx.base is not None
-                    or _is_any_of(gx, y, values)
-                )
-            ):
-                gx = np.array(gx)
             grads[x] = gx
         if not retain_graph:
-            node._inputs = node._values = None  # type: ignore[assignment]
+            node._inputs, node._values = None, freed  # type: ignore[assignment]
+    freed.edges = edges if known is None else known
+    if mixed:
+        for leaf, g in grads.items():
+            grads[leaf] = _in_dtype(g, leaf._data.dtype)
     for leaf, g in grads.items():
         if leaf._hooks:
             grads[leaf] = _call_hooks(leaf, g, create_graph, retained)
@@ -186,6 +271,19 @@ def _added(a: Any, b: Any) -> Any:
     return a + b
 
 
+def _refuse_nan_of_sum(x: Node, before: Any, gx: Any, node: Node) -> None:
+    """AnomalyError if the sum of two cotangents of `x`, the second from `node`, makes a NaN."""
+    before, gx = (value._data if isinstance(value, Node) else value for value in (before, gx))
+    if _is_new_nan(_added(before, gx), before, gx):
+        of = "an input" if x._op is None else "the output"
+        made = node if x._op is None else x
+        raise AnomalyError(
+            f"backward: expected numbers as the sum of the cotangents of {of} of "
+            f"{made._op.__name__}, recorded at {source_line_of(made)}, got a NaN in "
+            f"{x._data.dtype}{x._data.shape}."
+        )
+
+
 @np.errstate(all="ignore")
 def _add_at(x: Node, key: Any, g: Any, grads: dict[Node, Any], owned: set[int]) -> None:
     """Add the cotangent of `x[key]` to that of `x` in place, for a `key` that repeats no element.
@@ -195,7 +293,7 @@ def _add_at(x: Node, key: Any, g: Any, grads: dict[Node, Any], owned: set[int]) 
     """
     total = grads.get(x)
     if total is None:
-        total = np.zeros(x._data.shape, x._data.dtype)
+        total = _carried(np.zeros(x._data.shape, x._data.dtype), x._data.dtype)
     elif id(x) not in owned or type(total) is not ndarray:
         total = np.array(total)
     owned.add(id(x))
@@ -205,7 +303,15 @@ def _add_at(x: Node, key: Any, g: Any, grads: dict[Node, Any], owned: set[int]) 
 
 @np.errstate(all="ignore")
 def _in_dtype(gx: Any, dtype: np.dtype[Any]) -> Any:
-    return gx.astype(dtype)
+    return gx if gx.dtype == dtype else gx.astype(dtype)
+
+
+def _carried(gx: Any, dtype: np.dtype[Any]) -> Any:
+    """A cotangent of an array of this dtype, as the walk carries it."""
+    return _in_dtype(gx, _FLOAT32 if dtype == FLOAT16 else dtype)
+
+
+_FLOAT32 = np.dtype(np.float32)
 
 
 @np.errstate(all="ignore")
@@ -224,9 +330,9 @@ def unbroadcast(g: Any, shape: tuple[int, ...]) -> Any:
     return g if g.shape == shape else broadcast_to(g, shape=shape)
 
 
-def _is_any_of(gx: Any, y: Any, values: Sequence[Any]) -> bool:
-    """Whether a rule returned the output or an input itself."""
-    if gx is y:
+def _is_shared(gx: Any, g: Any, y: Any, values: Sequence[Any]) -> bool:
+    """Whether the result of a rule may share memory: with `g`, the output or an input."""
+    if gx is g or gx is y or type(gx) is not ndarray or gx.base is not None:
         return True
     for value in values:  # noqa: SIM110 (any() costs three times as much)
         if gx is value:
@@ -306,8 +412,10 @@ def _careful(node: Node, i: int, rule: Any, g: Any, y: Any, *values: Any, **para
     write = write_y or next((w for w in writes if w), None)
     if writes[i]:
         _refuse_replaced(node, i, writes[i])
+    anomaly = is_anomaly_on()
     if write is None:
-        gx = rule(g, y, *values, **params)
+        with recorded_in_rule() if anomaly and isinstance(g, Node) else nullcontext():
+            gx = rule(g, y, *values, **params)
     else:
         seen = [
             Overwritten(x._data if isinstance(x, Node) else x) if w else v
@@ -322,8 +430,11 @@ def _careful(node: Node, i: int, rule: Any, g: Any, y: Any, *values: Any, **para
                 f"unchanged, got it overwritten by {write.what} at {write.source_line}. Call "
                 "backward() before that, or write to a .detach().clone()"
             ) from error
-    if current_mode() == ANOMALY:
+    if anomaly:
         _refuse_nan(node, i, gx, g)
+        if getattr(gx, "shape", node._values[i].shape) != node._values[i].shape:
+            gx = unbroadcast(gx, node._values[i].shape)
+            _refuse_nan(node, i, gx, g)
     return gx
 
 
@@ -361,12 +472,18 @@ def _rescued(node: Node, x: Node, gx: Any, error: Exception) -> Any:
 
 
 def _refuse_nan(node: Node, i: int, gx: Any, g: Any) -> None:
-    after, before = (value._data if isinstance(value, Node) else value for value in (gx, g))
-    if has_nan(after) and not has_nan(before):
+    if _is_new_nan(gx, g):
+        after = gx._data if isinstance(gx, Node) else np.asarray(gx)
         raise AnomalyError(
             f"backward of {node._op.__name__}, recorded at {source_line_of(node)}: expected "
             f"numbers for input {i}, {after.dtype}{after.shape}, got a NaN."
         )
+
+
+def _is_new_nan(after: Any, *before: Any) -> bool:
+    """Whether there is a NaN in `after`, and none in what it was computed from."""
+    arrays = [value._data if isinstance(value, Node) else value for value in (after, *before)]
+    return has_nan(arrays[0]) and not any(map(has_nan, arrays[1:]))
 
 
 def _call_hooks(node: Node, g: Any, create_graph: bool, retained: dict[Node, Any]) -> Any:
@@ -460,7 +577,13 @@ def _sum(before: Any, g: Any) -> Any:
     if isinstance(g, Node):
         return g.clone() if before is None else before + g  # type: ignore[attr-defined]
     if before is not None:
-        g = before._data + g
+        total = before._data + g
+        if is_anomaly_on() and _is_new_nan(total, before, g):
+            raise AnomalyError(
+                f"backward: expected numbers as the sum of `.grad` and the new gradient, got a NaN "
+                f"in {total.dtype}{total.shape}."
+            )
+        g = total
     return constant(g if type(g) is ndarray else np.asarray(g))
 
 
@@ -542,6 +665,7 @@ class HookHandle:
     def remove(self) -> None:
         """Remove the hook; a second call does nothing."""
         self._hooks.pop(self._key, None)
+        LastChange.time = tick()
 
 
 def register_hook(tensor: Tensor, hook: Callable[[Tensor], Any]) -> HookHandle:
@@ -561,6 +685,8 @@ def register_hook(tensor: Tensor, hook: Callable[[Tensor], Any]) -> HookHandle:
     hooks = _hooks_of(tensor)
     key = tick()
     hooks[key] = hook
+    if tensor._op is None:
+        LastChange.time = key
     return HookHandle(hooks, key)
 
 

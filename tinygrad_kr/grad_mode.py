@@ -194,6 +194,13 @@ class traced(enable_grad):
     transforming = True
 
 
+class recorded_in_rule(enable_grad):
+    """Record the ops of a derivative rule. Anomaly detection looks at its result alone."""
+
+    def _mode(self) -> int:
+        return ON
+
+
 class set_grad_enabled(_Mode):
     """Record or not, as `mode` says: from this call on, or within a `with` block or a function.
 
@@ -238,8 +245,8 @@ class set_grad_enabled(_Mode):
 class detect_anomaly(_Mode):
     """Find a NaN or an overwritten array where it appears, at the cost of speed.
 
-    Raises AnomalyError at the first op, forward or backward, that makes a NaN. The message has the
-        op,
+    Raises AnomalyError at the first op that makes a NaN: forward, in `backward`, or in `grad` and
+    the other transformations. So does a sum of cotangents that makes one. The message has the op,
     the shapes and the line. Arrays that backward will read are read-only until then, so that a
     write through the ndarray raises ValueError at its own line.
     Ctrl-C while Python frees a graph is printed, not raised: press it again.

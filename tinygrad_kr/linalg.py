@@ -9,19 +9,20 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from tinygrad_kr.arrays import reduction
+from tinygrad_kr.arrays import joining, reduction
 from tinygrad_kr.arrays.indexing import peek
-from tinygrad_kr.arrays.operands import floating, operands
+from tinygrad_kr.arrays.operands import either_name, floating, operands
 from tinygrad_kr.arrays.products import cross as cross
 from tinygrad_kr.arrays.reduction import euclidean_norm
 from tinygrad_kr.arrays.shape import moveaxis
 from tinygrad_kr.ops import indexing, linalg
 from tinygrad_kr.ops.axes import axis_index, axis_indices
-from tinygrad_kr.ops.elementwise import absolute, where
+from tinygrad_kr.ops.elementwise import absolute, kink
 from tinygrad_kr.ops.linalg import det as det
 from tinygrad_kr.ops.linalg import inv as inv
 from tinygrad_kr.ops.linalg import matmul as matmul
@@ -30,6 +31,7 @@ from tinygrad_kr.ops.node import OFF, Node, constant, current_mode
 __all__ = [
     "EigenDecomposition",
     "LeastSquares",
+    "QRDecomposition",
     "SignAndLogabsdet",
     "SingularValueDecomposition",
     "cholesky",
@@ -48,8 +50,10 @@ __all__ = [
     "multi_dot",
     "norm",
     "pinv",
+    "qr",
     "slogdet",
     "solve",
+    "solve_triangular",
     "svd",
     "svdvals",
     "vecdot",
@@ -64,6 +68,7 @@ def __dir__() -> list[str]:
 # ------------------------------------------------------------------ norms
 
 
+@either_name
 def norm(
     x: Any,
     ord: Any = None,
@@ -86,9 +91,10 @@ def norm(
     Tensor(5.)
     """
     x = operands(x)[0]
-    axis, keepdims = axis if dim is None else dim, keepdims or keepdim
     if ord is None:
         return _vector_norm("norm", x, 2, axis, keepdims)
+    if axis in (0, -1) and not x.ndim:
+        return _vector_norm("norm", x, ord, axis, False)
     axes = axis_indices(range(x.ndim) if axis is None else axis, x.ndim, "norm")
     if len(axes) == 1:
         return _vector_norm("norm", x, ord, axes[0], keepdims)
@@ -99,6 +105,7 @@ def norm(
     )
 
 
+@either_name
 def matrix_norm(
     x: Any,
     ord: Any = "fro",
@@ -114,14 +121,15 @@ def matrix_norm(
         values; 1 and -1 the largest and smallest column sum of |x|, inf and -inf those of rows.
     axis: the two axes. keepdims: keep them with size 1.
 
-    The gradient is 0 at 0, and along singular values that are 0 (the minimum-norm subgradient).
+    The gradient is 0 at 0, and along singular values that are 0 (the minimum-norm subgradient). The
+    second derivative is NaN there, and with "nuc", 2 and -2 where singular values are equal.
     Raises ValueError for another `ord` or number of axes.
 
     >>> tk.linalg.matrix_norm(tk.tensor([[1.0, -2.0], [3.0, 4.0]]), 1)
     Tensor(6.)
     """
     x = floating(operands(x)[0])
-    return _matrix_norm("matrix_norm", x, ord, axis if dim is None else dim, keepdims or keepdim)
+    return _matrix_norm("matrix_norm", x, ord, axis, keepdims)
 
 
 def _matrix_norm(name: str, x: Any, ord: Any, axis: Any, keepdims: bool) -> Any:
@@ -149,11 +157,9 @@ def _norm_of_matrices(name: str, x: Any, ord: Any, row: int, column: int) -> Any
 
 def _singular_norm(x: Any, ord: Any) -> Any:
     values = svdvals(x)
-    if ord == -2:
-        return reduction.amin(values, -1)
-    clear = peek(values) > _rounding(x) * np.max(peek(values), -1, keepdims=True, initial=0)
-    values = where(clear, values, 0.0)
-    return reduction.sum(values, -1) if ord == "nuc" else reduction.amax(values, -1)
+    if ord == "nuc":
+        return reduction.sum(values, -1)
+    return (reduction.amax if ord == 2 else reduction.amin)(values, -1)
 
 
 def _demand_square(name: str, a: Any) -> None:
@@ -172,13 +178,17 @@ def cond(x: Any, p: Any = None) -> Any:
     It bounds how much solving with `x` magnifies an error.
     p: the norm, as the `ord` of `matrix_norm`. None is 2: largest over smallest singular value.
     x: (..., n, n), or (..., m, n) for p None, 2 or -2. Result: (...).
+    The gradient is NaN where `x` is singular.
 
     >>> tk.linalg.cond(tk.tensor([[2.0, 0.0], [0.0, 1.0]])).item()
     2.0...
     """
+    x = floating(operands(x)[0])
     if p in (None, 2, -2):
         values = svdvals(x)
-        ratio = values[..., 0] / values[..., -1]
+        least = values[..., -1]
+        singular = least <= _rounding(x) * values[..., 0]
+        ratio = values[..., 0] / (least + kink(least, singular))
         return ratio if p != -2 else 1 / ratio
     x = floating(operands(x)[0])
     _demand_square("cond", x)
@@ -186,18 +196,39 @@ def cond(x: Any, p: Any = None) -> Any:
     return size * size_of_inverse
 
 
-def matrix_rank(x: Any, tol: Any = None, *, rtol: Any = None) -> Any:
-    """The number of singular values larger than `tol`, or than `rtol` times the largest.
+def matrix_rank(
+    x: Any, tol: Any = None, hermitian: bool = False, *, atol: Any = None, rtol: Any = None
+) -> Any:
+    """The number of singular values above `atol` and above `rtol` times the largest.
 
-    x: (..., m, n). Result: (...), integers, without a gradient. rtol: default max(m, n) eps.
+    x: (..., m, n). Result: (...), integers, without a gradient.
+    atol, rtol: numbers, or (...). rtol: default max(m, n) eps, but 0 where `atol` is positive.
+        `tol` is NumPy's name for `atol`.
+    hermitian: read (x + x^T) / 2, as `eigh` does.
 
     >>> tk.linalg.matrix_rank(tk.tensor([[1.0, 2.0], [2.0, 4.0]])).item()
     1
     """
     x = operands(x)[0]
-    threshold = {"tol": peek(tol)} if rtol is None else {"rtol": peek(rtol)}
-    rank = np.asarray(np.linalg.matrix_rank(peek(x), **threshold))
+    values = np.asarray(peek(floating(_symmetric_part(x, "matrix_rank") if hermitian else x)))
+    s = np.linalg.svd(values, compute_uv=False)
+    atol, rtol = _tolerances(values, tol if atol is None else atol, rtol)
+    rank = np.asarray(linalg.above(s, values, rtol, atol).sum(axis=-1))
     return constant(rank) if isinstance(x, Node) else rank
+
+
+def _tolerances(x: Any, atol: Any, rtol: Any) -> tuple[Any, Any]:
+    """atol and rtol, with PyTorch's defaults."""
+    atol, rtol = 0.0 if atol is None else peek(atol), peek(rtol)
+    if rtol is None:
+        rtol = np.where(np.asarray(atol) > 0, 0.0, _rounding(x))[()]
+    return atol, rtol
+
+
+def _symmetric_part(x: Any, name: str) -> Any:
+    if x.ndim < 2 or x.shape[-1] != x.shape[-2]:
+        raise ValueError(f"{name}: expected square matrices with hermitian=True, got {x.shape}.")
+    return (x + x.mT) * 0.5
 
 
 # ------------------------------------------------------------------ determinants and solutions
@@ -232,13 +263,17 @@ def slogdet(a: Any) -> SignAndLogabsdet:
 def solve(a: Any, b: Any) -> Any:
     """The x with a x = b.
 
-    a: (..., n, n). b: (n,), one vector, or (..., n, k), columns; batches broadcast.
-    Raises LinAlgError for a singular `a`.
+    a: (..., n, n). b: (n,), one vector, or (..., n, k), columns; batches broadcast. With the shape
+    of `a` but for its last axis, `b` is one vector for each matrix.
+    Raises LinAlgError for a singular `a`. Source: torch.linalg.solve.
 
     >>> tk.linalg.solve(tk.tensor([[2.0, 0.0], [0.0, 4.0]]), tk.tensor([2.0, 2.0]))
     Tensor([1. , 0.5])
     """
-    return linalg.solve(*operands(a, b))
+    a, b = operands(a, b)
+    if b.ndim > 1 and b.shape == a.shape[:-1]:
+        return linalg.solve(a, b[..., None])[..., 0]
+    return linalg.solve(a, b)
 
 
 def cholesky(a: Any, *, upper: bool = False) -> Any:
@@ -255,11 +290,44 @@ def cholesky(a: Any, *, upper: bool = False) -> Any:
     return lower.mT if upper else lower
 
 
-def pinv(a: Any, rtol: float | None = None) -> Any:
+def solve_triangular(
+    a: Any, b: Any, *, upper: bool, left: bool = True, unitriangular: bool = False
+) -> Any:
+    """The x with a x = b for a triangular `a`, by substitution.
+
+    a: (..., n, n). Only its upper triangle is read, or its lower one if `upper` is False.
+    b: (..., n, k), columns; batches broadcast.
+    left: False solves x a = b, with `b` (..., k, n).
+    unitriangular: take the diagonal of `a` as 1, without reading it.
+
+    The gradient of `a` has the same triangle.
+    Raises LinAlgError where a diagonal element is 0. Source: torch.linalg.solve_triangular.
+
+    >>> a, b = tk.tensor([[2.0, 9.0], [1.0, 4.0]]), tk.tensor([[2.0], [5.0]])
+    >>> tk.linalg.solve_triangular(a, b, upper=False)
+    Tensor([[1.],
+            [1.]])
+    """
+    a, b = map(floating, operands(a, b))
+    if a.ndim < 2 or b.ndim < 2 or a.shape[-1] != a.shape[-2]:
+        raise ValueError(
+            f"solve_triangular: expected square matrices and matrices of columns, got {a.shape} "
+            f"and {b.shape}. Give one vector as b[:, None]"
+        )
+    if left:
+        return linalg.solve_triangular(a, b, upper=upper, unit=unitriangular)
+    return linalg.solve_triangular(a.mT, b.mT, upper=not upper, unit=unitriangular).mT
+
+
+def pinv(
+    a: Any, rtol: Any = None, hermitian: bool = False, *, atol: Any = None, rcond: Any = None
+) -> Any:
     """The Moore-Penrose inverse: (a^T a)^-1 a^T where the columns are independent.
 
     a: (..., m, n). Result: (..., n, m).
-    rtol: singular values up to `rtol` times the largest count as 0; default max(m, n) eps.
+    atol, rtol: singular values up to `atol`, or up to `rtol` times the largest, count as 0. rtol:
+        default max(m, n) eps, but 0 where `atol` is positive. `rcond` is another name.
+    hermitian: read (a + a^T) / 2, as `eigh` does.
 
     The derivative is that at constant rank. There is none where a small change of `a` changes the
     rank.
@@ -271,7 +339,9 @@ def pinv(a: Any, rtol: float | None = None) -> Any:
            [0. , 0. ]], dtype=float32)
     """
     a = floating(operands(a)[0])
-    return linalg.pinv(a, rcond=_rounding(a) if rtol is None else rtol)
+    a = _symmetric_part(a, "pinv") if hermitian else a
+    atol, rtol = _tolerances(a, atol, rcond if rtol is None else rtol)
+    return linalg.pinv(a, rtol=rtol, atol=atol)
 
 
 class LeastSquares(NamedTuple):
@@ -287,28 +357,54 @@ class LeastSquares(NamedTuple):
     singular_values: Any
 
 
-def lstsq(a: Any, b: Any, rtol: float | None = None) -> LeastSquares:
-    """x = pinv(a) b: the shortest x with the least |a x - b|.
+def lstsq(
+    a: Any,
+    b: Any,
+    rcond: float | None = None,
+    *,
+    driver: str | None = None,
+    rtol: float | None = None,
+) -> LeastSquares:
+    """The shortest x with the least |a x - b|, as accurate as NumPy's.
 
-    a: (..., m, n). b: (m,), or (..., m, k) with separate columns.
+    a: (..., m, n). b: (m,), or (..., m, k) with separate columns; batches broadcast.
+    rcond: singular values up to `rcond` times the largest count as 0; default max(m, n) eps. `rtol`
+        is another name.
+    driver: "gels", "gelsy", "gelsd" or "gelss", as in PyTorch; LAPACK's gelsd computes all of them.
+
     residuals: sum (a x - b)^2 for each column; empty unless m > n and `a` has full rank, as in
-        NumPy.
-    rank: without a gradient. rtol: as in `pinv`.
+        NumPy, and with "gelsy".
+    rank: without a gradient; empty with "gels".
+    singular_values: of `a`; empty with "gels" and "gelsy", as in PyTorch.
+
+    The derivative is that at constant rank. Raises ValueError for another driver.
+    Source: torch.linalg.lstsq; Golub and Pereyra, The differentiation of pseudo-inverses (1973).
 
     >>> a, b = tk.tensor([[1.0], [1.0]]), tk.tensor([1.0, 3.0])
     >>> tk.linalg.lstsq(a, b).solution.numpy().round(4)
     array([2.], dtype=float32)
     """
-    a, b = operands(a, b)
+    _check_driver("lstsq", driver, ("gels", "gelsy", "gelsd", "gelss"))
+    rtol = rcond if rtol is None else rtol
+    a, b = map(floating, operands(a, b))
     columns = b[..., None] if b.ndim == 1 else b
-    solution = matmul(pinv(a, rtol), columns)
+    solution = linalg.lstsq(a, columns, rtol=rtol)
     values = svdvals(a)
     rank = matrix_rank(a, rtol=rtol)
     rows, unknowns = a.shape[-2:]
     residuals: Any = ((matmul(a, solution) - columns) ** 2).sum(axis=-2)
-    if rows <= unknowns or (peek(rank) < unknowns).any():
+    if driver == "gelsy" or rows <= unknowns or (peek(rank) < unknowns).any():
         residuals = residuals.reshape(-1)[:0]
+    if driver in ("gels", "gelsy"):
+        values = values.reshape(-1)[:0]
+    if driver == "gels":
+        rank = rank.reshape(-1)[:0]
     return LeastSquares(solution[..., 0] if b.ndim == 1 else solution, residuals, rank, values)
+
+
+def _check_driver(name: str, driver: str | None, known: tuple[str, ...]) -> None:
+    if driver is not None and driver not in known:
+        raise ValueError(f"{name}: expected a driver among {', '.join(known)}, got {driver!r}.")
 
 
 # ------------------------------------------------------------------ products
@@ -389,6 +485,7 @@ def _cheapest(parts: list[Any]) -> Any:
     return product(0, count - 1)
 
 
+@either_name
 def vecdot(a: Any, b: Any, axis: int = -1, *, dim: int | None = None) -> Any:
     """sum a b over one axis; the others broadcast.
 
@@ -399,13 +496,25 @@ def vecdot(a: Any, b: Any, axis: int = -1, *, dim: int | None = None) -> Any:
     """
     a, b = operands(a, b)
     product = a * b
-    return reduction.sum(product, axis_index(axis if dim is None else dim, product.ndim, "vecdot"))
+    if product.ndim:
+        axis = axis_index(axis, product.ndim, "vecdot")
+    return reduction.sum(product, axis)
 
 
-def diagonal(a: Any, offset: int = 0, dim1: int = -2, dim2: int = -1) -> Any:
+@either_name
+def diagonal(
+    a: Any,
+    offset: int = 0,
+    dim1: int = -2,
+    dim2: int = -1,
+    *,
+    axis1: int | None = None,
+    axis2: int | None = None,
+) -> Any:
     """The diagonal of matrices, as the last axis.
 
-    offset: above (positive) or below the main diagonal. dim1, dim2: the axes of the matrices.
+    offset: above (positive) or below the main diagonal. dim1, dim2: the axes of the matrices;
+        axis1 and axis2 are NumPy's names.
 
     >>> tk.linalg.diagonal(tk.tensor([[1.0, 2.0], [3.0, 4.0]]))
     Tensor([1., 4.])
@@ -435,9 +544,9 @@ def eigh(a: Any, UPLO: str = "L") -> EigenDecomposition:
     gradient is symmetric.
 
     An eigenvector has a derivative only if its eigenvalue is unlike all others. Even then only its
-    span
-    has a meaning: a function of it must not depend on its sign. Between equal eigenvalues the
-    derivative is taken as 0.
+    span has a meaning: a function of it must not depend on its sign. Eigenvalues w count as equal
+    if they differ by less than 8 n eps max|w|. The gradient is NaN where one of their vectors is
+    used.
 
     Raises ValueError for another UPLO.
     Source: Giles, Collected matrix derivative results for forward and reverse mode (2008), 3.1.
@@ -448,14 +557,14 @@ def eigh(a: Any, UPLO: str = "L") -> EigenDecomposition:
     if UPLO not in ("L", "U"):
         raise ValueError(f'eigh: expected UPLO "L" or "U", got {UPLO!r}.')
     packed = linalg.eigh_packed(floating(operands(a)[0]))
-    return EigenDecomposition(packed[..., 0, :], packed[..., 1:, :])
+    return EigenDecomposition(packed[..., 0, :], linalg.eigenvectors(packed))
 
 
 def eigvalsh(a: Any, UPLO: str = "L") -> Any:
     """The eigenvalues of symmetric matrices, ascending.
 
     a: (..., n, n). Result: (..., n). Reads `a` as `eigh` does.
-    The second derivative exists where no two are equal. A sum over equal ones has all derivatives.
+    The gradient is V diag(g) V^T. The second derivative is NaN where two are equal, see `eigh`.
 
     >>> tk.linalg.eigvalsh(tk.tensor([[3.0, 0.0], [0.0, 1.0]]))
     Tensor([1., 3.])
@@ -478,52 +587,109 @@ class SingularValueDecomposition(NamedTuple):
     Vh: Any
 
 
-def svd(a: Any, full_matrices: bool = True) -> SingularValueDecomposition:
+def svd(
+    a: Any, full_matrices: bool = True, *, driver: str | None = None
+) -> SingularValueDecomposition:
     """The singular value decomposition of matrices (..., m, n), with k = min(m, n) singular values.
 
     full_matrices: U (m, m) and Vh (n, n) rather than U (m, k) and Vh (k, n). The further columns
         complete a basis in any way: for m != n a ValueError where gradients are recorded.
+    driver: "gesvd", "gesvdj" or "gesvda", as in PyTorch; LAPACK's gesdd computes all of them.
 
     Singular vectors have a derivative only where their singular values are unlike all others and
-    (for m != n) not 0. A function of them must not depend on their common sign. Between equal
-    singular values the derivative is taken as 0.
+    (for m != n) not 0. A function of them must not depend on their common sign. The gradient is NaN
+    where others are used. Singular values s count as equal if they differ by less than
+    8 max(m, n) eps max(s), and as 0 up to max(m, n) eps max(s).
+    If S alone is used, its gradient is that of `svdvals`.
 
     Source: Townsend, Differentiating the singular value decomposition (2016).
 
     >>> tk.linalg.svd(tk.ones(3, 2), full_matrices=False).U.shape
     (3, 2)
     """
+    _check_driver("svd", driver, _SVD_DRIVERS)
     a = floating(operands(a)[0])
     m, n = a.shape[-2:]
     if full_matrices and m != n:
-        return _full_svd(a)
+        parts = _complete("svd", "full_matrices=False", np.linalg.svd, a)
+        return SingularValueDecomposition(*parts)
     packed = linalg.svd_packed(a)
-    return SingularValueDecomposition(packed[..., :m].mT, packed[..., m], packed[..., m + 1 :])
+    return SingularValueDecomposition(
+        linalg.left_vectors(packed, m=m), packed[..., m], linalg.right_vectors(packed, m=m)
+    )
 
 
-def _full_svd(a: Any) -> SingularValueDecomposition:
+_SVD_DRIVERS = ("gesvd", "gesvdj", "gesvda")
+
+
+def _complete(name: str, fix: str, decompose: Any, a: Any) -> list[Any]:
+    """Factors with further columns that complete a basis in any way: without a derivative."""
     if isinstance(a, Node) and a._requires_grad and current_mode() != OFF:
         raise ValueError(
-            f"svd: expected a square matrix for the derivative of full matrices, got shape "
-            f"{a._data.shape}. Pass full_matrices=False"
+            f"{name}: expected a square matrix for the derivative of full matrices, got shape "
+            f"{a._data.shape}. Pass {fix}"
         )
-    parts = np.linalg.svd(peek(a))
-    return SingularValueDecomposition(*(map(constant, parts) if isinstance(a, Node) else parts))
+    parts = decompose(peek(a))
+    return [constant(x) for x in parts] if isinstance(a, Node) else list(parts)
 
 
-def svdvals(a: Any) -> Any:
+def svdvals(a: Any, *, driver: str | None = None) -> Any:
     """The singular values of matrices, descending.
 
-    a: (..., m, n). Result: (..., min(m, n)).
-    The second derivative exists where no two are equal and (for m != n) none is 0.
+    a: (..., m, n). Result: (..., min(m, n)). driver: as in `svd`.
+    The gradient of one that is 0 is 0, the least subgradient. The second derivative is NaN where
+    two are equal, or one is 0.
 
     >>> tk.linalg.svdvals(tk.tensor([[2.0, 0.0], [0.0, 3.0]]))
     Tensor([3., 2.])
     """
+    _check_driver("svdvals", driver, _SVD_DRIVERS)
     a = floating(operands(a)[0])
     return linalg.svd_packed(a)[..., a.shape[-2]]
 
 
+class QRDecomposition(NamedTuple):
+    """The result of `qr`: a = Q R, the columns of Q orthonormal and R upper triangular.
+
+    >>> Q, R = tk.linalg.qr(tk.tensor([[2.0, 0.0], [0.0, 3.0]]))
+    >>> abs(R)
+    Tensor([[2., 0.],
+            [0., 3.]])
+    """
+
+    Q: Any
+    R: Any
+
+
+def qr(a: Any, mode: str = "reduced") -> QRDecomposition:
+    """The QR decomposition of matrices (..., m, n), with k = min(m, n).
+
+    mode: "reduced" gives Q (..., m, k) and R (..., k, n). "complete" gives Q (..., m, m) and R
+        (..., m, n). "r" gives an empty Q and the R of "reduced".
+
+    The gradient is NaN where the first k columns are dependent. "complete" has none for m > n, as
+    further columns complete a basis in any way: a ValueError where gradients are recorded.
+    Raises ValueError for another mode.
+    Source: torch.linalg.qr; Seeger et al., Auto-differentiating linear algebra (2017).
+
+    >>> tk.linalg.qr(tk.ones(3, 2)).Q.shape
+    (3, 2)
+    """
+    if mode not in ("reduced", "complete", "r"):
+        raise ValueError(f'qr: expected mode "reduced", "complete" or "r", got {mode!r}.')
+    a = floating(operands(a)[0])
+    m, n = a.shape[-2:]
+    if mode == "complete" and m > n:
+        complete = partial(np.linalg.qr, mode="complete")
+        return QRDecomposition(*_complete("qr", 'mode="reduced"', complete, a))
+    packed = linalg.qr_packed(a[..., :m])
+    q, r = packed[..., :m, :], packed[..., m:, :]
+    if n > m:
+        r = joining.concatenate([r, matmul(q.mT, a[..., m:])], -1)
+    return QRDecomposition(q.reshape(-1)[:0] if mode == "r" else q, r)
+
+
+@either_name
 def vector_norm(
     x: Any,
     ord: Any = 2,
@@ -540,17 +706,19 @@ def vector_norm(
     axis, keepdims: as in NumPy; `dim` and `keepdim` are other names.
 
     Kinks get the minimum-norm subgradient: 0 where x is 0. Ties for the largest share the gradient
-    evenly. Raises ValueError for an `ord` that is no number.
+    evenly. Where the norm is 0, its second derivative is NaN (but 0 for 1 and inf). Nothing over-
+    or underflows on the way. Raises ValueError for an `ord` that is no number.
 
     >>> tk.linalg.vector_norm(tk.tensor([3.0, -4.0]))
     Tensor(5.)
     """
-    return _vector_norm("vector_norm", x, ord, axis if dim is None else dim, keepdims or keepdim)
+    return _vector_norm("vector_norm", x, ord, axis, keepdims)
 
 
 def _vector_norm(name: str, x: Any, ord: Any, axis: Any, keepdims: bool) -> Any:
     x = floating(operands(x)[0])
-    axis = None if axis is None else axis_indices(axis, x.ndim, name)
+    if axis is not None and x.ndim:
+        axis = axis_indices(axis, x.ndim, name)
     if ord == 2:
         return euclidean_norm(x, axis, keepdims)
     if ord == 1:
@@ -561,12 +729,10 @@ def _vector_norm(name: str, x: Any, ord: Any, axis: Any, keepdims: bool) -> Any:
         return (reduction.amax if ord > 0 else reduction.amin)(absolute(x), axis, keepdims)
     if not isinstance(ord, int | float | np.number):
         raise ValueError(f"{name}: expected a number as ord, got {ord!r}.")
-    zero = x == 0
-    powers = where(zero, 0.0 if ord > 0 else math.inf, where(zero, 1.0, absolute(x)) ** ord)
-    total = reduction.sum(powers, axis, keepdims)
-    return where(total == 0, 0.0, where(total == 0, 1.0, total) ** (1 / ord))
+    return reduction.power_norm(x, ord, axis, keepdims)
 
 
+@either_name
 def p_norm(
     x: Any,
     p: Any = "fro",
@@ -584,8 +750,31 @@ def p_norm(
     >>> tk.norm(tk.tensor([[3.0, -4.0]]), 1)
     Tensor(7.)
     """
-    axis, keepdims = axis if dim is None else dim, keepdims or keepdim
     if p == "nuc":
         x = floating(operands(x)[0])
         return _matrix_norm("norm", x, "nuc", (-2, -1) if axis is None else axis, keepdims)
     return _vector_norm("norm", x, 2 if p in ("fro", None) else p, axis, keepdims)
+
+
+def cdist(x1: Any, x2: Any, p: float = 2.0, compute_mode: str | None = None) -> Any:
+    """The distance of each row of `x1` from each row of `x2`: |x1[..., i, :] - x2[..., j, :]|_p.
+
+    x1: (..., M, K). x2: (..., N, K). Axes before the last two broadcast. Result: (..., M, N).
+    p: of the norm, at least 0: see `vector_norm`.
+    compute_mode: for PyTorch's sake. The norms are always those of the differences, so that near
+        rows are as accurate as far ones; these take memory for M N K numbers.
+    Gradient: that of the norm of the difference, 0 where the distance is 0.
+    Raises ValueError for less than two axes, other sizes of rows, or a negative p.
+    Source: torch.cdist.
+
+    >>> tk.cdist(tk.tensor([[0.0, 0.0]]), tk.tensor([[3.0, 4.0], [0.0, 1.0]]))
+    Tensor([[5., 1.]])
+    """
+    x1, x2 = (floating(x) for x in operands(x1, x2))
+    if x1.ndim < 2 or x2.ndim < 2 or x1.shape[-1] != x2.shape[-1] or p < 0:
+        raise ValueError(
+            f"cdist: expected rows of one size and p of at least 0, got {x1.shape}, {x2.shape} and "
+            f"p={p}."
+        )
+    apart = x1[..., :, None, :] - x2[..., None, :, :]
+    return vector_norm(apart, p, -1) if apart.shape[-1] else reduction.sum(apart, -1)

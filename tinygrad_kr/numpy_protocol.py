@@ -19,12 +19,13 @@ from numpy import ndarray
 from tinygrad_kr import arrays, linalg
 from tinygrad_kr.arrays import reduction
 from tinygrad_kr.arrays.indexing import array_of, detach, peek
+from tinygrad_kr.arrays.operands import cast as _cast
 from tinygrad_kr.arrays.operands import floating, operands
 from tinygrad_kr.ops import elementwise, shape
 from tinygrad_kr.ops import linalg as matrices
 from tinygrad_kr.ops.linalg import matmul
 from tinygrad_kr.ops.node import Node, constant
-from tinygrad_kr.ops.op import astype, numpy_table
+from tinygrad_kr.ops.op import numpy_table
 
 
 class _Only:
@@ -85,18 +86,14 @@ def _name_of(function: Any) -> str:
     return f"{module.replace('numpy', 'np', 1)}.{function.__name__}"
 
 
-def _cast(x: Any, dtype: Any) -> Any:
-    return x if dtype is None else astype(operands(x)[0], dtype=np.dtype(dtype))
-
-
 # ------------------------------------------------------------------ without a derivative
 
 
-def _arrays_in(value: Any) -> Any:
-    """`value` with every Tensor in it, also in lists, as its array."""
+def _arrays_in(value: Any, read: Callable[[Any], Any]) -> Any:
+    """`value` with every Tensor in it, also in lists, as the array that `read` gives."""
     if isinstance(value, list | tuple):
-        return [_arrays_in(item) for item in value]
-    return peek(value)
+        return [_arrays_in(item, read) for item in value]
+    return read(value)
 
 
 def _tensors_in(value: Any) -> Any:
@@ -105,37 +102,48 @@ def _tensors_in(value: Any) -> Any:
     return constant(value) if isinstance(value, ndarray) else value
 
 
-def _serve_detached(function: Any) -> None:
-    """Register NumPy's own function of the arrays; array results become detached Tensors."""
+def _serve_detached(function: Any, read: Callable[[Any], Any] = peek) -> None:
+    """Register NumPy's own function of the arrays; array results become detached Tensors.
+
+    read: gives an argument's array; `array_of` for a function of shapes and dtypes alone.
+    """
 
     def served(*args: Any, **kwargs: Any) -> Any:
-        kwargs = {name: peek(value) for name, value in kwargs.items()}
-        return _tensors_in(function(*map(_arrays_in, args), **kwargs))
+        kwargs = {name: read(value) for name, value in kwargs.items()}
+        return _tensors_in(function(*(_arrays_in(arg, read) for arg in args), **kwargs))
 
     served.__name__ = served.__qualname__ = _name_of(function)
     _register(function, served)
 
 
 _functions: Any = (
-    *(np.shape, np.ndim, np.size, np.result_type, np.can_cast, np.common_type, np.min_scalar_type),
-    *(np.iscomplexobj, np.isrealobj, np.iscomplex, np.isreal, np.isneginf, np.isposinf),
-    *(np.isclose, np.allclose, np.array_equal, np.array_equiv),
-    *(np.zeros_like, np.ones_like, np.empty_like, np.shares_memory, np.may_share_memory),
+    *(np.min_scalar_type, np.iscomplex, np.isreal, np.isneginf, np.isposinf),
+    *(np.allclose, np.array_equal, np.array_equiv, np.shares_memory, np.may_share_memory),
     *(np.nonzero, np.flatnonzero, np.argwhere, np.count_nonzero, np.argpartition),
-    *(np.searchsorted, np.digitize, np.bincount, np.einsum_path, np.imag, np.angle),
-    *(np.array_repr, np.array_str, np.array2string),
+    *(np.digitize, np.bincount, np.histogram, np.histogram_bin_edges, np.unique),
+    *(np.einsum_path, np.imag, np.angle, np.array_repr, np.array_str, np.array2string),
 )
 for _function in _functions:
     _serve_detached(_function)
+_functions = (
+    *(np.shape, np.ndim, np.size, np.result_type, np.can_cast, np.common_type),
+    *(np.iscomplexobj, np.isrealobj, np.zeros_like, np.ones_like, np.empty_like),
+)
+for _function in _functions:
+    _serve_detached(_function, array_of)
 
 # fmt: off
 _serve(np.round,  lambda a, decimals=0, out=ONLY_NONE: elementwise.round(a, decimals=decimals))
 _serve(np.around, lambda a, decimals=0, out=ONLY_NONE: elementwise.round(a, decimals=decimals))
 _serve(np.fix,    lambda x, out=ONLY_NONE: elementwise.trunc(x))
-_serve(np.all,    lambda a, axis=None, out=ONLY_NONE, keepdims=False, *, where=ONLY_TRUE:
-       reduction.all(a, axis, keepdims))
-_serve(np.any,    lambda a, axis=None, out=ONLY_NONE, keepdims=False, *, where=ONLY_TRUE:
-       reduction.any(a, axis, keepdims))
+_serve(np.all,    lambda a, axis=None, out=ONLY_NONE, keepdims=False, *, where=True:
+       reduction.all(_where(a, where, True), axis, keepdims))
+_serve(np.any,    lambda a, axis=None, out=ONLY_NONE, keepdims=False, *, where=True:
+       reduction.any(_where(a, where, False), axis, keepdims))
+_serve(np.isclose, lambda a, b, rtol=1e-05, atol=1e-08, equal_nan=False:
+       arrays.isclose(a, b, rtol, atol, equal_nan))
+_serve(np.searchsorted, lambda a, v, side="left", sorter=None:
+       arrays.searchsorted(a, v, side=side, sorter=sorter))
 _serve(np.argmax, lambda a, axis=None, out=ONLY_NONE, *, keepdims=False:
        reduction.argmax(a, axis, keepdims))
 _serve(np.argmin, lambda a, axis=None, out=ONLY_NONE, *, keepdims=False:
@@ -190,31 +198,50 @@ def _full_like(a: Any, fill_value: Any, dtype: Any, size: Any) -> Any:
 # ------------------------------------------------------------------ reductions
 
 # fmt: off
-_serve(np.sum,  lambda a, axis=None, dtype=None, out=ONLY_NONE, keepdims=False, initial=ONLY_NONE,
-       where=ONLY_TRUE: reduction.sum(_cast(a, dtype), axis, keepdims))
-_serve(np.prod, lambda a, axis=None, dtype=None, out=ONLY_NONE, keepdims=False, initial=ONLY_NONE,
-       where=ONLY_TRUE: reduction.prod(_cast(a, dtype), axis, keepdims))
-_serve(np.mean, lambda a, axis=None, dtype=None, out=ONLY_NONE, keepdims=False, *,
-       where=ONLY_TRUE: reduction.mean(_cast(a, dtype), axis, keepdims))
+_serve(np.sum,  lambda a, axis=None, dtype=None, out=ONLY_NONE, keepdims=False, initial=None,
+       where=True: _with_initial(np.add,
+       reduction.sum(_where(_cast(a, dtype), where, 0), axis, keepdims), initial))
+_serve(np.prod, lambda a, axis=None, dtype=None, out=ONLY_NONE, keepdims=False, initial=None,
+       where=True: _with_initial(np.multiply,
+       reduction.prod(_where(_cast(a, dtype), where, 1), axis, keepdims), initial))
+_serve(np.mean, lambda a, axis=None, dtype=None, out=ONLY_NONE, keepdims=False, *, where=True:
+       _mean(_cast(a, dtype), axis, keepdims, where))
+_serve(np.nansum,  lambda a, axis=None, dtype=None, out=ONLY_NONE, keepdims=False,
+       initial=None, where=True: _with_initial(np.add,
+       arrays.nansum(_where(_cast(a, dtype), where, 0), axis, keepdims), initial))
+_serve(np.nanmean, lambda a, axis=None, dtype=None, out=ONLY_NONE, keepdims=False, *,
+       where=ONLY_TRUE: arrays.nanmean(_cast(a, dtype), axis, keepdims))
 _serve(np.var,  lambda a, axis=None, dtype=None, out=ONLY_NONE, ddof=0, keepdims=False, *,
        where=ONLY_TRUE, mean=ONLY_NONE, correction=None:
-       reduction.var(_cast(a, dtype), axis, keepdims, ddof=_ddof(ddof, correction)))
+       reduction.var(_cast(a, dtype), axis, keepdims=keepdims, ddof=_ddof(ddof, correction)))
 _serve(np.std,  lambda a, axis=None, dtype=None, out=ONLY_NONE, ddof=0, keepdims=False, *,
        where=ONLY_TRUE, mean=ONLY_NONE, correction=None:
-       reduction.std(_cast(a, dtype), axis, keepdims, ddof=_ddof(ddof, correction)))
+       reduction.std(_cast(a, dtype), axis, keepdims=keepdims, ddof=_ddof(ddof, correction)))
 for _max, _min in ((np.max, np.min), (np.amax, np.amin)):
-    _serve(_max, lambda a, axis=None, out=ONLY_NONE, keepdims=False, initial=ONLY_NONE,
-           where=ONLY_TRUE: reduction.max(a, axis, keepdims))
-    _serve(_min, lambda a, axis=None, out=ONLY_NONE, keepdims=False, initial=ONLY_NONE,
-           where=ONLY_TRUE: reduction.min(a, axis, keepdims))
+    _serve(_max, lambda a, axis=None, out=ONLY_NONE, keepdims=False, initial=None, where=True:
+           _extreme(np.maximum, reduction.amax, a, axis, keepdims, initial, where))
+    _serve(_min, lambda a, axis=None, out=ONLY_NONE, keepdims=False, initial=None, where=True:
+           _extreme(np.minimum, reduction.amin, a, axis, keepdims, initial, where))
 _serve(np.ptp,  lambda a, axis=None, out=ONLY_NONE, keepdims=False:
        reduction.max(a, axis, keepdims) - reduction.min(a, axis, keepdims))
 _serve(np.average, lambda a, axis=None, weights=None, returned=ONLY_FALSE, *, keepdims=False:
        _average(a, axis, weights, keepdims))
 _serve(np.cumsum,  lambda a, axis=None, dtype=None, out=ONLY_NONE:
-       reduction.cumsum(_cast(a, dtype), axis))
+       reduction.cumsum(_cast(a, dtype), axis if a.ndim else None))
 _serve(np.cumprod, lambda a, axis=None, dtype=None, out=ONLY_NONE:
-       reduction.cumprod(_cast(a, dtype), axis))
+       reduction.cumprod(_cast(a, dtype), axis if a.ndim else None))
+_serve(np.median,  lambda a, axis=None, out=ONLY_NONE, overwrite_input=False, keepdims=False:
+       arrays.quantile(a, 0.5, axis, keepdims))
+_serve(np.quantile, lambda a, q, axis=None, out=ONLY_NONE, overwrite_input=False,
+       method="linear", keepdims=False, *, weights=ONLY_NONE, interpolation=ONLY_NONE:
+       _quantile(a, q, axis, method, keepdims))
+_serve(np.percentile, lambda a, q, axis=None, out=ONLY_NONE, overwrite_input=False,
+       method="linear", keepdims=False, *, weights=ONLY_NONE, interpolation=ONLY_NONE:
+       _quantile(a, np.true_divide(q, 100), axis, method, keepdims))
+_serve(np.cov, lambda m, y=None, rowvar=True, bias=False, ddof=None, fweights=None,
+       aweights=None, *, dtype=None:
+       _cov(m, y, rowvar, dtype, correction=_degrees(bias, ddof),
+            fweights=fweights, aweights=aweights))
 _serve(np.trapezoid, lambda y, x=None, dx=1.0, axis=-1: arrays.trapezoid(y, x, dx, axis))
 # fmt: on
 
@@ -243,8 +270,73 @@ for _ufunc, _reduced in (
     _register(_ufunc.reduce, _over_first(_reduced))
 _register(np.add.accumulate, lambda a, axis=0: reduction.cumsum(a, axis))
 _register(np.multiply.accumulate, lambda a, axis=0: reduction.cumprod(a, axis))
+_register(np.maximum.accumulate, lambda array, axis=0: arrays.cummax(array, axis=axis))
+_register(np.minimum.accumulate, lambda array, axis=0: arrays.cummin(array, axis=axis))
 for _binary in (np.add, np.subtract, np.multiply, np.divide, np.power, np.maximum, np.minimum):
     _register(_binary.outer, _outer_of(numpy_table[_binary]))
+
+
+def _where(a: Any, where: Any, neutral: float) -> Any:
+    """`a` with the neutral element of a reduction where the mask `where` does not hold."""
+    return a if where is True else elementwise.where(detach(where), a, neutral)
+
+
+def _with_initial(combine: Callable[..., Any], y: Any, initial: Any) -> Any:
+    return y if initial is None else combine(y, initial)
+
+
+def _mean(a: Any, axis: Any, keepdims: bool, where: Any) -> Any:
+    if where is True:
+        return reduction.mean(a, axis, keepdims)
+    chosen = shape.broadcast_to(operands(detach(where))[0], shape=a.shape)
+    total = reduction.sum(_where(a, where, 0), axis, keepdims)
+    n = _cast(reduction.sum(_cast(chosen, bool), axis, keepdims), floating(total).dtype)
+    return total / elementwise.where(n == 0, np.nan, n)
+
+
+def _extreme(
+    larger: Callable[..., Any],
+    reduced: Callable[..., Any],
+    a: Any,
+    axis: Any,
+    keepdims: bool,
+    initial: Any,
+    where: Any,
+) -> Any:
+    if initial is None:
+        if where is not True:
+            raise ValueError(f"np.{larger.__name__[:3]}: expected initial= with where=, got none.")
+        return reduced(a, axis, keepdims)
+    a = _where(a, where, initial)
+    y = reduction.sum(a, axis, keepdims) + initial if not a.size else reduced(a, axis, keepdims)
+    return larger(y, initial)
+
+
+_METHODS = ("linear", "lower", "higher", "midpoint", "nearest")
+
+
+def _quantile(a: Any, q: Any, axis: Any, method: str, keepdims: bool) -> Any:
+    if method not in _METHODS:
+        raise TypeError(f"np.quantile(method={method!r}) is not supported on Tensors: {_METHODS}")
+    return arrays.quantile(a, q, axis, keepdims, interpolation=method)
+
+
+def _degrees(bias: bool, ddof: float | None) -> float:
+    return float(not bias) if ddof is None else ddof
+
+
+def _cov(m: Any, y: Any, rowvar: bool, dtype: Any, **options: Any) -> Any:
+    """NumPy's arguments: more variables in `y`, or variables in columns."""
+    rows = [_variables(x, rowvar) for x in (m, y) if x is not None]
+    together = rows[0] if y is None else _concatenate(rows, 0)
+    return arrays.cov(_cast(together, dtype), **options)
+
+
+def _variables(x: Any, rowvar: bool) -> Any:
+    x = operands(x)[0]
+    if x.ndim < 2:
+        return x.reshape(1, -1)
+    return x if rowvar or len(x) == 1 else x.transpose()
 
 
 def _ddof(ddof: float, correction: float | None) -> float:
@@ -284,7 +376,7 @@ _serve(np.broadcast_arrays, lambda *args, subok=False: arrays.broadcast_tensors(
 _serve(np.flip,     lambda m, axis=None: shape.flip(m, axis=axis))
 _serve(np.flipud,   lambda m: shape.flip(m, axis=0))
 _serve(np.fliplr,   lambda m: shape.flip(m, axis=1))
-_serve(np.rot90,    lambda m, k=1, axes=(0, 1): _rot90(m, k % 4, axes))
+_serve(np.rot90,    lambda m, k=1, axes=(0, 1): arrays.rot90(m, k, axes))
 _serve(np.roll,     lambda a, shift, axis=None: shape.roll(a, shift=shift, axis=axis))
 _serve(np.tile,     lambda A, reps: arrays.tile(A, reps))
 _serve(np.repeat,   lambda a, repeats, axis=None: arrays.repeat_interleave(a, repeats, axis))
@@ -318,8 +410,10 @@ _serve(np.append, lambda arr, values, axis=None: _concatenate(operands(arr, valu
 _serve(np.block,  lambda arrays: _block(arrays))
 _serve(np.meshgrid, lambda *xi, copy=True, sparse=ONLY_FALSE, indexing="xy":
        arrays.meshgrid(*xi, indexing=indexing))
+_serve(np.logspace, lambda start, stop, num=50, endpoint=True, base=10.0, dtype=None, axis=0:
+       _cast(base ** _linspace(start, stop, num, endpoint, None, axis), dtype))
 _serve(np.linspace, lambda start, stop, num=50, endpoint=True, retstep=ONLY_FALSE, dtype=None,
-       axis=0, *, device=None: _cast(_linspace(start, stop, num, endpoint, axis), dtype))
+       axis=0, *, device=None: _linspace(start, stop, num, endpoint, dtype, axis))
 # fmt: on
 
 
@@ -338,15 +432,6 @@ def _reshape(a: Any, size: Any, order: str) -> Any:
 def _rollaxis(a: Any, axis: int, start: int) -> Any:
     axis, start = axis % a.ndim, start + a.ndim * (start < 0)
     return a.moveaxis(axis, start - (axis < start))
-
-
-def _rot90(m: Any, k: int, axes: tuple[int, int]) -> Any:
-    first, second = axes
-    if k % 2 == 0:
-        return shape.flip(m, axis=axes) if k else m
-    if k == 1:
-        return shape.flip(m, axis=second).swapaxes(first, second)
-    return shape.flip(m.swapaxes(first, second), axis=second)
 
 
 def _pad(array: Any, pad_width: Any, mode: str, constant_values: Any = 0) -> Any:
@@ -430,11 +515,17 @@ def _refilled(nested: Any, values: Any) -> Any:
     )
 
 
-def _linspace(start: Any, stop: Any, num: int, endpoint: bool, axis: int) -> Any:
-    start, stop = arrays.broadcast_tensors(*map(floating, operands(start, stop)))
+def _linspace(start: Any, stop: Any, num: int, endpoint: bool, dtype: Any, axis: int) -> Any:
+    ends = operands(start, stop)
+    if dtype is not None and np.dtype(dtype).kind == "f":
+        ends = [end.astype(dtype) for end in ends]
+    start, stop = arrays.broadcast_tensors(*map(floating, ends))
     steps = max(num - 1 if endpoint else num, 1)
     weights = (np.arange(num) / steps).astype(start.dtype).reshape(-1, *(1,) * start.ndim)
-    return arrays.moveaxis(start * (1 - weights) + stop * weights, 0, axis)
+    y = arrays.moveaxis(start * (1 - weights) + stop * weights, 0, axis)
+    if dtype is not None and np.dtype(dtype).kind in "iu":
+        y = elementwise.floor(y)
+    return _cast(y, dtype)
 
 
 # ------------------------------------------------------------------ indexing
@@ -451,7 +542,7 @@ _serve(np.tril,     lambda m, k=0: _square_of(m).tril(k))
 _serve(np.trace,    lambda a, offset=0, axis1=0, axis2=1, dtype=None, out=ONLY_NONE:
        _cast(a, dtype).trace(offset, axis1, axis2))
 _serve(np.sort,     lambda a, axis=-1, kind=None, order=ONLY_NONE, *, stable=None:
-       arrays.sort(*_flat_without(a, axis)).values)
+       arrays.sort(a, axis=axis))
 _serve(np.partition, lambda a, kth, axis=-1, kind="introselect", order=ONLY_NONE:
        _partition(*_flat_without(a, axis), kth))
 _serve(np.diff,     lambda a, n=1, axis=-1, prepend=None, append=None:
@@ -486,6 +577,67 @@ def _gradient(f: Any, varargs: tuple[Any, ...], axis: Any, edge_order: int) -> A
         spacing = np.asarray(spacing)
     found = arrays.gradient(f, spacing=spacing, axis=axis, edge_order=edge_order)
     return found[0] if len(found) == 1 else found
+
+
+# ------------------------------------------------------------------ functions of samples
+
+# fmt: off
+_serve(np.interp,  lambda x, xp, fp, left=None, right=None, period=None:
+       _interp(operands(x, xp, fp), left, right, period))
+_serve(np.polyval, lambda p, x: _polyval(p, x))
+# fmt: on
+
+
+def _interp(arrays_in: list[Any], left: Any, right: Any, period: Any) -> Any:
+    """The function of x that is linear between the points (xp, fp), constant beyond them."""
+    x, xp, fp = (floating(part) for part in arrays_in)
+    xp, fp = (constant(array_of(part)) if isinstance(part, ndarray) else part for part in (xp, fp))
+    if xp.ndim != 1 or xp.shape != fp.shape or not xp.size:
+        raise ValueError(
+            f"np.interp: expected points in vectors of one size, got {xp.shape} and {fp.shape}."
+        )
+    if period is not None:
+        x, xp, fp = _over_a_period(x, xp, fp, period)
+        left = right = None
+    first, last = xp[0], xp[-1]
+    y = fp[0]
+    if len(xp) > 1:
+        place = arrays.clip(arrays.searchsorted(xp, x, right=True) - 1, 0, len(xp) - 2)
+        start, end = arrays.take(xp, place), arrays.take(xp, place + 1)
+        step = end - start
+        share = elementwise.where(
+            step == 0, 1.0, (x - start) / elementwise.where(step == 0, 1.0, step)
+        )
+        y = arrays.lerp(arrays.take(fp, place), arrays.take(fp, place + 1), share)
+    y = elementwise.where(x < first, fp[0] if left is None else left, y)
+    y = elementwise.where(x > last, fp[-1] if right is None else right, y)
+    return y if len(xp) == 1 else elementwise.where(elementwise.isnan(x), x, y)
+
+
+def _over_a_period(x: Any, xp: Any, fp: Any, period: float) -> tuple[Any, Any, Any]:
+    """`x` in the first period; the points in order there, with one more at each end."""
+    period = abs(period)
+    if not period:
+        raise ValueError("np.interp: expected a period other than 0, got 0.")
+    x, xp = x % period, xp % period
+    order = arrays.argsort(xp)
+    xp, fp = xp[order], fp[order]
+    return (
+        x,
+        _concatenate([xp[-1:] - period, xp, xp[:1] + period]),
+        _concatenate([fp[-1:], fp, fp[:1]]),
+    )
+
+
+def _polyval(p: Any, x: Any) -> Any:
+    """p_0 x^n + ... + p_n, by Horner's rule."""
+    if isinstance(x, np.poly1d) or isinstance(p, np.poly1d):
+        raise TypeError("np.polyval of a poly1d is not supported on Tensors. Use its coefficients")
+    *coefficients, x = operands(*p, x)
+    y: Any = x * 0
+    for i, coefficient in enumerate(coefficients):
+        y = y * x + coefficient if i else coefficient + y
+    return y
 
 
 # ------------------------------------------------------------------ products
@@ -536,20 +688,21 @@ _serve(_linalg.cond,    lambda x, p=None: linalg.cond(x, p))
 _serve(_linalg.det,     lambda a: linalg.det(a))
 _serve(_linalg.slogdet, lambda a: linalg.slogdet(a))
 _serve(_linalg.inv,     lambda a: linalg.inv(a))
-_serve(_linalg.solve,   lambda a, b: linalg.solve(a, b))
-_serve(_linalg.pinv,    lambda a, rcond=None, hermitian=ONLY_FALSE, *, rtol=None:
-       linalg.pinv(a, rcond if rtol is None else rtol))
+_serve(_linalg.solve,   lambda a, b: matrices.solve(*operands(a, b)))
+_serve(_linalg.pinv,    lambda a, rcond=None, hermitian=False, *, rtol=None:
+       linalg.pinv(_symmetric(a, "L") if hermitian else a, rcond if rtol is None else rtol))
+_serve(_linalg.qr,      lambda a, mode="reduced": _qr(a, mode))
 _serve(_linalg.lstsq,   lambda a, b, rcond=None: tuple(linalg.lstsq(a, b, rcond)))
-_serve(_linalg.matrix_rank, lambda A, tol=None, hermitian=ONLY_FALSE, *, rtol=None:
-       linalg.matrix_rank(A, tol, rtol=rtol))
+_serve(_linalg.matrix_rank, lambda A, tol=None, hermitian=False, *, rtol=None:
+       linalg.matrix_rank(_symmetric(A, "L") if hermitian else A, tol, rtol=rtol))
 _serve(_linalg.matrix_power, lambda a, n: linalg.matrix_power(a, n))
 _serve(_linalg.multi_dot,    lambda arrays, *, out=ONLY_NONE: linalg.multi_dot(arrays))
 _serve(_linalg.cholesky, lambda a, *, upper=False:
        linalg.cholesky(_symmetric(a, "U" if upper else "L"), upper=upper))
 _serve(_linalg.eigh,     lambda a, UPLO="L": linalg.eigh(_symmetric(a, UPLO)))
 _serve(_linalg.eigvalsh, lambda a, UPLO="L": linalg.eigvalsh(_symmetric(a, UPLO)))
-_serve(_linalg.svd, lambda a, full_matrices=True, compute_uv=True, hermitian=ONLY_FALSE:
-       linalg.svd(a, full_matrices) if compute_uv else linalg.svdvals(a))
+_serve(_linalg.svd, lambda a, full_matrices=True, compute_uv=True, hermitian=False:
+       _svd(_symmetric(a, "L") if hermitian else a, full_matrices, compute_uv))
 
 _serve(_linalg.svdvals,   lambda x: linalg.svdvals(x))
 _serve(_linalg.outer,     lambda x1, x2: arrays.outer(x1, x2))
@@ -565,6 +718,16 @@ _serve(_linalg.vector_norm, lambda x, *, axis=None, keepdims=False, ord=2:
 _serve(_linalg.matrix_norm, lambda x, *, keepdims=False, ord="fro":
        linalg.matrix_norm(x, ord, (-2, -1), keepdims))
 # fmt: on
+
+
+def _svd(a: Any, full_matrices: bool, compute_uv: bool) -> Any:
+    return linalg.svd(a, full_matrices) if compute_uv else linalg.svdvals(a)
+
+
+def _qr(a: Any, mode: str) -> Any:
+    """NumPy's mode "r" gives R alone."""
+    result = linalg.qr(a, mode)
+    return result.R if mode == "r" else result
 
 
 def _symmetric(a: Any, triangle: str) -> Any:

@@ -9,13 +9,15 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy import ndarray
 
+from tinygrad_kr.arrays.operands import without_device
 from tinygrad_kr.arrays.shape import sizes_of
 from tinygrad_kr.ops.op import Op, op
 from tinygrad_kr.ops.tracing import tracing
 from tinygrad_kr.tensor import Tensor
 
 __all__ = [
-    "bernoulli", "default_generator", "manual_seed", "rand", "randint", "randn", "randperm",
+    "bernoulli", "default_generator", "manual_seed", "multinomial", "rand", "randint", "randn",
+    "randperm",
 ]  # fmt: skip
 
 Generator: TypeAlias = "np.random.Generator"  # in quotes: importing numpy.random takes 10 ms
@@ -81,16 +83,33 @@ def _normal(*, shape: tuple[int, ...], dtype: Any, generator: Generator) -> ndar
     return np.asarray(generator.standard_normal(shape, kind), dtype)
 
 
-def _integers(*, low: int, high: int, shape: tuple[int, ...], generator: Generator) -> ndarray:
-    return np.asarray(generator.integers(low, high, shape), np.int64)
+def _integers(
+    *, low: int, high: int, shape: tuple[int, ...], dtype: Any, generator: Generator
+) -> ndarray:
+    return np.asarray(generator.integers(low, high, shape), dtype)
 
 
-def _permutation(*, n: int, generator: Generator) -> ndarray:
-    return generator.permutation(n)
+def _permutation(*, n: int, dtype: Any, generator: Generator) -> ndarray:
+    return np.asarray(generator.permutation(n), dtype)
 
 
 def _heads(p: ndarray, *, generator: Generator) -> ndarray:
     return np.asarray(generator.random(p.shape) < p, p.dtype)
+
+
+def _choose(p: ndarray, *, count: int, replacement: bool, generator: Generator) -> ndarray:
+    """Indices along the last axis, each drawn with a probability in proportion to `p`."""
+    rows = np.asarray(p.reshape(-1, p.shape[-1]), np.float64)
+    if replacement:
+        below = np.cumsum(rows, axis=-1)
+        drawn = generator.random((len(rows), count)) * below[:, -1:]
+        drawn = np.minimum(drawn, np.nextafter(below[:, -1:], 0))  # the product may round up
+        found = [np.searchsorted(a, b, "right") for a, b in zip(below, drawn, strict=True)]
+    else:  # the first of exponential waiting times with these rates
+        waiting = generator.standard_exponential(rows.shape)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            found = [np.argsort(row, kind="stable")[:count] for row in waiting / rows]
+    return np.array(found, np.int64).reshape((*p.shape[:-1], count))
 
 
 _rand = op(_uniform, name="rand", variable="_rand", promote=False)
@@ -98,6 +117,7 @@ _randn = op(_normal, name="randn", variable="_randn", promote=False)
 _randint = op(_integers, name="randint", variable="_randint", promote=False)
 _randperm = op(_permutation, name="randperm", variable="_randperm", promote=False)
 _bernoulli = op(_heads, name="bernoulli", variable="_bernoulli", promote=False)
+_multinomial = op(_choose, name="multinomial", variable="_multinomial", promote=False)
 
 
 def _drawn(record: Op, requires_grad: bool = False, **params: Any) -> Tensor:
@@ -111,6 +131,7 @@ def _drawn(record: Op, requires_grad: bool = False, **params: Any) -> Tensor:
 # ------------------------------------------------------------------ functions
 
 
+@without_device
 def rand(
     *sizes: Any, generator: Generator | None = None, dtype: Any = None, requires_grad: bool = False
 ) -> Tensor:
@@ -132,6 +153,7 @@ def rand(
     return _drawn(_rand, requires_grad, **drawn)
 
 
+@without_device
 def randn(
     *sizes: Any, generator: Generator | None = None, dtype: Any = None, requires_grad: bool = False
 ) -> Tensor:
@@ -153,12 +175,20 @@ def randn(
     return _drawn(_randn, requires_grad, **drawn)
 
 
+@without_device
 def randint(
-    low: int, high: Any = None, size: Any = (), *, generator: Generator | None = None
+    low: int,
+    high: Any = None,
+    size: Any = (),
+    *,
+    generator: Generator | None = None,
+    dtype: Any = np.int64,
+    requires_grad: bool = False,
 ) -> Tensor:
-    """Random integers from `low` up to `high`, exclusive; int64.
+    """Random integers from `low` up to `high`, exclusive; int64 by default.
 
     With one bound, `low` is 0. `randint(high, size)`, PyTorch's form, works too.
+    dtype: one of real numbers. requires_grad: record computations with it. Floats only.
     generator: a np.random.Generator, the default one if none is given.
     Raises ValueError if no integer lies between the bounds, TypeError for another generator.
     Source: torch.randint.
@@ -172,21 +202,24 @@ def randint(
     if high <= low:
         raise ValueError(f"randint: expected low < high, got {low} and {high}.")
     shape = sizes_of((size,) if isinstance(size, int) else tuple(size))
-    return _drawn(
-        _randint, low=low, high=high, shape=shape, generator=resolve(generator, "randint")
-    )
+    dtype = np.dtype(np.int64 if dtype is None else dtype)
+    drawn = {"low": low, "high": high, "shape": shape, "generator": resolve(generator, "randint")}
+    return _drawn(_randint, requires_grad, dtype=dtype, **drawn)
 
 
-def randperm(n: int, *, generator: Generator | None = None) -> Tensor:
-    """The integers 0 ... n - 1 in random order; int64.
+@without_device
+def randperm(n: int, *, generator: Generator | None = None, dtype: Any = np.int64) -> Tensor:
+    """The integers 0 ... n - 1 in random order; int64 by default.
 
+    dtype: one of real numbers.
     generator: a np.random.Generator, the default one if none is given.
     Raises TypeError for another generator. Source: torch.randperm.
 
     >>> tk.randperm(4).sort().values
     Tensor([0, 1, 2, 3])
     """
-    return _drawn(_randperm, n=n, generator=resolve(generator, "randperm"))
+    dtype = np.dtype(np.int64 if dtype is None else dtype)
+    return _drawn(_randperm, n=n, dtype=dtype, generator=resolve(generator, "randperm"))
 
 
 def bernoulli(p: Any, *, generator: Generator | None = None) -> Tensor:
@@ -200,12 +233,58 @@ def bernoulli(p: Any, *, generator: Generator | None = None) -> Tensor:
     >>> tk.bernoulli(tk.tensor([0.0, 1.0]))
     Tensor([0., 1.])
     """
-    given = p if isinstance(p, Tensor) else Tensor(np.asarray(p, np.float32))
+    given = p if isinstance(p, Tensor) else Tensor(p, np.float32)
     if given.dtype.kind != "f":
         raise TypeError(f"bernoulli: expected floats, got {given.dtype}. Use .float()")
     _check_probabilities(given._data)
     drawn: Tensor = _bernoulli(given, generator=resolve(generator, "bernoulli"))
     return drawn
+
+
+def multinomial(
+    p: Any, num_samples: int, replacement: bool = False, *, generator: Generator | None = None
+) -> Tensor:
+    """Random indices of `p`, each with a probability in proportion to `p`; int64.
+
+    p: weights that are not negative, a vector or a matrix with a distribution in each row. They
+        need not add up to 1.
+    num_samples: indices to draw from each. replacement: whether an index may come twice.
+    generator: a np.random.Generator, the default one if none is given.
+    Result: (num_samples,), or (rows, num_samples). No gradient.
+    Raises ValueError for other axes, for weights that are negative, not finite or all 0, and for
+        fewer nonzero weights than samples without replacement; TypeError for another generator.
+    Source: torch.multinomial.
+
+    >>> tk.multinomial(tk.tensor([0.0, 2.0, 0.0]), 2, replacement=True)
+    Tensor([1, 1])
+    """
+    given = p if isinstance(p, Tensor) else Tensor(np.asarray(p, np.float32))
+    if given.ndim not in {1, 2} or num_samples < 1:
+        raise ValueError(
+            "multinomial: expected a vector or a matrix and at least 1 sample, got "
+            f"shape {given.shape} and {num_samples}."
+        )
+    _check_weights(given._data, 1 if replacement else num_samples)
+    drawn: Tensor = _multinomial(
+        given,
+        count=num_samples,
+        replacement=replacement,
+        generator=resolve(generator, "multinomial"),
+    )
+    return drawn
+
+
+def _check_weights(p: ndarray, least: int) -> None:
+    """ValueError for weights that are no distribution; repeated at each call of a compiled one."""
+    if tracer := tracing():
+        tracer.check(_check_weights, p, least)
+    if not (np.isfinite(p) & (p >= 0)).all():
+        raise ValueError("multinomial: expected finite weights of at least 0, got others.")
+    most = np.count_nonzero(p, axis=-1)
+    if (most < least).any():
+        raise ValueError(
+            f"multinomial: expected at least {least} nonzero weights in each row, got {most.min()}."
+        )
 
 
 def _check_probabilities(p: ndarray) -> None:
@@ -218,3 +297,40 @@ def _check_probabilities(p: ndarray) -> None:
 
 def __dir__() -> list[str]:
     return __all__
+
+
+# ------------------------------------------------------------------ methods
+
+
+def uniform_(self: Tensor, low: float = 0.0, high: float = 1.0, *, generator: Any = None) -> Tensor:
+    """Overwrite with uniform random numbers on [low, high), and return the Tensor.
+
+    generator: a np.random.Generator, the default one if none is given.
+    Raises RuntimeError for a computed Tensor, and for a leaf that requires grad outside
+        `no_grad()`; TypeError for integers. Source: torch.Tensor.uniform_.
+
+    >>> tk.zeros(2, 3).uniform_(-1, 1).shape
+    (2, 3)
+    """
+    drawn = rand(self.shape, generator=generator, dtype=self.dtype)
+    self._overwrite(..., drawn * (high - low) + low, "uniform_")
+    return self
+
+
+def normal_(self: Tensor, mean: float = 0.0, std: float = 1.0, *, generator: Any = None) -> Tensor:
+    """Overwrite with normal random numbers of a mean and standard deviation; return the Tensor.
+
+    generator: a np.random.Generator, the default one if none is given.
+    Raises RuntimeError for a computed Tensor, and for a leaf that requires grad outside
+        `no_grad()`; TypeError for integers. Source: torch.Tensor.normal_.
+
+    >>> tk.zeros(2, 3).normal_(0, 0.01).shape
+    (2, 3)
+    """
+    drawn = randn(self.shape, generator=generator, dtype=self.dtype)
+    self._overwrite(..., drawn * std + mean, "normal_")
+    return self
+
+
+Tensor.uniform_ = uniform_  # type: ignore[attr-defined]
+Tensor.normal_ = normal_  # type: ignore[attr-defined]

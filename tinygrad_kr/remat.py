@@ -118,7 +118,7 @@ def _entering(output: Tensor, mine: set[Any], start: int) -> list[Any]:
     if output not in mine and (output._op is None or output._made < start):
         return [output]
     found: dict[Any, None] = {}
-    for node in topological_order([output]):
+    for node in topological_order([output], wanted=()):
         if node._made < start:
             continue
         for x in node._inputs or ():

@@ -13,6 +13,11 @@ import numpy as np
 from numpy import ndarray
 
 from tinygrad_kr.arrays import (
+    comparison,
+    reduction,
+    statistics,
+)
+from tinygrad_kr.arrays import (
     elementwise as array_elementwise,
 )
 from tinygrad_kr.arrays import (
@@ -22,18 +27,22 @@ from tinygrad_kr.arrays import (
     products as array_products,
 )
 from tinygrad_kr.arrays import (
-    reduction,
-)
-from tinygrad_kr.arrays import (
     shape as array_shape,
 )
 from tinygrad_kr.arrays.indexing import plain_key
-from tinygrad_kr.arrays.operands import as_array, as_dtype
+from tinygrad_kr.arrays.operands import (
+    as_array,
+    as_dtype,
+    cast_floating,
+    either_name,
+    number_as_vector,
+    without_device,
+)
 from tinygrad_kr.grad_mode import is_transforming
 from tinygrad_kr.ops import elementwise, indexing, network, shape
 from tinygrad_kr.ops.linalg import matmul
 from tinygrad_kr.ops.node import OFF, Node, constant, current_mode, note_created, tick
-from tinygrad_kr.ops.op import astype, make_results_of, numpy_table
+from tinygrad_kr.ops.op import astype, make_results_of, numpy_table, refuse_masked
 from tinygrad_kr.ops.tracing import tracers, tracing
 from tinygrad_kr.ops.writes import LastChange, bump_versions, last_write
 
@@ -72,6 +81,10 @@ def _escapes(what: str) -> None:
         tracer.give_up(what)
 
 
+_softmax = number_as_vector(network.softmax)
+_log_softmax = number_as_vector(network.log_softmax)
+
+
 def _flipped(binary: Callable[..., Any]) -> Callable[[Any, Any], Any]:
     return lambda self, other: binary(other, self)
 
@@ -105,6 +118,60 @@ def method(function: Callable[..., Any]) -> Callable[..., Any]:
     unwrapped: Callable[..., Any] = getattr(function, "__wrapped__")  # noqa: B009
     unwrapped.__module__, unwrapped.__qualname__ = __name__, f"Tensor.{unwrapped.__name__}"
     return unwrapped
+
+
+def _written_by(name: str, formula: str) -> Callable[..., Any]:
+    """A method that overwrites a leaf or constant with the result of the method `name`."""
+
+    def write(self: Tensor, *args: Any, **kwargs: Any) -> Any:
+        self._refuse_write(f"{name}_")
+        result = getattr(self, name)(*args, **kwargs)
+        if not np.can_cast(result.dtype, self.dtype, "same_kind"):
+            raise TypeError(
+                f"{name}_: expected a result of {self.dtype}, got {result.dtype}. Write "
+                f"t = t.{name}(...) for a new Tensor"
+            )
+        if result.shape != self.shape:
+            raise ValueError(
+                f"{name}_: expected a result of shape {self.shape}, got {result.shape}. Write "
+                f"t = t.{name}(...) for a new Tensor"
+            )
+        self._overwrite(..., result, f"{name}_")
+        return self
+
+    write.__name__, write.__qualname__ = f"{name}_", f"Tensor.{name}_"
+    write.__doc__ = _IN_PLACE.format(
+        name=name, formula=formula, arguments=_IN_PLACE_ARGUMENTS.get(name, "")
+    )
+    return write
+
+
+_IN_PLACE = """Overwrite the elements with {formula}, and return the Tensor: `{name}` in place.
+
+The arguments are those of `{name}`.
+Raises RuntimeError for a computed Tensor, for a leaf that requires grad outside `no_grad()`, and
+    for a result that requires grad; TypeError for a result that its dtype does not hold.
+Source: torch.Tensor.{name}_.
+
+>>> w = tk.tensor([[0.25, 0.5], [1.0, 2.0]], requires_grad=True)
+>>> with tk.no_grad():
+...     w.{name}_({arguments}) is w
+True
+"""
+
+
+_IN_PLACE_ARGUMENTS = {
+    **dict.fromkeys(("add", "sub", "mul", "div", "pow", "remainder"), "2.0"),
+    **dict.fromkeys(("addcmul", "addcdiv"), "2.0, 4.0, value=0.5"),
+    "addmm": "tk.ones(2, 1), tk.ones(1, 2)",
+    "lerp": "1.0, 0.5",
+    "clamp": "0.0, 1.0",
+    "masked_fill": "[True, False], 0.0",
+    "scatter": "1, [[0], [1]], 7.0",
+    "scatter_add": "1, [[0], [1]], tk.ones(2, 1)",
+    "scatter_reduce": '1, [[0], [1]], tk.ones(2, 1), "amax"',
+}
+"""The arguments of the examples in docstrings."""
 
 
 class Tensor(Node):
@@ -160,6 +227,8 @@ class Tensor(Node):
         if self._requires_grad and array.dtype.kind != "f":
             raise TypeError(f"data: expected floats where grad is required, got {array.dtype}.")
         _escapes(".data = ...")
+        if array.shape != self._data.shape or array.dtype != self._data.dtype:
+            note_change()
         self._data = array
         bump_versions([self], ".data = ...", rebound=True)
 
@@ -304,6 +373,17 @@ class Tensor(Node):
         if self._data.ndim < 2:
             raise ValueError(f"mT: expected at least 2 axes, got shape {self.shape}.")
         return shape.swapaxes(self, axis1=-1, axis2=-2)
+
+    @property
+    def mH(self) -> Tensor:
+        """The conjugate transpose of each matrix: `mT`, as our numbers are real.
+
+        Gradient: g.mT. Raises ValueError for less than two axes. Source: torch.Tensor.mH.
+
+        >>> tk.zeros(5, 2, 3).mH.shape
+        (5, 3, 2)
+        """
+        return self.mT
 
     def dim(self) -> int:
         """Number of axes; PyTorch's name for `ndim`.
@@ -478,6 +558,27 @@ class Tensor(Node):
 
     def _overwrite(self, key: Any, value: Any, what: str) -> None:
         """Write into the array, unless gradients flow through it; `backward()` takes notice."""
+        self._refuse_write(what)
+        given = value
+        if isinstance(value, Node):
+            if value._requires_grad and current_mode() != OFF:
+                raise RuntimeError(
+                    f"{what}: expected a constant value, got a Tensor that requires grad. Use "
+                    "tk.where, tk.stack or tk.concatenate, or write its .detach()"
+                )
+            value = value._data
+        elif type(value) is not ndarray:
+            refuse_masked(value, what)
+        tracer = tracing()
+        if tracer is not None:
+            tracer.about_to_write(self)
+        self._data[key] = value
+        bump_versions([self], what)
+        if tracer is not None:
+            tracer.written(self, key, given, what)
+
+    def _refuse_write(self, what: str) -> None:
+        """Raise RuntimeError where gradients flow through the Tensor."""
         if self._op is not None:
             raise RuntimeError(
                 f"{what}: expected a leaf, got the result of {self._op.__name__}, part of a graph. "
@@ -488,21 +589,6 @@ class Tensor(Node):
                 f"{what}: expected a constant, got a leaf that requires grad. Write it under "
                 "`with no_grad():`"
             )
-        given = value
-        if isinstance(value, Node):
-            if value._requires_grad and current_mode() != OFF:
-                raise RuntimeError(
-                    f"{what}: expected a constant value, got a Tensor that requires grad. Use "
-                    "tk.where, tk.stack or tk.concatenate, or write its .detach()"
-                )
-            value = value._data
-        tracer = tracing()
-        if tracer is not None:
-            tracer.about_to_write(self)
-        self._data[key] = value
-        bump_versions([self], what)
-        if tracer is not None:
-            tracer.written(self, key, given, what)
 
     def __setitem__(self, key: Any, value: Any) -> None:
         self._overwrite(plain_key(key), value, "t[...] = ...")
@@ -545,6 +631,36 @@ class Tensor(Node):
         """
         return self.fill_(0)
 
+    add_ = _written_by("add", "x + other")
+    sub_ = subtract_ = _written_by("sub", "x - other")
+    mul_ = multiply_ = _written_by("mul", "x other")
+    div_ = divide_ = true_divide_ = _written_by("div", "x / other")
+    pow_ = _written_by("pow", "x^other")
+    remainder_ = _written_by("remainder", "x - other floor(x / other)")
+    addcmul_ = _written_by("addcmul", "x + value a b")
+    addcdiv_ = _written_by("addcdiv", "x + value a / b")
+    addmm_ = _written_by("addmm", "beta x + alpha a b")
+    lerp_ = _written_by("lerp", "x + weight (end - x)")
+    clamp_ = clip_ = _written_by("clamp", "x limited to [min, max]")
+    masked_fill_ = _written_by("masked_fill", "`value` where `mask` holds")
+    nan_to_num_ = _written_by("nan_to_num", "numbers in place of NaN and infinities")
+    abs_ = absolute_ = _written_by("abs", "|x|")
+    neg_ = negative_ = _written_by("neg", "-x")
+    exp_, log_ = _written_by("exp", "e^x"), _written_by("log", "log(x)")
+    sqrt_, square_ = _written_by("sqrt", "sqrt(x)"), _written_by("square", "x^2")
+    reciprocal_ = _written_by("reciprocal", "1 / x")
+    sin_, cos_ = _written_by("sin", "sin(x)"), _written_by("cos", "cos(x)")
+    tanh_, sigmoid_ = _written_by("tanh", "tanh(x)"), _written_by("sigmoid", "1 / (1 + e^-x)")
+    relu_ = _written_by("relu", "max(x, 0)")
+    floor_, ceil_ = _written_by("floor", "floor(x)"), _written_by("ceil", "ceil(x)")
+    round_, trunc_ = _written_by("round", "x rounded"), _written_by("trunc", "trunc(x)")
+    sign_ = _written_by("sign", "the sign of x")
+    tril_ = _written_by("tril", "the lower triangle of x")
+    triu_ = _written_by("triu", "the upper triangle of x")
+    scatter_ = _written_by("scatter", "x with `src` at an index")
+    scatter_add_ = _written_by("scatter_add", "x with `src` added at an index")
+    scatter_reduce_ = _written_by("scatter_reduce", "x with `src` reduced into it")
+
     __iadd__ = _in_place(elementwise.add, "+=")
     __isub__ = _in_place(elementwise.subtract, "-=")
     __imul__ = _in_place(elementwise.multiply, "*=")
@@ -560,11 +676,9 @@ class Tensor(Node):
         return np.array(self._data, dtype=dtype, copy=copy)
 
     def __array_ufunc__(self, ufunc: np.ufunc, method: str, *inputs: Any, **kwargs: Any) -> Any:
-        if kwargs.pop("out", None) is not None:
-            raise TypeError(
-                f"np.{ufunc.__name__}: expected no `out=` (or `a += t`), got one, and an ndarray "
-                "has no history. Make a new Tensor, or use .detach().numpy()"
-            )
+        out = kwargs.pop("out", None)
+        if out is not None:
+            return _into_arrays(ufunc, method, inputs, out, kwargs)
         table = _numpy_functions()
         function = table.get(ufunc)
         if method != "__call__":
@@ -572,10 +686,8 @@ class Tensor(Node):
         if function is None or kwargs.keys() - {"axis", "keepdims"}:
             extra = f" with {', '.join(kwargs)}" if function is not None else ""
             dot = "" if method == "__call__" else f".{method}"
-            raise TypeError(
-                f"np.{ufunc.__name__}{dot}{extra} is not supported on Tensors. Use "
-                ".detach().numpy() where no gradient is needed"
-            )
+            name, fix = _name_and_fix(ufunc)
+            raise TypeError(f"{name}{dot}{extra} is not supported on Tensors. {fix}")
         return function(*inputs, **kwargs)
 
     def __array_function__(
@@ -595,6 +707,16 @@ class Tensor(Node):
             )
         return function(*args, **kwargs)
 
+    @property
+    def _mask(self) -> Any:
+        """Read by `np.ma`: its operators take the array out of a Tensor, without the gradient."""
+        if sys._getframe(1).f_code.co_name == "getmask":
+            raise TypeError(
+                "np.ma: expected arrays, got a Tensor. Use .filled(value) of the masked array, or "
+                ".detach().numpy() of the Tensor"
+            )
+        raise AttributeError("'Tensor' object has no attribute '_mask'")
+
     # -------------------------------------------------------------- copying
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Tensor:
@@ -605,7 +727,10 @@ class Tensor(Node):
 
     def _copy_into(self, copy: Tensor) -> None:
         if self._op is not None:
-            raise RuntimeError("deepcopy: expected a leaf, got a computed Tensor. Use .clone()")
+            raise RuntimeError(
+                "copy: expected a leaf, got a computed Tensor. Use .detach() or .clone()"
+            )
+        _escapes("copy")
         Tensor.__init__(copy, self._data.copy("K"), requires_grad=self._requires_grad)
         gradient = self._grad  # once: another thread may set it to None meanwhile
         if gradient is not None:
@@ -617,6 +742,7 @@ class Tensor(Node):
     def __reduce__(self) -> Any:
         if self._op is not None:
             raise RuntimeError("pickle: expected a leaf, got a computed Tensor. Use .detach()")
+        _escapes("pickle")
         return type(self), (self._data, None, self._requires_grad)
 
     # -------------------------------------------------------------- operators
@@ -641,56 +767,82 @@ class Tensor(Node):
 
     # -------------------------------------------------------------- methods: elementwise
 
-    abs, neg = elementwise.absolute, elementwise.negative
-    sign = elementwise.sign
-    exp, expm1 = elementwise.exp, elementwise.expm1
+    abs = absolute = elementwise.absolute
+    neg = negative = elementwise.negative
+    positive, sign, reciprocal = elementwise.positive, elementwise.sign, elementwise.reciprocal
+    exp, exp2, expm1 = elementwise.exp, elementwise.exp2, elementwise.expm1
     log, log1p = elementwise.log, elementwise.log1p
     log2, log10 = elementwise.log2, elementwise.log10
     sqrt, square = elementwise.sqrt, elementwise.square
     sin, cos, tan = elementwise.sin, elementwise.cos, elementwise.tan
-    arcsin, arccos, arctan = elementwise.arcsin, elementwise.arccos, elementwise.arctan
-    arctan2 = elementwise.arctan2
+    arcsin = asin = elementwise.arcsin
+    arccos = acos = elementwise.arccos
+    arctan = atan = elementwise.arctan
+    arctan2 = atan2 = elementwise.arctan2
     sinh, cosh, tanh = elementwise.sinh, elementwise.cosh, elementwise.tanh
+    arcsinh = asinh = elementwise.arcsinh
+    arccosh = acosh = elementwise.arccosh
+    arctanh = atanh = elementwise.arctanh
+    deg2rad, rad2deg, sinc = elementwise.deg2rad, elementwise.rad2deg, elementwise.sinc
     sigmoid, softplus = elementwise.sigmoid, elementwise.softplus
     relu, erf = elementwise.relu, elementwise.erf
-    maximum, minimum = elementwise.maximum, elementwise.minimum
     floor, ceil = elementwise.floor, elementwise.ceil
+    trunc = fix = elementwise.trunc
     isnan, isinf, isfinite = elementwise.isnan, elementwise.isinf, elementwise.isfinite
-    pow = elementwise.power
 
-    def softmax(self, dim: int) -> Tensor:
+    add, sub, subtract = array_elementwise.add, array_elementwise.sub, array_elementwise.subtract
+    div, divide = array_elementwise.div, array_elementwise.divide
+    mul = multiply = elementwise.multiply
+    true_divide = elementwise.divide
+    pow = elementwise.power
+    remainder, fmod = elementwise.remainder, elementwise.fmod
+    floor_divide = elementwise.floor_divide
+    maximum, minimum = elementwise.maximum, elementwise.minimum
+    fmax, fmin = elementwise.fmax, elementwise.fmin
+    hypot, logaddexp = elementwise.hypot, elementwise.logaddexp
+    copysign, heaviside = elementwise.copysign, elementwise.heaviside
+    eq, ne = elementwise.equal, elementwise.not_equal
+    not_equal = elementwise.not_equal
+    lt = less = elementwise.less
+    le = less_equal = elementwise.less_equal
+    gt = greater = elementwise.greater
+    ge = greater_equal = elementwise.greater_equal
+    logical_and, logical_or = elementwise.logical_and, elementwise.logical_or
+    logical_xor, logical_not = elementwise.logical_xor, elementwise.logical_not
+    lerp = method(array_elementwise.lerp)
+    addcmul, addcdiv = method(array_elementwise.addcmul), method(array_elementwise.addcdiv)
+    nan_to_num = method(array_elementwise.nan_to_num)
+    isclose, allclose = method(comparison.isclose), method(comparison.allclose)
+
+    @either_name
+    def softmax(self, dim: int, dtype: Any = None, *, axis: int | None = None) -> Tensor:
         """The softmax along `dim`: e^x / sum(e^x), positive and with sum 1.
 
-        Gradient: y (g - sum(g y)). Raises IndexError if there is no such axis.
+        dtype: a floating dtype to convert to first.
+        Gradient: y (g - sum(g y)). Raises IndexError if there is no such axis, TypeError for
+        integers without a `dtype`.
         Source: torch.softmax.
 
         >>> tk.tensor([0.0, 0.0]).softmax(0)
         Tensor([0.5, 0.5])
         """
-        return network.softmax(self, axis=dim)
+        return _softmax(cast_floating(self, dtype, "softmax"), axis=dim)
 
-    def log_softmax(self, dim: int) -> Tensor:
+    @either_name
+    def log_softmax(self, dim: int, dtype: Any = None, *, axis: int | None = None) -> Tensor:
         """The logarithm of `softmax` along `dim`: x - log(sum(e^x)).
 
         Finite where the softmax itself rounds to 0.
 
-        Gradient: g - e^y sum(g). Raises IndexError if there is no such axis.
+        dtype: a floating dtype to convert to first.
+        Gradient: g - e^y sum(g). Raises IndexError if there is no such axis, TypeError for
+        integers without a `dtype`.
         Source: torch.log_softmax.
 
         >>> tk.tensor([0.0, 1000.0]).log_softmax(0)
         Tensor([-1000.,     0.])
         """
-        return network.log_softmax(self, axis=dim)
-
-    def reciprocal(self) -> Tensor:
-        """1 / x, elementwise. Integers become float32.
-
-        Gradient: -g / x^2.
-
-        >>> tk.tensor([2.0, 4.0]).reciprocal()
-        Tensor([0.5 , 0.25])
-        """
-        return 1 / self  # type: ignore[no-any-return]
+        return _log_softmax(cast_floating(self, dtype, "log_softmax"), axis=dim)
 
     def round(self, decimals: int = 0) -> Tensor:
         """The elements rounded to `decimals` places, halves to even.
@@ -729,6 +881,7 @@ class Tensor(Node):
         """
         return astype(self, dtype=np.dtype(dtype))
 
+    @without_device
     def to(self, dtype: Any) -> Tensor:
         """The Tensor in another dtype; itself where it has that dtype.
 
@@ -739,6 +892,24 @@ class Tensor(Node):
         Tensor([1., 2.])
         """
         return self if self._data.dtype == as_dtype(dtype) else self.astype(dtype)
+
+    def cuda(self, device: Any = None) -> Tensor:
+        """PyTorch's move to a GPU, which raises TypeError: there are no devices.
+
+        >>> tk.ones(2).cuda()
+        Traceback (most recent call last):
+        TypeError: to: expected a dtype, got the device 'cuda'. Leave it out: ...
+        """
+        return self.to("cuda")
+
+    def cpu(self) -> Tensor:
+        """PyTorch's move from a GPU, which raises TypeError: there are no devices.
+
+        >>> tk.ones(2).cpu()
+        Traceback (most recent call last):
+        TypeError: to: expected a dtype, got the device 'cpu'. Leave it out: ...
+        """
+        return self.to("cpu")
 
     def type_as(self, other: Tensor) -> Tensor:
         """The Tensor in the dtype of `other`; itself where it has that dtype.
@@ -784,12 +955,20 @@ class Tensor(Node):
 
     sum, mean, prod = reduction.sum, reduction.mean, reduction.prod
     max, min = method(array_indexing.max), method(array_indexing.min)
+    median, mode = method(array_indexing.median), method(array_indexing.mode)
+    cummax, cummin = method(array_indexing.cummax), method(array_indexing.cummin)
+    kthvalue = method(array_indexing.kthvalue)
     amax, amin = reduction.amax, reduction.amin
     var, std = reduction.var, reduction.std
     logsumexp = reduction.logsumexp
     argmax, argmin = reduction.argmax, reduction.argmin
     cumsum, cumprod = reduction.cumsum, reduction.cumprod
     any, all = reduction.any, reduction.all
+    count_nonzero = reduction.count_nonzero
+    nansum, nanmean = method(statistics.nansum), method(statistics.nanmean)
+    quantile = method(statistics.quantile)
+    cov, corrcoef = method(statistics.cov), method(statistics.corrcoef)
+    histc, histogram = method(statistics.histc), method(statistics.histogram)
 
     # -------------------------------------------------------------- methods: shape
 
@@ -799,7 +978,7 @@ class Tensor(Node):
     unflatten = method(array_shape.unflatten)
     transpose = method(array_shape.transpose)
     permute = method(array_shape.permute)
-    swapaxes = method(array_shape.swapaxes)
+    swapaxes = swapdims = method(array_shape.swapaxes)
     squeeze = method(array_shape.squeeze)
     unsqueeze = method(array_shape.unsqueeze)
     expand = method(array_shape.expand)
@@ -807,6 +986,7 @@ class Tensor(Node):
     broadcast_to = method(array_shape.broadcast_to)
     flip = method(array_shape.flip)
     roll = method(array_shape.roll)
+    rot90 = method(array_shape.rot90)
     repeat = method(array_shape.repeat)
     tile = method(array_shape.tile)
     repeat_interleave = method(array_shape.repeat_interleave)
@@ -824,18 +1004,24 @@ class Tensor(Node):
 
     take = method(array_indexing.take)
     gather = method(array_indexing.gather)
+    scatter = method(array_indexing.scatter)
     scatter_add = method(array_indexing.scatter_add)
+    scatter_reduce = method(array_indexing.scatter_reduce)
     index_select = method(array_indexing.index_select)
     take_along_axis = method(array_indexing.take_along_axis)
     sort = method(array_indexing.sort)
     argsort = method(array_indexing.argsort)
     topk = method(array_indexing.topk)
     nonzero = method(array_indexing.nonzero)
+    unique = method(array_indexing.unique)
     triu = method(array_indexing.triu)
     tril = method(array_indexing.tril)
     diag = method(array_indexing.diag)
     matmul = matmul
+    mm, bmm = method(array_products.mm), method(array_products.bmm)
+    mv, addmm = method(array_products.mv), method(array_products.addmm)
 
+    @either_name
     def norm(
         self,
         p: Any = "fro",
@@ -856,7 +1042,7 @@ class Tensor(Node):
         """
         from tinygrad_kr.linalg import p_norm
 
-        return p_norm(self, p, axis, keepdims, dim=dim, keepdim=keepdim)  # type: ignore[no-any-return]
+        return p_norm(self, p, axis, keepdims)  # type: ignore[no-any-return]
 
     def outer(self, other: Any) -> Tensor:
         """y[i, j] = x[i] other[j], of the flattened arrays.
@@ -884,6 +1070,38 @@ class Tensor(Node):
 
 
 make_results_of(Tensor)
+
+
+_INSTEAD = {"erf": "tk.erf", "expit": "tk.sigmoid", "log_expit": "F.logsigmoid"}
+"""What to write for a ufunc of `scipy.special`."""
+
+
+def _name_and_fix(ufunc: np.ufunc) -> tuple[str, str]:
+    """The name of a ufunc that is not served, and what to write instead of it."""
+    plain = ".detach().numpy() where no gradient is needed"
+    if getattr(np, ufunc.__name__, None) is ufunc:
+        return f"np.{ufunc.__name__}", f"Use {plain}"
+    instead = _INSTEAD.get(ufunc.__name__)
+    fix = f"Use {instead}(t), or {plain}" if instead else f"Use {plain}"
+    return f"scipy.special.{ufunc.__name__}" if instead else ufunc.__name__, fix
+
+
+def _into_arrays(
+    ufunc: np.ufunc, method: str, inputs: Any, out: tuple[Any, ...], options: dict[str, Any]
+) -> Any:
+    """`array -= t`: NumPy's ufunc writes into an ndarray where no Tensor has a history."""
+    given = [x for x in inputs if isinstance(x, Node)]
+    if any(isinstance(array, Node) for array in out) or (
+        current_mode() != OFF and any(x._requires_grad for x in given)
+    ):
+        raise TypeError(
+            f"np.{ufunc.__name__}: expected no `out=` (or `a += t`) beside a Tensor that requires "
+            "grad, got one, and an ndarray has no history. Make a new Tensor, or write the "
+            "Tensor's .detach()"
+        )
+    _escapes("an ndarray that is written")
+    arrays = [x._data if isinstance(x, Node) else x for x in inputs]
+    return getattr(ufunc, method)(*arrays, out=out[0] if len(out) == 1 else out, **options)
 
 
 def _assigned_by_index(frame: FrameType) -> bool:

@@ -87,10 +87,10 @@ class _Traced:
         return any(
             isinstance(x, Node)
             and x._requires_grad
-            and x._op is None
+            and (x._op is None or x._inputs is None)
             and x not in self.fresh
             and getattr(x, "_made", 0) < self.start
-            for node in topological_order(outputs)
+            for node in topological_order(outputs, wanted=())
             for x in node._inputs or ()
         )
 
@@ -277,7 +277,7 @@ def jvp(f: Function, primals: Sequence[Any], tangents: Sequence[Any]) -> tuple[A
     """f(*primals) and its directional derivative J v along `tangents`.
 
     primals, tangents: tuples of one structure. Computed as the VJP of the VJP: u -> u^T J is linear
-    in u, and its transpose is v -> J v.
+    in u, and its transpose is v -> J v. The derivative of integers is 0.
     Raises TypeError for no tuples, ValueError for tangents of another shape.
 
     >>> tk.jvp(lambda x: x**2, (np.array([1.0, 3.0]),), (np.array([1.0, 1.0]),))
@@ -295,7 +295,8 @@ def jvp(f: Function, primals: Sequence[Any], tangents: Sequence[Any]) -> tuple[A
     )
     given = tree.leaves_like(tuple(primals), tuple(tangents), "jvp")
     directions = _checked(given, traced.tensors, "jvp")
-    dummies = [_timed_leaf(np.zeros(o.shape, o.dtype)) for o in outputs]
+    zeros = [np.zeros(o.shape, o.dtype) for o in outputs]
+    dummies = [_timed_leaf(z) if z.dtype.kind == "f" else constant(z) for z in zeros]
     with enable_grad():
         pulled = traced.gradients(_summed(outputs, dummies), create_graph=True)
     starts = _summed(pulled, directions if create_graph else [d._data for d in directions])

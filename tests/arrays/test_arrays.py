@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import pickle
 from collections.abc import Callable
 from types import CodeType
 from typing import Any
@@ -38,7 +40,176 @@ STEPS = np.array([0.0, 0.5, 2.0])
 MASK = np.array([[True, False, True], [False, False, True]])
 Case = tuple[Callable[..., Any], Callable[..., Any], tuple[ndarray, ...]]
 
+WITH_NAN = np.where(A23 > 0.03, np.nan, A23)
+SHARES = np.array([0.0, 0.3, 0.5, 1.0])
+INDEX = np.array([[2, 0, 2], [1, 1, 0]])
+REPEATED = np.array([[0, 0, 2, 0], [1, 1, 1, 0]])
+
+
+def lerped(a: Any, b: Any, w: Any) -> Any:
+    return a + w * (b - a)
+
+
+def scattered(start: Any, index: ndarray, src: Any, reduce: str, include_self: bool) -> Any:
+    """`scatter_reduce` along axis 1, element by element."""
+    y = np.array(start)
+    for i, k in np.ndindex(y.shape):
+        found = [src[i, j] for j in range(index.shape[1]) if index[i, j] == k]
+        if found:
+            found += [start[i, k]] * include_self
+            y[i, k] = getattr(np, reduce)(found)
+    return y
+
+
 CASES: dict[str, list[Case]] = {
+    "matrices": [
+        (arrays.mm, np.matmul, (A23, A33)),
+        (arrays.bmm, np.matmul, (A234, apart(2, 4, 2))),
+        (arrays.mv, np.matmul, (A23, V3)),
+        (lambda a, b: a.mm(b), np.matmul, (apart(2, 0), apart(0, 3))),
+        (arrays.addmm, lambda x, a, b: x + a @ b, (V3, A23, A33)),
+        (
+            lambda x, a, b: x.addmm(a, b, beta=0.5, alpha=-2.0),
+            lambda x, a, b: 0.5 * x - 2.0 * (a @ b),
+            (apart(2, 1), A23, A33),
+        ),
+        (
+            lambda a, b: arrays.addmm(Tensor(np.nan), a, b, beta=0),
+            np.matmul,
+            (A23, A33),
+        ),
+    ],
+    "combined": [
+        (arrays.addcmul, lambda x, a, b: x + a * b, (A23, V3, apart(2, 1))),
+        (
+            lambda x, a: x.addcmul(a, 2.0, value=0.5),
+            lambda x, a: x + a,
+            (apart(), A23),
+        ),
+        (arrays.addcdiv, lambda x, a, b: x + a / b, (A23, V3, apart(2, 1) + 2)),
+        (
+            lambda x, a, b: x.addcdiv(a, b, value=-3),
+            lambda x, a, b: x - 3 * a / b,
+            (V3, apart(), A23 + 2),
+        ),
+        (arrays.lerp, lerped, (A23, V3, apart(2, 1) + 0.52)),
+        (arrays.lerp, lerped, (A23, apart(), apart(2, 3))),
+        (lambda a, b: a.lerp(b, 0.75), lambda a, b: lerped(a, b, 0.75), (A23, V3)),
+        (lambda a, b: a.lerp(b, 0.25), lambda a, b: lerped(a, b, 0.25), (A23, V3)),
+        (lambda b: arrays.lerp([1.0, 2.0, 3.0], b, 1), lambda b: b, (V3,)),
+    ],
+    "rot90": [
+        *(
+            (lambda a, k=k: arrays.rot90(a, k), lambda a, k=k: np.rot90(a, k), (A23,))
+            for k in range(-1, 5)
+        ),
+        (lambda a: a.rot90(dims=(2, 0)), lambda a: np.rot90(a, axes=(2, 0)), (A234,)),
+        (lambda a: arrays.swapdims(a, 0, 2), lambda a: a.swapaxes(0, 2), (A234,)),
+        (lambda a: arrays.concat([a, a]), lambda a: np.concatenate([a, a]), (A23,)),
+    ],
+    "scatter": [
+        (
+            lambda a, b: a.scatter(1, [[2], [0]], b),
+            lambda a, b: np.array([[a[0, 0], a[0, 1], b[0, 0]], [b[1, 0], a[1, 1], a[1, 2]]]),
+            (A23, apart(2, 2)),
+        ),
+        (
+            lambda a: arrays.scatter(a, 0, Tensor([[1, 0]]), 7.0),
+            lambda a: np.array([[a[0, 0], 7.0, a[0, 2]], [7.0, a[1, 1], a[1, 2]]]),
+            (A23,),
+        ),
+        (
+            lambda a, b: arrays.scatter(a, axis=0, index=[1, 1, 1], src=b),
+            lambda a, b: np.array([a[0], b[2], a[2]]),
+            (V3, apart(4)),
+        ),
+        (lambda a, b: a.scatter(0, 0, b), lambda a, b: b + 0 * a, (apart(), apart())),
+        (
+            lambda a, b: a.scatter(1, [[2], [0]], b, reduce="add"),
+            lambda a, b: np.add(a, [[0, 0, b[0, 0]], [b[1, 0], 0, 0]]),
+            (A23, apart(2, 1)),
+        ),
+        (
+            lambda a: a.scatter(1, [[2], [0]], value=3.0, reduce="multiply"),
+            lambda a: a * [[1, 1, 3], [3, 1, 1]],
+            (A23,),
+        ),
+        *(
+            (
+                lambda a, b, r=r, s=s: arrays.scatter_reduce(a, 1, REPEATED, b, r, include_self=s),
+                lambda a, b, r=r, s=s: scattered(a, REPEATED, b, r, s),
+                (apart(2, 4) + 0.02, apart(2, 4)),
+            )
+            for r in ("sum", "prod", "mean", "amax", "amin")
+            for s in (True, False)
+        ),
+        (
+            lambda a, b: a.scatter_reduce(0, 0, b, "amax"),
+            np.maximum,
+            (apart(), apart() + 1),
+        ),
+        (
+            lambda a, b: a.scatter_reduce(0, np.zeros(0, int), b, "prod"),
+            lambda a, b: a + b.sum(),
+            (V3, apart(0)),
+        ),
+    ],
+    "statistics": [
+        (arrays.nansum, np.nansum, (WITH_NAN,)),
+        (lambda a: a.nansum(dim=1, keepdim=True), lambda a: np.nansum(a, 1, keepdims=True), (A23,)),
+        (arrays.nanmean, np.nanmean, (WITH_NAN,)),
+        (lambda a: a.nanmean(axis=(0, 2)), lambda a: np.nanmean(a, (0, 2)), (A234,)),
+        (arrays.var_mean, lambda a: [a.var(ddof=1), a.mean()], (A23,)),
+        (
+            lambda a: arrays.std_mean(a, dim=0, keepdim=True, correction=0),
+            lambda a: [a.std(0, keepdims=True), a.mean(0, keepdims=True)],
+            (A23,),
+        ),
+        (arrays.cov, np.cov, (apart(3, 5),)),
+        (arrays.cov, np.cov, (V3,)),
+        (
+            lambda a: a.cov(correction=0, fweights=[1, 2, 1, 0, 3]),
+            lambda a: np.cov(a, ddof=0, fweights=[1, 2, 1, 0, 3]),
+            (apart(2, 5),),
+        ),
+        (
+            lambda a, w: arrays.cov(a, fweights=Tensor([1, 2, 1]), aweights=w),
+            lambda a, w: np.cov(a, fweights=[1, 2, 1], aweights=w),
+            (A23, np.array([0.5, 1.0, 0.25])),
+        ),
+        (arrays.corrcoef, np.corrcoef, (apart(3, 5),)),
+    ],
+    "quantile": [
+        (lambda a: arrays.quantile(a, 0.3), lambda a: np.quantile(a, 0.3), (A234,)),
+        (
+            lambda a: a.quantile(SHARES, dim=1),
+            lambda a: np.quantile(a, SHARES, axis=1),
+            (A234,),
+        ),
+        (
+            lambda a: a.quantile([0.2, 0.9], axis=(0, 2), keepdims=True),
+            lambda a: np.quantile(a, [0.2, 0.9], axis=(0, 2), keepdims=True),
+            (A234,),
+        ),
+        (
+            lambda a, q: arrays.quantile(a, q, -1),
+            lambda a, q: np.quantile(a, q, -1),
+            (
+                A234,
+                np.array([0.3, 0.45]),
+            ),
+        ),
+        *(
+            (
+                lambda a, m=m: arrays.quantile(a, [0.2, 0.6, 1.0], 0, interpolation=m),
+                lambda a, m=m: np.quantile(a, [0.2, 0.6, 1.0], 0, method=m),
+                (apart(4, 3),),
+            )
+            for m in ("linear", "lower", "higher", "midpoint", "nearest")
+        ),
+        (lambda a: a.quantile(0.7), lambda a: a, (apart(),)),
+        (lambda a: arrays.quantile(a, 0.5, dim=1), lambda a: np.median(a, 1), (apart(0, 2),)),
+    ],
     "concatenate": [
         (lambda a, b: arrays.concatenate([a, b]), lambda a, b: np.concatenate([a, b]), (A23, A33)),
         (
@@ -173,12 +344,35 @@ CASES: dict[str, list[Case]] = {
         (lambda a: a.sort(descending=True).values, lambda a: -np.sort(-a), (A23,)),
         (lambda a: a.topk(2).values, lambda a: -np.sort(-a)[:, :2], (A23,)),
         (lambda a: a.topk(1, dim=0, largest=False)[0], lambda a: a.min(0, keepdims=True), (A23,)),
-        (lambda a: a.max(1, return_indices=True)[0], lambda a: a.max(1), (A23,)),
+        (lambda a: a.max(1)[0], lambda a: a.max(1), (A23,)),
+        (lambda a: a.min(-1, True).values, lambda a: a.min(-1, keepdims=True), (A23,)),
+        (lambda a: a.sort(axis=1), lambda a: np.sort(a, 1), (A23,)),
+        (lambda a: a.sort(axis=None, descending=True), lambda a: -np.sort(-a, None), (A23,)),
+        (lambda a: a.max(axis=(0, 2)), lambda a: a.max((0, 2)), (A234,)),
+        (lambda a, b: arrays.max(a, b), np.maximum, (A23, A23[:, ::-1] + 0.05)),
+        (lambda a, b: a.min(other=b), np.minimum, (A23, V3 + 0.05)),
+    ],
+    "median and mode": [
+        (lambda a: a.median(), lambda a: np.sort(a, None)[2], (A23,)),
+        (lambda a: a.median(0).values, lambda a: np.sort(a, 0)[1], (apart(4, 3),)),
+        (lambda a: a.median(1, True)[0], lambda a: np.sort(a, 1)[:, 1:2], (A33,)),
+        (lambda a: a.median(axis=1), lambda a: np.median(a, 1), (apart(3, 4),)),
         (
-            lambda a: a.min(-1, True, return_indices=True)[0],
-            lambda a: a.min(-1, keepdims=True),
+            lambda a: a.median(axis=None, keepdims=True),
+            lambda a: np.median(a, keepdims=True),
             (A23,),
         ),
+        (lambda a: a.median(axis=(0, 2)), lambda a: np.median(a, (0, 2)), (A234,)),
+        (lambda a: arrays.mode(a).values, lambda a: a.min(-1), (A23,)),
+        (
+            lambda a: arrays.mode(a, axis=0, keepdims=True),
+            lambda a: a.min(0, keepdims=True),
+            (A33,),
+        ),
+        (lambda a: a.kthvalue(2).values, lambda a: np.sort(a)[:, 1], (A23,)),
+        (lambda a: arrays.kthvalue(a, 3, axis=1), lambda a: np.sort(a, 1)[:, 2], (A234,)),
+        (lambda a: a.cummax(1).values, lambda a: np.maximum.accumulate(a, 1), (A234,)),
+        (lambda a: a.cummin(axis=-1), lambda a: np.minimum.accumulate(a, -1), (A23,)),
     ],
     "diagonals": [
         (lambda a: a.diag(), np.diag, (V3,)),
@@ -278,6 +472,13 @@ CASES: dict[str, list[Case]] = {
             (A23,),
         ),
     ],
+    "sums and quotients": [
+        (lambda a, b: arrays.add(a, b, alpha=3), lambda a, b: a + 3 * b, (A23, V3)),
+        (lambda a, b: a.subtract(b, alpha=-0.5), lambda a, b: a + b / 2, (A23, A23 + 1)),
+        (lambda a, b: a.sub(b), np.subtract, (A23, V3)),
+        (lambda a, b: arrays.div(a, b), np.divide, (A23, V3)),
+        (lambda a, b: a.divide(b), np.divide, (V3, A23)),
+    ],
     "limits": [
         (lambda a: arrays.clamp(a, max=0.2), lambda a: np.minimum(a, 0.2), (A23,)),
         (
@@ -303,8 +504,65 @@ INDICES: list[Case] = [
     (lambda a: arrays.argsort(a, 0, descending=True), lambda a: np.argsort(-a, 0), (A33,)),
     (lambda a: arrays.nonzero(a > 0.3), lambda a: np.argwhere(a > 0.3), (A33,)),
     (lambda a: arrays.nonzero(a > 0.3, as_tuple=True), lambda a: np.nonzero(a > 0.3), (A33,)),
+    (arrays.unique, lambda a: np.unique(a), (INDEX,)),
+    (
+        lambda a: a.unique(return_inverse=True, return_counts=True),
+        lambda a: (np.unique(a), np.array([[2, 0, 2], [1, 1, 0]]), np.array([2, 2, 2])),
+        (INDEX,),
+    ),
+    (
+        lambda a: arrays.unique(a, return_inverse=True, dim=1),
+        lambda a: (a[:, [1, 0, 2]][:, :2], np.array([1, 0, 1])),
+        (np.array([[3.0, 1.0, 3.0], [2.0, 0.0, 2.0]]),),
+    ),
+    (arrays.unique, lambda a: np.sort(a), (np.array([np.nan, 1.0, np.nan]),)),
+    (arrays.searchsorted, np.searchsorted, (STEPS, np.array([[0.5, 0.6], [-1.0, 3.0]]))),
+    (
+        lambda a: arrays.searchsorted(a, [[0.2, 0.9], [0.5, 3.0]], right=True),
+        lambda a: np.array([[1, 1], [1, 3]]),
+        (np.array([[0.0, 1.0, 2.0], [0.0, 1.0, 2.0]]),),
+    ),
+    (
+        lambda a: arrays.searchsorted(a, 2.0, side="right", sorter=[2, 0, 1], out_int32=True),
+        lambda a: np.array(2, np.int32),
+        (np.array([2.0, 3.0, 1.0]),),
+    ),
+    (lambda a: arrays.bucketize(a, STEPS), lambda a: np.searchsorted(STEPS, a), (A23,)),
+    (
+        lambda a: arrays.bucketize(a, [0.0, 0.5], right=True),
+        lambda a: np.searchsorted([0.0, 0.5], a, "right"),
+        (np.array([0.0, 0.5]),),
+    ),
+    (
+        lambda a: a.histc(4, -1, 1),
+        lambda a: np.histogram(a, 4, (-1, 1))[0].astype(float),
+        (np.array([-1.0, -0.4, 0.0, 0.9, 1.0, 1.1, np.nan]),),
+    ),
+    (lambda a: arrays.histc(a, bins=3), lambda a: np.array([2.0, 2.0, 2.0]), (A23,)),
+    (lambda a: arrays.histc(a, 2), lambda a: np.array([0.0, 3.0]), (np.full(3, 2.0),)),
+    (lambda a: arrays.histc(a, 2), lambda a: np.zeros(2), (np.zeros(0),)),
+    (
+        lambda a: arrays.histogram(a, 3, range=(-1.0, 1.0), weight=A23),
+        lambda a: np.histogram(a, 3, (-1, 1), weights=A23),
+        (A23,),
+    ),
+    (
+        lambda a: arrays.histogram(a, [-0.5, 0.0, 0.5], density=True),
+        lambda a: np.histogram(a, [-0.5, 0.0, 0.5], density=True),
+        (A23,),
+    ),
+    (
+        lambda a: arrays.isclose(a, [1.0, np.nan, np.inf, 2.1], rtol=0.1, equal_nan=True),
+        lambda a: np.array([True, True, True, False]),
+        (np.array([1.05, np.nan, np.inf, 1.8]),),
+    ),
+    (
+        lambda a: Tensor([arrays.allclose(a, a), arrays.allclose(a, a + 1), a.allclose(a, 0, 0)]),
+        lambda a: np.array([True, False, True]),
+        (A23,),
+    ),
 ]
-"""What gives indices, which no gradient flows through."""
+"""What gives indices, counts or truth values, which no gradient flows through."""
 
 
 @pytest.mark.parametrize(("mine", "theirs", "args"), INDICES)
@@ -555,17 +813,158 @@ def test_nan_is_the_largest() -> None:
 
 def test_ties_of_max_are_split_and_the_index_returning_max_takes_one() -> None:
     t = leaf([[3.0, 3.0, 1.0]])
-    t.max(1).sum().backward()
+    t.max(axis=1).sum().backward()
     assert gradient_of(t) == [[0.5, 0.5, 0.0]]
     t.grad = None
-    values, indices = t.max(dim=1, return_indices=True)
+    values, indices = t.max(dim=1)
     assert (values.tolist(), indices.tolist()) == ([3.0], [0])
     values.sum().backward()
     assert gradient_of(t) == [[1.0, 0.0, 0.0]]
-    with pytest.raises(
-        TypeError, match="max: expected one axis with return_indices=True, got None"
+
+
+# ------------------------------------------------------------------ PyTorch's pairs
+
+
+TIES = np.array([[2.0, 1.0, 2.0, 1.0], [5.0, np.nan, 3.0, 4.0], [1.0, 3.0, 3.0, 2.0]])
+PAIRS: dict[str, tuple[Callable[..., Any], list[float], list[int]]] = {
+    "max": (lambda t, **axis: t.max(**axis), [2.0, np.nan, 3.0], [0, 1, 1]),
+    "min": (lambda t, **axis: t.min(**axis), [1.0, np.nan, 1.0], [1, 1, 0]),
+    "median": (lambda t, **axis: t.median(**axis), [1.0, np.nan, 2.0], [3, 1, 3]),
+    "mode": (lambda t, **axis: t.mode(**axis), [1.0, 3.0, 3.0], [3, 2, 2]),
+    "kthvalue": (lambda t, **axis: t.kthvalue(3, **axis), [2.0, 5.0, 3.0], [0, 0, 1]),
+}
+
+
+@pytest.mark.parametrize("name", PAIRS)
+def test_dim_gives_pytorchs_pair_and_axis_its_values(name: str) -> None:
+    call, values, indices = PAIRS[name]
+    pair = call(Tensor(TIES), dim=1)
+    np.testing.assert_array_equal(pair.values.data, values)
+    assert (pair.indices.tolist(), pair.indices.dtype) == (indices, np.int64)
+    assert call(Tensor(TIES), dim=-1, keepdim=True).indices.shape == (3, 1)
+    alone = call(Tensor(TIES), axis=1)
+    expected = [1.5, np.nan, 2.5] if name == "median" else values
+    np.testing.assert_array_equal(alone.data, expected)
+    assert call(Tensor(TIES), axis=1, keepdims=True).shape == (3, 1)
+    as_function = getattr(tk, name)(TIES, *([3] if name == "kthvalue" else []), 1)
+    assert isinstance(as_function.values, ndarray)
+    np.testing.assert_array_equal(as_function.indices, indices)
+
+
+def test_running_extremes_give_the_index_of_the_last_of_equal_elements() -> None:
+    t = leaf([2.0, 2.0, 1.0, 2.0, np.nan, 3.0, np.nan])
+    assert t.cummax(0).indices.tolist() == [0, 1, 1, 3, 4, 4, 6]
+    assert t.cummin(0).indices.tolist() == [0, 1, 2, 2, 4, 4, 6]
+    t.cummax(0).values.backward(np.arange(7.0))
+    assert gradient_of(t) == [0.0, 3.0, 0.0, 3.0, 9.0, 0.0, 6.0]
+
+
+def test_the_median_of_all_shares_its_gradient_and_that_along_an_axis_does_not() -> None:
+    t = leaf([1.0, 2.0, 2.0, 3.0])
+    t.median().backward()
+    assert gradient_of(t) == [0.0, 0.5, 0.5, 0.0]
+    t.grad = None
+    t.median(dim=0).values.backward()
+    assert gradient_of(t) == [0.0, 1.0, 0.0, 0.0]
+    t.grad = None
+    leaf_of_pairs = leaf([4.0, 1.0, 2.0, 3.0])
+    leaf_of_pairs.median(axis=0).backward()
+    assert gradient_of(leaf_of_pairs) == [0.0, 0.0, 0.5, 0.5]
+    assert np.isnan(Tensor(np.zeros(0)).median().item())
+    assert np.isnan(leaf([1.0, np.nan]).median().item())
+    assert np.isnan(leaf(np.zeros((2, 0))).median(axis=1).data).all()
+    assert leaf([np.inf, -1.0, np.inf]).median(axis=0).item() == np.inf
+    assert leaf([np.inf, np.inf]).median(axis=0).item() == np.inf
+    assert Tensor([1, 2]).median().item() == 1
+    assert Tensor([1, 2]).median(axis=0).dtype == np.float32
+
+
+@pytest.mark.parametrize("name", ["max", "min", "median", "mode", "sort", "cummax", "cummin"])
+@pytest.mark.parametrize("dim", [0, -1])
+def test_a_number_is_a_vector_of_one_element(name: str, dim: int) -> None:
+    t = leaf(3.0)
+    values, index = getattr(t, name)(dim)
+    assert (values.shape, index.shape, index.item()) == ((), (), 0)
+    values.backward()
+    assert gradient_of(t) == 1.0
+    assert t.kthvalue(1, dim).values.shape == t.topk(1, dim).indices.shape == ()
+
+
+def test_the_elementwise_max_and_min() -> None:
+    t = leaf([1.0, 3.0])
+    t.max(Tensor([2.0, 2.0])).sum().backward()
+    assert gradient_of(t) == [0.0, 1.0]
+    assert tk.max(t, np.array([2.0, 2.0])).tolist() == [2.0, 3.0]
+    assert t.min(other=2.0).tolist() == [1.0, 2.0]
+    assert t.max().item() == 3.0
+
+
+ARITHMETIC: list[Callable[[Any, Any], Any]] = [
+    lambda pair, t: pair + 1,
+    lambda pair, t: 1 - pair,
+    lambda pair, t: t * pair,
+    lambda pair, t: pair / t,
+    lambda pair, t: t @ pair,
+    lambda pair, t: -pair,
+    lambda pair, t: np.ones(3) * pair,
+    lambda pair, t: np.float64(2.0) - pair,
+    lambda pair, t: pair > 0,
+    lambda pair, t: pair == 1.0,
+    lambda pair, t: pair != t,
+    lambda pair, t: t == pair,
+    lambda pair, t: float(pair),
+    lambda pair, t: np.sum(pair),
+    lambda pair, t: tk.exp(pair),
+    lambda pair, t: tk.where(t > 0, pair, t),
+    lambda pair, t: pair.sum(),
+    lambda pair, t: pair.shape,
+]
+
+
+@pytest.mark.parametrize("compute", ARITHMETIC)
+def test_arithmetic_on_a_pair_says_axis(compute: Callable[[Any, Any], Any]) -> None:
+    t = leaf(A23)
+    with pytest.raises((TypeError, AttributeError), match="Write axis= for the values alone"):
+        compute(t.max(0), t)
+
+
+def test_transformations_of_a_pair() -> None:
+    """The indices are integers: their derivative is 0."""
+    x, v = np.array([[1.0, 5.0], [3.0, 2.0]]), np.array([[1.0, 2.0], [3.0, 4.0]])
+    y, along = tk.jvp(lambda t: t.max(1), (x,), (v,))
+    assert (y.values.tolist(), y.indices.tolist()) == ([5.0, 3.0], [1, 0])
+    assert (along.values.tolist(), along.indices.tolist()) == ([2.0, 3.0], [0, 0])
+    _, pull_back = tk.vjp(lambda t: t.max(1), x)
+    (g,) = pull_back((np.array([10.0, 100.0]), np.zeros(2, np.int64)))
+    assert g.tolist() == [[0.0, 10.0], [100.0, 0.0]]
+    assert tk.jacobian(lambda t: t.max(1))(x).values[1].tolist() == [[0.0, 0.0], [1.0, 0.0]]
+
+
+def test_a_pair_is_still_a_tuple() -> None:
+    pair = leaf(A23).max(dim=1)
+    values, indices = pair
+    assert pair == (values, indices)
+    assert pair != (values,)
+    assert pair == copy.copy(pair) and hash(pair) == hash((values, indices))
+    found = pickle.loads(pickle.dumps(Tensor(A23).max(dim=1)))
+    assert found.indices.tolist() == indices.tolist()
+    assert not hasattr(pair, "__array_interface__")
+
+
+@pytest.mark.parametrize("name", ["max", "min"])
+def test_return_indices_works_for_this_release(name: str) -> None:
+    largest = getattr(leaf(TIES[::2]), name)
+    with pytest.warns(DeprecationWarning, match=f"{name}: return_indices= is for one rel") as found:
+        pair = largest(axis=1, return_indices=True)
+    assert found[0].filename == __file__
+    assert pair.indices.tolist() == largest(1).indices.tolist()
+    with pytest.warns(DeprecationWarning):
+        assert largest(1, return_indices=False).tolist() == largest(axis=1).tolist()
+    with (
+        pytest.warns(DeprecationWarning),
+        pytest.raises(TypeError, match=f"{name}: expected one axis, got None"),
     ):
-        t.max(return_indices=True)
+        largest(return_indices=True)
 
 
 def test_norm_at_zero_has_gradient_zero_also_where_only_some_elements_are_zero() -> None:
@@ -611,6 +1010,49 @@ def test_nan_to_num_stops_the_gradient_where_it_replaces() -> None:
     assert gradient_of(t) == [0.0, 0.0, 0.0, 1.0]
 
 
+def test_of_equal_indices_scatter_takes_the_last_and_its_gradient() -> None:
+    t, src = leaf([1.0, 2.0, 3.0]), leaf([10.0, 20.0, 30.0])
+    y = t.scatter(0, [2, 0, 2], src)
+    assert y.tolist() == [20.0, 2.0, 30.0]
+    (y * Tensor([1.0, 10.0, 100.0])).sum().backward()
+    assert gradient_of(t) == [0.0, 10.0, 0.0] and gradient_of(src) == [0.0, 1.0, 100.0]
+
+
+def test_equal_extremes_share_a_scattered_gradient() -> None:
+    for start, expected in (([5.0, 0.0], [1 / 3, 1.0]), ([-np.inf, np.nan], [0.0, 1.0])):
+        t, src = leaf(start), leaf([5.0, 5.0, 1.0])
+        t.scatter_reduce(0, [0, 0, 0], src, "amax").sum().backward()
+        assert gradient_of(t) == expected
+        share = 1 / 3 if start[0] == 5 else 0.5
+        assert gradient_of(src) == [share, share, 0.0]
+
+
+def test_a_quantile_of_nan_is_nan_and_one_of_equal_infinities_is_not() -> None:
+    t = leaf([[1.0, np.nan, 0.0], [np.inf, np.inf, 0.0], [1.0, 2.0, -np.inf]])
+    y = t.quantile([0.25, 0.75, 1.0], dim=1)
+    expected = [[np.nan, np.inf, -np.inf], [np.nan, np.inf, 1.5], [np.nan, np.inf, 2.0]]
+    np.testing.assert_array_equal(y.data, expected)
+    y[1, 2].backward()
+    assert gradient_of(t)[2] == [0.5, 0.5, 0.0]
+
+
+def test_means_and_sums_without_nan() -> None:
+    t = leaf([[np.nan, np.nan], [1.0, np.nan]])
+    np.testing.assert_array_equal(t.nanmean(1).data, [np.nan, 1.0])
+    assert t.nansum(1).tolist() == [0.0, 1.0]
+    with detect_anomaly():
+        t.nansum().backward()
+    assert gradient_of(t) == [[0.0, 0.0], [1.0, 0.0]]
+    assert Tensor([1, 2]).nanmean().item() == 1.5
+    assert Tensor([1, 2]).nansum(dtype=np.float64).dtype == np.float64
+
+
+def test_covariances_without_degrees_of_freedom_are_nan() -> None:
+    assert np.isnan(leaf([[1.0], [2.0]]).cov().data).all()
+    assert np.isnan(leaf([1.0, 2.0]).cov(fweights=[0, 1]).item())
+    assert leaf([1.0, 2.0]).corrcoef().item() == 1.0
+
+
 # ------------------------------------------------------------------ refused
 
 
@@ -651,6 +1093,11 @@ def test_nan_to_num_stops_the_gradient_where_it_replaces() -> None:
         (lambda t: t.take_along_axis([0], 0), ValueError, "expected indices with 2 axes, got (1,)"),
         (lambda t: t.topk(4), ValueError, "topk: expected k from 0 to 3, got 4"),
         (lambda t: t.sort(2), IndexError, "sort: expected axis in [-2, 2), got 2"),
+        (lambda t: t.max((0, 0)), TypeError, "max: expected one axis, got (0, 0). Write axis="),
+        (lambda t: t[:0].max(0), ValueError, "max: expected an element along axis 0"),
+        (lambda t: t[:0].mode(0), ValueError, "mode: expected an element along axis 0"),
+        (lambda t: t.kthvalue(0), ValueError, "kthvalue: expected k from 1 to 3, got 0"),
+        (lambda t: t.kthvalue(4), ValueError, "kthvalue: expected k from 1 to 3, got 4"),
         (
             lambda t: t.split([1, 1], 1),
             ValueError,
@@ -690,6 +1137,64 @@ def test_nan_to_num_stops_the_gradient_where_it_replaces() -> None:
         (lambda t: t.norm("l2"), ValueError, "norm: expected a number as ord, got 'l2'"),
         (lambda t: arrays.concatenate([t, [1j]]), TypeError, "complex"),
         (lambda t: t.moveaxis(5, 0), IndexError, "moveaxis: expected axis in [-2, 2), got 5"),
+        (lambda t: t.mm(t), ValueError, "mm: expected a matrix and a matrix that fit, got (2, 3)"),
+        (lambda t: t.mm(t[0]), ValueError, "mm: expected a matrix and a matrix that fit"),
+        (lambda t: t.mv(t), ValueError, "mv: expected a matrix and a vector that fit"),
+        (lambda t: t.bmm(t), ValueError, "bmm: expected a batch of matrices"),
+        (
+            lambda t: arrays.bmm(t[None], arrays.stack([t.T, t.T])),
+            ValueError,
+            "bmm: expected batches of one size, got (1, 2, 3) and (2, 3, 2)",
+        ),
+        (lambda t: t.addmm(t, t), ValueError, "addmm: expected a matrix and a matrix that fit"),
+        (lambda t: t.addmm(t, t.T), ValueError, "broadcast_to"),
+        (lambda t: t.lerp(t[:, :2], 0.5), ValueError, "subtract"),
+        (lambda t: t.rot90(1, (0, 0)), ValueError, "rot90: expected two different axes"),
+        (lambda t: t.rot90(1, (0, 2)), IndexError, "rot90: expected axis in [-2, 2), got 2"),
+        (lambda t: t.scatter(1, [[0]]), TypeError, "scatter: expected src or value, got neither"),
+        (lambda t: t.scatter(1, [[3]], 1.0), IndexError, "scatter: expected indices from -3 to 2"),
+        (lambda t: t.scatter(1, [[0.5]], 1.0), TypeError, "scatter: expected integer indices"),
+        (lambda t: t.scatter(1, [[0]], 1.0, reduce="max"), ValueError, "scatter: expected reduce"),
+        (
+            lambda t: t.scatter_reduce(1, [[0]], t, "max"),
+            ValueError,
+            'scatter_reduce: expected reduce "sum"',
+        ),
+        (
+            lambda t: t.scatter_reduce(0, [[0, 1], [0, 1]], t[:, :1], "sum"),
+            ValueError,
+            "scatter_reduce: expected src to cover index (2, 2), got (2, 1)",
+        ),
+        (lambda t: t.quantile(1.5), ValueError, "quantile: expected q in [0, 1], got"),
+        (lambda t: t.quantile(0.5, interpolation="x"), ValueError, "quantile: expected interpol"),
+        (lambda t: t[:0].quantile(0.5), ValueError, "quantile: expected at least one element"),
+        (lambda t: t[None].cov(), ValueError, "cov: expected at most 2 axes"),
+        (lambda t: t.cov(aweights=[1.0]), ValueError, "cov: expected aweights of shape (3,)"),
+        (lambda t: t.histc(0), ValueError, "histc: expected bins >= 1 and min <= max"),
+        (lambda t: t.histc(2, 3, 1), ValueError, "histc: expected bins >= 1 and min <= max"),
+        (
+            lambda t: (t + np.inf).histc(2),
+            ValueError,
+            "expected finite elements, or a min and a max",
+        ),
+        (lambda t: t.isclose(t, -1), ValueError, "isclose: expected tolerances of at least 0"),
+        (lambda t: arrays.bucketize(t, t), ValueError, "bucketize: expected a vector of bound"),
+        (lambda t: arrays.searchsorted(t, t[0]), ValueError, "searchsorted: expected a vector, or"),
+        (
+            lambda t: arrays.searchsorted(t, t, side="top"),
+            ValueError,
+            "searchsorted: expected side",
+        ),
+        (
+            lambda t: arrays.searchsorted(t, t, side="left", right=True),
+            ValueError,
+            "searchsorted: expected side",
+        ),
+        (
+            lambda t: arrays.searchsorted(t[0], t[0], sorter=[0]),
+            ValueError,
+            "searchsorted: expected a sorter of shape (3,), got (1,)",
+        ),
     ],
 )
 def test_bad_input_names_the_operation(
@@ -698,3 +1203,20 @@ def test_bad_input_names_the_operation(
     with pytest.raises(error) as raised:
         call(leaf(A23))
     assert said in str(raised.value)
+
+
+def test_diff_takes_its_ends_by_position_as_numpy_and_pytorch_do() -> None:
+    x = np.arange(6.0).reshape(2, 3) ** 2
+    found = tk.diff(Tensor(x), 1, 1, np.ones((2, 1)), np.zeros((2, 2)))
+    assert np.array_equal(found.data, np.diff(x, 1, 1, np.ones((2, 1)), np.zeros((2, 2))))
+
+
+@pytest.mark.parametrize("ends", [{}, {"prepend": np.ones((1, 3))}, {"append": 2.0}])
+def test_no_differences_are_the_input(ends: dict[str, Any]) -> None:
+    x = np.arange(6.0).reshape(2, 3)
+    for found in (
+        tk.diff(Tensor(x), n=0, axis=0, **ends),
+        np.diff(Tensor(x), n=0, axis=0, **ends),  # type: ignore[arg-type, call-overload]
+        tk.diff(x, n=0, axis=0, **ends),
+    ):
+        assert np.array_equal(np.asarray(found), np.diff(x, n=0, axis=0, **ends))

@@ -3,14 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from itertools import pairwise
+from itertools import pairwise, permutations
 from typing import Any
 
 import numpy as np
 import pytest
 from numpy import ndarray
 
-from tinygrad_kr import Tensor, grad, hessian, linalg, no_grad
+from tinygrad_kr import (
+    Tensor,
+    cdist,
+    grad,
+    hessian,
+    hvp,
+    jacobian,
+    linalg,
+    no_grad,
+    value_and_grad,
+)
 from tinygrad_kr.ops import linalg as ops
 from tinygrad_kr.testing import check_grads
 
@@ -229,6 +239,82 @@ def test_third_derivative_of_a_determinant() -> None:
     check_grads(linalg.det, (regular(3, 3),), order=3)
 
 
+def levi_civita(n: int) -> ndarray:
+    """The n-th derivative of the determinant of n x n matrices, which is the same everywhere."""
+    found = np.zeros((n, n) * n)
+    for rows in permutations(range(n)):
+        for columns in permutations(range(n)):
+            places = tuple(i for pair in zip(rows, columns, strict=True) for i in pair)
+            found[places] = np.linalg.det(np.eye(n)[list(rows)]) * np.linalg.det(
+                np.eye(n)[list(columns)]
+            )
+    return found
+
+
+@pytest.mark.parametrize(
+    "a",
+    [np.zeros((3, 3)), np.outer([1.0, 2.0, 3.0], [4.0, 5.0, 6.0]), np.diag([1.0, 2.0, 0.0])],
+)
+def test_third_derivatives_of_singular_determinants(a: ndarray) -> None:
+    third = jacobian(hessian(linalg.det))
+    np.testing.assert_allclose(third(a), levi_civita(3), atol=1e-13)
+    np.testing.assert_allclose(third(a + np.eye(3)), levi_civita(3), atol=1e-13)
+    check_grads(linalg.det, (a,), order=3, fast=True)
+
+
+@pytest.mark.parametrize("rank", [0, 1, 2, 3, 4])
+def test_fourth_and_fifth_derivatives_of_determinants(rank: int) -> None:
+    """Along a line, against the polynomial that the determinant is."""
+    a = normal(4, rank) @ normal(rank, 4)
+    h = normal(4, 4)
+    points = np.arange(-2.0, 3.0)
+    polynomial = np.polynomial.Polynomial.fit(
+        points, [np.linalg.det(a + t * h) for t in points], 4, window=(-2, 2)
+    ).convert()
+
+    def line(t: Any) -> Any:
+        return linalg.det(a + t * h)
+
+    f: Any = line
+    for order in range(1, 6):
+        f = grad(f)
+        expected = polynomial.deriv(order)(0.0)
+        np.testing.assert_allclose(f(0.0), expected, atol=1e-9 * np.abs(polynomial.coef).max())
+
+
+def test_derivatives_of_determinants_beyond_the_size_are_0() -> None:
+    assert not jacobian(hessian(linalg.det))(np.array([[1.0, 2.0], [2.0, 4.0]])).any()
+    assert not hessian(linalg.det)(np.ones((1, 1))).any()
+
+
+def test_higher_derivatives_of_a_batch_of_determinants() -> None:
+    batch = np.stack([RANK_1, RANK_2, regular(3, 3)])
+    check_grads(linalg.det, (batch,), order=3, fast=True)
+    third = grad(lambda a: hvp(lambda x: linalg.det(x).sum(), (a,), (batch[::-1],))[0].sum())
+    alone = [
+        grad(lambda a, h=h: hvp(linalg.det, (a,), (h,))[0].sum())(a)
+        for a, h in zip(batch, batch[::-1], strict=True)
+    ]
+    np.testing.assert_allclose(third(batch), np.stack(alone), atol=1e-10)
+
+
+@pytest.mark.parametrize("size", [1e-20, 1e20])
+def test_cofactors_of_tiny_and_huge_matrices(size: float) -> None:
+    a = np.array([[1.0, 2.0], [2.0, 4.0]]) * size
+    np.testing.assert_allclose(grad(linalg.det)(a), np.array([[4.0, -2.0], [-2.0, 1.0]]) * size)
+
+
+def test_slogdet_of_tiny_and_huge_matrices() -> None:
+    """Where the determinant itself under- or overflows."""
+    a = regular(4, 4)
+    for size in (1e-150, 1e150):
+        value, slope = value_and_grad(lambda a: linalg.slogdet(a).logabsdet)(a * size)
+        expected = np.linalg.slogdet(a)[1] + 4 * np.log(size)
+        np.testing.assert_allclose(value, expected, rtol=1e-12)
+        np.testing.assert_allclose(slope * size, np.linalg.inv(a).T, rtol=1e-9)
+    check_grads(lambda a: linalg.slogdet(a).logabsdet, (a,), order=3, fast=True)
+
+
 @pytest.mark.parametrize("sizes", [(0, 0), (2, 0, 0)])
 def test_empty_matrices(sizes: tuple[int, ...]) -> None:
     for function in (
@@ -434,3 +520,39 @@ def test_bad_input_names_the_operation(
     with pytest.raises(error) as raised:
         call(leaf(normal(2, 3)))
     assert said in str(raised.value)
+
+
+# ------------------------------------------------------------------ distances
+
+
+@pytest.mark.parametrize("p", [0.5, 1, 1.5, 2.0, 3, np.inf])
+@pytest.mark.parametrize("sizes", [((3, 2), (4, 2)), ((2, 1, 3, 2), (3, 1, 2)), ((2, 0), (3, 0))])
+def test_cdist(p: float, sizes: tuple[tuple[int, ...], ...]) -> None:
+    a, b = (normal(*size) for size in sizes)
+    b += 4  # differences of nearly 0 have large derivatives for p < 2
+    found = cdist(leaf(a), leaf(b), p)
+    pairs = np.abs(a[..., :, None, :] - b[..., None, :, :])
+    expected = pairs.max(-1, initial=0) if p == np.inf else (pairs**p).sum(-1) ** (1 / p)
+    assert found.shape == expected.shape
+    np.testing.assert_allclose(found.data, expected, rtol=1e-12, atol=1e-12)
+    if a.size:
+        check_grads(lambda a, b: cdist(a, b, p), (a, b), order=2, rtol=1e-5, atol=1e-7)
+
+
+def test_cdist_counts_for_p_0_and_is_accurate_for_near_rows() -> None:
+    a = np.array([[1.0, 2.0], [3.0, 2.0]])
+    assert cdist(Tensor(a), Tensor(a), 0).tolist() == [[0.0, 1.0], [1.0, 0.0]]
+    near = np.float32([[1000.0, 1000.0]])
+    assert cdist(Tensor(near), Tensor(near + np.float32(0.0625))).item() == np.float32(
+        0.0625 * np.sqrt(2)
+    )
+    x = leaf(a)
+    cdist(x, x).sum().backward()
+    assert gradient_of(x).tolist() == [[-2.0, 0.0], [2.0, 0.0]]
+
+
+def test_cdist_refuses_what_does_not_fit() -> None:
+    x = Tensor(normal(3, 2))
+    for a, b, p in ((x, x.T, 2), (x[0], x, 2), (x, x, -1)):
+        with pytest.raises(ValueError, match="cdist: expected rows of one size and p of at least"):
+            cdist(a, b, p)

@@ -72,12 +72,15 @@ def binary(name: str) -> list[Case]:
 
 A23, A33, A234, V3, V4 = apart(2, 3), apart(3, 3), apart(2, 3, 4), apart(3), apart(4)
 
+WITH_NAN = np.where(A23 > 0.03, np.nan, A23)
+KNOTS = [0.0, 0.5, 2.0]
+
 DIFFERENTIABLE: dict[str, list[Case]] = {
     **{
         name: binary(name)
         for name in words(
             "add multiply subtract divide true_divide maximum minimum fmax fmin logaddexp "
-            "logaddexp2 mod remainder power arctan2 hypot"
+            "logaddexp2 mod remainder fmod power arctan2 hypot copysign heaviside"
         )
     },
     **{
@@ -218,6 +221,10 @@ DIFFERENTIABLE: dict[str, list[Case]] = {
         (lambda a, b, c: np.meshgrid(a, b, c, indexing="ij"), (V3, V4, apart(2))),
     ],
     "broadcast_arrays": [(lambda a, b: np.broadcast_arrays(a, b), (A23, V3))],
+    "logspace": [
+        (lambda a, b: np.logspace(a, b, 4), (apart(), apart() + 1)),
+        (lambda a: np.logspace(a, 1.0, 3, endpoint=False, base=2.0), (V3,)),
+    ],
     "linspace": [
         (lambda a, b: np.linspace(a, b, 5), (apart(), apart() + 2)),
         (lambda a, b: np.linspace(a, b, num=4, endpoint=False, axis=-1), (V3, V3 + 2)),
@@ -230,12 +237,19 @@ DIFFERENTIABLE: dict[str, list[Case]] = {
         (lambda a: np.sum(a=a, axis=(0, -1)), (A234,)),
         (lambda a: np.sum(a, 1, keepdims=True), (A23,)),
         (lambda a: np.sum(a, 0, None, None, True), (A23,)),
+        (lambda a: np.sum(a, 1, where=np.array([True, False, True]), initial=2.0), (A23,)),
+        (lambda a: np.sum(a, where=a > 0.03), (A23,)),
     ],
-    "mean": [(np.mean, (A23,)), (lambda a: np.mean(a, axis=(0, 2), keepdims=True), (A234,))],
+    "mean": [
+        (np.mean, (A23,)),
+        (lambda a: np.mean(a, axis=(0, 2), keepdims=True), (A234,)),
+        (lambda a: np.mean(a, 1, where=np.array([True, False, True])), (A23,)),
+    ],
     "prod": [
         (np.prod, (A23,)),
         (lambda a: np.prod(a, axis=1), (A23,)),
         (np.prod, (np.array([2.0, 0.0, 3.0]),)),
+        (lambda a: np.prod(a, 0, where=np.array([[True], [False]]), initial=-1.5), (A23,)),
     ],
     "var": [
         (np.var, (A23,)),
@@ -248,8 +262,15 @@ DIFFERENTIABLE: dict[str, list[Case]] = {
         (np.max, (A23,)),
         (lambda a: np.max(a, axis=0), (A23,)),
         (lambda a: np.max(a, (0, 1), keepdims=True), (A23,)),
+        (lambda a: np.max(a, 0, initial=0.005), (A23,)),
+        (lambda a: np.max(a, 1, initial=-1.0, where=np.array([True, False, True])), (A23,)),
+        (lambda a: np.max(a[:0], initial=3.0) + a, (A23,)),
     ],
-    "min": [(np.min, (A23,)), (lambda a: np.min(a, axis=-1), (A23,))],
+    "min": [
+        (np.min, (A23,)),
+        (lambda a: np.min(a, axis=-1), (A23,)),
+        (lambda a: np.min(a, initial=1.0, where=np.array([True, False, True])), (A23,)),
+    ],
     "amax": [(np.amax, (A23,)), (lambda a: np.amax(a, 1), (A23,))],
     "amin": [(np.amin, (A23,)), (lambda a: np.amin(a, 1), (A23,))],
     "ptp": [(np.ptp, (A23,)), (lambda a: np.ptp(a, axis=1), (A23,))],
@@ -266,7 +287,51 @@ DIFFERENTIABLE: dict[str, list[Case]] = {
         (lambda y, x: np.trapezoid(y, x, axis=0), (A23, A23 + 1)),
         (lambda y: np.trapezoid(y, dx=0.5, axis=0), (A23,)),
     ],
+    "nansum": [(np.nansum, (WITH_NAN,)), (lambda a: np.nansum(a, 0, keepdims=True), (A23,))],
+    "nanmean": [(np.nanmean, (WITH_NAN,)), (lambda a: np.nanmean(a, axis=1), (A23,))],
+    "cov": [
+        (np.cov, (apart(3, 4),)),
+        (lambda a, b: np.cov(a, b, rowvar=False, bias=True), (apart(4, 2), V4)),
+        (lambda a: np.cov(a, ddof=0, fweights=[1, 2, 3], aweights=[0.5, 1.0, 0.2]), (A23,)),
+    ],
+    "maximum.accumulate": [
+        (np.maximum.accumulate, (A33,)),
+        (lambda a: np.maximum.accumulate(a, -1), (A234,)),
+        (np.minimum.accumulate, (A33,)),
+        (lambda a: np.minimum.accumulate(a, axis=1), (A234,)),
+    ],
     # order
+    "median": [
+        (np.median, (A33,)),
+        (np.median, (A234,)),
+        (lambda a: np.median(a, axis=(0, -1), keepdims=True), (A234,)),
+        (lambda a: np.median(a, 1), (A23,)),
+    ],
+    "percentile": [
+        (lambda a: np.percentile(a, 30), (A234,)),
+        (lambda a: np.percentile(a, [10.0, 50.0, 100.0], axis=1), (A234,)),
+        (lambda a: np.percentile(a, 40, 0, method="lower", keepdims=True), (A33,)),
+        (lambda a, q: np.percentile(a, q, axis=1), (A33, np.array([10.0, 70.0]))),
+    ],
+    "quantile": [
+        (lambda a: np.quantile(a, np.array([[0.1, 0.5], [0.9, 0.0]]), axis=0), (A33,)),
+        (lambda a: np.quantile(a, 0.3, method="midpoint"), (A33,)),
+    ],
+    # functions of samples
+    "interp": [
+        (np.interp, (np.array([[-1.0, 0.3], [0.7, 1.9]]), np.array(KNOTS), V3)),
+        (lambda f: np.interp([-1.0, 0.0, 0.5, 1.0, 2.0, 9.0], KNOTS, f, left=7.0), (V3,)),
+        (lambda x: np.interp(x, KNOTS, [1.0, 2.0, 5.0], right=-1.0), (apart(2, 3),)),
+        (lambda x: np.interp(x, [0.5], [3.0]) + x, (V3,)),
+        (lambda x, f: np.interp(x, [0.0, 1.0, 1.0, 2.0], f), (np.array([0.3, 1.2, 1.6]), V4)),
+        (lambda x, f: np.interp(x, KNOTS, f, period=2.5), (np.array([-0.7, 1.1, 2.2, 8.9]), V3)),
+    ],
+    "polyval": [
+        (np.polyval, (V4, A23)),
+        (lambda x: np.polyval([2.0, 0.0, -1.0], x), (A23,)),
+        (lambda p: np.polyval([p[0], 3.0, p[1]], p[2]), (V3,)),
+        (lambda p: np.polyval(p, [1.0, 2.0]), (V3,)),
+    ],
     "sort": [
         (np.sort, (V4,)),
         (lambda a: np.sort(a, axis=0), (A23,)),
@@ -523,9 +588,9 @@ def test_an_op_that_a_user_defined_before_the_first_call_is_kept() -> None:
     code = (
         "import numpy as np, tinygrad_kr as tk\n"
         "tk.op(np.sinc, lambda g, y, x: 7 * g)\n"
-        "tk.op(np.median, lambda g, y, x: 5 * g)\n"
+        "tk.op(np.nanmedian, lambda g, y, x: 5 * g)\n"
         "x = tk.Tensor([0.0], requires_grad=True)\n"
-        "(np.sum(np.sinc(x)) + np.median(x)).backward()\n"
+        "(np.sum(np.sinc(x)) + np.nanmedian(x)).backward()\n"
         "assert x.grad.tolist() == [12.0]\n"
         "assert np.round(x).tolist() == [0.0]\n"
     )
@@ -662,6 +727,33 @@ def test_numpy_functions_keep_numpys_meaning() -> None:
     assert np.transpose(t[None]).shape == (3, 3, 1)
 
 
+def test_interp_at_its_points_and_at_a_jump_is_numpys() -> None:
+    for knots in (KNOTS, [0.0, 1.0, 1.0], [0.0, 0.0, 1.0], [0.5]):
+        x = np.array([-1.0, 0.0, 0.5, 1.0, 2.0, 3.0, np.nan])
+        values = [0.1, 0.7, -0.3][: len(knots)]
+        found = np.interp(Tensor(x, requires_grad=True), knots, values)
+        np.testing.assert_allclose(found.detach(), np.interp(x, knots, values), rtol=1e-15)
+    with pytest.raises(ValueError, match=r"np.interp: expected points in vectors"):
+        np.interp(Tensor(x), [0.0, 1.0], [1.0])
+    with pytest.raises(ValueError, match=r"np.interp: expected a period other than 0"):
+        np.interp(Tensor(x), [0.0, 1.0], [1.0, 2.0], period=0)
+
+
+def test_a_running_maximum_keeps_nan_and_gives_a_tie_to_the_last() -> None:
+    t = Tensor([1.0, 3.0, 3.0, 2.0, np.nan, 9.0], requires_grad=True)
+    np.testing.assert_array_equal(
+        np.maximum.accumulate(t).detach(), np.maximum.accumulate(t.detach().numpy())
+    )
+    np.maximum.accumulate(t)[:4].sum().backward()
+    assert t.grad is not None and t.grad.tolist() == [1.0, 1.0, 2.0, 0.0, 0.0, 0.0]
+
+
+def test_a_maximum_over_a_mask_needs_an_initial_value_as_in_numpy() -> None:
+    with pytest.raises(ValueError, match=r"np.max: expected initial= with where="):
+        np.max(Tensor(A23), where=A23 > 0)
+    assert np.isnan(np.mean(Tensor(A23), where=False).item())
+
+
 def test_ties_of_max_are_split_evenly() -> None:
     t = Tensor([1.0, 3.0, 3.0], requires_grad=True)
     np.max(t).backward()
@@ -706,10 +798,8 @@ def test_a_matrix_is_read_by_one_triangle_as_in_numpy() -> None:
 @pytest.mark.parametrize(
     ("call", "said"),
     [
-        (lambda t: np.sum(t, where=[True, False, True]), "np.sum(where=...)"),
-        (lambda t: np.sum(t, 0, None, None, False, 1.0), "np.sum(initial=...)"),
-        (lambda t: np.max(t, initial=0.0), "np.max(initial=...)"),
-        (lambda t: np.mean(t, where=np.array(True)), "np.mean(where=...)"),
+        (lambda t: np.var(t, where=[True, False, True]), "np.var(where=...)"),
+        (lambda t: np.nanmean(t, where=np.array(True)), "np.nanmean(where=...)"),
         (lambda t: np.var(t, mean=0.0), "np.var(mean=...)"),
         (lambda t: np.sum(t, out=np.zeros(())), "np.sum"),
         (lambda t: np.dot(t, t, np.zeros(())), "np.dot(out=...)"),
@@ -724,12 +814,12 @@ def test_a_matrix_is_read_by_one_triangle_as_in_numpy() -> None:
         (lambda t: np.pad(t, 1, mode="reflect", reflect_type="odd"), "reflect_type"),
         (lambda t: np.ravel(t, order="A"), "order='A'"),
         (lambda t: np.average(t, returned=True), "np.average(returned=...)"),
-        (lambda t: np.linalg.svd(np.outer(t, t), hermitian=True), "np.linalg.svd(hermitian=...)"),
-        (lambda t: np.linalg.pinv(np.outer(t, t), hermitian=True), "np.linalg.pinv(hermitian=...)"),
         (lambda t: np.linalg.eig(np.outer(t, t)), "np.linalg.eig is not supported"),
-        (lambda t: np.median(t), "np.median is not supported"),
+        (lambda t: np.percentile(t, 5, method="hazen"), "np.quantile(method='hazen')"),
+        (lambda t: np.percentile(t, 5, weights=[1, 1, 1]), "np.percentile(weights=...)"),
+        (lambda t: np.polyval(np.poly1d([1.0]), t), "np.polyval of a poly1d"),
+        (lambda t: np.nanmedian(t), "np.nanmedian is not supported"),
         (lambda t: np.fft.fft(t), "np.fft.fft is not supported"),
-        (lambda t: np.heaviside(t, 0.5), "np.heaviside is not supported"),
         (lambda t: np.copyto(np.zeros(3), t), "np.copyto is not supported"),
         (lambda t: np.modf(t), "np.modf is not supported"),
     ],

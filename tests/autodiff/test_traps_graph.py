@@ -22,8 +22,9 @@ from test_ops import OPS, cotangent, every_differentiable_case, leaves_of, tenso
 
 import tinygrad_kr as tk
 from tinygrad_kr import Tensor, op
+from tinygrad_kr.autodiff import topological_order
 from tinygrad_kr.autograd import AnomalyError, MutationError
-from tinygrad_kr.ops.node import grad_mode
+from tinygrad_kr.ops.node import grad_mode, source_line_of
 from tinygrad_kr.random import default_generator
 from tinygrad_kr.testing import check_grads
 
@@ -539,6 +540,88 @@ def test_anomaly_mode_passes_a_nan_of_the_user_on() -> None:
     assert grad_of(x).tolist() == [2.0]
 
 
+def root_of_0(x: Any) -> Any:
+    return np.sqrt(x * x)
+
+
+TRANSFORMED: dict[str, Callable[[], Any]] = {
+    "grad": lambda: tk.grad(root_of_0)(0.0),
+    "value_and_grad": lambda: tk.value_and_grad(root_of_0)(0.0),
+    "vjp": lambda: tk.vjp(root_of_0, 0.0)[1](1.0),
+    "jvp": lambda: tk.jvp(root_of_0, (0.0,), (1.0,)),
+    "jacobian": lambda: tk.jacobian(root_of_0)(np.zeros(2)),
+    "hessian": lambda: tk.hessian(lambda x: (x**1.5).sum())(np.zeros(2)),
+    "hvp": lambda: tk.hvp(lambda x: (x**1.5 * x).sum(), (np.zeros(2),), (np.zeros(2),)),
+    "grad of grad": lambda: tk.grad(tk.grad(lambda x: x**1.5 * x))(0.0),
+    "autograd.grad": lambda: tk.autograd.grad(root_of_0(x := leaf(0.0)).sum(), x),
+    "backward": lambda: root_of_0(leaf(0.0)).sum().backward(),
+    "backward(create_graph)": lambda: root_of_0(leaf(0.0)).sum().backward(create_graph=True),
+    "checkpoint": lambda: tk.checkpoint(root_of_0, leaf(0.0)).sum().backward(),
+}
+
+
+@pytest.mark.parametrize("name", TRANSFORMED)
+def test_anomaly_mode_looks_at_every_transformation(name: str) -> None:
+    """inf * 0 in a rule; the message has a line of this file, and none of NumPy's or ours."""
+    with tk.detect_anomaly(), pytest.raises(AnomalyError, match=r"test_traps_graph\.py:\d+ ") as e:
+        TRANSFORMED[name]()
+    assert "got a NaN" in str(e.value) or "got one" in str(e.value)
+    assert str(e.value).count(".py:") == 1
+    with np.errstate(all="ignore"):
+        TRANSFORMED[name]()  # as before, without
+
+
+def test_anomaly_mode_looks_at_sums_of_cotangents() -> None:
+    """inf - inf, where the walk adds: at a leaf, at an op, in `.grad`."""
+    x = leaf(0.0)
+    with tk.detect_anomaly():
+        y = np.sqrt(x) - np.sqrt(x * 1.0)
+        with pytest.raises(AnomalyError, match=r"an input of (sqrt|multiply), recorded at .*graph"):
+            tk.autograd.grad(y.sum(), x)
+        z = x * 1.0
+        with pytest.raises(AnomalyError, match=r"the output of multiply, recorded at .*_graph"):
+            (np.sqrt(z) - np.sqrt(z)).sum().backward()
+        assert x.grad is None
+        x.sum().backward(np.array(np.inf))
+        with pytest.raises(AnomalyError, match=r"`\.grad` and the new gradient"):
+            x.sum().backward(np.array(-np.inf))
+        assert grad_of(x).tolist() == [np.inf]
+
+
+def test_anomaly_mode_looks_at_unbroadcasting_and_index_adjoints() -> None:
+    x, signs = leaf(0.0), np.array([np.inf, -np.inf])
+    with tk.detect_anomaly():
+        with pytest.raises(AnomalyError, match=r"backward of add, .* input 0, float64\(1,\)"):
+            (x + np.zeros(2)).backward(signs)
+        for key in (np.array([0, 0]), [0, 0]):
+            with pytest.raises(AnomalyError, match=r"backward of (getitem|take).*_graph"):
+                x[key].backward(signs)
+        with pytest.raises(AnomalyError, match=r"backward of take_along_axis.*_graph"):
+            np.take_along_axis(x, np.array([0, 0]), 0).backward(signs)
+        y = x[0:1] * 1.0
+        with pytest.raises(AnomalyError, match=r"an input of getitem"):
+            (np.sqrt(x[:1]) - np.sqrt(x[0:])).backward()
+        assert y.requires_grad
+
+
+def test_anomaly_mode_passes_over_a_nan_that_a_rule_selects_away() -> None:
+    """inf - inf in the rule of logaddexp, whose result is (1, 0)."""
+    with tk.detect_anomaly():
+        assert tk.hessian(lambda p: np.logaddexp(p[0], p[1]))(np.array([np.inf] * 2)).tolist() == [
+            [0.0, 0.0],
+            [0.0, 0.0],
+        ]
+
+
+def test_ops_of_rules_have_a_line_of_the_users() -> None:
+    """NumPy's `errstate` decorates rules: its file is passed over."""
+    x = leaf(2.0)
+    (g,) = tk.autograd.grad(np.exp(x) * x, x, np.ones(1), create_graph=True)
+    nodes = topological_order([g])
+    assert len(nodes) > 3
+    assert all("test_traps_graph.py" in source_line_of(node) for node in nodes)
+
+
 # ------------------------------------------------------------------ second backward
 
 
@@ -555,6 +638,81 @@ def test_second_backward_names_the_freed_op_and_the_fix() -> None:
     with pytest.raises(RuntimeError, match=r"through exp.*retain_graph=True"):
         (y * 2).sum().backward()
     assert grad_of(x).tolist() == [np.exp(2.0)]
+
+
+def test_a_freed_graph_that_the_input_does_not_need_is_no_error() -> None:
+    """PyTorch's answer; also where the input is older, or was in the same backward."""
+    w, x, v = leaf(2.0), leaf(3.0), leaf(5.0)
+    h = w * w
+    (h * x).sum().backward()
+    later = leaf(7.0)
+    product = (h * x * v * later).sum()
+    for asked, expected in ((later, 60.0), (v, 84.0), (x, 140.0)):
+        (g,) = tk.autograd.grad(product, asked, retain_graph=True)
+        assert g.tolist() == [expected]
+    (g,) = tk.autograd.grad((h * x).sum(), h)
+    assert g.tolist() == [3.0]
+    used_before = x * x
+    other = w * w
+    (used_before * other).sum().backward()
+    (g,) = tk.autograd.grad((x * other).sum(), x)
+    assert g.tolist() == [4.0]
+    assert float(tk.grad(lambda x: (x * h).sum())(Tensor([3.0])).item()) == 4.0
+    assert tk.checkpoint(lambda x: x * h, later).requires_grad
+
+
+@pytest.mark.parametrize("walk", ["backward", "grad", "grad of another"])
+def test_a_freed_graph_that_the_input_needs_is_an_error(walk: str) -> None:
+    w, x = leaf(2.0), leaf(3.0)
+    u = x * x
+    h = w * u
+    if walk == "backward":
+        h.sum().backward()
+    else:
+        tk.autograd.grad(h.sum(), w)
+    asked = {"backward": w, "grad": x, "grad of another": u}[walk]
+    for options in ({}, {"allow_unused": True}, {"materialize_grads": True}):
+        with pytest.raises(RuntimeError, match=r"through multiply.*retain_graph=True"):
+            tk.autograd.grad((h * 2).sum(), asked, **options)
+    with pytest.raises(RuntimeError, match="retain_graph=True"):
+        (h * x).sum().backward()
+
+
+def test_a_freed_graph_is_an_error_after_a_backward_that_failed() -> None:
+    """What was freed before the error might lead to any leaf."""
+    stop = op(lambda x: x * 1, lambda g, y, x: g.nothing, name="stop")
+    w, x = leaf(2.0), leaf(3.0)
+    h = stop(w) * 2
+    with pytest.raises(AttributeError):
+        h.sum().backward()
+    with pytest.raises(RuntimeError, match="retain_graph=True"):
+        tk.autograd.grad((h * x).sum(), x)
+
+
+def test_a_freed_graph_is_known_through_several_backwards() -> None:
+    """The second walk meets what the first freed, and stops there; its own nodes remember."""
+    w, x, v = leaf(2.0), leaf(3.0), leaf(5.0)
+    h = w[:1] * w
+    h.sum().backward()
+    k = h * x
+    tk.autograd.grad(k.sum(), x)
+    (g,) = tk.autograd.grad((k * v).sum(), v)
+    assert g.tolist() == [12.0]
+    for asked in (w, x, h):
+        with pytest.raises(RuntimeError, match="retain_graph=True"):
+            tk.autograd.grad((k * v).sum(), asked)
+
+
+def test_a_freed_graph_keeps_no_leaf_alive() -> None:
+    x = leaf(2.0)
+    gone = weakref.ref(x)
+    y = x * x
+    y.sum().backward()
+    del x
+    assert gone() is None
+    z = leaf(3.0)
+    (g,) = tk.autograd.grad((y * z).sum(), z)
+    assert g.tolist() == [4.0]
 
 
 def test_create_graph_retains() -> None:

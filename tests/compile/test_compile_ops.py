@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
@@ -33,23 +33,49 @@ def groups_and_dtypes(groups: list[list[str]]) -> list[Any]:
     ]
 
 
-def results_of(names: list[str], dtype: Any, arrays: list[Any]) -> dict[str, Any]:
+class Case(NamedTuple):
+    """A sample without its arrays, which the compiled function takes as arguments."""
+
+    title: str
+    op: Any
+    inputs: list[Any]
+    params: dict[str, Any]
+    wanted: list[int]
+
+
+ARRAY = "an array"
+
+
+def cases_of(names: list[str], dtype: Any) -> list[Case]:
+    """The samples of these ops."""
+    return [
+        Case(
+            f"{name} {i}",
+            OPS[name],
+            [ARRAY if isinstance(x, np.ndarray) else x for x in case.inputs],
+            params_in(case, dtype),
+            differentiable(name, cast(case, dtype)),
+        )
+        for name in names
+        for i, case in enumerate(SAMPLES[name])
+    ]
+
+
+def results_of(cases: list[Case], dtype: Any, arrays: list[Any]) -> dict[str, Any]:
     """Value and gradients of every sample of the ops, the samples' arrays in order in `arrays`."""
     given = iter(arrays)
     results: dict[str, Any] = {}
-    for name in names:
-        for i, case in enumerate(SAMPLES[name]):
-            inputs = [next(given) if isinstance(x, np.ndarray) else x for x in case.inputs]
-            wanted = differentiable(name, cast(case, dtype))
-            for j in wanted:
-                inputs[j] = inputs[j].detach().requires_grad_()
-            y = OPS[name](*inputs, **params_in(case, dtype))
-            results[f"{name} {i}"] = y.detach()
-            if y.requires_grad:
-                leaves = [inputs[j] for j in wanted]
-                g = tk.ones_like(y) * np.linspace(0.5, 1.5, y.size, dtype=dtype).reshape(y.shape)
-                found = tk.autograd.grad(y, leaves, g, materialize_grads=True)
-                results |= {f"{name} {i} d{j}": x for j, x in zip(wanted, found, strict=True)}
+    for case in cases:
+        inputs = [next(given) if x is ARRAY else x for x in case.inputs]
+        for j in case.wanted:
+            inputs[j] = inputs[j].detach().requires_grad_()
+        y = case.op(*inputs, **case.params)
+        results[case.title] = y.detach()
+        if y.requires_grad:
+            leaves = [inputs[j] for j in case.wanted]
+            g = tk.ones_like(y) * np.linspace(0.5, 1.5, y.size, dtype=dtype).reshape(y.shape)
+            found = tk.autograd.grad(y, leaves, g, materialize_grads=True)
+            results |= {f"{case.title} d{j}": x for j, x in zip(case.wanted, found, strict=True)}
     return results
 
 
@@ -66,9 +92,10 @@ def tensors_of(names: list[str], dtype: Any) -> list[Tensor]:
 
 @pytest.mark.parametrize(("names", "dtype"), groups_and_dtypes(GROUPS))
 def test_compiled_ops_give_what_eager_ones_do(names: list[str], dtype: str, backend: str) -> None:
-    arrays = tensors_of(names, np.dtype(dtype).type)
+    kind = np.dtype(dtype).type
+    arrays, cases = tensors_of(names, kind), cases_of(names, kind)
     compare(
-        lambda *given: results_of(names, np.dtype(dtype).type, list(given)),
+        lambda *given: results_of(cases, kind, list(given)),
         *arrays,
         scales=[1] * 4,
         rtol=TOLERANCE[dtype],

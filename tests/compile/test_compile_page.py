@@ -6,6 +6,7 @@ import random
 import re
 import sys
 from collections.abc import Callable, Iterator
+from contextvars import ContextVar
 from itertools import repeat
 from pathlib import Path
 from typing import Any
@@ -89,7 +90,9 @@ W = Tensor(np.ones(3, np.float32), requires_grad=True)
 COUNT = 0
 RATES = [0.0]
 ENDLESS = repeat(2.0)
-CLOCK = iter(range(10**6))
+VARIABLE = ContextVar("VARIABLE", default=2.0)
+NAMES = ["ndim"]
+LARGE = np.ones(1000)
 
 
 def counting(x: Tensor) -> Tensor:
@@ -134,6 +137,9 @@ ROWS: dict[str, tuple[Callable[..., Any], Callable[[int], Any]]] = {
     "it writes to an argument": (write_to_argument, lambda i: Tensor(X.data.copy())),
     "an argument requires grad": (lambda x: x * 2, lambda i: W),
     "returns a Tensor with its history": (lambda x: x * W, lambda i: X),
+    "which is not watched for changes": (lambda x: x * VARIABLE.get(), lambda i: X),
+    "with a computed name": (lambda x: x * getattr(X, NAMES[0]), lambda i: X),
+    "outside Tensors": (lambda x: x * float(LARGE.sum()), lambda i: X),
     "which a replay would not do": (counting, lambda i: X),
     "draws random numbers that are not Tensors": (draw_by_random, lambda i: X),
     "an iterator": (lambda x: x * next(ENDLESS), lambda i: X),

@@ -360,6 +360,8 @@ def test_what_is_drawn_in_a_step_is_drawn_anew() -> None:
         lambda x: x + tk.randint(0, 9, (4,)),
         lambda x: x * tk.bernoulli(p),
         lambda x: x * tk.bernoulli(x / 5),
+        lambda x: x + tk.multinomial(x, 4),
+        lambda x: x + tk.multinomial(p, 4, replacement=True),
         lambda x: x + tk.rand(4, generator=own),
         lambda x: F.dropout(x, 0.5, generator=own),
     ]
@@ -380,6 +382,10 @@ def test_a_bad_probability_is_refused_at_each_call() -> None:
     settled(compiled, Tensor([0.5]))
     with pytest.raises(ValueError, match="outside"):
         compiled(Tensor([1.5]))
+    compiled = compile(lambda p: tk.multinomial(p, 1))
+    settled(compiled, Tensor([0.5]))
+    with pytest.raises(ValueError, match="expected finite weights of at least 0"):
+        compiled(Tensor([-1.5]))
 
 
 def test_a_seed_set_inside_is_set_at_each_call() -> None:
@@ -836,7 +842,10 @@ def test_functions_of_numpy_that_look_at_elements_are_not_frozen() -> None:
         lambda x: F.one_hot(x.astype(np.int64)).sum() + 0,
         lambda x: np.where(x > 1, x, -x),
         lambda x: tk.take_along_axis(x, (x * 0).astype(np.int64), 0),
-        lambda x: tk.max(x, 0, return_indices=True),
+        lambda x: tk.max(x, 0),
+        lambda x: x.min(0, keepdim=True),
+        lambda x: x.median() * x + x.median(axis=0),
+        lambda x: (x.median(0), x.mode(0), x.kthvalue(2), x.cummax(0), x.cummin(axis=0)),
         lambda x: F.max_pool1d(x.reshape(1, 1, -1), 2, return_indices=True),
     ):
         compiled = compile(f)

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import os
+import subprocess
+import sys
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -66,3 +70,29 @@ def test_the_licence_is_beside_the_files() -> None:
     for needed in ("Alpaydin", "Kaynak", "UCI Machine Learning\n> Repository", "CC BY 4.0"):
         assert needed in text
     assert sum(path.stat().st_size for path in FILES.iterdir()) < 60_000
+
+
+def test_from_a_package_in_a_zip_file(tmp_path: Path) -> None:
+    """The digits, and the headers of C that a compiled step includes."""
+    package = Path(tinygrad_kr.__file__).parent
+    archive = tmp_path / "package.zip"
+    with zipfile.ZipFile(archive, "w") as file:
+        for path in package.rglob("*"):
+            if path.is_file() and path.parent.name != "__pycache__":
+                file.write(path, Path("tinygrad_kr", path.relative_to(package)))
+    program = (
+        "import tinygrad_kr, tinygrad_kr.data as data; from tinygrad_kr.native import build\n"
+        "images, labels = data.digits('test')\n"
+        "text = build.included('#include \"threads.h\"\\n')['threads.h']\n"
+        "print(tinygrad_kr.__file__, images.shape, labels.sum(), 'tk_parallel_for' in text)"
+    )
+    ran = subprocess.run(
+        [sys.executable, "-W", "error", "-c", program],
+        env={**os.environ, "PYTHONPATH": str(archive)},
+        cwd=tmp_path,
+        capture_output=True,
+        encoding="utf-8",
+    )
+    assert ran.stderr == ""
+    inside = archive / "tinygrad_kr" / "__init__.py"
+    assert ran.stdout.strip() == f"{inside} (360, 8, 8) {digits('test')[1].sum()} True"

@@ -7,14 +7,18 @@ import gzip
 import hashlib
 import io
 import socket
+import socketserver
 import sys
+import threading
+import time
 import tracemalloc
 import types
 import urllib.error
 import urllib.request
 import urllib.response
 from collections.abc import Callable
-from http.client import IncompleteRead
+from contextlib import suppress
+from http.client import HTTPConnection, IncompleteRead
 from pathlib import Path
 from typing import Any
 
@@ -290,3 +294,77 @@ def test_with_tqdm_the_progress_is_its_bar(
     assert bar.options["desc"] == "numbers.gz"
     assert bar.closed
     assert capsys.readouterr().err == ""
+
+
+# ------------------------------------------------------------------ time
+
+
+class Dripping(Breaking):
+    """A body that comes a byte at a time."""
+
+    def __init__(self, pause: float) -> None:
+        self.pause, self.left = pause, list(PACKED)
+
+    def read(self, count: int, /) -> bytes:
+        time.sleep(self.pause)
+        return bytes([self.left.pop(0)]) if self.left else b""
+
+
+def test_a_mirror_that_drips_is_left(tmp_path: Path) -> None:
+    web = Web(first=Dripping(0.01), second=PACKED)
+    start = time.monotonic()
+    path = fetch(FILE, MIRRORS, tmp_path, web, seconds=0.1)
+    assert path.read_bytes() == PACKED
+    assert time.monotonic() - start < 0.01 * len(PACKED)
+    assert list(tmp_path.iterdir()) == [path]
+    assert web.asked == [FIRST, SECOND]
+
+
+def test_a_mirror_that_never_answers_is_left(tmp_path: Path) -> None:
+    wake = threading.Event()
+
+    def silent(url: str) -> Response:
+        wake.wait(20)
+        raise OSError("woken")
+
+    with pytest.raises(DownloadError) as caught:
+        fetch(FILE, MIRRORS, tmp_path, silent, seconds=0.05)
+    wake.set()
+    assert caught.value.answers == tuple(
+        f"{url}: expected the whole file within 0.05 s, got less" for url in (FIRST, SECOND)
+    )
+    assert not list(tmp_path.iterdir())
+
+
+class DrippingServer(socketserver.BaseRequestHandler):
+    """Sends the status line, then a byte of a header every 5 ms."""
+
+    def handle(self) -> None:
+        with suppress(OSError):
+            self.request.recv(1000)
+            self.request.sendall(b"HTTP/1.1 200 OK\r\nX-Slow: ")
+            while True:
+                self.request.sendall(b"x")
+                time.sleep(0.005)
+
+
+def test_a_server_that_drips_its_headers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.undo()  # a server on this computer
+    monkeypatch.setitem(sys.modules, "tqdm", None)
+    with socketserver.ThreadingTCPServer(("127.0.0.1", 0), DrippingServer) as server:
+        server.daemon_threads = True
+        threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
+        host, port = server.server_address[:2]
+        connections = []
+
+        def open_http(url: str) -> Response:
+            connection = HTTPConnection(str(host), int(port), timeout=30)
+            connections.append(connection)
+            connection.request("GET", "/")
+            return connection.getresponse()
+
+        with pytest.raises(DownloadError, match=r"within 0\.3 s"):
+            fetch(FILE, MIRRORS[:1], tmp_path, open_http, seconds=0.3)
+        server.shutdown()
+        connections[0].close()
+    assert not list(tmp_path.iterdir())

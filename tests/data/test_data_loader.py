@@ -7,7 +7,8 @@ import json
 import tracemalloc
 import weakref
 from collections.abc import Iterator, Sequence
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -15,11 +16,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tinygrad_kr import Tensor
+from tinygrad_kr import Tensor, no_grad
 from tinygrad_kr.data import (
     DataLoader,
     Dataset,
     Subset,
+    Table,
     TensorDataset,
     default_collate,
     random_split,
@@ -54,6 +56,21 @@ def default_kept() -> Iterator[None]:
     state = default_generator().bit_generator.state
     yield
     default_generator().bit_generator.state = state
+
+
+class Point(NamedTuple):
+    x: Any
+    y: Any
+
+
+@dataclass(frozen=True)
+class Measured:
+    value: Any
+    unit: Any
+    more: tuple[Any, ...] = ()
+
+    def __post_init__(self) -> None:
+        assert not isinstance(self.value, Tensor)
 
 
 class Squares:
@@ -574,9 +591,132 @@ def test_the_structure_of_a_sample_is_the_structure_of_the_batch() -> None:
     ("samples", "problem"),
     [
         ([np.zeros(3), np.zeros(4)], r"samples of one shape, got \(3,\), \(4,\)"),
-        ([(1, 2), (1,)], "samples of one length, got several"),
+        ([(1, 2), (1,)], r"samples of one length, got 2 and 1\. Pass a collate_fn"),
+        ([{"a": [1, (np.ones(2),)]}, {"a": [1, (0,)]}], r"\(2,\) in sample\['a'\]\[1\]\[0\]\."),
+        ([{"a": 1, "b": 2}, {"a": 1}], r"one set of keys, got \['a', 'b'\] and \['a'\]\."),
+        ([{"a": 1}, {"b": 1}], r"one set of keys, got \['a'\] and \['b'\]\."),
+        ([Point(1, np.ones(2)), Point(1, np.ones(3))], r"\(2,\), \(3,\) in sample\.y\."),
     ],
 )
 def test_samples_that_make_no_batch_say_why(samples: list[Any], problem: str) -> None:
     with pytest.raises(ValueError, match=problem):
         default_collate(samples)
+
+
+@pytest.mark.parametrize(
+    ("samples", "problem"),
+    [
+        ([None, None], r"of one kind, got NoneType\. Pass a collate_fn"),
+        ([(1.0, {"name": None})] * 2, r"got NoneType in sample\[1\]\['name'\]\."),
+        ([Point(1, "a"), Point(1, 2.0)], r"got float, str in sample\.y\."),
+        ([Measured(1, None), Measured(1, 2)], r"got NoneType, int in sample\.unit\."),
+        ([Measured(1, object()), Measured(1, object())], r"got object in sample\.unit\."),
+        ([{"a": [1]}, {"a": 1}], r"got int, list in sample\['a'\]\."),
+        ([Point(1, 2), (1, 2)], r"got Point, tuple\. Pass"),
+        ([{1, 2}, {3}], r"got set\. Pass"),
+        ([], r"got no samples\. Pass"),
+    ],
+)
+def test_samples_that_nobody_can_stack_name_the_field(samples: list[Any], problem: str) -> None:
+    with pytest.raises(TypeError, match=rf"default_collate: expected .*{problem}"):
+        default_collate(samples)
+
+
+@pytest.mark.parametrize("value", [np.array(["a"]), np.array([None]), np.array([1j])])
+def test_arrays_of_no_numbers_name_the_field(value: Any) -> None:
+    problem = r"default_collate: sample\['x'\]\[1\]: Tensor: expected real numbers, got "
+    with pytest.raises(TypeError, match=problem):
+        default_collate([{"x": (1.0, value)}] * 2)
+
+
+@pytest.mark.parametrize(
+    ("samples", "batch"),
+    [
+        (["a.png", "b.png"], ["a.png", "b.png"]),
+        ([b"1", b"2"], [b"1", b"2"]),
+        ([np.str_("x"), "y"], ["x", "y"]),
+        ([{"x": 1.0, "name": "a"}] * 2, {"x": [1.0, 1.0], "name": ["a", "a"]}),
+        ([(1, "a"), (2, "b")], ([1, 2], ["a", "b"])),
+        ([[], []], ()),
+        ([{}, {}], {}),
+        ([1, 2.5], [1.0, 2.5]),
+        ([1, np.float64(2)], [1.0, 2.0]),
+        ([np.zeros(2), Tensor([1.0, 2.0])], [[0.0, 0.0], [1.0, 2.0]]),
+    ],
+)
+def test_text_and_mixed_numbers(samples: list[Any], batch: Any) -> None:
+    def plain(value: Any) -> Any:
+        if isinstance(value, dict):
+            return {key: plain(item) for key, item in value.items()}
+        if isinstance(value, tuple):
+            return tuple(map(plain, value))
+        return value.data.tolist() if isinstance(value, Tensor) else value
+
+    assert plain(default_collate(samples)) == batch
+    (loaded,) = DataLoader(samples, len(samples))
+    assert plain(loaded) == batch
+
+
+def test_named_tuples_and_dataclasses_keep_their_type() -> None:
+    point = next(iter(DataLoader([Point(1.0, 2), Point(3.0, 4)], 2)))
+    assert type(point) is Point
+    assert (point.x.data.tolist(), point.y.data.tolist()) == ([1.0, 3.0], [2, 4])
+    samples = [Measured(1.0, "m", (1, Point(2, 3))), Measured(2.0, "s", (4, Point(5, 6)))]
+    batch = next(iter(DataLoader(samples, 2)))
+    assert type(batch) is Measured
+    assert batch.value.data.tolist() == [1, 2]
+    assert batch.unit == ["m", "s"]
+    assert batch.more[1].y.data.tolist() == [3, 6]
+    assert (samples[0].value, samples[0].unit) == (1.0, "m")
+
+
+def test_gradients_flow_to_the_samples() -> None:
+    x = Tensor([1.0, 2.0], requires_grad=True)
+    batch = default_collate([(x * 2, 1), (Tensor([5.0, 6.0]), 2), (x, 3)])[0]
+    assert batch.requires_grad
+    (batch * Tensor([[1.0], [10.0], [100.0]])).sum().backward()
+    assert x.grad is not None
+    assert x.grad.data.tolist() == [102, 102]
+    with no_grad():
+        assert not default_collate([x, x]).requires_grad
+
+
+def test_gradients_flow_to_a_tensor_that_is_the_data_set() -> None:
+    x = Tensor([[1.0], [2.0], [3.0]], requires_grad=True)
+    for dataset in (x, Subset(x, [0, 2])):
+        x.grad = None
+        next(iter(DataLoader(dataset, 2))).sum().backward()
+        assert x.grad is not None
+        assert x.grad.data.sum() == 2
+
+
+# ------------------------------------------------------------------------------ slices, tables
+
+
+def test_a_subset_is_sliced_as_its_data_set_is() -> None:
+    subset = Subset((IMAGES, LABELS), [9, 8, 7, 6, 5])
+    images, labels = subset[1:4]
+    assert labels.data.tolist() == [8, 7, 6]
+    np.testing.assert_array_equal(images.data, IMAGES[[8, 7, 6]], strict=True)
+    assert subset[[0, -1]][1].data.tolist() == [9, 5]
+    assert subset[np.arange(5) > 3][1].data.tolist() == [5]
+    assert Subset(subset, [4, 3, 2])[::2][1].data.tolist() == [5, 7]
+    assert Subset([10, 20, 30], [2, 0])[:] == [30, 10]
+    assert [label for _, label in Subset(Squares(), [3, 1])[-1:]] == [1]
+    np.testing.assert_array_equal(Subset(IMAGES, [3, 1])[0:2], IMAGES[[3, 1]])
+    assert Subset(Tensor(LABELS), [3, 1])[0:2].data.tolist() == [3, 1]
+    assert subset[2:2][1].shape == (0,)
+    assert len(Subset(Squares(), [3, 1])[5:]) == 0
+
+
+def test_a_table_is_a_data_set_of_its_rows() -> None:
+    table = Table(np.arange(20, dtype=np.float32).reshape(10, 2), ("x", "y"))
+    batches = list(DataLoader(table, 4))
+    assert [batch.shape for batch in batches] == [(4, 2), (4, 2), (2, 2)]
+    np.testing.assert_array_equal(batches[1].data, table.values[4:8], strict=True)
+    train, test = random_split(table, [8, 2], seeded())
+    rows = np.concatenate([train[:].data, test[:].data])
+    np.testing.assert_array_equal(rows[rows[:, 0].argsort()], table.values)
+    assert Subset(table, [3])[0].data.tolist() == [6, 7]
+    values, names = table
+    assert values is table.values and names == ("x", "y")

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import gzip
 import os
 import pickle
+import time
+import tracemalloc
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -155,6 +158,231 @@ def test_errors_name_line_and_column(
     assert (error.line, error.column) == (line, column)
     assert problem in error.problem
     assert ("column" in str(error).partition("expected")[0]) == (column is not None)
+
+
+@pytest.mark.parametrize(
+    ("text", "delimiter"),
+    [
+        ("a;b\n1;2\n3;4\n", ";"),
+        ("1\t2\n3\t4\n", "\t"),
+        ("1 2\n3 4\n", " "),
+        ("1|2\n3|4\n", "|"),
+        ("1;2\n", ";"),
+        ("1,5;2,5\n3,5;4,5\n", ";"),
+    ],
+)
+def test_the_delimiter_that_fits_is_named(tmp_path: Path, text: str, delimiter: str) -> None:
+    path = save(tmp_path, text)
+    assert error_of(path).problem.endswith(f". Pass delimiter={delimiter!r}")
+    if "," not in text:
+        assert read_csv(path, delimiter=delimiter).values.shape[1] == 2
+
+
+@pytest.mark.parametrize("text", ["a b,c\n12 kg,1\n", "a\n1;x\n", "x;y\n"])
+def test_no_delimiter_is_named_that_does_not_fit(tmp_path: Path, text: str) -> None:
+    assert "delimiter" not in error_of(save(tmp_path, text)).problem
+
+
+@pytest.mark.parametrize(
+    ("content", "encoding", "advice"),
+    [
+        ("키,몸무게\n170,60\n".encode(), "cp949", "Pass encoding='utf-8'"),
+        ("키,몸무게\n170,60\n".encode("cp949"), "utf-8", "encoding='cp949' for Korean Excel"),
+        ("키,b\n1,2\n".encode("latin-1", "replace") + b"\xff", "utf-8", "Pass encoding="),
+        (gzip.compress(b"1,2\n", mtime=0), "utf-8-sig", "got gzip. Decompress it first"),
+        (b"PK\x03\x04\xff\xff", "utf-8-sig", "got a zip file. Save a workbook as CSV first"),
+        ("a,b\n1,2\n".encode("utf-16"), "utf-8-sig", "got UTF-16. Pass encoding='utf-16'"),
+        ("1,2\n".encode("utf-16-le"), "utf-8", "Pass encoding='utf-16-le' or 'utf-16-be'"),
+        (b"1,2\n", "utf-16", "expected utf-16 text"),
+    ],
+)
+def test_the_encoding_that_fits_is_named(
+    tmp_path: Path, content: bytes, encoding: str, advice: str
+) -> None:
+    problem = error_of(save(tmp_path, content), encoding=encoding).problem
+    assert advice in problem
+    assert encoding == "utf-8" or "cp949' for Korean" not in problem
+
+
+@pytest.mark.parametrize(
+    ("text", "names"),
+    [
+        ('"speed\n# of laps",b\n1,2\n', ("speed\n# of laps", "b")),
+        ('"speed\n\n  of laps",b\n1,2\n', ("speed\n\n  of laps", "b")),
+        ('# note\n"a, # b",c\n# "note\n1,2\n#\n', ("a, # b", "c")),
+    ],
+)
+def test_comments_and_blank_lines_in_quotes(
+    tmp_path: Path, text: str, names: tuple[str, ...]
+) -> None:
+    table = read_csv(save(tmp_path, text))
+    assert table.names == names
+    np.testing.assert_array_equal(table.values, [[1, 2]])
+
+
+def test_quoted_rows_go_over_lines(tmp_path: Path) -> None:
+    path = save(tmp_path, 'a,b\n1,"\n2"\n3,x\n')
+    assert (error_of(path).line, error_of(path).column) == (4, 2)
+
+
+PEOPLE = "name,age,height\nMina,31,NA\nJoon,,1.75\n"
+
+
+@pytest.mark.parametrize(
+    ("options", "names", "values"),
+    [
+        ({"usecols": [1]}, ("age",), [[31], [np.nan]]),
+        ({"usecols": ["height", "age"]}, ("height", "age"), [[np.nan, 31], [1.75, np.nan]]),
+        ({"usecols": [-1, 1]}, ("height", "age"), [[np.nan, 31], [1.75, np.nan]]),
+        (
+            {"converters": {"name": len}},
+            ("name", "age", "height"),
+            [[4, 31, np.nan], [4, np.nan, 1.75]],
+        ),
+        (
+            {"converters": {0: lambda text: text == "Joon"}, "usecols": (0, "height")},
+            ("name", "height"),
+            [[0, np.nan], [1, 1.75]],
+        ),
+    ],
+)
+def test_columns_converters_and_missing_values(
+    tmp_path: Path, options: dict[str, Any], names: tuple[str, ...], values: Any
+) -> None:
+    table = read_csv(save(tmp_path, PEOPLE), missing=("", "NA"), **options)
+    assert table.names == names
+    np.testing.assert_array_equal(table.values, np.array(values, np.float32), strict=True)
+
+
+def test_options_without_a_header(tmp_path: Path) -> None:
+    path = save(tmp_path, "red,1,-\nblue,-,4\n")
+    table = read_csv(path, converters={0: {"red": 5, "blue": 6}.__getitem__}, missing="-")
+    np.testing.assert_array_equal(table.values, [[5, 1, np.nan], [6, np.nan, 4]])
+    assert table.names == ()
+    decimal = save(tmp_path, "1,5;2,5\n3,5;4\n")
+    converters = dict.fromkeys((0, 1), lambda text: float(text.replace(",", ".")))
+    values = read_csv(decimal, delimiter=";", header=False, converters=converters).values
+    np.testing.assert_array_equal(values, [[1.5, 2.5], [3.5, 4]])
+
+
+@pytest.mark.parametrize(
+    ("options", "problem"),
+    [
+        ({"missing": "NA"}, "line 2, column 1: expected a number, got 'Mina'"),
+        ({"missing": "NA", "usecols": [1]}, "line 3, column 2: expected a number, got ''"),
+        (
+            {"converters": {"name": int}},
+            "line 2, column 1: converter: ValueError: invalid literal .*, got 'Mina'",
+        ),
+        (
+            {"converters": {"name": lambda text: None}},
+            "line 2, column 1: converter: TypeError: .*, got 'Mina'",
+        ),
+    ],
+)
+def test_errors_of_fields_with_options(tmp_path: Path, options: Any, problem: str) -> None:
+    with pytest.raises(TableError, match=problem):
+        read_csv(save(tmp_path, PEOPLE), **options)
+
+
+@pytest.mark.parametrize(
+    ("options", "problem"),
+    [
+        ({"usecols": [3]}, r"expected one of 3 columns \('name', 'age', 'height'\), got 3\."),
+        ({"usecols": [-4]}, r"got -4\."),
+        ({"usecols": ["weight"]}, r"got 'weight'\."),
+        ({"converters": {"weight": float}}, r"got 'weight'\."),
+        ({"delimiter": ", "}, r"expected one character as delimiter, got ', '\."),
+        ({"delimiter": ""}, r"expected one character as delimiter, got ''\."),
+        ({"delimiter": "\n"}, r"expected one character as delimiter, got '\\n'\."),
+    ],
+)
+def test_options_that_do_not_fit(tmp_path: Path, options: Any, problem: str) -> None:
+    with pytest.raises(ValueError, match=rf"^read_csv: .*{problem}"):
+        read_csv(save(tmp_path, PEOPLE), **options)
+
+
+def test_a_row_of_another_length_is_found_also_with_columns(tmp_path: Path) -> None:
+    error = error_of(save(tmp_path, "1,2,3\n4,5\n"), usecols=[0])
+    assert (error.line, error.problem) == (2, "expected 3 columns, as in line 1, got 2")
+
+
+ROWS = 20_000
+TEXTS: dict[str, str] = {
+    "plain": "".join(f"1.5,{i},{i},{i}\n" for i in range(ROWS)),
+    "NaN": "".join(f"nan,{i},{i},{i}\n" for i in range(ROWS)),
+    "names": "a,b\n" + "".join(f"{i},{i / 7}\n" for i in range(ROWS)),
+    "one column": "0\n" * ROWS * 4,
+    "wide": (",".join(["0.25"] * 4000) + "\n") * 100,
+}
+
+
+@pytest.mark.parametrize("text", TEXTS.values(), ids=TEXTS)
+def test_it_is_as_fast_as_numpys_reader(tmp_path: Path, text: str) -> None:
+    path = save(tmp_path, text)
+    skipped = int(text.startswith("a"))
+
+    def seconds(read: Any) -> float:
+        start = time.process_time()
+        read()
+        return time.process_time() - start
+
+    def theirs() -> Any:
+        return np.loadtxt(path, np.float32, delimiter=",", skiprows=skipped, ndmin=2)
+
+    np.testing.assert_array_equal(read_csv(path).values, theirs(), strict=True)
+    times = [(seconds(lambda: read_csv(path)), seconds(theirs)) for _ in range(9)]
+    ours, numpys = (min(column) for column in zip(*times, strict=True))
+    assert ours <= 1.5 * numpys
+
+
+COUNT = 1_000_000
+HOSTILE: dict[str, tuple[str, str]] = {
+    "a row of commas": ("," * 4 * COUNT, "line 1: expected at most 1,048,576 columns, got 4,000,"),
+    "a second row of commas": ("1,2\n" + "," * 4 * COUNT, "line 2: expected 2 columns"),
+    "a second row of numbers": ("1,2\n" + "1," * 2 * COUNT, "line 2: expected 2 columns"),
+    "a quote without end": ('1,2\n"' + "," * 4 * COUNT, "line 2: field larger than field limit"),
+    "a field without end": ("1" * 4 * COUNT, "line 1: field larger than field limit"),
+    "blanks": (" " * 4 * COUNT, "expected rows of numbers, got none"),
+    "a comment": ("#" * 4 * COUNT, "expected rows of numbers, got none"),
+}
+
+
+@pytest.mark.parametrize(("text", "problem"), HOSTILE.values(), ids=HOSTILE)
+def test_a_hostile_file_takes_little_memory(tmp_path: Path, text: str, problem: str) -> None:
+    path = save(tmp_path, text)
+    tracemalloc.start()
+    with pytest.raises(TableError, match=problem):
+        read_csv(path)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 3 * len(text) + COUNT
+
+
+def test_a_pipe_is_read_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = save(tmp_path, "a,b\n1,2\n3,4\n")
+    monkeypatch.setattr(os.path, "isfile", lambda name: False)
+    monkeypatch.setattr(np, "loadtxt", None)  # which would open it again
+    np.testing.assert_array_equal(read_csv(path).values, [[1, 2], [3, 4]])
+
+
+@given(text=st.text('01.,-+eEnaif_ \t\r\n"#x\u0661\xa0', max_size=24))
+@example(text="1,2\r3,4")
+@example(text="\u0661,2\n")
+@example(text="0x10\n")
+@example(text="1\n \n2\n\t")
+def test_numpys_reader_gives_what_the_rows_give(folder: Path, text: str) -> None:
+    """The same table or the same error as row by row."""
+
+    def result(**options: Any) -> Any:
+        try:
+            values, names = read_csv(path, **options)
+        except TableError as error:
+            return str(error)
+        return values.tobytes(), values.shape, names
+
+    path = save(folder, text)
+    assert result() == result(missing="no such text")
 
 
 def test_header_false_makes_names_an_error_and_header_true_takes_numbers(tmp_path: Path) -> None:

@@ -194,6 +194,20 @@ CASES: list[tuple[str, Callable[..., Any], tuple[ndarray, ...]]] = [
     ),
     ("layer_norm", lambda x, w, b: F.layer_norm(x, 4, w, b), (draw(3, 4), draw(4), draw(4))),
     ("layer_norm", lambda x: F.layer_norm(x, (2, 3), eps=0.1), (draw(2, 2, 3),)),
+    *(
+        ("interpolate", partial(F.interpolate, **options), (draw(1, 2, *sizes),))
+        for sizes, options in (
+            ((5,), {"size": 7}),
+            ((3, 4), {"scale_factor": 1.7, "mode": "nearest-exact"}),
+            ((5,), {"size": 8, "mode": "linear"}),
+            ((5,), {"size": 3, "mode": "linear", "align_corners": True}),
+            ((3, 4), {"size": (5, 2), "mode": "bilinear"}),
+            ((3, 4), {"scale_factor": (2.5, 1.5), "mode": "bicubic"}),
+            ((3, 4), {"size": 6, "mode": "bicubic", "align_corners": True}),
+            ((2, 3, 2), {"size": (3, 2, 4), "mode": "trilinear"}),
+            ((3, 4), {"size": (2, 3), "mode": "area"}),
+        )
+    ),
     ("group_norm", lambda x, w, b: F.group_norm(x, 2, w, b), (draw(2, 4, 3), draw(4), draw(4))),
 ]
 NAMES = [f"{name}-{number}" for number, (name, *_) in enumerate(CASES)]
@@ -237,6 +251,62 @@ def test_layout_changes_nothing(function: Any, args: tuple[ndarray, ...]) -> Non
 @pytest.mark.parametrize("name", sorted(set(F.__all__) - {"one_hot"}))
 def test_every_function_is_checked(name: str) -> None:
     assert any(case[0] == name for case in CASES)
+
+
+# ------------------------------------------------------------------ interpolation
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        ({"size": 5}, [1, 1, 3, 3, 8]),
+        ({"size": 5, "mode": "nearest-exact"}, [1, 1, 3, 8, 8]),
+        ({"size": 2, "mode": "area"}, [2, 5.5]),
+        ({"size": 6, "mode": "linear"}, [1, 1.5, 2.5, 4.25, 6.75, 8]),
+        ({"size": 5, "mode": "linear", "align_corners": True}, [1, 2, 3, 5.5, 8]),
+        ({"size": 1, "mode": "linear", "align_corners": True}, [1]),
+        ({"scale_factor": 1.5, "mode": "linear"}, [1, 2, 23 / 6, 43 / 6]),
+    ],
+)
+def test_interpolated_values(options: dict[str, Any], expected: list[float]) -> None:
+    y = F.interpolate(Tensor(np.array([[[1.0, 3.0, 8.0]]])), **options)
+    np.testing.assert_allclose(y.data[0, 0], expected, rtol=1e-12)
+
+
+def test_integers_are_interpolated_as_float32() -> None:
+    x = Tensor(np.array([[[1, 2]]]))
+    assert F.interpolate(x, size=3).dtype == np.int64
+    for mode, expected in (("linear", [1.0, 1.5, 2.0]), ("area", [1.0, 1.5, 2.0])):
+        y = F.interpolate(x, size=3, mode=mode)
+        assert y.dtype == np.float32 and y.tolist() == [[expected]]
+
+
+def test_bicubic_is_exact_at_the_elements_and_for_planes() -> None:
+    x = np.arange(9.0)[:, None] + np.arange(9.0)
+    y = F.interpolate(Tensor(x[None, None]), size=17, mode="bicubic", align_corners=True).data[0, 0]
+    np.testing.assert_allclose(y[::2, ::2], x, rtol=1e-12)
+    between = (np.arange(17) / 2)[:, None] + np.arange(17) / 2
+    np.testing.assert_allclose(y[2:-2, 2:-2], between[2:-2, 2:-2], rtol=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"size": 2, "mode": "bilinear"}, "expected a mode"),
+        ({"size": 2, "mode": "cubic"}, "expected a mode"),
+        ({}, "expected size or scale_factor, got None and None"),
+        ({"size": 2, "scale_factor": 2}, "expected size or scale_factor, got 2 and 2"),
+        ({"size": (2, 3)}, "expected 1 sizes or factors"),
+        ({"size": 0}, "expected sizes of at least 1"),
+        ({"scale_factor": 0.1}, "expected sizes of at least 1"),
+        ({"size": 2, "align_corners": False}, "expected align_corners with"),
+        ({"size": 2, "mode": "linear", "antialias": True}, "expected antialias=False"),
+    ],
+)
+def test_interpolate_refuses_what_does_not_fit(options: dict[str, Any], said: str) -> None:
+    with pytest.raises(ValueError, match="interpolate: ") as raised:
+        F.interpolate(tk.ones(1, 1, 4), **options)
+    assert said in str(raised.value)
 
 
 # ------------------------------------------------------------------ activations
@@ -295,9 +365,35 @@ def test_softmax_of_nothing_possible_is_nan_without_a_warning() -> None:
 
 def test_softmax_takes_a_dtype() -> None:
     assert F.softmax(Tensor([1.0, 2.0]), dim=0, dtype=np.float64).dtype == np.float64
-    assert F.softmax(Tensor([1, 2]), dim=0).dtype == np.float32
+    for function in (F.softmax, F.log_softmax, F.softmin, Tensor.softmax, Tensor.log_softmax):
+        given, cast = Tensor(np.array([1, 2], np.uint8)), Tensor([1.0, 2.0])
+        y = function(given, dim=0, dtype=np.float64)
+        assert y.dtype == np.float64
+        np.testing.assert_array_equal(y.data, function(cast, dim=0, dtype=np.float64).data)
     with pytest.raises(TypeError, match=r"softmax: expected a floating dtype, got int64\."):
         F.softmax(Tensor([1.0]), dim=0, dtype=np.int64)
+
+
+@pytest.mark.parametrize("dtype", ["int64", "uint8", "bool"])
+@pytest.mark.parametrize(
+    "function",
+    [
+        lambda x: F.softmax(x, dim=0),
+        lambda x: F.log_softmax(x, dim=0),
+        lambda x: F.softmin(x, dim=0) if x.dtype != bool else F.softmax(x, 0),
+        lambda x: x.softmax(0),
+        lambda x: F.dropout(x, 0.5),
+        lambda x: F.sequence_loss(x.reshape(1, 1, 3), np.array([[1]])),
+    ],
+)
+def test_integers_are_refused_with_the_fix(function: Any, dtype: str) -> None:
+    with pytest.raises(TypeError, match=rf"expected floats, got {dtype}.*\.astype\(np\.float32\)"):
+        function(Tensor(np.ones(3, dtype)))
+
+
+def test_celu_refuses_an_alpha_of_0() -> None:
+    with pytest.raises(ValueError, match="celu: expected alpha other than 0"):
+        F.celu(Tensor([1.0]), 0.0)
 
 
 def test_maxout_takes_the_largest_of_neighbours() -> None:

@@ -213,8 +213,16 @@ def test_norms_say_what_they_wanted() -> None:
         F.layer_norm(tk.ones(2, 3), 3, None, tk.ones(2))
     with pytest.raises(ValueError, match=r"1\) that divide into 2 groups, got input \(2, 3\)\."):
         F.group_norm(tk.ones(2, 3), 2)
-    with pytest.raises(ValueError, match=r"normalize: expected p >= 1, got 0\.5\."):
-        F.normalize(tk.ones(2, 3), p=0.5)
+    with pytest.raises(ValueError, match=r"expected a number as ord, got 'two'\."):
+        F.normalize(tk.ones(2, 3), p="two")  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("p", [0.5, -1.0, 0, 3, np.inf])
+def test_normalize_divides_by_any_norm(p: float) -> None:
+    x = np.array([[1.0, -2.0, 4.0], [0.5, 0.25, -1.0]])
+    np.testing.assert_allclose(
+        F.normalize(Tensor(x), p).data, x / np.linalg.norm(x, p, axis=1, keepdims=True), rtol=1e-14
+    )
 
 
 def test_the_zero_vector_is_normalised_to_itself() -> None:

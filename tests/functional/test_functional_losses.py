@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from harness import close
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -364,3 +365,190 @@ def test_kl_of_impossible_outcomes_is_0_where_the_target_is_0() -> None:
 def test_integers_as_scores_are_refused(loss: Any, target: Any) -> None:
     with pytest.raises(TypeError, match="floats"):
         loss(Tensor([[1, 2], [3, 4]]), Tensor(target))
+
+
+# ------------------------------------------------------------------ what does not count
+
+
+@pytest.mark.parametrize("name", [*ELEMENTWISE, *OF_PROBABILITIES])
+@pytest.mark.parametrize("dtype", ["uint8", "int32", "int64", "bool"])
+def test_predictions_of_integers_are_refused_with_the_fix(name: str, dtype: str) -> None:
+    """Their differences would wrap around: 0 - 200 is 56 in uint8."""
+    x = np.array([0, 1]).astype(dtype)
+    message = rf"{name}: expected floats, got {dtype}\(2,\)\. Convert with \.astype\(np\.float32\)"
+    for target in (x, x.astype(np.float32)):
+        for input in (x, Tensor(x)):
+            with pytest.raises(TypeError, match=message):
+                getattr(F, name)(input, Tensor(target))
+
+
+@pytest.mark.parametrize("name", ELEMENTWISE)
+def test_targets_of_integers_count_as_floats(name: str) -> None:
+    x, t = Tensor([0.5, 1.0]), np.array([200, 100], np.uint8)
+    expected = getattr(F, name)(x, Tensor(t.astype(np.float32)))
+    assert getattr(F, name)(x, Tensor(t)).item() == getattr(F, name)(x, t).item() == expected.item()
+
+
+FILLS = [-np.inf, np.inf, np.nan]
+IGNORING: dict[str, Any] = {
+    "plain": lambda x, t, w: F.cross_entropy(x, t),
+    "sum": lambda x, t, w: F.cross_entropy(x, t, reduction="sum"),
+    "none": lambda x, t, w: F.cross_entropy(x, t, reduction="none").sum(),
+    "smoothed": lambda x, t, w: F.cross_entropy(x, t, label_smoothing=0.25),
+    "weighted": lambda x, t, w: F.cross_entropy(x, t, w),
+    "weighted, smoothed": lambda x, t, w: F.cross_entropy(x, t, w, label_smoothing=0.25),
+    "nll": lambda x, t, w: F.nll_loss(x, t),
+    "nll, weighted": lambda x, t, w: F.nll_loss(x, t, w),
+}
+
+
+@pytest.mark.parametrize("fill", FILLS)
+@pytest.mark.parametrize("loss", IGNORING)
+def test_an_ignored_row_touches_no_gradient(loss: str, fill: float) -> None:
+    """Value and gradients are those of a zero row, for logits and for class weights."""
+    labels = Tensor([0, -100])
+    found = []
+    for last in (0.0, fill):
+        x = Tensor(np.array([[1.0, 2.0, 3.0], [last] * 3]), requires_grad=True)
+        w = Tensor(np.array([1.0, 2.0, 0.5]), requires_grad=True)
+        y = IGNORING[loss](x, labels, w)
+        y.backward()
+        assert x.grad is not None
+        np.testing.assert_array_equal(x.grad.data[1], 0)
+        found.append([y.data, x.grad.data, w.grad.data if w.grad is not None else None])
+    for expected, computed in zip(*found, strict=True):
+        np.testing.assert_array_equal(computed, expected)
+
+
+@pytest.mark.parametrize("fill", FILLS)
+def test_an_ignored_row_with_more_axes_or_none(fill: float) -> None:
+    x = np.ones((2, 3, 4))
+    x[1, :, 2] = fill
+    labels = np.zeros((2, 4), np.int64)
+    labels[1, 2] = 7
+    leaf = Tensor(x, requires_grad=True)
+    F.cross_entropy(leaf, Tensor(labels), ignore_index=7).backward()
+    assert leaf.grad is not None and np.isfinite(leaf.grad.data).all()
+    vector = Tensor(np.full(3, fill), requires_grad=True)
+    assert F.cross_entropy(vector, Tensor(1), ignore_index=1, reduction="sum").item() == 0
+    F.cross_entropy(vector, Tensor(1), ignore_index=1, reduction="sum").backward()
+    assert vector.grad is not None and vector.grad.tolist() == [0, 0, 0]
+
+
+@pytest.mark.parametrize("loss", IGNORING)
+def test_an_ignored_row_touches_no_gradient_compiled(loss: str) -> None:
+    def step(x: Any, labels: Any, w: Any) -> Any:
+        return tk.value_and_grad(lambda x, w: IGNORING[loss](x, labels, w), (0, 1))(x, w)
+
+    compiled = tk.compile(step)
+    x = np.random.default_rng(0).normal(size=(4, 3))
+    w = Tensor(np.array([1.0, 2.0, 0.5]))
+    for fill in (0.0, *FILLS, 0.0):
+        x[1] = fill
+        for labels in ([0, -100, 2, 1], [-100, -100, 1, 1]):
+            arguments = Tensor(x), Tensor(labels), w
+            close(step(*arguments), compiled(*arguments))
+    assert compiled.programs, compiled.explain()
+
+
+# ------------------------------------------------------------------ targets of 0
+
+
+def test_a_target_of_0_beside_minus_infinity_adds_0() -> None:
+    """As a class that is masked out by its logit has."""
+    log_p = np.array([[np.log(0.25), np.log(0.75), -np.inf]])
+    t = np.array([[0.5, 0.5, 0.0]])
+    expected = -0.5 * (np.log(0.25) + np.log(0.75))
+    x = Tensor(log_p, requires_grad=True)
+    y = F.cross_entropy(x, Tensor(t))
+    y.backward()
+    assert y.item() == pytest.approx(expected, rel=1e-12)
+    assert x.grad is not None
+    np.testing.assert_allclose(x.grad.data, [[-0.25, 0.25, 0]], atol=1e-15)
+    weights = Tensor(np.array([2.0, 2.0, 1.0]))
+    assert F.cross_entropy(x, Tensor(t), weights).item() == pytest.approx(2 * expected, rel=1e-12)
+    entropy = np.log(0.5)
+    x = Tensor(log_p, requires_grad=True)
+    y = F.kl_div(x, Tensor(t), reduction="sum")
+    y.backward()
+    assert y.item() == pytest.approx(entropy + expected, rel=1e-12)
+    assert x.grad is not None
+    np.testing.assert_array_equal(x.grad.data, [[-0.5, -0.5, 0]])
+    with np.errstate(divide="ignore"):
+        log_t = Tensor(np.log(t), requires_grad=True)
+    x = Tensor(log_p, requires_grad=True)
+    y = F.kl_div(x, log_t, reduction="sum", log_target=True)
+    y.backward()
+    assert y.item() == pytest.approx(entropy + expected, rel=1e-12)
+    assert x.grad is not None and log_t.grad is not None
+    np.testing.assert_allclose(x.grad.data, [[-0.5, -0.5, 0]], atol=1e-15)
+    assert np.isfinite(log_t.grad.data).all()
+
+
+def test_a_target_above_0_beside_minus_infinity_costs_infinity() -> None:
+    x, t = Tensor(np.array([[0.0, -np.inf]])), Tensor(np.array([[0.5, 0.5]]))
+    assert F.cross_entropy(x, t).item() == F.kl_div(x, t).item() == np.inf
+
+
+def test_probabilities_of_0_and_1_beside_their_targets() -> None:
+    p = Tensor(np.array([0.0, 1.0]), requires_grad=True)
+    y = F.binary_cross_entropy(p, Tensor(np.array([0.0, 1.0])), reduction="sum")
+    y.backward()
+    assert y.item() == 0
+    assert p.grad is not None and p.grad.tolist() == [0, 0]
+
+
+def test_targets_that_are_trained_keep_their_gradient() -> None:
+    x = Tensor(np.array([[1.0, 2.0, 3.0]]))
+    t = Tensor(np.array([[0.0, 0.5, 0.5]]), requires_grad=True)
+    F.cross_entropy(x, t).backward()
+    assert t.grad is not None
+    np.testing.assert_allclose(t.grad.data, -F.log_softmax(x, 1).data, rtol=1e-14)
+
+
+# ------------------------------------------------------------------ numbers
+
+
+@pytest.mark.parametrize("reduction", ["mean", "sum", "none"])
+@pytest.mark.parametrize("name", [*ELEMENTWISE, *OF_PROBABILITIES])
+def test_a_loss_of_numbers(name: str, reduction: str) -> None:
+    x, t = Tensor(np.array(0.25), requires_grad=True), Tensor(np.array(0.75))
+    y = getattr(F, name)(x, t, reduction=reduction)
+    vector = Tensor(np.array([0.25]), requires_grad=True)
+    expected = getattr(F, name)(vector, Tensor(np.array([0.75])), reduction=reduction).sum()
+    y.backward()
+    expected.backward()
+    assert y.shape == () and y.item() == expected.item()
+    assert x.grad is not None and vector.grad is not None
+    assert x.grad.shape == () and x.grad.item() == vector.grad.item()
+
+
+def test_batchmean_of_numbers_divides_by_nothing() -> None:
+    x, t = Tensor(np.array(0.3)), Tensor(np.array(0.2))
+    y = F.kl_div(x, t, reduction="batchmean")
+    assert y.shape == () and y.item() == pytest.approx(0.2 * (np.log(0.2) - 0.3), rel=1e-14)
+
+
+# ------------------------------------------------------------------ sequences
+
+
+@pytest.mark.parametrize("fill", FILLS)
+def test_padding_of_a_sequence_touches_no_gradient(fill: float) -> None:
+    logits = np.random.default_rng(0).normal(size=(1, 3, 4))
+    logits[0, 2] = fill
+    weights = np.array([[1.0, 2.0, 0.0]])
+    for words in ({"weights": weights}, {"lengths": np.array([2])}):
+        x = Tensor(logits, requires_grad=True)
+        F.sequence_loss(x, np.array([[0, 3, 99]]), **words).backward()
+        assert x.grad is not None and np.isfinite(x.grad.data).all()
+        assert not x.grad.data[0, 2].any()
+
+
+def test_weights_that_are_trained_have_the_loss_as_gradient() -> None:
+    logits = np.random.default_rng(0).normal(size=(1, 3, 4))
+    labels = np.array([[0, 3, 1]])
+    w = Tensor(np.array([[1.0, 2.0, 0.0]]), requires_grad=True)
+    F.sequence_loss(Tensor(logits), labels, w, reduction="sum").backward()
+    expected = F.cross_entropy(Tensor(logits[0]), Tensor(labels[0]), reduction="none").data
+    assert w.grad is not None
+    np.testing.assert_allclose(w.grad.data[0], expected, rtol=1e-14)

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
+from functools import partial
 from itertools import product
 from typing import Any
 
 import numpy as np
 import pytest
+from harness import compare
 from hypothesis import given
 from hypothesis import strategies as st
 from numpy import ndarray
@@ -77,6 +79,29 @@ def test_conv2d_equals_its_definition(case: Any) -> None:
         return
     found = F.conv2d(Tensor(x), Tensor(w), None, *how)
     np.testing.assert_allclose(found.data, by_hand(x, w, *how), rtol=1e-10, atol=1e-12)
+
+
+@pytest.mark.parametrize("multiplier", [1, 2])
+@pytest.mark.parametrize("padding", [0, 1, 3])
+def test_depthwise_convolutions_differentiate(padding: int, multiplier: int) -> None:
+    """NumPy's path in float64, whose adjoint may be a convolution itself."""
+
+    def function(x: Any, w: Any) -> Any:
+        return F.conv2d(x, w, padding=padding, groups=3)
+
+    check_grads(function, (draw(2, 3, 5, 4), draw(3 * multiplier, 1, 3, 2)))
+
+
+def test_the_adjoint_of_filters_that_are_not_finite() -> None:
+    """Zeros around the cotangent meet no infinity."""
+    weight = np.ones((2, 1, 3, 3))
+    weight[1, 0, 0, 0] = np.inf
+    x = Tensor(draw(1, 2, 4, 4), requires_grad=True)
+    with np.errstate(invalid="ignore"):
+        (F.conv2d(x, Tensor(weight), padding=1, groups=2) * np.ones((4, 4))).sum().backward()
+    assert x.grad is not None
+    assert np.isfinite(x.grad.data[0, 0]).all() and not np.isnan(x.grad.data[0, 1]).any()
+    assert np.isfinite(x.grad.data[0, 1, 3]).all()
 
 
 def test_the_labs_convolution_and_pooling() -> None:
@@ -315,6 +340,79 @@ def test_a_last_window_counts_only_if_it_starts_inside(
     np.testing.assert_array_equal(F.max_pool1d(ROW, *args, ceil_mode=ceil_mode)[0, 0], wanted)
 
 
+def pooled_by_hand(x: ndarray, k: int, s: int, p: int, mean: Any) -> list[float]:
+    """Windows of a vector by PyTorch's rule of `ceil_mode`: the last starts before the end."""
+    n = len(x)
+    count = -(-(n + 2 * p - k) // s) + 1
+    count -= (count - 1) * s >= n + p
+    starts = [i * s - p for i in range(count)]
+    inside = [x[max(a, 0) : min(a + k, n)] for a in starts]
+    if mean is None:
+        return [float(w.max()) for w in inside]
+    counts = [
+        min(a + k, n + p) - a if mean else len(w) for a, w in zip(starts, inside, strict=True)
+    ]
+    return [float(w.sum()) / c for w, c in zip(inside, counts, strict=True)]
+
+
+CEILED = [
+    (n, k, s, p)
+    for n in (1, 2, 3, 5)
+    for k in (1, 2, 3, 4)
+    for s in (1, 2, 3, 5)
+    for p in range(k // 2 + 1)
+    if -(-(n + 2 * p - k) // s) + 1 > 0
+]
+
+
+@pytest.mark.parametrize("mean", [None, True, False])
+def test_windows_larger_than_the_input_are_allowed_by_ceil_mode(mean: bool | None) -> None:
+    """Values by the definition, in one and two axes; gradients by differences."""
+    words = {} if mean is None else {"count_include_pad": mean}
+    one, two = (F.max_pool1d, F.max_pool2d) if mean is None else (F.avg_pool1d, F.avg_pool2d)
+    for n, k, s, p in CEILED:
+        row = draw(n)
+        expected = pooled_by_hand(row, k, s, p, mean)
+        found = one(Tensor(row.reshape(1, 1, n)), k, s, p, ceil_mode=True, **words)
+        np.testing.assert_allclose(found[0, 0].data, expected, rtol=1e-14)
+        tall = two(Tensor(row.reshape(1, n, 1)), (k, 1), (s, 1), (p, 0), ceil_mode=True, **words)
+        np.testing.assert_allclose(tall[0, :, 0].data, expected, rtol=1e-14)
+    for n, k, s, p in CEILED[::7]:
+        pooled = partial(one, kernel_size=k, stride=s, padding=p, ceil_mode=True, **words)
+        check_grads(pooled, (draw(1, n),))
+
+
+@pytest.mark.parametrize("name", ["max_pool2d", "avg_pool2d"])
+def test_windows_larger_than_the_input_compile(name: str) -> None:
+    pool = getattr(F, name)
+
+    def step(x: Any) -> Any:
+        return tk.value_and_grad(lambda x: pool(x, 3, 2, ceil_mode=True).sum())(x)
+
+    for shape in ((1, 1, 2, 2), (2, 3, 4, 5)):
+        compare(step, draw(*shape))
+
+
+@pytest.mark.parametrize("name", ["max_pool1d", "avg_pool1d"])
+def test_a_window_that_starts_nowhere_is_refused(name: str) -> None:
+    for shape, kernel, stride in (((1, 1, 1), 4, 2), ((1, 1, 0), 2, 2), ((1, 1, 3), 4, 1)):
+        ceiled = kernel != 4 or stride != 1
+        with pytest.raises(ValueError, match=rf"{name}: expected an input of at least"):
+            getattr(F, name)(tk.zeros(*shape), kernel, stride, ceil_mode=ceiled)
+
+
+def test_an_empty_stride_is_the_kernel_as_in_pytorch() -> None:
+    x = tk.arange(16.0).reshape(1, 4, 4)
+    for function in (F.max_pool2d, F.avg_pool2d):
+        assert function(x, 2, ()).tolist() == function(x, 2, 2).tolist()
+
+
+def test_indices_of_windows_larger_than_the_input() -> None:
+    x = tk.arange(4.0).reshape(1, 2, 2)
+    y, index = F.max_pool2d(x, 3, 2, ceil_mode=True, return_indices=True)
+    assert (y.tolist(), index.tolist()) == ([[[3.0]]], [[[3]]])
+
+
 def test_adaptive_bins_overlap_where_they_must() -> None:
     found = F.adaptive_avg_pool1d(ROW, 3)[0, 0]
     np.testing.assert_allclose(found, [1.5, (2 + 4 + 8) / 3, 12])
@@ -376,6 +474,53 @@ def test_fold_refuses_what_unfold_would_not_give() -> None:
         F.fold(tk.zeros(2, 13, 30), (6, 7), 2)
     with pytest.raises(ValueError, match=r"input \(N, C, H, W\) or \(C, H, W\), got \(2, 2\)\."):
         F.unfold(tk.zeros(2, 2), 2)
+
+
+# torch.nn.functional.pad of [0, 1, 2, 3]
+@pytest.mark.parametrize(
+    ("pad", "mode", "expected"),
+    [
+        ((-1, 1), "circular", [1, 2, 3, 1]),
+        ((1, -1), "circular", [2, 0, 1, 2]),
+        ((-2, 2), "circular", [2, 3, 2, 3]),
+        ((-1, -1), "circular", [1, 2]),
+        ((3, -1), "circular", [0, 1, 2, 0, 1, 2]),
+        ((-1, 1), "reflect", [1, 2, 3, 2]),
+        ((2, -2), "reflect", [2, 1, 0, 1]),
+        ((-1, 2), "replicate", [1, 2, 3, 3, 3]),
+        ((2, -3), "replicate", [0, 0, 0]),
+        ((-1, 2), "constant", [1, 2, 3, 0, 0]),
+        ((1, -4), "constant", [0]),
+    ],
+)
+def test_negative_widths_remove(pad: Any, mode: str, expected: list[float]) -> None:
+    x = np.arange(4.0)
+    leaf = Tensor(x.reshape(1, 1, 4), requires_grad=True)
+    y = F.pad(leaf, pad, mode)
+    assert y.reshape(-1).tolist() == expected
+    y.sum().backward()
+    assert leaf.grad is not None
+    if mode != "constant":
+        assert leaf.grad.reshape(-1).tolist() == [expected.count(i) for i in x]
+    compare(lambda x: F.pad(x, pad, mode), leaf.detach())
+
+
+@pytest.mark.parametrize(
+    ("pad", "mode"),
+    [
+        ((0, -5), "constant"),
+        ((1, -5), "constant"),
+        ((-5, 2), "constant"),
+        ((0, -5), "reflect"),
+        ((-3, -2), "replicate"),
+        ((-2, 3), "circular"),
+        ((-4, 1), "circular"),
+        ((1, -5), "circular"),
+    ],
+)
+def test_more_than_there_is_is_neither_removed_nor_repeated(pad: Any, mode: str) -> None:
+    with pytest.raises(ValueError, match=r"pad: expected (to remove at most|widths up to)"):
+        F.pad(tk.arange(4.0), pad, mode)
 
 
 def test_pad_counts_axes_from_the_last() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import pickle
+import threading
 from typing import Any
 
 import numpy as np
@@ -522,3 +523,79 @@ def test_repr_is_indented() -> None:
             return "depth=2"
 
     assert repr(Extra()).startswith("Extra(\n  depth=2\n  (block): Block(\n    (linear)")
+
+
+# ------------------------------------------------------------------ what cannot be copied
+
+
+class Holding(nn.Module):
+    """A layer and one more attribute, called `held`."""
+
+    def __init__(self, held: Any) -> None:
+        self.layer = nn.Linear(2, 2)
+        self.held = held
+
+
+def refused(kind: str) -> Any:
+    x = tk.ones(2, requires_grad=True)
+    return {"lock": threading.Lock(), "lambda": lambda x: x, "computed": 2 * x, "list": [2 * x]}[
+        kind
+    ]
+
+
+@pytest.mark.parametrize("kind", ["lock", "computed", "list"])
+@pytest.mark.parametrize("within", [False, True])
+def test_an_attribute_that_cannot_be_copied_is_named(kind: str, within: bool) -> None:
+    net: nn.Module = Holding(refused(kind))
+    if within:
+        net = nn.Sequential(nn.Linear(2, 2), nn.ModuleList([net]))
+    error = TypeError if kind == "lock" else RuntimeError
+    with pytest.raises(error, match=r"copy: expected attributes .* got Holding\.held, a \w+: \w+"):
+        copy.deepcopy(net)
+    assert isinstance(copy.copy(net), type(net))
+
+
+@pytest.mark.parametrize("kind", ["lock", "computed", "list", "lambda"])
+@pytest.mark.parametrize("within", [False, True])
+def test_an_attribute_that_cannot_be_pickled_is_named(kind: str, within: bool) -> None:
+    net: nn.Module = Holding(refused(kind))
+    if within:
+        net = nn.Sequential(nn.Linear(2, 2), nn.ModuleList([net]))
+    for protocol in (2, pickle.HIGHEST_PROTOCOL):
+        with pytest.raises(Exception, match=r"pickle: expected attributes .* got Holding\.held, a"):
+            pickle.dumps(net, protocol)
+
+
+def test_a_module_that_holds_itself_is_copied_and_pickled() -> None:
+    net = Holding(None)
+    net.held = [net, {"self": net}]
+    for duplicate in (copy.deepcopy(net), pickle.loads(pickle.dumps(net))):
+        assert duplicate.held[0] is duplicate.held[1]["self"] is duplicate is not net
+    assert copy.copy(net).held is net.held
+
+
+def test_a_richer_pickler_decides_itself() -> None:
+    namespace: dict[str, Any] = {"__name__": "cloudpickle.cloudpickle", "net": Holding(lambda x: x)}
+    exec("state = net.__reduce_ex__(4)[2]", namespace)
+    assert "held" in namespace["state"]
+
+
+class Reduced(nn.Module):
+    """A module with a state of its own making."""
+
+    __slots__ = ("kept",)
+
+    def __init__(self) -> None:
+        self.weight = nn.Parameter(tk.ones(2))
+        self.lock = threading.Lock()
+        self.kept = 3
+
+    def __getstate__(self) -> Any:
+        return {name: value for name, value in vars(self).items() if name != "lock"}, {"kept": 3}
+
+
+def test_a_state_of_its_own_is_kept_and_a_slot_too() -> None:
+    net = Reduced()
+    for duplicate in (copy.copy(net), copy.deepcopy(net), pickle.loads(pickle.dumps(net))):
+        assert (duplicate.kept, hasattr(duplicate, "lock")) == (3, False)
+        assert duplicate.weight.tolist() == [1, 1]

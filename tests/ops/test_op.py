@@ -370,7 +370,7 @@ def test_the_variable_of_an_op_may_have_another_name() -> None:
     [
         (tk.exp, "(x)"),
         (tk.relu, "(x)"),
-        (tk.add, "(a, b)"),
+        (tk.multiply, "(a, b)"),
         (tk.power, "(a, b)"),
         (tk.matmul, "(a, b)"),
         (tk.where, "(condition, a, b)"),

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import copy
+import gc
 import json
 import math
+import pickle
 import warnings
+import weakref
 from collections.abc import Callable
 from typing import Any
 
@@ -115,9 +118,10 @@ CLOSED_FORMS: dict[str, tuple[Callable[[Any], Any], Callable[[int], float]]] = {
 @pytest.mark.parametrize("name", CLOSED_FORMS)
 def test_closed_form(name: str) -> None:
     make, formula = CLOSED_FORMS[name]
-    steps = 12 if name == "polynomial" else 20
-    expected = [formula(t) for t in range(steps + 1)]
-    assert rates(make(optimizer_of(0.8)), steps) == pytest.approx(expected, rel=1e-10, abs=1e-14)
+    expected = [formula(t) for t in range(21)]
+    seen = rates(make(optimizer_of(0.8)), 20)
+    assert seen == pytest.approx(expected, rel=1e-12, abs=1e-15)
+    assert min(seen) >= 0
 
 
 def test_one_cycle() -> None:
@@ -148,13 +152,112 @@ def test_every_group_has_its_own_rate() -> None:
     assert [group["initial_lr"] for group in optimizer.param_groups] == [0.8, 0.1]
 
 
-def test_two_schedules_on_one_optimizer() -> None:
+# ------------------------------------------------------------------ several on one optimizer
+
+SCALING = [name for name in CLOSED_FORMS if name not in ("lambda", "restarts", "longer restarts")]
+
+
+@pytest.mark.parametrize("first", SCALING)
+@pytest.mark.parametrize("second", ["step", "constant", "linear", "exponential"])
+def test_two_schedules_on_one_optimizer(first: str, second: str) -> None:
+    """The rate is a function of both epochs, in whichever order the steps come."""
+    optimizer = optimizer_of(0.8, momentum=0.5)
+    (make_a, form_a), (make_b, form_b) = CLOSED_FORMS[first], CLOSED_FORMS[second]
+    a, b = make_a(optimizer), make_b(optimizer)
+    counts = [0, 0]
+    for which in (0, 1, 1, 0, 0, 0, 1, 1, 1, 0, 1, 0, 0, 0, 1, 1, 0, 1, 0, 1):
+        (a, b)[which].step()
+        counts[which] += 1
+        expected = form_a(counts[0]) * form_b(counts[1]) / 0.8
+        assert optimizer.param_groups[0]["lr"] == pytest.approx(expected, rel=1e-12)
+
+
+def test_a_schedule_that_passes_through_0_keeps_the_change_of_another() -> None:
     optimizer = optimizer_of(1.0)
-    first, second = ExponentialLR(optimizer, 0.5), StepLR(optimizer, 2, 0.1)
+    wave, fall = CosineAnnealingLR(optimizer, 2), StepLR(optimizer, 2, 0.1)
+    seen = []
     for _ in range(4):
-        first.step()
-        second.step()
-    assert optimizer.param_groups[0]["lr"] == pytest.approx(0.5**4 * 0.1**2)
+        fall.step()
+        wave.step()
+        seen.append(optimizer.param_groups[0]["lr"])
+    assert seen == pytest.approx([0.5, 0, 0.05, 0.01], rel=1e-12, abs=1e-17)
+
+
+def test_a_rate_that_something_else_sets_is_gone_on_from() -> None:
+    optimizer = optimizer_of(1.0, 0.5)
+    fall, low = StepLR(optimizer, 2, 0.5), ConstantLR(optimizer, 0.25, 3)
+    plateau = ReduceLROnPlateau(optimizer, factor=0.1, patience=0)
+    seen = []
+    for metric in (1.0, 1.0, 1.0, 0.5):
+        fall.step()
+        low.step()
+        plateau.step(metric)
+        seen.append(optimizer.param_groups[0]["lr"])
+    assert seen == pytest.approx([0.25, 0.25 * 0.5 * 0.1, 0.5 * 0.01, 0.25 * 0.01], rel=1e-12)
+    optimizer.param_groups[1]["lr"] = 7.0
+    fall.step()
+    fall.step()
+    assert [group["lr"] for group in optimizer.param_groups] == pytest.approx([0.00125, 3.5])
+
+
+@pytest.mark.parametrize("kept", [True, False])
+def test_a_second_schedule_goes_on_where_the_first_ended(kept: bool) -> None:
+    optimizer = optimizer_of(1.0)
+    first: Any = ExponentialLR(optimizer, 0.5)
+    rates(first, 3)
+    first = first if kept else None
+    assert rates(StepLR(optimizer, 1, 0.1), 2) == pytest.approx([0.125, 0.0125, 0.00125])
+
+
+@pytest.mark.parametrize("make", [lambda o: LinearLR(o, end_factor=0), lambda o: PolynomialLR(o)])
+def test_a_new_rate_after_a_schedule_that_ended_at_0(make: Any) -> None:
+    optimizer = optimizer_of(1.0)
+    first = make(optimizer)
+    assert rates(first, 7)[-1] == 0
+    optimizer.param_groups[0]["lr"] = 0.5
+    assert rates(ExponentialLR(optimizer, 0.5), 2) == [0.5, 0.25, 0.125]
+    first.step()
+    assert optimizer.param_groups[0]["lr"] == 0
+
+
+def test_from_the_first_rate_alone() -> None:
+    """As in PyTorch: these set the rate whatever was there before."""
+    optimizer = optimizer_of(0.8)
+    first = ExponentialLR(optimizer, 0.5)
+    rates(first, 3)
+    assert LambdaLR(optimizer, lambda t: 1 / (1 + t)).get_last_lr() == [0.8]
+    rates(first, 1)
+    assert CosineAnnealingWarmRestarts(optimizer, 4).get_last_lr() == [0.8]
+
+
+def test_schedules_of_a_copied_optimizer() -> None:
+    optimizer = optimizer_of(0.8)
+    schedules = [ExponentialLR(optimizer, 0.5), StepLR(optimizer, 2, 0.1), LinearLR(optimizer)]
+    rates(schedules[0], 3)
+    copies = copy.deepcopy(schedules)
+    for schedule in (*schedules, *copies):
+        schedule.step()
+    ours, theirs = (s[0].optimizer.param_groups[0]["lr"] for s in (schedules, copies))
+    assert theirs == ours == pytest.approx(0.8 * 0.5**4 * (1 / 3 + 2 / 15))
+    again = pickle.loads(pickle.dumps(schedules))
+    rates(again[1], 1)
+    assert again[1].get_last_lr() == pytest.approx([ours / 10])
+
+
+def test_schedules_do_not_keep_an_optimizer_alive() -> None:
+    optimizer = optimizer_of(0.8)
+    schedules = [ExponentialLR(optimizer, 0.5), StepLR(optimizer, 2, 0.1)]
+    schedules[0].step()
+    gone = weakref.ref(optimizer)
+    gc.disable()
+    try:
+        del optimizer, schedules
+        assert gone() is None
+    finally:
+        gc.enable()
+
+
+# ------------------------------------------------------------------ more
 
 
 def test_what_get_last_lr_gives_is_a_copy() -> None:
@@ -181,10 +284,12 @@ STATEFUL["one cycle"] = lambda o: OneCycleLR(o, 2.0, total_steps=40, three_phase
 
 
 @pytest.mark.parametrize("make", STATEFUL.values(), ids=STATEFUL)
-def test_goes_on_from_its_state(make: Callable[[Any], Any]) -> None:
+@pytest.mark.parametrize("steps", [0, 1, 3, 4, 5, 7, 9, 12, 25])
+def test_goes_on_from_its_state(make: Callable[[Any], Any], steps: int) -> None:
     optimizer = optimizer_of(0.8, momentum=0.9)
     scheduler = make(optimizer)
-    rates(scheduler, 7)
+    for _ in range(steps):
+        scheduler.step()
     saved = json.loads(json.dumps(scheduler.state_dict(), allow_nan=False))
     groups = json.loads(json.dumps(optimizer.state_dict(), allow_nan=False))
     resumed = make(optimizer_of(5.0, momentum=0.1))
@@ -192,6 +297,102 @@ def test_goes_on_from_its_state(make: Callable[[Any], Any]) -> None:
     resumed.optimizer.load_state_dict(groups)
     assert rates(resumed, 12) == rates(scheduler, 12)
     assert resumed.state_dict() == scheduler.state_dict()
+
+
+def test_two_schedules_go_on_from_their_states() -> None:
+    def made(lr: float) -> list[Any]:
+        optimizer = optimizer_of(lr)
+        return [CosineAnnealingLR(optimizer, 5, 0.01), StepLR(optimizer, 3), ConstantLR(optimizer)]
+
+    def stepped(schedules: list[Any]) -> float:
+        for schedule in schedules:
+            schedule.step()
+        return float(schedules[0].optimizer.param_groups[0]["lr"])
+
+    schedules = made(0.7)
+    for _ in range(9):
+        states = json.loads(json.dumps([s.state_dict() for s in schedules]))
+        groups = json.loads(json.dumps(schedules[0].optimizer.state_dict()))
+        resumed = made(5.0)
+        for schedule, state in zip(resumed, states, strict=True):
+            schedule.load_state_dict(state)
+        resumed[0].optimizer.load_state_dict(groups)
+        went_on = [stepped(resumed) for _ in range(2)]
+        copied = copy.deepcopy(schedules)
+        assert went_on == [stepped(copied) for _ in range(2)]
+        stepped(schedules)
+
+
+FINISHED: dict[str, Callable[[Any], Any]] = {
+    "one cycle": lambda o: OneCycleLR(o, 0.3, total_steps=10),
+    "one cycle, linear": lambda o: OneCycleLR(o, 0.3, total_steps=10, anneal_strategy="linear"),
+    "one cycle, three phases": lambda o: OneCycleLR(o, 0.3, total_steps=10, three_phase=True),
+    "linear": lambda o: LinearLR(o, end_factor=0.0, total_iters=10),
+    "linear, thirds": lambda o: LinearLR(o, 1 / 3, 1e-20, total_iters=7),
+    "polynomial": lambda o: PolynomialLR(o, 10, 0.9),
+    "cosine": lambda o: CosineAnnealingLR(o, 10),
+    "cosine, odd": lambda o: CosineAnnealingLR(o, 3, 0.0),
+}
+
+
+@pytest.mark.parametrize("make", FINISHED.values(), ids=FINISHED)
+def test_a_finished_schedule(make: Any) -> None:
+    """Its rate is never below 0, its state loads, and the optimizer goes on."""
+    x = Tensor([1.0], requires_grad=True)
+    optimizer = optim.SGD([x], lr=0.1, momentum=0.9)
+    schedule = make(optimizer)
+    for _ in range(10):
+        optimizer.zero_grad()
+        x.sum().backward()
+        optimizer.step()
+        schedule.step()
+    assert 0 <= optimizer.param_groups[0]["lr"] <= 0.1
+    other = optim.SGD([x], lr=0.1, momentum=0.9)
+    resumed = make(other)
+    other.load_state_dict(json.loads(json.dumps(_plain_state(optimizer))))
+    resumed.load_state_dict(json.loads(json.dumps(schedule.state_dict())))
+    assert other.param_groups[0]["lr"] == optimizer.param_groups[0]["lr"]
+    optimizer.zero_grad()
+    x.sum().backward()
+    other.step()
+
+
+def _plain_state(optimizer: Any) -> Any:
+    state = optimizer.state_dict()
+    buffers = {i: {k: v.tolist() for k, v in s.items()} for i, s in state["state"].items()}
+    return {**state, "state": buffers}
+
+
+def test_one_cycle_stays_at_its_end() -> None:
+    for strategy in ("cos", "linear"):
+        optimizer = optimizer_of(1.0, momentum=0.5)
+        schedule = OneCycleLR(optimizer, 2.0, total_steps=9, anneal_strategy=strategy)
+        seen = rates(schedule, 9)
+        assert seen[8] == seen[9] == 2.0 / 25 / 1e4
+
+
+def test_numbers_of_numpy_are_saved_as_pythons() -> None:
+    optimizer = optimizer_of(0.5)
+    schedules: list[Any] = [
+        StepLR(optimizer, np.int64(3), np.float32(0.5)),  # type: ignore[arg-type]
+        MultiStepLR(optimizer, np.array([2, 5]), np.float64(0.5)),
+        ReduceLROnPlateau(optimizer, min_lr=[np.float32(0.25)]),  # type: ignore[list-item]
+    ]
+    schedules[2].step(np.float32(1.5))
+    for schedule in schedules:
+        state = json.loads(json.dumps(schedule.state_dict()))
+        schedule.load_state_dict(state)
+        assert schedule.state_dict() == state
+
+
+@pytest.mark.parametrize("count", [-1, 2.5, float("nan"), float("inf"), True, None, "3"])
+@pytest.mark.parametrize("name", ["last_epoch", "_step_count"])
+def test_a_count_that_is_none(name: str, count: Any) -> None:
+    schedule = StepLR(optimizer_of(1.0), 3)
+    before = schedule.state_dict()
+    with pytest.raises(ValueError, match=rf"StepLR.load_state_dict: expected an integer {name}"):
+        schedule.load_state_dict({**before, name: count})
+    assert schedule.state_dict() == before
 
 
 def test_plateau_goes_on_from_its_state() -> None:
@@ -290,7 +491,7 @@ def test_no_warning_in_the_right_order() -> None:
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda o: StepLR(o, 0), r"^StepLR: expected an integer step_size >= 1, got 0\."),
+        (lambda o: StepLR(o, 0), r"StepLR: expected an integer step_size >= 1, got 0\."),
         (lambda o: StepLR(o, 2.5), r"expected an integer step_size >= 1, got 2\.5\."),
         (lambda o: CosineAnnealingLR(o, 0), r"expected an integer T_max >= 1, got 0\."),
         (lambda o: CosineAnnealingWarmRestarts(o, 0), r"expected an integer T_0 >= 1, got 0\."),
@@ -301,6 +502,12 @@ def test_no_warning_in_the_right_order() -> None:
         (lambda o: LinearLR(o, end_factor=2), r"expected end_factor in \[0, 1\], got 2\."),
         (lambda o: LinearLR(o, total_iters=0), r"expected an integer total_iters >= 1, got 0\."),
         (lambda o: PolynomialLR(o, 0), r"expected an integer total_iters >= 1, got 0\."),
+        (lambda o: StepLR(o, 3, -0.5), r"StepLR: expected gamma >= 0, got -0\.5\."),
+        (lambda o: MultiStepLR(o, [3], math.nan), r"MultiStepLR: expected gamma >= 0, got nan\."),
+        (lambda o: ExponentialLR(o, -1), r"ExponentialLR: expected gamma >= 0, got -1\."),
+        (lambda o: PolynomialLR(o, 3, -2), r"PolynomialLR: expected power >= 0, got -2\."),
+        (lambda o: CosineAnnealingLR(o, 3, -0.1), r"expected eta_min >= 0, got -0\.1\."),
+        (lambda o: CosineAnnealingWarmRestarts(o, 3, 1, -0.1), r"eta_min >= 0, got -0\.1\."),
         (lambda o: LambdaLR(o, [len, len]), r"1 values of lr_lambda, one per group, got 2\."),
         (lambda o: OneCycleLR(o, 1.0), "total_steps, or epochs and steps_per_epoch"),
         (lambda o: OneCycleLR(o, 1.0, total_steps=-4), r"an integer total_steps >= 1, got -4\."),
@@ -333,13 +540,15 @@ def test_refused(make: Any, message: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "make", [lambda o: StepLR(o, 1), ReduceLROnPlateau, lambda o: SequentialLR(o, [], [])]
+    ("make", "name"),
+    [
+        (lambda o: StepLR(o, 1), "StepLR"),
+        (ReduceLROnPlateau, "ReduceLROnPlateau"),
+        (lambda o: SequentialLR(o, [], []), "SequentialLR"),
+    ],
 )
-def test_a_schedule_needs_an_optimizer(make: Any) -> None:
-    with pytest.raises(
-        TypeError,
-        match=r"^(StepLR|ReduceLROnPlateau|SequentialLR): expected an Optimizer, got list\.",
-    ):
+def test_a_schedule_needs_an_optimizer(make: Any, name: str) -> None:
+    with pytest.raises(TypeError, match=rf"{name}: expected an Optimizer, got list\."):
         make([1.0])
 
 

@@ -557,6 +557,17 @@ def test_loading_copies_and_casts() -> None:
     assert saved["state"][0]["exp_avg"].tolist() == before.tolist()
 
 
+OPTIONS_OFF: dict[str, dict[str, Any]] = {
+    "SGD": {"nesterov": False, "maximize": False},
+    "RMSprop": {"momentum": 0, "centered": False, "maximize": False},
+    "Adagrad": {"maximize": False},
+    "Adadelta": {"maximize": False},
+    "Adam": {"amsgrad": False, "maximize": False, "decoupled_weight_decay": False},
+    "AdamW": {"amsgrad": False, "maximize": False, "decoupled_weight_decay": True},
+    "NAdam": {"maximize": False, "decoupled_weight_decay": False},
+}
+
+
 def broken(saved: dict[str, Any], how: str) -> dict[str, Any]:
     """A state dict with one thing wrong."""
     saved = copy.deepcopy(saved)
@@ -611,6 +622,106 @@ def test_loading_is_all_or_nothing(how: str, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         optimizer.load_state_dict(broken(optimizer.state_dict(), how))
     assert str(optimizer.state_dict()) == before
+
+
+@pytest.mark.parametrize("name", list(OPTIONS_OFF))
+def test_a_state_of_an_older_version_lacks_options(name: str) -> None:
+    """Each is then as PyTorch has it: off, but for AdamW's own."""
+    params = with_gradients(np.ones(3))
+    optimizer = getattr(optim, name)(params, lr=0.25, maximize=True)
+    optimizer.step()
+    saved = optimizer.state_dict()
+    for option in OPTIONS_OFF[name]:
+        del saved["param_groups"][0][option]
+    optimizer.load_state_dict(saved)
+    group = optimizer.param_groups[0]
+    assert {option: group[option] for option in OPTIONS_OFF[name]} == OPTIONS_OFF[name]
+    assert group["lr"] == 0.25
+    optimizer.step()
+    del saved["param_groups"][0]["lr"]
+    with pytest.raises(ValueError, match=rf"{name}\.load_state_dict: expected lr in group 0, got"):
+        optimizer.load_state_dict(saved)
+
+
+@pytest.mark.parametrize(
+    "number",
+    [
+        np.float32(0.25),
+        np.float64(0.25),
+        np.float16(0.25),
+        np.array(0.25),
+        np.logspace(-2, 0, 3, base=4)[1],
+        Tensor(0.25),
+        Tensor(np.float64(0.25), requires_grad=True),
+    ],
+    ids=lambda number: f"{type(number).__name__}-{number.dtype}",
+)
+def test_numbers_are_kept_as_pythons(number: Any) -> None:
+    (a,) = with_gradients(np.ones(2))
+    optimizer = optim.Adam([a], lr=number, betas=(number, np.float64(0.5)), amsgrad=np.bool_(True))
+    assert optimizer.defaults["lr"] == 0.25
+    b = leaf(np.ones(3))
+    optimizer.add_param_group({"params": [b], "weight_decay": number})
+    for group in optimizer.param_groups:
+        assert type(group["lr"]) is type(group["betas"][0]) is float
+    assert optimizer.param_groups[1]["weight_decay"] == 0.25
+    groups = optimizer.state_dict()["param_groups"]
+    assert json.loads(json.dumps(groups))[0]["betas"] == [0.25, 0.5]
+    optimizer.param_groups[0]["lr"] = number / 2
+    optimizer.step()
+    assert np.abs(a.data - 1) == pytest.approx([0.125, 0.125], rel=1e-4)
+    saved = optimizer.state_dict()
+    assert json.loads(json.dumps(saved["param_groups"]))[0]["lr"] == 0.125
+    saved["param_groups"][0]["lr"] = number
+    optimizer.load_state_dict(saved)
+    assert type(optimizer.param_groups[0]["lr"]) is float
+
+
+def test_a_learning_rate_of_several_numbers_is_refused() -> None:
+    (a,) = with_gradients(np.ones(2))
+    with pytest.raises(TypeError, match=r"SGD: expected a number for lr, got array\(\[0\.1"):
+        optim.SGD([a], lr=np.array([0.1, 0.2]))  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match=r"SGD: expected a number for lr, got True\."):
+        optim.SGD([a], lr=np.bool_(True))
+
+
+@pytest.mark.parametrize(
+    "count", [-1, -0.5, 2.5, math.inf, math.nan, True, 1e300, 2**53, 10**400, "3", 1j]
+)
+@pytest.mark.parametrize("name", ["Adam", "NAdam", "Adagrad"])
+def test_a_step_that_is_no_count_is_refused(name: str, count: Any) -> None:
+    (a,) = with_gradients(np.ones(2))
+    optimizer = getattr(optim, name)([a])
+    optimizer.step()
+    saved = optimizer.state_dict()
+    broken_state = copy.deepcopy(saved)
+    broken_state["state"][0]["step"] = count
+    with pytest.raises(ValueError, match=r"load_state_dict: expected .* step, got"):
+        optimizer.load_state_dict(broken_state)
+    assert str(optimizer.state_dict()) == str(saved)
+
+
+@pytest.mark.parametrize("product", [-0.5, math.inf, math.nan])
+def test_another_number_out_of_range_is_refused(product: float) -> None:
+    (a,) = with_gradients(np.ones(2))
+    optimizer = optim.NAdam([a])
+    optimizer.step()
+    saved = optimizer.state_dict()
+    saved["state"][0]["mu_product"] = product
+    with pytest.raises(ValueError, match=r"a number in \[0, 2\^53\) for mu_product, got"):
+        optimizer.load_state_dict(saved)
+
+
+@pytest.mark.parametrize("count", [0, 7, 7.0, np.float32(7), np.array(7.0), 2**53 - 1])
+def test_a_step_that_is_a_count_is_taken(count: Any) -> None:
+    (a,) = with_gradients(np.ones(2))
+    optimizer = optim.Adam([a])
+    optimizer.step()
+    saved = optimizer.state_dict()
+    saved["state"][0]["step"] = count
+    optimizer.load_state_dict(saved)
+    optimizer.step()
+    assert optimizer.state[a]["step"] == count + 1
 
 
 @every

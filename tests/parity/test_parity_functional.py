@@ -278,6 +278,26 @@ def pools() -> Iterator[Case]:
         yield Case("adaptive_avg_pool2d", (x, size))
     yield Case("adaptive_avg_pool2d", (x[0], 3))
     yield Case("adaptive_avg_pool1d", (x[0], 4))
+    yield from interpolations()
+
+
+def interpolations() -> Iterator[Case]:
+    sizes = {3: [(7,), (3,), (1,)], 4: [(7, 3), (2, 9)], 5: [(3, 2, 5)]}
+    inputs = {3: normal(2, 3, 5), 4: normal(2, 3, 5, 4), 5: normal(1, 2, 2, 3, 4)}
+    modes = [("linear", 3), ("bilinear", 4), ("bicubic", 4), ("trilinear", 5)]
+    for mode, ndim in modes:
+        for size, corners in product(sizes[ndim], (True, False)):
+            yield Case(
+                "interpolate", (inputs[ndim], size), {"mode": mode, "align_corners": corners}
+            )
+        for factor, again in product((1.7, 2.0, 0.6), (True, False)):
+            words = {"scale_factor": factor, "mode": mode, "recompute_scale_factor": again}
+            yield Case("interpolate", (inputs[ndim],), words)
+    for mode, ndim in product(("nearest", "nearest-exact", "area"), (3, 4, 5)):
+        for size in sizes[ndim]:
+            yield Case("interpolate", (inputs[ndim], size), {"mode": mode})
+        for factor in (1.7, 2.0, 0.6):
+            yield Case("interpolate", (inputs[ndim],), {"scale_factor": factor, "mode": mode})
 
 
 def windows() -> Iterator[Case]:

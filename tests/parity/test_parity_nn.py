@@ -249,7 +249,7 @@ def test_constructors_take_pytorchs_arguments(name: str) -> None:
     mine = inspect.signature(ours.__init__).parameters
     expected = inspect.signature(theirs.__init__).parameters
     assert [n for n in expected if n not in left_out | bias] == [
-        n for n in mine if n not in left_out | bias | {"generator", "keep"}
+        n for n in mine if n not in left_out | bias | {"generator", "keep", "axis"}
     ]
     for key in expected.keys() & mine.keys() - {"dtype", "modules", "parameters", "values", "p"}:
         if (name, key) not in {("Softmax", "dim"), ("LogSoftmax", "dim")}:

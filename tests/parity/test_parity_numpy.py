@@ -22,6 +22,7 @@ RANDOM = np.random.default_rng(3)
 HIPS_DIFFERS = {
     "tile-0": "a wrong gradient where NumPy adds axes (ours agrees with central differences)",
     "var-3": "ignores correction=",
+    **dict.fromkeys(("sum-5", "sum-6", "mean-2", "prod-3"), "ignores where="),
     "linalg.cholesky-0": "a symmetric gradient, though NumPy reads the lower triangle alone",
 }
 
@@ -150,6 +151,8 @@ class Torch:
     einsum, kron, cat, stack = arrays.einsum, arrays.kron, arrays.cat, arrays.stack
     diag, diff, outer, trapezoid = arrays.diag, arrays.diff, arrays.outer, arrays.trapezoid
     gradient, roll = arrays.gradient, arrays.roll
+    add, sub, div = arrays.add, arrays.sub, arrays.div
+    max, min = arrays.max, arrays.min
     tensor = staticmethod(Tensor)
 
 
@@ -164,6 +167,59 @@ TORCH_CASES: dict[str, tuple[Callable[..., Any], tuple[int, ...] | ndarray]] = {
     "argsort": (lambda lib, t: (t.argsort(dim=1, stable=True) * t).sum(), TIED),
     "topk": (lambda lib, t: tuple(t.topk(2, dim=1)), (3, 4)),
     "topk smallest": (lambda lib, t: tuple(t.topk(2, 0, largest=False)), (3, 4)),
+    **{
+        f"{name} {options}": (
+            lambda lib, t, name=name, options=options: tuple(getattr(t, name)(**options)),
+            given,
+        )
+        for name in ("max", "min", "median", "mode")
+        for options in ({"dim": 1}, {"dim": -2, "keepdim": True})
+        for given in ((4, 5) if name != "mode" else np.round(normal(4, 5)),)
+    },
+    **{
+        f"{name} of ties": (lambda lib, t, name=name: tuple(getattr(t, name)(1)), TIED)
+        for name in ("max", "min", "mode", "cummax", "cummin")
+    },
+    **{
+        f"{name} with NaN": (
+            lambda lib, t, name=name: tuple(getattr(t, name)(1)),
+            np.array([[1.0, np.nan, 3.0], [np.nan, 1.0, 0.0]]),
+        )
+        for name in ("max", "min", "median", "cummax", "cummin")
+    },
+    "median of all": (lambda lib, t: t.median(), TIED),
+    "kthvalue": (lambda lib, t: tuple(t.kthvalue(2, 1)), (3, 4)),
+    "kthvalue kept": (lambda lib, t: tuple(t.kthvalue(1, keepdim=True)), (3, 4)),
+    "pairs of a number": (
+        lambda lib, t: (*t.max(0), *t.median(0), *t.mode(), *t.cummax(-1), *t.kthvalue(1)),
+        (),
+    ),
+    "max of two": (lambda lib, t: (lib.max(t, t[0]), t.min(t**2)), (3, 4)),
+    "max of all": (lambda lib, t: (t.max(), lib.min(t)), TIED),
+    "alpha": (lambda lib, t: (lib.add(t, t**2, alpha=3), t.sub(t**2, alpha=0.5)), (3, 4)),
+    "div": (lambda lib, t: lib.div(t, t[0] ** 2 + 1), (3, 4)),
+    "div rounded": (
+        lambda lib, t: (
+            lib.div(t * 5, 2, rounding_mode="floor") * t,
+            lib.div(t * 5, 2, rounding_mode="trunc") * t,
+        ),
+        (3, 4),
+    ),
+    "unbiased": (
+        lambda lib, t: (t.var(0, unbiased=False), t.std(unbiased=True), t.std(False)),
+        (3, 4),
+    ),
+    "dtype": (
+        lambda lib, t: (
+            t.sum(0, dtype=t.dtype),
+            t.mean(dtype=t.dtype),
+            t.cumprod(1, dtype=t.dtype),
+        ),
+        (3, 4),
+    ),
+    "flip": (lambda lib, t: t.flip(dims=(0, 2)), (2, 3, 4)),
+    "diagonal of two": (lambda lib, t: t.diagonal(1, dim1=2, dim2=0), (2, 3, 4)),
+    "transpose": (lambda lib, t: t.transpose(dim0=0, dim1=2), (2, 3, 4)),
     "repeat": (lambda lib, t: t.repeat(2, 1, 3), (2, 4)),
     "tile": (lambda lib, t: t.tile((2, 3)), (2, 4)),
     "repeat_interleave": (lambda lib, t: t.repeat_interleave(3, dim=1), (2, 4)),

@@ -247,6 +247,37 @@ def test_same_learning_rates_as_pytorch(make: Make, name: str) -> None:
         np.testing.assert_allclose(p.data, q.detach().numpy(), rtol=1e-10)
 
 
+@pytest.mark.parametrize(
+    "names",
+    [
+        ("ConstantLR", "StepLR"),
+        ("LinearLR-down", "MultiStepLR", "ExponentialLR"),
+        ("PolynomialLR", "LinearLR"),
+        ("ExponentialLR", "MultiStepLR-0"),
+        ("SequentialLR", "StepLR"),
+        ("LambdaLR", "LinearLR"),
+    ],
+    ids="+".join,
+)
+def test_schedules_of_one_optimizer_beside_pytorch(names: tuple[str, ...]) -> None:
+    """Several at once, with a rate that is set by hand at step 12.
+
+    Not beside `CosineAnnealingLR`: PyTorch's leaves 0 for the first rate, whatever others did.
+    """
+    mine, peer = both_optimizers(momentum=0.5)
+    mine._stepped = peer._opt_called = True
+    ours = [SCHEDULES[name](lr_scheduler, mine) for name in names]
+    theirs = [SCHEDULES[name](torch.optim.lr_scheduler, peer) for name in names]
+    for t in range(24):
+        rates = [group["lr"] for group in mine.param_groups]
+        expected = [group["lr"] for group in peer.param_groups]
+        assert rates == pytest.approx(expected, rel=1e-12, abs=1e-16), t
+        if t == 12:
+            mine.param_groups[1]["lr"] = peer.param_groups[1]["lr"] = 0.07
+        for schedule in (*ours, *theirs):
+            schedule.step()
+
+
 def test_fractional_epochs() -> None:
     mine, peer = both_optimizers()
     for multiple in (1, 2):

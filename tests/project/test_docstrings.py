@@ -47,13 +47,16 @@ NAMES = {"tk": tk, "np": np, "nn": tk.nn, "F": tk.functional, "optim": tk.optim}
 
 
 def public_objects() -> Iterator[tuple[str, Any]]:
-    """Each public function, class, method and property once, by its shortest name."""
+    """Each public function, class, method and property once, by its shortest name.
+
+    Modules and dtypes (NumPy's own objects) have no docstring of ours here.
+    """
     seen: set[int] = set()
     for name in MODULES:
         module = importlib.import_module(name)
         for attribute in getattr(module, "__all__", ()):
             value = getattr(module, attribute)
-            if not isinstance(value, ModuleType) and id(value) not in seen:
+            if not isinstance(value, ModuleType | np.dtype) and id(value) not in seen:
                 seen.add(id(value))
                 yield f"{name}.{attribute}".replace("tinygrad_kr", "tk"), value
     for attribute, value in inspect.getmembers(Tensor):
@@ -126,6 +129,19 @@ def test_its_signature_has_names(name: str) -> None:
     opaque = [p for p in opaque if p.name in OPAQUE]
     protocol = getattr(PUBLIC[name], "_is_protocol", False)
     assert protocol or not opaque or len(opaque) < len(parameters)
+
+
+SYNONYMS = [("axis", "dim"), ("keepdims", "keepdim"), ("axis1", "dim1"), ("axis2", "dim2")]
+"""What NumPy and PyTorch call one argument."""
+
+
+@pytest.mark.parametrize("name", [name for name in CALLABLE if not is_exception(PUBLIC[name])])
+def test_it_takes_numpys_and_pytorchs_name_of_an_argument(name: str) -> None:
+    """`transpose(dim0=, dim1=)` exchanges two axes; NumPy's `transpose` has no such names."""
+    parameters = inspect.signature(PUBLIC[name]).parameters
+    for numpys, pytorchs in SYNONYMS:
+        if (name.rpartition(".")[2], pytorchs) != ("transpose", "dim1"):
+            assert (numpys in parameters) == (pytorchs in parameters)
 
 
 @pytest.mark.parametrize("name", CALLABLE)

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from tinygrad_kr import workers
-from tinygrad_kr.compile.trace import guards
+from tinygrad_kr.compile.trace import reads
 from tinygrad_kr.native import compiler
 
 ROOT = Path(__file__).parents[2]
@@ -62,14 +62,14 @@ def test_a_package_that_is_reached_by_a_path_with_dots_still_names_the_users_lin
 
 
 def test_a_drive_in_small_letters_is_the_same_drive(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(guards, "_PACKAGE", "c:\\users\\kim\\tinygrad_kr\\")
-    monkeypatch.setattr(guards, "_INSTALLED", ("c:\\python311\\lib\\",))
+    monkeypatch.setattr(reads, "_PACKAGE", "c:\\users\\kim\\tinygrad_kr\\")
+    monkeypatch.setattr(reads, "_LIBRARY", ("c:\\python311\\lib\\",))
     monkeypatch.setattr(os.path, "abspath", lambda path: path)
     monkeypatch.setattr(os.path, "normcase", lambda path: path.replace("/", "\\").lower())
-    is_library = guards.is_library.__wrapped__
-    assert is_library("C:\\Users\\kim\\tinygrad_kr\\tensor.py")
-    assert is_library("C:/Python311/Lib/ast.py")
-    assert not is_library("C:\\Users\\kim\\train.py")
+    home_of = reads.home_of.__wrapped__
+    assert home_of("C:\\Users\\kim\\tinygrad_kr\\tensor.py") == "ours"
+    assert home_of("C:/Python311/Lib/ast.py") == "python"
+    assert home_of("C:\\Users\\kim\\train.py") == "user"
 
 
 @pytest.mark.parametrize(

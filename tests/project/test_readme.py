@@ -113,6 +113,36 @@ def test_the_tour_shows_the_errors_that_are_raised(
     assert plain(str(caught.value)).startswith(plain(shown).removesuffix(" ..."))
 
 
+# ------------------------------------------------------------------ what is not there
+
+ABSENT: dict[str, Callable[[Tensor], Any]] = {
+    "np.fft": np.fft.fft,
+    "eig": lambda t: np.linalg.eig(np.outer(t, t)),
+    "vmap": lambda t: tk.vmap(lambda x: x)(t),  # type: ignore[attr-defined]
+    "scipy.special": lambda t: tk.special.gammaln(t),  # type: ignore[attr-defined]
+    "scan": lambda t: tk.scan(lambda c, x: (c, x), t[0], t),  # type: ignore[attr-defined]
+}
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+@pytest.mark.parametrize("name", ABSENT)
+def test_what_is_not_there_raises_and_the_pages_say_so(name: str, language: str) -> None:
+    with pytest.raises((TypeError, AttributeError)):
+        ABSENT[name](Tensor([1.0, 2.0], requires_grad=True))
+    page, heading = (
+        f"docs/overview{language}.md",
+        "아직 없는 것" if language else "What is not there",
+    )
+    section = text_of(page).partition(f"## {heading}")[2].partition("\n## ")[0]
+    assert name in section
+    assert {"eig": "FFT", "np.fft": "FFT"}.get(name, name) in text_of(f"README{language}.md")
+
+
+def test_a_complex_number_is_refused() -> None:
+    with pytest.raises(TypeError, match="complex"):
+        Tensor(np.array([1j]))
+
+
 # ------------------------------------------------------------------ pages
 
 

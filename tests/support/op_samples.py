@@ -424,6 +424,13 @@ SAMPLES: dict[str, list[Sample]] = {
         sample(np.array([5.3, -5.3, 0.7]), np.array([2.0, 2.0, -0.5])),
         sample(draw(), 0.7),
     ],
+    "fmod": [
+        sample(np.array([5.3, -5.3, 0.7]), np.array([2.0, 2.0, -0.5])),
+        sample(draw(2, 1), np.array([0.3, 7.0])),
+        sample(draw(), 0.7),
+    ],
+    "copysign": [*binary(), Sample((np.zeros(2), np.array([0.0, -0.0])), smooth=False)],
+    "heaviside": [*binary(), sample(np.array([0, 1, -1]), draw(3))],
     "negative": unary(),
     "positive": unary(),
     "absolute": unary(),
@@ -435,6 +442,11 @@ SAMPLES: dict[str, list[Sample]] = {
         *binary(first=positive),
         *[sample(draw(2, 3), n) for n in (2, 3.0, 0, 1, -1)],
         *[sample(draw(2, 3), np.array([2, 0, 3]))],
+    ],
+    "power_derivative": [
+        sample(*case.inputs, by_base=m, by_exponent=n)
+        for case in binary(first=positive)[:2]
+        for m, n in [(1, 0), (0, 1), (1, 1), (2, 1)]
     ],
     "hypot": binary(),
     "arctan2": binary(),
@@ -464,7 +476,9 @@ SAMPLES: dict[str, list[Sample]] = {
     "rad2deg": unary(),
     "sinc": [*unary(), sample(np.array([0.0, 1e-4, 9e-3, -0.011, 1.0]))],
     "sigmoid": [*unary(), Sample((np.array([-800.0, -40.0, 0.0, 40.0, 800.0]),), smooth=False)],
+    "logistic": [*unary(), Sample((np.array([-800.0, -40.0, 0.0, 40.0, 800.0]),), smooth=False)],
     "softplus": [*unary(), Sample((np.array([-800.0, -40.0, 0.0, 40.0, 800.0]),), smooth=False)],
+    "gelu": unary(),
     "relu": [*unary(), Sample((draw(70, 70),), smooth=False), Sample((np.zeros(3),), smooth=False)],
     "erf": unary(),
     # elementwise: selection
@@ -477,6 +491,14 @@ SAMPLES: dict[str, list[Sample]] = {
         sample(draw(0, 3), choices(0, 3)),
         Sample((draw(70, 70), choices(70, 70)), smooth=False),
         Sample((draw(70, 70), choices(70)), smooth=False),
+    ],
+    "kink": [sample(draw(2, 3), np.zeros((2, 3), bool)), sample(draw(0, 3), choices(0, 3))],
+    "undefined": [
+        sample(draw(2, 3), np.zeros((2, 3), bool)),
+        sample(draw(2, 3), np.zeros(3, bool)),
+        sample(draw(), False),
+        sample(draw(0, 3), choices(0, 3)),
+        Sample((np.array([0.0, 2.0, 0.0]), np.array([True, True, False])), smooth=False),
     ],
     "maximum": binary(),
     "minimum": binary(),
@@ -536,8 +558,15 @@ SAMPLES: dict[str, list[Sample]] = {
     "max_": [*reductions(values=distinct), *SCALAR, sample(draw(3, 0), axis=0)],
     "min_": [*reductions(values=distinct), *SCALAR, sample(draw(3, 0), axis=0)],
     "prod_": [*reductions(), *SCALAR, *EMPTY, sample(np.array([[0.0, 2.0], [0.0, 0.0]]), axis=1)],
+    "shares": [sample(draw(2, 3, 4), axis=axis) for axis in (None, 0, -1, (0, 2))],
     "logsumexp_": [*reductions(), sample(draw(), axis=None), sample(draw(3, 0), axis=0)],
-    "norm_": [*reductions(), sample(draw(3, 0), axis=0)],
+    "norm_": [*reductions(), *reductions(least=0.01), sample(draw(3, 0), axis=0)],
+    "p_norm_": [
+        *(case for p in (3.0, 1.5, 0.5, -1.0) for case in reductions(p=p)[2:7]),
+        *reductions(p=2.5, least=0.01)[2:7],
+        sample(draw(3, 0), p=3.0, axis=0),
+    ],
+    "median_": [sample(distinct(*shape)) for shape in ((2, 3), (5,), (1,), ())],
     "argmax_": [sample(distinct(2, 3), axis=axis) for axis in (None, 0, -1)],
     "argmin_": [sample(distinct(2, 3), axis=axis) for axis in (None, 0, -1)],
     "any_": [*reductions(values=choices), *EMPTY],
@@ -606,6 +635,28 @@ SAMPLES: dict[str, list[Sample]] = {
         sample(draw(2, 3), indices=along((2, 4), 1, 3), axis=1, shape=(3, 4)),
     ],
     **{
+        name: [
+            sample(draw(3, 4), *[draw(*index.shape)] * (name == "put_along_axis"), **at)
+            for index in (along((3, 4), 1, 6), along((2, 4), 1, 3), np.zeros((3, 0), np.int64))
+            for at in [{"indices": index, "axis": 1}]
+        ]
+        for name in ("put_along_axis", "clear_along_axis", "take_winners")
+    },
+    "extreme_along_axis": [
+        sample(distinct(3, 4), distinct(3, 6) + 0.05, indices=along((3, 4), 1, 6), axis=1, **mode)
+        for mode in (
+            {"largest": largest, "include_self": include_self}
+            for largest in (True, False)
+            for include_self in (True, False)
+        )
+    ],
+    "searchsorted": [
+        sample(np.array([-1.0, 0.0, 0.5, 2.0]), draw(2, 3), side="left"),
+        sample(
+            np.array([[-1.0, 0.5], [0.0, 1.0]]), np.array([[0.5, 0.0], [1.0, 2.0]]), side="right"
+        ),
+    ],
+    **{
         name: [sample(draw(3, 4), k=k) for k in (0, 1, -2)]
         + [sample(draw(2, 2, 3), k=0), sample(draw(0, 3), k=0)]
         for name in ("triu", "tril")
@@ -634,18 +685,46 @@ SAMPLES: dict[str, list[Sample]] = {
         Sample((invertible(2), draw(3, 2)), repeatable=False),
         Sample((invertible(), draw(2, 3, 2)), repeatable=False),
     ],
+    "solve_triangular": [
+        Sample((invertible(), draw(3, 2)), {"upper": True, "unit": False}, repeatable=False),
+        Sample((invertible(), draw(3, 2)), {"upper": False, "unit": False}, repeatable=False),
+        sample(invertible(2), draw(2, 3, 2), upper=True, unit=True),
+        Sample((invertible(), draw(2, 3, 1)), {"upper": False, "unit": True}, repeatable=False),
+    ],
+    "lstsq": [
+        Sample((separated(*a), draw(*b)), repeatable=False)
+        for a, b in (((4, 2), (4, 3)), ((2, 4), (2, 1)), ((3, 3), (2, 3, 2)))
+    ],
+    "null_projection": [
+        Sample((separated(*a), draw(*b)), repeatable=False)
+        for a, b in (((2, 4), (4, 3)), ((3, 4), (2, 4, 1)), ((4, 2), (2, 2)))
+    ],
+    "qr_packed": [
+        *matrices(),
+        Sample((separated(4, 2),), repeatable=False),
+        Sample((draw(2, 3, 2),), repeatable=False),
+    ],
     "det": matrices(),
-    "cofactor": matrices(),
-    "cofactor_vjp": [
-        Sample((draw(3, 3), invertible()), repeatable=False),
-        sample(draw(2, 3, 3), invertible(2)),
-        sample(draw(1, 1), invertible(n=1)),
+    "cofactor": [
+        *matrices(),
+        Sample((invertible(), draw(3, 3)), repeatable=False),
+        sample(invertible(2), draw(2, 3, 3)),
+        sample(invertible(n=1), draw(1, 1)),
+        Sample((invertible(), draw(3, 3), draw(3, 3)), repeatable=False),
     ],
     "pinv": [*matrices(), *(Sample((separated(*s),), repeatable=False) for s in ((4, 2), (2, 4)))],
     "logabsdet": matrices(),
     "signdet": [*matrices(), sample(-invertible(2))],
     "cholesky": matrices(positive_definite),
     "eigh_packed": matrices(positive_definite),
+    **{  # not smooth: their rules also mark the cotangent, which is not linear
+        name: [Sample((draw(*shape),), params, smooth=False) for shape, params in shapes]
+        for name, shapes in {
+            "eigenvectors": [((5, 3), {}), ((2, 4, 2), {}), ((2, 0), {})],
+            "left_vectors": [((2, 8), {"m": 4}), ((2, 3, 6), {"m": 3})],
+            "right_vectors": [((2, 8), {"m": 4}), ((2, 3, 6), {"m": 3})],
+        }.items()
+    },
     "svd_packed": [
         *matrices(),
         Sample((separated(4, 2),), repeatable=False),
@@ -792,12 +871,12 @@ def _normalize(x: ndarray, axis: Any, eps: float) -> Any:
     return (x - mean) / np.sqrt(var + eps)
 
 
-def _cofactor_slope(h: ndarray, a: ndarray) -> Any:
-    """From C = det(a) a^-T."""
-    inverse = np.linalg.inv(a).mT
-    cofactor = np.linalg.det(a)[..., None, None] * inverse
-    along = (h * inverse).sum(axis=(-2, -1))[..., None, None]
-    return along * cofactor - cofactor @ h.mT @ inverse
+def _cofactor(a: ndarray, *directions: ndarray) -> Any:
+    """From det(a) a^-T by differences, exact for matrices up to 3 x 3: cofactors are quadratic."""
+    if directions:
+        *others, h = directions
+        return (_cofactor(a + h, *others) - _cofactor(a - h, *others)) / 2
+    return np.linalg.det(a)[..., None, None] * np.linalg.inv(a).mT
 
 
 def _index_add(g: ndarray, key: Any, shape: tuple[int, ...]) -> ndarray:
@@ -813,6 +892,37 @@ def _add_along_axis(g: ndarray, indices: ndarray, axis: int, shape: tuple[int, .
         at[axis] = indices[place]
         x[tuple(at)] += g[place]
     return x
+
+
+def _put_along_axis(x: ndarray, src: ndarray, indices: ndarray, axis: int) -> ndarray:
+    y = x.copy()
+    for at in np.ndindex(indices.shape):
+        y[(*at[:axis], indices[at], *at[axis + 1 :])] = src[at]
+    return y
+
+
+def _take_winners(x: ndarray, indices: ndarray, axis: int) -> ndarray:
+    """The adjoint of what `src` is to `put_along_axis`."""
+    return _adjoint(
+        lambda src: _put_along_axis(np.zeros_like(x), src, indices, axis), indices.shape, x
+    )
+
+
+def _extreme_along_axis(
+    x: ndarray, src: ndarray, indices: ndarray, axis: int, largest: bool, include_self: bool
+) -> ndarray:
+    y, better = x.copy(), max if largest else min
+    met = set()
+    for at in np.ndindex(indices.shape):
+        place = (*at[:axis], indices[at] % x.shape[axis], *at[axis + 1 :])
+        y[place] = better(y[place], src[at]) if include_self or place in met else src[at]
+        met.add(place)
+    return y
+
+
+def _searchsorted(ordered: ndarray, values: ndarray, side: str) -> ndarray:
+    below = np.less if side == "left" else np.less_equal
+    return np.asarray(below(ordered[..., None, :], values[..., None]).sum(-1))
 
 
 def _take_along_axis(x: ndarray, indices: ndarray, axis: int) -> ndarray:
@@ -851,12 +961,12 @@ def _linear(x: ndarray, weight: ndarray, bias: ndarray | None = None) -> Any:
 
 def _svd_packed(a: ndarray) -> ndarray:
     u, s, vt = np.linalg.svd(a, full_matrices=False)
-    return np.concatenate([u.mT, s[..., None], vt], axis=-1)
+    return np.concatenate([u.mT, s[..., None], vt, 0 * s[..., None]], axis=-1)
 
 
 def _eigh_packed(a: ndarray) -> ndarray:
     values, vectors = np.linalg.eigh((a + a.mT) / 2)
-    return np.concatenate([values[..., None, :], vectors], axis=-2)
+    return np.concatenate([values[..., None, :], vectors, 0 * values[..., None, :]], axis=-2)
 
 
 def _squash(x: Any) -> Any:
@@ -915,14 +1025,44 @@ def _gru_scan(
     return y
 
 
+def _power_derivative(a: Any, b: Any, by_base: int, by_exponent: int) -> Any:
+    return {
+        (1, 0): b * a ** (b - 1),
+        (0, 1): a**b * np.log(a),
+        (1, 1): a ** (b - 1) * (1 + b * np.log(a)),
+        (2, 1): a ** (b - 2) * (2 * b - 1 + b * (b - 1) * np.log(a)),
+    }[by_base, by_exponent]
+
+
 REFERENCES: dict[str, Callable[..., Any]] = {
     "power": np.power,
+    "power_derivative": _power_derivative,
+    "sign": np.sign,
+    "heaviside": np.heaviside,
+    "reciprocal": lambda x: 1 / x,
+    "gelu": lambda x: x * (0.5 + 0.5 * np.vectorize(math.erf, otypes=[float])(x * 0.5**0.5)),
     "sigmoid": lambda x: 0.5 * np.tanh(x / 2) + 0.5,
+    "logistic": lambda x: 0.5 * np.tanh(x / 2) + 0.5,
     "softplus": lambda x: np.logaddexp(x, 0),
     "relu": lambda x: np.where(x > 0, x, 0),
     "erf": lambda x: np.vectorize(math.erf, otypes=[float])(x),
     "clip": lambda x, low=-math.inf, high=math.inf: np.minimum(np.maximum(x, low), high),
     "where_or_zero": lambda x, mask: np.where(mask, x, 0),
+    "kink": lambda x, mask: np.zeros_like(x),
+    "solve_triangular": lambda a, b, upper, unit: np.linalg.solve(
+        np.triu(a, 1) * upper
+        + np.tril(a, -1) * (not upper)
+        + np.eye(a.shape[-1]) * (1 if unit else a),
+        b,
+    ),
+    "lstsq": lambda a, b, **params: np.linalg.pinv(a) @ b,
+    "null_projection": lambda a, x: x - np.linalg.pinv(a) @ (a @ x),
+    "qr_packed": lambda a: np.concatenate(np.linalg.qr(a), axis=-2),
+    "pinv": lambda a, **params: np.linalg.pinv(a),
+    "eigenvectors": lambda packed: packed[..., 1:-1, :],
+    "left_vectors": lambda packed, m: np.swapaxes(packed[..., :m], -1, -2),
+    "right_vectors": lambda packed, m: packed[..., m + 1 : packed.shape[-1] - 1],
+    "undefined": lambda x, mask: np.where(np.logical_and(mask, x), np.nan, 0.0),
     "astype": lambda x, dtype: x.astype(dtype),
     "sum_": np.sum,
     "mean_": lambda x, **params: np.mean(x, **params),
@@ -931,8 +1071,13 @@ REFERENCES: dict[str, Callable[..., Any]] = {
     "max_": np.max,
     "min_": np.min,
     "prod_": np.prod,
+    "shares": lambda x, axis: np.exp(x) / np.sum(np.exp(x), axis=axis, keepdims=True),
     "logsumexp_": lambda x, **params: np.log(np.sum(np.exp(x), **params)),
-    "norm_": lambda x, **params: np.sqrt(np.sum(x * x, **params)),
+    "norm_": lambda x, least=0.0, **params: np.maximum(np.sqrt(np.sum(x * x, **params)), least),
+    "p_norm_": lambda x, p, least=0.0, **params: np.maximum(
+        np.sum(np.abs(x) ** p, **params) ** (1 / p), least
+    ),
+    "median_": lambda x: np.asarray(np.sort(x, None)[(x.size - 1) // 2]),
     "argmax_": np.argmax,
     "argmin_": np.argmin,
     "any_": np.any,
@@ -954,6 +1099,13 @@ REFERENCES: dict[str, Callable[..., Any]] = {
     "index_add": _index_add,
     "take_along_axis": _take_along_axis,
     "add_along_axis": _add_along_axis,
+    "put_along_axis": _put_along_axis,
+    "clear_along_axis": lambda x, indices, axis: _put_along_axis(
+        x, np.zeros(indices.shape), indices, axis
+    ),
+    "take_winners": _take_winners,
+    "extreme_along_axis": _extreme_along_axis,
+    "searchsorted": _searchsorted,
     "triu": np.triu,
     "tril": np.tril,
     "diagonal": np.diagonal,
@@ -964,7 +1116,7 @@ REFERENCES: dict[str, Callable[..., Any]] = {
     "inv": np.linalg.inv,
     "solve": np.linalg.solve,
     "det": np.linalg.det,
-    "cofactor": lambda a: np.linalg.det(a)[..., None, None] * np.linalg.inv(a).mT,
+    "cofactor": _cofactor,
     "logabsdet": lambda a: np.log(np.abs(np.linalg.det(a))),
     "signdet": lambda a: np.sign(np.linalg.det(a)),
     "cholesky": lambda a: np.linalg.cholesky((a + a.mT) / 2),
@@ -991,8 +1143,6 @@ REFERENCES: dict[str, Callable[..., Any]] = {
     ),
     "normalize": _normalize,
     "dropout_mask": lambda x, p, generator: np.full(x.shape, 1 - p, x.dtype),
-    "cofactor_vjp": _cofactor_slope,
-    "pinv": lambda a: np.linalg.pinv(a),
     "max_pool_gather": _window_pick,
     "max_unpool": _max_unpool,
     "max_pool_vjp": _max_pool_vjp,

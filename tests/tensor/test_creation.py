@@ -10,6 +10,7 @@ import pytest
 
 import tinygrad_kr as tk
 from tinygrad_kr import Tensor
+from tinygrad_kr.testing import check_grads
 
 F32 = np.dtype(np.float32)
 
@@ -135,3 +136,33 @@ def test_bad_data_is_refused_by_name() -> None:
             Tensor(data)
     with pytest.raises(ValueError, match="inhomogeneous"):
         Tensor([[1.0], [1.0, 2.0]])
+
+
+def test_as_tensor_and_from_numpy_share_memory() -> None:
+    array, x = np.array([1.0, 2.0]), tk.tensor([1.0], requires_grad=True)
+    assert tk.as_tensor(array).data is tk.from_numpy(array).data is array
+    assert tk.as_tensor(x) is x
+    assert tk.as_tensor(x, dtype=np.float32) is x
+    assert tk.as_tensor(x * 2, dtype=np.float64).requires_grad
+    assert tk.as_tensor([1, 2]).dtype == np.int64 and tk.as_tensor(0.5).dtype == F32
+    assert tk.as_tensor(array, dtype=np.int64).tolist() == [1, 2]
+    with pytest.raises(TypeError, match=r"from_numpy: expected an ndarray, got list"):
+        tk.from_numpy([1.0])
+    with pytest.raises(TypeError, match="complex"):
+        tk.from_numpy(np.array([1j]))
+
+
+def test_logspace() -> None:
+    assert tk.logspace(0, 2, 3).tolist() == [1.0, 10.0, 100.0]
+    assert tk.logspace(0, 2, 3).dtype == F32
+    assert tk.logspace(1, 3, 3, base=2, dtype=np.int64).tolist() == [2, 4, 8]
+    for end in (4.3, tk.tensor(4.3)):  # PyTorch's value: the ends lose their fractions
+        assert tk.logspace(-2.9, end, 3, dtype=np.int64).tolist() == [0, 10, 10000]
+    assert tk.logspace(1, 3, 1).tolist() == [10.0] and tk.logspace(1, 3, 0).shape == (0,)
+    assert tk.logspace(0, 1, 2, requires_grad=True).is_leaf
+    end = Tensor(np.float64(2.0), requires_grad=True)
+    check_grads(lambda a, b: tk.logspace(a, b, 4, base=3.0), (np.array(0.5), np.array(1.2)))
+    assert tk.logspace(0.0, end, 3).dtype == np.float64
+    assert tk.logspace(tk.tensor(0.0), 2, 3).dtype == F32
+    with pytest.raises(ValueError, match="logspace: expected steps of at least 0, got -1"):
+        tk.logspace(0, 1, -1)

@@ -17,6 +17,8 @@ DRAWS: list[Callable[..., Any]] = [
     lambda **kw: tk.randint(0, 1000, (3,), **kw),
     lambda **kw: tk.randperm(20, **kw),
     lambda **kw: tk.bernoulli(tk.full((40,), 0.5), **kw),
+    lambda **kw: tk.multinomial(tk.ones(1000), 3, **kw),
+    lambda **kw: tk.multinomial(tk.ones(2, 50), 9, True, **kw),
     lambda **kw: tk.rand_like(tk.zeros(3), **kw),
     lambda **kw: tk.randn_like(tk.zeros(3), **kw),
 ]
@@ -116,3 +118,38 @@ def test_bad_bounds_are_refused() -> None:
             tk.bernoulli(Tensor([0.5, p]))
     with pytest.raises(TypeError, match="float"):
         tk.bernoulli(Tensor([0, 1]))
+
+
+@pytest.mark.parametrize("replacement", [True, False])
+def test_multinomial_draws_in_proportion(replacement: bool) -> None:
+    p = tk.tensor([[1.0, 0.0, 3.0], [2.0, 2.0, 0.0]])
+    generator = np.random.default_rng(0)
+    drawn = [tk.multinomial(p, 2, replacement, generator=generator).numpy() for _ in range(2000)]
+    drawn = np.stack(drawn)
+    assert drawn.shape == (2000, 2, 2) and drawn.dtype == np.int64
+    share = np.bincount(drawn[:, 0, 0], minlength=3) / 2000
+    assert np.abs(share - [0.25, 0, 0.75]).max() < 0.05
+    assert (drawn[:, 1] < 2).all()
+    equal = (drawn[..., 0] == drawn[..., 1]).mean(0)
+    assert np.abs(equal - ([0.625, 0.5] if replacement else [0, 0])).max() < 0.05
+    assert tk.multinomial(p[0], 5, replacement=True).shape == (5,)
+
+
+@pytest.mark.parametrize(
+    ("weights", "count", "said"),
+    [
+        ([0.5, -0.1], 1, "expected finite weights of at least 0"),
+        ([np.inf, 1.0], 1, "expected finite weights"),
+        ([0.0, 0.0], 1, "expected at least 1 nonzero weights in each row, got 0"),
+        ([1.0, 0.0], 2, "expected at least 2 nonzero weights in each row, got 1"),
+        (
+            [[[1.0]]],
+            1,
+            r"expected a vector or a matrix and at least 1 sample, got shape \(1, 1, 1\)",
+        ),
+        ([1.0], 0, "expected a vector or a matrix and at least 1 sample"),
+    ],
+)
+def test_multinomial_refuses_what_is_no_distribution(weights: Any, count: int, said: str) -> None:
+    with pytest.raises(ValueError, match=f"multinomial: {said}"):
+        tk.multinomial(tk.tensor(weights), count)

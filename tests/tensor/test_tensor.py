@@ -237,6 +237,108 @@ def test_writes_return_the_tensor() -> None:
         t.copy_([1.0, 2.0, 3.0])
 
 
+IN_PLACE: list[tuple[str, tuple[Any, ...], dict[str, Any]]] = [
+    ("add", (0.5,), {}),
+    ("add", (0.5,), {"alpha": 3}),
+    ("sub", (np.ones(3),), {"alpha": 2.0}),
+    ("subtract", (0.5,), {}),
+    ("mul", (2.0,), {}),
+    ("multiply", (2.0,), {}),
+    ("div", (3.0,), {"rounding_mode": "floor"}),
+    ("divide", (3.0,), {}),
+    ("true_divide", (3.0,), {}),
+    ("pow", (2,), {}),
+    ("remainder", (0.3,), {}),
+    ("addcmul", (np.ones(3), 2.0), {"value": 0.5}),
+    ("addcdiv", (np.ones(3), 2.0), {"value": 0.5}),
+    ("addmm", (np.ones((2, 4)), np.ones((4, 3))), {"alpha": 0.5}),
+    ("lerp", (1.0, 0.5), {}),
+    ("clamp", (), {"min": 0.5}),
+    ("clip", (0.5, 1.0), {}),
+    ("masked_fill", (np.array([True, False, True]), 7.0), {}),
+    ("tril", (), {}),
+    ("triu", (1,), {}),
+    ("round", (1,), {}),
+    ("scatter", (1, [[0], [1]], 7.0), {}),
+    ("scatter_add", (1, [[0], [1]], np.ones((2, 1))), {}),
+    ("scatter_reduce", (1, [[0], [1]], np.ones((2, 1)), "prod"), {}),
+    *(
+        (name, (), {})
+        for name in (
+            *("abs", "absolute", "ceil", "cos", "exp", "floor", "log", "nan_to_num", "neg"),
+            *("negative", "reciprocal", "relu", "sigmoid", "sign", "sin", "sqrt", "square"),
+            *("tanh", "trunc"),
+        )
+    ),
+]
+
+
+@pytest.mark.parametrize(("name", "args", "options"), IN_PLACE)
+def test_a_method_in_place_writes_what_the_method_gives(
+    name: str, args: tuple[Any, ...], options: dict[str, Any]
+) -> None:
+    start = np.array([[0.25, 0.5, 1.5], [1.0, 2.0, 0.7]], np.float32)
+    expected = getattr(Tensor(start.copy()), name)(*args, **options)
+    for t in (Tensor(start.copy()), Tensor(start.copy(), requires_grad=True)):
+        array = t.data
+        with tk.no_grad():
+            assert getattr(t, f"{name}_")(*args, **options) is t
+        assert t.data is array and t.is_leaf
+        np.testing.assert_array_equal(array, expected.data.astype(np.float32), strict=True)
+
+
+def test_every_method_in_place_is_tested() -> None:
+    """And PyTorch's names end in _ as ours do."""
+    there = {name[:-1] for name in dir(Tensor) if name.endswith("_") and not name.startswith("_")}
+    known = {"copy", "fill", "zero", "requires_grad", "normal", "uniform"}
+    assert there - known == {name for name, *_ in IN_PLACE}
+
+
+@pytest.mark.parametrize("name", ["add_", "mul_", "clamp_", "exp_", "zero_", "normal_"])
+def test_a_write_where_gradients_flow_says_what_to_do(name: str) -> None:
+    write = getattr(Tensor, name)
+    args = {"add_": (1.0,), "mul_": (2.0,), "clamp_": (0.0,)}.get(name, ())
+    x = leaf([1.0, 2.0])
+    said = rf"{'fill' if name == 'zero_' else name[:-1]}_: expected a constant, got a leaf"
+    with pytest.raises(RuntimeError, match=said):
+        write(x, *args)
+    y = x * 2
+    with tk.no_grad(), pytest.raises(RuntimeError, match="the result of multiply, part of a graph"):
+        write(y, *args)
+    assert x.tolist() == [1.0, 2.0] and y.tolist() == [2.0, 4.0]
+
+
+def test_what_a_method_in_place_cannot_hold_is_refused() -> None:
+    with pytest.raises(RuntimeError, match="add_: expected a constant value, got a Tensor that"):
+        tk.zeros(1).add_(leaf([1.0]).float())
+    with pytest.raises(TypeError, match="div_: expected a result of int64, got float32"):
+        tk.tensor([1, 2]).div_(2)
+    with pytest.raises(ValueError, match=r"mul_: expected a result of shape \(2,\), got \(3, 2\)"):
+        tk.zeros(2).mul_(tk.ones(3, 2))
+
+
+def test_backward_notices_a_method_in_place() -> None:
+    x = leaf([1.0, 2.0])
+    y = (x * x).sum()
+    with tk.no_grad():
+        x.mul_(2.0)
+    with pytest.raises(MutationError, match="mul_"):
+        y.backward()
+
+
+def test_random_numbers_in_place() -> None:
+    t = tk.zeros(1000, dtype=np.float64)
+    drawn = t.normal_(3.0, 0.5, generator=np.random.default_rng(0)).data.copy()
+    assert abs(drawn.mean() - 3) < 0.1 and abs(drawn.std() - 0.5) < 0.05
+    np.testing.assert_array_equal(
+        t.normal_(3.0, 0.5, generator=np.random.default_rng(0)).data, drawn
+    )
+    t.uniform_(-2.0, -1.0)
+    assert -2 <= t.data.min() < -1.9 and -1.1 < t.data.max() < -1
+    with pytest.raises(TypeError, match="expected floats"):
+        tk.tensor([1]).normal_()
+
+
 def test_writing_a_tracked_tensor_would_lose_its_gradient() -> None:
     x, buffer = leaf([1.0]), Tensor(np.zeros(1))
     with pytest.raises(
@@ -411,3 +513,177 @@ def test_rounding_methods_are_detached() -> None:
         assert not getattr(x, name)().requires_grad
     assert x.round(1).tolist() == [1.2, -1.8]
     assert x.round().tolist() == [1.0, -2.0]
+
+
+# ------------------------------------------------------------------ `.data`, an ndarray
+
+
+WRITES: list[Callable[[Tensor], None]] = [
+    lambda p: write(p, p.data.__isub__(0.1 * gradient_of_leaf(p))),
+    lambda p: write(p, p.data - 0.1 * gradient_of_leaf(p)),
+    lambda p: p.data.__setitem__(slice(None), p.data - 0.1 * gradient_of_leaf(p)),
+    lambda p: np.subtract(p.data, 0.1 * gradient_of_leaf(p), out=p.data),  # type: ignore[arg-type]
+]
+
+
+def gradient_of_leaf(p: Tensor) -> Tensor:
+    assert p.grad is not None
+    return p.grad
+
+
+def write(p: Tensor, value: Any) -> None:
+    p.data = value
+
+
+@pytest.mark.parametrize("update", WRITES)
+def test_a_step_written_into_data(update: Callable[[Tensor], None]) -> None:
+    p = Tensor(np.array([1.0, 2.0], np.float32), requires_grad=True)
+    (p * p).sum().backward()
+    update(p)
+    assert isinstance(p.data, np.ndarray) and p.requires_grad and p.is_leaf
+    np.testing.assert_allclose(p.data, [0.8, 1.6], rtol=1e-6)
+    assert p.dtype == np.float32
+
+
+def test_augmented_assignments_of_data() -> None:
+    p = Tensor(np.array([1.0, 2.0]), requires_grad=True)
+    array, t = p.data, Tensor(np.array([2.0, 4.0]))
+    p.data += t
+    p.data *= t
+    p.data /= t
+    p.data **= Tensor(2.0)
+    assert p.data is array and array.tolist() == [9.0, 36.0]
+    with pytest.raises(TypeError, match=r"same_kind|Cannot cast"):
+        Tensor([1, 2]).data.__iadd__(Tensor([0.5, 0.5]))
+
+
+def test_backward_notices_a_step_written_into_data() -> None:
+    p = Tensor(np.array([1.0, 2.0]), requires_grad=True)
+    loss = (p * p).sum()
+    p.data -= Tensor(np.array([0.5, 0.5]))
+    with pytest.raises(MutationError, match=r"\.data = \.\.\."):
+        loss.backward()
+
+
+def test_a_history_is_not_written_into_data() -> None:
+    p = Tensor(np.array([1.0, 2.0]), requires_grad=True)
+    with pytest.raises(TypeError, match=r"np.subtract: expected no `out=` .*\.detach\(\)"):
+        p.data -= p * 0.1
+    with pytest.raises(RuntimeError, match=r"\.detach\(\)"):
+        p.data[:] = p * 0.1
+    assert p.data.tolist() == [1.0, 2.0]
+    with tk.no_grad():
+        p.data -= p * 0.5
+    assert p.data.tolist() == [0.5, 1.0]
+
+
+def test_a_step_written_into_data_is_not_compiled_away() -> None:
+    p = Tensor(np.array([1.0, 2.0]), requires_grad=True)
+
+    @tk.compile
+    def step() -> None:
+        p.grad = None
+        (p * p).sum().backward()
+        p.data -= 0.25 * gradient_of_leaf(p)
+
+    for half in (0.5, 0.25, 0.125):
+        step()
+        assert p.data.tolist() == [half, 2 * half]
+
+
+# ------------------------------------------------------------------ other libraries
+
+
+@pytest.mark.parametrize(
+    "read",
+    [
+        lambda t: copy.copy(t * 2),  # matplotlib's plot
+        lambda t: np.asarray(t),
+        lambda t: np.array(t, dtype=object),  # pandas
+        lambda t: t.numpy(),
+        lambda t: np.asarray([t, t], np.float64),  # scikit-learn
+        lambda t: float_of_array(t),
+    ],
+)
+def test_a_library_that_reads_a_tensor_with_history_is_told_to_detach(
+    read: Callable[[Tensor], Any],
+) -> None:
+    with pytest.raises((RuntimeError, TypeError), match=r"\.detach\(\)"):
+        read(Tensor([1.0, 2.0], requires_grad=True))
+
+
+def float_of_array(t: Tensor) -> Any:
+    """A ufunc of another library."""
+    return np.frompyfunc(float, 1, 1)(t)
+
+
+@pytest.mark.parametrize(
+    "join",
+    [
+        lambda s: np.r_[s, s],
+        lambda s: np.r_[s, 1.0],
+        lambda s: np.c_[s, s],
+        lambda s: np.array([s, s]),
+        lambda s: np.array([[s, 1.0], [2.0, s]]),
+        lambda s: np.asarray((s, 1.0), np.float64),
+        lambda s: np.sum([s, s]),
+        lambda s: np.mean((s, s)),
+        lambda s: np.max([s, 1.0]),
+        lambda s: np.sin([s, s]),
+        lambda s: np.dot([s, s], [1.0, 2.0]),
+        lambda s: np.linalg.norm([s, s]),
+        lambda s: np.add(np.ones(2), [s, s]),
+        lambda s: Tensor([1.0, 2.0]).add([s, s]),
+        lambda s: tk.tensor([s, s]),
+        lambda s: tk.mean([s, s]),
+        lambda s: np.array([s.reshape(1), s.reshape(1)]),
+    ],
+)
+def test_a_list_that_numpy_does_not_hand_over_names_stack(join: Callable[[Tensor], Any]) -> None:
+    s = Tensor([1.0, 2.0], requires_grad=True).sum()
+    with pytest.raises((RuntimeError, TypeError), match=r"tk\.stack"):
+        join(s)
+
+
+# ------------------------------------------------------------------ other names
+
+ALIASES = {
+    "abs": "absolute", "acos": "arccos", "acosh": "arccosh", "asin": "arcsin", "asinh": "arcsinh",
+    "atan": "arctan", "atan2": "arctan2", "atanh": "arctanh", "eq": "equal", "fix": "trunc",
+    "ge": "greater_equal", "gt": "greater", "le": "less_equal", "lt": "less", "mul": "multiply",
+    "ne": "not_equal", "neg": "negative", "pow": "power", "swapdims": "swapaxes",
+    "concat": "concatenate", "cat": "concatenate", "clamp": "clip", "movedim": "moveaxis",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", ALIASES)
+def test_pytorchs_other_names(name: str) -> None:
+    assert getattr(tk, name) is getattr(tk, ALIASES[name])
+    if hasattr(Tensor, name):
+        assert getattr(Tensor, name) is getattr(Tensor, ALIASES[name], getattr(Tensor, name))
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "add", "sub", "mul", "div", "true_divide", "pow", "remainder", "fmod", "floor_divide",
+        "maximum", "minimum", "fmax", "fmin", "hypot", "logaddexp", "copysign", "heaviside",
+        "eq", "ne", "not_equal", "lt", "le", "gt", "ge", "less", "less_equal", "greater",
+        "greater_equal", "logical_and", "logical_or", "logical_xor", "atan2", "lerp", "isclose",
+    ],
+)  # fmt: skip
+def test_a_binary_method_is_the_function(name: str) -> None:
+    a, b, more = Tensor(A), Tensor(A[::-1] - 1), (0.3,) * (name == "lerp")
+    found, expected = getattr(a, name)(b, *more), getattr(tk, name)(a, b, *more)
+    np.testing.assert_array_equal(found.data, expected.data, strict=True)
+
+
+def test_dtypes_by_pytorchs_names() -> None:
+    for name in ("float16", "float32", "float64", "int8", "int16", "int32", "int64", "uint8"):
+        dtype = getattr(tk, name)
+        assert tk.zeros(2, dtype=dtype).dtype is dtype
+        assert dtype == getattr(np, name) == np.dtype(name)
+    assert (tk.half, tk.float, tk.double) == (np.float16, np.float32, np.float64)
+    assert (tk.short, tk.int, tk.long, tk.bool) == (np.int16, np.int32, np.int64, np.bool_)
+    assert Tensor([1, 2]).to(tk.float64).dtype == tk.double
+    assert tk.tensor([0, 1], dtype=tk.bool).tolist() == [False, True]

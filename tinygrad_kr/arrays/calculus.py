@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from tinygrad_kr.arrays.operands import floating, operands
+from tinygrad_kr.arrays.operands import either_name, floating, operands
 from tinygrad_kr.arrays.shape import moveaxis
 from tinygrad_kr.ops import linalg, shape
 from tinygrad_kr.ops.axes import axis_index, axis_indices
@@ -13,28 +13,30 @@ from tinygrad_kr.ops.window import unfold
 __all__ = ["convolve", "diff", "gradient", "trapezoid"]
 
 
+@either_name
 def diff(
     x: Any,
     n: int = 1,
     axis: int = -1,
-    *,
-    dim: int | None = None,
     prepend: Any = None,
     append: Any = None,
+    *,
+    dim: int | None = None,
 ) -> Any:
     """The differences of neighbours along `axis`, x_(i+1) - x_i, applied `n` times.
 
     prepend, append: put before and after `x` first: a number, or an array of its size off the
         axis.
-    The axis has `n` elements less. Booleans give x_(i+1) != x_i.
+    The axis has `n` elements less. Booleans give x_(i+1) != x_i. n = 0 gives `x`, nothing put on.
     Raises ValueError for a number, or for a negative `n`.
     Source: np.diff, torch.diff.
 
     >>> tk.diff(tk.tensor([1.0, 4.0, 9.0]))
     Tensor([3., 5.])
     """
-    axis = axis if dim is None else dim
     x = operands(x)[0]
+    if n == 0:
+        return x
     if not x.ndim:
         raise ValueError("diff: expected at least 1 axis, got a number.")
     if n < 0:
@@ -59,12 +61,14 @@ def _widened(part: Any, size: tuple[int, ...], axis: int) -> Any:
     return shape.broadcast_to(part, shape=tuple(thin))
 
 
+@either_name
 def gradient(
-    x: Any, *, spacing: Any = 1.0, axis: Any = None, dim: Any = None, edge_order: int = 1
+    x: Any, *, spacing: Any = None, axis: Any = None, dim: Any = None, edge_order: int = 1
 ) -> tuple[Any, ...]:
     """The slopes of samples along each axis: central differences, one-sided at the ends.
 
-    spacing: the distance of samples, or a vector of their positions; a list gives one per axis.
+    spacing: the distance of samples, 1 by default, or a vector of their positions; a list gives one
+        per axis.
     axis, dim: the axes, all by default. The result is a tuple with one array per axis.
     edge_order: 1 or 2, the accuracy of the differences at the ends.
     Exact inside for a quadratic. Integers become float32.
@@ -75,8 +79,8 @@ def gradient(
     (Tensor([1., 2., 3.]),)
     """
     x = floating(operands(x)[0])
-    axis = axis if dim is None else dim
     axes = axis_indices(range(x.ndim) if axis is None else axis, x.ndim, "gradient")
+    spacing = 1.0 if spacing is None else spacing
     spacings = spacing if isinstance(spacing, list | tuple) else [spacing] * len(axes)
     if len(spacings) != len(axes):
         raise ValueError(f"gradient: expected {len(axes)} spacings, got {len(spacings)}.")
@@ -109,6 +113,7 @@ def _slopes(x: Any, axis: int, spacing: Any, edge_order: int) -> Any:
     return moveaxis(shape.concatenate(first, inside, last, axis=-1), -1, axis)
 
 
+@either_name
 def trapezoid(
     y: Any, x: Any = None, dx: Any = 1.0, axis: int = -1, *, dim: int | None = None
 ) -> Any:
@@ -123,7 +128,6 @@ def trapezoid(
     >>> tk.trapezoid(tk.tensor([0.0, 1.0, 4.0]))
     Tensor(3.)
     """
-    axis = axis if dim is None else dim
     y = operands(y)[0]
     axis = axis_index(axis, y.ndim, "trapezoid")
     if x is not None:

@@ -6,14 +6,17 @@ from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
+from numpy import ndarray
 
 from tinygrad_kr.arrays.indexing import take
-from tinygrad_kr.arrays.operands import list_of, operands
+from tinygrad_kr.arrays.operands import either_name, list_of, operands
 from tinygrad_kr.ops import shape
+from tinygrad_kr.ops.node import Node
 
-__all__ = ["broadcast_tensors", "cat", "concatenate", "meshgrid", "pad", "stack"]
+__all__ = ["broadcast_tensors", "cat", "concat", "concatenate", "meshgrid", "pad", "stack"]
 
 
+@either_name
 def concatenate(tensors: Iterable[Any], axis: int | None = 0, *, dim: int | None = None) -> Any:
     """The Tensors one after the other along `axis`, flattened first for None.
 
@@ -24,13 +27,13 @@ def concatenate(tensors: Iterable[Any], axis: int | None = 0, *, dim: int | None
     >>> tk.concatenate([tk.tensor([1, 2]), tk.tensor([3])])
     Tensor([1, 2, 3])
     """
-    axis = axis if dim is None else dim
     return shape.concatenate(*list_of(tensors, "concatenate"), axis=axis)
 
 
-cat = concatenate
+cat = concat = concatenate
 
 
+@either_name
 def stack(tensors: Iterable[Any], axis: int = 0, *, dim: int | None = None) -> Any:
     """Tensors of one shape side by side along a new axis.
 
@@ -42,7 +45,7 @@ def stack(tensors: Iterable[Any], axis: int = 0, *, dim: int | None = None) -> A
     Tensor([[1, 2],
             [3, 4]])
     """
-    return shape.stack(*list_of(tensors, "stack"), axis=axis if dim is None else dim)
+    return shape.stack(*list_of(tensors, "stack"), axis=axis)
 
 
 def broadcast_tensors(*tensors: Any) -> tuple[Any, ...]:
@@ -62,6 +65,7 @@ def broadcast_tensors(*tensors: Any) -> tuple[Any, ...]:
 def meshgrid(*tensors: Any, indexing: str = "ij") -> tuple[Any, ...]:
     """Each vector spread over a grid with one axis per vector: y_i[a, b, ...] = x_i[(a, b, ...)_i].
 
+    tensors: vectors, or one list of Tensors or arrays.
     indexing: "ij" (PyTorch's default), or "xy" with the first two axes exchanged (NumPy's).
     Gradient: g summed over the other axes.
     Raises ValueError for another `indexing`, or for anything but vectors.
@@ -73,6 +77,8 @@ def meshgrid(*tensors: Any, indexing: str = "ij") -> tuple[Any, ...]:
     """
     if indexing not in {"ij", "xy"}:
         raise ValueError(f'meshgrid: expected indexing "ij" or "xy", got {indexing!r}.')
+    if len(tensors) == 1 and _is_list_of_arrays(tensors[0]):
+        (tensors,) = tensors
     parts = operands(*tensors)
     order = list(range(len(parts)))
     if indexing == "xy":
@@ -83,6 +89,10 @@ def meshgrid(*tensors: Any, indexing: str = "ij") -> tuple[Any, ...]:
             raise ValueError(f"meshgrid: expected vectors, got shape {part.shape}.")
         grids.append(part.reshape([-1 if i == place else 1 for i in range(len(parts))]))
     return broadcast_tensors(*grids)
+
+
+def _is_list_of_arrays(x: Any) -> bool:
+    return isinstance(x, list | tuple) and any(isinstance(one, Node | ndarray) for one in x)
 
 
 def pad(x: Any, pad_width: Any, mode: str = "constant", constant_values: Any = 0) -> Any:

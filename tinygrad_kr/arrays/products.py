@@ -9,12 +9,91 @@ from typing import Any
 
 import numpy as np
 
-from tinygrad_kr.arrays.operands import operands
+from tinygrad_kr.arrays.operands import array_function, either_name, operands
 from tinygrad_kr.arrays.shape import moveaxis, roll
 from tinygrad_kr.ops import linalg, shape
 from tinygrad_kr.ops.axes import axis_index, axis_indices
 
-__all__ = ["cross", "dot", "einsum", "inner", "kron", "outer", "tensordot", "vdot"]
+__all__ = [
+    "addmm", "bmm", "cross", "dot", "einsum", "inner", "kron", "mm", "mv", "outer", "tensordot",
+    "vdot",
+]  # fmt: skip
+
+
+# ------------------------------------------------------------------ matrices
+
+
+def _product(name: str, a: Any, b: Any, ranks: tuple[int, int]) -> Any:
+    """The matrix product of operands with these numbers of axes."""
+    a, b = operands(a, b)
+    if (a.ndim, b.ndim) != ranks or a.shape[-1] != b.shape[1 if b.ndim == 3 else 0]:
+        kinds = {1: "a vector", 2: "a matrix", 3: "a batch of matrices"}
+        raise ValueError(
+            f"{name}: expected {kinds[ranks[0]]} and {kinds[ranks[1]]} that fit, got {a.shape} "
+            f"and {b.shape}. tk.matmul takes every rank"
+        )
+    return linalg.matmul(a, b)
+
+
+@array_function
+def mm(a: Any, b: Any) -> Any:
+    """The product of two matrices: y[i, j] = sum_k a[i, k] b[k, j].
+
+    Gradient: g b^T for `a`, a^T g for `b`.
+    Raises ValueError for anything but two matrices that fit. Source: torch.mm.
+
+    >>> tk.mm(tk.tensor([[1.0, 2.0]]), tk.tensor([[3.0], [4.0]]))
+    Tensor([[11.]])
+    """
+    return _product("mm", a, b, (2, 2))
+
+
+@array_function
+def bmm(a: Any, b: Any) -> Any:
+    """The products of two batches of matrices: y[n, i, j] = sum_k a[n, i, k] b[n, k, j].
+
+    Gradient: g b^T for `a`, a^T g for `b`, in each matrix.
+    Raises ValueError for anything but two batches of one size that fit. Source: torch.bmm.
+
+    >>> tk.bmm(tk.ones(5, 2, 3), tk.ones(5, 3, 4)).shape
+    (5, 2, 4)
+    """
+    a, b = operands(a, b)
+    if a.shape[:1] != b.shape[:1]:
+        raise ValueError(f"bmm: expected batches of one size, got {a.shape} and {b.shape}.")
+    return _product("bmm", a, b, (3, 3))
+
+
+@array_function
+def mv(a: Any, b: Any) -> Any:
+    """The product of a matrix and a vector: y[i] = sum_k a[i, k] b[k].
+
+    Gradient: the outer product of g and b for `a`, a^T g for `b`.
+    Raises ValueError for anything but a matrix and a vector that fit. Source: torch.mv.
+
+    >>> tk.mv(tk.tensor([[1.0, 2.0], [3.0, 4.0]]), tk.tensor([1.0, 1.0]))
+    Tensor([3., 7.])
+    """
+    return _product("mv", a, b, (2, 1))
+
+
+@array_function
+def addmm(x: Any, a: Any, b: Any, *, beta: float = 1, alpha: float = 1) -> Any:
+    """beta x + alpha a b, with the product of two matrices.
+
+    x: broadcasts to the shape of the product. With `beta` 0 it is not read.
+    Gradient: beta g for `x`, alpha g b^T for `a`, alpha a^T g for `b`.
+    Raises ValueError for anything but two matrices that fit, or an `x` that does not broadcast.
+    Source: torch.addmm.
+
+    >>> tk.addmm(tk.tensor([1.0]), tk.tensor([[1.0, 2.0]]), tk.tensor([[3.0], [4.0]]), alpha=10)
+    Tensor([[111.]])
+    """
+    x, a, b = operands(x, a, b)
+    y = _product("addmm", a, b, (2, 2))
+    y = y if alpha == 1 else alpha * y
+    x = shape.broadcast_to(x, shape=y.shape)
+    return y if beta == 0 else (x if beta == 1 else beta * x) + y
 
 
 # ------------------------------------------------------------------ products
@@ -90,6 +169,7 @@ def vdot(a: Any, b: Any) -> Any:
     return linalg.matmul(a.reshape(-1), b.reshape(-1))
 
 
+@either_name
 def tensordot(a: Any, b: Any, axes: Any = 2, *, dims: Any = None) -> Any:
     """The sum of products over pairs of axes; the other axes of `a` come before those of `b`.
 
@@ -101,7 +181,6 @@ def tensordot(a: Any, b: Any, axes: Any = 2, *, dims: Any = None) -> Any:
     (2, 4)
     """
     a, b = operands(a, b)
-    axes = axes if dims is None else dims
     if isinstance(axes, int | np.integer):
         axes = range(-axes, 0), range(axes)
     mine = axis_indices(axes[0], a.ndim, "tensordot")
@@ -136,6 +215,7 @@ def kron(a: Any, b: Any) -> Any:
     return blocks.reshape(tuple(m * n for m, n in zip(big, small, strict=True)))
 
 
+@either_name
 def cross(a: Any, b: Any, axis: int = -1, *, dim: int | None = None) -> Any:
     """The cross product of 3-vectors along `axis`: y_i = a_(i+1) b_(i+2) - a_(i+2) b_(i+1).
 
@@ -146,7 +226,6 @@ def cross(a: Any, b: Any, axis: int = -1, *, dim: int | None = None) -> Any:
     >>> tk.cross(tk.tensor([1.0, 0.0, 0.0]), tk.tensor([0.0, 1.0, 0.0]))
     Tensor([0., 0., 1.])
     """
-    axis = axis if dim is None else dim
     a, b = (moveaxis(x, axis_index(axis, x.ndim, "cross"), -1) for x in operands(a, b))
     sizes = {a.shape[-1], b.shape[-1]}
     if not sizes <= {2, 3}:

@@ -13,16 +13,17 @@ from typing import Any
 
 import numpy as np
 
-from tinygrad_kr.arrays.operands import array_function
+from tinygrad_kr.arrays.operands import array_function, either_name, no_axes
 from tinygrad_kr.ops import indexing, shape
 from tinygrad_kr.ops.axes import axis_index, axis_indices
 from tinygrad_kr.ops.node import Node
 from tinygrad_kr.ops.shape import broadcast_to as _broadcast_to
+from tinygrad_kr.ops.tracing import tracing
 
 __all__ = [
     "broadcast_to", "chunk", "diagonal", "expand_dims", "flatten", "flip", "moveaxis", "movedim",
-    "permute", "ravel", "repeat", "repeat_interleave", "reshape", "roll", "split", "squeeze",
-    "swapaxes", "tile", "trace", "transpose", "unbind", "unsqueeze",
+    "permute", "ravel", "repeat", "repeat_interleave", "reshape", "roll", "rot90", "split",
+    "squeeze", "swapaxes", "swapdims", "tile", "trace", "transpose", "unbind", "unsqueeze",
 ]  # fmt: skip
 
 
@@ -31,10 +32,6 @@ def sizes_of(sizes: tuple[Any, ...]) -> tuple[int, ...]:
     if len(sizes) == 1 and isinstance(sizes[0], tuple | list):
         sizes = tuple(sizes[0])
     return tuple(map(index, sizes))
-
-
-def _axis_of(x: Any, axis: int | None, dim: int | None, name: str) -> int:
-    return axis_index(axis if dim is None else dim, x.ndim, name)
 
 
 # ------------------------------------------------------------------ another shape
@@ -92,7 +89,8 @@ def flatten(x: Any, start_dim: int = 0, end_dim: int = -1) -> Any:
 
 
 @array_function
-def unflatten(x: Any, dim: int, sizes: tuple[int, ...]) -> Any:
+@either_name
+def unflatten(x: Any, dim: int, sizes: tuple[int, ...], *, axis: int | None = None) -> Any:
     """One axis split into several: the inverse of `flatten`.
 
     sizes: of the new axes. One may be -1 and follows from the others.
@@ -111,6 +109,7 @@ def unflatten(x: Any, dim: int, sizes: tuple[int, ...]) -> Any:
 
 
 @array_function
+@either_name
 def squeeze(x: Any, axis: Any = None, *, dim: Any = None) -> Any:
     """Without the axes of size 1, or without those of them that `axis` names.
 
@@ -120,13 +119,15 @@ def squeeze(x: Any, axis: Any = None, *, dim: Any = None) -> Any:
     >>> tk.squeeze(tk.ones(1, 3, 1)).shape
     (3,)
     """
-    axis = axis if dim is None else dim
+    if axis is not None and not x.ndim:
+        axis = no_axes(axis)
     if axis is not None:
         axis = tuple(a for a in axis_indices(axis, x.ndim, "squeeze") if x.shape[a] == 1)
     return x.reshape(np.squeeze(np.broadcast_to(0, x.shape), axis).shape)
 
 
 @array_function
+@either_name
 def unsqueeze(x: Any, axis: int | None = None, *, dim: int | None = None) -> Any:
     """With a new axis of size 1 at position `axis`, 0 by default.
 
@@ -137,7 +138,7 @@ def unsqueeze(x: Any, axis: int | None = None, *, dim: int | None = None) -> Any
     >>> tk.unsqueeze(tk.ones(3), 1).shape
     (3, 1)
     """
-    axis = (axis if dim is None else dim) or 0
+    axis = axis or 0
     added = len(axis) if isinstance(axis, tuple | list) else 1
     axes = axis_indices(axis, x.ndim + added, "unsqueeze")
     sizes = iter(x.shape)
@@ -201,27 +202,39 @@ def broadcast_to(x: Any, *sizes: Any) -> Any:
 
 
 @array_function
-def transpose(x: Any, *axes: Any) -> Any:
+@either_name
+def transpose(
+    x: Any, *axes: Any, dims: Any = None, dim0: int | None = None, dim1: int | None = None
+) -> Any:
     """The axes in another order.
 
-    axes: none reverses all of them (NumPy). Two integers exchange these two (PyTorch). A tuple, or
-        as many integers as axes, is the new order (NumPy).
+    axes, dims: none reverses all of them (NumPy). Two integers exchange these two (PyTorch). A
+        tuple, or as many integers as axes, is the new order (NumPy).
+    dim0, dim1: the two that are exchanged, by PyTorch's names.
     Gradient: g in the inverse order.
-    Raises IndexError or ValueError if the axes are not those of `x`.
+    Raises IndexError or ValueError if the axes are not those of `x`, TypeError for one of dim0 and
+        dim1 alone.
     Source: np.transpose, torch.transpose.
 
     >>> tk.transpose(tk.ones(2, 3, 4), 0, 1).shape
     (3, 2, 4)
     """
+    if dim0 is not None or dim1 is not None:
+        if axes or dim0 is None or dim1 is None:
+            raise TypeError(
+                f"transpose: expected axes, or dim0 and dim1, got {axes}, {dim0} and {dim1}."
+            )
+        axes = (dim0, dim1)
     order = sizes_of(axes) if axes and axes != (None,) else None
     if order is not None and len(order) == 2 and not isinstance(axes[0], tuple | list):
-        return shape.swapaxes(x, axis1=order[0], axis2=order[1])
+        return _swapped("transpose", x, *order)
     return shape.transpose(x, axes=order)
 
 
 @array_function
-def permute(x: Any, *axes: Any) -> Any:
-    """The axes in the order `axes`, one by one or as one tuple.
+@either_name
+def permute(x: Any, *axes: Any, dims: Any = None) -> Any:
+    """The axes in the order `axes` (or `dims`), one by one or as one tuple.
 
     Gradient: g in the inverse order.
     Raises ValueError if `axes` is not a permutation.
@@ -234,7 +247,10 @@ def permute(x: Any, *axes: Any) -> Any:
 
 
 @array_function
-def swapaxes(x: Any, axis1: int, axis2: int) -> Any:
+@either_name
+def swapaxes(
+    x: Any, axis1: int, axis2: int, *, dim1: int | None = None, dim2: int | None = None
+) -> Any:
     """Two axes exchanged.
 
     Gradient: g with the same two exchanged. Raises IndexError if there is no such axis.
@@ -243,33 +259,87 @@ def swapaxes(x: Any, axis1: int, axis2: int) -> Any:
     >>> tk.swapaxes(tk.ones(2, 3, 4), 0, 2).shape
     (4, 3, 2)
     """
-    return shape.swapaxes(x, axis1=axis1, axis2=axis2)
+    return _swapped("swapaxes", x, axis1, axis2)
+
+
+def _swapped(name: str, x: Any, axis1: int, axis2: int) -> Any:
+    if x.ndim:
+        first, second = (axis_index(axis, x.ndim, name) for axis in (axis1, axis2))
+        return shape.swapaxes(x, axis1=first, axis2=second)
+    no_axes(axis1)
+    no_axes(axis2)
+    return shape.transpose(x)
+
+
+swapdims = swapaxes
 
 
 @array_function
-def flip(x: Any, *axes: Any) -> Any:
+@either_name
+def flip(x: Any, *axes: Any, axis: Any = None, dim: Any = None, dims: Any = None) -> Any:
     """The elements in reverse order along `axes`, or along all axes.
 
+    axes: integers one by one, or one tuple; by name `axis`, `axes`, `dim` or `dims`.
     Gradient: g, reversed. Raises IndexError if there is no such axis.
     Source: torch.flip, np.flip.
 
     >>> tk.flip(tk.tensor([1, 2, 3]))
     Tensor([3, 2, 1])
     """
-    return shape.flip(x, axis=sizes_of(axes) if axes and axes != (None,) else None)
+    axis = sizes_of(axes) if axes and axes != (None,) else None
+    if axis is not None and not x.ndim:
+        axis = no_axes(axis)
+    return shape.flip(x, axis=axis)
 
 
 @array_function
-def roll(x: Any, shift: Any, axis: Any = None) -> Any:
+@either_name
+def roll(
+    x: Any,
+    shift: Any,
+    axis: Any = None,
+    *,
+    shifts: Any = None,
+    dim: Any = None,
+    dims: Any = None,
+) -> Any:
     """The elements moved by `shift` along `axis`; those pushed out come in at the other end.
 
     shift, axis: two integers, or two tuples. Without `axis` the flattened array is rolled.
+    shifts, dim, dims: PyTorch's names.
     Gradient: g, rolled back. Source: np.roll, torch.roll.
 
     >>> tk.roll(tk.tensor([1, 2, 3]), 1)
     Tensor([3, 1, 2])
     """
     return shape.roll(x, shift=shift, axis=axis)
+
+
+@array_function
+@either_name
+def rot90(x: Any, k: int = 1, axes: Any = (0, 1), *, dims: Any = None) -> Any:
+    """The elements turned by `k` times 90 degrees in the plane of two axes.
+
+    axes, dims: two axes; the turn is from the first towards the second.
+    Gradient: g, turned back.
+    Raises ValueError for anything but two different axes, IndexError if there is no such axis.
+    Source: torch.rot90, np.rot90.
+
+    >>> tk.rot90(tk.tensor([[1, 2], [3, 4]]))
+    Tensor([[2, 4],
+            [1, 3]])
+    """
+    axes = tuple(axes)
+    if len(axes) != 2 or len({axis_index(a, x.ndim, "rot90") for a in axes}) != 2:
+        raise ValueError(f"rot90: expected two different axes, got {axes}.")
+    first, second = axes
+    if k % 4 == 0:
+        return x.reshape(x.shape)
+    if k % 4 == 2:
+        return shape.flip(x, axis=axes)
+    if k % 4 == 1:
+        return shape.flip(x, axis=second).swapaxes(first, second)
+    return shape.flip(x.swapaxes(first, second), axis=second)
 
 
 @array_function
@@ -283,6 +353,10 @@ def moveaxis(x: Any, source: Any, destination: Any) -> Any:
     >>> tk.moveaxis(tk.ones(2, 3, 4), 0, -1).shape
     (3, 4, 2)
     """
+    if not x.ndim:
+        no_axes(source)
+        no_axes(destination)
+        return shape.transpose(x)
     source = axis_indices(source, x.ndim, "moveaxis")
     destination = axis_indices(destination, x.ndim, "moveaxis")
     if len(source) != len(destination):
@@ -302,6 +376,7 @@ movedim = moveaxis
 
 
 @array_function
+@either_name
 def unbind(x: Any, axis: int = 0, *, dim: int | None = None) -> tuple[Any, ...]:
     """The slices along `axis`, without that axis, as a tuple.
 
@@ -311,15 +386,25 @@ def unbind(x: Any, axis: int = 0, *, dim: int | None = None) -> tuple[Any, ...]:
     >>> tk.unbind(tk.tensor([[1, 2], [3, 4]]))
     (Tensor([1, 2]), Tensor([3, 4]))
     """
-    return shape.unbind(x, _axis_of(x, axis, dim, "unbind"))
+    return shape.unbind(x, axis_index(axis, x.ndim, "unbind"))
 
 
 @array_function
-def diagonal(x: Any, offset: int = 0, axis1: int = 0, axis2: int = 1) -> Any:
+@either_name
+def diagonal(
+    x: Any,
+    offset: int = 0,
+    axis1: int = 0,
+    axis2: int = 1,
+    *,
+    dim1: int | None = None,
+    dim2: int | None = None,
+) -> Any:
     """The diagonal of two axes, as the last axis of the result: x[..., i, i + offset].
 
+    axis1, axis2: the axes; dim1 and dim2 are PyTorch's names.
     Gradient: g on the diagonal, 0 elsewhere. Raises IndexError if there is no such axis.
-    Source: np.diagonal.
+    Source: np.diagonal, torch.diagonal.
 
     >>> tk.diagonal(tk.tensor([[1, 2], [3, 4]]))
     Tensor([1, 4])
@@ -328,9 +413,19 @@ def diagonal(x: Any, offset: int = 0, axis1: int = 0, axis2: int = 1) -> Any:
 
 
 @array_function
-def trace(x: Any, offset: int = 0, axis1: int = 0, axis2: int = 1) -> Any:
+@either_name
+def trace(
+    x: Any,
+    offset: int = 0,
+    axis1: int = 0,
+    axis2: int = 1,
+    *,
+    dim1: int | None = None,
+    dim2: int | None = None,
+) -> Any:
     """The sum of a diagonal: sum_i x[..., i, i + offset].
 
+    axis1, axis2: the axes of the diagonal; dim1 and dim2 are other names.
     Gradient: g on the diagonal, 0 elsewhere. Raises IndexError if there is no such axis.
     Source: np.trace.
 
@@ -346,6 +441,7 @@ def _slice(x: Any, axis: int, start: int, stop: int) -> Any:
 
 
 @array_function
+@either_name
 def split(x: Any, sizes: Any, axis: int = 0, *, dim: int | None = None) -> tuple[Any, ...]:
     """Parts along `axis`, as a tuple.
 
@@ -357,7 +453,7 @@ def split(x: Any, sizes: Any, axis: int = 0, *, dim: int | None = None) -> tuple
     >>> tk.split(tk.tensor([1, 2, 3]), 2)
     (Tensor([1, 2]), Tensor([3]))
     """
-    axis = _axis_of(x, axis, dim, "split")
+    axis = axis_index(axis, x.ndim, "split")
     length = x.shape[axis]
     if isinstance(sizes, int):
         if sizes < 1:
@@ -373,6 +469,7 @@ def split(x: Any, sizes: Any, axis: int = 0, *, dim: int | None = None) -> tuple
 
 
 @array_function
+@either_name
 def chunk(x: Any, chunks: int, axis: int = 0, *, dim: int | None = None) -> tuple[Any, ...]:
     """At most `chunks` parts of equal size along `axis`; the last may be smaller.
 
@@ -384,7 +481,7 @@ def chunk(x: Any, chunks: int, axis: int = 0, *, dim: int | None = None) -> tupl
     """
     if chunks < 1:
         raise ValueError(f"chunk: expected at least 1 chunk, got {chunks}.")
-    axis = _axis_of(x, axis, dim, "chunk")
+    axis = axis_index(axis, x.ndim, "chunk")
     return split(x, max(1, math.ceil(x.shape[axis] / chunks)), axis)
 
 
@@ -437,23 +534,35 @@ def repeat(x: Any, *counts: Any) -> Any:
 
 
 @array_function
+@either_name
 def repeat_interleave(
-    x: Any, repeats: Any, axis: int | None = None, *, dim: int | None = None
+    x: Any,
+    repeats: Any,
+    axis: int | None = None,
+    *,
+    dim: int | None = None,
+    output_size: int | None = None,
 ) -> Any:
     """Each element along `axis` repeated in place, `repeats` times.
 
     repeats: one integer, or one for each element along the axis.
-    axis: None for the flattened array.
-    Gradient: g summed over the copies. Raises ValueError if `repeats` does not fit the axis.
+    axis: None for the flattened array. output_size: the size along it afterwards, if known.
+    Gradient: g summed over the copies.
+    Raises ValueError if `repeats` does not fit the axis, or `output_size` the result.
     Source: torch.repeat_interleave, np.repeat.
 
     >>> tk.repeat_interleave(tk.tensor([1, 2]), 2)
     Tensor([1, 1, 2, 2])
     """
-    axis = axis if dim is None else dim
     x, axis = (x.reshape(-1), 0) if axis is None else (x, axis)
-    axis = _axis_of(x, axis, None, "repeat_interleave")
+    axis = axis_index(axis, x.ndim, "repeat_interleave")
+    if isinstance(repeats, Node) and (tracer := tracing()):
+        tracer.give_up("repeat_interleave: the repeats decide the shape")
     numbers = np.asarray(repeats._data if isinstance(repeats, Node) else repeats)
+    if output_size is not None and output_size != np.broadcast_to(numbers, x.shape[axis]).sum():
+        raise ValueError(
+            f"repeat_interleave: expected the sum of repeats as output_size, got {output_size}."
+        )
     before, after = x.shape[:axis], x.shape[axis + 1 :]
     if not numbers.ndim:
         copied = _broadcast_to(

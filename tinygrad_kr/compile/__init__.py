@@ -18,7 +18,7 @@ from collections.abc import Callable
 from types import ModuleType
 from typing import Any
 
-from tinygrad_kr.compile.function import Compiled, NoCompilerWarning
+from tinygrad_kr.compile.function import Compiled, LongProgramWarning, NoCompilerWarning
 from tinygrad_kr.compile.function import compile as _compile
 from tinygrad_kr.compile.trace.tracer import CaptureError
 from tinygrad_kr.native.build import clear_cache
@@ -31,7 +31,7 @@ class _Decorator(ModuleType):
 
 sys.modules[__name__].__class__ = _Decorator
 
-__all__ = ["CaptureError", "Compiled", "NoCompilerWarning", "clear_cache"]
+__all__ = ["CaptureError", "Compiled", "LongProgramWarning", "NoCompilerWarning", "clear_cache"]
 
 
 def __dir__() -> list[str]:

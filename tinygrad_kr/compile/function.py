@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import sys
 import warnings
 from collections.abc import Callable, Iterator, Sequence
+from copy import deepcopy
 from functools import update_wrapper
 from inspect import iscoroutinefunction, isgeneratorfunction
 from threading import RLock
@@ -27,6 +29,7 @@ from tinygrad_kr.compile.run.numpy_runner import NumPyRunner
 from tinygrad_kr.compile.trace.condition import Condition
 from tinygrad_kr.compile.trace.guards import Guards
 from tinygrad_kr.compile.trace.tracer import Tracer
+from tinygrad_kr.native import deadline
 from tinygrad_kr.native.build import find_compiler
 from tinygrad_kr.native.compiler import NoCompilerError
 from tinygrad_kr.ops.node import ANOMALY, Node, current_mode, grad_mode, user_frame
@@ -80,10 +83,14 @@ class Specialisation:
 
     __slots__ = (
         *("_condition", "_replay", "matches", "count", "guards", "mode", "reason", "traced"),
-        *("tracer", "runner", "seconds", "stale", "tries"),
+        *("tracer", "runner", "seconds", "spent", "stale", "tries", "sibling"),
     )
 
-    def __init__(self, signature: Signature, roots: Sequence[Any]) -> None:
+    def __init__(
+        self, signature: Signature, roots: Sequence[Any], before: Specialisation | None = None
+    ) -> None:
+        """before: the latest one for the same signature."""
+        self.sibling = before
         self.mode, self.matches, self.count = signature.mode, signature.matches, signature.count
         self.guards = Guards(roots)
         self.tracer: Tracer | None = None
@@ -91,6 +98,8 @@ class Specialisation:
         self.reason: str | None = None
         self.tries = self.traced = self.stale = 0
         self.seconds = 0.0
+        self.spent = 0.0
+        """Seconds of recording since the last program was built."""
         self._condition: Condition | None = None
         self._replay: Callable[..., Any] = _missed
 
@@ -125,6 +134,16 @@ class Specialisation:
                 "nearly every call"
             )
 
+    def _twin(self, tracer: Tracer) -> Specialisation | None:
+        """The specialisation before, where only elements of arrays differ, and the program does
+        not: these arrays are read anew at each call."""
+        other, self.sibling = self.sibling, None
+        if other is None or other.tracer is None:
+            return None
+        alike = self.guards.differs_in_elements_only(other.guards)
+        same = alike and difference(other.tracer.program, tracer.program) is None
+        return other if same else None
+
     def trace(self, function: Callable[..., Any], args: Any, kwargs: Any) -> Any:
         """Run the function, and compile it if its trace equals the one before.
 
@@ -134,24 +153,37 @@ class Specialisation:
         if self.tracer is not None and find_compiler() is None:
             warn_of_no_compiler()
         self.runner = None
-        tracer = Tracer()
+        start = perf_counter()
+        tracer = Tracer(self.guards.leaves, deadline.SECONDS - self.spent)
         result = tracer.run(function, args, kwargs)
-        before, tries, runner = self.tracer, self.tries + 1, None
+        self.spent += perf_counter() - start
+        before, tries, runner, late = self.tracer, self.tries + 1, None, tracer.is_late
         reason = tracer.reason or self.guards.changed_by_the_run(tracer.drawn_from)
+        twin = None if before is not None else self._twin(tracer)
+        if twin is not None:
+            before = twin.tracer
         if before is not None:
             inputs = before.program.inputs.values(), tracer.program.inputs.values()
             reason = reason or tell_fixed(*inputs)
         self.guards.learn(tracer)
+        if twin is not None:
+            self.guards.forget(twin.guards)
+        reason = reason or self.guards.reason
         if reason is None and before is not None:
             parted = difference(before.program, tracer.program)
             if parted is None:
                 start = perf_counter()
-                runner = runner_of(tracer)
+                try:
+                    runner = deadline.within(deadline.SECONDS - self.spent, runner_of, tracer)
+                except deadline.TooLongError:
+                    reason, late = tracer.too_long(), True
                 self.traced = len(tracer.program.instructions)
                 self.seconds = perf_counter() - start
-                tries = 0
+                self.spent, tries = 0.0, 0
             elif tries > MAX_TRIES:
                 reason = f"two runs in a row did not do the same: {parted}"
+        if late:
+            warn(f"tinygrad_kr: {_name_of(function)} is not compiled: {reason}", LongProgramWarning)
         self.tracer = None if reason is not None else tracer
         self.tries, self.reason, self._condition = tries, reason, None
         self.runner = runner
@@ -177,6 +209,7 @@ class Signature:
         self.matches = BY_KEY if kwargs else _matches(args)
         leaves, _ = tree.flatten((args, kwargs))
         self.objects = [leaf for leaf in leaves if not isinstance(leaf, Node | ndarray)]
+        self.objects += dict.fromkeys(_container_classes((args, kwargs)))
         self.specialisations: list[Specialisation] = []
         self.reason: str | None = None
         self.created = 0
@@ -195,7 +228,8 @@ class Signature:
                 if i:
                     self.specialisations = [specialisation, *known[:i], *known[i + 1 :]]
                 return specialisation
-        specialisation = Specialisation(self, [function, *self.objects])
+        before = known[0] if known else None
+        specialisation = Specialisation(self, [function, *self.objects], before)
         self.created += 1
         if self.created > MANY_SPECIALISATIONS and self.replays < 2 * self.created:
             what = specialisation.guards.difference(known[0].guards)
@@ -275,7 +309,7 @@ class Compiled:
         """The specialisation for a call, None where it runs eagerly; the flattened arguments."""
         mode = int(current_mode())
         leaves, _ = tree.flatten((args, kwargs))
-        reason = _reason_against(mode, leaves)
+        reason = _reason_against(mode, leaves, (args, kwargs))
         if reason is not None:
             self._eager[reason] = None
             return None, leaves
@@ -326,6 +360,21 @@ class Compiled:
         """The runner of the latest call; None if that call ran eagerly."""
         return None if self._latest is None else self._latest.runner
 
+    # -------------------------------------------------------------- copies, not compiled yet
+
+    def __copy__(self) -> Compiled:
+        return Compiled(self.function)
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Compiled:
+        return Compiled(deepcopy(self.function, memo))
+
+    def __reduce__(self) -> Any:
+        name = getattr(self, "__qualname__", "")
+        found: Any = sys.modules.get(self.__module__)
+        for part in name.split("."):
+            found = getattr(found, part, None)
+        return name if found is self else (Compiled, (self.function,))
+
     # -------------------------------------------------------------- as a method
 
     def __get__(self, instance: Any, owner: type | None = None) -> Any:
@@ -334,9 +383,10 @@ class Compiled:
             return self
         name = f"compiled {self.function.__name__}"
         own = vars(instance)
-        if name not in own:
-            own[name] = _Method(self, instance)
-        return own[name]
+        method = own.get(name)
+        if method is None or method._of[1] is not instance:  # that of what `instance` is a copy of
+            own[name] = method = _Method(self, instance)
+        return method
 
     # -------------------------------------------------------------- loops and reports
 
@@ -370,7 +420,7 @@ class Compiled:
         return "\n".join(runner.source for runner in runners if runner is not None)
 
     def __repr__(self) -> str:
-        name = getattr(self.function, "__name__", "function")
+        name = _name_of(self.function)
         lines = [f"compiled {name}"]
         for one in self._specialisations():
             if one.runner is not None:
@@ -432,13 +482,22 @@ class _Method(Compiled):
         super().__init__(MethodType(method.function, instance))
         self._of = method, instance
 
+    def __copy__(self) -> Compiled:
+        return _Method(*self._of)
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Any:
+        return getattr(deepcopy(self._of[1], memo), self._of[0].function.__name__)
+
     def __reduce__(self) -> Any:
         return getattr, (self._of[1], self._of[0].function.__name__)
 
 
-def _reason_against(mode: int, leaves: Sequence[Any]) -> str | None:
+def _reason_against(mode: int, leaves: Sequence[Any], arguments: Any) -> str | None:
     if mode == ANOMALY:
         return "detect_anomaly() is on"
+    for kind in _container_classes(arguments):
+        if not hasattr(kind, "_fields"):  # a copy of it is not of its class
+            return f"an argument is a {kind.__name__}"
     for leaf in leaves:
         if isinstance(leaf, Node):
             if leaf._requires_grad and mode:
@@ -465,6 +524,15 @@ class _ByIdentity:
         return id(self.thing)
 
 
+def _container_classes(arguments: Any) -> Iterator[type]:
+    """The classes of containers among the arguments that are no plain tuple, list or dict."""
+    if isinstance(arguments, tuple | list | dict):
+        if type(arguments) not in (tuple, list, dict):
+            yield type(arguments)
+        for item in arguments.values() if isinstance(arguments, dict) else arguments:
+            yield from _container_classes(item)
+
+
 def _signature_of(x: Any) -> Any:
     """What must be equal in an argument for two calls to have one signature."""
     if isinstance(x, Node):
@@ -475,9 +543,9 @@ def _signature_of(x: Any) -> Any:
         return type(x), *map(_signature_of, x)
     if isinstance(x, dict):
         return dict, *((_signature_of(key), _signature_of(value)) for key, value in x.items())
-    if isinstance(x, float | np.floating):
+    if type(x) is float or isinstance(x, np.floating):
         return type(x), repr(x)
-    if isinstance(x, int | str | bytes | np.generic | np.dtype | type(None)):
+    if type(x) in (int, bool, str, bytes, type(None)) or isinstance(x, np.generic | np.dtype):
         return type(x), x
     return _ByIdentity(x)
 
@@ -527,20 +595,36 @@ class NoCompilerWarning(RuntimeWarning):
     """
 
 
+class LongProgramWarning(RuntimeWarning):
+    """A function would take too long to record and build, and runs as written; a RuntimeWarning.
+
+    >>> import warnings
+    >>> warnings.simplefilter("ignore", tk.compile.LongProgramWarning)
+    """
+
+
 def warn_of_no_compiler() -> None:
     """Warn once per process, at the user's line, that no C compiler was found."""
     global _said
     if _said:
         return
     _said = True
-    frame = user_frame()
-    place = ("<unknown>", 0) if frame is None else (frame.f_code.co_filename, frame.f_lineno)
-    warnings.warn_explicit(
+    warn(
         "tinygrad_kr: there is no C compiler here, so compiled functions run as NumPy calls, "
         f"several times slower than C: {NoCompilerError.fix}",
         NoCompilerWarning,
-        *place,
     )
+
+
+def warn(message: str, category: type[Warning]) -> None:
+    """Warn at the user's line."""
+    frame = user_frame()
+    place = ("<unknown>", 0) if frame is None else (frame.f_code.co_filename, frame.f_lineno)
+    warnings.warn_explicit(message, category, *place)
+
+
+def _name_of(function: Callable[..., Any]) -> str:
+    return getattr(function, "__name__", "function")
 
 
 _said = False

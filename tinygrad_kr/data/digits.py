@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
@@ -12,7 +11,6 @@ from tinygrad_kr.data.idx import read_idx
 if TYPE_CHECKING:
     import numpy.typing as npt
 
-_FILES = Path(__file__).parent / "files"
 _TRAIN_COUNT = 1_437
 _SPLITS = {None: slice(None), "train": slice(_TRAIN_COUNT), "test": slice(_TRAIN_COUNT, None)}
 
@@ -38,6 +36,14 @@ def digits(
     """
     if split not in _SPLITS:
         raise ValueError(f'digits: expected split None, "train" or "test", got {split!r}.')
-    images = read_idx(_FILES / "digits-images-idx3-ubyte.gz")[_SPLITS[split]]
-    labels = read_idx(_FILES / "digits-labels-idx1-ubyte.gz")[_SPLITS[split]]
+    images = _read("digits-images-idx3-ubyte.gz")[_SPLITS[split]]
+    labels = _read("digits-labels-idx1-ubyte.gz")[_SPLITS[split]]
     return np.divide(images, 16, dtype=np.float32), labels.astype(np.int64)
+
+
+def _read(name: str) -> npt.NDArray[Any]:
+    """A file of the package, which may itself be in a zip file."""
+    from importlib import resources
+
+    with resources.as_file(resources.files("tinygrad_kr.data") / "files" / name) as path:
+        return read_idx(path)

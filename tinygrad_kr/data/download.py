@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 _CHUNK = 1 << 16
 _TIMEOUT_SECONDS = 30.0
+_FILE_SECONDS = 600.0
+"""Limit: a mirror has this long for a whole file, however steadily its bytes drip; seconds."""
 
 
 class Response(Protocol):
@@ -55,6 +57,7 @@ def fetch(
     mirrors: Sequence[str],
     folder: Path,
     open_url: Opener | None = None,
+    seconds: float = _FILE_SECONDS,
 ) -> Path:
     """Download `published.name` into `folder`, from the first mirror with the right bytes.
 
@@ -62,6 +65,7 @@ def fetch(
     against the pinned length and SHA-256, and only then is it renamed. Any failure of a mirror, a
     wrong checksum included, moves on to the next one.
     open_url: opens an URL; default: HTTPS only, redirects included.
+    seconds: the time that a mirror has for the whole file.
 
     Returns the path of the file. Raises DownloadError with the failure of every mirror.
     """
@@ -72,28 +76,65 @@ def fetch(
     for mirror in mirrors:
         url = f"{mirror.rstrip('/')}/{published.name}"
         try:
-            return _fetch_from(url, published, folder, opener)
+            return _fetch_from(url, published, folder, opener, seconds)
         except (OSError, HTTPException, ValueError) as error:
             answers.append(f"{url}: {str(error) or type(error).__name__}")
     raise DownloadError(published.name, answers)
 
 
-def _fetch_from(url: str, published: Published, folder: Path, opener: Opener) -> Path:
+def _fetch_from(
+    url: str, published: Published, folder: Path, opener: Opener, seconds: float
+) -> Path:
     target = folder / published.name
     with replacing(target) as stream:
-        _copy(url, published, opener, stream)
+        _within(seconds, lambda is_late: _copy(url, published, opener, stream, is_late))
         stream.flush()
         _verify(stream.name, published)
     return target
 
 
-def _copy(url: str, published: Published, opener: Opener, stream: BinaryIO) -> None:
+def _within(seconds: float, work: Callable[[Callable[[], bool]], None]) -> None:
+    """Do some work in a thread, which is left behind if it takes longer.
+
+    A server that sends a byte now and then never meets a socket's own timeout.
+    work: gets a function that tells whether it is too late.
+    """
+    import threading
+
+    late, outcome = threading.Event(), list[BaseException | None]()
+
+    def run() -> None:
+        try:
+            work(late.is_set)
+            outcome.append(None)
+        except BaseException as error:
+            outcome.append(error)
+
+    thread = threading.Thread(target=run, daemon=True)
+    thread.start()
+    try:
+        thread.join(seconds)
+    finally:
+        late.set()
+    if not outcome:
+        raise TimeoutError(f"expected the whole file within {seconds:g} s, got less")
+    if outcome[0] is not None:
+        raise outcome[0]
+
+
+def _copy(
+    url: str,
+    published: Published,
+    opener: Opener,
+    stream: BinaryIO,
+    is_late: Callable[[], bool],
+) -> None:
     """Write the body of `url` to `stream`. Stops once it is longer than the decompressed file."""
     limit = published.size + _CHUNK
     response = opener(url)
     try:
         with _progress(url, getattr(response, "length", None)) as advance:
-            while chunk := response.read(_CHUNK):
+            while (chunk := response.read(_CHUNK)) and not is_late():
                 stream.write(chunk)
                 advance(len(chunk))
                 if stream.tell() > limit:

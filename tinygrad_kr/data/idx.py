@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 import numpy as np
 
 from tinygrad_kr.files import replacing
+from tinygrad_kr.ops.op import refuse_masked
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -96,6 +97,7 @@ def write_idx(path: str | os.PathLike[str], values: npt.ArrayLike) -> None:
     (2, 28, 28)
     >>> folder.cleanup()
     """
+    refuse_masked(values, "write_idx")
     array = np.asarray(values)
     code = _CODES.get(array.dtype.newbyteorder("="))
     if code is None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import dataclasses
 import math
 import operator
 import warnings
@@ -11,6 +13,9 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, TypeVar, runtime_che
 
 import numpy as np
 
+from tinygrad_kr.arrays import stack
+from tinygrad_kr.data.tables import Table
+from tinygrad_kr.ops.op import refuse_masked
 from tinygrad_kr.random import resolve
 from tinygrad_kr.tensor import Tensor
 
@@ -41,7 +46,7 @@ class TensorDataset:
 
     tensors: arrays or Tensors with equal first dimensions. Nothing is copied, dtypes are kept.
     `dataset[i]` is a tuple of Tensors without that dimension. A slice or an array of indices gives
-    a tuple of Tensors with it.
+    a tuple of Tensors with it. Samples are constants: no gradient flows to `tensors`.
 
     Raises ValueError for different first dimensions, a scalar, or no array at all.
 
@@ -69,18 +74,22 @@ class TensorDataset:
         return tuple(Tensor(tensor.data[index]) for tensor in self.tensors)
 
 
-DatasetLike: TypeAlias = "Dataset[Any] | tuple[npt.ArrayLike | Tensor, ...]"
+DatasetLike: TypeAlias = "Dataset[Any] | Table | tuple[npt.ArrayLike | Tensor, ...]"
 
 
 class Subset:
     """Some samples of a data set, by indices that may repeat.
 
+    A slice or an array of indices gives what it gives of arrays (a tuple of Tensors for
+    `TensorDataset`), and a list of samples for other data sets.
     Raises IndexError for an index outside the data set, TypeError for indices that are not a 1-D
     array of integers (a boolean mask included).
 
     >>> subset = tk.data.Subset([10, 20, 30], [2, 0])
     >>> [subset[i] for i in range(len(subset))]
     [30, 10]
+    >>> subset[:1]
+    [30]
     """
 
     def __init__(self, dataset: DatasetLike, indices: npt.ArrayLike) -> None:
@@ -93,8 +102,13 @@ class Subset:
     def __repr__(self) -> str:
         return f"Subset({len(self)} of {self.dataset!r})"
 
-    def __getitem__(self, index: int, /) -> Any:
-        return self.dataset[int(self.indices[index])]
+    def __getitem__(self, index: Any, /) -> Any:
+        chosen = self.indices[index]
+        if chosen.ndim == 0:
+            return self.dataset[int(chosen)]
+        if type(self.dataset) in (Subset, TensorDataset, Tensor, np.ndarray):
+            return self.dataset[chosen]
+        return [self.dataset[i] for i in chosen.tolist()]
 
 
 def random_split(
@@ -129,7 +143,7 @@ class DataLoader:
     tuple of Tensors (batch, ...) of the arrays' dtypes. Data sets of arrays, and `Subset`s of them,
     are indexed once per batch. A batch is a copy: to write to it leaves the data unchanged.
 
-    dataset: a `Dataset`, or a tuple of arrays.
+    dataset: a `Dataset`, a `Table` (its samples are the rows of `values`), or a tuple of arrays.
     batch_size: samples per batch, at least 1.
     shuffle: draw a new order for each pass.
     drop_last: omit a last batch that is not full.
@@ -212,7 +226,8 @@ class DataLoader:
             )
         if state["order"] is None:
             return None
-        order, position = _checked_indices(state["order"], count), operator.index(state["position"])
+        order = _checked_indices(state["order"], count)
+        position = -1 if isinstance(state["position"], bool) else operator.index(state["position"])
         if len(order) != count or not 0 <= position <= count:
             raise ValueError(
                 f"DataLoader.load_state_dict: expected {count} samples, got position {position} of "
@@ -259,32 +274,117 @@ class _Pass:
 def default_collate(samples: Sequence[Any]) -> Any:
     """Stack samples into one batch of the same structure, with the batch as first dimension.
 
-    Arrays, Tensors and numbers become a Tensor. Tuples and lists become a tuple of batches, and
-    dicts a dict of batches.
+    Arrays, Tensors and numbers become a Tensor. Text and bytes become a list. Tuples and lists
+    become a tuple of batches, dicts a dict of batches, named tuples and dataclasses one of their
+    own type. The gradient flows to samples that require it.
 
-    Raises ValueError, with the shapes, for samples that cannot be stacked.
+    Raises ValueError for samples that cannot be stacked: other shapes, lengths or keys. Raises
+    TypeError for None, other objects, and samples of several kinds. Both name the field.
+    Source: torch.utils.data.default_collate.
 
     >>> tk.data.default_collate([(1.0, {"label": 3}), (2.0, {"label": 4})])
     (Tensor([1., 2.]), {'label': Tensor([3, 4])})
     """
-    first = samples[0]
-    if isinstance(first, tuple | list):
-        if len({len(sample) for sample in samples}) > 1:
-            raise ValueError(
-                "default_collate: expected samples of one length, got several. Pass a collate_fn"
-            )
-        return tuple(default_collate(column) for column in zip(*samples, strict=True))
-    if isinstance(first, Mapping):
-        return {key: default_collate([sample[key] for sample in samples]) for key in first}
-    if type(first) in (bool, int, float):
-        return Tensor(list(samples))
-    rows = [sample.data if isinstance(sample, Tensor) else np.asarray(sample) for sample in samples]
-    if len(shapes := {row.shape for row in rows}) > 1:
+    return _collate(list(samples), "")
+
+
+def _collate(samples: list[Any], field: str) -> Any:
+    """The batch of one field. field: how a sample is indexed for it, as in `["image"][0]`."""
+    kinds = {_kind(sample) for sample in samples}
+    if len(kinds) != 1 or None in kinds:
+        types = ", ".join(sorted({type(sample).__name__ for sample in samples})) or "no samples"
+        problem = f"arrays, numbers, text or structures of them, of one kind, got {types}"
+        raise TypeError(_uncollated(field, problem))
+    first, kind = samples[0], kinds.pop()
+    if kind == "text":
+        return samples
+    if kind == "array":
+        return _stacked(samples, field)
+    columns = [_columns(sample) for sample in samples]
+    names = list(columns[0])
+    for column in columns:
+        if column.keys() != columns[0].keys():
+            unequal = [names, list(column)] if kind == "mapping" else [len(names), len(column)]
+            what = "set of keys" if kind == "mapping" else "length"
+            problem = f"samples of one {what}, got {unequal[0]} and {unequal[1]}"
+            raise ValueError(_uncollated(field, problem))
+    batch = {
+        name: _collate([column[name] for column in columns], f"{field}{_subscript(first, name)}")
+        for name in names
+    }
+    return _rebuilt(first, batch)
+
+
+def _uncollated(field: str, problem: str) -> str:
+    where = f" in sample{field}" if field else ""
+    return f"default_collate: expected {problem}{where}. Pass a collate_fn"
+
+
+def _kind(sample: Any) -> str | None:
+    """What is collated alike: "array", "text" or a structure; None for anything else."""
+    if isinstance(sample, Tensor | np.ndarray | np.number | np.bool_ | bool | int | float):
+        return "array"
+    if isinstance(sample, str | bytes):
+        return "text"
+    if isinstance(sample, Mapping):
+        return "mapping"
+    if _is_named_tuple(sample) or (
+        dataclasses.is_dataclass(sample) and not isinstance(sample, type)
+    ):
+        return f"{type(sample).__module__}.{type(sample).__qualname__}"
+    if isinstance(sample, tuple | list):
+        return "sequence"
+    return "array" if hasattr(sample, "__array__") else None
+
+
+def _is_named_tuple(sample: Any) -> bool:
+    return isinstance(sample, tuple) and hasattr(sample, "_fields")
+
+
+def _columns(sample: Any) -> dict[Any, Any]:
+    """The fields of a structure, by key, name or position."""
+    if isinstance(sample, Mapping):
+        return dict(sample)
+    if _is_named_tuple(sample):
+        return dict(zip(sample._fields, sample, strict=True))
+    if isinstance(sample, tuple | list):
+        return dict(enumerate(sample))
+    return {field.name: getattr(sample, field.name) for field in dataclasses.fields(sample)}
+
+
+def _subscript(sample: Any, name: Any) -> str:
+    is_named = _is_named_tuple(sample) or not isinstance(sample, Mapping | tuple | list)
+    return f".{name}" if is_named else f"[{name!r}]"
+
+
+def _rebuilt(sample: Any, batch: dict[Any, Any]) -> Any:
+    """The structure of a sample, with batches as its fields."""
+    if isinstance(sample, Mapping):
+        return batch
+    if _is_named_tuple(sample):
+        return type(sample)._make(batch.values())
+    if isinstance(sample, tuple | list):
+        return tuple(batch.values())
+    whole = copy.copy(sample)
+    for name, value in batch.items():
+        object.__setattr__(whole, name, value)  # also in a frozen one; no __post_init__
+    return whole
+
+
+def _stacked(samples: list[Any], field: str) -> Tensor:
+    if all(type(sample) in (bool, int, float) for sample in samples):
+        return Tensor(samples)
+    try:
+        rows = (x if isinstance(x, Tensor | np.ndarray) else np.asarray(x) for x in samples)
+        arrays = [x if isinstance(x, Tensor) else Tensor(x) for x in rows]
+    except TypeError as error:  # text, objects, a mask
+        raise TypeError(f"default_collate: sample{field}: {error}") from error
+    if len(shapes := {array.shape for array in arrays}) > 1:
         listed = ", ".join(map(str, sorted(shapes)))
-        raise ValueError(
-            f"default_collate: expected samples of one shape, got {listed}. Pass a collate_fn"
-        )
-    return Tensor(np.stack(rows))
+        raise ValueError(_uncollated(field, f"samples of one shape, got {listed}"))
+    if any(array.requires_grad for array in arrays):
+        return stack(arrays)  # type: ignore[no-any-return]
+    return Tensor(np.stack([array.data for array in arrays]))
 
 
 def _gather(dataset: Dataset[Any], indices: Indices) -> Tensor | tuple[Tensor, ...] | None:
@@ -295,25 +395,28 @@ def _gather(dataset: Dataset[Any], indices: Indices) -> Tensor | tuple[Tensor, .
     while type(dataset) is Subset:
         indices, dataset = dataset.indices[indices], dataset.dataset
     if type(dataset) is TensorDataset:
-        return tuple(_take(tensor.data, indices) for tensor in dataset.tensors)
-    if type(dataset) is Tensor:
-        return _take(dataset.data, indices)
-    return _take(dataset, indices) if type(dataset) is np.ndarray else None
+        return tuple(_take(tensor, indices) for tensor in dataset.tensors)
+    return _take(dataset, indices) if type(dataset) in (Tensor, np.ndarray) else None
 
 
-def _take(values: npt.NDArray[Any], indices: Indices) -> Tensor:
+def _take(array: Any, indices: Indices) -> Tensor:
     """`take` is faster, but it first copies the whole of a non-contiguous array."""
+    if isinstance(array, Tensor) and array.requires_grad:
+        return array[indices]
+    values = array.data if isinstance(array, Tensor) else array
     contiguous = values.flags.c_contiguous
     return Tensor(values.take(indices, axis=0) if contiguous else values[indices])
 
 
 def _as_dataset(dataset: DatasetLike) -> Dataset[Any]:
+    if isinstance(dataset, Table):
+        return Tensor(dataset.values)
     if isinstance(dataset, tuple):
         return TensorDataset(*dataset)
     if not isinstance(dataset, Dataset):
         raise TypeError(
-            "DataLoader: expected a data set with len() and [index], or a tuple of arrays, got "
-            f"{type(dataset).__name__}."
+            "DataLoader: expected a data set with len() and [index], a Table or a tuple of arrays, "
+            f"got {type(dataset).__name__}."
         )
     return dataset
 
@@ -331,6 +434,7 @@ def _checked_batch_size(batch_size: int) -> int:
 
 
 def _checked_indices(indices: npt.ArrayLike, count: int) -> Indices:
+    refuse_masked(indices, "Subset")
     rows = np.asarray(indices)
     if rows.size == 0:
         return np.zeros(0, np.int64)

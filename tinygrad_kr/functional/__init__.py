@@ -34,6 +34,7 @@ from tinygrad_kr.functional.convolution import (
     pad,
     unfold,
 )
+from tinygrad_kr.functional.interpolation import interpolate
 from tinygrad_kr.functional.linear import dropout, embedding, linear, one_hot
 from tinygrad_kr.functional.losses import (
     binary_cross_entropy,
@@ -92,6 +93,7 @@ __all__ = [
     "hardsigmoid",
     "hardtanh",
     "huber_loss",
+    "interpolate",
     "kl_div",
     "l1_loss",
     "layer_norm",

@@ -9,12 +9,10 @@ from __future__ import annotations
 import math
 from typing import Any
 
-import numpy as np
-
+from tinygrad_kr.arrays.operands import cast_floating, either_name, number_as_vector
 from tinygrad_kr.ops import elementwise, network, reduction
 from tinygrad_kr.ops.axes import axis_index
-from tinygrad_kr.ops.elementwise import absolute, erf, expm1, where, where_or_zero
-from tinygrad_kr.ops.op import astype
+from tinygrad_kr.ops.elementwise import absolute, expm1, where, where_or_zero
 
 relu, sigmoid, tanh = elementwise.relu, elementwise.sigmoid, elementwise.tanh
 
@@ -62,11 +60,14 @@ def celu(input: Any, alpha: float = 1.0) -> Any:
     """x where x > 0, else alpha (exp(x / alpha) - 1): smooth for every alpha.
 
     input: any shape; the result has its shape and dtype. The slope at 0 is 1.
+    Raises ValueError for an alpha of 0.
     Source: Barron, Continuously differentiable exponential linear units (2017).
 
     >>> F.celu(tk.tensor([-1.0, 0.0, 2.0]), alpha=2.0).numpy().round(4)
     array([-0.7869,  0.    ,  2.    ], dtype=float32)
     """
+    if alpha == 0:
+        raise ValueError("celu: expected alpha other than 0, got 0. Use relu")
     return relu(input) + alpha * expm1(where_or_zero(input, input <= 0) / alpha)
 
 
@@ -84,7 +85,7 @@ def gelu(input: Any, approximate: str = "none") -> Any:
     array([-0.1587,  0.    ,  0.8413], dtype=float32)
     """
     if approximate == "none":
-        return input * (0.5 * (1 + erf(input * math.sqrt(0.5))))
+        return elementwise.gelu(input)
     if approximate == "tanh":
         inner = math.sqrt(2 / math.pi) * (input + 0.044715 * input * input * input)
         return input * (0.5 * (1 + tanh(inner)))
@@ -161,6 +162,8 @@ def hardtanh(input: Any, min_val: float = -1.0, max_val: float = 1.0) -> Any:
     """
     if min_val > max_val:
         raise ValueError(f"hardtanh: expected min_val <= max_val, got {min_val} and {max_val}.")
+    if input.dtype.kind in "iu":
+        min_val, max_val = int(min_val), int(max_val)
     return where(input <= min_val, min_val, where(input >= max_val, max_val, input))
 
 
@@ -187,55 +190,60 @@ def hardsigmoid(input: Any) -> Any:
     return hardtanh(input + 3.0, 0.0, 6.0) / 6.0
 
 
-def softmax(input: Any, dim: int, dtype: Any = None) -> Any:
+_softmax = number_as_vector(network.softmax)
+_log_softmax = number_as_vector(network.log_softmax)
+
+
+@either_name
+def softmax(input: Any, dim: int, dtype: Any = None, *, axis: int | None = None) -> Any:
     """exp(x) / sum(exp(x)) along `dim`: probabilities that sum to 1, without overflow.
 
-    input: any shape; the result has the same shape.
-    dtype: a floating dtype to convert to first (else TypeError).
+    input: floats of any shape; the result has the same shape.
+    dtype: a floating dtype to convert to first, integers too.
 
     NaN along a `dim` that is -inf throughout (0 / 0), as in PyTorch.
+    Raises TypeError for integers without a `dtype`, or for another `dtype`.
 
     >>> F.softmax(tk.tensor([[0.0, 0.0], [1000.0, 0.0]]), dim=1)
     Tensor([[0.5, 0.5],
             [1. , 0. ]])
     """
-    return network.softmax(_cast(input, dtype, "softmax"), axis=dim)
+    return _softmax(cast_floating(input, dtype, "softmax"), axis=dim)
 
 
-def log_softmax(input: Any, dim: int, dtype: Any = None) -> Any:
+@either_name
+def log_softmax(input: Any, dim: int, dtype: Any = None, *, axis: int | None = None) -> Any:
     """log(softmax(x)) along `dim`, finite where the softmax underflows.
 
-    input: any shape; the result has the same shape.
-    dtype: a floating dtype to convert to first (else TypeError).
+    input: floats of any shape; the result has the same shape.
+    dtype: a floating dtype to convert to first, integers too.
+
+    Raises TypeError for integers without a `dtype`, or for another `dtype`.
 
     >>> F.log_softmax(tk.tensor([1000.0, 0.0]), dim=0)
     Tensor([    0., -1000.])
     """
-    return network.log_softmax(_cast(input, dtype, "log_softmax"), axis=dim)
+    return _log_softmax(cast_floating(input, dtype, "log_softmax"), axis=dim)
 
 
-def softmin(input: Any, dim: int, dtype: Any = None) -> Any:
+@either_name
+def softmin(input: Any, dim: int, dtype: Any = None, *, axis: int | None = None) -> Any:
     """softmax(-x) along `dim`: the smallest element gets the largest probability.
 
-    input: any shape; the result has the same shape.
-    dtype: a floating dtype to convert to first (else TypeError).
+    input: floats of any shape; the result has the same shape.
+    dtype: a floating dtype to convert to first, integers too.
+
+    Raises TypeError for integers without a `dtype`, or for another `dtype`.
 
     >>> F.softmin(tk.tensor([0.0, 1000.0]), dim=0)
     Tensor([1., 0.])
     """
-    dim = axis_index(dim, input.ndim, "softmin")
-    return network.softmax(_cast(-input, dtype, "softmin"), axis=dim)
+    dim = dim if not input.ndim else axis_index(dim, input.ndim, "softmin")
+    return softmax(-cast_floating(input, dtype, "softmin"), dim)
 
 
-def _cast(x: Any, dtype: Any, name: str) -> Any:
-    if dtype is None:
-        return x
-    if np.dtype(dtype).kind != "f":
-        raise TypeError(f"{name}: expected a floating dtype, got {np.dtype(dtype)}.")
-    return astype(x, dtype=np.dtype(dtype))
-
-
-def maxout(input: Any, pieces: int, dim: int = -1) -> Any:
+@either_name
+def maxout(input: Any, pieces: int, dim: int = -1, *, axis: int | None = None) -> Any:
     """The largest of every `pieces` neighbours along `dim`.
 
     input: (..., units x pieces, ...), the result (..., units, ...). A unit on top of a linear layer

@@ -8,6 +8,7 @@ import numpy as np
 from numpy import ndarray
 
 from tinygrad_kr.ops.node import Node
+from tinygrad_kr.ops.op import refuse_masked
 from tinygrad_kr.ops.tracing import tracing
 
 
@@ -16,6 +17,7 @@ def integers(x: Any, what: str) -> ndarray:
 
     what: the function and the argument, "embedding: indices".
     """
+    refuse_masked(x, what)
     array: ndarray = x._data if isinstance(x, Node) else np.asarray(x)
     if array.dtype.kind not in "iu":
         raise TypeError(

@@ -393,12 +393,11 @@ def pad(input: Any, pad: Sequence[int], mode: str = "constant", value: float | N
     """Add elements at both ends of the last axes.
 
     pad: (before, after) of the last axis, then of the last but one, and so on. Negative numbers
-        remove elements.
+        remove elements. "circular" removes them first and repeats what is left.
     mode: "constant" (`value`, default 0), "reflect" (without the edge), "replicate" or "circular".
 
     The gradient of a repeated element is the sum over its copies.
-    Raises ValueError for an odd or too long `pad`, an unknown mode, or an axis too short for the
-    mode.
+    Raises ValueError for an odd or too long `pad`, an unknown mode, or an axis too short for it.
 
     >>> F.pad(tk.tensor([1.0, 2.0, 3.0]), (1, 1), mode="reflect")
     Tensor([2., 1., 2., 3., 2.])
@@ -422,7 +421,7 @@ def pad(input: Any, pad: Sequence[int], mode: str = "constant", value: float | N
 
 def _padded_by(x: Any, pairs: list[tuple[int, int]], value: float) -> Any:
     widths = [(0, 0)] * (x.ndim - len(pairs)) + pairs[::-1]
-    if any(a + n + b < 0 for n, (a, b) in zip(x.shape, widths, strict=True)):
+    if any(n + min(a, 0) + min(b, 0) < 0 for n, (a, b) in zip(x.shape, widths, strict=True)):
         raise ValueError(f"pad: expected to remove at most shape {x.shape}, got widths {widths}.")
     if min(map(min, widths), default=0) < 0:
         x = x[
@@ -436,6 +435,12 @@ def _padded_by(x: Any, pairs: list[tuple[int, int]], value: float) -> Any:
 def _extended(x: Any, axis: int, pair: tuple[int, int], mode: str) -> Any:
     """One axis, extended by its own elements."""
     size = x.shape[axis]
+    if size + sum(pair) < 0:
+        raise ValueError(f"pad: expected to remove at most shape {x.shape}, got widths {pair}.")
+    rows = np.arange(size)
+    if mode == "circular":  # PyTorch removes first, then repeats
+        rows = _cut(rows, pair)
+        size = len(rows)
     longest = {"reflect": size - 1, "circular": size, "replicate": max(pair) if size else 0}[mode]
     if max(pair) > longest:
         raise ValueError(
@@ -443,6 +448,11 @@ def _extended(x: Any, axis: int, pair: tuple[int, int], mode: str) -> Any:
             f"{x.shape}, got {pair}."
         )
     before, after = max(pair[0], 0), max(pair[1], 0)
-    rows = np.pad(np.arange(size), (before, after), _MODES[mode])  # type: ignore[call-overload]
-    rows = rows[max(-pair[0], 0) : len(rows) - max(-pair[1], 0)]
+    rows = np.pad(rows, (before, after), _MODES[mode])  # type: ignore[call-overload]
+    rows = rows if mode == "circular" else _cut(rows, pair)
     return x.swapaxes(0, axis)[rows].swapaxes(0, axis)
+
+
+def _cut(rows: np.ndarray, pair: tuple[int, int]) -> np.ndarray:
+    """Without as many rows at both ends as the negative widths say."""
+    return rows[max(-pair[0], 0) : max(len(rows) + min(pair[1], 0), 0)]

@@ -39,7 +39,7 @@ def dropout(
     generator: default: the one that `tk.manual_seed` seeds.
 
     input: any shape. The gradient is scaled, or 0, where the input is.
-    Raises ValueError for p outside [0, 1].
+    Raises ValueError for p outside [0, 1], TypeError for integers.
     Source: Srivastava et al., Dropout: a simple way to prevent neural networks from overfitting
     (2014).
 

@@ -13,9 +13,9 @@ import numpy as np
 
 from tinygrad_kr.functional.checks import integers, refuse_outside
 from tinygrad_kr.ops import network
-from tinygrad_kr.ops.elementwise import absolute, exp, log, square, where
-from tinygrad_kr.ops.node import Node
-from tinygrad_kr.ops.op import astype
+from tinygrad_kr.ops.elementwise import absolute, exp, log, square, where, where_or_zero
+from tinygrad_kr.ops.node import Node, constant
+from tinygrad_kr.ops.op import astype, refuse_masked
 from tinygrad_kr.ops.reduction import mean_, sum_
 from tinygrad_kr.ops.tracing import tracing
 
@@ -48,10 +48,13 @@ def _shape(x: Any) -> tuple[int, ...]:
     return x._data.shape if isinstance(x, Node) else np.shape(x)
 
 
-def _same_shape(name: str, input: Any, target: Any) -> None:
-    nodes = isinstance(input, Node) and isinstance(target, Node)
-    if nodes and input._data.shape == target._data.shape:
-        return
+def _check(name: str, input: Any, target: Any) -> None:
+    """Raise TypeError for an input of integers, ValueError for two shapes."""
+    if isinstance(input, Node) and isinstance(target, Node):
+        x = input._data
+        if x.shape == target._data.shape and x.dtype.kind == "f":
+            return
+    _floats(name, input)
     if _shape(input) != _shape(target):
         raise ValueError(_mismatch(name, _shape(input), _shape(target)))
 
@@ -83,6 +86,7 @@ def _like(constant: Any, input: Any) -> Any:
     if isinstance(constant, Node):
         same = constant._requires_grad or constant._data.dtype == dtype
         return constant if same else astype(constant, dtype=input.dtype)
+    refuse_masked(constant, "loss")
     return np.asarray(constant).astype(input.dtype, copy=False)
 
 
@@ -95,12 +99,13 @@ def mse_loss(input: Any, target: Any, reduction: str = "mean") -> Any:
     input, target: one shape. reduction: "mean" over all elements, "sum", or "none" for the input's
     shape. The result has the input's dtype; its gradient is 2 (input - target) / n for "mean".
 
-    Raises ValueError for different shapes, an unknown reduction, or the mean of no elements.
+    Raises TypeError for an input of integers, ValueError for different shapes, an unknown
+    reduction, or the mean of no elements.
 
     >>> F.mse_loss(tk.tensor([1.0, 2.0]), tk.tensor([1.0, 4.0]))
     Tensor(2.)
     """
-    _same_shape("mse_loss", input, target)
+    _check("mse_loss", input, target)
     return _reduced("mse_loss", square(input - _like(target, input)), reduction)
 
 
@@ -110,12 +115,13 @@ def l1_loss(input: Any, target: Any, reduction: str = "mean") -> Any:
     input, target: one shape. reduction: "mean" over all elements, "sum", or "none" for the input's
     shape. The result has the input's dtype. The slope at input = target is 0.
 
-    Raises ValueError for different shapes, an unknown reduction, or the mean of no elements.
+    Raises TypeError for an input of integers, ValueError for different shapes, an unknown
+    reduction, or the mean of no elements.
 
     >>> F.l1_loss(tk.tensor([1.0, 2.0]), tk.tensor([1.0, 4.0]))
     Tensor(1.)
     """
-    _same_shape("l1_loss", input, target)
+    _check("l1_loss", input, target)
     return _reduced("l1_loss", absolute(input - _like(target, input)), reduction)
 
 
@@ -125,14 +131,14 @@ def huber_loss(input: Any, target: Any, reduction: str = "mean", delta: float = 
     input, target: one shape. delta: above 0. reduction: "mean" over all elements, "sum", or "none"
     for the input's shape. The slope is d, clipped to [-delta, delta].
 
-    Raises ValueError for different shapes, delta <= 0, an unknown reduction, or the mean of no
-    elements.
+    Raises TypeError for an input of integers, ValueError for different shapes, delta <= 0, an
+    unknown reduction, or the mean of no elements.
     Source: Huber, Robust estimation of a location parameter (1964).
 
     >>> F.huber_loss(tk.tensor([0.5, 3.0]), tk.tensor([0.0, 0.0]), reduction="none")
     Tensor([0.125, 2.5  ])
     """
-    _same_shape("huber_loss", input, target)
+    _check("huber_loss", input, target)
     if not delta > 0:
         raise ValueError(f"huber_loss: expected delta > 0, got {delta}.")
     return _reduced("huber_loss", _huber(input - _like(target, input), delta), reduction)
@@ -151,14 +157,14 @@ def smooth_l1_loss(input: Any, target: Any, reduction: str = "mean", beta: float
     input, target: one shape. reduction: "mean" over all elements, "sum", or "none" for the input's
     shape.
 
-    Raises ValueError for different shapes, beta < 0, an unknown reduction, or the mean of no
-    elements.
+    Raises TypeError for an input of integers, ValueError for different shapes, beta < 0, an unknown
+    reduction, or the mean of no elements.
     Source: Girshick, Fast R-CNN (2015).
 
     >>> F.smooth_l1_loss(tk.tensor([0.5, 3.0]), tk.tensor([0.0, 0.0]), reduction="none")
     Tensor([0.125, 2.5  ])
     """
-    _same_shape("smooth_l1_loss", input, target)
+    _check("smooth_l1_loss", input, target)
     if not beta >= 0:
         raise ValueError(f"smooth_l1_loss: expected beta >= 0, got {beta}.")
     difference = input - _like(target, input)
@@ -183,12 +189,13 @@ def binary_cross_entropy(
     reduction: "mean" over all elements, "sum", or "none" for the input's shape.
 
     Raises ValueError for p outside [0, 1] (use `binary_cross_entropy_with_logits` for logits), and
-    for different shapes, an unknown reduction, or the mean of no elements.
+    for different shapes, an unknown reduction, or the mean of no elements. Raises TypeError for an
+    input of integers.
 
     >>> F.binary_cross_entropy(tk.tensor([0.5, 0.5]), tk.tensor([1.0, 0.0])).item()
     0.693...
     """
-    _same_shape("binary_cross_entropy", input, target)
+    _check("binary_cross_entropy", input, target)
     loss = network.bce(input, _like(target, input))
     return _reduced(
         "binary_cross_entropy", loss if weight is None else loss * _like(weight, loss), reduction
@@ -210,13 +217,14 @@ def binary_cross_entropy_with_logits(
     pos_weight: w, the weight of positive targets, per class.
     reduction: "mean" over all elements, "sum", or "none" for the input's shape.
 
-    Raises ValueError for different shapes, an unknown reduction, or the mean of no elements.
+    Raises TypeError for an input of integers, ValueError for different shapes, an unknown
+    reduction, or the mean of no elements.
 
     >>> x, t = tk.tensor([0.0, 20.0]), tk.tensor([1.0, 0.0])
     >>> F.binary_cross_entropy_with_logits(x, t, reduction="none").numpy().round(4)
     array([ 0.6931, 20.    ], dtype=float32)
     """
-    _same_shape("binary_cross_entropy_with_logits", input, target)
+    _check("binary_cross_entropy_with_logits", input, target)
     target = _like(target, input)
     logits: tuple[Any, ...] = (input, target)
     if pos_weight is not None:
@@ -246,10 +254,12 @@ def cross_entropy(
     target: integer labels, of the input's shape without the classes; or probabilities, of its
         shape.
     weight: a factor per class.
-    ignore_index: a label that does not count.
+    ignore_index: a label whose sample does not count, whatever its logits hold.
     reduction: "mean", "sum" or "none". The mean divides by the sum of the labels' weights (for
         probabilities by the number of samples).
     label_smoothing: the share of each label that is spread evenly over all classes, in [0, 1].
+
+    A class with the target probability 0 and the logit -inf adds 0.
 
     Raises IndexError for a label out of range, TypeError for labels that are floats, ValueError for
     shapes or options that do not fit.
@@ -267,11 +277,11 @@ def cross_entropy(
     if _shape(target) == input.shape:
         return _soft_labels(input, target, axis, factors, reduction, label_smoothing)
     labels, ignored = _labels("cross_entropy", input, target, axis, ignore_index)
-    counts = None if weight is None else weight[labels]
+    if ignored is not None:  # 0 * NaN is NaN: a cotangent of 0 does not hold out a row
+        input = where_or_zero(input, ~_with_classes(ignored, axis))
+    counts = None if weight is None else _of_classes(weight, labels)
     loss = network.cross_entropy(input, labels, axis=axis)
-    loss = _over_labels(
-        "cross_entropy", loss if counts is None else loss * counts, counts, ignored, reduction
-    )
+    loss = _over_labels("cross_entropy", loss, counts, ignored, reduction, weighted=True)
     if not label_smoothing:
         return loss
     log_p = network.log_softmax(input, axis=axis)
@@ -300,11 +310,9 @@ def nll_loss(
     weight = _like(weight, input)
     _per_class("nll_loss", weight, input, axis)
     labels, ignored = _labels("nll_loss", input, target, axis, ignore_index)
-    counts = None if weight is None else weight[labels]
+    counts = None if weight is None else _of_classes(weight, labels)
     loss = -network.gather_labels(input, labels, axis=axis)
-    return _over_labels(
-        "nll_loss", loss if counts is None else loss * counts, counts, ignored, reduction
-    )
+    return _over_labels("nll_loss", loss, counts, ignored, reduction, weighted=True)
 
 
 def _floats(name: str, input: Any) -> None:
@@ -334,6 +342,12 @@ def _per_class(name: str, weight: Any, input: Any, axis: int) -> Any:
     return weight.reshape(-1, *[1] * (input.ndim - axis - 1))
 
 
+def _with_classes(labels: Any, axis: int) -> Any:
+    """Labels, or a mask of them, with an axis of size 1 for the classes."""
+    shape = labels.shape
+    return labels.reshape((*shape[:axis], 1, *shape[axis:]))
+
+
 def _soft_labels(
     input: Any, target: Any, axis: int, factors: Any, reduction: str, smoothing: float
 ) -> Any:
@@ -349,8 +363,14 @@ def _soft_labels(
         target = target * (1 - smoothing) + smoothing / input.shape[axis]
     if factors is not None:
         target = target * factors
-    loss = -(network.log_softmax(input, axis=axis) * target).sum(axis=axis)
+    log_p = network.log_softmax(input, axis=axis)
+    loss = -(target * _beside_zeros(log_p, target == 0)).sum(axis=axis)
     return _reduced("cross_entropy", loss, reduction)
+
+
+def _beside_zeros(x: Any, zero: Any) -> Any:
+    """`x` with 0 for the -inf beside a target of 0, whose product counts as 0."""
+    return where_or_zero(x, (x != -math.inf) | ~zero)
 
 
 def _labels(name: str, input: Any, target: Any, axis: int, ignore_index: int) -> tuple[Any, Any]:
@@ -364,7 +384,8 @@ def _labels(name: str, input: Any, target: Any, axis: int, ignore_index: int) ->
         )
     labels = integers(target, f"{name}: labels")
     classes = input.shape[axis]
-    target = target if isinstance(target, Node) else labels
+    if not isinstance(target, Node):
+        target = labels if tracing() is None else constant(labels)
     outside = bool(labels.size) and not 0 <= labels.min() <= labels.max() < classes
     if not outside and not 0 <= ignore_index < classes and tracing() is None:
         return target, None
@@ -373,16 +394,29 @@ def _labels(name: str, input: Any, target: Any, axis: int, ignore_index: int) ->
     return where(ignored, 0, target), ignored
 
 
-def _over_labels(name: str, loss: Any, counts: Any, ignored: Any, reduction: str) -> Any:
-    """The reduction over labels that are not ignored; the mean divides by their weights' sum."""
+def _of_classes(weight: Any, labels: Any) -> Any:
+    """The weight of each label's class."""
+    if isinstance(labels, Node) and not isinstance(weight, Node):
+        weight = constant(np.asarray(weight))
+    return weight[labels]
+
+
+def _over_labels(
+    name: str, loss: Any, counts: Any, ignored: Any, reduction: str, weighted: bool = False
+) -> Any:
+    """The reduction over labels that are not ignored; the mean divides by their weights' sum.
+
+    weighted: multiply the losses by the weights `counts` first.
+    """
     if ignored is not None:
         loss = where(ignored, 0.0, loss)
+        counts = None if counts is None else where(ignored, 0.0, counts)
+    if weighted and counts is not None:
+        loss = loss * counts
     if reduction != "mean" or (counts is None and ignored is None) or not loss.size:
         return _reduced(name, loss, reduction)
     if counts is None:
         counts = astype(~ignored, dtype=loss.dtype)
-    elif ignored is not None:
-        counts = where(ignored, 0.0, counts)
     with np.errstate(invalid="ignore", divide="ignore"):
         return loss.sum() / counts.sum()
 
@@ -393,27 +427,30 @@ def _over_labels(name: str, loss: Any, counts: Any, ignored: Any, reduction: str
 def kl_div(input: Any, target: Any, reduction: str = "mean", log_target: bool = False) -> Any:
     """The Kullback-Leibler divergence t (log t - x) of log-probabilities x from probabilities t.
 
-    input, target: one shape. A term with t = 0 is 0.
+    input, target: one shape. A term with t = 0 is 0, also for x = -inf.
     log_target: `target` holds logarithms as well.
     reduction: "mean" over all elements, "batchmean" (the sum divided by the size of axis 0, the
-        divergence by its definition), "sum" or "none".
+        divergence by its definition; the sum itself for a number), "sum" or "none".
 
-    Raises ValueError for different shapes, an unknown reduction, or the mean of no elements.
+    Raises TypeError for an input of integers, ValueError for different shapes, an unknown
+    reduction, or the mean of no elements.
 
     >>> p = tk.tensor([[0.5, 0.5]])
     >>> F.kl_div(p.log(), p, reduction="batchmean")
     Tensor(0.)
     """
-    _same_shape("kl_div", input, target)
+    _check("kl_div", input, target)
     target = _like(target, input)
     if log_target:
-        loss = exp(target) * (target - input)
+        zero = target == -math.inf
+        loss = exp(target) * (where_or_zero(target, ~zero) - _beside_zeros(input, zero))
     else:
-        loss = target * (log(where(target == 0, 1.0, target)) - input)
+        zero = target == 0
+        loss = target * (log(where(zero, 1.0, target)) - _beside_zeros(input, zero))
     if reduction == "batchmean":
         if not loss.size:
             raise ValueError(f"kl_div: {network.EMPTY_MEAN}")
-        return loss.sum() / loss.shape[0]
+        return loss.sum() / loss.shape[0] if loss.ndim else loss
     if reduction not in ("mean", "sum", "none"):
         raise ValueError(_unknown("kl_div", reduction, ', "batchmean"'))
     return _reduced("kl_div", loss, reduction)

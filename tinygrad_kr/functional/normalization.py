@@ -6,12 +6,15 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-from tinygrad_kr.arrays.reduction import euclidean_norm
+from tinygrad_kr.arrays import reduction
+from tinygrad_kr.arrays.joining import broadcast_tensors
+from tinygrad_kr.arrays.operands import either_name, no_axes
+from tinygrad_kr.linalg import vector_norm
 from tinygrad_kr.ops import network
 from tinygrad_kr.ops.axes import axis_index
-from tinygrad_kr.ops.elementwise import absolute, maximum, power
+from tinygrad_kr.ops.elementwise import absolute, maximum
 from tinygrad_kr.ops.node import Node, constant
-from tinygrad_kr.ops.reduction import max_, mean_, sum_, var_
+from tinygrad_kr.ops.reduction import mean_, norm_, p_norm_, var_
 from tinygrad_kr.ops.tracing import tracing
 
 
@@ -162,39 +165,53 @@ def group_norm(
     return _scaled(y.reshape(input.shape), weight, bias, (channels, *[1] * (input.ndim - 2)))
 
 
-def normalize(input: Any, p: float = 2.0, dim: int = 1, eps: float = 1e-12) -> Any:
+@either_name
+def normalize(
+    input: Any, p: float = 2.0, dim: int = 1, eps: float = 1e-12, *, axis: int | None = None
+) -> Any:
     """x / max(||x||_p, eps) along `dim`: vectors of norm 1.
 
-    input: any shape; the result has its shape. p: at least 1, or inf (else ValueError).
+    input: any shape; the result has its shape. p: as `ord` of `tk.linalg.vector_norm`.
     A vector shorter than eps is divided by eps, so 0 stays 0.
 
     >>> F.normalize(tk.tensor([[3.0, 4.0]]))
     Tensor([[0.6, 0.8]])
     """
-    dim = axis_index(dim, input.ndim, "normalize")
-    return input / maximum(_norm(input, p, dim), eps)
+    if input.ndim:
+        axis_index(dim, input.ndim, "normalize")
+    else:
+        no_axes(dim)
+    return input / _norm_of_at_least(input, p, dim, eps)
 
 
-def cosine_similarity(x1: Any, x2: Any, dim: int = 1, eps: float = 1e-8) -> Any:
+@either_name
+def cosine_similarity(
+    x1: Any, x2: Any, dim: int = 1, eps: float = 1e-8, *, axis: int | None = None
+) -> Any:
     """x1 . x2 / (max(||x1||, eps) max(||x2||, eps)) along `dim`: the cosine of their angle.
 
-    x1, x2: shapes that broadcast. The result lacks the axis `dim`.
+    x1, x2: shapes that broadcast. dim: an axis of the common shape, which the result lacks.
 
     >>> F.cosine_similarity(tk.tensor([[1.0, 0.0]]), tk.tensor([[1.0, 1.0]])).numpy().round(4)
     array([0.7071], dtype=float32)
     """
     for x in (x1, x2):
-        axis_index(dim, x.ndim, "cosine_similarity")
-    return (normalize(x1, 2.0, dim, eps) * normalize(x2, 2.0, dim, eps)).sum(axis=dim)
+        if x.ndim:
+            axis_index(dim, x.ndim, "cosine_similarity")
+    if x1.shape != x2.shape:
+        x1, x2 = broadcast_tensors(x1, x2)
+    return reduction.sum(normalize(x1, 2.0, dim, eps) * normalize(x2, 2.0, dim, eps), axis=dim)
 
 
-def _norm(x: Any, p: float, dim: int) -> Any:
+def _norm_of_at_least(x: Any, p: float, dim: int, eps: float) -> Any:
+    """max(||x||_p, eps) along `dim`."""
+    if not x.ndim:
+        return maximum(absolute(x), eps)
     if p == 2:
-        return euclidean_norm(x, axis=dim, keepdims=True)
-    if p == math.inf:
-        return max_(absolute(x), axis=dim, keepdims=True)
-    if p == 1:
-        return sum_(absolute(x), axis=dim, keepdims=True)
-    if p > 1:
-        return power(sum_(power(absolute(x), p), axis=dim, keepdims=True), 1 / p)
-    raise ValueError(f"normalize: expected p >= 1, got {p}.")
+        return norm_(x, axis=dim, keepdims=True, least=float(eps))
+    if p in (math.inf, 1):
+        reduced = reduction.amax if p == math.inf else reduction.sum
+        return maximum(reduced(absolute(x), dim, True), eps)
+    if isinstance(p, int | float) and p > 1:
+        return p_norm_(x, p=float(p), axis=dim, keepdims=True, least=float(eps))
+    return maximum(vector_norm(x, p, axis=dim, keepdims=True), eps)

@@ -12,6 +12,7 @@ from tinygrad_kr.arrays.indexing import peek
 from tinygrad_kr.functional.convolution import Sizes, _positive, _sizes
 from tinygrad_kr.ops import shape, window
 from tinygrad_kr.ops.node import Node, constant
+from tinygrad_kr.ops.op import FLOAT16, widened
 
 Pairs = tuple[tuple[int, int], ...]
 
@@ -51,7 +52,8 @@ def max_pool2d(
         H' = floor((H + 2 padding - dilation (kernel_size - 1) - 1) / stride) + 1.
     kernel_size, stride, padding, dilation: one number or one per axis.
     stride: default: kernel_size. padding: with -inf, at most half the kernel.
-    ceil_mode: round H' up, so that a last window may extend beyond the edge.
+    ceil_mode: round H' up, so that a last window may extend beyond the edge. It starts within the
+        input, or in the padding before it.
     return_indices: also return the position of each maximum in the flattened (H, W), int64.
 
     The gradient goes to the first of several equal maxima.
@@ -80,16 +82,24 @@ def _max_pool(
     dilations = _positive(dilation, spatial, f"{name}: dilation")
     widths = _widths(name, input.shape[-spatial:], kernel, strides, pads, dilations, ceil_mode)
     how = {"kernel": kernel, "stride": strides, "dilation": dilations}
-    y = window.max_pool(_padded(input, widths, -math.inf), **how)
+    y = window.max_pool(_padded(input, widths, _lowest(input.dtype)), **how)
     if not return_indices:
         return y
     # An input of -inf must not lose against the padding.
     x = peek(input)
-    x = _padded(np.maximum(x, np.finfo(x.dtype).min), widths, -math.inf)
+    least = np.iinfo(x.dtype).min + 1 if x.dtype.kind in "iu" else np.finfo(x.dtype).min
+    x = _padded(np.maximum(x, least), widths, _lowest(x.dtype))
     index = window.window_argmax(x, window.max_pool(x, **how), **how)
     starts = tuple(a for a, _ in widths)
     found = _flat_positions(index, input.shape[-spatial:], kernel, strides, dilations, starts)
     return y, constant(found) if isinstance(y, Node) else found
+
+
+def _lowest(dtype: Any) -> float:
+    """What loses against every number of a dtype."""
+    if dtype.kind in "iu":
+        return int(np.iinfo(dtype).min)
+    return -math.inf
 
 
 def _flat_positions(
@@ -146,7 +156,8 @@ def avg_pool2d(
         H' = floor((H + 2 padding - kernel_size) / stride) + 1.
     kernel_size, stride, padding: one number or one per axis.
     stride: default: kernel_size. padding: with zeros, at most half the kernel.
-    ceil_mode: round H' up, so that a last window may extend beyond the edge.
+    ceil_mode: round H' up, so that a last window may extend beyond the edge. What lies beyond the
+        padding counts in no mean.
     count_include_pad: count the zeros of the padding in the mean.
     divisor_override: divide by this number instead.
 
@@ -171,6 +182,10 @@ def _avg_pool(
     count_include_pad: bool,
     divisor_override: int | None,
 ) -> Any:
+    if getattr(input, "dtype", None) == FLOAT16:  # the sum may overflow where the mean does not
+        options = (stride, padding, ceil_mode, count_include_pad, divisor_override)
+        wide = _avg_pool(name, spatial, widened(input), kernel_size, *options)
+        return wide.astype(FLOAT16)
     kernel, strides, pads = _geometry(name, spatial, input, kernel_size, stride, padding)
     ones = (1,) * spatial
     sizes = input.shape[-spatial:]
@@ -249,7 +264,8 @@ def _geometry(
             f"{name}: expected input (N, C, {axes}) or (C, {axes}), got {input.shape}."
         )
     kernel = _positive(kernel_size, spatial, f"{name}: kernel_size")
-    strides = kernel if stride is None else _positive(stride, spatial, f"{name}: stride")
+    given = None if stride in (None, (), []) else stride
+    strides = kernel if given is None else _positive(given, spatial, f"{name}: stride")
     pads = _sizes(padding, spatial, f"{name}: padding", 0)
     if any(2 * p > k for p, k in zip(pads, kernel, strict=True)):
         raise ValueError(
@@ -271,9 +287,10 @@ def _widths(
     widths = []
     for n, k, s, p, d in zip(sizes, kernel, stride, padding, dilation, strict=True):
         room = n + 2 * p - d * (k - 1) - 1
-        if room < 0:
+        last = -(-room // s) * s  # where the last window starts, from the start of the padding
+        more = last - room if ceil_mode and 0 <= last < n + p else 0
+        if not n or room + more < 0:
             raise ValueError(f"{name}: expected an input of at least {kernel}, got {sizes}.")
-        more = -room % s if ceil_mode and -(-room // s) * s < n + p else 0
         widths.append((p, p + more))
     return tuple(widths)
 

@@ -152,7 +152,8 @@ def sequence_loss(
     """Cross-entropy at every step, averaged with weights: sum(w loss) / sum(w).
 
     logits: (batch, steps, classes). targets: integer labels (batch, steps).
-    weights: (batch, steps), the weight w of each step: 0 for padding. Default: 1.
+    weights: (batch, steps), the weight w of each step. Default: 1. A step of weight 0 is padding:
+        it may hold any logits and target, unless the weights require grad.
     lengths: instead of weights: how many steps of each sequence count, (batch,). Targets beyond may
         have any value.
     batch_first: False for (steps, batch, ...), the default output of an RNN.
@@ -173,7 +174,8 @@ def sequence_loss(
         )
     counted = _step_weights(weights, lengths, labels.shape, batch_first, logits.dtype)
     counts_at_all = peek(counted) != 0
-    if not counts_at_all.all():
+    trained = isinstance(weights, Node) and weights._requires_grad  # its gradient is the loss
+    if not trained and not counts_at_all.all():
         targets = where(counts_at_all, targets if isinstance(targets, Node) else labels, 0)
         logits = where_or_zero(logits, counts_at_all[:, :, None])
         labels = array_of(targets)

@@ -54,10 +54,10 @@ _INCLUDED = re.compile(rf'^#include "({_HEADER.pattern})"', re.MULTILINE)
 
 def included(source: str) -> dict[str, str]:
     """The headers of this package that `source` includes, for `build`."""
-    here = Path(__file__).with_name("include")
-    return {
-        name: here.joinpath(name).read_text(encoding="utf-8") for name in _INCLUDED.findall(source)
-    }
+    from importlib import resources
+
+    here = resources.files("tinygrad_kr.native") / "include"
+    return {name: (here / name).read_text(encoding="utf-8") for name in _INCLUDED.findall(source)}
 
 
 def build(source: str, headers: Mapping[str, str] | None = None) -> ctypes.CDLL:

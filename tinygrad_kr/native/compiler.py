@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 from weakref import finalize
 
 from tinygrad_kr._version import __version__
+from tinygrad_kr.native import deadline
 from tinygrad_kr.native.cache import (
     SUFFIX,
     digest,
@@ -481,9 +482,9 @@ def run(
     """Run a command in `folder`, without a shell: its exit status, output and errors.
 
     temporary: for the compiler's own temporary files, so that they are private and removed too.
-    seconds: a longer run is killed; TIMEOUT_SECONDS by default.
+    seconds: a longer run is killed; by default TIMEOUT_SECONDS, or what is left of `deadline`.
     """
-    seconds = TIMEOUT_SECONDS if seconds is None else seconds
+    seconds = deadline.left(TIMEOUT_SECONDS) if seconds is None else seconds
     import subprocess
 
     try:
@@ -504,6 +505,7 @@ def run(
             output, errors = process.communicate(timeout=seconds)
         except subprocess.TimeoutExpired:
             _kill(process)
+            deadline.check()
             raise BuildError(f"took longer than {seconds:g} s", line) from None
         except BaseException:
             _kill(process)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import tinygrad_kr.functional as F
+from tinygrad_kr.arrays.operands import either_name
 from tinygrad_kr.nn.module import Module
 
 
@@ -186,7 +187,8 @@ class Softmax(Module):
     Tensor([0.5, 0.5])
     """
 
-    def __init__(self, dim: int) -> None:
+    @either_name
+    def __init__(self, dim: int, *, axis: int | None = None) -> None:
         self.dim = dim
 
     def forward(self, input: Any) -> Any:
@@ -203,7 +205,8 @@ class LogSoftmax(Module):
     Tensor([    0., -1000.])
     """
 
-    def __init__(self, dim: int) -> None:
+    @either_name
+    def __init__(self, dim: int, *, axis: int | None = None) -> None:
         self.dim = dim
 
     def forward(self, input: Any) -> Any:
@@ -224,7 +227,8 @@ class Maxout(Module):
     Tensor([[ 5., -2.]])
     """
 
-    def __init__(self, pieces: int = 2, dim: int = -1) -> None:
+    @either_name
+    def __init__(self, pieces: int = 2, dim: int = -1, *, axis: int | None = None) -> None:
         if pieces < 1:
             raise ValueError(f"Maxout: expected pieces >= 1, got {pieces}.")
         self.pieces, self.dim = pieces, dim

@@ -11,8 +11,9 @@ import numpy as np
 from numpy import ndarray
 from numpy.lib.npyio import NpzFile
 
-from tinygrad_kr.arrays.operands import as_array, as_dtype
+from tinygrad_kr.arrays.operands import as_array, as_dtype, without_device
 from tinygrad_kr.grad_mode import no_grad
+from tinygrad_kr.nn.copying import deepcopied, rebuilt, refuse_unpicklable
 from tinygrad_kr.nn.error_path import locate
 from tinygrad_kr.nn.parameter import Parameter
 from tinygrad_kr.tensor import Tensor, note_change
@@ -51,6 +52,12 @@ class Module:
     Tensor([9.], op=multiply)
     """
 
+    def __init_subclass__(cls, **options: Any) -> None:
+        """Let the package's own layers say what to write for PyTorch's `device=`."""
+        super().__init_subclass__(**options)
+        if cls.__module__.startswith("tinygrad_kr.") and "__init__" in vars(cls):
+            cls.__init__ = without_device(cls.__init__)  # type: ignore[method-assign]
+
     # Class defaults that an instance replaces on demand: a subclass need not call __init__.
     training: bool = True
     _persistent: Mapping[str, bool] = _NO_BUFFERS
@@ -68,6 +75,19 @@ class Module:
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         """Compute the output; every subclass defines it."""
         raise NotImplementedError(f"{type(self).__name__} defines no forward()")
+
+    # -------------------------------------------------------------- copying
+
+    def __copy__(self) -> Self:
+        return rebuilt(self, lambda x: x, {})  # type: ignore[no-any-return]
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Self:
+        return deepcopied(self, memo)  # type: ignore[no-any-return]
+
+    def __reduce_ex__(self, protocol: Any) -> Any:
+        reduced = super().__reduce_ex__(protocol)
+        refuse_unpicklable(self, reduced, protocol)
+        return reduced
 
     # -------------------------------------------------------------- registration
 
@@ -299,6 +319,7 @@ class Module:
         function(self)
         return self
 
+    @without_device
     def to(self, dtype: Any) -> Self:
         """Convert the floating-point parameters, gradients and buffers to `dtype`, in place.
 
@@ -314,6 +335,14 @@ class Module:
                 tensor.data = tensor.data.astype(dtype)
                 tensor.grad = None if gradient is None else gradient.detach().astype(dtype)
         return self
+
+    def cuda(self, device: Any = None) -> Self:
+        """PyTorch's move to a GPU, which raises TypeError: there are no devices."""
+        return self.to("cuda")
+
+    def cpu(self) -> Self:
+        """PyTorch's move from a GPU, which raises TypeError: there are no devices."""
+        return self.to("cpu")
 
     def float(self) -> Self:
         """`to(np.float32)`."""

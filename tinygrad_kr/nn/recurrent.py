@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import math
-import warnings
 from typing import Any
 
 import numpy as np
 
 import tinygrad_kr.functional as F
 from tinygrad_kr.arrays.joining import cat, stack
+from tinygrad_kr.arrays.operands import warn_user
 from tinygrad_kr.functional import recurrent
 from tinygrad_kr.nn import init
 from tinygrad_kr.nn.module import Module
@@ -70,10 +70,10 @@ class _Recurrent(Module):
                 f"{name}: expected dropout, the share dropped, in [0, 1], got {dropout!r}."
             )
         if dropout and num_layers == 1:
-            warnings.warn(
+            warn_user(
                 f"{name}: dropout={dropout} has no effect with num_layers=1: it acts between "
                 "layers",
-                stacklevel=2 if type(self).__init__ is _Recurrent.__init__ else 3,
+                UserWarning,
             )
         self.dropout = dropout
         for layer in range(self.num_layers):

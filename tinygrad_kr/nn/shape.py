@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
+from tinygrad_kr.arrays.operands import either_name
 from tinygrad_kr.nn.module import Module
 
 
@@ -34,7 +35,14 @@ class Unflatten(Module):
     (5, 3, 2, 2)
     """
 
-    def __init__(self, dim: int, unflattened_size: tuple[int, ...] | list[int]) -> None:
+    @either_name
+    def __init__(
+        self,
+        dim: int,
+        unflattened_size: tuple[int, ...] | list[int],
+        *,
+        axis: int | None = None,
+    ) -> None:
         self.dim, self.unflattened_size = dim, tuple(unflattened_size)
 
     def forward(self, input: Any) -> Any:

@@ -6,18 +6,22 @@ Each op is one record: its function, its rules and its docstring.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
 import numpy as np
 from numpy import ndarray
 
+from tinygrad_kr.ops.error_function import erf as error_function
+from tinygrad_kr.ops.node import OFF, Node, current_mode
 from tinygrad_kr.ops.op import Op, op
 
 __all__ = [
     "abs",
     "absolute",
-    "add",
+    "acos",
+    "acosh",
     "arccos",
     "arccosh",
     "arcsin",
@@ -25,27 +29,39 @@ __all__ = [
     "arctan",
     "arctan2",
     "arctanh",
+    "asin",
+    "asinh",
+    "atan",
+    "atan2",
+    "atanh",
     "cbrt",
     "ceil",
+    "copysign",
     "cos",
     "cosh",
     "deg2rad",
-    "divide",
+    "eq",
     "equal",
     "erf",
     "exp",
     "exp2",
     "expm1",
+    "fix",
     "floor",
     "floor_divide",
     "fmax",
     "fmin",
+    "fmod",
+    "ge",
     "greater",
     "greater_equal",
+    "gt",
+    "heaviside",
     "hypot",
     "isfinite",
     "isinf",
     "isnan",
+    "le",
     "less",
     "less_equal",
     "log",
@@ -57,12 +73,17 @@ __all__ = [
     "logical_not",
     "logical_or",
     "logical_xor",
+    "lt",
     "maximum",
     "minimum",
+    "mul",
     "multiply",
+    "ne",
     "neg",
     "negative",
     "not_equal",
+    "positive",
+    "pow",
     "power",
     "rad2deg",
     "reciprocal",
@@ -77,9 +98,9 @@ __all__ = [
     "softplus",
     "sqrt",
     "square",
-    "subtract",
     "tan",
     "tanh",
+    "true_divide",
     "trunc",
     "where",
 ]  # fmt: skip
@@ -162,16 +183,28 @@ divide    = op(np.true_divide, lambda g, y, a, b: g / b, lambda g, y, a, b: -g *
 remainder = op(np.remainder,   lambda g, y, a, b: g,     lambda g, y, a, b: -g * floor_divide(a, b),
     doc=_two(_COMMON, "remainder", "a - b floor(a / b), with the sign of b",
              "1 for a, -floor(a / b) for b", "[5.0, -5.0]; 3", "[2., 1.]"))
+fmod      = op(np.fmod,        lambda g, y, a, b: g,     lambda g, y, a, b: -g * rint((a - y) / b),
+    doc=_two(_COMMON, "fmod", "a - b trunc(a / b), with the sign of a",
+             "1 for a, -trunc(a / b) for b", "[5.0, -5.0]; 3", "[ 2., -2.]"))
 
 negative   = op(np.negative,   lambda g, y, x: -g, finite=True,
     doc=_one(_SAME, "negative", "-x", "-1", "[1.0, -2.0]", "[-1.,  2.]"))
-positive   = op(np.positive,   lambda g, y, x: g, finite=True)
+positive   = op(np.positive,   lambda g, y, x: g, finite=True,
+    doc=_one(_SAME, "positive", "x, as a copy", "1", "[1.0, -2.0]", "[ 1., -2.]"))
 absolute   = op(np.absolute,   lambda g, y, x: g * sign(x), numpy=[np.fabs],
     doc=_one(_SAME, "absolute", "|x|", "sign(x), 0 at 0", "[-2.0, 3.0]", "[2., 3.]"))
 square     = op(np.square,     lambda g, y, x: g * (2 * x),
     doc=_one(_SAME, "square", "x^2", "2 x", "[-2.0, 3.0]", "[4., 9.]"))
-reciprocal = op(np.reciprocal, lambda g, y, x: -g * y * y,
-    doc=_one(_SAME, "reciprocal", "1 / x; inf at 0", "-1 / x^2", "[2.0, 4.0]", "[0.5 , 0.25]"))
+
+
+
+def _reciprocal(x: Any) -> Any:
+    """NumPy's; of integers not its quotients without their fractions."""
+    return np.reciprocal(x) if np.asarray(x).dtype.kind == "f" else np.true_divide(1, x)
+
+
+reciprocal = op(_reciprocal, lambda g, y, x: -g * y * y, numpy=[np.reciprocal],
+    doc=_one(_FLOAT, "reciprocal", "1 / x; inf at 0", "-1 / x^2", "[2.0, 4.0]", "[0.5 , 0.25]"))
 sqrt       = op(np.sqrt,       lambda g, y, x: g / (2 * y),
     doc=_one(_FLOAT, "sqrt", "sqrt(x); NaN below 0",
              "1 / (2 sqrt(x)), inf at 0", "[4.0, 9.0]", "[2., 3.]"))
@@ -211,7 +244,7 @@ arcsin  = op(np.arcsin,  lambda g, y, x: g / sqrt((1 - x) * (1 + x)),
 arccos  = op(np.arccos,  lambda g, y, x: -g / sqrt((1 - x) * (1 + x)),
     doc=_one(_FLOAT, "arccos", "inverse of cos, in [0, pi]; NaN outside [-1, 1]",
              "-1 / sqrt(1 - x^2), -inf at -1 and 1", "[1.0, 0.0] to 3", "[0.   , 1.571]"))
-arctan  = op(np.arctan,  lambda g, y, x: g / (1 + x * x),
+arctan  = op(np.arctan,  lambda g, y, x: g / _root(x) / _root(x),
     doc=_one(_FLOAT, "arctan", "inverse of tan, in (-pi/2, pi/2)",
              "1 / (1 + x^2)", "[0.0, 1.0] to 3", "[0.   , 0.785]"))
 sinh    = op(np.sinh,    lambda g, y, x: g * cosh(x),
@@ -221,10 +254,10 @@ cosh: Op = op(np.cosh,   lambda g, y, x: g * sinh(x),
 tanh    = op(np.tanh,    lambda g, y, x: g * (1 - y * y), finite=True,
     doc=_one(_FLOAT, "tanh", "(e^x - e^-x) / (e^x + e^-x), in [-1, 1]",
              "1 - tanh(x)^2", "[0.0, 1.0] to 3", "[0.   , 0.762]"))
-arcsinh = op(np.arcsinh, lambda g, y, x: g / sqrt(1 + x * x),
+arcsinh = op(np.arcsinh, lambda g, y, x: g / _root(x),
     doc=_one(_FLOAT, "arcsinh", "inverse of sinh",
              "1 / sqrt(1 + x^2)", "[0.0, 1.0] to 3", "[0.   , 0.881]"))
-arccosh = op(np.arccosh, lambda g, y, x: g / sqrt((x - 1) * (x + 1)),
+arccosh = op(np.arccosh, lambda g, y, x: g / sqrt(x - 1) / sqrt(x + 1),
     doc=_one(_FLOAT, "arccosh", "inverse of cosh, at least 0; NaN below 1",
              "1 / sqrt(x^2 - 1), inf at 1", "[1.0, 2.0] to 3", "[0.   , 1.317]"))
 arctanh = op(np.arctanh, lambda g, y, x: g / ((1 - x) * (1 + x)),
@@ -238,7 +271,11 @@ rad2deg = op(np.rad2deg, lambda g, y, x: g * (180 / math.pi), numpy=[np.degrees]
              "180 / pi", "[0.0, 3.0] to 1", "[  0. , 171.9]"))
 
 # No derivative: piecewise constant.
-sign: Op = op(np.sign,
+def _sign(x: Any) -> Any:
+    return x if np.asarray(x).dtype.kind == "b" else np.sign(x)
+
+
+sign: Op = op(_sign, numpy=[np.sign],
     doc=_one(_SAME, "sign", "sign of x: -1, 0 or 1", _NONE, "[-2.0, 0.0, 3.0]", "[-1.,  0.,  1.]"))
 floor = op(np.floor,
     doc=_one(_SAME, "floor", "largest integer not above x", _NONE, "[-1.5, 1.5]", "[-2.,  1.]"))
@@ -247,13 +284,33 @@ ceil = op(np.ceil,
 trunc = op(np.trunc, numpy=[np.fix],
     doc=_one(_SAME, "trunc", "x without its fraction, rounded towards 0",
              _NONE, "[-1.5, 1.5]", "[-1.,  1.]"))
-rint = op(np.rint)
+rint: Op = op(np.rint)
 round = op(np.round, numpy=[np.around], like=lambda x, decimals=0: None,
     doc=_one(_SAME, "round", "x rounded to `decimals` places, halves to even",
              _NONE, "[0.5, 1.26]; 1", "[0.5, 1.3]"))
 floor_divide: Op = op(np.floor_divide,
     doc=_two(_COMMON, "floor_divide", "floor(a / b)", _NONE, "[5.0, -5.0]; 3", "[ 1., -2.]"))
 signbit = op(np.signbit)
+
+copysign: Op = op(np.copysign, lambda g, y, a, b: g * sign(a) * copysign(sign(a), b),
+                               None,  # type: ignore[arg-type]
+    doc=_two(_QUOTIENT, "copysign", "|a| with the sign of b; that of -0.0 is minus",
+             "sign(a) times the sign of b for a, 0 at 0; none for b",
+             "[1.0, -2.0]; -1", "[-1., -2.]"))
+
+
+
+def _heaviside(a: Any, b: Any) -> Any:
+    """NumPy's; of integers and booleans without its float64, as in PyTorch."""
+    if np.result_type(a, b).kind == "f":
+        return np.heaviside(a, b)
+    return np.where(np.equal(a, 0), b, np.greater(a, 0)).astype(np.result_type(a, b))
+
+
+heaviside = op(_heaviside, None,  # type: ignore[arg-type]
+                           lambda g, y, a, b: where_or_zero(g, a == 0), numpy=[np.heaviside],
+    doc=_two(_COMMON, "heaviside", "step: 0 for a < 0, b for a = 0, 1 for a > 0",
+             "none for a; 1 for b where a = 0, else 0", "[-1.0, 0.0, 2.0]; 0.5", "[0. , 0.5, 1. ]"))
 
 equal = op(np.equal,
     doc=_two(_TRUTH, "equal", "a == b", _NONE, "[1, 2, 3]; 2", "[False,  True, False]"))
@@ -295,6 +352,7 @@ isfinite = op(np.isfinite,
 
 _ZERO = {np.dtype(t): np.zeros((), t) for t in (np.float16, np.float32, np.float64)}
 _ONE = {dtype: np.ones((), dtype) for dtype in _ZERO}
+_NAN = {dtype: np.full((), np.nan, dtype) for dtype in _ZERO}
 _INTEGER = {2: np.int16, 4: np.int32, 8: np.int64}
 
 
@@ -328,8 +386,52 @@ Source: np.where.
 >>> tk.where([True, False], tk.tensor([1.0, 2.0]), 0.0)
 Tensor([1., 0.])
 """)
+# fmt: on
 
 
+def _undefined(x: Any, mask: Any) -> Any:
+    """0, but NaN where `mask` and `x` are nonzero.
+
+    It stands for a derivative that does not exist where `mask` is true: a cotangent or a tangent
+    of 0 passes as 0, any other becomes NaN.
+    """
+    return np.where(mask & (x != 0), _NAN.get(x.dtype, np.nan), _ZERO.get(x.dtype, 0.0))
+
+
+def _kink(x: ndarray, mask: Any) -> Any:
+    """0, without a derivative where `mask` is true."""
+    return np.zeros(np.broadcast_shapes(x.shape, np.shape(mask)), x.dtype)
+
+
+def _kink_vjp(g: Any, again: Any) -> Any:
+    return g * (1 + again)
+
+
+undefined: Op = op(_undefined, lambda g, y, x, mask: undefined(g, mask))
+kink: Op = op(_kink, lambda g, y, x, mask: _kink_vjp(undefined(g, mask), kink(x, mask)))
+
+
+def times_subgradient(
+    g: Any, slope: Any, mask: Any, *inputs: Any, axis: Any = (), joint: Any = None
+) -> Any:
+    """g slope, where `slope` is a subgradient without a derivative by `inputs` if `mask` is true.
+
+    axis: the axes over which what one input lacks, every other lacks too; where `joint` is true,
+        by default where `mask` is.
+    """
+    recorded = [x for x in inputs if isinstance(x, Node) and x._requires_grad]
+    if not recorded or current_mode() == OFF:
+        return g * slope
+    link = kink(recorded[0], mask)
+    for x in recorded[1:]:
+        link = link + kink(x, mask)
+    if axis != ():
+        joint = mask if joint is None else joint
+        link = link + undefined(link + 0.0 * link.sum(axis=axis, keepdims=True), joint)
+    return g * (slope + link) + link  # in the sum too: another derivative may come where g is 0
+
+
+# fmt: off
 def _tied(g: Any, wins: Any, ties: Any) -> Any:
     """The cotangent of the larger of two; a tie is split evenly."""
     return where(wins, g, where_or_zero(g / 2, ties))
@@ -377,18 +479,36 @@ def _inside(x: Any, low: Any, high: Any) -> Any:
 
 clip = op(_clip, lambda g, y, x, low=None, high=None: where_or_zero(g, _inside(x, low, high)))
 
+
+def _root(x: Any) -> Any:
+    """sqrt(1 + x^2), which is |x| from 1e9 on; x^2 would overflow."""
+    size = absolute(x)
+    large = size > 1e9
+    return where(large, size, sqrt(1 + square(where(large, 1.0, x))))
+
+
 # ------------------------------------------------------------------ activations
+
+
+def _floating(x: Any) -> Any:
+    """An array of floats: integers and booleans as float32. Some of them have no -x."""
+    x = np.asarray(x)
+    return x if x.dtype.kind == "f" else x.astype(np.float32)
 
 
 @np.errstate(over="ignore")
 def _sigmoid(x: ndarray) -> Any:
     """1 / (1 + exp(-x)): exact in both tails, since exp(-x) = inf gives the true limit 0."""
-    e = np.exp(-x)
-    return np.reciprocal(e + _ONE.get(e.dtype, 1))
+    one = _ONE.get(x.dtype) if type(x) is ndarray else None
+    if one is None:
+        x = _floating(x)
+        one = np.ones((), x.dtype)
+    return np.reciprocal(np.exp(-x) + one)
 
 
 def _softplus(x: ndarray) -> Any:
     """log(1 + exp(x)), without overflow."""
+    x = _floating(x)
     return np.maximum(x, 0) + np.log1p(np.exp(-np.abs(x)))
 
 
@@ -396,18 +516,40 @@ def _relu(x: ndarray) -> Any:
     return np.maximum(x, _ZERO.get(x.dtype, 0))
 
 
-def _erf(x: ndarray) -> Any:
-    x = np.asarray(x)
-    dtype = x.dtype if x.dtype.kind == "f" else np.float64
-    return np.fromiter(map(math.erf, x.ravel().tolist()), dtype, x.size).reshape(x.shape)
+def _gelu(x: Any) -> Any:
+    """x (1 + erf(x / sqrt 2)) / 2."""
+    y = error_function(x * math.sqrt(0.5))
+    y += 1
+    y *= 0.5
+    y *= x
+    return y
+
+
+def _gelu_vjp(x: Any, y: Any) -> Any:
+    """Phi(x) + x phi(x); on arrays Phi(x) is y / x."""
+    if type(x) is not ndarray:
+        phi = exp(square(x) * -0.5) * math.sqrt(0.5 / math.pi)
+        return 0.5 * (1 + erf(x * math.sqrt(0.5))) + x * phi
+    slope = np.square(x, out=np.empty_like(x))
+    slope *= -0.5
+    np.exp(slope, out=slope)
+    slope *= x
+    slope *= math.sqrt(0.5 / math.pi)
+    share = np.divide(y, x, out=np.empty_like(x))
+    np.copyto(share, 0.5, where=x == 0)
+    slope += share
+    return slope
 
 
 # fmt: off
+logistic: Op = op(_sigmoid, lambda g, y, x: g * logistic(x) * logistic(-x), finite=True,
+    name="logistic")
+"""The sigmoid, as a derivative: its own derivatives keep their digits in both tails."""
 sigmoid  = op(_sigmoid,  lambda g, y, x: g * y * (1 - y), finite=True,
     doc=_one(_FLOAT, "sigmoid", "1 / (1 + e^-x), in [0, 1]",
              "sigmoid(x) (1 - sigmoid(x))",
              "[0.0, 1.0] to 3", "[0.5  , 0.731]", source="torch.sigmoid"))
-softplus = op(_softplus, lambda g, y, x: g * sigmoid(x),
+softplus = op(_softplus, lambda g, y, x: g * logistic(x),
     doc=_one(_FLOAT, "softplus", "log(1 + e^x), without overflow",
              "sigmoid(x)",
              "[0.0, 1.0] to 3", "[0.693, 1.313]", source="torch.nn.functional.softplus"))
@@ -415,9 +557,10 @@ relu     = op(_relu,     lambda g, y, x: where_or_zero(g, y), finite=True,
     doc=_one(_SAME, "relu", "max(x, 0)",
              "1 above 0, 0 below and at 0",
              "[-2.0, 3.0]", "[0., 3.]", source="torch.nn.functional.relu"))
-erf      = op(_erf,      lambda g, y, x: g * exp(-x * x) * (2 / math.sqrt(math.pi)),
+erf      = op(error_function, lambda g, y, x: g * exp(-x * x) * (2 / math.sqrt(math.pi)),
     doc=_one(_FLOAT, "erf", "2 / sqrt(pi) times the integral of e^(-t^2) from 0 to x",
              "2 / sqrt(pi) e^(-x^2)", "[0.0, 1.0] to 3", "[0.   , 0.843]", source="torch.erf"))
+gelu     = op(_gelu,     lambda g, y, x: g * _gelu_vjp(x, y))
 sinc     = op(np.sinc,   lambda g, y, x: g * _sinc_vjp(x),
     doc=_one(_FLOAT, "sinc", "sin(pi x) / (pi x), 1 at 0",
              "(cos(pi x) - sinc(x)) / x, 0 at 0", "[0.0, 0.5] to 3", "[1.   , 0.637]"))
@@ -437,43 +580,111 @@ def _sinc_vjp(x: Any) -> Any:
 
 
 def _power(a: Any, b: Any) -> Any:
+    """a^b. A whole exponent takes no logarithm: NumPy's power is slow where `a` is negative."""
+    if isinstance(b, int | float) and isinstance(a, ndarray) and a.dtype in _WIDE_FLOATS:
+        if (product := _PRODUCTS.get(b)) is not None:
+            return product(a)
+        if abs(b) < 2**53 and b == int(b) and b not in (-1, 0, 1, 2):
+            size = np.absolute(a) ** b
+            return np.copysign(size, a) if b % 2 else size
     return a**b
+
+
+_WIDE_FLOATS = (np.dtype(np.float32), np.dtype(np.float64))
+_PRODUCTS: dict[float, Callable[[ndarray], ndarray]] = {
+    3: lambda a: a * a * a,
+    4: lambda a: np.square(np.square(a)),
+    -2: lambda a: np.square(np.reciprocal(a)),
+}
+"""Powers by products: relative error below 1.5 eps."""
+
+
+@np.errstate(all="ignore")
+def _power_derivative(a: Any, b: Any, *, by_base: int, by_exponent: int) -> Any:
+    """The derivative of a^b, `by_base` times by a and `by_exponent` times by b.
+
+    With n = by_exponent, m = by_base, (b)_m = b (b - 1) ... (b - m + 1) and its k-th derivative
+    (b)_m^(k): sum over k of binomial(n, k) (b)_m^(k) a^(b - m) log(a)^(n - k). At a = 0 it is the
+    limit from above. By convention the first derivative by b is 0 at a = b = 0; so others by b are
+    NaN there.
+    """
+    dtype = np.result_type(a, b)
+    dtype = dtype if dtype.kind == "f" else np.dtype(np.float64)
+    a, b = np.asarray(a, dtype), np.asarray(b, dtype)
+    terms = [_falling(b, by_base, k) for k in range(min(by_base, by_exponent) + 1)]
+    power = a ** (b - by_base)
+    terms = [np.where(factor == 0, 0, factor * power) for factor in terms] if by_base else [power]
+    if not by_exponent:
+        return terms[0]
+    logarithm = np.log(a)
+    total = sum(
+        math.comb(by_exponent, k) * term * logarithm ** (by_exponent - k)
+        for k, term in enumerate(terms)
+    )
+    return _at_base_0(total, a, b, by_base, by_exponent) if (a == 0).any() else total
+
+
+def _falling(b: Any, m: int, k: int) -> Any:
+    """The k-th derivative of b (b - 1) ... (b - m + 1)."""
+    if not m:
+        return float(k == 0)
+    return np.polyval(np.polyder(np.poly(range(m)), k).astype(b.dtype), b)
+
+
+def _at_base_0(total: Any, a: ndarray, b: ndarray, m: int, n: int) -> ndarray:
+    """The derivative with the limits at a = 0: those of the highest power of log(a)."""
+    first, second = _falling(b, m, 0), _falling(b, m, 1)
+    sign = np.where(first == 0, -np.sign(second), np.sign(first)) * (-1.0) ** n
+    limit = np.where(b > m, 0, sign * math.inf)
+    limit = np.where(b == 0, 0 if (m, n) == (0, 1) else math.nan, limit)
+    return np.where(a == 0, limit, total).astype(b.dtype, copy=False)
+
+
+power_derivative: Op = op(
+    _power_derivative,
+    lambda g, y, a, b, by_base, by_exponent: (
+        g * power_derivative(a, b, by_base=by_base + 1, by_exponent=by_exponent)
+    ),
+    lambda g, y, a, b, by_base, by_exponent: (
+        g * power_derivative(a, b, by_base=by_base, by_exponent=by_exponent + 1)
+    ),
+)
 
 
 def _power_base(g: Any, a: Any, b: Any) -> Any:
     """b a^(b-1), which is 0 at exponent 0 whatever the base."""
     if isinstance(b, int | float):
-        return g * (b * a ** (b - 1)) if b else where_or_zero(g, False)
-    zero = b == 0
-    return where_or_zero(g * b * power(a, where(zero, 1.0, b - 1)), b)
+        return g * (b * power(a, b - 1)) if b else where_or_zero(g, False)
+    return g * power_derivative(a, b, by_base=1, by_exponent=0)
 
 
-def _power_exponent(g: Any, y: Any, a: Any, b: Any) -> Any:
-    """a^b log a, which is 0 at base 0 for exponents >= 0."""
-    zero = (a == 0) & (b >= 0)
-    slope = float(np.log(a)) if isinstance(a, int | float) else log(where(zero, 1.0, a))
-    return where_or_zero(g * y * slope, logical_not(zero))
-
-
-def _safe(y: Any) -> Any:
-    """`y` with 1 in place of 0, to divide by where the numerator is 0 as well."""
-    return where(y == 0, 1.0, y)
+def _safe(y: Any) -> tuple[Any, Any]:
+    """Where `y` is 0, and `y` with 1 there: to divide by if the numerator is 0 as well."""
+    origin = y == 0
+    return origin, where(origin, 1.0, y)
 
 
 def _turned(g: Any, side: Any, a: Any, b: Any) -> Any:
     """g side / (a^2 + b^2), which neither overflows nor vanishes on the way; 0 at the origin."""
-    r = _safe(hypot(a, b))
-    return g * (side / r) / r
+    origin, r = _safe(hypot(a, b))
+    return times_subgradient(g, side / r / r, origin, a, b)
 
 
-def _finite_or_zero(y: Any) -> Any:
-    """`y` with 0 in place of -inf: exp(x - y) is then 0 at x = -inf."""
-    return where(y == -math.inf, 0.0, y)
+def _hypot_vjp(g: Any, y: Any, side: Any, a: Any, b: Any) -> Any:
+    origin, r = _safe(y)
+    return times_subgradient(g, side / r, origin, a, b)
+
+
+def _share(a: Any, b: Any, scale: float = 1.0) -> Any:
+    """e^a / (e^a + e^b); 1/2 where both are +inf, 0 where both are -inf."""
+    apart = where_or_zero(a - b, logical_not((a == b) & isinf(a)))
+    return where_or_zero(logistic(apart * scale), not_equal(a, -math.inf))
 
 
 # fmt: off
 power      = op(_power,        lambda g, y, a, b: _power_base(g, a, b),
-                               lambda g, y, a, b: _power_exponent(g, y, a, b),
+                               lambda g, y, a, b:
+                               g * power_derivative(a, b, by_base=0, by_exponent=1),
                 numpy=[np.power, np.float_power],
     doc=_two(_COMMON, "power", "a^b",
              "b a^(b - 1) for a, 0 where b = 0; a^b log(a) for b, 0 where a = 0 and b >= 0",
@@ -481,20 +692,27 @@ power      = op(_power,        lambda g, y, a, b: _power_base(g, a, b),
 arctan2    = op(np.arctan2,    lambda g, y, a, b: _turned(g, b, a, b),
                                lambda g, y, a, b: -_turned(g, a, a, b),
     doc=_two(_QUOTIENT, "arctan2", "angle of the point (b, a), in [-pi, pi]",
-             "b / (a^2 + b^2) for a, -a / (a^2 + b^2) for b, 0 at the origin",
+             "b / (a^2 + b^2) for a, -a / (a^2 + b^2) for b, 0 at the origin (NaN to second order)",
              "[0.0, 1.0]; 1 to 3", "[0.   , 0.785]"))
-hypot      = op(np.hypot,      lambda g, y, a, b: g * a / _safe(y),
-                               lambda g, y, a, b: g * b / _safe(y),
+hypot      = op(np.hypot,      lambda g, y, a, b: _hypot_vjp(g, y, a, a, b),
+                               lambda g, y, a, b: _hypot_vjp(g, y, b, a, b),
     doc=_two(_QUOTIENT, "hypot", "sqrt(a^2 + b^2), without overflow",
-             "a / hypot(a, b) for a, b / hypot(a, b) for b, 0 at the origin",
+             "a / hypot(a, b) for a, b / hypot(a, b) for b, 0 at the origin (NaN to second order)",
              "[3.0, 5.0]; [4.0, 12.0] to 3", "[ 5., 13.]"))
-logaddexp  = op(np.logaddexp,  lambda g, y, a, b: g * exp(a - _finite_or_zero(y)),
-                               lambda g, y, a, b: g * exp(b - _finite_or_zero(y)),
+logaddexp  = op(np.logaddexp,  lambda g, y, a, b: g * _share(a, b),
+                               lambda g, y, a, b: g * _share(b, a),
     doc=_two(_QUOTIENT, "logaddexp", "log(e^a + e^b), without overflow",
              "e^a / (e^a + e^b) for a, e^b / (e^a + e^b) for b",
              "[0.0, 1.0]; 0 to 3", "[0.693, 1.313]"))
-logaddexp2 = op(np.logaddexp2, lambda g, y, a, b: g * exp2(a - _finite_or_zero(y)),
-                               lambda g, y, a, b: g * exp2(b - _finite_or_zero(y)))
+logaddexp2 = op(np.logaddexp2, lambda g, y, a, b: g * _share(a, b, math.log(2)),
+                               lambda g, y, a, b: g * _share(b, a, math.log(2)))
 # fmt: on
 
+# ------------------------------------------------------------------ PyTorch's other names
+
 abs, neg = absolute, negative
+mul, true_divide, pow = multiply, divide, power
+eq, ne, lt, le, gt, ge = equal, not_equal, less, less_equal, greater, greater_equal
+asin, acos, atan, atan2 = arcsin, arccos, arctan, arctan2
+asinh, acosh, atanh = arcsinh, arccosh, arctanh
+fix = trunc

@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 from numpy import ndarray
 
-from tinygrad_kr.ops.op import Op, op
+from tinygrad_kr.ops.elementwise import isnan, where_or_zero
+from tinygrad_kr.ops.op import Op, in_float32, op
 
 
 def _getitem(x: ndarray, *, key: Any) -> Any:
@@ -15,6 +16,7 @@ def _getitem(x: ndarray, *, key: Any) -> Any:
     return x[key]
 
 
+@in_float32
 def _index_add(g: ndarray, *, key: Any, shape: tuple[int, ...]) -> ndarray:
     """Zeros of `shape` with `g` added at `key`; an index named twice is added twice."""
     out = np.zeros(shape, g.dtype)
@@ -53,6 +55,7 @@ def _take_along_axis(x: ndarray, *, indices: ndarray, axis: int) -> Any:
     return x[_along(indices, axis)]
 
 
+@in_float32
 def _add_along_axis(g: ndarray, *, indices: ndarray, axis: int, shape: tuple[int, ...]) -> ndarray:
     """Zeros of `shape` with `g` added at `indices` along `axis`."""
     out = np.zeros(shape, g.dtype)
@@ -74,6 +77,115 @@ take_along_axis = op(_take_along_axis, lambda g, y, x, indices, axis:
 add_along_axis: Op = op(_add_along_axis,  lambda g, y, x, indices, axis, shape:
                      take_along_axis(g, indices=indices, axis=axis))
 # fmt: on
+
+
+# ------------------------------------------------------------------ writing along an axis
+
+
+def _put_along_axis(x: ndarray, src: ndarray, *, indices: ndarray, axis: int) -> ndarray:
+    """`x` with y[i, indices[i, j, k], k] = src[i, j, k] for axis 1; of equal indices the last wins.
+
+    src: of the shape of `indices`.
+    """
+    y = x.astype(np.result_type(x, src))
+    y[_along(indices, axis)] = src
+    return y
+
+
+def _clear_along_axis(x: ndarray, *, indices: ndarray, axis: int) -> ndarray:
+    """`x` with 0 at `indices` along `axis`."""
+    y = x.copy()
+    y[_along(indices, axis)] = 0
+    return y
+
+
+def _take_winners(x: ndarray, *, indices: ndarray, axis: int) -> Any:
+    """`take_along_axis` with 0 for all but the last of equal indices."""
+    place = _along(indices, axis)
+    number = np.arange(indices.size).reshape(indices.shape)
+    latest = np.zeros(x.shape, np.int64)
+    latest[place] = number
+    return np.where(latest[place] == number, x[place], np.zeros((), x.dtype))
+
+
+# fmt: off
+clear_along_axis: Op = op(_clear_along_axis, lambda g, y, x, indices, axis:
+                     clear_along_axis(g, indices=indices, axis=axis))
+put_along_axis: Op = op(_put_along_axis,
+                     lambda g, y, x, src, indices, axis:
+                     clear_along_axis(g, indices=indices, axis=axis),
+                     lambda g, y, x, src, indices, axis:
+                     take_winners(g, indices=indices, axis=axis))
+take_winners: Op = op(_take_winners, lambda g, y, x, indices, axis:
+                     put_along_axis(np.zeros(x.shape, g.dtype), g, indices=indices, axis=axis))
+# fmt: on
+
+
+def _extreme_along_axis(
+    x: ndarray, src: ndarray, *, indices: ndarray, axis: int, largest: bool, include_self: bool
+) -> ndarray:
+    """The largest or smallest of the elements of `src` at an index, and of `x` there.
+
+    src: of the shape of `indices`. include_self: count the element of `x` too.
+    """
+    place, y = _along(indices, axis), x.astype(np.result_type(x, src))
+    if not include_self:
+        y[place] = _least(y.dtype, largest)
+    (np.maximum if largest else np.minimum).at(y, place, src)
+    return y
+
+
+def _least(dtype: np.dtype[Any], largest: bool) -> Any:
+    """The neutral element of the maximum, or of the minimum."""
+    if dtype.kind == "b":
+        return not largest
+    if dtype.kind == "f":
+        return -np.inf if largest else np.inf
+    return np.iinfo(dtype).min if largest else np.iinfo(dtype).max
+
+
+def _extreme_rule(
+    g: Any, y: Any, x: Any, src: Any, indices: ndarray, axis: int, include_self: bool
+) -> list[Any]:
+    """An even share of g for each element that is the extreme one."""
+    mine = (x == y) | isnan(x)
+    if not include_self:
+        mine = clear_along_axis(mine, indices=indices, axis=axis)
+    others = (src == take_along_axis(y, indices=indices, axis=axis)) | isnan(src)
+    ties = mine.astype(y.dtype) + add_along_axis(
+        others.astype(y.dtype), indices=indices, axis=axis, shape=x.shape
+    )
+    share = g / ties
+    return [
+        where_or_zero(share, mine),
+        where_or_zero(take_along_axis(share, indices=indices, axis=axis), others),
+    ]
+
+
+extreme_along_axis = op(
+    _extreme_along_axis,
+    lambda g, y, x, src, needs, indices, axis, largest, include_self: _extreme_rule(
+        g, y, x, src, indices, axis, include_self
+    ),
+    one_rule_for_all=True,
+)
+
+
+def _searchsorted(
+    ordered: ndarray, values: ndarray, sorter: ndarray | None = None, *, side: Any
+) -> ndarray:
+    """Where each value belongs along the last axis of `ordered`; int64."""
+    if sorter is not None:
+        ordered = np.take_along_axis(ordered, sorter, -1)
+    if ordered.ndim == 1:
+        return np.asarray(np.searchsorted(ordered, values, side))
+    found = np.empty(values.shape, np.int64)
+    for row in np.ndindex(ordered.shape[:-1]):
+        found[row] = np.searchsorted(ordered[row], values[row], side)
+    return found
+
+
+searchsorted = op(_searchsorted)
 
 
 def _triu(x: ndarray, *, k: int = 0) -> ndarray:

@@ -7,20 +7,27 @@ from typing import Any
 import numpy as np
 from numpy import ndarray
 
-from tinygrad_kr.ops.elementwise import exp, log, log1p, maximum, sigmoid, softplus, subtract
+from tinygrad_kr.ops.elementwise import exp, log, log1p, logistic, maximum, softplus, subtract
 from tinygrad_kr.ops.linalg import ones
-from tinygrad_kr.ops.op import Op, op
+from tinygrad_kr.ops.op import Op, in_float32, op
 from tinygrad_kr.ops.reduction import mean_, var_
 
 # ------------------------------------------------------------------ probabilities
 
 
+def _floats(x: ndarray) -> None:
+    if x.dtype.kind != "f":
+        raise TypeError(f"expected floats, got {x.dtype}. Convert with .astype(np.float32)")
+
+
 def _shifted(x: ndarray, axis: int) -> Any:
     """`x` minus its largest element along `axis`, so that exp cannot overflow."""
+    _floats(x)
     with np.errstate(invalid="ignore"):
         return x - np.maximum.reduce(x, axis=axis, keepdims=True) if x.size else x - 0
 
 
+@in_float32
 def _softmax(x: ndarray, *, axis: int) -> Any:
     """exp(x) / sum(exp(x)) along `axis`, without overflow; NaN where every element is -inf."""
     e = np.exp(_shifted(x, axis))
@@ -28,6 +35,7 @@ def _softmax(x: ndarray, *, axis: int) -> Any:
     return e
 
 
+@in_float32
 @np.errstate(divide="ignore")
 def _log_softmax(x: ndarray, *, axis: int) -> Any:
     """x - log(sum(exp(x))) along `axis`, exact where the softmax underflows."""
@@ -46,6 +54,7 @@ log_softmax = op(_log_softmax, lambda g, y, x, axis:
 # ------------------------------------------------------------------ losses of labels
 
 
+@in_float32
 def _cross_entropy(x: ndarray, labels: ndarray, *, axis: int) -> Any:
     """log(sum(exp(x))) - x[label]: the cross-entropy of softmax(x) along `axis`, for each label."""
     shifted = _shifted(x, axis)
@@ -116,27 +125,45 @@ def _bce_vjp(p: Any, t: Any) -> Any:
     return (p - t) / maximum(p * (1 - p), 1e-12)
 
 
+@np.errstate(invalid="ignore")
 def _bce_with_logits(
     x: ndarray, a: ndarray, b: ndarray | None = None, *, reduction: str = "none"
 ) -> Any:
-    """a softplus(-x) + b softplus(x), b = 1 - a if not given; both tails keep their last bit."""
+    """a softplus(-x) + b softplus(x), b = 1 - a if not given; both tails keep their last bit.
+
+    A weight of 0 counts nothing, also for an infinite score.
+    """
     x, a, dtype = x.astype(np.float64), a.astype(np.float64), x.dtype
     if dtype.kind != "f":
         raise TypeError(f"expected floats, got scores of {dtype}. Use .astype(np.float32)")
     tail = np.log1p(np.exp(np.copysign(x, _MINUS_ONE)))
     if b is None:
-        y = np.maximum(x, _ZERO) - x * a + tail
+        y = np.maximum(x, _ZERO)
+        y -= x * a
+        y += tail
     else:
         y = (a + b) * tail + np.where(np.signbit(x), -a, b) * x
     if reduction == "none":
-        return y.astype(dtype)
+        return (_with_limits(y, x, a, b, tail) if np.isnan(y).any() else y).astype(dtype)
     n = y.size
-    total = ones(n, y.dtype).dot(y.ravel()) if n <= 4096 else np.add.reduce(y, axis=None)
+    total = _total_of(y)
+    if total != total:
+        total = _total_of(_with_limits(y, x, a, b, tail))
     if reduction == "sum":
         return dtype.type(total)
     if not n:
         raise ValueError(EMPTY_MEAN)
     return dtype.type(total / n)
+
+
+def _total_of(y: ndarray) -> Any:
+    return ones(y.size, y.dtype).dot(y.ravel()) if y.size <= 4096 else np.add.reduce(y, axis=None)
+
+
+def _with_limits(y: ndarray, x: ndarray, a: ndarray, b: ndarray | None, tail: ndarray) -> ndarray:
+    """`y` with the limits at infinite scores: 0 for a weight of 0, else inf."""
+    weight = np.where(np.signbit(x), -a, 1 - a if b is None else b)
+    return np.where(np.isinf(x), np.where(weight == 0, 0, weight * x) + tail, y)
 
 
 def _share(g: Any, x: Any, reduction: str) -> Any:
@@ -180,9 +207,9 @@ bce_with_logits = op(_bce_with_logits,
                      _share(g, x, reduction) * softplus(x), finite=True,
                      name="binary_cross_entropy_with_logits", variable="bce_with_logits")
 bce_with_logits_vjp: Op = op(_bce_with_logits_vjp,
-                             lambda g, y, x, a, *b: g * _total(a, *b) * sigmoid(x) * sigmoid(-x),
-                             lambda g, y, x, a, *b: -g * sigmoid(-x) if b else -g,
-                             lambda g, y, x, a, b: g * sigmoid(x))
+                             lambda g, y, x, a, *b: g * _total(a, *b) * logistic(x) * logistic(-x),
+                             lambda g, y, x, a, *b: -g * logistic(-x) if b else -g,
+                             lambda g, y, x, a, b: g * logistic(x))
 # fmt: on
 
 # ------------------------------------------------------------------ normalisation
@@ -209,6 +236,7 @@ normalize = op(_normalize, lambda g, y, x, axis, eps: _normalize_vjp(g, y, x, ax
 
 def _dropout_mask(x: ndarray, *, p: float, generator: np.random.Generator) -> ndarray:
     """0 with probability `p`, else 1 / (1 - p), for each element of `x`."""
+    _floats(x)
     if p == 1:
         return np.zeros(x.shape, x.dtype)
     kept = generator.random(x.shape, np.float64 if x.dtype == np.float64 else np.float32) >= p

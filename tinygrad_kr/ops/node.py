@@ -62,6 +62,11 @@ def current_mode() -> int:
     return mode
 
 
+def is_anomaly_on() -> bool:
+    """Whether anomaly detection is on, also where ops are not recorded."""
+    return getattr(current_mode(), "anomaly", False)
+
+
 tick = count(1).__next__
 """Clock: orders operations and writes in time."""
 
@@ -74,8 +79,9 @@ class Node:
     """A node of the graph: an array and the op that computed it. `Tensor` adds the methods.
 
     `_op`, `_inputs`, `_values` (the inputs' arrays) and `_params` are the recorded call. `_op` is
-    None for a leaf, `_inputs` for a node whose graph was freed. `_made` is the time of the call,
-    `_code` and `_instruction` are its source line.
+    None for a leaf, `_inputs` for a node whose graph was freed; `_values` then is what the walk
+    that freed it knows of its leaves (`autodiff.Freed`). `_made` is the time of the call, `_code`
+    and `_instruction` are its source line.
     """
 
     __slots__ = (
@@ -84,6 +90,7 @@ class Node:
         "_data",
         "_grad",
         "_hooks",
+        "_identity",
         "_inputs",
         "_instruction",
         "_made",
@@ -95,6 +102,7 @@ class Node:
     _data: ndarray
     _grad: Any
     _hooks: dict[int, Callable[[Any], Any]] | None
+    _identity: object
     _requires_grad: bool
     _op: Any
     _inputs: tuple[Any, ...] | None
@@ -145,13 +153,14 @@ def note_created(node: Node) -> None:
 class _PassedOver(dict[str, bool]):
     """Whether the search for an op's source line passes over frames of a file.
 
-    It passes over files of this package, except layers. From a layer the user's line is several
-    frames away, and each costs more than the arithmetic of a small op.
+    It passes over files of NumPy (its `errstate` decorates rules) and of this package, except
+    layers. From a layer the user's line is several frames away, and each costs more than the
+    arithmetic of a small op.
     """
 
     def __missing__(self, filename: str) -> bool:
         layer = filename.startswith(f"{PACKAGE}nn{os.sep}")
-        self[filename] = passed_over = filename.startswith(PACKAGE) and not layer
+        self[filename] = passed_over = filename.startswith((PACKAGE, _NUMPY)) and not layer
         return passed_over
 
 

@@ -13,6 +13,8 @@ from __future__ import annotations
 import sys
 import warnings
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import nullcontext
+from functools import wraps
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
 import numpy as np
@@ -155,6 +157,7 @@ def _is_numpys(function: Callable[..., Any]) -> bool:
     return isinstance(function, np.ufunc) or module.startswith("numpy")
 
 
+_FLOAT32 = np.dtype(np.float32)
 _UNARY: Callable[..., Any] = lambda x: None  # noqa: E731
 _BINARY: Callable[..., Any] = lambda a, b: None  # noqa: E731
 """The signatures of most ops, without annotations."""
@@ -262,7 +265,11 @@ def _general(forward: Callable[..., Any], promote: bool) -> Callable[..., Any]:
             elif type(x) is list:
                 return apply(*_without_lists(inputs), **params)
             else:
+                if type(x) is not ndarray:
+                    refuse_masked(x, record.__name__)
                 arrays.append(x)
+        if dtype is not None and dtype is not _FLOAT32 and dtype.kind != "f" and promote:
+            return _promoted(record, inputs, params)
         try:
             if dtype is None:
                 return forward(*inputs, **params)
@@ -305,12 +312,22 @@ def _general(forward: Callable[..., Any], promote: bool) -> Callable[..., Any]:
     return apply
 
 
+def refuse_masked(x: Any, name: str = "Tensor") -> None:
+    """TypeError for a masked array: a Tensor has no mask, and what lies under one may be wrong."""
+    if type(x) is not ndarray and hasattr(x, "_mask"):
+        raise TypeError(
+            f"{name}: expected an array without a mask, got a {type(x).__name__}. Convert it with "
+            "np.asarray(x.filled(value)), or with x.compressed() to leave out what is masked"
+        )
+
+
 def _plain(record: Op, y: Any) -> ndarray:
     """A result as an ndarray; TypeError for a subclass, whose `*` may be another product."""
+    refuse_masked(y, record.__name__)
     if isinstance(y, ndarray):
         raise TypeError(
             f"{record.__name__}: expected an array, got a {type(y).__name__} with operators of its "
-            "own. Convert it with np.asarray (np.ma: .filled(...)) first"
+            "own. Convert it with np.asarray first"
         )
     return _asarray(y)
 
@@ -371,17 +388,29 @@ def _detached(forward: Callable[..., Any], promote: bool) -> Callable[..., Any]:
 
 
 def _promoted(record: Op, inputs: tuple[Any, ...], params: dict[str, Any]) -> Any:
-    """Run an op whose inputs or output are not all arrays of one dtype."""
+    """Run an op whose inputs or output are not all arrays of one dtype.
+
+    Integers and booleans count as float32 where the result has a fraction. What NumPy gives as
+    int8 for booleans, their square say, is int64. NumPy computes the exp of a bool or an int8 in
+    float16: the result is computed again, without the warnings of the first time.
+    """
     try:
-        inputs = tuple(_tensor_like(x) for x in _without_lists(inputs))
-        y = np.asarray(record.forward(*_arrays(inputs), **params))
+        inputs = tuple(_tensor_like(record, x) for x in _without_lists(inputs))
+        arrays = _arrays(inputs)
+        whole = not any(isinstance(x, ndarray) and x.dtype.kind == "f" for x in arrays)
+        with np.errstate(all="ignore") if whole and record.rules else nullcontext():
+            y = np.asarray(record.forward(*arrays, **params))
         if record.promote and y.dtype.kind == "f":
             dtype = common_dtype(inputs)
-            if y.dtype != dtype:
-                inputs = tuple(_in_dtype(x, dtype) for x in inputs)
+            if y.dtype != dtype or whole:
+                inputs = tuple(
+                    _in_dtype(x, dtype, _is_number(record, i)) for i, x in enumerate(inputs)
+                )
                 y = np.asarray(record.forward(*_arrays(inputs), **params)).astype(dtype, copy=False)
         if y.dtype.kind not in "fiub":
             raise TypeError(f"expected real numbers, got a result of {y.dtype}.")
+        if y.dtype == np.int8 and np.result_type(*arrays) == np.bool_:
+            y = y.astype(np.int64)
     except Exception as error:
         raise explained(record, inputs, params, error) from error
     tracked = y.dtype.kind == "f" and any(isinstance(x, Node) and x._requires_grad for x in inputs)
@@ -404,7 +433,8 @@ def _array_of(numbers: Any, dtype: np.dtype[Any]) -> ndarray:
     return array.astype(dtype) if array.dtype.kind == "f" else array
 
 
-def _tensor_like(x: Any) -> Any:
+def _tensor_like(record: Op, x: Any) -> Any:
+    refuse_masked(x, record.__name__)
     if x is None or isinstance(x, Node | ndarray | np.generic | int | float | bool):
         return x
     raise TypeError(f"expected a Tensor, array or number, got a {type(x).__name__}.")
@@ -426,12 +456,20 @@ def common_dtype(inputs: Iterable[Any]) -> np.dtype[Any]:
     return np.result_type(*(arrays or scalars or [np.dtype(np.float32)]))
 
 
-def _in_dtype(x: Any, dtype: np.dtype[Any]) -> Any:
-    if isinstance(x, Node):
-        return x if x._data.dtype == dtype or x._data.dtype == bool else astype(x, dtype=dtype)
-    if isinstance(x, ndarray | np.generic) and x.dtype != bool:
-        return x.astype(dtype)
-    return x
+def _is_number(record: Op, i: int) -> bool:
+    """Whether input `i` is a number to compute with, not an index or a condition."""
+    rules = record.rules
+    return record.shared or not rules or (i < len(rules) and rules[i] is not None)
+
+
+def _in_dtype(x: Any, dtype: np.dtype[Any], number: bool) -> Any:
+    """A float or a number of another kind in a floating dtype; an index or condition as it is."""
+    array = x._data if isinstance(x, Node) else x
+    if not isinstance(array, ndarray | np.generic) or array.dtype == dtype:
+        return x
+    if array.dtype.kind != "f" and not number:
+        return x
+    return astype(x, dtype=dtype)
 
 
 def _astype(x: ndarray, *, dtype: Any) -> ndarray:
@@ -440,6 +478,29 @@ def _astype(x: ndarray, *, dtype: Any) -> ndarray:
 
 # The walker gives every cotangent the dtype of its input.
 astype = op(_astype, lambda g, y, x, dtype: g, promote=False)
+
+
+FLOAT16 = np.dtype(np.float16)
+
+
+def widened(x: Any) -> Any:
+    """A float16 array or Tensor as float32, anything else as it is."""
+    if getattr(x, "dtype", None) == FLOAT16:
+        return x.astype(np.float32)
+    return x
+
+
+def in_float32(forward: Callable[..., Any]) -> Callable[..., Any]:
+    """A function that adds or multiplies many elements; it computes float16 in float32."""
+
+    @wraps(forward)
+    def carried(x: Any, *inputs: Any, **params: Any) -> Any:
+        if getattr(x, "dtype", None) is not FLOAT16:
+            return forward(x, *inputs, **params)
+        y = forward(widened(x), *map(widened, inputs), **params)
+        return y.astype(FLOAT16) if y.dtype == np.float32 else y
+
+    return carried
 
 
 # ------------------------------------------------------------------ errors

@@ -13,8 +13,18 @@ import numpy as np
 from numpy import ndarray
 from numpy.lib.array_utils import normalize_axis_tuple
 
-from tinygrad_kr.ops.elementwise import exp, isnan, where, where_or_zero
-from tinygrad_kr.ops.op import Op, op
+from tinygrad_kr.ops.elementwise import (
+    absolute,
+    isinf,
+    isnan,
+    logical_not,
+    power,
+    sign,
+    times_subgradient,
+    where,
+    where_or_zero,
+)
+from tinygrad_kr.ops.op import FLOAT16, Op, in_float32, op, widened
 
 Axis = Any  # int, tuple of ints, or None
 
@@ -44,8 +54,12 @@ def _sum(x: ndarray, *, axis: Axis = None, keepdims: Any = False) -> Any:
     """Sum of the elements over `axis`; 0 where there are none.
 
     Several axes are summed in two stages. NumPy adds one by one along all but the innermost axis,
-    which costs float32 two digits on the channels of a batch of images.
+    which costs float32 two digits on the channels of a batch of images. It adds float16 that way
+    too: they are carried in float32.
     """
+    if x.dtype is FLOAT16:
+        total = _sum(x.astype(np.float32), axis=axis, keepdims=keepdims)
+        return total.astype(FLOAT16)
     if type(axis) is tuple and len(axis) > 1 and x.size > 4096:
         axis = normalize_axis_tuple(axis, x.ndim)
         partial = np.add.reduce(x, axis=axis[1:], keepdims=True)
@@ -54,30 +68,25 @@ def _sum(x: ndarray, *, axis: Axis = None, keepdims: Any = False) -> Any:
     return np.add.reduce(x, axis=axis, keepdims=keepdims)
 
 
-def _wide(x: ndarray) -> ndarray:
-    """float16 as float32: its sums would overflow from 65,520 on."""
-    return x.astype(np.float32) if x.dtype == np.float16 else x
-
-
 def _mean(x: ndarray, *, axis: Axis = None, keepdims: Any = False) -> Any:
     """Arithmetic mean of the elements over `axis`; NaN where there are none."""
-    x = _wide(x)
-    total = _sum(x, axis=axis, keepdims=keepdims)
+    x = widened(x)
+    total = _sum(x, axis=axis, keepdims=keepdims)  # which refuses an axis that is not there
     n = count(x, axis)
     return total / n if n else total + np.float32("nan")
 
 
 def _var(x: ndarray, *, axis: Axis = None, keepdims: Any = False, ddof: float = 0) -> Any:
     """Variance over `axis`: sum((x - mean)^2) / (n - ddof); NaN where n <= ddof."""
-    x = _wide(x)
-    centered = x - _mean(x, axis=axis, keepdims=True)
-    total = _sum(np.square(centered), axis=axis, keepdims=keepdims)
+    x = widened(x)
+    total = _sum(np.square(_centered(x, axis)), axis=axis, keepdims=keepdims)
     return total * _inverse(count(x, axis) - ddof)
 
 
 def _std(x: ndarray, *, axis: Axis = None, keepdims: Any = False, ddof: float = 0) -> Any:
     """Standard deviation over `axis`: sqrt(var); its gradient is 0 where it is 0."""
-    return np.sqrt(_var(x, axis=axis, keepdims=keepdims, ddof=ddof))
+    centered = _centered(widened(x), axis)
+    return _root_sum_square(centered, axis, keepdims, _inverse(count(x, axis) - ddof))
 
 
 def _centered(x: Any, axis: Axis) -> Any:
@@ -91,7 +100,8 @@ def _inverse(n: float) -> float:
 def _std_vjp(g: Any, y: Any, x: Any, axis: Axis, keepdims: bool, ddof: float) -> Any:
     y = _restored(y, x, axis, keepdims)
     scale = _restored(g, x, axis, keepdims) * _inverse(count(x, axis) - ddof)
-    return where_or_zero(scale * _centered(x, axis) / where(y == 0, 1.0, y), y)
+    centered, flat = _centered(x, axis), y == 0
+    return times_subgradient(scale, centered / where(flat, 1.0, y), flat, centered)
 
 
 # fmt: off
@@ -119,6 +129,15 @@ def _min(x: ndarray, *, axis: Axis = None, keepdims: Any = False) -> Any:
     return np.minimum.reduce(x, axis=axis, keepdims=keepdims)
 
 
+def _median(x: ndarray) -> Any:
+    """The element in the middle, the lower of two; ties share the gradient evenly. NaN wins."""
+    if not x.size:
+        return np.full((), np.nan, x.dtype if x.dtype.kind == "f" else np.float32)
+    flat, middle = x.reshape(-1), (x.size - 1) // 2
+    ordered = np.partition(flat, (middle, x.size - 1))  # NaN comes last
+    return ordered[-1] if np.isnan(ordered[-1]) else ordered[middle]
+
+
 def _extreme(g: Any, y: Any, x: Any, axis: Axis, keepdims: bool) -> Any:
     winners = (x == _restored(y, x, axis, keepdims)) | isnan(x)
     ties = winners.sum(axis=axis, keepdims=True).astype(x.dtype)
@@ -130,6 +149,7 @@ max_ = op(_max, lambda g, y, x, axis=None, keepdims=False: _extreme(g, y, x, axi
           variable="max_")
 min_ = op(_min, lambda g, y, x, axis=None, keepdims=False: _extreme(g, y, x, axis, keepdims),
           variable="min_")
+median_ = op(_median, lambda g, y, x: _extreme(g, y, x, None, False), variable="median_")
 # fmt: on
 
 
@@ -167,6 +187,7 @@ count_nonzero_ = op(_count_nonzero, variable="count_nonzero_")
 # ------------------------------------------------------------------ logsumexp and norm
 
 
+@in_float32
 def _logsumexp(x: ndarray, *, axis: Axis = None, keepdims: Any = False) -> Any:
     """log(sum(exp(x))) over `axis` without overflow; -inf where every element is -inf."""
     x = x if x.dtype.kind == "f" else x.astype(np.float64)
@@ -177,37 +198,135 @@ def _logsumexp(x: ndarray, *, axis: Axis = None, keepdims: Any = False) -> Any:
     return y if keepdims else np.squeeze(y, axis)
 
 
-def _norm(x: ndarray, *, axis: Axis = None, keepdims: Any = False) -> Any:
-    """Euclidean norm over `axis`; its gradient is 0 at 0."""
-    return np.sqrt(np.add.reduce(np.square(x), axis=axis, keepdims=keepdims))
+def _norm(x: ndarray, *, axis: Axis = None, keepdims: Any = False, least: float = 0.0) -> Any:
+    """Euclidean norm over `axis`, at least `least`; where it is `least`, the gradient is 0."""
+    y = _root_sum_square(x, axis, keepdims)
+    return np.maximum(y, least) if least else y
 
 
-def _softmax_of(x: Any, y: Any, axis: Axis, keepdims: bool) -> Any:
-    y = _restored(y, x, axis, keepdims)
-    return exp(x - where(y == -math.inf, 0.0, y))
+def _norm_vjp(g: Any, y: Any, x: Any, axis: Axis, keepdims: bool, least: float) -> Any:
+    g, y = _restored(g, x, axis, keepdims), _restored(y, x, axis, keepdims)
+    flat = y <= least
+    if least:
+        return g * where(flat, 0.0, x / y)
+    return times_subgradient(g, x / where(flat, 1.0, y), flat, x, axis=axis)
 
 
-def _unit(x: Any, y: Any, axis: Axis, keepdims: bool) -> Any:
-    y = _restored(y, x, axis, keepdims)
-    return x / where(y == 0, 1.0, y)
+def _root_sum_square(x: Any, axis: Axis, keepdims: Any, factor: float = 1.0) -> Any:
+    """sqrt(factor sum(x^2)) without over- and underflow.
+
+    The plain sum of squares is right if it is finite and far above the smallest normal number.
+    Otherwise the sum is taken in units of the largest element.
+    """
+    x = widened(x) if x.dtype.kind == "f" else x.astype(np.float64)
+    with np.errstate(over="ignore", under="ignore"):
+        total = _sum(np.square(x), axis=axis, keepdims=keepdims)
+        if _MIN_TOTAL[total.dtype] <= total.min(initial=1.0) and total.max(initial=1.0) < math.inf:
+            return np.sqrt(total * factor)
+        unit = _unit(np.abs(x), axis)
+        scaled = np.sqrt(_sum(np.square(x / unit), axis=axis, keepdims=keepdims) * factor)
+        return scaled * unit.reshape(scaled.shape)
+
+
+_MIN_TOTAL = {np.dtype(t): np.finfo(t).tiny / np.finfo(t).eps for t in (np.float32, np.float64)}
+"""Least sum of squares to which squares that underflow add nothing that counts; by dtype."""
+
+
+def _unit(sizes: ndarray, axis: Axis, least: bool = False) -> ndarray:
+    """The largest (least) size over `axis`, whose axes are kept; 1 in place of 0, inf and NaN."""
+    if least:
+        unit = np.minimum.reduce(sizes, axis=axis, keepdims=True, initial=np.inf)
+    else:
+        unit = np.maximum.reduce(sizes, axis=axis, keepdims=True, initial=0)
+    usable = (unit > 0) & (unit < np.inf)
+    return np.where(usable, unit, np.ones((), sizes.dtype))
+
+
+def _p_norm(
+    x: ndarray, *, p: float, axis: Axis = None, keepdims: Any = False, least: float = 0.0
+) -> Any:
+    """(sum |x|^p)^(1/p) over `axis`, at least `least`, for a finite p that is not 0."""
+    sizes = np.abs(widened(x) if x.dtype.kind == "f" else x.astype(np.float64))
+    unit = _unit(sizes, axis, least=p < 0)
+    with np.errstate(all="ignore"):
+        total = _sum((sizes / unit) ** p, axis=axis, keepdims=keepdims)
+        y = total ** (1 / p) * unit.reshape(total.shape)
+    return np.maximum(y, least) if least else y
+
+
+def _p_norm_vjp(g: Any, y: Any, x: Any, p: float, axis: Axis, keepdims: bool, least: float) -> Any:
+    """g sign(x) (|x| / y)^(p - 1); 0 where y is `least`, and for p < 2 where x is 0.
+
+    Both sizes are taken in units of the largest, so that neither power overflows.
+    """
+    unit = _p_norm_unit(x, p=p, axis=axis)
+    g, y = _restored(g, x, axis, keepdims), _restored(y, x, axis, keepdims)
+    zero, flat = (x == 0) & (p < 2), y <= least
+    sizes = power(where(zero, 1.0, absolute(x) / unit), p - 1)
+    slope = sign(x) * sizes * power(unit / where(flat, 1.0, y), p - 1)
+    slope = where(zero | flat, 0.0, slope)
+    if least:
+        return times_subgradient(g, slope, zero & ~flat, x)
+    origin = flat & (x == 0)
+    return times_subgradient(g, slope, zero | origin, x, axis=axis, joint=origin)
+
+
+def _unit_of(x: ndarray, *, p: float, axis: Axis = None) -> ndarray:
+    return _unit(np.abs(x), axis, least=p < 0)
+
+
+_p_norm_unit = op(_unit_of, variable="_p_norm_unit")
+
+
+@in_float32
+@np.errstate(invalid="ignore")
+def _shares(x: ndarray, *, axis: Axis, y: ndarray | None = None) -> Any:
+    """exp(x - logsumexp(x)) over `axis`: equal for all +inf, 0 where all are -inf.
+
+    y: the logsumexp with its reduced axes as 1s, computed if not given.
+    """
+    y = _logsumexp(x, axis=axis, keepdims=True) if y is None else widened(y)
+    e = np.exp(x - np.where(y == -np.inf, 0, y))
+    if (infinite := y == np.inf).any():
+        largest = x == np.inf
+        ties = np.add.reduce(largest, axis=axis, keepdims=True)
+        e = np.where(infinite, largest / np.maximum(ties, 1), e)
+    return e.astype(x.dtype, copy=False)
+
+
+def _shares_of_result(x: Any, y: Any, axis: Axis, keepdims: bool) -> Any:
+    if type(x) is ndarray:
+        return _shares(x, axis=axis, y=_restored(y, x, axis, keepdims))
+    return shares(x, axis=axis)
+
+
+def _shares_vjp(g: Any, p: Any, x: Any, axis: Axis) -> Any:
+    """p (g - sum(g p)), as of a softmax; 0 at a tie of infinities, as at a tie of max."""
+    slope = p * (g - sum_(g * p, axis=axis, keepdims=True))
+    return where_or_zero(slope, logical_not(isinf(x)))
 
 
 # fmt: off
+shares: Op = op(_shares, lambda g, y, x, axis: _shares_vjp(g, y, x, axis))
 logsumexp_ = op(_logsumexp, lambda g, y, x, axis=None, keepdims=False:
-                _restored(g, x, axis, keepdims) * _softmax_of(x, y, axis, keepdims),
+                _restored(g, x, axis, keepdims) * _shares_of_result(x, y, axis, keepdims),
                 variable="logsumexp_")
-norm_ = op(_norm, lambda g, y, x, axis=None, keepdims=False:
-           _restored(g, x, axis, keepdims) * _unit(x, y, axis, keepdims), variable="norm_")
+norm_ = op(_norm, lambda g, y, x, axis=None, keepdims=False, least=0.0:
+           _norm_vjp(g, y, x, axis, keepdims, least), variable="norm_")
+p_norm_ = op(_p_norm, lambda g, y, x, p, axis=None, keepdims=False, least=0.0:
+             _p_norm_vjp(g, y, x, p, axis, keepdims, least), variable="p_norm_")
 # fmt: on
 
 # ------------------------------------------------------------------ along one axis
 
 
+@in_float32
 def _cumsum(x: ndarray, *, axis: int, reverse: bool = False) -> Any:
     """Running sum along `axis`, from the end if `reverse`."""
     return np.flip(np.cumsum(np.flip(x, axis), axis), axis) if reverse else np.cumsum(x, axis)
 
 
+@in_float32
 def _recurrence(b: ndarray, a: ndarray, *, axis: int, reverse: bool = False) -> ndarray:
     """r_i = b_i + a_i r_(i-1) along `axis`; r_i = b_i + a_i r_(i+1) if `reverse`."""
     order = -1 if reverse else 1
@@ -251,6 +370,7 @@ def _parts(g: Any, parts: tuple[Any, ...], needs: tuple[bool, ...], axis: int | 
     ]
 
 
+@in_float32
 def _cumprod(x: ndarray, *, axis: int, reverse: bool = False) -> Any:
     """Running product along `axis`, from the end if `reverse`."""
     return np.flip(np.cumprod(np.flip(x, axis), axis), axis) if reverse else np.cumprod(x, axis)
@@ -264,6 +384,7 @@ def _cumprod_vjp(g: Any, x: Any, axis: int, reverse: bool) -> Any:
     return before * after
 
 
+@in_float32
 def _prod(x: ndarray, *, axis: Axis = None, keepdims: Any = False) -> Any:
     """Product of the elements over `axis`; 1 where there are none."""
     return np.multiply.reduce(x, axis=axis, keepdims=keepdims)

@@ -18,9 +18,9 @@ from numpy import ndarray
 
 from tinygrad_kr.ops import convolutions
 from tinygrad_kr.ops.elementwise import where_or_zero
-from tinygrad_kr.ops.linalg import column_sums
+from tinygrad_kr.ops.linalg import column_sums, rows_of
 from tinygrad_kr.ops.node import Node
-from tinygrad_kr.ops.op import Op, op
+from tinygrad_kr.ops.op import Op, in_float32, op
 from tinygrad_kr.ops.products import gemm
 from tinygrad_kr.ops.shape import broadcast_to
 
@@ -102,6 +102,7 @@ def _unfold(x: ndarray, *, kernel: Sizes, stride: Sizes, dilation: Sizes) -> nda
     )
 
 
+@in_float32
 def _fold(g: ndarray, *, shape: Sizes, kernel: Sizes, stride: Sizes, dilation: Sizes) -> ndarray:
     """Zeros of `shape` with every window of `g` added at its position."""
     spatial = len(kernel)
@@ -123,6 +124,7 @@ fold: Op   = op(_fold,   lambda g, y, x, shape, **window: unfold(g, **window))
 # of these three is the derivative of the other two.
 
 
+@in_float32
 def _convolve(
     x: ndarray,
     weight: ndarray,
@@ -153,6 +155,7 @@ def _convolve(
     return np.moveaxis(y, -1, 1)
 
 
+@in_float32
 def _convolve_transposed(
     g: ndarray,
     weight: ndarray,
@@ -165,14 +168,25 @@ def _convolve_transposed(
 ) -> Any:
     """The adjoint: each element of `g` (N, O, ...) adds its filter to an array (N, C, *size)."""
     kernel, channels = weight.shape[2:], weight.shape[1] * groups
-    window = {"stride": stride, "padding": padding, "dilation": dilation, "groups": groups}
+    window: dict[str, Any] = {
+        "stride": stride,
+        "padding": padding,
+        "dilation": dilation,
+        "groups": groups,
+    }
     done = convolutions.convolve_transposed(g, weight, size, **window)
     if done is not None:
         return np.moveaxis(done, -1, 1)
+    if len(weight) == groups == channels > 1:
+        same = convolutions.as_convolution(g, weight, size, **window)
+        if same is not None:
+            return _convolve(g, same[0], **same[1])
     y = np.zeros((len(g), *size, channels), np.result_type(g, weight))
     spread = np.empty((len(g), *g.shape[2:], channels), y.dtype)
     rows, parts = _by_group(np.moveaxis(g, 1, -1), groups), _by_group(spread, groups)
-    filters = _filters(weight, groups).mT.reshape(groups, -1, math.prod(kernel), weight.shape[1])
+    filters = _filters(weight, groups).mT.reshape(
+        groups, len(weight) // groups, math.prod(kernel), weight.shape[1]
+    )
     y, spread = np.moveaxis(y, -1, 1), np.moveaxis(spread, -1, 1)
     for number, offset in enumerate(product(*map(range, kernel))):
         starts = (o * d - a for o, d, (a, _) in zip(offset, dilation, padding, strict=True))
@@ -190,6 +204,7 @@ def _inside(start: int, stride: int, count: int, size: int) -> tuple[slice, slic
     return slice(start + first * stride, max(start + stop * stride, 0), stride), slice(first, stop)
 
 
+@in_float32
 def _convolve_weight(
     x: ndarray,
     g: ndarray,
@@ -205,7 +220,7 @@ def _convolve_weight(
     window = {"stride": stride, "padding": padding, "dilation": dilation, "groups": groups}
     done = convolutions.convolve_weight(x, g, kernel, **window)
     if done is not None:
-        return np.moveaxis(done.T.reshape(outputs, *kernel, x.shape[1]), -1, 1)
+        return done
     g = np.moveaxis(g, 1, -1)
     weight = np.zeros((groups, features // groups, outputs // groups), np.result_type(x, g))
     for part in _parts(len(x), math.prod(g.shape[1:-1]) * features * x.itemsize):
@@ -239,9 +254,10 @@ def _columns(x: ndarray, kernel: Sizes, stride: Sizes, dilation: Sizes, groups: 
     positions = (0, *range(3, 3 + len(kernel)))
     elements = (*range(3 + len(kernel), split.ndim), 2)
     features = math.prod(kernel) * (channels // groups)
+    count = n * math.prod(rest[: len(kernel)])
     if channels > groups and x.strides[1] < x.strides[-1]:
-        return split.transpose(1, *positions, *elements).reshape(groups, -1, features)
-    return split.transpose(1, *elements, *positions).reshape(groups, features, -1).mT
+        return split.transpose(1, *positions, *elements).reshape(groups, count, features)
+    return split.transpose(1, *elements, *positions).reshape(groups, features, count).mT
 
 
 def _filters(weight: ndarray, groups: int) -> ndarray:
@@ -260,7 +276,7 @@ def _convolve_bias(g: Any) -> Any:
     """The sum over all positions."""
     if type(g) is not ndarray or g.dtype.kind != "f":
         return g.sum(axis=(0, *range(2, g.ndim)))
-    return column_sums(np.moveaxis(g, 1, -1).reshape(-1, g.shape[1]))
+    return column_sums(rows_of(np.moveaxis(g, 1, -1)))
 
 
 # fmt: off
@@ -279,6 +295,7 @@ convolve_weight: Op = op(_convolve_weight,
 # ------------------------------------------------------------------ sums and maxima of windows
 
 
+@in_float32
 def _sum_pool(x: ndarray, *, kernel: Sizes, stride: Sizes, dilation: Sizes) -> Any:
     """The sum of the elements of each window of the last axes."""
     return _accumulated(np.add, x, kernel, stride, dilation)
@@ -339,6 +356,7 @@ def _first_largest(x: ndarray, y: ndarray, elements: list[Any]) -> Iterator[ndar
     yield free
 
 
+@in_float32
 def _max_pool_vjp(g: ndarray, x: ndarray, y: ndarray, **window: Sizes) -> ndarray:
     """Zeros like `x` with `g` added to the first largest element of each window, `y`."""
     return _put(
@@ -352,6 +370,7 @@ def _max_pool_gather(x: ndarray, *, index: ndarray, **window: Sizes) -> Any:
     return np.take_along_axis(flat, index[..., None], -1)[..., 0]
 
 
+@in_float32
 def _max_unpool(g: ndarray, *, index: ndarray, shape: Sizes, **window: Sizes) -> ndarray:
     """Zeros of `shape` with `g` added to the element of each window that `index` names."""
     return _put(

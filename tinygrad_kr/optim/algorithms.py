@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 from tinygrad_kr.optim import rules
@@ -65,7 +64,7 @@ class SGD(Optimizer):
         }
         super().__init__(params, defaults)
 
-    def _check_options(self, group: Mapping[str, Any]) -> None:
+    def _check_options(self, group: dict[str, Any]) -> None:
         super()._check_options(group)
         if group["nesterov"] and (group["momentum"] == 0 or group["dampening"] != 0):
             raise ValueError(

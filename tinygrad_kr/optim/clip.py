@@ -9,11 +9,10 @@ from typing import Any
 import numpy as np
 from numpy import ndarray
 
-from tinygrad_kr.arrays.reduction import euclidean_norm
 from tinygrad_kr.grad_mode import no_grad
-from tinygrad_kr.ops.elementwise import absolute, clip, power, where
+from tinygrad_kr.ops.elementwise import clip, where
 from tinygrad_kr.ops.node import constant, replace_gradient
-from tinygrad_kr.ops.reduction import max_, sum_
+from tinygrad_kr.ops.op import op
 from tinygrad_kr.ops.shape import stack
 from tinygrad_kr.ops.tracing import Tracer, tracing
 from tinygrad_kr.tensor import Tensor
@@ -56,7 +55,7 @@ def clip_grad_norm_(
         return _scaled_while_traced(tracer, owners, max_norm, norm_type, error_if_nonfinite)
     with np.errstate(all="ignore"):
         gradients = [g for p in owners if (g := p._grad) is not None]
-        total = _norm([_norm_of(g._data, norm_type) for g in gradients], norm_type)
+        total = _norm([_norm_of(g._data, order=norm_type) for g in gradients], norm_type)
         if error_if_nonfinite:
             _check_finite(total, max_norm)
         factor = max_norm / (total + 1e-6)
@@ -118,15 +117,15 @@ def _check_finite(total: Any, max_norm: float) -> None:
 
 
 def _scaled_while_traced(
-    tracer: Tracer, owners: list[Any], max_norm: float, order: float, error_if_nonfinite: bool
+    tracer: Tracer, owners: list[Any], max_norm: float, norm_type: float, error_if_nonfinite: bool
 ) -> Tensor:
     """`clip_grad_norm_` in ops on Tensors."""
     dtype = owners[0].dtype if owners else np.float32
     if not owners:
         return Tensor(np.zeros((), dtype))
     with no_grad():
-        sizes = [_norm_while_traced(p._grad, order).astype(np.float64) for p in owners]
-        total = _norm_while_traced(stack(*sizes), order)
+        sizes = [_gradient_norm(p._grad, order=norm_type) for p in owners]
+        total = _gradient_norm(stack(*sizes), order=norm_type)
         if error_if_nonfinite:
             tracer.check(_check_finite, total, max_norm)
             _check_finite(total._data, max_norm)
@@ -135,17 +134,6 @@ def _scaled_while_traced(
         _rewrite(tracer, owners, lambda g: g * factor)
         norm: Tensor = total.astype(dtype)
     return norm
-
-
-def _norm_while_traced(g: Any, order: float) -> Any:
-    if order == 2:
-        return euclidean_norm(g)
-    sizes = absolute(g)
-    largest = max_(sizes) if g.size else sizes.sum()
-    if order == math.inf:
-        return largest
-    unit = where((largest > 0) & (largest < math.inf), largest, 1.0)
-    return unit * power(sum_(power(sizes / unit, order)), 1 / order)
 
 
 def _rewrite(tracer: Tracer, owners: list[Any], change: Callable[[Any], Any]) -> None:
@@ -157,7 +145,7 @@ def _rewrite(tracer: Tracer, owners: list[Any], change: Callable[[Any], Any]) ->
 # ------------------------------------------------------------------ norms of arrays
 
 
-def _norm_of(g: ndarray, order: float) -> float:
+def _norm_of(g: ndarray, *, order: float) -> float:
     """The norm of an array, in plain arithmetic where that neither overflows nor vanishes."""
     if order == 2 and g.dtype.itemsize >= 4:
         flat = g.ravel()
@@ -174,3 +162,6 @@ def _norm(sizes: Any, order: float) -> float:
     if order == math.inf or largest in (0.0, math.inf) or math.isnan(largest):
         return largest
     return float(largest * ((sizes / largest) ** order).sum() ** (1 / order))
+
+
+_gradient_norm = op(_norm_of, promote=False, variable="_gradient_norm")

@@ -1,18 +1,23 @@
-"""Learning rate schedules, with PyTorch's names and recurrences.
+"""Learning rate schedules, with PyTorch's names.
 
 Call `step()` after the optimizer's step: once per epoch, or per batch where a schedule says so.
-Most schedules compute the next rate from the current one, so several may act on one optimizer.
+A rate is a function of the epoch and of the first rate. Several schedules may act on one optimizer:
+their factors multiply. A rate that something else sets (a `ReduceLROnPlateau`, an assignment to
+`group["lr"]`) is where a schedule of factors goes on from, as in PyTorch.
 """
 
 from __future__ import annotations
 
 import math
+import operator
 import warnings
+import weakref
 from bisect import bisect_right
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from copy import copy
 from types import SimpleNamespace
 from typing import Any, SupportsFloat
+
+import numpy as np
 
 from tinygrad_kr.ops.tracing import tracing
 from tinygrad_kr.optim.optimizer import Optimizer
@@ -48,6 +53,8 @@ class LRScheduler:
     A subclass defines `next_lr`, the rate of one group from its last and its first rate, or
     `get_lr`, the rates of all groups.
 
+    Raises TypeError for an optimizer that is none.
+
     >>> class HalfLR(optim.lr_scheduler.LRScheduler):
     ...     def next_lr(self, lr, base):
     ...         return base if self.last_epoch == 0 else lr / 2
@@ -57,7 +64,9 @@ class LRScheduler:
     [0.1]
     """
 
-    _unsaved: tuple[str, ...] = ("optimizer", "_initial")
+    _unsaved: tuple[str, ...] = ("optimizer", "_place")
+    _place = -1
+    """The place among the schedules of one optimizer whose factors multiply; -1: not among them."""
 
     def __init__(self, optimizer: Optimizer, last_epoch: int = -1) -> None:
         self.optimizer = _checked(self, optimizer)
@@ -70,14 +79,8 @@ class LRScheduler:
                     f"{last_epoch}, got none. Load the optimizer's state first"
                 )
         self.base_lrs = [group["initial_lr"] for group in optimizer.param_groups]
-        self.last_epoch = last_epoch
-        self._begin()
-
-    def _begin(self) -> None:
-        self._step_count = 0
-        self._initial = True
+        self.last_epoch, self._step_count = last_epoch, 0
         self.step()
-        self._initial = False
 
     def step(self) -> None:
         """Advance to the next epoch. Warns before the optimizer's first step.
@@ -85,8 +88,19 @@ class LRScheduler:
         Raises ValueError where the optimizer has got a new parameter group.
         """
         self._count_step()
-        self.last_epoch += 1
+        self._take_rates()
+        self._go_to(self.last_epoch + 1)
         self._set(self.get_lr())
+
+    def _take_rates(self) -> None:
+        """Before a step: go on from rates that something else has set, if this schedule does."""
+
+    def _go_to(self, epoch: int) -> None:
+        self.last_epoch = epoch
+
+    def _scale(self) -> tuple[float, float] | None:
+        """The factor and the lowest rate of a schedule that scales; None for any other."""
+        return None
 
     def _count_step(self) -> None:
         if tracer := tracing():
@@ -109,13 +123,8 @@ class LRScheduler:
             group["lr"] = lr
         self._last_lr = list(rates)
 
-    def _restart(self) -> None:
-        """Restart at epoch 0, whatever the current rates are: used by `SequentialLR`."""
-        self.last_epoch = 0
-        self._set(self.first_lr())
-
     def get_lr(self) -> list[float]:
-        """The rates at `last_epoch`, from those of the epoch before."""
+        """The rates at `last_epoch`, one per group."""
         groups = self.optimizer.param_groups
         return [self.next_lr(g["lr"], base) for g, base in zip(groups, self.base_lrs, strict=True)]
 
@@ -126,10 +135,6 @@ class LRScheduler:
         """
         raise NotImplementedError
 
-    def first_lr(self) -> list[float]:
-        """The rates of epoch 0."""
-        return list(self.base_lrs)
-
     def get_last_lr(self) -> list[float]:
         """The rates set last, one per group."""
         return list(self._last_lr)
@@ -137,7 +142,7 @@ class LRScheduler:
     def state_dict(self) -> dict[str, Any]:
         """The state for `load_state_dict`: plain values that JSON can hold."""
         return {
-            name: list(value) if isinstance(value, list) else value
+            name: _plain(value)
             for name, value in self.__dict__.items()
             if name not in self._unsaved
         }
@@ -152,13 +157,13 @@ class LRScheduler:
     def _tried_state(self, state_dict: Mapping[str, Any]) -> dict[str, Any]:
         """A checked state from which the next rates follow; ValueError for any other."""
         state = self._checked_state(state_dict)
-        trial: Any = copy(self)
-        trial.__dict__.update(state)
+        trial: Any = object.__new__(type(self))  # known to no optimizer
+        trial.__dict__.update({**vars(self), **state})
         groups = [dict(group) for group in self.optimizer.param_groups]
         trial.optimizer = SimpleNamespace(param_groups=groups)
         try:
             trial.last_epoch = max(1, trial.last_epoch)
-            sum(trial.get_lr())
+            sum(trial._rates_alone())
         except NotImplementedError:
             pass  # a schedule of the user's, with a step of its own
         except Exception as error:
@@ -167,6 +172,10 @@ class LRScheduler:
                 f"rates follow, got {type(error).__name__}: {error}."
             ) from error
         return state
+
+    def _rates_alone(self) -> list[float]:
+        """The rates that no other schedule has scaled."""
+        return self.get_lr()
 
     def _checked_state(self, state_dict: Mapping[str, Any]) -> dict[str, Any]:
         names, given = set(self.state_dict()), set(state_dict)
@@ -182,10 +191,21 @@ class LRScheduler:
                 f"{type(self).__name__}.load_state_dict: expected a state of {expected} parameter "
                 f"groups, got {got}."
             )
-        return {
-            name: list(value) if isinstance(value, list | tuple) else value
-            for name, value in state_dict.items()
-        }
+        for name in ("last_epoch", "_step_count"):
+            count = state_dict.get(name, 0)
+            if isinstance(count, bool) or not isinstance(count, int) or count < 0:
+                raise ValueError(
+                    f"{type(self).__name__}.load_state_dict: expected an integer {name} >= 0, got "
+                    f"{count!r}."
+                )
+        return {name: _plain(value) for name, value in state_dict.items()}
+
+
+def _plain(value: Any) -> Any:
+    """A copy of a value in types that JSON holds: lists, and numbers of Python's."""
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    return value.item() if isinstance(value, np.generic) else value
 
 
 def _checked(schedule: object, optimizer: Any) -> Optimizer:
@@ -196,11 +216,22 @@ def _checked(schedule: object, optimizer: Any) -> Optimizer:
 
 
 def _positive(schedule: object, name: str, value: Any) -> int:
-    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+    try:
+        count = 0 if isinstance(value, bool) else operator.index(value)
+    except TypeError:
+        count = 0
+    if count < 1:
         raise ValueError(
             f"{type(schedule).__name__}: expected an integer {name} >= 1, got {value!r}."
         )
-    return value
+    return count
+
+
+def _nonnegative(schedule: object, name: str, value: Any) -> float:
+    number = float(value)
+    if not 0 <= number < math.inf:
+        raise ValueError(f"{type(schedule).__name__}: expected {name} >= 0, got {value!r}.")
+    return number
 
 
 def _one_each(schedule: object, optimizer: Optimizer, name: str, value: Any) -> list[Any]:
@@ -214,6 +245,103 @@ def _one_each(schedule: object, optimizer: Optimizer, name: str, value: Any) -> 
             f"{len(value)}."
         )
     return list(value)
+
+
+# ------------------------------------------------------------------ schedules that scale
+
+_schedules: weakref.WeakKeyDictionary[Optimizer, weakref.WeakSet[LRScheduler]] = (
+    weakref.WeakKeyDictionary()
+)
+"""The schedules of each optimizer that scale, or did."""
+
+
+def _scaling(optimizer: Optimizer) -> list[LRScheduler]:
+    """The schedules of an optimizer whose factors multiply, in the order in which they do."""
+    groups = len(optimizer.param_groups)
+    found = [
+        schedule
+        for schedule in _schedules.get(optimizer, ())
+        if schedule._place >= 0 and len(schedule.base_lrs) == groups and schedule._scale()
+    ]
+    return sorted(found, key=operator.attrgetter("_place"))
+
+
+def _enroll(schedule: LRScheduler) -> None:
+    others = _schedules.setdefault(schedule.optimizer, weakref.WeakSet())
+    others.add(schedule)
+    if schedule._place < 0:
+        schedule._place = 1 + max(other._place for other in others)
+
+
+def _scaled_rates(schedules: Sequence[LRScheduler]) -> list[float]:
+    """The rate of each group: the base rate, scaled by one schedule after another."""
+    rates = [float(base) for base in schedules[0].base_lrs]
+    for schedule in schedules:
+        factor, lowest = schedule._scale() or (1.0, 0.0)
+        rates = [_between(lowest, lr, factor) for lr in rates]
+    return rates
+
+
+def _follow(optimizer: Optimizer) -> list[LRScheduler]:
+    """The schedules that scale, with base rates from which they give the rates now set."""
+    schedules = _scaling(optimizer)
+    rates = _scaled_rates(schedules) if schedules else []
+    for i, expected in enumerate(rates):
+        lr = float(optimizer.param_groups[i]["lr"])
+        if lr == expected:
+            continue
+        for schedule in reversed(schedules):
+            factor, lowest = schedule._scale() or (1.0, 0.0)
+            base = lowest + (lr - lowest) / factor if factor else math.inf
+            if base < math.inf:
+                lr = max(base, 0.0)
+            else:
+                schedule._place = -1  # a factor of 0: out until its own next step
+        for schedule in schedules:
+            schedule.base_lrs[i] = lr
+    return _scaling(optimizer)
+
+
+def _between(low: float, high: float, part: float) -> float:
+    """low + part (high - low), exact at both ends, and not below 0 where neither end is."""
+    return float(high * part + low * (1 - part)) if low else float(high * part)
+
+
+class _ScalingLR(LRScheduler):
+    """lr_t = f(t) lr, with the rate lr before this schedule and a function f of the epoch.
+
+    With a lowest rate `eta_min`: lr_t = eta_min + f(t) (lr - eta_min).
+    """
+
+    eta_min = 0.0
+
+    def _factor(self, epoch: int) -> float:
+        raise NotImplementedError
+
+    def _scale(self) -> tuple[float, float] | None:
+        return self._factor(self.last_epoch), self.eta_min
+
+    def _take_rates(self) -> None:
+        is_new = self._step_count == 1
+        if not is_new:
+            _enroll(self)
+        others = _follow(self.optimizer)
+        if is_new and self.last_epoch == -1:
+            groups = self.optimizer.param_groups
+            rates = others[0].base_lrs if others else [group["lr"] for group in groups]
+            self.base_lrs = [float(lr) for lr in rates]
+        _enroll(self)
+
+    def get_lr(self) -> list[float]:
+        """The rates at `last_epoch`, one per group."""
+        return _scaled_rates(_scaling(self.optimizer))
+
+    def _rates_alone(self) -> list[float]:
+        return _scaled_rates([self])
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        _schedules.setdefault(self.optimizer, weakref.WeakSet()).add(self)
 
 
 # ------------------------------------------------------------------ by a factor
@@ -254,14 +382,12 @@ class LambdaLR(LRScheduler):
             for factor, base in zip(self.lr_lambdas, self.base_lrs, strict=True)
         ]
 
-    first_lr = get_lr
 
-
-class StepLR(LRScheduler):
+class StepLR(_ScalingLR):
     """lr <- gamma lr, every `step_size` epochs.
 
-    step_size: epochs between two changes, at least 1 (else ValueError).
-    gamma: the factor. last_epoch: see `LRScheduler`.
+    step_size: epochs between two changes, at least 1. gamma: the factor, at least 0 (else
+        ValueError). last_epoch: see `LRScheduler`.
 
     >>> w = tk.tensor([1.0], requires_grad=True)
     >>> optimizer = optim.SGD([w], lr=0.5)
@@ -275,20 +401,19 @@ class StepLR(LRScheduler):
     def __init__(
         self, optimizer: Optimizer, step_size: int, gamma: float = 0.1, last_epoch: int = -1
     ) -> None:
-        self.step_size, self.gamma = _positive(self, "step_size", step_size), gamma
+        self.step_size = _positive(self, "step_size", step_size)
+        self.gamma = _nonnegative(self, "gamma", gamma)
         super().__init__(optimizer, last_epoch)
 
-    def next_lr(self, lr: float, base: float) -> float:
-        """gamma lr where the epoch is a multiple of step_size."""
-        due = self.last_epoch > 0 and self.last_epoch % self.step_size == 0
-        return lr * self.gamma if due else lr
+    def _factor(self, epoch: int) -> float:
+        return self.gamma ** (epoch // self.step_size)
 
 
-class MultiStepLR(LRScheduler):
+class MultiStepLR(_ScalingLR):
     """lr <- gamma lr, at every milestone.
 
     milestones: epochs; one that is listed twice counts twice.
-    gamma: the factor. last_epoch: see `LRScheduler`.
+    gamma: the factor, at least 0 (else ValueError). last_epoch: see `LRScheduler`.
 
     >>> w = tk.tensor([1.0], requires_grad=True)
     >>> optimizer = optim.SGD([w], lr=0.5)
@@ -306,20 +431,14 @@ class MultiStepLR(LRScheduler):
         gamma: float = 0.1,
         last_epoch: int = -1,
     ) -> None:
-        self.milestones, self.gamma = sorted(milestones), gamma
+        self.milestones, self.gamma = sorted(milestones), _nonnegative(self, "gamma", gamma)
         super().__init__(optimizer, last_epoch)
 
-    def next_lr(self, lr: float, base: float) -> float:
-        """gamma lr at a milestone."""
-        times = self.milestones.count(self.last_epoch)
-        return float(lr * self.gamma**times) if times else lr
-
-    def first_lr(self) -> list[float]:
-        """The rates of epoch 0."""
-        return [base * self.gamma ** self.milestones.count(0) for base in self.base_lrs]
+    def _factor(self, epoch: int) -> float:
+        return self.gamma ** bisect_right(self.milestones, epoch)
 
 
-class ConstantLR(LRScheduler):
+class ConstantLR(_ScalingLR):
     """factor lr for the first `total_iters` epochs, then lr.
 
     factor: in (0, 1] (else ValueError). total_iters: in epochs. last_epoch: see `LRScheduler`.
@@ -342,22 +461,14 @@ class ConstantLR(LRScheduler):
         self.factor, self.total_iters = factor, total_iters
         super().__init__(optimizer, last_epoch)
 
-    def next_lr(self, lr: float, base: float) -> float:
-        """factor lr at epoch 0, undone at total_iters."""
-        if self.last_epoch == 0:
-            return lr * self.factor
-        return lr * (1 / self.factor) if self.last_epoch == self.total_iters else lr
-
-    def first_lr(self) -> list[float]:
-        """The rates of epoch 0."""
-        factor = self.factor if self.total_iters > 0 else 1.0
-        return [base * factor for base in self.base_lrs]
+    def _factor(self, epoch: int) -> float:
+        return self.factor if epoch < self.total_iters else 1.0
 
 
 # ------------------------------------------------------------------ along a curve
 
 
-class LinearLR(LRScheduler):
+class LinearLR(_ScalingLR):
     """A straight line from start_factor lr_0 to end_factor lr_0 in `total_iters` epochs: a warm-up.
 
     start_factor: in (0, 1]. end_factor: in [0, 1]. total_iters: at least 1.
@@ -390,25 +501,14 @@ class LinearLR(LRScheduler):
         self.total_iters = _positive(self, "total_iters", total_iters)
         super().__init__(optimizer, last_epoch)
 
-    def next_lr(self, lr: float, base: float) -> float:
-        """The rate times the ratio of two neighbours on the line."""
-        if self.last_epoch == 0:
-            return lr * self.start_factor
-        if self._initial or self.last_epoch > self.total_iters:
-            return lr
-        rise = self.end_factor - self.start_factor
-        before = self.total_iters * self.start_factor + (self.last_epoch - 1) * rise
-        return lr * (1 + rise / before)
-
-    def first_lr(self) -> list[float]:
-        """The rates of epoch 0."""
-        return [base * self.start_factor for base in self.base_lrs]
+    def _factor(self, epoch: int) -> float:
+        return _between(self.start_factor, self.end_factor, min(epoch / self.total_iters, 1.0))
 
 
-class ExponentialLR(LRScheduler):
+class ExponentialLR(_ScalingLR):
     """lr <- gamma lr, every epoch.
 
-    gamma: the factor. last_epoch: see `LRScheduler`.
+    gamma: the factor, at least 0 (else ValueError). last_epoch: see `LRScheduler`.
 
     >>> w = tk.tensor([1.0], requires_grad=True)
     >>> optimizer = optim.SGD([w], lr=1.0)
@@ -420,18 +520,17 @@ class ExponentialLR(LRScheduler):
     """
 
     def __init__(self, optimizer: Optimizer, gamma: float, last_epoch: int = -1) -> None:
-        self.gamma = gamma
+        self.gamma = _nonnegative(self, "gamma", gamma)
         super().__init__(optimizer, last_epoch)
 
-    def next_lr(self, lr: float, base: float) -> float:
-        """gamma lr."""
-        return lr if self._initial else lr * self.gamma
+    def _factor(self, epoch: int) -> float:
+        return self.gamma**epoch
 
 
-class PolynomialLR(LRScheduler):
+class PolynomialLR(_ScalingLR):
     """lr_t = lr_0 (1 - t / total_iters)^power, and 0 from `total_iters` on.
 
-    total_iters: at least 1 (else ValueError). power: 1 is a straight line.
+    total_iters: at least 1. power: at least 0 (else ValueError); 1 is a straight line.
     last_epoch: see `LRScheduler`.
 
     >>> w = tk.tensor([1.0], requires_grad=True)
@@ -446,21 +545,19 @@ class PolynomialLR(LRScheduler):
     def __init__(
         self, optimizer: Optimizer, total_iters: int = 5, power: float = 1.0, last_epoch: int = -1
     ) -> None:
-        self.total_iters, self.power = _positive(self, "total_iters", total_iters), power
+        self.total_iters = _positive(self, "total_iters", total_iters)
+        self.power = _nonnegative(self, "power", power)
         super().__init__(optimizer, last_epoch)
 
-    def next_lr(self, lr: float, base: float) -> float:
-        """The rate times the ratio of two neighbours on the curve."""
-        if self._initial or self.last_epoch > self.total_iters:
-            return lr
-        now, before = (1 - t / self.total_iters for t in (self.last_epoch, self.last_epoch - 1))
-        return float(lr * (now / before) ** self.power)
+    def _factor(self, epoch: int) -> float:
+        return float((1 - min(epoch / self.total_iters, 1.0)) ** self.power)
 
 
-class CosineAnnealingLR(LRScheduler):
+class CosineAnnealingLR(_ScalingLR):
     """Half a cosine down, then up: lr_t = eta_min + (lr_0 - eta_min) (1 + cos(pi t / T_max)) / 2.
 
-    T_max: epochs of half a period, at least 1 (else ValueError). eta_min: the lowest rate.
+    T_max: epochs of half a period, at least 1. eta_min: the lowest rate, at least 0 (else
+        ValueError).
     last_epoch: see `LRScheduler`.
 
     Source: Loshchilov and Hutter, SGDR: stochastic gradient descent with warm restarts (2017),
@@ -478,28 +575,26 @@ class CosineAnnealingLR(LRScheduler):
     def __init__(
         self, optimizer: Optimizer, T_max: int, eta_min: float = 0.0, last_epoch: int = -1
     ) -> None:
-        self.T_max, self.eta_min = _positive(self, "T_max", T_max), eta_min
+        self.T_max = _positive(self, "T_max", T_max)
+        self.eta_min = _nonnegative(self, "eta_min", eta_min)
         super().__init__(optimizer, last_epoch)
 
-    def next_lr(self, lr: float, base: float) -> float:
-        """eta_min plus the distance from it, times the ratio of two neighbours on the curve."""
-        if self._initial:
-            return lr
-        if (self.last_epoch - 1 - self.T_max) % (2 * self.T_max) == 0:
-            return lr + (base - self.eta_min) * (1 - math.cos(math.pi / self.T_max)) / 2
-        now, before = (
-            1 + math.cos(math.pi * t / self.T_max) for t in (self.last_epoch, self.last_epoch - 1)
-        )
-        return now / before * (lr - self.eta_min) + self.eta_min
+    def _factor(self, epoch: int) -> float:
+        return _half_cosine(epoch, self.T_max)
+
+
+def _half_cosine(t: float, period: float) -> float:
+    """(1 + cos(pi t / period)) / 2: from 1 to 0 in one period."""
+    return (1 + math.cos(math.pi * t / period)) / 2
 
 
 class CosineAnnealingWarmRestarts(LRScheduler):
     """eta_min + (lr_0 - eta_min) (1 + cos(pi T_cur / T_i)) / 2, restarted every T_i epochs.
 
     T_0: the first T_i, at least 1. T_mult: the factor on T_i at every restart, at least 1.
-    eta_min: the lowest rate. last_epoch: see `LRScheduler`.
+    eta_min: the lowest rate, at least 0. last_epoch: see `LRScheduler`.
 
-    Raises ValueError for a T_0 or T_mult out of range.
+    Raises ValueError for a value out of range.
     Source: Loshchilov and Hutter, SGDR: stochastic gradient descent with warm restarts (2017).
 
     >>> w = tk.tensor([1.0], requires_grad=True)
@@ -520,49 +615,35 @@ class CosineAnnealingWarmRestarts(LRScheduler):
         last_epoch: int = -1,
     ) -> None:
         self.T_0 = self.T_i = _positive(self, "T_0", T_0)
-        self.T_mult, self.eta_min = _positive(self, "T_mult", T_mult), eta_min
+        self.T_mult = _positive(self, "T_mult", T_mult)
+        self.eta_min = _nonnegative(self, "eta_min", eta_min)
         self.T_cur: float = last_epoch
         super().__init__(optimizer, last_epoch)
 
-    def next_lr(self, lr: float, base: float) -> float:
-        """The rate at T_cur on the curve."""
-        height = (1 + math.cos(math.pi * self.T_cur / self.T_i)) / 2
-        return self.eta_min + (base - self.eta_min) * height
-
-    first_lr = LRScheduler.get_lr
+    def get_lr(self) -> list[float]:
+        """The rates at T_cur on the curve, one per group."""
+        part = _half_cosine(self.T_cur, self.T_i)
+        return [_between(self.eta_min, base, part) for base in self.base_lrs]
 
     def step(self, epoch: float | None = None) -> None:
         """Advance to the next epoch, or to a given one, which may be a fraction.
 
         Raises ValueError for epoch < 0.
         """
+        if epoch is not None and not 0 <= epoch < math.inf:
+            raise ValueError(f"CosineAnnealingWarmRestarts.step: expected epoch >= 0, got {epoch}.")
         self._count_step()
-        if epoch is None and self.last_epoch < 0:
-            epoch = 0
-        if epoch is None:
-            self.last_epoch += 1
-            self.T_cur += 1
-            if self.T_cur >= self.T_i:
-                self.T_cur %= self.T_i
-                self.T_i *= self.T_mult
-        else:
-            if epoch < 0:
-                raise ValueError(
-                    f"CosineAnnealingWarmRestarts.step: expected epoch >= 0, got {epoch}."
-                )
-            self.last_epoch = math.floor(epoch)
-            self._locate(epoch)
+        self._go_to(self.last_epoch + 1 + self.T_cur % 1 if epoch is None else epoch)
         self._set(self.get_lr())
 
-    def _locate(self, epoch: float) -> None:
-        restarts = int(epoch // self.T_0)
-        if self.T_mult > 1:
-            restarts = int(math.log(epoch / self.T_0 * (self.T_mult - 1) + 1, self.T_mult))
-            before = self.T_0 * (self.T_mult**restarts - 1) / (self.T_mult - 1)
-        else:
-            before = self.T_0 * restarts
-        self.T_i = self.T_0 * self.T_mult**restarts
-        self.T_cur = epoch - before
+    def _go_to(self, epoch: float) -> None:
+        self.last_epoch = math.floor(epoch)
+        self.T_cur, self.T_i = epoch, self.T_0
+        if self.T_mult == 1:
+            self.T_cur %= self.T_i
+        while self.T_cur >= self.T_i:
+            self.T_cur -= self.T_i
+            self.T_i *= self.T_mult
 
 
 class OneCycleLR(LRScheduler):
@@ -641,33 +722,30 @@ class OneCycleLR(LRScheduler):
                     group["max_momentum"], group["base_momentum"] = high, low
         super().__init__(optimizer, last_epoch)
 
+    def _go_to(self, epoch: int) -> None:
+        if epoch > self.total_steps:
+            raise ValueError(
+                f"OneCycleLR: expected at most {self.total_steps} steps, got step {epoch}."
+            )
+        super()._go_to(epoch)
+
     def get_lr(self) -> list[float]:
         """The rates of this step. Sets the momenta as well."""
-        if self.last_epoch > self.total_steps:
-            raise ValueError(
-                f"OneCycleLR: expected at most {self.total_steps} steps, got step "
-                f"{self.last_epoch}."
-            )
         ends = [end for end, *_ in self.phases]
         last = len(ends) - 1
         index = next((i for i, end in enumerate(ends) if self.last_epoch <= end), last)
         start, end = ends[index - 1] if index else 0.0, ends[index]
-        part = (self.last_epoch - start) / (end - start) if end != start else 1.0
+        part = min((self.last_epoch - start) / (end - start), 1.0) if end != start else 1.0
+        if self.anneal_strategy == "cos":
+            part = 1 - _half_cosine(part, 1)
         names = self.phases[index][1:]
         rates = []
         for group in self.optimizer.param_groups:
-            from_lr, to_lr, from_momentum, to_momentum = (group.get(name) for name in names)
-            rates.append(self._between(from_lr, to_lr, part))
+            from_lr, to_lr, from_momentum, to_momentum = (group.get(n, 0.0) for n in names)
+            rates.append(_between(from_lr, to_lr, part))
             if self.cycle_momentum:
-                _set_momentum(group, self._between(from_momentum, to_momentum, part))
+                _set_momentum(group, _between(from_momentum, to_momentum, part))
         return rates
-
-    first_lr = get_lr
-
-    def _between(self, start: Any, end: Any, part: float) -> float:
-        if self.anneal_strategy == "linear":
-            return float((end - start) * part + start)
-        return float(end + (start - end) / 2 * (1 + math.cos(math.pi * part)))
 
 
 def _phases(up: float, total: int, three: bool) -> list[list[Any]]:
@@ -692,7 +770,7 @@ def _set_momentum(group: dict[str, Any], momentum: float) -> None:
 # ------------------------------------------------------------------ sequences and plateaus
 
 
-class SequentialLR(LRScheduler):
+class SequentialLR(_ScalingLR):
     """One schedule after another: `schedulers[i]` starts at epoch `milestones[i - 1]`.
 
     schedulers: `LRScheduler`s of the same optimizer. milestones: one less than the schedules.
@@ -716,7 +794,7 @@ class SequentialLR(LRScheduler):
         schedulers: Sequence[LRScheduler],
         milestones: Sequence[int],
     ) -> None:
-        self.optimizer = _checked(self, optimizer)
+        _checked(self, optimizer)
         if len(milestones) != len(schedulers) - 1 or not schedulers:
             raise ValueError(
                 f"SequentialLR: expected {len(schedulers) - 1} milestones for {len(schedulers)} "
@@ -733,43 +811,33 @@ class SequentialLR(LRScheduler):
                     f"SequentialLR: expected schedules of one optimizer, got another for {i}."
                 )
         self._schedulers, self.milestones = list(schedulers), list(milestones)
+        for scheduler in schedulers:
+            scheduler._place = -1
         for group in optimizer.param_groups:
             group["lr"] = group["initial_lr"]
-        self._take_back()
-        self._begin()
+        super().__init__(optimizer)
 
-    def _take_back(self) -> None:
-        """Undo the first step that every schedule made when it was created."""
-        for scheduler in self._schedulers:
-            if isinstance(scheduler, SequentialLR):
-                scheduler._take_back()
-            else:
-                scheduler.last_epoch -= 1
+    def _active(self) -> LRScheduler:
+        return self._schedulers[bisect_right(self.milestones, self.last_epoch)]
 
-    def _first(self) -> LRScheduler:
-        self.last_epoch = 0
-        return self._schedulers[bisect_right(self.milestones, 0)]
+    def _scale(self) -> tuple[float, float] | None:
+        return self._active()._scale()
 
-    def _begin(self) -> None:
-        first = self._first()
-        first._begin()
-        self._last_lr = first.get_last_lr()
+    def _go_to(self, epoch: int) -> None:
+        super()._go_to(epoch)
+        index = bisect_right(self.milestones, epoch)
+        active = self._schedulers[index]
+        start = self.milestones[index - 1] if index else 0
+        active._go_to(epoch - start)
+        if epoch == start and active._scale() is None:
+            for group, base in zip(self.optimizer.param_groups, self.base_lrs, strict=True):
+                group["lr"] = base
 
-    def _restart(self) -> None:
-        first = self._first()
-        first._restart()
-        self._last_lr = first.get_last_lr()
-
-    def step(self) -> None:
-        """Advance to the next epoch, and to the next schedule at a milestone."""
-        self.last_epoch += 1
-        index = bisect_right(self.milestones, self.last_epoch)
-        scheduler = self._schedulers[index]
-        if index > 0 and self.milestones[index - 1] == self.last_epoch:
-            scheduler._restart()
-        else:
-            scheduler.step()
-        self._last_lr = scheduler.get_last_lr()
+    def get_lr(self) -> list[float]:
+        """The rates of the schedule whose turn it is, one per group."""
+        active = self._active()
+        active._set(super().get_lr() if active._scale() else active.get_lr())
+        return active.get_last_lr()
 
     def state_dict(self) -> dict[str, Any]:
         """The epoch, and the state of every schedule."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import math
 import warnings
 import weakref
@@ -14,11 +15,12 @@ from numpy import ndarray
 from tinygrad_kr.grad_mode import enable_grad
 from tinygrad_kr.ops import anomaly
 from tinygrad_kr.ops.node import constant
+from tinygrad_kr.ops.op import refuse_masked
 from tinygrad_kr.ops.tracing import tracing
 from tinygrad_kr.ops.writes import bump_again, bump_versions
 from tinygrad_kr.optim.blocks import ParamBlock, ParamState
 from tinygrad_kr.optim.lowering import Rule, UpdateProgram, lower, structure_of
-from tinygrad_kr.tensor import Tensor
+from tinygrad_kr.tensor import Tensor, note_change
 
 Parameters = Iterable[Tensor] | Iterable[dict[str, Any]]
 
@@ -28,6 +30,10 @@ _INTERVALS: dict[str, Callable[[float], bool]] = {
     "[0, 1]": lambda x: 0 <= x <= 1,
     "(-inf, inf)": math.isfinite,
 }
+
+
+_MANY = 1 << 53
+"""Limit: a step counter beyond it does not count exactly."""
 
 
 def _total(gradient: Any) -> float:
@@ -103,7 +109,8 @@ class Optimizer:
     params: Tensors, or one dict per group: {"params": Tensors, option: value, ...}. An option that
         a group leaves out has the optimizer's value. `param_groups[i]["lr"]` may be changed at any
         time.
-    defaults: the options of the rule and their values.
+    defaults: the options of the rule and their values. Of a number of NumPy's or a 0-d Tensor, the
+        present value is taken.
 
     A subclass sets `rule` (see `optim.rules`) and `intervals`, the permitted range of each option.
     State begins with the first step in which a parameter has a gradient. A parameter without a
@@ -122,7 +129,7 @@ class Optimizer:
     intervals: ClassVar[Mapping[str, str]] = {}
 
     def __init__(self, params: Parameters, defaults: dict[str, Any]) -> None:
-        self.defaults = defaults
+        self.defaults = {name: _plain(value) for name, value in defaults.items()}
         self.param_groups: list[dict[str, Any]] = []
         self._param_states: dict[Tensor, ParamState] = {}
         self._plan: UpdatePlan | None = None
@@ -144,6 +151,15 @@ class Optimizer:
         groups = given if isinstance(given[0], dict) else [{"params": given}]
         for group in groups:
             self.add_param_group(group)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if not name.startswith("_"):
+            note_change()  # such as a `step` of the object's own, which a wrapper puts there
+        super().__setattr__(name, value)
+
+    def __delattr__(self, name: str) -> None:
+        note_change()
+        super().__delattr__(name)
 
     def __repr__(self) -> str:
         lines = [f"{type(self).__name__} ("]
@@ -170,7 +186,8 @@ class Optimizer:
                 "another order in every run"
             )
         params = [params] if isinstance(params, Tensor) else list(params)
-        group = {**param_group, "params": params}
+        options = {name: _plain(value) for name, value in param_group.items() if name != "params"}
+        group = {"params": params, **options}
         for name, default in self.defaults.items():
             group.setdefault(name, default)
         self._check_parameters(params)
@@ -205,9 +222,11 @@ class Optimizer:
                 )
             seen.add(p)
 
-    def _check_options(self, group: Mapping[str, Any]) -> None:
+    def _check_options(self, group: dict[str, Any]) -> None:
         for name, interval in self.intervals.items():
-            value = group[name]
+            value = _plain(group[name])
+            if not isinstance(value, tuple | list):
+                group[name] = value
             for x in value if isinstance(value, tuple | list) else (value,):
                 if isinstance(x, bool) or not isinstance(x, int | float | np.integer | np.floating):
                     raise TypeError(
@@ -265,7 +284,8 @@ class Optimizer:
             for p in plan.params:
                 self._check_writable(self._param_states[p])
             raise
-        self._stepped = True
+        if not self._stepped:
+            self._stepped = True
         return loss
 
     def _planned(self) -> tuple[UpdatePlan, list[ndarray]]:
@@ -375,16 +395,19 @@ class Optimizer:
             for p, entries in self.state.items()
         }
         groups = [
-            {**group, "params": [index[p] for p in group["params"]]} for group in self.param_groups
+            {name: _plain(value) for name, value in group.items() if name != "params"}
+            | {"params": [index[p] for p in group["params"]]}
+            for group in self.param_groups
         ]
         return {"state": state, "param_groups": groups}
 
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
         """Continue from a `state_dict()`, also PyTorch's. Parameters are not part of it.
 
-        Floating-point arrays are copied, in the dtype of the parameter. All or nothing: raises
-        ValueError that lists entries that are missing, unexpected or of another shape, before
-        anything is changed.
+        Floating-point arrays are copied, in the dtype of the parameter. An option that an older
+        state lacks is filled in with the class's default, if that is False, True or 0. All or
+        nothing: raises ValueError that lists entries that are missing, unexpected, of another shape
+        or no count, before anything is changed.
         """
         if not isinstance(state_dict, Mapping) or not {"state", "param_groups"} <= set(state_dict):
             raise ValueError(
@@ -400,7 +423,7 @@ class Optimizer:
                 del group[name]
 
     def _loaded_groups(self, saved: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
-        groups = [dict(group) for group in saved]
+        groups = [{**self._older_defaults(), **group} for group in saved]
         got, expected = ([len(g.get("params", ())) for g in s] for s in (groups, self.param_groups))
         name_of_load = f"{type(self).__name__}.load_state_dict"
         if got != expected:
@@ -415,9 +438,20 @@ class Optimizer:
             for name, default in self.defaults.items():
                 if isinstance(default, tuple):
                     group[name] = tuple(group[name])
+                else:
+                    group[name] = _plain(group[name])
             self._check_options(group)
             group["params"] = mine["params"]
         return groups
+
+    def _older_defaults(self) -> dict[str, Any]:
+        """The options that a state may lack: switched off, unless the class switches them on."""
+        parameters = inspect.signature(type(self)).parameters
+        defaults = {
+            name: parameters[name].default if name in parameters else value
+            for name, value in self.defaults.items()
+        }
+        return {k: v for k, v in defaults.items() if isinstance(v, bool) or v == 0}
 
     def _loaded_states(
         self, groups: list[dict[str, Any]], saved: Mapping[Any, Mapping[str, Any]]
@@ -455,6 +489,21 @@ def _keys(state_dict: Any) -> str:
     return f"a {type(state_dict).__name__}"
 
 
+def _plain(value: Any) -> Any:
+    """A number of NumPy's, or of a 0-d array or Tensor (PyTorch's too), as Python's."""
+    if isinstance(value, tuple | list):
+        return type(value)(map(_plain, value))
+    if isinstance(value, np.generic | np.ndarray) or hasattr(value, "requires_grad"):
+        return value.item() if value.shape == () else value
+    return value
+
+
+def _check_number(name: str, value: float) -> None:
+    kind = "an integer" if name == "step" else "a number"
+    if not 0 <= value < _MANY or (name == "step" and value != int(value)):
+        raise ValueError(f"load_state_dict: expected {kind} in [0, 2^53) for {name}, got {value}.")
+
+
 def _switched_on(option: Any) -> Any:
     """A value of the option with which a rule keeps all the state that it can."""
     if isinstance(option, tuple):
@@ -467,6 +516,8 @@ def _loaded_state(
 ) -> ParamState:
     """The state of one parameter, from a state dict."""
     param_state = ParamState(p)
+    for name, value in entries.items():
+        refuse_masked(value, f"load_state_dict: {name}")
     given = {name: np.asarray(value) for name, value in entries.items() if value is not None}
     missing = {*needed.number_state, *needed.array_state} - set(given) if given else set()
     unexpected = set(given) - {*most.number_state, *most.array_state}
@@ -483,6 +534,8 @@ def _loaded_state(
                 f"load_state_dict: expected numbers of shape {shape} for {name}, got "
                 f"{value.dtype}{value.shape}."
             )
+        if name not in most.array_state:
+            _check_number(name, value.item())
     numbers = {name: given[name].item() for name in most.number_state if name in given}
     arrays = {
         name: given[name].astype(p.dtype).reshape(-1) for name in most.array_state if name in given

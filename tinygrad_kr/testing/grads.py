@@ -14,6 +14,7 @@ import numpy as np
 from numpy import ndarray
 
 from tinygrad_kr import tree
+from tinygrad_kr.ops.op import refuse_masked
 from tinygrad_kr.tensor import Tensor
 from tinygrad_kr.testing.layouts import _backward, _fortran, _locked, _stepped
 from tinygrad_kr.transformations import jvp, vjp
@@ -171,6 +172,7 @@ def _names(args: tuple[Any, ...]) -> Iterator[str]:
 
 
 def _float64(leaf: Any, name: str) -> ndarray | None:
+    refuse_masked(leaf, "check_grads")
     value = np.asarray(leaf.detach().numpy() if isinstance(leaf, Tensor) else leaf)
     if value.dtype.kind in "iub":
         return None

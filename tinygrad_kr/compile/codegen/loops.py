@@ -30,6 +30,7 @@ from tinygrad_kr.compile.plan.steps import (
     read_by,
     written_by,
 )
+from tinygrad_kr.native import deadline
 from tinygrad_kr.ops import network
 from tinygrad_kr.ops.reduction import max_, sum_
 
@@ -64,6 +65,7 @@ def functions_of(plan: Plan, segment: Segment) -> list[Function]:
 
 def snippet(plan: Plan, step: Step) -> Snippet:
     """A step in C with the roots that it reads and stores to."""
+    deadline.check()
     writer = Writer()
     length = _write(plan, writer, step)
     roots = dict.fromkeys(sorted(plan.views[value].root for value in read_by(step)), False)

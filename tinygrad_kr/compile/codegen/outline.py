@@ -13,6 +13,7 @@ from typing import NamedTuple
 from tinygrad_kr.compile.codegen.pooling import TYPES
 from tinygrad_kr.compile.codegen.text import Function, Line
 from tinygrad_kr.compile.plan.plan import Plan
+from tinygrad_kr.native import deadline
 
 MIN_REPEATS = 3
 """Fewest equal steps that become a function. A small program stays in one piece."""
@@ -77,6 +78,7 @@ def _call(name: str, given: list[str], snippet: Snippet) -> Snippet:
 
 def _form(plan: Plan, snippet: Snippet) -> tuple[CanonicalForm, list[str]]:
     """The form of a step, and the memory to call it with."""
+    deadline.check()
     numbers: dict[str, dict[str, str]] = {"m": {}, "t": {}, "v": {}}
 
     def renamed(found: re.Match[str]) -> str:

@@ -27,8 +27,9 @@ FLOAT_OPS: dict[Any, str] = {
     e.exp2: "tk_exp2F({0})",        e.log2: "tk_log2F({0})",
     e.log10: "tk_log10F({0})",      e.sin: "tk_sinF({0})",
     e.cos: "tk_cosF({0})",          e.tanh: "tk_tanhF({0})",
-    e.sigmoid: "tk_sigmoidF({0})",  e.softplus: "tk_softplusF({0})",
-    e.erf: "tk_erfF({0})",          e.relu: "tk_reluF({0})",
+    e.sigmoid: "tk_sigmoidF({0})",  e.logistic: "tk_sigmoidF({0})",
+    e.softplus: "tk_softplusF({0})", e.erf: "tk_erfF({0})",
+    e.relu: "tk_reluF({0})",
     e.maximum: "tk_maxF({0}, {1})", e.minimum: "tk_minF({0}, {1})",
     e.power: "tk_powF({0}, {1})",   e.sign: "tk_signF({0})",
     e.floor: "tk_floorF({0})",      e.ceil: "tk_ceilF({0})",
@@ -74,7 +75,8 @@ CASTS: dict[Any, str] = {
 ELEMENTWISE = {*FLOAT_OPS, *COMPARISON_OPS, *BOOL_OPS, *BIT_OPS, *SELECT_OPS, *CASTS}
 
 POWERS = {0.5: "tk_sqrtF({0})", -0.5: "tk_inverse_rootF({0})", 2.0: "({0} * {0})",
-          3.0: "({0} * {0} * {0})", -1.0: "(1 / {0})", 1.0: "({0})", 0.0: "1"}
+          3.0: "({0} * {0} * {0})", 4.0: "tk_fourth_powerF({0})", -1.0: "(1 / {0})",
+          -2.0: "tk_inverse_squareF({0})", 1.0: "({0})", 0.0: "1"}
 """Powers of a constant exponent that need no power function."""
 # fmt: on
 

@@ -8,13 +8,13 @@ import numpy as np
 from numpy import ndarray
 
 from tinygrad_kr.ops import window as w
+from tinygrad_kr.ops.network import bce_with_logits
 from tinygrad_kr.ops.op import op
 
 
 def _logistic_terms(x: Any, a: Any) -> Any:
     """softplus(x) - a x, in float64."""
-    x, a = np.asarray(x, np.float64), np.asarray(a, np.float64)
-    return np.maximum(x, 0) - x * a + np.log1p(np.exp(-np.abs(x)))
+    return bce_with_logits.forward(np.asarray(x, np.float64), np.asarray(a, np.float64))
 
 
 _logistic_term = op(_logistic_terms, name="logistic_term", variable="_logistic_term", promote=False)

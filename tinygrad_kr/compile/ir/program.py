@@ -11,6 +11,7 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 from numpy import ndarray
 
+from tinygrad_kr.native import deadline
 from tinygrad_kr.ops.node import Node
 
 
@@ -135,6 +136,7 @@ class Program:
         instructions: list[Instruction] = []
         positions = [0]
         for instruction in self.instructions:
+            deadline.check()
             instructions += rewrite(instruction.renamed(renamed) if renamed else instruction)
             positions.append(len(instructions))
         checks = [

@@ -5,6 +5,7 @@ Each expansion is the formula of its op, one op per line. An op without one stay
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -85,7 +86,23 @@ def _normalize(b: Builder, x: Value, axis: tuple[int, ...], eps: float) -> Value
     return b(e.multiply, centred, b(e.power, b(e.add, variance, eps), -0.5))
 
 
+def _gelu(b: Builder, x: Value) -> Value:
+    error = b(e.erf, b(e.multiply, x, math.sqrt(0.5)))
+    return b(e.multiply, x, b(e.multiply, 0.5, b(e.add, 1.0, error)))
+
+
+def _power_derivative(b: Builder, x: Value, y: Value, *, by_base: int, by_exponent: int) -> Value:
+    """The first derivatives of x^y: y x^(y - 1), 0 at y = 0; x^y log x, 0 at x = 0 and y >= 0."""
+    if by_base:
+        slope = b(e.multiply, y, b(e.power, x, b(e.subtract, y, 1.0)))
+        return b(e.where_or_zero, slope, b(e.not_equal, y, 0.0))
+    slope = b(e.multiply, b(e.power, x, y), b(e.log, x))
+    return b(e.where_or_zero, slope, b(e.logical_or, b(e.not_equal, x, 0.0), b(e.less, y, 0.0)))
+
+
 EXPANSIONS: dict[Any, Callable[..., Value]] = {
+    e.gelu: _gelu,
+    e.power_derivative: _power_derivative,
     linalg.linear: _linear,
     linalg.matmul: _vector_product,
     network.softmax: _softmax,
@@ -122,6 +139,8 @@ def _fits(instruction: Instruction) -> bool:
     if not all(isinstance(x, Value) for x in instruction.inputs):
         return False
     if instruction.op is network.bce_with_logits and len(instruction.inputs) > 2:
+        return False
+    if instruction.op is e.power_derivative and sum(instruction.params.values()) > 1:
         return False
     if instruction.op is linalg.matmul and all(len(x.shape) > 1 for x in instruction.inputs):
         return False

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy import ndarray
 
 from tinygrad_kr.compile.ir.layout import View
 from tinygrad_kr.compile.ir.program import Value
@@ -14,6 +18,7 @@ from tinygrad_kr.compile.plan.steps import (
     read_by,
     written_by,
 )
+from tinygrad_kr.native import deadline
 
 LINE = 64
 """Bytes of a cache line: arrays begin at lines, with a line between two of one time."""
@@ -22,25 +27,25 @@ LINE = 64
 def packed(pieces: Sequence[Lifetime]) -> list[int]:
     """The byte at which each piece begins: greedy, the largest first, each as low as possible."""
     found = [0] * len(pieces)
-    taken: list[tuple[int, Lifetime]] = []
+    taken = np.zeros((0, 4), np.int64)  # begin, padded end, first and last moment; by begin
     for i in sorted(range(len(pieces)), key=lambda i: -pieces[i].size):
-        found[i] = _lowest(pieces[i], taken)
-        taken.append((found[i], pieces[i]))
+        deadline.check()
+        piece = pieces[i]
+        found[i] = begin = _lowest(piece, taken)
+        row = begin, _padded(begin + piece.size), piece.first, piece.last
+        taken = np.insert(taken, np.searchsorted(taken[:, 0], begin, "right"), row, axis=0)
     return found
 
 
-def _lowest(piece: Lifetime, taken: list[tuple[int, Lifetime]]) -> int:
+def _lowest(piece: Lifetime, taken: ndarray) -> int:
     """The first gap that is wide enough between pieces with overlapping lifetimes."""
-    start = 0
-    for begin, other in sorted(taken):
-        if other.first <= piece.last and piece.first <= other.last:
-            if _padded(start + piece.size) <= begin:
-                break
-            start = max(start, _padded(begin + other.size))
-    return start
+    beside = taken[(taken[:, 2] <= piece.last) & (piece.first <= taken[:, 3])]
+    ends = np.concatenate(([0], np.maximum.accumulate(beside[:, 1])))
+    wide = np.flatnonzero(_padded(ends[:-1] + piece.size) <= beside[:, 0])
+    return int(ends[wide[0]] if wide.size else ends[-1])
 
 
-def _padded(size: int) -> int:
+def _padded(size: Any) -> Any:
     return -(-size // LINE) * LINE + LINE
 
 

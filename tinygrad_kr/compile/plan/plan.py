@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import heapq
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -14,7 +15,7 @@ from tinygrad_kr.compile.ir.c_ops import C_TYPES
 from tinygrad_kr.compile.ir.layout import View, dense_strides, empty, extent, is_dense
 from tinygrad_kr.compile.ir.program import Check, Instruction, Program, Value
 from tinygrad_kr.compile.plan import memory
-from tinygrad_kr.compile.plan.classify import classify
+from tinygrad_kr.compile.plan.classify import Lowering, classify
 from tinygrad_kr.compile.plan.concat import concat, with_ellipsis
 from tinygrad_kr.compile.plan.convolution import channels_last, pooled_like
 from tinygrad_kr.compile.plan.copies import with_owned_results, with_parts
@@ -41,7 +42,7 @@ from tinygrad_kr.compile.plan.steps import (
     written_by,
 )
 from tinygrad_kr.compile.plan.tiling import tiled
-from tinygrad_kr.native import cpu
+from tinygrad_kr.native import cpu, deadline
 from tinygrad_kr.ops import linalg, shape
 from tinygrad_kr.ops.indexing import getitem
 from tinygrad_kr.ops.window import convolve, convolve_weight
@@ -84,6 +85,8 @@ class Plan:
         self._inside = {value for group in groups if group is not None for value in group.inside}
         self._unplaced = {s.output: len(set(s.reads())) for s in program.instructions}
         """How many of the values that an op reads have no view yet."""
+        self._placed: list[Value] = []
+        """Results of ops all of whose inputs have got a view lately."""
         self._awaited: defaultdict[Value, list[Value]] = defaultdict(list)
         for instruction in program.instructions:
             for value in set(instruction.reads()):
@@ -171,6 +174,8 @@ class Plan:
         self.views[value] = view
         for output in self._awaited[value]:
             self._unplaced[output] -= 1
+            if not self._unplaced[output]:
+                self._placed.append(output)
 
     def _new_root(self, value: Value, strides: tuple[int, ...]) -> View:
         self.roots.append(value)
@@ -213,9 +218,10 @@ class Plan:
         stages = _stages(self.program, self._is_quick, self._kept)
         stage, last = 0, max(stages.values(), default=0)
         while pending:
+            deadline.check()
             before = len(pending)
             due = [s for s in pending if stages[s.output] <= stage]
-            due = self._take_loops(self._take_views(self._alone(due)), steps)
+            self._take_loops(self._alone(due), steps)
             ready = [check for check in checks if check.value in self.views]
             steps += ready
             checks = [check for check in checks if check not in ready]
@@ -254,56 +260,64 @@ class Plan:
     def _take_views(self, pending: list[Instruction]) -> list[Instruction]:
         return [s for s in pending if not (self._ready(s) and self._view(s))]
 
-    def _take_concats(self, pending: list[Instruction], steps: list[Step]) -> list[Instruction]:
-        """Concatenations as early as possible: they are short, and their readers can fuse."""
-        left = []
-        for instruction in pending:
-            keys = self._lowerings[instruction.output].keys
-            if keys is not None and self._ready(instruction):
+    def _take_loops(self, due: list[Instruction], steps: list[Step]) -> None:
+        """All steps that need no call, each as soon as what it reads has a place.
+
+        Concatenations come first: they are short, and their readers can fuse.
+        """
+        ready = _Ready(due, self._unplaced, self._lowerings)
+        self._take_ready_views(ready)
+        while True:
+            deadline.check()
+            for instruction in ready.taken_from(ready.concats):
+                keys = self._lowerings[instruction.output].keys
+                assert keys is not None
                 steps.append(concat(instruction, keys))
                 self._allocate(instruction.output, dense_strides(instruction.output.shape))
-            else:
-                left.append(instruction)
-        return left
-
-    def _take_loops(self, pending: list[Instruction], steps: list[Step]) -> list[Instruction]:
-        while True:
-            pending = self._take_concats(pending, steps)
-            first = next((s for s in pending if self._ready(s) and self._is_single(s)), None)
+                ready.add(self._placed)
+            first = next(ready.taken_from(ready.singles), None)
             if first is None:
-                return pending
-            if not self._is_elementwise(first):
+                return
+            if self._is_elementwise(first):
+                self._fuse(first, ready, steps)
+            else:
                 steps.append(_STEPS[self._lowerings[first.output].kind](first))
                 self._allocate(first.output, self._strides_of(first))
-                pending = [s for s in pending if s is not first]
-            else:
-                pending = self._fuse(first, pending, steps)
-            pending = self._take_views(pending)
+            ready.add(self._placed)
+            self._take_ready_views(ready)
 
-    def _fuse(
-        self, first: Instruction, pending: list[Instruction], steps: list[Step]
-    ) -> list[Instruction]:
+    def _take_ready_views(self, ready: _Ready) -> None:
+        for instruction in ready.taken_from(ready.views):
+            if self._view(instruction):
+                ready.add(self._placed)
+            else:
+                ready.put_back(instruction)
+
+    def _fuse(self, first: Instruction, ready: _Ready, steps: list[Step]) -> None:
         """A loop of `first` and of all that can run with it, over the same shape."""
         loop = Loop(first.output.shape)
-        inside: set[Value] = set()
-        left = []
-        for instruction in pending:
-            joins = (
-                instruction.output.shape == loop.shape
-                and self._is_elementwise(instruction)
-                and all(value in self.views or value in inside for value in instruction.reads())
-            )
-            if joins:
-                loop.instructions.append(instruction)
-                loop.expressions[instruction.output] = self._lowerings[instruction.output].spelled
-                inside.add(instruction.output)
-            else:
-                left.append(instruction)
+        missing: dict[Value, int] = {}
+        """Of readers of the loop, how many of their inputs are neither placed nor in it."""
+        joining = [ready.order[first.output], *ready.of_shape.pop(loop.shape, ())]
+        heapq.heapify(joining)
+        while joining:
+            instruction = ready.due[heapq.heappop(joining)]
+            output = instruction.output
+            if output in loop.expressions or (instruction is not first and not ready.take(output)):
+                continue
+            loop.instructions.append(instruction)
+            loop.expressions[output] = self._lowerings[output].spelled
+            for reader in self._awaited[output]:
+                number = ready.order.get(reader)
+                if number is None or reader.shape != loop.shape or reader in ready.taken:
+                    continue
+                missing[reader] = missing.get(reader, self._unplaced[reader]) - 1
+                if not missing[reader] and self._is_elementwise(ready.due[number]):
+                    heapq.heappush(joining, number)
         like = self._layout_of(loop)
         for instruction in loop.instructions:
             self._allocate(instruction.output, dense_strides(loop.shape, like))
         steps.append(loop)
-        return left
 
     def _strides_of(self, instruction: Instruction) -> tuple[int, ...]:
         """The layout of a result: in C order, or, of pooling, like what it reads."""
@@ -411,6 +425,68 @@ class Plan:
             for value in read_by(step)
             if self.views[value].root == view.root
         )
+
+
+class _Ready:
+    """The instructions of a stage whose inputs have a place, by kind, each in the order of the
+    program.
+
+    due: the instructions of the stage. order: by result, the place among them.
+    """
+
+    def __init__(
+        self,
+        due: list[Instruction],
+        unplaced: dict[Value, int],
+        lowerings: dict[Value, Lowering],
+    ) -> None:
+        self.due, self._lowerings = due, lowerings
+        self.order = {s.output: number for number, s in enumerate(due)}
+        self.views: list[int] = []
+        self.concats: list[int] = []
+        self.singles: list[int] = []
+        self.of_shape: defaultdict[tuple[int, ...], list[int]] = defaultdict(list)
+        """The elementwise ones, also among the singles."""
+        self.taken: set[Value] = set()
+        self.add([s.output for s in due if not unplaced[s.output]])
+
+    def add(self, placed: list[Value]) -> None:
+        """These have all that they read now; the list is emptied."""
+        for output in placed:
+            number = self.order.get(output)
+            if number is not None and output not in self.taken:
+                instruction = self.due[number]
+                if instruction.op in _VIEWS:
+                    heapq.heappush(self.views, number)
+                else:
+                    self.put_back(instruction)
+        placed.clear()
+
+    def put_back(self, instruction: Instruction) -> None:
+        """One that is no view."""
+        output = instruction.output
+        number, lowering = self.order[output], self._lowerings[output]
+        self.taken.discard(output)
+        if lowering.keys is not None:
+            heapq.heappush(self.concats, number)
+        elif lowering.is_single:
+            heapq.heappush(self.singles, number)
+            if lowering.kind is Loop:
+                self.of_shape[output.shape].append(number)
+
+    def take(self, output: Value) -> bool:
+        """Take an instruction; False if it was taken before."""
+        if output in self.taken:
+            return False
+        self.taken.add(output)
+        return True
+
+    def taken_from(self, numbers: list[int]) -> Iterator[Instruction]:
+        """The instructions of a heap, those included that come while one is worked on."""
+        while numbers:
+            instruction = self.due[heapq.heappop(numbers)]
+            if self.take(instruction.output):
+                yield instruction
 
 
 def _stages(

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import inspect
+import math
 import sys
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from contextvars import copy_context
 from threading import get_ident
+from time import perf_counter
 from typing import Any, NoReturn
 
 import numpy as np
@@ -24,7 +27,9 @@ from tinygrad_kr.compile.ir.bindings import (
 from tinygrad_kr.compile.ir.ops import _assigned
 from tinygrad_kr.compile.ir.program import Check, Instruction, Program, Value, values_in
 from tinygrad_kr.compile.trace.optimizer_step import TracedStep
+from tinygrad_kr.compile.trace.unrolled import enclosing_loop
 from tinygrad_kr.grad_mode import no_grad
+from tinygrad_kr.native import deadline
 from tinygrad_kr.ops.indexing import getitem, index_add
 from tinygrad_kr.ops.node import (
     CAPTURE,
@@ -40,6 +45,9 @@ from tinygrad_kr.ops.tracing import current_tracer, tracers
 from tinygrad_kr.ops.writes import owner
 
 _INDEXING = (getitem, index_add)
+_SAMPLED = 256
+"""One in so many ops is looked at for the loop it is in."""
+MOST_INSTRUCTIONS = 200_000
 
 
 class CaptureError(RuntimeError):
@@ -62,8 +70,15 @@ _CREATING = ("tinygrad_kr.creation", "tinygrad_kr.random")
 class Tracer:
     """Notes every op of one thread, and the writes to Tensors, gradients and optimizer state."""
 
-    def __init__(self) -> None:
+    def __init__(self, leaves: Iterable[Any] = (), seconds: float = math.inf) -> None:
+        """leaves: the Tensors that the function can reach. seconds: the longest recording."""
         self.program = Program()
+        self._end = perf_counter() + seconds
+        self.is_over = self.is_late = False
+        self.loops: Counter[str] = Counter()
+        """The user's loops in which a sample of the ops ran."""
+        self._leaves = {id(leaf._data): leaf for leaf in leaves}
+        self._owners = {id(owner(leaf._data)): leaf for leaf in leaves}
         self.reason: str | None = None
         """Why the function cannot be compiled; None if it can."""
         self.absent: list[Any] = []
@@ -98,7 +113,9 @@ class Tracer:
         leaves, rebuild = tree.flatten((tuple(args), kwargs))
         self.plain_arguments = {i for i, leaf in enumerate(leaves) if isinstance(leaf, ndarray)}
         given = [self._argument(i, leaf) for i, leaf in enumerate(leaves)]
+        original = args, kwargs
         args, kwargs = rebuild(given)
+        kept = _copied((args, kwargs))
         context = copy_context()  # which ends with the call, whatever interrupts it
         context.run(current_tracer.set, self)
         if current_mode() == ON:
@@ -114,6 +131,10 @@ class Tracer:
             raise
         finally:
             tracers.pop(thread, None)
+        if not _is_same((args, kwargs), kept):
+            self.give_up("it changes a list or dict among its arguments")
+            callers = {id(x): leaf for x, leaf in zip(given, leaves, strict=True)}
+            _write_back(original, (args, kwargs), callers)
         return self._finish(result)
 
     def _argument(self, index: int, leaf: Any) -> Any:
@@ -166,10 +187,21 @@ class Tracer:
             if id(array) in self._stale:
                 self.give_up("it reads a view of a Tensor that was overwritten since")
             value = self._define(array)
-            source: Any = Leaf(x) if isinstance(x, Node) else Constant(array)
-            self.program.inputs[value] = source
+            self.program.inputs[value] = self._source(x, array)
             self._kept.append(x)
         return value
+
+    def _source(self, x: Any, array: ndarray) -> Leaf | Constant:
+        """Where an array comes from that no op has made. A new Tensor may have the array of one
+        that was there before."""
+        leaf = self._leaves.get(id(array))
+        if leaf is not None:
+            return Leaf(leaf)
+        if isinstance(x, Node) and id(x) not in self._created:
+            return Leaf(x)
+        if id(owner(array)) in self._owners:
+            self.give_up("it reads a part of the bare array of a Tensor")
+        return Leaf(x) if isinstance(x, Node) else Constant(array)
 
     def _inside(self, item: Any) -> Any:
         """A parameter of an op, with values for the arrays in it."""
@@ -187,6 +219,8 @@ class Tracer:
 
     def note(self, record: Any, inputs: Sequence[Any], params: dict[str, Any], out: Node) -> None:
         """An op has computed `out`."""
+        if self.is_over:
+            return
         array = out._data
         self.created(out)
         if any((x._data if isinstance(x, Node) else x) is array for x in inputs):
@@ -203,6 +237,31 @@ class Tracer:
             self.give_up("an index of truth values, which gives as many elements as are true")
         output = self._define(array)
         self.program.instructions.append(Instruction(record, read, inside, output, source_line()))
+        self._look_at_length()
+
+    def _look_at_length(self) -> None:
+        """Stop noting what is too long to be built."""
+        number = len(self.program.instructions)
+        late = perf_counter() > self._end
+        if late or number % _SAMPLED == 0:
+            loop = enclosing_loop(Tracer.run.__code__)
+            if loop is not None:
+                self.loops[loop] += 1
+            if late or number >= MOST_INSTRUCTIONS:
+                self.is_over = True
+                if self.reason is None:
+                    self.reason, self.is_late = self.too_long(), True
+
+    def too_long(self) -> str:
+        """Why a function is not compiled whose program is too long, and what to do."""
+        number = len(self.program.instructions)
+        common = self.loops.most_common(1)
+        loop = f", most of them in the loop at {common[0][0]}," if common else ""
+        return (
+            f"its {number:,} ops{loop} would take more than {deadline.SECONDS:g} s to record and "
+            "build: a loop is recorded turn by turn. Compile the body of the loop and call that "
+            "or use its .repeat or .scan"
+        )
 
     def copied(self, node: Any, data: Any) -> None:
         """A Tensor was made of another's elements without an op."""
@@ -461,3 +520,47 @@ def argument_names(
         count = len(tree.flatten(argument)[0])
         found += [name] if count == 1 else [f"{name}_{i}" for i in range(count)]
     return found
+
+
+def _copied(containers: Any) -> Any:
+    """The lists and dicts of the arguments as they were, with the same leaves."""
+    if isinstance(containers, dict):
+        return {key: _copied(item) for key, item in containers.items()}
+    if isinstance(containers, tuple | list):
+        return [_copied(item) for item in containers]
+    return containers
+
+
+def _is_same(now: Any, before: Any) -> bool:
+    if isinstance(now, dict):
+        keys = isinstance(before, dict) and [*now] == [*before]
+        return keys and all(_is_same(now[key], before[key]) for key in now)
+    if isinstance(now, tuple | list):
+        alike = isinstance(before, list) and len(now) == len(before)
+        return alike and all(map(_is_same, now, before))
+    return now is before
+
+
+def _write_back(given: Any, changed: Any, leaves: dict[int, Any]) -> None:
+    """Make the changes of lists and dicts, which the run made to copies, in those of the caller.
+
+    leaves: by id of what the run was given, the caller's own array, Tensor or number.
+    """
+    if isinstance(given, dict):
+        held = given.copy()
+        given.clear()
+        for key, item in changed.items():
+            given[key] = _callers(held.get(key), item, leaves)
+    elif isinstance(given, tuple | list):
+        padded = [*given, *[None] * max(len(changed) - len(given), 0)]
+        made = [_callers(one, item, leaves) for one, item in zip(padded, changed, strict=False)]
+        if isinstance(given, list):
+            given[:] = made
+
+
+def _callers(given: Any, item: Any, leaves: dict[int, Any]) -> Any:
+    """What the caller's container holds in place of an item of the copy."""
+    if isinstance(item, dict | list | tuple) and type(given) is type(item):
+        _write_back(given, item, leaves)
+        return given
+    return leaves.get(id(item), item)

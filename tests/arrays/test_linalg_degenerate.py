@@ -1,0 +1,263 @@
+"""Decompositions at equal, zero, tiny and huge values: right, or NaN, never finite and wrong."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+from harness import backend as backend
+from harness import compare
+from numpy import ndarray
+
+import tinygrad_kr as tk
+from tinygrad_kr import linalg
+from tinygrad_kr.testing import check_grads
+
+Function = Callable[[Any], Any]
+EYE = np.eye(2)
+WEIGHTS = np.array([[1.0, 2.0, -1.0], [3.0, 4.0, 0.5], [0.2, -2.0, 1.0]])
+
+
+def rotated(*values: float) -> ndarray:
+    """A symmetric matrix of these eigenvalues."""
+    q, _ = np.linalg.qr(np.random.default_rng(1).normal(size=(len(values),) * 2))
+    return np.asarray(q * np.array(values) @ q.T)
+
+
+def shaped(m: int, n: int, *values: float) -> ndarray:
+    """An m x n matrix of these singular values."""
+    random = np.random.default_rng(2)
+    u, _ = np.linalg.qr(random.normal(size=(m, len(values))))
+    v, _ = np.linalg.qr(random.normal(size=(n, len(values))))
+    return np.asarray(u * np.array(values) @ v.T)
+
+
+# ------------------------------------------------------------------ equal values
+
+
+def by_eigh(a: Any) -> Any:
+    w, v = linalg.eigh(a)
+    return (v * w) @ v.mT
+
+
+def by_svd(a: Any) -> Any:
+    u, s, vh = linalg.svd(a, full_matrices=False)
+    return (u * s) @ vh
+
+
+REBUILT: list[tuple[str, Function, ndarray]] = [
+    ("eigh of I", by_eigh, np.eye(3)),
+    ("eigh of 0", by_eigh, np.zeros((3, 3))),
+    ("eigh", by_eigh, rotated(2.0, 2.0, 5.0)),
+    ("eigh within rounding", by_eigh, rotated(2.0, 2.0 + 1e-15, 5.0)),
+    ("svd of I", by_svd, np.eye(3)),
+    ("svd of 0", by_svd, np.zeros((3, 3))),
+    ("tall svd of 0", by_svd, np.zeros((3, 2))),
+    ("wide svd of 0", by_svd, np.zeros((2, 3))),
+    ("eigh with zeros", by_eigh, np.diag([0.0, 0.0, 5.0])),
+    ("svd with a zero", by_svd, np.diag([0.0, 3.0, 5.0])),
+    ("svd with zeros", by_svd, np.diag([0.0, 0.0, 5.0])),
+    ("tall svd with a zero", by_svd, np.diag([0.0, 3.0, 5.0])[:, 1:] * [1, 0]),
+    ("wide svd with a zero", by_svd, np.diag([0.0, 3.0, 5.0])[:2]),
+    ("svd", by_svd, shaped(3, 3, 2.0, 2.0, 5.0)),
+    ("tall svd", by_svd, shaped(4, 3, 2.0, 2.0, 5.0)),
+    ("wide svd", by_svd, shaped(2, 3, 2.0, 2.0)),
+    ("tall svd without full rank", by_svd, shaped(4, 3, 2.0, 1.0)),
+    ("wide svd without full rank", by_svd, shaped(3, 4, 2.0, 1.0)),
+]
+
+
+@pytest.mark.parametrize(("name", "f", "a"), REBUILT, ids=[name for name, *_ in REBUILT])
+def test_a_matrix_rebuilt_from_its_factors(name: str, f: Function, a: ndarray) -> None:
+    """f is the identity: its derivative is that, or NaN where the factors do not give it."""
+    weights = np.random.default_rng(0).normal(size=a.shape)
+    expected = (weights + weights.T) / 2 if f is by_eigh else weights
+    found = tk.grad(lambda a: (f(a) * weights).sum())(a)
+    assert np.isnan(found).any() or np.allclose(found, expected)
+    _, tangent = tk.jvp(f, (a,), (weights,))
+    assert np.isnan(tangent).any() or np.allclose(tangent, expected)
+
+
+@pytest.mark.parametrize(("name", "f", "a"), REBUILT, ids=[name for name, *_ in REBUILT])
+def test_the_second_derivative_of_a_rebuilt_matrix(name: str, f: Function, a: ndarray) -> None:
+    """f is the identity: that of the sum of its squares is 2, or NaN."""
+    h = np.random.default_rng(0).normal(size=a.shape)
+    expected = h + h.T if f is by_eigh else 2 * h
+    (found,) = tk.hvp(lambda a: (f(a) ** 2).sum(), (a,), (h,))
+    assert np.isnan(found).any() or np.allclose(found, expected)
+
+
+@pytest.mark.parametrize("size", [1e-20, 1.0, 1e20])
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_the_bound_is_8_n_eps(size: float, dtype: str) -> None:
+    eps = float(np.finfo(dtype).eps)
+    for gap, undefined in ((15.0, True), (17.0, False)):
+        a = (np.diag([1.0 - gap * eps, 1.0]) * size).astype(dtype)
+        for f in (lambda a: linalg.eigh(a).eigenvectors, lambda a: linalg.svd(a).U):
+            found = tk.grad(lambda a: f(a)[0, 0] * 1.0)(a)  # noqa: B023
+            assert np.isnan(found).all() == undefined
+
+
+def test_a_vector_apart_keeps_its_derivative_beside_equal_ones() -> None:
+    def last(a: Any) -> Any:
+        return linalg.eigh(a).eigenvectors[:, 2] ** 2
+
+    def first(a: Any) -> Any:
+        return linalg.svd(a, full_matrices=False).U[:, 0] ** 2
+
+    check_grads(last, rotated(2.0, 2.0, 5.0), order=1)
+    check_grads(first, shaped(4, 3, 5.0, 2.0, 2.0), order=1)
+
+
+def test_principal_directions_of_points_without_full_rank() -> None:
+    """Centred points have a singular value of 0; the directions before it have derivatives."""
+    points = np.random.default_rng(3).normal(size=(3, 4))
+
+    def projection(x: Any) -> Any:
+        u, s, vh = linalg.svd(x - x.mean(axis=0), full_matrices=False)
+        return (u[:, :2] * s[:2]) @ vh[:2]
+
+    check_grads(projection, points, order=1, rtol=1e-5, atol=1e-7)
+
+
+@pytest.mark.parametrize(
+    ("f", "equal"),
+    [
+        (lambda a: linalg.eigh(a).eigenvectors, EYE),
+        (lambda a: linalg.svd(a).U, EYE),
+        (lambda a: linalg.svd(a).Vh, EYE),
+        (lambda a: linalg.svd(a, full_matrices=False).U, shaped(3, 2, 1.0, 1.0)),
+        (lambda a: linalg.svd(a, full_matrices=False).Vh, shaped(2, 3, 1.0, 1.0)),
+    ],
+)
+def test_vectors_of_equal_values_have_no_derivative(f: Function, equal: ndarray) -> None:
+    assert np.isnan(tk.grad(lambda a: f(a)[0, 0])(equal)).all()
+    direction = np.random.default_rng(0).normal(size=equal.shape)
+    for way in (direction, direction + direction.T if equal.shape == (2, 2) else direction):
+        assert np.isnan(tk.jvp(f, (equal,), (way,))[1]).any()
+
+
+def test_a_square_matrix_with_one_zero_value_is_rebuilt_with_its_derivative() -> None:
+    """There the factors do give it: a singular value of 0 changes sign with its vectors."""
+    weights = np.random.default_rng(0).normal(size=(3, 3))
+    for a in (np.diag([0.0, 3.0, 5.0]), shaped(3, 3, 3.0, 1.0)):
+        found = tk.grad(lambda a: (by_svd(a) * weights).sum())(a)
+        np.testing.assert_allclose(found, weights, atol=1e-12)
+
+
+def test_one_matrix_of_a_batch_leaves_the_others() -> None:
+    batch = np.stack([np.eye(3), rotated(1.0, 2.0, 5.0)])
+    found = tk.grad(lambda a: (linalg.eigh(a).eigenvectors ** 2 * WEIGHTS).sum())(batch)
+    assert np.isnan(found[0]).all()
+    alone = tk.grad(lambda a: (linalg.eigh(a).eigenvectors ** 2 * WEIGHTS).sum())(batch[1])
+    np.testing.assert_allclose(found[1], alone, rtol=1e-12)
+
+
+# ------------------------------------------------------------------ values alone
+
+
+def test_equal_eigenvalues_alone_have_a_first_derivative() -> None:
+    for f, slope in ((np.square, 4.0), (np.exp, np.exp(2.0)), (np.log, 0.5)):
+        found = tk.grad(lambda a: f(linalg.eigvalsh(a)).sum())(2 * np.eye(3))  # noqa: B023
+        np.testing.assert_allclose(found, slope * np.eye(3), atol=1e-14)
+    found = tk.grad(lambda a: linalg.svdvals(a).sum())(-2 * np.eye(3))
+    np.testing.assert_allclose(found, -np.eye(3), atol=1e-14)
+
+
+@pytest.mark.parametrize(
+    ("f", "a"),
+    [
+        (lambda a: (linalg.eigvalsh(a) ** 2).sum(), EYE),
+        (lambda a: linalg.eigvalsh(a)[0], EYE),
+        (lambda a: linalg.svdvals(a)[0], EYE),
+        (lambda a: linalg.matrix_norm(a, "nuc"), EYE),
+        (lambda a: linalg.matrix_norm(a, 2), EYE),
+        (lambda a: linalg.matrix_norm(a, -2), EYE),
+        (lambda a: linalg.cond(a), EYE),
+        (lambda a: linalg.matrix_norm(a, "nuc"), np.zeros((2, 2))),
+        (lambda a: linalg.matrix_norm(a, "nuc"), np.diag([1.0, 0.0])),
+        (lambda a: linalg.svd(a).S.sum(), np.diag([1.0, 0.0])),
+        (lambda a: linalg.matrix_norm(a, "nuc"), shaped(3, 2, 1.0, 0.0)),
+        (lambda a: linalg.matrix_norm(a, 2), np.zeros((3, 2))),
+    ],
+)
+def test_values_alone_have_no_second_derivative_where_equal_or_0(f: Function, a: ndarray) -> None:
+    assert np.isfinite(tk.grad(f)(a)).all()
+    assert np.isnan(tk.hessian(f)(a)).any()
+    assert np.isnan(tk.hvp(f, (a,), (np.ones(a.shape),))[0]).all()
+
+
+def test_a_simple_value_beside_equal_ones_has_a_second_derivative() -> None:
+    check_grads(lambda a: linalg.eigvalsh(a)[2], rotated(2.0, 2.0, 5.0), order=2, modes=("rev",))
+    norm = shaped(3, 3, 5.0, 2.0, 2.0)
+    check_grads(lambda a: linalg.matrix_norm(a, 2), norm, order=2, modes=("rev",))
+
+
+@pytest.mark.parametrize("sizes", [(3, 3), (4, 3), (3, 4)])
+def test_zero_singular_values_have_the_least_subgradient(sizes: tuple[int, int]) -> None:
+    a = shaped(*sizes, 3.0, 1.0)
+    u, _, vh = np.linalg.svd(a, full_matrices=False)
+    weights = np.array([1.0, 2.0, 4.0])
+    found = tk.grad(lambda a: (linalg.svdvals(a) * weights).sum())(a)
+    np.testing.assert_allclose(found, (u * [1.0, 2.0, 0.0]) @ vh, atol=1e-12)
+    for order, slope in (("nuc", [1, 1, 0]), (2, [1, 0, 0]), (-2, [0, 0, 0])):
+        found = tk.grad(lambda a: linalg.matrix_norm(a, order))(a)  # noqa: B023
+        np.testing.assert_allclose(found, (u * slope) @ vh, atol=1e-12)
+
+
+def test_the_condition_number_of_a_singular_matrix_has_no_derivative() -> None:
+    for a in (np.diag([1.0, 0.0]), np.outer([1.0, 2.0], [3.0, 4.0])):
+        for p in (None, 2, -2):
+            with np.errstate(divide="ignore"):
+                assert np.isnan(tk.grad(lambda a: linalg.cond(a, p))(a)).all()  # noqa: B023
+
+
+# ------------------------------------------------------------------ tiny and huge
+
+SMOOTH: list[tuple[str, Function, int]] = [
+    ("eigenvalues", lambda a: (linalg.eigvalsh(a) * [1, 2, 4]).sum(), 1),
+    ("eigenvectors", lambda a: (linalg.eigh(a).eigenvectors ** 2 * WEIGHTS).sum(), 0),
+    ("singular values", lambda a: (linalg.svdvals(a) * [1, 2, 4]).sum(), 1),
+    ("left vectors", lambda a: (linalg.svd(a).U ** 2 * WEIGHTS).sum(), 0),
+    ("right vectors", lambda a: (linalg.svd(a).Vh ** 2 * WEIGHTS).sum(), 0),
+    ("tall", lambda a: (linalg.svd(a[:, :2], False).U ** 2 * WEIGHTS[:, :2]).sum(), 0),
+    ("wide", lambda a: (linalg.svd(a[:2], False).Vh ** 2 * WEIGHTS[:2]).sum(), 0),
+    ("nuclear norm", lambda a: linalg.matrix_norm(a, "nuc"), 1),
+    ("condition", lambda a: linalg.cond(a), 0),
+    ("pinv", lambda a: (linalg.pinv(a[:, :2]) * WEIGHTS[:2]).sum(), -1),
+]
+
+
+@pytest.mark.parametrize(("name", "f", "degree"), SMOOTH, ids=[name for name, *_ in SMOOTH])
+@pytest.mark.parametrize(
+    ("dtype", "size"),
+    [("float32", 1e-17), ("float32", 1e17), ("float64", 1e-150), ("float64", 1e150)],
+)
+def test_derivatives_are_homogeneous(
+    name: str, f: Function, degree: int, dtype: str, size: float
+) -> None:
+    a = rotated(1.0, 2.5, -4.0) + np.diag([0.1, 0.2, 0.3])
+    value, slope = tk.value_and_grad(f)(a)
+    found, gradient = tk.value_and_grad(f)((a * size).astype(dtype))
+    rtol = 1e-4 if dtype == "float32" else 1e-10
+    np.testing.assert_allclose(found, value * size**degree, rtol=rtol)
+    np.testing.assert_allclose(
+        gradient, slope * size ** (degree - 1), rtol=rtol, atol=rtol * size ** (degree - 1)
+    )
+
+
+def test_compiled_decompositions_are_nan_where_eager_ones_are(backend: str) -> None:
+    def slopes(a: Any) -> Any:
+        return [
+            tk.grad(lambda a: (linalg.eigh(a).eigenvectors ** 2 * WEIGHTS).sum())(a),
+            tk.grad(lambda a: (linalg.svd(a).U ** 2 * WEIGHTS).sum())(a),
+            tk.grad(lambda a: linalg.matrix_norm(a, "nuc"))(a),
+        ]
+
+    def of_both(x: Any) -> Any:
+        return slopes(x[0]), slopes(x[1])
+
+    given = tk.Tensor(np.stack([np.eye(3), rotated(1.0, 2.0, 5.0)]))
+    compare(of_both, given, scales=[1, 1, 2, 0])

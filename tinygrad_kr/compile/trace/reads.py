@@ -1,0 +1,857 @@
+"""What a compiled function may read besides its arguments: a closed list.
+
+`reads_of(function)` walks all that the function's code can reach: the globals and closure
+variables that it names, the attributes with names in its code, items of containers, and the same
+for the functions that it calls. For each thing on the list it notes how a change is seen:
+
+| read | watched by |
+|---|---|
+| numbers, strings, bytes, None, range, slice, dtypes, enum members | value |
+| list, tuple, dict with its order, set, deque | their items |
+| functions, methods, partials | code, defaults, closure, and what they read |
+| plain objects, dataclasses, named tuples | attributes with names in the code; absence too |
+| the user's classes, modules as namespaces | attributes with names in the code |
+| arrays that each call reads anew | identity and layout |
+| arrays that NumPy computes with, up to `LARGEST` elements | value |
+| Tensors, layers, optimizers, schedules, generators | what they announce (`LastChange`) |
+
+Anything else stops the walk: `reason` names the object, its type and the line, and the function
+runs as written. Python's library, NumPy and this package count as fixed; of functions in C,
+those of `PURE` modules are on the list.
+"""
+
+from __future__ import annotations
+
+import builtins
+import contextlib
+import dataclasses
+import dis
+import enum
+import functools
+import importlib.machinery
+import inspect
+import os
+import random
+import sys
+import sysconfig
+import types
+import typing
+from argparse import Namespace
+from collections import Counter, OrderedDict, defaultdict, deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from types import CellType, CodeType, FunctionType, MethodType, ModuleType
+from typing import Any, NamedTuple, NoReturn
+
+import numpy as np
+from numpy import ndarray
+
+from tinygrad_kr.compile.trace.condition import GONE
+from tinygrad_kr.nn.module import Module
+from tinygrad_kr.ops.node import PACKAGE, Node
+from tinygrad_kr.optim.lr_scheduler import LRScheduler
+from tinygrad_kr.optim.optimizer import Optimizer
+
+LARGEST = 256
+"""Most items of a container, or elements of a folded array, that are compared."""
+MOST = 20_000
+"""Most things that a function may read."""
+
+MISSING: Any = type("Missing", (), {"__repr__": lambda self: "nothing"})()
+ATOMS = frozenset(
+    {int, float, complex, bool, str, bytes, range, type(None), type(...), type(NotImplemented)}
+)
+
+# ------------------------------------------------------------------ watching one place
+
+
+class Watch(NamedTuple):
+    """One location that the function reads, and what it held."""
+
+    kind: str
+    holder: Any
+    key: Any
+    expected: Any
+    where: str
+
+    def fetch(self) -> Any:
+        """What it holds now."""
+        try:
+            return _FETCH[self.kind](self.holder, self.key)
+        except GONE:
+            return MISSING
+
+
+_FETCH: dict[str, Callable[[Any, Any], Any]] = {
+    "item": lambda holder, key: holder[key],
+    "absent": lambda holder, key: holder[key],
+    "cell": lambda holder, key: holder.cell_contents,
+    "field": getattr,
+    "slot": lambda holder, key: key.__get__(holder),
+    "type": lambda holder, key: type(holder),
+    "length": lambda holder, key: len(holder),
+    "keys": lambda holder, key: tuple(holder),
+    "identities": lambda holder, key: tuple(map(id, holder)),
+    "set": lambda holder, key: frozenset(holder),
+    "disjoint": lambda holder, key: key if holder.keys().isdisjoint(key) else MISSING,
+}
+SPELLING = {
+    "item": "{0}[{1}] is {2}",
+    "absent": "{1} not in {0}",
+    "cell": "{0}.cell_contents is {2}",
+    "field": "{0}.{3} is {2}",
+    "slot": "{1}.__get__({0}) is {2}",
+    "type": "{0}.__class__ is {2}",
+    "length": "len({0}) == {2}",
+    "keys": "[*{0}] == {2}",
+    "identities": "[*map(id, {0})] == {2}",
+    "set": "{0} == {2}",
+    "disjoint": "{0}.keys().isdisjoint({2})",
+}
+BY_IDENTITY = {"item", "cell", "field", "slot"}
+
+# ------------------------------------------------------------------ what counts as fixed
+
+PURE = frozenset(
+    {
+        *("builtins", "math", "cmath", "operator", "_operator", "itertools", "functools"),
+        *("_functools", "collections", "_collections", "_collections_abc", "dataclasses", "enum"),
+        *("typing", "typing_extensions", "annotationlib", "types", "abc", "_abc", "contextlib"),
+        *("copy", "copyreg", "numbers", "fractions", "statistics", "string", "warnings"),
+        *("_warnings", "bisect", "_bisect", "heapq", "_heapq", "__future__"),
+    }
+)
+"""Modules of Python's library whose functions depend on their arguments alone."""
+IMPURE = frozenset(
+    {
+        *("open", "input", "eval", "exec", "compile", "globals", "locals", "vars", "dir", "id"),
+        *("__import__", "breakpoint", "memoryview", "help"),  # of the builtins
+        *("attrgetter", "methodcaller", "asdict", "astuple"),
+        *("load", "loadtxt", "genfromtxt", "fromfile", "fromregex", "memmap", "geterr"),
+        *("get_printoptions",),  # and of NumPy
+    }
+)
+"""What is not, in these modules and in NumPy: it reads files or variables, or attributes by
+computed names."""
+_BUILTINS = frozenset(name for name in dir(builtins) if type(getattr(builtins, name)) not in ATOMS)
+_BY_NAME = frozenset({"getattr", "setattr", "hasattr", "delattr"})
+
+_BY_OTHER_WAYS = frozenset({"__dict__", "__globals__", "__getattribute__", "__subclasses__"})
+_READERS = frozenset({"read_csv", "read_idx", "mnist", "digits", "download"})
+"""Functions of `tk.data` that read files."""
+
+_PACKAGE = os.path.normcase(os.path.abspath(PACKAGE) + os.sep)
+_NUMPY = os.path.normcase(os.path.dirname(os.path.abspath(np.__file__)) + os.sep)
+_LIBRARY = tuple(
+    {
+        os.path.normcase(os.path.abspath(path) + os.sep)
+        for name, path in sysconfig.get_paths().items()
+        if name in ("stdlib", "platstdlib")
+    }
+)
+_INSTALLED = (f"{os.sep}site-packages{os.sep}", f"{os.sep}dist-packages{os.sep}")
+_EXTENSIONS = tuple(importlib.machinery.EXTENSION_SUFFIXES)
+
+
+@functools.cache
+def home_of(file: str | None) -> str:
+    """Whose code a file holds: "python", "numpy" or "ours", which count as fixed; "c"; "user"."""
+    if file is None or file.startswith("<frozen"):
+        return "python"
+    path = os.path.normcase(os.path.abspath(file))  # Windows may spell a drive "c:" or "C:"
+    if path.startswith(_PACKAGE):
+        return "ours"
+    if path.startswith(_NUMPY):
+        return "numpy"
+    if path.startswith(_LIBRARY) and not any(part in path for part in _INSTALLED):
+        return "python"
+    return "c" if path.endswith(_EXTENSIONS) else "user"
+
+
+def _home(thing: Any) -> str:
+    """Whose a class or a module is."""
+    name = thing.__name__ if isinstance(thing, ModuleType) else thing.__module__
+    if name == "builtins":
+        return "python"
+    module = thing if isinstance(thing, ModuleType) else sys.modules.get(name)
+    if module is None:
+        return "user"
+    if name in sys.builtin_module_names:
+        return "python"
+    return home_of(getattr(module, "__file__", None) or "<no file>")
+
+
+def _is_fixed(home: str) -> bool:
+    return home in ("python", "numpy", "ours")
+
+
+# ------------------------------------------------------------------ the walk
+
+
+class _Unlisted(Exception):
+    """The function reads something that is not on the list."""
+
+
+def reads_of(roots: Iterable[Any]) -> Reads:
+    """All that the code of these functions and objects can read.
+
+    A walk is repeated until it knows all attribute names in the code that it reaches.
+    """
+    roots = list(roots)
+    names: set[str] = set()
+    while True:
+        walk = Reads(names)
+        try:
+            for root in roots:
+                walk.visit(root, "an argument" if walk.line is None else "the function")
+            walk.finish()
+        except _Unlisted as unlisted:
+            walk.reason = str(unlisted)
+            return walk
+        if walk.found <= names:
+            return walk
+        names = names | walk.found
+
+
+class Reads:
+    """Collects what code reads; `names` are the attributes that it reads.
+
+    watches: the places to compare. reason: what is not on the list, None if all is.
+    """
+
+    def __init__(self, names: set[str]) -> None:
+        self.names = names
+        self.asked = {name.removeprefix(_ASKED) for name in names if name.startswith(_ASKED)}
+        if "*" in self.asked:
+            self.asked = {name for name in names if name.isidentifier()}
+        self.found: set[str] = set()
+        self.watches: list[Watch] = []
+        self.unset: list[tuple[Any, str, str]] = []
+        self.modules: list[Module | Optimizer] = []
+        self.leaves: list[Any] = []
+        self.arrays: list[tuple[ndarray, str, bool]] = []
+        """Arrays, where they are read, and whether the code seems to compute with them."""
+        self.generators: list[tuple[Any, str]] = []
+        self.caches: list[tuple[Any, str]] = []
+        """Functions with `functools.lru_cache`."""
+        self.draws_elsewhere = "random" in names
+        self.reason: str | None = None
+        self.line: str | None = None
+        self._seen: dict[int, Any] = {}
+        self._seen_globals: set[tuple[int, str]] = set()
+        self._classes: set[tuple[type, bool]] = set()
+        self._shadowable: dict[int, tuple[dict[str, Any], set[str]]] = {}
+
+    def unlisted(self, thing: Any, where: str, why: str = "", fix: str = "") -> NoReturn:
+        """Stop: the function runs as written."""
+        kind = type(thing).__name__ if not isinstance(thing, type) else "class"
+        name = getattr(thing, "__qualname__", None) if callable(thing) else None
+        shown = f"{kind} {name}" if isinstance(name, str) else kind
+        place = "" if self.line is None else f", at {self.line}"
+        why = why or "which is not watched for changes"
+        fix = fix or "Pass what the function needs of it as an argument"
+        raise _Unlisted(f"it reads {where} ({shown}){place}, {why}. {fix}")
+
+    def visit(self, thing: Any, where: str, computed: bool = False) -> None:
+        """Look at a value that the code can reach."""
+        if type(thing) in ATOMS:
+            return
+        if id(thing) in self._seen and not (computed and type(thing) is ndarray):
+            return
+        self._seen[id(thing)] = thing
+        if len(self._seen) > MOST:
+            self.unlisted(thing, where, f"after {MOST:,} other things")
+        if type(thing) is ndarray:
+            self._array(thing, where, computed)
+            return
+        for kind, look in _KINDS:
+            if isinstance(thing, kind):
+                look(self, thing, where)
+                return
+        self._object(thing, where)
+
+    def watch(self, kind: str, holder: Any, key: Any, where: str, computed: bool = False) -> None:
+        """Compare what is there before each call, and look at it now."""
+        watch = Watch(kind, holder, key, None, where)
+        value = watch.fetch()
+        self.watches.append(watch._replace(expected=value))
+        if kind in BY_IDENTITY and value is not MISSING:
+            self.visit(value, where, computed)
+
+    def finish(self) -> None:
+        """Watch that no global hides a builtin that the code names."""
+        for namespace, names in self._shadowable.values():
+            self.watch("disjoint", namespace, tuple(sorted(names)), "a name of a builtin")
+
+    # -------------------------------------------------------------- values
+
+    def _array(self, array: ndarray, where: str, computed: bool) -> None:
+        if array.dtype.hasobject:
+            self.unlisted(array, where, "whose elements are objects")
+        self.arrays.append((array, where, computed))
+
+    def _enum(self, member: enum.Enum, where: str) -> None:
+        self.visit(member._value_, where)
+        self._attributes(member, where)
+        self._class(type(member))
+
+    def _slice(self, thing: slice, where: str) -> None:
+        for part in (thing.start, thing.stop, thing.step):
+            self.visit(part, where)
+
+    def _fixed(self, thing: Any, where: str) -> None:
+        """Nothing in it can change."""
+
+    def _method(self, thing: MethodType, where: str) -> None:
+        self.visit(thing.__self__, where)
+        self.visit(thing.__func__, where)
+
+    def _partial(self, thing: Any, where: str) -> None:
+        for part in (thing.func, thing.args, thing.keywords):
+            self.visit(part, where)
+
+    def _node(self, node: Any, where: str) -> None:
+        self.leaves.append(node)
+        for hook in (node._hooks or {}).values():
+            self.visit(hook, f"a hook of {where}")
+        self._attributes(node, where)
+        self._class(type(node))
+
+    def _generator(self, generator: Any, where: str) -> None:
+        self.generators.append((generator, where))
+
+    def _random(self, thing: Any, where: str) -> None:
+        self.draws_elsewhere = True
+        self.generators.append((thing, where))
+
+    def _wrapper(self, thing: Any, where: str) -> None:
+        """A property, a static method and the like."""
+        for name in ("__func__", "fget", "fset", "func"):
+            function = inspect.getattr_static(type(thing), name, None)
+            if function is not None or name in getattr(thing, "__dict__", ()):
+                self.visit(getattr(thing, name), where)
+
+    # -------------------------------------------------------------- functions in C
+
+    def _c_function(self, function: Any, where: str) -> None:
+        owner = getattr(function, "__self__", None)
+        if isinstance(owner, ModuleType) or owner is None:
+            module = (getattr(function, "__module__", None) or "").partition(".")[0]
+            impure = function.__name__ in IMPURE or function.__name__ in _BY_NAME
+            if (module not in PURE and module != "numpy") or impure:
+                self.unlisted(function, where, "a function in C that may give another result")
+        else:
+            self.visit(owner, where)
+
+    def _ufunc(self, function: Any, where: str) -> None:
+        known = vars(np).get(function.__name__)
+        if known is not function:
+            self.unlisted(function, where, "a function in C that may give another result")
+
+    def _descriptor(self, thing: Any, where: str) -> None:
+        if _home(thing.__objclass__) == "c":
+            self.unlisted(thing, where)
+
+    def _cached(self, function: Any, where: str) -> None:
+        self.caches.append((function, where))
+        self.visit(function.__wrapped__, where)
+
+    # -------------------------------------------------------------- functions in Python
+
+    def _function(self, function: FunctionType, where: str) -> None:
+        home = home_of(function.__code__.co_filename)
+        if _is_fixed(home):
+            self._library_function(function, home, where)
+            return
+        name = function.__qualname__
+        before, self.line = self.line, _line(function.__code__, function.__code__.co_firstlineno)
+        self.watch("field", function, "__code__", f"the code of {name}")
+        if function.__defaults__:
+            self.watch("field", function, "__defaults__", f"a default of {name}")
+        if function.__kwdefaults__:
+            self.watch("field", function, "__kwdefaults__", f"a default of {name}")
+        stored: set[str] = set()
+        computes: set[str] = set()
+        for code in _codes(function.__code__):
+            self._code(code, function, stored)
+            computes |= _computed(code)
+        for variable, cell in _cells(function).items():
+            if cell.__class__ is CellType:
+                where = f"{variable!r}, a variable around {name}"
+                self.watch("cell", cell, None, where, variable in computes)
+        for attribute in self.names & vars(function).keys():
+            self.watch("item", vars(function), attribute, f"{attribute!r} of {name}")
+        for attribute in self.asked - vars(function).keys():
+            self.watch("absent", vars(function), attribute, f"{attribute!r} of {name}")
+        self._stores(vars(function), name)
+        self.line = before
+
+    def _library_function(self, function: FunctionType, home: str, where: str) -> None:
+        """A function of Python's, NumPy's or ours, which may hold functions of the user's."""
+        cells = _cells(function)
+        module = (function.__module__ or "").partition(".")[0]
+        if home == "python" and module not in PURE and not cells:
+            self.unlisted(function, where, "a function of Python's that is not known as pure")
+        if home != "ours" and function.__name__ in IMPURE:
+            self.unlisted(function, where, "which reads more than its arguments")
+        if home == "ours" and function.__name__ in _READERS:
+            self.unlisted(function, where, "which reads a file")
+        if home == "ours":  # of an op, the forward function and the rules
+            for part in vars(function).values():
+                for rule in part if isinstance(part, tuple) else (part,):
+                    if isinstance(rule, FunctionType):
+                        self.visit(rule, f"a rule of {function.__name__}")
+        for variable, cell in cells.items():
+            content = Watch("cell", cell, None, None, "").fetch()
+            registry = home == "python" and isinstance(content, list | dict)
+            if registry or isinstance(content, _WRAPPED) or _home(type(content)) == "user":
+                self.visit(content, f"{variable!r} of {function.__qualname__}")
+
+    def _code(self, code: CodeType, function: FunctionType, stored: set[str]) -> None:
+        self.found.update(code.co_names)
+        self.found.update(_identifiers(code.co_consts))
+        computes = _computed(code)
+        self.found.update(_COMPUTED + name for name in computes)
+        instructions = list(dis.get_instructions(code))
+        for i, instruction in enumerate(instructions):
+            name, opname = instruction.argval, instruction.opname
+            if instruction.positions is not None and instruction.positions.lineno is not None:
+                self.line = _line(code, instruction.positions.lineno)
+            if opname in _GLOBALS:
+                self._global(name, opname, function, stored, name in computes)
+                if name in _BY_NAME and name not in function.__globals__:
+                    self._by_name(name, instructions, i)
+            elif name in _BY_OTHER_WAYS and opname in ("LOAD_ATTR", "LOAD_METHOD"):
+                raise _Unlisted(f"it reads a {name}, at {self.line}. Write the attribute out")
+            elif opname == "STORE_ATTR":
+                self.found.add(_STORED + name)
+            elif opname == "IMPORT_NAME":
+                self._import(name, code, function)
+            elif opname in _COMPARISONS:
+                self.found.add(_COMPARES)
+            elif opname == "PUSH_EXC_INFO" and instructions[i + 1].opname == "POP_TOP":
+                self.found.add(_ASKED + "*")  # a bare except: what is not there may be asked for
+            elif opname == "MATCH_CLASS":
+                self.found.add("__match_args__")
+
+    def _global(
+        self, name: str, opname: str, function: FunctionType, stored: set[str], computed: bool
+    ) -> None:
+        namespace = function.__globals__
+        if name in stored or not name.isidentifier():  # such as what pytest adds for an assert
+            return
+        stored.add(name)
+        where = f"the global {name!r}"
+        if (id(namespace), name) in self._seen_globals:
+            return
+        self._seen_globals.add((id(namespace), name))
+        if name in namespace:
+            self.watch("item", namespace, name, where, computed)
+        elif opname == "STORE_GLOBAL":
+            self.unset.append((namespace, name, where))
+        elif hasattr(builtins, name):
+            if name in ("AttributeError", "Exception", "BaseException"):
+                self.found.add(_ASKED + "*")
+            names = self._shadowable.setdefault(id(namespace), (namespace, set()))[1]
+            names.add(name)
+            if _home(type(getattr(builtins, name))) == "user" or name not in _BUILTINS:
+                self.watch("item", vars(builtins), name, f"the builtin {name!r}")
+            elif name not in _BY_NAME:
+                self.visit(getattr(builtins, name), f"the builtin {name!r}")
+        else:
+            self.watch("absent", namespace, name, where)
+
+    def _by_name(self, name: str, instructions: Sequence[Any], i: int) -> None:
+        attribute = _second_argument(instructions, i)
+        if attribute is None:
+            raise _Unlisted(
+                f"it calls {name} with a computed name, at {self.line}. Write the attribute out"
+            )
+        self.found.add(_ASKED + attribute)
+        if name in ("setattr", "delattr"):
+            self.found.add(_STORED + attribute)
+
+    def _import(self, name: str, code: CodeType, function: FunctionType) -> None:
+        package = function.__globals__.get("__package__") or ""
+        for full in {name, name.partition(".")[0], f"{package}.{name}"}:
+            if full and (full in sys.modules or full == name):
+                self.watch("item", sys.modules, full, f"the module {full!r}")
+
+    # -------------------------------------------------------------- classes and modules
+
+    def _class_value(self, cls: type, where: str) -> None:
+        home = _home(cls)
+        if home == "python":
+            module = cls.__module__.partition(".")[0]
+            if module not in PURE or cls.__name__ in IMPURE:
+                self.unlisted(cls, where, "a class of Python's that is not known as pure")
+        elif home == "c":
+            self.unlisted(cls, where, "a class in C")
+        elif home == "numpy" and cls.__name__ in IMPURE:
+            self.unlisted(cls, where, "which reads more than its arguments")
+        self._class(cls, made=True)
+
+    def _class(self, cls: type, made: bool = False) -> None:
+        """What code may read of a class: what it names, and methods with names of Python's own.
+
+        made: instances of it may be made too.
+        """
+        if (cls, made) in self._classes or _home(cls) != "user":
+            return
+        self._classes.add((cls, made))
+        for base in cls.__bases__:
+            self._class(base, made)
+        self._class(type(cls))
+        attributes = vars(cls)
+        if (cls, not made) not in self._classes:
+            self.watch("length", attributes, None, f"the attributes of the class {cls.__name__}")
+        for name, value in list(attributes.items()):
+            where = f"{name!r} of the class {cls.__name__}"
+            if name in self.names:
+                self.watch("item", attributes, name, where)
+                if name == "__match_args__":
+                    self.found.update(value)
+            elif _is_special(name, made) or self._is_compared(name, value):
+                self.visit(value, where)
+
+    def _is_compared(self, name: str, method: Any) -> bool:
+        """Whether code may call a method that dataclasses get by themselves: those that dataclasses
+        made are followed only where the code compares or prints."""
+        if name not in _COMPARING or not isinstance(method, FunctionType):
+            return False
+        written = method.__code__.co_filename != "<string>" and not hasattr(method, "__wrapped__")
+        return written or _COMPARES in self.names
+
+    def _namespace(self, module: ModuleType, where: str) -> None:
+        if module is random or module.__name__ == "numpy.random":
+            self.draws_elsewhere = True
+        home = _home(module)
+        name_of = module.__name__.partition(".")[0]
+        if home in ("ours", "numpy") or module is random or name_of in PURE:
+            looked_at = _READERS | {"data"} if home == "ours" else IMPURE
+            for name in sorted(self.names & vars(module).keys() & looked_at):
+                self.visit(vars(module)[name], f"{name!r} of the module {module.__name__}")
+            return
+        for name in sorted((self.names | {"__getattr__"}) & vars(module).keys()):
+            where = f"{name!r} of the module {module.__name__}"
+            self.watch("item", vars(module), name, where, _COMPUTED + name in self.names)
+        missing = self.names if "__getattr__" in vars(module) else self.asked
+        for name in sorted(n for n in missing - vars(module).keys() if n.isidentifier()):
+            self.watch("absent", vars(module), name, f"{name!r} of the module {module.__name__}")
+
+    # -------------------------------------------------------------- layers, optimizers
+
+    def _module(self, module: Module, where: str) -> None:
+        self.modules.append(module)
+        kind = type(module).__name__
+        own = _home(type(module)) == "user"
+        if own:
+            self.found.add("forward")
+            self._slots_of(module, kind)
+            self._class(type(module))
+        for name, value in settings_of(module).items():
+            if own and name in self.names and type(value) in ATOMS:
+                # Written to `vars(module)` it changes unannounced.
+                self.watch("item", vars(module), name, f"{name!r} of a {kind}")
+            if name in self.names or name == "_hooks" or _is_called(value, own):
+                self.visit(value, f"{name!r} of a {kind}", _COMPUTED + name in self.names)
+
+    def _nothing_entered(self, context: Any, where: str) -> None:
+        self.visit(context.enter_result, where)
+
+    def _optimizer(self, optimizer: Any, where: str) -> None:
+        self.modules.append(optimizer)
+        kind = type(optimizer).__name__
+        for name, value in settings_of(optimizer).items():
+            if name in self.names:
+                self.visit(value, f"{name!r} of a {kind}", _COMPUTED + name in self.names)
+        if _home(type(optimizer)) == "user":
+            self._attributes(optimizer, where)
+        self._class(type(optimizer))
+
+    def _schedule(self, schedule: Any, where: str) -> None:
+        self._attributes(schedule, where, everything=True)
+        self._class(type(schedule))
+
+    # -------------------------------------------------------------- containers
+
+    def _container(self, items: Any, where: str) -> None:
+        if len(items) > LARGEST and not self._is_constant(items):
+            self.unlisted(
+                items, where, f"of {len(items):,} items, of which at most {LARGEST} are compared"
+            )
+        if type(items) not in _CONTAINERS:
+            self._attributes(items, where)
+            self._class(type(items))
+        if isinstance(items, dict):
+            self._dict(items, where)
+        elif isinstance(items, list | deque):
+            self.watch("length", items, None, f"the number of items in {where}")
+            for i in range(len(items)):
+                self.watch("item", items, i, f"[{i}] of {where}")
+        else:
+            if isinstance(items, set):
+                by_value = all(type(item) in ATOMS for item in items)
+                alive = None if by_value else tuple(items)  # else their ids are used again
+                self.watch("set" if by_value else "identities", items, alive, where)
+            for item in items:
+                self.visit(item, f"an item of {where}")
+
+    @staticmethod
+    def _is_constant(items: Any) -> bool:
+        """Whether nothing in a large container can change."""
+        return type(items) in (tuple, frozenset) and all(type(item) in ATOMS for item in items)
+
+    def _dict(self, items: dict[Any, Any], where: str) -> None:
+        by_value = all(type(key) in ATOMS for key in items)
+        self.watch("keys" if by_value else "identities", items, None, f"the keys of {where}")
+        for key in list(items):
+            spelled = "a long number" if type(key) is int and not is_short(key) else repr(key)
+            self.visit(key, f"a key of {where}")
+            self.watch("item", items, key, f"[{spelled}] of {where}")
+
+    # -------------------------------------------------------------- objects
+
+    def _object(self, thing: Any, where: str) -> None:
+        """An object of any other class."""
+        cls = type(thing)
+        if hasattr(cls, "__next__"):
+            self.unlisted(thing, where, "an iterator, which gives something else at each call")
+        homes = {_home(base): base for base in cls.__mro__ if base not in _PLAIN}
+        if homes.keys() <= {"ours"} and homes:
+            wrapped = inspect.getattr_static(thing, "__wrapped__", None)
+            self.visit(wrapped, where)
+            if wrapped is None:  # else a compiled function inside a compiled one
+                self._attributes(thing, where, everything=True)
+            return
+        if not homes.keys() <= {"user", "ours"}:
+            self.unlisted(thing, where)
+        self.watch("type", thing, None, f"the class of {where}")
+        self._attributes(thing, where)
+        self._class(cls)
+
+    def _attributes(self, thing: Any, where: str, everything: bool = False) -> None:
+        """The attributes of an object whose names are in the code."""
+        kind = type(thing).__name__
+        attributes = getattr(thing, "__dict__", None)
+        if isinstance(attributes, dict):
+            for name in list(attributes):
+                if name in self.names or everything:
+                    where = f"{name!r} of a {kind}"
+                    self.watch("item", attributes, name, where, _COMPUTED + name in self.names)
+            self._absences(attributes, type(thing), kind)
+            self._stores(attributes, f"a {kind}")
+        self._slots_of(thing, kind)
+
+    def _stores(self, attributes: dict[str, Any], of: str) -> None:
+        """Note the attributes to which code may store and that are not there."""
+        for mark in self.names:
+            name = mark.removeprefix(_STORED)
+            if mark.startswith(_STORED) and name not in attributes:
+                self.unset.append((attributes, name, f"{name!r} of {of}"))
+
+    def _slots_of(self, thing: Any, kind: str) -> None:
+        for cls in type(thing).__mro__:
+            for name in _slots(cls):
+                member = vars(cls).get(name)
+                if name in self.names and hasattr(type(member), "__get__") and cls is not Node:
+                    self.watch("slot", thing, member, f"{name!r} of a {kind}")
+
+    def _absences(self, attributes: dict[str, Any], cls: type, kind: str) -> None:
+        """Names that an attribute of the object itself would hide, or that the code asks for."""
+        absent = [
+            name
+            for name in self.names
+            if name not in attributes
+            and name.isidentifier()
+            and not name.startswith("__")
+            and (name in self.asked or _is_in_class(cls, name))
+        ]
+        if len(absent) > 3:
+            self.watch("keys", attributes, None, f"the attributes of a {kind}")
+        else:
+            for name in sorted(absent):
+                self.watch("absent", attributes, name, f"{name!r} of a {kind}")
+
+
+def settings_of(module: Module | Optimizer) -> dict[str, Any]:
+    """Everything that a module's forward or an optimizer's methods may depend on and that they
+    announce, but what parameters and options hold."""
+    if isinstance(module, Optimizer):
+        return {name: value for name, value in vars(module).items() if not name.startswith("_")}
+    settings = {**vars(module), "training": module.training, "__class__": type(module)}
+    hooks = module._hooks
+    if hooks is not None:
+        settings["_hooks"] = (*hooks.before.values(), None, *hooks.after.values())
+    return settings
+
+
+_WRAPPED = (FunctionType, MethodType, type, functools.partial, functools._lru_cache_wrapper, Module)
+"""What a function of a library's that wraps another holds: the function."""
+_CONTAINERS = (list, tuple, dict, set, frozenset, deque, OrderedDict, defaultdict, Counter)
+_PLAIN = {
+    *(object, types.SimpleNamespace, typing.Generic, typing.Protocol, sys.modules["abc"].ABC),
+    *(int, float, complex, str, bytes, *_CONTAINERS, *Namespace.__mro__),
+}
+_TUPLE_FIELD = type(vars(Watch)["kind"])
+_OF_DATACLASSES: tuple[type, ...] = (
+    type(dataclasses.field(default_factory=list)),
+    type(getattr(dataclasses, "_HAS_DEFAULT_FACTORY", None)),
+)
+_OF_TYPING = (
+    *(type(typing.Any), type(typing.Optional), type(typing.Literal), typing.ForwardRef),
+    *(typing.NewType, type(typing.List[int]), type(typing.Callable)),  # noqa: UP006
+    type(typing.Union[int, str]),  # noqa: UP007
+)
+_FIXED = (*_OF_TYPING, *_OF_DATACLASSES, _TUPLE_FIELD)
+_KINDS: list[tuple[Any, Callable[[Reads, Any, str], None]]] = [
+    ((np.generic, np.dtype), Reads._fixed),
+    (enum.Enum, Reads._enum),
+    (slice, Reads._slice),
+    (FunctionType, Reads._function),
+    (MethodType, Reads._method),
+    (Node, Reads._node),
+    (Module, Reads._module),
+    (type, Reads._class_value),
+    (ModuleType, Reads._namespace),
+    (_CONTAINERS, Reads._container),
+    (np.random.Generator, Reads._generator),
+    ((random.Random, np.random.RandomState), Reads._random),
+    (functools.partial, Reads._partial),
+    (functools._lru_cache_wrapper, Reads._cached),
+    (contextlib.nullcontext, Reads._nothing_entered),
+    (Optimizer, Reads._optimizer),
+    (LRScheduler, Reads._schedule),
+    ((property, staticmethod, classmethod, functools.cached_property), Reads._wrapper),
+    (np.ufunc, Reads._ufunc),
+    (
+        (types.MethodDescriptorType, types.WrapperDescriptorType, types.ClassMethodDescriptorType),
+        Reads._descriptor,
+    ),
+    ((types.GetSetDescriptorType, types.MemberDescriptorType), Reads._descriptor),
+    ((types.BuiltinFunctionType, types.MethodWrapperType), Reads._c_function),
+    (type(np.dot), Reads._c_function),
+    ((CodeType, types.GenericAlias, types.UnionType, typing.TypeVar), Reads._fixed),
+    (_FIXED, Reads._fixed),
+]
+
+# ------------------------------------------------------------------ code
+
+_GLOBALS = {"LOAD_GLOBAL", "LOAD_NAME", "STORE_GLOBAL", "DELETE_GLOBAL"}
+_STORED, _ASKED, _COMPUTED = "to ", "? ", "= "
+"""Marks of names: code stores to such an attribute, asks for it, or computes with its value."""
+_MAKING = {"__new__", "__init__", "__post_init__"}
+_NEVER = frozenset(
+    {
+        *("__doc__", "__module__", "__dict__", "__weakref__", "__qualname__", "__annotations__"),
+        *("__slots__", "__match_args__", "__orig_bases__", "__parameters__", "__type_params__"),
+        *("__dataclass_fields__", "__dataclass_params__", "__abstractmethods__", "__del__"),
+        *("__static_attributes__", "__firstlineno__", "__getstate__", "__setstate__"),
+        *("__reduce__", "__reduce_ex__", "__annotate__", "__annotate_func__"),
+        *("__annotations_cache__", "__annotate_func__", "__classdictcell__"),
+    }
+)
+"""What is in a class under such a name and is not called in a step."""
+_COMPARING = {"__eq__", "__hash__", "__str__", "__repr__", "__lt__", "__le__", "__gt__", "__ge__"}
+_COMPARISONS = {"COMPARE_OP", "CONTAINS_OP", "FORMAT_VALUE", "FORMAT_SIMPLE", "FORMAT_WITH_SPEC"}
+_COMPARES = "== "
+_SHAPE = {"shape", "ndim", "dtype", "size", "T", "nbytes", "strides", "flags", "copy", "reshape"}
+_SKIPPED = {"CACHE", "PRECALL", "PUSH_NULL", "EXTENDED_ARG", "NOP", "RESUME", "COPY_FREE_VARS"}
+_LOADS = {"LOAD_GLOBAL", "LOAD_NAME", "LOAD_DEREF", "LOAD_CLASSDEREF", "LOAD_ATTR", "LOAD_METHOD"}
+
+
+def _line(code: CodeType, number: int) -> str:
+    return f"{code.co_filename}:{number}"
+
+
+def _cells(function: FunctionType) -> dict[str, Any]:
+    """The variables around a function."""
+    names = function.__code__.co_freevars
+    return dict(zip(names, function.__closure__ or (), strict=True))
+
+
+def _codes(code: CodeType) -> Iterator[CodeType]:
+    """A function's code and that of the functions inside it."""
+    yield code
+    for constant in code.co_consts:
+        if isinstance(constant, CodeType):
+            yield from _codes(constant)
+
+
+def _identifiers(constants: Iterable[Any]) -> Iterator[str]:
+    """The strings among constants that may be names of attributes."""
+    for constant in constants:
+        if isinstance(constant, str) and constant.isidentifier():
+            yield constant
+        elif isinstance(constant, tuple):
+            yield from _identifiers(constant)
+
+
+@functools.cache
+def _computed(code: CodeType) -> frozenset[str]:
+    """The variables and attributes with which the code seems to compute directly: it calls a
+    method of theirs, takes an element, or has a number or a function of NumPy's beside them."""
+    found = set()
+    kept = [x for x in dis.get_instructions(code) if x.opname not in _SKIPPED]
+    for i, instruction in enumerate(kept):
+        if instruction.opname not in _LOADS:
+            continue
+        one, two = (kept[j] if j < len(kept) else instruction for j in (i + 1, i + 2))
+        before = kept[i - 1] if i else instruction
+        method = one.opname in ("LOAD_ATTR", "LOAD_METHOD") and one.argval not in _SHAPE
+        element = one.opname == "LOAD_CONST" and two.opname == "BINARY_SUBSCR"
+        number = one.opname == "LOAD_CONST" and two.opname in ("BINARY_OP", "COMPARE_OP")
+        number |= before.opname == "LOAD_CONST" and one.opname in ("BINARY_OP", "COMPARE_OP")
+        by_numpy = before.opname in ("LOAD_ATTR", "LOAD_METHOD") and one.opname == "CALL"
+        if method or element or number or by_numpy or one.opname.startswith("UNARY"):
+            found.add(instruction.argval)
+    return frozenset(found)
+
+
+def _second_argument(instructions: Sequence[Any], i: int) -> str | None:
+    """The constant that is the second argument of the function loaded at `i`; None if it is no
+    constant, or if that is hard to tell."""
+    depth, second = 0, None
+    for instruction in instructions[i + 1 :]:
+        name, before = instruction.opname, depth
+        if name in ("PRECALL", "CALL") and instruction.arg == depth:
+            return second if isinstance(second, str) else None
+        if "JUMP" in name:
+            return None
+        depth += dis.stack_effect(instruction.opcode, instruction.arg)
+        if before == 1 and depth == 2:
+            second = instruction.argval if name == "LOAD_CONST" else None
+        elif (name not in _SKIPPED and (depth < 2 or before == 2 == depth)) or depth == 2 < before:
+            second = None
+        if depth < 0:
+            return None
+    return None
+
+
+def is_short(key: Any) -> bool:
+    """Whether a key is an integer that Python writes down: not one of thousands of digits."""
+    return type(key) is int and key.bit_length() < 64
+
+
+def _slots(cls: type) -> tuple[str, ...]:
+    slots = vars(cls).get("__slots__", ())
+    slots = (slots,) if isinstance(slots, str) else tuple(slots)
+    kind = cls.__name__.lstrip("_")
+    return tuple(f"_{kind}{s}" if s.startswith("__") and not s.endswith("__") else s for s in slots)
+
+
+def _is_called(value: Any, own: bool) -> bool:
+    """Whether a layer may use an attribute that the user's code does not name: parts, parameters,
+    and what a layer of ours was given to call."""
+    if isinstance(value, Node | Module | np.random.Generator):
+        return True
+    return not own and (isinstance(value, _WRAPPED) or _home(type(value)) == "user")
+
+
+def _is_special(name: str, made: bool) -> bool:
+    """Whether Python may call a method without its name in the code."""
+    special = name.startswith("__") and name.endswith("__") and name not in _NEVER | _COMPARING
+    return special and (made or name not in _MAKING)
+
+
+def _is_in_class(cls: type, name: str) -> bool:
+    return any(name in vars(base) for base in cls.__mro__)
