@@ -238,3 +238,9 @@ def test_a_compiled_clip_has_the_norm_of_the_eager_one(
 
     x = tk.Tensor(np.array([[3.0, -4.0], [30.0, 40.0]], dtype))
     compare(clipped, x, scales=[1, *([1e-36, 1e36] if dtype == "float32" else [1000])])
+
+
+def test_std_of_one_element_is_flat() -> None:
+    x = np.array([[1.0], [2.0]])
+    second = tk.hessian(lambda x: np.std(x, axis=1).sum())(x)
+    np.testing.assert_array_equal(second, np.zeros((2, 1, 2, 1)))

@@ -100,6 +100,8 @@ def _inverse(n: float) -> float:
 def _std_vjp(g: Any, y: Any, x: Any, axis: Axis, keepdims: bool, ddof: float) -> Any:
     y = _restored(y, x, axis, keepdims)
     scale = _restored(g, x, axis, keepdims) * _inverse(count(x, axis) - ddof)
+    if count(x, axis) == 1:  # of one element it is 0 everywhere
+        return scale * _centered(x, axis)
     centered, flat = _centered(x, axis), y == 0
     return times_subgradient(scale, centered / where(flat, 1.0, y), flat, centered)
 
