@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-import warnings
 from collections.abc import Callable, Iterator, Sequence
 from copy import deepcopy
 from functools import update_wrapper
@@ -17,6 +16,7 @@ import numpy as np
 from numpy import ndarray
 
 from tinygrad_kr import tree
+from tinygrad_kr.arrays.operands import warn_user
 from tinygrad_kr.compile.codegen.program import c_program
 from tinygrad_kr.compile.ir.bindings import StaleError, tell_fixed
 from tinygrad_kr.compile.ir.calling import are_found
@@ -32,7 +32,7 @@ from tinygrad_kr.compile.trace.tracer import Tracer
 from tinygrad_kr.native import deadline
 from tinygrad_kr.native.build import find_compiler
 from tinygrad_kr.native.compiler import NoCompilerError
-from tinygrad_kr.ops.node import ANOMALY, Node, current_mode, grad_mode, user_frame
+from tinygrad_kr.ops.node import ANOMALY, Node, current_mode, grad_mode
 from tinygrad_kr.ops.tracing import tracers, tracing
 
 MAX_TRIES = 4
@@ -183,7 +183,9 @@ class Specialisation:
             elif tries > MAX_TRIES:
                 reason = f"two runs in a row did not do the same: {parted}"
         if late:
-            warn(f"tinygrad_kr: {_name_of(function)} is not compiled: {reason}", LongProgramWarning)
+            warn_user(
+                f"tinygrad_kr: {_name_of(function)} is not compiled: {reason}", LongProgramWarning
+            )
         self.tracer = None if reason is not None else tracer
         self.tries, self.reason, self._condition = tries, reason, None
         self.runner = runner
@@ -609,18 +611,11 @@ def warn_of_no_compiler() -> None:
     if _said:
         return
     _said = True
-    warn(
+    warn_user(
         "tinygrad_kr: there is no C compiler here, so compiled functions run as NumPy calls, "
         f"several times slower than C: {NoCompilerError.fix}",
         NoCompilerWarning,
     )
-
-
-def warn(message: str, category: type[Warning]) -> None:
-    """Warn at the user's line."""
-    frame = user_frame()
-    place = ("<unknown>", 0) if frame is None else (frame.f_code.co_filename, frame.f_lineno)
-    warnings.warn_explicit(message, category, *place)
 
 
 def _name_of(function: Callable[..., Any]) -> str:

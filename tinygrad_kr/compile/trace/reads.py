@@ -11,8 +11,9 @@ for the functions that it calls. For each thing on the list it notes how a chang
 | functions, methods, partials | code, defaults, closure, and what they read |
 | plain objects, dataclasses, named tuples | attributes with names in the code; absence too |
 | the user's classes, modules as namespaces | attributes with names in the code |
-| arrays that each call reads anew | identity and layout |
-| arrays that NumPy computes with, up to `LARGEST` elements | value |
+| arrays that each call reads anew | identity and layout; the elements of small ones too, until |
+| | other elements have given the same program |
+| other arrays, up to `LARGEST` elements | value |
 | Tensors, layers, optimizers, schedules, generators | what they announce (`LastChange`) |
 
 Anything else stops the walk: `reason` names the object, its type and the line, and the function
@@ -202,7 +203,7 @@ def reads_of(roots: Iterable[Any]) -> Reads:
         walk = Reads(names)
         try:
             for root in roots:
-                walk.visit(root, "an argument" if walk.line is None else "the function")
+                walk.visit(root, "an argument")
             walk.finish()
         except _Unlisted as unlisted:
             walk.reason = str(unlisted)
