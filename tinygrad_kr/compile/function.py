@@ -154,7 +154,7 @@ class Specialisation:
             warn_of_no_compiler()
         self.runner = None
         start = perf_counter()
-        tracer = Tracer(self.guards.leaves, deadline.SECONDS - self.spent)
+        tracer = Tracer(self.guards.leaves, deadline.SECONDS - self.spent, self.guards.arrays)
         result = tracer.run(function, args, kwargs)
         self.spent += perf_counter() - start
         before, tries, runner, late = self.tracer, self.tries + 1, None, tracer.is_late

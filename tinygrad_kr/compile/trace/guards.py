@@ -44,8 +44,11 @@ class Guards:
         self._leaves = [(leaf, _leaf_settings(leaf)) for leaf in walk.leaves]
         self._shapes = [(leaf, _kind_of(leaf)) for leaf in walk.leaves]
         self.leaves = walk.leaves
-        self._arrays = walk.arrays
-        self._held = [_checksum(array) for array, _, _ in walk.arrays]
+        self._arrays = list(walk.arrays.values())
+        self._functions = walk.functions
+        self._held = [_checksum(array) for array, _, _ in self._arrays]
+        self._computed: set[int] = set()
+        """The ids of arrays with which not ops alone compute."""
         self._layouts: list[tuple[ndarray, Any, str]] = []
         self._cached = walk.caches
         self._caches: list[tuple[Any, Any, str]] = []
@@ -70,19 +73,29 @@ class Guards:
         self._shapes = [pair for pair in self._shapes if id(pair[0]) not in read]
         self._absent, self._present = tracer.absent, tracer.present
         self._elements, self._layouts = [], []
-        for array, where, computed in self._arrays:
-            anew = id(owner(array)) in live
+        self._computed.clear()
+        for array, where, names in self._arrays:
+            beside = [one for one, _, others in self._arrays if others & names]
+            noted = tracer.places.are_all_noted(array, names, beside, self._functions)
+            anew = id(owner(array)) in live or noted is True
             self._layouts.append((array, _layout(array), where))
+            if not anew or noted is False:
+                self._computed.add(id(array))
             if array.size <= LARGEST:
                 self._elements.append((array, array.tobytes(), where))
-            elif not anew or computed:
+            elif id(array) in self._computed:
                 self.reason = self.reason or (
-                    f"it computes with {where} (ndarray of shape {array.shape}) outside Tensors, "
-                    f"and more than {LARGEST} elements are not compared before each call. Pass it "
+                    f"it may compute with {where} (ndarray of shape {array.shape}) outside "
+                    f"Tensors, and more than {LARGEST} elements are not compared before each call. Pass it "
                     "as an argument, or make a Tensor of it outside the function"
                 )
         self._caches = [(cached, cached.cache_info()[1:], where) for cached, where in self._cached]
         self._write()
+
+    @property
+    def arrays(self) -> list[ndarray]:
+        """The arrays from outside."""
+        return [array for array, _, _ in self._arrays]
 
     def differs_in_elements_only(self, other: Guards) -> bool:
         """Whether all but elements of arrays is the same."""
@@ -95,11 +108,11 @@ class Guards:
     def forget(self, other: Guards) -> None:
         """Stop comparing arrays whose other elements gave the same program."""
         before = {id(array): held for array, held, _ in other._elements}
-        kept = {id(array) for array, _, computed in self._arrays if computed}
         self._elements = [
             element
             for element in self._elements
-            if id(element[0]) in kept or before.get(id(element[0]), element[1]) == element[1]
+            if id(element[0]) in self._computed
+            or before.get(id(element[0]), element[1]) == element[1]
         ]
         self._write()
 

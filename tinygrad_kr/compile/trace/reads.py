@@ -11,8 +11,8 @@ for the functions that it calls. For each thing on the list it notes how a chang
 | functions, methods, partials | code, defaults, closure, and what they read |
 | plain objects, dataclasses, named tuples | attributes with names in the code; absence too |
 | the user's classes, modules as namespaces | attributes with names in the code |
-| arrays that each call reads anew | identity and layout; the elements of small ones too, until |
-| | other elements have given the same program |
+| arrays that ops alone read, anew at each call (`uses`) | identity and layout; the elements of |
+| | small ones too, until other elements have given the same program |
 | other arrays, up to `LARGEST` elements | value |
 | Tensors, layers, optimizers, schedules, generators | what they announce (`LastChange`) |
 
@@ -47,6 +47,7 @@ import numpy as np
 from numpy import ndarray
 
 from tinygrad_kr.compile.trace.condition import GONE
+from tinygrad_kr.compile.trace.uses import Name, codes_of
 from tinygrad_kr.nn.module import Module
 from tinygrad_kr.ops.node import PACKAGE, Node
 from tinygrad_kr.optim.lr_scheduler import LRScheduler
@@ -229,8 +230,12 @@ class Reads:
         self.unset: list[tuple[Any, str, str]] = []
         self.modules: list[Module | Optimizer] = []
         self.leaves: list[Any] = []
-        self.arrays: list[tuple[ndarray, str, bool]] = []
-        """Arrays, where they are read, and whether the code seems to compute with them."""
+        self.arrays: dict[int, tuple[ndarray, str, set[Name]]] = {}
+        """By id, arrays, where they are read, and the names by which the code does."""
+        self.functions: list[FunctionType] = []
+        """The user's functions whose code was looked at."""
+        self._names: tuple[Name, ...] = ()
+        self._seen_by_name: set[tuple[int, tuple[Name, ...]]] = set()
         self.generators: list[tuple[Any, str]] = []
         self.caches: list[tuple[Any, str]] = []
         """Functions with `functools.lru_cache`."""
@@ -252,17 +257,26 @@ class Reads:
         fix = fix or "Pass what the function needs of it as an argument"
         raise _Unlisted(f"it reads {where} ({shown}){place}, {why}. {fix}")
 
-    def visit(self, thing: Any, where: str, computed: bool = False) -> None:
-        """Look at a value that the code can reach."""
+    def visit(self, thing: Any, where: str, *names: Name) -> None:
+        """Look at a value that the code can reach. names: how it does, if not as before."""
         if type(thing) in ATOMS:
             return
-        if id(thing) in self._seen and not (computed and type(thing) is ndarray):
+        before = self._names
+        self._names = names or before
+        try:
+            self._visit(thing, where)
+        finally:
+            self._names = before
+
+    def _visit(self, thing: Any, where: str) -> None:
+        if id(thing) in self._seen:
+            self._seen_again(thing)
             return
         self._seen[id(thing)] = thing
         if len(self._seen) > MOST:
             self.unlisted(thing, where, f"after {MOST:,} other things")
         if type(thing) is ndarray:
-            self._array(thing, where, computed)
+            self._array(thing, where)
             return
         for kind, look in _KINDS:
             if isinstance(thing, kind):
@@ -270,13 +284,25 @@ class Reads:
                 return
         self._object(thing, where)
 
-    def watch(self, kind: str, holder: Any, key: Any, where: str, computed: bool = False) -> None:
+    def _seen_again(self, thing: Any) -> None:
+        """Note other names of the arrays in it."""
+        if id(thing) in self.arrays:
+            self.arrays[id(thing)][2].update(self._names)
+            return
+        by_name = (id(thing), self._names)
+        if isinstance(thing, dict | list | tuple) and by_name not in self._seen_by_name:
+            self._seen_by_name.add(by_name)
+            for item in thing.values() if isinstance(thing, dict) else thing:
+                if id(item) in self._seen:
+                    self._seen_again(item)
+
+    def watch(self, kind: str, holder: Any, key: Any, where: str, *names: Name) -> None:
         """Compare what is there before each call, and look at it now."""
         watch = Watch(kind, holder, key, None, where)
         value = watch.fetch()
         self.watches.append(watch._replace(expected=value))
         if kind in BY_IDENTITY and value is not MISSING:
-            self.visit(value, where, computed)
+            self.visit(value, where, *names)
 
     def finish(self) -> None:
         """Watch that no global hides a builtin that the code names."""
@@ -285,10 +311,10 @@ class Reads:
 
     # -------------------------------------------------------------- values
 
-    def _array(self, array: ndarray, where: str, computed: bool) -> None:
+    def _array(self, array: ndarray, where: str) -> None:
         if array.dtype.hasobject:
             self.unlisted(array, where, "whose elements are objects")
-        self.arrays.append((array, where, computed))
+        self.arrays[id(array)] = array, where, set(self._names)
 
     def _enum(self, member: enum.Enum, where: str) -> None:
         self.visit(member._value_, where)
@@ -366,21 +392,21 @@ class Reads:
         name = function.__qualname__
         before, self.line = self.line, _line(function.__code__, function.__code__.co_firstlineno)
         self.watch("field", function, "__code__", f"the code of {name}")
-        if function.__defaults__:
-            self.watch("field", function, "__defaults__", f"a default of {name}")
-        if function.__kwdefaults__:
-            self.watch("field", function, "__kwdefaults__", f"a default of {name}")
+        self.functions.append(function)
+        parameters = _parameters(function.__code__)
+        for defaults in ("__defaults__", "__kwdefaults__"):
+            if getattr(function, defaults):
+                self.watch("field", function, defaults, f"a default of {name}", *parameters)
         stored: set[str] = set()
-        computes: set[str] = set()
-        for code in _codes(function.__code__):
+        for code in codes_of(function.__code__):
             self._code(code, function, stored)
-            computes |= _computed(code)
         for variable, cell in _cells(function).items():
             if cell.__class__ is CellType:
                 where = f"{variable!r}, a variable around {name}"
-                self.watch("cell", cell, None, where, variable in computes)
+                self.watch("cell", cell, None, where, ("variable", variable))
         for attribute in self.names & vars(function).keys():
-            self.watch("item", vars(function), attribute, f"{attribute!r} of {name}")
+            where = f"{attribute!r} of {name}"
+            self.watch("item", vars(function), attribute, where, ("attribute", attribute))
         for attribute in self.asked - vars(function).keys():
             self.watch("absent", vars(function), attribute, f"{attribute!r} of {name}")
         self._stores(vars(function), name)
@@ -410,15 +436,13 @@ class Reads:
     def _code(self, code: CodeType, function: FunctionType, stored: set[str]) -> None:
         self.found.update(code.co_names)
         self.found.update(_identifiers(code.co_consts))
-        computes = _computed(code)
-        self.found.update(_COMPUTED + name for name in computes)
         instructions = list(dis.get_instructions(code))
         for i, instruction in enumerate(instructions):
             name, opname = instruction.argval, instruction.opname
             if instruction.positions is not None and instruction.positions.lineno is not None:
                 self.line = _line(code, instruction.positions.lineno)
             if opname in _GLOBALS:
-                self._global(name, opname, function, stored, name in computes)
+                self._global(name, opname, function, stored)
                 if name in _BY_NAME and name not in function.__globals__:
                     self._by_name(name, instructions, i)
             elif name in _BY_OTHER_WAYS and opname in ("LOAD_ATTR", "LOAD_METHOD"):
@@ -434,9 +458,7 @@ class Reads:
             elif opname == "MATCH_CLASS":
                 self.found.add("__match_args__")
 
-    def _global(
-        self, name: str, opname: str, function: FunctionType, stored: set[str], computed: bool
-    ) -> None:
+    def _global(self, name: str, opname: str, function: FunctionType, stored: set[str]) -> None:
         namespace = function.__globals__
         if name in stored or not name.isidentifier():  # such as what pytest adds for an assert
             return
@@ -446,7 +468,7 @@ class Reads:
             return
         self._seen_globals.add((id(namespace), name))
         if name in namespace:
-            self.watch("item", namespace, name, where, computed)
+            self.watch("item", namespace, name, where, ("global", name))
         elif opname == "STORE_GLOBAL":
             self.unset.append((namespace, name, where))
         elif hasattr(builtins, name):
@@ -508,7 +530,7 @@ class Reads:
         for name, value in list(attributes.items()):
             where = f"{name!r} of the class {cls.__name__}"
             if name in self.names:
-                self.watch("item", attributes, name, where)
+                self.watch("item", attributes, name, where, ("attribute", name))
                 if name == "__match_args__":
                     self.found.update(value)
             elif _is_special(name, made) or self._is_compared(name, value):
@@ -534,7 +556,7 @@ class Reads:
             return
         for name in sorted((self.names | {"__getattr__"}) & vars(module).keys()):
             where = f"{name!r} of the module {module.__name__}"
-            self.watch("item", vars(module), name, where, _COMPUTED + name in self.names)
+            self.watch("item", vars(module), name, where, ("attribute", name), ("global", name))
         missing = self.names if "__getattr__" in vars(module) else self.asked
         for name in sorted(n for n in missing - vars(module).keys() if n.isidentifier()):
             self.watch("absent", vars(module), name, f"{name!r} of the module {module.__name__}")
@@ -552,9 +574,9 @@ class Reads:
         for name, value in settings_of(module).items():
             if own and name in self.names and type(value) in ATOMS:
                 # Written to `vars(module)` it changes unannounced.
-                self.watch("item", vars(module), name, f"{name!r} of a {kind}")
+                self.watch("item", vars(module), name, f"{name!r} of a {kind}", ("attribute", name))
             if name in self.names or name == "_hooks" or _is_called(value, own):
-                self.visit(value, f"{name!r} of a {kind}", _COMPUTED + name in self.names)
+                self.visit(value, f"{name!r} of a {kind}", ("attribute", name))
 
     def _nothing_entered(self, context: Any, where: str) -> None:
         self.visit(context.enter_result, where)
@@ -564,7 +586,7 @@ class Reads:
         kind = type(optimizer).__name__
         for name, value in settings_of(optimizer).items():
             if name in self.names:
-                self.visit(value, f"{name!r} of a {kind}", _COMPUTED + name in self.names)
+                self.visit(value, f"{name!r} of a {kind}", ("attribute", name))
         if _home(type(optimizer)) == "user":
             self._attributes(optimizer, where)
         self._class(type(optimizer))
@@ -638,7 +660,7 @@ class Reads:
             for name in list(attributes):
                 if name in self.names or everything:
                     where = f"{name!r} of a {kind}"
-                    self.watch("item", attributes, name, where, _COMPUTED + name in self.names)
+                    self.watch("item", attributes, name, where, ("attribute", name))
             self._absences(attributes, type(thing), kind)
             self._stores(attributes, f"a {kind}")
         self._slots_of(thing, kind)
@@ -655,7 +677,7 @@ class Reads:
             for name in _slots(cls):
                 member = vars(cls).get(name)
                 if name in self.names and hasattr(type(member), "__get__") and cls is not Node:
-                    self.watch("slot", thing, member, f"{name!r} of a {kind}")
+                    self.watch("slot", thing, member, f"{name!r} of a {kind}", ("attribute", name))
 
     def _absences(self, attributes: dict[str, Any], cls: type, kind: str) -> None:
         """Names that an attribute of the object itself would hide, or that the code asks for."""
@@ -738,8 +760,8 @@ _KINDS: list[tuple[Any, Callable[[Reads, Any, str], None]]] = [
 # ------------------------------------------------------------------ code
 
 _GLOBALS = {"LOAD_GLOBAL", "LOAD_NAME", "STORE_GLOBAL", "DELETE_GLOBAL"}
-_STORED, _ASKED, _COMPUTED = "to ", "? ", "= "
-"""Marks of names: code stores to such an attribute, asks for it, or computes with its value."""
+_STORED, _ASKED = "to ", "? "
+"""Marks of names: code stores to such an attribute, or asks for it."""
 _MAKING = {"__new__", "__init__", "__post_init__"}
 _NEVER = frozenset(
     {
@@ -755,9 +777,7 @@ _NEVER = frozenset(
 _COMPARING = {"__eq__", "__hash__", "__str__", "__repr__", "__lt__", "__le__", "__gt__", "__ge__"}
 _COMPARISONS = {"COMPARE_OP", "CONTAINS_OP", "FORMAT_VALUE", "FORMAT_SIMPLE", "FORMAT_WITH_SPEC"}
 _COMPARES = "== "
-_SHAPE = {"shape", "ndim", "dtype", "size", "T", "nbytes", "strides", "flags", "copy", "reshape"}
 _SKIPPED = {"CACHE", "PRECALL", "PUSH_NULL", "EXTENDED_ARG", "NOP", "RESUME", "COPY_FREE_VARS"}
-_LOADS = {"LOAD_GLOBAL", "LOAD_NAME", "LOAD_DEREF", "LOAD_CLASSDEREF", "LOAD_ATTR", "LOAD_METHOD"}
 
 
 def _line(code: CodeType, number: int) -> str:
@@ -770,12 +790,10 @@ def _cells(function: FunctionType) -> dict[str, Any]:
     return dict(zip(names, function.__closure__ or (), strict=True))
 
 
-def _codes(code: CodeType) -> Iterator[CodeType]:
-    """A function's code and that of the functions inside it."""
-    yield code
-    for constant in code.co_consts:
-        if isinstance(constant, CodeType):
-            yield from _codes(constant)
+def _parameters(code: CodeType) -> list[Name]:
+    """The names of a function's parameters, which hold its defaults."""
+    number = code.co_argcount + code.co_kwonlyargcount
+    return [("parameter", name) for name in code.co_varnames[:number]]
 
 
 def _identifiers(constants: Iterable[Any]) -> Iterator[str]:
@@ -785,27 +803,6 @@ def _identifiers(constants: Iterable[Any]) -> Iterator[str]:
             yield constant
         elif isinstance(constant, tuple):
             yield from _identifiers(constant)
-
-
-@functools.cache
-def _computed(code: CodeType) -> frozenset[str]:
-    """The variables and attributes with which the code seems to compute directly: it calls a
-    method of theirs, takes an element, or has a number or a function of NumPy's beside them."""
-    found = set()
-    kept = [x for x in dis.get_instructions(code) if x.opname not in _SKIPPED]
-    for i, instruction in enumerate(kept):
-        if instruction.opname not in _LOADS:
-            continue
-        one, two = (kept[j] if j < len(kept) else instruction for j in (i + 1, i + 2))
-        before = kept[i - 1] if i else instruction
-        method = one.opname in ("LOAD_ATTR", "LOAD_METHOD") and one.argval not in _SHAPE
-        element = one.opname == "LOAD_CONST" and two.opname == "BINARY_SUBSCR"
-        number = one.opname == "LOAD_CONST" and two.opname in ("BINARY_OP", "COMPARE_OP")
-        number |= before.opname == "LOAD_CONST" and one.opname in ("BINARY_OP", "COMPARE_OP")
-        by_numpy = before.opname in ("LOAD_ATTR", "LOAD_METHOD") and one.opname == "CALL"
-        if method or element or number or by_numpy or one.opname.startswith("UNARY"):
-            found.add(instruction.argval)
-    return frozenset(found)
 
 
 def _second_argument(instructions: Sequence[Any], i: int) -> str | None:

@@ -28,6 +28,7 @@ from tinygrad_kr.compile.ir.ops import _assigned
 from tinygrad_kr.compile.ir.program import Check, Instruction, Program, Value, values_in
 from tinygrad_kr.compile.trace.optimizer_step import TracedStep
 from tinygrad_kr.compile.trace.unrolled import enclosing_loop
+from tinygrad_kr.compile.trace.uses import Places
 from tinygrad_kr.grad_mode import no_grad
 from tinygrad_kr.native import deadline
 from tinygrad_kr.ops.indexing import getitem, index_add
@@ -70,9 +71,15 @@ _CREATING = ("tinygrad_kr.creation", "tinygrad_kr.random")
 class Tracer:
     """Notes every op of one thread, and the writes to Tensors, gradients and optimizer state."""
 
-    def __init__(self, leaves: Iterable[Any] = (), seconds: float = math.inf) -> None:
-        """leaves: the Tensors that the function can reach. seconds: the longest recording."""
+    def __init__(
+        self,
+        leaves: Iterable[Any] = (),
+        seconds: float = math.inf,
+        arrays: Iterable[ndarray] = (),
+    ) -> None:
+        """leaves, arrays: what the function can reach. seconds: the longest recording."""
         self.program = Program()
+        self.places = Places(arrays)
         self._end = perf_counter() + seconds
         self.is_over = self.is_late = False
         self.loops: Counter[str] = Counter()
@@ -162,6 +169,7 @@ class Tracer:
 
     def created(self, node: Any) -> None:
         """A Tensor was made while the function ran, by its code or by an op."""
+        self.places.note(node._data, Tracer.run.__code__)
         self._created[id(node)] = node
         frame = sys._getframe(1)
         while frame.f_back is not None and frame.f_globals.get("__name__") in _MAKERS:
@@ -182,6 +190,8 @@ class Tracer:
         array = x._data if isinstance(x, Node) else x
         if not isinstance(array, ndarray):
             return x
+        if array is x:
+            self.places.note(array, Tracer.run.__code__)
         value = self._values.get(id(array))
         if value is None:
             if id(array) in self._stale:
