@@ -86,8 +86,8 @@ class Guards:
             elif id(array) in self._computed:
                 self.reason = self.reason or (
                     f"it may compute with {where} (ndarray of shape {array.shape}) outside "
-                    f"Tensors, and more than {LARGEST} elements are not compared before each call. Pass it "
-                    "as an argument, or make a Tensor of it outside the function"
+                    f"Tensors, and more than {LARGEST} elements are not compared before each call. "
+                    "Pass it as an argument, or make a Tensor of it outside the function"
                 )
         self._caches = [(cached, cached.cache_info()[1:], where) for cached, where in self._cached]
         self._write()
