@@ -95,7 +95,7 @@ class Specialisation:
         self.guards = Guards(roots)
         self.tracer: Tracer | None = None
         self.runner: Runner | None = None
-        self.reason: str | None = None
+        self.reason = self.guards.reason
         self.tries = self.traced = self.stale = 0
         self.seconds = 0.0
         self.spent = 0.0
@@ -136,11 +136,11 @@ class Specialisation:
 
     def _twin(self, tracer: Tracer) -> Specialisation | None:
         """The specialisation before, where only elements of arrays differ, and the program does
-        not: these arrays are read anew at each call."""
+        not: these arrays are read anew at each call. Or where that one's run filled a cache."""
         other, self.sibling = self.sibling, None
         if other is None or other.tracer is None:
             return None
-        alike = self.guards.differs_in_elements_only(other.guards)
+        alike = other.guards.is_outdated or self.guards.differs_in_elements_only(other.guards)
         same = alike and difference(other.tracer.program, tracer.program) is None
         return other if same else None
 
@@ -155,10 +155,11 @@ class Specialisation:
         self.runner = None
         start = perf_counter()
         tracer = Tracer(self.guards.leaves, deadline.SECONDS - self.spent)
+        self.guards.about_to_run()
         result = tracer.run(function, args, kwargs)
         self.spent += perf_counter() - start
         before, tries, runner, late = self.tracer, self.tries + 1, None, tracer.is_late
-        reason = tracer.reason or self.guards.changed_by_the_run(tracer.drawn_from)
+        reason = tracer.reason or self.guards.changed_by_the_run(tracer.program)
         twin = None if before is not None else self._twin(tracer)
         if twin is not None:
             before = twin.tracer
