@@ -43,6 +43,8 @@ class Guards:
         walk = reads_of(roots)
         self._watches = walk.watches
         self._unset = walk.unset
+        self.walk = walk if walk.asks_identity else None
+        """Where the code compares identities: what it can reach."""
         self._modules = [(module, settings_of(module)) for module in walk.modules]
         self._leaves = [(leaf, _leaf_settings(leaf)) for leaf in walk.leaves]
         self._shapes = [(leaf, _kind_of(leaf)) for leaf in walk.leaves]

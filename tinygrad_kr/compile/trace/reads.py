@@ -251,7 +251,9 @@ class Reads:
         self.caches: list[tuple[Any, str]] = []
         """Functions with `functools.lru_cache`."""
         self.draws_elsewhere = "random" in names
-        if not names.isdisjoint(_COMPARERS):
+        self.asks_identity = False
+        """Whether the code asks if two objects, one of which may be an argument, are the same."""
+        if not names.isdisjoint(_COMPARERS) or {"print", "file"} <= names:
             self.found.add(_COMPARES)
         self.reason: str | None = None
         self.line: str | None = None
@@ -300,6 +302,10 @@ class Reads:
         """Compare attributes that are not in a `__dict__`."""
         for name in names:
             self.watch("field", thing, name, f"{name!r} of {of}")
+
+    def knows(self, thing: Any) -> bool:
+        """Whether the code can reach an object."""
+        return id(thing) in self._seen
 
     def finish(self) -> None:
         """Watch that no global hides a builtin that the code names."""
@@ -484,6 +490,8 @@ class Reads:
                 raise _Unlisted(f"it reads a {name}, at {self.line}. Write the attribute out")
             elif name in _FORMATS and opname in ("LOAD_ATTR", "LOAD_METHOD"):
                 self._format(instructions[i - 1])
+            elif opname == "IS_OP" and self._may_be_argument(instructions, i - 1, function):
+                self.asks_identity = True
             elif _is_by_hash_or_format(instruction):
                 self.found.add(_COMPARES)
             elif opname == "STORE_ATTR":
@@ -495,6 +503,7 @@ class Reads:
             elif opname == "PUSH_EXC_INFO" and instructions[i + 1].opname == "POP_TOP":
                 self.found.add(_ASKED + "*")  # a bare except: what is not there may be asked for
             elif opname == "MATCH_CLASS":
+                self._registrations()
                 self.found.add("__match_args__")
 
     def _global(
@@ -513,6 +522,8 @@ class Reads:
         elif opname == "STORE_GLOBAL":
             self.unset.append((namespace, name, where))
         elif hasattr(builtins, name):
+            if name in ("isinstance", "issubclass"):
+                self._registrations()
             if name in ("AttributeError", "Exception", "BaseException"):
                 self.found.add(_ASKED + "*")
             names = self._shadowable.setdefault(id(namespace), (namespace, set()))[1]
@@ -533,6 +544,18 @@ class Reads:
         self.found.add(_ASKED + attribute)
         if name in ("setattr", "delattr"):
             self.found.add(_STORED + attribute)
+
+    @staticmethod
+    def _may_be_argument(instructions: Sequence[Any], i: int, function: FunctionType) -> bool:
+        """Whether what an instruction loads may also be given to the function."""
+        name = instructions[i].argval
+        if instructions[i].opname.startswith("LOAD_FAST"):
+            return not instructions[i - 1].opname.startswith("CALL")  # as type(x) is kind
+        if instructions[i].opname == "LOAD_DEREF" and name in _cells(function):
+            held = Watch("cell", _cells(function)[name], None, None, "").fetch()
+        else:
+            held = function.__globals__.get(name) if instructions[i].opname in _GLOBALS else None
+        return isinstance(held, Node | ndarray | list | dict)
 
     def _format(self, before: Any) -> None:
         """A call of `format`, of what the instruction before has loaded."""
@@ -563,11 +586,17 @@ class Reads:
             self.unlisted(cls, where, "which reads more than its arguments")
         self._class(cls, made=True)
         if isinstance(cls, abc.ABCMeta):
-            self.watch("registrations", abc, None, "the classes registered with abstract ones")
+            self._registrations()
             if home == "user" and getattr(cls, "_is_runtime_protocol", False):
                 self.unlisted(cls, where, "a protocol, which looks for attributes by name")
         if home == "user" and issubclass(cls, enum.Enum):
             self._container(cls._member_map_, where)
+
+    def _registrations(self) -> None:
+        """Watch which classes are registered with abstract ones."""
+        if id(abc) not in self._seen:
+            self._seen[id(abc)] = abc
+            self.watch("registrations", abc, None, "a class registered with an abstract one")
 
     def _class(self, cls: type, made: bool = False) -> None:
         """What code may read of a class: what it names, and methods with names of Python's own.
@@ -585,7 +614,7 @@ class Reads:
         attributes = vars(cls)
         if (cls, not made) not in self._classes:
             of = f"the class {cls.__name__}"
-            self.watch("length", attributes, None, f"the attributes of {of}")
+            self._absent_of_class(cls, of)
             if cls.__bases__ != (object,):  # else they cannot be assigned
                 self.watch("field", cls, "__bases__", f"the bases of {of}")
             self.watch_fields(cls, sorted(self.names & _NAMES_OF_CLASSES), of)
@@ -597,6 +626,21 @@ class Reads:
                     self.found.update(value)
             elif _is_special(name, made) or self._is_compared(name, value):
                 self.visit(value, where)
+
+    def _absent_of_class(self, cls: type, of: str) -> None:
+        """Watch that a class gets no attribute, above all none in place of an inherited one."""
+        attributes, inherited = vars(cls), [vars(base) for base in cls.__mro__[1:-1]]
+        absent = [
+            name
+            for name in sorted(self.names)
+            if name not in attributes
+            and name.isidentifier()
+            and (name in self.asked or any(name in others for others in inherited))
+        ]
+        many = len(absent) > 3
+        self.watch("keys" if many else "length", attributes, None, f"the attributes of {of}")
+        for name in () if many else absent:
+            self.watch("absent", attributes, name, f"{name!r} of {of}")
 
     def _is_compared(self, name: str, method: Any) -> bool:
         """Whether code may call a method that dataclasses get by themselves: those that dataclasses
@@ -876,7 +920,7 @@ _COMPARING = {"__eq__", "__hash__", "__str__", "__repr__", "__lt__", "__le__", "
 _OF_COPIES = {"__getstate__", "__setstate__", "__reduce__", "__reduce_ex__"}
 _COMPARISONS = {
     *("COMPARE_OP", "CONTAINS_OP", "FORMAT_VALUE", "FORMAT_SIMPLE", "FORMAT_WITH_SPEC"),
-    *("BUILD_SET", "SET_ADD", "MAP_ADD"),
+    *("BUILD_SET", "SET_ADD", "MAP_ADD", "STORE_SUBSCR"),
 }
 _COMPARERS = frozenset(
     {
