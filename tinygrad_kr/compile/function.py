@@ -28,6 +28,7 @@ from tinygrad_kr.compile.run.c_runner import CRunner, NotInPlaceError
 from tinygrad_kr.compile.run.numpy_runner import NumPyRunner
 from tinygrad_kr.compile.trace.condition import Condition
 from tinygrad_kr.compile.trace.guards import Guards
+from tinygrad_kr.compile.trace.reads import Reads
 from tinygrad_kr.compile.trace.tracer import Tracer
 from tinygrad_kr.native import deadline
 from tinygrad_kr.native.build import find_compiler
@@ -95,7 +96,7 @@ class Specialisation:
         self.guards = Guards(roots)
         self.tracer: Tracer | None = None
         self.runner: Runner | None = None
-        self.reason: str | None = None
+        self.reason = self.guards.reason
         self.tries = self.traced = self.stale = 0
         self.seconds = 0.0
         self.spent = 0.0
@@ -136,11 +137,11 @@ class Specialisation:
 
     def _twin(self, tracer: Tracer) -> Specialisation | None:
         """The specialisation before, where only elements of arrays differ, and the program does
-        not: these arrays are read anew at each call."""
+        not: these arrays are read anew at each call. Or where that one's run filled a cache."""
         other, self.sibling = self.sibling, None
         if other is None or other.tracer is None:
             return None
-        alike = self.guards.differs_in_elements_only(other.guards)
+        alike = other.guards.is_outdated or self.guards.differs_in_elements_only(other.guards)
         same = alike and difference(other.tracer.program, tracer.program) is None
         return other if same else None
 
@@ -155,10 +156,11 @@ class Specialisation:
         self.runner = None
         start = perf_counter()
         tracer = Tracer(self.guards.leaves, deadline.SECONDS - self.spent, self.guards.arrays)
+        self.guards.about_to_run()
         result = tracer.run(function, args, kwargs)
         self.spent += perf_counter() - start
         before, tries, runner, late = self.tracer, self.tries + 1, None, tracer.is_late
-        reason = tracer.reason or self.guards.changed_by_the_run(tracer.drawn_from)
+        reason = tracer.reason or self.guards.changed_by_the_run(tracer.program)
         twin = None if before is not None else self._twin(tracer)
         if twin is not None:
             before = twin.tracer
@@ -263,6 +265,8 @@ class Compiled:
         self._created = 0
         self._eager: dict[str, None] = {}
         self._lock = RLock()
+        self._key = f"compiled {getattr(function, '__qualname__', '')}"
+        """Under which an instance keeps its compiled method."""
         self._latest: Specialisation | None = None
         self._replay: Callable[..., Any] = _missed
         """Fast path: the latest program, where its test rejects calls of other signatures."""
@@ -301,8 +305,9 @@ class Compiled:
 
     def _keep(self, specialisation: Specialisation | None) -> None:
         """Set the specialisation that the next call tries first."""
-        matches = specialisation is not None and specialisation.matches is not BY_KEY
-        self._replay = specialisation.replay if specialisation is not None and matches else _missed
+        fast = specialisation is not None and specialisation.matches is not BY_KEY
+        fast = fast and specialisation.guards.walk is None  # type: ignore[union-attr]
+        self._replay = specialisation.replay if specialisation is not None and fast else _missed
         self._latest = specialisation
 
     def _specialisation(
@@ -330,6 +335,10 @@ class Compiled:
         if signature.reason:
             return None, leaves
         specialisation = signature.specialisation(self.function)
+        walk = specialisation.guards.walk
+        if walk is not None and _are_shared(walk, (args, kwargs), set()):
+            self._eager["it compares the identities of arguments, which are the same"] = None
+            return None, leaves
         return None if signature.reason else specialisation, leaves
 
     def _loop(
@@ -383,11 +392,15 @@ class Compiled:
         """A method: each instance has a compiled function of its own."""
         if instance is None:
             return self
-        name = f"compiled {self.function.__name__}"
-        own = vars(instance)
-        method = own.get(name)
-        if method is None or method._of[1] is not instance:  # that of what `instance` is a copy of
-            own[name] = method = _Method(self, instance)
+        own = instance.__dict__
+        try:
+            method = own[self._key]
+            compiled, holder = method._of
+            if compiled is self and holder is instance:  # else that of what this is a copy of
+                return method
+        except KeyError:
+            pass
+        own[self._key] = method = _Method(self, instance)
         return method
 
     # -------------------------------------------------------------- loops and reports
@@ -524,6 +537,18 @@ class _ByIdentity:
 
     def __hash__(self) -> int:
         return id(self.thing)
+
+
+def _are_shared(walk: Reads, argument: Any, met: set[int]) -> bool:
+    """Whether an object is among the arguments twice, or also reached by the function itself."""
+    if isinstance(argument, Node | ndarray | list | dict):
+        if id(argument) in met or walk.knows(argument):
+            return True
+        met.add(id(argument))
+    if isinstance(argument, dict):
+        argument = tuple(argument.values())
+    inside = argument if isinstance(argument, tuple | list) else ()
+    return any(_are_shared(walk, item, met) for item in inside)
 
 
 def _container_classes(arguments: Any) -> Iterator[type]:

@@ -13,6 +13,7 @@ import random
 import sys
 import zlib
 from collections.abc import Iterable
+from copy import deepcopy
 from types import MethodType
 from typing import Any
 
@@ -20,11 +21,13 @@ import numpy as np
 from numpy import ndarray
 
 from tinygrad_kr.compile.ir.bindings import Constant, Leaf
+from tinygrad_kr.compile.ir.program import Program, Value
 from tinygrad_kr.compile.trace.condition import GONE, Condition
 from tinygrad_kr.compile.trace.reads import (
     ATOMS,
     BY_IDENTITY,
     LARGEST,
+    OF_CACHES,
     SPELLING,
     is_short,
     reads_of,
@@ -40,6 +43,8 @@ class Guards:
         walk = reads_of(roots)
         self._watches = walk.watches
         self._unset = walk.unset
+        self.walk = walk if walk.asks_identity else None
+        """Where the code compares identities: what it can reach."""
         self._modules = [(module, settings_of(module)) for module in walk.modules]
         self._leaves = [(leaf, _leaf_settings(leaf)) for leaf in walk.leaves]
         self._shapes = [(leaf, _kind_of(leaf)) for leaf in walk.leaves]
@@ -52,12 +57,14 @@ class Guards:
         self._layouts: list[tuple[ndarray, Any, str]] = []
         self._cached = walk.caches
         self._caches: list[tuple[Any, Any, str]] = []
+        self.is_outdated = False
         self._elements: list[tuple[ndarray, bytes, str]] = []
         self._absent: list[Any] = []
         self._present: list[Any] = []
         self.reason = walk.reason
-        self._randomness = [(g, where, _state(g)) for g, where in walk.generators]
-        self._elsewhere = _elsewhere() if walk.draws_elsewhere else None
+        self._generators = walk.generators
+        self._draws_elsewhere = walk.draws_elsewhere
+        self.about_to_run()
         self._write()
 
     def learn(self, tracer: Any) -> None:
@@ -120,6 +127,8 @@ class Guards:
 
     def hold(self) -> bool:
         """Whether a replay is valid."""
+        if self.is_outdated:
+            return False
         try:
             if self._test(()):
                 return True
@@ -176,9 +185,10 @@ class Guards:
 
     # -------------------------------------------------------------- after a recorded run
 
-    def _first_change(self) -> str | None:
+    def _first_change(self, but: Iterable[str] = ()) -> str | None:
+        """What differs first, leaving out some kinds of watches."""
         for watch in self._watches:
-            if not same(watch.fetch(), watch.expected):
+            if watch.kind not in but and not same(watch.fetch(), watch.expected):
                 return watch.where
         for module, settings in self._modules:
             now = settings_of(module)
@@ -193,9 +203,6 @@ class Guards:
         for array, layout, where in self._layouts:
             if _layout(array) != layout:
                 return where
-        for cached, entries, where in self._caches:
-            if cached.cache_info()[1:] != entries:
-                return f"the cache of {where}"
         for leaf, before in self._leaves:
             if not same(_leaf_settings(leaf), before):
                 return f"requires_grad or a hook of a {type(leaf).__name__}{leaf.shape}"
@@ -204,14 +211,18 @@ class Guards:
                 return f"the shape or dtype of a {type(leaf).__name__}{leaf.shape}"
         return None
 
-    def changed_by_the_run(self, drawn_from: set[int]) -> str | None:
-        """What the function itself has changed, so that it is not what a replay would do.
+    def about_to_run(self) -> None:
+        """Called before the function is traced."""
+        self._randomness = [(g, where, _copy(g)) for g, where in self._generators]
+        self._elsewhere = _elsewhere() if self._draws_elsewhere else None
+        self._filled = [cached.cache_info()[1:] for cached, _ in self._cached]
 
-        drawn_from: the ids of the generators whose draws were recorded.
-        """
+    def changed_by_the_run(self, program: Program) -> str | None:
+        """What the function itself has changed, so that it is not what a replay of `program` would
+        do."""
         if self.reason is not None:
             return self.reason
-        changed = self._first_change()
+        changed = self._first_change(but=OF_CACHES)
         leaves = {id(owner(leaf._data)) for leaf in self.leaves}
         for (array, where, _), held in zip(self._arrays, self._held, strict=True):
             if changed is None and id(owner(array)) not in leaves and _checksum(array) != held:
@@ -221,8 +232,11 @@ class Guards:
                 changed = where
         if changed is not None:
             return f"it changes {changed} itself, which a replay would not do"
-        for generator, where, state in self._randomness:
-            if id(generator) not in drawn_from and _state(generator) != state:
+        # What a cache has got in this run, the next walk sees.
+        self.is_outdated = self._filled != [cached.cache_info()[1:] for cached, _ in self._cached]
+        for generator, where, before in self._randomness:
+            draw_again(program, generator, before)
+            if _state(generator) != _state(before):
                 return f"it draws from {where} by itself: use tk.rand and the like, with generator="
         if self._elsewhere is not None and _elsewhere() != self._elsewhere:
             return "it draws random numbers that are not Tensors: use tk.rand and the like"
@@ -274,14 +288,28 @@ def _checksum(array: ndarray) -> int:
     return zlib.crc32(np.ascontiguousarray(array).view(np.uint8).data)
 
 
+def _copy(generator: Any) -> Any:
+    """A copy of a generator; one without a state equals no other."""
+    return None if isinstance(generator, random.SystemRandom) else deepcopy(generator)
+
+
+def draw_again(program: Program, generator: Any, copy: Any) -> None:
+    """Draw from a copy of a generator what a program draws from it: as many numbers."""
+    for instruction in program.instructions:
+        if any(param is generator for param in instruction.params.values()):
+            inputs = [np.ones(x.shape, x.dtype) for x in instruction.inputs if isinstance(x, Value)]
+            instruction.op.forward(*inputs, **(instruction.params | {"generator": copy}))
+
+
 def _state(generator: Any) -> Any:
-    if isinstance(generator, random.SystemRandom):
+    if generator is None or isinstance(generator, random.SystemRandom):
         return object()
     if isinstance(generator, random.Random):
         return generator.getstate()
     if isinstance(generator, np.random.RandomState):
         return repr(generator.get_state())
-    return repr(generator.bit_generator.state)
+    bits = generator.bit_generator
+    return repr(bits.state), getattr(bits.seed_seq, "n_children_spawned", 0)
 
 
 def _elsewhere() -> Any:

@@ -23,16 +23,23 @@ those of `PURE` modules are on the list.
 
 from __future__ import annotations
 
+import abc
 import builtins
+import collections.abc
 import contextlib
 import dataclasses
 import dis
 import enum
 import functools
+import gc
 import importlib.machinery
 import inspect
+import logging
+import operator
 import os
 import random
+import re
+import string
 import sys
 import sysconfig
 import types
@@ -40,6 +47,7 @@ import typing
 from argparse import Namespace
 from collections import Counter, OrderedDict, defaultdict, deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from fractions import Fraction
 from types import CellType, CodeType, FunctionType, MethodType, ModuleType
 from typing import Any, NamedTuple, NoReturn
 
@@ -90,10 +98,13 @@ _FETCH: dict[str, Callable[[Any, Any], Any]] = {
     "field": getattr,
     "slot": lambda holder, key: key.__get__(holder),
     "type": lambda holder, key: type(holder),
+    "registrations": lambda holder, key: abc.get_cache_token(),
     "length": lambda holder, key: len(holder),
     "keys": lambda holder, key: tuple(holder),
     "identities": lambda holder, key: tuple(map(id, holder)),
     "set": lambda holder, key: frozenset(holder),
+    "result": lambda holder, key: holder[key],
+    "results": lambda holder, key: len(holder),
     "disjoint": lambda holder, key: key if holder.keys().isdisjoint(key) else MISSING,
 }
 SPELLING = {
@@ -102,14 +113,18 @@ SPELLING = {
     "cell": "{0}.cell_contents is {2}",
     "field": "{0}.{3} is {2}",
     "slot": "{1}.__get__({0}) is {2}",
-    "type": "{0}.__class__ is {2}",
+    "type": "type({0}) is {2}",
+    "registrations": "{0}.get_cache_token() == {2}",
     "length": "len({0}) == {2}",
     "keys": "[*{0}] == {2}",
     "identities": "[*map(id, {0})] == {2}",
     "set": "{0} == {2}",
+    "result": "{0}[{1}] is {2}",
+    "results": "len({0}) == {2}",
     "disjoint": "{0}.keys().isdisjoint({2})",
 }
 BY_IDENTITY = {"item", "cell", "field", "slot"}
+OF_CACHES = {"result", "results"}
 
 # ------------------------------------------------------------------ what counts as fixed
 
@@ -119,7 +134,7 @@ PURE = frozenset(
         *("_functools", "collections", "_collections", "_collections_abc", "dataclasses", "enum"),
         *("typing", "typing_extensions", "annotationlib", "types", "abc", "_abc", "contextlib"),
         *("copy", "copyreg", "numbers", "fractions", "statistics", "string", "warnings"),
-        *("_warnings", "bisect", "_bisect", "heapq", "_heapq", "__future__"),
+        *("_warnings", "bisect", "_bisect", "heapq", "_heapq", "__future__", "re", "_sre"),
     }
 )
 """Modules of Python's library whose functions depend on their arguments alone."""
@@ -127,7 +142,7 @@ IMPURE = frozenset(
     {
         *("open", "input", "eval", "exec", "compile", "globals", "locals", "vars", "dir", "id"),
         *("__import__", "breakpoint", "memoryview", "help"),  # of the builtins
-        *("attrgetter", "methodcaller", "asdict", "astuple"),
+        *("attrgetter", "methodcaller", "asdict", "astuple", "Formatter"),
         *("load", "loadtxt", "genfromtxt", "fromfile", "fromregex", "memmap", "geterr"),
         *("get_printoptions",),  # and of NumPy
     }
@@ -177,9 +192,10 @@ def _home(thing: Any) -> str:
     module = thing if isinstance(thing, ModuleType) else sys.modules.get(name)
     if module is None:
         return "user"
-    if name in sys.builtin_module_names:
+    file = vars(module).get("__file__")
+    if file is None and name in sys.builtin_module_names and module is sys.modules.get(name):
         return "python"
-    return home_of(getattr(module, "__file__", None) or "<no file>")
+    return home_of(file or "<no file>")
 
 
 def _is_fixed(home: str) -> bool:
@@ -199,7 +215,7 @@ def reads_of(roots: Iterable[Any]) -> Reads:
     A walk is repeated until it knows all attribute names in the code that it reaches.
     """
     roots = list(roots)
-    names: set[str] = set()
+    names = set(_CALLED_BY_C)
     while True:
         walk = Reads(names)
         try:
@@ -240,6 +256,10 @@ class Reads:
         self.caches: list[tuple[Any, str]] = []
         """Functions with `functools.lru_cache`."""
         self.draws_elsewhere = "random" in names
+        self.asks_identity = False
+        """Whether the code asks if two objects, one of which may be an argument, are the same."""
+        if not names.isdisjoint(_COMPARERS) or {"print", "file"} <= names:
+            self.found.add(_COMPARES)
         self.reason: str | None = None
         self.line: str | None = None
         self._seen: dict[int, Any] = {}
@@ -259,7 +279,7 @@ class Reads:
 
     def visit(self, thing: Any, where: str, *names: Name) -> None:
         """Look at a value that the code can reach. names: how it does, if not as before."""
-        if type(thing) in ATOMS:
+        if type(thing) in ATOMS or type(thing) in _VALUES:
             return
         before = self._names
         self._names = names or before
@@ -304,6 +324,15 @@ class Reads:
         if kind in BY_IDENTITY and value is not MISSING:
             self.visit(value, where, *names)
 
+    def watch_fields(self, thing: Any, names: Iterable[str], of: str) -> None:
+        """Compare attributes that are not in a `__dict__`."""
+        for name in names:
+            self.watch("field", thing, name, f"{name!r} of {of}")
+
+    def knows(self, thing: Any) -> bool:
+        """Whether the code can reach an object."""
+        return id(thing) in self._seen
+
     def finish(self) -> None:
         """Watch that no global hides a builtin that the code names."""
         for namespace, names in self._shadowable.values():
@@ -333,8 +362,21 @@ class Reads:
         self.visit(thing.__func__, where)
 
     def _partial(self, thing: Any, where: str) -> None:
-        for part in (thing.func, thing.args, thing.keywords):
-            self.visit(part, where)
+        self.watch_fields(thing, ("func", "args", "keywords"), where)
+        self._attributes(thing, where)
+        if type(thing) is not functools.partial:
+            self._class(type(thing))
+
+    def _itemgetter(self, thing: Any, where: str) -> None:
+        self.visit(thing.__reduce__()[1], where)
+
+    def _logger(self, logger: logging.Logger, where: str) -> None:
+        """Writing to a log is a side effect, as `print` is. What it holds may be read."""
+        asked = self.names & set(dir(logging.Logger)) - _LOGGING
+        if asked or type(logger) is not logging.Logger:
+            self.unlisted(logger, where)
+        for name in sorted(self.names & vars(logger).keys()):
+            self.watch("item", vars(logger), name, f"{name!r} of {where}")
 
     def _node(self, node: Any, where: str) -> None:
         self.leaves.append(node)
@@ -352,10 +394,15 @@ class Reads:
 
     def _wrapper(self, thing: Any, where: str) -> None:
         """A property, a static method and the like."""
-        for name in ("__func__", "fget", "fset", "func"):
-            function = inspect.getattr_static(type(thing), name, None)
-            if function is not None or name in getattr(thing, "__dict__", ()):
+        for name in ("__func__", "fget", "fset"):
+            if inspect.getattr_static(type(thing), name, None) is not None:
                 self.visit(getattr(thing, name), where)
+        attributes = getattr(thing, "__dict__", {})
+        for name in ("func", "args", "keywords", "dispatcher"):
+            if name in attributes:
+                self.watch("item", attributes, name, where)
+        if _home(type(thing)) == "user":
+            self._class(type(thing))
 
     # -------------------------------------------------------------- functions in C
 
@@ -364,8 +411,12 @@ class Reads:
         if isinstance(owner, ModuleType) or owner is None:
             module = (getattr(function, "__module__", None) or "").partition(".")[0]
             impure = function.__name__ in IMPURE or function.__name__ in _BY_NAME
-            if (module not in PURE and module != "numpy") or impure:
+            of = owner if owner is not None else sys.modules.get(module)
+            fixed = isinstance(of, ModuleType) and _home(of) in ("python", "numpy")
+            if (module not in PURE and module != "numpy") or impure or not fixed:
                 self.unlisted(function, where, "a function in C that may give another result")
+        elif isinstance(owner, str) and function.__name__ in _FORMATS and _reaches_in(owner):
+            self.unlisted(function, where, "which reads attributes by computed names")
         else:
             self.visit(owner, where)
 
@@ -381,6 +432,18 @@ class Reads:
     def _cached(self, function: Any, where: str) -> None:
         self.caches.append((function, where))
         self.visit(function.__wrapped__, where)
+        self._attributes(function, where)
+        held = [one for one in gc.get_referents(function) if one is not vars(function)]
+        cache: dict[Any, Any] = next((one for one in held if type(one) is dict), {})
+        if len(cache) > LARGEST:
+            self.unlisted(function, where, f"which holds more than {LARGEST} results")
+        self.watch("results", cache, None, f"the number of results of {where}")
+        for key, entry in cache.items():
+            self.watches.append(Watch("result", cache, key, entry, f"a result of {where}"))
+        bounded = function.cache_parameters()["maxsize"] is not None
+        for result in held if bounded else cache.values():
+            if result is not cache and not isinstance(result, type):
+                self.visit(result, f"a result of {where}")
 
     # -------------------------------------------------------------- functions in Python
 
@@ -404,6 +467,7 @@ class Reads:
             if cell.__class__ is CellType:
                 where = f"{variable!r}, a variable around {name}"
                 self.watch("cell", cell, None, where, ("variable", variable))
+        self.watch_fields(function, sorted(self.names & _NAMES_OF_FUNCTIONS), name)
         for attribute in self.names & vars(function).keys():
             where = f"{attribute!r} of {name}"
             self.watch("item", vars(function), attribute, where, ("attribute", attribute))
@@ -416,7 +480,8 @@ class Reads:
         """A function of Python's, NumPy's or ours, which may hold functions of the user's."""
         cells = _cells(function)
         module = (function.__module__ or "").partition(".")[0]
-        if home == "python" and module not in PURE and not cells:
+        logs = module == "logging" and function.__name__ in _LOGGING
+        if home == "python" and module not in PURE and not cells and not logs:
             self.unlisted(function, where, "a function of Python's that is not known as pure")
         if home != "ours" and function.__name__ in IMPURE:
             self.unlisted(function, where, "which reads more than its arguments")
@@ -447,6 +512,12 @@ class Reads:
                     self._by_name(name, instructions, i)
             elif name in _BY_OTHER_WAYS and opname in ("LOAD_ATTR", "LOAD_METHOD"):
                 raise _Unlisted(f"it reads a {name}, at {self.line}. Write the attribute out")
+            elif name in _FORMATS and opname in ("LOAD_ATTR", "LOAD_METHOD"):
+                self._format(instructions[i - 1])
+            elif opname == "IS_OP" and self._may_be_argument(instructions, i - 1, function):
+                self.asks_identity = True
+            elif _is_by_hash_or_format(instruction):
+                self.found.add(_COMPARES)
             elif opname == "STORE_ATTR":
                 self.found.add(_STORED + name)
             elif opname == "IMPORT_NAME":
@@ -456,6 +527,7 @@ class Reads:
             elif opname == "PUSH_EXC_INFO" and instructions[i + 1].opname == "POP_TOP":
                 self.found.add(_ASKED + "*")  # a bare except: what is not there may be asked for
             elif opname == "MATCH_CLASS":
+                self._registrations()
                 self.found.add("__match_args__")
 
     def _global(self, name: str, opname: str, function: FunctionType, stored: set[str]) -> None:
@@ -472,6 +544,8 @@ class Reads:
         elif opname == "STORE_GLOBAL":
             self.unset.append((namespace, name, where))
         elif hasattr(builtins, name):
+            if name in ("isinstance", "issubclass"):
+                self._registrations()
             if name in ("AttributeError", "Exception", "BaseException"):
                 self.found.add(_ASKED + "*")
             names = self._shadowable.setdefault(id(namespace), (namespace, set()))[1]
@@ -493,6 +567,27 @@ class Reads:
         if name in ("setattr", "delattr"):
             self.found.add(_STORED + attribute)
 
+    @staticmethod
+    def _may_be_argument(instructions: Sequence[Any], i: int, function: FunctionType) -> bool:
+        """Whether what an instruction loads may also be given to the function."""
+        name = instructions[i].argval
+        if instructions[i].opname.startswith("LOAD_FAST"):
+            return not instructions[i - 1].opname.startswith("CALL")  # as type(x) is kind
+        if instructions[i].opname == "LOAD_DEREF" and name in _cells(function):
+            held = Watch("cell", _cells(function)[name], None, None, "").fetch()
+        else:
+            held = function.__globals__.get(name) if instructions[i].opname in _GLOBALS else None
+        return isinstance(held, Node | ndarray | list | dict)
+
+    def _format(self, before: Any) -> None:
+        """A call of `format`, of what the instruction before has loaded."""
+        text = before.argval if before.opname == "LOAD_CONST" else None
+        if not isinstance(text, str) or _reaches_in(text):
+            raise _Unlisted(
+                f"it calls format, which may read attributes by computed names, at {self.line}. "
+                "Write an f-string"
+            )
+
     def _import(self, name: str, code: CodeType, function: FunctionType) -> None:
         package = function.__globals__.get("__package__") or ""
         for full in {name, name.partition(".")[0], f"{package}.{name}"}:
@@ -512,6 +607,18 @@ class Reads:
         elif home == "numpy" and cls.__name__ in IMPURE:
             self.unlisted(cls, where, "which reads more than its arguments")
         self._class(cls, made=True)
+        if isinstance(cls, abc.ABCMeta):
+            self._registrations()
+            if home == "user" and getattr(cls, "_is_runtime_protocol", False):
+                self.unlisted(cls, where, "a protocol, which looks for attributes by name")
+        if home == "user" and issubclass(cls, enum.Enum):
+            self._container(cls._member_map_, where)
+
+    def _registrations(self) -> None:
+        """Watch which classes are registered with abstract ones."""
+        if id(abc) not in self._seen:
+            self._seen[id(abc)] = abc
+            self.watch("registrations", abc, None, "a class registered with an abstract one")
 
     def _class(self, cls: type, made: bool = False) -> None:
         """What code may read of a class: what it names, and methods with names of Python's own.
@@ -522,11 +629,17 @@ class Reads:
             return
         self._classes.add((cls, made))
         for base in cls.__bases__:
+            if made and _home(base) == "python" and base not in _PLAIN:
+                self._class_value(base, f"the class {base.__name__}")
             self._class(base, made)
         self._class(type(cls))
         attributes = vars(cls)
         if (cls, not made) not in self._classes:
-            self.watch("length", attributes, None, f"the attributes of the class {cls.__name__}")
+            of = f"the class {cls.__name__}"
+            self._absent_of_class(cls, of)
+            if cls.__bases__ != (object,):  # else they cannot be assigned
+                self.watch("field", cls, "__bases__", f"the bases of {of}")
+            self.watch_fields(cls, sorted(self.names & _NAMES_OF_CLASSES), of)
         for name, value in list(attributes.items()):
             where = f"{name!r} of the class {cls.__name__}"
             if name in self.names:
@@ -536,10 +649,26 @@ class Reads:
             elif _is_special(name, made) or self._is_compared(name, value):
                 self.visit(value, where)
 
+    def _absent_of_class(self, cls: type, of: str) -> None:
+        """Watch that a class gets no attribute, above all none in place of an inherited one."""
+        attributes, inherited = vars(cls), [vars(base) for base in cls.__mro__[1:-1]]
+        absent = [
+            name
+            for name in sorted(self.names)
+            if name not in attributes
+            and name.isidentifier()
+            and (name in self.asked or any(name in others for others in inherited))
+        ]
+        many = len(absent) > 3
+        self.watch("keys" if many else "length", attributes, None, f"the attributes of {of}")
+        for name in () if many else absent:
+            self.watch("absent", attributes, name, f"{name!r} of {of}")
+
     def _is_compared(self, name: str, method: Any) -> bool:
         """Whether code may call a method that dataclasses get by themselves: those that dataclasses
         made are followed only where the code compares or prints."""
-        if name not in _COMPARING or not isinstance(method, FunctionType):
+        copied = name in _OF_COPIES and not self.names.isdisjoint(("copy", "deepcopy"))
+        if not (copied or name in _COMPARING) or not isinstance(method, FunctionType):
             return False
         written = method.__code__.co_filename != "<string>" and not hasattr(method, "__wrapped__")
         return written or _COMPARES in self.names
@@ -548,8 +677,10 @@ class Reads:
         if module is random or module.__name__ == "numpy.random":
             self.draws_elsewhere = True
         home = _home(module)
-        name_of = module.__name__.partition(".")[0]
-        if home in ("ours", "numpy") or module is random or name_of in PURE:
+        if home == "user" and type(module) is not ModuleType:
+            self.unlisted(module, where, "a module of a class of its own")
+        pure = home == "python" and module.__name__.partition(".")[0] in PURE
+        if home in ("ours", "numpy") or module is random or pure:
             looked_at = _READERS | {"data"} if home == "ours" else IMPURE
             for name in sorted(self.names & vars(module).keys() & looked_at):
                 self.visit(vars(module)[name], f"{name!r} of the module {module.__name__}")
@@ -572,7 +703,7 @@ class Reads:
             self._slots_of(module, kind)
             self._class(type(module))
         for name, value in settings_of(module).items():
-            if own and name in self.names and type(value) in ATOMS:
+            if own and name in self.names and name in vars(module) and not _announces(value):
                 # Written to `vars(module)` it changes unannounced.
                 self.watch("item", vars(module), name, f"{name!r} of a {kind}", ("attribute", name))
             if name in self.names or name == "_hooks" or _is_called(value, own):
@@ -603,6 +734,7 @@ class Reads:
                 items, where, f"of {len(items):,} items, of which at most {LARGEST} are compared"
             )
         if type(items) not in _CONTAINERS:
+            self._own_methods(items, where)
             self._attributes(items, where)
             self._class(type(items))
         if isinstance(items, dict):
@@ -612,12 +744,22 @@ class Reads:
             for i in range(len(items)):
                 self.watch("item", items, i, f"[{i}] of {where}")
         else:
+            if isinstance(items, set | frozenset):
+                self.found.add(_COMPARES)
             if isinstance(items, set):
                 by_value = all(type(item) in ATOMS for item in items)
                 alive = None if by_value else tuple(items)  # else their ids are used again
                 self.watch("set" if by_value else "identities", items, alive, where)
             for item in items:
                 self.visit(item, f"an item of {where}")
+
+    def _own_methods(self, items: Any, where: str) -> None:
+        """Refuse a container whose class reads its items in another way."""
+        kind = type(items)
+        base = next(one for one in kind.__mro__ if one in _CONTAINERS)
+        for name in _READING:
+            if hasattr(base, name) and getattr(kind, name) is not getattr(base, name):
+                self.unlisted(items, where, f"whose class has a {name} of its own")
 
     @staticmethod
     def _is_constant(items: Any) -> bool:
@@ -628,6 +770,8 @@ class Reads:
         by_value = all(type(key) in ATOMS for key in items)
         self.watch("keys" if by_value else "identities", items, None, f"the keys of {where}")
         for key in list(items):
+            if type(key) not in ATOMS:
+                self.found.add(_COMPARES)
             spelled = "a long number" if type(key) is int and not is_short(key) else repr(key)
             self.visit(key, f"a key of {where}")
             self.watch("item", items, key, f"[{spelled}] of {where}")
@@ -712,7 +856,9 @@ _WRAPPED = (FunctionType, MethodType, type, functools.partial, functools._lru_ca
 """What a function of a library's that wraps another holds: the function."""
 _CONTAINERS = (list, tuple, dict, set, frozenset, deque, OrderedDict, defaultdict, Counter)
 _PLAIN = {
-    *(object, types.SimpleNamespace, typing.Generic, typing.Protocol, sys.modules["abc"].ABC),
+    *(object, types.SimpleNamespace, typing.Generic, typing.Protocol, abc.ABC),
+    *(getattr(collections.abc, name) for name in collections.abc.__all__),
+    *(contextlib.AbstractContextManager, contextlib.ContextDecorator),
     *(int, float, complex, str, bytes, *_CONTAINERS, *Namespace.__mro__),
 }
 _TUPLE_FIELD = type(vars(Watch)["kind"])
@@ -724,7 +870,17 @@ _OF_TYPING = (
     *(type(typing.Any), type(typing.Optional), type(typing.Literal), typing.ForwardRef),
     *(typing.NewType, type(typing.List[int]), type(typing.Callable)),  # noqa: UP006
     type(typing.Union[int, str]),  # noqa: UP007
+    *(type(typing.List), type(typing.Tuple)),  # noqa: UP006
 )
+_VALUES = (Fraction, re.Pattern, re.Match, np.finfo, np.iinfo)
+"""Classes of Python's and NumPy's whose objects nothing changes."""
+_READING = (
+    *("__iter__", "__getitem__", "__len__", "__contains__", "__reversed__"),
+    *("keys", "values", "items", "get"),
+)
+"""How code reads a container."""
+
+
 _FIXED = (*_OF_TYPING, *_OF_DATACLASSES, _TUPLE_FIELD)
 _KINDS: list[tuple[Any, Callable[[Reads, Any, str], None]]] = [
     ((np.generic, np.dtype), Reads._fixed),
@@ -744,7 +900,15 @@ _KINDS: list[tuple[Any, Callable[[Reads, Any, str], None]]] = [
     (contextlib.nullcontext, Reads._nothing_entered),
     (Optimizer, Reads._optimizer),
     (LRScheduler, Reads._schedule),
-    ((property, staticmethod, classmethod, functools.cached_property), Reads._wrapper),
+    (operator.itemgetter, Reads._itemgetter),
+    (logging.Logger, Reads._logger),
+    (
+        (
+            *(property, staticmethod, classmethod, functools.cached_property),
+            *(functools.partialmethod, functools.singledispatchmethod),
+        ),
+        Reads._wrapper,
+    ),
     (np.ufunc, Reads._ufunc),
     (
         (types.MethodDescriptorType, types.WrapperDescriptorType, types.ClassMethodDescriptorType),
@@ -775,8 +939,30 @@ _NEVER = frozenset(
 )
 """What is in a class under such a name and is not called in a step."""
 _COMPARING = {"__eq__", "__hash__", "__str__", "__repr__", "__lt__", "__le__", "__gt__", "__ge__"}
-_COMPARISONS = {"COMPARE_OP", "CONTAINS_OP", "FORMAT_VALUE", "FORMAT_SIMPLE", "FORMAT_WITH_SPEC"}
+_OF_COPIES = {"__getstate__", "__setstate__", "__reduce__", "__reduce_ex__"}
+_COMPARISONS = {
+    *("COMPARE_OP", "CONTAINS_OP", "FORMAT_VALUE", "FORMAT_SIMPLE", "FORMAT_WITH_SPEC"),
+    *("BUILD_SET", "SET_ADD", "MAP_ADD", "STORE_SUBSCR"),
+}
+_COMPARERS = frozenset(
+    {
+        *("str", "repr", "ascii", "format", "hash", "sorted", "min", "max", "set", "frozenset"),
+        *("dict", "index", "count", "remove", "sort", "setdefault", "fromkeys"),
+        *("eq", "ne", "lt", "le", "gt", "ge", "contains", "indexOf", "countOf", "join", "mod"),
+        *("bisect", "bisect_left", "bisect_right", "insort", "heappush", "heapify", "merge"),
+        *("nlargest", "nsmallest", "groupby", "Counter", "copy", "deepcopy", "reduce"),
+    }
+)
+"""Functions and methods that may compare, hash, print or copy what they are given."""
 _COMPARES = "== "
+_FORMATS = {"format", "format_map"}
+_LOGGING = {"debug", "info", "warning", "warn", "error", "critical", "exception", "log"}
+_CALLED_BY_C = frozenset({"keys", "insert", "add", "discard", "write", "_missing_"})
+"""Methods of the user's that Python's library calls though no code names them."""
+_NAMES_OF_FUNCTIONS = frozenset(
+    {"__name__", "__qualname__", "__doc__", "__module__", "__annotations__"}
+)
+_NAMES_OF_CLASSES = frozenset({"__name__", "__qualname__", "__doc__", "__mro__", "__base__"})
 _SKIPPED = {"CACHE", "PRECALL", "PUSH_NULL", "EXTENDED_ARG", "NOP", "RESUME", "COPY_FREE_VARS"}
 
 
@@ -825,6 +1011,25 @@ def _second_argument(instructions: Sequence[Any], i: int) -> str | None:
     return None
 
 
+def _is_by_hash_or_format(instruction: Any) -> bool:
+    """Whether an instruction makes a dict with keys of any kind, or may format text with `%`."""
+    if instruction.opname == "BUILD_MAP":
+        return bool(instruction.arg)
+    return instruction.opname == "BINARY_OP" and instruction.argrepr in ("%", "%=")
+
+
+def _reaches_in(text: str) -> bool:
+    """Whether a format reads an attribute or an item of what it is given."""
+    try:
+        fields = [field for field in string.Formatter().parse(text) if field[1] is not None]
+    except ValueError:
+        return False  # which raises
+    return any(
+        "." in (name or "") or "[" in (name or "") or _reaches_in(spec or "")
+        for _, name, spec, _ in fields
+    )
+
+
 def is_short(key: Any) -> bool:
     """Whether a key is an integer that Python writes down: not one of thousands of digits."""
     return type(key) is int and key.bit_length() < 64
@@ -843,6 +1048,11 @@ def _is_called(value: Any, own: bool) -> bool:
     if isinstance(value, Node | Module | np.random.Generator):
         return True
     return not own and (isinstance(value, _WRAPPED) or _home(type(value)) == "user")
+
+
+def _announces(value: Any) -> bool:
+    """Whether another object in its place is seen by what the program reads."""
+    return isinstance(value, Module | Node)
 
 
 def _is_special(name: str, made: bool) -> bool:

@@ -91,8 +91,6 @@ class Tracer:
         self.absent: list[Any] = []
         self.present: list[Any] = []
         """Leaves whose `.grad` from before the call was read: without a gradient, with one."""
-        self.drawn_from: set[int] = set()
-        """The ids of the random generators whose draws are in the program."""
         self._created: dict[int, Any] = {}
         self._by_name: set[int] = set()
         self._tensors: set[Value] = set()
@@ -153,7 +151,7 @@ class Tracer:
         self.program.inputs[self._define(array)] = Argument(index)
         given = constant(array)
         if isinstance(leaf, Node):
-            given._requires_grad = leaf._requires_grad
+            given._requires_grad, given._grad = leaf._requires_grad, leaf._grad
         self._given.append(given)
         return given
 
@@ -239,9 +237,6 @@ class Tracer:
             self.give_up(f"{record.__name__} is given the bare array of a Tensor")
         read = tuple(self.read(x) for x in inputs)
         inside = {name: self._inside(param) for name, param in params.items()}
-        for param in params.values():
-            if isinstance(param, np.random.Generator):
-                self.drawn_from.add(id(param))
         indices = values_in(tuple(inside.values())) if record in _INDEXING else ()
         if any(value.dtype == np.bool_ and not self._is_constant(value) for value in indices):
             self.give_up("an index of truth values, which gives as many elements as are true")
@@ -346,6 +341,8 @@ class Tracer:
     def read_gradient(self, leaf: Any) -> None:
         """Called before the `.grad` of a leaf, perhaps from before this run, is read."""
         gradient = leaf._grad
+        if any(leaf is given for given in self._given) and leaf._data.dtype.kind == "f":
+            self.give_up("it reads the .grad of an argument")
         if leaf not in self._gradients and id(leaf) not in self._created:
             seen = self.absent if gradient is None else self.present
             if not any(leaf is one for one in seen):

@@ -470,30 +470,6 @@ static inline float tk_erff(float x)
     return a < 1.0f ? tk_fmaf(p, x, x) : copysignf(large, x);
 }
 
-/* a + a R(a^2) / S(a^2) for a = |x| < 0.84375, else 1 - exp(-a^2) C(a) / D(a); one division. */
-static inline double tk_erf(double x)
-{
-    double a = fabs(x), b = 6.0 < a ? 6.0 : a, z = b * b;
-    double r = tk_fma(-2.37630166566501626084e-05, z, -5.77027029648944159157e-03);
-    r = tk_fma(tk_fma(r, z, -2.84817495755985104766e-02), z, -3.25042107247001499370e-01);
-    r = tk_fma(r, z, 1.28379167095512558561e-01);
-    double s = tk_fma(-3.96022827877536812320e-06, z, 1.32494738004321644526e-04);
-    s = tk_fma(tk_fma(s, z, 5.08130628187576562776e-03), z, 6.50222499887672944485e-02);
-    s = tk_fma(tk_fma(s, z, 3.97917223959155352819e-01), z, 1.0);
-    double c = tk_fma(2.15311535474403846e-8, b, 5.64188496988670089e-1);
-    c = tk_fma(tk_fma(c, b, 8.88314979438837594e0), b, 6.61191906371416295e1);
-    c = tk_fma(tk_fma(c, b, 2.98635138197400131e2), b, 8.81952221241769090e2);
-    c = tk_fma(tk_fma(c, b, 1.71204761263407058e3), b, 2.05107837782607147e3);
-    c = tk_fma(c, b, 1.23033935479799725e3);
-    double d = tk_fma(b + 1.57449261107098347e1, b, 1.17693950891312499e2);
-    d = tk_fma(tk_fma(d, b, 5.37181101862009858e2), b, 1.62138957456669019e3);
-    d = tk_fma(tk_fma(d, b, 3.29079923573345963e3), b, 4.36261909014324716e3);
-    d = tk_fma(tk_fma(d, b, 3.43936767414372164e3), b, 1.23033935480374942e3);
-    int small = a < 0.84375;
-    double ratio = (small ? r : c) / (small ? s : d);
-    double large = tk_fma(-tk_exp(-z), ratio, 1.0);
-    return small ? tk_fma(x, ratio, x) : copysign(large, x);
-}
 
 /* ----------------------------------------------------------------------------- sine and cosine */
 
@@ -724,6 +700,31 @@ static inline int32_t tk_remainder_int32(int32_t a, int32_t b)
 static inline int32_t tk_floor_divide_int32(int32_t a, int32_t b)
 {
     return (int32_t)tk_floor_divide_int64(a, b);
+}
+
+/* a + a R(a^2) / S(a^2) for a = |x| < 0.84375, else 1 - exp(-a^2) C(a) / D(a); one division. */
+static inline double tk_erf(double x)
+{
+    double a = fabs(x), b = 6.0 < a ? 6.0 : a, z = b * b;
+    double r = tk_fma(-2.37630166566501626084e-05, z, -5.77027029648944159157e-03);
+    r = tk_fma(tk_fma(r, z, -2.84817495755985104766e-02), z, -3.25042107247001499370e-01);
+    r = tk_fma(r, z, 1.28379167095512558561e-01);
+    double s = tk_fma(-3.96022827877536812320e-06, z, 1.32494738004321644526e-04);
+    s = tk_fma(tk_fma(s, z, 5.08130628187576562776e-03), z, 6.50222499887672944485e-02);
+    s = tk_fma(tk_fma(s, z, 3.97917223959155352819e-01), z, 1.0);
+    double c = tk_fma(2.15311535474403846e-8, b, 5.64188496988670089e-1);
+    c = tk_fma(tk_fma(c, b, 8.88314979438837594e0), b, 6.61191906371416295e1);
+    c = tk_fma(tk_fma(c, b, 2.98635138197400131e2), b, 8.81952221241769090e2);
+    c = tk_fma(tk_fma(c, b, 1.71204761263407058e3), b, 2.05107837782607147e3);
+    c = tk_fma(c, b, 1.23033935479799725e3);
+    double d = tk_fma(b + 1.57449261107098347e1, b, 1.17693950891312499e2);
+    d = tk_fma(tk_fma(d, b, 5.37181101862009858e2), b, 1.62138957456669019e3);
+    d = tk_fma(tk_fma(d, b, 3.29079923573345963e3), b, 4.36261909014324716e3);
+    d = tk_fma(tk_fma(d, b, 3.43936767414372164e3), b, 1.23033935480374942e3);
+    int small = a < 0.84375;
+    double ratio = (small ? r : c) / (small ? s : d);
+    double large = tk_fma(-tk_exp(-z), ratio, 1.0);
+    return small ? tk_fma(x, ratio, x) : copysign(large, x);
 }
 
 #endif
