@@ -294,10 +294,20 @@ def derivatives_of(decompose: Callable[[Any], Any]) -> None:
     grads.check_grads(decompose, np.random.default_rng(0).normal(size=(3, 2)))
 
 
+def every_way_is_nan() -> None:
+    for way in test_undefined_derivatives.WAYS.values():
+        test_undefined_derivatives.test_every_way_to_a_second_derivative_is_nan(
+            test_undefined_derivatives.squared, np.linalg.norm, way
+        )
+
+
 OTHERWISE: dict[str, Callable[[], None]] = {
-    "undefined": lambda: test_undefined_derivatives.test_every_way_to_a_second_derivative_is_nan(
-        np.linalg.norm
-    ),
+    "undefined": every_way_is_nan,
+    "subgradient_product": lambda: (
+        every_way_is_nan(),
+        test_undefined_derivatives.test_the_second_derivative_by_a_tangent_or_a_factor_is_nan(),
+        grads.check_grads(np.linalg.norm, np.array([3.0, -4.0, 1.0]), order=2),
+    )[-1],
     "kink": test_undefined_derivatives.test_a_kink_has_no_derivative_of_any_order,
     "left_vectors": lambda: derivatives_of(lambda a: linalg.svd(a, False).U),
     "right_vectors": lambda: derivatives_of(lambda a: linalg.svd(a, False).Vh),
@@ -305,11 +315,14 @@ OTHERWISE: dict[str, Callable[[], None]] = {
 }
 """Tests of the ops whose rules give NaN, or mark the cotangent: not to be seen by differences."""
 
+UNSIGNED = {("undefined", 0), ("kink", 0), ("subgradient_product", 2)}
+"""Rules whose results are 0 or NaN, which have no sign."""
+
 MUTANTS = [
     (name, j, change)
     for change in (sign_swapped, slightly_scaled, unrecorded)
     for name, j in RULES
-    if name not in {"undefined", "kink"} or change is unrecorded  # 0 and NaN have no sign
+    if (name, j) not in UNSIGNED or change is unrecorded
 ]
 
 

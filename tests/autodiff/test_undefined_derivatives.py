@@ -48,26 +48,96 @@ def test_the_gradient_is_0_and_later_derivatives_are_nan(f: Function) -> None:
     assert tk.jvp(f, (ZERO,), (np.array([1.0, -1.0]),))[1] == 0
 
 
+Way = Callable[[Function, Any, Any], Any]
+
+WAYS: dict[str, Way] = {
+    "grad of grad": lambda f, x, v: tk.grad(lambda x: (tk.grad(f)(x) * v).sum())(x),
+    "jvp of grad": lambda f, x, v: tk.jvp(tk.grad(f), (x,), (v,))[1],
+    "grad of jvp": lambda f, x, v: tk.grad(lambda x: tk.jvp(f, (x,), (v,))[1])(x),
+    "jvp of jvp": lambda f, x, v: tk.jvp(lambda x: tk.jvp(f, (x,), (v,))[1], (x,), (v,))[1],
+    "hvp": lambda f, x, v: tk.hvp(f, (x,), (v,))[0],
+    "vjp of grad": lambda f, x, v: tk.vjp(tk.grad(f), x)[1](v)[0],
+    "hessian": lambda f, x, v: tk.hessian(f)(x) @ v,
+    "jacobian of grad": lambda f, x, v: tk.jacobian(tk.grad(f))(x) @ v,
+    "jacobian of jvp": lambda f, x, v: tk.jacobian(lambda x: tk.jvp(f, (x,), (v,))[1])(x),
+}
+"""The second derivative by every order of modes; along `v`, or in all directions."""
+every_way = pytest.mark.parametrize("way", WAYS.values(), ids=WAYS)
+
+SCALED: dict[str, Callable[[Function], Function]] = {
+    "itself": lambda f: f,
+    "negative": lambda f: lambda x: -f(x),
+    "square": squared,
+    "bell": lambda f: lambda x: np.exp(-(f(x) ** 2)),
+    "product": lambda f: lambda x: f(x) * x[0],
+}
+"""Of a kink k: k, -k, k^2, exp(-k^2), k x; the last three have a first derivative of 0 there."""
+
+
+@every_way
 @every_kink
-def test_every_way_to_a_second_derivative_is_nan(f: Function) -> None:
-    direction = np.array([1.0, 0.0])
-    assert np.isnan(tk.jvp(tk.grad(f), (ZERO,), (direction,))[1]).all()
-    assert np.isnan(tk.hvp(f, (ZERO,), (direction,))[0]).all()
-    assert np.isnan(tk.grad(lambda x: tk.jvp(f, (x,), (direction,))[1])(ZERO)).all()
+@pytest.mark.parametrize("scaled", SCALED.values(), ids=SCALED)
+def test_every_way_to_a_second_derivative_is_nan(
+    scaled: Callable[[Function], Function], f: Function, way: Way
+) -> None:
+    """A factor of 0 does not hide it: the rule cannot know the second derivative of a square."""
+    np.testing.assert_array_equal(tk.grad(scaled(f))(ZERO), 0.0)
+    assert np.isnan(way(scaled(f), ZERO, np.array([1.0, 0.0]))).all()
 
 
 @every_kink
-def test_a_factor_of_0_does_not_hide_it(f: Function) -> None:
-    """The square has a first derivative of 0 and a second one that the rule cannot know."""
-    np.testing.assert_array_equal(tk.grad(squared(f))(ZERO), 0.0)
-    assert np.isnan(tk.hessian(squared(f))(ZERO)).any()
-    assert np.isnan(tk.hessian(lambda x: np.exp(-squared(f)(x)))(ZERO)).any()
+def test_every_compiled_way_is_nan(f: Function, backend: str) -> None:
+    def second(x: Any) -> Any:
+        return [way(squared(f), x, np.array([1.0, -2.0])) for way in WAYS.values()]
+
+    compiled = compare(second, tk.Tensor(np.array([3.0, 4.0])), scales=[1, 0, 1])
+    for found in compiled(tk.Tensor(ZERO)):
+        assert np.isnan(found.data).all()
 
 
+def test_the_second_derivative_by_a_tangent_or_a_factor_is_nan() -> None:
+    """Of jvp and grad by what they are linear in, at 0."""
+    for f in (np.linalg.norm, np.std, lambda x: np.hypot(x[0], x[1])):
+        slope = tk.grad(lambda x, v: tk.jvp(f, (x,), (v,))[1])  # noqa: B023
+        assert np.isnan(tk.jacobian(slope, 1)(ZERO, ZERO)).all()
+        product = lambda s, x: tk.hvp(lambda x: s * f(x), (x,), (np.ones(2),))[0]  # noqa: B023, E731
+        assert np.isnan(tk.jacobian(product)(np.zeros(()), ZERO)).all()
+
+
+SINGULAR: list[tuple[str, Function, np.ndarray]] = [
+    ("nuclear norm", lambda a: tk.linalg.matrix_norm(a, "nuc"), np.diag([1.0, 0.0])),
+    ("squares of singular values", lambda a: (tk.linalg.svdvals(a) ** 2).sum(), np.zeros((2, 2))),
+    ("squares of eigenvalues", lambda a: (tk.linalg.eigvalsh(a) ** 2).sum(), np.eye(2)),
+    ("squares of distances", lambda x: (tk.cdist(x, np.eye(2)) ** 2).sum(), np.eye(2)),
+]
+
+
+@every_way
+@pytest.mark.parametrize(
+    ("f", "at"), [row[1:] for row in SINGULAR], ids=[name for name, *_ in SINGULAR]
+)
+def test_every_way_agrees_for_matrices(f: Function, at: np.ndarray, way: Way) -> None:
+    flat: Function = lambda x: f(x.reshape(at.shape))  # noqa: E731
+    assert np.isnan(way(flat, at.reshape(-1), np.array([1.0, -2.0, 3.0, 0.5]))).any()
+
+
+@every_way
 @every_kink
-def test_directions_of_0_stay_0(f: Function) -> None:
-    np.testing.assert_array_equal(tk.hvp(f, (ZERO,), (ZERO,))[0], 0.0)
-    np.testing.assert_array_equal(tk.jvp(tk.grad(f), (ZERO,), (ZERO,))[1], 0.0)
+def test_a_direction_of_0_stays_0(f: Function, way: Way) -> None:
+    if way not in (WAYS["hessian"], WAYS["jacobian of grad"]):  # all directions
+        np.testing.assert_array_equal(way(f, ZERO, ZERO), 0.0)
+
+
+@every_way
+def test_a_row_at_0_leaves_the_others_second_derivatives(way: Way) -> None:
+    def f(x: Any) -> Any:
+        return (np.linalg.norm(x.reshape(2, 2), axis=1) ** 2).sum()
+
+    found = way(f, np.array([0.0, 0.0, 3.0, 4.0]), np.array([0.0, 0.0, 1.0, 2.0]))
+    if way is WAYS["jvp of jvp"]:
+        np.testing.assert_allclose(found, 10.0)
+    else:
+        np.testing.assert_allclose(found[2:], [2.0, 4.0])
 
 
 def test_a_kink_has_no_derivative_of_any_order() -> None:

@@ -493,6 +493,10 @@ SAMPLES: dict[str, list[Sample]] = {
         Sample((draw(70, 70), choices(70)), smooth=False),
     ],
     "kink": [sample(draw(2, 3), np.zeros((2, 3), bool)), sample(draw(0, 3), choices(0, 3))],
+    "subgradient_product": [
+        Sample((draw(2, 3), draw(2, 3), np.zeros((2, 3))), {"transposed": transposed}, smooth=False)
+        for transposed in (False, True)
+    ],
     "undefined": [
         sample(draw(2, 3), np.zeros((2, 3), bool)),
         sample(draw(2, 3), np.zeros(3, bool)),
@@ -1062,6 +1066,7 @@ REFERENCES: dict[str, Callable[..., Any]] = {
     "eigenvectors": lambda packed: packed[..., 1:-1, :],
     "left_vectors": lambda packed, m: np.swapaxes(packed[..., :m], -1, -2),
     "right_vectors": lambda packed, m: packed[..., m + 1 : packed.shape[-1] - 1],
+    "subgradient_product": lambda g, slope, link, transposed=False: g * slope,
     "undefined": lambda x, mask: np.where(np.logical_and(mask, x), np.nan, 0.0),
     "astype": lambda x, dtype: x.astype(dtype),
     "sum_": np.sum,

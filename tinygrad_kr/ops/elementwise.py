@@ -411,6 +411,33 @@ undefined: Op = op(_undefined, lambda g, y, x, mask: undefined(g, mask))
 kink: Op = op(_kink, lambda g, y, x, mask: _kink_vjp(undefined(g, mask), kink(x, mask)))
 
 
+def _subgradient_product(g: Any, slope: Any, link: Any, *, transposed: bool = False) -> Any:
+    """g slope, where `slope` is a subgradient; it has no derivative where `link` has none.
+
+    link: 0, from `kink`. Its cotangent is not 0 where that of the product is not, also where `g` is
+        0: another derivative may come there.
+    transposed: `g` is a tangent, and decides in place of the cotangent.
+    """
+    return g * slope
+
+
+def _link_vjp(deciding: Any, other: Any) -> Any:
+    """0 where `deciding` is, else not; with a derivative by both."""
+    return deciding * where(other < 0, 1 - other, 1 + other)
+
+
+subgradient_product: Op = op(
+    _subgradient_product,
+    lambda c, y, g, slope, link, transposed=False: subgradient_product(
+        c, slope, link, transposed=not transposed
+    ),
+    lambda c, y, g, slope, link, transposed=False: c * g,
+    lambda c, y, g, slope, link, transposed=False: (
+        _link_vjp(g, c) if transposed else _link_vjp(c, g)
+    ),
+)
+
+
 def times_subgradient(
     g: Any, slope: Any, mask: Any, *inputs: Any, axis: Any = (), joint: Any = None
 ) -> Any:
@@ -428,7 +455,7 @@ def times_subgradient(
     if axis != ():
         joint = mask if joint is None else joint
         link = link + undefined(link + 0.0 * link.sum(axis=axis, keepdims=True), joint)
-    return g * (slope + link) + link  # in the sum too: another derivative may come where g is 0
+    return subgradient_product(g, slope, link)
 
 
 # fmt: off
