@@ -146,16 +146,21 @@ def _sources(code: CodeType, names: set[Name], local: set[str]) -> Iterator[_Sou
     if not used:
         return
     found = False
-    for node, parents in _functions(code):
+    for node, parents in _functions(code, code.co_filename):
         found = True
         yield _Source(code.co_filename, node, parents, frozenset(used))
     if not found:
         yield None
 
 
-def _functions(code: CodeType) -> Iterator[tuple[ast.AST, dict[ast.AST, ast.AST]]]:
+@functools.lru_cache(maxsize=256)
+def _functions(code: CodeType, file: str) -> list[tuple[ast.AST, dict[ast.AST, ast.AST]]]:
     """The functions in the source that may be the code's."""
-    tree, parents = _parsed("".join(linecache.getlines(code.co_filename)))
+    return list(_find_functions(code, file))  # codes of two files may be equal
+
+
+def _find_functions(code: CodeType, file: str) -> Iterator[tuple[ast.AST, dict[ast.AST, ast.AST]]]:
+    tree, parents = _parsed("".join(linecache.getlines(file)))
     for node in ast.walk(tree):
         if isinstance(node, ast.Lambda):
             if code.co_name == "<lambda>" and _is_inside(code, node.body):
