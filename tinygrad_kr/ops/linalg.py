@@ -598,7 +598,7 @@ def _unusable(x: Any, columns: Any, like: Any) -> Any:
 
 def _any(x: ndarray) -> ndarray:
     """Of each matrix whether an element is not 0."""
-    return np.any(x != 0, axis=(-2, -1), keepdims=True)
+    return np.asarray(np.any(x != 0, axis=(-2, -1), keepdims=True))
 
 
 def _nan_where(mask: ndarray, x: ndarray) -> ndarray:
