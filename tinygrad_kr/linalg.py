@@ -249,8 +249,8 @@ class SignAndLogabsdet(NamedTuple):
 def slogdet(a: Any) -> SignAndLogabsdet:
     """The sign and the logarithm of the absolute determinant, which cannot overflow.
 
-    a: (..., n, n). Results: (...). The gradient of logabsdet is a^-T: backward raises LinAlgError
-    for a singular `a`.
+    a: (..., n, n). Results: (...). The gradient of logabsdet is a^-T = cofactor(a) / det(a): for
+    a singular `a` infinite, or NaN for cofactors of 0.
 
     >>> tk.linalg.slogdet(tk.tensor([[2.0, 0.0], [0.0, 0.5]])).logabsdet.item()
     0.0
@@ -546,7 +546,8 @@ def eigh(a: Any, UPLO: str = "L") -> EigenDecomposition:
     An eigenvector has a derivative only if its eigenvalue is unlike all others. Even then only its
     span has a meaning: a function of it must not depend on its sign. Eigenvalues w count as equal
     if they differ by less than 8 n eps max|w|. The gradient is NaN where one of their vectors is
-    used.
+    used, and where vectors are used and one of these eigenvalues is. All others have derivatives
+    of the first two orders. Recorded, vectors of equal eigenvalues are turned in their span.
 
     Raises ValueError for another UPLO.
     Source: Giles, Collected matrix derivative results for forward and reverse mode (2008), 3.1.
@@ -554,24 +555,34 @@ def eigh(a: Any, UPLO: str = "L") -> EigenDecomposition:
     >>> tk.linalg.eigh(tk.tensor([[3.0, 0.0], [0.0, 1.0]])).eigenvalues
     Tensor([1., 3.])
     """
-    if UPLO not in ("L", "U"):
-        raise ValueError(f'eigh: expected UPLO "L" or "U", got {UPLO!r}.')
-    packed = linalg.eigh_packed(floating(operands(a)[0]))
+    _check_triangle("eigh", UPLO)
+    a = floating(operands(a)[0])
+    packed = linalg.eigh_packed(a, generic=_is_recorded(a))
     return EigenDecomposition(packed[..., 0, :], linalg.eigenvectors(packed))
+
+
+def _check_triangle(name: str, triangle: str) -> None:
+    if triangle not in ("L", "U"):
+        raise ValueError(f'{name}: expected UPLO "L" or "U", got {triangle!r}.')
+
+
+def _is_recorded(a: Any) -> bool:
+    return isinstance(a, Node) and a._requires_grad and current_mode() != OFF
 
 
 def eigvalsh(a: Any, UPLO: str = "L") -> Any:
     """The eigenvalues of symmetric matrices, ascending.
 
     a: (..., n, n). Result: (..., n). Reads `a` as `eigh` does.
-    The gradient is V diag(g) V^T. The second derivative is NaN where two are equal, see `eigh`.
+    The gradient is V diag(g) V^T. The second derivative of those that are equal is NaN, see `eigh`.
 
     >>> tk.linalg.eigvalsh(tk.tensor([[3.0, 0.0], [0.0, 1.0]]))
     Tensor([1., 3.])
     """
     a = operands(a)[0]
     _demand_square("eigvalsh", a)
-    return eigh(a, UPLO).eigenvalues
+    _check_triangle("eigvalsh", UPLO)
+    return linalg.eigh_packed(floating(a))[..., 0, :]
 
 
 class SingularValueDecomposition(NamedTuple):
@@ -613,7 +624,7 @@ def svd(
     if full_matrices and m != n:
         parts = _complete("svd", "full_matrices=False", np.linalg.svd, a)
         return SingularValueDecomposition(*parts)
-    packed = linalg.svd_packed(a)
+    packed = linalg.svd_packed(a, generic=_is_recorded(a))
     return SingularValueDecomposition(
         linalg.left_vectors(packed, m=m), packed[..., m], linalg.right_vectors(packed, m=m)
     )
@@ -624,7 +635,7 @@ _SVD_DRIVERS = ("gesvd", "gesvdj", "gesvda")
 
 def _complete(name: str, fix: str, decompose: Any, a: Any) -> list[Any]:
     """Factors with further columns that complete a basis in any way: without a derivative."""
-    if isinstance(a, Node) and a._requires_grad and current_mode() != OFF:
+    if _is_recorded(a):
         raise ValueError(
             f"{name}: expected a square matrix for the derivative of full matrices, got shape "
             f"{a._data.shape}. Pass {fix}"
@@ -637,8 +648,8 @@ def svdvals(a: Any, *, driver: str | None = None) -> Any:
     """The singular values of matrices, descending.
 
     a: (..., m, n). Result: (..., min(m, n)). driver: as in `svd`.
-    The gradient of one that is 0 is 0, the least subgradient. The second derivative is NaN where
-    two are equal, or one is 0.
+    The gradient of one that is 0 is 0, the least subgradient. The second derivative is NaN for
+    those that are equal, and where one is 0.
 
     >>> tk.linalg.svdvals(tk.tensor([[2.0, 0.0], [0.0, 3.0]]))
     Tensor([3., 2.])

@@ -17,6 +17,7 @@ from tinygrad_kr import (
     hessian,
     hvp,
     jacobian,
+    jvp,
     linalg,
     no_grad,
     value_and_grad,
@@ -358,7 +359,6 @@ def test_singular_matrices_raise_and_name_the_operation() -> None:
     for call, name in (
         (lambda t: linalg.inv(t), "inv"),
         (lambda t: linalg.solve(t, [1.0, 2.0, 3.0]), "solve"),
-        (lambda t: linalg.slogdet(t).logabsdet.backward(), "logabsdet"),
         (lambda t: linalg.matrix_power(t, -1), "inv"),
         (lambda t: linalg.cholesky(t - np.eye(3)), "cholesky"),
     ):
@@ -371,6 +371,28 @@ def test_slogdet_of_a_singular_matrix_is_zero_and_minus_infinity() -> None:
     sign, logabsdet = linalg.slogdet(leaf(np.zeros((2, 2))))
     assert (sign.item(), logabsdet.item()) == (0.0, -np.inf)
     assert linalg.slogdet(leaf(-np.eye(3))).sign.item() == -1.0
+
+
+@pytest.mark.parametrize(
+    ("a", "slope"),
+    [
+        ([[0.0]], [[np.inf]]),
+        ([[1.0, 2.0], [2.0, 4.0]], [[np.inf, -np.inf], [-np.inf, np.inf]]),
+        ([[1.0, 0.0], [0.0, 0.0]], [[np.nan, np.nan], [np.nan, np.inf]]),
+        ([[0.0, 0.0], [0.0, 0.0]], [[np.nan, np.nan], [np.nan, np.nan]]),
+        (np.outer([1.0, 2.0, 4.0], [1.0, -2.0, 3.0]), np.full((3, 3), np.nan)),
+    ],
+)
+def test_the_slope_of_slogdet_at_singular_matrices_is_cofactor_over_0(a: Any, slope: Any) -> None:
+    def f(a: Any) -> Any:
+        return linalg.slogdet(a).logabsdet
+
+    a, slope = np.array(a), np.array(slope)
+    np.testing.assert_array_equal(grad(f)(a), slope)
+    batch = np.stack([a, 2 * np.eye(len(a))])
+    np.testing.assert_array_equal(grad(lambda a: f(a).sum())(batch), [slope, np.eye(len(a)) / 2])
+    assert not np.isfinite(hessian(f)(a)).any()
+    assert not np.isfinite(jvp(f, (a,), (np.ones_like(a),))[1])
 
 
 def test_norms_of_the_zero_matrix_have_gradient_zero() -> None:

@@ -111,6 +111,171 @@ def test_a_vector_apart_keeps_its_derivative_beside_equal_ones() -> None:
     check_grads(first, shaped(4, 3, 5.0, 2.0, 2.0), order=1)
 
 
+# ------------------------------------------------------------------ one value beside equal ones
+
+
+def span(v: Any) -> Any:
+    return v[:, None] * v
+
+
+APART: list[tuple[str, Function, ndarray]] = [
+    ("eigenvalue", lambda a: linalg.eigh(a).eigenvalues[2] ** 3, rotated(2.0, 2.0, 5.0)),
+    ("eigenvalue alone", lambda a: linalg.eigvalsh(a)[0] ** 3, rotated(1.0, 2.0, 2.0, 2.0)),
+    ("eigenvector", lambda a: span(linalg.eigh(a).eigenvectors[:, 2]), rotated(2.0, 2.0, 5.0)),
+    ("of diagonal", lambda a: span(linalg.eigh(a).eigenvectors[:, 2]), np.diag([2.0, 2.0, 5.0])),
+    ("zeros", lambda a: span(linalg.eigh(a).eigenvectors[:, 2]), np.diag([0.0, 0.0, 5.0])),
+    ("singular value", lambda a: linalg.svd(a).S[0] ** 3, shaped(3, 3, 5.0, 2.0, 2.0)),
+    ("spectral norm", lambda a: linalg.matrix_norm(a, 2), shaped(4, 3, 5.0, 2.0, 2.0)),
+    ("left", lambda a: span(linalg.svd(a).U[:, 0]), shaped(3, 3, 5.0, 2.0, 2.0)),
+    ("tall left", lambda a: span(linalg.svd(a, False).U[:, 0]), shaped(4, 3, 5.0, 2.0, 2.0)),
+    ("wide left", lambda a: span(linalg.svd(a, False).U[:, 2]), shaped(3, 4, 5.0, 5.0, 2.0)),
+    ("right", lambda a: span(linalg.svd(a, False).Vh[0]), shaped(3, 4, 5.0, 2.0, 2.0)),
+    ("without full rank", lambda a: span(linalg.svd(a, False).U[:, 0]), shaped(4, 3, 5.0)),
+]
+every_apart = pytest.mark.parametrize(
+    ("f", "a"), [row[1:] for row in APART], ids=[name for name, *_ in APART]
+)
+
+
+@every_apart
+def test_a_value_apart_has_both_derivatives_beside_equal_ones(f: Function, a: ndarray) -> None:
+    check_grads(f, a, order=2)
+
+
+@every_apart
+def test_every_way_beside_equal_values_agrees(f: Function, a: ndarray) -> None:
+    """Every order of modes gives the difference of gradients beside `a`."""
+    random = np.random.default_rng(4)
+    weights, h = random.normal(size=f(a).shape), random.normal(size=a.shape)
+
+    def summed(a: Any) -> Any:
+        return (f(a) * weights).sum()
+
+    slope = tk.grad(summed)
+    expected = (slope(a + 1e-5 * h) - slope(a - 1e-5 * h)) / 2e-5
+    for found in second_derivatives(summed, a, h):
+        np.testing.assert_allclose(found, expected, rtol=1e-6, atol=1e-7)
+    along = tk.jvp(lambda a: tk.jvp(summed, (a,), (h,))[1], (a,), (h,))[1]
+    np.testing.assert_allclose(along, (expected * h).sum(), rtol=1e-6)
+
+
+def second_derivatives(f: Function, a: ndarray, h: ndarray) -> list[ndarray]:
+    return [
+        tk.grad(lambda a: (tk.grad(f)(a) * h).sum())(a),
+        tk.jvp(tk.grad(f), (a,), (h,))[1],
+        tk.grad(lambda a: tk.jvp(f, (a,), (h,))[1])(a),
+        tk.hvp(f, (a,), (h,))[0],
+        np.tensordot(tk.hessian(f)(a), h),
+    ]
+
+
+def test_compiled_second_derivatives_beside_equal_values(backend: str) -> None:
+    h = np.random.default_rng(4).normal(size=(3, 3))
+    _, f, a = APART[2]
+
+    def compiled(a: Any) -> Any:
+        return second_derivatives(lambda a: (f(a) * WEIGHTS).sum(), a, h)
+
+    compare(compiled, tk.Tensor(a), scales=[1, 1, 2])
+
+
+# ------------------------------------------------------------------ functions of matrices
+
+
+def spectral(g: Function) -> Function:
+    def f(a: Any) -> Any:
+        w, v = linalg.eigh(a)
+        return (v * g(w)) @ v.mT
+
+    return f
+
+
+def odd(g: Function) -> Function:
+    def f(a: Any) -> Any:
+        u, s, vh = linalg.svd(a, full_matrices=False)
+        return (u * g(s)) @ vh
+
+    return f
+
+
+ZERO_AT_1: dict[str, tuple[Function, float]] = {
+    "log": (np.log, 1.0),
+    "w - 1": (lambda w: w - 1, 1.0),
+    "sqrt(w) - 1": (lambda w: np.sqrt(w) - 1, 0.5),
+    "w^0.1 - 1": (lambda w: w**0.1 - 1, 0.1),
+    "sin(w - 1)": (lambda w: np.sin(w - 1), 1.0),
+    "(w - 1) (w - 2)": (lambda w: (w - 1) * (w - 2), -1.0),
+    "(w - 1)^2": (lambda w: (w - 1) ** 2, 0.0),
+}
+"""Functions that are 0 at 1, and their derivatives there."""
+UNITS = [np.eye(9)[i].reshape(3, 3) for i in range(9)]
+
+
+@pytest.mark.parametrize("make", [spectral, odd])
+@pytest.mark.parametrize(("g", "slope"), ZERO_AT_1.values(), ids=ZERO_AT_1)
+@pytest.mark.parametrize("third", [1.0, 5.0])
+def test_a_function_of_matrices_that_is_0_is_never_wrong(
+    make: Callable[[Function], Function], g: Function, slope: float, third: float
+) -> None:
+    """In the block of ones its derivative is g'(1): vectors with a factor of 0 do not give it."""
+    a = np.diag([1.0, 1.0, third])
+    for weights in (WEIGHTS, *UNITS):
+        found = tk.grad(lambda a: (make(g)(a) * weights).sum())(a)[:2, :2]  # noqa: B023
+        expected = slope * (weights + weights.T)[:2, :2] / 2  # g(1) = 0 for an antisymmetric part
+        assert np.isnan(found).any() or np.allclose(found, expected, atol=1e-12), weights
+    rows = tk.jacobian(make(g))(a)
+    assert slope == 0 or np.isnan(rows[0, 1]).any()
+    assert slope == 0 or np.isnan(tk.jvp(make(g), (a,), (UNITS[1] + UNITS[3],))[1]).any()
+
+
+@pytest.mark.parametrize("shape", [(3, 3), (4, 3), (3, 4)])
+@pytest.mark.parametrize("values", [(0.0, 0.0, 0.0), (5.0, 0.0, 0.0), (5.0, 2.0, 0.0)])
+def test_a_matrix_rebuilt_at_singular_values_of_0_is_never_wrong(
+    shape: tuple[int, int], values: tuple[float, ...]
+) -> None:
+    """Every row of the Jacobian of the identity, with coordinate axes as vectors."""
+    a = np.zeros(shape)
+    np.fill_diagonal(a, values)
+    for f in (by_svd, by_eigh) if shape == (3, 3) else (by_svd,):
+        for i, row in enumerate(tk.jacobian(f)(a).reshape(-1, *shape)):
+            unit = np.eye(a.size)[i].reshape(shape)
+            expected = (unit + unit.T) / 2 if f is by_eigh else unit
+            assert np.isnan(row).any() or np.allclose(row, expected)
+
+
+@pytest.mark.parametrize(
+    ("f", "a"),
+    [
+        (lambda a: (np.log(linalg.eigvalsh(a)) ** 2).sum(), EYE),
+        (lambda a: ((linalg.eigvalsh(a) - 1) ** 2).sum(), EYE),
+        (lambda a: ((linalg.eigh(a).eigenvalues - 1) ** 2).sum(), np.diag([1.0, 1.0, 5.0])),
+        (lambda a: ((linalg.svdvals(a) - 1) ** 2).sum(), EYE),
+        (lambda a: (linalg.svdvals(a) ** 2).sum(), np.zeros((2, 2))),
+        (lambda a: (linalg.svdvals(a) ** 2).sum(), np.diag([1.0, 0.0])),
+        (lambda a: (linalg.svdvals(a) ** 2).sum(), np.zeros((3, 2))),
+        (lambda a: (spectral(lambda w: (w - 1) ** 2)(a) * [[0, 1], [1, 0]]).sum(), EYE),
+    ],
+)
+def test_functions_of_values_are_never_wrong_to_second_order(f: Function, a: ndarray) -> None:
+    """A first derivative of 0 at equal values does not hide that the second is not known."""
+    h = np.random.default_rng(0).normal(size=a.shape)
+    for found in second_derivatives(f, a, h):
+        assert np.isnan(found).any()
+
+
+def test_vectors_of_equal_values_are_turned_only_where_they_are_recorded() -> None:
+    assert np.array_equal(abs(linalg.eigh(np.eye(3)).eigenvectors), np.eye(3))
+    v = linalg.eigh(tk.Tensor(np.eye(3), requires_grad=True)).eigenvectors.data
+    assert (abs(v) > 0.1).all()
+    np.testing.assert_allclose(v @ v.T, np.eye(3), atol=1e-15)
+    for shape in ((3, 3), (4, 3), (3, 5)):
+        a = np.stack([shaped(*shape, 5.0, 2.0, 2.0), shaped(*shape, 5.0), np.zeros(shape)])
+        u, s, vh = linalg.svd(tk.Tensor(a, requires_grad=True), full_matrices=False)
+        np.testing.assert_allclose(((u * s[:, None]) @ vh).data, a, atol=1e-14)
+        for q in (u.mT.data, vh.data):
+            np.testing.assert_allclose(q @ q.mT, [np.eye(3)] * 3, atol=1e-14)
+
+
 def test_principal_directions_of_points_without_full_rank() -> None:
     """Centred points have a singular value of 0; the directions before it have derivatives."""
     points = np.random.default_rng(3).normal(size=(3, 4))

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 import test_autodiff
+import test_linalg_degenerate
 import test_op
 import test_ops
 import test_testing
@@ -26,6 +27,7 @@ from mutants import ROOT, Mutant, changes_of, draw, mutated, substituted
 from test_ops import DIFFERENTIABLE, OPS
 
 import tinygrad_kr
+import tinygrad_kr as tk
 import tinygrad_kr.functional as F
 from tinygrad_kr import Tensor, autodiff, linalg, remat, transformations
 from tinygrad_kr.ops import reduction, writes
@@ -290,8 +292,26 @@ def unrecorded(rule: Any, g: Any, y: Any, *inputs: Any, **params: Any) -> Any:
     return np.asarray(rule(*raw, **params))
 
 
-def derivatives_of(decompose: Callable[[Any], Any]) -> None:
-    grads.check_grads(decompose, np.random.default_rng(0).normal(size=(3, 2)))
+def derivatives_of(decompose: Callable[[Any], Any], order: int = 2) -> None:
+    grads.check_grads(decompose, np.random.default_rng(0).normal(size=(3, 2)), order=order)
+
+
+def every_way_to(decompose: Callable[[Any], Any]) -> None:
+    """What rules of rules give, and what they leave undefined."""
+    derivatives_of(decompose)
+    x, ones = np.random.default_rng(1).normal(size=(2, 3, 2)), np.ones((3, 2))
+    third = lambda a: tk.hvp(lambda a: (decompose(a) ** 2).sum(), (a,), (ones,))[0]  # noqa: E731
+    grads.check_grads(third, x[0], order=1, rtol=1e-5, atol=1e-6)
+    along = lambda a, h: tk.jvp(decompose, (a,), (h * h,))[1]  # noqa: E731
+    grads.check_grads(along, (x[0], x[1]), order=2, rtol=1e-5, atol=1e-6)
+    for f, a in (
+        (lambda a: (linalg.eigvalsh(a) - 1) ** 2, np.eye(2)),
+        (lambda a: (linalg.svdvals(a) - 1) ** 2, np.eye(2)),
+        (lambda a: linalg.svdvals(a) ** 2, np.diag([1.0, 0.0])),
+    ):
+        test_linalg_degenerate.test_functions_of_values_are_never_wrong_to_second_order(
+            lambda a, f=f: f(a).sum(), a
+        )
 
 
 def every_way_is_nan() -> None:
@@ -309,6 +329,17 @@ OTHERWISE: dict[str, Callable[[], None]] = {
         grads.check_grads(np.linalg.norm, np.array([3.0, -4.0, 1.0]), order=2),
     )[-1],
     "kink": test_undefined_derivatives.test_a_kink_has_no_derivative_of_any_order,
+    **{
+        name: lambda: every_way_to(lambda a: linalg.eigh(a.mT @ a).eigenvectors)
+        for name in ("eigh_slope", "eigh_tangent")
+    },
+    **{
+        name: lambda: (
+            every_way_to(lambda a: linalg.svd(a, False).U * linalg.svd(a, False).S),
+            every_way_to(lambda a: linalg.svd(a, False).Vh),
+        )[-1]
+        for name in ("svd_slope", "svd_tangent")
+    },
     "left_vectors": lambda: derivatives_of(lambda a: linalg.svd(a, False).U),
     "right_vectors": lambda: derivatives_of(lambda a: linalg.svd(a, False).Vh),
     "eigenvectors": lambda: derivatives_of(lambda a: linalg.eigh(a.mT @ a).eigenvectors),
@@ -317,12 +348,15 @@ OTHERWISE: dict[str, Callable[[], None]] = {
 
 UNSIGNED = {("undefined", 0), ("kink", 0), ("subgradient_product", 2)}
 """Rules whose results are 0 or NaN, which have no sign."""
+MARKS = {(f"{name}_{kind}", 1) for name in ("eigh", "svd") for kind in ("slope", "tangent")}
+"""Rules that give a mark: above 0, of any size, without a history."""
 
 MUTANTS = [
     (name, j, change)
     for change in (sign_swapped, slightly_scaled, unrecorded)
     for name, j in RULES
     if (name, j) not in UNSIGNED or change is unrecorded
+    if (name, j) not in MARKS or change is sign_swapped
 ]
 
 

@@ -718,6 +718,7 @@ SAMPLES: dict[str, list[Sample]] = {
     ],
     "pinv": [*matrices(), *(Sample((separated(*s),), repeatable=False) for s in ((4, 2), (2, 4)))],
     "logabsdet": matrices(),
+    "logabsdet_slope": matrices(),
     "signdet": [*matrices(), sample(-invertible(2))],
     "cholesky": matrices(positive_definite),
     "eigh_packed": matrices(positive_definite),
@@ -1123,6 +1124,7 @@ REFERENCES: dict[str, Callable[..., Any]] = {
     "det": np.linalg.det,
     "cofactor": _cofactor,
     "logabsdet": lambda a: np.log(np.abs(np.linalg.det(a))),
+    "logabsdet_slope": lambda a: np.linalg.inv(a).mT,
     "signdet": lambda a: np.sign(np.linalg.det(a)),
     "cholesky": lambda a: np.linalg.cholesky((a + a.mT) / 2),
     "eigh_packed": _eigh_packed,
@@ -1154,4 +1156,87 @@ REFERENCES: dict[str, Callable[..., Any]] = {
     "rnn_scan": _rnn_scan,
     "lstm_scan": _lstm_scan,
     "gru_scan": _gru_scan,
+}
+
+
+# ------------------------------------------------------------------ derivatives of decompositions
+
+
+def _of_each(change: Callable[..., ndarray]) -> Callable[..., ndarray]:
+    """A function of matrices, applied to each of a batch."""
+
+    def all_changes(a: ndarray, y: ndarray, x: ndarray, used: ndarray) -> ndarray:
+        if a.ndim == 2:
+            return change(a, y, x)
+        return np.stack([all_changes(*each) for each in zip(a, y, x, used, strict=True)])
+
+    return all_changes
+
+
+def _vector_change(a: ndarray, change: ndarray, value: float, vector: ndarray) -> ndarray:
+    """Of an eigenvector of a symmetric matrix: (w - a)^+ da v."""
+    inverse = np.linalg.pinv(value * np.eye(len(a)) - a, rcond=1e-3)
+    return np.asarray(inverse @ change @ vector)
+
+
+def _eigh_change(a: ndarray, y: ndarray, h: ndarray) -> ndarray:
+    a, h = (a + a.T) / 2, (h + h.T) / 2
+    found = [
+        [y[1:-1, k] @ h @ y[1:-1, k], *_vector_change(a, h, w, y[1:-1, k])]
+        for k, w in enumerate(y[0])
+    ]
+    return np.array(found).T
+
+
+def _svd_change(a: ndarray, y: ndarray, h: ndarray) -> ndarray:
+    m = len(a)
+    left, right = h @ a.T + a @ h.T, h.T @ a + a.T @ h
+    return np.array(
+        [
+            [
+                *_vector_change(a @ a.T, left, row[m] ** 2, row[:m]),
+                row[:m] @ h @ row[m + 1 : -1],
+                *_vector_change(a.T @ a, right, row[m] ** 2, row[m + 1 : -1]),
+            ]
+            for row in y
+        ]
+    )
+
+
+def _slope_of(change: Callable[..., ndarray]) -> Callable[..., ndarray]:
+    """From the changes along every unit matrix."""
+
+    def slope(a: ndarray, y: ndarray, g: ndarray) -> ndarray:
+        units = np.eye(a.size).reshape(-1, *a.shape)
+        return np.array([(change(a, y, unit) * g).sum() for unit in units]).reshape(a.shape)
+
+    return slope
+
+
+def _samples_of(packed: Any, column: bool, adjoint: bool, matrices: list[ndarray]) -> list[Sample]:
+    """A matrix, its factors, a cotangent or a direction, and the mark of used vectors."""
+    found = []
+    for a in matrices:
+        y = packed(a)
+        rest, mark = (y[..., :-1], y[..., -1:]) if column else (y[..., :-1, :], y[..., -1:, :])
+        found += [
+            Sample((a, y, draw(*(rest if adjoint else a).shape), mark + used), smooth=False)
+            for used in (0.0, 1.0)
+        ]  # not smooth: the factors count as functions of the matrix
+    return found
+
+
+_SYMMETRIC = [positive_definite(), positive_definite(2)]
+_RECTANGULAR = [separated(4, 2), separated(2, 4), np.stack([separated(3, 3), separated(3, 3)])]
+SAMPLES |= {
+    "eigh_slope": _samples_of(_eigh_packed, False, True, _SYMMETRIC),
+    "eigh_tangent": _samples_of(_eigh_packed, False, False, _SYMMETRIC),
+    "svd_slope": _samples_of(_svd_packed, True, True, _RECTANGULAR),
+    "svd_tangent": _samples_of(_svd_packed, True, False, _RECTANGULAR),
+}
+REFERENCES |= {
+    "eigh_slope": _of_each(_slope_of(_eigh_change)),
+    "eigh_tangent": _of_each(_eigh_change),
+    "svd_slope": _of_each(_slope_of(_svd_change)),
+    "svd_tangent": _of_each(_svd_change),
 }

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from functools import lru_cache
-from itertools import combinations, permutations, product
+from itertools import combinations, pairwise, permutations, product
 from typing import Any
 
 import numpy as np
@@ -12,7 +12,7 @@ from numpy import ndarray
 
 from tinygrad_kr.ops.elementwise import (
     absolute,
-    times_subgradient,
+    kink,
     undefined,
     where,
 )
@@ -451,6 +451,21 @@ def _signdet(a: ndarray) -> Any:
     return np.linalg.slogdet(a)[0]
 
 
+def _logabsdet_slope(a: ndarray) -> ndarray:
+    """a^-T = cofactor(a) / det(a): for a singular matrix infinite, NaN for cofactors of 0."""
+    try:
+        return np.linalg.inv(a).mT
+    except np.linalg.LinAlgError:
+        pass
+    cofactors = np.asarray(_cofactor(a))
+    n, largest = a.shape[-1], np.linalg.svd(a, compute_uv=False)[..., :1, None]
+    rounding = n * np.finfo(a.dtype).eps * largest ** (n - 1)
+    singular = np.linalg.slogdet(a)[0][..., None, None] == 0
+    with np.errstate(all="ignore"):
+        infinite = np.where(np.abs(cofactors) > rounding, cofactors, 0) / np.zeros((), a.dtype)
+    return np.where(singular, infinite, np.linalg.inv(np.where(singular, _eye(a), a)).mT)
+
+
 def _cholesky(a: ndarray) -> ndarray:
     """The lower-triangular L with L L^T = (a + a^T) / 2, which must be positive definite."""
     return np.linalg.cholesky((a + a.mT) * 0.5)
@@ -487,7 +502,8 @@ null_projection: Op = op(_null_projection,
 det       = op(_det,       lambda g, y, a: g[..., None, None] * cofactor(a))
 cofactor: Op = op(_cofactor, lambda g, y, *inputs, index: _cofactor_vjp(g, inputs, index),
                   variadic=True)
-logabsdet = op(_logabsdet, lambda g, y, a: g[..., None, None] * inv(a).mT)
+logabsdet = op(_logabsdet, lambda g, y, a: g[..., None, None] * logabsdet_slope(a))
+logabsdet_slope: Op = op(_logabsdet_slope, lambda g, y, a: -(y @ g.mT @ y))
 signdet   = op(_signdet)
 cholesky  = op(_cholesky,  lambda g, y, a: _cholesky_vjp(g, y))
 # fmt: on
@@ -495,16 +511,44 @@ cholesky  = op(_cholesky,  lambda g, y, a: _cholesky_vjp(g, y))
 # ------------------------------------------------------------------ decompositions
 # An op has one output, so several results are packed into one array. Vectors are taken out by ops
 # that mark the cotangent: where values are equal or 0 it matters whether vectors were used at all.
+#
+# The derivative at `a` in one direction (the tangent) and its adjoint (the slope) are ops too. What
+# both give, paired with a matrix, is one bilinear form: its derivative by `a` is written out in
+# terms that equal values leave defined. Differentiating the formulas would meet their vectors.
 
 
-def _eigh(a: ndarray) -> ndarray:
+def _eigh(a: ndarray, *, generic: bool = False) -> ndarray:
     """Eigenvalues (first row), eigenvectors (columns below) and a row of 0 for the mark.
 
-    They are those of the symmetric (a + a^T) / 2.
+    They are those of the symmetric (a + a^T) / 2. generic: see `_turn_ties`.
     """
     values, vectors = np.linalg.eigh((a + a.mT) * 0.5)
+    if generic:
+        _turn_ties(values, vectors)
     values = values[..., None, :]
     return np.concatenate([values, vectors, np.zeros_like(values)], axis=-2)
+
+
+def _turn_ties(values: ndarray, *vectors: ndarray) -> None:
+    """Vectors of equal values, whose choice is free, turned so that no entry is 0 by chance.
+
+    A function of matrices V diag(g(w)) V^T has a derivative between two such vectors that the
+    factors do not give. Where g(w) is 0 the vectors have no cotangent. So that of w has to tell,
+    and with coordinate axes as vectors it could be 0.
+    """
+    tied = np.abs(np.diff(values)) <= 4 * np.finfo(values.dtype).eps * _largest(values)
+    for matrix in np.argwhere(tied.any(axis=-1)):
+        edges = np.flatnonzero(~np.concatenate([[False], tied[tuple(matrix)], [False]]))
+        for start, stop in pairwise(edges):
+            for v in vectors:
+                v[(*matrix, slice(None), slice(start, stop))] @= _generic(stop - start, v.dtype)
+
+
+@lru_cache(maxsize=64)
+def _generic(n: int, dtype: np.dtype[Any]) -> ndarray:
+    """A reflection without zeros; 1 for n = 1."""
+    u = np.cos(np.arange(1.0, n + 1)) + 2
+    return np.asarray(np.eye(n) - (n > 1) * 2 * np.outer(u, u) / (u @ u), dtype)
 
 
 def _eigenvectors(packed: ndarray) -> ndarray:
@@ -552,32 +596,148 @@ def _unusable(x: Any, columns: Any, like: Any) -> Any:
     return undefined(total, columns.any(axis=-1, keepdims=True)[..., None])
 
 
-def _eigh_vjp(g: Any, y: Any) -> Any:
+def _any(x: ndarray) -> ndarray:
+    """Of each matrix whether an element is not 0."""
+    return np.asarray(np.any(x != 0, axis=(-2, -1), keepdims=True))
+
+
+def _nan_where(mask: ndarray, x: ndarray) -> ndarray:
+    return np.where(mask, np.full((), np.nan, x.dtype), x)
+
+
+def _along(x: Any, y: Any) -> Any:
+    """The inner products of columns."""
+    return (x * y).sum(axis=-2, keepdims=True)
+
+
+def _symmetric(x: Any) -> Any:
+    return (x + x.mT) * 0.5
+
+
+def _second_factors(times: Any, resolvent: Any, z: Any, c: Any, g: Any) -> Any:
+    """Pairs (l, r) whose products l r^T add up to the derivative by `a` of a bilinear form.
+
+    The form is the sum over vectors z_k, with values w_k, of s z_k . R_k c_k + g_k z_k . s z_k: the
+    derivative in the direction s of a function whose cotangents are c and g. R_k is the inverse of
+    w_k - a but for z_k: where another value is double it does not depend on the choice of vectors.
+    d R = R da R - dw R^2 - R^2 da z z^T - z z^T da R^2, dw = z . da z and dz = R da z.
+    times: x -> s x. resolvent: x -> R_k x_k in column k.
+    """
+    sz = times(z)
+    p, q = resolvent(sz), resolvent(c)
+    last = resolvent(times(q)) - resolvent(p) * _along(z, c) - z * _along(p, q) + 2.0 * (p * g)
+    return (p, q), (-z * _along(z, sz), resolvent(q)), (last, z)
+
+
+def _second_gate(s: Any, c: Any, g: Any, bad: Any) -> Any:
+    """0, but NaN where a direction s meets cotangents c or g of values that are close.
+
+    Nor are there derivatives by such cotangents, in any order.
+    """
+    touched = (bad[..., None, :] & ((c != 0) | (g != 0))).any(axis=(-2, -1), keepdims=True)
+    every = bad[..., None, :]
+    links = kink(c, every).sum(axis=(-2, -1), keepdims=True)
+    links = links + kink(g, every).sum(axis=(-2, -1), keepdims=True)
+    total = undefined(s, touched).sum(axis=(-2, -1), keepdims=True)
+    return undefined(total, touched) + links
+
+
+def _eigh_slope(a: ndarray, y: ndarray, g: ndarray, used: ndarray) -> ndarray:
     """V (diag(gw) + F * V^T gV) V^T, symmetrised; F_ij = 1 / (w_j - w_i).
 
-    NaN where an eigenvector that is used has an eigenvalue close to another. Its cotangent is 0
-    there too if it was multiplied by an eigenvalue of 0.
+    NaN where an eigenvector that is used has an eigenvalue close to another. Its cotangent may be
+    0 there, if it was multiplied by 0; then the eigenvalue has one.
     Source: Giles, Collected matrix derivative results (2008), 3.1.
     """
-    values, vectors = y[..., 0, :], eigenvectors(y)
+    values, vectors = y[..., 0, :], y[..., 1:-1, :]
     n = values.shape[-1]
     if not n:
-        return vectors
-    g_values, g_vectors, used = g[..., 0, None, :], g[..., 1:-1, :], g[..., -1, :] > 0
+        return np.zeros_like(vectors)
+    g_values, g_vectors = g[..., :1, :], g[..., 1:, :]
     pairs = _close(values, n)
-    close, zero = pairs.any(axis=-1), absolute(values) <= _largest(values) * _rounding(y, n)
     middle = g_values * _eye(values) + _inverse_gaps(values, pairs) * (vectors.mT @ g_vectors)
+    met = (g_vectors != 0).any(axis=-2, keepdims=True) | ((used > 0) & (g_values != 0))
     s = vectors @ middle @ vectors.mT
-    s = s + _unusable(g_vectors, close, vectors)
-    s = s + _unusable(g_values, close & zero & used, vectors)
-    return (s + s.mT) * 0.5
+    return _nan_where(
+        (met & pairs.any(axis=-2, keepdims=True)).any(-1, keepdims=True), _symmetric(s)
+    )
 
 
-def _svd(a: ndarray) -> ndarray:
-    """The thin decomposition a = U diag(s) V^T as rows [u_i, s_i, v_i, 0]; 0 is for the mark."""
+def _eigh_tangent(a: ndarray, y: ndarray, h: ndarray, used: ndarray) -> ndarray:
+    """The derivative of values (first row) and vectors in the direction h; NaN as `eigh_slope`.
+
+    It is the adjoint of that.
+    """
+    values, vectors = y[..., 0, :], y[..., 1:-1, :]
+    n = values.shape[-1]
+    if not n:
+        return np.zeros_like(y[..., :-1, :])
+    pairs = _close(values, n)
+    turned = vectors.mT @ _symmetric(h) @ vectors
+    along = np.diagonal(turned, axis1=-2, axis2=-1)[..., None, :]
+    across = vectors @ (_inverse_gaps(values, pairs) * turned)
+    bad = pairs.any(axis=-2, keepdims=True) & _any(h)
+    parts = _nan_where(bad & (used > 0), along), _nan_where(bad, across)
+    return np.concatenate(parts, axis=-2)
+
+
+def _eigh_second(s: Any, a: Any, y: Any, g: Any) -> Any:
+    """The derivative by `a` of the sum of s * eigh_slope(a, y, g)."""
+    values, z = y[..., 0, :], eigenvectors(y)
+    n = values.shape[-1]
+    if not n:
+        return z
+    pairs = _close(values, n)
+    s, c, along, inverse = _symmetric(s), g[..., 1:, :], g[..., :1, :], _inverse_gaps(values, pairs)
+
+    def resolvent(x: Any) -> Any:
+        return z @ (inverse * (z.mT @ x))
+
+    factors = _second_factors(lambda x: s @ x, resolvent, z, c, along)
+    slope = sum((left @ right.mT for left, right in factors[1:]), factors[0][0] @ factors[0][1].mT)
+    return _symmetric(slope) + _second_gate(s, c, along, pairs.any(axis=-1))
+
+
+def _used_row(y: Any) -> Any:
+    """A cotangent of packed values and vectors that is nothing but the mark."""
+    mark = np.zeros(y.shape, y.dtype)
+    mark[..., -1, :] = 1
+    return mark
+
+
+def _used_column(h: Any, a: Any, y: Any, used: Any) -> Any:
+    """The mark; NaN where a direction h meets a value of 0 that was used without vectors."""
+    m, n = a.shape[-2:]
+    s = y[..., m]
+    alone = (_zeros(s, m, n) if s.shape[-1] else s == s) & (used[..., 0] == 0)
+    total = undefined(h, alone.any(axis=-1, keepdims=True)[..., None]).sum(axis=(-2, -1))
+    values = undefined(total[..., None] + s * 0.0, alone)[..., None]
+    before, after = np.zeros((*s.shape, m), y.dtype), np.zeros((*s.shape, n + 1), y.dtype)
+    after[..., -1] = 1
+    return concatenate(before, values, after, axis=-1)
+
+
+def _svd(a: ndarray, *, generic: bool = False) -> ndarray:
+    """The thin decomposition a = U diag(s) V^T as rows [u_i, s_i, v_i, 0]; 0 is for the mark.
+
+    generic: see `_turn_ties`. Vectors of values that are 0 are turned among all that complete
+    the others.
+    """
     u, s, vt = np.linalg.svd(a, full_matrices=False)
+    if generic:
+        _turn_ties(s, u, vt.mT)
+        _turn_null_vectors(a, u, s, vt)
     s = s[..., None]
     return np.concatenate([u.mT, s, vt, np.zeros_like(s)], axis=-1)
+
+
+def _turn_null_vectors(a: ndarray, u: ndarray, s: ndarray, vt: ndarray) -> None:
+    zeros = _zeros(s, *a.shape[-2:]).sum(axis=-1)
+    for matrix in map(tuple, np.argwhere(zeros)):
+        kept, r = s.shape[-1] - zeros[matrix], s.shape[-1]
+        left, _, right = np.linalg.svd(a[matrix])
+        u[matrix][:, kept:] = (left[:, kept:] @ _generic(len(left) - kept, s.dtype))[:, : r - kept]
+        vt[matrix][kept:] = (_generic(len(right) - kept, s.dtype) @ right[kept:])[: r - kept]
 
 
 def _left_vectors(packed: ndarray, *, m: int) -> ndarray:
@@ -597,39 +757,116 @@ def _svd_vectors_vjp(g: Any, before: int, after: int) -> Any:
     return concatenate(zeros(before), g, zeros(after), zeros(1) + 1, axis=-1)
 
 
-def _svd_vjp(g: Any, y: Any, a: Any) -> Any:
+def _zeros(s: Any, m: int, n: int) -> Any:
+    """Which singular values of m x n matrices count as 0."""
+    return s <= _largest(s) * _rounding(s, max(m, n))
+
+
+def _without_vectors(s: Any, pairs: Any, m: int, n: int) -> tuple[Any, Any]:
+    """Which left and right vectors have no derivative: of values that are close, or 0 if m != n."""
+    close, zero = pairs.any(axis=-1), _zeros(s, m, n)
+    return (close | zero if m > n else close), (close | zero if n > m else close)
+
+
+def _inverse_sums(s: Any) -> Any:
+    """1 / (s_j + s_i) in row i and column j; 0 where both are 0."""
+    sums = s[..., None, :] + s[..., :, None]
+    return where(sums == 0, 0.0, 1 / where(sums == 0, 1.0, sums))
+
+
+def _shares(s: ndarray, pairs: ndarray) -> tuple[ndarray, ndarray]:
+    """s_j / (s_j^2 - s_i^2) and s_i / (s_j^2 - s_i^2) in row i and column j; 0 for close pairs.
+
+    Without squares, which over- and underflow.
+    """
+    sums, inverse = _inverse_sums(s), _inverse_gaps(s, pairs)
+    return s[..., None, :] * sums * inverse, s[..., :, None] * sums * inverse
+
+
+def _svd_slope(a: ndarray, y: ndarray, g: ndarray, used: ndarray) -> ndarray:
     """U (L + R + diag(gs)) V^T, with L and R from the cotangents of U and V.
 
     L_ij = (U^T gU - gU^T U)_ij s_j / (s_j^2 - s_i^2), R likewise with V and s_i. Where a singular
-    value is close to another, NaN as in `_eigh_vjp`. One that is 0 has the gradient 0, the least
+    value is close to another, NaN as in `_eigh_slope`. One that is 0 has the gradient 0, the least
     subgradient, if no vectors are used. If they are, its derivative is that with their signs.
     Source: Townsend, Differentiating the singular value decomposition (2016).
+    """
+    m, n = a.shape[-2:]
+    u, s, v = y[..., :m].mT, y[..., m], y[..., m + 1 : -1].mT
+    if not s.shape[-1]:
+        return np.zeros_like(a)
+    gu, gs, gv, vectors = g[..., :m].mT, g[..., m], g[..., m + 1 :].mT, used[..., 0] > 0
+    pairs, zero = _close(s, max(m, n)), _zeros(s, m, n)
+    bad_left, bad_right = _without_vectors(s, pairs, m, n)
+    row, column = _shares(s, pairs)
+    left, right = u.mT @ gu, v.mT @ gv
+    middle = (left - left.mT) * row + (right - right.mT) * column
+    middle += (gs * ~(zero & ~vectors))[..., None, :] * _eye(s)
+    slope = u @ middle @ v.mT
+    over = np.where(zero, np.inf, s).astype(s.dtype)[..., None, :]
+    if m > n:
+        slope += (gu - u @ left) / over @ v.mT
+    if n > m:
+        slope += u @ ((gv - v @ right) / over).mT
+    met = bad_left & (gu != 0).any(axis=-2) | bad_right & (gv != 0).any(axis=-2)
+    met |= (bad_left | bad_right) & vectors & (gs != 0)
+    return _nan_where(met.any(axis=-1)[..., None, None], slope)
+
+
+def _svd_tangent(a: ndarray, y: ndarray, h: ndarray, used: ndarray) -> ndarray:
+    """The derivative of [u_i, s_i, v_i] in the direction h: of `svd_slope` the adjoint."""
+    m, n = a.shape[-2:]
+    u, s, v = y[..., :m].mT, y[..., m], y[..., m + 1 : -1].mT
+    if not s.shape[-1]:
+        return np.zeros_like(y[..., :-1])
+    pairs, zero, vectors = _close(s, max(m, n)), _zeros(s, m, n), used[..., 0] > 0
+    bad_left, bad_right = _without_vectors(s, pairs, m, n)
+    row, column = _shares(s, pairs)
+    turned = u.mT @ h @ v
+    left, right = turned * row, turned * column
+    du, dv = u @ (left - left.mT), v @ (right - right.mT)
+    over = np.where(zero, np.inf, s).astype(s.dtype)[..., None, :]
+    if m > n:
+        du += (h @ v - u @ turned) / over
+    if n > m:
+        dv += (h.mT @ u - v @ turned.mT) / over
+    ds = np.diagonal(turned, axis1=-2, axis2=-1) * ~(zero & ~vectors)
+    some = _any(h)[..., 0]
+    ds = _nan_where(some & vectors & (bad_left | bad_right), ds)[..., None]
+    du = _nan_where((some & bad_left)[..., None, :], du)
+    dv = _nan_where((some & bad_right)[..., None, :], dv)
+    return np.concatenate([du.mT, ds, dv.mT], axis=-1)
+
+
+def _svd_second(h: Any, a: Any, y: Any, g: Any) -> Any:
+    """The derivative by `a` of the sum of h * svd_slope(a, y, g).
+
+    It is that of `_eigh_second` for the symmetric [[0, a], [a^T, 0]]. This has the eigenvectors
+    (u, v) / sqrt(2) with eigenvalues s, and (u, -v) / sqrt(2) with -s; the others have 0.
     """
     m, n = a.shape[-2:]
     u, s, v = left_vectors(y, m=m), y[..., m], right_vectors(y, m=m).mT
     if not s.shape[-1]:
         return u @ v.mT
-    gu, gs, gv, used = g[..., :m].mT, g[..., m], g[..., m + 1 : -1].mT, g[..., -1] > 0
-    pairs = _close(s, max(m, n))
-    close, zero = pairs.any(axis=-1), s <= _largest(s) * _rounding(s, max(m, n))
-    alone = zero & (used == 0)
-    g_values = times_subgradient(gs, (alone == 0).astype(s.dtype), alone, s)
-    left, right = u.mT @ gu, v.mT @ gv
-    row, column = s[..., None, :], s[..., :, None]
-    both, inverse = row + column, _inverse_gaps(s, pairs)
-    both = where(both == 0, 1.0, both)
-    middle = (left - left.mT) * (row / both * inverse)  # no squares, which over- and underflow
-    middle = middle + (right - right.mT) * (column / both * inverse)
-    slope = u @ (middle + g_values[..., None, :] * _eye(s)) @ v.mT
-    over = where(zero, 1.0, s)[..., None, :]
-    if m > n:
-        slope = slope + where(zero[..., None, :], 0.0, (gu - u @ left) / over) @ v.mT
-    if n > m:
-        slope = slope + u @ where(zero[..., None, :], 0.0, (gv - v @ right) / over).mT
-    slope = slope + _unusable(gu, close | zero if m > n else close, a)
-    slope = slope + _unusable(gv, close | zero if n > m else close, a)
-    outside = zero & used if m != n else zero & used & close
-    return slope + _unusable(gs[..., None, :], outside, a)
+    pairs, zero, half = _close(s, max(m, n)), _zeros(s, m, n), math.sqrt(0.5)
+    z, mirrored = concatenate(u, v, axis=-2) * half, concatenate(u, -v, axis=-2) * half
+    c = concatenate(g[..., :m].mT, g[..., m + 1 :].mT, axis=-2) / half
+    gs, gaps, sums = g[..., None, :, m], _inverse_gaps(s, pairs), _inverse_sums(s)
+    over = where(zero, 0.0, 1 / where(zero, 1.0, s))[..., None, :]
+
+    def resolvent(x: Any) -> Any:
+        inside, across = z.mT @ x, mirrored.mT @ x
+        y = z @ (gaps * inside) + mirrored @ (sums * across)
+        return y if m == n else y + (x - z @ inside - mirrored @ across) * over
+
+    def times(x: Any) -> Any:
+        return concatenate(h @ x[..., m:, :], h.mT @ x[..., :m, :], axis=-2)
+
+    slope = h * 0.0
+    for left, right in _second_factors(times, resolvent, z, c, gs):
+        slope = slope + left[..., :m, :] @ right[..., m:, :].mT
+        slope = slope + right[..., :m, :] @ left[..., m:, :].mT
+    return slope + _second_gate(h, c, gs, pairs.any(axis=-1) | zero)
 
 
 def _qr(a: ndarray) -> ndarray:
@@ -657,11 +894,29 @@ def _qr_vjp(g: Any, y: Any, a: Any) -> Any:
 
 
 # fmt: off
-eigh_packed   = op(_eigh, lambda g, y, a: _eigh_vjp(g, y), variable="eigh_packed")
+eigh_packed   = op(_eigh, lambda g, y, a, generic=False:
+                   eigh_slope(a, y, g[..., :-1, :], g[..., -1:, :]), variable="eigh_packed")
 eigenvectors: Op = op(_eigenvectors,  lambda g, y, packed: _eigenvectors_vjp(g))
-svd_packed    = op(_svd,  lambda g, y, a: _svd_vjp(g, y, a), variable="svd_packed")
+eigh_slope: Op = op(_eigh_slope,
+                   lambda h, out, a, y, g, used: _eigh_second(h, a, y, g),
+                   lambda h, out, a, y, g, used: _used_row(y),
+                   lambda h, out, a, y, g, used: eigh_tangent(a, y, h, used))
+eigh_tangent: Op = op(_eigh_tangent,
+                   lambda g, out, a, y, h, used: _eigh_second(h, a, y, g),
+                   lambda g, out, a, y, h, used: _used_row(y),
+                   lambda g, out, a, y, h, used: eigh_slope(a, y, g, used))
+svd_packed    = op(_svd,  lambda g, y, a, generic=False:
+                   svd_slope(a, y, g[..., :-1], g[..., -1:]), variable="svd_packed")
 left_vectors: Op = op(_left_vectors,  lambda g, y, packed, m:
                    _svd_vectors_vjp(g.mT, 0, packed.shape[-1] - m - 1))
-qr_packed     = op(_qr,   lambda g, y, a: _qr_vjp(g, y, a), variable="qr_packed")
 right_vectors: Op = op(_right_vectors, lambda g, y, packed, m: _svd_vectors_vjp(g, m + 1, 0))
+svd_slope: Op = op(_svd_slope,
+                   lambda h, out, a, y, g, used: _svd_second(h, a, y, g),
+                   lambda h, out, a, y, g, used: _used_column(h, a, y, used),
+                   lambda h, out, a, y, g, used: svd_tangent(a, y, h, used))
+svd_tangent: Op = op(_svd_tangent,
+                   lambda g, out, a, y, h, used: _svd_second(h, a, y, g),
+                   lambda g, out, a, y, h, used: _used_column(h, a, y, used),
+                   lambda g, out, a, y, h, used: svd_slope(a, y, g, used))
+qr_packed     = op(_qr,   lambda g, y, a: _qr_vjp(g, y, a), variable="qr_packed")
 # fmt: on
