@@ -515,7 +515,7 @@ def test_few_mutants_are_the_first_of_many() -> None:
 
 
 def test_a_drawn_mutant_is_applied_and_taken_back() -> None:
-    for mutant in draw(5, 12, ("autodiff", "optim")):
+    for mutant in draw(5, 12, ("autodiff", "optim/blocks")):
         with mutated(mutant) as touched:
             assert touched, mutant
         changes = changes_of(mutant)

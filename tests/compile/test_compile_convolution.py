@@ -89,7 +89,7 @@ def called(compiled: Compiled) -> set[str]:
     return {s.instruction.op.__name__ for s in steps_of(compiled) if isinstance(s, Call)}
 
 
-@pytest.mark.one_in(3)
+@pytest.mark.one_in(5)
 @needs_compiler
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize("geometry", GEOMETRIES, ids=str)
@@ -101,7 +101,7 @@ def test_convolution_alone(geometry: Any, dtype: str, monkeypatch: pytest.Monkey
     assert not called(compiled) & {"convolve", "convolve_weight", "convolve_transposed"}
 
 
-@pytest.mark.one_in(5)
+@pytest.mark.one_in(9)
 @needs_compiler
 @pytest.mark.parametrize("relu", ["before", "after", None])
 @pytest.mark.parametrize("pool", [*POOLS, None], ids=str)

@@ -115,11 +115,10 @@ def test_the_passes_look_at_the_clock(
     inner = getattr(module, name[2])
 
     def late(*args: Any) -> Any:
-        time.sleep(1.0)
+        monkeypatch.setattr(deadline, "perf_counter", lambda: time.perf_counter() + 600)
         return inner(*args)
 
     monkeypatch.setattr(module, name[2], late)
-    monkeypatch.setattr(deadline, "SECONDS", 0.5)
     net = nn.Linear(3, 2)
     optimizer = optim.SGD(net.parameters(), lr=0.1)
 

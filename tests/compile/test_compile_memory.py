@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from functools import cache
 from itertools import combinations, pairwise
 from typing import Any
 
@@ -213,7 +214,9 @@ def test_compiled_is_as_eager(make: Make) -> None:
         np.testing.assert_allclose(found, wanted, *((2e-5, 2e-5) if single else (1e-12, 1e-12)))
 
 
+@cache
 def compiled_net(make: Make) -> CRunner:
+    """The C of a net, which tests only look at."""
     step, inputs, _ = make()
     compiled = Compiled(step)
     for _ in range(4):

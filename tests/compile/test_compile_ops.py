@@ -17,6 +17,8 @@ from tinygrad_kr import Tensor
 NAMES = sorted(name for name in SAMPLES if name in OPS and name != "dropout_mask")
 GROUPS = [NAMES[start : start + 12] for start in range(0, len(NAMES), 12)]
 DTYPES = ["float32", "float64"]
+FEW = 2
+"""Samples of an op in the ordinary suite."""
 
 
 def groups_and_dtypes(groups: list[list[str]]) -> list[Any]:
@@ -46,8 +48,8 @@ class Case(NamedTuple):
 ARRAY = "an array"
 
 
-def cases_of(names: list[str], dtype: Any) -> list[Case]:
-    """The samples of these ops."""
+def cases_of(names: list[str], dtype: Any, most: int | None) -> list[Case]:
+    """The first samples of these ops."""
     return [
         Case(
             f"{name} {i}",
@@ -57,7 +59,7 @@ def cases_of(names: list[str], dtype: Any) -> list[Case]:
             differentiable(name, cast(case, dtype)),
         )
         for name in names
-        for i, case in enumerate(SAMPLES[name])
+        for i, case in enumerate(SAMPLES[name][:most])
     ]
 
 
@@ -79,21 +81,21 @@ def results_of(cases: list[Case], dtype: Any, arrays: list[Any]) -> dict[str, An
     return results
 
 
-def tensors_of(names: list[str], dtype: Any) -> list[Tensor]:
+def tensors_of(names: list[str], dtype: Any, most: int | None) -> list[Tensor]:
     """The arrays of the samples, in order."""
     return [
         Tensor(x)
         for name in names
-        for case in SAMPLES[name]
+        for case in SAMPLES[name][:most]
         for x in cast(case, dtype)
         if isinstance(x, np.ndarray)
     ]
 
 
-@pytest.mark.parametrize(("names", "dtype"), groups_and_dtypes(GROUPS))
-def test_compiled_ops_give_what_eager_ones_do(names: list[str], dtype: str, backend: str) -> None:
+def check(names: list[str], dtype: str, most: int | None = None) -> None:
+    """One compiled function of the first samples of these ops."""
     kind = np.dtype(dtype).type
-    arrays, cases = tensors_of(names, kind), cases_of(names, kind)
+    arrays, cases = tensors_of(names, kind, most), cases_of(names, kind, most)
     compare(
         lambda *given: results_of(cases, kind, list(given)),
         *arrays,
@@ -101,3 +103,17 @@ def test_compiled_ops_give_what_eager_ones_do(names: list[str], dtype: str, back
         rtol=TOLERANCE[dtype],
         of_largest=True,
     )
+
+
+@pytest.mark.usefixtures("backend")
+@pytest.mark.parametrize(("names", "dtype"), groups_and_dtypes(GROUPS))
+def test_compiled_ops_give_what_eager_ones_do(names: list[str], dtype: str) -> None:
+    check(names, dtype, FEW)
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("backend")
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("names", GROUPS, ids=lambda names: f"{names[0]}..{names[-1]}")
+def test_every_sample(names: list[str], dtype: str) -> None:
+    check(names, dtype)

@@ -78,7 +78,7 @@ def test_every_geometry(geometry: Geometry, divided: bool, monkeypatch: pytest.M
     assert kinds(compare(net(geometry[2], None, None), given, 2e-5)) == {TiledConvolution}
 
 
-@pytest.mark.one_in(5)
+@pytest.mark.one_in(7)
 @needs_tiles
 @pytest.mark.parametrize("relu", ["before", "after", None])
 @pytest.mark.parametrize("pool", POOLS, ids=str)

@@ -290,6 +290,7 @@ def test_every_program_has_a_row() -> None:
     assert short == {name for name, row in ROWS.items() if row.smallest is not None}
 
 
+@pytest.mark.one_in(3)
 @pytest.mark.trains
 @pytest.mark.usefixtures("made_up_tables")
 @pytest.mark.parametrize(

@@ -84,6 +84,7 @@ def starting(code: str, folder: Path) -> str:
 
 
 @needs_compiler
+@pytest.mark.one_in(4)
 @pytest.mark.parametrize("kind", CONSTRUCTORS)
 def test_a_library_that_ends_what_loads_it_is_refused(kind: str, tmp_path: Path) -> None:
     code, reason = CONSTRUCTORS[kind]
@@ -99,6 +100,7 @@ def test_a_library_that_only_prints_is_none_the_worse(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(shutil.which("gcc") is None, reason="gcc is not installed")
+@pytest.mark.one_in(2)
 @pytest.mark.parametrize("sanitizer", ["address", "thread"])
 def test_a_sanitizer_that_python_has_not_is_refused(sanitizer: str, tmp_path: Path) -> None:
     gcc, path = shutil.which("gcc"), os.environ["PATH"]
@@ -180,7 +182,13 @@ OWN = {"own.h": "int own_variable = not_declared;\n"}
 
 
 @pytest.mark.parametrize("options", [[], ["-fdiagnostics-color=always"], ["-include", "SECRET"]])
-@pytest.mark.parametrize("name", COMPILERS)
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=[pytest.mark.slow] if name == "zig" else [])  # slow to start
+        for name in COMPILERS
+    ],
+)
 def test_no_line_of_a_foreign_file_is_repeated(
     name: str, options: Sequence[str], tmp_path: Path
 ) -> None:

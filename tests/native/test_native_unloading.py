@@ -197,6 +197,7 @@ def method() -> Any:
     return scaled.step
 
 
+@pytest.mark.one_in(2)
 @pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
 @pytest.mark.parametrize(
     ("make", "called"),
@@ -240,7 +241,8 @@ def test_a_program_is_unloaded_with_its_function(
     assert len(mapped(own_cache)) == before
 
 
-def test_a_program_runs_on_while_others_are_unloaded(own_cache: Path) -> None:
+@pytest.mark.parametrize("others", [4, pytest.param(20, marks=pytest.mark.slow)])
+def test_a_program_runs_on_while_others_are_unloaded(others: int, own_cache: Path) -> None:
     kept, x = tk.compile(lambda x: np.tanh(x) * 3 + 1), draw(50)
     expected = (np.tanh(x) * 3 + 1).data
     for _ in range(4):
@@ -254,7 +256,7 @@ def test_a_program_runs_on_while_others_are_unloaded(own_cache: Path) -> None:
 
     worker = threading.Thread(target=work)
     worker.start()
-    for k in range(20):
+    for k in range(others):
         other = tk.compile(lambda x, k=k: x * (k + 0.5) + 1)
         for _ in range(4):
             other(x)
@@ -266,7 +268,9 @@ def test_a_program_runs_on_while_others_are_unloaded(own_cache: Path) -> None:
     assert len(mapped(own_cache)) == 1
 
 
-def test_the_end_of_python_unloads_nothing_under_a_running_thread() -> None:
+@pytest.mark.one_in(3)
+@pytest.mark.parametrize("run", range(3))
+def test_the_end_of_python_unloads_nothing_under_a_running_thread(run: int) -> None:
     code = (
         "import threading, time, numpy as np, tinygrad_kr as tk\n"
         "f = tk.compile(lambda x: np.tanh(x) * 2)\n"
@@ -278,5 +282,4 @@ def test_the_end_of_python_unloads_nothing_under_a_running_thread() -> None:
         "for _ in range(2): threading.Thread(target=work, daemon=True).start()\n"
         "time.sleep(0.2)\n"
     )
-    for _ in range(3):
-        subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=60)

@@ -200,11 +200,16 @@ def test_numpys_own_name_serves_tensors(name: str, i: int) -> None:
 # ------------------------------------------------------------------ gradients
 
 
-@every_differentiable_case
-def test_derivatives_of_first_and_second_order(name: str, i: int) -> None:
+SMALL = 12
+"""Most elements whose derivatives are compared one by one in the ordinary suite."""
+
+
+def check_derivatives(name: str, i: int, large: bool, fast: bool | None) -> None:
+    """To second order, where the sample's inputs are as large as that."""
     case = SAMPLES[name][i]
     where = differentiable(name, case.inputs)
-    if not case.smooth or not where:
+    size = sum(case.inputs[j].size for j in where)
+    if not case.smooth or not where or large != (size > SMALL):
         return
 
     def f(*floats: Any) -> Any:
@@ -213,7 +218,20 @@ def test_derivatives_of_first_and_second_order(name: str, i: int) -> None:
             inputs[j] = x
         return OPS[name](*inputs, **case.params)
 
-    check_grads(f, tuple(case.inputs[j] for j in where), order=2)
+    check_grads(f, tuple(case.inputs[j] for j in where), order=2, fast=fast)
+
+
+@every_differentiable_case
+def test_derivatives_of_first_and_second_order(name: str, i: int) -> None:
+    """Of large inputs along random directions, which see a wrong element but do not name it."""
+    check_derivatives(name, i, large=False, fast=None)
+    check_derivatives(name, i, large=True, fast=True)
+
+
+@pytest.mark.slow
+@every_differentiable_case
+def test_derivatives_by_each_element_of_large_inputs(name: str, i: int) -> None:
+    check_derivatives(name, i, large=True, fast=None)
 
 
 def check_each_input_beside_plain_arrays(name: str, i: int) -> None:

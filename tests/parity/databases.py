@@ -35,7 +35,7 @@ MODES = (torch.float64, torch.float32, torch.int64, torch.bool)
 GROUP = 16
 """Samples of an operator that one compiled function computes, one after the other."""
 MOST_COMPILED = {torch.float64: 16, torch.float32: 4}
-"""Of an operator with more samples than these, every n-th is compiled."""
+"""Of an operator with more samples than these, every n-th is compiled; all of them by `--every`."""
 
 KINDS = {
     *("complex", "sparse", "device", "memory_format", "layout", "Generator", "torch.bfloat16"),
@@ -563,8 +563,11 @@ def first_difference(
 class Comparison:
     """An entry of a database against ours, over all samples of one dtype."""
 
-    def __init__(self, entry: Entry, dtype: torch.dtype, report: Report) -> None:
+    def __init__(
+        self, entry: Entry, dtype: torch.dtype, report: Report, compile_every: bool = False
+    ) -> None:
         self.entry, self.dtype, self.report = entry, dtype, report
+        self.compile_every = compile_every
         self.agreeing: list[tuple[int, Calls, int]] = []
         """Numbers and calls of samples that agree, and the order of their derivatives."""
 
@@ -579,7 +582,8 @@ class Comparison:
                 self.report.agree += agrees
         if self.dtype.is_floating_point and not self.entry.never_compiled:
             most = self.entry.most_compiled[self.dtype]
-            chosen = self.agreeing[:: max(1, -(-len(self.agreeing) // most))]
+            apart = 1 if self.compile_every else max(1, -(-len(self.agreeing) // most))
+            chosen = self.agreeing[::apart]
             for start in range(0, len(chosen), self.entry.group):
                 self.compile(chosen[start : start + self.entry.group])
 
@@ -684,14 +688,14 @@ def step_of(group: list[tuple[int, Calls, int]]) -> tuple[Callable[..., Any], li
     return step, [[t.detach() for t in calls.tensors] for calls, _ in pairs]
 
 
-def report_on(entry: Entry) -> Report:
+def report_on(entry: Entry, compile_every: bool = False) -> Report:
     """All samples of an entry, compared."""
     report = Report()
     with warnings.catch_warnings(), np.errstate(all="ignore"):
         warnings.simplefilter("ignore")
         for dtype in MODES:
             if dtype in entry.dtypes:
-                Comparison(entry, dtype, report).run()
+                Comparison(entry, dtype, report, compile_every).run()
     return report
 
 
@@ -700,11 +704,12 @@ def print_table(entries: dict[str, Entry], description: str | None) -> None:
     parser = argparse.ArgumentParser(description=description)
     parser.add_argument("names", nargs="*", help="rows of the table; all by default")
     parser.add_argument("--differences", action="store_true", help="print what differs")
+    parser.add_argument("--every", action="store_true", help="compile every sample")
     options = parser.parse_args()
     total: Counter[str] = Counter()
     print(f"{'name':45}{'samples':>9}{'agree':>9}{'differ':>9}  not compared")
     for name in options.names or entries:
-        report = report_on(entries[name])
+        report = report_on(entries[name], options.every)
         kinds = ", ".join(f"{kind} {count}" for kind, count in report.unsupported.items())
         differ = len(report.differences)
         print(f"{name:45}{report.samples:9}{report.agree:9}{differ:9}  {kinds}", flush=True)

@@ -149,6 +149,7 @@ QUICK = {
 LETTERS = "결과 αé😀"
 
 
+@pytest.mark.one_in(5)
 @pytest.mark.parametrize("encoding", CONSOLES)
 @pytest.mark.parametrize("program", QUICK)
 def test_a_letter_that_the_console_does_not_know_ends_no_program(

@@ -124,16 +124,14 @@ SOURCES = [
 def unmarked_forks(source: str) -> Iterator[int]:
     """Lines of functions that fork without `needs_fork`, and of pools that might."""
     for node in ast.walk(ast.parse(source)):
-        if isinstance(node, ast.FunctionDef):
+        if isinstance(node, ast.FunctionDef) and "os.fork" in source:
             marks = {ast.unparse(decorator) for decorator in node.decorator_list}
-            text = ast.unparse(node)
-            if "os.fork()" in text and "needs_fork" not in marks:
+            if "needs_fork" not in marks and "os.fork()" in ast.unparse(node):
                 yield node.lineno
         if isinstance(node, ast.Call):
-            text = ast.unparse(node)
-            name = ast.unparse(node.func).rpartition(".")[2]
+            name = getattr(node.func, "attr", getattr(node.func, "id", ""))
             starts = name in ("ProcessPoolExecutor", "Pool", "Process", "get_context")
-            if starts and "spawn" not in text and node.args:
+            if starts and node.args and "spawn" not in ast.unparse(node):
                 yield node.lineno
 
 

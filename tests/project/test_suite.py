@@ -46,7 +46,7 @@ def run(folder: Path, text: str, *options: str) -> subprocess.CompletedProcess[s
     return subprocess.run(command, cwd=folder, text=True, capture_output=True, encoding="utf-8")
 
 
-@pytest.mark.one_in(3)
+@pytest.mark.one_in(9)
 @pytest.mark.parametrize("workers", [["-p", "no:xdist"], ["-n", "1"]], ids=["here", "xdist"])
 @pytest.mark.parametrize(
     ("text", "expected", "unexpected"),
