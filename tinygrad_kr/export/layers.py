@@ -10,6 +10,7 @@ import inspect
 import math
 from collections.abc import Callable, Sequence
 from functools import cache, reduce
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -259,9 +260,7 @@ def _dropout(
 
 
 def _reshape(x: Any, sizes: Any, *, allowzero: int = 0) -> Any:
-    wanted = [
-        x.shape[i] if n == 0 and not allowzero else n for i, n in enumerate(_ints(sizes))
-    ]
+    wanted = [x.shape[i] if n == 0 and not allowzero else n for i, n in enumerate(_ints(sizes))]
     return x.reshape(tuple(wanted))
 
 
@@ -306,7 +305,7 @@ def _split(
     _demand(sum(counts) == total and min(counts) >= 0, f"a split of {total}", counts)
     ends = np.cumsum([0, *counts]).tolist()
     before = (slice(None),) * axis
-    return tuple(x[(*before, slice(a, b))] for a, b in zip(ends, ends[1:], strict=False))
+    return tuple(x[(*before, slice(a, b))] for a, b in pairwise(ends))
 
 
 def _slice(x: Any, starts: Any, ends: Any, axes: Any = None, steps: Any = None) -> Any:
@@ -402,7 +401,8 @@ def _range(start: Any, limit: Any, delta: Any) -> ndarray:
     a, b, step = (np.asarray(x).item() for x in (start, limit, delta))
     _demand(step != 0, "a step other than 0", step)
     _limited(math.ceil(abs((b - a) / step)))
-    return np.arange(a, b, step, np.asarray(start).dtype)
+    counted: ndarray = np.arange(a, b, step).astype(np.asarray(start).dtype)
+    return counted
 
 
 def _trilu(x: Any, k: Any = None, *, upper: int = 1) -> Any:
@@ -500,9 +500,7 @@ def _lstm(
     _demand(p is None and not input_forget, "LSTM without peepholes", "P or input_forget")
     states = (initial_h, initial_c)
     order = (0, 2, 3, 1)
-    return _sequences(
-        recurrent.lstm, order, x, w, r, b, sequence_lens, states, direction, layout
-    )
+    return _sequences(recurrent.lstm, order, x, w, r, b, sequence_lens, states, direction, layout)
 
 
 def _gru(

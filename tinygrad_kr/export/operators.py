@@ -18,8 +18,8 @@ from tinygrad_kr.export.graph import BOOL, INT64, Graph
 from tinygrad_kr.export.recording import Call, refuse
 from tinygrad_kr.functional.linear import _one_hot_op
 from tinygrad_kr.ops import elementwise as e
-from tinygrad_kr.ops import linalg, network, recurrent, reduction, shape, window
 from tinygrad_kr.ops import indexing as ix
+from tinygrad_kr.ops import linalg, network, recurrent, reduction, shape, window
 from tinygrad_kr.ops.op import astype
 
 Writer = Callable[[Graph, Call], str]
@@ -409,7 +409,7 @@ def _getitem(g: Graph, c: Call) -> str:
     if any(isinstance(part, Value) and part.dtype == BOOL for part in parts):
         raise refuse("integers as index", f"truth values in {c.place()}", "Use tk.where.")
     name, arrays, squeezed, new, axis = g.operand(x), {}, [], [], 0
-    starts, stops, steps, axes = [], [], [], []
+    bounds: list[tuple[int, Any, Any, int]] = []
     kept = 0
     for part in parts:
         if part is None:
@@ -418,9 +418,7 @@ def _getitem(g: Graph, c: Call) -> str:
             continue
         if isinstance(part, slice):
             if part != slice(None):
-                start, stop, step = _bounds(part)
-                starts, stops, steps = [*starts, start], [*stops, stop], [*steps, step]
-                axes.append(axis)
+                bounds.append((axis, *_bounds(part)))
             kept += 1
         elif isinstance(part, Value) and part.shape:
             arrays[axis] = part
@@ -430,7 +428,8 @@ def _getitem(g: Graph, c: Call) -> str:
         axis += 1
     if arrays and (len(arrays) > 1 or new or squeezed):
         return _gathered(g, c, name, parts)
-    if axes:
+    if bounds:
+        axes, starts, stops, steps = (list(part) for part in zip(*bounds, strict=True))
         name = _slice(g, name, starts, stops, steps, axes)
     for place, index in squeezed[::-1]:
         name = g.node("Gather", name, g.operand(index, INT64), axis=place)
@@ -459,7 +458,6 @@ def _bounds(part: slice) -> tuple[Any, Any, int]:
 
 def _gathered(g: Graph, c: Call, name: str, parts: list[Any]) -> str:
     """Several index arrays: the axes that they read come first, then GatherND."""
-    x = c.inputs[0]
     indexed = [i for i, part in enumerate(parts) if not isinstance(part, slice)]
     adjacent = indexed == list(range(indexed[0], indexed[-1] + 1))
     if any(part is None for part in parts) or any(
@@ -545,9 +543,7 @@ def _einsum(g: Graph, c: Call) -> str:
 
 
 def _softmax(kind: str) -> Writer:
-    return lambda g, c: g.node(
-        kind, g.operand(c.inputs[0], c.output.dtype), axis=c.params["axis"]
-    )
+    return lambda g, c: g.node(kind, g.operand(c.inputs[0], c.output.dtype), axis=c.params["axis"])
 
 
 def _picked(g: Graph, c: Call, name: str) -> str:
@@ -579,9 +575,7 @@ def _bce(g: Graph, dtype: Any, p: str, t: str) -> str:
     one, least = g.constant(1, dtype), g.constant(-100, dtype)
     of_hit = g.node("Max", g.node("Log", p), least)
     of_miss = g.node("Max", g.node("Log", g.node("Sub", one, p)), least)
-    return g.node(
-        "Sub", g.node("Mul", g.node("Sub", t, one), of_miss), g.node("Mul", t, of_hit)
-    )
+    return g.node("Sub", g.node("Mul", g.node("Sub", t, one), of_miss), g.node("Mul", t, of_hit))
 
 
 def _bce_with_logits(g: Graph, c: Call) -> str:
@@ -748,9 +742,7 @@ def _scan(g: Graph, c: Call, kind: str, order: Sequence[int], **attributes: Any)
     first = g.constant([0], INT64)
     given += [g.node("Unsqueeze", g.operand(h, dtype), first) for h in c.inputs[1 : 1 + states]]
     direction = "reverse" if c.params.get("reverse", False) else "forward"
-    return g.node_of(
-        kind, given, states + 1, hidden_size=hidden, direction=direction, **attributes
-    )
+    return g.node_of(kind, given, states + 1, hidden_size=hidden, direction=direction, **attributes)
 
 
 def _rnn(g: Graph, c: Call) -> str:
@@ -838,7 +830,8 @@ WRITERS: dict[Any, Writer] = {
     network.softmax: _softmax("Softmax"), network.log_softmax: _softmax("LogSoftmax"),
     network.cross_entropy: _cross_entropy, network.gather_labels: _gather_labels,
     network.bce_with_logits: _bce_with_logits, network.normalize: _normalize,
-    _one_hot_op: _one_hot, window.convolve: _convolve, window.convolve_transposed: _convolve_transposed,
+    _one_hot_op: _one_hot, window.convolve: _convolve,
+    window.convolve_transposed: _convolve_transposed,
     window.max_pool: _max_pool, window.sum_pool: _sum_pool, window.unfold: _unfold,
     recurrent.rnn_scan: _rnn, recurrent.lstm_scan: _lstm, recurrent.gru_scan: _gru,
 }

@@ -7,7 +7,7 @@ import math
 import os
 import stat
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
 
@@ -55,7 +55,6 @@ class Description:
     buffers: set[str] | None = None
     """The initializers that are not trained; None where the file does not say."""
     path: str = ""
-    constants: dict[str, ndarray] = field(default_factory=dict)
 
 
 class Reader:
@@ -86,9 +85,10 @@ class Reader:
         inputs = [info.name for info in graph.input if info.name not in initializers]
         outputs = [info.name for info in graph.output]
         self._check_order(nodes, {*inputs, *initializers}, outputs)
-        return Description(
-            nodes, initializers, inputs, outputs, self._buffers(proto), str(self.path)
-        )
+        buffers = self._buffers(proto)
+        if buffers is None:
+            nodes = _untied(nodes, initializers, set(outputs))
+        return Description(nodes, initializers, inputs, outputs, buffers, str(self.path))
 
     # -------------------------------------------------------------- the file
 
@@ -233,9 +233,7 @@ class Reader:
         unsigned = {"uint32": "uint64_data", "uint64": "uint64_data"}
         return {**fields, **unsigned}.get(dtype.name, "int32_data")
 
-    def _external(
-        self, tensor: Any, dtype: np.dtype[Any], count: int, where: str
-    ) -> ndarray:
+    def _external(self, tensor: Any, dtype: np.dtype[Any], count: int, where: str) -> ndarray:
         """A tensor in another file of the same folder; nothing outside of it is opened."""
         entries = {entry.key: entry.value for entry in tensor.external_data}
         location = entries.get("location", "")
@@ -276,6 +274,21 @@ class Reader:
         if not stat.S_ISREG(target.stat().st_mode):
             raise self.error(f"an ordinary file for {where}", repr(location))
         return target
+
+
+def _untied(nodes: list[Node], initializers: dict[str, ndarray], outputs: set[str]) -> list[Node]:
+    """The nodes, with a tensor of its own for each copy of an initializer.
+
+    PyTorch's exporter writes tensors of equal elements once, and an Identity for each other name.
+    """
+    kept = []
+    for node in nodes:
+        copied = node.kind == "Identity" and node.inputs[0] in initializers
+        if copied and len(node.outputs) == 1 and node.outputs[0] not in outputs:
+            initializers[node.outputs[0]] = initializers[node.inputs[0]].copy()
+        else:
+            kept.append(node)
+    return kept
 
 
 def reads(nodes: list[Node]) -> Iterator[tuple[Node, int, str]]:

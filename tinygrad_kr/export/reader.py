@@ -131,8 +131,7 @@ class OnnxModel(Module):
             error.add_note(f"{self._path}: in {node.kind} {node.name!r}")
             raise
         outputs = found if isinstance(found, tuple) else (found,)
-        for name, value in zip(node.outputs, outputs, strict=False):
-            values[name] = value
+        values.update(zip(node.outputs, outputs, strict=False))
 
     def extra_repr(self) -> str:
         return f"{', '.join(self.input_names)} -> {', '.join(self.output_names)}"

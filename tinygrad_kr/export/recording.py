@@ -124,6 +124,13 @@ class _PathTracer(Tracer):
         modules = model.named_modules() if isinstance(model, Module) else ()
         self._paths = {id(module): path for path, module in modules}
         self.paths: list[str] = []
+        self.given_up_in = ""
+
+    def give_up(self, what: str) -> None:
+        """Note why the function cannot be recorded, and in which module."""
+        if self.reason is None:
+            self.given_up_in = self._path()
+        super().give_up(what)
 
     def note(self, record: Any, inputs: Sequence[Any], params: dict[str, Any], out: Any) -> None:
         """An op has computed `out`."""
@@ -165,7 +172,10 @@ def _run(
     except CaptureError as error:
         raise ExportError(f"export.onnx: {error}") from error
     if tracer.reason is not None:
-        raise refuse("a model that can be recorded", tracer.reason, "Compute it with tk's ops.")
+        where = f"{tracer.given_up_in}: " if tracer.given_up_in else ""
+        raise refuse(
+            "a model that can be recorded", where + tracer.reason, "Compute it with tk's ops."
+        )
     if tracer.program.outputs:
         written = tracer.program.outputs[0]
         raise refuse(

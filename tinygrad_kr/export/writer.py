@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
 from collections.abc import Sequence
@@ -39,7 +40,7 @@ def onnx(
     example: Any,
     path: str | os.PathLike[str],
     *,
-    batch_axis: int | None | Sequence[int | None] = 0,
+    batch_axis: int | Sequence[int | None] | None = 0,
     input_names: Sequence[str] | None = None,
     output_names: Sequence[str] | None = None,
 ) -> None:
@@ -83,10 +84,9 @@ def onnx(
 def package_onnx(name: str) -> Any:
     """The package onnx; ImportError that says how to install it."""
     try:
-        import onnx as package
-        import onnx.checker
-        import onnx.helper
-        import onnx.numpy_helper
+        package = importlib.import_module("onnx")
+        for part in ("checker", "helper", "numpy_helper"):
+            importlib.import_module(f"onnx.{part}")
     except ImportError as error:
         raise ImportError(
             f'{name}: expected the package onnx. Install it: pip install "tinygrad_kr[onnx]"'
