@@ -8,7 +8,7 @@ factor * batch + offset; two runs give the factor and the offset, and the third 
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -139,24 +139,46 @@ class _PathTracer(Tracer):
         self.paths += [path] * (len(self.program.instructions) - len(self.paths))
 
     def _path(self) -> str:
-        frame = sys._getframe(2)
+        """The path of the innermost module whose method runs."""
+        frame: Any = sys._getframe(2)
         while frame is not None:
-            if frame.f_code is Module.__call__.__code__:
-                found = self._paths.get(id(frame.f_locals["self"]))
+            if frame.f_code.co_varnames[:1] == ("self",):
+                found = self._paths.get(id(frame.f_locals.get("self")))
                 if found is not None:
                     return found
-            frame = frame.f_back  # type: ignore[assignment]
+            frame = frame.f_back
         return ""
 
 
-def record(model: Any, example: tuple[Any, ...], axes: Sequence[int | None]) -> Recording:
+def record(
+    model: Any,
+    example: tuple[Any, ...],
+    axes: Sequence[int | None],
+    check: Callable[[Sequence[Call]], None],
+) -> Recording:
     """Run `model(*example)` at each batch size and merge the programs.
 
     axes: for each array of the example, the axis of the batch; None where it has none.
+    check: raises for calls that cannot be exported.
     """
     sizes = BATCHES if any(axis is not None for axis in axes) else BATCHES[:2]
-    runs = [_run(model, example, axes, batch) for batch in sizes]
-    return _Merged(runs, sizes, axes).recording()
+    first = _run(model, example, axes, sizes[0])
+    wanted = _wanted(first)
+    check([call for call in _calls(first) if call.output in wanted])
+    runs = [first, *(_run(model, example, axes, batch) for batch in sizes[1:])]
+    return _Merged(runs, sizes, wanted).recording()
+
+
+def _calls(run: _PathTracer) -> list[Call]:
+    pairs = zip(run.program.instructions, run.paths, strict=True)
+    return [Call(*instruction, path) for instruction, path in pairs]
+
+
+def _wanted(run: _PathTracer) -> set[Value]:
+    """The values that the results depend on."""
+    results = [value for value in run.program.results if isinstance(value, Value)]
+    calls = needed(_calls(run), results)
+    return {*results, *(call.output for call in calls), *(v for c in calls for v in c.reads())}
 
 
 def _run(
@@ -202,9 +224,10 @@ class _Merged:
     """The merge of programs that differ in the batch alone."""
 
     def __init__(
-        self, runs: list[_PathTracer], batches: Sequence[int], axes: Sequence[int | None]
+        self, runs: list[_PathTracer], batches: Sequence[int], wanted: set[Value]
     ) -> None:
-        self.runs, self.batches, self.axes = runs, batches, axes
+        """wanted: the first run's values that the results depend on."""
+        self.runs, self.batches, self.wanted = runs, batches, wanted
         self.programs: list[Program] = [run.program for run in runs]
         self.first: list[dict[Value, Value]] = [{} for _ in runs]
         """For each run, the first run's value for each of its own."""
@@ -238,6 +261,8 @@ class _Merged:
         calls = []
         for number, found in enumerate(zip(*lists, strict=True)):
             one, path = found[0], self.runs[0].paths[number]
+            if one.output not in self.wanted:
+                continue
             self.where = f"{one.op.__name__} in {path or 'the model'} ({one.source_line})"
             read = tuple(self._together([each.inputs for each in found]))
             params = self._together([each.params for each in found])
@@ -271,6 +296,8 @@ class _Merged:
             raise self._mismatch("other Tensors and constants")
         for found in zip(*lists, strict=True):
             sources = [source for _, source in found]
+            if found[0][0] not in self.wanted and not isinstance(sources[0], Argument):
+                continue
             self.where = f"a constant of shape {found[0][0].shape}"
             value = self._define([value for value, _ in found])
             inputs[value] = self._source(sources, value)
@@ -308,7 +335,9 @@ class _Merged:
     def _counted(self, arrays: list[ndarray], axes: tuple[int, ...], value: Value) -> Any:
         one, shape = arrays[0], self.shapes[value]
         length = shape[axes[0]]
-        if one.dtype.kind not in "iu" or one.size != one.shape[axes[0]] or one.size < 2:
+        if one.dtype.kind not in "iuf" or one.size != one.shape[axes[0]] or one.size < 2:
+            return None
+        if not np.isfinite(one).all():
             return None
         start, step = (int(x) for x in (one.flat[0], one.flat[1] - one.flat[0]))
         for each in arrays:

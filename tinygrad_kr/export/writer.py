@@ -75,7 +75,6 @@ def onnx(
     axes = _batch_axes(arrays, batch_axis)
     found = _recorded(model, rebuild(arrays), axes)
     calls = needed(_without_products(found), found.results)
-    _refuse_unknown(calls)
     graph = Graph(package, found.shapes)
     proto = _Writer(graph, found, calls, model, axes).model(input_names, output_names)
     _write(package, proto, path)
@@ -134,11 +133,11 @@ def _batch_axes(arrays: list[ndarray], given: Any) -> list[int | None]:
 def _recorded(model: Any, arguments: tuple[Any, ...], axes: list[int | None]) -> Recording:
     """The recording in eval mode; afterwards each module is in its mode again."""
     if not isinstance(model, Module):
-        return record(model, arguments, axes)
+        return record(model, arguments, axes, _refuse_unknown)
     modes = [(module, module.training) for module in model.modules()]
     model.eval()
     try:
-        return record(model, arguments, axes)
+        return record(model, arguments, axes, _refuse_unknown)
     finally:
         for module, training in modes:
             module.training = training
