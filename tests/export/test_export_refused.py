@@ -42,7 +42,10 @@ FOLLOWS: dict[str, tuple[Callable[[Any], Any], np.ndarray]] = {
     "counting": (lambda x: x * (2 * np.arange(len(x)) + 5)[:, None], ROWS),
     "counting from a size": (lambda x: x * np.arange(3, len(x) + 3)[:, None], ROWS),
     "a size in a slice": (lambda x: tk.concatenate([x, x])[len(x) - 1 : len(x) + 1], ROWS),
-    "statistics of the batch": (lambda x: (x - x.mean(0)) / (x.var(0, correction=0) + 1) + x.std(1).sum(), ROWS),
+    "statistics of the batch": (
+        lambda x: (x - x.mean(0)) / (x.var(0, correction=0) + 1) + x.std(1).sum(),
+        ROWS,
+    ),
     "pairs of rows": (lambda x: x @ x.T, ROWS),
     "two indices apart": (lambda x: x[:, [0, 1], :, [1, 2]], X),
     "two indices": (lambda x: x[:, [0, 1], [[1], [2]]], X),

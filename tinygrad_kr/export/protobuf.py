@@ -23,6 +23,9 @@ MOST_BYTES = 2**31
 BUFFERS = "tinygrad_kr.buffers"
 """The metadata key of the initializers that are not trained; a JSON list of names."""
 
+PRODUCER = "tinygrad_kr"
+"""The name of the program in files of ours."""
+
 
 class OnnxError(ValueError):
     """A file that is not an ONNX model, is damaged, or needs what is not read; a ValueError.
@@ -151,6 +154,10 @@ class Reader:
                 if not isinstance(names, list) or not all(isinstance(n, str) for n in names):
                     raise self.error(f"a list of names in {BUFFERS}", repr(prop.value))
                 return set(names)
+        if proto.producer_name == PRODUCER:
+            raise self.error(
+                f"the entry {BUFFERS} at the end of the file", "none", "It is cut off."
+            )
         return None
 
     # -------------------------------------------------------------- nodes

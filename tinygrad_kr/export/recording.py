@@ -18,7 +18,7 @@ from numpy import ndarray
 from tinygrad_kr import tree
 from tinygrad_kr.compile.ir.bindings import Argument, Constant, Leaf
 from tinygrad_kr.compile.ir.program import Instruction, Program, Value, values_in
-from tinygrad_kr.compile.trace.tracer import CaptureError, Tracer
+from tinygrad_kr.compile.trace.tracer import CaptureError, Tracer, argument_names
 from tinygrad_kr.grad_mode import no_grad
 from tinygrad_kr.nn.module import Module
 
@@ -188,9 +188,10 @@ def _run(
     rows = [_resized(leaf, axis, batch) for leaf, axis in zip(leaves, axes, strict=True)]
     held = [*model.parameters(), *model.buffers()] if isinstance(model, Module) else []
     tracer = _PathTracer(held, model)
+    arguments = rebuild(rows)
     try:
         with no_grad():
-            tracer.run(model, rebuild(rows), {})
+            tracer.run(model, arguments, {})
     except CaptureError as error:
         raise ExportError(f"export.onnx: {error}") from error
     if tracer.reason is not None:
@@ -205,6 +206,8 @@ def _run(
             f"one that writes {type(written).__name__}",
             "Return the new values instead, or skip the update when not self.training.",
         )
+    named = model.forward if isinstance(model, Module) else model
+    tracer.argument_names = argument_names(named, arguments, {})
     tracer.paths += [""] * (len(tracer.program.instructions) - len(tracer.paths))
     return tracer
 
@@ -223,9 +226,7 @@ def _resized(array: ndarray, axis: int | None, batch: int) -> ndarray:
 class _Merged:
     """The merge of programs that differ in the batch alone."""
 
-    def __init__(
-        self, runs: list[_PathTracer], batches: Sequence[int], wanted: set[Value]
-    ) -> None:
+    def __init__(self, runs: list[_PathTracer], batches: Sequence[int], wanted: set[Value]) -> None:
         """wanted: the first run's values that the results depend on."""
         self.runs, self.batches, self.wanted = runs, batches, wanted
         self.programs: list[Program] = [run.program for run in runs]

@@ -16,6 +16,7 @@ from tinygrad_kr._version import __version__
 from tinygrad_kr.compile.ir.program import Value
 from tinygrad_kr.export.graph import DTYPES, Graph
 from tinygrad_kr.export.operators import WRITERS, projected
+from tinygrad_kr.export.protobuf import BUFFERS, PRODUCER
 from tinygrad_kr.export.recording import Call, ExportError, Recording, Size, needed, record, refuse
 from tinygrad_kr.files import replacing
 from tinygrad_kr.nn.module import Module
@@ -25,8 +26,6 @@ from tinygrad_kr.ops.recurrent import gru_scan, lstm_scan, rnn_scan
 
 OPSET, IR_VERSION = 18, 8
 """Of the files that are written: read by ONNX Runtime from 1.14 on."""
-BUFFERS = "tinygrad_kr.buffers"
-"""The metadata key of the initializers that are not trained; a JSON list of names."""
 FIXES = {
     "dropout_mask": "Give F.dropout training=self.training: an export is of eval mode.",
     "fold": "Use nn.ConvTranspose2d.",
@@ -201,7 +200,7 @@ class _Writer:
             self.graph.nodes, "model", given, returned, self.graph.initializers
         )
         opsets = [helper.make_opsetid("", OPSET)]
-        proto = helper.make_model(graph, opset_imports=opsets, producer_name="tinygrad_kr")
+        proto = helper.make_model(graph, opset_imports=opsets, producer_name=PRODUCER)
         proto.ir_version, proto.producer_version = IR_VERSION, __version__
         helper.set_model_props(proto, {BUFFERS: json.dumps(self.buffers)})
         return proto
