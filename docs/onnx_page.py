@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import sys
 import tempfile
+import textwrap
 from pathlib import Path
 from typing import Any
 
@@ -56,8 +57,8 @@ def tables() -> dict[str, str]:
 
     ops = sorted({record.__name__ for record in WRITERS}, key=str.lower)
     return {
-        "ops": ", ".join(f"`{name}`" for name in ops),
-        "operators": ", ".join(sorted(LAYERS)),
+        "ops": textwrap.fill(", ".join(f"`{name}`" for name in ops), 118),
+        "operators": textwrap.fill(", ".join(sorted(LAYERS)), 118),
     }
 
 
@@ -67,9 +68,9 @@ def generated(page: Path) -> str:
     text = page.read_text(encoding="utf-8")
     found = {**tables(), "layers": "\n".join([head, "|---|---|", *layer_rows(refused)])}
     for name, table in found.items():
-        start, end = f"<!-- {name} -->\n", f"\n<!-- end of {name} -->"
-        before, _, rest = text.partition(start)
-        text = f"{before}{start}{table}{end}{rest.partition(end)[2]}"
+        start, end = f"<!-- {name} -->\n", f"<!-- end of {name} -->"
+        before, after = text.split(start)
+        text = f"{before}{start}{table}\n{end}{after.split(end)[1]}"
     return text
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import math
 import os
@@ -35,6 +36,19 @@ class OnnxError(ValueError):
     >>> issubclass(tk.export.OnnxError, ValueError)
     True
     """
+
+
+def package_onnx(name: str) -> Any:
+    """The package onnx; ImportError that says how to install it."""
+    try:
+        package = importlib.import_module("onnx")
+        for part in ("checker", "helper", "numpy_helper"):
+            importlib.import_module(f"onnx.{part}")
+    except ImportError as error:
+        raise ImportError(
+            f'{name}: expected the package onnx. Install it: pip install "tinygrad_kr[onnx]"'
+        ) from error
+    return package
 
 
 class Node(NamedTuple):

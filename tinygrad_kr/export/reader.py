@@ -11,8 +11,7 @@ from numpy import ndarray
 
 from tinygrad_kr.arrays.operands import as_array
 from tinygrad_kr.export.layers import DECIDES_SHAPE, FLAT, LAYERS, STATISTICS, counts_outputs
-from tinygrad_kr.export.protobuf import Description, Node, Reader, reads
-from tinygrad_kr.export.writer import package_onnx
+from tinygrad_kr.export.protobuf import Description, Node, Reader, package_onnx, reads
 from tinygrad_kr.nn.module import Module
 from tinygrad_kr.nn.parameter import Parameter
 from tinygrad_kr.tensor import Tensor
@@ -35,8 +34,8 @@ def load_onnx(path: str | os.PathLike[str]) -> OnnxModel:
     that are not read, all of them by name; FileNotFoundError; ImportError without the package onnx
     (`pip install "tinygrad_kr[onnx]"`). Source: the ONNX specification.
 
-    >>> tk.export.onnx(nn.Sequential(nn.Linear(3, 2), nn.ReLU()), tk.ones(1, 3), folder / "a.onnx")
-    >>> sorted(tk.load_onnx(folder / "a.onnx").state_dict())
+    >>> tk.export.onnx(nn.Sequential(nn.Linear(3, 2), nn.ReLU()), tk.ones(1, 3), "net.onnx")
+    >>> sorted(tk.load_onnx("net.onnx").state_dict())
     ['0.bias', '0.weight']
     """
     reader = Reader(package_onnx("load_onnx"), path)
@@ -59,10 +58,10 @@ class OnnxModel(Module):
     Called with the inputs of the graph, in their order, it returns its output, or a tuple of
     several. `input_names` and `output_names` are those of the file.
 
-    Raises TypeError for another number of inputs.
+    Raises TypeError for another number of inputs. The extra `tinygrad_kr[onnx]` is needed.
 
-    >>> tk.export.onnx(nn.ReLU(), tk.ones(1, 2), folder / "relu.onnx", input_names=["features"])
-    >>> tk.load_onnx(folder / "relu.onnx").input_names
+    >>> tk.export.onnx(nn.ReLU(), tk.ones(1, 2), "relu.onnx", input_names=["features"])
+    >>> tk.load_onnx("relu.onnx").input_names
     ['features']
     """
 

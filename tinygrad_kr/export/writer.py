@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import json
 import os
 from collections.abc import Sequence
@@ -16,7 +15,7 @@ from tinygrad_kr._version import __version__
 from tinygrad_kr.compile.ir.program import Value
 from tinygrad_kr.export.graph import DTYPES, Graph
 from tinygrad_kr.export.operators import WRITERS, projected
-from tinygrad_kr.export.protobuf import BUFFERS, PRODUCER
+from tinygrad_kr.export.protobuf import BUFFERS, PRODUCER, package_onnx
 from tinygrad_kr.export.recording import Call, ExportError, Recording, Size, needed, record, refuse
 from tinygrad_kr.files import replacing
 from tinygrad_kr.nn.module import Module
@@ -63,8 +62,8 @@ def onnx(
     batch so; ImportError without the package onnx (`pip install "tinygrad_kr[onnx]"`).
     Source: the ONNX specification, opset 18; the name is `torch.onnx.export`'s.
 
-    >>> tk.export.onnx(nn.Linear(3, 2), tk.ones(1, 3), folder / "linear.onnx")
-    >>> tk.load_onnx(folder / "linear.onnx")(tk.ones(4, 3)).shape
+    >>> tk.export.onnx(nn.Linear(3, 2), tk.ones(1, 3), "linear.onnx")
+    >>> tk.load_onnx("linear.onnx")(tk.ones(4, 3)).shape
     (4, 2)
     """
     package = package_onnx("export.onnx")
@@ -77,19 +76,6 @@ def onnx(
     graph = Graph(package, found.shapes)
     proto = _Writer(graph, found, calls, model, axes).model(input_names, output_names)
     _write(package, proto, path)
-
-
-def package_onnx(name: str) -> Any:
-    """The package onnx; ImportError that says how to install it."""
-    try:
-        package = importlib.import_module("onnx")
-        for part in ("checker", "helper", "numpy_helper"):
-            importlib.import_module(f"onnx.{part}")
-    except ImportError as error:
-        raise ImportError(
-            f'{name}: expected the package onnx. Install it: pip install "tinygrad_kr[onnx]"'
-        ) from error
-    return package
 
 
 def _array_of(leaf: Any) -> ndarray:
