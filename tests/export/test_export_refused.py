@@ -93,6 +93,8 @@ REFUSED: dict[str, tuple[Callable[[Any], Any], str]] = {
     "a constant": (lambda x: x + np.sin(np.arange(len(x)))[:, None], r"other elements at batch"),
     "a branch": (lambda x: x * 2 if len(x) > 2 else x + 1, r"other ops at batch sizes 2, 3, 5"),
     "a longer loop": (lambda x: sum([x] * len(x), x), r"other ops at batch sizes"),
+    "a size as an option": (lambda x: F.one_hot(x.argmax(1), len(x) + 5), r"options that do not"),
+    "a whole number over a size": (lambda x: x[: 30 // len(x)], r"the numbers 15, 10, 6"),
     "an element": (lambda x: x * x.sum().item(), r"\.item\(\) needs the elements"),
     "rows by truth": (lambda x: x[x > 0], r"an index of truth values"),
     "dropout": (lambda x: F.dropout(x), r"dropout_mask in .*training=self\.training"),

@@ -16,7 +16,7 @@ from onnx_checks import arrays_of, assert_close
 
 import tinygrad_kr as tk
 from tinygrad_kr import nn
-from tinygrad_kr.export import OnnxError, layers
+from tinygrad_kr.export import OnnxError, layers, protobuf
 
 onnx = pytest.importorskip("onnx")
 helper = pytest.importorskip("onnx.helper")
@@ -95,6 +95,18 @@ def test_other_bytes(content: bytes, tmp_path: Path) -> None:
 def test_a_missing_file(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match="none"):
         tk.load_onnx(tmp_path / "none.onnx")
+
+
+def test_what_is_no_file(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    for path in (tmp_path, tmp_path / "pipe"):
+        refused(path, "an ordinary file")
+
+
+def test_a_file_that_is_too_large(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    a_file(tmp_path / "net.onnx")
+    monkeypatch.setattr(protobuf, "MOST_BYTES", 100)
+    refused(tmp_path / "net.onnx", "a file of at most 100 bytes")
 
 
 def changed(change: Callable[[Any], None], path: Path) -> Path:

@@ -110,9 +110,11 @@ class Reader:
     # -------------------------------------------------------------- the file
 
     def _parsed(self) -> Any:
-        size = self.path.stat().st_size
-        if size > MOST_BYTES:
-            raise self.error(f"a file of at most {MOST_BYTES} bytes", f"{size}")
+        status = self.path.stat()
+        if not stat.S_ISREG(status.st_mode):
+            raise self.error("an ordinary file", "a folder or a device")
+        if status.st_size > MOST_BYTES:
+            raise self.error(f"a file of at most {MOST_BYTES} bytes", f"{status.st_size}")
         proto = self.onnx.ModelProto()
         try:
             proto.ParseFromString(self.path.read_bytes())

@@ -55,7 +55,7 @@ class Size:
 
 @dataclass(frozen=True, slots=True)
 class Share:
-    """A number that is divided by the batch: total / (factor * batch)."""
+    """A number that is divided by the batch: total / batch."""
 
     total: float
 
@@ -384,7 +384,7 @@ class _Merged:
         if fits and factor == int(factor) and offset == int(offset):
             return Size(int(factor), int(offset))
         totals = [number * n for number, n in zip(numbers, b, strict=True)]
-        if np.allclose(totals, totals[0], rtol=1e-12, atol=0):
+        if isinstance(one, float) and np.allclose(totals, totals[0], rtol=1e-12, atol=0):
             return Share(totals[0])
         raise self._mismatch(f"the numbers {', '.join(f'{n:g}' for n in numbers)}")
 

@@ -179,7 +179,7 @@ class _Writer:
                 self._start(value, source)
         for call in self.calls:
             _refuse_dtype(call)
-            self.graph.define(call.output, WRITERS[call.op](self.graph, call))
+            self.graph.define(call.output, self._written(call))
         returned = self._outputs(outputs)
         helper = self.onnx.helper
         graph = helper.make_graph(
@@ -190,6 +190,16 @@ class _Writer:
         proto.ir_version, proto.producer_version = IR_VERSION, __version__
         helper.set_model_props(proto, {BUFFERS: json.dumps(self.buffers)})
         return proto
+
+    def _written(self, call: Call) -> str:
+        try:
+            return WRITERS[call.op](self.graph, call)
+        except TypeError as error:  # a size where the writer wants a number
+            raise refuse(
+                "options that do not follow the batch",
+                f"{call.params} of {call.op.__name__} in {call.place()}",
+                "Give batch_axis=None for a graph of the example's shapes alone.",
+            ) from error
 
     def _inputs(self, names: Sequence[str] | None) -> list[Any]:
         chosen = list(self.found.argument_names if names is None else names)
