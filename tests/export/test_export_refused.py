@@ -15,6 +15,7 @@ import tinygrad_kr as tk
 import tinygrad_kr.functional as F
 from tinygrad_kr import Tensor, nn
 from tinygrad_kr.export import writer
+from tinygrad_kr.ops.recurrent import lstm_scan
 
 onnx = pytest.importorskip("onnx")
 
@@ -156,6 +157,21 @@ def test_lengths_and_inner_gates_are_refused(tmp_path: Path) -> None:
     short = Applied(lambda x: net(x, lengths=np.arange(1, x.shape[1] + 1) % 2 + 1)[0])
     with pytest.raises(tk.export.ExportError, match="lengths given to LSTM"):
         tk.export.onnx(short, x[:, :2], tmp_path / "net.onnx", batch_axis=None)
+
+
+def test_a_scan_of_any_input_is_exported_but_not_its_gates(tmp_path: Path) -> None:
+    z, weight = np.tile(X[:, 0], 2), np.full((12, 3), 0.3, np.float32)
+    state = np.zeros((4, 3), np.float32)
+
+    def planes(z: Any) -> Any:
+        return lstm_scan(tk.tanh(z), state, state, weight)
+
+    example = {"example": z, "path": tmp_path / "net.onnx", "batch_axis": None}
+    tk.export.onnx(Applied(lambda z: planes(z)[0]), **example)
+    assert_close(run_onnx(tmp_path / "net.onnx", z), arrays_of(planes(Tensor(z))[0]))
+    for part in (2, (1, 0)):
+        with pytest.raises(tk.export.ExportError, match="recurrent net's gates in the model"):
+            tk.export.onnx(Applied(lambda z, part=part: planes(z)[part]), **example)
 
 
 @pytest.mark.parametrize(
