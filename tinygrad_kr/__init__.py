@@ -4,8 +4,9 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from tinygrad_kr import autograd, data, functional, linalg, nn, optim, sweep, testing
+    from tinygrad_kr import autograd, data, export, functional, linalg, nn, optim, sweep, testing
     from tinygrad_kr.compile.function import compile as compile
+    from tinygrad_kr.export import load_onnx
     from tinygrad_kr.functional import log_softmax, one_hot, softmax
     from tinygrad_kr.linalg import cdist
     from tinygrad_kr.linalg import p_norm as norm
@@ -33,6 +34,7 @@ _WHEN_USED = {
     "autograd",
     "compile",
     "data",
+    "export",
     "functional",
     "linalg",
     "nn",
@@ -42,6 +44,7 @@ _WHEN_USED = {
 }
 _FUNCTIONS_WHEN_USED = {
     "cdist": "linalg.cdist",
+    "load_onnx": "export.load_onnx",
     "log_softmax": "functional.log_softmax",
     "norm": "linalg.p_norm",
     "one_hot": "functional.one_hot",
@@ -66,9 +69,9 @@ def __dir__() -> list[str]:
 
 
 __all__ = [
-    "Tensor", "autograd", "cdist", "checkpoint", "data", "functional", "linalg", "log_softmax",
-    "matmul", "nn", "norm", "one_hot", "op", "optim", "seed_sweep", "softmax", "sweep", "testing",
-    "wilson_interval",
+    "Tensor", "autograd", "cdist", "checkpoint", "data", "export", "functional", "linalg",
+    "load_onnx", "log_softmax", "matmul", "nn", "norm", "one_hot", "op", "optim", "seed_sweep",
+    "softmax", "sweep", "testing", "wilson_interval",
 ]  # fmt: skip
 __all__ += arrays.__all__
 __all__ += creation.__all__

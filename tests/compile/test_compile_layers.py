@@ -139,6 +139,11 @@ def test_statistics_over_all_batches_are_run_as_written() -> None:
         close(net(x * i).detach(), compiled(x * i))
         close(dict(net.named_buffers()), dict(twin.named_buffers()))
     assert not compiled.programs
+    twin.eval()
+    evaluated = compile(lambda x: twin(x).detach())
+    for i in range(3):
+        close(net.eval()(x * i).detach(), evaluated(x * i))
+    assert evaluated.programs, "in eval mode it reads no number from a buffer"
 
 
 @pytest.mark.usefixtures("backend")

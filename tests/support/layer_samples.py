@@ -151,6 +151,9 @@ LAYERS = {
     "BatchNorm1d": Layer("BatchNorm1d", (3,), {}, (4, 3)),
     "BatchNorm1d, 3 axes": Layer("BatchNorm1d", (2,), {"affine": False}, (3, 2, 3)),
     "BatchNorm1d, all batches": Layer("BatchNorm1d", (2, 1e-3, None), {}, (3, 2, 3)),
+    "BatchNorm1d, all batches, eval": Layer(
+        "BatchNorm1d", (2, 1e-3, None), {}, (3, 2, 3), evaluates=True, peer=False
+    ),
     "BatchNorm1d, no statistics": Layer(
         "BatchNorm1d", (3,), {"affine": False, "track_running_stats": False}, (4, 3)
     ),

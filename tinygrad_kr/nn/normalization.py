@@ -65,7 +65,9 @@ class _BatchNorm(Module):
             ranks = " or ".join(map(str, self._ranks))
             raise ValueError(f"{type(self).__name__}: expected {ranks} axes, got {input.ndim}.")
         momentum = self.momentum
-        if momentum is None:
+        if momentum is None and not self.training:
+            momentum = 0.0
+        elif momentum is None:
             seen = self.num_batches_tracked
             momentum = 0.0 if seen is None else 1 / (int(seen.data) + 1)
         output = F.batch_norm(
