@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from tinygrad_kr.functional import log_softmax, one_hot, softmax
     from tinygrad_kr.linalg import cdist
     from tinygrad_kr.linalg import p_norm as norm
+    from tinygrad_kr.saving import DamagedFileError, load, save
     from tinygrad_kr.sweep import seed_sweep, wilson_interval
 
 from tinygrad_kr import arrays, creation, dtypes, grad_mode, random, transformations
@@ -41,10 +42,13 @@ _WHEN_USED = {
     "testing",
 }
 _FUNCTIONS_WHEN_USED = {
+    "DamagedFileError": "saving.DamagedFileError",
     "cdist": "linalg.cdist",
+    "load": "saving.load",
     "log_softmax": "functional.log_softmax",
     "norm": "linalg.p_norm",
     "one_hot": "functional.one_hot",
+    "save": "saving.save",
     "seed_sweep": "sweep.seed_sweep",
     "softmax": "functional.softmax",
     "wilson_interval": "sweep.wilson_interval",
@@ -66,9 +70,9 @@ def __dir__() -> list[str]:
 
 
 __all__ = [
-    "Tensor", "autograd", "cdist", "checkpoint", "data", "functional", "linalg", "log_softmax",
-    "matmul", "nn", "norm", "one_hot", "op", "optim", "seed_sweep", "softmax", "sweep", "testing",
-    "wilson_interval",
+    "DamagedFileError", "Tensor", "autograd", "cdist", "checkpoint", "data", "functional", "linalg",
+    "load", "log_softmax", "matmul", "nn", "norm", "one_hot", "op", "optim", "save", "seed_sweep",
+    "softmax", "sweep", "testing", "wilson_interval",
 ]  # fmt: skip
 __all__ += arrays.__all__
 __all__ += creation.__all__

@@ -215,7 +215,8 @@ class DataLoader:
         """The changes that load a state, after all its checks."""
         resumed = self._checked_state(state)
         before = self._pass, self._resumed
-        changes = [(partial(self._turn_to, resumed, resumed), partial(self._turn_to, *before))]
+        turn = self._turn_to
+        changes: list[Change] = [(partial(turn, resumed, resumed), partial(turn, *before))]
         if self.generator is not None:
             fitting = fitting_state(self.generator, state["generator"], "DataLoader")
             changes.append(setting_state(self.generator, fitting))
