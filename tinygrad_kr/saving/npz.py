@@ -6,6 +6,7 @@ The text is one more array: its UTF-8, in uint8. Members are not compressed. A C
 from __future__ import annotations
 
 import os
+import struct
 import zipfile
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
@@ -19,6 +20,8 @@ from tinygrad_kr.saving.formats import METADATA, Form, damage, damaged, native
 _SUFFIX = ".npy"
 _CHUNK = 1 << 20
 """Bytes that are read at a time where none are kept."""
+_END = 1 << 17
+"""The record at the end of an archive is within so many bytes."""
 _LONGEST = 60_000
 """Limit: a name in a ZIP archive has 65,535 bytes; bytes of UTF-8."""
 
@@ -63,9 +66,22 @@ def opened(path: str) -> Iterator[_Reader]:
     with open(path, "rb") as stream:
         with damage(path):
             archive = zipfile.ZipFile(stream)
-            reader = _Reader(path, archive, os.fstat(stream.fileno()).st_size)
+            size = os.fstat(stream.fileno()).st_size
+            reader = _Reader(path, archive, size)
+            _check_count(stream, size, len(reader.members))
         with archive:
             yield reader
+
+
+def _check_count(stream: BinaryIO, size: int, count: int) -> None:
+    """Compare the members found with their number at the end: `zipfile` ignores it."""
+    stream.seek(max(0, size - _END))
+    end = stream.read()
+    (expected,) = struct.unpack_from("<H", end, end.rfind(b"PK\5\6") + 10)
+    if expected == 0xFFFF and (long := end.rfind(b"PK\6\6")) >= 0:
+        (expected,) = struct.unpack_from("<Q", end, long + 32)
+    if count != expected:
+        raise ValueError(f"{count:,} members where {expected:,} are announced")
 
 
 class _Reader:
