@@ -51,13 +51,20 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
             yield stream
             stream.flush()
             os.fsync(stream.fileno())
-        if target.exists():
-            temporary.chmod(stat.S_IMODE(target.stat().st_mode))
-        replace(temporary, target)
+            if not WINDOWS:  # which renames no open file; elsewhere it stays locked until then
+                _rename(temporary, target)
+        if WINDOWS:
+            _rename(temporary, target)
     except BaseException:
         remove(temporary)
         raise
     _flush_directory(target.parent)
+
+
+def _rename(temporary: Path, target: Path) -> None:
+    with suppress(FileNotFoundError):
+        temporary.chmod(stat.S_IMODE(target.stat().st_mode))
+    replace(temporary, target)
 
 
 def _locked(path: Path) -> BinaryIO:

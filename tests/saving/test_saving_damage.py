@@ -116,7 +116,7 @@ def test_cut_at_every_byte(tmp_path: Path, suffix: str) -> None:
     content, before = path.read_bytes(), other.state_dict()
     for end in range(len(content)):
         path.write_bytes(content[:end])
-        with pytest.raises(tk.DamagedFileError, match=f"net{suffix}"):
+        with pytest.raises(tk.DamagedFileError, match=rf"net\{suffix}"):
             tk.load(path, model=other)
     assert same({n: a.tolist() for n, a in other.state_dict().items()},
                 {n: a.tolist() for n, a in before.items()})  # fmt: skip
@@ -182,7 +182,7 @@ def text(**changes: Any) -> dict[str, bytes]:
 
 HOSTILE: dict[str, tuple[dict[str, bytes], type[Exception], str]] = {
     "a bomb in place of a weight": (
-        {**GOOD, "weight.npy": npy(np.zeros(BOMB // 4, np.float32))}, RuntimeError, "missing|expected",
+        {**GOOD, "weight.npy": npy(np.zeros(BOMB // 4, np.float32))}, RuntimeError, "expected",
     ),
     "a bomb beside": ({**GOOD, "other.npy": npy(np.zeros(BOMB, np.uint8))}, RuntimeError, "unexp"),
     "a lying shape": (
@@ -195,7 +195,7 @@ HOSTILE: dict[str, tuple[dict[str, bytes], type[Exception], str]] = {
     "bytes after the array": (
         {**GOOD, "weight.npy": GOOD["weight.npy"] + bytes(BOMB)}, ValueError, "bytes of numbers",
     ),
-    "objects": ({**GOOD, "weight.npy": header("(1, 1)", "|O") + bytes(8)}, RuntimeError, "real numb"),
+    "objects": ({**GOOD, "weight.npy": header("(1, 1)", "|O") + bytes(8)}, RuntimeError, "real"),
     "a long header": (
         {**GOOD, "weight.npy": b"\x93NUMPY\2\0" + struct.pack("<I", BOMB) + bytes(BOMB)},
         ValueError, "version",

@@ -33,7 +33,9 @@ def _default_kept() -> Iterator[None]:
     generator.bit_generator.state = state
 
 
-def check_resumes(path: Path, make: Any, at: int, steps: int = STEPS, compiled: bool = False) -> None:
+def check_resumes(
+    path: Path, make: Any, at: int, steps: int = STEPS, compiled: bool = False
+) -> None:
     """Save after step `at`, resume with other objects, and compare the losses and all state."""
     first = make(seed=1)
     first.train(steps, compiled, {at: lambda: tk.save(path, **first.parts, extra={"step": at})})
@@ -253,7 +255,7 @@ def test_a_generator_of_another_kind_is_refused(tmp_path: Path) -> None:
     other = Run()
     other.model[2].generator = np.random.default_rng(0)
     before = other.state()
-    with pytest.raises(ValueError, match="generators of model: 2.generator: expected a state of"):
+    with pytest.raises(ValueError, match=r"of model: 2\.generator: expected a state of"):
         tk.load(path, **other.parts)
     other.model[2].generator = None
     with pytest.raises(ValueError, match=r"generators of model: expected none, got 2\.generator"):

@@ -1,17 +1,18 @@
-"""The format `.safetensors`, by the library of that name.
+"""The format `.safetensors`, read by the library of that name.
 
-`__metadata__` holds the text and a SHA-256. It covers, for each array in the order of names, the
-JSON of [name, dtype, shape] and the bytes; then the text.
+It is written here: the library would put a file of another mode in place of the temporary one. The
+library then checks the header.
+
+`__metadata__` holds the text and a SHA-256: of the JSON of [name, dtype, shape, SHA-256 of the
+bytes] for each array in the order of names, and of the text.
 """
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import importlib
 import json
 import os
-import re
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, BinaryIO
@@ -19,10 +20,12 @@ from typing import Any, BinaryIO
 import numpy as np
 from numpy import ndarray
 
-from tinygrad_kr.saving.formats import Form, damage, damaged, native
+from tinygrad_kr.saving.formats import Form, damage, damaged
 
 _TEXT, _DIGEST = "tinygrad_kr", "tinygrad_kr.sha256"
 """The entries of `__metadata__`."""
+_CHUNK = 1 << 20
+"""Bytes that are written at a time."""
 _DTYPES = {
     "BOOL": "bool", "U8": "uint8", "I8": "int8", "U16": "uint16", "I16": "int16", "F16": "float16",
     "U32": "uint32", "I32": "int32", "F32": "float32", "U64": "uint64", "I64": "int64",
@@ -44,47 +47,73 @@ def _library(function: str) -> Any:
 
 
 class _Sum:
-    """The SHA-256 of arrays that come in the order of their names."""
+    """The SHA-256 of arrays and a text."""
 
     def __init__(self) -> None:
-        self._sum = hashlib.sha256()
+        self._described: dict[str, Any] = {}
 
-    def add(self, name: str, array: ndarray) -> None:
-        form = [name, _NAMES[array.dtype.name], array.shape]
-        self._sum.update(json.dumps(form).encode())
-        contents: Any = array.reshape(-1).view(np.uint8)
-        self._sum.update(contents)
+    def add(self, name: str, array: ndarray, stream: BinaryIO | None = None) -> None:
+        """Take an array in, and write it if a stream is given: the bytes of which the sum is."""
+        contents, total = _contents(array), hashlib.sha256()
+        for start in range(0, contents.size, _CHUNK):
+            piece = contents[start : start + _CHUNK].tobytes()
+            total.update(piece)
+            if stream is not None:
+                stream.write(piece)
+        form = [_NAMES[array.dtype.name], array.shape, total.hexdigest()]
+        self._described[name] = form
 
     def of(self, text: str | None) -> str:
-        self._sum.update((text or "").encode("utf-8", "surrogatepass"))
-        return self._sum.hexdigest()
+        """The sum of what was taken in, and of the text."""
+        described = json.dumps(sorted(self._described.items()))
+        return hashlib.sha256((described + (text or "")).encode("utf-8", "replace")).hexdigest()
 
 
 def write(stream: BinaryIO, arrays: Mapping[str, ndarray], text: str | None) -> None:
     """Write arrays, and a text beside them, into the file of an open stream.
 
     Raises TypeError for a dtype that the format lacks, ValueError for a name that is not UTF-8,
-        ImportError without the library.
+        ImportError without the library, the library's error for a header that it would not read.
     """
     library, total = _library("save"), _Sum()
-    kept = {name: native(arrays[name]) for name in sorted(arrays)}
-    for name, array in kept.items():
+    for name, array in arrays.items():
         if array.dtype.name not in _NAMES:
             raise TypeError(f"save: expected real numbers in {name}, got {array.dtype}.")
         if any("\ud800" <= letter <= "\udfff" for letter in name):
             raise ValueError(f"save: expected names in UTF-8, got {name!r:.60}.")
-        total.add(name, array)
-    metadata = {_DIGEST: total.of(text)} | ({} if text is None else {_TEXT: text})
-    try:
-        library.numpy.save_file(kept, stream.name, metadata)
-    except library.SafetensorError as error:
-        raise _system_error(error) from error
+    order = sorted(arrays, key=lambda name: (-arrays[name].dtype.itemsize, name))  # so all align
+    header = _header(arrays, order, text, "0" * len(total.of(text)))
+    stream.write(header)
+    for name in order:
+        total.add(name, arrays[name], stream)
+    stream.seek(0)
+    stream.write(_header(arrays, order, text, total.of(text)))
+    stream.flush()
+    with library.safe_open(stream.name, framework="numpy"):
+        pass
 
 
-def _system_error(error: Exception) -> OSError:
-    """The error of the system that the library reports in words."""
-    number = re.search(r"os error (\d+)", str(error))
-    return OSError(int(number[1]) if number else errno.EIO, str(error))
+def _header(
+    arrays: Mapping[str, ndarray], order: list[str], text: str | None, digest: str
+) -> bytes:
+    metadata = {_DIGEST: digest} | ({} if text is None else {_TEXT: text})
+    described: dict[str, Any] = {"__metadata__": metadata}
+    start = 0
+    for name in order:
+        array = arrays[name]
+        end = start + array.nbytes
+        form = {"dtype": _NAMES[array.dtype.name], "shape": array.shape}
+        described[name] = form | {"data_offsets": [start, end]}
+        start = end
+    header = json.dumps(described).encode()
+    header += b" " * (-len(header) % 8)
+    return len(header).to_bytes(8, "little") + header
+
+
+def _contents(array: ndarray) -> ndarray:
+    """The bytes of an array: in C order, little-endian."""
+    ordered = np.asarray(array, array.dtype.newbyteorder("<"), order="C")
+    return ordered.reshape(-1).view(np.uint8)
 
 
 @contextmanager
@@ -118,7 +147,7 @@ class _Reader:
         found, total = {}, _Sum()
         with damage(self.path, self.start):
             for name in names if self.digest is None else self.forms:
-                array = self.file.get_tensor(name)
+                array: ndarray = self.file.get_tensor(name)
                 if name in names:
                     found[name] = array
                 if self.digest is not None:
