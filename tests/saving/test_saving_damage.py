@@ -138,7 +138,7 @@ def test_the_offset_of_the_damage_is_named(tmp_path: Path, suffix: str) -> None:
     weight = damage.saved["model"]["0.weight"][2]
     at = damage.content.index(bytes.fromhex(weight))
     damage.path.write_bytes(damage.flipped(8 * at))
-    with pytest.raises(tk.DamagedFileError, match="at byte [0-9,]+") as caught:
+    with pytest.raises(tk.DamagedFileError, match=r"at byte [0-9,]+") as caught:
         tk.load(damage.path, **damage.other.parts)
     assert caught.value.offset is not None
     assert 0 < caught.value.offset < at

@@ -89,7 +89,7 @@ def write(stream: BinaryIO, arrays: Mapping[str, ndarray], text: str | None) -> 
     stream.seek(0)
     stream.write(_header(arrays, order, text, total.of(text)))
     stream.flush()
-    with library.safe_open(stream.name, framework="numpy"):
+    with _open(library, stream.name):
         pass
 
 
@@ -124,11 +124,19 @@ def opened(path: str) -> Iterator[_Reader]:
         start = 8 + int.from_bytes(stream.read(8), "little")
         size = os.fstat(stream.fileno()).st_size
     with damage(path, 0 if start > size else 8):
-        file = library.safe_open(path, framework="numpy")
+        file = _open(library, path)
     with file as entered:
         with damage(path, start):
             reader = _Reader(path, entered, start)
         yield reader
+
+
+def _open(library: Any, path: str) -> Any:
+    """The file, not mapped where the library can do so: a mapping counts as memory."""
+    try:
+        return library.safe_open(path, framework="numpy", backend="pread")
+    except TypeError:  # a version before 0.8
+        return library.safe_open(path, framework="numpy")
 
 
 class _Reader:
