@@ -122,7 +122,7 @@ def test_in_a_new_process(tmp_path: Path, suffix: str) -> None:
     )
     result = subprocess.run(
         [sys.executable, "-c", code, str(path)], capture_output=True, text=True, check=True,
-        env=environment(),
+        encoding="utf-8", env=environment(),
     )  # fmt: skip
     losses, state = json.loads(result.stdout)
     assert losses == first.losses[5:]
