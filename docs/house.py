@@ -71,7 +71,7 @@ FLOORS: list[tuple[str, list[Room]]] = [
             Room(("tree.py", "dtypes.py"), "containers, tk.float32"),
             Room(("escape.py",), "names in generated code"),
             Room(("moved.py",), "old names, for a release"),
-            Room(("files.py",), "whole writes, the cache"),
+            Room(("files.py", "changes.py"), "all or nothing"),
         ],
     ),
 ]
@@ -80,6 +80,7 @@ YARD = [
     Room(("export/",), "ONNX files, both ways"),
     Room(("testing/",), "gradient checks"),
     Room(("sweep.py", "workers.py"), "many seeds at once"),
+    Room(("saving/",), "save and resume"),
 ]
 """What stands beside the house."""
 

@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from tinygrad_kr.functional import log_softmax, one_hot, softmax
     from tinygrad_kr.linalg import cdist
     from tinygrad_kr.linalg import p_norm as norm
+    from tinygrad_kr.saving import DamagedFileError, load, save
     from tinygrad_kr.sweep import seed_sweep, wilson_interval
 
 from tinygrad_kr import arrays, creation, dtypes, grad_mode, random, transformations
@@ -43,11 +44,14 @@ _WHEN_USED = {
     "testing",
 }
 _FUNCTIONS_WHEN_USED = {
+    "DamagedFileError": "saving.DamagedFileError",
     "cdist": "linalg.cdist",
     "load_onnx": "export.load_onnx",
+    "load": "saving.load",
     "log_softmax": "functional.log_softmax",
     "norm": "linalg.p_norm",
     "one_hot": "functional.one_hot",
+    "save": "saving.save",
     "seed_sweep": "sweep.seed_sweep",
     "softmax": "functional.softmax",
     "wilson_interval": "sweep.wilson_interval",
@@ -69,8 +73,9 @@ def __dir__() -> list[str]:
 
 
 __all__ = [
-    "Tensor", "autograd", "cdist", "checkpoint", "data", "export", "functional", "linalg",
-    "load_onnx", "log_softmax", "matmul", "nn", "norm", "one_hot", "op", "optim", "seed_sweep",
+    "DamagedFileError", "Tensor", "autograd", "cdist", "checkpoint", "data", "export", "functional",
+    "linalg", "load", "load_onnx", "log_softmax", "matmul", "nn", "norm", "one_hot", "op", "optim",
+    "save", "seed_sweep",
     "softmax", "sweep", "testing", "wilson_interval",
 ]  # fmt: skip
 __all__ += arrays.__all__

@@ -20,6 +20,10 @@ __all__ = ["remove", "replace", "replacing", "user_caches"]
 WINDOWS = os.name == "nt"
 PAUSES = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5)
 """Pauses before another attempt to replace a file on Windows; seconds."""
+PREFIX, SUFFIX = ".tinygrad_kr-", ".part"
+"""Begin and end of the names of temporary files."""
+_NO_FLUSH = {errno.EINVAL, errno.EBADF, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS}
+"""Errors of file systems that do not flush directories."""
 
 
 @contextmanager
@@ -29,27 +33,80 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
     The stream is a temporary file in the same directory. At the end of the block it is flushed to
     the disk and renamed over `path`, and the directory is flushed too. A symbolic link is followed,
     and an existing file keeps its mode. If the block raises or is interrupted, the temporary file
-    is removed and `path` is unchanged.
+    is removed and `path` is unchanged. That of a process that was killed is removed by the next
+    write into the directory.
 
-    Raises FileNotFoundError without the folder, OSError if it cannot be written or the disk is
-        full.
+    Raises FileNotFoundError without the folder, IsADirectoryError for a folder as `path`, OSError
+        if it cannot be written or the disk is full.
     """
     target = Path(os.path.realpath(path))
     if not target.parent.is_dir():
         raise FileNotFoundError(errno.ENOENT, "no such folder to write into", str(target.parent))
-    temporary = target.with_name(f".{os.urandom(8).hex()}.part")
+    if target.is_dir():
+        raise IsADirectoryError(errno.EISDIR, "expected a file, got a folder", str(target))
+    _sweep(target.parent)
+    temporary = target.with_name(f"{PREFIX}{os.urandom(8).hex()}{SUFFIX}")
     try:
-        with temporary.open("xb") as stream:
+        with _locked(temporary) as stream:
             yield stream
             stream.flush()
             os.fsync(stream.fileno())
-        if target.exists():
-            temporary.chmod(stat.S_IMODE(target.stat().st_mode))
-        replace(temporary, target)
+            if not WINDOWS:  # which renames no open file; elsewhere it stays locked until then
+                _rename(temporary, target)
+        if WINDOWS:
+            _rename(temporary, target)
     except BaseException:
         remove(temporary)
         raise
     _flush_directory(target.parent)
+
+
+def _rename(temporary: Path, target: Path) -> None:
+    with suppress(FileNotFoundError):
+        temporary.chmod(stat.S_IMODE(target.stat().st_mode))
+    replace(temporary, target)
+
+
+def _locked(path: Path) -> BinaryIO:
+    """A new file, locked as long as it is open: `_sweep` then leaves it alone."""
+    while True:
+        stream = path.open("xb")
+        try:
+            if _lock(stream, wait=True) and not os.fstat(stream.fileno()).st_nlink:
+                stream.close()  # swept before it was locked
+                continue
+        except BaseException:
+            stream.close()
+            raise
+        return stream
+
+
+def _lock(stream: BinaryIO, wait: bool) -> bool:
+    """Lock an open file against other processes; whether that could be done."""
+    try:
+        import fcntl
+
+        fcntl.flock(stream, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+    except (ImportError, OSError):  # not here, not on this file system, or locked
+        return False
+    return True
+
+
+def _sweep(folder: Path) -> None:
+    """Remove the temporary files that no process writes any more."""
+    with suppress(OSError):
+        for name in os.listdir(folder):
+            if name.startswith(PREFIX) and name.endswith(SUFFIX):
+                _remove_unlocked(folder / name)
+
+
+def _remove_unlocked(path: Path) -> None:
+    if WINDOWS:  # which does not remove a file that is open
+        remove(path)
+        return
+    with suppress(OSError), path.open("rb") as stream:
+        if _lock(stream, wait=False):
+            path.unlink()
 
 
 def replace(source: Path, target: Path, pauses: Sequence[float] = PAUSES) -> None:
@@ -106,8 +163,14 @@ def _flush_directory(folder: Path) -> None:
     """Flush a directory, so that a rename survives a power cut; Windows has no such call."""
     if WINDOWS:
         return
-    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        descriptor = os.open(folder, os.O_RDONLY)
+    except PermissionError:  # a folder that may be written but not listed
+        return
     try:
         os.fsync(descriptor)
+    except OSError as error:
+        if error.errno not in _NO_FLUSH:
+            raise
     finally:
         os.close(descriptor)

@@ -3,7 +3,8 @@ seeds."""
 
 from __future__ import annotations
 
-from functools import cache
+from collections.abc import Mapping
+from functools import cache, partial
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -11,6 +12,7 @@ from numpy import ndarray
 
 from tinygrad_kr.arrays.operands import without_device
 from tinygrad_kr.arrays.shape import sizes_of
+from tinygrad_kr.changes import Change
 from tinygrad_kr.ops.op import Op, op
 from tinygrad_kr.ops.tracing import tracing
 from tinygrad_kr.tensor import Tensor
@@ -61,6 +63,69 @@ def resolve(generator: Generator | None, name: str) -> Generator:
             "np.random.default_rng(seed)"
         )
     return generator
+
+
+# ------------------------------------------------------------------ states of generators
+
+_POSITIONS = {"pos": 624, "buffer_pos": 4}
+"""Limits: positions in the buffers of MT19937 and Philox, which NumPy does not check."""
+
+
+def generator_state(generator: Generator) -> dict[str, Any]:
+    """The state of a generator in values that JSON holds."""
+    state: dict[str, Any] = _listed(generator.bit_generator.state)
+    return state
+
+
+def _listed(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {name: _listed(x) for name, x in value.items()}
+    return value.tolist() if isinstance(value, ndarray | np.generic) else value
+
+
+def fitting_state(generator: Generator, state: Any, name: str) -> dict[str, Any]:
+    """A state as `generator_state` gives it, for `generator.bit_generator.state`.
+
+    Raises ValueError for a state that is not one of a generator of this kind.
+    """
+    kind = type(generator.bit_generator)
+    try:
+        fitting: dict[str, Any] = _like(generator.bit_generator.state, state, "state")
+        trial = kind(0)
+        trial.state = fitting
+        if _listed(trial.state) != _listed(fitting):
+            raise ValueError("expected numbers in range, got others")
+    except (ValueError, TypeError, OverflowError, KeyError) as error:
+        raise ValueError(f"{name}: expected a state of a {kind.__name__}: {error}.") from error
+    return fitting
+
+
+def _like(own: Any, given: Any, name: str) -> Any:
+    """`given` in the structure and types of the present state."""
+    if isinstance(own, dict):
+        if not isinstance(given, Mapping) or set(given) != set(own):
+            raise ValueError(f"expected {sorted(own)} in {name}, got {given!r:.60}")
+        return {key: _like(own[key], given[key], key) for key in own}
+    if isinstance(own, ndarray):
+        array = np.array(given, own.dtype)
+        if array.shape != own.shape:
+            raise ValueError(f"expected {own.shape} numbers in {name}, got {array.shape}")
+        return array
+    if isinstance(own, str):
+        if given != own:
+            raise ValueError(f"expected {own!r} in {name}, got {given!r:.60}")
+        return given
+    if isinstance(given, bool) or not isinstance(given, int | np.integer) or given < 0:
+        raise ValueError(f"expected an integer from 0 up in {name}, got {given!r:.60}")
+    if given > _POSITIONS.get(name, given):
+        raise ValueError(f"expected at most {_POSITIONS[name]} in {name}, got {given}")
+    return int(given)
+
+
+def setting_state(generator: Generator, state: dict[str, Any]) -> Change:
+    """The change that puts a generator into a state, one that `fitting_state` gives."""
+    write = partial(setattr, generator.bit_generator, "state")
+    return partial(write, state), partial(write, generator.bit_generator.state)
 
 
 def _float(dtype: Any, name: str) -> Any:

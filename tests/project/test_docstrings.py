@@ -36,6 +36,7 @@ MODULES = [
     "tinygrad_kr.optim",
     "tinygrad_kr.optim.lr_scheduler",
     "tinygrad_kr.random",
+    "tinygrad_kr.saving",
     "tinygrad_kr.sweep",
     "tinygrad_kr.testing",
     "tinygrad_kr.transformations",

@@ -51,7 +51,8 @@ def _leaves_it_to_the_system(call: ast.Call) -> bool:
 def _is_another_open(call: ast.Call) -> bool:
     """`os.open`, `Image.open`, `director.open(url)`, `writer.open("for ...")`: not text files."""
     receiver = ast.unparse(call.func.value) if isinstance(call.func, ast.Attribute) else ""
-    return receiver in ("os", "self", "writer", "f", "director", "https_director()", "Image")
+    others = ("os", "self", "writer", "f", "director", "https_director()", "Image")
+    return receiver in (*others, "archive", "self.archive")
 
 
 def _mode(call: ast.Call, keywords: dict[str | None, ast.expr], place: int, default: str) -> str:

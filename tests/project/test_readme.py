@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -48,13 +49,22 @@ def anchor(heading: str) -> str:
 
 
 @pytest.fixture(scope="module", params=LANGUAGES)
-def names(request: pytest.FixtureRequest) -> dict[str, Any]:
+def names(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> dict[str, Any]:
     """What the README's program and then the tour's leave behind."""
     found: dict[str, Any] = {}
-    for page in (f"README{request.param}.md", f"docs/tour{request.param}.md"):
+    with contextlib.chdir(tmp_path_factory.mktemp("files")):
+        run(request.param, found)
+    assert found["epoch"] == 0
+    assert found["step"] == 300
+    return found
+
+
+def run(language: str, found: dict[str, Any]) -> None:
+    for page in (f"README{language}.md", f"docs/tour{language}.md"):
         for code in blocks(page, "python"):
             exec(compile(code, page, "exec"), found)
-    return found
 
 
 @pytest.mark.trains

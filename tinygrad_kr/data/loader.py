@@ -8,15 +8,17 @@ import math
 import operator
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, TypeVar, runtime_checkable
 
 import numpy as np
 
 from tinygrad_kr.arrays import stack
+from tinygrad_kr.changes import Change, make_all
 from tinygrad_kr.data.tables import Table
 from tinygrad_kr.ops.op import refuse_masked
-from tinygrad_kr.random import resolve
+from tinygrad_kr.random import fitting_state, generator_state, resolve, setting_state
 from tinygrad_kr.tensor import Tensor
 
 if TYPE_CHECKING:
@@ -198,19 +200,30 @@ class DataLoader:
         return {
             "order": None if run is None else run.order,
             "position": 0 if run is None else run.position,
-            "generator": None if self.generator is None else self.generator.bit_generator.state,
+            "generator": None if self.generator is None else generator_state(self.generator),
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Resume from `state_dict`: the next `for` loop yields the remaining batches.
 
         Raises ValueError, and changes nothing, for a state that does not fit: other keys, another
-        number of samples, or a generator state without a generator in the loader.
+        number of samples, or a state of another generator.
         """
+        make_all(self._loading(state))
+
+    def _loading(self, state: Mapping[str, Any]) -> Iterator[Change]:
+        """The changes that load a state, after all its checks."""
         resumed = self._checked_state(state)
+        before = self._pass, self._resumed
+        turn = self._turn_to
+        changes: list[Change] = [(partial(turn, resumed, resumed), partial(turn, *before))]
         if self.generator is not None:
-            self.generator.bit_generator.state = state["generator"]
-        self._pass = self._resumed = resumed
+            fitting = fitting_state(self.generator, state["generator"], "DataLoader")
+            changes.append(setting_state(self.generator, fitting))
+        return iter(changes)
+
+    def _turn_to(self, run: _Pass | None, resumed: _Pass | None) -> None:
+        self._pass, self._resumed = run, resumed
 
     def _checked_state(self, state: Mapping[str, Any]) -> _Pass | None:
         keys, count = {"order", "position", "generator"}, len(self.dataset)

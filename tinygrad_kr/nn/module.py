@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from types import MappingProxyType
 from typing import Any, NamedTuple, Self, TypeVar
 
@@ -12,6 +13,7 @@ from numpy import ndarray
 from numpy.lib.npyio import NpzFile
 
 from tinygrad_kr.arrays.operands import as_array, as_dtype, without_device
+from tinygrad_kr.changes import Change, make_all
 from tinygrad_kr.grad_mode import no_grad
 from tinygrad_kr.nn.copying import deepcopied, rebuilt, refuse_unpicklable
 from tinygrad_kr.nn.error_path import locate
@@ -382,6 +384,17 @@ class Module:
         dtype, before anything is written; TypeError for a masked array. A later backward through an
         older graph raises MutationError.
         """
+        changes, result = self._loading(state, strict)
+        make_all(changes)
+        return result
+
+    def _loading(
+        self, state: Mapping[str, Any], strict: bool = True, copy: bool = True
+    ) -> tuple[Iterator[Change], LoadResult]:
+        """The changes that load a state, after all its checks.
+
+        copy: leave the arrays of `state` alone; else they are let go one by one.
+        """
         if not isinstance(state, Mapping):
             raise TypeError(
                 f"load_state_dict: expected a dict of arrays, got {type(state).__name__}."
@@ -398,7 +411,7 @@ class Module:
                 try:
                     value = _saved(state, key, tensor)
                     masked |= isinstance(value, ndarray) and hasattr(value, "_mask")
-                    arrays[key] = _fitting(value, tensor)
+                    arrays[key] = _fitting(value, tensor, copy)
                 except (TypeError, ValueError, RuntimeError) as error:
                     trouble.append(f"{key}: {error}")
         if trouble:
@@ -407,10 +420,7 @@ class Module:
                 f"{type(self).__name__}.load_state_dict: {path}changed nothing:\n  "
                 + "\n  ".join(trouble)
             )
-        with no_grad():
-            for key, array in arrays.items():
-                own[key]._overwrite(..., array, "load_state_dict")
-        return LoadResult(missing, unexpected)
+        return _overwritings(own, arrays), LoadResult(missing, unexpected)
 
     # -------------------------------------------------------------- hooks
 
@@ -497,8 +507,8 @@ def _form(array: ndarray) -> str:
     return f"{array.dtype}{array.shape}"
 
 
-def _fitting(value: Any, target: Tensor) -> ndarray:
-    """A copy of `value` as an array of the target's shape and dtype; raises with the reason."""
+def _fitting(value: Any, target: Tensor, copy: bool) -> ndarray:
+    """`value` as an array of the target's shape and dtype; raises with the reason."""
     array = as_array(value if isinstance(value, Tensor | ndarray) else np.asarray(value))
     if array.shape != target.shape or array.dtype != target.dtype:
         hint = "" if array.dtype == target.dtype else " (module.to(dtype) changes a module's dtype)"
@@ -507,7 +517,22 @@ def _fitting(value: Any, target: Tensor) -> ndarray:
         raise ValueError("expected a leaf, got a computed Tensor, part of a graph")
     if not target.data.flags.writeable:
         raise ValueError("expected writable memory, got a read-only array")
-    return array.copy()
+    return array.copy() if copy else array
+
+
+def _overwritings(own: Mapping[str, Tensor], arrays: dict[str, ndarray]) -> Iterator[Change]:
+    """A change for each array. The array is let go as soon as it is written."""
+    for key in list(arrays):
+        write, tensor = _overwriting(own[key]), own[key]
+        yield partial(write, arrays.pop(key)), partial(write, tensor._data.copy())
+
+
+def _overwriting(tensor: Tensor) -> Callable[[ndarray], None]:
+    @no_grad()
+    def write(array: ndarray) -> None:
+        tensor._overwrite(..., array, "load_state_dict")
+
+    return write
 
 
 def _saved(state: Mapping[str, Any], key: str, target: Tensor) -> Any:

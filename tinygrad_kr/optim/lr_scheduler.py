@@ -13,12 +13,15 @@ import operator
 import warnings
 import weakref
 from bisect import bisect_right
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import partial
+from itertools import chain
 from types import SimpleNamespace
 from typing import Any, SupportsFloat
 
 import numpy as np
 
+from tinygrad_kr.changes import Change, make_all
 from tinygrad_kr.ops.tracing import tracing
 from tinygrad_kr.optim.optimizer import Optimizer
 
@@ -152,7 +155,16 @@ class LRScheduler:
 
         Raises ValueError that names the missing or unexpected entries; nothing is changed then.
         """
-        self.__dict__.update(self._tried_state(state_dict))
+        make_all(self._loading(state_dict))
+
+    def _loading(self, state_dict: Mapping[str, Any]) -> Iterator[Change]:
+        """The change that loads a state, after all its checks."""
+        return self._updating(self._tried_state(state_dict))
+
+    def _updating(self, state: dict[str, Any]) -> Iterator[Change]:
+        own = self.__dict__
+        before = {name: own[name] for name in state}
+        return iter([(partial(own.update, state), partial(own.update, before))])
 
     def _tried_state(self, state_dict: Mapping[str, Any]) -> dict[str, Any]:
         """A checked state from which the next rates follow; ValueError for any other."""
@@ -846,11 +858,7 @@ class SequentialLR(_ScalingLR):
     def _tried_state(self, state_dict: Mapping[str, Any]) -> dict[str, Any]:
         return self._checked_state(state_dict)  # its parts try theirs
 
-    def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
-        """Continue from a `state_dict()`, all or nothing.
-
-        Raises ValueError as `LRScheduler` does.
-        """
+    def _loading(self, state_dict: Mapping[str, Any]) -> Iterator[Change]:
         state = self._checked_state(state_dict)
         parts = state.pop("_schedulers")
         if len(parts) != len(self._schedulers):
@@ -858,11 +866,8 @@ class SequentialLR(_ScalingLR):
                 f"SequentialLR.load_state_dict: expected {len(self._schedulers)} schedules, got "
                 f"{len(parts)}."
             )
-        for scheduler, part in zip(self._schedulers, parts, strict=True):
-            scheduler._tried_state(part)
-        for scheduler, part in zip(self._schedulers, parts, strict=True):
-            scheduler.load_state_dict(part)
-        self.__dict__.update(state)
+        loading = [s._loading(part) for s, part in zip(self._schedulers, parts, strict=True)]
+        return chain(*loading, self._updating(state))
 
 
 class ReduceLROnPlateau:
@@ -951,6 +956,8 @@ class ReduceLROnPlateau:
     get_last_lr = LRScheduler.get_last_lr
     state_dict = LRScheduler.state_dict
     load_state_dict = LRScheduler.load_state_dict
+    _loading = LRScheduler._loading
+    _updating = LRScheduler._updating
     _checked_state = LRScheduler._checked_state
     _tried_state = _checked_state
     _unsaved = LRScheduler._unsaved

@@ -7,11 +7,13 @@ import math
 import warnings
 import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import partial
 from typing import Any, ClassVar
 
 import numpy as np
 from numpy import ndarray
 
+from tinygrad_kr.changes import Change, make_all
 from tinygrad_kr.grad_mode import enable_grad
 from tinygrad_kr.ops import anomaly
 from tinygrad_kr.ops.node import constant
@@ -389,11 +391,15 @@ class Optimizer:
         {"state": {index of the parameter: {"step": 3, "exp_avg": array, ...}},
          "param_groups": [{"lr": 0.1, ..., "params": [indices]}]}, as in PyTorch.
         """
+        described = self._described()
+        for entries in described["state"].values():
+            entries.update({k: v.copy() for k, v in entries.items() if isinstance(v, ndarray)})
+        return described
+
+    def _described(self) -> dict[str, Any]:
+        """`state_dict()` with the arrays themselves, which the next step overwrites."""
         index = {p: i for i, p in enumerate(self._parameters())}
-        state = {
-            index[p]: {k: v.copy() if isinstance(v, ndarray) else v for k, v in entries.items()}
-            for p, entries in self.state.items()
-        }
+        state = {index[p]: entries for p, entries in self.state.items()}
         groups = [
             {name: _plain(value) for name, value in group.items() if name != "params"}
             | {"params": [index[p] for p in group["params"]]}
@@ -409,6 +415,10 @@ class Optimizer:
         nothing: raises ValueError that lists entries that are missing, unexpected, of another shape
         or no count, before anything is changed.
         """
+        make_all(self._loading(state_dict))
+
+    def _loading(self, state_dict: Mapping[str, Any]) -> Iterator[Change]:
+        """The change that loads a state, after all its checks."""
         if not isinstance(state_dict, Mapping) or not {"state", "param_groups"} <= set(state_dict):
             raise ValueError(
                 f'{type(self).__name__}.load_state_dict: expected the keys "state" and '
@@ -416,7 +426,19 @@ class Optimizer:
             )
         groups = self._loaded_groups(state_dict["param_groups"])
         param_states = self._loaded_states(groups, state_dict["state"])
-        self._plan, self._first_gradients, self._param_states = None, None, param_states
+        before = [dict(group) for group in self.param_groups]
+        present = (self._plan, self._first_gradients, self._param_states, before)
+        loaded = (None, None, param_states, groups)
+        return iter([(partial(self._replace, *loaded), partial(self._replace, *present))])
+
+    def _replace(
+        self,
+        plan: UpdatePlan | None,
+        first_gradients: list[tuple[weakref.ref[Any], float]] | None,
+        param_states: dict[Tensor, ParamState],
+        groups: list[dict[str, Any]],
+    ) -> None:
+        self._plan, self._first_gradients, self._param_states = plan, first_gradients, param_states
         for group, new in zip(self.param_groups, groups, strict=True):
             group.update(new)
             for name in group.keys() - new.keys():

@@ -1,0 +1,453 @@
+"""`tk.save` and `tk.load`: which parts a file has, which arrays and values come back, what is
+refused, and that an error or an interrupt changes nothing."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from interrupts import Interrupts, drawn
+from saved_runs import SUFFIXES, Run, needs_safetensors, plain, same
+
+import tinygrad_kr as tk
+from tinygrad_kr import Tensor, nn, optim
+
+
+@pytest.fixture(autouse=True)
+def _default_kept() -> Iterator[None]:
+    generator = tk.default_generator()
+    state = generator.bit_generator.state
+    yield
+    generator.bit_generator.state = state
+
+
+def arrays_of(path: Path) -> dict[str, np.ndarray]:
+    """The arrays of a file, by NumPy or by the library alone."""
+    if path.suffix == ".npz":
+        with np.load(path, allow_pickle=False) as file:
+            return dict(file)
+    from safetensors.numpy import load_file
+
+    loaded: dict[str, np.ndarray] = load_file(path)
+    return loaded
+
+
+# ------------------------------------------------------------------ keys
+
+
+@pytest.mark.parametrize("extra", [None, {"epoch": 1}])
+@pytest.mark.parametrize("suffix", SUFFIXES)
+def test_a_model_alone_has_the_keys_of_its_state_dict(
+    tmp_path: Path, suffix: str, extra: Any
+) -> None:
+    path, net = tmp_path / f"net{suffix}", nn.Sequential(nn.Linear(2, 3), nn.BatchNorm1d(3))
+    tk.save(path, model=net, extra=extra)
+    arrays = arrays_of(path)
+    if extra is not None and suffix == ".npz":
+        assert set(arrays) - set(net.state_dict()) == {"__metadata__"}
+        arrays.pop("__metadata__")
+    assert set(arrays) == set(net.state_dict())
+    nn.Sequential(nn.Linear(2, 3), nn.BatchNorm1d(3)).load_state_dict(arrays)
+    for name, array in net.state_dict().items():
+        np.testing.assert_array_equal(arrays[name], array, strict=True)
+    assert tk.load(path, model=net) == extra
+
+
+@pytest.mark.parametrize("suffix", SUFFIXES)
+def test_more_parts_have_prefixes(tmp_path: Path, suffix: str) -> None:
+    path, run = tmp_path / f"run{suffix}", Run()
+    run.train(2)
+    tk.save(path, **run.parts)
+    names = set(arrays_of(path)) - {"__metadata__"}
+    assert {f"model.{name}" for name in run.model.state_dict()} <= names
+    assert {"optimizer.state.0.exp_avg", "loader.order"} <= names
+    assert {name.split(".")[0] for name in names} == {"model", "optimizer", "loader"}
+
+
+@pytest.mark.parametrize("save", [np.savez, np.savez_compressed])
+def test_a_state_dict_given_to_savez_comes_back(tmp_path: Path, save: Any) -> None:
+    net, other = (nn.Sequential(nn.Linear(2, 3), nn.BatchNorm1d(3)) for _ in range(2))
+    save(tmp_path / "net.npz", **net.state_dict())
+    assert tk.load(tmp_path / "net.npz", model=other) is None
+    assert same(plain(other.state_dict()), plain(net.state_dict()))
+
+
+@needs_safetensors
+def test_the_library_reads_and_writes_the_same_file(tmp_path: Path) -> None:
+    from safetensors import safe_open
+    from safetensors.numpy import save_file
+
+    path, net, other = tmp_path / "net.safetensors", nn.Linear(2, 3), nn.Linear(2, 3)
+    tk.save(path, model=net)
+    with safe_open(path, framework="numpy") as file:
+        assert len(file.metadata()["tinygrad_kr.sha256"]) == 64
+    save_file(net.state_dict(), path)
+    tk.load(path, model=other)
+    np.testing.assert_array_equal(other.weight.data, net.weight.data)
+
+
+def test_a_file_of_one_state_is_the_same_bytes_each_time(tmp_path: Path) -> None:
+    run = Run()
+    for name in ("a.npz", "b.npz"):
+        tk.save(tmp_path / name, **run.parts, extra=[1])
+    assert (tmp_path / "a.npz").read_bytes() == (tmp_path / "b.npz").read_bytes()
+
+
+def test_nothing_is_pickled(tmp_path: Path) -> None:
+    path, run = tmp_path / "run.npz", Run()
+    run.train(1)
+    tk.save(path, **run.parts, extra={"a": 1})
+    with np.load(path, allow_pickle=False) as file:
+        assert all(file[name].dtype.kind in "biuf" for name in file)
+        document = json.loads(bytes(file["__metadata__"]))
+    assert document["extra"] == {"a": 1}
+
+
+# ------------------------------------------------------------------ arrays of all kinds
+
+
+class Holder(nn.Module):
+    """Arrays as buffers, under any names."""
+
+    def __init__(self, arrays: dict[str, Any]) -> None:
+        self._persistent = dict.fromkeys(arrays, True)
+        for name, array in arrays.items():
+            vars(self)[name] = Tensor(array)
+
+
+COLUMNS = np.arange(12, dtype=np.float32).reshape(3, 4)
+ARRAYS: dict[str, Any] = {
+    "0-d": np.array(1.5),
+    "empty": np.zeros((0, 3), np.float32),
+    "bool": np.array([True, False]),
+    **{f"{kind}{n}": np.array([1, 2], f"{kind}{n}") for kind in "ui" for n in (1, 2, 4, 8)},
+    **{dtype: np.array([0.1, -0.0, np.inf, np.nan], dtype) for dtype in ("f2", "f4", "f8")},
+    "transposed": COLUMNS.T,
+    "stepped": COLUMNS[::2, ::-1],
+    "broadcast": np.broadcast_to(np.float32(2), (3, 2)),
+}  # fmt: skip
+
+
+def holders(arrays: dict[str, Any]) -> tuple[Holder, Holder]:
+    other = {name: np.full(x.shape, 1, x.dtype) for name, x in arrays.items()}
+    return Holder(arrays), Holder(other)
+
+
+@pytest.mark.parametrize("suffix", SUFFIXES)
+def test_arrays_of_every_dtype_and_layout(tmp_path: Path, suffix: str) -> None:
+    path = tmp_path / f"net{suffix}"
+    net, other = holders(ARRAYS)
+    tk.save(path, model=net)
+    tk.load(path, model=other)
+    for name, array in ARRAYS.items():
+        loaded = other.state_dict()[name]
+        assert (loaded.dtype, loaded.shape) == (array.dtype, array.shape)
+        assert loaded.tobytes() == array.tobytes()
+
+
+def test_another_byte_order_is_read_and_written_as_this_machines(tmp_path: Path) -> None:
+    path, net = tmp_path / "net.npz", nn.Linear(2, 1)
+    swapped = {name: x.astype(x.dtype.newbyteorder()) for name, x in net.state_dict().items()}
+    np.savez(path, **swapped)  # type: ignore[arg-type]
+    other = nn.Linear(2, 1)
+    tk.load(path, model=other)
+    np.testing.assert_array_equal(other.weight.data, net.weight.data)
+
+
+@pytest.mark.parametrize("suffix", SUFFIXES)
+def test_absurd_names(tmp_path: Path, suffix: str) -> None:
+    names = ["a/b", "../../etc", "..", "/", "\\", "", " ", "가중치", "w.npy", "file", "CON",
+             "allow_pickle", "a" * 300, "\n", '"', "%s"]  # fmt: skip
+    path = tmp_path / f"net{suffix}"
+    net, other = holders({name: np.float32([i]) for i, name in enumerate(names)})
+    tk.save(path, model=net)
+    tk.load(path, model=other)
+    assert same(plain(other.state_dict()), plain(net.state_dict()))
+    assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize("suffix", SUFFIXES)
+@pytest.mark.parametrize("name", ["\ud800", "__metadata__", "\0"])
+def test_names_that_a_file_cannot_hold(tmp_path: Path, suffix: str, name: str) -> None:
+    if (suffix, name) == (".safetensors", "\0"):
+        return
+    with pytest.raises(ValueError, match=r"save: expected .*names"):
+        tk.save(tmp_path / f"net{suffix}", model=Holder({name: np.ones(1)}))
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("suffix", SUFFIXES)
+def test_tied_weights_are_saved_under_both_names(tmp_path: Path, suffix: str) -> None:
+    def tied() -> nn.Module:
+        net = nn.Sequential(nn.Linear(3, 3), nn.Linear(3, 3))
+        net[1].weight = net[0].weight
+        return net
+
+    path, net, other = tmp_path / f"net{suffix}", tied(), tied()
+    tk.save(path, model=net)
+    assert {"0.weight", "1.weight"} <= set(arrays_of(path))
+    tk.load(path, model=other)
+    assert other[0].weight is other[1].weight
+    assert same(plain(other.state_dict()), plain(net.state_dict()))
+
+
+@pytest.mark.parametrize("suffix", SUFFIXES)
+def test_thousands_of_arrays(tmp_path: Path, suffix: str) -> None:
+    path = tmp_path / f"net{suffix}"
+    net, other = holders({f"w{i}": np.float32([i]) for i in range(3000)})
+    tk.save(path, model=net)
+    tk.load(path, model=other)
+    assert other.state_dict()["w2999"] == 2999
+
+
+def test_complex_numbers_are_refused(tmp_path: Path) -> None:
+    class Net(nn.Module):
+        def state_dict(self) -> Any:
+            return {"w": np.ones(1, complex)}
+
+    with pytest.raises(TypeError, match="expected real numbers in w, got complex128"):
+        tk.save(tmp_path / "net.npz", model=Net())
+
+
+@pytest.mark.parametrize("suffix", SUFFIXES)
+def test_a_state_dict_of_the_users_own_is_used(tmp_path: Path, suffix: str) -> None:
+    class Doubled(nn.Linear):
+        def state_dict(self) -> Any:
+            return {"twice": Tensor(2 * self.weight.data)}
+
+        def load_state_dict(self, state: Any, strict: bool = True) -> Any:
+            with tk.no_grad():
+                self.weight.copy_(state["twice"] / 2)
+
+    path, net, other = tmp_path / f"net{suffix}", Doubled(2, 2), Doubled(2, 2)
+    tk.save(path, model=net)
+    tk.load(path, model=other)
+    np.testing.assert_array_equal(other.weight.data, net.weight.data)
+
+
+def test_parameters_keep_their_identity(tmp_path: Path) -> None:
+    path, net = tmp_path / "net.npz", nn.Linear(2, 2)
+    tk.save(path, model=net)
+    parameters, arrays = list(net.parameters()), [p.data for p in net.parameters()]
+    tk.load(path, model=net)
+    for p, q, array in zip(net.parameters(), parameters, arrays, strict=True):
+        assert p is q
+        assert p.data is array
+
+
+# ------------------------------------------------------------------ parts
+
+
+def test_a_part_that_is_not_asked_for_is_left(tmp_path: Path) -> None:
+    path, run = tmp_path / "run.npz", Run(1)
+    run.train(3)
+    tk.save(path, **run.parts, extra="x")
+    other = Run(2)
+    before = other.state()
+    assert tk.load(path) == "x"
+    assert same(other.state(), before)
+    tk.load(path, model=other.model)
+    after = other.state()
+    assert same(after["model"], run.state()["model"])
+    assert same({**after, "model": 0}, {**before, "model": 0})
+    tk.load(path, optimizer=other.optimizer)
+    assert same(other.state()["optimizer"], run.state()["optimizer"])
+    assert same(other.state()["scheduler"], before["scheduler"])
+
+
+@pytest.mark.parametrize("suffix", SUFFIXES)
+def test_a_part_that_the_file_lacks_is_an_error(tmp_path: Path, suffix: str) -> None:
+    path, run = tmp_path / f"net{suffix}", Run()
+    tk.save(path, model=run.model)
+    before = run.state()
+    with pytest.raises(KeyError, match=r"expected optimizer, scheduler, loader in .*, got model"):
+        tk.load(path, **run.parts)
+    tk.save(path, optimizer=run.optimizer)
+    with pytest.raises(KeyError, match=r"load: expected model in .*, got optimizer"):
+        tk.load(path, model=run.model)
+    assert same(run.state(), before)
+
+
+@pytest.mark.parametrize("suffix", SUFFIXES)
+def test_a_model_of_other_keys_shapes_or_dtypes(tmp_path: Path, suffix: str) -> None:
+    path, net = tmp_path / f"net{suffix}", nn.Linear(2, 3)
+    tk.save(path, model=net)
+    for other, problem in [
+        (nn.Linear(2, 4), r"weight: expected float32\(4, 2\), got float32\(3, 2\)"),
+        (nn.Linear(2, 3, bias=False), "unexpected: bias"),
+        (nn.Linear(2, 3).double(), r"expected float64\(3, 2\), got float32"),
+        (nn.Sequential(nn.Linear(2, 3)), r"missing: 0\.weight"),
+    ]:
+        before = plain(other.state_dict())
+        with pytest.raises(RuntimeError, match=problem) as caught:
+            tk.load(path, model=other)
+        assert str(path) in str(caught.value)
+        assert plain(other.state_dict()) == before
+
+
+def test_an_error_in_a_later_part_leaves_the_earlier_ones(tmp_path: Path) -> None:
+    path, run = tmp_path / "run.npz", Run(1)
+    run.train(3)
+    tk.save(path, **run.parts)
+    wrong = {
+        "optimizer": optim.SGD(run.model.parameters(), momentum=0.5),
+        "scheduler": optim.lr_scheduler.StepLR(run.optimizer, 2),
+        "loader": tk.data.DataLoader((np.arange(3),), generator=np.random.default_rng(0)),
+    }
+    for name, part in wrong.items():
+        other = Run(2)
+        before = other.state()
+        with pytest.raises(ValueError, match=rf"load: .*run\.npz: {name}"):
+            tk.load(path, **{**other.parts, name: part})
+        assert same(other.state(), before)
+
+
+@pytest.mark.parametrize("suffix", SUFFIXES)
+def test_an_interrupt_leaves_all_or_nothing(tmp_path: Path, suffix: str) -> None:
+    path, run, other = tmp_path / f"run{suffix}", Run(1), Run(2)
+    run.train(3)
+    other.train(2)
+    tk.save(path, **run.parts)
+    saved, before = run.state(), other.state()
+    tk.save(tmp_path / "before.npz", **other.parts)
+    interrupts = Interrupts()
+    tk.load(path, **other.parts)
+    assert same(other.state(), saved)
+    total = interrupts.count(lambda: tk.load(path, **other.parts))
+    undone = 0
+    for at in [*drawn(total, 50, 0), *range(total - 30, total)]:
+        tk.load(tmp_path / "before.npz", **other.parts)
+        came = interrupts.at(at, lambda: tk.load(path, **other.parts))
+        now = other.state()
+        assert (came and same(now, before)) or same(now, saved)
+        undone += same(now, before)
+    assert undone >= 45
+
+
+@pytest.mark.slow
+def test_an_interrupt_at_every_change(tmp_path: Path) -> None:
+    path, run, other = tmp_path / "run.npz", Run(1), Run(2)
+    run.train(3)
+    other.train(2)
+    tk.save(path, **run.parts)
+    tk.save(tmp_path / "before.npz", **other.parts)
+    saved, before = run.state(), other.state()
+    wanted = {"make_all", "write", "_overwrite", "_overwritings", "_replace", "_turn_to"}
+    interrupts = Interrupts(
+        lambda code: code.co_name in wanted and "tinygrad_kr" in code.co_filename
+    )
+    for at in range(interrupts.count(lambda: tk.load(path, **other.parts))):
+        tk.load(tmp_path / "before.npz", **other.parts)
+        assert interrupts.at(at, lambda: tk.load(path, **other.parts))
+        now = other.state()
+        assert same(now, before) or same(now, saved)
+
+
+# ------------------------------------------------------------------ extra, arguments
+
+
+@pytest.mark.parametrize(
+    "extra",
+    [0, -0.0, 1e-310, "가\ud800\0", True, [], {}, {"": {"a": [None, 1.5, "x"]}}, 2**70, [[[]]]],
+)
+@pytest.mark.parametrize("suffix", SUFFIXES)
+def test_extra_comes_back_equal(tmp_path: Path, suffix: str, extra: Any) -> None:
+    path = tmp_path / f"extra{suffix}"
+    tk.save(path, extra=extra)
+    assert repr(tk.load(path)) == repr(extra)
+
+
+CIRCLE: dict[str, Any] = {}
+CIRCLE["again"] = [CIRCLE]
+
+
+@pytest.mark.parametrize(
+    ("extra", "problem"),
+    [
+        (
+            {"a": [1, {"rate": np.float32(1)}]},
+            r"at extra\['a'\]\[1\]\['rate'\], got float32. Write .t",
+        ),
+        ({"t": tk.ones(1)}, r"at extra\['t'\], got Tensor"),
+        ({"betas": (0.9, 0.99)}, r"at extra\['betas'\], got tuple. Write list"),
+        ({"a": {1: 2}}, r"as keys of extra\['a'\], got 1"),
+        ({"f": print}, r"at extra\['f'\], got builtin_function"),
+        ({1, 2}, r"at extra, got set. Write list"),
+        (b"x", r"at extra, got bytes"),
+    ],
+)
+def test_extra_that_json_does_not_hold(tmp_path: Path, extra: Any, problem: str) -> None:
+    with pytest.raises(TypeError, match=problem):
+        tk.save(tmp_path / "net.npz", model=nn.Linear(1, 1), extra=extra)
+    assert not list(tmp_path.iterdir())
+
+
+def test_extra_in_a_circle(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"extra\['again'\]\[0\] in itself"):
+        tk.save(tmp_path / "net.npz", extra=CIRCLE)
+
+
+def test_a_group_with_an_option_that_json_does_not_hold(tmp_path: Path) -> None:
+    optimizer = optim.SGD([{"params": nn.Linear(1, 1).parameters(), "hook": print}])
+    with pytest.raises(TypeError, match=r"optimizer.param_groups.0.hook"):
+        tk.save(tmp_path / "run.npz", optimizer=optimizer)
+
+
+def test_arguments(tmp_path: Path) -> None:
+    net = nn.Linear(1, 1)
+    for call in (tk.save, tk.load):
+        with pytest.raises(ValueError, match=r"ends with .npz or .safetensors, got .*net\.pt'"):
+            call(tmp_path / "net.pt", model=net)
+        for name in ("model", "optimizer", "scheduler", "loader"):
+            with pytest.raises(TypeError, match=f"expected a .* for {name}, got dict"):
+                call(tmp_path / "net.npz", **{name: {}})  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="save: expected a part to save, got none"):
+        tk.save(tmp_path / "net.npz")
+    tk.save(os.fsencode(tmp_path / "NET.NPZ"), model=net)  # type: ignore[arg-type]
+    tk.load(str(tmp_path / "NET.NPZ"), model=net)
+    assert zipfile.is_zipfile(tmp_path / "NET.NPZ")
+
+
+def test_without_the_library(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "safetensors", None)
+    monkeypatch.setitem(sys.modules, "safetensors.numpy", None)
+    for call in (tk.save, tk.load):
+        with pytest.raises(ImportError, match=r'pip install "tinygrad_kr\[safetensors\]"'):
+            call(tmp_path / "net.safetensors", model=nn.Linear(1, 1))
+    assert not list(tmp_path.iterdir())
+
+
+def test_the_library_is_imported_only_when_it_is_used(tmp_path: Path) -> None:
+    code = (
+        "import sys, tinygrad_kr as tk; assert 'zipfile' not in sys.modules\n"
+        "tk.save(sys.argv[1], model=tk.nn.Linear(1, 1))\n"
+        "assert 'safetensors' not in sys.modules"
+    )
+    root = str(Path(tk.__file__).parents[1])
+    subprocess.run(
+        [sys.executable, "-c", code, str(tmp_path / "net.npz")], check=True,
+        env={**os.environ, "PYTHONPATH": root},
+    )  # fmt: skip
+
+
+def test_within_a_compiled_function_it_runs_as_written(tmp_path: Path) -> None:
+    path, net = tmp_path / "net.npz", nn.Linear(1, 1)
+
+    @tk.compile
+    def step(x: Tensor) -> Tensor:
+        y = net(x).sum()
+        tk.save(path, model=net)
+        return y
+
+    for value in (1.0, 2.0, 3.0):
+        net.weight.data[...] = value
+        step(tk.ones(1, 1))
+        assert arrays_of(path)["weight"] == value
