@@ -4,7 +4,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from tinygrad_kr import autograd, data, functional, linalg, nn, optim, sweep, testing
+    from tinygrad_kr import autograd, data, functional, interop, linalg, nn, optim, sweep, testing
     from tinygrad_kr.compile.function import compile as compile
     from tinygrad_kr.functional import log_softmax, one_hot, softmax
     from tinygrad_kr.linalg import cdist
@@ -34,6 +34,7 @@ _WHEN_USED = {
     "compile",
     "data",
     "functional",
+    "interop",
     "linalg",
     "nn",
     "optim",
@@ -66,9 +67,9 @@ def __dir__() -> list[str]:
 
 
 __all__ = [
-    "Tensor", "autograd", "cdist", "checkpoint", "data", "functional", "linalg", "log_softmax",
-    "matmul", "nn", "norm", "one_hot", "op", "optim", "seed_sweep", "softmax", "sweep", "testing",
-    "wilson_interval",
+    "Tensor", "autograd", "cdist", "checkpoint", "data", "functional", "interop", "linalg",
+    "log_softmax", "matmul", "nn", "norm", "one_hot", "op", "optim", "seed_sweep", "softmax",
+    "sweep", "testing", "wilson_interval",
 ]  # fmt: skip
 __all__ += arrays.__all__
 __all__ += creation.__all__

@@ -110,7 +110,7 @@ def from_dlpack(x: Any, /, *, device: str | None = None, copy: bool | None = Non
         )
     try:
         array = np.from_dlpack(x)
-    except (RuntimeError, ValueError) as error:  # NumPy's, for a dtype that it lacks
+    except RuntimeError as error:  # NumPy's, for a dtype that it lacks
         raise BufferError(
             f"from_dlpack: expected a dtype of NumPy's, got {getattr(x, 'dtype', 'another')}. "
             "Convert it first"

@@ -12,6 +12,7 @@ from numpy import ndarray
 from numpy.lib.npyio import NpzFile
 
 from tinygrad_kr.arrays.operands import as_array, as_dtype, without_device
+from tinygrad_kr.files import refuse_path
 from tinygrad_kr.grad_mode import no_grad
 from tinygrad_kr.nn.copying import deepcopied, rebuilt, refuse_unpicklable
 from tinygrad_kr.nn.error_path import locate
@@ -380,8 +381,10 @@ class Module:
 
         Raises RuntimeError that lists every missing or unexpected key and every wrong shape or
         dtype, before anything is written; TypeError for a masked array. A later backward through an
-        older graph raises MutationError.
+        older graph raises MutationError. The path of a `.pt` file raises ValueError with the code
+        that converts it in PyTorch.
         """
+        refuse_path("load_state_dict", state, "a dict of arrays")
         if not isinstance(state, Mapping):
             raise TypeError(
                 f"load_state_dict: expected a dict of arrays, got {type(state).__name__}."

@@ -12,6 +12,7 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy import ndarray
 
+from tinygrad_kr.files import refuse_torch_file
 from tinygrad_kr.grad_mode import enable_grad
 from tinygrad_kr.ops import anomaly
 from tinygrad_kr.ops.node import constant
@@ -409,6 +410,7 @@ class Optimizer:
         nothing: raises ValueError that lists entries that are missing, unexpected, of another shape
         or no count, before anything is changed.
         """
+        refuse_torch_file(f"{type(self).__name__}.load_state_dict", state_dict)
         if not isinstance(state_dict, Mapping) or not {"state", "param_groups"} <= set(state_dict):
             raise ValueError(
                 f'{type(self).__name__}.load_state_dict: expected the keys "state" and '
