@@ -4,7 +4,18 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from tinygrad_kr import autograd, data, export, functional, linalg, nn, optim, sweep, testing
+    from tinygrad_kr import (
+        autograd,
+        data,
+        export,
+        functional,
+        interop,
+        linalg,
+        nn,
+        optim,
+        sweep,
+        testing,
+    )  # fmt: skip
     from tinygrad_kr.compile.function import compile as compile
     from tinygrad_kr.export import load_onnx
     from tinygrad_kr.functional import log_softmax, one_hot, softmax
@@ -37,6 +48,7 @@ _WHEN_USED = {
     "data",
     "export",
     "functional",
+    "interop",
     "linalg",
     "nn",
     "optim",
@@ -74,9 +86,8 @@ def __dir__() -> list[str]:
 
 __all__ = [
     "DamagedFileError", "Tensor", "autograd", "cdist", "checkpoint", "data", "export", "functional",
-    "linalg", "load", "load_onnx", "log_softmax", "matmul", "nn", "norm", "one_hot", "op", "optim",
-    "save", "seed_sweep",
-    "softmax", "sweep", "testing", "wilson_interval",
+    "interop", "linalg", "load", "load_onnx", "log_softmax", "matmul", "nn", "norm", "one_hot",
+    "op", "optim", "save", "seed_sweep", "softmax", "sweep", "testing", "wilson_interval",
 ]  # fmt: skip
 __all__ += arrays.__all__
 __all__ += creation.__all__

@@ -14,8 +14,8 @@ from tinygrad_kr.ops.tracing import tracing
 from tinygrad_kr.tensor import Tensor
 
 __all__ = [
-    "arange", "as_tensor", "empty", "empty_like", "eye", "from_numpy", "full", "full_like",
-    "linspace", "logspace", "ones", "ones_like", "rand_like", "randint_like",
+    "arange", "as_tensor", "empty", "empty_like", "eye", "from_dlpack", "from_numpy", "full",
+    "full_like", "linspace", "logspace", "ones", "ones_like", "rand_like", "randint_like",
     "randn_like", "tensor", "zeros",
     "zeros_like",
 ]  # fmt: skip
@@ -72,6 +72,54 @@ def from_numpy(array: Any) -> Tensor:
             f"from_numpy: expected an ndarray, got {type(array).__name__}. Use tk.as_tensor"
         )
     return Tensor(array)
+
+
+def from_dlpack(x: Any, /, *, device: str | None = None, copy: bool | None = None) -> Tensor:
+    """A Tensor of the elements of `x`, an array of another library, whose memory it shares.
+
+    x: has `__dlpack__`: an array of NumPy, PyTorch, JAX or CuPy, in the memory of the CPU.
+    device: None or "cpu". copy: True copies the elements, False and None share them.
+
+    The Tensor does not require grad. Its array is read-only where the producer says so, and where
+    the producer writes a version of DLPack before 1.0, which cannot say.
+    Raises TypeError for an object without `__dlpack__`, and for complex numbers; ValueError for
+        another `device`; BufferError for memory of another device, an array that requires grad, and
+        a dtype that NumPy lacks (bfloat16).
+    Source: torch.from_dlpack, np.from_dlpack.
+
+    >>> a = np.array([1.0, 2.0])
+    >>> t = tk.from_dlpack(a)
+    >>> a[0] = 5.0
+    >>> t
+    Tensor([5., 2.], dtype=float64)
+    """
+    if not hasattr(x, "__dlpack__") or not hasattr(x, "__dlpack_device__"):
+        raise TypeError(
+            f"from_dlpack: expected an array with __dlpack__, got {type(x).__name__}. Use "
+            "tk.as_tensor"
+        )
+    if device not in (None, "cpu"):
+        raise ValueError(f"from_dlpack: expected the device 'cpu' or None, got {device!r}.")
+    if tracer := tracing():
+        tracer.give_up("from_dlpack")  # the array is a new one at each call
+    kind, number = x.__dlpack_device__()
+    if int(kind) not in _MEMORY_OF_CPU:
+        raise BufferError(
+            f"from_dlpack: expected memory of the CPU, got the device ({int(kind)}, {number}). "
+            "Copy it to the CPU first (x.cpu() in PyTorch)"
+        )
+    try:
+        array = np.from_dlpack(x)
+    except RuntimeError as error:  # NumPy's, for a dtype that it lacks
+        raise BufferError(
+            f"from_dlpack: expected a dtype of NumPy's, got {getattr(x, 'dtype', 'another')}. "
+            "Convert it first"
+        ) from error
+    return Tensor(array.copy() if copy else array)
+
+
+_MEMORY_OF_CPU = {1, 3, 11, 13}
+"""Devices in DLPack's numbers that the CPU reads: itself, pinned for CUDA and ROCm, managed."""
 
 
 @without_device

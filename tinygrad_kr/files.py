@@ -13,9 +13,9 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
-__all__ = ["remove", "replace", "replacing", "user_caches"]
+__all__ = ["refuse_path", "refuse_torch_file", "remove", "replace", "replacing", "user_caches"]
 
 WINDOWS = os.name == "nt"
 PAUSES = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5)
@@ -174,3 +174,44 @@ def _flush_directory(folder: Path) -> None:
             raise
     finally:
         os.close(descriptor)
+
+
+# ------------------------------------------------------------------ files that are not read
+
+_OF_TORCH = {".pt", ".pth"}
+"""Suffixes of the pickles that `torch.save` writes."""
+
+
+def refuse_torch_file(name: str, given: Any) -> None:
+    """Raise ValueError for the path of a pickle of PyTorch's, with the code that converts it.
+
+    name: of the function that was called, which begins the message.
+    """
+    if not isinstance(given, str | os.PathLike):
+        return
+    path = Path(os.fsdecode(given))
+    if path.suffix.lower() not in _OF_TORCH:
+        return
+    load = f"torch.load({str(path)!r}, map_location='cpu', weights_only=True)"
+    raise ValueError(
+        f"{name}: expected a file without a pickle, got {str(path)!r}; a pickle runs code when it "
+        "is read. Run this in PyTorch, on a file with a state_dict:\n"
+        f"    import torch, safetensors.torch\n"
+        f"    state = {load}\n"
+        f"    safetensors.torch.save_file(state, {str(path.with_suffix('.safetensors'))!r})\n"
+        "or, without safetensors:\n"
+        f"    import numpy, torch\n"
+        f"    state = {load}\n"
+        f"    state = {{key: value.numpy() for key, value in state.items()}}\n"
+        f"    numpy.savez({str(path.with_suffix('.npz'))!r}, **state)"
+    )
+
+
+def refuse_path(name: str, given: Any, expected: str) -> None:
+    """Raise for a path in place of what a file holds: ValueError for `.pt`, else TypeError."""
+    refuse_torch_file(name, given)
+    if isinstance(given, str | os.PathLike):
+        raise TypeError(
+            f"{name}: expected {expected}, got the path {os.fspath(given)!r}. Read an .npz with "
+            "np.load(path)"
+        )

@@ -75,6 +75,12 @@ def _no_history(name: str) -> str:
     )
 
 
+_CPU = (1, 0)
+"""The only device, in DLPack's numbers."""
+_EXPORTS_NO_VERSION = np.lib.NumpyVersion(np.__version__) < "2.1.0"
+"""Whether NumPy knows DLPack before 1.0 alone."""
+
+
 def _escapes(what: str) -> None:
     """Give up a trace that would lose track of a Tensor's values."""
     if tracer := tracing():
@@ -413,6 +419,53 @@ class Tensor(Node):
             raise RuntimeError(_no_history(".numpy()"))
         _refuse(".numpy()")
         return np.array(self._data, copy=None)
+
+    def __dlpack__(
+        self,
+        *,
+        stream: None = None,
+        max_version: tuple[int, int] | None = None,
+        dl_device: tuple[int, int] | None = None,
+        copy: bool | None = None,
+    ) -> Any:
+        """The elements as a DLPack capsule, for `from_dlpack` of NumPy, PyTorch or JAX.
+
+        The capsule shares the memory, unless `copy` is True. `backward()` does not notice what the
+        consumer writes. A read-only array needs a `max_version` of at least (1, 0), or a copy.
+        stream: None, as memory of the CPU has none. dl_device: (1, 0), the CPU, or None.
+        Raises BufferError for a Tensor that requires grad, another device, and what NumPy does not
+            export: a read-only array without a version, swapped bytes, long double; RuntimeError
+            for a stream.
+        Source: the Python array API standard.
+
+        >>> t = tk.tensor([1.0, 2.0])
+        >>> a = np.from_dlpack(t)
+        >>> np.shares_memory(a, t.data)
+        True
+        """
+        if self._requires_grad:
+            raise BufferError(_no_history("__dlpack__"))
+        if stream is not None:
+            raise RuntimeError(f"__dlpack__: expected no stream, got {stream!r}. Leave it out")
+        if dl_device is not None and tuple(dl_device) != _CPU:
+            raise BufferError(
+                f"__dlpack__: expected the CPU, {_CPU}, got {tuple(dl_device)}. Leave it out"
+            )
+        _escapes("__dlpack__")
+        array = self._data.copy() if copy else self._data
+        if max_version is None or _EXPORTS_NO_VERSION:
+            return array.__dlpack__()
+        return array.__dlpack__(max_version=max_version)
+
+    def __dlpack_device__(self) -> tuple[int, int]:
+        """The device of the memory in DLPack's numbers: always (1, 0), the CPU.
+
+        Source: the Python array API standard.
+
+        >>> tk.tensor([1.0]).__dlpack_device__()
+        (1, 0)
+        """
+        return _CPU
 
     def item(self) -> float | int | bool:
         """The Python number in a Tensor of one element.

@@ -17,6 +17,7 @@ import numpy as np
 from tinygrad_kr.arrays import stack
 from tinygrad_kr.changes import Change, make_all
 from tinygrad_kr.data.tables import Table
+from tinygrad_kr.files import refuse_torch_file
 from tinygrad_kr.ops.op import refuse_masked
 from tinygrad_kr.random import fitting_state, generator_state, resolve, setting_state
 from tinygrad_kr.tensor import Tensor
@@ -226,6 +227,7 @@ class DataLoader:
         self._pass, self._resumed = run, resumed
 
     def _checked_state(self, state: Mapping[str, Any]) -> _Pass | None:
+        refuse_torch_file("DataLoader.load_state_dict", state)
         keys, count = {"order", "position", "generator"}, len(self.dataset)
         if set(state) != keys:
             raise ValueError(

@@ -14,6 +14,7 @@ from numpy.lib.npyio import NpzFile
 
 from tinygrad_kr.arrays.operands import as_array, as_dtype, without_device
 from tinygrad_kr.changes import Change, make_all
+from tinygrad_kr.files import refuse_path
 from tinygrad_kr.grad_mode import no_grad
 from tinygrad_kr.nn.copying import deepcopied, rebuilt, refuse_unpicklable
 from tinygrad_kr.nn.error_path import locate
@@ -382,7 +383,8 @@ class Module:
 
         Raises RuntimeError that lists every missing or unexpected key and every wrong shape or
         dtype, before anything is written; TypeError for a masked array. A later backward through an
-        older graph raises MutationError.
+        older graph raises MutationError. The path of a `.pt` file raises ValueError with the code
+        that converts it in PyTorch.
         """
         changes, result = self._loading(state, strict)
         make_all(changes)
@@ -395,6 +397,7 @@ class Module:
 
         copy: leave the arrays of `state` alone; else they are let go one by one.
         """
+        refuse_path("load_state_dict", state, "a dict of arrays")
         if not isinstance(state, Mapping):
             raise TypeError(
                 f"load_state_dict: expected a dict of arrays, got {type(state).__name__}."

@@ -22,6 +22,7 @@ from typing import Any, SupportsFloat
 import numpy as np
 
 from tinygrad_kr.changes import Change, make_all
+from tinygrad_kr.files import refuse_torch_file
 from tinygrad_kr.ops.tracing import tracing
 from tinygrad_kr.optim.optimizer import Optimizer
 
@@ -190,6 +191,7 @@ class LRScheduler:
         return self.get_lr()
 
     def _checked_state(self, state_dict: Mapping[str, Any]) -> dict[str, Any]:
+        refuse_torch_file(f"{type(self).__name__}.load_state_dict", state_dict)
         names, given = set(self.state_dict()), set(state_dict)
         if names != given:
             raise ValueError(

@@ -14,6 +14,7 @@ import numpy as np
 from numpy import ndarray
 
 from tinygrad_kr.changes import Change, make_all
+from tinygrad_kr.files import refuse_torch_file
 from tinygrad_kr.grad_mode import enable_grad
 from tinygrad_kr.ops import anomaly
 from tinygrad_kr.ops.node import constant
@@ -419,6 +420,7 @@ class Optimizer:
 
     def _loading(self, state_dict: Mapping[str, Any]) -> Iterator[Change]:
         """The change that loads a state, after all its checks."""
+        refuse_torch_file(f"{type(self).__name__}.load_state_dict", state_dict)
         if not isinstance(state_dict, Mapping) or not {"state", "param_groups"} <= set(state_dict):
             raise ValueError(
                 f'{type(self).__name__}.load_state_dict: expected the keys "state" and '
