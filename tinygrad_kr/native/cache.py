@@ -202,7 +202,8 @@ def _check_owner(folder: Path, also: int | None = None) -> None:
     status = folder.stat()
     if not stat.S_ISDIR(status.st_mode):
         raise NotADirectoryError(f"{folder} is not a folder: remove it")
-    if sys.platform != "win32" and status.st_uid not in (os.geteuid(), also):
+    user = getattr(os, "geteuid", None)  # Windows and browsers have none
+    if user is not None and status.st_uid not in (user(), also):
         raise PermissionError(f"{folder} belongs to user {status.st_uid}")
 
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import _ctypes
-import ctypes
 import os
 import re
 import shlex
@@ -28,6 +26,7 @@ from tinygrad_kr.native.cache import (
     write_note,
 )
 from tinygrad_kr.native.cpu import is_arm, machine
+from tinygrad_kr.native.foreign import ctypes, why_never
 
 if TYPE_CHECKING:
     import subprocess
@@ -138,7 +137,14 @@ def said(output: str, texts: Iterable[str]) -> str:
 class NoCompilerError(BuildError):
     """No working C compiler was found. output: the reason for each place that was searched."""
 
-    fix = (
+    def __init__(self, problem: str, command: Sequence[str] = (), output: str = "") -> None:
+        super().__init__(problem, command, output)
+        self.fix = remedy()
+
+
+def remedy() -> str:
+    """What to do where no compiler works; where none can, why that is so."""
+    return why_never() or (
         'pip install "tinygrad_kr[compile]" brings one; so does your system '
         "(apt install gcc libc6-dev, xcode-select --install); or set $CC; then start Python again"
     )
@@ -186,6 +192,8 @@ def _places(variable: str) -> tuple[str, ...]:
 
 
 def _look(places: tuple[str, ...], afresh: bool) -> Search:
+    if (reason := why_never()) is not None:
+        return Search(None, (reason,))
     skipped: list[str] = []
     for place in places:
         try:
@@ -445,6 +453,8 @@ def load(library: Path) -> Library:
 
 
 def _unload(handle: int) -> None:
+    import _ctypes
+
     if sys.platform == "win32":
         _ctypes.FreeLibrary(handle)
     else:

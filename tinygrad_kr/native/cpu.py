@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 import functools
 import os
 import platform
@@ -10,6 +9,8 @@ import sys
 from typing import Any, cast
 
 import numpy as np
+
+from tinygrad_kr.native.foreign import ctypes
 
 _FIELDS = {
     "vendor_id", "cpu family", "model", "model name", "flags",
