@@ -126,7 +126,7 @@ def test_a_program_that_is_no_python_is_not_started(
     executable: str | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(sys, "executable", executable)
-    assert compilers._python() is None
+    assert compilers.python() is None
 
 
 def test_a_python_that_needs_its_home_is_told_of_it(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -90,7 +90,7 @@ def _fetch_from(
     with replacing(target) as stream:
         _within(seconds, lambda is_late: _copy(url, published, opener, stream, is_late))
         stream.flush()
-        _verify(stream.name, published)
+        verify(stream.name, published)
     return target
 
 
@@ -157,7 +157,8 @@ def _copy(
         response.close()
 
 
-def _verify(path: str, published: Published) -> None:
+def verify(path: str, published: Published) -> None:
+    """Raise ValueError or OSError unless the file (gzipped or not) holds what was published."""
     import hashlib
     import zlib
 

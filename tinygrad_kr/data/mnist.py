@@ -111,7 +111,7 @@ def mnist(
     """
     if split not in _PARTS:
         raise ValueError(f'mnist: expected split "train" or "test", got {split!r}.')
-    folders = _folders(root)
+    folders = searched_folders(root)
     paths = [_locate(part, folders, download, open_url) for part in _PARTS[split]]
     images, labels = map(_read, paths, _PARTS[split])
     return np.divide(images, 255, dtype=np.float32), labels.astype(np.int64)
@@ -122,7 +122,14 @@ def cache_folder() -> Path:
     return user_caches() / "tinygrad_kr"
 
 
-def _folders(root: str | os.PathLike[str] | None) -> dict[str, Path]:
+def files() -> list[tuple[Published, Path | None]]:
+    """The four files, and where each is found; None where it is not on this computer."""
+    folders = searched_folders()
+    parts = [part for both in _PARTS.values() for part in both]
+    return [(part.published(), _found(part, folders)) for part in parts]
+
+
+def searched_folders(root: str | os.PathLike[str] | None = None) -> dict[str, Path]:
     """The folders to search, in order, each under the name of its setting."""
     folders = {} if root is None else {"root": Path(root)}
     if shared := os.environ.get("TINYGRAD_KR_DATA"):
@@ -131,10 +138,8 @@ def _folders(root: str | os.PathLike[str] | None) -> dict[str, Path]:
 
 
 def _locate(part: _Part, folders: dict[str, Path], allowed: bool, open_url: Opener | None) -> Path:
-    for folder in folders.values():
-        for name in part.spellings():
-            if (path := folder / name).is_file():
-                return path
+    if (path := _found(part, folders)) is not None:
+        return path
     if not allowed:
         raise _not_found(folders, ["download=False, so no mirror was asked"])
     try:
@@ -144,6 +149,14 @@ def _locate(part: _Part, folders: dict[str, Path], allowed: bool, open_url: Open
         raise _not_found(folders, error.answers) from error
     except OSError as error:
         raise _not_found(folders, [f"the cache folder cannot be made: {error}"]) from error
+
+
+def _found(part: _Part, folders: dict[str, Path]) -> Path | None:
+    for folder in folders.values():
+        for name in part.spellings():
+            if (path := folder / name).is_file():
+                return path
+    return None
 
 
 def _not_found(folders: dict[str, Path], answers: Sequence[str]) -> DatasetNotFoundError:

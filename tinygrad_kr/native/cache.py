@@ -123,6 +123,12 @@ def _path_of(folder: Path, key: str, library: Path) -> Path:
     return folder / f"{key}-{checksum}{SUFFIX}"
 
 
+def usage(folder: Path) -> tuple[int, int]:
+    """The number of the cache's files in `folder`, and their bytes on disk."""
+    entries = _entries(folder)
+    return len(entries), sum(entry.size for entry in entries)
+
+
 def remove_entries(folder: Path) -> int:
     """Remove the cache's files from `folder`, and no others; returns their number."""
     removed = 0

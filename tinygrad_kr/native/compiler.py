@@ -39,7 +39,7 @@ LOADING_SECONDS = 30.0
 LINES_SHOWN, LONGEST_LINE, LONGEST_READ = 12, 300, 2000
 
 TRIAL_NAME = "tinygrad_kr_trial"
-_TRIAL = f"""\
+TRIAL = f"""\
 #include <math.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -150,6 +150,10 @@ def remedy() -> str:
     )
 
 
+class NotInstalledError(BuildError):
+    """There is no compiler in one of the `places`."""
+
+
 class Search(NamedTuple):
     """The result of a search for compilers. skipped: the rejected ones, with reasons."""
 
@@ -183,12 +187,13 @@ def search(afresh: bool = False) -> Search:
     """Search the places in order for a working compiler. afresh: ignore answers in the cache."""
     with _searching:
         where = _where_to_look()
-        _searches[where] = _look(_places(where[0]), afresh)
+        _searches[where] = _look(places(), afresh)
         return _searches[where]
 
 
-def _places(variable: str) -> tuple[str, ...]:
-    return ("$CC",) * bool(variable) + ("cc", "gcc", "clang", "ziglang")
+def places() -> tuple[str, ...]:
+    """Where compilers are looked for, in order."""
+    return ("$CC",) * bool(_where_to_look()[0]) + ("cc", "gcc", "clang", "ziglang")
 
 
 def _look(places: tuple[str, ...], afresh: bool) -> Search:
@@ -197,9 +202,9 @@ def _look(places: tuple[str, ...], afresh: bool) -> Search:
     skipped: list[str] = []
     for place in places:
         try:
-            command = _command(place)
+            command = command_of(place)
             known = None if afresh else _remembered(command)
-            return Search(known or _verified(command), tuple(skipped))
+            return Search(known or verified(command), tuple(skipped))
         except BuildError as error:
             skipped.append(f"{place}: {error.briefly()}")
     return Search(None, tuple(skipped))
@@ -217,14 +222,14 @@ def _where_to_look() -> tuple[str, str]:
     return os.environ.get("CC", "").strip(), os.environ.get("PATH", "")
 
 
-def _command(place: str) -> tuple[str, ...]:
+def command_of(place: str) -> tuple[str, ...]:
     """The words that start the compiler of one place; BuildError if there is none."""
     if place == "ziglang":
         return _zig()
     first, *arguments = _words(os.environ["CC"].strip()) if place == "$CC" else [place]
     found = _program(os.path.expanduser(first))
     if found is None:
-        raise BuildError(f"{first} is not on the PATH")
+        raise NotInstalledError(f"{first} is not on the PATH")
     return (os.path.abspath(found), *arguments)
 
 
@@ -259,14 +264,14 @@ def _zig() -> tuple[str, ...]:
 
     package = importlib.util.find_spec("ziglang")
     if package is None or not package.submodule_search_locations:
-        raise BuildError("the package is not installed")
+        raise NotInstalledError("the package is not installed")
     program = Path(package.submodule_search_locations[0], "zig.exe" if os.name == "nt" else "zig")
     if program.is_file():
         return (str(program), "cc")
     return (sys.executable, "-m", "ziglang", "cc")
 
 
-def _verified(command: tuple[str, ...]) -> Compiler:
+def verified(command: tuple[str, ...]) -> Compiler:
     """The compiler of `command`, with the flags that work; BuildError if none do."""
     _refuse_stub(command[0])
     identity = _identity(command)
@@ -287,7 +292,7 @@ def _refuse_stub(program: str) -> None:
     if sys.platform == "darwin" and program.startswith("/usr/bin/"):
         code, _, _ = run(["/usr/bin/xcode-select", "-p"], Path("/"))
         if code:
-            raise BuildError("Xcode's command line tools are not installed")
+            raise NotInstalledError("Xcode's command line tools are not installed")
 
 
 def flags(portable: bool = False) -> tuple[str, ...]:
@@ -319,7 +324,7 @@ def _try(compiler: Compiler) -> None:
 
     def attempt(folder: Path) -> None:
         with work_folder(folder) as work:
-            load_apart(compiled({SOURCE: _TRIAL}, compiler, work))
+            load_apart(compiled({SOURCE: TRIAL}, compiler, work))
 
     in_some_folder(attempt)
 
@@ -342,20 +347,20 @@ def load_apart(library: Path) -> None:
     Loading may end the process (a sanitizer) or wait for a licence. If no Python can be started, as
     in some programs that embed it, this process loads the library.
     """
-    python = _python()
-    if python is None:
+    known = python()
+    if known is None:
         if not hasattr(load(library), TRIAL_NAME):
             raise BuildError("what it builds lacks the function that was compiled")
         return
     mark = os.urandom(16).hex()
-    line = [*python, "-S", "-c", _LOADER, str(library), TRIAL_NAME, mark]
-    code, output, errors = run(line, library.parent, library.parent, LOADING_SECONDS)
+    line = [*known, "-S", "-c", _LOADER, str(library), TRIAL_NAME, mark]
+    code, output, errors = run(line, library.parent, library.parent, deadline.left(LOADING_SECONDS))
     if code or mark not in output.splitlines():
         end = f"exit {code}" if code else "the process that loads it ends"
         raise BuildError(f"what it builds cannot be used ({end})", line[:1], errors.lstrip())
 
 
-def _python() -> list[str] | None:
+def python() -> list[str] | None:
     """The words that start a Python process; None if another program embeds this Python."""
     program = sys.executable or ""
     known = _PYTHON.match(os.path.basename(program)) and os.access(program, os.X_OK)
