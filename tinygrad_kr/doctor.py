@@ -397,7 +397,10 @@ def _not_there(missing: Sequence[str]) -> Text:
 
 
 def _how_to_get() -> Text:
-    folders = ", ".join(map(str, searched_folders().values()))
+    searched = searched_folders()
+    if "cache" not in searched:
+        return _NO_HOME
+    folders = ", ".join(map(str, searched.values()))
     if (why := download.why_no_https()) is not None:
         return Text(f"put the files into {folders} ({why})", f"{folders}에 파일을 넣으세요 ({why})")
     return Text(

@@ -147,7 +147,7 @@ def test_files_of_the_user_do_not_stand_in_for_the_library(
 def test_without_a_python_to_start_it_is_loaded_here(
     fakes: Fakes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(compilers, "_python", lambda: None)
+    monkeypatch.setattr(compilers, "python", lambda: None)
     fakes.make("cc")
     assert find_compiler() is not None
     new_process()

@@ -307,6 +307,7 @@ def test_a_data_folder_that_is_not_there(
 
 
 def test_the_files_that_doctor_looks_for_are_those_that_mnist_reads(tmp_path: Path) -> None:
+    assert len(doctor.mnist_files()) == 4
     assert doctor.mnist_files() == [(published, None) for published, _ in doctor.mnist_files()]
     with pytest.raises(FileNotFoundError) as caught:
         mnist_function(root=tmp_path, download=False)

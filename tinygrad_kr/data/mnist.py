@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
@@ -130,11 +131,16 @@ def files() -> list[tuple[Published, Path | None]]:
 
 
 def searched_folders(root: str | os.PathLike[str] | None = None) -> dict[str, Path]:
-    """The folders to search, in order, each under the name of its setting."""
+    """The folders to search, in order, each under the name of its setting.
+
+    Without a home folder there is no cache.
+    """
     folders = {} if root is None else {"root": Path(root)}
     if shared := os.environ.get("TINYGRAD_KR_DATA"):
         folders["$TINYGRAD_KR_DATA/mnist"] = Path(shared, "mnist")
-    return folders | {"cache": cache_folder() / "mnist"}
+    with suppress(RuntimeError):
+        folders["cache"] = cache_folder() / "mnist"
+    return folders
 
 
 def _locate(part: _Part, folders: dict[str, Path], allowed: bool, open_url: Opener | None) -> Path:
@@ -142,6 +148,8 @@ def _locate(part: _Part, folders: dict[str, Path], allowed: bool, open_url: Open
         return path
     if not allowed:
         raise _not_found(folders, ["download=False, so no mirror was asked"])
+    if "cache" not in folders:
+        raise _not_found(folders, ["no download: there is no home folder to keep it in; set HOME"])
     try:
         folders["cache"].mkdir(parents=True, exist_ok=True)
         return fetch(part.published(), MIRRORS, folders["cache"], open_url)
@@ -163,10 +171,12 @@ def _not_found(folders: dict[str, Path], answers: Sequence[str]) -> DatasetNotFo
     names = [part.published().name for parts in _PARTS.values() for part in parts]
     lines = ["MNIST is not on this computer. Put these four files, gzipped or not,"]
     lines += [f"    {name}" for name in names]
-    lines += ["into one of the folders that are searched:"]
+    lines += ["into one of the folders that are searched:"] * bool(folders)
     lines += [f"    {folder} ({what})" for what, folder in folders.items()]
     if "$TINYGRAD_KR_DATA/mnist" not in folders:
-        lines += ["or into a folder `mnist`, and set TINYGRAD_KR_DATA to the folder that holds it."]
+        start = "or " * bool(folders)
+        setting = "set TINYGRAD_KR_DATA to the folder that holds it."
+        lines += [f"{start}into a folder `mnist`, and {setting}"]
     lines += ["What was tried:", *(f"    {answer}" for answer in answers)]
     return DatasetNotFoundError("\n".join(lines))
 
