@@ -272,3 +272,20 @@ def test_the_real_files_are_the_published_ones(
     for part, values in zip(REAL[split], [pixels, labels.astype(np.uint8)], strict=True):
         raw = raw_bytes(values)
         assert (len(raw), hashlib.sha256(raw).hexdigest()) == (part.size, part.sha256)
+
+
+def test_without_a_home_folder_the_error_says_so(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    def home() -> Path:
+        raise RuntimeError("Could not determine home directory.")
+
+    for name in ("XDG_CACHE_HOME", "LOCALAPPDATA", "TINYGRAD_KR_DATA"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(Path, "home", home)
+    with pytest.raises(DatasetNotFoundError) as caught:
+        mnist()
+    assert "there is no home folder to keep it in" in str(caught.value)
+    assert "gz\ninto a folder `mnist`, and set TINYGRAD_KR_DATA" in str(caught.value)
+    with pytest.raises(DatasetNotFoundError, match="or into a folder `mnist`"):
+        mnist(root=tmp_path)

@@ -128,7 +128,7 @@ def test_a_program_that_is_no_python_is_not_started(
     executable: str | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(sys, "executable", executable)
-    assert compilers._python() is None
+    assert compilers.python() is None
 
 
 def test_a_python_that_needs_its_home_is_told_of_it(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -149,7 +149,7 @@ def test_files_of_the_user_do_not_stand_in_for_the_library(
 def test_without_a_python_to_start_it_is_loaded_here(
     fakes: Fakes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(compilers, "_python", lambda: None)
+    monkeypatch.setattr(compilers, "python", lambda: None)
     fakes.make("cc")
     assert find_compiler() is not None
     new_process()

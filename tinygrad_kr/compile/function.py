@@ -32,7 +32,7 @@ from tinygrad_kr.compile.trace.reads import Reads
 from tinygrad_kr.compile.trace.tracer import Tracer
 from tinygrad_kr.native import deadline
 from tinygrad_kr.native.build import find_compiler
-from tinygrad_kr.native.compiler import NoCompilerError
+from tinygrad_kr.native.compiler import remedy
 from tinygrad_kr.ops.node import ANOMALY, Node, current_mode, grad_mode
 from tinygrad_kr.ops.tracing import tracers, tracing
 
@@ -638,7 +638,7 @@ def warn_of_no_compiler() -> None:
     _said = True
     warn_user(
         "tinygrad_kr: there is no C compiler here, so compiled functions run as NumPy calls, "
-        f"several times slower than C: {NoCompilerError.fix}",
+        f"several times slower than C: {remedy()}",
         NoCompilerWarning,
     )
 

@@ -8,6 +8,7 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from time import perf_counter
 from typing import TYPE_CHECKING, BinaryIO, NamedTuple, Protocol
 
 from tinygrad_kr.data.idx import decompressed
@@ -89,19 +90,21 @@ def _fetch_from(
     with replacing(target) as stream:
         _within(seconds, lambda is_late: _copy(url, published, opener, stream, is_late))
         stream.flush()
-        _verify(stream.name, published)
+        verify(stream.name, published)
     return target
 
 
 def _within(seconds: float, work: Callable[[Callable[[], bool]], None]) -> None:
     """Do some work in a thread, which is left behind if it takes longer.
 
-    A server that sends a byte now and then never meets a socket's own timeout.
+    A server that sends a byte now and then never meets a socket's own timeout. Where no thread can
+    be started, as in a browser, the work is done here and stops after the next piece.
     work: gets a function that tells whether it is too late.
     """
     import threading
 
     late, outcome = threading.Event(), list[BaseException | None]()
+    late_error = TimeoutError(f"expected the whole file within {seconds:g} s, got less")
 
     def run() -> None:
         try:
@@ -111,15 +114,26 @@ def _within(seconds: float, work: Callable[[Callable[[], bool]], None]) -> None:
             outcome.append(error)
 
     thread = threading.Thread(target=run, daemon=True)
-    thread.start()
+    try:
+        thread.start()
+    except RuntimeError:
+        if _is_late_after(seconds, work):
+            raise late_error from None
+        return
     try:
         thread.join(seconds)
     finally:
         late.set()
     if not outcome:
-        raise TimeoutError(f"expected the whole file within {seconds:g} s, got less")
+        raise late_error
     if outcome[0] is not None:
         raise outcome[0]
+
+
+def _is_late_after(seconds: float, work: Callable[[Callable[[], bool]], None]) -> bool:
+    end = perf_counter() + seconds
+    work(lambda: perf_counter() > end)
+    return perf_counter() > end
 
 
 def _copy(
@@ -143,7 +157,8 @@ def _copy(
         response.close()
 
 
-def _verify(path: str, published: Published) -> None:
+def verify(path: str, published: Published) -> None:
+    """Raise ValueError or OSError unless the file (gzipped or not) holds what was published."""
     import hashlib
     import zlib
 
@@ -167,12 +182,30 @@ def open_https(url: str) -> Response:
 
     Raises urllib.error.URLError (an OSError) if the URL, or the target of a redirect, is not HTTPS.
     Raises the errors of urllib if the server refuses, or does not answer within 30 seconds.
+    Raises OSError where there is no HTTPS: in a browser, or in a Python without `ssl`.
     """
+    _require_https()
     import urllib.request
 
     request = urllib.request.Request(url, headers={"User-Agent": "tinygrad_kr"})
     response: Response = https_director().open(request, timeout=_TIMEOUT_SECONDS)
     return response
+
+
+def _require_https() -> None:
+    if why := why_no_https():
+        raise OSError(f"cannot be opened: {why}")
+
+
+def why_no_https() -> str | None:
+    """Why this Python opens no HTTPS; None where it does."""
+    if sys.platform in ("emscripten", "wasi"):
+        return "Python in WebAssembly has no sockets; in Pyodide, pyodide.http.pyfetch loads a file"
+    try:
+        import ssl  # noqa: F401
+    except ImportError as error:
+        return f"this Python was built without HTTPS ({error})"
+    return None
 
 
 def https_director() -> urllib.request.OpenerDirector:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
@@ -111,7 +112,7 @@ def mnist(
     """
     if split not in _PARTS:
         raise ValueError(f'mnist: expected split "train" or "test", got {split!r}.')
-    folders = _folders(root)
+    folders = searched_folders(root)
     paths = [_locate(part, folders, download, open_url) for part in _PARTS[split]]
     images, labels = map(_read, paths, _PARTS[split])
     return np.divide(images, 255, dtype=np.float32), labels.astype(np.int64)
@@ -122,21 +123,33 @@ def cache_folder() -> Path:
     return user_caches() / "tinygrad_kr"
 
 
-def _folders(root: str | os.PathLike[str] | None) -> dict[str, Path]:
-    """The folders to search, in order, each under the name of its setting."""
+def files() -> list[tuple[Published, Path | None]]:
+    """The four files, and where each is found; None where it is not on this computer."""
+    folders = searched_folders()
+    parts = [part for both in _PARTS.values() for part in both]
+    return [(part.published(), _found(part, folders)) for part in parts]
+
+
+def searched_folders(root: str | os.PathLike[str] | None = None) -> dict[str, Path]:
+    """The folders to search, in order, each under the name of its setting.
+
+    Without a home folder there is no cache.
+    """
     folders = {} if root is None else {"root": Path(root)}
     if shared := os.environ.get("TINYGRAD_KR_DATA"):
         folders["$TINYGRAD_KR_DATA/mnist"] = Path(shared, "mnist")
-    return folders | {"cache": cache_folder() / "mnist"}
+    with suppress(RuntimeError):
+        folders["cache"] = cache_folder() / "mnist"
+    return folders
 
 
 def _locate(part: _Part, folders: dict[str, Path], allowed: bool, open_url: Opener | None) -> Path:
-    for folder in folders.values():
-        for name in part.spellings():
-            if (path := folder / name).is_file():
-                return path
+    if (path := _found(part, folders)) is not None:
+        return path
     if not allowed:
         raise _not_found(folders, ["download=False, so no mirror was asked"])
+    if "cache" not in folders:
+        raise _not_found(folders, ["no download: there is no home folder to keep it in; set HOME"])
     try:
         folders["cache"].mkdir(parents=True, exist_ok=True)
         return fetch(part.published(), MIRRORS, folders["cache"], open_url)
@@ -146,14 +159,24 @@ def _locate(part: _Part, folders: dict[str, Path], allowed: bool, open_url: Open
         raise _not_found(folders, [f"the cache folder cannot be made: {error}"]) from error
 
 
+def _found(part: _Part, folders: dict[str, Path]) -> Path | None:
+    for folder in folders.values():
+        for name in part.spellings():
+            if (path := folder / name).is_file():
+                return path
+    return None
+
+
 def _not_found(folders: dict[str, Path], answers: Sequence[str]) -> DatasetNotFoundError:
     names = [part.published().name for parts in _PARTS.values() for part in parts]
     lines = ["MNIST is not on this computer. Put these four files, gzipped or not,"]
     lines += [f"    {name}" for name in names]
-    lines += ["into one of the folders that are searched:"]
+    lines += ["into one of the folders that are searched:"] * bool(folders)
     lines += [f"    {folder} ({what})" for what, folder in folders.items()]
     if "$TINYGRAD_KR_DATA/mnist" not in folders:
-        lines += ["or into a folder `mnist`, and set TINYGRAD_KR_DATA to the folder that holds it."]
+        start = "or " * bool(folders)
+        setting = "set TINYGRAD_KR_DATA to the folder that holds it."
+        lines += [f"{start}into a folder `mnist`, and {setting}"]
     lines += ["What was tried:", *(f"    {answer}" for answer in answers)]
     return DatasetNotFoundError("\n".join(lines))
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 import os
 import re
 import threading
@@ -35,6 +34,7 @@ from tinygrad_kr.native.compiler import (
     searched,
     skipped_compilers,
 )
+from tinygrad_kr.native.foreign import ctypes
 
 __all__ = [
     "BuildError",

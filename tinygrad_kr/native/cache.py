@@ -123,6 +123,12 @@ def _path_of(folder: Path, key: str, library: Path) -> Path:
     return folder / f"{key}-{checksum}{SUFFIX}"
 
 
+def usage(folder: Path) -> tuple[int, int]:
+    """The number of the cache's files in `folder`, and their bytes on disk."""
+    entries = _entries(folder)
+    return len(entries), sum(entry.size for entry in entries)
+
+
 def remove_entries(folder: Path) -> int:
     """Remove the cache's files from `folder`, and no others; returns their number."""
     removed = 0
@@ -202,7 +208,8 @@ def _check_owner(folder: Path, also: int | None = None) -> None:
     status = folder.stat()
     if not stat.S_ISDIR(status.st_mode):
         raise NotADirectoryError(f"{folder} is not a folder: remove it")
-    if sys.platform != "win32" and status.st_uid not in (os.geteuid(), also):
+    user = getattr(os, "geteuid", None)  # Windows and browsers have none
+    if user is not None and status.st_uid not in (user(), also):
         raise PermissionError(f"{folder} belongs to user {status.st_uid}")
 
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import _ctypes
-import ctypes
 import os
 import re
 import shlex
@@ -28,6 +26,7 @@ from tinygrad_kr.native.cache import (
     write_note,
 )
 from tinygrad_kr.native.cpu import is_arm, machine
+from tinygrad_kr.native.foreign import ctypes, why_never
 
 if TYPE_CHECKING:
     import subprocess
@@ -40,7 +39,7 @@ LOADING_SECONDS = 30.0
 LINES_SHOWN, LONGEST_LINE, LONGEST_READ = 12, 300, 2000
 
 TRIAL_NAME = "tinygrad_kr_trial"
-_TRIAL = f"""\
+TRIAL = f"""\
 #include <math.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -138,10 +137,21 @@ def said(output: str, texts: Iterable[str]) -> str:
 class NoCompilerError(BuildError):
     """No working C compiler was found. output: the reason for each place that was searched."""
 
-    fix = (
+    def __init__(self, problem: str, command: Sequence[str] = (), output: str = "") -> None:
+        super().__init__(problem, command, output)
+        self.fix = remedy()
+
+
+def remedy() -> str:
+    """What to do where no compiler works; where none can, why that is so."""
+    return why_never() or (
         'pip install "tinygrad_kr[compile]" brings one; so does your system '
         "(apt install gcc libc6-dev, xcode-select --install); or set $CC; then start Python again"
     )
+
+
+class NotInstalledError(BuildError):
+    """There is no compiler in one of the `places`."""
 
 
 class Search(NamedTuple):
@@ -177,21 +187,24 @@ def search(afresh: bool = False) -> Search:
     """Search the places in order for a working compiler. afresh: ignore answers in the cache."""
     with _searching:
         where = _where_to_look()
-        _searches[where] = _look(_places(where[0]), afresh)
+        _searches[where] = _look(places(), afresh)
         return _searches[where]
 
 
-def _places(variable: str) -> tuple[str, ...]:
-    return ("$CC",) * bool(variable) + ("cc", "gcc", "clang", "ziglang")
+def places() -> tuple[str, ...]:
+    """Where compilers are looked for, in order."""
+    return ("$CC",) * bool(_where_to_look()[0]) + ("cc", "gcc", "clang", "ziglang")
 
 
 def _look(places: tuple[str, ...], afresh: bool) -> Search:
+    if (reason := why_never()) is not None:
+        return Search(None, (reason,))
     skipped: list[str] = []
     for place in places:
         try:
-            command = _command(place)
+            command = command_of(place)
             known = None if afresh else _remembered(command)
-            return Search(known or _verified(command), tuple(skipped))
+            return Search(known or verified(command), tuple(skipped))
         except BuildError as error:
             skipped.append(f"{place}: {error.briefly()}")
     return Search(None, tuple(skipped))
@@ -209,14 +222,14 @@ def _where_to_look() -> tuple[str, str]:
     return os.environ.get("CC", "").strip(), os.environ.get("PATH", "")
 
 
-def _command(place: str) -> tuple[str, ...]:
+def command_of(place: str) -> tuple[str, ...]:
     """The words that start the compiler of one place; BuildError if there is none."""
     if place == "ziglang":
         return _zig()
     first, *arguments = _words(os.environ["CC"].strip()) if place == "$CC" else [place]
     found = _program(os.path.expanduser(first))
     if found is None:
-        raise BuildError(f"{first} is not on the PATH")
+        raise NotInstalledError(f"{first} is not on the PATH")
     return (os.path.abspath(found), *arguments)
 
 
@@ -251,14 +264,14 @@ def _zig() -> tuple[str, ...]:
 
     package = importlib.util.find_spec("ziglang")
     if package is None or not package.submodule_search_locations:
-        raise BuildError("the package is not installed")
+        raise NotInstalledError("the package is not installed")
     program = Path(package.submodule_search_locations[0], "zig.exe" if os.name == "nt" else "zig")
     if program.is_file():
         return (str(program), "cc")
     return (sys.executable, "-m", "ziglang", "cc")
 
 
-def _verified(command: tuple[str, ...]) -> Compiler:
+def verified(command: tuple[str, ...]) -> Compiler:
     """The compiler of `command`, with the flags that work; BuildError if none do."""
     _refuse_stub(command[0])
     identity = _identity(command)
@@ -279,7 +292,7 @@ def _refuse_stub(program: str) -> None:
     if sys.platform == "darwin" and program.startswith("/usr/bin/"):
         code, _, _ = run(["/usr/bin/xcode-select", "-p"], Path("/"))
         if code:
-            raise BuildError("Xcode's command line tools are not installed")
+            raise NotInstalledError("Xcode's command line tools are not installed")
 
 
 def flags(portable: bool = False) -> tuple[str, ...]:
@@ -311,7 +324,7 @@ def _try(compiler: Compiler) -> None:
 
     def attempt(folder: Path) -> None:
         with work_folder(folder) as work:
-            load_apart(compiled({SOURCE: _TRIAL}, compiler, work))
+            load_apart(compiled({SOURCE: TRIAL}, compiler, work))
 
     in_some_folder(attempt)
 
@@ -334,20 +347,20 @@ def load_apart(library: Path) -> None:
     Loading may end the process (a sanitizer) or wait for a licence. If no Python can be started, as
     in some programs that embed it, this process loads the library.
     """
-    python = _python()
-    if python is None:
+    known = python()
+    if known is None:
         if not hasattr(load(library), TRIAL_NAME):
             raise BuildError("what it builds lacks the function that was compiled")
         return
     mark = os.urandom(16).hex()
-    line = [*python, "-S", "-c", _LOADER, str(library), TRIAL_NAME, mark]
-    code, output, errors = run(line, library.parent, library.parent, LOADING_SECONDS)
+    line = [*known, "-S", "-c", _LOADER, str(library), TRIAL_NAME, mark]
+    code, output, errors = run(line, library.parent, library.parent, deadline.left(LOADING_SECONDS))
     if code or mark not in output.splitlines():
         end = f"exit {code}" if code else "the process that loads it ends"
         raise BuildError(f"what it builds cannot be used ({end})", line[:1], errors.lstrip())
 
 
-def _python() -> list[str] | None:
+def python() -> list[str] | None:
     """The words that start a Python process; None if another program embeds this Python."""
     program = sys.executable or ""
     known = _PYTHON.match(os.path.basename(program)) and os.access(program, os.X_OK)
@@ -445,6 +458,8 @@ def load(library: Path) -> Library:
 
 
 def _unload(handle: int) -> None:
+    import _ctypes
+
     if sys.platform == "win32":
         _ctypes.FreeLibrary(handle)
     else:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 import functools
 import os
 import platform
@@ -10,6 +9,8 @@ import sys
 from typing import Any, cast
 
 import numpy as np
+
+from tinygrad_kr.native.foreign import ctypes
 
 _FIELDS = {
     "vendor_id", "cpu family", "model", "model name", "flags",
@@ -80,7 +81,7 @@ def _sysctl(name: str) -> str:
 MOST_HELPERS = 3
 
 
-_LIMITS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS")
+LIMITS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 
 
 def helpers() -> int:
@@ -89,7 +90,7 @@ def helpers() -> int:
         return 0
     affinity = getattr(os, "sched_getaffinity", None)
     cores = (os.cpu_count() or 1) if affinity is None else len(affinity(0))
-    limits = [int(text) for name in _LIMITS if (text := os.environ.get(name, "")).isdigit()]
+    limits = [int(text) for name in LIMITS if (text := os.environ.get(name, "")).isdigit()]
     return max(0, min(cores - 1, MOST_HELPERS, *(limit - 1 for limit in limits if limit)))
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 import os
 import threading
 from collections.abc import Callable
@@ -14,6 +13,7 @@ from tinygrad_kr.native.build import build, included
 from tinygrad_kr.native.cache import trusted_cache
 from tinygrad_kr.native.compiler import stop
 from tinygrad_kr.native.cpu import machine
+from tinygrad_kr.native.foreign import ctypes
 
 SPINS = 40_000
 """Spin iterations before a helper thread sleeps: about 1 ms.

@@ -10,12 +10,12 @@ The layout that C relies on is public: a tuple's items begin at `tuple.__basicsi
 
 from __future__ import annotations
 
-import ctypes
 import sys
 from functools import cache
 
 import numpy as np
 
+from tinygrad_kr.native.foreign import ctypes
 from tinygrad_kr.ops.writes import address
 
 ITEMS, ELEMENTS = tuple.__basicsize__, object.__basicsize__

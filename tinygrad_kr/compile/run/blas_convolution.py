@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 import math
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -11,6 +10,7 @@ import numpy as np
 from numpy import ndarray
 
 from tinygrad_kr.compile.plan.steps import Convolution
+from tinygrad_kr.native.foreign import ctypes
 from tinygrad_kr.ops.writes import address
 
 PART_BYTES = 2**20

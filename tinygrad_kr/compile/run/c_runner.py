@@ -8,7 +8,6 @@ stays as it was.
 
 from __future__ import annotations
 
-import ctypes
 import re
 from functools import partial
 from typing import Any
@@ -25,6 +24,7 @@ from tinygrad_kr.compile.run.driver import _Driver
 from tinygrad_kr.native import kernels as native_kernels
 from tinygrad_kr.native.build import BuildError, build, included
 from tinygrad_kr.native.compiler import SOURCE, HoldingLibrary
+from tinygrad_kr.native.foreign import ctypes
 from tinygrad_kr.ops import linalg
 from tinygrad_kr.ops.writes import address
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
@@ -30,6 +29,7 @@ from tinygrad_kr.compile.run.arena import Arena
 from tinygrad_kr.compile.run.blas_convolution import ConvolutionRunner
 from tinygrad_kr.compile.trace.condition import Condition
 from tinygrad_kr.escape import argument
+from tinygrad_kr.native.foreign import ctypes
 from tinygrad_kr.ops import linalg
 from tinygrad_kr.ops.anomaly import _families, are_arrays_locked
 from tinygrad_kr.ops.node import constant, tick

@@ -33,6 +33,7 @@ from tinygrad_kr.compile.trace.condition import Condition
 from tinygrad_kr.compile.trace.optimizer_step import TracedStep
 from tinygrad_kr.compile.trace.tracer import Tracer
 from tinygrad_kr.escape import argument, comment
+from tinygrad_kr.native.foreign import why_never
 from tinygrad_kr.ops import shape
 from tinygrad_kr.ops.node import constant
 from tinygrad_kr.ops.writes import bump_versions
@@ -59,10 +60,9 @@ class NumPyRunner:
 
     def summary(self) -> str:
         """What the trace became, in one line."""
-        return (
-            f"{len(self.program.instructions)} NumPy calls (there is no C compiler here; "
-            'pip install "tinygrad_kr[compile]" brings one)'
-        )
+        remedy = why_never() or 'pip install "tinygrad_kr[compile]" brings one'
+        calls = len(self.program.instructions)
+        return f"{calls} NumPy calls (there is no C compiler here; {remedy})"
 
 
 # ------------------------------------------------------------------ optimizers

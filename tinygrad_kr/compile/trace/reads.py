@@ -158,13 +158,16 @@ _READERS = frozenset({"read_csv", "read_idx", "mnist", "digits", "download"})
 
 _PACKAGE = os.path.normcase(os.path.abspath(PACKAGE) + os.sep)
 _NUMPY = os.path.normcase(os.path.dirname(os.path.abspath(np.__file__)) + os.sep)
-_LIBRARY = tuple(
-    {
-        os.path.normcase(os.path.abspath(path) + os.sep)
-        for name, path in sysconfig.get_paths().items()
-        if name in ("stdlib", "platstdlib")
-    }
-)
+
+
+def library_folders() -> tuple[str, ...]:
+    """The folders of Python's library. Pyodide's archive is not named by `sysconfig`."""
+    paths = sysconfig.get_paths()
+    folders = {paths["stdlib"], paths["platstdlib"], os.path.dirname(sysconfig.__file__)}
+    return tuple(os.path.normcase(os.path.abspath(folder) + os.sep) for folder in folders)
+
+
+_LIBRARY = library_folders()
 _INSTALLED = (f"{os.sep}site-packages{os.sep}", f"{os.sep}dist-packages{os.sep}")
 _EXTENSIONS = tuple(importlib.machinery.EXTENSION_SUFFIXES)
 

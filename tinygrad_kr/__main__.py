@@ -1,0 +1,31 @@
+"""`python -m tinygrad_kr`: the commands of the package."""
+
+from __future__ import annotations
+
+import sys
+from argparse import ArgumentParser
+from collections.abc import Sequence
+
+from tinygrad_kr._version import __version__
+from tinygrad_kr.doctor import LANGUAGES, doctor, language
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command that `arguments` name; return the exit code."""
+    parser = ArgumentParser("python -m tinygrad_kr")
+    parser.add_argument("--version", action="version", version=f"tinygrad_kr {__version__}")
+    commands = parser.add_subparsers(dest="command", metavar="command")
+    summary = "say what is there of Python, NumPy, BLAS, compiler, cache and data; what to do"
+    of_doctor = commands.add_parser("doctor", help=summary, description=summary)
+    of_doctor.add_argument(
+        "--lang", choices=LANGUAGES, help="English or Korean; by default as the locale says"
+    )
+    chosen = parser.parse_args(arguments)
+    if chosen.command == "doctor":
+        return doctor(chosen.lang or language())
+    parser.print_help()
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
