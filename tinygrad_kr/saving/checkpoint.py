@@ -19,7 +19,7 @@ from numpy import ndarray
 
 from tinygrad_kr.changes import Change, make_all
 from tinygrad_kr.data.loader import DataLoader
-from tinygrad_kr.files import replacing
+from tinygrad_kr.files import refuse_torch_file, replacing
 from tinygrad_kr.nn.module import Module
 from tinygrad_kr.ops.tracing import tracing
 from tinygrad_kr.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
@@ -156,6 +156,8 @@ def _format_of(path: str, function: str) -> Any:
     """The module of the format that the suffix names."""
     chosen = _FORMATS.get(os.path.splitext(path)[1].lower())
     if chosen is None:
+        if function == "load":
+            refuse_torch_file(function, path)
         raise ValueError(
             f"{function}: expected a path that ends with .npz or .safetensors, got {path!r}."
         )
