@@ -22,7 +22,7 @@ PAUSES = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5)
 """Pauses before another attempt to replace a file on Windows; seconds."""
 PREFIX, SUFFIX = ".tinygrad_kr-", ".part"
 """Begin and end of the names of temporary files."""
-_NO_FLUSH = {errno.EINVAL, errno.EBADF, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS}
+_NO_FLUSH = {"EINVAL", "EBADF", "ENOTSUP", "EOPNOTSUPP", "ENOSYS"}
 """Errors of file systems that do not flush directories."""
 
 
@@ -83,6 +83,8 @@ def _locked(path: Path) -> BinaryIO:
 
 def _lock(stream: BinaryIO, wait: bool) -> bool:
     """Lock an open file against other processes; whether that could be done."""
+    if sys.platform == "win32":
+        return False
     try:
         import fcntl
 
@@ -170,7 +172,7 @@ def _flush_directory(folder: Path) -> None:
     try:
         os.fsync(descriptor)
     except OSError as error:
-        if error.errno not in _NO_FLUSH:
+        if errno.errorcode.get(error.errno or 0) not in _NO_FLUSH:
             raise
     finally:
         os.close(descriptor)

@@ -59,8 +59,8 @@ def check(path: Path, width: int, parts: str) -> None:
     paths = os.pathsep.join([root, os.environ.get("PYTHONPATH", "")])
     result = subprocess.run(
         [sys.executable, "-c", PROGRAM, str(path), str(width), parts], capture_output=True,
-        check=True, text=True,
-        encoding="utf-8", env={**os.environ, "PYTHONPATH": paths, **RETURNED},
+        check=True, text=True, encoding="utf-8",
+        env={**os.environ, "PYTHONPATH": paths, **RETURNED},
     )  # fmt: skip
     size, saving, loading = map(int, result.stdout.split())
     print(f"{size / 1e6:.0f} MB: saving {saving / size:.2f}, loading {loading / size:.2f}")

@@ -13,7 +13,7 @@ from numpy import ndarray
 
 METADATA = "__metadata__"
 """The name of the text beside the arrays, which no array may have."""
-_OUT_OF_RANGE = {errno.EINVAL, errno.EOVERFLOW}
+_OUT_OF_RANGE = {"EINVAL", "EOVERFLOW"}
 """Errors of a seek to a place that a damaged file names."""
 
 
@@ -86,7 +86,8 @@ def damage(path: str, offset: int | None = None) -> Iterator[None]:
     except DamagedFileError:
         raise
     except Exception as error:
-        if isinstance(error, OSError) and error.errno not in _OUT_OF_RANGE:
+        name = errno.errorcode.get(getattr(error, "errno", None) or 0)
+        if isinstance(error, OSError) and name not in _OUT_OF_RANGE:
             raise
         raise damaged(path, f"{type(error).__name__}: {error}", offset) from error
 
