@@ -28,7 +28,7 @@ from tinygrad_kr.ops.node import (
 from tinygrad_kr.ops.op import FLOAT16, widened
 from tinygrad_kr.ops.shape import broadcast_to
 from tinygrad_kr.ops.tracing import tracing
-from tinygrad_kr.ops.writes import LastChange, Overwritten, write_since, written_in
+from tinygrad_kr.ops.writes import Overwritten, last_change, write_since, written_in
 from tinygrad_kr.tensor import Tensor
 
 # ------------------------------------------------------------------ the graph
@@ -665,7 +665,7 @@ class HookHandle:
     def remove(self) -> None:
         """Remove the hook; a second call does nothing."""
         self._hooks.pop(self._key, None)
-        LastChange.time = tick()
+        last_change.time = tick()
 
 
 def register_hook(tensor: Tensor, hook: Callable[[Tensor], Any]) -> HookHandle:
@@ -686,7 +686,7 @@ def register_hook(tensor: Tensor, hook: Callable[[Tensor], Any]) -> HookHandle:
     key = tick()
     hooks[key] = hook
     if tensor._op is None:
-        LastChange.time = key
+        last_change.time = key
     return HookHandle(hooks, key)
 
 

@@ -44,7 +44,7 @@ from tinygrad_kr.ops.linalg import matmul
 from tinygrad_kr.ops.node import OFF, Node, constant, current_mode, note_created, tick
 from tinygrad_kr.ops.op import astype, make_results_of, numpy_table, refuse_masked
 from tinygrad_kr.ops.tracing import tracers, tracing
-from tinygrad_kr.ops.writes import LastChange, bump_versions, last_write
+from tinygrad_kr.ops.writes import bump_versions, last_change, last_write
 
 __all__ = ["Tensor"]
 
@@ -59,7 +59,7 @@ def _numpy_functions() -> dict[Any, Callable[..., Any]]:
 
 def note_change() -> None:
     """Invalidate the guards of compiled functions: a module or a leaf has changed."""
-    LastChange.time = tick()
+    last_change.time = tick()
 
 
 def _refuse(what: str) -> None:

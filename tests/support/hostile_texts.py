@@ -21,8 +21,8 @@ PLAIN = (
 NAMES = (
     "memory", "leaves", "args", "run", "quick", "missed", "gone", "where", "address", "laid",
     "copy", "result", "constant", "copyto", "empty", "partial", "truth", "before", "read", "leaf",
-    "tick", "last_write", "rebound", "read_before", "references", "Stale", "watched0", "LastChange",
-    "guards", "kind", "mode_now", "type0", "x0", "part0", "part0_0", "part0_repeated0", "many",
+    "tick", "last_write", "rebound", "read_before", "references", "Stale", "watched0", "guards",
+    "last_change", "kind", "mode_now", "type0", "x0", "part0", "part0_0", "part0_repeated0", "many",
     "results", "steps", "roots", "tk_parallel_for", "tk_gemm", "tk_self", "EXPORT", "APART",
     "restrict", "main", "start", "stop", "i0", "j", "v12", "m3", "a1", "errno", "I", "M_PI",
     "M_SQRT1", "INFINITY", "NAN", "int64_t", "double", "int", "sum", "best", "lane", "row",

@@ -64,10 +64,16 @@ class _LastWrite:
 last_write = _LastWrite()
 
 
-class LastChange:
+class _LastChange:
     """Time of the last change of a module's attribute or hook, or of a leaf's `requires_grad`."""
 
-    time = 0
+    __slots__ = ("time",)
+
+    def __init__(self) -> None:
+        self.time = 0
+
+
+last_change = _LastChange()
 
 
 class Bumped(NamedTuple):

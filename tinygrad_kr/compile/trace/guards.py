@@ -33,7 +33,7 @@ from tinygrad_kr.compile.trace.reads import (
     reads_of,
     settings_of,
 )
-from tinygrad_kr.ops.writes import LastChange, owner
+from tinygrad_kr.ops.writes import last_change, owner
 
 
 class Guards:
@@ -139,8 +139,8 @@ class Guards:
     def _write(self) -> None:
         """Everything as one expression of identities, of some ten nanoseconds for each; it raises
         one of `GONE` where something is gone."""
-        names: dict[str, Any] = {"LastChange": LastChange, "guards": self}
-        self.seen = LastChange.time
+        names: dict[str, Any] = {"last_change": last_change, "guards": self}
+        self.seen = last_change.time
         known: dict[int, str] = {}
 
         def name(thing: Any) -> str:
@@ -148,7 +148,7 @@ class Guards:
             names[spelled] = thing
             return spelled
 
-        terms = ["LastChange.time is guards.seen"]
+        terms = ["last_change.time is guards.seen"]
         for kind, holder, key, expected, _ in self._watches:
             if kind in ("keys", "identities"):
                 expected = list(expected)  # made faster than a tuple
@@ -166,7 +166,7 @@ class Guards:
         self._test = self.condition.test()
 
     def _hold_by_value(self) -> bool:
-        time = LastChange.time
+        time = last_change.time
         if self._first_change() is not None:
             return False
         if any(leaf._grad is not None for leaf in self._absent):

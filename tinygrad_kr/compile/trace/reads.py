@@ -14,7 +14,7 @@ for the functions that it calls. For each thing on the list it notes how a chang
 | arrays that ops alone read, anew at each call (`uses`) | identity and layout; the elements of |
 | | small ones too, until other elements have given the same program |
 | other arrays, up to `LARGEST` elements | value |
-| Tensors, layers, optimizers, schedules, generators | what they announce (`LastChange`) |
+| Tensors, layers, optimizers, schedules, generators | what they announce (`last_change`) |
 
 Anything else stops the walk: `reason` names the object, its type and the line, and the function
 runs as written. Python's library, NumPy and this package count as fixed; of functions in C,
@@ -96,6 +96,8 @@ _FETCH: dict[str, Callable[[Any, Any], Any]] = {
     "absent": lambda holder, key: holder[key],
     "cell": lambda holder, key: holder.cell_contents,
     "field": getattr,
+    "flags": lambda holder, key: holder.flags.writeable,
+    "method": getattr,
     "slot": lambda holder, key: key.__get__(holder),
     "type": lambda holder, key: type(holder),
     "registrations": lambda holder, key: abc.get_cache_token(),
@@ -112,6 +114,8 @@ SPELLING = {
     "absent": "{1} not in {0}",
     "cell": "{0}.cell_contents is {2}",
     "field": "{0}.{3} is {2}",
+    "flags": "{0}.flags.writeable is {2}",
+    "method": "{0}.{3} is {2}",
     "slot": "{1}.__get__({0}) is {2}",
     "type": "type({0}) is {2}",
     "registrations": "{0}.get_cache_token() == {2}",
@@ -123,7 +127,7 @@ SPELLING = {
     "results": "len({0}) == {2}",
     "disjoint": "{0}.keys().isdisjoint({2})",
 }
-BY_IDENTITY = {"item", "cell", "field", "slot"}
+BY_IDENTITY = {"item", "cell", "field", "method", "slot"}
 OF_CACHES = {"result", "results"}
 
 # ------------------------------------------------------------------ what counts as fixed
@@ -144,7 +148,8 @@ IMPURE = frozenset(
         *("__import__", "breakpoint", "memoryview", "help"),  # of the builtins
         *("attrgetter", "methodcaller", "asdict", "astuple", "Formatter"),
         *("load", "loadtxt", "genfromtxt", "fromfile", "fromregex", "memmap", "geterr"),
-        *("get_printoptions",),  # and of NumPy
+        *("get_printoptions", "set_printoptions", "array2string", "array_str", "array_repr"),
+        *("getbufsize", "setbufsize", "seterr", "geterrcall", "seterrcall"),  # and of NumPy
     }
 )
 """What is not, in these modules and in NumPy: it reads files or variables, or attributes by
@@ -218,7 +223,7 @@ def reads_of(roots: Iterable[Any]) -> Reads:
     A walk is repeated until it knows all attribute names in the code that it reaches.
     """
     roots = list(roots)
-    names = set(_CALLED_BY_C)
+    names: set[str] = set()
     while True:
         walk = Reads(names)
         try:
@@ -347,6 +352,8 @@ class Reads:
         if array.dtype.hasobject:
             self.unlisted(array, where, "whose elements are objects")
         self.arrays[id(array)] = array, where, set(self._names)
+        if not self.names.isdisjoint(("flags", "writeable")):
+            self.watch("flags", array, None, f"the flags of {where}")
 
     def _enum(self, member: enum.Enum, where: str) -> None:
         self.visit(member._value_, where)
@@ -471,7 +478,10 @@ class Reads:
                 where = f"{variable!r}, a variable around {name}"
                 self.watch("cell", cell, None, where, ("variable", variable))
         self.watch_fields(function, sorted(self.names & _NAMES_OF_FUNCTIONS), name)
-        for attribute in self.names & vars(function).keys():
+        read = self.names & vars(function).keys()
+        if read:
+            self._dict_of(function, name)
+        for attribute in read:
             where = f"{attribute!r} of {name}"
             self.watch("item", vars(function), attribute, where, ("attribute", attribute))
         for attribute in self.asked - vars(function).keys():
@@ -645,8 +655,11 @@ class Reads:
             self.watch_fields(cls, sorted(self.names & _NAMES_OF_CLASSES), of)
         for name, value in list(attributes.items()):
             where = f"{name!r} of the class {cls.__name__}"
-            if name in self.names:
-                self.watch("item", attributes, name, where, ("attribute", name))
+            if name in self.names or name in _CALLED_BY_C:
+                if type(value) is FunctionType and type(cls) is type:
+                    self.watch("method", cls, name, where)  # read faster than an item
+                else:
+                    self.watch("item", attributes, name, where, ("attribute", name))
                 if name == "__match_args__":
                     self.found.update(value)
             elif _is_special(name, made) or self._is_compared(name, value):
@@ -654,7 +667,8 @@ class Reads:
 
     def _absent_of_class(self, cls: type, of: str) -> None:
         """Watch that a class gets no attribute, above all none in place of an inherited one."""
-        attributes, inherited = vars(cls), [vars(base) for base in cls.__mro__[1:-1]]
+        attributes = vars(cls)
+        inherited = [vars(base) for base in cls.__mro__[1:] if _home(base) == "user"]
         absent = [
             name
             for name in sorted(self.names)
@@ -685,8 +699,12 @@ class Reads:
         pure = home == "python" and module.__name__.partition(".")[0] in PURE
         if home in ("ours", "numpy") or module is random or pure:
             looked_at = _READERS | {"data"} if home == "ours" else IMPURE
-            for name in sorted(self.names & vars(module).keys() & looked_at):
-                self.visit(vars(module)[name], f"{name!r} of the module {module.__name__}")
+            for name in sorted(self.names & vars(module).keys()):
+                value, where = vars(module)[name], f"{name!r} of the module {module.__name__}"
+                if name in looked_at:
+                    self.visit(value, where)
+                elif home != "ours" and isinstance(value, list | dict | set):
+                    self.watch("item", vars(module), name, where)
             return
         for name in sorted((self.names | {"__getattr__"}) & vars(module).keys()):
             where = f"{name!r} of the module {module.__name__}"
@@ -804,13 +822,20 @@ class Reads:
         kind = type(thing).__name__
         attributes = getattr(thing, "__dict__", None)
         if isinstance(attributes, dict):
+            self._dict_of(thing, f"a {kind}")
             for name in list(attributes):
-                if name in self.names or everything:
+                if name in self.names or everything or name in _CALLED_BY_C:
                     where = f"{name!r} of a {kind}"
                     self.watch("item", attributes, name, where, ("attribute", name))
             self._absences(attributes, type(thing), kind)
             self._stores(attributes, f"a {kind}")
         self._slots_of(thing, kind)
+
+    def _dict_of(self, thing: Any, name: str) -> None:
+        """Watch that an object keeps the dict of its attributes, where one can be assigned."""
+        if _home(type(thing)) == "user" or isinstance(thing, FunctionType):
+            where = f"the attributes of {name}"
+            self.watches.append(Watch("field", thing, "__dict__", vars(thing), where))
 
     def _stores(self, attributes: dict[str, Any], of: str) -> None:
         """Note the attributes to which code may store and that are not there."""
@@ -960,7 +985,12 @@ _COMPARERS = frozenset(
 _COMPARES = "== "
 _FORMATS = {"format", "format_map"}
 _LOGGING = {"debug", "info", "warning", "warn", "error", "critical", "exception", "log"}
-_CALLED_BY_C = frozenset({"keys", "insert", "add", "discard", "write", "_missing_"})
+_CALLED_BY_C = frozenset(
+    {
+        *("keys", "insert", "add", "discard", "write", "flush", "close", "send", "throw"),
+        *("_missing_", "numerator", "denominator", "as_integer_ratio"),
+    }
+)
 """Methods of the user's that Python's library calls though no code names them."""
 _NAMES_OF_FUNCTIONS = frozenset(
     {"__name__", "__qualname__", "__doc__", "__module__", "__annotations__"}
