@@ -203,6 +203,7 @@ MORE_LOSSES: dict[str, Callable[[Any, Any], Any]] = {
 }
 
 
+@pytest.mark.one_in(3)
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_every_loss(dtype: str, backend: str) -> None:
     nets: dict[str, Any] = {"net": nn.Linear(3, 3).to(dtype)}
@@ -301,6 +302,7 @@ def regression(dtype: str) -> list[tuple[Tensor, Tensor]]:
     return batches  # type: ignore[return-value]
 
 
+@pytest.mark.one_in(3)
 @pytest.mark.exact
 @pytest.mark.trains
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
@@ -515,7 +517,7 @@ def test_random_programs_by_numpy(drawn: Any) -> None:
 
 
 @needs_compiler
-@settings(max_examples=25)
+@settings(max_examples=15)
 @given(functions())
 def test_random_programs_in_c(drawn: Any) -> None:
     batch, other, run = drawn

@@ -3,8 +3,9 @@ that one C function is given overlaps, and no more is taken than what is alive a
 
 from __future__ import annotations
 
+import gc
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import cache
 from itertools import combinations, pairwise
 from typing import Any
@@ -212,6 +213,13 @@ def test_compiled_is_as_eager(make: Make) -> None:
     for wanted, found in zip(eager, compiled, strict=True):
         single = wanted.dtype == np.float32
         np.testing.assert_allclose(found, wanted, *((2e-5, 2e-5) if single else (1e-12, 1e-12)))
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _programs_go_with_this_file() -> Iterator[None]:
+    yield
+    compiled_net.cache_clear()
+    gc.collect()  # a program and its function refer to one another
 
 
 @cache

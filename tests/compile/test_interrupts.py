@@ -191,7 +191,7 @@ def interrupt_anew(before: int, make: Make, setting: int, others: int, steps: in
 
 @pytest.mark.parametrize("before", [0, 1, 2, 3])
 def test_one_of_the_first_calls(before: int) -> None:
-    few = FEW // 2 if before < 2 else FEW // 5
+    few = FEW // 2 if before < 2 else FEW // 10
     interrupt_anew(before, OPTIMIZERS["Adam"], few, few, steps=20)
 
 

@@ -39,7 +39,8 @@ def test_every_layer_is_in_the_table() -> None:
 
 
 @pytest.mark.parametrize("name", LAYERS)
-def test_derivatives(name: str) -> None:
+@pytest.mark.parametrize("fast", [True, pytest.param(False, marks=pytest.mark.slow)])
+def test_derivatives(name: str, fast: bool) -> None:
     layer = LAYERS[name].make().double()
     x = LAYERS[name].example(RANDOM)
     start = {key: RANDOM.standard_normal(p.shape) for key, p in layer.named_parameters()}
@@ -47,7 +48,7 @@ def test_derivatives(name: str) -> None:
     def run(x: Any, parameters: dict[str, Any]) -> Any:
         return nn.functional_call(copy.deepcopy(layer), parameters, (x,))
 
-    check_grads(run, (x, start), order=2)
+    check_grads(run, (x, start), order=2, fast=fast)
 
 
 @pytest.mark.parametrize("name", LAYERS)

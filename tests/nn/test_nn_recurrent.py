@@ -294,10 +294,10 @@ def test_lengths_that_do_not_fit_are_refused(
 # ------------------------------------------------------------------ derivatives
 
 
-@pytest.mark.one_in(2)
 @every_kind
 @pytest.mark.parametrize("lengths", [None, [3, 1]], ids=["whole", "lengths"])
-def test_derivatives_to_second_order(kind: str, lengths: Any) -> None:
+@pytest.mark.parametrize("fast", [True, pytest.param(False, marks=pytest.mark.slow)])
+def test_derivatives_to_second_order(kind: str, lengths: Any, fast: bool) -> None:
     net = make(kind, 2, 2, bidirectional=lengths is not None)
     start = {name: parameter.data for name, parameter in net.named_parameters()}
 
@@ -305,7 +305,7 @@ def test_derivatives_to_second_order(kind: str, lengths: Any) -> None:
         output, last = nn.functional_call(net, parameters, (x, None, lengths))
         return (output**2).sum() + sum((state**3).sum() for state in listed(last))
 
-    check_grads(run, (draw(3, 2, 2) if lengths else draw(2, 1, 2), start), order=2)
+    check_grads(run, (draw(3, 2, 2) if lengths else draw(2, 1, 2), start), order=2, fast=fast)
 
 
 @every_kind

@@ -121,8 +121,13 @@ SOURCES = [
 ]
 
 
+STARTS = ("ProcessPoolExecutor", "Pool", "Process", "get_context")
+
+
 def unmarked_forks(source: str) -> Iterator[int]:
     """Lines of functions that fork without `needs_fork`, and of pools that might."""
+    if not any(word in source for word in ("os.fork", *STARTS)):
+        return
     for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.FunctionDef) and "os.fork" in source:
             marks = {ast.unparse(decorator) for decorator in node.decorator_list}
@@ -130,8 +135,7 @@ def unmarked_forks(source: str) -> Iterator[int]:
                 yield node.lineno
         if isinstance(node, ast.Call):
             name = getattr(node.func, "attr", getattr(node.func, "id", ""))
-            starts = name in ("ProcessPoolExecutor", "Pool", "Process", "get_context")
-            if starts and node.args and "spawn" not in ast.unparse(node):
+            if name in STARTS and node.args and "spawn" not in ast.unparse(node):
                 yield node.lineno
 
 

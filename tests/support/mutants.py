@@ -385,8 +385,8 @@ def live_functions(codes: Any, file: str) -> list[FunctionType]:
     ]
 
 
-def swap(codes: Codes, file: str) -> Callable[[], None]:
-    """Exchange the code of live functions. Returns what puts it back."""
+def swap(codes: Codes, file: str) -> tuple[int, Callable[[], None]]:
+    """Exchange the code of live functions. Returns their number, and what puts it back."""
     functions = live_functions(codes, file)
     before = [(f, f.__code__) for f in functions]
     for f in functions:
@@ -400,7 +400,7 @@ def swap(codes: Codes, file: str) -> Callable[[], None]:
         for f in live_functions(back, file):
             f.__code__ = back[f.__code__]
 
-    return undo
+    return len(before), undo
 
 
 @contextmanager
@@ -412,8 +412,8 @@ def applied(changes: Changes, file: str) -> Iterator[int]:
     undo: list[Callable[[], None]] = []
     touched = 0
     if changes.codes:
-        touched = len(live_functions(changes.codes, file))
-        undo.append(swap(changes.codes, file))
+        touched, back = swap(changes.codes, file)
+        undo.append(back)
     module = next(m for m in list(sys.modules.values()) if getattr(m, "__file__", None) == file)
     if changes.defaults:
         code, node = changes.defaults
