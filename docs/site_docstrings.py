@@ -9,7 +9,6 @@ from __future__ import annotations
 import html
 import importlib
 import inspect
-import re
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -21,8 +20,6 @@ sys.path.insert(0, str(Path(__file__).parent))
 
 import site_pages
 
-LABELLED = re.compile(r"\n(?=[\w`][\w`, *.()]{0,40}: )")
-"""A new line of a docstring that starts with a label, such as `Source:`, stays a new line."""
 KINDS = {
     inspect.Parameter.POSITIONAL_ONLY: griffe.ParameterKind.positional_only,
     inspect.Parameter.POSITIONAL_OR_KEYWORD: griffe.ParameterKind.positional_or_keyword,
@@ -30,23 +27,6 @@ KINDS = {
     inspect.Parameter.KEYWORD_ONLY: griffe.ParameterKind.keyword_only,
     inspect.Parameter.VAR_KEYWORD: griffe.ParameterKind.var_keyword,
 }
-
-
-def as_markdown(doc: str) -> str:
-    """A docstring as Markdown: examples and indented text as code, and all other signs as written."""
-    return "\n\n".join(_paragraph(part) for part in re.split(r"\n\s*\n", inspect.cleandoc(doc)))
-
-
-def _paragraph(text: str) -> str:
-    if text.startswith(">>>"):
-        return f"```pycon\n{text}\n```"
-    if text.startswith("    "):
-        return f"```text\n{inspect.cleandoc(text)}\n```"
-    prose, mark, example = text.partition("\n>>>")
-    pieces = re.split(r"(`[^`]+`)", LABELLED.sub("  \n", prose))
-    pieces[::2] = [re.sub(r"([\\*_\[\]])", r"\\\1", html.escape(p, False)) for p in pieces[::2]]
-    prose = "".join(pieces)
-    return f"{prose}\n\n{_paragraph(mark[1:] + example)}" if mark else prose
 
 
 def _text(value: Any) -> str:
@@ -102,7 +82,7 @@ def describe(name: str, value: Any) -> griffe.Function | griffe.Class | griffe.A
         made.labels.add("property")
     else:
         return None
-    made.docstring = griffe.Docstring(as_markdown(value.__doc__), parent=made)
+    made.docstring = griffe.Docstring(site_pages.as_markdown(value.__doc__), parent=made)
     return made
 
 

@@ -1,4 +1,4 @@
-"""Check the links of the built site: each leads to a file and a part of it, and nothing is loaded from elsewhere.
+"""Check the built site: each link leads to a file and a part of it, no page loads from elsewhere.
 
 python docs/site_links.py out/site
 """

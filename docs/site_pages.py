@@ -8,7 +8,9 @@ linked source file becomes a page too. The API reference has a page for each pub
 
 from __future__ import annotations
 
+import html
 import importlib
+import inspect
 import re
 import shutil
 from pathlib import Path, PurePosixPath
@@ -65,6 +67,9 @@ LANGUAGE_LINK = re.compile(
 )
 LINK = re.compile(r"(!?\[(?:[^\[\]]|\[[^\]]*\])*\])\(([^)\s]+)\)")
 CODE = re.compile(r"(^```.*?^```$)", re.M | re.S)
+
+LABELLED = re.compile(r"\n(?=[\w`][\w`, *.()]{0,40}: )")
+"""A new line of a docstring that starts with a label, such as `Source:`, stays a new line."""
 
 
 def pages() -> dict[str, str]:
@@ -169,6 +174,23 @@ def reference_page(module: str) -> str:
     summary = (importlib.import_module(module).__doc__ or "").strip()
     entries = (f"::: {module}.{name}\n" for name in public_names(module))
     return f"# {module}\n\n{summary}\n\n" + "\n".join(entries)
+
+
+def as_markdown(doc: str) -> str:
+    """A docstring as Markdown: examples and indented text become code."""
+    return "\n\n".join(_paragraph(part) for part in re.split(r"\n\s*\n", inspect.cleandoc(doc)))
+
+
+def _paragraph(text: str) -> str:
+    if text.startswith(">>>"):
+        return f"```pycon\n{text}\n```"
+    if text.startswith("    "):
+        return f"```text\n{inspect.cleandoc(text)}\n```"
+    prose, mark, example = text.partition("\n>>>")
+    pieces = re.split(r"(`[^`]+`)", LABELLED.sub("  \n", prose))
+    pieces[::2] = [re.sub(r"([\\*_\[\]])", r"\\\1", html.escape(p, False)) for p in pieces[::2]]
+    prose = "".join(pieces)
+    return f"{prose}\n\n{_paragraph(mark[1:] + example)}" if mark else prose
 
 
 def assemble(folder: Path) -> None:
