@@ -19,7 +19,11 @@ ROOT = Path(__file__).parents[2]
 LANGUAGES = ["", ".ko"]
 PAGES = [
     "README",
-    *sorted(f"docs/{p.stem}" for p in (ROOT / "docs").glob("*.md") if not p.stem.endswith(".ko")),
+    *sorted(
+        path.relative_to(ROOT).with_suffix("").as_posix()
+        for path in (ROOT / "docs").rglob("*.md")
+        if not path.stem.endswith(".ko")
+    ),
 ]
 FIGURE = re.compile(r"\d+(?:,\d{3})+|\d+\.\d+|\d{2,}")
 

@@ -1,0 +1,97 @@
+"""docs/guides/: every block of code runs, and gives the values that it shows."""
+
+from __future__ import annotations
+
+import ast
+import re
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import tinygrad_kr as tk
+import tinygrad_kr.functional as F
+
+GUIDES = Path(__file__).parents[2] / "docs" / "guides"
+PAGES = sorted(path.stem for path in GUIDES.glob("*.md"))
+BLOCK = re.compile(r"^```(\w*)\n(.*?)^```$", re.M | re.S)
+SHOWN = re.compile(r"^(\S.*?)  # -> (.+)$", re.M)
+"""An expression, and the `repr` that the page shows for it."""
+
+
+def page(name: str) -> str:
+    return (GUIDES / f"{name}.md").read_text(encoding="utf-8")
+
+
+def run(code: str, name: str) -> list[tuple[str, str]]:
+    """Run a program; the values that it shows, each with what the page says."""
+    found: list[tuple[str, str]] = []
+
+    def compared(value: Any, expected: str) -> None:
+        found.append((repr(value), expected))
+
+    checked = SHOWN.sub(lambda m: f"compared_(({m[1]}), {m[2]!r})", code)
+    with np.printoptions(legacy=False), tk.enable_grad():
+        exec(compile(checked, name, "exec"), {"__name__": name, "compared_": compared})
+    return found
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_the_code_of_a_page_runs_and_gives_what_it_shows(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    program = "\n".join(
+        code for language, code in BLOCK.findall(page(name)) if language == "python"
+    )
+    found = run(program, name)
+    assert len(found) == len(SHOWN.findall(program)) > 0
+    assert [value for value, _ in found] == [expected for _, expected in found]
+
+
+def test_a_value_that_is_not_the_one_shown_is_found() -> None:
+    assert run("x = 2\nx + 1  # -> 3\nx * 2  # -> 5", "example") == [("3", "3"), ("4", "5")]
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_blocks_are_python_or_text(name: str) -> None:
+    for language, code in BLOCK.findall(page(name)):
+        assert language in ("python", "text")
+        if language == "python":
+            ast.parse(code)
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_every_row_of_a_table_has_as_many_cells_as_its_head(name: str) -> None:
+    for table in re.findall(r"(?:^\|.*\|\n)+", page(name), re.M):
+        rows = [len(re.findall(r"(?<!\\)\|", row)) for row in table.splitlines()]
+        assert set(rows) == {rows[0]}
+
+
+NAMES = {"tk": tk, "np": np, "F": F, "nn": tk.nn, "optim": tk.optim, "data": tk.data}
+OURS = re.compile(r"\b(tk|np|F|nn|optim|data)\.(\w+(?:\.\w+)*)")
+
+
+def names_in_tables(text: str) -> set[tuple[str, str]]:
+    """The names of ours in the right column of the page's tables."""
+    cells = re.findall(r"^\|.*\| (.*) \|$", text, re.M)
+    return {
+        found
+        for cell in cells
+        for code in re.findall(r"`([^`]+)`", cell)
+        for found in OURS.findall(code)
+    }
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_the_names_in_tables_are_there(name: str) -> None:
+    for module, path in names_in_tables(page(name)):
+        value: Any = NAMES[module]
+        for part in path.split("."):
+            value = getattr(value, part)
+
+
+def test_the_tables_name_many() -> None:
+    assert len(names_in_tables(page("from_keras"))) > 15
+    assert ("optim", "lr_scheduler.StepLR") in names_in_tables(page("from_pytorch"))
