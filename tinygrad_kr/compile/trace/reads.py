@@ -11,6 +11,8 @@ for the functions that it calls. For each thing on the list it notes how a chang
 | functions, methods, partials | code, defaults, closure, and what they read |
 | plain objects, dataclasses, named tuples | attributes with names in the code; absence too |
 | the user's classes, modules as namespaces | attributes with names in the code |
+| abstract classes | how many classes were ever registered with one |
+| functions with `functools.lru_cache` | code, and the results that the cache holds |
 | arrays that ops alone read, anew at each call (`uses`) | identity and layout; the elements of |
 | | small ones too, until other elements have given the same program |
 | other arrays, up to `LARGEST` elements | value |
@@ -417,6 +419,7 @@ class Reads:
     # -------------------------------------------------------------- functions in C
 
     def _c_function(self, function: Any, where: str) -> None:
+        self._named(function.__name__)
         owner = getattr(function, "__self__", None)
         if isinstance(owner, ModuleType) or owner is None:
             module = (getattr(function, "__module__", None) or "").partition(".")[0]
@@ -436,8 +439,18 @@ class Reads:
             self.unlisted(function, where, "a function in C that may give another result")
 
     def _descriptor(self, thing: Any, where: str) -> None:
+        self._named(thing.__name__)
+        if thing.__objclass__ is str and thing.__name__ in _FORMATS:
+            self.unlisted(thing, where, "which reads attributes by computed names")
         if _home(thing.__objclass__) == "c":
             self.unlisted(thing, where)
+
+    def _named(self, name: str) -> None:
+        """Note what a function of Python's does with the methods of its arguments."""
+        if name in _COMPARERS:
+            self.found.add(_COMPARES)
+        if name in ("isinstance", "issubclass"):
+            self._registrations()
 
     def _cached(self, function: Any, where: str) -> None:
         self.caches.append((function, where))
@@ -557,8 +570,6 @@ class Reads:
         elif opname == "STORE_GLOBAL":
             self.unset.append((namespace, name, where))
         elif hasattr(builtins, name):
-            if name in ("isinstance", "issubclass"):
-                self._registrations()
             if name in ("AttributeError", "Exception", "BaseException"):
                 self.found.add(_ASKED + "*")
             names = self._shadowable.setdefault(id(namespace), (namespace, set()))[1]
@@ -619,6 +630,7 @@ class Reads:
             self.unlisted(cls, where, "a class in C")
         elif home == "numpy" and cls.__name__ in IMPURE:
             self.unlisted(cls, where, "which reads more than its arguments")
+        self._named(cls.__name__)
         self._class(cls, made=True)
         if isinstance(cls, abc.ABCMeta):
             self._registrations()
