@@ -404,8 +404,8 @@ def test_a_group_with_an_option_that_json_does_not_hold(tmp_path: Path) -> None:
 def test_arguments(tmp_path: Path) -> None:
     net = nn.Linear(1, 1)
     for call in (tk.save, tk.load):
-        with pytest.raises(ValueError, match=r"ends with .npz or .safetensors, got .*net\.pt'"):
-            call(tmp_path / "net.pt", model=net)
+        with pytest.raises(ValueError, match=r"ends with .npz or .safetensors, got .*net\.h5'"):
+            call(tmp_path / "net.h5", model=net)
         for name in ("model", "optimizer", "scheduler", "loader"):
             with pytest.raises(TypeError, match=f"expected a .* for {name}, got dict"):
                 call(tmp_path / "net.npz", **{name: {}})  # type: ignore[arg-type]
