@@ -56,7 +56,6 @@ class Guards:
         """The ids of arrays with which not ops alone compute."""
         self._layouts: list[tuple[ndarray, Any, str]] = []
         self._cached = walk.caches
-        self._caches: list[tuple[Any, Any, str]] = []
         self.is_outdated = False
         self._elements: list[tuple[ndarray, bytes, str]] = []
         self._absent: list[Any] = []
@@ -96,7 +95,6 @@ class Guards:
                     f"Tensors, and more than {LARGEST} elements are not compared before each call. "
                     "Pass it as an argument, or make a Tensor of it outside the function"
                 )
-        self._caches = [(cached, cached.cache_info()[1:], where) for cached, where in self._cached]
         self._write()
 
     @property
@@ -158,8 +156,6 @@ class Guards:
         for array, layout, _ in self._layouts:
             spelled = name(array)
             terms.append(f"({spelled}.shape, {spelled}.strides, {spelled}.dtype) == {name(layout)}")
-        for cached, entries, _ in self._caches:
-            terms.append(f"{name(cached)}.cache_info()[1:] == {name(entries)}")
         terms += [f"{name(leaf)}._grad is None" for leaf in self._absent]
         terms += [f"{name(leaf)}._grad is not None" for leaf in self._present]
         self.condition = Condition(" and ".join(terms), names)
