@@ -1,7 +1,8 @@
 """NumPy's functions on Tensors: `np.sum(t, axis=0)`, `np.linalg.norm(t)`, `np.add.reduce(t)`.
 
 There is one record for each of NumPy's functions, with NumPy's signature and meaning: `np.var(t)`
-divides by n, `t.var()` by n - 1. An unsupported argument raises TypeError. Functions without a
+divides by n, `t.var()` by n - 1. Of integers and booleans it has NumPy's dtype: `np.sin(t)` float64,
+`t.sin()` float32. An unsupported argument raises TypeError. Functions without a
 derivative return detached Tensors or plain numbers.
 
 `np.array`, `np.asarray` and `np.full` cannot be overridden. They call `Tensor.__array__`, which
@@ -11,6 +12,8 @@ raises where a gradient would be lost. `np.stack` and `np.block` make one Tensor
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -25,7 +28,7 @@ from tinygrad_kr.ops import elementwise, shape
 from tinygrad_kr.ops import linalg as matrices
 from tinygrad_kr.ops.linalg import matmul
 from tinygrad_kr.ops.node import Node, constant
-from tinygrad_kr.ops.op import numpy_table
+from tinygrad_kr.ops.op import Op, numpy_table, op
 
 
 class _Only:
@@ -736,3 +739,142 @@ def _symmetric(a: Any, triangle: str) -> Any:
         raise ValueError(f'eigh: expected UPLO "L" or "U", got {triangle!r}.')
     half, rest = (a.tril(), a.tril(-1)) if triangle == "L" else (a.triu(), a.triu(1))
     return half + rest.mT
+
+
+# ------------------------------------------------------------------ integers and booleans
+
+
+@dataclass(frozen=True)
+class _Hole:
+    """Where an array stood among the arguments of a call."""
+
+    index: int
+
+
+class _Call:
+    """The arguments of a call of NumPy's, and the arrays that were in them."""
+
+    def __init__(self, args: Any, kwargs: Any) -> None:
+        self.arrays: list[Any] = []
+        self.args, self.kwargs = self._without_arrays(args), self._without_arrays(kwargs)
+
+    def _without_arrays(self, value: Any) -> Any:
+        if isinstance(value, Node | ndarray):
+            self.arrays.append(value)
+            return _Hole(len(self.arrays) - 1)
+        return _each(value, self._without_arrays)
+
+    def filled(self, arrays: Any) -> tuple[Any, Any]:
+        def fill(value: Any) -> Any:
+            return arrays[value.index] if isinstance(value, _Hole) else _each(value, fill)
+
+        return fill(self.args), fill(self.kwargs)
+
+    def __eq__(self, other: object) -> bool:
+        """Two calls of a compiled function have done the same: 1, 1.0 and True differ."""
+        return isinstance(other, _Call) and bool(self._key == other._key)
+
+    __hash__ = None  # type: ignore[assignment]
+
+    @property
+    def _key(self) -> Any:
+        return _typed((self.args, self.kwargs))
+
+    def __repr__(self) -> str:
+        return "..."
+
+
+def _typed(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {name: _typed(part) for name, part in value.items()}
+    return list(map(_typed, value)) if type(value) in (list, tuple) else (type(value), value)
+
+
+def _each(value: Any, change: Callable[[Any], Any]) -> Any:
+    """A list, tuple or dict with each of its values changed; anything else as it is."""
+    if isinstance(value, dict):
+        return {name: change(part) for name, part in value.items()}
+    return type(value)(map(change, value)) if type(value) in (list, tuple) else value
+
+
+@cache
+def _op_of(function: Any) -> Op:
+    """NumPy's own function as an op without a derivative, and without PyTorch's promotion."""
+
+    def call(*arrays: Any, call: _Call) -> Any:
+        args, kwargs = call.filled(arrays)
+        return function(*args, **kwargs)
+
+    return op(call, name=getattr(function, "__name__", "numpy"), promote=False)
+
+
+def _has_float(value: Any) -> bool:
+    if isinstance(value, Node | ndarray | np.generic):
+        return bool(array_of(value).dtype.kind == "f")
+    if isinstance(value, dict):
+        return any(map(_has_float, value.values()))
+    return any(map(_has_float, value)) if isinstance(value, list | tuple) else type(value) is float
+
+
+def of_integers(function: Any, served: Any, args: Any, kwargs: Any) -> Any:
+    """NumPy's own result, in its own dtype, of a call without a Tensor of floats.
+
+    PyTorch's rules hold for our functions and methods: the sine of integers is float32.
+    NotImplemented where `served`, which compiles to C, gives the same.
+    """
+    if served is not _served.get(function):  # a user's op
+        return NotImplemented
+    if served is not None and function in _SEVERAL:
+        return served(*_as_float64(args), **_as_float64(kwargs))
+    if function in _FRACTIONS or (function in _COMMON and _has_float((args, kwargs))):
+        call = _Call(args, kwargs)
+        return _op_of(function)(*call.arrays, call=call)
+    return NotImplemented
+
+
+def _named(names: str) -> set[Any]:
+    """Those of NumPy's functions that this version has."""
+    found = (
+        getattr(np.linalg, name[7:], None)
+        if name.startswith("linalg.")
+        else getattr(np, name, None)
+        for name in names.split()
+    )
+    return set(found) - {None}
+
+
+_FRACTIONS = _named(
+    "divide remainder fmod float_power power square reciprocal sqrt cbrt exp exp2 expm1 log log1p "
+    "log2 log10 sin cos tan arcsin arccos arctan sinh cosh tanh arcsinh arccosh arctanh deg2rad "
+    "radians rad2deg degrees rint floor_divide copysign heaviside arctan2 hypot logaddexp "
+    "logaddexp2 fabs "
+    "conjugate vecdot sinc nan_to_num mean nanmean var std average median quantile percentile cov "
+    "corrcoef trapezoid interp polyval linspace logspace linalg.norm linalg.cond linalg.det "
+    "linalg.inv linalg.solve linalg.pinv linalg.cholesky linalg.eigvalsh linalg.svdvals "
+    "linalg.matrix_power linalg.vecdot linalg.vector_norm linalg.matrix_norm"
+)
+"""Functions whose results of integers and booleans have another dtype in PyTorch, or here."""
+_COMMON = _named(
+    "add subtract multiply maximum minimum fmax fmin matmul clip where select "
+    "concatenate append block stack vstack hstack dstack column_stack sum prod nansum max min amax "
+    "amin diff dot inner outer vdot tensordot kron cross convolve correlate einsum"
+)
+"""Functions for which the same holds if a float is among the arguments."""
+_SEVERAL = _named("gradient linalg.slogdet linalg.eigh linalg.svd linalg.qr linalg.lstsq")
+"""Functions with several results, of integers those of float64."""
+for _every in (value for value in vars(np).values() if isinstance(value, np.ufunc)):
+    if _every.nout == 1:
+        _of_it = (_every, _every.reduce, _every.accumulate, _every.outer)
+        _FRACTIONS |= {f for f in _of_it if _every in _FRACTIONS or f not in numpy_table}
+        _COMMON |= {f for f in _of_it if _every in _COMMON}
+_served = {
+    function: served
+    for function, served in numpy_table.items()
+    if served.__module__.startswith("tinygrad_kr.")
+}
+
+
+def _as_float64(value: Any) -> Any:
+    if isinstance(value, Node):
+        return _cast(value, np.float64)
+    return _each(value, _as_float64)

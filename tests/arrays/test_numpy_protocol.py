@@ -9,14 +9,18 @@ from __future__ import annotations
 import inspect
 import subprocess
 import sys
-from collections.abc import Callable
+import warnings
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 import pytest
+from harness import backend as backend
+from harness import compare
 from numpy import ndarray
 
-import tinygrad_kr.numpy_protocol  # noqa: F401
+import tinygrad_kr as tk
+import tinygrad_kr.numpy_protocol
 from tinygrad_kr import Tensor
 from tinygrad_kr.ops.op import numpy_table
 from tinygrad_kr.testing import check_grads
@@ -933,3 +937,115 @@ def test_complex_numbers_are_refused() -> None:
     ):
         with pytest.raises(TypeError, match=r"complex|real numbers"):
             call()
+
+
+# ------------------------------------------------------------------ integers and booleans
+
+FLOATING_INSIDE = {"nan_to_num-1", "where-1"}
+"""Cases with an operator of ours on integers, `a / 0.1`, which gives float32 before NumPy's."""
+DTYPES = [np.bool_, np.int8, np.uint8, np.int32, np.int64]
+
+
+def leaves_of(result: Any) -> list[Any]:
+    if isinstance(result, tuple | list):
+        return [leaf for part in result for leaf in leaves_of(part)]
+    return [result]
+
+
+def demand_numpys(function: Callable[..., Any], args: Sequence[Any]) -> bool:
+    """Whether NumPy takes these arguments; then values and dtypes are its own."""
+    try:
+        with np.errstate(all="ignore"), warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            expected = leaves_of(function(*args))
+    except (TypeError, ValueError, OverflowError, np.linalg.LinAlgError):
+        return False
+    with np.errstate(all="ignore"), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        found = leaves_of(function(*[Tensor(x) if isinstance(x, ndarray) else x for x in args]))
+    for a, b in zip(found, expected, strict=True):
+        assert np.asarray(plain(a)).dtype == np.asarray(b).dtype
+        np.testing.assert_allclose(plain(a), b, rtol=1e-9, atol=1e-9)
+    return True
+
+
+def in_dtype(x: Any, dtype: Any) -> Any:
+    if not isinstance(x, ndarray):
+        return x
+    return np.abs(np.round(np.nan_to_num(x) * 3)).astype(dtype)
+
+
+@pytest.mark.parametrize("name", DIFFERENTIABLE)
+def test_integers_have_numpys_dtype_in_numpys_functions(name: str) -> None:
+    taken = [
+        demand_numpys(function, [in_dtype(x, dtype) for x in args])
+        for i, (function, args) in enumerate(DIFFERENTIABLE[name])
+        for dtype in DTYPES
+        if f"{name}-{i}" not in FLOATING_INSIDE
+    ]
+    assert any(taken)
+
+
+UFUNCS = sorted(
+    {f.__name__ for f in vars(np).values() if isinstance(f, np.ufunc) and f.nout == 1 and f.nin < 3}
+)
+
+
+@pytest.mark.parametrize("name", UFUNCS)
+def test_integers_have_numpys_dtype_in_every_ufunc(name: str) -> None:
+    ufunc = getattr(np, name)
+    for dtype in DTYPES:
+        x = (np.arange(4).reshape(2, 2) % 3 + 1).astype(dtype)
+        if ufunc.nin == 1:
+            demand_numpys(ufunc, [x])
+            continue
+        for other in (x, 2, 2.5, np.float32(2.5), x.astype(np.int16)):
+            demand_numpys(ufunc, [x, other])
+            demand_numpys(ufunc, [other, x])
+        if not ufunc.signature:
+            for method in (ufunc.reduce, ufunc.accumulate):
+                demand_numpys(method, [x])
+                demand_numpys(lambda x: method(x, axis=1), [x])  # noqa: B023
+            demand_numpys(ufunc.outer, [x, x])
+
+
+def test_our_functions_and_methods_keep_pytorchs_dtype() -> None:
+    whole, truth = Tensor(np.array([2, 3], np.int32)), Tensor(np.array([True, False]))
+    assert np.reciprocal(whole).dtype == np.int32
+    assert tk.reciprocal(whole).dtype == whole.reciprocal().dtype == np.float32
+    assert np.square(truth).dtype == np.int8
+    assert tk.square(truth).dtype == truth.square().dtype == np.int64
+    assert np.heaviside(whole, whole).dtype == np.float64
+    assert tk.heaviside(whole, whole).dtype == np.int32
+    assert np.sin(whole).dtype == np.mean(truth).dtype == np.linalg.norm(whole).dtype == np.float64
+    assert tk.sin(whole).dtype == (whole / whole).dtype == (whole * 0.5).dtype == np.float32
+    floats = Tensor(np.array([2.0, 3.0], np.float32), requires_grad=True)
+    for beside in (np.add(floats, whole), np.divide(whole, floats), np.where(truth, whole, floats)):
+        assert beside.dtype == np.float32 and beside.requires_grad
+    assert np.gcd(whole, 4).tolist() == [2, 1]
+    with pytest.raises(TypeError, match=r"np\.gcd is not supported on Tensors"):
+        np.gcd(floats, 4)
+
+
+def test_numpys_functions_of_integers_compile(backend: str) -> None:
+    def accuracy(scores: Any, labels: Any) -> Any:
+        right = np.equal(scores.argmax(axis=1), labels)
+        return (
+            np.mean(right),
+            np.sum(right),
+            np.reciprocal(labels),
+            np.divide(labels, 2),
+            scores * 2,
+        )
+
+    scores = Tensor(RANDOM.normal(size=(4, 3)).astype(np.float32))
+    compare(accuracy, scores, Tensor(np.array([1, 2, 1, 2])))
+
+
+def test_an_op_of_the_users_gets_integers_too() -> None:
+    code = (
+        "import numpy as np, tinygrad_kr as tk\n"
+        "tk.op(np.sinc, lambda g, y, x: 7 * g)\n"
+        "assert np.sinc(tk.tensor([1, 2])).dtype == np.float32\n"
+    )
+    subprocess.run([sys.executable, "-W", "error", "-c", code], check=True)
