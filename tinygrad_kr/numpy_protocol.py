@@ -1,8 +1,9 @@
 """NumPy's functions on Tensors: `np.sum(t, axis=0)`, `np.linalg.norm(t)`, `np.add.reduce(t)`.
 
 There is one record for each of NumPy's functions, with NumPy's signature and meaning: `np.var(t)`
-divides by n, `t.var()` by n - 1. An unsupported argument raises TypeError. Functions without a
-derivative return detached Tensors or plain numbers.
+divides by n, `t.var()` by n - 1. Of integers and booleans it has NumPy's dtype: `np.sin(t)` is
+float64, `t.sin()` float32. An unsupported argument raises TypeError. Functions without a derivative
+return detached Tensors or plain numbers.
 
 `np.array`, `np.asarray` and `np.full` cannot be overridden. They call `Tensor.__array__`, which
 raises where a gradient would be lost. `np.stack` and `np.block` make one Tensor of several.
@@ -10,7 +11,10 @@ raises where a gradient would be lost. `np.stack` and `np.block` make one Tensor
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -25,7 +29,7 @@ from tinygrad_kr.ops import elementwise, shape
 from tinygrad_kr.ops import linalg as matrices
 from tinygrad_kr.ops.linalg import matmul
 from tinygrad_kr.ops.node import Node, constant
-from tinygrad_kr.ops.op import numpy_table
+from tinygrad_kr.ops.op import Op, numpy_table, op
 
 
 class _Only:
@@ -121,6 +125,8 @@ _functions: Any = (
     *(np.allclose, np.array_equal, np.array_equiv, np.shares_memory, np.may_share_memory),
     *(np.nonzero, np.flatnonzero, np.argwhere, np.count_nonzero, np.argpartition),
     *(np.digitize, np.bincount, np.histogram, np.histogram_bin_edges, np.unique),
+    *(np.isin, np.lexsort, np.unravel_index, np.ravel_multi_index, np.nanargmax, np.nanargmin),
+    *(np.union1d, np.intersect1d, np.setdiff1d, np.setxor1d),
     *(np.einsum_path, np.imag, np.angle, np.array_repr, np.array_str, np.array2string),
 )
 for _function in _functions:
@@ -210,13 +216,30 @@ _serve(np.nansum,  lambda a, axis=None, dtype=None, out=ONLY_NONE, keepdims=Fals
        initial=None, where=True: _with_initial(np.add,
        arrays.nansum(_where(_cast(a, dtype), where, 0), axis, keepdims), initial))
 _serve(np.nanmean, lambda a, axis=None, dtype=None, out=ONLY_NONE, keepdims=False, *,
-       where=ONLY_TRUE: arrays.nanmean(_cast(a, dtype), axis, keepdims))
+       where=True: _mean(_cast(a, dtype), axis, keepdims, _present(a, where)))
 _serve(np.var,  lambda a, axis=None, dtype=None, out=ONLY_NONE, ddof=0, keepdims=False, *,
-       where=ONLY_TRUE, mean=ONLY_NONE, correction=None:
-       reduction.var(_cast(a, dtype), axis, keepdims=keepdims, ddof=_ddof(ddof, correction)))
+       where=True, mean=None, correction=None: _spread(reduction.var, _cast(a, dtype), axis,
+       _ddof(ddof, correction), keepdims, where, mean))
 _serve(np.std,  lambda a, axis=None, dtype=None, out=ONLY_NONE, ddof=0, keepdims=False, *,
-       where=ONLY_TRUE, mean=ONLY_NONE, correction=None:
-       reduction.std(_cast(a, dtype), axis, keepdims=keepdims, ddof=_ddof(ddof, correction)))
+       where=True, mean=None, correction=None: _spread(reduction.std, _cast(a, dtype), axis,
+       _ddof(ddof, correction), keepdims, where, mean))
+_serve(np.nanvar, lambda a, axis=None, dtype=None, out=ONLY_NONE, ddof=0, keepdims=False, *,
+       where=True, mean=None, correction=None: _spread(reduction.var, _cast(a, dtype), axis,
+       _ddof(ddof, correction), keepdims, _present(a, where), mean))
+_serve(np.nanstd, lambda a, axis=None, dtype=None, out=ONLY_NONE, ddof=0, keepdims=False, *,
+       where=True, mean=None, correction=None: _spread(reduction.std, _cast(a, dtype), axis,
+       _ddof(ddof, correction), keepdims, _present(a, where), mean))
+_serve(np.nanprod, lambda a, axis=None, dtype=None, out=ONLY_NONE, keepdims=False, initial=None,
+       where=True: _with_initial(np.multiply, reduction.prod(
+       _where(_cast(a, dtype), _present(a, where), 1), axis, keepdims), initial))
+_serve(np.nanmax, lambda a, axis=None, out=ONLY_NONE, keepdims=False, initial=None, where=True:
+       _present_extreme(np.fmax, reduction.amax, a, axis, keepdims, initial, where))
+_serve(np.nanmin, lambda a, axis=None, out=ONLY_NONE, keepdims=False, initial=None, where=True:
+       _present_extreme(np.fmin, reduction.amin, a, axis, keepdims, initial, where))
+_serve(np.nancumsum,  lambda a, axis=None, dtype=None, out=ONLY_NONE: reduction.cumsum(
+       _where(_cast(a, dtype), _present(a, True), 0), axis if a.ndim else None))
+_serve(np.nancumprod, lambda a, axis=None, dtype=None, out=ONLY_NONE: reduction.cumprod(
+       _where(_cast(a, dtype), _present(a, True), 1), axis if a.ndim else None))
 for _max, _min in ((np.max, np.min), (np.amax, np.amin)):
     _serve(_max, lambda a, axis=None, out=ONLY_NONE, keepdims=False, initial=None, where=True:
            _extreme(np.maximum, reduction.amax, a, axis, keepdims, initial, where))
@@ -224,12 +247,16 @@ for _max, _min in ((np.max, np.min), (np.amax, np.amin)):
            _extreme(np.minimum, reduction.amin, a, axis, keepdims, initial, where))
 _serve(np.ptp,  lambda a, axis=None, out=ONLY_NONE, keepdims=False:
        reduction.max(a, axis, keepdims) - reduction.min(a, axis, keepdims))
-_serve(np.average, lambda a, axis=None, weights=None, returned=ONLY_FALSE, *, keepdims=False:
-       _average(a, axis, weights, keepdims))
+_serve(np.average, lambda a, axis=None, weights=None, returned=False, *, keepdims=False:
+       _average(a, axis, weights, keepdims, returned))
 _serve(np.cumsum,  lambda a, axis=None, dtype=None, out=ONLY_NONE:
        reduction.cumsum(_cast(a, dtype), axis if a.ndim else None))
 _serve(np.cumprod, lambda a, axis=None, dtype=None, out=ONLY_NONE:
        reduction.cumprod(_cast(a, dtype), axis if a.ndim else None))
+_serve(getattr(np, "cumulative_sum", None), lambda x, *, axis=None, dtype=None, out=ONLY_NONE,
+       include_initial=ONLY_FALSE: reduction.cumsum(_cast(x, dtype), _only_axis(x, axis)))
+_serve(getattr(np, "cumulative_prod", None), lambda x, *, axis=None, dtype=None, out=ONLY_NONE,
+       include_initial=ONLY_FALSE: reduction.cumprod(_cast(x, dtype), _only_axis(x, axis)))
 _serve(np.median,  lambda a, axis=None, out=ONLY_NONE, overwrite_input=False, keepdims=False:
        arrays.quantile(a, 0.5, axis, keepdims))
 _serve(np.quantile, lambda a, q, axis=None, out=ONLY_NONE, overwrite_input=False,
@@ -242,6 +269,8 @@ _serve(np.cov, lambda m, y=None, rowvar=True, bias=False, ddof=None, fweights=No
        aweights=None, *, dtype=None:
        _cov(m, y, rowvar, dtype, correction=_degrees(bias, ddof),
             fweights=fweights, aweights=aweights))
+_serve(np.corrcoef, lambda x, y=None, rowvar=True, *, dtype=None:
+       arrays.corrcoef(_variables_of(x, y, rowvar, dtype)))
 _serve(np.trapezoid, lambda y, x=None, dx=1.0, axis=-1: arrays.trapezoid(y, x, dx, axis))
 # fmt: on
 
@@ -285,13 +314,57 @@ def _with_initial(combine: Callable[..., Any], y: Any, initial: Any) -> Any:
     return y if initial is None else combine(y, initial)
 
 
+def _count(a: Any, axis: Any, keepdims: bool, where: Any) -> Any:
+    """How many elements the mask `where` holds, in the floating dtype of `a`."""
+    chosen = shape.broadcast_to(operands(detach(where))[0], shape=a.shape)
+    return _cast(reduction.sum(_cast(chosen, bool), axis, keepdims), floating(a).dtype)
+
+
 def _mean(a: Any, axis: Any, keepdims: bool, where: Any) -> Any:
     if where is True:
         return reduction.mean(a, axis, keepdims)
-    chosen = shape.broadcast_to(operands(detach(where))[0], shape=a.shape)
+    n = _count(a, axis, keepdims, where)
     total = reduction.sum(_where(a, where, 0), axis, keepdims)
-    n = _cast(reduction.sum(_cast(chosen, bool), axis, keepdims), floating(total).dtype)
     return total / elementwise.where(n == 0, np.nan, n)
+
+
+def _spread(
+    of: Callable[..., Any], a: Any, axis: Any, ddof: float, keepdims: bool, where: Any, mean: Any
+) -> Any:
+    """The variance or the standard deviation of the elements that `where` holds, about `mean`."""
+    if where is True and mean is None:
+        return of(a, axis, keepdims=keepdims, ddof=ddof)
+    a = floating(a)
+    middle = _mean(a, axis, True, where) if mean is None else mean
+    apart = _where(a - middle, where, 0)
+    if of is reduction.var:
+        total = reduction.sum(elementwise.square(apart), axis, keepdims)
+    else:
+        total = reduction.euclidean_norm(apart, axis, keepdims)
+    n = _count(a, axis, keepdims, where) - ddof
+    n = elementwise.where(n > 0, n, np.nan)
+    return total / (n if of is reduction.var else elementwise.sqrt(n))
+
+
+def _present(a: Any, where: Any) -> Any:
+    """The mask of what is not NaN, and chosen."""
+    present = elementwise.logical_not(elementwise.isnan(detach(a)))
+    return present if where is True else elementwise.logical_and(present, detach(where))
+
+
+def _present_extreme(
+    larger: Any, reduced: Any, a: Any, axis: Any, keepdims: bool, initial: Any, where: Any
+) -> Any:
+    """The extreme of what is not NaN; NaN of none."""
+    if a.dtype.kind != "f":
+        kind = np.maximum if larger is np.fmax else np.minimum
+        return _extreme(kind, reduced, a, axis, keepdims, initial, where)
+    if initial is None and where is not True:
+        raise ValueError(f"np.nan{larger.__name__[1:]}: expected initial= with where=, got none.")
+    beyond = -np.inf if larger is np.fmax else np.inf
+    y = reduced(_where(a, _present(a, where), beyond), axis, keepdims)
+    y = elementwise.where(_count(a, axis, keepdims, _present(a, where)) == 0, np.nan, y)
+    return y if initial is None else larger(y, initial)
 
 
 def _extreme(
@@ -312,6 +385,12 @@ def _extreme(
     return larger(y, initial)
 
 
+def _only_axis(x: Any, axis: int | None) -> int:
+    if axis is None and x.ndim != 1:
+        raise ValueError(f"np.cumulative_sum: expected axis= for {x.ndim} axes, got none.")
+    return axis or 0
+
+
 _METHODS = ("linear", "lower", "higher", "midpoint", "nearest")
 
 
@@ -327,9 +406,12 @@ def _degrees(bias: bool, ddof: float | None) -> float:
 
 def _cov(m: Any, y: Any, rowvar: bool, dtype: Any, **options: Any) -> Any:
     """NumPy's arguments: more variables in `y`, or variables in columns."""
+    return arrays.cov(_variables_of(m, y, rowvar, dtype), **options)
+
+
+def _variables_of(m: Any, y: Any, rowvar: bool, dtype: Any) -> Any:
     rows = [_variables(x, rowvar) for x in (m, y) if x is not None]
-    together = rows[0] if y is None else _concatenate(rows, 0)
-    return arrays.cov(_cast(together, dtype), **options)
+    return _cast(rows[0] if y is None else _concatenate(rows, 0), dtype)
 
 
 def _variables(x: Any, rowvar: bool) -> Any:
@@ -343,17 +425,19 @@ def _ddof(ddof: float, correction: float | None) -> float:
     return ddof if correction is None else correction
 
 
-def _average(a: Any, axis: Any, weights: Any, keepdims: bool) -> Any:
+def _average(a: Any, axis: Any, weights: Any, keepdims: bool, returned: bool) -> Any:
     if weights is None:
-        return reduction.mean(a, axis, keepdims)
+        y = reduction.mean(a, axis, keepdims)
+        return (y, y * 0 + a.size / max(y.size, 1)) if returned else y
     a, weights = operands(a, weights)
     if weights.shape != a.shape:
         if weights.ndim != 1 or not isinstance(axis, int):
             raise TypeError(f"np.average: weights {weights.shape} for {a.shape} along {axis}")
         weights = weights.reshape([-1 if i == axis % a.ndim else 1 for i in range(a.ndim)])
         weights = shape.broadcast_to(weights, shape=a.shape)
-    total = reduction.sum(a * weights, axis, keepdims)
-    return total / reduction.sum(weights, axis, keepdims)
+    total = reduction.sum(weights, axis, keepdims)
+    y = reduction.sum(a * weights, axis, keepdims) / total
+    return (y, total) if returned else y
 
 
 # ------------------------------------------------------------------ shape
@@ -408,12 +492,16 @@ _serve(np.dstack, lambda tup: _concatenate([_at_least(3, x) for x in tup], 2))
 _serve(np.column_stack, lambda tup: _concatenate([_column(x) for x in operands(*tup)], 1))
 _serve(np.append, lambda arr, values, axis=None: _concatenate(operands(arr, values), axis))
 _serve(np.block,  lambda arrays: _block(arrays))
-_serve(np.meshgrid, lambda *xi, copy=True, sparse=ONLY_FALSE, indexing="xy":
-       arrays.meshgrid(*xi, indexing=indexing))
+_serve(np.meshgrid, lambda *xi, copy=True, sparse=False, indexing="xy":
+       _sparse_grid(xi, indexing) if sparse else arrays.meshgrid(*xi, indexing=indexing))
+_serve(np.vander, lambda x, N=None, increasing=False: _vander(x, N, increasing))
+_serve(np.geomspace, lambda start, stop, num=50, endpoint=True, dtype=None, axis=0:
+       _geomspace(start, stop, num, endpoint, dtype, axis))
 _serve(np.logspace, lambda start, stop, num=50, endpoint=True, base=10.0, dtype=None, axis=0:
        _cast(base ** _linspace(start, stop, num, endpoint, None, axis), dtype))
-_serve(np.linspace, lambda start, stop, num=50, endpoint=True, retstep=ONLY_FALSE, dtype=None,
-       axis=0, *, device=None: _linspace(start, stop, num, endpoint, dtype, axis))
+_serve(np.linspace, lambda start, stop, num=50, endpoint=True, retstep=False, dtype=None,
+       axis=0, *, device=None: _linspace_and_step(start, stop, num, endpoint, dtype, axis)
+       if retstep else _linspace(start, stop, num, endpoint, dtype, axis))
 # fmt: on
 
 
@@ -528,9 +616,58 @@ def _linspace(start: Any, stop: Any, num: int, endpoint: bool, dtype: Any, axis:
     return _cast(y, dtype)
 
 
+def _linspace_and_step(
+    start: Any, stop: Any, num: int, endpoint: bool, dtype: Any, axis: int
+) -> tuple[Any, Any]:
+    start, stop = map(floating, operands(start, stop))
+    steps = num - 1 if endpoint else num
+    step = (stop - start) / (steps if steps > 0 else np.nan)
+    return _linspace(start, stop, num, endpoint, dtype, axis), step
+
+
+def _geomspace(start: Any, stop: Any, num: int, endpoint: bool, dtype: Any, axis: int) -> Any:
+    """Of two ends of one sign: exact at the ends."""
+    start, stop = map(floating, operands(start, stop))
+    ratio = _linspace(start * 0, elementwise.log(stop / start), num, endpoint, None, axis)
+    y = arrays.moveaxis(start * elementwise.exp(arrays.moveaxis(ratio, axis, 0)), 0, axis)
+    return _cast(y, dtype)
+
+
+def _sparse_grid(vectors: Any, indexing: str) -> tuple[Any, ...]:
+    """Each vector along its own axis of the grid, with sizes of 1 along the others."""
+    places = list(range(len(vectors)))
+    if indexing == "xy":
+        places[:2] = places[1::-1]
+    return tuple(
+        x.reshape([-1 if i == place else 1 for i in range(len(places))])
+        for x, place in zip(operands(*vectors), places, strict=True)
+    )
+
+
+def _vander(x: Any, n: int | None, increasing: bool) -> Any:
+    """The powers of each element, as a row."""
+    powers = np.arange(len(x) if n is None else n)
+    return x[:, None] ** (powers if increasing else powers[::-1])
+
+
 # ------------------------------------------------------------------ indexing
 
 # fmt: off
+_serve(np.delete,   lambda arr, obj, axis=None:
+       _moved(lambda i: np.delete(i, peek(obj), axis), arr))
+_serve(np.insert,   lambda arr, obj, values, axis=None:
+       _moved(lambda i, j: np.insert(i, peek(obj), j, axis), arr,
+       _cast(operands(values)[0], operands(arr)[0].dtype)))
+_serve(np.compress, lambda condition, a, axis=None, out=ONLY_NONE:
+       _moved(lambda i: np.compress(peek(condition), i, axis), a))
+_serve(np.extract,  lambda condition, arr: _moved(lambda i: np.extract(peek(condition), i), arr))
+_serve(np.choose,   lambda a, choices, out=ONLY_NONE, mode="raise":
+       _moved(lambda *parts: np.choose(peek(a), parts, mode=mode), *choices))
+_serve(np.resize,   lambda a, new_shape: _moved(lambda i: np.resize(i, new_shape), a))
+_serve(np.ediff1d,  lambda ary, to_end=None, to_begin=None:
+       arrays.diff(arrays.ravel(ary), prepend=None) if to_end is None and to_begin is None
+       else _concatenate([arrays.ravel(x) for x in operands(*[part for part in (
+       to_begin, arrays.diff(arrays.ravel(ary)), to_end) if part is not None])], 0))
 _serve(np.take, lambda a, indices, axis=None, out=ONLY_NONE, mode="raise":
        _take(a, indices, axis, mode))
 _serve(np.take_along_axis, lambda arr, indices, axis=-1: arrays.take_along_axis(arr, indices, axis))
@@ -550,6 +687,18 @@ _serve(np.diff,     lambda a, n=1, axis=-1, prepend=None, append=None:
 _serve(np.gradient, lambda f, *varargs, axis=None, edge_order=1:
        _gradient(f, varargs, axis, edge_order))
 # fmt: on
+
+
+def _moved(places: Callable[..., Any], *parts: Any) -> Any:
+    """The elements of all `parts` at the numbers that `places` makes of arrays of their numbers."""
+    parts = tuple(operands(*parts))
+    starts = np.cumsum([0, *(part.size for part in parts)])
+    numbers = [
+        start + np.arange(part.size).reshape(part.shape)
+        for start, part in zip(starts[:-1], parts, strict=True)
+    ]
+    elements = [arrays.ravel(part) for part in parts]
+    return arrays.take(_concatenate(elements, 0), places(*numbers))
 
 
 def _take(a: Any, indices: Any, axis: int | None, mode: str) -> Any:
@@ -691,6 +840,9 @@ _serve(_linalg.inv,     lambda a: linalg.inv(a))
 _serve(_linalg.solve,   lambda a, b: matrices.solve(*operands(a, b)))
 _serve(_linalg.pinv,    lambda a, rcond=None, hermitian=False, *, rtol=None:
        linalg.pinv(_symmetric(a, "L") if hermitian else a, rcond if rtol is None else rtol))
+_serve(_linalg.tensorinv, lambda a, ind=2:
+       linalg.inv(_matrix(a, ind)).reshape(a.shape[ind:] + a.shape[:ind]))
+_serve(_linalg.tensorsolve, lambda a, b, axes=None: _tensorsolve(a, b, axes))
 _serve(_linalg.qr,      lambda a, mode="reduced": _qr(a, mode))
 _serve(_linalg.lstsq,   lambda a, b, rcond=None: tuple(linalg.lstsq(a, b, rcond)))
 _serve(_linalg.matrix_rank, lambda A, tol=None, hermitian=False, *, rtol=None:
@@ -720,6 +872,19 @@ _serve(_linalg.matrix_norm, lambda x, *, keepdims=False, ord="fro":
 # fmt: on
 
 
+def _matrix(a: Any, rows: int) -> Any:
+    """The first axes as rows, the others as columns."""
+    return a.reshape(math.prod(a.shape[:rows]), math.prod(a.shape[rows:]))
+
+
+def _tensorsolve(a: Any, b: Any, axes: Any) -> Any:
+    a, b = operands(a, b)
+    if axes is not None:
+        a = arrays.moveaxis(a, tuple(axes), tuple(range(a.ndim - len(axes), a.ndim)))
+    unknown = a.shape[b.ndim :]
+    return matrices.solve(_matrix(a, b.ndim), b.reshape(-1)).reshape(unknown)
+
+
 def _svd(a: Any, full_matrices: bool, compute_uv: bool) -> Any:
     return linalg.svd(a, full_matrices) if compute_uv else linalg.svdvals(a)
 
@@ -736,3 +901,145 @@ def _symmetric(a: Any, triangle: str) -> Any:
         raise ValueError(f'eigh: expected UPLO "L" or "U", got {triangle!r}.')
     half, rest = (a.tril(), a.tril(-1)) if triangle == "L" else (a.triu(), a.triu(1))
     return half + rest.mT
+
+
+# ------------------------------------------------------------------ integers and booleans
+
+
+@dataclass(frozen=True)
+class _Hole:
+    """Where an array stood among the arguments of a call."""
+
+    index: int
+
+
+class _Call:
+    """The arguments of a call of NumPy's, and the arrays that were in them."""
+
+    def __init__(self, args: Any, kwargs: Any) -> None:
+        self.arrays: list[Any] = []
+        self.args, self.kwargs = self._without_arrays(args), self._without_arrays(kwargs)
+
+    def _without_arrays(self, value: Any) -> Any:
+        if isinstance(value, Node | ndarray):
+            self.arrays.append(value)
+            return _Hole(len(self.arrays) - 1)
+        return _each(value, self._without_arrays)
+
+    def filled(self, arrays: Any) -> tuple[Any, Any]:
+        def fill(value: Any) -> Any:
+            return arrays[value.index] if isinstance(value, _Hole) else _each(value, fill)
+
+        return fill(self.args), fill(self.kwargs)
+
+    def __eq__(self, other: object) -> bool:
+        """Two calls of a compiled function have done the same: 1, 1.0 and True differ."""
+        return isinstance(other, _Call) and bool(self._key == other._key)
+
+    __hash__ = None  # type: ignore[assignment]
+
+    @property
+    def _key(self) -> Any:
+        return _typed((self.args, self.kwargs))
+
+    def __repr__(self) -> str:
+        return "..."
+
+
+def _typed(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {name: _typed(part) for name, part in value.items()}
+    return list(map(_typed, value)) if type(value) in (list, tuple) else (type(value), value)
+
+
+def _each(value: Any, change: Callable[[Any], Any]) -> Any:
+    """A list, tuple or dict with each of its values changed; anything else as it is."""
+    if isinstance(value, dict):
+        return {name: change(part) for name, part in value.items()}
+    return type(value)(map(change, value)) if type(value) in (list, tuple) else value
+
+
+@cache
+def _op_of(function: Any) -> Op:
+    """NumPy's own function as an op without a derivative, and without PyTorch's promotion."""
+
+    def call(*arrays: Any, call: _Call) -> Any:
+        args, kwargs = call.filled(arrays)
+        return function(*args, **kwargs)
+
+    return op(call, name=getattr(function, "__name__", "numpy"), promote=False)
+
+
+def _has_float(value: Any) -> bool:
+    if isinstance(value, Node | ndarray | np.generic):
+        return bool(array_of(value).dtype.kind == "f")
+    if isinstance(value, dict):
+        return any(map(_has_float, value.values()))
+    return any(map(_has_float, value)) if isinstance(value, list | tuple) else type(value) is float
+
+
+def of_integers(function: Any, served: Any, args: Any, kwargs: Any) -> Any:
+    """NumPy's own result, in its own dtype, of a call without a Tensor of floats.
+
+    PyTorch's rules hold for our functions and methods: the sine of integers is float32.
+    NotImplemented where `served`, which compiles to C, gives the same.
+    """
+    if served is not _served.get(function):  # a user's op
+        return NotImplemented
+    several = function in _SEVERAL or kwargs.get("returned") or kwargs.get("retstep")
+    if served is not None and several:
+        return served(*_as_float64(args), **_as_float64(kwargs))
+    if function in _FRACTIONS or (function in _COMMON and _has_float((args, kwargs))):
+        call = _Call(args, kwargs)
+        return _op_of(function)(*call.arrays, call=call)
+    return NotImplemented
+
+
+def _named(names: str) -> set[Any]:
+    """Those of NumPy's functions that this version has."""
+    found = (
+        getattr(np.linalg, name[7:], None)
+        if name.startswith("linalg.")
+        else getattr(np, name, None)
+        for name in names.split()
+    )
+    return set(found) - {None}
+
+
+_FRACTIONS = _named(
+    "divide remainder fmod float_power power square reciprocal sqrt cbrt exp exp2 expm1 log log1p "
+    "log2 log10 sin cos tan arcsin arccos arctan sinh cosh tanh arcsinh arccosh arctanh deg2rad "
+    "radians rad2deg degrees rint floor_divide copysign heaviside arctan2 hypot logaddexp "
+    "logaddexp2 fabs "
+    "conjugate vecdot sinc nan_to_num mean nanmean var std average median quantile percentile cov "
+    "corrcoef trapezoid interp polyval linspace logspace nanvar nanstd nanprod nanmax nanmin "
+    "nancumsum nancumprod vander geomspace ediff1d linalg.tensorinv linalg.tensorsolve "
+    "linalg.norm linalg.cond linalg.det linalg.inv linalg.solve linalg.pinv linalg.cholesky "
+    "linalg.eigvalsh linalg.svdvals linalg.matrix_power linalg.vecdot linalg.vector_norm "
+    "linalg.matrix_norm"
+)
+"""Functions whose results of integers and booleans have another dtype in PyTorch, or here."""
+_COMMON = _named(
+    "add subtract multiply maximum minimum fmax fmin matmul clip where select "
+    "concatenate append block stack vstack hstack dstack column_stack sum prod nansum max min amax "
+    "amin diff dot inner outer vdot tensordot kron cross convolve correlate einsum"
+)
+"""Functions for which the same holds if a float is among the arguments."""
+_SEVERAL = _named("gradient linalg.slogdet linalg.eigh linalg.svd linalg.qr linalg.lstsq")
+"""Functions with several results, of integers those of float64."""
+for _every in (value for value in vars(np).values() if isinstance(value, np.ufunc)):
+    if _every.nout == 1:
+        _of_it = (_every, _every.reduce, _every.accumulate, _every.outer)
+        _FRACTIONS |= {f for f in _of_it if _every in _FRACTIONS or f not in numpy_table}
+        _COMMON |= {f for f in _of_it if _every in _COMMON}
+_served = {
+    function: served
+    for function, served in numpy_table.items()
+    if served.__module__.startswith("tinygrad_kr.")
+}
+
+
+def _as_float64(value: Any) -> Any:
+    if isinstance(value, Node):
+        return _cast(value, np.float64)
+    return _each(value, _as_float64)

@@ -42,7 +42,7 @@ from tinygrad_kr.grad_mode import is_transforming
 from tinygrad_kr.ops import elementwise, indexing, network, shape
 from tinygrad_kr.ops.linalg import matmul
 from tinygrad_kr.ops.node import OFF, Node, constant, current_mode, note_created, tick
-from tinygrad_kr.ops.op import astype, make_results_of, numpy_table, refuse_masked
+from tinygrad_kr.ops.op import astype, has_float_tensor, make_results_of, numpy_table, refuse_masked
 from tinygrad_kr.ops.tracing import tracers, tracing
 from tinygrad_kr.ops.writes import bump_versions, last_change, last_write
 
@@ -55,6 +55,13 @@ def _numpy_functions() -> dict[Any, Callable[..., Any]]:
     from tinygrad_kr import numpy_protocol as numpy_protocol
 
     return numpy_table
+
+
+@cache
+def _of_integers() -> Callable[..., Any]:
+    from tinygrad_kr.numpy_protocol import of_integers
+
+    return of_integers
 
 
 def note_change() -> None:
@@ -732,10 +739,15 @@ class Tensor(Node):
         out = kwargs.pop("out", None)
         if out is not None:
             return _into_arrays(ufunc, method, inputs, out, kwargs)
-        table = _numpy_functions()
-        function = table.get(ufunc)
-        if method != "__call__":
-            function = table.get(getattr(ufunc, method, None))
+        called = ufunc if method == "__call__" else getattr(ufunc, method, None)
+        function = _numpy_functions().get(called)
+        for x in inputs:
+            if isinstance(x, Node) and x._data.dtype.kind == "f":
+                break
+        else:
+            found = _of_integers()(called, function, inputs, kwargs)
+            if found is not NotImplemented:
+                return found
         if function is None or kwargs.keys() - {"axis", "keepdims"}:
             extra = f" with {', '.join(kwargs)}" if function is not None else ""
             dot = "" if method == "__call__" else f".{method}"
@@ -747,6 +759,10 @@ class Tensor(Node):
         self, func: Callable[..., Any], types: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> Any:
         function = _numpy_functions().get(func)
+        if not has_float_tensor((args, kwargs)):
+            found = _of_integers()(func, function, args, kwargs)
+            if found is not NotImplemented:
+                return found
         if function is None:
             module = getattr(func, "__module__", "numpy").replace("numpy", "np", 1)
             raise TypeError(

@@ -409,7 +409,7 @@ def _promoted(record: Op, inputs: tuple[Any, ...], params: dict[str, Any]) -> An
                 y = np.asarray(record.forward(*_arrays(inputs), **params)).astype(dtype, copy=False)
         if y.dtype.kind not in "fiub":
             raise TypeError(f"expected real numbers, got a result of {y.dtype}.")
-        if y.dtype == np.int8 and np.result_type(*arrays) == np.bool_:
+        if record.promote and y.dtype == np.int8 and np.result_type(*arrays) == np.bool_:
             y = y.astype(np.int64)
     except Exception as error:
         raise explained(record, inputs, params, error) from error
@@ -454,6 +454,15 @@ def common_dtype(inputs: Iterable[Any]) -> np.dtype[Any]:
             elif isinstance(x, Node):
                 scalars.append(value.dtype)
     return np.result_type(*(arrays or scalars or [np.dtype(np.float32)]))
+
+
+def has_float_tensor(value: Any) -> bool:
+    """Whether a Tensor of floats is among arguments."""
+    if isinstance(value, Node):
+        return value._data.dtype.kind == "f"
+    if isinstance(value, dict):
+        return any(map(has_float_tensor, value.values()))
+    return isinstance(value, list | tuple) and any(map(has_float_tensor, value))
 
 
 def _is_number(record: Op, i: int) -> bool:
