@@ -22,8 +22,8 @@ from sklearn.utils.estimator_checks import check_estimator  # noqa: E402
 
 import tinygrad_kr as tk  # noqa: E402
 from tinygrad_kr import nn, optim  # noqa: E402
-from tinygrad_kr.interop.sklearn import NetClassifier, NetRegressor  # noqa: E402
 
+NetClassifier, NetRegressor = tk.interop.sklearn.NetClassifier, tk.interop.sklearn.NetRegressor
 BOTH = pytest.mark.parametrize("estimator", [NetClassifier, NetRegressor])
 RANDOM = np.random.default_rng(8)
 X = RANDOM.standard_normal((120, 3))
