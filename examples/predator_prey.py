@@ -130,7 +130,7 @@ def save_picture(result: Fit, until: int, path: Path) -> None:
         axes.plot(times, model[:, i], color=colour, label=f"{name}, the model")
     if until < YEARS[-1]:
         axes.axvspan(until, YEARS[-1], color="0.93", zorder=0)
-        axes.text(until + 0.2, 92, "not in the fit", color="0.4", fontsize=9)
+        axes.text(until + 0.2, 82, "not in the fit", color="0.4", fontsize=9)
     axes.set(xlabel="year", ylabel="pelts, thousands", xticks=YEARS[::4], ylim=(0, 100))
     axes.legend(fontsize=8, ncols=2, loc="upper right")
     axes.grid(alpha=0.3)
