@@ -186,6 +186,14 @@ def test_a_weight_of_0_leaves_a_sample_out_and_2_counts_it_twice(estimator: Any)
     assert not np.allclose(outputs(weighted), outputs(unweighted), rtol=1e-6)
 
 
+@pytest.mark.parametrize(
+    ("weight", "got"), [(-1.0, "got -1.0"), (0.0, "got only zeros|at least one non-zero")]
+)
+def test_weights_below_0_or_all_0_are_refused(weight: float, got: str) -> None:
+    with pytest.raises(ValueError, match=got):
+        NetRegressor().fit(X, NUMBERS, sample_weight=np.full(120, weight))
+
+
 def test_training_ends_when_nothing_improves() -> None:
     idle = NetRegressor((), lr=0.0, n_iter_no_change=3).fit(X, NUMBERS)
     assert idle.n_iter_ == 4
