@@ -81,6 +81,7 @@ YARD = [
     Room(("testing/",), "gradient checks"),
     Room(("sweep.py", "workers.py"), "many seeds at once"),
     Room(("saving/",), "save and resume"),
+    Room(("interop/",), "PyTorch, sklearn, SciPy"),
 ]
 """What stands beside the house."""
 

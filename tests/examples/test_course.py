@@ -152,7 +152,7 @@ def help_of(command: str, patch: pytest.MonkeyPatch) -> str:
 def test_commands_are_understood(found: Section, monkeypatch: pytest.MonkeyPatch) -> None:
     commands = [command for command in found.commands if command.startswith("python ")]
     others = set(found.commands) - set(commands)
-    assert others <= {'pip install -q -e ".[tensorboard]"'}
+    assert others <= {f'pip install -q -e ".[{extra}]"' for extra in ("tensorboard", "scipy")}
     for command in commands:
         help_text = help_of(command, monkeypatch)
     for option in re.findall(r"`(--[a-z-]+)", found.prose):

@@ -22,8 +22,8 @@ from sklearn.utils.estimator_checks import check_estimator  # noqa: E402
 
 import tinygrad_kr as tk  # noqa: E402
 from tinygrad_kr import nn, optim  # noqa: E402
-from tinygrad_kr.interop.sklearn import NetClassifier, NetRegressor  # noqa: E402
 
+NetClassifier, NetRegressor = tk.interop.sklearn.NetClassifier, tk.interop.sklearn.NetRegressor
 BOTH = pytest.mark.parametrize("estimator", [NetClassifier, NetRegressor])
 RANDOM = np.random.default_rng(8)
 X = RANDOM.standard_normal((120, 3))
@@ -184,6 +184,14 @@ def test_a_weight_of_0_leaves_a_sample_out_and_2_counts_it_twice(estimator: Any)
     np.testing.assert_allclose(outputs(weighted), outputs(repeated), rtol=1e-6)
     unweighted = estimator((4,), **options).fit(X, y)
     assert not np.allclose(outputs(weighted), outputs(unweighted), rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("weight", "got"), [(-1.0, "got -1.0"), (0.0, "got only zeros|at least one non-zero")]
+)
+def test_weights_below_0_or_all_0_are_refused(weight: float, got: str) -> None:
+    with pytest.raises(ValueError, match=got):
+        NetRegressor().fit(X, NUMBERS, sample_weight=np.full(120, weight))
 
 
 def test_training_ends_when_nothing_improves() -> None:

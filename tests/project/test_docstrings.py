@@ -30,6 +30,8 @@ MODULES = [
     "tinygrad_kr.export",
     "tinygrad_kr.functional",
     "tinygrad_kr.grad_mode",
+    "tinygrad_kr.interop",
+    "tinygrad_kr.interop.scipy",
     "tinygrad_kr.linalg",
     "tinygrad_kr.nn",
     "tinygrad_kr.nn.init",

@@ -16,6 +16,7 @@ PUBLIC = [
     for part in (
         *("", ".autograd", ".compile", ".data", ".functional", ".linalg", ".nn", ".nn.init"),
         *(".optim", ".optim.lr_scheduler", ".optim.rules", ".random", ".testing", ".tree"),
+        *(".interop", ".interop.scipy"),
     )
 ]
 HOMES = {

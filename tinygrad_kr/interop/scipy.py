@@ -153,7 +153,7 @@ class _Flat:
     @no_grad()
     def fun(self, x: Any, *args: Any) -> Any:
         value, _ = self._value.anew(x, args)
-        return value if value.ndim else float(value)
+        return value.copy() if value.ndim else float(value)  # solvers scale residuals in place
 
     @no_grad()
     def jac(self, x: Any, *args: Any) -> ndarray:

@@ -174,12 +174,11 @@ class _NetEstimator(BaseEstimator):
                 )
 
     def _weights(self, sample_weight: Any, X: ndarray) -> ndarray:
-        weights: ndarray = _check_sample_weight(
-            sample_weight, X, dtype=X.dtype, ensure_non_negative=True
-        )
-        if not weights.any():
+        weights: ndarray = _check_sample_weight(sample_weight, X, dtype=X.dtype)
+        if (weights < 0).any() or not weights.any():
             raise ValueError(
-                f"{type(self).__name__}: expected a sample weight above 0, got only zeros."
+                f"{type(self).__name__}: expected a sample_weight >= 0, and one above 0, got "
+                f"{'only zeros' if not weights.any() else weights.min()}."
             )
         return weights
 

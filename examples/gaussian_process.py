@@ -1,0 +1,144 @@
+"""A Gaussian process: length scale, amplitude and noise from data, with standard errors.
+
+The values y at the points x are normal with the covariance K,
+
+    K_ij = amplitude^2 exp(-(x_i - x_j)^2 / (2 length^2)) + noise^2 [i = j].
+
+Half of log det K + y K^-1 y + n log(2 pi) is minus the log likelihood. The logarithms of the three
+parameters are fitted: `tk.interop.scipy.objective` gives SciPy the gradient and the product of the
+Hessian with a vector, both through the Cholesky factor of K. At the minimum the inverse of the
+Hessian is the covariance of the estimates: their standard errors are the roots of its diagonal.
+
+The data are drawn from a process with known parameters, so the program can say how far off it is.
+
+    python examples/gaussian_process.py
+    python examples/gaussian_process.py --points 100 --seed 3
+
+The picture is saved in out/ (needs matplotlib). The fit needs SciPy.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from lectures.common import BLUE, ORANGE, launch, new_figure, options, save, whole
+
+import tinygrad_kr as tk
+
+Parameters = dict[str, float]
+TRUTH = {"amplitude": 1.5, "length": 1.0, "noise": 0.2}
+WIDTH = 10.0
+"""The points lie between 0 and this."""
+FIRST_GUESS = {"amplitude": 1.0, "length": 0.5, "noise": 0.5}
+
+
+def kernel(p: Any, a: np.ndarray, b: np.ndarray) -> Any:
+    """The covariance of the noiseless values at `a` and at `b`, (len(a), len(b))."""
+    distance = a[:, None] - b
+    return p["amplitude"] ** 2 * tk.exp(-(distance**2) / (2 * p["length"] ** 2))
+
+
+def covariance(p: Any, x: np.ndarray) -> Any:
+    """K: of the values at `x`, with their noise."""
+    return kernel(p, x, x) + p["noise"] ** 2 * np.eye(len(x))
+
+
+def draw(points: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Points and values of the process with the parameters `TRUTH`."""
+    generator = np.random.default_rng(seed)
+    x = np.sort(generator.uniform(0, WIDTH, points))
+    return x, np.linalg.cholesky(covariance(TRUTH, x)) @ generator.standard_normal(points)
+
+
+def exponentials(log_parameters: Any) -> Any:
+    return tk.tree.tree_map(tk.exp, log_parameters)
+
+
+def minus_log_likelihood(log_parameters: Any, x: np.ndarray, y: np.ndarray) -> Any:
+    factor = tk.linalg.cholesky(covariance(exponentials(log_parameters), x))
+    z = tk.linalg.solve_triangular(factor, y[:, None], upper=False)  # y K^-1 y = z z
+    half_log_det = tk.log(tk.diagonal(factor)).sum()
+    return half_log_det + (z * z).sum() / 2 + len(x) / 2 * np.log(2 * np.pi)
+
+
+class Fit(NamedTuple):
+    """Estimates, the standard errors of their logarithms, and the solver's steps."""
+
+    parameters: Parameters
+    log_errors: Parameters
+    log_likelihood: float
+    steps: int
+
+
+def fit(x: np.ndarray, y: np.ndarray) -> Fit:
+    """Maximum likelihood by Newton's method in a trust region."""
+    from scipy.optimize import minimize
+
+    start = tk.tree.tree_map(np.log, FIRST_GUESS)
+    problem = tk.interop.scipy.objective(minus_log_likelihood, start)
+    fun, jac, hessp, x0 = problem
+    found = minimize(fun, x0, args=(x, y), jac=jac, hessp=hessp, method="trust-krylov")
+    hessian = np.stack([hessp(found.x, v, x, y) for v in np.eye(len(x0))])
+    errors = np.sqrt(np.diag(np.linalg.inv(hessian)))
+    return Fit(problem.unflatten(np.exp(found.x)), problem.unflatten(errors), -found.fun, found.nit)
+
+
+def predict(
+    p: Parameters, x: np.ndarray, y: np.ndarray, at: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Mean and standard deviation of the noiseless process at `at`, given the values `y`."""
+    across = kernel(p, at, x)
+    weights = np.linalg.solve(covariance(p, x), across.T)
+    variance = p["amplitude"] ** 2 - (across * weights.T).sum(axis=1)
+    return weights.T @ y, np.sqrt(np.maximum(variance, 0))
+
+
+def show(result: Fit) -> None:
+    """One line per parameter. The errors are of logarithms, so they are factors."""
+    print(f"{'':10} {'estimate':>9} {'one standard error':>21} {'truth':>6} {'off by':>9}")
+    for name, estimate in result.parameters.items():
+        error = result.log_errors[name]
+        low, high = estimate * np.exp(-error), estimate * np.exp(error)
+        off = np.log(estimate / TRUTH[name]) / error
+        limits = f"{low:.3f} to {high:.3f}"
+        print(f"{name:10} {estimate:9.3f} {limits:>21} {TRUTH[name]:6.2f} {off:+6.1f} se")
+    print(f"log likelihood {result.log_likelihood:.2f}, {result.steps} steps of Newton's method")
+
+
+def save_picture(result: Fit, x: np.ndarray, y: np.ndarray, path: Path) -> None:
+    """The process given the data: mean, two standard deviations, and the points."""
+    figure = new_figure(7.5, 3.8)
+    if figure is None:
+        return
+    axes = figure.subplots()
+    at = np.linspace(-0.1 * WIDTH, 1.2 * WIDTH, 400)
+    mean, deviation = predict(result.parameters, x, y, at)
+    axes.fill_between(at, mean - 2 * deviation, mean + 2 * deviation, color=BLUE, alpha=0.2,
+                      linewidth=0, label="two standard deviations")  # fmt: skip
+    axes.plot(at, mean, color=BLUE, label="mean, given the points")
+    axes.plot(x, y, "o", color=ORANGE, markersize=4, label="the points")
+    axes.set(xlabel="x", ylabel="y", xlim=(at[0], at[-1]))
+    axes.legend(fontsize=8, loc="lower left")
+    axes.grid(alpha=0.3)
+    save(figure, path)
+
+
+def main() -> None:
+    parser = options(__doc__, out="out")
+    parser.add_argument("--points", type=whole(5), default=60, help="how many (default: 60)")
+    parser.add_argument("--seed", type=whole(0), default=0, help="of the data")
+    args = parser.parse_args()
+    x, y = draw(args.points, args.seed)
+    try:
+        result = fit(x, y)
+    except ImportError:
+        sys.exit('error: SciPy is missing (pip install "tinygrad_kr[scipy]")')
+    show(result)
+    save_picture(result, x, y, args.out / "gaussian_process.png")
+
+
+if __name__ == "__main__":
+    launch(main)
