@@ -79,6 +79,7 @@ FLOORS: list[tuple[str, list[Room]]] = [
 YARD = [
     Room(("testing/",), "gradient checks"),
     Room(("sweep.py", "workers.py"), "many seeds at once"),
+    Room(("doctor.py",), "this machine"),
 ]
 """What stands beside the house."""
 
