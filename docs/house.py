@@ -82,6 +82,7 @@ YARD = [
     Room(("sweep.py", "workers.py"), "many seeds at once"),
     Room(("saving/",), "save and resume"),
     Room(("interop/",), "PyTorch, sklearn, SciPy"),
+    Room(("doctor.py",), "this machine"),
 ]
 """What stands beside the house."""
 

@@ -179,7 +179,8 @@ def _blas() -> Iterator[Finding]:
     library = built.get("Build Dependencies", {}).get("blas", {})
     name = f"{library.get('name', '?')} {library.get('version', '')}".strip()
     threads, kernel = _openblas("get_num_threads"), _openblas("get_corename")
-    limits = {name: os.environ[name] for name in cpu.LIMITS if name in os.environ}
+    settings = (*cpu.LIMITS, "MKL_NUM_THREADS", "OPENBLAS_CORETYPE")
+    limits = {name: os.environ[name] for name in settings if name in os.environ}
     english, korean = [name], [name]
     if threads is not None:
         english.append(f"threads: {threads}")

@@ -65,6 +65,25 @@ assert tk.matmul(tk.tensor(large), large).sum().item() == 256**3
 assert tk.data.digits()[0].shape == (1797, 8, 8)
 assert len(list(tk.data.DataLoader(np.zeros((10, 2)), batch_size=3))) == 4
 tk.compile.clear_cache()
+
+def build(generator):
+    return nn.Linear(2, 1)
+
+def train(nets):
+    loss = (nets(x) ** 2).sum((-1, -2))
+    loss.sum().backward()
+    return {"loss": loss.detach().data}
+
+from tinygrad_kr.native.build import NoCompilerError, build as build_c
+try:
+    build_c("int x;")
+except NoCompilerError as error:
+    assert str(error).count("cannot") == 1, error
+else:
+    raise AssertionError("something was compiled")
+
+sweep = tk.seed_sweep(build, train, n=3, progress=False)
+assert sweep["loss"].shape == (3,) and not sweep.partial
 """
 
 

@@ -197,8 +197,8 @@ def places() -> tuple[str, ...]:
 
 
 def _look(places: tuple[str, ...], afresh: bool) -> Search:
-    if (reason := why_never()) is not None:
-        return Search(None, (reason,))
+    if why_never() is not None:
+        return Search(None, ())
     skipped: list[str] = []
     for place in places:
         try:
