@@ -6,7 +6,6 @@ docstrings. So each public name is described here by `inspect`, and given to gri
 
 from __future__ import annotations
 
-import html
 import importlib
 import inspect
 import sys
