@@ -68,7 +68,7 @@ LANGUAGE_LINK = re.compile(
 LINK = re.compile(r"(!?\[(?:[^\[\]]|\[[^\]]*\])*\])\(([^)\s]+)\)")
 CODE = re.compile(r"(^```.*?^```$)", re.M | re.S)
 
-LABELLED = re.compile(r"\n(?=[\w`][\w`, *.()]{0,40}: )")
+LABELLED = re.compile(r"\n(?=[\w`][\w`, *.()]{0,40}: |Raises )")
 """A new line of a docstring that starts with a label, such as `Source:`, stays a new line."""
 
 
