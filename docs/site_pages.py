@@ -13,6 +13,7 @@ import importlib
 import inspect
 import re
 import shutil
+from importlib.util import find_spec
 from pathlib import Path, PurePosixPath
 from posixpath import normpath, relpath
 from types import ModuleType
@@ -59,8 +60,12 @@ STARRED = [
     "transformations",
     "grad_mode",
     "tree",
+    "saving",
 ]
 """Modules whose public names are also names of `tinygrad_kr`, and the one for containers."""
+
+APART = {"compile": "numpy", "interop.sklearn": "sklearn"}
+"""Modules that no `__all__` names, each with the package that it needs."""
 
 LANGUAGE_LINK = re.compile(
     r"^ *\[(한국어|English)\]\([^)]*\)\n\n?| *\[(한국어|English)\]\([^)]*\)$", re.M
@@ -150,7 +155,8 @@ def public_modules() -> list[str]:
         inner = [value for value in inner if isinstance(value, ModuleType)]
         waiting += inner
         found += [value.__name__ for value in inner]
-    return [package.__name__, *dict.fromkeys([*found, "tinygrad_kr.compile"])]
+    found += [f"{package.__name__}.{name}" for name, need in APART.items() if find_spec(need)]
+    return [package.__name__, *dict.fromkeys(found)]
 
 
 def public_names(module: str) -> list[str]:

@@ -451,7 +451,10 @@ class Tensor(Node):
         True
         """
         if self._requires_grad:
-            raise BufferError(_no_history("__dlpack__"))
+            raise BufferError(
+                "__dlpack__: expected a constant, got a Tensor that requires grad; shared memory "
+                "has no history. Call .detach() first"
+            )
         if stream is not None:
             raise RuntimeError(f"__dlpack__: expected no stream, got {stream!r}. Leave it out")
         if dl_device is not None and tuple(dl_device) != _CPU:

@@ -6,8 +6,6 @@ more, drawn by seed, are the command `python tests/mutation.py`.
 
 from __future__ import annotations
 
-import importlib
-import pkgutil
 from collections.abc import Callable
 from typing import Any
 
@@ -24,18 +22,21 @@ import test_traps_shapes
 import test_traps_threads
 import test_undefined_derivatives
 from mutants import ROOT, Mutant, changes_of, draw, mutated, substituted
+from package_modules import package_modules
 from test_ops import DIFFERENTIABLE, OPS
 
+<<<<<<< HEAD
 import tinygrad_kr
 import tinygrad_kr as tk
+=======
+>>>>>>> j3
 import tinygrad_kr.functional as F
 from tinygrad_kr import Tensor, autodiff, linalg, remat, transformations
 from tinygrad_kr.ops import reduction, writes
 from tinygrad_kr.optim import blocks
 from tinygrad_kr.testing import grads, taylor
 
-for module in pkgutil.walk_packages(tinygrad_kr.__path__, "tinygrad_kr."):
-    importlib.import_module(module.name)
+list(package_modules())  # all are imported before functions are exchanged
 
 
 def notices(test: Callable[..., Any], *args: Any) -> bool:

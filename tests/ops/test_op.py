@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import copy
-import importlib
 import inspect
 import pickle
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from numpy import ndarray
+from package_modules import package_modules
 
 import tinygrad_kr as tk
 from tinygrad_kr import Tensor, op
@@ -322,14 +321,12 @@ def test_ops_nest_in_forward_and_in_rules() -> None:
 
 # ------------------------------------------------------------------ pickle, help and signatures
 
-PACKAGE = Path(tk.__file__).parent
-
 
 def ops_of_the_package() -> Iterator[tuple[str, Any]]:
-    for file in sorted(PACKAGE.rglob("*.py")):
-        name = ".".join(file.relative_to(PACKAGE.parent).with_suffix("").parts)
-        if file.name not in {"__init__.py", "grads.py"}:
-            for attribute, value in vars(importlib.import_module(name)).items():
+    for module in package_modules():
+        name = module.__name__
+        if not hasattr(module, "__path__") and not name.endswith(".grads"):
+            for attribute, value in vars(module).items():
                 if inspect.isfunction(value) and hasattr(value, "rules"):
                     yield f"{name}.{attribute}", value
 

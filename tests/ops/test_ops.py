@@ -6,9 +6,7 @@ The ops are collected from the modules, so that one without samples fails here.
 from __future__ import annotations
 
 import functools
-import importlib
 import inspect
-import pkgutil
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -16,8 +14,8 @@ import numpy as np
 import pytest
 from numpy import ndarray
 from op_samples import REFERENCES, SAMPLES, Sample
+from package_modules import package_modules
 
-import tinygrad_kr
 from tinygrad_kr import Tensor
 from tinygrad_kr.ops.op import numpy_table
 from tinygrad_kr.random import manual_seed
@@ -27,8 +25,8 @@ from tinygrad_kr.testing import check_grads, layouts
 def collected() -> dict[str, Any]:
     """Every op that is a global of a module of the package, by name."""
     found: dict[str, Any] = {}
-    for module in pkgutil.walk_packages(tinygrad_kr.__path__, "tinygrad_kr."):
-        for name, value in vars(importlib.import_module(module.name)).items():
+    for module in package_modules():
+        for name, value in vars(module).items():
             if isinstance(value, type):
                 continue
             if callable(value) and hasattr(value, "rules") and hasattr(value, "forward"):

@@ -15,13 +15,22 @@ import tinygrad_kr.functional as F
 
 GUIDES = Path(__file__).parents[2] / "docs" / "guides"
 PAGES = sorted(path.stem for path in GUIDES.glob("*.md"))
-BLOCK = re.compile(r"^```(\w*)\n(.*?)^```$", re.M | re.S)
+BLOCK = re.compile(r"^(?:<!-- needs: (\w+) -->\n)?```(\w*)\n(.*?)^```$", re.M | re.S)
+"""A block of code, its language, and the package that it needs besides NumPy."""
 SHOWN = re.compile(r"^(\S.*?)  # -> (.+)$", re.M)
 """An expression, and the `repr` that the page shows for it."""
 
 
 def page(name: str) -> str:
     return (GUIDES / f"{name}.md").read_text(encoding="utf-8")
+
+
+def program_of(name: str, needs: str = "") -> str:
+    """The Python of a page that needs NumPy, and that package, alone."""
+    blocks = BLOCK.findall(page(name))
+    return "\n".join(
+        code for need, language, code in blocks if language == "python" and need in ("", needs)
+    )
 
 
 def run(code: str, name: str) -> list[tuple[str, str]]:
@@ -42,11 +51,23 @@ def test_the_code_of_a_page_runs_and_gives_what_it_shows(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    program = "\n".join(
-        code for language, code in BLOCK.findall(page(name)) if language == "python"
-    )
+    program = program_of(name)
     found = run(program, name)
     assert len(found) == len(SHOWN.findall(program)) > 0
+    assert [value for value, _ in found] == [expected for _, expected in found]
+
+
+NEEDS = [(name, need) for name in PAGES for need, _, _ in BLOCK.findall(page(name)) if need]
+
+
+@pytest.mark.parametrize(("name", "need"), NEEDS)
+def test_the_code_that_needs_another_package_gives_what_it_shows(
+    name: str, need: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip(need)
+    monkeypatch.chdir(tmp_path)
+    found = run(program_of(name, need), name)
+    assert len(found) > len(SHOWN.findall(program_of(name)))
     assert [value for value, _ in found] == [expected for _, expected in found]
 
 
@@ -56,7 +77,7 @@ def test_a_value_that_is_not_the_one_shown_is_found() -> None:
 
 @pytest.mark.parametrize("name", PAGES)
 def test_blocks_are_python_or_text(name: str) -> None:
-    for language, code in BLOCK.findall(page(name)):
+    for _, language, code in BLOCK.findall(page(name)):
         assert language in ("python", "text")
         if language == "python":
             ast.parse(code)
