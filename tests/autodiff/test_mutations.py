@@ -25,11 +25,7 @@ from mutants import ROOT, Mutant, changes_of, draw, mutated, substituted
 from package_modules import package_modules
 from test_ops import DIFFERENTIABLE, OPS
 
-<<<<<<< HEAD
-import tinygrad_kr
 import tinygrad_kr as tk
-=======
->>>>>>> j3
 import tinygrad_kr.functional as F
 from tinygrad_kr import Tensor, autodiff, linalg, remat, transformations
 from tinygrad_kr.ops import reduction, writes
