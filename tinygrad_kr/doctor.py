@@ -103,11 +103,11 @@ def _conclusion(broken: int) -> Text:
 
 
 def _print(text: str) -> None:
-    """Print, also where the output has no Korean letters or is read no further."""
+    """Print, also where the output has no Korean letters, is read no further, or is full."""
     encoding = getattr(sys.stdout, "encoding", None) or "utf-8"
     try:
         print(text.encode(encoding, "backslashreplace").decode(encoding), flush=True)
-    except BrokenPipeError:
+    except OSError:
         sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115  until the end
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import weakref
 from collections.abc import Callable
 from functools import partial, wraps
@@ -99,6 +98,8 @@ class _Mode:
         return type(self)()
 
     def __call__(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        import inspect  # as slow as a quarter of the package
+
         if inspect.isgeneratorfunction(function):
 
             @wraps(function)

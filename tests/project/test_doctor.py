@@ -265,6 +265,30 @@ def test_a_compiler_whose_code_computes_nonsense(
     assert "what it builds computes nothing (exit 0)" in lines_of("C compiler", text)
 
 
+@pytest.mark.parametrize(
+    ("name", "value", "subject"),
+    [
+        ("CC", '"', "C compiler"),
+        ("CC", "/", "C compiler"),
+        ("TINYGRAD_KR_CACHE", "a" * 5000, "cache"),
+        ("TINYGRAD_KR_CACHE", "~no-such-user/cache", "cache"),
+        ("TINYGRAD_KR_DATA", "b" * 5000, "MNIST"),
+    ],
+)
+def test_a_setting_that_makes_no_sense(
+    name: str,
+    value: str,
+    subject: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setenv(name, value)
+    code, text = report(capsys)
+    assert code == 1
+    assert lines_of(subject, text).startswith("!!")
+    assert text.splitlines()[-1].startswith("Broken: 1.")
+
+
 # ------------------------------------------------------------------ data and extras
 
 
@@ -362,10 +386,11 @@ def test_letters_that_the_output_lacks() -> None:
     assert rb"\ud30c\uc774\uc36c" in done.stdout
 
 
-def test_an_output_that_nobody_reads(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("error", [BrokenPipeError(), OSError(28, "No space left on device")])
+def test_an_output_that_takes_nothing(error: OSError, monkeypatch: pytest.MonkeyPatch) -> None:
     class Closed(io.StringIO):
         def write(self, text: str) -> int:
-            raise BrokenPipeError
+            raise error
 
     monkeypatch.setattr(sys, "stdout", Closed())
     doctor._print("one")

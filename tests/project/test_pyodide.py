@@ -36,7 +36,7 @@ def in_pyodide(code: str, home: Path, *more: str) -> subprocess.CompletedProcess
         text=True,
         timeout=120,
         encoding="utf-8",
-        env={**kept, "PYTHONPATH": str(ROOT), "HOME": str(home), "PYTHONUTF8": "1"},
+        env={**kept, "PYTHONPATH": str(ROOT), "XDG_CACHE_HOME": str(home), "PYTHONUTF8": "1"},
     )
 
 

@@ -14,7 +14,8 @@ from pathlib import Path
 
 def without_home_and_compiler() -> None:
     """As for a user without an entry in the password database, on a machine without tools."""
-    for name in ("HOME", "XDG_CACHE_HOME", "TINYGRAD_KR_CACHE", "TINYGRAD_KR_DATA", "CC"):
+    folders = ("HOME", "XDG_CACHE_HOME", "LOCALAPPDATA", "TINYGRAD_KR_CACHE", "TINYGRAD_KR_DATA")
+    for name in (*folders, "CC"):
         os.environ.pop(name, None)
     os.environ["PATH"] = ""
     sys.modules["ziglang"] = None  # type: ignore[assignment]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import math
 import warnings
 import weakref
@@ -470,6 +469,8 @@ class Optimizer:
 
     def _older_defaults(self) -> dict[str, Any]:
         """The options that a state may lack: switched off, unless the class switches them on."""
+        import inspect
+
         parameters = inspect.signature(type(self)).parameters
         defaults = {
             name: parameters[name].default if name in parameters else value
