@@ -13,7 +13,7 @@ from typing import Any
 import databases
 import numpy as np
 import torch
-from databases import Case, Entry, attempt, first_difference, numbers_of, rebuilt
+from databases import Case, Entry, Expected, attempt, first_difference, numbers_of, rebuilt
 from torch.testing._internal.common_methods_invocations import SampleInput
 from torch.testing._internal.common_modules import module_db
 from torch.testing._internal.common_optimizers import optim_db
@@ -142,18 +142,22 @@ class Training:
 
 
 def theirs_and_ours(info: Any, kwargs: dict[str, Any], dtype: torch.dtype) -> list[Training]:
-    """The same start in both libraries."""
+    """The same start in both libraries, and in PyTorch in the other precision."""
+
+    def theirs(dtype: torch.dtype) -> Training:
+        options = rebuilt(kwargs, lambda t: t.clone(), lambda v: v)
+        leaves = [t.requires_grad_() for t in start(dtype)]
+        return Training(leaves, x.to(dtype), lambda p: info.optim_cls(p, **options))
+
     x = torch.tensor(databases.random_like(np.empty((5, 2)), 6, 0), dtype=dtype)
     ours = rebuilt(kwargs, lambda t: Tensor(databases.array_of(t)), databases.ours_of)
-    theirs = rebuilt(kwargs, lambda t: t.clone(), lambda v: v)
     leaves = [Tensor(databases.array_of(t), requires_grad=True) for t in start(dtype)]
     return [
-        Training(
-            [t.requires_grad_() for t in start(dtype)], x, lambda p: info.optim_cls(p, **theirs)
-        ),
+        theirs(dtype),
         Training(
             leaves, Tensor(databases.array_of(x)), lambda p: getattr(optim, info.name)(p, **ours)
         ),
+        theirs(databases.OTHER[dtype]),
     ]
 
 
@@ -164,14 +168,16 @@ def ours_for(make: Callable[..., Any]) -> Callable[..., Any]:
     return FunctionType(make.__code__, names)
 
 
-def trained(theirs: Training, ours: Training, compiled: bool) -> str:
+def trained(theirs: Training, ours: Training, other: Training, compiled: bool) -> str:
     """In words, the first step after which weights or rates differ."""
     step = Compiled(ours.step) if compiled else ours.step
+    single = theirs.x.dtype == torch.float32
     for i in range(STEPS):
-        theirs.move_on(theirs.step())
+        for one in (theirs, other):
+            one.move_on(one.step())
         ours.move_on(step().item())
-        expected = theirs.state()
-        words = first_difference(ours.state(), expected, expected)
+        expected = Expected(theirs.state(), other.state(), single)
+        words = first_difference(ours.state(), expected)
         if words:
             return f"step {i}: {words}"
     if compiled and not step.programs:
@@ -202,15 +208,16 @@ def optimizer_differences(name: str) -> Iterator[tuple[str, str]]:
 
 def optimized(info: Any, kwargs: dict[str, Any], dtype: torch.dtype, compiled: bool) -> str:
     """How training with these options differs."""
-    return trained(*theirs_and_ours(info, kwargs, dtype), compiled)
+    return trained(*theirs_and_ours(info, kwargs, dtype), compiled=compiled)
 
 
 def scheduled(info: Any, makers: list[Callable[..., Any]]) -> str:
     """How training with schedules differs."""
-    theirs, ours = theirs_and_ours(info, {"lr": 0.01}, torch.float64)
-    theirs.schedules = [make(theirs.optimizer) for make in makers]
+    theirs, ours, other = theirs_and_ours(info, {"lr": 0.01}, torch.float64)
+    for one in (theirs, other):
+        one.schedules = [make(one.optimizer) for make in makers]
     ours.schedules = [ours_for(make)(ours.optimizer) for make in makers]
-    words = trained(theirs, ours, False)
+    words = trained(theirs, ours, other, compiled=False)
     return words and f"{[type(one).__name__ for one in theirs.schedules]}: {words}"
 
 

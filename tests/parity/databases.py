@@ -26,10 +26,16 @@ import tinygrad_kr.functional as F
 from tinygrad_kr import Tensor
 from tinygrad_kr.compile import Compiled
 
-TOLERANCE = {np.dtype("float64"): 1e-9, np.dtype("float32"): 2e-5}
-"""Allowed difference, as a share of the array's largest number and of the number itself."""
-ROUNDING = {np.dtype("float64"): 1e-12}
-"""Terms that cancel exactly leave less; by default 16 times the dtype's eps."""
+# A difference may be as large as what rounding does to the sample, and no larger. PyTorch shows how
+# much that is: each call is repeated in the other of float32 and float64, from the same numbers.
+# - The largest difference is the error in float32, in proportion to the condition of the sample. In
+#   float64 the error is the share eps(float64) / eps(float32). `ERRORS`: algorithms differ.
+# - Both precisions may agree by chance: hence `ROUNDINGS` times eps of the array's largest number.
+#   Terms of a derivative may cancel: hence also of the largest number of the results before it.
+ERRORS = 8
+"""Allowed: times PyTorch's own largest error."""
+ROUNDINGS = 32
+"""Allowed besides: times eps times the sizes above."""
 MODES = (torch.float64, torch.float32, torch.int64, torch.bool)
 """Samples of integers and booleans are compared by value alone."""
 GROUP = 16
@@ -263,6 +269,7 @@ class Sample:
         self.leaves = [
             i for i, t in enumerate(self.tensors) if t.requires_grad and t.is_floating_point()
         ]
+        self.single = any(t.dtype == torch.float32 for t in self.tensors)
         device = self.given[1].pop("device", None)
         if device is not None and str(device) != "cpu":
             raise Unsupported("device")
@@ -443,12 +450,18 @@ def calls_of(
     return Calls(library, function, given, sample.leaves, sample.after, tensors, str(sample))
 
 
-def torch_calls(function: Callable[..., Any], sample: Sample, widened: bool = False) -> Calls:
-    """PyTorch's; widened: in float64, from the numbers that a float32 sample holds."""
+def torch_calls(function: Callable[..., Any], sample: Sample) -> Calls:
+    return calls_of(PYTORCH, function, sample, sample.given, sample.tensors)
+
+
+OTHER = {torch.float32: torch.float64, torch.float64: torch.float32}
+
+
+def torch_calls_otherwise(function: Callable[..., Any], sample: Sample) -> Calls:
+    """PyTorch's in the other precision: in float64, or in float32 if the sample is in float64."""
+    own = torch.float32 if sample.single else torch.float64
     tensors = [
-        t.detach().double().requires_grad_(t.requires_grad)
-        if widened and t.dtype == torch.float32
-        else t
+        t.detach().to(OTHER[own]).requires_grad_(t.requires_grad) if t.dtype == own else t
         for t in sample.tensors
     ]
     return calls_of(PYTORCH, function, sample, sample.given, tensors)
@@ -465,19 +478,44 @@ def our_calls(function: Callable[..., Any], sample: Sample) -> Calls:
 # ------------------------------------------------------------------ what agrees
 
 
-def difference(
-    found: Any,
-    expected: Any,
-    truth: Any,
-    open_values: bool = False,
-    factor: float = 1.0,
-    size: float = 1.0,
-) -> str:
-    """In words, how a result differs; '' where it does not.
+@dataclass
+class Expected:
+    """Results to be found, and how precise they are."""
 
-    truth: PyTorch's result in float64. An error in float32 may be as large as PyTorch's own
-        largest one. size: of the terms that a derivative adds, which may cancel.
-    """
+    results: list[Any]
+    other: list[Any] | None = None
+    """The results in the other precision, where they could be computed."""
+    single: bool = False
+    """Whether the other precision is the higher one."""
+    size: float = 0.0
+    """Of the terms of a derivative, which may cancel."""
+
+    def pairs(self) -> list[tuple[Any, Any]]:
+        """Each result with that in the other precision, or with None."""
+        if self.other is None or len(self.other) != len(self.results):
+            return [(one, None) for one in self.results]
+        return list(zip(self.results, self.other, strict=True))
+
+    def exact_and_error(self, result: ndarray, other: Any) -> tuple[ndarray, float]:
+        """The more precise of two results, and the error that rounding makes in the first."""
+        exact = result.astype(np.float64)
+        if not isinstance(other, ndarray) or other.shape != result.shape:
+            return exact, 0.0
+        error = largest(other - exact)
+        share = float(np.finfo(np.float64).eps / np.finfo(np.float32).eps)
+        return (other.astype(np.float64), error) if self.single else (exact, error * share)
+
+    def allowed(self, result: ndarray, other: Any) -> tuple[ndarray, ndarray]:
+        """The numbers to be found, and how far off each may be."""
+        exact, error = self.exact_and_error(result, other)
+        sizes = max(largest(exact), self.size) + np.abs(exact)
+        return exact, ERRORS * error + ROUNDINGS * np.finfo(result.dtype).eps * sizes
+
+
+def difference(
+    found: Any, expected: Any, other: Any, precision: Expected, open_values: bool = False
+) -> str:
+    """In words, how a result differs; '' where it does not."""
     if not isinstance(expected, ndarray):
         if isinstance(found, ndarray):
             return f"an array for {expected!r}"
@@ -496,13 +534,7 @@ def difference(
         wrong = found != expected
         return f"{found[wrong][0]} for {expected[wrong][0]}" if wrong.any() else ""
     with np.errstate(all="ignore"):
-        exact = truth.astype(np.float64)
-        finite = np.abs(exact[np.isfinite(exact)])
-        tolerance = TOLERANCE.get(found.dtype, 1e-2) * factor
-        rounding = ROUNDING.get(found.dtype, 16 * np.finfo(found.dtype).eps * size)
-        allowed = tolerance * (finite.max(initial=0) + np.abs(exact)) + rounding
-        errors = np.abs(expected - exact)
-        allowed += 4 * errors[np.isfinite(errors)].max(initial=0)
+        exact, allowed = precision.allowed(expected, other)
         wrong = ~(np.abs(found - exact) <= allowed) & ~(found == expected)
         wrong &= ~(np.isnan(found) & np.isnan(expected))
     if not wrong.any():
@@ -510,10 +542,14 @@ def difference(
     return f"{found[wrong][0]} for {expected[wrong][0]} ({wrong.sum()} of {wrong.size})"
 
 
-def largest(results: list[Any]) -> float:
-    """The largest finite float among results; 1 if all are smaller."""
-    floats = [a[np.isfinite(a)] for a in results if isinstance(a, ndarray) and a.dtype.kind == "f"]
-    return max(1.0, *(float(np.abs(a).max(initial=0)) for a in floats), 1.0)
+def floats_of(results: list[Any]) -> list[ndarray]:
+    """The arrays of floats among results."""
+    return [a for a in results if isinstance(a, ndarray) and a.dtype.kind == "f"]
+
+
+def largest(array: ndarray) -> float:
+    """The largest finite size among numbers; 0 if there is none."""
+    return float(np.abs(array[np.isfinite(array)]).max(initial=0))
 
 
 CHECKS = {
@@ -550,13 +586,14 @@ def attempt(run: Callable[[], Any]) -> tuple[Any, str]:
         return None, f"{type(error).__name__}: {(str(error).splitlines() or [''])[0]}"
 
 
-def first_difference(
-    found: list[Any], expected: list[Any], truth: list[Any], **options: Any
-) -> str:
+def first_difference(found: list[Any], expected: Expected, open_values: bool = False) -> str:
     """In words, where lists of results differ; '' where they do not."""
-    if len(found) != len(expected):
-        return f"{len(found)} results for {len(expected)}"
-    all_words = (difference(*one, **options) for one in zip(found, expected, truth, strict=True))
+    if len(found) != len(expected.results):
+        return f"{len(found)} results for {len(expected.results)}"
+    all_words = (
+        difference(one, *pair, expected, open_values)
+        for one, pair in zip(found, expected.pairs(), strict=True)
+    )
     return next(filter(None, all_words), "")
 
 
@@ -594,30 +631,22 @@ class Comparison:
     def compare(self, number: int, sample: Sample, case: Case) -> bool:
         """Whether all that PyTorch can compute of a sample agrees."""
         theirs, ours = torch_calls(case.theirs, sample), our_calls(case.ours, sample)
-        single = any(t.dtype == torch.float32 for t in sample.tensors)
-        exact = torch_calls(case.theirs, sample, widened=True) if single else theirs
-        order, size = 0, 1.0
+        otherwise = torch_calls_otherwise(case.theirs, sample)
+        order, size = 0, 0.0
         for check, run in CHECKS.items():
             if check != "value" and not (sample.leaves and check in self.entry.derivatives):
                 continue
-            expected, error = attempt(lambda run=run: run(theirs))
+            results, error = attempt(lambda run=run: run(theirs))
             if error:
                 self.report.unsupported[f"PyTorch raises, {check}"] += 1
                 if check == "value":
                     return True
                 continue
-            truth, error = attempt(lambda run=run: run(exact)) if single else (expected, "")
+            other, _ = attempt(lambda run=run: run(otherwise))
             found, words = attempt(lambda run=run: run(ours))
-            words = words or first_difference(
-                found,
-                expected,
-                expected if error else truth,
-                open_values=self.entry.open_values,
-                factor=10.0 if check == "second" else 1.0,
-                size=size,
-            )
-            if check == "value":
-                size = largest(expected)
+            expected = Expected(results, other, sample.single, size)
+            words = words or first_difference(found, expected, self.entry.open_values)
+            size = max(size, *map(largest, floats_of(results)), 0.0)
             if words:
                 self.differ(check, number, sample, words)
                 return False
@@ -636,9 +665,7 @@ class Comparison:
         """How a method's values differ from the function's, in words."""
         expected, _ = attempt(our_calls(case.ours, sample).evaluated)
         found, error = attempt(our_calls(method, sample).evaluated)
-        return error or first_difference(
-            found, expected, expected, open_values=self.entry.open_values
-        )
+        return error or first_difference(found, Expected(expected), self.entry.open_values)
 
     def compile(self, group: list[tuple[int, Calls, int]]) -> None:
         """One function of a group's tensors, compiled, against the same function as written."""
@@ -654,25 +681,24 @@ class Comparison:
             return
         if not failed and not compiled.programs:
             self.report.unsupported["compiled: run as written"] += 1
-        for i, (number, calls, _) in enumerate(group):
-            wanted = [numbers_of(one) for one in expected[i]]
-            words = failed or next(
-                filter(
-                    None,
-                    (
-                        first_difference(
-                            list(map(numbers_of, run[i])), wanted, wanted, size=largest(wanted)
-                        )
-                        for run, _ in runs
-                    ),
-                ),
-                "",
-            )
+        for i, (number, calls, order) in enumerate(group):
+            wanted = expected_of(calls, order, list(map(numbers_of, expected[i])))
+            all_words = (first_difference(list(map(numbers_of, run[i])), wanted) for run, _ in runs)
+            words = failed or next(filter(None, all_words), "")
             if words:
                 self.differ("compiled", number, calls.shown, words)
                 self.report.agree -= 1
             else:
                 self.report.checks["compiled"] += 1
+
+
+def expected_of(calls: Calls, order: int, results: list[Any]) -> Expected:
+    """What a compiled function has to give, which this eager call gave."""
+    single = any(t.dtype == np.float32 for t in calls.tensors)
+    own, another = ("float32", "float64") if single else ("float64", "float32")
+    tensors = [Tensor(t.data.astype(another)) if t.dtype == own else t for t in calls.tensors]
+    other, _ = attempt(lambda: list(map(numbers_of, calls.again(tensors).everything(order))))
+    return Expected(results, other, single, max(map(largest, floats_of(results)), default=0.0))
 
 
 def step_of(group: list[tuple[int, Calls, int]]) -> tuple[Callable[..., Any], list[Any]]:

@@ -18,6 +18,7 @@ import databases  # noqa: E402
 ORDER = "PyTorch leaves the order of equal elements open; ours is the one they had."
 MEANS = "PyTorch cuts off the fraction of a mean of integers."
 BASIS = "Of further singular vectors, any that complete a basis, PyTorch takes the derivative as 0."
+DENOMINATOR = "PyTorch adds 1e-12 to the denominator of the second derivative."
 REASONS: dict[str, tuple[str, str]] = {
     "__rpow__ int64 value": (
         "negative integer powers",
@@ -33,6 +34,8 @@ REASONS: dict[str, tuple[str, str]] = {
     "nn.functional.avg_pool1d int64 value": ("dtype", MEANS),
     "nn.functional.avg_pool2d int64 value": ("dtype", MEANS),
     "nn.functional.batch_norm value": ("got shape (0,)", "PyTorch takes an empty vector."),
+    "BCELoss float64 second": ("", DENOMINATOR),
+    "nn.functional.binary_cross_entropy float64 second": ("", DENOMINATOR),
     "nn.functional.hardsigmoid first": ("", "PyTorch has 1 / 6 in float32, also for float64."),
     "linalg.norm.subgradients_at_zero first": (
         "",

@@ -7,7 +7,6 @@ import os
 import platform
 import subprocess
 import sys
-from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +16,6 @@ import pytest
 pytestmark = pytest.mark.slow
 
 ROOT = Path(__file__).parents[2]
-THREADS = [1, 2]
 CODES = ["C", "BLAS alone", "no compiler"]
 ROUNDINGS = [1, 2]
 
@@ -49,6 +47,24 @@ def kernels() -> list[str | None]:
     return [*kinds, "SkylakeX"] if has.get("AVX512_SKX") else kinds or [None]
 
 
+def environments() -> list[tuple[str | None, int, str]]:
+    """Kernels, numbers of threads and codes, so that each pair of two of them is there."""
+    found = kernels()
+    if len(found) == 1:
+        return [(found[0], threads, code) for threads in (1, 2) for code in CODES]
+    return [
+        (kernel, 1 + (k + c) % 2, code)
+        for k, kernel in enumerate(found)
+        for c, code in enumerate(CODES)
+    ]
+
+
+def files_that_train() -> list[str]:
+    """The tests' files that use the marker: collecting the others takes as long as they do."""
+    files = sorted((ROOT / "tests").rglob("test_*.py"))
+    return [str(file) for file in files if "mark.trains" in file.read_text(encoding="utf-8")]
+
+
 def own_environment() -> dict[str, str]:
     """This process's, without what pytest and its workers keep there."""
     return {name: v for name, v in os.environ.items() if not name.startswith("PYTEST_")}
@@ -76,7 +92,7 @@ def is_openblas() -> bool:
 def training_tests(marks: str, env: dict[str, str], folder: Path, *options: str) -> None:
     """Everything so marked, in a process of its own."""
     command = [sys.executable, "-m", "pytest", "-m", marks, "-p", "no:cacheprovider"]
-    own = ["--basetemp", str(folder / "tests"), *options]
+    own = ["--basetemp", str(folder / "tests"), *options, *files_that_train()]
     done = subprocess.run(
         [*command, *own],
         env=env,
@@ -90,9 +106,7 @@ def training_tests(marks: str, env: dict[str, str], folder: Path, *options: str)
     assert " passed" in done.stdout
 
 
-@pytest.mark.parametrize(
-    ("kernel", "threads", "code"), list(product(kernels(), THREADS, CODES)), ids=str
-)
+@pytest.mark.parametrize(("kernel", "threads", "code"), environments(), ids=str)
 def test_everything_that_trains(
     kernel: str | None, threads: int, code: str, tmp_path: Path
 ) -> None:
