@@ -9,7 +9,7 @@ import numpy as np
 from tinygrad_kr.arrays.indexing import peek
 from tinygrad_kr.arrays.operands import as_array, without_device
 from tinygrad_kr.arrays.shape import sizes_of
-from tinygrad_kr.ops.op import common_dtype
+from tinygrad_kr.ops.op import common_dtype, passes_on
 from tinygrad_kr.ops.tracing import tracing
 from tinygrad_kr.tensor import Tensor
 
@@ -292,6 +292,7 @@ def full_like(x: Any, fill_value: Any, dtype: Any = None, requires_grad: bool = 
     return Tensor(np.full_like(as_array(x), fill_value, dtype), requires_grad=requires_grad)
 
 
+@passes_on("rand")
 @without_device
 def rand_like(
     x: Any, generator: Any = None, *, dtype: Any = None, requires_grad: bool = False
@@ -312,6 +313,7 @@ def rand_like(
     return rand(x.shape, generator=generator, dtype=dtype, requires_grad=requires_grad)
 
 
+@passes_on("randn")
 @without_device
 def randn_like(
     x: Any, generator: Any = None, *, dtype: Any = None, requires_grad: bool = False
@@ -332,6 +334,7 @@ def randn_like(
     return randn(x.shape, generator=generator, dtype=dtype, requires_grad=requires_grad)
 
 
+@passes_on("randint")
 @without_device
 def randint_like(
     x: Any,

@@ -982,10 +982,12 @@ def of_integers(function: Any, served: Any, args: Any, kwargs: Any) -> Any:
     """NumPy's own result, in its own dtype, of a call without a Tensor of floats.
 
     PyTorch's rules hold for our functions and methods: the sine of integers is float32.
-    NotImplemented where `served`, which compiles to C, gives the same.
+    NotImplemented where `served`, which compiles to C, gives the same, or follows PyTorch.
     """
     if served is not _served.get(function):  # a user's op
         return NotImplemented
+    if function in _OPERATORS and isinstance(args[0], ndarray | np.generic):
+        return NotImplemented  # `array * t`, which is to be as `t * array`
     several = function in _SEVERAL or kwargs.get("returned") or kwargs.get("retstep")
     if served is not None and several:
         return served(*_as_float64(args), **_as_float64(kwargs))
@@ -1032,6 +1034,8 @@ for _every in (value for value in vars(np).values() if isinstance(value, np.ufun
         _of_it = (_every, _every.reduce, _every.accumulate, _every.outer)
         _FRACTIONS |= {f for f in _of_it if _every in _FRACTIONS or f not in numpy_table}
         _COMMON |= {f for f in _of_it if _every in _COMMON}
+_OPERATORS = _named("add subtract multiply divide floor_divide remainder power matmul")
+"""Functions that an array on the left of an operator calls."""
 _served = {
     function: served
     for function, served in numpy_table.items()

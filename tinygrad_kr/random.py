@@ -312,7 +312,7 @@ def uniform_(self: Tensor, low: float = 0.0, high: float = 1.0, *, generator: An
     >>> tk.zeros(2, 3).uniform_(-1, 1).shape
     (2, 3)
     """
-    drawn = rand(self.shape, generator=generator, dtype=self.dtype)
+    drawn = rand(self.shape, generator=resolve(generator, "uniform_"), dtype=self.dtype)
     self._overwrite(..., drawn * (high - low) + low, "uniform_")
     return self
 
@@ -327,7 +327,7 @@ def normal_(self: Tensor, mean: float = 0.0, std: float = 1.0, *, generator: Any
     >>> tk.zeros(2, 3).normal_(0, 0.01).shape
     (2, 3)
     """
-    drawn = randn(self.shape, generator=generator, dtype=self.dtype)
+    drawn = randn(self.shape, generator=resolve(generator, "normal_"), dtype=self.dtype)
     self._overwrite(..., drawn * std + mean, "normal_")
     return self
 

@@ -42,7 +42,15 @@ from tinygrad_kr.grad_mode import is_transforming
 from tinygrad_kr.ops import elementwise, indexing, network, shape
 from tinygrad_kr.ops.linalg import matmul
 from tinygrad_kr.ops.node import OFF, Node, constant, current_mode, note_created, tick
-from tinygrad_kr.ops.op import astype, has_float_tensor, make_results_of, numpy_table, refuse_masked
+from tinygrad_kr.ops.op import (
+    alias,
+    astype,
+    begin_with,
+    has_float_tensor,
+    make_results_of,
+    numpy_table,
+    refuse_masked,
+)
 from tinygrad_kr.ops.tracing import tracers, tracing
 from tinygrad_kr.ops.writes import bump_versions, last_change, last_write
 
@@ -132,7 +140,11 @@ def _written_by(name: str, formula: str) -> Callable[..., Any]:
 
     def write(self: Tensor, *args: Any, **kwargs: Any) -> Any:
         self._refuse_write(f"{name}_")
-        result = getattr(self, name)(*args, **kwargs)
+        try:
+            result = getattr(self, name)(*args, **kwargs)
+        except Exception as error:
+            begin_with(error, f"{name}_", name)
+            raise
         if not np.can_cast(result.dtype, self.dtype, "same_kind"):
             raise TypeError(
                 f"{name}_: expected a result of {self.dtype}, got {result.dtype}. Write "
@@ -639,20 +651,27 @@ class Tensor(Node):
         return self.fill_(0)
 
     add_ = _written_by("add", "x + other")
-    sub_ = subtract_ = _written_by("sub", "x - other")
-    mul_ = multiply_ = _written_by("mul", "x other")
-    div_ = divide_ = true_divide_ = _written_by("div", "x / other")
+    sub_ = _written_by("sub", "x - other")
+    subtract_ = alias("subtract_", sub_, owner="Tensor")
+    mul_ = _written_by("mul", "x other")
+    multiply_ = alias("multiply_", mul_, owner="Tensor")
+    div_ = _written_by("div", "x / other")
+    divide_ = alias("divide_", div_, owner="Tensor")
+    true_divide_ = alias("true_divide_", div_, owner="Tensor")
     pow_ = _written_by("pow", "x^other")
     remainder_ = _written_by("remainder", "x - other floor(x / other)")
     addcmul_ = _written_by("addcmul", "x + value a b")
     addcdiv_ = _written_by("addcdiv", "x + value a / b")
     addmm_ = _written_by("addmm", "beta x + alpha a b")
     lerp_ = _written_by("lerp", "x + weight (end - x)")
-    clamp_ = clip_ = _written_by("clamp", "x limited to [min, max]")
+    clamp_ = _written_by("clamp", "x limited to [min, max]")
+    clip_ = alias("clip_", clamp_, owner="Tensor")
     masked_fill_ = _written_by("masked_fill", "`value` where `mask` holds")
     nan_to_num_ = _written_by("nan_to_num", "numbers in place of NaN and infinities")
-    abs_ = absolute_ = _written_by("abs", "|x|")
-    neg_ = negative_ = _written_by("neg", "-x")
+    abs_ = _written_by("abs", "|x|")
+    absolute_ = alias("absolute_", abs_, owner="Tensor")
+    neg_ = _written_by("neg", "-x")
+    negative_ = alias("negative_", neg_, owner="Tensor")
     exp_, log_ = _written_by("exp", "e^x"), _written_by("log", "log(x)")
     sqrt_, square_ = _written_by("sqrt", "sqrt(x)"), _written_by("square", "x^2")
     reciprocal_ = _written_by("reciprocal", "1 / x")
@@ -783,46 +802,45 @@ class Tensor(Node):
 
     # -------------------------------------------------------------- methods: elementwise
 
-    abs = absolute = elementwise.absolute
-    neg = negative = elementwise.negative
+    abs, absolute = elementwise.abs, elementwise.absolute
+    neg, negative = elementwise.neg, elementwise.negative
     positive, sign, reciprocal = elementwise.positive, elementwise.sign, elementwise.reciprocal
     exp, exp2, expm1 = elementwise.exp, elementwise.exp2, elementwise.expm1
     log, log1p = elementwise.log, elementwise.log1p
     log2, log10 = elementwise.log2, elementwise.log10
     sqrt, square = elementwise.sqrt, elementwise.square
     sin, cos, tan = elementwise.sin, elementwise.cos, elementwise.tan
-    arcsin = asin = elementwise.arcsin
-    arccos = acos = elementwise.arccos
-    arctan = atan = elementwise.arctan
-    arctan2 = atan2 = elementwise.arctan2
+    arcsin, asin = elementwise.arcsin, elementwise.asin
+    arccos, acos = elementwise.arccos, elementwise.acos
+    arctan, atan = elementwise.arctan, elementwise.atan
+    arctan2, atan2 = elementwise.arctan2, elementwise.atan2
     sinh, cosh, tanh = elementwise.sinh, elementwise.cosh, elementwise.tanh
-    arcsinh = asinh = elementwise.arcsinh
-    arccosh = acosh = elementwise.arccosh
-    arctanh = atanh = elementwise.arctanh
+    arcsinh, asinh = elementwise.arcsinh, elementwise.asinh
+    arccosh, acosh = elementwise.arccosh, elementwise.acosh
+    arctanh, atanh = elementwise.arctanh, elementwise.atanh
     deg2rad, rad2deg, sinc = elementwise.deg2rad, elementwise.rad2deg, elementwise.sinc
     sigmoid, softplus = elementwise.sigmoid, elementwise.softplus
     relu, erf = elementwise.relu, elementwise.erf
     floor, ceil = elementwise.floor, elementwise.ceil
-    trunc = fix = elementwise.trunc
+    trunc, fix = elementwise.trunc, elementwise.fix
     isnan, isinf, isfinite = elementwise.isnan, elementwise.isinf, elementwise.isfinite
 
     add, sub, subtract = array_elementwise.add, array_elementwise.sub, array_elementwise.subtract
     div, divide = array_elementwise.div, array_elementwise.divide
-    mul = multiply = elementwise.multiply
-    true_divide = elementwise.divide
-    pow = elementwise.power
+    mul, multiply = elementwise.mul, elementwise.multiply
+    true_divide, pow = elementwise.true_divide, elementwise.pow
     remainder, fmod = elementwise.remainder, elementwise.fmod
     floor_divide = elementwise.floor_divide
     maximum, minimum = elementwise.maximum, elementwise.minimum
     fmax, fmin = elementwise.fmax, elementwise.fmin
     hypot, logaddexp = elementwise.hypot, elementwise.logaddexp
     copysign, heaviside = elementwise.copysign, elementwise.heaviside
-    eq, ne = elementwise.equal, elementwise.not_equal
+    eq, ne = elementwise.eq, elementwise.ne
     not_equal = elementwise.not_equal
-    lt = less = elementwise.less
-    le = less_equal = elementwise.less_equal
-    gt = greater = elementwise.greater
-    ge = greater_equal = elementwise.greater_equal
+    lt, less = elementwise.lt, elementwise.less
+    le, less_equal = elementwise.le, elementwise.less_equal
+    gt, greater = elementwise.gt, elementwise.greater
+    ge, greater_equal = elementwise.ge, elementwise.greater_equal
     logical_and, logical_or = elementwise.logical_and, elementwise.logical_or
     logical_xor, logical_not = elementwise.logical_xor, elementwise.logical_not
     lerp = method(array_elementwise.lerp)
@@ -870,7 +888,8 @@ class Tensor(Node):
         """
         return elementwise.round(self, decimals=decimals)
 
-    clip = clamp = method(array_elementwise.clip)
+    clip = method(array_elementwise.clip)
+    clamp = alias("clamp", clip, owner="Tensor")
     masked_fill = method(array_elementwise.masked_fill)
 
     def where(self, condition: Any, other: Any) -> Tensor:
@@ -988,13 +1007,15 @@ class Tensor(Node):
 
     # -------------------------------------------------------------- methods: shape
 
-    reshape = view = method(array_shape.reshape)
+    reshape = method(array_shape.reshape)
+    view = alias("view", reshape, owner="Tensor")
     ravel = method(array_shape.ravel)
     flatten = method(array_shape.flatten)
     unflatten = method(array_shape.unflatten)
     transpose = method(array_shape.transpose)
     permute = method(array_shape.permute)
-    swapaxes = swapdims = method(array_shape.swapaxes)
+    swapaxes = method(array_shape.swapaxes)
+    swapdims = alias("swapdims", swapaxes, owner="Tensor")
     squeeze = method(array_shape.squeeze)
     unsqueeze = method(array_shape.unsqueeze)
     expand = method(array_shape.expand)
@@ -1011,7 +1032,8 @@ class Tensor(Node):
     unbind = method(array_shape.unbind)
     diagonal = method(array_shape.diagonal)
     trace = method(array_shape.trace)
-    moveaxis = movedim = method(array_shape.moveaxis)
+    moveaxis = method(array_shape.moveaxis)
+    movedim = alias("movedim", moveaxis, owner="Tensor")
 
     # -------------------------------------------------------------- methods: indexing and products
 

@@ -156,12 +156,13 @@ def test_dtype_of_two_arrays_is_pytorchs(a: str, b: str) -> None:
     assert (NUMBERS[a][0] * y).dtype == wider
     assert (x / (y + 1)).dtype == (wider if "float" in wider else "float32")
     assert (x < y).dtype == bool
+    assert (NUMBERS[a][0] / (y + 1)).dtype == (wider if "float" in wider else "float32")
     assert np.where(np.array([True, False]), x, y).dtype == wider
 
 
 def test_dtype_of_functions_of_integers_is_float32() -> None:
     x = Tensor([1, 2, 3])
-    for f in (np.exp, np.sqrt, np.sin, np.tanh, np.mean, np.log):
+    for f in (tk.exp, tk.sqrt, tk.sin, tk.tanh, tk.mean, tk.log):
         assert f(x).dtype == F32
     assert x.sigmoid().dtype == x.mean().dtype == x.std().dtype == F32
     assert x.sum().dtype == x.cumsum().dtype == np.int64
@@ -527,8 +528,8 @@ def test_indexing_by_an_array_that_changes_later() -> None:
         (lambda x: x.cumsum(axis=2), ["cumsum", "(2, 3)", "axis=2"]),
         (lambda x: np.concatenate([x, x[:, :2]]), ["concatenate", "(2, 3)", "(2, 2)", "axis=0"]),
         (lambda x: np.stack([x, x[:, :2]]), ["stack", "(2, 3)", "(2, 2)"]),
-        (lambda x: x.permute(0), ["transpose", "(2, 3)", "(0,)"]),
-        (lambda x: x.expand(4, 4), ["broadcast_to", "(2, 3)", "(4, 4)"]),
+        (lambda x: x.permute(0), ["permute", "(2, 3)", "(0,)"]),
+        (lambda x: x.expand(4, 4), ["expand", "(2, 3)", "(4, 4)"]),
         (lambda x: np.linalg.inv(x), ["inv", "(2, 3)"]),
         (lambda x: np.linalg.det(x), ["det", "(2, 3)"]),
         (lambda x: np.linalg.solve(x[:, :2], np.ones(3)), ["solve", "(2, 2)", "(3,)"]),

@@ -216,11 +216,11 @@ def test_settings_that_make_no_sense(make: Any, message: str) -> None:
 
 
 def test_sizes_and_dtypes_of_the_wrong_kind() -> None:
-    with pytest.raises(TypeError, match=r"in_features: expected an integer, got float\."):
+    with pytest.raises(TypeError, match=r"^Linear: in_features: expected an integer, got float\."):
         nn.Linear(2.0, 1)  # type: ignore[arg-type]
-    with pytest.raises(TypeError, match=r"Parameter: expected a floating dtype, got int64\."):
+    with pytest.raises(TypeError, match=r"^Linear: expected a floating dtype, got int64\."):
         nn.Linear(2, 1, dtype=np.int64)
-    with pytest.raises(TypeError, match=r"np\.random\.Generator, got int"):
+    with pytest.raises(TypeError, match=r"^Linear: expected a np\.random\.Generator, got int"):
         nn.Linear(2, 1, generator=3)  # type: ignore[arg-type]
     with pytest.raises(TypeError, match=r"np\.random\.Generator, got int"):
         nn.Dropout(generator=3)  # type: ignore[arg-type]

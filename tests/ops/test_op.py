@@ -398,6 +398,6 @@ def test_an_op_has_the_docstring_of_its_function_but_never_numpys() -> None:
 
 def test_a_ufunc_of_one_input_writes_into_no_second_one() -> None:
     x, y = Tensor([-1.0, -2.0]), Tensor([5.0, 6.0])
-    with pytest.raises(TypeError, match=r"absolute\(.*\): expected 1 input, got 2"):
+    with pytest.raises(TypeError, match=r"^abs\(.*\): expected 1 input, got 2"):
         tk.abs(x, y)
     assert y.tolist() == [5.0, 6.0]

@@ -170,6 +170,7 @@ LAYERS = {
     "LeakyReLU": Layer("LeakyReLU", function=lambda x: F.leaky_relu(x, 0.01)),
     "LeakyReLU, slope": Layer("LeakyReLU", (0.1,), function=lambda x: F.leaky_relu(x, 0.1)),
     "ELU": Layer("ELU", (0.7,), function=lambda x: F.elu(x, 0.7)),
+    "CELU": Layer("CELU", (0.7,), function=lambda x: F.celu(x, 0.7)),
     "SELU": Layer("SELU", function=F.selu),
     "GELU": Layer("GELU", function=F.gelu),
     "GELU, tanh": Layer("GELU", ("tanh",), function=lambda x: F.gelu(x, "tanh")),

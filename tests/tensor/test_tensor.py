@@ -656,11 +656,59 @@ ALIASES = {
 }  # fmt: skip
 
 
+ONE = Tensor([1.0, 2.0])
+WRONG: dict[str, tuple[Any, ...]] = {
+    **dict.fromkeys(
+        ("abs", "acos", "acosh", "asin", "asinh", "atan", "atanh", "fix", "neg"), (ONE, ONE)
+    ),
+    **dict.fromkeys(("swapdims", "movedim"), (ONE, 0, 7)),
+    **dict.fromkeys(("cat", "concat"), ([ONE], 7)),
+    "clamp": (ONE,),
+}
+"""Arguments that an alias refuses; by default two shapes that do not broadcast."""
+
+
 @pytest.mark.parametrize("name", ALIASES)
 def test_pytorchs_other_names(name: str) -> None:
-    assert getattr(tk, name) is getattr(tk, ALIASES[name])
-    if hasattr(Tensor, name):
-        assert getattr(Tensor, name) is getattr(Tensor, ALIASES[name], getattr(Tensor, name))
+    for owner in (tk, Tensor):
+        if hasattr(owner, name) and hasattr(owner, ALIASES[name]):
+            function, other = getattr(owner, name), getattr(owner, ALIASES[name])
+            assert function.__wrapped__ in (other, getattr(other, "__wrapped__", None))
+            assert function.__doc__ == other.__doc__ and function.__name__ == name
+            assert pickle.loads(pickle.dumps(function)) is function
+            with pytest.raises((TypeError, ValueError, IndexError), match=rf"^{name}[(:]"):
+                function(*WRONG.get(name, (Tensor([1.0, 2.0]), Tensor([1.0, 2.0, 3.0]))))
+
+
+@pytest.mark.parametrize(
+    ("call", "name"),
+    [
+        (lambda x: tk.amax(x, 7), "amax"),
+        (lambda x: x.amin(7), "amin"),
+        (lambda x: x.permute(0, 7), "permute"),
+        (lambda x: x.expand(7, 7), "expand"),
+        (lambda x: x.view(7), "view"),
+        (lambda x: tk.trapezoid(x.sum()), "trapezoid"),
+        (lambda x: tk.rand_like(x, generator=0), "rand_like"),
+        (lambda x: tk.randn_like(x, generator=0), "randn_like"),
+        (lambda x: tk.randint_like(x, 9, 9), "randint_like"),
+        (lambda x: x.uniform_(generator=0), "uniform_"),
+        (lambda x: x.normal_(generator=0), "normal_"),
+        (lambda x: x.abs_(x), "abs_"),
+        (lambda x: x.sub_(np.ones(7)), "sub_"),
+        (lambda x: x.subtract_(np.ones(7)), "subtract_"),
+        (lambda x: x.true_divide_(np.ones(7)), "true_divide_"),
+        (lambda x: tk.var_mean(x, 7), "var_mean"),
+        (lambda x: tk.std_mean(x, 7), "std_mean"),
+        (lambda x: tk.floor(x, x), "floor"),
+        (lambda x: tk.eq(x, x, x), "eq"),
+    ],
+)
+def test_errors_begin_with_the_name_that_was_called(call: Any, name: str) -> None:
+    x = Tensor(np.ones((2, 3), np.float32))
+    with pytest.raises((TypeError, ValueError, IndexError), match=rf"^{name}[(:]"):
+        call(x)
+    assert x.tolist() == [[1.0] * 3] * 2
 
 
 @pytest.mark.parametrize(

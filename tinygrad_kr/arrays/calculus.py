@@ -8,6 +8,7 @@ from tinygrad_kr.arrays.operands import either_name, floating, operands
 from tinygrad_kr.arrays.shape import moveaxis
 from tinygrad_kr.ops import linalg, shape
 from tinygrad_kr.ops.axes import axis_index, axis_indices
+from tinygrad_kr.ops.op import passes_on
 from tinygrad_kr.ops.window import unfold
 
 __all__ = ["convolve", "diff", "gradient", "trapezoid"]
@@ -113,6 +114,7 @@ def _slopes(x: Any, axis: int, spacing: Any, edge_order: int) -> Any:
     return moveaxis(shape.concatenate(first, inside, last, axis=-1), -1, axis)
 
 
+@passes_on("diff")
 @either_name
 def trapezoid(
     y: Any, x: Any = None, dx: Any = 1.0, axis: int = -1, *, dim: int | None = None

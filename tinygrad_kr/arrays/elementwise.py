@@ -12,6 +12,7 @@ from tinygrad_kr.arrays.operands import array_function, operands
 from tinygrad_kr.ops import elementwise
 from tinygrad_kr.ops.elementwise import isnan, where
 from tinygrad_kr.ops.node import Node
+from tinygrad_kr.ops.op import alias
 
 __all__ = [
     "add", "addcdiv", "addcmul", "clamp", "clip", "div", "divide", "lerp", "masked_fill",
@@ -45,7 +46,7 @@ def subtract(a: Any, b: Any, *, alpha: float = 1) -> Any:
     return elementwise.subtract(a, b if _is_one(alpha) else _scaled(a, b, alpha))
 
 
-sub = subtract
+sub = alias("sub", subtract)
 
 
 def _is_one(alpha: Any) -> bool:
@@ -86,7 +87,7 @@ def divide(a: Any, b: Any, *, rounding_mode: str | None = None) -> Any:
     return below + elementwise.logical_and(inexact, elementwise.less(below, 0))
 
 
-div = divide
+div = alias("div", divide)
 
 
 @array_function
@@ -107,7 +108,7 @@ def clip(x: Any, min: Any = None, max: Any = None) -> Any:
     return y if max is None else elementwise.minimum(y, max)
 
 
-clamp = clip
+clamp = alias("clamp", clip)
 
 
 @array_function

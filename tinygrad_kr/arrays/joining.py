@@ -12,6 +12,7 @@ from tinygrad_kr.arrays.indexing import take
 from tinygrad_kr.arrays.operands import either_name, list_of, operands
 from tinygrad_kr.ops import shape
 from tinygrad_kr.ops.node import Node
+from tinygrad_kr.ops.op import alias
 
 __all__ = ["broadcast_tensors", "cat", "concat", "concatenate", "meshgrid", "pad", "stack"]
 
@@ -30,7 +31,7 @@ def concatenate(tensors: Iterable[Any], axis: int | None = 0, *, dim: int | None
     return shape.concatenate(*list_of(tensors, "concatenate"), axis=axis)
 
 
-cat = concat = concatenate
+cat, concat = alias("cat", concatenate), alias("concat", concatenate)
 
 
 @either_name

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from tinygrad_kr.arrays.operands import cast, either_name, no_axes, number_as_vector, warn_user
-from tinygrad_kr.ops.op import Op
+from tinygrad_kr.ops.op import Op, alias
 from tinygrad_kr.ops.reduction import (
     Axis,
     all_,
@@ -143,7 +143,7 @@ min = _public(
     "Gradient: shared evenly by equal elements.\nRaises ValueError for no elements.",
     "[1., 3.]",
 )
-amax, amin = max, min
+amax, amin = alias("amax", max), alias("amin", min)
 prod = _public_sum(
     prod_,
     "The product of the elements over `axis`; 1 of no elements.",

@@ -17,6 +17,7 @@ from tinygrad_kr.arrays.operands import array_function, either_name, no_axes
 from tinygrad_kr.ops import indexing, shape
 from tinygrad_kr.ops.axes import axis_index, axis_indices
 from tinygrad_kr.ops.node import Node
+from tinygrad_kr.ops.op import alias, passes_on
 from tinygrad_kr.ops.shape import broadcast_to as _broadcast_to
 from tinygrad_kr.ops.tracing import tracing
 
@@ -145,10 +146,11 @@ def unsqueeze(x: Any, axis: int | None = None, *, dim: int | None = None) -> Any
     return x.reshape(tuple(1 if a in axes else next(sizes) for a in range(x.ndim + added)))
 
 
-expand_dims = unsqueeze
+expand_dims = alias("expand_dims", unsqueeze)
 
 
 @array_function
+@passes_on("broadcast_to")
 def expand(x: Any, *sizes: Any) -> Any:
     """Axes of size 1 repeated to `sizes` without copying.
 
@@ -232,6 +234,7 @@ def transpose(
 
 
 @array_function
+@passes_on("transpose")
 @either_name
 def permute(x: Any, *axes: Any, dims: Any = None) -> Any:
     """The axes in the order `axes` (or `dims`), one by one or as one tuple.
@@ -271,7 +274,7 @@ def _swapped(name: str, x: Any, axis1: int, axis2: int) -> Any:
     return shape.transpose(x)
 
 
-swapdims = swapaxes
+swapdims = alias("swapdims", swapaxes)
 
 
 @array_function
@@ -369,7 +372,7 @@ def moveaxis(x: Any, source: Any, destination: Any) -> Any:
     return x.transpose(tuple(order))
 
 
-movedim = moveaxis
+movedim = alias("movedim", moveaxis)
 
 
 # ------------------------------------------------------------------ parts

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -120,10 +121,7 @@ def var_mean(
     >>> tk.var_mean(tk.tensor([1.0, 2.0, 3.0]))
     (Tensor(1.), Tensor(2.))
     """
-    x = operands(x)[0]
-    _check_axes(x, axis, "var_mean")
-    y = reduction.var(x, axis, unbiased=unbiased, keepdims=keepdims, correction=correction)
-    return y, reduction.mean(x, None if isinstance(axis, bool) else axis, keepdims)
+    return _with_mean(reduction.var, "var_mean", x, axis, unbiased, keepdims, correction)
 
 
 @either_name
@@ -146,9 +144,22 @@ def std_mean(
     >>> tk.std_mean(tk.tensor([1.0, 2.0, 3.0]))
     (Tensor(1.), Tensor(2.))
     """
+    return _with_mean(reduction.std, "std_mean", x, axis, unbiased, keepdims, correction)
+
+
+def _with_mean(
+    spread: Callable[..., Any],
+    name: str,
+    x: Any,
+    axis: Axis,
+    unbiased: bool | None,
+    keepdims: bool,
+    correction: float | None,
+) -> tuple[Any, Any]:
+    """`spread` and the mean, in the name of the call."""
     x = operands(x)[0]
-    _check_axes(x, axis, "std_mean")
-    y = reduction.std(x, axis, unbiased=unbiased, keepdims=keepdims, correction=correction)
+    _check_axes(x, axis, name)
+    y = spread(x, axis, unbiased=unbiased, keepdims=keepdims, correction=correction)
     return y, reduction.mean(x, None if isinstance(axis, bool) else axis, keepdims)
 
 

@@ -2,6 +2,7 @@
 
 from tinygrad_kr.nn import init as init
 from tinygrad_kr.nn.activation import (
+    CELU,
     ELU,
     GELU,
     SELU,
@@ -47,6 +48,7 @@ def __dir__() -> list[str]:
 
 
 __all__ = [
+    "CELU",
     "DBN",
     "ELU",
     "GELU",

@@ -85,6 +85,27 @@ class ELU(Module):
         return f"alpha={self.alpha}"
 
 
+class CELU(Module):
+    """x where x > 0, else alpha (exp(x / alpha) - 1), elementwise. The slope at 0 is 1.
+
+    inplace: see `ReLU`. Raises ValueError for an alpha of 0. Source: Barron (2017).
+
+    >>> nn.CELU(2.0)(tk.tensor([-1000.0, 2.0]))
+    Tensor([-2.,  2.])
+    """
+
+    def __init__(self, alpha: float = 1.0, inplace: bool = False) -> None:
+        if alpha == 0:
+            raise ValueError("CELU: expected an alpha other than 0, got 0.")
+        self.alpha = alpha
+
+    def forward(self, input: Any) -> Any:
+        return F.celu(input, self.alpha)
+
+    def extra_repr(self) -> str:
+        return f"alpha={self.alpha}"
+
+
 class SELU(Module):
     """scale x where x > 0, else scale alpha (exp(x) - 1): for self-normalising nets.
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Iterator, Mapping
+from functools import wraps
 from types import MappingProxyType
-from typing import Any, NamedTuple, Self, TypeVar
+from typing import Any, NamedTuple, ParamSpec, Self, TypeVar
 
 import numpy as np
 from numpy import ndarray
@@ -13,16 +14,38 @@ from numpy.lib.npyio import NpzFile
 
 from tinygrad_kr.arrays.operands import as_array, as_dtype, without_device
 from tinygrad_kr.grad_mode import no_grad
+from tinygrad_kr.nn import init
 from tinygrad_kr.nn.copying import deepcopied, rebuilt, refuse_unpicklable
 from tinygrad_kr.nn.error_path import locate
 from tinygrad_kr.nn.parameter import Parameter
+from tinygrad_kr.ops.op import begin_with
 from tinygrad_kr.tensor import Tensor, note_change
 
+P = ParamSpec("P")
 Hook = Callable[..., Any]
 Held = TypeVar("Held")
 _NPY_HEADER = 1 << 14
 """Limit: the header of an array in a file, of which NumPy reads 10,000 characters; bytes."""
 _NO_BUFFERS: Mapping[str, bool] = MappingProxyType({})
+
+
+def _naming_the_layer(make: Callable[P, None]) -> Callable[P, None]:
+    """A layer's `__init__` whose errors begin with the layer, not with what it calls."""
+
+    @wraps(make)
+    def named(*args: P.args, **kwargs: P.kwargs) -> None:
+        try:
+            make(*args, **kwargs)
+        except (TypeError, ValueError) as error:
+            name = type(args[0]).__name__
+            layers = (base.__name__ for base in type(args[0]).__mro__)
+            begin_with(error, name, *layers, *init.__all__, "bernoulli", "Parameter")
+            said = error.args[0] if len(error.args) == 1 else None
+            if isinstance(said, str) and not said.startswith((f"{name}:", f"{name}.")):
+                error.args = (f"{name}: {said}",)
+            raise
+
+    return named
 
 
 class LoadResult(NamedTuple):
@@ -53,10 +76,14 @@ class Module:
     """
 
     def __init_subclass__(cls, **options: Any) -> None:
-        """Let the package's own layers say what to write for PyTorch's `device=`."""
+        """Let the package's own layers say what to write for PyTorch's `device=`.
+
+        The errors of their construction begin with the layer.
+        """
         super().__init_subclass__(**options)
         if cls.__module__.startswith("tinygrad_kr.") and "__init__" in vars(cls):
-            cls.__init__ = without_device(cls.__init__)  # type: ignore[method-assign]
+            made = without_device(cls.__init__)
+            cls.__init__ = _naming_the_layer(made)  # type: ignore[method-assign]
 
     # Class defaults that an instance replaces on demand: a subclass need not call __init__.
     training: bool = True

@@ -15,7 +15,7 @@ from numpy import ndarray
 
 from tinygrad_kr.ops.error_function import erf as error_function
 from tinygrad_kr.ops.node import OFF, Node, current_mode
-from tinygrad_kr.ops.op import Op, op
+from tinygrad_kr.ops.op import Op, alias, op
 
 __all__ = [
     "abs",
@@ -737,9 +737,13 @@ logaddexp2 = op(np.logaddexp2, lambda g, y, a, b: g * _share(a, b, math.log(2)),
 
 # ------------------------------------------------------------------ PyTorch's other names
 
-abs, neg = absolute, negative
-mul, true_divide, pow = multiply, divide, power
-eq, ne, lt, le, gt, ge = equal, not_equal, less, less_equal, greater, greater_equal
-asin, acos, atan, atan2 = arcsin, arccos, arctan, arctan2
-asinh, acosh, atanh = arcsinh, arccosh, arctanh
-fix = trunc
+abs, neg = alias("abs", absolute), alias("neg", negative)
+mul, true_divide = alias("mul", multiply), alias("true_divide", divide)
+pow, eq = alias("pow", power), alias("eq", equal)
+ne, lt = alias("ne", not_equal), alias("lt", less)
+le, gt = alias("le", less_equal), alias("gt", greater)
+ge, asin = alias("ge", greater_equal), alias("asin", arcsin)
+acos, atan = alias("acos", arccos), alias("atan", arctan)
+atan2, asinh = alias("atan2", arctan2), alias("asinh", arcsinh)
+acosh, atanh = alias("acosh", arccosh), alias("atanh", arctanh)
+fix = alias("fix", trunc)

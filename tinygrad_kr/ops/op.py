@@ -15,7 +15,7 @@ import warnings
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import nullcontext
 from functools import wraps
-from typing import TYPE_CHECKING, Any, Protocol, cast
+from typing import TYPE_CHECKING, Any, ParamSpec, Protocol, TypeVar, cast
 
 import numpy as np
 from numpy import ndarray
@@ -33,6 +33,9 @@ from tinygrad_kr.ops.node import (
     tick,
 )
 from tinygrad_kr.ops.tracing import tracers, tracing
+
+P = ParamSpec("P")
+R = TypeVar("R")
 
 if TYPE_CHECKING:
     from tinygrad_kr.tensor import Tensor
@@ -397,6 +400,8 @@ def _promoted(record: Op, inputs: tuple[Any, ...], params: dict[str, Any]) -> An
     try:
         inputs = tuple(_tensor_like(record, x) for x in _without_lists(inputs))
         arrays = _arrays(inputs)
+        if isinstance(record.forward, np.ufunc) and len(arrays) > record.forward.nin:
+            raise TypeError(f"expected {record.forward.nin} inputs, got {len(arrays)}.")
         whole = not any(isinstance(x, ndarray) and x.dtype.kind == "f" for x in arrays)
         with np.errstate(all="ignore") if whole and record.rules else nullcontext():
             y = np.asarray(record.forward(*arrays, **params))
@@ -513,6 +518,41 @@ def in_float32(forward: Callable[..., Any]) -> Callable[..., Any]:
 
 
 # ------------------------------------------------------------------ errors
+
+
+def alias(name: str, function: Callable[P, R], *inner: str, owner: str = "") -> Callable[P, R]:
+    """`function` under another name, with which its errors begin.
+
+    inner: further functions whose errors it passes on. owner: the class of a method.
+    """
+    heads = (function.__name__, *inner)
+
+    @wraps(function, updated=())
+    def called(*args: P.args, **kwargs: P.kwargs) -> R:
+        try:
+            return function(*args, **kwargs)
+        except Exception as error:
+            begin_with(error, name, *heads)
+            raise
+
+    called.__name__, called.__qualname__ = name, f"{owner}.{name}".lstrip(".")
+    return called
+
+
+def passes_on(*inner: str) -> Callable[[Callable[P, R]], Callable[P, R]]:
+    """Let errors of `inner` functions begin with the name of the decorated one."""
+    return lambda function: alias(function.__name__, function, *inner)
+
+
+def begin_with(error: Exception, name: str, *heads: str) -> None:
+    """Put `name` for one of `heads` at the beginning of a message."""
+    said = error.args[0] if len(error.args) == 1 else str(error)
+    for head in heads:
+        if isinstance(said, str) and said.startswith((f"{head}:", f"{head}(")):
+            error.args = (name + said[len(head) :],)
+            if isinstance(error, AxisError):
+                error._msg = error.args[0]  # type: ignore[attr-defined]
+            return
 
 
 def explained(
