@@ -258,12 +258,14 @@ def _walk_on_tensors(
 ) -> dict[Node, Any]:
     """The walk under a tracer, which sees Tensors only: returns Tensors."""
     with no_grad():
-        starts = {
-            node: g if isinstance(g, Node) else constant(np.asarray(g))
-            for node, g in cotangents.items()
-        }
+        starts = {node: _as_tensor(g) for node, g in cotangents.items()}
         ends = walk(starts, wanted, create_graph=True, retain_graph=retain, stop=stop)
-        return {node: g.clone() for node, g in ends.items()}
+        return {node: _as_tensor(g).clone() for node, g in ends.items()}
+
+
+def _as_tensor(g: Any) -> Any:
+    """A rule may give an array that depends on nothing."""
+    return g if isinstance(g, Node) else constant(np.asarray(g))
 
 
 @np.errstate(all="ignore")

@@ -15,6 +15,7 @@ from numpy.exceptions import AxisError
 
 from tinygrad_kr.ops.node import Node, user_frame
 from tinygrad_kr.ops.op import astype, common_dtype, refuse_masked
+from tinygrad_kr.ops.op import begin_with as begin_with
 
 P = ParamSpec("P")
 R = TypeVar("R")

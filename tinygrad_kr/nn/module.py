@@ -12,7 +12,7 @@ import numpy as np
 from numpy import ndarray
 from numpy.lib.npyio import NpzFile
 
-from tinygrad_kr.arrays.operands import as_array, as_dtype, without_device
+from tinygrad_kr.arrays.operands import as_array, as_dtype, begin_with, without_device
 from tinygrad_kr.changes import Change, make_all
 from tinygrad_kr.files import refuse_path
 from tinygrad_kr.grad_mode import no_grad
@@ -20,7 +20,6 @@ from tinygrad_kr.nn import init
 from tinygrad_kr.nn.copying import deepcopied, rebuilt, refuse_unpicklable
 from tinygrad_kr.nn.error_path import locate
 from tinygrad_kr.nn.parameter import Parameter
-from tinygrad_kr.ops.op import begin_with
 from tinygrad_kr.tensor import Tensor, note_change
 
 P = ParamSpec("P")
