@@ -780,6 +780,8 @@ def test_signatures_are_numpys() -> None:
         if mine in (["args"], ["inputs"]):
             continue
         theirs = ["shape" if name == "newshape" else name for name in theirs]  # until NumPy 2.1
+        if function is np.corrcoef:  # which have had no effect since NumPy 1.10
+            theirs = [name for name in theirs if name not in ("bias", "ddof")]
         common = min(len(mine), len(theirs))
         assert mine[:common] == theirs[:common], function.__name__
         if np.lib.NumpyVersion(np.__version__) < "2.5.0":
@@ -1062,6 +1064,8 @@ UFUNCS = sorted(
 def test_integers_have_numpys_dtype_in_every_ufunc(name: str) -> None:
     ufunc = getattr(np, name)
     for dtype in DTYPES:
+        if dtype is np.bool_ and name in ("ceil", "floor", "trunc") and not SINCE_2_1:
+            continue  # float16 in NumPy 2.0
         x = (np.arange(4).reshape(2, 2) % 3 + 1).astype(dtype)
         if ufunc.nin == 1:
             demand_numpys(ufunc, [x])

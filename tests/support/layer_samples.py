@@ -173,7 +173,8 @@ LAYERS = {
     "LeakyReLU": Layer("LeakyReLU", function=lambda x: F.leaky_relu(x, 0.01)),
     "LeakyReLU, slope": Layer("LeakyReLU", (0.1,), function=lambda x: F.leaky_relu(x, 0.1)),
     "ELU": Layer("ELU", (0.7,), function=lambda x: F.elu(x, 0.7)),
-    "CELU": Layer("CELU", (0.7,), function=lambda x: F.celu(x, 0.7)),
+    # PyTorch rounds 1 / alpha of the gradient to float32: 1 / 0.5 is exact.
+    "CELU": Layer("CELU", (0.5,), function=lambda x: F.celu(x, 0.5)),
     "SELU": Layer("SELU", function=F.selu),
     "GELU": Layer("GELU", function=F.gelu),
     "GELU, tanh": Layer("GELU", ("tanh",), function=lambda x: F.gelu(x, "tanh")),
