@@ -63,7 +63,7 @@ def differing(ours: Any, theirs: Any, call: Any, their_call: Any, seed: int) -> 
 
 
 def difference(found: Any, expected: Any) -> str:
-    """In words, how results of the same weights differ by more than sums rounded in another order."""
+    """In words, how results of the same weights differ by more than rounding."""
     if found.dtype != expected.dtype or found.shape != expected.shape:
         return f"{found.dtype}{found.shape} for {expected.dtype}{expected.shape}"
     if found.dtype.kind != "f":
