@@ -17,6 +17,7 @@ from tinygrad_kr.ops.elementwise import (
     where,
 )
 from tinygrad_kr.ops.indexing import tril, triu
+from tinygrad_kr.ops.node import Node, constant
 from tinygrad_kr.ops.op import Op, op
 from tinygrad_kr.ops.products import MAX_DOT_SIZE, gemm
 from tinygrad_kr.ops.reduction import concatenate
@@ -702,7 +703,7 @@ def _used_row(y: Any) -> Any:
     """A cotangent of packed values and vectors that is nothing but the mark."""
     mark = np.zeros(y.shape, y.dtype)
     mark[..., -1, :] = 1
-    return mark
+    return constant(mark) if isinstance(y, Node) else mark
 
 
 def _used_column(h: Any, a: Any, y: Any, used: Any) -> Any:
