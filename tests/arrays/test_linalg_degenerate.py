@@ -426,3 +426,11 @@ def test_compiled_decompositions_are_nan_where_eager_ones_are(backend: str) -> N
 
     given = tk.Tensor(np.stack([np.eye(3), rotated(1.0, 2.0, 5.0)]))
     compare(of_both, given, scales=[1, 1, 2, 0])
+
+
+@pytest.mark.parametrize("shape", [(0, 0), (2, 0, 0), (0, 3, 3), (1, 1, 0, 0)])
+def test_vectors_of_matrices_without_elements(shape: tuple[int, ...]) -> None:
+    for function in (tk.linalg.eigh, lambda t: tk.linalg.svd(t, full_matrices=False)):
+        t = tk.Tensor(np.zeros(shape), requires_grad=True)
+        sum(part.sum() for part in function(t)).backward()
+        assert t.grad.shape == shape

@@ -524,7 +524,7 @@ def _eigh(a: ndarray, *, generic: bool = False) -> ndarray:
     They are those of the symmetric (a + a^T) / 2. generic: see `_turn_ties`.
     """
     values, vectors = np.linalg.eigh((a + a.mT) * 0.5)
-    if generic:
+    if generic and a.size:
         _turn_ties(values, vectors)
     values = values[..., None, :]
     return np.concatenate([values, vectors, np.zeros_like(values)], axis=-2)
@@ -725,7 +725,7 @@ def _svd(a: ndarray, *, generic: bool = False) -> ndarray:
     the others.
     """
     u, s, vt = np.linalg.svd(a, full_matrices=False)
-    if generic:
+    if generic and s.size:
         _turn_ties(s, u, vt.mT)
         _turn_null_vectors(a, u, s, vt)
     s = s[..., None]
