@@ -18,6 +18,7 @@ import databases  # noqa: E402
 ORDER = "PyTorch leaves the order of equal elements open; ours is the one they had."
 MEANS = "PyTorch cuts off the fraction of a mean of integers."
 BASIS = "Of further singular vectors, any that complete a basis, PyTorch takes the derivative as 0."
+PRODUCT = "PyTorch keeps the product of the momenta in float32, also for float64."
 DENOMINATOR = "PyTorch adds 1e-12 to the denominator of the second derivative."
 REASONS: dict[str, tuple[str, str]] = {
     "__rpow__ int64 value": (
@@ -45,6 +46,9 @@ REASONS: dict[str, tuple[str, str]] = {
         "nan for 0.0",
         "A norm has no second derivative at 0: NaN. PyTorch gives 0.",
     ),
+    "NAdam float64 steps": ("", PRODUCT),
+    "NAdam float64 compiled": ("", PRODUCT),
+    "NAdam float64 schedule": ("", PRODUCT),
     "linalg.svd value": ("derivative of full matrices", BASIS),
     "tensordot value": (
         "expected equal sizes",
