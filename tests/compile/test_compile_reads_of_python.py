@@ -741,6 +741,13 @@ def a_module_with_the_name_of_a_builtin_one() -> Case:
 
 
 @case
+def code_of_a_file_named_like_a_frozen_one() -> Case:
+    namespace: dict[str, Any] = {"rate": 2.0}
+    exec(compile("def f(x): return x * rate", "<frozen lake>", "exec"), namespace)
+    return Case(namespace["f"], lambda: namespace.__setitem__("rate", 4.0))
+
+
+@case
 def a_module_of_a_class_of_its_own() -> Case:
     class Settings(types.ModuleType):
         held: ClassVar = [2.0]

@@ -40,6 +40,19 @@ HEAVY = [
 ]
 
 
+def printed(code: str, environment: dict[str, str] | None = None) -> str:
+    """What a fresh interpreter prints."""
+    result = subprocess.run(
+        [sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        check=True,
+        encoding="utf-8",
+        env=environment,
+    )
+    return result.stdout
+
+
 def loaded_by(statement: str) -> set[str]:
     """The modules that a fresh interpreter has after `statement`, beyond those of NumPy."""
     code = (
@@ -47,14 +60,7 @@ def loaded_by(statement: str) -> set[str]:
         f"{statement}\n"
         "print(*sorted(set(sys.modules) - before))"
     )
-    result = subprocess.run(
-        [sys.executable, "-c", code],
-        capture_output=True,
-        text=True,
-        check=True,
-        encoding="utf-8",
-    )
-    return set(result.stdout.split())
+    return set(printed(code).split())
 
 
 @pytest.mark.parametrize(
@@ -148,16 +154,6 @@ def test_the_import_takes_at_most_40_ms_beyond_numpys(tmp_path: Path) -> None:
     own = {"PYTHONPYCACHEPREFIX": str(tmp_path), "PYTHONPATH": str(ROOT.parent)}
     environment = {**os.environ, **own}
     environment.pop("PYTHONDONTWRITEBYTECODE", None)
-    seconds = []
-    for _ in range(21):  # the first writes the bytecode
-        done = subprocess.run(
-            [sys.executable, "-c", CLOCK],
-            capture_output=True,
-            text=True,
-            check=True,
-            encoding="utf-8",
-            env=environment,
-        )
-        seconds.append(float(done.stdout))
+    seconds = [float(printed(CLOCK, environment)) for _ in range(21)]  # the first writes bytecode
     assert list(tmp_path.rglob("tensor.*.pyc"))
     assert median(seconds[1:]) < 0.04

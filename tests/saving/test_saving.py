@@ -8,7 +8,6 @@ import os
 import subprocess
 import sys
 import zipfile
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,14 +18,6 @@ from saved_runs import SUFFIXES, Run, needs_safetensors, plain, same
 
 import tinygrad_kr as tk
 from tinygrad_kr import Tensor, nn, optim
-
-
-@pytest.fixture(autouse=True)
-def _default_kept() -> Iterator[None]:
-    generator = tk.default_generator()
-    state = generator.bit_generator.state
-    yield
-    generator.bit_generator.state = state
 
 
 def arrays_of(path: Path) -> dict[str, np.ndarray]:

@@ -7,7 +7,7 @@ import pickle
 import struct
 import tracemalloc
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -20,14 +20,6 @@ from tinygrad_kr import nn
 
 EXTRA = {"epoch": 3, "loss": 0.25}
 BOMB = 40_000_000
-
-
-@pytest.fixture(autouse=True)
-def _default_kept() -> Iterator[None]:
-    generator = tk.default_generator()
-    state = generator.bit_generator.state
-    yield
-    generator.bit_generator.state = state
 
 
 class Damage:

@@ -6,7 +6,6 @@ import functools
 import json
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -23,14 +22,6 @@ from tinygrad_kr.optim import lr_scheduler
 
 STEPS = 11
 """Steps of a run: almost three epochs of four batches."""
-
-
-@pytest.fixture(autouse=True)
-def _default_kept() -> Iterator[None]:
-    generator = tk.default_generator()
-    state = generator.bit_generator.state
-    yield
-    generator.bit_generator.state = state
 
 
 def check_resumes(

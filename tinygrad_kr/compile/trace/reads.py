@@ -179,10 +179,19 @@ _INSTALLED = (f"{os.sep}site-packages{os.sep}", f"{os.sep}dist-packages{os.sep}"
 _EXTENSIONS = tuple(importlib.machinery.EXTENSION_SUFFIXES)
 
 
+def _is_frozen(file: str) -> bool:
+    """Whether it is the name of the file of a module that is part of the interpreter."""
+    name = file.removeprefix("<frozen ").removesuffix(">")
+    if file != f"<frozen {name}>":
+        return False
+    own = name.startswith("importlib._bootstrap")
+    return own or importlib.machinery.FrozenImporter.find_spec(name) is not None
+
+
 @functools.cache
 def home_of(file: str | None) -> str:
     """Whose code a file holds: "python", "numpy" or "ours", which count as fixed; "c"; "user"."""
-    if file is None or file.startswith("<frozen"):
+    if file is None or _is_frozen(file):
         return "python"
     path = os.path.normcase(os.path.abspath(file))  # Windows may spell a drive "c:" or "C:"
     if path.startswith(_PACKAGE):
