@@ -763,10 +763,7 @@ class Tensor(Node):
             return _into_arrays(ufunc, method, inputs, out, kwargs)
         called = ufunc if method == "__call__" else getattr(ufunc, method, None)
         function = _numpy_functions().get(called)
-        for x in inputs:
-            if isinstance(x, Node) and x._data.dtype.kind == "f":
-                break
-        else:
+        if self._data.dtype.kind != "f" and not has_float_tensor(inputs):
             found = _of_integers()(called, function, inputs, kwargs)
             if found is not NotImplemented:
                 return found
@@ -781,7 +778,7 @@ class Tensor(Node):
         self, func: Callable[..., Any], types: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> Any:
         function = _numpy_functions().get(func)
-        if not has_float_tensor((args, kwargs)):
+        if self._data.dtype.kind != "f" and not has_float_tensor((args, kwargs)):
             found = _of_integers()(func, function, args, kwargs)
             if found is not NotImplemented:
                 return found
