@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from tinygrad_kr.compile.function import compile as compile
     from tinygrad_kr.export import load_onnx
     from tinygrad_kr.functional import log_softmax, one_hot, softmax
+    from tinygrad_kr.language import set_language
     from tinygrad_kr.linalg import cdist
     from tinygrad_kr.linalg import p_norm as norm
     from tinygrad_kr.saving import DamagedFileError, load, save
@@ -65,6 +66,7 @@ _FUNCTIONS_WHEN_USED = {
     "one_hot": "functional.one_hot",
     "save": "saving.save",
     "seed_sweep": "sweep.seed_sweep",
+    "set_language": "language.set_language",
     "softmax": "functional.softmax",
     "wilson_interval": "sweep.wilson_interval",
 }
@@ -87,7 +89,8 @@ def __dir__() -> list[str]:
 __all__ = [
     "DamagedFileError", "Tensor", "autograd", "cdist", "checkpoint", "data", "export", "functional",
     "interop", "linalg", "load", "load_onnx", "log_softmax", "matmul", "nn", "norm", "one_hot",
-    "op", "optim", "save", "seed_sweep", "softmax", "sweep", "testing", "wilson_interval",
+    "op", "optim", "save", "seed_sweep", "set_language", "softmax", "sweep", "testing",
+    "wilson_interval",
 ]  # fmt: skip
 __all__ += arrays.__all__
 __all__ += creation.__all__

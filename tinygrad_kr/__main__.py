@@ -7,7 +7,8 @@ from argparse import ArgumentParser
 from collections.abc import Sequence
 
 from tinygrad_kr._version import __version__
-from tinygrad_kr.doctor import LANGUAGES, doctor, language
+from tinygrad_kr.doctor import doctor
+from tinygrad_kr.language import LANGUAGES, language
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -18,11 +19,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     summary = "say what is there of Python, NumPy, BLAS, compiler, cache and data; what to do"
     of_doctor = commands.add_parser("doctor", help=summary, description=summary)
     of_doctor.add_argument(
-        "--lang", choices=LANGUAGES, help="English or Korean; by default as the locale says"
+        "--lang",
+        choices=LANGUAGES,
+        help="English or Korean; by default as $TINYGRAD_KR_LANG or the locale says",
     )
     chosen = parser.parse_args(arguments)
     if chosen.command == "doctor":
-        return doctor(chosen.lang or language())
+        return doctor(language(chosen.lang))
     parser.print_help()
     return 0
 

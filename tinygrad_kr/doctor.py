@@ -22,30 +22,18 @@ from tinygrad_kr._version import __version__
 from tinygrad_kr.data import download
 from tinygrad_kr.data.mnist import files as mnist_files
 from tinygrad_kr.data.mnist import searched_folders
+from tinygrad_kr.language import Text, same
 from tinygrad_kr.native import cache, compiler, cpu, deadline
 from tinygrad_kr.native.foreign import ctypes, why_never
 from tinygrad_kr.native.kernels import has_wide_vectors
 from tinygrad_kr.tensor import Tensor
 
-__all__ = ["LANGUAGES", "doctor", "language"]
+__all__ = ["doctor"]
 
-LANGUAGES = ("en", "ko")
 COMPILER_SECONDS, ZIG_SECONDS = 20.0, 120.0
 """Most seconds for one compiler, which may hang. The first run of zig builds a C library."""
 
 OK, MISSING, BROKEN = "ok", "--", "!!"
-
-
-class Text(NamedTuple):
-    """The same text in each of `LANGUAGES`."""
-
-    en: str
-    ko: str
-
-
-def same(text: str) -> Text:
-    """A text that needs no translation: a name, a number, an error of another program."""
-    return Text(text, text)
 
 
 class Finding(NamedTuple):
@@ -70,17 +58,6 @@ class Finding(NamedTuple):
 
 
 Check = Callable[[], Iterable[Finding]]
-
-
-def language() -> str:
-    """The language of the locale: "ko" for Korean, else "en"."""
-    for name in ("LC_ALL", "LC_MESSAGES", "LANG"):
-        if value := os.environ.get(name):
-            return "ko" if value.lower().startswith("ko") else "en"
-    import locale
-
-    named = locale.getlocale()[0] or ""
-    return "ko" if named.lower().startswith("ko") else "en"
 
 
 def doctor(lang: str) -> int:

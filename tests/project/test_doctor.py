@@ -93,25 +93,6 @@ def test_every_text_is_in_both_languages() -> None:
                 assert not re.search("[가-힣]", text.en), text
 
 
-@pytest.mark.parametrize(
-    ("variables", "lang"),
-    [
-        ({"LANG": "ko_KR.UTF-8"}, "ko"),
-        ({"LANG": "en_GB.UTF-8"}, "en"),
-        ({"LANG": "ko_KR.UTF-8", "LC_ALL": "C"}, "en"),
-        ({"LC_MESSAGES": "ko_KR", "LANG": "C"}, "ko"),
-    ],
-)
-def test_the_language_is_the_locales(
-    variables: dict[str, str], lang: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    for name in ("LC_ALL", "LC_MESSAGES", "LANG"):
-        monkeypatch.delenv(name, raising=False)
-    for name, value in variables.items():
-        monkeypatch.setenv(name, value)
-    assert doctor.language() == lang
-
-
 def test_blas_tells_threads_and_kernel(capsys: pytest.CaptureFixture[str]) -> None:
     config = np.show_config(mode="dicts")
     assert isinstance(config, dict)

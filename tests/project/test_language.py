@@ -1,0 +1,113 @@
+"""Every text that the package says is there in English and in Korean."""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from string import Formatter
+
+import pytest
+
+import tinygrad_kr as tk
+from tinygrad_kr.language import Text, language
+
+PACKAGE = Path(tk.__file__).parent
+LOCALE = ("LC_ALL", "LC_MESSAGES", "LANG", "TINYGRAD_KR_LANG")
+PARTICLES = ("은", "는", "이", "가", "을", "를", "과", "와", "로", "으로", "이다", "입니다")
+
+
+@pytest.fixture(autouse=True)
+def _no_language(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    for name in LOCALE:
+        monkeypatch.delenv(name, raising=False)
+    tk.set_language(None)
+    yield
+    tk.set_language(None)
+
+
+@pytest.mark.parametrize(
+    ("variables", "lang"),
+    [
+        ({"LANG": "ko_KR.UTF-8"}, "ko"),
+        ({"LANG": "en_GB.UTF-8"}, "en"),
+        ({"LANG": "ko_KR.UTF-8", "LC_ALL": "C"}, "en"),
+        ({"LC_MESSAGES": "ko_KR", "LANG": "C"}, "ko"),
+        ({"LANG": "ko_KR.UTF-8", "TINYGRAD_KR_LANG": "en"}, "en"),
+        ({"LANG": "C", "TINYGRAD_KR_LANG": "ko"}, "ko"),
+    ],
+)
+def test_the_default(variables: dict[str, str], lang: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    assert language() == lang
+
+
+def test_what_is_set_precedes_and_what_is_given_precedes_that(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("TINYGRAD_KR_LANG", "en")
+    tk.set_language("ko")
+    assert language() == "ko"
+    assert language("en") == "en"
+    assert Text("{n} layers", "층 {n}개").say(n=3) == "층 3개"
+
+
+def test_another_language_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(ValueError, match='set_language: expected "en" or "ko", got \'fr\''):
+        tk.set_language("fr")
+    assert language() == "en"
+    monkeypatch.setenv("TINYGRAD_KR_LANG", "fr")
+    with pytest.raises(ValueError, match="TINYGRAD_KR_LANG"):
+        language()
+
+
+# ------------------------------------------------------------------ all texts of the package
+
+
+def texts() -> Iterator[tuple[str, ast.expr, ast.expr]]:
+    """Each `Text(english, korean)` of the package, with its place."""
+    for path in sorted(PACKAGE.rglob("*.py")):
+        source = path.read_text(encoding="utf-8")
+        if "Text(" not in source:
+            continue
+        for node in ast.walk(ast.parse(source)):
+            called = isinstance(node, ast.Call) and isinstance(node.func, ast.Name)
+            if called and node.func.id == "Text":  # type: ignore[attr-defined]
+                yield f"{path.relative_to(PACKAGE)}:{node.lineno}", *_pair(node)  # type: ignore[arg-type]
+
+
+def _pair(call: ast.Call) -> tuple[ast.expr, ast.expr]:
+    assert len(call.args) == 2 and not call.keywords, "Text takes English and Korean by position"
+    return call.args[0], call.args[1]
+
+
+def placeholders(text: ast.expr) -> set[str]:
+    """What a text fills in: the fields of a literal, the expressions of an f-string."""
+    if isinstance(text, ast.Constant):
+        return {field for _, field, _, _ in Formatter().parse(text.value) if field is not None}
+    if isinstance(text, ast.JoinedStr):
+        filled = (part for part in text.values if isinstance(part, ast.FormattedValue))
+        return {ast.unparse(part.value).replace(".ko", ".en").replace("_ko", "") for part in filled}
+    return set()
+
+
+ALL = list(texts())
+
+
+def test_the_texts_are_found() -> None:
+    assert len(ALL) > 20
+
+
+@pytest.mark.parametrize(("place", "english", "korean"), ALL, ids=[place for place, *_ in ALL])
+def test_both_languages_have_the_same_placeholders(
+    place: str, english: ast.expr, korean: ast.expr
+) -> None:
+    assert placeholders(english) == placeholders(korean), place
+    if isinstance(english, ast.Constant) and isinstance(korean, ast.Constant):
+        assert not re.search("[가-힣]", english.value), place
+        assert re.search("[가-힣]", korean.value), f"{place}: use same(text)"
+        for particle in PARTICLES:
+            behind = rf"\}}{particle}(?![가-힣])"
+            assert not re.search(behind, korean.value), f"{place}: {particle} behind a placeholder"
