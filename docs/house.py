@@ -69,7 +69,7 @@ FLOORS: list[tuple[str, list[Room]]] = [
         "#eeeeee",
         [
             Room(("tree.py", "dtypes.py"), "containers, tk.float32"),
-            Room(("escape.py",), "names in generated code"),
+            Room(("escape.py", "language.py"), "generated names, texts"),
             Room(("moved.py",), "old names, for a release"),
             Room(("files.py", "changes.py"), "all or nothing"),
         ],
