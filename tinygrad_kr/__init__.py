@@ -7,6 +7,7 @@ if TYPE_CHECKING:
     from tinygrad_kr import (
         autograd,
         data,
+        explain,
         export,
         functional,
         interop,
@@ -47,6 +48,7 @@ _WHEN_USED = {
     "autograd",
     "compile",
     "data",
+    "explain",
     "export",
     "functional",
     "interop",
@@ -87,9 +89,9 @@ def __dir__() -> list[str]:
 
 
 __all__ = [
-    "DamagedFileError", "Tensor", "autograd", "cdist", "checkpoint", "data", "export", "functional",
-    "interop", "linalg", "load", "load_onnx", "log_softmax", "matmul", "nn", "norm", "one_hot",
-    "op", "optim", "save", "seed_sweep", "set_language", "softmax", "sweep", "testing",
+    "DamagedFileError", "Tensor", "autograd", "cdist", "checkpoint", "data", "explain", "export",
+    "functional", "interop", "linalg", "load", "load_onnx", "log_softmax", "matmul", "nn", "norm",
+    "one_hot", "op", "optim", "save", "seed_sweep", "set_language", "softmax", "sweep", "testing",
     "wilson_interval",
 ]  # fmt: skip
 __all__ += arrays.__all__
