@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from numpy import ndarray
 
+from tinygrad_kr.explain import page
 from tinygrad_kr.explain.derivative import (
     Flow,
     LocalDerivative,
@@ -23,9 +24,6 @@ from tinygrad_kr.explain.graph import Graph, GraphNode, graph_of
 from tinygrad_kr.tensor import Tensor
 
 __all__ = ["Difference", "Explanation", "Path", "explain"]
-
-MOST_PATHS = 1000
-"""Paths that are written out; of more the sum is taken by nodes."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -157,7 +155,7 @@ class Explanation:
         return ways.get(wanted, 0)
 
     def _paths_to(self, wanted: GraphNode) -> Iterator[Path]:
-        if not self.is_scalar or self._count(wanted) > MOST_PATHS:
+        if not self.is_scalar or self._count(wanted) > page.MOST_PATHS:
             return
         reaching = leading_to(self.graph, [wanted])
         into: dict[GraphNode, list[LocalDerivative]] = {}
@@ -195,20 +193,14 @@ class Explanation:
 
     def text(self, lang: str | None = None) -> str:
         """The explanation as plain text, in English ("en") or Korean ("ko")."""
-        from tinygrad_kr.explain.page import text
-
-        return text(self, lang)
+        return page.text(self, lang)
 
     def markdown(self, lang: str | None = None) -> str:
         """The explanation as Markdown, its formulas as LaTeX."""
-        from tinygrad_kr.explain.page import markdown
-
-        return markdown(self, lang)
+        return page.markdown(self, lang)
 
     def _repr_html_(self) -> str:
-        from tinygrad_kr.explain.page import html
-
-        return html(self, None)
+        return page.html(self, None)
 
     def __str__(self) -> str:
         return self.text()

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from html import escape
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
 from tinygrad_kr.explain.derivative import LocalDerivative, symbol_of
 from tinygrad_kr.explain.element import Step, followed
-from tinygrad_kr.explain.explanation import MOST_PATHS, Explanation, Path
 from tinygrad_kr.explain.folding import Folded, folded
 from tinygrad_kr.explain.formula import (
     Call,
@@ -28,7 +27,13 @@ from tinygrad_kr.language import Text, language
 from tinygrad_kr.ops.linalg import matmul
 from tinygrad_kr.tensor import Tensor
 
-__all__ = ["html", "markdown", "text"]
+if TYPE_CHECKING:
+    from tinygrad_kr.explain.explanation import Explanation, Path
+
+__all__ = ["MOST_PATHS", "html", "markdown", "text"]
+
+MOST_PATHS = 1000
+"""Paths that are written out; of more the sum is taken by nodes."""
 
 FORWARD = Text("Forward: values", "순전파: 값")
 LOCAL = Text("Local derivatives", "국소 미분")
