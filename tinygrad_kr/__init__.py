@@ -18,6 +18,7 @@ if TYPE_CHECKING:
         testing,
     )  # fmt: skip
     from tinygrad_kr.compile.function import compile as compile
+    from tinygrad_kr.explain.derivation import check_derivation
     from tinygrad_kr.export import load_onnx
     from tinygrad_kr.functional import log_softmax, one_hot, softmax
     from tinygrad_kr.language import set_language
@@ -61,6 +62,7 @@ _WHEN_USED = {
 _FUNCTIONS_WHEN_USED = {
     "DamagedFileError": "saving.DamagedFileError",
     "cdist": "linalg.cdist",
+    "check_derivation": "explain.derivation.check_derivation",
     "load_onnx": "export.load_onnx",
     "load": "saving.load",
     "log_softmax": "functional.log_softmax",
@@ -79,7 +81,7 @@ def __getattr__(name: str) -> Any:
     if name in _WHEN_USED:
         return importlib.import_module(f"tinygrad_kr.{name}")
     if name in _FUNCTIONS_WHEN_USED:
-        module, _, function = _FUNCTIONS_WHEN_USED[name].partition(".")
+        module, _, function = _FUNCTIONS_WHEN_USED[name].rpartition(".")
         return getattr(importlib.import_module(f"tinygrad_kr.{module}"), function)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
@@ -89,10 +91,10 @@ def __dir__() -> list[str]:
 
 
 __all__ = [
-    "DamagedFileError", "Tensor", "autograd", "cdist", "checkpoint", "data", "explain", "export",
-    "functional", "interop", "linalg", "load", "load_onnx", "log_softmax", "matmul", "nn", "norm",
-    "one_hot", "op", "optim", "save", "seed_sweep", "set_language", "softmax", "sweep", "testing",
-    "wilson_interval",
+    "DamagedFileError", "Tensor", "autograd", "cdist", "check_derivation", "checkpoint", "data",
+    "explain", "export", "functional", "interop", "linalg", "load", "load_onnx", "log_softmax",
+    "matmul", "nn", "norm", "one_hot", "op", "optim", "save", "seed_sweep", "set_language",
+    "softmax", "sweep", "testing", "wilson_interval",
 ]  # fmt: skip
 __all__ += arrays.__all__
 __all__ += creation.__all__
