@@ -174,6 +174,10 @@ def test_differences_agree() -> None:
         for index in np.ndindex(node.shape):
             difference = found.difference(node, index)
             assert difference.error is not None and difference.error < 1e-8
+    together = found.difference_of_all()
+    assert together.error is not None and together.error < 1e-8
+    length = np.sqrt(sum(float((gradient**2).sum()) for gradient in found.gradient))
+    assert together.gradient == pytest.approx(length)
 
 
 # ------------------------------------------------------------------ ops of users

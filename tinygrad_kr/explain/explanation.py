@@ -17,6 +17,7 @@ from tinygrad_kr.explain.derivative import (
     Flow,
     LocalDerivative,
     central_difference,
+    directional_difference,
     flow,
     leading_to,
 )
@@ -188,6 +189,20 @@ class Explanation:
         except Exception:  # an op that only knows what it was given
             return Difference(index, own, None)
         return Difference(index, own, numeric)
+
+    def difference_of_all(self) -> Difference:
+        """The slope along the gradient of all inputs at once, beside its central difference.
+
+        The slope is the length of the gradient. Its index is empty.
+        """
+        gradients = {node: self.flow.of(node).astype(np.float64) for node in self.wanted}
+        length = float(np.sqrt(sum(float((g * g).sum()) for g in gradients.values())))
+        try:
+            directions = {node: g / (length or 1.0) for node, g in gradients.items()}
+            numeric = directional_difference(self.graph, directions, self._widened)
+        except Exception:  # an op that only knows what it was given
+            return Difference((), length, None)
+        return Difference((), length, numeric)
 
     # -------------------------------------------------------------- in words
 
