@@ -363,6 +363,16 @@ def test_a_long_graph_is_folded_and_opened() -> None:
 # ------------------------------------------------------------------ nothing changes; errors
 
 
+def test_a_long_graph_without_modules_is_cut_in_the_middle() -> None:
+    x = tk.tensor([0.5, 1.0], requires_grad=True)
+    y = x
+    for _ in range(500):
+        y = tk.sin(y)
+    text = tk.explain(y.sum(), x).text("en")
+    assert "... (382 more)" in text and len(text.splitlines()) < 300
+    assert "382개" in tk.explain(y.sum(), x).text("ko")
+
+
 def test_nothing_changes_and_no_hook_is_called() -> None:
     f, w, x, b = lecture()
     calls: list[Any] = []
