@@ -215,6 +215,38 @@ def test_a_hostile_archive(
     assert net.state_dict() == before
 
 
+@pytest.mark.parametrize("method", [zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
+def test_a_method_that_inflates_all_at_once(tmp_path: Path, method: int) -> None:
+    """NumPy writes none of them. Of LZMA the dictionary alone may take 4 GB."""
+    bomb = {**GOOD, "weight.npy": GOOD["weight.npy"] + bytes(BOMB)}
+    net, path = nn.Linear(1, 1), archive(tmp_path / "net.npz", bomb, method)
+    tracemalloc.start()
+    try:
+        with pytest.raises(tk.DamagedFileError, match=f"compressed by {method}"):
+            tk.load(path, model=net)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < 1_000_000
+
+
+@pytest.mark.parametrize("suffix", SUFFIXES)
+def test_too_little_memory_is_no_damage(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, suffix: str
+) -> None:
+    from tinygrad_kr.saving import safetensors
+
+    def fails(*_: Any, **__: Any) -> None:
+        raise MemoryError
+
+    path, net = tmp_path / f"net{suffix}", nn.Linear(1, 1)
+    tk.save(path, model=net)
+    monkeypatch.setattr(np.lib.format, "read_array", fails)
+    monkeypatch.setattr(safetensors._Sum, "add", fails)
+    with pytest.raises(MemoryError):
+        tk.load(path, model=net)
+
+
 ABSURD = {
     "a name twice": ({**GOOD, "weight.npy.npy": GOOD["bias.npy"]}, RuntimeError),
     "above the folder": ({**GOOD, "../../weight.npy": GOOD["bias.npy"]}, RuntimeError),
@@ -244,6 +276,16 @@ def test_absurd_names_and_texts(
         tk.load(path, model=net)
     assert net.state_dict() == before
     assert [x.name for x in tmp_path.iterdir()] == ["net.npz"]
+
+
+@pytest.mark.parametrize("levels", [300, 600, 900, 20_000])
+def test_a_deep_state(tmp_path: Path, levels: int) -> None:
+    start, end = b'{"version": 1, "extra": 1, "parts": {"optimizer": ', b"}}"
+    content = start + b"[" * levels + b"]" * levels + end
+    deep = {"__metadata__.npy": npy(np.frombuffer(content, np.uint8))}
+    path = archive(tmp_path / "run.npz", deep, zipfile.ZIP_STORED)
+    with pytest.raises(ValueError, match=r"run\.npz"):
+        tk.load(path, optimizer=tk.optim.SGD(nn.Linear(1, 1).parameters()))
 
 
 STATES: dict[str, Callable[[dict[str, Any]], Any]] = {
