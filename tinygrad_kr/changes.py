@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from typing import TypeAlias
 
 Change: TypeAlias = tuple[Callable[[], object], Callable[[], object]]
@@ -20,6 +21,17 @@ def make_all(changes: Iterable[Change]) -> None:
             undo.append(restore)
             make()
     except BaseException:
-        for restore in reversed(undo):
-            restore()
+        _undo(undo)
         raise
+
+
+def _undo(restores: list[Callable[[], object]]) -> None:
+    """Restore in reverse order. One that fails leaves the others; one that is interrupted again is
+    repeated."""
+    while restores:
+        try:
+            with suppress(Exception):
+                restores[-1]()
+        except BaseException:
+            continue
+        restores.pop()

@@ -9,6 +9,7 @@ import os
 import subprocess
 import sys
 import zipfile
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from saved_runs import SUFFIXES, Run, needs_safetensors, plain, same
 
 import tinygrad_kr as tk
 from tinygrad_kr import Tensor, nn, optim
+from tinygrad_kr.changes import make_all
 
 
 def arrays_of(path: Path) -> dict[str, np.ndarray]:
@@ -274,6 +276,31 @@ def test_a_state_dict_of_the_users_own_is_used(tmp_path: Path, suffix: str) -> N
     np.testing.assert_array_equal(other.weight.data, net.weight.data)
 
 
+def test_a_state_of_the_users_own_comes_back_after_an_error(tmp_path: Path) -> None:
+    """Also one that shares its arrays with the part."""
+
+    class Shared(nn.Linear):
+        def state_dict(self) -> Any:
+            return {"weight": self.weight.data}
+
+        def load_state_dict(self, state: Any, strict: bool = True) -> Any:
+            self.weight.data[...] = state["weight"]
+
+    class Failing(optim.SGD):
+        def load_state_dict(self, state_dict: Any) -> None:
+            raise ZeroDivisionError
+
+    net = Shared(2, 2)
+    optimizer = optim.SGD(net.parameters())
+    tk.save(tmp_path / "run.npz", model=net, optimizer=optimizer)
+    other = Shared(2, 2)
+    before = other.weight.data.copy()
+    failing = Failing(other.parameters())
+    with pytest.raises(ZeroDivisionError):
+        tk.load(tmp_path / "run.npz", model=other, optimizer=failing)
+    np.testing.assert_array_equal(other.weight.data, before)
+
+
 def test_parameters_keep_their_identity(tmp_path: Path) -> None:
     path, net = tmp_path / "net.npz", nn.Linear(2, 2)
     tk.save(path, model=net)
@@ -390,6 +417,25 @@ def test_an_interrupt_at_every_change(tmp_path: Path) -> None:
         assert interrupts.at(at, lambda: tk.load(path, **other.parts))
         now = other.state()
         assert same(now, before) or same(now, saved)
+
+
+def test_an_undo_that_fails_or_is_interrupted_again() -> None:
+    """A change that cannot be undone leaves the others undone; a second Ctrl-C leaves none out."""
+    values, interrupts = dict.fromkeys("abcd", 0), [1, 2]
+
+    def change(name: str, value: int) -> None:
+        if (name, value) == ("b", 0):
+            raise OSError(name)
+        if (name, value) == ("c", 0) and interrupts:
+            interrupts.pop()
+            raise KeyboardInterrupt
+        values[name] = value
+        if (name, value) == ("d", 1):
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        make_all((partial(change, name, 1), partial(change, name, 0)) for name in "abcd")
+    assert values == {"a": 0, "b": 1, "c": 0, "d": 0}
 
 
 # ------------------------------------------------------------------ extra, arguments

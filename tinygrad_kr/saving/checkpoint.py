@@ -6,6 +6,7 @@ array. A file of a model alone holds the arrays of its `state_dict()`, under the
 
 from __future__ import annotations
 
+import copy
 import json
 import os
 from collections.abc import Iterator, Mapping
@@ -406,8 +407,8 @@ def _joined(state: Any, arrays: Mapping[str, ndarray]) -> Any:
 def _loading(path: str, name: str, part: Any, state: Any) -> Iterator[Change]:
     """The changes that load a part, after all checks of its state."""
     if not _is_ours(type(part).load_state_dict):
-        load = part.load_state_dict
-        return iter([(partial(load, state), partial(load, part.state_dict()))])
+        load, before = part.load_state_dict, copy.deepcopy(part.state_dict())
+        return iter([(partial(load, state), partial(load, before))])
     with _naming_part(path, name):
         if isinstance(part, Module):
             return part._loading(state, of_file=True)[0]
