@@ -26,12 +26,10 @@ def make_all(changes: Iterable[Change]) -> None:
 
 
 def _undo(restores: list[Callable[[], object]]) -> None:
-    """Restore in reverse order. One that fails leaves the others; one that is interrupted again is
-    repeated."""
+    """Restore in reverse order. One that fails leaves the others; an interrupt repeats one."""
     while restores:
-        try:
-            with suppress(Exception):
-                restores[-1]()
-        except BaseException:
-            continue
-        restores.pop()
+        with suppress(BaseException):
+            while restores:
+                with suppress(Exception):
+                    restores[-1]()
+                restores.pop()
