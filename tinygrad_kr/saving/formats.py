@@ -57,7 +57,8 @@ class _Unreadable:
         self.dtype = dtype
 
     def __array__(self, dtype: Any = None, copy: Any = None) -> ndarray:
-        raise TypeError(f"expected real numbers in a dtype of NumPy's, got {self.dtype}")
+        fix = " (tk.interop.from_torch_state_dict converts it)" if self.dtype == "BF16" else ""
+        raise TypeError(f"expected real numbers in a dtype of NumPy's, got {self.dtype}{fix}")
 
 
 class Reader(Protocol):
