@@ -367,8 +367,8 @@ class _File:
                 f"load: expected {', '.join(lacking)} in {self.path}, got "
                 f"{', '.join(self.parts) or 'no part'}."
             )
-        names = {name: name for name in self.reader.forms if self._is_of_model(name)}
-        own = {name.removeprefix(self.prefix): name for name in names} if "model" in asked else {}
+        names = [x for x in self.reader.forms if x.startswith(self.prefix) and "model" in asked]
+        own = {name.removeprefix(self.prefix): name for name in names}
         if own and _is_ours(type(asked["model"]).load_state_dict):
             forms = {key: self.reader.forms[name].stand_in() for key, name in own.items()}
             _loading(self.path, "model", asked["model"], forms)
@@ -378,9 +378,6 @@ class _File:
         if "model" in asked:
             states["model"] = {key: arrays[name] for key, name in own.items()}
         return states
-
-    def _is_of_model(self, name: str) -> bool:
-        return name.startswith(self.prefix) and "model" in self.parts
 
     def _named(self, state: Any) -> Iterator[str]:
         """The arrays that a state names."""
