@@ -251,6 +251,33 @@ def test_thousands_of_arrays(tmp_path: Path, suffix: str) -> None:
     assert other.state_dict()["w2999"] == 2999
 
 
+def test_an_array_beyond_the_limit_of_zip(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As one of more than 2 GiB: its size is known to the archive only when it is written."""
+    monkeypatch.setattr(zipfile, "ZIP64_LIMIT", 1000)
+    net, other = holders({"w": np.arange(1000.0), "b": np.arange(3.0)})
+    tk.save(tmp_path / "net.npz", model=net)
+    tk.load(tmp_path / "net.npz", model=other)
+    assert same(plain(other.state_dict()), plain(net.state_dict()))
+
+
+@needs_safetensors
+def test_arrays_in_safetensors_are_aligned(tmp_path: Path) -> None:
+    """So that other programs can map them."""
+    path = tmp_path / "net.safetensors"
+    for name in ("a", "ab", "abc"):
+        dtypes = ("u1", "f8", "f2", "f4", "i8")
+        arrays = {f"{name}{i}": np.ones(3, dtype) for i, dtype in enumerate(dtypes)}
+        tk.save(path, model=Holder(arrays))
+        content = path.read_bytes()
+        start = 8 + int.from_bytes(content[:8], "little")
+        assert start % 8 == 0
+        header = json.loads(content[8:start])
+        for key, array in arrays.items():
+            first, end = header[key]["data_offsets"]
+            assert first % array.itemsize == 0
+            assert content[start + first : start + end] == array.tobytes()
+
+
 def test_complex_numbers_are_refused(tmp_path: Path) -> None:
     class Net(nn.Module):
         def state_dict(self) -> Any:
