@@ -107,8 +107,6 @@ class _Reader:
         name = name.removesuffix(_SUFFIX)
         if name in self.members:
             raise damaged(self.path, f"{name!r:.60} twice", start)
-        if start + member.compress_size > size:
-            raise damaged(self.path, f"{name!r:.60} beyond the end", start)
         if member.compress_type not in _METHODS:  # zipfile inflates the others whole
             raise damaged(self.path, f"{name!r:.60} compressed by {member.compress_type}", start)
         if _is_stored(member) and member.compress_size != member.file_size:
