@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from typing import TypeAlias
 
 Change: TypeAlias = tuple[Callable[[], object], Callable[[], object]]
@@ -20,6 +21,15 @@ def make_all(changes: Iterable[Change]) -> None:
             undo.append(restore)
             make()
     except BaseException:
-        for restore in reversed(undo):
-            restore()
+        _undo(undo)
         raise
+
+
+def _undo(restores: list[Callable[[], object]]) -> None:
+    """Restore in reverse order. One that fails leaves the others; an interrupt repeats one."""
+    while restores:
+        with suppress(BaseException):
+            while restores:
+                with suppress(Exception):
+                    restores[-1]()
+                restores.pop()

@@ -15,7 +15,10 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, BinaryIO
 
-__all__ = ["refuse_path", "refuse_torch_file", "remove", "replace", "replacing", "user_caches"]
+__all__ = [
+    "refuse_path", "refuse_special", "refuse_torch_file", "remove", "replace", "replacing",
+    "user_caches",
+]  # fmt: skip
 
 WINDOWS = os.name == "nt"
 PAUSES = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5)
@@ -37,17 +40,20 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
     write into the directory.
 
     Raises FileNotFoundError without the folder, IsADirectoryError for a folder as `path`, OSError
-        if it cannot be written or the disk is full.
+        for a device, pipe or socket, which a rename would replace, or if `path` cannot be written
+        or the disk is full.
     """
     target = Path(os.path.realpath(path))
     if not target.parent.is_dir():
-        raise FileNotFoundError(errno.ENOENT, "no such folder to write into", str(target.parent))
-    if target.is_dir():
-        raise IsADirectoryError(errno.EISDIR, "expected a file, got a folder", str(target))
+        missing = f"no such folder to write into, {str(target.parent)!r}: create it first"
+        raise FileNotFoundError(errno.ENOENT, missing, str(target))
+    refuse_special(target)
     _sweep(target.parent)
     temporary = target.with_name(f"{PREFIX}{os.urandom(8).hex()}{SUFFIX}")
     try:
         with _locked(temporary) as stream:
+            if target.exists():
+                temporary.chmod(0o600)  # nobody else reads it before it has the old one's mode
             yield stream
             stream.flush()
             os.fsync(stream.fileno())
@@ -59,6 +65,19 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
         remove(temporary)
         raise
     _flush_directory(target.parent)
+
+
+def refuse_special(path: str | os.PathLike[str]) -> None:
+    """Raise OSError for a path that is there and no file: a folder, a device, a pipe, a socket."""
+    try:
+        mode = os.stat(path).st_mode
+    except OSError:
+        return  # not there, or the call that opens it says why not
+    if stat.S_ISDIR(mode):
+        raise IsADirectoryError(errno.EISDIR, "expected a file, got a folder", os.fspath(path))
+    if not stat.S_ISREG(mode):
+        found = "expected a file, got a device, pipe or socket"
+        raise OSError(errno.EINVAL, found, os.fspath(path))
 
 
 def _rename(temporary: Path, target: Path) -> None:
@@ -106,9 +125,14 @@ def _remove_unlocked(path: Path) -> None:
     if WINDOWS:  # which does not remove a file that is open
         remove(path)
         return
-    with suppress(OSError), path.open("rb") as stream:
+    with suppress(OSError), open(path, "rb", opener=_open_file) as stream:
         if _lock(stream, wait=False):
             path.unlink()
+
+
+def _open_file(path: str, flags: int) -> int:
+    """Open without waiting for the other end of a pipe, and follow no link."""
+    return os.open(path, flags | os.O_NONBLOCK | os.O_NOFOLLOW)
 
 
 def replace(source: Path, target: Path, pauses: Sequence[float] = PAUSES) -> None:

@@ -538,6 +538,13 @@ def test_without_a_generator_of_its_own_it_saves_none() -> None:
     assert labels_of(other) == labels_of(batches)
 
 
+@pytest.mark.parametrize("count", [9, 11])
+def test_a_state_of_more_or_fewer_samples(count: int) -> None:
+    state = DataLoader((LABELS,), 3).state_dict() | {"order": LABELS, "position": 3}
+    with pytest.raises(ValueError, match=rf"expected {count} samples, got position 3 of 10\."):
+        DataLoader((np.arange(count),), 3).load_state_dict(state)
+
+
 @pytest.mark.parametrize(
     "change",
     [

@@ -602,8 +602,11 @@ def broken(saved: dict[str, Any], how: str) -> dict[str, Any]:
 @pytest.mark.parametrize(
     ("how", "message"),
     [
-        ("missing entry", r"shape \(30, 40\) lacks \['exp_avg'\]"),
-        ("unexpected entry", r"has \['square_avg'\]"),
+        ("missing entry", r"shape \(30, 40\), got others: missing \['exp_avg'\], unexpected n"),
+        (
+            "unexpected entry",
+            r"missing nothing, unexpected \['square_avg'\]\. Load it into the kind",
+        ),
         ("shape", r"expected numbers of shape \(30, 40\) for exp_avg, got float64\(40, 30\)\."),
         ("number for an array", r"numbers of shape \(2, 3\) for exp_avg, got float64\(\)\."),
         ("array for a number", r"expected numbers of shape \(\) for step, got float64\(3,\)\."),
@@ -611,7 +614,7 @@ def broken(saved: dict[str, Any], how: str) -> dict[str, Any]:
         ("unknown parameter", r"expected state for 4 parameters, got some for \[7\] as well\."),
         ("fewer groups", r"expected groups of \[2, 2\] parameters, got \[2\]\."),
         ("other groups", r"expected groups of \[2, 2\] parameters, got \[1, 3\]\."),
-        ("missing option", r"Adam\.load_state_dict: expected eps in group 1, got none\."),
+        ("missing option", r"Adam\.load_state_dict: expected eps in group 1, got none\. Load it"),
         ("bad option", r"Adam: expected lr in \[0, inf\), got -1\.0\."),
         ("no state", r'expected the keys "state" and "param_groups", got .param_groups.\.'),
     ],

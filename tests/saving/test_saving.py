@@ -3,11 +3,13 @@ refused, and that an error or an interrupt changes nothing."""
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import subprocess
 import sys
 import zipfile
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +20,7 @@ from saved_runs import SUFFIXES, Run, needs_safetensors, plain, same
 
 import tinygrad_kr as tk
 from tinygrad_kr import Tensor, nn, optim
+from tinygrad_kr.changes import make_all
 
 
 def arrays_of(path: Path) -> dict[str, np.ndarray]:
@@ -44,6 +47,8 @@ def test_a_model_alone_has_the_keys_of_its_state_dict(
     arrays = arrays_of(path)
     if extra is not None and suffix == ".npz":
         assert set(arrays) - set(net.state_dict()) == {"__metadata__"}
+        with pytest.raises(RuntimeError, match=r"unexpected: __metadata__ \(tk.load reads"):
+            net.load_state_dict(arrays)
         arrays.pop("__metadata__")
     assert set(arrays) == set(net.state_dict())
     nn.Sequential(nn.Linear(2, 3), nn.BatchNorm1d(3)).load_state_dict(arrays)
@@ -154,6 +159,34 @@ def test_another_byte_order_is_read_and_written_as_this_machines(tmp_path: Path)
 
 
 @pytest.mark.parametrize("suffix", SUFFIXES)
+def test_a_model_in_another_byte_order_comes_back(tmp_path: Path, suffix: str) -> None:
+    path, swapped = tmp_path / f"net{suffix}", np.float64([1, 2]).dtype.newbyteorder()
+    net, other = Holder({"a": np.array([1, 2], swapped)}), Holder({"a": np.zeros(2, swapped)})
+    tk.save(path, model=net)
+    tk.load(path, model=other)
+    assert other.state_dict()["a"].dtype == swapped
+    assert other.state_dict()["a"].tolist() == [1, 2]
+
+
+@needs_safetensors
+def test_what_safetensors_does_not_hold(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import safetensors
+
+    path, long = tmp_path / "net.safetensors", np.ones(1, np.longdouble)
+    if long.dtype.itemsize > 8:
+        with pytest.raises(TypeError, match=r"that .safetensors has in a, got .*\. Write .npz"):
+            tk.save(path, model=Holder({"a": long}))
+
+    def refuses(*_: Any, **__: Any) -> None:
+        raise safetensors.SafetensorError("header too large")
+
+    monkeypatch.setattr(safetensors, "safe_open", refuses)
+    with pytest.raises(ValueError, match=r"save: expected a header .* too large\. Write .npz"):
+        tk.save(path, extra="a text of 100 MB")
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("suffix", SUFFIXES)
 def test_absurd_names(tmp_path: Path, suffix: str) -> None:
     names = ["a/b", "../../etc", "..", "/", "\\", "", " ", "가중치", "w.npy", "file", "CON",
              "allow_pickle", "a" * 300, "\n", '"', "%s"]  # fmt: skip
@@ -191,12 +224,58 @@ def test_tied_weights_are_saved_under_both_names(tmp_path: Path, suffix: str) ->
 
 
 @pytest.mark.parametrize("suffix", SUFFIXES)
+@pytest.mark.parametrize("name", ["0.weight", "1.weight"])
+def test_a_tied_weight_may_be_there_once(tmp_path: Path, suffix: str, name: str) -> None:
+    """`safetensors.torch.save_model` leaves the other name out; `load_state_dict` is PyTorch's."""
+    net = nn.Sequential(nn.Linear(3, 3, bias=False), nn.Linear(3, 3, bias=False))
+    path, saved = tmp_path / f"net{suffix}", np.full((3, 3), 7, np.float32)
+    tk.save(path, model=Holder({name: saved}))
+    before = plain(net.state_dict())
+    with pytest.raises(RuntimeError, match=r"missing: [01]\.weight"):
+        tk.load(path, model=net)
+    assert same(plain(net.state_dict()), before)
+    net[1].weight = net[0].weight
+    with pytest.raises(RuntimeError, match=r"missing: [01]\.weight"):
+        net.load_state_dict({name: saved})
+    tk.load(path, model=net)
+    assert net[0].weight is net[1].weight
+    assert (net[0].weight.data == 7).all()
+
+
+@pytest.mark.parametrize("suffix", SUFFIXES)
 def test_thousands_of_arrays(tmp_path: Path, suffix: str) -> None:
     path = tmp_path / f"net{suffix}"
     net, other = holders({f"w{i}": np.float32([i]) for i in range(3000)})
     tk.save(path, model=net)
     tk.load(path, model=other)
     assert other.state_dict()["w2999"] == 2999
+
+
+def test_an_array_beyond_the_limit_of_zip(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As one of more than 2 GiB: its size is known to the archive only when it is written."""
+    monkeypatch.setattr(zipfile, "ZIP64_LIMIT", 1000)
+    net, other = holders({"w": np.arange(1000.0), "b": np.arange(3.0)})
+    tk.save(tmp_path / "net.npz", model=net)
+    tk.load(tmp_path / "net.npz", model=other)
+    assert same(plain(other.state_dict()), plain(net.state_dict()))
+
+
+@needs_safetensors
+def test_arrays_in_safetensors_are_aligned(tmp_path: Path) -> None:
+    """So that other programs can map them."""
+    path = tmp_path / "net.safetensors"
+    for name in ("a", "ab", "abc"):
+        dtypes = ("u1", "f8", "f2", "f4", "i8")
+        arrays = {f"{name}{i}": np.ones(3, dtype) for i, dtype in enumerate(dtypes)}
+        tk.save(path, model=Holder(arrays))
+        content = path.read_bytes()
+        start = 8 + int.from_bytes(content[:8], "little")
+        assert start % 8 == 0
+        header = json.loads(content[8:start])
+        for key, array in arrays.items():
+            first, end = header[key]["data_offsets"]
+            assert first % array.itemsize == 0
+            assert content[start + first : start + end] == array.tobytes()
 
 
 def test_complex_numbers_are_refused(tmp_path: Path) -> None:
@@ -222,6 +301,31 @@ def test_a_state_dict_of_the_users_own_is_used(tmp_path: Path, suffix: str) -> N
     tk.save(path, model=net)
     tk.load(path, model=other)
     np.testing.assert_array_equal(other.weight.data, net.weight.data)
+
+
+def test_a_state_of_the_users_own_comes_back_after_an_error(tmp_path: Path) -> None:
+    """Also one that shares its arrays with the part."""
+
+    class Shared(nn.Linear):
+        def state_dict(self) -> Any:
+            return {"weight": self.weight.data}
+
+        def load_state_dict(self, state: Any, strict: bool = True) -> Any:
+            self.weight.data[...] = state["weight"]
+
+    class Failing(optim.SGD):
+        def load_state_dict(self, state_dict: Any) -> None:
+            raise ZeroDivisionError
+
+    net = Shared(2, 2)
+    optimizer = optim.SGD(net.parameters())
+    tk.save(tmp_path / "run.npz", model=net, optimizer=optimizer)
+    other = Shared(2, 2)
+    before = other.weight.data.copy()
+    failing = Failing(other.parameters())
+    with pytest.raises(ZeroDivisionError):
+        tk.load(tmp_path / "run.npz", model=other, optimizer=failing)
+    np.testing.assert_array_equal(other.weight.data, before)
 
 
 def test_parameters_keep_their_identity(tmp_path: Path) -> None:
@@ -342,12 +446,54 @@ def test_an_interrupt_at_every_change(tmp_path: Path) -> None:
         assert same(now, before) or same(now, saved)
 
 
+def test_an_undo_that_fails_or_is_interrupted_again() -> None:
+    """A change that cannot be undone leaves the others undone; a second Ctrl-C leaves none out."""
+    values, interrupts = dict.fromkeys("abcd", 0), [1, 2]
+
+    def change(name: str, value: int) -> None:
+        if (name, value) == ("b", 0):
+            raise OSError(name)
+        if (name, value) == ("c", 0) and interrupts:
+            interrupts.pop()
+            raise KeyboardInterrupt
+        values[name] = value
+        if (name, value) == ("d", 1):
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        make_all((partial(change, name, 1), partial(change, name, 0)) for name in "abcd")
+    assert values == {"a": 0, "b": 1, "c": 0, "d": 0}
+
+
 # ------------------------------------------------------------------ extra, arguments
+
+
+def nested(levels: int) -> Any:
+    """A list in a list in a list."""
+    value: list[Any] = []
+    for _ in range(levels - 1):
+        value = [value]
+    return value
 
 
 @pytest.mark.parametrize(
     "extra",
-    [0, -0.0, 1e-310, "가\ud800\0", True, [], {}, {"": {"a": [None, 1.5, "x"]}}, 2**70, [[[]]]],
+    [
+        0,
+        -0.0,
+        1e-310,
+        "가\ud800\0",
+        True,
+        [],
+        {},
+        {"": {"a": [None, 1.5, "x"]}},
+        2**70,
+        [[[]]],
+        {"best": np.inf, "now": [-np.inf, np.nan]},
+        {"__array__": "weight"},
+        1 - 10**4000,
+        nested(100),
+    ],
 )
 @pytest.mark.parametrize("suffix", SUFFIXES)
 def test_extra_comes_back_equal(tmp_path: Path, suffix: str, extra: Any) -> None:
@@ -365,13 +511,14 @@ CIRCLE["again"] = [CIRCLE]
     [
         (
             {"a": [1, {"rate": np.float32(1)}]},
-            r"at extra\['a'\]\[1\]\['rate'\], got float32. Write .t",
+            r"at extra\['a'\]\[1\]\['rate'\], got np.float32. Write .t",
         ),
         ({"t": tk.ones(1)}, r"at extra\['t'\], got Tensor"),
         ({"betas": (0.9, 0.99)}, r"at extra\['betas'\], got tuple. Write list"),
         ({"a": {1: 2}}, r"as keys of extra\['a'\], got 1"),
         ({"f": print}, r"at extra\['f'\], got builtin_function"),
         ({1, 2}, r"at extra, got set. Write list"),
+        ([np.True_], r"at extra\[0\], got np.bool. Write .tolist"),
         (b"x", r"at extra, got bytes"),
     ],
 )
@@ -381,9 +528,21 @@ def test_extra_that_json_does_not_hold(tmp_path: Path, extra: Any, problem: str)
     assert not list(tmp_path.iterdir())
 
 
-def test_extra_in_a_circle(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match=r"extra\['again'\]\[0\] in itself"):
-        tk.save(tmp_path / "net.npz", extra=CIRCLE)
+@pytest.mark.parametrize(
+    ("extra", "problem"),
+    [
+        (CIRCLE, r"extra\['again'\]\[0\] in itself"),
+        (nested(101), r"expected up to 100 levels, got more at extra\[0\]"),
+        (nested(100_000), r"expected up to 100 levels, got more at extra\[0\]"),
+        ({"n": [10**4000]}, r"integers of up to 4,000 digits, got more at extra\['n'\]\[0\]"),
+        (-(10**5000), r"integers of up to 4,000 digits, got more at extra\."),
+    ],
+    ids=["circle", "101 levels", "100,000 levels", "4,001 digits", "5,001 digits"],
+)
+def test_extra_that_could_not_be_read(tmp_path: Path, extra: Any, problem: str) -> None:
+    with pytest.raises(ValueError, match=problem):
+        tk.save(tmp_path / "net.npz", extra=extra)
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_group_with_an_option_that_json_does_not_hold(tmp_path: Path) -> None:
@@ -398,8 +557,16 @@ def test_arguments(tmp_path: Path) -> None:
         with pytest.raises(ValueError, match=r"ends with .npz or .safetensors, got .*net\.h5'"):
             call(tmp_path / "net.h5", model=net)
         for name in ("model", "optimizer", "scheduler", "loader"):
-            with pytest.raises(TypeError, match=f"expected a .* for {name}, got dict"):
-                call(tmp_path / "net.npz", **{name: {}})  # type: ignore[arg-type]
+            kind = r"(Module|Optimizer|LRScheduler|DataLoader)"
+            with pytest.raises(TypeError, match=f"expected {kind} for {name}, got Tensor"):
+                call(tmp_path / "net.npz", **{name: tk.ones(1)})  # type: ignore[arg-type]
+        with pytest.raises(TypeError, match=r"got dict. .*(savez\(|np.load\().* a state_dict"):
+            call(tmp_path / "net.npz", model=net.state_dict())  # type: ignore[arg-type]
+        for path in (io.BytesIO(), None, net, 3):
+            with pytest.raises(TypeError, match=f"{call.__name__}: expected a path first, got "):
+                call(path, model=net)  # type: ignore[arg-type]
+        with pytest.raises(ValueError, match=f"{call.__name__}: expected a path without NUL"):
+            call("a\0.npz", model=net)
     with pytest.raises(ValueError, match="save: expected a part to save, got none"):
         tk.save(tmp_path / "net.npz")
     tk.save(os.fsencode(tmp_path / "NET.NPZ"), model=net)  # type: ignore[arg-type]

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
+import socket
 import stat
 import subprocess
 import sys
@@ -285,8 +287,31 @@ def test_a_folder_as_path(tmp_path: Path) -> None:
 def test_no_folder_and_no_file(tmp_path: Path, suffix: str) -> None:
     path = tmp_path / "absent" / f"net{suffix}"
     for call in (tk.save, tk.load):
-        with pytest.raises(FileNotFoundError, match="absent"):
+        with pytest.raises(FileNotFoundError, match="absent") as caught:
             call(path, model=net())
+        assert caught.value.filename == str(path)
+        assert "None" not in str(caught.value)
+    with pytest.raises(FileNotFoundError, match=r"no such folder .*absent'?: create it first"):
+        tk.save(path, model=net())
+
+
+@posix
+@pytest.mark.parametrize("suffix", SUFFIXES)
+def test_what_is_no_file_is_neither_replaced_nor_read(tmp_path: Path, suffix: str) -> None:
+    """A rename would put a file in place of `/dev/null`, and a pipe is waited for."""
+    pipe, link, name = tmp_path / f"pipe{suffix}", tmp_path / f"link{suffix}", f"socket{suffix}"
+    os.mkfifo(pipe)
+    link.symlink_to("/dev/zero")
+    before = os.stat("/dev/zero")
+    with socket.socket(socket.AF_UNIX) as listening, contextlib.chdir(tmp_path):
+        listening.bind(name)
+        for path in (pipe, link, tmp_path / name):
+            for call in (tk.save, tk.load):
+                with pytest.raises(OSError, match=r"got a device, pipe or socket: ") as caught:
+                    call(path, model=net())
+                assert caught.value.filename == str(path)
+    assert stat.S_ISFIFO(pipe.stat().st_mode)
+    assert os.path.samestat(os.stat("/dev/zero"), before)
 
 
 @pytest.mark.parametrize("suffix", SUFFIXES)
@@ -319,6 +344,36 @@ def test_modes_and_links(tmp_path: Path, suffix: str) -> None:
     assert link.is_symlink()
     assert stat.S_IMODE(target.stat().st_mode) == 0o604
     tk.load(link, model=net())
+
+
+@posix
+@pytest.mark.parametrize("suffix", SUFFIXES)
+def test_nobody_else_reads_what_replaces_a_private_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, suffix: str
+) -> None:
+    path, flush, modes = tmp_path / f"net{suffix}", os.fsync, []
+
+    def note(descriptor: int) -> None:
+        modes.append(stat.S_IMODE(os.fstat(descriptor).st_mode))
+        flush(descriptor)
+
+    tk.save(path, model=net())
+    path.chmod(0o600)
+    monkeypatch.setattr(os, "fsync", note)
+    tk.save(path, model=net())
+    assert modes[0] == 0o600
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+
+
+@posix
+def test_pipes_and_links_with_names_of_temporaries(tmp_path: Path) -> None:
+    """In a folder of many users anyone can create them. Neither is waited for or followed."""
+    pipe, link = (tmp_path / f"{files.PREFIX}{i}{files.SUFFIX}" for i in range(2))
+    (tmp_path / "target").write_bytes(b"x")
+    os.mkfifo(pipe)
+    link.symlink_to(tmp_path / "target")
+    tk.save(tmp_path / "net.npz", model=net())
+    assert {"net.npz", "target"} <= {x.name for x in tmp_path.iterdir()}
 
 
 @posix

@@ -7,6 +7,7 @@ import pickle
 import struct
 import tracemalloc
 import zipfile
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -215,6 +216,98 @@ def test_a_hostile_archive(
     assert net.state_dict() == before
 
 
+@pytest.mark.parametrize("method", [zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
+def test_a_method_that_inflates_all_at_once(tmp_path: Path, method: int) -> None:
+    """NumPy writes none of them. Of LZMA the dictionary alone may take 4 GB."""
+    bomb = {**GOOD, "weight.npy": GOOD["weight.npy"] + bytes(BOMB)}
+    net, path = nn.Linear(1, 1), archive(tmp_path / "net.npz", bomb, method)
+    tracemalloc.start()
+    try:
+        with pytest.raises(tk.DamagedFileError, match=f"compressed by {method}"):
+            tk.load(path, model=net)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < 10_000_000
+
+
+class Taking(nn.Module):
+    """Takes whatever arrays a file has: no size is known before they are read."""
+
+    def load_state_dict(self, state: Any, strict: bool = True) -> Any:
+        self.taken = dict(state)
+
+
+def local(name: bytes, content: bytes) -> bytes:
+    """A stored member of an archive, with its header."""
+    sizes = (zlib.crc32(content), len(content), len(content), len(name), 0)
+    return struct.pack("<IHHHHHIIIHH", 0x04034B50, 20, 0, 0, 0, 0, *sizes) + name + content
+
+
+def directory(at: int, members: list[tuple[bytes, bytes, int, int, int]]) -> bytes:
+    """The directory of an archive: name, content, offset, and the sizes that it claims."""
+    entries = b""
+    for name, content, offset, stored, size in members:
+        fields = (20, 20, 0, 0, 0, 0, zlib.crc32(content), stored, size, len(name))
+        entries += struct.pack("<IHHHHHHIIIH", 0x02014B50, *fields) + bytes(12)
+        entries += struct.pack("<I", offset) + name
+    count = len(members)
+    return entries + struct.pack("<IHHHHIIH", 0x06054B50, 0, 0, count, count, len(entries), at, 0)
+
+
+@pytest.mark.parametrize("lies", [(True, True), (False, True), (True, False)])
+def test_sizes_that_a_directory_claims(tmp_path: Path, lies: tuple[bool, bool]) -> None:
+    path, content = tmp_path / "net.npz", header("(1000000000,)", "|u1") + bytes(9)
+    claimed = len(content) - 9 + 1_000_000_000
+    stored, size = (claimed if lie else len(content) for lie in lies)
+    member = local(b"w.npy", content)
+    path.write_bytes(member + directory(len(member), [(b"w.npy", content, 0, stored, size)]))
+    tracemalloc.start()
+    try:
+        with pytest.raises(tk.DamagedFileError, match=r"net\.npz"):
+            tk.load(path, model=Taking())
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < 10_000_000
+
+
+def test_members_inside_others(tmp_path: Path) -> None:
+    """Each byte of such a file may be in a hundred arrays."""
+    inner = npy(np.zeros(1000, np.uint8))
+    quoted = local(b"inner.npy", inner)
+    outer = npy(np.frombuffer(quoted, np.uint8))
+    member = local(b"outer.npy", outer)
+    members = [
+        (b"outer.npy", outer, 0, len(outer), len(outer)),
+        (b"inner.npy", inner, len(member) - len(quoted), len(inner), len(inner)),
+    ]
+    path, net = tmp_path / "net.npz", Taking()
+    path.write_bytes(member + directory(len(member), members[:1]))
+    tk.load(path, model=net)
+    assert list(net.taken) == ["outer"]
+    path.write_bytes(member + directory(len(member), members))
+    with pytest.raises(tk.DamagedFileError, match=r"net\.npz"):
+        tk.load(path, model=net)
+
+
+@pytest.mark.parametrize("suffix", SUFFIXES)
+def test_too_little_memory_is_no_damage(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, suffix: str
+) -> None:
+    from tinygrad_kr.saving import safetensors
+
+    def fails(*_: Any, **__: Any) -> None:
+        raise MemoryError
+
+    path, net = tmp_path / f"net{suffix}", nn.Linear(1, 1)
+    tk.save(path, model=net)
+    monkeypatch.setattr(np.lib.format, "read_array", fails)
+    monkeypatch.setattr(safetensors._Sum, "add", fails)
+    with pytest.raises(MemoryError):
+        tk.load(path, model=net)
+
+
 ABSURD = {
     "a name twice": ({**GOOD, "weight.npy.npy": GOOD["bias.npy"]}, RuntimeError),
     "above the folder": ({**GOOD, "../../weight.npy": GOOD["bias.npy"]}, RuntimeError),
@@ -244,6 +337,16 @@ def test_absurd_names_and_texts(
         tk.load(path, model=net)
     assert net.state_dict() == before
     assert [x.name for x in tmp_path.iterdir()] == ["net.npz"]
+
+
+@pytest.mark.parametrize("levels", [300, 600, 900, 20_000])
+def test_a_deep_state(tmp_path: Path, levels: int) -> None:
+    start, end = b'{"version": 1, "extra": 1, "parts": {"optimizer": ', b"}}"
+    content = start + b"[" * levels + b"]" * levels + end
+    deep = {"__metadata__.npy": npy(np.frombuffer(content, np.uint8))}
+    path = archive(tmp_path / "run.npz", deep, zipfile.ZIP_STORED)
+    with pytest.raises(ValueError, match=r"run\.npz"):
+        tk.load(path, optimizer=tk.optim.SGD(nn.Linear(1, 1).parameters()))
 
 
 STATES: dict[str, Callable[[dict[str, Any]], Any]] = {
@@ -314,6 +417,30 @@ def test_broken_safetensors(tmp_path: Path, described: Any, options: dict[str, A
     with pytest.raises(tk.DamagedFileError, match=r"net\.safetensors.*at byte"):
         tk.load(path, model=net)
     assert net.state_dict() == before
+
+
+@needs_safetensors
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        (b"[2, 3]", b"[3, 2]"),
+        (b"F32", b"I32"),
+        (b'"one"', b'"eno"'),
+        (b'\\"extra\\": 1', b'\\"extra\\": 2'),
+    ],
+    ids=["shape", "dtype", "name", "extra"],
+)
+def test_a_header_that_fits_but_is_another(tmp_path: Path, old: bytes, new: bytes) -> None:
+    """The library takes it: only the sum tells."""
+    path, net = tmp_path / "net.safetensors", Taking()
+    net.one = nn.Parameter(np.arange(6, dtype=np.float32).reshape(2, 3))
+    tk.save(path, model=net, extra=1)
+    tk.load(path, model=net)
+    content = path.read_bytes()
+    assert content.count(old) == 1
+    path.write_bytes(content.replace(old, new))
+    with pytest.raises(tk.DamagedFileError, match="another SHA-256"):
+        tk.load(path, model=net)
 
 
 @needs_safetensors

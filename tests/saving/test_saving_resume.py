@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import collections
 import functools
 import json
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -203,6 +205,77 @@ def drawing(seed: int) -> tuple[dict[str, Any], Any]:
 
     optimizer = optim.SGD(net.parameters())
     return {"model": net, "optimizer": optimizer, "loader": loader}, draw
+
+
+class InSlots:
+    __slots__ = ("__rng", "later")
+
+    def __init__(self) -> None:
+        self.__rng = np.random.default_rng(0)
+
+    def __call__(self) -> float:
+        return self.__rng.random()
+
+
+class OfBase:
+    rngs = (np.random.default_rng(0),)
+
+    def __call__(self) -> float:
+        return self.rngs[0].random()
+
+
+class OfClass(OfBase):
+    """Its own generator hides that of its base, and is hidden by that of an instance."""
+
+    rng = np.random.default_rng(0)
+
+    def __init__(self, own: bool) -> None:
+        if own:
+            self.rng = np.random.default_rng(0)
+
+    def __call__(self) -> float:
+        return self.rng.random() + super().__call__()
+
+
+def by_default(rng: Any = np.random.default_rng(0)) -> float:  # noqa: B008
+    return float(rng.random())
+
+
+def by_keyword(*, rng: Any = np.random.default_rng(0)) -> float:  # noqa: B008
+    return float(rng.random())
+
+
+def from_queue() -> Callable[[], float]:
+    queue = collections.deque([np.random.default_rng(0)])
+    return lambda: queue[0].random()
+
+
+def from_table() -> Callable[[], float]:
+    table = {(1, 2): np.random.default_rng(0), None: np.random.default_rng(1)}
+    return lambda: table[1, 2].random() + table[None].random()
+
+
+PLACES: dict[str, Callable[[], float]] = {
+    "slots": InSlots(),
+    "a base's list": OfBase(),
+    "class": OfClass(own=False),
+    "class and instance": OfClass(own=True),
+    "default": by_default,
+    "keyword": by_keyword,
+    "deque": from_queue(),
+    "keys that are no text": from_table(),
+    "bound method": InSlots().__call__,
+    "partial": functools.partial(lambda rng: rng.random(), np.random.default_rng(0)),
+}
+
+
+@pytest.mark.parametrize("draw", PLACES.values(), ids=PLACES)
+def test_where_a_generator_may_be(tmp_path: Path, draw: Callable[[], float]) -> None:
+    path, loader = tmp_path / "run.npz", tk.data.DataLoader([0], collate_fn=lambda _: draw())
+    tk.save(path, loader=loader)
+    expected = [list(loader) for _ in range(3)]
+    tk.load(path, loader=loader)
+    assert [list(loader) for _ in range(3)] == expected
 
 
 @pytest.mark.parametrize("suffix", SUFFIXES)

@@ -241,14 +241,13 @@ class DataLoader:
             )
         if state["order"] is None:
             return None
-        order = _checked_indices(state["order"], count)
         position = -1 if isinstance(state["position"], bool) else operator.index(state["position"])
-        if len(order) != count or not 0 <= position <= count:
+        if np.size(state["order"]) != count or not 0 <= position <= count:
             raise ValueError(
                 f"DataLoader.load_state_dict: expected {count} samples, got position {position} of "
-                f"{len(order)}."
+                f"{np.size(state['order'])}."
             )
-        return _Pass(order, position)
+        return _Pass(_checked_indices(state["order"], count), position)
 
     def _draw_order(self) -> Indices:
         count = len(self.dataset)

@@ -420,11 +420,12 @@ class Module:
         return result
 
     def _loading(
-        self, state: Mapping[str, Any], strict: bool = True, copy: bool = True
+        self, state: Mapping[str, Any], strict: bool = True, of_file: bool = False
     ) -> tuple[Iterator[Change], LoadResult]:
         """The changes that load a state, after all its checks.
 
-        copy: leave the arrays of `state` alone; else they are let go one by one.
+        of_file: the arrays of `state` are nobody else's, and are let go one by one; a Tensor with
+            several names may be there under one of them.
         """
         refuse_path("load_state_dict", state, "a dict of arrays")
         if not isinstance(state, Mapping):
@@ -432,10 +433,11 @@ class Module:
                 f"load_state_dict: expected a dict of arrays, got {type(state).__name__}."
             )
         own = dict(self._state())
-        missing = [key for key in own if key not in state]
+        there = {id(own[key]) for key in own if key in state} if of_file else set()
+        missing = [key for key in own if key not in state and id(own[key]) not in there]
         unexpected = [key for key in state if key not in own]
         trouble = [f"missing: {key} {_form(own[key].data)}" for key in missing if strict]
-        trouble += [f"unexpected: {key}" for key in unexpected if strict]
+        trouble += [f"unexpected: {key}{_HINTS.get(key, '')}" for key in unexpected if strict]
         arrays: dict[str, ndarray] = {}
         masked = False
         for key, tensor in own.items():
@@ -443,7 +445,7 @@ class Module:
                 try:
                     value = _saved(state, key, tensor)
                     masked |= isinstance(value, ndarray) and hasattr(value, "_mask")
-                    arrays[key] = _fitting(value, tensor, copy)
+                    arrays[key] = _fitting(value, tensor, copy=not of_file)
                 except (TypeError, ValueError, RuntimeError) as error:
                     trouble.append(f"{key}: {error}")
         if trouble:
@@ -535,6 +537,15 @@ def _joined(prefix: str, name: str) -> str:
     return f"{prefix}.{name}" if prefix else name
 
 
+_HINTS = {"__metadata__": " (tk.load reads a file of tk.save with more than a model)"}
+"""What to do with keys that are no parameter's."""
+
+
+def _native(dtype: np.dtype[Any]) -> np.dtype[Any]:
+    """The dtype in this machine's byte order."""
+    return dtype.newbyteorder("=")
+
+
 def _form(array: ndarray) -> str:
     return f"{array.dtype}{array.shape}"
 
@@ -542,7 +553,7 @@ def _form(array: ndarray) -> str:
 def _fitting(value: Any, target: Tensor, copy: bool) -> ndarray:
     """`value` as an array of the target's shape and dtype; raises with the reason."""
     array = as_array(value if isinstance(value, Tensor | ndarray) else np.asarray(value))
-    if array.shape != target.shape or array.dtype != target.dtype:
+    if array.shape != target.shape or _native(array.dtype) != _native(target.dtype):
         hint = "" if array.dtype == target.dtype else " (module.to(dtype) changes a module's dtype)"
         raise ValueError(f"expected {_form(target.data)}, got {_form(array)}{hint}")
     if not target.is_leaf:

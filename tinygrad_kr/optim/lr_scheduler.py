@@ -195,9 +195,10 @@ class LRScheduler:
         names, given = set(self.state_dict()), set(state_dict)
         if names != given:
             raise ValueError(
-                f"{type(self).__name__}.load_state_dict: the state lacks "
-                f"{sorted(names - given) or 'nothing'} and has the unexpected "
-                f"{sorted(given - names) or 'nothing'}."
+                f"{type(self).__name__}.load_state_dict: expected its own entries, got others: "
+                f"missing {sorted(names - given) or 'nothing'}, unexpected "
+                f"{sorted(given - names) or 'nothing'}. Load it into the kind of schedule that was "
+                "saved"
             )
         got, expected = len(state_dict["_last_lr"]), len(self.optimizer.param_groups)
         if got != expected:

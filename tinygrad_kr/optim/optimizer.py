@@ -456,7 +456,8 @@ class Optimizer:
         for i, (group, mine) in enumerate(zip(groups, self.param_groups, strict=True)):
             if missing := [name for name in self.defaults if name not in group]:
                 raise ValueError(
-                    f"{name_of_load}: expected {', '.join(missing)} in group {i}, got none."
+                    f"{name_of_load}: expected {', '.join(missing)} in group {i}, got none. "
+                    "Load it into the kind of optimizer that was saved"
                 )
             for name, default in self.defaults.items():
                 if isinstance(default, tuple):
@@ -548,9 +549,9 @@ def _loaded_state(
     unexpected = set(given) - {*most.number_state, *most.array_state}
     if missing or unexpected:
         raise ValueError(
-            f"load_state_dict: a state of a parameter of shape {p.shape} lacks "
-            f"{sorted(missing) or 'nothing'} and has {sorted(unexpected) or 'nothing'} that this "
-            "optimizer does not keep."
+            "load_state_dict: expected what this optimizer keeps of a parameter of shape "
+            f"{p.shape}, got others: missing {sorted(missing) or 'nothing'}, unexpected "
+            f"{sorted(unexpected) or 'nothing'}. Load it into the kind of optimizer that was saved"
         )
     for name, value in given.items():
         shape = p.shape if name in most.array_state else ()

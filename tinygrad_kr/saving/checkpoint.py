@@ -6,6 +6,7 @@ array. A file of a model alone holds the arrays of its `state_dict()`, under the
 
 from __future__ import annotations
 
+import copy
 import json
 import os
 from collections.abc import Iterator, Mapping
@@ -19,7 +20,7 @@ from numpy import ndarray
 
 from tinygrad_kr.changes import Change, make_all
 from tinygrad_kr.data.loader import DataLoader
-from tinygrad_kr.files import refuse_torch_file, replacing
+from tinygrad_kr.files import refuse_special, refuse_torch_file, replacing
 from tinygrad_kr.nn.module import Module
 from tinygrad_kr.ops.tracing import tracing
 from tinygrad_kr.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
@@ -41,9 +42,19 @@ Scheduler = LRScheduler | ReduceLROnPlateau
 _FORMATS: dict[str, Any] = {".npz": npz, ".safetensors": safetensors}
 _VERSION = 1
 _ARRAY = "__array__"
+_LARGEST = 10**4000
+"""Limit: integers in `extra`; Python neither writes nor reads one of more than 4,300 digits."""
+_DEEPEST = 100
+"""Limit: levels of lists and dicts in `extra`; Python's JSON recurses, and a resumed run loads it
+from deeper in the stack."""
 _KINDS: dict[str, Any] = {
     "model": Module, "optimizer": Optimizer, "scheduler": Scheduler, "loader": DataLoader,
 }  # fmt: skip
+_STATES = {
+    "save": " np.savez(path, **state) writes a state_dict",
+    "load": " module.load_state_dict(np.load(path)) reads a state_dict",
+}
+"""What to do with a state in place of a part."""
 _DEFAULT = "default"
 """The part to which the generator belongs that `tk.manual_seed` seeds."""
 
@@ -62,19 +73,20 @@ def save(
     path: ends with `.npz`, or with `.safetensors` (`pip install "tinygrad_kr[safetensors]"`).
     model, optimizer, scheduler, loader: what is saved, each or none. Of a loader that is the
         position after the last batch that it yielded.
-    extra: any value that JSON holds: an epoch, losses. `load` returns it.
+    extra: any value that JSON holds, up to 100 levels deep: an epoch, losses. `load` returns it.
 
     A model alone is saved under PyTorch's keys, and its file has no generators. With an optimizer,
     schedule or loader the names begin with `model.`, `optimizer.`, `loader.`. Then the states of
-    all generators are saved too: the one of `tk.manual_seed`, and those that a part holds in its
-    attributes, such as a `Dropout`. Gradients, Python's `random` and `np.random.seed` are left out.
+    all generators are saved too: the one of `tk.manual_seed`, and each `np.random.Generator` that a
+    part holds in its attributes, such as a `Dropout`. Left out are gradients, Python's `random`,
+    `np.random.seed` and `np.random.RandomState`.
 
     The write is atomic: after a crash the old file or the new one is there. A symbolic link is
     followed, and an existing file keeps its mode.
 
-    Raises ValueError for another suffix or nothing to save, TypeError for a part of another type or
-        a value that JSON does not hold, OSError that names the file if it cannot be written,
-        ImportError without the library.
+    Raises ValueError for another suffix, nothing to save, or an `extra` that is too deep; TypeError
+        for a part of another type or a value that JSON does not hold; OSError that names the file
+        if it cannot be written; ImportError without the library.
 
     >>> import os, tempfile
     >>> net = nn.Linear(2, 1)
@@ -112,7 +124,9 @@ def load(
 
     Generators are restored with an optimizer, schedule or loader: the one of `tk.manual_seed`, and
     those of the parts that are asked for. The next `for` loop of the loader yields the batches that
-    remain. Nothing is unpickled. No more memory is taken than twice the size of the file.
+    remain. Nothing is unpickled. No more memory is taken than twice the size of the file; the
+    Python objects of a long `extra` come on top. A weight that two modules share may be in the file
+    under one of its names, as `safetensors.torch.save_model` leaves it.
 
     Raises DamagedFileError, a ValueError, for a file that is not as it was written; KeyError for a
         part that the file lacks; RuntimeError for a model with other keys, shapes or dtypes;
@@ -131,12 +145,15 @@ def load(
     name = _name(path, "load")
     chosen = _format_of(name, "load")
     parts = _given("load", model, optimizer, scheduler, loader)
+    refuse_special(name)
     with chosen.opened(name) as reader:
         try:
             file = _File(name, reader)
             states = file.states(parts)
         except DamagedFileError:
             raise
+        except RecursionError as error:
+            raise damaged(name, "a text of too many levels") from error
         except Exception:
             reader.verify()  # damage is the reason, if there is some
             raise
@@ -149,7 +166,12 @@ def load(
 def _name(path: Path, function: str) -> str:
     if tracer := tracing():
         tracer.give_up(f"tk.{function}(): call it outside, after the function")
-    return os.fsdecode(path)
+    if not isinstance(path, str | bytes | os.PathLike):
+        raise TypeError(f"{function}: expected a path first, got {type(path).__name__}.")
+    name = os.fsdecode(path)
+    if "\0" in name:
+        raise ValueError(f"{function}: expected a path without NUL, got {name!r:.60}.")
+    return name
 
 
 def _format_of(path: str, function: str) -> Any:
@@ -169,9 +191,10 @@ def _given(function: str, *parts: Any) -> dict[str, Any]:
     given = {}
     for (name, kind), part in zip(_KINDS.items(), parts, strict=True):
         if part is not None and not isinstance(part, kind):
-            names = getattr(kind, "__name__", "LRScheduler")
+            expected = getattr(kind, "__name__", "LRScheduler")
+            fix = _STATES[function] if isinstance(part, dict) else ""
             raise TypeError(
-                f"{function}: expected a {names} for {name}, got {type(part).__name__}."
+                f"{function}: expected {expected} for {name}, got {type(part).__name__}.{fix}"
             )
         if part is not None:
             given[name] = part
@@ -186,8 +209,7 @@ def _naming_file(path: str) -> Iterator[None]:
     except OSError as error:
         if error.errno is None:
             raise OSError(f"save: expected to write {path}, got {error}.") from error
-        error.filename, error.filename2 = path, None
-        raise
+        raise OSError(error.errno, error.strerror, path) from error
 
 
 # ------------------------------------------------------------------ what is saved
@@ -276,7 +298,9 @@ def _plain(value: Any, where: str, arrays: dict[str, ndarray]) -> Any:
 
 
 def _check_json(value: Any, where: str, holders: tuple[int, ...] = ()) -> None:
-    """Raise TypeError for a value that would not come back equal from JSON."""
+    """Raise TypeError or ValueError for a value that would not come back equal from JSON."""
+    if isinstance(value, int) and not -_LARGEST < value < _LARGEST:
+        raise ValueError(f"save: expected integers of up to 4,000 digits, got more at {where:.60}.")
     if value is None or isinstance(value, bool | int | float | str):
         return
     if not isinstance(value, dict | list):
@@ -284,15 +308,23 @@ def _check_json(value: Any, where: str, holders: tuple[int, ...] = ()) -> None:
         fix = " Write list(...)" if isinstance(value, tuple | set | frozenset) else fix
         raise TypeError(
             f"save: expected a dict, list, str, number, bool or None at {where}, got "
-            f"{type(value).__name__}.{fix}"
+            f"{_named_type(value)}.{fix}"
         )
     if id(value) in holders:
         raise ValueError(f"save: expected values without a circle, got {where} in itself.")
+    if len(holders) >= _DEEPEST:
+        raise ValueError(f"save: expected up to {_DEEPEST} levels, got more at {where:.60}.")
     named = value.items() if isinstance(value, dict) else enumerate(value)
     for key, x in named:
         if isinstance(value, dict) and not isinstance(key, str):
             raise TypeError(f"save: expected text as keys of {where}, got {key!r:.60}.")
         _check_json(x, f"{where}[{key!r}]", (*holders, id(value)))
+
+
+def _named_type(value: Any) -> str:
+    """The name of a type, with the module of NumPy's: it has a `bool` too."""
+    prefix = "np." if isinstance(value, np.generic) else ""
+    return prefix + type(value).__name__
 
 
 # ------------------------------------------------------------------ what is loaded
@@ -335,8 +367,8 @@ class _File:
                 f"load: expected {', '.join(lacking)} in {self.path}, got "
                 f"{', '.join(self.parts) or 'no part'}."
             )
-        names = {name: name for name in self.reader.forms if self._is_of_model(name)}
-        own = {name.removeprefix(self.prefix): name for name in names} if "model" in asked else {}
+        names = [x for x in self.reader.forms if x.startswith(self.prefix) and "model" in asked]
+        own = {name.removeprefix(self.prefix): name for name in names}
         if own and _is_ours(type(asked["model"]).load_state_dict):
             forms = {key: self.reader.forms[name].stand_in() for key, name in own.items()}
             _loading(self.path, "model", asked["model"], forms)
@@ -346,9 +378,6 @@ class _File:
         if "model" in asked:
             states["model"] = {key: arrays[name] for key, name in own.items()}
         return states
-
-    def _is_of_model(self, name: str) -> bool:
-        return name.startswith(self.prefix) and "model" in self.parts
 
     def _named(self, state: Any) -> Iterator[str]:
         """The arrays that a state names."""
@@ -375,11 +404,11 @@ def _joined(state: Any, arrays: Mapping[str, ndarray]) -> Any:
 def _loading(path: str, name: str, part: Any, state: Any) -> Iterator[Change]:
     """The changes that load a part, after all checks of its state."""
     if not _is_ours(type(part).load_state_dict):
-        load = part.load_state_dict
-        return iter([(partial(load, state), partial(load, part.state_dict()))])
+        load, before = part.load_state_dict, copy.deepcopy(part.state_dict())
+        return iter([(partial(load, state), partial(load, before))])
     with _naming_part(path, name):
         if isinstance(part, Module):
-            return part._loading(state, copy=False)[0]
+            return part._loading(state, of_file=True)[0]
         changes: Iterator[Change] = part._loading(state)
     return changes
 

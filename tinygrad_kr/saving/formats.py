@@ -57,7 +57,8 @@ class _Unreadable:
         self.dtype = dtype
 
     def __array__(self, dtype: Any = None, copy: Any = None) -> ndarray:
-        raise TypeError(f"expected real numbers, got {self.dtype}")
+        fix = " (tk.interop.from_torch_state_dict converts it)" if self.dtype == "BF16" else ""
+        raise TypeError(f"expected real numbers in a dtype of NumPy's, got {self.dtype}{fix}")
 
 
 class Reader(Protocol):
@@ -80,10 +81,10 @@ class Reader(Protocol):
 
 @contextmanager
 def damage(path: str, offset: int | None = None) -> Iterator[None]:
-    """Turn what a reader raises into a DamagedFileError. Other failures of the system stay."""
+    """Turn what a reader raises into a DamagedFileError. Failures of the system stay."""
     try:
         yield
-    except DamagedFileError:
+    except (DamagedFileError, MemoryError, ImportError):
         raise
     except Exception as error:
         name = errno.errorcode.get(getattr(error, "errno", None) or 0)

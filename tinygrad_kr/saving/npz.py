@@ -22,6 +22,8 @@ _CHUNK = 1 << 20
 """Bytes that are read at a time where none are kept."""
 _END = 1 << 17
 """The record at the end of an archive is within so many bytes."""
+_METHODS = {zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED}
+"""What NumPy writes. Deflated members are inflated piece by piece."""
 _LONGEST = 60_000
 """Limit: a name in a ZIP archive has 65,535 bytes; bytes of UTF-8."""
 
@@ -105,8 +107,8 @@ class _Reader:
         name = name.removesuffix(_SUFFIX)
         if name in self.members:
             raise damaged(self.path, f"{name!r:.60} twice", start)
-        if start + member.compress_size > size:
-            raise damaged(self.path, f"{name!r:.60} beyond the end", start)
+        if member.compress_type not in _METHODS:  # zipfile inflates the others whole
+            raise damaged(self.path, f"{name!r:.60} compressed by {member.compress_type}", start)
         if _is_stored(member) and member.compress_size != member.file_size:
             raise damaged(self.path, f"two sizes of {name!r:.60}", start)
         with damage(self.path, start), self.archive.open(member) as stream:

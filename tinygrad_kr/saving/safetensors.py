@@ -1,7 +1,8 @@
 """The format `.safetensors`, read by the library of that name.
 
-It is written here: the library would put a file of another mode in place of the temporary one. The
-library then checks the header.
+It is written here, and the library then checks the header. Measured with 200 MB of arrays: its
+`save` takes 400 MB at the peak (600 before 0.8), the code here 3. Its `save_file` does not flush to
+the disk; that of 0.8 renames a file of its own, of mode 0600, which a kill leaves behind.
 
 `__metadata__` holds the text and a SHA-256: of the JSON of [name, dtype, shape, SHA-256 of the
 bytes] for each array in the order of names, and of the text.
@@ -73,12 +74,15 @@ def write(stream: BinaryIO, arrays: Mapping[str, ndarray], text: str | None) -> 
     """Write arrays, and a text beside them, into the file of an open stream.
 
     Raises TypeError for a dtype that the format lacks, ValueError for a name that is not UTF-8,
-        ImportError without the library, the library's error for a header that it would not read.
+        or a header that the library would not read, ImportError without the library.
     """
     library, total = _library("save"), _Sum()
     for name, array in arrays.items():
         if array.dtype.name not in _NAMES:
-            raise TypeError(f"save: expected real numbers in {name}, got {array.dtype}.")
+            raise TypeError(
+                f"save: expected a dtype that .safetensors has in {name}, got {array.dtype}. "
+                "Write .npz"
+            )
         if any("\ud800" <= letter <= "\udfff" for letter in name):
             raise ValueError(f"save: expected names in UTF-8, got {name!r:.60}.")
     order = sorted(arrays, key=lambda name: (-arrays[name].dtype.itemsize, name))  # so all align
@@ -89,8 +93,13 @@ def write(stream: BinaryIO, arrays: Mapping[str, ndarray], text: str | None) -> 
     stream.seek(0)
     stream.write(_header(arrays, order, text, total.of(text)))
     stream.flush()
-    with _open(library, stream.name):
-        pass
+    try:
+        with _open(library, stream.name):
+            pass
+    except library.SafetensorError as error:
+        raise ValueError(
+            f"save: expected a header that safetensors reads, got {error}. Write .npz"
+        ) from error
 
 
 def _header(
