@@ -167,6 +167,15 @@ def rosenbrock(p: Any) -> Any:
     return (1 - p["x"]) ** 2 + 100 * (p["y"] - p["x"] ** 2) ** 2
 
 
+def test_a_vector_of_another_length_has_no_hessian_product() -> None:
+    hessp = objective(lambda p: (p**2).sum(), np.ones(2)).hessp
+    assert hessp(np.ones(2), [1, 2]).tolist() == [2, 4]
+    with pytest.raises(
+        ValueError, match=r"hessp: expected v of shape \(2,\), as x has, got \(3,\)"
+    ):
+        hessp(np.ones(2), np.ones(3))
+
+
 @pytest.mark.parametrize("method", ["BFGS", "L-BFGS-B", "Newton-CG", "trust-ncg", "trust-krylov"])
 def test_minimize(method: str) -> None:
     optimize = pytest.importorskip("scipy.optimize")
