@@ -51,7 +51,9 @@ def from_torch_state_dict(
         hint = " Call its .state_dict()" if hasattr(state, "state_dict") else ""
         raise TypeError(f"{name}: expected a state dict, got {type(state).__name__}.{hint}")
     wanted = {path: array.dtype for path, array in model.state_dict().items()}
-    arrays = {path: _widened(_array(path, value), wanted.get(path)) for path, value in state.items()}
+    arrays = {
+        path: _widened(_array(path, value), wanted.get(path)) for path, value in state.items()
+    }
     return model.load_state_dict(arrays, strict)
 
 
