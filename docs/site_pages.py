@@ -73,8 +73,9 @@ LANGUAGE_LINK = re.compile(
 LINK = re.compile(r"(!?\[(?:[^\[\]]|\[[^\]]*\])*\])\(([^)\s]+)\)")
 CODE = re.compile(r"(^```.*?^```$)", re.M | re.S)
 
-LABELLED = re.compile(r"\n(?=[\w`][\w`, *.()]{0,40}: |Raises )")
-"""A new line of a docstring that starts with a label, such as `Source:`, stays a new line."""
+LABELLED = re.compile(r"(?<=[.:;)])\n(?=[\w`][\w`, *.()]{0,40}: |Raises )")
+"""A new line of a docstring that starts with a label, such as `Source:`, stays a new line. A label
+follows the end of a sentence."""
 
 
 def pages() -> dict[str, str]:
