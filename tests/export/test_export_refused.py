@@ -135,12 +135,20 @@ REFUSED: dict[str, tuple[Callable[[Any], Any], str]] = {
     "an element": (lambda x: x * x.sum().item(), r"\.item\(\) needs the elements"),
     "rows by truth": (lambda x: x[x > 0], r"an index of truth values"),
     "dropout": (lambda x: F.dropout(x), r"dropout_mask in .*training=self\.training"),
+    "random numbers of NumPy's": (
+        lambda x: x + np.random.default_rng().random(6),
+        r"a constant of shape \(6,\), got other elements at batch sizes",
+    ),
     "random numbers": (lambda x: x + tk.randn(6), r"randn in"),
     "several at once": (
         lambda x: (
             tk.linalg.inv(x[:, :4].reshape(-1, 2, 2)) @ tk.linalg.cholesky(tk.eye(2) + x[0, 0] ** 2)
         ),
         r"ops that ONNX has, got inv in .*; cholesky in ",
+    ),
+    "uint64": (
+        lambda x: x.astype(np.uint8).sum(1),
+        r"integers but uint64, got uint64 from sum in .*\.astype",
     ),
     "a number": (lambda x: 3.0, r"Tensors that the model computes"),
     "an array": (lambda x: np.ones(3), r"."),
@@ -210,7 +218,7 @@ def test_a_scan_of_any_input_is_exported_but_not_its_gates(tmp_path: Path) -> No
     ("example", "axis", "message"),
     [
         (3.0, 0, "arrays as the example"),
-        (ROWS.astype(np.float16), 0, "float32, float64, integers"),
+        (ROWS.astype(np.float16), 0, "float32, float64, booleans or integers"),
         (ROWS[:0], 0, "rows on axis 0"),
         (ROWS, 2, "rows on axis 2"),
         (ROWS, (0, 1), "batch_axis as an int"),

@@ -152,7 +152,8 @@ def test_a_class_shows_what_private_bases_give_it() -> None:
 def test_docstrings_become_markdown() -> None:
     doc = "x**2 of `a_b`.\n\nx: a[i] as it was\nwritten: b.\nSource: y.\n>>> f(1)\n1\n\n    a * b\n"
     assert site_pages.as_markdown(doc) == (
-        "x\\*\\*2 of `a_b`.\n\nx: a\\[i\\] as it was\nwritten: b.  \nSource: y.\n\n```pycon\n>>> f(1)\n1\n```\n\n"
+        "x\\*\\*2 of `a_b`.\n\nx: a\\[i\\] as it was\nwritten: b.  \nSource: y.\n\n"
+        "```pycon\n>>> f(1)\n1\n```\n\n"
         "```text\na * b\n```"
     )
 

@@ -39,6 +39,7 @@ FIXES = {
     "fold": "Use nn.ConvTranspose2d.",
 }
 """What to do instead of an op; for others, `_FIX`."""
+_HELD = "float32, float64, booleans or integers but uint64"
 _FIX = "Write it with ops of the table in docs/onnx.md, or leave that part out of the export."
 
 
@@ -99,7 +100,7 @@ def _array_of(leaf: Any) -> ndarray:
         )
     if array.dtype not in DTYPES:
         raise refuse(
-            "an example of float32, float64, integers or booleans",
+            f"an example of {_HELD}",
             str(array.dtype),
             "Convert it with .astype(np.float32), and the model with model.float().",
         )
@@ -285,9 +286,9 @@ class _Writer:
 def _refuse_dtype(call: Call) -> None:
     if call.output.dtype not in DTYPES:
         raise refuse(
-            "arrays of float32, float64, integers or booleans",
+            f"arrays of {_HELD}",
             f"{call.output.dtype} from {call.op.__name__} in {call.source_line}",
-            "Convert the model with model.float().",
+            "Convert it with .astype(np.float32), or the model with model.float().",
         )
 
 
