@@ -334,8 +334,7 @@ def _slice(x: Any, starts: Any, ends: Any, axes: Any = None, steps: Any = None) 
     strides = [1] * len(begin) if steps is None else _ints(steps)
     key = [slice(None)] * _rank(x)
     for a, b, z, s in zip(places, begin, end, strides, strict=True):
-        n = x.shape[a]
-        key[a] = slice(b, None if s < 0 and z < -n else z, s)
+        key[a] = slice(max(b, -x.shape[a]) if s < 0 else b, z, s)
     return x[tuple(key)]
 
 
