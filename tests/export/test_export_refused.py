@@ -192,6 +192,25 @@ def test_a_forward_that_writes_is_refused(tmp_path: Path) -> None:
         tk.export.onnx(lambda x: norm(x), ROWS, tmp_path / "net.onnx")
 
 
+@pytest.mark.parametrize(
+    ("function", "kind", "batch"),
+    [
+        (lambda x: (x * nn.Parameter(tk.ones(6))).sum().backward(), RuntimeError, 2),
+        (lambda x: x[2], IndexError, 2),
+        (lambda x: 1 / (5 - len(x)) * x, ZeroDivisionError, 5),
+    ],
+    ids=["backward", "a third row", "division"],
+)
+def test_an_error_of_the_model_says_how_it_was_run(
+    function: Any, kind: type[Exception], batch: int, tmp_path: Path
+) -> None:
+    with pytest.raises(kind) as caught:
+        tk.export.onnx(function, ROWS, tmp_path / "net.onnx")
+    note = f"the model ran under no_grad(), with a batch of {batch}"
+    assert any(note in line for line in caught.value.__notes__)
+    assert not [*tmp_path.iterdir()]
+
+
 def test_lengths_and_inner_gates_are_refused(tmp_path: Path) -> None:
     net, x = nn.LSTM(6, 5), X[:, 0]
     short = Applied(lambda x: net(x, lengths=np.arange(1, x.shape[1] + 1) % 2 + 1)[0])

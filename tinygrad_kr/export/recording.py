@@ -182,6 +182,9 @@ def _run(
             tracer.run(model, arguments, {})
     except CaptureError as error:
         raise ExportError(f"export.onnx: {error}") from error
+    except Exception as error:
+        error.add_note(f"export.onnx: the model ran under no_grad(), with a batch of {batch}.")
+        raise
     if tracer.reason is not None:
         where = f"{tracer.given_up_in}: " if tracer.given_up_in else ""
         raise refuse(

@@ -68,7 +68,7 @@ def onnx(
     `state_dict()`. The graph has opset 18; inputs and outputs have the dimension "batch". A size
     that follows the batch must be a * batch + b. A branch that goes one way at all three sizes,
     such as `if len(x) == 1`, is written as it went. Checks of values, as of an index, are not
-    written. Gradients are not written: a model with `backward()` inside is refused.
+    written. Gradients are not written: the model runs under `no_grad()`, where `backward()` raises.
 
     Raises ExportError, a ValueError, for an op that ONNX has not and for what does not follow the
     batch so; ImportError without the package onnx (`pip install "tinygrad_kr[onnx]"`).
