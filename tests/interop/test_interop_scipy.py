@@ -89,6 +89,13 @@ def test_further_arguments_are_passed_on_and_read_at_each_call() -> None:
     assert problem.hessp(x, x, scale, 1.0).tolist() == [0, 0]
 
 
+def test_a_call_without_arguments_is_not_continued_with_them() -> None:
+    fun, jac, hessp, _ = objective(lambda p, scale=1.0: (p * p * scale).sum(), np.ones(2))
+    x = np.ones(2)
+    assert (fun(x), jac(x, 3.0).tolist(), jac(x).tolist()) == (2.0, [6.0, 6.0], [2.0, 2.0])
+    assert (hessp(x, x).tolist(), hessp(x, x, 3.0).tolist()) == ([2.0, 2.0], [6.0, 6.0])
+
+
 def test_jac_continues_fun_at_the_same_vector_alone() -> None:
     calls = []
 
