@@ -59,7 +59,7 @@ def _function(name: str, value: Any) -> griffe.Function:
 
 def _class(name: str, value: type) -> griffe.Class:
     made = griffe.Class(name)
-    for member, inner in vars(value).items():
+    for member, inner in site_pages.members(value).items():
         if member == "__init__":
             made.set_member(member, _function(member, inner))
         elif not member.startswith("_") and (described := describe(member, getattr(value, member))):

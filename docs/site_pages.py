@@ -74,8 +74,9 @@ LANGUAGE_LINK = re.compile(
 LINK = re.compile(r"(!?\[(?:[^\[\]]|\[[^\]]*\])*\])\(([^)\s]+)\)")
 CODE = re.compile(r"(^```.*?^```$)", re.M | re.S)
 
-LABELLED = re.compile(r"\n(?=[\w`][\w`, *.()]{0,40}: |Raises )")
-"""A new line of a docstring that starts with a label, such as `Source:`, stays a new line."""
+LABELLED = re.compile(r"(?<=[.:;)])\n(?=[\w`][\w`, *.()]{0,40}: |Raises )")
+"""A new line of a docstring that starts with a label, such as `Source:`, stays a new line. A label
+follows the end of a sentence."""
 
 
 def pages() -> dict[str, str]:
@@ -171,16 +172,28 @@ def public_names(module: str) -> list[str]:
     return [name for name, value in values.items() if callable(value) and value.__doc__]
 
 
+def members(value: type) -> dict[str, Any]:
+    """What a class's page describes: its own members, those of private bases, and `__init__`."""
+    found: dict[str, Any] = {}
+    for base in reversed(value.__mro__):
+        if not base.__module__.startswith("tinygrad_kr"):
+            continue
+        shown = base is value or base.__name__.startswith("_")
+        found |= {k: v for k, v in vars(base).items() if shown or k == "__init__"}
+    return found
+
+
 def reference_place(module: str) -> str:
     """Where the site has the reference of a module."""
     return f"reference/{without_dots(module)}.md"
 
 
 def reference_page(module: str) -> str:
-    """mkdocstrings' directives for the public names of a module."""
+    """mkdocstrings' directives for the public names of a module; the search lists it first."""
+    head = "---\nsearch:\n  boost: 3\n---\n\n"
     summary = (importlib.import_module(module).__doc__ or "").strip()
     entries = (f"::: {module}.{name}\n" for name in public_names(module))
-    return f"# {module}\n\n{summary}\n\n" + "\n".join(entries)
+    return f"{head}# {module}\n\n{summary}\n\n" + "\n".join(entries)
 
 
 def as_markdown(doc: str) -> str:
@@ -219,6 +232,7 @@ def assemble(folder: Path) -> None:
         (folder / place).parent.mkdir(parents=True, exist_ok=True)
         (folder / place).write_text(text, encoding="utf-8")
     shutil.copytree(ROOT / "docs" / "pictures", folder / "pictures")
+    shutil.copy(ROOT / "docs" / "site.css", folder)
 
 
 def navigation() -> list[Any]:

@@ -10,7 +10,7 @@ SciPy's least squares the Jacobian through all its steps: of the four rates and 
 1900. With n residuals r of p parameters, the covariance is (r r / (n - p)) (J^T J)^-1.
 
 Carpenter (2018, "Predator-prey population dynamics: the Lotka-Volterra model in Stan") has the same
-data and model. Sampling gives a = 0.55, b = 0.03, c = 0.80, d = 0.02 there, to two digits.
+data and model, with priors. His posterior means are a = 0.55, b = 0.028, c = 0.80, d = 0.024.
 
     python examples/predator_prey.py
     python examples/predator_prey.py --until 1910    # from half of the data

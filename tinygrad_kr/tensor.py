@@ -498,6 +498,8 @@ class Tensor(Node):
 
         The capsule shares the memory, unless `copy` is True. `backward()` does not notice what the
         consumer writes. A read-only array needs a `max_version` of at least (1, 0), or a copy.
+        PyTorch ends the process at negative strides, of NumPy's arrays too: give it
+        `x.flip(0).clone()`.
         stream: None, as memory of the CPU has none. dl_device: (1, 0), the CPU, or None.
         Raises BufferError for a Tensor that requires grad, another device, and what NumPy does not
             export: a read-only array without a version, swapped bytes, long double; RuntimeError

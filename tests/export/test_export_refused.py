@@ -62,6 +62,17 @@ FOLLOWS: dict[str, tuple[Callable[[Any], Any], np.ndarray]] = {
     "extremes": (lambda x: x.max(1).values + x.argmax(1) + x.min(3)[0].sum(), X),
     "integers": (lambda x: (x * 9).astype(np.int64) // 2 % 3, ROWS),
     "quotients": (lambda x: x // 0.7 + x % 0.7 + tk.fmod(x, 0.7), ROWS),
+    "exact quotients": (lambda x: (x * 0 + 1) // 0.1 + (x * 0 + 7) // -3, ROWS),
+    "large remainders": (lambda x: (x * 1e6) % 0.3 + (x * 1e6) % -0.3, ROWS),
+    "large integers": (
+        lambda x: ((x.astype(np.int64) + 2**60 + 1) // -3, x.astype(np.int8) // 2),
+        ROWS,
+    ),
+    "infinite logarithms": (
+        lambda x: tk.stack([np.logaddexp(x - np.inf, -np.inf), np.logaddexp(x + np.inf, x)]),
+        ROWS,
+    ),
+    "large lengths": (lambda x: np.hypot(x * 1e20, 3e20) / 1e20 + np.hypot(x * 0, 0.0), ROWS),
     "truth": (lambda x: (x > 0) & ~(x < 0.5) | tk.isnan(x), ROWS),
     "triangles": (lambda x: tk.tril(x.mT @ x, -1) + tk.triu(x.mT @ x), X),
     "the diagonal": (lambda x: (x.mT @ x).diagonal(1, 2, 3), X),
@@ -100,11 +111,23 @@ def test_it_follows_the_batch(name: str, tmp_path: Path) -> None:
         assert_close(arrays_of(tk.load_onnx(tmp_path / "net.onnx")(rows)), expected)
 
 
+def test_a_quotient_by_0_is_numpys(tmp_path: Path) -> None:
+    with np.errstate(divide="ignore"):
+        tk.export.onnx(lambda x: x // 0.0, ROWS, tmp_path / "net.onnx")
+        expected = ROWS // np.float32(0)
+    assert_close(run_onnx(tmp_path / "net.onnx", ROWS), [expected])
+
+
 REFUSED: dict[str, tuple[Callable[[Any], Any], str]] = {
     "a square": (lambda x: (x @ x.T).reshape(-1), r"in reshape in the model .*4, 9, 25"),
     "a factor squared": (lambda x: x * len(x) ** 2, r"in multiply in .*the numbers 4, 9, 25"),
     "half": (lambda x: x[: len(x) // 2], r"in getitem in .*the numbers 1, 1, 2"),
     "a constant": (lambda x: x + np.sin(np.arange(len(x)))[:, None], r"other elements at batch"),
+    "a branch with a constant": (
+        lambda x: x * np.ones((2, 6), "f") if len(x) < 3 else x,
+        r"other ops at batch sizes 2, 3, 5: multiply",
+    ),
+    "nothing": (lambda x: None, r"expected a model that returns Tensors, got none"),
     "a branch": (lambda x: x * 2 if len(x) > 2 else x + 1, r"other ops at batch sizes 2, 3, 5"),
     "a longer loop": (lambda x: sum([x] * len(x), x), r"other ops at batch sizes"),
     "a size as an option": (lambda x: F.one_hot(x.argmax(1), len(x) + 5), r"options that do not"),
@@ -112,12 +135,20 @@ REFUSED: dict[str, tuple[Callable[[Any], Any], str]] = {
     "an element": (lambda x: x * x.sum().item(), r"\.item\(\) needs the elements"),
     "rows by truth": (lambda x: x[x > 0], r"an index of truth values"),
     "dropout": (lambda x: F.dropout(x), r"dropout_mask in .*training=self\.training"),
+    "random numbers of NumPy's": (
+        lambda x: x + np.random.default_rng().random(6),
+        r"a constant of shape \(6,\), got other elements at batch sizes",
+    ),
     "random numbers": (lambda x: x + tk.randn(6), r"randn in"),
     "several at once": (
         lambda x: (
             tk.linalg.inv(x[:, :4].reshape(-1, 2, 2)) @ tk.linalg.cholesky(tk.eye(2) + x[0, 0] ** 2)
         ),
         r"ops that ONNX has, got inv in .*; cholesky in ",
+    ),
+    "uint64": (
+        lambda x: x.astype(np.uint8).sum(1),
+        r"integers but uint64, got uint64 from sum in .*\.astype",
     ),
     "a number": (lambda x: 3.0, r"Tensors that the model computes"),
     "an array": (lambda x: np.ones(3), r"."),
@@ -148,8 +179,36 @@ def test_a_forward_that_writes_is_refused(tmp_path: Path) -> None:
             self.count.copy_(self.count + 1)
             return x * self.count
 
-    with pytest.raises(tk.export.ExportError, match="changes no Tensor"):
+    with pytest.raises(
+        tk.export.ExportError, match=r"changes no Tensor, got one that writes count"
+    ):
         tk.export.onnx(Counting(), ROWS, tmp_path / "net.onnx")
+    counted = tk.zeros(1)
+    net = Applied(lambda x: (counted.copy_(counted + 1), x * counted)[1])
+    with pytest.raises(tk.export.ExportError, match="writes a Tensor that it captures"):
+        tk.export.onnx(net, ROWS, tmp_path / "net.onnx")
+    norm = nn.BatchNorm1d(6)
+    with pytest.raises(tk.export.ExportError, match=r"call net\.eval\(\) first"):
+        tk.export.onnx(lambda x: norm(x), ROWS, tmp_path / "net.onnx")
+
+
+@pytest.mark.parametrize(
+    ("function", "kind", "batch"),
+    [
+        (lambda x: (x * nn.Parameter(tk.ones(6))).sum().backward(), RuntimeError, 2),
+        (lambda x: x[2], IndexError, 2),
+        (lambda x: 1 / (5 - len(x)) * x, ZeroDivisionError, 5),
+    ],
+    ids=["backward", "a third row", "division"],
+)
+def test_an_error_of_the_model_says_how_it_was_run(
+    function: Any, kind: type[Exception], batch: int, tmp_path: Path
+) -> None:
+    with pytest.raises(kind) as caught:
+        tk.export.onnx(function, ROWS, tmp_path / "net.onnx")
+    note = f"the model ran under no_grad(), with a batch of {batch}"
+    assert any(note in line for line in caught.value.__notes__)
+    assert not [*tmp_path.iterdir()]
 
 
 def test_lengths_and_inner_gates_are_refused(tmp_path: Path) -> None:
@@ -178,7 +237,7 @@ def test_a_scan_of_any_input_is_exported_but_not_its_gates(tmp_path: Path) -> No
     ("example", "axis", "message"),
     [
         (3.0, 0, "arrays as the example"),
-        (ROWS.astype(np.float16), 0, "float32, float64, integers"),
+        (ROWS.astype(np.float16), 0, "float32, float64, booleans or integers"),
         (ROWS[:0], 0, "rows on axis 0"),
         (ROWS, 2, "rows on axis 2"),
         (ROWS, (0, 1), "batch_axis as an int"),
@@ -218,6 +277,51 @@ def test_names_are_chosen_and_several_inputs_have_their_axes(tmp_path: Path) -> 
         tk.export.onnx(net, example, path, batch_axis=(0, None, None), input_names=["x"])
     with pytest.raises(tk.export.ExportError, match="2 output_names"):
         tk.export.onnx(net, example, path, batch_axis=(0, None, None), output_names=["x"])
+
+
+def names_in(path: Path) -> tuple[list[str], ...]:
+    """The names of the initializers, inputs and outputs."""
+    graph = onnx.load(path).graph
+    return tuple([x.name for x in part] for part in (graph.initializer, graph.input, graph.output))
+
+
+def test_names_are_kept_or_refused(tmp_path: Path) -> None:
+    net, path = nn.Sequential(nn.Linear(6, 2), nn.Softmax(1)), tmp_path / "net.onnx"
+    tk.export.onnx(net, ROWS, path, input_names=["gemm"], output_names=["softmax"])
+    assert names_in(path) == (["0.weight", "0.bias"], ["gemm"], ["softmax"])
+    assert_close(run_onnx(path, ROWS), arrays_of(net(Tensor(ROWS))))
+    for inputs, outputs in (
+        (["0.weight"], ["y"]), (["x"], ["x"]), ([""], ["y"]), ("x", ["y"]), (["x"], [3]),
+    ):  # fmt: skip
+        with pytest.raises(tk.export.ExportError, match=r"1 (in|out)put_names that differ"):
+            tk.export.onnx(net, ROWS, path, input_names=inputs, output_names=outputs)
+
+
+def test_parameters_keep_their_names_before_arguments(tmp_path: Path) -> None:
+    class Scaled(nn.Module):
+        def __init__(self) -> None:
+            self.x, self.output = nn.Parameter(tk.ones(6)), nn.Parameter(tk.ones(6))
+
+        def forward(self, x: Any) -> Any:
+            return x * self.x + self.output
+
+    path = tmp_path / "net.onnx"
+    tk.export.onnx(Scaled(), ROWS, path)
+    assert names_in(path) == (["x", "output"], ["x_1"], ["output_1"])
+    assert [*tk.load_onnx(path).state_dict()] == ["x", "output"]
+
+
+def test_a_dimension_names_what_follows_the_batch(tmp_path: Path) -> None:
+    tk.export.onnx(lambda x: (x[1:], tk.concatenate([x, x, x[:1]])), ROWS, tmp_path / "net.onnx")
+    outputs = onnx.load(tmp_path / "net.onnx").graph.output
+    found = [info.type.tensor_type.shape.dim[0].dim_param for info in outputs]
+    assert found == ["batch-1", "2*batch+1"]
+
+
+@pytest.mark.parametrize("model", ["net", nn.Linear, None], ids=str)
+def test_what_is_no_model_is_refused(model: Any, tmp_path: Path) -> None:
+    with pytest.raises(tk.export.ExportError, match="a Module or a function"):
+        tk.export.onnx(model, ROWS, tmp_path / "net.onnx")
 
 
 def test_tied_and_captured_tensors(tmp_path: Path) -> None:

@@ -95,6 +95,7 @@ CASES: dict[str, Case] = {
     "Unsqueeze": ("Unsqueeze", [X, ints(0, -1)], {}),
     "Expand": ("Expand", [X[:1], ints(3, 1, 4, 1, 6)[[0, 2, 1, 4]]], {}),
     "Tile": ("Tile", [ROWS, ints(2, 3)], {}),
+    "Slice, from before the start": ("Slice", [X, ints(-9), ints(-99), ints(3), ints(-1)], {}),
     "Slice": ("Slice", [X, ints(-2, 5), ints(2**40, -100), ints(1, 2), ints(1, -2)], {}),
     "Gather": ("Gather", [X, ints(-1, 0)], {"axis": -2}),
     "Gather a number": ("Gather", [X, np.array(-1)], {"axis": 1}),

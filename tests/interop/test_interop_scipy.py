@@ -89,6 +89,13 @@ def test_further_arguments_are_passed_on_and_read_at_each_call() -> None:
     assert problem.hessp(x, x, scale, 1.0).tolist() == [0, 0]
 
 
+def test_a_call_without_arguments_is_not_continued_with_them() -> None:
+    fun, jac, hessp, _ = objective(lambda p, scale=1.0: (p * p * scale).sum(), np.ones(2))
+    x = np.ones(2)
+    assert (fun(x), jac(x, 3.0).tolist(), jac(x).tolist()) == (2.0, [6.0, 6.0], [2.0, 2.0])
+    assert (hessp(x, x).tolist(), hessp(x, x, 3.0).tolist()) == ([2.0, 2.0], [6.0, 6.0])
+
+
 def test_jac_continues_fun_at_the_same_vector_alone() -> None:
     calls = []
 
@@ -165,6 +172,15 @@ def test_what_is_no_objective_is_refused() -> None:
 
 def rosenbrock(p: Any) -> Any:
     return (1 - p["x"]) ** 2 + 100 * (p["y"] - p["x"] ** 2) ** 2
+
+
+def test_a_vector_of_another_length_has_no_hessian_product() -> None:
+    hessp = objective(lambda p: (p**2).sum(), np.ones(2)).hessp
+    assert hessp(np.ones(2), [1, 2]).tolist() == [2, 4]
+    with pytest.raises(
+        ValueError, match=r"hessp: expected v of shape \(2,\), as x has, got \(3,\)"
+    ):
+        hessp(np.ones(2), np.ones(3))
 
 
 @pytest.mark.parametrize("method", ["BFGS", "L-BFGS-B", "Newton-CG", "trust-ncg", "trust-krylov"])

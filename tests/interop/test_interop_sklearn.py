@@ -135,6 +135,30 @@ def test_a_module_of_ones_own(estimator: Any) -> None:
         estimator(module=lambda n, k: 7).fit(X, targets(estimator))
 
 
+@BOTH
+def test_outputs_of_another_shape_are_refused_before_they_are_broadcast(estimator: Any) -> None:
+    def flat(n_features: int, n_outputs: int) -> nn.Module:
+        return nn.Sequential(nn.Linear(n_features, n_outputs), nn.Flatten(0))
+
+    for module in (lambda n, k: nn.Linear(n, k + 3), flat):
+        with pytest.raises(ValueError, match=r"expected outputs of shape \(.* from module, got"):
+            estimator(module=module).fit(X, targets(estimator))
+
+
+@pytest.mark.parametrize(
+    "options", [{"module": nn.Linear(3, 2)}, {"activation": nn.GELU()}], ids=str
+)
+def test_an_instance_in_place_of_a_class_is_refused(options: dict[str, Any]) -> None:
+    with pytest.raises(TypeError, match="to make a new net at each fit, got an instance"):
+        NetClassifier(**options).fit(X, LABELS)
+
+
+@pytest.mark.parametrize("width", [5, np.int64(5)])
+def test_a_number_is_one_hidden_layer(width: Any) -> None:
+    net = NetClassifier(width, max_epochs=1).fit(X, LABELS)
+    assert net.module_[0].weight.shape == (5, 3)
+
+
 def test_the_default_net_has_one_hidden_layer_in_float64() -> None:
     net = NetRegressor(max_epochs=1).fit(X, NUMBERS).module_
     assert [type(layer) for layer in net] == [nn.Linear, nn.ReLU, nn.Linear]

@@ -319,6 +319,13 @@ def test_ops_nest_in_forward_and_in_rules() -> None:
     check_grads(sixth, X, order=3)
 
 
+def test_where_takes_three_inputs_alone() -> None:
+    """NumPy's function gives positions for one: as many as there are elements that are true."""
+    for given in ((), (1.0,)):
+        with pytest.raises(TypeError, match=r"where\(.*a condition, a and b, got .*tk\.nonzero"):
+            tk.where(tk.tensor([True, False]), *given)
+
+
 # ------------------------------------------------------------------ pickle, help and signatures
 
 

@@ -131,6 +131,20 @@ def test_half_precision_becomes_float32(dtype: torch.dtype) -> None:
     np.testing.assert_array_equal(ours.weight.data, theirs.weight.detach().float().numpy())
 
 
+def test_a_tensor_that_numpy_cannot_hold_is_named_and_nothing_is_written() -> None:
+    ours = nn.Linear(2, 2)
+    before = ours.weight.tolist()
+    state = {"weight": torch.eye(2), "bias": torch.zeros(2).to_sparse()}
+    with pytest.raises(TypeError, match=r"from_torch_state_dict: bias: .*to_dense"):
+        interop.from_torch_state_dict(ours, state)
+    assert ours.weight.tolist() == before
+
+
+def test_a_flipped_tensor_goes_to_pytorch_as_a_clone() -> None:
+    flipped = torch.from_dlpack(tk.tensor([1.0, 2.0]).flip(0).clone())
+    assert flipped.tolist() == [2.0, 1.0]
+
+
 @pytest.mark.parametrize("library", ["safetensors", "npz"])
 def test_the_code_in_the_refusal_of_a_pickle_runs(library: str, tmp_path: Path) -> None:
     theirs = torch.nn.Linear(3, 2)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import re
+import textwrap
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,8 @@ import pytest
 import tinygrad_kr as tk
 import tinygrad_kr.functional as F
 from tinygrad_kr import Tensor, nn, optim
+from tinygrad_kr.arrays import indexing
+from tinygrad_kr.testing import check_grads
 
 ROOT = Path(__file__).parents[2]
 LANGUAGES = ["", ".ko"]
@@ -69,6 +72,17 @@ def run(language: str, found: dict[str, Any]) -> None:
     for page in (f"README{language}.md", f"docs/tour{language}.md"):
         for code in blocks(page, "python"):
             exec(compile(code, page, "exec"), found)
+
+
+def test_the_operation_and_the_function_of_contributing_run() -> None:
+    operation, function, _ = blocks("CONTRIBUTING.md", "python")
+    found: dict[str, Any] = {"op": tk.op}
+    exec(operation, found)
+    check_grads(found["cube"], (np.array([-2.0, 0.5]),), order=2)
+    found = {**vars(indexing)}
+    exec(textwrap.dedent(function.rstrip(" ")), found)
+    assert found["sort"]([3.0, 1.0]).values.tolist() == [1.0, 3.0]
+    assert found["sort"](tk.tensor([3.0, 1.0]), dim=0).indices.tolist() == [1, 0]
 
 
 @pytest.mark.trains

@@ -127,10 +127,33 @@ def test_every_public_name_is_on_one_of_its_pages() -> None:
     assert missing == set()
 
 
+def test_a_class_shows_what_private_bases_give_it() -> None:
+    class _Base:
+        def __init__(self, size: int) -> None:
+            """The size."""
+
+        def fit(self) -> None:
+            """Fit."""
+
+    class Public(_Base):
+        def predict(self) -> None:
+            """Predict."""
+
+    class Derived(Public):
+        pass
+
+    for each in (_Base, Public, Derived):
+        each.__module__ = "tinygrad_kr.example"
+    assert {"__init__", "fit", "predict"} <= set(site_pages.members(Public))
+    assert set(site_pages.members(Derived)) & {"__init__", "fit", "predict"} == {"__init__", "fit"}
+    assert "with_traceback" not in site_pages.members(ValueError)
+
+
 def test_docstrings_become_markdown() -> None:
-    doc = "x**2 of `a_b`.\n\nx: a[i].\nSource: y.\n>>> f(1)\n1\n\n    a * b\n"
+    doc = "x**2 of `a_b`.\n\nx: a[i] as it was\nwritten: b.\nSource: y.\n>>> f(1)\n1\n\n    a * b\n"
     assert site_pages.as_markdown(doc) == (
-        "x\\*\\*2 of `a_b`.\n\nx: a\\[i\\].  \nSource: y.\n\n```pycon\n>>> f(1)\n1\n```\n\n"
+        "x\\*\\*2 of `a_b`.\n\nx: a\\[i\\] as it was\nwritten: b.  \nSource: y.\n\n"
+        "```pycon\n>>> f(1)\n1\n```\n\n"
         "```text\na * b\n```"
     )
 

@@ -1052,6 +1052,7 @@ REFERENCES: dict[str, Callable[..., Any]] = {
     "relu": lambda x: np.where(x > 0, x, 0),
     "erf": lambda x: np.vectorize(math.erf, otypes=[float])(x),
     "clip": lambda x, low=-math.inf, high=math.inf: np.minimum(np.maximum(x, low), high),
+    "where": np.where,
     "where_or_zero": lambda x, mask: np.where(mask, x, 0),
     "kink": lambda x, mask: np.zeros_like(x),
     "solve_triangular": lambda a, b, upper, unit: np.linalg.solve(

@@ -30,7 +30,8 @@ class Graph:
         """Of a recurrent net's planes, the parts that ONNX has, by the key that reads them."""
         self.batch: tuple[str, int] | None = None
         """The input and the axis that tell the batch."""
-        self._taken: set[str] = set()
+        self.taken: set[str] = set()
+        """The names that no further value gets."""
         self._constants: dict[Any, str] = {}
         self._sizes: dict[Size, str] = {}
 
@@ -39,9 +40,9 @@ class Graph:
     def unique(self, name: str) -> str:
         """`name`, with a number if it is taken."""
         found, number = name, 1
-        while found in self._taken:
+        while found in self.taken:
             found, number = f"{name}_{number}", number + 1
-        self._taken.add(found)
+        self.taken.add(found)
         return found
 
     def node(self, kind: str, *inputs: str, **attributes: Any) -> str:
@@ -59,12 +60,10 @@ class Graph:
         )
         return names
 
-    def initializer(self, name: str, array: ndarray) -> str:
-        """A named tensor that the graph starts with."""
-        name = self.unique(name)
+    def initializer(self, name: str, array: ndarray) -> None:
+        """A tensor that the graph starts with, under a name of its own."""
         stored = np.ascontiguousarray(array).reshape(array.shape)
         self.initializers.append(self.onnx.numpy_helper.from_array(stored, name))
-        return name
 
     def constant(self, array: Any, dtype: Any = None) -> str:
         """A constant, the same one for the same elements."""
@@ -169,7 +168,7 @@ class Graph:
         size = self.shapes[value][axis]
         if isinstance(size, Size):
             raise refuse(
-                f"{call.op.__name__} along another axis than the batch's in {call.place()}",
+                f"{call.op.__name__} along another axis than the batch's in {call.source_line}",
                 f"axis {axis} of {tuple(map(str, self.shapes[value]))}",
                 "Give batch_axis=None for a graph of the example's shape alone.",
             )

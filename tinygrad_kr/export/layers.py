@@ -123,11 +123,17 @@ def _gemm(
     return y if c is None else y + (c if beta == 1 else c * beta)
 
 
+AUTO_PADS = ("NOTSET", "VALID", "SAME_UPPER", "SAME_LOWER")
+
+
 def _pairs(
     sizes: Sequence[int], kernel: Sequence[int], stride: Sequence[int], dilation: Sequence[int],
     pads: Any, auto_pad: str, ceil: bool = False,
 ) -> tuple[tuple[int, int], ...]:  # fmt: skip
     """The padding before and after each spatial axis."""
+    _demand(auto_pad in AUTO_PADS, f"auto_pad of {', '.join(AUTO_PADS)}", auto_pad)
+    fit = not pads or (len(pads) == 2 * len(kernel) and min(pads) >= 0)
+    _demand(fit, "two pads of at least 0 for each axis", pads)
     found = []
     for i, (n, k, s, d) in enumerate(zip(sizes, kernel, stride, dilation, strict=True)):
         reach = d * (k - 1) + 1
@@ -141,6 +147,7 @@ def _pairs(
         room = n + before + after - reach
         last = -(-room // s) * s
         found.append((before, after + (last - room if ceil and 0 <= last < n + before else 0)))
+    _limited(math.prod(n + a + b for n, (a, b) in zip(sizes, found, strict=True)))
     return tuple(found)
 
 
@@ -151,11 +158,18 @@ def _settings(
     return tuple(strides or ones), tuple(dilations or ones)
 
 
+def _kernel(w: Any, kernel_shape: Any) -> tuple[int, ...]:
+    """The lengths of a kernel, as its weight has them."""
+    found: tuple[int, ...] = tuple(w.shape[2:])
+    _demand(tuple(kernel_shape or found) == found, f"kernel_shape {found}", kernel_shape)
+    return found
+
+
 def _conv(
     x: Any, w: Any, b: Any = None, *, auto_pad: str = "NOTSET", dilations: Any = None,
     group: int = 1, kernel_shape: Any = None, pads: Any = None, strides: Any = None,
 ) -> Any:  # fmt: skip
-    kernel = w.shape[2:]
+    kernel = _kernel(w, kernel_shape)
     stride, dilation = _settings(len(kernel), strides, dilations)
     padding = _pairs(x.shape[2:], kernel, stride, dilation, pads, auto_pad)
     how = {"stride": stride, "padding": padding, "dilation": dilation, "groups": group}
@@ -168,7 +182,7 @@ def _conv_transpose(
     pads: Any = None, strides: Any = None,
 ) -> Any:  # fmt: skip
     _demand(auto_pad == "NOTSET" and not output_shape, "ConvTranspose with pads", auto_pad)
-    kernel = w.shape[2:]
+    kernel = _kernel(w, kernel_shape)
     spatial = len(kernel)
     stride, dilation = _settings(spatial, strides, dilations)
     more, pads = output_padding or (0,) * spatial, pads or (0,) * 2 * spatial
@@ -179,6 +193,7 @@ def _conv_transpose(
             x.shape[2:], kernel, stride, dilation, padding, more, strict=True
         )
     )
+    _limited(math.prod(size))
     how = {"stride": stride, "padding": padding, "dilation": dilation, "groups": group}
     y = window.convolve_transposed(x, w, size=size, **how)
     return y if b is None else y + b.reshape(-1, *(1,) * spatial)
@@ -253,6 +268,8 @@ def _instance_norm(x: Any, scale: Any, b: Any, *, epsilon: float = 1e-5) -> Any:
 def _dropout(
     x: Any, ratio: Any = None, training_mode: Any = None, *, seed: int | None = None
 ) -> Any:
+    active = training_mode is not None and bool(training_mode.any())
+    _demand(not active, "a graph for inference", "Dropout with training_mode=True")
     return x
 
 
@@ -274,7 +291,9 @@ def _transpose(x: Any, *, perm: Any = None) -> Any:
 
 
 def _expand(x: Any, sizes: Any) -> Any:
-    return shape.broadcast_to(x, shape=np.broadcast_shapes(tuple(x.shape), tuple(_ints(sizes))))
+    wanted = np.broadcast_shapes(tuple(x.shape), tuple(_ints(sizes)))
+    _limited(math.prod(wanted))
+    return shape.broadcast_to(x, shape=wanted)
 
 
 def _squeeze(x: Any, axes: Any = None) -> Any:
@@ -302,6 +321,7 @@ def _split(
     size = -(-total // outputs)
     counts = [min(size, total - i * size) for i in range(outputs)]
     counts = counts if split is None else _ints(split)
+    _demand(outputs == len(counts) == (num_outputs or outputs), f"{outputs} parts", counts)
     _demand(sum(counts) == total and min(counts) >= 0, f"a split of {total}", counts)
     ends = np.cumsum([0, *counts]).tolist()
     before = (slice(None),) * axis
@@ -314,8 +334,7 @@ def _slice(x: Any, starts: Any, ends: Any, axes: Any = None, steps: Any = None) 
     strides = [1] * len(begin) if steps is None else _ints(steps)
     key = [slice(None)] * _rank(x)
     for a, b, z, s in zip(places, begin, end, strides, strict=True):
-        n = x.shape[a]
-        key[a] = slice(b, None if s < 0 and z < -n else z, s)
+        key[a] = slice(max(b, -x.shape[a]) if s < 0 else b, z, s)
     return x[tuple(key)]
 
 
@@ -394,12 +413,14 @@ def _constant(
 
 def _constant_of_shape(sizes: Any, *, value: Any = None) -> ndarray:
     one = np.zeros(1, np.float32) if value is None else np.asarray(value)
+    _limited(math.prod(_ints(sizes)))
     return np.broadcast_to(one.reshape(()), tuple(_ints(sizes)))
 
 
 def _range(start: Any, limit: Any, delta: Any) -> ndarray:
     a, b, step = (np.asarray(x).item() for x in (start, limit, delta))
-    _demand(step != 0, "a step other than 0", step)
+    fit = step != 0 and all(map(math.isfinite, (a, b, step)))
+    _demand(fit, "finite numbers, and a step other than 0", (a, b, step))
     _limited(math.ceil(abs((b - a) / step)))
     counted: ndarray = np.arange(a, b, step).astype(np.asarray(start).dtype)
     return counted
@@ -617,6 +638,15 @@ FLAT = {
 }
 """The operators without a derivative."""
 # fmt: on
+
+
+OUTPUTS = {"LSTM": 3, "GRU": 2, "RNN": 2}
+"""How many outputs are computed, where there may be more than one; those of Split are all."""
+
+
+def computed(kind: str, outputs: Sequence[str]) -> Sequence[str]:
+    """The outputs of a node that are computed here."""
+    return outputs if kind == "Split" else outputs[: OUTPUTS.get(kind, 1)]
 
 
 def is_known(kind: str) -> bool:

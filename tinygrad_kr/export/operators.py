@@ -146,25 +146,48 @@ def _gelu(g: Graph, dtype: Any, x: str) -> str:
 
 
 def _hypot(g: Graph, dtype: Any, a: str, b: str) -> str:
-    return g.node("Sqrt", g.node("Add", g.node("Mul", a, a), g.node("Mul", b, b)))
+    """m sqrt(1 + (n / m)^2), where m >= n; equal lengths, as 0 and infinity, have the ratio 1."""
+    a, b = g.node("Abs", a), g.node("Abs", b)
+    most, least, one = g.node("Max", a, b), g.node("Min", a, b), g.constant(1, dtype)
+    same = g.node("Equal", a, b)
+    quotient = g.node("Div", least, g.node("Where", same, one, most))
+    ratio = g.node("Where", same, one, quotient)
+    return g.node("Mul", most, g.node("Sqrt", g.node("Add", one, g.node("Mul", ratio, ratio))))
 
 
 def _logaddexp(g: Graph, dtype: Any, a: str, b: str) -> str:
-    gap = g.node("Neg", g.node("Abs", g.node("Sub", a, b)))
+    """max(a, b) + log(1 + exp(-|a - b|)); infinities of one sign have the gap 0."""
+    same, zero = g.node("Equal", a, b), g.constant(0, dtype)
+    ends = (g.node("Where", same, zero, each) for each in (a, b))
+    gap = g.node("Neg", g.node("Abs", g.node("Sub", *ends)))
     return g.node("Add", g.node("Max", a, b), _log1p(g, dtype, g.node("Exp", gap)))
 
 
 def _remainder(g: Graph, c: Call) -> str:
     a, b = (g.operand(x, c.output.dtype) for x in c.inputs)
-    if c.output.dtype.kind != "f":
+    return _modulo(g, c.output.dtype, a, b)
+
+
+def _modulo(g: Graph, dtype: np.dtype[Any], a: str, b: str) -> str:
+    """The remainder with the sign of b. Of floats: C's fmod, plus b if the signs differ."""
+    if dtype.kind != "f":
         return g.node("Mod", a, b)
-    return g.node("Sub", a, g.node("Mul", g.node("Floor", g.node("Div", a, b)), b))
+    found = g.node("Mod", a, b, fmod=1)
+    signs = g.node("Mul", g.node("Sign", found), g.node("Sign", b))
+    differ = g.node("Less", signs, g.constant(0, dtype))
+    return g.node("Where", differ, g.node("Add", found, b), found)
 
 
 def _floor_divide(g: Graph, c: Call) -> str:
-    dtype = c.output.dtype if c.output.dtype.kind == "f" else np.dtype(np.float64)
-    found = g.node("Floor", g.node("Div", *(g.operand(x, dtype) for x in c.inputs)))
-    return g.cast(found, dtype, c.output.dtype)
+    """(a - a mod b) / b, which is whole; of floats a / b where b is 0."""
+    is_float = c.output.dtype.kind == "f"
+    dtype = c.output.dtype if is_float else INT64
+    a, b = (g.operand(x, dtype) for x in c.inputs)
+    whole = g.node("Div", g.node("Sub", a, _modulo(g, dtype, a, b)), b)
+    if is_float:
+        is_zero = g.node("Equal", b, g.constant(0, dtype))
+        whole = g.node("Where", is_zero, g.node("Div", a, b), g.node("Round", whole))
+    return g.cast(whole, dtype, c.output.dtype)
 
 
 def _fmod(g: Graph, c: Call) -> str:
@@ -407,7 +430,7 @@ def _getitem(g: Graph, c: Call) -> str:
         return _state(g, c)
     parts = _spelled_out(key, len(x.shape))
     if any(isinstance(part, Value) and part.dtype == BOOL for part in parts):
-        raise refuse("integers as index", f"truth values in {c.place()}", "Use tk.where.")
+        raise refuse("integers as index", f"truth values in {c.source_line}", "Use tk.where.")
     name, arrays, squeezed, new, axis = g.operand(x), {}, [], [], 0
     bounds: list[tuple[int, Any, Any, int]] = []
     kept = 0
@@ -465,7 +488,7 @@ def _gathered(g: Graph, c: Call, name: str, parts: list[Any]) -> str:
     ):
         raise refuse(
             "an index of arrays, or of slices and None",
-            f"both in one index in {c.place()}",
+            f"both in one index in {c.source_line}",
             "Index twice: x[:, 1:][index].",
         )
     rest = [i for i in range(len(parts)) if i not in indexed]
@@ -665,7 +688,9 @@ def _max_pool(g: Graph, c: Call) -> str:
 
 def _sum_pool(g: Graph, c: Call) -> str:
     if set(c.params["dilation"]) != {1}:
-        raise refuse("sum_pool without dilation", f"one with it in {c.place()}", "Use dilation=1.")
+        raise refuse(
+            "sum_pool without dilation", f"one with it in {c.source_line}", "Use dilation=1."
+        )
     mean = _pooled(g, c, "AveragePool")
     return _times(math.prod(c.params["kernel"]))(g, c.output.dtype, mean)
 
@@ -726,7 +751,7 @@ def _scan(g: Graph, c: Call, kind: str, order: Sequence[int], **attributes: Any)
     if c.params.get("mask") is not None:
         raise refuse(
             "sequences of one length",
-            f"lengths given to {kind} in {c.place()}",
+            f"lengths given to {kind} in {c.source_line}",
             "Call the net without lengths.",
         )
     states = 2 if kind == "LSTM" else 1
@@ -773,7 +798,7 @@ def _state(g: Graph, c: Call) -> str:
         return held[key]
     raise refuse(
         "the states of every step, or the last cell state",
-        f"the part {key} of a recurrent net's gates in {c.place()}",
+        f"the part {key} of a recurrent net's gates in {c.source_line}",
         "Use the outputs of nn.LSTM or nn.GRU.",
     )
 

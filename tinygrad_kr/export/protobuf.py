@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy import ndarray
 
-from tinygrad_kr.export.layers import bound, is_known
+from tinygrad_kr.export.layers import bound, computed, is_known
 
 OPSETS = range(13, 25)
 """The versions of the operators that are read."""
@@ -100,6 +100,8 @@ class Reader:
             initializers[tensor.name] = self._array(tensor, f"the initializer {tensor.name!r}")
         nodes = [self._node(node) for node in graph.node]
         inputs = [info.name for info in graph.input if info.name not in initializers]
+        if len({*inputs}) < len(inputs):
+            raise self.error("inputs with names of their own", repr(inputs))
         outputs = [info.name for info in graph.output]
         self._check_order(nodes, {*inputs, *initializers}, outputs)
         buffers = self._buffers(proto)
@@ -159,6 +161,18 @@ class Reader:
         missing = [name for name in outputs if name not in known]
         if missing:
             raise self.error("outputs that nodes compute", ", ".join(map(repr, missing)))
+        self._check_outputs(nodes, {*outputs, *(name for _, _, name in reads(nodes))})
+
+    def _check_outputs(self, nodes: list[Node], read: set[str]) -> None:
+        """Outputs that are not computed here, as the mask of Dropout, must not be read."""
+        for node in nodes:
+            for name in {*node.outputs} - {*computed(node.kind, node.outputs), ""}:
+                if name in read:
+                    raise self.error(
+                        f"outputs of {node.kind} {node.name!r} that are computed",
+                        f"a use of {name!r}",
+                        "Export the net in eval mode, and without that output.",
+                    )
 
     def _buffers(self, proto: Any) -> set[str] | None:
         for prop in proto.metadata_props:
@@ -214,8 +228,13 @@ class Reader:
     def _array(self, tensor: Any, where: str) -> ndarray:
         """The array of a tensor, whose bytes must be there before it is made."""
         if tensor.data_type not in self._dtypes():
+            names = self.onnx.TensorProto.DataType
+            known = tensor.data_type in names.values()
+            kind = names.Name(tensor.data_type) if known else f"data type {tensor.data_type}"
             raise self.error(
-                f"floats, integers or truth values as {where}", f"data type {tensor.data_type}"
+                f"floats, integers or truth values that NumPy has as {where}",
+                kind,
+                "Export the net in float32.",
             )
         dtype, shape = self._dtypes()[tensor.data_type], tuple(tensor.dims)
         if any(n < 0 for n in shape):

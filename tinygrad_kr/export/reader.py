@@ -111,10 +111,10 @@ class OnnxModel(Module):
             holder, last = self._holder_of(name)
             values[name] = vars(holder)[last]
         for name, x in zip(self.input_names, inputs, strict=True):
-            values[name] = x if isinstance(x, Tensor) else Tensor(as_array(x))
+            values[name] = _as_tensor(x)
         for node in self._nodes:
             self._compute(node, values)
-        results = tuple(values[name] for name in self.output_names)
+        results = tuple(_as_tensor(values[name]) for name in self.output_names)
         return results[0] if len(results) == 1 else results
 
     def _holder_of(self, name: str) -> tuple[Module, str]:
@@ -136,6 +136,10 @@ class OnnxModel(Module):
         return f"{', '.join(self.input_names)} -> {', '.join(self.output_names)}"
 
 
+def _as_tensor(x: Any) -> Tensor:
+    return x if isinstance(x, Tensor) else Tensor(as_array(x))
+
+
 # ------------------------------------------------------------------ what an initializer is
 
 
@@ -147,7 +151,7 @@ def _known_numbers(found: Description) -> set[str]:
         inside = any(output in known for output in node.outputs) and node.kind != "Shape"
         if decides or (inside and node.kind != "Size"):
             known.add(name)
-    return {name for name in known if found.initializers.get(name, _NONE).dtype.kind in "iu"}
+    return {name for name in known if found.initializers.get(name, _NONE).dtype.kind in "iub"}
 
 
 _NONE = np.zeros(0)

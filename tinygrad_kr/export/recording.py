@@ -8,16 +8,16 @@ factor * batch + offset; two runs give the factor and the offset, and the third 
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from numpy import ndarray
 
 from tinygrad_kr import tree
 from tinygrad_kr.compile.ir.bindings import Argument, Constant, Leaf
-from tinygrad_kr.compile.ir.program import Instruction, Program, Value, values_in
+from tinygrad_kr.compile.ir.program import Instruction, Program, Value
 from tinygrad_kr.compile.trace.tracer import CaptureError, Tracer, argument_names
 from tinygrad_kr.grad_mode import no_grad
 from tinygrad_kr.nn.module import Module
@@ -50,7 +50,7 @@ class Size:
 
     def __str__(self) -> str:
         name = "batch" if self.factor == 1 else f"{self.factor}*batch"
-        return f"{name}+{self.offset}" if self.offset else name
+        return f"{name}{self.offset:+}" if self.offset else name
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,25 +80,9 @@ class Counted:
     dtype: np.dtype[Any]
 
 
-class Call(NamedTuple):
-    """An instruction of all recordings, with the sizes that follow the batch in its parameters."""
-
-    op: Any
-    inputs: tuple[Any, ...]
-    params: dict[str, Any]
-    output: Value
-    source_line: str
-    path: str
-    """The path of the module that called it; empty for the model itself."""
-
-    def place(self) -> str:
-        """Where it is, in words."""
-        return f"{self.path or 'the model'} ({self.source_line})"
-
-    def reads(self) -> Iterator[Value]:
-        """The values among its inputs and parameters."""
-        yield from values_in(self.inputs)
-        yield from values_in(tuple(self.params.values()))
+Call = Instruction
+"""An instruction of all recordings, with the sizes that follow the batch in its parameters. Its
+source line names the module too."""
 
 
 @dataclass
@@ -171,7 +155,11 @@ def record(
 
 def _calls(run: _PathTracer) -> list[Call]:
     pairs = zip(run.program.instructions, run.paths, strict=True)
-    return [Call(*instruction, path) for instruction, path in pairs]
+    return [one._replace(source_line=_place(one, path)) for one, path in pairs]
+
+
+def _place(instruction: Instruction, path: str) -> str:
+    return f"{path or 'the model'} ({instruction.source_line})"
 
 
 def _wanted(run: _PathTracer) -> set[Value]:
@@ -194,22 +182,43 @@ def _run(
             tracer.run(model, arguments, {})
     except CaptureError as error:
         raise ExportError(f"export.onnx: {error}") from error
+    except Exception as error:
+        error.add_note(f"export.onnx: the model ran under no_grad(), with a batch of {batch}.")
+        raise
     if tracer.reason is not None:
         where = f"{tracer.given_up_in}: " if tracer.given_up_in else ""
         raise refuse(
             "a model that can be recorded", where + tracer.reason, "Compute it with tk's ops."
         )
     if tracer.program.outputs:
-        written = tracer.program.outputs[0]
         raise refuse(
             "a forward that changes no Tensor",
-            f"one that writes {type(written).__name__}",
-            "Return the new values instead, or skip the update when not self.training.",
+            f"one that writes {_written(tracer.program.outputs[0], model)}",
+            "Return the new values instead, or skip the update when not self.training. A function "
+            "is exported as it is: call net.eval() first.",
         )
     named = model.forward if isinstance(model, Module) else model
     tracer.argument_names = argument_names(named, arguments, {})
     tracer.paths += [""] * (len(tracer.program.instructions) - len(tracer.paths))
     return tracer
+
+
+def _written(output: Any, model: Any) -> str:
+    """What a program writes to, in words."""
+    names = names_of(model)
+    if hasattr(output, "leaf"):
+        return f"{names.get(id(output.leaf), 'a Tensor')}.grad"
+    return names.get(id(getattr(output, "node", None)), "a Tensor that it captures")
+
+
+def names_of(model: Any) -> dict[int, str]:
+    """The first name of each parameter and buffer, by id."""
+    if not isinstance(model, Module):
+        return {}
+    names: dict[int, str] = {}
+    for name, held in [*model.named_parameters(), *model.named_buffers()]:
+        names.setdefault(id(held), name)
+    return names
 
 
 def _resized(array: ndarray, axis: int | None, batch: int) -> ndarray:
@@ -236,10 +245,13 @@ class _Merged:
         self.where = "the model"
 
     def recording(self) -> Recording:
+        self._check_ops()
         inputs = self._merged_inputs()
         calls = self._merged_calls()
         self.where = "what the model returns"
         results = self._together([program.results for program in self.programs])
+        if not results:
+            raise refuse("a model that returns Tensors", "none", "Return what it computes.")
         for result in results:
             if not isinstance(result, Value):
                 raise refuse(
@@ -250,8 +262,8 @@ class _Merged:
         names = list(self.runs[0].argument_names)
         return Recording(inputs, calls, list(results), self.shapes, names)
 
-    def _merged_calls(self) -> list[Call]:
-        lists: list[list[Instruction]] = [program.instructions for program in self.programs]
+    def _check_ops(self) -> None:
+        lists = [program.instructions for program in self.programs]
         for found in zip(*lists, strict=False):
             if any(each.op is not found[0].op for each in found):
                 self._refuse_ops(found)
@@ -259,16 +271,20 @@ class _Merged:
         shortest = min(map(len, lists))
         if len(longest) > shortest:
             self._refuse_ops([longest[shortest]])
+
+    def _merged_calls(self) -> list[Call]:
         calls = []
+        lists = [program.instructions for program in self.programs]
         for number, found in enumerate(zip(*lists, strict=True)):
             one, path = found[0], self.runs[0].paths[number]
             if one.output not in self.wanted:
                 continue
-            self.where = f"{one.op.__name__} in {path or 'the model'} ({one.source_line})"
+            place = _place(one, path)
+            self.where = f"{one.op.__name__} in {place}"
             read = tuple(self._together([each.inputs for each in found]))
             params = self._together([each.params for each in found])
             output = self._define([each.output for each in found])
-            calls.append(Call(one.op, read, params, output, one.source_line, path))
+            calls.append(Call(one.op, read, params, output, place))
         return calls
 
     def _refuse_ops(self, found: Sequence[Instruction]) -> None:

@@ -16,7 +16,16 @@ from tinygrad_kr.compile.ir.program import Value
 from tinygrad_kr.export.graph import DTYPES, Graph
 from tinygrad_kr.export.operators import WRITERS, projected
 from tinygrad_kr.export.protobuf import BUFFERS, PRODUCER, package_onnx
-from tinygrad_kr.export.recording import Call, ExportError, Recording, Size, needed, record, refuse
+from tinygrad_kr.export.recording import (
+    Call,
+    ExportError,
+    Recording,
+    Size,
+    names_of,
+    needed,
+    record,
+    refuse,
+)
 from tinygrad_kr.files import replacing
 from tinygrad_kr.nn.module import Module
 from tinygrad_kr.nn.parameter import Parameter
@@ -30,6 +39,7 @@ FIXES = {
     "fold": "Use nn.ConvTranspose2d.",
 }
 """What to do instead of an op; for others, `_FIX`."""
+_HELD = "float32, float64, booleans or integers but uint64"
 _FIX = "Write it with ops of the table in docs/onnx.md, or leave that part out of the export."
 
 
@@ -52,11 +62,13 @@ def onnx(
     batch_axis: the axis of the batch: one for all inputs, or one for each array of the example.
         None: an input without a batch; for all of them, a graph of the example's shapes alone.
     input_names: default: those of the arguments. output_names: default: "output", or "output_0" ...
+        Names given here are kept as they are, or refused where a parameter has one.
 
     Initializers are the parameters and buffers that the model reads, with the names of
     `state_dict()`. The graph has opset 18; inputs and outputs have the dimension "batch". A size
-    that follows the batch must be a * batch + b. Checks of values, as of an index, are not
-    written. Gradients are not written: a model with `backward()` inside is refused.
+    that follows the batch must be a * batch + b. A branch that goes one way at all three sizes,
+    such as `if len(x) == 1`, is written as it went. Checks of values, as of an index, are not
+    written. Gradients are not written: the model runs under `no_grad()`, where `backward()` raises.
 
     Raises ExportError, a ValueError, for an op that ONNX has not and for what does not follow the
     batch so; ImportError without the package onnx (`pip install "tinygrad_kr[onnx]"`).
@@ -67,6 +79,8 @@ def onnx(
     (4, 2)
     """
     package = package_onnx("export.onnx")
+    if isinstance(model, type) or not callable(model):
+        raise refuse("a Module or a function as the model", repr(model), "Make an instance.")
     arguments = example if isinstance(example, tuple) else (example,)
     leaves, rebuild = tree.flatten(arguments)
     arrays = [_array_of(leaf) for leaf in leaves]
@@ -86,7 +100,7 @@ def _array_of(leaf: Any) -> ndarray:
         )
     if array.dtype not in DTYPES:
         raise refuse(
-            "an example of float32, float64, integers or booleans",
+            f"an example of {_HELD}",
             str(array.dtype),
             "Convert it with .astype(np.float32), and the model with model.float().",
         )
@@ -148,7 +162,7 @@ def _refuse_unknown(calls: Sequence[Call]) -> None:
     unknown = [call for call in calls if call.op not in WRITERS]
     if unknown:
         names = "; ".join(
-            dict.fromkeys(f"{call.op.__name__} in {call.place()}" for call in unknown)
+            dict.fromkeys(f"{call.op.__name__} in {call.source_line}" for call in unknown)
         )
         fix = FIXES.get(unknown[0].op.__name__, _FIX)
         raise refuse("ops that ONNX has", names, fix)
@@ -168,11 +182,12 @@ class _Writer:
         self.graph, self.found, self.calls, self.axes = graph, found, calls, axes
         self.onnx = graph.onnx
         self.buffers: list[str] = []
-        self.names = _names_of(model)
+        self.names = names_of(model)
+        graph.taken.update(self.names.values())
 
     def model(self, inputs: Sequence[str] | None, outputs: Sequence[str] | None) -> Any:
         """The model of the graph."""
-        given = self._inputs(inputs)
+        given, chosen = self._inputs(inputs), self._output_names(outputs)
         read = {value for call in self.calls for value in call.reads()} | {*self.found.results}
         for value, source in self.found.inputs.items():
             if value in read:
@@ -180,7 +195,7 @@ class _Writer:
         for call in self.calls:
             _refuse_dtype(call)
             self.graph.define(call.output, self._written(call))
-        returned = self._outputs(outputs)
+        returned = self._outputs(chosen)
         helper = self.onnx.helper
         graph = helper.make_graph(
             self.graph.nodes, "model", given, returned, self.graph.initializers
@@ -197,18 +212,18 @@ class _Writer:
         except TypeError as error:  # a size where the writer wants a number
             raise refuse(
                 "options that do not follow the batch",
-                f"{call.params} of {call.op.__name__} in {call.place()}",
+                f"{call.params} of {call.op.__name__} in {call.source_line}",
                 "Give batch_axis=None for a graph of the example's shapes alone.",
             ) from error
 
     def _inputs(self, names: Sequence[str] | None) -> list[Any]:
-        chosen = list(self.found.argument_names if names is None else names)
-        if len(chosen) != len(self.axes):
-            raise refuse(f"{len(self.axes)} input_names", repr(names), "Name each array.")
+        if names is None:
+            chosen = [self.graph.unique(name) for name in self.found.argument_names]
+        else:
+            chosen = self._claimed("input_names", names, len(self.axes))
         values = {source: v for v, source in self.found.inputs.items() if isinstance(source, int)}
         infos = []
         for number, (name, axis) in enumerate(zip(chosen, self.axes, strict=True)):
-            name = self.graph.unique(name)
             value = values[number]
             self.graph.define(value, name)
             if axis is not None and self.graph.batch is None:
@@ -216,19 +231,33 @@ class _Writer:
             infos.append(self._info(name, value))
         return infos
 
-    def _outputs(self, names: Sequence[str] | None) -> list[Any]:
-        results = self.found.results
-        numbered = [f"output_{i}" for i in range(len(results))]
-        chosen = names if names is not None else ["output"] if len(results) == 1 else numbered
-        if len(chosen) != len(results):
-            raise refuse(f"{len(results)} output_names", repr(names), "Name each result.")
-        infos = []
-        for name, value in zip(chosen, results, strict=True):
-            own = self.graph.unique(name)
-            self.graph.nodes.append(
-                self.onnx.helper.make_node("Identity", [self.graph.names[value]], [own], name=own)
+    def _output_names(self, names: Sequence[str] | None) -> list[str]:
+        count = len(self.found.results)
+        if names is not None:
+            return self._claimed("output_names", names, count)
+        usual = ["output"] if count == 1 else [f"output_{i}" for i in range(count)]
+        return [self.graph.unique(name) for name in usual]
+
+    def _claimed(self, what: str, names: Sequence[str], count: int) -> list[str]:
+        """The caller's names, which the file has as they are."""
+        chosen, taken = [*names], self.graph.taken
+        are_names = not isinstance(names, str) and all(isinstance(n, str) and n for n in chosen)
+        if not are_names or len(chosen) != count or len({*chosen} - taken) != count:
+            raise refuse(
+                f"{count} {what} that differ from each other and from names of parameters",
+                repr(names),
+                "Name each array.",
             )
-            infos.append(self._info(own, value))
+        taken.update(chosen)
+        return chosen
+
+    def _outputs(self, names: list[str]) -> list[Any]:
+        infos = []
+        for name, value in zip(names, self.found.results, strict=True):
+            given = [self.graph.names[value]]
+            node = self.onnx.helper.make_node("Identity", given, [name], name=name)
+            self.graph.nodes.append(node)
+            infos.append(self._info(name, value))
         return infos
 
     def _info(self, name: str, value: Value) -> Any:
@@ -244,31 +273,22 @@ class _Writer:
             self.graph.start(value, source)
             return
         trained = isinstance(source, Parameter) or source._requires_grad
-        name = self.names.get(id(source)) or ("parameter" if trained else None)
+        name = self.names.get(id(source)) or (self.graph.unique("parameter") if trained else None)
         if name is None:
             self.graph.start(value, source._data)
             return
-        self.graph.define(value, self.graph.initializer(name, source._data))
+        self.graph.initializer(name, source._data)
+        self.graph.define(value, name)
         if not trained:
-            self.buffers.append(self.graph.names[value])
-
-
-def _names_of(model: Any) -> dict[int, str]:
-    """The first name of each parameter and buffer, by id."""
-    if not isinstance(model, Module):
-        return {}
-    names: dict[int, str] = {}
-    for name, held in [*model.named_parameters(), *model.named_buffers()]:
-        names.setdefault(id(held), name)
-    return names
+            self.buffers.append(name)
 
 
 def _refuse_dtype(call: Call) -> None:
     if call.output.dtype not in DTYPES:
         raise refuse(
-            "arrays of float32, float64, integers or booleans",
-            f"{call.output.dtype} from {call.op.__name__} in {call.place()}",
-            "Convert the model with model.float().",
+            f"arrays of {_HELD}",
+            f"{call.output.dtype} from {call.op.__name__} in {call.source_line}",
+            "Convert it with .astype(np.float32), or the model with model.float().",
         )
 
 

@@ -31,8 +31,9 @@ def from_torch_state_dict(
 
     PyTorch need not be installed for a `state` of arrays.
     Raises RuntimeError that lists every missing or unexpected key and every wrong shape or dtype,
-        before anything is written; TypeError for anything but a mapping; ValueError for the path of
-        a `.pt` file, with the code that converts it in PyTorch.
+        before anything is written; TypeError for anything but a mapping, and for a tensor that
+        NumPy cannot hold, such as a sparse one; ValueError for the path of a `.pt` file, with the
+        code that converts it in PyTorch.
     Source: torch.nn.Module.load_state_dict.
 
     >>> net = nn.Linear(2, 1)
@@ -50,16 +51,21 @@ def from_torch_state_dict(
         hint = " Call its .state_dict()" if hasattr(state, "state_dict") else ""
         raise TypeError(f"{name}: expected a state dict, got {type(state).__name__}.{hint}")
     wanted = {path: array.dtype for path, array in model.state_dict().items()}
-    arrays = {path: _widened(_array(value), wanted.get(path)) for path, value in state.items()}
+    arrays = {
+        path: _widened(_array(path, value), wanted.get(path)) for path, value in state.items()
+    }
     return model.load_state_dict(arrays, strict)
 
 
-def _array(value: Any) -> ndarray:
+def _array(path: str, value: Any) -> ndarray:
     """A tensor of PyTorch's as an array, bfloat16 as float32."""
     if not hasattr(value, "detach") or not hasattr(value, "cpu"):
         return np.asarray(value)
-    value = value.detach().cpu()
-    array: ndarray = (value.float() if str(value.dtype) == "torch.bfloat16" else value).numpy()
+    try:
+        value = value.detach().cpu()
+        array: ndarray = (value.float() if str(value.dtype) == "torch.bfloat16" else value).numpy()
+    except (TypeError, RuntimeError) as error:
+        raise TypeError(f"from_torch_state_dict: {path}: {error}") from error
     return array
 
 

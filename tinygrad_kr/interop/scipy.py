@@ -115,8 +115,8 @@ def _like(part: ndarray, given: Any) -> Any:
 def objective(f: Callable[..., Any], x0_tree: Any) -> Objective:
     """`f`, a function of nested parameters, as SciPy's solvers take it: `(fun, jac, hessp, x0)`.
 
-    f: given the structure of `x0_tree` with float64 Tensors; returns a Tensor of one element, to be
-        minimised by `scipy.optimize.minimize`, or of residuals (m,) for `least_squares`. Further
+    f: given the structure of `x0_tree` with float64 Tensors; returns one number of shape (), to be
+        minimised by `scipy.optimize.minimize`, or residuals (m,) for `least_squares`. Further
         arguments are passed on.
     x0_tree: the start: numbers, arrays and Tensors, in nested tuples, lists and dicts.
 
@@ -169,8 +169,13 @@ class _Flat:
 
     @no_grad()
     def hessp(self, x: Any, v: Any, *args: Any) -> ndarray:
+        v = np.asarray(v, np.float64)
+        if v.size != self.layout.x0.size:
+            raise ValueError(
+                f"hessp: expected v of shape {self.layout.x0.shape}, as x has, got {v.shape}."
+            )
         pull_back = self._gradient.at(x, args)
-        return pull_back(np.asarray(v, np.float64).reshape(self.layout.x0.shape))[0]  # type: ignore[no-any-return]
+        return pull_back(v.reshape(self.layout.x0.shape))[0]  # type: ignore[no-any-return]
 
     def _traced(self, x: ndarray, args: tuple[Any, ...]) -> Any:
         """The value, and the function u -> u J."""

@@ -9,6 +9,7 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import pairwise
+from numbers import Integral
 from typing import Any, Self
 
 import numpy as np
@@ -72,7 +73,7 @@ class _NetEstimator(BaseEstimator):
 
     def __init__(
         self,
-        hidden_layer_sizes: Sequence[int] = (100,),
+        hidden_layer_sizes: int | Sequence[int] = (100,),
         *,
         activation: Any = "relu",
         module: Callable[[int, int], nn.Module] | None = None,
@@ -165,6 +166,12 @@ class _NetEstimator(BaseEstimator):
             raise ValueError(
                 f"{name}: expected validation_fraction in (0, 1), got {self.validation_fraction}."
             )
+        for parameter in ("module", "activation"):
+            if isinstance(getattr(self, parameter), nn.Module):
+                raise TypeError(
+                    f"{name}: expected {parameter} to make a new net at each fit, got an instance. "
+                    "Give its class, or a function that returns it."
+                )
         for parameter, table in (("activation", ACTIVATIONS), ("optimizer", OPTIMIZERS)):
             value = getattr(self, parameter)
             if not callable(value) and value not in table:
@@ -216,7 +223,9 @@ class _NetEstimator(BaseEstimator):
         activation = self.activation
         make = activation if callable(activation) else ACTIVATIONS[activation]
         layers: list[nn.Module] = []
-        for width, following in pairwise((inputs, *self.hidden_layer_sizes, outputs)):
+        given: Any = self.hidden_layer_sizes
+        hidden = (given,) if isinstance(given, Integral) else given
+        for width, following in pairwise((inputs, *hidden, outputs)):
             layers += [nn.Linear(width, following, dtype=self.dtype), make()]
         return nn.Sequential(*layers[:-1])
 
@@ -284,11 +293,22 @@ class _NetEstimator(BaseEstimator):
         share = float(weights.sum())
         with enable_grad():
             self._optimizer.zero_grad()
-            losses = self._losses(self.module_(Tensor(X)), Tensor(target))
+            losses = self._losses(self._outputs_for(X), Tensor(target))
             loss = (losses * Tensor(weights)).sum() / share
             loss.backward()
             self._optimizer.step()
         return float(loss.item()) * share
+
+    def _outputs_for(self, X: ndarray) -> Tensor:
+        """The outputs of the net, checked: others would be broadcast against the targets."""
+        output: Tensor = self.module_(Tensor(X))
+        expected = (len(X), self._outputs())
+        if output.shape != expected:
+            raise ValueError(
+                f"{type(self).__name__}: expected outputs of shape {expected} from module, got "
+                f"{output.shape}. module(n_features, n_outputs) is given the number of outputs."
+            )
+        return output
 
     def _forward(self, X: ndarray) -> ndarray:
         """The outputs of the net for validated inputs, without its history."""
@@ -306,7 +326,7 @@ class _NetEstimator(BaseEstimator):
 class NetClassifier(ClassifierMixin, _NetEstimator):
     """A net that classifies, by cross-entropy; an estimator of scikit-learn.
 
-    hidden_layer_sizes: the widths of the hidden layers.
+    hidden_layer_sizes: the widths of the hidden layers; a number for one layer.
     activation: of the hidden layers: "relu", "tanh", "logistic", "identity", or a class of `nn`.
     module: `module(n_features, n_outputs)` returns the net, an `nn.Module`, in place of hidden
         layers. A function with a name at the top of a file can be pickled, a lambda cannot.

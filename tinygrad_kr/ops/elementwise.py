@@ -369,18 +369,30 @@ def _where_or_zero(x: Any, mask: Any) -> Any:
     return (x.view(_INTEGER[x.dtype.itemsize]) * kept).view(x.dtype)
 
 
+def _where(condition: Any, *chosen: Any) -> Any:
+    """`np.where`, which gives the positions of a condition alone."""
+    if len(chosen) != 2:
+        raise TypeError(
+            f"expected a condition, a and b, got {1 + len(chosen)} inputs. "
+            "tk.nonzero(condition, as_tuple=True) gives positions"
+        )
+    return np.where(condition, *chosen)
+
+
 # fmt: off
 where_or_zero: Op = op(_where_or_zero, lambda g, y, x, mask: where_or_zero(g, mask), finite=True)
-where: Op = op(np.where,
+where: Op = op(_where,
            None,  # type: ignore[arg-type]
            lambda g, y, condition, a, b: where_or_zero(g, condition),
            lambda g, y, condition, a, b: where_or_zero(g, logical_not(condition)),
-           like=lambda condition, a, b: None, doc="""`a` where `condition` is nonzero, else `b`.
+           name="where", like=lambda condition, a, b: None,
+           doc="""`a` where `condition` is nonzero, else `b`.
 
 condition, a, b: Tensors, arrays or numbers whose shapes broadcast.
 Dtype: the common one of `a` and `b`; a Python number widens no Tensor.
 Gradient: 1 for the one that is taken, 0 for the other, also where that is infinite or NaN.
-Raises ValueError if the shapes do not broadcast.
+Raises ValueError if the shapes do not broadcast; TypeError for a condition alone, whose positions
+    `tk.nonzero(condition, as_tuple=True)` gives.
 Source: np.where.
 
 >>> tk.where([True, False], tk.tensor([1.0, 2.0]), 0.0)
