@@ -1,0 +1,273 @@
+"""What a notebook shows of a Tensor, a module, a compiled step, a sweep and a history."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+from xml.etree import ElementTree
+
+import numpy as np
+import pytest
+
+import tinygrad_kr as tk
+from tinygrad_kr import html
+
+
+@pytest.fixture(autouse=True)
+def _english(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TINYGRAD_KR_LANG", "en")
+
+
+def parsed(text: str) -> ElementTree.Element:
+    """The HTML as a tree; it raises where a text is not escaped or an element is not closed."""
+    return ElementTree.fromstring(f"<body>{text}</body>")
+
+
+def words(text: str) -> str:
+    return " ".join(" ".join(parsed(text).itertext()).split())
+
+
+def pictures(text: str) -> list[ElementTree.Element]:
+    return [e for e in parsed(text).iter() if e.tag.endswith("svg")]
+
+
+HOSTILE = '<script>alert("1")</script> & \'\x00\x1b\ud800'
+
+# ------------------------------------------------------------------ the ground: html.py
+
+
+@pytest.mark.parametrize(
+    "made",
+    [
+        html.block(HOSTILE, html.line(HOSTILE), html.plain(HOSTILE)),
+        html.table([HOSTILE], [[HOSTILE]], caption=HOSTILE),
+        html.heat_map(np.eye(2), HOSTILE),
+        html.curves({HOSTILE: [1.0, 2.0], "val_" + HOSTILE: [2.0, 3.0]}, title=HOSTILE),
+        html.folded(HOSTILE, ""),
+    ],
+    ids=["block", "table", "heat_map", "curves", "folded"],
+)
+def test_every_text_is_escaped(made: str) -> None:
+    assert "<script" not in made
+    assert "<script>" in words(made)
+    assert not re.search("[\x00\x1b\ud800]", made)
+    made.encode("utf-8")
+
+
+def test_every_picture_has_a_text() -> None:
+    made = html.heat_map(np.eye(2), "eye") + html.curves({"loss": [3.0, None, np.inf, 1.0]})
+    heat, curve = pictures(made)
+    assert heat.get("role") == curve.get("role") == "img"
+    assert "".join(heat[0].itertext()) == "eye"
+    assert "".join(curve[0].itertext()) == "loss: loss 3 → 1 (1 … 3, NaN/inf 2; n = 4)"
+
+
+def test_letters_have_the_notebooks_own_colour() -> None:
+    """On a light and on a dark ground: no colour is fixed but those of cells and curves."""
+    made = html.block("t", html.line("x"), html.plain("x"), html.table(["a"], [["b"]]))
+    made += html.curves({"loss": [1.0, 2.0], "val_loss": [1.0, 3.0]})
+    assert not re.findall(r"(?<![-\w])color:(?!inherit)", made)
+    fills = set(re.findall(r'(?:fill|stroke)="([^"]*)"', made))
+    assert fills <= {"none", "currentColor", *html.COLOURS}
+    for colour in html.COLOURS:
+        assert contrast(colour, "#ffffff") >= 3 and contrast(colour, "#111111") >= 3
+
+
+def contrast(one: str, other: str) -> float:
+    """The ratio of two colours' luminances, as WCAG defines it."""
+    low, high = sorted(map(luminance, (one, other)))
+    return (high + 0.05) / (low + 0.05)
+
+
+def luminance(colour: str) -> float:
+    parts = np.array([int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5)])
+    linear = np.where(parts <= 0.03928, parts / 12.92, ((parts + 0.055) / 1.055) ** 2.4)
+    return float(linear @ [0.2126, 0.7152, 0.0722])
+
+
+def cells(picture: ElementTree.Element) -> dict[str, int]:
+    """The number of cells of each colour."""
+    return {p.get("fill", ""): p.get("d", "").count("M") for p in picture.iter() if p.get("d")}
+
+
+def test_the_cells_of_a_heat_map() -> None:
+    (picture,) = pictures(html.heat_map(np.array([[-2.0, 0.0], [2.0, np.nan]]), ""))
+    assert cells(picture) == {"#2166ac": 1, "#f7f7f7": 1, "#b2182b": 1, "#000": 1}
+    paths = {p.get("fill"): p.get("d") for p in picture.iter() if p.get("d")}
+    assert paths["#b2182b"] == "M0 1h1v1h-1z"  # the second row, the first column
+
+
+def test_a_large_matrix_is_shown_as_means_of_blocks() -> None:
+    matrix = np.zeros((640, 64))
+    matrix[:, 62:] = [1.0, 3.0]  # the last column of blocks has the mean 2
+    matrix[0, 0] = np.nan
+    (picture,) = pictures(html.heat_map(matrix, ""))
+    assert cells(picture) == {"#000": 1, "#b2182b": 32, "#f7f7f7": 32 * 31 - 1}
+
+
+@pytest.mark.parametrize(
+    "array",
+    [
+        np.zeros((3, 3)),
+        np.full((2, 2), 1e308),
+        np.full((2, 2), np.nan),
+        np.array([[True, False]]),
+        np.array([[2**62, -(2**62)]]),
+        np.array([[6e4, -6e4]], np.float16),
+        np.full((40, 40), -1e308),
+    ],
+    ids=["zeros", "large", "nan", "bool", "int64", "float16", "sums overflow"],
+)
+def test_heat_maps_of_odd_matrices(array: np.ndarray) -> None:
+    (picture,) = pictures(html.heat_map(array, ""))
+    assert sum(cells(picture).values()) == min(array.size, 1024)
+
+
+@pytest.mark.parametrize("shape", [(0, 3), (3, 0), (3,), (), (2, 2, 2)])
+def test_what_is_no_matrix_has_no_heat_map(shape: tuple[int, ...]) -> None:
+    assert html.heat_map(np.zeros(shape), "") == ""
+
+
+def test_facts_read_all_elements_in_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
+    array = np.arange(3 * 5 * 7, dtype=np.float32).reshape(3, 5, 7)
+    array[0, 0, 1], array[2, 4, 6] = np.nan, -np.inf
+    numbers = array[np.isfinite(array)]
+    want = (0.0, 103.0, pytest.approx(numbers.mean(dtype=np.float64)), 1, 1, 103)
+    for chunk in (1 << 20, 20, 4, 1):
+        monkeypatch.setattr(html, "CHUNK", chunk)
+        assert tuple(html.facts(array)) == want
+        assert tuple(html.facts(array[:, ::-1].T)) == want
+
+
+def test_facts_of_an_array_that_repeats_one_number() -> None:
+    """10^12 elements by strides of 0: nothing is copied, nothing counted one by one."""
+    found = html.facts(np.broadcast_to(np.float32(2.0), (10**6, 10**6)))
+    assert found == (2.0, 2.0, 2.0, 0, 0, 10**12)
+    assert html.facts(np.full((3, 3), 1e308)).mean == 1e308
+    empty = html.facts(np.zeros((0, 3)))
+    assert empty.finite == 0 and np.isnan(empty.low) and np.isnan(empty.mean)
+
+
+# ------------------------------------------------------------------ curves
+
+
+def test_validation_is_drawn_beside_training() -> None:
+    made = html.curves({"loss": [1, 2], "val_loss": [1, 3], "accuracy": [0, 1]}, title="History")
+    titles = [picture[0].text for picture in pictures(made)]
+    assert [title.split(":")[0] for title in titles] == ["loss", "accuracy"]  # type: ignore[union-attr]
+    assert "val_loss 1 → 3" in titles[0]  # type: ignore[operator]
+    assert words(made).startswith("History")
+
+
+def lines(made: str) -> list[str]:
+    """The path of each curve: a stroke of its own colour."""
+    found = [p for p in parsed(made).iter() if p.get("stroke") in html.COLOURS]
+    return [p.get("d", "") for p in found]
+
+
+def test_a_number_that_is_not_finite_breaks_the_curve() -> None:
+    (line,) = lines(html.curves({"loss": [1.0, 2.0, float("nan"), 3.0, None, 5.0, 6.0]}))
+    assert line.count("M") == 3 and line.count("L") == 2
+    made = html.curves({"loss": [1.0, None, 2.0]})
+    assert len([e for e in parsed(made).iter() if e.tag.endswith("circle")]) == 2
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        [],
+        [1.0],
+        [0.0, 0.0],
+        [float("nan")],
+        [1e-320, 1.0],
+        [1.0, 1e30, float("inf")],
+        [-1e308, 1e308],
+        [-1e-310, 1e-310],
+        [5, np.float16(3.0)],
+        [1e300, 1e301],
+    ],
+    ids=str,
+)
+def test_curves_of_odd_numbers(values: list[Any]) -> None:
+    made = html.curves({"loss": values})
+    numbers = re.findall(r"[ML](-?[\d.]+|nan|inf) (-?[\d.]+|nan|inf)", made)
+    for x, y in numbers:
+        assert 0 <= float(x) <= 330 and 0 <= float(y) <= 200
+    assert len(pictures(made)) == (1 if values else 0)
+
+
+def test_a_loss_of_many_orders_of_magnitude_stands_on_a_logarithmic_axis() -> None:
+    (line,) = lines(html.curves({"loss": [1.0, 0.1, 0.01, 0.001]}))
+    heights = [float(y) for y in re.findall(r"[ML][\d.]+ ([\d.]+)", line)]
+    assert np.ptp(np.diff(heights)) < 0.2  # equal steps, but for the rounding to a tenth
+
+
+def test_many_points_keep_their_extremes() -> None:
+    values = np.zeros(50_000)
+    values[31_234] = 1.0
+    (line,) = lines(html.curves({"loss": values}))
+    assert line.count("L") < 400
+    assert "26.0" in line  # the top of the picture
+
+
+# ------------------------------------------------------------------ Tensor
+
+
+def test_a_matrix() -> None:
+    made = tk.tensor([[1.0, -2.0], [0.0, 3.0]], requires_grad=True)._repr_html_()
+    assert words(made) == (
+        "Tensor (2, 2), float32, requires_grad=True from -2 to 3, mean 0.5 "
+        "heat map of (2, 2): from -2 to 3, mean 0.5 [[ 1., -2.], [ 0., 3.]]"
+    )
+
+
+@pytest.mark.parametrize(
+    ("data", "want"),
+    [
+        (2.5, "Tensor (), float32 2.5"),
+        (np.zeros((0, 3), np.float32), "Tensor (0, 3), float32 empty"),
+        ([True, False], "Tensor (2,), bool from 0 to 1, mean 0.5 [ True, False]"),
+        (float("nan"), "Tensor (), float32 NaN: 1, inf: 0 nan"),
+        (
+            [[1.0, float("inf")], [float("nan"), -1.0]],
+            "Tensor (2, 2), float32 from -1 to 1, mean 0; NaN: 1, inf: 1 heat map of (2, 2): "
+            "from -1 to 1, mean 0; NaN: 1, inf: 1 [[ 1., inf], [nan, -1.]]",
+        ),
+        (np.array([[7]]), "Tensor (1, 1), int64 [[7]]"),
+    ],
+    ids=["0-d", "empty", "bool", "0-d NaN", "not finite", "one element"],
+)
+def test_other_tensors(data: Any, want: str) -> None:
+    assert words(tk.Tensor(data)._repr_html_()) == want
+
+
+def test_a_large_tensor_shows_no_more_than_a_small_one() -> None:
+    made = tk.Tensor(np.broadcast_to(np.float32(1), (10**5, 10**6)))._repr_html_()
+    assert len(made) < 20_000
+    assert words(made).startswith("Tensor (100000, 1000000), float32 from 1 to 1, mean 1 heat map")
+    assert "<details><summary>values</summary>" in made
+
+
+def test_looking_changes_nothing() -> None:
+    x = tk.tensor([[1.0, 2.0]], requires_grad=True)
+    y = x * x
+    before = (y._op, y._inputs, y._made, x._grad, x.data.tobytes())
+    assert "op=multiply" in words(y._repr_html_())
+    x._repr_html_()
+    assert (y._op, y._inputs, y._made, x._grad, x.data.tobytes()) == before
+    y.sum().backward()
+    assert x.grad is not None and x.grad.tolist() == [[2.0, 4.0]]
+
+
+def test_in_korean(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TINYGRAD_KR_LANG", "ko")
+    assert "평균" in words(tk.tensor([1.0, 2.0])._repr_html_())
+
+
+def test_a_display_while_tracing_is_refused_as_print_is() -> None:
+    def step(x: Any) -> Any:
+        x._repr_html_()
+        return x * 2
+
+    with pytest.raises(tk.compile.CaptureError, match="a display"):
+        tk.compile(step)(tk.ones(2))
