@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import tinygrad_kr as tk
-from tinygrad_kr import html
+from tinygrad_kr import html, nn
 
 
 @pytest.fixture(autouse=True)
@@ -271,3 +271,48 @@ def test_a_display_while_tracing_is_refused_as_print_is() -> None:
 
     with pytest.raises(tk.compile.CaptureError, match="a display"):
         tk.compile(step)(tk.ones(2))
+
+
+# ------------------------------------------------------------------ Module
+
+
+def test_a_module_is_its_table() -> None:
+    made = nn.Sequential(nn.Linear(2, 3), nn.ReLU())._repr_html_()
+    assert words(made) == (
+        "Sequential layer type parameters bytes 0 Linear 9 36 1 ReLU - - "
+        "parameters: 9 (9 trained, 0 frozen), float32 buffers: 0; all together 36 bytes "
+        "Sequential(...) Sequential( (0): Linear(in_features=2, out_features=3, bias=True) "
+        "(1): ReLU() )"
+    )
+
+
+def test_a_summary_is_a_table_with_shapes_and_multiply_adds() -> None:
+    made = nn.Sequential(nn.Linear(2, 3), nn.ReLU()).summary((4, 2))._repr_html_()
+    assert words(made) == (
+        "Sequential layer type output parameters bytes multiply-adds 0 Linear (4, 3) 9 36 24 "
+        "1 ReLU (4, 3) - - - parameters: 9 (9 trained, 0 frozen), float32 "
+        "buffers: 0; all together 36 bytes multiply-adds of products and convolutions: 24"
+    )
+    head = [cell for cell in parsed(made).iter("th") if cell.get("scope") == "col"]
+    assert [(cell.text, "right" in cell.get("style", "")) for cell in head[2:4]] == [
+        ("output", False),
+        ("parameters", True),
+    ]
+
+
+def test_a_module_without_parts_and_one_with_hostile_names() -> None:
+    assert "<table" not in nn.ReLU()._repr_html_()
+    hostile = type(HOSTILE.replace("\x00", "").replace("\ud800", ""), (nn.Module,), {})()
+    hostile.add_module("<b>", nn.Linear(1, 1))
+    made = hostile._repr_html_()
+    assert "<script" not in made and "<b>" not in made
+    assert "<script>" in words(made)
+
+
+def test_a_module_in_korean(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TINYGRAD_KR_LANG", "ko")
+    net = nn.Linear(2, 3)
+    assert "파라미터: 9 (학습 9, 고정 0)" in words(net._repr_html_())
+    assert "층" in words(net.summary((1, 2))._repr_html_())
+    assert net.summary().startswith("Linear\n")
+    assert "parameters: 9 (9 trained" in net.summary()
