@@ -15,7 +15,20 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy import ndarray
 
-__all__ = ["Facts", "block", "curves", "escape", "facts", "folded", "heat_map", "plain", "table"]
+__all__ = [
+    "Facts",
+    "block",
+    "curves",
+    "escape",
+    "facts",
+    "folded",
+    "heat_map",
+    "interval",
+    "line",
+    "number",
+    "plain",
+    "table",
+]
 
 CELLS = 32
 """Most cells of a heat map along an axis; a larger matrix is shown as means of blocks."""
@@ -221,6 +234,22 @@ def _shade(level: int) -> str:
     end, share = POSITIVE if level > 0 else NEGATIVE, abs(level) / LEVELS
     mixed = (round(a + (b - a) * share) for a, b in zip(ZERO, end, strict=True))
     return "#" + "".join(f"{part:02x}" for part in mixed)
+
+
+def interval(low: float, middle: float, high: float, title: Any) -> str:
+    """A part of 0 ... 1 as a bar with a mark: an estimate and its interval.
+
+    title: the text for readers that show no pictures.
+    """
+    a, b, c = (f"{10 + 200 * value:.1f}" for value in (low, middle, high))
+    return (
+        '<svg role="img" xmlns="http://www.w3.org/2000/svg" width="220" height="30" '
+        'viewBox="0 0 220 30" font-family="sans-serif" font-size="10">'
+        f"<title>{escape(title)}</title>"
+        f"{_rule(10, '8', 210, '8')}{_text(10, 26, '0', 'middle')}{_text(210, 26, '1', 'middle')}"
+        f'<path d="M{a} 8H{c}" stroke="{COLOURS[0]}" stroke-width="6"/>'
+        f'<circle cx="{b}" cy="8" r="5" fill="{COLOURS[1]}"/></svg>'
+    )
 
 
 # ------------------------------------------------------------------ curves

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import subprocess
+import sys
 from typing import Any
 from xml.etree import ElementTree
 
@@ -44,8 +46,9 @@ HOSTILE = '<script>alert("1")</script> & \'\x00\x1b\ud800'
         html.heat_map(np.eye(2), HOSTILE),
         html.curves({HOSTILE: [1.0, 2.0], "val_" + HOSTILE: [2.0, 3.0]}, title=HOSTILE),
         html.folded(HOSTILE, ""),
+        html.interval(0.1, 0.2, 0.3, HOSTILE),
     ],
-    ids=["block", "table", "heat_map", "curves", "folded"],
+    ids=["block", "table", "heat_map", "curves", "folded", "interval"],
 )
 def test_every_text_is_escaped(made: str) -> None:
     assert "<script" not in made
@@ -316,3 +319,83 @@ def test_a_module_in_korean(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "층" in words(net.summary((1, 2))._repr_html_())
     assert net.summary().startswith("Linear\n")
     assert "parameters: 9 (9 trained" in net.summary()
+
+
+# ------------------------------------------------------------------ a compiled step, a sweep
+
+
+def test_a_compiled_step() -> None:
+    @tk.compile
+    def doubled(x: Any) -> Any:
+        return x * 2 + x * 2
+
+    shown = words(doubled._repr_html_())
+    assert shown == (
+        "compiled doubled nothing is compiled yet: no two calls have ended and done the same"
+    )
+    for _ in range(3):
+        doubled(tk.ones(4))
+    made = doubled._repr_html_()
+    (row,) = [row for row in parsed(made).iter("tr") if row[0].get("scope") == "row"]
+    assert [row[0].text, row[1].text] == ["3", "2"]
+    assert "every call is compiled" in words(made)
+    assert doubled.source.strip()[:40] in "".join(parsed(made).itertext())
+    assert doubled(tk.ones(4)).tolist() == [4.0] * 4
+
+
+def test_a_step_that_runs_as_written_says_why() -> None:
+    step = tk.compile(lambda x: x * x.data.sum())
+    for _ in range(3):
+        step(tk.ones(2))
+    made = step._repr_html_()
+    assert "<table" not in made and step.explain() in words(made)
+    assert "compiled &lt;lambda&gt;" in made
+
+
+def test_a_compiled_method_shows_itself() -> None:
+    class Net:
+        @tk.compile
+        def step(self, x: Any) -> Any:
+            return x + 1
+
+    assert words(Net().step._repr_html_()).startswith("compiled step")
+
+
+def test_a_sweep_with_its_intervals() -> None:
+    results = {
+        "loss": np.array([0.1, 0.2, np.nan, 0.6], np.float32),
+        "solved": np.array([True, True, False, True]),
+        "<weights>": np.zeros((4, 2)),
+        "diverged": np.full(4, np.nan),
+        "epochs": np.array([3, 1, 2, 2]),
+    }
+    sweep = tk.sweep.Sweep(np.arange(4), results, 4, True)
+    made = sweep._repr_html_()
+    rows = [[cell.text or "" for cell in row] for row in parsed(made).iter("tr")]
+    assert rows[1:] == [
+        ["loss", "0.2", "0.1", "0.6", "1"],
+        ["<weights>", "float64(4, 2)", "", "", ""],
+        ["diverged", "nan", "nan", "nan", "4"],
+        ["epochs", "2", "1", "3", "0"],
+    ]
+    assert words(made).startswith("Sweep of 4, trained together")
+    rate = sweep.rate(results["solved"])
+    (picture,) = pictures(made)
+    assert picture[0].text == str(rate)
+    bar = next(path for path in picture.iter() if path.get("stroke-width") == "6")
+    assert bar.get("d") == f"M{10 + 200 * rate.low:.1f} 8H{10 + 200 * rate.high:.1f}"
+    assert f"solved 3 / 4: {rate}" in words(made)
+
+
+def test_a_sweep_without_results() -> None:
+    empty = tk.sweep.Sweep(
+        np.arange(0), {"loss": np.zeros(0), "solved": np.zeros(0, bool)}, 5, False
+    )
+    assert "0 of 5 nets, interrupted" in words(empty._repr_html_())
+
+
+def test_no_display_is_imported_before_it_is_used() -> None:
+    code = "import sys, tinygrad_kr as tk; tk.nn.Linear(1, 1); "
+    code += "print('tinygrad_kr.html' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "False"
