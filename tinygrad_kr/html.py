@@ -56,7 +56,12 @@ def escape(text: Any) -> str:
     >>> html.escape("a < b")
     'a &lt; b'
     """
-    return _escape(_UNSHOWN.sub("\ufffd", str(text)), quote=True)
+    return _escape(shown(text), quote=True)
+
+
+def shown(text: Any) -> str:
+    """A text without the characters that cannot be shown: a question mark stands for each."""
+    return _UNSHOWN.sub("\ufffd", str(text))
 
 
 def block(title: Any, *parts: str) -> str:
