@@ -7,6 +7,7 @@ if TYPE_CHECKING:
     from tinygrad_kr import (
         autograd,
         data,
+        explain,
         export,
         functional,
         interop,
@@ -48,6 +49,7 @@ _WHEN_USED = {
     "autograd",
     "compile",
     "data",
+    "explain",
     "export",
     "functional",
     "interop",
@@ -89,7 +91,8 @@ def __dir__() -> list[str]:
 
 
 __all__ = [
-    "DamagedFileError", "Tensor", "autograd", "cdist", "checkpoint", "data", "draw", "export",
+    "DamagedFileError", "Tensor", "autograd", "cdist", "checkpoint", "data", "draw", "explain",
+    "export",
     "functional", "interop", "linalg", "load", "load_onnx", "log_softmax", "matmul", "nn", "norm",
     "one_hot", "op", "optim", "save", "seed_sweep", "set_language", "softmax", "sweep", "testing",
     "wilson_interval",
