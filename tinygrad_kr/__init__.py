@@ -92,10 +92,9 @@ def __dir__() -> list[str]:
 
 __all__ = [
     "DamagedFileError", "Tensor", "autograd", "cdist", "checkpoint", "data", "draw", "explain",
-    "export",
-    "functional", "interop", "linalg", "load", "load_onnx", "log_softmax", "matmul", "nn", "norm",
-    "one_hot", "op", "optim", "save", "seed_sweep", "set_language", "softmax", "sweep", "testing",
-    "wilson_interval",
+    "export", "functional", "interop", "linalg", "load", "load_onnx", "log_softmax", "matmul", "nn",
+    "norm", "one_hot", "op", "optim", "save", "seed_sweep", "set_language", "softmax", "sweep",
+    "testing", "wilson_interval",
 ]  # fmt: skip
 __all__ += arrays.__all__
 __all__ += creation.__all__

@@ -99,8 +99,7 @@ def table(
 
     def cell(i: int, value: Any, mark: str) -> str:
         aligned = "left" if i < left else "right"
-        style = f"text-align:{aligned};padding:.15em .7em;border-bottom:1px solid #8886"
-        return f'<{mark} style="{style}">{escape(value)}</{mark[:2]}>'
+        return f'<{mark} style="text-align:{aligned}">{escape(value)}</{mark[:2]}>'
 
     head = "".join(cell(i, name, 'th scope="col"') for i, name in enumerate(header))
     body = "".join(
@@ -111,8 +110,8 @@ def table(
     )
     above = f'<caption style="text-align:left">{escape(caption)}</caption>' if caption else ""
     return (
-        '<table style="border-collapse:collapse;margin:.4em 0;color:inherit;font-size:.92em;'
-        'font-variant-numeric:tabular-nums">'
+        '<table style="border-collapse:separate;border-spacing:1em .2em;color:inherit;'
+        'font-size:.92em;font-variant-numeric:tabular-nums">'
         f"{above}<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
     )
 

@@ -7,8 +7,9 @@ pygraphviz; the SVG is written here, so that it has the same form everywhere.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from functools import cached_property
+from itertools import count
 from typing import Any
 
 import numpy as np
@@ -18,7 +19,7 @@ from tinygrad_kr import html
 from tinygrad_kr.explain.derivative import Flow, flow
 from tinygrad_kr.explain.graph import Graph, GraphNode, Group, graph_of
 from tinygrad_kr.explain.layout import Layout, Place, Size, laid_out
-from tinygrad_kr.explain.view import Box, View, Wire, homes, view_of
+from tinygrad_kr.explain.view import Box, View, Views, Wire
 from tinygrad_kr.files import replacing
 from tinygrad_kr.language import Text, language
 from tinygrad_kr.ops.node import Node, user_frame
@@ -29,6 +30,8 @@ SIZE, LETTER = 12, 7.3
 """Height and width of a letter; pixels."""
 HEIGHT = 44
 """Of a box, with the texts above and below its wire; pixels."""
+ROWS, COLUMNS = 3, 4
+"""Of an array that are shown over a box."""
 LONGEST = 24
 """Letters of a name in a picture; the whole name is in the text of the box."""
 VALUE, GRADIENT = "#2c8a4b", "#d6453d"
@@ -40,7 +43,7 @@ _SYMBOLS = {
 }  # fmt: skip
 _FONT = 'font-family="ui-monospace,Menlo,Consolas,DejaVu Sans Mono,monospace" font-size="12"'
 
-_TITLE = Text("graph of {name}: {ops} ops", "계산 그래프 {name}: 연산 {ops}개")
+_TITLE = Text("graph of {name} (ops: {ops})", "계산 그래프 {name} (연산 {ops}개)")
 _LEGEND = Text(
     "Above a wire: the value, of an array its shape. Below: the gradient of {name}, of an array "
     "its norm.",
@@ -55,7 +58,7 @@ _NO_GRADIENTS = Text("Above a wire: the value, of an array its shape.", "선 위
 _VALUE, _GRADIENT = Text("value", "값"), Text("gradient", "기울기")
 _SHAPE, _NAME, _LINE = Text("shape", "모양"), Text("name", "이름"), Text("line", "줄")
 _OP, _TABLE = Text("op", "연산"), Text("as a table", "표로 보기")
-_OPS = Text("{ops} ops, {parameters:,} parameters", "연산 {ops}개, 파라미터 {parameters:,}개")
+_OPS = Text("ops: {ops}, parameters: {parameters:,}", "연산 {ops}개, 파라미터 {parameters:,}개")
 _INSTALL = Text(
     'There is no picture without the package pygraphviz: pip install "tinygrad_kr[draw]"',
     '그림을 그리려면 pygraphviz 패키지가 필요합니다: pip install "tinygrad_kr[draw]"',
@@ -120,8 +123,8 @@ class Drawing:
 
     def __init__(self, graph: Graph, flowing: Flow, opened: list[Group], lang: str) -> None:
         self.graph, self._flow, self._opened, self._lang = graph, flowing, opened, lang
-        self._chains = homes(graph)
-        self._view = view_of(graph, self._chains, opened=opened)
+        self._views = Views(graph)
+        self._view = self._views.view(opened=opened)
 
     def __repr__(self) -> str:
         ops = sum(node.op is not None for node in self.graph.nodes)
@@ -133,18 +136,18 @@ class Drawing:
 
     @cached_property
     def svg(self) -> str:
-        """The picture as an SVG file on a white ground. Groups are folded; hovering shows arrays.
+        """The picture as an SVG file on a white ground. With the mouse over a box, its arrays.
 
-        >>> x = tk.tensor(3.0, requires_grad=True)
-        >>> tk.draw(x * x).svg.startswith("<svg")  # doctest: +SKIP
-        True
+        Raises ImportError without pygraphviz, ValueError for a picture of too many boxes.
         """
-        picture = _Picture(self, self._view, [])
-        return picture.text(ground=True)
+        return _Picture(self, self._view, {}).text(ground=True)
 
     @cached_property
     def html(self) -> str:
-        """The picture as a page of its own, with its folded modules and tables."""
+        """The picture as a page of its own, with its folded modules and tables.
+
+        Raises ImportError without pygraphviz, ValueError for a picture of too many boxes.
+        """
         title = html.escape(self._title())
         return (
             f'<!doctype html>\n<html lang="{self._lang}"><head><meta charset="utf-8">'
@@ -166,10 +169,7 @@ class Drawing:
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the picture: `.svg`, `.html`, `.dot` or `.gv`.
 
-        Raises ValueError for another ending.
-
-        >>> x = tk.tensor(3.0, requires_grad=True)
-        >>> tk.draw(x * x).save("square.dot")
+        Raises ValueError for another ending, FileNotFoundError without the folder.
         """
         ending = os.path.splitext(os.fspath(path))[1].lower()
         forms = {".svg": "svg", ".html": "html", ".dot": "dot", ".gv": "dot"}
@@ -207,10 +207,10 @@ class Drawing:
         """A node in words: what computed it, its shape, value, gradient and line."""
         lines = [f"{node.name} = {_call(node)}" if node.op is not None else node.name]
         lines.append(f"{_SHAPE.say(self._lang)} {node.shape} {node.value.dtype}")
-        lines.append(f"{_VALUE.say(self._lang)} {_array(node.value)}")
+        lines.append(_labelled(_VALUE.say(self._lang), _array(node.value)))
         gradient = self.gradient(node)
         if gradient is not None:
-            lines.append(f"{_GRADIENT.say(self._lang)} {_array(gradient)}")
+            lines.append(_labelled(_GRADIENT.say(self._lang), _array(gradient)))
         if node.source_line:
             folder, name = os.path.split(node.source_line)
             lines.append(name if folder else node.source_line)
@@ -232,7 +232,7 @@ class Drawing:
         kind = "" if module is None else f" {type(module).__name__}"
         count = sum(n.value.size for n in box.inside if n.op is None and n.requires_grad)
         told = _OPS.say(self._lang, ops=box.ops, parameters=count)
-        return f"{box.folded.path}{kind}: {told}"
+        return f"{box.folded.path}{kind} ({told})"
 
     def _table(self, view: View | None = None) -> str:
         """The boxes as a table: the picture for readers that show none."""
@@ -252,26 +252,21 @@ class Drawing:
 
     def _shown(self) -> str:
         """The picture, below it each folded module, and the table."""
-        parts: list[str] = []
-        inside = self._parts(self._view, parts)
+        inside = self._with_parts(self._view, count())
         whole = html.block(self._title(), html.line(self._legend()), inside)
         return f'<div data-drawing="">{whole}</div>'
 
-    def _parts(self, view: View, numbers: list[str]) -> str:
+    def _with_parts(self, view: View, numbers: Iterator[int]) -> str:
         """A view, and in `<details>` the views of its folded groups."""
-        folded = []
-        picture_numbers: dict[Box, str] = {}
-        for box in view.folded:
-            picture_numbers[box] = str(len(numbers))
-            numbers.append(picture_numbers[box])
-        for box in view.folded:
-            inner = self._parts(view_of(self.graph, self._chains, within=box.folded), numbers)
-            folded.append(
-                f'<details data-part="{picture_numbers[box]}" style="margin-left:1em">'
+        numbered = {box: next(numbers) for box in view.folded}
+        parts = [_Picture(self, view, numbered).text(ground=False)]
+        for box, number in numbered.items():
+            inner = self._with_parts(self._views.view(box.folded), numbers)
+            parts.append(
+                f'<details data-part="{number}" style="margin-left:1em">'
                 f"<summary>{html.escape(self._of_group(box))}</summary>{inner}</details>"
             )
-        picture = _Picture(self, view, picture_numbers).text(ground=False)
-        return picture + "".join(folded) + self._table(view)
+        return "".join(parts) + self._table(view)
 
 
 # ------------------------------------------------------------------ words of a node
@@ -299,10 +294,22 @@ def _symbol(node: GraphNode) -> str:
 
 
 def _array(array: ndarray) -> str:
-    """Few elements of an array, in several lines."""
-    if array.size == 1:
+    """A number, or the first rows and columns of an array."""
+    if array.ndim == 0:
         return _short(array)
-    return np.array2string(array, precision=4, threshold=24, edgeitems=2, separator=", ")
+    if not array.size:
+        return "[]"
+    rows = array[(0,) * (array.ndim - 2)] if array.ndim > 1 else array[None]
+    lines = []
+    for row in rows[:ROWS]:
+        numbers = ", ".join(f"{float(x):.4g}" for x in row[:COLUMNS])
+        lines.append(f"[{numbers}{', …' * (len(row) > COLUMNS)}]")
+    more = array.ndim > 2 or len(rows) > ROWS
+    return "\n".join([*lines, *(["…"] * more)])
+
+
+def _labelled(label: str, text: str) -> str:
+    return f"{label}\n{text}" if "\n" in text else f"{label} {text}"
 
 
 def _short(array: ndarray) -> str:
@@ -311,8 +318,10 @@ def _short(array: ndarray) -> str:
         return f"{array.item():.4g}"
     if array.dtype.kind != "f":
         return ""
+    numbers = array.astype(np.float64).ravel()
+    scale = float(np.abs(numbers).max(initial=0.0)) or 1.0
     with np.errstate(all="ignore"):
-        return f"|{html.number(float(np.linalg.norm(array.astype(np.float64).ravel())))}|"
+        return f"|{html.number(scale * float(np.linalg.norm(numbers / scale)))}|"
 
 
 def _elided(text: str, most: int) -> str:
@@ -330,8 +339,8 @@ def _width(text: str) -> float:
 class _Picture:
     """A view as SVG. numbers: of the folded boxes that a click opens."""
 
-    def __init__(self, drawing: Drawing, view: View, numbers: Any) -> None:
-        self.drawing, self.view, self.numbers = drawing, view, numbers or {}
+    def __init__(self, drawing: Drawing, view: View, numbers: dict[Box, int]) -> None:
+        self.drawing, self.view, self.numbers = drawing, view, numbers
         self.gates = {box: _gate(box) for box in view.boxes}
         sizes = {}
         for box in view.boxes:
@@ -402,7 +411,7 @@ class _Picture:
         flowing = [locals_[edge].cotangent for edge in wire.edges if edge in locals_]
         lines = [f"{wire.node.name} → {edge.target.name}" for edge in wire.edges[:4]]
         label = _GRADIENT.say(self.drawing._lang)
-        lines += [f"{label} {_array(gradient)}" for gradient in flowing[:4]]
+        lines += [f"{label} {_short(gradient)}" for gradient in flowing[:4]]
         return f"<title>{html.escape(chr(10).join(lines))}</title>"
 
     def _box(self, box: Box, place: Place) -> str:

@@ -5,7 +5,6 @@ No text is given to Graphviz. Sizes in, places out; so no font of the machine de
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -140,9 +139,3 @@ def _source(
         ends = f"{names[wire.source]}:e -> {names[wire.target]}:w"
         lines.append(f"{ends} [key=e{i}]")
     return "\n".join([*lines, "}"])
-
-
-def bounds(points: Sequence[Point]) -> tuple[Point, Point]:
-    """The least and the greatest coordinates."""
-    xs, ys = zip(*points, strict=True)
-    return (min(xs), min(ys)), (max(xs), max(ys))

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection
 from dataclasses import dataclass, field
-from typing import Any
 
 from tinygrad_kr.explain.graph import Edge, Graph, GraphNode, Group
 
-__all__ = ["Box", "View", "Wire", "homes", "view_of"]
+__all__ = ["Box", "View", "Views", "Wire"]
 
 COMFORTABLE = 40
 """Boxes of a picture up to which groups are opened by themselves."""
+FEW = 5
+"""Boxes of a picture that shows too little."""
 
 
 @dataclass(eq=False)
@@ -62,26 +63,108 @@ class View:
         return [box for box in self.boxes if box.folded is not None]
 
 
-def homes(graph: Graph) -> dict[GraphNode, tuple[Group, ...]]:
-    """The groups of each node, the outermost first.
+class Views:
+    """The pictures of a graph: of the whole, and of each group.
 
     A parameter or buffer of a module belongs to the innermost call of it that holds all its
     readers, and a leaf of a name scope to that scope. Other leaves belong to no group.
     """
-    chains: dict[GraphNode, tuple[Group, ...]] = {}
-    readers: dict[GraphNode, list[GraphNode]] = {}
-    for edge in graph.edges:
-        readers.setdefault(edge.source, []).append(edge.target)
-    owned: dict[Group, set[int]] = {}
-    for node in graph.nodes:
-        group = node.group
-        if node.op is None and group is None:
-            around = [reader.group for reader in readers.get(node, ())]
-            group = _common(around)
-            while group is not None and not _owns(group, node, owned):
-                group = group.parent
-        chains[node] = () if group is None else tuple(reversed(list(group.around())))
-    return chains
+
+    def __init__(self, graph: Graph) -> None:
+        self.graph = graph
+        self._read: dict[GraphNode, list[Edge]] = {node: [] for node in graph.nodes}
+        self._readers: dict[GraphNode, list[Edge]] = {node: [] for node in graph.nodes}
+        for edge in graph.edges:
+            self._read[edge.target].append(edge)
+            self._readers[edge.source].append(edge)
+        self._when = {node: i for i, node in enumerate(graph.nodes)}
+        self._owned: dict[Group, set[int]] = {}
+        self._chains: dict[GraphNode, tuple[Group, ...]] = {}
+        self._members: dict[Group | None, list[GraphNode]] = {None: graph.nodes}
+        for node in graph.nodes:
+            group = self._home(node)
+            chain = () if group is None else tuple(reversed(list(group.around())))
+            self._chains[node] = chain
+            for one in chain:
+                self._members.setdefault(one, []).append(node)
+
+    def _home(self, node: GraphNode) -> Group | None:
+        """The innermost group to which a node belongs."""
+        if node.op is not None or node.group is not None:
+            return node.group
+        group = _common([edge.target.group for edge in self._readers[node]])
+        while group is not None and not self._owns(group, node):
+            group = group.parent
+        return group
+
+    def _owns(self, group: Group, leaf: GraphNode) -> bool:
+        if group.module is None:
+            return leaf.requires_grad
+        if group not in self._owned:
+            module = group.module
+            self._owned[group] = {id(x) for x in (*module.parameters(), *module.buffers())}
+        return id(leaf.tensor) in self._owned[group]
+
+    def view(self, within: Group | None = None, opened: Collection[Group] = ()) -> View:
+        """The picture of the graph, or of one group with what leads into it.
+
+        opened: groups that are opened in any case. The others are opened level by level, as long
+        as the picture has at most `COMFORTABLE` boxes, or three times as many in place of a few.
+        """
+        inside = self._members[within]
+        frames = {group for one in opened for group in one.around()}
+        if within is not None:
+            frames.update(within.around())
+        shown = {self._shown(node, frames) for node in inside}
+        while folded := {box for box in shown if isinstance(box, Group)}:
+            parts = {self._shown(node, frames | folded) for node in inside}
+            room = COMFORTABLE if len(shown) >= FEW else 3 * COMFORTABLE
+            if len(parts) > max(room, len(folded)):
+                break
+            frames |= folded
+            shown = parts
+        return self._assembled(inside, frames, within)
+
+    def _shown(self, node: GraphNode, frames: Collection[Group]) -> GraphNode | Group:
+        """The folded group that stands for a node, or the node itself."""
+        return next((group for group in self._chains[node] if group not in frames), node)
+
+    def _assembled(self, inside: list[GraphNode], frames: set[Group], within: Group | None) -> View:
+        """The boxes of the nodes inside, those outside that they read, and the wires between."""
+        of: dict[GraphNode, Box] = {}
+        boxes: dict[GraphNode | Group, Box] = {}
+        for node in inside:
+            key = self._shown(node, frames)
+            if key not in boxes:
+                chain = self._chains[node]
+                folded = key if isinstance(key, Group) else None
+                innermost = chain[-1] if chain else None
+                boxes[key] = Box(innermost if folded is None else folded.parent, folded)
+            boxes[key].inside.append(node)
+            of[node] = boxes[key]
+        wires: dict[tuple[Box, Box, GraphNode, int], Wire] = {}
+        for target in inside:
+            for edge in self._read[target]:
+                if edge.source not in of:
+                    of[edge.source] = Box(None, inside=[edge.source], outside=True)
+                source, box = of[edge.source], of[target]
+                if source is not box:
+                    key_of = (source, box, edge.source, -1 if box.folded else edge.position)
+                    wires.setdefault(key_of, Wire(*key_of[:3])).edges.append(edge)
+        for node, box in of.items():
+            readers = (of.get(edge.target) for edge in self._readers[node])
+            if node in self.graph.outputs or any(reader is not box for reader in readers):
+                box.outputs.append(node)
+        shown = sorted(dict.fromkeys(of.values()), key=self._begin)
+        around = {group for box in shown if box.group for group in box.group.around()}
+        around.difference_update(() if within is None else within.around())
+        open_ = [group for group in self.graph.groups if group in around]
+        return View(shown, list(wires.values()), open_)
+
+    def _begin(self, box: Box) -> int:
+        """When the first op of a box ran; of what no op computed, where the graph lists it."""
+        computed = (node for node in box.inside if node.op is not None)
+        return self._when[next(computed, box.inside[0])]
 
 
 def _common(groups: list[Group | None]) -> Group | None:
@@ -92,82 +175,3 @@ def _common(groups: list[Group | None]) -> Group | None:
         theirs = set(group.around()) if group is not None else set()
         around = [one for one in around if one in theirs]
     return around[0] if around else None
-
-
-def _owns(group: Group, leaf: GraphNode, owned: dict[Group, set[int]]) -> bool:
-    if group.module is None:
-        return leaf.requires_grad
-    if group not in owned:
-        module = group.module
-        owned[group] = {id(x) for x in (*module.parameters(), *module.buffers())}
-    return id(leaf.tensor) in owned[group]
-
-
-def view_of(
-    graph: Graph,
-    chains: dict[GraphNode, tuple[Group, ...]],
-    within: Group | None = None,
-    opened: Collection[Group] = (),
-) -> View:
-    """The picture of a graph, or of one group with what leads into it.
-
-    opened: groups that are opened in any case. The others are opened level by level, as long as
-    the picture does not have more than `COMFORTABLE` boxes.
-    """
-    inside = [node for node in graph.nodes if within is None or within in chains[node]]
-    frames = {group for one in opened for group in one.around()}
-    if within is not None:
-        frames.update(within.around())
-    while True:
-        folded = {_shown(chains[node], frames) for node in inside} - {None}
-        wider = frames | folded
-        shown = {_shown(chains[node], wider) or node for node in inside}
-        if not folded or len(shown) > max(COMFORTABLE, len(folded)):
-            return _assembled(graph, chains, inside, frames, within)
-        frames = wider
-
-
-def _shown(chain: tuple[Group, ...], frames: Collection[Group]) -> Group | None:
-    """The folded group that stands for a node; None for a node that is shown itself."""
-    return next((group for group in chain if group not in frames), None)
-
-
-def _assembled(
-    graph: Graph,
-    chains: dict[GraphNode, tuple[Group, ...]],
-    inside: Iterable[GraphNode],
-    frames: set[Group],
-    within: Group | None,
-) -> View:
-    """The boxes of the nodes inside, those outside that they read, and the wires between."""
-    boxes: dict[Any, Box] = {}
-    of: dict[GraphNode, Box] = {}
-    for node in inside:
-        folded = _shown(chains[node], frames)
-        key = node if folded is None else folded
-        if key not in boxes:
-            innermost = chains[node][-1] if chains[node] else None
-            boxes[key] = Box(innermost if folded is None else folded.parent, folded)
-        boxes[key].inside.append(node)
-        of[node] = boxes[key]
-    wires: dict[tuple[Box, Box, GraphNode, int], Wire] = {}
-    results = dict.fromkeys(node for node in graph.outputs if node in of)
-    for edge in graph.edges:
-        source, target = of.get(edge.source), of.get(edge.target)
-        if source is not target and source is not None:
-            results[edge.source] = None
-        if target is None or source is target:
-            continue
-        if source is None:
-            source = of[edge.source] = Box(None, inside=[edge.source], outside=True)
-            results[edge.source] = None
-        between = (source, target, edge.source, -1 if target.folded else edge.position)
-        if between not in wires:
-            wires[between] = Wire(source, target, edge.source)
-        wires[between].edges.append(edge)
-    for node in results:
-        of[node].outputs.append(node)
-    shown = list(dict.fromkeys(of.values()))
-    around = {group for box in shown if box.group for group in box.group.around()}
-    around.difference_update(() if within is None else within.around())
-    return View(shown, list(wires.values()), [group for group in graph.groups if group in around])
