@@ -124,17 +124,20 @@ def local(
     node: GraphNode, edges: list[Edge], g: ndarray, formulas: bool = True
 ) -> list[LocalDerivative]:
     """What flows from `node`, whose cotangent is `g`, along each of its edges."""
-    if formulas and all(x.value.size == 1 for x in (node, *(edge.source for edge in edges))):
-        one = np.ones_like(g)
-        readable = _walked(node, edges, one, Literal(1.0))
-        plain = _walked(node, edges, g, None)
-        return [
-            LocalDerivative(edge, each.cotangent, read.formula, float(read.cotangent.item()))
-            for edge, each, read in zip(edges, plain, readable, strict=True)
-        ]
-    is_one = node.value.size == 1 and g.item() == 1.0
-    name = Literal(1.0) if is_one else Symbol(cotangent_name(node), node.shape, g)
-    return _walked(node, edges, g, name if formulas else None)
+    plain = _walked(node, edges, g, None)
+    if not formulas:
+        return plain
+    numbers = all(x.value.size == 1 for x in (node, *(edge.source for edge in edges)))
+    if numbers or (node.value.size == 1 and g.item() == 1.0):
+        readable = _walked(node, edges, np.ones_like(g), Literal(1.0))
+    else:
+        readable = _walked(node, edges, g, Symbol(cotangent_name(node), node.shape, g))
+    return [
+        LocalDerivative(
+            edge, each.cotangent, read.formula, float(read.cotangent.item()) if numbers else None
+        )
+        for edge, each, read in zip(edges, plain, readable, strict=True)
+    ]
 
 
 def cotangent_name(node: GraphNode) -> str:

@@ -231,7 +231,7 @@ def explain(
     frame: FrameType | None = None,
 ) -> Explanation:
     """Why the gradient of y is what it is; see `tinygrad_kr.explain`."""
-    output = _checked_output(y)
+    output = checked_output(y, "explain")
     frame = frame if frame is not None else sys._getframe(1)
     graph = graph_of([output], frame, "explain")
     single, tensors = _asked(graph, wrt)
@@ -241,17 +241,18 @@ def explain(
     return Explanation(graph, wanted, single, index, opened)
 
 
-def _checked_output(y: Any) -> Tensor:
+def checked_output(y: Any, name: str) -> Tensor:
+    """y, if a gradient of it can be explained by the function of this name."""
     if not isinstance(y, Tensor):
-        raise TypeError(f"explain: expected a Tensor, got {type(y).__name__}. Compute it with tk")
+        raise TypeError(f"{name}: expected a Tensor, got {type(y).__name__}. Compute it with tk")
     if y.size != 1:
         raise ValueError(
-            f"explain: expected one number, got shape {tuple(y.shape)}. Explain y.sum(), or one "
+            f"{name}: expected one number, got shape {tuple(y.shape)}. Take y.sum(), or one "
             "element, y[0] say"
         )
     if not y.requires_grad:
         raise ValueError(
-            "explain: expected a Tensor that was computed from one with requires_grad=True, got a "
+            f"{name}: expected a Tensor that was computed from one with requires_grad=True, got a "
             "constant. Set requires_grad=True on the inputs before computing it"
         )
     return y

@@ -32,6 +32,8 @@ if TYPE_CHECKING:
 
 __all__ = ["MOST_PATHS", "html", "markdown", "text"]
 
+MOST_ARRAYS = 16
+"""Arrays that are listed with their shapes; of more only those that require no gradient."""
 MOST_PATHS = 1000
 """Paths that are written out; of more the sum is taken by nodes."""
 
@@ -58,10 +60,9 @@ NO_DIFFERENCE = Text(
     "central difference: an op on the way cannot be computed again",
     "중심 차분: 다시 계산할 수 없는 연산이 있습니다",
 )
-SUM = Text("sum", "합")
 OPS = Text("{count} ops", "연산 {count}개")
+PARAMETERS = Text("{count} parameters", "매개변수 {count}개")
 OTHERS = Text("{count} more", "그 밖에 {count}개")
-SUM_OF = Text("{count} terms", "항 {count}개")
 
 
 class Line(NamedTuple):
@@ -153,6 +154,10 @@ def _forward(explanation: Explanation, lang: str) -> list[Line]:
         f"{node.name} = {number(node.value.item())}" for node in given if node.value.size == 1
     ]
     arrays = [f"{node.name} {node.shape}" for node in given if node.value.size != 1]
+    if len(arrays) > MOST_ARRAYS:
+        plain = [node for node in given if node.value.size != 1 and not node.requires_grad]
+        count = PARAMETERS.say(lang, count=len(arrays) - len(plain))
+        arrays = [*(f"{node.name} {node.shape}" for node in plain[:MOST_ARRAYS]), count]
     for parts in (numbers, arrays):
         rows = (parts[start : start + 8] for start in range(0, len(parts), 8))
         lines += [Line(", ".join(row)) for row in rows]
