@@ -81,14 +81,15 @@ def line(text: Any) -> str:
 def plain(text: Any) -> str:
     """Text in a font of equal letters, with its line breaks."""
     return (
-        '<pre style="margin:.3em 0;background:none;color:inherit;line-height:1.3;'
-        f'white-space:pre;overflow-x:auto">{escape(text)}</pre>'
+        '<pre style="margin:.3em 0;background:none;color:inherit;font-family:monospace;'
+        f'line-height:1.3;white-space:pre;overflow-x:auto">{escape(text)}</pre>'
     )
 
 
 def folded(title: Any, inside: str) -> str:
     """HTML that is shown after a click on its title."""
-    return f"<details><summary>{escape(title)}</summary>{inside}</details>"
+    heading = f'<summary style="cursor:pointer">{escape(title)}</summary>'
+    return f"<details>{heading}{inside}</details>"
 
 
 def table(
@@ -207,7 +208,7 @@ def heat_map(matrix: ndarray, title: Any, *, side: int = 160) -> str:
     return (
         f'<svg role="img" xmlns="http://www.w3.org/2000/svg" width="{width}" height="{height}" '
         f'viewBox="0 0 {columns} {rows}" preserveAspectRatio="none" '
-        'shape-rendering="crispEdges" style="margin:.3em 0;outline:1px solid #8888">'
+        'shape-rendering="crispEdges" style="max-width:none;margin:.3em 0;outline:1px solid #8888">'
         f"<title>{escape(title)}</title>{''.join(paths)}</svg>"
     )
 
@@ -262,18 +263,21 @@ _WIDTH, _HEIGHT = 330, 200
 _LEFT, _RIGHT, _TOP, _BOTTOM = 52, 12, 26, 30
 
 
-def curves(series: Mapping[str, Any], *, title: Any = "", start: int = 1) -> str:
+def curves(
+    series: Mapping[str, Any], *, title: Any = "", start: int = 1, together: bool = False
+) -> str:
     """Curves over the steps, one picture for a name and its `val_` twin: a history of training.
 
     series: a list of numbers for each name. None, NaN and infinity leave a gap. Numbers above 0 of
         more than two orders of magnitude stand on a logarithmic axis.
-    start: the number of the first step.
+    start: the number of the first step. together: draw all curves in one picture.
     """
     panels: dict[str, dict[str, ndarray]] = {}
     for name, values in series.items():
         shown = np.array([np.nan if x is None else float(x) for x in values])
         if shown.size:
-            panels.setdefault(_panel(str(name)), {})[str(name)] = shown
+            panel = "" if together else _panel(str(name))
+            panels.setdefault(panel, {})[str(name)] = shown
     pictures = "".join(_curve_picture(name, lines, start) for name, lines in panels.items())
     inside = f'<div style="display:flex;flex-wrap:wrap;gap:.6em">{pictures}</div>'
     return block(title, inside) if title else inside
@@ -343,13 +347,15 @@ def _curve_picture(name: str, lines: dict[str, ndarray], start: int) -> str:
         return _TOP + down * (1 - axis.share(value))
 
     parts = [_text(_LEFT, 15, name, "start", weight=600)]
-    for tick in axis.ticks():
+    ticks = axis.ticks()
+    for tick, label in zip(ticks, _labels(ticks), strict=True):
         at = f"{float(y(tick)):.1f}"
         parts.append(_rule(_LEFT, at, _WIDTH - _RIGHT, at))
-        parts.append(_text(_LEFT - 5, float(y(tick)) + 4, number(tick), "end"))
+        parts.append(_text(_LEFT - 5, float(y(tick)) + 4, label, "end"))
     for step in sorted({0, (longest - 1) // 2, longest - 1}):
         x = _LEFT + across * step / last
-        parts.append(_text(x, _HEIGHT - _BOTTOM + 16, str(start + step), "middle"))
+        anchor = "end" if 0 < step == longest - 1 else "middle"
+        parts.append(_text(x, _HEIGHT - _BOTTOM + 16, str(start + step), anchor))
     corner = f"M{_LEFT} {_TOP}v{down}h{across}"
     parts.append(f'<path d="{corner}" fill="none" stroke="currentColor" stroke-opacity=".6"/>')
     said, right = [], float(_WIDTH - _RIGHT)
@@ -360,12 +366,21 @@ def _curve_picture(name: str, lines: dict[str, ndarray], start: int) -> str:
         said.append(_told(label, values))
     for i, label in reversed(list(enumerate(lines if len(lines) > 1 else ()))):
         right -= _legend(parts, right, label, i)
-    told = f"{name}: {'; '.join(said)}"
+    told = f"{name}: {'; '.join(said)}" if name else "; ".join(said)
     return (
         f'<svg role="img" xmlns="http://www.w3.org/2000/svg" width="{_WIDTH}" height="{_HEIGHT}" '
         f'viewBox="0 0 {_WIDTH} {_HEIGHT}" font-family="sans-serif" font-size="11" '
-        f'style="max-width:100%"><title>{escape(told)}</title>{"".join(parts)}</svg>'
+        f'style="max-width:none"><title>{escape(told)}</title>{"".join(parts)}</svg>'
     )
+
+
+def _labels(ticks: Sequence[float]) -> list[str]:
+    """The numbers in as few digits as tell them apart."""
+    for digits in range(4, 9):
+        labels = [f"{tick + 0.0:.{digits}g}" for tick in ticks]
+        if len(set(labels)) == len(labels):
+            break
+    return labels
 
 
 def _legend(parts: list[str], right: float, label: str, i: int) -> float:

@@ -680,12 +680,12 @@ class Tensor(Node):
         if found.nans or found.infinite:
             told += f"{'; ' * bool(told)}NaN: {found.nans:,}, inf: {found.infinite:,}"
         heat = Text("heat map of {shape}: {told}", "{shape} 열지도: {told}")
-        values = html.plain(np.array2string(array, separator=", ", threshold=100))
-        if array.size > 100:
-            values = html.folded(Text("values", "값").say(), values)
         picture = ""
         if array.ndim == 2 and array.size > 1:
             picture = html.heat_map(array, heat.say(shape=self.shape, told=told))
+        values = html.plain(np.array2string(array, separator=", ", threshold=100))
+        if array.size > (36 if picture else 100):
+            values = html.folded(Text("values", "값").say(), values)
         return html.block(", ".join(notes), html.line(told), picture, values)
 
     # -------------------------------------------------------------- differentiation

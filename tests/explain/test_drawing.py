@@ -361,7 +361,7 @@ def test_modules_fold_in_html(dot: None) -> None:
     tree = parsed(shown)
     parts = {e.get("data-part"): e for e in tree.iter("details") if e.get("data-part")}
     assert len(parts) == 20
-    clicked = re.findall(r"\[data-part=&quot;(\d+)&quot;\]", shown)
+    clicked = re.findall(r"\[data-part=\\'(\d+)\\'\]", shown)
     assert set(clicked) == set(parts)
     summary = parts["0"].find("summary")
     assert summary is not None and summary.text == "net.0 Linear (ops: 1, parameters: 20)"

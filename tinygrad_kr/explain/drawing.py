@@ -41,6 +41,12 @@ _SYMBOLS = {
     "add": "+", "subtract": "-", "multiply": "*", "divide": "/", "power": "^", "matmul": "@",
     "negative": "-x",
 }  # fmt: skip
+_OPEN = (
+    "var d=this.closest('[data-drawing]').querySelector('[data-part=\\'{number}\\']'),o=!d.open;"
+    "for(var e=d;e;e=e.parentElement.closest('details'))if(o||e===d)e.open=o;"
+    "if(o)d.scrollIntoView({{block:'nearest'}})"
+)
+"""JavaScript: show or hide a folded module, with what is around it."""
 _FONT = 'font-family="ui-monospace,Menlo,Consolas,DejaVu Sans Mono,monospace" font-size="12"'
 
 _TITLE = Text("graph of {name} (ops: {ops})", "계산 그래프 {name} (연산 {ops}개)")
@@ -59,6 +65,7 @@ _VALUE, _GRADIENT = Text("value", "값"), Text("gradient", "기울기")
 _SHAPE, _NAME, _LINE = Text("shape", "모양"), Text("name", "이름"), Text("line", "줄")
 _OP, _TABLE = Text("op", "연산"), Text("as a table", "표로 보기")
 _OPS = Text("ops: {ops}, parameters: {parameters:,}", "연산 {ops}개, 파라미터 {parameters:,}개")
+_FOLDED = Text("folded modules: {count}", "접은 모듈 {count}개")
 _INSTALL = Text(
     'There is no picture without the package pygraphviz: pip install "tinygrad_kr[draw]"',
     '그림을 그리려면 pygraphviz 패키지가 필요합니다: pip install "tinygrad_kr[draw]"',
@@ -259,14 +266,16 @@ class Drawing:
     def _with_parts(self, view: View, numbers: Iterator[int]) -> str:
         """A view, and in `<details>` the views of its folded groups."""
         numbered = {box: next(numbers) for box in view.folded}
-        parts = [_Picture(self, view, numbered).text(ground=False)]
+        parts = []
         for box, number in numbered.items():
             inner = self._with_parts(self._views.view(box.folded), numbers)
+            title = f'<summary style="cursor:pointer">{html.escape(self._of_group(box))}</summary>'
             parts.append(
-                f'<details data-part="{number}" style="margin-left:1em">'
-                f"<summary>{html.escape(self._of_group(box))}</summary>{inner}</details>"
+                f'<details data-part="{number}" style="margin-left:1em">{title}{inner}</details>'
             )
-        return "".join(parts) + self._table(view)
+        heading = _FOLDED.say(self._lang, count=len(parts))
+        shown = html.folded(heading, "".join(parts)) if parts else ""
+        return _Picture(self, view, numbered).text(ground=False) + shown + self._table(view)
 
 
 # ------------------------------------------------------------------ words of a node
@@ -374,7 +383,7 @@ class _Picture:
         parts = [
             f'<svg xmlns="http://www.w3.org/2000/svg" width="{width:.0f}" height="{height:.0f}" '
             f'viewBox="-8 -8 {width:.0f} {height:.0f}" role="img" {_FONT} '
-            f'style="margin:.4em 0{";color:#222" if ground else ""}">',
+            f'style="max-width:none;margin:.4em 0{";color:#222" if ground else ""}">',
             f"<title>{html.escape(title)}</title>",
             f"<desc>{html.escape(self.drawing._legend())}</desc>",
         ]
@@ -448,13 +457,10 @@ class _Picture:
     def _click(self, box: Box) -> str:
         if box not in self.numbers:
             return ""
-        code = (
-            "var d=this.closest('[data-drawing]').querySelector"
-            f"('[data-part=&quot;{self.numbers[box]}&quot;]');d.open=!d.open;"
-        )
+        code = _OPEN.format(number=self.numbers[box])
         return (
             f' role="button" tabindex="0" style="cursor:pointer" onclick="{code}" '
-            f'onkeydown="if(event.key===&quot;Enter&quot;){{{code}}}"'
+            "onkeydown=\"if(event.key==='Enter')this.onclick()\""
         )
 
 
