@@ -128,7 +128,7 @@ def local(
     if not formulas:
         return plain
     numbers = all(x.value.size == 1 for x in (node, *(edge.source for edge in edges)))
-    if numbers or (node.value.size == 1 and g.item() == 1.0):
+    if numbers or (node.value.ndim == 0 and g.item() == 1.0):
         readable = _walked(node, edges, np.ones_like(g), Literal(1.0))
     else:
         readable = _walked(node, edges, g, Symbol(cotangent_name(node), node.shape, g))

@@ -429,7 +429,8 @@ def _of_step(explanation: Explanation, step: Step, lang: str) -> Iterator[Line]:
     for term in step.terms:
         target = _with_index(term.node.name, term.index)
         names.append(f"{_d(explanation, target)} * d{target}/d{name}")
-        numbers.append(f"{number(term.cotangent)} * {number(term.derivative)}")
+        factors = (number(term.cotangent), number(term.derivative))
+        numbers.append(" * ".join(f"({x})" if x.startswith("-") else x for x in factors))
     rest = f" + ... ({OTHERS.say(lang, count=step.others)})" if step.others else ""
     yield Line(f"{left} = {' + '.join(names)}{rest}")
     yield Line(f"= {' + '.join(numbers)}{rest} = {number(step.total)}", indent=1)
