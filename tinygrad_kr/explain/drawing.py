@@ -360,7 +360,8 @@ class _Picture:
 
     def _above(self, box: Box) -> str:
         node = box.node
-        name = _elided(node.name, LONGEST) + " …" * (len(box.outputs) > 1)
+        inside = "" if box.group is None else box.group.path.partition("#")[0] + "."
+        name = _elided(node.name.removeprefix(inside), LONGEST) + " …" * (len(box.outputs) > 1)
         value = f" = {_short(node.value)}" if node.value.size == 1 else f" {node.shape}"
         return name + value
 
