@@ -111,8 +111,8 @@ def table(
     )
     above = f'<caption style="text-align:left">{escape(caption)}</caption>' if caption else ""
     return (
-        '<table style="border-collapse:separate;border-spacing:1em .2em;color:inherit;'
-        'font-size:.92em;font-variant-numeric:tabular-nums">'
+        '<table cellpadding="5" style="border-collapse:collapse;color:inherit;font-size:.92em;'
+        'font-variant-numeric:tabular-nums">'
         f"{above}<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
     )
 
@@ -305,13 +305,13 @@ class _Axis(NamedTuple):
         return half / (self.high / 2 - self.low / 2)
 
     def ticks(self) -> list[float]:
-        """Round numbers, two to six."""
+        """Round numbers, two to seven."""
         if self.logarithmic:
             low, high = np.ceil(np.log10(self.low)), np.floor(np.log10(self.high))
             each = max(1, -(-int(high - low) // 4))
             powers = [10.0**k for k in range(int(low), int(high) + 1, each) if 10.0**k]
             return powers if len(powers) > 1 else [self.low, self.high]
-        step = _round_step(self.high / 4 - self.low / 4)
+        step = _round_step(self.high / 6 - self.low / 6)
         first, last = np.ceil(self.low / step - 1e-9), np.floor(self.high / step + 1e-9)
         return [step * float(k) for k in np.arange(first, last + 1)]
 

@@ -449,3 +449,23 @@ def test_the_package_is_imported_for_a_picture_alone(monkeypatch: pytest.MonkeyP
     monkeypatch.delitem(sys.modules, "pygraphviz", raising=False)
     lecture().dot  # noqa: B018
     assert "pygraphviz" not in sys.modules
+
+
+# ------------------------------------------------------------------ the guide's pictures
+
+
+def test_the_guides_pictures_are_what_it_draws(dot: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The words of each; the last digits of numbers are the processor's."""
+    docs = Path(__file__).parents[2] / "docs"
+    monkeypatch.syspath_prepend(str(docs))
+    import draw_page
+
+    for name, drawing in draw_page.drawings().items():
+        kept = (docs / "pictures" / f"{name}.svg").read_text(encoding="utf-8")
+        assert shape_of(kept) == shape_of(drawing.svg), "run: python docs/draw_page.py"
+
+
+def shape_of(svg: str) -> list[str]:
+    """The letters of a picture, each number with two digits."""
+    shown = [e.text or "" for e in parsed(svg).iter() if e.tag.endswith("text")]
+    return [re.sub(r"-?\d+\.\d+(e-?\d+)?", lambda m: f"{float(m[0]):.2g}", text) for text in shown]
