@@ -72,6 +72,7 @@ FLOORS: list[tuple[str, list[Room]]] = [
             Room(("escape.py", "language.py"), "generated names, texts"),
             Room(("moved.py",), "old names, for a release"),
             Room(("files.py", "changes.py"), "all or nothing"),
+            Room(("html.py",), "tables, curves"),
         ],
     ),
 ]

@@ -40,6 +40,7 @@ GUIDES = [
     "guides/numpy_derivatives",
     "guides/save_and_exchange",
     "guides/explain",
+    "guides/draw",
     "tour",
 ]
 COMING_FROM = [

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     )  # fmt: skip
     from tinygrad_kr.compile.function import compile as compile
     from tinygrad_kr.explain.derivation import check_derivation
+    from tinygrad_kr.explain.drawing import draw
     from tinygrad_kr.export import load_onnx
     from tinygrad_kr.functional import log_softmax, one_hot, softmax
     from tinygrad_kr.language import set_language
@@ -63,6 +64,7 @@ _FUNCTIONS_WHEN_USED = {
     "DamagedFileError": "saving.DamagedFileError",
     "cdist": "linalg.cdist",
     "check_derivation": "explain.derivation.check_derivation",
+    "draw": "explain.drawing.draw",
     "load_onnx": "export.load_onnx",
     "load": "saving.load",
     "log_softmax": "functional.log_softmax",
@@ -92,9 +94,9 @@ def __dir__() -> list[str]:
 
 __all__ = [
     "DamagedFileError", "Tensor", "autograd", "cdist", "check_derivation", "checkpoint", "data",
-    "explain", "export", "functional", "interop", "linalg", "load", "load_onnx", "log_softmax",
-    "matmul", "nn", "norm", "one_hot", "op", "optim", "save", "seed_sweep", "set_language",
-    "softmax", "sweep", "testing", "wilson_interval",
+    "draw", "explain", "export", "functional", "interop", "linalg", "load", "load_onnx",
+    "log_softmax", "matmul", "nn", "norm", "one_hot", "op", "optim", "save", "seed_sweep",
+    "set_language", "softmax", "sweep", "testing", "wilson_interval",
 ]  # fmt: skip
 __all__ += arrays.__all__
 __all__ += creation.__all__

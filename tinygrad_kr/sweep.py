@@ -54,6 +54,13 @@ class Rate(NamedTuple):
     def __str__(self) -> str:
         return f"{self.share:.0%} ({self.low:.0%} to {self.high:.0%})"
 
+    def _repr_html_(self) -> str:
+        """In a notebook: the numbers, and the interval between 0 and 1."""
+        from tinygrad_kr import html
+
+        title = f"{self.successes} / {self.trials}: {self}"
+        return html.block(title, html.interval(self.low, self.share, self.high, str(self)))
+
 
 def wilson_interval(successes: int, count: int, confidence: float = 0.95) -> tuple[float, float]:
     """The interval of probabilities that are compatible with `successes` of `count`.
@@ -142,6 +149,33 @@ class Sweep:
                 lines.append(f"  {name}: {values.dtype}{values.shape}")
         return "\n".join(lines)
 
+    def _repr_html_(self) -> str:
+        """In a notebook: a table of the results. Of booleans, the share with Wilson's interval."""
+        from tinygrad_kr import html
+        from tinygrad_kr.language import Text
+
+        title = repr(self).partition("\n")[0]
+        names = (
+            Text("result", "결과").say(),
+            Text("median", "중앙값").say(),
+            Text("least", "최솟값").say(),
+            Text("greatest", "최댓값").say(),
+            "NaN",
+        )
+        rows, rates = [], ""
+        for name, values in self.results.items():
+            if values.ndim != 1 or values.dtype.kind not in "fiub" or not values.size:
+                rows.append((name, f"{values.dtype}{values.shape}", "", "", ""))
+            elif values.dtype.kind == "b":
+                rates += html.block(name, self.rate(values)._repr_html_())
+            else:
+                numbers = values[~np.isnan(values)].astype(np.float64)
+                range_of = _range_of(numbers) if numbers.size else (np.nan,) * 3
+                low, middle, high = map(html.number, range_of)
+                rows.append((name, middle, low, high, str(values.size - numbers.size)))
+        table = html.table(names, rows, numeric=4) if rows else ""
+        return html.block(title, table, rates)
+
 
 def _spread(values: ndarray) -> str:
     """The median and the range of the numbers, and the number of NaNs."""
@@ -149,11 +183,17 @@ def _spread(values: ndarray) -> str:
     missing = f"NaN in {values.size - numbers.size} of {values.size}"
     if not numbers.size:
         return missing
+    low, middle, high = _range_of(numbers)
+    shown = f"median {middle:.4g} (from {low:.4g} to {high:.4g})"
+    return shown if numbers.size == values.size else f"{shown}, {missing}"
+
+
+def _range_of(numbers: ndarray) -> tuple[float, float, float]:
+    """The least, the median and the greatest of numbers without NaN."""
     low, middle, high = np.sort(numbers)[[0, (numbers.size - 1) // 2, -1]]
     if np.isfinite(numbers).all():
         middle = np.median(numbers)
-    shown = f"median {middle:.4g} (from {low:.4g} to {high:.4g})"
-    return shown if numbers.size == values.size else f"{shown}, {missing}"
+    return float(low), float(middle), float(high)
 
 
 # ------------------------------------------------------------------ the sweep

@@ -662,6 +662,34 @@ class Tensor(Node):
             notes.append("requires_grad=True")
         return f"Tensor({', '.join([body, *notes])})"
 
+    def _repr_html_(self) -> str:
+        """In a notebook: shape and dtype, what the elements are, a heat map of a matrix."""
+        _refuse("a display")
+        from tinygrad_kr import html
+        from tinygrad_kr.language import Text
+
+        array, notes = self._data, [f"Tensor {self.shape}", str(self._data.dtype)]
+        if self._op is not None:
+            notes.append(f"op={self._op.__name__}")
+        elif self._requires_grad:
+            notes.append("requires_grad=True")
+        if not array.size:
+            return html.block(", ".join(notes), html.line(Text("empty", "비어 있음").say()))
+        found = html.facts(array)
+        range_of = Text("from {low} to {high}, mean {mean}", "{low} ~ {high}, 평균 {mean}")
+        numbers = {name: html.number(getattr(found, name)) for name in ("low", "high", "mean")}
+        told = range_of.say(**numbers) if found.finite and array.size > 1 else ""
+        if found.nans or found.infinite:
+            told += f"{'; ' * bool(told)}NaN: {found.nans:,}, inf: {found.infinite:,}"
+        heat = Text("heat map of {shape}: {told}", "{shape} 열지도: {told}")
+        picture = ""
+        if array.ndim == 2 and array.size > 1:
+            picture = html.heat_map(array, heat.say(shape=self.shape, told=told))
+        values = html.plain(np.array2string(array, separator=", ", threshold=100))
+        if array.size > (36 if picture else 100):
+            values = html.folded(Text("values", "값").say(), values)
+        return html.block(", ".join(notes), html.line(told), picture, values)
+
     # -------------------------------------------------------------- differentiation
 
     # `backward`, `retain_grad` and `register_hook` are functions of `autodiff`, which adds them.

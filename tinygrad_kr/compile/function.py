@@ -448,6 +448,32 @@ class Compiled:
                 lines.append(f"  run as it is: {one.reason}")
         return "\n".join(lines)
 
+    def _repr_html_(self) -> str:
+        """In a notebook: the programs, why calls run eagerly, if they do, and the source."""
+        from tinygrad_kr import html
+        from tinygrad_kr.language import Text
+
+        header = (
+            Text("ops traced", "기록한 연산").say(),
+            Text("left to compute", "남은 연산").say(),
+            Text("steps of the program", "프로그램의 단계").say(),
+            Text("built in ms", "만든 시간(ms)").say(),
+        )
+        built = [(one, one.runner) for one in self._specialisations() if one.runner is not None]
+        rows = [
+            (
+                one.traced,
+                len(runner.program.instructions),
+                runner.summary(),
+                round(1e3 * one.seconds),
+            )
+            for one, runner in built
+        ]
+        table = html.table(header, rows) if rows else ""
+        code = html.folded(Text("source", "소스").say(), html.plain(self.source)) if rows else ""
+        title = Text("compiled {name}", "컴파일한 {name}").say(name=_name_of(self.function))
+        return html.block(title, table, html.plain(self.explain()), code)
+
     @property
     def programs(self) -> list[Program]:
         """The simplified traces, one program for each specialisation.

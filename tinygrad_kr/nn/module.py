@@ -6,7 +6,7 @@ import warnings
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial, wraps
 from types import MappingProxyType
-from typing import Any, NamedTuple, ParamSpec, Self, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, ParamSpec, Self, TypeVar
 
 import numpy as np
 from numpy import ndarray
@@ -21,6 +21,9 @@ from tinygrad_kr.nn.copying import deepcopied, rebuilt, refuse_unpicklable
 from tinygrad_kr.nn.error_path import locate
 from tinygrad_kr.nn.parameter import Parameter
 from tinygrad_kr.tensor import Tensor, note_call, note_change, now
+
+if TYPE_CHECKING:
+    from tinygrad_kr.nn.summary import Summary
 
 P = ParamSpec("P")
 Hook = Callable[..., Any]
@@ -491,22 +494,34 @@ class Module:
         lines = "\n".join([extra, *children] if extra else children).replace("\n", "\n  ")
         return f"{name}(\n  {lines}\n)"
 
-    def summary(self, example: Any = None) -> str:
-        """A table of the modules: path, type, output shape, parameters, bytes.
+    def _repr_html_(self) -> str:
+        """In a notebook: the table of `summary()`, and `repr` below it."""
+        from tinygrad_kr import html
+        from tinygrad_kr.nn.summary import summary
+
+        table, shown = summary(self)._repr_html_(), repr(self)
+        return table + html.folded(type(self).__name__ + "(...)", html.plain(shown))
+
+    def summary(self, example: Any = None) -> Summary:
+        """A table of the modules: path, type, output shape, parameters, bytes, multiply-adds.
 
         example: an input's shape with the batch axis, `(1, 784)`; or an input itself (a Tensor, an
             array, or a tuple of several). It is run in eval mode without recording. Without an
-            example there is no column of output shapes.
+            example there are no columns of output shapes and multiply-adds. These are counted for
+            matrix products and convolutions, for each module without those inside it.
+
+        The result is a string; a notebook shows it as a table.
 
         >>> print(nn.Sequential(nn.Linear(2, 1)).summary((4, 2)))
         Sequential
-        ----------------------------------------
-        layer  type    output  parameters  bytes
-        ----------------------------------------
-        0      Linear  (4, 1)           3     12
-        ----------------------------------------
+        -------------------------------------------------------
+        layer  type    output  parameters  bytes  multiply-adds
+        -------------------------------------------------------
+        0      Linear  (4, 1)           3     12              8
+        -------------------------------------------------------
         parameters: 3 (3 trained, 0 frozen), float32
         buffers: 0; all together 12 bytes
+        multiply-adds of products and convolutions: 8
         """
         from tinygrad_kr.nn.summary import summary
 

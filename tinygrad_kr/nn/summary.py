@@ -1,4 +1,4 @@
-"""The table of `Module.summary()`."""
+"""The table of `Module.summary()`, as text and for notebooks."""
 
 from __future__ import annotations
 
@@ -7,28 +7,86 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from tinygrad_kr import html
+from tinygrad_kr.arrays.counting import MultiplyAdds
 from tinygrad_kr.grad_mode import no_grad
+from tinygrad_kr.language import Text
 from tinygrad_kr.tensor import Tensor
 
 if TYPE_CHECKING:
     from tinygrad_kr.nn.module import Handle, Module
 
+_HEADER = {
+    "layer": Text("layer", "층"),
+    "type": Text("type", "종류"),
+    "output": Text("output", "출력"),
+    "parameters": Text("parameters", "파라미터"),
+    "bytes": Text("bytes", "바이트"),
+    "multiply-adds": Text("multiply-adds", "곱셈-덧셈"),
+}
+_PARAMETERS = Text(
+    "parameters: {total:,} ({trained:,} trained, {frozen:,} frozen), {dtypes}",
+    "파라미터: {total:,} (학습 {trained:,}, 고정 {frozen:,}), {dtypes}",
+)
+_BUFFERS = Text(
+    "buffers: {count:,}; all together {size:,} bytes",
+    "버퍼: {count:,}; 모두 {size:,} 바이트",
+)
+_PRODUCTS = Text(
+    "multiply-adds of products and convolutions: {total:,}",
+    "행렬 곱과 합성곱의 곱셈-덧셈: {total:,}",
+)
 
-def summary(module: Module, example: Any = None) -> str:
+
+class Summary(str):
+    """The table as text, which `repr` shows as it is. A notebook shows it as HTML.
+
+    kind: the class of the module. header, rows: the cells of the table, as text.
+
+    >>> nn.Sequential(nn.Linear(2, 1)).summary().rows
+    [['0', 'Linear', '3', '12']]
+    """
+
+    kind: str
+    header: list[str]
+    rows: list[list[str]]
+    _told: list[tuple[Text, dict[str, Any]]]
+
+    def __repr__(self) -> str:
+        return str(self)
+
+    def _repr_html_(self) -> str:
+        header = [_HEADER[name].say() for name in self.header]
+        numeric = sum(name in ("parameters", "bytes", "multiply-adds") for name in self.header)
+        shown = html.table(header, self.rows, numeric=numeric) if self.rows else ""
+        told = (html.line(text.say(**values)) for text, values in self._told)
+        return html.block(self.kind, shown, *told)
+
+
+def summary(module: Module, example: Any = None) -> Summary:
     """See `Module.summary`."""
-    outputs = None if example is None else _output_shapes(module, _inputs(module, example))
+    run = None if example is None else _Run(module, _inputs(module, example))
     seen: set[int] = set()
-    rows = [["layer", "type", "output", "parameters", "bytes"]]
+    header, rows = list(_HEADER), []
     for path, part in module.named_modules():
         fresh = [p for p in part.parameters(recurse=False) if id(p) not in seen]
         seen.update(map(id, fresh))
-        if part is module and not fresh:
+        products = run.products.get(id(part), 0) if run else 0
+        if part is module and not fresh and not products:
             continue
-        shape = "" if outputs is None else outputs.get(id(part), "not run")
-        rows.append([path or "(itself)", type(part).__name__, shape, *_sizes(fresh)])
-    if outputs is None:
-        rows = [row[:2] + row[3:] for row in rows]
-    return "\n".join([type(module).__name__, *_aligned(rows, numeric=2), *_totals(module)])
+        shape = run.shapes.get(id(part), "not run") if run else ""
+        sizes = [*_sizes(fresh), f"{products:,}" if products else "-"]
+        rows.append([path or "(itself)", type(part).__name__, shape, *sizes])
+    told = _totals(module)
+    if run is None:
+        header, *rows = ([*row[:2], *row[3:5]] for row in [header, *rows])
+    else:
+        told.append((_PRODUCTS, {"total": sum(run.products.values())}))
+    aligned = _aligned([header, *rows], numeric=2 if run is None else 3)
+    kind = type(module).__name__
+    text = Summary("\n".join([kind, *aligned, *(one.say("en", **of) for one, of in told)]))
+    text.kind, text.header, text.rows, text._told = kind, header, rows, told
+    return text
 
 
 def _sizes(tensors: Sequence[Tensor]) -> list[str]:
@@ -37,16 +95,15 @@ def _sizes(tensors: Sequence[Tensor]) -> list[str]:
     return [f"{sum(t.size for t in tensors):,}", f"{sum(t.data.nbytes for t in tensors):,}"]
 
 
-def _totals(module: Module) -> list[str]:
+def _totals(module: Module) -> list[tuple[Text, dict[str, Any]]]:
     parameters, buffers = list(module.parameters()), list(module.buffers())
     trained = sum(p.size for p in parameters if p.requires_grad)
     total = sum(p.size for p in parameters)
     size = sum(t.data.nbytes for t in (*parameters, *buffers))
     dtypes = ", ".join(sorted({str(p.dtype) for p in parameters})) or "none"
-    return [
-        f"parameters: {total:,} ({trained:,} trained, {total - trained:,} frozen), {dtypes}",
-        f"buffers: {sum(b.size for b in buffers):,}; all together {size:,} bytes",
-    ]
+    counts = {"total": total, "trained": trained, "frozen": total - trained, "dtypes": dtypes}
+    count = sum(b.size for b in buffers)
+    return [(_PARAMETERS, counts), (_BUFFERS, {"count": count, "size": size})]
 
 
 def _aligned(rows: Sequence[Sequence[str]], numeric: int) -> list[str]:
@@ -81,25 +138,45 @@ def _is_shape(example: Any) -> bool:
     )
 
 
-def _output_shapes(module: Module, inputs: tuple[Any, ...]) -> dict[int, str]:
-    """The output shape of every module that runs, by `id`. Modes and hooks are restored."""
-    shapes: dict[int, str] = {}
+class _Run:
+    """One run of a module in eval mode without recording. Modes and hooks are restored.
 
-    def note(part: Module, _: Any, output: Any) -> None:
-        shapes[id(part)] = _shape_text(output)
+    shapes: the output shape of every module that ran. products: its own multiply-adds, without
+    those of the modules that it called. Both by `id`.
+    """
 
-    modes = [(part, part.training) for part in module.modules()]
-    handles: list[Handle] = []
-    try:
-        handles += [part.register_forward_hook(note) for part, _ in modes]
-        with no_grad():
-            module.eval()(*inputs)
-    finally:
-        for handle in handles:
-            handle.remove()
-        for part, mode in modes:
-            part.training = mode
-    return shapes
+    def __init__(self, module: Module, inputs: tuple[Any, ...]) -> None:
+        self.shapes: dict[int, str] = {}
+        self.products: dict[int, int] = {}
+        self._counter, self._running, self._counted = MultiplyAdds(), [0], 0
+        modes = [(part, part.training) for part in module.modules()]
+        handles: list[Handle] = []
+        try:
+            for part, _ in modes:
+                handles.append(part.register_forward_pre_hook(self._begin))
+                handles.append(part.register_forward_hook(self._end))
+            with no_grad():
+                self._counter.of(module.eval(), *inputs)
+        finally:
+            for handle in handles:
+                handle.remove()
+            for part, mode in modes:
+                part.training = mode
+
+    def _begin(self, part: Module, _: Any) -> None:
+        self._count()
+        self._running.append(id(part))
+
+    def _end(self, part: Module, _: Any, output: Any) -> None:
+        self._count()
+        self._running.pop()
+        self.shapes[id(part)] = _shape_text(output)
+
+    def _count(self) -> None:
+        """The multiply-adds since the last report belong to the innermost running module."""
+        running, total = self._running[-1], self._counter.total
+        self.products[running] = self.products.get(running, 0) + total - self._counted
+        self._counted = total
 
 
 def _shape_text(output: Any) -> str:
