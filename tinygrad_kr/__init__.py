@@ -15,6 +15,7 @@ if TYPE_CHECKING:
         optim,
         sweep,
         testing,
+        training,
     )  # fmt: skip
     from tinygrad_kr.compile.function import compile as compile
     from tinygrad_kr.export import load_onnx
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from tinygrad_kr.linalg import p_norm as norm
     from tinygrad_kr.saving import DamagedFileError, load, save
     from tinygrad_kr.sweep import seed_sweep, wilson_interval
+    from tinygrad_kr.training import evaluate, fit, predict
 
 from tinygrad_kr import arrays, creation, dtypes, grad_mode, random, transformations
 from tinygrad_kr._version import __version__ as __version__
@@ -55,15 +57,19 @@ _WHEN_USED = {
     "optim",
     "sweep",
     "testing",
+    "training",
 }
 _FUNCTIONS_WHEN_USED = {
     "DamagedFileError": "saving.DamagedFileError",
     "cdist": "linalg.cdist",
+    "evaluate": "training.evaluate",
+    "fit": "training.fit",
     "load_onnx": "export.load_onnx",
     "load": "saving.load",
     "log_softmax": "functional.log_softmax",
     "norm": "linalg.p_norm",
     "one_hot": "functional.one_hot",
+    "predict": "training.predict",
     "save": "saving.save",
     "seed_sweep": "sweep.seed_sweep",
     "set_language": "language.set_language",
@@ -87,10 +93,10 @@ def __dir__() -> list[str]:
 
 
 __all__ = [
-    "DamagedFileError", "Tensor", "autograd", "cdist", "checkpoint", "data", "export", "functional",
-    "interop", "linalg", "load", "load_onnx", "log_softmax", "matmul", "nn", "norm", "one_hot",
-    "op", "optim", "save", "seed_sweep", "set_language", "softmax", "sweep", "testing",
-    "wilson_interval",
+    "DamagedFileError", "Tensor", "autograd", "cdist", "checkpoint", "data", "evaluate", "export",
+    "fit", "functional", "interop", "linalg", "load", "load_onnx", "log_softmax", "matmul", "nn",
+    "norm", "one_hot", "op", "optim", "predict", "save", "seed_sweep", "set_language", "softmax",
+    "sweep", "testing", "training", "wilson_interval",
 ]  # fmt: skip
 __all__ += arrays.__all__
 __all__ += creation.__all__

@@ -41,6 +41,7 @@ MODULES = [
     "tinygrad_kr.saving",
     "tinygrad_kr.sweep",
     "tinygrad_kr.testing",
+    "tinygrad_kr.training",
     "tinygrad_kr.transformations",
     "tinygrad_kr.tree",
 ]
