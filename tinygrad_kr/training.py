@@ -30,7 +30,9 @@ from tinygrad_kr.grad_mode import no_grad
 from tinygrad_kr.nn import Module
 from tinygrad_kr.optim import Optimizer
 from tinygrad_kr.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
+from tinygrad_kr.random import default_generator
 from tinygrad_kr.saving import save
+from tinygrad_kr.saving.generators import generators_in
 from tinygrad_kr.tensor import Tensor
 
 __all__ = [
@@ -124,7 +126,10 @@ def fit(
         optimizer.step()
         return value.detach(), _detached(outputs)
 
-    train, test = _runner(step, compile), _runner(_evaluation_step(model, loss), compile)
+    train, test = (
+        _runner(step, model, compile),
+        _runner(_evaluation_step(model, loss), model, compile),
+    )
 
     def after_batch() -> None:
         training.batch += 1
@@ -195,7 +200,8 @@ def evaluate(
     batches = _as_batches("evaluate", data, batch_size)
     with _modes_kept(model):
         model.eval()
-        return _means("evaluate", batches, _runner(_evaluation_step(model, loss), compile), named)
+        step = _evaluation_step(model, loss)
+        return _means("evaluate", batches, _runner(step, model, compile), named)
 
 
 def predict(
@@ -228,7 +234,7 @@ def predict(
         with no_grad():
             return _detached(model(inputs))
 
-    run = _runner(outputs_of, compile)
+    run = _runner(outputs_of, model, compile)
     found: list[list[Any]] = []
     rebuild: Callable[[Sequence[Any]], Any] | None = None
     with _modes_kept(model):
@@ -251,19 +257,25 @@ def _evaluation_step(model: Module, loss: Loss) -> Callable[[Any, Any], Any]:
     return step
 
 
-def _runner(step: Callable[..., Any], compile: bool) -> Callable[..., Any]:
+def _runner(step: Callable[..., Any], model: Module, compile: bool) -> Callable[..., Any]:
     """The step, compiled. One that reads elements of a Tensor runs as written from then on."""
     if not compile:
         return step
     run: Callable[..., Any] = compiled(step)
+    generators = [default_generator(), *generators_in(model).values()]
+    calls = 0
 
     def call(*args: Any) -> Any:
-        nonlocal run
+        nonlocal run, calls
+        calls += 1
+        states = [generator.bit_generator.state for generator in generators] if calls == 1 else []
         try:
             return run(*args)
         except CaptureError as error:
             message = f"the step runs as written, not compiled (as with compile=False): {error}"
             warnings.warn(message, stacklevel=4)
+            for generator, state in zip(generators, states, strict=False):
+                generator.bit_generator.state = state
             run = step
             return run(*args)
 
