@@ -846,7 +846,10 @@ class ProgressBar(Callback):
     """Shows how far a training is: the callback that `fit(progress=True)` adds.
 
     With tqdm installed it is a bar, on a terminal (stderr) and in a notebook. Elsewhere, and above
-    the bar, there are lines with the values of an epoch: at most one a second, and the last.
+    the bar, there are lines with the values of an epoch: that of the last epoch, and of others if
+    `seconds` have passed since a line was shown. 0 shows one for each epoch.
+
+    Raises ValueError for less than 0 seconds.
 
     >>> bar = tk.training.ProgressBar()
     >>> x, net = tk.ones(4, 1), nn.Linear(1, 1)
@@ -855,8 +858,10 @@ class ProgressBar(Callback):
     epoch 2/2   loss ...   (... s)
     """
 
-    seconds = 1.0
-    """The time between two lines."""
+    def __init__(self, seconds: float = 1.0) -> None:
+        if not seconds >= 0:
+            raise ValueError(f"ProgressBar: expected seconds >= 0, got {seconds}.")
+        self.seconds = seconds
 
     def on_train_begin(self, training: Training) -> None:
         """Open the bar."""

@@ -324,8 +324,7 @@ def test_a_bar_on_a_terminal_and_in_a_notebook(
     bar: type[FakeBar], terminal: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with_tqdm(monkeypatch, bar, terminal)
-    monkeypatch.setattr(training.ProgressBar, "seconds", 0.0)
-    shown([3.0, 2.0])
+    shown([3.0, 2.0], callbacks=[training.ProgressBar(seconds=0)], progress=False)
     (made,) = FakeBar.made
     assert (made.total, made.done, made.closed) == (2, 2, True)
     assert made.descriptions == ["epoch 1/2", "epoch 2/2"]
@@ -347,10 +346,12 @@ def test_lines_without_tqdm_and_in_a_pipe(
     assert FakeBar.made == []
     assert lines[-1].startswith("epoch 12/12   loss 11   (")
     assert len(lines) <= 2, "at most one a second"
-    monkeypatch.setattr(training.ProgressBar, "seconds", 0.0)
-    shown([float(value) for value in range(12)])
+    every = training.ProgressBar(seconds=0)
+    shown([float(value) for value in range(12)], callbacks=[every], progress=False)
     lines = capsys.readouterr().out.splitlines()
-    assert [line[:12] for line in lines] == [f"epoch {n:>2}/12 " for n in range(1, 13)][:12]
+    assert [line[:12] for line in lines] == [f"epoch {n:>2}/12 " for n in range(1, 13)]
+    with pytest.raises(ValueError, match="seconds >= 0, got -1"):
+        training.ProgressBar(-1)
 
 
 def test_nothing_is_shown_if_not_asked_for(capsys: pytest.CaptureFixture[str]) -> None:
