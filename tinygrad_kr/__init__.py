@@ -7,6 +7,7 @@ if TYPE_CHECKING:
     from tinygrad_kr import (
         autograd,
         data,
+        explain,
         export,
         functional,
         interop,
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
         nn,
         optim,
         sweep,
+        tensorboard,
         testing,
         training,
     )  # fmt: skip
@@ -25,6 +27,7 @@ if TYPE_CHECKING:
     from tinygrad_kr.linalg import p_norm as norm
     from tinygrad_kr.saving import DamagedFileError, load, save
     from tinygrad_kr.sweep import seed_sweep, wilson_interval
+    from tinygrad_kr.tensorboard import SummaryWriter
     from tinygrad_kr.training import evaluate, fit, predict
 
 from tinygrad_kr import arrays, creation, dtypes, grad_mode, random, transformations
@@ -49,6 +52,7 @@ _WHEN_USED = {
     "autograd",
     "compile",
     "data",
+    "explain",
     "export",
     "functional",
     "interop",
@@ -56,6 +60,7 @@ _WHEN_USED = {
     "nn",
     "optim",
     "sweep",
+    "tensorboard",
     "testing",
     "training",
 }
@@ -74,6 +79,7 @@ _FUNCTIONS_WHEN_USED = {
     "seed_sweep": "sweep.seed_sweep",
     "set_language": "language.set_language",
     "softmax": "functional.softmax",
+    "SummaryWriter": "tensorboard.SummaryWriter",
     "wilson_interval": "sweep.wilson_interval",
 }
 
@@ -93,10 +99,11 @@ def __dir__() -> list[str]:
 
 
 __all__ = [
-    "DamagedFileError", "Tensor", "autograd", "cdist", "checkpoint", "data", "evaluate", "export",
-    "fit", "functional", "interop", "linalg", "load", "load_onnx", "log_softmax", "matmul", "nn",
-    "norm", "one_hot", "op", "optim", "predict", "save", "seed_sweep", "set_language", "softmax",
-    "sweep", "testing", "training", "wilson_interval",
+    "DamagedFileError", "SummaryWriter", "Tensor", "autograd", "cdist", "checkpoint", "data",
+    "evaluate", "explain", "export", "fit", "functional", "interop", "linalg", "load", "load_onnx",
+    "log_softmax", "matmul", "nn", "norm", "one_hot", "op", "optim", "predict", "save",
+    "seed_sweep", "set_language", "softmax", "sweep", "tensorboard", "testing", "training",
+    "wilson_interval",
 ]  # fmt: skip
 __all__ += arrays.__all__
 __all__ += creation.__all__

@@ -138,7 +138,7 @@ def fit(
 
     try:
         with ExitStack() as ending:
-            ending.enter_context(_modes_kept(model))
+            ending.enter_context(modes_kept(model))
             for callback in told:
                 callback.on_train_begin(training)
                 ending.callback(callback.on_train_end, training)
@@ -198,7 +198,7 @@ def evaluate(
     _check_model("evaluate", model)
     named = _named_metrics("evaluate", metrics, loss)
     batches = _as_batches("evaluate", data, batch_size)
-    with _modes_kept(model):
+    with modes_kept(model):
         model.eval()
         step = _evaluation_step(model, loss)
         return _means("evaluate", batches, _runner(step, model, compile), named)
@@ -237,7 +237,7 @@ def predict(
     run = _runner(outputs_of, model, compile)
     found: list[list[Any]] = []
     rebuild: Callable[[Sequence[Any]], Any] | None = None
-    with _modes_kept(model):
+    with modes_kept(model):
         model.eval()
         for batch in _as_batches("predict", data, batch_size):
             inputs = batch[0] if isinstance(batch, tuple | list) else batch
@@ -309,7 +309,7 @@ def _means(
 
 
 @contextmanager
-def _modes_kept(model: Module) -> Iterator[None]:
+def modes_kept(model: Module) -> Iterator[None]:
     """Afterwards every module is in the mode of before."""
     before = [(module, module.training) for module in model.modules()]
     try:
