@@ -632,7 +632,8 @@ class _Naming:
         used.update(value for value in program.results if isinstance(value, Value))
         for value, source in program.inputs.items():
             if isinstance(source, Argument):
-                self._add(("input", arguments[source.index]), "Placeholder", [], value)
+                inner = [arguments[source.index]] if len(arguments) > 1 else []
+                self._add(("input", *inner), "Placeholder", [], value)
             elif value in used and isinstance(source, Leaf) and id(source.node) in held:
                 path, kind = held[id(source.node)]
                 owner, _, name = path.rpartition(".")
