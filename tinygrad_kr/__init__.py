@@ -20,6 +20,7 @@ if TYPE_CHECKING:
         training,
     )  # fmt: skip
     from tinygrad_kr.compile.function import compile as compile
+    from tinygrad_kr.explain.derivation import check_derivation
     from tinygrad_kr.export import load_onnx
     from tinygrad_kr.functional import log_softmax, one_hot, softmax
     from tinygrad_kr.language import set_language
@@ -67,6 +68,7 @@ _WHEN_USED = {
 _FUNCTIONS_WHEN_USED = {
     "DamagedFileError": "saving.DamagedFileError",
     "cdist": "linalg.cdist",
+    "check_derivation": "explain.derivation.check_derivation",
     "evaluate": "training.evaluate",
     "fit": "training.fit",
     "load_onnx": "export.load_onnx",
@@ -89,7 +91,7 @@ def __getattr__(name: str) -> Any:
     if name in _WHEN_USED:
         return importlib.import_module(f"tinygrad_kr.{name}")
     if name in _FUNCTIONS_WHEN_USED:
-        module, _, function = _FUNCTIONS_WHEN_USED[name].partition(".")
+        module, _, function = _FUNCTIONS_WHEN_USED[name].rpartition(".")
         return getattr(importlib.import_module(f"tinygrad_kr.{module}"), function)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
@@ -99,10 +101,10 @@ def __dir__() -> list[str]:
 
 
 __all__ = [
-    "DamagedFileError", "SummaryWriter", "Tensor", "autograd", "cdist", "checkpoint", "data",
-    "evaluate", "explain", "export", "fit", "functional", "interop", "linalg", "load", "load_onnx",
-    "log_softmax", "matmul", "nn", "norm", "one_hot", "op", "optim", "predict", "save",
-    "seed_sweep", "set_language", "softmax", "sweep", "tensorboard", "testing", "training",
+    "DamagedFileError", "SummaryWriter", "Tensor", "autograd", "cdist", "check_derivation",
+    "checkpoint", "data", "evaluate", "explain", "export", "fit", "functional", "interop", "linalg",
+    "load", "load_onnx", "log_softmax", "matmul", "nn", "norm", "one_hot", "op", "optim", "predict",
+    "save", "seed_sweep", "set_language", "softmax", "sweep", "tensorboard", "testing", "training",
     "wilson_interval",
 ]  # fmt: skip
 __all__ += arrays.__all__

@@ -17,10 +17,12 @@ from tinygrad_kr.explain.derivative import (
     Flow,
     LocalDerivative,
     central_difference,
+    directional_difference,
     flow,
     leading_to,
 )
 from tinygrad_kr.explain.graph import Graph, GraphNode, graph_of
+from tinygrad_kr.ops.tracing import tracing
 from tinygrad_kr.tensor import Tensor
 
 __all__ = ["Difference", "Explanation", "Path", "explain"]
@@ -189,6 +191,20 @@ class Explanation:
             return Difference(index, own, None)
         return Difference(index, own, numeric)
 
+    def difference_of_all(self) -> Difference:
+        """The slope along the gradient of all inputs at once, beside its central difference.
+
+        The slope is the length of the gradient. Its index is empty.
+        """
+        gradients = {node: self.flow.of(node).astype(np.float64) for node in self.wanted}
+        length = float(np.sqrt(sum(float((g * g).sum()) for g in gradients.values())))
+        try:
+            directions = {node: g / (length or 1.0) for node, g in gradients.items()}
+            numeric = directional_difference(self.graph, directions, self._widened)
+        except Exception:  # an op that only knows what it was given
+            return Difference((), length, None)
+        return Difference((), length, numeric)
+
     # -------------------------------------------------------------- in words
 
     def text(self, lang: str | None = None) -> str:
@@ -231,7 +247,7 @@ def explain(
     frame: FrameType | None = None,
 ) -> Explanation:
     """Why the gradient of y is what it is; see `tinygrad_kr.explain`."""
-    output = _checked_output(y)
+    output = checked_output(y, "explain")
     frame = frame if frame is not None else sys._getframe(1)
     graph = graph_of([output], frame, "explain")
     single, tensors = _asked(graph, wrt)
@@ -241,17 +257,20 @@ def explain(
     return Explanation(graph, wanted, single, index, opened)
 
 
-def _checked_output(y: Any) -> Tensor:
+def checked_output(y: Any, name: str) -> Tensor:
+    """y, if a gradient of it can be explained by the function of this name."""
+    if tracer := tracing():
+        tracer.give_up(f"{name} shows numbers")
     if not isinstance(y, Tensor):
-        raise TypeError(f"explain: expected a Tensor, got {type(y).__name__}. Compute it with tk")
+        raise TypeError(f"{name}: expected a Tensor, got {type(y).__name__}. Compute it with tk")
     if y.size != 1:
         raise ValueError(
-            f"explain: expected one number, got shape {tuple(y.shape)}. Explain y.sum(), or one "
+            f"{name}: expected one number, got shape {tuple(y.shape)}. Take y.sum(), or one "
             "element, y[0] say"
         )
     if not y.requires_grad:
         raise ValueError(
-            "explain: expected a Tensor that was computed from one with requires_grad=True, got a "
+            f"{name}: expected a Tensor that was computed from one with requires_grad=True, got a "
             "constant. Set requires_grad=True on the inputs before computing it"
         )
     return y
