@@ -16,7 +16,7 @@ import time
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 
@@ -47,7 +47,9 @@ def __dir__() -> list[str]:
 
 Loss = Callable[[Any, Any], Tensor]
 Metric = Callable[[Any, Any], Any]
-Metrics = str | Sequence[str | Metric] | Mapping[str, str | Metric]
+Metrics = str | Metric | Sequence[str | Metric] | Mapping[str, str | Metric]
+Callbacks: TypeAlias = "Told | Sequence[Told]"
+Told: TypeAlias = "Callback | Callable[[Training], Any]"
 BATCH_SIZE = 32
 
 
@@ -63,7 +65,7 @@ def fit(
     *,
     validation: Any = None,
     metrics: Metrics = (),
-    callbacks: Sequence[Callback | Callable[[Training], Any]] = (),
+    callbacks: Callbacks = (),
     batch_size: int | None = None,
     progress: bool = True,
     compile: bool = True,
@@ -72,7 +74,7 @@ def fit(
 
     data: a `DataLoader`, or `(inputs, targets)`, arrays that are shuffled into batches. Otherwise
         anything that yields batches `(inputs, targets)` and can be iterated once per epoch. The
-        model is called as `model(inputs)`; inputs may be a tuple or dict of arrays.
+        model is called as `model(inputs)`; those of a batch may be a tuple or dict of arrays.
     loss: `loss(outputs, targets)`, a mean over the batch: `F.cross_entropy`, `nn.MSELoss()`.
     validation: data in the same forms, evaluated after each epoch, in order.
     metrics: names ("accuracy", "mse", "mae") or functions `metric(outputs, targets)`, means over
@@ -114,7 +116,7 @@ def fit(
     history.update({name: [] for name in names})
     if checked is not None:
         history.update({f"val_{name}": [] for name in names})
-    told = [_as_callback(callback) for callback in callbacks]
+    told = _as_callbacks(callbacks)
     if progress:
         told.append(ProgressBar())
 
@@ -612,14 +614,21 @@ class _AfterEpoch(Callback):
         self.function(training)
 
 
+def _as_callbacks(callbacks: Any) -> list[Callback]:
+    single = isinstance(callbacks, Callback) or callable(callbacks)
+    return [_as_callback(callback) for callback in ([callbacks] if single else callbacks)]
+
+
 def _as_callback(callback: Any) -> Callback:
     if isinstance(callback, Callback):
         return callback
     if callable(callback) and not isinstance(callback, type):
         return _AfterEpoch(callback)
-    got = f"the class {callback.__name__}" if isinstance(callback, type) else repr(callback)
+    got = f"the class {callback.__name__}" if isinstance(callback, type) else f"{callback!r:.60}"
+    is_schedule = isinstance(callback, LRScheduler | ReduceLROnPlateau)
+    fix = "LearningRateScheduler(scheduler)" if is_schedule else "EarlyStopping()"
     raise TypeError(
-        f"fit: expected a Callback or a function of the training, got {got}. Write EarlyStopping()"
+        f"fit: expected a Callback or a function of the training, got {got}. Write {fix}"
     )
 
 
@@ -865,8 +874,8 @@ class ProgressBar(Callback):
 
     def on_train_begin(self, training: Training) -> None:
         """Open the bar."""
-        self._start = self._shown = time.perf_counter()
-        self._line = ""
+        self._start = self._shown_at = time.perf_counter()
+        self._shown = 0
         batches = training.batches
         self._bar = _bar(None if batches is None else batches * training.epochs)
 
@@ -879,27 +888,29 @@ class ProgressBar(Callback):
 
     def on_epoch_end(self, training: Training) -> None:
         """Show the values of the epoch, unless a line was shown just now."""
-        now = time.perf_counter()
-        values = [(name, kept[-1]) for name, kept in training.history.items() if kept]
-        parts = [f"epoch {training.epoch:>{len(str(training.epochs))}}/{training.epochs}"]
-        parts += [f"{name} {value:.4g}" for name, value in values]
-        self._line = "   ".join([*parts, f"({now - self._start:.1f} s)"])
-        if now - self._shown >= self.seconds:
-            self._show(now)
+        if time.perf_counter() - self._shown_at >= self.seconds:
+            self._show(training)
 
     def on_train_end(self, training: Training) -> None:
         """Show the last line, and close the bar."""
-        if self._line:
-            self._show(time.perf_counter())
+        self._show(training)
         if self._bar is not None:
             self._bar.close()
 
-    def _show(self, now: float) -> None:
+    def _show(self, training: Training) -> None:
+        """A line for the latest epoch that has ended, if it has none yet."""
+        epoch = len(training.history["loss"])
+        if epoch == self._shown:
+            return
+        now = time.perf_counter()
+        parts = [f"epoch {epoch:>{len(str(training.epochs))}}/{training.epochs}"]
+        parts += [f"{name} {kept[-1]:.4g}" for name, kept in training.history.items() if kept]
+        line = "   ".join([*parts, f"({now - self._start:.1f} s)"])
         if self._bar is not None:
-            self._bar.write(self._line)
+            self._bar.write(line)
         else:
-            print(self._line, flush=True)
-        self._shown, self._line = now, ""
+            print(line, flush=True)
+        self._shown, self._shown_at = epoch, now
 
 
 def _bar(total: int | None) -> Any:

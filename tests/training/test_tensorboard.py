@@ -386,6 +386,18 @@ def test_nodes_have_shape_dtype_line_and_parameters(tmp_path: Path) -> None:
     assert nodes["Sums/add"].attr["input_1"].s == b"1.5"
 
 
+def test_arguments_may_be_structures(tmp_path: Path) -> None:
+    class Chooses(nn.Module):
+        def forward(self, pair: Any, twice: bool) -> Any:
+            return pair["a"] * 2.0 if twice else pair["b"][0]
+
+    given = {"a": tk.ones(2), "b": [np.ones(3, np.float32)]}
+    assert "Chooses/multiply" in graph_of(tmp_path / "twice", Chooses(), (given, True))
+    nodes = graph_of(tmp_path / "once", Chooses(), (given, False))
+    assert len(nodes) == 3
+    assert [dim.size for dim in nodes["output"].attr["_output_shapes"].list.shape[0].dim] == [3]
+
+
 def test_drawing_the_graph_changes_nothing() -> None:
     net = Net()
     net.body[1].eval()

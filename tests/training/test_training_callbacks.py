@@ -85,6 +85,21 @@ def test_callbacks_are_called_in_order() -> None:
     ]  # fmt: skip
 
 
+def test_one_callback_needs_no_list() -> None:
+    epochs: list[int] = []
+    net = Constant()
+    optimizer = optim.SGD(net.parameters(), lr=1.0)
+    loss = losses_of([2.0, 1.0])
+    for callbacks in (lambda now: epochs.append(now.epoch), training.TerminateOnNaN()):
+        with tk.no_grad():
+            net.at.fill_(0)
+        tk.fit(
+            net, [(ROW, ROW)], loss, optimizer, 2, callbacks=callbacks, progress=False,
+            compile=False,
+        )  # fmt: skip
+    assert epochs == [1, 2]
+
+
 def test_a_function_may_stop() -> None:
     def stop(now: training.Training) -> None:
         now.stop = now.epoch == 2
@@ -257,6 +272,8 @@ def test_a_schedule_that_does_not_fit_is_refused() -> None:
         training.LearningRateScheduler(plateau, interval="step")
     with pytest.raises(ValueError, match="'epoch' for ReduceLROnPlateau"):
         training.LearningRateScheduler(plateau, interval="batch")
+    with pytest.raises(TypeError, match=r"Write LearningRateScheduler\(scheduler\)"):
+        run([1.0], plateau)
     with pytest.raises(ValueError, match="got one of another"):
         run([1.0], training.LearningRateScheduler(plateau, monitor="loss"))
     with pytest.raises(ValueError, match="a monitor of loss, got 'val_loss'"):
