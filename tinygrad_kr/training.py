@@ -111,11 +111,11 @@ def fit(
     batches = _as_batches("fit", data, batch_size, epochs, shuffle=True)
     checked = None if validation is None else _as_batches("fit", validation, batch_size, epochs)
     names = ["loss", *named]
+    if validation is not None:
+        names += [f"val_{name}" for name in names]
     training = Training(model, optimizer, epochs, _length(batches))
     history = training.history
     history.update({name: [] for name in names})
-    if checked is not None:
-        history.update({f"val_{name}": [] for name in names})
     told = _as_callbacks(callbacks)
     if progress:
         told.append(ProgressBar())
@@ -165,6 +165,10 @@ def fit(
     except Exception as error:
         error.history = history  # type: ignore[attr-defined]
         raise
+    finally:
+        ended = min(len(history[name]) for name in names)
+        for values in history.values():
+            del values[ended:]
     return history
 
 
@@ -546,9 +550,12 @@ class History(dict[str, list[float]]):
         if not losses:
             raise ValueError("History.best: expected at least one epoch, got none.")
         numbers = [math.inf if math.isnan(value) else value for value in losses]
-        index = numbers.index(min(numbers))
-        values = {name: kept[index] for name, kept in self.items() if index < len(kept)}
-        return {"epoch": index + 1, **values}
+        return self.at(numbers.index(min(numbers)) + 1)
+
+    def at(self, epoch: int) -> dict[str, float]:
+        """The values of an epoch, counted from 1, with its number as "epoch"."""
+        known = {name: values[epoch - 1] for name, values in self.items() if len(values) >= epoch}
+        return {"epoch": epoch, **known}
 
 
 class Training:
@@ -759,8 +766,7 @@ class ModelCheckpoint(_Watching):
             return
         path = self.path.replace("{epoch}", str(training.epoch))
         os.makedirs(os.path.dirname(path) or ".", exist_ok=True)
-        values = {name: kept[-1] for name, kept in training.history.items() if kept}
-        save(path, model=training.model, extra={"epoch": training.epoch, **values})
+        save(path, model=training.model, extra=training.history.at(training.epoch))
 
 
 class LearningRateScheduler(Callback):
@@ -803,7 +809,6 @@ class LearningRateScheduler(Callback):
                 "LearningRateScheduler: expected interval 'epoch' for ReduceLROnPlateau, got "
                 "'batch'."
             )
-        self._used = 0.0
 
     def on_train_begin(self, training: Training) -> None:
         """Check that the schedule belongs to the training."""
@@ -817,14 +822,15 @@ class LearningRateScheduler(Callback):
         training.history["lr"] = []
 
     def on_batch_end(self, training: Training) -> None:
-        """Step a schedule that counts batches."""
-        self._used = float(training.optimizer.param_groups[0]["lr"])
+        """Note the rate of this step, and step a schedule that counts batches."""
+        if training.batch == 1:
+            training.history["lr"].append(0.0)
+        training.history["lr"][-1] = float(training.optimizer.param_groups[0]["lr"])
         if self.interval == "batch":
             self.scheduler.step()  # type: ignore[call-arg]
 
     def on_epoch_end(self, training: Training) -> None:
-        """Note the rate of this epoch, and step a schedule that counts epochs."""
-        training.history["lr"].append(self._used)
+        """Step a schedule that counts epochs."""
         if isinstance(self.scheduler, ReduceLROnPlateau):
             self.scheduler.step(training.history[self.monitor][-1])
         elif self.interval == "epoch":
