@@ -7,6 +7,7 @@ if TYPE_CHECKING:
     from tinygrad_kr import (
         autograd,
         data,
+        explain,
         export,
         functional,
         interop,
@@ -17,7 +18,8 @@ if TYPE_CHECKING:
         testing,
     )  # fmt: skip
     from tinygrad_kr.compile.function import compile as compile
-    from tinygrad_kr.explain.monitor import Monitor, MonitorWarning
+    "Monitor", "MonitorWarning",
+    from tinygrad_kr.explain.derivation import check_derivation
     from tinygrad_kr.export import load_onnx
     from tinygrad_kr.functional import log_softmax, one_hot, softmax
     from tinygrad_kr.language import set_language
@@ -48,6 +50,7 @@ _WHEN_USED = {
     "autograd",
     "compile",
     "data",
+    "explain",
     "export",
     "functional",
     "interop",
@@ -62,6 +65,7 @@ _FUNCTIONS_WHEN_USED = {
     "Monitor": "explain.monitor.Monitor",
     "MonitorWarning": "explain.monitor.MonitorWarning",
     "cdist": "linalg.cdist",
+    "check_derivation": "explain.derivation.check_derivation",
     "load_onnx": "export.load_onnx",
     "load": "saving.load",
     "log_softmax": "functional.log_softmax",
@@ -90,11 +94,11 @@ def __dir__() -> list[str]:
 
 
 __all__ = [
-    "DamagedFileError", "Monitor", "MonitorWarning",
-    "Tensor", "autograd", "cdist", "checkpoint", "data", "export", "functional",
-    "interop", "linalg", "load", "load_onnx", "log_softmax", "matmul", "nn", "norm", "one_hot",
-    "op", "optim", "save", "seed_sweep", "set_language", "softmax", "sweep", "testing",
-    "wilson_interval",
+    "Monitor", "MonitorWarning",
+    "DamagedFileError", "Tensor", "autograd", "cdist", "check_derivation", "checkpoint", "data",
+    "explain", "export", "functional", "interop", "linalg", "load", "load_onnx", "log_softmax",
+    "matmul", "nn", "norm", "one_hot", "op", "optim", "save", "seed_sweep", "set_language",
+    "softmax", "sweep", "testing", "wilson_interval",
 ]  # fmt: skip
 __all__ += arrays.__all__
 __all__ += creation.__all__
