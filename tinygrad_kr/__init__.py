@@ -18,8 +18,8 @@ if TYPE_CHECKING:
         testing,
     )  # fmt: skip
     from tinygrad_kr.compile.function import compile as compile
-    "Monitor", "MonitorWarning",
     from tinygrad_kr.explain.derivation import check_derivation
+    from tinygrad_kr.explain.monitor import Monitor, MonitorWarning
     from tinygrad_kr.export import load_onnx
     from tinygrad_kr.functional import log_softmax, one_hot, softmax
     from tinygrad_kr.language import set_language
@@ -94,8 +94,8 @@ def __dir__() -> list[str]:
 
 
 __all__ = [
-    "Monitor", "MonitorWarning",
-    "DamagedFileError", "Tensor", "autograd", "cdist", "check_derivation", "checkpoint", "data",
+    "DamagedFileError", "Monitor", "MonitorWarning",
+    "Tensor", "autograd", "cdist", "check_derivation", "checkpoint", "data",
     "explain", "export", "functional", "interop", "linalg", "load", "load_onnx", "log_softmax",
     "matmul", "nn", "norm", "one_hot", "op", "optim", "save", "seed_sweep", "set_language",
     "softmax", "sweep", "testing", "wilson_interval",
