@@ -209,32 +209,58 @@ def origin_of(order: Sequence[Node], model: Module) -> Origin:
     holds, does not count.
     """
     names = {id(p): path for path, p in model.named_parameters()}
-    culprit = _first(order, names, _has_nan)
+    culprit = _first_nan(order, names)
     if culprit is None:
-        culprit = _first(order, names, _is_not_finite)
-    if isinstance(culprit, Origin):
+        above = order
+    elif isinstance(culprit, Origin):
         return culprit
-    if culprit is None:
-        return Origin()
-    above = [node for node in order if node in _ancestors(culprit)]
-    found = _first([*above, culprit], names, _is_not_finite)
-    if isinstance(found, Origin) and found.parameter:
+    else:
+        reached = _ancestors(culprit)
+        above = [*(node for node in order if node in reached), culprit]
+    found = _first_infinity(above, names)
+    if isinstance(found, Origin):
         return found
-    return _described(found if isinstance(found, Node) else culprit, order, model)
+    found = culprit if found is None else found
+    return Origin() if found is None else _described(found, order, model)
 
 
-def _first(order: Sequence[Node], names: dict[int, str], wrong: Any) -> Node | Origin | None:
-    """The first node with a wrong result, or the leaf that it reads with a wrong value."""
+def _first_nan(order: Sequence[Node], names: dict[int, str]) -> Node | Origin | None:
+    """The first node that is NaN, or what it read that was NaN: a parameter, or data."""
     for node in order:
-        for x, value in zip(node._inputs or (), node._values, strict=False):
-            if (not isinstance(x, Node) or x._op is None) and wrong(value):
-                if id(x) in names:
-                    return Origin(parameter=names[id(x)])
-                if wrong is _has_nan:
-                    return Origin()
-        if wrong(node._data):
+        for x, value in _leaves(node):
+            if _has_nan(value):
+                return Origin(parameter=names.get(id(x), ""))
+        if _has_nan(node._data):
             return node
     return None
+
+
+def _first_infinity(order: Sequence[Node], names: dict[int, str]) -> Node | Origin | None:
+    """The first node that is not finite, or the parameter that it read and that was not.
+
+    One that is infinite because a constant is, such as a mask, does not count.
+    """
+    inherited: set[Node] = set()
+    for node in order:
+        masked = False
+        for x, value in _leaves(node):
+            if _is_not_finite(value):
+                if id(x) in names:
+                    return Origin(parameter=names[id(x)])
+                masked = True
+        if _is_not_finite(node._data):
+            inputs = (x for x in node._inputs or () if isinstance(x, Node))
+            if not masked and not any(x in inherited for x in inputs):
+                return node
+            inherited.add(node)
+    return None
+
+
+def _leaves(node: Node) -> Iterator[tuple[Any, Any]]:
+    """The inputs of a node that no op computed, with their arrays."""
+    for x, value in zip(node._inputs or (), node._values, strict=False):
+        if not isinstance(x, Node) or x._op is None:
+            yield x, value
 
 
 def _ancestors(node: Node) -> set[Node]:

@@ -54,7 +54,7 @@ class Curve:
             self._steps.append(self._first)
             self._values.append(self._sum / self._count)
             self._sum, self._count = 0.0, 0
-            if len(self._steps) > MOST_POINTS:
+            if len(self._steps) >= MOST_POINTS:
                 self._merge()
 
     def _merge(self) -> None:

@@ -350,15 +350,19 @@ class Monitor:
             self._last_loss = weakref.ref(loss)
         if not math.isfinite(self._loss):
             self._tell_nan(loss if whole else None)
-        if whole and not self._finding:
-            self._warn_of_old_gradients()
-            if self._armed and not self._looked and self._activity is None:
-                self._look(loss)
+        if whole and self._armed and not self._looked and self._activity is None:
+            self._look(loss)
 
-    def _warn_of_old_gradients(self) -> None:
+    def _backward(self, loss: Any) -> None:
+        """`backward` begins: the gradient of the step before is still there, or it is not."""
+        if tracing() is not None:
+            return
         g = self._probe._grad
         if g is not None and g is self._stepped_gradient() and g._data.any():
-            self._warn(Verdict("gradients_not_cleared", "", {}))
+            read = (x for node in _order(loss) for x in node._inputs or ())
+            if any(x is self._probe for x in read):
+                self._warn(Verdict("gradients_not_cleared", "", {}))
+        self._see(loss)
 
     def _look(self, loss: Any) -> None:
         """Walk the graph of a loss, if it depends on the model."""

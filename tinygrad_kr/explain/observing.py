@@ -56,7 +56,7 @@ def observe(monitor: Monitor) -> Callable[[], None]:
         if found is None:
             detach()
         else:
-            found._see(loss)
+            found._backward(loss)
 
     def detach() -> None:
         step.monitor = nothing

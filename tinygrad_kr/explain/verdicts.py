@@ -11,6 +11,7 @@ import numpy as np
 from numpy import ndarray
 
 from tinygrad_kr.explain.activity import (
+    Activation,
     Activity,
     Layer,
     origin_of,
@@ -21,12 +22,15 @@ from tinygrad_kr.language import Text
 from tinygrad_kr.nn.module import Module
 from tinygrad_kr.ops.node import Node, user_frame
 
-VANISHED, EXPLODED = 1e-5, 1e5
+VANISHED, EXPLODED = 1e-4, 1e4
 """Thresholds: the gradient of a layer by that of a later one, root mean squares of elements."""
 DEAD, SATURATED = 0.5, 0.9
 """Thresholds: shares of dead units, and of values at which a hidden sigmoid or tanh is flat."""
 EXAMPLES = 200
 """A unit is dead if this many examples in a row, or all that there are, leave it at 0."""
+FEW, MANY = 4, 32
+"""Sizes of a batch: below the first, one batch shows no dead layer; below the second, units that
+are 0 for every example are common in sound nets, so only a layer without another unit counts."""
 LARGE_UPDATE = 1.0
 """Threshold: an update by the weights that it changes, in two samples in a row."""
 
@@ -138,6 +142,7 @@ class Judge:
         self._examples: dict[str, int] = {}
         self._large: set[str] = set()
         """Layers whose last update was large."""
+        self._judged = 0
 
     def measure(self, activity: Activity, before: list[list[ndarray]]) -> dict[str, Any]:
         """The numbers of one sample. before: the parameters of each layer before the update."""
@@ -176,15 +181,23 @@ class Judge:
         for one in activity.activations:
             dead = sample["dead"].get(one.layer, 0.0)
             closed |= dead == 1
-            if dead == 1 or (dead > DEAD and self._examples[one.layer] >= EXAMPLES):
+            if self._are_dead(one, dead):
                 yield Verdict("dead_units", one.layer, {"share": dead})
             share = sample["saturated"].get(one.layer, 0.0)
             if share > SATURATED and one.layer.split(" ")[0] != activity.layers[-1]:
                 values = {"share": share, "function": one.kind}
                 yield Verdict("saturated_units", one.layer, values)
+        self._judged += 1
         if not closed:
             yield from self._of_gradients(activity)
         yield from self._of_updates(sample["update_ratio"])
+
+    def _are_dead(self, activation: Activation, share: float) -> bool:
+        """Whether a share of silent units is a finding."""
+        batch, many = len(activation.values), self._examples.get(activation.layer, 0) >= EXAMPLES
+        if share == 1:
+            return many or batch >= FEW
+        return share > DEAD and many and batch >= MANY
 
     def _of_gradients(self, activity: Activity) -> Iterator[Verdict]:
         """Compare the gradients of the layers' weights, in the order in which they ran."""
@@ -193,7 +206,8 @@ class Judge:
         for i, path in enumerate(paths):
             later = paths[i + 1 :]
             if sizes[path] == 0:
-                yield Verdict("zero_gradient", path, {})
+                if self._judged == 1:  # later a net may have nothing left to learn
+                    yield Verdict("zero_gradient", path, {})
             elif later:
                 most, least = max(later, key=sizes.__getitem__), min(later, key=sizes.__getitem__)
                 if sizes[path] < VANISHED * sizes[most]:
