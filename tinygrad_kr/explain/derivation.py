@@ -212,27 +212,29 @@ class _Variant(NamedTuple):
 
 
 def _slip(graph: Graph, node: GraphNode, given: ndarray, gradient: ndarray) -> _Slip:
-    """The first slip that gives what was given."""
+    """The first slip that gives what was given; before a factor all slips without one."""
+    makers = (_simple, _axes, _missing, _forgotten)
+    variants = [variant for make in makers for variant in make(graph, node, gradient)]
+    for variant in variants:
+        if variant.slip.kind != "right" and _is_close(given, variant.array):
+            return variant.slip
     counts = _averaged(graph)
-    for make in (_simple, _axes, _missing, _forgotten):
-        for variant in make(graph, node, gradient):
-            found = _compared(given, variant, counts)
-            if found is not None:
-                return found
+    for variant in variants:
+        found = _compared(given, variant, counts)
+        if found is not None:
+            return found
     return _Slip("other" if given.shape == gradient.shape else "wrong_shape")
 
 
 def _compared(given: ndarray, variant: _Variant, counts: set[int]) -> _Slip | None:
-    """The variant's slip if it gives what was given, up to a sign or factor; else None."""
+    """The variant's slip with the sign or factor with which it gives what was given, or None."""
     array, slip = variant
     if given.shape != array.shape:
         return None
-    known = slip.kind != "right"
-    if _is_close(given, array):
-        return slip if known else None
     factor = _factor(given, array)
     if factor is None:
         return None
+    known = slip.kind != "right"
     kind, values = _of_factor(factor, counts)
     if known and kind == "factor":
         return None  # of any number: too weak beside another slip

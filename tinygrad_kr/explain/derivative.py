@@ -6,7 +6,7 @@ for those of the graph. So nothing of the graph changes, and no hook is called.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -29,7 +29,10 @@ from tinygrad_kr.ops.node import Node, constant
 from tinygrad_kr.ops.op import astype
 from tinygrad_kr.tensor import Tensor
 
-__all__ = ["Flow", "LocalDerivative", "central_difference", "flow", "leading_to", "local"]
+__all__ = [
+    "Flow", "LocalDerivative", "central_difference", "directional_difference", "flow", "leading_to",
+    "local",
+]  # fmt: skip
 
 
 @dataclass(eq=False)
@@ -124,17 +127,20 @@ def local(
     node: GraphNode, edges: list[Edge], g: ndarray, formulas: bool = True
 ) -> list[LocalDerivative]:
     """What flows from `node`, whose cotangent is `g`, along each of its edges."""
-    if formulas and all(x.value.size == 1 for x in (node, *(edge.source for edge in edges))):
-        one = np.ones_like(g)
-        readable = _walked(node, edges, one, Literal(1.0))
-        plain = _walked(node, edges, g, None)
-        return [
-            LocalDerivative(edge, each.cotangent, read.formula, float(read.cotangent.item()))
-            for edge, each, read in zip(edges, plain, readable, strict=True)
-        ]
-    is_one = node.value.size == 1 and g.item() == 1.0
-    name = Literal(1.0) if is_one else Symbol(cotangent_name(node), node.shape, g)
-    return _walked(node, edges, g, name if formulas else None)
+    plain = _walked(node, edges, g, None)
+    if not formulas:
+        return plain
+    numbers = all(x.value.size == 1 for x in (node, *(edge.source for edge in edges)))
+    if numbers or (node.value.ndim == 0 and g.item() == 1.0):
+        readable = _walked(node, edges, np.ones_like(g), Literal(1.0))
+    else:
+        readable = _walked(node, edges, g, Symbol(cotangent_name(node), node.shape, g))
+    return [
+        LocalDerivative(
+            edge, each.cotangent, read.formula, float(read.cotangent.item()) if numbers else None
+        )
+        for edge, each, read in zip(edges, plain, readable, strict=True)
+    ]
 
 
 def cotangent_name(node: GraphNode) -> str:
@@ -222,22 +228,34 @@ def central_difference(
     Computes the recorded ops again. Raises whatever an op raises.
     widened: keeps the arrays in float64 for the next call.
     """
+    direction = np.zeros(leaf.shape)
+    direction[index] = max(1.0, abs(float(leaf.value[index])))
+    slope = directional_difference(graph, {leaf: direction}, widened)
+    return slope / float(direction[index])
+
+
+def directional_difference(
+    graph: Graph, directions: Mapping[GraphNode, ndarray], widened: dict[int, ndarray] | None = None
+) -> float:
+    """The slope of the output along a direction in several leaves, computed in float64."""
     widened = {} if widened is None else widened
-    x = leaf.value.astype(np.float64)
-    h = np.cbrt(np.finfo(np.float64).eps) * max(1.0, abs(float(x[index])))
-    ends: list[float] = []
-    for step in (h, -h):
-        moved = x.copy()
-        moved[index] += step
-        ends.append(_recomputed(graph, leaf, moved, widened))
-    return (ends[0] - ends[1]) / (2.0 * float(h))
+    h = float(np.cbrt(np.finfo(np.float64).eps))
+    ends = [
+        _recomputed(
+            graph,
+            {x: x.value.astype(np.float64) + step * d for x, d in directions.items()},
+            widened,
+        )
+        for step in (h, -h)
+    ]
+    return (ends[0] - ends[1]) / (2.0 * h)
 
 
 @np.errstate(all="ignore")
 def _recomputed(
-    graph: Graph, changed: GraphNode, array: ndarray, widened: dict[int, ndarray]
+    graph: Graph, changed: Mapping[GraphNode, ndarray], widened: dict[int, ndarray]
 ) -> float:
-    arrays: dict[Any, Any] = {changed: array}
+    arrays: dict[Any, Any] = dict(changed)
     for node in graph.nodes:
         if node in arrays or node.op is None:
             continue

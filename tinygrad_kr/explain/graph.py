@@ -250,13 +250,14 @@ def _group(graph: Graph, names: Names) -> None:
         for node in call.members:
             _enter_scopes(node, scopes, depth, met)
         parent = call.members[0].group
-        if parent is not None and parent.module is call.module:
-            continue
-        path = _path(call.module, parent, names)
-        paths[path] = paths.get(path, 0) + 1
-        if paths[path] > 1:
-            path += f"#{paths[path]}"
-        group = Group(path, call.module, parent)
+        if parent is not None and parent.module is call.module:  # a part of a Sequential
+            group = parent
+        else:
+            path = _path(call.module, parent, names)
+            paths[path] = paths.get(path, 0) + 1
+            if paths[path] > 1:
+                path += f"#{paths[path]}"
+            group = Group(path, call.module, parent)
         for node in call.members:
             node.group = group
         if call.starts is not None:
@@ -326,13 +327,13 @@ def _name(graph: Graph, names: Names) -> None:
         if group.module is not None:
             names.know(group.module, group.path.partition("#")[0])
     taken: dict[str, int] = {}
-    unnamed = []
-    for node in graph.nodes:
-        name = names.of_tensor(node.tensor)
-        if name is None:
-            unnamed.append(node)
-        else:
-            node.name = _free(name, taken)
+    unnamed = graph.nodes
+    for tell in (names.of_tensor, names.assigned):
+        told = [(node, tell(node.tensor)) for node in unnamed]
+        unnamed = [node for node, name in told if name is None]
+        for node, name in told:
+            if name is not None:
+                node.name = _free(name, taken)
     for node in unnamed:
         node.name = names.next_letter(taken)
 

@@ -61,10 +61,14 @@ class Names:
         """The name of a Tensor or array; None if nothing tells one."""
         if isinstance(tensor, Node) and (name := notes_of(tensor).name):
             return name
-        name = self._tensors.get(id(tensor))
-        if name is None and isinstance(tensor, Node) and tensor._op is not None:
-            name = _assigned(tensor._code).get(tensor._instruction)
-        return name
+        return self._tensors.get(id(tensor))
+
+    @staticmethod
+    def assigned(tensor: Any) -> str | None:
+        """The variable to which the line of its op assigned a Tensor."""
+        if not isinstance(tensor, Node) or tensor._op is None:
+            return None
+        return _assigned(tensor._code).get(tensor._instruction)
 
     def next_letter(self, taken: dict[str, int]) -> str:
         """The next letter that is not taken: g, h, u, v, ..., g1, h1, ..."""
