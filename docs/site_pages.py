@@ -40,6 +40,7 @@ GUIDES = [
     "guides/numpy_derivatives",
     "guides/save_and_exchange",
     "guides/explain",
+    "guides/monitor",
     "tour",
 ]
 COMING_FROM = [

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from lecture_programs import STRICT
 
 import tinygrad_kr as tk
 import tinygrad_kr.functional as F
@@ -134,6 +135,23 @@ def test_before_the_first_step_there_is_no_film(tmp_path: Path) -> None:
 
 
 # ------------------------------------------------------------------ with plotly
+
+
+def test_the_example_writes_its_film(tmp_path: Path) -> None:
+    pytest.importorskip("plotly")
+    program = Path(__file__).parents[2] / "examples" / "film.py"
+    options = ["--steps", "60", "--lang", "ko", "--out", str(tmp_path / "out")]
+    done = subprocess.run(
+        [sys.executable, *STRICT, str(program), *options],
+        capture_output=True,
+        encoding="utf-8",
+        timeout=240,
+    )
+    assert done.returncode == 0, done.stderr
+    sigmoid, told, relu, *_ = done.stdout.splitlines()
+    assert sigmoid.startswith("Sigmoid  loss 0.") and relu.startswith("ReLU     loss 0.")
+    assert "기울기 소실" in told
+    assert (tmp_path / "out" / "film.html").stat().st_size < 2_600_000
 
 
 @pytest.mark.parametrize("lang", ["en", "ko"])

@@ -405,7 +405,7 @@ def test_units_are_dead_only_after_many_examples() -> None:
     assert 0.2 < monitor.history["dead"]["0"][0] < 0.8
     assert kinds(monitor) == set()
     many = np.random.default_rng(0).standard_normal((64, 2)).astype(np.float32)
-    net[0].get_parameter("bias").data[:30] = -100
+    net[0].get_parameter("bias").data[:36] = -100
     answers = (many[:, :1] > 0).astype(np.float32)
     assert kinds(train(net, lr=1e-6, x=many, y=answers)) == {"dead_units"}
 

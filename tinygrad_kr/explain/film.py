@@ -179,7 +179,8 @@ def _rounded(plane: np.ndarray) -> list[list[Any]]:
 def _plane(frames: Frames) -> dict[str, Any]:
     """What is the same in each frame of the plane."""
     planes = [frame.plane for frame in frames.frames if frame.plane is not None]
-    points, classes = frames.points or (None, None)
+    points = frames.points
+    classes = points[:, 2].astype(int) if points.ndim == 2 and points.shape[1] == 3 else None
     finite = [x[np.isfinite(x)] for x in planes if x.dtype.kind == "f"]
     kind = "class" if frames.is_class else "probability" if classes is not None else "value"
     most = max((int(x.max(initial=0)) for x in planes if frames.is_class), default=0)
@@ -194,7 +195,7 @@ def _plane(frames: Frames) -> dict[str, Any]:
             float(max((x.max(initial=-np.inf) for x in finite), default=1.0)),
         ],
         "points": None
-        if points is None
+        if points.ndim != 2
         else {
             "x": points[:, 0].tolist(),
             "y": points[:, 1].tolist(),

@@ -177,8 +177,7 @@ class Frames:
         """The most frequent activation function."""
         self.box: list[float] | None = None
         """The part of the plane that is shown: x from, x to, y from, y to."""
-        self.points: tuple[ndarray, ndarray | None] | None = None
-        """Examples on the plane, and their classes."""
+        self._points: dict[tuple[float, ...], None] = {}
         self.is_class = False
         """Whether the plane shows numbers of classes, not one output."""
         self._met = 0
@@ -215,10 +214,7 @@ class Frames:
             low, high = inputs.min(axis=0), inputs.max(axis=0)
             room = 0.15 * np.maximum(high - low, 1e-3)
             self.box = [*map(float, np.stack([low - room, high + room]).T.reshape(-1))]
-        if self.points is None or len(self.points[0]) < min(len(inputs), MOST_EXAMPLES):
-            some = slice(0, MOST_EXAMPLES)
-            classes = None if call.targets is None else call.targets[some].copy()
-            self.points = inputs[some].copy(), classes
+        self._add_points(inputs, call.targets)
         left, right, bottom, top = self.box
         x, y = np.linspace(left, right, GRID), np.linspace(bottom, top, GRID)
         grid = np.stack([*np.meshgrid(x, y)], axis=-1).reshape(-1, 2).astype(inputs.dtype)
@@ -232,6 +228,18 @@ class Frames:
         except Exception:  # a model that takes no other batch
             self._refused = True
             return None
+
+    def _add_points(self, inputs: ndarray, classes: ndarray | None) -> None:
+        """Keep examples that are not among the points yet."""
+        known = inputs if classes is None else np.column_stack([inputs, classes])
+        for row in known[:MOST_EXAMPLES].tolist():
+            if len(self._points) < MOST_EXAMPLES:
+                self._points[tuple(row)] = None
+
+    @property
+    def points(self) -> ndarray:
+        """Examples on the plane, (n, 2); with their classes, (n, 3)."""
+        return np.array(list(self._points))
 
     def _one_output(self, output: ndarray, call: Call) -> ndarray:
         """A probability; the output itself where there are no classes."""

@@ -24,7 +24,7 @@ from tinygrad_kr.ops.node import Node, user_frame
 
 VANISHED, EXPLODED = 1e-4, 1e4
 """Thresholds: the gradient of a layer by that of a later one, root mean squares of elements."""
-DEAD, SATURATED = 0.5, 0.9
+DEAD, SATURATED = 0.75, 0.9
 """Thresholds: shares of dead units, and of values at which a hidden sigmoid or tanh is flat."""
 EXAMPLES = 200
 """A unit is dead if this many examples in a row, or all that there are, leave it at 0."""
