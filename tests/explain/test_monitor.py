@@ -6,8 +6,10 @@ import copy
 import gc
 import json
 import pickle
+import re
 import warnings
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -711,3 +713,25 @@ def test_a_watched_step_has_what_the_step_has() -> None:
         watched.nothing  # noqa: B018
     with pytest.raises(TypeError, match=r"Monitor.watch: expected a function, got int\."):
         monitor.watch(3)  # type: ignore[arg-type]
+
+
+# ------------------------------------------------------------------ the guide
+
+
+@pytest.mark.parametrize(("lang", "name"), [("en", "monitor.md"), ("ko", "monitor.ko.md")])
+def test_the_guide_shows_what_is_said(lang: str, name: str) -> None:
+    page = (Path(__file__).parents[2] / "docs/guides" / name).read_text("utf-8")
+    first, second = re.findall(r"```python\n(.*?)```", page, re.S)[:2]
+    shown = [" ".join(text.split()) for text in re.findall(r"```text\n(.*?)```", page, re.S)]
+    tk.set_language(lang)
+    try:
+        names: dict[str, Any] = {"__name__": "train"}
+        exec(compile(first, "/home/you/train.py", "exec"), names)
+        exec(compile(second, "/home/you/train.py", "exec"), names)
+    finally:
+        tk.set_language(None)
+    said = [names[one].warnings[0]["message"] for one in ("sigmoid", "monitor")]
+    for message, text in zip(said, shown, strict=True):
+        number = re.compile(r"\de-\d\d")
+        assert number.sub("", text).endswith(": " + number.sub("", message))
+        assert re.match(r"train.py:\d+: MonitorWarning: ", text)
