@@ -41,6 +41,7 @@ GUIDES = [
     "guides/save_and_exchange",
     "guides/explain",
     "guides/draw",
+    "guides/monitor",
     "tour",
 ]
 COMING_FROM = [

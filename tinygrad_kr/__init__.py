@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from tinygrad_kr.compile.function import compile as compile
     from tinygrad_kr.explain.derivation import check_derivation
     from tinygrad_kr.explain.drawing import draw
+    from tinygrad_kr.explain.monitor import Monitor, MonitorWarning
     from tinygrad_kr.export import load_onnx
     from tinygrad_kr.functional import log_softmax, one_hot, softmax
     from tinygrad_kr.language import set_language
@@ -68,6 +69,8 @@ _WHEN_USED = {
 }
 _FUNCTIONS_WHEN_USED = {
     "DamagedFileError": "saving.DamagedFileError",
+    "Monitor": "explain.monitor.Monitor",
+    "MonitorWarning": "explain.monitor.MonitorWarning",
     "cdist": "linalg.cdist",
     "check_derivation": "explain.derivation.check_derivation",
     "draw": "explain.drawing.draw",
@@ -103,11 +106,11 @@ def __dir__() -> list[str]:
 
 
 __all__ = [
-    "DamagedFileError", "SummaryWriter", "Tensor", "autograd", "cdist", "check_derivation",
-    "checkpoint", "data", "draw", "evaluate", "explain", "export", "fit", "functional", "interop",
-    "linalg", "load", "load_onnx", "log_softmax", "matmul", "nn", "norm", "one_hot", "op", "optim",
-    "predict", "save", "seed_sweep", "set_language", "softmax", "sweep", "tensorboard", "testing",
-    "training", "wilson_interval",
+    "DamagedFileError", "Monitor", "MonitorWarning", "SummaryWriter", "Tensor", "autograd", "cdist",
+    "check_derivation", "checkpoint", "data", "draw", "evaluate", "explain", "export", "fit",
+    "functional", "interop", "linalg", "load", "load_onnx", "log_softmax", "matmul", "nn", "norm",
+    "one_hot", "op", "optim", "predict", "save", "seed_sweep", "set_language", "softmax", "sweep",
+    "tensorboard", "testing", "training", "wilson_interval",
 ]  # fmt: skip
 __all__ += arrays.__all__
 __all__ += creation.__all__

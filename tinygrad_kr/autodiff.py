@@ -31,6 +31,9 @@ from tinygrad_kr.ops.tracing import tracing
 from tinygrad_kr.ops.writes import Overwritten, last_change, write_since, written_in
 from tinygrad_kr.tensor import Tensor
 
+before_backward: list[Callable[[Tensor], None]] = []
+"""What `backward` calls with its output first: observers, such as a Monitor."""
+
 # ------------------------------------------------------------------ the graph
 
 
@@ -534,6 +537,8 @@ def backward(
     Tensor([2., 4.])
     """
     start = _start(output, gradient, create_graph)
+    for observe in before_backward.copy() if before_backward else ():
+        observe(output)
     retain_graph = create_graph if retain_graph is None else retain_graph
     if create_graph:
         with enable_grad():

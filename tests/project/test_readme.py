@@ -186,7 +186,7 @@ def test_lines_of_prose_are_short(page: str, language: str) -> None:
     assert max(len(line) for line in prose.splitlines() if not line.startswith("|")) <= 120
 
 
-TRANSLATED = ("docs/guides/explain",)
+TRANSLATED = ("docs/guides/explain", "docs/guides/monitor")
 """Pages whose programs print in the language of the page; tests of their own run them."""
 
 

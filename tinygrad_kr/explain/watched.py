@@ -1,0 +1,201 @@
+"""A step that a Monitor watches, and the function of a compiled step on copies."""
+
+from __future__ import annotations
+
+import math
+import weakref
+from collections.abc import Callable
+from functools import update_wrapper
+from time import perf_counter
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy import ndarray
+
+from tinygrad_kr import tree
+from tinygrad_kr.compile.function import Compiled
+from tinygrad_kr.compile.trace.reads import reads_of
+from tinygrad_kr.explain.copies import State
+from tinygrad_kr.explain.observing import nothing
+from tinygrad_kr.explain.verdicts import FROM_PARAMETER, MonitorWarning, number
+from tinygrad_kr.nn.module import Module
+from tinygrad_kr.ops.node import Node
+from tinygrad_kr.ops.tracing import tracing
+from tinygrad_kr.optim.lr_scheduler import LRScheduler
+from tinygrad_kr.optim.optimizer import Optimizer
+from tinygrad_kr.random import default_generator
+from tinygrad_kr.tensor import Tensor
+
+if TYPE_CHECKING:
+    from tinygrad_kr.explain.monitor import Monitor
+
+MOST_KEPT = 1 << 25
+"""Limit: arguments of compiled calls that are kept to find a NaN; bytes."""
+
+
+class Watched:
+    """A step that a Monitor watches. What else the step has, such as `explain()`, it has too."""
+
+    def __init__(self, monitor: Monitor, step: Callable[..., Any]) -> None:
+        self._monitor, self._step = monitor, step
+        self._copies = Copies(monitor, step) if isinstance(step, Compiled) else None
+        update_wrapper(self, step, updated=())
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        monitor = self._monitor
+        if tracing() is not None:
+            return self._step(*args, **kwargs)
+        monitor._begin()
+        if self._copies is None or self._copies.runs_as_written():
+            with monitor.attached(armed=monitor._is_due()):
+                result = self._step(*args, **kwargs)
+        else:
+            self._copies.before(args, kwargs)
+            result = self._step(*args, **kwargs)
+            self._copies.after(result)
+        monitor._end_step()
+        return result
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("__") or "_step" not in vars(self):
+            raise AttributeError(name)
+        return getattr(self._step, name)
+
+
+class Copies:
+    """Runs the function of a compiled step on copies of what it reads.
+
+    The copies of the latest look are kept, with the arguments of the calls since then. So if the
+    loss is not finite, these calls are run again, until the op is found.
+    """
+
+    def __init__(self, monitor: Monitor, step: Compiled) -> None:
+        self._monitor, self._step = monitor, step
+        self._things: list[Any] | None = None
+        self._runner: Any = None
+        self._state: State | None = None
+        self._since: list[Any] = []
+        self._kept = 0
+        self._failed = False
+        """Whether the function cannot run on copies: then it is not looked at."""
+
+    def runs_as_written(self) -> bool:
+        """Whether the step is not compiled: then its calls themselves are looked at."""
+        if self._step.last_runner is not None:
+            return False
+        reasons = [one.reason for one in self._step._specialisations()]
+        reasons += [one.reason for one in self._step._signatures.values()]
+        return bool(self._step._eager) or any(reasons)
+
+    def before(self, args: Any, kwargs: Any) -> None:
+        """A call begins: look at it if it is time, on copies; keep its arguments."""
+        monitor, start = self._monitor, perf_counter()
+        replays = self._step.last_runner is not None
+        if self._failed:
+            return
+        if replays and (monitor._is_due() or not monitor._taken):
+            self._look(args, kwargs)
+            monitor._seconds = perf_counter() - start
+            return
+        size = sum(_bytes(leaf) for leaf in tree.flatten((args, kwargs))[0])
+        if self._state is None or self._kept + size > MOST_KEPT:
+            self._state, self._kept, self._since = self._copied(), 0, []
+            monitor.spent += perf_counter() - start
+        self._since.append((args, kwargs))
+        self._kept += size
+
+    def _copied(self) -> State | None:
+        """Copies of all that the step can change; None if that is not known."""
+        runner = self._step.last_runner
+        if self._things is None or runner is not self._runner:
+            walk = reads_of([self._step.function])
+            if walk.reason is not None:
+                return None
+            monitor = self._monitor
+            found = [x for x in walk._seen.values() if isinstance(x, _CHANGEABLE)]
+            owners = [x for x in (*found, monitor.model) if isinstance(x, Module)]
+            modules = [m for x in owners for m in x.modules()]
+            tensors = [t for m in modules for t in (*m.parameters(False), *m.buffers())]
+            optimizers = [x for x in (*found, monitor.optimizer) if isinstance(x, Optimizer)]
+            tensors += [p for one in optimizers for p in one._parameters()]
+            self._things = [*found, *modules, *tensors, *optimizers, default_generator()]
+            self._runner = runner
+        return State(self._things)
+
+    def _look(self, args: Any, kwargs: Any) -> None:
+        self._state, self._since, self._kept = self._copied(), [], 0
+        if self._state is None:
+            self._failed = True
+            return
+        monitor = self._monitor
+        with self._state.in_force(), monitor.attached(armed=True):
+            g = monitor._probe._grad
+            monitor._stepped_gradient = nothing if g is None else weakref.ref(g)
+            self._run(args, kwargs)
+
+    def _run(self, args: Any, kwargs: Any) -> None:
+        """The function as written, on copies of the arguments. Its errors are the step's own."""
+        try:
+            with np.errstate(all="ignore"):
+                copies = tree.tree_map(_copy_of, (args, kwargs))
+                self._step.function(*copies[0], **copies[1])
+        except MonitorWarning:
+            raise
+        except Exception:
+            self._state, self._failed = None, True
+
+    def after(self, result: Any) -> None:
+        """A call has ended: its loss is the first single number that it returned."""
+        monitor = self._monitor
+        numbers = (x for x in tree.flatten(result)[0] if _is_number(x))
+        monitor._loss = next(map(number, numbers), monitor._loss)
+        told = ("nan_or_infinity", "") in monitor._told
+        if monitor._loss is None or math.isfinite(monitor._loss) or told:
+            return
+        loss, cause = monitor._loss, self._cause()
+        monitor._loss = loss
+        monitor._tell_nan(None, cause)
+
+    def _cause(self) -> str:
+        """Run the calls since the latest look again, on copies, until the loss is not finite."""
+        monitor = self._monitor
+        monitor._finding, monitor._cause = True, ""
+        try:
+            for args, kwargs in self._since:
+                if self._state is None or monitor._cause:
+                    break
+                with self._state.in_force(), monitor.attached(armed=False):
+                    self._run(args, kwargs)
+        finally:
+            monitor._finding = False
+        return monitor._cause or _cause_of_parameters(monitor.model)
+
+
+_CHANGEABLE = (Node, Module, Optimizer, LRScheduler, np.random.Generator)
+
+
+def _cause_of_parameters(model: Module) -> str:
+    for name, parameter in model.named_parameters():
+        if not np.isfinite(parameter._data).all():
+            return FROM_PARAMETER.say(name=name)
+    return ""
+
+
+def _copy_of(leaf: Any) -> Any:
+    if isinstance(leaf, Node):
+        copy = Tensor(leaf._data.copy())
+        copy._requires_grad = leaf._requires_grad
+        return copy
+    return leaf.copy() if isinstance(leaf, ndarray) else leaf
+
+
+def _bytes(leaf: Any) -> int:
+    array = leaf._data if isinstance(leaf, Node) else leaf
+    return array.nbytes if isinstance(array, ndarray) else 0
+
+
+def _is_number(leaf: Any) -> bool:
+    array = leaf._data if isinstance(leaf, Node) else leaf
+    if isinstance(array, ndarray | np.generic):
+        return array.size == 1 and array.dtype.kind == "f"
+    return isinstance(array, float)
