@@ -17,6 +17,7 @@ if TYPE_CHECKING:
         testing,
     )  # fmt: skip
     from tinygrad_kr.compile.function import compile as compile
+    from tinygrad_kr.explain.diagnosis import diagnose
     from tinygrad_kr.export import load_onnx
     from tinygrad_kr.functional import log_softmax, one_hot, softmax
     from tinygrad_kr.language import set_language
@@ -59,6 +60,7 @@ _WHEN_USED = {
 _FUNCTIONS_WHEN_USED = {
     "DamagedFileError": "saving.DamagedFileError",
     "cdist": "linalg.cdist",
+    "diagnose": "explain.diagnosis.diagnose",
     "load_onnx": "export.load_onnx",
     "load": "saving.load",
     "log_softmax": "functional.log_softmax",
@@ -77,7 +79,7 @@ def __getattr__(name: str) -> Any:
     if name in _WHEN_USED:
         return importlib.import_module(f"tinygrad_kr.{name}")
     if name in _FUNCTIONS_WHEN_USED:
-        module, _, function = _FUNCTIONS_WHEN_USED[name].partition(".")
+        module, _, function = _FUNCTIONS_WHEN_USED[name].rpartition(".")
         return getattr(importlib.import_module(f"tinygrad_kr.{module}"), function)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
@@ -87,8 +89,8 @@ def __dir__() -> list[str]:
 
 
 __all__ = [
-    "DamagedFileError", "Tensor", "autograd", "cdist", "checkpoint", "data", "export", "functional",
-    "interop", "linalg", "load", "load_onnx", "log_softmax", "matmul", "nn", "norm", "one_hot",
+    "DamagedFileError", "Tensor", "autograd", "cdist", "checkpoint", "data", "diagnose", "export",
+    "functional", "interop", "linalg", "load", "load_onnx", "log_softmax", "matmul", "nn", "norm", "one_hot",
     "op", "optim", "save", "seed_sweep", "set_language", "softmax", "sweep", "testing",
     "wilson_interval",
 ]  # fmt: skip

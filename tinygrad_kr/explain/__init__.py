@@ -1,0 +1,1 @@
+"""Explanations: imported when used."""
