@@ -183,7 +183,7 @@ def _range_of_loss(look: Look) -> tuple[float, float]:
 
 
 def _shifted(look: Look, lowest: float, highest: float, low: float, high: float) -> str:
-    if high == 1.0 and (look.graph is None or look.graph.number_of_classes() is None):
+    if look.graph is not None and look.graph.number_of_classes() is None:
         change = f"(targets - {lowest:g}) / {highest - lowest:g}"
     elif highest - lowest <= high - low:
         change = f"targets - {lowest:g}"
@@ -269,8 +269,9 @@ def _widens(graph: StepGraph, node: Node) -> bool:
 def _made_to_widen(graph: StepGraph, x: Node, y: ndarray, node: Node) -> bool:
     """Whether the loss itself gave `x` an axis of length 1: then it means to broadcast."""
     outer = x._data.size == y.size and node._data.size == x._data.size * y.size
-    reshaped = x in graph.loss_nodes and x._op.__name__ in ("reshape", "getitem", "broadcast_to")
-    return reshaped and not outer
+    of_loss = x._made > graph.copied.loss_began
+    reshaped = x._op.__name__ in ("reshape", "getitem", "broadcast_to", "swapaxes")
+    return of_loss and reshaped and not outer
 
 
 # ------------------------------------------------------------------ loss and output

@@ -19,7 +19,7 @@ from tinygrad_kr.explain.mending import (
     reinitialize,
     spelled,
 )
-from tinygrad_kr.explain.step_graph import LINEAR_OPS, StepGraph, Weight
+from tinygrad_kr.explain.step_graph import LINEAR_OPS, PRODUCTS, StepGraph, Weight
 from tinygrad_kr.grad_mode import no_grad
 from tinygrad_kr.language import Text
 from tinygrad_kr.nn.module import Module
@@ -28,8 +28,8 @@ from tinygrad_kr.tensor import Tensor
 
 EQUAL = 1e-6
 """Threshold: units whose weights differ by less, relative to the largest, are equal."""
-PASSED = LINEAR_OPS | {"normalize", "where_or_zero"}
-"""Ops between two layers that make no nonlinearity; batch norm is linear once it has trained."""
+PASSED = LINEAR_OPS - PRODUCTS
+"""Ops between two layers that make no nonlinearity."""
 
 
 # ------------------------------------------------------------------ initialisation
@@ -132,16 +132,36 @@ def no_nonlinearity(look: Look) -> Iterator[Found]:
 
 def _read_linearly(graph: StepGraph, weight: Weight) -> Weight | None:
     """The layer whose output a layer reads through linear ops, where that is of no use."""
-    x = graph.data_input(weight.node)
-    if not isinstance(x, Node):
-        return None
-    source = graph.before(x, PASSED - {"linear", "matmul", "convolve", "einsum"})
+    source = _behind(graph, graph.data_input(weight.node))
     first = next((w for w in graph.products if w.node is source), None)
-    if first is None or first.node._op.__name__ == "convolve":
-        return first if first is not None and weight.node._op.__name__ == "convolve" else None
+    if first is None or "convolve" in (first.node._op.__name__, weight.node._op.__name__):
+        alike = first is not None and first.node._op is weight.node._op
+        return first if alike else None
     w, v = first.parameter.shape, weight.parameter.shape
     middle = w[0] if first.node._op.__name__ == "linear" else w[-1]
     return first if middle >= min(*_sides(w, middle), *_sides(v, middle)) else None
+
+
+def _behind(graph: StepGraph, x: Any) -> Any:
+    """What a chain of linear ops starts from: each reads one value, which no other op reads.
+
+    Batch norm counts as linear, as it is once it has trained; layer norm does not.
+    """
+    while isinstance(x, Node) and x._op is not None and len(graph.consumers[id(x)]) == 1:
+        over_batch = x._op.__name__ == "normalize" and 0 in x._params["axis"]
+        inner = [y for y in x._inputs or () if not graph.is_constant(y)]
+        if len(inner) == 2 and _is_mask(inner):
+            inner = inner[:1]
+        if not (over_batch or x._op.__name__ in PASSED) or len(inner) != 1:
+            return x
+        x = inner[0]
+    return None
+
+
+def _is_mask(inputs: list[Any]) -> bool:
+    """Whether the second input is a dropout mask: 0 or one other number."""
+    y = inputs[1]
+    return isinstance(y, Node) and y._op is None and len(np.unique(y._data)) <= 2
 
 
 def _sides(shape: tuple[int, ...], middle: int) -> tuple[int, ...]:
@@ -352,24 +372,30 @@ def _always_dropping(look: Look) -> Iterator[Found]:
     """Two passes in evaluation mode that differ: F.dropout without `self.training`."""
     copied = look.case.copy()
     copied.model.eval()
-    outputs = []
-    with no_grad():
-        for _ in range(2):
-            try:
-                outputs.append(copied.forward(look.case.batches[0])[0])
-            except StepError:
-                return
-    if all(isinstance(y, Tensor) for y in outputs) and (outputs[0].data != outputs[1].data).any():
-        if not np.isfinite(outputs[0].data).all():
-            return
+    try:
+        graph = StepGraph(copied, look.case.batches[0])
+    except StepError:
+        return
+    dropped = next((node for node in graph.model_nodes if _drops(node)), None)
+    if dropped is not None:
         message = Text(
-            "{layer}: gives other outputs for the same input in evaluation mode, as dropout does "
-            "that is always on.",
-            "{layer}: 평가 모드에서도 같은 입력에 다른 출력을 냅니다. 항상 켜져 있는 드롭아웃이 그렇습니다.",
+            "{layer}: dropout drops in evaluation mode too: {percent} % of the values are 0.",
+            "{layer}: 평가 모드에서도 드롭아웃이 값의 {percent} %를 0으로 만듭니다.",
         )
         advice = Text(
             "Give F.dropout the mode of the module.", "F.dropout에 모듈의 모드를 넘기세요."
         )
-        difference = float(np.abs(outputs[0].data - outputs[1].data).max())
+        share = 100 * float((dropped._inputs[1]._data == 0).mean())  # type: ignore[index]
         code = "# in forward(): F.dropout(x, p, self.training)"
-        yield Found("", {"difference": difference}, code, None, message, advice)
+        path = graph.path_of(dropped)
+        yield Found(path, {"percent": share}, code, None, message, advice)
+
+
+def _drops(node: Node) -> bool:
+    """Whether an op multiplies by a mask of dropout: 0 and one number above 1."""
+    inputs = node._inputs or ()
+    mask = inputs[1] if node._op.__name__ == "multiply" and len(inputs) == 2 else None
+    if not isinstance(mask, Node) or mask._op is not None or mask._data.shape != node._data.shape:
+        return False
+    found = np.unique(mask._data)
+    return len(found) == 2 and found[0] == 0 and found[1] > 1

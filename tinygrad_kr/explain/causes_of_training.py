@@ -37,6 +37,8 @@ DIVERGED = 1.1
 """Threshold: loss after the steps by the loss before."""
 SLOWER = 0.5
 """Threshold: loss at a lower rate by the loss at the optimizer's."""
+LEAPED = 0.3
+"""Threshold: change of the parameters in a step, by their size."""
 STILL = 1e-5
 """Threshold: change of a parameter in a step, by its size."""
 SLOW = 0.05
@@ -99,8 +101,9 @@ def graph_after(look: Look, mend: Mend | None, batch: Batch | None = None) -> St
 
 
 def no_worse(look: Look, mended: Trial) -> bool:
-    """Whether a copy trains at least nearly as well as the net as it is."""
-    return math.isfinite(mended.end) and mended.end <= as_given(look).end * 1.05 + 0.02
+    """Whether the loss of a copy falls, or is nearly that of the net as it is."""
+    fell = mended.end < mended.start or mended.end <= as_given(look).end * 1.05 + 0.02
+    return math.isfinite(mended.end) and fell
 
 
 # ------------------------------------------------------------------ inputs
@@ -127,14 +130,30 @@ def unscaled_inputs(look: Look) -> Iterator[Found]:
     uneven = float(np.max(std) / max(float(np.median(std)), 1e-12)) if np.ndim(std) else 1.0
     if SMALL_INPUT < size < LARGE_INPUT and not (centre > OFF_CENTRE and size > 3) and uneven < 100:
         return
-    scaled = trial(look, batches=look.data.standardized())
-    given = as_given(look)
-    if scaled.end < 0.9 * given.end or (given.end == math.inf and math.isfinite(scaled.end)):
+    batches = look.data.standardized()
+    scaled, given = trial(look, batches=batches), as_given(look)
+    if scaled.end < 0.9 * given.end or _calmed(look, batches[0]):
         evidence = {
             "lowest": float(x.min()), "highest": float(x.max()), "size": size,
             "loss": given.end, "loss_with_scaled": scaled.end,
         }  # fmt: skip
         yield Found("", evidence, _standardizing(look))
+
+
+def _calmed(look: Look, scaled: Batch) -> bool:
+    """Whether with scaled inputs the gradients no longer explode, or units are not at limits."""
+    before, after = look.step, graph_after(look, None, scaled)
+    if after is None:
+        return False
+    if explosion(before)[0] >= EXPLODED > explosion(after)[0]:
+        return True
+    pairs = list(zip(before.hidden, after.hidden, strict=False))
+    return any(_stuck(one) >= SATURATED > _stuck(other) for one, other in pairs)
+
+
+def _stuck(activation: Activation) -> float:
+    share = dead_share if activation.op == "relu" else saturated_share
+    return share(activation.op, activation.by_unit)
 
 
 def _goes_into_sums(look: Look) -> bool:
@@ -362,7 +381,8 @@ def exploding_gradient(look: Look) -> Iterator[Found]:
         return
     ratio_after, growth_after = explosion(after)
     calmer = ratio_after < ratio / 5 or (growth >= GROWN and growth_after < growth / 5)
-    if calmer and trial(look, remedy.mend).end < 0.9 * as_given(look).end:
+    given = as_given(look).end
+    if calmer and (given == math.inf or trial(look, remedy.mend).end < 0.9 * given):
         evidence = {"ratio": ratio, "growth": growth, "loss": float(np.mean(look.step.loss.data))}
         yield Found(_largest_layer(look.step), evidence, remedy.code, remedy.mend)
 
@@ -408,6 +428,7 @@ def learning_rate_too_high(look: Look) -> Iterator[Found]:
     if not math.isfinite(best):
         return
     worse = given.end > DIVERGED * given.start and best < given.start
+    worse |= given.moved > LEAPED and best < given.end
     if worse or best < SLOWER * given.end - 0.01:
         rate = look.case.optimizer.param_groups[0]["lr"]
         evidence = {

@@ -64,10 +64,10 @@ CERTAIN: tuple[Kind, ...] = (
 LEFT_OVER: tuple[Kind, ...] = (
     unscaled_inputs,
     dead_units,
-    constant_output,
     saturated_units,
     exploding_gradient,
     vanishing_gradient,
+    constant_output,
     learning_rate_too_high,
     learning_rate_too_low,
     overfitting,

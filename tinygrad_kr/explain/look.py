@@ -102,30 +102,22 @@ class Look:
 
     def _loss_error(self, cause: Exception, text: str) -> str:
         output, target = self.output, self.target
-        if "expected probabilities in [0, 1]" in text or "label" in text.partition("got")[0]:
-            special = self._label_error(cause, text)
-            if special:
-                return special
-        if output is not None and target is not None and output.shape != target.shape:
-            classes = output.shape[1] if output.ndim > 1 else 1
-            if self.class_indices and classes > 2 and target.size == len(output):
-                takes_labels = "label" in text
-                return "shape_broadcast" if takes_labels else "loss_does_not_fit"
-            return "shape_broadcast"
-        return "loss_does_not_fit"
-
-    def _label_error(self, cause: Exception, text: str) -> str:
         if isinstance(cause, IndexError):
-            one = self.output is not None and self.output.ndim > 1 and self.output.shape[1] == 1
+            one = output is not None and output.ndim > 1 and output.shape[1] == 1
             return "constant_output" if one else "labels_out_of_range"
         if "probabilities in [0, 1]" in text:
             return "output_range" if self.last_op[0] in ("relu", "tanh") else "loss_does_not_fit"
-        output, target = self.output, self.target
-        if isinstance(cause, TypeError):
+        if isinstance(cause, TypeError) or output is None or target is None:
             return "loss_does_not_fit"
-        if output is not None and target is not None and output.shape == target.shape:
+        if output.shape == target.shape:
             return "loss_does_not_fit"
-        return ""
+        classes = output.shape[1] if output.ndim > 1 else 1
+        quantities = "labels" not in text and target.size == len(output)
+        return (
+            "loss_does_not_fit"
+            if self.class_indices and classes > 2 and quantities
+            else "shape_broadcast"
+        )
 
     def shown_error(self) -> str:
         """The error of the step, as one line."""
