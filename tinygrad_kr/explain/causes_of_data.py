@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy import ndarray
 
+from tinygrad_kr import nn
 from tinygrad_kr.explain.evidence import values_of
 from tinygrad_kr.explain.finding import STOPS, Found, kind
 from tinygrad_kr.explain.look import Look
@@ -188,7 +189,9 @@ def _shifted(look: Look, lowest: float, highest: float, low: float, high: float)
     elif highest - lowest <= high - low:
         change = f"targets - {lowest:g}"
     else:
-        return f"# nn.Linear(..., {highest - min(lowest, 0) + 1:g}) at the end of the net"
+        if lowest >= 0:
+            return _wider(look, int(highest) + 1)
+        return f"# nn.Linear(..., {highest - lowest + 1:g}) at the end of the net"
     if look.data.given == "arrays":
         return f"inputs, targets = data\ndata = inputs, {change}"
     return f"data = [(inputs, {change}) for inputs, targets in data]"
@@ -493,15 +496,20 @@ def _as_classes(look: Look, classes: int) -> str:
     )
     if output is not None and output.ndim > 1 and output.shape[1] >= classes:
         return loss
-    weights = look.graph.products if look.graph else []
-    last = weights[-1] if weights else None
-    if last is None or type(look.model.get_submodule(last.layer)).__name__ != "Linear" or not last.layer:
-        return f"# nn.Linear(..., {classes}) at the end of the net\n{loss}"
-    place = spelled(look.model, last.layer)
-    code = f"{place} = nn.Linear({last.parameter.shape[1]}, {classes})\n{loss}"
-    op, path = look.last_op
-    if path and op in RANGES:
-        code = f"{spelled(look.model, path)} = nn.Identity()\n{code}"
+    return f"{_wider(look, classes)}\n{loss}"
+
+
+def _wider(look: Look, classes: int) -> str:
+    """Code that puts a linear layer of more outputs at the end of the net."""
+    linears = [(path, m) for path, m in look.model.named_modules() if isinstance(m, nn.Linear)]
+    path, last = linears[-1] if linears else ("", None)
+    if last is None or not path or look.output is None or last.out_features != look.output.shape[-1]:
+        return f"# nn.Linear(..., {classes}) at the end of the net"
+    place = spelled(look.model, path)
+    code = f"{place} = nn.Linear({last.in_features}, {classes})"
+    op, end = look.last_op
+    if end and op in RANGES:
+        code = f"{spelled(look.model, end)} = nn.Identity()\n{code}"
     if look.case.optimizer is not None:
         code += f'\noptimizer.add_param_group({{"params": [*{place}.parameters()]}})'
     return code

@@ -21,6 +21,8 @@ from tinygrad_kr.language import Text
 
 LARGE_INPUT, SMALL_INPUT = 12.0, 0.01
 """Thresholds: root mean square of inputs."""
+HUGE_INPUT = 50.0
+"""Threshold: root mean square from which inputs need not be shown to train worse."""
 OFF_CENTRE = 10.0
 """Threshold: mean of an input by its standard deviation."""
 DEAD = 0.7
@@ -37,6 +39,8 @@ DIVERGED = 1.1
 """Threshold: loss after the steps by the loss before."""
 SLOWER = 0.5
 """Threshold: loss at a lower rate by the loss at the optimizer's."""
+FURTHER = 2.0
+"""Threshold: fall of the loss at a lower rate, by its fall at the optimizer's."""
 LEAPED = 0.3
 """Threshold: change of the parameters in a step, by their size."""
 STILL = 1e-5
@@ -132,7 +136,8 @@ def unscaled_inputs(look: Look) -> Iterator[Found]:
         return
     batches = look.data.standardized()
     scaled, given = trial(look, batches=batches), as_given(look)
-    if scaled.end < 0.9 * given.end or _calmed(look, batches[0]):
+    huge = size > HUGE_INPUT and scaled.end < scaled.start
+    if scaled.end < 0.9 * given.end or huge or _calmed(look, batches[0]):
         evidence = {
             "lowest": float(x.min()), "highest": float(x.max()), "size": size,
             "loss": given.end, "loss_with_scaled": scaled.end,
@@ -429,6 +434,7 @@ def learning_rate_too_high(look: Look) -> Iterator[Found]:
         return
     worse = given.end > DIVERGED * given.start and best < given.start
     worse |= given.moved > LEAPED and best < given.end
+    worse |= best < 0.9 * given.end and given.start - best > FURTHER * (given.start - given.end)
     if worse or best < SLOWER * given.end - 0.01:
         rate = look.case.optimizer.param_groups[0]["lr"]
         evidence = {

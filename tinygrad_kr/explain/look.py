@@ -12,6 +12,11 @@ from tinygrad_kr import nn
 from tinygrad_kr.explain.evidence import Case, Copy, StepError, values_of
 from tinygrad_kr.explain.step_graph import StepGraph, _tensors
 
+ACTIVATIONS = {
+    "ReLU": "relu", "Sigmoid": "sigmoid", "Tanh": "tanh", "Softmax": "softmax",
+    "Softplus": "softplus", "ReLU6": "relu6", "Hardsigmoid": "hardsigmoid", "Hardtanh": "hardtanh",
+    "Softsign": "softsign",
+}  # fmt: skip
 IGNORED = -100
 """The label that losses ignore by default."""
 
@@ -76,12 +81,16 @@ class Look:
         """The op at the end of the net, and the path of the module that computed it."""
         graph = self.graph
         if graph is not None and graph.last is not None:
-            name = graph.last._op.__name__
-            path = graph.path_of(graph.last)
-            return name, path if is_layer(self.model, path) else ""
-        last = _last_module(self.model)
-        names = {"ReLU": "relu", "Sigmoid": "sigmoid", "Tanh": "tanh", "Softmax": "softmax"}
-        return names.get(type(self.model.get_submodule(last)).__name__, ""), last
+            name, path = graph.last._op.__name__, graph.path_of(graph.last)
+            if not is_layer(self.model, path):
+                return name, ""
+            return self._op_of(path, name), path
+        path = [path for path, _ in self.model.named_modules()][-1]
+        return self._op_of(path), path
+
+    def _op_of(self, path: str, default: str = "") -> str:
+        """The op of an activation module, such as "relu" of a ReLU."""
+        return ACTIVATIONS.get(type(self.model.get_submodule(path)).__name__, default)
 
     @cached_property
     def error_kind(self) -> str:
@@ -130,6 +139,3 @@ def is_layer(model: nn.Module, path: str) -> bool:
     """Whether the module at a path has no modules inside."""
     return bool(path) and not list(model.get_submodule(path).children())
 
-
-def _last_module(model: nn.Module) -> str:
-    return [path for path, _ in model.named_modules()][-1]
