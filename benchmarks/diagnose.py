@@ -464,7 +464,7 @@ def unscaled_inputs(rng: np.random.Generator, seed: int) -> Case:
     elif how == 1:
         x = x * 1000 + 500
     elif x.ndim == 2:
-        x = x * np.where(np.arange(x.shape[1]) == 0, 3000, 1)
+        x = x * np.where(np.arange(x.shape[1]) == x.std(0).argmax(), 3000, 1)
     else:
         x = x * 200
     case.data = x.astype(np.float32), case.task.y
@@ -669,3 +669,114 @@ def sound(seed: int) -> Case:
         cut = len(x) * 3 // 4
         case.data, case.validation = (x[:cut], y[:cut]), (x[cut:], y[cut:])
     return case
+
+
+# ------------------------------------------------------------------ judging
+
+
+class Judged(NamedTuple):
+    """What was said of one net. fault: the planted kind, None for a sound net."""
+
+    fault: str | None
+    said: list[str]
+    trains: bool | None
+    """Whether the net trains after the remedy; None where that is not asked."""
+    net: str
+    seconds: float
+
+
+def judge(fault: str | None, seed: int, cure: bool = True) -> Judged:
+    """Diagnose one net; make the remedy of a right finding, and train."""
+    rng = np.random.default_rng([seed, 3])
+    case = sound(seed) if fault is None else PLANTS[fault](rng, seed)
+    start = time.perf_counter()
+    report = case.diagnosis()
+    seconds = time.perf_counter() - start
+    cured = None
+    if fault in report.kinds and cure and fault not in NO_CURE:
+        names = case.names()
+        for finding in report.findings:
+            if finding.kind == fault:
+                exec(finding.remedy(), names)
+        cured = final_loss(names, STEPS) < TRAINED * case.task.constant
+    return Judged(fault, sorted(report.kinds), cured, case.said, seconds)
+
+
+def judge_half(half: int, nets: int, cure: bool = True, kinds: Sequence[str] = KINDS) -> list[Judged]:
+    """Sound and broken nets, `nets` of each or more, of one half: its seeds are even or odd."""
+    each = -(-nets // len(kinds))
+    seeds = {kind: [2 * (1000 * i + 7 * j) + half for j in range(each)] for i, kind in enumerate(kinds)}
+    broken = [judge(kind, seed, cure) for kind in kinds for seed in seeds[kind]]
+    return broken + [judge(None, 2 * (500_000 + j) + half) for j in range(nets)]
+
+
+def figures(judged: Sequence[Judged]) -> dict[str, Any]:
+    """Precision and recall, for each kind and together; and how many nets train when remedied."""
+    table: dict[str, Any] = {}
+    for kind in KINDS:
+        planted = [one for one in judged if one.fault == kind]
+        right = sum(kind in one.said for one in planted)
+        said = sum(kind in one.said for one in judged)
+        cured = [one.trains for one in planted if one.trains is not None]
+        table[kind] = {
+            "nets": len(planted), "right": right, "in_vain": said - right,
+            "cured": sum(cured), "remedied": len(cured),
+        }  # fmt: skip
+    right, planted_faults, in_vain, cured_nets, remedied = (
+        sum(row[name] for row in table.values())
+        for name in ("right", "nets", "in_vain", "cured", "remedied")
+    )
+    healthy = [one for one in judged if one.fault is None]
+    together = {
+        "broken": planted_faults, "sound": len(healthy),
+        "precision": right / max(right + in_vain, 1), "recall": right / max(planted_faults, 1),
+        "silent_on_sound": sum(not one.said for one in healthy),
+        "remedied_nets_that_train": cured_nets / max(remedied, 1),
+        "seconds_each": sum(one.seconds for one in judged) / max(len(judged), 1),
+    }  # fmt: skip
+    return {"together": together, "kinds": table}
+
+
+def shown(title: str, result: dict[str, Any]) -> str:
+    """The figures as a table."""
+    lines = [title, f"{'kind':32} nets right in vain  trains"]
+    for kind, row in result["kinds"].items():
+        cured = f"{row['cured']}/{row['remedied']}" if row["remedied"] else "-"
+        lines.append(f"{kind:32} {row['nets']:4} {row['right']:5} {row['in_vain']:7} {cured:>7}")
+    both = result["together"]
+    lines.append(
+        f"{both['broken']} broken and {both['sound']} sound nets: precision "
+        f"{both['precision']:.3f}, recall {both['recall']:.3f}; silent on {both['silent_on_sound']} "
+        f"sound ones; remedied nets that train: {both['remedied_nets_that_train']:.3f}; "
+        f"{both['seconds_each']:.2f} s each"
+    )
+    return "\n".join(lines)
+
+
+def main(argv: list[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--nets", type=int, default=115, help="of each sort in each half")
+    parser.add_argument("--misses", action="store_true", help="list what was missed or in vain")
+    parser.add_argument("--half", type=int, choices=(0, 1), help="one half alone")
+    parser.add_argument("--out", type=Path, default=Path("out"))
+    args = parser.parse_args(argv)
+    results = {}
+    for half, title in enumerate(("thresholds were chosen on", "figures")):
+        if args.half not in (None, half):
+            continue
+        judged = judge_half(half, args.nets)
+        results[title] = figures(judged)
+        print(shown(f"\n{title}", results[title]), flush=True)
+        for one in judged if args.misses else ():
+            if one.said != [one.fault] and (one.fault or one.said):
+                print(f"{one.fault or 'sound'}: {', '.join(one.said) or 'silent'}; {one.net}")
+            elif one.trains is False:
+                print(f"{one.fault}: does not train when remedied; {one.net}")
+    args.out.mkdir(parents=True, exist_ok=True)
+    (args.out / "diagnose.json").write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

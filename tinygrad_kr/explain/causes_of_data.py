@@ -266,7 +266,15 @@ def _widens(graph: StepGraph, node: Node) -> bool:
             continue
         if node._data.size > x._data.size and not _made_to_widen(graph, x, y, node):
             return True
+        column = y.ndim == 2 and y.shape[1] == 1 and len(y) == len(node._data) > 1
+        if column and x._data.ndim == 2 and x._data.shape[1] > 1 and _is_target(graph, y):
+            return True
     return False
+
+
+def _is_target(graph: StepGraph, y: ndarray) -> bool:
+    target = values_of(graph.batch[1])
+    return target is not None and target.shape == y.shape and bool((target == y).all())
 
 
 def _made_to_widen(graph: StepGraph, x: Node, y: ndarray, node: Node) -> bool:

@@ -123,11 +123,22 @@ def no_nonlinearity(look: Look) -> Iterator[Found]:
         for weight in look.graph.products
         if (first := _read_linearly(look.graph, weight)) is not None
     ]
-    if joined:
+    if joined or _is_linear(look.graph):
+        joined = joined or look.graph.products[:-1]
         places = [path for weight in joined if (path := _module_with(look.model, weight))]
         remedy = activations_behind(look.model, places) if places else Remedy("")
         evidence = {"layers": len(joined) + 1}
         yield Found(joined[0].layer, evidence, remedy.code, remedy.mend)
+
+
+def _is_linear(graph: StepGraph) -> bool:
+    """Whether every layer of several reads the one before through linear ops."""
+    layers = graph.products
+    nodes = [weight.node for weight in layers]
+    chain = [_behind(graph, graph.data_input(node)) for node in nodes[1:]]
+    return len(layers) > 1 and all(
+        source is node for source, node in zip(chain, nodes[:-1], strict=True)
+    )
 
 
 def _read_linearly(graph: StepGraph, weight: Weight) -> Weight | None:

@@ -18,6 +18,8 @@ from tinygrad_kr.explain.look import Look, is_layer
 from tinygrad_kr.explain.mending import Remedy, like_tanh, rates, reinitialize, replace
 from tinygrad_kr.explain.step_graph import Activation, StepGraph
 from tinygrad_kr.language import Text
+from tinygrad_kr.ops.node import source_line_of
+from tinygrad_kr.tensor import Tensor
 
 LARGE_INPUT, SMALL_INPUT = 12.0, 0.01
 """Thresholds: root mean square of inputs."""
@@ -25,28 +27,33 @@ HUGE_INPUT = 50.0
 """Threshold: root mean square from which inputs need not be shown to train worse."""
 OFF_CENTRE = 10.0
 """Threshold: mean of an input by its standard deviation."""
-DEAD = 0.7
-"""Threshold: share of a layer's units that are 0 for every row."""
-SATURATED = 0.6
+DEAD, DEAD_OF_FEW, FEW = 0.55, 0.95, 32
+"""Thresholds: share of a layer's units that are 0 for every row; the same with fewer than 32 rows,
+for all of which a sound unit may be 0."""
+SATURATED = 0.4
 """Threshold: share of a layer's outputs where the slope is almost 0."""
-VANISHED = 1e-4
+VANISHED = 2e-4
 """Threshold: norm of the first layer's gradient by the largest of a parameter."""
 EXPLODED = 8.0
 """Threshold: norm of all gradients by that of all parameters."""
-GROWN = 30.0
+GROWN = 15.0
 """Threshold: root mean square of the last layer's output by that of the input, or by 1."""
 DIVERGED = 1.1
 """Threshold: loss after the steps by the loss before."""
 SLOWER = 0.5
 """Threshold: loss at a lower rate by the loss at the optimizer's."""
+LONGER = 4
+"""How many times as long a copy trains, before a rate is said to be too high."""
 FURTHER = 2.0
 """Threshold: fall of the loss at a lower rate, by its fall at the optimizer's."""
-LEAPED = 0.3
+LEAPED = 0.15
 """Threshold: change of the parameters in a step, by their size."""
-STILL = 1e-5
-"""Threshold: change of a parameter in a step, by its size."""
-SLOW = 0.05
+STILL = 1e-4
+"""Threshold: change of the parameters in a step, by their size."""
+SLOW = 0.03
 """Threshold: fall of the loss, by its fall at a higher rate."""
+LEARNED = 0.3
+"""Threshold: loss by that of a constant answer, under which a net has learned much already."""
 
 
 class Trial(NamedTuple):
@@ -59,11 +66,19 @@ class Trial(NamedTuple):
     moved: float
     """The mean change of the parameters in a step, by their norm."""
 
+    @property
+    def level(self) -> float:
+        """The loss that the second half of the steps comes to, but for spikes: its first quartile."""
+        if not math.isfinite(self.end):
+            return math.inf
+        return float(np.quantile([*self.losses[len(self.losses) // 2 :], self.end], 0.25))
+
 
 def trial(
-    look: Look, mend: Mend | None = None, factor: float = 1.0, batches: list[Batch] | None = None
-) -> Trial:
-    """Train a copy: after a remedy, at other rates, or on other batches."""
+    look: Look, mend: Mend | None = None, factor: float = 1.0, batches: list[Batch] | None = None,
+    times: int = 1,
+) -> Trial:  # fmt: skip
+    """Train a copy: after a remedy, at other rates, on other batches, or some times as long."""
     case = look.case
     batches = batches or case.batches
     copied = case.trainable()
@@ -74,7 +89,7 @@ def trial(
         probes = batches[: len(case.probes)]
         start = copied.loss_on(probes)
         before = [p.data.astype(np.float64) for p in copied.trained()]
-        losses = copied.train(batches, case.steps)
+        losses = copied.train(batches, times * case.steps)
         end = copied.loss_on(probes)
     except StepError:
         return Trial(math.inf, math.inf, [], math.inf)
@@ -91,6 +106,21 @@ def as_given(look: Look) -> Trial:
     if not hasattr(look, "_as_given"):
         look._as_given = trial(look)  # type: ignore[attr-defined]
     return look._as_given  # type: ignore[attr-defined, no-any-return]
+
+
+def baseline(look: Look) -> float:
+    """The loss of a constant answer: the mean of the outputs for every row."""
+    graph = look.step
+    output, targets = graph.main_output, look.case.batches[0][1]
+    start = float(np.mean(graph.loss.data))
+    if output is None or output is not graph.output or output.ndim < 2:
+        return start
+    mean = np.broadcast_to(output.data.mean(axis=0, keepdims=True), output.shape)
+    try:
+        loss = float(np.mean(look.copied.loss_function(Tensor(mean.copy()), targets).data))
+    except Exception:
+        return start
+    return loss if math.isfinite(loss) else start
 
 
 def graph_after(look: Look, mend: Mend | None, batch: Batch | None = None) -> StepGraph | None:
@@ -237,10 +267,11 @@ def saturated_share(op: str, y: np.ndarray) -> float:
 def dead_units(look: Look) -> Iterator[Found]:
     """Layers of ReLU units that are 0 for all rows, at the start."""
     found = _shares(look, None, dead_share, ("relu",))
-    worst = max(found, key=lambda pair: pair[1], default=None)
-    if worst is None or worst[1] < DEAD:
+    rows = sum(len(activation.by_unit) for activation, _ in found[:1]) * len(look.case.probes)
+    limit = DEAD if rows >= FEW else DEAD_OF_FEW
+    first = next((pair for pair in found if pair[1] >= limit), None)
+    if first is None:
         return
-    first = next(pair for pair in found if pair[1] >= DEAD)
     remedy = _revived(look, first[1])
     if remedy is not None:
         evidence = {"share": first[1], "percent": 100 * first[1], "layers": len(found)}
@@ -426,23 +457,33 @@ def learning_rate_too_high(look: Look) -> Iterator[Found]:
     if look.case.optimizer is None:
         return
     given = as_given(look)
-    factors = [0.1, 0.01] if given.end < given.start else [0.1, 0.01, 0.001, 1e-4]
-    lower = {factor: trial(look, factor=factor) for factor in factors}
-    factor = min(lower, key=lambda f: lower[f].end)
-    best = lower[factor].end
-    if not math.isfinite(best):
+    if given.level < LEARNED * baseline(look):
         return
-    worse = given.end > DIVERGED * given.start and best < given.start
-    worse |= given.moved > LEAPED and best < given.end
-    worse |= best < 0.9 * given.end and given.start - best > FURTHER * (given.start - given.end)
-    if worse or best < SLOWER * given.end - 0.01:
+    factors = [0.1, 0.01] if given.level < given.start else [0.1, 0.01, 0.001, 1e-4]
+    lower = {factor: trial(look, factor=factor) for factor in factors}
+    factor = min(lower, key=lambda f: lower[f].level)
+    if not _falls_further(given, lower[factor]):
+        return
+    longer = [trial(look, factor=f, times=LONGER) for f in (1.0, factor)]
+    if _falls_further(*longer):
+        best = lower[factor].level
         rate = look.case.optimizer.param_groups[0]["lr"]
         evidence = {
-            "rate": float(rate), "lower": float(rate * factor), "loss": given.end,
+            "rate": float(rate), "lower": float(rate * factor), "loss": given.level,
             "loss_before": given.start, "loss_at_lower": best, "steps": look.case.steps,
         }  # fmt: skip
         remedy = rates(look.case.optimizer, factor)
         yield Found("", evidence, remedy.code, remedy.mend)
+
+
+def _falls_further(given: Trial, lower: Trial) -> bool:
+    """Whether a lower rate trains, and the optimizer's diverges or is far behind."""
+    best, fall = lower.level, given.start - given.level
+    if not math.isfinite(best) or not best < given.start:
+        return False
+    diverges = given.level > DIVERGED * given.start or given.moved > LEAPED
+    behind = best < 0.9 * given.level and given.start - best > FURTHER * fall
+    return (diverges and best < given.level) or behind or best < SLOWER * given.level - 0.01
 
 
 @kind(
@@ -459,7 +500,7 @@ def learning_rate_too_low(look: Look) -> Iterator[Found]:
     if look.case.optimizer is None:
         return
     given = as_given(look)
-    if not given.moved < 30 * STILL:
+    if not given.moved < STILL or given.start < LEARNED * baseline(look):
         return
     best, factor = given, 1.0
     for power in range(1, 8):
@@ -469,7 +510,8 @@ def learning_rate_too_low(look: Look) -> Iterator[Found]:
         elif best is not given:
             break
     fall, best_fall = given.start - given.end, given.start - best.end
-    if factor >= 100 and best_fall > 0.03 * abs(given.start) and fall < SLOW * best_fall:
+    slow = SLOW if given.moved > STILL / 10 else 5 * SLOW
+    if factor >= 10 and best_fall > 0.01 * abs(given.start) and fall < slow * best_fall:
         rate = look.case.optimizer.param_groups[0]["lr"]
         evidence = {
             "rate": float(rate), "higher": float(rate * factor), "loss": given.end,
@@ -478,6 +520,37 @@ def learning_rate_too_low(look: Look) -> Iterator[Found]:
         }  # fmt: skip
         remedy = rates(look.case.optimizer, factor)
         yield Found("", evidence, remedy.code, remedy.mend)
+
+
+@kind(
+    Text(
+        "A NaN or an infinity appears in step {step}: first in {op}, at {line}.",
+        "스텝 {step}에서 NaN 또는 무한대가 나옵니다. 처음 나온 연산: {op}, 위치: {line}",
+    ),
+    Text(
+        "Keep the input of {op} inside its domain, for example log(x + 1e-7).",
+        "연산의 입력이 정의역을 벗어나지 않게 하세요. 예를 들어 log(x + 1e-7). 연산: {op}",
+    ),
+)
+def nan_or_infinity(look: Look) -> Iterator[Found]:
+    """A loss that is not finite in a later step."""
+    if math.isfinite(as_given(look).end):
+        return
+    copied = look.case.trainable()
+    for step in range(1, look.case.steps + 1):
+        batch = look.case.batches[(step - 1) % len(look.case.batches)]
+        try:
+            graph = StepGraph(copied, batch)
+            node = graph.first_not_finite()
+            copied.step(batch)
+        except StepError:
+            return
+        if node is not None:
+            line = source_line_of(node).partition(" (`with")[0]
+            evidence = {"step": step, "op": node._op.__name__, "line": line}
+            code = "with tk.detect_anomaly():\n    loss_function(model(inputs), targets).backward()"
+            yield Found(graph.path_of(node), evidence, code)
+            return
 
 
 # ------------------------------------------------------------------ validation
@@ -509,24 +582,22 @@ def overfitting(look: Look) -> Iterator[Found]:
             return
         lowest = min(validation for _, validation in course)
         loss, validation = course[-1]
-        if validation > OVERFITTED * loss and validation > RISEN * lowest + 0.01:
-            yield _overfitted(look, loss, validation, lowest)
-            return
-        if _always_apart(course):
+        risen = validation > OVERFITTED * loss and validation > RISEN * lowest
+        if (risen or _always_apart(course)) and validation > LEARNED * baseline(look):
             yield _overfitted(look, loss, validation, lowest)
             return
 
 
 ROUNDS = 10
 """Limit: how many times `steps` steps are trained to compare the two losses."""
-OVERFITTED, RISEN = 1.5, 1.1
+OVERFITTED, RISEN = 1.5, 1.2
 """Thresholds: validation loss by training loss, and by its lowest."""
 
 
 def _always_apart(course: list[tuple[float, float]]) -> bool:
     """Whether a net that was trained before has long fitted the training data alone."""
     loss, validation = course[0]
-    return len(course) > 1 and validation > 4 * loss + 0.05 and course[-1][1] > 0.9 * validation
+    return len(course) > 3 and validation > 4 * loss and course[-1][1] > 0.9 * validation
 
 
 def _losses_in_eval(look: Look, copied: Any) -> tuple[float, float]:

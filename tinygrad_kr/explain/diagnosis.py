@@ -35,6 +35,7 @@ from tinygrad_kr.explain.causes_of_training import (
     unscaled_inputs,
     vanishing_gradient,
 )
+from tinygrad_kr.explain.causes_of_training import nan_or_infinity as nan_later
 from tinygrad_kr.explain.evidence import Case, Data, undisturbed
 from tinygrad_kr.explain.finding import Finding, Kind
 from tinygrad_kr.explain.look import Look
@@ -69,6 +70,7 @@ LEFT_OVER: tuple[Kind, ...] = (
     vanishing_gradient,
     constant_output,
     learning_rate_too_high,
+    nan_later,
     learning_rate_too_low,
     overfitting,
 )

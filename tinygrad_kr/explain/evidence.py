@@ -176,6 +176,7 @@ class Copy:
             (model, loss_function, optimizer)
         )
         self.names = dict(self.model.named_parameters())
+        self._at_first: list[Any] = []
 
     def trained(self) -> list[Tensor]:
         """The parameters that require a gradient, of the model and the optimizer."""
@@ -221,9 +222,16 @@ class Copy:
         return losses
 
     def loss_on(self, batches: list[Batch]) -> float:
-        """The mean loss of batches, in the present mode."""
-        with no_grad():
-            return float(np.mean([np.mean(self.forward(batch)[1].data) for batch in batches]))
+        """The mean loss of batches, in the present mode. Dropout drops the same each time."""
+        held = [default_generator(), *generators_in(self.model).values()]
+        states = [generator.bit_generator.state for generator in held]
+        self._at_first = self._at_first or states
+        _restore(held, self._at_first)
+        try:
+            with no_grad():
+                return float(np.mean([np.mean(self.forward(batch)[1].data) for batch in batches]))
+        finally:
+            _restore(held, states)
 
     def scale_rates(self, factor: float) -> None:
         """Multiply the learning rate of every group."""
@@ -262,11 +270,15 @@ class Case:
 def undisturbed(*parts: Any) -> Iterator[None]:
     """Restore the random generators that parts hold, and the default one. No warning comes out."""
     held = [default_generator(), *(g for part in parts for g in generators_in(part).values())]
-    states = [(generator, generator.bit_generator.state) for generator in held]
+    states = [generator.bit_generator.state for generator in held]
     try:
         with warnings.catch_warnings(), np.errstate(all="ignore"), enable_grad():
             warnings.simplefilter("ignore")
             yield
     finally:
-        for generator, state in states:
-            generator.bit_generator.state = state
+        _restore(held, states)
+
+
+def _restore(generators: list[Any], states: list[Any]) -> None:
+    for generator, state in zip(generators, states, strict=True):
+        generator.bit_generator.state = state

@@ -11,6 +11,7 @@ from numpy import ndarray
 from tinygrad_kr import nn
 from tinygrad_kr.explain.evidence import Case, Copy, StepError, values_of
 from tinygrad_kr.explain.step_graph import StepGraph, _tensors
+from tinygrad_kr.grad_mode import no_grad
 
 ACTIVATIONS = {
     "ReLU": "relu", "Sigmoid": "sigmoid", "Tanh": "tanh", "Softmax": "softmax",
@@ -32,10 +33,17 @@ class Look:
         self.error: StepError | None = None
         self.broken: set[str] = set()
         """The kinds found so far."""
+        self.number = 0
+        """The index of the batch whose step raised."""
         try:
             self.graph = StepGraph(self.copied, case.batches[0])
+            other = case.copy()
+            with no_grad():
+                for batch in case.batches[1:]:
+                    self.number += 1
+                    other.forward(batch)
         except StepError as error:
-            self.error = error
+            self.error, self.graph = error, None
 
     @property
     def step(self) -> StepGraph:
@@ -51,8 +59,8 @@ class Look:
 
     @cached_property
     def target(self) -> ndarray | None:
-        """The targets of the first batch."""
-        return values_of(self.case.batches[0][1])
+        """The targets of the first batch, or of the one that raised."""
+        return values_of(self.case.batches[self.number if self.error else 0][1])
 
     @cached_property
     def counted_targets(self) -> ndarray | None:
