@@ -1,11 +1,11 @@
-"""How often `tk.diagnose` names the fault of a broken net, and how often it is silent on a sound one.
+"""How often `tk.diagnose` names the fault of a broken net, and is silent on a sound one.
 
 Each broken net is a sound one with one fault planted. The sound ones vary in task, depth, width,
-activation, normalisation, dropout, initialisation, optimizer and batches; those are kept that train.
-Of two halves, drawn by seed, the first served to choose the thresholds of the package
-(explain/causes_of_*.py); the figures are those of the second. A finding counts as right where it
-has the kind of the planted fault. The remedies of right findings are made, by their code, and the
-nets are trained: "trains" is a loss under 0.8 times that of the best constant answer.
+activation, normalisation, dropout, initialisation, optimizer and batches. Those are kept that
+train. Of two halves, with other seeds, the first served to choose the thresholds of the package
+(explain/causes_*.py and trials.py). The figures are those of the second. A finding is right if it
+has the kind of the planted fault. The code of the remedies of right findings is run, and the nets
+are trained. "Trains" is a loss under 0.8 times that of the best constant answer.
 
     python benchmarks/diagnose.py                 # both halves, some minutes on one core
     python benchmarks/diagnose.py --nets 20       # fewer of each
@@ -23,6 +23,7 @@ import json
 import math
 import time
 from collections.abc import Callable, Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -205,7 +206,7 @@ def layers_of(
 ) -> list[nn.Module]:  # fmt: skip
     sizes = [task.x.shape[1], *[width] * depth]
     layers: list[nn.Module] = []
-    for i, (a, b) in enumerate(zip(sizes, sizes[1:], strict=False)):
+    for i, (a, b) in enumerate(pairwise(sizes)):
         layers.append(nn.Linear(a, b))
         if norm == "batch":
             layers.append(nn.BatchNorm1d(b))
@@ -343,6 +344,7 @@ def final_loss(names: dict[str, Any], steps: int) -> float:
 
 
 # ------------------------------------------------------------------ faults
+
 
 def base(seed: int, tasks: Sequence[Any] = TASKS, **wish: Any) -> Case:
     """A net that does train, to plant a fault in."""
@@ -702,12 +704,15 @@ def judge(fault: str | None, seed: int, cure: bool = True) -> Judged:
     return Judged(fault, sorted(report.kinds), cured, case.said, seconds)
 
 
-def judge_half(half: int, nets: int, cure: bool = True, kinds: Sequence[str] = KINDS) -> list[Judged]:
-    """Sound and broken nets, `nets` of each or more, of one half: its seeds are even or odd."""
-    each = -(-nets // len(kinds))
-    seeds = {kind: [2 * (1000 * i + 7 * j) + half for j in range(each)] for i, kind in enumerate(kinds)}
-    broken = [judge(kind, seed, cure) for kind in kinds for seed in seeds[kind]]
-    return broken + [judge(None, 2 * (500_000 + j) + half) for j in range(nets)]
+def judge_half(
+    half: int, nets: int, cure: bool = True, kinds: Sequence[str] = KINDS
+) -> list[Judged]:
+    """Sound and broken nets, `nets` of each or more, of one half."""
+    each, first = -(-nets // len(kinds)), 10**9 * half
+    broken = [
+        judge(kind, first + 1000 * i + j, cure) for i, kind in enumerate(kinds) for j in range(each)
+    ]
+    return broken + [judge(None, first + 500_000 + j) for j in range(nets)]
 
 
 def figures(judged: Sequence[Judged]) -> dict[str, Any]:
@@ -746,8 +751,8 @@ def shown(title: str, result: dict[str, Any]) -> str:
     both = result["together"]
     lines.append(
         f"{both['broken']} broken and {both['sound']} sound nets: precision "
-        f"{both['precision']:.3f}, recall {both['recall']:.3f}; silent on {both['silent_on_sound']} "
-        f"sound ones; remedied nets that train: {both['remedied_nets_that_train']:.3f}; "
+        f"{both['precision']:.3f}, recall {both['recall']:.3f}; silent on "
+        f"{both['silent_on_sound']} sound ones; remedied nets that train: {both['remedied_nets_that_train']:.3f}; "
         f"{both['seconds_each']:.2f} s each"
     )
     return "\n".join(lines)

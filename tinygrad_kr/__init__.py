@@ -90,8 +90,8 @@ def __dir__() -> list[str]:
 
 __all__ = [
     "DamagedFileError", "Tensor", "autograd", "cdist", "checkpoint", "data", "diagnose", "export",
-    "functional", "interop", "linalg", "load", "load_onnx", "log_softmax", "matmul", "nn", "norm", "one_hot",
-    "op", "optim", "save", "seed_sweep", "set_language", "softmax", "sweep", "testing",
+    "functional", "interop", "linalg", "load", "load_onnx", "log_softmax", "matmul", "nn", "norm",
+    "one_hot", "op", "optim", "save", "seed_sweep", "set_language", "softmax", "sweep", "testing",
     "wilson_interval",
 ]  # fmt: skip
 __all__ += arrays.__all__

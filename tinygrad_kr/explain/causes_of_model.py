@@ -39,7 +39,8 @@ PASSED = LINEAR_OPS - PRODUCTS
     Text(
         "{layer}: all weights are 0, so the next layer gets the same from every input, and the "
         "gradient dg/dx = w = 0 does not come back.",
-        "{layer}: 가중치가 모두 0입니다. 어떤 입력에도 다음 층이 같은 값을 받고, dg/dx = w = 0이라 기울기가 "
+        "{layer}: 가중치가 모두 0입니다. 어떤 입력에도 다음 층이 같은 값을 받고, dg/dx = w = 0이라 "
+        "기울기가 "
         "되돌아오지 않습니다.",
     ),
     Text(
@@ -71,7 +72,8 @@ def _is_same_for_all(x: Any) -> bool:
     Text(
         "{layer}: {equal} of {units} units have the same weights. They get the same gradients and "
         "stay equal: the layer is as one unit.",
-        "{layer}: 유닛 {units}개 중 {equal}개의 가중치가 같습니다. 기울기도 같아서 계속 같은 값으로 남고, 이 층은 "
+        "{layer}: 유닛 {units}개 중 {equal}개의 가중치가 같습니다. 기울기도 같아서 계속 같은 "
+        "값으로 남고, 이 층은 "
         "유닛 하나와 같습니다.",
     ),
     Text(
@@ -110,7 +112,8 @@ def _equal_units(weight: Weight) -> tuple[int, int]:
     Text(
         "{layer}: nothing nonlinear stands between this layer and the next, so {layers} layers "
         "compute what one linear layer can.",
-        "{layer}: 이 층과 다음 층 사이에 비선형 함수가 없습니다. 층 {layers}개가 선형 층 하나와 같습니다.",
+        "{layer}: 이 층과 다음 층 사이에 비선형 함수가 없습니다. 층 {layers}개가 선형 층 하나와 "
+        "같습니다.",
     ),
     Text("Put an activation between the layers.", "층 사이에 활성화 함수를 넣으세요."),
 )
@@ -185,9 +188,11 @@ def _sides(shape: tuple[int, ...], middle: int) -> tuple[int, ...]:
 
 def _module_with(model: Module, weight: Weight) -> str:
     """The path of the module that holds a weight and no module; empty where there is none."""
-    return weight.layer if weight.layer and not list(
-        model.get_submodule(weight.layer).children()
-    ) else ""
+    return (
+        weight.layer
+        if weight.layer and not list(model.get_submodule(weight.layer).children())
+        else ""
+    )
 
 
 # ------------------------------------------------------------------ parameters
@@ -197,7 +202,8 @@ def _module_with(model: Module, weight: Weight) -> str:
     Text(
         "{layer}: the loss does not depend on {names}, so the gradient is None and nothing trains "
         "it.",
-        "{layer}: 손실이 이 파라미터에 의존하지 않습니다. 기울기가 None이라 학습되지 않습니다: {names}",
+        "{layer}: 손실이 이 파라미터에 의존하지 않습니다. 기울기가 None이라 학습되지 않습니다: "
+        "{names}",
     ),
     Text(
         "Use the layer in forward(), and keep .detach(), .data, .numpy() and no_grad() out of it.",
@@ -262,7 +268,7 @@ def parameter_not_in_optimizer(look: Look) -> Iterator[Found]:
             by_layer.setdefault(name.rpartition(".")[0], []).append(name)
         for layer, names in by_layer.items():
             yield _missing(look, layer, names)
-    yield from _in_plain_lists(look.model, held)
+    yield from _in_plain_lists(look)
 
 
 def _missing(look: Look, layer: str, names: list[str]) -> Found:
@@ -271,29 +277,31 @@ def _missing(look: Look, layer: str, names: list[str]) -> Found:
     return Found(layer, evidence, remedy.code, remedy.mend)
 
 
-def _in_plain_lists(model: Module, held: set[int]) -> Iterator[Found]:
-    """Modules and parameters in lists and dicts, which are not registered."""
-    known = {id(module) for module in model.modules()} | {id(p) for p in model.parameters()}
+def _in_plain_lists(look: Look) -> Iterator[Found]:
+    """Modules and parameters in lists and dicts, which are not registered, but which are used."""
+    model, graph = look.copied.model, look.graph
+    held = {id(p) for group in look.copied.optimizer.param_groups for p in group["params"]}
     for path, module in model.named_modules():
         for name, value in vars(module).items():
-            members: Iterable[Any] = value.values() if isinstance(value, dict) else value
-            if type(value) not in (list, tuple, dict):
+            if type(value) not in (list, dict) or name == "_persistent":
                 continue
+            members: Iterable[Any] = value.values() if isinstance(value, dict) else value
             lost = [
                 p
                 for member in members
-                if isinstance(member, Module | nn.Parameter) and id(member) not in known
+                if isinstance(member, Module | nn.Parameter)
                 for p in (member.parameters() if isinstance(member, Module) else [member])
-                if isinstance(p, Tensor) and p.requires_grad and id(p) not in held
+                if p.requires_grad
+                and id(p) not in held
+                and (graph is None or id(p) in graph.consumers)
             ]
-            if lost:
+            known = {id(p) for p in look.copied.names.values()}
+            if lost and not known.intersection(map(id, lost)):
                 place = f"{path}.{name}" if path else name
-                yield _unregistered(model, path, place, name, value, len(lost))
+                yield _unregistered(look.model, path, place, name, value, len(lost))
 
 
-def _unregistered(
-    model: Module, path: str, place: str, name: str, value: Any, count: int
-) -> Found:
+def _unregistered(model: Module, path: str, place: str, name: str, value: Any, count: int) -> Found:
     listed = "ModuleList" if any(isinstance(x, Module) for x in value) else "ParameterList"
     kept = "ModuleDict" if isinstance(value, dict) else listed
     holder = spelled(model, path)
@@ -311,7 +319,8 @@ def _unregistered(
     message = Text(
         "{layer}: is a plain {names}, so its {parameters} parameters are not registered: "
         "parameters() does not yield them, and the optimizer does not have them.",
-        "{layer}: 파이썬의 {names} 타입이라 파라미터 {parameters}개가 등록되지 않았습니다. parameters()에 "
+        "{layer}: 파이썬의 {names} 타입이라 파라미터 {parameters}개가 등록되지 않았습니다. "
+        "parameters()에 "
         "나오지 않고 옵티마이저에도 없습니다.",
     )
     evidence = {"names": type(value).__name__, "parameters": count}

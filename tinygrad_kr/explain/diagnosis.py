@@ -6,14 +6,30 @@ from collections.abc import Iterator
 from html import escape
 from typing import Any
 
+from tinygrad_kr.explain.causes_at_start import constant_output as same_for_all
+from tinygrad_kr.explain.causes_at_start import (
+    dead_units,
+    exploding_gradient,
+    saturated_units,
+    unscaled_inputs,
+    vanishing_gradient,
+)
+from tinygrad_kr.explain.causes_in_training import (
+    learning_rate_too_high,
+    learning_rate_too_low,
+    overfitting,
+)
+from tinygrad_kr.explain.causes_in_training import nan_or_infinity as nan_later
 from tinygrad_kr.explain.causes_of_data import (
-    constant_output,
     labels_constant,
     labels_out_of_range,
-    loss_does_not_fit,
     nan_or_infinity,
-    output_range,
     shape_broadcast,
+)
+from tinygrad_kr.explain.causes_of_loss import (
+    constant_output,
+    loss_does_not_fit,
+    output_range,
     sigmoid_before_bce_with_logits,
     softmax_before_cross_entropy,
 )
@@ -25,17 +41,6 @@ from tinygrad_kr.explain.causes_of_model import (
     wrong_mode,
     zero_initialization,
 )
-from tinygrad_kr.explain.causes_of_training import (
-    dead_units,
-    exploding_gradient,
-    learning_rate_too_high,
-    learning_rate_too_low,
-    overfitting,
-    saturated_units,
-    unscaled_inputs,
-    vanishing_gradient,
-)
-from tinygrad_kr.explain.causes_of_training import nan_or_infinity as nan_later
 from tinygrad_kr.explain.evidence import Case, Data, undisturbed
 from tinygrad_kr.explain.finding import Finding, Kind
 from tinygrad_kr.explain.look import Look
@@ -54,6 +59,7 @@ CERTAIN: tuple[Kind, ...] = (
     output_range,
     softmax_before_cross_entropy,
     sigmoid_before_bce_with_logits,
+    constant_output,
     zero_initialization,
     symmetric_initialization,
     no_nonlinearity,
@@ -68,7 +74,7 @@ LEFT_OVER: tuple[Kind, ...] = (
     saturated_units,
     exploding_gradient,
     vanishing_gradient,
-    constant_output,
+    same_for_all,
     learning_rate_too_high,
     nan_later,
     learning_rate_too_low,
@@ -194,7 +200,7 @@ def _found(look: Look) -> list[Finding]:
         if kind is nan_or_infinity and new:
             return findings
     if findings or look.graph is None:
-        return findings or constant_output.findings(look)
+        return findings
     for kind in LEFT_OVER:
         if findings := kind.findings(look):
             return findings

@@ -25,6 +25,8 @@ from tinygrad_kr.tensor import Tensor
 Batch = tuple[Any, Any]
 ROWS = 256
 """Limit: rows of a batch that is cut from arrays."""
+SAMPLE = 2000
+"""Limit: rows from which the scale of inputs is computed."""
 PROBES = 3
 """Number of batches on which losses are compared."""
 
@@ -92,16 +94,23 @@ class Data:
             self.batches = list(_cut(*pair, steps))
             pairs: list[Batch] = [pair]
         else:
-            pairs = self.batches = [_pair(item, name) for item in islice(_iterated(data, name), steps)]
+            pairs = self.batches = [
+                _pair(item, name) for item in islice(_iterated(data, name), steps)
+            ]
         if not self.batches:
             raise ValueError(f"diagnose: expected at least one batch in {name}, got none.")
         self.inputs = _joined([values_of(x) for x, _ in pairs])
         self.targets = _joined([values_of(y) for _, y in pairs])
 
+    @property
+    def sample(self) -> ndarray | None:
+        """Inputs of at most `SAMPLE` rows, from the first to the last."""
+        return None if self.inputs is None else self.inputs[:: -(-len(self.inputs) // SAMPLE)]
+
     def standardized(self) -> list[Batch]:
         """The batches with inputs of mean 0 and standard deviation 1."""
-        assert self.inputs is not None
-        mean, std = moments(self.inputs)
+        assert self.sample is not None
+        mean, std = moments(self.sample)
         return [(Tensor(((x.data - mean) / std).astype(_float(x))), y) for x, y in self.batches]
 
 
@@ -144,7 +153,14 @@ def _cut(inputs: Any, targets: Any, steps: int) -> Iterator[Batch]:
     """The arrays as one batch; long ones as batches of `ROWS` rows, in a fixed random order."""
     x, y = values_of(inputs), values_of(targets)
     cut = isinstance(inputs, Tensor) and isinstance(targets, Tensor)
-    if not cut or x is None or y is None or not x.ndim or len(x) <= 2 * ROWS or x.shape[:1] != y.shape[:1]:
+    if (
+        not cut
+        or x is None
+        or y is None
+        or not x.ndim
+        or len(x) <= 2 * ROWS
+        or x.shape[:1] != y.shape[:1]
+    ):
         yield inputs, targets
         return
     order = np.random.default_rng(0).permutation(len(x))
@@ -243,8 +259,8 @@ class Case:
     """What `diagnose` was given; it makes copies, and trains them from the same start."""
 
     def __init__(
-        self, model: Module, loss_function: Any, data: Data, optimizer: Any, validation: Data | None,
-        steps: int,
+        self, model: Module, loss_function: Any, data: Data, optimizer: Any,
+        validation: Data | None, steps: int,
     ) -> None:  # fmt: skip
         self.model, self.loss_function, self.optimizer = model, loss_function, optimizer
         self.data, self.validation, self.steps = data, validation, steps

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from functools import cached_property
-from typing import Any
 
 import numpy as np
 from numpy import ndarray
 
 from tinygrad_kr import nn
 from tinygrad_kr.explain.evidence import Case, Copy, StepError, values_of
-from tinygrad_kr.explain.step_graph import StepGraph, _tensors
+from tinygrad_kr.explain.step_graph import StepGraph, tensors_in
 from tinygrad_kr.grad_mode import no_grad
 
 ACTIVATIONS = {
@@ -55,7 +54,9 @@ class Look:
     def output(self) -> ndarray | None:
         """The model's output in the first step, as an array."""
         output = self.graph.output if self.graph else self.error.output if self.error else None
-        return next((tensor.data for tensor in _tensors(output)), None)
+        main = next(tensors_in(output), None)
+        data: ndarray | None = None if main is None else main.data
+        return data
 
     @cached_property
     def target(self) -> ndarray | None:
@@ -146,4 +147,3 @@ class Look:
 def is_layer(model: nn.Module, path: str) -> bool:
     """Whether the module at a path has no modules inside."""
     return bool(path) and not list(model.get_submodule(path).children())
-

@@ -208,7 +208,7 @@ def _wrapped(model: Module, path: str) -> Remedy:
 
 
 def rates(optimizer: Any, factor: float) -> Remedy:
-    """Multiply the learning rates."""
+    """Multiply the learning rates; the results are rounded to three digits."""
     values = {group["lr"] for group in optimizer.param_groups}
 
     def mend(_: Module, optimizer: Any) -> None:
@@ -218,10 +218,15 @@ def rates(optimizer: Any, factor: float) -> Remedy:
                 "Write apply(model, optimizer)"
             )
         for group in optimizer.param_groups:
-            group["lr"] *= factor
+            group["lr"] = _rounded(group["lr"] * factor)
 
-    change = f"= {values.pop() * factor:.3g}" if len(values) == 1 else f"*= {factor:g}"
+    one = len(values) == 1
+    change = f"= {_rounded(values.pop() * factor)}" if one else f"*= {factor:g}"
     return Remedy(f'for group in optimizer.param_groups:\n    group["lr"] {change}', mend)
+
+
+def _rounded(rate: float) -> float:
+    return float(f"{rate:.3g}")
 
 
 def add_parameters(model: Module, names: Sequence[str]) -> Remedy:

@@ -155,7 +155,7 @@ class StepGraph:
     @cached_property
     def main_output(self) -> Tensor | None:
         """The output; of several, the first."""
-        return next(_tensors(self.output), None)
+        return next(tensors_in(self.output), None)
 
     @cached_property
     def last(self) -> Node | None:
@@ -298,11 +298,12 @@ def _by_index(node: Node) -> bool:
     return any(isinstance(part, ndarray | Tensor) for part in parts)
 
 
-def _tensors(x: Any) -> Iterator[Tensor]:
+def tensors_in(x: Any) -> Iterator[Tensor]:
+    """The Tensors in an output: a Tensor, or tuples and dicts of them."""
     if isinstance(x, Tensor):
         yield x
     elif isinstance(x, tuple | list):
         for member in x:
-            yield from _tensors(member)
+            yield from tensors_in(member)
     elif isinstance(x, dict):
-        yield from _tensors(list(x.values()))
+        yield from tensors_in(list(x.values()))

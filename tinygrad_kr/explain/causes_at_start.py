@@ -1,4 +1,4 @@
-"""Causes that a few steps of training on copies find. Each is confirmed by its own remedy.
+"""Causes in inputs, units and gradients of the first step. Each is confirmed by its remedy.
 
 A symptom may have several causes. So the remedy is made on another copy, which starts from the same
 weights, and the finding is named only where the symptom is gone and the copy trains no worse.
@@ -8,18 +8,23 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
-from tinygrad_kr.explain.evidence import Batch, StepError, moments
+from tinygrad_kr.explain.evidence import Batch, moments, values_of
 from tinygrad_kr.explain.finding import Found, Mend, kind
 from tinygrad_kr.explain.look import Look, is_layer
-from tinygrad_kr.explain.mending import Remedy, like_tanh, rates, reinitialize, replace
+from tinygrad_kr.explain.mending import Remedy, like_tanh, reinitialize, replace
 from tinygrad_kr.explain.step_graph import Activation, StepGraph
+from tinygrad_kr.explain.trials import (
+    as_given,
+    graph_after,
+    no_worse,
+    stays_the_same_for_all,
+    trial,
+)
 from tinygrad_kr.language import Text
-from tinygrad_kr.ops.node import source_line_of
-from tinygrad_kr.tensor import Tensor
 
 LARGE_INPUT, SMALL_INPUT = 12.0, 0.01
 """Thresholds: root mean square of inputs."""
@@ -34,110 +39,10 @@ SATURATED = 0.4
 """Threshold: share of a layer's outputs where the slope is almost 0."""
 VANISHED = 2e-4
 """Threshold: norm of the first layer's gradient by the largest of a parameter."""
-EXPLODED = 8.0
+EXPLODED = 25.0
 """Threshold: norm of all gradients by that of all parameters."""
-GROWN = 15.0
+GROWN = 20.0
 """Threshold: root mean square of the last layer's output by that of the input, or by 1."""
-DIVERGED = 1.1
-"""Threshold: loss after the steps by the loss before."""
-SLOWER = 0.5
-"""Threshold: loss at a lower rate by the loss at the optimizer's."""
-LONGER = 4
-"""How many times as long a copy trains, before a rate is said to be too high."""
-FURTHER = 2.0
-"""Threshold: fall of the loss at a lower rate, by its fall at the optimizer's."""
-LEAPED = 0.15
-"""Threshold: change of the parameters in a step, by their size."""
-STILL = 1e-4
-"""Threshold: change of the parameters in a step, by their size."""
-SLOW = 0.03
-"""Threshold: fall of the loss, by its fall at a higher rate."""
-LEARNED = 0.3
-"""Threshold: loss by that of a constant answer, under which a net has learned much already."""
-
-
-class Trial(NamedTuple):
-    """Some steps of training of a copy."""
-
-    start: float
-    end: float
-    """The loss on the same batches; infinity where it is not finite or the step raised."""
-    losses: list[float]
-    moved: float
-    """The mean change of the parameters in a step, by their norm."""
-
-    @property
-    def level(self) -> float:
-        """The loss that the second half of the steps comes to, but for spikes: its first quartile."""
-        if not math.isfinite(self.end):
-            return math.inf
-        return float(np.quantile([*self.losses[len(self.losses) // 2 :], self.end], 0.25))
-
-
-def trial(
-    look: Look, mend: Mend | None = None, factor: float = 1.0, batches: list[Batch] | None = None,
-    times: int = 1,
-) -> Trial:  # fmt: skip
-    """Train a copy: after a remedy, at other rates, on other batches, or some times as long."""
-    case = look.case
-    batches = batches or case.batches
-    copied = case.trainable()
-    try:
-        if mend is not None:
-            mend(copied.model, copied.optimizer)
-        copied.scale_rates(factor)
-        probes = batches[: len(case.probes)]
-        start = copied.loss_on(probes)
-        before = [p.data.astype(np.float64) for p in copied.trained()]
-        losses = copied.train(batches, times * case.steps)
-        end = copied.loss_on(probes)
-    except StepError:
-        return Trial(math.inf, math.inf, [], math.inf)
-    size = math.hypot(*(np.linalg.norm(p) for p in before)) or 1.0
-    change = math.hypot(
-        *(np.linalg.norm(p.data - old) for p, old in zip(copied.trained(), before, strict=True))
-    )
-    end = end if math.isfinite(end) and math.isfinite(losses[-1]) else math.inf
-    return Trial(start, end, losses, change / size / max(len(losses), 1))
-
-
-def as_given(look: Look) -> Trial:
-    """The training as it was given, once."""
-    if not hasattr(look, "_as_given"):
-        look._as_given = trial(look)  # type: ignore[attr-defined]
-    return look._as_given  # type: ignore[attr-defined, no-any-return]
-
-
-def baseline(look: Look) -> float:
-    """The loss of a constant answer: the mean of the outputs for every row."""
-    graph = look.step
-    output, targets = graph.main_output, look.case.batches[0][1]
-    start = float(np.mean(graph.loss.data))
-    if output is None or output is not graph.output or output.ndim < 2:
-        return start
-    mean = np.broadcast_to(output.data.mean(axis=0, keepdims=True), output.shape)
-    try:
-        loss = float(np.mean(look.copied.loss_function(Tensor(mean.copy()), targets).data))
-    except Exception:
-        return start
-    return loss if math.isfinite(loss) else start
-
-
-def graph_after(look: Look, mend: Mend | None, batch: Batch | None = None) -> StepGraph | None:
-    """The first step of a copy after a remedy; None where it raises."""
-    copied = look.case.copy()
-    try:
-        if mend is not None:
-            mend(copied.model, copied.optimizer)
-        return StepGraph(copied, batch or look.case.batches[0])
-    except (StepError, ValueError):
-        return None
-
-
-def no_worse(look: Look, mended: Trial) -> bool:
-    """Whether the loss of a copy falls, or is nearly that of the net as it is."""
-    fell = mended.end < mended.start or mended.end <= as_given(look).end * 1.05 + 0.02
-    return math.isfinite(mended.end) and fell
 
 
 # ------------------------------------------------------------------ inputs
@@ -155,7 +60,7 @@ def no_worse(look: Look, mended: Trial) -> bool:
 )
 def unscaled_inputs(look: Look) -> Iterator[Found]:
     """Inputs far from 0 mean and unit variance, where standardised ones train better."""
-    x = look.data.inputs
+    x = look.data.sample
     if x is None or not _goes_into_sums(look):
         return
     mean, std = moments(x)
@@ -198,7 +103,9 @@ def _goes_into_sums(look: Look) -> bool:
     weights = look.step.weights
     if not weights or weights[0].node._op.__name__ == "getitem":
         return False
-    names = {node._op.__name__ for node in look.step.model_nodes if node._made < weights[0].node._made}
+    names = {
+        node._op.__name__ for node in look.step.model_nodes if node._made < weights[0].node._made
+    }
     return getattr(given, "ndim", 0) > 0 and "normalize" not in names
 
 
@@ -257,7 +164,8 @@ def saturated_share(op: str, y: np.ndarray) -> float:
     Text(
         "{layer}: {percent} % of its ReLU units are 0 for every row. Their gradient is 0 as well, "
         "so they stay dead.",
-        "{layer}: ReLU 유닛의 {percent} %가 모든 입력에서 0입니다. 기울기도 0이므로 죽은 채로 남습니다.",
+        "{layer}: ReLU 유닛의 {percent} %가 모든 입력에서 0입니다. 기울기도 0이므로 죽은 채로 "
+        "남습니다.",
     ),
     Text(
         "Initialise by He with biases of 0; in a narrow and deep net also use tanh or Leaky ReLU.",
@@ -344,7 +252,8 @@ def saturated_units(look: Look) -> Iterator[Found]:
     Text(
         "{layer}: the gradient vanishes on the way back. Its norm is {gradient} in this layer and "
         "{largest} where it is largest, {ratio} of that.",
-        "{layer}: 기울기 소실. 이 층의 기울기 노름은 {gradient}, 가장 큰 곳은 {largest}입니다. 비율 {ratio}.",
+        "{layer}: 기울기 소실. 이 층의 기울기 노름은 {gradient}, 가장 큰 곳은 {largest}입니다. "
+        "비율 {ratio}.",
     ),
     Text(
         "Use tanh or ReLU with weights by Xavier or He, so that slopes do not multiply to 0.",
@@ -359,8 +268,10 @@ def vanishing_gradient(look: Look) -> Iterator[Found]:
     for remedy in _against_vanishing(look):
         after = graph_after(look, remedy.mend)
         healed = None if after is None else gradient_ratio(after)
-        if healed is not None and healed > max(10 * ratio, 5 * VANISHED) and no_worse(
-            look, trial(look, remedy.mend)
+        if (
+            healed is not None
+            and healed > max(10 * ratio, 5 * VANISHED)
+            and no_worse(look, trial(look, remedy.mend))
         ):
             first = _first(look.step)
             evidence = {
@@ -398,7 +309,8 @@ def _against_vanishing(look: Look) -> Iterator[Remedy]:
     Text(
         "{layer}: values and gradients explode. The norm of the gradients is {ratio} times that of "
         "the weights; from input to output, values grow {growth} times.",
-        "{layer}: 기울기 폭발. 기울기 노름이 가중치 노름의 {ratio}배이고, 값은 입력에서 출력까지 {growth}배로 "
+        "{layer}: 기울기 폭발. 기울기 노름이 가중치 노름의 {ratio}배이고, 값은 입력에서 출력까지 "
+        "{growth}배로 "
         "커집니다.",
     ),
     Text(
@@ -441,180 +353,24 @@ def _largest_layer(graph: StepGraph) -> str:
     return max(weights, key=lambda w: w.norm).layer if weights else ""
 
 
-# ------------------------------------------------------------------ rates
+# ------------------------------------------------------------------ output
 
 
 @kind(
-    Text(
-        "The learning rate {rate} is too high: after {steps} steps the loss is {loss}, and "
-        "{loss_at_lower} at the rate {lower}.",
-        "학습률 {rate} 값이 너무 큽니다. {steps}스텝 뒤의 손실은 {loss}, 학습률이 {lower}이면 {loss_at_lower}.",
-    ),
-    Text("Lower the learning rate.", "학습률을 낮추세요."),
+    Text("The output is {value} for every input.", "어떤 입력에도 출력이 {value}입니다."),
+    Text("Look for what ignores its input.", "입력을 무시하는 부분을 찾으세요."),
 )
-def learning_rate_too_high(look: Look) -> Iterator[Found]:
-    """A loss that rises, or falls much further at a lower rate."""
-    if look.case.optimizer is None:
-        return
-    given = as_given(look)
-    if given.level < LEARNED * baseline(look):
-        return
-    factors = [0.1, 0.01] if given.level < given.start else [0.1, 0.01, 0.001, 1e-4]
-    lower = {factor: trial(look, factor=factor) for factor in factors}
-    factor = min(lower, key=lambda f: lower[f].level)
-    if not _falls_further(given, lower[factor]):
-        return
-    longer = [trial(look, factor=f, times=LONGER) for f in (1.0, factor)]
-    if _falls_further(*longer):
-        best = lower[factor].level
-        rate = look.case.optimizer.param_groups[0]["lr"]
-        evidence = {
-            "rate": float(rate), "lower": float(rate * factor), "loss": given.level,
-            "loss_before": given.start, "loss_at_lower": best, "steps": look.case.steps,
-        }  # fmt: skip
-        remedy = rates(look.case.optimizer, factor)
-        yield Found("", evidence, remedy.code, remedy.mend)
+def constant_output(look: Look) -> Iterator[Found]:
+    """An output that is the same for all rows, before and after the steps."""
+    if _same_for_all(look) and stays_the_same_for_all(look):
+        assert look.output is not None
+        yield Found("", {"value": float(look.output.flat[0])}, "print(model(inputs))")
 
 
-def _falls_further(given: Trial, lower: Trial) -> bool:
-    """Whether a lower rate trains, and the optimizer's diverges or is far behind."""
-    best, fall = lower.level, given.start - given.level
-    if not math.isfinite(best) or not best < given.start:
+def _same_for_all(look: Look) -> bool:
+    """Whether all rows of the output are equal, and those of the input are not."""
+    inputs, y = values_of(look.case.batches[0][0]), look.output
+    if inputs is None or y is None or y.ndim < 1 or len(y) < 2 or len(inputs) != len(y):
         return False
-    diverges = given.level > DIVERGED * given.start or given.moved > LEAPED
-    behind = best < 0.9 * given.level and given.start - best > FURTHER * fall
-    return (diverges and best < given.level) or behind or best < SLOWER * given.level - 0.01
-
-
-@kind(
-    Text(
-        "The learning rate {rate} is too low: a step changes the weights by {moved} of their size. "
-        "After {steps} steps the loss is {loss}, and {loss_at_higher} at the rate {higher}.",
-        "학습률 {rate} 값이 너무 작습니다. 한 스텝이 가중치를 크기의 {moved}만큼만 바꿉니다. {steps}스텝 뒤의 손실은 "
-        "{loss}, 학습률이 {higher}이면 {loss_at_higher}.",
-    ),
-    Text("Raise the learning rate.", "학습률을 높이세요."),
-)
-def learning_rate_too_low(look: Look) -> Iterator[Found]:
-    """Steps that hardly change the weights, where larger ones train."""
-    if look.case.optimizer is None:
-        return
-    given = as_given(look)
-    if not given.moved < STILL or given.start < LEARNED * baseline(look):
-        return
-    best, factor = given, 1.0
-    for power in range(1, 8):
-        tried = trial(look, factor=10.0**power)
-        if tried.end < best.end:
-            best, factor = tried, 10.0**power
-        elif best is not given:
-            break
-    fall, best_fall = given.start - given.end, given.start - best.end
-    slow = SLOW if given.moved > STILL / 10 else 5 * SLOW
-    if factor >= 10 and best_fall > 0.01 * abs(given.start) and fall < slow * best_fall:
-        rate = look.case.optimizer.param_groups[0]["lr"]
-        evidence = {
-            "rate": float(rate), "higher": float(rate * factor), "loss": given.end,
-            "loss_before": given.start, "loss_at_higher": best.end, "moved": given.moved,
-            "steps": look.case.steps,
-        }  # fmt: skip
-        remedy = rates(look.case.optimizer, factor)
-        yield Found("", evidence, remedy.code, remedy.mend)
-
-
-@kind(
-    Text(
-        "A NaN or an infinity appears in step {step}: first in {op}, at {line}.",
-        "스텝 {step}에서 NaN 또는 무한대가 나옵니다. 처음 나온 연산: {op}, 위치: {line}",
-    ),
-    Text(
-        "Keep the input of {op} inside its domain, for example log(x + 1e-7).",
-        "연산의 입력이 정의역을 벗어나지 않게 하세요. 예를 들어 log(x + 1e-7). 연산: {op}",
-    ),
-)
-def nan_or_infinity(look: Look) -> Iterator[Found]:
-    """A loss that is not finite in a later step."""
-    if math.isfinite(as_given(look).end):
-        return
-    copied = look.case.trainable()
-    for step in range(1, look.case.steps + 1):
-        batch = look.case.batches[(step - 1) % len(look.case.batches)]
-        try:
-            graph = StepGraph(copied, batch)
-            node = graph.first_not_finite()
-            copied.step(batch)
-        except StepError:
-            return
-        if node is not None:
-            line = source_line_of(node).partition(" (`with")[0]
-            evidence = {"step": step, "op": node._op.__name__, "line": line}
-            code = "with tk.detect_anomaly():\n    loss_function(model(inputs), targets).backward()"
-            yield Found(graph.path_of(node), evidence, code)
-            return
-
-
-# ------------------------------------------------------------------ validation
-
-
-@kind(
-    Text(
-        "The net overfits: the loss is {loss} on the training data and {validation_loss} on the "
-        "validation data, where it was {lowest} at its lowest.",
-        "과적합입니다. 학습 데이터의 손실은 {loss}, 검증 데이터의 손실은 {validation_loss}입니다. 검증 손실이 가장 "
-        "낮았을 때는 {lowest}였습니다.",
-    ),
-    Text(
-        "Use more data, a smaller net, dropout or weight decay, and stop at the lowest validation "
-        "loss.",
-        "데이터를 늘리거나, 신경망을 줄이거나, 드롭아웃이나 가중치 감쇠를 쓰고, 검증 손실이 가장 낮을 때 멈추세요.",
-    ),
-)
-def overfitting(look: Look) -> Iterator[Found]:
-    """A validation loss that is far above the training loss, and rises while that falls."""
-    if look.case.validation is None:
-        return
-    copied = look.case.trainable()
-    course = [_losses_in_eval(look, copied)]
-    for _ in range(ROUNDS):
-        copied.train(look.case.batches, look.case.steps)
-        course.append(_losses_in_eval(look, copied))
-        if not all(map(math.isfinite, course[-1])):
-            return
-        lowest = min(validation for _, validation in course)
-        loss, validation = course[-1]
-        risen = validation > OVERFITTED * loss and validation > RISEN * lowest
-        if (risen or _always_apart(course)) and validation > LEARNED * baseline(look):
-            yield _overfitted(look, loss, validation, lowest)
-            return
-
-
-ROUNDS = 10
-"""Limit: how many times `steps` steps are trained to compare the two losses."""
-OVERFITTED, RISEN = 1.5, 1.2
-"""Thresholds: validation loss by training loss, and by its lowest."""
-
-
-def _always_apart(course: list[tuple[float, float]]) -> bool:
-    """Whether a net that was trained before has long fitted the training data alone."""
-    loss, validation = course[0]
-    return len(course) > 3 and validation > 4 * loss and course[-1][1] > 0.9 * validation
-
-
-def _losses_in_eval(look: Look, copied: Any) -> tuple[float, float]:
-    """Training and validation loss in evaluation mode."""
-    modes = [(module, module.training) for module in copied.model.modules()]
-    copied.model.eval()
-    assert look.case.validation is not None
-    losses = copied.loss_on(look.case.probes), copied.loss_on(look.case.validation.batches)
-    for module, mode in modes:
-        module.training = mode
-    return losses
-
-
-def _overfitted(look: Look, loss: float, validation: float, lowest: float) -> Found:
-    evidence = {"loss": loss, "validation_loss": validation, "lowest": lowest}
-    code = "# early stopping"
-    groups = look.case.optimizer.param_groups if look.case.optimizer is not None else ()
-    if groups and "weight_decay" in groups[0]:
-        code = 'for group in optimizer.param_groups:\n    group["weight_decay"] = 0.01'
-    return Found("", evidence, code)
+    spread = float(np.abs(y - y[:1]).max())
+    return spread == 0.0 and bool((inputs != inputs[:1]).any())
