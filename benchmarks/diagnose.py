@@ -752,8 +752,8 @@ def shown(title: str, result: dict[str, Any]) -> str:
     lines.append(
         f"{both['broken']} broken and {both['sound']} sound nets: precision "
         f"{both['precision']:.3f}, recall {both['recall']:.3f}; silent on "
-        f"{both['silent_on_sound']} sound ones; remedied nets that train: {both['remedied_nets_that_train']:.3f}; "
-        f"{both['seconds_each']:.2f} s each"
+        f"{both['silent_on_sound']} sound ones; remedied nets that train: "
+        f"{both['remedied_nets_that_train']:.3f}; {both['seconds_each']:.2f} s each"
     )
     return "\n".join(lines)
 

@@ -252,8 +252,8 @@ def saturated_units(look: Look) -> Iterator[Found]:
     Text(
         "{layer}: the gradient vanishes on the way back. Its norm is {gradient} in this layer and "
         "{largest} where it is largest, {ratio} of that.",
-        "{layer}: 기울기 소실. 이 층의 기울기 노름은 {gradient}, 가장 큰 곳은 {largest}입니다. "
-        "비율 {ratio}.",
+        "{layer}: 기울기 소실. 이 층의 기울기 노름: {gradient}, 가장 큰 층의 노름: {largest}, "
+        "비율: {ratio}.",
     ),
     Text(
         "Use tanh or ReLU with weights by Xavier or He, so that slopes do not multiply to 0.",
@@ -357,7 +357,7 @@ def _largest_layer(graph: StepGraph) -> str:
 
 
 @kind(
-    Text("The output is {value} for every input.", "어떤 입력에도 출력이 {value}입니다."),
+    Text("The output is {value} for every input.", "어떤 입력에도 출력이 같습니다. 출력: {value}"),
     Text("Look for what ignores its input.", "입력을 무시하는 부분을 찾으세요."),
 )
 def constant_output(look: Look) -> Iterator[Found]:

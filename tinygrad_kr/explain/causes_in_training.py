@@ -87,7 +87,7 @@ def _falls_further(given: Trial, lower: Trial) -> bool:
         "After {steps} steps the loss is {loss}, and {loss_at_higher} at the rate {higher}.",
         "학습률 {rate} 값이 너무 작습니다. 한 스텝이 가중치를 크기의 {moved}만큼만 바꿉니다. "
         "{steps}스텝 뒤의 손실은 "
-        "{loss}, 학습률이 {higher}이면 {loss_at_higher}.",
+        "{loss}, 학습률 {higher}에서는 {loss_at_higher}.",
     ),
     Text("Raise the learning rate.", "학습률을 높이세요."),
 )
@@ -156,9 +156,8 @@ def nan_or_infinity(look: Look) -> Iterator[Found]:
     Text(
         "The net overfits: the loss is {loss} on the training data and {validation_loss} on the "
         "validation data, where it was {lowest} at its lowest.",
-        "과적합입니다. 학습 데이터의 손실은 {loss}, 검증 데이터의 손실은 {validation_loss}입니다. "
-        "검증 손실이 가장 "
-        "낮았을 때는 {lowest}였습니다.",
+        "과적합입니다. 학습 데이터의 손실: {loss}, 검증 데이터의 손실: {validation_loss}, "
+        "검증 손실이 가장 낮았을 때의 값: {lowest}.",
     ),
     Text(
         "Use more data, a smaller net, dropout or weight decay, and stop at the lowest validation "

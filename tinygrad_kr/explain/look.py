@@ -70,7 +70,8 @@ class Look:
         if targets is None or targets.dtype.kind not in "iu":
             return targets
         ignored = getattr(self.case.loss_function, "ignore_index", IGNORED)
-        return targets[targets != ignored]
+        counted: ndarray = targets[targets != ignored]
+        return counted
 
     @cached_property
     def class_indices(self) -> int | None:
