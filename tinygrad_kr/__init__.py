@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     )  # fmt: skip
     from tinygrad_kr.compile.function import compile as compile
     from tinygrad_kr.explain.derivation import check_derivation
+    from tinygrad_kr.explain.diagnosis import diagnose
     from tinygrad_kr.explain.drawing import draw
     from tinygrad_kr.explain.monitor import Monitor, MonitorWarning
     from tinygrad_kr.export import load_onnx
@@ -73,6 +74,7 @@ _FUNCTIONS_WHEN_USED = {
     "MonitorWarning": "explain.monitor.MonitorWarning",
     "cdist": "linalg.cdist",
     "check_derivation": "explain.derivation.check_derivation",
+    "diagnose": "explain.diagnosis.diagnose",
     "draw": "explain.drawing.draw",
     "evaluate": "training.evaluate",
     "fit": "training.fit",
@@ -107,10 +109,10 @@ def __dir__() -> list[str]:
 
 __all__ = [
     "DamagedFileError", "Monitor", "MonitorWarning", "SummaryWriter", "Tensor", "autograd", "cdist",
-    "check_derivation", "checkpoint", "data", "draw", "evaluate", "explain", "export", "fit",
-    "functional", "interop", "linalg", "load", "load_onnx", "log_softmax", "matmul", "nn", "norm",
-    "one_hot", "op", "optim", "predict", "save", "seed_sweep", "set_language", "softmax", "sweep",
-    "tensorboard", "testing", "training", "wilson_interval",
+    "check_derivation", "checkpoint", "data", "diagnose", "draw", "evaluate", "explain", "export",
+    "fit", "functional", "interop", "linalg", "load", "load_onnx", "log_softmax", "matmul", "nn",
+    "norm", "one_hot", "op", "optim", "predict", "save", "seed_sweep", "set_language", "softmax",
+    "sweep", "tensorboard", "testing", "training", "wilson_interval",
 ]  # fmt: skip
 __all__ += arrays.__all__
 __all__ += creation.__all__

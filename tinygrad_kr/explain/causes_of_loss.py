@@ -1,0 +1,284 @@
+"""Causes that inspection finds in the loss and the output: certain where they are found."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+from numpy import ndarray
+
+from tinygrad_kr.explain.causes_of_data import wider
+from tinygrad_kr.explain.finding import STOPS, Found, kind
+from tinygrad_kr.explain.look import Look
+from tinygrad_kr.explain.mending import replace
+from tinygrad_kr.explain.step_graph import RANGES, StepGraph, norm
+from tinygrad_kr.language import Text
+from tinygrad_kr.ops.node import Node
+
+UNREACHED = 0.02
+"""Threshold: the part of the targets' variance that an output's range leaves over."""
+
+
+@kind(
+    Text(
+        "{layer}: softmax goes into a cross-entropy, which applies softmax itself. Twice, it keeps "
+        "the probabilities near 1/{classes} and the gradients small.",
+        "{layer}: 소프트맥스의 출력이 크로스 엔트로피로 들어갑니다. 크로스 엔트로피는 소프트맥스를 "
+        "스스로 "
+        "적용합니다. 두 번 적용하면 확률이 1/{classes} 근처에 머물고 기울기가 작아집니다.",
+    ),
+    Text("Give the loss the logits.", "손실 함수에 로짓을 넣으세요."),
+)
+def softmax_before_cross_entropy(look: Look) -> Iterator[Found]:
+    """The input of a cross-entropy, or of a log-softmax, is the output of a softmax."""
+    for node in look.graph.loss_nodes if look.graph else ():
+        if node._op.__name__ in ("cross_entropy", "log_softmax") and node._inputs:
+            source = look.step.before(node._inputs[0])
+            if source._op is not None and source._op.__name__ == "softmax":
+                if source._data.shape[source._params["axis"]] == 1:
+                    return
+                classes = node._inputs[0]._data.shape[node._params["axis"]]
+                path = look.step.path_of(source)
+                yield _twice(look, path, "Softmax", {"classes": int(classes)}, (
+                    "loss_function = lambda output, targets: "
+                    "F.nll_loss((output + 1e-12).log(), targets)"
+                ))  # fmt: skip
+                return
+
+
+@kind(
+    Text(
+        "{layer}: sigmoid goes into binary cross-entropy with logits, which applies sigmoid "
+        "itself. Outputs between 0 and 1 reach probabilities from 0.5 to 0.73 only.",
+        "{layer}: 시그모이드의 출력이 로짓을 받는 이진 크로스 엔트로피로 들어갑니다. 이 손실은 "
+        "시그모이드를 "
+        "스스로 적용합니다. 0과 1 사이의 출력으로는 확률이 0.5에서 0.73까지만 됩니다.",
+    ),
+    Text("Give the loss the logits.", "손실 함수에 로짓을 넣으세요."),
+)
+def sigmoid_before_bce_with_logits(look: Look) -> Iterator[Found]:
+    """The logits of a binary cross-entropy are the output of a sigmoid."""
+    for node in look.graph.loss_nodes if look.graph else ():
+        if node._op.__name__ == "binary_cross_entropy_with_logits" and node._inputs:
+            source = look.step.before(node._inputs[0])
+            if source._op is not None and source._op.__name__ == "sigmoid":
+                code = "loss_function = nn.BCELoss()"
+                path = look.step.path_of(source)
+                highest = float(source._data.max())
+                yield _twice(look, path, "Sigmoid", {"highest": highest}, code)
+                return
+
+
+def _twice(look: Look, path: str, name: str, evidence: dict[str, Any], code: str) -> Found:
+    """Take out the module that repeats the loss, or choose a loss that does without it."""
+    if type(look.model.get_submodule(path)).__name__ == name and path:
+        remedy = replace(look.model, [path], "Identity")
+        return Found(path, evidence, remedy.code, remedy.mend)
+    return Found(path, evidence, code)
+
+
+@kind(
+    Text(
+        "The output ends in {op}, between {low} and {high}: it cannot reach the targets, which run "
+        "from {lowest} to {highest}.",
+        "출력이 {op} 연산으로 끝나서 {low}부터 {high} 사이의 값만 냅니다. {lowest}부터 "
+        "{highest}까지인 "
+        "정답에 닿을 수 없습니다.",
+    ),
+    Text(
+        "End the net in an op that reaches the targets.", "정답에 닿는 연산으로 신경망을 끝내세요."
+    ),
+)
+def output_range(look: Look) -> Iterator[Found]:
+    """The last op of the net has a range that leaves targets out."""
+    op, path = look.last_op
+    if op not in RANGES:
+        return
+    low, high = RANGES[op]
+    if look.error_kind == "output_range":
+        wanted = (0.0, 1.0, "Sigmoid")
+    elif look.graph is None:
+        return
+    else:
+        found = _wanted_range(look, op, low, high)
+        if found is None:
+            return
+        wanted = found
+    lowest, highest, new = wanted
+    evidence = {"op": op, "low": low, "high": high, "lowest": lowest, "highest": highest}
+    if path:
+        remedy = replace(look.model, [path], new)
+        yield Found(path, evidence, remedy.code, remedy.mend)
+    else:
+        yield Found("", evidence, _scaled_targets(look, low, high, lowest, highest))
+
+
+def _wanted_range(look: Look, op: str, low: float, high: float) -> tuple[float, float, str] | None:
+    """What targets or logits need, and the module to end with; None where the range will do."""
+    ops, targets = look.step.loss_ops, look.counted_targets
+    if "binary_cross_entropy_with_logits" in ops and op in ("relu", "tanh", "softplus"):
+        return -math.inf, math.inf, "Identity"
+    if ops & {"cross_entropy", "log_softmax"} and op in ("sigmoid", "tanh"):
+        return -math.inf, math.inf, "Identity"
+    if "binary_cross_entropy" in ops and op == "relu":
+        return 0.0, 1.0, "Sigmoid"
+    if not look.step.is_regression or targets is None or targets.dtype.kind not in "fiu":
+        return None
+    if look.output is None or targets.shape[1:] != look.output.shape[1:]:
+        return None
+    x = targets.astype(np.float64)
+    left_over = norm(x - np.clip(x, low, high)) ** 2
+    if left_over <= UNREACHED * norm(x - x.mean()) ** 2:
+        return None
+    return float(x.min()), float(x.max()), "Identity"
+
+
+def _scaled_targets(look: Look, low: float, high: float, lowest: float, highest: float) -> str:
+    if not all(map(math.isfinite, (low, high, lowest, highest))):
+        return "# in forward(): return the values before the last activation"
+    factor = (high - low) / ((highest - lowest) or 1.0)
+    change = f"(targets - {lowest:.6g}) * {factor:.6g} + {low:g}"
+    if look.data.given == "arrays":
+        return f"inputs, targets = data\ndata = inputs, {change}"
+    return f"data = [(inputs, {change}) for inputs, targets in data]"
+
+
+@kind(
+    Text(
+        "{layer}: the output is {value} whatever the input is, since a softmax over one unit is "
+        "always 1.",
+        "{layer}: 유닛 하나에 대한 소프트맥스는 항상 1이므로 입력과 상관없이 출력이 같습니다. 출력: {value}",
+    ),
+    Text(
+        "For two outcomes, one unit needs a sigmoid.",
+        "두 가지 결과를 유닛 하나로 나타내려면 시그모이드를 쓰세요.",
+    ),
+)
+def constant_output(look: Look) -> Iterator[Found]:
+    """A softmax over one unit, or one output for several classes."""
+    if look.error_kind == "constant_output":
+        yield Found("", {"value": 1.0, "units": 1}, _one_unit())
+        return
+    for node in look.graph.nodes if look.graph else ():
+        over = node._op.__name__ in ("softmax", "log_softmax", "cross_entropy")
+        if over and node._inputs and node._inputs[0]._data.shape[node._params["axis"]] == 1:
+            yield _over_one(look, node)
+            return
+
+
+def _over_one(look: Look, node: Node) -> Found:
+    path = look.step.path_of(node)
+    evidence = {"value": float(node._data.flat[0]), "units": 1}
+    if path and type(look.model.get_submodule(path)).__name__ == "Softmax":
+        new = "Identity" if _loss_takes_logits(look) else "Sigmoid"
+        remedy = replace(look.model, [path], new)
+        return Found(path, evidence, remedy.code, remedy.mend)
+    if node._op.__name__ == "softmax":
+        return Found(path, evidence, "# in forward(): F.sigmoid(z), not softmax")
+    return Found(path, evidence, _one_unit())
+
+
+def _loss_takes_logits(look: Look) -> bool:
+    return "binary_cross_entropy_with_logits" in look.step.loss_ops
+
+
+def _one_unit() -> str:
+    return (
+        "loss_function = lambda output, targets: F.binary_cross_entropy_with_logits(\n"
+        "    output.reshape(-1), targets.reshape(-1).astype(np.float32)\n)"
+    )
+
+
+@kind(
+    Text(
+        "The targets are the indices of {classes} classes, and the loss takes them for quantities: "
+        "class 2 is no nearer to class 3 than to class 0.",
+        "정답은 클래스 {classes}개의 번호인데 손실 함수가 이를 양으로 다룹니다. 2번 클래스가 "
+        "0번보다 3번에 더 "
+        "가까운 것은 아닙니다.",
+    ),
+    Text("Use the cross-entropy.", "크로스 엔트로피를 쓰세요."),
+)
+def loss_does_not_fit(look: Look) -> Iterator[Found]:
+    """A loss of distances on class indices; one-hot rows for indices; probabilities for logits."""
+    if look.error_kind == "loss_does_not_fit":
+        yield _unfit_error(look)
+        return
+    graph = look.graph
+    if graph is None:
+        return
+    if graph.is_regression and look.class_indices:
+        yield Found("", {"classes": look.class_indices}, _as_classes(look, look.class_indices))
+    elif "gather_labels" in graph.loss_ops and "log_softmax" not in graph.loss_ops:
+        yield from _nll_of_others(look, graph)
+
+
+def _as_classes(look: Look, classes: int) -> str:
+    output = look.output
+    loss = (
+        "loss_function = lambda output, targets: "
+        "F.cross_entropy(output, targets.reshape(-1).astype(np.int64))"
+    )
+    if output is not None and output.ndim > 1 and output.shape[1] >= classes:
+        return loss
+    return f"{wider(look, classes)}\n{loss}"
+
+
+def _unfit_error(look: Look) -> Found:
+    assert look.error is not None
+    text, output, target = str(look.error.cause), look.output, look.target
+    evidence: dict[str, Any] = {"error": look.shown_error(), "classes": look.class_indices or 0}
+    code = "print(model(inputs).dtype, targets.dtype)"
+    advice = Text("Choose the loss for these targets.", "이런 정답에 맞는 손실 함수를 고르세요.")
+    if "gradient=" in text:
+        code = (
+            "each = loss_function\n"
+            "loss_function = lambda output, targets: each(output, targets).mean()"
+        )
+        advice = Text("Reduce the loss to one number.", "손실을 수 하나로 줄이세요.")
+    elif "probabilities in [0, 1]" in text:
+        code = "loss_function = nn.BCEWithLogitsLoss()"
+        advice = Text(
+            "These are logits: use the loss for logits.",
+            "이 값은 로짓이므로 로짓을 받는 손실을 쓰세요.",
+        )
+    elif output is not None and target is not None:
+        code = _labels_code(look, output, target) or code
+    return Found("", evidence, code, None, STOPS, advice)
+
+
+def _labels_code(look: Look, output: ndarray, target: ndarray) -> str:
+    if target.shape == output.shape and output.ndim > 1 and output.shape[1] > 1:
+        return (
+            "loss_function = lambda output, targets: "
+            "F.cross_entropy(output, targets.argmax(axis=1))"
+        )
+    if target.size == len(output) and output.ndim > 1:
+        return _as_classes(look, look.class_indices or output.shape[1])
+    return ""
+
+
+def _nll_of_others(look: Look, graph: StepGraph) -> Iterator[Found]:
+    """Negative log-likelihood of what is no log-probability: positive, or no sum of 1."""
+    node = next(node for node in graph.loss_nodes if node._op.__name__ == "gather_labels")
+    x = node._inputs[0]._data.astype(np.float64)  # type: ignore[index]
+    total = np.exp(np.clip(x, -700, 700)).sum(axis=node._params["axis"])
+    off = float(np.abs(total - 1).max())
+    if off < 0.01:
+        return
+    message = Text(
+        "The negative log-likelihood takes log-probabilities, whose exponentials sum to 1. Here "
+        "they are off by {off}.",
+        "음의 로그 가능도는 로그 확률을 받습니다. 로그 확률의 지수를 더하면 1입니다. 여기서는 "
+        "{off}만큼 "
+        "다릅니다.",
+    )
+    probabilities = (
+        x.min() >= 0 and float(np.abs(x.sum(axis=node._params["axis"]) - 1).max()) < 0.01
+    )
+    code = "loss_function = nn.CrossEntropyLoss()"
+    if probabilities:
+        code = "loss_function = lambda output, targets: F.nll_loss((output + 1e-12).log(), targets)"
+    yield Found("", {"off": off}, code, None, message)
