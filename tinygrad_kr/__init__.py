@@ -15,7 +15,9 @@ if TYPE_CHECKING:
         nn,
         optim,
         sweep,
+        tensorboard,
         testing,
+        training,
     )  # fmt: skip
     from tinygrad_kr.compile.function import compile as compile
     from tinygrad_kr.explain.derivation import check_derivation
@@ -26,6 +28,8 @@ if TYPE_CHECKING:
     from tinygrad_kr.linalg import p_norm as norm
     from tinygrad_kr.saving import DamagedFileError, load, save
     from tinygrad_kr.sweep import seed_sweep, wilson_interval
+    from tinygrad_kr.tensorboard import SummaryWriter
+    from tinygrad_kr.training import evaluate, fit, predict
 
 from tinygrad_kr import arrays, creation, dtypes, grad_mode, random, transformations
 from tinygrad_kr._version import __version__ as __version__
@@ -57,21 +61,27 @@ _WHEN_USED = {
     "nn",
     "optim",
     "sweep",
+    "tensorboard",
     "testing",
+    "training",
 }
 _FUNCTIONS_WHEN_USED = {
     "DamagedFileError": "saving.DamagedFileError",
     "cdist": "linalg.cdist",
     "check_derivation": "explain.derivation.check_derivation",
+    "evaluate": "training.evaluate",
+    "fit": "training.fit",
     "load_onnx": "export.load_onnx",
     "load": "saving.load",
     "log_softmax": "functional.log_softmax",
     "norm": "linalg.p_norm",
     "one_hot": "functional.one_hot",
+    "predict": "training.predict",
     "save": "saving.save",
     "seed_sweep": "sweep.seed_sweep",
     "set_language": "language.set_language",
     "softmax": "functional.softmax",
+    "SummaryWriter": "tensorboard.SummaryWriter",
     "wilson_interval": "sweep.wilson_interval",
 }
 
@@ -91,10 +101,11 @@ def __dir__() -> list[str]:
 
 
 __all__ = [
-    "DamagedFileError", "Tensor", "autograd", "cdist", "check_derivation", "checkpoint", "data",
-    "explain", "export", "functional", "interop", "linalg", "load", "load_onnx", "log_softmax",
-    "matmul", "nn", "norm", "one_hot", "op", "optim", "save", "seed_sweep", "set_language",
-    "softmax", "sweep", "testing", "wilson_interval",
+    "DamagedFileError", "SummaryWriter", "Tensor", "autograd", "cdist", "check_derivation",
+    "checkpoint", "data", "evaluate", "explain", "export", "fit", "functional", "interop", "linalg",
+    "load", "load_onnx", "log_softmax", "matmul", "nn", "norm", "one_hot", "op", "optim", "predict",
+    "save", "seed_sweep", "set_language", "softmax", "sweep", "tensorboard", "testing", "training",
+    "wilson_interval",
 ]  # fmt: skip
 __all__ += arrays.__all__
 __all__ += creation.__all__

@@ -9,11 +9,12 @@ sigmoid, N(0, 1), Adam with rate 0.01, 10,001 steps; the outputs end within 0.00
     tensorboard --logdir out/lectures/events    # pip install tensorboard, which draws the files
 
 What to look at: scopes need no syntax of their own. A module knows the path of each of its parts,
-so `layer1.0.weight` becomes the tag `layer1/0/weight`, and TensorBoard folds `layer1` together;
-the outputs are caught by a forward hook, without a change to the net. `EventFiles` is also a
-callback for `fit` of fit.py. What really happens: the lab's 1.0 is one lucky start; by Adam, too,
-only 50 of 100 starts (seeds 0 to 99) learn XOR with a hidden layer of two. Seed 1, the default
-here, is one of them.
+so `layer1.0.weight` becomes the tag `layer1/0/weight`, and TensorBoard folds `layer1` together.
+The outputs are caught by a forward hook, without a change to the net. `add_graph` draws the net
+itself: under "Graphs" a double click unfolds `Sequential[layer1]` into its layers. In `tk.fit` the
+callback `tk.tensorboard.TensorBoard` writes curves and histograms. What really happens: the lab's
+1.0 is one lucky start; by Adam, too, only 50 of 100 starts (seeds 0 to 99) learn XOR with a hidden
+layer of two. Seed 1, the default here, is one of them.
 """
 
 from __future__ import annotations
@@ -43,60 +44,31 @@ POINTS, ANSWERS = Tensor(XOR_POINTS), Tensor(XOR_ANSWERS)
 PUBLISHED = {"lab 09-4 accuracy": 1.0, "lab 09-4 largest error": 6.4e-05}
 
 
-class EventFiles:
-    """Writes what TensorBoard shows into a folder: curves, and histograms by layer.
+def write_histograms(writer: tk.SummaryWriter, net: nn.Module, step: int) -> None:
+    """Every parameter and, where there is one, its gradient, under the path of its layer."""
+    for path, parameter in net.named_parameters():
+        tag = path.replace(".", "/")
+        writer.add_histogram(tag, parameter, step)
+        if parameter.grad is not None:
+            writer.add_histogram(f"{tag}/gradient", parameter.grad, step)
 
-    Raises ModuleNotFoundError, saying what to install, where tensorboardX is missing.
-    """
 
-    def __init__(self, folder: Path) -> None:
-        try:
-            from tensorboardX import SummaryWriter  # type: ignore[import-untyped]
-        except ImportError as error:
-            advice = 'event files need tensorboardX: pip install "tinygrad_kr[tensorboard]"'
-            raise ModuleNotFoundError(advice) from error
-        self.writer = SummaryWriter(str(folder))
+def write_outputs(writer: tk.SummaryWriter, net: nn.Module, inputs: Tensor, step: int) -> None:
+    """What each part of the net gives for these inputs, under its path."""
 
-    def scalars(self, step: int, values: dict[str, float]) -> None:
-        for name, value in values.items():
-            self.writer.add_scalar(name, value, step)
-
-    def histograms(self, step: int, net: nn.Module) -> None:
-        """Every parameter and, where there is one, its gradient, under the path of its layer."""
-        for path, parameter in net.named_parameters():
-            self.writer.add_histogram(path.replace(".", "/"), parameter.detach().numpy(), step, 30)
-            if parameter.grad is not None:
-                tag = f"{path.replace('.', '/')}/gradient"
-                self.writer.add_histogram(tag, parameter.grad.numpy(), step, 30)
-
-    def outputs(self, step: int, net: nn.Module, inputs: Tensor) -> None:
-        """What each part of the net gives for these inputs, under its path."""
-        handles = [
-            module.register_forward_hook(
-                self._output_hook(f"{path.replace('.', '/')}/output", step)
-            )
-            for path, module in net.named_modules()
-            if path
-        ]
-        with no_grad():
-            net(inputs)
-        for handle in handles:
-            handle.remove()
-
-    def _output_hook(self, tag: str, step: int) -> Any:
+    def writing(path: str) -> Any:
         def write(module: nn.Module, args: Any, output: Tensor) -> None:
-            self.writer.add_histogram(tag, output.numpy(), step, 30)
+            writer.add_histogram(f"{path.replace('.', '/')}/output", output, step)
 
         return write
 
-    def __call__(self, net: nn.Module, history: list[dict[str, float]]) -> None:
-        """As a callback of `fit`: the epoch's record and the parameters after it."""
-        self.scalars(len(history), history[-1])
-        self.histograms(len(history), net)
-
-    def close(self) -> None:
-        """Write what is still in memory; a second time does nothing."""
-        self.writer.close()
+    handles = [
+        module.register_forward_hook(writing(path)) for path, module in net.named_modules() if path
+    ]
+    with no_grad():
+        net(inputs)
+    for handle in handles:
+        handle.remove()
 
 
 class XorNet(nn.Module):
@@ -127,7 +99,9 @@ def run(
     tk.manual_seed(seed)
     net = XorNet()
     optimizer = optim.Adam(net.parameters(), lr=0.01)
-    events = None if folder is None else EventFiles(folder)
+    writer = None if folder is None else tk.SummaryWriter(folder)
+    if writer is not None:
+        writer.add_graph(net, POINTS)
     costs, shares = [], []
     for step in bar(steps):
         outputs = net(POINTS)
@@ -137,13 +111,14 @@ def run(
         right = float(((outputs.detach().numpy() > 0.5) == (ANSWERS.numpy() > 0.5)).mean())
         costs.append(loss.item())
         shares.append(right)
-        if events is not None and step % every == 0:
-            events.scalars(step, {"cost": costs[-1], "accuracy": right})
-            events.histograms(step, net)
-            events.outputs(step, net, POINTS)
+        if writer is not None and step % every == 0:
+            writer.add_scalar("cost", costs[-1], step)
+            writer.add_scalar("accuracy", right, step)
+            write_histograms(writer, net, step)
+            write_outputs(writer, net, POINTS, step)
         optimizer.step()
-    if events is not None:
-        events.close()
+    if writer is not None:
+        writer.close()
     if histories is not None:
         histories |= {"cost": costs, "accuracy": shares}
     with no_grad():

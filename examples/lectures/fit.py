@@ -1,9 +1,9 @@
-"""Keras in 45 lines: fit, evaluate and callbacks, on labs 10-1, 10-2 and 13-2.
+"""Keras's habits: fit, evaluate and callbacks, on labs 10-1, 10-2 and 13-2.
 
-The lecture: once the loop is clear, let a library write it. `model.fit` is no magic, though: here
-is such a loop to read, `fit` and `evaluate` below. A callback is any function that is called with
-the record of the epochs after each of them; one that returns True ends the training. (Lab 13-2's
-callback for TensorBoard is `EventFiles` in event_files.py.)
+The lecture: once the loop is clear, let a library write it. `model.fit` is no magic, though: the
+loop of `tk.fit` is one screen of tinygrad_kr/training.py, with `tk.evaluate` below it. A callback
+is called after each epoch: here one keeps the best model, and one ends the training. (Lab 13-2's
+callback for TensorBoard is `tk.tensorboard.TensorBoard`, in event_files.py.)
 
     python examples/lectures/fit.py                # Keras 10-1, one softmax layer, published 0.9268
     python examples/lectures/fit.py --lab 10-2     # four layers of 256, dropout, published 0.9811
@@ -30,7 +30,6 @@ from common import (
     BLUE,
     ORANGE,
     RESULTS,
-    bar,
     launch,
     made_with,
     new_figure,
@@ -45,97 +44,13 @@ from common import (
 
 import tinygrad_kr as tk
 import tinygrad_kr.functional as F
-from tinygrad_kr import data, nn, no_grad, optim
-from tinygrad_kr.files import replacing
+from tinygrad_kr import data, nn, optim
+from tinygrad_kr.training import EarlyStopping, History, ModelCheckpoint, ProgressBar
 
 PUBLISHED = {"10-1": 0.9268, "10-2": 0.9811, "13-2": 0.9894}
 
 Pair = tuple[np.ndarray, np.ndarray]
-History = list[dict[str, float]]
-Callback = Callable[[nn.Module, History], bool | None]
 Layer = TypeVar("Layer", bound=nn.Module)
-
-# ------------------------------------------------------------------ the loop
-
-
-def fit(
-    net: nn.Module,
-    train: Pair,
-    optimizer: optim.Optimizer,
-    *,
-    epochs: int = 1,
-    batch_size: int = 32,
-    validation: Pair | None = None,
-    callbacks: Sequence[Callback] = (),
-) -> History:
-    """Train a net that gives logits; for each epoch its loss, accuracy, val_loss, val_accuracy."""
-    loader = data.DataLoader(train, batch_size, shuffle=True)
-    history: History = []
-    for _ in range(epochs):
-        net.train()
-        loss_sum, right, batches = 0.0, 0, iter(loader)
-        for _ in bar(len(loader)):
-            inputs, labels = next(batches)
-            logits = net(inputs)
-            loss = F.cross_entropy(logits, labels)
-            optimizer.zero_grad()
-            loss.backward()
-            optimizer.step()
-            loss_sum += loss.item() * len(labels)
-            right += (logits.argmax(axis=1) == labels).sum().item()
-        record = {"loss": loss_sum / len(train[1]), "accuracy": right / len(train[1])}
-        if validation is not None:
-            measured = evaluate(net, validation)
-            record |= {f"val_{name}": value for name, value in measured.items()}
-        history.append(record)
-        wishes = [callback(net, history) for callback in callbacks]
-        if any(wishes):
-            break
-    return history
-
-
-def evaluate(net: nn.Module, pair: Pair, batch_size: int = 200) -> dict[str, float]:
-    """Mean cross-entropy and the share of right answers, without dropout and without recording."""
-    net.eval()
-    loss_sum, right = 0.0, 0
-    with no_grad():
-        for inputs, labels in data.DataLoader(pair, batch_size):
-            logits = net(inputs)
-            loss_sum += F.cross_entropy(logits, labels, reduction="sum").item()
-            right += (logits.argmax(axis=1) == labels).sum().item()
-    return {"loss": loss_sum / len(pair[1]), "accuracy": right / len(pair[1])}
-
-
-# ------------------------------------------------------------------ callbacks
-
-
-def show(net: nn.Module, history: History) -> None:
-    """A line for the epoch."""
-    figures = "   ".join(f"{name} {value:.4f}" for name, value in history[-1].items())
-    print(f"epoch {len(history):>3}   {figures}", flush=True)
-
-
-def early_stopping(patience: int, watch: str = "val_loss") -> Callback:
-    """Stop when `watch` has been no lower than before for `patience` epochs."""
-
-    def stop(net: nn.Module, history: History) -> bool:
-        values = [record[watch] for record in history]
-        return len(values) - 1 - int(np.argmin(values)) >= patience
-
-    return stop
-
-
-def keep_best(path: Path, watch: str = "val_loss") -> Callback:
-    """Save the parameters whenever `watch` is lower than ever: `np.load` gets them back."""
-
-    def keep(net: nn.Module, history: History) -> None:
-        if history[-1][watch] <= min(record[watch] for record in history):
-            path.parent.mkdir(parents=True, exist_ok=True)
-            with replacing(path) as stream:
-                np.savez(stream, allow_pickle=False, **net.state_dict())
-
-    return keep
-
 
 # ------------------------------------------------------------------ labs
 
@@ -222,7 +137,7 @@ def run(
     epochs: int | None = None,
     train_images: int = 60_000,
     test_images: int = 10_000,
-    callbacks: Sequence[Callback] = (),
+    callbacks: Sequence[Any] = (),
     results: Path | None = None,
 ) -> dict[str, float]:
     """Train by a lab's recipe and return its figures; `results` is a folder to write them into.
@@ -236,27 +151,26 @@ def run(
     tk.manual_seed(seed)
     net = make_net()
     start, began = time.perf_counter(), time.process_time()
-    history = fit(
-        net, train, make_optimizer(net), epochs=epochs or usual_epochs, batch_size=batch_size,
-        validation=validation, callbacks=callbacks,
+    history = tk.fit(
+        net, train, F.cross_entropy, make_optimizer(net), epochs or usual_epochs,
+        validation=validation, metrics=["accuracy"], batch_size=batch_size,
+        callbacks=[*callbacks, ProgressBar(seconds=0)], progress=False,
     )  # fmt: skip
     seconds, processor = time.perf_counter() - start, time.process_time() - began
-    score = evaluate(net, test)
+    score = tk.evaluate(net, test, F.cross_entropy, metrics=["accuracy"], batch_size=200)
     figures = {f"lab Keras {lab} {name}": value for name, value in score.items()}
     if results is not None:
         result = {
             "published": PUBLISHED[lab],
             "figures": figures,
             "settings": {
-                "epochs": len(history), "batch": batch_size, "train images": len(train[1]),
+                "epochs": len(history["loss"]), "batch": batch_size, "train images": len(train[1]),
                 "optimizer": repr(make_optimizer(net)).split("(")[0].strip(), "net": repr(net),
             },
             **made_with(),
             "seconds": round(seconds, 1),
             "processor seconds": round(processor, 1),
-            "by epoch": {
-                name: [rounded(record[name]) for record in history] for name in history[0]
-            },
+            "by epoch": {name: list(map(rounded, values)) for name, values in history.items()},
         }  # fmt: skip
         path = file_of(lab, results)
         write_json(path, with_run(read_json(path), seed, result))
@@ -278,14 +192,13 @@ def save_picture(lab: str, history: History, path: Path) -> None:
     if figure is None:
         return
     for axes, name in zip(figure.subplots(1, 2), ("loss", "accuracy"), strict=True):
-        epochs = range(1, len(history) + 1)
+        epochs = range(1, len(history["loss"]) + 1)
         for key, colour, marker, label in (
             (name, BLUE, "o-", "training, during the epoch"),
             (f"val_{name}", ORANGE, "s--", "validation, after it"),
         ):
-            if key in history[0]:
-                values = [record[key] for record in history]
-                axes.plot(epochs, values, marker, color=colour, ms=4, label=label)
+            if key in history:
+                axes.plot(epochs, history[key], marker, color=colour, ms=4, label=label)
         axes.set(xlabel="epoch", ylabel=name, title=f"Keras {lab}: {name}")
         axes.xaxis.get_major_locator().set_params(integer=True)
         axes.grid(alpha=0.3)
@@ -302,11 +215,11 @@ def main(argv: list[str] | None = None) -> None:
     add("--patience", type=whole(1), help="epochs without a lower val_loss, then stop (10-2)")
     args = parser.parse_args(argv)
     histories: list[History] = []
-    callbacks: list[Callback] = [show, lambda net, history: histories.append(history)]
+    callbacks: list[Any] = [lambda training: histories.append(training.history)]
     if LABS[args.lab].validated:
-        callbacks.append(keep_best(args.out / f"fit_{args.lab}.npz"))
+        callbacks.append(ModelCheckpoint(args.out / f"fit_{args.lab}.npz"))
     if args.patience and args.lab == "10-2":
-        callbacks.append(early_stopping(args.patience))
+        callbacks.append(EarlyStopping(patience=args.patience))
     elif args.patience:
         parser.error("--patience is for lab 10-2, which has images of its own to stop by")
     results = None if args.epochs or args.patience else RESULTS

@@ -3,40 +3,20 @@
 from __future__ import annotations
 
 import builtins
-import struct
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from event_records import read_back
 from lecture_programs import program
 
 import tinygrad_kr as tk
-from tinygrad_kr import data, nn, optim
 
 pytestmark = pytest.mark.trains
 
 pytest.importorskip("tensorboardX")
-event_files, fit = program("event_files"), program("fit")
-
-
-def read_back(folder: Path) -> dict[str, list[tuple[int, Any]]]:
-    """By tag the (step, value) of every event: TFRecords of a length, its checksum, the event and
-    its checksum (tensorflow/core/lib/io/record_writer.h)."""
-    from tensorboardX.proto.event_pb2 import Event  # type: ignore[import-untyped]
-
-    (path,) = folder.glob("events.out.tfevents.*")
-    content, place = path.read_bytes(), 0
-    found: dict[str, list[tuple[int, Any]]] = {}
-    while place < len(content):
-        (length,) = struct.unpack_from("<Q", content, place)
-        event = Event.FromString(content[place + 12 : place + 12 + length])
-        place += 12 + length + 4
-        for value in event.summary.value:
-            kind = value.WhichOneof("value")
-            found.setdefault(value.tag, []).append((event.step, getattr(value, kind)))
-    assert place == len(content)
-    return found
+event_files = program("event_files")
 
 
 @pytest.fixture(scope="module")
@@ -65,7 +45,7 @@ def test_tags_are_scoped_by_the_path_of_the_layer(
     parameters = {f"layer{n}/0/{kind}" for n in (1, 2) for kind in ("weight", "bias")}
     gradients = {f"{tag}/gradient" for tag in parameters}
     outputs = {f"layer{n}/{part}output" for n in (1, 2) for part in ("", "0/", "1/")}
-    assert set(written[0]) == {"cost", "accuracy"} | parameters | gradients | outputs
+    assert set(written[0]) == {"", "cost", "accuracy"} | parameters | gradients | outputs
 
 
 def test_histograms_hold_the_values_of_their_layer(
@@ -89,12 +69,21 @@ def test_histograms_hold_the_values_of_their_layer(
 
 def test_hooks_are_taken_out_again(tmp_path: Path) -> None:
     net = event_files.XorNet()
-    events = event_files.EventFiles(tmp_path)
-    events.outputs(7, net, event_files.POINTS)
-    net(event_files.POINTS)
-    events.close()
-    events.close()
+    with tk.SummaryWriter(tmp_path) as writer:
+        event_files.write_outputs(writer, net, event_files.POINTS, 7)
+        net(event_files.POINTS)
     assert {len(values) for values in read_back(tmp_path).values()} == {1}
+
+
+def test_the_graph_is_folded_by_layer(written: tuple[dict[str, Any], dict[str, Any]]) -> None:
+    names = {node.name: list(node.input) for node in written[0][""][0][1].node}
+    layers = [f"XorNet/Sequential[layer{n}]" for n in (1, 2)]
+    assert {name for name in names if "/" in name} == {
+        f"{layer}/{part}"
+        for layer in layers
+        for part in ("Linear[0]/weight", "Linear[0]/bias", "Linear[0]/linear", "Sigmoid[1]/sigmoid")
+    }
+    assert names["output"] == [f"{layers[1]}/Sigmoid[1]/sigmoid"]
 
 
 def test_lab_09_4() -> None:
@@ -102,23 +91,6 @@ def test_lab_09_4() -> None:
     runs = [event_files.run(seed=seed, steps=3_001) for seed in range(1, 6)]
     assert np.median([run["lab 09-4 accuracy"] for run in runs]) == 1
     assert np.median([run["lab 09-4 largest error"] for run in runs]) < 0.03
-
-
-def test_as_a_callback_of_fit(tmp_path: Path) -> None:
-    images, labels = data.digits("test")
-    pair = images.reshape(360, 64), labels
-    net = nn.Sequential(nn.Linear(64, 10))
-    events = event_files.EventFiles(tmp_path)
-    history = fit.fit(
-        net, pair, optim.Adam(net.parameters()), epochs=3, batch_size=60, validation=pair,
-        callbacks=[events],
-    )  # fmt: skip
-    events.close()
-    found = read_back(tmp_path)
-    assert [step for step, _ in found["0/weight"]] == [1, 2, 3]
-    for name in ("loss", "accuracy", "val_loss", "val_accuracy"):
-        expected = [(n, np.float32(record[name])) for n, record in enumerate(history, 1)]
-        assert found[name] == expected
 
 
 def test_the_program_says_where_they_are(
@@ -143,7 +115,7 @@ def test_without_tensorboardx_it_says_what_to_install_and_goes_on(
     event_files.main(["--steps", "20", "--out", str(tmp_path)])
     shown = capsys.readouterr().out
     assert (
-        'no event files: event files need tensorboardX: pip install "tinygrad_kr[tensorb' in shown
+        "no event files: SummaryWriter: expected tensorboardX, got none. Write pip install" in shown
     )
     assert "lab 09-4 cost" in shown
     assert not (tmp_path / "events").exists()

@@ -1,8 +1,7 @@
-"""examples/lectures/fit.py: the loop, its evaluation and callbacks, and the Keras labs' recipes."""
+"""examples/lectures/fit.py: the Keras labs' recipes, by `tk.fit`."""
 
 from __future__ import annotations
 
-import inspect
 import json
 from pathlib import Path
 from typing import Any
@@ -13,16 +12,11 @@ from lecture_programs import large_digits, program
 
 import tinygrad_kr as tk
 import tinygrad_kr.functional as F
-from tinygrad_kr import Tensor, data, nn, no_grad, optim
+from tinygrad_kr import data, nn, optim
 
 pytestmark = pytest.mark.trains
 
 fit = program("fit")
-
-
-def small_digits(split: Any) -> tuple[np.ndarray, np.ndarray]:
-    images, labels = data.digits(split)
-    return images.reshape(len(images), -1), labels
 
 
 @pytest.fixture
@@ -30,110 +24,15 @@ def digits_as_mnist(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(data, "mnist", large_digits)
 
 
-def make_net(*more: nn.Module) -> nn.Sequential:
-    return nn.Sequential(nn.Linear(64, 20), *more, nn.ReLU(), nn.Linear(20, 10))
-
-
-def test_fit_learns_and_records_what_evaluate_measures() -> None:
-    train, test = small_digits("train"), small_digits("test")
-    net = make_net()
-    history = fit.fit(
-        net, train, optim.Adam(net.parameters(), lr=0.01), epochs=4, batch_size=50, validation=test
-    )
-    assert [set(record) for record in history] == [
-        {"loss", "accuracy", "val_loss", "val_accuracy"}
-    ] * 4
-    assert history[-1]["accuracy"] > 0.95 > 0.6 > history[0]["accuracy"]
-    measured = fit.evaluate(net, test)
-    assert history[-1]["val_loss"] == measured["loss"]
-    assert history[-1]["val_accuracy"] == measured["accuracy"] > 0.85
-
-
-def test_evaluate_is_the_mean_over_all_samples_without_dropout() -> None:
-    images, labels = small_digits("test")
-    net = make_net(nn.Dropout(0.9))
-    with no_grad():
-        logits = net.eval()(Tensor(images))
-    net.train()
-    measured = fit.evaluate(net, (images, labels), batch_size=100)  # the last batch has 60
-    assert measured["loss"] == pytest.approx(F.cross_entropy(logits, labels).item(), rel=1e-5)
-    assert measured["accuracy"] == (logits.data.argmax(axis=1) == labels).mean()
-
-
-def test_an_epoch_is_one_pass_in_batches_with_dropout_on() -> None:
-    images, labels = small_digits("test")
-    seen: list[int] = []
-
-    class Watched(nn.Module):
-        def __init__(self) -> None:
-            self.linear = nn.Linear(64, 10)
-
-        def forward(self, x: Tensor) -> Any:
-            if self.training:
-                seen.append(len(x))
-            return self.linear(x)
-
-    net = Watched()
-    before = net.linear.weight.data.copy()
-    optimizer = optim.SGD(net.parameters(), lr=0.0)
-    pair = images, labels
-    history = fit.fit(net, pair, optimizer, epochs=2, batch_size=150, validation=pair)
-    assert seen == [150, 150, 60] * 2
-    np.testing.assert_array_equal(net.linear.weight.data, before)
-    measured = fit.evaluate(net, pair)
-    assert history[1]["loss"] == pytest.approx(measured["loss"], rel=1e-5)
-    assert history[1]["accuracy"] == pytest.approx(measured["accuracy"])
-
-
-def test_callbacks_are_called_after_every_epoch_and_may_stop() -> None:
-    pair = small_digits("test")
-    net = make_net()
-    lengths: list[int] = []
-
-    def stop_after_three(net: nn.Module, history: list[dict[str, float]]) -> bool:
-        return len(history) == 3
-
-    def count(net: nn.Module, history: list[dict[str, float]]) -> None:
-        lengths.append(len(history))
-
-    history = fit.fit(
-        net, pair, optim.SGD(net.parameters(), lr=0.1), epochs=9, batch_size=90,
-        callbacks=[stop_after_three, count],
-    )  # fmt: skip
-    assert len(history) == 3
-    assert lengths == [1, 2, 3]
-
-
-@pytest.mark.parametrize(
-    ("losses", "stops"),
-    [([3, 2, 1], False), ([3, 1, 2], False), ([3, 1, 2, 1.5], True), ([1, 2, 3], True)],
-)
-def test_early_stopping_has_patience(losses: list[float], stops: bool) -> None:
-    history = [{"val_loss": loss} for loss in losses]
-    assert fit.early_stopping(2)(make_net(), history) == stops
-
-
-def test_the_best_parameters_are_kept_and_load(tmp_path: Path) -> None:
-    net, path = make_net(), tmp_path / "a/best.npz"
-    keep = fit.keep_best(path)
-    states = []
-    for losses in ([3.0], [3.0, 1.0], [3.0, 1.0, 2.0]):
-        with no_grad():
-            for parameter in net.parameters():
-                parameter.copy_(parameter.data + 1)
-        states.append(net.state_dict())
-        keep(net, [{"val_loss": loss} for loss in losses])
-    with np.load(path, allow_pickle=False) as best:
-        net.load_state_dict(dict(best))
-    for name, array in net.state_dict().items():
-        np.testing.assert_array_equal(array, states[1][name])
-
-
-def test_the_loop_is_short_enough_to_be_read() -> None:
-    lines = [
-        line for part in (fit.fit, fit.evaluate) for line in inspect.getsource(part).split("\n")
-    ]
-    assert len([line for line in lines if line.strip()]) <= 45
+@pytest.mark.usefixtures("digits_as_mnist")
+def test_the_best_of_the_validation_is_kept(tmp_path: Path) -> None:
+    fit.main(["--lab", "10-2", "--epochs", "3", "--out", str(tmp_path)])
+    net = fit.LABS["10-2"].net()
+    best = tk.load(tmp_path / "fit_10-2.npz", model=net)
+    validation = fit.load("10-2", 60_000, 10_000)[1]
+    found = tk.evaluate(net, validation, F.cross_entropy, metrics=["accuracy"])
+    assert found["loss"] == pytest.approx(best["val_loss"], rel=1e-4)
+    assert found["accuracy"] == pytest.approx(best["val_accuracy"])
 
 
 def test_recipes_are_those_of_the_keras_labs() -> None:

@@ -40,7 +40,9 @@ MODULES = [
     "tinygrad_kr.random",
     "tinygrad_kr.saving",
     "tinygrad_kr.sweep",
+    "tinygrad_kr.tensorboard",
     "tinygrad_kr.testing",
+    "tinygrad_kr.training",
     "tinygrad_kr.transformations",
     "tinygrad_kr.tree",
 ]
