@@ -20,8 +20,15 @@ from lectures.common import XOR_ANSWERS, XOR_POINTS
 
 import tinygrad_kr as tk
 from tinygrad_kr import Tensor, nn, no_grad, optim
+from tinygrad_kr.language import Text
 
 POINTS, TARGETS = Tensor(XOR_POINTS), Tensor(XOR_ANSWERS)
+NOT_EVERY_START = Text(
+    "Not every start ends so well: of 100, about 6 in 10 of the 2-2-1 nets learn XOR, and\n"
+    "all of the 2-10-1 nets. --seeds 20 counts for you.",
+    "늘 이렇게 잘 끝나지는 않습니다. 초깃값 100개 가운데 2-2-1은 열에 여섯쯤만 XOR를 배우고,\n"
+    "2-10-1은 모두 배웁니다. --seeds 20으로 직접 세어 볼 수 있습니다.",
+)
 
 
 def make_net(hidden: tuple[int, ...], seed: int) -> nn.Sequential:
@@ -45,7 +52,10 @@ def train(net: nn.Sequential, steps: int, rate: float, show: bool = True) -> Non
         loss.backward()
         optimizer.step()
         if show and step in shown:
-            print(f"  step {step:>6,}   loss {loss.item():.4f}")
+            line = Text(
+                "  step {step:>6,}   loss {loss:.4f}", "  스텝 {step:>6,}   손실 {loss:.4f}"
+            )
+            print(line.say(step=step, loss=loss.item()))
 
 
 def outputs_of(net: nn.Sequential) -> np.ndarray:
@@ -61,11 +71,12 @@ def accuracy(net: nn.Sequential) -> float:
 
 def print_truth_table(net: nn.Sequential) -> None:
     """Inputs, what XOR says, what the net says."""
-    print("   a  b   XOR   output   answer")
+    print(Text("   a  b   XOR   output   answer", "   a  b   XOR   출력     답").say())
+    right, wrong = Text("right", "맞음"), Text("WRONG", "틀림")
     for (a, b), (xor,), output in zip(XOR_POINTS, XOR_ANSWERS, outputs_of(net), strict=True):
-        verdict = "right" if (output > 0.5) == xor else "WRONG"
+        verdict = (right if (output > 0.5) == xor else wrong).say()
         print(f"   {a:.0f}  {b:.0f}    {xor:.0f}    {output:.4f}     {output > 0.5:d} {verdict}")
-    print(f"  accuracy {accuracy(net):.2f}\n")
+    print(Text("  accuracy {share:.2f}\n", "  정확도 {share:.2f}\n").say(share=accuracy(net)))
 
 
 def print_success_rate(hidden: tuple[int, ...], seeds: range, steps: int, rate: float) -> None:
@@ -77,7 +88,11 @@ def print_success_rate(hidden: tuple[int, ...], seeds: range, steps: int, rate: 
         train(net, steps, rate, show=False)
         solved += accuracy(net) == 1
         print("+" if accuracy(net) == 1 else "-", end="", flush=True)
-    print(f"  {solved} of {len(seeds)} solved ({solved / len(seeds):.0%})")
+    line = Text(
+        "  {solved} of {starts} solved ({share:.0%})",
+        "  {starts}개 중 {solved}개 성공 ({share:.0%})",
+    )
+    print(line.say(solved=solved, starts=len(seeds), share=solved / len(seeds)))
 
 
 def name_of(hidden: tuple[int, ...]) -> str:
@@ -98,19 +113,24 @@ def main() -> None:
     for hidden in args.hidden:
         net = nets[name_of(hidden)] = make_net(hidden, args.seed)
         count = sum(parameter.size for parameter in net.parameters())
-        print(f"{name_of(hidden)} sigmoid net, {count} parameters, seed {args.seed}")
+        line = Text(
+            "{name} sigmoid net, {count} parameters, seed {seed}",
+            "{name} 시그모이드 신경망, 파라미터 {count}개, 시드 {seed}",
+        )
+        print(line.say(name=name_of(hidden), count=count, seed=args.seed))
         train(net, args.steps, args.rate)
         print_truth_table(net)
     if args.seeds:
         seeds = range(args.seed, args.seed + args.seeds)
-        print(f"{args.seeds} starts each, seeds {seeds[0]} to {seeds[-1]}:")
+        line = Text(
+            "{starts} starts each, seeds {first} to {last}:",
+            "초깃값 {starts}개씩, 시드 {first}부터 {last}까지:",
+        )
+        print(line.say(starts=args.seeds, first=seeds[0], last=seeds[-1]))
         for hidden in args.hidden:
             print_success_rate(hidden, seeds, args.steps, args.rate)
     else:
-        print(
-            "Not every start ends so well: of 100, about 6 in 10 of the 2-2-1 nets learn XOR, and"
-        )
-        print("all of the 2-10-1 nets. --seeds 20 counts for you.")
+        print(NOT_EVERY_START.say())
     planes = {name: (net, XOR_ANSWERS[:, 0]) for name, net in nets.items()}
     common.save_planes(planes, args.out / "xor.png", columns=len(planes), lines=True)
 

@@ -15,6 +15,7 @@ from typing import Any
 
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # its threads spin where a neighbour is busy
 os.environ.setdefault("PYTHONIOENCODING", "utf-8")  # of child processes, whose output tests read
+os.environ.setdefault("TINYGRAD_KR_LANG", "en")
 
 import numpy as np
 import pytest

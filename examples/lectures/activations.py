@@ -19,11 +19,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from common import launch, new_figure, options, save
+from common import in_words, label, launch, left, new_figure, options, right, save
 
 import tinygrad_kr as tk
 import tinygrad_kr.functional as F
 from tinygrad_kr import Tensor
+from tinygrad_kr.language import Text, same
 
 Activation = Callable[[Tensor], Any]
 
@@ -64,12 +65,31 @@ ACTIVATIONS: dict[str, Activation] = {
 
 
 PUBLISHED = [
-    ("sigmoid's highest slope", "sigmoid: highest slope", "0.25"),
-    ("ten sigmoid layers keep, at best", "sigmoid: highest slope, ten layers", "vanishes"),
-    ("tanh's highest slope", "tanh: highest slope", "1"),
-    ("ReLU's highest slope", "ReLU: highest slope", "1"),
-    ("Leaky ReLU's lowest slope", "Leaky ReLU 0.01: lowest slope", "0.01"),
+    (
+        Text("sigmoid's highest slope", "시그모이드의 최대 기울기"),
+        "sigmoid: highest slope",
+        same("0.25"),
+    ),
+    (
+        Text("ten sigmoid layers keep, at best", "시그모이드 열 층에 남는 최댓값"),
+        "sigmoid: highest slope, ten layers",
+        Text("vanishes", "사라진다"),
+    ),
+    (Text("tanh's highest slope", "tanh의 최대 기울기"), "tanh: highest slope", same("1")),
+    (Text("ReLU's highest slope", "ReLU의 최대 기울기"), "ReLU: highest slope", same("1")),
+    (
+        Text("Leaky ReLU's lowest slope", "Leaky ReLU의 최소 기울기"),
+        "Leaky ReLU 0.01: lowest slope",
+        same("0.01"),
+    ),
 ]
+WORDS = (
+    Text("linear", "선형"),
+    Text("Maxout of 2 lines", "직선 2개의 Maxout"),
+    Text("softmax of (x, 0)", "(x, 0)의 softmax"),
+    Text("softmin of (x, 0)", "(x, 0)의 softmin"),
+    Text("log softmax of (x, 0)", "(x, 0)의 log softmax"),
+)
 
 
 def value_and_slope(activation: Activation, points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -95,12 +115,14 @@ def run(*, width: float = 40.0, points: int = 80_001) -> dict[str, float]:
 
 
 def print_table(figures: dict[str, float]) -> None:
-    print(f"{'':22} {'f(-1)':>8} {'f(0)':>8} {'f(1)':>8} {'slopes from':>12} {'to':>7}")
+    low = right(Text("slopes from", "기울기 최소").say(), 12)
+    high = right(Text("to", "최대").say(), 7)
+    print(f"{'':22} {'f(-1)':>8} {'f(0)':>8} {'f(1)':>8} {low} {high}")
     for name, activation in ACTIVATIONS.items():
         values = value_and_slope(activation, np.array([-1.0, 0.0, 1.0]))[0]
         lowest, highest = (figures[f"{name}: {which} slope"] for which in ("lowest", "highest"))
         cells = " ".join(f"{value:8.4f}" for value in values)
-        print(f"{name:22} {cells} {lowest:12.4f} {highest:7.4f}")
+        print(f"{left(in_words(name, WORDS), 22)} {cells} {lowest:12.4f} {highest:7.4f}")
 
 
 def save_picture(path: Path) -> None:
@@ -116,7 +138,7 @@ def save_picture(path: Path) -> None:
         axes.plot(x, y, color="#0072B2", linewidth=2, label="f(x)")
         draw_slope(axes, x, slope)
         axes.set(ylim=(-2.1, 3.1), yticks=[-2, -1, 0, 1, 2, 3], xticks=[-4, -2, 0, 2, 4])
-        axes.set_title(name, fontsize=10)
+        axes.set_title(label(name, WORDS), fontsize=10)
         axes.grid(alpha=0.3)
     sigmoid = grid.flat[drawn.index("sigmoid")]
     sigmoid.axhline(0.25, color="black", linewidth=0.8, linestyle=":")
@@ -134,7 +156,8 @@ def draw_slope(axes: Any, x: np.ndarray, slope: np.ndarray) -> None:
     broken = np.insert(slope, jumps + 1, np.nan)
     axes.plot(
         np.insert(x, jumps + 1, x[jumps]), broken,
-        color="#D55E00", linewidth=2, linestyle=(0, (4, 1.5)), label="slope f'(x)",
+        color="#D55E00", linewidth=2, linestyle=(0, (4, 1.5)),
+        label=label(Text("slope f'(x)", "기울기 f'(x)")),
     )  # fmt: skip
 
 
@@ -143,9 +166,10 @@ def main(argv: list[str] | None = None) -> None:
     args = parser.parse_args(argv)
     figures = run()
     print_table(figures)
-    print(f"\n{'':34} {'ours':10} the lecture")
+    ours, lecture = Text("ours", "우리 값").say(), Text("the lecture", "강의").say()
+    print(f"\n{'':34} {left(ours, 10)} {lecture}")
     for name, key, published in PUBLISHED:
-        print(f"{name:34} {figures[key]:<10.3g} {published}")
+        print(f"{left(name.say(), 34)} {figures[key]:<10.3g} {published.say()}")
     save_picture(args.out / "activations.png")
 
 

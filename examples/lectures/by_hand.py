@@ -26,12 +26,24 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-from common import launch, new_figure, options, save, whole
+from common import in_words, label, launch, left, new_figure, options, right, save, whole
 
 import tinygrad_kr.functional as F
 from tinygrad_kr import Tensor, no_grad
+from tinygrad_kr.language import Text
 
 Arrays = dict[str, np.ndarray]
+BY_HAND, BY_AUTODIFF = Text("by hand", "손으로"), Text("by autodiff", "자동 미분")
+WORDS = (
+    Text("largest gradient difference", "기울기 차이의 최댓값"),
+    Text("largest output delta difference", "출력층 델타 차이의 최댓값"),
+    Text("largest parameter difference at the end", "마지막 파라미터 차이의 최댓값"),
+    Text("loss at the start", "처음의 손실"),
+    Text("loss at the end, by hand", "마지막 손실, 손으로"),
+    Text("loss at the end, by autodiff", "마지막 손실, 자동 미분"),
+    Text("accuracy at the end", "마지막 정확도"),
+    Text("hand-set XOR of", "손으로 정한 XOR, 입력"),
+)
 PUBLISHED_XOR = {"00": 0.0112, "01": 0.9949, "10": 0.9949, "11": 0.0244}
 
 
@@ -191,8 +203,13 @@ def print_first_step(hidden: int, seed: int) -> None:
     by_hand = gradients_by_hand(p, X, Y)
     tensors = {name: Tensor(array, requires_grad=True) for name, array in p.items()}
     by_autodiff = gradients_by_autodiff(tensors, Tensor(X), Tensor(Y))[1]
-    print(f"2-{hidden}-1 tanh net, log loss, {len(X)} points, float64: the first element of each\n")
-    print(f"{'':4} {'by hand':>22} {'by autodiff':>22}   largest difference")
+    title = Text(
+        "2-{hidden}-1 tanh net, log loss, {points} points, float64: the first element of each\n",
+        "2-{hidden}-1 tanh 신경망, 로그 손실, 점 {points}개, float64: 저마다 첫 원소\n",
+    )
+    print(title.say(hidden=hidden, points=len(X)))
+    columns = right(BY_HAND.say(), 22), right(BY_AUTODIFF.say(), 22)
+    print(f"{'':4} {' '.join(columns)}   {Text('largest difference', '차이의 최댓값').say()}")
     for name, array in by_hand.items():
         other = by_autodiff[name]
         difference = np.abs(array - other).max()
@@ -200,14 +217,17 @@ def print_first_step(hidden: int, seed: int) -> None:
 
 
 def print_figures(figures: dict[str, float], steps: int) -> None:
-    print(f"\n{f'over {steps:,} steps, both ways':42} {'ours':10} the lecture")
+    title = Text("over {steps:,} steps, both ways", "{steps:,}스텝 동안, 두 방법으로")
+    ours, lecture = Text("ours", "우리 값").say(), Text("the lecture", "강의").say()
+    print(f"\n{left(title.say(steps=steps), 42)} {left(ours, 10)} {lecture}")
     for name, value in figures.items():
+        shown = left(in_words(name, WORDS), 42)
         if name.startswith("hand-set"):
-            print(f"{name:42} {value:<10.4f} {PUBLISHED_XOR[name[-2:]]:.4f}")
+            print(f"{shown} {value:<10.4f} {PUBLISHED_XOR[name[-2:]]:.4f}")
         elif "difference" in name:
-            print(f"{name:42} {value:<10.1e} {'a - y' if 'delta' in name else '0'}")
+            print(f"{shown} {value:<10.1e} {'a - y' if 'delta' in name else '0'}")
         else:
-            print(f"{name:42} {value:<10.4f}")
+            print(f"{shown} {value:<10.4f}")
 
 
 def save_picture(training: Training, seed: int, path: Path) -> None:
@@ -218,11 +238,19 @@ def save_picture(training: Training, seed: int, path: Path) -> None:
     losses, plane, xor = figure.subplots(1, 3)
     count = len(training.losses_by_hand)
     steps = np.arange(count)
-    losses.plot(steps, training.losses_by_hand, color="#0072B2", linewidth=4, label="by hand")
+    losses.plot(steps, training.losses_by_hand, color="#0072B2", linewidth=4, label=label(BY_HAND))
     losses.plot(
-        steps, training.losses_by_autodiff, color="#E69F00", linestyle="--", label="by autodiff"
+        steps,
+        training.losses_by_autodiff,
+        color="#E69F00",
+        linestyle="--",
+        label=label(BY_AUTODIFF),
     )
-    losses.set(xlabel="step", ylabel="log loss", title="two trainings, one curve")
+    losses.set(
+        xlabel=label(Text("step", "스텝")),
+        ylabel=label(Text("log loss", "로그 손실")),
+        title=label(Text("two trainings, one curve", "두 학습, 한 곡선")),
+    )
     losses.legend()
     losses.grid(alpha=0.3)
     X, Y = petals(400, seed)
@@ -230,14 +258,24 @@ def save_picture(training: Training, seed: int, path: Path) -> None:
     for value, marker, colour in ((0, "o", "white"), (1, "s", "black")):
         chosen = X[Y[:, 0] == value]
         plane.plot(*chosen.T, marker, color=colour, markeredgecolor="black", markersize=3)
-    plane.set(xlabel="$x_1$", ylabel="$x_2$", title="learned by hand")
+    plane.set(
+        xlabel="$x_1$",
+        ylabel="$x_2$",
+        title=label(Text("learned by hand", "손으로 유도해 배운 것")),
+    )
     draw_plane(xor, -0.5, 1.5, xor_by_hand)
     for pair, output in xor_outputs().items():
         a, b = map(int, pair)
         marker, colour = ("s", "black") if a != b else ("o", "white")
         xor.plot(a, b, marker, color=colour, markeredgecolor="black", markersize=8)
         xor.annotate(f"{output:.4f}", (a, b), (0, 9), textcoords="offset points", ha="center")
-    xor.set(xlabel="a", ylabel="b", title="XOR, set by hand", xticks=[0, 1], yticks=[0, 1])
+    xor.set(
+        xlabel="a",
+        ylabel="b",
+        title=label(Text("XOR, set by hand", "손으로 정한 XOR")),
+        xticks=[0, 1],
+        yticks=[0, 1],
+    )
     save(figure, path)
 
 

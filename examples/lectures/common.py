@@ -1,4 +1,8 @@
-"""Shared by the examples: XOR, many starts, tables, progress, pictures, results, command lines."""
+"""Shared by the examples: XOR, many starts, tables, progress, pictures, results, command lines.
+
+Programs print, and label their pictures, in English or Korean: `Text(english, korean).say()` is for
+the console, `label(Text(english, korean))` for pictures, which need a font with Hangul.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +14,8 @@ import platform
 import re
 import sys
 import time
-from collections.abc import Callable, Iterator
+import unicodedata
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any, Literal
 
@@ -19,9 +24,45 @@ import numpy as np
 import tinygrad_kr as tk
 from tinygrad_kr import Tensor, data, nn, no_grad
 from tinygrad_kr.files import replacing
+from tinygrad_kr.language import LANGUAGES, Text, language
 
 RESULTS = Path(__file__).resolve().parents[2] / "benchmarks" / "results"
 BLUE, ORANGE, GREEN = "#0072B2", "#D55E00", "#009E73"  # Okabe and Ito's
+HANGUL_FONTS = ("Noto Sans KR", "Noto Sans CJK KR", "Noto Sans CJK JP", "NanumGothic",
+                "NanumBarunGothic", "Malgun Gothic", "Apple SD Gothic Neo", "AppleGothic",
+                "Gulim")  # fmt: skip
+"""Looked for in this order. The file of Noto Sans CJK holds the fonts of four countries, each with
+all letters; matplotlib names it by the first, JP."""
+UNITS = {
+    "step": Text("steps", "스텝"),
+    "epoch": Text("epochs", "에포크"),
+    "training": Text("trainings", "번 학습"),
+    "net": Text("nets", "개 신경망"),
+    "lab": Text("labs", "개 실습"),
+}
+"""What progress bars count."""
+WORDS = (
+    Text("sigmoid", "시그모이드"),
+    Text("accuracy", "정확도"),
+    Text("test accuracy", "테스트 정확도"),
+    Text("training accuracy", "학습 정확도"),
+    Text("cost", "비용"),
+    Text("loss", "손실"),
+    Text("error", "오차"),
+    Text("lab", "실습"),
+    Text("rate", "학습률"),
+    Text("median", "중앙값"),
+    Text("mean", "평균"),
+    Text("highest", "최대"),
+    Text("lowest", "최소"),
+    Text("slope", "기울기"),
+    Text("wide", "폭"),
+    Text("hidden", "은닉층"),
+    Text("weight", "가중치"),
+    Text("bias", "편향"),
+    Text("digits", "숫자"),
+)
+"""Of the names of figures and settings."""
 XOR_POINTS = np.array([[0, 0], [0, 1], [1, 0], [1, 1]], np.float32)
 XOR_ANSWERS = np.array([[0], [1], [1], [0]], np.float32)
 
@@ -67,6 +108,54 @@ def table(name: str) -> Any:
     )
 
 
+# ------------------------------------------------------------------ English and Korean
+
+
+def cells(text: str) -> int:
+    """The columns of a console that a text takes: a Hangul letter takes two."""
+    return sum(1 + (unicodedata.east_asian_width(letter) in "WF") for letter in text)
+
+
+def left(text: object, width: int) -> str:
+    """A text at the left of a column; `width` as in `f"{text:20}"`."""
+    return f"{text}" + " " * (width - cells(f"{text}"))
+
+
+def right(text: object, width: int) -> str:
+    """A text at the right of a column."""
+    return " " * (width - cells(f"{text}")) + f"{text}"
+
+
+def in_words(name: str, more: Iterable[Text] = (), lang: str | None = None) -> str:
+    """A figure's name in a language: each word in it that `WORDS` or `more` has is translated."""
+    found = {word.en: word.say(lang) for word in (*WORDS, *more)}
+    longest_first = "|".join(map(re.escape, sorted(found, key=len, reverse=True)))
+    return re.sub(rf"(?<!\w)({longest_first})(?!\w)", lambda match: found[match[0]], name)
+
+
+def hangul_font() -> str | None:
+    """The first of `HANGUL_FONTS` that matplotlib finds."""
+    from matplotlib import font_manager
+
+    names = set(font_manager.get_font_names())
+    return next((name for name in HANGUL_FONTS if name in names), None)
+
+
+def picture_language() -> str:
+    """The language of the labels in pictures: English where no font has Hangul."""
+    return language() if language() == "en" or hangul_font() else "en"
+
+
+def label(text: Text | str, more: Iterable[Text] = (), **values: Any) -> str:
+    """A text, or the name of a figure, in the language of pictures."""
+    if isinstance(text, Text):
+        return text.say(picture_language(), **values)
+    return in_words(text, more, picture_language())
+
+
+# ------------------------------------------------------------------ progress
+
+
 class Lines:
     """A progress bar for a pipe or a file: now and then a line on stderr."""
 
@@ -85,8 +174,9 @@ class Lines:
             self.last = now
             text = f"{self.name}: " if self.name else ""
             text += f"{self.done / self.total:.0%}"
-            text += f" of {self.total:,} {self.unit}s" if self.unit else ""
-            text += f", {now - self.start:.0f} s, {self.postfix}".rstrip(", ")
+            if self.unit:
+                text += OF_UNITS.say(total=f"{self.total:,}", unit=unit_name(self.unit))
+            text += AFTER.say(seconds=now - self.start, more=self.postfix).rstrip(", ")
             print(text, file=sys.stderr, flush=True)
 
     def set_description(self, name: str = "") -> None:
@@ -102,6 +192,19 @@ class Lines:
         pass
 
 
+OF_UNITS = Text(" of {total} {unit}", " (모두 {total}{unit})")
+AFTER = Text(", {seconds:.0f} s, {more}", ", {seconds:.0f}초, {more}")
+BAR = Text(
+    "{percentage:3.0f}% |{bar}| {elapsed}, {remaining} left",
+    "{percentage:3.0f}% |{bar}| {elapsed}, 남은 시간 {remaining}",
+)
+
+
+def unit_name(unit: str) -> str:
+    """What is counted, in the chosen language."""
+    return UNITS[unit].say()
+
+
 def progress_bar(total: int, name: str = "", done: int = 0, unit: str = "step") -> Any:
     """To `update()` and `close()`: a tqdm bar on a terminal; in a pipe or without tqdm, `Lines`.
 
@@ -113,7 +216,8 @@ def progress_bar(total: int, name: str = "", done: int = 0, unit: str = "step") 
         except ImportError:
             pass
         else:
-            form = None if unit else "{percentage:3.0f}% |{bar}| {elapsed}, {remaining} left"
+            form = None if unit else BAR.say()
+            unit = unit if language() == "en" else unit_name(unit)
             looks = {"unit": unit, "bar_format": form, "leave": False}
             return tqdm(total=total, initial=done, desc=name or None, **looks)
     return Lines(total, name, done, unit)
@@ -135,16 +239,41 @@ def new_figure(width: float, height: float) -> Any:
     try:
         from matplotlib.figure import Figure
     except ImportError:
-        print('no picture: matplotlib is missing (pip install "tinygrad_kr[examples]")')
+        print(NO_PICTURE.say())
         return None
+    write_in_hangul()
     return Figure((width, height), layout="constrained")
+
+
+NO_PICTURE = Text(
+    'no picture: matplotlib is missing (pip install "tinygrad_kr[examples]")',
+    '그림을 그리지 못했습니다. matplotlib가 필요합니다 (pip install "tinygrad_kr[examples]")',
+)
+NO_FONT = Text(
+    "the labels of the picture are in English: none of these fonts was found: {fonts}",
+    "그림의 글자는 영어로 씁니다. 한글 글꼴을 찾지 못했습니다: {fonts}",
+)
+
+
+def write_in_hangul() -> None:
+    """Let pictures have Hangul: matplotlib's own font for Latin letters and minus signs, and a
+    Korean one for what it lacks."""
+    if language() != "ko":
+        return
+    import matplotlib
+
+    font = hangul_font()
+    if font is None:
+        print(NO_FONT.say(fonts=", ".join(HANGUL_FONTS)))
+    elif font not in matplotlib.rcParams["font.family"]:
+        matplotlib.rcParams["font.family"] = [*matplotlib.rcParams["font.family"], font]
 
 
 def save(figure: Any, path: Path) -> None:
     """Write a figure as a PNG and say where it is."""
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=110)
-    print(f"picture saved: {path}")
+    print(Text("picture saved: {path}", "그림 저장: {path}").say(path=path))
 
 
 def save_planes(
@@ -167,11 +296,16 @@ def save_planes(
         axes.set_ylabel("b")
     for axes in panels[-1]:
         axes.set_xlabel("a")
-    figure.colorbar(image, ax=panels, label="output", ticks=[0, 0.5, 1], aspect=20 * rows)
+    figure.colorbar(
+        image, ax=panels, label=label(Text("output", "출력")), ticks=[0, 0.5, 1], aspect=20 * rows
+    )
     named = dict(zip(*panels[0, 0].get_legend_handles_labels()[::-1], strict=True))
     figure.legend(named.values(), named, loc="outside lower center", ncols=min(4, 2 * columns),
                   frameon=False)  # fmt: skip
     save(figure, path)
+
+
+ANSWER = Text("the answer is {value}", "답: {value}")
 
 
 def draw_plane(axes: Any, net: nn.Sequential, answers: np.ndarray, lines: bool) -> Any:
@@ -188,16 +322,19 @@ def draw_plane(axes: Any, net: nn.Sequential, answers: np.ndarray, lines: bool) 
         interpolation="nearest",
     )  # fmt: skip
     if np.ptp(outputs) > 0.01:
-        draw_level(axes, a, b, outputs - 0.5, "output = 0.5", color="0.4", linewidth=3.5)
+        level = label(Text("output = 0.5", "출력 = 0.5"))
+        draw_level(axes, a, b, outputs - 0.5, level, color="0.4", linewidth=3.5)
     else:
-        axes.text(0.5, 0.5, "0.5 everywhere:\nno line", ha="center", va="center")
+        flat = Text("0.5 everywhere:\nno line", "어디서나 0.5:\n직선 없음")
+        axes.text(0.5, 0.5, label(flat), ha="center", va="center")
+    unit = label(Text("a hidden unit's line", "은닉 유닛의 직선"))
     for (w_a, w_b), bias in zip(net[0].weight.data, net[0].bias.data, strict=True) if lines else ():
         look = {"color": "black", "linewidth": 0.8, "linestyle": "--"}
-        draw_level(axes, a, b, w_a * a + w_b * b + bias, "a hidden unit's line", **look)
+        draw_level(axes, a, b, w_a * a + w_b * b + bias, unit, **look)
     for value, marker, face in ((0, "o", "white"), (1, "s", "black")):
         look = {"color": face, "markeredgecolor": "black", "markersize": 8}
         points = XOR_POINTS[answers == value].T
-        axes.plot(*points, marker, **look, label=f"the answer is {value}")
+        axes.plot(*points, marker, **look, label=label(ANSWER, value=value))
     axes.set(xticks=[0, 1], yticks=[0, 1])
     return image
 
@@ -247,6 +384,13 @@ def with_run(runs: dict[str, Any], seed: int, run: dict[str, Any]) -> dict[str, 
     return dict(sorted({**runs, str(seed): run}.items(), key=lambda item: int(item[0])))
 
 
+class _Language(argparse.Action):
+    """`--lang`: from here on the program speaks this language."""
+
+    def __call__(self, parser: Any, namespace: Any, values: Any, option: str | None = None) -> None:
+        tk.set_language(values)
+
+
 def options(text: str | None, out: str = "out/lectures") -> argparse.ArgumentParser:
     """What every program understands: --help, which shows `text`, and --out."""
     parser = argparse.ArgumentParser(
@@ -255,6 +399,10 @@ def options(text: str | None, out: str = "out/lectures") -> argparse.ArgumentPar
     parser.add_argument(
         "--out", type=Path, default=Path(out), help=f"folder for what is saved (default: {out})"
     )
+    parser.add_argument(
+        "--lang", choices=LANGUAGES, action=_Language, default=argparse.SUPPRESS,
+        help="language of what is printed and drawn (default: the locale's, else en)",
+    )  # fmt: skip
     return parser
 
 
@@ -308,5 +456,5 @@ def launch(main: Callable[[], None]) -> None:
     except OSError as error:
         sys.exit(f"error: {error}\n--out chooses another folder")
     except KeyboardInterrupt:
-        print("\nstopped", file=sys.stderr)
+        print(Text("\nstopped", "\n중단했습니다").say(), file=sys.stderr)
         sys.exit(130)

@@ -36,9 +36,13 @@ from common import (
     XOR_POINTS,
     UniformStarts,
     bar,
+    in_words,
+    label,
     launch,
+    left,
     new_figure,
     options,
+    right,
     save,
     whole,
 )
@@ -46,9 +50,11 @@ from common import (
 import tinygrad_kr as tk
 import tinygrad_kr.functional as F
 from tinygrad_kr import Tensor, nn, no_grad, optim
+from tinygrad_kr.language import Text
 
 ACTIVATIONS: dict[str, type[nn.Module]] = {"sigmoid": nn.Sigmoid, "ReLU": nn.ReLU}
 PUBLISHED = {"sigmoid": 0.5, "ReLU": 1.0}
+WORDS = (Text("sigmoid, best", "시그모이드 최고"), Text("best", "최고"))
 
 
 class Nets(NamedTuple):
@@ -92,7 +98,7 @@ def train(activation: str, hidden: int, starts: int, steps: int, rate: float, se
         optimizer.step()
         return costs
 
-    costs = np.array([step().numpy() for _ in bar(steps, activation)])
+    costs = np.array([step().numpy() for _ in bar(steps, in_words(activation))])
     with no_grad():
         return Nets(costs, nets(points).sigmoid().numpy()[..., 0])
 
@@ -132,7 +138,8 @@ def print_as_the_lecture(nets: dict[str, Nets]) -> None:
         "ReLU, best": (relu, best_start(relu)),
         "ReLU, median": (relu, int(np.argsort(relu.costs[-1])[relu.costs.shape[1] // 2])),
     }
-    print(f"{'step':>8}" + "".join(f"{name:>16}" for name in columns))
+    names = [right(in_words(name, WORDS), 16) for name in columns]
+    print(right(Text("step", "스텝").say(), 8) + "".join(names))
     for step in sorted({0, *range(0, steps, max(1, steps // 5)), steps - 1}):
         costs = [found.costs[step, start] for found, start in columns.values()]
         print(f"{step:8,}" + "".join(f"{cost:16.6f}" for cost in costs))
@@ -140,7 +147,12 @@ def print_as_the_lecture(nets: dict[str, Nets]) -> None:
         cells = [found.outputs[start, row] for found, start in columns.values()]
         print(f"{point:>8}" + "".join(f"{output:16.4f}" for output in cells))
     accuracies = [found.accuracies[start] for found, start in columns.values()]
-    print(f"{'accuracy':>8}" + "".join(f"{accuracy:16.2f}" for accuracy in accuracies))
+    print(right(in_words("accuracy"), 8) + "".join(f"{accuracy:16.2f}" for accuracy in accuracies))
+
+
+LEARNED = Text("{count} learned XOR", "XOR를 배운 {count}개")
+THREE_RIGHT = Text("{count} with 3 of 4 right", "넷 중 셋만 맞힌 {count}개")
+HALF_RIGHT = Text("{count} with half right or less", "절반 이하만 맞힌 {count}개")
 
 
 def save_picture(nets: dict[str, Nets], path: Path) -> None:
@@ -150,20 +162,23 @@ def save_picture(nets: dict[str, Nets], path: Path) -> None:
         return
     panels = figure.subplots(1, 2, sharey=True)
     for axes, (kind, found) in zip(panels, nets.items(), strict=True):
-        outcomes = (("learned XOR", found.accuracies == 1, BLUE),
-                    ("with 3 of 4 right", found.accuracies == 0.75, GREEN),
-                    ("with half right or less", found.accuracies <= 0.5, ORANGE))  # fmt: skip
+        outcomes = ((LEARNED, found.accuracies == 1, BLUE),
+                    (THREE_RIGHT, found.accuracies == 0.75, GREEN),
+                    (HALF_RIGHT, found.accuracies <= 0.5, ORANGE))  # fmt: skip
         look = {"linewidth": 0.7, "alpha": 0.5}
         places = np.unique(np.geomspace(1, len(found.costs), 300).astype(int)) - 1
         for name, chosen, colour in outcomes:
             if chosen.any():
                 axes.plot(places + 1, found.costs[places][:, chosen], color=colour, **look)
-                axes.plot([], [], color=colour, label=f"{chosen.sum()} {name}")
+                axes.plot([], [], color=colour, label=label(name, count=chosen.sum()))
         axes.axhline(np.log(2), color="black", linestyle=":", linewidth=1, label="log 2")
-        axes.set(xscale="log", xlabel="step", title=f"{kind}, {found.costs.shape[1]} starts")
+        starts = Text("{kind}, {starts} starts", "{kind}, 초깃값 {starts}개")
+        title = label(starts, kind=label(kind), starts=found.costs.shape[1])
+        axes.set(xscale="log", xlabel=label(Text("step", "스텝")), title=title)
         axes.grid(alpha=0.3)
         axes.legend(fontsize=8, loc="upper left" if kind == "ReLU" else "lower left")
-    panels[0].set(ylabel="mean cross-entropy", ylim=(-0.03, 1.25))
+    cost = label(Text("mean cross-entropy", "교차 엔트로피의 평균"))
+    panels[0].set(ylabel=cost, ylim=(-0.03, 1.25))
     save(figure, path)
 
 
@@ -178,10 +193,19 @@ def main(argv: list[str] | None = None) -> None:
     nets = train_all(args.hidden, args.starts, args.steps, 0.1, args.seed)
     print_as_the_lecture(nets)
     figures = figures_of(nets)
-    print(f"\n{'':9} the lecture's accuracy   of {args.starts} starts")
+    title = Text(
+        "\n           the lecture's accuracy   of {starts} starts",
+        "\n           강의의 정확도            초깃값 {starts}개 중",
+    )
+    line = Text(
+        "{kind} {published:<24} {learned:.0%} learned XOR, {stuck:.0%} at 0.5 or below",
+        "{kind} {published:<24} XOR를 배운 것 {learned:.0%}, 0.5 이하에 머문 것 {stuck:.0%}",
+    )
+    print(title.say(starts=args.starts))
     for kind, published in PUBLISHED.items():
         learned, stuck = figures[f"{kind}: learned"], figures[f"{kind}: at 0.5 or below"]
-        print(f"{kind:9} {published:<24} {learned:.0%} learned XOR, {stuck:.0%} at 0.5 or below")
+        name = left(in_words(kind), 10)
+        print(line.say(kind=name, published=published, learned=learned, stuck=stuck))
     save_picture(nets, args.out / "deep_xor.png")
 
 

@@ -37,10 +37,14 @@ from common import (
     XOR_POINTS,
     bar,
     digit_rows,
+    in_words,
+    label,
     launch,
+    left,
     new_figure,
     options,
     positive,
+    right,
     save,
     whole,
 )
@@ -48,11 +52,13 @@ from common import (
 import tinygrad_kr as tk
 import tinygrad_kr.functional as F
 from tinygrad_kr import Tensor, data, nn, no_grad, optim
+from tinygrad_kr.language import Text
 
 ACTIVATIONS: dict[str, type[nn.Module]] = {"ReLU": nn.ReLU, "Leaky ReLU": nn.LeakyReLU}
 RATES = (0.001, 0.01, 0.03)
 WIDTHS, DEEPEST = (3, 5, 10), 15
 PUBLISHED_DEAD = 0.15
+WIDE = Text("{width:4} wide", "폭 {width:4}")
 
 
 def make_net(activation: str, seed: int, layers: int = 3, width: int = 100) -> nn.Sequential:
@@ -223,28 +229,46 @@ def figures_of(result: Result) -> dict[str, float]:
 def print_figures(result: Result, figures: dict[str, float]) -> None:
     epochs = len(next(iter(result.histories.values()))[0].silent) - 1
     seeds = len(next(iter(result.histories.values())))
-    print(f"digits, 3 x 100 units, Adam, {epochs} epochs, {seeds} seeds")
-    print(f"{'':30} {'silent units':>14} {'fired again':>20} {'gradient of':>12} {'test':>9}")
-    print(f"{'':30} {'start':>6} {'end':>7} {'layer 1':>10} {'later':>9} ", end="")
-    print(f"{'the silent':>12} {'accuracy':>9}")
+    title = Text(
+        "digits, 3 x 100 units, Adam, {epochs} epochs, {seeds} seeds",
+        "숫자, 유닛 3 x 100개, Adam, {epochs} 에포크, 시드 {seeds}개",
+    )
+    print(title.say(epochs=epochs, seeds=seeds))
+    over = (Text("silent units", "죽은 유닛"), Text("fired again", "되살아난 횟수"),
+            Text("gradient of", "죽은 유닛의"), Text("test", "테스트"))  # fmt: skip
+    under = (Text("start", "처음"), Text("end", "끝"), Text("layer 1", "첫 층"),
+             Text("later", "그 뒤"), Text("the silent", "기울기"),
+             Text("accuracy", "정확도"))  # fmt: skip
+    for texts, widths in ((over, (14, 20, 12, 9)), (under, (6, 7, 10, 9, 12, 9))):
+        columns = (right(text.say(), width) for text, width in zip(texts, widths, strict=True))
+        print(f"{'':30} " + " ".join(columns))
     for activation, rate in result.histories:
         name = f"{activation}, {rate:g}"
         print(
-            f"{activation:12} rate {rate:<12g} {figures[f'{name}: silent at the start']:6.1%} "
+            f"{activation:12} {left(in_words(f'rate {rate:g}'), 17)} "
+            f"{figures[f'{name}: silent at the start']:6.1%} "
             f"{figures[f'{name}: silent at the end']:7.1%} "
             f"{figures[f'{name}: returned in layer 1']:10.0f} "
             f"{figures[f'{name}: returned further on']:9.0f} "
             f"{figures[f'{name}: largest gradient of the silent']:12.1e} "
             f"{figures[f'{name}: accuracy']:9.3f}"
         )
-    print("\nXOR, ten ReLU layers, dead before the first step    ours   reference")
+    title = Text(
+        "\nXOR, ten ReLU layers, dead before the first step    ours   reference",
+        "\nXOR, ReLU 열 층, 첫 스텝 전에 이미 죽은 비율     우리 값   기준 측정값",
+    )
+    print(title.say())
     for width in result.dead:
         share = figures[f"XOR, 10 hidden, {width} wide: dead at the start"]
         published = f"{PUBLISHED_DEAD:11.2f}" if width == 5 else ""
-        print(f"{width:4} wide {share:47.3f}{published}")
+        print(f"{left(WIDE.say(width=width), 9)} {share:47.3f}{published}")
+    line = Text(
+        "largest {kind} gradient of a dead net, in size {size:.3g}",
+        "죽은 신경망의 {kind} 기울기, 크기의 최댓값 {size:.3g}",
+    )
     for kind in ("weight", "bias"):
         size = figures[f"XOR, a dead net: largest {kind} gradient"]
-        print(f"largest {kind} gradient of a dead net, in size {size:.3g}")
+        print(line.say(kind=in_words(kind), size=size))
 
 
 def save_picture(result: Result, path: Path) -> None:
@@ -262,19 +286,25 @@ def save_picture(result: Result, path: Path) -> None:
             linestyle="-" if activation == "ReLU" else "--", marker=markers.get(rate, "."),
             markersize=4, label=f"{activation}, {rate:g}",
         )  # fmt: skip
-    counts.set(xlabel="epoch", ylabel="silent hidden units, %", title="digits, Adam at three rates")
+    counts.set(
+        xlabel=label(Text("epoch", "에포크")),
+        ylabel=label(Text("silent hidden units, %", "죽은 은닉 유닛, %")),
+        title=label(Text("digits, Adam at three rates", "숫자, 세 학습률의 Adam")),
+    )
     counts.set_ylim(0, 79)
     counts.xaxis.get_major_locator().set_params(integer=True)
     counts.legend(fontsize=8, ncols=2, loc="upper center")
     for (width, shares), style in zip(result.dead.items(), ("s:", "o-", "D--"), strict=True):
         percent = [100 * share for share in shares.values()]
         dead.plot(
-            list(shares), percent, style, color="#D55E00", markersize=4, label=f"{width} wide"
-        )
+            list(shares), percent, style, color="#D55E00", markersize=4,
+            label=label(WIDE, width=width).strip(),
+        )  # fmt: skip
     dead.set(
-        xlabel="hidden ReLU layers, U(-1, 1)", ylabel="XOR nets with a dead layer, %",
-        title="XOR, before the first step",
-    )  # fmt: skip
+        xlabel=label(Text("hidden ReLU layers, U(-1, 1)", "ReLU 은닉층의 수, U(-1, 1)")),
+        ylabel=label(Text("XOR nets with a dead layer, %", "층 하나가 죽은 XOR 신경망, %")),
+        title=label(Text("XOR, before the first step", "XOR, 첫 스텝 전")),
+    )
     dead.legend(fontsize=8)
     for axes in (counts, dead):
         axes.grid(alpha=0.3)

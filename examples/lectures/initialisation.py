@@ -38,11 +38,25 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-from common import XOR_ANSWERS, XOR_POINTS, bar, launch, new_figure, options, save, whole
+from common import (
+    XOR_ANSWERS,
+    XOR_POINTS,
+    bar,
+    in_words,
+    label,
+    launch,
+    left,
+    new_figure,
+    options,
+    right,
+    save,
+    whole,
+)
 
 import tinygrad_kr as tk
 import tinygrad_kr.functional as F
 from tinygrad_kr import Tensor, data, nn, no_grad, optim
+from tinygrad_kr.language import Text
 from tinygrad_kr.nn import init
 
 ACTIVATIONS: dict[str, type[nn.Module]] = {"ReLU": nn.ReLU, "sigmoid": nn.Sigmoid}
@@ -79,6 +93,7 @@ STARTS = {
         lambda w, n, m: init.he_2015(n)(w), "sqrt(2 / n)", lambda n, m: math.sqrt(2 / n)
     ),
 }
+WORDS = (Text("zeros", "모두 0"), Text("normal", "정규 분포"))
 PUBLISHED_STD = {"xavier_2010": 0.0357, "xavier_init": 0.0439, "xavier_init, normal": 0.0472}
 
 
@@ -102,7 +117,11 @@ def load(name: str) -> Images:
         except data.DatasetNotFoundError as error:
             if name == "mnist":
                 sys.exit(f"error: {error}")
-            print("MNIST is not on this computer: the small digits take its place (--data mnist)")
+            line = Text(
+                "MNIST is not on this computer: the small digits take its place (--data mnist)",
+                "이 컴퓨터에 MNIST가 없어 작은 숫자 이미지로 대신합니다 (--data mnist)",
+            )
+            print(line.say())
     return rows("digits", *data.digits("train"), *data.digits("test"))
 
 
@@ -182,12 +201,18 @@ def diagnosis(gradients: dict[str, float]) -> str:
     still = [name for name, size in gradients.items() if name.endswith("weight") and size == 0]
     weights = [name for name in gradients if name.endswith("weight")]
     if not still:
-        return "every weight learns"
+        return Text("every weight learns", "모든 가중치가 배웁니다").say()
     if len(still) == len(weights):
-        return "no weight learns: their gradients are exactly 0"
-    return (
-        f"{len(still)} of {len(weights)} weights have a gradient of exactly 0: {', '.join(still)}"
+        line = Text(
+            "no weight learns: their gradients are exactly 0",
+            "아무 가중치도 배우지 못합니다. 기울기가 정확히 0입니다",
+        )
+        return line.say()
+    line = Text(
+        "{still} of {all} weights have a gradient of exactly 0: {names}",
+        "가중치 {all}개 중 {still}개의 기울기가 정확히 0: {names}",
     )
+    return line.say(still=len(still), all=len(weights), names=", ".join(still))
 
 
 def difference_between_units(net: nn.Sequential) -> float:
@@ -248,33 +273,57 @@ def figures_of(runs: dict[tuple[str, str], Run], images: Images) -> dict[str, fl
 
 
 def print_stds() -> None:
-    print("784 -> 256 (n = 784, m = 256)   standard deviation   sample   formula   published")
+    title = Text(
+        "784 -> 256 (n = 784, m = 256)   standard deviation   sample   formula   published",
+        "784 -> 256 (n = 784, m = 256)             표준편차     표본      공식   공개된 값",
+    )
+    print(title.say())
     for name, start in STARTS.items():
         published = PUBLISHED_STD.get(name)
         print(
-            f"{name:22} {start.formula:>27} {sample_std(name):8.4f} {start.std(784, 256):9.4f}   "
+            f"{left(in_words(name, WORDS), 22)} {start.formula:>27} "
+            f"{sample_std(name):8.4f} {start.std(784, 256):9.4f}   "
             f"{'' if published is None else f'{published:.4f}'}".rstrip()
         )
-    print(
-        f"xavier_init, normal, is sqrt(3 / (n + m)) = {math.sqrt(3 / 1040):.4f} before it is cut\n"
+    line = Text(
+        "xavier_init, normal, is sqrt(3 / (n + m)) = {std:.4f} before it is cut\n",
+        "정규 분포 xavier_init의 표준편차는 자르기 전에는 sqrt(3 / (n + m)) = {std:.4f}\n",
     )
+    print(line.say(std=math.sqrt(3 / 1040)))
 
 
 def print_zeros(images: Images) -> None:
     sizes = (images.train[0].shape[1], 256, 256, 10)
-    print("zeros: the largest gradient of each parameter at the first step, on 1,000 images")
+    title = Text(
+        "zeros: the largest gradient of each parameter at the first step, on 1,000 images",
+        "0으로 초기화: 첫 스텝에서 파라미터별 기울기의 최댓값, 이미지 1,000장",
+    )
+    print(title.say())
     for activation in ACTIVATIONS:
         net = make_net(activation, "zeros", sizes, 0)
         gradients = first_gradients(net, images.train[0][:1_000], images.train[1][:1_000])
         cells = "  ".join(f"{name} {size:.2g}" for name, size in gradients.items())
-        print(f"  {activation:8} {cells}\n           {diagnosis(gradients)}")
-    print(f"  XOR, sigmoid 2-2-1: largest weight gradient {zero_xor_gradient():g}\n")
+        name = left(in_words(activation), 10)
+        print(f"  {name} {cells}\n             {diagnosis(gradients)}")
+    line = Text(
+        "  XOR, sigmoid 2-2-1: largest weight gradient {size:g}\n",
+        "  XOR, 시그모이드 2-2-1: 가중치 기울기의 최댓값 {size:g}\n",
+    )
+    print(line.say(size=zero_xor_gradient()))
 
 
 def print_runs(figures: dict[str, float], images: Images, steps: int) -> None:
-    print(f"{images.name}, {images.train[0].shape[1]}-256-256-10, {steps:,} steps of Adam")
-    print(f"{'':20} " + "   ".join(f"{name:^31}" for name in ACTIVATIONS).rstrip())
-    print(f"{'':20} " + "   ".join([f"{'first cost':>11} {'last':>8} {'accuracy':>10}"] * 2))
+    title = Text(
+        "{name}, {inputs}-256-256-10, {steps:,} steps of Adam",
+        "{name}, {inputs}-256-256-10, Adam {steps:,}스텝",
+    )
+    name = in_words(images.name, WORDS)
+    print(title.say(name=name, inputs=images.train[0].shape[1], steps=steps))
+    names = [left(" " * 12 + in_words(name), 31) for name in ACTIVATIONS]
+    print(f"{'':22} " + "   ".join(names).rstrip())
+    first, last = Text("first cost", "첫 비용").say(), Text("last", "마지막").say()
+    columns = f"{right(first, 11)} {right(last, 8)} {right(in_words('accuracy'), 10)}"
+    print(f"{'':22} " + "   ".join([columns] * 2))
     for start in STARTS:
         cells = [
             f"{figures[f'{activation}, {start}: first cost']:11.4f} "
@@ -282,11 +331,19 @@ def print_runs(figures: dict[str, float], images: Images, steps: int) -> None:
             f"{figures[f'{activation}, {start}: accuracy']:10.4f}"
             for activation in ACTIVATIONS
         ]
-        print(f"{start:20} " + "   ".join(cells))
+        print(f"{left(in_words(start, WORDS), 22)} " + "   ".join(cells))
+    line = Text(
+        "zeros, {activation}: units differ by {difference:.1e} of the largest weight",
+        "모두 0, {activation}: 유닛끼리의 차이는 가장 큰 가중치의 {difference:.1e}",
+    )
     for activation in ACTIVATIONS:
         difference = figures[f"{activation}, zeros: difference between units"]
-        print(f"zeros, {activation}: units differ by {difference:.1e} of the largest weight")
-    print("after 15 epochs (labs 10-2, 10-3) the lecture has N(0, 1) 0.9455, Xavier 0.9783")
+        print(line.say(activation=in_words(activation), difference=difference))
+    line = Text(
+        "after 15 epochs (labs 10-2, 10-3) the lecture has N(0, 1) 0.9455, Xavier 0.9783",
+        "강의의 15 에포크 뒤 값(실습 10-2, 10-3): N(0, 1) 0.9455, Xavier 0.9783",
+    )
+    print(line.say())
 
 
 def save_picture(runs: dict[tuple[str, str], Run], path: Path) -> None:
@@ -303,10 +360,17 @@ def save_picture(runs: dict[tuple[str, str], Run], path: Path) -> None:
             window = min(25, len(costs))
             means = np.convolve(costs, np.ones(window) / window, "valid")
             places = np.arange(window, len(costs) + 1)
-            axes.plot(places, means, color=colour, linestyle=style, linewidth=1.8, label=start)
-        axes.set(yscale="log", xlabel="step", title=activation)
+            axes.plot(
+                places,
+                means,
+                color=colour,
+                linestyle=style,
+                linewidth=1.8,
+                label=label(start, WORDS),
+            )
+        axes.set(yscale="log", xlabel=label(Text("step", "스텝")), title=label(activation))
         axes.grid(alpha=0.3)
-    panels[0].set_ylabel("cost, mean of 25 batches")
+    panels[0].set_ylabel(label(Text("cost, mean of 25 batches", "비용, 25개 배치의 평균")))
     handles, labels = panels[0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=4, frameon=False)
     save(figure, path)

@@ -26,11 +26,26 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
-from common import BLUE, GREEN, ORANGE, Starts, launch, new_figure, options, save, whole
+from common import (
+    BLUE,
+    GREEN,
+    ORANGE,
+    Starts,
+    in_words,
+    label,
+    launch,
+    left,
+    new_figure,
+    options,
+    right,
+    save,
+    whole,
+)
 
 import tinygrad_kr as tk
 import tinygrad_kr.functional as F
 from tinygrad_kr import Tensor, no_grad, optim
+from tinygrad_kr.language import Text
 
 POINTS = Tensor(
     [[1, 2, 1], [1, 3, 2], [1, 3, 4], [1, 5, 5], [1, 7, 5], [1, 2, 5], [1, 6, 6], [1, 7, 7]],
@@ -61,6 +76,15 @@ PRICES = np.array(
 )  # fmt: skip
 
 Costs = Callable[[Tensor], Tensor]
+WORDS = (
+    Text("many starts", "초깃값 여러 개"),
+    Text("the lab's cost", "실습의 비용"),
+    Text("from logits", "로짓에서 계산"),
+    Text("unscaled", "정규화 없음"),
+    Text("scaled", "정규화"),
+    Text("steps until infinity or NaN", "무한대나 NaN이 되기까지의 스텝"),
+    Text("share of the cost left", "남은 비용의 비율"),
+)
 
 
 def as_the_lab_computes_it(logits: Tensor) -> Tensor:
@@ -171,6 +195,9 @@ def run(*, starts: int = 100, seed: int = 0, histories: dict[str, np.ndarray] | 
     }
 
 
+INFINITE = Text(", infinite at {step}, then NaN", ", 스텝 {step}에서 무한대, 그다음 NaN")
+
+
 def save_picture(histories: dict[str, np.ndarray], path: Path) -> None:
     """Lab 07-1 from the lab's own start beside its printed costs; the prices, raw and scaled."""
     figure = new_figure(8, 3.9)
@@ -181,23 +208,35 @@ def save_picture(histories: dict[str, np.ndarray], path: Path) -> None:
               "0.1": (BLUE, "-")}  # fmt: skip
     for name, (colour, line) in styles.items():
         costs = histories[name]
-        ends = (
-            ""
-            if np.isfinite(costs).all()
-            else f", infinite at {np.isfinite(costs).sum()}, then NaN"
-        )
-        rates.plot(costs[:26], line, color=colour, label=f"rate {name}{ends}")
+        ends = "" if np.isfinite(costs).all() else label(INFINITE, step=np.isfinite(costs).sum())
+        name = label(f"rate {name}", WORDS)
+        rates.plot(costs[:26], line, color=colour, label=name + ends)
     dots = [(n, cost) for costs in PUBLISHED.values() for n, cost in costs.items() if n < 26]
-    rates.plot(*zip(*dots, strict=True), "D", color=GREEN, ms=5, label="published, lab 07-1")
-    rates.set(xlabel="step", ylabel="mean cross-entropy", title="lab 07-1, the lab's own start")
+    name = label(Text("published, lab 07-1", "공개된 값, 실습 07-1"))
+    rates.plot(*zip(*dots, strict=True), "D", color=GREEN, ms=5, label=name)
+    rates.set(
+        xlabel=label(Text("step", "스텝")),
+        ylabel=label(Text("mean cross-entropy", "교차 엔트로피의 평균")),
+        title=label(Text("lab 07-1, the lab's own start", "실습 07-1, 실습의 초깃값")),
+    )
     rates.set_ylim(0, 45)
-    for name, colour, label in (("raw", ORANGE, "raw, rate 1e-5, then infinite"),
-                                ("scaled", "0.4", "scaled, rate 1e-5"),
-                                ("scaled, 0.1", BLUE, "scaled, rate 0.1")):  # fmt: skip
+    for name, colour, text in (
+        (
+            "raw",
+            ORANGE,
+            Text("raw, rate 1e-5, then infinite", "그대로, 학습률 1e-5, 그다음 무한대"),
+        ),
+        ("scaled", "0.4", Text("scaled, rate 1e-5", "정규화, 학습률 1e-5")),
+        ("scaled, 0.1", BLUE, Text("scaled, rate 0.1", "정규화, 학습률 0.1")),
+    ):
         costs = np.median(histories[name], axis=1)
         costs = costs[np.isfinite(costs)]
-        prices.loglog(np.arange(1, len(costs) + 1), costs, color=colour, label=label)
-    prices.set(xlabel="step", ylabel="median cost of the starts", title="labs 07-2, 07-3, prices")
+        prices.loglog(np.arange(1, len(costs) + 1), costs, color=colour, label=label(text))
+    prices.set(
+        xlabel=label(Text("step", "스텝")),
+        ylabel=label(Text("median cost of the starts", "초깃값들의 비용의 중앙값")),
+        title=label(Text("labs 07-2, 07-3, prices", "실습 07-2, 07-3, 주가")),
+    )
     prices.set_ylim(1e-4, 1e40)
     for axes in (rates, prices):
         axes.legend(fontsize=8)
@@ -218,9 +257,11 @@ def main(argv: list[str] | None = None) -> None:
     }
     published |= {f"lab 07-1 rate {rate} test accuracy": float(rate == "0.1")
                   for rate in ("1.5", "1e-10", "0.1")}  # fmt: skip
-    print(f"{'':58} {'ours':>9}   published")
+    ours, other = Text("ours", "우리 값").say(), Text("published", "공개된 값").say()
+    print(f"{'':58} {right(ours, 9)}   {other}")
     for name, value in figures.items():
-        print(f"{name:58} {value:9.6g}" + (f"   {published[name]:g}" if name in published else ""))
+        end = f"   {published[name]:g}" if name in published else ""
+        print(f"{left(in_words(name, WORDS), 58)} {value:9.6g}{end}")
     print()
     save_picture(histories, args.out / "learning_rate.png")
 

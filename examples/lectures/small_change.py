@@ -27,10 +27,24 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from common import BLUE, GREEN, ORANGE, launch, new_figure, options, positive, save
+from common import (
+    BLUE,
+    GREEN,
+    ORANGE,
+    in_words,
+    label,
+    launch,
+    left,
+    new_figure,
+    options,
+    positive,
+    right,
+    save,
+)
 
 import tinygrad_kr.functional as F
 from tinygrad_kr import Tensor
+from tinygrad_kr.language import Text
 
 Function = Callable[..., Any]
 EXAMPLES: dict[str, tuple[Function, tuple[float, ...], float]] = {
@@ -45,6 +59,15 @@ EXAMPLES: dict[str, tuple[Function, tuple[float, ...], float]] = {
     "f = x^2, by x, at 1": (lambda x: x * x, (1.0,), 2),
 }
 """Name: f, the point, and the derivative by the first argument, as the lecture has it."""
+WORDS = (
+    Text("by x", "x로 미분"),
+    Text("by y", "y로 미분"),
+    Text("at 1", "x = 1에서"),
+    Text("it is y", "y가 답"),
+    Text("it is x", "x가 답"),
+    Text("one way", "한쪽으로"),
+    Text("both ways", "양쪽으로"),
+)
 POINT = 0.7
 STEPS = 10.0 ** np.arange(-17, 0.25, 0.25)
 
@@ -130,22 +153,34 @@ def save_picture(path: Path) -> None:
     height = float(chain(np.array(POINT)))
     for dx, colour, style in ((1.2, ORANGE, "--"), (0.5, BLUE, "-."), (0.0, GREEN, "-")):
         slope = one_way(chain, (POINT,), dx) if dx else by_autodiff(chain, (POINT,))
-        label = f"dx = {dx:g}: slope {slope:.3f}" if dx else f"backward(): slope {slope:.3f}"
-        secants.plot(x, height + slope * (x - POINT), color=colour, linestyle=style, label=label)
+        way = f"dx = {dx:g}" if dx else "backward()"
+        name = label(
+            Text("{way}: slope {slope:.3f}", "{way}: 기울기 {slope:.3f}"), way=way, slope=slope
+        )
+        secants.plot(x, height + slope * (x - POINT), color=colour, linestyle=style, label=name)
         if dx:
             secants.plot(POINT + dx, chain(np.array(POINT + dx)), "o", color=colour)
     secants.plot(POINT, height, "ko")
-    secants.set(xlabel="x", ylabel="f", title="secants that become the tangent", ylim=(-0.1, 2))
+    title = label(Text("secants that become the tangent", "접선에 다가가는 할선"))
+    secants.set(xlabel="x", ylabel="f", title=title, ylim=(-0.1, 2))
     secants.legend(fontsize=8, loc="upper left")
     looks = ((ORANGE, ":"), (BLUE, "-"), (GREEN, "--"))
     for (name, found), (colour, style) in zip(all_errors().items(), looks, strict=True):
-        by_step.plot(STEPS, np.maximum(found, 1e-17), color=colour, linestyle=style, label=name)
+        by_step.plot(
+            STEPS, np.maximum(found, 1e-17), color=colour, linestyle=style, label=label(name, WORDS)
+        )
     own = max(abs(by_autodiff(chain, (POINT,)) - exact_slope(POINT)), 1e-17)
     by_step.axhline(own, color="black", linewidth=1, label="backward()")
     by_step.axvline(0.01, color="0.6", linewidth=0.8)
     by_step.text(0.013, 3e-17, "0.01", color="0.4", fontsize=8)
-    by_step.set(xscale="log", yscale="log", xlabel="dx", ylabel="error of the slope")
-    by_step.set(title="too large, too small", ylim=(1e-17, 1e2))
+    by_step.set(
+        xscale="log",
+        yscale="log",
+        xlabel="dx",
+        ylabel=label(Text("error of the slope", "기울기의 오차")),
+        title=label(Text("too large, too small", "너무 커도, 너무 작아도")),
+        ylim=(1e-17, 1e2),
+    )
     by_step.legend(fontsize=8, loc="lower left")
     for axes in (secants, by_step):
         axes.grid(alpha=0.3)
@@ -157,18 +192,29 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--dx", type=positive, default=0.01, help="the change (default: 0.01)")
     args = parser.parse_args(argv)
     figures = run(dx=args.dx)
-    print(f"{'':26} {f'changed by {args.dx:g}':>16} {'backward()':>12} {'the lecture':>12}")
+    changed = Text("changed by {dx:g}", "변화량 {dx:g}").say(dx=args.dx)
+    lecture = Text("the lecture", "강의").say()
+    print(f"{'':26} {right(changed, 16)} {'backward()':>12} {right(lecture, 12)}")
     for name, (_, _, published) in EXAMPLES.items():
-        changed, exact = figures[f"{name}: small change"], figures[f"{name}: backward"]
-        print(f"{name:26} {changed:16.6g} {exact:12.6g} {published:12g}")
-    print("\nthe chain rule, f = sigmoid(g), g = 3x - 1, at x = 0.7")
+        ours, exact = figures[f"{name}: small change"], figures[f"{name}: backward"]
+        shown = left(in_words(name, WORDS), 26)
+        print(f"{shown} {ours:16.6g} {exact:12.6g} {published:12g}")
+    title = Text(
+        "\nthe chain rule, f = sigmoid(g), g = 3x - 1, at x = 0.7",
+        "\n연쇄 법칙, f = sigmoid(g), g = 3x - 1, x = 0.7에서",
+    )
+    print(title.say())
     product = figures["chain: df/dg times dg/dx, small changes"]
-    print(f"  df/dg * dg/dx by small changes {product:.6f}")
-    print(f"  df/dx by backward()            {figures['chain: df/dx, backward']:.6f}\n")
-    print(f"{'its slope':20} {'least error':>12} {'with dx':>9}")
+    by_changes = Text("df/dg * dg/dx by small changes", "작은 변화로 구한 df/dg * dg/dx").say()
+    by_backward = Text("df/dx by backward()", "backward()로 구한 df/dx").say()
+    print(f"  {left(by_changes, 30)} {product:.6f}")
+    print(f"  {left(by_backward, 30)} {figures['chain: df/dx, backward']:.6f}\n")
+    slope, with_dx = Text("its slope", "그 기울기").say(), Text("with dx", "그때의 dx").say()
+    least = Text("least error", "최소 오차").say()
+    print(f"{left(slope, 20)} {right(least, 12)} {right(with_dx, 9)}")
     for name in all_errors():
         best, dx = figures[f"{name}: least error"], figures[f"{name}: its dx"]
-        print(f"{name:20} {best:12.0e} {dx:9.0e}")
+        print(f"{left(in_words(name, WORDS), 20)} {best:12.0e} {dx:9.0e}")
     print(f"{'backward()':20} {figures['chain: error of backward']:12.0e}")
     save_picture(args.out / "small_change.png")
 

@@ -32,11 +32,24 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-from common import XOR_ANSWERS, XOR_POINTS, launch, new_figure, options, save, whole
+from common import (
+    XOR_ANSWERS,
+    XOR_POINTS,
+    in_words,
+    label,
+    launch,
+    left,
+    new_figure,
+    options,
+    right,
+    save,
+    whole,
+)
 
 import tinygrad_kr as tk
 import tinygrad_kr.functional as F
 from tinygrad_kr import Tensor, data, nn
+from tinygrad_kr.language import Text
 
 ACTIVATIONS: dict[str, Callable[[Any], Any]] = {
     "sigmoid": F.sigmoid,
@@ -51,6 +64,11 @@ STARTS: dict[str, Callable[[Tensor], Tensor]] = {
     "N(0, 0.01^2)": lambda weight: nn.init.normal_(weight, 0.0, 0.01),
 }
 PUBLISHED_XOR = {9: 2.6e-6, 10: 7.6e-7}
+WORDS = (
+    Text("exploding", "폭발"),
+    Text("vanishing", "소실"),
+    Text("steady", "유지"),
+)
 
 
 # ------------------------------------------------------------------ one product, many products
@@ -226,37 +244,68 @@ def figures_of(nets: dict[tuple[str, str], Layers], seed: int, xor_seeds: int) -
 def print_products(figures: dict[str, float], seed: int) -> None:
     """Parts 1 to 3."""
     ratio = figures["df/dx over df/dg, y = 0.01"]
-    print(f"1. df/dx = df/dg * y: with y = 0.01, df/dx is {ratio:.4g} df/dg (the lecture: 0.01)\n")
-    print("2. layers   0.5 ** layers   0.5 and -0.5 through so many sigmoids   slope   at most")
+    line = Text(
+        "1. df/dx = df/dg * y: with y = 0.01, df/dx is {ratio:.4g} df/dg (the lecture: 0.01)\n",
+        "1. df/dx = df/dg * y: y = 0.01이면 df/dx = {ratio:.4g} df/dg (강의: 0.01)\n",
+    )
+    print(line.say(ratio=ratio))
+    print(
+        Text(
+            "2. layers   0.5 ** layers   0.5 and -0.5 through so many sigmoids   slope   at most",
+            "2.   층수     0.5 ** 층수   그만큼 시그모이드를 지난 0.5와 -0.5    기울기    최대",
+        ).say()
+    )
     for layers in (1, 2, 3, 4, 10, 20):
         (some, slope), (other, _) = (through_sigmoids(value, layers) for value in (0.5, -0.5))
         print(
             f"   {layers:6} {0.5**layers:15.3g}   {some:14.10f} {other:13.10f}   "
             f"{slope:18.1e} {0.25**layers:9.1e}"
         )
-    print("   the note says 0.000025 for 4 layers: it is 0.0625\n")
+    line = Text(
+        "   the note says 0.000025 for 4 layers: it is 0.0625\n",
+        "   노트에는 4개 층에 0.000025라고 적혀 있지만 0.0625가 맞습니다\n",
+    )
+    print(line.say())
     chain, product = example_chain(seed), 1.0
-    print(f"3. {'four sigmoid neurons in a row':34} {'factor':>10} {'product so far':>16}")
+    title = Text("four sigmoid neurons in a row", "한 줄로 이은 시그모이드 뉴런 네 개").say()
+    factor, so_far = Text("factor", "인수").say(), Text("product so far", "여기까지의 곱").say()
+    print(f"3. {left(title, 34)} {right(factor, 10)} {right(so_far, 16)}")
     for name, factor in chain.factors:
         product *= factor
         print(f"   {name:34} {factor:10.5f} {product:16.3e}")
-    print(f"   {'dL/dw1 by backward()':34} {'':10} {chain.gradient:16.3e}")
-    print(f"   relative difference {figures['chain rule: relative difference']:.1e}\n")
+    name = Text("dL/dw1 by backward()", "backward()가 구한 dL/dw1").say()
+    print(f"   {left(name, 34)} {'':10} {chain.gradient:16.3e}")
+    line = Text("   relative difference {error:.1e}\n", "   상대 오차 {error:.1e}\n")
+    print(line.say(error=figures["chain rule: relative difference"]))
 
 
 def print_layers(nets: dict[tuple[str, str], Layers], figures: dict[str, float]) -> None:
     """Parts 4 and 5."""
-    print("4. a layer multiplies      the spread   the gradient   which is    units knocked out")
+    print(
+        Text(
+            "4. a layer multiplies      the spread   the gradient   which is    units knocked out",
+            "4. 한 층이 곱하는 배수       출력의 퍼짐      기울기     곧                죽은 유닛",
+        ).say()
+    )
     for (activation, start), layers in nets.items():
+        name, kind = left(in_words(activation), 10), left(in_words(layers.name, WORDS), 11)
         silent = f"{layers.silent.mean():.1%}" if activation == "ReLU" else "-"
         print(
-            f"   {activation:8} {start:12} {layers.spread_factor:12.3f} "
-            f"{layers.gradient_factor:14.3f}   {layers.name:11} {silent:>17}"
+            f"   {name} {start:12} {layers.spread_factor:10.3f} "
+            f"{layers.gradient_factor:14.3f}   {kind} {silent:>17}"
         )
-    print("\n5. sigmoid XOR, U(-1, 1): a first weight's gradient over a last one's, median of 200")
+    title = Text(
+        "\n5. sigmoid XOR, U(-1, 1): a first weight's gradient over a last one's, median of 200",
+        "\n5. 시그모이드 XOR, U(-1, 1): 첫 층 가중치의 기울기 / 마지막 층의 기울기, 200개의 중앙값",
+    )
+    line = Text(
+        "   {depth:2} hidden layers   ours {ours:.1e}   reference {published:.1e}",
+        "   은닉층 {depth:2}개   우리 값 {ours:.1e}   기준 측정값 {published:.1e}",
+    )
+    print(title.say())
     for depth, published in PUBLISHED_XOR.items():
         ours = figures[f"XOR, {depth} hidden: first over last"]
-        print(f"   {depth:2} hidden layers   ours {ours:.1e}   reference {published:.1e}")
+        print(line.say(depth=depth, ours=ours, published=published))
 
 
 def save_picture(nets: dict[tuple[str, str], Layers], path: Path) -> None:
@@ -268,7 +317,7 @@ def save_picture(nets: dict[tuple[str, str], Layers], path: Path) -> None:
     colours = ["#D55E00", "#E69F00", "#009E73", "#0072B2", "#CC79A7"]
     styles = ["-", "--", "-", "--", ":"]
     for column, activation in zip(grid.T, ACTIVATIONS, strict=True):
-        column[0].set_title(activation)
+        column[0].set_title(label(activation))
         for start, colour, style in zip(STARTS, colours, styles, strict=True):
             layers = nets[activation, start]
             places = np.arange(1, len(layers.spread) + 1)
@@ -278,9 +327,9 @@ def save_picture(nets: dict[tuple[str, str], Layers], path: Path) -> None:
             axes.set(yscale="log", ylim=limits)
             axes.xaxis.get_major_locator().set_params(integer=True)
             axes.grid(alpha=0.3)
-        column[1].set_xlabel("layer")
-    grid[0, 0].set_ylabel("spread of outputs over digits")
-    grid[1, 0].set_ylabel("norm of the gradient")
+        column[1].set_xlabel(label(Text("layer", "층")))
+    grid[0, 0].set_ylabel(label(Text("spread of outputs over digits", "숫자에 따른 출력의 퍼짐")))
+    grid[1, 0].set_ylabel(label(Text("norm of the gradient", "기울기의 크기")))
     handles, labels = grid[0, 0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=5, frameon=False)
     save(figure, path)

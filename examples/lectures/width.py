@@ -31,22 +31,36 @@ from common import (
     GREEN,
     ORANGE,
     Starts,
+    in_words,
+    label,
     launch,
+    left,
     new_figure,
     options,
     progress_bar,
+    right,
     save,
     whole,
 )
 
 import tinygrad_kr as tk
 from tinygrad_kr import Tensor, nn, no_grad, optim
+from tinygrad_kr.language import Text
 
 WIDTHS = (1, 2, 4, 8, 16, 64, 256)
 POINTS, MANY, NOISE = 15, 150, 0.3
 PENALTY = 0.001
 """Times the sum of the squared weights, added to each cost."""
 GRID = np.linspace(-1, 1, 200, dtype=np.float32)[:, None]
+WORDS = (
+    Text("15 points", "점 15개"),
+    Text("150 points", "점 150개"),
+    Text("penalty", "벌점"),
+    Text("training error", "학습 오차"),
+    Text("least error on the way", "도중의 최소 오차"),
+    Text("widths", "폭마다"),
+)
+WIDE = Text("{width} wide", "폭 {width}")
 EVERY = 50
 """Steps between two looks at the distance from the sine."""
 
@@ -120,7 +134,7 @@ KINDS = {
 
 def fit_all(widths: tuple[int, ...], nets: int, steps: int, seed: int) -> dict[str, dict[int, Fit]]:
     """For each kind of training and each width, what became of the nets."""
-    shown = progress_bar(len(KINDS) * len(widths), "widths", unit="training")
+    shown = progress_bar(len(KINDS) * len(widths), in_words("widths", WORDS), unit="training")
     found: dict[str, dict[int, Fit]] = {kind: {} for kind in KINDS}
     for kind, (points, penalty) in KINDS.items():
         for width in widths:
@@ -149,14 +163,14 @@ def figures_of(fits: dict[str, dict[int, Fit]]) -> dict[str, float]:
 
 
 def print_table(figures: dict[str, float], widths: tuple[int, ...]) -> None:
-    print(f"{'':34}" + "".join(f"{f'{width} wide':>9}" for width in widths))
+    print(f"{'':34}" + "".join(right(WIDE.say(width=width), 9) for width in widths))
     rows = {
         f"{kind}: {what}": (kind, what) for kind in KINDS for what in ("training error", "error")
     }
     rows["15 points: least error on the way"] = ("15 points", "least error on the way")
     for title, (kind, what) in rows.items():
         cells = [figures[f"{kind}, {width} wide: {what}"] for width in widths]
-        print(f"{title:34}" + "".join(f"{cell:9.3f}" for cell in cells))
+        print(left(in_words(title, WORDS), 34) + "".join(f"{cell:9.3f}" for cell in cells))
 
 
 def save_picture(fits: dict[str, dict[int, Fit]], seed: int, path: Path) -> None:
@@ -167,26 +181,40 @@ def save_picture(fits: dict[str, dict[int, Fit]], seed: int, path: Path) -> None
     curves, errors = figure.subplots(1, 2)
     few = fits["15 points"]
     widths = list(few)
-    curves.plot(GRID, sine(GRID), color="black", linewidth=1, linestyle=":", label="the sine")
+    curves.plot(
+        GRID,
+        sine(GRID),
+        color="black",
+        linewidth=1,
+        linestyle=":",
+        label=label(Text("the sine", "사인 곡선")),
+    )
     chosen = sorted({widths[0], widths[min(1, len(widths) - 1)], widths[-1]})
     looks = (("0.5", "--"), (BLUE, "-"), (ORANGE, "-"))
     for width, (colour, style) in zip(chosen, looks, strict=False):
-        label = f"{width} wide"
-        curves.plot(GRID, few[width].curves[0], color=colour, linestyle=style, label=label)
+        name = label(WIDE, width=width)
+        curves.plot(GRID, few[width].curves[0], color=colour, linestyle=style, label=name)
     curves.plot(*sample(POINTS, seed), "ko", markersize=4)
-    curves.set(xlabel="x", ylabel="y", title="15 points, nets of three widths", ylim=(-2.2, 2.2))
+    title = label(Text("15 points, nets of three widths", "점 15개, 폭이 다른 세 신경망"))
+    curves.set(xlabel="x", ylabel="y", title=title, ylim=(-2.2, 2.2))
     curves.legend(fontsize=8, loc="upper left")
-    for kind, what, colour, style, label in (
-        ("15 points", "training", "0.5", "o--", "on the 15 points"),
-        ("15 points", "error", ORANGE, "s-", "from the sine"),
-        ("15 points, penalty", "error", "#E69F00", "v-.", "with a penalty"),
-        ("15 points", "least", GREEN, "^:", "at the best step"),
-        ("150 points", "error", BLUE, "D-", "with 150 points"),
+    for kind, what, colour, style, text in (
+        ("15 points", "training", "0.5", "o--", Text("on the 15 points", "점 15개에서")),
+        ("15 points", "error", ORANGE, "s-", Text("from the sine", "사인 곡선과의 오차")),
+        ("15 points, penalty", "error", "#E69F00", "v-.", Text("with a penalty", "벌점을 줄 때")),
+        ("15 points", "least", GREEN, "^:", Text("at the best step", "가장 좋은 스텝에서")),
+        ("150 points", "error", BLUE, "D-", Text("with 150 points", "점이 150개일 때")),
     ):
         medians = [np.median(getattr(fit, what)) for fit in fits[kind].values()]
-        errors.plot(widths, medians, style, color=colour, markersize=5, label=label)
-    errors.set(xscale="log", yscale="log", xlabel="width", ylabel="mean square error")
-    errors.set(title="errors by width, medians", ylim=(0.003, 0.9))
+        errors.plot(widths, medians, style, color=colour, markersize=5, label=label(text))
+    errors.set(
+        xscale="log",
+        yscale="log",
+        xlabel=label(Text("width", "폭")),
+        ylabel=label(Text("mean square error", "평균 제곱 오차")),
+        title=label(Text("errors by width, medians", "폭에 따른 오차, 중앙값")),
+        ylim=(0.003, 0.9),
+    )
     errors.set_xticks(widths, map(str, widths))
     errors.minorticks_off()
     errors.legend(fontsize=8, ncols=2, loc="upper right")
@@ -206,7 +234,11 @@ def main(argv: list[str] | None = None) -> None:
     widths = tuple(sorted(set(args.widths)))
     fits = fit_all(widths, args.nets, args.steps, args.seed)
     print_table(figures_of(fits), widths)
-    print("\nthe lecture gives no figures; it says: more units fit better, then they fit the noise")
+    line = Text(
+        "\nthe lecture gives no figures; it says: more units fit better, then they fit the noise",
+        "\n강의에 수치는 없습니다. 유닛이 많을수록 데이터에 잘 맞다가 잡음에까지 맞춘다고 합니다",
+    )
+    print(line.say())
     save_picture(fits, args.seed, args.out / "width.png")
 
 

@@ -45,6 +45,7 @@ def with_extras(tmp_path: Path, fonts: str) -> dict[str, str]:
     kept = {k: v for k, v in os.environ.items() if not k.startswith("TINYGRAD_KR_")}
     proxies = dict.fromkeys(("https_proxy", "HTTPS_PROXY", "all_proxy", "ALL_PROXY"), NOWHERE)
     own = {"XDG_CACHE_HOME": str(tmp_path / "cache"), "MPLCONFIGDIR": fonts}
+    own["TINYGRAD_KR_LANG"] = "en"
     return kept | proxies | own | {"no_proxy": "", "NO_PROXY": "", "OPENBLAS_NUM_THREADS": "1"}
 
 

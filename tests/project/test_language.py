@@ -1,4 +1,4 @@
-"""Every text that the package says is there in English and in Korean."""
+"""Every text that the package and the course say is there in English and in Korean."""
 
 from __future__ import annotations
 
@@ -13,7 +13,8 @@ import pytest
 import tinygrad_kr as tk
 from tinygrad_kr.language import Text, language
 
-PACKAGE = Path(tk.__file__).parent
+ROOT = Path(__file__).parents[2]
+FOLDERS = (Path(tk.__file__).parent, ROOT / "examples", ROOT / "benchmarks")
 LOCALE = ("LC_ALL", "LC_MESSAGES", "LANG", "TINYGRAD_KR_LANG")
 PARTICLES = ("은", "는", "이", "가", "을", "를", "과", "와", "로", "으로", "이다", "입니다")
 
@@ -63,19 +64,21 @@ def test_another_language_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
         language()
 
 
-# ------------------------------------------------------------------ all texts of the package
+# ------------------------------------------------------------------ all texts
 
 
 def texts() -> Iterator[tuple[str, ast.expr, ast.expr]]:
-    """Each `Text(english, korean)` of the package, with its place."""
-    for path in sorted(PACKAGE.rglob("*.py")):
-        source = path.read_text(encoding="utf-8")
-        if "Text(" not in source:
-            continue
-        for node in ast.walk(ast.parse(source)):
-            called = isinstance(node, ast.Call) and isinstance(node.func, ast.Name)
-            if called and node.func.id == "Text":  # type: ignore[attr-defined]
-                yield f"{path.relative_to(PACKAGE)}:{node.lineno}", *_pair(node)  # type: ignore[arg-type]
+    """Each `Text(english, korean)` of the package and the course, with its place."""
+    for folder in FOLDERS:
+        for path in folder.rglob("*.py"):
+            source = path.read_text(encoding="utf-8")
+            if "Text(" not in source or "language import" not in source:
+                continue
+            for node in ast.walk(ast.parse(source)):
+                called = isinstance(node, ast.Call) and isinstance(node.func, ast.Name)
+                if called and node.func.id == "Text":  # type: ignore[attr-defined]
+                    place = f"{path.relative_to(folder.parent)}:{node.lineno}"
+                    yield place, *_pair(node)  # type: ignore[arg-type]
 
 
 def _pair(call: ast.Call) -> tuple[ast.expr, ast.expr]:
@@ -93,11 +96,12 @@ def placeholders(text: ast.expr) -> set[str]:
     return set()
 
 
-ALL = list(texts())
+ALL = sorted(texts(), key=lambda found: found[0])
 
 
 def test_the_texts_are_found() -> None:
-    assert len(ALL) > 20
+    assert {place.split("/")[0] for place, *_ in ALL} >= {"tinygrad_kr", "examples"}
+    assert len(ALL) > 200
 
 
 @pytest.mark.parametrize(("place", "english", "korean"), ALL, ids=[place for place, *_ in ALL])

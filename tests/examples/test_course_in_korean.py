@@ -1,0 +1,173 @@
+"""With `--lang ko` the programs of the course speak Korean, on the console and in pictures."""
+
+from __future__ import annotations
+
+import importlib.util
+import re
+import shlex
+import sys
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+from lecture_programs import FOLDER, module, program
+from lecture_programs import made_up_tables as made_up_tables
+
+import tinygrad_kr as tk
+from tinygrad_kr import data
+from tinygrad_kr.language import Text
+
+common = program("common")
+table = module(Path(__file__).with_name("test_lectures_table.py"))
+NAMES = set(
+    re.findall(
+        r"\w+",
+        "AND OR XOR ReLU Leaky tanh ELU Maxout SELU CELU alpha GELU SiLU swish Mish softplus "
+        "softsign hard log softmax softmin Adam MNIST NaN inf nan He Xavier xavier init backward "
+        "sigmoid sqrt float data mnist python",
+    )
+)
+"""What has no Korean name: functions, people, data, numbers, and words of code."""
+TRANSLATED = [
+    "activations", "by_hand", "deep_xor", "dying_relu", "initialisation", "learning_rate",
+    "small_change", "vanishing", "width",
+]  # fmt: skip
+
+
+@pytest.fixture(autouse=True)
+def _own_language() -> Iterator[None]:
+    yield
+    tk.set_language(None)
+
+
+def english_in(shown: str) -> set[str]:
+    """The English words of a text that have a Korean name."""
+    without_paths = re.sub(r"\S*[/\\]\S*|--\w+", " ", shown)
+    return set(re.findall(r"(?<![\w.])[A-Za-z]{3,}", without_paths)) - NAMES
+
+
+def test_english_words_are_found() -> None:
+    assert english_in("ReLU 학습률 0.1: loss 0.5, 그림 저장: /tmp/some/where.png") == {"loss"}
+
+
+@pytest.fixture
+def labels(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The labels of the pictures that are saved; a font with Hangul is there."""
+    found: list[str] = []
+    if importlib.util.find_spec("matplotlib") is None:
+        return found
+    from matplotlib import text
+
+    def note(figure: Any, path: Path) -> None:
+        found.extend(part.get_text() for part in figure.findobj(text.Text))
+
+    monkeypatch.setattr(common, "save", note)
+    monkeypatch.setattr(common, "hangul_font", lambda: "DejaVu Sans")
+    return found
+
+
+def quick(name: str, out: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
+    """The quick run of a program in test_lectures_table.py, in Korean."""
+    monkeypatch.setitem(sys.modules, "common", common)
+    row, lecture = table.ROWS[name], program(name)
+    monkeypatch.setattr(data, "mnist", row.mnist)
+    for constant, value in row.changes.items():
+        monkeypatch.setattr(lecture, constant, value)
+    if row.shorter:
+        monkeypatch.setattr(lecture, "run", partial(lecture.run, **row.shorter))
+    options = [*shlex.split(row.options), "--lang", "ko", "--out", str(out)]
+    return partial(lecture.main, options)
+
+
+@pytest.mark.one_in(3)
+@pytest.mark.trains
+@pytest.mark.usefixtures("made_up_tables")
+@pytest.mark.parametrize("name", TRANSLATED)
+def test_a_program_says_nothing_in_english(
+    name: str,
+    labels: list[str],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    quick(name, tmp_path, monkeypatch)()
+    shown = capsys.readouterr()
+    assert re.search("[가-힣]", shown.out)
+    assert not english_in(shown.out + shown.err)
+    assert not english_in("\n".join(labels))
+    assert not labels or any(re.search("[가-힣]", text) for text in labels)
+
+
+def test_xor_speaks_korean(
+    labels: list[str],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    xor: ModuleType = module(FOLDER.parent / "xor.py")
+    options = ["--lang", "ko", "--steps", "3", "--hidden", "2", "--out", str(tmp_path)]
+    for more in ([], ["--seeds", "2"]):
+        monkeypatch.setattr(sys, "argv", ["xor.py", *options, *more])
+        xor.main()
+    shown = capsys.readouterr().out
+    assert "2-2-1 시그모이드 신경망, 파라미터 9개, 시드 0" in shown
+    assert "초깃값 2개씩, 시드 0부터 1까지:" in shown
+    assert not english_in(shown)
+
+
+# ------------------------------------------------------------------ the parts
+
+
+def test_a_language_is_chosen_on_the_command_line() -> None:
+    parser = common.options("")
+    assert not hasattr(parser.parse_args([]), "lang")
+    parser.parse_args(["--lang", "ko"])
+    assert tk.language.language() == "ko"
+    with pytest.raises(SystemExit):
+        parser.parse_args(["--lang", "fr"])
+
+
+def test_hangul_takes_two_columns() -> None:
+    assert common.cells("가중치 w") == 8
+    assert common.left("기울기", 8) + "|" == "기울기  |"
+    assert common.right("기울기", 8) == "  기울기"
+    assert common.left("slope", 8) == f"{'slope':8}"
+
+
+def test_names_of_figures_are_put_into_words_longest_first() -> None:
+    more = (Text("cost left", "남은 비용"), Text("share of the cost left", "남은 비율"))
+    name = "lab 07-1, rate 0.1: share of the cost left, costly"
+    assert common.in_words(name, more, "ko") == "실습 07-1, 학습률 0.1: 남은 비율, costly"
+    assert common.in_words(name, more, "en") == name
+
+
+def test_without_a_korean_font_pictures_are_in_english_and_a_line_says_so(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("matplotlib")
+    monkeypatch.setattr(common, "HANGUL_FONTS", ("No Such Gothic",))
+    tk.set_language("ko")
+    common.new_figure(1, 1)
+    assert common.label(Text("step", "스텝")) == "step"
+    assert "한글 글꼴을 찾지 못했습니다: No Such Gothic" in capsys.readouterr().out
+
+
+def test_with_one_hangul_and_minus_signs_are_drawn(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """matplotlib warns of a letter that no font has, and warnings are errors."""
+    matplotlib = pytest.importorskip("matplotlib")
+    if common.hangul_font() is None:
+        pytest.skip("a font with Hangul is needed")
+    tk.set_language("ko")
+    with matplotlib.rc_context():
+        figure = common.new_figure(2, 2)
+        axes = figure.subplots()
+        axes.set(title=common.label(Text("slope", "기울기")), ylim=(-1, 1))
+        common.save(figure, tmp_path / "picture.png")
+        assert matplotlib.rcParams["axes.unicode_minus"]
+        assert axes.get_title() == "기울기"
+    assert (tmp_path / "picture.png").exists()
