@@ -26,7 +26,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     add_commands(commands)
     given = sys.argv[1:] if arguments is None else list(arguments)
-    chosen = parser.parse_args(formulas_first(given) if given[:1] == ["explain"] else given)
+    chosen = parser.parse_args(
+        formulas_first(given) if given[:1] in (["explain"], ["draw"]) else given
+    )
     if chosen.command == "doctor":
         return doctor(language(chosen.lang))
     if chosen.command is not None:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -37,6 +40,62 @@ def test_a_formula_may_begin_with_a_minus(capsys: pytest.CaptureFixture[str]) ->
 def test_arrays(capsys: pytest.CaptureFixture[str]) -> None:
     code, out, _ = run(capsys, "explain", "sum(x @ w)", "x=[[1,2]]", "w=[[3],[4]]", "--lang", "en")
     assert code == 0 and "df/dw = x^T @ df/dg" in out
+
+
+def test_draw_prints_dot_and_refuses_as_explain_does(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    code, out, err = run(capsys, "draw", "w*x + b", "w=-2", "x=5", "b=3", "--lang", "en")
+    assert code == 0 and err == "" and out.startswith("digraph {")
+    assert 'label="w = -2\\ngradient 5"' in out
+    path = tmp_path / "f.dot"
+    assert run(capsys, "draw", "-w*x", "w=-2", "x=5", "-o", str(path), "--lang", "en")[0] == 0
+    assert path.read_text(encoding="utf-8").startswith("digraph {")
+    code, out, err = run(capsys, "draw", "w < 3", "w=1")
+    assert code == 2 and out == "" and err.startswith("draw: expected arithmetic and functions")
+    assert "expected a path that ends with" in run(capsys, "draw", "w*w", "w=1", "-o", "f.xyz")[2]
+
+
+EXAMPLE = f"{Path(__file__).parents[2] / 'examples' / 'diagnose_me.py'}:setup"
+
+
+def test_diagnose_a_function_of_a_file(capsys: pytest.CaptureFixture[str]) -> None:
+    code, out, err = run(capsys, "diagnose", EXAMPLE, "--lang", "en")
+    assert code == 1 and err == ""
+    kinds = ["softmax_before_cross_entropy", "parameter_not_in_optimizer", "wrong_mode"]
+    assert re.findall(r"^\d\. (\w+)$", out, re.M) == kinds
+    code, out, _ = run(capsys, "diagnose", EXAMPLE, "--lang", "ko")
+    assert code == 1 and "손실 함수에 로짓을 넣으세요." in out
+
+
+MENDED = """
+from diagnose_me import setup
+from tinygrad_kr import nn, optim
+def mended():
+    model, loss, data, _ = setup()
+    model = nn.Sequential(*list(model)[:-1]).train()
+    return dict(model=model, loss_function=loss, data=data, optimizer=optim.Adam(model.parameters()))
+def other():
+    return 3
+"""
+
+
+def test_diagnose_what_is_mended_and_what_is_no_function(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(str(Path(EXAMPLE).parent))
+    file = tmp_path / "mended.py"
+    file.write_text(MENDED, encoding="utf-8")
+    code, out, _ = run(capsys, "diagnose", f"{file}:mended", "--lang", "en")
+    assert (code, out) == (0, "Nothing wrong was found in the first 20 steps.\n")
+    for place, said in (
+        ("mended", "expected FILE:NAME, got 'mended'"),
+        (f"{file}:nothing", "expected a function nothing in .*, got NoneType"),
+        (f"{file}:other", "expected other to return model, loss, data and optimizer, got int"),
+        (f"{tmp_path / 'none.py'}:setup", "expected a file of Python, got"),
+    ):
+        code, out, err = run(capsys, "diagnose", place)
+        assert code == 2 and out == "" and re.search(said, err)
 
 
 def test_demo(capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,17 +1,23 @@
-"""`python -m tinygrad_kr explain` and `demo`."""
+"""`python -m tinygrad_kr explain`, `draw`, `diagnose` and `demo`."""
 
 from __future__ import annotations
 
+import importlib.util
 import sys
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
+from tinygrad_kr.explain.diagnosis import Diagnosis, diagnose
+from tinygrad_kr.explain.drawing import draw
 from tinygrad_kr.explain.explanation import explain
 from tinygrad_kr.explain.expression import evaluated, parsed_values
 from tinygrad_kr.language import LANGUAGES, Text, language
 
 if TYPE_CHECKING:
     from argparse import ArgumentParser, Namespace, _SubParsersAction
+
+    from tinygrad_kr.tensor import Tensor
 
 __all__ = ["add_commands"]
 
@@ -39,6 +45,26 @@ def add_commands(commands: _SubParsersAction[ArgumentParser]) -> None:
     one.add_argument("--markdown", action="store_true", help="as Markdown with LaTeX")
     one.add_argument("--lang", choices=LANGUAGES, help=_LANG)
     one.set_defaults(run=run_explain)
+    summary = "draw the graph of a formula, values above the wires and gradients below"
+    picture = commands.add_parser("draw", help=summary, description=summary)
+    picture.add_argument("formula", help='as in "sigmoid(w*x + b)"')
+    picture.add_argument("values", nargs="*", metavar="name=value", help="w=-2, or x=[1,2]")
+    picture.add_argument(
+        "-o", "--output", metavar="FILE", help="x.svg, x.html or x.dot; by default DOT is printed"
+    )
+    picture.add_argument("--lang", choices=LANGUAGES, help=_LANG)
+    picture.set_defaults(run=run_draw)
+    summary = "say why a net does not learn; exit status 1 if something is wrong"
+    doctor = commands.add_parser("diagnose", help=summary, description=summary)
+    doctor.add_argument(
+        "function",
+        metavar="FILE:NAME",
+        help="a function without arguments that returns model, loss, data and, if there is one, "
+        "optimizer, as examples/diagnose_me.py:setup does. The file is run",
+    )
+    doctor.add_argument("--steps", type=int, default=20, help="of training, on copies")
+    doctor.add_argument("--lang", choices=LANGUAGES, help=_LANG)
+    doctor.set_defaults(run=run_diagnose)
     summary = "show two explanations"
     demo = commands.add_parser("demo", help=summary, description=summary)
     demo.add_argument("--lang", choices=LANGUAGES, help=_LANG)
@@ -71,10 +97,7 @@ def explained(
     markdown: bool = False,
 ) -> str:
     """The explanation of a formula as text."""
-    values = parsed_values(assignments)
-    if not values:
-        raise ValueError(f"expected names with values, got none. Add them: {formula!r} x=2")
-    output = evaluated(formula, values)
+    output, values = computed(formula, assignments)
     asked = None
     if wrt is not None:
         names = [name.strip() for name in wrt.split(",")]
@@ -83,10 +106,77 @@ def explained(
             given = ", ".join(values) or "none"
             raise ValueError(f"expected --wrt of the given names ({given}), got {unknown[0]!r}")
         asked = [values[name] for name in names]
-    if output.name is None and "f" not in values:
-        output.name = "f"
     found = explain(output, asked)
     return found.markdown(lang) if markdown else found.text(lang)
+
+
+def computed(formula: str, assignments: Sequence[str]) -> tuple[Tensor, dict[str, Tensor]]:
+    """The value of a formula, which is called f, and those of its names."""
+    values = parsed_values(assignments)
+    if not values:
+        raise ValueError(f"expected names with values, got none. Add them: {formula!r} x=2")
+    output = evaluated(formula, values)
+    if output.name is None and "f" not in values:
+        output.name = "f"
+    return output, values
+
+
+def run_draw(chosen: Namespace) -> int:
+    """Write the picture of a formula, or print it as DOT text; 2 if it is refused."""
+    try:
+        picture = draw(computed(chosen.formula, chosen.values)[0], lang=chosen.lang)
+        if chosen.output is None:
+            print(picture.dot)
+        else:
+            picture.save(chosen.output)
+    except (ValueError, ImportError, OSError) as error:
+        print(f"draw: {str(error).removeprefix('draw: ')}", file=sys.stderr)
+        return 2
+    return 0
+
+
+def run_diagnose(chosen: Namespace) -> int:
+    """Print the diagnosis of what a function returns: 1 with findings, 2 if there is none."""
+    try:
+        given = returned_by(chosen.function)
+    except ValueError as error:
+        print(f"diagnose: {error}", file=sys.stderr)
+        return 2
+    report: Diagnosis = diagnose(**given, steps=chosen.steps)
+    print(report.text(chosen.lang))
+    return int(bool(report.findings))
+
+
+ARGUMENTS = ("model", "loss_function", "data", "optimizer")
+
+
+def returned_by(place: str) -> dict[str, Any]:
+    """The arguments of `diagnose` that a function of a file returns.
+
+    Raises ValueError if there is no such function, or it returns something else.
+    """
+    file, colon, name = place.rpartition(":")
+    if not colon or not name.isidentifier():
+        raise ValueError(f"expected FILE:NAME, got {place!r}. As in train.py:setup")
+    path = Path(file)
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    if not path.is_file() or spec is None or spec.loader is None:
+        raise ValueError(f"expected a file of Python, got {file!r}.")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[path.stem] = module
+    sys.path.insert(0, str(path.resolve().parent))
+    spec.loader.exec_module(module)
+    function = getattr(module, name, None)
+    if not callable(function):
+        raise ValueError(f"expected a function {name} in {file}, got {type(function).__name__}.")
+    given = function()
+    if isinstance(given, Mapping) and {"model", "loss_function", "data"} <= set(given):
+        return dict(given)
+    if isinstance(given, tuple) and len(given) in (3, 4):
+        return dict(zip(ARGUMENTS, given, strict=False))
+    raise ValueError(
+        f"expected {name} to return model, loss, data and optimizer, got {type(given).__name__}."
+    )
 
 
 def run_demo(chosen: Namespace) -> int:
