@@ -74,7 +74,8 @@ from tinygrad_kr import nn, optim
 def mended():
     model, loss, data, _ = setup()
     model = nn.Sequential(*list(model)[:-1]).train()
-    return dict(model=model, loss_function=loss, data=data, optimizer=optim.Adam(model.parameters()))
+    optimizer = optim.Adam(model.parameters())
+    return dict(model=model, loss_function=loss, data=data, optimizer=optimizer)
 def other():
     return 3
 """

@@ -410,5 +410,7 @@ def test_a_sweep_without_results() -> None:
 def test_no_display_is_imported_before_it_is_used() -> None:
     code = "import sys, tinygrad_kr as tk; tk.nn.Linear(1, 1); "
     code += "print('tinygrad_kr.html' in sys.modules)"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, encoding="utf-8", check=True
+    )
     assert done.stdout.strip() == "False"

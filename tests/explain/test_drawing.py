@@ -384,7 +384,7 @@ def test_the_page_is_whole(dot: None, tmp_path: Path) -> None:
     page = (tmp_path / "a.html").read_text(encoding="utf-8")
     assert page.startswith('<!doctype html>\n<html lang="en">') and page == drawing.html
     assert not re.search(r"(src|href)=", page)  # nothing from elsewhere
-    assert (tmp_path / "a.gv").read_text() == drawing.dot
+    assert (tmp_path / "a.gv").read_text(encoding="utf-8") == drawing.dot
     parsed((tmp_path / "a.svg").read_text(encoding="utf-8"))
     with pytest.raises(ValueError, match=r"Drawing.save: expected a path that ends with \.svg"):
         drawing.save(tmp_path / "a.png")

@@ -27,7 +27,11 @@ def page(name: str) -> str:
 
 def program_of(name: str, needs: str = "") -> str:
     """The Python of a page that needs NumPy, and that package, alone."""
-    return "\n".join(code for need, _, code in BLOCK.findall(page(name)) if need in ("", needs))
+    return "\n".join(
+        code
+        for need, language, code in BLOCK.findall(page(name))
+        if language == "python" and need in ("", needs)
+    )
 
 
 def run(code: str, name: str) -> list[tuple[str, str]]:
@@ -75,12 +79,39 @@ def test_a_value_that_is_not_the_one_shown_is_found() -> None:
 
 
 @pytest.mark.parametrize("name", PAGES)
-def test_all_blocks_are_python_and_so_are_run(name: str) -> None:
+def test_every_block_is_python_that_is_run_or_text(name: str) -> None:
     blocks = BLOCK.findall(page(name))
     assert len(blocks) == page(name).count("\n```") / 2
-    assert {language for _, language, _ in blocks} == {"python"}
-    for _, _, code in blocks:
-        ast.parse(code)
+    assert {language for _, language, _ in blocks} <= {"python", "text"}
+    for _, language, code in blocks:
+        if language == "python":
+            ast.parse(code)
+
+
+PRINTED = [name for name in PAGES if re.search(r"^print\(.*\n```\n```text$", page(name), re.M)]
+
+
+def without_rounding(text: str) -> str:
+    """The error of a difference is rounding, which differs by processor."""
+    return re.sub(r"(error|오차) \S+", r"\1", text)
+
+
+@pytest.mark.parametrize("name", PRINTED)
+def test_text_is_what_the_block_before_prints(name: str, capsys: Any) -> None:
+    names: dict[str, Any] = {"__name__": name}
+    printed, compared = "", 0
+    for need, language, code in BLOCK.findall(page(name)):
+        if language == "text":
+            assert without_rounding(code) == without_rounding(printed)
+            compared += 1
+        elif not need:
+            exec(compile(code, name, "exec"), names)
+            printed = capsys.readouterr().out
+    assert compared >= 3
+
+
+def test_text_that_is_printed_is_found() -> None:
+    assert {"explain", "explain.ko"} <= set(PRINTED)
 
 
 @pytest.mark.parametrize("name", PAGES)
