@@ -303,6 +303,30 @@ def test_an_output_that_is_not_computed_may_not_be_read(node: Any, tmp_path: Pat
     tk.load_onnx(made(tmp_path / "a.onnx", node, unused))
 
 
+@pytest.mark.parametrize("value", [1.0, -np.inf, np.nan])
+def test_what_holds_no_finite_number_is_a_buffer(value: float, tmp_path: Path) -> None:
+    mask = onnx.numpy_helper.from_array(np.array([0.0, 0.0, value], np.float32), "net.mask")
+    path = made(
+        tmp_path / "a.onnx", helper.make_node("Add", ["x", "net.mask"], ["y"]), initializers=[mask]
+    )
+    net = tk.load_onnx(path)
+    is_trained = bool(np.isfinite(value))
+    assert [name for name, _ in net.named_parameters()] == ["net.mask"] * is_trained
+    assert [name for name, _ in net.named_buffers()] == ["net.mask"] * (not is_trained)
+
+
+def test_integers_whose_shape_alone_is_read_are_a_buffer(tmp_path: Path) -> None:
+    places = onnx.numpy_helper.from_array(np.arange(3), "net.places")
+    nodes = [
+        helper.make_node("Add", ["net.places", "net.places"], ["twice"]),
+        helper.make_node("Shape", ["twice"], ["sizes"]),
+        helper.make_node("Expand", ["x", "sizes"], ["y"]),
+    ]
+    net = tk.load_onnx(made(tmp_path / "a.onnx", *nodes, initializers=[places]))
+    assert [*net.state_dict()] == ["net.places"]
+    assert net(X).shape == X.shape
+
+
 def test_a_result_that_depends_on_no_input_is_a_tensor(tmp_path: Path) -> None:
     tk.export.onnx(lambda x: (x, tk.ones(2)), X, tmp_path / "a.onnx")
     result = tk.load_onnx(tmp_path / "a.onnx")(X)[1]

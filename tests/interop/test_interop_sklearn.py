@@ -224,13 +224,26 @@ def test_training_ends_when_nothing_improves() -> None:
     assert NetRegressor((), lr=0.0, max_epochs=9, tol=None).fit(X, NUMBERS).n_iter_ == 9
 
 
+class Forgetting(optim.Adam):
+    """After 9 steps it sets all parameters to 0."""
+
+    def step(self) -> None:  # type: ignore[override]
+        super().step()
+        self.taken = getattr(self, "taken", 0) + 1
+        for group in self.param_groups:
+            for parameter in group["params"]:
+                with tk.no_grad():
+                    parameter.mul_(float(self.taken < 10))
+
+
 @BOTH
 def test_early_stopping_keeps_the_best_epoch(estimator: Any) -> None:
-    """The rate is so large that the held-out samples go up and down."""
-    net = estimator((4,), early_stopping=True, validation_fraction=0.25, lr=0.3, tol=None,
-                    max_epochs=12, batch_size=30, random_state=0)  # fmt: skip
+    """An epoch is one step, so the last three epochs are worse."""
+    net = estimator((), early_stopping=True, validation_fraction=0.25, lr=0.1, tol=None,
+                    max_epochs=12, optimizer=Forgetting, random_state=0)  # fmt: skip
     net.fit(X, targets(estimator))
     assert len(net.validation_scores_) == 12
+    assert net.validation_scores_[-1] < max(net.validation_scores_)
     parts = net._random  # it drew the seed, then the split
     random = np.random.RandomState(0)
     random.randint(2**31 - 1)
