@@ -446,6 +446,26 @@ def test_an_interrupt_at_every_change(tmp_path: Path) -> None:
         assert same(now, before) or same(now, saved)
 
 
+def test_options_of_a_group_come_and_go_with_the_file(tmp_path: Path) -> None:
+    class Failing(tk.data.DataLoader):
+        def load_state_dict(self, state: Any) -> None:
+            raise ZeroDivisionError
+
+    parameters = list(nn.Linear(2, 1).parameters())
+    named = optim.SGD([{"params": parameters, "name": "body"}])
+    path, loader = tmp_path / "run.npz", tk.data.DataLoader([0])
+    tk.save(path, optimizer=named, loader=loader)
+    other = optim.SGD(parameters)
+    with pytest.raises(ZeroDivisionError):
+        tk.load(path, optimizer=other, loader=Failing([0]))
+    assert "name" not in other.param_groups[0]
+    tk.load(path, optimizer=other)
+    assert other.param_groups[0]["name"] == "body"
+    tk.save(path, optimizer=optim.SGD(parameters))
+    tk.load(path, optimizer=other)
+    assert "name" not in other.param_groups[0]
+
+
 def test_an_undo_that_fails_or_is_interrupted_again() -> None:
     """A change that cannot be undone leaves the others undone; a second Ctrl-C leaves none out."""
     values, interrupts = dict.fromkeys("abcd", 0), [1, 2]
