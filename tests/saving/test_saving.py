@@ -571,6 +571,16 @@ def test_a_group_with_an_option_that_json_does_not_hold(tmp_path: Path) -> None:
         tk.save(tmp_path / "run.npz", optimizer=optimizer)
 
 
+def test_a_state_with_two_arrays_of_one_name(tmp_path: Path) -> None:
+    class Odd(optim.SGD):
+        def state_dict(self) -> Any:
+            return {"a.b": np.ones(1), "a": {"b": np.zeros(1)}}
+
+    with pytest.raises(ValueError, match=r"expected one array named optimizer\.a\.b, got two"):
+        tk.save(tmp_path / "run.npz", optimizer=Odd(nn.Linear(1, 1).parameters()))
+    assert not list(tmp_path.iterdir())
+
+
 def test_arguments(tmp_path: Path) -> None:
     net = nn.Linear(1, 1)
     for call in (tk.save, tk.load):
