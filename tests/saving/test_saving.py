@@ -341,8 +341,9 @@ def test_parameters_keep_their_identity(tmp_path: Path) -> None:
 # ------------------------------------------------------------------ parts
 
 
-def test_a_part_that_is_not_asked_for_is_left(tmp_path: Path) -> None:
-    path, run = tmp_path / "run.npz", Run(1)
+@pytest.mark.parametrize("suffix", SUFFIXES)
+def test_a_part_that_is_not_asked_for_is_left(tmp_path: Path, suffix: str) -> None:
+    path, run = tmp_path / f"run{suffix}", Run(1)
     run.train(3)
     tk.save(path, **run.parts, extra="x")
     other = Run(2)
