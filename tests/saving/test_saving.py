@@ -341,8 +341,9 @@ def test_parameters_keep_their_identity(tmp_path: Path) -> None:
 # ------------------------------------------------------------------ parts
 
 
-def test_a_part_that_is_not_asked_for_is_left(tmp_path: Path) -> None:
-    path, run = tmp_path / "run.npz", Run(1)
+@pytest.mark.parametrize("suffix", SUFFIXES)
+def test_a_part_that_is_not_asked_for_is_left(tmp_path: Path, suffix: str) -> None:
+    path, run = tmp_path / f"run{suffix}", Run(1)
     run.train(3)
     tk.save(path, **run.parts, extra="x")
     other = Run(2)
@@ -444,6 +445,26 @@ def test_an_interrupt_at_every_change(tmp_path: Path) -> None:
         assert interrupts.at(at, lambda: tk.load(path, **other.parts))
         now = other.state()
         assert same(now, before) or same(now, saved)
+
+
+def test_options_of_a_group_come_and_go_with_the_file(tmp_path: Path) -> None:
+    class Failing(tk.data.DataLoader):
+        def load_state_dict(self, state: Any) -> None:
+            raise ZeroDivisionError
+
+    parameters = list(nn.Linear(2, 1).parameters())
+    named = optim.SGD([{"params": parameters, "name": "body"}])
+    path, loader = tmp_path / "run.npz", tk.data.DataLoader([0])
+    tk.save(path, optimizer=named, loader=loader)
+    other = optim.SGD(parameters)
+    with pytest.raises(ZeroDivisionError):
+        tk.load(path, optimizer=other, loader=Failing([0]))
+    assert "name" not in other.param_groups[0]
+    tk.load(path, optimizer=other)
+    assert other.param_groups[0]["name"] == "body"
+    tk.save(path, optimizer=optim.SGD(parameters))
+    tk.load(path, optimizer=other)
+    assert "name" not in other.param_groups[0]
 
 
 def test_an_undo_that_fails_or_is_interrupted_again() -> None:
@@ -549,6 +570,16 @@ def test_a_group_with_an_option_that_json_does_not_hold(tmp_path: Path) -> None:
     optimizer = optim.SGD([{"params": nn.Linear(1, 1).parameters(), "hook": print}])
     with pytest.raises(TypeError, match=r"optimizer.param_groups.0.hook"):
         tk.save(tmp_path / "run.npz", optimizer=optimizer)
+
+
+def test_a_state_with_two_arrays_of_one_name(tmp_path: Path) -> None:
+    class Odd(optim.SGD):
+        def state_dict(self) -> Any:
+            return {"a.b": np.ones(1), "a": {"b": np.zeros(1)}}
+
+    with pytest.raises(ValueError, match=r"expected one array named optimizer\.a\.b, got two"):
+        tk.save(tmp_path / "run.npz", optimizer=Odd(nn.Linear(1, 1).parameters()))
+    assert not list(tmp_path.iterdir())
 
 
 def test_arguments(tmp_path: Path) -> None:

@@ -120,6 +120,8 @@ def test_bytes_after_the_end_and_before_the_begin(tmp_path: Path, suffix: str) -
     damage = Damage(tmp_path / f"run{suffix}")
     damage.refused(damage.content + b"\0")
     damage.refused(b"\0" + damage.content)
+    assert damage.refused(damage.content[1:])
+    assert damage.refused(damage.content[100:])
     assert damage.refused(b"")
     assert damage.refused(b"weights")
     assert not damage.refused(damage.content)

@@ -134,7 +134,7 @@ class _Reader:
 
     def read(self, names: Collection[str]) -> dict[str, ndarray]:
         """The arrays of these names, checked."""
-        return {name: native(self._array(name)) for name in names}
+        return {name: self._array(name) for name in names}
 
     def verify(self) -> None:
         """Check every member that is not compressed, and keep nothing in memory."""
