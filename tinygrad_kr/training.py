@@ -123,7 +123,7 @@ def fit(
     def step(inputs: Any, targets: Any) -> Any:
         optimizer.zero_grad()
         outputs = model(inputs)
-        value = loss(outputs, targets)
+        value = _value("fit", loss, outputs, targets)
         value.backward()
         optimizer.step()
         return value.detach(), _detached(outputs)
@@ -254,11 +254,27 @@ def predict(
     return rebuild([concatenate(parts) for parts in zip(*found, strict=True)])
 
 
+def _value(function: str, loss: Loss, outputs: Any, targets: Any) -> Tensor:
+    """The loss of a batch, which must be one number."""
+    value = loss(outputs, targets)
+    if not isinstance(value, Tensor):
+        raise TypeError(
+            f"{function}: expected a loss that returns a Tensor, got {type(value).__name__}. "
+            "Compute it with tk's functions"
+        )
+    if value.size != 1:
+        raise ValueError(
+            f"{function}: expected a loss that is one number, got shape {value.shape}. Take the "
+            'mean: reduction="mean"'
+        )
+    return value
+
+
 def _evaluation_step(model: Module, loss: Loss) -> Callable[[Any, Any], Any]:
     def step(inputs: Any, targets: Any) -> Any:
         with no_grad():
             outputs = model(inputs)
-            return loss(outputs, targets).detach(), _detached(outputs)
+            return _value("evaluate", loss, outputs, targets).detach(), _detached(outputs)
 
     return step
 

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 from event_records import events_of, read_back
+from layer_samples import LAYERS
 
 import tinygrad_kr as tk
 import tinygrad_kr.functional as F
@@ -384,6 +385,18 @@ def test_nodes_have_shape_dtype_line_and_parameters(tmp_path: Path) -> None:
     assert b"test_tensorboard.py" in attributes["line"].s
     assert attributes["axis"].s in (b"1", b"(1,)")
     assert nodes["Sums/add"].attr["input_1"].s == b"1.5"
+
+
+@pytest.mark.parametrize("name", LAYERS)
+def test_every_layer_has_a_graph(name: str) -> None:
+    sample = LAYERS[name]
+    example = sample.example(np.random.default_rng(0))
+    nodes = tensorboard._nodes_of(sample.make(), (example,))
+    names = [node.name for node in nodes]
+    assert len(set(names)) == len(names)
+    assert {name.partition("/")[0].partition("_")[0] for name in names} <= {
+        "input", "output", sample.kind,
+    }  # fmt: skip
 
 
 def test_arguments_may_be_structures(tmp_path: Path) -> None:

@@ -253,6 +253,13 @@ X, T = samples()
         ((X, T), {"metrics": {"loss": F.mse_loss}}, ValueError, "another name than 'loss'"),
         ((X, T), {"metrics": ["mse", "mse"]}, ValueError, "with different names"),
         ((X, T), {"loss": "cross_entropy"}, TypeError, "as loss, got str"),
+        ((X, T), {"loss": lambda y, t: 0.5}, TypeError, "returns a Tensor, got float"),
+        (
+            (X, T),
+            {"loss": nn.CrossEntropyLoss(reduction="none")},
+            ValueError,
+            r"one number, got shape \(32,\).*mean",
+        ),
         ((X, T), {"epochs": 0}, ValueError, "epochs >= 1, got 0"),
         ((X, T), {"epochs": 1.5}, TypeError, "an integer epochs, got float"),
         ((X, T), {"callbacks": [training.TerminateOnNaN]}, TypeError, "the class TerminateOnNaN"),
