@@ -192,7 +192,10 @@ class Drawing:
         try:
             return self._shown()
         except ImportError:
-            return html.block(self._title(), html.line(_INSTALL.say(self._lang)), self._table())
+            told = _INSTALL.say(self._lang)
+        except ValueError as error:  # too many boxes
+            told = str(error)
+        return html.block(self._title(), html.line(told), self._table(self._view))
 
     # -------------------------------------------------------------- texts
 
@@ -241,11 +244,13 @@ class Drawing:
         told = _OPS.say(self._lang, ops=box.ops, parameters=count)
         return f"{box.folded.path}{kind} ({told})"
 
-    def _table(self, view: View | None = None) -> str:
+    def _table(self, view: View) -> str:
         """The boxes as a table: the picture for readers that show none."""
         names = (_NAME, _OP, _SHAPE, _VALUE, _GRADIENT, _LINE)
-        rows = []
-        for box in (view or self._view).boxes:
+        rows, first = [], dict[GraphNode, Box]()
+        for box in view.boxes:
+            first.setdefault(box.node, box)
+        for box in first.values():
             node, gradient = box.node, self.gradient(box.node)
             called = (
                 self._of_group(box) if box.folded is not None else _call(node) if node.op else ""
