@@ -17,10 +17,12 @@ from tinygrad_kr.explain.derivative import (
     Flow,
     LocalDerivative,
     central_difference,
+    directional_difference,
     flow,
     leading_to,
 )
 from tinygrad_kr.explain.graph import Graph, GraphNode, graph_of
+from tinygrad_kr.ops.tracing import tracing
 from tinygrad_kr.tensor import Tensor
 
 __all__ = ["Difference", "Explanation", "Path", "explain"]
@@ -189,6 +191,20 @@ class Explanation:
             return Difference(index, own, None)
         return Difference(index, own, numeric)
 
+    def difference_of_all(self) -> Difference:
+        """The slope along the gradient of all inputs at once, beside its central difference.
+
+        The slope is the length of the gradient. Its index is empty.
+        """
+        gradients = {node: self.flow.of(node).astype(np.float64) for node in self.wanted}
+        length = float(np.sqrt(sum(float((g * g).sum()) for g in gradients.values())))
+        try:
+            directions = {node: g / (length or 1.0) for node, g in gradients.items()}
+            numeric = directional_difference(self.graph, directions, self._widened)
+        except Exception:  # an op that only knows what it was given
+            return Difference((), length, None)
+        return Difference((), length, numeric)
+
     # -------------------------------------------------------------- in words
 
     def text(self, lang: str | None = None) -> str:
@@ -243,6 +259,8 @@ def explain(
 
 def checked_output(y: Any, name: str) -> Tensor:
     """y, if a gradient of it can be explained by the function of this name."""
+    if tracer := tracing():
+        tracer.give_up(f"{name} shows numbers")
     if not isinstance(y, Tensor):
         raise TypeError(f"{name}: expected a Tensor, got {type(y).__name__}. Compute it with tk")
     if y.size != 1:

@@ -28,12 +28,16 @@ from tinygrad_kr.ops.linalg import matmul
 from tinygrad_kr.tensor import Tensor
 
 if TYPE_CHECKING:
-    from tinygrad_kr.explain.explanation import Explanation, Path
+    from tinygrad_kr.explain.explanation import Difference, Explanation, Path
 
 __all__ = ["MOST_PATHS", "html", "markdown", "text"]
 
 MOST_ARRAYS = 16
 """Arrays that are listed with their shapes; of more only those that require no gradient."""
+MOST_DIFFERENCES = 8
+"""Inputs whose central differences are computed one by one; of more there is one for all."""
+MOST_LINES = 120
+"""Lines of a section."""
 MOST_PATHS = 1000
 """Paths that are written out; of more the sum is taken by nodes."""
 
@@ -61,6 +65,9 @@ NO_DIFFERENCE = Text(
     "중심 차분: 다시 계산할 수 없는 연산이 있습니다",
 )
 OPS = Text("{count} ops", "연산 {count}개")
+ALL = Text(
+    "length of the gradient of all inputs: {length}", "모든 입력에 대한 기울기의 길이: {length}"
+)
 PARAMETERS = Text("{count} parameters", "매개변수 {count}개")
 OTHERS = Text("{count} more", "그 밖에 {count}개")
 
@@ -129,6 +136,17 @@ def html(explanation: Explanation, lang: str | None) -> str:
 
 
 def _sections(explanation: Explanation, lang: str) -> Iterator[Section]:
+    """The sections, long ones without their middle."""
+    for title, lines in _whole_sections(explanation, lang):
+        left_out = len(lines) - MOST_LINES
+        if left_out > 0:
+            half = MOST_LINES // 2
+            middle = Line(f"... ({OTHERS.say(lang, count=left_out)})")
+            lines = [*lines[:half], middle, *lines[-half:]]
+        yield Section(title, lines)
+
+
+def _whole_sections(explanation: Explanation, lang: str) -> Iterator[Section]:
     scalar = explanation.is_scalar
     yield Section(FORWARD.say(lang), _forward(explanation, lang))
     if explanation.edges:
@@ -312,6 +330,10 @@ def _norm(explanation: Explanation, node: GraphNode) -> str:
 def _results(explanation: Explanation, lang: str) -> Iterator[Line]:
     for wanted, count in zip(explanation._wanted, explanation.path_counts, strict=True):
         yield from _of_wanted(explanation, wanted, count, lang)
+    if not explanation.is_scalar and len(explanation.wanted) > MOST_DIFFERENCES:
+        found = explanation.difference_of_all()
+        yield Line(ALL.say(lang, length=number(found.gradient)))
+        yield _of_difference(found, "", lang)
 
 
 def _of_wanted(
@@ -333,6 +355,9 @@ def _of_wanted(
         small = gradient.size <= 6
         shown = _values(gradient) if small else f"|{left}| = {_norm(explanation, wanted)}"
         plain = f"{left} = {shown}" if small else shown
+        if len(explanation.wanted) > MOST_DIFFERENCES:
+            yield Line(plain, None, str(wanted.shape))
+            return
         difference = _difference(explanation, wanted, lang).plain
         yield Line(plain, None, f"{wanted.shape!s:<12}  {difference}")
 
@@ -399,9 +424,13 @@ def _difference(explanation: Explanation, wanted: GraphNode, lang: str) -> Line:
     if not wanted.value.size:
         return Line(NO_DIFFERENCE.say(lang), indent=1)
     found = explanation.difference(wanted, index)
+    at = f" [{', '.join(map(str, found.index))}]" if found.index and wanted.value.size > 1 else ""
+    return _of_difference(found, at, lang)
+
+
+def _of_difference(found: Difference, at: str, lang: str) -> Line:
     if found.numeric is None or found.error is None:
         return Line(NO_DIFFERENCE.say(lang), indent=1)
-    at = f" [{', '.join(map(str, found.index))}]" if found.index and wanted.value.size > 1 else ""
     numeric, error = f"{found.numeric:.8g}", f"{found.error:.1e}"
     return Line(DIFFERENCE.say(lang, at=at, numeric=numeric, error=error), indent=1)
 
