@@ -166,6 +166,22 @@ def test_only_tensors_know_their_graph(given: Any) -> None:
         tk.draw(given)
 
 
+def test_in_a_compiled_function_it_runs_as_written() -> None:
+    drawn = []
+    w = tk.tensor(3.0, requires_grad=True)
+
+    @tk.compile
+    def step(x: Any) -> Any:
+        y = w * x
+        drawn.append(tk.draw(y).dot)
+        return y
+
+    for value in (1.0, 2.0, 3.0, 4.0):
+        assert step(tk.tensor(value)).item() == 3 * value
+    assert [re.findall("y = (.*?)[\\\\]", dot)[0] for dot in drawn] == ["3", "6", "9", "12"]
+    assert "draw shows numbers" in step.explain()
+
+
 def test_a_freed_graph() -> None:
     x = tk.tensor(3.0, requires_grad=True)
     y = (x * x).exp()

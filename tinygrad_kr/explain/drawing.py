@@ -23,6 +23,7 @@ from tinygrad_kr.explain.view import Box, View, Views, Wire
 from tinygrad_kr.files import replacing
 from tinygrad_kr.language import Text, language
 from tinygrad_kr.ops.node import Node, user_frame
+from tinygrad_kr.ops.tracing import tracing
 
 __all__ = ["Drawing", "draw"]
 
@@ -95,14 +96,14 @@ def draw(y: Any, *, open: str | Iterable[str] = (), lang: str | None = None) -> 
     >>> tk.draw(w * x + b)
     <Drawing of h: 2 ops>
     """
+    if tracer := tracing():
+        tracer.give_up("draw shows numbers")
     if not isinstance(y, Node):
         raise TypeError(
             f"draw: expected a Tensor, got {type(y).__name__}. Only a Tensor knows what computed it"
         )
     graph = graph_of([y], user_frame(), "draw")
-    wanted = [node for node in graph.nodes if node.op is None and node.requires_grad]
-    flowing = flow(graph, wanted)
-    return Drawing(graph, flowing, _groups(graph, open), language(lang))
+    return Drawing(graph, flow(graph, graph.leaves), _groups(graph, open), language(lang))
 
 
 def _groups(graph: Graph, paths: str | Iterable[str]) -> list[Group]:
