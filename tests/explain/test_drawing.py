@@ -166,6 +166,22 @@ def test_only_tensors_know_their_graph(given: Any) -> None:
         tk.draw(given)
 
 
+def test_in_a_compiled_function_it_runs_as_written() -> None:
+    drawn = []
+    w = tk.tensor(3.0, requires_grad=True)
+
+    @tk.compile
+    def step(x: Any) -> Any:
+        y = w * x
+        drawn.append(tk.draw(y).dot)
+        return y
+
+    for value in (1.0, 2.0, 3.0, 4.0):
+        assert step(tk.tensor(value)).item() == 3 * value
+    assert [re.findall("y = (.*?)[\\\\]", dot)[0] for dot in drawn] == ["3", "6", "9", "12"]
+    assert "draw shows numbers" in step.explain()
+
+
 def test_a_freed_graph() -> None:
     x = tk.tensor(3.0, requires_grad=True)
     y = (x * x).exp()
@@ -233,6 +249,23 @@ def test_an_input_that_one_module_alone_reads_stays_outside() -> None:
     assert node is not None and views._chains[node] == ()
 
 
+def test_what_many_read_and_what_is_far_away_is_named_there() -> None:
+    """One long wire for each of hundreds of readers would take minutes to lay out."""
+    x = tk.tensor(0.5, requires_grad=True)
+    h = first = tk.exp(x)
+    for _ in range(40):
+        h = tk.tanh(h * x)
+    drawing = tk.draw(h + first)
+    boxes, wires = drawing._view.boxes, drawing._view.wires
+    named = [box for box in boxes if box.outside]
+    assert {box.node.name for box in named} == {"x", "first"}
+    assert len([box for box in named if box.node.name == "x"]) == 40  # by all readers but one
+    assert all(len([w for w in wires if w.source is box]) == 1 for box in named)
+    assert all(box.node.op is not None or not box.inside[0].inputs for box in named)
+    column = {box: i for i, box in enumerate(boxes)}
+    assert all(wire.source in column and wire.target in column for wire in wires)
+
+
 def test_name_scopes_fold_like_modules() -> None:
     x = w = tk.tensor(0.5, requires_grad=True)
     for i in range(20):
@@ -249,7 +282,7 @@ def test_name_scopes_fold_like_modules() -> None:
 def test_every_node_is_in_one_box_and_every_edge_in_one_wire() -> None:
     net = Deep(5)
     drawing = tk.draw(net(tk.randn(2, 8)).mean(), open=["net.blocks.3.2"])
-    boxes = drawing._view.boxes
+    boxes = [box for box in drawing._view.boxes if not box.outside]
     nodes = [node for box in boxes for node in box.inside]
     assert sorted(map(id, nodes)) == sorted(map(id, drawing.graph.nodes))
     of: dict[Any, Box] = {node: box for box in boxes for node in box.inside}
@@ -426,15 +459,25 @@ def test_too_many_boxes_say_what_to_do(dot: None) -> None:
     for _ in range(MOST_BOXES + 1):
         y = y * x
     drawing = tk.draw(y)
-    with pytest.raises(ValueError, match=r"draw: expected at most 3,000 boxes.*name_scope"):
+    with pytest.raises(ValueError, match=r"draw: expected at most 2,000 boxes.*name_scope"):
         drawing.svg  # noqa: B018
     assert drawing.dot.count("->") > MOST_BOXES
+    assert "draw: expected at most 2,000 boxes" in drawing._repr_html_()
 
 
 def test_without_the_package_the_table_is_shown(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "pygraphviz", None)
     drawing = lecture()
     shown = drawing._repr_html_()
+    rows = [[cell.text for cell in row][:5] for row in parsed(shown).iter("tr")]
+    assert rows == [
+        ["name", "op", "shape", "value", "gradient"],
+        ["w", None, "()", "-2", "5"],
+        ["x", None, "()", "5", "-2"],
+        ["b", None, "()", "3", "1"],
+        ["g", "multiply(w, x)", "()", "-10", "1"],
+        ["f", "add(g, b)", "()", "-7", "1"],
+    ]
     assert 'pip install "tinygrad_kr[draw]"' in html_text(shown)
     assert "multiply(w, x)" in shown and "<svg" not in shown
     with pytest.raises(ImportError, match=r"draw: expected the package pygraphviz.*\[draw\]"):

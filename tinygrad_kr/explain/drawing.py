@@ -96,6 +96,8 @@ def draw(y: Any, *, open: str | Iterable[str] = (), lang: str | None = None) -> 
     >>> tk.draw(w * x + b)
     <Drawing of h: 2 ops>
     """
+    if tracer := tracing():
+        tracer.give_up("draw shows numbers")
     if not isinstance(y, Node):
         raise TypeError(
             f"draw: expected a Tensor, got {type(y).__name__}. Only a Tensor knows what computed it"
@@ -103,9 +105,7 @@ def draw(y: Any, *, open: str | Iterable[str] = (), lang: str | None = None) -> 
     if tracer := tracing():
         tracer.give_up("draw shows numbers")
     graph = graph_of([y], user_frame(), "draw")
-    wanted = [node for node in graph.nodes if node.op is None and node.requires_grad]
-    flowing = flow(graph, wanted)
-    return Drawing(graph, flowing, _groups(graph, open), language(lang))
+    return Drawing(graph, flow(graph, graph.leaves), _groups(graph, open), language(lang))
 
 
 def _groups(graph: Graph, paths: str | Iterable[str]) -> list[Group]:
@@ -195,7 +195,10 @@ class Drawing:
         try:
             return self._shown()
         except ImportError:
-            return html.block(self._title(), html.line(_INSTALL.say(self._lang)), self._table())
+            told = _INSTALL.say(self._lang)
+        except ValueError as error:  # too many boxes
+            told = str(error)
+        return html.block(self._title(), html.line(told), self._table(self._view))
 
     # -------------------------------------------------------------- texts
 
@@ -244,11 +247,13 @@ class Drawing:
         told = _OPS.say(self._lang, ops=box.ops, parameters=count)
         return f"{box.folded.path}{kind} ({told})"
 
-    def _table(self, view: View | None = None) -> str:
+    def _table(self, view: View) -> str:
         """The boxes as a table: the picture for readers that show none."""
         names = (_NAME, _OP, _SHAPE, _VALUE, _GRADIENT, _LINE)
-        rows = []
-        for box in (view or self._view).boxes:
+        rows, first = [], dict[GraphNode, Box]()
+        for box in view.boxes:
+            first.setdefault(box.node, box)
+        for box in first.values():
             node, gradient = box.node, self.gradient(box.node)
             called = (
                 self._of_group(box) if box.folded is not None else _call(node) if node.op else ""

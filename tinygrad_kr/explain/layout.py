@@ -13,7 +13,7 @@ from tinygrad_kr.explain.view import Box, View, Wire
 
 __all__ = ["MOST_BOXES", "Layout", "Place", "Size", "laid_out"]
 
-MOST_BOXES = 3000
+MOST_BOXES = 2000
 """Boxes of one picture that can be laid out in some seconds."""
 _POINTS = 72.0
 """Points of an inch; a point of Graphviz is a pixel here."""
@@ -114,7 +114,7 @@ def _source(
 ) -> str:
     """The picture for `dot`: sizes and names of our own."""
     lines = [
-        "digraph { rankdir=LR ranksep=0.3 nodesep=0.18 outputorder=edgesfirst",
+        "digraph { rankdir=LR ranksep=0.3 nodesep=0.18 nslimit=1 nslimit1=1",
         'node [shape=box label="" fixedsize=true] edge [arrowhead=none]',
     ]
     children: dict[Group | None, list[Group]] = {}

@@ -11,6 +11,10 @@ __all__ = ["Box", "View", "Views", "Wire"]
 
 COMFORTABLE = 40
 """Boxes of a picture up to which groups are opened by themselves."""
+FAN_OUT = 4
+"""Readers of a node to which wires lead. For more readers, its name stands at each but one."""
+FAR = 20
+"""Columns that a wire crosses. Farther away, the name of the node stands."""
 FEW = 5
 """Boxes of a picture that shows too little."""
 
@@ -21,7 +25,7 @@ class Box:
 
     folded: the group that the box stands for, or None. inside: the nodes that it stands for.
     outputs: those of them that are read elsewhere or are results of the graph.
-    outside: it lies outside the group whose picture this is.
+    outside: it stands for a node that is drawn elsewhere, or outside the group of the picture.
     """
 
     group: Group | None
@@ -156,15 +160,57 @@ class Views:
             if node in self.graph.outputs or any(reader is not box for reader in readers):
                 box.outputs.append(node)
         shown = sorted(dict.fromkeys(of.values()), key=self._begin)
+        drawn = list(wires.values())
+        shown = sorted([*shown, *_named_at_readers(shown, drawn)], key=self._begin)
         around = {group for box in shown if box.group for group in box.group.around()}
         around.difference_update(() if within is None else within.around())
         open_ = [group for group in self.graph.groups if group in around]
-        return View(shown, list(wires.values()), open_)
+        return View(shown, drawn, open_)
 
     def _begin(self, box: Box) -> int:
         """When the first op of a box ran; of what no op computed, where the graph lists it."""
         computed = (node for node in box.inside if node.op is not None)
         return self._when[next(computed, box.inside[0])]
+
+
+def _named_at_readers(boxes: list[Box], wires: list[Wire]) -> list[Box]:
+    """Boxes for nodes that are read at many places or far away: wires would hide the picture.
+
+    Their wires begin at these boxes from now on.
+    """
+    columns = _columns(boxes, wires)
+    of: dict[GraphNode, list[Wire]] = {}
+    for wire in wires:
+        of.setdefault(wire.node, []).append(wire)
+    names: dict[tuple[GraphNode, Box], Box] = {}
+    for node, leaving in of.items():
+        many = len({wire.target for wire in leaving}) > FAN_OUT
+        for wire in leaving:
+            far = columns[wire.target] - columns[wire.source] > FAR
+            if far or (many and wire.target is not leaving[0].target):
+                name = Box(wire.target.group, None, [node], [node], outside=True)
+                wire.source = names.setdefault((node, wire.target), name)
+    return list(names.values())
+
+
+def _columns(boxes: list[Box], wires: list[Wire]) -> dict[Box, int]:
+    """The column of each box: behind all that it reads, and what reads nothing before its reader.
+
+    Of folded groups that read each other, what is read later does not count.
+    """
+    entering: dict[Box, list[Box]] = {}
+    first: dict[Box, int] = {}
+    for wire in wires:
+        entering.setdefault(wire.target, []).append(wire.source)
+    columns: dict[Box, int] = {}
+    for box in boxes:
+        before = [columns[source] for source in entering.get(box, ()) if source in columns]
+        columns[box] = max(before, default=-1) + 1
+    for wire in wires:
+        near = columns[wire.target] - 1
+        if wire.source not in entering:
+            first[wire.source] = min(first.get(wire.source, near), near)
+    return columns | first
 
 
 def _common(groups: list[Group | None]) -> Group | None:
