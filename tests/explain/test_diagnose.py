@@ -405,7 +405,8 @@ SOUND: dict[str, Callable[[], Given]] = {
     "probabilities": lambda: Given(net(nn.Sigmoid(), outputs=1), F.binary_cross_entropy, (X, BITS)),
     "autoencoder": lambda: Given(
         nn.Sequential(
-            nn.Linear(6, 9), nn.Tanh(), nn.Linear(9, 2), nn.Linear(2, 9), nn.Tanh(), nn.Linear(9, 6)),
+            nn.Linear(6, 9), nn.Tanh(), nn.Linear(9, 2), nn.Linear(2, 9), nn.Tanh(),
+            nn.Linear(9, 6)),
         F.mse_loss, (X, X)),
     "squares of two classes": lambda: Given(net(nn.Sigmoid(), outputs=1), F.mse_loss, (X, BITS)),
     "weights of classes": lambda: Given(net(), weighted),
@@ -433,7 +434,7 @@ def everything(given: Given, generators: list[Any]) -> bytes:
     """All that `diagnose` could change, in bytes."""
     model, optimizer = given.model, given.optimizer
     state = [
-        {name: (p.data.tobytes(), None if p.grad is None else p.grad.data.tobytes(), p.requires_grad)
+        {name: (p.data.tobytes(), p.grad is not None and p.grad.data.tobytes(), p.requires_grad)
          for name, p in model.named_parameters()},
         {name: b.data.tobytes() for name, b in model.named_buffers()},
         [(path, module.training, sorted(vars(module)), module._hooks and len(module._hooks.before))

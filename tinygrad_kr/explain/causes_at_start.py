@@ -12,11 +12,12 @@ from typing import Any
 
 import numpy as np
 
+from tinygrad_kr.autodiff import gradients
 from tinygrad_kr.explain.evidence import Batch, moments, values_of
 from tinygrad_kr.explain.finding import Found, Mend, kind
 from tinygrad_kr.explain.look import Look, is_layer
 from tinygrad_kr.explain.mending import Remedy, like_tanh, reinitialize, replace
-from tinygrad_kr.explain.step_graph import Activation, StepGraph
+from tinygrad_kr.explain.step_graph import Activation, StepGraph, norm
 from tinygrad_kr.explain.trials import (
     as_given,
     graph_after,
@@ -32,13 +33,13 @@ HUGE_INPUT = 50.0
 """Threshold: root mean square from which inputs need not be shown to train worse."""
 OFF_CENTRE = 10.0
 """Threshold: mean of an input by its standard deviation."""
-DEAD, DEAD_OF_FEW, FEW = 0.55, 0.95, 32
+DEAD, DEAD_OF_FEW, FEW = 0.7, 0.95, 32
 """Thresholds: share of a layer's units that are 0 for every row; the same with fewer than 32 rows,
 for all of which a sound unit may be 0."""
 SATURATED = 0.4
 """Threshold: share of a layer's outputs where the slope is almost 0."""
-VANISHED = 2e-4
-"""Threshold: norm of the first layer's gradient by the largest of a parameter."""
+VANISHED = 5e-5
+"""Threshold: norm of the first layer's gradient by that of a random one at the output."""
 EXPLODED = 25.0
 """Threshold: norm of all gradients by that of all parameters."""
 GROWN = 20.0
@@ -261,7 +262,10 @@ def saturated_units(look: Look) -> Iterator[Found]:
     ),
 )
 def vanishing_gradient(look: Look) -> Iterator[Found]:
-    """A gradient of the first layer that is a tiny part of the largest one."""
+    """Of a random gradient at the output, hardly anything comes back to the first layer.
+
+    It is random because the gradient of a loss may happen to be small.
+    """
     ratio = gradient_ratio(look.step)
     if ratio is None or ratio >= VANISHED:
         return
@@ -274,9 +278,11 @@ def vanishing_gradient(look: Look) -> Iterator[Found]:
             and no_worse(look, trial(look, remedy.mend))
         ):
             first = _first(look.step)
+            largest = look.step.largest_gradient
             evidence = {
-                "ratio": ratio, "gradient": first.norm, "largest": look.step.largest_gradient,
-                "layers": len(look.step.products), "ratio_after_remedy": healed,
+                "gradient": first.norm, "largest": largest, "ratio": first.norm / largest,
+                "came_back": ratio, "came_back_after_remedy": healed,
+                "layers": len(look.step.products),
             }  # fmt: skip
             yield Found(first.layer, evidence, remedy.code, remedy.mend)
             return
@@ -288,10 +294,19 @@ def _first(graph: StepGraph) -> Any:
 
 
 def gradient_ratio(graph: StepGraph) -> float | None:
-    """The norm of the first layer's gradient by the largest of a parameter; None for one layer."""
-    if len(graph.weights) < 3 or not graph.largest_gradient:
+    """The norm of the first layer's gradient by that of a random gradient at the output.
+
+    By the largest norm of a parameter's gradient, if that is larger. None for fewer than 3 weights.
+    """
+    output = graph.main_output
+    if len(graph.weights) < 3 or output is None or output._op is None:
         return None
-    return float(_first(graph).norm / graph.largest_gradient)
+    noise = np.random.default_rng(0).standard_normal(output.shape).astype(output.dtype)
+    weights = [weight.parameter for weight in graph.weights]
+    found = gradients(output, weights, noise, retain_graph=True, allow_unused=True)
+    norms = [0.0 if g is None else norm(g.data) for g in found]
+    first = next(i for i, w in enumerate(graph.weights) if w is _first(graph))
+    return norms[first] / max(norm(noise), *norms)
 
 
 def _against_vanishing(look: Look) -> Iterator[Remedy]:

@@ -23,7 +23,7 @@ LONGER = 4
 """How many times as long a copy trains, before a rate is said to be too high."""
 FURTHER = 2.0
 """Threshold: fall of the loss at a lower rate, by its fall at the optimizer's."""
-LEAPED = 0.15
+LEAPED = 0.2
 """Threshold: change of the parameters in a step, by their size."""
 STILL = 1e-4
 """Threshold: change of the parameters in a step, by their size."""
@@ -42,7 +42,7 @@ OVERFITTED, RISEN = 1.5, 1.2
     Text(
         "The learning rate {rate} is too high: after {steps} steps the loss is {loss}, and "
         "{loss_at_lower} at the rate {lower}.",
-        "학습률 {rate} 값이 너무 큽니다. {steps}스텝 뒤의 손실은 {loss}, 학습률이 {lower}이면 "
+        "학습률 {rate} 값이 너무 큽니다. {steps}스텝 뒤의 손실은 {loss}, 학습률 {lower}에서는 "
         "{loss_at_lower}.",
     ),
     Text("Lower the learning rate.", "학습률을 낮추세요."),
@@ -52,7 +52,7 @@ def learning_rate_too_high(look: Look) -> Iterator[Found]:
     if look.case.optimizer is None:
         return
     given = as_given(look)
-    if given.level < LEARNED * baseline(look):
+    if given.level < LEARNED * baseline(look) and given.moved < LEAPED:
         return
     factors = [0.1, 0.01] if given.level < given.start else [0.1, 0.01, 0.001, 1e-4]
     lower = {factor: trial(look, factor=factor) for factor in factors}
@@ -60,7 +60,7 @@ def learning_rate_too_high(look: Look) -> Iterator[Found]:
     if not _falls_further(given, lower[factor]):
         return
     longer = [trial(look, factor=f, times=LONGER) for f in (1.0, factor)]
-    if _falls_further(*longer):
+    if given.moved > LEAPED or _falls_further(*longer):
         best = lower[factor].level
         rate = look.case.optimizer.param_groups[0]["lr"]
         evidence = {

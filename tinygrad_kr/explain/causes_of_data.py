@@ -14,7 +14,7 @@ from tinygrad_kr.explain.evidence import values_of
 from tinygrad_kr.explain.finding import STOPS, Found, kind
 from tinygrad_kr.explain.look import Look
 from tinygrad_kr.explain.mending import spelled
-from tinygrad_kr.explain.step_graph import RANGES, StepGraph
+from tinygrad_kr.explain.step_graph import RANGES, REGRESSION, StepGraph
 from tinygrad_kr.language import Text
 from tinygrad_kr.ops.node import Node, source_line_of
 
@@ -290,6 +290,7 @@ def _widens(graph: StepGraph, node: Node) -> bool:
         if node._data.size > x._data.size and not _made_to_widen(graph, x, y, node):
             return True
         column = y.ndim == 2 and y.shape[1] == 1 and len(y) == len(node._data) > 1
+        column &= all(user._op.__name__ in REGRESSION for user in graph.consumers.get(id(node), ()))
         if column and x._data.ndim == 2 and x._data.shape[1] > 1 and _is_target(graph, y):
             return True
     return False

@@ -149,7 +149,8 @@ def _scaled_targets(look: Look, low: float, high: float, lowest: float, highest:
     Text(
         "{layer}: the output is {value} whatever the input is, since a softmax over one unit is "
         "always 1.",
-        "{layer}: 유닛 하나에 대한 소프트맥스는 항상 1이므로 입력과 상관없이 출력이 같습니다. 출력: {value}",
+        "{layer}: 유닛 하나에 대한 소프트맥스는 항상 1이므로 입력과 상관없이 출력이 같습니다. "
+        "출력: {value}",
     ),
     Text(
         "For two outcomes, one unit needs a sigmoid.",

@@ -13,6 +13,7 @@ Mend = Callable[[Module, Any], None]
 """Changes a model and its optimizer as a remedy says."""
 
 MODEL = Text("the model", "모델")
+LAYER = Text("layer {path}", "층 {path}")
 STOPS = Text("The step stops with an error: {error}", "스텝이 오류로 멈춥니다: {error}")
 
 
@@ -48,7 +49,7 @@ class Finding:
 
     def message(self, lang: str | None = None) -> str:
         """What is wrong, in "en" or "ko", with the numbers."""
-        layer = self.layer or MODEL.say(lang)
+        layer = LAYER.say(lang, path=self.layer) if self.layer else MODEL.say(lang)
         return self._message.say(lang, **{"layer": layer, "code": "", **_shown(self.evidence)})
 
     def remedy(self, lang: str | None = None) -> str:

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy import ndarray
 
-from tinygrad_kr.autodiff import topological_order
+from tinygrad_kr.autodiff import gradients, topological_order
 from tinygrad_kr.explain.evidence import Batch, Copy, StepError, values_of
 from tinygrad_kr.nn.parameter import Parameter
 from tinygrad_kr.ops.node import Node, tick
@@ -265,8 +265,12 @@ class StepGraph:
 
     @cached_property
     def largest_gradient(self) -> float:
-        """The largest norm of a parameter's gradient."""
-        return max((norm(g.data) for g in self.gradients if g is not None), default=0.0)
+        """The largest norm of the gradient of a parameter or the output."""
+        found = [g for g in self.gradients if g is not None]
+        if self.main_output is not None and self.main_output._op is not None:
+            end = gradients(self.loss, self.main_output, retain_graph=True, allow_unused=True)
+            found += [g for g in end if g is not None]
+        return max((norm(g.data) for g in found), default=0.0) or 1.0
 
     @cached_property
     def total_gradient(self) -> float:
