@@ -56,12 +56,14 @@ def manual_seed(seed: int) -> Generator:
 def resolve(generator: Generator | None, name: str) -> Generator:
     """`generator`, or the default one for None; TypeError for anything else."""
     if generator is None:
-        return default_generator()
-    if not isinstance(generator, np.random.Generator):
+        generator = default_generator()
+    elif not isinstance(generator, np.random.Generator):
         raise TypeError(
             f"{name}: expected a np.random.Generator, got {type(generator).__name__}. Use "
             "np.random.default_rng(seed)"
         )
+    if tracer := tracing():
+        tracer.about_to_draw(generator)
     return generator
 
 

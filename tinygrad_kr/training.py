@@ -30,9 +30,7 @@ from tinygrad_kr.grad_mode import no_grad
 from tinygrad_kr.nn import Module
 from tinygrad_kr.optim import Optimizer
 from tinygrad_kr.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
-from tinygrad_kr.random import default_generator
 from tinygrad_kr.saving import save
-from tinygrad_kr.saving.generators import generators_in
 from tinygrad_kr.tensor import Tensor
 
 __all__ = [
@@ -129,8 +127,8 @@ def fit(
         return value.detach(), _detached(outputs)
 
     train, test = (
-        _runner(step, model, compile),
-        _runner(_evaluation_step(model, loss), model, compile),
+        _runner(step, compile),
+        _runner(_evaluation_step(model, loss), compile),
     )
 
     def after_batch() -> None:
@@ -207,7 +205,7 @@ def evaluate(
     with modes_kept(model):
         model.eval()
         step = _evaluation_step(model, loss)
-        return _means("evaluate", batches, _runner(step, model, compile), named)
+        return _means("evaluate", batches, _runner(step, compile), named)
 
 
 def predict(
@@ -240,7 +238,7 @@ def predict(
         with no_grad():
             return _detached(model(inputs))
 
-    run = _runner(outputs_of, model, compile)
+    run = _runner(outputs_of, compile)
     found: list[list[Any]] = []
     rebuild: Callable[[Sequence[Any]], Any] | None = None
     with modes_kept(model):
@@ -279,25 +277,19 @@ def _evaluation_step(model: Module, loss: Loss) -> Callable[[Any, Any], Any]:
     return step
 
 
-def _runner(step: Callable[..., Any], model: Module, compile: bool) -> Callable[..., Any]:
+def _runner(step: Callable[..., Any], compile: bool) -> Callable[..., Any]:
     """The step, compiled. One that reads elements of a Tensor runs as written from then on."""
     if not compile:
         return step
     run: Callable[..., Any] = compiled(step)
-    generators = [default_generator(), *generators_in(model).values()]
-    calls = 0
 
     def call(*args: Any) -> Any:
-        nonlocal run, calls
-        calls += 1
-        states = [generator.bit_generator.state for generator in generators] if calls == 1 else []
+        nonlocal run
         try:
             return run(*args)
         except CaptureError as error:
             message = f"the step runs as written, not compiled (as with compile=False): {error}"
             warnings.warn(message, stacklevel=4)
-            for generator, state in zip(generators, states, strict=False):
-                generator.bit_generator.state = state
             run = step
             return run(*args)
 
@@ -567,6 +559,12 @@ class History(dict[str, list[float]]):
             raise ValueError("History.best: expected at least one epoch, got none.")
         numbers = [math.inf if math.isnan(value) else value for value in losses]
         return self.at(numbers.index(min(numbers)) + 1)
+
+    def _repr_html_(self) -> str:
+        """In a notebook: the curves, training and validation in one picture."""
+        from tinygrad_kr import html
+
+        return html.curves(self, title="History")
 
     def at(self, epoch: int) -> dict[str, float]:
         """The values of an epoch, counted from 1, with its number as "epoch"."""

@@ -795,6 +795,22 @@ def test_a_branch_on_a_loss_leaves_the_net_as_it_was() -> None:
         assert not b.optimizer.state
 
 
+@pytest.mark.parametrize("own", [False, True])
+def test_a_refused_trace_leaves_generators_as_they_were(own: bool) -> None:
+    generator = np.random.default_rng(3) if own else tk.manual_seed(3)
+
+    @compile
+    def step(x: Tensor) -> Any:
+        noisy = F.dropout(x + tk.randn(4, generator=generator), 0.5, generator=generator)
+        return 1 if noisy.sum() < 0 else 2
+
+    before = generator.bit_generator.state
+    for _ in range(3):
+        with pytest.raises(CaptureError):
+            step(tk.ones(4))
+        assert generator.bit_generator.state == before
+
+
 def test_what_is_run_as_written_says_why() -> None:
     weight = nn.Parameter(np.array([1.0, 2.0]))
     plain_array = np.arange(3.0)

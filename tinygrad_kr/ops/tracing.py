@@ -31,6 +31,9 @@ class Tracer(Protocol):
     def check(self, function: Callable[..., Any], array: Any, *rest: Any) -> None:
         """Each replay calls `function(array, *rest)` too, which raises for bad values."""
 
+    def about_to_draw(self, generator: Any) -> None:
+        """Random numbers will be drawn from a generator."""
+
     def about_to_write(self, node: Any) -> None:
         """A Tensor's elements will be overwritten."""
 

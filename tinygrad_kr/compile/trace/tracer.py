@@ -102,6 +102,8 @@ class Tracer:
         self._by_owner: dict[int, list[ndarray]] = {}
         self._before_write: dict[Any, ndarray] = {}
         self._gradients: dict[Any, Any] = {}
+        self._states: dict[int, tuple[Any, Any]] = {}
+        """The generators that were drawn from, and their states before."""
         self._writes: dict[Any, Value] = {}
         self.steps: list[TracedStep] = []
         self.states: dict[Any, Any] = {}
@@ -112,8 +114,8 @@ class Tracer:
     def run(self, function: Callable[..., Any], args: Sequence[Any], kwargs: dict[str, Any]) -> Any:
         """Run and trace function(*args, **kwargs), with arrays among the arguments as Tensors.
 
-        Returns the function's result. If it raises, parameters, gradients and optimizer state are
-        restored.
+        Returns the function's result. If it raises, parameters, gradients, optimizer state and
+        generators are restored.
         """
         self.function, self.argument_names = function, argument_names(function, args, kwargs)
         leaves, rebuild = tree.flatten((tuple(args), kwargs))
@@ -163,6 +165,13 @@ class Tracer:
             node._data[...] = array
         for leaf, gradient in self._gradients.items():
             leaf._grad = gradient
+        for generator, state in self._states.values():
+            generator.bit_generator.state = state
+
+    def about_to_draw(self, generator: Any) -> None:
+        """Random numbers will be drawn from a generator: its state is kept for `_undo`."""
+        if id(generator) not in self._states:
+            self._states[id(generator)] = generator, generator.bit_generator.state
 
     # -------------------------------------------------------------- values
 
