@@ -46,6 +46,10 @@ FROM_PARAMETER = Text(
     ": 바로 앞 갱신 뒤로 파라미터 {name}의 값이 유한하지 않음",
 )
 FROM_DATA = Text(": the data are not finite", ": 데이터에 유한하지 않은 값이 있음")
+UNKNOWN = Text(
+    ". For the op, watch the function as written: monitor.watch(step.function)",
+    ". 어느 연산인지 알려면 원래 함수를 지켜볼 것: monitor.watch(step.function)",
+)
 INFINITY = Text("infinite loss", "무한대 손실")
 WHOLE = Text("the model", "모델")
 LAYER, LAYERS = Text("layer {names}", "층 {names}"), Text("layers {names}", "층 {names}")

@@ -17,7 +17,7 @@ from tinygrad_kr.compile.function import Compiled
 from tinygrad_kr.compile.trace.reads import reads_of
 from tinygrad_kr.explain.copies import State
 from tinygrad_kr.explain.observing import nothing
-from tinygrad_kr.explain.verdicts import FROM_PARAMETER, MonitorWarning, number
+from tinygrad_kr.explain.verdicts import UNKNOWN, MonitorWarning, number
 from tinygrad_kr.nn.module import Module
 from tinygrad_kr.ops.node import Node
 from tinygrad_kr.ops.tracing import tracing
@@ -29,8 +29,9 @@ from tinygrad_kr.tensor import Tensor
 if TYPE_CHECKING:
     from tinygrad_kr.explain.monitor import Monitor
 
-MOST_KEPT = 1 << 25
-"""Limit: arguments of compiled calls that are kept to find a NaN; bytes."""
+MOST_KEPT, MOST_CALLS = 1 << 20, 2000
+"""Limits: arguments of compiled calls that are kept to find a NaN, in bytes, and such calls. More
+memory would be new memory, which takes longer to write than a step's own."""
 
 
 class Watched:
@@ -45,14 +46,15 @@ class Watched:
         monitor = self._monitor
         if tracing() is not None:
             return self._step(*args, **kwargs)
-        monitor._begin()
+        if not monitor.steps:
+            monitor._pace.begin()
         if self._copies is None or self._copies.runs_as_written():
             with monitor.attached(armed=monitor._is_due()):
                 result = self._step(*args, **kwargs)
         else:
             self._copies.before(args, kwargs)
             result = self._step(*args, **kwargs)
-            self._copies.after(result)
+            self._copies.after(result, args, kwargs)
         monitor._end_step()
         return result
 
@@ -66,7 +68,8 @@ class Copies:
     """Runs the function of a compiled step on copies of what it reads.
 
     The copies of the latest look are kept, with the arguments of the calls since then. So if the
-    loss is not finite, these calls are run again, until the op is found.
+    loss is not finite, these calls are run again, until the op is found. Where they are too large
+    to be kept, the last call alone is run again, on the copies of that look.
     """
 
     def __init__(self, monitor: Monitor, step: Compiled) -> None:
@@ -74,7 +77,8 @@ class Copies:
         self._things: list[Any] | None = None
         self._runner: Any = None
         self._state: State | None = None
-        self._since: list[Any] = []
+        self._since: list[Any] | None = []
+        """The arguments of the calls since the latest look; None where they are too many."""
         self._kept = 0
         self._failed = False
         """Whether the function cannot run on copies: then it is not looked at."""
@@ -97,12 +101,14 @@ class Copies:
             self._look(args, kwargs)
             monitor._seconds = perf_counter() - start
             return
-        size = sum(_bytes(leaf) for leaf in tree.flatten((args, kwargs))[0])
-        if self._state is None or self._kept + size > MOST_KEPT:
-            self._state, self._kept, self._since = self._copied(), 0, []
+        if self._state is None:
+            self._state = self._copied()
             monitor.spent += perf_counter() - start
-        self._since.append((args, kwargs))
-        self._kept += size
+        if self._since is not None:
+            self._kept += sum(_bytes(leaf) for leaf in tree.flatten((args, kwargs))[0])
+            self._since.append((args, kwargs))
+            if self._kept > MOST_KEPT or len(self._since) > MOST_CALLS:
+                self._since = None
 
     def _copied(self) -> State | None:
         """Copies of all that the step can change; None if that is not known."""
@@ -144,7 +150,7 @@ class Copies:
         except Exception:
             self._state, self._failed = None, True
 
-    def after(self, result: Any) -> None:
+    def after(self, result: Any, args: Any, kwargs: Any) -> None:
         """A call has ended: its loss is the first single number that it returned."""
         monitor = self._monitor
         numbers = (x for x in tree.flatten(result)[0] if _is_number(x))
@@ -152,33 +158,26 @@ class Copies:
         told = ("nan_or_infinity", "") in monitor._told
         if monitor._loss is None or math.isfinite(monitor._loss) or told:
             return
-        loss, cause = monitor._loss, self._cause()
+        loss, cause = monitor._loss, self._cause((args, kwargs))
         monitor._loss = loss
         monitor._tell_nan(None, cause)
 
-    def _cause(self) -> str:
+    def _cause(self, last: Any) -> str:
         """Run the calls since the latest look again, on copies, until the loss is not finite."""
         monitor = self._monitor
         monitor._finding, monitor._cause = True, ""
         try:
-            for args, kwargs in self._since:
+            for args, kwargs in [last] if self._since is None else self._since:
                 if self._state is None or monitor._cause:
                     break
                 with self._state.in_force(), monitor.attached(armed=False):
                     self._run(args, kwargs)
         finally:
             monitor._finding = False
-        return monitor._cause or _cause_of_parameters(monitor.model)
+        return monitor._cause or UNKNOWN.say()
 
 
 _CHANGEABLE = (Node, Module, Optimizer, LRScheduler, np.random.Generator)
-
-
-def _cause_of_parameters(model: Module) -> str:
-    for name, parameter in model.named_parameters():
-        if not np.isfinite(parameter._data).all():
-            return FROM_PARAMETER.say(name=name)
-    return ""
 
 
 def _copy_of(leaf: Any) -> Any:
