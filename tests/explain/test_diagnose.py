@@ -130,6 +130,14 @@ class Functional(nn.Module):
         return x if self.end is None else self.end(x)
 
 
+class AlwaysDropping(nn.Module):
+    def __init__(self) -> None:
+        self.net = net()
+
+    def forward(self, x: Any) -> Any:
+        return self.net(F.dropout(x, 0.4))
+
+
 def deep(model: nn.Module) -> Given:
     return Given(model, optimizer=sgd(model))
 
@@ -219,6 +227,9 @@ CASES: dict[str, tuple[str, str | None, Callable[[], Given]]] = {
     "layers in a list": (
         "parameter_not_in_optimizer", "layers", lambda: deep(InAList())),
     "eval": ("wrong_mode", "", lambda: deep(dropping(net()))),
+    "F.dropout that is always on": ("wrong_mode", "", lambda: deep(AlwaysDropping())),
+    "a loss that raises": (
+        "loss_does_not_fit", "", lambda: Given(net(), lambda output, target: {}[target])),
     "sigmoid for targets to 5": (
         "output_range", "5",
         lambda: Given(net(nn.Sigmoid(), outputs=1), F.mse_loss, (X, 5 * VALUES))),
@@ -295,7 +306,8 @@ MENDED_BY_CODE = [
     if kind
     not in {"nan_or_infinity", "labels_constant", "overfitting", "parameter_without_gradient"}
     and name != "wrong number of inputs"
-    and name != "five outputs for one target"
+    and name not in {"five outputs for one target", "F.dropout that is always on"}
+    and name != "a loss that raises"
 ]
 
 

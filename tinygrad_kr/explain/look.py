@@ -126,9 +126,9 @@ class Look:
             return "constant_output" if one else "labels_out_of_range"
         if "probabilities in [0, 1]" in text:
             return "output_range" if self.last_op[0] in ("relu", "tanh") else "loss_does_not_fit"
-        if isinstance(cause, TypeError) or output is None or target is None:
+        if not isinstance(cause, ValueError) or "empty" in text:
             return "loss_does_not_fit"
-        if output.shape == target.shape:
+        if output is None or target is None or output.shape == target.shape:
             return "loss_does_not_fit"
         classes = output.shape[1] if output.ndim > 1 else 1
         quantities = "labels" not in text and target.size == len(output)
