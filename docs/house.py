@@ -77,6 +77,7 @@ FLOORS: list[tuple[str, list[Room]]] = [
 ]
 """The floors from the roof down, each with its colour."""
 YARD = [
+    Room(("explain/",), "why a gradient is what it is"),
     Room(("export/",), "ONNX files, both ways"),
     Room(("testing/",), "gradient checks"),
     Room(("sweep.py", "workers.py"), "many seeds at once"),

@@ -39,6 +39,7 @@ GUIDES = [
     "guides/compile",
     "guides/numpy_derivatives",
     "guides/save_and_exchange",
+    "guides/explain",
     "tour",
 ]
 COMING_FROM = [
@@ -64,7 +65,7 @@ STARRED = [
 ]
 """Modules whose public names are also names of `tinygrad_kr`, and the one for containers."""
 
-APART = {"compile": "numpy", "interop.sklearn": "sklearn"}
+APART = {"compile": "numpy", "explain": "numpy", "interop.sklearn": "sklearn"}
 """Modules that no `__all__` names, each with the package that it needs."""
 
 LANGUAGE_LINK = re.compile(

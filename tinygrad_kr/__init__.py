@@ -7,6 +7,7 @@ if TYPE_CHECKING:
     from tinygrad_kr import (
         autograd,
         data,
+        explain,
         export,
         functional,
         interop,
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
         testing,
     )  # fmt: skip
     from tinygrad_kr.compile.function import compile as compile
+    from tinygrad_kr.explain.derivation import check_derivation
     from tinygrad_kr.explain.diagnosis import diagnose
     from tinygrad_kr.export import load_onnx
     from tinygrad_kr.functional import log_softmax, one_hot, softmax
@@ -48,6 +50,7 @@ _WHEN_USED = {
     "autograd",
     "compile",
     "data",
+    "explain",
     "export",
     "functional",
     "interop",
@@ -60,6 +63,7 @@ _WHEN_USED = {
 _FUNCTIONS_WHEN_USED = {
     "DamagedFileError": "saving.DamagedFileError",
     "cdist": "linalg.cdist",
+    "check_derivation": "explain.derivation.check_derivation",
     "diagnose": "explain.diagnosis.diagnose",
     "load_onnx": "export.load_onnx",
     "load": "saving.load",
@@ -89,10 +93,10 @@ def __dir__() -> list[str]:
 
 
 __all__ = [
-    "DamagedFileError", "Tensor", "autograd", "cdist", "checkpoint", "data", "diagnose", "export",
-    "functional", "interop", "linalg", "load", "load_onnx", "log_softmax", "matmul", "nn", "norm",
-    "one_hot", "op", "optim", "save", "seed_sweep", "set_language", "softmax", "sweep", "testing",
-    "wilson_interval",
+    "DamagedFileError", "Tensor", "autograd", "cdist", "check_derivation", "checkpoint", "data",
+    "diagnose", "explain", "export", "functional", "interop", "linalg", "load", "load_onnx",
+    "log_softmax", "matmul", "nn", "norm", "one_hot", "op", "optim", "save", "seed_sweep",
+    "set_language", "softmax", "sweep", "testing", "wilson_interval",
 ]  # fmt: skip
 __all__ += arrays.__all__
 __all__ += creation.__all__

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 
 from tinygrad_kr._version import __version__
 from tinygrad_kr.doctor import doctor
+from tinygrad_kr.explain.command import add_commands, formulas_first
 from tinygrad_kr.language import LANGUAGES, language
 
 
@@ -23,9 +24,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
         choices=LANGUAGES,
         help="English or Korean; by default as $TINYGRAD_KR_LANG or the locale says",
     )
-    chosen = parser.parse_args(arguments)
+    add_commands(commands)
+    given = sys.argv[1:] if arguments is None else list(arguments)
+    chosen = parser.parse_args(formulas_first(given) if given[:1] == ["explain"] else given)
     if chosen.command == "doctor":
         return doctor(language(chosen.lang))
+    if chosen.command is not None:
+        code: int = chosen.run(chosen)
+        return code
     parser.print_help()
     return 0
 

@@ -22,11 +22,14 @@ __all__ = [
 
 
 @without_device
-def tensor(data: Any, dtype: Any = None, requires_grad: bool = False) -> Tensor:
+def tensor(
+    data: Any, dtype: Any = None, requires_grad: bool = False, name: str | None = None
+) -> Tensor:
     """A Tensor with its own copy of `data`: numbers, nested lists, an array or a Tensor.
 
     dtype: by default float32 for Python floats, int64 for ints, and that of an array or Tensor.
     requires_grad: record computations with it. Floats only.
+    name: what explanations and pictures call it.
     Raises TypeError for anything but real numbers. Source: torch.tensor.
 
     >>> tk.tensor([[1.0, 2.0], [3.0, 4.0]])
@@ -34,6 +37,8 @@ def tensor(data: Any, dtype: Any = None, requires_grad: bool = False) -> Tensor:
             [3., 4.]])
     """
     made = Tensor(np.array(as_array(data, dtype)), requires_grad=requires_grad)
+    if name is not None:
+        made.name = name
     if isinstance(data, Tensor) and (tracer := tracing()):
         tracer.copied(made, data)
         tracer.gives_tensor(made)

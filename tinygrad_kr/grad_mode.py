@@ -8,11 +8,12 @@ from functools import partial, wraps
 from threading import get_ident
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from tinygrad_kr.ops.node import ANOMALY, CAPTURE, OFF, ON, Scope, current_mode, grad_mode
+from tinygrad_kr.ops.node import ANOMALY, CAPTURE, NAMED, OFF, ON, Scope, current_mode, grad_mode
 from tinygrad_kr.ops.tracing import tracing
 
 __all__ = [
-    "detect_anomaly", "enable_grad", "is_grad_enabled", "no_grad", "set_grad_enabled",
+    "detect_anomaly", "enable_grad", "is_grad_enabled", "name_scope", "no_grad",
+    "set_grad_enabled",
 ]  # fmt: skip
 
 
@@ -149,7 +150,9 @@ def recording_mode() -> int:
     """The mode in which ops are recorded: with anomaly detection or tracing where it is on."""
     if getattr(current_mode(), "anomaly", False):
         return ANOMALY
-    return CAPTURE if tracing() is not None else ON
+    if tracing() is not None:
+        return CAPTURE
+    return NAMED if getattr(current_mode(), "names", ()) else ON
 
 
 class no_grad(_Mode):
@@ -200,6 +203,40 @@ class recorded_in_rule(enable_grad):
 
     def _mode(self) -> int:
         return ON
+
+
+class name_scope(_Mode):
+    """Name the part of a computation, for `tk.explain`, `tk.draw` and TensorBoard.
+
+    name: shown with the names of the scopes around it, as "block/layer1". It changes no result.
+    A context manager and a decorator.
+    The mode belongs to this thread and async task. Source: tf.name_scope.
+
+    >>> x = tk.tensor(2.0, requires_grad=True)
+    >>> with tk.name_scope("layer1"):
+    ...     y = x * x
+    """
+
+    def __new__(cls, name: str) -> Any:
+        """The scope of this name."""
+        if not isinstance(name, str) or not name:
+            raise TypeError(f"name_scope: expected a name, got {name!r:.60}. Pass a string")
+        return super().__new__(cls)
+
+    def __init__(self, name: str) -> None:
+        super().__init__()
+        self.name = name
+
+    def _mode(self) -> int:
+        mode = current_mode()
+        return NAMED if mode == ON else int(mode)
+
+    def _scope(self, outer: int, holder: Callable[[], Any]) -> Scope:
+        return Scope(self._mode(), outer, holder, names=(self.name,))
+
+    def _again(self) -> _Mode:
+        mode: _Mode = name_scope(self.name)
+        return mode
 
 
 class set_grad_enabled(_Mode):

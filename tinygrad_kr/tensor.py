@@ -41,7 +41,16 @@ from tinygrad_kr.arrays.operands import (
 from tinygrad_kr.grad_mode import is_transforming
 from tinygrad_kr.ops import elementwise, indexing, network, shape
 from tinygrad_kr.ops.linalg import matmul
-from tinygrad_kr.ops.node import OFF, Node, constant, current_mode, note_created, tick
+from tinygrad_kr.ops.node import (
+    OFF,
+    Node,
+    constant,
+    current_mode,
+    note_created,
+    notes_of,
+    own_notes,
+    tick,
+)
 from tinygrad_kr.ops.op import (
     alias,
     astype,
@@ -75,6 +84,23 @@ def _of_integers() -> Callable[..., Any]:
 def note_change() -> None:
     """Invalidate the guards of compiled functions: a module or a leaf has changed."""
     last_change.time = tick()
+
+
+now: Callable[[], int] = tick
+"""The time, on the clock that orders ops."""
+
+
+def note_call(output: Any, module: Any, start: int | list[int]) -> None:
+    """Note on the results of a module's call that began at `start` that they end it (`Node`)."""
+    if isinstance(output, Node):
+        if output._requires_grad:
+            output._call = module, start, getattr(output, "_call", None)
+    elif isinstance(output, tuple | list):
+        for part in output:
+            note_call(part, module, start)
+    elif isinstance(output, dict):
+        for part in output.values():
+            note_call(part, module, start)
 
 
 def _refuse(what: str) -> None:
@@ -316,6 +342,27 @@ class Tensor(Node):
                 f"requires_grad: expected floats, got {self._data.dtype}. Use dtype=np.float32 or "
                 "write 1.0 for 1"
             )
+
+    @property
+    def name(self) -> str | None:
+        """What explanations and pictures call the Tensor; None if they find a name themselves.
+
+        Assign a string, or None. Raises TypeError for anything else. Source: tf.Variable.name.
+
+        >>> x = tk.tensor(2.0, requires_grad=True)
+        >>> x.name = "weight"
+        >>> x.name
+        'weight'
+        """
+        _escapes("it reads the name of a Tensor")
+        return notes_of(self).name
+
+    @name.setter
+    def name(self, value: str | None) -> None:
+        if value is not None and (not isinstance(value, str) or not value):
+            raise TypeError(f"name: expected a name, got {value!r:.60}. Assign a string or None")
+        _escapes("it names a Tensor")
+        own_notes(self).name = value
 
     def requires_grad_(self, requires_grad: bool = True) -> Tensor:
         """Set `requires_grad` and return the Tensor itself.

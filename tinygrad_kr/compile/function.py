@@ -33,7 +33,7 @@ from tinygrad_kr.compile.trace.tracer import Tracer
 from tinygrad_kr.native import deadline
 from tinygrad_kr.native.build import find_compiler
 from tinygrad_kr.native.compiler import remedy
-from tinygrad_kr.ops.node import ANOMALY, Node, current_mode, grad_mode
+from tinygrad_kr.ops.node import ANOMALY, NAMED, ON, Node, current_mode, grad_mode
 from tinygrad_kr.ops.tracing import tracers, tracing
 
 MAX_TRIES = 4
@@ -315,6 +315,7 @@ class Compiled:
     ) -> tuple[Specialisation | None, Sequence[Any]]:
         """The specialisation for a call, None where it runs eagerly; the flattened arguments."""
         mode = int(current_mode())
+        mode = ON if mode == NAMED else mode
         leaves, _ = tree.flatten((args, kwargs))
         reason = _reason_against(mode, leaves, (args, kwargs))
         if reason is not None:

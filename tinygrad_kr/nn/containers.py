@@ -9,6 +9,7 @@ from typing import Any, Self, SupportsIndex, overload
 from tinygrad_kr.nn.error_path import locate
 from tinygrad_kr.nn.module import Module
 from tinygrad_kr.nn.parameter import Parameter
+from tinygrad_kr.tensor import note_call, now
 
 
 class _Numbered(Module):
@@ -121,9 +122,11 @@ class Sequential(_Numbered):
 
     def forward(self, x: Any) -> Any:
         """Apply the modules in order. A layer without hooks is run directly, which saves a call."""
+        marks = []
         for module in vars(self).values():
             if not isinstance(module, Module):
                 continue
+            marks.append(now())
             if module._hooks is not None:
                 x = module(x)
                 continue
@@ -132,6 +135,7 @@ class Sequential(_Numbered):
             except Exception as error:
                 locate(error, module, (x,), {})
                 raise
+        note_call(x, self, marks)
         return x
 
     @overload

@@ -20,7 +20,7 @@ from tinygrad_kr.nn import init
 from tinygrad_kr.nn.copying import deepcopied, rebuilt, refuse_unpicklable
 from tinygrad_kr.nn.error_path import locate
 from tinygrad_kr.nn.parameter import Parameter
-from tinygrad_kr.tensor import Tensor, note_change
+from tinygrad_kr.tensor import Tensor, note_call, note_change, now
 
 P = ParamSpec("P")
 Hook = Callable[..., Any]
@@ -93,9 +93,13 @@ class Module:
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         try:
+            start = now()
             if self._hooks is None:
-                return self.forward(*args, **kwargs)
-            return self._hooks.around(self, args, kwargs)
+                output = self.forward(*args, **kwargs)
+            else:
+                output = self._hooks.around(self, args, kwargs)
+            note_call(output, self, start)
+            return output
         except Exception as error:
             locate(error, self, args, kwargs)
             raise

@@ -9,7 +9,15 @@ from typing import Any
 import numpy as np
 from numpy import ndarray
 
-from tinygrad_kr.ops.node import ANOMALY, CAPTURE, Node, current_mode, source_line_of, user_frame
+from tinygrad_kr.ops.node import (
+    ANOMALY,
+    CAPTURE,
+    Node,
+    current_mode,
+    own_notes,
+    source_line_of,
+    user_frame,
+)
 from tinygrad_kr.ops.tracing import tracing
 from tinygrad_kr.ops.writes import _bases, owner
 
@@ -26,7 +34,12 @@ class AnomalyError(FloatingPointError):
 
 
 def inspect(node: Node, mode: int) -> None:
-    """Check a new node in anomaly mode: find the user's line, refuse a NaN, lock its arrays."""
+    """Note the name scopes of a new node, report it to a tracer, and check it in anomaly mode.
+
+    That finds the user's line, refuses a NaN, and locks its arrays.
+    """
+    if names := getattr(current_mode(), "names", ()):
+        own_notes(node).scope = names
     if mode == CAPTURE:
         tracer = tracing()
         if tracer is not None:

@@ -15,7 +15,7 @@ from numpy import ndarray
 
 from tinygrad_kr.ops.tracing import tracers, tracing
 
-OFF, ON, ANOMALY, CAPTURE = 0, 1, 2, 3
+OFF, ON, ANOMALY, CAPTURE, NAMED = 0, 1, 2, 3, 4
 
 
 class Scope(int):
@@ -26,6 +26,7 @@ class Scope(int):
 
     ended: the block was reset; only tasks started inside it still have the mode.
     anomaly: anomaly detection is on. transforming: a transformation records.
+    names: those of the `name_scope` blocks around, the outermost first.
     """
 
     outer: int
@@ -33,6 +34,7 @@ class Scope(int):
     ended: bool
     anomaly: bool
     transforming: bool
+    names: tuple[str, ...]
 
     def __new__(
         cls,
@@ -41,12 +43,14 @@ class Scope(int):
         holder: Callable[[], Any],
         anomaly: bool = False,
         transforming: bool = False,
+        names: tuple[str, ...] = (),
     ) -> Scope:
-        """Nested scopes inherit the flags."""
+        """Nested scopes inherit the flags and the names."""
         self = super().__new__(cls, mode)
         self.outer, self.holder, self.ended = outer, holder, False
         self.anomaly = anomaly or getattr(outer, "anomaly", False)
         self.transforming = transforming or getattr(outer, "transforming", False)
+        self.names = getattr(outer, "names", ()) + names
         return self
 
 
@@ -81,11 +85,15 @@ class Node:
     `_op`, `_inputs`, `_values` (the inputs' arrays) and `_params` are the recorded call. `_op` is
     None for a leaf, `_inputs` for a node whose graph was freed; `_values` then is what the walk
     that freed it knows of its leaves (`autodiff.Freed`). `_made` is the time of the call, `_code`
-    and `_instruction` are its source line.
+    and `_instruction` are its source line. `_notes` is what explanations call it (`Notes`); most
+    nodes have none. `_call` is, of the result of a module, the innermost call that it ended: the
+    module, the time at which the call began (in a Sequential those at which its modules began), and
+    the call inside it that it ended too, or None.
     """
 
     __slots__ = (
         "__weakref__",
+        "_call",
         "_code",
         "_data",
         "_grad",
@@ -94,6 +102,7 @@ class Node:
         "_inputs",
         "_instruction",
         "_made",
+        "_notes",
         "_op",
         "_params",
         "_requires_grad",
@@ -109,8 +118,39 @@ class Node:
     _values: Sequence[Any]
     _params: dict[str, Any]
     _made: int
+    _call: tuple[Any, int | list[int], Any]
     _code: CodeType
     _instruction: int
+    _notes: Notes
+
+
+class Notes:
+    """What explanations call a node. Nothing that computes reads it.
+
+    name: given by the user. scope: the names of the `name_scope` blocks in which it was computed.
+    """
+
+    __slots__ = ("name", "scope")
+
+    def __init__(self) -> None:
+        self.name: str | None = None
+        self.scope: tuple[str, ...] = ()
+
+
+_NO_NOTES = Notes()
+
+
+def notes_of(node: Node) -> Notes:
+    """The notes of a node, to be read."""
+    return getattr(node, "_notes", _NO_NOTES)
+
+
+def own_notes(node: Node) -> Notes:
+    """The notes of a node, to be written."""
+    notes = getattr(node, "_notes", None)
+    if notes is None:
+        notes = node._notes = Notes()
+    return notes
 
 
 def replace_gradient(node: Node, before: Any, after: Any) -> bool:

@@ -34,6 +34,7 @@ from tinygrad_kr.native import deadline
 from tinygrad_kr.ops.indexing import getitem, index_add
 from tinygrad_kr.ops.node import (
     CAPTURE,
+    NAMED,
     ON,
     PACKAGE,
     Node,
@@ -123,7 +124,7 @@ class Tracer:
         kept = _copied((args, kwargs))
         context = copy_context()  # which ends with the call, whatever interrupts it
         context.run(current_tracer.set, self)
-        if current_mode() == ON:
+        if current_mode() in (ON, NAMED):
             context.run(grad_mode.set, CAPTURE)
         thread = get_ident()
         tracers[thread] = self

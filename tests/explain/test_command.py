@@ -1,0 +1,121 @@
+"""`python -m tinygrad_kr explain` and `demo`: formulas are parsed from a list, and nothing else."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import tinygrad_kr as tk
+from tinygrad_kr.__main__ import main
+from tinygrad_kr.explain.expression import FUNCTIONS, ExpressionError, evaluated, parsed_values
+
+
+def run(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str, str]:
+    code = main(arguments)
+    captured = capsys.readouterr()
+    return code, captured.out, captured.err
+
+
+def test_the_lectures_formula(capsys: pytest.CaptureFixture[str]) -> None:
+    given = ("w=-2", "x=5", "b=3", "--wrt", "w")
+    code, out, err = run(capsys, "explain", "sigmoid(w*x + b)", *given, "--lang", "ko")
+    assert code == 0 and err == ""
+    assert "연쇄 법칙\n  df/dw = df/dh * dh/dg * dg/dw = (f * (1 - f)) * 1 * x" in out
+    code, out, _ = run(capsys, "explain", "w*x + b", *given, "--lang", "en")
+    assert "df/dw = df/dg * dg/dw = 1 * x = 1 * 5 = 5" in out
+    code, out, _ = run(capsys, "explain", "w*x + b", *given, "--lang", "en", "--markdown")
+    assert code == 0 and r"\frac{\partial f}{\partial g}" in out
+
+
+def test_a_formula_may_begin_with_a_minus(capsys: pytest.CaptureFixture[str]) -> None:
+    code, out, _ = run(capsys, "explain", "-x**2", "x=3", "--lang", "en")
+    assert code == 0 and "df/dx = df/dg * dg/dx" in out and "= -6\n" in out
+
+
+def test_arrays(capsys: pytest.CaptureFixture[str]) -> None:
+    code, out, _ = run(capsys, "explain", "sum(x @ w)", "x=[[1,2]]", "w=[[3],[4]]", "--lang", "en")
+    assert code == 0 and "df/dw = x^T @ df/dg" in out
+
+
+def test_demo(capsys: pytest.CaptureFixture[str]) -> None:
+    assert "Through many layers the gradient vanishes." in run(capsys, "demo", "--lang", "en")[1]
+    assert "층이 깊어지면 기울기가 소실됩니다." in run(capsys, "demo", "--lang", "ko")[1]
+
+
+@pytest.mark.parametrize(
+    ("formula", "position", "said"),
+    [
+        ("w*x + foo", 6, r"expected one of the given names \(w, x\), got foo"),
+        ("__import__('os').system('ls')", 0, "expected one of .* sigmoid.*; got attribute"),
+        ("exp(w.__class__)", 4, "got attribute"),
+        ("w*(x", 2, "expected a formula"),
+        ("[w for w in x]", 0, "got listcomp"),
+        ("w + (x := 3)", 5, "got namedexpr"),
+        ("w + 'a'", 4, "expected a number, got 'a'"),
+        ("w + 1j", 4, "expected a number, got 1j"),
+        ("w + True", 4, "expected a number, got True"),
+        ("w < 3", 0, "got compare"),
+        ("sin(w, x)", 0, r"sin\(.*\): expected 1 input, got 2"),
+        ("w + sin", 4, r"expected sin\(\.\.\.\)"),
+        ("sin(x=w)", 0, "expected arguments without names"),
+        ("sin(*w)", 4, "got starred"),
+        ("w[0]", 0, "got subscript"),
+        ("lambda: w", 0, "got lambda"),
+        ("f'{w}'", 0, "got joinedstr"),
+        ("w + 1e400**2 + 9" + "9" * 400, 15, "a number that a float64 holds"),
+        ("한글 + w * 가", 0, "got 한글"),
+        ("w + 가나", 4, "got 가나"),
+        ("w and x", 0, "got boolop"),
+        ("", 0, "expected a formula"),
+    ],
+)
+def test_what_is_refused_is_marked(
+    capsys: pytest.CaptureFixture[str], formula: str, position: int, said: str
+) -> None:
+    with pytest.raises(ExpressionError, match=said) as caught:
+        evaluated(formula, parsed_values(["w=1", "x=2"]))
+    assert caught.value.position == position
+    assert str(caught.value).splitlines()[-1] == "  " + " " * position + "^"
+    code, out, err = run(capsys, "explain", formula, "w=1", "x=2")
+    assert code == 2 and out == "" and err.startswith("explain: ")
+
+
+@pytest.mark.parametrize("formula", ["(" * 500 + "w" + ")" * 500, "-" * 1500 + "w", "w" * 3000])
+def test_deep_and_long_formulas_are_refused_or_computed(formula: str) -> None:
+    try:
+        assert evaluated(formula, parsed_values(["w=1"])).item() in (1, -1)
+    except ExpressionError as error:
+        assert "expected" in str(error)
+
+
+@pytest.mark.parametrize(
+    "assignment", ["w", "w=", "=3", "1w=3", "w=x", "w=__import__('os')", "w='a'"]
+)
+def test_values_are_numbers(assignment: str) -> None:
+    with pytest.raises(ExpressionError, match=r"expected (name=number|a number)"):
+        parsed_values([assignment])
+
+
+def test_without_values_or_with_an_unknown_name(capsys: pytest.CaptureFixture[str]) -> None:
+    assert "expected names with values" in run(capsys, "explain", "1 + 2")[2]
+    said = run(capsys, "explain", "x", "x=2", "--wrt", "x,y")[2]
+    assert said == "explain: expected --wrt of the given names (x), got 'y'\n"
+    assert "expected one number, got shape (2,)" in run(capsys, "explain", "x", "x=[1,2]")[2]
+
+
+NAMES = sorted(set(FUNCTIONS) - {"where", "copysign", "heaviside"})
+
+
+@given(st.sampled_from(NAMES), st.floats(0.2, 0.9), st.floats(0.2, 0.9))
+def test_every_function_is_tks(name: str, a: float, b: float) -> None:
+    values = parsed_values([f"a={a!r}", f"b={b!r}"])
+    function = getattr(tk, name)
+    try:
+        found, given = evaluated(f"{name}(a)", values), [values["a"]]
+    except ExpressionError:
+        found, given = evaluated(f"{name}(a, b)", values), [values["a"], values["b"]]
+    with np.errstate(all="ignore"):
+        right = function(*given)
+    np.testing.assert_array_equal(found.data, right.data)
