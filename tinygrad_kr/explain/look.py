@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from functools import cached_property
 
 import numpy as np
@@ -43,6 +44,14 @@ class Look:
                     other.forward(batch)
         except StepError as error:
             self.error, self.graph = error, None
+
+    def stopped(self, error: StepError) -> Look:
+        """The case as it is when a later step raises."""
+        later = copy.copy(self)
+        for name in ("output", "target", "last_op", "error_kind"):
+            vars(later).pop(name, None)
+        later.graph, later.error, later.number = None, error, 0
+        return later
 
     @property
     def step(self) -> StepGraph:

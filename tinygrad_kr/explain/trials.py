@@ -26,6 +26,8 @@ class Trial(NamedTuple):
     losses: list[float]
     moved: float
     """The mean change of the parameters in a step, by their norm."""
+    error: StepError | None = None
+    """What a step raised."""
 
     @property
     def level(self) -> float:
@@ -52,8 +54,8 @@ def trial(
         before = [p.data.astype(np.float64) for p in copied.trained()]
         losses = copied.train(batches, times * case.steps)
         end = copied.loss_on(probes)
-    except StepError:
-        return Trial(math.inf, math.inf, [], math.inf)
+    except StepError as error:
+        return Trial(math.inf, math.inf, [], math.inf, error)
     size = math.hypot(*(np.linalg.norm(p) for p in before)) or 1.0
     change = math.hypot(
         *(np.linalg.norm(p.data - old) for p, old in zip(copied.trained(), before, strict=True))
