@@ -266,6 +266,8 @@ CASES: dict[str, tuple[str, str | None, Callable[[], Given]]] = {
         "loss_does_not_fit", "", lambda: Given(net(), data=(X, CLASSES.astype(np.float32)))),
     "logits for probabilities": (
         "loss_does_not_fit", "", lambda: Given(net(outputs=1), F.binary_cross_entropy, (X, BITS))),
+    "validation data of another width": (
+        "shape_broadcast", "0", lambda: deep(net())._replace(validation=(X[:, :4], CLASSES))),
     "a loss that raises in a later step": (
         "loss_does_not_fit", "", lambda: Given(net(), RaisesLater())),
     "logits for log-probabilities": ("loss_does_not_fit", "", lambda: Given(net(), F.nll_loss)),
@@ -318,7 +320,7 @@ MENDED_BY_CODE = [
     for name, (kind, _, _) in CASES.items()
     if kind
     not in {"nan_or_infinity", "labels_constant", "overfitting", "parameter_without_gradient"}
-    and name != "wrong number of inputs"
+    and name not in {"wrong number of inputs", "validation data of another width"}
     and name not in {"five outputs for one target", "F.dropout that is always on"}
     and not name.startswith("a loss that raises")
 ]

@@ -41,7 +41,7 @@ from tinygrad_kr.explain.causes_of_model import (
     wrong_mode,
     zero_initialization,
 )
-from tinygrad_kr.explain.evidence import Case, Data, undisturbed
+from tinygrad_kr.explain.evidence import Case, Data, StepError, undisturbed
 from tinygrad_kr.explain.finding import Finding, Kind
 from tinygrad_kr.explain.look import Look
 from tinygrad_kr.explain.trials import as_given
@@ -199,10 +199,10 @@ def _found(look: Look) -> list[Finding]:
     error = as_given(look).error
     if error is not None:
         return _certain(look.stopped(error))
-    for kind in LEFT_OVER:
-        if findings := kind.findings(look):
-            return findings
-    return []
+    try:
+        return next(filter(None, (kind.findings(look) for kind in LEFT_OVER)), [])
+    except StepError as later:  # of validation data
+        return _certain(look.stopped(later))
 
 
 def _certain(look: Look) -> list[Finding]:

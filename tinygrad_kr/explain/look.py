@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 from numpy import ndarray
@@ -33,6 +34,8 @@ class Look:
         self.error: StepError | None = None
         self.broken: set[str] = set()
         """The kinds found so far."""
+        self.given: Any = None
+        """The trial of the training as it was given, once there was one."""
         self.number = 0
         """The index of the batch whose step raised."""
         try:

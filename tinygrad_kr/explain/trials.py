@@ -66,9 +66,10 @@ def trial(
 
 def as_given(look: Look) -> Trial:
     """The training as it was given, once."""
-    if not hasattr(look, "_as_given"):
-        look._as_given = trial(look)  # type: ignore[attr-defined]
-    return look._as_given  # type: ignore[attr-defined, no-any-return]
+    if look.given is None:
+        look.given = trial(look)
+    given: Trial = look.given
+    return given
 
 
 def baseline(look: Look) -> float:
