@@ -441,12 +441,14 @@ def symmetric_initialization(rng: np.random.Generator, seed: int) -> Case:
 
 
 def learning_rate_too_high(rng: np.random.Generator, seed: int) -> Case:
-    case = base(seed, dropout=0.0)
-    kind = type(case.optimizer).__name__
-    for rate in (5, 10, 30, 100) if kind == "SGD" else (0.3, 1, 3, 10):
-        if not trains(remade(case, float(rate))):
-            break
-    return case
+    """The lowest of some rates at which the net no longer trains."""
+    for attempt in range(20):
+        case = base(seed + 100_000 * attempt, dropout=0.0)
+        kind = type(case.optimizer).__name__
+        for rate in (5, 10, 30, 100) if kind == "SGD" else (0.3, 1, 3, 10):
+            if not trains(remade(case, float(rate))):
+                return case
+    raise RuntimeError("nets that train at any rate")
 
 
 def learning_rate_too_low(rng: np.random.Generator, seed: int) -> Case:
@@ -652,7 +654,7 @@ def nan_or_infinity(rng: np.random.Generator, seed: int) -> Case:
         x[int(rng.integers(len(x))), 0] = np.nan
         case.data = x, y
     elif how == 1:
-        case.loss_function = lambda output, target: ((output.log() - target) ** 2).mean()
+        case.loss_function = lambda output, target: (((-1 - output**2).log() - target) ** 2).mean()
     elif how == 2:
         case.loss_function = lambda output, target: ((output - target) ** 2).sum().sqrt() / 0.0
     else:
@@ -708,7 +710,7 @@ def judge_half(
     half: int, nets: int, cure: bool = True, kinds: Sequence[str] = KINDS
 ) -> list[Judged]:
     """Sound and broken nets, `nets` of each or more, of one half."""
-    each, first = -(-nets // len(kinds)), 10**9 * half
+    each, first = -(-nets // len(kinds)), 2 * 10**9 * half
     broken = [
         judge(kind, first + 1000 * i + j, cure) for i, kind in enumerate(kinds) for j in range(each)
     ]

@@ -130,6 +130,25 @@ class Functional(nn.Module):
         return x if self.end is None else self.end(x)
 
 
+class RaisesLater(nn.Module):
+    def __init__(self) -> None:
+        self.calls = 0
+
+    def forward(self, output: Any, target: Any) -> Any:
+        self.calls += 1
+        if self.calls > 8:
+            raise TypeError("enough")
+        return F.cross_entropy(output, target)
+
+
+class AlwaysDropping(nn.Module):
+    def __init__(self) -> None:
+        self.net = net()
+
+    def forward(self, x: Any) -> Any:
+        return self.net(F.dropout(x, 0.4))
+
+
 def deep(model: nn.Module) -> Given:
     return Given(model, optimizer=sgd(model))
 
@@ -219,6 +238,9 @@ CASES: dict[str, tuple[str, str | None, Callable[[], Given]]] = {
     "layers in a list": (
         "parameter_not_in_optimizer", "layers", lambda: deep(InAList())),
     "eval": ("wrong_mode", "", lambda: deep(dropping(net()))),
+    "F.dropout that is always on": ("wrong_mode", "", lambda: deep(AlwaysDropping())),
+    "a loss that raises": (
+        "loss_does_not_fit", "", lambda: Given(net(), lambda output, target: {}[target])),
     "sigmoid for targets to 5": (
         "output_range", "5",
         lambda: Given(net(nn.Sigmoid(), outputs=1), F.mse_loss, (X, 5 * VALUES))),
@@ -244,6 +266,10 @@ CASES: dict[str, tuple[str, str | None, Callable[[], Given]]] = {
         "loss_does_not_fit", "", lambda: Given(net(), data=(X, CLASSES.astype(np.float32)))),
     "logits for probabilities": (
         "loss_does_not_fit", "", lambda: Given(net(outputs=1), F.binary_cross_entropy, (X, BITS))),
+    "validation data of another width": (
+        "shape_broadcast", "0", lambda: deep(net())._replace(validation=(X[:, :4], CLASSES))),
+    "a loss that raises in a later step": (
+        "loss_does_not_fit", "", lambda: Given(net(), RaisesLater())),
     "logits for log-probabilities": ("loss_does_not_fit", "", lambda: Given(net(), F.nll_loss)),
     "a loss for each row": (
         "loss_does_not_fit", "",
@@ -294,8 +320,9 @@ MENDED_BY_CODE = [
     for name, (kind, _, _) in CASES.items()
     if kind
     not in {"nan_or_infinity", "labels_constant", "overfitting", "parameter_without_gradient"}
-    and name != "wrong number of inputs"
-    and name != "five outputs for one target"
+    and name not in {"wrong number of inputs", "validation data of another width"}
+    and name not in {"five outputs for one target", "F.dropout that is always on"}
+    and not name.startswith("a loss that raises")
 ]
 
 

@@ -26,6 +26,7 @@ from tinygrad_kr.explain.trials import (
     trial,
 )
 from tinygrad_kr.language import Text
+from tinygrad_kr.tensor import Tensor
 
 LARGE_INPUT, SMALL_INPUT = 12.0, 0.01
 """Thresholds: root mean square of inputs."""
@@ -99,22 +100,20 @@ def _stuck(activation: Activation) -> float:
 
 def _goes_into_sums(look: Look) -> bool:
     """Whether the first layer sums inputs, and is no embedding and no normalisation."""
-    x = look.case.batches[0][0]
-    given = x if not isinstance(x, tuple) else x[0]
     weights = look.step.weights
-    if not weights or weights[0].node._op.__name__ == "getitem":
+    if not all(isinstance(x, Tensor) for x, _ in look.case.batches) or not weights:
+        return False
+    if weights[0].node._op.__name__ == "getitem":
         return False
     names = {
         node._op.__name__ for node in look.step.model_nodes if node._made < weights[0].node._made
     }
-    return getattr(given, "ndim", 0) > 0 and "normalize" not in names
+    return "normalize" not in names
 
 
 def _standardizing(look: Look) -> str:
-    by_column = ".mean(axis=0)", ".std(axis=0)"
-    mean, std = by_column if look.data.inputs is not None and look.data.inputs.ndim == 2 else (
-        ".mean()", ".std()",
-    )  # fmt: skip
+    axis = "axis=0" if look.data.inputs is not None and look.data.inputs.ndim == 2 else ""
+    mean, std = f".mean({axis})", f".std({axis})"
     change = f"((x - x0{mean}) / (x0{std} + 1e-8)).astype(np.float32)"
     if look.data.given == "arrays":
         return (
@@ -325,8 +324,7 @@ def _against_vanishing(look: Look) -> Iterator[Remedy]:
         "{layer}: values and gradients explode. The norm of the gradients is {ratio} times that of "
         "the weights; from input to output, values grow {growth} times.",
         "{layer}: 기울기 폭발. 기울기 노름이 가중치 노름의 {ratio}배이고, 값은 입력에서 출력까지 "
-        "{growth}배로 "
-        "커집니다.",
+        "{growth}배로 커집니다.",
     ),
     Text(
         "Initialise by He or Xavier; if that is not enough, clip the gradients.",

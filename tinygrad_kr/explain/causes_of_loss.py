@@ -13,7 +13,7 @@ from tinygrad_kr.explain.causes_of_data import wider
 from tinygrad_kr.explain.finding import STOPS, Found, kind
 from tinygrad_kr.explain.look import Look
 from tinygrad_kr.explain.mending import replace
-from tinygrad_kr.explain.step_graph import RANGES, StepGraph, norm
+from tinygrad_kr.explain.step_graph import PRODUCTS, RANGES, StepGraph, norm
 from tinygrad_kr.language import Text
 from tinygrad_kr.ops.node import Node
 
@@ -212,8 +212,20 @@ def loss_does_not_fit(look: Look) -> Iterator[Found]:
         return
     if graph.is_regression and look.class_indices:
         yield Found("", {"classes": look.class_indices}, _as_classes(look, look.class_indices))
+    elif "binary_cross_entropy" in graph.loss_ops and look.last_op[0] in PRODUCTS:
+        yield Found("", {"classes": 2}, "loss_function = nn.BCEWithLogitsLoss()", None, LOGITS)
     elif "gather_labels" in graph.loss_ops and "log_softmax" not in graph.loss_ops:
         yield from _nll_of_others(look, graph)
+
+
+LOGITS = Text(
+    "The net ends in a linear layer, and the loss takes its outputs for probabilities. It raises "
+    "as "
+    "soon as one leaves the range from 0 to 1.",
+    "신경망이 선형 층으로 끝나는데 손실 함수는 그 출력을 확률로 받습니다. 출력이 0과 1 사이를 "
+    "벗어나는 순간 오류가 "
+    "납니다.",
+)
 
 
 def _as_classes(look: Look, classes: int) -> str:

@@ -389,11 +389,14 @@ def _mode_matters(look: Look) -> bool:
 
 
 def _always_dropping(look: Look) -> Iterator[Found]:
-    """Two passes in evaluation mode that differ: F.dropout without `self.training`."""
+    """A mask of dropout in evaluation mode: F.dropout without `self.training`."""
     copied = look.case.copy()
     copied.model.eval()
+    inputs, targets = look.case.batches[0]
+    if isinstance(inputs, Tensor) and inputs.dtype.kind == "f":
+        inputs = Tensor(inputs.data, requires_grad=True)  # so that dropout of inputs is recorded
     try:
-        graph = StepGraph(copied, look.case.batches[0])
+        graph = StepGraph(copied, (inputs, targets))
     except StepError:
         return
     dropped = next((node for node in graph.model_nodes if _drops(node)), None)

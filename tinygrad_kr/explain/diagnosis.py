@@ -41,9 +41,10 @@ from tinygrad_kr.explain.causes_of_model import (
     wrong_mode,
     zero_initialization,
 )
-from tinygrad_kr.explain.evidence import Case, Data, undisturbed
+from tinygrad_kr.explain.evidence import Case, Data, StepError, undisturbed
 from tinygrad_kr.explain.finding import Finding, Kind
 from tinygrad_kr.explain.look import Look
+from tinygrad_kr.explain.trials import as_given
 from tinygrad_kr.language import Text
 from tinygrad_kr.nn.module import Module
 from tinygrad_kr.optim import Optimizer
@@ -192,16 +193,24 @@ def diagnose(
 
 
 def _found(look: Look) -> list[Finding]:
+    findings = _certain(look)
+    if findings or look.graph is None:
+        return findings
+    error = as_given(look).error
+    if error is not None:
+        return _certain(look.stopped(error))
+    try:
+        return next(filter(None, (kind.findings(look) for kind in LEFT_OVER)), [])
+    except StepError as later:  # of validation data
+        return _certain(look.stopped(later))
+
+
+def _certain(look: Look) -> list[Finding]:
     findings: list[Finding] = []
     for kind in CERTAIN:
         new = kind.findings(look)
         findings += new
         look.broken.update(finding.kind for finding in new)
         if kind is nan_or_infinity and new:
-            return findings
-    if findings or look.graph is None:
-        return findings
-    for kind in LEFT_OVER:
-        if findings := kind.findings(look):
-            return findings
-    return []
+            break
+    return findings

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 from numpy import ndarray
@@ -32,6 +34,8 @@ class Look:
         self.error: StepError | None = None
         self.broken: set[str] = set()
         """The kinds found so far."""
+        self.given: Any = None
+        """The trial of the training as it was given, once there was one."""
         self.number = 0
         """The index of the batch whose step raised."""
         try:
@@ -43,6 +47,14 @@ class Look:
                     other.forward(batch)
         except StepError as error:
             self.error, self.graph = error, None
+
+    def stopped(self, error: StepError) -> Look:
+        """The case as it is when a later step raises."""
+        later = copy.copy(self)
+        for name in ("output", "target", "last_op", "error_kind"):
+            vars(later).pop(name, None)
+        later.graph, later.error, later.number = None, error, 0
+        return later
 
     @property
     def step(self) -> StepGraph:
@@ -126,9 +138,9 @@ class Look:
             return "constant_output" if one else "labels_out_of_range"
         if "probabilities in [0, 1]" in text:
             return "output_range" if self.last_op[0] in ("relu", "tanh") else "loss_does_not_fit"
-        if isinstance(cause, TypeError) or output is None or target is None:
+        if not isinstance(cause, ValueError) or "empty" in text:
             return "loss_does_not_fit"
-        if output.shape == target.shape:
+        if output is None or target is None or output.shape == target.shape:
             return "loss_does_not_fit"
         classes = output.shape[1] if output.ndim > 1 else 1
         quantities = "labels" not in text and target.size == len(output)

@@ -26,6 +26,8 @@ class Trial(NamedTuple):
     losses: list[float]
     moved: float
     """The mean change of the parameters in a step, by their norm."""
+    error: StepError | None = None
+    """What a step raised."""
 
     @property
     def level(self) -> float:
@@ -52,8 +54,8 @@ def trial(
         before = [p.data.astype(np.float64) for p in copied.trained()]
         losses = copied.train(batches, times * case.steps)
         end = copied.loss_on(probes)
-    except StepError:
-        return Trial(math.inf, math.inf, [], math.inf)
+    except StepError as error:
+        return Trial(math.inf, math.inf, [], math.inf, error)
     size = math.hypot(*(np.linalg.norm(p) for p in before)) or 1.0
     change = math.hypot(
         *(np.linalg.norm(p.data - old) for p, old in zip(copied.trained(), before, strict=True))
@@ -64,9 +66,10 @@ def trial(
 
 def as_given(look: Look) -> Trial:
     """The training as it was given, once."""
-    if not hasattr(look, "_as_given"):
-        look._as_given = trial(look)  # type: ignore[attr-defined]
-    return look._as_given  # type: ignore[attr-defined, no-any-return]
+    if look.given is None:
+        look.given = trial(look)
+    given: Trial = look.given
+    return given
 
 
 def baseline(look: Look) -> float:
