@@ -189,6 +189,9 @@ def test_lines_of_prose_are_short(page: str, language: str) -> None:
 TRANSLATED = ("docs/guides/explain", "docs/guides/monitor")
 """Pages whose programs print in the language of the page; tests of their own run them."""
 
+SUMMARISED = ("docs/names",)
+"""Pages whose Korean sentences are not those of the English page."""
+
 
 @pytest.mark.parametrize("page", PAGES)
 def test_both_languages_show_the_same_programs_commands_pictures_and_figures(page: str) -> None:
@@ -208,7 +211,7 @@ def test_both_languages_show_the_same_programs_commands_pictures_and_figures(pag
         sorted(FIGURE.findall(re.sub(r"```.*?```", "", text_of(name), flags=re.S)))
         for name in (f"{page}.md", f"{page}.ko.md")
     ]
-    assert figures[0] == figures[1]
+    assert figures[0] == figures[1] or page in SUMMARISED
 
 
 @pytest.mark.parametrize("language", LANGUAGES)
