@@ -1220,3 +1220,37 @@ def test_no_differences_are_the_input(ends: dict[str, Any]) -> None:
         tk.diff(x, n=0, axis=0, **ends),
     ):
         assert np.array_equal(np.asarray(found), np.diff(x, n=0, axis=0, **ends))
+
+
+def test_a_mean_without_nan_takes_its_dtype() -> None:
+    assert tk.nanmean(tk.tensor([1, 2, 3])).dtype == np.float32
+    assert tk.nanmean(tk.tensor([1.0, np.nan]), dtype=np.float64).dtype == np.float64
+
+
+def test_histograms_count_in_float64_and_have_edges_of_the_elements_dtype() -> None:
+    """0.7 is below 7 / 10 in float32; times 10 it would be rounded up to 7."""
+    x = tk.tensor([0.7], np.float32)
+    assert tk.histc(x, bins=10, min=0, max=1).tolist() == [0.0] * 6 + [1.0] + [0.0] * 3
+    counts, edges = tk.histogram(x.data, bins=3)
+    assert np.asarray(edges).dtype == np.float32 and np.asarray(counts).sum() == 1
+
+
+def test_numpy_writes_two_results_into_arrays() -> None:
+    fractions, wholes = np.zeros(2, np.float32), np.zeros(2, np.float32)
+    np.modf(tk.tensor([1.5, -2.25]), out=(fractions, wholes))
+    assert fractions.tolist() == [0.5, -0.25] and wholes.tolist() == [1.0, -2.0]
+
+
+def test_norms_of_the_least_integer_and_without_keepdim() -> None:
+    assert tk.linalg.vector_norm(np.array([-128, 0], np.int8), 3) == 128
+    assert tk.tensor([3.0, 4.0]).norm(dim=0).shape == ()
+
+
+def test_the_third_derivative_of_a_power_at_base_0_is_the_limit_from_above() -> None:
+    """d^3 a^b / da^2 db = (2 b - 1) a^(b - 2) + ..., which is 1 / a at b = 1."""
+    a = tk.tensor(0.0, np.float64, requires_grad=True)
+    b = tk.tensor(1.0, np.float64, requires_grad=True)
+    found = a**b
+    for x in (a, a, b):
+        (found,) = tk.autograd.grad(found, x, create_graph=True)
+    assert found.item() == np.inf

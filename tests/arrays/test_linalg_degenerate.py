@@ -434,3 +434,11 @@ def test_vectors_of_matrices_without_elements(shape: tuple[int, ...]) -> None:
         t = tk.Tensor(np.zeros(shape), requires_grad=True)
         sum(part.sum() for part in function(t)).backward()
         assert t.grad.shape == shape
+
+
+def test_the_second_derivative_of_an_svd_without_singular_values() -> None:
+    a = tk.zeros((0, 3), dtype=np.float64, requires_grad=True)
+    u, s, v = tk.linalg.svd(a, full_matrices=False)
+    (g,) = tk.autograd.grad(u.sum() + s.sum() + v.sum(), a, create_graph=True)
+    (second,) = tk.autograd.grad(g.sum(), a)
+    assert second.shape == (0, 3)

@@ -463,3 +463,8 @@ def test_hard_bounds_have_slope_0_themselves() -> None:
     F.hardtanh(x).sum().backward()
     assert x.grad is not None
     np.testing.assert_array_equal(x.grad.data, [0, 1, 0])
+
+
+def test_softmin_names_itself_in_an_error() -> None:
+    with pytest.raises(ValueError, match=r"^softmin: expected axis in \[-1, 1\), got 5"):
+        F.softmin(Tensor([1.0, 2.0]), 5)

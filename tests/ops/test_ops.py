@@ -168,6 +168,28 @@ def test_value(name: str, i: int, dtype: Any) -> None:
     assert y.requires_grad == bool(differentiable(name, inputs))
 
 
+BESIDE_INTEGERS = {"heaviside", "power"}
+"""Ops with samples of integer arrays beside floats, of which NumPy makes float64."""
+
+
+@every_case
+def test_a_raw_call_keeps_float32(name: str, i: int) -> None:
+    """A Tensor's result would be converted; rules call ops without Tensors."""
+    case = SAMPLES[name][i]
+    inputs, params = cast(case, np.float32), params_in(case, np.float32)
+    with np.errstate(all="ignore"):
+        y = OPS[name](*tensors(name, inputs), **params)
+        raw = np.asarray(OPS[name](*inputs, **params))
+    mixed = any(isinstance(x, ndarray) and x.dtype.kind in "iu" for x in inputs)
+    if not (mixed and name in BESIDE_INTEGERS):
+        assert raw.dtype == y.dtype
+
+
+def test_a_raw_sum_keeps_float16() -> None:
+    for axis in (None, 0, (0, 1)):
+        assert OPS["sum_"](np.ones((3, 4), np.float16), axis=axis).dtype == np.float16
+
+
 @every_case
 def test_raw_call_gives_what_tensors_hold(name: str, i: int) -> None:
     """Without a Tensor an op is its forward function: rules rely on it."""

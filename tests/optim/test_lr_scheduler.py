@@ -608,3 +608,10 @@ def test_a_state_without_a_next_rate_is_refused(entry: str, value: Any) -> None:
     with pytest.raises(ValueError, match=r"StepLR\.load_state_dict: expected a state from which"):
         schedule.load_state_dict({**before, entry: value})
     assert schedule.state_dict() == before
+
+
+def test_a_schedule_that_resumes_starts_from_initial_lr() -> None:
+    parameter = Tensor(np.ones(2), requires_grad=True)
+    optimizer = optim.SGD([{"params": [parameter], "lr": 0.125, "initial_lr": 1.0}], lr=0.125)
+    schedule = optim.lr_scheduler.StepLR(optimizer, 1, gamma=0.5, last_epoch=3)
+    assert schedule.base_lrs == [1.0]

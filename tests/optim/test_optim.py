@@ -1047,3 +1047,17 @@ def test_warnings_are_not_left_filtered() -> None:
         warnings.simplefilter("always")
         np.array([1.0]) / np.array([0.0])
     assert len(seen) == 1
+
+
+def test_adadelta_is_its_formula_over_several_steps() -> None:
+    p, g = Tensor(np.array([1.0, -2.0]), requires_grad=True), np.array([0.5, 3.0])
+    optimizer = optim.Adadelta([p], lr=0.7, rho=0.8, eps=1e-3)
+    x, u, v = p.data.copy(), np.zeros(2), np.zeros(2)
+    for _ in range(4):
+        p.grad = Tensor(g)
+        optimizer.step()
+        v = 0.8 * v + 0.2 * g**2
+        d = np.sqrt(u + 1e-3) / np.sqrt(v + 1e-3) * g
+        u = 0.8 * u + 0.2 * d**2
+        x = x - 0.7 * d
+        np.testing.assert_allclose(p.data, x, rtol=1e-12)
