@@ -249,7 +249,7 @@ class Monitor:
         *,
         lang: str | None = None,
     ) -> None:
-        """Write a film of the training: one HTML file of about 2 MB that needs no network.
+        """Write a film of the training: one HTML file of 2 to 4 MB that needs no network.
 
         It shows loss and accuracy, gradient norms and histograms of activations by layer, weights
         as images and, for inputs of two numbers, the decision boundary, over the steps.
