@@ -145,8 +145,10 @@ class Monitor:
         self._attach()
         return self
 
-    def __exit__(self, *exception: Any) -> None:
+    def __exit__(self, kind: Any, *exception: Any) -> None:
         self.close()
+        if kind is None and not self._taken:
+            self._warn(Verdict("nothing_seen", "", {}))
 
     def close(self) -> None:
         """Stop watching; the history stays. The end of a `with` block does it.
