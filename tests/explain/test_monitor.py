@@ -724,7 +724,7 @@ class Clock:
         return self.now
 
 
-@pytest.mark.parametrize(("step_time", "share"), [(1e-3, 0.04), (1e-5, 1.2)])
+@pytest.mark.parametrize(("step_time", "share"), [(1e-3, 0.03), (1e-5, 1.2)])
 def test_looking_keeps_to_its_budget(
     step_time: float, share: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
