@@ -228,13 +228,15 @@ def test_a_monitor_that_is_dropped_observes_no_more() -> None:
 def test_a_copy_of_a_watched_optimizer_steps_itself(copied: Callable[[Any], Any]) -> None:
     net = nn.Linear(2, 1)
     optimizer = optim.SGD(net.parameters(), lr=0.5)
-    with tk.Monitor(net, optimizer) as monitor:
-        other = copied(optimizer)
-        theirs = next(other._parameters())
-        theirs.grad, before = tk.ones(theirs.shape), theirs.data.copy()
-        mine = net.weight.data.copy()
-        other.step()
-        assert monitor.steps == 0
+    monitor = tk.Monitor(net, optimizer)
+    monitor.step()
+    other = copied(optimizer)
+    theirs = next(other._parameters())
+    theirs.grad, before = tk.ones(theirs.shape), theirs.data.copy()
+    mine = net.weight.data.copy()
+    other.step()
+    monitor.close()
+    assert monitor.steps == 0
     assert (net.weight.data == mine).all()
     assert np.allclose(theirs.data, before - 0.5)
 
@@ -540,6 +542,53 @@ def test_a_compiled_step_that_is_not_wrapped_is_noticed() -> None:
     assert monitor.steps == 5 and len(monitor.history["loss"]["value"]) == 5
 
 
+@pytest.mark.parametrize("compiled_before", [True, False])
+def test_a_block_around_a_compiled_step_changes_nothing(compiled_before: bool) -> None:
+    """A step that is compiled already is not seen, which is told; another runs as written there."""
+
+    def weights(block: bool) -> bytes:
+        tk.manual_seed(0)
+        net = deep(nn.Tanh, 1, 4, nn.init.xavier_uniform_)
+        optimizer = optim.SGD(net.parameters(), lr=0.01)
+
+        @tk.compile
+        def step(x: Tensor) -> Tensor:
+            loss = net(x).pow(2).mean()
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            return loss.detach()
+
+        for _ in range(4 * compiled_before):
+            step(Tensor(POINTS))
+        monitor = tk.Monitor(net, optimizer, every=2)
+        if block:
+            monitor.__enter__()
+        for _ in range(6):
+            step(Tensor(POINTS))
+        if block and compiled_before:
+            with pytest.warns(tk.MonitorWarning, match="nothing seen"):
+                monitor.__exit__(None, None, None)
+        elif block:
+            monitor.__exit__(None, None, None)
+            assert monitor.history["step"] == [0, 2, 4]
+        for _ in range(6):
+            step(Tensor(POINTS))
+        assert step.last_runner is not None
+        return net[0].get_parameter("weight").data.tobytes()
+
+    assert weights(True) == weights(False)
+
+
+def test_half_precision_is_measured() -> None:
+    net = deep(nn.Tanh, 1, 64, nn.init.xavier_uniform_).to(np.float16)
+    optimizer = optim.SGD(net.parameters(), lr=1e-3)
+    with tk.Monitor(net, optimizer) as monitor:
+        (net(Tensor(POINTS.astype(np.float16))) * 1000).sum().backward()
+        optimizer.step()
+    assert monitor.history["gradient_norm"]["2"][0] > 256  # whose square float16 does not hold
+
+
 # ------------------------------------------------------------------ what it measures
 
 
@@ -675,7 +724,7 @@ class Clock:
         return self.now
 
 
-@pytest.mark.parametrize(("step_time", "share"), [(1e-3, 0.04), (1e-5, 1.2)])
+@pytest.mark.parametrize(("step_time", "share"), [(1e-3, 0.03), (1e-5, 1.2)])
 def test_looking_keeps_to_its_budget(
     step_time: float, share: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -128,7 +128,8 @@ def named(*layers: str) -> str:
 
 def norm(arrays: Sequence[Any]) -> float:
     """The Euclidean norm of all elements."""
-    return math.sqrt(sum(float(np.vdot(a, a)) for a in arrays))
+    wide = (a.astype(np.float32) if a.dtype == np.float16 else a for a in arrays)
+    return math.sqrt(sum(float(np.vdot(a, a)) for a in wide))
 
 
 def finite(x: float) -> float | None:
