@@ -68,6 +68,7 @@ def own_environment() -> dict[str, str]:
 
 def environment(kernel: str | None, threads: int, code: str, folder: Path) -> dict[str, str]:
     made = own_environment() | {"OPENBLAS_NUM_THREADS": str(threads)}
+    made["OPENBLAS_THREAD_TIMEOUT"] = "4"  # else its second thread spins where others want to run
     if kernel is not None:
         made["OPENBLAS_CORETYPE"] = kernel
     if code == "BLAS alone":
