@@ -499,4 +499,4 @@ def test_long_random_program(backend: str) -> None:
     largest = {"numpy": 200, "c": 50}  # a C compiler takes seconds for more
     settings_of = {"backend": backend, "largest_start": 100, "largest_compiled": largest[backend]}
     machine = type("Programs", (Programs,), settings_of)
-    check(machine, 40 if backend == "numpy" else 10, 200)
+    check(machine, 12 if backend == "numpy" else 10, 200)

@@ -221,7 +221,7 @@ def test_drawn_texts(kind: str, way: str, mark: Path, drawn: list[str]) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
-@settings(max_examples=150, suppress_health_check=list(HealthCheck))
+@settings(max_examples=50, suppress_health_check=list(HealthCheck))
 @given(drawn=st.lists(texts, min_size=20, max_size=40, unique=True))
 def test_many_drawn_texts(kind: str, way: str, mark: Path, drawn: list[str]) -> None:
     check(kind, drawn, mark)

@@ -83,7 +83,6 @@ def quick(name: str, out: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[],
 
 
 @pytest.mark.one_in(3)
-@pytest.mark.trains
 @pytest.mark.usefixtures("made_up_tables")
 @pytest.mark.parametrize("name", TRANSLATED)
 def test_a_program_says_nothing_in_english(

@@ -38,7 +38,7 @@ def test_damaged_inputs(name: str) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("name", NAMES)
 def test_many_damaged_inputs(name: str) -> None:
-    check(target_of(name), name, 5_000)
+    check(target_of(name), name, 2_000)
 
 
 @pytest.mark.slow

@@ -16,8 +16,6 @@ import pytest
 pytestmark = pytest.mark.slow
 
 ROOT = Path(__file__).parents[2]
-CODES = ["C", "BLAS alone", "no compiler"]
-ROUNDINGS = [1, 2]
 
 FIND_OUT = """
 import json, threadpoolctl
@@ -48,15 +46,13 @@ def kernels() -> list[str | None]:
 
 
 def environments() -> list[tuple[str | None, int, str]]:
-    """Kernels, numbers of threads and codes, so that each pair of two of them is there."""
-    found = kernels()
-    if len(found) == 1:
-        return [(found[0], threads, code) for threads in (1, 2) for code in CODES]
-    return [
-        (kernel, 1 + (k + c) % 2, code)
-        for k, kernel in enumerate(found)
-        for c, code in enumerate(CODES)
-    ]
+    """Kernels, numbers of threads and codes.
+
+    Each kernel with one thread and with two, with our C and with all products its own. Where BLAS
+    has all products, the rest is C once and NumPy once: no kernel has a part in it.
+    """
+    first, last = kernels()[0], kernels()[-1]
+    return [(first, 1, "no compiler"), (first, 2, "C"), (last, 1, "C"), (last, 2, "BLAS alone")]
 
 
 def files_that_train() -> list[str]:
@@ -72,6 +68,7 @@ def own_environment() -> dict[str, str]:
 
 def environment(kernel: str | None, threads: int, code: str, folder: Path) -> dict[str, str]:
     made = own_environment() | {"OPENBLAS_NUM_THREADS": str(threads)}
+    made["OPENBLAS_THREAD_TIMEOUT"] = "4"  # else its second thread spins where others want to run
     if kernel is not None:
         made["OPENBLAS_CORETYPE"] = kernel
     if code == "BLAS alone":
@@ -121,7 +118,6 @@ def test_everything_that_trains(
     training_tests("trains", env, tmp_path)
 
 
-@pytest.mark.parametrize("seed", ROUNDINGS)
-def test_everything_that_trains_rounded_otherwise(seed: int, tmp_path: Path) -> None:
+def test_everything_that_trains_rounded_otherwise(tmp_path: Path) -> None:
     """No test hangs on the path of one run: last bits of every step may differ."""
-    training_tests("trains and not exact", own_environment(), tmp_path, "--rounding", str(seed))
+    training_tests("trains and not exact", own_environment(), tmp_path, "--rounding", "1")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import signal
 import socket
 import stat
 import subprocess
@@ -27,9 +28,19 @@ posix = pytest.mark.skipif(os.name != "posix", reason="limits, links and signals
 ROOT = str(Path(tk.__file__).parents[1])
 
 SAVER = """
-import sys, numpy as np, tinygrad_kr as tk
+import os, sys, numpy as np, tinygrad_kr as tk
 from tinygrad_kr import nn, optim
 path, first = sys.argv[1], int(sys.argv[2])
+if len(sys.argv) > 3:
+    tk.save(path, model=nn.Linear(1, 1))  # which imports all that saving needs
+    while sys.stdin.readline():
+        if not (child := os.fork()):
+            break
+        os.waitpid(child, 0)
+        print("ended", flush=True)
+    else:
+        sys.exit()
+    print(os.getpid(), flush=True)
 net = nn.Sequential(nn.Linear(60, 60), nn.Linear(60, 60), nn.Linear(60, 60))
 optimizer = optim.Adam(net.parameters())
 tk.save(path, model=net, optimizer=optimizer, extra=[[0] * 3000, -1])
@@ -42,7 +53,10 @@ while True:
     tk.save(path, model=net, optimizer=optimizer, extra=[[0] * 3000, n])
     n += 2
 """
-"""Saves a net full of one number again and again."""
+"""Saves a net full of one number again and again.
+
+With a third argument a child does, a new one for each line that is read.
+"""
 
 
 def net(value: float = 0.0, size: int = 60) -> nn.Module:
@@ -63,13 +77,18 @@ def number(path: Path) -> float:
     return float(saved)
 
 
-def saver(path: Path, first: int = 1) -> subprocess.Popen[bytes]:
+def started(*arguments: str) -> subprocess.Popen[bytes]:
     kept = os.environ.get("PYTHONPATH", "")
-    process = subprocess.Popen(
-        [sys.executable, "-c", SAVER, str(path), str(first)],
+    return subprocess.Popen(
+        [sys.executable, "-c", SAVER, *arguments],
+        stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         env={**os.environ, "PYTHONPATH": os.pathsep.join([ROOT, kept])},
     )
+
+
+def saver(path: Path, first: int = 1) -> subprocess.Popen[bytes]:
+    process = started(str(path), str(first))
     assert process.stdout is not None
     assert process.stdout.readline() == b"ready\n"
     return process
@@ -78,13 +97,17 @@ def saver(path: Path, first: int = 1) -> subprocess.Popen[bytes]:
 def check_kills(path: Path, kills: int) -> None:
     generator = np.random.default_rng(0)
     temporaries = 0
-    for _ in range(kills):
-        process = saver(path)
-        time.sleep(float(generator.uniform(0, 0.03)))
-        process.kill()
-        process.communicate()
-        number(path)
-        temporaries += len(list(path.parent.iterdir())) - 1
+    with started(str(path), "1", "forks") as process:
+        assert process.stdin is not None and process.stdout is not None
+        for _ in range(kills):
+            process.stdin.write(b"another\n")
+            process.stdin.flush()
+            child, said = (process.stdout.readline() for _ in range(2))
+            time.sleep(float(generator.uniform(0, 0.03)))
+            os.kill(int(child), signal.SIGKILL)
+            assert [said, process.stdout.readline()] == [b"ready\n", b"ended\n"]
+            number(path)
+            temporaries += len(list(path.parent.iterdir())) - 1
     tk.save(path, model=net())
     assert list(path.parent.iterdir()) == [path]
     if kills >= 100:

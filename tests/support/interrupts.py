@@ -44,11 +44,13 @@ class Interrupts:
         self.wanted = wanted
         self.places: list[tuple[CodeType, int]] = []
         """Each bytecode that was counted: its function, and where it is there."""
-        self._at = -1
+        self.left = 0
+        """How many more bytecodes the latest call could have run; below 0 after the interrupt."""
 
     def count(self, call: Callable[[], Any]) -> int:
         """How many bytecodes a call runs."""
-        self.at(-1, call)
+        self.places = []
+        self._run(self._noted, call)
         return len(self.places)
 
     def at(self, number: int, call: Callable[[], Any]) -> bool:
@@ -56,10 +58,21 @@ class Interrupts:
 
         What an interrupt leaves of `np.errstate`, which is NumPy's, is put back.
         """
-        self._at, self.places = number, []
+        self.left = number
+        return self._run(self._counted_down, call)
+
+    def _run(self, opcode: Callable[..., Any], call: Callable[[], Any]) -> bool:
+        """Run a call that gives each of its bytecodes to `opcode`; whether it was interrupted."""
+
+        def entered(frame: FrameType, event: str, argument: Any) -> Any:
+            if not self.wanted(frame.f_code):
+                return None
+            frame.f_trace_opcodes, frame.f_trace_lines = True, False
+            return opcode
+
         sys._getframe().f_trace_opcodes = True  # CPython 3.12 sends opcodes only if one was asked
         with np.errstate():
-            sys.settrace(self._trace)
+            sys.settrace(entered)
             try:
                 call()
             except KeyboardInterrupt:
@@ -68,18 +81,17 @@ class Interrupts:
                 sys.settrace(None)
         return False
 
-    def _trace(self, frame: FrameType, event: str, argument: Any) -> Any:
-        if not self.wanted(frame.f_code):
-            return None
-        frame.f_trace_opcodes, frame.f_trace_lines = True, False
-        return self._opcode
-
-    def _opcode(self, frame: FrameType, event: str, argument: Any) -> Any:
+    def _noted(self, frame: FrameType, event: str, argument: Any) -> Any:
         if event == "opcode":
             self.places.append((frame.f_code, frame.f_lasti))
-            if len(self.places) - 1 == self._at:
+        return self._noted
+
+    def _counted_down(self, frame: FrameType, event: str, argument: Any) -> Any:
+        if event == "opcode":
+            self.left -= 1
+            if self.left < 0:
                 raise KeyboardInterrupt
-        return self._opcode
+        return self._counted_down
 
 
 def small() -> nn.Module:
