@@ -27,13 +27,16 @@ NAMES = set(
         r"\w+",
         "AND OR XOR ReLU Leaky tanh ELU Maxout SELU CELU alpha GELU SiLU swish Mish softplus "
         "softsign hard log softmax softmin Adam MNIST NaN inf nan He Xavier xavier init backward "
-        "sigmoid sqrt float data mnist python",
+        "sigmoid sqrt float data mnist python VALID SAME CNN NumPy act csv matplotlib",
     )
 )
 """What has no Korean name: functions, people, data, numbers, and words of code."""
+ENGLISH_LINE = re.compile(r"Error: |Sequential$|^layer |^\d+ +\w+ +\(|^(parameters|buffers): ")
+"""Of errors and of `Module.summary`, which are in English."""
 TRANSLATED = [
-    "activations", "by_hand", "deep_xor", "dying_relu", "initialisation", "learning_rate",
-    "small_change", "vanishing", "width",
+    "activations", "by_hand", "deep_xor", "deterministic", "dying_relu", "gates", "initialisation",
+    "learning_rate", "linear_collapse", "linear_regression", "logistic_regression", "small_change",
+    "softmax_regression", "vanishing", "width", "xor_labs",
 ]  # fmt: skip
 
 
@@ -45,7 +48,8 @@ def _own_language() -> Iterator[None]:
 
 def english_in(shown: str) -> set[str]:
     """The English words of a text that have a Korean name."""
-    without_paths = re.sub(r"\S*[/\\]\S*|--\w+", " ", shown)
+    own = "\n".join(line for line in shown.splitlines() if not ENGLISH_LINE.search(line))
+    without_paths = re.sub(r"\S*[/\\]\S*|--\w+|pip install \S+", " ", own)
     return set(re.findall(r"(?<![\w.])[A-Za-z]{3,}", without_paths)) - NAMES
 
 
