@@ -81,6 +81,8 @@ YARD = [
     Room(("export/",), "ONNX files, both ways"),
     Room(("testing/",), "gradient checks"),
     Room(("sweep.py", "workers.py"), "many seeds at once"),
+    Room(("training.py",), "fit, evaluate, predict"),
+    Room(("tensorboard.py",), "event files"),
     Room(("saving/",), "save and resume"),
     Room(("interop/",), "PyTorch, sklearn, SciPy"),
     Room(("doctor.py",), "this machine"),
@@ -114,7 +116,7 @@ def draw(path: Path) -> None:
         for i, one in enumerate(rooms):
             room(MARGIN + i * (width + GAP), y, width, HEIGHT, one, colour)
         y += HEIGHT + GAP
-    height = 72
+    height = min(72, (bottom - roof) // len(YARD) - GAP)
     for i, one in enumerate(reversed(YARD), start=1):
         top = bottom - GAP - i * height - (i - 1) * GAP
         room(right + MARGIN, top, YARD_WIDTH, height, one, "#e6dcf0")

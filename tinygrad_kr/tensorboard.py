@@ -127,8 +127,7 @@ class SummaryWriter:
         self._write(summary(value=[summary.Value(tag=tag, **value)]), step, walltime, run)
 
     def _write(self, summary: Any, step: Any, walltime: float | None, run: str) -> None:
-        if tracer := tracing():
-            tracer.give_up("SummaryWriter writes: call it outside, after the function")
+        _outside()
         number = None if step is None else int(_number("global_step", step))
         self._open(run).add_summary(summary, number, walltime)
 
@@ -362,6 +361,7 @@ class SummaryWriter:
         called the op.
 
         input_to_model: what the model is called with: a Tensor or array, or a tuple of arguments.
+            An argument may be a list or dict of Tensors.
         verbose: print the nodes.
 
         The model runs once, in evaluation mode; modes and random generators are as before.
@@ -370,9 +370,9 @@ class SummaryWriter:
         """
         if not isinstance(model, Module):
             raise TypeError(f"add_graph: expected an nn.Module, got {type(model).__name__}.")
+        _outside()
         inputs = input_to_model if isinstance(input_to_model, tuple) else (input_to_model,)
-        arguments = () if input_to_model is None else tuple(map(_as_input, inputs))
-        nodes = _nodes_of(model, arguments)
+        nodes = _nodes_of(model, () if input_to_model is None else inputs)
         graph = self._proto("graph").GraphDef(
             node=[self._node_def(node) for node in nodes],
             versions=self._proto("versions").VersionDef(producer=22),
@@ -395,6 +395,12 @@ class SummaryWriter:
 
 
 # ------------------------------------------------------------------ values
+
+
+def _outside() -> None:
+    """In a function that is being compiled: it runs as written."""
+    if tracer := tracing():
+        tracer.give_up("SummaryWriter writes: call it outside, after the function")
 
 
 def _array(function: str, value: Any) -> ndarray:
@@ -571,10 +577,6 @@ def _names() -> tuple[str, ...]:
     """The name scopes around the code that runs."""
     names: tuple[str, ...] = getattr(current_mode(), "names", ())
     return names
-
-
-def _as_input(value: Any) -> Any:
-    return value if isinstance(value, Tensor) or value is None else Tensor(value)
 
 
 @contextmanager

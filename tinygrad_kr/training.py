@@ -16,7 +16,7 @@ import time
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 
@@ -47,7 +47,9 @@ def __dir__() -> list[str]:
 
 Loss = Callable[[Any, Any], Tensor]
 Metric = Callable[[Any, Any], Any]
-Metrics = str | Sequence[str | Metric] | Mapping[str, str | Metric]
+Metrics = str | Metric | Sequence[str | Metric] | Mapping[str, str | Metric]
+Callbacks: TypeAlias = "Told | Sequence[Told]"
+Told: TypeAlias = "Callback | Callable[[Training], Any]"
 BATCH_SIZE = 32
 
 
@@ -63,7 +65,7 @@ def fit(
     *,
     validation: Any = None,
     metrics: Metrics = (),
-    callbacks: Sequence[Callback | Callable[[Training], Any]] = (),
+    callbacks: Callbacks = (),
     batch_size: int | None = None,
     progress: bool = True,
     compile: bool = True,
@@ -72,7 +74,7 @@ def fit(
 
     data: a `DataLoader`, or `(inputs, targets)`, arrays that are shuffled into batches. Otherwise
         anything that yields batches `(inputs, targets)` and can be iterated once per epoch. The
-        model is called as `model(inputs)`; inputs may be a tuple or dict of arrays.
+        model is called as `model(inputs)`; those of a batch may be a tuple or dict of arrays.
     loss: `loss(outputs, targets)`, a mean over the batch: `F.cross_entropy`, `nn.MSELoss()`.
     validation: data in the same forms, evaluated after each epoch, in order.
     metrics: names ("accuracy", "mse", "mae") or functions `metric(outputs, targets)`, means over
@@ -109,19 +111,19 @@ def fit(
     batches = _as_batches("fit", data, batch_size, epochs, shuffle=True)
     checked = None if validation is None else _as_batches("fit", validation, batch_size, epochs)
     names = ["loss", *named]
+    if validation is not None:
+        names += [f"val_{name}" for name in names]
     training = Training(model, optimizer, epochs, _length(batches))
     history = training.history
     history.update({name: [] for name in names})
-    if checked is not None:
-        history.update({f"val_{name}": [] for name in names})
-    told = [_as_callback(callback) for callback in callbacks]
+    told = _as_callbacks(callbacks)
     if progress:
         told.append(ProgressBar())
 
     def step(inputs: Any, targets: Any) -> Any:
         optimizer.zero_grad()
         outputs = model(inputs)
-        value = loss(outputs, targets)
+        value = _value("fit", loss, outputs, targets)
         value.backward()
         optimizer.step()
         return value.detach(), _detached(outputs)
@@ -163,6 +165,10 @@ def fit(
     except Exception as error:
         error.history = history  # type: ignore[attr-defined]
         raise
+    finally:
+        ended = min(len(history[name]) for name in names)
+        for values in history.values():
+            del values[ended:]
     return history
 
 
@@ -248,11 +254,27 @@ def predict(
     return rebuild([concatenate(parts) for parts in zip(*found, strict=True)])
 
 
+def _value(function: str, loss: Loss, outputs: Any, targets: Any) -> Tensor:
+    """The loss of a batch, which must be one number."""
+    value = loss(outputs, targets)
+    if not isinstance(value, Tensor):
+        raise TypeError(
+            f"{function}: expected a loss that returns a Tensor, got {type(value).__name__}. "
+            "Compute it with tk's functions"
+        )
+    if value.size != 1:
+        raise ValueError(
+            f"{function}: expected a loss that is one number, got shape {value.shape}. Take the "
+            'mean: reduction="mean"'
+        )
+    return value
+
+
 def _evaluation_step(model: Module, loss: Loss) -> Callable[[Any, Any], Any]:
     def step(inputs: Any, targets: Any) -> Any:
         with no_grad():
             outputs = model(inputs)
-            return loss(outputs, targets).detach(), _detached(outputs)
+            return _value("evaluate", loss, outputs, targets).detach(), _detached(outputs)
 
     return step
 
@@ -544,9 +566,12 @@ class History(dict[str, list[float]]):
         if not losses:
             raise ValueError("History.best: expected at least one epoch, got none.")
         numbers = [math.inf if math.isnan(value) else value for value in losses]
-        index = numbers.index(min(numbers))
-        values = {name: kept[index] for name, kept in self.items() if index < len(kept)}
-        return {"epoch": index + 1, **values}
+        return self.at(numbers.index(min(numbers)) + 1)
+
+    def at(self, epoch: int) -> dict[str, float]:
+        """The values of an epoch, counted from 1, with its number as "epoch"."""
+        known = {name: values[epoch - 1] for name, values in self.items() if len(values) >= epoch}
+        return {"epoch": epoch, **known}
 
 
 class Training:
@@ -612,14 +637,21 @@ class _AfterEpoch(Callback):
         self.function(training)
 
 
+def _as_callbacks(callbacks: Any) -> list[Callback]:
+    single = isinstance(callbacks, Callback) or callable(callbacks)
+    return [_as_callback(callback) for callback in ([callbacks] if single else callbacks)]
+
+
 def _as_callback(callback: Any) -> Callback:
     if isinstance(callback, Callback):
         return callback
     if callable(callback) and not isinstance(callback, type):
         return _AfterEpoch(callback)
-    got = f"the class {callback.__name__}" if isinstance(callback, type) else repr(callback)
+    got = f"the class {callback.__name__}" if isinstance(callback, type) else f"{callback!r:.60}"
+    is_schedule = isinstance(callback, LRScheduler | ReduceLROnPlateau)
+    fix = "LearningRateScheduler(scheduler)" if is_schedule else "EarlyStopping()"
     raise TypeError(
-        f"fit: expected a Callback or a function of the training, got {got}. Write EarlyStopping()"
+        f"fit: expected a Callback or a function of the training, got {got}. Write {fix}"
     )
 
 
@@ -750,8 +782,7 @@ class ModelCheckpoint(_Watching):
             return
         path = self.path.replace("{epoch}", str(training.epoch))
         os.makedirs(os.path.dirname(path) or ".", exist_ok=True)
-        values = {name: kept[-1] for name, kept in training.history.items() if kept}
-        save(path, model=training.model, extra={"epoch": training.epoch, **values})
+        save(path, model=training.model, extra=training.history.at(training.epoch))
 
 
 class LearningRateScheduler(Callback):
@@ -794,7 +825,6 @@ class LearningRateScheduler(Callback):
                 "LearningRateScheduler: expected interval 'epoch' for ReduceLROnPlateau, got "
                 "'batch'."
             )
-        self._used = 0.0
 
     def on_train_begin(self, training: Training) -> None:
         """Check that the schedule belongs to the training."""
@@ -808,14 +838,15 @@ class LearningRateScheduler(Callback):
         training.history["lr"] = []
 
     def on_batch_end(self, training: Training) -> None:
-        """Step a schedule that counts batches."""
-        self._used = float(training.optimizer.param_groups[0]["lr"])
+        """Note the rate of this step, and step a schedule that counts batches."""
+        if training.batch == 1:
+            training.history["lr"].append(0.0)
+        training.history["lr"][-1] = float(training.optimizer.param_groups[0]["lr"])
         if self.interval == "batch":
             self.scheduler.step()  # type: ignore[call-arg]
 
     def on_epoch_end(self, training: Training) -> None:
-        """Note the rate of this epoch, and step a schedule that counts epochs."""
-        training.history["lr"].append(self._used)
+        """Step a schedule that counts epochs."""
         if isinstance(self.scheduler, ReduceLROnPlateau):
             self.scheduler.step(training.history[self.monitor][-1])
         elif self.interval == "epoch":
@@ -865,8 +896,8 @@ class ProgressBar(Callback):
 
     def on_train_begin(self, training: Training) -> None:
         """Open the bar."""
-        self._start = self._shown = time.perf_counter()
-        self._line = ""
+        self._start = self._shown_at = time.perf_counter()
+        self._shown = 0
         batches = training.batches
         self._bar = _bar(None if batches is None else batches * training.epochs)
 
@@ -879,27 +910,29 @@ class ProgressBar(Callback):
 
     def on_epoch_end(self, training: Training) -> None:
         """Show the values of the epoch, unless a line was shown just now."""
-        now = time.perf_counter()
-        values = [(name, kept[-1]) for name, kept in training.history.items() if kept]
-        parts = [f"epoch {training.epoch:>{len(str(training.epochs))}}/{training.epochs}"]
-        parts += [f"{name} {value:.4g}" for name, value in values]
-        self._line = "   ".join([*parts, f"({now - self._start:.1f} s)"])
-        if now - self._shown >= self.seconds:
-            self._show(now)
+        if time.perf_counter() - self._shown_at >= self.seconds:
+            self._show(training)
 
     def on_train_end(self, training: Training) -> None:
         """Show the last line, and close the bar."""
-        if self._line:
-            self._show(time.perf_counter())
+        self._show(training)
         if self._bar is not None:
             self._bar.close()
 
-    def _show(self, now: float) -> None:
+    def _show(self, training: Training) -> None:
+        """A line for the latest epoch that has ended, if it has none yet."""
+        epoch = len(training.history["loss"])
+        if epoch == self._shown:
+            return
+        now = time.perf_counter()
+        parts = [f"epoch {epoch:>{len(str(training.epochs))}}/{training.epochs}"]
+        parts += [f"{name} {kept[-1]:.4g}" for name, kept in training.history.items() if kept]
+        line = "   ".join([*parts, f"({now - self._start:.1f} s)"])
         if self._bar is not None:
-            self._bar.write(self._line)
+            self._bar.write(line)
         else:
-            print(self._line, flush=True)
-        self._shown, self._line = now, ""
+            print(line, flush=True)
+        self._shown, self._shown_at = epoch, now
 
 
 def _bar(total: int | None) -> Any:

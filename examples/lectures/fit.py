@@ -3,7 +3,7 @@
 The lecture: once the loop is clear, let a library write it. `model.fit` is no magic, though: the
 loop of `tk.fit` is one screen of tinygrad_kr/training.py, with `tk.evaluate` below it. A callback
 is called after each epoch: here one keeps the best model, and one ends the training. (Lab 13-2's
-callback for TensorBoard is `tk.tensorboard.TensorBoard`, in event_files.py.)
+callback for TensorBoard is `tk.tensorboard.TensorBoard`.)
 
     python examples/lectures/fit.py                # Keras 10-1, one softmax layer, published 0.9268
     python examples/lectures/fit.py --lab 10-2     # four layers of 256, dropout, published 0.9811

@@ -363,6 +363,16 @@ def test_a_long_graph_is_folded_and_opened() -> None:
 # ------------------------------------------------------------------ nothing changes; errors
 
 
+def test_a_long_graph_without_modules_is_cut_in_the_middle() -> None:
+    x = tk.tensor([0.5, 1.0], requires_grad=True)
+    y = x
+    for _ in range(500):
+        y = tk.sin(y)
+    text = tk.explain(y.sum(), x).text("en")
+    assert "... (382 more)" in text and len(text.splitlines()) < 300
+    assert "382개" in tk.explain(y.sum(), x).text("ko")
+
+
 def test_nothing_changes_and_no_hook_is_called() -> None:
     f, w, x, b = lecture()
     calls: list[Any] = []
@@ -372,6 +382,39 @@ def test_nothing_changes_and_no_hook_is_called() -> None:
     assert not calls and all(leaf.grad is None for leaf in (w, x, b))
     f.backward()
     assert [call.item() for call in calls] == [1, 5] and w.grad is not None
+
+
+def test_a_compiled_function_that_explains_runs_as_written() -> None:
+    w = tk.tensor(2.0, requires_grad=True)
+    said: list[str] = []
+
+    @tk.compile
+    def step(x: Tensor) -> Tensor:
+        y = w * x
+        said.append(tk.explain(y, w).text("en"))
+        return y
+
+    for value in (1.0, 2.0, 3.0):
+        assert step(tk.tensor(value)).item() == 2 * value
+    assert [f"dy/dw = x = {n}\n" in text for n, text in zip((1, 2, 3), said, strict=True)] == [
+        True
+    ] * 3
+    assert "explain shows numbers" in step.explain()
+
+
+@pytest.mark.parametrize("mode", [tk.no_grad, tk.detect_anomaly])
+def test_modes_do_not_matter(mode: Any) -> None:
+    f, w, *_ = lecture()
+    with mode():
+        assert tk.explain(f, w).gradient == 5
+    assert tk.is_grad_enabled()
+
+
+def test_a_recomputed_part_is_explained() -> None:
+    x = tk.tensor([1.0, 2.0], requires_grad=True)
+    y = tk.checkpoint(lambda x: (x * x).sum(), x)
+    found = tk.explain(y, x)
+    assert np.array_equal(found.gradient, [2, 4]) and found.text("en")
 
 
 def test_a_second_derivative() -> None:

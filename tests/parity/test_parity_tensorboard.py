@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -105,13 +106,11 @@ def test_histograms_hold_the_same(tag: str, written: tuple[Path, Path]) -> None:
 
 @pytest.mark.parametrize("tag", ["chw", "hwc", "hw"])
 def test_images_have_the_same_pixels(tag: str, written: tuple[Path, Path]) -> None:
-    from PIL import Image as pil
+    from PIL.Image import open as decode
 
     pixels = []
     for (image,) in (read(folder).Images(tag) for folder in written):
-        from io import BytesIO
-
-        pixels.append(np.asarray(pil.open(BytesIO(image.encoded_image_string)).convert("RGB")))
+        pixels.append(np.asarray(decode(BytesIO(image.encoded_image_string)).convert("RGB")))
     np.testing.assert_array_equal(*pixels)
 
 

@@ -49,8 +49,11 @@ def test_lines_of_ours_run(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     found = names(lines[0]) | {"path": "net.npz"}
+    if "SummaryWriter" in lines[0]:
+        pytest.importorskip("tensorboardX")
     for line in lines:
-        eval(line, found)
+        if line != "event_files.py":
+            eval(line, found)
 
 
 def test_the_lines_are_those_of_the_table() -> None:

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 from event_records import events_of, read_back
+from layer_samples import LAYERS
 
 import tinygrad_kr as tk
 import tinygrad_kr.functional as F
@@ -384,6 +385,30 @@ def test_nodes_have_shape_dtype_line_and_parameters(tmp_path: Path) -> None:
     assert b"test_tensorboard.py" in attributes["line"].s
     assert attributes["axis"].s in (b"1", b"(1,)")
     assert nodes["Sums/add"].attr["input_1"].s == b"1.5"
+
+
+@pytest.mark.parametrize("name", LAYERS)
+def test_every_layer_has_a_graph(name: str) -> None:
+    sample = LAYERS[name]
+    example = sample.example(np.random.default_rng(0))
+    nodes = tensorboard._nodes_of(sample.make(), (example,))
+    names = [node.name for node in nodes]
+    assert len(set(names)) == len(names)
+    assert {name.partition("/")[0].partition("_")[0] for name in names} <= {
+        "input", "output", sample.kind,
+    }  # fmt: skip
+
+
+def test_arguments_may_be_structures(tmp_path: Path) -> None:
+    class Chooses(nn.Module):
+        def forward(self, pair: Any, twice: bool) -> Any:
+            return pair["a"] * 2.0 if twice else pair["b"][0]
+
+    given = {"a": tk.ones(2), "b": [np.ones(3, np.float32)]}
+    assert "Chooses/multiply" in graph_of(tmp_path / "twice", Chooses(), (given, True))
+    nodes = graph_of(tmp_path / "once", Chooses(), (given, False))
+    assert len(nodes) == 3
+    assert [dim.size for dim in nodes["output"].attr["_output_shapes"].list.shape[0].dim] == [3]
 
 
 def test_drawing_the_graph_changes_nothing() -> None:

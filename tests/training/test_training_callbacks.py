@@ -85,6 +85,21 @@ def test_callbacks_are_called_in_order() -> None:
     ]  # fmt: skip
 
 
+def test_one_callback_needs_no_list() -> None:
+    epochs: list[int] = []
+    net = Constant()
+    optimizer = optim.SGD(net.parameters(), lr=1.0)
+    loss = losses_of([2.0, 1.0])
+    for callbacks in (lambda now: epochs.append(now.epoch), training.TerminateOnNaN()):
+        with tk.no_grad():
+            net.at.fill_(0)
+        tk.fit(
+            net, [(ROW, ROW)], loss, optimizer, 2, callbacks=callbacks, progress=False,
+            compile=False,
+        )  # fmt: skip
+    assert epochs == [1, 2]
+
+
 def test_a_function_may_stop() -> None:
     def stop(now: training.Training) -> None:
         now.stop = now.epoch == 2
@@ -247,6 +262,40 @@ def test_a_plateau_reduces_the_rate() -> None:
     assert history["lr"] == [1.0, 1.0, 0.5, 0.25]
 
 
+def test_every_callback_sees_the_rate_of_its_epoch(tmp_path: Path) -> None:
+    path = tmp_path / "best.npz"
+    net = Constant()
+    optimizer = optim.SGD(net.parameters(), lr=1.0)
+    halving = lr_scheduler.StepLR(optimizer, 1, gamma=0.5)
+    callbacks = training.ModelCheckpoint(path, "loss"), training.LearningRateScheduler(halving)
+    history = tk.fit(
+        net, [(ROW, ROW)], lambda y, t: (y * 0).sum() - 1 / optimizer.param_groups[0]["lr"],
+        optimizer, 3, callbacks=callbacks, progress=False, compile=False,
+    )  # fmt: skip
+    assert tk.load(path, model=net) == history.best == {"epoch": 3, "loss": -4.0, "lr": 0.25}
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, RuntimeError])
+def test_lists_are_of_one_length_after_an_interrupt(error: type[BaseException]) -> None:
+    net = Constant()
+    optimizer = optim.SGD(net.parameters(), lr=1.0)
+    rates = training.LearningRateScheduler(lr_scheduler.StepLR(optimizer, 1))
+
+    class Stops(training.Callback):
+        def on_batch_end(self, now: training.Training) -> None:
+            if now.epoch == 3:
+                raise error
+
+    try:
+        history = tk.fit(
+            net, [(ROW, ROW)], losses_of([3.0, 2.0, 1.0]), optimizer, 3,
+            callbacks=[rates, Stops()], progress=False, compile=False,
+        )  # fmt: skip
+    except RuntimeError as raised:
+        history = raised.history  # type: ignore[attr-defined]
+    assert {name: len(values) for name, values in history.items()} == {"loss": 2, "lr": 2}
+
+
 def test_a_schedule_that_does_not_fit_is_refused() -> None:
     net = Constant()
     optimizer = optim.SGD(net.parameters(), lr=1.0)
@@ -257,6 +306,8 @@ def test_a_schedule_that_does_not_fit_is_refused() -> None:
         training.LearningRateScheduler(plateau, interval="step")
     with pytest.raises(ValueError, match="'epoch' for ReduceLROnPlateau"):
         training.LearningRateScheduler(plateau, interval="batch")
+    with pytest.raises(TypeError, match=r"Write LearningRateScheduler\(scheduler\)"):
+        run([1.0], plateau)
     with pytest.raises(ValueError, match="got one of another"):
         run([1.0], training.LearningRateScheduler(plateau, monitor="loss"))
     with pytest.raises(ValueError, match="a monitor of loss, got 'val_loss'"):

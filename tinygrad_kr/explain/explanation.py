@@ -22,6 +22,7 @@ from tinygrad_kr.explain.derivative import (
     leading_to,
 )
 from tinygrad_kr.explain.graph import Graph, GraphNode, graph_of
+from tinygrad_kr.ops.tracing import tracing
 from tinygrad_kr.tensor import Tensor
 
 __all__ = ["Difference", "Explanation", "Path", "explain"]
@@ -258,6 +259,8 @@ def explain(
 
 def checked_output(y: Any, name: str) -> Tensor:
     """y, if a gradient of it can be explained by the function of this name."""
+    if tracer := tracing():
+        tracer.give_up(f"{name} shows numbers")
     if not isinstance(y, Tensor):
         raise TypeError(f"{name}: expected a Tensor, got {type(y).__name__}. Compute it with tk")
     if y.size != 1:

@@ -36,6 +36,8 @@ MOST_ARRAYS = 16
 """Arrays that are listed with their shapes; of more only those that require no gradient."""
 MOST_DIFFERENCES = 8
 """Inputs whose central differences are computed one by one; of more there is one for all."""
+MOST_LINES = 120
+"""Lines of a section."""
 MOST_PATHS = 1000
 """Paths that are written out; of more the sum is taken by nodes."""
 
@@ -134,6 +136,17 @@ def html(explanation: Explanation, lang: str | None) -> str:
 
 
 def _sections(explanation: Explanation, lang: str) -> Iterator[Section]:
+    """The sections, long ones without their middle."""
+    for title, lines in _whole_sections(explanation, lang):
+        left_out = len(lines) - MOST_LINES
+        if left_out > 0:
+            half = MOST_LINES // 2
+            middle = Line(f"... ({OTHERS.say(lang, count=left_out)})")
+            lines = [*lines[:half], middle, *lines[-half:]]
+        yield Section(title, lines)
+
+
+def _whole_sections(explanation: Explanation, lang: str) -> Iterator[Section]:
     scalar = explanation.is_scalar
     yield Section(FORWARD.say(lang), _forward(explanation, lang))
     if explanation.edges:
