@@ -27,16 +27,18 @@ NAMES = set(
         r"\w+",
         "AND OR XOR ReLU Leaky tanh ELU Maxout SELU CELU alpha GELU SiLU swish Mish softplus "
         "softsign hard log softmax softmin Adam MNIST NaN inf nan He Xavier xavier init backward "
-        "sigmoid sqrt float data mnist python VALID SAME CNN NumPy act csv matplotlib",
+        "sigmoid sqrt float data mnist python VALID SAME CNN NumPy act csv matplotlib "
+        "LSTM RMSE hello lol hole",
     )
 )
 """What has no Korean name: functions, people, data, numbers, and words of code."""
 ENGLISH_LINE = re.compile(r"Error: |Sequential$|^layer |^\d+ +\w+ +\(|^(parameters|buffers): ")
 """Of errors and of `Module.summary`, which are in English."""
 TRANSLATED = [
-    "activations", "by_hand", "deep_xor", "deterministic", "dying_relu", "gates", "initialisation",
-    "learning_rate", "linear_collapse", "linear_regression", "logistic_regression", "small_change",
-    "softmax_regression", "vanishing", "width", "xor_labs",
+    "activations", "autoencoder", "by_hand", "deep_xor", "deterministic", "dying_relu", "gates",
+    "initialisation", "learning_rate", "lego", "linear_collapse", "linear_regression",
+    "logistic_regression", "rbm", "sequences", "small_change", "softmax_regression", "vanishing",
+    "width", "xor_labs",
 ]  # fmt: skip
 
 
