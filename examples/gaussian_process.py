@@ -24,11 +24,25 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-from lectures.common import BLUE, ORANGE, launch, new_figure, options, save, whole
+from lectures.common import (
+    BLUE,
+    ORANGE,
+    in_words,
+    label,
+    launch,
+    left,
+    new_figure,
+    options,
+    right,
+    save,
+    whole,
+)
 
 import tinygrad_kr as tk
+from tinygrad_kr.language import Text
 
 Parameters = dict[str, float]
+WORDS = (Text("amplitude", "진폭"), Text("length", "길이"), Text("noise", "잡음"))
 TRUTH = {"amplitude": 1.5, "length": 1.0, "noise": 0.2}
 WIDTH = 10.0
 """The points lie between 0 and this."""
@@ -98,14 +112,23 @@ def predict(
 
 def show(result: Fit) -> None:
     """One line per parameter. The errors are of logarithms, so they are factors."""
-    print(f"{'':10} {'estimate':>9} {'one standard error':>21} {'truth':>6} {'off by':>9}")
+    columns = (Text("estimate", "추정값"), Text("one standard error", "표준 오차 한 번"),
+               Text("truth", "참값"), Text("off by", "빗나감"))  # fmt: skip
+    widths = (9, 21, 6, 9)
+    shown = (right(text.say(), width) for text, width in zip(columns, widths, strict=True))
+    print(f"{'':10} " + " ".join(shown))
     for name, estimate in result.parameters.items():
         error = result.log_errors[name]
         low, high = estimate * np.exp(-error), estimate * np.exp(error)
         off = np.log(estimate / TRUTH[name]) / error
-        limits = f"{low:.3f} to {high:.3f}"
-        print(f"{name:10} {estimate:9.3f} {limits:>21} {TRUTH[name]:6.2f} {off:+6.1f} se")
-    print(f"log likelihood {result.log_likelihood:.2f}, {result.steps} steps of Newton's method")
+        to = Text("{low:.3f} to {high:.3f}", "{low:.3f}에서 {high:.3f}").say(low=low, high=high)
+        title, unit = left(in_words(name, WORDS), 10), Text("se", "배").say()
+        print(f"{title} {estimate:9.3f} {right(to, 21)} {TRUTH[name]:6.2f} {off:+6.1f} {unit}")
+    line = Text(
+        "log likelihood {value:.2f}, {steps} steps of Newton's method",
+        "로그 가능도 {value:.2f}, 뉴턴법 {steps}스텝",
+    )
+    print(line.say(value=result.log_likelihood, steps=result.steps))
 
 
 def save_picture(result: Fit, x: np.ndarray, y: np.ndarray, path: Path) -> None:
@@ -116,10 +139,16 @@ def save_picture(result: Fit, x: np.ndarray, y: np.ndarray, path: Path) -> None:
     axes = figure.subplots()
     at = np.linspace(-0.1 * WIDTH, 1.2 * WIDTH, 400)
     mean, deviation = predict(result.parameters, x, y, at)
-    axes.fill_between(at, mean - 2 * deviation, mean + 2 * deviation, color=BLUE, alpha=0.2,
-                      linewidth=0, label="two standard deviations")  # fmt: skip
-    axes.plot(at, mean, color=BLUE, label="mean, given the points")
-    axes.plot(x, y, "o", color=ORANGE, markersize=4, label="the points")
+    band = label(Text("two standard deviations", "표준편차의 2배"))
+    low, high = mean - 2 * deviation, mean + 2 * deviation
+    axes.fill_between(at, low, high, color=BLUE, alpha=0.2, linewidth=0, label=band)
+    axes.plot(
+        at,
+        mean,
+        color=BLUE,
+        label=label(Text("mean, given the points", "점들이 주어졌을 때의 평균")),
+    )
+    axes.plot(x, y, "o", color=ORANGE, markersize=4, label=label(Text("the points", "점")))
     axes.set(xlabel="x", ylabel="y", xlim=(at[0], at[-1]))
     axes.legend(fontsize=8, loc="lower left")
     axes.grid(alpha=0.3)

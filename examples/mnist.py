@@ -29,7 +29,9 @@ from typing import Any, NamedTuple
 import numpy as np
 from lectures.common import (
     BLUE,
+    CROSS_ENTROPY,
     ORANGE,
+    label,
     launch,
     new_figure,
     options,
@@ -43,6 +45,7 @@ from lectures.common import (
 import tinygrad_kr as tk
 import tinygrad_kr.functional as F
 from tinygrad_kr import Tensor, data, nn, no_grad, optim
+from tinygrad_kr.language import Text
 
 ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
     "relu": nn.ReLU,
@@ -80,8 +83,7 @@ def load(name: str) -> Data:
     except data.DatasetNotFoundError as error:
         if name == "mnist":
             sys.exit(f"error: {error}")
-        print("MNIST is neither on this computer nor to be downloaded now, so this run trains on")
-        print("the 1,797 small digits that come with tinygrad_kr (--data mnist says what to do).\n")
+        print(NO_MNIST.say())
         return load("digits")
     except data.IdxError as error:
         sys.exit(f"error: {error}")
@@ -146,6 +148,11 @@ def train(
 
     update = tk.compile(step) if compiled else step
     history: list[Epoch] = []
+    cost = Text("cost {cost:.4f}", "비용 {cost:.4f}")
+    line = Text(
+        "epoch {epoch:>3}/{epochs}   cost {cost:<9.4f}   {seconds:.1f} s",
+        "에포크 {epoch:>3}/{epochs}   비용 {cost:<9.4f}   {seconds:.1f}초",
+    )
     bar = progress_bar(epochs * len(loader))
     try:
         for epoch in range(1, epochs + 1):
@@ -155,13 +162,18 @@ def train(
                 seen += len(labels)
                 total += loss.item() * len(labels)
                 right += hits.item()
-                bar.set_postfix_str(f"cost {total / seen:.4f}", refresh=False)
+                bar.set_postfix_str(cost.say(cost=total / seen), refresh=False)
                 bar.update()
             seconds = time.perf_counter() - start
             history.append(Epoch(total / seen, right / seen, test_accuracy(net, digits)))
-            bar.write(f"epoch {epoch:>3}/{epochs}   cost {total / seen:<9.4f}   {seconds:.1f} s")
+            known = {"epoch": epoch, "epochs": epochs, "cost": total / seen}
+            bar.write(line.say(**known, seconds=seconds))
     except KeyboardInterrupt:
-        print(f"\nstopped in epoch {len(history) + 1} of {epochs}")
+        stopped = Text(
+            "\nstopped in epoch {epoch} of {epochs}",
+            "\n{epochs} 에포크 중 {epoch}번째에서 중단했습니다",
+        )
+        print(stopped.say(epoch=len(history) + 1, epochs=epochs))
     finally:
         bar.close()
     return history
@@ -203,15 +215,23 @@ def save_picture(
     costs, train_accuracies, test_accuracies = np.reshape(history, (-1, 3)).T
     epochs = range(1, len(history) + 1)
     cost_axes.plot(epochs, costs, "o-", color=BLUE, markersize=4)
-    cost_axes.set(xlabel="epoch", ylabel="mean cross-entropy", yscale="log", title="cost")
+    epoch = label(Text("epoch", "에포크"))
+    cost_axes.set(xlabel=epoch, ylabel=label(CROSS_ENTROPY), yscale="log", title=label("cost"))
     accuracy_axes.plot(epochs, train_accuracies, "o-", color=BLUE, markersize=4)
     accuracy_axes.plot(epochs, test_accuracies, "s--", color=ORANGE, markersize=4)
-    accuracy_axes.set(xlabel="epoch", ylabel="share right", title="accuracy")
-    accuracy_axes.legend(["training images, during the epoch", "test images, after it"])
+    share = label(Text("share right", "맞힌 비율"))
+    accuracy_axes.set(xlabel=epoch, ylabel=share, title=label("accuracy"))
+    during = Text("training images, during the epoch", "학습 이미지, 에포크 도중")
+    after = Text("test images, after it", "테스트 이미지, 에포크 뒤")
+    accuracy_axes.legend([label(during), label(after)])
     for axes in (cost_axes, accuracy_axes):
         axes.grid(alpha=0.3)
         axes.xaxis.get_major_locator().set_params(integer=True)
-    images.suptitle("test images and what the net says they are; below, mistakes", fontsize=10)
+    title = Text(
+        "test images and what the net says they are; below, mistakes",
+        "테스트 이미지와 신경망의 답. 아래는 틀린 것",
+    )
+    images.suptitle(label(title), fontsize=10)
     side = int(digits.test_images.shape[1] ** 0.5)
     for row, places in zip(images.subplots(2, 10), (shown, mistakes), strict=True):
         for axes in row:
@@ -220,9 +240,27 @@ def save_picture(
             image = digits.test_images[place].reshape(side, side)
             axes.imshow(image, cmap="Greys", vmin=0, vmax=1, interpolation="nearest")
             guess, truth = predictions[place], digits.test_labels[place]
-            axes.set_title(f"{guess}" if guess == truth else f"{guess}, not {truth}", fontsize=9)
+            mistake = Text("{guess}, not {truth}", "{guess} (정답 {truth})")
+            said = f"{guess}" if guess == truth else label(mistake, guess=guess, truth=truth)
+            axes.set_title(said, fontsize=9)
             axes.title.set_color("black" if guess == truth else ORANGE)
     save(figure, path)
+
+
+NO_MNIST = Text(
+    "MNIST is neither on this computer nor to be downloaded now, so this run trains on\n"
+    "the 1,797 small digits that come with tinygrad_kr (--data mnist says what to do).\n",
+    "이 컴퓨터에 MNIST가 없고 지금 내려받을 수도 없어서, tinygrad_kr에 든 작은 숫자 이미지\n"
+    "1,797장으로 학습합니다 (--data mnist로 실행하면 어떻게 할지 알려 줍니다).\n",
+)
+RECIPE = Text(
+    "{name}: {training:,} training images, {test:,} test images\n"
+    "{sizes} {activation} net, {init} start, {parameters:,} parameters\n"
+    "Adam, rate {rate:g}, {epochs} epochs, batches of {batch}, seed {seed}\n",
+    "{name}: 학습 이미지 {training:,}장, 테스트 이미지 {test:,}장\n"
+    "{sizes} {activation} 신경망, {init} 초기화, 파라미터 {parameters:,}개\n"
+    "Adam, 학습률 {rate:g}, {epochs} 에포크, 배치 {batch}, 시드 {seed}\n",
+)
 
 
 def main() -> None:
@@ -246,22 +284,29 @@ def main() -> None:
     sizes = (digits.train_images.shape[1], *args.hidden, 10)
     net = make_net(sizes, args.activation, args.init)
     print(
-        f"{digits.name}: {len(digits.train_labels):,} training images, "
-        f"{len(digits.test_labels):,} test images\n"
-        f"{'-'.join(map(str, sizes))} {args.activation} net, {args.init} start, "
-        f"{sum(parameter.size for parameter in net.parameters()):,} parameters\n"
-        f"Adam, rate {args.lr:g}, {args.epochs} epochs, batches of {args.batch}, seed {args.seed}\n"
-    )
+        RECIPE.say(
+            name=digits.name, training=len(digits.train_labels), test=len(digits.test_labels),
+            sizes="-".join(map(str, sizes)), activation=args.activation, init=args.init,
+            parameters=sum(parameter.size for parameter in net.parameters()),
+            rate=args.lr, epochs=args.epochs, batch=args.batch, seed=args.seed,
+        )
+    )  # fmt: skip
     start = time.perf_counter()
     history = train(net, digits, args.epochs, args.batch, args.lr, args.compile)
-    print(f"\ntrained in {time.perf_counter() - start:.1f} s")
+    line = Text("\ntrained in {seconds:.1f} s", "\n학습 시간 {seconds:.1f}초")
+    print(line.say(seconds=time.perf_counter() - start))
     predictions = predict(net, digits.test_images)
     right = int((predictions == digits.test_labels).sum())
     count = len(digits.test_labels)
-    print(f"test accuracy {right / count:.4f} ({right:,} of {count:,} images)\n")
+    line = Text(
+        "test accuracy {share:.4f} ({right:,} of {count:,} images)\n",
+        "테스트 정확도 {share:.4f} (이미지 {count:,}장 중 {right:,}장)\n",
+    )
+    print(line.say(share=right / count, right=right, count=count))
     shown = np.random.default_rng(args.seed).choice(count, 10, replace=False)
     print_digit(digits.test_images[shown[0]])
-    print(f"label {digits.test_labels[shown[0]]}, the net says {predictions[shown[0]]}\n")
+    line = Text("label {truth}, the net says {said}\n", "레이블 {truth}, 신경망의 답 {said}\n")
+    print(line.say(truth=digits.test_labels[shown[0]], said=predictions[shown[0]]))
     save_picture(history, digits, predictions, shown, args.out / f"{digits.name}.png")
 
 

@@ -25,11 +25,24 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-from lectures.common import BLUE, ORANGE, launch, new_figure, options, save, whole
+from lectures.common import (
+    BLUE,
+    ORANGE,
+    in_words,
+    label,
+    launch,
+    left,
+    new_figure,
+    options,
+    save,
+    whole,
+)
 
 import tinygrad_kr as tk
+from tinygrad_kr.language import Text
 
 YEARS = np.arange(1900, 1921)
+WORDS = (Text("hares", "토끼"), Text("lynxes", "스라소니"))
 HARES = np.array([30.0, 47.2, 70.2, 77.4, 36.3, 20.6, 18.1, 21.4, 22.0, 25.4, 27.1, 40.3, 57.0,
                   76.6, 52.3, 19.5, 11.2, 7.6, 14.6, 16.2, 24.7])  # fmt: skip
 LYNXES = np.array([4.0, 6.1, 9.8, 35.2, 59.4, 41.7, 19.0, 13.0, 8.3, 9.1, 7.4, 8.0, 12.3, 19.5,
@@ -104,7 +117,11 @@ def fit(until: int) -> Fit:
 def show(result: Fit) -> None:
     """One line per parameter."""
     for name in "abcd":
-        print(f"{name:8} {result.parameters[name]:8.4f} +- {result.errors[name]:.4f} per year")
+        line = Text(
+            "{name:8} {rate:8.4f} +- {error:.4f} per year",
+            "{name:8} 연간 {rate:8.4f} +- {error:.4f}",
+        )
+        print(line.say(name=name, rate=result.parameters[name], error=result.errors[name]))
     counts = zip(
         ("hares", "lynxes"),
         result.parameters["counts of 1900"],
@@ -112,9 +129,18 @@ def show(result: Fit) -> None:
         strict=True,
     )
     for name, count, error in counts:
-        print(f"{name:8} {count:8.2f} +- {error:.2f} thousand in 1900")
-    print(f"counts scatter by a factor of about {np.exp(result.scatter):.2f}")
-    print(f"{result.evaluations} evaluations of the model")
+        line = Text(
+            "{name} {count:8.2f} +- {error:.2f} thousand in 1900",
+            "{name} 1900년에 {count:8.2f} +- {error:.2f} (천)",
+        )
+        print(line.say(name=left(in_words(name, WORDS), 8), count=count, error=error))
+    line = Text(
+        "counts scatter by a factor of about {factor:.2f}",
+        "센 수는 약 {factor:.2f}배로 흩어져 있습니다",
+    )
+    print(line.say(factor=np.exp(result.scatter)))
+    line = Text("{count} evaluations of the model", "모델을 계산한 횟수: {count}")
+    print(line.say(count=result.evaluations))
 
 
 def save_picture(result: Fit, until: int, path: Path) -> None:
@@ -126,12 +152,35 @@ def save_picture(result: Fit, until: int, path: Path) -> None:
     model = np.exp(solution(logarithms(result.parameters), 20))
     times = YEARS[0] + np.arange(len(model)) / STEPS
     for i, (name, colour) in enumerate((("hares", BLUE), ("lynxes", ORANGE))):
-        axes.plot(YEARS, COUNTS[:, i], "o", color=colour, label=f"{name}, counted", markersize=5)
-        axes.plot(times, model[:, i], color=colour, label=f"{name}, the model")
+        axes.plot(
+            YEARS,
+            COUNTS[:, i],
+            "o",
+            color=colour,
+            label=label(Text("{name}, counted", "{name}, 센 수"), name=label(name, WORDS)),
+            markersize=5,
+        )
+        axes.plot(
+            times,
+            model[:, i],
+            color=colour,
+            label=label(Text("{name}, the model", "{name}, 모델"), name=label(name, WORDS)),
+        )
     if until < YEARS[-1]:
         axes.axvspan(until, YEARS[-1], color="0.93", zorder=0)
-        axes.text(until + 0.2, 82, "not in the fit", color="0.4", fontsize=9)
-    axes.set(xlabel="year", ylabel="pelts, thousands", xticks=YEARS[::4], ylim=(0, 100))
+        axes.text(
+            until + 0.2,
+            82,
+            label(Text("not in the fit", "맞추지 않은 해")),
+            color="0.4",
+            fontsize=9,
+        )
+    axes.set(
+        xlabel=label(Text("year", "연도")),
+        ylabel=label(Text("pelts, thousands", "모피, 천 장")),
+        xticks=YEARS[::4],
+        ylim=(0, 100),
+    )
     axes.legend(fontsize=8, ncols=2, loc="upper right")
     axes.grid(alpha=0.3)
     save(figure, path)

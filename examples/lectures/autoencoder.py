@@ -32,10 +32,14 @@ from common import (
     GREEN,
     ORANGE,
     digit_rows,
+    in_words,
+    label,
     launch,
+    left,
     new_figure,
     options,
     progress_bar,
+    right,
     save,
     whole,
 )
@@ -43,9 +47,11 @@ from common import (
 import tinygrad_kr as tk
 import tinygrad_kr.functional as F
 from tinygrad_kr import Tensor, data, nn, no_grad, optim
+from tinygrad_kr.language import Text
 
 HIDDEN = (64, 64, 64, 64)
 PLAIN, PRETRAINED, HE = "sigmoid, N(0, 0.01^2)", "the same, pre-trained", "ReLU, He"
+WORDS = (Text("the same, pre-trained", "같은 것, 사전 학습"), Text("autoencoders", "오토인코더"))
 
 
 class Autoencoder(nn.Module):
@@ -174,7 +180,7 @@ def measure(seeds: int, pretrain_epochs: int, epochs: int, labels: int, seed: in
     images, classes = digit_rows("train")
     test_images = digit_rows("test")[0]
     total = seeds * (len(HIDDEN) * pretrain_epochs + 5 * epochs)
-    bar = progress_bar(total, "autoencoders", unit="epoch")
+    bar = progress_bar(total, in_words("autoencoders", WORDS), unit="epoch")
     accuracies: dict[str, list[list[float]]] = {PLAIN: [], PRETRAINED: [], HE: []}
     few: dict[str, list[list[float]]] = {PRETRAINED: [], HE: []}
     errors, copies = [], []
@@ -228,8 +234,12 @@ def figures_of(result: Result) -> dict[str, float]:
 
 
 def print_figures(result: Result, figures: dict[str, float], labels: int) -> None:
-    print(f"digits, 64-{'-'.join(map(str, HIDDEN))}-10, {len(result.errors)} seeds")
-    print(f"{'test accuracy':24} {'all labels':>24} {f'{labels} labels':>24}")
+    title = Text("digits, 64-{hidden}-10, {seeds} seeds", "숫자, 64-{hidden}-10, 시드 {seeds}개")
+    print(title.say(hidden="-".join(map(str, HIDDEN)), seeds=len(result.errors)))
+    all_labels = Text("all labels", "모든 레이블").say()
+    few_labels = Text("{labels} labels", "레이블 {labels}개").say(labels=labels)
+    print(f"{left(in_words('test accuracy'), 24)} {right(all_labels, 24)} {right(few_labels, 24)}")
+    cell = Text("{mean:.3f} ({low:.3f} to {high:.3f})", "평균 {mean:.3f} ({low:.3f}~{high:.3f})")
     for kind in result.accuracies:
         cells = []
         for what in ("all labels", "few labels"):
@@ -237,14 +247,23 @@ def print_figures(result: Result, figures: dict[str, float], labels: int) -> Non
             mean, low, high = (
                 figures.get(f"{name}: {which}") for which in ("accuracy", "lowest", "highest")
             )
-            cells.append("" if mean is None else f"{mean:.3f} ({low:.3f} to {high:.3f})")
-        print(f"{kind:24} {cells[0]:>24} {cells[1]:>24}".rstrip())
-    variance = digit_rows("test")[0].var(axis=0).mean()
-    print(f"\nup through so many layers and back, error a pixel (variance {variance:.4f})")
+            cells.append("" if mean is None else cell.say(mean=mean, low=low, high=high))
+        name = left(in_words(kind, WORDS), 24)
+        print(f"{name} {right(cells[0], 24)} {right(cells[1], 24)}".rstrip())
+    title = Text(
+        "\nup through so many layers and back, error a pixel (variance {variance:.4f})",
+        "\n그만큼의 층을 올라갔다가 되돌아올 때, 픽셀당 오차 (분산 {variance:.4f})",
+    )
+    print(title.say(variance=digit_rows("test")[0].var(axis=0).mean()))
+    several, one = Text("{depth} layers", "{depth}개 층").say, Text("1 layer", "1개 층").say
     for depth in range(1, len(HIDDEN) + 1):
         error = figures[f"through {depth} layers and back: error"]
-        print(f"  {f'{depth} layers' if depth > 1 else '1 layer':8}  {error:.4f}")
-    print("the lecture gives no figures; it says: encode, decode, compare, then fine-tune")
+        print(f"  {left(several(depth=depth) if depth > 1 else one(), 8)}  {error:.4f}")
+    line = Text(
+        "the lecture gives no figures; it says: encode, decode, compare, then fine-tune",
+        "강의에 수치는 없습니다. 부호화하고, 복원하고, 비교한 다음 미세 조정한다고 합니다",
+    )
+    print(line.say())
 
 
 def save_picture(result: Result, path: Path) -> None:
@@ -258,9 +277,15 @@ def save_picture(result: Result, path: Path) -> None:
         colour, style = looks[kind]
         epochs = range(1, accuracies.shape[1] + 1)
         curves.plot(epochs, accuracies.T, color=colour, linestyle=style, linewidth=0.6, alpha=0.6)
-        curves.plot(epochs, accuracies.mean(axis=0), color=colour, linestyle=style, label=kind)
-    curves.set(xlabel="epoch", ylabel="share of test digits right", ylim=(0, 1))
-    curves.set_title("fine-tuning with labels", fontsize=10)
+        curves.plot(
+            epochs, accuracies.mean(axis=0), color=colour, linestyle=style, label=label(kind, WORDS)
+        )
+    curves.set(
+        xlabel=label(Text("epoch", "에포크")),
+        ylabel=label(Text("share of test digits right", "맞힌 테스트 숫자의 비율")),
+        ylim=(0, 1),
+    )
+    curves.set_title(label(Text("fine-tuning with labels", "레이블로 미세 조정")), fontsize=10)
     curves.legend(fontsize=8, loc="center right")
     curves.grid(alpha=0.3)
     rows, count, _ = result.copies.shape
@@ -268,12 +293,17 @@ def save_picture(result: Result, path: Path) -> None:
     squares = np.pad(squares, [(0, 0)] * 2 + [(1, 1)] * 2, constant_values=np.nan)
     wall = squares.swapaxes(1, 2).reshape(rows * 10, count * 10)
     copies.imshow(wall, cmap="Greys", vmin=0, vmax=1, interpolation="nearest")
-    names = ["digits", *(f"through {depth}" for depth in range(1, rows))]
+    through = Text("through {depth}", "{depth}개 층")
+    names = [label("digits"), *(label(through, depth=depth) for depth in range(1, rows))]
     copies.set_yticks(np.arange(rows) * 10 + 4.5, names, fontsize=9)
     copies.set_xticks([])
     copies.tick_params(length=0)
     copies.spines[:].set_color("lightgray")
-    copies.set_title("test digits, up through so many layers and back", fontsize=10)
+    title = Text(
+        "test digits, up through so many layers and back",
+        "테스트 숫자, 그만큼의 층을 올라갔다가 되돌아온 것",
+    )
+    copies.set_title(label(title), fontsize=10)
     save(figure, path)
 
 

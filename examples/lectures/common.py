@@ -63,6 +63,9 @@ WORDS = (
     Text("digits", "숫자"),
 )
 """Of the names of figures and settings."""
+STEP, STARTS = Text("step", "스텝"), Text("{starts} starts", "초깃값 {starts}개")
+OURS, PUBLISHED = Text("ours", "우리 값"), Text("published", "공개된 값")
+CROSS_ENTROPY = Text("mean cross-entropy", "교차 엔트로피의 평균")
 XOR_POINTS = np.array([[0, 0], [0, 1], [1, 0], [1, 1]], np.float32)
 XOR_ANSWERS = np.array([[0], [1], [1], [0]], np.float32)
 
@@ -126,6 +129,11 @@ def right(text: object, width: int) -> str:
     return " " * (width - cells(f"{text}")) + f"{text}"
 
 
+def heading(names: int, numbers: int) -> str:
+    """Above a table of names, our figures, and published ones; the widths of the first two."""
+    return f"{'':{names}} {right(OURS.say(), numbers)}   {PUBLISHED.say()}"
+
+
 def in_words(name: str, more: Iterable[Text] = (), lang: str | None = None) -> str:
     """A figure's name in a language: each word in it that `WORDS` or `more` has is translated."""
     found = {word.en: word.say(lang) for word in (*WORDS, *more)}
@@ -134,9 +142,11 @@ def in_words(name: str, more: Iterable[Text] = (), lang: str | None = None) -> s
 
 
 def hangul_font() -> str | None:
-    """The first of `HANGUL_FONTS` that matplotlib finds."""
-    from matplotlib import font_manager
-
+    """The first of `HANGUL_FONTS` that matplotlib finds; None without matplotlib."""
+    try:
+        from matplotlib import font_manager
+    except ImportError:
+        return None
     names = set(font_manager.get_font_names())
     return next((name for name in HANGUL_FONTS if name in names), None)
 

@@ -39,12 +39,16 @@ from typing import Any, NamedTuple
 import numpy as np
 from common import (
     RESULTS,
+    in_words,
+    label,
     launch,
+    left,
     made_with,
     new_figure,
     options,
     progress_bar,
     read_json,
+    right,
     rounded,
     save,
     whole,
@@ -55,9 +59,11 @@ from common import (
 import tinygrad_kr as tk
 import tinygrad_kr.functional as F
 from tinygrad_kr import Tensor, data, nn, no_grad, optim
+from tinygrad_kr.language import Text
 
 TABLE = RESULTS / "dbn.json"
 PLAIN, PRETRAINED = "sigmoid, N(0, 0.01^2)", "the same, pre-trained"
+WORDS = (Text("the same, pre-trained", "같은 것, 사전 학습"),)
 NETS: dict[str, tuple[type[nn.Module], Callable[[Tensor], Tensor]]] = {
     "sigmoid, Xavier": (nn.Sigmoid, nn.init.xavier_uniform_),
     "tanh, Xavier": (nn.Tanh, nn.init.xavier_uniform_),
@@ -107,7 +113,7 @@ def deep_belief_net(
     start = time.process_time()
     if epochs:
         steps = len(hidden) * epochs * math.ceil(len(digits.images) / batch)
-        bar = progress_bar(steps, PRETRAINED)
+        bar = progress_bar(steps, in_words(PRETRAINED, WORDS))
         net.pretrain(digits.images, epochs, batch_size=batch, progress=lambda _: bar.update())
         bar.close()
     return net.network(), time.process_time() - start
@@ -133,7 +139,7 @@ def train(
     """Plain SGD on the cross-entropy; the accuracy on the test images after each epoch."""
     optimizer = optim.SGD(net.parameters(), lr=rate)
     loader = data.DataLoader((digits.images, digits.labels), batch_size=batch, shuffle=True)
-    bar, accuracies = progress_bar(epochs * len(loader), name), list[float]()
+    bar, accuracies = progress_bar(epochs * len(loader), in_words(name, WORDS)), list[float]()
     for _ in range(epochs):
         for images, labels in loader:
             loss = F.cross_entropy(net(images), labels)
@@ -175,7 +181,7 @@ def measure(
     """All five nets, each from the seed's own start; a line of the table for each, then `keep`."""
     digits = load(name)
     results: dict[str, Result] = {}
-    print(HEADING)
+    print(heading())
     for kind in (PLAIN, PRETRAINED, *NETS):
         tk.manual_seed(seed)
         pretraining = 0.0
@@ -193,16 +199,33 @@ def measure(
     return results
 
 
-HEADING = (
-    f"{'':<24}{'first-layer':>12}{'test accuracy after':>24}{'seconds':>16}\n"
-    f"{'net':<24}{'gradient':>12}{'one epoch':>12}{'all':>12}{'pre-tr.':>8}{'tuning':>8}"
-)
+def heading() -> str:
+    """Two lines above the table of nets."""
+    over = (
+        Text("first-layer", "첫 층의"),
+        Text("test accuracy after", "에포크 뒤의 테스트 정확도"),
+        Text("seconds", "초"),
+    )
+    under = (
+        Text("gradient", "기울기"),
+        Text("one epoch", "1번째"),
+        Text("all", "전체"),
+        Text("pre-tr.", "사전"),
+        Text("tuning", "조정"),
+    )
+    first = "".join(
+        right(text.say(), width) for text, width in zip(over, (12, 24, 16), strict=True)
+    )
+    widths = (12, 12, 12, 8, 8)
+    second = "".join(right(text.say(), width) for text, width in zip(under, widths, strict=True))
+    return f"{'':24}{first}\n{left(Text('net', '신경망').say(), 24)}{second}"
 
 
 def row(kind: str, result: Result) -> str:
     first, last = result.accuracies[0], result.accuracies[-1]
     return (
-        f"{kind:<24}{result.gradient_norms[0]:>12.1e}{first:>12.4f}{last:>12.4f}"
+        f"{left(in_words(kind, WORDS), 24)}"
+        f"{result.gradient_norms[0]:>12.1e}{first:>12.4f}{last:>12.4f}"
         f"{result.pretraining_seconds:>8.1f}{result.seconds:>8.1f}"
     )
 
@@ -264,16 +287,23 @@ def save_picture(results: dict[str, Result], title: str, path: Path) -> None:
         shown = {**style, "linewidth": 1.6, "markersize": 5, "fillstyle": "none"}
         epochs = range(1, len(result.accuracies) + 1)
         errors = [100 * (1 - accuracy) for accuracy in result.accuracies]
-        error_axes.plot(epochs, errors, **shown, label=kind)
+        error_axes.plot(epochs, errors, **shown, label=label(kind, WORDS))
         layers = range(1, len(result.gradient_norms) + 1)
         gradient_axes.plot(layers, result.gradient_norms, **shown)
-    error_axes.set(xlabel="epoch", ylabel="test images wrong, %", title="error", yscale="log")
+    error_axes.set(
+        xlabel=label(Text("epoch", "에포크")),
+        ylabel=label(Text("test images wrong, %", "틀린 테스트 이미지, %")),
+        title=label("error"),
+        yscale="log",
+    )
     error_axes.set_yticks([1, 2, 5, 10, 20, 50, 100], ["1", "2", "5", "10", "20", "50", "100"])
     error_axes.minorticks_off()
     gradient_axes.set(
-        xlabel="layer, from the images up", ylabel="norm of the weights' gradient", yscale="log",
-        title="gradient before the first step",
-    )  # fmt: skip
+        xlabel=label(Text("layer, from the images up", "층, 이미지에서 위로")),
+        ylabel=label(Text("norm of the weights' gradient", "가중치 기울기의 크기")),
+        yscale="log",
+        title=label(Text("gradient before the first step", "첫 스텝 전의 기울기")),
+    )
     for axes in (error_axes, gradient_axes):
         axes.grid(alpha=0.3)
         axes.xaxis.get_major_locator().set_params(integer=True)
@@ -307,19 +337,24 @@ def main(argv: list[str] | None = None) -> None:
     try:
         if args.show:
             results = read(args.seed, TABLE)
-            print(HEADING, *(row(kind, result) for kind, result in results.items()), sep="\n")
+            print(heading(), *(row(kind, result) for kind, result in results.items()), sep="\n")
         else:
             results = measure(args.data, args.seed, keep=keep, **settings)
     except data.DatasetNotFoundError as error:
         sys.exit(f"error: {error}\nor try --data digits")
     except KeyError:
         sys.exit(f"error: no run of seed {args.seed} is saved in {TABLE}")
-    print(
-        "\nthe lecture gives no figures; it says: stuck, then pre-training helps, then Xavier, He"
+    line = Text(
+        "\nthe lecture gives no figures; it says: stuck, then pre-training helps, then Xavier, He",
+        "\n강의에 수치는 없습니다. 막혔다가, 사전 학습이 돕고, 그다음이 Xavier와 He라고 합니다",
     )
+    print(line.say())
     widths = "-".join(map(str, settings["hidden"]))
-    name = {"mnist": "MNIST", "digits": "the small digits"}[args.data]
-    save_picture(results, f"{name}, hidden layers {widths}, plain SGD", args.out / "dbn.png")
+    small = label(Text("the small digits", "작은 숫자 이미지"))
+    name = {"mnist": "MNIST", "digits": small}[args.data]
+    title = Text("{name}, hidden layers {widths}, plain SGD", "{name}, 은닉층 {widths}, 평범한 SGD")
+    text = label(title, name=name, widths=widths)
+    save_picture(results, text, args.out / "dbn.png")
 
 
 if __name__ == "__main__":

@@ -20,12 +20,27 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
+import common
 import numpy as np
-from common import BLUE, GREEN, ORANGE, launch, new_figure, options, save
+from common import (
+    BLUE,
+    GREEN,
+    ORANGE,
+    OURS,
+    STEP,
+    in_words,
+    label,
+    launch,
+    left,
+    new_figure,
+    options,
+    save,
+)
 
 import tinygrad_kr as tk
 import tinygrad_kr.functional as F
 from tinygrad_kr import Tensor, optim
+from tinygrad_kr.language import Text
 
 PUBLISHED = {
     "lab 02-1 W": "1.00403607", "lab 02-1 b": "-0.00917497", "lab 02-1 cost": "1.20761e-05",
@@ -37,6 +52,19 @@ PUBLISHED = {
     "lab 03-X gradient at step 100": "0.0020739238", "lab 03-X W at step 100": "1.0002222",
 }  # fmt: skip
 
+WORDS = (
+    Text("at step 0", "스텝 0"),
+    Text("at step 1", "스텝 1"),
+    Text("at step 2", "스텝 2"),
+    Text("at step 100", "스텝 100"),
+    Text("from -3", "-3에서 출발"),
+    Text("gradient by hand", "손으로 구한 기울기"),
+    Text("gradient", "기울기"),
+    Text("convolution", "합성곱"),
+    Text("max pooling", "최대 풀링"),
+    Text("three filters", "필터 세 개"),
+    Text("negated", "부호를 바꾼 입력"),
+)
 LINE = Tensor([1.0, 2.0, 3.0])  # x and y of labs 02-1, 03-3 and 03-X: W should become 1
 
 
@@ -132,24 +160,39 @@ def save_picture(path: Path) -> None:
     (distance, slope) = figure.subplots(1, 2)
     for start, colour, marker, known in ((5.0, BLUE, "o", 3), (-3.0, ORANGE, "s", 2)):
         away = np.array([step[0] for step in descent(start, 0.1, 4)]) - 1
-        distance.plot(away, f"{marker}-", color=colour, label=f"ours, from {start:g}")
+        distance.plot(
+            away,
+            f"{marker}-",
+            color=colour,
+            label=label(Text("ours, from {start:g}", "우리 값, 출발 {start:g}"), start=start),
+        )
         names = ["lab 03-3 W at step 0", "lab 03-3 W at step 1", "lab 03-3 W at step 2"]
         if start < 0:
             names = ["lab 03-3 W at step 1, from -3"]
         printed = [float(PUBLISHED[name]) - 1 for name in names]
         steps = range(known - len(printed), known)
         distance.plot(steps, printed, "D", color=GREEN, markersize=11, fillstyle="none")
-    distance.plot([], [], "D", color=GREEN, fillstyle="none", label="published")
+    distance.plot([], [], "D", color=GREEN, fillstyle="none", label=label(common.PUBLISHED))
     distance.set_yscale("symlog", linthresh=1e-4, linscale=0.3)
-    distance.set(xlabel="step", ylabel="W - 1", title="lab 03-3: each step leaves a fifteenth")
+    title = Text("lab 03-3: each step leaves a fifteenth", "실습 03-3: 스텝마다 15분의 1로")
+    distance.set(xlabel=label(STEP), ylabel="W - 1", title=label(title))
     distance.set(xticks=range(4), yticks=[-1, -1e-2, 0, 1e-2, 1])
     distance.legend(fontsize=8, loc="center left")
     gradients = [step[1] for step in descent(5.0, 0.01, 101)]
-    slope.semilogy(gradients, color=BLUE, linewidth=2, label="ours, by autodiff")
+    slope.semilogy(
+        gradients,
+        color=BLUE,
+        linewidth=2,
+        label=label(Text("ours, by autodiff", "우리 값, 자동 미분")),
+    )
     places = [0, 1, 2, 100]
     printed = [float(PUBLISHED[f"lab 03-X gradient at step {place}"]) for place in places]
-    slope.plot(places, printed, "D", color=GREEN, fillstyle="none", label="published")
-    slope.set(xlabel="step", ylabel="gradient of the cost", title="lab 03-X, rate 0.01, from 5")
+    slope.plot(places, printed, "D", color=GREEN, fillstyle="none", label=label(common.PUBLISHED))
+    slope.set(
+        xlabel=label(STEP),
+        ylabel=label(Text("gradient of the cost", "비용의 기울기")),
+        title=label(Text("lab 03-X, rate 0.01, from 5", "실습 03-X, 학습률 0.01, 출발 5")),
+    )
     slope.legend(fontsize=8)
     for axes in (distance, slope):
         axes.grid(alpha=0.3)
@@ -160,11 +203,12 @@ def main(argv: list[str] | None = None) -> None:
     parser = options(__doc__)
     args = parser.parse_args(argv)
     figures = run()
-    print(f"{'':36} {'ours':14} published")
+    print(f"{'':36} {left(OURS.say(), 14)} {common.PUBLISHED.say()}")
     for name, published in PUBLISHED.items():
-        print(f"{name:36} {in_the_digits_of(published, figures[name]):14} {published}")
+        ours = in_the_digits_of(published, figures[name])
+        print(f"{left(in_words(name, WORDS), 36)} {ours:14} {published}")
     for name, array in windows().items():
-        print(f"\nCNN basics, {name}")
+        print(Text("\nCNN basics, {name}", "\nCNN 기초, {name}").say(name=in_words(name, WORDS)))
         print(np.array2string(array))
     print()
     save_picture(args.out / "deterministic.png")

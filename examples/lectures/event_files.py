@@ -26,10 +26,15 @@ import numpy as np
 from common import (
     BLUE,
     ORANGE,
+    STEP,
     XOR_ANSWERS,
     XOR_POINTS,
     bar,
+    heading,
+    in_words,
+    label,
     launch,
+    left,
     new_figure,
     options,
     save,
@@ -39,8 +44,10 @@ from common import (
 import tinygrad_kr as tk
 import tinygrad_kr.functional as F
 from tinygrad_kr import Tensor, nn, no_grad, optim
+from tinygrad_kr.language import Text
 
 POINTS, ANSWERS = Tensor(XOR_POINTS), Tensor(XOR_ANSWERS)
+WORDS = (Text("largest error", "오차의 최댓값"),)
 PUBLISHED = {"lab 09-4 accuracy": 1.0, "lab 09-4 largest error": 6.4e-05}
 
 
@@ -139,7 +146,7 @@ def save_picture(histories: dict[str, list[float]], path: Path) -> None:
         figure.subplots(1, 2), histories.items(), (BLUE, ORANGE), strict=True
     ):
         axes.semilogx(range(1, len(values) + 1), values, color=colour)
-        axes.set(xlabel="step", ylabel=name, title=f"lab 09-4: {name}")
+        axes.set(xlabel=label(STEP), ylabel=label(name), title=label(f"lab 09-4: {name}"))
         axes.grid(alpha=0.3)
     save(figure, path)
 
@@ -153,14 +160,15 @@ def main(argv: list[str] | None = None) -> None:
     folder = args.out / "events" / f"xor_seed{args.seed}"
     try:
         figures = run(folder=folder, steps=args.steps, seed=args.seed, histories=histories)
-        print(f"event files: {folder}\n")
+        print(Text("event files: {folder}\n", "이벤트 파일: {folder}\n").say(folder=folder))
     except ModuleNotFoundError as error:
-        print(f"no event files: {error}\n")
+        line = Text("no event files: {error}\n", "이벤트 파일을 쓰지 못했습니다: {error}\n")
+        print(line.say(error=error))
         figures = run(steps=args.steps, seed=args.seed, histories=histories)
-    print(f"{'':24} {'ours':>10}   published")
+    print(heading(24, 10))
     for name, value in figures.items():
         published = f"   {PUBLISHED[name]:g}" if name in PUBLISHED else ""
-        print(f"{name:24} {value:10.6f}{published}")
+        print(f"{left(in_words(name, WORDS), 24)} {value:10.6f}{published}")
     print()
     save_picture(histories, args.out / "event_files.png")
 

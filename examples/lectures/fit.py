@@ -30,6 +30,8 @@ from common import (
     BLUE,
     ORANGE,
     RESULTS,
+    in_words,
+    label,
     launch,
     made_with,
     new_figure,
@@ -45,6 +47,7 @@ from common import (
 import tinygrad_kr as tk
 import tinygrad_kr.functional as F
 from tinygrad_kr import data, nn, optim
+from tinygrad_kr.language import Text
 from tinygrad_kr.training import EarlyStopping, History, ModelCheckpoint, ProgressBar
 
 PUBLISHED = {"10-1": 0.9268, "10-2": 0.9811, "13-2": 0.9894}
@@ -193,13 +196,16 @@ def save_picture(lab: str, history: History, path: Path) -> None:
         return
     for axes, name in zip(figure.subplots(1, 2), ("loss", "accuracy"), strict=True):
         epochs = range(1, len(history["loss"]) + 1)
-        for key, colour, marker, label in (
-            (name, BLUE, "o-", "training, during the epoch"),
-            (f"val_{name}", ORANGE, "s--", "validation, after it"),
+        during = Text("training, during the epoch", "학습, 에포크 도중")
+        after = Text("validation, after it", "검증, 에포크 뒤")
+        for key, colour, marker, text in (
+            (name, BLUE, "o-", during),
+            (f"val_{name}", ORANGE, "s--", after),
         ):
             if key in history:
-                axes.plot(epochs, history[key], marker, color=colour, ms=4, label=label)
-        axes.set(xlabel="epoch", ylabel=name, title=f"Keras {lab}: {name}")
+                axes.plot(epochs, history[key], marker, color=colour, ms=4, label=label(text))
+        title = f"Keras {lab}: {label(name)}"
+        axes.set(xlabel=label(Text("epoch", "에포크")), ylabel=label(name), title=title)
         axes.xaxis.get_major_locator().set_params(integer=True)
         axes.grid(alpha=0.3)
         axes.legend(fontsize=8)
@@ -228,8 +234,9 @@ def main(argv: list[str] | None = None) -> None:
     except data.DatasetNotFoundError as error:
         parser.exit(1, f"error: {error}\n")
     for name, value in figures.items():
-        published = f"   published {PUBLISHED[args.lab]}" if "accuracy" in name else ""
-        print(f"{name} {value:.4f}{published}")
+        line = Text("   published {value}", "   공개된 값 {value}")
+        published = line.say(value=PUBLISHED[args.lab]) if "accuracy" in name else ""
+        print(f"{in_words(name)} {value:.4f}{published}")
     save_picture(args.lab, histories[-1], args.out / f"fit_{args.lab}.png")
 
 

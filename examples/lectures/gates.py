@@ -23,11 +23,23 @@ from __future__ import annotations
 from itertools import pairwise
 
 import numpy as np
-from common import XOR_POINTS, bar, launch, options, positive, save_planes, whole
+from common import (
+    XOR_POINTS,
+    bar,
+    in_words,
+    label,
+    launch,
+    left,
+    options,
+    positive,
+    save_planes,
+    whole,
+)
 
 import tinygrad_kr as tk
 import tinygrad_kr.functional as F
 from tinygrad_kr import Tensor, nn, no_grad, optim
+from tinygrad_kr.language import Text
 
 GATES = {"AND": (0, 0, 0, 1), "OR": (0, 1, 1, 1), "XOR": (0, 1, 1, 0)}
 NETS = {
@@ -35,6 +47,16 @@ NETS = {
     "shallow 2-2-1": (2, 2, 1),
     "deep 2-10-10-10-1": (2, 10, 10, 10, 1),
 }
+WORDS = (
+    Text("perceptron", "퍼셉트론"),
+    Text("shallow", "얕은 신경망"),
+    Text("deep", "깊은 신경망"),
+    Text("gates", "게이트"),
+    Text("outputs with a bias of shape (5,)", "편향 (5,)일 때의 출력 수"),
+    Text("bias gradient, (5,) over (1,)", "편향의 기울기, (5,) / (1,)"),
+    Text("weight gradient, (5,) over (1,)", "가중치의 기울기, (5,) / (1,)"),
+    Text("loss, (5,) minus (1,)", "손실, (5,) - (1,)"),
+)
 LABS = dict(zip(NETS, ("lab 09-1", "lab 09-2", "lab 09-3"), strict=True))
 PUBLISHED = {"lab 09-1 accuracy": 0.5, "lab 09-2 accuracy": 1.0, "lab 09-3 accuracy": 1.0}
 
@@ -137,7 +159,9 @@ def train_all(
     """Each net on each gate, and the figures."""
     nets, figures = {}, {}
     pairs = [(name, gate) for name in names for gate in GATES]
-    for _, (name, gate) in zip(bar(len(pairs), "gates", "net"), pairs, strict=True):
+    for _, (name, gate) in zip(
+        bar(len(pairs), in_words("gates", WORDS), "net"), pairs, strict=True
+    ):
         net = nets[name, gate] = make_net(NETS[name], seed)
         figures[f"{name}, {gate}: loss"] = train(net, gate, steps, rate)
         figures[f"{name}, {gate}: accuracy"] = accuracy(net, gate)
@@ -168,17 +192,25 @@ def all_figures(
 def print_neuron() -> None:
     """One neuron as a formula and as layers, and the tables of three nets."""
     X, W, b = XOR_POINTS, np.array([[5.0], [5.0]], np.float32), np.array([-8.0], np.float32)
-    print("a neuron, act(XW + b), on 00, 01, 10, 11:")
+    line = Text(
+        "a neuron, act(XW + b), on 00, 01, 10, 11:", "뉴런 하나, act(XW + b), 입력 00, 01, 10, 11:"
+    )
+    print(line.say())
     print("  NumPy  ", *(f"{y:.4f}" for y in (1 / (1 + np.exp(-(X @ W + b))))[:, 0]))
     neuron = nn.Sequential(nn.Linear(2, 1), nn.Sigmoid())
     neuron.load_state_dict({"0.weight": W.T, "0.bias": b})
-    print("  layers ", *(f"{y:.4f}" for y in outputs_of(neuron, X)), end="\n\n")
+    print(
+        f"  {left(Text('layers', '층').say(), 7)}",
+        *(f"{y:.4f}" for y in outputs_of(neuron, X)),
+        end="\n\n",
+    )
     for name, sizes in NETS.items():
-        print(f"{name}: {make_net(sizes, 0).summary((4, 2))}\n")
+        print(f"{in_words(name, WORDS)}: {make_net(sizes, 0).summary((4, 2))}\n")
 
 
 def print_figures(figures: dict[str, float], names: list[str]) -> None:
-    print(f"{'accuracy (loss)':24}" + "".join(f"{gate:16}" for gate in GATES) + "published, XOR")
+    title, last = in_words("accuracy (loss)"), Text("published, XOR", "공개된 값, XOR").say()
+    print(left(title, 26) + "".join(f"{gate:16}" for gate in GATES) + last)
     for name in names:
         cells = [
             f"{figures[f'{name}, {gate}: accuracy']:.2f} ({figures[f'{name}, {gate}: loss']:.4f})"
@@ -186,21 +218,27 @@ def print_figures(figures: dict[str, float], names: list[str]) -> None:
         ]
         lab = LABS[name]
         print(
-            f"{name:24}" + "".join(f"{cell:16}" for cell in cells),
-            f"{PUBLISHED[f'{lab} accuracy']} ({lab})",
+            left(in_words(name, WORDS), 26) + "".join(f"{cell:16}" for cell in cells),
+            f"{PUBLISHED[f'{lab} accuracy']} ({in_words(lab)})",
             sep="",
         )
     lines = [f"{figures[f'best line, {gate}']:.2f}" for gate in GATES]
-    print(f"{'best of 100,000 lines':24}" + "".join(f"{line:16}" for line in lines).rstrip())
+    title = Text("best of 100,000 lines", "직선 100,000개 중 최고").say()
+    print(left(title, 26) + "".join(f"{line:16}" for line in lines).rstrip())
 
 
 def print_bias_of_five() -> None:
     complaint, figures = bias_of_five()
-    print("\nan output bias of shape (5,) on (4, 1) makes (4, 5). Our loss:")
+    line = Text(
+        "\nan output bias of shape (5,) on (4, 1) makes (4, 5). Our loss:",
+        "\n출력층의 편향을 (5,) 모양으로 쓰면 (4, 1)이 (4, 5)가 됩니다. 우리 손실 함수의 답:",
+    )
+    print(line.say())
     print(f"  ValueError: {complaint}")
-    print("where it is broadcast without a word:")
+    line = Text("where it is broadcast without a word:", "말없이 브로드캐스팅하는 경우:")
+    print(line.say())
     for name, value in figures.items():
-        print(f"  {name:34} {value:.4g}")
+        print(f"  {left(in_words(name, WORDS), 34)} {value:.4g}")
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -215,11 +253,16 @@ def main(argv: list[str] | None = None) -> None:
     print_figures(all_figures(nets, figures), list(NETS))
     neuron = nets["perceptron 2-1", "AND"][0]
     w1, w2 = neuron.weight.data[0]
-    print(
-        f"AND's line: {w1:.2f} a {w2:+.2f} b {neuron.bias.data[0]:+.2f} = 0, where sigmoid is 0.5"
+    line = Text(
+        "AND's line: {w1:.2f} a {w2:+.2f} b {bias:+.2f} = 0, where sigmoid is 0.5",
+        "AND의 직선: {w1:.2f} a {w2:+.2f} b {bias:+.2f} = 0, 시그모이드가 0.5인 곳",
     )
+    print(line.say(w1=w1, w2=w2, bias=neuron.bias.data[0]))
     print_bias_of_five()
-    planes = {f"{name}: {gate}": (net, column(gate)[:, 0]) for (name, gate), net in nets.items()}
+    planes = {
+        label(f"{name}: {gate}", WORDS): (net, column(gate)[:, 0])
+        for (name, gate), net in nets.items()
+    }
     save_planes(planes, args.out / "gates.png", columns=len(GATES))
 
 

@@ -31,12 +31,16 @@ from common import (
     BLUE,
     GREEN,
     ORANGE,
+    STEP,
     XOR_ANSWERS,
     XOR_POINTS,
     UniformStarts,
     bar,
     digit_rows,
+    in_words,
+    label,
     launch,
+    left,
     new_figure,
     options,
     progress_bar,
@@ -47,9 +51,25 @@ from common import (
 import tinygrad_kr as tk
 import tinygrad_kr.functional as F
 from tinygrad_kr import Tensor, data, nn, no_grad, optim
+from tinygrad_kr.language import Text
 
 DEPTHS = (1, 2, 5, 10, 20, 40)
 PLAIN, SKIP = "plain", "skips"
+WORDS = (
+    Text("plain", "건너뛰기 없음"),
+    Text("skips", "건너뛰기"),
+    Text("ten sigmoid layers", "시그모이드 열 층"),
+    Text("learned", "배운 비율"),
+    Text("tanh layers", "tanh 층"),
+    Text("ReLU layers", "ReLU 층"),
+    Text("layers", "층"),
+    Text("first gradient over last", "첫 기울기 / 마지막 기울기"),
+    Text("default start", "기본 초기화"),
+    Text("he start", "He 초기화"),
+    Text("four branches", "네 갈래"),
+    Text("one convolution", "합성곱 하나"),
+    Text("parameters", "파라미터 수"),
+)
 
 
 # ------------------------------------------------------------------ the two bricks
@@ -94,7 +114,7 @@ def learn_xor(kind: str, starts: int, steps: int, seed: int) -> tuple[np.ndarray
     nets = xor_nets(kind, starts)
     optimizer = optim.SGD(nets.parameters(), lr=0.1)
     losses = np.empty((steps, starts), np.float32)
-    for step in bar(steps, f"XOR, {kind}"):
+    for step in bar(steps, in_words(f"XOR, {kind}", WORDS)):
         each = F.binary_cross_entropy_with_logits(nets(x), target, reduction="none")
         each = each.mean(axis=(1, 2))
         losses[step] = each.data
@@ -227,7 +247,7 @@ def run(
     for kind in (PLAIN, SKIP):
         keep[f"xor {kind}"], learned = learn_xor(kind, starts, steps, seed)
         figures[f"XOR, ten sigmoid layers, {kind}: learned"] = learned
-    shown = progress_bar((2 * len(depths) + 6) * seeds, "digits", unit="net")
+    shown = progress_bar((2 * len(depths) + 6) * seeds, in_words("digits"), unit="net")
     settings = seeds, epochs, seed, shown.update
     for kind in (PLAIN, SKIP):
         for depth in depths:
@@ -268,27 +288,49 @@ def draw(keep: dict[str, Any], depths: tuple[int, ...], path: Path) -> None:
         low, middle, high = np.quantile(losses, [0.1, 0.5, 0.9], axis=1)
         steps = np.arange(1, len(losses) + 1)
         xor.fill_between(steps, low, high, color=colour, alpha=0.25, linewidth=0)
-        xor.plot(steps, middle, color=colour, label=kind)
+        xor.plot(steps, middle, color=colour, label=label(kind, WORDS))
         found = np.array([keep[f"digits {kind} {depth}"][0] for depth in depths])
-        digits.plot(depths, np.median(found, axis=1), color=colour, label=kind)
+        digits.plot(depths, np.median(found, axis=1), color=colour, label=label(kind, WORDS))
         digits.plot(depths, found, marker, color=colour, markersize=4, alpha=0.5)
         norms = keep[f"digits {kind} {depths[-1]}"][1]
         gradient.plot(
-            range(1, len(norms) + 1), norms, marker, color=colour, markersize=3, label=kind
+            range(1, len(norms) + 1),
+            norms,
+            marker,
+            color=colour,
+            markersize=3,
+            label=label(kind, WORDS),
         )
-    xor.set(xscale="log", yscale="log", xlabel="step", ylabel="loss")
-    xor.set(title=f"XOR, ten sigmoid layers, {losses.shape[1]} starts")
-    digits.axhline(0.1, color="0.4", linestyle=":", label="guessing")
-    digits.set(xscale="log", xlabel="tanh layers", ylabel="test accuracy", title="digits, by depth")
+    xor.set(xscale="log", yscale="log", xlabel=label(STEP), ylabel=label("loss"))
+    title = Text(
+        "XOR, ten sigmoid layers, {starts} starts", "XOR, 시그모이드 열 층, 초깃값 {starts}개"
+    )
+    xor.set(title=label(title, starts=losses.shape[1]))
+    guessing = label(Text("guessing", "찍기"))
+    digits.axhline(0.1, color="0.4", linestyle=":", label=guessing)
+    digits.set(
+        xscale="log",
+        xlabel=label(Text("tanh layers", "tanh 층의 수")),
+        ylabel=label("test accuracy"),
+        title=label(Text("digits, by depth", "숫자, 깊이에 따라")),
+    )
     digits.set_xticks(depths, [str(depth) for depth in depths])
     digits.minorticks_off()
-    gradient.set(yscale="log", xlabel="layer", ylabel="norm of the gradient")
-    gradient.set(title=f"{depths[-1]} layers, before training")
+    gradient.set(
+        yscale="log",
+        xlabel=label(Text("layer", "층")),
+        ylabel=label(Text("norm of the gradient", "기울기의 크기")),
+    )
+    title = Text("{depth} layers, before training", "{depth}층, 학습하기 전")
+    gradient.set(title=label(title, depth=depths[-1]))
     for place, (kind, colour) in enumerate((("one", GREEN), ("split", BLUE))):
         images.plot([place] * len(keep[kind]), keep[kind], "o", color=colour, alpha=0.6)
         images.plot(place, np.median(keep[kind]), "_", color="black", markersize=24)
-    images.set_xticks([0, 1], ["one 3 x 3\nconvolution", "four branches,\nmerged"])
-    images.set(xlim=(-0.6, 1.6), ylabel="test accuracy", title="digits, same parameters")
+    one = Text("one 3 x 3\nconvolution", "3 x 3 합성곱\n하나")
+    four = Text("four branches,\nmerged", "네 갈래를\n합친 것")
+    images.set_xticks([0, 1], [label(one), label(four)])
+    title = label(Text("digits, same parameters", "숫자, 같은 파라미터 수"))
+    images.set(xlim=(-0.6, 1.6), ylabel=label("test accuracy"), title=title)
     for axes in (xor, digits, gradient):
         axes.legend(fontsize=8, loc="lower right" if axes is gradient else "lower left")
     for axes in (xor, digits, gradient, images):
@@ -307,9 +349,12 @@ def main(argv: list[str] | None = None) -> None:
 
     keep: dict[str, Any] = {}
     figures = run(args.starts, args.steps, DEPTHS, args.seeds, args.epochs, args.seed, keep)
-    print("the lecture shows no figures of its own here")
+    line = Text(
+        "the lecture shows no figures of its own here", "강의에는 여기에 해당하는 수치가 없습니다"
+    )
+    print(line.say())
     for name, value in figures.items():
-        print(f"{name:<62}{value:>10.4g}")
+        print(f"{left(in_words(name, WORDS), 62)}{value:>10.4g}")
     draw(keep, DEPTHS, args.out / "lego.png")
 
 

@@ -25,14 +25,34 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-from common import bar, launch, new_figure, options, positive, save, whole
+from common import (
+    STEP,
+    bar,
+    in_words,
+    label,
+    launch,
+    left,
+    new_figure,
+    options,
+    positive,
+    right,
+    save,
+    whole,
+)
 
 import tinygrad_kr as tk
 import tinygrad_kr.functional as F
 from tinygrad_kr import Tensor, nn, no_grad, optim
+from tinygrad_kr.language import Text
 
 DEPTHS = (1, 10, 100)
 TANH = "10 tanh layers"
+WORDS = (
+    Text("1 linear layer", "선형 층 1개"),
+    Text("10 linear layers", "선형 층 10개"),
+    Text("100 linear layers", "선형 층 100개"),
+    Text("10 tanh layers", "tanh 층 10개"),
+)
 SINGLE_LAYER_RATE = 0.1
 
 
@@ -146,15 +166,23 @@ def figures_of(trained: dict[str, Trained], seed: int) -> dict[str, float]:
 
 
 def print_table(figures: dict[str, float], names: list[str]) -> None:
-    print(f"{'':18} {'difference to':>14} {'slope differs':>14} {'loss':>13} {'accuracy':>9}")
-    print(f"{'':18} {'one layer':>14} {'over plane by':>14}")
+    over = (Text("difference to", "한 층과의"), Text("slope differs", "기울기의"))
+    under = (Text("one layer", "차이"), Text("over plane by", "변화"))
+    more = f"{right(in_words('loss'), 13)} {right(in_words('accuracy'), 9)}"
+    print(f"{'':18} {' '.join(right(text.say(), 14) for text in over)} {more}")
+    print(f"{'':18} {' '.join(right(text.say(), 14) for text in under)}")
     for name in names:
         difference = figures.get(f"{name}: difference to one layer")
         shown = "-" if difference is None else f"{difference:.1e}"
         spread, loss = figures[f"{name}: spread of the slope"], figures[f"{name}: loss"]
         accuracy = figures[f"{name}: accuracy"]
-        print(f"{name:18} {shown:>14} {spread:14.1e} {loss:13.10f} {accuracy:9.3f}")
-    print("\nthe lecture: 1 = 10 = 100 layers. (Differences are relative; a rounding is 1.1e-16.)")
+        title = left(in_words(name, WORDS), 18)
+        print(f"{title} {shown:>14} {spread:14.1e} {loss:13.10f} {accuracy:9.3f}")
+    line = Text(
+        "\nthe lecture: 1 = 10 = 100 layers. (Differences are relative; a rounding is 1.1e-16.)",
+        "\n강의: 1 = 10 = 100층. (차이는 상대 오차이고, 반올림 한 번은 1.1e-16입니다.)",
+    )
+    print(line.say())
 
 
 def save_picture(trained: dict[str, Trained], path: Path) -> None:
@@ -166,20 +194,22 @@ def save_picture(trained: dict[str, Trained], path: Path) -> None:
     for place, (name, (net, _, accuracy)) in enumerate(trained.items()):
         axes = figure.add_subplot(grid[place // 2, place % 2])
         draw_boundary(axes, net)
-        axes.set_title(f"{name}: {accuracy:.1%}", fontsize=10)
+        axes.set_title(f"{label(name, WORDS)}: {accuracy:.1%}", fontsize=10)
         axes.set_xlabel("$x_1$" if place > 1 else "")
         axes.set_ylabel("" if place % 2 else "$x_2$")
     axes = figure.add_subplot(grid[:, 3])
     styles = [("#0072B2", "-"), ("#E69F00", "--"), ("#009E73", "-."), ("#D55E00", ":")]
     for (name, one), (colour, style) in zip(trained.items(), styles, strict=True):
         steps = np.arange(1, len(one.losses) + 1)
-        axes.plot(steps, one.losses, color=colour, linestyle=style, linewidth=2, label=name)
+        axes.plot(
+            steps, one.losses, color=colour, linestyle=style, linewidth=2, label=label(name, WORDS)
+        )
     axes.set(
         xscale="log",
         yscale="log",
-        xlabel="step",
-        ylabel="log loss",
-        title="one floor for all lines",
+        xlabel=label(STEP),
+        ylabel=label(Text("log loss", "로그 손실")),
+        title=label(Text("one floor for all lines", "모든 직선의 같은 바닥")),
     )
     axes.legend(fontsize=9)
     axes.grid(alpha=0.3)

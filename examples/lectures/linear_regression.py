@@ -19,11 +19,39 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
-from common import BLUE, GREEN, ORANGE, Starts, bar, launch, new_figure, options, save, table, whole
+from common import (
+    BLUE,
+    GREEN,
+    ORANGE,
+    STARTS,
+    STEP,
+    Starts,
+    bar,
+    heading,
+    in_words,
+    label,
+    launch,
+    left,
+    new_figure,
+    options,
+    save,
+    table,
+    whole,
+)
 
 import tinygrad_kr as tk
 from tinygrad_kr import Tensor, data, no_grad, optim
+from tinygrad_kr.language import Text
 
+WORDS = (
+    Text("share of starts that end as high as the lab's", "비용이 실습만큼 높은 초깃값의 비율"),
+    Text("cost of the best plane", "가장 좋은 평면의 비용"),
+    Text("steepest over flattest", "가장 가파른 방향 / 가장 완만한 방향"),
+    Text("cost after scaling", "표준화한 뒤의 비용"),
+    Text("steps after scaling", "표준화한 뒤의 스텝 수"),
+    Text("scores as they are", "점수 그대로"),
+    Text("scores scaled", "표준화한 점수"),
+)
 PUBLISHED = {"lab 04-1 cost": 4.89449, "lab 04-3 cost": 24.722485}
 PUBLISHED_STEPS = {0: 21027.0, 10: 95.976326, 1990: 24.863274, 2000: 24.722485}  # lab 04-3
 
@@ -110,15 +138,19 @@ def save_picture(histories: dict[str, np.ndarray], least: float, path: Path) -> 
     panels = figure.subplots(1, 2, sharey=True)
     for axes, (name, history) in zip(panels, histories.items(), strict=True):
         axes.loglog(np.arange(1, len(history) + 1), history, color=BLUE, linewidth=0.5, alpha=0.4)
-        axes.plot([], [], color=BLUE, label=f"{history.shape[1]} starts")
-        axes.axhline(least, color=GREEN, linestyle="--", label=f"the best plane, {least:.2f}")
-        axes.set(xlabel="step", title=f"scores {name}")
+        axes.plot([], [], color=BLUE, label=label(STARTS, starts=history.shape[1]))
+        best = label(
+            Text("the best plane, {least:.2f}", "가장 좋은 평면, {least:.2f}"), least=least
+        )
+        axes.axhline(least, color=GREEN, linestyle="--", label=best)
+        axes.set(xlabel=label(STEP), title=label(f"scores {name}", WORDS))
         axes.grid(alpha=0.3)
     steps = np.array(list(PUBLISHED_STEPS)) + 1
     panels[0].plot(
-        steps, list(PUBLISHED_STEPS.values()), "D", color=ORANGE, label="published, lab 04-3"
-    )
-    panels[0].set(ylabel="mean squared error")
+        steps, list(PUBLISHED_STEPS.values()), "D", color=ORANGE,
+        label=label(Text("published, lab 04-3", "공개된 값, 실습 04-3")),
+    )  # fmt: skip
+    panels[0].set(ylabel=label(Text("mean squared error", "평균 제곱 오차")))
     for axes in panels:
         axes.legend(fontsize=8, loc="upper right")
     save(figure, path)
@@ -131,12 +163,15 @@ def main(argv: list[str] | None = None) -> None:
     histories: dict[str, np.ndarray] = {}
     predictions = args.out / "linear_regression.csv"
     figures = run(starts=args.starts, histories=histories, out=predictions)
-    print(f"{'':58} {'ours':>10}   published")
+    print(heading(58, 10))
     for name, value in figures.items():
         published = PUBLISHED.get(name.split(",")[0])
         shown = f"   {published:g}" if published and "median" in name else ""
-        print(f"{name:58} {value:10.5g}{shown}")
-    print(f"\nThe scores and what the net says, as csv: {predictions}")
+        print(f"{left(in_words(name, WORDS), 58)} {value:10.5g}{shown}")
+    line = Text(
+        "\nThe scores and what the net says, as csv: {path}", "\n점수와 신경망의 답, csv: {path}"
+    )
+    print(line.say(path=predictions))
     least = figures["lab 04-3 cost of the best plane"]
     save_picture(histories, least, args.out / "linear_regression.png")
 

@@ -18,14 +18,42 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
-from common import BLUE, GREEN, ORANGE, Starts, bar, launch, new_figure, options, save, table, whole
+from common import (
+    BLUE,
+    CROSS_ENTROPY,
+    GREEN,
+    ORANGE,
+    STARTS,
+    STEP,
+    Starts,
+    bar,
+    heading,
+    in_words,
+    label,
+    launch,
+    left,
+    new_figure,
+    options,
+    save,
+    table,
+    whole,
+)
 
 import tinygrad_kr as tk
 import tinygrad_kr.functional as F
 from tinygrad_kr import Tensor, no_grad, optim
+from tinygrad_kr.language import Text
 
 SIX_POINTS = Tensor([[1.0, 2.0], [2.0, 3.0], [3.0, 1.0], [4.0, 3.0], [5.0, 3.0], [6.0, 2.0]])
 SIX_ANSWERS = Tensor([[0.0], [0.0], [0.0], [1.0], [1.0], [1.0]])
+WORDS = (
+    Text("lowest cost there is", "있을 수 있는 최소 비용"),
+    Text("accuracy at the lowest cost", "최소 비용에서의 정확도"),
+    Text("accuracy on the fifth left out", "학습에서 뺀 5분의 1의 정확도"),
+    Text("accuracy of always yes", "무조건 예라고 할 때의 정확도"),
+    Text("six points", "점 여섯 개"),
+    Text("759 patients", "환자 759명"),
+)
 PUBLISHED = {
     "lab 05-1 accuracy": 1.0, "lab 05-1 cost": 0.149496,
     "lab 05-2 accuracy": 0.762846, "lab 05-2 cost": 0.490767,
@@ -98,13 +126,21 @@ def save_picture(histories: dict[str, np.ndarray], figures: dict[str, float], pa
     titles = ("lab 05-1, six points", "lab 05-2, 759 patients")
     for axes, title, (lab, history) in zip(panels, titles, histories.items(), strict=True):
         axes.semilogx(np.arange(1, len(history) + 1), history, color=BLUE, linewidth=0.7, alpha=0.6)
-        axes.plot([], [], color=BLUE, label=f"{history.shape[1]} starts")
+        axes.plot([], [], color=BLUE, label=label(STARTS, starts=history.shape[1]))
         published = PUBLISHED[f"{lab} cost"]
-        axes.plot(10_001, published, "D", color=ORANGE, label=f"published, {published:.4f}")
-        axes.set(xlabel="step", ylabel="mean cross-entropy", title=title, ylim=(0, 2))
+        axes.plot(
+            10_001,
+            published,
+            "D",
+            color=ORANGE,
+            label=label(Text("published, {value:.4f}", "공개된 값, {value:.4f}"), value=published),
+        )
+        axes.set(xlabel=label(STEP), ylabel=label(CROSS_ENTROPY), ylim=(0, 2))
+        axes.set_title(label(title, WORDS))
         axes.grid(alpha=0.3)
     least = figures["lab 05-2 lowest cost there is"]
-    panels[1].axhline(least, color=GREEN, linestyle="--", label=f"lowest there is, {least:.4f}")
+    name = label(Text("lowest there is, {least:.4f}", "가능한 최솟값, {least:.4f}"), least=least)
+    panels[1].axhline(least, color=GREEN, linestyle="--", label=name)
     for axes in panels:
         axes.legend(fontsize=8)
     save(figure, path)
@@ -116,11 +152,11 @@ def main(argv: list[str] | None = None) -> None:
     args = parser.parse_args(argv)
     histories: dict[str, np.ndarray] = {}
     figures = run(starts=args.starts, histories=histories)
-    print(f"{'':44} {'ours':>9}   published")
+    print(heading(44, 9))
     for name, value in figures.items():
         published = PUBLISHED.get(name.split(",")[0])
         shown = f"   {published:g}" if published and "mean" in name else ""
-        print(f"{name:44} {value:9.6f}{shown}")
+        print(f"{left(in_words(name, WORDS), 44)} {value:9.6f}{shown}")
     print()
     save_picture(histories, figures, args.out / "logistic_regression.png")
 

@@ -27,10 +27,21 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-from common import launch, new_figure, options, progress_bar, save, whole
+from common import (
+    in_words,
+    label,
+    launch,
+    left,
+    new_figure,
+    options,
+    progress_bar,
+    save,
+    whole,
+)
 
 import tinygrad_kr as tk
 from tinygrad_kr import data, nn, no_grad
+from tinygrad_kr.language import Text
 
 FALLING = (0.05,) * 4 + (0.02,) * 3 + (0.005,) * 3 + (0.001,) * 2
 """The rate of each epoch. Persistent chains need it to fall: they must keep up with the weights."""
@@ -42,6 +53,16 @@ CHAINS = {"CD-1": 0, "persistent": 100}
 GIBBS_STEPS = 1000
 BLANK = 0.01
 """A picture with less ink than this, where a digit has 0.13 on average, is blank."""
+
+WORDS = (
+    Text("persistent", "지속적 사슬"),
+    Text("ink in digits", "숫자의 잉크"),
+    Text("blank digits", "백지인 숫자"),
+    Text("reconstruction error", "재구성 오차"),
+    Text("digits told from their shuffled pixels", "픽셀을 섞은 것과 구별한 숫자"),
+    Text("ink in samples", "표본의 잉크"),
+    Text("blank samples", "백지인 표본"),
+)
 
 
 class Machine(NamedTuple):
@@ -75,7 +96,10 @@ def learn(
     """An epoch at each of the rates, then samples."""
     tk.manual_seed(seed)
     rbm = nn.RBM(images.shape[1], hidden, chains=CHAINS[kind])
-    bar, errors = progress_bar(len(rates) * math.ceil(len(images) / batch), kind), []
+    bar, errors = (
+        progress_bar(len(rates) * math.ceil(len(images) / batch), in_words(kind, WORDS)),
+        [],
+    )
     for rate in rates:
         errors += rbm.fit(images, 1, lr=rate, batch_size=batch, progress=lambda _: bar.update())
     bar.close()
@@ -148,18 +172,26 @@ def save_picture(
     ).values()
     wall = tiled(np.concatenate(list(rows.values())), len(digits))
     top.imshow(wall, cmap="Greys", vmin=0, vmax=1)
-    top.set_title("images not learned from, and their reconstructions", fontsize=10)
+    text = Text(
+        "images not learned from, and their reconstructions", "학습에 쓰지 않은 이미지와 그 재구성"
+    )
+    top.set_title(label(text), fontsize=10)
     largest = np.abs(filters).max(axis=1, keepdims=True)
     below[0].imshow(tiled(filters / largest, 6), cmap="PuOr_r", vmin=-1, vmax=1)
-    below[0].set_title("36 filters of CD-1", fontsize=10)
+    below[0].set_title(label(Text("36 filters of CD-1", "CD-1의 필터 36개")), fontsize=10)
     for axes, (kind, machine) in zip(below[1:], machines.items(), strict=True):
         axes.imshow(tiled(machine.samples[:36], 6), cmap="Greys", vmin=0, vmax=1)
-        axes.set_title(f"{kind}: {GIBBS_STEPS:,} steps later", fontsize=10)
+        later = Text("{kind}: {steps:,} steps later", "{kind}: {steps:,}스텝 뒤")
+        axes.set_title(label(later, kind=label(kind, WORDS), steps=GIBBS_STEPS), fontsize=10)
     for axes in (top, *below):
         axes.set(xticks=[], yticks=[])
         axes.tick_params(length=0)
         axes.spines[:].set_color("lightgray")
-    top.set_yticks((np.arange(len(rows)) + 0.5) * len(wall) / len(rows), rows, fontsize=10)
+    top.set_yticks(
+        (np.arange(len(rows)) + 0.5) * len(wall) / len(rows),
+        [label(name, WORDS) for name in rows],
+        fontsize=10,
+    )
     save(figure, path)
 
 
@@ -183,16 +215,25 @@ def main(argv: list[str] | None = None) -> None:
         machines, figures = measure(args.data, args.seed, **recipe)
     except data.DatasetNotFoundError as error:
         sys.exit(f"error: {error}\nor try --data digits")
-    print("error of the reconstructions after each epoch")
+    print(Text("error of the reconstructions after each epoch", "에포크마다 재구성의 오차").say())
     for kind, machine in machines.items():
-        print(f"{kind:<12}", *(f"{error:.4f}" for error in machine.errors))
-    print("\non the test images (the lecture gives no figures)")
+        print(left(in_words(kind, WORDS), 12), *(f"{error:.4f}" for error in machine.errors))
+    line = Text(
+        "\non the test images (the lecture gives no figures)",
+        "\n테스트 이미지에서 (강의에 수치는 없습니다)",
+    )
+    print(line.say())
     for name, figure in figures.items():
-        print(f"{name:<52}{figure:>8.4f}")
+        print(f"{left(in_words(name, WORDS), 52)}{figure:>8.4f}")
     sizes = f"{machines['CD-1'].rbm.n_visible}-{recipe['hidden']}"
-    names = {"mnist": "MNIST", "digits": "the small digits"}
-    title = f"Restricted Boltzmann machines, {sizes}, on {names[args.data]}"
-    save_picture(machines, load(args.data)[1], title, args.out / "rbm.png")
+    title = Text(
+        "Restricted Boltzmann machines, {sizes}, on {images}", "제한 볼츠만 머신, {sizes}, {images}"
+    )
+    images = (
+        "MNIST" if args.data == "mnist" else label(Text("the small digits", "작은 숫자 이미지"))
+    )
+    text = label(title, sizes=sizes, images=images)
+    save_picture(machines, load(args.data)[1], text, args.out / "rbm.png")
 
 
 if __name__ == "__main__":

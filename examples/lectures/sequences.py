@@ -28,11 +28,26 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-from common import BLUE, GREEN, ORANGE, bar, launch, new_figure, options, save, whole
+from common import (
+    BLUE,
+    GREEN,
+    ORANGE,
+    bar,
+    in_words,
+    label,
+    launch,
+    left,
+    new_figure,
+    options,
+    right,
+    save,
+    whole,
+)
 
 import tinygrad_kr as tk
 import tinygrad_kr.functional as F
 from tinygrad_kr import Tensor, nn, no_grad, optim
+from tinygrad_kr.language import Text
 
 DAYS, WINDOW, HIDDEN = 732, 7, 10
 CLOSE = 4
@@ -41,6 +56,19 @@ PUBLISHED = {
     "sequence loss, 0.7": 0.513015,
     "sequence loss, 0.9": 0.371101,
 }
+WORDS = (
+    Text("sequence loss of log 0.9", "시퀀스 손실, log 0.9"),
+    Text("sequence loss", "시퀀스 손실"),
+    Text("unsure", "확신 없음"),
+    Text("lengths: last states apart", "길이: 마지막 상태의 차이"),
+    Text("walk", "무작위 행보"),
+    Text("wave", "물결"),
+    Text("lab's scaling", "실습의 정규화"),
+    Text("honest scaling", "정직한 정규화"),
+    Text("RMSE over naive RMSE", "RMSE / 단순 예측의 RMSE"),
+    Text("beats naive", "단순 예측을 이긴 비율"),
+    Text("nearer to today than to tomorrow", "내일보다 오늘에 가까운 비율"),
+)
 PREDICTIONS = {
     "sequence loss, unsure": [[[0.2, 0.7], [0.6, 0.2], [0.2, 0.9]]],
     "sequence loss, 0.7": [[[0.3, 0.7], [0.3, 0.7], [0.3, 0.7]]],
@@ -184,15 +212,27 @@ def draw(keep: dict[str, Any], path: Path) -> None:
     (whole, near), (wave, ratios) = figure.subplots(2, 2)
     walk, waves = keep["walk, lab's scaling"][0], keep["wave, honest scaling"][0]
     for axes, share, days, title in (
-        (whole, walk, len(walk.truth), "random walk: looks foretold"),
-        (near, walk, 30, "the same, 30 days: one day late"),
-        (wave, waves, 60, "with a wave in it: foretold"),
+        (
+            whole,
+            walk,
+            len(walk.truth),
+            Text("random walk: looks foretold", "무작위 행보: 맞힌 듯 보인다"),
+        ),
+        (near, walk, 30, Text("the same, 30 days: one day late", "같은 것, 30일: 하루 늦다")),
+        (wave, waves, 60, Text("with a wave in it: foretold", "물결이 있을 때: 맞힌다")),
     ):
-        axes.plot(share.truth[:days], color="black", linewidth=1.2, label="made-up price")
-        axes.plot(share.predicted[:days], color=ORANGE, linewidth=1.2, label="LSTM, a day ahead")
-        axes.set(title=title, xlabel="test day", ylabel="close")
+        truth = label(Text("made-up price", "지어낸 가격"))
+        ahead = label(Text("LSTM, a day ahead", "LSTM, 하루 앞"))
+        axes.plot(share.truth[:days], color="black", linewidth=1.2, label=truth)
+        axes.plot(share.predicted[:days], color=ORANGE, linewidth=1.2, label=ahead)
+        axes.set(
+            title=label(title),
+            xlabel=label(Text("test day", "테스트 날")),
+            ylabel=label(Text("close", "종가")),
+        )
         axes.legend(fontsize=8)
-    near.plot(walk.today[:30], color=BLUE, linewidth=1, linestyle=":", label="same as today")
+    same = label(Text("same as today", "오늘과 같음"))
+    near.plot(walk.today[:30], color=BLUE, linewidth=1, linestyle=":", label=same)
     near.legend(fontsize=8)
     wave.set_ylim(top=wave.get_ylim()[1] + 15)
     wave.legend(fontsize=8, loc="upper center", ncols=2)
@@ -202,12 +242,15 @@ def draw(keep: dict[str, Any], path: Path) -> None:
         colour = ORANGE if name.startswith("walk") else GREEN
         ratios.plot([place] * len(values), values, "o", color=colour, alpha=0.6)
     ratios.axhline(1, color="0.4", linestyle="--")
-    ratios.set(yscale="log", ylabel="RMSE over the naive one", title="every series")
+    ratios.set(
+        yscale="log",
+        ylabel=label(Text("RMSE over the naive one", "RMSE / 단순 예측의 RMSE")),
+        title=label(Text("every series", "모든 시계열")),
+    )
     ratios.set_yticks([0.3, 0.5, 1, 2], ["0.3", "0.5", "1", "2"])
     ratios.minorticks_off()
-    ratios.set_xticks(
-        range(len(names)), [n.replace(", ", "\n").replace(" s", "\ns") for n in names]
-    )
+    shown = [label(name, WORDS).replace(", ", "\n") for name in names]
+    ratios.set_xticks(range(len(names)), [text.replace(" s", "\ns") for text in shown])
     ratios.set_xlim(-0.5, len(names) - 0.5)
     for axes in (whole, near, wave, ratios):
         axes.grid(alpha=0.3)
@@ -223,12 +266,17 @@ def main(argv: list[str] | None = None) -> None:
 
     keep: dict[str, Any] = {}
     figures = run(args.walks, args.steps, args.seed, keep)
-    print('norm of the output at each step of "hello", "lol", "hole":')
+    line = Text(
+        'norm of the output at each step of "hello", "lol", "hole":',
+        '스텝마다 출력의 크기, "hello", "lol", "hole":',
+    )
+    print(line.say())
     print(np.array2string(keep["norms"], precision=3), "\n")
-    print(f"{'':<58}{'lecture':>9}{'here':>10}")
+    lecture, here = Text("lecture", "강의").say(), Text("here", "우리 값").say()
+    print(f"{'':<58}{right(lecture, 9)}{right(here, 10)}")
     for name, value in figures.items():
         published = f"{PUBLISHED[name]:.6f}" if name in PUBLISHED else ""
-        print(f"{name:<58}{published:>9}{value:>10.6f}")
+        print(f"{left(in_words(name, WORDS), 58)}{published:>9}{value:>10.6f}")
     draw(keep, args.out / "sequences.png")
 
 

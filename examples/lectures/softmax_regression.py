@@ -17,11 +17,30 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
-from common import BLUE, ORANGE, Starts, bar, launch, new_figure, options, save, table, whole
+from common import (
+    BLUE,
+    CROSS_ENTROPY,
+    ORANGE,
+    STARTS,
+    STEP,
+    Starts,
+    bar,
+    heading,
+    in_words,
+    label,
+    launch,
+    left,
+    new_figure,
+    options,
+    save,
+    table,
+    whole,
+)
 
 import tinygrad_kr as tk
 import tinygrad_kr.functional as F
 from tinygrad_kr import Tensor, no_grad, optim
+from tinygrad_kr.language import Text
 
 EIGHT_POINTS = Tensor(
     [[1, 2, 1, 1], [2, 1, 3, 2], [3, 1, 3, 4], [4, 1, 5, 5],
@@ -32,7 +51,19 @@ EIGHT_LABELS = np.array([2, 2, 2, 1, 1, 1, 0, 0])
 ASKED = Tensor([[1, 11, 7, 9], [1, 3, 4, 3], [1, 1, 0, 1]], dtype=np.float32)
 PUBLISHED = {"lab 06-1 cost": 0.15216158, "lab 06-1 answers as the lab's": 1.0,
              "lab 06-2 accuracy": 1.0, "lab 06-2 cost": 0.054}  # fmt: skip
-KINDS = ("mammal", "bird", "reptile", "fish", "amphibian", "insect", "other")
+KINDS = (
+    Text("mammal", "포유류"),
+    Text("bird", "조류"),
+    Text("reptile", "파충류"),
+    Text("fish", "어류"),
+    Text("amphibian", "양서류"),
+    Text("insect", "곤충"),
+    Text("other", "기타"),
+)
+WORDS = (
+    Text("answers as the lab's", "실습과 같은 답의 비율"),
+    Text("accuracy on animals left out", "학습에서 뺀 동물의 정확도"),
+)
 
 
 def train(net: Starts, x: Tensor, labels: np.ndarray, steps: int, rate: float) -> np.ndarray:
@@ -108,10 +139,17 @@ def save_picture(costs: np.ndarray, confusion: np.ndarray, path: Path) -> None:
         return
     curves, animals = figure.subplots(1, 2)
     curves.semilogx(np.arange(1, len(costs) + 1), costs, color=BLUE, linewidth=0.5, alpha=0.4)
-    curves.plot([], [], color=BLUE, label=f"{costs.shape[1]} starts")
+    curves.plot([], [], color=BLUE, label=label(STARTS, starts=costs.shape[1]))
     published = PUBLISHED["lab 06-1 cost"]
-    curves.plot(2_001, published, "D", color=ORANGE, label=f"published, {published:.5f}")
-    curves.set(xlabel="step", ylabel="mean cross-entropy", title="lab 06-1, eight points")
+    curves.plot(
+        2_001,
+        published,
+        "D",
+        color=ORANGE,
+        label=label(Text("published, {value:.5f}", "공개된 값, {value:.5f}"), value=published),
+    )
+    curves.set(xlabel=label(STEP), ylabel=label(CROSS_ENTROPY))
+    curves.set_title(label(Text("lab 06-1, eight points", "실습 06-1, 점 여덟 개")))
     curves.set_ylim(0, 8)
     curves.legend(fontsize=8)
     curves.grid(alpha=0.3)
@@ -121,9 +159,14 @@ def save_picture(costs: np.ndarray, confusion: np.ndarray, path: Path) -> None:
             ink = "white" if count > 25 else "black" if truth == said else ORANGE
             weight = "normal" if truth == said else "bold"
             animals.text(said, truth, count, ha="center", va="center", color=ink, weight=weight)
-    animals.set(xlabel="the net says", ylabel="the animal is", title="lab 06-2, animals left out")
-    animals.set_xticks(range(7), KINDS, rotation=45, ha="right")
-    animals.set_yticks(range(7), KINDS)
+    animals.set(
+        xlabel=label(Text("the net says", "신경망의 답")),
+        ylabel=label(Text("the animal is", "실제 동물")),
+        title=label(Text("lab 06-2, animals left out", "실습 06-2, 학습에서 뺀 동물")),
+    )
+    kinds = [label(kind) for kind in KINDS]
+    animals.set_xticks(range(7), kinds, rotation=45, ha="right")
+    animals.set_yticks(range(7), kinds)
     save(figure, path)
 
 
@@ -131,14 +174,17 @@ def main(argv: list[str] | None = None) -> None:
     parser = options(__doc__)
     parser.add_argument("--starts", type=whole(1), default=100, help="initial weights")
     args = parser.parse_args(argv)
-    print(f"labels {EIGHT_LABELS[:4]} as one-hot rows:\n{F.one_hot(EIGHT_LABELS[:4], 3)}\n")
+    line = Text("labels {labels} as one-hot rows:", "레이블 {labels}, 원-핫 벡터로:")
+    print(line.say(labels=EIGHT_LABELS[:4]))
+    print(f"{F.one_hot(EIGHT_LABELS[:4], 3)}\n")
     pictured: dict[str, np.ndarray] = {}
     figures = run(starts=args.starts, pictured=pictured)
-    print(f"{'':40} {'ours':>9}   published")
+    print(heading(40, 9))
     for name, value in figures.items():
         published = PUBLISHED.get(name.split(",")[0])
         middle = "mean" in name or "median" in name
-        print(f"{name:40} {value:9.5f}" + (f"   {published:g}" if published and middle else ""))
+        shown = f"   {published:g}" if published and middle else ""
+        print(f"{left(in_words(name, WORDS), 40)} {value:9.5f}{shown}")
     print()
     save_picture(pictured["costs"], pictured["confusion"], args.out / "softmax_regression.png")
 

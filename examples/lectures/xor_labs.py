@@ -23,12 +23,15 @@ from typing import Any
 import numpy as np
 from common import (
     BLUE,
+    CROSS_ENTROPY,
     GREEN,
     ORANGE,
+    STEP,
     XOR_ANSWERS,
     XOR_POINTS,
     Starts,
     bar,
+    label,
     launch,
     new_figure,
     options,
@@ -39,6 +42,7 @@ from common import (
 import tinygrad_kr as tk
 import tinygrad_kr.functional as F
 from tinygrad_kr import Tensor, nn, no_grad, optim
+from tinygrad_kr.language import Text
 
 POINTS, ANSWERS = Tensor(XOR_POINTS), Tensor(XOR_ANSWERS)
 LABS = {"09-1": (2, 1), "09-2": (2, 2, 1), "09-3": (2, 10, 10, 10, 1)}
@@ -100,6 +104,11 @@ def run(*, starts: int = 100, steps: int = 10_001, rate: float = 0.1, seed: int 
     return figures
 
 
+SOLVED = Text("{count} solved", "성공 {count}개")
+THREE_RIGHT = Text("{count} with 3 of 4 right", "넷 중 셋만 맞힌 {count}개")
+HALF_RIGHT = Text("{count} with half right or less", "절반 이하만 맞힌 {count}개")
+
+
 def save_picture(histories: dict[str, Any], path: Path) -> None:
     """The costs of all starts over the steps, a colour for how well each ends."""
     figure = new_figure(8, 3.6)
@@ -107,18 +116,18 @@ def save_picture(histories: dict[str, Any], path: Path) -> None:
         return
     panels = figure.subplots(1, 3, sharey=True)
     for axes, (lab, (costs, right)) in zip(panels, histories.items(), strict=True):
-        kinds = (("solved", right == 1, BLUE), ("with 3 of 4 right", right == 0.75, GREEN),
-                 ("with half right or less", right <= 0.5, ORANGE))  # fmt: skip
+        kinds = ((SOLVED, right == 1, BLUE), (THREE_RIGHT, right == 0.75, GREEN),
+                 (HALF_RIGHT, right <= 0.5, ORANGE))  # fmt: skip
         steps = np.unique(np.geomspace(1, len(costs), 300).astype(int))
         for name, chosen, colour in kinds:
             if chosen.any():
                 axes.loglog(steps, costs[steps - 1][:, chosen], color=colour, lw=0.6, alpha=0.5)
-                axes.plot([], [], color=colour, label=f"{chosen.sum()} {name}")
+                axes.plot([], [], color=colour, label=label(name, count=chosen.sum()))
         net = "-".join(map(str, LABS[lab]))
-        axes.set(xlabel="step", title=f"lab {lab}, {net}")
+        axes.set(xlabel=label(STEP), title=label(f"lab {lab}, {net}"))
         axes.grid(alpha=0.3)
         axes.legend(fontsize=8, loc="lower left")
-    panels[0].set_ylabel("mean cross-entropy")
+    panels[0].set_ylabel(label(CROSS_ENTROPY))
     save(figure, path)
 
 
@@ -129,13 +138,22 @@ def main(argv: list[str] | None = None) -> None:
     args = parser.parse_args(argv)
     histories: dict[str, Any] = {}
     figures = run(starts=args.starts, steps=args.steps, histories=histories)
-    print(f"{'':24} published   of {args.starts} starts")
+    title = Text(
+        "                         published   of {starts} starts",
+        "                        공개된 값   초깃값 {starts}개 중",
+    )
+    line = Text(
+        "lab {lab}  {sizes:15} {published:8}   {solved:.0%} solved, "
+        "{stuck:.0%} at 0.5 or below, median cost {cost:.4f}",
+        "실습 {lab}  {sizes:15} {published:7}   성공 {solved:.0%}, "
+        "0.5 이하 {stuck:.0%}, 비용의 중앙값 {cost:.4f}",
+    )
+    print(title.say(starts=args.starts))
     for lab, sizes in LABS.items():
         solved, stuck = figures[f"lab {lab} solved"], figures[f"lab {lab} stuck"]
-        print(
-            f"lab {lab}  {'-'.join(map(str, sizes)):15} {PUBLISHED[lab]:8}   {solved:.0%} solved, "
-            f"{stuck:.0%} at 0.5 or below, median cost {figures[f'lab {lab} median cost']:.4f}"
-        )
+        cost = figures[f"lab {lab} median cost"]
+        known = {"lab": lab, "sizes": "-".join(map(str, sizes)), "published": PUBLISHED[lab]}
+        print(line.say(**known, solved=solved, stuck=stuck, cost=cost))
     print()
     save_picture(histories, args.out / "xor_labs.png")
 

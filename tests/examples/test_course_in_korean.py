@@ -27,13 +27,20 @@ NAMES = set(
         r"\w+",
         "AND OR XOR ReLU Leaky tanh ELU Maxout SELU CELU alpha GELU SiLU swish Mish softplus "
         "softsign hard log softmax softmin Adam MNIST NaN inf nan He Xavier xavier init backward "
-        "sigmoid sqrt float data mnist python",
+        "sigmoid sqrt float data mnist python VALID SAME CNN NumPy act csv matplotlib "
+        "LSTM RMSE hello lol hole Keras",
     )
 )
 """What has no Korean name: functions, people, data, numbers, and words of code."""
+ENGLISH_LINE = re.compile(
+    r"^epoch |Error: |Sequential$|^layer |^\d+ +\w+ +\(|^(parameters|buffers): "
+)
+"""Of errors, of `Module.summary` and of `tk.fit`'s progress, which are in English."""
 TRANSLATED = [
-    "activations", "by_hand", "deep_xor", "dying_relu", "initialisation", "learning_rate",
-    "small_change", "vanishing", "width",
+    "activations", "autoencoder", "by_hand", "deep_xor", "deterministic", "dying_relu",
+    "event_files", "fit", "gates", "initialisation", "learning_rate", "lego", "linear_collapse",
+    "linear_regression", "logistic_regression", "rbm", "sequences", "small_change",
+    "softmax_regression", "vanishing", "width", "xor_labs",
 ]  # fmt: skip
 
 
@@ -45,7 +52,8 @@ def _own_language() -> Iterator[None]:
 
 def english_in(shown: str) -> set[str]:
     """The English words of a text that have a Korean name."""
-    without_paths = re.sub(r"\S*[/\\]\S*|--\w+", " ", shown)
+    own = "\n".join(line for line in shown.splitlines() if not ENGLISH_LINE.search(line))
+    without_paths = re.sub(r"\S*[/\\]\S*|--\w+|pip install \S+", " ", own)
     return set(re.findall(r"(?<![\w.])[A-Za-z]{3,}", without_paths)) - NAMES
 
 
@@ -76,6 +84,8 @@ def quick(name: str, out: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[],
     monkeypatch.setattr(data, "mnist", row.mnist)
     for constant, value in row.changes.items():
         monkeypatch.setattr(lecture, constant, value)
+    if "events" in row.saves:
+        pytest.importorskip("tensorboardX")
     if row.shorter:
         monkeypatch.setattr(lecture, "run", partial(lecture.run, **row.shorter))
     options = [*shlex.split(row.options), "--lang", "ko", "--out", str(out)]
@@ -100,21 +110,46 @@ def test_a_program_says_nothing_in_english(
     assert not labels or any(re.search("[가-힣]", text) for text in labels)
 
 
-def test_xor_speaks_korean(
+@pytest.mark.parametrize(
+    ("name", "options", "shown"),
+    [
+        ("xor", "--steps 3 --hidden 2", "2-2-1 시그모이드 신경망, 파라미터 9개, 시드 0"),
+        ("xor", "--steps 3 --hidden 2 --seeds 2", "초깃값 2개씩, 시드 0부터 1까지:"),
+        ("mnist", "--data digits --epochs 1 --hidden 8", "digits: 학습 이미지 1,437장"),
+        ("predator_prey", "--until 1910", "모델을 계산한 횟수: "),
+        ("gaussian_process", "--points 12", "로그 가능도 "),
+    ],
+)
+def test_a_program_beside_the_lectures_speaks_korean(
+    name: str,
+    options: str,
+    shown: str,
     labels: list[str],
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    xor: ModuleType = module(FOLDER.parent / "xor.py")
-    options = ["--lang", "ko", "--steps", "3", "--hidden", "2", "--out", str(tmp_path)]
-    for more in ([], ["--seeds", "2"]):
-        monkeypatch.setattr(sys, "argv", ["xor.py", *options, *more])
-        xor.main()
-    shown = capsys.readouterr().out
-    assert "2-2-1 시그모이드 신경망, 파라미터 9개, 시드 0" in shown
-    assert "초깃값 2개씩, 시드 0부터 1까지:" in shown
-    assert not english_in(shown)
+    if name in ("predator_prey", "gaussian_process"):
+        pytest.importorskip("scipy")
+    example: ModuleType = module(FOLDER.parent / f"{name}.py")
+    command = [f"{name}.py", *options.split(), "--lang", "ko", "--out", str(tmp_path)]
+    monkeypatch.setattr(sys, "argv", command)
+    example.main()
+    said = capsys.readouterr().out
+    assert shown in said
+    assert not english_in(said) - {"digits", "relu"}
+
+
+def test_pre_training_speaks_korean(
+    labels: list[str],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setitem(sys.modules, "common", common)
+    dbn = program("dbn")
+    dbn.main(["--show", "--lang", "ko", "--out", str(tmp_path)])
+    assert not english_in("\n".join([capsys.readouterr().out, *labels])) - {"SGD"}
 
 
 # ------------------------------------------------------------------ the parts
