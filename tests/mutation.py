@@ -228,6 +228,8 @@ class Server:
         lines = self.lines.get(mutant.file, {})
         tests = {test for line in changes.lines for test in lines.get(line, [])}
         known = {test for test in tests if test in self.items}
+        if not known:  # the line runs when the module is imported: its constants serve the others
+            known = {test for found in lines.values() for test in found if test in self.items}
         return [self.items[test] for test in order(known, self.seconds, self.options.seconds)]
 
     def is_sound(self, test: str) -> bool:

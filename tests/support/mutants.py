@@ -90,8 +90,8 @@ COMPARISONS: dict[type[ast.cmpop], tuple[bytes, bytes]] = {
 }
 SHAPE_FUNCTIONS = {"unbroadcast", "broadcast_to", "expand_dims"}
 """Functions whose first argument stands in for the call."""
-SHAPE_METHODS = {"sum", "mean", "reshape", "transpose", "swapaxes", "conj", "copy", "astype"}
-"""Methods whose receiver stands in for the call."""
+SHAPE_METHODS = {"sum", "mean", "reshape", "transpose", "swapaxes"}
+"""Methods, all of the shape, whose receiver stands in for the call."""
 
 
 class Source:
@@ -180,6 +180,8 @@ def visited(node: ast.AST) -> Iterator[ast.AST]:
     yield node
     for name, child in ast.iter_fields(node):
         if name in ("annotation", "returns", "decorator_list"):
+            continue
+        if isinstance(node, ast.keyword) and node.arg == "strict":  # an assertion of zip
             continue
         for each in child if isinstance(child, list) else [child]:
             if isinstance(each, ast.AST) and not isinstance(each, ast.JoinedStr | ast.Raise):
