@@ -22,8 +22,8 @@ if TYPE_CHECKING:
     from tinygrad_kr.compile.function import compile as compile
     from tinygrad_kr.explain.derivation import check_derivation
     from tinygrad_kr.explain.diagnosis import diagnose
-    from tinygrad_kr.explain.drawing import draw
-    from tinygrad_kr.explain.monitor import Monitor, MonitorWarning
+    from tinygrad_kr.explain.drawing.picture import draw
+    from tinygrad_kr.explain.monitoring.monitor import Monitor, MonitorWarning
     from tinygrad_kr.export import load_onnx
     from tinygrad_kr.functional import log_softmax, one_hot, softmax
     from tinygrad_kr.language import set_language
@@ -70,12 +70,12 @@ _WHEN_USED = {
 }
 _FUNCTIONS_WHEN_USED = {
     "DamagedFileError": "saving.DamagedFileError",
-    "Monitor": "explain.monitor.Monitor",
-    "MonitorWarning": "explain.monitor.MonitorWarning",
+    "Monitor": "explain.monitoring.monitor.Monitor",
+    "MonitorWarning": "explain.monitoring.monitor.MonitorWarning",
     "cdist": "linalg.cdist",
     "check_derivation": "explain.derivation.check_derivation",
     "diagnose": "explain.diagnosis.diagnose",
-    "draw": "explain.drawing.draw",
+    "draw": "explain.drawing.picture.draw",
     "evaluate": "training.evaluate",
     "fit": "training.fit",
     "load_onnx": "export.load_onnx",

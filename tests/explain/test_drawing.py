@@ -15,10 +15,10 @@ import pytest
 import tinygrad_kr as tk
 import tinygrad_kr.functional as F
 from tinygrad_kr import html, nn
-from tinygrad_kr.explain import drawing as drawings
+from tinygrad_kr.explain.drawing import picture as drawings
+from tinygrad_kr.explain.drawing.layout import MOST_BOXES
+from tinygrad_kr.explain.drawing.view import COMFORTABLE, Box, View, Views
 from tinygrad_kr.explain.graph import graph_of
-from tinygrad_kr.explain.layout import MOST_BOXES
-from tinygrad_kr.explain.view import COMFORTABLE, Box, View, Views
 
 HOSTILE = '<script>alert("1")</script> & \'\\N\x00'
 

@@ -18,7 +18,7 @@ from lecture_programs import STRICT
 import tinygrad_kr as tk
 import tinygrad_kr.functional as F
 from tinygrad_kr import Tensor, nn, optim
-from tinygrad_kr.explain.film import TEXTS, data_of
+from tinygrad_kr.explain.monitoring.film import TEXTS, data_of
 
 POINTS = np.array([[0, 0], [0, 1], [1, 0], [1, 1]], np.float32)
 ANSWERS = np.array([[0], [1], [1], [0]], np.float32)

@@ -19,9 +19,9 @@ import tinygrad_kr as tk
 import tinygrad_kr.functional as F
 from tinygrad_kr import Tensor, nn, no_grad, optim
 from tinygrad_kr.autodiff import before_backward
-from tinygrad_kr.explain import monitor as monitor_module
-from tinygrad_kr.explain.frames import MOST_POINTS, Curve, picture_of
-from tinygrad_kr.explain.monitor import MOST_SAMPLES
+from tinygrad_kr.explain.monitoring import monitor as monitor_module
+from tinygrad_kr.explain.monitoring.frames import MOST_POINTS, Curve, picture_of
+from tinygrad_kr.explain.monitoring.monitor import MOST_SAMPLES
 
 POINTS = np.array([[0, 0], [0, 1], [1, 0], [1, 1]], np.float32)
 ANSWERS = np.array([[0], [1], [1], [0]], np.float32)

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tinygrad_kr.explain.diagnosis import Diagnosis, diagnose
-from tinygrad_kr.explain.drawing import draw
+from tinygrad_kr.explain.drawing.picture import draw
 from tinygrad_kr.explain.explanation import explain
 from tinygrad_kr.explain.expression import evaluated, parsed_values
 from tinygrad_kr.language import LANGUAGES, Text, language

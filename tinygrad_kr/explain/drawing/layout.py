@@ -8,8 +8,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
+from tinygrad_kr.explain.drawing.view import Box, View, Wire
 from tinygrad_kr.explain.graph import Group
-from tinygrad_kr.explain.view import Box, View, Wire
 
 __all__ = ["MOST_BOXES", "Layout", "Place", "Size", "laid_out"]
 

@@ -15,7 +15,7 @@ from tinygrad_kr.nn.module import Module, _Hooks
 from tinygrad_kr.optim.optimizer import Optimizer
 
 if TYPE_CHECKING:
-    from tinygrad_kr.explain.monitor import Monitor
+    from tinygrad_kr.explain.monitoring.monitor import Monitor
 
 
 def nothing() -> None:

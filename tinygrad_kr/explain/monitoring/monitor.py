@@ -21,10 +21,10 @@ from numpy import ndarray
 
 from tinygrad_kr import autodiff
 from tinygrad_kr.arrays.operands import warn_user
-from tinygrad_kr.explain.activity import Activity, activity_of, layers_of
-from tinygrad_kr.explain.frames import Call, Curve, Frames
-from tinygrad_kr.explain.observing import nothing, observe, observe_calls
-from tinygrad_kr.explain.verdicts import (
+from tinygrad_kr.explain.monitoring.activity import Activity, activity_of, layers_of
+from tinygrad_kr.explain.monitoring.frames import Call, Curve, Frames
+from tinygrad_kr.explain.monitoring.observing import nothing, observe, observe_calls
+from tinygrad_kr.explain.monitoring.verdicts import (
     INFINITY,
     QUANTITIES,
     SINCE,
@@ -34,7 +34,7 @@ from tinygrad_kr.explain.verdicts import (
     cause_of_nan,
     number,
 )
-from tinygrad_kr.explain.watched import Watched
+from tinygrad_kr.explain.monitoring.watched import Watched
 from tinygrad_kr.language import language
 from tinygrad_kr.nn.module import Module
 from tinygrad_kr.ops.node import Node
@@ -268,7 +268,7 @@ class Monitor:
         ...
         ValueError: Monitor.save_html: expected a step that was looked at, got none. Train first
         """
-        from tinygrad_kr.explain.film import save_film
+        from tinygrad_kr.explain.monitoring.film import save_film
 
         save_film(path, [self] if beside is None else [self, beside], language(lang))
 

@@ -10,8 +10,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy import ndarray
 
-from tinygrad_kr.explain.activity import Activity, Histogram, Layer, histogram
-from tinygrad_kr.explain.copies import State
+from tinygrad_kr.explain.monitoring.activity import Activity, Histogram, Layer, histogram
+from tinygrad_kr.explain.monitoring.copies import State
 from tinygrad_kr.grad_mode import no_grad
 from tinygrad_kr.nn.module import Module
 from tinygrad_kr.ops.node import Node

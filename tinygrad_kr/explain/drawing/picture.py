@@ -17,9 +17,9 @@ from numpy import ndarray
 
 from tinygrad_kr import html
 from tinygrad_kr.explain.derivative import Flow, flow
+from tinygrad_kr.explain.drawing.layout import Layout, Place, Size, laid_out
+from tinygrad_kr.explain.drawing.view import Box, View, Views, Wire
 from tinygrad_kr.explain.graph import Graph, GraphNode, Group, graph_of
-from tinygrad_kr.explain.layout import Layout, Place, Size, laid_out
-from tinygrad_kr.explain.view import Box, View, Views, Wire
 from tinygrad_kr.files import replacing
 from tinygrad_kr.language import Text, language
 from tinygrad_kr.ops.node import Node, user_frame

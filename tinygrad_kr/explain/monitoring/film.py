@@ -17,12 +17,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from tinygrad_kr.explain.frames import Frame, Frames
+from tinygrad_kr.explain.monitoring.frames import Frame, Frames
 from tinygrad_kr.files import replacing
 from tinygrad_kr.language import Text
 
 if TYPE_CHECKING:
-    from tinygrad_kr.explain.monitor import Monitor
+    from tinygrad_kr.explain.monitoring.monitor import Monitor
 
 LOWEST = -12
 """Limit: the exponent of ten of the smallest gradient that is drawn."""

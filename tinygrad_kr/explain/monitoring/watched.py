@@ -15,9 +15,9 @@ from numpy import ndarray
 from tinygrad_kr import tree
 from tinygrad_kr.compile.function import Compiled
 from tinygrad_kr.compile.trace.reads import reads_of
-from tinygrad_kr.explain.copies import State
-from tinygrad_kr.explain.observing import nothing
-from tinygrad_kr.explain.verdicts import UNKNOWN, MonitorWarning, number
+from tinygrad_kr.explain.monitoring.copies import State
+from tinygrad_kr.explain.monitoring.observing import nothing
+from tinygrad_kr.explain.monitoring.verdicts import UNKNOWN, MonitorWarning, number
 from tinygrad_kr.nn.module import Module
 from tinygrad_kr.ops.node import Node
 from tinygrad_kr.ops.tracing import tracing
@@ -27,7 +27,7 @@ from tinygrad_kr.random import default_generator
 from tinygrad_kr.tensor import Tensor
 
 if TYPE_CHECKING:
-    from tinygrad_kr.explain.monitor import Monitor
+    from tinygrad_kr.explain.monitoring.monitor import Monitor
 
 MOST_KEPT, MOST_CALLS = 1 << 20, 2000
 """Limits: arguments of compiled calls that are kept to find a NaN, in bytes, and such calls. More

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy import ndarray
 
-from tinygrad_kr.explain.activity import (
+from tinygrad_kr.explain.monitoring.activity import (
     Activation,
     Activity,
     Layer,

@@ -1,0 +1,1 @@
+"""`tk.draw`: the graph as a circuit."""

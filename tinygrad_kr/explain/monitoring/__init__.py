@@ -1,0 +1,1 @@
+"""`tk.Monitor`: a training that is watched, and its film."""
