@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import copy
 import pickle
+import time
 import warnings
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+import layer_samples
 import numpy as np
 import pytest
 
@@ -576,6 +578,41 @@ def test_what_is_no_case_is_refused(
 def test_without_an_optimizer_rates_are_not_judged() -> None:
     given = with_rate(100.0)
     assert not diagnosed(given._replace(optimizer=None)).findings
+
+
+class Around(nn.Module):
+    """A layer, and a factor that trains."""
+
+    def __init__(self, layer: nn.Module) -> None:
+        self.layer, self.factor = layer, nn.Parameter(tk.ones(1))
+
+    def forward(self, x: Any) -> Any:
+        y = self.layer(x)
+        return (y[0] if isinstance(y, tuple) else y) * self.factor
+
+
+@pytest.mark.parametrize("name", layer_samples.LAYERS)
+def test_every_layer_can_be_diagnosed(name: str) -> None:
+    sample = layer_samples.LAYERS[name]
+    x = sample.example(np.random.default_rng(0))
+    model = Around(sample.make())
+    report = tk.diagnose(
+        model, lambda y, t: (y - 0.3).square().mean(), [(x, None)], sgd(model), steps=3
+    )
+    assert report.kinds <= {"wrong_mode", "vanishing_gradient", "constant_output"}
+    assert report.text("en") and report.text("ko")
+
+
+def test_a_step_of_ten_layers_takes_under_five_seconds() -> None:
+    layers: list[nn.Module] = []
+    for i in range(9):
+        layers += [nn.Linear(256 if i else 784, 256), nn.ReLU()]
+    model = nn.Sequential(*layers, nn.Linear(256, 10))
+    x = np.random.default_rng(0).random((100, 784)).astype(np.float32)
+    labels = np.arange(100) % 10
+    start = time.process_time()
+    tk.diagnose(model, F.cross_entropy, (x, labels), optim.Adam(model.parameters()))
+    assert time.process_time() - start < 5
 
 
 # ------------------------------------------------------------------ the report
