@@ -536,6 +536,20 @@ def test_it_is_the_same_twice_and_under_no_grad() -> None:
     assert first.text() == diagnosed(given).text()
 
 
+def test_in_a_compiled_function_it_runs_as_written() -> None:
+    model = net(nn.Softmax(1))
+    kinds = []
+
+    @tk.compile
+    def step(x: Any) -> Any:
+        kinds.append(tk.diagnose(model, F.cross_entropy, (X, CLASSES)).kinds)
+        return model(x).sum()
+
+    for _ in range(3):
+        step(tk.tensor(X))
+    assert kinds == [{"softmax_before_cross_entropy"}] * 3
+
+
 # ------------------------------------------------------------------ data
 
 
