@@ -132,6 +132,11 @@ class Functional(nn.Module):
         return x if self.end is None else self.end(x)
 
 
+class DroppedSigmoid(nn.Module):
+    def forward(self, x: Any) -> Any:
+        return F.dropout(F.sigmoid(x), 0.2, self.training)
+
+
 class RaisesLater(nn.Module):
     def __init__(self) -> None:
         self.calls = 0
@@ -200,6 +205,9 @@ CASES: dict[str, tuple[str, str | None, Callable[[], Given]]] = {
         "saturated_units", "0",
         lambda: deep(filled(net(act=nn.Tanh), lambda w: nn.init.normal_(w, std=10.0)))),
     "zeros": ("zero_initialization", "0", lambda: deep(filled(net(), nn.init.zeros_))),
+    "zeros and dropout": (
+        "zero_initialization", "0",
+        lambda: deep(filled(net(depth=1, act=DroppedSigmoid), nn.init.zeros_))),
     "all 0.5": (
         "symmetric_initialization", "0",
         lambda: deep(filled(net(), lambda w: nn.init.constant_(w, 0.5)))),
