@@ -710,7 +710,7 @@ def judge_half(
     half: int, nets: int, cure: bool = True, kinds: Sequence[str] = KINDS
 ) -> list[Judged]:
     """Sound and broken nets, `nets` of each or more, of one half."""
-    each, first = -(-nets // len(kinds)), 2 * 10**9 * half
+    each, first = -(-nets // len(kinds)), 4 * 10**9 * half
     broken = [
         judge(kind, first + 1000 * i + j, cure) for i, kind in enumerate(kinds) for j in range(each)
     ]

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import copy
 import pickle
+import time
 import warnings
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+import layer_samples
 import numpy as np
 import pytest
 
@@ -130,6 +132,11 @@ class Functional(nn.Module):
         return x if self.end is None else self.end(x)
 
 
+class DroppedSigmoid(nn.Module):
+    def forward(self, x: Any) -> Any:
+        return F.dropout(F.sigmoid(x), 0.2, self.training)
+
+
 class RaisesLater(nn.Module):
     def __init__(self) -> None:
         self.calls = 0
@@ -198,6 +205,9 @@ CASES: dict[str, tuple[str, str | None, Callable[[], Given]]] = {
         "saturated_units", "0",
         lambda: deep(filled(net(act=nn.Tanh), lambda w: nn.init.normal_(w, std=10.0)))),
     "zeros": ("zero_initialization", "0", lambda: deep(filled(net(), nn.init.zeros_))),
+    "zeros and dropout": (
+        "zero_initialization", "0",
+        lambda: deep(filled(net(depth=1, act=DroppedSigmoid), nn.init.zeros_))),
     "all 0.5": (
         "symmetric_initialization", "0",
         lambda: deep(filled(net(), lambda w: nn.init.constant_(w, 0.5)))),
@@ -534,6 +544,20 @@ def test_it_is_the_same_twice_and_under_no_grad() -> None:
     assert first.text() == diagnosed(given).text()
 
 
+def test_in_a_compiled_function_it_runs_as_written() -> None:
+    model = net(nn.Softmax(1))
+    kinds = []
+
+    @tk.compile
+    def step(x: Any) -> Any:
+        kinds.append(tk.diagnose(model, F.cross_entropy, (X, CLASSES)).kinds)
+        return model(x).sum()
+
+    for _ in range(3):
+        step(tk.tensor(X))
+    assert kinds == [{"softmax_before_cross_entropy"}] * 3
+
+
 # ------------------------------------------------------------------ data
 
 
@@ -576,6 +600,41 @@ def test_what_is_no_case_is_refused(
 def test_without_an_optimizer_rates_are_not_judged() -> None:
     given = with_rate(100.0)
     assert not diagnosed(given._replace(optimizer=None)).findings
+
+
+class Around(nn.Module):
+    """A layer, and a factor that trains."""
+
+    def __init__(self, layer: nn.Module) -> None:
+        self.layer, self.factor = layer, nn.Parameter(tk.ones(1))
+
+    def forward(self, x: Any) -> Any:
+        y = self.layer(x)
+        return (y[0] if isinstance(y, tuple) else y) * self.factor
+
+
+@pytest.mark.parametrize("name", layer_samples.LAYERS)
+def test_every_layer_can_be_diagnosed(name: str) -> None:
+    sample = layer_samples.LAYERS[name]
+    x = sample.example(np.random.default_rng(0))
+    model = Around(sample.make())
+    report = tk.diagnose(
+        model, lambda y, t: (y - 0.3).square().mean(), [(x, None)], sgd(model), steps=3
+    )
+    assert report.kinds <= {"wrong_mode", "vanishing_gradient", "constant_output"}
+    assert report.text("en") and report.text("ko")
+
+
+def test_a_step_of_ten_layers_takes_under_five_seconds() -> None:
+    layers: list[nn.Module] = []
+    for i in range(9):
+        layers += [nn.Linear(256 if i else 784, 256), nn.ReLU()]
+    model = nn.Sequential(*layers, nn.Linear(256, 10))
+    x = np.random.default_rng(0).random((100, 784)).astype(np.float32)
+    labels = np.arange(100) % 10
+    start = time.process_time()
+    tk.diagnose(model, F.cross_entropy, (x, labels), optim.Adam(model.parameters()))
+    assert time.process_time() - start < 5
 
 
 # ------------------------------------------------------------------ the report

@@ -41,6 +41,8 @@ SATURATED = 0.4
 """Threshold: share of a layer's outputs where the slope is almost 0."""
 VANISHED = 5e-5
 """Threshold: norm of the first layer's gradient by that of a random one at the output."""
+GONE = 1e-6
+"""Threshold: the same, from which a remedy need not be shown to train in these steps."""
 EXPLODED = 25.0
 """Threshold: norm of all gradients by that of all parameters."""
 GROWN = 20.0
@@ -274,7 +276,7 @@ def vanishing_gradient(look: Look) -> Iterator[Found]:
         if (
             healed is not None
             and healed > max(10 * ratio, 5 * VANISHED)
-            and no_worse(look, trial(look, remedy.mend))
+            and (ratio < GONE or no_worse(look, trial(look, remedy.mend)))
         ):
             first = _first(look.step)
             largest = look.step.largest_gradient

@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterator
 from typing import Any
 
-from tinygrad_kr.explain.evidence import StepError
+from tinygrad_kr.explain.evidence import StepError, values_of
 from tinygrad_kr.explain.finding import Found, kind
 from tinygrad_kr.explain.look import Look
 from tinygrad_kr.explain.mending import rates
@@ -29,10 +29,11 @@ STILL = 1e-4
 """Threshold: change of the parameters in a step, by their size."""
 SLOW = 0.03
 """Threshold: fall of the loss, by its fall at a higher rate."""
-ROUNDS = 10
-"""Limit: how many times `steps` steps are trained to compare the two losses."""
-OVERFITTED, RISEN = 1.5, 1.2
-"""Thresholds: validation loss by training loss, and by its lowest."""
+ROUNDS, MORE_ROUNDS, FEW_ROWS = 10, 60, 60
+"""Limits: how many times `steps` steps are trained to compare the two losses; the same with few
+rows, which a net may fit one by one; and how many are few."""
+OVERFITTED, RISEN, APART = 1.5, 1.2, 10.0
+"""Thresholds: validation loss by training loss, if it is as far above its lowest; and if not."""
 
 
 # ------------------------------------------------------------------ rates
@@ -172,7 +173,7 @@ def overfitting(look: Look) -> Iterator[Found]:
         return
     copied = look.case.trainable()
     course = [_losses_in_eval(look, copied)]
-    for _ in range(ROUNDS):
+    for _ in range(_rounds(look)):
         copied.train(look.case.batches, look.case.steps)
         course.append(_losses_in_eval(look, copied))
         if not all(map(math.isfinite, course[-1])):
@@ -180,15 +181,16 @@ def overfitting(look: Look) -> Iterator[Found]:
         lowest = min(validation for _, validation in course)
         loss, validation = course[-1]
         risen = validation > OVERFITTED * loss and validation > RISEN * lowest
-        if (risen or _always_apart(course)) and validation > LEARNED * baseline(look):
+        apart = validation > APART * loss and validation > 0.95 * lowest
+        if (risen or (apart and len(course) > 3)) and validation > LEARNED * baseline(look):
             yield _overfitted(look, loss, validation, lowest)
             return
 
 
-def _always_apart(course: list[tuple[float, float]]) -> bool:
-    """Whether a net that was trained before has long fitted the training data alone."""
-    loss, validation = course[0]
-    return len(course) > 3 and validation > 4 * loss and course[-1][1] > 0.9 * validation
+def _rounds(look: Look) -> int:
+    inputs = [values_of(x) for x, _ in look.case.batches]
+    rows = sum(len(x) if x is not None and x.ndim else 1 for x in inputs)
+    return MORE_ROUNDS if rows < FEW_ROWS else ROUNDS
 
 
 def _losses_in_eval(look: Look, copied: Any) -> tuple[float, float]:

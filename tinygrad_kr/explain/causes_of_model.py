@@ -62,6 +62,8 @@ def zero_initialization(look: Look) -> Iterator[Found]:
 
 
 def _is_same_for_all(x: Any) -> bool:
+    if isinstance(x, Node) and x._op is not None and _drops(x):
+        x = x._inputs[0]  # type: ignore[index]
     y = x._data if isinstance(x, Node) else x
     if not isinstance(y, ndarray) or not y.ndim or len(y) < 2:
         return False

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from html import escape
 from typing import Any
 
@@ -47,6 +48,7 @@ from tinygrad_kr.explain.look import Look
 from tinygrad_kr.explain.trials import as_given
 from tinygrad_kr.language import Text
 from tinygrad_kr.nn.module import Module
+from tinygrad_kr.ops.tracing import tracing
 from tinygrad_kr.optim import Optimizer
 
 __all__ = ["Diagnosis", "Finding", "diagnose"]
@@ -185,6 +187,17 @@ def diagnose(
         raise TypeError(f"diagnose: expected an nn.Module, got {type(model).__name__}.")
     if not isinstance(steps, int) or isinstance(steps, bool) or steps < 1:
         raise ValueError(f"diagnose: expected steps from 1 up, got {steps!r}.")
+    given = (model, loss_function, data, optimizer, validation, steps)
+    if (tracer := tracing()) is None:
+        return _diagnosed(*given)
+    tracer.give_up("diagnose trains copies")
+    with ThreadPoolExecutor(1) as other:  # which is not traced
+        return other.submit(_diagnosed, *given).result()
+
+
+def _diagnosed(
+    model: Module, loss_function: Any, data: Any, optimizer: Any, validation: Any, steps: int
+) -> Diagnosis:
     with undisturbed(model, loss_function, data, optimizer, validation):
         read = Data(data, steps)
         held_out = None if validation is None else Data(validation, steps, "validation")
