@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     )  # fmt: skip
     from tinygrad_kr.compile.function import compile as compile
     from tinygrad_kr.explain.derivation import check_derivation
-    from tinygrad_kr.explain.diagnosis import diagnose
+    from tinygrad_kr.explain.diagnosis.report import diagnose
     from tinygrad_kr.explain.drawing.picture import draw
     from tinygrad_kr.explain.monitoring.monitor import Monitor, MonitorWarning
     from tinygrad_kr.export import load_onnx
@@ -74,7 +74,7 @@ _FUNCTIONS_WHEN_USED = {
     "MonitorWarning": "explain.monitoring.monitor.MonitorWarning",
     "cdist": "linalg.cdist",
     "check_derivation": "explain.derivation.check_derivation",
-    "diagnose": "explain.diagnosis.diagnose",
+    "diagnose": "explain.diagnosis.report.diagnose",
     "draw": "explain.drawing.picture.draw",
     "evaluate": "training.evaluate",
     "fit": "training.fit",

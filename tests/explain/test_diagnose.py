@@ -16,7 +16,7 @@ import pytest
 import tinygrad_kr as tk
 import tinygrad_kr.functional as F
 from tinygrad_kr import nn, optim
-from tinygrad_kr.explain.diagnosis import CERTAIN, LEFT_OVER, Finding
+from tinygrad_kr.explain.diagnosis.report import CERTAIN, LEFT_OVER, Finding
 
 NAMES = {
     "vanishing_gradient", "exploding_gradient", "dead_units", "saturated_units",

@@ -10,7 +10,7 @@ from types import ModuleType
 import numpy as np
 import pytest
 
-from tinygrad_kr.explain.diagnosis import CERTAIN, LEFT_OVER
+from tinygrad_kr.explain.diagnosis.report import CERTAIN, LEFT_OVER
 
 DOCS = Path(__file__).parents[2] / "docs"
 NUMBER = re.compile(r"\d+\.?\d*(?:e[-+]\d+)?")

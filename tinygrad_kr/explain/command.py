@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tinygrad_kr.explain.diagnosis import Diagnosis, diagnose
+from tinygrad_kr.explain.diagnosis.report import Diagnosis, diagnose
 from tinygrad_kr.explain.drawing.picture import draw
 from tinygrad_kr.explain.explanation import explain
 from tinygrad_kr.explain.expression import evaluated, parsed_values

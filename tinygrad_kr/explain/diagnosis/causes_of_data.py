@@ -10,11 +10,11 @@ import numpy as np
 from numpy import ndarray
 
 from tinygrad_kr import nn
-from tinygrad_kr.explain.evidence import values_of
-from tinygrad_kr.explain.finding import STOPS, Found, kind
-from tinygrad_kr.explain.look import Look
-from tinygrad_kr.explain.mending import spelled
-from tinygrad_kr.explain.step_graph import RANGES, REGRESSION, StepGraph
+from tinygrad_kr.explain.diagnosis.evidence import values_of
+from tinygrad_kr.explain.diagnosis.finding import STOPS, Found, kind
+from tinygrad_kr.explain.diagnosis.look import Look
+from tinygrad_kr.explain.diagnosis.mending import spelled
+from tinygrad_kr.explain.diagnosis.step_graph import RANGES, REGRESSION, StepGraph
 from tinygrad_kr.language import Text
 from tinygrad_kr.ops.node import Node, source_line_of
 

@@ -13,12 +13,12 @@ from typing import Any
 import numpy as np
 
 from tinygrad_kr.autodiff import gradients
-from tinygrad_kr.explain.evidence import Batch, moments, values_of
-from tinygrad_kr.explain.finding import Found, Mend, kind
-from tinygrad_kr.explain.look import Look, is_layer
-from tinygrad_kr.explain.mending import Remedy, like_tanh, reinitialize, replace
-from tinygrad_kr.explain.step_graph import Activation, StepGraph, norm
-from tinygrad_kr.explain.trials import (
+from tinygrad_kr.explain.diagnosis.evidence import Batch, moments, values_of
+from tinygrad_kr.explain.diagnosis.finding import Found, Mend, kind
+from tinygrad_kr.explain.diagnosis.look import Look, is_layer
+from tinygrad_kr.explain.diagnosis.mending import Remedy, like_tanh, reinitialize, replace
+from tinygrad_kr.explain.diagnosis.step_graph import Activation, StepGraph, norm
+from tinygrad_kr.explain.diagnosis.trials import (
     as_given,
     graph_after,
     no_worse,

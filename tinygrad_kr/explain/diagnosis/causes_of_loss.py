@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 from numpy import ndarray
 
-from tinygrad_kr.explain.causes_of_data import wider
-from tinygrad_kr.explain.finding import STOPS, Found, kind
-from tinygrad_kr.explain.look import Look
-from tinygrad_kr.explain.mending import replace
-from tinygrad_kr.explain.step_graph import PRODUCTS, RANGES, StepGraph, norm
+from tinygrad_kr.explain.diagnosis.causes_of_data import wider
+from tinygrad_kr.explain.diagnosis.finding import STOPS, Found, kind
+from tinygrad_kr.explain.diagnosis.look import Look
+from tinygrad_kr.explain.diagnosis.mending import replace
+from tinygrad_kr.explain.diagnosis.step_graph import PRODUCTS, RANGES, StepGraph, norm
 from tinygrad_kr.language import Text
 from tinygrad_kr.ops.node import Node
 

@@ -9,17 +9,17 @@ import numpy as np
 from numpy import ndarray
 
 from tinygrad_kr import nn
-from tinygrad_kr.explain.evidence import StepError
-from tinygrad_kr.explain.finding import STOPS, Found, kind
-from tinygrad_kr.explain.look import Look
-from tinygrad_kr.explain.mending import (
+from tinygrad_kr.explain.diagnosis.evidence import StepError
+from tinygrad_kr.explain.diagnosis.finding import STOPS, Found, kind
+from tinygrad_kr.explain.diagnosis.look import Look
+from tinygrad_kr.explain.diagnosis.mending import (
     Remedy,
     activations_behind,
     add_parameters,
     reinitialize,
     spelled,
 )
-from tinygrad_kr.explain.step_graph import LINEAR_OPS, PRODUCTS, StepGraph, Weight
+from tinygrad_kr.explain.diagnosis.step_graph import LINEAR_OPS, PRODUCTS, StepGraph, Weight
 from tinygrad_kr.grad_mode import no_grad
 from tinygrad_kr.language import Text
 from tinygrad_kr.nn.module import Module

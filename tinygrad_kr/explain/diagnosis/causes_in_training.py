@@ -6,12 +6,12 @@ import math
 from collections.abc import Iterator
 from typing import Any
 
-from tinygrad_kr.explain.evidence import StepError, values_of
-from tinygrad_kr.explain.finding import Found, kind
-from tinygrad_kr.explain.look import Look
-from tinygrad_kr.explain.mending import rates
-from tinygrad_kr.explain.step_graph import StepGraph
-from tinygrad_kr.explain.trials import LEARNED, Trial, as_given, baseline, trial
+from tinygrad_kr.explain.diagnosis.evidence import StepError, values_of
+from tinygrad_kr.explain.diagnosis.finding import Found, kind
+from tinygrad_kr.explain.diagnosis.look import Look
+from tinygrad_kr.explain.diagnosis.mending import rates
+from tinygrad_kr.explain.diagnosis.step_graph import StepGraph
+from tinygrad_kr.explain.diagnosis.trials import LEARNED, Trial, as_given, baseline, trial
 from tinygrad_kr.language import Text
 from tinygrad_kr.ops.node import source_line_of
 

@@ -6,8 +6,8 @@ from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 from tinygrad_kr import nn
-from tinygrad_kr.explain.finding import Mend
-from tinygrad_kr.explain.step_graph import StepGraph, Weight
+from tinygrad_kr.explain.diagnosis.finding import Mend
+from tinygrad_kr.explain.diagnosis.step_graph import StepGraph, Weight
 from tinygrad_kr.grad_mode import no_grad
 from tinygrad_kr.nn import init
 from tinygrad_kr.nn.containers import ModuleList, Sequential

@@ -7,34 +7,34 @@ from concurrent.futures import ThreadPoolExecutor
 from html import escape
 from typing import Any
 
-from tinygrad_kr.explain.causes_at_start import constant_output as same_for_all
-from tinygrad_kr.explain.causes_at_start import (
+from tinygrad_kr.explain.diagnosis.causes_at_start import constant_output as same_for_all
+from tinygrad_kr.explain.diagnosis.causes_at_start import (
     dead_units,
     exploding_gradient,
     saturated_units,
     unscaled_inputs,
     vanishing_gradient,
 )
-from tinygrad_kr.explain.causes_in_training import (
+from tinygrad_kr.explain.diagnosis.causes_in_training import (
     learning_rate_too_high,
     learning_rate_too_low,
     overfitting,
 )
-from tinygrad_kr.explain.causes_in_training import nan_or_infinity as nan_later
-from tinygrad_kr.explain.causes_of_data import (
+from tinygrad_kr.explain.diagnosis.causes_in_training import nan_or_infinity as nan_later
+from tinygrad_kr.explain.diagnosis.causes_of_data import (
     labels_constant,
     labels_out_of_range,
     nan_or_infinity,
     shape_broadcast,
 )
-from tinygrad_kr.explain.causes_of_loss import (
+from tinygrad_kr.explain.diagnosis.causes_of_loss import (
     constant_output,
     loss_does_not_fit,
     output_range,
     sigmoid_before_bce_with_logits,
     softmax_before_cross_entropy,
 )
-from tinygrad_kr.explain.causes_of_model import (
+from tinygrad_kr.explain.diagnosis.causes_of_model import (
     no_nonlinearity,
     parameter_not_in_optimizer,
     parameter_without_gradient,
@@ -42,10 +42,10 @@ from tinygrad_kr.explain.causes_of_model import (
     wrong_mode,
     zero_initialization,
 )
-from tinygrad_kr.explain.evidence import Case, Data, StepError, undisturbed
-from tinygrad_kr.explain.finding import Finding, Kind
-from tinygrad_kr.explain.look import Look
-from tinygrad_kr.explain.trials import as_given
+from tinygrad_kr.explain.diagnosis.evidence import Case, Data, StepError, undisturbed
+from tinygrad_kr.explain.diagnosis.finding import Finding, Kind
+from tinygrad_kr.explain.diagnosis.look import Look
+from tinygrad_kr.explain.diagnosis.trials import as_given
 from tinygrad_kr.language import Text
 from tinygrad_kr.nn.module import Module
 from tinygrad_kr.ops.tracing import tracing

@@ -11,7 +11,7 @@ import numpy as np
 from numpy import ndarray
 
 from tinygrad_kr.autodiff import gradients, topological_order
-from tinygrad_kr.explain.evidence import Batch, Copy, StepError, values_of
+from tinygrad_kr.explain.diagnosis.evidence import Batch, Copy, StepError, values_of
 from tinygrad_kr.nn.parameter import Parameter
 from tinygrad_kr.ops.node import Node, tick
 from tinygrad_kr.tensor import Tensor

@@ -7,10 +7,10 @@ from typing import NamedTuple
 
 import numpy as np
 
-from tinygrad_kr.explain.evidence import Batch, StepError
-from tinygrad_kr.explain.finding import Mend
-from tinygrad_kr.explain.look import Look
-from tinygrad_kr.explain.step_graph import StepGraph, tensors_in
+from tinygrad_kr.explain.diagnosis.evidence import Batch, StepError
+from tinygrad_kr.explain.diagnosis.finding import Mend
+from tinygrad_kr.explain.diagnosis.look import Look
+from tinygrad_kr.explain.diagnosis.step_graph import StepGraph, tensors_in
 from tinygrad_kr.tensor import Tensor
 
 LEARNED = 0.3

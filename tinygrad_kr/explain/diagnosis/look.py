@@ -10,8 +10,8 @@ import numpy as np
 from numpy import ndarray
 
 from tinygrad_kr import nn
-from tinygrad_kr.explain.evidence import Case, Copy, StepError, values_of
-from tinygrad_kr.explain.step_graph import StepGraph, tensors_in
+from tinygrad_kr.explain.diagnosis.evidence import Case, Copy, StepError, values_of
+from tinygrad_kr.explain.diagnosis.step_graph import StepGraph, tensors_in
 from tinygrad_kr.grad_mode import no_grad
 
 ACTIVATIONS = {

@@ -1,0 +1,1 @@
+"""`tk.diagnose`: why a net does not learn."""
