@@ -99,6 +99,7 @@ WORDS = (
     Text("three convolutions", "합성곱 셋"),
     Text("dropout", "드롭아웃"),
     Text("deep CNN", "깊은 CNN"),
+    Text("ensemble of deep CNNs", "깊은 CNN 앙상블"),
     Text("seed", "시드"),
     Text("final cost", "마지막 비용"),
 )
