@@ -33,12 +33,25 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import common
 import numpy as np
-from common import BLUE, ORANGE, bar, launch, new_figure, options, save, whole
+from common import (
+    BLUE,
+    ORANGE,
+    STEP,
+    bar,
+    in_words,
+    label,
+    launch,
+    new_figure,
+    options,
+    save,
+    whole,
+)
 
 import tinygrad_kr as tk
 import tinygrad_kr.functional as F
-from tinygrad_kr import Tensor, nn, no_grad, optim
+from tinygrad_kr import Tensor, language, nn, no_grad, optim
 
 HELLO, WANT = "hihello", " if you want you"
 SENTENCE = (
@@ -52,6 +65,18 @@ PUBLISHED = {
     "lab 12-3 loss": 0.277323,
     "lab 12-4 loss": 0.229616,
 }
+
+WORDS = (
+    language.Text("loss at step 10", "스텝 10의 손실"),
+    language.Text("loss at step 12", "스텝 12의 손실"),
+    language.Text("best tenth", "가장 좋은 10분의 1"),
+    language.Text("worst tenth", "가장 나쁜 10분의 1"),
+    language.Text("starts as good as the lecture's", "강의만큼 좋은 초깃값의 비율"),
+    language.Text("starts that learn every letter", "모든 글자를 배운 초깃값의 비율"),
+    language.Text("floor", "바닥"),
+    language.Text("wrong letters", "틀린 글자"),
+    language.Text("letters right when it writes alone", "혼자 쓸 때 맞힌 글자"),
+)
 
 
 # ------------------------------------------------------------------ letters
@@ -186,10 +211,12 @@ def watch_hihello(start: str, seed: int) -> None:
     def watched(steps: int) -> Iterator[int]:
         for step in range(steps):
             if step % 3 == 0:
-                print(f"  step {step:>2}   {answers(net, text)[0]!r}")
+                line = language.Text("  step {step:>2}   {said!r}", "  스텝 {step:>2}   {said!r}")
+                print(line.say(step=step, said=answers(net, text)[0]))
             yield step
 
-    print(f"lab 12-1, {HELLO[:-1]!r} to {HELLO[1:]!r}:")
+    title = language.Text("lab 12-1, {some!r} to {other!r}:", "실습 12-1, {some!r} -> {other!r}:")
+    print(title.say(some=HELLO[:-1], other=HELLO[1:]))
     train(net, text, watched(16))
 
 
@@ -241,6 +268,9 @@ def run(
 # ------------------------------------------------------------------ the picture
 
 
+NATS = language.Text("loss (nats a letter)", "손실 (글자당 내트)")
+
+
 def draw(keep: dict[str, Any], figures: dict[str, float], path: Path) -> None:
     """Left: every start of lab 12-2. Right: with and without memory, and the floors."""
     figure = new_figure(8, 3.8)
@@ -249,20 +279,36 @@ def draw(keep: dict[str, Any], figures: dict[str, float], path: Path) -> None:
     left, right = figure.subplots(1, 2)
     losses = keep["12-2"]
     left.plot(losses.T, color=BLUE, linewidth=0.5, alpha=0.25)
-    left.plot(np.median(losses, axis=0), color=BLUE, linewidth=2, label=f"median of {len(losses)}")
+    left.plot(
+        np.median(losses, axis=0),
+        color=BLUE,
+        linewidth=2,
+        label=label(language.Text("median of {count}", "{count}개의 중앙값"), count=len(losses)),
+    )
+    published = label(language.Text("the lecture's run", "강의의 실행"))
     left.plot(12, PUBLISHED["lab 12-2 loss at step 12"], "*", color=ORANGE, markersize=14,
-              markeredgecolor="black", label="the lecture's run")  # fmt: skip
-    left.set(xlabel="step", ylabel="loss (nats a letter)", yscale="log")
-    left.set(title='lab 12-2: LSTM, " if you want you"', xlim=(0, losses.shape[1] - 1))
+              markeredgecolor="black", label=published)  # fmt: skip
+    left.set(xlabel=label(STEP), ylabel=label(NATS), yscale="log")
+    title = language.Text(
+        'lab 12-2: LSTM, " if you want you"', '실습 12-2: LSTM, " if you want you"'
+    )
+    left.set(title=label(title), xlim=(0, losses.shape[1] - 1))
     for key, colour, name in (
-        ("12-3", ORANGE, "no memory (12-3)"),
-        ("12-4", BLUE, "two LSTMs (12-4)"),
+        ("12-3", ORANGE, language.Text("no memory (12-3)", "기억 없음 (12-3)")),
+        ("12-4", BLUE, language.Text("two LSTMs (12-4)", "LSTM 두 층 (12-4)")),
     ):
-        right.plot(range(1, len(keep[key]) + 1), keep[key], color=colour, label=name)
+        right.plot(range(1, len(keep[key]) + 1), keep[key], color=colour, label=label(name))
         right.axhline(figures[f"lab {key} floor"], color=colour, linewidth=1, linestyle=":")
-    right.plot([], [], color="0.4", linestyle=":", label="the least that is possible")
-    right.set(xlabel="step", ylabel="loss (nats a letter)", xscale="log", yscale="log")
-    right.set(title="what cannot be known stays", yticks=[0.2, 0.5, 1, 2, 3])
+    right.plot(
+        [],
+        [],
+        color="0.4",
+        linestyle=":",
+        label=label(language.Text("the least that is possible", "가능한 최솟값")),
+    )
+    right.set(xlabel=label(STEP), ylabel=label(NATS), xscale="log", yscale="log")
+    title = language.Text("what cannot be known stays", "알 수 없는 것은 남는다")
+    right.set(title=label(title), yticks=[0.2, 0.5, 1, 2, 3])
     right.set_yticklabels(["0.2", "0.5", "1", "2", "3"])
     right.set_ylim(0.2, 10)
     right.minorticks_off()
@@ -283,13 +329,16 @@ def main(argv: list[str] | None = None) -> None:
     watch_hihello(args.start, args.seed)
     keep: dict[str, Any] = {}
     figures = run(args.start, args.seeds, seed=args.seed, keep=keep)
-    print(f"\nlab 12-3 answers {keep['12-3 answer']!r}")
-    print(f"lab 12-4 answers {keep['12-4 answer']!r}")
-    print(f"alone, from {SENTENCE[:WINDOW]!r}: {keep['12-4 alone']!r}\n")
-    print(f"{'':<52}{'lecture':>9}{'here':>9}")
+    line = language.Text("lab {lab} answers {said!r}", "실습 {lab}의 답 {said!r}")
+    print("\n" + line.say(lab="12-3", said=keep["12-3 answer"]))
+    print(line.say(lab="12-4", said=keep["12-4 answer"]))
+    line = language.Text("alone, from {start!r}: {said!r}\n", "혼자서, 처음 {start!r}: {said!r}\n")
+    print(line.say(start=SENTENCE[:WINDOW], said=keep["12-4 alone"]))
+    lecture, here = language.Text("lecture", "강의"), language.Text("here", "우리 값")
+    print(" " * 52 + common.right(lecture.say(), 9) + common.right(here.say(), 9))
     for name, value in figures.items():
         published = f"{PUBLISHED[name]:.4f}" if name in PUBLISHED else ""
-        print(f"{name:<52}{published:>9}{value:>9.4f}")
+        print(f"{common.left(in_words(name, WORDS), 52)}{published:>9}{value:>9.4f}")
     draw(keep, figures, args.out / "characters.png")
 
 

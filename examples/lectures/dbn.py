@@ -203,7 +203,7 @@ def heading() -> str:
     """Two lines above the table of nets."""
     over = (
         Text("first-layer", "첫 층의"),
-        Text("test accuracy after", "에포크 뒤의 테스트 정확도"),
+        Text("test accuracy after", "테스트 정확도, 에포크"),
         Text("seconds", "초"),
     )
     under = (

@@ -58,7 +58,7 @@ ACTIVATIONS: dict[str, type[nn.Module]] = {"ReLU": nn.ReLU, "Leaky ReLU": nn.Lea
 RATES = (0.001, 0.01, 0.03)
 WIDTHS, DEEPEST = (3, 5, 10), 15
 PUBLISHED_DEAD = 0.15
-WIDE = Text("{width:4} wide", "폭 {width:4}")
+WIDE = Text("{width} wide", "폭 {width}")
 
 
 def make_net(activation: str, seed: int, layers: int = 3, width: int = 100) -> nn.Sequential:
@@ -261,7 +261,7 @@ def print_figures(result: Result, figures: dict[str, float]) -> None:
     for width in result.dead:
         share = figures[f"XOR, 10 hidden, {width} wide: dead at the start"]
         published = f"{PUBLISHED_DEAD:11.2f}" if width == 5 else ""
-        print(f"{left(WIDE.say(width=width), 9)} {share:47.3f}{published}")
+        print(f"{right(WIDE.say(width=width), 9)} {share:47.3f}{published}")
     line = Text(
         "largest {kind} gradient of a dead net, in size {size:.3g}",
         "죽은 신경망의 {kind} 기울기, 크기의 최댓값 {size:.3g}",
@@ -298,7 +298,7 @@ def save_picture(result: Result, path: Path) -> None:
         percent = [100 * share for share in shares.values()]
         dead.plot(
             list(shares), percent, style, color="#D55E00", markersize=4,
-            label=label(WIDE, width=width).strip(),
+            label=label(WIDE, width=width),
         )  # fmt: skip
     dead.set(
         xlabel=label(Text("hidden ReLU layers, U(-1, 1)", "ReLU 은닉층의 수, U(-1, 1)")),

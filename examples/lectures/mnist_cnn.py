@@ -37,12 +37,16 @@ from common import (
     GREEN,
     ORANGE,
     RESULTS,
+    in_words,
+    label,
     launch,
+    left,
     made_with,
     new_figure,
     options,
     progress_bar,
     read_json,
+    right,
     save,
     whole,
     write_json,
@@ -53,6 +57,7 @@ import tinygrad_kr as tk
 import tinygrad_kr.functional as F
 from tinygrad_kr import Tensor, data, nn, no_grad, optim
 from tinygrad_kr.files import replacing
+from tinygrad_kr.language import Text
 from tinygrad_kr.random import default_generator
 
 OUT = Path("out/lectures")
@@ -190,7 +195,9 @@ class Run:
 def train(run: Run, recipe: Recipe, digits: Digits, path: Path, name: str) -> None:
     """Adam on shuffled batches, epoch by epoch, from wherever the run is; saved after each."""
     loader = data.DataLoader((digits.images, digits.labels), recipe.batch, shuffle=True)
-    bar = progress_bar(recipe.epochs * len(loader), name, len(run.history) * len(loader))
+    bar = progress_bar(
+        recipe.epochs * len(loader), in_words(name, WORDS), len(run.history) * len(loader)
+    )
     try:
         while len(run.history) < recipe.epochs:
             start, began, total, seen = time.perf_counter(), time.process_time(), 0.0, 0
@@ -356,8 +363,14 @@ def all_saved(lab: str, results: Path = RESULTS) -> list[dict[str, Any]]:
     return sorted(found, key=lambda result: result["seed"])
 
 
+WORDS = (Text("seed", "시드"),)
+
+
 def print_table(results: Path = RESULTS) -> None:
-    print(f"\n{'lab':<13}{'seed':>6}{'published':>11}{'ours':>9}{'minutes of processor':>22}")
+    columns = (Text("seed", "시드"), Text("published", "공개된 값"), Text("ours", "우리 값"),
+               Text("minutes of processor", "프로세서 시간(분)"))  # fmt: skip
+    shown = (right(text.say(), width) for text, width in zip(columns, (6, 11, 9, 22), strict=True))
+    print("\n" + left(in_words("lab"), 13) + "".join(shown))
     for lab in RECIPES:
         for result in all_saved(lab, results):
             ours, minutes = (
@@ -368,7 +381,10 @@ def print_table(results: Path = RESULTS) -> None:
             print(f"{row}{minutes:>22.1f}")
             if lab == "11-5":
                 together = [f"{x:.4f}" for x in result["first 1, 2, ... members together"]]
-                print(f"             1, 2, ... nets that vote: {', '.join(together)}")
+                line = Text(
+                    "1, 2, ... nets that vote: {shares}", "신경망 1, 2, ...개의 투표: {shares}"
+                )
+                print(" " * 13 + line.say(shares=", ".join(together)))
 
 
 # ------------------------------------------------------------------ picture
@@ -392,16 +408,23 @@ def save_picture(path: Path, results: Path = RESULTS) -> None:
 
 
 def draw_errors(axes: Any, results: Path) -> None:
-    for lab, what, colour in (("11-1-normal", "11-1, two convolutions, N(0, 0.01^2)", AMBER),
-                              ("11-1", "11-1, two convolutions, Xavier", ORANGE),
-                              ("11-2", "11-2, three, dropout", BLUE)):  # fmt: skip
+    two = Text("11-1, two convolutions", "11-1, 합성곱 둘")
+    three = Text("11-2, three, dropout", "11-2, 합성곱 셋, 드롭아웃")
+    for lab, what, colour in (("11-1-normal", f"{label(two)}, N(0, 0.01^2)", AMBER),
+                              ("11-1", f"{label(two)}, Xavier", ORANGE),
+                              ("11-2", label(three), BLUE)):  # fmt: skip
         for place, result in enumerate(all_saved(lab, results)):
             errors = [100 * (1 - x) for x in result["test accuracy by epoch"]]
-            label = what if place == 0 else None
-            axes.plot(range(1, len(errors) + 1), errors, color=colour, alpha=0.8, label=label)
+            name = what if place == 0 else None
+            axes.plot(range(1, len(errors) + 1), errors, color=colour, alpha=0.8, label=name)
         axes.axhline(100 * (1 - PUBLISHED[lab]), color=colour, linestyle=":", linewidth=1)
-    axes.plot([], [], ":", color=GREY, label="published")
-    axes.set(xlabel="epoch", ylabel="test images wrong, %", yscale="log", title="while learning")
+    axes.plot([], [], ":", color=GREY, label=label(Text("published", "공개된 값")))
+    axes.set(
+        xlabel=label(Text("epoch", "에포크")),
+        ylabel=label(Text("test images wrong, %", "틀린 테스트 이미지, %")),
+        yscale="log",
+        title=label(Text("while learning", "학습하는 동안")),
+    )
     axes.set_yticks([0.5, 1, 2, 4], ["0.5", "1", "2", "4"])
     axes.minorticks_off()
     axes.grid(alpha=0.3)
@@ -409,15 +432,26 @@ def draw_errors(axes: Any, results: Path) -> None:
 
 
 def draw_votes(axes: Any, results: Path) -> None:
-    axes.set(xlabel="nets whose logits are summed", title="11-5, deep nets that vote")
+    axes.set(
+        xlabel=label(Text("nets whose logits are summed", "로짓을 더한 신경망의 수")),
+        title=label(Text("11-5, deep nets that vote", "11-5, 투표하는 깊은 신경망")),
+    )
     axes.axhline(100 * (1 - PUBLISHED["11-5"]), color=GREEN, linestyle=":", linewidth=1)
     for result in all_saved("11-5", results):
         alone = [100 * (1 - x) for x in result["members alone"]]
         together = [100 * (1 - x) for x in result["first 1, 2, ... members together"]]
         counts = range(1, len(together) + 1)
-        axes.plot(counts, together, "s-", color=GREEN, label="together")
+        axes.plot(counts, together, "s-", color=GREEN, label=label(Text("together", "함께")))
         places = 1 + 0.12 * (np.arange(len(alone)) - (len(alone) - 1) / 2)  # side by side
-        axes.plot(places, alone, "o", color=BLUE, mec="white", zorder=3, label="each net alone")
+        axes.plot(
+            places,
+            alone,
+            "o",
+            color=BLUE,
+            mec="white",
+            zorder=3,
+            label=label(Text("each net alone", "저마다 혼자")),
+        )
         axes.set_xticks(counts)
         axes.set_xlim(0.6, len(together) + 0.4)
         axes.legend(fontsize=8)
@@ -426,7 +460,11 @@ def draw_votes(axes: Any, results: Path) -> None:
 
 def draw_filters(figure: Any, results: Path) -> None:
     """The 3x3 weights of lab 11-1's first convolution, each on its own scale."""
-    figure.suptitle("the 32 first filters of lab 11-1: purple adds, orange subtracts", fontsize=10)
+    title = Text(
+        "the 32 first filters of lab 11-1: purple adds, orange subtracts",
+        "실습 11-1의 첫 층 필터 32개: 보라는 더하고 주황은 뺀다",
+    )
+    figure.suptitle(label(title), fontsize=10)
     grid = figure.subplots(2, 16)
     for axes in grid.flat:
         axes.set_axis_off()
@@ -443,19 +481,22 @@ def draw_mistakes(figure: Any, results: Path) -> None:
         return
     wrong = found[0]["mistakes (image, said, label)"]
     lab, total = found[0]["lab"], found[0]["settings"]["test_images"]
-    title = (
-        f"lab {lab} gets {len(wrong)} of {total:,} test images wrong; what it says of 20 of them"
+    title = Text(
+        "lab {lab} gets {wrong} of {total:,} test images wrong; what it says of 20 of them",
+        "실습 {lab}: 테스트 이미지 {total:,}장 중 {wrong}장을 틀린다. 그 가운데 20장과 신경망의 답",
     )
-    figure.suptitle(title, fontsize=10)
+    figure.suptitle(label(title, lab=lab, wrong=len(wrong), total=total), fontsize=10)
     images = data.mnist("test")[0]
     grid = figure.subplots(2, 10)
     for axes in grid.flat:
         axes.set_axis_off()
-    for axes, (place, said, label) in zip(
+    mistake = Text("{said}, not {truth}", "{said} (정답 {truth})")
+    for axes, (place, said, truth) in zip(
         grid.flat, wrong[:: max(1, len(wrong) // 20)], strict=False
     ):
         axes.imshow(images[place], cmap="Greys", vmin=0, vmax=1, interpolation="nearest")
-        axes.set_title(f"{said}, not {label}", fontsize=8, color=ORANGE)
+        text = label(mistake, said=said, truth=truth)
+        axes.set_title(text, fontsize=8, color=ORANGE)
 
 
 # ------------------------------------------------------------------ command line
@@ -482,7 +523,11 @@ def main(argv: list[str] | None = None) -> None:
     except (ValueError, data.DatasetNotFoundError, data.IdxError) as error:
         sys.exit(f"error: {error}")
     except KeyboardInterrupt:
-        sys.exit("\nstopped; the same command goes on after the last epoch that is done")
+        line = Text(
+            "\nstopped; the same command goes on after the last epoch that is done",
+            "\n중단했습니다. 같은 명령이 마지막으로 끝난 에포크 다음부터 이어 갑니다",
+        )
+        sys.exit(line.say())
 
 
 def train_and_tell(args: argparse.Namespace) -> None:
@@ -494,8 +539,8 @@ def train_and_tell(args: argparse.Namespace) -> None:
     figures = run(args.lab, args.seed, members=args.members, out=args.out, results=args.results,
                   fresh=args.fresh, **changes)  # fmt: skip
     for name, value in figures.items():
-        print(f"{name:<26}{value:.4f}")
-    print(f"{'published':<26}{PUBLISHED[args.lab]}")
+        print(f"{left(in_words(name), 26)}{value:.4f}")
+    print(f"{left(Text('published', '공개된 값').say(), 26)}{PUBLISHED[args.lab]}")
 
 
 if __name__ == "__main__":

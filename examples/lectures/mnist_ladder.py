@@ -40,12 +40,16 @@ from common import (
     BLUE,
     ORANGE,
     RESULTS,
+    in_words,
+    label,
     launch,
+    left,
     made_with,
     new_figure,
     options,
     progress_bar,
     read_json,
+    right,
     rounded,
     save,
     whole,
@@ -57,6 +61,7 @@ from numpy.typing import NDArray
 import tinygrad_kr as tk
 import tinygrad_kr.functional as F
 from tinygrad_kr import Tensor, data, nn, no_grad, optim
+from tinygrad_kr.language import Text
 
 TABLE = RESULTS / "mnist_ladder.json"
 OUT = Path("out/lectures")
@@ -81,6 +86,23 @@ class Recipe(NamedTuple):
 
 
 DEEP = (512, 512, 512, 512)
+WORDS = (
+    Text("softmax regression", "소프트맥스 회귀"),
+    Text("small start", "작은 초깃값"),
+    Text("softmax hidden", "은닉층에 소프트맥스"),
+    Text("five layers", "다섯 층"),
+    Text("512 wide", "폭 512"),
+    Text("dropout keeps 0.7", "드롭아웃으로 0.7을 남김"),
+    Text("no batch norm", "배치 정규화 없음"),
+    Text("batch norm", "배치 정규화"),
+    Text("two convolutions", "합성곱 둘"),
+    Text("three convolutions", "합성곱 셋"),
+    Text("dropout", "드롭아웃"),
+    Text("deep CNN", "깊은 CNN"),
+    Text("ensemble of deep CNNs", "깊은 CNN 앙상블"),
+    Text("seed", "시드"),
+    Text("final cost", "마지막 비용"),
+)
 SMALL = Recipe("", 0, hidden=(32, 32), biases="zeros", rate=0.01, batch=32, epochs=10)
 RECIPES = {
     "7-4": Recipe("softmax regression, SGD", 0.8951, weights="normal", optimizer="sgd", rate=0.1),
@@ -160,7 +182,7 @@ def train(net: nn.Sequential, recipe: Recipe, digits: Digits, name: str) -> list
     loader = data.DataLoader((digits.images, digits.labels), recipe.batch, shuffle=True)
     optimizer = OPTIMIZERS[recipe.optimizer](net.parameters(), lr=recipe.rate)
     history: list[Epoch] = []
-    bar = progress_bar(recipe.epochs * len(loader), name)
+    bar = progress_bar(recipe.epochs * len(loader), in_words(name, WORDS))
     try:
         while len(history) < recipe.epochs:
             total, seen = 0.0, 0
@@ -313,21 +335,35 @@ def accuracies(lab: str, path: Path = TABLE) -> list[float]:
 
 
 def print_table(path: Path = TABLE) -> None:
-    print(f"\n{'lab':<13}{'what':<34}{'published':>9}{'ours':>8}   over seeds")
+    what, seeds = Text("what", "신경망").say(), Text("over seeds", "시드에 따라").say()
+    published, own = Text("published", "공개된 값").say(), Text("ours", "우리 값").say()
+    names = f"{left(in_words('lab'), 13)}{left(what, 34)}"
+    print(f"\n{names}{right(published, 9)}{right(own, 8)}   {seeds}")
+    several = Text("{low:.4f} to {high:.4f} ({count})", "{low:.4f}에서 {high:.4f} ({count}개)")
     for lab, recipe in RECIPES.items():
         if found := accuracies(lab, path):
-            spread = f"{min(found):.4f} to {max(found):.4f} ({len(found)})" if found[1:] else ""
+            known = {"low": min(found), "high": max(found), "count": len(found)}
+            spread = several.say(**known) if found[1:] else ""
             mean = sum(found) / len(found)
-            print(f"{lab:<13}{recipe.what:<34}{recipe.published:>9}{mean:>8.4f}   {spread}")
-    print(NOTES)
+            what = left(in_words(recipe.what, WORDS), 34)
+            print(f"{lab:<13}{what}{recipe.published:>9}{mean:>8.4f}   {spread}")
+    print(NOTES.say())
 
 
-NOTES = """
+NOTES = Text(
+    """
 10-1          from N(0, 1) softmax regression is not done after 15 epochs; a small start is
 10-2-softmax  digits are learned one by one; one that is still to come is wrong, and costs 0.08
 10-4, 10-5    one run stopped in a dip looks like overfitting; over seeds dropout gains 0.001
 10-5          dropout keeps 0.7, which the second series of labs writes as rate 0.3
-"""
+""",
+    """
+10-1          N(0, 1)에서는 소프트맥스 회귀가 15 에포크 안에 끝나지 않고, 작은 초깃값에서는 끝난다
+10-2-softmax  숫자를 하나씩 차례로 배운다. 아직 차례가 오지 않은 숫자는 틀리고, 0.08을 잃는다
+10-4, 10-5    내려간 순간에 멈춘 한 번은 과적합처럼 보인다. 시드를 바꾸면 드롭아웃의 이득은 0.001
+10-5          드롭아웃은 0.7을 남긴다. 둘째 실습에서는 지우는 비율 0.3으로 적는다
+""",
+)
 
 
 # ------------------------------------------------------------------ picture
@@ -342,6 +378,11 @@ def save_picture(path: Path, results: Path = TABLE) -> None:
     draw_ladder(top.subplots(), results)
     draw_digits(bottom, results)
     save(figure, path)
+
+
+DOTS = Text(
+    "ours, one dot a seed (right: mean accuracy)", "우리 값, 시드마다 점 하나 (오른쪽: 평균 정확도)"
+)
 
 
 def draw_ladder(axes: Any, results: Path) -> None:
@@ -360,13 +401,19 @@ def draw_ladder(axes: Any, results: Path) -> None:
         best = 100 * (1 - sum(found[lab]) / len(found[lab]))
         axes.annotate(f"{100 - best:.1f}%", (1.01, place), xycoords=("axes fraction", "data"),
                       va="center", fontsize=8)  # fmt: skip
-    axes.plot([], [], "o", color=BLUE, label="ours, one dot a seed (right: mean accuracy)")
-    axes.plot([], [], "D", color=ORANGE, fillstyle="none", label="published")
+    axes.plot([], [], "o", color=BLUE, label=label(DOTS))
+    axes.plot(
+        [], [], "D", color=ORANGE, fillstyle="none", label=label(Text("published", "공개된 값"))
+    )
     axes.legend(loc="upper left", fontsize=8)
-    axes.set_yticks(range(len(rows)), [f"{what}   {lab.split('-n')[0].split('-s')[0]}"
+    axes.set_yticks(range(len(rows)), [f"{label(what, WORDS)}   {lab.split('-n')[0].split('-s')[0]}"
                                        for lab, what, _ in rows], fontsize=8)  # fmt: skip
     axes.invert_yaxis()
-    axes.set(xscale="log", xlabel="test images wrong, % (log scale)", title="MNIST, lab by lab")
+    axes.set(
+        xscale="log",
+        xlabel=label(Text("test images wrong, % (log scale)", "틀린 테스트 이미지, % (로그 눈금)")),
+        title=label(Text("MNIST, lab by lab", "MNIST, 실습별로")),
+    )
     axes.set_xticks([0.5, 1, 2, 5, 10, 20], ["0.5", "1", "2", "5", "10", "20"])
     axes.minorticks_off()
     axes.grid(alpha=0.3)
@@ -389,7 +436,11 @@ def draw_digits(figure: Any, results: Path) -> None:
     """For the luckiest and the unluckiest seed of 10-2-softmax, when each digit is learned."""
     runs = read_json(results).get("10-2-softmax", {"runs": {}})["runs"]
     ordered = sorted(runs.items(), key=lambda item: item[1]["accuracy by epoch"][-1])
-    figure.suptitle("softmax as hidden activation: whole digits wait for their turn", fontsize=10)
+    title = Text(
+        "softmax as hidden activation: whole digits wait for their turn",
+        "은닉층에 소프트맥스를 쓰면 숫자가 차례를 기다린다",
+    )
+    figure.suptitle(label(title), fontsize=10)
     if not ordered:
         return
     panels = figure.subplots(1, 2, sharey=True)
@@ -398,9 +449,11 @@ def draw_digits(figure: Any, results: Path) -> None:
         image = axes.imshow(table, cmap="cividis", vmin=0, vmax=1, aspect="auto")
         epochs = table.shape[1]
         axes.set_xticks(range(0, epochs, 2), range(1, epochs + 1, 2))
-        axes.set(xlabel="epoch", title=f"seed {seed}: {run['accuracy by epoch'][-1]:.3f}")
-    panels[0].set(ylabel="digit", yticks=range(10))
-    figure.colorbar(image, ax=panels, label="share right")
+        text = Text("seed {seed}: {share:.3f}", "시드 {seed}: {share:.3f}")
+        title = label(text, seed=seed, share=run["accuracy by epoch"][-1])
+        axes.set(xlabel=label(Text("epoch", "에포크")), title=title)
+    panels[0].set(ylabel=label(Text("digit", "숫자")), yticks=range(10))
+    figure.colorbar(image, ax=panels, label=label(Text("share right", "맞힌 비율")))
 
 
 # ------------------------------------------------------------------ command line
@@ -431,7 +484,11 @@ def main(argv: list[str] | None = None) -> None:
     except (ValueError, data.DatasetNotFoundError, data.IdxError) as error:
         sys.exit(f"error: {error}")
     except KeyboardInterrupt:
-        print("\nstopped; the labs that were done are kept")
+        line = Text(
+            "\nstopped; the labs that were done are kept",
+            "\n중단했습니다. 끝난 실습은 저장되어 있습니다",
+        )
+        print(line.say())
     print_table()
     save_picture(args.out / "mnist_ladder.png")
 
@@ -440,13 +497,23 @@ def train_and_tell(lab: str, seed: int, changes: dict[str, Any]) -> None:
     """Run one lab, say what came of it, and keep it if it was the lab's own recipe."""
     lab, recipe = recipe_of(lab, **changes)
     result = run_lab(lab, seed, recipe)
-    print(f"lab {lab}, {recipe.what}, seed {seed}: published {recipe.published}")
+    line = Text(
+        "lab {lab}, {what}, seed {seed}: published {published}",
+        "실습 {lab}, {what}, 시드 {seed}: 공개된 값 {published}",
+    )
+    what = in_words(recipe.what, WORDS)
+    print(line.say(lab=lab, what=what, seed=seed, published=recipe.published))
     for name, value in result.figures.items():
-        print(f"    {name.removeprefix(f'lab {lab} '):<40}{value:.6g}")
+        shown = in_words(name.removeprefix(f"lab {lab} "), WORDS)
+        print(f"    {left(shown, 40)}{value:.6g}")
     if recipe == RECIPES[lab]:
         write(lab, seed, result)
     else:
-        print("    not kept beside the others, because the recipe is not the lab's")
+        line = Text(
+            "    not kept beside the others, because the recipe is not the lab's",
+            "    실습의 설정이 아니므로 다른 결과 곁에 저장하지 않습니다",
+        )
+        print(line.say())
 
 
 if __name__ == "__main__":

@@ -28,7 +28,7 @@ NAMES = set(
         "AND OR XOR ReLU Leaky tanh ELU Maxout SELU CELU alpha GELU SiLU swish Mish softplus "
         "softsign hard log softmax softmin Adam MNIST NaN inf nan He Xavier xavier init backward "
         "sigmoid sqrt float data mnist python VALID SAME CNN NumPy act csv matplotlib "
-        "LSTM RMSE hello lol hole Keras",
+        "LSTM RMSE hello lol hole Keras SGD",
     )
 )
 """What has no Korean name: functions, people, data, numbers, and words of code."""
@@ -36,11 +36,13 @@ ENGLISH_LINE = re.compile(
     r"^epoch |Error: |Sequential$|^layer |^\d+ +\w+ +\(|^(parameters|buffers): "
 )
 """Of errors, of `Module.summary` and of `tk.fit`'s progress, which are in English."""
+NOT_YET = {"dbn", "replay"}
+"""dbn has a test of its own; replay prints the rows of its labs in English."""
 TRANSLATED = [
-    "activations", "autoencoder", "by_hand", "deep_xor", "deterministic", "dying_relu",
-    "event_files", "fit", "gates", "initialisation", "learning_rate", "lego", "linear_collapse",
-    "linear_regression", "logistic_regression", "rbm", "sequences", "small_change",
-    "softmax_regression", "vanishing", "width", "xor_labs",
+    "activations", "autoencoder", "by_hand", "characters", "deep_xor", "deterministic",
+    "dying_relu", "event_files", "fit", "gates", "initialisation", "learning_rate", "lego",
+    "linear_collapse", "linear_regression", "logistic_regression", "mnist_cnn", "mnist_ladder",
+    "rbm", "sequences", "small_change", "softmax_regression", "vanishing", "width", "xor_labs",
 ]  # fmt: skip
 
 
@@ -53,7 +55,9 @@ def _own_language() -> Iterator[None]:
 def english_in(shown: str) -> set[str]:
     """The English words of a text that have a Korean name."""
     own = "\n".join(line for line in shown.splitlines() if not ENGLISH_LINE.search(line))
-    without_paths = re.sub(r"\S*[/\\]\S*|--\w+|pip install \S+", " ", own)
+    without_paths = re.sub(
+        r"\S*[/\\]\S*|--\w+|pip install \S+|\d+-\d+-\w+|'[^']*'|\"[^\"]*\"", " ", own
+    )
     return set(re.findall(r"(?<![\w.])[A-Za-z]{3,}", without_paths)) - NAMES
 
 
@@ -90,6 +94,10 @@ def quick(name: str, out: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[],
         monkeypatch.setattr(lecture, "run", partial(lecture.run, **row.shorter))
     options = [*shlex.split(row.options), "--lang", "ko", "--out", str(out)]
     return partial(lecture.main, options)
+
+
+def test_every_program_is_looked_at() -> None:
+    assert set(table.PROGRAMS) == {*TRANSLATED, *NOT_YET}
 
 
 @pytest.mark.one_in(3)
@@ -149,7 +157,7 @@ def test_pre_training_speaks_korean(
     monkeypatch.setitem(sys.modules, "common", common)
     dbn = program("dbn")
     dbn.main(["--show", "--lang", "ko", "--out", str(tmp_path)])
-    assert not english_in("\n".join([capsys.readouterr().out, *labels])) - {"SGD"}
+    assert not english_in("\n".join([capsys.readouterr().out, *labels]))
 
 
 # ------------------------------------------------------------------ the parts
