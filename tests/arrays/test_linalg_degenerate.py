@@ -436,6 +436,18 @@ def test_vectors_of_matrices_without_elements(shape: tuple[int, ...]) -> None:
         assert t.grad.shape == shape
 
 
+def test_by_cotangents_of_vectors_of_equal_values_there_is_no_derivative() -> None:
+    """The gradient by the matrix is 0 for cotangents of 0, and NaN right beside them."""
+    a = tk.tensor(np.eye(2), requires_grad=True)
+    c = tk.zeros((2, 2), dtype=np.float64, requires_grad=True)
+    _values, vectors = tk.linalg.eigh(a)
+    (first,) = tk.autograd.grad((c * vectors).sum(), a, create_graph=True)
+    (second,) = tk.autograd.grad(first.sum(), a, create_graph=True)
+    assert (second.data == 0).all()
+    (third,) = tk.autograd.grad(second.sum(), c)
+    assert np.isnan(third.data).all()
+
+
 def test_the_second_derivative_of_an_svd_without_singular_values() -> None:
     a = tk.zeros((0, 3), dtype=np.float64, requires_grad=True)
     u, s, v = tk.linalg.svd(a, full_matrices=False)

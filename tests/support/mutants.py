@@ -21,6 +21,8 @@ from pathlib import Path
 from types import CodeType, FunctionType
 from typing import Any
 
+import numpy as np
+
 ROOT = Path(__file__).parents[2]
 PACKAGE = ROOT / "tinygrad_kr"
 KINDS = ("sign", "factor", "operand", "un-broadcast", "comparison", "constant")
@@ -430,18 +432,44 @@ def applied(changes: Changes, file: str) -> Iterator[int]:
             touched += 1
     if changes.constant:
         name, expression = changes.constant
-        old = vars(module)[name]
         new = eval(compile(ast.Expression(expression), file, "eval"))
-        for user in [m for n, m in sys.modules.items() if n.startswith(("tinygrad_kr", "test_"))]:
-            if vars(user).get(name) is old:
-                undo.append(_restored(user, name, old))
-                setattr(user, name, new)
-                touched += 1
+        touched += _set(module, name, new, undo)
+        for name, new in _made_of(module, name):
+            _set(module, name, new, undo)
     try:
         yield touched
     finally:
         for back in reversed(undo):
             back()
+
+
+def _set(module: Any, name: str, new: Any, undo: list[Callable[[], None]]) -> int:
+    """Set a global of a module, and wherever it was imported; in how many modules."""
+    old, touched = vars(module)[name], 0
+    for user in [m for n, m in sys.modules.items() if n.startswith(("tinygrad_kr", "test_"))]:
+        if vars(user).get(name) is old:
+            undo.append(_restored(user, name, old))
+            setattr(user, name, new)
+            touched += 1
+    return touched
+
+
+def _made_of(module: Any, name: str) -> Iterator[tuple[str, Any]]:
+    """The globals that are numbers computed from a changed one, and their new values."""
+    changed = {name}
+    for statement in Source(Path(module.__file__)).tree.body:
+        if not isinstance(statement, ast.Assign):
+            continue
+        read = {x.id for x in ast.walk(statement.value) if isinstance(x, ast.Name)}
+        if not read & changed:
+            continue
+        space = dict(vars(module))
+        exec(compile(ast.Module([statement], []), module.__file__, "exec"), space)
+        for target in ast.walk(ast.Tuple(statement.targets, ast.Store())):
+            if isinstance(target, ast.Name):
+                if isinstance(vars(module)[target.id], int | float | tuple | list | np.ndarray):
+                    changed.add(target.id)
+                    yield target.id, space[target.id]
 
 
 def _restored(owner: Any, name: str, value: Any) -> Callable[[], None]:

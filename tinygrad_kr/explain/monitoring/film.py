@@ -78,7 +78,9 @@ def save_film(path: str | os.PathLike[str], monitors: Sequence[Monitor], lang: s
             raise ValueError(
                 "Monitor.save_html: expected a step that was looked at, got none. Train first"
             )
-    page = resources.files("tinygrad_kr.explain.monitoring").joinpath("film.html").read_text("utf-8")
+    page = (
+        resources.files("tinygrad_kr.explain.monitoring").joinpath("film.html").read_text("utf-8")
+    )
     filled = {
         "LANG": lang,
         "TITLE": html.escape(TEXTS["title"].say(lang)),
