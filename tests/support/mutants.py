@@ -434,8 +434,8 @@ def applied(changes: Changes, file: str) -> Iterator[int]:
         name, expression = changes.constant
         new = eval(compile(ast.Expression(expression), file, "eval"))
         touched += _set(module, name, new, undo)
-        for name, new in _made_of(module, name):
-            _set(module, name, new, undo)
+        for made, value in _made_of(module, name):
+            _set(module, made, value, undo)
     try:
         yield touched
     finally:
@@ -466,10 +466,10 @@ def _made_of(module: Any, name: str) -> Iterator[tuple[str, Any]]:
         space = dict(vars(module))
         exec(compile(ast.Module([statement], []), module.__file__, "exec"), space)
         for target in ast.walk(ast.Tuple(statement.targets, ast.Store())):
-            if isinstance(target, ast.Name):
-                if isinstance(vars(module)[target.id], int | float | tuple | list | np.ndarray):
-                    changed.add(target.id)
-                    yield target.id, space[target.id]
+            numbers = int | float | tuple | list | np.ndarray
+            if isinstance(target, ast.Name) and isinstance(vars(module)[target.id], numbers):
+                changed.add(target.id)
+                yield target.id, space[target.id]
 
 
 def _restored(owner: Any, name: str, value: Any) -> Callable[[], None]:

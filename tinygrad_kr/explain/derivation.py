@@ -116,6 +116,11 @@ class DerivationReport(list[CheckedGradient]):
     def __str__(self) -> str:
         return self.text()
 
+    def _repr_html_(self) -> str:
+        from tinygrad_kr import html
+
+        return html.plain(self.text())
+
 
 def check_derivation(y: Tensor, gradients: Mapping[Tensor, Any]) -> DerivationReport:
     """Check gradients that were derived by hand: which is wrong, where, and by what likely slip.

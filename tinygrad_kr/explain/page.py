@@ -128,11 +128,15 @@ def html(explanation: Explanation, lang: str | None) -> str:
         rows = "".join(
             f"<tr><td style='text-align:left;padding-left:{1 + line.indent}em'>"
             f"<code>{escape(line.plain)}</code></td>"
-            f"<td style='text-align:left'><code>{escape(line.note)}</code></td></tr>"
+            f"<td style='text-align:left'>{_code(line.note)}</td></tr>"
             for line in section.lines
         )
         blocks.append(f"<p><b>{escape(section.title)}</b></p><table>{rows}</table>")
     return f"<div class='tinygrad-kr-explanation'>{''.join(blocks)}</div>"
+
+
+def _code(note: str) -> str:
+    return f"<code>{escape(note)}</code>" if note else ""
 
 
 def _sections(explanation: Explanation, lang: str) -> Iterator[Section]:
