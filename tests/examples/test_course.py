@@ -74,6 +74,17 @@ PAIRS = [
 ]
 
 
+OF_GUIDES = {"film.py": "guides/monitor", "diagnose_me.py": "diagnose"}
+"""Programs of pages, not of the course."""
+
+
+@pytest.mark.parametrize("language", ["", ".ko"])
+@pytest.mark.parametrize("program", OF_GUIDES)
+def test_a_page_names_its_program(program: str, language: str) -> None:
+    page = ROOT / "docs" / f"{OF_GUIDES[program]}{language}.md"
+    assert f"examples/{program}" in page.read_text(encoding="utf-8")
+
+
 @pytest.mark.parametrize("language", COURSES)
 def test_every_program_has_one_section(language: str) -> None:
     named = [found.program.relative_to(ROOT).as_posix() for found in sections(language)]
@@ -83,6 +94,7 @@ def test_every_program_has_one_section(language: str) -> None:
         for path in (ROOT / folder).glob("*.py")
     }
     programs -= {"examples/lectures/common.py", "examples/engine_in_100_lines.py"}
+    programs -= {f"examples/{name}" for name in OF_GUIDES}
     assert len(named) == len(set(named))
     assert set(named) == programs | {"benchmarks/sigmoid_vs_relu_depth.py"}
 
