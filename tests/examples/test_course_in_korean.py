@@ -33,7 +33,7 @@ NAMES = set(
 )
 """What has no Korean name: functions, people, data, numbers, and words of code."""
 ENGLISH_LINE = re.compile(
-    r"^epoch |Error: |Sequential$|^layer |^\d+ +\w+ +\(|^(parameters|buffers|multiply-adds of products and convolutions): "
+    r"^epoch |Error: |Sequential$|^layer |^\d+ +\w+ +\(|^(parameters|buffers): |^multiply-adds of "
 )
 """Of errors, of `Module.summary` and of `tk.fit`'s progress, which are in English."""
 NOT_YET = {"dbn", "replay"}
