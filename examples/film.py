@@ -64,10 +64,8 @@ def train(activation: type[nn.Module], steps: int) -> tk.Monitor:
 def main() -> None:
     parser = options(__doc__, out="out")
     parser.add_argument("--steps", type=whole(10), default=1000, help="default: 1000")
-    parser.add_argument("--lang", choices=["en", "ko"], default="en", help="default: en")
     args = parser.parse_args()
     warnings.simplefilter("ignore", tk.MonitorWarning)  # they are printed, and in the film
-    tk.set_language(args.lang)
     sigmoid, relu = (train(activation, args.steps) for activation in (nn.Sigmoid, nn.ReLU))
     args.out.mkdir(parents=True, exist_ok=True)
     try:
