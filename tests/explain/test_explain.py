@@ -305,6 +305,17 @@ def test_names_come_from_variables_items_and_lines_that_are_over() -> None:
     assert names == ["weight", "params['w']", "hidden", "g", "out", "loss"]
 
 
+def mean_of_squares(x: Tensor) -> Tensor:
+    error = F.mse_loss(x, tk.zeros(3))
+    return error * 2
+
+
+def test_ops_inside_of_a_call_do_not_take_the_name_of_its_result() -> None:
+    x = tk.ones(3, requires_grad=True)
+    y = mean_of_squares(x)
+    assert not [node.name for node in tk.explain(y).nodes if node.name.startswith("error")]
+
+
 def test_a_name_is_a_string() -> None:
     x = tk.tensor(1.0)
     assert x.name is None

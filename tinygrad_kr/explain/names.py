@@ -22,8 +22,8 @@ class Names:
     """The names that frames know.
 
     A Tensor is called, in this order: by its own `name`; by a variable; by its path in a module
-    that a variable holds; as an item of a list or dict; by the variable to which the line of its
-    op assigned it.
+    that a variable holds; as an item of a list or dict; by the variable to which its line
+    assigned it, if its op was an operator.
     """
 
     def __init__(self, frame: FrameType | None) -> None:
@@ -101,7 +101,10 @@ def _named(variables: dict[str, Any]) -> Iterator[tuple[str, Any]]:
 
 @cache
 def _assigned(code: CodeType) -> dict[int, str]:
-    """The variable to which each instruction's result is assigned at once, by its offset."""
+    """The variable to which each operator's result is assigned at once, by its offset.
+
+    Not those of calls: a function of the package may call several ops.
+    """
     if code.co_filename.startswith(PACKAGE):
         return {}
     found: dict[int, str] = {}
@@ -112,5 +115,6 @@ def _assigned(code: CodeType) -> dict[int, str]:
             name = target[0] if isinstance(target, tuple) else target
             if isinstance(name, str) and instruction.opname != "STORE_ATTR":
                 found[before] = name
-        before = instruction.offset
+        is_operator = instruction.opname.startswith(("BINARY_", "UNARY_"))
+        before = instruction.offset if is_operator else None
     return found
