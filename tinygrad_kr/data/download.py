@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import os
 import sys
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -234,7 +235,10 @@ def _progress(url: str, total: int | None) -> Iterator[Callable[[int], object]]:
         with _progress_lines(url) as advance:
             yield advance
         return
-    with tqdm.tqdm(desc=os.path.basename(url), total=total, unit="B", unit_scale=True) as bar:
+    with warnings.catch_warnings():  # where there are no threads, the bar does without one
+        warnings.filterwarnings("ignore", "tqdm:disabling monitor support")
+        made = tqdm.tqdm(desc=os.path.basename(url), total=total, unit="B", unit_scale=True)
+    with made as bar:
         yield bar.update
 
 
