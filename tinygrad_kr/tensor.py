@@ -91,9 +91,13 @@ now: Callable[[], int] = tick
 
 
 def note_call(output: Any, module: Any, start: int | list[int]) -> None:
-    """Note on the results of a module's call that began at `start` that they end it (`Node`)."""
+    """Note on the results that a module's call, begun at `start`, computed that they end it.
+
+    What was there before, an input or a parameter, is left alone: it may be returned at each step.
+    """
     if isinstance(output, Node):
-        if output._requires_grad:
+        began = start if type(start) is int else start[0]  # type: ignore[index]
+        if output._requires_grad and output._op is not None and output._made > began:
             output._call = module, start, getattr(output, "_call", None)
     elif isinstance(output, tuple | list):
         for part in output:

@@ -291,6 +291,24 @@ def test_a_module_that_is_called_twice_has_two_groups() -> None:
     assert paths == ["linear", "linear#2"]
 
 
+class Held(nn.Module):
+    def __init__(self) -> None:
+        self.weight = nn.Parameter(np.ones(2))
+
+    def forward(self) -> Tensor:
+        return self.weight
+
+
+def test_calls_that_compute_nothing_note_nothing() -> None:
+    """Else what a module returns at each step would hold a longer and longer list of calls."""
+    held, x = Held(), tk.ones(2, requires_grad=True)
+    for _ in range(3):
+        assert held() is held.weight and nn.Sequential(nn.Identity())(x) is x
+    assert not hasattr(held.weight, "_call") and not hasattr(x, "_call")
+    loss = nn.Sequential()(x * 2).sum()
+    assert tk.explain(loss, x).gradient.tolist() == [2, 2]
+
+
 def make_hidden() -> Tensor:
     x = tk.tensor(2.0, requires_grad=True, name="weight")
     hidden = x * x

@@ -72,8 +72,9 @@ class Explanation:
     """Why a gradient is what it is. What `tk.explain` returns; see there.
 
     graph: the recorded graph as data. nodes: its nodes, each with `.name`, `.value`, `.op`.
-    edges: from input to output, each with `.source`, `.target`, `.formula`, `.derivative` (a number
-    between numbers, else None) and `.cotangent`, what flows along it.
+    edges: where a gradient flows, each with `.source`, `.target`, `.formula`, `.derivative` (a
+    number between numbers, else None) and `.cotangent`, what flows along it.
+    asked: the inputs as nodes; a Tensor on which the output does not depend is there itself.
     """
 
     def __init__(
@@ -84,7 +85,7 @@ class Explanation:
         element: tuple[int, ...] | None,
         opened: tuple[str, ...],
     ) -> None:
-        self.graph, self._wanted, self._single = graph, wanted, single
+        self.graph, self.asked, self._single = graph, wanted, single
         self.element, self.opened = element, opened
         self.wanted = [node for node in wanted if isinstance(node, GraphNode)]
         self.flow: Flow = flow(graph, self.wanted, formulas=True)
@@ -110,7 +111,7 @@ class Explanation:
     @property
     def gradient(self) -> Any:
         """The gradient, an array; a list of arrays for several inputs."""
-        found = [self.gradient_of(node) for node in self._wanted]
+        found = [self.gradient_of(node) for node in self.asked]
         return found[0] if self._single else found
 
     def gradient_of(self, wanted: GraphNode | Tensor) -> ndarray:
@@ -128,7 +129,7 @@ class Explanation:
     @cached_property
     def path_counts(self) -> list[int]:
         """The number of paths to each input."""
-        return [self._count(node) if isinstance(node, GraphNode) else 0 for node in self._wanted]
+        return [self._count(node) if isinstance(node, GraphNode) else 0 for node in self.asked]
 
     @cached_property
     def paths(self) -> Any:
@@ -138,14 +139,14 @@ class Explanation:
         """
         found = [
             list(self._paths_to(node)) if isinstance(node, GraphNode) and count else []
-            for node, count in zip(self._wanted, self.path_counts, strict=True)
+            for node, count in zip(self.asked, self.path_counts, strict=True)
         ]
         return found[0] if self._single else found
 
     def paths_to(self, wanted: GraphNode | Tensor) -> list[Path]:
         """The paths to one input."""
         found: list[Path] = (
-            self.paths if self._single else self.paths[list(self._wanted).index(wanted)]
+            self.paths if self._single else self.paths[list(self.asked).index(wanted)]
         )
         return found
 
@@ -216,7 +217,7 @@ class Explanation:
         return page.markdown(self, lang)
 
     def _repr_html_(self) -> str:
-        return page.html(self, None)
+        return page.in_html(self, None)
 
     def __str__(self) -> str:
         return self.text()

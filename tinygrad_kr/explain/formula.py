@@ -22,7 +22,7 @@ from tinygrad_kr.ops.node import Node
 from tinygrad_kr.ops.op import astype
 from tinygrad_kr.ops.tracing import current_tracer, tracers
 
-__all__ = ["Call", "Expression", "Literal", "Notebook", "Opaque", "Symbol", "simplified", "spelled"]
+__all__ = ["Call", "Expression", "Literal", "Notebook", "Opaque", "Symbol", "simplified"]
 
 
 # ------------------------------------------------------------------ expressions
@@ -421,27 +421,11 @@ def latex_text(text: str) -> str:
     return "".join(f"\\{letter}" if letter in "_#$%&{}" else letter for letter in text)
 
 
-def symbols_in(expression: Expression) -> Iterator[Symbol]:
-    """The symbols of an expression."""
-    for part in parts(expression):
-        if isinstance(part, Symbol):
-            yield part
-
-
-def spelled(expression: Expression) -> str:
-    """The expression as text."""
-    return Writer().write(expression)
-
-
 def number(value: Any) -> str:
-    """A number with at most four digits behind those that count."""
+    """A number with five digits that count; whole numbers below a million in full."""
     value = float(value)
-    return f"{value:.5g}" if value != int_or_none(value) else f"{int(value)}"
-
-
-def int_or_none(value: float) -> int | None:
-    """The whole number that `value` is, if it is one that is short."""
-    return int(value) if np.isfinite(value) and value == int(value) and abs(value) < 1e6 else None
+    whole = np.isfinite(value) and value == int(value) and abs(value) < 1e6
+    return f"{int(value)}" if whole else f"{value:.5g}"
 
 
 def key(value: Any) -> str:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from html import escape
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
+from tinygrad_kr import html
 from tinygrad_kr.explain.derivative import LocalDerivative, symbol_of
 from tinygrad_kr.explain.element import Step, followed
 from tinygrad_kr.explain.folding import Folded, folded
@@ -30,7 +30,7 @@ from tinygrad_kr.tensor import Tensor
 if TYPE_CHECKING:
     from tinygrad_kr.explain.explanation import Difference, Explanation, Path
 
-__all__ = ["MOST_PATHS", "html", "markdown", "text"]
+__all__ = ["MOST_PATHS", "in_html", "markdown", "text"]
 
 MOST_ARRAYS = 16
 """Arrays that are listed with their shapes; of more only those that require no gradient."""
@@ -93,15 +93,18 @@ class Section(NamedTuple):
 
 def text(explanation: Explanation, lang: str | None) -> str:
     """The page as plain text."""
-    blocks = []
-    for section in _sections(explanation, language(lang)):
-        width = min(60, max((_width(line) for line in section.lines if line.note), default=0))
-        lines = [section.title]
-        for line in section.lines:
-            plain = "  " * (line.indent + 1) + line.plain
-            lines.append(f"{plain:<{width + 2}}  {line.note}".rstrip() if line.note else plain)
-        blocks.append("\n".join(lines))
-    return "\n\n".join(blocks)
+    sections = _sections(explanation, language(lang))
+    return "\n\n".join(f"{section.title}\n{_plain(section)}" for section in sections)
+
+
+def _plain(section: Section) -> str:
+    """The lines of a section, with what stands beside them in a column."""
+    width = min(60, max((_width(line) for line in section.lines if line.note), default=0))
+    lines = []
+    for line in section.lines:
+        plain = "  " * (line.indent + 1) + line.plain
+        lines.append(f"{plain:<{width + 2}}  {line.note}".rstrip() if line.note else plain)
+    return "\n".join(lines)
 
 
 def _width(line: Line) -> int:
@@ -121,22 +124,10 @@ def markdown(explanation: Explanation, lang: str | None) -> str:
     return "\n\n".join(blocks) + "\n"
 
 
-def html(explanation: Explanation, lang: str | None) -> str:
+def in_html(explanation: Explanation, lang: str | None) -> str:
     """The page as HTML, for notebooks."""
-    blocks = []
-    for section in _sections(explanation, language(lang)):
-        rows = "".join(
-            f"<tr><td style='text-align:left;padding-left:{1 + line.indent}em'>"
-            f"<code>{escape(line.plain)}</code></td>"
-            f"<td style='text-align:left'>{_code(line.note)}</td></tr>"
-            for line in section.lines
-        )
-        blocks.append(f"<p><b>{escape(section.title)}</b></p><table>{rows}</table>")
-    return f"<div class='tinygrad-kr-explanation'>{''.join(blocks)}</div>"
-
-
-def _code(note: str) -> str:
-    return f"<code>{escape(note)}</code>" if note else ""
+    sections = _sections(explanation, language(lang))
+    return "".join(html.block(section.title, html.plain(_plain(section))) for section in sections)
 
 
 def _sections(explanation: Explanation, lang: str) -> Iterator[Section]:
@@ -332,7 +323,7 @@ def _norm(explanation: Explanation, node: GraphNode) -> str:
 
 
 def _results(explanation: Explanation, lang: str) -> Iterator[Line]:
-    for wanted, count in zip(explanation._wanted, explanation.path_counts, strict=True):
+    for wanted, count in zip(explanation.asked, explanation.path_counts, strict=True):
         yield from _of_wanted(explanation, wanted, count, lang)
     if not explanation.is_scalar and len(explanation.wanted) > MOST_DIFFERENCES:
         found = explanation.difference_of_all()

@@ -135,7 +135,8 @@ class Sequential(_Numbered):
             except Exception as error:
                 locate(error, module, (x,), {})
                 raise
-        note_call(x, self, marks)
+        if marks:
+            note_call(x, self, marks)
         return x
 
     @overload
