@@ -8,7 +8,6 @@ from collections.abc import Sequence
 
 from tinygrad_kr._version import __version__
 from tinygrad_kr.doctor import doctor
-from tinygrad_kr.explain.command import add_commands, formulas_first
 from tinygrad_kr.language import LANGUAGES, language
 
 
@@ -24,11 +23,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         choices=LANGUAGES,
         help="English or Korean; by default as $TINYGRAD_KR_LANG or the locale says",
     )
-    add_commands(commands)
     given = sys.argv[1:] if arguments is None else list(arguments)
-    chosen = parser.parse_args(
-        formulas_first(given) if given[:1] in (["explain"], ["draw"]) else given
-    )
+    if given[:1] != ["doctor"]:  # which runs where the rest of the package may not
+        from tinygrad_kr.explain.command import add_commands, formulas_first
+
+        add_commands(commands)
+        given = formulas_first(given) if given[:1] in (["explain"], ["draw"]) else given
+    chosen = parser.parse_args(given)
     if chosen.command == "doctor":
         return doctor(language(chosen.lang))
     if chosen.command is not None:

@@ -390,3 +390,11 @@ def test_where_there_can_be_no_compiler(
     assert "->" not in found
     assert "pyodide.http.pyfetch" in lines_of("MNIST", text)
     assert "downloads" not in lines_of("MNIST", text)
+
+
+def test_the_doctor_does_not_load_what_it_may_find_broken() -> None:
+    code = "import sys, tinygrad_kr.__main__; print('tinygrad_kr.explain' in sys.modules)"
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, encoding="utf-8", check=True
+    )
+    assert done.stdout.strip() == "False"
