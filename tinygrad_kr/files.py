@@ -132,7 +132,9 @@ def _remove_unlocked(path: Path) -> None:
 
 def _open_file(path: str, flags: int) -> int:
     """Open without waiting for the other end of a pipe, and follow no link."""
-    return os.open(path, flags | os.O_NONBLOCK | os.O_NOFOLLOW)
+    if sys.platform != "win32":
+        flags |= os.O_NONBLOCK | os.O_NOFOLLOW
+    return os.open(path, flags)
 
 
 def replace(source: Path, target: Path, pauses: Sequence[float] = PAUSES) -> None:
