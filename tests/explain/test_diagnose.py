@@ -16,6 +16,7 @@ import pytest
 import tinygrad_kr as tk
 import tinygrad_kr.functional as F
 from tinygrad_kr import nn, optim
+from tinygrad_kr.explain.diagnosis.mending import counted
 from tinygrad_kr.explain.diagnosis.report import CERTAIN, LEFT_OVER, Finding
 
 NAMES = {
@@ -96,6 +97,16 @@ def without(model: nn.Module, name: str) -> optim.SGD:
 def dropping(model: nn.Sequential) -> nn.Sequential:
     model.insert(2, nn.Dropout(0.3))
     return model.eval()
+
+
+class Held(nn.Module):
+    """A Sequential inside a module."""
+
+    def __init__(self, layers: list[nn.Linear]) -> None:
+        self.body = nn.Sequential(*layers)
+
+    def forward(self, x: Any) -> Any:
+        return self.body(x)
 
 
 class WithUnused(nn.Module):
@@ -661,11 +672,50 @@ def test_the_remedy_can_be_read() -> None:
         "# Initialise the weights at random: He before a ReLU, Xavier otherwise.\n"
         "for weight in (model[0].weight, model[2].weight):\n"
         '    nn.init.kaiming_normal_(weight, nonlinearity="relu")\n'
-        "for weight in (model[4].weight,):\n"
-        "    nn.init.xavier_uniform_(weight)\n"
-        "for bias in (model[0].bias, model[2].bias, model[4].bias):\n"
-        "    nn.init.zeros_(bias)"
+        "nn.init.xavier_uniform_(model[4].weight)\n"
+        "for i in range(0, 5, 2):\n"
+        "    nn.init.zeros_(model[i].bias)"
     )
+
+
+LONG_REMEDIES = {
+    "sigmoid": (
+        Given(net(act=nn.Sigmoid, depth=12)),
+        "for i in range(1, 24, 2):\n    model[i] = nn.Tanh()\n",
+    ),
+    "linear": (
+        Given(nn.Sequential(*[nn.Linear(6, 6) for _ in range(5)])),
+        "for i in range(3, -1, -1):\n    model.insert(i + 1, nn.ReLU())",
+    ),
+    "in a module": (
+        Given(Held([nn.Linear(6, 6) for _ in range(5)])),
+        "for i in range(3, -1, -1):\n    model.body.insert(i + 1, nn.ReLU())",
+    ),
+}
+
+
+@pytest.mark.parametrize(
+    "places",
+    [
+        ["model[0].bias", "model[2].bias"],
+        ["model[0].bias", "model[2].bias", "model[5].bias"],
+        ["model[0].bias", "model[2].bias", "other[4].bias"],
+        ["model[0].bias", "model[2].bias", "model.last.bias"],
+        ["model[1].bias", "model[1].bias", "model[1].bias"],
+    ],
+)
+def test_other_places_are_no_loop(places: list[str]) -> None:
+    assert counted(places) is None
+
+
+@pytest.mark.parametrize("name", LONG_REMEDIES)
+def test_the_remedy_of_a_deep_net_is_a_loop(name: str) -> None:
+    given, loop = LONG_REMEDIES[name]
+    applied = copy.deepcopy(given.model)
+    finding = diagnosed(given).findings[0]
+    assert loop in finding.remedy("en")
+    exec(finding.remedy(), code_names(given))
+    assert repr(finding.apply(applied)) == repr(given.model)
 
 
 def test_the_first_op_with_a_nan_is_named_with_its_line() -> None:

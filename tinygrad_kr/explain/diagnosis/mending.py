@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
@@ -49,6 +50,25 @@ def spelled(model: Module, path: str) -> str:
 def tuple_of(items: Sequence[str]) -> str:
     """The code of a tuple."""
     return f"({', '.join(items)}{',' if len(items) == 1 else ''})"
+
+
+NUMBER = re.compile(r"\[(\d+)\](?=[^\[\]]*$)")
+"""The last number in brackets."""
+
+
+def counted(places: Sequence[str]) -> tuple[str, str] | None:
+    """`("range(0, 5, 2)", "model[i].bias")` for the `model[0].bias`, `model[2].bias`, ...
+
+    None for fewer than three places, or for others.
+    """
+    found = [NUMBER.search(place) for place in places]
+    numbers = [int(match[1]) for match in found if match]
+    spellings = {NUMBER.sub("[i]", place) for place in places}
+    if len(numbers) < 3 or len(numbers) < len(places) or len(spellings) > 1:
+        return None
+    step = numbers[1] - numbers[0] or 1
+    loop = range(numbers[0], numbers[-1] + (1 if step > 0 else -1), step)
+    return (repr(loop), spellings.pop()) if list(loop) == numbers else None
 
 
 # ------------------------------------------------------------------ weights
@@ -119,8 +139,13 @@ _RULES: dict[str, Callable[[Any], Any]] = {
 
 
 def _loop(variable: str, rule: str, names: Sequence[str], model: Module) -> Remedy:
-    places = tuple_of([spelled(model, name) for name in names])
-    code = f"for {variable} in {places}:\n    {rule.format(variable)}"
+    places = [spelled(model, name) for name in names]
+    if len(places) == 1:
+        code = rule.format(places[0])
+    elif (loop := counted(places)) is not None:
+        code = f"for i in {loop[0]}:\n    {rule.format(loop[1])}"
+    else:
+        code = f"for {variable} in {tuple_of(places)}:\n    {rule.format(variable)}"
 
     def mend(model: Module, _: Any) -> None:
         for name in names:
@@ -165,7 +190,11 @@ def like_tanh(graph: StepGraph, model: Module) -> Remedy:
 
 def replace(model: Module, paths: Sequence[str], new: str) -> Remedy:
     """Put new modules in the places of others. new: a class of `nn` with default arguments."""
-    code = "\n".join(f"{spelled(model, path)} = nn.{new}()" for path in paths)
+    places = [spelled(model, path) for path in paths]
+    if (loop := counted(places)) is not None:
+        code = f"for i in {loop[0]}:\n    {loop[1]} = nn.{new}()"
+    else:
+        code = "\n".join(f"{place} = nn.{new}()" for place in places)
 
     def mend(model: Module, _: Any) -> None:
         for path in paths:
@@ -182,6 +211,10 @@ def activations_behind(model: Module, paths: Sequence[str]) -> Remedy:
         holder, _, name = path.rpartition(".")
         inside = isinstance(model.get_submodule(holder), Sequential) and name.isdigit()
         remedy += _inserted(model, holder, int(name)) if inside else _wrapped(model, path)
+    loop = counted([spelled(model, path) for path in reversed(paths)])
+    if loop is not None and loop[1].endswith("[i]") and ".insert(" in remedy.code:
+        code = f"for i in {loop[0]}:\n    {loop[1][:-3]}.insert(i + 1, nn.ReLU())"
+        return remedy._replace(code=code)
     return remedy
 
 
