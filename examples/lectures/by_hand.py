@@ -11,6 +11,9 @@ all m examples at once (rows are examples here):
     dZ1 = dZ2 W2^T * (1 - A1^2)          tanh' = 1 - tanh^2
     dW1 = X^T dZ1                        db1 = sum of dZ1 over the examples
 
+`tk.explain` derives the same lines by itself. `tk.check_derivation` finds the lecture's gradients
+right, and names the slip of a derivation that forgets tanh'.
+
 It is right: in float64 it differs from autodiff by less than 1e-12, at the start and in each of
 the steps of a training in which both nets go their own way. The second part needs no learning at
 all: weights set by hand with which three sigmoid units compute XOR, as the lecture does.
@@ -22,12 +25,14 @@ The picture is saved as out/lectures/by_hand.png (needs matplotlib).
 
 from __future__ import annotations
 
+import textwrap
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 from common import in_words, label, launch, left, new_figure, options, right, save, whole
 
+import tinygrad_kr as tk
 import tinygrad_kr.functional as F
 from tinygrad_kr import Tensor, no_grad
 from tinygrad_kr.language import Text
@@ -89,6 +94,32 @@ def gradients_by_autodiff(p: dict[str, Tensor], X: Tensor, Y: Tensor) -> tuple[f
     loss.backward()
     gradients = {name: t.grad.numpy() for name, t in {**p, "Z2": Z2}.items() if t.grad is not None}
     return loss.item(), gradients
+
+
+def explained(p: Arrays, X: Tensor, Y: Tensor, *others: Arrays) -> tuple[Any, list[Any]]:
+    """`tk.explain` of the loss, and what `tk.check_derivation` says of gradients found by hand.
+
+    others: gradients, each with those of W1, b1, W2 and b2.
+    """
+    W1, b1, W2, b2 = (Tensor(p[name], requires_grad=True) for name in ("W1", "b1", "W2", "b2"))
+    Z1 = X @ W1 + b1
+    A1 = F.tanh(Z1)
+    Z2 = A1 @ W2 + b2
+    A2 = F.sigmoid(Z2)
+    L = F.binary_cross_entropy(A2, Y)
+    explanation = tk.explain(L, [W1, b1, W2, b2])
+    return explanation, [
+        tk.check_derivation(L, {W1: by_hand["W1"], b1: by_hand["b1"], W2: by_hand["W2"],
+                                b2: by_hand["b2"]})
+        for by_hand in others
+    ]  # fmt: skip
+
+
+def without_tanh_slope(p: Arrays, X: np.ndarray, Y: np.ndarray) -> Arrays:
+    """A slip: dZ1 = dZ2 W2^T, without 1 - A1^2."""
+    gradients = gradients_by_hand(p, X, Y)
+    dZ1 = gradients["Z2"] @ p["W2"].T
+    return {**gradients, "W1": X.T @ dZ1, "b1": dZ1.sum(axis=0)}
 
 
 def start(hidden: int, seed: int) -> Arrays:
@@ -216,6 +247,23 @@ def print_first_step(hidden: int, seed: int) -> None:
         print(f"d{name:3} {array.flat[0]:22.17f} {other.flat[0]:22.17f}   {difference:.1e}")
 
 
+def print_explanation(hidden: int, seed: int) -> None:
+    """The derivation by `tk.explain`; then the lecture's gradients judged, and a slip."""
+    X, Y = petals(400, seed)
+    p = start(hidden, seed)
+    candidates = gradients_by_hand(p, X, Y), without_tanh_slope(p, X, Y)
+    explanation, verdicts = explained(p, Tensor(X), Tensor(Y), *candidates)
+    print(Text("\nthe derivation by tk.explain", "\ntk.explain이 한 유도").say())
+    print(textwrap.indent(explanation.text(), "  "))
+    titles = (
+        Text("\ntk.check_derivation, the lecture's formulas", "\ntk.check_derivation, 강의의 공식"),
+        Text("\ntk.check_derivation, dZ1 = dZ2 W2^T", "\ntk.check_derivation, dZ1 = dZ2 W2^T"),
+    )
+    for title, verdict in zip(titles, verdicts, strict=True):
+        print(title.say())
+        print(textwrap.indent(verdict.text(), "  "))
+
+
 def print_figures(figures: dict[str, float], steps: int) -> None:
     title = Text("over {steps:,} steps, both ways", "{steps:,}스텝 동안, 두 방법으로")
     ours, lecture = Text("ours", "우리 값").say(), Text("the lecture", "강의").say()
@@ -299,6 +347,7 @@ def main(argv: list[str] | None = None) -> None:
     add("--seed", type=whole(0), default=0, help="of the points and the weights")
     args = parser.parse_args(argv)
     print_first_step(args.hidden, args.seed)
+    print_explanation(args.hidden, args.seed)
     training = train_on_petals(args.hidden, args.steps, 1.0, args.seed)
     print_figures(figures_of(training, args.seed), args.steps)
     save_picture(training, args.seed, args.out / "by_hand.png")

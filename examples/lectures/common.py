@@ -13,6 +13,7 @@ import os
 import platform
 import re
 import sys
+import textwrap
 import time
 import unicodedata
 from collections.abc import Callable, Iterable, Iterator
@@ -161,6 +162,21 @@ def label(text: Text | str, more: Iterable[Text] = (), **values: Any) -> str:
     if isinstance(text, Text):
         return text.say(picture_language(), **values)
     return in_words(text, more, picture_language())
+
+
+NOTHING_WRONG = Text("nothing wrong", "이상 없음")
+DIAGNOSIS = Text("\ntk.diagnose, {net}:", "\ntk.diagnose의 진단, {net}:")
+
+
+def print_diagnosis(net: Text, report: Any, **values: Any) -> None:
+    """What `tk.diagnose` finds in a net: the kinds, each with its message and its remedy."""
+    print(DIAGNOSIS.say(net=net.say(**values)))
+    print(textwrap.indent(report.text(), "  "))
+
+
+def kinds_of(report: Any) -> str:
+    """The names of the kinds."""
+    return ", ".join(sorted(report.kinds)) or NOTHING_WRONG.say()
 
 
 # ------------------------------------------------------------------ progress

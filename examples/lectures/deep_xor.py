@@ -14,7 +14,8 @@ end at 0.5 or below, 17 of them because a layer is 0 for all four points before 
 (dying_relu.py). The others get three points right: they give one answer, 1/3 or 2/3, to three of
 the four points, for ever.
 "Slightly different each run" is what these outcomes look like in a few runs.
-benchmarks/sigmoid_vs_relu_depth.py has other depths and activations.
+`tk.diagnose` sees both before the first step: a vanishing gradient in every sigmoid net, dead units
+in those 17 ReLU nets. benchmarks/sigmoid_vs_relu_depth.py has other depths and activations.
 
     python examples/lectures/deep_xor.py
     python examples/lectures/deep_xor.py --hidden 9    # the notes' text says nine, their code ten
@@ -24,6 +25,8 @@ The picture is saved as out/lectures/deep_xor.png (needs matplotlib).
 
 from __future__ import annotations
 
+from collections import Counter
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -37,11 +40,13 @@ from common import (
     UniformStarts,
     bar,
     in_words,
+    kinds_of,
     label,
     launch,
     left,
     new_figure,
     options,
+    print_diagnosis,
     right,
     save,
     whole,
@@ -150,6 +155,50 @@ def print_as_the_lecture(nets: dict[str, Nets]) -> None:
     print(right(in_words("accuracy"), 8) + "".join(f"{accuracy:16.2f}" for accuracy in accuracies))
 
 
+# ------------------------------------------------------------------ before the first step
+
+
+def ordinary_nets(activation: str, hidden: int, starts: int, seed: int) -> list[nn.Sequential]:
+    """The nets before their training, each of its own, with `nn.Linear`."""
+    tk.manual_seed(seed)
+    nets = make_nets(activation, hidden, starts)
+    found = []
+    for start in range(starts):
+        layers: list[nn.Module] = []
+        for inputs, outputs in pairwise([2, *[5] * hidden, 1]):
+            layers += [nn.Linear(inputs, outputs), ACTIVATIONS[activation]()]
+        for one, many in zip(layers[::2], nets[::2], strict=True):
+            weight, bias = many.weight.data[start].T, many.bias.data[start, 0]
+            one.load_state_dict({"weight": weight, "bias": bias})
+        found.append(nn.Sequential(*layers[:-1]))
+    return found
+
+
+def diagnose(net: nn.Sequential, rate: float = 0.1) -> Any:
+    """`tk.diagnose` with the lecture's data and optimizer."""
+    points = (XOR_POINTS, XOR_ANSWERS)
+    optimizer = optim.SGD(net.parameters(), lr=rate)
+    return tk.diagnose(net, F.binary_cross_entropy_with_logits, points, optimizer)
+
+
+def print_diagnoses(hidden: int, starts: int, seed: int) -> None:
+    """How often which kind is found; for each activation the first net in which one is."""
+    title = Text("\ntk.diagnose, before the first step", "\ntk.diagnose, 첫 스텝 전")
+    print(title.say())
+    examples = []
+    for activation in ACTIVATIONS:
+        reports = [diagnose(net) for net in ordinary_nets(activation, hidden, starts, seed)]
+        counts = Counter(map(kinds_of, reports)).most_common()
+        shown = ", ".join(f"{kind} {count}" for kind, count in counts)
+        print(f"  {left(in_words(activation), 10)} {shown}")
+        wrong = next((start for start, report in enumerate(reports) if report.findings), None)
+        if wrong is not None:
+            examples.append((activation, wrong, reports[wrong]))
+    for activation, start, report in examples:
+        net = Text("{kind}, start {start}", "{kind}, 초깃값 {start}번")
+        print_diagnosis(net, report, kind=in_words(activation), start=start)
+
+
 LEARNED = Text("{count} learned XOR", "XOR를 배운 {count}개")
 THREE_RIGHT = Text("{count} with 3 of 4 right", "넷 중 셋만 맞힌 {count}개")
 HALF_RIGHT = Text("{count} with half right or less", "절반 이하만 맞힌 {count}개")
@@ -206,6 +255,7 @@ def main(argv: list[str] | None = None) -> None:
         learned, stuck = figures[f"{kind}: learned"], figures[f"{kind}: at 0.5 or below"]
         name = left(in_words(kind), 10)
         print(line.say(kind=name, published=published, learned=learned, stuck=stuck))
+    print_diagnoses(args.hidden, args.starts, args.seed)
     save_picture(nets, args.out / "deep_xor.png")
 
 

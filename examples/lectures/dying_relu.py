@@ -17,7 +17,8 @@ After each epoch we count the silent units: those that are at or below 0 for all
 
 In a narrow net it is different. The lecture's XOR net, ten ReLU layers of 5 units, U(-1, 1): in 16%
 of the starts some layer is silent altogether. All gradients of such a net are exactly 0, and it
-answers 0.5 for ever. With 3 units a layer these are 65%, with 10 less than 1%.
+answers 0.5 for ever. With 3 units a layer these are 65%, with 10 less than 1%. `tk.diagnose` names
+such a net before its first step, and offers tanh with Xavier's weights.
 
     python examples/lectures/dying_relu.py
 
@@ -29,7 +30,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from itertools import pairwise
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from common import (
@@ -44,6 +45,7 @@ from common import (
     new_figure,
     options,
     positive,
+    print_diagnosis,
     right,
     save,
     whole,
@@ -150,13 +152,23 @@ def dead_from_start(width: int, draws: int, seed: int) -> dict[int, float]:
     return shares
 
 
+def a_dead_net(depth: int) -> nn.Sequential:
+    """The first XOR net whose output is 0 for all four points."""
+    nets = (make_xor_net(depth, seed) for seed in range(1_000))
+    return next(net for net in nets if not net(Tensor(XOR_POINTS.astype(float))).data.any())
+
+
+def diagnose(net: nn.Sequential) -> Any:
+    """`tk.diagnose` of an XOR net, with the lecture's optimizer."""
+    points = (XOR_POINTS.astype(float), XOR_ANSWERS.astype(float))
+    optimizer = optim.SGD(net.parameters(), lr=0.1)
+    return tk.diagnose(net, F.binary_cross_entropy_with_logits, points, optimizer)
+
+
 def gradients_of_a_dead_net(depth: int) -> tuple[float, float]:
     """The largest gradient, in size, of a weight and of a bias in a net whose output is 0."""
-    for seed in range(1_000):
-        net = make_xor_net(depth, seed)
-        logits = net(Tensor(XOR_POINTS.astype(float)))
-        if not logits.data.any():
-            break
+    net = a_dead_net(depth)
+    logits = net(Tensor(XOR_POINTS.astype(float)))
     F.binary_cross_entropy_with_logits(logits, Tensor(XOR_ANSWERS.astype(float))).backward()
     largest = {"weight": 0.0, "bias": 0.0}
     for name, parameter in net.named_parameters():
@@ -320,6 +332,8 @@ def main(argv: list[str] | None = None) -> None:
     args = parser.parse_args(argv)
     result = measure(args.rates, args.epochs, args.seeds, 20_000)
     print_figures(result, figures_of(result))
+    dead = Text("the dead XOR net, ten ReLU layers", "죽은 XOR 신경망, ReLU 열 층")
+    print_diagnosis(dead, diagnose(a_dead_net(10)))
     save_picture(result, args.out / "dying_relu.png")
 
 

@@ -43,11 +43,13 @@ from common import (
     XOR_POINTS,
     bar,
     in_words,
+    kinds_of,
     label,
     launch,
     left,
     new_figure,
     options,
+    print_diagnosis,
     right,
     save,
     whole,
@@ -215,6 +217,13 @@ def diagnosis(gradients: dict[str, float]) -> str:
     return line.say(still=len(still), all=len(weights), names=", ".join(still))
 
 
+def diagnose(net: nn.Sequential, images: Images) -> Any:
+    """`tk.diagnose` on 200 images, with the optimizer of the training."""
+    inputs, labels = (np.ascontiguousarray(part[:200]) for part in images.train)
+    optimizer = optim.Adam(net.parameters(), lr=0.001)
+    return tk.diagnose(net, F.cross_entropy, (inputs, labels), optimizer)
+
+
 def difference_between_units(net: nn.Sequential) -> float:
     """How far apart the second hidden layer's units are, over the size of its largest weight."""
     weight = net[2].weight.data
@@ -312,6 +321,22 @@ def print_zeros(images: Images) -> None:
     print(line.say(size=zero_xor_gradient()))
 
 
+def print_diagnoses(images: Images, seed: int) -> None:
+    """What `tk.diagnose` finds at each start; its remedy for zeros."""
+    sizes = (images.train[0].shape[1], 256, 256, 10)
+    title = Text("tk.diagnose, before the first step", "tk.diagnose, 첫 스텝 전")
+    print(
+        f"{left(title.say(), 40)} " + "".join(left(in_words(a), 24) for a in ACTIVATIONS).rstrip()
+    )
+    for start in STARTS:
+        reports = [diagnose(make_net(a, start, sizes, seed), images) for a in ACTIVATIONS]
+        kinds = "".join(left(kinds_of(report), 24) for report in reports).rstrip()
+        print(f"  {left(in_words(start, WORDS), 38)} {kinds}")
+    net = Text("ReLU from zeros", "모두 0인 ReLU 신경망")
+    print_diagnosis(net, diagnose(make_net("ReLU", "zeros", sizes, seed), images))
+    print()
+
+
 def print_runs(figures: dict[str, float], images: Images, steps: int) -> None:
     title = Text(
         "{name}, {inputs}-256-256-10, {steps:,} steps of Adam",
@@ -391,6 +416,7 @@ def main(argv: list[str] | None = None) -> None:
     print_stds()
     images = load(args.data)
     print_zeros(images)
+    print_diagnoses(images, args.seed)
     runs = train_all(images, args.steps, 100, 0.001, args.seed)
     print_runs(figures_of(runs, images), images, args.steps)
     save_picture(runs, args.out / "initialisation.png")

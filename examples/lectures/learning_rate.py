@@ -18,12 +18,17 @@ it is not NaN, with 0.61 of the training points right against 0.75. And scaling 
 NaN and no more: at rate 1e-5 the lab's cost goes from 0.15231 to 0.15225 in 101 steps, and of ours
 at least 99% is left. What learns is scaling together with a rate of 0.1, which it now allows: cost
 0.011 after 100 steps.
+
+At the end `tk.Monitor` watches the lab's training at 1.5 and names the step, the op and the line of
+the first infinity. `tk.diagnose` judges the three rates, and the prices, before any training.
 """
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from common import (
@@ -32,11 +37,13 @@ from common import (
     ORANGE,
     Starts,
     in_words,
+    kinds_of,
     label,
     launch,
     left,
     new_figure,
     options,
+    print_diagnosis,
     right,
     save,
     whole,
@@ -44,7 +51,7 @@ from common import (
 
 import tinygrad_kr as tk
 import tinygrad_kr.functional as F
-from tinygrad_kr import Tensor, no_grad, optim
+from tinygrad_kr import Tensor, nn, no_grad, optim
 from tinygrad_kr.language import Text
 
 POINTS = Tensor(
@@ -154,6 +161,40 @@ def fit_prices(table: np.ndarray, rate: float, steps: int, starts: int) -> np.nd
     return np.array(history)
 
 
+def first_infinity(rate: float = 1.5, steps: int = 8) -> list[dict[str, Any]]:
+    """What `tk.Monitor` warns of while the lab's cost is trained from the lab's start."""
+    net = the_labs_start()
+    optimizer = optim.SGD(net.parameters(), lr=rate)
+    with warnings.catch_warnings(), np.errstate(all="ignore"):
+        warnings.simplefilter("ignore", tk.MonitorWarning)  # they are returned
+        with tk.Monitor(net, optimizer, every=1) as monitor:
+            for _ in range(steps):
+                cost = as_the_lab_computes_it(net(POINTS)).sum()
+                optimizer.zero_grad()
+                cost.backward()
+                optimizer.step()
+    return list(monitor.warnings)
+
+
+def diagnose_rate(rate: float) -> Any:
+    """`tk.diagnose` of lab 07-1 from the lab's own start, the cost from logits."""
+    net = nn.Linear(3, 3)
+    weight, bias = np.array(LAB_WEIGHT, np.float32).T, np.array(LAB_BIAS, np.float32)
+    net.load_state_dict({"weight": weight, "bias": bias})
+    optimizer = optim.SGD(net.parameters(), lr=rate)
+    return tk.diagnose(net, F.cross_entropy, (POINTS.numpy(), LABELS), optimizer)
+
+
+def diagnose_prices(table: np.ndarray, rate: float) -> Any:
+    """`tk.diagnose` of labs 07-2 and 07-3."""
+    tk.manual_seed(0)
+    net = nn.Linear(4, 1)
+    for parameter in net.parameters():
+        nn.init.normal_(parameter)
+    x, y = table[:, :-1].astype(np.float32), table[:, -1:].astype(np.float32)
+    return tk.diagnose(net, F.mse_loss, (x, y), optim.SGD(net.parameters(), lr=rate))
+
+
 def run(*, starts: int = 100, seed: int = 0, histories: dict[str, np.ndarray] | None = None
         ) -> dict[str, float]:  # fmt: skip
     """The lab's costs from its own start, and what the three rates do from many starts.
@@ -244,6 +285,27 @@ def save_picture(histories: dict[str, np.ndarray], path: Path) -> None:
     save(figure, path)
 
 
+def print_causes() -> None:
+    """Where the NaN of lab 07-1 begins; what is wrong with rates and prices, before training."""
+    print(Text("tk.Monitor, lab 07-1, rate 1.5:", "tk.Monitor, 실습 07-1, 학습률 1.5:").say())
+    for warning in first_infinity():
+        print(f"  {warning['message']}")
+    cases = {
+        "lab 07-1 rate 1.5": diagnose_rate(1.5),
+        "lab 07-1 rate 1e-10": diagnose_rate(1e-10),
+        "lab 07-1 rate 0.1": diagnose_rate(0.1),
+        "lab 07-2 unscaled, rate 1e-5": diagnose_prices(PRICES, 1e-5),
+        "lab 07-3 scaled, rate 1e-5": diagnose_prices(min_max(PRICES), 1e-5),
+        "lab 07-3 scaled, rate 0.1": diagnose_prices(min_max(PRICES), 0.1),
+    }
+    print("\ntk.diagnose")
+    for name, report in cases.items():
+        print(f"  {left(in_words(name, WORDS), 30)} {kinds_of(report)}")
+    for name in ("lab 07-1 rate 1e-10", "lab 07-2 unscaled, rate 1e-5"):
+        print_diagnosis(Text("{name}", "{name}"), cases[name], name=in_words(name, WORDS))
+    print()
+
+
 def main(argv: list[str] | None = None) -> None:
     parser = options(__doc__)
     parser.add_argument("--starts", type=whole(1), default=100, help="initial weights")
@@ -263,6 +325,7 @@ def main(argv: list[str] | None = None) -> None:
         end = f"   {published[name]:g}" if name in published else ""
         print(f"{left(in_words(name, WORDS), 58)} {value:9.6g}{end}")
     print()
+    print_causes()
     save_picture(histories, args.out / "learning_rate.png")
 
 

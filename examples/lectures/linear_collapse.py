@@ -13,6 +13,8 @@ is multiplied by all the other layers' weights. With Adam's rate 0.003 the stack
 there within 1,500 steps while a single layer is at loss 0.304, so that it gets 0.1 here. And with
 0.01 two of five stacks of 100 layers, having arrived, answer 0.5 to everything after 2,500 steps.
 
+No training is needed to see it: `tk.diagnose` finds nothing nonlinear in the stacks.
+
     python examples/lectures/linear_collapse.py
 
 The picture is saved as out/lectures/linear_collapse.png (needs matplotlib).
@@ -29,12 +31,14 @@ from common import (
     STEP,
     bar,
     in_words,
+    kinds_of,
     label,
     launch,
     left,
     new_figure,
     options,
     positive,
+    print_diagnosis,
     right,
     save,
     whole,
@@ -185,6 +189,25 @@ def print_table(figures: dict[str, float], names: list[str]) -> None:
     print(line.say())
 
 
+def diagnose(net: nn.Sequential) -> Any:
+    """`tk.diagnose` on the two moons."""
+    optimizer = optim.Adam(net.parameters(), lr=0.003)
+    loss = F.binary_cross_entropy_with_logits
+    return tk.diagnose(net, loss, two_moons(200, 0), optimizer)
+
+
+def print_diagnoses(seed: int) -> None:
+    """The kinds for each net before its training, and all of it for ten linear layers."""
+    nets = {name_of(depth): make_net(depth, seed) for depth in DEPTHS}
+    reports = {name: diagnose(net) for name, net in nets.items()}
+    reports[TANH] = diagnose(make_net(10, seed, nn.Tanh))
+    print("\ntk.diagnose")
+    for name, report in reports.items():
+        print(f"  {left(in_words(name, WORDS), 18)} {kinds_of(report)}")
+    ten = name_of(10)
+    print_diagnosis(next(word for word in WORDS if word.en == ten), reports[ten])
+
+
 def save_picture(trained: dict[str, Trained], path: Path) -> None:
     """The boundary of each net, with that of its one layer over it, and the losses."""
     figure = new_figure(8, 4.6)
@@ -242,6 +265,7 @@ def main(argv: list[str] | None = None) -> None:
     args = parser.parse_args(argv)
     trained = train_all(args.steps, args.rate, args.seed)
     print_table(figures_of(trained, args.seed), list(trained))
+    print_diagnoses(args.seed)
     save_picture(trained, args.out / "linear_collapse.png")
 
 

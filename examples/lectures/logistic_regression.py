@@ -11,11 +11,15 @@ the start, for 10,001 steps end before the lowest cost, 0.47167, is reached; the
 0.7694. To know what such a figure is worth: whoever always says yes is right in 0.6535 of the
 cases, and the lab measures on the patients it learned from. On the last fifth of the table, left
 out of the training, the accuracy is 0.750.
+
+The cost is computed from logits, not from sigmoid's output. Who applies both, a common slip, gets a
+line from `tk.diagnose`.
 """
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from common import (
@@ -34,6 +38,7 @@ from common import (
     left,
     new_figure,
     options,
+    print_diagnosis,
     save,
     table,
     whole,
@@ -41,7 +46,7 @@ from common import (
 
 import tinygrad_kr as tk
 import tinygrad_kr.functional as F
-from tinygrad_kr import Tensor, no_grad, optim
+from tinygrad_kr import Tensor, nn, no_grad, optim
 from tinygrad_kr.language import Text
 
 SIX_POINTS = Tensor([[1.0, 2.0], [2.0, 3.0], [3.0, 1.0], [4.0, 3.0], [5.0, 3.0], [6.0, 2.0]])
@@ -117,6 +122,13 @@ def run(*, starts: int = 20, steps: int = 10_001, rate: float = 0.01, seed: int 
     return figures
 
 
+def sigmoid_twice() -> Any:
+    """`tk.diagnose` of a slip: a sigmoid, and a cost that applies sigmoid itself."""
+    net = nn.Sequential(nn.Linear(2, 1), nn.Sigmoid())
+    points = (SIX_POINTS.numpy(), SIX_ANSWERS.numpy())
+    return tk.diagnose(net, F.binary_cross_entropy_with_logits, points)
+
+
 def save_picture(histories: dict[str, np.ndarray], figures: dict[str, float], path: Path) -> None:
     """The costs of both labs over the steps."""
     figure = new_figure(8, 3.8)
@@ -157,6 +169,8 @@ def main(argv: list[str] | None = None) -> None:
         published = PUBLISHED.get(name.split(",")[0])
         shown = f"   {published:g}" if published and "mean" in name else ""
         print(f"{left(in_words(name, WORDS), 44)} {value:9.6f}{shown}")
+    slip = Text("a sigmoid before the cost from logits", "로짓에서 계산하는 비용 앞에 시그모이드")
+    print_diagnosis(slip, sigmoid_twice())
     print()
     save_picture(histories, figures, args.out / "logistic_regression.png")
 

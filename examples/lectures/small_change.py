@@ -13,7 +13,8 @@ All of it holds, and `backward()` gives the same numbers without a dx. What a sm
 - It needs a pass of the net for each parameter and one more. The lecture's MNIST net has 269,322
   parameters; `backward()` takes the time of about two passes for all of them.
 
-So small changes check gradients (`tinygrad_kr.testing` does), and the chain rule computes them.
+So small changes check gradients (`tinygrad_kr.testing` does), and the chain rule computes them. The
+program shows how: `tk.explain` prints each value, each slope, and their product.
 
     python examples/lectures/small_change.py
 
@@ -22,6 +23,7 @@ The picture is saved as out/lectures/small_change.png (needs matplotlib).
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -42,6 +44,7 @@ from common import (
     save,
 )
 
+import tinygrad_kr as tk
 import tinygrad_kr.functional as F
 from tinygrad_kr import Tensor
 from tinygrad_kr.language import Text
@@ -99,6 +102,14 @@ def inner(x: Any) -> Any:
 def chain(x: Any) -> Any:
     """f(g(x)) with f = sigmoid and g = 3x - 1; of arrays and of Tensors."""
     return F.sigmoid(inner(x))
+
+
+def explained() -> Any:
+    """How autodiff finds the slope of the same function: by the chain rule, in numbers."""
+    x = Tensor(np.array(POINT), requires_grad=True)
+    g = inner(x)
+    f = F.sigmoid(g)
+    return tk.explain(f, x)
 
 
 def exact_slope(x: float) -> float:
@@ -208,7 +219,9 @@ def main(argv: list[str] | None = None) -> None:
     by_changes = Text("df/dg * dg/dx by small changes", "작은 변화로 구한 df/dg * dg/dx").say()
     by_backward = Text("df/dx by backward()", "backward()로 구한 df/dx").say()
     print(f"  {left(by_changes, 30)} {product:.6f}")
-    print(f"  {left(by_backward, 30)} {figures['chain: df/dx, backward']:.6f}\n")
+    print(f"  {left(by_backward, 30)} {figures['chain: df/dx, backward']:.6f}")
+    print(Text("\nthe same by tk.explain", "\n같은 것을 tk.explain으로").say())
+    print(textwrap.indent(explained().text(), "  ") + "\n")
     slope, with_dx = Text("its slope", "그 기울기").say(), Text("with dx", "그때의 dx").say()
     least = Text("least error", "최소 오차").say()
     print(f"{left(slope, 20)} {right(least, 12)} {right(with_dx, 9)}")

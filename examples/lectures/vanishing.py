@@ -7,7 +7,8 @@
    runs to 0.6590 = sigmoid(0.6590), from wherever it came. What fades is the difference between
    two inputs, and with it the gradient: by 0.25 a layer or more.
 3. The chain rule in numbers, factor by factor, for a net of four sigmoid neurons in a row: their
-   product is the gradient that `backward()` finds.
+   product is the gradient that `backward()` finds. Then ten neurons: `tk.explain` finds the path
+   from the loss to the first weight, and the ten slopes sigmoid' on it leave a millionth.
 4. A net of 20 layers of 100 units on 200 digits: what is left of the difference between the digits,
    and of the gradient, layer by layer, for three activations and five initialisations.
    - vanishing: sigmoid, with nearly every start. Xavier does not rescue it: weights that keep the
@@ -127,9 +128,40 @@ def chain_rule(weights: list[float], x: float = 1.0, target: float = 1.0) -> Cha
     return Chain(factors, float(parameters[0].grad.item()))
 
 
+class Deep(NamedTuple):
+    """The path from the loss to the first weight: by layer, from the last to the first, the slope
+    of sigmoid and the weight that it meets; the product of all; dL/dw1 by `backward()`."""
+
+    slopes: list[float]
+    weights: list[float]
+    product: float
+    gradient: float
+
+
+def path_to_the_first_weight(weights: list[float], x: float = 1.0, target: float = 1.0) -> Deep:
+    """The same net as in `chain_rule`. The factors are those that `tk.explain` finds."""
+    parameters = [Tensor(np.array(weight), requires_grad=True) for weight in weights]
+    h = Tensor(np.array(x))
+    for parameter in parameters:
+        h = F.sigmoid(parameter * h)
+    loss = F.binary_cross_entropy(h, Tensor(np.array(target)))
+    (path,) = tk.explain(loss, parameters[0]).paths
+    by_op: dict[str | None, list[float]] = {}
+    for factor, node in zip(path.factors, path.nodes, strict=False):  # by the node that it leaves
+        by_op.setdefault(node.op, []).append(factor)
+    loss.backward()
+    assert parameters[0].grad is not None
+    return Deep(by_op["sigmoid"], by_op["multiply"], path.product, float(parameters[0].grad.item()))
+
+
 def example_chain(seed: int) -> Chain:
     """Four neurons with weights U(-1, 1)."""
     return chain_rule(np.random.default_rng(seed).uniform(-1, 1, 4).tolist())
+
+
+def example_path(seed: int) -> Deep:
+    """Ten neurons, as many as the lecture's deep net has hidden layers."""
+    return path_to_the_first_weight(np.random.default_rng(seed).uniform(-1, 1, 10).tolist())
 
 
 # ------------------------------------------------------------------ layer by layer
@@ -277,6 +309,29 @@ def print_products(figures: dict[str, float], seed: int) -> None:
     print(f"   {left(name, 34)} {'':10} {chain.gradient:16.3e}")
     line = Text("   relative difference {error:.1e}\n", "   상대 오차 {error:.1e}\n")
     print(line.say(error=figures["chain rule: relative difference"]))
+    print_path(example_path(seed))
+
+
+def print_path(path: Deep) -> None:
+    """Of part 3, the factors of a deep net: slopes, then weights."""
+    print(
+        Text(
+            "   ten in a row: the path from L to w1 by tk.explain, from the last layer on",
+            "   열 개를 한 줄로: tk.explain이 찾은 L에서 w1까지의 경로, 마지막 층부터",
+        ).say()
+    )
+    rows = (
+        (Text("slopes sigmoid'", "기울기 sigmoid'"), path.slopes),
+        (Text("weights, and x", "가중치, 그리고 x"), path.weights),
+    )
+    for title, factors in rows:
+        shown = " ".join(f"{factor:6.3f}" for factor in factors)
+        print(f"   {left(title.say(), 16)} {shown}   {np.prod(factors):8.1e}")
+    line = Text(
+        "   their product, times dL/dh10: {product:.3e}. dL/dw1 by backward(): {gradient:.3e}\n",
+        "   모두 곱하고 dL/dh10을 곱하면 {product:.3e}. backward()가 구한 dL/dw1: {gradient:.3e}\n",
+    )
+    print(line.say(product=path.product, gradient=path.gradient))
 
 
 def print_layers(nets: dict[tuple[str, str], Layers], figures: dict[str, float]) -> None:

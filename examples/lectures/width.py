@@ -15,6 +15,8 @@ error that counts is the distance from the sine itself, between the points too.
 - Stopping in time: on its way every net with 4 units or more is as near as 0.03 to the sine. What
   width adds is how much the rest of the training can spoil.
 
+`tk.diagnose` names over-fitting where it gets data that were left out, as `validation=`.
+
     python examples/lectures/width.py    # about half a minute
 
 The picture is saved as out/lectures/width.png (needs matplotlib).
@@ -37,6 +39,7 @@ from common import (
     left,
     new_figure,
     options,
+    print_diagnosis,
     progress_bar,
     right,
     save,
@@ -44,6 +47,7 @@ from common import (
 )
 
 import tinygrad_kr as tk
+import tinygrad_kr.functional as F
 from tinygrad_kr import Tensor, nn, no_grad, optim
 from tinygrad_kr.language import Text
 
@@ -83,6 +87,21 @@ def make_nets(width: int, nets: int) -> nn.Sequential:
         output.weight *= width**-0.5
     nn.init.zeros_(output.bias)
     return nn.Sequential(hidden, nn.Tanh(), output)
+
+
+def diagnose(width: int, points: int, steps: int = 500) -> Any:
+    """`tk.diagnose` of one net on one sample, with 150 other points as validation data."""
+    tk.manual_seed(0)
+    net = nn.Sequential(nn.Linear(1, width), nn.Tanh(), nn.Linear(width, 1))
+    for parameter in net[0].parameters():
+        nn.init.normal_(parameter)
+    nn.init.normal_(net[2].weight, 0, width**-0.5)
+    nn.init.zeros_(net[2].bias)
+    optimizer = optim.Adam(net.parameters(), lr=0.01)
+    held_out = sample(MANY, 1)
+    return tk.diagnose(
+        net, F.mse_loss, sample(points, 0), optimizer, validation=held_out, steps=steps
+    )
 
 
 class Fit(NamedTuple):
@@ -239,6 +258,9 @@ def main(argv: list[str] | None = None) -> None:
         "\n강의에 수치는 없습니다. 유닛이 많을수록 데이터에 잘 맞다가 잡음에까지 맞춘다고 합니다",
     )
     print(line.say())
+    for points in (POINTS, MANY):
+        net = Text("64 wide, {points} points, 500 steps", "폭 64, 점 {points}개, 500스텝")
+        print_diagnosis(net, diagnose(64, points), points=points)
     save_picture(fits, args.seed, args.out / "width.png")
 
 

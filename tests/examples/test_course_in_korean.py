@@ -28,14 +28,16 @@ NAMES = set(
         "AND OR XOR ReLU Leaky tanh ELU Maxout SELU CELU alpha GELU SiLU swish Mish softplus "
         "softsign hard log softmax softmin Adam MNIST NaN inf nan He Xavier xavier init backward "
         "sigmoid sqrt float data mnist python VALID SAME CNN NumPy act csv matplotlib "
-        "LSTM RMSE hello lol hole Keras SGD",
+        "LSTM RMSE hello lol hole Keras SGD explain diagnose Monitor maximum sum mean axis "
+        "overfitting",
     )
 )
 """What has no Korean name: functions, people, data, numbers, and words of code."""
 ENGLISH_LINE = re.compile(
     r"^epoch |Error: |Sequential$|^layer |^\d+ +\w+ +\(|^(parameters|buffers): |^multiply-adds of "
+    r"|^ {9}(?! *#)"
 )
-"""Of errors, of `Module.summary` and of `tk.fit`'s progress, which are in English."""
+"""Of errors, of `Module.summary` and of `tk.fit`'s progress, in English; of a remedy's code."""
 NOT_YET = {"dbn", "replay"}
 """dbn has a test of its own; replay prints the rows of its labs in English."""
 TRANSLATED = [
@@ -56,7 +58,7 @@ def english_in(shown: str) -> set[str]:
     """The English words of a text that have a Korean name."""
     own = "\n".join(line for line in shown.splitlines() if not ENGLISH_LINE.search(line))
     without_paths = re.sub(
-        r"\S*[/\\]\S*|--\w+|pip install \S+|\d+-\d+-\w+|'[^']*'|\"[^\"]*\"", " ", own
+        r"\S*[/\\]\S*|--\w+|pip install \S+|\d+-\d+-\w+|'[^']*'|\"[^\"]*\"|[a-z]+_\w+", " ", own
     )
     return set(re.findall(r"(?<![\w.])[A-Za-z]{3,}", without_paths)) - NAMES
 

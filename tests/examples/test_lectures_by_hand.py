@@ -88,3 +88,15 @@ def test_the_hand_set_weights_in_ordinary_layers_say_the_same() -> None:
         list(by_hand.xor_outputs().values()),
         rtol=1e-12,
     )
+
+
+def test_the_derivation_is_explained_and_judged() -> None:
+    X, Y = by_hand.petals(30, 3)
+    p = by_hand.start(3, 1)
+    right, slip = by_hand.gradients_by_hand(p, X, Y), by_hand.without_tanh_slope(p, X, Y)
+    explanation, (first, second) = by_hand.explained(p, Tensor(X), Tensor(Y), right, slip)
+    for name, found in zip(("W1", "b1", "W2", "b2"), explanation.gradient, strict=True):
+        np.testing.assert_allclose(found, right[name], rtol=0, atol=1e-15)
+    assert "dL/dW1 = X^T @ dL/d" in explanation.text("en")
+    assert first.ok and not second.ok
+    assert second.text("en").count("the derivative of tanh is missing (A1)") == 2

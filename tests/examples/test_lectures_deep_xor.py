@@ -70,3 +70,33 @@ def test_a_start_is_a_net_trained_alone(activation: str) -> None:
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
+
+
+@pytest.mark.parametrize("activation", ["sigmoid", "ReLU"])
+def test_ordinary_nets_are_the_same_nets(activation: str) -> None:
+    tk.manual_seed(3)
+    together = deep_xor.make_nets(activation, 4, 5)(Tensor(deep_xor.XOR_POINTS)).data
+    apart = deep_xor.ordinary_nets(activation, 4, 5, 3)
+    for net, outputs in zip(apart, together, strict=True):
+        np.testing.assert_allclose(net(Tensor(deep_xor.XOR_POINTS)).data, outputs, atol=1e-6)
+
+
+def test_what_is_wrong_is_found_before_the_first_step() -> None:
+    sigmoid = deep_xor.ordinary_nets("sigmoid", 10, 8, 0)
+    assert {deep_xor.kinds_of(deep_xor.diagnose(net)) for net in sigmoid} == {"vanishing_gradient"}
+    relu = deep_xor.ordinary_nets("ReLU", 10, 20, 0)
+    dead = [not net(Tensor(deep_xor.XOR_POINTS)).data.any() for net in relu]
+    named = ["dead_units" in deep_xor.diagnose(net).kinds for net in relu]
+    assert named == dead and 0 < sum(dead) < 10
+
+
+def test_a_diagnosed_net_is_as_before() -> None:
+    net = deep_xor.ordinary_nets("sigmoid", 10, 1, 0)[0]
+    before = {name: array.copy() for name, array in net.state_dict().items()}
+    tk.manual_seed(5)
+    expected = tk.rand(3).numpy()
+    tk.manual_seed(5)
+    deep_xor.diagnose(net)
+    np.testing.assert_array_equal(tk.rand(3).numpy(), expected)
+    for name, array in net.state_dict().items():
+        np.testing.assert_array_equal(array, before[name])

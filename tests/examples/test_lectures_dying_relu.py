@@ -81,3 +81,12 @@ def test_shares_grow_with_depth() -> None:
 def test_no_gradient_reaches_a_dead_net(figures: dict[str, float]) -> None:
     assert figures["XOR, a dead net: largest weight gradient"] == 0
     assert figures["XOR, a dead net: largest bias gradient"] < 1e-15
+
+
+def test_a_dead_net_is_named_before_its_first_step_and_its_remedy_trains() -> None:
+    net = dying.a_dead_net(10)
+    report = dying.diagnose(net)
+    assert report.kinds == {"dead_units"}
+    mended = report.findings[0].apply(net)
+    assert not dying.diagnose(mended).findings
+    assert mended(dying.XOR_POINTS.astype(float)).data.any()

@@ -129,3 +129,13 @@ def test_the_net_is_made_of_ordinary_layers_with_biases_of_0() -> None:
     assert net[0].weight.data.std() == pytest.approx(0.0439, abs=2e-4)
     assert net[4].weight.data.std() == pytest.approx(math.sqrt(2 / 266), rel=0.05)
     assert not any(net[place].bias.data.any() for place in (0, 2, 4))
+
+
+@pytest.mark.parametrize("activation", ["ReLU", "sigmoid"])
+def test_what_is_wrong_with_a_start_is_found_before_the_first_step(activation: str) -> None:
+    images = initialisation.load("digits")
+    far = {"ReLU": "exploding_gradient", "sigmoid": "saturated_units"}[activation]
+    for start in initialisation.STARTS:
+        expected = {"zeros": {"zero_initialization"}, "U(-1, 1)": {far}, "N(0, 1)": {far}}
+        net = initialisation.make_net(activation, start, (64, 256, 256, 10), 1)
+        assert initialisation.diagnose(net, images).kinds == expected.get(start, set()), start

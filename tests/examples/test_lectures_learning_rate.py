@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import inspect
+
 import numpy as np
 import pytest
 from lecture_programs import figures_of, program
@@ -84,3 +86,25 @@ def test_scaling(figures: dict[str, float]) -> None:
     np.testing.assert_allclose(
         scaled[1], [0.70548491, 0.70439552, 1, 0.71881782, 0.83755791], atol=1e-6
     )
+
+
+def test_the_monitor_names_the_line_of_the_first_infinity() -> None:
+    (warning,) = learning_rate.first_infinity()
+    assert warning["step"] == 5 and warning["kind"] == "nan_or_infinity"
+    lines = inspect.getsource(learning_rate).splitlines()
+    line = next(n for n, text in enumerate(lines, 1) if "tk.log(p * normal)" in text)
+    assert f"from log in as_the_lab_computes_it, learning_rate.py:{line}" in warning["message"]
+    assert not learning_rate.first_infinity(0.1)
+
+
+def test_rates_and_prices_are_judged_before_training() -> None:
+    for rate, kind in ((1.5, "learning_rate_too_high"), (1e-10, "learning_rate_too_low")):
+        report = learning_rate.diagnose_rate(rate)
+        assert report.kinds == {kind}
+    assert not learning_rate.diagnose_rate(0.1).findings
+    (finding,) = learning_rate.diagnose_prices(learning_rate.PRICES, 1e-5)
+    names = {"np": np, "data": (learning_rate.PRICES[:, :-1], learning_rate.PRICES[:, -1:])}
+    exec(finding.remedy(), names)
+    scaled = np.column_stack(names["data"])
+    assert finding.kind == "unscaled_inputs"
+    assert not learning_rate.diagnose_prices(scaled, 1e-5).findings

@@ -47,3 +47,13 @@ def test_the_errors_of_float32_are_those_of_float32() -> None:
     errors = small_change.errors(np.float32, small_change.one_way)
     assert errors.min() > 1e-6
     assert errors.shape == small_change.STEPS.shape
+
+
+def test_the_explanation_has_the_chain_rules_factors_and_product(
+    figures: dict[str, float],
+) -> None:
+    explanation = small_change.explained()
+    (path,) = explanation.paths
+    assert [node.name for node in path.nodes] == ["f", "g", "h", "x"]
+    assert path.product == pytest.approx(figures["chain: df/dx, backward"], rel=1e-12)
+    assert path.factors[1:] == [1.0, 3.0]

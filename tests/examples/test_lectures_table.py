@@ -97,6 +97,9 @@ ROWS = {
         "--steps 50 --hidden 3",
         (
             r"^dW1 +(-?0\.\d{12})\d+ +\1\d+ ",
+            r"^    dL/dZ1 = dL/dA1 \* \(1 - A1\*\*2\) ",
+            r"the lecture's formulas\n  W1: right\n  b1: right\n  W2: right\n  b2: right$",
+            r"dZ1 = dZ2 W2\^T\n  W1: wrong: the derivative of tanh is missing \(A1\)$",
             r"hand-set XOR of 00 +0\.0112 +0\.0112$",
             r"hand-set XOR of 01 +0\.9949 +0\.9949$",
             r"hand-set XOR of 10 +0\.9949 +0\.9949$",
@@ -119,6 +122,8 @@ ROWS = {
             (r"^ +\d+(?: +\d\.\d{6}){3}$", 6),
             r"^accuracy +0\.50( +[01]\.\d\d){2}$",
             r"^sigmoid +0\.5 +0% learned XOR, 100% at 0\.5 or below$",
+            r"^  sigmoid +vanishing_gradient 3$",
+            r"^tk\.diagnose, sigmoid, start 0:\n  1\. vanishing_gradient$",
         ),
         zero="--starts",
         smallest={"starts": 2, "steps": 2},
@@ -136,6 +141,7 @@ ROWS = {
             "digits, 3 x 100 units, Adam, 1 epochs, 1 seeds",
             r"^ReLU +rate 0\.03 .* 0\.0e\+00 +0\.\d+$",
             r"5 wide +0\.1\d+ +0\.15$",
+            r"^tk\.diagnose, the dead XOR net, ten ReLU layers:\n  1\. dead_units$",
         ),
         zero="--epochs",
         smallest={"rates": (0.01,), "epochs": 1, "seeds": 1, "draws": 20},
@@ -171,6 +177,10 @@ ROWS = {
             r"= 0\.0537 before it is cut",
             "no weight learns: their gradients are exactly 0",
             r"2 of 3 weights have a gradient of exactly 0: 0\.weight, 2\.weight",
+            r"^  zeros +zero_initialization +zero_initialization$",
+            r"^  N\(0, 1\) +exploding_gradient +saturated_units$",
+            (r"^  (?:xavier|he)_.* nothing wrong +nothing wrong$", 4),
+            r"^tk\.diagnose, ReLU from zeros:\n  1\. zero_initialization$",
         ),
         lambda module: [
             rf"^{re.escape(start)} .* 0\.\d+ +{published:.4f} +{published:.4f}$"
@@ -181,7 +191,16 @@ ROWS = {
     ),
     "learning_rate": Row(
         "--starts 5",
-        (r"rate 0\.1 cost 200 +0\.670909 +0\.670909$",),
+        (
+            r"rate 0\.1 cost 200 +0\.670909 +0\.670909$",
+            r"^  infinite loss since step 5, from log in as_the_lab_computes_it, learning_rate",
+            r"^  lab 07-1 rate 1\.5 +learning_rate_too_high$",
+            r"^  lab 07-1 rate 1e-10 +learning_rate_too_low$",
+            r"^  lab 07-1 rate 0\.1 +nothing wrong$",
+            r"^  lab 07-2 unscaled, rate 1e-5 +unscaled_inputs$",
+            r"^  lab 07-3 scaled, rate 1e-5 +learning_rate_too_low$",
+            r"^  lab 07-3 scaled, rate 0\.1 +nothing wrong$",
+        ),
         zero="--starts",
         smallest={"starts": 2},
     ),
@@ -194,7 +213,13 @@ ROWS = {
     ),
     "linear_collapse": Row(
         "--steps 20",
-        ((r"^1?0?0?[01] linear layers? +\d\.\de[-+]\d\d", 3), r"^10 tanh layers +- "),
+        (
+            (r"^1?0?0?[01] linear layers? +\d\.\de[-+]\d\d", 3),
+            r"^10 tanh layers +- ",
+            (r"^  100? linear layers +no_nonlinearity$", 2),
+            (r"^  (?:1 linear layer|10 tanh layers) +nothing wrong$", 2),
+            r"so 10 layers compute what one linear layer can\.$",
+        ),
         zero="--rate",
         smallest={"steps": 2},
     ),
@@ -207,7 +232,10 @@ ROWS = {
     ),
     "logistic_regression": Row(
         "--starts 3",
-        (r"^lab 05-2 accuracy, mean +(?:0\.[7-9]\d+|1\.0+) +0\.762846$",),
+        (
+            r"^lab 05-2 accuracy, mean +(?:0\.[7-9]\d+|1\.0+) +0\.762846$",
+            r"^  1\. sigmoid_before_bce_with_logits$",
+        ),
         zero="--starts",
         shorter={"steps": 300, "rate": 0.5},
         smallest={"starts": 2, "steps": 2},
@@ -240,7 +268,11 @@ ROWS = {
     ),
     "small_change": Row(
         "--dx 0.1",
-        (r"changed by 0\.1", r"^f = x\^2, by x, at 1 +2\.1 +2 +2$"),
+        (
+            r"changed by 0\.1",
+            r"^f = x\^2, by x, at 1 +2\.1 +2 +2$",
+            r"^    df/dx = df/dg \* dg/dh \* dh/dx = .* = 0\.18737 \* 1 \* 3 = 0\.56211$",
+        ),
         zero="--dx",
         smallest={},
     ),
@@ -249,6 +281,7 @@ ROWS = {
         (
             r"\[\[0 0 1\]\n \[0 0 1\]\n \[0 0 1\]\n \[0 1 0\]\]",
             r"^lab 06-1 cost, median .* 0\.152162$",
+            r"^  1\. softmax_before_cross_entropy$",
         ),
         zero="--starts",
         shorter={"steps": 200},
@@ -260,6 +293,8 @@ ROWS = {
             r"with y = 0\.01, df/dx is 0\.01 df/dg",
             r"the note says 0\.000025 for 4 layers: it is 0\.0625",
             r"dz1/dw1 = x +1\.00000 +(\S+)\n +dL/dw1 by backward\(\) +\1$",
+            r"^   slopes sigmoid'  (?: +0\.2\d\d){10}   +7\.4e-07$",
+            r"times dL/dh10: (\S+)\. dL/dw1 by backward\(\): \1$",
             r"ReLU +N\(0, 1\) .* exploding +\d+\.\d%",
         ),
         zero="--depth",
@@ -267,7 +302,12 @@ ROWS = {
     ),
     "width": Row(
         "--widths 1 3 5 --nets 2 --steps 60",
-        (r"^ +1 wide +3 wide +5 wide$", (r"^1\d* points.*: .*(?: +\d\.\d{3}){3}$", 7)),
+        (
+            r"^ +1 wide +3 wide +5 wide$",
+            (r"^1\d* points.*: .*(?: +\d\.\d{3}){3}$", 7),
+            r"^tk\.diagnose, 64 wide, 15 points, 500 steps:\n  1\. overfitting$",
+            r"^tk\.diagnose, 64 wide, 150 points, 500 steps:\n  Nothing wrong ",
+        ),
         zero="--nets",
         smallest={"widths": (2, 64), "nets": 2, "steps": 2},
     ),

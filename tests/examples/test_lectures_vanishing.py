@@ -141,3 +141,14 @@ def test_the_lectures_xor_nets_pass_on_a_millionth(
     """99% of medians of 100 lie within a factor of 1.7 of the median."""
     ours = figures[f"XOR, {depth} hidden: first over last"]
     assert reference / 1.7 < ours < reference * 1.7
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_the_path_to_the_first_weight_is_its_gradient(seed: int) -> None:
+    path = vanishing.example_path(seed)
+    weights = np.random.default_rng(seed).uniform(-1, 1, 10)
+    np.testing.assert_allclose(path.weights, [*weights[:0:-1], 1.0])  # from the last layer to x
+    assert len(path.slopes) == 10 and 0 < min(path.slopes) <= max(path.slopes) <= 0.25
+    assert np.prod(path.slopes) < 1e-6
+    assert path.product == pytest.approx(path.gradient, rel=1e-12)
+    assert path.product == pytest.approx(vanishing.chain_rule(weights.tolist()).product, rel=1e-12)

@@ -25,7 +25,7 @@ UNREACHED = 0.02
     Text(
         "{layer}: softmax goes into a cross-entropy, which applies softmax itself. Twice, it keeps "
         "the probabilities near 1/{classes} and the gradients small.",
-        "{layer}: 소프트맥스의 출력이 크로스 엔트로피로 들어갑니다. 크로스 엔트로피는 소프트맥스를 "
+        "{layer}: 소프트맥스의 출력이 교차 엔트로피로 들어갑니다. 교차 엔트로피는 소프트맥스를 "
         "스스로 "
         "적용합니다. 두 번 적용하면 확률이 1/{classes} 근처에 머물고 기울기가 작아집니다.",
     ),
@@ -52,7 +52,7 @@ def softmax_before_cross_entropy(look: Look) -> Iterator[Found]:
     Text(
         "{layer}: sigmoid goes into binary cross-entropy with logits, which applies sigmoid "
         "itself. Outputs between 0 and 1 reach probabilities from 0.5 to 0.73 only.",
-        "{layer}: 시그모이드의 출력이 로짓을 받는 이진 크로스 엔트로피로 들어갑니다. 이 손실은 "
+        "{layer}: 시그모이드의 출력이 로짓을 받는 이진 교차 엔트로피로 들어갑니다. 이 손실은 "
         "시그모이드를 "
         "스스로 적용합니다. 0과 1 사이의 출력으로는 확률이 0.5에서 0.73까지만 됩니다.",
     ),
@@ -200,7 +200,7 @@ def _one_unit() -> str:
         "0번보다 3번에 더 "
         "가까운 것은 아닙니다.",
     ),
-    Text("Use the cross-entropy.", "크로스 엔트로피를 쓰세요."),
+    Text("Use the cross-entropy.", "교차 엔트로피를 쓰세요."),
 )
 def loss_does_not_fit(look: Look) -> Iterator[Found]:
     """A loss of distances on class indices; one-hot rows for indices; probabilities for logits."""
