@@ -157,6 +157,8 @@ def print_as_the_lecture(nets: dict[str, Nets]) -> None:
 
 # ------------------------------------------------------------------ before the first step
 
+ONE_NET = Text("{kind}, start {start}", "{kind}, 초깃값 {start}번")
+
 
 def ordinary_nets(activation: str, hidden: int, starts: int, seed: int) -> list[nn.Sequential]:
     """The nets before their training, each of its own, with `nn.Linear`."""
@@ -195,8 +197,7 @@ def print_diagnoses(hidden: int, starts: int, seed: int) -> None:
         if wrong is not None:
             examples.append((activation, wrong, reports[wrong]))
     for activation, start, report in examples:
-        net = Text("{kind}, start {start}", "{kind}, 초깃값 {start}번")
-        print_diagnosis(net, report, kind=in_words(activation), start=start)
+        print_diagnosis(ONE_NET, report, kind=in_words(activation), start=start)
 
 
 LEARNED = Text("{count} learned XOR", "XOR를 배운 {count}개")

@@ -300,7 +300,7 @@ def print_causes() -> None:
     }
     print("\ntk.diagnose")
     for name, report in cases.items():
-        print(f"  {left(in_words(name, WORDS), 30)} {kinds_of(report)}")
+        print(f"  {left(in_words(name, WORDS), 34)} {kinds_of(report)}")
     for name in ("lab 07-1 rate 1e-10", "lab 07-2 unscaled, rate 1e-5"):
         print_diagnosis(Text("{name}", "{name}"), cases[name], name=in_words(name, WORDS))
     print()

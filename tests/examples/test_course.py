@@ -7,12 +7,15 @@ import json
 import re
 import shlex
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
 from lecture_programs import module
+
+import tinygrad_kr as tk
 
 ROOT = Path(__file__).parents[2]
 COURSES = {"en": ROOT / "examples/README.md", "ko": ROOT / "examples/README.ko.md"}
@@ -37,8 +40,15 @@ class Section(NamedTuple):
 
     @property
     def prose(self) -> str:
-        """The text without commands and without where links lead."""
-        return re.sub(r"\]\(.*?\)", "]", re.sub(r"```sh\n.*?```", "", self.text, flags=re.S))
+        """The text without commands and output, and without where links lead."""
+        own = re.sub(r"```(?:sh|text)\n.*?```", "", self.text, flags=re.S)
+        return re.sub(r"\]\(.*?\)", "]", own)
+
+    @property
+    def outputs(self) -> list[list[str]]:
+        """What it shows of what the program prints, by lines."""
+        blocks = re.findall(r"```text\n(.*?)```", self.text, re.S)
+        return [list(map(str.strip, block.splitlines())) for block in blocks]
 
     @property
     def parts(self) -> list[str]:
@@ -138,6 +148,43 @@ def test_a_section_tells_how_to_run_what_was_said_and_what_happens(found: Sectio
     path = found.program.relative_to(ROOT).as_posix()
     assert any(shlex.split(command)[:2] == ["python", path] for command in found.commands)
     assert re.findall(r"^- \*\*(.*?):\*\* ", found.text, re.M) == ["The lecture", "What happens"]
+
+
+PRINTED: dict[str, Callable[[Any], Any]] = {
+    "small_change": lambda program: print(program.explained().text()),
+    "learning_rate": lambda program: program.print_causes(),
+    "by_hand": lambda program: program.print_explanation(4, 0),
+    "vanishing": lambda program: program.print_path(program.example_path(0)),
+    "deep_xor": lambda program: program.print_diagnosis(
+        program.ONE_NET,
+        program.diagnose(program.ordinary_nets("sigmoid", 10, 100, 0)[0]),
+        kind=program.in_words("sigmoid"),
+        start=0,
+    ),
+    "initialisation": lambda program: program.print_diagnoses(program.load("digits"), 0),
+}
+"""What prints the output that a section shows."""
+
+
+@pytest.mark.parametrize("language", COURSES)
+@pytest.mark.parametrize("name", PRINTED)
+def test_output_is_what_the_program_prints(
+    name: str, language: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    tk.set_language(language)
+    try:
+        PRINTED[name](module(ROOT / f"examples/lectures/{name}.py"))
+    finally:
+        tk.set_language(None)
+    lines = list(map(str.strip, capsys.readouterr().out.splitlines()))
+    (shown,) = section(name, language).outputs
+    starts = [place for place, line in enumerate(lines) if line == shown[0]]
+    assert any(lines[place : place + len(shown)] == shown for place in starts), "\n".join(lines)
+
+
+@pytest.mark.parametrize("language", COURSES)
+def test_no_output_is_shown_that_is_not_printed(language: str) -> None:
+    assert {found.program.stem for found in sections(language) if found.outputs} == set(PRINTED)
 
 
 class Parsed(Exception):
