@@ -31,9 +31,10 @@ def he_weights(inputs, outputs, generator):
 
 def deep_net():
     """3.3 은닉층이 10개여도 기울기가 사라지지 않도록 활성화 함수와 초기화를 고르세요.
+    nn.Sigmoid()과 nn.init.xavier_normal_은 기울기 소실을 일으킵니다. tk.diagnose로 채점합니다.
 
-    nn.Sigmoid()과 nn.init.xavier_normal_은 기울기 소실을 일으킵니다.
-    With nn.Sigmoid() and nn.init.xavier_normal_ the gradient vanishes: choose what keeps it.
+    With nn.Sigmoid() and nn.init.xavier_normal_ the gradient vanishes: choose what keeps it. The
+    answer is judged by tk.diagnose, which must find nothing wrong.
     """
     activation = ...  # 빈칸: nn.Sigmoid(), nn.Tanh(), nn.ReLU(), ...
     start = ...  # 빈칸: nn.init.normal_, nn.init.xavier_normal_, nn.init.kaiming_normal_, ...

@@ -7,6 +7,8 @@
 
 from __future__ import annotations
 
+from tinygrad_kr import nn, optim
+
 
 def epoch_loss(losses, sizes):
     """7.1 배치마다 평균 손실 losses와 크기 sizes가 있습니다. 에포크 전체의 평균 손실을 구하세요.
@@ -31,3 +33,16 @@ def stopped_after(losses, patience):
         if ...:  # 빈칸
             return epoch
     return len(losses)
+
+
+def digits_recipe():
+    """7.3 작은 숫자 이미지를 배우는 신경망입니다. 손실 함수는 F.cross_entropy입니다. tk.diagnose가
+    아무 이상도 찾지 못하도록 빈칸을 채우세요.
+
+    A net for the small digits; the loss is F.cross_entropy. Fill in what lets tk.diagnose find
+    nothing wrong.
+    """
+    last = ...  # 빈칸: nn.Softmax(1), nn.Sigmoid(), nn.Identity(), ...
+    rate = ...  # 빈칸
+    net = nn.Sequential(nn.Linear(64, 32), nn.ReLU(), nn.Linear(32, 10), last)
+    return net, optim.SGD(net.parameters(), lr=rate)

@@ -51,7 +51,7 @@ class Verdict(NamedTuple):
     said: str
 
 
-# ------------------------------------------------------------------ three ways to judge
+# ------------------------------------------------------------------ four ways to judge
 
 
 def by_cases(
@@ -98,6 +98,33 @@ def by_derivation(
             loss(tensors), {tensors[key]: array for key, array in given.items()}
         )
         return None if report.ok else report.text()
+
+    return Exercise(name, title, wrong, slips)
+
+
+def by_diagnosis(
+    name: str,
+    title: Text,
+    diagnosed: Callable[[Any], tuple[Any, ...]],
+    *slips: Slip,
+    refused: Callable[[Any], str | None] = lambda given: None,
+) -> Exercise:
+    """An exercise whose answer is a net that learns, judged by `tk.diagnose` before any training.
+
+    diagnosed: the arguments of `tk.diagnose`, from what the answer returns. refused: what else is
+    wrong with it, or None. Judged from three starts: what is wrong must be found in two.
+    """
+
+    def wrong(answer: Answer) -> str | None:
+        reports = []
+        for seed in range(3):
+            tk.manual_seed(seed)
+            given = answer()
+            if (said := refused(given)) is not None:
+                return said
+            reports.append(tk.diagnose(*diagnosed(given)))
+        found = [report.findings[0] for report in reports if report.findings]
+        return f"{found[0].kind}: {found[0].message()}" if len(found) > 1 else None
 
     return Exercise(name, title, wrong, slips)
 

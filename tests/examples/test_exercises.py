@@ -15,6 +15,7 @@ import pytest
 from lecture_programs import FOLDER, module
 
 import tinygrad_kr as tk
+from tinygrad_kr import nn
 
 EXERCISES = FOLDER.parent / "exercises"
 ROOT = FOLDER.parents[1]
@@ -82,6 +83,33 @@ def test_a_typical_wrong_answer_is_named(one: Any, slip: Any, lang: str) -> None
     said = one.wrong(slip.answer)
     assert said is not None
     assert slip.said.say().partition("{")[0] in said
+
+
+def right_answers() -> Iterator[Any]:
+    """Answers beside the solutions, for the exercises that leave a choice."""
+    net_of = exercise.load(EXERCISES / "checks/chapter_3.py").net_of
+    recipe_of = exercise.load(EXERCISES / "checks/chapter_7.py").recipe_of
+    deep = exercise.exercises(3)[2], [
+        net_of(nn.Tanh, nn.init.xavier_normal_), net_of(nn.Tanh, nn.init.orthogonal_),
+        net_of(nn.ReLU, nn.init.kaiming_uniform_), net_of(nn.LeakyReLU, nn.init.kaiming_normal_),
+        net_of(nn.ELU, nn.init.xavier_uniform_),
+    ]  # fmt: skip
+    recipe = exercise.exercises(7)[2], [recipe_of(nn.Identity, rate) for rate in (0.03, 0.3, 1.0)]
+    for one, answers in (deep, recipe):
+        for number, answer in enumerate(answers):
+            yield pytest.param(one, answer, id=f"{one.name}-{number}")
+
+
+@pytest.mark.parametrize(("one", "answer"), list(right_answers()))
+def test_another_right_answer_is_right(one: Any, answer: Any) -> None:
+    assert one.wrong(answer) is None
+
+
+def test_a_net_that_lost_its_depth_is_refused() -> None:
+    tk.set_language("en")
+    one = exercise.exercises(3)[2]
+    said = one.wrong(lambda: nn.Sequential(nn.Linear(2, 32), nn.ReLU(), nn.Linear(32, 1)))
+    assert said == "the net must keep its 11 layers of weights; it has 2"
 
 
 def test_every_exercise_knows_a_typical_wrong_answer() -> None:

@@ -16,6 +16,7 @@ import pytest
 import tinygrad_kr as tk
 import tinygrad_kr.functional as F
 from tinygrad_kr import nn, optim
+from tinygrad_kr.explain.diagnosis.evidence import Copy
 from tinygrad_kr.explain.diagnosis.mending import counted
 from tinygrad_kr.explain.diagnosis.report import CERTAIN, LEFT_OVER, Finding
 
@@ -722,6 +723,69 @@ def test_the_first_op_with_a_nan_is_named_with_its_line() -> None:
     finding = diagnosed(CASES["log of negative numbers"][2]()).findings[0]
     assert finding.evidence["op"] == "log"
     assert "test_diagnose.py" in finding.evidence["line"] and "log" in finding.message("en")
+
+
+# ------------------------------------------------------------------ one activation, many calls
+
+
+class Reused(nn.Module):
+    """One activation in an attribute, called behind both layers."""
+
+    def __init__(self, act: nn.Module) -> None:
+        self.first, self.second, self.act = nn.Linear(6, 16), nn.Linear(16, 1), act
+
+    def forward(self, x: Any) -> Any:
+        return self.act(self.second(self.act(self.first(x))))
+
+
+def with_one(act: nn.Module, depth: int, *ends: nn.Module, outputs: int = 1) -> nn.Sequential:
+    """A net with the same module behind each hidden layer."""
+    layers: list[nn.Module] = []
+    for i in range(depth):
+        layers += [nn.Linear(16 if i else 6, 16), act]
+    return nn.Sequential(*layers, nn.Linear(16, outputs), *ends)
+
+
+def test_a_sigmoid_that_all_layers_share_is_replaced_in_each_of_its_places() -> None:
+    model = filled(with_one(nn.Sigmoid(), 10), nn.init.xavier_normal_)
+    finding = diagnosed(Given(model, F.binary_cross_entropy_with_logits, (X, BITS))).findings[0]
+    assert finding.kind == "vanishing_gradient"
+    assert "for i in range(1, 20, 2):\n    model[i] = nn.Tanh()" in finding.remedy()
+    assert len({id(layer) for layer in model[1::2]}) == 1  # the model is as it was
+    finding.apply(model)
+    assert {type(layer) for layer in model[1::2]} == {nn.Tanh}
+
+
+@pytest.mark.parametrize("act", [nn.Sigmoid, nn.ReLU])
+def test_of_a_shared_activation_only_the_one_at_the_end_is_taken_out(act: Any) -> None:
+    shared = act()
+    loss = F.binary_cross_entropy_with_logits
+    model = with_one(shared, 2, shared)
+    report = diagnosed(Given(model, loss, (X, BITS)))
+    assert report.kinds == {
+        "sigmoid_before_bce_with_logits" if act is nn.Sigmoid else "output_range"
+    }
+    assert report.findings[0].remedy().endswith("model[5] = nn.Identity()")
+    report.findings[0].apply(model)
+    assert not diagnosed(Given(model, loss, (X, BITS))).findings
+
+
+def test_an_activation_that_forward_calls_twice_stays() -> None:
+    loss = F.binary_cross_entropy_with_logits
+    (finding,) = diagnosed(Given(Reused(nn.Sigmoid()), loss, (X, BITS)))
+    assert finding.kind == "sigmoid_before_bce_with_logits"
+    assert "Identity" not in finding.remedy() and "BCELoss" in finding.remedy()
+    (finding,) = diagnosed(Given(Reused(nn.Sigmoid()), F.mse_loss, (X, 5 * VALUES)))
+    assert finding.kind == "output_range" and "Identity" not in finding.remedy()
+
+
+def test_what_is_shared_with_parameters_stays_shared_in_copies() -> None:
+    both = nn.Linear(16, 16)
+    model = nn.Sequential(nn.Linear(6, 16), nn.ReLU(), both, nn.ReLU(), both, nn.ReLU(),
+                          nn.Linear(16, 3))  # fmt: skip
+    copied = Copy(model, F.cross_entropy, None)
+    assert copied.model[2] is copied.model[4] and copied.model[1] is not copied.model[3]
+    assert list(copied.names) == [name for name, _ in model.named_parameters()]
 
 
 # ------------------------------------------------------------------ the lectures' nets

@@ -3,58 +3,30 @@
 from __future__ import annotations
 
 import numpy as np
-from exercise import FOLDER, Exercise, Slip, by_cases, load
+from exercise import FOLDER, Slip, by_cases, by_diagnosis, load
 
-import tinygrad_kr as tk
 import tinygrad_kr.functional as F
-from tinygrad_kr import Tensor, nn
+from tinygrad_kr import nn, optim
 from tinygrad_kr.language import Text
 
 solution = load(FOLDER / "solutions/chapter_3.py")
-POINTS = Tensor(np.array([[0, 0], [0, 1], [1, 0], [1, 1]], np.float32))
-ANSWERS = Tensor(np.array([[0], [1], [1], [0]], np.float32))
-VANISHING = Text(
-    "vanishing gradient: the first layer's has a norm of {size:.0e}",
-    "기울기 소실: 첫 층 기울기의 크기 = {size:.0e}",
-)
-EXPLODING = Text(
-    "exploding gradient: the first layer's has a norm of {size:.0e}",
-    "기울기 폭발: 첫 층 기울기의 크기 = {size:.0e}",
-)
+POINTS = np.array([[0, 0], [0, 1], [1, 0], [1, 1]], np.float32)
+ANSWERS = np.array([[0], [1], [1], [0]], np.float32)
 SHALLOW = Text(
     "the net must keep its 11 layers of weights; it has {layers}",
     "가중치 층 11개를 그대로 두어야 합니다. 지금은 {layers}개입니다",
 )
-LINEAR = Text(
-    "without an activation function, 11 layers are one: the net is linear",
-    "활성화 함수가 없으면 11개 층이 한 층과 같습니다. 선형 신경망입니다",
-)
 
 
-def first_gradient(net):
-    """The norm of the gradient of the first layer's weight, on XOR."""
-    F.binary_cross_entropy_with_logits(net(POINTS), ANSWERS).backward()
-    return float(np.linalg.norm(net[0].weight.grad.data))
+def shallow(net):
+    layers = sum(isinstance(layer, nn.Linear) for layer in net.modules())
+    return None if layers == 11 else SHALLOW.say(layers=layers)
 
 
-def wrong_net(answer):
-    """Told by the median over three starts."""
-    sizes = []
-    for seed in range(3):
-        tk.manual_seed(seed)
-        net = answer()
-        layers = sum(isinstance(layer, nn.Linear) for layer in net.modules())
-        if layers != 11:
-            return SHALLOW.say(layers=layers)
-        sizes.append(first_gradient(net))
-    size = float(np.median(sizes))
-    if size < 1e-4:
-        return VANISHING.say(size=size)
-    if size > 1e3:
-        return EXPLODING.say(size=size)
-    middle = net(Tensor(np.array([[0.5, 0.5]], np.float32))).item()
-    ends = net(Tensor(np.array([[0, 0], [1, 1]], np.float32))).mean().item()
-    return LINEAR.say() if abs(middle - ends) < 1e-5 * abs(ends) else None
+def on_xor(net):
+    """What `tk.diagnose` is given."""
+    optimizer = optim.SGD(net.parameters(), lr=0.1)
+    return net, F.binary_cross_entropy_with_logits, (POINTS, ANSWERS), optimizer
 
 
 def net_of(activation, start):
@@ -129,17 +101,30 @@ EXERCISES = (
             ),
         ),
     ),
-    Exercise(
+    by_diagnosis(
         "deep_net",
         Text("a deep net whose gradient stays", "기울기가 살아 있는 깊은 신경망"),
-        wrong_net,
-        (
-            Slip(
-                net_of(nn.Sigmoid, nn.init.xavier_normal_),
-                Text("vanishing gradient", "기울기 소실"),
-            ),
-            Slip(net_of(nn.ReLU, nn.init.normal_), Text("exploding gradient", "기울기 폭발")),
-            Slip(net_of(nn.Identity, nn.init.xavier_normal_), LINEAR),
+        on_xor,
+        Slip(
+            net_of(nn.Sigmoid, nn.init.xavier_normal_),
+            Text("vanishing_gradient: layer 0:", "vanishing_gradient: 층 0: 기울기 소실"),
         ),
+        Slip(
+            net_of(nn.ReLU, nn.init.normal_),
+            Text("exploding_gradient: layer", "exploding_gradient: 층"),
+        ),
+        Slip(
+            net_of(nn.Tanh, nn.init.normal_),
+            Text("saturated_units: layer", "saturated_units: 층"),
+        ),
+        Slip(
+            net_of(nn.ReLU, nn.init.zeros_),
+            Text("zero_initialization: layer 0", "zero_initialization: 층 0"),
+        ),
+        Slip(
+            net_of(nn.Identity, nn.init.xavier_normal_),
+            Text("no_nonlinearity: layer 0", "no_nonlinearity: 층 0"),
+        ),
+        refused=shallow,
     ),
 )

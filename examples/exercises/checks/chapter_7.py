@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import numpy as np
-from exercise import FOLDER, Slip, by_cases, load
+from exercise import FOLDER, Slip, by_cases, by_diagnosis, load
 
+import tinygrad_kr.functional as F
+from tinygrad_kr import data, nn, optim
 from tinygrad_kr.language import Text
 
 solution = load(FOLDER / "solutions/chapter_7.py")
@@ -24,6 +26,21 @@ def never_patient_again(losses, patience):
 
 def one_too_late(losses, patience):
     return solution.stopped_after(losses, patience + 1)
+
+
+def on_digits(given):
+    """What `tk.diagnose` is given."""
+    net, optimizer = given
+    images, labels = data.digits("train")
+    return net, F.cross_entropy, (images[:256].reshape(256, 64), labels[:256]), optimizer
+
+
+def recipe_of(last, rate):
+    def make():
+        net = nn.Sequential(nn.Linear(64, 32), nn.ReLU(), nn.Linear(32, 10), last())
+        return net, optim.SGD(net.parameters(), lr=rate)
+
+    return make
 
 
 EXERCISES = (
@@ -64,6 +81,27 @@ EXERCISES = (
                 "an epoch too late: stop when waited == patience",
                 "한 에포크 늦었습니다. waited == patience일 때 멈추세요",
             ),
+        ),
+    ),
+    by_diagnosis(
+        "digits_recipe",
+        Text("a recipe that tk.diagnose finds sound", "tk.diagnose가 이상을 찾지 못하는 설정"),
+        on_digits,
+        Slip(
+            recipe_of(lambda: nn.Softmax(1), 0.1),
+            Text("softmax_before_cross_entropy: layer 3", "softmax_before_cross_entropy: 층 3"),
+        ),
+        Slip(
+            recipe_of(nn.Sigmoid, 0.1),
+            Text("output_range: The output ends in sigmoid", "output_range: 출력이 sigmoid"),
+        ),
+        Slip(
+            recipe_of(nn.Identity, 1e-6),
+            Text("learning_rate_too_low: The", "learning_rate_too_low: 학습률"),
+        ),
+        Slip(
+            recipe_of(nn.Identity, 100.0),
+            Text("learning_rate_too_high: The", "learning_rate_too_high: 학습률"),
         ),
     ),
 )

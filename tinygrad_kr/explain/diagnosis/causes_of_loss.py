@@ -72,8 +72,12 @@ def sigmoid_before_bce_with_logits(look: Look) -> Iterator[Found]:
 
 
 def _twice(look: Look, path: str, name: str, evidence: dict[str, Any], code: str) -> Found:
-    """Take out the module that repeats the loss, or choose a loss that does without it."""
-    if type(look.model.get_submodule(path)).__name__ == name and path:
+    """Take out the module that repeats the loss, or choose a loss that does without it.
+
+    A module that is called elsewhere too stays.
+    """
+    alone = path and look.step.calls(path) == 1
+    if alone and type(look.model.get_submodule(path)).__name__ == name:
         remedy = replace(look.model, [path], "Identity")
         return Found(path, evidence, remedy.code, remedy.mend)
     return Found(path, evidence, code)
@@ -108,7 +112,7 @@ def output_range(look: Look) -> Iterator[Found]:
         wanted = found
     lowest, highest, new = wanted
     evidence = {"op": op, "low": low, "high": high, "lowest": lowest, "highest": highest}
-    if path:
+    if path and (look.graph is None or look.graph.calls(path) == 1):
         remedy = replace(look.model, [path], new)
         yield Found(path, evidence, remedy.code, remedy.mend)
     else:

@@ -180,6 +180,21 @@ def _joined(arrays: list[ndarray | None]) -> ndarray | None:
 # ------------------------------------------------------------------ copies
 
 
+def _unshare_activations(model: Module) -> None:
+    """Put a module of its own at each path of a shared one, such as one ReLU for all layers.
+
+    So a path tells which call it was. Modules with parameters, buffers or a generator stay shared.
+    """
+    seen = set()
+    for path, module in list(model.named_modules(remove_duplicate=False)):
+        if id(module) in seen and type(module).__module__.startswith("tinygrad_kr.nn."):
+            alone = not list(module.children()) and not generators_in(module)
+            if alone and not [*module.parameters(), *module.buffers()]:
+                holder, _, name = path.rpartition(".")
+                setattr(model.get_submodule(holder), name, copy.deepcopy(module))
+        seen.add(id(module))
+
+
 class Copy:
     """Deep copies of a model, a loss and an optimizer, that are trained in their place.
 
@@ -191,6 +206,7 @@ class Copy:
         self.model, self.loss_function, self.optimizer = copy.deepcopy(
             (model, loss_function, optimizer)
         )
+        _unshare_activations(self.model)
         self.names = dict(self.model.named_parameters())
         self._at_first: list[Any] = []
 

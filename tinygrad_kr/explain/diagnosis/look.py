@@ -107,7 +107,7 @@ class Look:
             if not is_layer(self.model, path):
                 return name, ""
             return self._op_of(path, name), path
-        path = [path for path, _ in self.model.named_modules()][-1]
+        path = [path for path, _ in self.model.named_modules(remove_duplicate=False)][-1]
         return self._op_of(path), path
 
     def _op_of(self, path: str, default: str = "") -> str:

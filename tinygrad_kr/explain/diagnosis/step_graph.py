@@ -142,6 +142,10 @@ class StepGraph:
         inside = [call for call in self._calls if call[0] < node._made < call[1]]
         return min(inside, key=lambda call: call[1] - call[0])[2] if inside else ""
 
+    def calls(self, path: str) -> int:
+        """How often the module at a path was called."""
+        return sum(call[2] == path for call in self._calls)
+
     def is_constant(self, x: Any) -> bool:
         """Whether a value depends on parameters and numbers alone, not on data."""
         if not isinstance(x, Node):
