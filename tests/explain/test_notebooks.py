@@ -61,14 +61,28 @@ WANTED = {
         "<svg",
         "multiply-adds",
         "val_accuracy",
+        ", 0.",
         "every call is compiled",
         "<svg",
         "<svg",
     ],
-    "why_nets_fail": ["data-part", "sigmoid", "0.25", "ReLU", "ReLU", "from 0 to 0"],
+    "why_nets_fail": [
+        "data-part",
+        "sigmoid",
+        "0.25",
+        "model[i] = nn.Tanh()",
+        "Nothing wrong",
+        "ReLU",
+        "tanh",
+        "from 0 to 0",
+    ],
 }
 """What the values of the cells that have one show."""
-KOREAN = {"multiply-adds": "곱셈-덧셈", "from 0 to 0": "0 ~ 0"}
+KOREAN = {
+    "multiply-adds": "곱셈-덧셈",
+    "from 0 to 0": "0 ~ 0",
+    "Nothing wrong": "이상을 찾지 못했습니다",
+}
 
 
 @pytest.mark.parametrize("name", NOTEBOOKS)
