@@ -33,7 +33,7 @@ def test_the_code_prints_what_the_page_shows(lang: str) -> None:
     text = program.PAGES[lang].read_text(encoding="utf-8")
     shown = [output for _, output in program.BLOCK.findall(text)]
     printed = program.outputs(text)
-    assert len(printed) == 4
+    assert len(printed) == 5
     for one, other in zip(printed, shown, strict=True):
         assert NUMBER.sub("#", one) == NUMBER.sub("#", other)
         values = [[float(x) for x in NUMBER.findall(x)] for x in (one, other)]

@@ -319,7 +319,7 @@ def _unregistered(model: Module, path: str, place: str, name: str, value: Any, c
             optimizer.add_param_group({"params": list(getattr(inside, name).parameters())})
 
     message = Text(
-        "{layer}: is a plain {names}, so its {parameters} parameters are not registered: "
+        "{layer}: a plain {names}, so its {parameters} parameters are not registered: "
         "parameters() does not yield them, and the optimizer does not have them.",
         "{layer}: 파이썬의 {names} 타입이라 파라미터 {parameters}개가 등록되지 않았습니다. "
         "parameters()에 "
@@ -334,7 +334,7 @@ def _unregistered(model: Module, path: str, place: str, name: str, value: Any, c
 
 @kind(
     Text(
-        "{layer}: is in evaluation mode, so dropout and batch norm do not train.",
+        "{layer}: in evaluation mode dropout and batch norm do not train.",
         "{layer}: 평가 모드입니다. 드롭아웃과 배치 정규화가 학습 때처럼 동작하지 않습니다.",
     ),
     Text("Switch to training before the loop.", "학습 전에 훈련 모드로 바꾸세요."),

@@ -92,9 +92,9 @@ KINDS: dict[str, Text] = {
     ),
     "nothing_seen": Text(
         "nothing seen until step {step}: backward() of this model ran in no step. Wrap a compiled "
-        "step: step = monitor.watch(step)",
+        "step: step = monitor.watch(step); give tk.fit compile=False",
         "{step}번째 스텝까지 이 모델의 backward()가 보이지 않음. 컴파일한 스텝은 감쌀 것: "
-        "step = monitor.watch(step)",
+        "step = monitor.watch(step). tk.fit에는 compile=False를 줄 것",
     ),
 }
 
