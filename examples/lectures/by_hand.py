@@ -257,7 +257,10 @@ def print_explanation(hidden: int, seed: int) -> None:
     print(textwrap.indent(explanation.text(), "  "))
     titles = (
         Text("\ntk.check_derivation, the lecture's formulas", "\ntk.check_derivation, 강의의 공식"),
-        Text("\ntk.check_derivation, dZ1 = dZ2 W2^T", "\ntk.check_derivation, dZ1 = dZ2 W2^T"),
+        Text(
+            "\ntk.check_derivation, a slip: dZ1 = dZ2 W2^T",
+            "\ntk.check_derivation, 실수: dZ1 = dZ2 W2^T",
+        ),
     )
     for title, verdict in zip(titles, verdicts, strict=True):
         print(title.say())

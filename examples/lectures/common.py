@@ -168,9 +168,9 @@ NOTHING_WRONG = Text("nothing wrong", "이상 없음")
 DIAGNOSIS = Text("\ntk.diagnose, {net}:", "\ntk.diagnose의 진단, {net}:")
 
 
-def print_diagnosis(net: Text, report: Any, **values: Any) -> None:
+def print_diagnosis(net: Text | str, report: Any, **values: Any) -> None:
     """What `tk.diagnose` finds in a net: the kinds, each with its message and its remedy."""
-    print(DIAGNOSIS.say(net=net.say(**values)))
+    print(DIAGNOSIS.say(net=net.say(**values) if isinstance(net, Text) else net))
     print(textwrap.indent(report.text(), "  "))
 
 

@@ -302,7 +302,7 @@ def print_causes() -> None:
     for name, report in cases.items():
         print(f"  {left(in_words(name, WORDS), 34)} {kinds_of(report)}")
     for name in ("lab 07-1 rate 1e-10", "lab 07-2 unscaled, rate 1e-5"):
-        print_diagnosis(Text("{name}", "{name}"), cases[name], name=in_words(name, WORDS))
+        print_diagnosis(in_words(name, WORDS), cases[name])
     print()
 
 
