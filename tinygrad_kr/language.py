@@ -12,7 +12,7 @@ from __future__ import annotations
 import os
 from typing import Any, NamedTuple
 
-__all__ = ["LANGUAGES", "Text", "language", "same", "set_language"]
+__all__ = ["LANGUAGES", "Text", "cells", "language", "left", "right", "same", "set_language"]
 
 LANGUAGES = ("en", "ko")
 _chosen: str | None = None
@@ -34,6 +34,25 @@ class Text(NamedTuple):
 def same(text: str) -> Text:
     """A text that needs no translation: a name, a number, an error of another program."""
     return Text(text, text)
+
+
+def cells(text: str) -> int:
+    """The columns of a console that a text takes: a Hangul letter takes two."""
+    if text.isascii():
+        return len(text)
+    from unicodedata import east_asian_width
+
+    return sum(1 + (east_asian_width(letter) in "WF") for letter in text)
+
+
+def left(text: object, width: int) -> str:
+    """A text at the left of a column; `width` as in `f"{text:20}"`."""
+    return f"{text}" + " " * (width - cells(f"{text}"))
+
+
+def right(text: object, width: int) -> str:
+    """A text at the right of a column."""
+    return " " * (width - cells(f"{text}")) + f"{text}"
 
 
 def set_language(lang: str | None) -> None:
