@@ -12,7 +12,7 @@ from __future__ import annotations
 import os
 from typing import Any, NamedTuple
 
-__all__ = ["LANGUAGES", "Text", "cells", "language", "left", "right", "same", "set_language"]
+__all__ = ["LANGUAGES", "Text", "cells", "language", "ljust", "rjust", "same", "set_language"]
 
 LANGUAGES = ("en", "ko")
 _chosen: str | None = None
@@ -45,12 +45,12 @@ def cells(text: str) -> int:
     return sum(1 + (east_asian_width(letter) in "WF") for letter in text)
 
 
-def left(text: object, width: int) -> str:
+def ljust(text: object, width: int) -> str:
     """A text at the left of a column; `width` as in `f"{text:20}"`."""
     return f"{text}" + " " * (width - cells(f"{text}"))
 
 
-def right(text: object, width: int) -> str:
+def rjust(text: object, width: int) -> str:
     """A text at the right of a column."""
     return " " * (width - cells(f"{text}")) + f"{text}"
 

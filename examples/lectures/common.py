@@ -14,7 +14,6 @@ import platform
 import re
 import sys
 import time
-import unicodedata
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any, Literal
@@ -25,6 +24,8 @@ import tinygrad_kr as tk
 from tinygrad_kr import Tensor, data, nn, no_grad
 from tinygrad_kr.files import replacing
 from tinygrad_kr.language import LANGUAGES, Text, language
+from tinygrad_kr.language import cells as cells
+from tinygrad_kr.language import rjust as right
 
 RESULTS = Path(__file__).resolve().parents[2] / "benchmarks" / "results"
 BLUE, ORANGE, GREEN = "#0072B2", "#D55E00", "#009E73"  # Okabe and Ito's
@@ -112,21 +113,6 @@ def table(name: str) -> Any:
 
 
 # ------------------------------------------------------------------ English and Korean
-
-
-def cells(text: str) -> int:
-    """The columns of a console that a text takes: a Hangul letter takes two."""
-    return sum(1 + (unicodedata.east_asian_width(letter) in "WF") for letter in text)
-
-
-def left(text: object, width: int) -> str:
-    """A text at the left of a column; `width` as in `f"{text:20}"`."""
-    return f"{text}" + " " * (width - cells(f"{text}"))
-
-
-def right(text: object, width: int) -> str:
-    """A text at the right of a column."""
-    return " " * (width - cells(f"{text}")) + f"{text}"
 
 
 def heading(names: int, numbers: int) -> str:

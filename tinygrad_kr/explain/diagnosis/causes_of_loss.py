@@ -10,7 +10,7 @@ import numpy as np
 from numpy import ndarray
 
 from tinygrad_kr.explain.diagnosis.causes_of_data import wider
-from tinygrad_kr.explain.diagnosis.finding import STOPS, Found, kind
+from tinygrad_kr.explain.diagnosis.finding import STOPS, Code, Found, joined, kind
 from tinygrad_kr.explain.diagnosis.look import Look
 from tinygrad_kr.explain.diagnosis.mending import replace
 from tinygrad_kr.explain.diagnosis.step_graph import PRODUCTS, RANGES, StepGraph, norm
@@ -25,7 +25,7 @@ UNREACHED = 0.02
     Text(
         "{layer}: softmax goes into a cross-entropy, which applies softmax itself. Twice, it keeps "
         "the probabilities near 1/{classes} and the gradients small.",
-        "{layer}: 소프트맥스의 출력이 크로스 엔트로피로 들어갑니다. 크로스 엔트로피는 소프트맥스를 "
+        "{layer}: 소프트맥스의 출력이 교차 엔트로피로 들어갑니다. 교차 엔트로피는 소프트맥스를 "
         "스스로 "
         "적용합니다. 두 번 적용하면 확률이 1/{classes} 근처에 머물고 기울기가 작아집니다.",
     ),
@@ -52,7 +52,7 @@ def softmax_before_cross_entropy(look: Look) -> Iterator[Found]:
     Text(
         "{layer}: sigmoid goes into binary cross-entropy with logits, which applies sigmoid "
         "itself. Outputs between 0 and 1 reach probabilities from 0.5 to 0.73 only.",
-        "{layer}: 시그모이드의 출력이 로짓을 받는 이진 크로스 엔트로피로 들어갑니다. 이 손실은 "
+        "{layer}: 시그모이드의 출력이 로짓을 받는 이진 교차 엔트로피로 들어갑니다. 이 손실은 "
         "시그모이드를 "
         "스스로 적용합니다. 0과 1 사이의 출력으로는 확률이 0.5에서 0.73까지만 됩니다.",
     ),
@@ -84,11 +84,11 @@ def _twice(look: Look, path: str, name: str, evidence: dict[str, Any], code: str
         "The output ends in {op}, between {low} and {high}: it cannot reach the targets, which run "
         "from {lowest} to {highest}.",
         "출력이 {op} 연산으로 끝나서 {low}부터 {high} 사이의 값만 냅니다. {lowest}부터 "
-        "{highest}까지인 "
-        "정답에 닿을 수 없습니다.",
+        "{highest}까지인 정답은 낼 수 없습니다.",
     ),
     Text(
-        "End the net in an op that reaches the targets.", "정답에 닿는 연산으로 신경망을 끝내세요."
+        "End the net in an op that reaches the targets.",
+        "정답의 범위를 모두 낼 수 있는 연산으로 끝내세요.",
     ),
 )
 def output_range(look: Look) -> Iterator[Found]:
@@ -135,9 +135,12 @@ def _wanted_range(look: Look, op: str, low: float, high: float) -> tuple[float, 
     return float(x.min()), float(x.max()), "Identity"
 
 
-def _scaled_targets(look: Look, low: float, high: float, lowest: float, highest: float) -> str:
+def _scaled_targets(look: Look, low: float, high: float, lowest: float, highest: float) -> Code:
     if not all(map(math.isfinite, (low, high, lowest, highest))):
-        return "# in forward(): return the values before the last activation"
+        return Text(
+            "# in forward(): return the values before the last activation",
+            "# forward()에서: 마지막 활성화 함수를 지나기 전의 값을 돌려줍니다",
+        )
     factor = (high - low) / ((highest - lowest) or 1.0)
     change = f"(targets - {lowest:.6g}) * {factor:.6g} + {low:g}"
     if look.data.given == "arrays":
@@ -177,7 +180,11 @@ def _over_one(look: Look, node: Node) -> Found:
         remedy = replace(look.model, [path], new)
         return Found(path, evidence, remedy.code, remedy.mend)
     if node._op.__name__ == "softmax":
-        return Found(path, evidence, "# in forward(): F.sigmoid(z), not softmax")
+        code = Text(
+            "# in forward(): F.sigmoid(z), not softmax",
+            "# forward()에서: softmax 대신 F.sigmoid(z)",
+        )
+        return Found(path, evidence, code)
     return Found(path, evidence, _one_unit())
 
 
@@ -200,7 +207,7 @@ def _one_unit() -> str:
         "0번보다 3번에 더 "
         "가까운 것은 아닙니다.",
     ),
-    Text("Use the cross-entropy.", "크로스 엔트로피를 쓰세요."),
+    Text("Use the cross-entropy.", "교차 엔트로피를 쓰세요."),
 )
 def loss_does_not_fit(look: Look) -> Iterator[Found]:
     """A loss of distances on class indices; one-hot rows for indices; probabilities for logits."""
@@ -228,7 +235,7 @@ LOGITS = Text(
 )
 
 
-def _as_classes(look: Look, classes: int) -> str:
+def _as_classes(look: Look, classes: int) -> Code:
     output = look.output
     loss = (
         "loss_function = lambda output, targets: "
@@ -236,7 +243,7 @@ def _as_classes(look: Look, classes: int) -> str:
     )
     if output is not None and output.ndim > 1 and output.shape[1] >= classes:
         return loss
-    return f"{wider(look, classes)}\n{loss}"
+    return joined(wider(look, classes), loss)
 
 
 def _unfit_error(look: Look) -> Found:
@@ -262,7 +269,7 @@ def _unfit_error(look: Look) -> Found:
     return Found("", evidence, code, None, STOPS, advice)
 
 
-def _labels_code(look: Look, output: ndarray, target: ndarray) -> str:
+def _labels_code(look: Look, output: ndarray, target: ndarray) -> Code:
     if target.shape == output.shape and output.ndim > 1 and output.shape[1] > 1:
         return (
             "loss_function = lambda output, targets: "
