@@ -30,6 +30,14 @@ class Text(NamedTuple):
         text: str = getattr(self, language(lang))
         return text.format(**values) if values else text
 
+    def filled(self, **values: Any) -> Text:
+        """The text with its placeholders filled in, in each language. Values may be Texts."""
+        return Text(self.say("en", **_in("en", values)), self.say("ko", **_in("ko", values)))
+
+
+def _in(lang: str, values: dict[str, Any]) -> dict[str, Any]:
+    return {name: x.say(lang) if isinstance(x, Text) else x for name, x in values.items()}
+
 
 def same(text: str) -> Text:
     """A text that needs no translation: a name, a number, an error of another program."""

@@ -104,10 +104,7 @@ def _said(header: Sequence[str], rows: Sequence[Sequence[str]]) -> list[list[str
 
 def _told(lines: Sequence[tuple[Text, dict[str, Any]]]) -> list[str]:
     """The lines below the table in the language in force."""
-    return [
-        text.say(**{name: x.say() if isinstance(x, Text) else x for name, x in values.items()})
-        for text, values in lines
-    ]
+    return [text.filled(**values).say() for text, values in lines]
 
 
 def _sizes(tensors: Sequence[Tensor]) -> list[str]:

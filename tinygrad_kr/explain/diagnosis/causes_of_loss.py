@@ -250,7 +250,7 @@ def _unfit_error(look: Look) -> Found:
     assert look.error is not None
     text, output, target = str(look.error.cause), look.output, look.target
     evidence: dict[str, Any] = {"error": look.shown_error(), "classes": look.class_indices or 0}
-    code = "print(model(inputs).dtype, targets.dtype)"
+    code: Code = "print(model(inputs).dtype, targets.dtype)"
     advice = Text("Choose the loss for these targets.", "이런 정답에 맞는 손실 함수를 고르세요.")
     if "gradient=" in text:
         code = (
