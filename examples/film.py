@@ -16,7 +16,7 @@ import sys
 import warnings
 
 import numpy as np
-from lectures.common import launch, options, whole
+from lectures.common import STEPS, launch, options, whole
 
 import tinygrad_kr as tk
 import tinygrad_kr.functional as F
@@ -61,9 +61,23 @@ def train(activation: type[nn.Module], steps: int) -> tk.Monitor:
     return monitor
 
 
+KOREAN = """
+영화로 보는 학습: 두 나선을 배우는 깊은 시그모이드 신경망과 ReLU 신경망을 나란히 봅니다.
+
+둘 다 유닛 16개짜리 은닉층 여덟 개를 He 방식으로 초기화하고, SGD로 같은 배치를 배웁니다.
+시그모이드 신경망에서는 기울기가 뒤로 가면서 사라진다고 Monitor가 경고합니다. 첫 층의 기울기는
+원소 하나당 마지막 층의 만분의 일도 되지 않습니다. ReLU 신경망은 배웁니다.
+
+    python examples/film.py             # out/film.html. 어떤 브라우저로든 인터넷 없이 열립니다
+    python examples/film.py --lang ko   # 한국어
+
+영화를 만들려면 plotly가 필요합니다: pip install "tinygrad_kr[film]"
+"""
+
+
 def main() -> None:
-    parser = options(__doc__, out="out")
-    parser.add_argument("--steps", type=whole(10), default=1000, help="default: 1000")
+    parser = options(__doc__, KOREAN, out="out")
+    parser.add_argument("--steps", type=whole(10), default=1000, help=STEPS.say(default="1000"))
     args = parser.parse_args()
     warnings.simplefilter("ignore", tk.MonitorWarning)  # they are printed, and in the film
     sigmoid, relu = (train(activation, args.steps) for activation in (nn.Sigmoid, nn.ReLU))

@@ -18,7 +18,7 @@ from lecture_programs import made_up_tables as made_up_tables
 
 import tinygrad_kr as tk
 from tinygrad_kr import data
-from tinygrad_kr.language import Text
+from tinygrad_kr.language import Text, cells
 
 common = program("common")
 table = module(Path(__file__).with_name("test_lectures_table.py"))
@@ -173,7 +173,7 @@ def test_a_language_is_chosen_on_the_command_line() -> None:
 
 
 def test_hangul_takes_two_columns() -> None:
-    assert common.cells("가중치 w") == 8
+    assert cells("가중치 w") == 8
     assert common.left("기울기", 8) + "|" == "기울기  |"
     assert common.right("기울기", 8) == "  기울기"
     assert common.left("slope", 8) == f"{'slope':8}"
