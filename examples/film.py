@@ -21,6 +21,13 @@ from lectures.common import STEPS, launch, options, whole
 import tinygrad_kr as tk
 import tinygrad_kr.functional as F
 from tinygrad_kr import Tensor, nn, optim
+from tinygrad_kr.language import Text
+
+ENDED = Text(
+    "{net:8} loss {loss:.4f}, accuracy {accuracy:.2f}, first / last gradient {ratio:.1e}",
+    "{net:8} 손실 {loss:.4f}, 정확도 {accuracy:.2f}, 첫 층 / 마지막 층의 기울기 {ratio:.1e}",
+)
+SAVED = Text("saved {path}", "저장: {path}")
 
 
 def spirals(n: int) -> tuple[np.ndarray, np.ndarray]:
@@ -53,8 +60,12 @@ def train(activation: type[nn.Module], steps: int) -> tk.Monitor:
     history = monitor.history
     first, *_, last = history["gradient_norm"].values()
     print(
-        f"{activation.__name__:8} loss {history['loss']['value'][-1]:.4f}, accuracy "
-        f"{history['accuracy']['value'][-1]:.2f}, first / last gradient {first[0] / last[0]:.1e}"
+        ENDED.say(
+            net=activation.__name__,
+            loss=history["loss"]["value"][-1],
+            accuracy=history["accuracy"]["value"][-1],
+            ratio=first[0] / last[0],
+        )
     )
     for told in monitor.warnings:
         print(f"  {told['message']}")
@@ -75,10 +86,10 @@ KOREAN = """
 """
 
 
-def main() -> None:
-    parser = options(__doc__, KOREAN, out="out")
+def main(argv: list[str] | None = None) -> None:
+    parser = options(__doc__, KOREAN, argv, out="out")
     parser.add_argument("--steps", type=whole(10), default=1000, help=STEPS.say(default="1000"))
-    args = parser.parse_args()
+    args = parser.parse_args(argv)
     warnings.simplefilter("ignore", tk.MonitorWarning)  # they are printed, and in the film
     sigmoid, relu = (train(activation, args.steps) for activation in (nn.Sigmoid, nn.ReLU))
     args.out.mkdir(parents=True, exist_ok=True)
@@ -86,7 +97,7 @@ def main() -> None:
         sigmoid.save_html(args.out / "film.html", beside=relu)
     except ImportError as error:
         sys.exit(f"error: {error}")
-    print(f"saved {args.out / 'film.html'}")
+    print(SAVED.say(path=args.out / "film.html"))
 
 
 if __name__ == "__main__":
