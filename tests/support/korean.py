@@ -16,9 +16,12 @@ CODE = re.compile(
     re.M,
 )
 SENTENCE = re.compile(r"[A-Za-z][a-z]+(?:,? [A-Za-z]?[a-z]+){2,}")
-NAMES = (
-    "usage Leaky ReLU tanh ELU Maxout SELU GELU SiLU Mish He Xavier MNIST Adam SGD Keras XOR AND OR "
-    "NumPy SciPy OpenBLAS Carpenter Stan if you want yo yf yant wan hihell ihello of".split()
+NAMES = set(
+    re.findall(
+        r"\w+",
+        "Leaky ReLU tanh ELU Maxout SELU GELU SiLU Mish He Xavier MNIST Adam SGD Keras XOR AND OR "
+        "NumPy SciPy OpenBLAS Carpenter Stan if you want yo yf yant wan hihell ihello",
+    )
 )
 """Functions, people, data, libraries, and the sentences that the character nets learn."""
 
@@ -26,4 +29,4 @@ NAMES = (
 def english_sentences(shown: str) -> list[str]:
     """Three or more English words in a row that are neither code nor names."""
     found = SENTENCE.findall(CODE.sub(" | ", shown))
-    return [text for text in found if set(re.findall(r"\w+", text)) - set(NAMES)]
+    return [text for text in found if set(re.findall(r"\w+", text)) - NAMES]
