@@ -473,7 +473,7 @@ def save_picture(results: list[Result], path: Path) -> None:
         draw_solved(solved, mine)
         draw_gradients(gradient, at_one_depth(mine))
     handles = [
-        gradient.plot([], [], color=colour, marker=marker, label=NAMES.get(name, name))[0]
+        gradient.plot([], [], color=colour, marker=marker, label=label(NAMES.get(name, name)))[0]
         for name, (colour, marker) in LOOKS.items()
         if any(result.recipe.activation == name for result in results)
     ]

@@ -73,7 +73,7 @@ def train(activation: type[nn.Module], steps: int) -> tk.Monitor:
 
 
 KOREAN = """
-영화로 보는 학습: 두 나선을 배우는 깊은 시그모이드 신경망과 ReLU 신경망을 나란히 봅니다.
+영상으로 보는 학습: 두 나선을 배우는 깊은 시그모이드 신경망과 ReLU 신경망을 나란히 봅니다.
 
 둘 다 유닛 16개짜리 은닉층 여덟 개를 He 방식으로 초기화하고, SGD로 같은 배치를 배웁니다.
 시그모이드 신경망에서는 기울기가 뒤로 가면서 사라진다고 Monitor가 경고합니다. 첫 층의 기울기는
@@ -82,7 +82,7 @@ KOREAN = """
     python examples/film.py             # out/film.html. 어떤 브라우저로든 인터넷 없이 열립니다
     python examples/film.py --lang ko   # 한국어
 
-영화를 만들려면 plotly가 필요합니다: pip install "tinygrad_kr[film]"
+영상을 만들려면 plotly가 필요합니다: pip install "tinygrad_kr[film]"
 """
 
 

@@ -55,7 +55,7 @@ _SECONDS, _BATCHES = Text("({seconds:.1f} s)", "({seconds:.1f}초)"), Text("batc
 _CURVES = Text("History", "학습 기록")
 _AS_WRITTEN = Text(
     "the step runs as written, not compiled (as with compile=False): {error}",
-    "스텝을 컴파일하지 않고 적힌 그대로 실행합니다(compile=False와 같음): {error}",
+    "스텝을 컴파일하지 않고 쓰인 그대로 실행합니다(compile=False와 같음): {error}",
 )
 
 

@@ -433,5 +433,5 @@ def test_lines_and_the_warning_in_korean(
             return super().forward(x) if float(x.sum()) else x
 
     net, x = Reads(1, 1), np.ones((4, 1), np.float32)
-    with pytest.warns(UserWarning, match="적힌 그대로 실행합니다"):
+    with pytest.warns(UserWarning, match="쓰인 그대로 실행합니다"):
         tk.fit(net, (x, x), F.mse_loss, optim.SGD(net.parameters(), lr=0.1), 1, progress=False)
