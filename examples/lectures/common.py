@@ -460,6 +460,9 @@ def widths(text: str) -> tuple[int, ...]:
     return tuple(map(int, parts))
 
 
+ELSEWHERE = Text("--out chooses another folder", "다른 폴더는 --out으로 고릅니다")
+
+
 def launch(main: Callable[[], None]) -> None:
     """Run a program: missing data, a folder that cannot be written and Ctrl-C end it in a line.
 
@@ -472,7 +475,7 @@ def launch(main: Callable[[], None]) -> None:
     except data.DatasetNotFoundError as error:
         sys.exit(f"error: {error}")
     except OSError as error:
-        sys.exit(f"error: {error}\n--out chooses another folder")
+        sys.exit(f"error: {error}\n{ELSEWHERE.say()}")
     except KeyboardInterrupt:
         print(Text("\nstopped", "\n중단했습니다").say(), file=sys.stderr)
         sys.exit(130)
