@@ -101,8 +101,8 @@ def placeholders(text: ast.expr) -> set[str]:
 # ------------------------------------------------------------------ no text beside them
 
 SHOWING = {
-    "add", "add_argument", "add_parser", "annotate", "axhline", "axvline", "bar", "block", "colorbar",
-    "curves", "folded", "hist", "legend", "line", "Line", "Parser", "plain", "plot", "print",
+    "add", "add_argument", "add_parser", "annotate", "axhline", "axvline", "bar", "block",
+    "colorbar", "curves", "folded", "hist", "legend", "line", "Line", "Parser", "plain", "plot", "print",
     "progress_bar", "say", "scatter", "Section", "set", "set_description", "set_title",
     "set_xlabel", "set_ylabel", "suptitle", "table", "text", "warn", "warn_user", "write",
 }  # fmt: skip
@@ -133,10 +133,9 @@ def literals(value: ast.expr) -> Iterator[str]:
         for part in ast.iter_child_nodes(value):
             if isinstance(part, ast.expr):
                 yield from literals(part)
-    elif isinstance(value, ast.Call) and isinstance(value.func, ast.Attribute):
-        if value.func.attr == "join":
-            for part in value.args:
-                yield from literals(part)
+    elif isinstance(value, ast.Call) and getattr(value.func, "attr", "") == "join":
+        for part in value.args:
+            yield from literals(part)
 
 
 def english_in(source: str) -> list[str]:
@@ -154,7 +153,9 @@ def english_in(source: str) -> list[str]:
 
 def test_a_text_in_one_language_is_found() -> None:
     assert english_in('print(f"{x} steps of training")') == ["1: 1 steps of training"]
-    assert english_in('axes.plot(x, label="the loss")') and english_in('add("--a", help="so many")')
+    assert english_in('axes.plot(x, label="the loss")') and english_in(
+        'add("--a", help="many nets")'
+    )
     assert english_in('print("a" + ("hidden layers" if x else "-"))')
     assert not english_in('print(Text("so many steps", "스텝").say(), "loss", f"{x:.3f}")')
     assert not english_in('raise ValueError("fit: expected epochs, got none")')
