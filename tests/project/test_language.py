@@ -102,8 +102,8 @@ def placeholders(text: ast.expr) -> set[str]:
 
 SHOWING = {
     "add", "add_argument", "add_parser", "annotate", "axhline", "axvline", "bar", "block",
-    "colorbar", "curves", "folded", "hist", "legend", "line", "Line", "Parser", "plain", "plot", "print",
-    "progress_bar", "say", "scatter", "Section", "set", "set_description", "set_title",
+    "colorbar", "curves", "folded", "hist", "legend", "line", "Line", "Parser", "plain", "plot",
+    "print", "progress_bar", "say", "scatter", "Section", "set", "set_description", "set_title",
     "set_xlabel", "set_ylabel", "suptitle", "table", "text", "warn", "warn_user", "write",
 }  # fmt: skip
 """Functions and methods whose arguments a reader sees."""
