@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from argparse import SUPPRESS
 from collections.abc import Sequence
+from io import TextIOWrapper
 
 from tinygrad_kr._version import __version__
 from tinygrad_kr.command_line import LANG, Parser, named_language
@@ -31,7 +32,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     summary = DOCTOR.say(lang)
     of_doctor = commands.add_parser("doctor", help=summary, description=summary, lang=lang)
     of_doctor.add_argument("--lang", choices=LANGUAGES, default=SUPPRESS, help=LANG.say(lang))
-    command = given[2:3] if given[:1] == ["--lang"] else given[:1]
+    command = _without_language(given)[:1]
     if command != ["doctor"]:  # which runs where the rest of the package may not
         from tinygrad_kr.explain.command import add_commands, formulas_first
 
@@ -47,5 +48,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
+def _without_language(given: list[str]) -> list[str]:
+    """The arguments without a `--lang` before the command."""
+    joined = given[:1] and given[0].startswith("--lang=")
+    return given[2:] if given[:1] == ["--lang"] else given[1:] if joined else given
+
+
 if __name__ == "__main__":
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):  # of a console that may have no Korean letters
+            stream.reconfigure(errors="backslashreplace")
     sys.exit(main())
