@@ -68,7 +68,11 @@ WANTED = {
     "why_nets_fail": ["data-part", "sigmoid", "0.25", "ReLU", "ReLU", "from 0 to 0"],
 }
 """What the values of the cells that have one show."""
-KOREAN = {"multiply-adds": "곱셈-덧셈", "from 0 to 0": "0 ~ 0"}
+KOREAN = {
+    "multiply-adds": "곱셈-덧셈",
+    "from 0 to 0": "0 ~ 0",
+    "every call is compiled": "모든 호출이 컴파일되었습니다",
+}
 
 
 @pytest.mark.parametrize("name", NOTEBOOKS)
