@@ -42,18 +42,25 @@ from numpy import ndarray
 import tinygrad_kr as tk
 import tinygrad_kr.functional as F
 from tinygrad_kr import Tensor, nn, optim, seed_sweep
+from tinygrad_kr.language import Text
 from tinygrad_kr.sweep import Rate, stack_modules
 from tinygrad_kr.workers import WorkerDiedError, finished
 
 sys.path.append(str(Path(__file__).resolve().parents[1] / "examples"))
 from lectures.common import (
+    DEFAULT,
+    OURS,
     XOR_ANSWERS,
     XOR_POINTS,
+    in_words,
+    label,
     launch,
+    left,
     new_figure,
     options,
     positive,
     progress_bar,
+    right,
     save,
     whole,
 )
@@ -289,7 +296,7 @@ def measure_all(
     except (KeyboardInterrupt, WorkerDiedError) as reason:
         for index in sorted(results)[shown:] if show is not None else ():
             bar.write(show(results[index]))
-        bar.write(f"\nstopped: {len(results)} of {len(recipes)} recipes are done")
+        bar.write("\n" + STOPPED.say(done=len(results), all=len(recipes)))
         if isinstance(reason, WorkerDiedError):
             reason.done = [results[index] for index in sorted(results)]
             raise
@@ -301,10 +308,32 @@ def measure_all(
 # ------------------------------------------------------------------ tables
 
 
-HEADING = (
-    f"{'net':<38} {'solved':<18} {'stuck':<18}  dead  diverged  {'loss':>7}  gradient of the\n"
-    f"{'':<38} {'':<18} {'':<18}  {'':<4}  {'':<8}  {'median':>7}  first / last layer"
+STOPPED = Text(
+    "stopped: {done} of {all} recipes are done", "중단했습니다: 설정 {all}개 중 {done}개를 마침"
 )
+SOLVED, STUCK = Text("solved", "배움"), Text("stuck", "머묾")
+NET, LOSS, MEDIAN = Text("net", "신경망"), Text("loss", "손실"), Text("median", "중앙값")
+DEAD, DIVERGED = Text("dead", "죽음"), Text("diverged", "발산")
+GRADIENT = Text("gradient of the", "기울기의 비율")
+FIRST_LAST = Text("first / last layer", "첫 층 / 마지막 층")
+ALL_ZERO, REFERENCE = Text("all 0", "모두 0"), Text("reference", "기준값")
+
+
+def heading() -> str:
+    """Above the table."""
+    top = columns(NET, SOLVED, STUCK, DEAD, DIVERGED, LOSS, GRADIENT)
+    return f"{top}\n{columns('', '', '', '', '', MEDIAN, FIRST_LAST)}"
+
+
+def columns(*cells: Text | str) -> str:
+    """The cells of a line of the table, each in its column."""
+    net, solved, stuck, dead, diverged, loss, ratio = (
+        cell.say() if isinstance(cell, Text) else cell for cell in cells
+    )
+    return (
+        f"{left(net, 38)} {left(solved, 20)} {left(stuck, 20)} {right(dead, 4)}  "
+        f"{right(diverged, 8)}  {right(loss, 7)}  {ratio}"
+    )
 
 
 def line(result: Result) -> str:
@@ -312,12 +341,11 @@ def line(result: Result) -> str:
     r, rates = result.recipe, result.rates
     net = f"{r.activation:<10} {r.depth:>2} x {r.width:<3} {r.init:<7} {r.optimizer} {r.rate:g}"
     first, last = result.first_norms[1, 0], result.first_norms[1, -1]
-    vanished = f"{first / last:.1e}" if last else "all 0"
+    vanished = f"{first / last:.1e}" if last else ALL_ZERO
     loss = float(np.median(result.loss))
-    return (
-        f"{net:<38} {rates['solved']!s:<18} {rates['stuck']!s:<18}  {rates['dead'].share:>4.0%}  "
-        f"{rates['diverged'].share:>8.0%}  {loss:7.{'4f' if loss < 99 else '1e'}}  {vanished}"
-    )
+    shares = (f"{rates['dead'].share:.0%}", f"{rates['diverged'].share:>8.0%}")
+    shown = f"{loss:7.{'4f' if loss < 99 else '1e'}}"
+    return columns(net, str(rates["solved"]), str(rates["stuck"]), *shares, shown, vanished)
 
 
 def print_norms(results: Iterable[Result]) -> None:
@@ -325,8 +353,11 @@ def print_norms(results: Iterable[Result]) -> None:
     for result in results:
         recipe = result.recipe
         print(f"{recipe.activation} {recipe.depth} x {recipe.width} {recipe.init}")
-        for step, norms in (("first", result.first_norms), ("last", result.last_norms)):
-            print(f"  {step:>5} step  " + " ".join(f"{norm:.1e}" for norm in norms[1]))
+        for step, norms in ((FIRST, result.first_norms), (LAST, result.last_norms)):
+            print(f"  {right(step.say(), 11)}  " + " ".join(f"{norm:.1e}" for norm in norms[1]))
+
+
+FIRST, LAST = Text("first step", "첫 스텝"), Text("last step", "마지막 스텝")
 
 
 # ------------------------------------------------------------------ files
@@ -377,7 +408,10 @@ def save_record(results: list[Result], wanted: int, path: Path, **more: Any) -> 
     head = {"program": Path(__file__).name, "versions": versions(), **more}
     head["partial"] = len(results) < wanted
     path.write_text(json.dumps(head)[:-1] + f',\n"results": [\n{rows}\n]}}\n', encoding="utf-8")
-    print(f"settings and results saved: {path}")
+    print(SAVED.say(path=path))
+
+
+SAVED = Text("settings and results saved: {path}", "설정과 결과 저장: {path}")
 
 
 def rerun(path: Path, jobs: int) -> None:
@@ -388,16 +422,31 @@ def rerun(path: Path, jobs: int) -> None:
     seeds = [range(row["first_seed"], row["first_seed"] + row["seeds"]) for row in rows]
     for name, version in versions().items():
         if record["versions"][name] != version:
-            print(f"note: {name} {version} here, {record['versions'][name]} in the file")
-    print(HEADING)
+            print(OTHER_VERSION.say(name=name, here=version, there=record["versions"][name]))
+    print(heading())
     results = measure_all(recipes, seeds, jobs, show=line)
     same = 0
     for result, row in zip(results, rows, strict=False):
         old, new = np.array(row["right_of_4_by_seed"]), result.right
         same += bool((old == new).all())
         if (old != new).any():
-            print(f"{(old != new).sum()} of {len(new)} nets ended otherwise: {result.recipe}")
-    print(f"\n{same} of {len(results)} recipes: every seed ended as in {path}")
+            found = {"different": (old != new).sum(), "all": len(new), "recipe": result.recipe}
+            print(OTHERWISE.say(**found))
+    print("\n" + AS_BEFORE.say(same=same, all=len(results), path=path))
+
+
+OTHER_VERSION = Text(
+    "note: {name} {here} here, {there} in the file",
+    "참고: {name}, 여기는 {here}, 파일에는 {there}",
+)
+OTHERWISE = Text(
+    "{different} of {all} nets ended otherwise: {recipe}",
+    "신경망 {all}개 중 {different}개가 다르게 끝났습니다: {recipe}",
+)
+AS_BEFORE = Text(
+    "{same} of {all} recipes: every seed ended as in {path}",
+    "설정 {all}개 중 {same}개: 모든 시드가 파일과 같게 끝났습니다. {path}",
+)
 
 
 # ------------------------------------------------------------------ the picture
@@ -424,12 +473,12 @@ def save_picture(results: list[Result], path: Path) -> None:
         draw_solved(solved, mine)
         draw_gradients(gradient, at_one_depth(mine))
     handles = [
-        gradient.plot([], [], color=colour, marker=marker, label=NAMES.get(name, name))[0]
+        gradient.plot([], [], color=colour, marker=marker, label=label(NAMES.get(name, name)))[0]
         for name, (colour, marker) in LOOKS.items()
         if any(result.recipe.activation == name for result in results)
     ]
-    handles += gradient.plot([], [], color="0.3", label="first step")
-    handles += gradient.plot([], [], color="0.3", linestyle=":", label="last step")
+    handles += gradient.plot([], [], color="0.3", label=label(FIRST))
+    handles += gradient.plot([], [], color="0.3", linestyle=":", label=label(LAST))
     figure.legend(handles=handles, loc="outside lower center", ncols=len(handles), frameon=False)
     save(figure, path)
 
@@ -442,11 +491,30 @@ def kind_of(recipe: Recipe) -> Recipe:
 def describe(result: Result) -> str:
     """What all nets of a row of panels share."""
     recipe = result.recipe
-    start = {"uniform": "U(-1, 1)", "normal": "N(0, 1)", "zeros": "zeros"}
-    return (
-        f"{recipe.width} wide, {start.get(recipe.init, recipe.init.capitalize())}, "
-        f"{recipe.optimizer} {recipe.rate:g}, {recipe.steps:,} steps"
+    start = {"uniform": "U(-1, 1)", "normal": "N(0, 1)", "zeros": label(ZEROS)}
+    return label(
+        SHARED,
+        width=recipe.width,
+        init=start.get(recipe.init, recipe.init.capitalize()),
+        optimizer=f"{recipe.optimizer} {recipe.rate:g}",
+        steps=recipe.steps,
     )
+
+
+ZEROS = Text("zeros", "0에서 출발")
+SHARED = Text(
+    "{width} wide, {init}, {optimizer}, {steps:,} steps",
+    "폭 {width}, {init}, {optimizer}, {steps:,}스텝",
+)
+WHO = Text("Who learns XOR? {nets}", "누가 XOR를 배우는가? {nets}")
+HIDDEN = Text("hidden layers", "은닉층의 수")
+LEARNED = Text("nets that learned XOR, %", "XOR를 배운 신경망, %")
+LAYER = Text("layer (the last is the output)", "층 (마지막은 출력층)")
+LENGTH = Text("length of the gradient", "기울기의 크기")
+OF_WEIGHTS = Text(
+    "Gradient of the weights, {depth} hidden layers", "가중치의 기울기, 은닉층 {depth}개"
+)
+NOWHERE = Text("exactly 0 in every layer", "모든 층에서 정확히 0")
 
 
 def at_one_depth(results: list[Result]) -> list[Result]:
@@ -468,8 +536,8 @@ def draw_solved(axes: Any, results: list[Result]) -> None:
         colour, marker = LOOKS[activation]
         axes.fill_between(depths, low, high, color=colour, alpha=0.15, linewidth=0)
         axes.plot(depths, share, marker=marker, color=colour, markersize=4.5)
-    axes.set(xlabel="hidden layers", ylabel="nets that learned XOR, %", ylim=(-3, 103))
-    axes.set_title(f"Who learns XOR? {describe(results[0])}", fontsize=9.5)
+    axes.set(xlabel=label(HIDDEN), ylabel=label(LEARNED), ylim=(-3, 103))
+    axes.set_title(label(WHO, nets=describe(results[0])), fontsize=9.5)
     finish(axes)
 
 
@@ -484,12 +552,10 @@ def draw_gradients(axes: Any, results: list[Result]) -> None:
         axes.plot(layers, first, marker=marker, color=colour, markersize=4.5)
         axes.plot(layers, last, ":", color=colour)
     if not any(result.first_norms[1].any() for result in results):
-        axes.text(0.5, 0.5, "exactly 0 in every layer", transform=axes.transAxes, ha="center")
+        axes.text(0.5, 0.5, label(NOWHERE), transform=axes.transAxes, ha="center")
         axes.set(xlim=(0.5, results[0].recipe.depth + 1.5), ylim=(1e-9, 1))
-    axes.set(xlabel="layer (the last is the output)", ylabel="length of the gradient", yscale="log")
-    axes.set_title(
-        f"Gradient of the weights, {results[0].recipe.depth} hidden layers", fontsize=9.5
-    )
+    axes.set(xlabel=label(LAYER), ylabel=label(LENGTH), yscale="log")
+    axes.set_title(label(OF_WEIGHTS, depth=results[0].recipe.depth), fontsize=9.5)
     finish(axes)
 
 
@@ -558,24 +624,42 @@ def agree(references: Sequence[Reference], seeds: range, jobs: int) -> tuple[lis
 
     Where the reference had fewer nets, so have we: 40 of 100.
     """
-    print(f"{'':<33} {'solved':^32} {'stuck':^32}")
-    print(f"{'':<33} " + f"{'ours':<18} {'reference':<13} " * 2)
+    print(f"{'':<33} {left(SOLVED.say(), 32)} {left(STUCK.say(), 32)}")
+    pair = f"{left(OURS.say(), 18)} {left(REFERENCE.say(), 13)} "
+    print(f"{'':<33} " + pair * 2)
     each = [seeds[: len(seeds) * reference.nets // 100] for reference in references]
     by_recipe = {reference.recipe: reference for reference in references}
     verdicts = []
 
     def compared(result: Result) -> str:
         reference = by_recipe[result.recipe]
-        text = f"{reference.name:<33} "
+        text = f"{left(said(reference.name), 33)} "
         for outcome in ("solved", "stuck"):
             ours, share = result.rates[outcome], getattr(reference, outcome)
             verdicts.append(agrees(ours, share, reference.nets))
-            text += f"{ours!s:<18} {share:>4.0%} {'' if verdicts[-1] else 'differs':<9}"
+            differs = "" if verdicts[-1] else DIFFERS.say()
+            text += f"{left(ours, 18)} {share:>4.0%} {left(differs, 9)}"
         return text.rstrip()
 
     recipes = [reference.recipe for reference in references]
     results = measure_all(recipes, each, jobs, show=compared)
     return results, all(verdicts) and len(results) == len(recipes)
+
+
+DIFFERS = Text("differs", "다름")
+WORDS = (
+    Text("one sigmoid unit", "시그모이드 유닛 하나"),
+    Text("zeros", "0에서 출발"),
+    Text("median loss", "손실의 중앙값"),
+    Text("first/last mean |gradient|, median", "첫/마지막 층의 평균 |기울기|, 중앙값"),
+    Text("from 0, nets with any gradient at step 0", "0에서 출발, 첫 스텝에 기울기가 있는 신경망"),
+    Text("dead of", "죽은 비율, 전체"),
+)
+
+
+def said(name: str) -> str:
+    """The name of a net or a figure in the language of the program."""
+    return in_words(name, WORDS)
 
 
 class Note(NamedTuple):
@@ -592,8 +676,12 @@ class Note(NamedTuple):
         return self.low <= self.reference <= self.high
 
     def __str__(self) -> str:
-        ours = f"{self.ours:.4g} ({self.low:.4g} to {self.high:.4g})"
-        return f"{self.name:<57} {ours:<38} {self.reference:g}" + "   differs" * (not self.agrees)
+        ours = RANGE.say(ours=self.ours, low=self.low, high=self.high)
+        differs = f"   {DIFFERS.say()}" * (not self.agrees)
+        return f"{left(said(self.name), 57)} {left(ours, 38)} {self.reference:g}{differs}"
+
+
+RANGE = Text("{ours:.4g} ({low:.4g} to {high:.4g})", "{ours:.4g} ({low:.4g}에서 {high:.4g})")
 
 
 def notes_on_the_start(draws: int = 2_000) -> list[Note]:
@@ -645,22 +733,104 @@ FULL = {"depths": [*range(1, 11), 12, 14, 16, 18, 20], "seeds": 100, "steps": 10
 QUICK = {"depths": [1, 2, 3, 5, 10], "seeds": 20, "steps": 4_001}
 
 
+KOREAN = """
+얼마나 깊은 신경망까지 XOR를 배우는가? 시그모이드, tanh, ReLU, Leaky ReLU, ELU를 깊이별로.
+
+시그모이드 층이 하나 늘 때마다 기울기에 1/4 이하의 미분이 곱해지므로, 깊은 시그모이드 신경망의 첫
+층들은 제자리에 머물고 신경망은 무엇을 물어도 0.5라고 답합니다. ReLU의 미분은 1이지만 네 점 모두에
+0을 내는 유닛은 죽은 것이어서, 좁은 층 열 개인 ReLU 신경망이 XOR를 배우는 비율은 절반이 안 됩니다.
+그래서 운 좋은 시드 하나가 아니라 비율을 보여 줍니다.
+
+강의의 신경망: 입력 2개, 폭 5인 은닉층, 시그모이드 출력 1개. 가중치 U(-1, 1), 편향 0. 이진 교차
+엔트로피의 평균, 스텝마다 네 점 모두, SGD 학습률 0.1, 10,001스텝, float64. 시드 100개씩이고, 같은
+시드는 모든 활성화 함수에 같은 가중치를 줍니다. "배움"은 정확도 1.0, "머묾"은 정확도 0.5 이하,
+"죽음"은 첫 스텝 전에 모든 가중치의 기울기가 0인 신경망입니다. 구간은 윌슨 구간입니다.
+
+    python benchmarks/sigmoid_vs_relu_depth.py --quick   # 몇 초
+    python benchmarks/sigmoid_vs_relu_depth.py           # 모든 깊이: 코어 두 개로 1분 이내
+    python benchmarks/sigmoid_vs_relu_depth.py --depths 10 --activations relu --inits he --widths 32
+    python benchmarks/sigmoid_vs_relu_depth.py --agree   # 다른 곳에서 잰 비율과 비교
+    python benchmarks/sigmoid_vs_relu_depth.py --rerun out/depth.json   # 같은 것을 한 번 더
+
+한 옵션에 값을 여럿 주면 모든 조합을 해 봅니다. 그림은 out/depth.png에(matplotlib 필요), 모든 설정과
+결과는 out/depth.json에 저장합니다. Ctrl-C를 눌러도 끝난 것은 남습니다. 파이썬에서는
+`measure_all(recipes, executor=...)`에 클러스터를 포함한 어떤 실행기든 줄 수 있습니다.
+"""
+
+
 def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
-    parser = options(__doc__, out="out")
+    parser = options(__doc__, KOREAN, argv, out="out")
     add = parser.add_argument
-    add("--quick", action="store_true", help="fewer depths (1 2 3 5 10), seeds and steps")
-    add("--agree", action="store_true", help="the recipes of a reference table instead")
-    add("--rerun", type=Path, metavar="JSON", help="what a saved file describes instead")
-    add("--depths", type=whole(0), nargs="+", help="hidden layers (default: 1 to 10, 12 to 20)")
+    add(
+        "--quick",
+        action="store_true",
+        help=Text(
+            "fewer depths (1 2 3 5 10), seeds and steps", "깊이(1 2 3 5 10), 시드, 스텝을 줄입니다"
+        ).say(),
+    )
+    add(
+        "--agree",
+        action="store_true",
+        help=Text(
+            "the recipes of a reference table instead", "기준 표의 설정으로 실행합니다"
+        ).say(),
+    )
+    add(
+        "--rerun",
+        type=Path,
+        metavar="JSON",
+        help=Text(
+            "what a saved file describes instead", "저장된 파일에 적힌 그대로 다시 실행합니다"
+        ).say(),
+    )
+    add(
+        "--depths",
+        type=whole(0),
+        nargs="+",
+        help=Text(
+            "hidden layers (default: 1 to 10, 12 to 20)",
+            "은닉층의 수 (기본값: 1부터 10까지와 12부터 20까지)",
+        ).say(),
+    )
     add("--activations", choices=ACTIVATIONS, nargs="+", default=list(ACTIVATIONS))
     add("--inits", choices=INITS, nargs="+", default=["uniform"])
-    add("--widths", type=whole(1), nargs="+", default=[5], help="default: 5")
+    add("--widths", type=whole(1), nargs="+", default=[5], help=DEFAULT.say(default=5))
     add("--optimizers", choices=OPTIMIZERS, nargs="+", default=["sgd"])
-    add("--rates", type=positive, nargs="+", help="default: 0.1 for sgd, 0.01 for the others")
-    add("--seeds", type=whole(1), help="nets of each recipe (default: 100; quick: 20)")
-    add("--seed", type=whole(0), default=0, help="the first of them (default: 0)")
-    add("--steps", type=whole(1), help="default: 10001; quick: 4001")
-    add("--jobs", type=whole(1), default=os.cpu_count() or 1, help="processes (default: cores)")
+    add(
+        "--rates",
+        type=positive,
+        nargs="+",
+        help=Text(
+            "default: 0.1 for sgd, 0.01 for the others", "학습률 (기본값: sgd는 0.1, 나머지는 0.01)"
+        ).say(),
+    )
+    add(
+        "--seeds",
+        type=whole(1),
+        help=Text(
+            "nets of each recipe (default: 100; quick: 20)",
+            "설정마다 신경망의 수 (기본값: 100, --quick: 20)",
+        ).say(),
+    )
+    add(
+        "--seed",
+        type=whole(0),
+        default=0,
+        help=Text("the first of them (default: 0)", "첫 시드 (기본값: 0)").say(),
+    )
+    add(
+        "--steps",
+        type=whole(1),
+        help=Text(
+            "default: 10001; quick: 4001", "학습 스텝 수 (기본값: 10001, --quick: 4001)"
+        ).say(),
+    )
+    add(
+        "--jobs",
+        type=whole(1),
+        default=os.cpu_count() or 1,
+        help=Text("processes (default: cores)", "프로세스의 수 (기본값: 코어의 수)").say(),
+    )
     args = parser.parse_args(argv)
     if args.rerun and not args.rerun.is_file():
         parser.error(f"--rerun: there is no file {args.rerun}")
@@ -685,15 +855,41 @@ def compare(seeds: range, args: argparse.Namespace) -> None:
     """The mode --agree."""
     results, agreement = agree(REFERENCES, seeds, args.jobs)
     notes = notes_on_the_start() + notes_on_the_end(results)
-    print(f"\n{'':<57} {'ours, and where a sample may lie':<38} reference")
+    print(f"\n{'':<57} {left(WHERE.say(), 38)} {REFERENCE.say()}")
     print(*notes, sep="\n")
     agreement = agreement and all(note.agrees for note in notes)
-    print(f"\nall within the 99% interval of the two samples: {'yes' if agreement else 'NO'}")
+    print("\n" + WITHIN.say(answer=(YES if agreement else NO).say()))
     save_record(
         results, len(REFERENCES), args.out / "depth_agree.json", agreement=agreement,
         references={r.name: [r.solved, r.stuck, r.nets] for r in REFERENCES},
         notes=[note._asdict() for note in notes],
     )  # fmt: skip
+
+
+WHERE = Text("ours, and where a sample may lie", "우리 값과 표본이 놓일 수 있는 범위")
+WITHIN = Text(
+    "all within the 99% interval of the two samples: {answer}",
+    "모두 두 표본의 99% 구간 안에 있는가: {answer}",
+)
+YES, NO = Text("yes", "예"), Text("NO", "아니요")
+BEGUN = Text(
+    "XOR, {seeds} seeds, {steps:,} steps; intervals of 95%",
+    "XOR, 시드 {seeds}개, {steps:,}스텝. 95% 구간",
+)
+TRAINED = Text(
+    "{nets:,} nets trained in {elapsed} s ({processor} s of processor time)",
+    "신경망 {nets:,}개를 {elapsed}초에 학습 (프로세서 시간 {processor}초)",
+)
+NORMS = Text(
+    "length of the gradient of each layer's weights, first layer first (medians)",
+    "층별 가중치의 기울기 크기, 첫 층부터 (중앙값)",
+)
+FEWER = Text(
+    "These are fewer steps than the lecture's 10,001: sigmoid nets with 2 or 3 hidden\n"
+    "layers are still on their way; deeper ones are stuck with 10,001 steps as well.",
+    "강의의 10,001스텝보다 적습니다. 은닉층이 2개나 3개인 시그모이드 신경망은 아직 배우는\n"
+    "중이고, 더 깊은 것은 10,001스텝 뒤에도 그대로 머뭅니다.",
+)
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -707,7 +903,7 @@ def main(argv: list[str] | None = None) -> None:
         compare(seeds, args)
         return
     recipes = recipes_of(args)
-    print(f"XOR, {args.seeds} seeds, {args.steps:,} steps; intervals of 95%\n\n{HEADING}")
+    print(f"{BEGUN.say(seeds=args.seeds, steps=args.steps)}\n\n{heading()}")
     failure = None
     try:
         results = measure_all(recipes, seeds, args.jobs, show=line)
@@ -717,15 +913,15 @@ def main(argv: list[str] | None = None) -> None:
         "elapsed_seconds": round(time.perf_counter() - start, 1),
         "processor_seconds": round(sum(result.seconds for result in results), 1),
     }
-    print(f"\n{len(results) * args.seeds:,} nets trained in {seconds['elapsed_seconds']} s", end="")
-    print(f" ({seconds['processor_seconds']} s of processor time)")
+    elapsed, processor = seconds.values()
+    nets = len(results) * args.seeds
+    print("\n" + TRAINED.say(nets=nets, elapsed=elapsed, processor=processor))
     if not results:
         raise SystemExit(failure)
-    print("\nlength of the gradient of each layer's weights, first layer first (medians)")
+    print("\n" + NORMS.say())
     print_norms(at_one_depth(results))
     if args.steps < FULL["steps"]:
-        print("These are fewer steps than the lecture's 10,001: sigmoid nets with 2 or 3 hidden")
-        print("layers are still on their way; deeper ones are stuck with 10,001 steps as well.")
+        print(FEWER.say())
     save_record(results, len(recipes), args.out / "depth.json", **seconds)
     save_picture(results, args.out / "depth.png")
     if failure:

@@ -87,6 +87,7 @@ YARD = [
     Room(("saving/",), "save and resume"),
     Room(("interop/",), "PyTorch, sklearn, SciPy"),
     Room(("doctor.py",), "this machine"),
+    Room(("command_line.py",), "help of the commands"),
 ]
 """What stands beside the house."""
 

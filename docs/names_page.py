@@ -23,14 +23,16 @@ import tinygrad_kr as tk
 
 DOCS = Path(__file__).parent
 EXAMPLES = DOCS.parent / "examples"
-PROGRAMS = sorted([*EXAMPLES.glob("lectures/*.py"), *EXAMPLES.glob("*.py")])
+PROGRAMS = sorted(EXAMPLES.rglob("*.py"))
 SHORT = {"tinygrad_kr.functional": "F", "tinygrad_kr.nn": "nn", "tinygrad_kr.optim": "optim",
          "tinygrad_kr.data": "data", "tinygrad_kr": "tk"}  # fmt: skip
 """Modules as the programs call them; the first that fits."""
-CLASSES = (tk.Tensor, tk.nn.Module, tk.optim.Optimizer, tk.data.DataLoader)
+CLASSES = (tk.Tensor, tk.nn.Module, tk.optim.Optimizer, tk.data.DataLoader, tk.nn.RBM, tk.nn.DBN,
+           tk.Monitor, tk.SummaryWriter)  # fmt: skip
 """Whose methods and properties the programs use by name alone."""
-OTHERS = {"scatter", "state", "unflatten"}
-"""Of panels of matplotlib, of the programs' own classes, of problems for SciPy."""
+OTHERS = {"scatter", "state", "unflatten", "close", "log_likelihood", "DBN.sample",
+          "Monitor.step"}  # fmt: skip
+"""Of panels of matplotlib, of the programs' own classes, of problems for SciPy, of files."""
 TITLES = {
     "en": ("# Names that the course uses", "[한국어](names.ko.md)",
            "The public functions, classes and methods in the programs of [the course]"
@@ -75,7 +77,13 @@ def dotted(node: ast.AST, known: dict[str, str]) -> str | None:
 def owns(cls: type, name: str) -> bool:
     """Whether a class has this public name, and other objects of the programs do not."""
     others = (np.ndarray, dict, str, Path, np.random.Generator)
-    if name.startswith("_") or name in OTHERS or any(hasattr(other, name) for other in others):
+    if name.startswith("_") or {name, f"{cls.__name__}.{name}"} & OTHERS:
+        return False
+    if any(hasattr(other, name) for other in others):
+        return False
+    own = getattr(cls, name, None)
+    bases = (base for base in CLASSES if base is not cls and issubclass(cls, base))
+    if any(getattr(base, name, None) is own for base in bases):
         return False
     return getattr(getattr(cls, name, None), "__doc__", None) is not None
 
@@ -104,7 +112,7 @@ def shown(name: str) -> str:
 
 def is_public(name: str) -> bool:
     """A function, class, method or property with a docstring, in a public module."""
-    if name.startswith(("tinygrad_kr.language.", "tinygrad_kr.files.")):
+    if name.split(".")[1] in ("language", "files", "command_line"):
         return False  # of the programs' own machinery
     value = value_of(name)
     return (callable(value) or isinstance(value, property)) and bool(value.__doc__)

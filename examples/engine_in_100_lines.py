@@ -97,4 +97,4 @@ def learn_xor(seed=0, steps=1_000, lr=0.5):
 
 if __name__ == "__main__":
     print("0 0, 0 1, 1 0, 1 1 ->", learn_xor().ravel().round(3))
-    print("The third derivative of tanh at 0:", grad(grad(grad(tanh)))(0.0).data)
+    print("tanh'''(0) =", grad(grad(grad(tanh)))(0.0).data)

@@ -16,11 +16,18 @@ import sys
 import warnings
 
 import numpy as np
-from lectures.common import launch, options, whole
+from lectures.common import STEPS, launch, options, whole
 
 import tinygrad_kr as tk
 import tinygrad_kr.functional as F
 from tinygrad_kr import Tensor, nn, optim
+from tinygrad_kr.language import Text
+
+ENDED = Text(
+    "{net:8} loss {loss:.4f}, accuracy {accuracy:.2f}, first / last gradient {ratio:.1e}",
+    "{net:8} 손실 {loss:.4f}, 정확도 {accuracy:.2f}, 첫 층 / 마지막 층의 기울기 {ratio:.1e}",
+)
+SAVED = Text("saved {path}", "저장: {path}")
 
 
 def spirals(n: int) -> tuple[np.ndarray, np.ndarray]:
@@ -53,18 +60,36 @@ def train(activation: type[nn.Module], steps: int) -> tk.Monitor:
     history = monitor.history
     first, *_, last = history["gradient_norm"].values()
     print(
-        f"{activation.__name__:8} loss {history['loss']['value'][-1]:.4f}, accuracy "
-        f"{history['accuracy']['value'][-1]:.2f}, first / last gradient {first[0] / last[0]:.1e}"
+        ENDED.say(
+            net=activation.__name__,
+            loss=history["loss"]["value"][-1],
+            accuracy=history["accuracy"]["value"][-1],
+            ratio=first[0] / last[0],
+        )
     )
     for told in monitor.warnings:
         print(f"  {told['message']}")
     return monitor
 
 
-def main() -> None:
-    parser = options(__doc__, out="out")
-    parser.add_argument("--steps", type=whole(10), default=1000, help="default: 1000")
-    args = parser.parse_args()
+KOREAN = """
+영상으로 보는 학습: 두 나선을 배우는 깊은 시그모이드 신경망과 ReLU 신경망을 나란히 봅니다.
+
+둘 다 유닛 16개짜리 은닉층 여덟 개를 He 방식으로 초기화하고, SGD로 같은 배치를 배웁니다.
+시그모이드 신경망에서는 기울기가 뒤로 가면서 사라진다고 Monitor가 경고합니다. 첫 층의 기울기는
+원소 하나당 마지막 층의 만분의 일도 되지 않습니다. ReLU 신경망은 배웁니다.
+
+    python examples/film.py             # out/film.html. 어떤 브라우저로든 인터넷 없이 열립니다
+    python examples/film.py --lang ko   # 한국어
+
+영상을 만들려면 plotly가 필요합니다: pip install "tinygrad_kr[film]"
+"""
+
+
+def main(argv: list[str] | None = None) -> None:
+    parser = options(__doc__, KOREAN, argv, out="out")
+    parser.add_argument("--steps", type=whole(10), default=1000, help=STEPS.say(default="1000"))
+    args = parser.parse_args(argv)
     warnings.simplefilter("ignore", tk.MonitorWarning)  # they are printed, and in the film
     sigmoid, relu = (train(activation, args.steps) for activation in (nn.Sigmoid, nn.ReLU))
     args.out.mkdir(parents=True, exist_ok=True)
@@ -72,7 +97,7 @@ def main() -> None:
         sigmoid.save_html(args.out / "film.html", beside=relu)
     except ImportError as error:
         sys.exit(f"error: {error}")
-    print(f"saved {args.out / 'film.html'}")
+    print(SAVED.say(path=args.out / "film.html"))
 
 
 if __name__ == "__main__":

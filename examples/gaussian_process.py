@@ -155,10 +155,38 @@ def save_picture(result: Fit, x: np.ndarray, y: np.ndarray, path: Path) -> None:
     save(figure, path)
 
 
+KOREAN = """
+가우스 과정: 데이터에서 구한 길이, 진폭, 잡음과 그 표준 오차.
+
+점 x에서의 값 y는 공분산이 K인 정규 분포를 따릅니다.
+
+    K_ij = amplitude^2 exp(-(x_i - x_j)^2 / (2 length^2)) + noise^2 [i = j].
+
+log det K + y K^-1 y + n log(2 pi)의 절반이 음의 로그 가능도입니다. 세 파라미터의 로그를 구합니다.
+`tk.interop.scipy.objective`는 기울기와 헤세 행렬-벡터 곱을 SciPy에 건네줍니다. 둘 다 K의 촐레스키
+인수를 거칩니다. 최솟값에서 헤세 행렬의 역행렬은 추정값의 공분산이고, 대각 원소의 제곱근이 표준
+오차입니다.
+
+데이터는 파라미터를 아는 과정에서 뽑으므로 추정이 얼마나 빗나갔는지도 알 수 있습니다.
+
+    python examples/gaussian_process.py
+    python examples/gaussian_process.py --points 100 --seed 3
+
+그림은 out/에 저장합니다 (matplotlib 필요). 계산에는 SciPy가 필요합니다.
+"""
+
+
 def main() -> None:
-    parser = options(__doc__, out="out")
-    parser.add_argument("--points", type=whole(5), default=60, help="how many (default: 60)")
-    parser.add_argument("--seed", type=whole(0), default=0, help="of the data")
+    parser = options(__doc__, KOREAN, out="out")
+    parser.add_argument(
+        "--points",
+        type=whole(5),
+        default=60,
+        help=Text("how many (default: 60)", "점의 수 (기본값: 60)").say(),
+    )
+    parser.add_argument(
+        "--seed", type=whole(0), default=0, help=Text("of the data", "데이터의 시드").say()
+    )
     args = parser.parse_args()
     x, y = draw(args.points, args.seed)
     try:

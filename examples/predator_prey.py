@@ -186,9 +186,37 @@ def save_picture(result: Fit, until: int, path: Path) -> None:
     save(figure, path)
 
 
+KOREAN = """
+토끼와 스라소니: 데이터에서 구한 미분방정식의 계수와 표준 오차.
+
+허드슨 베이 회사가 1900년부터 1920년까지 모피의 수를 세었습니다. 로트카와 볼테라의 모델은
+이렇습니다.
+
+    토끼'     = a 토끼  - b 토끼 스라소니
+    스라소니' = d 토끼 스라소니 - c 스라소니
+
+룽게-쿠타 방법을 평범한 NumPy 방식으로 써서 풉니다. `tk.interop.scipy.objective`는 그 모든 스텝을
+거친 야코비 행렬을 SciPy의 최소제곱법에 건네줍니다. 구하는 것은 계수 네 개와 1900년의 두 수입니다.
+잔차 r이 n개, 파라미터가 p개이면 공분산은 (r r / (n - p)) (J^T J)^-1입니다.
+
+Carpenter(2018, Stan 사례 연구)는 같은 데이터와 모델에 사전 분포를 썼습니다. 그의 사후 평균은 a =
+0.55, b = 0.028, c = 0.80, d = 0.024입니다.
+
+    python examples/predator_prey.py
+    python examples/predator_prey.py --until 1910    # 데이터의 절반으로
+
+그림은 out/에 저장합니다 (matplotlib 필요). 계산에는 SciPy가 필요합니다.
+"""
+
+
 def main() -> None:
-    parser = options(__doc__, out="out")
-    parser.add_argument("--until", type=whole(1905), default=1920, help="last year of the fit")
+    parser = options(__doc__, KOREAN, out="out")
+    parser.add_argument(
+        "--until",
+        type=whole(1905),
+        default=1920,
+        help=Text("last year of the fit", "계산에 쓸 마지막 해").say(),
+    )
     args = parser.parse_args()
     until = min(args.until, 1920)
     try:

@@ -100,14 +100,47 @@ def name_of(hidden: tuple[int, ...]) -> str:
     return "-".join(map(str, (2, *hidden, 1)))
 
 
+KOREAN = """
+XOR: 직선 하나로는 가를 수 없고 은닉층이 있으면 가를 수 있는 점 네 개.
+
+시그모이드 신경망 2-2-1과 2-10-1이 강의처럼 경사 하강법으로 배웁니다. 스텝마다 네 점을 모두
+씁니다. 가중치와 편향 N(0, 1), 이진 교차 엔트로피의 평균, 학습률 0.1, 10,001스텝.
+
+    python examples/xor.py
+    python examples/xor.py --hidden 2 10 10,10,10    # 은닉층이 세 개인 셋째 신경망도
+    python examples/xor.py --seeds 20                # 초깃값 20개 중 몇 개가 성공하는지
+
+배운 것을 그린 그림은 out/에 저장합니다 (matplotlib 필요).
+"""
+
+
 def main() -> None:
-    parser = common.options(__doc__, out="out")
+    parser = common.options(__doc__, KOREAN, out="out")
     add, whole = parser.add_argument, common.whole
-    add("--hidden", type=common.widths, nargs="+", default=[(2,), (10,)], help="a net for each")
-    add("--steps", type=whole(1), default=10_001, help="default: 10001")
-    add("--rate", type=common.positive, default=0.1, help="learning rate (default: 0.1)")
-    add("--seed", type=whole(0), default=0, help="of the initial weights")
-    add("--seeds", type=whole(0), default=0, help="also train from N starts and count", metavar="N")
+    add(
+        "--hidden",
+        type=common.widths,
+        nargs="+",
+        default=[(2,), (10,)],
+        help=Text("a net for each", "신경망마다 은닉층의 폭").say(),
+    )
+    add("--steps", type=whole(1), default=10_001, help=common.STEPS.say(default="10001"))
+    add("--rate", type=common.positive, default=0.1, help=common.RATE.say(default="0.1"))
+    add(
+        "--seed",
+        type=whole(0),
+        default=0,
+        help=Text("of the initial weights", "초깃값의 시드").say(),
+    )
+    add(
+        "--seeds",
+        type=whole(0),
+        default=0,
+        help=Text(
+            "also train from N starts and count", "초깃값 N개에서도 학습하고 성공을 셉니다"
+        ).say(),
+        metavar="N",
+    )
     args = parser.parse_args()
     nets = {}
     for hidden in args.hidden:

@@ -12,7 +12,7 @@ from __future__ import annotations
 import os
 from typing import Any, NamedTuple
 
-__all__ = ["LANGUAGES", "Text", "language", "same", "set_language"]
+__all__ = ["LANGUAGES", "Text", "cells", "language", "ljust", "rjust", "same", "set_language"]
 
 LANGUAGES = ("en", "ko")
 _chosen: str | None = None
@@ -30,10 +30,37 @@ class Text(NamedTuple):
         text: str = getattr(self, language(lang))
         return text.format(**values) if values else text
 
+    def filled(self, **values: Any) -> Text:
+        """The text with its placeholders filled in, in each language. Values may be Texts."""
+        return Text(self.say("en", **_in("en", values)), self.say("ko", **_in("ko", values)))
+
+
+def _in(lang: str, values: dict[str, Any]) -> dict[str, Any]:
+    return {name: x.say(lang) if isinstance(x, Text) else x for name, x in values.items()}
+
 
 def same(text: str) -> Text:
     """A text that needs no translation: a name, a number, an error of another program."""
     return Text(text, text)
+
+
+def cells(text: str) -> int:
+    """The columns of a console that a text takes: a Hangul letter takes two."""
+    if text.isascii():
+        return len(text)
+    from unicodedata import east_asian_width
+
+    return sum(1 + (east_asian_width(letter) in "WF") for letter in text)
+
+
+def ljust(text: object, width: int) -> str:
+    """A text at the left of a column; `width` as in `f"{text:20}"`."""
+    return f"{text}" + " " * (width - cells(f"{text}"))
+
+
+def rjust(text: object, width: int) -> str:
+    """A text at the right of a column."""
+    return " " * (width - cells(f"{text}")) + f"{text}"
 
 
 def set_language(lang: str | None) -> None:

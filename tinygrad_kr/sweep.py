@@ -15,6 +15,7 @@ import numpy as np
 from numpy import ndarray
 
 from tinygrad_kr import nn, random
+from tinygrad_kr.language import Text
 from tinygrad_kr.tensor import Tensor
 from tinygrad_kr.workers import WorkerDiedError, finished
 
@@ -52,7 +53,7 @@ class Rate(NamedTuple):
         return self.successes / self.trials
 
     def __str__(self) -> str:
-        return f"{self.share:.0%} ({self.low:.0%} to {self.high:.0%})"
+        return _RATE.say(share=self.share, low=self.low, high=self.high)
 
     def _repr_html_(self) -> str:
         """In a notebook: the numbers, and the interval between 0 and 1."""
@@ -140,8 +141,7 @@ class Sweep:
         return Rate(successes, trials, *wilson_interval(successes, trials, confidence))
 
     def __repr__(self) -> str:
-        done = f"{len(self.seeds)} of {self.n} nets, interrupted" if self.partial else f"{self.n}"
-        lines = [f"Sweep of {done}, trained {'together' if self.stacked else 'one by one'}"]
+        lines = [_title(self)]
         for name, values in self.results.items():
             if values.ndim == 1 and values.dtype.kind in "fiub":
                 lines.append(f"  {name}: {_spread(values.astype(np.float64))}")
@@ -152,9 +152,7 @@ class Sweep:
     def _repr_html_(self) -> str:
         """In a notebook: a table of the results. Of booleans, the share with Wilson's interval."""
         from tinygrad_kr import html
-        from tinygrad_kr.language import Text
 
-        title = repr(self).partition("\n")[0]
         names = (
             Text("result", "결과").say(),
             Text("median", "중앙값").say(),
@@ -174,17 +172,36 @@ class Sweep:
                 low, middle, high = map(html.number, range_of)
                 rows.append((name, middle, low, high, str(values.size - numbers.size)))
         table = html.table(names, rows, numeric=4) if rows else ""
-        return html.block(title, table, rates)
+        return html.block(_title(self), table, rates)
+
+
+_RATE = Text("{share:.0%} ({low:.0%} to {high:.0%})", "{share:.0%} ({low:.0%}에서 {high:.0%})")
+_TOGETHER = Text("Sweep of {done}, trained together", "스윕, 신경망 {done}, 함께 학습")
+_ONE_BY_ONE = Text("Sweep of {done}, trained one by one", "스윕, 신경망 {done}, 하나씩 학습")
+_ALL = Text("{n}", "{n}개")
+_PARTIAL = Text("{done} of {n} nets, interrupted", "{n}개 중 {done}개에서 중단")
+_SPREAD = Text(
+    "median {middle:.4g} (from {low:.4g} to {high:.4g})",
+    "중앙값 {middle:.4g} ({low:.4g}에서 {high:.4g})",
+)
+_MISSING = Text("NaN in {missing} of {size}", "{size}개 중 {missing}개가 NaN")
+
+
+def _title(sweep: Sweep) -> str:
+    """How many nets, and how they were trained."""
+    text = _PARTIAL if sweep.partial else _ALL
+    done = text.say(done=len(sweep.seeds), n=sweep.n)
+    return (_TOGETHER if sweep.stacked else _ONE_BY_ONE).say(done=done)
 
 
 def _spread(values: ndarray) -> str:
     """The median and the range of the numbers, and the number of NaNs."""
     numbers = values[~np.isnan(values)]
-    missing = f"NaN in {values.size - numbers.size} of {values.size}"
+    missing = _MISSING.say(missing=values.size - numbers.size, size=values.size)
     if not numbers.size:
         return missing
     low, middle, high = _range_of(numbers)
-    shown = f"median {middle:.4g} (from {low:.4g} to {high:.4g})"
+    shown = _SPREAD.say(middle=middle, low=low, high=high)
     return shown if numbers.size == values.size else f"{shown}, {missing}"
 
 

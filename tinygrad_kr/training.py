@@ -27,6 +27,7 @@ from tinygrad_kr.compile.function import compile as compiled
 from tinygrad_kr.compile.trace.tracer import CaptureError
 from tinygrad_kr.data import DataLoader, Dataset
 from tinygrad_kr.grad_mode import no_grad
+from tinygrad_kr.language import Text
 from tinygrad_kr.nn import Module
 from tinygrad_kr.optim import Optimizer
 from tinygrad_kr.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
@@ -49,6 +50,13 @@ Metrics = str | Metric | Sequence[str | Metric] | Mapping[str, str | Metric]
 Callbacks: TypeAlias = "Told | Sequence[Told]"
 Told: TypeAlias = "Callback | Callable[[Training], Any]"
 BATCH_SIZE = 32
+_EPOCH = Text("epoch {epoch}/{epochs}", "에포크 {epoch}/{epochs}")
+_SECONDS, _BATCHES = Text("({seconds:.1f} s)", "({seconds:.1f}초)"), Text("batch", "배치")
+_CURVES = Text("History", "학습 기록")
+_AS_WRITTEN = Text(
+    "the step runs as written, not compiled (as with compile=False): {error}",
+    "스텝을 컴파일하지 않고 쓰인 그대로 실행합니다(compile=False와 같음): {error}",
+)
 
 
 # ------------------------------------------------------------------ the loop
@@ -288,8 +296,7 @@ def _runner(step: Callable[..., Any], compile: bool) -> Callable[..., Any]:
         try:
             return run(*args)
         except CaptureError as error:
-            message = f"the step runs as written, not compiled (as with compile=False): {error}"
-            warnings.warn(message, stacklevel=4)
+            warnings.warn(_AS_WRITTEN.say(error=error), stacklevel=4)
             run = step
             return run(*args)
 
@@ -564,7 +571,7 @@ class History(dict[str, list[float]]):
         """In a notebook: the curves, training and validation in one picture."""
         from tinygrad_kr import html
 
-        return html.curves(self, title="History")
+        return html.curves(self, title=_CURVES.say())
 
     def at(self, epoch: int) -> dict[str, float]:
         """The values of an epoch, counted from 1, with its number as "epoch"."""
@@ -876,7 +883,8 @@ class ProgressBar(Callback):
 
     With tqdm installed it is a bar, on a terminal (stderr) and in a notebook. Elsewhere, and above
     the bar, there are lines with the values of an epoch: that of the last epoch, and of others if
-    `seconds` have passed since a line was shown. 0 shows one for each epoch.
+    `seconds` have passed since a line was shown. 0 shows one for each epoch. In Korean where that
+    is the language in force; see `tk.set_language`.
 
     Raises ValueError for less than 0 seconds.
 
@@ -903,7 +911,8 @@ class ProgressBar(Callback):
         """Move the bar."""
         if self._bar is not None:
             if training.batch == 1:
-                self._bar.set_description(f"epoch {training.epoch}/{training.epochs}", False)
+                shown = _EPOCH.say(epoch=training.epoch, epochs=training.epochs)
+                self._bar.set_description(shown, False)
             self._bar.update()
 
     def on_epoch_end(self, training: Training) -> None:
@@ -923,9 +932,10 @@ class ProgressBar(Callback):
         if epoch == self._shown:
             return
         now = time.perf_counter()
-        parts = [f"epoch {epoch:>{len(str(training.epochs))}}/{training.epochs}"]
+        number = f"{epoch:>{len(str(training.epochs))}}"
+        parts = [_EPOCH.say(epoch=number, epochs=training.epochs)]
         parts += [f"{name} {kept[-1]:.4g}" for name, kept in training.history.items() if kept]
-        line = "   ".join([*parts, f"({now - self._start:.1f} s)"])
+        line = "   ".join([*parts, _SECONDS.say(seconds=now - self._start)])
         if self._bar is not None:
             self._bar.write(line)
         else:
@@ -942,4 +952,4 @@ def _bar(total: int | None) -> Any:
     in_notebook = any(base.__module__ == "tqdm.notebook" for base in tqdm.__mro__)
     if not in_notebook and not (sys.stderr is not None and sys.stderr.isatty()):
         return None
-    return tqdm(total=total, unit="batch")
+    return tqdm(total=total, unit=_BATCHES.say())

@@ -7,29 +7,43 @@ python examples/exercises/check.py 1 --file mine.py   # 다른 파일. Another f
 
 from __future__ import annotations
 
-import argparse
 import sys
 from pathlib import Path
 
 from exercise import CHAPTERS, FOLDER, exercises, judge, load
 
 import tinygrad_kr as tk
+from tinygrad_kr.command_line import LANG, Parser, named_language
 from tinygrad_kr.language import LANGUAGES, Text
 
+ABOUT = Text(
+    """Checks the exercises of a chapter: what is right, what is wrong, and why.
+
+    python examples/exercises/check.py 1                  # chapter_1.py
+    python examples/exercises/check.py 1 --lang ko
+    python examples/exercises/check.py 1 --file mine.py   # another file""",
+    """한 장의 연습 문제를 확인합니다. 무엇이 맞고, 무엇이 왜 틀렸는지 알려 줍니다.
+
+    python examples/exercises/check.py 1                  # chapter_1.py
+    python examples/exercises/check.py 1 --lang ko
+    python examples/exercises/check.py 1 --file mine.py   # 다른 파일""",
+)
+CHAPTER = Text("of the course, 1 to 8", "강좌의 장, 1부터 8까지")
+FILE = Text(
+    "the answers (default: chapter_N.py here)", "답을 쓴 파일 (기본값: 이 폴더의 chapter_N.py)"
+)
 SCORE = Text("{right} of {all} are right", "{all}문제 가운데 {right}문제를 맞혔습니다")
 
 
 def main(argv: list[str] | None = None) -> int:
     """Print a line for each exercise; 0 if all are right, else 1."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("chapter", type=int, choices=CHAPTERS, help="of the course, 1 to 8")
-    parser.add_argument("--file", type=Path, help="the answers (default: chapter_N.py here)")
-    parser.add_argument("--lang", choices=LANGUAGES, help="ko or en (default: the locale's)")
+    if (lang := named_language(argv)) is not None:
+        tk.set_language(lang)
+    parser = Parser(description=ABOUT.say())
+    parser.add_argument("chapter", type=int, choices=CHAPTERS, help=CHAPTER.say())
+    parser.add_argument("--file", type=Path, help=FILE.say())
+    parser.add_argument("--lang", choices=LANGUAGES, help=LANG.say())
     args = parser.parse_args(argv)
-    if args.lang:
-        tk.set_language(args.lang)
     path = (args.file or FOLDER / f"chapter_{args.chapter}.py").resolve()
     try:
         module = load(path)

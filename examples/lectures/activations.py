@@ -161,8 +161,24 @@ def draw_slope(axes: Any, x: np.ndarray, slope: np.ndarray) -> None:
     )  # fmt: skip
 
 
+KOREAN = """
+모든 활성화 함수 f와 그 미분 f'을 그림 한 장에.
+
+강의는 시그모이드, tanh, ReLU, Leaky ReLU, ELU, Maxout을 그리고, 그중 넷이면 신경망의 99.9%에
+충분하다고 합니다. 여기에는 tinygrad_kr의 활성화 함수가 모두 있습니다. 미분값은 따로 쓴 식이
+아니라 `backward()`에서 나옵니다. 눈여겨볼 점: 층은 기울기에 자기 미분값을 곱하는데, 시그모이드의
+미분은 x = 0에서 0.25가 최대입니다(y가 0과 1 사이일 때 y (1 - y)). 그런 층 열 개를 지나면 기울기는
+아무리 많아야 9.5e-7이 남습니다. tanh와 ReLU는 1까지 올라가고, SELU, GELU, SiLU, Mish는 1을 조금
+넘습니다.
+
+    python examples/lectures/activations.py
+
+그림은 out/lectures/activations.png에 저장합니다 (matplotlib 필요).
+"""
+
+
 def main(argv: list[str] | None = None) -> None:
-    parser = options(__doc__)
+    parser = options(__doc__, KOREAN, argv)
     args = parser.parse_args(argv)
     figures = run()
     print_table(figures)

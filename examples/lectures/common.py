@@ -15,8 +15,7 @@ import re
 import sys
 import textwrap
 import time
-import unicodedata
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -24,8 +23,9 @@ import numpy as np
 
 import tinygrad_kr as tk
 from tinygrad_kr import Tensor, data, nn, no_grad
+from tinygrad_kr.command_line import Parser, named_language
 from tinygrad_kr.files import replacing
-from tinygrad_kr.language import LANGUAGES, Text, language
+from tinygrad_kr.language import LANGUAGES, Text, language, ljust, rjust
 
 RESULTS = Path(__file__).resolve().parents[2] / "benchmarks" / "results"
 BLUE, ORANGE, GREEN = "#0072B2", "#D55E00", "#009E73"  # Okabe and Ito's
@@ -115,19 +115,8 @@ def table(name: str) -> Any:
 # ------------------------------------------------------------------ English and Korean
 
 
-def cells(text: str) -> int:
-    """The columns of a console that a text takes: a Hangul letter takes two."""
-    return sum(1 + (unicodedata.east_asian_width(letter) in "WF") for letter in text)
-
-
-def left(text: object, width: int) -> str:
-    """A text at the left of a column; `width` as in `f"{text:20}"`."""
-    return f"{text}" + " " * (width - cells(f"{text}"))
-
-
-def right(text: object, width: int) -> str:
-    """A text at the right of a column."""
-    return " " * (width - cells(f"{text}")) + f"{text}"
+left, right = ljust, rjust
+"""A text at the left or the right of a column, whose width is in `cells`."""
 
 
 def heading(names: int, numbers: int) -> str:
@@ -417,18 +406,37 @@ class _Language(argparse.Action):
         tk.set_language(values)
 
 
-def options(text: str | None, out: str = "out/lectures") -> argparse.ArgumentParser:
-    """What every program understands: --help, which shows `text`, and --out."""
-    parser = argparse.ArgumentParser(
-        description=text, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+FOLDER = Text("folder for what is saved (default: {out})", "저장할 폴더 (기본값: {out})")
+LANG = Text(
+    "language of what is printed and drawn (default: the locale's, else en)",
+    "출력과 그림의 언어 (기본값: 로캘의 언어, 없으면 en)",
+)
+DEFAULT = Text("default: {default}", "기본값: {default}")
+STEPS = Text("steps of training (default: {default})", "학습 스텝 수 (기본값: {default})")
+RATE = Text("learning rate (default: {default})", "학습률 (기본값: {default})")
+SEED = Text("of the weights (default: {default})", "가중치의 시드 (기본값: {default})")
+INITIAL = Text("initial weights (default: {default})", "초깃값의 개수 (기본값: {default})")
+"""Of options that several programs have."""
+
+
+def options(
+    english: str | None,
+    korean: str = "",
+    argv: Sequence[str] | None = None,
+    out: str = "out/lectures",
+) -> Parser:
+    """What every program understands: --help, which shows a text, --out and --lang.
+
+    From here on the program speaks the language that the command line names.
+    """
+    if (lang := named_language(argv)) is not None:
+        tk.set_language(lang)
+    described = korean.strip() if korean and language() == "ko" else english
+    parser = Parser(description=described)
+    parser.add_argument("--out", type=Path, default=Path(out), help=FOLDER.say(out=out))
     parser.add_argument(
-        "--out", type=Path, default=Path(out), help=f"folder for what is saved (default: {out})"
+        "--lang", choices=LANGUAGES, action=_Language, default=argparse.SUPPRESS, help=LANG.say()
     )
-    parser.add_argument(
-        "--lang", choices=LANGUAGES, action=_Language, default=argparse.SUPPRESS,
-        help="language of what is printed and drawn (default: the locale's, else en)",
-    )  # fmt: skip
     return parser
 
 
@@ -468,6 +476,9 @@ def widths(text: str) -> tuple[int, ...]:
     return tuple(map(int, parts))
 
 
+ELSEWHERE = Text("--out chooses another folder", "다른 폴더는 --out으로 고릅니다")
+
+
 def launch(main: Callable[[], None]) -> None:
     """Run a program: missing data, a folder that cannot be written and Ctrl-C end it in a line.
 
@@ -480,7 +491,7 @@ def launch(main: Callable[[], None]) -> None:
     except data.DatasetNotFoundError as error:
         sys.exit(f"error: {error}")
     except OSError as error:
-        sys.exit(f"error: {error}\n--out chooses another folder")
+        sys.exit(f"error: {error}\n{ELSEWHERE.say()}")
     except KeyboardInterrupt:
         print(Text("\nstopped", "\n중단했습니다").say(), file=sys.stderr)
         sys.exit(130)

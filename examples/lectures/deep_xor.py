@@ -35,6 +35,8 @@ from common import (
     BLUE,
     GREEN,
     ORANGE,
+    SEED,
+    STEPS,
     XOR_ANSWERS,
     XOR_POINTS,
     UniformStarts,
@@ -232,13 +234,48 @@ def save_picture(nets: dict[str, Nets], path: Path) -> None:
     save(figure, path)
 
 
+KOREAN = """
+강의의 깊은 XOR 신경망: 내려가지 않는 비용, 그리고 시그모이드 대신 ReLU.
+
+강의는 입력 2개, 폭 5인 은닉층 열 개, 출력 1개를 모두 시그모이드로 만들고(가중치 U(-1, 1), 편향 0,
+학습률 0.1) 비용과 정확도를 출력합니다. 처음부터 끝까지 0.6931, 정확도 0.5. TensorBoard의 비용
+곡선은 수평선입니다. 그다음 출력층만 빼고 ReLU로 바꾸면 비용이 내려가고 정확도는 1.0, "실행할
+때마다 조금씩 다르다"고 합니다.
+
+앞 절반은 모든 초깃값에서 맞습니다. 0.6931은 log 2, 곧 무엇을 물어도 0.5라고 답할 때의 비용입니다.
+곡선은 처음에 한 번 내려갑니다. 마지막 편향이 답의 절반이 1이라는 것을 배우는 것입니다. 그 뒤로는
+아무것도 움직이지 않습니다. 첫 층의 기울기가 마지막 층의 백만분의 일입니다(vanishing.py).
+
+뒤 절반은 초깃값 10개 중 4개에서 맞습니다. ReLU 신경망 100개 중 약 40개가 XOR를 배우고, 거의
+그만큼이 0.5 이하로 끝나며, 그중 17개는 첫 스텝 전부터 한 층이 네 점 모두에 0을 내기
+때문입니다(dying_relu.py). 나머지는 세 점만 맞힙니다. 네 점 중 세 점에 1/3이나 2/3이라는 한 답만
+되풀이합니다. "실행할 때마다 조금씩 다르다"는 말은 몇 번의 실행에서 본 이런 결과입니다. 다른
+깊이와 활성화 함수는 benchmarks/sigmoid_vs_relu_depth.py에 있습니다.
+
+    python examples/lectures/deep_xor.py
+    python examples/lectures/deep_xor.py --hidden 9    # 노트의 글은 아홉, 코드는 열
+
+그림은 out/lectures/deep_xor.png에 저장합니다 (matplotlib 필요).
+"""
+
+
 def main(argv: list[str] | None = None) -> None:
-    parser = options(__doc__)
+    parser = options(__doc__, KOREAN, argv)
     add = parser.add_argument
-    add("--hidden", type=whole(1), default=10, help="hidden layers (default: 10)")
-    add("--starts", type=whole(1), default=100, help="nets of each kind (default: 100)")
-    add("--steps", type=whole(1), default=10_001, help="default: 10001")
-    add("--seed", type=whole(0), default=0, help="of the weights (default: 0)")
+    add(
+        "--hidden",
+        type=whole(1),
+        default=10,
+        help=Text("hidden layers (default: 10)", "은닉층의 수 (기본값: 10)").say(),
+    )
+    add(
+        "--starts",
+        type=whole(1),
+        default=100,
+        help=Text("nets of each kind (default: 100)", "종류마다 신경망의 수 (기본값: 100)").say(),
+    )
+    add("--steps", type=whole(1), default=10_001, help=STEPS.say(default="10001"))
+    add("--seed", type=whole(0), default=0, help=SEED.say(default="0"))
     args = parser.parse_args(argv)
     nets = train_all(args.hidden, args.starts, args.steps, 0.1, args.seed)
     print_as_the_lecture(nets)

@@ -27,6 +27,7 @@ from common import (
     BLUE,
     ORANGE,
     STEP,
+    STEPS,
     XOR_ANSWERS,
     XOR_POINTS,
     bar,
@@ -151,10 +152,36 @@ def save_picture(histories: dict[str, list[float]], path: Path) -> None:
     save(figure, path)
 
 
+KOREAN = """
+실습 09-4: 층의 이름을 범위로 삼아 학습을 TensorBoard로 지켜봅니다.
+
+강의: 층마다 이름 범위(name scope)로 감싸고, 가중치와 편향과 출력을 히스토그램으로, 비용과
+정확도를 곡선으로 기록하여, 신경망이 XOR를 배우는 동안 브라우저로 봅니다(2-2-1, 시그모이드, N(0,
+1), Adam 학습률 0.01, 10,001스텝. 출력은 정답과 0.0001 이내에서 끝납니다).
+
+    pip install "tinygrad_kr[tensorboard]"
+    python examples/lectures/event_files.py
+    tensorboard --logdir out/lectures/events    # pip install tensorboard로 설치
+
+눈여겨볼 점: 범위를 위한 문법이 따로 필요 없습니다. 모듈은 부품마다 경로를 알고 있으므로
+`layer1.0.weight`는 태그 `layer1/0/weight`가 되고, TensorBoard는 `layer1`을 한데 접습니다. 출력은
+신경망을 고치지 않고 순전파 훅으로 받습니다. `add_graph`는 신경망을 그립니다. "Graphs"에서 두 번
+누르면 `Sequential[layer1]`이 층으로 펼쳐집니다. `tk.fit`에서는 콜백
+`tk.tensorboard.TensorBoard`가 곡선과 히스토그램을 기록합니다. 실제로는: 실습의 1.0은 운이 좋은
+초깃값입니다. Adam으로도 유닛 두 개인 은닉층으로 XOR를 배우는 것은 초깃값 100개(시드 0에서 99까지)
+중 50개뿐입니다. 기본값인 시드 1이 그중 하나입니다.
+"""
+
+
 def main(argv: list[str] | None = None) -> None:
-    parser = options(__doc__)
-    parser.add_argument("--seed", type=whole(0), default=1, help="of the start (default: 1)")
-    parser.add_argument("--steps", type=whole(1), default=10_001, help="default: 10001")
+    parser = options(__doc__, KOREAN, argv)
+    parser.add_argument(
+        "--seed",
+        type=whole(0),
+        default=1,
+        help=Text("of the start (default: 1)", "초깃값의 시드 (기본값: 1)").say(),
+    )
+    parser.add_argument("--steps", type=whole(1), default=10_001, help=STEPS.say(default="10001"))
     args = parser.parse_args(argv)
     histories: dict[str, list[float]] = {}
     folder = args.out / "events" / f"xor_seed{args.seed}"

@@ -24,6 +24,9 @@ from itertools import pairwise
 
 import numpy as np
 from common import (
+    RATE,
+    SEED,
+    STEPS,
     XOR_POINTS,
     bar,
     in_words,
@@ -241,12 +244,35 @@ def print_bias_of_five() -> None:
         print(f"  {left(in_words(name, WORDS), 34)} {value:.4g}")
 
 
+KOREAN = """
+AND, OR, XOR: 뉴런 하나로 되는 것, 그리고 은닉층이 있어야 하는 것.
+
+뉴런은 act(XW + b)입니다. 시그모이드를 쓰면 XW + b = 0인 직선 위에서 0.5라고 답하므로 뉴런
+하나(로지스틱 회귀)는 AND와 OR를 배웁니다. XOR의 점을 바르게 가르는 직선은 없습니다. 무작위 직선
+100,000개 중 가장 좋은 것도 네 점 중 세 점만 맞히고, 로그 손실의 평균이 가장 작은 뉴런은 W = 0, b
+= 0이며 무엇을 물어도 0.5라고 답합니다(손실 log 2 = 0.6931, 정확도 0.5). 은닉층은 직선을 두 개
+긋고, 그것으로 충분합니다.
+
+모두 강의대로입니다. 가중치와 편향 N(0, 1), SGD 학습률 0.1, 10,001스텝. 신경망 2-2-1이 시드 0에서
+성공하는 것은 운입니다. 강의는 이 말을 하지 않지만, `python examples/xor.py --seeds 100`으로 해
+보면 초깃값 100개 중 61개만 XOR를 배웁니다. 깊은 신경망 2-10-10-10-1에는 운이 필요 없습니다. 시드
+0에서 19까지 모두 배웁니다.
+
+끝으로 강의의 깊은 XOR 프로그램에 있는 실수 하나: 출력이 하나인데 출력층의 편향 모양이 (5,)입니다.
+브로드캐스팅은 말없이 출력 다섯 개를 만들지만, 우리 손실 함수는 받아 주지 않습니다.
+
+    python examples/lectures/gates.py
+
+그림은 out/lectures/gates.png에 저장합니다 (matplotlib 필요).
+"""
+
+
 def main(argv: list[str] | None = None) -> None:
-    parser = options(__doc__)
+    parser = options(__doc__, KOREAN, argv)
     add = parser.add_argument
-    add("--steps", type=whole(1), default=10_001, help="default: 10001")
-    add("--rate", type=positive, default=0.1, help="learning rate (default: 0.1)")
-    add("--seed", type=whole(0), default=0, help="of the weights (default: 0)")
+    add("--steps", type=whole(1), default=10_001, help=STEPS.say(default="10001"))
+    add("--rate", type=positive, default=0.1, help=RATE.say(default="0.1"))
+    add("--seed", type=whole(0), default=0, help=SEED.say(default="0"))
     args = parser.parse_args(argv)
     print_neuron()
     nets, figures = train_all(list(NETS), args.steps, args.rate, args.seed)

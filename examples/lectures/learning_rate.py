@@ -34,6 +34,7 @@ import numpy as np
 from common import (
     BLUE,
     GREEN,
+    INITIAL,
     ORANGE,
     Starts,
     in_words,
@@ -306,9 +307,32 @@ def print_causes() -> None:
     print()
 
 
+KOREAN = """
+실습 07-1에서 07-3까지: 너무 큰 학습률, 너무 작은 학습률, 알맞은 학습률, 그리고 너무 큰 입력.
+
+강의: 학습률 1.5에서는 비용이 NaN이 되고, 1e-10에서는 아무것도 배우지 못하며, 0.1에서는 테스트
+정확도가 1.0입니다. 다음은 주가 표입니다. 학습률 1e-5에서 비용이 NaN까지 커지다가, 모든 열을
+0..1로 정규화하면 괜찮아집니다(실습 07-3).
+
+    python examples/lectures/learning_rate.py
+
+1.5에서 실제로는: 실습의 초깃값에서 실습의 비용 5.73, 23.1, 27.3, 8.67, 5.77, 무한대, NaN이 그대로
+나옵니다. 스텝이 골짜기를 가로질러 튀는 것은 맞지만 NaN은 식 때문입니다. 실습은
+log(softmax(z))라고 씁니다. 다섯 스텝 뒤에 확률 하나가 3e-39가 되는데 TensorFlow는 이를 0으로
+반올림하고, log(0)은 무한대, 0 * 무한대는 NaN입니다. 초깃값 100개가 모두 그렇게 끝나고, 같은
+비용을 로짓에서 계산하면(`cross_entropy`) 하나도 그렇지 않습니다.
+
+테스트 정확도 1.0은 운입니다. 테스트는 한 클래스의 점 세 개뿐이라 언제나 2라고만 답해도 다
+맞힙니다. 초깃값 100개 중 학습률 0.1은 96개, 1.5도 NaN만 아니면 99개가 다 맞히지만, 학습 데이터의
+정확도는 0.75 대 0.61입니다. 그리고 정규화는 NaN을 막을 뿐입니다. 학습률 1e-5에서 실습의 비용은
+101스텝 동안 0.15231에서 0.15225가 되고, 우리의 비용도 99% 넘게 남습니다. 정규화 덕분에 쓸 수 있게
+된 학습률 0.1이 있어야 배웁니다. 100스텝 뒤의 비용은 0.011입니다.
+"""
+
+
 def main(argv: list[str] | None = None) -> None:
-    parser = options(__doc__)
-    parser.add_argument("--starts", type=whole(1), default=100, help="initial weights")
+    parser = options(__doc__, KOREAN, argv)
+    parser.add_argument("--starts", type=whole(1), default=100, help=INITIAL.say(default="100"))
     args = parser.parse_args(argv)
     histories: dict[str, np.ndarray] = {}
     figures = run(starts=args.starts, histories=histories)

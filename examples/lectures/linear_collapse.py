@@ -28,7 +28,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from common import (
+    SEED,
     STEP,
+    STEPS,
     bar,
     in_words,
     kinds_of,
@@ -256,12 +258,41 @@ def draw_boundary(axes: Any, net: nn.Sequential) -> None:
         axes.plot(*chosen.T, marker, color=colour, markeredgecolor="black", markersize=2.5)
 
 
+KOREAN = """
+활성화 함수가 없으면 10층도 한 층이고, 100층도 한 층입니다.
+
+W2 (W1 x + b1) + b2 = (W2 W1) x + (W2 b1 + b2): 선형 층은 아무리 이어 붙여도 하나라고 강의는
+말합니다. float64로 확인한 세 가지 증거:
+
+- 가중치를 곱해서 만든 한 층은 반올림 오차 안에서 여러 층과 같은 답을 냅니다.
+- 출력의 기울기는 모든 가중치의 곱이고 어느 점에서나 같습니다. tanh 신경망은 그렇지 않습니다.
+- 직선으로 가를 수 없는 두 반달을 배우면 선형 층 1개, 10개, 100개인 신경망이 아홉 자리까지 같은
+  손실과 같은 직선으로 끝납니다. tanh 층 열 개는 모든 점을 맞힙니다.
+
+강의가 말하지 않은 것: 신경망은 같아도 거기까지 가는 길은 다릅니다. 층마다 기울기에 다른 모든 층의
+가중치가 곱해지기 때문입니다. Adam의 학습률 0.003으로 10층과 100층은 1,500스텝 안에 도착하지만 한
+층은 손실 0.304에 머무르므로 여기서는 0.1을 씁니다. 학습률 0.01에서는 100층 다섯 개 중 두 개가
+도착했다가 2,500스텝 뒤에 무엇을 물어도 0.5라고 답합니다.
+
+    python examples/lectures/linear_collapse.py
+
+그림은 out/lectures/linear_collapse.png에 저장합니다 (matplotlib 필요).
+"""
+
+
 def main(argv: list[str] | None = None) -> None:
-    parser = options(__doc__)
+    parser = options(__doc__, KOREAN, argv)
     add = parser.add_argument
-    add("--steps", type=whole(1), default=1_500, help="default: 1500")
-    add("--rate", type=positive, default=0.003, help="of the deep nets (default: 0.003)")
-    add("--seed", type=whole(0), default=0, help="of the weights (default: 0)")
+    add("--steps", type=whole(1), default=1_500, help=STEPS.say(default="1500"))
+    add(
+        "--rate",
+        type=positive,
+        default=0.003,
+        help=Text(
+            "of the deep nets (default: 0.003)", "깊은 신경망의 학습률 (기본값: 0.003)"
+        ).say(),
+    )
+    add("--seed", type=whole(0), default=0, help=SEED.say(default="0"))
     args = parser.parse_args(argv)
     trained = train_all(args.steps, args.rate, args.seed)
     print_table(figures_of(trained, args.seed), list(trained))

@@ -198,9 +198,38 @@ def save_picture(path: Path) -> None:
     save(figure, path)
 
 
+KOREAN = """
+미분은 아주 작은 변화: x를 조금 바꾸고, f가 얼마나 바뀌는지 보고, 나눕니다.
+
+강의: 작은 dx에 대해 df/dx는 (f(x + dx) - f(x)) / dx입니다. dx = 0.01로 잡고 손으로 구합니다. f =
+3이면 0, f = x이면 1, f = 2x이면 2. 편미분은 다른 변수를 그대로 둡니다. f = x y이면 x로는 y, y로는
+x입니다. f(g(x))에서는 변화를 곱합니다. df/dx = df/dg * dg/dx.
+
+모두 맞고, `backward()`는 dx 없이 같은 수를 냅니다. 작은 변화의 대가:
+
+- 조금 틀립니다. f = x^2은 x = 1에서 미분이 2인데 2.01이라고 합니다. dx를 반으로 줄이면 오차도
+  반이 되고, x를 양쪽으로 바꾸면, (f(x + dx) - f(x - dx)) / 2 dx, 오차가 제곱으로 줄어듭니다.
+- dx를 마음껏 줄일 수 없습니다. f(x + dx)와 f(x)의 자릿수가 대부분 같아져서 남는 것은 반올림
+  오차입니다. 1e-8 아래에서는 오차가 다시 커지고, 1e-17에서는 변화가 0입니다.
+- 파라미터마다 신경망을 한 번씩, 거기에 한 번 더 계산해야 합니다. 강의의 MNIST 신경망에는
+  파라미터가 269,322개 있습니다. `backward()`는 두 번 계산할 시간에 모두 구합니다.
+
+그래서 작은 변화로는 기울기를 검사하고(`tinygrad_kr.testing`), 계산은 연쇄 법칙으로 합니다.
+
+    python examples/lectures/small_change.py
+
+그림은 out/lectures/small_change.png에 저장합니다 (matplotlib 필요).
+"""
+
+
 def main(argv: list[str] | None = None) -> None:
-    parser = options(__doc__)
-    parser.add_argument("--dx", type=positive, default=0.01, help="the change (default: 0.01)")
+    parser = options(__doc__, KOREAN, argv)
+    parser.add_argument(
+        "--dx",
+        type=positive,
+        default=0.01,
+        help=Text("the change (default: 0.01)", "변화량 (기본값: 0.01)").say(),
+    )
     args = parser.parse_args(argv)
     figures = run(dx=args.dx)
     changed = Text("changed by {dx:g}", "변화량 {dx:g}").say(dx=args.dx)

@@ -22,6 +22,7 @@ import numpy as np
 from common import (
     BLUE,
     CROSS_ENTROPY,
+    INITIAL,
     ORANGE,
     STARTS,
     STEP,
@@ -179,9 +180,25 @@ def save_picture(costs: np.ndarray, confusion: np.ndarray, path: Path) -> None:
     save(figure, path)
 
 
+KOREAN = """
+실습 06-1과 06-2: 소프트맥스로 여러 클래스 중 하나를. 점 여덟 개, 그다음 동물원의 동물.
+
+강의: 로짓 한 행이 소프트맥스를 지나 확률이 되고, 레이블은 원-핫 벡터이며, 비용은 정답 클래스의
+로그 확률에 음의 부호를 붙인 것입니다. 점 여덟 개는 학습률 0.1로 2,001스텝 뒤에 비용 0.15216이
+되고, 특징이 16개인 동물 101마리는 100% 맞힙니다.
+
+    python examples/lectures/softmax_regression.py
+
+눈여겨볼 점: 원-핫 벡터는 로그 확률 하나만 골라내므로 정수 레이블을 써도 비용이
+같고(`cross_entropy`는 둘 다 받습니다), 로짓에서 계산하면 log(0)이 없습니다. 실제로는: 점 여덟
+개는 초깃값 100개에서 0.140에서 0.179 사이로 끝나므로 0.15216은 평범합니다. 100%는 학습한 동물에
+대한 것입니다. 5분의 1씩 빼고 재면 뺀 동물의 96%를 맞힙니다.
+"""
+
+
 def main(argv: list[str] | None = None) -> None:
-    parser = options(__doc__)
-    parser.add_argument("--starts", type=whole(1), default=100, help="initial weights")
+    parser = options(__doc__, KOREAN, argv)
+    parser.add_argument("--starts", type=whole(1), default=100, help=INITIAL.say(default="100"))
     args = parser.parse_args(argv)
     line = Text("labels {labels} as one-hot rows:", "레이블 {labels}, 원-핫 벡터로:")
     print(line.say(labels=EIGHT_LABELS[:4]))

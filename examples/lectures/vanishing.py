@@ -34,6 +34,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from common import (
+    SEED,
     XOR_ANSWERS,
     XOR_POINTS,
     in_words,
@@ -390,12 +391,50 @@ def save_picture(nets: dict[tuple[str, str], Layers], path: Path) -> None:
     save(figure, path)
 
 
+KOREAN = """
+깊은 시그모이드 신경망은 왜 배우지 못하는가: 사라지는 기울기, 그리고 폭발하는 기울기.
+
+1. 곱 하나. g = x y이면 연쇄 법칙은 df/dx = df/dg * y입니다. y = 0.01이면 기울기의 100분의 1만 x로
+   갑니다.
+2. 여러 곱. 0.5가 4개 층을 지나면 0.5 ** 4 = 0.0625이고(0.000025라고 적은 노트가 있습니다), 20개
+   층이면 1e-6입니다. 시그모이드 층에서 *값*은 사라지지 않고 어디서 왔든 0.6590 =
+   sigmoid(0.6590)으로 갑니다. 사라지는 것은 두 입력의 차이, 그리고 그와 함께 기울기입니다. 층마다
+   0.25배 이하로 줄어듭니다.
+3. 시그모이드 뉴런 네 개를 이은 신경망에서 연쇄 법칙을 인수마다 숫자로. 그 곱이 `backward()`가
+   구한 기울기입니다.
+4. 숫자 200개를 넣은 20층, 폭 100인 신경망: 숫자들의 차이와 기울기가 층마다 얼마나 남는지. 활성화
+   함수 셋, 초기화 다섯.
+   - 소실: 거의 모든 초기화의 시그모이드. Xavier만으로는 막지 못합니다. 신호의 크기를 지키는
+     가중치에 0.25 이하의 미분이 곱해지기 때문입니다. N(0, 0.01^2): 모두 소실됩니다.
+   - 폭발: U(-1, 1)이나 N(0, 1)의 tanh와 ReLU. 마지막 경우는 층마다 7.1배.
+   - 유지: tanh와 Xavier, ReLU와 He. 만든 이들의 말대로입니다. 그리고 N(0, 1)의 시그모이드. 유닛
+     100개에서 오는 크기 1의 가중치가 작은 미분을 메웁니다.
+   - 죽음: 숫자 200개 모두에 0을 내는 ReLU 유닛. 가중치의 크기와 상관없이 처음부터 5분의 1입니다
+     (dying_relu.py).
+5. 강의의 XOR 신경망, 폭 5, U(-1, 1): 첫 가중치의 기울기를 마지막 가중치의 기울기로 나눈 값.
+
+    python examples/lectures/vanishing.py
+
+그림은 out/lectures/vanishing.png에 저장합니다 (matplotlib 필요).
+"""
+
+
 def main(argv: list[str] | None = None) -> None:
-    parser = options(__doc__)
+    parser = options(__doc__, KOREAN, argv)
     add = parser.add_argument
-    add("--depth", type=whole(2), default=20, help="layers of part 4 (default: 20)")
-    add("--width", type=whole(1), default=100, help="units in each (default: 100)")
-    add("--seed", type=whole(0), default=0, help="of the weights (default: 0)")
+    add(
+        "--depth",
+        type=whole(2),
+        default=20,
+        help=Text("layers of part 4 (default: 20)", "4번의 층 수 (기본값: 20)").say(),
+    )
+    add(
+        "--width",
+        type=whole(1),
+        default=100,
+        help=Text("units in each (default: 100)", "층마다 유닛의 수 (기본값: 100)").say(),
+    )
+    add("--seed", type=whole(0), default=0, help=SEED.say(default="0"))
     args = parser.parse_args(argv)
     nets = measure_all(args.depth, args.width, args.seed)
     figures = figures_of(nets, args.seed, 200)

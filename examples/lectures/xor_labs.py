@@ -25,8 +25,10 @@ from common import (
     BLUE,
     CROSS_ENTROPY,
     GREEN,
+    INITIAL,
     ORANGE,
     STEP,
+    STEPS,
     XOR_ANSWERS,
     XOR_POINTS,
     Starts,
@@ -131,10 +133,27 @@ def save_picture(histories: dict[str, Any], path: Path) -> None:
     save(figure, path)
 
 
+KOREAN = """
+실습 09-1에서 09-3까지: 유닛 하나, 2-2-1, 넓고 깊은 신경망으로 XOR를. 얼마나 자주 성공하는가.
+
+강의: 시그모이드 유닛 하나는 정확도 0.5에 머물고, 유닛 두 개인 은닉층은 1.0, 2-10-10-10-1은 0과
+1에 더 가까운 출력으로 1.0입니다. 모두 시그모이드, 가중치와 편향 N(0, 1), 교차 엔트로피의 평균,
+경사 하강법 학습률 0.1, 10,001스텝.
+
+    python examples/lectures/xor_labs.py
+    python examples/lectures/xor_labs.py --starts 1000
+
+실제로는: 유닛 하나는 어느 초깃값에서든 네 출력이 모두 0.5로 끝납니다. 거기서 비용 0.6931이 가장
+낮기 때문입니다. 2-2-1은 초깃값 100개 중 65개에서 XOR를 배웁니다. 27개는 점의 절반을, 8개는 한
+점을 틀리고, 10,001스텝 뒤에도 그대로입니다. 폭과 깊이가 이를 해결합니다. 2-10-10-10-1은 100개에서
+모두 배웁니다. 이런 신경망이 배우는 것은 examples/xor.py가 그려 줍니다.
+"""
+
+
 def main(argv: list[str] | None = None) -> None:
-    parser = options(__doc__)
-    parser.add_argument("--starts", type=whole(1), default=100, help="initial weights")
-    parser.add_argument("--steps", type=whole(1), default=10_001, help="default: 10001")
+    parser = options(__doc__, KOREAN, argv)
+    parser.add_argument("--starts", type=whole(1), default=100, help=INITIAL.say(default="100"))
+    parser.add_argument("--steps", type=whole(1), default=10_001, help=STEPS.say(default="10001"))
     args = parser.parse_args(argv)
     histories: dict[str, Any] = {}
     figures = run(starts=args.starts, steps=args.steps, histories=histories)

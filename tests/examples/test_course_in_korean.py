@@ -5,7 +5,9 @@ from __future__ import annotations
 import importlib.util
 import re
 import shlex
+import string
 import sys
+from collections import defaultdict
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
@@ -13,12 +15,13 @@ from types import ModuleType
 from typing import Any
 
 import pytest
+from korean import english_sentences
 from lecture_programs import FOLDER, module, program
 from lecture_programs import made_up_tables as made_up_tables
 
 import tinygrad_kr as tk
 from tinygrad_kr import data
-from tinygrad_kr.language import Text
+from tinygrad_kr.language import Text, cells
 
 common = program("common")
 table = module(Path(__file__).with_name("test_lectures_table.py"))
@@ -33,13 +36,11 @@ NAMES = set(
     )
 )
 """What has no Korean name: functions, people, data, numbers, and words of code."""
-ENGLISH_LINE = re.compile(
-    r"^epoch |Error: |Sequential$|^layer |^\d+ +\w+ +\(|^(parameters|buffers): |^multiply-adds of "
-    r"|^ {9}(?! *#)"
-)
-"""Of errors, of `Module.summary` and of `tk.fit`'s progress, in English; of a remedy's code."""
-NOT_YET = {"dbn", "replay"}
-"""dbn has a test of its own; replay prints the rows of its labs in English."""
+ENGLISH_LINE = re.compile(r"^에포크 \d+/|Error: |Sequential$|^\d+ +\w+ +\(|^ {9}(?! *#)")
+"""Of errors, which are in English, with names of layers and of values of a history, and of a
+remedy's code."""
+OF_THEIR_OWN = {"dbn", "replay"}
+"""Programs with tests of their own."""
 TRANSLATED = [
     "activations", "autoencoder", "by_hand", "characters", "deep_xor", "deterministic",
     "dying_relu", "event_files", "fit", "gates", "initialisation", "learning_rate", "lego",
@@ -99,7 +100,7 @@ def quick(name: str, out: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[],
 
 
 def test_every_program_is_looked_at() -> None:
-    assert set(table.PROGRAMS) == {*TRANSLATED, *NOT_YET}
+    assert set(table.PROGRAMS) == {*TRANSLATED, *OF_THEIR_OWN}
 
 
 @pytest.mark.one_in(3)
@@ -162,6 +163,130 @@ def test_pre_training_speaks_korean(
     assert not english_in("\n".join([capsys.readouterr().out, *labels]))
 
 
+# ------------------------------------------------------------------ the table of all labs
+
+replay = program("replay")
+
+
+@pytest.mark.parametrize("lab", replay.LABS, ids=lambda lab: f"{lab.name}, {lab.what}")
+def test_every_row_of_the_table_is_in_korean(lab: Any) -> None:
+    figures = defaultdict(lambda: 0.5)
+    english = replay.table_line(replay.Row(lab, replay.written(lab, figures)))
+    tk.set_language("ko")
+    korean = replay.table_line(replay.Row(lab, replay.written(lab, figures)))
+    assert not english_in(korean) - {"hihell", "ihello", "you", "want", "fit", "RBM", "DBN"}
+    assert re.search("[가-힣]", korean) and not re.search("[가-힣]", english)
+    numbers = [sorted(re.findall(r"\d+\.\d+|NaN", text)) for text in (english, korean)]
+    assert numbers[0] == numbers[1]
+
+
+def test_no_text_of_the_table_is_left_over() -> None:
+    used = {text for lab in replay.LABS for text in (lab.name, lab.what, lab.published)}
+    used |= {replay.form_of(lab) for lab in replay.LABS}
+    assert set(replay.TEXTS) <= used
+    for english, text in replay.TEXTS.items():
+        forms = [
+            [part[2] for part in string.Formatter().parse(each) if part[1] is not None]
+            for each in text
+        ]
+        assert forms[0] == forms[1], english
+
+
+def test_the_table_speaks_korean(
+    labels: list[str],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setitem(sys.modules, "common", common)
+    own = program("replay")
+    monkeypatch.setattr(own, "LABS", [lab for lab in own.LABS if lab.program == "activations"])
+    own.main(["--lab", "활성화 함수", "--lang", "ko", "--out", str(tmp_path)])
+    shown = capsys.readouterr().out
+    assert "모든 활성화 함수와 그 미분" in shown and "1줄 가운데 1줄" in shown
+    assert not english_in("\n".join([shown, *labels]))
+    failed = own.Replay(anew=True).row(own.Lab("07-1", "x", "-", "nothing", ()))
+    assert failed.failed and failed.ours.startswith("실패: ")
+    unknown = own.Lab("9-9", "x", "-", "mnist_cnn", (), {"lab": "none"}, long=True)
+    monkeypatch.setattr(own, "saved_runs", lambda lab: [])
+    assert own.Replay(anew=False).row(unknown).ours == "아직 실행하지 않음: --lab 9-9"
+
+
+# ------------------------------------------------------------------ a film, and the depth
+
+
+def test_a_film_speaks_korean(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    film = module(FOLDER.parent / "film.py")
+    saved: list[Path] = []
+    monkeypatch.setattr(tk.Monitor, "save_html", lambda _, path, beside: saved.append(path))
+    film.main(["--steps", "10", "--lang", "ko", "--out", str(tmp_path)])
+    shown = capsys.readouterr().out
+    assert "첫 층 / 마지막 층의 기울기" in shown and len(saved) == 1
+    assert not english_in(shown) - {"Sigmoid"}
+
+
+def test_the_experiment_of_depths_speaks_korean(
+    labels: list[str],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    depth = module(DEPTH)
+    options = "--depths 1 2 --activations sigmoid relu --seeds 2 --steps 3 --jobs 1 --lang ko"
+    depth.main([*options.split(), "--out", str(tmp_path)])
+    depth.main(["--rerun", str(tmp_path / "depth.json"), "--jobs", "1", "--lang", "ko"])
+    dead = depth.Reference("ReLU, zeros", depth.Recipe(1, "relu", "zeros", steps=2), 0.5, 0.5)
+    results, _ = depth.agree([dead], range(5), jobs=1)
+    print(*depth.notes_on_the_end(results), *depth.notes_on_the_start(10), sep="\n")
+    shown = capsys.readouterr()
+    assert "첫 층 / 마지막 층" in shown.out and "다름" in shown.out
+    assert not english_in(shown.out + shown.err) - {"relu", "uniform", "sgd"}
+
+
+# ------------------------------------------------------------------ --help
+
+DEPTH = FOLDER.parents[1] / "benchmarks" / "sigmoid_vs_relu_depth.py"
+HELPED = [
+    *(FOLDER / f"{name}.py" for name in table.PROGRAMS),
+    *(FOLDER.parent / f"{name}.py" for name in (
+        "xor", "mnist", "film", "predator_prey", "gaussian_process", "exercises/check",
+    )),
+    DEPTH,
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("path", HELPED, ids=lambda path: path.stem)
+def test_help_is_in_the_language_that_is_named(
+    path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "common", common)
+    monkeypatch.syspath_prepend(str(path.parent))
+    shown = {}
+    for lang in ("en", "ko"):
+        tk.set_language(None)
+        monkeypatch.setattr(sys, "argv", [path.name, "--help", "--lang", lang])
+        with pytest.raises(SystemExit) as stop:
+            module(path).main()
+        assert stop.value.code == 0
+        shown[lang] = capsys.readouterr().out
+    assert english_sentences(shown["en"])
+    assert not english_sentences(shown["ko"])
+    assert shown["en"].startswith("usage: ") and shown["ko"].startswith("사용법: ")
+    commands = [re.findall(r"^ {4}(python .*?)(?: +#.*)?$", text, re.M) for text in shown.values()]
+    assert commands[0] == commands[1] != []
+    options = [re.findall(r"^  (-[-\w, ]+?)(?:  |$)", text, re.M) for text in shown.values()]
+    assert options[0] == options[1]
+
+
+def test_a_help_that_leaves_a_sentence_in_english_is_found() -> None:
+    assert english_sentences("학습 스텝 수\nof the weights and so on") == [
+        "of the weights and so on"
+    ]
+    assert not english_sentences("    python examples/xor.py  # `a b c d` He, Xavier, Adam")
+
+
 # ------------------------------------------------------------------ the parts
 
 
@@ -175,7 +300,7 @@ def test_a_language_is_chosen_on_the_command_line() -> None:
 
 
 def test_hangul_takes_two_columns() -> None:
-    assert common.cells("가중치 w") == 8
+    assert cells("가중치 w") == 8
     assert common.left("기울기", 8) + "|" == "기울기  |"
     assert common.right("기울기", 8) == "  기울기"
     assert common.left("slope", 8) == f"{'slope':8}"

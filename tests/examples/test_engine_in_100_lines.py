@@ -250,4 +250,4 @@ def test_the_program_runs_as_it_stands() -> None:
         capture_output=True, encoding="utf-8", timeout=60,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
-    assert "third derivative of tanh at 0: -2.0" in done.stdout
+    assert "tanh'''(0) = -2.0" in done.stdout

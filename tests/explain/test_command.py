@@ -9,10 +9,12 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from korean import english_sentences
 
 import tinygrad_kr as tk
 from tinygrad_kr.__main__ import main
 from tinygrad_kr.explain.expression import FUNCTIONS, ExpressionError, evaluated, parsed_values
+from tinygrad_kr.language import cells
 
 
 def run(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str, str]:
@@ -102,6 +104,51 @@ def test_diagnose_what_is_mended_and_what_is_no_function(
 def test_demo(capsys: pytest.CaptureFixture[str]) -> None:
     assert "Through many layers the gradient vanishes." in run(capsys, "demo", "--lang", "en")[1]
     assert "층이 깊어지면 기울기가 소실됩니다." in run(capsys, "demo", "--lang", "ko")[1]
+
+
+COMMANDS = (
+    "explain sigmoid(w*x+b) w=-2 x=5 b=3",
+    "explain x*x+x x=3 --markdown",
+    "explain sum(relu(x@w)) x=[[1,2],[3,4]] w=[1,2]",
+    "draw w*x w=1 x=2",
+    f"diagnose {EXAMPLE}",
+    "demo",
+    "doctor",
+)
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_no_command_says_a_sentence_in_english_where_korean_is_asked_for(
+    capsys: pytest.CaptureFixture[str], command: str
+) -> None:
+    said = run(capsys, *command.split(), "--lang", "ko")[1]
+    assert re.search("[가-힣]", said)
+    assert not english_sentences(said)
+    assert said == run(capsys, "--lang", "ko", *command.split())[1] or command == "doctor"
+
+
+@pytest.mark.parametrize("command", ["", "explain", "draw", "diagnose", "demo", "doctor"])
+def test_help_is_in_the_language_that_is_named(
+    capsys: pytest.CaptureFixture[str], command: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shown = []
+    for options in (["--lang", "en"], ["--lang=ko"], []):
+        with pytest.raises(SystemExit) as stop:
+            main([*command.split(), "--help", *options])
+        assert stop.value.code == 0
+        shown.append(capsys.readouterr().out)
+        monkeypatch.setenv("TINYGRAD_KR_LANG", "ko")
+    assert shown[0].startswith("usage: ") and english_sentences(shown[0])
+    assert shown[1].startswith("사용법: ") and not english_sentences(shown[1])
+    assert shown[1] == shown[2]
+    assert "옵션:" in shown[1] and "이 도움말을 보여 주고 끝냅니다" in shown[1]
+    assert all(cells(line) < 82 for line in shown[1].splitlines())
+
+
+def test_an_error_of_the_command_line_is_in_english(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(["explain", "--lang", "fr", "x"])
+    assert "invalid choice: 'fr'" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

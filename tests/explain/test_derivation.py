@@ -160,7 +160,7 @@ def test_the_report_names_the_variable_the_factor_and_the_place() -> None:
     assert report[0].slip == "other" and report[0].where == (1, 0)
     assert "in 1 of 4 elements, most in [1, 0]" in report[0].message("en")
     assert report[1].slips == ("not_averaged",) and report[1].factor == pytest.approx(3.0)
-    assert report.text("ko").splitlines()[1].startswith("b: 틀렸습니다: 3배 큽니다")
+    assert report.text("ko").splitlines()[1].startswith("b: 틀렸습니다: 옳은 값의 3배입니다")
     assert not report.ok
 
 

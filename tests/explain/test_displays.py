@@ -13,6 +13,7 @@ import pytest
 
 import tinygrad_kr as tk
 from tinygrad_kr import html, nn
+from tinygrad_kr.language import cells as columns
 
 
 @pytest.fixture(autouse=True)
@@ -330,8 +331,18 @@ def test_a_module_in_korean(monkeypatch: pytest.MonkeyPatch) -> None:
     net = nn.Linear(2, 3)
     assert "파라미터: 9 (학습 9, 고정 0)" in words(net._repr_html_())
     assert "층" in words(net.summary((1, 2))._repr_html_())
-    assert net.summary().startswith("Linear\n")
-    assert "parameters: 9 (9 trained" in net.summary()
+    text = net.summary((1, 2))
+    assert text.startswith("Linear\n") and text.endswith("행렬 곱과 합성곱의 곱셈-덧셈: 6")
+    assert text.header[0] == "layer" and text.rows[0][0] == "(itself)"
+    rule, names, _, row, *_ = text.splitlines()[1:]
+    assert names.split() == ["층", "종류", "출력", "파라미터", "바이트", "곱셈-덧셈"]
+    assert row.split()[0] == "(자신)"
+    assert len(rule) == columns(names) == columns(row)
+    assert net.summary().splitlines()[-2:] == [
+        "파라미터: 9 (학습 9, 고정 0), float32",
+        "버퍼: 0, 모두 36바이트",
+    ]
+    assert "파라미터: 0 (학습 0, 고정 0), 없음" in nn.Sequential(nn.ReLU()).summary()
 
 
 # ------------------------------------------------------------------ a compiled step, a sweep
@@ -398,6 +409,28 @@ def test_a_sweep_with_its_intervals() -> None:
     bar = next(path for path in picture.iter() if path.get("stroke-width") == "6")
     assert bar.get("d") == f"M{10 + 200 * rate.low:.1f} 8H{10 + 200 * rate.high:.1f}"
     assert f"solved 3 / 4: {rate}" in words(made)
+
+
+def test_a_sweep_a_compiled_step_and_a_history_in_korean(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TINYGRAD_KR_LANG", "ko")
+    results = {"loss": np.array([0.5, np.nan]), "solved": np.array([True, False])}
+    sweep = tk.sweep.Sweep(np.arange(2), results, 3, True)
+    rate = sweep.rate(results["solved"])
+    assert str(rate) == f"50% ({rate.low:.0%}에서 {rate.high:.0%})"
+    title = "스윕, 신경망 3개 중 2개에서 중단, 함께 학습"
+    assert words(sweep._repr_html_()).startswith(title)
+    assert repr(sweep).splitlines()[:2] == [
+        title,
+        "  loss: 중앙값 0.5 (0.5에서 0.5), 2개 중 1개가 NaN",
+    ]
+    assert words(tk.training.History(loss=[1.0, 0.5])._repr_html_()).startswith("학습 기록")
+    step = tk.compile(lambda x: 2 * x)
+    assert "아직 컴파일한 것이 없습니다" in words(step._repr_html_())
+    for _ in range(3):
+        step(tk.ones(4))
+    shown = words(step._repr_html_())
+    assert "모든 호출이 컴파일되었습니다" in shown and "NumPy 호출 " in shown
+    assert " NumPy calls" in repr(step)
 
 
 def test_a_sweep_without_results() -> None:

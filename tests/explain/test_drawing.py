@@ -462,7 +462,9 @@ def test_too_many_boxes_say_what_to_do(dot: None) -> None:
     with pytest.raises(ValueError, match=r"draw: expected at most 2,000 boxes.*name_scope"):
         drawing.svg  # noqa: B018
     assert drawing.dot.count("->") > MOST_BOXES
-    assert "draw: expected at most 2,000 boxes" in drawing._repr_html_()
+    assert "There are more than 2,000 boxes in one picture." in drawing._repr_html_()
+    drawing._lang = "ko"
+    assert "한 그림의 상자가 2,000개를 넘습니다." in drawing._repr_html_()
 
 
 def test_without_the_package_the_table_is_shown(monkeypatch: pytest.MonkeyPatch) -> None:

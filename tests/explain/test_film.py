@@ -149,7 +149,7 @@ def test_the_example_writes_its_film(tmp_path: Path) -> None:
     )
     assert done.returncode == 0, done.stderr
     sigmoid, told, relu, *_ = done.stdout.splitlines()
-    assert sigmoid.startswith("Sigmoid  loss 0.") and relu.startswith("ReLU     loss 0.")
+    assert sigmoid.startswith("Sigmoid  손실 0.") and relu.startswith("ReLU     손실 0.")
     assert "기울기 소실" in told
     assert (tmp_path / "out" / "film.html").stat().st_size < 2_600_000
 

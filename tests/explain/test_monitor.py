@@ -810,3 +810,13 @@ def test_the_guide_shows_what_is_said(lang: str, name: str) -> None:
         number = re.compile(r"\de-\d\d")
         assert number.sub("", text).endswith(": " + number.sub("", message))
         assert re.match(r"train.py:\d+: MonitorWarning: ", text)
+
+
+def test_each_warning_is_kept_in_both_languages() -> None:
+    net = deep(nn.Sigmoid, 10, 5, nn.init.xavier_uniform_)
+    monitor = train(net)
+    (told,) = monitor.warnings
+    english, korean = (monitor.warnings_in(lang)[0] for lang in ("en", "ko"))
+    assert told == english and korean["kind"] == "vanishing_gradient"
+    assert korean["message"].startswith("기울기 소실, 0번째 스텝: 층 ")
+    assert "layer" in english["message"] and "layer" not in korean["message"]

@@ -82,6 +82,7 @@ KOREAN = {
     "multiply-adds": "곱셈-덧셈",
     "from 0 to 0": "0 ~ 0",
     "Nothing wrong": "이상을 찾지 못했습니다",
+    "every call is compiled": "모든 호출이 컴파일되었습니다",
 }
 
 

@@ -367,6 +367,21 @@ def test_letters_that_the_output_lacks() -> None:
     assert rb"\ud30c\uc774\uc36c" in done.stdout
 
 
+@pytest.mark.parametrize("words", [("explain", "w*x", "w=1", "x=2"), ("explain", "--help")])
+def test_letters_that_the_output_of_another_command_lacks(words: tuple[str, ...]) -> None:
+    done = command(*words, "--lang", "ko", PYTHONIOENCODING="ascii", PYTHONUTF8="0")
+    assert (done.returncode, done.stderr) == (0, b"")
+    assert rb"\uc5f0\uc1c4" in done.stdout
+
+
+@pytest.mark.parametrize("first", [["--lang", "ko"], ["--lang=ko"]])
+def test_a_language_may_stand_before_the_command(
+    first: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    main([*first, "explain", "-x**2", "x=3"])
+    assert "순전파: 값" in capsys.readouterr().out
+
+
 @pytest.mark.parametrize("error", [BrokenPipeError(), OSError(28, "No space left on device")])
 def test_an_output_that_takes_nothing(error: OSError, monkeypatch: pytest.MonkeyPatch) -> None:
     class Closed(io.StringIO):

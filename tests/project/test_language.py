@@ -98,6 +98,78 @@ def placeholders(text: ast.expr) -> set[str]:
     return set()
 
 
+# ------------------------------------------------------------------ no text beside them
+
+SHOWING = {
+    "add", "add_argument", "add_parser", "annotate", "axhline", "axvline", "bar", "block",
+    "colorbar", "curves", "folded", "hist", "legend", "line", "Line", "Parser", "plain", "plot",
+    "print", "progress_bar", "say", "scatter", "Section", "set", "set_description", "set_title",
+    "set_xlabel", "set_ylabel", "suptitle", "table", "text", "warn", "warn_user", "write",
+}  # fmt: skip
+"""Functions and methods whose arguments a reader sees."""
+SHOWN = {"help", "label", "xlabel", "ylabel", "title", "description", "caption", "desc"}
+"""Such arguments by name."""
+ENGLISH = re.compile(r"[A-Za-z][a-z]{2,},? [a-z]{2,}")
+SPEAKING = [
+    *(ROOT / "examples").rglob("*.py"),
+    ROOT / "benchmarks/sigmoid_vs_relu_depth.py",
+    *(ROOT / "tinygrad_kr/explain").rglob("*.py"),
+    *(ROOT / "tinygrad_kr" / name for name in (
+        "__main__.py", "command_line.py", "data/download.py", "doctor.py", "html.py",
+        "nn/summary.py", "sweep.py", "tensor.py", "training.py",
+    )),
+]  # fmt: skip
+"""What says something in the chosen language."""
+
+
+def literals(value: ast.expr) -> Iterator[str]:
+    """The texts that are written where a value is given."""
+    if isinstance(value, ast.Constant) and isinstance(value.value, str):
+        yield value.value
+    elif isinstance(value, ast.JoinedStr):
+        parts = (part.value if isinstance(part, ast.Constant) else "1" for part in value.values)
+        yield "".join(map(str, parts))
+    elif isinstance(value, ast.BinOp | ast.IfExp | ast.List | ast.Tuple):
+        for part in ast.iter_child_nodes(value):
+            if isinstance(part, ast.expr):
+                yield from literals(part)
+    elif isinstance(value, ast.Call) and getattr(value.func, "attr", "") == "join":
+        for part in value.args:
+            yield from literals(part)
+
+
+def english_in(source: str) -> list[str]:
+    """Two or more English words that a program shows in every language."""
+    found = []
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Call):
+            name = getattr(node.func, "attr", getattr(node.func, "id", ""))
+            given = [*node.args] if name in SHOWING else []
+            given += [keyword.value for keyword in node.keywords if keyword.arg in SHOWN]
+            said = (text for value in given for text in literals(value))
+            found += [f"{node.lineno}: {text}" for text in said if ENGLISH.search(text)]
+    return found
+
+
+def test_a_text_in_one_language_is_found() -> None:
+    assert english_in('print(f"{x} steps of training")') == ["1: 1 steps of training"]
+    assert english_in('axes.plot(x, label="the loss")') and english_in(
+        'add("--a", help="many nets")'
+    )
+    assert english_in('print("a" + ("hidden layers" if x else "-"))')
+    assert not english_in('print(Text("so many steps", "스텝").say(), "loss", f"{x:.3f}")')
+    assert not english_in('raise ValueError("fit: expected epochs, got none")')
+
+
+def test_no_program_shows_a_text_in_english_alone() -> None:
+    found = {path.relative_to(ROOT).as_posix(): english_in(path.read_text(encoding="utf-8"))
+             for path in SPEAKING}  # fmt: skip
+    assert len(found) > 60
+    assert not {path: said for path, said in found.items() if said}
+
+
+# ------------------------------------------------------------------ pairs
+
 ALL = sorted(texts(), key=lambda found: found[0])
 
 

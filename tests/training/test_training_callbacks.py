@@ -418,3 +418,20 @@ def test_the_bar_is_closed_after_an_error(monkeypatch: pytest.MonkeyPatch) -> No
     with pytest.raises(RuntimeError):
         shown([1.0, 2.0], callbacks=[fail])
     assert FakeBar.made[0].closed
+
+
+def test_lines_and_the_warning_in_korean(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TINYGRAD_KR_LANG", "ko")
+    shown([3.0, 2.0], callbacks=[training.ProgressBar(seconds=0)], progress=False)
+    first, second = capsys.readouterr().out.splitlines()
+    assert first.startswith("에포크 1/2   loss 3") and second.endswith("초)")
+
+    class Reads(nn.Linear):
+        def forward(self, x: Any) -> Any:
+            return super().forward(x) if float(x.sum()) else x
+
+    net, x = Reads(1, 1), np.ones((4, 1), np.float32)
+    with pytest.warns(UserWarning, match="쓰인 그대로 실행합니다"):
+        tk.fit(net, (x, x), F.mse_loss, optim.SGD(net.parameters(), lr=0.1), 1, progress=False)

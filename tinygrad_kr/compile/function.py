@@ -65,7 +65,7 @@ class Runner(Protocol):
         """
         ...
 
-    def summary(self) -> str:
+    def summary(self, lang: str | None = None) -> str:
         """The steps of the program, in one line."""
         ...
 
@@ -442,7 +442,7 @@ class Compiled:
             if one.runner is not None:
                 lines.append(
                     f"  {one.traced} ops traced, {len(one.runner.program.instructions)} left "
-                    f"to compute, {one.runner.summary()}, built in {one.seconds * 1000:.0f} ms"
+                    f"to compute, {one.runner.summary('en')}, built in {one.seconds * 1000:.0f} ms"
                 )
             elif one.reason is not None:
                 lines.append(f"  run as it is: {one.reason}")
@@ -472,7 +472,16 @@ class Compiled:
         table = html.table(header, rows) if rows else ""
         code = html.folded(Text("source", "소스").say(), html.plain(self.source)) if rows else ""
         title = Text("compiled {name}", "컴파일한 {name}").say(name=_name_of(self.function))
-        return html.block(title, table, html.plain(self.explain()), code)
+        told = self.explain()
+        states = {
+            NOTHING_YET: Text(
+                NOTHING_YET,
+                "아직 컴파일한 것이 없습니다: 같은 일을 하고 끝난 호출이 둘이 되지 않았습니다",
+            ),
+            COMPILED: Text(COMPILED, "모든 호출이 컴파일되었습니다"),
+        }
+        told = states[told].say() if told in states else told
+        return html.block(title, table, html.plain(told), code)
 
     @property
     def programs(self) -> list[Program]:
@@ -504,10 +513,13 @@ class Compiled:
         if reasons:
             return "\n".join(reasons)
         if not any(one.runner for one in self._specialisations()):
-            return "nothing is compiled yet: no two calls have ended and done the same"
-        return "every call is compiled"
+            return NOTHING_YET
+        return COMPILED
 
 
+NOTHING_YET = "nothing is compiled yet: no two calls have ended and done the same"
+COMPILED = "every call is compiled"
+"""What `explain` says where there is no reason."""
 MISSED = object()
 BY_KEY = Condition("True", {})
 """In place of a test, for calls whose signature must be computed."""

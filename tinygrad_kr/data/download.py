@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, BinaryIO, NamedTuple, Protocol
 
 from tinygrad_kr.data.idx import decompressed
 from tinygrad_kr.files import replacing
+from tinygrad_kr.language import Text
 
 if TYPE_CHECKING:
     import urllib.request
@@ -242,9 +243,13 @@ def _progress(url: str, total: int | None) -> Iterator[Callable[[int], object]]:
         yield bar.update
 
 
+_BEGUN = Text("downloading {url}", "내려받는 중: {url}")
+_DONE = Text("downloaded {url}, {size:,} bytes", "내려받았습니다: {url}, {size:,}바이트")
+
+
 @contextmanager
 def _progress_lines(url: str) -> Iterator[Callable[[int], object]]:
     counts: list[int] = []
-    print(f"downloading {url}", file=sys.stderr, flush=True)
+    print(_BEGUN.say(url=url), file=sys.stderr, flush=True)
     yield counts.append
-    print(f"downloaded {url}, {sum(counts):,} bytes", file=sys.stderr, flush=True)
+    print(_DONE.say(url=url, size=sum(counts)), file=sys.stderr, flush=True)

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import importlib.util
 import sys
-from collections.abc import Mapping, Sequence
+from argparse import SUPPRESS
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from tinygrad_kr.command_line import LANG, Parser
 from tinygrad_kr.explain.diagnosis.report import Diagnosis, diagnose
 from tinygrad_kr.explain.drawing.picture import draw
 from tinygrad_kr.explain.explanation import explain
@@ -15,13 +17,45 @@ from tinygrad_kr.explain.expression import evaluated, parsed_values
 from tinygrad_kr.language import LANGUAGES, Text, language
 
 if TYPE_CHECKING:
-    from argparse import ArgumentParser, Namespace, _SubParsersAction
+    from argparse import Namespace, _SubParsersAction
 
     from tinygrad_kr.tensor import Tensor
 
 __all__ = ["add_commands"]
 
-_LANG = "English or Korean; by default as $TINYGRAD_KR_LANG or the locale says"
+SUMMARIES = {
+    "explain": Text(
+        "explain the gradient of a formula by the chain rule, in its numbers",
+        "식의 기울기를 연쇄 법칙으로, 실제 숫자로 설명합니다",
+    ),
+    "draw": Text(
+        "draw the graph of a formula, values above the wires and gradients below",
+        "식의 계산 그래프를 그립니다. 선 위에는 값, 선 아래에는 기울기를 적습니다",
+    ),
+    "diagnose": Text(
+        "say why a net does not learn; exit status 1 if something is wrong",
+        "신경망이 왜 학습되지 않는지 알려 줍니다. 문제가 있으면 종료 코드가 1입니다",
+    ),
+    "demo": Text("show two explanations", "설명의 예 두 개를 보여 줍니다"),
+}
+FORMULA = Text('as in "sigmoid(w*x + b)"', '식. 예: "sigmoid(w*x + b)"')
+VALUES = Text("w=-2, or x=[1,2]", "이름과 값. 예: w=-2, x=[1,2]")
+WRT = Text(
+    "by which names, as w,b; by default by all",
+    "어느 이름에 대한 기울기인지. 예: w,b. 기본값: 모든 이름",
+)
+MARKDOWN = Text("as Markdown with LaTeX", "LaTeX 수식이 든 마크다운으로 출력합니다")
+OUTPUT = Text(
+    "x.svg, x.html or x.dot; by default DOT is printed",
+    "그림 파일. x.svg, x.html 또는 x.dot. 없으면 DOT를 출력합니다",
+)
+FUNCTION = Text(
+    "a function without arguments that returns model, loss, data and, if there is one, "
+    "optimizer, as examples/diagnose_me.py:setup does. The file is run",
+    "인자 없이 불러 모델, 손실 함수, 데이터, (있으면) 옵티마이저를 돌려주는 함수. "
+    "예: examples/diagnose_me.py:setup. 파일을 실행합니다",
+)
+STEPS = Text("of training, on copies (default: 20)", "복사본을 학습시킬 스텝 수 (기본값: 20)")
 DEMO = Text(
     "The chain rule on f = w x + b, at w = -2, x = 5, b = 3.",
     "f = w x + b의 연쇄 법칙. w = -2, x = 5, b = 3일 때.",
@@ -35,40 +69,27 @@ DEMO_SIGMOID = Text(
 TRY = Text("Try your own:", "직접 해 보세요:")
 
 
-def add_commands(commands: _SubParsersAction[ArgumentParser]) -> None:
-    """Add the commands of this package to those of `python -m tinygrad_kr`."""
-    summary = "explain the gradient of a formula by the chain rule, in its numbers"
-    one = commands.add_parser("explain", help=summary, description=summary)
-    one.add_argument("formula", help='as in "sigmoid(w*x + b)"')
-    one.add_argument("values", nargs="*", metavar="name=value", help="w=-2, or x=[1,2]")
-    one.add_argument("--wrt", metavar="NAMES", help="by which names, as w,b; by default by all")
-    one.add_argument("--markdown", action="store_true", help="as Markdown with LaTeX")
-    one.add_argument("--lang", choices=LANGUAGES, help=_LANG)
-    one.set_defaults(run=run_explain)
-    summary = "draw the graph of a formula, values above the wires and gradients below"
-    picture = commands.add_parser("draw", help=summary, description=summary)
-    picture.add_argument("formula", help='as in "sigmoid(w*x + b)"')
-    picture.add_argument("values", nargs="*", metavar="name=value", help="w=-2, or x=[1,2]")
-    picture.add_argument(
-        "-o", "--output", metavar="FILE", help="x.svg, x.html or x.dot; by default DOT is printed"
-    )
-    picture.add_argument("--lang", choices=LANGUAGES, help=_LANG)
-    picture.set_defaults(run=run_draw)
-    summary = "say why a net does not learn; exit status 1 if something is wrong"
-    doctor = commands.add_parser("diagnose", help=summary, description=summary)
-    doctor.add_argument(
-        "function",
-        metavar="FILE:NAME",
-        help="a function without arguments that returns model, loss, data and, if there is one, "
-        "optimizer, as examples/diagnose_me.py:setup does. The file is run",
-    )
-    doctor.add_argument("--steps", type=int, default=20, help="of training, on copies")
-    doctor.add_argument("--lang", choices=LANGUAGES, help=_LANG)
-    doctor.set_defaults(run=run_diagnose)
-    summary = "show two explanations"
-    demo = commands.add_parser("demo", help=summary, description=summary)
-    demo.add_argument("--lang", choices=LANGUAGES, help=_LANG)
-    demo.set_defaults(run=run_demo)
+def add_commands(commands: _SubParsersAction[Parser], lang: str) -> None:
+    """Add the commands of this package to those of `python -m tinygrad_kr`; help in a language."""
+
+    def command(name: str, run: Callable[[Namespace], int]) -> Parser:
+        summary = SUMMARIES[name].say(lang)
+        added = commands.add_parser(name, help=summary, description=summary, lang=lang)
+        added.add_argument("--lang", choices=LANGUAGES, default=SUPPRESS, help=LANG.say(lang))
+        added.set_defaults(run=run)
+        return added
+
+    one, picture = command("explain", run_explain), command("draw", run_draw)
+    for each in (one, picture):
+        each.add_argument("formula", help=FORMULA.say(lang))
+        each.add_argument("values", nargs="*", metavar="name=value", help=VALUES.say(lang))
+    one.add_argument("--wrt", metavar="NAMES", help=WRT.say(lang))
+    one.add_argument("--markdown", action="store_true", help=MARKDOWN.say(lang))
+    picture.add_argument("-o", "--output", metavar="FILE", help=OUTPUT.say(lang))
+    doctor = command("diagnose", run_diagnose)
+    doctor.add_argument("function", metavar="FILE:NAME", help=FUNCTION.say(lang))
+    doctor.add_argument("--steps", type=int, default=20, help=STEPS.say(lang))
+    command("demo", run_demo)
 
 
 def formulas_first(arguments: Sequence[str]) -> list[str]:

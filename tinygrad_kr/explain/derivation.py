@@ -32,11 +32,11 @@ SLIPS: dict[str, Text] = {
     "sign": Text("its sign is wrong", "부호가 반대입니다"),
     "not_averaged": Text(
         "it is {factor} times too large: not averaged over {count} rows or elements",
-        "{factor}배 큽니다: {count}개에 대해 평균을 내지 않았습니다",
+        "옳은 값의 {factor}배입니다: {count}개에 대해 평균을 내지 않았습니다",
     ),
     "averaged_twice": Text(
         "it is {factor} times the right one: averaged once too often over {count}",
-        "{factor}배입니다: {count}개에 대해 평균을 한 번 더 냈습니다",
+        "옳은 값의 {factor}배입니다: {count}개에 대해 평균을 한 번 더 냈습니다",
     ),
     "factor": Text("it is {factor} times the right one", "옳은 값의 {factor}배입니다"),
     "missing_derivative": Text(
@@ -62,7 +62,7 @@ SLIPS: dict[str, Text] = {
 }
 """What each slip is, in words."""
 RIGHT, WRONG = Text("right", "맞습니다"), Text("wrong", "틀렸습니다")
-_AND = Text("and", "그리고")
+_AND = Text(", and ", ". 또 ")
 
 
 @dataclass(frozen=True, eq=False)
@@ -98,7 +98,7 @@ class CheckedGradient:
         if self.ok:
             return f"{self.name}: {RIGHT.say(lang)}"
         texts = [text.say(lang, **self._values) for text in self._said]
-        return f"{self.name}: {WRONG.say(lang)}: {f', {_AND.say(lang)} '.join(texts)}"
+        return f"{self.name}: {WRONG.say(lang)}: {_AND.say(lang).join(texts)}"
 
 
 class DerivationReport(list[CheckedGradient]):

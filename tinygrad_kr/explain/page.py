@@ -23,7 +23,7 @@ from tinygrad_kr.explain.formula import (
     number,
 )
 from tinygrad_kr.explain.graph import GraphNode
-from tinygrad_kr.language import Text, language
+from tinygrad_kr.language import Text, cells, language, ljust
 from tinygrad_kr.ops.linalg import matmul
 from tinygrad_kr.tensor import Tensor
 
@@ -68,7 +68,8 @@ OPS = Text("{count} ops", "연산 {count}개")
 ALL = Text(
     "length of the gradient of all inputs: {length}", "모든 입력에 대한 기울기의 길이: {length}"
 )
-PARAMETERS = Text("{count} parameters", "매개변수 {count}개")
+PARAMETERS = Text("{count} parameters", "파라미터 {count}개")
+INPUT = Text("input {number}", "입력 {number}")
 OTHERS = Text("{count} more", "그 밖에 {count}개")
 
 
@@ -103,12 +104,12 @@ def _plain(section: Section) -> str:
     lines = []
     for line in section.lines:
         plain = "  " * (line.indent + 1) + line.plain
-        lines.append(f"{plain:<{width + 2}}  {line.note}".rstrip() if line.note else plain)
+        lines.append(f"{ljust(plain, width + 2)}  {line.note}".rstrip() if line.note else plain)
     return "\n".join(lines)
 
 
 def _width(line: Line) -> int:
-    return len(line.plain) + 2 * (line.indent + 1)
+    return cells(line.plain) + 2 * (line.indent + 1)
 
 
 def markdown(explanation: Explanation, lang: str | None) -> str:
@@ -146,7 +147,7 @@ def _whole_sections(explanation: Explanation, lang: str) -> Iterator[Section]:
     yield Section(FORWARD.say(lang), _forward(explanation, lang))
     if explanation.edges:
         if scalar:
-            yield Section(LOCAL.say(lang), _local(explanation))
+            yield Section(LOCAL.say(lang), _local(explanation, lang))
         else:
             title = BACKWARD.say(lang, output=explanation.output.name)
             yield Section(title, _backward(explanation, lang))
@@ -227,12 +228,12 @@ def _d(explanation: Explanation, name: str) -> str:
     return f"d{explanation.output.name}/d{name}"
 
 
-def _local(explanation: Explanation) -> list[Line]:
+def _local(explanation: Explanation, lang: str) -> list[Line]:
     lines = []
     for edge in explanation.edges:
         left = f"d{edge.target.name}/d{edge.source.name}"
         same = [other for other in explanation.edges if _ends(other) == _ends(edge)]
-        note = f"input {edge.edge.position + 1}" if len(same) > 1 else ""
+        note = INPUT.say(lang, number=edge.edge.position + 1) if len(same) > 1 else ""
         plain, latex = formula_texts(edge)
         numbers = "" if edge.formula is None else NumberWriter().write(edge.formula)
         value = number(edge.derivative)

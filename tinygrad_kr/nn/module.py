@@ -510,7 +510,7 @@ class Module:
             example there are no columns of output shapes and multiply-adds. These are counted for
             matrix products and convolutions, for each module without those inside it.
 
-        The result is a string; a notebook shows it as a table.
+        The result is a string in the language in force; a notebook shows it as a table.
 
         >>> print(nn.Sequential(nn.Linear(2, 1)).summary((4, 2)))
         Sequential

@@ -10,7 +10,7 @@ import numpy as np
 from tinygrad_kr import html
 from tinygrad_kr.arrays.counting import MultiplyAdds
 from tinygrad_kr.grad_mode import no_grad
-from tinygrad_kr.language import Text
+from tinygrad_kr.language import Text, cells, ljust, rjust
 from tinygrad_kr.tensor import Tensor
 
 if TYPE_CHECKING:
@@ -24,13 +24,18 @@ _HEADER = {
     "bytes": Text("bytes", "바이트"),
     "multiply-adds": Text("multiply-adds", "곱셈-덧셈"),
 }
+_CELLS = {
+    "(itself)": Text("(itself)", "(자신)"),
+    "not run": Text("not run", "실행 안 됨"),
+}
+_NO_DTYPE = Text("none", "없음")
 _PARAMETERS = Text(
     "parameters: {total:,} ({trained:,} trained, {frozen:,} frozen), {dtypes}",
     "파라미터: {total:,} (학습 {trained:,}, 고정 {frozen:,}), {dtypes}",
 )
 _BUFFERS = Text(
     "buffers: {count:,}; all together {size:,} bytes",
-    "버퍼: {count:,}; 모두 {size:,} 바이트",
+    "버퍼: {count:,}, 모두 {size:,}바이트",
 )
 _PRODUCTS = Text(
     "multiply-adds of products and convolutions: {total:,}",
@@ -41,7 +46,9 @@ _PRODUCTS = Text(
 class Summary(str):
     """The table as text, which `repr` shows as it is. A notebook shows it as HTML.
 
-    kind: the class of the module. header, rows: the cells of the table, as text.
+    The text is in the language in force; see `tk.set_language`.
+
+    kind: the class of the module. header, rows: the cells of the table, in English.
 
     >>> nn.Sequential(nn.Linear(2, 1)).summary().rows
     [['0', 'Linear', '3', '12']]
@@ -56,10 +63,10 @@ class Summary(str):
         return str(self)
 
     def _repr_html_(self) -> str:
-        header = [_HEADER[name].say() for name in self.header]
+        header, *rows = _said(self.header, self.rows)
         numeric = sum(name in ("parameters", "bytes", "multiply-adds") for name in self.header)
-        shown = html.table(header, self.rows, numeric=numeric) if self.rows else ""
-        told = (html.line(text.say(**values)) for text, values in self._told)
+        shown = html.table(header, rows, numeric=numeric) if rows else ""
+        told = (html.line(line) for line in _told(self._told))
         return html.block(self.kind, shown, *told)
 
 
@@ -82,11 +89,22 @@ def summary(module: Module, example: Any = None) -> Summary:
         header, *rows = ([*row[:2], *row[3:5]] for row in [header, *rows])
     else:
         told.append((_PRODUCTS, {"total": sum(run.products.values())}))
-    aligned = _aligned([header, *rows], numeric=2 if run is None else 3)
+    aligned = _aligned(_said(header, rows), numeric=2 if run is None else 3)
     kind = type(module).__name__
-    text = Summary("\n".join([kind, *aligned, *(one.say("en", **of) for one, of in told)]))
+    text = Summary("\n".join([kind, *aligned, *_told(told)]))
     text.kind, text.header, text.rows, text._told = kind, header, rows, told
     return text
+
+
+def _said(header: Sequence[str], rows: Sequence[Sequence[str]]) -> list[list[str]]:
+    """The cells in the language in force."""
+    names = [_HEADER[name].say() for name in header]
+    return [names, *([_CELLS[x].say() if x in _CELLS else x for x in row] for row in rows)]
+
+
+def _told(lines: Sequence[tuple[Text, dict[str, Any]]]) -> list[str]:
+    """The lines below the table in the language in force."""
+    return [text.filled(**values).say() for text, values in lines]
 
 
 def _sizes(tensors: Sequence[Tensor]) -> list[str]:
@@ -100,7 +118,7 @@ def _totals(module: Module) -> list[tuple[Text, dict[str, Any]]]:
     trained = sum(p.size for p in parameters if p.requires_grad)
     total = sum(p.size for p in parameters)
     size = sum(t.data.nbytes for t in (*parameters, *buffers))
-    dtypes = ", ".join(sorted({str(p.dtype) for p in parameters})) or "none"
+    dtypes = ", ".join(sorted({str(p.dtype) for p in parameters})) or _NO_DTYPE
     counts = {"total": total, "trained": trained, "frozen": total - trained, "dtypes": dtypes}
     count = sum(b.size for b in buffers)
     return [(_PARAMETERS, counts), (_BUFFERS, {"count": count, "size": size})]
@@ -108,16 +126,16 @@ def _totals(module: Module) -> list[tuple[Text, dict[str, Any]]]:
 
 def _aligned(rows: Sequence[Sequence[str]], numeric: int) -> list[str]:
     """The rows as lines of equally wide columns, the last `numeric` aligned to the right."""
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    widths = [max(map(cells, column)) for column in zip(*rows, strict=True)]
     left = len(widths) - numeric
     lines = [
         "  ".join(
-            cell.ljust(width) if i < left else cell.rjust(width)
+            ljust(cell, width) if i < left else rjust(cell, width)
             for i, (cell, width) in enumerate(zip(row, widths, strict=True))
         )
         for row in rows
     ]
-    rule = "-" * len(lines[0])
+    rule = "-" * cells(lines[0])
     return [rule, lines[0], rule, *lines[1:], rule]
 
 

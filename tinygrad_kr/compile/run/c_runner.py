@@ -21,6 +21,7 @@ from tinygrad_kr.compile.ir.program import Check, Program, Value
 from tinygrad_kr.compile.plan.plan import Plan
 from tinygrad_kr.compile.plan.steps import OUTSIDE, Call, Convolution
 from tinygrad_kr.compile.run.driver import _Driver
+from tinygrad_kr.language import Text
 from tinygrad_kr.native import kernels as native_kernels
 from tinygrad_kr.native.build import BuildError, build, included
 from tinygrad_kr.native.compiler import SOURCE, HoldingLibrary
@@ -77,13 +78,26 @@ class CRunner:
         """The C, with the user's names and lines, and the Python that calls it."""
         return f"{self.code.shown()}\n{self.python_source}"
 
-    def summary(self) -> str:
+    def summary(self, lang: str | None = None) -> str:
         """The steps of the program, in one line."""
-        plural = "s" * (len(self.parts) != 1)
-        return (
-            f"{len(self.parts)} C function{plural} of {self.loops} loops, {self.calls} NumPy calls "
-            f"({self.products} matrix products), {self.workspace:,} bytes of workspace"
+        text = _ONE_PART if len(self.parts) == 1 else _PARTS
+        return text.say(
+            lang,
+            parts=len(self.parts),
+            loops=self.loops,
+            calls=self.calls,
+            products=self.products,
+            size=self.workspace,
         )
+
+
+_REST = Text(
+    "of {loops} loops, {calls} NumPy calls ({products} matrix products), {size:,} bytes of "
+    "workspace",
+    "반복문 {loops}개, NumPy 호출 {calls}번 (행렬 곱 {products}번), 작업 메모리 {size:,}바이트",
+)
+_PARTS = Text(f"{{parts}} C functions {_REST.en}", f"C 함수 {{parts}}개, {_REST.ko}")
+_ONE_PART = Text(f"{{parts}} C function {_REST.en}", f"C 함수 {{parts}}개, {_REST.ko}")
 
 
 def _built(code: CProgram) -> ctypes.CDLL:

@@ -33,6 +33,7 @@ from tinygrad_kr.compile.trace.condition import Condition
 from tinygrad_kr.compile.trace.optimizer_step import TracedStep
 from tinygrad_kr.compile.trace.tracer import Tracer
 from tinygrad_kr.escape import argument, comment
+from tinygrad_kr.language import Text
 from tinygrad_kr.native.foreign import why_never
 from tinygrad_kr.ops import shape
 from tinygrad_kr.ops.node import constant
@@ -58,11 +59,16 @@ class NumPyRunner:
         """The function; `missed`, with nothing done, where a condition does not hold."""
         return condition.before("return run(leaves)", {"run": self._run}, missed)
 
-    def summary(self) -> str:
+    def summary(self, lang: str | None = None) -> str:
         """What the trace became, in one line."""
         remedy = why_never() or 'pip install "tinygrad_kr[compile]" brings one'
-        calls = len(self.program.instructions)
-        return f"{calls} NumPy calls (there is no C compiler here; {remedy})"
+        return _SUMMARY.say(lang, calls=len(self.program.instructions), remedy=remedy)
+
+
+_SUMMARY = Text(
+    "{calls} NumPy calls (there is no C compiler here; {remedy})",
+    "NumPy 호출 {calls}번 (C 컴파일러 없음: {remedy})",
+)
 
 
 # ------------------------------------------------------------------ optimizers

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from tinygrad_kr.explain.diagnosis.evidence import StepError, values_of
-from tinygrad_kr.explain.diagnosis.finding import Found, kind
+from tinygrad_kr.explain.diagnosis.finding import Code, Found, kind
 from tinygrad_kr.explain.diagnosis.look import Look
 from tinygrad_kr.explain.diagnosis.mending import rates
 from tinygrad_kr.explain.diagnosis.step_graph import StepGraph
@@ -43,7 +43,7 @@ OVERFITTED, RISEN, APART = 1.5, 1.2, 10.0
     Text(
         "The learning rate {rate} is too high: after {steps} steps the loss is {loss}, and "
         "{loss_at_lower} at the rate {lower}.",
-        "학습률 {rate} 값이 너무 큽니다. {steps}스텝 뒤의 손실은 {loss}, 학습률 {lower}에서는 "
+        "학습률({rate})이 너무 큽니다. {steps}스텝 뒤의 손실은 {loss}, 학습률 {lower}에서는 "
         "{loss_at_lower}.",
     ),
     Text("Lower the learning rate.", "학습률을 낮추세요."),
@@ -86,7 +86,7 @@ def _falls_further(given: Trial, lower: Trial) -> bool:
     Text(
         "The learning rate {rate} is too low: a step changes the weights by {moved} of their size. "
         "After {steps} steps the loss is {loss}, and {loss_at_higher} at the rate {higher}.",
-        "학습률 {rate} 값이 너무 작습니다. 한 스텝이 가중치를 크기의 {moved}만큼만 바꿉니다. "
+        "학습률({rate})이 너무 작습니다. 한 스텝에 가중치가 그 크기의 {moved}배만큼만 바뀝니다. "
         "{steps}스텝 뒤의 손실은 "
         "{loss}, 학습률 {higher}에서는 {loss_at_higher}.",
     ),
@@ -206,7 +206,7 @@ def _losses_in_eval(look: Look, copied: Any) -> tuple[float, float]:
 
 def _overfitted(look: Look, loss: float, validation: float, lowest: float) -> Found:
     evidence = {"loss": loss, "validation_loss": validation, "lowest": lowest}
-    code = "# early stopping"
+    code: Code = Text("# early stopping", "# 조기 종료")
     groups = look.case.optimizer.param_groups if look.case.optimizer is not None else ()
     if groups and "weight_decay" in groups[0]:
         code = 'for group in optimizer.param_groups:\n    group["weight_decay"] = 0.01'

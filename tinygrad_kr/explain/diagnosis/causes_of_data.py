@@ -11,7 +11,7 @@ from numpy import ndarray
 
 from tinygrad_kr import nn
 from tinygrad_kr.explain.diagnosis.evidence import values_of
-from tinygrad_kr.explain.diagnosis.finding import STOPS, Found, kind
+from tinygrad_kr.explain.diagnosis.finding import STOPS, Code, Found, kind
 from tinygrad_kr.explain.diagnosis.look import Look
 from tinygrad_kr.explain.diagnosis.mending import spelled
 from tinygrad_kr.explain.diagnosis.step_graph import RANGES, REGRESSION, StepGraph
@@ -58,6 +58,18 @@ def nan_or_infinity(look: Look) -> Iterator[Found]:
             return
 
 
+BAD_DATA = {
+    "inputs": Text(
+        "The inputs hold {count} NaNs or infinities: every result of the step becomes NaN.",
+        "입력에 NaN 또는 무한대가 {count}개 있습니다. 스텝의 결과가 모두 NaN이 됩니다.",
+    ),
+    "targets": Text(
+        "The targets hold {count} NaNs or infinities: every result of the step becomes NaN.",
+        "정답에 NaN 또는 무한대가 {count}개 있습니다. 스텝의 결과가 모두 NaN이 됩니다.",
+    ),
+}
+
+
 def _bad_data(look: Look, name: str, values: ndarray) -> Found:
     count = int((~np.isfinite(values)).sum())
     if look.data.given == "arrays":
@@ -71,17 +83,12 @@ def _bad_data(look: Look, name: str, values: ndarray) -> Found:
             "data = [(x, y) for x, y in data if np.isfinite(np.asarray(x)).all() "
             "and np.isfinite(np.asarray(y)).all()]"
         )
-    message = Text(
-        "The {data} hold {count} NaNs or infinities: every result of the step becomes NaN.",
-        "데이터에 NaN 또는 무한대가 {count}개 있습니다. 스텝의 결과가 모두 NaN이 됩니다. 위치: "
-        "{data}",
-    )
     advice = Text(
         "Leave these rows out, or fill the missing values.",
         "이런 행을 빼거나 빠진 값을 채우세요.",
     )
     evidence = {"count": count, "data": name, "op": name, "line": name}
-    return Found("", evidence, code, message=message, advice=advice)
+    return Found("", evidence, code, message=BAD_DATA[name], advice=advice)
 
 
 def _bad_parameters(look: Look, names: list[str]) -> Found:
@@ -152,7 +159,9 @@ def labels_constant(look: Look) -> Iterator[Found]:
         "Targets run from {lowest} to {highest}, outside {low} to {high}, the range of the loss.",
         "정답은 {lowest}부터 {highest}까지인데 손실 함수가 받는 범위는 {low}부터 {high}까지입니다.",
     ),
-    Text("Bring the targets into the range of the loss.", "정답을 손실 함수의 범위로 옮기세요."),
+    Text(
+        "Bring the targets into the range of the loss.", "정답을 손실 함수가 받는 범위에 맞추세요."
+    ),
 )
 def labels_out_of_range(look: Look) -> Iterator[Found]:
     """Labels of classes that the net does not have, or targets that are no probabilities."""
@@ -185,7 +194,7 @@ def _range_of_loss(look: Look) -> tuple[float, float]:
     return everything
 
 
-def _shifted(look: Look, lowest: float, highest: float, low: float, high: float) -> str:
+def _shifted(look: Look, lowest: float, highest: float, low: float, high: float) -> Code:
     if look.graph is not None and look.graph.number_of_classes() is None:
         change = f"(targets - {lowest:g}) / {highest - lowest:g}"
     elif highest - lowest <= high - low:
@@ -193,13 +202,19 @@ def _shifted(look: Look, lowest: float, highest: float, low: float, high: float)
     else:
         if lowest >= 0:
             return wider(look, int(highest) + 1)
-        return f"# nn.Linear(..., {highest - lowest + 1:g}) at the end of the net"
+        return last_linear(int(highest - lowest) + 1)
     if look.data.given == "arrays":
         return f"inputs, targets = data\ndata = inputs, {change}"
     return f"data = [(inputs, {change}) for inputs, targets in data]"
 
 
-def wider(look: Look, classes: int) -> str:
+def last_linear(outputs: int) -> Text:
+    """A comment: which layer the net needs at its end."""
+    code = f"# nn.Linear(..., {outputs})"
+    return Text(f"{code} at the end of the net", f"{code}: 신경망의 마지막 층")
+
+
+def wider(look: Look, classes: int) -> Code:
     """Code that puts a linear layer of more outputs at the end of the net."""
     linears = [(path, m) for path, m in look.model.named_modules() if isinstance(m, nn.Linear)]
     path, last = linears[-1] if linears else ("", None)
@@ -209,7 +224,7 @@ def wider(look: Look, classes: int) -> str:
         or look.output is None
         or last.out_features != look.output.shape[-1]
     ):
-        return f"# nn.Linear(..., {classes}) at the end of the net"
+        return last_linear(classes)
     place = spelled(look.model, path)
     code = f"{place} = nn.Linear({last.in_features}, {classes})"
     op, end = look.last_op

@@ -10,7 +10,7 @@ import numpy as np
 from numpy import ndarray
 
 from tinygrad_kr.explain.diagnosis.causes_of_data import wider
-from tinygrad_kr.explain.diagnosis.finding import STOPS, Found, kind
+from tinygrad_kr.explain.diagnosis.finding import STOPS, Code, Found, joined, kind
 from tinygrad_kr.explain.diagnosis.look import Look
 from tinygrad_kr.explain.diagnosis.mending import replace
 from tinygrad_kr.explain.diagnosis.step_graph import PRODUCTS, RANGES, StepGraph, norm
@@ -88,11 +88,11 @@ def _twice(look: Look, path: str, name: str, evidence: dict[str, Any], code: str
         "The output ends in {op}, between {low} and {high}: it cannot reach the targets, which run "
         "from {lowest} to {highest}.",
         "출력이 {op} 연산으로 끝나서 {low}부터 {high} 사이의 값만 냅니다. {lowest}부터 "
-        "{highest}까지인 "
-        "정답에 닿을 수 없습니다.",
+        "{highest}까지인 정답은 낼 수 없습니다.",
     ),
     Text(
-        "End the net in an op that reaches the targets.", "정답에 닿는 연산으로 신경망을 끝내세요."
+        "End the net in an op that reaches the targets.",
+        "정답의 범위를 모두 낼 수 있는 연산으로 끝내세요.",
     ),
 )
 def output_range(look: Look) -> Iterator[Found]:
@@ -139,9 +139,12 @@ def _wanted_range(look: Look, op: str, low: float, high: float) -> tuple[float, 
     return float(x.min()), float(x.max()), "Identity"
 
 
-def _scaled_targets(look: Look, low: float, high: float, lowest: float, highest: float) -> str:
+def _scaled_targets(look: Look, low: float, high: float, lowest: float, highest: float) -> Code:
     if not all(map(math.isfinite, (low, high, lowest, highest))):
-        return "# in forward(): return the values before the last activation"
+        return Text(
+            "# in forward(): return the values before the last activation",
+            "# forward()에서: 마지막 활성화 함수를 지나기 전의 값을 돌려줍니다",
+        )
     factor = (high - low) / ((highest - lowest) or 1.0)
     change = f"(targets - {lowest:.6g}) * {factor:.6g} + {low:g}"
     if look.data.given == "arrays":
@@ -181,7 +184,11 @@ def _over_one(look: Look, node: Node) -> Found:
         remedy = replace(look.model, [path], new)
         return Found(path, evidence, remedy.code, remedy.mend)
     if node._op.__name__ == "softmax":
-        return Found(path, evidence, "# in forward(): F.sigmoid(z), not softmax")
+        code = Text(
+            "# in forward(): F.sigmoid(z), not softmax",
+            "# forward()에서: softmax 대신 F.sigmoid(z)",
+        )
+        return Found(path, evidence, code)
     return Found(path, evidence, _one_unit())
 
 
@@ -232,7 +239,7 @@ LOGITS = Text(
 )
 
 
-def _as_classes(look: Look, classes: int) -> str:
+def _as_classes(look: Look, classes: int) -> Code:
     output = look.output
     loss = (
         "loss_function = lambda output, targets: "
@@ -240,14 +247,14 @@ def _as_classes(look: Look, classes: int) -> str:
     )
     if output is not None and output.ndim > 1 and output.shape[1] >= classes:
         return loss
-    return f"{wider(look, classes)}\n{loss}"
+    return joined(wider(look, classes), loss)
 
 
 def _unfit_error(look: Look) -> Found:
     assert look.error is not None
     text, output, target = str(look.error.cause), look.output, look.target
     evidence: dict[str, Any] = {"error": look.shown_error(), "classes": look.class_indices or 0}
-    code = "print(model(inputs).dtype, targets.dtype)"
+    code: Code = "print(model(inputs).dtype, targets.dtype)"
     advice = Text("Choose the loss for these targets.", "이런 정답에 맞는 손실 함수를 고르세요.")
     if "gradient=" in text:
         code = (
@@ -266,7 +273,7 @@ def _unfit_error(look: Look) -> Found:
     return Found("", evidence, code, None, STOPS, advice)
 
 
-def _labels_code(look: Look, output: ndarray, target: ndarray) -> str:
+def _labels_code(look: Look, output: ndarray, target: ndarray) -> Code:
     if target.shape == output.shape and output.ndim > 1 and output.shape[1] > 1:
         return (
             "loss_function = lambda output, targets: "

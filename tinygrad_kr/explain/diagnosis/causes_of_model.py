@@ -337,7 +337,7 @@ def _unregistered(model: Module, path: str, place: str, name: str, value: Any, c
         "{layer}: in evaluation mode dropout and batch norm do not train.",
         "{layer}: 평가 모드입니다. 드롭아웃과 배치 정규화가 학습 때처럼 동작하지 않습니다.",
     ),
-    Text("Switch to training before the loop.", "학습 전에 훈련 모드로 바꾸세요."),
+    Text("Switch to training before the loop.", "학습하기 전에 학습 모드로 바꾸세요."),
 )
 def wrong_mode(look: Look) -> Iterator[Found]:
     """Evaluation mode where it matters; or a dropout that drops in evaluation mode too."""
@@ -411,7 +411,8 @@ def _always_dropping(look: Look) -> Iterator[Found]:
             "Give F.dropout the mode of the module.", "F.dropout에 모듈의 모드를 넘기세요."
         )
         share = 100 * float((dropped._inputs[1]._data == 0).mean())  # type: ignore[index]
-        code = "# in forward(): F.dropout(x, p, self.training)"
+        call = "F.dropout(x, p, self.training)"
+        code = Text(f"# in forward(): {call}", f"# forward()에서: {call}")
         path = graph.path_of(dropped)
         yield Found(path, {"percent": share}, code, None, message, advice)
 

@@ -4,17 +4,26 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
-from tinygrad_kr.language import Text
+from tinygrad_kr.language import Text, same
 from tinygrad_kr.nn.module import Module
 
 Mend = Callable[[Module, Any], None]
 """Changes a model and its optimizer as a remedy says."""
 
+Code: TypeAlias = str | Text
+"""Of a remedy; its comments are in both languages."""
+
 MODEL = Text("the model", "모델")
 LAYER = Text("layer {path}", "층 {path}")
 STOPS = Text("The step stops with an error: {error}", "스텝이 오류로 멈춥니다: {error}")
+
+
+def joined(*parts: Code) -> Text:
+    """Pieces of code, one below the other."""
+    texts = [part if isinstance(part, Text) else same(part) for part in parts]
+    return Text("\n".join(text.en for text in texts), "\n".join(text.ko for text in texts))
 
 
 class Found(NamedTuple):
@@ -22,7 +31,7 @@ class Found(NamedTuple):
 
     layer: str
     evidence: dict[str, Any]
-    code: str
+    code: Code
     mend: Mend | None = None
     message: Text | None = None
     """In place of the message of the kind."""
@@ -44,7 +53,7 @@ class Finding:
     evidence: dict[str, Any]
     _message: Text = field(repr=False)
     _advice: Text = field(repr=False)
-    _code: str = field(repr=False)
+    _code: Code = field(repr=False)
     _mend: Mend | None = field(repr=False, default=None)
 
     def message(self, lang: str | None = None) -> str:
@@ -55,7 +64,8 @@ class Finding:
     def remedy(self, lang: str | None = None) -> str:
         """Code to paste, below a comment in "en" or "ko" that says what it does."""
         advice = self._advice.say(lang, **{"layer": self.layer, **_shown(self.evidence)})
-        return "\n".join([*(f"# {line}" for line in advice.splitlines()), self._code]).rstrip()
+        code = self._code.say(lang) if isinstance(self._code, Text) else self._code
+        return "\n".join([*(f"# {line}" for line in advice.splitlines()), code]).rstrip()
 
     @property
     def can_apply(self) -> bool:

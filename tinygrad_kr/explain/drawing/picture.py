@@ -17,7 +17,7 @@ from numpy import ndarray
 
 from tinygrad_kr import html
 from tinygrad_kr.explain.derivative import Flow, flow
-from tinygrad_kr.explain.drawing.layout import Layout, Place, Size, laid_out
+from tinygrad_kr.explain.drawing.layout import MOST_BOXES, Layout, Place, Size, laid_out
 from tinygrad_kr.explain.drawing.view import Box, View, Views, Wire
 from tinygrad_kr.explain.graph import Graph, GraphNode, Group, graph_of
 from tinygrad_kr.files import replacing
@@ -70,6 +70,13 @@ _FOLDED = Text("folded modules: {count}", "접은 모듈 {count}개")
 _INSTALL = Text(
     'There is no picture without the package pygraphviz: pip install "tinygrad_kr[draw]"',
     '그림을 그리려면 pygraphviz 패키지가 필요합니다: pip install "tinygrad_kr[draw]"',
+)
+
+_TOO_MANY = Text(
+    "There are more than {most:,} boxes in one picture. Compute parts in modules, or in "
+    "`with tk.name_scope(...)`, which are folded.",
+    "한 그림의 상자가 {most:,}개를 넘습니다. 계산을 모듈이나 `with tk.name_scope(...)` 안에서 하면 "
+    "접어서 그립니다.",
 )
 
 
@@ -196,8 +203,8 @@ class Drawing:
             return self._shown()
         except ImportError:
             told = _INSTALL.say(self._lang)
-        except ValueError as error:  # too many boxes
-            told = str(error)
+        except ValueError:
+            told = _TOO_MANY.say(self._lang, most=MOST_BOXES)
         return html.block(self._title(), html.line(told), self._table(self._view))
 
     # -------------------------------------------------------------- texts

@@ -115,7 +115,7 @@ def _packed(text: str) -> str:
 def data_of(monitors: Sequence[Monitor], lang: str) -> dict[str, Any]:
     """What the page shows, as JSON holds it."""
     names = _names(monitors)
-    runs = [_run(monitor, name) for monitor, name in zip(monitors, names, strict=True)]
+    runs = [_run(monitor, name, lang) for monitor, name in zip(monitors, names, strict=True)]
     norms = [x for run in runs for frame in run["frames"] for x in frame["norms"].values() if x]
     exponents = [max(LOWEST, math.log10(x)) for x in norms] or [0.0]
     return {
@@ -132,7 +132,7 @@ def _names(monitors: Sequence[Monitor]) -> list[str]:
     return names
 
 
-def _run(monitor: Monitor, name: str) -> dict[str, Any]:
+def _run(monitor: Monitor, name: str, lang: str) -> dict[str, Any]:
     history, frames = monitor.history, monitor.frames
     shown = list(dict.fromkeys(x for frame in frames.frames for x in frame.histograms))
     pictured = list(dict.fromkeys(x for frame in frames.frames for x in frame.pictures))
@@ -142,7 +142,9 @@ def _run(monitor: Monitor, name: str) -> dict[str, Any]:
     return {
         "name": name,
         "metrics": {key: curve for key, curve in history.items() if "value" in curve},
-        "warnings": [{key: one[key] for key in ("step", "message")} for one in monitor.warnings],
+        "warnings": [
+            {key: one[key] for key in ("step", "message")} for one in monitor.warnings_in(lang)
+        ],
         "layers": frames.layers,
         "activations": shown,
         "values": [low - room, high + room],

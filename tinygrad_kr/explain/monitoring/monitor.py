@@ -35,7 +35,7 @@ from tinygrad_kr.explain.monitoring.verdicts import (
     number,
 )
 from tinygrad_kr.explain.monitoring.watched import Watched
-from tinygrad_kr.language import language
+from tinygrad_kr.language import Text, language
 from tinygrad_kr.nn.module import Module
 from tinygrad_kr.ops.node import Node
 from tinygrad_kr.ops.tracing import tracing
@@ -105,6 +105,7 @@ class Monitor:
         self.every, self.budget = every, budget
         self.warnings: list[dict[str, Any]] = []
         """What it warned of: dicts with step, kind, layers and message."""
+        self._texts: list[Text] = []
         self.steps = 0
         """How many steps it has seen."""
         self.spent = 0.0
@@ -125,7 +126,7 @@ class Monitor:
         self._in_call = False
         self._pending = self._unseen = 0
         self._finding = False
-        self._cause = ""
+        self._cause: Text | None = None
         self._loss: float | None = None
         self._last_loss: Callable[[], Any] = nothing
         self._stepped_gradient: Callable[[], Any] = nothing
@@ -428,15 +429,17 @@ class Monitor:
         for kind in dict.fromkeys(verdict.kind for verdict in fresh):
             alike = [verdict for verdict in fresh if verdict.kind == kind]
             layers = [verdict.layer for verdict in alike]
-            self._tell(kind, layers, alike[0].say(self.steps, layers))
+            self._tell(kind, layers, alike[0].text(self.steps, layers))
 
-    def _tell(self, kind: str, layers: list[str], message: str) -> None:
+    def _tell(self, kind: str, layers: list[str], text: Text) -> None:
+        message = text.say()
         self._told |= {(kind, layer) for layer in layers}
         told = {"step": self.steps, "kind": kind, "layers": layers, "message": message}
         self.warnings.append(told)
+        self._texts.append(text)
         warn_user(message, MonitorWarning)
 
-    def _tell_nan(self, loss: Any, cause: str = "") -> None:
+    def _tell_nan(self, loss: Any, cause: Text | None = None) -> None:
         """Say since when the loss is not finite, and from which op."""
         if ("nan_or_infinity", "") in self._told:
             return
@@ -450,9 +453,15 @@ class Monitor:
             return
         self._tell("nan_or_infinity", [""], self._since_now(cause))
 
-    def _since_now(self, cause: str) -> str:
-        what = "NaN" if self._loss is None or math.isnan(self._loss) else INFINITY.say()
-        return SINCE.say(what=what, step=self.steps) + cause
+    def _since_now(self, cause: Text | None) -> Text:
+        what = "NaN" if self._loss is None or math.isnan(self._loss) else INFINITY
+        since = SINCE.filled(what=what, step=self.steps)
+        return since if cause is None else Text(since.en + cause.en, since.ko + cause.ko)
+
+    def warnings_in(self, lang: str | None = None) -> list[dict[str, Any]]:
+        """`warnings`, with the messages in English ("en") or Korean ("ko")."""
+        pairs = zip(self.warnings, self._texts, strict=False)
+        return [{**told, "message": text.say(lang)} for told, text in pairs]
 
 
 class Pace:

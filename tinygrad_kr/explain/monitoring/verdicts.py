@@ -35,15 +35,19 @@ LARGE_UPDATE = 1.0
 """Threshold: an update by the weights that it changes, in two samples in a row."""
 
 SINCE = Text("{what} since step {step}", "{what}: {step}번째 스텝부터")
-FROM_LINE = Text(", from {op} in {function}, {line}", ", {line} {function}의 {op}에서 시작")
+FROM_LINE = Text(
+    ", from {op} in {function}, {line}", ", {function} 함수의 {op} 연산에서 시작, {line}"
+)
 FROM_LAYER = Text(
     ", from {op} in layer {layer}, backward() in {line}",
-    ", 층 {layer}, {op}에서 시작, backward()는 {line}",
+    ", 층 {layer}의 {op} 연산에서 시작, backward()의 위치 {line}",
 )
-FROM_OP = Text(", from {op}, backward() in {line}", ", {op}에서 시작, backward()는 {line}")
+FROM_OP = Text(
+    ", from {op}, backward() in {line}", ", {op} 연산에서 시작, backward()의 위치 {line}"
+)
 FROM_PARAMETER = Text(
     ": the parameter {name} has not been finite since the update before",
-    ": 바로 앞 갱신 뒤로 파라미터 {name}의 값이 유한하지 않음",
+    ": 바로 앞 스텝의 갱신 뒤로 파라미터 {name}의 값이 유한하지 않음",
 )
 FROM_DATA = Text(": the data are not finite", ": 데이터에 유한하지 않은 값이 있음")
 UNKNOWN = Text(
@@ -87,8 +91,8 @@ KINDS: dict[str, Text] = {
     "gradients_not_cleared": Text(
         "gradients not cleared at step {step}: backward() adds to those of the step before. Call "
         "optimizer.zero_grad() in each step",
-        "지우지 않은 기울기, {step}번째 스텝: backward()가 앞 스텝의 기울기에 더함. 스텝마다 "
-        "optimizer.zero_grad()를 호출할 것",
+        "지우지 않은 기울기, {step}번째 스텝: backward()가 앞 스텝의 기울기에 새 기울기를 더함. "
+        "스텝마다 optimizer.zero_grad()를 호출할 것",
     ),
     "nothing_seen": Text(
         "nothing seen until step {step}: backward() of this model ran in no step. Wrap a compiled "
@@ -115,15 +119,15 @@ class Verdict(NamedTuple):
     layer: str
     values: dict[str, Any]
 
-    def say(self, step: int, layers: list[str]) -> str:
-        """The warning, in the language in force. layers: all of which it is true."""
-        return KINDS[self.kind].say(step=step, layers=named(*layers), **self.values)
+    def text(self, step: int, layers: list[str]) -> Text:
+        """The warning. layers: all of which it is true."""
+        return KINDS[self.kind].filled(step=step, layers=named(*layers), **self.values)
 
 
-def named(*layers: str) -> str:
+def named(*layers: str) -> Text:
     """Layers in a text."""
     text = LAYER if len(layers) == 1 else LAYERS
-    return text.say(names=", ".join(layers)) if all(layers) else WHOLE.say()
+    return text.filled(names=", ".join(layers)) if all(layers) else WHOLE
 
 
 def norm(arrays: Sequence[Any]) -> float:
@@ -247,22 +251,22 @@ QUANTITIES = ("gradient_norm", "update_ratio", "dead", "saturated")
 """What is measured by layer."""
 
 
-def cause_of_nan(order: list[Node], model: Module) -> str:
+def cause_of_nan(order: list[Node], model: Module) -> Text:
     """From where a loss that is not finite became so, as the end of a sentence."""
     origin = origin_of(order, model)
     if origin.parameter:
-        return FROM_PARAMETER.say(name=origin.parameter)
+        return FROM_PARAMETER.filled(name=origin.parameter)
     if not origin.op:
-        return FROM_DATA.say()
+        return FROM_DATA
     if origin.line:
-        return FROM_LINE.say(op=origin.op, function=origin.function, line=origin.line)
+        return FROM_LINE.filled(op=origin.op, function=origin.function, line=origin.line)
     frame = user_frame()
     line = (
         "?" if frame is None else f"{os.path.basename(frame.f_code.co_filename)}:{frame.f_lineno}"
     )
     if origin.layer:
-        return FROM_LAYER.say(op=origin.op, layer=origin.layer, line=line)
-    return FROM_OP.say(op=origin.op, line=line)
+        return FROM_LAYER.filled(op=origin.op, layer=origin.layer, line=line)
+    return FROM_OP.filled(op=origin.op, line=line)
 
 
 def number(value: Any) -> float:

@@ -18,6 +18,7 @@ from tinygrad_kr.compile.trace.reads import reads_of
 from tinygrad_kr.explain.monitoring.copies import State
 from tinygrad_kr.explain.monitoring.observing import nothing
 from tinygrad_kr.explain.monitoring.verdicts import UNKNOWN, MonitorWarning, number
+from tinygrad_kr.language import Text
 from tinygrad_kr.nn.module import Module
 from tinygrad_kr.ops.node import Node
 from tinygrad_kr.ops.tracing import tracing
@@ -162,10 +163,10 @@ class Copies:
         monitor._loss = loss
         monitor._tell_nan(None, cause)
 
-    def _cause(self, last: Any) -> str:
+    def _cause(self, last: Any) -> Text:
         """Run the calls since the latest look again, on copies, until the loss is not finite."""
         monitor = self._monitor
-        monitor._finding, monitor._cause = True, ""
+        monitor._finding, monitor._cause = True, None
         try:
             for args, kwargs in [last] if self._since is None else self._since:
                 if self._state is None or monitor._cause:
@@ -174,7 +175,7 @@ class Copies:
                     self._run(args, kwargs)
         finally:
             monitor._finding = False
-        return monitor._cause or UNKNOWN.say()
+        return monitor._cause or UNKNOWN
 
 
 _CHANGEABLE = (Node, Module, Optimizer, LRScheduler, np.random.Generator)
