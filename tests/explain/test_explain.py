@@ -487,3 +487,28 @@ def test_float16_nan_and_empty_inputs() -> None:
     assert "nan" in text
     empty = tk.zeros((0, 3), requires_grad=True)
     assert tk.explain(empty.sum(), empty).text("en")
+
+
+# ------------------------------------------------------------------ found by users
+
+
+def test_an_unused_input_among_others_is_named_by_its_variable() -> None:
+    used = tk.tensor(1.5, requires_grad=True)
+    spare = tk.tensor([[1.0, 2.0]], requires_grad=True)
+    found = tk.explain(used * used, [spare, used])
+    assert [paths and len(paths) for paths in found.paths] == [[], 2]
+    assert [type(g) for g in found.gradient] == [np.ndarray, np.ndarray]
+    assert "does not depend on spare: no path" in found.text("en")
+    assert "spare까지 경로가 없습니다" in tk.explain(used * used, spare).text("ko")
+
+
+def test_a_rule_for_arrays_alone_explains_itself() -> None:
+    sine = tk.op(lambda x: np.sin(x), lambda g, y, x: g * np.cos(np.asarray(x)), name="sine")
+    x = tk.tensor(2.0, requires_grad=True)
+    found = tk.explain(sine(x) * x)
+    assert "= sine'(x) = -0.41615" in found.text("en")
+    np.testing.assert_allclose(found.gradient, np.sin(2) + 2 * np.cos(2), rtol=1e-6)
+    v = tk.tensor([1.0, -2.0, 3.0], requires_grad=True)
+    text = tk.explain((sine(v) * v).sum(), element=1).text("en")
+    assert "du/dv = du/dh * g + sine'(v)^T @ du/dg " in text
+    assert "= 1 * (-0.9093) + (-2) * (-0.41615) = -0.077004" in text

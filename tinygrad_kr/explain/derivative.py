@@ -19,7 +19,6 @@ from tinygrad_kr.explain.formula import (
     Literal,
     Notebook,
     Symbol,
-    Unreadable,
     constant_of,
     is_readable,
     simplified,
@@ -164,7 +163,7 @@ def _walked(
     if readable:
         try:
             found = notebook.run(run)
-        except Unreadable:
+        except Exception:  # Unreadable, or a rule for arrays alone; below it runs on those
             readable = False
     if not readable:
         found = run()

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from tinygrad_kr import html
-from tinygrad_kr.explain.derivative import LocalDerivative, symbol_of
+from tinygrad_kr.explain.derivative import LocalDerivative, cotangent_name, symbol_of
 from tinygrad_kr.explain.element import Step, followed
 from tinygrad_kr.explain.folding import Folded, folded
 from tinygrad_kr.explain.formula import (
@@ -20,6 +20,7 @@ from tinygrad_kr.explain.formula import (
     Symbol,
     Writer,
     latex_name,
+    latex_text,
     number,
 )
 from tinygrad_kr.explain.graph import GraphNode
@@ -251,10 +252,20 @@ def _ends(edge: LocalDerivative) -> tuple[GraphNode, GraphNode]:
 def formula_texts(edge: LocalDerivative) -> tuple[str, str]:
     """The formula of an edge, plain and in LaTeX; `op'` where its rule cannot be read."""
     if edge.formula is None:
-        name = f"{edge.target.op}'"
-        read = ", ".join(node.name for node in _read(edge.edge.target))
-        return f"{name}({read})", rf"\mathrm{{{edge.target.op}}}'"
+        return _of_unreadable(edge)
     return Writer().write(edge.formula), LatexWriter().write(edge.formula)
+
+
+def _of_unreadable(edge: LocalDerivative) -> tuple[str, str]:
+    """`op'` at the names; between arrays it is the Jacobian that the cotangent is multiplied by."""
+    read = ", ".join(node.name for node in _read(edge.edge.target))
+    plain, latex = f"{edge.target.op}'({read})", rf"\mathrm{{{latex_text(edge.target.op or '')}}}'"
+    if edge.derivative is not None:
+        return plain, latex
+    along = cotangent_name(edge.target)
+    if not edge.target.shape:
+        return f"{along} * {plain}", rf"{latex_name(along)} \cdot {latex}"
+    return f"{plain}^T @ {along}", rf"{{{latex}}}^\top \, {latex_name(along)}"
 
 
 def _backward(explanation: Explanation, lang: str) -> list[Line]:
@@ -335,12 +346,8 @@ def _of_wanted(
     explanation: Explanation, wanted: GraphNode | Tensor, count: int, lang: str
 ) -> Iterator[Line]:
     output = explanation.output.name
-    if not isinstance(wanted, GraphNode):
-        name = wanted.name or "wrt"
-        yield Line(NO_PATH.say(lang, output=output, name=name))
-        return
-    if count == 0:
-        yield Line(NO_PATH.say(lang, output=output, name=wanted.name))
+    if count == 0 or not isinstance(wanted, GraphNode):
+        yield Line(NO_PATH.say(lang, output=output, name=explanation.name_of(wanted)))
         return
     if explanation.is_scalar:
         yield from _chain(explanation, wanted, count, lang)
