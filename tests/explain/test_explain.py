@@ -16,6 +16,8 @@ from test_ops import DIFFERENTIABLE, OPS
 import tinygrad_kr as tk
 from tinygrad_kr import Tensor, explain, nn
 from tinygrad_kr import functional as F
+from tinygrad_kr.explain.formula import Call, Symbol, Writer
+from tinygrad_kr.ops import elementwise
 
 
 def lecture() -> tuple[Tensor, Tensor, Tensor, Tensor]:
@@ -512,3 +514,78 @@ def test_a_rule_for_arrays_alone_explains_itself() -> None:
     text = tk.explain((sine(v) * v).sum(), element=1).text("en")
     assert "du/dv = du/dh * g + sine'(v)^T @ du/dg " in text
     assert "= 1 * (-0.9093) + (-2) * (-0.41615) = -0.077004" in text
+
+
+def test_powers_and_conditions_are_written_as_people_write_them() -> None:
+    a = tk.tensor(1.5, requires_grad=True)
+    c = tk.tensor(0.5, requires_grad=True)
+    found = tk.explain(tk.maximum(a, c) * a**c + tk.clip(a, 0, 2))
+    text, latex = found.text("en"), found.markdown("en")
+    for formula in (
+        "c * a**(c - 1) = 0.5 * 1.5**(0.5 - 1) = 0.40825",
+        "a**c * log(a) = 1.5**0.5 * log(1.5) = 0.49659",
+        "where(a > c or isnan(a), 1, 1 / 2 * (a == c))",
+        "a == a and (a >= 0) and (a <= 2)",
+    ):
+        assert formula in text
+    for formula in (
+        r"c \cdot a^{c - 1} = 0.5 \cdot 1.5^{0.5 - 1} = 0.40825",
+        r"\max\left(1.5, 0.5\right)",
+        r"a > c \lor \operatorname{isnan}\left(a\right)",
+        r"\operatorname{clip}\left(a, \mathrm{low}=0, \mathrm{high}=2\right)",
+    ):
+        assert formula in latex
+    bits = Call(elementwise.bitwise_or, (Symbol("i"), Symbol("j")), (), ())  # no conditions
+    assert Writer().write(bits) == "bitwise_or(i, j)"
+
+
+def test_latex_has_no_signs_of_python() -> None:
+    x, w = tk.tensor(-2.0, requires_grad=True), tk.tensor(3.0, requires_grad=True)
+    for line in tk.explain((w * x) ** 2 / (1 + x**2), [w, x]).markdown("en").splitlines():
+        if "$" in line:
+            assert "*" not in line and "==" not in line
+    assert r"w \cdot x = 3 \cdot (-2) = -6" in tk.explain(w * x).markdown("en")
+
+
+def test_an_index_is_written_in_brackets() -> None:
+    x = tk.tensor([[1.0, 2.0], [3.0, 4.0]], requires_grad=True)
+    assert "index_add(dy/dg, key=[1:, 0], shape=(2, 2))" in _y_of(x[1:, 0])
+
+
+def _y_of(g: Tensor) -> str:
+    y = (g * g).sum()
+    return tk.explain(y).text("en").replace("dy/dh * g + dy/dh * g", "")
+
+
+def test_a_module_and_a_letter_have_two_names() -> None:
+    g = nn.Linear(2, 3)
+    y = tk.tanh(g(tk.ones(4, 2)) ** 2).sum()
+    names = [node.name for node in tk.explain(y).nodes]
+    assert "g.weight" in names and "g" not in names and "h" in names
+
+
+def test_a_path_that_open_does_not_find_is_refused() -> None:
+    net = nn.Sequential(nn.Linear(2, 3), nn.Tanh())
+    y = net(tk.ones(4, 2)).sum()
+    with pytest.raises(ValueError, match=r"explain: expected open= .* net.0, net.1, got 'net.9'"):
+        tk.explain(y, open="net.9")
+
+
+def test_a_path_of_thousands_is_shown_without_its_middle() -> None:
+    x = tk.tensor(1.0, requires_grad=True)
+    y = x
+    for _ in range(3000):
+        y = y * 1.0001
+    text = tk.explain(y).text("en")
+    assert "1.0001 * ... * 1.0001" in text and max(map(len, text.splitlines())) < 2000
+
+
+def test_one_factor_has_no_brackets_and_inputs_are_numbered_in_korean() -> None:
+    a, b = tk.tensor(3.0, requires_grad=True), tk.tensor(2.0)
+    assert "dy/da = 1 / b = 1 / 2 = 0.5\n" in tk.explain(_named(a / b), a).text("en")
+    assert "입력 2" in tk.explain(a * a).text("ko")
+
+
+def _named(y: Tensor) -> Tensor:
+    y.name = "y"
+    return y

@@ -43,8 +43,9 @@ class _Function(ModuleType):
 
         Returns an `Explanation`: `.gradient`, `.nodes`, `.edges`, `.paths`, and `.text(lang=)`,
         `.markdown(lang=)`. Printed, it is the text.
-        Raises ValueError for a `y` of several elements or without a history, RuntimeError for a
-        graph that an earlier backward freed.
+        Raises TypeError for anything but Tensors, ValueError for a `y` of several elements or
+        without a history and for a path that `open` does not find, IndexError for an `element`
+        that is none, RuntimeError for a graph that an earlier backward freed.
 
         >>> w = tk.tensor(-2.0, requires_grad=True)
         >>> x, b = tk.tensor(5.0), tk.tensor(3.0)

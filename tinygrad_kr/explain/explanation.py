@@ -260,7 +260,7 @@ def explain(
     graph = graph_of([output], frame, "explain")
     single, tensors = _asked(graph, wrt)
     wanted = [_found(graph, x) for x in tensors]
-    opened = (open,) if isinstance(open, str) else tuple(open)
+    opened = tuple(group.path for group in graph.groups_at(open, "explain"))
     index = _checked_element(element, wanted)
     others = _names_of([x for x in wanted if isinstance(x, Tensor)], frame)
     return Explanation(graph, wanted, single, index, opened, others)

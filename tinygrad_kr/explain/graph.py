@@ -123,6 +123,17 @@ class Graph:
                 found.update(dict.fromkeys(reversed(list(node.group.around()))))
         return list(found)
 
+    def groups_at(self, paths: str | Iterable[str], name: str) -> list[Group]:
+        """The groups at the paths. ValueError, in which `name` stands, for any other path."""
+        known = {group.path: group for group in self.groups}
+        found = []
+        for path in [paths] if isinstance(paths, str) else paths:
+            if path not in known:
+                some = ", ".join(list(known)[:20]) or "no modules and no name scopes"
+                raise ValueError(f"{name}: expected open= to name one of {some}, got {path!r}.")
+            found.append(known[path])
+        return found
+
     def node_of(self, tensor: Node) -> GraphNode | None:
         """The node of a Tensor; None if the outputs do not depend on it."""
         return self._by_tensor.get(id(tensor))
@@ -334,6 +345,9 @@ def _name(graph: Graph, names: Names) -> None:
         for node, name in told:
             if name is not None:
                 node.name = _free(name, taken)
+    for group in graph.groups:  # a letter is no module's name either
+        if group.parent is None:
+            taken.setdefault(group.path.partition("#")[0], 1)
     for node in unnamed:
         node.name = names.next_letter(taken)
 

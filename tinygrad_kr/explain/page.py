@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -14,6 +15,7 @@ from tinygrad_kr.explain.folding import Folded, folded
 from tinygrad_kr.explain.formula import (
     Call,
     Expression,
+    LatexNumberWriter,
     LatexWriter,
     NumberWriter,
     ShapeWriter,
@@ -39,6 +41,8 @@ MOST_DIFFERENCES = 8
 """Inputs whose central differences are computed one by one; of more there is one for all."""
 MOST_LINES = 120
 """Lines of a section."""
+MOST_FACTORS = 40
+"""Factors of a product along a path; of more the middle is left out."""
 MOST_PATHS = 1000
 """Paths that are written out; of more the sum is taken by nodes."""
 
@@ -70,6 +74,7 @@ ALL = Text(
     "length of the gradient of all inputs: {length}", "모든 입력에 대한 기울기의 길이: {length}"
 )
 PARAMETERS = Text("{count} parameters", "매개변수 {count}개")
+INPUT = Text("input {number}", "입력 {number}")
 OTHERS = Text("{count} more", "그 밖에 {count}개")
 
 
@@ -147,7 +152,7 @@ def _whole_sections(explanation: Explanation, lang: str) -> Iterator[Section]:
     yield Section(FORWARD.say(lang), _forward(explanation, lang))
     if explanation.edges:
         if scalar:
-            yield Section(LOCAL.say(lang), _local(explanation))
+            yield Section(LOCAL.say(lang), _local(explanation, lang))
         else:
             title = BACKWARD.say(lang, output=explanation.output.name)
             yield Section(title, _backward(explanation, lang))
@@ -186,9 +191,9 @@ def _of_node(node: GraphNode) -> Line:
     plain, latex = Writer().write(formula), LatexWriter().write(formula)
     left = latex_name(node.name)
     if node.value.size == 1 and all(x.value.size == 1 for x in _read(node)):
-        numbers = NumberWriter().write(formula)
-        steps = dict.fromkeys([plain, numbers, number(node.value.item())])
-        shown = dict.fromkeys([latex, numbers, number(node.value.item())])
+        value = number(node.value.item())
+        steps = dict.fromkeys([plain, NumberWriter().write(formula), value])
+        shown = dict.fromkeys([latex, LatexNumberWriter().write(formula), value])
         return Line(f"{node.name} = {' = '.join(steps)}", f"{left} = {' = '.join(shown)}")
     written = shapes(formula)
     value = f" = {number(node.value.item())}" if node.value.size == 1 else ""
@@ -228,17 +233,21 @@ def _d(explanation: Explanation, name: str) -> str:
     return f"d{explanation.output.name}/d{name}"
 
 
-def _local(explanation: Explanation) -> list[Line]:
+def _local(explanation: Explanation, lang: str) -> list[Line]:
     lines = []
-    for edge in explanation.edges:
+    edges = explanation.edges
+    same = Counter(map(_ends, edges))
+    for edge in edges:
         left = f"d{edge.target.name}/d{edge.source.name}"
-        same = [other for other in explanation.edges if _ends(other) == _ends(edge)]
-        note = f"input {edge.edge.position + 1}" if len(same) > 1 else ""
+        several = same[_ends(edge)] > 1
+        note = INPUT.say(lang, number=edge.edge.position + 1) if several else ""
         plain, latex = formula_texts(edge)
-        numbers = "" if edge.formula is None else NumberWriter().write(edge.formula)
         value = number(edge.derivative)
-        steps = [step for step in dict.fromkeys([plain, numbers, value]) if step]
-        shown = [step for step in dict.fromkeys([latex, numbers, value]) if step]
+        steps, shown = {plain: None}, {latex: None}
+        if edge.formula is not None:
+            steps[NumberWriter().write(edge.formula)] = None
+            shown[LatexNumberWriter().write(edge.formula)] = None
+        steps[value] = shown[value] = None
         lines.append(
             Line(f"{left} = {' = '.join(steps)}", f"{latex_name(left)} = {' = '.join(shown)}", note)
         )
@@ -383,7 +392,7 @@ def _chain(explanation: Explanation, wanted: GraphNode, count: int, lang: str) -
         return
     yield Line(f"{left}: {PATHS.say(lang, count=len(paths))}")
     for path in paths:
-        route = " <- ".join(node.name for node in path.nodes)
+        route = " <- ".join(_shortened([node.name for node in path.nodes]))
         line = _of_path("", path)
         yield Line(f"{route}: {line.plain}", line.latex, indent=1)
     products = [number(path.product) for path in paths]
@@ -398,9 +407,11 @@ def _of_path(left: str, path: Path) -> Line:
     names = [f"d{edge.target.name}/d{edge.source.name}" for edge in path.edges]
     numbers = [number(factor) for factor in path.factors]
     product = number(path.product)
-    formulas = [_factor(edge, Writer().write) for edge in path.edges]
-    spelled = [_factor(edge, LatexWriter().write) for edge in path.edges]
-    bracketed = [f"({n})" if n.startswith("-") else n for n in numbers]
+    binds = 3 if len(path.edges) > 1 else 0
+    formulas = [_factor(edge, Writer().write, binds) for edge in path.edges]
+    spelled = [_factor(edge, LatexWriter().write, binds) for edge in path.edges]
+    bracketed = [f"({n})" if n.startswith("-") and binds else n for n in numbers]
+    names, formulas, spelled, bracketed = map(_shortened, (names, formulas, spelled, bracketed))
     plain = [left, *map(" * ".join, (names, formulas, bracketed)), product]
     fractions = [latex_name(name) for name in names]
     latex = [
@@ -414,10 +425,16 @@ def _of_path(left: str, path: Path) -> Line:
     )
 
 
-def _factor(edge: LocalDerivative, write: Callable[[Expression, int], str]) -> str:
+def _shortened(parts: list[str]) -> list[str]:
+    """The parts without their middle if they are many."""
+    half = MOST_FACTORS // 2
+    return parts if len(parts) <= MOST_FACTORS else [*parts[:half], "...", *parts[-half:]]
+
+
+def _factor(edge: LocalDerivative, write: Callable[[Expression, int], str], binds: int) -> str:
     if edge.formula is None:
         return f"{edge.target.op}'"
-    text = write(edge.formula, 3)
+    text = write(edge.formula, binds)
     return text if not isinstance(edge.formula, Symbol) else write(edge.formula, 0)
 
 
