@@ -59,6 +59,10 @@ def test_the_lectures_notation_in_both_languages() -> None:
         "연쇄 법칙\n  df/dw = df/dg * dg/dw = 1 * x = 1 * 5 = 5\n    중심 차분: 5, 오차" in korean
     )
     assert str(tk.explain(f, w)) == tk.explain(f, w).text()
+    assert str(tk.explain(f, w, lang="ko")) == korean
+    assert "연쇄 법칙" in tk.explain(f, w, lang="ko")._repr_html_()
+    with pytest.raises(ValueError, match=r'lang: expected "en" or "ko", got \'fr\''):
+        tk.explain(f, w, lang="fr")
     latex = r"\frac{\partial f}{\partial g} \cdot \frac{\partial g}{\partial w} = 1 \cdot x"
     assert latex in tk.explain(f, w).markdown("en")
     assert "df/dg * dg/dw" in tk.explain(f, w)._repr_html_()
@@ -445,7 +449,19 @@ def test_a_recomputed_part_is_explained() -> None:
     x = tk.tensor([1.0, 2.0], requires_grad=True)
     y = tk.checkpoint(lambda x: (x * x).sum(), x)
     found = tk.explain(y, x)
-    assert np.array_equal(found.gradient, [2, 4]) and found.text("en")
+    assert np.array_equal(found.gradient, [2, 4])
+    assert "dy/dx = x + x " in found.text("en")
+    difference = found.difference(found.wanted[0], (1,))
+    assert difference.numeric == pytest.approx(4)
+    state = tk.random.default_generator().bit_generator.state
+    used = tk.tensor([3.0, 1.0], requires_grad=True)
+    y = tk.checkpoint(lambda x: (F.dropout(x, 0.5) * used).sum(), x)
+    found = tk.explain(y, [x, used])
+    inner, outer = (found.difference(node) for node in found.wanted)
+    assert inner.error is not None and inner.error < 1e-6
+    assert outer.numeric is None  # what only the function knows
+    tk.random.default_generator().bit_generator.state = state
+    assert np.array_equal(F.dropout(x, 0.5).data != 0, found.gradient[0] != 0)
 
 
 def test_a_second_derivative() -> None:

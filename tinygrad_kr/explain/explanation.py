@@ -23,6 +23,7 @@ from tinygrad_kr.explain.derivative import (
 )
 from tinygrad_kr.explain.graph import Graph, GraphNode, graph_of
 from tinygrad_kr.explain.names import Names
+from tinygrad_kr.language import language
 from tinygrad_kr.ops.tracing import tracing
 from tinygrad_kr.tensor import Tensor
 
@@ -86,7 +87,9 @@ class Explanation:
         element: tuple[int, ...] | None,
         opened: tuple[str, ...],
         unconnected: Mapping[int, str] | None = None,
+        lang: str | None = None,
     ) -> None:
+        self.lang = lang
         self.graph, self.asked, self._single = graph, wanted, single
         self._unconnected = unconnected or {}
         self.element, self.opened = element, opened
@@ -217,14 +220,14 @@ class Explanation:
 
     def text(self, lang: str | None = None) -> str:
         """The explanation as plain text, in English ("en") or Korean ("ko")."""
-        return page.text(self, lang)
+        return page.text(self, lang or self.lang)
 
     def markdown(self, lang: str | None = None) -> str:
         """The explanation as Markdown, its formulas as LaTeX."""
-        return page.markdown(self, lang)
+        return page.markdown(self, lang or self.lang)
 
     def _repr_html_(self) -> str:
-        return page.in_html(self, None)
+        return page.in_html(self, self.lang)
 
     def __str__(self) -> str:
         return self.text()
@@ -252,10 +255,12 @@ def explain(
     *,
     element: int | tuple[int, ...] | None = None,
     open: str | Iterable[str] = (),
+    lang: str | None = None,
     frame: FrameType | None = None,
 ) -> Explanation:
     """Why the gradient of y is what it is; see `tinygrad_kr.explain`."""
     output = checked_output(y, "explain")
+    lang = lang and language(lang)
     frame = frame if frame is not None else sys._getframe(1)
     graph = graph_of([output], frame, "explain")
     single, tensors = _asked(graph, wrt)
@@ -263,7 +268,7 @@ def explain(
     opened = tuple(group.path for group in graph.groups_at(open, "explain"))
     index = _checked_element(element, wanted)
     others = _names_of([x for x in wanted if isinstance(x, Tensor)], frame)
-    return Explanation(graph, wanted, single, index, opened, others)
+    return Explanation(graph, wanted, single, index, opened, others, lang)
 
 
 def _names_of(tensors: Sequence[Tensor], frame: FrameType) -> dict[int, str]:

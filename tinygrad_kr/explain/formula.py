@@ -21,6 +21,7 @@ from tinygrad_kr.ops.linalg import matmul
 from tinygrad_kr.ops.node import Node
 from tinygrad_kr.ops.op import astype
 from tinygrad_kr.ops.tracing import current_tracer, tracers
+from tinygrad_kr.transformations import _alias
 
 __all__ = ["Call", "Expression", "Literal", "Notebook", "Opaque", "Symbol", "simplified"]
 
@@ -267,7 +268,7 @@ def _size(form: tuple[int, ...]) -> int:
     return int(np.prod(form, dtype=np.int64))
 
 
-_SAME = {astype, elementwise.positive, shape.broadcast_to}
+_SAME = {astype, _alias, elementwise.positive, shape.broadcast_to}
 """Ops that are not written: copies, conversions, and the broadcasting that operators do anyway."""
 _BITWISE = {elementwise.bitwise_and: ("and", r"\land"), elementwise.bitwise_or: ("or", r"\lor")}
 """Ops that are those of logic between conditions, and how they are written then."""
