@@ -194,7 +194,7 @@ def _stand_in(node: GraphNode) -> tuple[Node, list[Any]]:
         else:
             inputs.append(x)
     copy = object.__new__(Tensor)
-    copy._data, copy._grad, copy._hooks = original._data, None, None
+    copy._data, copy._grad, copy._hooks, copy._call = original._data, None, None, None
     copy._requires_grad, copy._op, copy._inputs = True, original._op, tuple(inputs)
     copy._values, copy._params, copy._made = original._values, original._params, original._made
     copy._code, copy._instruction = original._code, original._instruction
