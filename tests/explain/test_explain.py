@@ -605,3 +605,23 @@ def test_one_factor_has_no_brackets_and_inputs_are_numbered_in_korean() -> None:
 def _named(y: Tensor) -> Tensor:
     y.name = "y"
     return y
+
+
+# ------------------------------------------------------------------ what mutants survived
+
+
+def test_the_difference_is_taken_where_the_gradient_is_largest() -> None:
+    x = tk.tensor([1.0, -5.0, 2.0], requires_grad=True)
+    found = tk.explain((x * x).sum(), x)
+    assert found.difference(found.wanted[0]).index == (1,)
+    z = tk.tensor([9.0, -1.0], requires_grad=True)
+    with np.errstate(invalid="ignore"):
+        found = tk.explain((tk.log(z) * tk.tensor([1.0, 0.0])).sum() + (z * tk.sqrt(z)).sum(), z)
+    assert found.difference(found.wanted[0]).index == (1,)  # NaN before all
+
+
+def test_conversions_do_not_round_the_difference() -> None:
+    x = tk.tensor(1.234567891234, dtype=tk.float64, requires_grad=True)
+    found = tk.explain(x.to(tk.float32) ** 2, x)
+    difference = found.difference(found.wanted[0])
+    assert difference.numeric == pytest.approx(2 * 1.234567891234, rel=1e-9)
