@@ -626,3 +626,18 @@ def test_conversions_do_not_round_the_difference() -> None:
     found = tk.explain(x.to(tk.float32) ** 2, x)
     difference = found.difference(found.wanted[0])
     assert difference.numeric == pytest.approx(2 * 1.234567891234, rel=1e-9)
+
+
+def test_values_are_those_that_were_read() -> None:
+    w, x = tk.tensor(2.0, requires_grad=True), tk.tensor(3.0)
+    y = w + x
+    w.data = np.float32(7)
+    assert "y = w + x = 2 + 3 = 5\n" in tk.explain(y).text("en")
+    assert "w = 2\\n" in tk.draw(y).dot
+
+
+def test_terms_that_are_not_shown_are_counted() -> None:
+    X = tk.tensor(np.arange(1.0, 8.0).reshape(7, 1))
+    w = tk.tensor([[2.0]], requires_grad=True)
+    text = tk.explain((X @ w).sum(), element=(0, 0)).text("en")
+    assert "= 1 * 7 + 1 * 6 + 1 * 5 + 1 * 4 + ... (3 more) = 28\n" in text

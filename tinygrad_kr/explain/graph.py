@@ -55,13 +55,17 @@ class GraphNode:
     inputs: tuple[Any, ...] = ()
     params: dict[str, Any] = field(default_factory=dict)
     group: Group | None = None
+    read: ndarray | None = None
+    """What the first op read of it: a leaf may have another value since."""
 
     def __repr__(self) -> str:
         return f"<GraphNode {self.name}>"
 
     @property
     def value(self) -> ndarray:
-        """The array."""
+        """The array, as it was recorded."""
+        if self.read is not None:
+            return self.read
         array: ndarray = self.tensor._data if isinstance(self.tensor, Node) else self.tensor
         return array
 
@@ -190,6 +194,9 @@ def _nodes(outputs: list[Node], name: str) -> dict[int, GraphNode]:
     for node in nodes.values():
         if node.op is not None:
             node.inputs = tuple(nodes[id(x)] if _is_array(x) else x for x in node.tensor._inputs)
+            for x, value in zip(node.inputs, node.tensor._values, strict=True):
+                if isinstance(x, GraphNode) and x.read is None and x.op is None:
+                    x.read = np.asarray(value)
     return nodes
 
 
