@@ -961,6 +961,12 @@ class ProgressBar(Callback):
 
 def _bar(total: int | None) -> Any:
     """A bar of tqdm's on a terminal or in a notebook; else None."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of widgets or threads that are not there
+        return _quiet_bar(total)
+
+
+def _quiet_bar(total: int | None) -> Any:
     try:
         tqdm = importlib.import_module("tqdm.auto").tqdm
     except ImportError:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import types
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -405,6 +406,18 @@ def test_a_bar_on_a_terminal_and_in_a_notebook(
     assert [line.partition("   (")[0] for line in made.lines] == [
         "epoch 1/2   loss 3", "epoch 2/2   loss 2",
     ]  # fmt: skip
+
+
+def test_what_tqdm_misses_is_not_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Complaining(FakeBar):
+        def __init__(self, **options: Any) -> None:
+            warnings.warn("IProgress not found", stacklevel=1)
+            super().__init__(**options)
+
+    with_tqdm(monkeypatch, Complaining, True)
+    run([2.0, 1.0], training.ProgressBar())
+    with pytest.warns(UserWarning, match="after"):
+        warnings.warn("after", stacklevel=1)
 
 
 @pytest.mark.parametrize(("bar", "terminal"), [(FakeBar, False), (None, True)])
