@@ -641,3 +641,12 @@ def test_terms_that_are_not_shown_are_counted() -> None:
     w = tk.tensor([[2.0]], requires_grad=True)
     text = tk.explain((X @ w).sum(), element=(0, 0)).text("en")
     assert "= 1 * 7 + 1 * 6 + 1 * 5 + 1 * 4 + ... (3 more) = 28\n" in text
+
+
+RATE = tk.tensor(0.5, requires_grad=True)
+RATES = [tk.tensor(0.25, requires_grad=True)]
+
+
+def test_globals_have_names_too() -> None:
+    y = RATE * RATES[0]
+    assert [node.name for node in tk.explain(y).nodes] == ["RATE", "RATES[0]", "y"]

@@ -293,8 +293,8 @@ def checked_output(y: Any, name: str) -> Tensor:
     if not y.requires_grad:
         raise ValueError(
             f"{name}: expected a Tensor that was computed from one with requires_grad=True, got a "
-            "constant. Set requires_grad=True on the inputs before computing it, outside of no_grad "
-            "and of a compiled step, which frees its graph"
+            "constant. Set requires_grad=True on the inputs before computing it, outside of "
+            "no_grad and of a compiled step, which frees its graph"
         )
     return y
 
