@@ -73,7 +73,7 @@ OPS = Text("{count} ops", "연산 {count}개")
 ALL = Text(
     "length of the gradient of all inputs: {length}", "모든 입력에 대한 기울기의 길이: {length}"
 )
-PARAMETERS = Text("{count} parameters", "매개변수 {count}개")
+PARAMETERS = Text("{count} parameters", "파라미터 {count}개")
 INPUT = Text("input {number}", "입력 {number}")
 OTHERS = Text("{count} more", "그 밖에 {count}개")
 
