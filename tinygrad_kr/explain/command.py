@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import sys
-import traceback
 from collections.abc import Mapping, Sequence
-from inspect import signature
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -160,6 +158,8 @@ class _NoFunction(ValueError):
 
 def _needs_nothing(function: Any) -> bool:
     """Whether it can be called without arguments."""
+    from inspect import signature
+
     try:
         signature(function).bind()
     except TypeError:
@@ -196,6 +196,8 @@ def returned_by(place: str) -> dict[str, Any]:
     except _NoFunction:
         raise
     except Exception as error:
+        import traceback
+
         traceback.print_exc()
         raise ValueError(f"{file} ended with {type(error).__name__}, see above.") from error
     if isinstance(given, Mapping) and {"model", "loss_function", "data"} <= set(given):
