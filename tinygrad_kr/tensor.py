@@ -98,7 +98,7 @@ def note_call(output: Any, module: Any, start: int | list[int]) -> None:
     if isinstance(output, Node):
         began = start if type(start) is int else start[0]  # type: ignore[index]
         if output._requires_grad and output._op is not None and output._made > began:
-            output._call = module, start, getattr(output, "_call", None)
+            output._call = module, start, output._call
     elif isinstance(output, tuple | list):
         for part in output:
             note_call(part, module, start)

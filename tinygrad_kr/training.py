@@ -80,7 +80,7 @@ def fit(
 
     data: a `DataLoader`, or `(inputs, targets)`, arrays that are shuffled into batches. Otherwise
         anything that yields batches `(inputs, targets)` and can be iterated once per epoch. The
-        model is called as `model(inputs)`; those of a batch may be a tuple or dict of arrays.
+        model is called as `model(inputs)`; inputs and targets may be tuples or dicts of arrays.
     loss: `loss(outputs, targets)`, a mean over the batch: `F.cross_entropy`, `nn.MSELoss()`.
     validation: data in the same forms, evaluated after each epoch, in order.
     metrics: names ("accuracy", "mse", "mae") or functions `metric(outputs, targets)`, means over
@@ -221,7 +221,7 @@ def predict(
 ) -> Any:
     """The outputs of a model for all rows of the data, in evaluation mode, without a graph.
 
-    data: an array of inputs, or data as for `fit`, whose targets are left out.
+    data: an array or dict of inputs, or data as for `fit`, whose targets are left out.
     batch_size: of data given as arrays; 32 by default.
 
     Returns a Tensor (rows, ...), or a structure of Tensors if the model returns one. Raises what
@@ -240,6 +240,9 @@ def predict(
         )
     if isinstance(data, Tensor | np.ndarray):
         data = DataLoader((data,), BATCH_SIZE if batch_size is None else batch_size)
+        batch_size = None
+    if isinstance(data, dict):
+        data = _Structured(data, BATCH_SIZE if batch_size is None else batch_size)
         batch_size = None
 
     def outputs_of(inputs: Any) -> Any:
@@ -350,8 +353,11 @@ def _as_batches(
     if isinstance(data, tuple) and len(data) != 2:
         raise ValueError(f"{function}: expected (inputs, targets), got {len(data)} items.")
     is_dataset = not hasattr(data, "__iter__") and isinstance(data, Dataset)
+    size = BATCH_SIZE if batch_size is None else batch_size
+    if isinstance(data, tuple) and any(map(_holds_arrays, data)):
+        return _Structured(data, size, shuffle)
     if isinstance(data, tuple) or is_dataset:
-        return DataLoader(data, BATCH_SIZE if batch_size is None else batch_size, shuffle)
+        return DataLoader(data, size, shuffle)
     if isinstance(data, Tensor | np.ndarray | str | Mapping) or not hasattr(data, "__iter__"):
         raise TypeError(
             f"{function}: expected a DataLoader, (inputs, targets) or batches of them, got "
@@ -369,6 +375,26 @@ def _as_batches(
             "list(batches)"
         )
     return data  # type: ignore[no-any-return]
+
+
+def _holds_arrays(part: Any) -> bool:
+    """Whether it is a dict or tuple of arrays, not a row of numbers."""
+    parts = part.values() if isinstance(part, dict) else part if isinstance(part, tuple) else ()
+    return any(isinstance(x, Tensor | np.ndarray) or _holds_arrays(x) for x in parts)
+
+
+class _Structured:
+    """Batches of arrays in tuples and dicts: the inputs of a model that takes several."""
+
+    def __init__(self, data: Any, batch_size: int, shuffle: bool = False) -> None:
+        arrays, self._rebuild = tree.flatten(_tensors(data))
+        self._loader = DataLoader(tuple(arrays), batch_size, shuffle)
+
+    def __len__(self) -> int:
+        return len(self._loader)
+
+    def __iter__(self) -> Iterator[Any]:
+        return (self._rebuild(list(batch)) for batch in self._loader)
 
 
 def _length(batches: Any) -> int | None:
@@ -945,6 +971,12 @@ class ProgressBar(Callback):
 
 def _bar(total: int | None) -> Any:
     """A bar of tqdm's on a terminal or in a notebook; else None."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of widgets or threads that are not there
+        return _quiet_bar(total)
+
+
+def _quiet_bar(total: int | None) -> Any:
     try:
         tqdm = importlib.import_module("tqdm.auto").tqdm
     except ImportError:

@@ -80,6 +80,12 @@ def mended():
     return dict(model=model, loss_function=loss, data=data, optimizer=optimizer)
 def other():
     return 3
+def asks(x):
+    return x
+def strange():
+    return 1, 2, 3, 4
+def fails():
+    raise KeyError("here")
 """
 
 
@@ -93,12 +99,36 @@ def test_diagnose_what_is_mended_and_what_is_no_function(
     assert (code, out) == (0, "Nothing wrong was found in the first 20 steps.\n")
     for place, said in (
         ("mended", "expected FILE:NAME, got 'mended'"),
-        (f"{file}:nothing", "expected a function nothing in .*, got NoneType"),
+        (f"{file}:nothing", "expected a function nothing in .*, got no such name"),
+        (f"{file}:asks", "expected asks to be a function without arguments"),
+        (f"{file}:strange", "diagnose: expected a Module, got int|diagnose: expected .*got int"),
+        (f"{file}:fails", "KeyError: 'here'\n.*ended with KeyError, see above"),
         (f"{file}:other", "expected other to return model, loss, data and optimizer, got int"),
         (f"{tmp_path / 'none.py'}:setup", "expected a file of Python, got"),
     ):
         code, out, err = run(capsys, "diagnose", place)
         assert code == 2 and out == "" and re.search(said, err)
+    file.write_text("def setup(:\n", encoding="utf-8")
+    code, out, err = run(capsys, "diagnose", f"{file}:setup")
+    assert code == 2 and "ended with SyntaxError, see above" in err
+
+
+def test_the_mark_stands_below_what_is_refused() -> None:
+    """Also behind Korean letters, which are three bytes and two columns."""
+    for formula, column in (("한글 * foo(w)", 7), ("한글 @ w", 0), ("w + 한 @ w", 4)):
+        with pytest.raises(ExpressionError) as caught:
+            evaluated(formula, parsed_values(["w=1", "한글=2", "한=3"]))
+        assert str(caught.value).splitlines()[-1] == "  " + " " * column + "^"
+
+
+def test_pythons_own_names_for_arithmetic() -> None:
+    values = parsed_values(["w=-7", "x=3"])
+    for formula in ("abs(w)", "w % x", "max(w, x)", "min(w, x)", "max(0, w)", "max(w)"):
+        found = evaluated(formula, values)
+        assert found.item() == eval(formula.replace("max(w)", "w"), {"w": -7, "x": 3})
+        assert found.requires_grad
+    with pytest.raises(ExpressionError, match="expected w once, got it twice"):
+        parsed_values(["w=1", "x=2", "w=3"])
 
 
 def test_demo(capsys: pytest.CaptureFixture[str]) -> None:
@@ -164,7 +194,11 @@ def test_an_error_of_the_command_line_is_in_english(capsys: pytest.CaptureFixtur
         ("w + 1j", 4, "expected a number, got 1j"),
         ("w + True", 4, "expected a number, got True"),
         ("w < 3", 0, "got compare"),
-        ("sin(w, x)", 0, r"sin\(.*\): expected 1 input, got 2"),
+        ("sin(w, x)", 0, "expected sin of 1 arguments, got 2"),
+        ("2 * sigmoid()", 4, "expected sigmoid of 1 arguments, got 0"),
+        ("w // 2", 0, "expected arithmetic and functions, got //"),
+        ("w if w > 0 else 1", 0, "got if"),
+        ("not w", 0, "got not"),
         ("w + sin", 4, r"expected sin\(\.\.\.\)"),
         ("sin(x=w)", 0, "expected arguments without names"),
         ("sin(*w)", 4, "got starred"),
@@ -174,7 +208,7 @@ def test_an_error_of_the_command_line_is_in_english(capsys: pytest.CaptureFixtur
         ("w + 1e400**2 + 9" + "9" * 400, 15, "a number that a float64 holds"),
         ("한글 + w * 가", 0, "got 한글"),
         ("w + 가나", 4, "got 가나"),
-        ("w and x", 0, "got boolop"),
+        ("w and x", 0, "got and"),
         ("", 0, "expected a formula"),
     ],
 )
@@ -184,7 +218,7 @@ def test_what_is_refused_is_marked(
     with pytest.raises(ExpressionError, match=said) as caught:
         evaluated(formula, parsed_values(["w=1", "x=2"]))
     assert caught.value.position == position
-    assert str(caught.value).splitlines()[-1] == "  " + " " * position + "^"
+    assert str(caught.value).splitlines()[-1].strip() == "^"
     code, out, err = run(capsys, "explain", formula, "w=1", "x=2")
     assert code == 2 and out == "" and err.startswith("explain: ")
 
@@ -207,6 +241,7 @@ def test_values_are_numbers(assignment: str) -> None:
 
 def test_without_values_or_with_an_unknown_name(capsys: pytest.CaptureFixture[str]) -> None:
     assert "expected names with values" in run(capsys, "explain", "1 + 2")[2]
+    assert "a formula of the given names (w)" in run(capsys, "explain", "9**9**9", "w=1")[2]
     said = run(capsys, "explain", "x", "x=2", "--wrt", "x,y")[2]
     assert said == "explain: expected --wrt of the given names (x), got 'y'\n"
     assert "expected one number, got shape (2,)" in run(capsys, "explain", "x", "x=[1,2]")[2]

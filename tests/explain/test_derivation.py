@@ -205,3 +205,43 @@ def test_what_is_no_gradient_is_refused() -> None:
         tk.check_derivation(loss, {tk.tensor(1.0): 1.0})
     with pytest.raises(ValueError, match=r"check_derivation: expected one number, got shape"):
         tk.check_derivation(w * 2, {w: 1.0})
+
+
+# ------------------------------------------------------------------ what mutants survived
+
+
+@pytest.mark.parametrize(
+    ("dtype", "error", "ok"),
+    [
+        (np.float32, 5e-4, False),
+        (np.float32, 2e-5, True),
+        (np.float64, 1e-6, False),
+        (np.float64, 1e-8, True),
+    ],
+)
+def test_right_is_what_rounding_explains(dtype: Any, error: float, ok: bool) -> None:
+    w = tk.tensor(np.array([1.0, 2.0], dtype), requires_grad=True)
+    report = tk.check_derivation((w * w).sum(), {w: [2.0, 4.0 * (1 + error)]})
+    assert report.ok is ok
+
+
+def test_any_number_times_a_slip_is_no_slip() -> None:
+    loss, w, _ = small()
+    (right,) = tk.autograd.grad(loss, (w,), retain_graph=True)
+    (checked,) = tk.check_derivation(loss, {w: 0.37 * right.data.T})
+    assert checked.slips == ("other",)
+
+
+def test_the_derivative_of_a_minus_is_a_sign() -> None:
+    w = tk.tensor([0.3, -0.7], requires_grad=True)
+    slope = 1 - np.tanh(w.data) ** 2
+    (checked,) = tk.check_derivation((tk.tanh(-w) + w * w).sum(), {w: slope + 2 * w.data})
+    assert checked.slips == ("sign",)
+    assert "a sign is wrong" in checked.message("en") and "부호" in checked.message("ko")
+    square = tk.tensor([[1.0, 2.0], [0.5, -1.0]], requires_grad=True)
+    x = tk.tensor([[1.0, 0.0], [2.0, 1.0], [0.0, 3.0]])
+    v = tk.tensor([[0.2, 0.4], [-0.3, 1.0]], requires_grad=True)
+    given = x.data.T @ (np.ones((3, 2)) @ square.data)  # not square.T
+    (checked,) = tk.check_derivation(((x @ v) @ square).sum(), {v: given})
+    assert checked.slips == ("transposed",)
+    assert checked.message("en").endswith("square is to be transposed on the way back through h")

@@ -514,3 +514,15 @@ def shape_of(svg: str) -> list[str]:
     """The letters of a picture, each number with two digits."""
     shown = [e.text or "" for e in parsed(svg).iter() if e.tag.endswith("text")]
     return [re.sub(r"-?\d+\.\d+(e-?\d+)?", lambda m: f"{float(m[0]):.2g}", text) for text in shown]
+
+
+def test_the_modules_around_an_opened_one_are_opened_too() -> None:
+    parts = [nn.Sequential(nn.Linear(3, 3), nn.Tanh()) for _ in range(54)]
+    net = nn.Sequential(*[nn.Sequential(*parts[i : i + 9]) for i in range(0, 54, 9)])
+    dot = tk.draw(net(tk.ones(2, 3)).sum(), open="net.2.4").dot
+    assert 'label="net.2.4.1\\nTanh' in dot
+    assert [line.strip() for line in dot.splitlines() if line.strip().startswith("label=")] == [
+        'label="net"',
+        'label="net.2"',
+        'label="net.2.4"',
+    ]

@@ -427,6 +427,39 @@ def test_drawing_the_graph_changes_nothing() -> None:
         assert tensor.grad is None
 
 
+def test_drawing_the_graph_draws_no_random_numbers() -> None:
+    class Noisy(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            return x + F.dropout(tk.ones(2), 0.5, training=True)
+
+    tk.manual_seed(3)
+    expected = tk.rand(2).data
+    tk.manual_seed(3)
+    assert len(tensorboard._nodes_of(Noisy(), (tk.ones(2),))) > 2
+    np.testing.assert_array_equal(tk.rand(2).data, expected)
+
+
+def test_parameters_of_a_module_called_twice_stand_where_it_is_called_first(
+    tmp_path: Path,
+) -> None:
+    class Twice(nn.Module):
+        def __init__(self) -> None:
+            self.part = nn.Linear(2, 2)
+
+        def forward(self, x: Tensor) -> Tensor:
+            with tk.name_scope("first"):
+                x = self.part(x)
+            with tk.name_scope("second"):
+                return self.part(x)
+
+    nodes = graph_of(tmp_path, Twice(), tk.ones(1, 2))
+    assert "Twice/first/Linear[part]/weight" in nodes
+    assert list(nodes["Twice/second/Linear[part]/linear"].input)[1:] == [
+        "Twice/first/Linear[part]/weight",
+        "Twice/first/Linear[part]/bias",
+    ]
+
+
 @pytest.mark.parametrize(
     ("forward", "said"),
     [

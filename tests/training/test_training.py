@@ -146,6 +146,31 @@ def test_inputs_may_be_a_structure() -> None:
     net = Sum()
     assert len(quiet_fit(net, batches, 2)["loss"]) == 2
     assert tk.predict(net, batches).shape == (ROWS, CLASSES)
+    history = quiet_fit(net, ({"a": inputs, "b": inputs}, labels), 2, batch_size=16)
+    assert history["loss"][1] < history["loss"][0]
+    right = net({"a": Tensor(inputs), "b": Tensor(inputs)}).detach().data
+    found = tk.predict(net, {"a": inputs, "b": inputs}, batch_size=16)
+    np.testing.assert_allclose(found.data, right, rtol=1e-5, atol=1e-6)
+    given = ({"a": inputs, "b": inputs}, labels)
+    loss = tk.evaluate(net, given, F.cross_entropy, batch_size=16)["loss"]
+    assert loss == pytest.approx(F.cross_entropy(Tensor(right), Tensor(labels)).item(), rel=1e-5)
+
+
+def test_two_inputs_are_shuffled_alike() -> None:
+    class Product(nn.Module):
+        def __init__(self) -> None:
+            self.scale = nn.Parameter(tk.zeros(1))
+
+        def forward(self, pair: Any) -> Any:
+            return pair[0] * pair[1] + 0 * self.scale
+
+    inputs = samples()[0]
+    net = Product()
+    history = quiet_fit(net, ((inputs, inputs), inputs**2), 1, loss=F.mse_loss, batch_size=7)
+    assert history["loss"][0] < 1e-12
+    rows = ((0.0, 0.0), (1.0, 1.0), (2.0, 2.0))  # numbers are rows, not inputs
+    line = nn.Linear(2, 1)
+    assert quiet_fit(line, (rows, ((0.0,), (1.0,), (2.0,))), 1, loss=F.mse_loss)["loss"]
 
 
 # ------------------------------------------------------------------ data

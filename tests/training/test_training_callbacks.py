@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import types
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -155,6 +156,15 @@ def test_the_best_weights_are_restored(restore: bool, at: int) -> None:
     assert run([3, 1, 2, 2, 0], stopping)[0].at.item() == at  # and in a second training
 
 
+def test_the_best_weights_are_copies() -> None:
+    def write(now: training.Training) -> None:
+        if now.epoch == 2:
+            now.model.at.data[...] += 0.25  # into the array that was best
+
+    stopping = training.EarlyStopping("loss", patience=2, restore_best_weights=True)
+    assert run([3, 1, 2, 2, 0], stopping, write)[0].at.item() == 2
+
+
 def test_they_are_restored_after_ctrl_c() -> None:
     def interrupt(now: training.Training) -> None:
         if now.epoch == 3:
@@ -259,6 +269,20 @@ def test_a_plateau_reduces_the_rate() -> None:
         net, [(ROW, ROW)], lambda y, t: y.sum() * 0 + 1.0, optimizer, 4, callbacks=[schedule],
         progress=False,
     )  # fmt: skip
+    assert history["lr"] == [1.0, 1.0, 0.5, 0.25]
+
+
+def test_a_plateau_gets_the_value_that_it_monitors() -> None:
+    net = Constant()
+    optimizer = optim.SGD(net.parameters(), lr=1.0)
+    plateau = lr_scheduler.ReduceLROnPlateau(optimizer, patience=0, factor=0.5)
+    schedule = training.LearningRateScheduler(plateau, monitor="flat")
+    history = tk.fit(
+        net, [(ROW, ROW)], lambda y, t: y.sum() * 0 + 1.0 / (1 + schedule.scheduler.last_epoch),
+        optimizer, 4, callbacks=[schedule], metrics={"flat": lambda y, t: 1.0}, progress=False,
+        compile=False,
+    )  # fmt: skip
+    assert history["loss"] == sorted(history["loss"], reverse=True)
     assert history["lr"] == [1.0, 1.0, 0.5, 0.25]
 
 
@@ -382,6 +406,18 @@ def test_a_bar_on_a_terminal_and_in_a_notebook(
     assert [line.partition("   (")[0] for line in made.lines] == [
         "epoch 1/2   loss 3", "epoch 2/2   loss 2",
     ]  # fmt: skip
+
+
+def test_what_tqdm_misses_is_not_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Complaining(FakeBar):
+        def __init__(self, **options: Any) -> None:
+            warnings.warn("IProgress not found", stacklevel=1)
+            super().__init__(**options)
+
+    with_tqdm(monkeypatch, Complaining, True)
+    run([2.0, 1.0], training.ProgressBar())
+    with pytest.warns(UserWarning, match="after"):
+        warnings.warn("after", stacklevel=1)
 
 
 @pytest.mark.parametrize(("bar", "terminal"), [(FakeBar, False), (None, True)])

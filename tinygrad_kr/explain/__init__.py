@@ -26,6 +26,7 @@ class _Function(ModuleType):
         *,
         element: int | tuple[int, ...] | None = None,
         open: str | Iterable[str] = (),
+        lang: str | None = None,
     ) -> Explanation:
         """Why the gradient of `y` is what it is: the chain rule in the numbers of the graph.
 
@@ -35,6 +36,7 @@ class _Function(ModuleType):
         wrt: the input, a list of inputs, or None for all leaves.
         element: an index of the one input, whose gradient is followed through the graph.
         open: the path of a module, or several, to be written out in a long graph: "net.2".
+        lang: "en" or "ko", by default the language of `tk.set_language`.
 
         Each op's own rule is run once on names: what it computes is the formula. A rule that looks
         at numbers is written as `op'`. Between arrays the cotangent is shown as a vector-Jacobian
@@ -43,8 +45,9 @@ class _Function(ModuleType):
 
         Returns an `Explanation`: `.gradient`, `.nodes`, `.edges`, `.paths`, and `.text(lang=)`,
         `.markdown(lang=)`. Printed, it is the text.
-        Raises ValueError for a `y` of several elements or without a history, RuntimeError for a
-        graph that an earlier backward freed.
+        Raises TypeError for anything but Tensors, ValueError for a `y` of several elements or
+        without a history and for a path that `open` does not find, IndexError for an `element`
+        that is none, RuntimeError for a graph that an earlier backward freed.
 
         >>> w = tk.tensor(-2.0, requires_grad=True)
         >>> x, b = tk.tensor(5.0), tk.tensor(3.0)
@@ -63,7 +66,7 @@ class _Function(ModuleType):
           df/dw = df/dg * dg/dw = 1 * x = 1 * 5 = 5
             central difference: 5, error ...
         """
-        return _explain(y, wrt, element=element, open=open, frame=sys._getframe(1))
+        return _explain(y, wrt, element=element, open=open, lang=lang, frame=sys._getframe(1))
 
 
 sys.modules[__name__].__class__ = _Function

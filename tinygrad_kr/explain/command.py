@@ -119,6 +119,8 @@ def explained(
 ) -> str:
     """The explanation of a formula as text."""
     output, values = computed(formula, assignments)
+    if not output.requires_grad:
+        raise ValueError(f"expected a formula of the given names ({', '.join(values)}), got none")
     asked = None
     if wrt is not None:
         names = [name.strip() for name in wrt.split(",")]
@@ -160,15 +162,32 @@ def run_diagnose(chosen: Namespace) -> int:
     """Print the diagnosis of what a function returns: 1 with findings, 2 if there is none."""
     try:
         given = returned_by(chosen.function)
-    except ValueError as error:
-        print(f"diagnose: {error}", file=sys.stderr)
+        report: Diagnosis = diagnose(**given, steps=chosen.steps)
+    except (ValueError, TypeError) as error:
+        print(f"diagnose: {str(error).removeprefix('diagnose: ')}", file=sys.stderr)
         return 2
-    report: Diagnosis = diagnose(**given, steps=chosen.steps)
     print(report.text(chosen.lang))
     return int(bool(report.findings))
 
 
 ARGUMENTS = ("model", "loss_function", "data", "optimizer")
+
+
+class _NoFunction(ValueError):
+    """A file has no function that can be called."""
+
+
+def _needs_nothing(function: Any) -> bool:
+    """Whether it can be called without arguments."""
+    from inspect import signature
+
+    try:
+        signature(function).bind()
+    except TypeError:
+        return False
+    except ValueError:  # in C, without a signature
+        return True
+    return True
 
 
 def returned_by(place: str) -> dict[str, Any]:
@@ -186,11 +205,22 @@ def returned_by(place: str) -> dict[str, Any]:
     module = importlib.util.module_from_spec(spec)
     sys.modules[path.stem] = module
     sys.path.insert(0, str(path.resolve().parent))
-    spec.loader.exec_module(module)
-    function = getattr(module, name, None)
-    if not callable(function):
-        raise ValueError(f"expected a function {name} in {file}, got {type(function).__name__}.")
-    given = function()
+    try:
+        spec.loader.exec_module(module)
+        function = getattr(module, name, None)
+        if not callable(function):
+            got = type(function).__name__ if hasattr(module, name) else "no such name"
+            raise _NoFunction(f"expected a function {name} in {file}, got {got}.")
+        if not _needs_nothing(function):
+            raise _NoFunction(f"expected {name} to be a function without arguments, got others.")
+        given = function()
+    except _NoFunction:
+        raise
+    except Exception as error:
+        import traceback
+
+        traceback.print_exc()
+        raise ValueError(f"{file} ended with {type(error).__name__}, see above.") from error
     if isinstance(given, Mapping) and {"model", "loss_function", "data"} <= set(given):
         return dict(given)
     if isinstance(given, tuple) and len(given) in (3, 4):

@@ -19,7 +19,6 @@ from tinygrad_kr.explain.formula import (
     Literal,
     Notebook,
     Symbol,
-    Unreadable,
     constant_of,
     is_readable,
     simplified,
@@ -30,8 +29,8 @@ from tinygrad_kr.ops.op import astype
 from tinygrad_kr.tensor import Tensor
 
 __all__ = [
-    "Flow", "LocalDerivative", "central_difference", "directional_difference", "flow", "leading_to",
-    "local",
+    "Flow", "LocalDerivative", "central_difference", "directional_difference", "flow",
+    "in_float64", "leading_to", "local",
 ]  # fmt: skip
 
 
@@ -164,7 +163,7 @@ def _walked(
     if readable:
         try:
             found = notebook.run(run)
-        except Unreadable:
+        except Exception:  # Unreadable, or a rule for arrays alone; below it runs on those
             readable = False
     if not readable:
         found = run()
@@ -195,7 +194,7 @@ def _stand_in(node: GraphNode) -> tuple[Node, list[Any]]:
         else:
             inputs.append(x)
     copy = object.__new__(Tensor)
-    copy._data, copy._grad, copy._hooks = original._data, None, None
+    copy._data, copy._grad, copy._hooks, copy._call = original._data, None, None, None
     copy._requires_grad, copy._op, copy._inputs = True, original._op, tuple(inputs)
     copy._values, copy._params, copy._made = original._values, original._params, original._made
     copy._code, copy._instruction = original._code, original._instruction
@@ -259,18 +258,61 @@ def _recomputed(
     for node in graph.nodes:
         if node in arrays or node.op is None:
             continue
-        if not any(x in arrays for x in node.inputs if isinstance(x, GraphNode)):
-            continue
-        given = zip(node.inputs, node.tensor._values, strict=True)
-        values = [
-            arrays[x] if isinstance(x, GraphNode) and x in arrays else _widened(value, widened)
-            for x, value in given
-        ]
-        if node.record is astype:
-            arrays[node] = values[0]
-        else:
-            arrays[node] = np.asarray(node.record.forward(*values, **node.params))
+        if any(x in arrays for x in node.inputs if isinstance(x, GraphNode)):
+            arrays[node] = _computed(node, _given(node, arrays, widened))
     return float(np.asarray(arrays.get(graph.outputs[0], graph.outputs[0].value)).item())
+
+
+def _given(node: GraphNode, arrays: Mapping[Any, Any], widened: dict[int, ndarray]) -> list[Any]:
+    """What the op of a node reads: the new arrays, what it read before in float64."""
+    return [
+        arrays[x] if isinstance(x, GraphNode) and x in arrays else _widened(value, widened)
+        for x, value in zip(node.inputs, node.tensor._values, strict=True)
+    ]
+
+
+def _computed(node: GraphNode, values: list[Any]) -> ndarray:
+    """The op of a node, of these values."""
+    if node.record is astype:
+        return np.asarray(values[0])
+    return np.asarray(node.record.forward(*values, **node.params))
+
+
+@np.errstate(all="ignore")
+def in_float64(graph: Graph) -> tuple[Graph, dict[GraphNode, GraphNode]]:
+    """The graph computed again in float64, and for each node its own there.
+
+    Raises whatever an op raises.
+    """
+    widened: dict[int, ndarray] = {}
+    arrays: dict[Any, Any] = {}
+    copies: dict[GraphNode, GraphNode] = {}
+    for node in graph.nodes:
+        if node.op is None:
+            values: list[Any] = []
+            arrays[node] = _widened(node.value, widened)
+        else:
+            values = _given(node, arrays, widened)
+            arrays[node] = _computed(node, values)
+        inputs = tuple(copies[x] if isinstance(x, GraphNode) else x for x in node.inputs)
+        tensor = _wide_tensor(node, arrays[node], inputs, values)
+        copies[node] = GraphNode(tensor, node.name, node.op, node.record, inputs, node.params)
+    return Graph([copies[node] for node in graph.outputs], list(copies.values())), copies
+
+
+def _wide_tensor(
+    node: GraphNode, array: ndarray, inputs: tuple[Any, ...], values: list[Any]
+) -> Any:
+    if not isinstance(node.tensor, Node):
+        return array
+    if node.op is None:
+        leaf = constant(array)
+        leaf._requires_grad = node.requires_grad
+        return leaf
+    copy, _ = _stand_in(node)
+    copy._data, copy._values = array, tuple(values)
+    copy._inputs = tuple(x.tensor if isinstance(x, GraphNode) else x for x in inputs)
+    return copy
 
 
 def _widened(value: Any, known: dict[int, ndarray]) -> Any:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy import ndarray
 
+from tinygrad_kr.explain.derivative import local
 from tinygrad_kr.explain.graph import Edge, GraphNode
 from tinygrad_kr.ops.node import Node
 from tinygrad_kr.tensor import Tensor
@@ -89,5 +90,18 @@ def _changed(edge: Edge, index: tuple[int, ...]) -> ndarray:
         result: Tensor = target.record(*inputs, **target.params)
         return result
 
-    _, tangent = jvp(op, (Tensor(given[position]),), (Tensor(direction),))
+    try:
+        _, tangent = jvp(op, (Tensor(given[position]),), (Tensor(direction),))
+    except Exception:  # a rule for arrays alone, which cannot be differentiated
+        return _row_by_row(edge, index)
     return np.asarray(tangent.data)
+
+
+def _row_by_row(edge: Edge, index: tuple[int, ...]) -> ndarray:
+    """The same, by the op's rule once for each element of the target."""
+    changes = np.zeros(edge.target.shape, edge.target.value.dtype)
+    for at in np.ndindex(changes.shape):
+        g = np.zeros_like(changes)
+        g[at] = 1
+        changes[at] = local(edge.target, [edge], g, formulas=False)[0].cotangent[index]
+    return changes

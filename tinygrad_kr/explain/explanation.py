@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from types import FrameType
@@ -22,6 +22,8 @@ from tinygrad_kr.explain.derivative import (
     leading_to,
 )
 from tinygrad_kr.explain.graph import Graph, GraphNode, graph_of
+from tinygrad_kr.explain.names import Names
+from tinygrad_kr.language import language
 from tinygrad_kr.ops.tracing import tracing
 from tinygrad_kr.tensor import Tensor
 
@@ -84,8 +86,12 @@ class Explanation:
         single: bool,
         element: tuple[int, ...] | None,
         opened: tuple[str, ...],
+        unconnected: Mapping[int, str] | None = None,
+        lang: str | None = None,
     ) -> None:
+        self.lang = lang
         self.graph, self.asked, self._single = graph, wanted, single
+        self._unconnected = unconnected or {}
         self.element, self.opened = element, opened
         self.wanted = [node for node in wanted if isinstance(node, GraphNode)]
         self.flow: Flow = flow(graph, self.wanted, formulas=True)
@@ -117,8 +123,12 @@ class Explanation:
     def gradient_of(self, wanted: GraphNode | Tensor) -> ndarray:
         """The gradient with respect to one input; zeros if the output does not depend on it."""
         if isinstance(wanted, GraphNode):
-            return self.flow.of(wanted)
+            return np.asarray(self.flow.of(wanted))
         return np.zeros(wanted.shape, wanted.dtype)
+
+    def name_of(self, wanted: GraphNode | Tensor) -> str:
+        """The name of an input, also of one on which the output does not depend."""
+        return wanted.name if isinstance(wanted, GraphNode) else self._unconnected[id(wanted)]
 
     @property
     def is_scalar(self) -> bool:
@@ -145,10 +155,10 @@ class Explanation:
 
     def paths_to(self, wanted: GraphNode | Tensor) -> list[Path]:
         """The paths to one input."""
-        found: list[Path] = (
-            self.paths if self._single else self.paths[list(self.asked).index(wanted)]
-        )
-        return found
+        if self._single:
+            return list(self.paths)
+        # `is`: a Tensor on which the output does not depend compares by its elements
+        return next(paths for x, paths in zip(self.asked, self.paths, strict=True) if x is wanted)
 
     def _count(self, wanted: GraphNode) -> int:
         ways = {self.output: 1}
@@ -210,14 +220,14 @@ class Explanation:
 
     def text(self, lang: str | None = None) -> str:
         """The explanation as plain text, in English ("en") or Korean ("ko")."""
-        return page.text(self, lang)
+        return page.text(self, lang or self.lang)
 
     def markdown(self, lang: str | None = None) -> str:
         """The explanation as Markdown, its formulas as LaTeX."""
-        return page.markdown(self, lang)
+        return page.markdown(self, lang or self.lang)
 
     def _repr_html_(self) -> str:
-        return page.in_html(self, None)
+        return page.in_html(self, self.lang)
 
     def __str__(self) -> str:
         return self.text()
@@ -245,17 +255,28 @@ def explain(
     *,
     element: int | tuple[int, ...] | None = None,
     open: str | Iterable[str] = (),
+    lang: str | None = None,
     frame: FrameType | None = None,
 ) -> Explanation:
     """Why the gradient of y is what it is; see `tinygrad_kr.explain`."""
     output = checked_output(y, "explain")
+    lang = lang and language(lang)
     frame = frame if frame is not None else sys._getframe(1)
     graph = graph_of([output], frame, "explain")
     single, tensors = _asked(graph, wrt)
     wanted = [_found(graph, x) for x in tensors]
-    opened = (open,) if isinstance(open, str) else tuple(open)
+    opened = tuple(group.path for group in graph.groups_at(open, "explain"))
     index = _checked_element(element, wanted)
-    return Explanation(graph, wanted, single, index, opened)
+    others = _names_of([x for x in wanted if isinstance(x, Tensor)], frame)
+    return Explanation(graph, wanted, single, index, opened, others, lang)
+
+
+def _names_of(tensors: Sequence[Tensor], frame: FrameType) -> dict[int, str]:
+    """What the Tensors outside of the graph are called, by their ids."""
+    if not tensors:
+        return {}
+    names = Names(frame)
+    return {id(x): names.of_tensor(x) or "wrt" for x in tensors}
 
 
 def checked_output(y: Any, name: str) -> Tensor:
@@ -272,7 +293,8 @@ def checked_output(y: Any, name: str) -> Tensor:
     if not y.requires_grad:
         raise ValueError(
             f"{name}: expected a Tensor that was computed from one with requires_grad=True, got a "
-            "constant. Set requires_grad=True on the inputs before computing it"
+            "constant. Set requires_grad=True on the inputs before computing it, outside of "
+            "no_grad and of a compiled step, which frees its graph"
         )
     return y
 

@@ -6,6 +6,7 @@ The text is parsed by Python's `ast`. Each node must be on a list; nothing is pa
 from __future__ import annotations
 
 import ast
+import unicodedata
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -26,6 +27,7 @@ FUNCTIONS: dict[str, Callable[..., Any]] = {
     for name in elementwise.__all__
     if getattr(getattr(elementwise, name), "rules", None)
 } | {name: getattr(arrays, name) for name in _REDUCTIONS}
+FUNCTIONS["abs"] = elementwise.absolute
 """The functions that a formula may call, by name."""
 _OPERATORS: dict[type[ast.operator], Callable[..., Any]] = {
     ast.Add: elementwise.add,
@@ -34,7 +36,10 @@ _OPERATORS: dict[type[ast.operator], Callable[..., Any]] = {
     ast.Div: elementwise.divide,
     ast.Pow: elementwise.power,
     ast.MatMult: matmul,
+    ast.Mod: elementwise.remainder,
 }
+_OF_TWO = {"max": elementwise.maximum, "min": elementwise.minimum}
+"""Python's names for functions of two numbers, beside those of one array."""
 _CONSTANTS = {"pi": np.pi, "e": np.e}
 
 
@@ -46,13 +51,14 @@ class ExpressionError(ValueError):
 
     def __init__(self, problem: str, text: str, position: int) -> None:
         self.text, self.position = text, position
-        super().__init__(f"{problem}\n  {text}\n  {' ' * position}^")
+        before = sum(1 + (unicodedata.east_asian_width(each) in "WF") for each in text[:position])
+        super().__init__(f"{problem}\n  {text}\n  {' ' * before}^")
 
 
 def evaluated(text: str, values: Mapping[str, Tensor]) -> Tensor:
     """The value of a formula, a Tensor with its graph.
 
-    text: numbers, the names of `values`, pi and e, + - * / ** @, brackets, and calls of
+    text: numbers, the names of `values`, pi and e, + - * / % ** @, brackets, and calls of
         `FUNCTIONS`.
     Raises ExpressionError for anything else, and where an op refuses its arguments.
     """
@@ -122,8 +128,14 @@ class _Evaluation:
             raise self._refused(node, f"one of {', '.join(sorted(FUNCTIONS))}; got {name}")
         if node.keywords:
             raise self._refused(node, "arguments without names")
+        name = node.func.id
         given = [self.value(argument) for argument in node.args]
-        return self._applied(node, FUNCTIONS[node.func.id], given)
+        if name in _OF_TWO and len(given) == 2:
+            return self._applied(node, _OF_TWO[name], given)
+        wanted = 1 if name in _REDUCTIONS else len(FUNCTIONS[name].rules)  # type: ignore[attr-defined]
+        if len(given) != wanted:
+            raise self._refused(node, f"{name} of {wanted} arguments, got {len(given)}")
+        return self._applied(node, FUNCTIONS[name], given)
 
     def _applied(self, node: ast.expr, op: Callable[..., Any], given: Sequence[Any]) -> Any:
         tensors = [x if isinstance(x, Tensor) else np.float64(x) for x in given]
@@ -133,16 +145,26 @@ class _Evaluation:
             with np.errstate(all="ignore"):
                 return op(*tensors)
         except (TypeError, ValueError) as error:
-            raise ExpressionError(str(error), self.text, node.col_offset) from error
+            raise ExpressionError(str(error), self.text, self._position(node)) from error
 
     def _refused(self, node: ast.expr, expected: str) -> ExpressionError:
-        # columns of ast count bytes of UTF-8
-        position = len(self.text.encode()[: node.col_offset].decode(errors="ignore"))
-        return ExpressionError(f"expected {expected}", self.text, position)
+        return ExpressionError(f"expected {expected}", self.text, self._position(node))
+
+    def _position(self, node: ast.expr) -> int:
+        """The column of a node. Those of ast count bytes of UTF-8."""
+        return len(self.text.encode()[: node.col_offset].decode(errors="ignore"))
+
+
+_SIGNS = {
+    "FloorDiv": "//", "LShift": "<<", "RShift": ">>", "BitOr": "|", "BitXor": "^", "BitAnd": "&",
+    "Not": "not", "Invert": "~", "And": "and", "Or": "or", "IfExp": "if",
+}  # fmt: skip
+"""How what is refused is written."""
 
 
 def _kind(node: ast.AST) -> str:
-    return type(node).__name__.lower()
+    name = type(getattr(node, "op", node)).__name__
+    return _SIGNS.get(name, name.lower())
 
 
 def parsed_values(assignments: Sequence[str]) -> dict[str, Tensor]:
@@ -155,6 +177,8 @@ def parsed_values(assignments: Sequence[str]) -> dict[str, Tensor]:
         name, sign, text = (part.strip() for part in assignment.partition("="))
         if not sign or not name.isidentifier():
             raise ExpressionError("expected name=number", assignment, 0)
+        if name in values:
+            raise ExpressionError(f"expected {name} once, got it twice", assignment, 0)
         try:
             array = np.asarray(ast.literal_eval(text), dtype=np.float64)
         except (ValueError, SyntaxError, TypeError, RecursionError, MemoryError) as error:

@@ -21,6 +21,7 @@ from tinygrad_kr.ops.linalg import matmul
 from tinygrad_kr.ops.node import Node
 from tinygrad_kr.ops.op import astype
 from tinygrad_kr.ops.tracing import current_tracer, tracers
+from tinygrad_kr.transformations import _alias
 
 __all__ = ["Call", "Expression", "Literal", "Notebook", "Opaque", "Symbol", "simplified"]
 
@@ -188,7 +189,11 @@ def simplified(expression: Expression) -> Expression:
         return inputs[0]
     if call.record is elementwise.multiply:
         return _product(call)
+    if call.record is elementwise.power_derivative:
+        return _slope_of_power(call)
     if call.record is elementwise.where_or_zero and inputs[0] == Literal(1.0):
+        if is_condition(inputs[1]):
+            return inputs[1]
         return Call(elementwise.not_equal, (inputs[1], Literal(0.0)), (), call.shape)
     if call.record is elementwise.power and inputs[1] == Literal(1.0):
         return inputs[0]
@@ -204,6 +209,31 @@ def simplified(expression: Expression) -> Expression:
     if call.record in (elementwise.add, elementwise.subtract) and inputs[1] == Literal(0.0):
         return inputs[0]
     return call
+
+
+def _slope_of_power(call: Call) -> Expression:
+    """b * a**(b - 1) or a**b * log(a) for the op that computes them at every a; else the call."""
+    (a, b), orders = call.inputs, dict(call.params)
+    if (orders["by_base"], orders["by_exponent"]) == (1, 0):
+        less = Call(elementwise.subtract, (b, Literal(1.0)), (), _shape(b))
+        return _times(b, Call(elementwise.power, (a, less), (), call.shape), call)
+    if (orders["by_base"], orders["by_exponent"]) == (0, 1):
+        power = Call(elementwise.power, (a, b), (), call.shape)
+        return _times(power, Call(elementwise.log, (a,), (), _shape(a)), call)
+    return call
+
+
+def _times(a: Expression, b: Expression, call: Call) -> Expression:
+    return Call(elementwise.multiply, (a, b), (), call.shape)
+
+
+def is_condition(expression: Expression) -> bool:
+    """Whether the elements are true or false."""
+    if not isinstance(expression, Call):
+        return False
+    if expression.record in _BITWISE:
+        return all(map(is_condition, expression.inputs))
+    return expression.record in _CONDITIONS
 
 
 def _product(call: Call) -> Expression:
@@ -238,8 +268,16 @@ def _size(form: tuple[int, ...]) -> int:
     return int(np.prod(form, dtype=np.int64))
 
 
-_SAME = {astype, elementwise.positive, shape.broadcast_to}
+_SAME = {astype, _alias, elementwise.positive, shape.broadcast_to}
 """Ops that are not written: copies, conversions, and the broadcasting that operators do anyway."""
+_BITWISE = {elementwise.bitwise_and: ("and", r"\land"), elementwise.bitwise_or: ("or", r"\lor")}
+"""Ops that are those of logic between conditions, and how they are written then."""
+_CONDITIONS = {
+    elementwise.greater, elementwise.less, elementwise.greater_equal, elementwise.less_equal,
+    elementwise.equal, elementwise.not_equal, elementwise.isnan, elementwise.isinf,
+    elementwise.isfinite, elementwise.logical_not, elementwise.logical_and, elementwise.logical_or,
+}  # fmt: skip
+"""Ops whose elements are true or false."""
 _OF_ONE = {shape.reshape, reduction.sum_, reduction.mean_}
 """Ops that are not written where their input has as many elements as their output."""
 
@@ -313,6 +351,11 @@ class Writer:
             left = self.write(inputs[0], own + (sign == "**"))
             right = _bracketed(self.write(inputs[1], own + 1))
             return (f"{left}**{right}" if sign == "**" else f"{left} {sign} {right}"), own
+        if record in _BITWISE and is_condition(expression):
+            sign = self.sign_of_logic(record)
+            return f"{self.write(inputs[0])} {sign} {self.write(inputs[1], 1)}", 0
+        if record is elementwise.logical_not:
+            return f"{self.sign_of_logic(record)} {self.write(inputs[0], 1)}", 0
         if record is elementwise.negative:
             return f"-{_bracketed(self.write(inputs[0], 2))}", 1
         if record is elementwise.square:
@@ -322,13 +365,17 @@ class Writer:
         if record is indexing.getitem:
             return f"{self.write(inputs[0], 5)}[{key(dict(expression.params)['key'])}]", 9
         if record is elementwise.where_or_zero:
-            return f"{self.write(inputs[0], 2)} * ({self.write(inputs[1], 1)} != 0)", 2
+            condition = self.write(inputs[1], 1) + " != 0"
+            if is_condition(inputs[1]):
+                condition = self.write(inputs[1])
+            return f"{self.write(inputs[0], 2)} * ({condition})", 2
         given = [self.write(x) for x in inputs]
-        params = [
-            pair for pair in expression.params if pair[1] is not None and pair[1] is not False
-        ]
-        given += [f"{name}={parameter(value)}" for name, value in params]
+        given += [f"{name}={value}" for name, value in spelled(expression)]
         return f"{record.__name__}({', '.join(given)})", 9
+
+    def sign_of_logic(self, record: Any) -> str:
+        """How "and", "or" and "not" are written."""
+        return _BITWISE[record][0] if record in _BITWISE else "not"
 
     @staticmethod
     def _is_transposed(call: Call) -> bool:
@@ -375,7 +422,8 @@ class LatexWriter(Writer):
 
     def _written(self, expression: Expression) -> tuple[str, int]:
         if isinstance(expression, Symbol):
-            return self.symbol(expression), 9
+            name = self.symbol(expression)
+            return name, 3 if name.startswith("-") else 9
         if not isinstance(expression, Call):
             return super()._written(expression)
         record, inputs = expression.record, expression.inputs
@@ -395,12 +443,33 @@ class LatexWriter(Writer):
             return f"{self.write(inputs[0], own)} {sign} {right}", own
         if record in _INFIX or record is elementwise.negative:
             return super()._written(expression)
+        if record in (*_BITWISE, elementwise.logical_not) and is_condition(expression):
+            return super()._written(expression)
         if record is elementwise.where_or_zero:
-            mask = rf"[{self.write(inputs[1])} \ne 0]"
+            zero = "" if is_condition(inputs[1]) else r" \ne 0"
+            mask = f"[{self.write(inputs[1])}{zero}]"
             return rf"{self.write(inputs[0], 2)} \, {mask}", 2
         head = _LATEX_FUNCTIONS.get(record, rf"\operatorname{{{latex_text(record.__name__)}}}")
         given = [self.write(x) for x in inputs]
+        given += [
+            rf"\mathrm{{{latex_text(name)}}}={latex_text(value)}"
+            for name, value in spelled(expression)
+        ]
         return rf"{head}\left({', '.join(given)}\right)", 9
+
+    def sign_of_logic(self, record: Any) -> str:
+        """The signs of logic."""
+        return _BITWISE[record][1] if record in _BITWISE else r"\lnot"
+
+
+class LatexNumberWriter(LatexWriter):
+    """Writes the numbers of symbols of one element in the place of their names, as LaTeX."""
+
+    def symbol(self, symbol: Symbol) -> str:
+        """The number of a symbol."""
+        if symbol.value is None or symbol.value.size != 1:
+            return super().symbol(symbol)
+        return number(symbol.value.item())
 
 
 def latex_name(name: str) -> str:
@@ -436,6 +505,13 @@ def key(value: Any) -> str:
         ends = ("" if x is None else str(x) for x in (value.start, value.stop))
         return ":".join(ends) + (f":{value.step}" if value.step is not None else "")
     return "..." if value is Ellipsis else parameter(value)
+
+
+def spelled(call: Call) -> Iterator[tuple[str, str]]:
+    """The parameters that are given, each as text; an index in its brackets."""
+    for name, value in call.params:
+        if value is not None and value is not False:
+            yield name, f"[{key(value)}]" if name == "key" else parameter(value)
 
 
 def parameter(value: Any) -> str:

@@ -55,13 +55,17 @@ class GraphNode:
     inputs: tuple[Any, ...] = ()
     params: dict[str, Any] = field(default_factory=dict)
     group: Group | None = None
+    read: ndarray | None = None
+    """What the first op read of it: a leaf may have another value since."""
 
     def __repr__(self) -> str:
         return f"<GraphNode {self.name}>"
 
     @property
     def value(self) -> ndarray:
-        """The array."""
+        """The array, as it was recorded."""
+        if self.read is not None:
+            return self.read
         array: ndarray = self.tensor._data if isinstance(self.tensor, Node) else self.tensor
         return array
 
@@ -123,6 +127,17 @@ class Graph:
                 found.update(dict.fromkeys(reversed(list(node.group.around()))))
         return list(found)
 
+    def groups_at(self, paths: str | Iterable[str], name: str) -> list[Group]:
+        """The groups at the paths. ValueError, in which `name` stands, for any other path."""
+        known = {group.path: group for group in self.groups}
+        found = []
+        for path in [paths] if isinstance(paths, str) else paths:
+            if path not in known:
+                some = ", ".join(list(known)[:20]) or "no modules and no name scopes"
+                raise ValueError(f"{name}: expected open= to name one of {some}, got {path!r}.")
+            found.append(known[path])
+        return found
+
     def node_of(self, tensor: Node) -> GraphNode | None:
         """The node of a Tensor; None if the outputs do not depend on it."""
         return self._by_tensor.get(id(tensor))
@@ -179,6 +194,9 @@ def _nodes(outputs: list[Node], name: str) -> dict[int, GraphNode]:
     for node in nodes.values():
         if node.op is not None:
             node.inputs = tuple(nodes[id(x)] if _is_array(x) else x for x in node.tensor._inputs)
+            for x, value in zip(node.inputs, node.tensor._values, strict=True):
+                if isinstance(x, GraphNode) and x.read is None and x.op is None:
+                    x.read = np.asarray(value)
     return nodes
 
 
@@ -334,6 +352,9 @@ def _name(graph: Graph, names: Names) -> None:
         for node, name in told:
             if name is not None:
                 node.name = _free(name, taken)
+    for group in graph.groups:  # a letter is no module's name either
+        if group.parent is None:
+            taken.setdefault(group.path.partition("#")[0], 1)
     for node in unnamed:
         node.name = names.next_letter(taken)
 

@@ -2,24 +2,27 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
 from tinygrad_kr import html
-from tinygrad_kr.explain.derivative import LocalDerivative, symbol_of
+from tinygrad_kr.explain.derivative import LocalDerivative, cotangent_name, symbol_of
 from tinygrad_kr.explain.element import Step, followed
 from tinygrad_kr.explain.folding import Folded, folded
 from tinygrad_kr.explain.formula import (
     Call,
     Expression,
+    LatexNumberWriter,
     LatexWriter,
     NumberWriter,
     ShapeWriter,
     Symbol,
     Writer,
     latex_name,
+    latex_text,
     number,
 )
 from tinygrad_kr.explain.graph import GraphNode
@@ -38,6 +41,8 @@ MOST_DIFFERENCES = 8
 """Inputs whose central differences are computed one by one; of more there is one for all."""
 MOST_LINES = 120
 """Lines of a section."""
+MOST_FACTORS = 40
+"""Factors of a product along a path; of more the middle is left out."""
 MOST_PATHS = 1000
 """Paths that are written out; of more the sum is taken by nodes."""
 
@@ -186,9 +191,9 @@ def _of_node(node: GraphNode) -> Line:
     plain, latex = Writer().write(formula), LatexWriter().write(formula)
     left = latex_name(node.name)
     if node.value.size == 1 and all(x.value.size == 1 for x in _read(node)):
-        numbers = NumberWriter().write(formula)
-        steps = dict.fromkeys([plain, numbers, number(node.value.item())])
-        shown = dict.fromkeys([latex, numbers, number(node.value.item())])
+        value = number(node.value.item())
+        steps = dict.fromkeys([plain, NumberWriter().write(formula), value])
+        shown = dict.fromkeys([latex, LatexNumberWriter().write(formula), value])
         return Line(f"{node.name} = {' = '.join(steps)}", f"{left} = {' = '.join(shown)}")
     written = shapes(formula)
     value = f" = {number(node.value.item())}" if node.value.size == 1 else ""
@@ -230,15 +235,19 @@ def _d(explanation: Explanation, name: str) -> str:
 
 def _local(explanation: Explanation, lang: str) -> list[Line]:
     lines = []
-    for edge in explanation.edges:
+    edges = explanation.edges
+    same = Counter(map(_ends, edges))
+    for edge in edges:
         left = f"d{edge.target.name}/d{edge.source.name}"
-        same = [other for other in explanation.edges if _ends(other) == _ends(edge)]
-        note = INPUT.say(lang, number=edge.edge.position + 1) if len(same) > 1 else ""
+        several = same[_ends(edge)] > 1
+        note = INPUT.say(lang, number=edge.edge.position + 1) if several else ""
         plain, latex = formula_texts(edge)
-        numbers = "" if edge.formula is None else NumberWriter().write(edge.formula)
         value = number(edge.derivative)
-        steps = [step for step in dict.fromkeys([plain, numbers, value]) if step]
-        shown = [step for step in dict.fromkeys([latex, numbers, value]) if step]
+        steps, shown = {plain: None}, {latex: None}
+        if edge.formula is not None:
+            steps[NumberWriter().write(edge.formula)] = None
+            shown[LatexNumberWriter().write(edge.formula)] = None
+        steps[value] = shown[value] = None
         lines.append(
             Line(f"{left} = {' = '.join(steps)}", f"{latex_name(left)} = {' = '.join(shown)}", note)
         )
@@ -252,10 +261,20 @@ def _ends(edge: LocalDerivative) -> tuple[GraphNode, GraphNode]:
 def formula_texts(edge: LocalDerivative) -> tuple[str, str]:
     """The formula of an edge, plain and in LaTeX; `op'` where its rule cannot be read."""
     if edge.formula is None:
-        name = f"{edge.target.op}'"
-        read = ", ".join(node.name for node in _read(edge.edge.target))
-        return f"{name}({read})", rf"\mathrm{{{edge.target.op}}}'"
+        return _of_unreadable(edge)
     return Writer().write(edge.formula), LatexWriter().write(edge.formula)
+
+
+def _of_unreadable(edge: LocalDerivative) -> tuple[str, str]:
+    """`op'` at the names; between arrays it is the Jacobian that the cotangent is multiplied by."""
+    read = ", ".join(node.name for node in _read(edge.edge.target))
+    plain, latex = f"{edge.target.op}'({read})", rf"\mathrm{{{latex_text(edge.target.op or '')}}}'"
+    if edge.derivative is not None:
+        return plain, latex
+    along = cotangent_name(edge.target)
+    if not edge.target.shape:
+        return f"{along} * {plain}", rf"{latex_name(along)} \cdot {latex}"
+    return f"{plain}^T @ {along}", rf"{{{latex}}}^\top \, {latex_name(along)}"
 
 
 def _backward(explanation: Explanation, lang: str) -> list[Line]:
@@ -336,12 +355,8 @@ def _of_wanted(
     explanation: Explanation, wanted: GraphNode | Tensor, count: int, lang: str
 ) -> Iterator[Line]:
     output = explanation.output.name
-    if not isinstance(wanted, GraphNode):
-        name = wanted.name or "wrt"
-        yield Line(NO_PATH.say(lang, output=output, name=name))
-        return
-    if count == 0:
-        yield Line(NO_PATH.say(lang, output=output, name=wanted.name))
+    if count == 0 or not isinstance(wanted, GraphNode):
+        yield Line(NO_PATH.say(lang, output=output, name=explanation.name_of(wanted)))
         return
     if explanation.is_scalar:
         yield from _chain(explanation, wanted, count, lang)
@@ -377,7 +392,7 @@ def _chain(explanation: Explanation, wanted: GraphNode, count: int, lang: str) -
         return
     yield Line(f"{left}: {PATHS.say(lang, count=len(paths))}")
     for path in paths:
-        route = " <- ".join(node.name for node in path.nodes)
+        route = " <- ".join(_shortened([node.name for node in path.nodes]))
         line = _of_path("", path)
         yield Line(f"{route}: {line.plain}", line.latex, indent=1)
     products = [number(path.product) for path in paths]
@@ -392,9 +407,11 @@ def _of_path(left: str, path: Path) -> Line:
     names = [f"d{edge.target.name}/d{edge.source.name}" for edge in path.edges]
     numbers = [number(factor) for factor in path.factors]
     product = number(path.product)
-    formulas = [_factor(edge, Writer().write) for edge in path.edges]
-    spelled = [_factor(edge, LatexWriter().write) for edge in path.edges]
-    bracketed = [f"({n})" if n.startswith("-") else n for n in numbers]
+    binds = 3 if len(path.edges) > 1 else 0
+    formulas = [_factor(edge, Writer().write, binds) for edge in path.edges]
+    spelled = [_factor(edge, LatexWriter().write, binds) for edge in path.edges]
+    bracketed = [f"({n})" if n.startswith("-") and binds else n for n in numbers]
+    names, formulas, spelled, bracketed = map(_shortened, (names, formulas, spelled, bracketed))
     plain = [left, *map(" * ".join, (names, formulas, bracketed)), product]
     fractions = [latex_name(name) for name in names]
     latex = [
@@ -408,10 +425,16 @@ def _of_path(left: str, path: Path) -> Line:
     )
 
 
-def _factor(edge: LocalDerivative, write: Callable[[Expression, int], str]) -> str:
+def _shortened(parts: list[str]) -> list[str]:
+    """The parts without their middle if they are many."""
+    half = MOST_FACTORS // 2
+    return parts if len(parts) <= MOST_FACTORS else [*parts[:half], "...", *parts[-half:]]
+
+
+def _factor(edge: LocalDerivative, write: Callable[[Expression, int], str], binds: int) -> str:
     if edge.formula is None:
         return f"{edge.target.op}'"
-    text = write(edge.formula, 3)
+    text = write(edge.formula, binds)
     return text if not isinstance(edge.formula, Symbol) else write(edge.formula, 0)
 
 

@@ -88,7 +88,7 @@ class Node:
     and `_instruction` are its source line. `_notes` is what explanations call it (`Notes`); most
     nodes have none. `_call` is, of the result of a module, the innermost call that it ended: the
     module, the time at which the call began (in a Sequential those at which its modules began), and
-    the call inside it that it ended too, or None.
+    the call inside it that it ended too, or None; of another result of an op it is None.
     """
 
     __slots__ = (
@@ -118,7 +118,7 @@ class Node:
     _values: Sequence[Any]
     _params: dict[str, Any]
     _made: int
-    _call: tuple[Any, int | list[int], Any]
+    _call: tuple[Any, int | list[int], Any] | None
     _code: CodeType
     _instruction: int
     _notes: Notes

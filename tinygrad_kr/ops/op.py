@@ -219,7 +219,7 @@ def _binary(forward: Callable[..., Any]) -> Callable[..., Any]:
             return _promoted(record, (a, b), _NO_PARAMS)
         out = _new(_tensor)
         out._data = y
-        out._grad = out._hooks = None
+        out._grad = out._hooks = out._call = None
         if tracked and (mode := _get_mode() or current_mode()):
             frame = _get_frame(1)
             code = frame.f_code
@@ -287,7 +287,7 @@ def _general(forward: Callable[..., Any], promote: bool) -> Callable[..., Any]:
             return _promoted(record, inputs, params)
         out = _new(_tensor)
         out._data = y
-        out._grad = out._hooks = None
+        out._grad = out._hooks = out._call = None
         if tracked and (mode := _get_mode() or current_mode()):
             frame = _get_frame(1)
             code = frame.f_code
@@ -341,7 +341,7 @@ def record_result(
     """The node of a result, with the source line of the call."""
     out = _new(_tensor)
     out._data = y
-    out._grad = out._hooks = None
+    out._grad = out._hooks = out._call = None
     if tracked and (mode := _get_mode() or current_mode()):
         frame = _get_frame(1)
         code = frame.f_code

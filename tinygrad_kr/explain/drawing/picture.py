@@ -112,19 +112,7 @@ def draw(y: Any, *, open: str | Iterable[str] = (), lang: str | None = None) -> 
     if tracer := tracing():
         tracer.give_up("draw shows numbers")
     graph = graph_of([y], user_frame(), "draw")
-    return Drawing(graph, flow(graph, graph.leaves), _groups(graph, open), language(lang))
-
-
-def _groups(graph: Graph, paths: str | Iterable[str]) -> list[Group]:
-    """The groups at the paths. ValueError for a path that is none of them."""
-    known = {group.path: group for group in graph.groups}
-    found = []
-    for path in [paths] if isinstance(paths, str) else paths:
-        if path not in known:
-            some = ", ".join(list(known)[:20]) or "no modules and no name scopes"
-            raise ValueError(f"draw: expected open= to name one of {some}, got {path!r}.")
-        found.append(known[path])
-    return found
+    return Drawing(graph, flow(graph, graph.leaves), graph.groups_at(open, "draw"), language(lang))
 
 
 class Drawing:
