@@ -110,7 +110,21 @@ def _goes_into_sums(look: Look) -> bool:
     names = {
         node._op.__name__ for node in look.step.model_nodes if node._made < weights[0].node._made
     }
-    return "normalize" not in names
+    return "normalize" not in names and not _scaled_inside(look)
+
+
+def _scaled_inside(look: Look) -> bool:
+    """Whether the first layer reads inputs that the model itself has scaled, as by `x / 255`."""
+    given = look.step.data_input(look.step.weights[0].node)
+    read, x = values_of(getattr(given, "_data", given)), values_of(look.case.batches[0][0])
+    if (
+        read is None
+        or x is None
+        or (read.size == x.size and np.array_equal(read.ravel(), x.ravel()))
+    ):
+        return False
+    size = float(np.sqrt(np.mean(np.square(read, dtype=np.float64))))
+    return SMALL_INPUT < size < LARGE_INPUT
 
 
 def _standardizing(look: Look) -> str:

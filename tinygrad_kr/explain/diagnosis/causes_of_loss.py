@@ -114,7 +114,7 @@ def _twice(look: Look, source: Node, name: str, evidence: dict[str, Any], code: 
 def output_range(look: Look) -> Iterator[Found]:
     """The last op of the net has a range that leaves targets out."""
     op, path = look.last_op
-    ends = RANGES.get(op) or _clipped(look)
+    ends = RANGES.get(op) or _limits(look)
     if ends is None:
         return
     low, high = ends
@@ -136,10 +136,16 @@ def output_range(look: Look) -> Iterator[Found]:
         yield Found("", evidence, _scaled_targets(look, low, high, lowest, highest))
 
 
-def _clipped(look: Look) -> tuple[float, float] | None:
-    """The limits of a clip at the end of the net."""
+def _limits(look: Look) -> tuple[float, float] | None:
+    """The limits of a clip or of an even power at the end of the net."""
     last = look.graph.last if look.graph else None
-    if last is None or last._op.__name__ != "clip":
+    if last is None:
+        return None
+    if last._op.__name__ == "power":
+        exponent = (last._inputs or (None, None))[1]
+        even = isinstance(exponent, int | float) and exponent > 0 and exponent % 2 == 0
+        return (0.0, math.inf) if even else None
+    if last._op.__name__ != "clip":
         return None
     low, high = last._params["low"], last._params["high"]
     if np.ndim(low) or np.ndim(high):

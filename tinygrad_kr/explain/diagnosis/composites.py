@@ -21,7 +21,7 @@ MOST_PARTS = 16
 """Limit: ops of one function."""
 SAMPLE = 4096
 """Limit: elements that are compared."""
-WIDE = 0.3
+WIDE = 0.05
 """Threshold: largest input from which a sigmoid or tanh differs from other smooth functions."""
 
 
@@ -115,4 +115,6 @@ def _name(x: ndarray, y: ndarray) -> str:
             return name
     if np.abs(a).max() < WIDE:
         return ""
-    return next((n for n, f in CURVES.items() if np.allclose(b, f(a), rtol=1e-5, atol=1e-7)), "")
+    eps = float(np.finfo(y.dtype).eps)
+    curves = CURVES.items()
+    return next((n for n, f in curves if np.allclose(b, f(a), rtol=8 * eps, atol=4 * eps)), "")

@@ -33,7 +33,8 @@ RANGES = {
     "relu": (0.0, math.inf), "sigmoid": (0.0, 1.0), "tanh": (-1.0, 1.0), "softmax": (0.0, 1.0),
     "softplus": (0.0, math.inf), "exp": (0.0, math.inf), "square": (0.0, math.inf),
     "sin": (-1.0, 1.0), "cos": (-1.0, 1.0), "relu6": (0.0, 6.0), "hardsigmoid": (0.0, 1.0),
-    "hardtanh": (-1.0, 1.0), "softsign": (-1.0, 1.0),
+    "hardtanh": (-1.0, 1.0), "softsign": (-1.0, 1.0), "absolute": (0.0, math.inf),
+    "sqrt": (0.0, math.inf),
 }  # fmt: skip
 """The values that an op at the end of a net can have."""
 REGRESSION = {"square", "power", "absolute"}
