@@ -69,7 +69,8 @@ class Copies:
 
     The copies of the latest look are kept, with the arguments of the calls since then. So if the
     loss is not finite, these calls are run again, until the op is found. Where they are too large
-    to be kept, the last call alone is run again, on the copies of that look.
+    to be kept, the last call alone is run again, on the copies of that look. Batches that are views
+    of one array, such as `x[i : i + 512]`, take no memory.
     """
 
     def __init__(self, monitor: Monitor, step: Compiled) -> None:
@@ -80,6 +81,8 @@ class Copies:
         self._since: list[Any] | None = []
         """The arguments of the calls since the latest look; None where they are too many."""
         self._kept = 0
+        self._owners: weakref.WeakValueDictionary[int, ndarray] = weakref.WeakValueDictionary()
+        """The arrays whose memory the arguments were in, by their id."""
         self._failed = False
         """Whether the function cannot run on copies: then it is not looked at."""
 
@@ -105,10 +108,24 @@ class Copies:
             self._state = self._copied()
             monitor.spent += perf_counter() - start
         if self._since is not None:
-            self._kept += sum(_bytes(leaf) for leaf in tree.flatten((args, kwargs))[0])
+            self._kept += sum(map(self._new_bytes, tree.flatten((args, kwargs))[0]))
             self._since.append((args, kwargs))
-            if self._kept > MOST_KEPT or len(self._since) > MOST_CALLS:
+            calls = len(self._since)
+            if (calls > 1 and self._kept > MOST_KEPT) or calls > MOST_CALLS:
                 self._since = None
+
+    def _new_bytes(self, leaf: Any) -> int:
+        """The bytes that it takes to keep an argument: none for rows of an array known already."""
+        array = leaf._data if isinstance(leaf, Node) else leaf
+        if not isinstance(array, ndarray):
+            return 0
+        owner = array
+        while isinstance(owner.base, ndarray):
+            owner = owner.base
+        if self._owners.get(id(owner)) is owner:
+            return 0
+        self._owners[id(owner)] = owner
+        return array.nbytes
 
     def _copied(self) -> State | None:
         """Copies of all that the step can change; None if that is not known."""
@@ -186,11 +203,6 @@ def _copy_of(leaf: Any) -> Any:
         copy._requires_grad = leaf._requires_grad
         return copy
     return leaf.copy() if isinstance(leaf, ndarray) else leaf
-
-
-def _bytes(leaf: Any) -> int:
-    array = leaf._data if isinstance(leaf, Node) else leaf
-    return array.nbytes if isinstance(array, ndarray) else 0
 
 
 def _is_number(leaf: Any) -> bool:
