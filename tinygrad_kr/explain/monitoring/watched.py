@@ -33,6 +33,9 @@ MOST_KEPT, MOST_CALLS = 1 << 20, 2000
 """Limits: arguments of compiled calls that are kept to find a NaN, in bytes, and such calls. More
 memory would be new memory, which takes longer to write than a step's own."""
 
+MOST_OWNERS = 32
+"""Limit: arrays that are remembered, so that their rows are kept without counting."""
+
 
 class Watched:
     """A step that a Monitor watches. What else the step has, such as `explain()`, it has too."""
@@ -81,8 +84,8 @@ class Copies:
         self._since: list[Any] | None = []
         """The arguments of the calls since the latest look; None where they are too many."""
         self._kept = 0
-        self._owners: weakref.WeakValueDictionary[int, ndarray] = weakref.WeakValueDictionary()
-        """The arrays whose memory the arguments were in, by their id."""
+        self._owners: dict[int, weakref.ref[ndarray]] = {}
+        """The arrays in whose memory the latest arguments were, by their id."""
         self._failed = False
         """Whether the function cannot run on copies: then it is not looked at."""
 
@@ -108,7 +111,7 @@ class Copies:
             self._state = self._copied()
             monitor.spent += perf_counter() - start
         if self._since is not None:
-            self._kept += sum(map(self._new_bytes, tree.flatten((args, kwargs))[0]))
+            self._kept += sum(map(self._new_bytes, _leaves((*args, *kwargs.values()))))
             self._since.append((args, kwargs))
             calls = len(self._since)
             if (calls > 1 and self._kept > MOST_KEPT) or calls > MOST_CALLS:
@@ -122,9 +125,12 @@ class Copies:
         owner = array
         while isinstance(owner.base, ndarray):
             owner = owner.base
-        if self._owners.get(id(owner)) is owner:
+        known = self._owners.get(id(owner))
+        if known is not None and known() is owner:
             return 0
-        self._owners[id(owner)] = owner
+        if len(self._owners) > MOST_OWNERS:
+            self._owners.clear()
+        self._owners[id(owner)] = weakref.ref(owner)
         return array.nbytes
 
     def _copied(self) -> State | None:
@@ -170,7 +176,7 @@ class Copies:
     def after(self, result: Any, args: Any, kwargs: Any) -> None:
         """A call has ended: its loss is the first single number that it returned."""
         monitor = self._monitor
-        numbers = (x for x in tree.flatten(result)[0] if _is_number(x))
+        numbers = (x for x in _leaves(result) if _is_number(x))
         monitor._loss = next(map(number, numbers), monitor._loss)
         told = ("nan_or_infinity", "") in monitor._told
         if monitor._loss is None or math.isfinite(monitor._loss) or told:
@@ -203,6 +209,18 @@ def _copy_of(leaf: Any) -> Any:
         copy._requires_grad = leaf._requires_grad
         return copy
     return leaf.copy() if isinstance(leaf, ndarray) else leaf
+
+
+def _leaves(x: Any) -> Any:
+    """The leaves of a tree; those of plain Tensors and arrays without a walk."""
+    if isinstance(x, _ARRAYS):
+        return (x,)
+    if type(x) is tuple and all(isinstance(member, _ARRAYS) for member in x):
+        return x
+    return tree.flatten(x)[0]
+
+
+_ARRAYS = (Node, ndarray)
 
 
 def _is_number(leaf: Any) -> bool:
