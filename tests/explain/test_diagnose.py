@@ -168,6 +168,87 @@ class AlwaysDropping(nn.Module):
         return self.net(F.dropout(x, 0.4))
 
 
+def by_hand(z: Any) -> Any:
+    return 1 / (1 + (-z).exp())
+
+
+def shares(z: Any) -> Any:
+    e = (z - z.max(axis=1, keepdims=True)).exp()
+    return e / e.sum(1, keepdims=True)
+
+
+class Ended(nn.Module):
+    """A net whose output goes through a call."""
+
+    def __init__(self, net: nn.Module, end: Any) -> None:
+        self.net, self.end = net, end
+
+    def forward(self, x: Any) -> Any:
+        return self.end(self.net(x))
+
+
+def dead_maximum(relu: Any) -> Functional:
+    model = Functional(relu, 1)
+    nn.init.constant_(model.layers[0].bias, -20.0)
+    return model
+
+
+def counts() -> Given:
+    """Poisson counts, cut at 5, of a rate that depends on the input."""
+    rate = np.exp(0.6 * X[:, :1] - 0.4 * X[:, 1:2])
+    values = np.minimum(np.random.default_rng(2).poisson(rate), 5).astype(np.float32)
+    return Given(net(outputs=1), F.mse_loss, (X, values))
+
+
+class LowRank(nn.Module):
+    """A frozen layer with a trained change of low rank, which starts at 0."""
+
+    def __init__(self) -> None:
+        self.base, self.last = nn.Linear(6, 16), nn.Linear(16, 3)
+        self.down = nn.Parameter(RNG.normal(size=(2, 6)).astype(np.float32))
+        self.up = nn.Parameter(np.zeros((16, 2), np.float32))
+        for p in self.base.parameters():
+            p.requires_grad = False
+
+    def forward(self, x: Any) -> Any:
+        return self.last(F.relu(self.base(x) + x @ self.down.T @ self.up.T))
+
+
+class Embedded(nn.Module):
+    """A linear layer before an LSTM."""
+
+    def __init__(self) -> None:
+        self.first, self.recurrent = nn.Linear(2, 8), nn.LSTM(8, 8, batch_first=True)
+        self.last = nn.Linear(8, 3)
+
+    def forward(self, x: Any) -> Any:
+        return self.last(self.recurrent(self.first(x.reshape(-1, 3, 2)))[0][:, -1])
+
+
+class Scaled(nn.Module):
+    """Divides inputs itself."""
+
+    def __init__(self) -> None:
+        self.net = net()
+
+    def forward(self, x: Any) -> Any:
+        return self.net(x / 255)
+
+
+def deep_one() -> Given:
+    """Linear regression from a weight near 0: its gradient is large beside it."""
+    model = nn.Linear(1, 1)
+    nn.init.constant_(model.weight, 0.001)
+    nn.init.zeros_(model.bias)
+    x = np.array([[1], [2], [3]], np.float32)
+    return Given(model, F.mse_loss, (x, 10 * x), sgd(model, 0.05))
+
+
+def indexed(output: Any, target: Any) -> Any:
+    """A loss of distances to the centres that the classes have."""
+    return ((output - tk.tensor(np.eye(3, dtype=np.float32))[target]) ** 2).mean()
+
+
 def deep(model: nn.Module) -> Given:
     return Given(model, optimizer=sgd(model))
 
@@ -203,6 +284,35 @@ def squares(output: Any, target: Any) -> Any:
 
 
 CASES: dict[str, tuple[str, str | None, Callable[[], Given]]] = {
+    "sigmoid 10 deep, by hand": (
+        "vanishing_gradient", "layers.0", lambda: deep(Functional(by_hand, 10))),
+    "dead maximum": (
+        "dead_units", "layers.0", lambda: deep(dead_maximum(lambda z: tk.maximum(z, 0)))),
+    "dead where": (
+        "dead_units", "layers.0", lambda: deep(dead_maximum(lambda z: tk.where(z > 0, z, 0.0)))),
+    "dead ReLU6": ("dead_units", "layers.0", lambda: deep(dead_maximum(F.relu6))),
+    "softmax by hand": (
+        "softmax_before_cross_entropy", None, lambda: Given(Ended(net(), shares))),
+    "softmax in the loss": (
+        "softmax_before_cross_entropy", None,
+        lambda: Given(net(), lambda output, target: F.cross_entropy(F.softmax(output, 1), target))),
+    "sigmoid by hand": (
+        "sigmoid_before_bce_with_logits", None,
+        lambda: Given(
+            Ended(net(outputs=1), by_hand), F.binary_cross_entropy_with_logits, (X, BITS))),
+    "sigmoid as tanh": (
+        "sigmoid_before_bce_with_logits", None,
+        lambda: Given(
+            Ended(net(outputs=1), lambda z: 0.5 * (1 + (z / 2).tanh())),
+            F.binary_cross_entropy_with_logits, (X, BITS))),
+    "sigmoid by hand for values": (
+        "output_range", None,
+        lambda: Given(Ended(net(outputs=1), by_hand), F.mse_loss, (X, 3 * VALUES))),
+    "clipped to 0 and 1": (
+        "output_range", None,
+        lambda: Given(
+            Ended(net(outputs=1), lambda z: z.clip(0, 1)), F.mse_loss, (X, 5 + VALUES))),
+    "rate of 1e-12": ("learning_rate_too_low", "", lambda: with_rate(1e-12)),
     "sigmoid 9 deep": ("vanishing_gradient", "0", lambda: deep(net(depth=9, act=nn.Sigmoid))),
     "sigmoid 9 deep, written": (
         "vanishing_gradient", "layers.0", lambda: deep(Functional(F.sigmoid, 9))),
@@ -440,6 +550,13 @@ def weighted(output: Any, target: Any) -> Any:
 LETTERS = RNG.integers(0, 9, (96, 5))
 
 SOUND: dict[str, Callable[[], Given]] = {
+    "counts": counts,
+    "low rank": lambda: Given(LowRank()),
+    "a linear layer before an LSTM": lambda: Given(Embedded()),
+    "targets as indices": lambda: Given(net(), indexed),
+    "scaled in forward()": lambda: Given(
+        Scaled(), F.cross_entropy, (255 * X, CLASSES)),
+    "one small weight": deep_one,
     "ReLU": lambda: deep(net()),
     "written tanh": lambda: deep(Functional(F.tanh, 3)),
     "batch norm": lambda: deep(

@@ -326,6 +326,31 @@ def test_a_nan_is_told_once_with_its_step_op_and_line(way: str, bad_step: int) -
     json.dumps(monitor.history, allow_nan=False)
 
 
+def test_the_op_is_found_in_a_compiled_step_with_batches_of_a_large_array() -> None:
+    """Rows of one array are kept without new memory, though a batch has 2 MB."""
+    rows = np.ones((4 * 65536, 2), np.float32)
+    net = nn.Linear(2, 1)
+    nn.init.constant_(net.weight, 1.0)
+    optimizer = optim.SGD(net.parameters(), lr=0.3)
+
+    def step(x: Tensor) -> Tensor:
+        loss = tk.log(net(x)).mean()  # BECOMES NEGATIVE
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        return loss.detach()
+
+    monitor = tk.Monitor(net, optimizer, every=1000)
+    run = monitor.watch(tk.compile(step))
+    with warnings.catch_warnings(record=True) as told, np.errstate(all="ignore"):
+        warnings.simplefilter("always")
+        for i in range(12):
+            run(rows[65536 * (i % 4) : 65536 * (i % 4 + 1)])
+        monitor.close()
+    place = f"test_monitor.py:{line_with('# ' + 'BECOMES NEGATIVE')}"
+    assert len(told) == 1 and str(told[0].message).endswith(f"from log in step, {place}")
+
+
 def cause(net: nn.Module, loss_of: Callable[[Tensor], Tensor], x: np.ndarray = POINTS) -> str:
     """What one step on `x` is told of."""
     optimizer = optim.SGD(net.parameters(), lr=0.1)

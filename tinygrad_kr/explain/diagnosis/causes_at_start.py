@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from tinygrad_kr.autodiff import gradients
-from tinygrad_kr.explain.diagnosis.evidence import Batch, moments, values_of
+from tinygrad_kr.explain.diagnosis.evidence import Batch, StepError, moments, values_of
 from tinygrad_kr.explain.diagnosis.finding import Found, Mend, kind
 from tinygrad_kr.explain.diagnosis.look import Look, is_layer
 from tinygrad_kr.explain.diagnosis.mending import Remedy, like_tanh, reinitialize, replace
@@ -110,7 +110,21 @@ def _goes_into_sums(look: Look) -> bool:
     names = {
         node._op.__name__ for node in look.step.model_nodes if node._made < weights[0].node._made
     }
-    return "normalize" not in names
+    return "normalize" not in names and not _scaled_inside(look)
+
+
+def _scaled_inside(look: Look) -> bool:
+    """Whether the first layer reads inputs that the model itself has scaled, as by `x / 255`."""
+    given = look.step.data_input(look.step.weights[0].node)
+    read, x = values_of(getattr(given, "_data", given)), values_of(look.case.batches[0][0])
+    if (
+        read is None
+        or x is None
+        or (read.size == x.size and np.array_equal(read.ravel(), x.ravel()))
+    ):
+        return False
+    size = float(np.sqrt(np.mean(np.square(read, dtype=np.float64))))
+    return SMALL_INPUT < size < LARGE_INPUT
 
 
 def _standardizing(look: Look) -> str:
@@ -238,13 +252,17 @@ def saturated_units(look: Look) -> Iterator[Found]:
     first = next((pair for pair in found if pair[1] >= SATURATED), None)
     if first is None:
         return
-    remedy = reinitialize(look.step, look.model)
-    after = _shares(look, remedy.mend, saturated_share, ("sigmoid", "tanh"))
-    if max((pair[1] for pair in after), default=1.0) < first[1] / 1.4 and no_worse(
-        look, trial(look, remedy.mend)
-    ):
-        evidence = {"share": first[1], "percent": 100 * first[1], "op": first[0].op}
-        yield Found(first[0].layer, evidence, remedy.code, remedy.mend)
+    remedies = [reinitialize(look.step, look.model)]
+    if all(activation.op == "sigmoid" for activation in look.step.hidden):
+        remedies.append(like_tanh(look.step, look.model))
+    helped = [(trial(look, remedy.mend), remedy) for remedy in remedies if remedy.mend]
+    helped = [pair for pair in helped if no_worse(look, pair[0])]
+    for _, remedy in sorted(helped, key=lambda pair: pair[0].end):
+        after = _shares(look, remedy.mend, saturated_share, ("sigmoid", "tanh"))
+        if max((pair[1] for pair in after), default=1.0) < first[1] / 1.4:
+            evidence = {"share": first[1], "percent": 100 * first[1], "op": first[0].op}
+            yield Found(first[0].layer, evidence, remedy.code, remedy.mend)
+            return
 
 
 # ------------------------------------------------------------------ gradients
@@ -268,16 +286,14 @@ def vanishing_gradient(look: Look) -> Iterator[Found]:
     It is random because the gradient of a loss may happen to be small.
     """
     ratio = gradient_ratio(look.step)
-    if ratio is None or ratio >= VANISHED:
+    if ratio is None or ratio >= VANISHED or (ratio == 0 and _comes_back(look)):
         return
-    for remedy in _against_vanishing(look):
+    healing = [remedy for remedy in _against_vanishing(look) if _heals(look, remedy, ratio)]
+    training = [remedy for remedy in healing if no_worse(look, trial(look, remedy.mend))]
+    for remedy in training or (healing if ratio < GONE else []):
         after = graph_after(look, remedy.mend)
         healed = None if after is None else gradient_ratio(after)
-        if (
-            healed is not None
-            and healed > max(10 * ratio, 5 * VANISHED)
-            and (ratio < GONE or no_worse(look, trial(look, remedy.mend)))
-        ):
+        if healed is not None:
             first = _first(look.step)
             largest = look.step.largest_gradient
             evidence = {
@@ -287,6 +303,24 @@ def vanishing_gradient(look: Look) -> Iterator[Found]:
             }  # fmt: skip
             yield Found(first.layer, evidence, remedy.code, remedy.mend)
             return
+
+
+def _heals(look: Look, remedy: Remedy, ratio: float) -> bool:
+    """Whether the gradient comes back to the first layer after a remedy."""
+    after = graph_after(look, remedy.mend)
+    healed = None if after is None else gradient_ratio(after)
+    return healed is not None and healed > max(10 * ratio, 5 * VANISHED)
+
+
+def _comes_back(look: Look) -> bool:
+    """Whether a gradient of 0 is another after a step: it was that of one layer of zeros."""
+    copied, batch = look.case.trainable(), look.case.batches[0]
+    try:
+        copied.step(batch)
+        ratio = gradient_ratio(StepGraph(copied, batch))
+    except StepError:
+        return False
+    return ratio is not None and ratio >= VANISHED
 
 
 def _first(graph: StepGraph) -> Any:
@@ -319,6 +353,10 @@ def _against_vanishing(look: Look) -> Iterator[Remedy]:
         else:
             yield like_tanh(look.step, look.model)
     yield reinitialize(look.step, look.model)
+    modules = _modules(look, "relu", "ReLU")
+    if modules:
+        anew = reinitialize(look.step, look.model, tanh=True)
+        yield replace(look.model, modules, "Tanh") + anew
 
 
 @kind(
@@ -338,24 +376,43 @@ def exploding_gradient(look: Look) -> Iterator[Found]:
     ratio, growth = explosion(look.step)
     if ratio < EXPLODED and growth < GROWN:
         return
-    remedy = reinitialize(look.step, look.model)
+    for remedy in (
+        reinitialize(look.step, look.model),
+        reinitialize(look.step, look.model, small=True),
+    ):
+        if _calms(look, remedy, ratio, growth):
+            size = float(np.mean(look.step.loss.data))
+            evidence = {"ratio": ratio, "growth": growth, "loss": size}
+            yield Found(_largest_layer(look.step), evidence, remedy.code, remedy.mend)
+            return
+
+
+def _calms(look: Look, remedy: Remedy, ratio: float, growth: float) -> bool:
+    """Whether values and gradients are smaller after a remedy, and the copy trains."""
     after = graph_after(look, remedy.mend)
     if after is None:
-        return
+        return False
     ratio_after, growth_after = explosion(after)
     calmer = ratio_after < ratio / 5 or (growth >= GROWN and growth_after < growth / 5)
-    given = as_given(look).end
-    if calmer and (given == math.inf or trial(look, remedy.mend).end < 0.9 * given):
-        evidence = {"ratio": ratio, "growth": growth, "loss": float(np.mean(look.step.loss.data))}
-        yield Found(_largest_layer(look.step), evidence, remedy.code, remedy.mend)
+    if not calmer:
+        return False
+    given, mended = as_given(look).end, trial(look, remedy.mend)
+    if given == math.inf:
+        return mended.end < mended.start
+    return mended.end < 0.9 * given
 
 
 def explosion(graph: StepGraph) -> tuple[float, float]:
-    """The norm of the gradients by that of the weights; the growth from input to last layer."""
+    """The norm of the gradients by that of the weights; the growth from input to last layer.
+
+    Both come from products over layers: of one layer alone the first is 0, the second 1.
+    """
     ratio = graph.total_gradient / (graph.total_weight or 1.0)
     layers = graph.products
     if not layers:
         return ratio, 1.0
+    if len(layers) == 1:
+        return 0.0, 1.0
     given = graph.data_input(layers[0].node)
     x = getattr(given, "_data", given)
     size = float(np.sqrt(np.mean(np.square(x, dtype=np.float64)))) if x is not None else 1.0
@@ -379,7 +436,8 @@ def constant_output(look: Look) -> Iterator[Found]:
     """An output that is the same for all rows, before and after the steps."""
     if _same_for_all(look) and stays_the_same_for_all(look):
         assert look.output is not None
-        yield Found("", {"value": float(look.output.flat[0])}, "print(model(inputs))")
+        code = look.on_batch("print(model(inputs))")
+        yield Found("", {"value": float(look.output.flat[0])}, code)
 
 
 def _same_for_all(look: Look) -> bool:

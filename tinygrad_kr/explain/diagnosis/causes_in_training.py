@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterator
 from typing import Any
 
+from tinygrad_kr.explain.diagnosis.causes_of_data import ANOMALY
 from tinygrad_kr.explain.diagnosis.evidence import StepError, values_of
 from tinygrad_kr.explain.diagnosis.finding import Code, Found, kind
 from tinygrad_kr.explain.diagnosis.look import Look
@@ -100,7 +101,8 @@ def learning_rate_too_low(look: Look) -> Iterator[Found]:
     if not given.moved < STILL or given.start < LEARNED * baseline(look):
         return
     best, factor = given, 1.0
-    for power in range(1, 8):
+    first = _first_power(given.moved)
+    for power in range(first, first + 9):
         tried = trial(look, factor=10.0**power)
         if tried.end < best.end:
             best, factor = tried, 10.0**power
@@ -117,6 +119,16 @@ def learning_rate_too_low(look: Look) -> Iterator[Found]:
         }  # fmt: skip
         remedy = rates(look.case.optimizer, factor)
         yield Found("", evidence, remedy.code, remedy.mend)
+
+
+def _first_power(moved: float) -> int:
+    """The power of ten by which steps change the weights by a tenth of `STILL`; 4 for no change.
+
+    From no change in float32 it is not known how far away one is.
+    """
+    if moved <= 0:
+        return 4
+    return max(1, math.floor(math.log10(STILL / 10 / moved)))
 
 
 @kind(
@@ -145,8 +157,7 @@ def nan_or_infinity(look: Look) -> Iterator[Found]:
         if node is not None:
             line = source_line_of(node).partition(" (`with")[0]
             evidence = {"step": step, "op": node._op.__name__, "line": line}
-            code = "with tk.detect_anomaly():\n    loss_function(model(inputs), targets).backward()"
-            yield Found(graph.path_of(node), evidence, code)
+            yield Found(graph.path_of(node), evidence, look.on_batch(ANOMALY))
             return
 
 

@@ -18,6 +18,7 @@ from tinygrad_kr.explain.diagnosis.step_graph import RANGES, REGRESSION, StepGra
 from tinygrad_kr.language import Text
 from tinygrad_kr.ops.node import Node, source_line_of
 
+ANOMALY = "with tk.detect_anomaly():\n    loss_function(model(inputs), targets).backward()"
 ELEMENTWISE = {"subtract", "add", "multiply", "divide", "maximum", "minimum", "power", "hypot"}
 
 
@@ -33,7 +34,7 @@ ELEMENTWISE = {"subtract", "add", "multiply", "divide", "maximum", "minimum", "p
 )
 def nan_or_infinity(look: Look) -> Iterator[Found]:
     """The data, the first op of the forward pass, or the backward pass."""
-    where = "with tk.detect_anomaly():\n    loss_function(model(inputs), targets).backward()"
+    where = look.on_batch(ANOMALY)
     for name, values in (("inputs", look.data.inputs), ("targets", look.data.targets)):
         if values is not None and values.dtype.kind == "f" and not np.isfinite(values).all():
             yield _bad_data(look, name, values)
@@ -288,7 +289,7 @@ def _reshaped(look: Look) -> str:
             "unshaped = loss_function\n"
             "loss_function = lambda output, targets: unshaped(output, targets.reshape(-1))"
         )
-    return "print(model(inputs).shape, targets.shape)"
+    return look.on_batch("print(model(inputs).shape, targets.shape)")
 
 
 def _widens(graph: StepGraph, node: Node) -> bool:

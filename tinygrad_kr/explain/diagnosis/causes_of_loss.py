@@ -36,16 +36,34 @@ def softmax_before_cross_entropy(look: Look) -> Iterator[Found]:
     for node in look.graph.loss_nodes if look.graph else ():
         if node._op.__name__ in ("cross_entropy", "log_softmax") and node._inputs:
             source = look.step.before(node._inputs[0])
-            if source._op is not None and source._op.__name__ == "softmax":
-                if source._data.shape[source._params["axis"]] == 1:
-                    return
-                classes = node._inputs[0]._data.shape[node._params["axis"]]
-                path = look.step.path_of(source)
-                yield _twice(look, path, "Softmax", {"classes": int(classes)}, (
-                    "loss_function = lambda output, targets: "
-                    "F.nll_loss((output + 1e-12).log(), targets)"
-                ))  # fmt: skip
+            classes = node._inputs[0]._data.shape[node._params["axis"]]
+            if classes > 1 and source._op is not None and _sums_to_1(node):
+                code = _cross_entropy(look, "output" if _is_of_loss(look, source) else "")
+                yield _twice(look, source, "Softmax", {"classes": int(classes)}, code)
                 return
+
+
+def _sums_to_1(node: Node) -> bool:
+    """Whether the input of a softmax is probabilities: positive, with a sum of 1."""
+    x = node._inputs[0]._data  # type: ignore[index]
+    total = x.sum(axis=node._params["axis"], dtype=np.float64)
+    return bool(x.min() >= 0 and np.abs(total - 1).max() < 1e-4)
+
+
+def _is_of_loss(look: Look, node: Node) -> bool:
+    return node._made > look.step.copied.loss_began
+
+
+def _cross_entropy(look: Look, logits: str) -> str:
+    """Code of a cross-entropy of logits, or without them of probabilities."""
+    if logits:
+        return f"loss_function = lambda output, targets: F.cross_entropy({logits}, targets)"
+    if look.target is not None and look.target.dtype.kind == "f":
+        return (
+            "loss_function = lambda output, targets: "
+            "-(targets * (output + 1e-12).log()).sum(axis=1).mean()"
+        )
+    return "loss_function = lambda output, targets: F.nll_loss((output + 1e-12).log(), targets)"
 
 
 @kind(
@@ -63,19 +81,21 @@ def sigmoid_before_bce_with_logits(look: Look) -> Iterator[Found]:
     for node in look.graph.loss_nodes if look.graph else ():
         if node._op.__name__ == "binary_cross_entropy_with_logits" and node._inputs:
             source = look.step.before(node._inputs[0])
-            if source._op is not None and source._op.__name__ == "sigmoid":
+            if source._op is not None and look.step.meaning(source) == "sigmoid":
                 code = "loss_function = nn.BCELoss()"
-                path = look.step.path_of(source)
+                if _is_of_loss(look, source):
+                    code = "loss_function = nn.BCEWithLogitsLoss()"
                 highest = float(source._data.max())
-                yield _twice(look, path, "Sigmoid", {"highest": highest}, code)
+                yield _twice(look, source, "Sigmoid", {"highest": highest}, code)
                 return
 
 
-def _twice(look: Look, path: str, name: str, evidence: dict[str, Any], code: str) -> Found:
+def _twice(look: Look, source: Node, name: str, evidence: dict[str, Any], code: str) -> Found:
     """Take out the module that repeats the loss, or choose a loss that does without it.
 
     A module that is called elsewhere too stays.
     """
+    path = look.step.path_of(source)
     alone = path and look.step.calls(path) == 1
     if alone and type(look.model.get_submodule(path)).__name__ == name:
         remedy = replace(look.model, [path], "Identity")
@@ -98,9 +118,10 @@ def _twice(look: Look, path: str, name: str, evidence: dict[str, Any], code: str
 def output_range(look: Look) -> Iterator[Found]:
     """The last op of the net has a range that leaves targets out."""
     op, path = look.last_op
-    if op not in RANGES:
+    ends = RANGES.get(op) or _limits(look)
+    if ends is None:
         return
-    low, high = RANGES[op]
+    low, high = ends
     if look.error_kind == "output_range":
         wanted = (0.0, 1.0, "Sigmoid")
     elif look.graph is None:
@@ -117,6 +138,23 @@ def output_range(look: Look) -> Iterator[Found]:
         yield Found(path, evidence, remedy.code, remedy.mend)
     else:
         yield Found("", evidence, _scaled_targets(look, low, high, lowest, highest))
+
+
+def _limits(look: Look) -> tuple[float, float] | None:
+    """The limits of a clip or of an even power at the end of the net."""
+    last = look.graph.last if look.graph else None
+    if last is None:
+        return None
+    if last._op.__name__ == "power":
+        exponent = (last._inputs or (None, None))[1]
+        even = isinstance(exponent, int | float) and exponent > 0 and exponent % 2 == 0
+        return (0.0, math.inf) if even else None
+    if last._op.__name__ != "clip":
+        return None
+    low, high = last._params["low"], last._params["high"]
+    if np.ndim(low) or np.ndim(high):
+        return None
+    return (-math.inf if low is None else float(low)), (math.inf if high is None else float(high))
 
 
 def _wanted_range(look: Look, op: str, low: float, high: float) -> tuple[float, float, str] | None:
@@ -140,13 +178,16 @@ def _wanted_range(look: Look, op: str, low: float, high: float) -> tuple[float, 
 
 
 def _scaled_targets(look: Look, low: float, high: float, lowest: float, highest: float) -> Code:
-    if not all(map(math.isfinite, (low, high, lowest, highest))):
+    if not all(map(math.isfinite, (low, lowest, highest))):
         return Text(
             "# in forward(): return the values before the last activation",
             "# forward()에서: 마지막 활성화 함수를 지나기 전의 값을 돌려줍니다",
         )
-    factor = (high - low) / ((highest - lowest) or 1.0)
-    change = f"(targets - {lowest:.6g}) * {factor:.6g} + {low:g}"
+    if math.isfinite(high):
+        factor = (high - low) / ((highest - lowest) or 1.0)
+        change = f"(targets - {lowest:.6g}) * {factor:.6g} + {low:g}"
+    else:
+        change = f"targets - {lowest - low:.6g}"
     if look.data.given == "arrays":
         return f"inputs, targets = data\ndata = inputs, {change}"
     return f"data = [(inputs, {change}) for inputs, targets in data]"
@@ -221,12 +262,25 @@ def loss_does_not_fit(look: Look) -> Iterator[Found]:
     graph = look.graph
     if graph is None:
         return
-    if graph.is_regression and look.class_indices:
-        yield Found("", {"classes": look.class_indices}, _as_classes(look, look.class_indices))
+    indices = look.class_indices
+    measured = graph.is_regression and _measures(look, graph)
+    if measured and indices and not look.are_counts:
+        yield Found("", {"classes": indices}, _as_classes(look, indices))
     elif "binary_cross_entropy" in graph.loss_ops and look.last_op[0] in PRODUCTS:
         yield Found("", {"classes": 2}, "loss_function = nn.BCEWithLogitsLoss()", None, LOGITS)
     elif "gather_labels" in graph.loss_ops and "log_softmax" not in graph.loss_ops:
         yield from _nll_of_others(look, graph)
+
+
+def _measures(look: Look, graph: StepGraph) -> bool:
+    """Whether the loss computes with the targets, and does not index by them."""
+    known = np.unique(look.target) if look.target is not None else None
+    for node in graph.loss_nodes:
+        for x in node._inputs or ():
+            y = x._data if isinstance(x, Node) and x._op is None else x
+            if isinstance(y, ndarray) and known is not None and np.array_equal(np.unique(y), known):
+                return True
+    return False
 
 
 LOGITS = Text(
@@ -254,7 +308,7 @@ def _unfit_error(look: Look) -> Found:
     assert look.error is not None
     text, output, target = str(look.error.cause), look.output, look.target
     evidence: dict[str, Any] = {"error": look.shown_error(), "classes": look.class_indices or 0}
-    code: Code = "print(model(inputs).dtype, targets.dtype)"
+    code: Code = look.on_batch("print(model(inputs).dtype, targets.dtype)")
     advice = Text("Choose the loss for these targets.", "이런 정답에 맞는 손실 함수를 고르세요.")
     if "gradient=" in text:
         code = (

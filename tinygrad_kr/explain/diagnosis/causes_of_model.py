@@ -150,12 +150,20 @@ def _read_linearly(graph: StepGraph, weight: Weight) -> Weight | None:
     """The layer whose output a layer reads through linear ops, where that is of no use."""
     source = _behind(graph, graph.data_input(weight.node))
     first = next((w for w in graph.products if w.node is source), None)
+    if _is_recurrent(graph, weight):
+        return None
     if first is None or "convolve" in (first.node._op.__name__, weight.node._op.__name__):
         alike = first is not None and first.node._op is weight.node._op
         return first if alike else None
     w, v = first.parameter.shape, weight.parameter.shape
-    middle = w[0] if first.node._op.__name__ == "linear" else w[-1]
+    middle = first.node._data.shape[-1]
     return first if middle >= min(*_sides(w, middle), *_sides(v, middle)) else None
+
+
+def _is_recurrent(graph: StepGraph, weight: Weight) -> bool:
+    """Whether a layer is of an RNN, LSTM or GRU: before these, a linear layer embeds the inputs."""
+    module = graph.copied.model.get_submodule(weight.layer)
+    return isinstance(module, nn.RNN | nn.LSTM | nn.GRU)
 
 
 def _behind(graph: StepGraph, x: Any) -> Any:
@@ -222,12 +230,16 @@ def parameter_without_gradient(look: Look) -> Iterator[Found]:
         return
     reached = _reached(look)
     lost = [n for n, p in look.copied.names.items() if p.requires_grad and n not in reached]
-    by_layer: dict[str, list[str]] = {}
-    for name in lost:
-        by_layer.setdefault(name.rpartition(".")[0], []).append(name)
-    for layer, names in by_layer.items():
+    for layer, names in _by_layer(lost).items():
         evidence = {"names": ", ".join(names), "parameters": len(names)}
         yield Found(layer, evidence, f"print({spelled(look.model, names[0])}.grad)")
+
+
+def _by_layer(names: Iterable[str]) -> dict[str, list[str]]:
+    found: dict[str, list[str]] = {}
+    for name in names:
+        found.setdefault(name.rpartition(".")[0], []).append(name)
+    return found
 
 
 def _reached(look: Look) -> set[str]:
@@ -265,10 +277,7 @@ def parameter_not_in_optimizer(look: Look) -> Iterator[Found]:
     if missing and len(missing) == len(trained):
         yield _missing(look, "", missing)
     else:
-        by_layer: dict[str, list[str]] = {}
-        for name in missing:
-            by_layer.setdefault(name.rpartition(".")[0], []).append(name)
-        for layer, names in by_layer.items():
+        for layer, names in _by_layer(missing).items():
             yield _missing(look, layer, names)
     yield from _in_plain_lists(look)
 

@@ -13,12 +13,15 @@ from tinygrad_kr import nn
 from tinygrad_kr.explain.diagnosis.evidence import Case, Copy, StepError, values_of
 from tinygrad_kr.explain.diagnosis.step_graph import StepGraph, tensors_in
 from tinygrad_kr.grad_mode import no_grad
+from tinygrad_kr.tensor import Tensor
 
 ACTIVATIONS = {
     "ReLU": "relu", "Sigmoid": "sigmoid", "Tanh": "tanh", "Softmax": "softmax",
     "Softplus": "softplus", "ReLU6": "relu6", "Hardsigmoid": "hardsigmoid", "Hardtanh": "hardtanh",
     "Softsign": "softsign",
 }  # fmt: skip
+ORDERED = 0.7
+"""Threshold: correlation of the distance of classes with the difference of their numbers."""
 IGNORED = -100
 """The label that losses ignore by default."""
 
@@ -99,11 +102,37 @@ class Look:
         return count if contiguous and 2 < count <= max(targets.size // 3, 3) else None
 
     @cached_property
+    def are_counts(self) -> bool:
+        """Whether targets 0, 1, ..., C - 1 are quantities, such as counts, and no class indices.
+
+        Both are integers. Classes are seldom numbered by size: the frequencies of counts rise to a
+        maximum and fall, and inputs of near counts are near. Targets of even frequencies, as data
+        sets of classes have them, are taken for class indices, and so are three values.
+        """
+        targets, inputs = self.counted_targets, self.data.inputs
+        if targets is None:
+            return False
+        labels = targets.reshape(-1).astype(np.int64)
+        found = np.bincount(labels)
+        if len(found) < 4:
+            return False
+        expected = labels.size / len(found)
+        uneven = float(((found - expected) ** 2).sum() / expected)
+        free = len(found) - 1
+        if uneven < free + 5 * (2 * free) ** 0.5:
+            return False
+        turns = np.sign(np.diff(found))
+        one_maximum = len(found) > 4 and bool((np.diff(turns[turns != 0]) <= 0).all())
+        return one_maximum or (inputs is not None and _in_order(inputs, labels))
+
+    @cached_property
     def last_op(self) -> tuple[str, str]:
         """The op at the end of the net, and the path of the module that computed it."""
         graph = self.graph
         if graph is not None and graph.last is not None:
-            name, path = graph.last._op.__name__, graph.path_of(graph.last)
+            clips = graph.last._op.__name__ == "clip"
+            name = "clip" if clips else graph.meaning(graph.last)
+            path = graph.path_of(graph.last)
             if not is_layer(self.model, path):
                 return name, ""
             return self._op_of(path, name), path
@@ -150,11 +179,33 @@ class Look:
             else "shape_broadcast"
         )
 
+    def on_batch(self, code: str) -> str:
+        """Code that uses `inputs` and `targets`, behind a line that takes them from the data."""
+        pair = "data" if self.data.given == "arrays" else "next(iter(data))"
+        tensors = all(isinstance(x, Tensor) for x in self.case.batches[0])
+        return f"inputs, targets = {f'map(tk.tensor, {pair})' if tensors else pair}\n{code}"
+
     def shown_error(self) -> str:
         """The error of the step, as one line."""
         assert self.error is not None
         cause = self.error.cause
         return f"{type(cause).__name__}: {' '.join(str(cause).split())}"
+
+
+def _in_order(inputs: ndarray, labels: ndarray) -> bool:
+    """Whether the mean inputs of classes are the further apart, the more their numbers differ."""
+    if inputs.dtype.kind != "f" or len(inputs) != len(labels):
+        return False
+    x = inputs.reshape(len(inputs), -1).astype(np.float64)
+    x = (x - x.mean(axis=0)) / np.maximum(x.std(axis=0), 1e-12)
+    counts = np.bincount(labels)
+    means = np.stack([x[labels == i].mean(axis=0) for i in range(len(counts))])
+    a, b = np.triu_indices(len(counts), 1)
+    noise = x.shape[1] * (1 / counts[a] + 1 / counts[b])
+    apart = np.sqrt(np.maximum(((means[a] - means[b]) ** 2).sum(axis=1) - noise, 0))
+    weights = counts[a] * counts[b] / (counts[a] + counts[b])
+    covariance = np.cov(apart, b - a, aweights=weights)
+    return bool(covariance[0, 1] > ORDERED * np.sqrt(covariance[0, 0] * covariance[1, 1]))
 
 
 def is_layer(model: nn.Module, path: str) -> bool:

@@ -73,18 +73,24 @@ def counted(places: Sequence[str]) -> tuple[str, str] | None:
 
 # ------------------------------------------------------------------ weights
 
-RELUS = {"relu", "gelu", "maximum", "where_or_zero"}
+MANY_USES = 3
+"""Threshold: uses of a weight in a step, above which it is one of a recurrence."""
+RELUS = {"relu", "relu6", "gelu", "maximum", "where_or_zero"}
 
 
-def reinitialize(graph: StepGraph, model: Module, tanh: bool = False) -> Remedy:
+def reinitialize(
+    graph: StepGraph, model: Module, tanh: bool = False, small: bool = False
+) -> Remedy:
     """Every weight by He (before a ReLU) or Xavier (before anything else), every bias 0.
 
-    tanh: Xavier for all.
+    tanh: Xavier for all. small: Xavier with a gain of 0.3 for all, for values that add up from
+    block to block.
     """
     weights = graph.weights
     by_rule: dict[str, list[str]] = {}
     for weight in weights:
-        by_rule.setdefault(_rule(graph, weight, tanh), []).append(weight.name)
+        rule = SMALL if small else _rule(graph, weight, tanh)
+        by_rule.setdefault(rule, []).append(weight.name)
     remedy = NOTHING
     for rule, names in by_rule.items():
         remedy += _loop("weight", rule, names, model)
@@ -101,7 +107,7 @@ def _rule(graph: StepGraph, weight: Weight, tanh: bool) -> str:
     name, inputs = weight.node._op.__name__, weight.node._inputs or ()
     if name == "getitem":
         return "nn.init.normal_({})"
-    if name.endswith("_scan"):
+    if name.endswith("_scan") or len(graph.consumers.get(id(weight.parameter), [])) > MANY_USES:
         return "nn.init.orthogonal_({})"
     if not tanh and follows(graph, weight) in RELUS:
         turned = name == "matmul" and len(inputs) > 1 and inputs[1] is weight.parameter
@@ -117,6 +123,9 @@ def follows(graph: StepGraph, weight: Weight) -> str:
         further = graph.consumers.get(id(node), [])
         if not further:
             return ""
+        known = graph.composite_of.get(id(node))
+        if known is not None:
+            return known.name
         node = further[0]
         name: str = node._op.__name__
         if name not in ("add", "multiply", "normalize", "reshape", "max_pool", "sum_pool"):
@@ -124,11 +133,13 @@ def follows(graph: StepGraph, weight: Weight) -> str:
     return ""
 
 
+SMALL = "nn.init.xavier_uniform_({}, gain=0.3)"
 _RULES: dict[str, Callable[[Any], Any]] = {
     "nn.init.normal_({})": init.normal_,
     "nn.init.zeros_({})": init.zeros_,
     "nn.init.orthogonal_({})": init.orthogonal_,
     "nn.init.xavier_uniform_({})": init.xavier_uniform_,
+    SMALL: lambda w: init.xavier_uniform_(w, gain=0.3),
     'nn.init.kaiming_normal_({}, nonlinearity="relu")': lambda w: init.kaiming_normal_(
         w, nonlinearity="relu"
     ),
@@ -166,7 +177,7 @@ def like_tanh(graph: StepGraph, model: Module) -> Remedy:
         if weight.node._op.__name__ != "linear" or bias not in graph.copied.names:
             return NOTHING
         reads = graph.before(graph.data_input(weight.node))
-        read = reads._op is not None and reads._op.__name__ == "sigmoid"
+        read = reads._op is not None and graph.meaning(reads) == "sigmoid"
         gain = (2.0 if read else 1.0) * (2.0 if follows(graph, weight) == "sigmoid" else 1.0)
         rows.append((weight.name, bias, gain, read))
     lines = ["with tk.no_grad():"]

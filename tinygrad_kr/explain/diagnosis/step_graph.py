@@ -11,6 +11,7 @@ import numpy as np
 from numpy import ndarray
 
 from tinygrad_kr.autodiff import gradients, topological_order
+from tinygrad_kr.explain.diagnosis.composites import Composite, composites
 from tinygrad_kr.explain.diagnosis.evidence import Batch, Copy, StepError, values_of
 from tinygrad_kr.nn.parameter import Parameter
 from tinygrad_kr.ops.node import Node, tick
@@ -32,7 +33,8 @@ RANGES = {
     "relu": (0.0, math.inf), "sigmoid": (0.0, 1.0), "tanh": (-1.0, 1.0), "softmax": (0.0, 1.0),
     "softplus": (0.0, math.inf), "exp": (0.0, math.inf), "square": (0.0, math.inf),
     "sin": (-1.0, 1.0), "cos": (-1.0, 1.0), "relu6": (0.0, 6.0), "hardsigmoid": (0.0, 1.0),
-    "hardtanh": (-1.0, 1.0), "softsign": (-1.0, 1.0),
+    "hardtanh": (-1.0, 1.0), "softsign": (-1.0, 1.0), "absolute": (0.0, math.inf),
+    "sqrt": (0.0, math.inf),
 }  # fmt: skip
 """The values that an op at the end of a net can have."""
 REGRESSION = {"square", "power", "absolute"}
@@ -231,12 +233,31 @@ class StepGraph:
         return seen
 
     @cached_property
+    def composites(self) -> dict[int, Composite]:
+        """The functions that several ops compute together, by the id of their last op."""
+        return composites(self.nodes, self.consumers)
+
+    @cached_property
+    def composite_of(self) -> dict[int, Composite]:
+        """The same, by the id of the value that each is a function of."""
+        return {id(known.source): known for known in self.composites.values()}
+
+    def meaning(self, node: Node) -> str:
+        """The function that an op ends: "sigmoid" of `1 / (1 + exp(-x))`; else its own name."""
+        known = self.composites.get(id(node))
+        name: str = node._op.__name__ if known is None else known.name
+        return name
+
+    @cached_property
     def activations(self) -> list[Activation]:
         """Each ReLU, sigmoid and tanh of the model. A Leaky ReLU or an ELU is none of them."""
         found = []
+        inside = {id(part) for known in self.composites.values() for part in known.parts[1:]}
         for node in self.model_nodes:
-            name = node._op.__name__
-            if name in ("relu", "sigmoid", "tanh") and node._inputs:
+            name = self.meaning(node)
+            if id(node) in self.composites and name in ("relu", "relu6", "sigmoid", "tanh"):
+                found.append(Activation(name.rstrip("6"), node, self.layer_of(node)))
+            elif name in ("relu", "sigmoid", "tanh") and node._inputs and id(node) not in inside:
                 beside = [other._op.__name__ for other in self.consumers[id(node._inputs[0])]]
                 gated = name == "sigmoid" and "multiply" in beside  # SiLU: x sigmoid(x)
                 leaky = name == "relu" and "where_or_zero" in beside

@@ -34,6 +34,9 @@ MOST_KEPT, MOST_CALLS = 1 << 20, 2000
 """Limits: arguments of compiled calls that are kept to find a NaN, in bytes, and such calls. More
 memory would be new memory, which takes longer to write than a step's own."""
 
+MOST_OWNERS = 32
+"""Limit: arrays that are remembered, so that their rows are kept without counting."""
+
 
 class Watched:
     """A step that a Monitor watches. What else the step has, such as `explain()`, it has too."""
@@ -70,7 +73,8 @@ class Copies:
 
     The copies of the latest look are kept, with the arguments of the calls since then. So if the
     loss is not finite, these calls are run again, until the op is found. Where they are too large
-    to be kept, the last call alone is run again, on the copies of that look.
+    to be kept, the last call alone is run again, on the copies of that look. Batches that are views
+    of one array, such as `x[i : i + 512]`, take no memory.
     """
 
     def __init__(self, monitor: Monitor, step: Compiled) -> None:
@@ -81,6 +85,8 @@ class Copies:
         self._since: list[Any] | None = []
         """The arguments of the calls since the latest look; None where they are too many."""
         self._kept = 0
+        self._owners: dict[int, weakref.ref[ndarray]] = {}
+        """The arrays in whose memory the latest arguments were, by their id."""
         self._failed = False
         """Whether the function cannot run on copies: then it is not looked at."""
 
@@ -106,10 +112,27 @@ class Copies:
             self._state = self._copied()
             monitor.spent += perf_counter() - start
         if self._since is not None:
-            self._kept += sum(_bytes(leaf) for leaf in tree.flatten((args, kwargs))[0])
+            self._kept += sum(map(self._new_bytes, _leaves((*args, *kwargs.values()))))
             self._since.append((args, kwargs))
-            if self._kept > MOST_KEPT or len(self._since) > MOST_CALLS:
+            calls = len(self._since)
+            if (calls > 1 and self._kept > MOST_KEPT) or calls > MOST_CALLS:
                 self._since = None
+
+    def _new_bytes(self, leaf: Any) -> int:
+        """The bytes that it takes to keep an argument: none for rows of an array known already."""
+        array = leaf._data if isinstance(leaf, Node) else leaf
+        if not isinstance(array, ndarray):
+            return 0
+        owner = array
+        while isinstance(owner.base, ndarray):
+            owner = owner.base
+        known = self._owners.get(id(owner))
+        if known is not None and known() is owner:
+            return 0
+        if len(self._owners) > MOST_OWNERS:
+            self._owners.clear()
+        self._owners[id(owner)] = weakref.ref(owner)
+        return array.nbytes
 
     def _copied(self) -> State | None:
         """Copies of all that the step can change; None if that is not known."""
@@ -154,7 +177,7 @@ class Copies:
     def after(self, result: Any, args: Any, kwargs: Any) -> None:
         """A call has ended: its loss is the first single number that it returned."""
         monitor = self._monitor
-        numbers = (x for x in tree.flatten(result)[0] if _is_number(x))
+        numbers = (x for x in _leaves(result) if _is_number(x))
         monitor._loss = next(map(number, numbers), monitor._loss)
         told = ("nan_or_infinity", "") in monitor._told
         if monitor._loss is None or math.isfinite(monitor._loss) or told:
@@ -189,9 +212,16 @@ def _copy_of(leaf: Any) -> Any:
     return leaf.copy() if isinstance(leaf, ndarray) else leaf
 
 
-def _bytes(leaf: Any) -> int:
-    array = leaf._data if isinstance(leaf, Node) else leaf
-    return array.nbytes if isinstance(array, ndarray) else 0
+def _leaves(x: Any) -> Any:
+    """The leaves of a tree; those of plain Tensors and arrays without a walk."""
+    if isinstance(x, _ARRAYS):
+        return (x,)
+    if type(x) is tuple and all(isinstance(member, _ARRAYS) for member in x):
+        return x
+    return tree.flatten(x)[0]
+
+
+_ARRAYS = (Node, ndarray)
 
 
 def _is_number(leaf: Any) -> bool:
