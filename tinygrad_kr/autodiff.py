@@ -142,8 +142,10 @@ def _leading_to(wanted: set[Node], order: list[Node]) -> set[Node]:
     """The nodes through which a gradient must flow to reach `wanted`."""
     needed = set(wanted)
     for node in order:
-        if any(isinstance(x, Node) and x in needed for x in node._inputs or ()):
-            needed.add(node)
+        for x in node._inputs or ():  # any() costs twice as much
+            if isinstance(x, Node) and x in needed:
+                needed.add(node)
+                break
     return needed
 
 

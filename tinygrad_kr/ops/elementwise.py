@@ -693,6 +693,8 @@ power_derivative: Op = op(
 def _power_base(g: Any, a: Any, b: Any) -> Any:
     """b a^(b-1), which is 0 at exponent 0 whatever the base."""
     if isinstance(b, int | float):
+        if b == 2:  # most powers are squares
+            return g * (2 * a)
         return g * (b * power(a, b - 1)) if b else where_or_zero(g, False)
     return g * power_derivative(a, b, by_base=1, by_exponent=0)
 
