@@ -1030,6 +1030,74 @@ def _gru_scan(
     return y
 
 
+def _steps_back(steps: int, mask: Any, reverse: bool) -> Iterable[tuple[int, int, Any]]:
+    """The steps, the last taken first, each with the one before it and 1 where a sequence goes."""
+    order = list(range(steps))[:: -1 if reverse else 1]
+    for k in reversed(range(steps)):
+        yield order[k], order[k - 1] if k else -1, 1 if mask is None else mask[order[k]] * 1
+
+
+def _flat(*arrays: ndarray) -> ndarray:
+    return np.concatenate([x.ravel() for x in arrays])
+
+
+def _rnn_vjp(
+    g: ndarray, y: ndarray, w: ndarray, nonlinearity: str = "tanh", mask: Any = None,
+    reverse: bool = False,
+) -> ndarray:  # fmt: skip
+    dz, dh = np.zeros_like(y), np.zeros_like(y[0])
+    for t, _, goes in _steps_back(len(y), mask, reverse):
+        dh = dh + g[t]
+        dz[t] = dh * goes * (1 - y[t] ** 2 if nonlinearity == "tanh" else y[t] > 0)
+        dh = dz[t] @ w + dh * (1 - goes)
+    return _flat(dz, dh)
+
+
+def _lstm_vjp(
+    g: ndarray, y: ndarray, c0: ndarray, w: ndarray, mask: Any = None, reverse: bool = False
+) -> ndarray:
+    dz, dh, dc = np.zeros((*y.shape[1:3], len(w)), y.dtype), np.zeros_like(c0), np.zeros_like(c0)
+    for t, before, goes in _steps_back(y.shape[1], mask, reverse):
+        _, c, i, f, a, o = y[:, t]
+        dh, dc = dh + g[0, t], dc + g[1, t]
+        into = dc * goes + dh * goes * o * (1 - np.tanh(c) ** 2)
+        of_f = into * (y[1, before] if before >= 0 else c0)
+        slopes = [into * a, of_f, into * i, dh * goes * np.tanh(c)] + g[2:, t]
+        slopes *= [i * (1 - i), f * (1 - f), 1 - a**2, o * (1 - o)]
+        dz[t] = np.concatenate(list(slopes), 1)
+        dh, dc = dz[t] @ w + dh * (1 - goes), into * f + dc * (1 - goes)
+    return _flat(dz, dh, dc)
+
+
+def _gru_vjp(
+    g: ndarray, y: ndarray, h0: ndarray, w: ndarray, mask: Any = None, reverse: bool = False
+) -> ndarray:
+    dz, dh = np.zeros((*y.shape[1:3], len(w)), y.dtype), np.zeros_like(h0)
+    dm = dz.copy()
+    for t, before, goes in _steps_back(y.shape[1], mask, reverse):
+        _, r, u, n, m = y[:, t]
+        h = y[0, before] if before >= 0 else h0
+        dh = dh + g[0, t]
+        dn = (dh * goes * (1 - u) + g[3, t]) * (1 - n**2)
+        du = (dh * goes * (h - n) + g[2, t]) * u * (1 - u)
+        dr = (dn * m + g[1, t]) * r * (1 - r)
+        dz[t] = np.concatenate([dr, du, dn], 1)
+        dm[t] = np.concatenate([dr, du, dn * r + g[4, t]], 1)
+        dh = dh * goes * u + dm[t] @ w + dh * (1 - goes)
+    return _flat(dz, dm, dh)
+
+
+def _sequences_back(name: str, state: int) -> list[Sample]:
+    """Cotangents and results of `SAMPLES[name]`. state: the input that the rule reads, if any."""
+    found = []
+    for case in SAMPLES[name]:
+        y = REFERENCES[name](*case.inputs, **case.params)
+        weight = case.inputs[3 if name == "lstm_scan" else 2]
+        states = (case.inputs[state],) if state else ()
+        found.append(sample(draw(*y.shape), y, *states, weight, **case.params))
+    return found
+
+
 def _power_derivative(a: Any, b: Any, by_base: int, by_exponent: int) -> Any:
     return {
         (1, 0): b * a ** (b - 1),
@@ -1157,6 +1225,14 @@ REFERENCES: dict[str, Callable[..., Any]] = {
     "rnn_scan": _rnn_scan,
     "lstm_scan": _lstm_scan,
     "gru_scan": _gru_scan,
+    "rnn_vjp": _rnn_vjp,
+    "lstm_vjp": _lstm_vjp,
+    "gru_vjp": _gru_vjp,
+}
+SAMPLES |= {
+    "rnn_vjp": _sequences_back("rnn_scan", 0),
+    "lstm_vjp": _sequences_back("lstm_scan", 2),
+    "gru_vjp": _sequences_back("gru_scan", 1),
 }
 
 

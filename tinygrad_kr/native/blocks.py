@@ -1,0 +1,37 @@
+"""C kernels of whole blocks and sequences: attention, recurrent nets and others."""
+
+from __future__ import annotations
+
+from tinygrad_kr.native.build import build, included
+from tinygrad_kr.native.cache import trusted_cache
+from tinygrad_kr.native.foreign import ctypes
+from tinygrad_kr.native.kernels import PRELUDE
+
+_NUMBERS, _SHARE, _SIZE = ctypes.c_char_p, ctypes.c_void_p, ctypes.c_int64
+_PARAMETERS = {
+    "recurrent": {
+        "sequence": (_NUMBERS, _SHARE, _SIZE),
+        "sequence_vjp": (_NUMBERS, _SHARE, _SIZE),
+    },
+    "attention": {
+        "attention": (_NUMBERS, _SHARE, ctypes.c_double),
+        "attention_vjp": (_NUMBERS, _SHARE, ctypes.c_double),
+    },
+}
+"""By header, its functions. They return 0, or 1 if there is no memory."""
+
+
+def block_kernels(header: str, real: str) -> ctypes.CDLL | None:
+    """The functions of `header.h` for elements of the type `real`; None if the build fails."""
+    suffix = "f" if real == "float" else ""
+    lines = [PRELUDE, f"#define TK_REAL {real}", f"#define TK_FUNCTION(name) tk_##name##{suffix}"]
+    source = "\n".join([*lines, '#include "block.h"', f'#include "{header}.h"', ""])
+    try:
+        trusted_cache()
+        library = build(source, included(source))
+    except (OSError, RuntimeError):
+        return None
+    for name, parameters in _PARAMETERS[header].items():
+        function = getattr(library, name)
+        function.restype, function.argtypes = ctypes.c_int64, parameters
+    return library
