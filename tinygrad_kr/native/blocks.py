@@ -17,14 +17,22 @@ _PARAMETERS = {
         "attention": (_NUMBERS, _SHARE, ctypes.c_double),
         "attention_vjp": (_NUMBERS, _SHARE, ctypes.c_double),
     },
+    "activations": dict.fromkeys(["erf_", "gelu", "gelu_vjp"], (_NUMBERS, _SHARE)),
+    "rows": {
+        "layer_norm": (_NUMBERS, _SHARE, ctypes.c_double),
+        "layer_norm_vjp": (_NUMBERS, _SHARE, ctypes.c_double),
+        "cross_entropy": (_NUMBERS, _SHARE),
+        "cross_entropy_vjp": (_NUMBERS, _SHARE),
+        "add_rows": (_NUMBERS, _SHARE),
+    },
 }
 """By header, its functions. They return 0, or 1 if there is no memory."""
 
 
 def block_kernels(header: str, real: str) -> ctypes.CDLL | None:
     """The functions of `header.h` for elements of the type `real`; None if the build fails."""
-    suffix = "f" if real == "float" else ""
-    lines = [PRELUDE, f"#define TK_REAL {real}", f"#define TK_FUNCTION(name) tk_##name##{suffix}"]
+    function = "tk_##name##f" if real == "float" else "tk_##name"
+    lines = [PRELUDE, f"#define TK_REAL {real}", f"#define TK_FUNCTION(name) {function}"]
     source = "\n".join([*lines, '#include "block.h"', f'#include "{header}.h"', ""])
     try:
         trusted_cache()

@@ -69,15 +69,62 @@ def _build(header: str, dtype: np.dtype[Any]) -> Any:
 
 
 def run(
-    function: Callable[..., int], given: Sequence[int], pieces: int, work: int, *more: int
-) -> None:
-    """Call a kernel with its numbers and addresses. Raises MemoryError if it gets no memory.
+    function: Callable[..., int], given: Sequence[int], pieces: int, work: int, *more: float
+) -> bool:
+    """Call a kernel with its numbers and addresses; whether it has computed the result.
 
     pieces: into which the work can be cut. work: multiply-adds of all. more: further numbers.
+    Raises MemoryError if the kernel gets no memory.
     """
     shared = work >= MIN_SHARED_WORK and pieces > 1
-    if function(struct.pack(f"{len(given)}q", *given), _share() if shared else None, *more):
+    code = function(struct.pack(f"{len(given)}q", *given), _share() if shared else None, *more)
+    if code == 1:
         raise MemoryError("no memory for the kernel")
+    return not code
+
+
+MIN_ELEMENTS = 2**11
+"""Threshold: elements from which a kernel of activations is built and called."""
+_PIECE = 2**13
+"""Elements that a thread takes at once, as in `activations.h`."""
+
+
+def elementwise(name: str, *arrays: Any) -> ndarray | None:
+    """A function of `activations.h` of arrays of one shape; None for NumPy."""
+    first = arrays[0]
+    if type(first) is not ndarray or first.size < MIN_ELEMENTS:
+        return None
+    found = kernels("activations", *arrays)
+    if found is None or any(x.shape != first.shape for x in arrays):
+        return None
+    arrays = tuple(map(dense, arrays))
+    y = np.empty(first.shape, first.dtype)
+    given = [first.size, *map(address, (*arrays, y)), 0][:4]
+    run(getattr(found, name), given, -(-first.size // _PIECE), 16 * first.size)
+    return y
+
+
+def rows(
+    name: str, rows: int, size: int, step: int, arrays: dict[str, ndarray], *more: float
+) -> bool:
+    """Call a function of `rows.h`; False for NumPy.
+
+    step: the rows that a thread takes at once. arrays: dense ones, by their names in C.
+    """
+    floats = [x for x in arrays.values() if x.dtype.kind == "f"]
+    if rows * size < MIN_ELEMENTS or (found := kernels("rows", *floats)) is None:
+        return False
+    names = ("x", "weight", "bias", "g", "labels", "y", "dweight", "dbias")
+    given = [rows, size, step, *(place(arrays.get(name)) for name in names)]
+    return run(getattr(found, name), given, -(-rows // step), 8 * rows * size, *more)
+
+
+def row_step(rows: int) -> int:
+    """The rows that a thread takes at once."""
+    return max(_MIN_ROWS, -(-rows // 16))
+
+
+_MIN_ROWS = 8
 
 
 def _share() -> Any:
