@@ -414,6 +414,21 @@ def sequences(gates: int, states: int, **params: Any) -> Iterable[Sample]:
         yield sample(draw(steps, batch, 3 * gates), *first, draw(3 * gates, 3), **params)
 
 
+def attentions() -> Iterable[Sample]:
+    """Each kind of mask, axes that broadcast, a query that sees nothing, and no keys."""
+    q, k, v = draw(2, 3, 2), draw(2, 4, 2), draw(2, 4, 3)
+    seen = np.array([[1, 0, 1, 1], [0, 0, 0, 0], [0, 1, 0, 1]], bool)
+    keep = np.array([0.0, 2.0, 2.0, 2.0]) * np.ones((2, 3, 1))
+    yield sample(q, k, v, scale=0.7)
+    yield sample(q, k, v, scale=0.7, is_causal=True)
+    yield sample(q, k, v, seen, scale=0.7)
+    yield sample(q, k, v, draw(1, 4), scale=0.7)
+    yield sample(q, k, v, keep, scale=0.7, dropped=True)
+    yield sample(q, k, v, seen, keep, scale=0.7, dropped=True)
+    yield sample(draw(2, 1, 3, 2), k, draw(4, 1), scale=1.5)
+    yield sample(draw(3, 2), draw(0, 2), draw(0, 3), scale=0.7)
+
+
 SAMPLES: dict[str, list[Sample]] = {
     # elementwise: arithmetic
     "add": binary(),
@@ -779,6 +794,13 @@ SAMPLES: dict[str, list[Sample]] = {
         sample(draw(2, 2, 3), axis=(1, 2), eps=1e-5),
         sample(draw(0, 3), axis=(1,), eps=1e-5),
     ],
+    "layer_norm": [
+        sample(draw(2, 4), draw(4), draw(4), axes=1, eps=1e-5),
+        sample(draw(3, 2, 3), draw(2, 3), draw(2, 3), axes=2, eps=0.1),
+        sample(draw(4), draw(4), draw(4), axes=1, eps=0.1),
+        sample(draw(0, 3), draw(3), draw(3), axes=1, eps=1e-5),
+    ],
+    "attention": list(attentions()),
     "dropout_mask": [
         sample(draw(*shape), p=p, generator=np.random.default_rng(0))
         for shape in ((2, 3), (), (0, 3))
@@ -1098,6 +1120,54 @@ def _sequences_back(name: str, state: int) -> list[Sample]:
     return found
 
 
+def _attention(
+    q: ndarray, k: ndarray, v: ndarray, *masks: ndarray, scale: float, is_causal: bool = False,
+    dropped: bool = False,
+) -> ndarray:  # fmt: skip
+    """Query by query, over the keys that it sees."""
+    keep, masks = (masks[-1], masks[:-1]) if dropped else (np.ones(()), masks)
+    mask = masks[0] if masks else np.zeros(())
+    axes = [x.shape[:-2] for x in (q, k, v, mask, keep)]
+    batch, scores = np.broadcast_shapes(*axes), (q.shape[-2], k.shape[-2])
+    q, k, v = (np.broadcast_to(x, (*batch, *x.shape[-2:])) for x in (q, k, v))
+    mask, keep = (np.broadcast_to(x, (*batch, *scores)) for x in (mask, keep))
+    y = np.zeros((*batch, q.shape[-2], v.shape[-1]), np.result_type(q, k, v, keep))
+    for *at, i in np.ndindex(*batch, q.shape[-2]):
+        b = tuple(at)
+        sees = mask[b][i] if mask.dtype == bool else np.ones(k.shape[-2], bool)
+        sees = sees & (np.arange(k.shape[-2]) <= i) if is_causal else sees
+        s = scale * (k[b] @ q[b][i]) + (0 if mask.dtype == bool else mask[b][i])
+        e = np.exp(s[sees])
+        y[b][i] = (e / e.sum() * keep[b][i][sees]) @ v[b][sees] if len(e) else 0
+    return y
+
+
+def _attention_vjp(g: ndarray, *inputs: ndarray, **params: Any) -> ndarray:
+    """By the step 1e-30 i, which is exact to the last digit, of each element of q, k and v."""
+    slopes = []
+    for which in range(3):
+        x = inputs[which]
+        whole = np.broadcast_to(x, (*g.shape[:-2], *x.shape[-2:])).astype(complex)
+        for at in np.ndindex(whole.shape):
+            moved = whole.copy()
+            moved[at] += 1e-30j
+            y = _attention(*inputs[:which], moved, *inputs[which + 1 :], **params)
+            slopes.append((g * y.imag).sum() / 1e-30)
+    return np.array(slopes, g.dtype)
+
+
+def _attentions_back() -> list[Sample]:
+    found = []
+    for case in SAMPLES["attention"]:
+        y = _attention(*case.inputs, **case.params)
+        found.append(sample(draw(*y.shape), *case.inputs, **case.params))
+    return found
+
+
+def _layer_norm(x: ndarray, weight: ndarray, bias: ndarray, axes: int, eps: float) -> Any:
+    return _normalize(x, tuple(range(-axes, 0)), eps) * weight + bias
+
+
 def _power_derivative(a: Any, b: Any, by_base: int, by_exponent: int) -> Any:
     return {
         (1, 0): b * a ** (b - 1),
@@ -1225,6 +1295,9 @@ REFERENCES: dict[str, Callable[..., Any]] = {
     "rnn_scan": _rnn_scan,
     "lstm_scan": _lstm_scan,
     "gru_scan": _gru_scan,
+    "layer_norm": _layer_norm,
+    "attention": _attention,
+    "attention_vjp": _attention_vjp,
     "rnn_vjp": _rnn_vjp,
     "lstm_vjp": _lstm_vjp,
     "gru_vjp": _gru_vjp,
@@ -1233,6 +1306,7 @@ SAMPLES |= {
     "rnn_vjp": _sequences_back("rnn_scan", 0),
     "lstm_vjp": _sequences_back("lstm_scan", 2),
     "gru_vjp": _sequences_back("gru_scan", 1),
+    "attention_vjp": _attentions_back(),
 }
 
 

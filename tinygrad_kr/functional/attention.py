@@ -9,10 +9,7 @@ import numpy as np
 
 from tinygrad_kr.arrays.operands import operands
 from tinygrad_kr.arrays.shape import repeat_interleave
-from tinygrad_kr.functional.linear import dropout
 from tinygrad_kr.ops import attention, network
-from tinygrad_kr.ops.elementwise import where
-from tinygrad_kr.ops.node import Node
 from tinygrad_kr.random import resolve
 
 
@@ -51,8 +48,6 @@ def scaled_dot_product_attention(
     if not 0 <= dropout_p <= 1:
         raise ValueError(f"{_NAME}: expected dropout_p in [0, 1], got {dropout_p}.")
     mask = None if attn_mask is None else _mask_of(attn_mask, query, is_causal)
-    if isinstance(mask, Node) and mask._requires_grad:
-        return dropout(attention_weights(query, key, mask, False, scale), dropout_p) @ value
     masks = [] if mask is None else [mask]
     if dropout_p:
         masks.append(_kept(query, key, value, mask, dropout_p))

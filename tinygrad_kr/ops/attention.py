@@ -86,28 +86,29 @@ def _slopes(
     is_causal: bool = False,
     dropped: bool = False,
 ) -> list[Any]:
-    """The cotangents of q, k and v, each with all first axes of `g`."""
+    """The cotangents of q, k, v and the masks, each with all first axes of `g`."""
     mask, keep = _masks(masks, dropped)
-    p, dp = probabilities(q, k, mask, scale, is_causal), matmul(g, v.mT)
+    p, kept_p = probabilities(q, k, mask, scale, is_causal), matmul(g, v.mT)
     kept = p if keep is None else p * keep
-    dp = dp if keep is None else dp * keep
-    scores = p * (dp - (p * dp).sum(axis=-1, keepdims=True)) * scale
-    return [matmul(scores, k), matmul(scores.mT, q), matmul(kept.mT, g)]
+    dp = kept_p if keep is None else kept_p * keep
+    scores = p * (dp - (p * dp).sum(axis=-1, keepdims=True))
+    found = [matmul(scores * scale, k), matmul(scores.mT * scale, q), matmul(kept.mT, g)]
+    found += [] if mask is None else [scores]
+    return found if keep is None else [*found, kept_p * p]
 
 
 def _flat_slopes(g: ndarray, *inputs: Any, **params: Any) -> ndarray:
     """The cotangents of q, k and v, one after the other."""
-    return kernels.flattened(_slopes(g, *inputs, **params))
+    return kernels.flattened(_slopes(g, *inputs, **params)[:3])
 
 
 def _attention_vjp(
     g: Any, y: Any, q: Any, k: Any, v: Any, *masks: Any, needs: tuple[bool, ...], **params: Any
 ) -> list[Any]:
-    if kernels.is_differentiated(g, q, k, v):
-        found = _slopes(g, q, k, v, *masks, **params)
-    else:
-        shapes = [(*g.shape[:-2], *x.shape[-2:]) for x in (q, k, v)]
-        found = kernels.split(attention_vjp(g, q, k, v, *masks, **params), shapes)
+    if any(needs[3:]) or kernels.is_differentiated(g, q, k, v, *masks):
+        return _slopes(g, q, k, v, *masks, **params)
+    shapes = [(*g.shape[:-2], *x.shape[-2:]) for x in (q, k, v)]
+    found = kernels.split(attention_vjp(g, q, k, v, *masks, **params), shapes)
     return [*found, *[None] * len(masks)]
 
 
