@@ -17,9 +17,9 @@ from tinygrad_kr.compile.ir.program import Value
 from tinygrad_kr.export.graph import BOOL, INT64, Graph
 from tinygrad_kr.export.recording import Call, refuse
 from tinygrad_kr.functional.linear import _one_hot_op
+from tinygrad_kr.ops import attention, linalg, network, recurrent, reduction, shape, window
 from tinygrad_kr.ops import elementwise as e
 from tinygrad_kr.ops import indexing as ix
-from tinygrad_kr.ops import attention, linalg, network, recurrent, reduction, shape, window
 from tinygrad_kr.ops.op import astype
 
 Writer = Callable[[Graph, Call], str]

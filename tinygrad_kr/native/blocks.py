@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from tinygrad_kr.native.build import build, included
 from tinygrad_kr.native.cache import trusted_cache
 from tinygrad_kr.native.foreign import ctypes
 from tinygrad_kr.native.kernels import PRELUDE
 
 _NUMBERS, _SHARE, _SIZE = ctypes.c_char_p, ctypes.c_void_p, ctypes.c_int64
-_PARAMETERS = {
+_PARAMETERS: dict[str, dict[str, tuple[Any, ...]]] = {
     "recurrent": {
         "sequence": (_NUMBERS, _SHARE, _SIZE),
         "sequence_vjp": (_NUMBERS, _SHARE, _SIZE),
@@ -29,16 +31,26 @@ _PARAMETERS = {
 """By header, its functions. They return 0, or 1 if there is no memory."""
 
 
-def block_kernels(header: str, real: str) -> ctypes.CDLL | None:
-    """The functions of `header.h` for elements of the type `real`; None if the build fails."""
+def block_source(header: str, real: str) -> str:
+    """C with the functions of `header.h` for elements of the type `real`."""
     function = "tk_##name##f" if real == "float" else "tk_##name"
     lines = [PRELUDE, f"#define TK_REAL {real}", f"#define TK_FUNCTION(name) {function}"]
-    source = "\n".join([*lines, '#include "block.h"', f'#include "{header}.h"', ""])
+    return "\n".join([*lines, '#include "block.h"', f'#include "{header}.h"', ""])
+
+
+def block_kernels(header: str, real: str) -> ctypes.CDLL | None:
+    """These functions, built or found built; None if the build fails."""
+    source = block_source(header, real)
     try:
         trusted_cache()
         library = build(source, included(source))
     except (OSError, RuntimeError):
         return None
+    return declared(header, library)
+
+
+def declared(header: str, library: ctypes.CDLL) -> ctypes.CDLL:
+    """A library whose functions of `header.h` know what they take."""
     for name, parameters in _PARAMETERS[header].items():
         function = getattr(library, name)
         function.restype, function.argtypes = ctypes.c_int64, parameters

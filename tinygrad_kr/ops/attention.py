@@ -224,7 +224,7 @@ class _Call:
         self, name: str, scale: float, y: Any = None, g: Any = None, results: Any = (0, 0, 0)
     ) -> None:
         """Call the kernel. y: the result. results: the addresses of the cotangents."""
-        rows = dict(self.rows)
+        rows: dict[str, Any] = dict(self.rows)
         if g is not None:
             rows["g"] = self.dense_rows(g, g.shape[-2:])
         if y is not None:

@@ -57,7 +57,8 @@ def _begin(key: tuple[str, np.dtype[Any]]) -> None:
     if key not in _building:
         _building.add(key)
         with suppress(RuntimeError):  # no new thread: the first call builds it
-            threading.Thread(target=_build, args=key, daemon=True).start()
+            name = f"kernel of {key[0]}"
+            threading.Thread(target=_build, args=key, name=name, daemon=True).start()
 
 
 def _build(header: str, dtype: np.dtype[Any]) -> Any:
@@ -180,9 +181,7 @@ def is_differentiated(*values: Any) -> bool:
 
     Elsewhere one op without rules may compute all cotangents.
     """
-    return current_mode() != OFF and any(
-        isinstance(x, Node) and x._requires_grad for x in values
-    )
+    return current_mode() != OFF and any(isinstance(x, Node) and x._requires_grad for x in values)
 
 
 def split(flat: Any, shapes: Sequence[tuple[int, ...]]) -> list[Any]:

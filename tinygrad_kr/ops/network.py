@@ -89,7 +89,8 @@ def _cross_entropy_in_c(x: ndarray, labels: ndarray, *, axis: int) -> ndarray | 
         return None
     y = np.empty(len(x), x.dtype)
     arrays = {"x": kernels.dense(x), "labels": kernels.dense(labels), "y": y}
-    return y if kernels.rows("cross_entropy", *x.shape, kernels.row_step(len(x)), arrays) else None
+    step = kernels.row_step(len(x))
+    return y if kernels.rows("cross_entropy", len(x), x.shape[1], step, arrays) else None
 
 
 def _cross_entropy_vjp_in_c(g: ndarray, x: ndarray, labels: ndarray, axis: int) -> ndarray | None:
@@ -98,7 +99,7 @@ def _cross_entropy_vjp_in_c(g: ndarray, x: ndarray, labels: ndarray, axis: int) 
     y, named = np.empty(x.shape, x.dtype), {"x": x, "labels": labels, "g": g}
     arrays = {name: kernels.dense(array) for name, array in named.items()} | {"y": y}
     step = kernels.row_step(len(x))
-    return y if kernels.rows("cross_entropy_vjp", *x.shape, step, arrays) else None
+    return y if kernels.rows("cross_entropy_vjp", len(x), x.shape[1], step, arrays) else None
 
 
 def _are_rows(x: Any, labels: Any, axis: int) -> bool:
@@ -260,7 +261,6 @@ def _normalize_vjp(g: Any, y: Any, x: Any, axis: tuple[int, ...], eps: float) ->
 normalize = op(_normalize, lambda g, y, x, axis, eps: _normalize_vjp(g, y, x, axis=axis, eps=eps))
 
 
-
 @in_float32
 def _layer_norm(x: ndarray, weight: ndarray, bias: ndarray, *, axes: int, eps: float) -> Any:
     """(x - mean) / sqrt(var + eps) weight + bias over the last `axes` axes, those of `weight`."""
@@ -270,9 +270,7 @@ def _layer_norm(x: ndarray, weight: ndarray, bias: ndarray, *, axes: int, eps: f
     return y
 
 
-def _layer_norm_in_c(
-    x: Any, weight: Any, bias: Any, *, axes: int, eps: float
-) -> ndarray | None:
+def _layer_norm_in_c(x: Any, weight: Any, bias: Any, *, axes: int, eps: float) -> ndarray | None:
     arrays = {"x": x, "weight": weight, "bias": bias}
     if not _fits_layer(axes, **arrays):
         return None

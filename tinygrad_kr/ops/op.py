@@ -57,6 +57,7 @@ class Op(Protocol):
     shared: bool
     """Whether one rule serves every input: `variadic or one_rule_for_all`."""
     promote: bool
+    kernel: Callable[..., Any] | None
 
     def __call__(self, *inputs: Any, **params: Any) -> Tensor: ...
 
@@ -145,7 +146,7 @@ def op(
     record.rules = rules if finite else tuple(map(_silenced, rules))
     record.variadic, record.one_rule_for_all = variadic, one_rule_for_all
     record.shared = variadic or one_rule_for_all
-    record.promote = promote
+    record.promote, record.kernel = promote, kernel
     for function in (forward, *numpy):
         if _is_numpys(function):
             numpy_table[function] = record

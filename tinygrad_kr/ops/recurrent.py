@@ -326,7 +326,8 @@ def _flat(slopes: Any) -> Any:
 
 
 _KINDS = {"tanh": 0, "relu": 1, "lstm": 2, "gru": 3}
-_GATES, _PLANES = (1, 1, 4, 3), (0, 0, 6, 5)
+_GATES = {"tanh": 1, "relu": 1, "lstm": 4, "gru": 3}
+_PLANES: dict[str, tuple[int, ...]] = {"tanh": (), "relu": (), "lstm": (6,), "gru": (5,)}
 _MIN_WORK = 2**16
 """Threshold: multiply-adds of all steps from which the kernel is built and called."""
 
@@ -335,35 +336,27 @@ class _Sequence:
     """The sizes and arrays of a whole sequence, for the kernels of `recurrent.h`."""
 
     def __init__(
-        self, kind: int, steps: int, arrays: dict[str, Any], mask: Any, reverse: bool
+        self,
+        kind: str,
+        sizes: tuple[int, int, int],
+        arrays: dict[str, ndarray],
+        mask: ndarray | None,
+        reverse: bool,
     ) -> None:
-        weight = arrays["weight"]
-        self.kind, self.steps, self.hidden = kind, steps, weight.shape[1]
-        self.batch = arrays["batch"]
-        del arrays["batch"]
+        self.kind = _KINDS[kind]
+        self.steps, self.batch, self.hidden = sizes
+        self.gates = _GATES[kind] * self.hidden
         self.arrays = {name: kernels.dense(x) for name, x in arrays.items()}
         self.mask = None if mask is None else kernels.dense(mask)
         self.reverse = int(reverse)
 
-    @property
-    def gates(self) -> int:
-        """Elements of a row of z."""
-        return _GATES[self.kind] * self.hidden
-
-    @property
-    def planes(self) -> tuple[int, ...]:
-        """The shape of the result."""
-        planes = (_PLANES[self.kind],) if _PLANES[self.kind] else ()
-        return (*planes, self.steps, self.batch, self.hidden)
-
     def run(self, function: Any, **outputs: int) -> None:
         """Call a kernel, with the addresses of its results."""
-        arrays = {**{name: kernels.place(x) for name, x in self.arrays.items()}, **outputs}
-        names = ("z", "h", "c", "weight", "bias", "g")
+        at = {**{name: kernels.place(x) for name, x in self.arrays.items()}, **outputs}
         given = [self.kind, self.steps, self.batch, self.hidden, self.reverse]
-        given += [arrays.get(name, 0) for name in names]
+        given += [at.get(name, 0) for name in ("z", "h", "c", "weight", "bias", "g")]
         given.append(kernels.place(self.mask))
-        given += [arrays.get(name, 0) for name in ("y", "dz", "dm", "dh", "dc")]
+        given += [at.get(name, 0) for name in ("y", "dz", "dm", "dh", "dc")]
         work = self.steps * self.batch * self.gates * self.hidden
         step = max(_MIN_ROWS, -(-self.batch // kernels.threads()))
         kernels.run(function, given, -(-self.batch // step), work, step)
@@ -373,7 +366,7 @@ _MIN_ROWS = 4
 """Threshold: rows of the batch that are worth another thread's reading of the weights."""
 
 
-def _fits(kind: int, weight: Any, steps: int, batch: int, mask: Any, *states: Any) -> bool:
+def _fits(kind: str, weight: Any, steps: int, batch: int, mask: Any, *states: Any) -> bool:
     """Whether the kernel computes arrays of these shapes."""
     gates, hidden = weight.shape
     if gates != _GATES[kind] * hidden or steps * batch * gates * hidden < _MIN_WORK:
@@ -389,35 +382,34 @@ def _scan_in_c(
     kind: str, z: Any, h: Any, c: Any, weight: Any, bias: Any, mask: Any, reverse: bool
 ) -> ndarray | None:
     """The states of all steps, or None for NumPy."""
-    number = _KINDS[kind]
     named = {"z": z, "h": h, "c": c, "weight": weight, "bias": bias}
     arrays = {name: x for name, x in named.items() if x is not None}
     states = [x for x in (h, c) if x is not None]
-    if z.ndim != 3 or not _fits(number, weight, *z.shape[:2], mask, *states):
+    if z.ndim != 3 or not _fits(kind, weight, *z.shape[:2], mask, *states):
         return None
     found = kernels.kernels("recurrent", *arrays.values())
     if found is None or z.shape[2] != len(weight):
         return None
-    s = _Sequence(number, len(z), {**arrays, "batch": z.shape[1]}, mask, reverse)
-    y = np.empty(s.planes, z.dtype)
-    s.run(found.sequence, y=kernels.place(y))
+    sizes = (*z.shape[:2], weight.shape[1])
+    y = np.empty((*_PLANES[kind], *sizes), z.dtype)
+    _Sequence(kind, sizes, arrays, mask, reverse).run(found.sequence, y=kernels.place(y))
     return y
 
 
 def _slopes_in_c(
     kind: str, g: Any, y: Any, h: Any, c: Any, weight: Any, mask: Any, reverse: bool
 ) -> ndarray | None:
-    """The cotangents of z, for a GRU of m, and of the first states, as one array; None for NumPy."""
-    number, (steps, batch, hidden) = _KINDS[kind], y.shape[-3:]
+    """The cotangents of z, of m for a GRU, and of the first states, in one array; or None."""
+    steps, batch, hidden = y.shape[-3:]
     arrays = {"g": g, "y": y, "weight": weight}
     arrays |= {name: x for name, x in (("h", h), ("c", c)) if x is not None}
     states = [x for x in (h, c) if x is not None]
-    if not _fits(number, weight, steps, batch, mask, *states) or g.shape != y.shape:
+    if not _fits(kind, weight, steps, batch, mask, *states) or g.shape != y.shape:
         return None
     found = kernels.kernels("recurrent", *arrays.values())
     if found is None:
         return None
-    s = _Sequence(number, steps, {**arrays, "batch": batch}, mask, reverse)
+    s = _Sequence(kind, (steps, batch, hidden), arrays, mask, reverse)
     sizes = {"dz": steps * batch * s.gates, "dm": 0, "dh": batch * hidden, "dc": 0}
     sizes["dm"] = sizes["dz"] * (kind == "gru")
     sizes["dc"] = sizes["dh"] * (kind == "lstm")

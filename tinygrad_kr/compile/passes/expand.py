@@ -86,9 +86,7 @@ def _normalize(b: Builder, x: Value, axis: tuple[int, ...], eps: float) -> Value
     return b(e.multiply, centred, b(e.power, b(e.add, variance, eps), -0.5))
 
 
-def _layer_norm(
-    b: Builder, x: Value, weight: Value, bias: Value, axes: int, eps: float
-) -> Value:
+def _layer_norm(b: Builder, x: Value, weight: Value, bias: Value, axes: int, eps: float) -> Value:
     normal = b(network.normalize, x, axis=tuple(range(-axes, 0)), eps=eps)
     return b(e.add, b(e.multiply, normal, weight), bias)
 
