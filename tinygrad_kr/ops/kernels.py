@@ -158,6 +158,7 @@ def _share_of_programs() -> Any:
 _kept: list[Any] = []
 
 
+@cache
 def threads() -> int:
     """How many threads share work."""
     from tinygrad_kr.native.cpu import helpers
