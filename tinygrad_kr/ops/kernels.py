@@ -130,7 +130,7 @@ _MIN_ROWS = 8
 
 def _share() -> Any:
     """The address of `share`, which cuts work in pieces for a pool of threads."""
-    if products._kernels.cache_info().currsize and (found := products._kernels()) is not None:
+    if products._kernels.cache_info().currsize and (found := products.kernels()) is not None:
         return _address_of(found)
     return _share_of_programs()
 

@@ -82,14 +82,10 @@ static void tk_layer_norm_rows_vjp(void **memory, int64_t start, int64_t stop) {
 
 /* ------------------------------------------------------------------ cross-entropy */
 
-static TK_REAL tk_largest(int64_t n, const TK_REAL *restrict x) {
-  TK_REAL best[TK_VECTOR_BYTES / sizeof(TK_REAL)], most = -INFINITY;
+static TK_REAL tk_largest_of(int64_t n, const TK_REAL *x) {
   int64_t whole = n / TK_LANES * TK_LANES;
-  for (int64_t l = 0; l < TK_LANES; l++) best[l] = -INFINITY;
-  for (int64_t j = 0; j < whole; j += TK_LANES)
-    for (int64_t l = 0; l < TK_LANES; l++) best[l] = x[j + l] > best[l] ? x[j + l] : best[l];
+  TK_REAL most = tk_largest(whole, x);
   for (int64_t j = whole; j < n; j++) most = x[j] > most ? x[j] : most;
-  for (int64_t l = 0; l < TK_LANES; l++) most = best[l] > most ? best[l] : most;
   return most;
 }
 
@@ -97,7 +93,7 @@ static void tk_cross_entropy_rows(void **memory, int64_t start, int64_t stop) {
   const tk_matrix *s = memory[0];
   for (int64_t r = start; r < stop; r++) {
     const TK_REAL *x = s->x + r * s->size;
-    TK_REAL most = tk_largest(s->size, x), total;
+    TK_REAL most = tk_largest_of(s->size, x), total;
     TK_SUM_OF(total, s->size, TK_FUNCTION(exp)(x[j] - most));
     s->y[r] = TK_FUNCTION(log)(total) - (x[s->labels[r]] - most);
   }
@@ -116,7 +112,7 @@ static void tk_cross_entropy_rows_vjp(void **memory, int64_t start, int64_t stop
   for (int64_t r = start; r < stop; r++) {
     const TK_REAL *x = s->x + r * s->size;
     TK_REAL *dx = s->y + r * s->size;
-    tk_cross_entropy_row_vjp(s->size, s->g[r], tk_largest(s->size, x), x, dx);
+    tk_cross_entropy_row_vjp(s->size, s->g[r], tk_largest_of(s->size, x), x, dx);
     dx[s->labels[r]] -= s->g[r];
   }
 }
