@@ -366,6 +366,27 @@ def test_no_memory(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @needs_c
+def test_a_program_shares_its_own_threads(early: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The helpers of eager products spin for a millisecond: a program's loops would wait."""
+    seen: list[bool] = []
+    share = kernels._share
+
+    def noted() -> Any:
+        seen.append(getattr(kernels._caller, "is_program", False))
+        return share()
+
+    monkeypatch.setattr(kernels, "_share", noted)
+    x = tk.tensor(draw(4, 9, 8))
+    step = tk.compile(lambda x: F.scaled_dot_product_attention(x, x, x))
+    eager = F.scaled_dot_product_attention(x, x, x)
+    for _ in range(3):
+        same(step(x).numpy(), eager.numpy())
+    assert seen[0] is False
+    assert seen[-1] is True
+    assert not kernels._caller.is_program
+
+
+@needs_c
 def test_a_trace_does_not_wait_for_a_build(monkeypatch: pytest.MonkeyPatch) -> None:
     """The ops of a trace run once, in NumPy; meanwhile another thread builds."""
     asked: list[Any] = []

@@ -13,7 +13,7 @@ import struct
 import threading
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from functools import cache
+from functools import cache, wraps
 from typing import Any
 
 import numpy as np
@@ -130,6 +130,8 @@ _MIN_ROWS = 8
 
 def _share() -> Any:
     """The address of `share`, which cuts work in pieces for a pool of threads."""
+    if getattr(_caller, "is_program", False):
+        return _share_of_programs()
     if products._kernels.cache_info().currsize and (found := products.kernels()) is not None:
         return _address_of(found)
     return _share_of_programs()
@@ -156,6 +158,25 @@ def _share_of_programs() -> Any:
 
 
 _kept: list[Any] = []
+_caller = threading.local()
+"""Of each thread, `is_program`: whether a compiled program has called the kernel."""
+
+
+def in_program(forward: Callable[..., Any]) -> Callable[..., Any]:
+    """`forward` for a compiled program, whose threads its kernel shares.
+
+    Those of eager products spin longer, and would keep cores from the program's own loops.
+    """
+
+    @wraps(forward)
+    def computed(*inputs: Any, **params: Any) -> Any:
+        _caller.is_program = True
+        try:
+            return forward(*inputs, **params)
+        finally:
+            _caller.is_program = False
+
+    return computed
 
 
 @cache

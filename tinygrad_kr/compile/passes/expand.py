@@ -32,10 +32,9 @@ def _linear(b: Builder, x: Value, weight: Value, bias: Value | None = None) -> V
 def _matmul(b: Builder, x: Value, y: Value) -> Value:
     """A vector is a matrix of one row or column; rows times one matrix are a single product."""
     if len(x.shape) > 2 == len(y.shape):
-        *batch, depth = x.shape
-        rows = b(shape.reshape, x, shape=(math.prod(batch), depth))
-        product = b(linalg.matmul, rows, y)
-        return b(shape.reshape, product, shape=(*batch, y.shape[1]))
+        flat = b(shape.reshape, x, shape=(math.prod(x.shape[:-1]), x.shape[-1]))
+        single = b(linalg.matmul, flat, y)
+        return b(shape.reshape, single, shape=(*x.shape[:-1], y.shape[1]))
     row, column = len(x.shape) == 1, len(y.shape) == 1
     left = b(shape.reshape, x, shape=(1, x.size)) if row else x
     right = b(shape.reshape, y, shape=(y.size, 1)) if column else y
