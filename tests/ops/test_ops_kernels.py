@@ -7,6 +7,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -363,6 +364,23 @@ def test_no_memory(monkeypatch: pytest.MonkeyPatch) -> None:
     q = tk.tensor(draw(2, 9, 8))
     with pytest.raises(MemoryError, match=r"^scaled_dot_product_attention\(.*no memory"):
         F.scaled_dot_product_attention(q, q, q)
+
+
+@pytest.mark.usefixtures("early")
+def test_threads_at_once() -> None:
+    """Each caller gets its own result, whoever has the helpers."""
+    z, h, weight = draw(6, 12, 64), draw(12, 16), draw(64, 16) / 4
+    q = draw(3, 4, 20, 8)
+
+    def work(_: int) -> tuple[ndarray, ndarray]:
+        found = recurrent.lstm_scan(z, h, h, weight)
+        return found, attention.attention(q, q, q, scale=0.5, is_causal=True)
+
+    expected = work(0)
+    with ThreadPoolExecutor(4) as pool:
+        for found in pool.map(work, range(40)):
+            for a, b in zip(found, expected, strict=True):
+                np.testing.assert_array_equal(a, b)
 
 
 @needs_c

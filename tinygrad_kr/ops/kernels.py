@@ -189,6 +189,9 @@ def threads() -> int:
 
 def dense(x: ndarray) -> ndarray:
     """The array, or a copy of it, in order and aligned."""
+    flags = x.flags
+    if flags.c_contiguous and flags.aligned:
+        return x
     array: ndarray = np.require(x, requirements=["C", "A"])
     return array
 
