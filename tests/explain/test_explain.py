@@ -487,3 +487,10 @@ def test_float16_nan_and_empty_inputs() -> None:
     assert "nan" in text
     empty = tk.zeros((0, 3), requires_grad=True)
     assert tk.explain(empty.sum(), empty).text("en")
+
+
+def test_the_op_of_a_kernel_is_no_formula() -> None:
+    """All cotangents in one array say nothing to a person."""
+    q = tk.tensor(np.array([[[0.5, 1.0], [2.0, -1.0]]]), requires_grad=True)
+    said = tk.explain(F.scaled_dot_product_attention(q, q, q).sum()).text("en")
+    assert "dh/dq = scaled_dot_product_attention'(q, q, q)" in said

@@ -434,7 +434,9 @@ def test_small_arrays_build_nothing() -> None:
         "print('tinygrad_kr.native' in sys.modules)"
     )
     made = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
-    ran = subprocess.run([sys.executable, "-c", code], env=made, capture_output=True, text=True)
+    ran = subprocess.run(
+        [sys.executable, "-c", code], env=made, capture_output=True, encoding="utf-8"
+    )
     assert ran.stdout.split() == ["False"], ran.stderr
 
 

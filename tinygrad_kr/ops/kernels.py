@@ -201,10 +201,10 @@ def place(x: ndarray | None) -> int:
     return 0 if x is None else address(x)
 
 
-def is_differentiated(*values: Any) -> bool:
+def is_composed(*values: Any) -> bool:
     """Whether a rule must be made of ops that have rules: its result will be differentiated.
 
-    Elsewhere one op without rules may compute all cotangents.
+    Elsewhere one op without rules computes all cotangents.
     """
     return current_mode() != OFF and any(isinstance(x, Node) and x._requires_grad for x in values)
 
