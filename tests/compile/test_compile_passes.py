@@ -12,6 +12,7 @@ import pytest
 from tinygrad_kr import Tensor, op
 from tinygrad_kr.compile.ir.bindings import Argument, Constant, Leaf, LeafWrite
 from tinygrad_kr.compile.ir.program import Check, Instruction, Program, Value
+from tinygrad_kr.compile.passes.expand import expanded
 from tinygrad_kr.compile.passes.simplify import (
     simplified,
     with_common_subexpressions,
@@ -682,3 +683,25 @@ def test_new_weights_are_written_over_the_old() -> None:
     assert over(s, w, new)
     plan = Plan(s.program)
     assert plan.views[new] == plan.views[w]
+
+
+# ------------------------------------------------------------------ expansions
+
+
+def test_rows_times_one_matrix_are_a_single_product() -> None:
+    """A stack of products would be BLAS's, one by one; and its threads would wake for each."""
+    s = Script()
+    x, weight = s.argument(4, 3, 5), s.argument(5, 2)
+    y = s(linalg.matmul, x, weight)
+    s.program.results = [y]
+    left = expanded(s.program).instructions
+    (product,) = (each for each in left if each.op is linalg.matmul)
+    assert [value.shape for value in product.inputs] == [(12, 5), (5, 2)]
+    assert left[-1].output is y
+
+
+def test_a_stack_of_matrices_stays_whole() -> None:
+    s = Script()
+    y = s(linalg.matmul, s.argument(4, 3, 5), s.argument(4, 5, 2))
+    s.program.results = [y]
+    assert [each.op for each in expanded(s.program).instructions] == [linalg.matmul]

@@ -650,3 +650,10 @@ RATES = [tk.tensor(0.25, requires_grad=True)]
 def test_globals_have_names_too() -> None:
     y = RATE * RATES[0]
     assert [node.name for node in tk.explain(y).nodes] == ["RATE", "RATES[0]", "y"]
+
+
+def test_the_op_of_a_kernel_is_no_formula() -> None:
+    """All cotangents in one array say nothing to a person."""
+    q = tk.tensor(np.array([[[0.5, 1.0], [2.0, -1.0]]]), requires_grad=True)
+    said = tk.explain(F.scaled_dot_product_attention(q, q, q).sum()).text("en")
+    assert "dh/dq = scaled_dot_product_attention'(q, q, q)" in said

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -365,6 +366,44 @@ def test_no_memory(monkeypatch: pytest.MonkeyPatch) -> None:
         F.scaled_dot_product_attention(q, q, q)
 
 
+@pytest.mark.usefixtures("early")
+def test_threads_at_once() -> None:
+    """Each caller gets its own result, whoever has the helpers."""
+    z, h, weight = draw(6, 12, 64), draw(12, 16), draw(64, 16) / 4
+    q = draw(3, 4, 20, 8)
+
+    def work(_: int) -> tuple[ndarray, ndarray]:
+        found = recurrent.lstm_scan(z, h, h, weight)
+        return found, attention.attention(q, q, q, scale=0.5, is_causal=True)
+
+    expected = work(0)
+    with ThreadPoolExecutor(4) as pool:
+        for found in pool.map(work, range(40)):
+            for a, b in zip(found, expected, strict=True):
+                np.testing.assert_array_equal(a, b)
+
+
+@needs_c
+def test_a_program_shares_its_own_threads(early: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The helpers of eager products spin for a millisecond: a program's loops would wait."""
+    seen: list[bool] = []
+    share = kernels._share
+
+    def noted() -> Any:
+        seen.append(getattr(kernels._caller, "is_program", False))
+        return share()
+
+    monkeypatch.setattr(kernels, "_share", noted)
+    x = tk.tensor(draw(4, 9, 8))
+    step = tk.compile(lambda x: F.scaled_dot_product_attention(x, x, x))
+    eager = F.scaled_dot_product_attention(x, x, x)
+    for _ in range(3):
+        same(step(x).numpy(), eager.numpy())
+    assert seen[0] is False
+    assert seen[-1] is True
+    assert not kernels._caller.is_program
+
+
 @needs_c
 def test_a_trace_does_not_wait_for_a_build(monkeypatch: pytest.MonkeyPatch) -> None:
     """The ops of a trace run once, in NumPy; meanwhile another thread builds."""
@@ -395,7 +434,9 @@ def test_small_arrays_build_nothing() -> None:
         "print('tinygrad_kr.native' in sys.modules)"
     )
     made = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
-    ran = subprocess.run([sys.executable, "-c", code], env=made, capture_output=True, text=True)
+    ran = subprocess.run(
+        [sys.executable, "-c", code], env=made, capture_output=True, encoding="utf-8"
+    )
     assert ran.stdout.split() == ["False"], ran.stderr
 
 

@@ -76,7 +76,14 @@ def parts(expression: Expression) -> Iterator[Expression]:
 def is_readable(expression: Expression) -> bool:
     """Whether every part has a name, and a person would read the whole."""
     found = list(parts(expression))
-    return len(found) <= LONGEST and not any(isinstance(part, Opaque) for part in found)
+    return len(found) <= LONGEST and not any(map(_is_unreadable, found))
+
+
+def _is_unreadable(part: Expression) -> bool:
+    """Whether a part has no name, or is the op of a kernel that computes all cotangents at once."""
+    if isinstance(part, Call):
+        return part.record.kernel is not None and not part.record.rules
+    return isinstance(part, Opaque)
 
 
 LONGEST = 24

@@ -10,7 +10,7 @@ from tinygrad_kr.arrays import reduction
 from tinygrad_kr.arrays.joining import broadcast_tensors
 from tinygrad_kr.arrays.operands import either_name, no_axes
 from tinygrad_kr.linalg import vector_norm
-from tinygrad_kr.ops import network
+from tinygrad_kr.ops import kernels, network
 from tinygrad_kr.ops.axes import axis_index
 from tinygrad_kr.ops.elementwise import absolute, maximum
 from tinygrad_kr.ops.node import Node, constant
@@ -137,7 +137,7 @@ def layer_norm(
     for name, value in (("weight", weight), ("bias", bias)):
         if value is not None and value.shape != last:
             raise ValueError(f"layer_norm: expected {name} of shape {last}, got {value.shape}.")
-    if weight is not None and bias is not None:
+    if weight is not None and bias is not None and input.size >= kernels.MIN_ELEMENTS:
         return network.layer_norm(input, weight, bias, axes=len(last), eps=eps)
     y = network.normalize(input, axis=tuple(range(-len(last), 0)), eps=eps)
     return _scaled(y, weight, bias, last)

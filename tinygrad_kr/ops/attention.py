@@ -105,7 +105,7 @@ def _flat_slopes(g: ndarray, *inputs: Any, **params: Any) -> ndarray:
 def _attention_vjp(
     g: Any, y: Any, q: Any, k: Any, v: Any, *masks: Any, needs: tuple[bool, ...], **params: Any
 ) -> list[Any]:
-    if any(needs[3:]) or kernels.is_differentiated(g, q, k, v, *masks):
+    if any(needs[3:]) or kernels.is_composed(g, q, k, v, *masks):
         return _slopes(g, q, k, v, *masks, **params)
     shapes = [(*g.shape[:-2], *x.shape[-2:]) for x in (q, k, v)]
     found = kernels.split(attention_vjp(g, q, k, v, *masks, **params), shapes)

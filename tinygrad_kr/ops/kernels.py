@@ -13,7 +13,7 @@ import struct
 import threading
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from functools import cache
+from functools import cache, wraps
 from typing import Any
 
 import numpy as np
@@ -130,7 +130,9 @@ _MIN_ROWS = 8
 
 def _share() -> Any:
     """The address of `share`, which cuts work in pieces for a pool of threads."""
-    if products._kernels.cache_info().currsize and (found := products._kernels()) is not None:
+    if getattr(_caller, "is_program", False):
+        return _share_of_programs()
+    if products._kernels.cache_info().currsize and (found := products.kernels()) is not None:
         return _address_of(found)
     return _share_of_programs()
 
@@ -156,8 +158,28 @@ def _share_of_programs() -> Any:
 
 
 _kept: list[Any] = []
+_caller = threading.local()
+"""Of each thread, `is_program`: whether a compiled program has called the kernel."""
 
 
+def in_program(forward: Callable[..., Any]) -> Callable[..., Any]:
+    """`forward` for a compiled program, whose threads its kernel shares.
+
+    Those of eager products spin longer, and would keep cores from the program's own loops.
+    """
+
+    @wraps(forward)
+    def computed(*inputs: Any, **params: Any) -> Any:
+        _caller.is_program = True
+        try:
+            return forward(*inputs, **params)
+        finally:
+            _caller.is_program = False
+
+    return computed
+
+
+@cache
 def threads() -> int:
     """How many threads share work."""
     from tinygrad_kr.native.cpu import helpers
@@ -167,6 +189,9 @@ def threads() -> int:
 
 def dense(x: ndarray) -> ndarray:
     """The array, or a copy of it, in order and aligned."""
+    flags = x.flags
+    if flags.c_contiguous and flags.aligned:
+        return x
     array: ndarray = np.require(x, requirements=["C", "A"])
     return array
 
@@ -176,10 +201,10 @@ def place(x: ndarray | None) -> int:
     return 0 if x is None else address(x)
 
 
-def is_differentiated(*values: Any) -> bool:
+def is_composed(*values: Any) -> bool:
     """Whether a rule must be made of ops that have rules: its result will be differentiated.
 
-    Elsewhere one op without rules may compute all cotangents.
+    Elsewhere one op without rules computes all cotangents.
     """
     return current_mode() != OFF and any(isinstance(x, Node) and x._requires_grad for x in values)
 

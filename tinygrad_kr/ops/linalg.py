@@ -154,8 +154,10 @@ def _linear_bias(g: Any, bias: Any) -> Any:
         if type(g) is not ndarray or g.shape[-2] > 4096:
             return g.sum(axis=-2)
         return ones(g.shape[-2], g.dtype) @ g
-    if type(g) is not ndarray or g.ndim != 2:
+    if type(g) is not ndarray or g.ndim < 2:
         return g
+    if g.ndim > 2:
+        return column_sums(rows_of(g))
     return ones(len(g), g.dtype).dot(g) if g.size <= _UNTHREADED else column_sums(g)
 
 

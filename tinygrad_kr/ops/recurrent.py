@@ -309,7 +309,7 @@ def _gru_vjp(
 
 def _at_once(whole: Op, slopes: Any, shapes: Any, *inputs: Any, **params: Any) -> list[Any]:
     """The cotangents of `slopes`: by one op, but where they are differentiated themselves."""
-    if kernels.is_differentiated(*inputs):
+    if kernels.is_composed(*inputs):
         found: list[Any] = slopes(*inputs, **params)
         return found
     return kernels.split(whole(*inputs, **params), shapes)

@@ -29,8 +29,12 @@ def _linear(b: Builder, x: Value, weight: Value, bias: Value | None = None) -> V
     return b(e.add, y, bias)
 
 
-def _vector_product(b: Builder, x: Value, y: Value) -> Value:
-    """A vector is a matrix of one row, or of one column."""
+def _matmul(b: Builder, x: Value, y: Value) -> Value:
+    """A vector is a matrix of one row or column; rows times one matrix are a single product."""
+    if len(x.shape) > 2 == len(y.shape):
+        flat = b(shape.reshape, x, shape=(math.prod(x.shape[:-1]), x.shape[-1]))
+        single = b(linalg.matmul, flat, y)
+        return b(shape.reshape, single, shape=(*x.shape[:-1], y.shape[1]))
     row, column = len(x.shape) == 1, len(y.shape) == 1
     left = b(shape.reshape, x, shape=(1, x.size)) if row else x
     right = b(shape.reshape, y, shape=(y.size, 1)) if column else y
@@ -109,7 +113,7 @@ EXPANSIONS: dict[Any, Callable[..., Value]] = {
     e.gelu: _gelu,
     e.power_derivative: _power_derivative,
     linalg.linear: _linear,
-    linalg.matmul: _vector_product,
+    linalg.matmul: _matmul,
     network.softmax: _softmax,
     network.log_softmax: _log_softmax,
     network.cross_entropy: _cross_entropy,
@@ -148,7 +152,9 @@ def _fits(instruction: Instruction) -> bool:
         return False
     if instruction.op is e.power_derivative and sum(instruction.params.values()) > 1:
         return False
-    if instruction.op is linalg.matmul and all(len(x.shape) > 1 for x in instruction.inputs):
-        return False
+    if instruction.op is linalg.matmul:
+        left, right = (len(x.shape) for x in instruction.inputs)
+        if min(left, right) > 1 and not left > 2 == right:
+            return False
     floats = first.dtype in (np.float32, np.float64)
     return bool(floats and first.size and instruction.output.dtype.kind == "f")

@@ -30,7 +30,7 @@ from tinygrad_kr.compile.run.blas_convolution import ConvolutionRunner
 from tinygrad_kr.compile.trace.condition import Condition
 from tinygrad_kr.escape import argument
 from tinygrad_kr.native.foreign import ctypes
-from tinygrad_kr.ops import linalg
+from tinygrad_kr.ops import kernels, linalg
 from tinygrad_kr.ops.anomaly import _families, are_arrays_locked
 from tinygrad_kr.ops.node import constant, tick
 from tinygrad_kr.ops.writes import bump_versions, last_write
@@ -296,7 +296,9 @@ class _Driver(Globals):
             self._own(output)
             self.lines.append(f"matmul({terms}, out={self._arrays[output]})")
             return
-        forward = self.name(instruction.op.forward, instruction.op.__name__)
+        op, forward = instruction.op, instruction.op.forward
+        forward = forward if op.kernel is None else kernels.in_program(forward)
+        forward = self.name(forward, op.__name__)
         name = self._array_name(output)
         dtype, layout = self.name(output.dtype, "dtype"), self.name(view.strides, "strides")
         made = f"{forward}({self._terms(instruction)})"

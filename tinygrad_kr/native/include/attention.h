@@ -33,49 +33,33 @@ static void tk_copy_rows(int64_t rows, int64_t size, const TK_REAL *from, int64_
   }
 }
 
-/* The scores of a row become probabilities: 0 for all if every score is -infinity. */
-static void tk_softmax_row(int64_t n, TK_REAL *restrict x) {
-  TK_REAL best[TK_VECTOR_BYTES / sizeof(TK_REAL)], sums[TK_VECTOR_BYTES / sizeof(TK_REAL)];
-  TK_REAL most = -INFINITY, total = 0;
-  int64_t whole = n / TK_LANES * TK_LANES;
-  for (int64_t l = 0; l < TK_LANES; l++) best[l] = -INFINITY, sums[l] = 0;
-  for (int64_t j = 0; j < whole; j += TK_LANES)
-    for (int64_t l = 0; l < TK_LANES; l++) best[l] = x[j + l] > best[l] ? x[j + l] : best[l];
-  for (int64_t l = 0; l < TK_LANES; l++) most = best[l] > most ? best[l] : most;
-  for (int64_t j = whole; j < n; j++) most = x[j] > most ? x[j] : most;
+/* The scores of a row, n of whole vectors, become probabilities: 0 for all if every score is
+   -infinity. */
+static void tk_softmax_row(int64_t n, TK_REAL *x) {
+  TK_REAL most = tk_largest(n, x);
   if (most == -INFINITY) most = 0;
-  for (int64_t j = 0; j < n; j++) x[j] = TK_FUNCTION(exp)(x[j] - most);
-  for (int64_t j = 0; j < whole; j += TK_LANES)
-    for (int64_t l = 0; l < TK_LANES; l++) sums[l] += x[j + l];
-  for (int64_t l = 0; l < TK_LANES; l++) total += sums[l];
-  for (int64_t j = whole; j < n; j++) total += x[j];
-  TK_REAL inverse = total == 0 ? 0 : 1 / total;
+  const TK_REAL least = sizeof(TK_REAL) == 4 ? -87 : -708; /* below, exp is denormal and slow: 0 */
+  for (int64_t j = 0; j < n; j++) {
+    TK_REAL score = x[j] - most, e = TK_FUNCTION(exp)(score < least ? least : score);
+    x[j] = score < least ? 0 : e;
+  }
+  TK_REAL total = tk_sum(n, x), inverse = total == 0 ? 0 : 1 / total;
   for (int64_t j = 0; j < n; j++) x[j] *= inverse;
 }
 
-static TK_REAL tk_dot_row(int64_t n, const TK_REAL *restrict x, const TK_REAL *restrict y) {
-  TK_REAL sums[TK_VECTOR_BYTES / sizeof(TK_REAL)], total = 0;
-  int64_t whole = n / TK_LANES * TK_LANES;
-  for (int64_t l = 0; l < TK_LANES; l++) sums[l] = 0;
-  for (int64_t j = 0; j < whole; j += TK_LANES)
-    for (int64_t l = 0; l < TK_LANES; l++) sums[l] += x[j + l] * y[j + l];
-  for (int64_t l = 0; l < TK_LANES; l++) total += sums[l];
-  for (int64_t j = whole; j < n; j++) total += x[j] * y[j];
-  return total;
-}
-
-static void tk_scale_row(int64_t n, TK_REAL scale, TK_REAL *restrict x) {
-  for (int64_t j = 0; j < n; j++) x[j] *= scale;
+/* Scores of the first `seen` keys; of the others up to n -infinity. */
+static void tk_scale_row(int32_t n, int32_t seen, TK_REAL scale, TK_REAL *restrict x) {
+  for (int32_t j = 0; j < n; j++) x[j] = j < seen ? x[j] * scale : -INFINITY;
 }
 
 static void tk_multiply_row(int64_t n, const TK_REAL *x, const TK_REAL *restrict y, TK_REAL *to) {
   for (int64_t j = 0; j < n; j++) to[j] = x[j] * y[j];
 }
 
-/* p (dp - delta) scale: the cotangents of the scores, over dp. */
+/* p (dp - delta) scale: the cotangents of the scores, over dp; n of whole vectors. */
 static void tk_softmax_row_vjp(int64_t n, TK_REAL scale, const TK_REAL *restrict p,
                                TK_REAL *restrict dp) {
-  TK_REAL delta = tk_dot_row(n, p, dp);
+  TK_REAL delta = tk_dot(n, p, dp);
   for (int64_t j = 0; j < n; j++) dp[j] = p[j] * (dp[j] - delta) * scale;
 }
 
@@ -94,7 +78,7 @@ static void tk_probabilities(const tk_attention *s, int64_t b, int64_t h, int64_
   for (int64_t r = 0; r < count; r++) {
     TK_REAL *row = p + r * padded;
     int64_t n = tk_seen(s, first + r);
-    tk_scale_row(n, s->scale, row);
+    tk_scale_row((int32_t)columns, (int32_t)n, s->scale, row);
     if (s->bias.at) {
       const TK_REAL *bias = tk_row_of(&s->bias, b, h, first + r);
       for (int64_t j = 0; j < n; j++) row[j] += bias[j * s->bias_key];
@@ -104,8 +88,7 @@ static void tk_probabilities(const tk_attention *s, int64_t b, int64_t h, int64_
                                (first + r) * s->allowed_row;
       for (int64_t j = 0; j < n; j++) row[j] = allowed[j * s->allowed_key] ? row[j] : -INFINITY;
     }
-    tk_softmax_row(n, row);
-    for (int64_t j = n; j < columns; j++) row[j] = 0;
+    tk_softmax_row(columns, row);
   }
 }
 

@@ -145,6 +145,52 @@ static void tk_pack_panels(int64_t depth, int64_t columns, const TK_REAL *from, 
   }
 }
 
+/* The sum of the elements of a vector, by halves. */
+TK_INLINE TK_REAL tk_sum_of_lanes(tk_lanes x) {
+  TK_REAL a[TK_VECTOR_BYTES / sizeof(TK_REAL)];
+  memcpy(a, &x, sizeof a);
+#pragma GCC unroll 4
+  for (int width = TK_LANES / 2; width; width /= 2)
+#pragma GCC unroll 8
+    for (int l = 0; l < width; l++) a[l] += a[l + width];
+  return a[0];
+}
+
+TK_INLINE TK_REAL tk_largest_of_lanes(tk_lanes x) {
+  TK_REAL a[TK_VECTOR_BYTES / sizeof(TK_REAL)];
+  memcpy(a, &x, sizeof a);
+#pragma GCC unroll 4
+  for (int width = TK_LANES / 2; width; width /= 2)
+#pragma GCC unroll 8
+    for (int l = 0; l < width; l++) a[l] = a[l] > a[l + width] ? a[l] : a[l + width];
+  return a[0];
+}
+
+/* The largest element, the sum, and the sum of products, of n elements that are whole vectors. A NaN
+   is no largest element. */
+static TK_REAL tk_largest(int64_t n, const TK_REAL *x) {
+  tk_lanes best = (tk_lanes){0} - (TK_REAL)INFINITY;
+  for (int64_t j = 0; j < n; j += TK_LANES) {
+    tk_lanes next = *(const tk_lanes *)(x + j);
+    __typeof__(next > best) larger = next > best;
+    best = (tk_lanes)((larger & (__typeof__(larger))next) | (~larger & (__typeof__(larger))best));
+  }
+  return tk_largest_of_lanes(best);
+}
+
+static TK_REAL tk_sum(int64_t n, const TK_REAL *x) {
+  tk_lanes sums = {0};
+  for (int64_t j = 0; j < n; j += TK_LANES) sums += *(const tk_lanes *)(x + j);
+  return tk_sum_of_lanes(sums);
+}
+
+static TK_REAL tk_dot(int64_t n, const TK_REAL *x, const TK_REAL *y) {
+  tk_lanes sums = {0};
+  for (int64_t j = 0; j < n; j += TK_LANES)
+    sums += *(const tk_lanes *)(x + j) * *(const tk_lanes *)(y + j);
+  return tk_sum_of_lanes(sums);
+}
+
 /* Memory of `count` elements that begins at a cache line, for `tk_discard`; or 0. */
 static TK_REAL *tk_new(int64_t count) {
   char *memory = malloc(sizeof(TK_REAL) * count + 128);

@@ -8,33 +8,24 @@ typedef struct {
   TK_REAL eps;
 } tk_matrix;
 
-/* The sum of f(j) over a row, in LANES partial sums. */
-#define TK_SUM_OF(total, n, term)                                             \
-  do {                                                                        \
-    TK_REAL sums_[TK_VECTOR_BYTES / sizeof(TK_REAL)];                         \
-    int64_t whole_ = (n) / TK_LANES * TK_LANES;                               \
-    for (int64_t l = 0; l < TK_LANES; l++) sums_[l] = 0;                      \
-    for (int64_t s_ = 0; s_ < whole_; s_ += TK_LANES)                         \
-      for (int64_t l = 0; l < TK_LANES; l++) {                                \
-        int64_t j = s_ + l;                                                   \
-        sums_[l] += term;                                                     \
-      }                                                                       \
-    total = 0;                                                                \
-    for (int64_t j = whole_; j < (n); j++) total += term;                     \
-    for (int64_t l = 0; l < TK_LANES; l++) total += sums_[l];                 \
-  } while (0)
-
 /* ------------------------------------------------------------------ layer norm */
 
+#define TK_LOAD(x, j) (*(const tk_lanes *)((x) + (j)))
+
 /* The mean of a row, and 1 / sqrt(var + eps). */
-static void tk_moments(int64_t n, TK_REAL eps, const TK_REAL *restrict x, TK_REAL *mean,
-                       TK_REAL *scale) {
-  TK_REAL total, squares;
-  TK_SUM_OF(total, n, x[j]);
+static void tk_moments(int64_t n, TK_REAL eps, const TK_REAL *x, TK_REAL *mean, TK_REAL *scale) {
+  int64_t whole = n / TK_LANES * TK_LANES;
+  tk_lanes sums = {0};
+  TK_REAL total = tk_sum(whole, x), squares = 0;
+  for (int64_t j = whole; j < n; j++) total += x[j];
   TK_REAL middle = total / n;
-  TK_SUM_OF(squares, n, (x[j] - middle) * (x[j] - middle));
+  for (int64_t j = 0; j < whole; j += TK_LANES) {
+    tk_lanes gap = TK_LOAD(x, j) - middle;
+    sums += gap * gap;
+  }
+  for (int64_t j = whole; j < n; j++) squares += (x[j] - middle) * (x[j] - middle);
   *mean = middle;
-  *scale = 1 / TK_FUNCTION(sqrt)(squares / n + eps);
+  *scale = 1 / TK_FUNCTION(sqrt)((squares + tk_sum_of_lanes(sums)) / n + eps);
 }
 
 static void tk_layer_norm_row(int64_t n, TK_REAL mean, TK_REAL scale, const TK_REAL *restrict x,
@@ -47,9 +38,20 @@ static void tk_layer_norm_row_vjp(int64_t n, TK_REAL mean, TK_REAL scale,
                                   const TK_REAL *restrict g, const TK_REAL *restrict x,
                                   const TK_REAL *restrict weight, TK_REAL *restrict dx,
                                   TK_REAL *restrict dweight, TK_REAL *restrict dbias) {
-  TK_REAL total, along;
-  TK_SUM_OF(total, n, g[j] * weight[j]);
-  TK_SUM_OF(along, n, g[j] * weight[j] * ((x[j] - mean) * scale));
+  int64_t whole = n / TK_LANES * TK_LANES;
+  tk_lanes sums = {0}, sums_along = {0};
+  TK_REAL total = 0, along = 0;
+  for (int64_t j = 0; j < whole; j += TK_LANES) {
+    tk_lanes share = TK_LOAD(g, j) * TK_LOAD(weight, j);
+    sums += share;
+    sums_along += share * (TK_LOAD(x, j) - mean);
+  }
+  for (int64_t j = whole; j < n; j++) {
+    total += g[j] * weight[j];
+    along += g[j] * weight[j] * (x[j] - mean);
+  }
+  total += tk_sum_of_lanes(sums);
+  along = (along + tk_sum_of_lanes(sums_along)) * scale;
   total /= n;
   along /= n;
   for (int64_t j = 0; j < n; j++) {
@@ -82,32 +84,37 @@ static void tk_layer_norm_rows_vjp(void **memory, int64_t start, int64_t stop) {
 
 /* ------------------------------------------------------------------ cross-entropy */
 
-static TK_REAL tk_largest(int64_t n, const TK_REAL *restrict x) {
-  TK_REAL best[TK_VECTOR_BYTES / sizeof(TK_REAL)], most = -INFINITY;
+static TK_REAL tk_largest_of(int64_t n, const TK_REAL *x) {
   int64_t whole = n / TK_LANES * TK_LANES;
-  for (int64_t l = 0; l < TK_LANES; l++) best[l] = -INFINITY;
-  for (int64_t j = 0; j < whole; j += TK_LANES)
-    for (int64_t l = 0; l < TK_LANES; l++) best[l] = x[j + l] > best[l] ? x[j + l] : best[l];
+  TK_REAL most = tk_largest(whole, x);
   for (int64_t j = whole; j < n; j++) most = x[j] > most ? x[j] : most;
-  for (int64_t l = 0; l < TK_LANES; l++) most = best[l] > most ? best[l] : most;
   return most;
+}
+
+/* exp(x - most), and its sum. */
+static TK_REAL tk_exp_row(int64_t n, TK_REAL most, const TK_REAL *restrict x,
+                          TK_REAL *restrict to) {
+  int64_t whole = n / TK_LANES * TK_LANES;
+  for (int64_t j = 0; j < n; j++) to[j] = TK_FUNCTION(exp)(x[j] - most);
+  TK_REAL total = tk_sum(whole, to);
+  for (int64_t j = whole; j < n; j++) total += to[j];
+  return total;
 }
 
 static void tk_cross_entropy_rows(void **memory, int64_t start, int64_t stop) {
   const tk_matrix *s = memory[0];
   for (int64_t r = start; r < stop; r++) {
     const TK_REAL *x = s->x + r * s->size;
-    TK_REAL most = tk_largest(s->size, x), total;
-    TK_SUM_OF(total, s->size, TK_FUNCTION(exp)(x[j] - most));
+    TK_REAL most = tk_largest_of(s->size, x), total = 0, some[256];
+    for (int64_t j = 0; j < s->size; j += 256)
+      total += tk_exp_row(s->size - j < 256 ? s->size - j : 256, most, x + j, some);
     s->y[r] = TK_FUNCTION(log)(total) - (x[s->labels[r]] - most);
   }
 }
 
 static void tk_cross_entropy_row_vjp(int64_t n, TK_REAL g, TK_REAL most,
                                      const TK_REAL *restrict x, TK_REAL *restrict dx) {
-  TK_REAL total;
-  for (int64_t j = 0; j < n; j++) dx[j] = TK_FUNCTION(exp)(x[j] - most);
-  TK_SUM_OF(total, n, dx[j]);
+  TK_REAL total = tk_exp_row(n, most, x, dx);
   for (int64_t j = 0; j < n; j++) dx[j] = g * (dx[j] / total);
 }
 
@@ -116,7 +123,7 @@ static void tk_cross_entropy_rows_vjp(void **memory, int64_t start, int64_t stop
   for (int64_t r = start; r < stop; r++) {
     const TK_REAL *x = s->x + r * s->size;
     TK_REAL *dx = s->y + r * s->size;
-    tk_cross_entropy_row_vjp(s->size, s->g[r], tk_largest(s->size, x), x, dx);
+    tk_cross_entropy_row_vjp(s->size, s->g[r], tk_largest_of(s->size, x), x, dx);
     dx[s->labels[r]] -= s->g[r];
   }
 }
