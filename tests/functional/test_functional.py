@@ -42,6 +42,8 @@ LABELS = np.array([2, 0, 1, 2])
 IMAGE_LABELS = RANDOM.integers(0, 3, (2, 2, 2))
 WEIGHT = np.array([0.5, 1.0, 2.0])
 IMAGES = draw(2, 4, 5, 6)
+MASK = np.where([[1, 1, 0], [0, 0, 0], [1, 1, 1], [1, 0, 0]], 0.7, -np.inf)
+QKV = (draw(2, 2, 4, 5), draw(2, 2, 3, 5), draw(2, 2, 3, 2))
 
 CASES: list[tuple[str, Callable[..., Any], tuple[ndarray, ...]]] = [
     *(
@@ -83,6 +85,16 @@ CASES: list[tuple[str, Callable[..., Any], tuple[ndarray, ...]]] = [
     ("linear", F.linear, (draw(2, 2, 4), draw(3, 4))),
     ("embedding", lambda w: F.embedding(np.array([[0, 2], [2, 1]]), w), (draw(3, 2),)),
     ("dropout", lambda x: F.dropout(x, 0.5, generator=np.random.default_rng(0)), (draw(3, 4),)),
+    *(
+        ("scaled_dot_product_attention", partial(F.scaled_dot_product_attention, **options), QKV)
+        for options in (
+            {},
+            {"is_causal": True, "scale": 0.3},
+            {"attn_mask": np.arange(12).reshape(4, 3) % 4 > 0},
+            {"attn_mask": MASK},
+            {"enable_gqa": True},
+        )
+    ),
     ("normalize", F.normalize, (draw(3, 4),)),
     ("normalize", lambda x: F.normalize(x, p=3.0, dim=0), (draw(3, 4),)),
     ("cosine_similarity", F.cosine_similarity, (draw(3, 4), draw(3, 4))),
