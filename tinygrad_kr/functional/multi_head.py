@@ -43,6 +43,8 @@ def multi_head_attention_forward(
     static_v: Any = None,
     average_attn_weights: bool = True,
     is_causal: bool = False,
+    *,
+    batch_first: bool = False,
 ) -> tuple[Any, Any]:
     """Attention of each head on its projections, joined and projected; and the weights, or None.
 
@@ -59,6 +61,7 @@ def multi_head_attention_forward(
     need_weights: also return the weights, (N, L, S): the mean of the heads, or with
         `average_attn_weights=False` (N, H, L, S).
     is_causal: a hint that `attn_mask` is causal.
+    batch_first: query, key, value and result are (N, L, E); not in PyTorch's function.
 
     A query that sees no key gets 0 from every head. (PyTorch gives NaN with `need_weights`.)
     Raises ValueError for shapes that do not fit, and for `is_causal` without an `attn_mask`.
@@ -70,9 +73,14 @@ def multi_head_attention_forward(
     >>> y.shape, weights.shape
     ((3, 1, 2), (1, 3, 3))
     """
-    batched = _check(query, key, value, embed_dim_to_check, num_heads, is_causal, attn_mask)
-    own = {id(x): x.swapaxes(0, 1) if batched else x[None] for x in (query, key, value)}
-    q, k, v = (own[id(x)] for x in (query, key, value))
+    if is_causal and attn_mask is None:
+        raise ValueError(
+            f"{_NAME}: expected an attn_mask with is_causal, got None. Use "
+            "nn.Transformer.generate_square_subsequent_mask"
+        )
+    batched = bool(query.ndim == 3)
+    q, k, v = _batch_first(query, key, value, batched and not batch_first)
+    _check(q, k, v, embed_dim_to_check, num_heads)
     if use_separate_proj_weight:
         q, k, v = _separate(q, k, v, (q_proj_weight, k_proj_weight, v_proj_weight), in_proj_bias)
     else:
@@ -91,43 +99,48 @@ def multi_head_attention_forward(
         k, v = (cat([x, np.zeros((batch, num_heads, 1, x.shape[-1]), x.dtype)], 2) for x in (k, v))
     dropout_p = dropout_p if training else 0.0
     if is_causal and key_padding_mask is None and not need_weights and not more:
-        y = scaled_dot_product_attention(q, k, v, None, dropout_p, True)
-        return _joined(y, batched, out_proj_weight, out_proj_bias), None
-    mask = _mask(attn_mask, key_padding_mask, (batch, num_heads, length, k.shape[2] - more), more)
-    if not need_weights:
-        y = scaled_dot_product_attention(q, k, v, mask, dropout_p)
-        return _joined(y, batched, out_proj_weight, out_proj_bias), None
-    weights = dropout(attention_weights(q, k, mask), dropout_p)
-    y = _joined(weights @ v, batched, out_proj_weight, out_proj_bias)
-    weights = weights.mean(axis=1) if average_attn_weights else weights
-    return y, weights if batched else weights[0]
+        y, weights = scaled_dot_product_attention(q, k, v, None, dropout_p, True), None
+    else:
+        sizes = (batch, num_heads, length, k.shape[2] - more)
+        mask = _mask(attn_mask, key_padding_mask, sizes, more)
+        if need_weights:
+            weights = dropout(attention_weights(q, k, mask), dropout_p)
+            y = weights @ v
+        else:
+            y, weights = scaled_dot_product_attention(q, k, v, mask, dropout_p), None
+    if weights is not None and average_attn_weights:
+        weights = weights.mean(axis=1)
+    y = _joined(y, out_proj_weight, out_proj_bias)
+    if not batched:
+        return y[0], None if weights is None else weights[0]
+    return y if batch_first else y.swapaxes(0, 1), weights
 
 
-def _check(
-    query: Any, key: Any, value: Any, features: int, heads: int, is_causal: bool, mask: Any
-) -> bool:
-    """Whether the arguments have a batch. Raises ValueError where they do not fit."""
+def _batch_first(query: Any, key: Any, value: Any, swapped: bool) -> tuple[Any, Any, Any]:
+    """(N, L, E) of (L, N, E) or (L, E). Arguments that are one Tensor remain one."""
     if query.ndim not in (2, 3) or not query.ndim == key.ndim == value.ndim:
         raise ValueError(
-            f"{_NAME}: expected query, key and value of 3 axes (length, batch, features), or of 2 "
-            f"without a batch, got {query.shape}, {key.shape} and {value.shape}."
+            f"{_NAME}: expected query, key and value of 3 axes, or of 2 without a batch, got "
+            f"{query.shape}, {key.shape} and {value.shape}."
         )
-    if query.shape[-1] != features or features % heads:
+    if query.ndim == 3 and not swapped:
+        return query, key, value
+    own = {id(x): x.swapaxes(0, 1) if swapped else x[None] for x in (query, key, value)}
+    return own[id(query)], own[id(key)], own[id(value)]
+
+
+def _check(q: Any, k: Any, v: Any, features: int, heads: int) -> None:
+    """Raise ValueError where shapes do not fit."""
+    if q.shape[-1] != features or features % heads:
         raise ValueError(
             f"{_NAME}: expected queries of {features} features, a multiple of {heads} heads, got "
-            f"{query.shape}."
+            f"{q.shape[-1]}."
         )
-    if key.shape[:-1] != value.shape[:-1] or key.shape[1:-1] != query.shape[1:-1]:
+    if k.shape[:-1] != v.shape[:-1] or k.shape[0] != q.shape[0]:
         raise ValueError(
-            f"{_NAME}: expected as many values as keys, and one batch, got query {query.shape}, "
-            f"key {key.shape} and value {value.shape}."
+            f"{_NAME}: expected as many values as keys, and one batch size, got {q.shape[:-1]} "
+            f"queries, {k.shape[:-1]} keys and {v.shape[:-1]} values (batch, length)."
         )
-    if is_causal and mask is None:
-        raise ValueError(
-            f"{_NAME}: expected an attn_mask with is_causal, got None. Use "
-            "nn.Transformer.generate_square_subsequent_mask"
-        )
-    return bool(query.ndim == 3)
 
 
 # ------------------------------------------------------------------ projections
@@ -173,11 +186,10 @@ def _by_head(x: Any, heads: int) -> Any:
     return x.reshape(batch, length, heads, features // heads).swapaxes(1, 2)
 
 
-def _joined(y: Any, batched: bool, weight: Any, bias: Any) -> Any:
-    """(N, H, L, E / H), joined and projected: (L, N, E), or (L, E) without a batch."""
+def _joined(y: Any, weight: Any, bias: Any) -> Any:
+    """(N, H, L, E / H), joined to (N, L, E) and projected."""
     batch, heads, length, features = y.shape
-    rows = linear(y.swapaxes(1, 2).reshape(batch, length, heads * features), weight, bias)
-    return rows.swapaxes(0, 1) if batched else rows[0]
+    return linear(y.swapaxes(1, 2).reshape(batch, length, heads * features), weight, bias)
 
 
 # ------------------------------------------------------------------ masks
