@@ -18,6 +18,7 @@ from torch.testing._internal.common_methods_invocations import SampleInput
 from torch.testing._internal.common_modules import module_db
 from torch.testing._internal.common_optimizers import optim_db
 
+import tinygrad_kr.functional as F
 from tinygrad_kr import Tensor, nn, optim
 from tinygrad_kr.compile import Compiled
 
@@ -68,9 +69,7 @@ def layer_case(theirs: Any, ours: Any, given: Any, dtype: torch.dtype, training:
     sample = SampleInput(state, args=(forward.args, forward.kwargs))
     if kwargs.get("proj_size"):
         return Case(sample, lambda *inputs: inputs, unsupported_projection)
-    our_args, our_kwargs = rebuilt(
-        (args, kwargs), lambda t: Tensor(databases.array_of(t)), databases.ours_of
-    )
+    our_args, our_kwargs = rebuilt((args, kwargs), lambda t: Tensor(databases.array_of(t)), ours_of)
     our_module = ours(*our_args, **our_kwargs).to(databases.DTYPES[dtype]).train(training)
     buffers = [key for key, value in state.items() if not isinstance(value, torch.nn.Parameter)]
 
@@ -85,6 +84,19 @@ def layer_case(theirs: Any, ours: Any, given: Any, dtype: torch.dtype, training:
         return result, [copied[key] for key in buffers]
 
     return Case(sample, call_theirs, call_ours)
+
+
+def ours_of(value: Any) -> Any:
+    """A setting as we take it: functions and layers are ours."""
+    if isinstance(value, torch.nn.TransformerEncoderLayer):
+        attention, norm = value.self_attn, value.norm1
+        settings = (value.linear1.out_features, value.dropout.p, ours_of(value.activation))
+        flags = (attention.batch_first, value.norm_first, value.linear1.bias is not None)
+        sizes = (attention.embed_dim, attention.num_heads)
+        return nn.TransformerEncoderLayer(*sizes, *settings, norm.eps, *flags)
+    if callable(value) and getattr(torch.nn.functional, getattr(value, "__name__", ""), 0) is value:
+        return getattr(F, value.__name__)
+    return databases.ours_of(value)
 
 
 def unsupported_projection(*inputs: Any) -> Any:
