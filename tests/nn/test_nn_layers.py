@@ -20,7 +20,15 @@ RANDOM = np.random.default_rng(20)
 
 RECURRENT = {"RNN", "LSTM", "GRU", "RNNCell", "LSTMCell", "GRUCell"}
 """They return pairs; test_nn_recurrent.py checks their derivatives."""
-CONTAINERS = {"Module", "ModuleDict", "ModuleList", "Parameter", "ParameterList", "Sequential"}
+CONTAINERS = {
+    "Module",
+    "ModuleDict",
+    "ModuleList",
+    "Parameter",
+    "ParameterList",
+    "ParameterDict",
+    "Sequential",
+}
 MACHINES = {"RBM", "DBN"}
 """Whose inputs are probabilities, and whose derivatives test_nn_rbm.py checks."""
 

@@ -98,7 +98,8 @@ def test_repr(name: str) -> None:
 
 def test_every_layer_that_pytorch_has_is_compared() -> None:
     ours = {name for name in nn.__all__ if isinstance(getattr(nn, name), type)}
-    containers = {"Module", "ModuleDict", "ModuleList", "Parameter", "ParameterList", "Sequential"}
+    containers = {"Module", "ModuleDict", "ModuleList", "Parameter", "ParameterDict"}
+    containers |= {"ParameterList", "Sequential"}
     losses = {name for name in ours if name.endswith("Loss")}
     compared = {LAYERS[name].kind for name in PEERS}
     compared |= {"Embedding", "Dropout", "Maxout", "RBM", "DBN"}

@@ -83,7 +83,7 @@ REFUSED = {
     "DBN": (lambda: nn.DBN([4, 3, 2]), (np.abs(_normal(2, 4)) % 1,)),
 }
 """Layers that are not exported."""
-CONTAINERS = {"Module", "ModuleDict", "ModuleList", "ParameterList"}
+CONTAINERS = {"Module", "ModuleDict", "ModuleList", "ParameterDict", "ParameterList"}
 """Classes without a forward of their own."""
 
 

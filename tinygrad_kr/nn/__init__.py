@@ -1,6 +1,7 @@
 """Layers, losses and containers, with PyTorch's names, parameters and formulas."""
 
 from tinygrad_kr.nn import init as init
+from tinygrad_kr.nn import utils as utils
 from tinygrad_kr.nn.activation import (
     CELU,
     ELU,
@@ -27,7 +28,13 @@ from tinygrad_kr.nn.activation import (
     Tanh,
 )
 from tinygrad_kr.nn.attention import MultiheadAttention
-from tinygrad_kr.nn.containers import ModuleDict, ModuleList, ParameterList, Sequential
+from tinygrad_kr.nn.containers import (
+    ModuleDict,
+    ModuleList,
+    ParameterDict,
+    ParameterList,
+    Sequential,
+)
 from tinygrad_kr.nn.convolution import Conv1d, Conv2d, Conv3d, ConvTranspose1d, ConvTranspose2d
 from tinygrad_kr.nn.distance import CosineSimilarity, PairwiseDistance
 from tinygrad_kr.nn.dropout import Dropout, Dropout1d, Dropout2d
@@ -179,6 +186,7 @@ __all__ = [
     "PReLU",
     "PairwiseDistance",
     "Parameter",
+    "ParameterDict",
     "ParameterList",
     "PixelShuffle",
     "PixelUnshuffle",
@@ -214,4 +222,5 @@ __all__ = [
     "ZeroPad3d",
     "functional_call",
     "init",
+    "utils",
 ]
