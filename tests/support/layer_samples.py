@@ -259,15 +259,7 @@ LAYERS = {
         text="RMSNorm((4,), eps=None, elementwise_affine=True)",
     ),
     "RMSNorm, 2 axes": Layer("RMSNorm", ([2, 3], 1e-2, False), {}, (2, 2, 3)),
-    "TransformerEncoderLayer": Layer(
-        "TransformerEncoderLayer", (4, 2, 3, 0.0), {"activation": "gelu"}, (3, 2, 4)
-    ),
-    "TransformerEncoderLayer, norm first": Layer(
-        "TransformerEncoderLayer", (4, 2, 3, 0.0), {"batch_first": True, "norm_first": True},
-        (2, 3, 4),
-    ),
     "Embedding": Layer("Embedding", (5, 3), {}, (2, 3), peer=False),
-    "Embedding, padding": Layer("Embedding", (5, 3, 1), {}, (2, 3), peer=False),
     "EmbeddingBag": Layer("EmbeddingBag", (5, 3), {}, (2, 3), peer=False),
     "EmbeddingBag, padding": Layer(
         "EmbeddingBag", (5, 3), {"mode": "max", "padding_idx": 1}, (2, 3), peer=False,
@@ -320,6 +312,15 @@ SEVERAL: dict[str, tuple[Callable[[Any], Any], tuple[tuple[int, ...], ...]]] = {
             4, 2, 0.0, False, True, True, kdim=3, vdim=2, batch_first=True
         ),
         ((2, 3, 4), (2, 2, 3), (2, 2, 2)),
+    ),
+    "TransformerEncoderLayer": (
+        lambda nn: nn.TransformerEncoderLayer(4, 2, 3, 0.0, activation="gelu"), ((3, 2, 4),)
+    ),
+    "TransformerEncoderLayer, norm first": (
+        lambda nn: nn.TransformerEncoderLayer(
+            4, 2, 3, 0.0, batch_first=True, norm_first=True
+        ),
+        ((2, 3, 4),),
     ),
     "TransformerDecoderLayer": (
         lambda nn: nn.TransformerDecoderLayer(4, 2, 3, 0.0), ((3, 2, 4), (2, 2, 4))
