@@ -273,7 +273,7 @@ LAYERS = {
     "Softsign": Layer("Softsign", function=F.softsign),
     "PReLU": Layer("PReLU", (), {"init": 0.1}, text="PReLU(num_parameters=1)"),
     "PReLU, channels": Layer("PReLU", (4,), function=F.prelu),
-    "GLU": Layer("GLU", (0,), {}, (2, 3), lambda x: F.glu(x, 0), "GLU(dim=0)"),
+    "GLU": Layer("GLU", (1,), {}, (2, 4, 3), lambda x: F.glu(x, 1), "GLU(dim=1)"),
     "Softmin": Layer("Softmin", (1,), function=lambda x: F.softmin(x, 1)),
     "Sigmoid": Layer("Sigmoid", function=F.sigmoid),
     "Tanh": Layer("Tanh", function=F.tanh),
