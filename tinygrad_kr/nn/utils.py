@@ -7,6 +7,7 @@ from functools import cache
 from typing import Any, TypeVar
 
 from tinygrad_kr.arrays.joining import cat
+from tinygrad_kr.arrays.operands import either_name
 from tinygrad_kr.grad_mode import no_grad
 from tinygrad_kr.nn.module import Module
 from tinygrad_kr.nn.parameter import Parameter
@@ -110,7 +111,8 @@ def _length(v: Any, dim: int | None) -> Any:
     return norm_(v, axis=axes, keepdims=dim is not None)
 
 
-def weight_norm(module: M, name: str = "weight", dim: int | None = 0) -> M:
+@either_name
+def weight_norm(module: M, name: str = "weight", dim: int | None = 0, *, axis: int | None = 0) -> M:
     """Learn the length and the direction of a weight apart: w = g v / ||v||. Returns the module.
 
     The parameter `name` becomes two: `name`_g, its norms, and `name`_v, its values. The weight is
