@@ -39,8 +39,8 @@ HEADS = {
     "en": (
         "# Layers and functions of nets\n\n[한국어](layers.ko.md)\n\n"
         "Names, parameters and formulas are PyTorch's. Each has a docstring:\n"
-        "`help(nn.GroupNorm)`. `nn.init` has the initialisers. `nn.utils` has clipping, vectors of all parameters and\n"
-        "weight normalisation. [What each layer is in ONNX](onnx.md)\n\n"
+        "`help(nn.GroupNorm)`. `nn.init` has the initialisers. `nn.utils` has clipping, vectors\n"
+        "of all parameters and weight normalisation. [What each layer is in ONNX](onnx.md)\n\n"
         "| | layers: `tk.nn` | functions: `tk.functional` |\n|---|---|---|\n"
     ),
     "ko": (

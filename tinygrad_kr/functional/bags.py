@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import numpy as np
@@ -123,7 +122,8 @@ def _reduced(rows: Any, counted: Any, mode: str) -> Any:
         total = rows.sum(axis=1)
         return total / length if mode == "mean" and length else total
     if mode == "max" and length:
-        largest = reduction.max_(where(counted[..., None], rows, -math.inf), axis=1)
+        least = float(np.finfo(rows.dtype).min)
+        largest = reduction.max_(where(counted[..., None], rows, least), axis=1)
         return where(counted.any(axis=1)[:, None], largest, 0.0)
     total = where(counted[..., None], rows, 0.0).sum(axis=1)
     if mode != "mean":
