@@ -25,6 +25,8 @@ from tinygrad_kr.compile import Compiled
 MOST_COMPILED = {torch.float64: 6, torch.float32: 1}
 GROUP = 4
 """Whole layers make long functions: few are compiled, and first derivatives alone."""
+FEWER = {"TransformerEncoder": 5, "TransformerDecoderLayer": 5, "Transformer": 17}
+"""Of nets made of layers with entries of their own, every n-th sample is taken."""
 STEPS = 12
 
 # ------------------------------------------------------------------ layers and losses
@@ -46,7 +48,7 @@ def layer(name: str, info: Any) -> Entry:
             given = info.module_inputs_func(
                 info, device="cpu", dtype=dtype, requires_grad=True, training=training
             )
-            for one in given:
+            for one in given[:: FEWER.get(name, 1)]:
                 yield layer_case(info.module_cls, getattr(nn, name), one, dtype, training)
 
     return Entry(
