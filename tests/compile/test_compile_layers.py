@@ -58,6 +58,8 @@ def compare(
 
 TRAINED = LAYERS | {
     "Dropout": Layer("Dropout", (0.5,), {}, (3, 2)),
+    "Dropout2d": Layer("Dropout2d", (0.5,), {}, (3, 2, 2, 1)),
+    "Embedding, padding": Layer("Embedding", (5, 3, 1), {}, (2, 3)),
     "RNN": Layer("RNN", (3, 4), {"num_layers": 2, "nonlinearity": "relu"}, (5, 2, 3)),
     "RNN, both ways": Layer("RNN", (3, 2), {"bidirectional": True, "batch_first": True}, (2, 4, 3)),
     "LSTM": Layer("LSTM", (3, 4), {"num_layers": 2, "dropout": 0.3}, (5, 2, 3)),

@@ -76,7 +76,7 @@ def test_at_least_nine_of_ten_layers_are_exported() -> None:
 @pytest.mark.parametrize("name", REFUSED)
 def test_a_layer_that_is_not_in_the_table_is_refused(name: str, tmp_path: Path) -> None:
     make, example = REFUSED[name]
-    with pytest.raises(tk.export.ExportError, match=r"export\.onnx: .*\.data"):
+    with pytest.raises(tk.export.ExportError, match=r"export\.onnx: .*(\.data|got fold in)"):
         tk.export.onnx(make(), example, tmp_path / "layer.onnx")
     assert not [*tmp_path.iterdir()]
 

@@ -38,10 +38,19 @@ def channels_last(x: ndarray) -> ndarray:
     return np.moveaxis(np.ascontiguousarray(np.moveaxis(x, 1, -1)), -1, 1)
 
 
+def seeded(function: Callable[..., Any], x: Any) -> Any:
+    """A function that draws, with the same numbers at each call."""
+    return function(x, generator=np.random.default_rng(0))
+
+
 LABELS = np.array([2, 0, 1, 2])
 IMAGE_LABELS = RANDOM.integers(0, 3, (2, 2, 2))
 WEIGHT = np.array([0.5, 1.0, 2.0])
 IMAGES = draw(2, 4, 5, 6)
+PADDED = np.array([[False, True, False], [True, True, True]])
+BAGS = np.array([[0, 2, 1], [1, 1, 1]])
+MASK = np.where([[1, 1, 0], [0, 0, 0], [1, 1, 1], [1, 0, 0]], 0.7, -np.inf)
+QKV = (draw(2, 2, 4, 5), draw(2, 2, 3, 5), draw(2, 2, 3, 2))
 
 CASES: list[tuple[str, Callable[..., Any], tuple[ndarray, ...]]] = [
     *(
@@ -65,6 +74,7 @@ CASES: list[tuple[str, Callable[..., Any], tuple[ndarray, ...]]] = [
             "tanh",
             "softplus",
             "logsigmoid",
+            "hardswish",
             "hardtanh",
             "relu6",
             "hardsigmoid",
@@ -78,11 +88,63 @@ CASES: list[tuple[str, Callable[..., Any], tuple[ndarray, ...]]] = [
         for name in ("softmax", "log_softmax", "softmin")
         for dim in (0, -1)
     ),
+    ("glu", F.glu, (draw(3, 4),)),
+    ("glu", lambda x: F.glu(x, 0), (draw(4, 3),)),
+    ("prelu", F.prelu, (draw(2, 3, 2), draw(3))),
+    ("prelu", F.prelu, (draw(5), draw(1))),
     ("maxout", lambda x: F.maxout(x, 2), (distinct(3, 4),)),
     ("linear", F.linear, (draw(2, 4), draw(3, 4), draw(3))),
     ("linear", F.linear, (draw(2, 2, 4), draw(3, 4))),
     ("embedding", lambda w: F.embedding(np.array([[0, 2], [2, 1]]), w), (draw(3, 2),)),
     ("dropout", lambda x: F.dropout(x, 0.5, generator=np.random.default_rng(0)), (draw(3, 4),)),
+    *(
+        ("scaled_dot_product_attention", partial(F.scaled_dot_product_attention, **options), QKV)
+        for options in (
+            {},
+            {"is_causal": True, "scale": 0.3},
+            {"attn_mask": np.arange(12).reshape(4, 3) % 4 > 0},
+            {"attn_mask": MASK},
+            {"enable_gqa": True},
+        )
+    ),
+    *(
+        (
+            "multi_head_attention_forward",
+            lambda x, y, w, b, o, options=options: F.multi_head_attention_forward(
+                x, y, y, 4, 2, w, b, None, None, False, 0.0, o, None, **options
+            )[0],
+            (draw(2, 2, 4), draw(3, 2, 4), draw(12, 4), draw(12), draw(4, 4)),
+        )
+        for options in ({}, {"need_weights": False, "key_padding_mask": PADDED})
+    ),
+    *(
+        (
+            "embedding_bag",
+            lambda w, options=options: F.embedding_bag(BAGS, w, padding_idx=1, **options),
+            (distinct(4, 2),),
+        )
+        for options in ({"mode": "sum"}, {}, {"mode": "max"})
+    ),
+    ("embedding_bag", lambda w: F.embedding_bag(BAGS[0], w, np.array([0, 0, 2])), (draw(4, 2),)),
+    (
+        "embedding_bag",
+        lambda w, f: F.embedding_bag(BAGS, w, mode="sum", per_sample_weights=f),
+        (draw(4, 2), draw(2, 3)),
+    ),
+    *(
+        (name, partial(seeded, getattr(F, name)), (draw(*shape),))
+        for name, shape in (
+            ("dropout1d", (2, 3, 2)),
+            ("dropout2d", (2, 3, 1, 2)),
+        )
+    ),
+    ("bilinear", F.bilinear, (draw(2, 3), draw(2, 4), draw(2, 3, 4), draw(2))),
+    ("pairwise_distance", F.pairwise_distance, (draw(3, 4), draw(3, 4))),
+    (
+        "pairwise_distance",
+        lambda a, b: F.pairwise_distance(a, b, 3.0, keepdim=True),
+        (draw(3, 4), draw(4)),
+    ),
     ("normalize", F.normalize, (draw(3, 4),)),
     ("normalize", lambda x: F.normalize(x, p=3.0, dim=0), (draw(3, 4),)),
     ("cosine_similarity", F.cosine_similarity, (draw(3, 4), draw(3, 4))),
@@ -142,6 +204,9 @@ CASES: list[tuple[str, Callable[..., Any], tuple[ndarray, ...]]] = [
         lambda x, w: F.conv2d(x, w, stride=2, groups=4),
         (channels_last(IMAGES), draw(4, 1, 3, 3)),
     ),
+    ("conv3d", F.conv3d, (draw(2, 2, 2, 3, 3), draw(3, 2, 2, 2, 1), draw(3))),
+    ("pixel_shuffle", lambda x: F.pixel_shuffle(x, 2), (draw(2, 8, 2, 3),)),
+    ("pixel_unshuffle", lambda x: F.pixel_unshuffle(x, 2), (draw(3, 4, 6),)),
     ("conv_transpose1d", F.conv_transpose1d, (draw(2, 2, 4), draw(2, 3, 3), draw(3))),
     (
         "conv_transpose2d",
@@ -169,6 +234,7 @@ CASES: list[tuple[str, Callable[..., Any], tuple[ndarray, ...]]] = [
         lambda x: F.max_pool2d(x, (3, 2), (2, 1), 1, dilation=(1, 2), ceil_mode=True),
         (distinct(2, 2, 5, 4),),
     ),
+    ("max_pool3d", lambda x: F.max_pool3d(x, 2, 1, 1), (distinct(1, 2, 3, 2, 2),)),
     ("avg_pool1d", lambda x: F.avg_pool1d(x, 3, 2, 1), (draw(2, 2, 7),)),
     (
         "avg_pool2d",
@@ -177,6 +243,9 @@ CASES: list[tuple[str, Callable[..., Any], tuple[ndarray, ...]]] = [
     ),
     ("adaptive_avg_pool1d", lambda x: F.adaptive_avg_pool1d(x, 3), (draw(2, 2, 7),)),
     ("adaptive_avg_pool2d", lambda x: F.adaptive_avg_pool2d(x, (2, 3)), (draw(2, 2, 5, 4),)),
+    ("adaptive_max_pool1d", lambda x: F.adaptive_max_pool1d(x, 3), (distinct(2, 2, 7),)),
+    ("adaptive_max_pool2d", lambda x: F.adaptive_max_pool2d(x, (2, 3)), (distinct(2, 2, 5, 4),)),
+    ("adaptive_max_pool2d", lambda x: F.adaptive_max_pool2d(x, (None, 2)), (distinct(2, 3, 4),)),
     ("pad", lambda x: F.pad(x, (1, -1, 2, 0), value=3.0), (draw(2, 3, 4),)),
     *(
         ("pad", lambda x, mode=mode: F.pad(x, (2, 1, 0, 1), mode), (draw(2, 3, 4),))
@@ -192,6 +261,18 @@ CASES: list[tuple[str, Callable[..., Any], tuple[ndarray, ...]]] = [
         lambda x, w, b: F.batch_norm(x, tk.zeros(2) + 0.5, tk.ones(2) * 2, w, b),
         (draw(3, 2, 2), draw(2), draw(2)),
     ),
+    (
+        "instance_norm",
+        lambda x, w, b: F.instance_norm(x, None, None, w, b),
+        (draw(2, 3, 4), draw(3), draw(3)),
+    ),
+    (
+        "instance_norm",
+        lambda x: F.instance_norm(x, tk.zeros(3) + 0.5, tk.ones(3), use_input_stats=False),
+        (draw(2, 3, 4),),
+    ),
+    ("rms_norm", lambda x, w: F.rms_norm(x, 4, w), (draw(3, 4), draw(4))),
+    ("rms_norm", lambda x: F.rms_norm(x, (2, 3), eps=0.1), (draw(2, 2, 3),)),
     ("layer_norm", lambda x, w, b: F.layer_norm(x, 4, w, b), (draw(3, 4), draw(4), draw(4))),
     ("layer_norm", lambda x: F.layer_norm(x, (2, 3), eps=0.1), (draw(2, 2, 3),)),
     *(
@@ -354,7 +435,7 @@ def test_huge_inputs_neither_overflow_nor_lose_the_gradient(name: str) -> None:
     assert np.isfinite(y.data).all() and np.isfinite(x.grad.data).all()
 
 
-@pytest.mark.parametrize("name", sorted({case[0] for case in CASES[:16]}))
+@pytest.mark.parametrize("name", sorted({case[0] for case in CASES[:17]}))
 def test_nan_goes_through(name: str) -> None:
     y = getattr(F, name)(Tensor(np.array([np.nan, 1.0])))
     assert np.isnan(y.data[0]) and np.isfinite(y.data[1])

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from layer_samples import LAYERS
+from layer_samples import LAYERS, SEVERAL
 
 import tinygrad_kr as tk
 from tinygrad_kr import nn
@@ -20,7 +20,15 @@ RANDOM = np.random.default_rng(20)
 
 RECURRENT = {"RNN", "LSTM", "GRU", "RNNCell", "LSTMCell", "GRUCell"}
 """They return pairs; test_nn_recurrent.py checks their derivatives."""
-CONTAINERS = {"Module", "ModuleDict", "ModuleList", "Parameter", "ParameterList", "Sequential"}
+CONTAINERS = {
+    "Module",
+    "ModuleDict",
+    "ModuleList",
+    "Parameter",
+    "ParameterList",
+    "ParameterDict",
+    "Sequential",
+}
 MACHINES = {"RBM", "DBN"}
 """Whose inputs are probabilities, and whose derivatives test_nn_rbm.py checks."""
 
@@ -35,6 +43,7 @@ def test_every_layer_is_in_the_table() -> None:
     classes = {name for name in nn.__all__ if isinstance(getattr(nn, name), type)}
     losses = {name for name in classes if name.endswith("Loss")}
     elsewhere = losses | CONTAINERS | RECURRENT | MACHINES
+    elsewhere |= {name.partition(",")[0] for name in SEVERAL}  # test_nn_several_inputs.py
     assert {layer.kind for layer in LAYERS.values()} == classes - elsewhere
 
 

@@ -67,6 +67,7 @@ ADAPTED: dict[str, Callable[..., Any]] = {
     "linalg.lstsq.grad_oriented": lambda *given, **options: least_squares(*given, **options)[:2],
     "linalg.pinv.singular": lambda a, b: tk.linalg.pinv(a @ b.mT),
     "nn.functional.embedding": lambda w, i, **options: F.embedding(i, w, **options),
+    "nn.functional.embedding_bag": lambda w, i, **options: F.embedding_bag(i, w, **options),
     "where": lambda x, condition, other: tk.where(condition, x, other),
     "zero_": lambda x: x.detach().clone().zero_(),
 }
@@ -74,6 +75,7 @@ ADAPTED: dict[str, Callable[..., Any]] = {
 
 RANDOM = {
     *("bernoulli", "empty", "empty_like", "nn.functional.dropout"),
+    *("nn.functional.dropout2d", "nn.functional.multi_head_attention_forward"),
     *("multinomial", "normal", "normal.number_mean", "rand_like", "randint", "randint_like"),
     *("randn", "randn_like"),
 }

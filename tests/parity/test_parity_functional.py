@@ -146,6 +146,53 @@ def layers() -> Iterator[Case]:
     yield Case("cosine_similarity", (normal(2, 3, 4), normal(2, 3, 4)), {"dim": -1})
 
 
+def todays_layers() -> Iterator[Case]:
+    """What nets of today add: gates, distances, attention, other windows."""
+    x = np.concatenate([normal(40) * 3, [-3.0, 0.0, 3.0, -8.0]])
+    yield Case("hardswish", (x,), rounded=True)  # 1 / 6
+    for shape, weights in (((2, 3, 4), 3), ((4, 3), 3), ((5,), 1), ((2, 3), 1)):
+        yield Case("prelu", (normal(*shape), normal(weights)))
+    for dim in (0, 1, -1):
+        yield Case("glu", (normal(4, 2, 6),), {"dim": dim})
+    yield Case("bilinear", (normal(2, 3, 4), normal(2, 3, 5), normal(6, 4, 5), normal(6)))
+    yield Case("bilinear", (normal(4), normal(5), normal(6, 4, 5)))
+    for p in (1.0, 2.0, 3.5, math.inf):
+        yield Case("pairwise_distance", (normal(3, 4), normal(3, 4)), {"p": p})
+    yield Case("pairwise_distance", (normal(3, 4), normal(4)), {"eps": 0.1, "keepdim": True})
+    for shape in ((2, 3, 4), (2, 3, 2, 4)):
+        yield Case("instance_norm", (normal(*shape), None, None, normal(3), normal(3)))
+        yield Case("instance_norm", (normal(*shape),), {"eps": 0.1})
+    for last in ((4,), (3, 4)):
+        yield Case("rms_norm", (normal(2, 3, 4), last, normal(*last)))
+        yield Case("rms_norm", (normal(2, 3, 4) * 1e-4, last), {"eps": 1e-3})
+        yield Case("rms_norm", (normal(2, 3, 4), last))
+    for shape in ((2, 8, 2, 3), (8, 3, 1), (2, 1, 4, 1, 2)):
+        yield Case("pixel_shuffle", (normal(*shape), 2))
+    yield Case("pixel_unshuffle", (normal(2, 3, 4, 6), 2))
+    attention = "scaled_dot_product_attention"
+    q, k, v = normal(2, 3, 4, 5), normal(2, 3, 6, 5), normal(2, 3, 6, 2)
+    seen = RANDOM.random((4, 6)) < 0.6
+    seen[:, 0], seen[2] = True, False
+    for words in ({}, {"scale": 0.2}, {"is_causal": True}, {"attn_mask": seen}):
+        yield Case(attention, (q, k, v), words)
+    yield Case(attention, (q, k, v), {"attn_mask": np.where(seen, normal(4, 6), -math.inf)})
+    shared = (normal(2, 4, 3, 5), normal(2, 2, 3, 5), normal(2, 2, 3, 2))
+    yield Case(attention, shared, {"enable_gqa": True})
+    yield Case(
+        "conv3d",
+        (normal(2, 4, 3, 4, 5), normal(6, 2, 2, 3, 2), normal(6)),
+        {"stride": (1, 2, 1), "padding": (1, 0, 1), "dilation": (1, 1, 2), "groups": 2},
+    )
+    for words in ({}, {"stride": 1, "padding": 1}, {"stride": (1, 2, 2), "ceil_mode": True}):
+        yield Case("max_pool3d", (normal(2, 3, 4, 5, 3), 2), words)
+    for n in (1, 2, 3, 5, 7):
+        yield Case("adaptive_max_pool1d", (normal(2, 3, 7), n), {"return_indices": True})
+    for size in ((2, 3), (None, 2), 4, (5, 7)):
+        words = {"return_indices": True}
+        yield Case("adaptive_max_pool2d", (normal(2, 3, 5, 7), size), words)
+    yield Case("adaptive_max_pool2d", (normal(3, 4, 6), (2, 3)))
+
+
 def elementwise_losses() -> Iterator[Case]:
     for reduction, shape in product(("mean", "sum", "none"), ((4,), (3, 2), ())):
         x, t = normal(*shape) * 2, normal(*shape) * 2
@@ -345,6 +392,7 @@ def norms() -> Iterator[Case]:
 CASES = [
     *activations(),
     *layers(),
+    *todays_layers(),
     *elementwise_losses(),
     *class_losses(),
     *divergences(),
@@ -365,7 +413,8 @@ def test_value_and_gradients_equal_pytorch(case: Case, dtype: Any) -> None:
         assert_close(one, other, TOLERANCE[np.float32 if case.rounded else dtype])
 
 
-COMPARED_ELSEWHERE = {"maxout", "dropout", "one_hot", "sequence_loss"}
+COMPARED_ELSEWHERE = {"maxout", "dropout", "one_hot", "sequence_loss", "dropout1d", "dropout2d"}
+COMPARED_ELSEWHERE |= {"embedding_bag", "multi_head_attention_forward"}  # in the databases
 
 
 @pytest.mark.parametrize("name", sorted(set(F.__all__) - COMPARED_ELSEWHERE))

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from layer_samples import LAYERS, LOSSES
+from layer_samples import LAYERS, LOSSES, SEVERAL
 
 import tinygrad_kr as tk
 from tinygrad_kr import nn
@@ -89,7 +89,8 @@ def test_layer(name: str, training: bool, dtype: Any) -> None:
 def test_repr(name: str) -> None:
     """PyTorch's but for quotes; some that differ between its versions or leave settings out."""
     kind, args, settings, *_ = LAYERS[name]
-    if name.startswith(("AvgPool", "BatchNorm", "LayerNorm", "Softplus")):
+    versions = ("AvgPool", "BatchNorm", "GroupNorm", "InstanceNorm", "LayerNorm")
+    if name.startswith((*versions, "Softplus", "Transformer")):
         return
     mine, expected = LAYERS[name].make(), getattr(torch.nn, kind)(*args, **settings)
     assert repr(mine).replace("'", "") == repr(expected).replace("'", "")
@@ -97,10 +98,14 @@ def test_repr(name: str) -> None:
 
 def test_every_layer_that_pytorch_has_is_compared() -> None:
     ours = {name for name in nn.__all__ if isinstance(getattr(nn, name), type)}
-    containers = {"Module", "ModuleDict", "ModuleList", "Parameter", "ParameterList", "Sequential"}
+    containers = {"Module", "ModuleDict", "ModuleList", "Parameter", "ParameterDict"}
+    containers |= {"ParameterList", "Sequential"}
     losses = {name for name in ours if name.endswith("Loss")}
     compared = {LAYERS[name].kind for name in PEERS}
     compared |= {"Embedding", "Dropout", "Maxout", "RBM", "DBN"}
+    compared |= {name.partition(",")[0] for name in SEVERAL}
+    compared |= {"EmbeddingBag", "Dropout1d", "Dropout2d"}
+    compared |= {"Hardsigmoid"}  # PyTorch has 1 / 6 in float32, also for float64
     assert ours - containers - losses - RECURRENT == compared
     assert losses == {loss.kind for loss in LOSSES.values()}
 
@@ -129,6 +134,32 @@ def test_embedding(padding_idx: int | None, dtype: Any) -> None:
     y.backward(cotangent)
     their_y.backward(torch.from_numpy(cotangent))
     close(ours.get_parameter("weight").grad, theirs.weight.grad, dtype)
+
+
+@DTYPES
+@pytest.mark.parametrize("name", SEVERAL)
+def test_layer_of_several_inputs(name: str, dtype: Any) -> None:
+    make, shapes = SEVERAL[name]
+    ours, theirs = make(nn).to(dtype), make(torch.nn).to(TORCH_DTYPE[dtype])
+    assert list(ours.state_dict()) == list(theirs.state_dict())
+    for parameter in theirs.parameters():
+        parameter.data.copy_(torch.from_numpy(RANDOM.standard_normal(tuple(parameter.shape))))
+    ours.load_state_dict(state_of(theirs))
+    given = [RANDOM.standard_normal(shape).astype(dtype) for shape in shapes]
+    xs = [tk.Tensor(x, requires_grad=True) for x in given]
+    their_xs = [torch.from_numpy(x).requires_grad_() for x in given]
+    results = ours(*xs), theirs(*their_xs)
+    found, expected = (y if isinstance(y, tuple) else (y,) for y in results)
+    for y, their_y in zip(found, expected, strict=True):
+        close(y, their_y, dtype)
+    cotangent = RANDOM.standard_normal(found[0].shape).astype(dtype)
+    found[0].backward(cotangent)
+    expected[0].backward(torch.from_numpy(cotangent))
+    pairs = [*zip([*xs, *ours.parameters()], [*their_xs, *theirs.parameters()], strict=True)]
+    scale = max(float(abs(q.grad).max()) for _, q in pairs)
+    for p, q in pairs:
+        difference = np.abs(np.float64(p.grad.data) - q.grad.numpy()).max()
+        assert difference <= TOLERANCE[dtype] * scale
 
 
 def test_pool_indices() -> None:
@@ -249,10 +280,17 @@ def test_constructors_take_pytorchs_arguments(name: str) -> None:
     mine = inspect.signature(ours.__init__).parameters
     expected = inspect.signature(theirs.__init__).parameters
     assert [n for n in expected if n not in left_out | bias] == [
-        n for n in mine if n not in left_out | bias | {"generator", "keep", "axis"}
+        n for n in mine if n not in left_out | bias | {"generator", "keep", "axis", "keepdims"}
     ]
-    for key in expected.keys() & mine.keys() - {"dtype", "modules", "parameters", "values", "p"}:
-        if (name, key) not in {("Softmax", "dim"), ("LogSoftmax", "dim")}:
+    for key in expected.keys() & mine.keys() - {
+        "dtype",
+        "modules",
+        "parameters",
+        "values",
+        "p",
+        "activation",
+    }:
+        if (name, key) not in {("Softmax", "dim"), ("LogSoftmax", "dim"), ("Softmin", "dim")}:
             assert mine[key].default == expected[key].default
 
 

@@ -40,7 +40,7 @@ def samples(name: str, dtype: torch.dtype) -> Iterator[tuple[nn.Module, Any, lis
             parts = (made.args, made.kwargs), (called.args, called.kwargs)
             try:
                 (args, kwargs), call = databases.rebuilt(
-                    parts, lambda t: Tensor(databases.array_of(t)), databases.ours_of
+                    parts, lambda t: Tensor(databases.array_of(t)), database_nets.ours_of
                 )
                 ours = getattr(nn, name)(*args, **kwargs).to(databases.DTYPES[dtype])
             except databases.Unsupported:

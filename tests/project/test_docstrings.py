@@ -35,6 +35,7 @@ MODULES = [
     "tinygrad_kr.linalg",
     "tinygrad_kr.nn",
     "tinygrad_kr.nn.init",
+    "tinygrad_kr.nn.utils",
     "tinygrad_kr.optim",
     "tinygrad_kr.optim.lr_scheduler",
     "tinygrad_kr.random",

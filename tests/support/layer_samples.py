@@ -39,7 +39,7 @@ class Layer(NamedTuple):
 
     def example(self, random: np.random.Generator) -> np.ndarray:
         """Distinct values, away from kinks; indices for a table."""
-        if self.kind == "Embedding":
+        if self.kind.startswith("Embedding"):
             return random.integers(0, self.args[0], self.shape)
         size = math.prod(self.shape)
         return ((random.permutation(size) + 0.5) / size * 4 - 2.03).reshape(self.shape)
@@ -138,6 +138,77 @@ LAYERS = {
     ),
     "AvgPool2d, padding": Layer("AvgPool2d", (3,), {"stride": 2, "padding": 1}, (1, 2, 5, 6)),
     "AvgPool2d, divisor": Layer("AvgPool2d", (2, 1), {"divisor_override": 3}, (1, 2, 3, 4)),
+    "ConvTranspose1d": Layer(
+        "ConvTranspose1d", (2, 4, 3, 2, 1, 1, 2), {}, (2, 2, 4),
+        lambda x, w, b: F.conv_transpose1d(x, w, b, 2, 1, 1, 2),
+    ),
+    "Conv3d": Layer(
+        "Conv3d", (2, 2, (1, 2, 2), (1, 2, 1), (0, 1, 0)), {}, (1, 2, 2, 3, 3),
+        lambda x, w, b: F.conv3d(x, w, b, (1, 2, 1), (0, 1, 0)),
+    ),
+    "MaxPool3d": Layer(
+        "MaxPool3d", (2, 1), {}, (1, 1, 3, 2, 3), lambda x: F.max_pool3d(x, 2, 1)
+    ),
+    "AdaptiveAvgPool1d": Layer(
+        "AdaptiveAvgPool1d", (3,), {}, (2, 2, 5), lambda x: F.adaptive_avg_pool1d(x, 3)
+    ),
+    "AdaptiveAvgPool2d": Layer(
+        "AdaptiveAvgPool2d", ((2, None),), {}, (1, 2, 3, 4),
+        lambda x: F.adaptive_avg_pool2d(x, (2, None)),
+        text="AdaptiveAvgPool2d(output_size=(2, None))",
+    ),
+    "AdaptiveMaxPool2d": Layer(
+        "AdaptiveMaxPool2d", ((2, 3),), {}, (1, 2, 3, 4),
+        lambda x: F.adaptive_max_pool2d(x, (2, 3)),
+    ),
+    "AdaptiveMaxPool2d, even": Layer("AdaptiveMaxPool2d", (2,), {}, (1, 1, 4, 2)),
+    "ConstantPad1d": Layer("ConstantPad1d", ((1, 2), 0.5), {}, (2, 1, 3)),
+    "ConstantPad2d": Layer(
+        "ConstantPad2d", ((1, 0, -1, 2), -1.5), {}, (1, 2, 3, 2),
+        lambda x: F.pad(x, (1, 0, -1, 2), value=-1.5),
+        text="ConstantPad2d(padding=(1, 0, -1, 2), value=-1.5)",
+    ),
+    "ConstantPad3d": Layer("ConstantPad3d", (1, 2.0), {}, (1, 1, 2, 1, 2)),
+    "ZeroPad1d": Layer("ZeroPad1d", (2,), {}, (2, 1, 3)),
+    "ZeroPad2d": Layer(
+        "ZeroPad2d", (1,), {}, (1, 2, 2, 2), text="ZeroPad2d((1, 1, 1, 1))"
+    ),
+    "ZeroPad3d": Layer("ZeroPad3d", ((0, 1, 0, 2, 1, 0),), {}, (1, 1, 2, 1, 2)),
+    "ReflectionPad1d": Layer("ReflectionPad1d", (2,), {}, (2, 1, 3)),
+    "ReflectionPad2d": Layer(
+        "ReflectionPad2d", ((1, 0, 2, 1),), {}, (1, 2, 3, 2),
+        lambda x: F.pad(x, (1, 0, 2, 1), "reflect"),
+    ),
+    "ReflectionPad3d": Layer("ReflectionPad3d", (1,), {}, (1, 1, 2, 2, 2)),
+    "ReplicationPad1d": Layer("ReplicationPad1d", (2,), {}, (2, 1, 3)),
+    "ReplicationPad2d": Layer(
+        "ReplicationPad2d", ((1, 0, 2, 1),), {}, (1, 2, 3, 2),
+        lambda x: F.pad(x, (1, 0, 2, 1), "replicate"),
+    ),
+    "ReplicationPad3d": Layer("ReplicationPad3d", (1,), {}, (1, 1, 2, 1, 2)),
+    "CircularPad1d": Layer("CircularPad1d", (2,), {}, (2, 1, 3)),
+    "CircularPad2d": Layer(
+        "CircularPad2d", ((1, 0, 2, 1),), {}, (1, 2, 3, 2),
+        lambda x: F.pad(x, (1, 0, 2, 1), "circular"),
+    ),
+    "CircularPad3d": Layer("CircularPad3d", (1,), {}, (1, 1, 2, 1, 2)),
+    "Unfold": Layer(
+        "Unfold", ((2, 3), 1, 1, 2), {}, (1, 2, 4, 3), lambda x: F.unfold(x, (2, 3), 1, 1, 2),
+        text="Unfold(kernel_size=(2, 3), dilation=1, padding=1, stride=2)",
+    ),
+    "Fold": Layer(
+        "Fold", ((4, 3), (2, 3), 1, 1, 2), {}, (1, 12, 6),
+        lambda x: F.fold(x, (4, 3), (2, 3), 1, 1, 2),
+    ),
+    "PixelShuffle": Layer("PixelShuffle", (2,), {}, (2, 4, 1, 2), lambda x: F.pixel_shuffle(x, 2)),
+    "PixelUnshuffle": Layer(
+        "PixelUnshuffle", (2,), {}, (2, 1, 2, 4), lambda x: F.pixel_unshuffle(x, 2)
+    ),
+    "Upsample": Layer("Upsample", (), {"scale_factor": 2}, (2, 1, 3)),
+    "Upsample, bilinear": Layer(
+        "Upsample", ((3, 5), None, "bilinear", True), {}, (1, 2, 2, 3),
+        lambda x: F.interpolate(x, (3, 5), None, "bilinear", True),
+    ),
     "Flatten": Layer("Flatten", (), {}, (2, 3, 2), text="Flatten(start_dim=1, end_dim=-1)"),
     "Flatten, axes": Layer("Flatten", (0, 1), {}, (2, 3, 4)),
     "Unflatten": Layer("Unflatten", (1, (2, 3)), {}, (2, 6, 2)),
@@ -165,7 +236,45 @@ LAYERS = {
     ),
     "LayerNorm, 2 axes": Layer("LayerNorm", ([2, 3],), {"bias": False, "eps": 1e-2}, (2, 2, 3)),
     "LayerNorm, not affine": Layer("LayerNorm", (4,), {"elementwise_affine": False}, (3, 4)),
+    "Dropout1d": Layer("Dropout1d", (), {"keep": 0.7}, (2, 3, 2), evaluates=True, peer=False),
+    "Dropout2d": Layer(
+        "Dropout2d", (0.3,), {}, (2, 3, 2, 1), text="Dropout2d(p=0.3)", evaluates=True, peer=False
+    ),
+    "GroupNorm": Layer(
+        "GroupNorm", (2, 4), {}, (2, 4, 3), lambda x, w, b: F.group_norm(x, 2, w, b)
+    ),
+    "GroupNorm, not affine": Layer("GroupNorm", (1, 3, 1e-3, False), {}, (2, 3, 2, 2)),
+    "InstanceNorm1d": Layer(
+        "InstanceNorm1d", (3,), {}, (2, 3, 4), lambda x: F.instance_norm(x)
+    ),
+    "InstanceNorm1d, statistics, no batch": Layer(
+        "InstanceNorm1d", (3, 1e-5, 0.3, True, True), {}, (3, 4)
+    ),
+    "InstanceNorm1d, eval": Layer(
+        "InstanceNorm1d", (3,), {"track_running_stats": True}, (2, 3, 4), evaluates=True, peer=False
+    ),
+    "InstanceNorm2d": Layer("InstanceNorm2d", (2,), {"affine": True}, (2, 2, 2, 3)),
+    "RMSNorm": Layer(
+        "RMSNorm", (4,), {}, (3, 4), lambda x, w: F.rms_norm(x, 4, w),
+        text="RMSNorm((4,), eps=None, elementwise_affine=True)",
+    ),
+    "RMSNorm, 2 axes": Layer("RMSNorm", ([2, 3], 1e-2, False), {}, (2, 2, 3)),
     "Embedding": Layer("Embedding", (5, 3), {}, (2, 3), peer=False),
+    "EmbeddingBag": Layer("EmbeddingBag", (5, 3), {}, (2, 3), peer=False),
+    "EmbeddingBag, padding": Layer(
+        "EmbeddingBag", (5, 3), {"mode": "max", "padding_idx": 1}, (2, 3), peer=False,
+        text="EmbeddingBag(5, 3, mode='max', padding_idx=1)",
+    ),
+    "ReLU6": Layer("ReLU6", (), {}, (3, 4), lambda x: F.relu6(x), "ReLU6()"),
+    "Hardsigmoid": Layer("Hardsigmoid", function=F.hardsigmoid, peer=False),
+    "Hardswish": Layer("Hardswish", function=F.hardswish),
+    "Mish": Layer("Mish", function=F.mish),
+    "LogSigmoid": Layer("LogSigmoid", function=F.logsigmoid),
+    "Softsign": Layer("Softsign", function=F.softsign),
+    "PReLU": Layer("PReLU", (), {"init": 0.1}, text="PReLU(num_parameters=1)"),
+    "PReLU, channels": Layer("PReLU", (4,), function=F.prelu),
+    "GLU": Layer("GLU", (1,), {}, (2, 4, 3), lambda x: F.glu(x, 1), "GLU(dim=1)"),
+    "Softmin": Layer("Softmin", (1,), function=lambda x: F.softmin(x, 1)),
     "Sigmoid": Layer("Sigmoid", function=F.sigmoid),
     "Tanh": Layer("Tanh", function=F.tanh),
     "ReLU": Layer("ReLU", function=F.relu, text="ReLU()"),
@@ -193,6 +302,53 @@ LAYERS = {
         "Maxout", (3,), {"dim": 0}, function=lambda x: F.maxout(x, 3, 0), peer=False
     ),
 }  # fmt: skip
+
+SEVERAL: dict[str, tuple[Callable[[Any], Any], tuple[tuple[int, ...], ...]]] = {
+    "MultiheadAttention": (
+        lambda nn: nn.MultiheadAttention(4, 2), ((3, 2, 4), (2, 2, 4), (2, 2, 4))
+    ),
+    "MultiheadAttention, separate": (
+        lambda nn: nn.MultiheadAttention(
+            4, 2, 0.0, False, True, True, kdim=3, vdim=2, batch_first=True
+        ),
+        ((2, 3, 4), (2, 2, 3), (2, 2, 2)),
+    ),
+    "TransformerEncoderLayer": (
+        lambda nn: nn.TransformerEncoderLayer(4, 2, 3, 0.0, activation="gelu"), ((3, 2, 4),)
+    ),
+    "TransformerEncoderLayer, norm first": (
+        lambda nn: nn.TransformerEncoderLayer(
+            4, 2, 3, 0.0, batch_first=True, norm_first=True
+        ),
+        ((2, 3, 4),),
+    ),
+    "TransformerDecoderLayer": (
+        lambda nn: nn.TransformerDecoderLayer(4, 2, 3, 0.0), ((3, 2, 4), (2, 2, 4))
+    ),
+    "TransformerDecoderLayer, norm first": (
+        lambda nn: nn.TransformerDecoderLayer(
+            4, 2, 3, 0.0, "gelu", batch_first=True, norm_first=True, bias=False
+        ),
+        ((2, 3, 4), (2, 2, 4)),
+    ),
+    "TransformerEncoder": (
+        lambda nn: nn.TransformerEncoder(
+            nn.TransformerEncoderLayer(4, 2, 3, 0.0, batch_first=True), 2, nn.LayerNorm(4)
+        ),
+        ((2, 3, 4),),
+    ),
+    "TransformerDecoder": (
+        lambda nn: nn.TransformerDecoder(nn.TransformerDecoderLayer(4, 2, 3, 0.0), 2),
+        ((3, 2, 4), (2, 2, 4)),
+    ),
+    "Transformer": (
+        lambda nn: nn.Transformer(4, 2, 1, 1, 3, 0.0), ((2, 2, 4), (3, 2, 4))
+    ),
+    "Bilinear": (lambda nn: nn.Bilinear(3, 2, 4), ((2, 3), (2, 2))),
+    "CosineSimilarity": (lambda nn: nn.CosineSimilarity(), ((2, 3), (2, 3))),
+    "PairwiseDistance": (lambda nn: nn.PairwiseDistance(3.0, keepdim=True), ((2, 3), (2, 3))),
+}  # fmt: skip
+"""Layers of several inputs, or made of layers, of a library's `nn`; and the inputs' shapes."""
 
 
 class Loss(NamedTuple):

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
-from layer_samples import LAYERS, LOSSES
+from layer_samples import LAYERS, LOSSES, SEVERAL
 
 from tinygrad_kr import nn
 
@@ -37,9 +37,19 @@ NO_BATCH = {"Identity", "Flatten, axes", "Softmax, first axis", "Maxout, first a
 """Rows whose first axis is no batch; also those that say so."""
 
 
+REFUSED = {
+    "RBM": (lambda: nn.RBM(4, 3), (np.abs(_normal(2, 4)) % 1,)),
+    "Fold": (lambda: nn.Fold(3, 2), (_normal(1, 4, 4),)),
+    "DBN": (lambda: nn.DBN([4, 3, 2]), (np.abs(_normal(2, 4)) % 1,)),
+}
+"""Layers that are not exported."""
+
+
 def _layers() -> dict[str, Sample]:
     found = {}
     for name, layer in LAYERS.items():
+        if layer.kind in REFUSED:
+            continue
         axis = None if name in NO_BATCH or "no batch" in name else 0
         found[name] = Sample(layer.kind, layer.make, (_floats(layer.example(RANDOM)),), axis)
     for name, loss in LOSSES.items():
@@ -70,20 +80,27 @@ def _recurrent() -> dict[str, Sample]:
     return {**found, "RNN, relu": relu}
 
 
+def _several() -> dict[str, Sample]:
+    """Layers of several inputs. The batch is on axis 0 of those whose name says so, else on 1."""
+    found = {}
+    for name, (make, shapes) in SEVERAL.items():
+        first = shapes[0][0] == shapes[-1][0] == 2
+        given = tuple(_normal(*shape) for shape in shapes)
+        kind = name.partition(",")[0]
+        found[name] = Sample(kind, lambda make=make: make(nn), given, 0 if first else 1)
+    return found
+
+
 SAMPLES: dict[str, Sample] = {
     **_layers(),
+    **_several(),
     **_recurrent(),
     "Sequential": Sample(
         "Sequential", lambda: nn.Sequential(nn.Linear(3, 4), nn.Tanh()), (_normal(2, 3),)
     ),
 }
 """Samples by name."""
-REFUSED = {
-    "RBM": (lambda: nn.RBM(4, 3), (np.abs(_normal(2, 4)) % 1,)),
-    "DBN": (lambda: nn.DBN([4, 3, 2]), (np.abs(_normal(2, 4)) % 1,)),
-}
-"""Layers that are not exported."""
-CONTAINERS = {"Module", "ModuleDict", "ModuleList", "ParameterList"}
+CONTAINERS = {"Module", "ModuleDict", "ModuleList", "ParameterDict", "ParameterList"}
 """Classes without a forward of their own."""
 
 

@@ -29,6 +29,28 @@ def leaky_relu(input: Any, negative_slope: float = 0.01) -> Any:
     return relu(input) + negative_slope * where_or_zero(input, input <= 0)
 
 
+def prelu(input: Any, weight: Any) -> Any:
+    """x where x > 0, else weight x: `leaky_relu` with slopes that are learned.
+
+    input: (N, C, ...), any shape for one slope. weight: (C,), one slope per channel (axis 1), or
+        (1,) or (), one for all. The result has the input's shape.
+
+    The slope at 0 is `weight`. Raises ValueError for another number of slopes.
+    Source: He et al., Delving deep into rectifiers (2015).
+
+    >>> F.prelu(tk.tensor([[-2.0, -2.0]]), tk.tensor([0.5, 0.25]))
+    Tensor([[-1. , -0.5]])
+    """
+    channels = input.shape[1] if input.ndim > 1 else 1
+    if weight.ndim > 1 or weight.size not in (1, channels):
+        raise ValueError(
+            f"prelu: expected weight of shape (1,) or {(channels,)} for input {input.shape}, got "
+            f"{weight.shape}."
+        )
+    slopes = weight.reshape(-1, *(1,) * (input.ndim - 2)) if weight.size > 1 else weight.reshape(())
+    return relu(input) + slopes * where_or_zero(input, input <= 0)
+
+
 def elu(input: Any, alpha: float = 1.0) -> Any:
     """x where x > 0, else alpha (exp(x) - 1).
 
@@ -188,6 +210,39 @@ def hardsigmoid(input: Any) -> Any:
     Tensor([0.  , 0.5 , 0.75])
     """
     return hardtanh(input + 3.0, 0.0, 6.0) / 6.0
+
+
+def hardswish(input: Any) -> Any:
+    """x hardsigmoid(x): `silu` without exp.
+
+    input: any shape; the result has its shape and dtype. The slope is 0 at -3 and below, 1 at 3
+        and above.
+    Source: Howard et al., Searching for MobileNetV3 (2019).
+
+    >>> F.hardswish(tk.tensor([-4.0, 1.5, 4.0]))
+    Tensor([-0.   ,  1.125,  4.   ])
+    """
+    return input * hardtanh(input + 3.0, 0.0, 6.0) / 6.0
+
+
+@either_name
+def glu(input: Any, dim: int = -1, *, axis: int | None = None) -> Any:
+    """a sigmoid(b), where a and b are the two halves of the input along `dim`.
+
+    input: (..., 2 n, ...), the result (..., n, ...): a linear unit and its gate.
+    Raises ValueError for an odd size.
+    Source: Dauphin et al., Language modeling with gated convolutional networks (2017).
+
+    >>> F.glu(tk.tensor([2.0, 3.0, 0.0, 1000.0]))
+    Tensor([1., 3.])
+    """
+    axis = axis_index(dim, input.ndim, "glu") if input.ndim else 0
+    size = input.shape[axis] if input.ndim else 1
+    if size % 2:
+        raise ValueError(f"glu: expected an even size on axis {dim}, got shape {input.shape}.")
+    before = (slice(None),) * axis
+    a, gate = input[(*before, slice(size // 2))], input[(*before, slice(size // 2, None))]
+    return a * sigmoid(gate)
 
 
 _softmax = number_as_vector(network.softmax)

@@ -16,6 +16,8 @@ from tinygrad_kr.ops import shape, window
 
 Sizes = int | Sequence[int]
 Padding = int | Sequence[int] | Literal["same", "valid"]
+SPATIAL_AXES = {1: "L", 2: "H, W", 3: "D, H, W"}
+"""Names of the spatial axes in messages, by their number."""
 
 # ------------------------------------------------------------------ convolution
 
@@ -71,6 +73,27 @@ def conv2d(
               [20., 24.]]]])
     """
     return _conv("conv2d", 2, input, weight, bias, stride, padding, dilation, groups)
+
+
+def conv3d(
+    input: Any,
+    weight: Any,
+    bias: Any = None,
+    stride: Sizes = 1,
+    padding: Padding = 0,
+    dilation: Sizes = 1,
+    groups: int = 1,
+) -> Any:
+    """Cross-correlation over three spatial axes: `conv2d` for volumes or films.
+
+    input: (N, C, D, H, W) or (C, D, H, W). weight: (O, C / groups, kd, kh, kw). bias: (O,).
+    stride, padding, dilation, groups, errors: see `conv2d`.
+
+    >>> F.conv3d(tk.ones(1, 1, 2, 3, 2), tk.ones(1, 1, 2, 2, 2))
+    Tensor([[[[[8.],
+               [8.]]]]])
+    """
+    return _conv("conv3d", 3, input, weight, bias, stride, padding, dilation, groups)
 
 
 def _conv(
@@ -244,10 +267,9 @@ def _conv_transpose(
 
 def _check_ranks(name: str, spatial: int, input: Any, weight: Any) -> None:
     if input.ndim != spatial + 2 or weight.ndim != spatial + 2:
-        axes = "HW" if spatial == 2 else "L"
         raise ValueError(
-            f"{name}: expected input (N, C, {', '.join(axes)}) and weight of {spatial + 2} axes, "
-            f"got {input.shape} and {weight.shape}."
+            f"{name}: expected input (N, C, {SPATIAL_AXES[spatial]}) and weight of {spatial + 2} "
+            f"axes, got {input.shape} and {weight.shape}."
         )
 
 
@@ -382,6 +404,59 @@ def fold(
 def _zero_padded(x: Any, padding: Sizes) -> Any:
     widths = tuple((p, p) for p in _sizes(padding, 2, "unfold: padding", 0))
     return shape.pad(x, widths=((0, 0), (0, 0), *widths)) if any(map(any, widths)) else x
+
+
+# ------------------------------------------------------------------ channels as space
+
+
+def pixel_shuffle(input: Any, upscale_factor: int) -> Any:
+    """Channels as pixels: (..., C r r, H, W) -> (..., C, H r, W r) with r = upscale_factor.
+
+        y[c, h r + i, w r + j] = x[c r r + i r + j, h, w]
+
+    After a convolution it enlarges an image without the pattern of `conv_transpose2d`.
+    Raises ValueError for channels that are no multiple of r r.
+    Source: Shi et al., Real-time single image and video super-resolution (2016).
+
+    >>> F.pixel_shuffle(tk.arange(4.0).reshape(4, 1, 1), 2)
+    Tensor([[[0., 1.],
+             [2., 3.]]])
+    """
+    r = _factor("pixel_shuffle", input, upscale_factor)
+    *first, channels, height, width = input.shape
+    if channels % (r * r):
+        raise ValueError(
+            f"pixel_shuffle: expected a multiple of {r * r} channels, got shape {input.shape}."
+        )
+    sizes = (channels // (r * r), height * r, width * r)
+    blocks = input.reshape(math.prod(first), sizes[0], r, r, height, width)
+    return blocks.transpose(0, 1, 4, 2, 5, 3).reshape(*first, *sizes)
+
+
+def pixel_unshuffle(input: Any, downscale_factor: int) -> Any:
+    """The inverse of `pixel_shuffle`: (..., C, H r, W r) -> (..., C r r, H, W).
+
+    Raises ValueError for a height or width that is no multiple of r = downscale_factor.
+
+    >>> F.pixel_unshuffle(tk.arange(4.0).reshape(1, 2, 2), 2).shape
+    (4, 1, 1)
+    """
+    r = _factor("pixel_unshuffle", input, downscale_factor)
+    *first, channels, height, width = input.shape
+    if height % r or width % r:
+        raise ValueError(
+            f"pixel_unshuffle: expected multiples of {r} on the last axes, got {input.shape}."
+        )
+    blocks = input.reshape(math.prod(first), channels, height // r, r, width // r, r)
+    sizes = (channels * r * r, height // r, width // r)
+    return blocks.transpose(0, 1, 3, 5, 2, 4).reshape(*first, *sizes)
+
+
+def _factor(name: str, input: Any, factor: int) -> int:
+    if input.ndim < 3:
+        raise ValueError(f"{name}: expected input (..., C, H, W), got {input.shape}.")
+    (r,) = _positive(factor, 1, f"{name}: factor")
+    return r
 
 
 # ------------------------------------------------------------------ padding

@@ -54,6 +54,79 @@ def dropout(
     return input * network.dropout_mask(input, p=p, generator=resolve(generator, "dropout"))
 
 
+def dropout1d(
+    input: Any, p: float = 0.5, training: bool = True, *, generator: Generator | None = None
+) -> Any:
+    """`dropout` of whole channels of sequences: (N, C, L) or (C, L).
+
+    Neighbours within a channel are alike, so that dropping single ones would hide little.
+    Options and gradient: see `dropout`. Raises ValueError for another number of axes.
+    Source: Tompson et al., Efficient object localization using convolutional networks (2015).
+
+    >>> y = F.dropout1d(tk.ones(4, 8, 5), p=0.5)
+    >>> all(len(set(channel.tolist())) == 1 for channel in y.reshape(-1, 5))
+    True
+    """
+    return _dropped_channels("dropout1d", (2, 3), input, p, training, generator)
+
+
+def dropout2d(
+    input: Any, p: float = 0.5, training: bool = True, *, generator: Generator | None = None
+) -> Any:
+    """`dropout` of whole channels of images (N, C, H, W), or of sequences (N, C, L), as in PyTorch.
+
+    Options, gradient and source: see `dropout1d`. Raises ValueError for another number of axes.
+
+    >>> y = F.dropout2d(tk.ones(4, 8, 5, 5), p=0.5)
+    >>> all(len(set(channel.tolist())) == 1 for channel in y.reshape(-1, 25))
+    True
+    """
+    return _dropped_channels("dropout2d", (3, 4), input, p, training, generator)
+
+
+def _dropped_channels(
+    name: str,
+    ranks: tuple[int, int],
+    input: Any,
+    p: float,
+    training: bool,
+    generator: Generator | None,
+) -> Any:
+    if not 0 <= p <= 1:
+        raise ValueError(f"{name}: expected p, the share dropped, in [0, 1], got {p}.")
+    if input.ndim not in ranks:
+        raise ValueError(f"{name}: expected {ranks[0]} or {ranks[1]} axes, got {input.shape}.")
+    if not training or p == 0:
+        return input
+    channels = 1 if input.ndim == 2 else 2  # axes of a sample's channels
+    each = input[(slice(None),) * channels + (slice(1),) * (input.ndim - channels)]
+    return input * network.dropout_mask(each, p=p, generator=resolve(generator, name))
+
+
+def bilinear(input1: Any, input2: Any, weight: Any, bias: Any = None) -> Any:
+    """x1^T W x2 + b, for each output.
+
+    input1: (..., in1). input2: (..., in2), the other axes equal. weight: (out, in1, in2). bias:
+        (out,) or None. Result: (..., out).
+
+    Raises ValueError where shapes do not agree.
+
+    >>> F.bilinear(tk.tensor([1.0, 2.0]), tk.tensor([3.0]), tk.ones(1, 2, 1))
+    Tensor([9.])
+    """
+    outputs, first, second = weight.shape
+    alike = input1.shape[:-1] == input2.shape[:-1]
+    if not alike or input1.shape[-1] != first or input2.shape[-1] != second:
+        raise ValueError(
+            f"bilinear: expected inputs (..., {first}) and (..., {second}) of the same first axes, "
+            f"got {input1.shape} and {input2.shape}."
+        )
+    rows = weight.transpose(0, 2, 1).reshape(outputs * second, first)
+    products = linalg.linear(input1, rows, None).reshape(*input1.shape[:-1], outputs, second)
+    y = (products * input2.reshape(*input2.shape[:-1], 1, second)).sum(axis=-1)
+    return y if bias is None else y + bias
+
+
 def embedding(input: Any, weight: Any, padding_idx: int | None = None) -> Any:
     """The rows of a table that the indices name.
 
@@ -76,7 +149,8 @@ def embedding(input: Any, weight: Any, padding_idx: int | None = None) -> Any:
         raise IndexError(
             f"embedding: expected padding_idx in a table of {entries} rows, got {padding_idx}."
         )
-    padded = (indices == padding_idx % entries)[..., None]
+    named = input if isinstance(input, Node) else indices  # a Tensor, that `compile` follows it
+    padded = (named == padding_idx % entries)[..., None]
     return where(padded, detach(rows), rows)
 
 

@@ -6,6 +6,8 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
+
 from tinygrad_kr.arrays import reduction
 from tinygrad_kr.arrays.joining import broadcast_tensors
 from tinygrad_kr.arrays.operands import either_name, no_axes
@@ -46,20 +48,12 @@ def batch_norm(
     """
     if input.ndim < 2:
         raise ValueError(f"batch_norm: expected input (N, C, ...), got shape {input.shape}.")
-    channels = input.shape[1]
-    given = {
-        "running_mean": running_mean,
-        "running_var": running_var,
-        "weight": weight,
-        "bias": bias,
-    }
-    for name, value in given.items():
-        if value is not None and value.shape != (channels,):
-            raise ValueError(
-                f"batch_norm: expected {name} of shape {(channels,)} for input {input.shape}, got "
-                f"{value.shape}."
-            )
-    shape = (channels, *[1] * (input.ndim - 2))
+    _demand_channels(
+        "batch_norm",
+        input,
+        running_mean=running_mean, running_var=running_var, weight=weight, bias=bias,
+    )  # fmt: skip
+    shape = (input.shape[1], *[1] * (input.ndim - 2))
     if training or running_mean is None or running_var is None:
         y = _by_batch(input, running_mean, running_var, training, momentum, eps)
     else:
@@ -129,14 +123,7 @@ def layer_norm(
     array([[-1.,  1.],
            [-1.,  1.]], dtype=float32)
     """
-    last = (normalized_shape,) if isinstance(normalized_shape, int) else tuple(normalized_shape)
-    if not last or input.shape[-len(last) :] != last:
-        raise ValueError(
-            f"layer_norm: expected input (..., {', '.join(map(str, last))}), got {input.shape}."
-        )
-    for name, value in (("weight", weight), ("bias", bias)):
-        if value is not None and value.shape != last:
-            raise ValueError(f"layer_norm: expected {name} of shape {last}, got {value.shape}.")
+    last = _last_axes("layer_norm", input, normalized_shape, weight=weight, bias=bias)
     if weight is not None and bias is not None and input.size >= kernels.MIN_ELEMENTS:
         return network.layer_norm(input, weight, bias, axes=len(last), eps=eps)
     y = network.normalize(input, axis=tuple(range(-len(last), 0)), eps=eps)
@@ -167,6 +154,108 @@ def group_norm(
     return _scaled(y.reshape(input.shape), weight, bias, (channels, *[1] * (input.ndim - 2)))
 
 
+def instance_norm(
+    input: Any,
+    running_mean: Any = None,
+    running_var: Any = None,
+    weight: Any = None,
+    bias: Any = None,
+    use_input_stats: bool = True,
+    momentum: float = 0.1,
+    eps: float = 1e-5,
+) -> Any:
+    """`batch_norm` of each sample alone: mean and variance of a channel over its spatial axes.
+
+    input: (N, C, ...). weight, bias, running_mean, running_var: (C,) or None.
+    use_input_stats: use these statistics. The running ones move towards their mean over the batch,
+        in place, with the variance that divides by n - 1. False uses the running ones.
+
+    Raises ValueError for shapes that do not fit, and with `use_input_stats` for one value per
+    channel, which has no variance.
+    Source: Ulyanov et al., Instance normalization (2016).
+
+    >>> F.instance_norm(tk.tensor([[[1.0, 3.0], [0.0, 8.0]]])).numpy().round(3)
+    array([[[-1.,  1.],
+            [-1.,  1.]]], dtype=float32)
+    """
+    if not use_input_stats:
+        if running_mean is None or running_var is None:
+            raise ValueError(
+                "instance_norm: expected running_mean and running_var with use_input_stats=False, "
+                "got None."
+            )
+        return batch_norm(input, running_mean, running_var, weight, bias, False, momentum, eps)
+    if input.ndim < 3 or math.prod(input.shape[2:]) == 1:
+        raise ValueError(
+            "instance_norm: expected input (N, C, ...) with more than one value per channel, got "
+            f"{input.shape}."
+        )
+    _demand_channels(
+        "instance_norm",
+        input,
+        running_mean=running_mean, running_var=running_var, weight=weight, bias=bias,
+    )  # fmt: skip
+    axis = tuple(range(2, input.ndim))
+    x = _values(input)
+    if running_mean is not None:
+        _move(running_mean, mean_(x, axis=(0, *axis), keepdims=False), momentum)
+    if running_var is not None:
+        each = var_(x, axis=axis, keepdims=False, ddof=1)
+        _move(running_var, mean_(each, axis=(0,), keepdims=False), momentum)
+    y = network.normalize(input, axis=axis, eps=eps)
+    return _scaled(y, weight, bias, (-1, *[1] * len(axis)))
+
+
+def rms_norm(
+    input: Any,
+    normalized_shape: int | Sequence[int],
+    weight: Any = None,
+    eps: float | None = None,
+) -> Any:
+    """x / sqrt(mean(x^2) + eps) weight, over the last axes: `layer_norm` without a mean.
+
+    input: (..., *normalized_shape); the result has its shape. weight: of shape `normalized_shape`.
+    eps: default: the machine epsilon of the input's dtype.
+
+    Raises ValueError if the input does not end with `normalized_shape`, or for another weight.
+    Source: Zhang and Sennrich, Root mean square layer normalization (2019).
+
+    >>> F.rms_norm(tk.tensor([[1.0, 7.0]]), 2).numpy().round(3)
+    array([[0.2, 1.4]], dtype=float32)
+    """
+    last = _last_axes("rms_norm", input, normalized_shape, weight=weight)
+    eps = float(np.finfo(input.dtype).eps) if eps is None else eps
+    axis = tuple(range(-len(last), 0))
+    y = input * (mean_(input * input, axis=axis, keepdims=True) + eps) ** -0.5
+    return y if weight is None else y * weight
+
+
+def _last_axes(
+    name: str, input: Any, normalized_shape: int | Sequence[int], **given: Any
+) -> tuple[int, ...]:
+    """The sizes of the last axes, after a check of the input and the parameters."""
+    last = (normalized_shape,) if isinstance(normalized_shape, int) else tuple(normalized_shape)
+    if not last or input.shape[-len(last) :] != last:
+        raise ValueError(
+            f"{name}: expected input (..., {', '.join(map(str, last))}), got {input.shape}."
+        )
+    for key, value in given.items():
+        if value is not None and value.shape != last:
+            raise ValueError(f"{name}: expected {key} of shape {last}, got {value.shape}.")
+    return last
+
+
+def _demand_channels(name: str, input: Any, **given: Any) -> None:
+    """Raise ValueError for a parameter or statistic that is no vector of the channels."""
+    channels = input.shape[1]
+    for key, value in given.items():
+        if value is not None and value.shape != (channels,):
+            raise ValueError(
+                f"{name}: expected {key} of shape {(channels,)} for input {input.shape}, got "
+                f"{value.shape}."
+            )
+
+
 @either_name
 def normalize(
     input: Any, p: float = 2.0, dim: int = 1, eps: float = 1e-12, *, axis: int | None = None
@@ -184,6 +273,29 @@ def normalize(
     else:
         no_axes(dim)
     return input / _norm_of_at_least(input, p, dim, eps)
+
+
+@either_name
+def pairwise_distance(
+    x1: Any,
+    x2: Any,
+    p: float = 2.0,
+    eps: float = 1e-6,
+    keepdim: bool = False,
+    *,
+    keepdims: bool = False,
+) -> Any:
+    """||x1 - x2 + eps||_p along the last axis: the distance of vectors.
+
+    x1, x2: shapes that broadcast; the result lacks their last axis, but for `keepdim`.
+    p: as `ord` of `tk.linalg.vector_norm`. eps: keeps the derivative finite for equal vectors.
+
+    Source: torch.nn.functional.pairwise_distance.
+
+    >>> F.pairwise_distance(tk.tensor([[0.0, 0.0]]), tk.tensor([[3.0, 4.0]])).numpy().round(3)
+    array([5.], dtype=float32)
+    """
+    return vector_norm(x1 - x2 + eps, p, axis=-1, keepdims=keepdim)
 
 
 @either_name

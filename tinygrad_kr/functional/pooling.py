@@ -9,7 +9,7 @@ import numpy as np
 from numpy import ndarray
 
 from tinygrad_kr.arrays.indexing import peek
-from tinygrad_kr.functional.convolution import Sizes, _positive, _sizes
+from tinygrad_kr.functional.convolution import SPATIAL_AXES, Sizes, _positive, _sizes
 from tinygrad_kr.ops import shape, window
 from tinygrad_kr.ops.node import Node, constant
 from tinygrad_kr.ops.op import FLOAT16, widened
@@ -65,6 +65,26 @@ def max_pool2d(
     """
     args = (kernel_size, stride, padding, dilation, ceil_mode, return_indices)
     return _max_pool("max_pool2d", 2, input, *args)
+
+
+def max_pool3d(
+    input: Any,
+    kernel_size: Sizes,
+    stride: Sizes | None = None,
+    padding: Sizes = 0,
+    dilation: Sizes = 1,
+    ceil_mode: bool = False,
+    return_indices: bool = False,
+) -> Any:
+    """The largest element of each window of three axes.
+
+    input: (N, C, D, H, W) or (C, D, H, W). Options, gradient and errors: see `max_pool2d`.
+
+    >>> F.max_pool3d(tk.arange(16.0).reshape(1, 2, 2, 4), kernel_size=2)
+    Tensor([[[[13., 15.]]]])
+    """
+    args = (kernel_size, stride, padding, dilation, ceil_mode, return_indices)
+    return _max_pool("max_pool3d", 3, input, *args)
 
 
 def _max_pool(
@@ -244,6 +264,79 @@ def adaptive_avg_pool2d(input: Any, output_size: Any) -> Any:
     return _bins(height, rows, input.dtype) @ (input @ _bins(width, columns, input.dtype).T)
 
 
+def adaptive_max_pool1d(input: Any, output_size: Sizes, return_indices: bool = False) -> Any:
+    """The largest elements of `output_size` bins of the last axis.
+
+    input: (N, C, L) or (C, L). Options, gradient and errors: see `adaptive_max_pool2d`.
+
+    >>> F.adaptive_max_pool1d(tk.tensor([[1.0, 2.0, 6.0, 3.0]]), 2)
+    Tensor([[2., 6.]])
+    """
+    return _adaptive_max_pool("adaptive_max_pool1d", 1, input, output_size, return_indices)
+
+
+def adaptive_max_pool2d(input: Any, output_size: Any, return_indices: bool = False) -> Any:
+    """The largest elements of n = `output_size` bins of each axis. Bins: see `adaptive_avg_pool2d`.
+
+    input: (N, C, H, W) or (C, H, W).
+    output_size: one number of bins, or one for each of (H, W); None keeps that size.
+    return_indices: also return the position of each maximum in the flattened (H, W), int64.
+
+    The gradient goes to the first of several equal maxima of a bin.
+    Raises ValueError for other shapes or sizes.
+
+    >>> F.adaptive_max_pool2d(tk.arange(16.0).reshape(1, 4, 4), (1, 2))
+    Tensor([[[13., 15.]]])
+    """
+    return _adaptive_max_pool("adaptive_max_pool2d", 2, input, output_size, return_indices)
+
+
+def _adaptive_max_pool(
+    name: str, spatial: int, input: Any, output_size: Any, return_indices: bool
+) -> Any:
+    given = output_size if isinstance(output_size, tuple | list) else (output_size,) * spatial
+    sizes = input.shape[max(input.ndim - spatial, 0) :]
+    if input.ndim not in (spatial + 1, spatial + 2) or len(given) != spatial or 0 in sizes:
+        axes = SPATIAL_AXES[spatial]
+        raise ValueError(
+            f"{name}: expected input (N, C, {axes}) or (C, {axes}) and as many sizes, got "
+            f"{input.shape} and {output_size}."
+        )
+    counts = tuple(n if b is None else b for n, b in zip(sizes, given, strict=True))
+    _positive(counts, spatial, f"{name}: output_size")
+    rows = [_members(n, bins) for n, bins in zip(sizes, counts, strict=True)]
+    x = input
+    for axis, members in zip(range(input.ndim - spatial, input.ndim), rows, strict=True):
+        if members.size != x.shape[axis]:
+            x = x[(slice(None),) * axis + (members.ravel(),)]
+    kernel = tuple(members.shape[1] for members in rows)
+    how = {"kernel": kernel, "stride": kernel, "dilation": (1,) * spatial}
+    y = window.max_pool(x, **how)
+    if not return_indices:
+        return y
+    found = _positions_in_bins(window.window_argmax(peek(x), peek(y), **how), rows, sizes)
+    return y, constant(found) if isinstance(y, Node) else found
+
+
+def _members(size: int, bins: int) -> ndarray:
+    """The elements of each bin (bins, longest); those of shorter bins end with their last again."""
+    number = np.arange(bins)[:, None]
+    start, end = number * size // bins, -(-(number + 1) * size // bins)
+    longest = int((end - start).max())
+    members: ndarray = np.minimum(start + np.arange(longest), end - 1)
+    return members
+
+
+def _positions_in_bins(index: ndarray, rows: list[ndarray], sizes: tuple[int, ...]) -> ndarray:
+    """Positions within bins as positions within the flattened spatial axes."""
+    offsets = np.unravel_index(index, tuple(members.shape[1] for members in rows))
+    grid = np.ogrid[tuple(slice(len(members)) for members in rows)]
+    found = np.zeros(index.shape, np.int64)
+    for size, members, number, offset in zip(sizes, rows, grid, offsets, strict=True):
+        found = found * size + members[number, offset]
+    return found
+
+
 def _bins(size: int, bins: int, dtype: Any) -> ndarray:
     """The matrix (bins, size) that averages over each bin."""
     number = np.arange(bins)[:, None]
@@ -259,7 +352,7 @@ def _geometry(
     name: str, spatial: int, input: Any, kernel_size: Sizes, stride: Sizes | None, padding: Sizes
 ) -> tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...]]:
     if input.ndim not in (spatial + 1, spatial + 2):
-        axes = "H, W" if spatial == 2 else "L"
+        axes = SPATIAL_AXES[spatial]
         raise ValueError(
             f"{name}: expected input (N, C, {axes}) or (C, {axes}), got {input.shape}."
         )

@@ -1,28 +1,46 @@
 """Layers, losses and containers, with PyTorch's names, parameters and formulas."""
 
 from tinygrad_kr.nn import init as init
+from tinygrad_kr.nn import utils as utils
 from tinygrad_kr.nn.activation import (
     CELU,
     ELU,
     GELU,
+    GLU,
     SELU,
+    Hardsigmoid,
+    Hardswish,
     Hardtanh,
     LeakyReLU,
+    LogSigmoid,
     LogSoftmax,
     Maxout,
+    Mish,
+    PReLU,
     ReLU,
+    ReLU6,
     Sigmoid,
     SiLU,
     Softmax,
+    Softmin,
     Softplus,
+    Softsign,
     Tanh,
 )
-from tinygrad_kr.nn.containers import ModuleDict, ModuleList, ParameterList, Sequential
-from tinygrad_kr.nn.convolution import Conv1d, Conv2d, ConvTranspose2d
-from tinygrad_kr.nn.dropout import Dropout
-from tinygrad_kr.nn.embedding import Embedding
+from tinygrad_kr.nn.attention import MultiheadAttention
+from tinygrad_kr.nn.containers import (
+    ModuleDict,
+    ModuleList,
+    ParameterDict,
+    ParameterList,
+    Sequential,
+)
+from tinygrad_kr.nn.convolution import Conv1d, Conv2d, Conv3d, ConvTranspose1d, ConvTranspose2d
+from tinygrad_kr.nn.distance import CosineSimilarity, PairwiseDistance
+from tinygrad_kr.nn.dropout import Dropout, Dropout1d, Dropout2d
+from tinygrad_kr.nn.embedding import Embedding, EmbeddingBag
 from tinygrad_kr.nn.functional_call import functional_call
-from tinygrad_kr.nn.linear import Identity, Linear
+from tinygrad_kr.nn.linear import Bilinear, Identity, Linear
 from tinygrad_kr.nn.loss import (
     BCELoss,
     BCEWithLogitsLoss,
@@ -35,12 +53,61 @@ from tinygrad_kr.nn.loss import (
     SmoothL1Loss,
 )
 from tinygrad_kr.nn.module import Module
-from tinygrad_kr.nn.normalization import BatchNorm1d, BatchNorm2d, LayerNorm
+from tinygrad_kr.nn.normalization import (
+    BatchNorm1d,
+    BatchNorm2d,
+    GroupNorm,
+    InstanceNorm1d,
+    InstanceNorm2d,
+    LayerNorm,
+    RMSNorm,
+)
+from tinygrad_kr.nn.padding import (
+    CircularPad1d,
+    CircularPad2d,
+    CircularPad3d,
+    ConstantPad1d,
+    ConstantPad2d,
+    ConstantPad3d,
+    ReflectionPad1d,
+    ReflectionPad2d,
+    ReflectionPad3d,
+    ReplicationPad1d,
+    ReplicationPad2d,
+    ReplicationPad3d,
+    ZeroPad1d,
+    ZeroPad2d,
+    ZeroPad3d,
+)
 from tinygrad_kr.nn.parameter import Parameter
-from tinygrad_kr.nn.pooling import AvgPool1d, AvgPool2d, MaxPool1d, MaxPool2d
+from tinygrad_kr.nn.pooling import (
+    AdaptiveAvgPool1d,
+    AdaptiveAvgPool2d,
+    AdaptiveMaxPool2d,
+    AvgPool1d,
+    AvgPool2d,
+    MaxPool1d,
+    MaxPool2d,
+    MaxPool3d,
+)
 from tinygrad_kr.nn.rbm import DBN, RBM
 from tinygrad_kr.nn.recurrent import GRU, LSTM, RNN, GRUCell, LSTMCell, RNNCell
-from tinygrad_kr.nn.shape import Flatten, Unflatten
+from tinygrad_kr.nn.shape import (
+    Flatten,
+    Fold,
+    PixelShuffle,
+    PixelUnshuffle,
+    Unflatten,
+    Unfold,
+    Upsample,
+)
+from tinygrad_kr.nn.transformer import (
+    Transformer,
+    TransformerDecoder,
+    TransformerDecoderLayer,
+    TransformerEncoder,
+    TransformerEncoderLayer,
+)
 
 
 def __dir__() -> list[str]:
@@ -52,55 +119,108 @@ __all__ = [
     "DBN",
     "ELU",
     "GELU",
+    "GLU",
     "GRU",
     "LSTM",
     "RBM",
     "RNN",
     "SELU",
+    "AdaptiveAvgPool1d",
+    "AdaptiveAvgPool2d",
+    "AdaptiveMaxPool2d",
     "AvgPool1d",
     "AvgPool2d",
     "BCELoss",
     "BCEWithLogitsLoss",
     "BatchNorm1d",
     "BatchNorm2d",
+    "Bilinear",
+    "CircularPad1d",
+    "CircularPad2d",
+    "CircularPad3d",
+    "ConstantPad1d",
+    "ConstantPad2d",
+    "ConstantPad3d",
     "Conv1d",
     "Conv2d",
+    "Conv3d",
+    "ConvTranspose1d",
     "ConvTranspose2d",
+    "CosineSimilarity",
     "CrossEntropyLoss",
     "Dropout",
+    "Dropout1d",
+    "Dropout2d",
     "Embedding",
+    "EmbeddingBag",
     "Flatten",
+    "Fold",
     "GRUCell",
+    "GroupNorm",
+    "Hardsigmoid",
+    "Hardswish",
     "Hardtanh",
     "HuberLoss",
     "Identity",
+    "InstanceNorm1d",
+    "InstanceNorm2d",
     "KLDivLoss",
     "L1Loss",
     "LSTMCell",
     "LayerNorm",
     "LeakyReLU",
     "Linear",
+    "LogSigmoid",
     "LogSoftmax",
     "MSELoss",
     "MaxPool1d",
     "MaxPool2d",
+    "MaxPool3d",
     "Maxout",
+    "Mish",
     "Module",
     "ModuleDict",
     "ModuleList",
+    "MultiheadAttention",
     "NLLLoss",
+    "PReLU",
+    "PairwiseDistance",
     "Parameter",
+    "ParameterDict",
     "ParameterList",
+    "PixelShuffle",
+    "PixelUnshuffle",
+    "RMSNorm",
     "RNNCell",
     "ReLU",
+    "ReLU6",
+    "ReflectionPad1d",
+    "ReflectionPad2d",
+    "ReflectionPad3d",
+    "ReplicationPad1d",
+    "ReplicationPad2d",
+    "ReplicationPad3d",
     "Sequential",
     "SiLU",
     "Sigmoid",
     "SmoothL1Loss",
     "Softmax",
+    "Softmin",
     "Softplus",
+    "Softsign",
     "Tanh",
+    "Transformer",
+    "TransformerDecoder",
+    "TransformerDecoderLayer",
+    "TransformerEncoder",
+    "TransformerEncoderLayer",
     "Unflatten",
+    "Unfold",
+    "Upsample",
+    "ZeroPad1d",
+    "ZeroPad2d",
+    "ZeroPad3d",
     "functional_call",
     "init",
+    "utils",
 ]

@@ -6,7 +6,9 @@ from typing import Any
 
 import tinygrad_kr.functional as F
 from tinygrad_kr.arrays.operands import either_name
+from tinygrad_kr.nn import init
 from tinygrad_kr.nn.module import Module
+from tinygrad_kr.nn.parameter import parameter, size
 
 
 class Sigmoid(Module):
@@ -199,6 +201,158 @@ class Hardtanh(Module):
 
     def extra_repr(self) -> str:
         return f"min_val={self.min_val}, max_val={self.max_val}"
+
+
+class ReLU6(Module):
+    """min(max(x, 0), 6), elementwise. The slope is 0 at 0 and at 6.
+
+    inplace: see `ReLU`. Source: Krizhevsky (2010).
+
+    >>> nn.ReLU6()(tk.tensor([-1.0, 3.0, 8.0]))
+    Tensor([0., 3., 6.])
+    """
+
+    def __init__(self, inplace: bool = False) -> None:
+        pass
+
+    def forward(self, input: Any) -> Any:
+        return F.relu6(input)
+
+
+class Hardsigmoid(Module):
+    """x / 6 + 1 / 2, clipped to [0, 1], elementwise. The slope is 0 at -3 and 3 and beyond.
+
+    inplace: see `ReLU`.
+
+    >>> nn.Hardsigmoid()(tk.tensor([-4.0, 0.0, 1.5]))
+    Tensor([0.  , 0.5 , 0.75])
+    """
+
+    def __init__(self, inplace: bool = False) -> None:
+        pass
+
+    def forward(self, input: Any) -> Any:
+        return F.hardsigmoid(input)
+
+
+class Hardswish(Module):
+    """x hardsigmoid(x), elementwise. The slope is 0 at -3 and below, 1 at 3 and above.
+
+    inplace: see `ReLU`. Source: Howard et al. (2019).
+
+    >>> nn.Hardswish()(tk.tensor([0.0, 1.5, 4.0]))
+    Tensor([0.   , 1.125, 4.   ])
+    """
+
+    def __init__(self, inplace: bool = False) -> None:
+        pass
+
+    def forward(self, input: Any) -> Any:
+        return F.hardswish(input)
+
+
+class Mish(Module):
+    """x tanh(softplus(x)), elementwise.
+
+    inplace: see `ReLU`. Source: Misra (2019).
+
+    >>> nn.Mish()(tk.tensor([0.0, 1.0])).numpy().round(4)
+    array([0.    , 0.8651], dtype=float32)
+    """
+
+    def __init__(self, inplace: bool = False) -> None:
+        pass
+
+    def forward(self, input: Any) -> Any:
+        return F.mish(input)
+
+
+class LogSigmoid(Module):
+    """log(sigmoid(x)), exact where the sigmoid underflows, elementwise.
+
+    >>> nn.LogSigmoid()(tk.tensor([-200.0, 0.0])).numpy().round(4)
+    array([-200.    ,   -0.6931], dtype=float32)
+    """
+
+    def forward(self, input: Any) -> Any:
+        return F.logsigmoid(input)
+
+
+class Softsign(Module):
+    """x / (1 + |x|), elementwise. The slope at 0 is 1.
+
+    >>> nn.Softsign()(tk.tensor([-1.0, 0.0, 3.0]))
+    Tensor([-0.5 ,  0.  ,  0.75])
+    """
+
+    def forward(self, input: Any) -> Any:
+        return F.softsign(input)
+
+
+class PReLU(Module):
+    """x where x > 0, else weight x, with slopes that are learned. The slope at 0 is `weight`.
+
+    Parameter: `weight` (num_parameters,), starts as `init`.
+    num_parameters: 1, or the number of channels (axis 1) for a slope of each.
+    dtype: of the weight, default float32.
+
+    A call raises ValueError for another number of channels. Source: He et al. (2015).
+
+    >>> nn.PReLU()(tk.tensor([-2.0, 3.0])).tolist()
+    [-0.5, 3.0]
+    """
+
+    def __init__(self, num_parameters: int = 1, init: float = 0.25, *, dtype: Any = None) -> None:
+        self.num_parameters, self.init = size("num_parameters", num_parameters), init
+        self.weight = parameter((num_parameters,), dtype, init)
+
+    def reset_parameters(self) -> None:
+        """Set the slopes to `init`."""
+        init.constant_(self.weight, self.init)
+
+    def forward(self, input: Any) -> Any:
+        return F.prelu(input, self.weight)
+
+    def extra_repr(self) -> str:
+        return f"num_parameters={self.num_parameters}"
+
+
+class GLU(Module):
+    """a sigmoid(b), where a and b are the halves of the input along `dim`: (2 n) -> (n).
+
+    A call raises ValueError for an odd size. Source: Dauphin et al. (2017).
+
+    >>> nn.GLU()(tk.tensor([2.0, 3.0, 0.0, 1000.0]))
+    Tensor([1., 3.])
+    """
+
+    @either_name
+    def __init__(self, dim: int = -1, *, axis: int | None = None) -> None:
+        self.dim = dim
+
+    def forward(self, input: Any) -> Any:
+        return F.glu(input, self.dim)
+
+    def extra_repr(self) -> str:
+        return f"dim={self.dim}"
+
+
+class Softmin(Module):
+    """softmax(-x) along the axis `dim`: the smallest element gets the largest probability.
+
+    >>> nn.Softmin(dim=-1)(tk.tensor([0.0, 1000.0]))
+    Tensor([1., 0.])
+    """
+
+    @either_name
+    def __init__(self, dim: int, *, axis: int | None = None) -> None:
+        self.dim = dim
+
+    def forward(self, input: Any) -> Any:
+        return F.softmin(input, self.dim)
+
+    def extra_repr(self) -> str:
+        return f"dim={self.dim}"
 
 
 class Softmax(Module):

@@ -6,10 +6,12 @@ import operator
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Self, SupportsIndex, overload
 
+from numpy import ndarray
+
 from tinygrad_kr.nn.error_path import locate
 from tinygrad_kr.nn.module import Module
 from tinygrad_kr.nn.parameter import Parameter
-from tinygrad_kr.tensor import note_call, now
+from tinygrad_kr.tensor import Tensor, note_call, now
 
 
 class _Numbered(Module):
@@ -86,6 +88,9 @@ class _Numbered(Module):
             setattr(self, name, member)
         return self
 
+    def __iadd__(self, members: Iterable[Any]) -> Self:
+        return self.extend(members)
+
     def insert(self, index: SupportsIndex, member: Any) -> Self:
         """Add one member before `index`; the members after it are renumbered."""
         members = self._members()
@@ -152,8 +157,8 @@ class Sequential(_Numbered):
 class ModuleList(_Numbered):
     """A list whose modules are registered, for a `forward` with a loop of its own.
 
-    modules: any iterable. Indexing, slicing, `append`, `extend`, `insert`, `pop`, `len` and
-    iteration as in a list. Raises TypeError for a member that is not a Module.
+    modules: any iterable. Indexing, slicing, `append`, `extend`, `+=`, `+`, `insert`, `pop`, `len`
+    and iteration as in a list. Raises TypeError for a member that is not a Module.
 
     >>> layers = nn.ModuleList(nn.Linear(2, 2) for _ in range(3))
     >>> len(list(layers.parameters()))
@@ -162,6 +167,9 @@ class ModuleList(_Numbered):
 
     def __init__(self, modules: Iterable[Module] = ()) -> None:
         self.extend(modules)
+
+    def __add__(self, other: Iterable[Module]) -> ModuleList:
+        return ModuleList([*self, *other])
 
     @overload
     def __getitem__(self, index: slice) -> ModuleList: ...
@@ -256,3 +264,76 @@ class ModuleDict(Module):
     def items(self) -> Iterator[tuple[str, Module]]:
         """The names and modules."""
         return ((name, self[name]) for name in self.keys())
+
+
+class ParameterDict(Module):
+    """A dict whose parameters are registered, in order of insertion.
+
+    parameters: names and values. A Tensor or array becomes a `Parameter`.
+    The names contain no dot. `get`, `pop`, `update`, `keys`, `values`, `items`, `in`, `len` and
+    iteration as in a dict. Raises TypeError for a value of another type.
+
+    >>> scales = nn.ParameterDict({"left": tk.ones(2), "right": tk.zeros(3)})
+    >>> [name for name, _ in scales.named_parameters()]
+    ['left', 'right']
+    """
+
+    def __init__(self, parameters: Mapping[str, Any] | Iterable[tuple[str, Any]] = ()) -> None:
+        self.update(parameters)
+
+    def update(self, parameters: Mapping[str, Any] | Iterable[tuple[str, Any]]) -> None:
+        """Add or replace several parameters."""
+        for name, value in dict(parameters).items():
+            self[name] = value
+
+    def __getitem__(self, name: str) -> Parameter:
+        found = vars(self).get(name)
+        if not isinstance(found, Parameter):
+            raise KeyError(f"ParameterDict: expected one of {list(self)}, got {name!r}.")
+        return found
+
+    def __setitem__(self, name: str, value: Any) -> None:
+        if not isinstance(value, Tensor | ndarray):
+            raise TypeError(
+                f"ParameterDict: expected a Parameter, Tensor or array, got {type(value).__name__}."
+            )
+        value = value if isinstance(value, Parameter) else Parameter(value)
+        self.register_parameter(name, value)
+
+    def __delitem__(self, name: str) -> None:
+        self.pop(name)
+
+    def get(self, name: str, default: Any = None) -> Any:
+        """The parameter of a name, or `default`."""
+        found = vars(self).get(name)
+        return found if isinstance(found, Parameter) else default
+
+    def pop(self, name: str) -> Parameter:
+        """Remove a parameter and return it."""
+        found = self[name]
+        delattr(self, name)
+        return found
+
+    def __len__(self) -> int:
+        return len(list(self.keys()))
+
+    def __iter__(self) -> Iterator[str]:
+        return self.keys()
+
+    def __contains__(self, name: object) -> bool:
+        return isinstance(name, str) and isinstance(vars(self).get(name), Parameter)
+
+    def keys(self) -> Iterator[str]:
+        """The names."""
+        return (name for name, value in vars(self).items() if isinstance(value, Parameter))
+
+    def values(self) -> Iterator[Parameter]:
+        """The parameters."""
+        return (self[name] for name in self.keys())
+
+    def items(self) -> Iterator[tuple[str, Parameter]]:
+        """The names and parameters."""
+        return ((name, self[name]) for name in self.keys())
+
+    def extra_repr(self) -> str:
+        return "\n".join(f"({name}): Parameter of {p.dtype}{p.shape}" for name, p in self.items())

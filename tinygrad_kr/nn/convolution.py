@@ -5,7 +5,14 @@ from __future__ import annotations
 from typing import Any, Literal
 
 import tinygrad_kr.functional as F
-from tinygrad_kr.functional.convolution import Padding, Sizes, _padding, _positive, _sizes
+from tinygrad_kr.functional.convolution import (
+    SPATIAL_AXES,
+    Padding,
+    Sizes,
+    _padding,
+    _positive,
+    _sizes,
+)
 from tinygrad_kr.nn.init import uniform_by_fan_in
 from tinygrad_kr.nn.module import Module
 from tinygrad_kr.nn.parameter import Parameter, parameter, size
@@ -69,7 +76,7 @@ class _Convolution(Module):
         return ", ".join(shown)
 
     def wanted_input(self) -> str:
-        axes = "H, W" if self._spatial == 2 else "L"
+        axes = SPATIAL_AXES[self._spatial]
         return f"(N, {self.in_channels}, {axes}) or ({self.in_channels}, {axes})"
 
 
@@ -152,20 +159,23 @@ class Conv2d(_Conv):
     _function, _spatial = staticmethod(F.conv2d), 2
 
 
-class ConvTranspose2d(_Convolution):
-    """The adjoint of `Conv2d`, which enlarges: (N, in_channels, H, W) -> (N, out_channels, H', W').
+class Conv3d(_Conv):
+    """Cross-correlation over three axes: (N, in_channels, D, H, W) to (N, out_channels, ...).
 
-    H' = (H - 1) stride - 2 padding + dilation (kernel_size - 1) + output_padding + 1.
-    Parameters: `weight` (in_channels, out_channels / groups, kh, kw) and `bias` (out_channels,).
-    Both start as U(+-1 / sqrt(n)) with n = out_channels kh kw / groups, as in PyTorch.
+    Parameters: `weight` (out_channels, in_channels / groups, kd, kh, kw) and `bias`
+    (out_channels,), which start as those of `Conv2d`. Formula, options and errors: see `Conv2d`.
 
-    output_padding: rows and columns to add at the end. Other options and errors: see `Conv2d`.
-
-    >>> nn.ConvTranspose2d(4, 1, kernel_size=2, stride=2)(tk.ones(1, 4, 7, 7)).shape
-    (1, 1, 14, 14)
+    >>> nn.Conv3d(1, 2, kernel_size=3)(tk.ones(1, 1, 4, 5, 6)).shape
+    (1, 2, 2, 3, 4)
     """
 
-    _spatial = 2
+    _function, _spatial = staticmethod(F.conv3d), 3
+
+
+class _ConvTranspose(_Convolution):
+    """Base class of the adjoints."""
+
+    _function: Any
 
     def __init__(
         self,
@@ -183,12 +193,12 @@ class ConvTranspose2d(_Convolution):
         generator: Generator | None = None,
     ) -> None:
         self._set_sizes(in_channels, out_channels, kernel_size, stride, dilation, groups)
-        self.padding = _sizes(padding, 2, "padding", 0)
-        self.output_padding = _sizes(output_padding, 2, "output_padding", 0)
+        self.padding = _sizes(padding, self._spatial, "padding", 0)
+        self.output_padding = _sizes(output_padding, self._spatial, "output_padding", 0)
         self._set_parameters(in_channels, out_channels, bias, dtype, generator)
 
     def forward(self, input: Any) -> Any:
-        return F.conv_transpose2d(
+        return self._function(
             input,
             self.weight,
             self.bias,
@@ -198,3 +208,32 @@ class ConvTranspose2d(_Convolution):
             self.groups,
             self.dilation,
         )
+
+
+class ConvTranspose1d(_ConvTranspose):
+    """The adjoint of `Conv1d`, which lengthens: (N, in_channels, L) -> (N, out_channels, L').
+
+    Parameters: `weight` (in_channels, out_channels / groups, k) and `bias` (out_channels,).
+    Formula, start, options and errors: see `ConvTranspose2d`.
+
+    >>> nn.ConvTranspose1d(4, 1, kernel_size=2, stride=2)(tk.ones(1, 4, 7)).shape
+    (1, 1, 14)
+    """
+
+    _function, _spatial = staticmethod(F.conv_transpose1d), 1
+
+
+class ConvTranspose2d(_ConvTranspose):
+    """The adjoint of `Conv2d`, which enlarges: (N, in_channels, H, W) -> (N, out_channels, H', W').
+
+    H' = (H - 1) stride - 2 padding + dilation (kernel_size - 1) + output_padding + 1.
+    Parameters: `weight` (in_channels, out_channels / groups, kh, kw) and `bias` (out_channels,).
+    Both start as U(+-1 / sqrt(n)) with n = out_channels kh kw / groups, as in PyTorch.
+
+    output_padding: rows and columns to add at the end. Other options and errors: see `Conv2d`.
+
+    >>> nn.ConvTranspose2d(4, 1, kernel_size=2, stride=2)(tk.ones(1, 4, 7, 7)).shape
+    (1, 1, 14, 14)
+    """
+
+    _function, _spatial = staticmethod(F.conv_transpose2d), 2

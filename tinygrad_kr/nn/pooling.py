@@ -84,6 +84,18 @@ class MaxPool2d(_MaxPool):
     _function = staticmethod(F.max_pool2d)
 
 
+class MaxPool3d(_MaxPool):
+    """The largest element of each window of three axes: (N, C, D, H, W) -> (N, C, D', H', W').
+
+    Options, gradient and errors: see `MaxPool2d`.
+
+    >>> nn.MaxPool3d(2)(tk.ones(1, 3, 4, 8, 8)).shape
+    (1, 3, 2, 4, 4)
+    """
+
+    _function = staticmethod(F.max_pool3d)
+
+
 class AvgPool1d(_Pool):
     """The mean of each window of one axis: (N, C, L) -> (N, C, L').
 
@@ -152,3 +164,64 @@ class AvgPool2d(_Pool):
             self.count_include_pad,
             self.divisor_override,
         )
+
+
+class _Adaptive(Module):
+    """Base class of the layers that pool to a size."""
+
+    _function: Any
+
+    def __init__(self, output_size: Any) -> None:
+        self.output_size = output_size
+
+    def forward(self, input: Any) -> Any:
+        return self._function(input, self.output_size)
+
+    def extra_repr(self) -> str:
+        return f"output_size={self.output_size}"
+
+
+class AdaptiveAvgPool1d(_Adaptive):
+    """The means of `output_size` bins of one axis: (N, C, L) -> (N, C, output_size).
+
+    Bins and errors: see `AdaptiveAvgPool2d`.
+
+    >>> nn.AdaptiveAvgPool1d(2)(tk.tensor([[1.0, 2.0, 3.0, 6.0]]))
+    Tensor([[1.5, 4.5]])
+    """
+
+    _function = staticmethod(F.adaptive_avg_pool1d)
+
+
+class AdaptiveAvgPool2d(_Adaptive):
+    """The means of bins of two axes: (N, C, H, W) -> (N, C, *output_size), for any H and W.
+
+    Bin i of n of an axis of size H reaches from floor(i H / n) to ceil((i + 1) H / n).
+    output_size: one number of bins, or one for each axis; None keeps that size.
+
+    A call raises ValueError for sizes that do not fit.
+
+    >>> nn.AdaptiveAvgPool2d(1)(tk.ones(2, 8, 5, 7)).shape
+    (2, 8, 1, 1)
+    """
+
+    _function = staticmethod(F.adaptive_avg_pool2d)
+
+
+class AdaptiveMaxPool2d(_Adaptive):
+    """The largest elements of bins of two axes: (N, C, H, W) -> (N, C, *output_size).
+
+    return_indices: return (largest, position of each in the flattened axes).
+    Bins and errors: see `AdaptiveAvgPool2d`. The gradient goes to the first of several equal
+    maxima of a bin.
+
+    >>> nn.AdaptiveMaxPool2d(1)(tk.arange(6.0).reshape(1, 2, 3))
+    Tensor([[[5.]]])
+    """
+
+    def __init__(self, output_size: Any, return_indices: bool = False) -> None:
+        super().__init__(output_size)
+        self.return_indices = return_indices
+
+    def forward(self, input: Any) -> Any:
+        return F.adaptive_max_pool2d(input, self.output_size, self.return_indices)
