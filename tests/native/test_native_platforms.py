@@ -192,13 +192,13 @@ def native(case: Case) -> Any:
 
 @pytest.fixture
 def as_elsewhere(monkeypatch: pytest.MonkeyPatch) -> Callable[[System], None]:
-    """What is generated as on another system: no AVX-512 of ours, and no threads on Windows."""
+    """What is generated as on another system: no products of ours, and no threads on Windows."""
 
     def choose(system: System) -> None:
-        real = native_kernels.has_wide_vectors
+        real = native_kernels.has_kernels
         for module in list(sys.modules.values()):  # some import it by its name
-            if vars(module).get("has_wide_vectors") is real:
-                monkeypatch.setattr(module, "has_wide_vectors", lambda: False)
+            if vars(module).get("has_kernels") is real:
+                monkeypatch.setattr(module, "has_kernels", lambda: False)
         helpers = 0 if system.suffix == ".dll" else 3
         monkeypatch.setattr(cpu, "helpers", lambda: helpers)
 

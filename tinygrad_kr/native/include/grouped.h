@@ -62,23 +62,49 @@ static inline void tk_read_planes(const tk_groups *g, const float *x, int64_t sa
   }
 }
 
+typedef int32_t tk_lanes __attribute__((vector_size(TK_BYTES)));
+
+/* The first `count` elements of a vector; zeros beyond. */
+static inline TK_WIDE __attribute__((always_inline)) tk_vector tk_first(tk_vector x,
+                                                                        int64_t count) {
+  static const int32_t lanes[32] = {-1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1};
+  typedef int32_t loaded __attribute__((vector_size(TK_BYTES), aligned(4), may_alias));
+  return (tk_vector)((tk_lanes)x & *(const loaded *)(lanes + 16 - tk_min_i64(count, TK_WIDTH)));
+}
+
+/* Stores the first `count` elements. */
+static inline TK_WIDE __attribute__((always_inline)) void tk_put(float *to, tk_vector x,
+                                                                 int64_t count) {
+  if (count >= TK_WIDTH) {
+    *(tk_loaded *)to = x;
+    return;
+  }
+  float kept[TK_WIDTH] __attribute__((aligned(TK_BYTES)));
+  *(tk_vector *)kept = x;
+  for (int64_t i = 0; count >= 4 && i < count; i += 4) {
+    int64_t at = tk_min_i64(i, count - 4);
+    *(tk_near_four *)(to + at) = *(const tk_near_four *)(kept + at);
+  }
+  for (int64_t i = 0; count < 4 && i < count; i++) to[i] = kept[i];
+}
+
 /* `height` lines, a constant, of TK_WIDTH windows of one output; `rest` windows are stored. */
 static inline TK_WIDE __attribute__((always_inline)) void tk_windows(
     int height, const tk_groups *g, const float *planes, const int64_t *offsets,
     const float *weight, float bias, float *y, int64_t rest) {
+  TK_CONTRACT
   const tk_sizes *s = &g->all;
   int64_t elements = s->rows * s->columns, pitch = s->down * g->plane_width;
-  __mmask16 mask = tk_first_of(rest);
-  __m512 sum[4];
-  for (int i = 0; i < height; i++) sum[i] = _mm512_set1_ps(bias);
+  tk_vector sum[4];
+  for (int i = 0; i < height; i++) sum[i] = bias - (tk_vector){0};
   for (int64_t c = 0; c < g->ins; c++, planes += g->plane)
     for (int64_t e = 0; e < elements; e++) {
-      __m512 w = _mm512_set1_ps(*weight++);
+      tk_vector w = *weight++ - (tk_vector){0};
       const float *x = planes + offsets[e];
       for (int i = 0; i < height; i++)
-        sum[i] = _mm512_fmadd_ps(w, _mm512_maskz_loadu_ps(mask, x + i * pitch), sum[i]);
+        sum[i] = w * *(const tk_loaded *)(x + i * pitch) + sum[i];
     }
-  for (int i = 0; i < height; i++) _mm512_mask_storeu_ps(y + i * s->places, mask, sum[i]);
+  for (int i = 0; i < height; i++) tk_put(y + i * s->places, sum[i], rest);
 }
 
 static int64_t *tk_offsets(const tk_groups *g, int64_t *room) {
@@ -92,7 +118,7 @@ static TK_WIDE void tk_convolve_groups(void **memory, int64_t start, int64_t sto
   const tk_sizes *s = &g->all;
   const float *weight = memory[2], *bias = memory[3];
   int64_t offsets[TK_MOST], features = g->ins * s->rows * s->columns;
-  float *planes = tk_scratch(g->ins * g->plane), *y = memory[4];
+  float *planes = tk_scratch(g->ins * g->plane + TK_WIDTH), *y = memory[4];
   tk_offsets(g, offsets);
   for (int64_t item = start; item < stop; item++) {
     tk_read_planes(g, memory[1], item / g->groups, item % g->groups, planes);
@@ -127,24 +153,24 @@ static TK_WIDE void tk_spread_groups(void **memory, int64_t start, int64_t stop)
   const tk_sizes *s = &g->all;
   const float *c = memory[1], *weight = memory[2];
   int64_t offsets[TK_MOST], elements = s->rows * s->columns, features = g->ins * elements;
-  float *plane = tk_scratch(g->plane), *x = memory[3];
+  int64_t windows = s->lines * s->places;
+  float *plane = tk_scratch(g->plane + windows + 2 * TK_WIDTH), *x = memory[3];
+  float *copy = plane + g->plane + TK_WIDTH;
   tk_offsets(g, offsets);
   for (int64_t item = start; item < stop; item++) { /* a channel of a sample */
     int64_t sample = item / s->channels, channel = item % s->channels;
     int64_t group = channel / g->ins;
     memset(plane, 0, sizeof(float) * g->plane);
     for (int64_t o = group * g->outs; o < (group + 1) * g->outs; o++) {
-      const float *from = c + (sample * s->outputs + o) * s->lines * s->places;
       const float *filter = weight + o * features + channel % g->ins * elements;
+      memcpy(copy, c + (sample * s->outputs + o) * windows, sizeof(float) * windows);
       for (int64_t e = 0; e < elements; e++) {
-        __m512 w = _mm512_set1_ps(filter[e]);
+        tk_vector w = filter[e] - (tk_vector){0};
         for (int64_t line = 0; line < s->lines; line++) {
           float *to = plane + offsets[e] + line * s->down * g->plane_width;
           for (int64_t place = 0; place < s->places; place += TK_WIDTH) {
-            __mmask16 mask = tk_first_of(s->places - place);
-            __m512 value = _mm512_maskz_loadu_ps(mask, from + line * s->places + place);
-            __m512 sum = _mm512_fmadd_ps(w, value, _mm512_maskz_loadu_ps(mask, to + place));
-            _mm512_mask_storeu_ps(to + place, mask, sum);
+            tk_vector value = w * *(const tk_loaded *)(copy + line * s->places + place);
+            *(tk_loaded *)(to + place) += tk_first(value, s->places - place);
           }
         }
       }
@@ -163,6 +189,36 @@ EXPORT void convolve_groups_transposed(const tk_sizes *s, int64_t groups, const 
                   s->samples * s->channels, 1 + s->channels / 4);
 }
 
+/* The sum of the products of all windows of a cotangent with x, whose lines are `step` apart. */
+static inline TK_WIDE __attribute__((always_inline)) tk_vector tk_sum_lines(
+    const tk_sizes *s, const float *c, const float *x, int64_t step) {
+  TK_CONTRACT
+  tk_vector sum = {0}, other = {0};
+  for (int64_t place = 0; place < s->places; place += TK_WIDTH) {
+    int64_t rest = s->places - place, line = 0;
+    for (; line + 2 <= s->lines; line += 2) {
+      const float *a = c + line * s->places + place, *b = x + line * step + place;
+      sum = tk_first(*(const tk_loaded *)a, rest) * tk_first(*(const tk_loaded *)b, rest) + sum;
+      a += s->places;
+      b += step;
+      other =
+          tk_first(*(const tk_loaded *)a, rest) * tk_first(*(const tk_loaded *)b, rest) + other;
+    }
+    if (line < s->lines) {
+      const float *a = c + line * s->places + place, *b = x + line * step + place;
+      sum = tk_first(*(const tk_loaded *)a, rest) * tk_first(*(const tk_loaded *)b, rest) + sum;
+    }
+  }
+  return sum + other;
+}
+
+/* The sum of a vector's elements: of halves, then of quarters, ... */
+static float tk_added(float *sums) {
+  for (int half = TK_WIDTH / 2; half; half /= 2)
+    for (int i = 0; i < half; i++) sums[i] += sums[i + half];
+  return *sums;
+}
+
 /* The sums of one group: a vector for each element of its filters. */
 static TK_WIDE void tk_sum_groups(void **memory, int64_t start, int64_t stop) {
   const tk_groups *g = memory[0];
@@ -170,8 +226,9 @@ static TK_WIDE void tk_sum_groups(void **memory, int64_t start, int64_t stop) {
   const float *c = memory[2];
   int64_t offsets[TK_MOST], elements = s->rows * s->columns, features = g->ins * elements;
   int64_t count = g->outs * features, step = s->down * g->plane_width;
-  float *sums = tk_scratch(g->ins * g->plane + (count + 1) * TK_WIDTH), *weight = memory[3];
-  float *planes = sums + count * TK_WIDTH;
+  int64_t windows = s->lines * s->places, room = g->ins * g->plane + TK_WIDTH;
+  float *sums = tk_scratch(count * TK_WIDTH + room + windows + TK_WIDTH), *weight = memory[3];
+  float *planes = sums + count * TK_WIDTH, *copy = planes + room;
   tk_offsets(g, offsets);
   for (int64_t group = start; group < stop; group++) {
     memset(sums, 0, sizeof(float) * count * TK_WIDTH);
@@ -179,25 +236,14 @@ static TK_WIDE void tk_sum_groups(void **memory, int64_t start, int64_t stop) {
       tk_read_planes(g, memory[1], n, group, planes);
       for (int64_t i = 0; i < count; i++) {
         int64_t o = i / features, f = i % features;
-        const float *from = c + (n * s->outputs + group * g->outs + o) * s->lines * s->places;
+        const float *from = c + (n * s->outputs + group * g->outs + o) * windows;
         const float *x = planes + f / elements * g->plane + offsets[f % elements];
-        __m512 sum = _mm512_loadu_ps(sums + i * TK_WIDTH), other = _mm512_setzero_ps();
-        for (int64_t place = 0; place < s->places; place += TK_WIDTH) {
-          __mmask16 mask = tk_first_of(s->places - place);
-          for (int64_t line = 0; line < s->lines; line += 2) {
-            const float *a = from + line * s->places + place, *b = x + line * step + place;
-            __mmask16 next = line + 1 < s->lines ? mask : 0;
-            sum = _mm512_fmadd_ps(_mm512_maskz_loadu_ps(mask, a), _mm512_maskz_loadu_ps(mask, b),
-                                  sum);
-            other = _mm512_fmadd_ps(_mm512_maskz_loadu_ps(next, a + s->places),
-                                    _mm512_maskz_loadu_ps(next, b + step), other);
-          }
-        }
-        _mm512_storeu_ps(sums + i * TK_WIDTH, _mm512_add_ps(sum, other));
+        if (f == 0) memcpy(copy, from, sizeof(float) * windows);
+        *(tk_loaded *)(sums + i * TK_WIDTH) += tk_sum_lines(s, copy, x, step);
       }
     }
     for (int64_t i = 0; i < count; i++)
-      weight[group * count + i] = _mm512_reduce_add_ps(_mm512_loadu_ps(sums + i * TK_WIDTH));
+      weight[group * count + i] = tk_added(sums + i * TK_WIDTH);
   }
 }
 
