@@ -22,6 +22,7 @@ from numpy import ndarray
 from tinygrad_kr._version import __version__
 from tinygrad_kr.native import cpu, kernels
 from tinygrad_kr.native.cache import digest, read_note, trusted_cache, write_note
+from tinygrad_kr.native.foreign import ctypes
 
 VARIABLE = "TINYGRAD_KR_PRODUCTS"
 DTYPES = ("float32", "float64")
@@ -49,6 +50,13 @@ class Choice(NamedTuple):
 
     single: int | None
     stacked: int | None
+
+    def least(self, stacked: bool) -> int | None:
+        """From how many multiply-adds on C computes products in a compiled program.
+
+        Stacks are C's there if any products are: a call from Python costs more than it gains.
+        """
+        return self.single if self.single is not None or not stacked else self.stacked
 
     @property
     def text(self) -> str:
@@ -86,6 +94,20 @@ def expected(dtype: str) -> Choice:
             if known is not None:
                 _made[dtype] = known
     return known or (OURS if kernels.has_kernels() else BLAS)
+
+
+def described(dtype: str) -> str:
+    """The choice as `$TINYGRAD_KR_PRODUCTS` has it, in words, and where it comes from."""
+    if os.environ.get(VARIABLE) and pinned(dtype) is not None:
+        source = f"pinned by ${VARIABLE}"
+    else:
+        source = "measured"
+    known = expected(dtype)
+    if dtype not in _made:
+        return "not measured yet: the first large product does that"
+    words = {"single": known.single, "stacks": known.stacked}
+    said = (f"{name} by {'BLAS' if least is None else 'C'}" for name, least in words.items())
+    return f"{dtype}={known.text} ({', '.join(said)}; {source})"
 
 
 def are_as_expected(dtypes: Collection[str]) -> bool:
@@ -314,13 +336,16 @@ def write_product(library: Any, a: ndarray, b: ndarray, c: ndarray) -> None:
 def write_stack(library: Any, a: ndarray, b: ndarray, c: ndarray) -> None:
     """c = a @ b by C, for aligned arrays of three or four axes and a dense c."""
     function = library.products if c.itemsize == 4 else library.products_f64
-    outer = (1,) * (4 - c.ndim)
-    strides = [[*(0,) * (4 - x.ndim), *(step // x.itemsize for step in x.strides)] for x in (a, b)]
-    sizes = np.array(
-        [*outer, *c.shape[:-2], a.shape[-2], a.shape[-1], b.shape[-1], *strides[0], *strides[1]],
-        np.int64,
-    )
-    function(*map(_address, (sizes, a, b, c)))
+    size, short = c.itemsize, c.ndim == 3
+    one, none = ((1,), (0,)) if short else ((), ())
+    steps = [step // size for step in a.strides], [step // size for step in b.strides]
+    sizes = _Stack(*one, *a.shape, c.shape[-1], *none, *steps[0], *none, *steps[1])
+    function(_ADDRESS_OF(sizes), _address(a), _address(b), _address(c))
+
+
+_Stack = ctypes.c_int64 * 13
+"""`tk_stack` of gemm.h."""
+_ADDRESS_OF = ctypes.addressof
 
 
 def _matrix(x: ndarray) -> tuple[int, int, int]:

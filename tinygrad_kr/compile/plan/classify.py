@@ -133,8 +133,7 @@ def _is_tiled(instruction: Instruction) -> bool:
         return False
     *stack, rows, columns = output.shape
     multiply_adds = extent(output.shape) * a.shape[-1]
-    found = choice.expected(output.dtype.name)
-    least = found.stacked if stack else found.single
+    least = choice.expected(output.dtype.name).least(bool(stack))
     if least is None or multiply_adds < least:
         return False
     tile_rows, tile_columns = kernels.tile(output.dtype.itemsize)

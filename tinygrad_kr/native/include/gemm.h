@@ -60,7 +60,7 @@
 #define TK_DEEP 64                /* threshold: depth that pays for storing c panel by panel */
 #define TK_SMALL_BYTES 524288     /* limit: an a that fits in the L2 cache */
 #define TK_NEAR 4096              /* limit: bytes of a row of an a that is not packed */
-#define TK_ALONE 262144           /* threshold: multiply-adds that are worth waking a helper */
+#define TK_ALONE 1048576          /* threshold: multiply-adds that are worth waking a helper */
 #define TK_LARGE 4194304          /* threshold: multiply-adds of a product that cores share */
 #define TK_LINE 64                /* elements of a row that are copied at a time */
 
