@@ -194,32 +194,32 @@ def _convolve_each(
     arrays: tuple[ndarray, ...], counts: tuple[int, ...], window: dict[str, Any]
 ) -> ndarray | None:
     """One convolution for each group, where C computes that."""
-    x, weight, *bias = arrays
-    parts = _by_group(window, (x, 1), (weight, 0), *((b, 0) for b in bias))
-    none = () if bias else (None,)
+    x, weight, *biases = arrays
+    bias = np.split(biases[0], window["groups"]) if biases else [None] * window["groups"]
+    parts = zip(*_by_group(window, (x, 1), (weight, 0)), bias, strict=True)
     alone = {**window, "groups": 1}
-    return _joined((convolve(*part, *none, counts, **alone) for part in parts), -1)
+    return _joined((convolve(a, w, b, counts, **alone) for a, w, b in parts), -1)
 
 
 def _convolve_each_transposed(
     g: ndarray, weight: ndarray, size: tuple[int, ...], window: dict[str, Any]
 ) -> ndarray | None:
-    parts, alone = _by_group(window, (g, 1), (weight, 0)), {**window, "groups": 1}
-    return _joined((convolve_transposed(*part, size, **alone) for part in parts), -1)
+    parts = zip(*_by_group(window, (g, 1), (weight, 0)), strict=True)
+    alone = {**window, "groups": 1}
+    return _joined((convolve_transposed(c, w, size, **alone) for c, w in parts), -1)
 
 
 def _convolve_each_weight(
     x: ndarray, g: ndarray, kernel: tuple[int, ...], window: dict[str, Any]
 ) -> ndarray | None:
-    parts, alone = _by_group(window, (x, 1), (g, 1)), {**window, "groups": 1}
-    return _joined((convolve_weight(*part, kernel, **alone) for part in parts), 0)
+    parts = zip(*_by_group(window, (x, 1), (g, 1)), strict=True)
+    alone = {**window, "groups": 1}
+    return _joined((convolve_weight(a, c, kernel, **alone) for a, c in parts), 0)
 
 
-def _by_group(window: dict[str, Any], *arrays: tuple[ndarray, int]) -> Any:
-    """The parts of each group of arrays, which the given axes divide."""
-    groups = window["groups"]
-    split = [np.split(array, groups, axis) for array, axis in arrays]
-    return zip(*split, strict=True)
+def _by_group(window: dict[str, Any], *arrays: tuple[ndarray, int]) -> list[list[ndarray]]:
+    """For each array its parts by group, which divide the given axis."""
+    return [np.split(array, window["groups"], axis) for array, axis in arrays]
 
 
 def _joined(parts: Iterator[ndarray | None], axis: int) -> ndarray | None:

@@ -15,6 +15,17 @@ typedef TK_REAL TK_NAME(tk_near_four)
 #define A_BLOCK (TK_BLOCK_TILES * TK_ROWS * DEPTH) /* elements of a block of a */
 #define PREFETCH (TK_PREFETCH_DISTANCE / (int)sizeof(TK_REAL))
 
+/* Stores the first rows and columns of a tile, whose rows are `width` apart in `kept`. */
+static __attribute__((noinline)) void TK_NAME(tk_store_part)(
+    const TK_REAL *restrict kept, int64_t width, TK_REAL *restrict c, int64_t c_down, int64_t rows,
+    int64_t columns, int accumulate) {
+  for (int64_t i = 0; i < rows; i++)
+    for (int64_t j = 0; j < columns; j++) {
+      TK_REAL *to = c + i * c_down + j, value = kept[i * width + j];
+      *to = accumulate ? *to + value : value;
+    }
+}
+
 /* c = a b, or c += a b, for one tile of `height` x `vectors` (constants) vectors.
    Only the first `rows` x `columns` are stored; inputs of the others may hold any value.
    Strides: a_down and a_across of a, b_down of the rows of b, c_down of the rows of c. */
@@ -58,11 +69,8 @@ static inline TK_WIDE __attribute__((always_inline)) void TK_NAME(tk_tile)(
 #pragma GCC unroll 4
     for (int v = 0; v < vectors; v++)
       *(TK_NAME(tk_loaded) *)(kept + (i * vectors + v) * LANES) = sum[i][v];
-  for (int64_t i = 0; i < tk_min_i64(rows, height); i++)
-    for (int64_t j = 0; j < columns; j++) {
-      TK_REAL *to = c + i * c_down + j, value = kept[i * vectors * LANES + j];
-      *to = accumulate ? *to + value : value;
-    }
+  TK_NAME(tk_store_part)(kept, vectors * LANES, c, c_down, tk_min_i64(rows, height), columns,
+                         accumulate);
 }
 
 /* c = a b, or c += a b, on one core, without packing a: for constant strides of a.
