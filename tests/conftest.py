@@ -1,6 +1,7 @@
 """What every test gets: a seed, and a check that it left the library's global state as it was.
 
-Also the options `--rounding SEED` and `--expected-skips FILE`, and the marker `one_in`.
+Also the options `--rounding SEED`, `--vectors NAME` and `--expected-skips FILE`, and the marker
+`one_in`.
 """
 
 from __future__ import annotations
@@ -16,6 +17,9 @@ from typing import Any
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # its threads spin where a neighbour is busy
 os.environ.setdefault("PYTHONIOENCODING", "utf-8")  # of child processes, whose output tests read
 os.environ.setdefault("TINYGRAD_KR_LANG", "en")
+os.environ.setdefault(
+    "TINYGRAD_KR_PRODUCTS", "c"
+)  # tests of the kernels want these on each machine
 
 import numpy as np
 import pytest
@@ -87,6 +91,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         help="round every optimizer step differently, as another processor may",
     )
     group.addoption(
+        "--vectors",
+        choices=["avx512", "avx2", "none"],
+        help="the widest vectors that C uses on x86-64 ($TINYGRAD_KR_VECTORS)",
+    )
+    group.addoption(
         "--expected-skips",
         type=Path,
         metavar="FILE",
@@ -99,6 +108,8 @@ def pytest_configure(config: pytest.Config) -> None:
         # A shell starts what runs in its background deaf to Ctrl-C, and children inherit that.
         with suppress(ValueError):  # not the main thread
             signal.signal(signal.SIGINT, signal.default_int_handler)
+    if (vectors := config.getoption("vectors")) is not None:
+        os.environ["TINYGRAD_KR_VECTORS"] = vectors
     seed = config.getoption("rounding")
     if seed is not None:
         rounding.perturb(seed)

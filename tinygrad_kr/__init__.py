@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from tinygrad_kr.language import set_language
     from tinygrad_kr.linalg import cdist
     from tinygrad_kr.linalg import p_norm as norm
+    from tinygrad_kr.native.config import show_config
     from tinygrad_kr.saving import DamagedFileError, load, save
     from tinygrad_kr.sweep import seed_sweep, wilson_interval
     from tinygrad_kr.tensorboard import SummaryWriter
@@ -87,6 +88,7 @@ _FUNCTIONS_WHEN_USED = {
     "save": "saving.save",
     "seed_sweep": "sweep.seed_sweep",
     "set_language": "language.set_language",
+    "show_config": "native.config.show_config",
     "softmax": "functional.softmax",
     "SummaryWriter": "tensorboard.SummaryWriter",
     "wilson_interval": "sweep.wilson_interval",
@@ -111,8 +113,8 @@ __all__ = [
     "DamagedFileError", "Monitor", "MonitorWarning", "SummaryWriter", "Tensor", "autograd", "cdist",
     "check_derivation", "checkpoint", "data", "diagnose", "draw", "evaluate", "explain", "export",
     "fit", "functional", "interop", "linalg", "load", "load_onnx", "log_softmax", "matmul", "nn",
-    "norm", "one_hot", "op", "optim", "predict", "save", "seed_sweep", "set_language", "softmax",
-    "sweep", "tensorboard", "testing", "training", "wilson_interval",
+    "norm", "one_hot", "op", "optim", "predict", "save", "seed_sweep", "set_language",
+    "show_config", "softmax", "sweep", "tensorboard", "testing", "training", "wilson_interval",
 ]  # fmt: skip
 __all__ += arrays.__all__
 __all__ += creation.__all__

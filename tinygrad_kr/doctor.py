@@ -25,7 +25,7 @@ from tinygrad_kr.data.mnist import searched_folders
 from tinygrad_kr.language import Text, same
 from tinygrad_kr.native import cache, compiler, cpu, deadline
 from tinygrad_kr.native.foreign import ctypes, why_never
-from tinygrad_kr.native.kernels import has_wide_vectors
+from tinygrad_kr.native.kernels import has_kernels
 from tinygrad_kr.tensor import Tensor
 
 __all__ = ["doctor"]
@@ -210,9 +210,9 @@ def _processor() -> Iterator[Finding]:
     names = ", ".join(vectors)
     english = f"{names or 'no vectors known'}; threads of our C, of all cores: {count}"
     korean = f"{names or '아는 벡터 명령 없음'}. C 스레드/전체 코어: {count}"
-    if has_wide_vectors():
-        english += "; our C may multiply large float32 matrices"
-        korean += ". 큰 float32 행렬 곱은 C로 계산할 수 있음"
+    if has_kernels():
+        english += f"; vectors of our C: {cpu.vectors()}; it may multiply large matrices"
+        korean += f". C의 벡터: {cpu.vectors()}. 큰 행렬 곱은 C로 계산할 수 있음"
     yield Finding(OK, PROCESSOR, Text(english, korean))
 
 

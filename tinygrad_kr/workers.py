@@ -145,10 +145,16 @@ def _processes(jobs: int) -> Iterator[ProcessPoolExecutor]:
 
 @contextmanager
 def _one_blas_thread() -> Iterator[None]:
-    """One BLAS thread for processes that start now: several processes already share the cores."""
+    """One BLAS thread for processes that start now: several processes already share the cores.
+
+    They multiply by the kernels that this process has chosen, so results have the same bits.
+    """
     names = ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS")
-    ours = [name for name in names if name not in os.environ]
-    os.environ.update(dict.fromkeys(ours, "1"))
+    wanted = dict.fromkeys(names, "1")
+    if (choice := sys.modules.get("tinygrad_kr.native.choice")) and (said := choice.settled()):
+        wanted[choice.VARIABLE] = said
+    ours = [name for name in wanted if name not in os.environ]
+    os.environ.update({name: wanted[name] for name in ours})
     try:
         yield
     finally:

@@ -27,8 +27,8 @@ from tinygrad_kr.native import cpu, kernels
 from tinygrad_kr.native.build import find_compiler
 
 needs_tiles = pytest.mark.skipif(
-    find_compiler() is None or not kernels.has_wide_vectors(),
-    reason="needs AVX-512" if find_compiler() else "there is no C compiler",
+    find_compiler() is None or not kernels.has_kernels(),
+    reason="needs POSIX threads" if find_compiler() else "there is no C compiler",
 )
 Geometry = tuple[tuple[int, ...], tuple[int, ...], dict[str, Any]]
 
@@ -145,10 +145,10 @@ def test_nan_stays_in_its_sample_and_output() -> None:
 @needs_compiler
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize("geometry", [*EDGES, *GEOMETRIES], ids=str)
-def test_without_wide_vectors_blas_multiplies(
+def test_without_our_kernels_blas_multiplies(
     geometry: Geometry, dtype: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(kernels, "has_wide_vectors", lambda: False)
+    monkeypatch.setattr(kernels, "has_kernels", lambda: False)
     monkeypatch.setattr(blas_convolution, "PART_BYTES", 2**13)
     tolerance = {"float32": 2e-5, "float64": 1e-12}[dtype]
     compiled = compare(net(geometry[2], "before", None), arrays(geometry, dtype), tolerance)
@@ -261,7 +261,8 @@ def test_how_a_convolution_is_divided(monkeypatch: pytest.MonkeyPatch) -> None:
             assert division(step.geometry) == (3, 1, 3)
             arrays_of, size = scratch(step, division(step.geometry))
             sizes.append(size)
-        read = (3 * 64 + 13) * 360, (64 * 64 + 13) * 64 + 32
+        rows, columns = kernels.tile()
+        read = (3 * 64 + rows - 1) * 360, (64 * 64 + rows - 1) * 64 + columns
         own = arrays_of["columns"].apart, arrays_of["rows"].apart
         assert all(a <= b < a + 16 for a, b in zip(read, own, strict=True))
         assert sizes[1] - sizes[0] == 3 * sum(own)

@@ -192,13 +192,13 @@ def native(case: Case) -> Any:
 
 @pytest.fixture
 def as_elsewhere(monkeypatch: pytest.MonkeyPatch) -> Callable[[System], None]:
-    """What is generated as on another system: no AVX-512 of ours, and no threads on Windows."""
+    """What is generated as on another system: no products of ours, and no threads on Windows."""
 
     def choose(system: System) -> None:
-        real = native_kernels.has_wide_vectors
+        real = native_kernels.has_kernels
         for module in list(sys.modules.values()):  # some import it by its name
-            if vars(module).get("has_wide_vectors") is real:
-                monkeypatch.setattr(module, "has_wide_vectors", lambda: False)
+            if vars(module).get("has_kernels") is real:
+                monkeypatch.setattr(module, "has_kernels", lambda: False)
         helpers = 0 if system.suffix == ".dll" else 3
         monkeypatch.setattr(cpu, "helpers", lambda: helpers)
 
@@ -240,6 +240,18 @@ def test_the_library_of_threads_is_built(
     source = "\n".join([PRELUDE, *cpu.thread_includes(), native_kernels.SHARE])
     library = SYSTEMS[system].library(source, tmp_path, monkeypatch)
     assert exports(library) - OF_THE_LINKER == {"share", "number"}
+
+
+@pytest.mark.parametrize(("system", "vectors"), [("macos", "neon"), ("intel macos", "avx2")])
+def test_the_library_of_products_is_built(
+    system: str, vectors: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cpu, "vectors", lambda: vectors)
+    text = [native_kernels.product_text(suffix) for suffix in ("", native_kernels.F64)]
+    source = "\n".join([PRELUDE, *native_kernels.includes(f64=True), *text, native_kernels.SHARE])
+    library = SYSTEMS[system].library(source, tmp_path, monkeypatch)
+    names = {"share", "number", "product", "products", "product_f64", "products_f64"}
+    assert exports(library) - OF_THE_LINKER == names
 
 
 def test_a_function_that_is_not_exported_is_missed(
@@ -357,7 +369,8 @@ def test_products_that_windows_runs(
 ) -> None:
     """Nobody calls them on Windows yet; that they are right there is known already."""
     monkeypatch.setattr(cpu, "helpers", lambda: 0)
-    kernels = [*native_kernels.includes(), native_kernels.PRODUCT, native_kernels.SHARE]
+    products = native_kernels.product_text("")
+    kernels = [*native_kernels.includes(), products, native_kernels.SHARE]
     source = "\n".join([PRELUDE, *kernels])
     library = WINDOWS.library(source, driver.parent / "products", monkeypatch)
     assert exports(library) >= {"product", "share"}

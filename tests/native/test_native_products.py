@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shlex
 import signal
 import subprocess
@@ -24,12 +25,15 @@ from tinygrad_kr.compile.run.c_runner import MAX_HOLDING
 from tinygrad_kr.native import cpu
 from tinygrad_kr.native import kernels as native_kernels
 from tinygrad_kr.native.build import build, find_compiler
-from tinygrad_kr.native.kernels import COLUMNS, ROWS, has_wide_vectors
+from tinygrad_kr.native.kernels import has_kernels, tile
 
 pytestmark = pytest.mark.skipif(
-    find_compiler() is None or not has_wide_vectors(),
-    reason="needs AVX-512" if find_compiler() else "there is no C compiler",
+    find_compiler() is None or not has_kernels(),
+    reason="needs POSIX threads" if find_compiler() else "there is no C compiler",
 )
+
+
+ROWS, COLUMNS = tile()
 
 
 def multiply(a: Any, b: Any) -> Any:
@@ -45,19 +49,20 @@ def compiled_for(a: ndarray, b: ndarray, tiled: bool = True) -> Any:
 
 
 def close(found: ndarray, a: ndarray, b: ndarray) -> None:
-    """Of float32 to the rounding of sums of this length."""
+    """To the rounding of sums of this length."""
     exact = a.astype(np.float64) @ b.astype(np.float64)
     size = np.abs(a).astype(np.float64) @ np.abs(b).astype(np.float64)
-    assert found.dtype == np.float32
-    np.testing.assert_array_less(np.abs(found - exact), 1e-6 * size + 1e-30)
+    assert found.dtype == a.dtype
+    unit = {4: 1e-6, 8: 1e-14}[a.itemsize]
+    np.testing.assert_array_less(np.abs(found - exact), unit * size + 1e-30)
 
 
 def normal(*shape: int) -> ndarray:
     return np.random.default_rng(sum(shape)).standard_normal(shape, dtype=np.float32)
 
 
-def test_without_wide_vectors_blas_multiplies(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(native_kernels, "has_wide_vectors", lambda: False)
+def test_without_our_kernels_blas_multiplies(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(native_kernels, "has_kernels", lambda: False)
     a, b = normal(200, 100), normal(100, 300)
     close(compiled_for(a, b, tiled=False)(a, b), a, b)
 
@@ -70,6 +75,65 @@ def test_without_wide_vectors_blas_multiplies(monkeypatch: pytest.MonkeyPatch) -
 def test_shapes_at_the_edges_of_tiles(rows: int, depth: int, columns: int) -> None:
     a, b = normal(rows, depth), normal(depth, columns)
     close(compiled_for(a, b)(a, b), a, b)
+
+
+STACKS = [
+    ((3, 100, 90), (90, 70)), ((6, 33, 40), (1, 40, 50)), ((1, 33, 40), (6, 40, 50)),
+    ((2, 3, 32, 16), (2, 3, 16, 32)), ((2, 1, 40, 70), (5, 70, 20)), ((2, 3, 4, 20, 33), (33, 20)),
+    ((2, 1, 4, 20, 33), (3, 1, 33, 20)), ((400, 9, 8), (400, 8, 16)),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize(("left", "right"), STACKS, ids=str)
+def test_stacks(left: tuple[int, ...], right: tuple[int, ...], dtype: Any) -> None:
+    """In order, and as transposed views of what another op computes."""
+    a, b = normal(*left).astype(dtype), normal(*right).astype(dtype)
+    swapped = [a.swapaxes(-1, -2).copy(), b.swapaxes(-1, -2).copy()]
+    compiled = tk.compile(lambda a, b, c, d: (a @ b, (c * 2).mT @ (d * 3).mT))
+    for n in range(4):
+        plain, turned = compiled(a * n, b, swapped[0] * n, swapped[1])
+        close(np.asarray(plain), a * n, b)
+        close(np.asarray(turned), 6 * n * a, b)
+    suffix = "" if dtype == np.float32 else "_f64"
+    calls = re.findall(rf"^ +tk_gemm(?:_stack)?{suffix}\(", compiled.source, re.MULTILINE)
+    assert len(calls) == 2
+    assert "matmul(" not in compiled.source.split("def run")[1]
+
+
+def test_heads_of_attention_are_one_call() -> None:
+    """Of a view (batch, heads, time, size) of (batch, time, heads, size): two strides."""
+    x = normal(4, 32, 8 * 16)
+
+    def scores(x: Any) -> Any:
+        heads = (x * 1.5).reshape(4, 32, 8, 16).transpose(1, 2)
+        return heads @ heads.mT
+
+    compiled = tk.compile(scores)
+    for _ in range(3):
+        found = compiled(Tensor(x))
+    heads = 1.5 * x.reshape(4, 32, 8, 16).swapaxes(1, 2)
+    close(found.numpy(), heads, heads.swapaxes(-1, -2))
+    assert compiled.source.count("  tk_gemm_stack(") == 1
+    assert "for (int64_t n0" not in compiled.source
+
+
+def test_rows_of_a_stack_that_meet_one_matrix_are_one_product() -> None:
+    a, b = normal(7, 50, 40), normal(40, 60)
+    assert "  tk_gemm(350, 40, 60, " in compiled_for(a, b).source
+
+
+@pytest.mark.parametrize(
+    ("rows", "depth", "columns"), [(90, 64, 90), (301, 257, 130), (5, 300, 33), (165, 1, 165)]
+)
+def test_float64(rows: int, depth: int, columns: int) -> None:
+    a = normal(rows, depth).astype(np.float64)
+    b = normal(columns, depth).astype(np.float64).T
+    compiled = tk.compile(multiply)
+    for _ in range(3):
+        found = compiled(a, b)
+    close(found, a, b)
+    assert "  tk_gemm_f64(" in compiled.source
 
 
 @pytest.mark.one_in(3)
@@ -239,12 +303,12 @@ def test_several_python_threads() -> None:
 @pytest.mark.parametrize(
     ("a", "b"),
     [
-        (normal(100, 100).astype(np.float64), normal(100, 100).astype(np.float64)),
-        (normal(3, 100, 100), normal(100, 100)),
+        (normal(100, 100), normal(100, 100).astype(np.float64)),
         (normal(2000, 500), normal(500, 2)),
         (normal(100, 0), normal(0, 100)),
+        (normal(3, 100, 0), normal(3, 0, 100)),
     ],
-    ids=["float64", "three axes", "two columns", "empty"],
+    ids=["two dtypes", "two columns", "empty", "empty stack"],
 )
 def test_what_stays_with_blas(a: ndarray, b: ndarray) -> None:
     compiled = compiled_for(a, b, tiled=False)

@@ -17,7 +17,7 @@ from tinygrad_kr.compile.codegen import parallel
 from tinygrad_kr.compile.plan import plan
 from tinygrad_kr.native import cpu
 from tinygrad_kr.native.build import find_compiler
-from tinygrad_kr.native.kernels import has_wide_vectors
+from tinygrad_kr.native.kernels import has_kernels
 
 pytestmark = pytest.mark.skipif(
     find_compiler() is None or os.name != "posix",
@@ -147,7 +147,7 @@ def test_short_loops_have_no_threads(monkeypatch: pytest.MonkeyPatch, size: int)
     assert ("tk_parallel_for(" in compiled.source) == (size == plan.MIN_PARALLEL)
 
 
-@pytest.mark.skipif(not has_wide_vectors(), reason="needs AVX-512")
+@pytest.mark.skipif(not has_kernels(), reason="needs POSIX threads")
 @pytest.mark.parametrize("missing", [0, 1])
 def test_loops_beside_large_products_are_shared_sooner(
     monkeypatch: pytest.MonkeyPatch, missing: int

@@ -222,7 +222,7 @@ def test_a_program_is_unloaded_with_its_function(
         compiled = make()
         assert compiled.programs, compiled.explain()
         shared = "tk_parallel_for)(" in compiled.source
-        assert not called or not kernels.has_wide_vectors() or called in compiled.source
+        assert not called or not kernels.has_kernels() or called in compiled.source
         assert '"threads.h"' not in compiled.source
         assert len(mapped(own_cache)) >= 1 + shared
         del compiled

@@ -21,11 +21,11 @@ import tinygrad_kr.functional as F
 from tinygrad_kr import Tensor
 from tinygrad_kr.native import cpu, kernels
 from tinygrad_kr.native.build import find_compiler, included
-from tinygrad_kr.native.kernels import _PARAMETERS, has_wide_vectors
+from tinygrad_kr.native.kernels import _PARAMETERS, has_kernels
 from tinygrad_kr.ops import convolutions, products, window
 
 pytestmark = pytest.mark.skipif(
-    find_compiler() is None or not has_wide_vectors(), reason="needs a C compiler and AVX-512"
+    find_compiler() is None or not has_kernels(), reason="needs a C compiler and POSIX threads"
 )
 
 
@@ -290,6 +290,43 @@ def test_a_few_multiplications_in_groups_are_numpys(
         assert len([name for name in done if name.startswith("convolve")]) == by
 
 
+@pytest.mark.parametrize(
+    ("channels", "weight", "groups"),
+    [(34, (34, 17, 3, 3), 2), (2, (34, 1, 3, 3), 2), (51, (60, 17, 2, 3), 3), (36, (40, 18, 4), 2)],
+)
+def test_groups_of_many_channels_one_by_one(
+    channels: int, weight: tuple[int, ...], groups: int, done: list[str]
+) -> None:
+    axes = len(weight) - 2
+    how: dict[str, Any] = {"stride": (2,) * axes, "dilation": (1,) * axes, "groups": groups}
+    how["padding"] = ((1, 0),) * axes
+    x = normal(2, channels, *(9, 8)[:axes])
+    for each in (x, LAYOUTS["channels last"](x)):
+        compare(each, normal(*weight), normal(weight[0]), **how)
+    names = ("convolve", "convolve_transposed", "convolve_weight")
+    assert [name for name in done if name in names] == 2 * [n for n in names for _ in range(groups)]
+
+
+@pytest.mark.parametrize("size", [(3, 2), (4, 4), (7, 7), (9, 14), (3, 31)], ids=str)
+@pytest.mark.parametrize("stride", [1, 2, 3])
+def test_lines_of_a_few_windows_in_groups(size: tuple[int, int], stride: int) -> None:
+    """Vectors that overlap, vectors that reach over the end, and lines too short for one."""
+    how: dict[str, Any] = {**SAME, "stride": (stride, stride), "groups": 4}
+    x, weight = normal(3, 4, *size), normal(8, 1, 3, 3)
+    for each in (x, LAYOUTS["channels last"](x), LAYOUTS["every other"](x)):
+        compare(each, weight, normal(8), **how)
+
+
+@pytest.mark.parametrize("stride", [1, 2])
+def test_nan_in_groups_stays_where_numpy_has_it(stride: int) -> None:
+    x, weight = normal(2, 4, 7, 9), normal(4, 1, 3, 3)
+    x[0, 1, 3, 8], x[1, 2, 6, 0], x[1, 3, 0, 4] = np.nan, np.inf, -np.inf
+    how: dict[str, Any] = {**SAME, "stride": (stride, stride), "groups": 4}
+    exact = all_three(x.astype(np.float64), weight.astype(np.float64), None, **how)
+    for found, wanted in zip(all_three(x, weight, None, **how), exact, strict=True):
+        np.testing.assert_array_equal(np.isfinite(found), np.isfinite(wanted))
+
+
 # ------------------------------------------------------------------ what NumPy does
 
 
@@ -298,9 +335,6 @@ def test_a_few_multiplications_in_groups_are_numpys(
     [
         ((2, 4, 5, 5), (4, 4, 3, 3), np.float64, 1),
         ((2, 4, 5, 5), (4, 1, 3, 3), np.float64, 4),
-        ((2, 34, 5, 5), (34, 17, 3, 3), np.float32, 2),
-        ((2, 2, 5, 5), (34, 1, 3, 3), np.float32, 2),
-        ((1, 2, 600, 600), (2, 1, 3, 3), np.float32, 2),
         ((1, 8, 5, 5, 5), (8, 1, 3, 3, 3), np.float32, 8),
         ((2, 257, 3, 3), (2, 257, 3, 3), np.float32, 1),
         ((1, 1, 3, 3), (2305, 1, 1, 1), np.float32, 1),

@@ -17,7 +17,7 @@ from numpy import ndarray
 
 from tinygrad_kr import tree
 from tinygrad_kr.arrays.operands import warn_user
-from tinygrad_kr.compile.codegen.program import c_program
+from tinygrad_kr.compile.codegen.program import c_program, product_dtypes
 from tinygrad_kr.compile.ir.bindings import StaleError, tell_fixed
 from tinygrad_kr.compile.ir.calling import are_found
 from tinygrad_kr.compile.ir.program import Program, difference
@@ -30,7 +30,7 @@ from tinygrad_kr.compile.trace.condition import Condition
 from tinygrad_kr.compile.trace.guards import Guards
 from tinygrad_kr.compile.trace.reads import Reads
 from tinygrad_kr.compile.trace.tracer import Tracer
-from tinygrad_kr.native import deadline
+from tinygrad_kr.native import choice, deadline
 from tinygrad_kr.native.build import find_compiler
 from tinygrad_kr.native.compiler import remedy
 from tinygrad_kr.ops.node import ANOMALY, NAMED, ON, Node, current_mode, grad_mode
@@ -76,6 +76,10 @@ def runner_of(tracer: Tracer) -> Runner:
         return NumPyRunner(tracer)
     program = lowered(tracer.program)
     plan = Plan(program, tracer.single)
+    runner = CRunner(tracer, program, plan, c_program(plan, tracer))
+    if choice.are_as_expected(product_dtypes(plan)):
+        return runner
+    plan = Plan(program, tracer.single)  # BLAS was measured to be faster than the C expected
     return CRunner(tracer, program, plan, c_program(plan, tracer))
 
 

@@ -53,11 +53,18 @@ _INCLUDED = re.compile(rf'^#include "({_HEADER.pattern})"', re.MULTILINE)
 
 
 def included(source: str) -> dict[str, str]:
-    """The headers of this package that `source` includes, for `build`."""
+    """The headers of this package that `source` includes, and those that they do, for `build`."""
     from importlib import resources
 
     here = resources.files("tinygrad_kr.native") / "include"
-    return {name: (here / name).read_text(encoding="utf-8") for name in _INCLUDED.findall(source)}
+    found: dict[str, str] = {}
+    left = _INCLUDED.findall(source)
+    while left:
+        name = left.pop()
+        if name not in found:
+            found[name] = (here / name).read_text(encoding="utf-8")
+            left += _INCLUDED.findall(found[name])
+    return found
 
 
 def build(source: str, headers: Mapping[str, str] | None = None) -> ctypes.CDLL:

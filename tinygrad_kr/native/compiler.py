@@ -25,7 +25,7 @@ from tinygrad_kr.native.cache import (
     work_folder,
     write_note,
 )
-from tinygrad_kr.native.cpu import is_arm, machine
+from tinygrad_kr.native.cpu import architecture, is_arm, machine
 from tinygrad_kr.native.foreign import ctypes, why_never
 
 if TYPE_CHECKING:
@@ -308,7 +308,7 @@ def flags(portable: bool = False) -> tuple[str, ...]:
         "-shared",
         "-std=c99",
         "-O3",
-        "-mcpu=native" if is_arm() else "-march=native",
+        "-mcpu=native" if is_arm() else architecture(),
         "-fno-math-errno",
         "-fno-trapping-math",
         "-ffp-contract=off",

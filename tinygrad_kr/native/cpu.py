@@ -42,6 +42,45 @@ def is_arm() -> bool:
     return platform.machine().lower().startswith(("arm", "aarch"))
 
 
+VECTORS = {
+    "avx512": ({"avx512f", "avx512_skx", "x86_v4"}, ""),
+    "avx2": ({"avx2", "x86_v3"}, "-march=haswell"),
+    "none": (set[str](), "-march=nocona"),
+}
+"""Vectors of x86-64, widest first: names of the feature, and the flag that limits a compiler."""
+
+
+def vectors() -> str:
+    """The vectors that C uses: "avx512", "avx2", "neon", or "none" beyond the architecture's.
+
+    `$TINYGRAD_KR_VECTORS` limits them on x86-64. Raises ValueError for a word that is not known.
+    """
+    if platform.machine().lower().startswith(("arm64", "aarch64")):
+        return "neon"
+    limit, known = vectors_limit(), [*VECTORS]
+    has = set(machine().lower().split())
+    allowed = known[known.index(limit or known[0]) :]
+    return next((name for name in allowed if VECTORS[name][0] & has), "none")
+
+
+def vectors_limit() -> str:
+    """`$TINYGRAD_KR_VECTORS`: the widest vectors to use, or nothing."""
+    limit = os.environ.get("TINYGRAD_KR_VECTORS", "")
+    if limit and limit not in VECTORS:
+        expected = ", ".join(map(repr, VECTORS))
+        raise ValueError(
+            f"$TINYGRAD_KR_VECTORS: expected {expected} or nothing, got {limit!r}. Unset it."
+        )
+    return limit
+
+
+def architecture() -> str:
+    """The compiler's flag for this processor, within the limit on the vectors of x86-64."""
+    if platform.machine().lower() not in ("x86_64", "amd64"):
+        return "-march=native"
+    return VECTORS[vectors_limit() or "avx512"][1] or "-march=native"
+
+
 def _c_library() -> str:
     if sys.platform == "win32":
         return ""

@@ -6,13 +6,12 @@ import os
 import threading
 from collections.abc import Callable
 from contextlib import suppress
-from functools import cache
+from typing import Any
 
 from tinygrad_kr.native import cpu
 from tinygrad_kr.native.build import build, included
 from tinygrad_kr.native.cache import trusted_cache
 from tinygrad_kr.native.compiler import stop
-from tinygrad_kr.native.cpu import machine
 from tinygrad_kr.native.foreign import ctypes
 
 SPINS = 40_000
@@ -24,8 +23,12 @@ first 40 ms after a pause (an MNIST step took 1.9 ms, not 0.95). OpenBLAS spins 
 
 _SIZE, _ADDRESS = ctypes.c_int64, ctypes.c_void_p
 _MATRIX = (_ADDRESS, _SIZE, _SIZE)
-_PARAMETERS = {
+_PRODUCTS: dict[str, tuple[Any, ...]] = {
     "product": (_SIZE, _SIZE, _SIZE, *_MATRIX, *_MATRIX, _ADDRESS),
+    "products": (_ADDRESS,) * 4,
+}
+_PARAMETERS = {
+    **_PRODUCTS,
     "convolve": (_ADDRESS,) * 5,
     "convolve_transposed": (_ADDRESS,) * 4,
     "convolve_weight": (_ADDRESS,) * 4,
@@ -36,23 +39,36 @@ _PARAMETERS = {
 
 
 def eager_kernels() -> ctypes.CDLL | None:
-    """The functions of `_PARAMETERS`, of numbers and addresses, built or found built.
+    """The functions of `_PARAMETERS` for float32, of numbers and addresses, built or found built.
 
-    None if the processor lacks AVX-512 or the build fails.
+    None if the system has none of our threads or the build fails.
     """
-    if not has_wide_vectors():
+    headers = ['#include "convolution.h"', '#include "grouped.h"']
+    return _eager([*includes(), *headers, product_text("")], _PARAMETERS)
+
+
+def eager_products_f64() -> ctypes.CDLL | None:
+    """`product_f64` and `products_f64`, as `eager_kernels` gives them for float32."""
+    parameters = {f"{name}{F64}": given for name, given in _PRODUCTS.items()}
+    return _eager([*includes(f64=True), product_text(F64)], parameters)
+
+
+def _eager(lines: list[str], parameters: dict[str, tuple[Any, ...]]) -> ctypes.CDLL | None:
+    if not has_kernels():
         return None
-    lines = [PRELUDE, f"#define TK_SPINS {SPINS}", *includes()]
-    lines += ['#include "convolution.h"', '#include "grouped.h"', PRODUCT, SHARE]
     try:
         trusted_cache()
-        source = "\n".join(lines)
+        source = "\n".join([PRELUDE, f"#define TK_SPINS {SPINS}", *lines, SHARE])
         library = build(source, included(source))
     except (OSError, RuntimeError):
         return None
-    for name, parameters in _PARAMETERS.items():
+    return _typed(library, parameters)
+
+
+def _typed(library: ctypes.CDLL, parameters: dict[str, tuple[Any, ...]]) -> ctypes.CDLL:
+    for name, given in parameters.items():
         function = getattr(library, name)
-        function.restype, function.argtypes = None, parameters
+        function.restype, function.argtypes = None, given
     return library
 
 
@@ -103,17 +119,38 @@ static inline double tk_logistic_slope(double x, double a) {
 """
 
 
-ROWS, COLUMNS = 14, 32
-"""The size of a tile of `gemm.h`. Tiles at the edges are computed whole."""
+F64 = "_f64"
+"""What the names of functions of float64 end with."""
+
+_TILES = {"avx512": (14, 2, 64), "avx2": (6, 2, 32), "neon": (8, 3, 16), "none": (6, 2, 16)}
+"""Tiles of `gemm.h`: rows, vectors, and bytes of a vector."""
 
 
-PRODUCT = """
-EXPORT void product(int64_t rows, int64_t depth, int64_t columns,
-                    const float *a, int64_t a_down, int64_t a_across,
-                    const float *b, int64_t b_down, int64_t b_across, float *c) {
-  tk_gemm(rows, depth, columns, a, a_down, a_across, b, b_down, b_across, c);
+def tile(itemsize: int = 4) -> tuple[int, int]:
+    """The rows and columns of a tile of `gemm.h`. Tiles at the edges are computed whole."""
+    rows, count, nbytes = _TILES[cpu.vectors()]
+    return rows, count * nbytes // itemsize
+
+
+_PRODUCT = """
+EXPORT void product@(int64_t rows, int64_t depth, int64_t columns,
+                     const REAL *a, int64_t a_down, int64_t a_across,
+                     const REAL *b, int64_t b_down, int64_t b_across, REAL *c) {
+  tk_gemm@(rows, depth, columns, a, a_down, a_across, b, b_down, b_across, c);
+}
+EXPORT void products@(const tk_stack *stack, const REAL *a, const REAL *b, REAL *c) {
+  tk_gemm_stack@(stack, a, b, c);
 }
 """
+
+
+def product_text(suffix: str) -> str:
+    """The functions of products that a library exports: `""` for float32, `F64` for float64."""
+    return _of_type(_PRODUCT, suffix)
+
+
+def _of_type(text: str, suffix: str) -> str:
+    return text.replace("@", suffix).replace("REAL", "double" if suffix else "float")
 
 
 SHARE = """
@@ -132,63 +169,90 @@ EXPORT int64_t (*tk_number)(void);
 """
 
 
-PRODUCT_POINTER = """
-EXPORT void (*tk_gemm)(int64_t rows, int64_t depth, int64_t columns,
-                          const float *a, int64_t a_down, int64_t a_across,
-                          const float *b, int64_t b_down, int64_t b_across, float *c);
+_PRODUCT_POINTER = """
+EXPORT void (*tk_gemm@)(int64_t rows, int64_t depth, int64_t columns,
+                        const REAL *a, int64_t a_down, int64_t a_across,
+                        const REAL *b, int64_t b_down, int64_t b_across, REAL *c);
+EXPORT void (*tk_gemm_stack@)(const tk_stack *stack, const REAL *a, const REAL *b, REAL *c);
+"""
+
+_STACK = """
+typedef struct {
+  int64_t outer, inner, rows, depth, columns;
+  int64_t a[4], b[4];
+} tk_stack;
 """
 
 
-@cache
-def has_wide_vectors() -> bool:
-    """Whether the processor has AVX-512, which `gemm.h` needs."""
-    return os.name == "posix" and "avx512f" in machine().split()
+def has_kernels() -> bool:
+    """Whether the system has what `gemm.h` needs: Windows has none of our threads."""
+    return os.name == "posix"
 
 
-def includes() -> list[str]:
-    """The first lines of C that calls functions of `gemm.h`."""
-    return [*cpu.thread_includes(), '#include "gemm.h"']
+def includes(f64: bool = False) -> list[str]:
+    """The first lines of C that calls functions of `gemm.h`. f64: those of float64 too."""
+    more = ["#define TK_F64"] if f64 else []
+    return [*cpu.thread_includes(), *_target(), *more, '#include "gemm.h"']
 
 
-def pointers(tiles: bool = False) -> list[str]:
-    """Declarations of pointers into the shared library: its threads and, with AVX-512, its GEMM.
+def _target() -> list[str]:
+    vectors = cpu.vectors()
+    return [f"#define TK_{vectors.upper()}"] if vectors in ("avx512", "avx2") else []
 
-    tiles: include the kernels of `gemm.h` too.
+
+def pointers(tiles: bool = False, f64: bool = False) -> list[str]:
+    """Declarations of pointers into the shared library: its threads and its GEMM.
+
+    tiles: include the kernels of `gemm.h` too. f64: the GEMM of float64 too.
     The program has no threads of its own, so it can be unloaded. The number of helpers is in its
     text, so every thread that loads it stores the same pointers.
     """
     share = [f"#define TK_HELPERS {cpu.helpers()}", SHARE_POINTER]
-    if not has_wide_vectors():
+    if not has_kernels():
         return share
-    kernels = ["#define TK_TILES_ONLY", '#include "gemm.h"'] if tiles else []
-    return [*share, PRODUCT_POINTER, *kernels]
+    headers = ["#define TK_TILES_ONLY", *_target(), '#include "gemm.h"'] if tiles else [_STACK]
+    return [*share, *headers, *(_of_type(_PRODUCT_POINTER, suffix) for suffix in _suffixes(f64))]
 
 
-def library() -> ctypes.CDLL:
-    """The shared library: `share` and `number` of `threads.h` and, with AVX-512, `product`."""
-    kernels = [*includes(), PRODUCT] if has_wide_vectors() else cpu.thread_includes()
+def _suffixes(f64: bool) -> list[str]:
+    return ["", F64] if f64 else [""]
+
+
+def library(f64: bool = False) -> ctypes.CDLL:
+    """The shared library: `share` and `number` of `threads.h`, `product` and `products`."""
+    kernels = cpu.thread_includes()
+    if has_kernels():
+        kernels = [*includes(f64), *map(product_text, _suffixes(f64))]
     source = "\n".join([PRELUDE, *kernels, SHARE])
     return build(source, included(source))
 
 
-def connected(build_program: Callable[[], ctypes.CDLL]) -> ctypes.CDLL:
+def products_of(library: ctypes.CDLL, suffix: str) -> ctypes.CDLL:
+    """The shared library with the parameters of its products of one type known."""
+    return _typed(library, {f"{name}{suffix}": given for name, given in _PRODUCTS.items()})
+
+
+def connected(build_program: Callable[[], ctypes.CDLL], f64: bool = False) -> ctypes.CDLL:
     """A program with its `pointers()` set. Another thread builds the shared library meanwhile."""
-    beside = threading.Thread(target=_build_library, daemon=True)
+    beside = threading.Thread(target=_build_library, args=(f64,), daemon=True)
     with suppress(RuntimeError):  # no new thread: `library()` below builds it
         beside.start()
     try:
-        program, kernels = build_program(), library()
+        program, kernels = build_program(), library(f64)
     except BaseException:
         stop(beside)
         raise
     pointers = {"tk_parallel_for": "share", "tk_number": "number"}
-    pointers |= {"tk_gemm": "product"} if has_wide_vectors() else {}
+    if has_kernels():
+        for suffix in _suffixes(f64):
+            pointers[f"tk_gemm{suffix}"] = f"product{suffix}"
+            pointers[f"tk_gemm_stack{suffix}"] = f"products{suffix}"
     for pointer, name in pointers.items():
         function = ctypes.cast(kernels[name], ctypes.c_void_p)
         ctypes.c_void_p.in_dll(program, pointer).value = function.value
     return program
 
 
-def _build_library() -> None:
+def _build_library(f64: bool) -> None:
     with suppress(Exception):  # `library()` in `connected` raises it again
-        library()
+        library(f64)

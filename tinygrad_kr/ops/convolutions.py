@@ -7,6 +7,7 @@ the C kernels (see `products`). Sizes are those of `window.convolve`.
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -29,7 +30,8 @@ def convolve(
     """Products of every window with every filter: (samples, *counts, outputs)."""
     arrays = (x, weight) if bias is None else (x, weight, bias)
     if window["groups"] > 1:
-        return _convolve_groups(arrays, counts, window)
+        found = _convolve_groups(arrays, counts, window)
+        return found if found is not None else _convolve_each(arrays, counts, window)
     kernels = _kernels(weight.shape, len(x) * math.prod(counts), window, *arrays)
     if kernels is None:
         return None
@@ -47,7 +49,8 @@ def convolve_transposed(
 ) -> ndarray | None:
     """The filters, scaled by every element of `g`, summed: (samples, *size, channels)."""
     if window["groups"] > 1:
-        return _convolve_groups_transposed(g, weight, size, window)
+        found = _convolve_groups_transposed(g, weight, size, window)
+        return found if found is not None else _convolve_each_transposed(g, weight, size, window)
     kernels = _kernels(weight.shape, len(g) * math.prod(g.shape[2:]), window, g, weight)
     if kernels is None:
         return None
@@ -64,7 +67,8 @@ def convolve_weight(
 ) -> ndarray | None:
     """Products of `g` with its windows: (outputs, channels of a group, *kernel)."""
     if window["groups"] > 1:
-        return _convolve_groups_weight(x, g, kernel, window)
+        found = _convolve_groups_weight(x, g, kernel, window)
+        return found if found is not None else _convolve_each_weight(x, g, kernel, window)
     shape = (g.shape[1], x.shape[1], *kernel)
     kernels = _kernels(shape, len(g) * math.prod(g.shape[2:]), window, x, g)
     if kernels is None:
@@ -181,6 +185,51 @@ def _kernels_of_groups(
     if max(channels * plane, sums) > _MAX_SCRATCH or math.prod(kernel) > _MAX_FEATURES:
         return None
     return products.kernels() if all(a.dtype == np.float32 for a in arrays) else None
+
+
+# ------------------------------------------------------------------ in groups of many channels
+
+
+def _convolve_each(
+    arrays: tuple[ndarray, ...], counts: tuple[int, ...], window: dict[str, Any]
+) -> ndarray | None:
+    """One convolution for each group, where C computes that."""
+    x, weight, *biases = arrays
+    bias = np.split(biases[0], window["groups"]) if biases else [None] * window["groups"]
+    parts = zip(*_by_group(window, (x, 1), (weight, 0)), bias, strict=True)
+    alone = {**window, "groups": 1}
+    return _joined((convolve(a, w, b, counts, **alone) for a, w, b in parts), -1)
+
+
+def _convolve_each_transposed(
+    g: ndarray, weight: ndarray, size: tuple[int, ...], window: dict[str, Any]
+) -> ndarray | None:
+    parts = zip(*_by_group(window, (g, 1), (weight, 0)), strict=True)
+    alone = {**window, "groups": 1}
+    return _joined((convolve_transposed(c, w, size, **alone) for c, w in parts), -1)
+
+
+def _convolve_each_weight(
+    x: ndarray, g: ndarray, kernel: tuple[int, ...], window: dict[str, Any]
+) -> ndarray | None:
+    parts = zip(*_by_group(window, (x, 1), (g, 1)), strict=True)
+    alone = {**window, "groups": 1}
+    return _joined((convolve_weight(a, c, kernel, **alone) for a, c in parts), 0)
+
+
+def _by_group(window: dict[str, Any], *arrays: tuple[ndarray, int]) -> list[list[ndarray]]:
+    """For each array its parts by group, which divide the given axis."""
+    return [np.split(array, window["groups"], axis) for array, axis in arrays]
+
+
+def _joined(parts: Iterator[ndarray | None], axis: int) -> ndarray | None:
+    """All parts along an axis; None, with no more computed, where NumPy computes one."""
+    found: list[ndarray] = []
+    for part in parts:
+        if part is None:
+            return None
+        found.append(part)
+    return np.concatenate(found, axis)
 
 
 def pair(sizes: Any, missing: int = 1) -> tuple[int, int]:

@@ -1,15 +1,14 @@
-"""GEMM of large float32 matrices, by a C kernel where that is faster than NumPy's BLAS.
+"""GEMM of large matrices, by a C kernel where that is as fast as NumPy's BLAS.
 
-OpenBLAS 0.3.31, NumPy 2.4's, takes an AMD Zen 5 for a Haswell and runs at half its speed. Its
-threads spin for about 20 ms after each product, and so keep cores from the next ones.
-`$TINYGRAD_KR_PRODUCTS=numpy` turns the kernel off.
+Which of the two is measured once on each machine (`native.choice`). The threads of OpenBLAS spin
+for about 20 ms after each product, and so keep cores from the next ones.
+`$TINYGRAD_KR_PRODUCTS=numpy` turns the kernel off; `c` turns it on without a measurement.
 """
 
 from __future__ import annotations
 
 import math
 import os
-from collections.abc import Callable
 from functools import cache
 from typing import Any
 
@@ -17,91 +16,105 @@ import numpy as np
 from numpy import ndarray
 
 from tinygrad_kr.ops.tracing import tracing
-from tinygrad_kr.ops.writes import address
 
 MAX_DOT_SIZE = 4096
 """Threshold: a product with a factor of fewer elements may skip `gemm`; elements."""
 MIN_MULTIPLY_ADDS = 2**20
-"""Threshold: use the C kernel from this many multiply-adds. A lone product of up to 4x this size is
-faster in BLAS, but a threaded BLAS call slows the C kernels around it."""
+"""Threshold: smaller products are BLAS's; multiply-adds. A larger one builds the C kernels."""
+MIN_STACK_MULTIPLY_ADDS = 2**18
+"""The same of all products of a stack together."""
 MIN_SIDE = 8
 """Threshold: minimum rows and columns for the C kernel; below it most of a tile is wasted."""
 _MAX_PACKED_BYTES = 2**26
 """Largest `b` for the C kernel, which copies it into a buffer that it keeps; bytes."""
+_TYPES = (np.dtype(np.float32), np.dtype(np.float64))
 
 
 def gemm(a: Any, b: Any, out: ndarray | None = None) -> Any:
     """a @ b, into `out` if that is given.
 
-    C and BLAS round float32 differently. Within a process, products of one shape always use the
-    same kernel. Exception: products recorded before the library is built.
+    C and BLAS round differently. Within a process, products of one shape always use the same
+    kernel. Exception: products recorded before the library is built.
     """
     if type(a) is not ndarray or type(b) is not ndarray:
         return a @ b
     if a.ndim > 2 == b.ndim and out is None:
         rows = a.reshape(math.prod(a.shape[:-1]), a.shape[-1])
         return gemm(rows, b).reshape(*a.shape[:-1], b.shape[-1])
-    if not _is_large(a, b) or (product := _product()) is None:
+    if (size := _large(a, b)) == 0 or (product := _product(a.dtype, a.ndim > 2, size)) is None:
         return a.dot(b) if a.ndim == 2 == b.ndim and out is None else np.matmul(a, b, out=out)
     if out is None:
-        out = np.empty((*a.shape[:-1], b.shape[-1]), np.float32)
-    if a.ndim == 2:
-        _write_product(product, a, b, out)
-    else:
-        for matrices in zip(a, b, out, strict=True):
-            _write_product(product, *matrices)
+        out = np.empty((*a.shape[:-1], b.shape[-1]), a.dtype)
+    whole = out.flags.c_contiguous and out.flags.aligned and out.dtype == a.dtype
+    c = out if whole else np.empty(out.shape, a.dtype)
+    product(*(x if x.flags.aligned else x.copy() for x in (a, b)), c)
+    if c is not out:
+        out[...] = c
     return out
 
 
-def _is_large(a: ndarray, b: ndarray) -> bool:
-    if a.dtype != np.float32 or b.dtype != np.float32 or not 2 <= a.ndim == b.ndim <= 3:
-        return False
+def _large(a: ndarray, b: ndarray) -> int:
+    """The multiply-adds of a product or stack that may be one for C; else 0."""
+    axes = a.ndim
+    if a.dtype not in _TYPES or a.dtype != b.dtype or not 2 <= axes == b.ndim <= 4:
+        return 0
     (rows, depth), (inner, columns) = a.shape[-2:], b.shape[-2:]
-    return (
+    size = math.prod(a.shape) * columns
+    fits = (
         depth == inner
         and a.shape[:-2] == b.shape[:-2]
-        and rows * depth * columns >= MIN_MULTIPLY_ADDS
+        and size >= (MIN_MULTIPLY_ADDS if axes == 2 else MIN_STACK_MULTIPLY_ADDS)
         and min(rows, columns) >= MIN_SIDE
-        and 4 * depth * columns <= _MAX_PACKED_BYTES
+        and a.itemsize * depth * columns <= _MAX_PACKED_BYTES
     )
+    return size if fits else 0
 
 
-def _write_product(product: Callable[..., None], a: ndarray, b: ndarray, out: ndarray) -> None:
-    whole = out.flags.c_contiguous and out.flags.aligned and out.dtype == np.float32
-    c = out if whole else np.empty(out.shape, np.float32)
-    a, b = (x if x.flags.aligned else x.copy() for x in (a, b))
-    product(*a.shape, b.shape[1], *_matrix_args(a), *_matrix_args(b), address(c))
-    if c is not out:
-        out[...] = c
-
-
-def _matrix_args(x: ndarray) -> tuple[int, int, int]:
-    """Address of a matrix and its strides in elements, down and across."""
-    down, across = x.strides
-    return address(x), down // 4, across // 4
-
-
-def _product() -> Callable[..., None] | None:
-    found = kernels()
-    return None if found is None else found.product
+def _product(dtype: Any, stacked: bool, size: int) -> Any:
+    """`product(a, b, c)`, which writes a @ b into a dense c by C; None for BLAS."""
+    if tracing() is not None and not _kernels.cache_info().currsize:
+        return None
+    found = _kernels() if dtype.itemsize == 4 else _kernels_f64()
+    if found is None:
+        return None
+    library, single, several, choice = found
+    least = choice.stacked if stacked else choice.single
+    if least is None or size < least:
+        return None
+    write = several if stacked else single
+    return lambda a, b, c: write(library, a, b, c)
 
 
 def kernels() -> Any:
-    """The C kernels, built at the first large product; None for NumPy.
+    """The C kernels of float32, built at the first large product; None for NumPy.
 
     A trace for `tk.compile` does not build them: its products run once.
     """
     wanted = tracing() is None or _kernels.cache_info().currsize
-    return _kernels() if wanted else None
+    found = _kernels() if wanted else None
+    return None if found is None or found[-1].single is None else found[0]
 
 
 @cache
 def _kernels() -> Any:
-    wanted = os.environ.get("TINYGRAD_KR_PRODUCTS", "")
-    if wanted not in ("", "numpy"):
-        raise ValueError(f"$TINYGRAD_KR_PRODUCTS: expected 'numpy' or nothing, got {wanted!r}.")
-    if wanted:
-        return None
-    from tinygrad_kr.native.kernels import eager_kernels
+    return _found("float32")
 
-    return eager_kernels()
+
+@cache
+def _kernels_f64() -> Any:
+    return _found("float64")
+
+
+def _found(dtype: str) -> Any:
+    """The C kernels for a dtype, what calls them, and the choice; None without C kernels."""
+    if os.environ.get("TINYGRAD_KR_PRODUCTS") == "numpy":
+        return None
+    from tinygrad_kr.native import choice
+    from tinygrad_kr.native import kernels as native
+
+    choice.pinned(dtype)
+    library = native.eager_kernels() if dtype == "float32" else native.eager_products_f64()
+    if library is None:
+        return None
+    made = choice.made(dtype, lambda: library)
+    return library, choice.write_product, choice.write_stack, made

@@ -31,6 +31,7 @@ from tinygrad_kr.compile.plan.steps import (
     written_by,
 )
 from tinygrad_kr.native import deadline
+from tinygrad_kr.native.kernels import F64
 from tinygrad_kr.ops import network
 from tinygrad_kr.ops.reduction import max_, sum_
 
@@ -368,10 +369,57 @@ def _product(plan: Plan, writer: Writer, instruction: Instruction) -> None:
 
 
 def _tiled_product(plan: Plan, writer: Writer, instruction: Instruction) -> None:
-    values = (*instruction.inputs, instruction.output)
-    views = [plan.views[value] for value in values]
+    """A call for one product or a stack, in a loop over all but two axes of the stack."""
+    out, factors = instruction.output, [*instruction.reads()]
+    views = [plan.views[value] for value in factors]
+    over = [
+        broadcast_strides(view.strides[:-2], value.shape[:-2], out.shape[:-2])
+        for view, value in zip(views, factors, strict=True)
+    ]
+    po = plan.views[out]
+    sizes, (so, sa, sb) = loops(out.shape[:-2], po.strides[:-2], *over)
+    rows, columns = out.shape[-2:]
+    if len(sizes) == 1 and sb == (0,) and sa[0] == rows * views[0].strides[-2]:
+        rows, sizes, so, sa, sb = rows * sizes[0], (), (), (), ()  # the rows of one product
+    loose = max(len(sizes) - 2, 0)
+    names = [f"n{k}" for k in range(loose)]
     writer.computes(instruction)
-    writer(_call([(f"m{p.root} + {p.offset}", p.strides) for p in views], instruction))
+    for name, size in zip(names, sizes, strict=False):
+        writer.loop(name, size)
+    shape, suffix = (rows, factors[0].shape[-1], columns), _of_type(out)
+    a, b, c = (
+        _address(view, steps[:loose], names)
+        for view, steps in zip((*views, po), (sa, sb, so), strict=True)
+    )
+    (a_down, a_across), (b_down, b_across) = (view.strides[-2:] for view in views)
+    if sizes:
+        stack = [_padded(sizes[loose:], 1) + shape]
+        stack += [
+            _padded(steps[loose:], 0) + view.strides[-2:]
+            for steps, view in zip((sa, sb), views, strict=True)
+        ]
+        numbers, *strides = (", ".join(map(str, part)) for part in stack)
+        given = f"&(tk_stack){{{numbers}, {{{strides[0]}}}, {{{strides[1]}}}}}, {a}, {b}, {c}"
+        writer(f"tk_gemm_stack{suffix}({given});")
+    else:
+        parts = (*shape, a, a_down, a_across, b, b_down, b_across, c)
+        writer(f"tk_gemm{suffix}({', '.join(map(str, parts))});")
+    writer.close(loose)
+
+
+def _of_type(value: Value) -> str:
+    return F64 if value.dtype == np.float64 else ""
+
+
+def _padded(axes: tuple[int, ...], missing: int) -> tuple[int, ...]:
+    """Two axes, of which the first may be missing."""
+    return (missing,) * (2 - len(axes)) + axes
+
+
+def _address(view: View, strides: tuple[int, ...], names: list[str]) -> str:
+    """Where a matrix of a stack begins."""
+    moved = "".join(f" + {name} * {step}" for name, step in zip(names, strides, strict=True))
+    return f"m{view.root} + {view.offset}{moved}"
 
 
 # ------------------------------------------------------------------ labels
@@ -431,12 +479,3 @@ def _fill_gaps(plan: Plan, writer: Writer, step: Concat) -> None:
             writer.loop(name, size)
         writer(f"{_index(View(view.root, offset, ()), inner, names)} = {given};")
         writer.close(len(nest))
-
-
-def _call(views: list[tuple[str, tuple[int, ...]]], instruction: Instruction) -> str:
-    """The call of the function in C: `views` are where a, b and the output begin, and strides."""
-    rows, columns = instruction.output.shape
-    depth = instruction.inputs[0].shape[1]
-    (a, a_strides), (b, b_strides), (out, _) = views
-    given = (rows, depth, columns, a, *a_strides, b, *b_strides, out)
-    return f"tk_gemm({', '.join(map(str, given))});"

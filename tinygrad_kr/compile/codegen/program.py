@@ -45,7 +45,9 @@ class CProgram:
             for step in plan.steps
         )
         """Whether it calls the shared library of products and threads."""
-        lines = pointers(tiles) if self.is_connected else []
+        self.f64 = "float64" in product_dtypes(plan)
+        """Whether it calls the products of float64 there."""
+        lines = pointers(tiles, self.f64) if self.is_connected else []
         self._head = "\n".join([PRELUDE, *lines, "", ""])
         self.text = self._head + body
 
@@ -75,6 +77,19 @@ class CProgram:
                 return described(before[-1]) if before else ""
             at -= len(function.lines)
         return ""
+
+
+def product_dtypes(plan: Plan) -> set[str]:
+    """The dtypes of the products in C of a plan."""
+    steps = [step for step in plan.steps if isinstance(step, _MULTIPLYING)]
+    outputs = [
+        step.instruction.output if isinstance(step, TiledProduct) else step.instructions[0].output
+        for step in steps
+    ]
+    return {output.dtype.name for output in outputs}
+
+
+_MULTIPLYING = TiledProduct | TiledConvolution
 
 
 def c_program(plan: Plan, tracer: Any) -> CProgram:
@@ -110,4 +125,4 @@ def _loop(plan: Plan, result: Value) -> Function:
     return Function(plain(text), numbered=False)
 
 
-__all__ = ["CProgram", "c_program"]
+__all__ = ["CProgram", "c_program", "product_dtypes"]

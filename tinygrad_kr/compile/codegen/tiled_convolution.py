@@ -9,7 +9,7 @@ from tinygrad_kr.compile.codegen.convolution import kernels
 from tinygrad_kr.compile.codegen.text import Function, Line, plain
 from tinygrad_kr.compile.plan.plan import Plan
 from tinygrad_kr.compile.plan.steps import TiledConvolution, panels
-from tinygrad_kr.native.kernels import COLUMNS
+from tinygrad_kr.native.kernels import tile
 
 _OWN = ("filters", "columns", "rows", "part", "whole", "total")
 """The arrays of a step, in the order in which its functions find them."""
@@ -28,6 +28,7 @@ class _Writer:
         self.kernels = kernels(plan, step, name)
         self.parts = {kernel.name.removeprefix(f"{name}_") for kernel in self.kernels}
         self.instructions = tuple(step.instructions)
+        _, self.columns = tile()
 
     def functions(self) -> list[Function]:
         """The functions of the parts, of pieces, and of the step."""
@@ -90,7 +91,7 @@ class _Writer:
             self._call("filters", "0", "0"),
             f"tk_gemm_args factors = {{.depth = {depth}, .columns = {across}, .b = filters, "
             f".copy = panels, .b_down = {down}, .b_across = {side}}};",
-            f"tk_pack_b((void *[]){{&factors}}, 0, {-(-across // COLUMNS)});",
+            f"tk_pack_b((void *[]){{&factors}}, 0, {-(-across // self.columns)});",
         ]
 
     def _zeros(self) -> list[str]:
@@ -115,7 +116,7 @@ class _Writer:
     def _forward(self) -> list[str]:
         """The products of some samples, and what becomes of them."""
         s = self.s
-        factors = f"columns, {s.features}, 1, panels, {COLUMNS}, {COLUMNS * s.features}"
+        factors = f"columns, {s.features}, 1, panels, {self.columns}, {self.columns * s.features}"
         return [
             *self._by_lines(
                 self._call("columns", "line", "lines"),
@@ -132,11 +133,14 @@ class _Writer:
             body += [
                 self._call("columns", "line", "lines"),
                 f"tk_gemm_panel({s.features}, lines * {s.counts[1]}, {s.outputs}, "
-                f"columns, 1, {s.features}, products, {s.outputs}, {COLUMNS}, whole, accumulate);",
+                f"columns, 1, {s.features}, products, {s.outputs}, {self.columns}, "
+                "whole, accumulate);",
                 "accumulate = 1;",
             ]
         if "spread" in self.parts:
-            factors = f"products, {s.outputs}, 1, panels, {COLUMNS}, {COLUMNS * s.outputs}"
+            factors = (
+                f"products, {s.outputs}, 1, panels, {self.columns}, {self.columns * s.outputs}"
+            )
             body += [
                 f"tk_gemm_panel(lines * {s.counts[1]}, {s.outputs}, {s.features}, {factors}, "
                 "columns, 0);",

@@ -5,8 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-
 from tinygrad_kr.compile.ir.c_ops import expression
 from tinygrad_kr.compile.ir.layout import FLOAT_DTYPES, extent
 from tinygrad_kr.compile.ir.program import Instruction, Program, Value
@@ -26,7 +24,7 @@ from tinygrad_kr.compile.plan.steps import (
     TiledProduct,
     values_of_params,
 )
-from tinygrad_kr.native import kernels
+from tinygrad_kr.native import choice, kernels
 from tinygrad_kr.ops import linalg, network
 from tinygrad_kr.ops.reduction import max_, min_, sum_
 
@@ -120,19 +118,24 @@ def _is_small_product(instruction: Instruction) -> bool:
 
 
 def _is_tiled(instruction: Instruction) -> bool:
-    """Whether a matrix product is one for `gemm.h`: of float32, and of few idle parts.
+    """Whether a matrix product or a stack of them is one for `gemm.h`: of few idle parts.
 
     Ten columns of 32 are enough: one call of BLAS between such products leaves its threads
     spinning, and takes a core from the next ones (a wide net's step took 25 ms, not 14).
     """
     a, b = instruction.inputs
-    if not isinstance(a, Value) or not isinstance(b, Value) or not kernels.has_wide_vectors():
+    if not isinstance(a, Value) or not isinstance(b, Value) or not kernels.has_kernels():
         return False
-    if len(a.shape) != 2 or len(b.shape) != 2 or not (a.size and b.size):
+    output = instruction.output
+    if len(a.shape) < 2 or len(b.shape) < 2 or not (a.size and b.size):
         return False
-    if any(value.dtype != np.float32 for value in (a, b, instruction.output)):
+    if a.dtype not in FLOAT_DTYPES or not a.dtype == b.dtype == output.dtype:
         return False
-    rows, columns = instruction.output.shape
-    tiles = -(-rows // kernels.ROWS) * -(-columns // kernels.COLUMNS)
-    whole = tiles * kernels.ROWS * kernels.COLUMNS
-    return 4 * rows * columns >= whole or extent((rows, columns, a.shape[1])) <= MAX_PADDED_PRODUCT
+    *stack, rows, columns = output.shape
+    multiply_adds = extent(output.shape) * a.shape[-1]
+    least = choice.expected(output.dtype.name).least(bool(stack))
+    if least is None or multiply_adds < least:
+        return False
+    tile_rows, tile_columns = kernels.tile(output.dtype.itemsize)
+    whole = -(-rows // tile_rows) * tile_rows * -(-columns // tile_columns) * tile_columns
+    return 4 * rows * columns >= whole or multiply_adds <= MAX_PADDED_PRODUCT

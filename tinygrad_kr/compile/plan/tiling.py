@@ -15,7 +15,7 @@ from tinygrad_kr.compile.plan.steps import (
     TiledConvolution,
     panels,
 )
-from tinygrad_kr.native import cpu, kernels
+from tinygrad_kr.native import choice, cpu, kernels
 from tinygrad_kr.ops import window as w
 from tinygrad_kr.ops.reduction import sum_
 
@@ -33,7 +33,8 @@ MIN_WINDOWS = 128
 
 def tiled(group: ConvolutionGroup, numbers: Iterator[int]) -> TiledConvolution | None:
     """A convolution wholly in C, where that is better than BLAS."""
-    if group.instructions[0].output.dtype != np.float32 or not kernels.has_wide_vectors():
+    dtype = group.instructions[0].output.dtype
+    if dtype != np.float32 or not kernels.has_kernels() or not _is_ours(dtype.name):
         return None
     divided = division(group.geometry)
     arrays, size = scratch(group, divided)
@@ -41,6 +42,10 @@ def tiled(group: ConvolutionGroup, numbers: Iterator[int]) -> TiledConvolution |
     return TiledConvolution(
         group.instructions, group.inside, group.geometry, divided, arrays, memory
     )
+
+
+def _is_ours(dtype: str) -> bool:
+    return choice.expected(dtype).single is not None
 
 
 def division(s: Geometry) -> Division:
@@ -64,6 +69,7 @@ def scratch(group: ConvolutionGroup, divided: Division) -> tuple[dict[str, Array
     """The arrays of a convolution, each from a cache line on, and how many float32 they take."""
     s, ops = group.geometry, {instruction.op for instruction in group.instructions}
     pieces, samples, lines = divided
+    tile_rows, tile_columns = kernels.tile()
     arrays: dict[str, Array] = {}
     end = 0
 
@@ -75,15 +81,15 @@ def scratch(group: ConvolutionGroup, divided: Division) -> tuple[dict[str, Array
     if w.convolve in ops or w.convolve_transposed in ops:
         depth, across = panels(s, w.convolve in ops)
         add("filters", s.features * s.outputs)
-        add("panels", _divided(across, kernels.COLUMNS) * kernels.COLUMNS * depth)
+        add("panels", _divided(across, tile_columns) * tile_columns * depth)
     if w.convolve_weight in ops:
         add("whole", s.features * s.outputs, "piece", pieces)
     if w.convolve not in ops and sum_ in ops:
         add("total", 2 * s.outputs, "piece", pieces)
-    beyond = kernels.ROWS - 1
+    beyond = tile_rows - 1
     each = ("tk_self", cpu.helpers() + 1)
     add("columns", (lines * s.counts[1] + beyond) * s.features, *each)
-    add("rows", (samples * s.n_windows + beyond) * s.outputs + kernels.COLUMNS, *each)
+    add("rows", (samples * s.n_windows + beyond) * s.outputs + tile_columns, *each)
     return arrays, end
 
 

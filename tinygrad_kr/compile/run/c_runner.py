@@ -107,7 +107,7 @@ def _built(code: CProgram) -> ctypes.CDLL:
     """
     program = partial(build, code.text, included(code.text))
     try:
-        return native_kernels.connected(program) if code.is_connected else program()
+        return native_kernels.connected(program, code.f64) if code.is_connected else program()
     except BuildError as error:
         for number in dict.fromkeys(_NUMBERED.findall(error.output)):
             if origin := code.origin(int(number)):

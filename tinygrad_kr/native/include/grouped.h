@@ -1,5 +1,5 @@
 /* Convolutions of float32 in groups of few channels, for eager mode: a sum over the elements of a
-   filter for TK_WIDTH neighbouring windows at once. A product of matrices would be of a handful of
+   filter for neighbouring windows at once. A product of matrices would be of a handful of
    columns. Channels come first, dense, in what is written; sums do not depend on the number of
    cores. */
 
@@ -29,25 +29,54 @@ static inline int64_t tk_offset(const tk_groups *g, int64_t a, int64_t b) {
   return part * g->plane_width + column / g->all.across;
 }
 
-/* A channel: read into a plane with zeros around it, or written from one. step: the stride of its
-   elements that lie side by side in a plane. */
+/* A row of a channel: `count` elements, `step` apart outside of a plane. */
+static inline __attribute__((always_inline)) void tk_move_row(float *x, int64_t step,
+                                                              float *plane, int64_t count,
+                                                              int write) {
+  if (step == 1 && count >= 4) { /* the last vector overlaps the one before */
+    for (int64_t i = 0; i < count; i += 4) {
+      int64_t at = tk_min_i64(i, count - 4);
+      if (write) *(tk_near_four *)(x + at) = *(tk_near_four *)(plane + at);
+      else *(tk_near_four *)(plane + at) = *(tk_near_four *)(x + at);
+    }
+    return;
+  }
+  if (step == 2 && count >= 4 && !write) { /* of seven elements every other */
+    for (int64_t i = 0; i < count; i += 4) {
+      int64_t at = tk_min_i64(i, count - 4);
+      tk_four first = *(const tk_near_four *)(x + 2 * at);
+      tk_four last = *(const tk_near_four *)(x + 2 * at + 3);
+      *(tk_near_four *)(plane + at) = TK_SHUFFLE(tk_places_f32, first, last, 0, 2, 5, 7);
+    }
+    return;
+  }
+  for (int64_t i = 0; i < count; i++) {
+    if (write) x[i * step] = plane[i];
+    else plane[i] = x[i * step];
+  }
+}
+
+/* A channel: read into a plane with zeros around it, which are there already, or written from one.
+   across: that of the windows, a constant where that saves divisions. */
 static inline __attribute__((always_inline)) void tk_move_plane(
-    const tk_groups *g, float *x, int64_t x_row, int64_t x_column, int64_t step, float *plane,
+    const tk_groups *g, int64_t across, float *x, int64_t x_row, int64_t x_column, float *plane,
     int write) {
   const tk_sizes *s = &g->all;
-  if (!write) memset(plane, 0, sizeof(float) * g->plane);
-  for (int64_t part = 0; part < s->across; part++)
-    for (int64_t r = 0; r < g->plane_rows; r++, plane += g->plane_width) {
-      int64_t row = r - s->above, first = part - s->before;
-      if (row < 0 || row >= s->height) continue;
-      int64_t start = first < 0 ? (s->across - 1 - first) / s->across : 0;
-      int64_t stop = tk_min_i64(g->plane_width, (s->width - first + s->across - 1) / s->across);
-      float *from = x + row * x_row + first * x_column;
-      for (int64_t i = start; i < stop; i++) {
-        if (write) from[i * step] = plane[i];
-        else plane[i] = from[i * step];
-      }
+  int64_t step = across * x_column;
+  for (int64_t part = 0; part < across; part++) {
+    int64_t first = part - s->before;
+    int64_t start = first < 0 ? (across - 1 - first) / across : 0;
+    int64_t stop = tk_min_i64(g->plane_width, (s->width - first + across - 1) / across);
+    int64_t top = tk_min_i64(s->above, g->plane_rows);
+    int64_t bottom = tk_min_i64(g->plane_rows, s->height + s->above);
+    float *to = plane + part * g->plane_rows * g->plane_width + start;
+    for (int64_t r = top; r < bottom && start < stop; r++) {
+      float *from = x + (r - s->above) * x_row + first * x_column + start * step;
+      if (step == 1) tk_move_row(from, 1, to + r * g->plane_width, stop - start, write);
+      else if (step == 2) tk_move_row(from, 2, to + r * g->plane_width, stop - start, write);
+      else tk_move_row(from, step, to + r * g->plane_width, stop - start, write);
     }
+  }
 }
 
 static inline void tk_read_planes(const tk_groups *g, const float *x, int64_t sample,
@@ -56,30 +85,47 @@ static inline void tk_read_planes(const tk_groups *g, const float *x, int64_t sa
   for (int64_t c = 0; c < g->ins; c++) {
     float *from = (float *)x + sample * s->x_sample + (group * g->ins + c) * s->x_channel;
     float *to = planes + c * g->plane;
-    int64_t step = s->across * s->x_column;
-    if (step == 1) tk_move_plane(g, from, s->x_row, 1, 1, to, 0);
-    else tk_move_plane(g, from, s->x_row, s->x_column, step, to, 0);
+    if (s->across == 1) tk_move_plane(g, 1, from, s->x_row, s->x_column, to, 0);
+    else if (s->across == 2) tk_move_plane(g, 2, from, s->x_row, s->x_column, to, 0);
+    else tk_move_plane(g, s->across, from, s->x_row, s->x_column, to, 0);
   }
 }
 
-/* `height` lines, a constant, of TK_WIDTH windows of one output; `rest` windows are stored. */
-static inline TK_WIDE __attribute__((always_inline)) void tk_windows(
-    int height, const tk_groups *g, const float *planes, const int64_t *offsets,
-    const float *weight, float bias, float *y, int64_t rest) {
-  const tk_sizes *s = &g->all;
-  int64_t elements = s->rows * s->columns, pitch = s->down * g->plane_width;
-  __mmask16 mask = tk_first_of(rest);
-  __m512 sum[4];
-  for (int i = 0; i < height; i++) sum[i] = _mm512_set1_ps(bias);
-  for (int64_t c = 0; c < g->ins; c++, planes += g->plane)
-    for (int64_t e = 0; e < elements; e++) {
-      __m512 w = _mm512_set1_ps(*weight++);
-      const float *x = planes + offsets[e];
-      for (int i = 0; i < height; i++)
-        sum[i] = _mm512_fmadd_ps(w, _mm512_maskz_loadu_ps(mask, x + i * pitch), sum[i]);
-    }
-  for (int i = 0; i < height; i++) _mm512_mask_storeu_ps(y + i * s->places, mask, sum[i]);
-}
+/* All bits of 16 elements, then none of 16: a mask of the first n begins at 16 - n. */
+static const int32_t tk_masks[32] = {-1, -1, -1, -1, -1, -1, -1, -1,
+                                     -1, -1, -1, -1, -1, -1, -1, -1};
+
+#define LANES 4
+#define NAME(name) name##_4
+#include "lanes.h"
+#undef LANES
+#undef NAME
+#if TK_WIDTH >= 8
+#define LANES 8
+#define NAME(name) name##_8
+#include "lanes.h"
+#undef LANES
+#undef NAME
+#endif
+#if TK_WIDTH >= 16
+#define LANES 16
+#define NAME(name) name##_16
+#include "lanes.h"
+#undef LANES
+#undef NAME
+#endif
+
+/* Calls the function `name` for the widest vectors of which a line of windows has one. */
+#if TK_WIDTH == 16
+#define TK_WIDEST(places, name, ...)                                                               \
+  (places >= 16 ? name##_16(__VA_ARGS__) : places >= 8 ? name##_8(__VA_ARGS__)                     \
+                                                       : name##_4(__VA_ARGS__))
+#elif TK_WIDTH == 8
+#define TK_WIDEST(places, name, ...)                                                               \
+  (places >= 8 ? name##_8(__VA_ARGS__) : name##_4(__VA_ARGS__))
+#else
+#define TK_WIDEST(places, name, ...) name##_4(__VA_ARGS__)
+#endif
 
 static int64_t *tk_offsets(const tk_groups *g, int64_t *room) {
   for (int64_t a = 0, e = 0; a < g->all.rows; a++)
@@ -87,29 +133,37 @@ static int64_t *tk_offsets(const tk_groups *g, int64_t *room) {
   return room;
 }
 
+/* All windows of one output where a line has fewer than a vector. */
+static void tk_few_windows(const tk_groups *g, const float *planes, const int64_t *offsets,
+                           const float *weight, float bias, float *y) {
+  const tk_sizes *s = &g->all;
+  int64_t elements = s->rows * s->columns;
+  for (int64_t i = 0; i < s->lines * s->places; i++) {
+    const float *x = planes + i / s->places * s->down * g->plane_width + i % s->places;
+    float sum = bias;
+    for (int64_t c = 0; c < g->ins; c++)
+      for (int64_t e = 0; e < elements; e++)
+        sum += weight[c * elements + e] * x[c * g->plane + offsets[e]];
+    y[i] = sum;
+  }
+}
+
 static TK_WIDE void tk_convolve_groups(void **memory, int64_t start, int64_t stop) {
   const tk_groups *g = memory[0];
   const tk_sizes *s = &g->all;
   const float *weight = memory[2], *bias = memory[3];
   int64_t offsets[TK_MOST], features = g->ins * s->rows * s->columns;
-  float *planes = tk_scratch(g->ins * g->plane), *y = memory[4];
+  float *planes = tk_scratch(g->ins * g->plane + TK_WIDTH), *y = memory[4];
   tk_offsets(g, offsets);
+  memset(planes, 0, sizeof(float) * g->ins * g->plane);
   for (int64_t item = start; item < stop; item++) {
     tk_read_planes(g, memory[1], item / g->groups, item % g->groups, planes);
     for (int64_t o = item % g->groups * g->outs, end = o + g->outs; o < end; o++) {
       float *to = y + (item / g->groups * s->outputs + o) * s->lines * s->places;
       const float *filter = weight + o * features;
       float constant = bias ? bias[o] : 0;
-      for (int64_t place = 0; place < s->places; place += TK_WIDTH) {
-        const float *x = planes + place;
-        int64_t line = 0, rest = s->places - place, step = s->down * g->plane_width;
-        for (; line + 4 <= s->lines; line += 4)
-          tk_windows(4, g, x + line * step, offsets, filter, constant,
-                     to + line * s->places + place, rest);
-        for (; line < s->lines; line++)
-          tk_windows(1, g, x + line * step, offsets, filter, constant,
-                     to + line * s->places + place, rest);
-      }
+      if (s->places < 4) tk_few_windows(g, planes, offsets, filter, constant, to);
+      else TK_WIDEST(s->places, tk_windows, g, planes, offsets, filter, constant, to);
     }
   }
 }
@@ -122,37 +176,37 @@ EXPORT void convolve_groups(const tk_sizes *s, int64_t groups, const float *x, c
                   s->samples * groups, 1 + groups / 4);
 }
 
+/* The cotangent of one output of one sample; near the end of c a copy, as vectors read beyond. */
+static const float *tk_cotangent(const tk_sizes *s, const float *c, int64_t item, float *copy) {
+  int64_t windows = s->lines * s->places, after = s->samples * s->outputs - 1 - item;
+  const float *from = c + item * windows;
+  return after * windows < TK_WIDTH ? memcpy(copy, from, sizeof(float) * windows) : from;
+}
+
 static TK_WIDE void tk_spread_groups(void **memory, int64_t start, int64_t stop) {
   const tk_groups *g = memory[0];
   const tk_sizes *s = &g->all;
   const float *c = memory[1], *weight = memory[2];
   int64_t offsets[TK_MOST], elements = s->rows * s->columns, features = g->ins * elements;
-  float *plane = tk_scratch(g->plane), *x = memory[3];
+  int64_t windows = s->lines * s->places;
+  float *plane = tk_scratch(g->plane + windows + 2 * TK_WIDTH), *x = memory[3];
+  float *last = plane + g->plane + TK_WIDTH;
   tk_offsets(g, offsets);
-  for (int64_t item = start; item < stop; item++) { /* a channel of a sample */
-    int64_t sample = item / s->channels, channel = item % s->channels;
+  for (int64_t n = start; n < stop; n++) { /* a channel of a sample */
+    int64_t sample = n / s->channels, channel = n % s->channels;
     int64_t group = channel / g->ins;
     memset(plane, 0, sizeof(float) * g->plane);
     for (int64_t o = group * g->outs; o < (group + 1) * g->outs; o++) {
-      const float *from = c + (sample * s->outputs + o) * s->lines * s->places;
+      int64_t item = sample * s->outputs + o;
+      const float *from = tk_cotangent(s, c, item, last);
       const float *filter = weight + o * features + channel % g->ins * elements;
-      for (int64_t e = 0; e < elements; e++) {
-        __m512 w = _mm512_set1_ps(filter[e]);
-        for (int64_t line = 0; line < s->lines; line++) {
-          float *to = plane + offsets[e] + line * s->down * g->plane_width;
-          for (int64_t place = 0; place < s->places; place += TK_WIDTH) {
-            __mmask16 mask = tk_first_of(s->places - place);
-            __m512 value = _mm512_maskz_loadu_ps(mask, from + line * s->places + place);
-            __m512 sum = _mm512_fmadd_ps(w, value, _mm512_maskz_loadu_ps(mask, to + place));
-            _mm512_mask_storeu_ps(to + place, mask, sum);
-          }
-        }
-      }
+      for (int64_t e = 0; e < elements; e++)
+        TK_WIDEST(s->places, tk_spread, g, filter[e], from, plane + offsets[e]);
     }
-    float *to = x + item * s->height * s->width;
+    float *to = x + n * s->height * s->width;
     memset(to, 0, sizeof(float) * s->height * s->width);
-    if (s->across == 1) tk_move_plane(g, to, s->width, 1, 1, plane, 1);
-    else tk_move_plane(g, to, s->width, 1, s->across, plane, 1);
+    if (s->across == 2) tk_move_plane(g, 2, to, s->width, 1, plane, 1);
+    else tk_move_plane(g, s->across, to, s->width, 1, plane, 1);
   }
 }
 
@@ -163,6 +217,13 @@ EXPORT void convolve_groups_transposed(const tk_sizes *s, int64_t groups, const 
                   s->samples * s->channels, 1 + s->channels / 4);
 }
 
+/* The sum of a vector's elements: of halves, then of quarters, ... */
+static float tk_added(float *sums) {
+  for (int half = TK_WIDTH / 2; half; half /= 2)
+    for (int i = 0; i < half; i++) sums[i] += sums[i + half];
+  return *sums;
+}
+
 /* The sums of one group: a vector for each element of its filters. */
 static TK_WIDE void tk_sum_groups(void **memory, int64_t start, int64_t stop) {
   const tk_groups *g = memory[0];
@@ -170,34 +231,24 @@ static TK_WIDE void tk_sum_groups(void **memory, int64_t start, int64_t stop) {
   const float *c = memory[2];
   int64_t offsets[TK_MOST], elements = s->rows * s->columns, features = g->ins * elements;
   int64_t count = g->outs * features, step = s->down * g->plane_width;
-  float *sums = tk_scratch(g->ins * g->plane + (count + 1) * TK_WIDTH), *weight = memory[3];
-  float *planes = sums + count * TK_WIDTH;
+  int64_t windows = s->lines * s->places, room = g->ins * g->plane + TK_WIDTH;
+  float *sums = tk_scratch(count * TK_WIDTH + room + windows + TK_WIDTH), *weight = memory[3];
+  float *planes = sums + count * TK_WIDTH, *last = planes + room;
   tk_offsets(g, offsets);
+  memset(planes, 0, sizeof(float) * g->ins * g->plane);
   for (int64_t group = start; group < stop; group++) {
     memset(sums, 0, sizeof(float) * count * TK_WIDTH);
     for (int64_t n = 0; n < s->samples; n++) {
       tk_read_planes(g, memory[1], n, group, planes);
-      for (int64_t i = 0; i < count; i++) {
-        int64_t o = i / features, f = i % features;
-        const float *from = c + (n * s->outputs + group * g->outs + o) * s->lines * s->places;
-        const float *x = planes + f / elements * g->plane + offsets[f % elements];
-        __m512 sum = _mm512_loadu_ps(sums + i * TK_WIDTH), other = _mm512_setzero_ps();
-        for (int64_t place = 0; place < s->places; place += TK_WIDTH) {
-          __mmask16 mask = tk_first_of(s->places - place);
-          for (int64_t line = 0; line < s->lines; line += 2) {
-            const float *a = from + line * s->places + place, *b = x + line * step + place;
-            __mmask16 next = line + 1 < s->lines ? mask : 0;
-            sum = _mm512_fmadd_ps(_mm512_maskz_loadu_ps(mask, a), _mm512_maskz_loadu_ps(mask, b),
-                                  sum);
-            other = _mm512_fmadd_ps(_mm512_maskz_loadu_ps(next, a + s->places),
-                                    _mm512_maskz_loadu_ps(next, b + step), other);
-          }
-        }
-        _mm512_storeu_ps(sums + i * TK_WIDTH, _mm512_add_ps(sum, other));
+      for (int64_t i = 0; i < g->outs * g->ins; i++) {
+        int64_t item = n * s->outputs + group * g->outs + i / g->ins;
+        const float *from = tk_cotangent(s, c, item, last), *x = planes + i % g->ins * g->plane;
+        TK_WIDEST(s->places, tk_sum_filter, s, from, x, offsets, step,
+                  sums + i * elements * TK_WIDTH);
       }
     }
     for (int64_t i = 0; i < count; i++)
-      weight[group * count + i] = _mm512_reduce_add_ps(_mm512_loadu_ps(sums + i * TK_WIDTH));
+      weight[group * count + i] = tk_added(sums + i * TK_WIDTH);
   }
 }
 
