@@ -14,12 +14,56 @@ from tinygrad_kr.optim import blocks, lr_scheduler
 
 torch = pytest.importorskip("torch")
 
+
+class Lion(torch.optim.Optimizer):  # type: ignore[misc]
+    """Algorithm 2 of the paper; PyTorch has none."""
+
+    def __init__(
+        self, params: Any, lr: float = 1e-4, betas: Any = (0.9, 0.99), weight_decay: float = 0.0,
+        maximize: bool = False,
+    ) -> None:  # fmt: skip
+        options = {"lr": lr, "betas": betas, "weight_decay": weight_decay, "maximize": maximize}
+        super().__init__(params, options)
+
+    @torch.no_grad()  # type: ignore[untyped-decorator]
+    def step(self) -> None:
+        for group in self.param_groups:
+            lr, (beta1, beta2) = group["lr"], group["betas"]
+            for p in group["params"]:
+                if p.grad is None:
+                    continue
+                g = -p.grad if group["maximize"] else p.grad
+                m = self.state[p].setdefault("exp_avg", torch.zeros_like(p))
+                c = beta1 * m + (1 - beta1) * g
+                p.sub_(lr * (torch.sign(c) + group["weight_decay"] * p))
+                m.copy_(beta2 * m + (1 - beta2) * g)
+
+
+class SparseAdam(torch.optim.SparseAdam):  # type: ignore[misc]
+    """PyTorch's, which takes the elements of a gradient that are not 0."""
+
+    def step(self) -> None:
+        for group in self.param_groups:
+            for p in group["params"]:
+                if p.grad is not None:
+                    p.grad = p.grad.to_sparse()
+        super().step()
+
+
+PEERS = {"Lion": Lion, "SparseAdam": SparseAdam}
+
+
+def peer_named(name: str) -> Any:
+    """PyTorch's optimizer of that name, or what stands in for it."""
+    return PEERS.get(name) or getattr(torch.optim, name)
+
+
 SHAPES = [(), (3,), (4, 5), (0, 2), (2, 3, 4), (40, 30)]
 
 
 @pytest.fixture(autouse=True)
 def double_precision() -> Iterator[None]:
-    """PyTorch keeps NAdam's product of momenta in its default dtype."""
+    """PyTorch keeps the numbers of NAdam and ASGD in its default dtype."""
     torch.set_default_dtype(torch.float64)
     yield
     torch.set_default_dtype(torch.float32)
@@ -55,7 +99,7 @@ def differences(ours: list[Tensor], theirs: list[Any]) -> float:
 
 
 def optimizers(name: str, ours: Any, theirs: Any, options: dict[str, Any]) -> tuple[Any, Any]:
-    return getattr(optim, name)(ours, **options), getattr(torch.optim, name)(theirs, **options)
+    return getattr(optim, name)(ours, **options), peer_named(name)(theirs, **options)
 
 
 @pytest.mark.parametrize(("name", "options"), OPTIMIZERS, ids=IDS)
@@ -145,7 +189,7 @@ def test_state_from_pytorch_and_back(name: str, options: dict[str, Any]) -> None
 
 @pytest.mark.parametrize(
     ("name", "signature"),
-    [(name, getattr(torch.optim, name)) for name in dict(OPTIMIZERS)],
+    [(name, peer_named(name)) for name in dict(OPTIMIZERS)],
     ids=list(dict(OPTIMIZERS)),
 )
 def test_defaults_are_pytorchs(name: str, signature: Any) -> None:
