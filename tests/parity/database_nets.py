@@ -7,6 +7,7 @@ The samples are those of `module_db` and `optim_db` in `torch.testing._internal`
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from types import FunctionType
 from typing import Any
 
@@ -127,6 +128,9 @@ class Training:
         self.optimizer.zero_grad()
         loss = loss_of(self.parameters, self.x)
         loss.backward()
+        if isinstance(self.optimizer, torch.optim.SparseAdam):  # PyTorch's takes no dense ones
+            for p in self.parameters:
+                p.grad = p.grad.to_sparse()
         self.optimizer.step()
         return loss.detach()
 
@@ -174,7 +178,8 @@ def trained(theirs: Training, ours: Training, other: Training, compiled: bool) -
     single = theirs.x.dtype == torch.float32
     for i in range(STEPS):
         for one in (theirs, other):
-            one.move_on(one.step())
+            with default_dtype(one.x.dtype):
+                one.move_on(one.step())
         ours.move_on(step().item())
         expected = Expected(theirs.state(), other.state(), single)
         words = first_difference(ours.state(), expected)
@@ -183,6 +188,17 @@ def trained(theirs: Training, ours: Training, other: Training, compiled: bool) -
     if compiled and not step.programs:
         return f"not compiled: {step.explain()}"
     return ""
+
+
+@contextmanager
+def default_dtype(dtype: torch.dtype) -> Iterator[None]:
+    """PyTorch keeps the numbers of NAdam and ASGD in its default dtype, whatever the parameters."""
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(dtype)
+    try:
+        yield
+    finally:
+        torch.set_default_dtype(before)
 
 
 def in_words(compare: Callable[..., str], *args: Any) -> str:

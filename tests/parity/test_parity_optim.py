@@ -230,6 +230,23 @@ SCHEDULES: dict[str, Make] = {
     "OneCycleLR-steep": lambda m, o: m.OneCycleLR(
         o, 0.7, total_steps=60, three_phase=True, pct_start=0.6, cycle_momentum=False
     ),
+    "MultiplicativeLR": lambda m, o: m.MultiplicativeLR(
+        o, [lambda t: 0.99, lambda t: 1 - 1 / (2 + t)]
+    ),
+    "CyclicLR": lambda m, o: m.CyclicLR(o, 0.1, [0.5, 0.7], 7),
+    "CyclicLR-2": lambda m, o: m.CyclicLR(
+        o, [0.1, 0.2], 0.5, 3, 5, "triangular2", base_momentum=[0.5, 0.7], max_momentum=0.8
+    ),
+    "CyclicLR-range": lambda m, o: m.CyclicLR(
+        o, 0.1, 0.5, 4, mode="exp_range", gamma=0.97, cycle_momentum=False
+    ),
+    "CyclicLR-cycle": lambda m, o: m.CyclicLR(o, 0.1, 0.5, 4, scale_fn=lambda c: 1 / (1 + c)),
+    "CyclicLR-step": lambda m, o: m.CyclicLR(
+        o, 0.1, 0.5, 4, 1, scale_fn=lambda t: 0.9**t, scale_mode="iterations"
+    ),
+    "ChainedScheduler": lambda m, o: m.ChainedScheduler(
+        [m.ConstantLR(o, 0.1, 20), m.ExponentialLR(o, 0.9), m.StepLR(o, 9)]
+    ),
     "SequentialLR": lambda m, o: m.SequentialLR(
         o,
         [m.LinearLR(o, 0.1, 1.0, 5), m.ExponentialLR(o, 0.9), m.CosineAnnealingLR(o, 20)],
