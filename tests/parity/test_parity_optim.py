@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from optimizer_samples import IDS, OPTIMIZERS
 
-from tinygrad_kr import Tensor, optim
-from tinygrad_kr.optim import blocks, lr_scheduler
+from tinygrad_kr import Tensor, nn, optim
+from tinygrad_kr.optim import blocks, lr_scheduler, swa_utils
 
 torch = pytest.importorskip("torch")
 
@@ -373,6 +373,62 @@ def test_reduce_on_plateau(options: dict[str, Any]) -> None:
         other.step(metric)
         assert schedule.get_last_lr() == other.get_last_lr(), t
     assert mine.param_groups[1]["lr"] < 0.4
+
+
+# ------------------------------------------------------------------ averaged weights
+
+
+@pytest.mark.parametrize("strategy", ["cos", "linear"])
+@pytest.mark.parametrize("epochs", [0, 1, 7])
+def test_swa_learning_rates(epochs: int, strategy: Any) -> None:
+    """Beside another schedule, which acts first, as in PyTorch's example."""
+    mine, peer = both_optimizers(momentum=0.5)
+    mine._stepped = peer._opt_called = True
+    schedules = []
+    for home, utils, one in (
+        (lr_scheduler, swa_utils, mine),
+        (torch.optim.lr_scheduler, torch.optim.swa_utils, peer),
+    ):
+        first = home.StepLR(one, 2, 0.5)
+        schedules.append((first, utils.SWALR(one, [0.03, 0.05], epochs, strategy)))
+    for t in range(16):
+        for first, swa in schedules:
+            (first if t < 5 else swa).step()
+        expected = [group["lr"] for group in peer.param_groups]
+        assert [group["lr"] for group in mine.param_groups] == pytest.approx(expected, rel=1e-9), t
+
+
+@pytest.mark.parametrize("use_buffers", [False, True])
+@pytest.mark.parametrize("average", ["", "get_ema_avg_fn", "get_ema_multi_avg_fn"])
+def test_averaged_models(average: str, use_buffers: bool) -> None:
+    def net(module: Any) -> Any:
+        return module.Sequential(module.Linear(3, 4), module.BatchNorm1d(4), module.Linear(4, 2))
+
+    def made(utils: Any, model: Any) -> Any:
+        name = "multi_avg_fn" if "multi" in average else "avg_fn"
+        function = getattr(utils, average)(0.8) if average else None
+        return utils.AveragedModel(model, **{name: function}, use_buffers=use_buffers)
+
+    ours, theirs = net(nn).double(), net(torch.nn).double()
+    mine, peer = made(swa_utils, ours), made(torch.optim.swa_utils, theirs)
+    generator = np.random.default_rng(0)
+    for _ in range(4):
+        state = {
+            key: generator.random(np.shape(value)) if "num" not in key else np.array(3)
+            for key, value in ours.state_dict().items()
+        }
+        ours.load_state_dict(state)
+        theirs.load_state_dict({key: torch.tensor(value) for key, value in state.items()})
+        mine.update_parameters(ours)
+        peer.update_parameters(theirs)
+    assert set(mine.state_dict()) == set(peer.state_dict())
+    batches = generator.standard_normal((3, 5, 3))
+    for update in (False, True):
+        if update:
+            swa_utils.update_bn([(Tensor(x),) for x in batches], mine)
+            torch.optim.swa_utils.update_bn([[torch.tensor(x)] for x in batches], peer)
+        for key, value in peer.state_dict().items():
+            np.testing.assert_allclose(mine.state_dict()[key], value.numpy(), rtol=1e-12)
 
 
 # ------------------------------------------------------------------ clipping

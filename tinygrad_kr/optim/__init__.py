@@ -1,6 +1,6 @@
-"""Optimizers, learning rate schedules and gradient clipping, under PyTorch's names."""
+"""Optimizers, schedules, gradient clipping and averaged weights, under PyTorch's names."""
 
-from tinygrad_kr.optim import lr_scheduler
+from tinygrad_kr.optim import lr_scheduler, swa_utils
 from tinygrad_kr.optim.algorithms import (
     ASGD,
     SGD,
@@ -42,4 +42,5 @@ __all__ = [
     "clip_grad_norm_",
     "clip_grad_value_",
     "lr_scheduler",
+    "swa_utils",
 ]
