@@ -15,6 +15,7 @@ import databases
 import numpy as np
 import torch
 from databases import Case, Entry, Expected, attempt, first_difference, numbers_of, rebuilt
+from optimizer_peers import peer_named
 from torch.testing._internal.common_methods_invocations import SampleInput
 from torch.testing._internal.common_modules import module_db
 from torch.testing._internal.common_optimizers import optim_db
@@ -128,9 +129,6 @@ class Training:
         self.optimizer.zero_grad()
         loss = loss_of(self.parameters, self.x)
         loss.backward()
-        if isinstance(self.optimizer, torch.optim.SparseAdam):  # PyTorch's takes no dense ones
-            for p in self.parameters:
-                p.grad = p.grad.to_sparse()
         self.optimizer.step()
         return loss.detach()
 
@@ -151,7 +149,7 @@ def theirs_and_ours(info: Any, kwargs: dict[str, Any], dtype: torch.dtype) -> li
     def theirs(dtype: torch.dtype) -> Training:
         options = rebuilt(kwargs, lambda t: t.clone(), lambda v: v)
         leaves = [t.requires_grad_() for t in start(dtype)]
-        return Training(leaves, x.to(dtype), lambda p: info.optim_cls(p, **options))
+        return Training(leaves, x.to(dtype), lambda p: peer_named(info.name)(p, **options))
 
     x = torch.tensor(databases.random_like(np.empty((5, 2)), 6, 0), dtype=dtype)
     ours = rebuilt(kwargs, lambda t: Tensor(databases.array_of(t)), databases.ours_of)

@@ -64,8 +64,13 @@ def _check(name: str, input: Any, target: Any) -> None:
         if x.shape == target._data.shape and x.dtype.kind == "f":
             return
     _floats(name, input)
-    if _shape(input) != _shape(target):
-        raise ValueError(_mismatch(name, _shape(input), _shape(target)))
+    _one_shape(name, input, target)
+
+
+def _one_shape(name: str, input: Any, *others: Any) -> None:
+    for other in others:
+        if _shape(input) != _shape(other):
+            raise ValueError(_mismatch(name, _shape(input), _shape(other)))
 
 
 def _mismatch(name: str, input: tuple[int, ...], target: tuple[int, ...]) -> str:
@@ -198,14 +203,13 @@ def poisson_nll_loss(
     full: add Stirling's approximation of log t!, t log t - t + log(2 pi t) / 2, where t > 1.
     reduction: "mean" over all elements, "sum", or "none" for the input's shape.
 
-    Raises TypeError for an input of integers, ValueError for different shapes, an unknown
-    reduction, or the mean of no elements.
+    Raises ValueError for different shapes, an unknown reduction, or the mean of no elements.
     Source: PyTorch, `torch.nn.functional.poisson_nll_loss`.
 
     >>> F.poisson_nll_loss(tk.tensor([0.0, 0.0]), tk.tensor([1.0, 3.0]), reduction="none")
     Tensor([1., 1.])
     """
-    _check("poisson_nll_loss", input, target)
+    _one_shape("poisson_nll_loss", input, target)
     target = _like(target, input)
     loss = exp(input) - target * input if log_input else input - target * log(input + eps)
     if full:

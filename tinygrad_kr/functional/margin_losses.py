@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from tinygrad_kr.functional.losses import _check, _like, _reduced, _shape
+from tinygrad_kr.functional.losses import _like, _one_shape, _reduced, _shape
 from tinygrad_kr.linalg import vector_norm
 from tinygrad_kr.ops.elementwise import clip, minimum, sqrt, square, where
 from tinygrad_kr.ops.reduction import sum_
@@ -23,8 +23,7 @@ def margin_ranking_loss(
     margin: by how much the higher one should be higher.
     reduction: "mean" over all elements, "sum", or "none" for the inputs' shape.
 
-    Raises TypeError for an input of integers, ValueError for different shapes, an unknown
-    reduction, or the mean of no elements.
+    Raises ValueError for different shapes, an unknown reduction, or the mean of no elements.
     Source: Herbrich, Graepel and Obermayer, Large margin rank boundaries for ordinal regression
     (2000).
 
@@ -32,8 +31,7 @@ def margin_ranking_loss(
     >>> F.margin_ranking_loss(x1, x2, tk.tensor([1.0, -1.0]), margin=1.0, reduction="none")
     Tensor([0.5, 1.5])
     """
-    _check("margin_ranking_loss", input1, input2)
-    _check("margin_ranking_loss", input1, target)
+    _one_shape("margin_ranking_loss", input1, input2, target)
     difference = input1 - _like(input2, input1)
     loss = clip(margin - _like(target, input1) * difference, low=0)
     return _reduced("margin_ranking_loss", loss, reduction)
@@ -47,15 +45,14 @@ def hinge_embedding_loss(
     input, target: one shape, distances x and t = 1 or -1.
     reduction: "mean" over all elements, "sum", or "none" for the input's shape.
 
-    Raises TypeError for an input of integers, ValueError for different shapes, an unknown
-    reduction, or the mean of no elements.
+    Raises ValueError for different shapes, an unknown reduction, or the mean of no elements.
     Source: PyTorch, `torch.nn.functional.hinge_embedding_loss`.
 
     >>> x, t = tk.tensor([0.25, 0.25]), tk.tensor([1.0, -1.0])
     >>> F.hinge_embedding_loss(x, t, reduction="none")
     Tensor([0.25, 0.75])
     """
-    _check("hinge_embedding_loss", input, target)
+    _one_shape("hinge_embedding_loss", input, target)
     target = _like(target, input)
     apart = where(target == 1, 0.0, clip(margin - input, low=0))
     loss = where(target == -1, 0.0, input) + apart
@@ -73,15 +70,14 @@ def cosine_embedding_loss(
     margin: the cosine from which on unlike vectors cost, in [-1, 1].
     reduction: "mean" over the pairs, "sum", or "none" for the target's shape.
 
-    Raises TypeError for an input of integers, ValueError for shapes that do not fit, an unknown
-    reduction, or the mean of no pairs.
+    Raises ValueError for shapes that do not fit, an unknown reduction, or the mean of no pairs.
     Source: PyTorch, `torch.nn.functional.cosine_embedding_loss`.
 
     >>> x1, x2 = tk.tensor([[1.0, 0.0]]), tk.tensor([[0.0, 2.0]])
     >>> F.cosine_embedding_loss(x1, x2, tk.tensor([1.0]))
     Tensor(1.)
     """
-    _check("cosine_embedding_loss", input1, input2)
+    _one_shape("cosine_embedding_loss", input1, input2)
     if input1.ndim not in (1, 2) or _shape(target) != input1.shape[:-1]:
         raise ValueError(
             "cosine_embedding_loss: expected input (N, D) and target (N,), or (D,) and a number, "
@@ -113,16 +109,15 @@ def triplet_margin_loss(
     p: the order of the norm. swap: d(p, n) in place of d(a, n) where it is smaller.
     reduction: "mean" over the triplets, "sum", or "none" for (N,) or a number.
 
-    Raises TypeError for an input of integers; ValueError for different shapes, a number,
-    margin <= 0, an unknown reduction, or the mean of no triplets.
+    Raises ValueError for different shapes, a number, margin <= 0, an unknown reduction, or the mean
+    of no triplets.
     Source: Balntas et al., Learning local feature descriptors with triplets (2016).
 
     >>> a, p, n = tk.tensor([[0.0, 0.0]]), tk.tensor([[0.0, 1.0]]), tk.tensor([[1.5, 0.0]])
     >>> F.triplet_margin_loss(a, p, n).item()
     0.5...
     """
-    _check("triplet_margin_loss", anchor, positive)
-    _check("triplet_margin_loss", anchor, negative)
+    _one_shape("triplet_margin_loss", anchor, positive, negative)
     if not anchor.ndim:
         raise ValueError("triplet_margin_loss: expected vectors (N, D) or (D,), got a number.")
     if not margin > 0:
