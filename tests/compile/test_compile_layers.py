@@ -201,6 +201,7 @@ MORE_LOSSES: dict[str, Callable[[Any, Any], Any]] = {
     "cosine": lambda x, y: F.cosine_similarity(x, x * 2 + 1).sum(),
     "sequence": lambda x, y: F.sequence_loss(x[None], y[None]),
     "one hot": lambda x, y: F.mse_loss(F.softmax(x, 1), F.one_hot(y, 3).astype(x.dtype)),
+    "ctc": lambda x, y: F.ctc_loss(F.log_softmax(x, 1), y[:2] * 0 + 1, 5, 2),
     "accuracy": lambda x, y: (x.argmax(1) == y).astype(x.dtype).mean() + x.sum(),
 }
 
@@ -211,6 +212,7 @@ def test_every_loss(dtype: str, backend: str) -> None:
     nets: dict[str, Any] = {"net": nn.Linear(3, 3).to(dtype)}
     samples = {name: loss for name, loss in LOSSES.items() if loss.input.shape == (5, 3)}
     losses = {name: loss.make().to(dtype) for name, loss in samples.items()}
+    others = {name: loss.others(dtype) for name, loss in samples.items()}
     targets = {}
     for name, loss in samples.items():
         t = loss.target
@@ -224,8 +226,9 @@ def test_every_loss(dtype: str, backend: str) -> None:
             values = {}
             z = net(x)
             for name, loss in losses.items():
-                made = F.softmax(z, 1) if samples[name].kind == "BCELoss" else F.log_softmax(z, 1)
-                values[name] = loss(made, given[name])
+                positive = samples[name].kind == "BCELoss" or name == "PoissonNLLLoss, mean"
+                made = F.softmax(z, 1) if positive else F.log_softmax(z, 1)
+                values[name] = loss(made, given[name], *others[name])
             for name, more in MORE_LOSSES.items():
                 values[name] = more(z, y)
             sum(value.sum() for value in values.values()).backward()
@@ -268,6 +271,11 @@ SCHEDULES: dict[str, Callable[[Any], Any]] = {
     "CosineAnnealingLR": lambda o: schedules.CosineAnnealingLR(o, 5),
     "CosineAnnealingWarmRestarts": lambda o: schedules.CosineAnnealingWarmRestarts(o, 3),
     "OneCycleLR": lambda o: schedules.OneCycleLR(o, 0.2, total_steps=9),
+    "MultiplicativeLR": lambda o: schedules.MultiplicativeLR(o, lambda epoch: 1 - 0.1 * epoch),
+    "CyclicLR": lambda o: schedules.CyclicLR(o, 0.1, 0.2, 2, cycle_momentum=False),
+    "ChainedScheduler": lambda o: schedules.ChainedScheduler(
+        [schedules.ConstantLR(o, 0.5, 2), schedules.ExponentialLR(o, 0.9)]
+    ),
     "SequentialLR": lambda o: schedules.SequentialLR(
         o, [schedules.ConstantLR(o, 0.1, 2), schedules.ExponentialLR(o, 0.5)], [3]
     ),

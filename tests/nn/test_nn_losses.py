@@ -25,10 +25,11 @@ def test_every_loss_is_in_the_table() -> None:
 def test_derivatives(name: str) -> None:
     sample = LOSSES[name]
     loss, x, t = sample.make(), sample.input, sample.target
+    others = sample.others()
     if sample.targets_differ:
-        check_grads(loss, (x, t), order=2)
+        check_grads(lambda x, t: loss(x, t, *others), (x, t), order=2)
     else:
-        check_grads(lambda x: loss(x, tk.Tensor(t)), (x,), order=2)
+        check_grads(lambda x: loss(x, tk.Tensor(t), *others), (x,), order=2)
 
 
 @pytest.mark.parametrize("name", LOSSES)
@@ -36,7 +37,8 @@ def test_derivatives(name: str) -> None:
 def test_dtype_is_kept(name: str, dtype: Any) -> None:
     _, x, t, *_ = LOSSES[name]
     target = tk.Tensor(t if t.dtype.kind == "i" else t.astype(dtype))
-    assert LOSSES[name].make().to(dtype)(tk.Tensor(x.astype(dtype)), target).dtype == dtype
+    loss = LOSSES[name].make().to(dtype)
+    assert loss(tk.Tensor(x.astype(dtype)), target, *LOSSES[name].others(dtype)).dtype == dtype
 
 
 @pytest.mark.parametrize("name", [name for name, loss in LOSSES.items() if loss.function])
@@ -44,7 +46,8 @@ def test_settings_reach_the_function(name: str) -> None:
     loss, function = LOSSES[name], LOSSES[name].function
     assert function is not None
     x, t = tk.Tensor(loss.input), tk.Tensor(loss.target)
-    np.testing.assert_array_equal(loss.make()(x, t).data, function(x, t).data)
+    found = loss.make()(x, t, *loss.others())
+    np.testing.assert_array_equal(found.data, function(x, t).data)
 
 
 @pytest.mark.parametrize("name", LOSSES)
@@ -54,7 +57,8 @@ def test_copies_behave_alike(name: str) -> None:
     loaded.load_state_dict(loss.state_dict())
     x, t = tk.Tensor(sample.input), tk.Tensor(sample.target)
     for twin in (copy.deepcopy(loss), pickle.loads(pickle.dumps(loss)), loaded):
-        np.testing.assert_array_equal(twin(x, t).data, loss(x, t).data)
+        found, expected = twin(x, t, *sample.others()), loss(x, t, *sample.others())
+        np.testing.assert_array_equal(found.data, expected.data)
 
 
 @pytest.mark.parametrize("name", LOSSES)

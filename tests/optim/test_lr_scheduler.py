@@ -18,13 +18,16 @@ import pytest
 import tinygrad_kr as tk
 from tinygrad_kr import Tensor, optim
 from tinygrad_kr.optim.lr_scheduler import (
+    ChainedScheduler,
     ConstantLR,
     CosineAnnealingLR,
     CosineAnnealingWarmRestarts,
+    CyclicLR,
     ExponentialLR,
     LambdaLR,
     LinearLR,
     LRScheduler,
+    MultiplicativeLR,
     MultiStepLR,
     OneCycleLR,
     PolynomialLR,
@@ -277,9 +280,32 @@ def test_plateau() -> None:
     assert scheduler.best == 3.0
 
 
+def test_a_cycle() -> None:
+    """Exact at both ends, in every cycle, and never below 0."""
+    optimizer = optimizer_of(0.8, momentum=0.9)
+    schedule = CyclicLR(optimizer, 0.0, 0.3, 3, 7, base_momentum=0.5, max_momentum=0.75)
+    seen = []
+    for _ in range(60):
+        seen.append((optimizer.param_groups[0]["lr"], optimizer.param_groups[0]["momentum"]))
+        schedule.step()
+    assert seen[::10] == [(0.0, 0.75)] * 6 and seen[3::10] == [(0.3, 0.5)] * 6
+    assert seen[:10] == seen[50:] and min(seen)[0] == 0.0
+    assert seen[8][0] == pytest.approx(0.3 * 2 / 7)
+
+
+def test_a_chain_in_a_sequence_is_refused() -> None:
+    optimizer = optimizer_of(1.0)
+    chained = ChainedScheduler([ExponentialLR(optimizer, 0.5)])
+    with pytest.raises(ValueError, match=r"^SequentialLR: expected a schedule that starts anew"):
+        SequentialLR(optimizer, [chained], [])
+
+
 # ------------------------------------------------------------------ state
 
 STATEFUL: dict[str, Callable[[Any], Any]] = {name: make for name, (make, _) in CLOSED_FORMS.items()}
+STATEFUL["cyclic"] = lambda o: CyclicLR(o, 0.1, 0.5, 3, 2, "exp_range", 0.9)
+STATEFUL["multiplicative"] = lambda o: MultiplicativeLR(o, lambda t: 1 / (1 + t % 3))
+STATEFUL["chained"] = lambda o: ChainedScheduler([ConstantLR(o, 0.1, 4), CyclicLR(o, 0.1, 0.5, 3)])
 STATEFUL["one cycle"] = lambda o: OneCycleLR(o, 2.0, total_steps=40, three_phase=True)
 
 
@@ -509,6 +535,15 @@ def test_no_warning_in_the_right_order() -> None:
         (lambda o: CosineAnnealingLR(o, 3, -0.1), r"expected eta_min >= 0, got -0\.1\."),
         (lambda o: CosineAnnealingWarmRestarts(o, 3, 1, -0.1), r"eta_min >= 0, got -0\.1\."),
         (lambda o: LambdaLR(o, [len, len]), r"1 values of lr_lambda, one per group, got 2\."),
+        (lambda o: CyclicLR(o, 0.1, 1.0, mode="square"), r"or a scale_fn, got 'square'\."),
+        (lambda o: CyclicLR(o, 0.1, 1.0, scale_mode="epoch"), r"'iterations', got 'epoch'\."),
+        (lambda o: CyclicLR(o, [0.1, 0.2], 1.0), r"1 values of base_lr, one per group, got 2\."),
+        (lambda o: ChainedScheduler([]), r"at least one schedule, got none\."),
+        (lambda o: ChainedScheduler([ReduceLROnPlateau(o)]), "an LRScheduler for schedule 0"),
+        (
+            lambda o: ChainedScheduler([ExponentialLR(optimizer_of(1.0), 0.5)], o),
+            "one optimizer, got another for 0",
+        ),
         (lambda o: OneCycleLR(o, 1.0), "total_steps, or epochs and steps_per_epoch"),
         (lambda o: OneCycleLR(o, 1.0, total_steps=-4), r"an integer total_steps >= 1, got -4\."),
         (lambda o: OneCycleLR(o, 1.0, epochs=0, steps_per_epoch=3), r"epochs >= 1, got 0\."),

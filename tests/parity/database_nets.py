@@ -7,6 +7,7 @@ The samples are those of `module_db` and `optim_db` in `torch.testing._internal`
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from types import FunctionType
 from typing import Any
 
@@ -14,6 +15,7 @@ import databases
 import numpy as np
 import torch
 from databases import Case, Entry, Expected, attempt, first_difference, numbers_of, rebuilt
+from optimizer_peers import peer_named
 from torch.testing._internal.common_methods_invocations import SampleInput
 from torch.testing._internal.common_modules import module_db
 from torch.testing._internal.common_optimizers import optim_db
@@ -161,7 +163,7 @@ def theirs_and_ours(info: Any, kwargs: dict[str, Any], dtype: torch.dtype) -> li
     def theirs(dtype: torch.dtype) -> Training:
         options = rebuilt(kwargs, lambda t: t.clone(), lambda v: v)
         leaves = [t.requires_grad_() for t in start(dtype)]
-        return Training(leaves, x.to(dtype), lambda p: info.optim_cls(p, **options))
+        return Training(leaves, x.to(dtype), lambda p: peer_named(info.name)(p, **options))
 
     x = torch.tensor(databases.random_like(np.empty((5, 2)), 6, 0), dtype=dtype)
     ours = rebuilt(kwargs, lambda t: Tensor(databases.array_of(t)), databases.ours_of)
@@ -188,7 +190,8 @@ def trained(theirs: Training, ours: Training, other: Training, compiled: bool) -
     single = theirs.x.dtype == torch.float32
     for i in range(STEPS):
         for one in (theirs, other):
-            one.move_on(one.step())
+            with default_dtype(one.x.dtype):
+                one.move_on(one.step())
         ours.move_on(step().item())
         expected = Expected(theirs.state(), other.state(), single)
         words = first_difference(ours.state(), expected)
@@ -197,6 +200,17 @@ def trained(theirs: Training, ours: Training, other: Training, compiled: bool) -
     if compiled and not step.programs:
         return f"not compiled: {step.explain()}"
     return ""
+
+
+@contextmanager
+def default_dtype(dtype: torch.dtype) -> Iterator[None]:
+    """PyTorch keeps the numbers of NAdam and ASGD in its default dtype, whatever the parameters."""
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(dtype)
+    try:
+        yield
+    finally:
+        torch.set_default_dtype(before)
 
 
 def in_words(compare: Callable[..., str], *args: Any) -> str:

@@ -68,6 +68,14 @@ ADAPTED: dict[str, Callable[..., Any]] = {
     "linalg.pinv.singular": lambda a, b: tk.linalg.pinv(a @ b.mT),
     "nn.functional.embedding": lambda w, i, **options: F.embedding(i, w, **options),
     "nn.functional.embedding_bag": lambda w, i, **options: F.embedding_bag(i, w, **options),
+    "nn.functional.ctc_loss": lambda log_probs, *given, **options: F.ctc_loss(
+        F.log_softmax(log_probs, 2),
+        *given,
+        **options,  # PyTorch's gradient is that of the logits
+    ),
+    "nn.functional.gaussian_nll_loss": lambda input, target, *given, **options: F.gaussian_nll_loss(
+        input, tk.broadcast_to(target, input.shape), *given, **options
+    ),
     "where": lambda x, condition, other: tk.where(condition, x, other),
     "zero_": lambda x: x.detach().clone().zero_(),
 }

@@ -11,6 +11,7 @@ import pytest
 from layer_samples import LAYERS, LOSSES, SEVERAL
 
 import tinygrad_kr as tk
+import tinygrad_kr.functional as F
 from tinygrad_kr import nn
 from tinygrad_kr.nn import init
 
@@ -192,14 +193,19 @@ def test_loss(name: str, reduction: str, dtype: Any) -> None:
     assert list(ours.state_dict()) == list(theirs.state_dict())
     array = array.astype(dtype)
     target = target if target.dtype.kind == "i" else target.astype(dtype)
-    x = tk.Tensor(array, requires_grad=True)
-    their_x = torch.from_numpy(array.copy()).requires_grad_()
-    y, their_y = ours(x, tk.Tensor(target)), theirs(their_x, torch.from_numpy(target))
+    leaf = x = tk.Tensor(array, requires_grad=True)
+    their_leaf = their_x = torch.from_numpy(array.copy()).requires_grad_()
+    others = LOSSES[name].others(dtype)
+    their_others = [torch.from_numpy(other.numpy()) for other in others]
+    if kind == "CTCLoss":  # PyTorch's gradient is right behind a log_softmax
+        x, their_x = F.log_softmax(x, 2), their_x.log_softmax(2)
+    y = ours(x, tk.Tensor(target), *others)
+    their_y = theirs(their_x, torch.from_numpy(target), *their_others)
     close(y, their_y, dtype)
     cotangent = RANDOM.standard_normal(y.shape).astype(dtype)
     y.backward(cotangent)
     their_y.backward(torch.tensor(cotangent))
-    close(x.grad, their_x.grad, dtype)
+    close(leaf.grad, their_leaf.grad, dtype)
 
 
 # ------------------------------------------------------------------ names and starts

@@ -9,17 +9,19 @@ import numpy as np
 import pytest
 from optimizer_samples import IDS, OPTIMIZERS
 
-from tinygrad_kr import Tensor, optim
-from tinygrad_kr.optim import blocks, lr_scheduler
+from tinygrad_kr import Tensor, nn, optim
+from tinygrad_kr.optim import blocks, lr_scheduler, swa_utils
 
 torch = pytest.importorskip("torch")
+
+from optimizer_peers import peer_named  # noqa: E402
 
 SHAPES = [(), (3,), (4, 5), (0, 2), (2, 3, 4), (40, 30)]
 
 
 @pytest.fixture(autouse=True)
 def double_precision() -> Iterator[None]:
-    """PyTorch keeps NAdam's product of momenta in its default dtype."""
+    """PyTorch keeps the numbers of NAdam and ASGD in its default dtype."""
     torch.set_default_dtype(torch.float64)
     yield
     torch.set_default_dtype(torch.float32)
@@ -55,7 +57,7 @@ def differences(ours: list[Tensor], theirs: list[Any]) -> float:
 
 
 def optimizers(name: str, ours: Any, theirs: Any, options: dict[str, Any]) -> tuple[Any, Any]:
-    return getattr(optim, name)(ours, **options), getattr(torch.optim, name)(theirs, **options)
+    return getattr(optim, name)(ours, **options), peer_named(name)(theirs, **options)
 
 
 @pytest.mark.parametrize(("name", "options"), OPTIMIZERS, ids=IDS)
@@ -145,7 +147,7 @@ def test_state_from_pytorch_and_back(name: str, options: dict[str, Any]) -> None
 
 @pytest.mark.parametrize(
     ("name", "signature"),
-    [(name, getattr(torch.optim, name)) for name in dict(OPTIMIZERS)],
+    [(name, peer_named(name)) for name in dict(OPTIMIZERS)],
     ids=list(dict(OPTIMIZERS)),
 )
 def test_defaults_are_pytorchs(name: str, signature: Any) -> None:
@@ -185,6 +187,23 @@ SCHEDULES: dict[str, Make] = {
     ),
     "OneCycleLR-steep": lambda m, o: m.OneCycleLR(
         o, 0.7, total_steps=60, three_phase=True, pct_start=0.6, cycle_momentum=False
+    ),
+    "MultiplicativeLR": lambda m, o: m.MultiplicativeLR(
+        o, [lambda t: 0.99, lambda t: 1 - 1 / (2 + t)]
+    ),
+    "CyclicLR": lambda m, o: m.CyclicLR(o, 0.1, [0.5, 0.7], 7),
+    "CyclicLR-2": lambda m, o: m.CyclicLR(
+        o, [0.1, 0.2], 0.5, 3, 5, "triangular2", base_momentum=[0.5, 0.7], max_momentum=0.8
+    ),
+    "CyclicLR-range": lambda m, o: m.CyclicLR(
+        o, 0.1, 0.5, 4, mode="exp_range", gamma=0.97, cycle_momentum=False
+    ),
+    "CyclicLR-cycle": lambda m, o: m.CyclicLR(o, 0.1, 0.5, 4, scale_fn=lambda c: 1 / (1 + c)),
+    "CyclicLR-step": lambda m, o: m.CyclicLR(
+        o, 0.1, 0.5, 4, 1, scale_fn=lambda t: 0.9**t, scale_mode="iterations"
+    ),
+    "ChainedScheduler": lambda m, o: m.ChainedScheduler(
+        [m.ConstantLR(o, 0.1, 20), m.ExponentialLR(o, 0.9), m.StepLR(o, 9)]
     ),
     "SequentialLR": lambda m, o: m.SequentialLR(
         o,
@@ -312,6 +331,62 @@ def test_reduce_on_plateau(options: dict[str, Any]) -> None:
         other.step(metric)
         assert schedule.get_last_lr() == other.get_last_lr(), t
     assert mine.param_groups[1]["lr"] < 0.4
+
+
+# ------------------------------------------------------------------ averaged weights
+
+
+@pytest.mark.parametrize("strategy", ["cos", "linear"])
+@pytest.mark.parametrize("epochs", [0, 1, 7])
+def test_swa_learning_rates(epochs: int, strategy: Any) -> None:
+    """Beside another schedule, which acts first, as in PyTorch's example."""
+    mine, peer = both_optimizers(momentum=0.5)
+    mine._stepped = peer._opt_called = True
+    schedules = []
+    for home, utils, one in (
+        (lr_scheduler, swa_utils, mine),
+        (torch.optim.lr_scheduler, torch.optim.swa_utils, peer),
+    ):
+        first = home.StepLR(one, 2, 0.5)
+        schedules.append((first, utils.SWALR(one, [0.03, 0.05], epochs, strategy)))
+    for t in range(16):
+        for first, swa in schedules:
+            (first if t < 5 else swa).step()
+        expected = [group["lr"] for group in peer.param_groups]
+        assert [group["lr"] for group in mine.param_groups] == pytest.approx(expected, rel=1e-9), t
+
+
+@pytest.mark.parametrize("use_buffers", [False, True])
+@pytest.mark.parametrize("average", ["", "get_ema_avg_fn", "get_ema_multi_avg_fn"])
+def test_averaged_models(average: str, use_buffers: bool) -> None:
+    def net(module: Any) -> Any:
+        return module.Sequential(module.Linear(3, 4), module.BatchNorm1d(4), module.Linear(4, 2))
+
+    def made(utils: Any, model: Any) -> Any:
+        name = "multi_avg_fn" if "multi" in average else "avg_fn"
+        function = getattr(utils, average)(0.8) if average else None
+        return utils.AveragedModel(model, **{name: function}, use_buffers=use_buffers)
+
+    ours, theirs = net(nn).double(), net(torch.nn).double()
+    mine, peer = made(swa_utils, ours), made(torch.optim.swa_utils, theirs)
+    generator = np.random.default_rng(0)
+    for _ in range(4):
+        state = {
+            key: generator.random(np.shape(value)) if "num" not in key else np.array(3)
+            for key, value in ours.state_dict().items()
+        }
+        ours.load_state_dict(state)
+        theirs.load_state_dict({key: torch.tensor(value) for key, value in state.items()})
+        mine.update_parameters(ours)
+        peer.update_parameters(theirs)
+    assert set(mine.state_dict()) == set(peer.state_dict())
+    batches = generator.standard_normal((3, 5, 3))
+    for update in (False, True):
+        if update:
+            swa_utils.update_bn([(Tensor(x),) for x in batches], mine)
+            torch.optim.swa_utils.update_bn([[torch.tensor(x)] for x in batches], peer)
+        for key, value in peer.state_dict().items():
+            np.testing.assert_allclose(mine.state_dict()[key], value.numpy(), rtol=1e-12)
 
 
 # ------------------------------------------------------------------ clipping

@@ -80,12 +80,19 @@ LOSSES = [
 ]
 
 
-def operands(loss: str, count: int) -> tuple[Any, Any]:
-    """An input and a target for `count` samples."""
+def operands(loss: str, count: int) -> tuple[Any, ...]:
+    """An input and a target for `count` samples, and what else it takes."""
+    x = tk.full((count, 3), 0.5)
+    if loss == "ctc_loss":
+        return tk.ones(4, count, 3), np.ones((count, 2), int), [4] * count, [2] * count
+    if loss in ("gaussian_nll_loss", "margin_ranking_loss", "triplet_margin_loss"):
+        return x, x, x
+    if loss == "cosine_embedding_loss":
+        return x, x, tk.ones(count)
     if loss == "sequence_loss":
         return tk.ones(count, 2, 3), np.zeros((count, 2), int)
     labels = loss in ("cross_entropy", "nll_loss")
-    return tk.full((count, 3), 0.5), np.zeros(count, int) if labels else tk.full((count, 3), 0.5)
+    return x, np.zeros(count, int) if labels else x
 
 
 @pytest.mark.parametrize("loss", LOSSES)
@@ -96,7 +103,7 @@ def test_a_loss(loss: str) -> None:
     with pytest.raises(ValueError, match=rf"^{loss}\b.*: expected .* for (a|the) mean, got"):
         function(*operands(loss, 0))
     with pytest.raises((ValueError, TypeError), match=rf"^{loss}: "):
-        function(operands(loss, 2)[0], tk.ones(5, 7))
+        function(operands(loss, 2)[0], tk.ones(5, 7), *operands(loss, 2)[2:])
 
 
 def test_every_loss_is_tried() -> None:
@@ -110,6 +117,8 @@ SCHEDULES: dict[str, dict[str, Any]] = {
     "PolynomialLR": {"total_iters": True},
     "CosineAnnealingLR": {"T_max": 0},
     "CosineAnnealingWarmRestarts": {"T_0": 0},
+    "MultiplicativeLR": {"lr_lambda": [abs, abs]},
+    "CyclicLR": {"base_lr": 0.1, "max_lr": 1.0, "step_size_up": 0},
     "OneCycleLR": {"max_lr": 1.0, "total_steps": 0},
     "ReduceLROnPlateau": {"min_lr": [0.1, 0.1]},
 }

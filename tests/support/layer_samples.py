@@ -362,6 +362,12 @@ class Loss(NamedTuple):
     """The same of the input and the target."""
     targets_differ: bool = True
     """Whether the target has a derivative that is to be checked."""
+    more: tuple[np.ndarray, ...] = ()
+    """What it is called with after the target."""
+
+    def others(self, dtype: Any = np.float64) -> list[Any]:
+        """`more` as Tensors, floats in this dtype."""
+        return [tk.Tensor(x if x.dtype.kind == "i" else x.astype(dtype)) for x in self.more]
 
     def make(self, **more: Any) -> Any:
         return getattr(nn, self.kind)(**self.settings | more)
@@ -374,6 +380,8 @@ HITS = (OTHER > 0).astype(np.float64)
 LABELS = np.array([0, 2, 1, 2, 0])
 PIXELS = _random.integers(0, 3, (5, 2, 3))
 WEIGHT = np.array([0.5, 1.0, 2.0])
+_logits = _random.standard_normal((6, 2, 4))
+STEPS = _logits - np.log(np.exp(_logits).sum(2, keepdims=True))
 _W = {"weight": WEIGHT}
 
 LOSSES = {
@@ -430,5 +438,56 @@ LOSSES = {
     "KLDivLoss, log": Loss(
         "KLDivLoss", np.log(SHARES), np.log(SHARES[::-1]), {"reduction": "sum", "log_target": True},
         lambda x, t: F.kl_div(x, t, "sum", True),
+    ),
+    "GaussianNLLLoss": Loss(
+        "GaussianNLLLoss", REAL, OTHER, {"full": True}, more=(SHARES,),
+        function=lambda x, t: F.gaussian_nll_loss(x, t, tk.Tensor(SHARES), full=True),
+    ),
+    "GaussianNLLLoss, one each": Loss(
+        "GaussianNLLLoss", REAL, OTHER, {"reduction": "none", "eps": 0.2}, more=(SHARES[:, :1],)
+    ),
+    "PoissonNLLLoss": Loss(
+        "PoissonNLLLoss", REAL, 4 * SHARES, {"full": True}, targets_differ=False,
+        function=lambda x, t: F.poisson_nll_loss(x, t, full=True),
+    ),
+    "PoissonNLLLoss, mean": Loss(
+        "PoissonNLLLoss", SHARES, 4 * SHARES[::-1].copy(), {"log_input": False, "eps": 1e-3},
+        function=lambda x, t: F.poisson_nll_loss(x, t, False, eps=1e-3),
+    ),
+    "CTCLoss": Loss(
+        "CTCLoss", STEPS, np.array([[1, 1, 2], [3, -7, 99]]), {"reduction": "sum"},
+        targets_differ=False, more=(np.array([6, 4]), np.array([3, 1])),
+        function=lambda x, t: F.ctc_loss(x, t, [6, 4], [3, 1], reduction="sum"),
+    ),
+    "CTCLoss, blank": Loss(
+        "CTCLoss", STEPS, np.array([[1, 1, 2, 0, 0], [3, 0, 3, 1, 3]]),
+        {"blank": 2, "zero_infinity": True}, targets_differ=False,
+        more=(np.array([6, 5]), np.array([0, 5])),
+    ),
+    "TripletMarginLoss": Loss(
+        "TripletMarginLoss", REAL, OTHER, {"margin": 0.7, "p": 3.0, "eps": 1e-3, "swap": True},
+        more=(REAL[::-1] + 0.1,),
+        function=lambda x, t: F.triplet_margin_loss(
+            x, t, tk.Tensor(REAL[::-1] + 0.1), 0.7, 3.0, 1e-3, True
+        ),
+    ),
+    "TripletMarginLoss, plain": Loss(
+        "TripletMarginLoss", REAL, OTHER, more=(REAL[::-1] + 0.1,)
+    ),
+    "MarginRankingLoss": Loss(
+        "MarginRankingLoss", REAL, OTHER, {"margin": 0.5}, more=(1 - 2 * HITS,),
+        function=lambda x, t: F.margin_ranking_loss(x, t, tk.Tensor(1 - 2 * HITS), 0.5),
+    ),
+    "HingeEmbeddingLoss": Loss(
+        "HingeEmbeddingLoss", REAL, 1 - 2 * HITS, {"margin": 0.3}, targets_differ=False,
+        function=lambda x, t: F.hinge_embedding_loss(x, t, 0.3),
+    ),
+    "CosineEmbeddingLoss": Loss(
+        "CosineEmbeddingLoss", REAL, OTHER, {"margin": 0.1}, more=(np.array([1, -1, -1, 1, -1]),),
+        function=lambda x, t: F.cosine_embedding_loss(x, t, np.array([1, -1, -1, 1, -1]), 0.1),
+    ),
+    "MultiLabelSoftMarginLoss": Loss(
+        "MultiLabelSoftMarginLoss", REAL, HITS, _W, targets_differ=False,
+        function=lambda x, t: F.multilabel_soft_margin_loss(x, t, tk.Tensor(WEIGHT)),
     ),
 }  # fmt: skip

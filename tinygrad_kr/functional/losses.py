@@ -11,9 +11,18 @@ from typing import Any
 
 import numpy as np
 
+from tinygrad_kr.arrays.indexing import detach
 from tinygrad_kr.functional.checks import integers, refuse_outside
 from tinygrad_kr.ops import network
-from tinygrad_kr.ops.elementwise import absolute, exp, log, square, where, where_or_zero
+from tinygrad_kr.ops.elementwise import (
+    absolute,
+    exp,
+    log,
+    maximum,
+    square,
+    where,
+    where_or_zero,
+)
 from tinygrad_kr.ops.node import Node, constant
 from tinygrad_kr.ops.op import astype, refuse_masked
 from tinygrad_kr.ops.reduction import mean_, sum_
@@ -55,8 +64,13 @@ def _check(name: str, input: Any, target: Any) -> None:
         if x.shape == target._data.shape and x.dtype.kind == "f":
             return
     _floats(name, input)
-    if _shape(input) != _shape(target):
-        raise ValueError(_mismatch(name, _shape(input), _shape(target)))
+    _one_shape(name, input, target)
+
+
+def _one_shape(name: str, input: Any, *others: Any) -> None:
+    for other in others:
+        if _shape(input) != _shape(other):
+            raise ValueError(_mismatch(name, _shape(input), _shape(other)))
 
 
 def _mismatch(name: str, input: tuple[int, ...], target: tuple[int, ...]) -> str:
@@ -175,6 +189,96 @@ def smooth_l1_loss(input: Any, target: Any, reduction: str = "mean", beta: float
     )
 
 
+def poisson_nll_loss(
+    input: Any,
+    target: Any,
+    log_input: bool = True,
+    full: bool = False,
+    eps: float = 1e-8,
+    reduction: str = "mean",
+) -> Any:
+    """exp(x) - t x: -log of the Poisson probability of counts t with mean exp(x), without log t!.
+
+    input, target: one shape. log_input: False takes the mean x itself: x - t log(x + eps).
+    full: add Stirling's approximation of log t!, t log t - t + log(2 pi t) / 2, where t > 1.
+    reduction: "mean" over all elements, "sum", or "none" for the input's shape.
+
+    Raises ValueError for different shapes, an unknown reduction, or the mean of no elements.
+    Source: PyTorch, `torch.nn.functional.poisson_nll_loss`.
+
+    >>> F.poisson_nll_loss(tk.tensor([0.0, 0.0]), tk.tensor([1.0, 3.0]), reduction="none")
+    Tensor([1., 1.])
+    """
+    _one_shape("poisson_nll_loss", input, target)
+    target = _like(target, input)
+    loss = exp(input) - target * input if log_input else input - target * log(input + eps)
+    if full:
+        counts = where(target > 1, target, 1.0)
+        stirling = counts * log(counts) - counts + 0.5 * log(2 * math.pi * counts)
+        loss = loss + where(target > 1, stirling, 0.0)
+    return _reduced("poisson_nll_loss", loss, reduction)
+
+
+def gaussian_nll_loss(
+    input: Any,
+    target: Any,
+    var: Any,
+    full: bool = False,
+    eps: float = 1e-6,
+    reduction: str = "mean",
+) -> Any:
+    """-log of a normal density: (log v + (input - target)^2 / v) / 2 for v = max(var, eps).
+
+    input, target: one shape. var: the input's shape, that shape with one axis of size 1 or without
+    the last one, or a number; at least 0. full: add log(2 pi) / 2.
+    reduction: "mean" over all elements, "sum", or "none" for the input's shape.
+
+    The derivative by `var` is taken at v, also where var < eps, so that such a variance can grow.
+
+    Raises TypeError for an input of integers; ValueError for a negative variance, shapes that do
+    not fit, an unknown reduction, or the mean of no elements.
+    Source: Nix and Weigend, Estimating the mean and variance of the target probability
+    distribution (1994).
+
+    >>> mean, t, var = tk.tensor([0.0, 0.0]), tk.tensor([2.0, 2.0]), tk.tensor([1.0, 4.0])
+    >>> F.gaussian_nll_loss(mean, t, var, reduction="none").numpy().round(4)
+    array([2.    , 1.1931], dtype=float32)
+    """
+    _check("gaussian_nll_loss", input, target)
+    var = _variances(var, input)
+    raised = detach(maximum(var, eps) - var)
+    v = var + raised
+    loss = 0.5 * (log(v) + square(input - _like(target, input)) / v)
+    if full:
+        loss = loss + 0.5 * math.log(2 * math.pi)
+    return _reduced("gaussian_nll_loss", loss, reduction)
+
+
+def _variances(var: Any, input: Any) -> Any:
+    """Checked variances in a shape that broadcasts to that of `input`."""
+    if isinstance(var, int | float):
+        var = np.asarray(var, input.dtype)
+    var = _like(var, input)
+    _refuse_negative(var._data if isinstance(var, Node) else var)
+    shape, given = input.shape, var.shape
+    if given == shape[:-1] and shape:
+        return var.reshape((*given, 1))
+    unequal = [size for size, own in zip(given, shape, strict=False) if size != own]
+    if given and given != shape and (len(given) != len(shape) or unequal != [1]):
+        raise ValueError(
+            f"gaussian_nll_loss: expected var of shape {shape}, of {shape[:-1]}, or with one axis "
+            f"of size 1, got {given}."
+        )
+    return var
+
+
+def _refuse_negative(var: Any) -> None:
+    if tracer := tracing():
+        tracer.check(_refuse_negative, var)
+    if var.size and var.min() < 0:
+        raise ValueError(f"gaussian_nll_loss: expected var >= 0, got {var.min()}.")
+
+
 # ------------------------------------------------------------------ probabilities of two outcomes
 
 
@@ -235,6 +339,34 @@ def binary_cross_entropy_with_logits(
         )
     loss = network.bce_with_logits(*logits)
     return _reduced("binary_cross_entropy_with_logits", loss * _like(weight, loss), reduction)
+
+
+def multilabel_soft_margin_loss(
+    input: Any, target: Any, weight: Any = None, reduction: str = "mean"
+) -> Any:
+    """-(t log p + (1 - t) log(1 - p)), p = sigmoid(x), averaged over the classes of a sample.
+
+    input, target: logits (N, C) or (C,), and targets of that shape: each class is a question of its
+        own. weight: a factor per class, or per element.
+    reduction: "mean" over the samples, "sum", or "none" for (N,) or a number.
+
+    Raises TypeError for an input of integers; ValueError for different shapes, a number, an unknown
+    reduction, or the mean of no samples.
+    Source: PyTorch, `torch.nn.functional.multilabel_soft_margin_loss`.
+
+    >>> x, t = tk.tensor([[0.0, 20.0]]), tk.tensor([[1.0, 1.0]])
+    >>> F.multilabel_soft_margin_loss(x, t).item()
+    0.346...
+    """
+    _check("multilabel_soft_margin_loss", input, target)
+    if not input.ndim:
+        raise ValueError(
+            "multilabel_soft_margin_loss: expected input with an axis of classes, got a number."
+        )
+    loss = network.bce_with_logits(input, _like(target, input))
+    if weight is not None:
+        loss = loss * _like(weight, loss)
+    return _reduced("multilabel_soft_margin_loss", mean_(loss, axis=-1), reduction)
 
 
 # ------------------------------------------------------------------ classes

@@ -1,7 +1,21 @@
-"""Optimizers, learning rate schedules and gradient clipping, under PyTorch's names."""
+"""Optimizers, schedules, gradient clipping and averaged weights, under PyTorch's names."""
 
-from tinygrad_kr.optim import lr_scheduler
-from tinygrad_kr.optim.algorithms import SGD, Adadelta, Adagrad, Adam, AdamW, NAdam, RMSprop
+from tinygrad_kr.optim import lr_scheduler, swa_utils
+from tinygrad_kr.optim.algorithms import (
+    ASGD,
+    SGD,
+    Adadelta,
+    Adagrad,
+    Adam,
+    Adamax,
+    AdamW,
+    Lion,
+    NAdam,
+    RAdam,
+    RMSprop,
+    Rprop,
+    SparseAdam,
+)
 from tinygrad_kr.optim.clip import clip_grad_norm_, clip_grad_value_
 from tinygrad_kr.optim.optimizer import Optimizer
 
@@ -11,15 +25,22 @@ def __dir__() -> list[str]:
 
 
 __all__ = [
+    "ASGD",
     "SGD",
     "Adadelta",
     "Adagrad",
     "Adam",
     "AdamW",
+    "Adamax",
+    "Lion",
     "NAdam",
     "Optimizer",
+    "RAdam",
     "RMSprop",
+    "Rprop",
+    "SparseAdam",
     "clip_grad_norm_",
     "clip_grad_value_",
     "lr_scheduler",
+    "swa_utils",
 ]

@@ -379,3 +379,293 @@ class NAdam(Optimizer):
             "maximize": maximize,
         }
         super().__init__(params, defaults)
+
+
+class Adamax(Optimizer):
+    """Adam with the largest recent gradient in place of the root mean square.
+
+        m <- beta1 m + (1 - beta1) g,  u <- max(beta2 u, |g| + eps)
+        p <- p - lr / (1 - beta1^t) m / u    t = 1, 2, ...
+
+    params: Tensors, or dicts of parameter groups: see `Optimizer`.
+    lr: the learning rate, at least 0: the most that one step changes an element by, about.
+    betas: (beta1, beta2), the shares of m and u that are kept, each in [0, 1).
+    eps: keeps the divisor away from 0.
+    weight_decay: adds weight_decay p to the gradient, at least 0.
+    maximize: ascend instead of descend.
+
+    State: `step` t, `exp_avg` m, `exp_inf` u.
+    Raises ValueError for an option out of range, TypeError for one that is no number.
+    Source: Kingma and Ba, Adam: a method for stochastic optimization, section 7.1 (2015).
+
+    >>> w = tk.tensor([1.0, -2.0], requires_grad=True)
+    >>> optimizer = optim.Adamax([w], lr=0.1)
+    >>> (w**2).sum().backward()
+    >>> optimizer.step()
+    >>> w.detach().numpy().round(4)
+    array([ 0.9, -1.9], dtype=float32)
+    """
+
+    rule = staticmethod(rules.adamax)
+    intervals = _NONNEGATIVE | {"betas": "[0, 1)"}
+
+    def __init__(
+        self,
+        params: Parameters,
+        lr: float = 2e-3,
+        betas: tuple[float, float] = (0.9, 0.999),
+        eps: float = 1e-8,
+        weight_decay: float = 0.0,
+        *,
+        maximize: bool = False,
+    ) -> None:
+        defaults = {
+            "lr": lr,
+            "betas": tuple(betas),
+            "eps": eps,
+            "weight_decay": weight_decay,
+            "maximize": maximize,
+        }
+        super().__init__(params, defaults)
+
+
+class RAdam(Optimizer):
+    """Adam that waits: it divides by sqrt(v) only from the step at which v is known well enough.
+
+        m and v as in `Adam`,  R = 2 / (1 - beta2) - 1,  r = R - 2 t beta2^t / (1 - beta2^t)
+        p <- p - lr m / (1 - beta1^t)                                        while r <= 5
+        p <- p - lr m / (1 - beta1^t) c sqrt(1 - beta2^t) / (sqrt(v) + eps)  from then on
+        c^2 = (r - 4) (r - 2) R / ((R - 4) (R - 2) r)
+
+    params: Tensors, or dicts of parameter groups: see `Optimizer`.
+    lr: the learning rate, at least 0.
+    betas: (beta1, beta2), the shares of m and v that are kept, each in [0, 1).
+    eps: keeps the divisor away from 0.
+    weight_decay: adds weight_decay p to the gradient, at least 0.
+    decoupled_weight_decay: multiply p by 1 - lr weight_decay instead, as `AdamW` does.
+    maximize: ascend instead of descend.
+
+    State: `step` t, `exp_avg` m, `exp_avg_sq` v.
+    Raises ValueError for an option out of range, TypeError for one that is no number.
+    Source: Liu et al., On the variance of the adaptive learning rate and beyond (2020).
+
+    >>> w = tk.tensor([1.0, -2.0], requires_grad=True)
+    >>> optimizer = optim.RAdam([w], lr=0.1)
+    >>> (w**2).sum().backward()
+    >>> optimizer.step()
+    >>> w.detach().numpy().round(4)
+    array([ 0.8, -1.6], dtype=float32)
+    """
+
+    rule = staticmethod(rules.radam)
+    intervals = _NONNEGATIVE | {"betas": "[0, 1)"}
+
+    def __init__(
+        self,
+        params: Parameters,
+        lr: float = 1e-3,
+        betas: tuple[float, float] = (0.9, 0.999),
+        eps: float = 1e-8,
+        weight_decay: float = 0.0,
+        decoupled_weight_decay: bool = False,
+        *,
+        maximize: bool = False,
+    ) -> None:
+        defaults = {
+            "lr": lr,
+            "betas": tuple(betas),
+            "eps": eps,
+            "weight_decay": weight_decay,
+            "decoupled_weight_decay": decoupled_weight_decay,
+            "maximize": maximize,
+        }
+        super().__init__(params, defaults)
+
+
+class Rprop(Optimizer):
+    """Steps by the sign of the gradient; their size grows while the sign stays. For whole batches.
+
+        d <- min(eta+ d, largest)           where g has the sign of the last gradient
+        d <- max(eta- d, smallest), g <- 0  where it has the other sign
+        p <- p - sign(g) d
+
+    params: Tensors, or dicts of parameter groups: see `Optimizer`.
+    lr: the first step size d, at least 0.
+    etas: (eta-, eta+), the factors of the step size: eta- in (0, 1), eta+ above 1.
+    step_sizes: (smallest, largest) step size, each at least 0.
+    maximize: ascend instead of descend.
+
+    State: `step`, `prev` the last gradient (0 where the sign had changed), `step_size` d.
+    Raises ValueError for an option out of range, TypeError for one that is no number.
+    Source: Riedmiller and Braun, A direct adaptive method for faster backpropagation learning: the
+    RPROP algorithm (1993).
+
+    >>> w = tk.tensor([1.0, -2.0], requires_grad=True)
+    >>> optimizer = optim.Rprop([w], lr=0.1)
+    >>> (w**2).sum().backward()
+    >>> optimizer.step()
+    >>> w.detach().numpy().round(4)
+    array([ 0.9, -1.9], dtype=float32)
+    """
+
+    rule = staticmethod(rules.rprop)
+    intervals = dict.fromkeys(["lr", "etas", "step_sizes"], "[0, inf)")
+
+    def __init__(
+        self,
+        params: Parameters,
+        lr: float = 1e-2,
+        etas: tuple[float, float] = (0.5, 1.2),
+        step_sizes: tuple[float, float] = (1e-6, 50),
+        *,
+        maximize: bool = False,
+    ) -> None:
+        defaults = {
+            "lr": lr,
+            "etas": tuple(etas),
+            "step_sizes": tuple(step_sizes),
+            "maximize": maximize,
+        }
+        super().__init__(params, defaults)
+
+    def _check_options(self, group: dict[str, Any]) -> None:
+        super()._check_options(group)
+        lower, higher = group["etas"]
+        if not 0 < lower < 1 < higher:
+            raise ValueError(f"Rprop: expected etas with 0 < eta- < 1 < eta+, got {group['etas']}.")
+
+
+class ASGD(Optimizer):
+    """Gradient descent with falling steps, and an average of the parameters on the way.
+
+        p <- (1 - lambd eta) p - eta g,  eta = lr / (1 + lambd lr (t - 1))^alpha,  t = 1, 2, ...
+        a <- a + mu (p - a),  mu = 1 / max(1, t - 1 - t0)
+
+    The average a is in the state, `optimizer.state[w]["ax"]`; the net computes with p.
+    params: Tensors, or dicts of parameter groups: see `Optimizer`.
+    lr: the first step size, at least 0.
+    lambd: the decay of the parameters, and how fast the steps shrink; at least 0.
+    alpha: the power with which the steps shrink, at least 0.
+    t0: the step from which on a is an average; until then it is p. At least 0.
+    weight_decay: adds weight_decay p to the gradient, at least 0.
+    maximize: ascend instead of descend.
+
+    State: `step` t, `eta` and `mu` for the next step, `ax` a.
+    Raises ValueError for an option out of range, TypeError for one that is no number.
+    Source: Polyak and Juditsky, Acceleration of stochastic approximation by averaging (1992).
+
+    >>> w = tk.tensor([1.0, -2.0], requires_grad=True)
+    >>> optimizer = optim.ASGD([w], lr=0.1)
+    >>> (w**2).sum().backward()
+    >>> optimizer.step()
+    >>> w.detach().numpy().round(4)
+    array([ 0.8, -1.6], dtype=float32)
+    """
+
+    rule = staticmethod(rules.asgd)
+    intervals = dict.fromkeys(["lr", "lambd", "alpha", "t0", "weight_decay"], "[0, inf)")
+
+    def __init__(
+        self,
+        params: Parameters,
+        lr: float = 1e-2,
+        lambd: float = 1e-4,
+        alpha: float = 0.75,
+        t0: float = 1e6,
+        weight_decay: float = 0.0,
+        *,
+        maximize: bool = False,
+    ) -> None:
+        defaults = {
+            "lr": lr,
+            "lambd": lambd,
+            "alpha": alpha,
+            "t0": t0,
+            "weight_decay": weight_decay,
+            "maximize": maximize,
+        }
+        super().__init__(params, defaults)
+
+
+class Lion(Optimizer):
+    """Steps of one size, by the sign of a momentum; half the state of Adam.
+
+        p <- (1 - lr weight_decay) p - lr sign(beta1 m + (1 - beta1) g)
+        m <- beta2 m + (1 - beta2) g
+
+    params: Tensors, or dicts of parameter groups: see `Optimizer`.
+    lr: the size of a step of each element, at least 0; a third to a tenth of Adam's.
+    betas: (beta1, beta2), the share of m in a step and the one that is kept, each in [0, 1).
+    weight_decay: the rate at which parameters shrink, at least 0; three to ten times AdamW's.
+    maximize: ascend instead of descend.
+
+    State: `exp_avg` m.
+    Raises ValueError for an option out of range, TypeError for one that is no number.
+    Source: Chen et al., Symbolic discovery of optimization algorithms (2023).
+
+    >>> w = tk.tensor([1.0, -2.0], requires_grad=True)
+    >>> optimizer = optim.Lion([w], lr=0.1)
+    >>> (w**2).sum().backward()
+    >>> optimizer.step()
+    >>> w.detach().numpy().round(4)
+    array([ 0.9, -1.9], dtype=float32)
+    """
+
+    rule = staticmethod(rules.lion)
+    intervals = dict.fromkeys(["lr", "weight_decay"], "[0, inf)") | {"betas": "[0, 1)"}
+
+    def __init__(
+        self,
+        params: Parameters,
+        lr: float = 1e-4,
+        betas: tuple[float, float] = (0.9, 0.99),
+        weight_decay: float = 0.0,
+        *,
+        maximize: bool = False,
+    ) -> None:
+        defaults = {
+            "lr": lr,
+            "betas": tuple(betas),
+            "weight_decay": weight_decay,
+            "maximize": maximize,
+        }
+        super().__init__(params, defaults)
+
+
+class SparseAdam(Optimizer):
+    """Adam for tables of which a batch uses few rows: what has no gradient keeps its momentum.
+
+        the step of `Adam` for the elements with g != 0; parameter and state of the others stay
+
+    PyTorch's takes sparse gradients and updates the rows that occur in them. Gradients are dense
+    here: an element whose gradient is exactly 0 counts as one that does not occur.
+
+    params: Tensors, or dicts of parameter groups: see `Optimizer`.
+    lr, betas, eps, maximize: as in `Adam`.
+
+    State: as in `Adam`.
+    Raises ValueError for an option out of range, TypeError for one that is no number.
+    Source: PyTorch, `torch.optim.SparseAdam`.
+
+    >>> table = tk.tensor([[1.0], [2.0], [3.0]], requires_grad=True)
+    >>> optimizer = optim.SparseAdam([table], lr=0.1)
+    >>> (table[[0, 2]] ** 2).sum().backward()
+    >>> optimizer.step()
+    >>> table.detach().numpy().ravel().round(4)
+    array([0.9, 2. , 2.9], dtype=float32)
+    """
+
+    rule = staticmethod(rules.sparse_adam)
+    intervals = dict.fromkeys(["lr", "eps"], "[0, inf)") | {"betas": "[0, 1)"}
+
+    def __init__(
+        self,
+        params: Parameters,
+        lr: float = 1e-3,
+        betas: tuple[float, float] = (0.9, 0.999),
+        eps: float = 1e-8,
+        *,
+        maximize: bool = False,
+    ) -> None:
+        defaults = {"lr": lr, "betas": tuple(betas), "eps": eps, "maximize": maximize}
+        super().__init__(params, defaults)

@@ -216,7 +216,7 @@ class _Trace:
         """Arithmetic on numbers, in Python's notation."""
         if ufunc in _OPERATORS:
             return f" {_OPERATORS[ufunc]} ".join(terms)
-        return f"{self.function(ufunc)}({', '.join(terms)})"
+        return f"float({self.function(ufunc)}({', '.join(terms)}))"
 
     def operand(self, x: Any) -> str:
         """An operand of a ufunc: an array by its name, a number as one of the constants."""

@@ -27,14 +27,17 @@ from tinygrad_kr.ops.tracing import tracing
 from tinygrad_kr.optim.optimizer import Optimizer
 
 __all__ = [
+    "ChainedScheduler",
     "ConstantLR",
     "CosineAnnealingLR",
     "CosineAnnealingWarmRestarts",
+    "CyclicLR",
     "ExponentialLR",
     "LRScheduler",
     "LambdaLR",
     "LinearLR",
     "MultiStepLR",
+    "MultiplicativeLR",
     "OneCycleLR",
     "PolynomialLR",
     "ReduceLROnPlateau",
@@ -398,6 +401,46 @@ class LambdaLR(LRScheduler):
         ]
 
 
+class MultiplicativeLR(LRScheduler):
+    """lr_t = lr_(t-1) f(t), with any function f of the epoch t = 1, 2, ...
+
+    lr_lambda: f, or a list with one function per group. Functions are not part of `state_dict()`.
+    last_epoch: see `LRScheduler`.
+
+    Raises ValueError for another number of functions than groups.
+
+    >>> w = tk.tensor([1.0], requires_grad=True)
+    >>> optimizer = optim.SGD([w], lr=1.0)
+    >>> scheduler = optim.lr_scheduler.MultiplicativeLR(optimizer, lambda epoch: 0.5)
+    >>> w.sum().backward(); optimizer.step()
+    >>> scheduler.step(); scheduler.step()
+    >>> scheduler.get_last_lr()
+    [0.25]
+    """
+
+    _unsaved = (*LRScheduler._unsaved, "lr_lambdas", "_begins")
+
+    def __init__(
+        self,
+        optimizer: Optimizer,
+        lr_lambda: Callable[[int], float] | list[Callable[[int], float]],
+        last_epoch: int = -1,
+    ) -> None:
+        self.lr_lambdas: list[Callable[[int], float]] = _one_each(
+            self, optimizer, "lr_lambda", lr_lambda
+        )
+        self._begins = True
+        super().__init__(optimizer, last_epoch)
+        self._begins = False
+
+    def get_lr(self) -> list[float]:
+        """lr f(t) of every group; the rates as they are at the start."""
+        rates = [float(group["lr"]) for group in self.optimizer.param_groups]
+        if self._begins or self.last_epoch == 0:
+            return rates
+        return [lr * f(self.last_epoch) for lr, f in zip(rates, self.lr_lambdas, strict=True)]
+
+
 class StepLR(_ScalingLR):
     """lr <- gamma lr, every `step_size` epochs.
 
@@ -724,11 +767,8 @@ class OneCycleLR(LRScheduler):
         lrs = _one_each(self, optimizer, "max_lr", max_lr)
         highs = _one_each(self, optimizer, "max_momentum", max_momentum)
         lows = _one_each(self, optimizer, "base_momentum", base_momentum)
-        if cycle_momentum and not {"momentum", "betas"} & set(optimizer.defaults):
-            raise ValueError(
-                f"OneCycleLR: expected an optimizer with momentum, got {type(optimizer).__name__}. "
-                "Pass cycle_momentum=False"
-            )
+        if cycle_momentum:
+            _refuse_without_momentum(self, optimizer)
         if last_epoch == -1:
             for group, lr, high, low in zip(optimizer.param_groups, lrs, highs, lows, strict=True):
                 group["initial_lr"], group["max_lr"] = lr / div_factor, lr
@@ -775,6 +815,110 @@ def _phases(up: float, total: int, three: bool) -> list[list[Any]]:
     ]
 
 
+class CyclicLR(LRScheduler):
+    """Up from base_lr to max_lr and down again, over and over. Step per batch.
+
+        lr = base_lr + (max_lr - base_lr) h s
+
+    h goes from 0 to 1 in `step_size_up` steps and back to 0 in `step_size_down`. Momentum (or
+    beta1) moves the other way: max_momentum - (max_momentum - base_momentum) h s.
+
+    base_lr, max_lr: one rate, or one per group.
+    step_size_up, step_size_down: steps, at least 1; None comes down as fast as up.
+    mode: the scale s: "triangular" 1, "triangular2" 1/2^(c - 1) in cycle c = 1, 2, ...,
+        "exp_range" gamma^t at step t.
+    scale_fn, scale_mode: a function for s in place of `mode`, of c ("cycle") or t ("iterations").
+        It is not part of `state_dict()`.
+    cycle_momentum: False leaves the momentum alone. base_momentum, max_momentum: its bounds.
+    last_epoch: see `LRScheduler`.
+
+    Raises ValueError for options that do not fit.
+    Source: Smith, Cyclical learning rates for training neural networks (2017).
+
+    >>> w = tk.tensor([1.0], requires_grad=True)
+    >>> optimizer = optim.SGD([w], lr=0.1, momentum=0.9)
+    >>> scheduler = optim.lr_scheduler.CyclicLR(optimizer, 0.25, 0.75, step_size_up=2)
+    >>> w.sum().backward(); optimizer.step()
+    >>> scheduler.step()
+    >>> scheduler.get_last_lr()
+    [0.5]
+    """
+
+    _unsaved = (*LRScheduler._unsaved, "scale_fn")
+
+    def __init__(
+        self,
+        optimizer: Optimizer,
+        base_lr: float | list[float],
+        max_lr: float | list[float],
+        step_size_up: int = 2000,
+        step_size_down: int | None = None,
+        mode: str = "triangular",
+        gamma: float = 1.0,
+        scale_fn: Callable[[int], float] | None = None,
+        scale_mode: str = "cycle",
+        cycle_momentum: bool = True,
+        base_momentum: float | list[float] = 0.8,
+        max_momentum: float | list[float] = 0.9,
+        last_epoch: int = -1,
+    ) -> None:
+        if mode not in ("triangular", "triangular2", "exp_range") and scale_fn is None:
+            raise ValueError(
+                "CyclicLR: expected mode 'triangular', 'triangular2' or 'exp_range', or a "
+                f"scale_fn, got {mode!r}."
+            )
+        if scale_mode not in ("cycle", "iterations"):
+            raise ValueError(
+                f"CyclicLR: expected scale_mode 'cycle' or 'iterations', got {scale_mode!r}."
+            )
+        self.step_size_up = _positive(self, "step_size_up", step_size_up)
+        down = step_size_up if step_size_down is None else step_size_down
+        self.step_size_down = _positive(self, "step_size_down", down)
+        self.mode, self.gamma, self.scale_fn = mode, _nonnegative(self, "gamma", gamma), scale_fn
+        self.scale_mode, self.cycle_momentum = scale_mode, cycle_momentum
+        lows = _one_each(self, optimizer, "base_lr", base_lr)
+        self.max_lrs = _one_each(self, optimizer, "max_lr", max_lr)
+        self.base_momentums = _one_each(self, optimizer, "base_momentum", base_momentum)
+        self.max_momentums = _one_each(self, optimizer, "max_momentum", max_momentum)
+        if cycle_momentum:
+            _refuse_without_momentum(self, optimizer)
+        if last_epoch == -1:
+            for group, lr in zip(optimizer.param_groups, lows, strict=True):
+                group["lr"] = lr
+        super().__init__(optimizer, last_epoch)
+        self.base_lrs = lows
+        self._set(self.get_lr())
+
+    def _scale_at(self, cycle: int, step: int) -> float:
+        if self.scale_fn is not None:
+            return float(self.scale_fn(cycle if self.scale_mode == "cycle" else step))
+        if self.mode == "exp_range":
+            return float(self.gamma**step)
+        return 0.5 ** (cycle - 1) if self.mode == "triangular2" else 1.0
+
+    def get_lr(self) -> list[float]:
+        """The rates of this step. Sets the momenta as well."""
+        cycles, place = divmod(self.last_epoch, self.step_size_up + self.step_size_down)
+        up, down = self.step_size_up, self.step_size_down
+        height = place / up if place <= up else (up + down - place) / down
+        height *= self._scale_at(1 + cycles, self.last_epoch)
+        groups = self.optimizer.param_groups
+        if self.cycle_momentum:
+            bounds = zip(groups, self.max_momentums, self.base_momentums, strict=True)
+            for group, high, low in bounds:
+                _set_momentum(group, high - (high - low) * height)
+        lows_and_highs = zip(self.base_lrs, self.max_lrs, strict=True)
+        return [low + (high - low) * height for low, high in lows_and_highs]
+
+
+def _refuse_without_momentum(schedule: object, optimizer: Optimizer) -> None:
+    if not {"momentum", "betas"} & set(optimizer.defaults):
+        raise ValueError(
+            f"{type(schedule).__name__}: expected an optimizer with momentum, got "
+            f"{type(optimizer).__name__}. Pass cycle_momentum=False"
+        )
+
+
 def _set_momentum(group: dict[str, Any], momentum: float) -> None:
     if "betas" in group:
         group["betas"] = (momentum, *group["betas"][1:])
@@ -815,15 +959,12 @@ class SequentialLR(_ScalingLR):
                 f"SequentialLR: expected {len(schedulers) - 1} milestones for {len(schedulers)} "
                 f"schedules, got {len(milestones)}."
             )
+        _check_parts(self, schedulers, optimizer)
         for i, scheduler in enumerate(schedulers):
-            if not isinstance(scheduler, LRScheduler):
+            if isinstance(scheduler, ChainedScheduler):
                 raise ValueError(
-                    f"SequentialLR: expected an LRScheduler for schedule {i}, got "
-                    f"{type(scheduler).__name__}. (ReduceLROnPlateau needs a metric)"
-                )
-            if scheduler.optimizer is not optimizer:
-                raise ValueError(
-                    f"SequentialLR: expected schedules of one optimizer, got another for {i}."
+                    f"SequentialLR: expected a schedule that starts anew for {i}, got a "
+                    "ChainedScheduler."
                 )
         self._schedulers, self.milestones = list(schedulers), list(milestones)
         for scheduler in schedulers:
@@ -863,14 +1004,84 @@ class SequentialLR(_ScalingLR):
 
     def _loading(self, state_dict: Mapping[str, Any]) -> Iterator[Change]:
         state = self._checked_state(state_dict)
-        parts = state.pop("_schedulers")
-        if len(parts) != len(self._schedulers):
+        return chain(_loading_parts(self, state.pop("_schedulers")), self._updating(state))
+
+
+class ChainedScheduler(LRScheduler):
+    """Several schedules at once: a step of this one is a step of each. Their factors multiply.
+
+    schedulers: `LRScheduler`s of one optimizer. optimizer: that one, or None.
+
+    Raises ValueError for no schedule, one of another optimizer, or a `ReduceLROnPlateau`.
+
+    >>> w = tk.tensor([1.0], requires_grad=True)
+    >>> optimizer = optim.SGD([w], lr=1.0)
+    >>> warm_up = optim.lr_scheduler.ConstantLR(optimizer, factor=0.5, total_iters=2)
+    >>> decay = optim.lr_scheduler.ExponentialLR(optimizer, gamma=0.5)
+    >>> scheduler = optim.lr_scheduler.ChainedScheduler([warm_up, decay])
+    >>> w.sum().backward(); optimizer.step()
+    >>> scheduler.step()
+    >>> scheduler.get_last_lr()
+    [0.25]
+    """
+
+    _unsaved = (*LRScheduler._unsaved, "_schedulers")
+
+    def __init__(
+        self, schedulers: Sequence[LRScheduler], optimizer: Optimizer | None = None
+    ) -> None:
+        if not schedulers:
+            raise ValueError("ChainedScheduler: expected at least one schedule, got none.")
+        if optimizer is None:
+            optimizer = getattr(schedulers[0], "optimizer", None)
+        self.optimizer = _checked(self, optimizer)
+        _check_parts(self, schedulers, self.optimizer)
+        self._schedulers = list(schedulers)
+        self._last_lr = [float(group["lr"]) for group in self.optimizer.param_groups]
+
+    def step(self) -> None:
+        """Advance every schedule to its next epoch. Warns and raises as they do."""
+        for scheduler in self._schedulers:
+            scheduler.step()
+        self._last_lr = [float(group["lr"]) for group in self.optimizer.param_groups]
+
+    def get_lr(self) -> list[float]:
+        """The rates now set, one per group."""
+        return [float(group["lr"]) for group in self.optimizer.param_groups]
+
+    def state_dict(self) -> dict[str, Any]:
+        """The last rates, and the state of every schedule."""
+        return super().state_dict() | {"_schedulers": [s.state_dict() for s in self._schedulers]}
+
+    def _tried_state(self, state_dict: Mapping[str, Any]) -> dict[str, Any]:
+        return self._checked_state(state_dict)  # its parts try theirs
+
+    def _loading(self, state_dict: Mapping[str, Any]) -> Iterator[Change]:
+        state = self._checked_state(state_dict)
+        return chain(_loading_parts(self, state.pop("_schedulers")), self._updating(state))
+
+
+def _check_parts(whole: object, schedulers: Sequence[Any], optimizer: Optimizer) -> None:
+    name = type(whole).__name__
+    for i, scheduler in enumerate(schedulers):
+        if not isinstance(scheduler, LRScheduler):
             raise ValueError(
-                f"SequentialLR.load_state_dict: expected {len(self._schedulers)} schedules, got "
-                f"{len(parts)}."
+                f"{name}: expected an LRScheduler for schedule {i}, got "
+                f"{type(scheduler).__name__}. (ReduceLROnPlateau needs a metric)"
             )
-        loading = [s._loading(part) for s, part in zip(self._schedulers, parts, strict=True)]
-        return chain(*loading, self._updating(state))
+        if scheduler.optimizer is not optimizer:
+            raise ValueError(f"{name}: expected schedules of one optimizer, got another for {i}.")
+
+
+def _loading_parts(whole: Any, states: Sequence[Mapping[str, Any]]) -> Iterator[Change]:
+    """The changes that load the states of the schedules of which one is made."""
+    if len(states) != len(whole._schedulers):
+        raise ValueError(
+            f"{type(whole).__name__}.load_state_dict: expected {len(whole._schedulers)} schedules, "
+            f"got {len(states)}."
+        )
+    parts = zip(whole._schedulers, states, strict=True)
+    return chain(*[scheduler._loading(state) for scheduler, state in parts])
 
 
 class ReduceLROnPlateau:

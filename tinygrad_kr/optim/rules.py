@@ -194,6 +194,168 @@ def nadam(
     return p, {"step": step, "mu_product": product, "exp_avg": m, "exp_avg_sq": v}
 
 
+def adamax(
+    p: Any,
+    g: Any,
+    state: State,
+    *,
+    lr: float,
+    betas: tuple[float, float] = (0.9, 0.999),
+    eps: float = 1e-8,
+    weight_decay: float = 0.0,
+    maximize: bool = False,
+) -> Update:
+    """The rule of `optim.Adamax`.
+
+    m <- beta1 m + (1 - beta1) g,  u <- max(beta2 u, |g| + eps),
+    p <- p - lr / (1 - beta1^t) m / u
+    """
+    beta1, beta2 = betas
+    step = state.get("step", 0) + 1
+    g = descent(p, g, weight_decay, maximize)
+    m = towards(state.get("exp_avg", 0.0), g, 1 - beta1)
+    u = np.maximum(beta2 * state.get("exp_inf", 0.0), abs(g) + eps)
+    rate = lr / (1 - beta1**step)
+    return p - rate * (m / u), {"step": step, "exp_avg": m, "exp_inf": u}
+
+
+def radam(
+    p: Any,
+    g: Any,
+    state: State,
+    *,
+    lr: float,
+    betas: tuple[float, float] = (0.9, 0.999),
+    eps: float = 1e-8,
+    weight_decay: float = 0.0,
+    decoupled_weight_decay: bool = False,
+    maximize: bool = False,
+) -> Update:
+    """The rule of `optim.RAdam`.
+
+    m, v as Adam's,  R = 2 / (1 - beta2) - 1,  r = R - 2 t beta2^t / (1 - beta2^t),
+    p <- p - lr m / (1 - beta1^t) c sqrt(1 - beta2^t) / (sqrt(v) + eps)  where r > 5,
+    p <- p - lr m / (1 - beta1^t)                                        before,
+    c^2 = (r - 4) (r - 2) R / ((R - 4) (R - 2) r)
+
+    A rule does not branch on numbers: `adapts` is 1 where r > 5, else 0.
+    """
+    beta1, beta2 = betas
+    step = state.get("step", 0) + 1
+    p, g = decayed(p, g, lr, weight_decay, decoupled_weight_decay, maximize)
+    m = towards(state.get("exp_avg", 0.0), g, 1 - beta1)
+    v = beta2 * state.get("exp_avg_sq", 0.0) + (1 - beta2) * (g * g)
+    most = 2 / (1 - beta2) - 1
+    length = most - 2 * step * beta2**step / (1 - beta2**step)
+    adapts = np.maximum(np.sign(length - 5.0), 0.0)
+    r, limit = np.maximum(length, 5.0), np.maximum(most, 5.0)
+    variance = (r - 4) * (r - 2) * limit / ((limit - 4) * (limit - 2) * r)
+    factor = adapts * (variance * (1 - beta2**step)) ** 0.5 + (1 - adapts)
+    rate = lr / (1 - beta1**step) * factor
+    p = p - rate * (m / (adapts * np.sqrt(v) + (adapts * eps + (1 - adapts))))
+    return p, {"step": step, "exp_avg": m, "exp_avg_sq": v}
+
+
+def rprop(
+    p: Any,
+    g: Any,
+    state: State,
+    *,
+    lr: float,
+    etas: tuple[float, float] = (0.5, 1.2),
+    step_sizes: tuple[float, float] = (1e-6, 50.0),
+    maximize: bool = False,
+) -> Update:
+    """The rule of `optim.Rprop`.
+
+    d <- eta+ d  where g has the sign of the last gradient,  eta- d  where it has the other one;
+    in the latter case g <- 0;  p <- p - sign(g) d
+    """
+    lower, higher = etas
+    smallest, largest = step_sizes
+    g = descent(p, g, 0.0, maximize)
+    sign = np.sign(g * state["prev"] if "prev" in state else 0.0 * g)
+    same, turned = np.maximum(sign, 0.0), np.maximum(-sign, 0.0)
+    factor = same * higher + turned * lower + (1 - abs(sign))
+    d = np.minimum(np.maximum(state.get("step_size", lr) * factor, smallest), largest)
+    g = g * (1 - turned)
+    step = state.get("step", 0) + 1
+    return p - np.sign(g) * d, {"step": step, "prev": g, "step_size": d}
+
+
+def asgd(
+    p: Any,
+    g: Any,
+    state: State,
+    *,
+    lr: float,
+    lambd: float = 1e-4,
+    alpha: float = 0.75,
+    t0: float = 1e6,
+    weight_decay: float = 0.0,
+    maximize: bool = False,
+) -> Update:
+    """The rule of `optim.ASGD`.
+
+    p <- (1 - lambd eta) p - eta g,  a <- a + mu (p - a);  for the next step
+    eta <- lr / (1 + lambd lr t)^alpha,  mu <- 1 / max(1, t - t0)
+    """
+    step = state.get("step", 0) + 1
+    eta, mu = state.get("eta", lr), state.get("mu", 1.0)
+    g = descent(p, g, weight_decay, maximize)
+    p = (1 - lambd * eta) * p - eta * g
+    average = mu * p + (1 - mu) * state["ax"] if "ax" in state else p
+    eta = lr / (1 + lambd * lr * step) ** alpha
+    mu = 1 / np.maximum(step - t0, 1.0)
+    return p, {"step": step, "eta": eta, "mu": mu, "ax": average}
+
+
+def lion(
+    p: Any,
+    g: Any,
+    state: State,
+    *,
+    lr: float,
+    betas: tuple[float, float] = (0.9, 0.99),
+    weight_decay: float = 0.0,
+    maximize: bool = False,
+) -> Update:
+    """The rule of `optim.Lion`.
+
+    p <- (1 - lr weight_decay) p - lr sign(beta1 m + (1 - beta1) g),
+    m <- beta2 m + (1 - beta2) g
+    """
+    beta1, beta2 = betas
+    p, g = decayed(p, g, lr, weight_decay, True, maximize)
+    m = state.get("exp_avg", 0.0)
+    sign = np.sign(beta1 * m + (1 - beta1) * g)
+    return p - lr * sign, {"exp_avg": beta2 * m + (1 - beta2) * g}
+
+
+def sparse_adam(
+    p: Any,
+    g: Any,
+    state: State,
+    *,
+    lr: float,
+    betas: tuple[float, float] = (0.9, 0.999),
+    eps: float = 1e-8,
+    maximize: bool = False,
+) -> Update:
+    """The rule of `optim.SparseAdam`: Adam's for elements with g != 0, others stay as they are."""
+    beta1, beta2 = betas
+    step = state.get("step", 0) + 1
+    g = descent(p, g, 0.0, maximize)
+    touched = abs(np.sign(g))
+    m = state.get("exp_avg", 0.0)
+    v = state.get("exp_avg_sq", 0.0)
+    m = m + touched * ((1 - beta1) * (g - m))
+    v = v + touched * ((1 - beta2) * (g * g - v))
+    rate = lr * (1 - beta2**step) ** 0.5 / (1 - beta1**step)
+    p = p - rate * (touched * m / (np.sqrt(v) + eps))
+    return p, {"step": step, "exp_avg": m, "exp_avg_sq": v}
+
+
 # ------------------------------------------------------------------ shared by the rules
 
 
