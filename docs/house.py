@@ -50,7 +50,13 @@ FLOORS: list[tuple[str, list[Room]]] = [
             Room(("creation.py", "random.py"), "zeros, arange, randn"),
         ],
     ),
-    ("#cde3f3", [Room(("tensor.py",), "the class: data, grad, methods, writing")]),
+    (
+        "#cde3f3",
+        [
+            Room(("tensor.py",), "the class: data, grad, methods, writing"),
+            Room(("batching.py",), "vmap: one row, all rows"),
+        ],
+    ),
     (
         "#cde3f3",
         [

@@ -505,7 +505,9 @@ class Compiled:
             return "\n".join(reasons)
         if not any(one.runner for one in self._specialisations()):
             return "nothing is compiled yet: no two calls have ended and done the same"
-        return "every call is compiled"
+        tracers = (one.tracer for one in self._specialisations())
+        remarks = {remark: None for tracer in tracers if tracer for remark in tracer.remarks}
+        return "\n".join(["every call is compiled", *remarks])
 
 
 MISSED = object()

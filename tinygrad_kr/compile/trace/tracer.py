@@ -72,6 +72,8 @@ _CREATING = ("tinygrad_kr.creation", "tinygrad_kr.random")
 class Tracer:
     """Notes every op of one thread, and the writes to Tensors, gradients and optimizer state."""
 
+    keeps_tensors = False
+
     def __init__(
         self,
         leaves: Iterable[Any] = (),
@@ -106,6 +108,8 @@ class Tracer:
         """The generators that were drawn from, and their states before."""
         self._writes: dict[Any, Value] = {}
         self.steps: list[TracedStep] = []
+        self.remarks: dict[str, None] = {}
+        """What `explain()` says of the program."""
         self.states: dict[Any, Any] = {}
         """The Tensors that a step in this run has left as state, by slot and name."""
 
@@ -394,6 +398,10 @@ class Tracer:
             "recorded once and replayed, so a number or a branch that depends on them would be "
             "frozen. Return the Tensor and look at it outside, or use tk.where for the branch"
         )
+
+    def remark(self, what: str) -> None:
+        """Note what `explain()` says of the program."""
+        self.remarks[f"{what}, at {source_line()}"] = None
 
     def give_up(self, what: str) -> None:
         """Note why the function cannot be replayed: it will run eagerly."""
