@@ -8,6 +8,7 @@ arguments runs for each row instead.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from contextvars import copy_context
 from functools import wraps
@@ -21,6 +22,7 @@ from tinygrad_kr import tree
 from tinygrad_kr.grad_mode import no_grad
 from tinygrad_kr.ops import shape
 from tinygrad_kr.ops.batch_rules import Call, Rows, batched, node_of, plain, row, rows_in
+from tinygrad_kr.ops.elementwise import positive
 from tinygrad_kr.ops.node import (
     CAPTURE,
     NAMED,
@@ -83,6 +85,7 @@ class _Recorder:
         self.steps: list[_Step | _Check] = []
         self.reason: str | None = None
         """Why the recording is not complete; None if it is."""
+        self.remarks: dict[str, None] = {}
         self.constants: dict[int, Node] = {}
         """By id, Tensors that the function made without an op on the row."""
         self._known: dict[int, Node] = {}
@@ -221,6 +224,7 @@ class _Recorder:
 
     def remark(self, what: str) -> None:
         """A remark on an inner `vmap`."""
+        self.remarks[what] = None
 
 
 # ------------------------------------------------------------------ all rows
@@ -229,31 +233,56 @@ class _Recorder:
 class _Replay:
     """The recorded ops, done for all rows."""
 
-    def __init__(self, n: int, rows: dict[int, Any]) -> None:
+    def __init__(self, n: int, rows: dict[int, Rows]) -> None:
         """rows: for the id of a Tensor of the recording, what it is for all rows."""
         self.n = n
         self.by_rows: dict[str, None] = {}
         """The ops that ran row by row."""
-        self._found = rows
+        self._given = frozenset(rows)
+        self._found: dict[int, Any] = dict(rows)
+        self._uses: Counter[int] = Counter()
+        """How often each Tensor of the recording will be read."""
 
-    def run(self, steps: Sequence[_Step | _Check], results: Sequence[Any]) -> None:
-        """Do the steps that the results need."""
-        for step in _needed(steps, results):
+    def run(self, steps: Sequence[_Step | _Check], results: Sequence[Any]) -> list[Any]:
+        """Do the steps that the results need, and return these."""
+        for result in results:
+            self._uses.update(_ids(result))
+        for step in self._needed(steps):
             if isinstance(step, _Check):
                 self._check(step)
             else:
                 self._found[id(step.out)] = self._result(step)
+        return [self.value(result) for result in results]
+
+    def _needed(self, steps: Sequence[_Step | _Check]) -> list[_Step | _Check]:
+        """The steps on which what is read depends, and the checks with what they read."""
+        kept = []
+        for step in reversed(steps):
+            if isinstance(step, _Check):
+                self._uses.update(_ids(step.array))
+            elif id(step.out) in self._uses:
+                self._uses.update(_ids(step.inputs))
+                for param in step.params.values():
+                    self._uses.update(_ids(param))
+            else:
+                continue
+            kept.append(step)
+        return kept[::-1]
 
     def value(self, x: Any) -> Any:
         """For all rows, what the recording saw: Rows, or what is the same for each."""
         if isinstance(x, _Seen):
-            found = self._found[id(x.node)]
+            key = id(x.node)
+            self._uses[key] -= 1
+            found = self._found[key] if self._uses[key] else self._found.pop(key)
             return _detached(found) if x.detached else found
         if isinstance(x, tuple | list) and not hasattr(x, "_fields"):
             return type(x)(map(self.value, x))
         return x
 
     def _result(self, step: _Step) -> Any:
+        if step.record is positive and self._is_own(step.inputs[0]):
+            return self.value(step.inputs[0])
         inputs = tuple(map(self.value, step.inputs))
         params = {name: self.value(param) for name, param in step.params.items()}
         if not any(rows_in(inputs)) and not any(rows_in(params)):
@@ -265,6 +294,14 @@ class _Replay:
             self.by_rows[step.record.__name__] = None
         found = Rows(y)
         return found if step.out._requires_grad else _detached(found)
+
+    def _is_own(self, x: Any) -> bool:
+        """Whether a value is read once alone, and in memory of its own: it needs no copy."""
+        if not isinstance(x, _Seen) or self._uses[id(x.node)] > 1 or id(x.node) in self._given:
+            return False
+        found = self._found[id(x.node)]
+        node = found.tensor if isinstance(found, Rows) else found
+        return isinstance(found, Rows) and node._data.base is None and not node._requires_grad
 
     def _check(self, check: _Check) -> None:
         found = self.value(check.array)
@@ -282,26 +319,11 @@ def _detached(found: Any) -> Any:
     return Rows(constant(node._data)) if isinstance(found, Rows) else constant(node._data)
 
 
-def _needed(steps: Sequence[_Step | _Check], results: Sequence[Any]) -> list[_Step | _Check]:
-    """The steps on which results depend, and the checks with what they read."""
-    wanted = {id(result.node) for result in results if isinstance(result, _Seen)}
-    kept = []
-    for step in reversed(steps):
-        if isinstance(step, _Check):
-            wanted.update(_ids(step.array))
-        elif id(step.out) in wanted:
-            wanted.update(_ids(step.inputs))
-            wanted.update(_ids(tuple(step.params.values())))
-        else:
-            continue
-        kept.append(step)
-    return kept[::-1]
-
-
-def _ids(x: Any) -> set[int]:
+def _ids(x: Any) -> list[int]:
+    """The Tensors of the recording in an input or parameter, by their ids."""
     if isinstance(x, _Seen):
-        return {id(x.node)}
-    return set().union(*map(_ids, x)) if isinstance(x, tuple | list) else set()
+        return [id(x.node)]
+    return [key for part in x for key in _ids(part)] if isinstance(x, tuple | list) else []
 
 
 # ------------------------------------------------------------------ the batch
@@ -431,7 +453,7 @@ def vmap(f: Function, in_axes: Any = 0, out_axes: Any = 0) -> Function:
         found, rebuild, said = _all_rows(f, batch)
         if tracer := tracing():
             for remark in said:
-                tracer.remark(f"vmap: {remark}")
+                tracer.remark(remark)
         axes = spread(rebuild(found), out_axes, "out_axes")
         as_arrays = batch.plain and not keeps_tensors()
         return rebuild(
@@ -465,9 +487,9 @@ def _all_rows(f: Function, batch: _Batch) -> tuple[list[Any], Any, list[str]]:
         for node in recorder.constants.values():
             tracer.created(node)
     replay = _Replay(batch.n, rows)
-    replay.run(recorder.steps, seen)
-    said = [f"{name} runs row by row" for name in replay.by_rows]
-    return [replay.value(leaf) for leaf in seen], rebuild, said
+    found = replay.run(recorder.steps, seen)
+    said = [*recorder.remarks, *(f"vmap: {name} runs row by row" for name in replay.by_rows)]
+    return found, rebuild, said
 
 
 def _row_by_row(f: Function, batch: _Batch, reason: str) -> tuple[list[Any], Any, list[str]]:
@@ -484,7 +506,7 @@ def _row_by_row(f: Function, batch: _Batch, reason: str) -> tuple[list[Any], Any
     stacked = [
         Rows(shape.stack(*map(_tensor, column), axis=0)) for column in zip(*found, strict=True)
     ]
-    return stacked, rebuild, [f"the function runs row by row: {reason}"]
+    return stacked, rebuild, [f"vmap: the function runs row by row: {reason}"]
 
 
 def _tensor(leaf: Any) -> Any:
