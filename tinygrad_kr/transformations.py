@@ -19,8 +19,9 @@ from tinygrad_kr.autodiff import topological_order, walk
 from tinygrad_kr.batching import keeps_tensors, vmap
 from tinygrad_kr.grad_mode import enable_grad, is_grad_enabled, recorded_if
 from tinygrad_kr.grad_mode import traced as traced_calls
-from tinygrad_kr.ops.node import Node, constant, tick
+from tinygrad_kr.ops.node import Node, constant, is_anomaly_on, tick
 from tinygrad_kr.ops.op import op
+from tinygrad_kr.ops.reduction import concatenate
 from tinygrad_kr.ops.shape import stack
 from tinygrad_kr.tensor import Tensor
 
@@ -340,8 +341,8 @@ def _push_forward(
 def jacobian(f: Function, argnums: Argnums = 0) -> Function:
     """A function that returns d f / d argument, of shape (*output, *input).
 
-    One array per output and chosen argument, in the structure of both. Runs one backward pass per
-    element of the output.
+    One array per output and chosen argument, in the structure of both. Computes the cotangents of
+    all elements of the output at once (`vmap`), of few ones after the other.
     argnums: as in `value_and_grad`. Other names: `jacrev`; `jacfwd` goes forward.
 
     >>> tk.jacobian(lambda x: x**2)(np.array([1.0, 3.0]))
@@ -426,23 +427,44 @@ def _columns(traced: _Traced, outputs: Sequence[Tensor], create_graph: bool) -> 
     return found
 
 
+_MIN_ROWS = 8
+"""Threshold: fewest rows of a Jacobian that are computed at once."""
+_MOST_BYTES = 1 << 28
+"""Limit: size of the cotangents of all rows that are computed at once; bytes."""
+
+
 def _rows(traced: _Traced, output: Tensor, create_graph: bool) -> list[Any]:
     """The derivatives of every element of one output, stacked for each argument."""
-    rows = []
-    for i in range(output.size):
-        start: Any = np.zeros(output.shape, output.dtype)
-        start.flat[i] = 1
-        start = constant(start) if create_graph else start
-        rows.append(traced.gradients({output: start}, create_graph, retain=True))
-    if not rows:
+
+    def pulled(start: Any) -> list[Any]:
+        return traced.gradients({output: start}, create_graph, retain=True)
+
+    if not output.size:
         return [constant(np.zeros(output.shape + t.shape, t.dtype)) for t in traced.tensors]
-    stacked = [stack(*column, axis=0) for column in zip(*rows, strict=True)]
-    if output.ndim == 1:
-        return stacked
+    units = np.eye(output.size, dtype=output.dtype).reshape(output.size, *output.shape)
+    most = _most_rows(output)
+    blocks: list[Sequence[Any]] = []
+    if most < _MIN_ROWS:
+        starts = [units[i, ...] for i in range(output.size)]
+        rows = [pulled(constant(start) if create_graph else start) for start in starts]
+        blocks = [[stack(*column, axis=0) for column in zip(*rows, strict=True)]]
+    else:
+        with recorded_if(create_graph):
+            for start in range(0, output.size, most):
+                blocks.append(vmap(pulled)(constant(units[start : start + most])))
+    joined = blocks[0] if len(blocks) == 1 else [concatenate(*b) for b in zip(*blocks, strict=True)]
     return [
-        columns.reshape(output.shape + t.shape)
-        for t, columns in zip(traced.tensors, stacked, strict=True)
+        columns if output.ndim == 1 else columns.reshape(output.shape + t.shape)
+        for t, columns in zip(traced.tensors, joined, strict=True)
     ]
+
+
+def _most_rows(output: Tensor) -> int:
+    """How many rows of a Jacobian are computed at once; 1 where that takes longer."""
+    if output.size < _MIN_ROWS or is_anomaly_on():
+        return 1
+    sizes = sum(node._data.nbytes for node in topological_order([output], wanted=()))
+    return min(_MOST_BYTES // max(sizes, 1), output.size)
 
 
 def hessian(f: Function, argnums: Argnums = 0) -> Function:
