@@ -11,7 +11,7 @@ from harness import close, compare
 
 import tinygrad_kr as tk
 import tinygrad_kr.functional as F
-from tinygrad_kr import Tensor
+from tinygrad_kr import Tensor, transformations
 from tinygrad_kr.ops.tracing import tracers
 
 RANDOM = np.random.default_rng(3)
@@ -364,3 +364,104 @@ def test_jacfwd_of_numbers_and_of_nothing() -> None:
     same(tk.jacfwd(lambda x: x * x)(3.0), 6.0)
     assert tk.jacfwd(lambda x: x * 2)(np.zeros(0)).shape == (0, 0)
     same(tk.jacfwd(lambda x: tk.ones(2, dtype=np.float64))(Y[0]), np.zeros((2, 3)))
+
+
+@pytest.mark.parametrize(("rows", "limit"), [(2, 1 << 28), (2, 20_000), (2, 1), (99, 1)])
+@pytest.mark.parametrize("inside", [False, True])
+def test_jacobians_in_blocks(
+    monkeypatch: pytest.MonkeyPatch, rows: int, limit: int, inside: bool
+) -> None:
+    monkeypatch.setattr(transformations, "_MIN_ROWS", rows)
+    monkeypatch.setattr(transformations, "_MOST_BYTES", limit)
+    x = RANDOM.normal(size=(3, 7))
+    f = lambda x: tk.outer(x[0], tk.sin(x[1])) * x[2].sum()  # noqa: E731
+    value = (lambda x: f(x * x)) if inside else f
+    found = tk.jacobian(value)(x)
+    assert found.shape == (7, 7, 3, 7)
+    same(found, tk.jacfwd(value)(x))
+
+
+# ------------------------------------------------------------------ layers
+
+IMAGES = RANDOM.normal(size=(3, 2, 2, 6, 6))
+KERNELS = RANDOM.normal(size=(3, 4, 1, 3, 3))
+SEQUENCES = RANDOM.normal(size=(3, 4, 2, 5))
+FILTERS = Tensor(KERNELS[0])
+
+LAYERS: dict[str, tuple[Callable[..., Any], Any]] = {
+    "conv2d": (lambda x: F.conv2d(x, FILTERS, groups=2, padding=1), (IMAGES,)),
+    "conv2d of each": (lambda x, w: F.conv2d(x, w, groups=2, stride=2), (IMAGES, KERNELS)),
+    "filters of each": (lambda w: F.conv2d(IMAGES[0], w, groups=2), (KERNELS,)),
+    "transposed": (lambda x: F.conv_transpose2d(x, FILTERS[:2], stride=2), (IMAGES,)),
+    "max_pool2d": (lambda x: F.max_pool2d(x, 2), (IMAGES,)),
+    "overlapping": (lambda x: F.max_pool2d(x, 3, stride=2), (IMAGES,)),
+    "avg_pool2d": (lambda x: F.avg_pool2d(x, 3, stride=1, padding=1), (IMAGES,)),
+    "batch_norm": (lambda x: F.batch_norm(x, None, None, training=True), (IMAGES,)),
+    "layer_norm": (lambda x: F.layer_norm(x, (5,)), (SEQUENCES,)),
+    "softmax": (lambda x: F.softmax(x, -1) * F.log_softmax(x, 0), (SEQUENCES,)),
+    "gelu": (lambda x: F.gelu(x) + F.silu(x) + F.elu(x), (SEQUENCES,)),
+    "embedding": (
+        lambda w, i: F.embedding(i, w) * w[0, 0],
+        (SEQUENCES[:, :, 0], RANDOM.integers(0, 4, (3, 6))),
+    ),
+    "one embedding": (
+        lambda i: F.embedding(i, Tensor(SEQUENCES[0, :, 0])),
+        (RANDOM.integers(0, 4, (3, 6)),),
+    ),
+    "cross_entropy": (
+        lambda x, t: F.cross_entropy(x, t),
+        (SEQUENCES[:, :, 0], RANDOM.integers(0, 5, (3, 4))),
+    ),
+    "nll of some": (
+        lambda x, t: F.cross_entropy(x, t, ignore_index=2, label_smoothing=0.1),
+        (SEQUENCES[:, :, 0], RANDOM.integers(0, 5, (3, 4))),
+    ),
+    "bce": (
+        lambda x: F.binary_cross_entropy_with_logits(x, (x.detach() > 0).astype(np.float64)),
+        (SEQUENCES,),
+    ),
+    "norm": (lambda x: tk.norm(x, dim=-1) / tk.norm(x), (SEQUENCES,)),
+    "solve": (lambda a: tk.linalg.solve(a @ a.mT + tk.eye(5, dtype=np.float64), a[:, 0]),
+              (RANDOM.normal(size=(3, 5, 5)),)),
+    "determinant": (lambda a: tk.linalg.slogdet(a @ a.mT)[1], (RANDOM.normal(size=(3, 5, 5)),)),
+    "cumsum": (lambda x: tk.cumsum(x, 0) * tk.cumprod(x, -1), (SEQUENCES,)),
+    "gather": (lambda x, i: tk.take_along_axis(x, i, 0),
+               (SEQUENCES[:, :, 0], RANDOM.integers(0, 4, (3, 2, 5)))),
+    "an index": (lambda x, i: x[i] * x[:, i], (RANDOM.normal(size=(3, 4, 4)), np.array([0, 3, 1]))),
+    "indices": (lambda x, i: x[:, i] + x[i, :, 0][..., None], (RANDOM.normal(size=(3, 4, 4, 2)),
+                RANDOM.integers(0, 4, (3, 4)))),
+}  # fmt: skip
+
+
+def layer(name: str) -> tuple[Callable[..., Any], list[Any]]:
+    f, arrays = LAYERS[name]
+    return f, [Tensor(x) for x in arrays]
+
+
+@pytest.mark.parametrize("name", LAYERS)
+def test_layers_on_each_row_are_those_of_a_loop(name: str) -> None:
+    f, args = layer(name)
+    rows = [[x[i] for x in args] for i in range(3)]
+    same(tk.vmap(f)(*args), tk.stack([f(*row) for row in rows]))
+    floats = [i for i, x in enumerate(args) if x.dtype.kind == "f"]
+    if not floats:
+        return
+    first = tk.grad(lambda *x: tk.sin(f(*x)).sum(), floats)
+    second = tk.grad(lambda *x: sum(tk.sin(g).sum() for g in first(*x)), floats)
+    for order in (first, second):
+        for found, *expected in zip(
+            tk.vmap(order)(*args), *[order(*row) for row in rows], strict=True
+        ):
+            same(found, tk.stack(expected))
+
+
+@pytest.mark.parametrize("name", list(LAYERS)[::4])
+def test_layers_of_a_batch_are_compiled(name: str) -> None:
+    f, args = layer(name)
+    floats = [i for i, x in enumerate(args) if x.dtype.kind == "f"]
+    compare(
+        tk.vmap(tk.grad(lambda *x: tk.sin(f(*x)).sum(), floats) if floats else f),
+        *args,
+        scales=[1] * 4,
+        rtol=1e-9,
+    )

@@ -241,16 +241,21 @@ def _broadcast_to(call: Call) -> Any:
 def _matrices(call: Call) -> Any:
     """An op on the last two axes of its inputs, which broadcasts those before."""
     if len(call.inputs) > 1:
-        axes = max(map(ndim_of, call.inputs))
-        inputs = [aligned(Rows(expanded(x, call)), axes) for x in call.inputs]
-        return call.replaced(inputs)
+        return call.replaced(_of_one_rank(call)[0])
     return call.replaced([x.tensor for x in call.inputs])
+
+
+def _of_one_rank(call: Call) -> tuple[list[Any], int]:
+    """The inputs with the axis of the batch and equally many behind it, and this number."""
+    axes = max(map(ndim_of, call.inputs))
+    return [
+        None if x is None else aligned(Rows(expanded(x, call)), axes) for x in call.inputs
+    ], axes
 
 
 def _loss(call: Call) -> Any:
     """The loss of each element; then its sum or mean over each row."""
-    axes = max(map(ndim_of, call.inputs))
-    inputs = [None if x is None else aligned(Rows(expanded(x, call)), axes) for x in call.inputs]
+    inputs, axes = _of_one_rank(call)
     reduce = _REDUCTIONS.get(call.params.get("reduction"))
     if reduce is None:
         return call.replaced(inputs)
@@ -476,7 +481,7 @@ _RULES: dict[Any, Rule] = {
     shape.swapaxes: _along_axes,
     diagonal: _along_axes,
     put_diagonal: _along_axes,
-    subgradient_product: _along_axes,
+    subgradient_product: _matrices,
     triu: _along_axes,
     tril: _along_axes,
     getitem: _getitem,
