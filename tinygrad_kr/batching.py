@@ -48,19 +48,19 @@ def __dir__() -> list[str]:
 Function = Callable[..., Any]
 
 
-class _Refused(Exception):
+class Refused(Exception):
     """The function needs the elements of a Tensor."""
 
 
-class _Seen(NamedTuple):
+class Seen(NamedTuple):
     """A Tensor of the recording. detached: without its history."""
 
     node: Node
     detached: bool = False
 
 
-class _Step(NamedTuple):
-    """A recorded op; `_Seen` stands for what depends on the recording."""
+class Step(NamedTuple):
+    """A recorded op; `Seen` stands for what depends on the recording."""
 
     record: Any
     inputs: tuple[Any, ...]
@@ -68,7 +68,7 @@ class _Step(NamedTuple):
     out: Node
 
 
-class _Check(NamedTuple):
+class Check(NamedTuple):
     """A check of an array's elements, which raises."""
 
     function: Callable[..., Any]
@@ -76,13 +76,15 @@ class _Check(NamedTuple):
     rest: tuple[Any, ...]
 
 
-class _Recorder:
-    """The tracer of `vmap`: it records the ops of a function on one row."""
+class Recorder:
+    """The tracer of `vmap` and `scan`: it records the ops of a function on one row."""
 
     keeps_tensors = True
 
-    def __init__(self, rows: Iterable[Node]) -> None:
-        self.steps: list[_Step | _Check] = []
+    def __init__(self, rows: Iterable[Node], name: str = "vmap", in_full: bool = False) -> None:
+        """name: of the transformation. in_full: record histories under `no_grad` too."""
+        self.name, self.in_full = name, in_full
+        self.steps: list[Step | Check] = []
         self.reason: str | None = None
         """Why the recording is not complete; None if it is."""
         self.remarks: dict[str, None] = {}
@@ -99,7 +101,7 @@ class _Recorder:
         context = copy_context()  # which ends with the call, whatever interrupts it
         context.run(current_tracer.set, self)
         mode = current_mode()
-        if mode in (ON, NAMED):
+        if self.in_full or mode in (ON, NAMED):
             context.run(grad_mode.set, Scope(CAPTURE, mode, lambda: True))
         thread = get_ident()
         outer = tracers.get(thread)
@@ -118,20 +120,20 @@ class _Recorder:
         self._known[id(node)] = self._by_array[id(node._data)] = node
 
     def seen(self, x: Any) -> Any:
-        """A Tensor or array of the recording as `_Seen`, also in containers; all else as it is."""
+        """A Tensor or array of the recording as `Seen`, also in containers; all else as it is."""
         if isinstance(x, Node):
             if id(x) in self._known:
-                return _Seen(x)
+                return Seen(x)
             if id(x) not in self._created:
                 return x
             made = self._by_array.get(id(x._data))
             if made is not None:
-                return _Seen(made, detached=True)
+                return Seen(made, detached=True)
             self.constants[id(x)] = x
             return x
         if isinstance(x, ndarray):
             made = self._by_array.get(id(x))
-            return x if made is None else _Seen(made, detached=True)
+            return x if made is None else Seen(made, detached=True)
         if isinstance(x, tuple | list) and not hasattr(x, "_fields"):
             return type(x)(map(self.seen, x))
         return x
@@ -146,7 +148,7 @@ class _Recorder:
         """An op has computed `out`."""
         inputs = tuple(map(self.seen, inputs))
         params = {name: self.seen(param) for name, param in params.items()}
-        self.steps.append(_Step(record, inputs, params, out))
+        self.steps.append(Step(record, inputs, params, out))
         self._created[id(out)] = out
         self._define(out)
 
@@ -162,7 +164,7 @@ class _Recorder:
 
     def check(self, function: Callable[..., Any], array: Any, *rest: Any) -> None:
         """The elements of an array were checked; those of all rows will be."""
-        self.steps.append(_Check(function, self.seen(array), rest))
+        self.steps.append(Check(function, self.seen(array), rest))
 
     def gives_tensor(self, node: Node) -> None:
         """A Tensor in any case, as all of them are here."""
@@ -170,7 +172,7 @@ class _Recorder:
     def refuse(self, what: str) -> NoReturn:
         """The function needs the elements of a Tensor."""
         self.give_up(f"{what} needs the elements of a Tensor")
-        raise _Refused(what)
+        raise Refused(what)
 
     def give_up(self, what: str) -> None:
         """The recording is not complete from here on."""
@@ -179,14 +181,14 @@ class _Recorder:
     def about_to_draw(self, generator: Any) -> None:
         """Random numbers would be drawn."""
         raise RuntimeError(
-            "vmap: expected a function without random numbers, got one that draws some. Draw them "
-            "for the whole batch outside, and pass them as an argument"
+            f"{self.name}: expected a function without random numbers, got one that draws some. "
+            "Draw them for all rows outside, and pass them as an argument"
         )
 
     def about_to_write(self, node: Any) -> None:
         """A Tensor's elements would be overwritten."""
         raise RuntimeError(
-            "vmap: expected a function that writes to no Tensor, got a write. Make a new Tensor "
+            f"{self.name}: expected a function that writes to no Tensor, got a write. Make a new Tensor "
             "with tk.where, tk.stack or tk.concatenate"
         )
 
@@ -196,7 +198,7 @@ class _Recorder:
     def _refuse_outside(self, node: Any, what: str) -> None:
         if id(node) not in self._created:
             raise RuntimeError(
-                f"vmap: expected a function without side effects, got {what}. Return the values "
+                f"{self.name}: expected a function without side effects, got {what}. Return the values "
                 "instead"
             )
 
@@ -243,22 +245,22 @@ class _Replay:
         self._uses: Counter[int] = Counter()
         """How often each Tensor of the recording will be read."""
 
-    def run(self, steps: Sequence[_Step | _Check], results: Sequence[Any]) -> list[Any]:
+    def run(self, steps: Sequence[Step | Check], results: Sequence[Any]) -> list[Any]:
         """Do the steps that the results need, and return these."""
         for result in results:
             self._uses.update(_ids(result))
         for step in self._needed(steps):
-            if isinstance(step, _Check):
+            if isinstance(step, Check):
                 self._check(step)
             else:
                 self._found[id(step.out)] = self._result(step)
         return [self.value(result) for result in results]
 
-    def _needed(self, steps: Sequence[_Step | _Check]) -> list[_Step | _Check]:
+    def _needed(self, steps: Sequence[Step | Check]) -> list[Step | Check]:
         """The steps on which what is read depends, and the checks with what they read."""
         kept = []
         for step in reversed(steps):
-            if isinstance(step, _Check):
+            if isinstance(step, Check):
                 self._uses.update(_ids(step.array))
             elif id(step.out) in self._uses:
                 self._uses.update(_ids(step.inputs))
@@ -271,7 +273,7 @@ class _Replay:
 
     def value(self, x: Any) -> Any:
         """For all rows, what the recording saw: Rows, or what is the same for each."""
-        if isinstance(x, _Seen):
+        if isinstance(x, Seen):
             key = id(x.node)
             self._uses[key] -= 1
             found = self._found[key] if self._uses[key] else self._found.pop(key)
@@ -280,7 +282,7 @@ class _Replay:
             return type(x)(map(self.value, x))
         return x
 
-    def _result(self, step: _Step) -> Any:
+    def _result(self, step: Step) -> Any:
         if step.record is positive and self._is_own(step.inputs[0]):
             return self.value(step.inputs[0])
         inputs = tuple(map(self.value, step.inputs))
@@ -297,13 +299,13 @@ class _Replay:
 
     def _is_own(self, x: Any) -> bool:
         """Whether a value is read once alone, and in memory of its own: it needs no copy."""
-        if not isinstance(x, _Seen) or self._uses[id(x.node)] > 1 or id(x.node) in self._given:
+        if not isinstance(x, Seen) or self._uses[id(x.node)] > 1 or id(x.node) in self._given:
             return False
         found = self._found[id(x.node)]
         node = found.tensor if isinstance(found, Rows) else found
         return isinstance(found, Rows) and node._data.base is None and not node._requires_grad
 
-    def _check(self, check: _Check) -> None:
+    def _check(self, check: Check) -> None:
         found = self.value(check.array)
         array = found.tensor if isinstance(found, Rows) else found
         array = array._data if isinstance(array, Node) else array
@@ -321,7 +323,7 @@ def _detached(found: Any) -> Any:
 
 def _ids(x: Any) -> list[int]:
     """The Tensors of the recording in an input or parameter, by their ids."""
-    if isinstance(x, _Seen):
+    if isinstance(x, Seen):
         return [id(x.node)]
     return [key for part in x for key in _ids(part)] if isinstance(x, tuple | list) else []
 
@@ -473,11 +475,11 @@ def _all_rows(f: Function, batch: _Batch) -> tuple[list[Any], Any, list[str]]:
     if is_anomaly_on():
         return _row_by_row(f, batch, "detect_anomaly() is on")
     leaves, rows = batch.first_row()
-    recorder = _Recorder([leaf for leaf in leaves if id(leaf) in rows])
+    recorder = Recorder([leaf for leaf in leaves if id(leaf) in rows])
     args, kwargs = batch.given(leaves)
     try:
         result = recorder.run(f, args, kwargs)
-    except _Refused:
+    except Refused:
         return _row_by_row(f, batch, str(recorder.reason))
     if recorder.reason is not None:
         return _row_by_row(f, batch, recorder.reason)
