@@ -113,8 +113,8 @@ __all__ = [
     "DamagedFileError", "Monitor", "MonitorWarning", "SummaryWriter", "Tensor", "autograd", "cdist",
     "check_derivation", "checkpoint", "data", "diagnose", "draw", "evaluate", "explain", "export",
     "fit", "functional", "interop", "linalg", "load", "load_onnx", "log_softmax", "matmul", "nn",
-    "norm", "one_hot", "op", "optim", "predict", "save", "scan", "seed_sweep", "set_language", "softmax",
-    "sweep", "tensorboard", "testing", "training", "wilson_interval",
+    "norm", "one_hot", "op", "optim", "predict", "save", "scan", "seed_sweep", "set_language",
+    "softmax", "sweep", "tensorboard", "testing", "training", "wilson_interval",
 ]  # fmt: skip
 __all__ += arrays.__all__
 __all__ += creation.__all__

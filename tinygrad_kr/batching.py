@@ -188,8 +188,8 @@ class Recorder:
     def about_to_write(self, node: Any) -> None:
         """A Tensor's elements would be overwritten."""
         raise RuntimeError(
-            f"{self.name}: expected a function that writes to no Tensor, got a write. Make a new Tensor "
-            "with tk.where, tk.stack or tk.concatenate"
+            f"{self.name}: expected a function that writes to no Tensor, got a write. Make a new "
+            "Tensor with tk.where, tk.stack or tk.concatenate"
         )
 
     def written(self, node: Any, key: Any, value: Any, what: str) -> None:
@@ -198,8 +198,8 @@ class Recorder:
     def _refuse_outside(self, node: Any, what: str) -> None:
         if id(node) not in self._created:
             raise RuntimeError(
-                f"{self.name}: expected a function without side effects, got {what}. Return the values "
-                "instead"
+                f"{self.name}: expected a function without side effects, got {what}. Return the "
+                "values instead"
             )
 
     def touch_gradient(self, leaf: Any) -> None:

@@ -67,8 +67,10 @@ class _Loop:
         given, self.with_carry = tree.flatten(init)
         rows, self.with_rows = tree.flatten(xs)
         self.is_weak = [type(x) in (int, float) for x in given]
-        self.carry = [_tensor(x, "init") for x in given]
         self.rows = [_tensor(x, "xs") for x in rows]
+        beside = {_array(x).dtype for x in (*self.rows, *given) if _is_float(x)}
+        number = np.result_type(*beside) if beside else np.dtype(np.float64)
+        self.carry = [_tensor(x, "init", number) for x in given]
         self.plain = not any(isinstance(x, Node) for x in (*given, *rows))
         self.n = _length([x.shape for x in self.rows], length)
 
@@ -106,9 +108,7 @@ class _Loop:
 
     def _first(self) -> list[ndarray]:
         at = -1 if self.reverse else 0
-        return [
-            x._data[at, ...] if self.n else np.zeros(x.shape[1:], x.dtype) for x in self.rows
-        ]
+        return [x._data[at, ...] if self.n else np.zeros(x.shape[1:], x.dtype) for x in self.rows]
 
     def _call(self, carry: Sequence[Any], x: Sequence[Any]) -> tuple[list[Any], list[Any], Any]:
         """One step, flat."""
@@ -146,7 +146,9 @@ class _Loop:
     def _as_written(self) -> tuple[list[Any], list[Any], Any]:
         """The function called for each step."""
         if not self.n:
-            raise ValueError("scan: expected at least one step of a function that cannot be recorded.")
+            raise ValueError(
+                "scan: expected at least one step of a function that cannot be recorded."
+            )
         carry: Sequence[Any] = self.carry
         found = []
         for t in range(self.n)[:: -1 if self.reverse else 1]:
@@ -177,9 +179,7 @@ def _in_blocks(loop: _Loop, size: int) -> tuple[Any, Any]:
     whole = n - n % size
     ends = slice(n - whole, n) if loop.reverse else slice(0, whole)
     rest = slice(0, n - whole) if loop.reverse else slice(whole, n)
-    blocks = [
-        reshape(x[ends], shape=(whole // size, size, *x.shape[1:])) for x in loop.rows
-    ]
+    blocks = [reshape(x[ends], shape=(whole // size, size, *x.shape[1:])) for x in loop.rows]
     nesting: list[Any] = []
 
     def block(carry: Any, rows: Any) -> Any:
@@ -208,11 +208,19 @@ def _in_blocks(loop: _Loop, size: int) -> tuple[Any, Any]:
 def _tensor(x: Any, what: str, dtype: Any = None) -> Any:
     if isinstance(x, Node):
         return x
-    if type(x) is float:
-        return Tensor(np.asarray(x, dtype if dtype is not None and dtype.kind == "f" else None))
-    if isinstance(x, ndarray | np.generic | int):
+    if type(x) is float and dtype is not None and dtype.kind == "f":
+        return Tensor(np.asarray(x, dtype))
+    if isinstance(x, ndarray | np.generic | int | float):
         return Tensor(x)
     raise TypeError(f"scan: expected arrays in {what}, got a {type(x).__name__}.")
+
+
+def _is_float(x: Any) -> bool:
+    return isinstance(_array(x), ndarray | np.generic) and _array(x).dtype.kind == "f"
+
+
+def _array(x: Any) -> Any:
+    return x._data if isinstance(x, Node) else x
 
 
 def _length(shapes: Sequence[tuple[int, ...]], length: Any) -> int:
@@ -236,5 +244,3 @@ def _outward(x: Any, as_arrays: bool) -> Any:
 
 def __dir__() -> list[str]:
     return __all__
-
-
