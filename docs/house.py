@@ -21,7 +21,13 @@ class Room(NamedTuple):
 
 
 FLOORS: list[tuple[str, list[Room]]] = [
-    ("#f7d9c4", [Room(("compile/function.py", "compile/loop.py"), "which program a call replays")]),
+    (
+        "#f7d9c4",
+        [
+            Room(("compile/function.py", "compile/loop.py"), "which program a call replays"),
+            Room(("compile/scan.py", "compile/body.py"), "a loop, its derivative"),
+        ],
+    ),
     (
         "#f7d9c4",
         [
