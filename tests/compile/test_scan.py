@@ -249,11 +249,43 @@ def test_arrays_give_arrays_and_tensors_give_tensors() -> None:
     assert type(tk.scan(lambda c, x: (c + x, None), 0.0, X[:, 0])[0]) is np.float64
 
 
-def test_a_batch_of_scans() -> None:
-    starts = RANDOM.normal(size=(4, 3))
-    found = tk.vmap(lambda h: tk.scan(rnn, h, X))(starts)
-    rows = [tk.scan(rnn, h, X) for h in starts]
-    same(found, tuple(np.stack(column) for column in zip(*rows, strict=True)))
+@pytest.mark.parametrize("which", ["init", "xs", "both", "what is read"])
+@pytest.mark.parametrize("reverse", [False, True])
+def test_a_batch_of_scans(which: str, reverse: bool) -> None:
+    starts, rows, factors = (RANDOM.normal(size=(4, *x.shape)) for x in (H, X, W))
+
+    def f(h: Any, x: Any, w: Any) -> Any:
+        step = lambda h, x: ((y := tk.tanh(w @ h + x)), (y * x, h.sum()))  # noqa: E731
+        return tk.scan(step, h, x, reverse=reverse)
+
+    args = [Tensor(H), Tensor(X), Tensor(W)]
+    axes: list[int | None] = [None, None, None]
+    mapped = {"init": [0], "xs": [1], "both": [0, 1], "what is read": [2]}[which]
+    for i in mapped:
+        args[i], axes[i] = Tensor((starts, rows, factors)[i]), 0
+
+    def each(*args: Any) -> Any:
+        found = [f(*(x if a is None else x[i] for x, a in zip(args, axes, strict=True)))
+                 for i in range(4)]  # fmt: skip
+        flat = [tk.tree.flatten(one)[0] for one in found]
+        return [tk.stack(column) for column in zip(*flat, strict=True)]
+
+    batch = tk.vmap(f, tuple(axes))
+    same(batch(*args), each(*args))
+
+    def total(run: Any) -> Any:
+        return tk.grad(lambda *x: sum(tk.sin(y).sum() for y in tk.tree.flatten(run(*x))[0]), mapped)
+
+    same(total(batch)(*args), total(each)(*args))
+    gradient = tk.grad(lambda *x: (f(*x)[1][0] ** 2).sum(), mapped)
+    found = tk.vmap(gradient, tuple(axes))(*args)
+    expected = [
+        gradient(*(x if a is None else x[i] for x, a in zip(args, axes, strict=True)))
+        for i in range(4)
+    ]
+    same(found, tuple(tk.stack(column) for column in zip(*expected, strict=True)))
+    compiled = compare(batch, *args)
+    assert compiled.explain() == "every call is compiled"
 
 
 def test_a_net_learns_through_a_scan() -> None:

@@ -7,20 +7,24 @@ other way. So derivatives of every order are scans.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
 from numpy import ndarray
 
 from tinygrad_kr.autodiff import walk
-from tinygrad_kr.batching import Check, Recorder, Seen, Step
+from tinygrad_kr.batching import Check, Recorder, Seen, Step, vmap
 from tinygrad_kr.compile.ir.body import BodyCheck, BodyStep, Code, Counts, Kind, Ref, split
 from tinygrad_kr.compile.run.scan_loop import CLoop
-from tinygrad_kr.ops.batch_rules import node_of, plain
+from tinygrad_kr.ops.batch_rules import Call, Rows, expanded, node_of, plain
 from tinygrad_kr.ops.elementwise import add
 from tinygrad_kr.ops.node import Node, constant
 from tinygrad_kr.ops.op import astype, op
+from tinygrad_kr.ops.reduction import concatenate
+from tinygrad_kr.ops.shape import reshape, swapaxes
 from tinygrad_kr.ops.tracing import tracing
 
 SMALL = 64
@@ -57,8 +61,6 @@ class Recording:
         self._slots = {id(node): number for number, node in enumerate(self.nodes)}
         for step in steps:
             self._find_constants(step.array if isinstance(step, Check) else step.inputs)
-            if isinstance(step, Step):
-                self._find_constants(tuple(step.params.values()))
         self._find_constants(tuple(results))
         arguments = [*self.nodes, *self.constants]
         kinds = [Kind(_array(x).shape, _array(x).dtype) for x in arguments]
@@ -391,7 +393,37 @@ def _record(body: Body, dtype: Any) -> Any:
         return _cotangents(body, dtype, g, y, arguments, needs, n, reverse)
 
     rules = (rule,) if dtype.kind == "f" else ()
-    return op(forward, *rules, name="scan", one_rule_for_all=bool(rules), promote=False)
+    record: Any = op(forward, *rules, name="scan", one_rule_for_all=bool(rules), promote=False)
+    record.batch_rule = partial(_batched, body, dtype)
+    return record
+
+
+def _batched(body: Body, dtype: Any, call: Call) -> Any:
+    """All scans of a batch as one, whose body is for all rows."""
+    counts, n = body.counts, call.params["n"]
+    carries, elements, constants = split(call.inputs, *counts[:3])
+    carries = [Rows(expanded(x, call)) for x in carries]
+    axes = tuple(0 if isinstance(x, Rows) else None for x in (*carries, *elements, *constants))
+    given = [x.tensor for x in carries]
+    given += [swapaxes(x.tensor, axis1=0, axis2=1) if isinstance(x, Rows) else x for x in elements]
+    given += [x.tensor if isinstance(x, Rows) else x for x in constants]
+    firsts, rows, shared = split([_array(x) for x in given], *counts[:3])
+    rows = [x[0, ...] if n else np.zeros(x.shape[1:], x.dtype) for x in rows]
+    recording = Recording("scan", (firsts, rows, shared))
+    applied = vmap(lambda *arguments: body.applied(arguments), axes)
+    results = recording.run(lambda *parts: applied(*(x for part in parts for x in part)),
+                            *recording.parts)  # fmt: skip
+    recording.finish(*split(results, *counts[:1], *counts[3:]))
+    batch = recording.body
+    flat = batch.records[dtype](*given, *recording.constants, **call.params)
+    parts = []
+    for i, kind in enumerate(batch.result_kinds):
+        if kind.dtype == dtype:
+            block = batch.block(flat, i, n)
+            block = block if batch.rows(i, n) is None else swapaxes(block, axis1=0, axis2=1)
+            size = math.prod(block._data.shape[1:])
+            parts.append(reshape(block, shape=(call.n, size)))
+    return concatenate(*parts, axis=1)
 
 
 def _cotangents(

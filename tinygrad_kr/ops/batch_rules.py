@@ -88,8 +88,9 @@ def rows_in(items: Any) -> Iterator[Rows]:
 
 def _rule(call: Call) -> Rule | None:
     record = call.record
-    if record in _RULES:
-        return _RULES[record]
+    own: Rule | None = getattr(record, "batch_rule", None)  # a scan's
+    if own is not None or record in _RULES:
+        return own or _RULES[record]
     if isinstance(record.forward, np.ufunc) and record.forward.signature is None:
         return _elementwise
     kind = _KINDS.get(record.__module__.removeprefix("tinygrad_kr."))
@@ -100,8 +101,8 @@ def _rule(call: Call) -> Rule | None:
 
 def _names(record: Op) -> tuple[str, ...]:
     """The names of an op's inputs and parameters."""
-    code: CodeType = unwrap(record.forward).__code__
-    return code.co_varnames[: code.co_argcount + code.co_kwonlyargcount]
+    code: CodeType | None = getattr(unwrap(record.forward), "__code__", None)
+    return () if code is None else code.co_varnames[: code.co_argcount + code.co_kwonlyargcount]
 
 
 def unwrap(function: Any) -> Any:
