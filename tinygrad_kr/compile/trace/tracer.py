@@ -278,8 +278,8 @@ class Tracer:
         loop = f", most of them in the loop at {common[0][0]}," if common else ""
         return (
             f"its {number:,} ops{loop} would take more than {deadline.SECONDS:g} s to record and "
-            "build: a loop is recorded turn by turn. Compile the body of the loop and call that "
-            "or use its .repeat or .scan"
+            "build: a loop is recorded turn by turn. Write it with tk.scan, whose body is "
+            "recorded once, or compile the body of the loop and use its .repeat or .scan"
         )
 
     def copied(self, node: Any, data: Any) -> None:
