@@ -21,7 +21,13 @@ class Room(NamedTuple):
 
 
 FLOORS: list[tuple[str, list[Room]]] = [
-    ("#f7d9c4", [Room(("compile/function.py", "compile/loop.py"), "which program a call replays")]),
+    (
+        "#f7d9c4",
+        [
+            Room(("compile/function.py", "compile/loop.py"), "which program a call replays"),
+            Room(("compile/scan.py", "compile/body.py"), "a loop, its derivative"),
+        ],
+    ),
     (
         "#f7d9c4",
         [
@@ -50,7 +56,13 @@ FLOORS: list[tuple[str, list[Room]]] = [
             Room(("creation.py", "random.py"), "zeros, arange, randn"),
         ],
     ),
-    ("#cde3f3", [Room(("tensor.py",), "the class: data, grad, methods, writing")]),
+    (
+        "#cde3f3",
+        [
+            Room(("tensor.py",), "the class: data, grad, methods, writing"),
+            Room(("batching.py",), "vmap: one row, all rows"),
+        ],
+    ),
     (
         "#cde3f3",
         [

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
         training,
     )  # fmt: skip
     from tinygrad_kr.compile.function import compile as compile
+    from tinygrad_kr.compile.scan import scan
     from tinygrad_kr.explain.derivation import check_derivation
     from tinygrad_kr.explain.diagnosis.report import diagnose
     from tinygrad_kr.explain.drawing.picture import draw
@@ -86,6 +87,7 @@ _FUNCTIONS_WHEN_USED = {
     "one_hot": "functional.one_hot",
     "predict": "training.predict",
     "save": "saving.save",
+    "scan": "compile.scan.scan",
     "seed_sweep": "sweep.seed_sweep",
     "set_language": "language.set_language",
     "show_config": "native.config.show_config",
@@ -113,7 +115,7 @@ __all__ = [
     "DamagedFileError", "Monitor", "MonitorWarning", "SummaryWriter", "Tensor", "autograd", "cdist",
     "check_derivation", "checkpoint", "data", "diagnose", "draw", "evaluate", "explain", "export",
     "fit", "functional", "interop", "linalg", "load", "load_onnx", "log_softmax", "matmul", "nn",
-    "norm", "one_hot", "op", "optim", "predict", "save", "seed_sweep", "set_language",
+    "norm", "one_hot", "op", "optim", "predict", "save", "scan", "seed_sweep", "set_language",
     "show_config", "softmax", "sweep", "tensorboard", "testing", "training", "wilson_interval",
 ]  # fmt: skip
 __all__ += arrays.__all__

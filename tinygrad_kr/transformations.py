@@ -1,5 +1,7 @@
 """JAX's transformations of functions: `grad`, `vjp`, `jvp`, `jacobian`, `hessian`, `hvp`.
 
+`vmap` is in `batching.py`.
+
 They nest to any order: the derivative is recorded like every other computation.
 """
 
@@ -14,15 +16,18 @@ from numpy import ndarray
 
 from tinygrad_kr import tree
 from tinygrad_kr.autodiff import topological_order, walk
+from tinygrad_kr.batching import keeps_tensors, vmap
 from tinygrad_kr.grad_mode import enable_grad, is_grad_enabled, recorded_if
 from tinygrad_kr.grad_mode import traced as traced_calls
-from tinygrad_kr.ops.node import Node, constant, tick
+from tinygrad_kr.ops.node import Node, constant, is_anomaly_on, tick
 from tinygrad_kr.ops.op import op
+from tinygrad_kr.ops.reduction import concatenate
 from tinygrad_kr.ops.shape import stack
 from tinygrad_kr.tensor import Tensor
 
 __all__ = [
-    "grad", "hessian", "hvp", "jacobian", "jvp", "value_and_grad", "vjp",
+    "grad", "hessian", "hvp", "jacfwd", "jacobian", "jacrev", "jvp", "value_and_grad", "vjp",
+    "vmap",
 ]  # fmt: skip
 
 
@@ -122,7 +127,7 @@ class _Traced:
 
     def outward(self, value: Any, as_tensor: bool | None = None) -> Any:
         """The result for the caller: an array, unless Tensors were passed or it requires grad."""
-        if not isinstance(value, Node):
+        if not isinstance(value, Node) or keeps_tensors():
             return value
         if value._requires_grad or (as_tensor if as_tensor is not None else not self.arrays_only):
             return value
@@ -186,9 +191,7 @@ def _value_and_grad(name: str, f: Function, argnums: Argnums, has_aux: bool) -> 
         if not create_graph:
             value = constant(value._data)
         if has_aux:
-            flat, rebuild = tree.flatten(aux)
-            shown = [_shown(traced, a, create_graph) if isinstance(a, Node) else a for a in flat]
-            return (traced.outward(value), rebuild(shown)), traced.result(found)
+            return (traced.outward(value), _aux(traced, aux, create_graph)), traced.result(found)
         return traced.outward(value), traced.result(found)
 
     return both
@@ -295,31 +298,52 @@ def jvp(f: Function, primals: Sequence[Any], tangents: Sequence[Any]) -> tuple[A
     )
     given = tree.leaves_like(tuple(primals), tuple(tangents), "jvp")
     directions = _checked(given, traced.tensors, "jvp")
-    zeros = [np.zeros(o.shape, o.dtype) for o in outputs]
-    dummies = [_timed_leaf(z) if z.dtype.kind == "f" else constant(z) for z in zeros]
-    with enable_grad():
-        pulled = traced.gradients(_summed(outputs, dummies), create_graph=True)
-    starts = _summed(pulled, directions if create_graph else [d._data for d in directions])
-    starts = {p: d for p, d in starts.items() if p._requires_grad}
-    with recorded_if(create_graph):
-        ends = walk(starts, set(dummies), create_graph=create_graph, retain_graph=create_graph)
-    found = []
-    for dummy in dummies:
-        g = ends.get(dummy)
-        g = np.zeros(dummy.shape, dummy.dtype) if g is None else g
-        found.append(g if isinstance(g, Node) else constant(np.array(g, copy=True)))
+    found = _push_forward(traced, outputs, create_graph)(directions)
     return (
         rebuild([_shown(traced, o, create_graph) for o in outputs]),
         rebuild([_shown(traced, t, create_graph) for t in found]),
     )
 
 
+def _push_forward(
+    traced: _Traced, outputs: Sequence[Tensor], create_graph: bool, retain: bool = False
+) -> Callable[[Sequence[Any]], list[Any]]:
+    """The function of tangents of the arguments that gives those of the outputs.
+
+    retain: it may be called repeatedly.
+    """
+    zeros = [np.zeros(o.shape, o.dtype) for o in outputs]
+    dummies = [_timed_leaf(z) if z.dtype.kind == "f" else constant(z) for z in zeros]
+    with enable_grad():
+        pulled = traced.gradients(_summed(outputs, dummies), create_graph=True)
+
+    def push(directions: Sequence[Any]) -> list[Any]:
+        bare = not create_graph and not retain
+        starts = _summed(pulled, [d._data for d in directions] if bare else directions)
+        starts = {p: d for p, d in starts.items() if p._requires_grad}
+        with recorded_if(create_graph):
+            ends = walk(
+                starts,
+                set(dummies),
+                create_graph=create_graph,
+                retain_graph=create_graph or retain,
+            )
+        found = []
+        for dummy in dummies:
+            g = ends.get(dummy)
+            g = np.zeros(dummy.shape, dummy.dtype) if g is None else g
+            found.append(g if isinstance(g, Node) else constant(np.array(g, copy=True)))
+        return found
+
+    return push
+
+
 def jacobian(f: Function, argnums: Argnums = 0) -> Function:
     """A function that returns d f / d argument, of shape (*output, *input).
 
-    One array per output and chosen argument, in the structure of both. Runs one backward pass per
-    element of the output.
-    argnums: as in `value_and_grad`.
+    One array per output and chosen argument, in the structure of both. Computes the cotangents of
+    all elements of the output at once (`vmap`), of few ones after the other.
+    argnums: as in `value_and_grad`. Other names: `jacrev`; `jacfwd` goes forward.
 
     >>> tk.jacobian(lambda x: x**2)(np.array([1.0, 3.0]))
     array([[2., 0.],
@@ -329,34 +353,118 @@ def jacobian(f: Function, argnums: Argnums = 0) -> Function:
     return _jacobian("jacobian", f, argnums)
 
 
-def _jacobian(name: str, f: Function, argnums: Argnums) -> Function:
+def jacrev(f: Function, argnums: Argnums = 0, has_aux: bool = False) -> Function:
+    """`jacobian` by JAX's name: backward, one pass for each element of the output.
+
+    It suits functions with more inputs than outputs.
+    argnums, has_aux: as in `value_and_grad`. With `has_aux` the result is (Jacobian, aux).
+    Source: jax.jacrev.
+
+    >>> tk.jacrev(lambda x: x[:1] * x)(np.array([1.0, 3.0]))
+    array([[2., 0.],
+           [3., 1.]])
+    """
+    return _jacobian("jacrev", f, argnums, has_aux)
+
+
+def jacfwd(f: Function, argnums: Argnums = 0, has_aux: bool = False) -> Function:
+    """A function that returns d f / d argument, as `jacobian` does, by forward mode.
+
+    One tangent for each element of the arguments, all of them at once (`vmap`). It suits functions
+    with more outputs than inputs.
+    argnums, has_aux: as in `value_and_grad`. With `has_aux` the result is (Jacobian, aux).
+    Source: jax.jacfwd.
+
+    >>> tk.jacfwd(lambda x: x[:1] * x)(np.array([1.0, 3.0]))
+    array([[2., 0.],
+           [3., 1.]])
+    """
+    return _jacobian("jacfwd", f, argnums, has_aux, _columns)
+
+
+def _jacobian(
+    name: str, f: Function, argnums: Argnums, has_aux: bool = False, way: Function | None = None
+) -> Function:
     @wraps(f)
     def jacobian_of(*args: Any, **kwargs: Any) -> Any:
         traced = _Traced(name, args, argnums)
-        outputs, rebuild = _outputs(f, traced, kwargs)
+        aux: list[Any] = []
+
+        def first(*given: Any, **more: Any) -> Any:
+            result, rest = f(*given, **more)
+            aux.append(rest)
+            return result
+
+        outputs, rebuild = _outputs(first if has_aux else f, traced, kwargs)
         create_graph = traced.create_graph(outputs)
-        return rebuild([traced.result(_rows(traced, o, create_graph)) for o in outputs])
+        blocks = (way or _by_rows)(traced, outputs, create_graph)
+        found = rebuild([traced.result(block) for block in blocks])
+        return (found, _aux(traced, aux[0], create_graph)) if has_aux else found
 
     return jacobian_of
 
 
+def _aux(traced: _Traced, aux: Any, create_graph: bool) -> Any:
+    flat, rebuild = tree.flatten(aux)
+    return rebuild([_shown(traced, a, create_graph) if isinstance(a, Node) else a for a in flat])
+
+
+def _by_rows(traced: _Traced, outputs: Sequence[Tensor], create_graph: bool) -> list[list[Any]]:
+    return [_rows(traced, output, create_graph) for output in outputs]
+
+
+def _columns(traced: _Traced, outputs: Sequence[Tensor], create_graph: bool) -> list[list[Any]]:
+    """For each output the derivatives by each argument, from the tangents of all its elements."""
+    push = _push_forward(traced, outputs, create_graph, retain=True)
+    zeros = [constant(np.zeros(t.shape, t.dtype)) for t in traced.tensors]
+    found: list[list[Any]] = [[] for _ in outputs]
+    for i, t in enumerate(traced.tensors):
+        units = constant(np.eye(t.size, dtype=t.dtype).reshape(t.size, *t.shape))
+        tangents = vmap(lambda unit, i=i: push([*zeros[:i], unit, *zeros[i + 1 :]]), out_axes=-1)
+        with recorded_if(create_graph):
+            for block, output, columns in zip(found, outputs, tangents(units), strict=True):
+                block.append(columns.reshape(output.shape + t.shape))
+    return found
+
+
+_MIN_ROWS = 8
+"""Threshold: fewest rows of a Jacobian that are computed at once."""
+_MOST_BYTES = 1 << 28
+"""Limit: size of the cotangents of all rows that are computed at once; bytes."""
+
+
 def _rows(traced: _Traced, output: Tensor, create_graph: bool) -> list[Any]:
     """The derivatives of every element of one output, stacked for each argument."""
-    rows = []
-    for i in range(output.size):
-        start: Any = np.zeros(output.shape, output.dtype)
-        start.flat[i] = 1
-        start = constant(start) if create_graph else start
-        rows.append(traced.gradients({output: start}, create_graph, retain=True))
-    if not rows:
+
+    def pulled(start: Any) -> list[Any]:
+        return traced.gradients({output: start}, create_graph, retain=True)
+
+    if not output.size:
         return [constant(np.zeros(output.shape + t.shape, t.dtype)) for t in traced.tensors]
-    stacked = [stack(*column, axis=0) for column in zip(*rows, strict=True)]
-    if output.ndim == 1:
-        return stacked
+    units = np.eye(output.size, dtype=output.dtype).reshape(output.size, *output.shape)
+    most = _most_rows(output)
+    blocks: list[Sequence[Any]] = []
+    if most < _MIN_ROWS:
+        starts = [units[i, ...] for i in range(output.size)]
+        rows = [pulled(constant(start) if create_graph else start) for start in starts]
+        blocks = [[stack(*column, axis=0) for column in zip(*rows, strict=True)]]
+    else:
+        with recorded_if(create_graph):
+            for start in range(0, output.size, most):
+                blocks.append(vmap(pulled)(constant(units[start : start + most])))
+    joined = blocks[0] if len(blocks) == 1 else [concatenate(*b) for b in zip(*blocks, strict=True)]
     return [
-        columns.reshape(output.shape + t.shape)
-        for t, columns in zip(traced.tensors, stacked, strict=True)
+        columns if output.ndim == 1 else columns.reshape(output.shape + t.shape)
+        for t, columns in zip(traced.tensors, joined, strict=True)
     ]
+
+
+def _most_rows(output: Tensor) -> int:
+    """How many rows of a Jacobian are computed at once; 1 where that takes longer."""
+    if output.size < _MIN_ROWS or is_anomaly_on():
+        return 1
+    sizes = sum(node._data.nbytes for node in topological_order([output], wanted=()))
+    return min(_MOST_BYTES // max(sizes, 1), output.size)
 
 
 def hessian(f: Function, argnums: Argnums = 0) -> Function:

@@ -250,3 +250,12 @@ def test_the_first_largest_is_looked_for_once() -> None:
     assert put.params["index"] is first.output
     assert first.output.dtype == np.int8
     assert not [s for s in instructions if s.op is w.max_pool_vjp]
+
+
+@pytest.mark.parametrize("window", [{"kernel_size": 2}, {"kernel_size": 3, "stride": 1}])
+def test_second_derivatives_of_pooling_follow_the_largest_elements(window: dict[str, int]) -> None:
+    def total(x: Any) -> Any:
+        return tk.sin(F.max_pool2d(x, **window)).sum()
+
+    second = tk.grad(lambda x: tk.grad(total)(x).square().sum())
+    harness.compare(second, tk.tensor(np.random.default_rng(1).normal(size=(2, 1, 6, 6))))

@@ -50,7 +50,7 @@ def differentiated(x: Any) -> Any:
 def test_too_many_ops(f: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tracer_module, "MOST_INSTRUCTIONS", 1024)
     step = tk.compile(f)
-    with pytest.warns(tk.compile.LongProgramWarning, match="Compile the body of the loop"):
+    with pytest.warns(tk.compile.LongProgramWarning, match="Write it with tk.scan"):
         found = step(X)
     np.testing.assert_array_equal(found.data, f(X).data)
     for _ in range(3):

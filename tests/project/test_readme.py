@@ -146,9 +146,7 @@ def test_the_tour_shows_the_errors_that_are_raised(
 ABSENT: dict[str, Callable[[Tensor], Any]] = {
     "np.fft": np.fft.fft,
     "eig": lambda t: np.linalg.eig(np.outer(t, t)),
-    "vmap": lambda t: tk.vmap(lambda x: x)(t),  # type: ignore[attr-defined]
     "scipy.special": lambda t: tk.special.gammaln(t),  # type: ignore[attr-defined]
-    "scan": lambda t: tk.scan(lambda c, x: (c, x), t[0], t),  # type: ignore[attr-defined]
 }
 
 

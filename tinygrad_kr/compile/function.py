@@ -518,7 +518,9 @@ class Compiled:
             return "\n".join(reasons)
         if not any(one.runner for one in self._specialisations()):
             return NOTHING_YET
-        return COMPILED
+        tracers = (one.tracer for one in self._specialisations())
+        remarks = {remark: None for tracer in tracers if tracer for remark in tracer.remarks}
+        return "\n".join([COMPILED, *remarks])
 
 
 NOTHING_YET = "nothing is compiled yet: no two calls have ended and done the same"

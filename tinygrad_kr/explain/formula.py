@@ -100,6 +100,8 @@ class Unreadable(Exception):
 class Notebook:
     """A tracer that notes each op that is called: its record, its inputs and its parameters."""
 
+    keeps_tensors = False
+
     def __init__(self) -> None:
         self._calls: dict[int, tuple[Any, Sequence[Any], dict[str, Any]]] = {}
         self._kept: list[Any] = []
@@ -133,6 +135,7 @@ class Notebook:
     def copied(self, node: Node, data: Node) -> None: ...
     def gives_tensor(self, node: Node) -> None: ...
     def step(self, optimizer: Any) -> None: ...
+    def remark(self, what: str) -> None: ...
 
     def read(self, x: Any) -> Any:
         """The elements of an array, which become constants."""

@@ -17,7 +17,12 @@ if TYPE_CHECKING:
 
 
 class Tracer(Protocol):
-    """The reports of the engine to the compiler while a function is traced."""
+    """The reports of the engine to the compiler while a function is traced.
+
+    keeps_tensors: the function's derivatives are Tensors, also where it was given arrays.
+    """
+
+    keeps_tensors: bool
 
     def created(self, node: Any) -> None:
         """A Tensor without a history was made."""
@@ -63,6 +68,9 @@ class Tracer(Protocol):
 
     def refuse(self, what: str) -> NoReturn:
         """Stop: a value is needed that is not known while tracing. The function runs eagerly."""
+
+    def remark(self, what: str) -> None:
+        """What `explain()` says of a program that is compiled."""
 
     def give_up(self, what: str) -> None:
         """From here on the trace would be incomplete: the function is not compiled."""

@@ -328,9 +328,13 @@ def _repeated(g: Any, kernel: Sizes) -> Any:
     return broadcast_to(windows, shape=(*g.shape, *kernel))
 
 
-def window_argmax(x: Any, y: Any, *, kernel: Sizes, stride: Sizes, dilation: Sizes) -> ndarray:
+def window_argmax(x: Any, y: Any, **window: Sizes) -> ndarray:
     """Index in C order, in each window, of its first largest element `y`, or of its first NaN."""
-    x, y = (value._data if isinstance(value, Node) else value for value in (x, y))
+    index = _window_first(x, y, **window)
+    return index._data if isinstance(index, Node) else index
+
+
+def _argmax(x: ndarray, y: ndarray, *, kernel: Sizes, stride: Sizes, dilation: Sizes) -> ndarray:
     index: ndarray = np.zeros_like(y, np.int8 if math.prod(kernel) < 128 else np.int32)
     elements = list(_elements(y.shape[y.ndim - len(kernel) :], kernel, stride, dilation))
     for part in _samples(x, len(kernel)):
@@ -407,6 +411,7 @@ def _put(g: ndarray, like: ndarray, shape: Sizes, masks: Any, window: dict[str, 
 
 
 # fmt: off
+_window_first = op(_argmax, name="window_first", variable="_window_first", promote=False)
 sum_pool = op(_sum_pool, lambda g, y, x, kernel, **p:
                 fold(_repeated(g, kernel), shape=x.shape, kernel=kernel, **p))
 max_pool = op(_max_pool, lambda g, y, x, **window: max_pool_vjp(g, x, y, **window))

@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 from numpy import ndarray
 
-from tinygrad_kr.ops import window as w
 from tinygrad_kr.ops.network import bce_with_logits
 from tinygrad_kr.ops.op import op
+from tinygrad_kr.ops.window import _window_first as _window_first
 
 
 def _logistic_terms(x: Any, a: Any) -> Any:
@@ -26,7 +26,3 @@ def _assign(x: Any, *, shape: tuple[int, ...], dtype: Any) -> ndarray:
 
 
 _assigned = op(_assign, name="assigned", variable="_assigned", promote=False)
-
-
-_window_first = op(w.window_argmax, name="window_first", variable="_window_first", promote=False)
-"""The argmax of each window, kept for the backward pass."""

@@ -72,6 +72,8 @@ _CREATING = ("tinygrad_kr.creation", "tinygrad_kr.random")
 class Tracer:
     """Notes every op of one thread, and the writes to Tensors, gradients and optimizer state."""
 
+    keeps_tensors = False
+
     def __init__(
         self,
         leaves: Iterable[Any] = (),
@@ -106,6 +108,8 @@ class Tracer:
         """The generators that were drawn from, and their states before."""
         self._writes: dict[Any, Value] = {}
         self.steps: list[TracedStep] = []
+        self.remarks: dict[str, None] = {}
+        """What `explain()` says of the program."""
         self.states: dict[Any, Any] = {}
         """The Tensors that a step in this run has left as state, by slot and name."""
 
@@ -274,8 +278,8 @@ class Tracer:
         loop = f", most of them in the loop at {common[0][0]}," if common else ""
         return (
             f"its {number:,} ops{loop} would take more than {deadline.SECONDS:g} s to record and "
-            "build: a loop is recorded turn by turn. Compile the body of the loop and call that "
-            "or use its .repeat or .scan"
+            "build: a loop is recorded turn by turn. Write it with tk.scan, whose body is "
+            "recorded once, or compile the body of the loop and use its .repeat or .scan"
         )
 
     def copied(self, node: Any, data: Any) -> None:
@@ -394,6 +398,10 @@ class Tracer:
             "recorded once and replayed, so a number or a branch that depends on them would be "
             "frozen. Return the Tensor and look at it outside, or use tk.where for the branch"
         )
+
+    def remark(self, what: str) -> None:
+        """Note what `explain()` says of the program."""
+        self.remarks[f"{what}, at {source_line()}"] = None
 
     def give_up(self, what: str) -> None:
         """Note why the function cannot be replayed: it will run eagerly."""
