@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import stat
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -116,7 +117,7 @@ class Windows:
         monkeypatch.setattr(os, "replace", self.replace)
         monkeypatch.setattr(os, "open", self.open)
         monkeypatch.setattr(Path, "unlink", lambda path: self.unlink(path))
-        monkeypatch.setattr(files.time, "sleep", self.sleep)
+        monkeypatch.setattr(files, "time", SimpleNamespace(sleep=self.sleep))  # not for all threads
 
     def sleep(self, seconds: float) -> None:
         self.paused += seconds
