@@ -115,6 +115,8 @@ def test_weight_norm_is_removed_with_the_weight_as_it_is() -> None:
         utils.remove_weight_norm(net[0])
     with pytest.raises(ValueError, match=r"^weight_norm: expected the name of a parameter of Lin"):
         utils.weight_norm(net[0], "length")
+    with pytest.raises(ValueError, match=r"^weight_norm: expected dim of shape \(4, 3\), .* got 2"):
+        utils.weight_norm(net[0], dim=2)
     with pytest.raises(ValueError, match=r"^weight_norm: expected the name of a parameter of Con"):
         utils.weight_norm(utils.weight_norm(net[1]))
 

@@ -139,6 +139,7 @@ def test_embedding(padding_idx: int | None, dtype: Any) -> None:
 
 @DTYPES
 @pytest.mark.parametrize("name", SEVERAL)
+@pytest.mark.filterwarnings("ignore:enable_nested_tensor is True")
 def test_layer_of_several_inputs(name: str, dtype: Any) -> None:
     make, shapes = SEVERAL[name]
     ours, theirs = make(nn).to(dtype), make(torch.nn).to(TORCH_DTYPE[dtype])

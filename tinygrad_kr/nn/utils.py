@@ -9,10 +9,9 @@ from typing import Any, TypeVar
 from tinygrad_kr.arrays.joining import cat
 from tinygrad_kr.arrays.operands import either_name
 from tinygrad_kr.grad_mode import no_grad
+from tinygrad_kr.linalg import vector_norm
 from tinygrad_kr.nn.module import Module
 from tinygrad_kr.nn.parameter import Parameter
-from tinygrad_kr.ops.axes import axis_index
-from tinygrad_kr.ops.reduction import norm_
 from tinygrad_kr.optim.clip import clip_grad_norm_, clip_grad_value_
 from tinygrad_kr.tensor import Tensor, note_change
 
@@ -108,7 +107,7 @@ def _become(module: Any, base: Any, weights: Weights) -> None:
 def _length(v: Any, dim: int | None) -> Any:
     """The norm over all axes but `dim`, which are kept; over all of them for None."""
     axes = tuple(axis for axis in range(v.ndim) if axis != dim)
-    return norm_(v, axis=axes, keepdims=dim is not None)
+    return vector_norm(v, axis=axes, keepdims=dim is not None) if axes else abs(v)
 
 
 @either_name
@@ -117,9 +116,10 @@ def weight_norm(module: M, name: str = "weight", dim: int | None = 0, *, axis: i
 
     The parameter `name` becomes two: `name`_g, its norms, and `name`_v, its values. The weight is
     computed from them whenever it is read. Make the optimizer after that.
-    dim: the axis whose slices have a length each: 0 for one per output. None for one length.
+    dim: the axis whose slices have a length each: 0 for one per output. None, or -1 as in PyTorch,
+        for one length.
 
-    Raises ValueError for a name that is no parameter, or is normalised already.
+    Raises ValueError for a name that is no parameter, or is normalised already, or for `dim`.
     Source: Salimans and Kingma, Weight normalization (2016); torch.nn.utils.weight_norm.
 
     >>> layer = nn.utils.weight_norm(nn.Linear(2, 3))
@@ -132,7 +132,9 @@ def weight_norm(module: M, name: str = "weight", dim: int | None = 0, *, axis: i
             f"weight_norm: expected the name of a parameter of {type(module).__name__}, got "
             f"{name!r}."
         )
-    dim = None if dim is None or dim == -1 else axis_index(dim, weight.ndim, "weight_norm")
+    if dim is not None and not -1 <= dim < weight.ndim:
+        raise ValueError(f"weight_norm: expected dim of shape {weight.shape}, or None, got {dim}.")
+    dim = None if dim == -1 else dim
     delattr(module, name)
     values = weight.detach()
     module.register_parameter(f"{name}_g", Parameter(_length(values, dim)))
