@@ -195,6 +195,19 @@ CASES: list[tuple[str, Callable[..., Any], tuple[ndarray, ...]]] = [
     ("layer_norm", lambda x, w, b: F.layer_norm(x, 4, w, b), (draw(3, 4), draw(4), draw(4))),
     ("layer_norm", lambda x: F.layer_norm(x, (2, 3), eps=0.1), (draw(2, 2, 3),)),
     *(
+        (
+            "scaled_dot_product_attention",
+            partial(F.scaled_dot_product_attention, **options),
+            (draw(2, 4, 3, 2), draw(2, heads, 5, 2), draw(2, heads, 5, 3)),
+        )
+        for heads, options in (
+            (4, {}),
+            (4, {"is_causal": True}),
+            (4, {"scale": 2.0}),
+            (2, {"enable_gqa": True}),
+        )
+    ),
+    *(
         ("interpolate", partial(F.interpolate, **options), (draw(1, 2, *sizes),))
         for sizes, options in (
             ((5,), {"size": 7}),

@@ -45,7 +45,7 @@ MOST_COMPILED = {torch.float64: 16, torch.float32: 4}
 
 KINDS = {
     *("complex", "sparse", "device", "memory_format", "layout", "Generator", "torch.bfloat16"),
-    "proj_size",
+    *("proj_size", "dropout"),
     *("compiled: run as written", "PyTorch raises, value", "PyTorch raises, first"),
     *("PyTorch raises, second", "PyTorch raises, jvp"),
 }
@@ -273,6 +273,8 @@ class Sample:
         device = self.given[1].pop("device", None)
         if device is not None and str(device) != "cpu":
             raise Unsupported("device")
+        if self.given[1].get("dropout_p"):
+            raise Unsupported("dropout")
 
     def __str__(self) -> str:
         def short(slot: Slot) -> str:

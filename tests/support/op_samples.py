@@ -414,6 +414,21 @@ def sequences(gates: int, states: int, **params: Any) -> Iterable[Sample]:
         yield sample(draw(steps, batch, 3 * gates), *first, draw(3 * gates, 3), **params)
 
 
+def attentions() -> Iterable[Sample]:
+    """Each kind of mask, axes that broadcast, a query that sees nothing, and no keys."""
+    q, k, v = draw(2, 3, 2), draw(2, 4, 2), draw(2, 4, 3)
+    seen = np.array([[1, 0, 1, 1], [0, 0, 0, 0], [0, 1, 0, 1]], bool)
+    keep = np.array([0.0, 2.0, 2.0, 2.0]) * np.ones((2, 3, 1))
+    yield sample(q, k, v, scale=0.7)
+    yield sample(q, k, v, scale=0.7, is_causal=True)
+    yield sample(q, k, v, seen, scale=0.7)
+    yield sample(q, k, v, draw(1, 4), scale=0.7)
+    yield sample(q, k, v, keep, scale=0.7, dropped=True)
+    yield sample(q, k, v, seen, keep, scale=0.7, dropped=True)
+    yield sample(draw(2, 1, 3, 2), k, draw(4, 1), scale=1.5)
+    yield sample(draw(3, 2), draw(0, 2), draw(0, 3), scale=0.7)
+
+
 SAMPLES: dict[str, list[Sample]] = {
     # elementwise: arithmetic
     "add": binary(),
@@ -779,6 +794,13 @@ SAMPLES: dict[str, list[Sample]] = {
         sample(draw(2, 2, 3), axis=(1, 2), eps=1e-5),
         sample(draw(0, 3), axis=(1,), eps=1e-5),
     ],
+    "layer_norm": [
+        sample(draw(2, 4), draw(4), draw(4), axes=1, eps=1e-5),
+        sample(draw(3, 2, 3), draw(2, 3), draw(2, 3), axes=2, eps=0.1),
+        sample(draw(4), draw(4), draw(4), axes=1, eps=0.1),
+        sample(draw(0, 3), draw(3), draw(3), axes=1, eps=1e-5),
+    ],
+    "attention": list(attentions()),
     "dropout_mask": [
         sample(draw(*shape), p=p, generator=np.random.default_rng(0))
         for shape in ((2, 3), (), (0, 3))
@@ -1030,6 +1052,122 @@ def _gru_scan(
     return y
 
 
+def _steps_back(steps: int, mask: Any, reverse: bool) -> Iterable[tuple[int, int, Any]]:
+    """The steps, the last taken first, each with the one before it and 1 where a sequence goes."""
+    order = list(range(steps))[:: -1 if reverse else 1]
+    for k in reversed(range(steps)):
+        yield order[k], order[k - 1] if k else -1, 1 if mask is None else mask[order[k]] * 1
+
+
+def _flat(*arrays: ndarray) -> ndarray:
+    return np.concatenate([x.ravel() for x in arrays])
+
+
+def _rnn_vjp(
+    g: ndarray, y: ndarray, w: ndarray, nonlinearity: str = "tanh", mask: Any = None,
+    reverse: bool = False,
+) -> ndarray:  # fmt: skip
+    dz, dh = np.zeros_like(y), np.zeros_like(y[0])
+    for t, _, goes in _steps_back(len(y), mask, reverse):
+        dh = dh + g[t]
+        dz[t] = dh * goes * (1 - y[t] ** 2 if nonlinearity == "tanh" else y[t] > 0)
+        dh = dz[t] @ w + dh * (1 - goes)
+    return _flat(dz, dh)
+
+
+def _lstm_vjp(
+    g: ndarray, y: ndarray, c0: ndarray, w: ndarray, mask: Any = None, reverse: bool = False
+) -> ndarray:
+    dz, dh, dc = np.zeros((*y.shape[1:3], len(w)), y.dtype), np.zeros_like(c0), np.zeros_like(c0)
+    for t, before, goes in _steps_back(y.shape[1], mask, reverse):
+        _, c, i, f, a, o = y[:, t]
+        dh, dc = dh + g[0, t], dc + g[1, t]
+        into = dc * goes + dh * goes * o * (1 - np.tanh(c) ** 2)
+        of_f = into * (y[1, before] if before >= 0 else c0)
+        slopes = [into * a, of_f, into * i, dh * goes * np.tanh(c)] + g[2:, t]
+        slopes *= [i * (1 - i), f * (1 - f), 1 - a**2, o * (1 - o)]
+        dz[t] = np.concatenate(list(slopes), 1)
+        dh, dc = dz[t] @ w + dh * (1 - goes), into * f + dc * (1 - goes)
+    return _flat(dz, dh, dc)
+
+
+def _gru_vjp(
+    g: ndarray, y: ndarray, h0: ndarray, w: ndarray, mask: Any = None, reverse: bool = False
+) -> ndarray:
+    dz, dh = np.zeros((*y.shape[1:3], len(w)), y.dtype), np.zeros_like(h0)
+    dm = dz.copy()
+    for t, before, goes in _steps_back(y.shape[1], mask, reverse):
+        _, r, u, n, m = y[:, t]
+        h = y[0, before] if before >= 0 else h0
+        dh = dh + g[0, t]
+        dn = (dh * goes * (1 - u) + g[3, t]) * (1 - n**2)
+        du = (dh * goes * (h - n) + g[2, t]) * u * (1 - u)
+        dr = (dn * m + g[1, t]) * r * (1 - r)
+        dz[t] = np.concatenate([dr, du, dn], 1)
+        dm[t] = np.concatenate([dr, du, dn * r + g[4, t]], 1)
+        dh = dh * goes * u + dm[t] @ w + dh * (1 - goes)
+    return _flat(dz, dm, dh)
+
+
+def _sequences_back(name: str, state: int) -> list[Sample]:
+    """Cotangents and results of `SAMPLES[name]`. state: the input that the rule reads, if any."""
+    found = []
+    for case in SAMPLES[name]:
+        y = REFERENCES[name](*case.inputs, **case.params)
+        weight = case.inputs[3 if name == "lstm_scan" else 2]
+        states = (case.inputs[state],) if state else ()
+        found.append(sample(draw(*y.shape), y, *states, weight, **case.params))
+    return found
+
+
+def _attention(
+    q: ndarray, k: ndarray, v: ndarray, *masks: ndarray, scale: float, is_causal: bool = False,
+    dropped: bool = False,
+) -> ndarray:  # fmt: skip
+    """Query by query, over the keys that it sees."""
+    keep, masks = (masks[-1], masks[:-1]) if dropped else (np.ones(()), masks)
+    mask = masks[0] if masks else np.zeros(())
+    axes = [x.shape[:-2] for x in (q, k, v, mask, keep)]
+    batch, scores = np.broadcast_shapes(*axes), (q.shape[-2], k.shape[-2])
+    q, k, v = (np.broadcast_to(x, (*batch, *x.shape[-2:])) for x in (q, k, v))
+    mask, keep = (np.broadcast_to(x, (*batch, *scores)) for x in (mask, keep))
+    y = np.zeros((*batch, q.shape[-2], v.shape[-1]), np.result_type(q, k, v, keep))
+    for *at, i in np.ndindex(*batch, q.shape[-2]):
+        b = tuple(at)
+        sees = mask[b][i] if mask.dtype == bool else np.ones(k.shape[-2], bool)
+        sees = sees & (np.arange(k.shape[-2]) <= i) if is_causal else sees
+        s = scale * (k[b] @ q[b][i]) + (0 if mask.dtype == bool else mask[b][i])
+        e = np.exp(s[sees])
+        y[b][i] = (e / e.sum() * keep[b][i][sees]) @ v[b][sees] if len(e) else 0
+    return y
+
+
+def _attention_vjp(g: ndarray, *inputs: ndarray, **params: Any) -> ndarray:
+    """By the step 1e-30 i, which is exact to the last digit, of each element of q, k and v."""
+    slopes = []
+    for which in range(3):
+        x = inputs[which]
+        whole = np.broadcast_to(x, (*g.shape[:-2], *x.shape[-2:])).astype(complex)
+        for at in np.ndindex(whole.shape):
+            moved = whole.copy()
+            moved[at] += 1e-30j
+            y = _attention(*inputs[:which], moved, *inputs[which + 1 :], **params)
+            slopes.append((g * y.imag).sum() / 1e-30)
+    return np.array(slopes, g.dtype)
+
+
+def _attentions_back() -> list[Sample]:
+    found = []
+    for case in SAMPLES["attention"]:
+        y = _attention(*case.inputs, **case.params)
+        found.append(sample(draw(*y.shape), *case.inputs, **case.params))
+    return found
+
+
+def _layer_norm(x: ndarray, weight: ndarray, bias: ndarray, axes: int, eps: float) -> Any:
+    return _normalize(x, tuple(range(-axes, 0)), eps) * weight + bias
+
+
 def _power_derivative(a: Any, b: Any, by_base: int, by_exponent: int) -> Any:
     return {
         (1, 0): b * a ** (b - 1),
@@ -1157,6 +1295,18 @@ REFERENCES: dict[str, Callable[..., Any]] = {
     "rnn_scan": _rnn_scan,
     "lstm_scan": _lstm_scan,
     "gru_scan": _gru_scan,
+    "layer_norm": _layer_norm,
+    "attention": _attention,
+    "attention_vjp": _attention_vjp,
+    "rnn_vjp": _rnn_vjp,
+    "lstm_vjp": _lstm_vjp,
+    "gru_vjp": _gru_vjp,
+}
+SAMPLES |= {
+    "rnn_vjp": _sequences_back("rnn_scan", 0),
+    "lstm_vjp": _sequences_back("lstm_scan", 2),
+    "gru_vjp": _sequences_back("gru_scan", 1),
+    "attention_vjp": _attentions_back(),
 }
 
 

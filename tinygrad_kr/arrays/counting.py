@@ -8,6 +8,7 @@ from contextvars import copy_context
 from threading import get_ident
 from typing import Any
 
+from tinygrad_kr.ops.attention import attention
 from tinygrad_kr.ops.linalg import einsum, linear, matmul
 from tinygrad_kr.ops.node import Node
 from tinygrad_kr.ops.recurrent import gru_scan, lstm_scan, rnn_scan
@@ -34,6 +35,9 @@ _COUNTS: dict[Any, Callable[..., int]] = {
     einsum: lambda out, *inputs, subscripts: _labels(inputs, subscripts),
     convolve: lambda out, x, weight, *_, **__: out.size * math.prod(weight.shape[1:]),
     convolve_transposed: lambda out, x, weight, **_: x.size * math.prod(weight.shape[1:]),
+    attention: lambda out, q, k, v, *_, **__: (
+        out.size * k.shape[-2] * (v.shape[-1] + q.shape[-1]) // max(v.shape[-1], 1)
+    ),
     rnn_scan: lambda out, z, h, weight, *_, **__: z.size * weight.shape[-1],
     gru_scan: lambda out, z, h, weight, *_, **__: z.size * weight.shape[-1],
     lstm_scan: lambda out, z, h, c, weight, *_, **__: z.size * weight.shape[-1],

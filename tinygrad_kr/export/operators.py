@@ -17,9 +17,9 @@ from tinygrad_kr.compile.ir.program import Value
 from tinygrad_kr.export.graph import BOOL, INT64, Graph
 from tinygrad_kr.export.recording import Call, refuse
 from tinygrad_kr.functional.linear import _one_hot_op
+from tinygrad_kr.ops import attention, linalg, network, recurrent, reduction, shape, window
 from tinygrad_kr.ops import elementwise as e
 from tinygrad_kr.ops import indexing as ix
-from tinygrad_kr.ops import linalg, network, recurrent, reduction, shape, window
 from tinygrad_kr.ops.op import astype
 
 Writer = Callable[[Graph, Call], str]
@@ -631,6 +631,43 @@ def _normalize(g: Graph, c: Call) -> str:
     return g.node("Div", gap, g.node("Sqrt", g.node("Add", variance, g.constant(eps, dtype))))
 
 
+def _layer_norm(g: Graph, c: Call) -> str:
+    """(x - mean) / sqrt(var + eps) weight + bias."""
+    dtype, eps = c.output.dtype, c.params["eps"]
+    x, weight, bias = (g.operand(each, dtype) for each in c.inputs)
+    axes = list(range(-c.params["axes"], 0))
+    over = g.constant(axes, INT64)
+    gap = g.node("Sub", x, g.node("ReduceMean", x, over, keepdims=1))
+    variance = g.node("ReduceMean", g.node("Mul", gap, gap), over, keepdims=1)
+    normal = g.node("Div", gap, g.node("Sqrt", g.node("Add", variance, g.constant(eps, dtype))))
+    return g.node("Add", g.node("Mul", normal, weight), bias)
+
+
+def _attention(g: Graph, c: Call) -> str:
+    """softmax(q k^T scale + mask) v, 0 for a query that sees no key."""
+    dtype, (q, k, v, *masks) = c.output.dtype, c.inputs
+    keep = g.operand(masks.pop(), dtype) if c.params.get("dropped") else None
+    least, zero = g.constant(-np.inf, dtype), g.constant(0, dtype)
+    rank = len(k.shape)
+    order = [*range(rank - 2), rank - 1, rank - 2]
+    product = g.node("MatMul", g.operand(q, dtype), _permuted(g, g.operand(k, dtype), order))
+    scores = g.node("Mul", product, g.constant(c.params["scale"], dtype))
+    if c.params.get("is_causal"):
+        sizes = g.fixed(c, q, len(q.shape) - 2), g.fixed(c, k, rank - 2)
+        scores = g.node("Where", g.constant(np.tri(*sizes, dtype=bool), BOOL), scores, least)
+    for mask in masks:
+        if mask.dtype == BOOL:
+            scores = g.node("Where", g.operand(mask, BOOL), scores, least)
+        else:
+            scores = g.node("Add", scores, g.operand(mask, dtype))
+    most = g.node("ReduceMax", scores, g.constant([-1], INT64), keepdims=1)
+    blind = g.node("Equal", most, least)
+    weights = g.node("Softmax", g.node("Where", blind, zero, scores), axis=-1)
+    weights = g.node("Where", blind, zero, weights)
+    weights = weights if keep is None else g.node("Mul", weights, keep)
+    return g.node("MatMul", weights, g.operand(v, dtype))
+
+
 # ------------------------------------------------------------------ windows
 
 
@@ -855,6 +892,7 @@ WRITERS: dict[Any, Writer] = {
     network.softmax: _softmax("Softmax"), network.log_softmax: _softmax("LogSoftmax"),
     network.cross_entropy: _cross_entropy, network.gather_labels: _gather_labels,
     network.bce_with_logits: _bce_with_logits, network.normalize: _normalize,
+    network.layer_norm: _layer_norm, attention.attention: _attention,
     _one_hot_op: _one_hot, window.convolve: _convolve,
     window.convolve_transposed: _convolve_transposed,
     window.max_pool: _max_pool, window.sum_pool: _sum_pool, window.unfold: _unfold,

@@ -25,6 +25,7 @@ from tinygrad_kr.functional.activations import (
     softsign,
     tanh,
 )
+from tinygrad_kr.functional.attention import scaled_dot_product_attention
 from tinygrad_kr.functional.convolution import (
     conv1d,
     conv2d,
@@ -112,6 +113,7 @@ __all__ = [
     "pad",
     "relu",
     "relu6",
+    "scaled_dot_product_attention",
     "selu",
     "sequence_loss",
     "sigmoid",

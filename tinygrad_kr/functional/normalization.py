@@ -137,6 +137,8 @@ def layer_norm(
     for name, value in (("weight", weight), ("bias", bias)):
         if value is not None and value.shape != last:
             raise ValueError(f"layer_norm: expected {name} of shape {last}, got {value.shape}.")
+    if weight is not None and bias is not None:
+        return network.layer_norm(input, weight, bias, axes=len(last), eps=eps)
     y = network.normalize(input, axis=tuple(range(-len(last), 0)), eps=eps)
     return _scaled(y, weight, bias, last)
 

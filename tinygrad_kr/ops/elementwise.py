@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from numpy import ndarray
 
+from tinygrad_kr.ops import kernels
 from tinygrad_kr.ops.error_function import erf as error_function
 from tinygrad_kr.ops.node import OFF, Node, current_mode
 from tinygrad_kr.ops.op import Op, alias, op
@@ -580,6 +581,12 @@ def _gelu_vjp(x: Any, y: Any) -> Any:
     return slope
 
 
+def _gelu_rule(g: Any, y: Any, x: Any) -> Any:
+    """g (Phi(x) + x phi(x))."""
+    found = kernels.elementwise("gelu_vjp", g, x) if type(g) is ndarray is type(x) else None
+    return g * _gelu_vjp(x, y) if found is None else found
+
+
 # fmt: off
 logistic: Op = op(_sigmoid, lambda g, y, x: g * logistic(x) * logistic(-x), finite=True,
     name="logistic")
@@ -598,8 +605,9 @@ relu     = op(_relu,     lambda g, y, x: where_or_zero(g, y), finite=True,
              "[-2.0, 3.0]", "[0., 3.]", source="torch.nn.functional.relu"))
 erf      = op(error_function, lambda g, y, x: g * exp(-x * x) * (2 / math.sqrt(math.pi)),
     doc=_one(_FLOAT, "erf", "2 / sqrt(pi) times the integral of e^(-t^2) from 0 to x",
-             "2 / sqrt(pi) e^(-x^2)", "[0.0, 1.0] to 3", "[0.   , 0.843]", source="torch.erf"))
-gelu     = op(_gelu,     lambda g, y, x: g * _gelu_vjp(x, y))
+             "2 / sqrt(pi) e^(-x^2)", "[0.0, 1.0] to 3", "[0.   , 0.843]", source="torch.erf"),
+    kernel=partial(kernels.elementwise, "erf_"))
+gelu     = op(_gelu,     _gelu_rule, kernel=partial(kernels.elementwise, "gelu"))
 sinc     = op(np.sinc,   lambda g, y, x: g * _sinc_vjp(x),
     doc=_one(_FLOAT, "sinc", "sin(pi x) / (pi x), 1 at 0",
              "(cos(pi x) - sinc(x)) / x, 0 at 0", "[0.0, 0.5] to 3", "[1.   , 0.637]"))

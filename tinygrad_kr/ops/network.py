@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from numpy import ndarray
 
+from tinygrad_kr.ops import kernels
 from tinygrad_kr.ops.elementwise import exp, log, log1p, logistic, maximum, softplus, subtract
 from tinygrad_kr.ops.linalg import ones
 from tinygrad_kr.ops.op import Op, in_float32, op
@@ -83,8 +84,35 @@ def _label_index(labels: ndarray, axis: int) -> tuple[Any, ...]:
     return tuple(places)
 
 
+def _cross_entropy_in_c(x: ndarray, labels: ndarray, *, axis: int) -> ndarray | None:
+    if not _are_rows(x, labels, axis):
+        return None
+    y = np.empty(len(x), x.dtype)
+    arrays = {"x": kernels.dense(x), "labels": kernels.dense(labels), "y": y}
+    step = kernels.row_step(len(x))
+    return y if kernels.rows("cross_entropy", len(x), x.shape[1], step, arrays) else None
+
+
+def _cross_entropy_vjp_in_c(g: ndarray, x: ndarray, labels: ndarray, axis: int) -> ndarray | None:
+    if type(g) is not ndarray or not _are_rows(x, labels, axis) or g.shape != labels.shape:
+        return None
+    y, named = np.empty(x.shape, x.dtype), {"x": x, "labels": labels, "g": g}
+    arrays = {name: kernels.dense(array) for name, array in named.items()} | {"y": y}
+    step = kernels.row_step(len(x))
+    return y if kernels.rows("cross_entropy_vjp", len(x), x.shape[1], step, arrays) else None
+
+
+def _are_rows(x: Any, labels: Any, axis: int) -> bool:
+    """Whether the classes are the second of two axes, of arrays."""
+    if type(x) is not ndarray or type(labels) is not ndarray or x.ndim != 2:
+        return False
+    return axis in (1, -1) and labels.dtype == np.int64 and labels.shape == x.shape[:1]
+
+
 def _cross_entropy_vjp(g: Any, x: Any, labels: Any, axis: int) -> Any:
     """g (softmax(x) - one_hot(label))."""
+    if (found := _cross_entropy_vjp_in_c(g, x, labels, axis)) is not None:
+        return found
     along = g.reshape(*g.shape[:axis], 1, *g.shape[axis:])
     return along * softmax(x, axis=axis) - scatter_labels(
         g, labels, axis=axis, classes=x.shape[axis]
@@ -93,7 +121,8 @@ def _cross_entropy_vjp(g: Any, x: Any, labels: Any, axis: int) -> Any:
 
 # fmt: off
 cross_entropy = op(_cross_entropy,
-                   lambda g, y, x, labels, axis: _cross_entropy_vjp(g, x, labels, axis))
+                   lambda g, y, x, labels, axis: _cross_entropy_vjp(g, x, labels, axis),
+                   kernel=_cross_entropy_in_c)
 gather_labels: Op = op(_gather_labels, lambda g, y, x, labels, axis:
                        scatter_labels(g, labels, axis=axis, classes=x.shape[axis]))
 scatter_labels: Op = op(_scatter_labels, lambda g, y, c, labels, axis, classes:
@@ -230,6 +259,65 @@ def _normalize_vjp(g: Any, y: Any, x: Any, axis: tuple[int, ...], eps: float) ->
 
 
 normalize = op(_normalize, lambda g, y, x, axis, eps: _normalize_vjp(g, y, x, axis=axis, eps=eps))
+
+
+@in_float32
+def _layer_norm(x: ndarray, weight: ndarray, bias: ndarray, *, axes: int, eps: float) -> Any:
+    """(x - mean) / sqrt(var + eps) weight + bias over the last `axes` axes, those of `weight`."""
+    y = _normalize(x, axis=tuple(range(-axes, 0)), eps=eps)
+    y = y * weight
+    y += bias
+    return y
+
+
+def _layer_norm_in_c(x: Any, weight: Any, bias: Any, *, axes: int, eps: float) -> ndarray | None:
+    arrays = {"x": x, "weight": weight, "bias": bias}
+    if not _fits_layer(axes, **arrays):
+        return None
+    y = np.empty(x.shape, x.dtype)
+    dense = {name: kernels.dense(array) for name, array in arrays.items()} | {"y": y}
+    n = x.size // weight.size
+    done = kernels.rows("layer_norm", n, weight.size, kernels.row_step(n), dense, eps)
+    return y if done else None
+
+
+def _fits_layer(axes: int, x: Any, weight: Any, bias: Any, g: Any = None) -> bool:
+    """Whether these are arrays of elements of one dtype, and of shapes that fit."""
+    given = (x, weight, bias) if g is None else (x, weight, bias, g)
+    if not all(type(array) is ndarray and array.dtype == x.dtype for array in given):
+        return False
+    fits = weight.shape == bias.shape == x.shape[-axes:] and weight.ndim == axes
+    return bool(fits and x.size and (g is None or g.shape == x.shape))
+
+
+def _layer_norm_vjp_in_c(
+    g: Any, x: Any, weight: Any, bias: Any, axes: int, eps: float
+) -> list[Any] | None:
+    arrays = {"x": x, "weight": weight, "bias": bias, "g": g}
+    if not _fits_layer(axes, **arrays):
+        return None
+    n = x.size // weight.size
+    step = kernels.row_step(n)
+    dx, sums = np.empty(x.shape, x.dtype), np.zeros((2, -(-n // step), weight.size), x.dtype)
+    dense = {name: kernels.dense(array) for name, array in arrays.items()}
+    dense |= {"y": dx, "dweight": sums[0], "dbias": sums[1]}
+    if not kernels.rows("layer_norm_vjp", n, weight.size, step, dense, eps):
+        return None
+    dweight, dbias = sums.sum(axis=1)
+    return [dx, dweight.reshape(weight.shape), dbias.reshape(weight.shape)]
+
+
+def _layer_norm_vjp(
+    g: Any, y: Any, x: Any, weight: Any, bias: Any, needs: tuple[bool, ...], axes: int, eps: float
+) -> list[Any]:
+    if (found := _layer_norm_vjp_in_c(g, x, weight, bias, axes, eps)) is not None:
+        return found
+    axis = tuple(range(-axes, 0))
+    normal = normalize(x, axis=axis, eps=eps)
+    return [_normalize_vjp(g * weight, normal, x, axis=axis, eps=eps), g * normal, g]
+
+
+layer_norm = op(_layer_norm, _layer_norm_vjp, one_rule_for_all=True, kernel=_layer_norm_in_c)
 
 # ------------------------------------------------------------------ dropout
 

@@ -57,6 +57,7 @@ class Op(Protocol):
     shared: bool
     """Whether one rule serves every input: `variadic or one_rule_for_all`."""
     promote: bool
+    kernel: Callable[..., Any] | None
 
     def __call__(self, *inputs: Any, **params: Any) -> Tensor: ...
 
@@ -92,6 +93,7 @@ def op(
     variable: str | None = None,
     like: Callable[..., Any] | None = None,
     doc: str | None = None,
+    kernel: Callable[..., Any] | None = None,
     joint: bool | None = None,
     regular: bool | None = None,
 ) -> Op:
@@ -113,6 +115,7 @@ def op(
     variable: the global variable that will hold the op, `name` by default; pickle looks there.
     like: a function whose signature `help` shows, `forward` by default.
     doc: the docstring, `forward`'s by default.
+    kernel: a faster `forward`, which returns None for what it does not compute (see `kernels`).
     joint, regular: the names of `one_rule_for_all` and `finite` in version 0.1.0.
 
     Errors of `forward` are raised with the op's name, the shapes and the parameters.
@@ -125,6 +128,8 @@ def op(
     """
     one_rule_for_all = _renamed("joint", joint, "one_rule_for_all", one_rule_for_all)
     finite = _renamed("regular", regular, "finite", finite)
+    if kernel is not None:
+        forward = _with_kernel(forward, kernel)
     if not rules:
         apply = _detached(forward, promote)
     elif isinstance(forward, np.ufunc) and forward.nin == 2:
@@ -141,7 +146,7 @@ def op(
     record.rules = rules if finite else tuple(map(_silenced, rules))
     record.variadic, record.one_rule_for_all = variadic, one_rule_for_all
     record.shared = variadic or one_rule_for_all
-    record.promote = promote
+    record.promote, record.kernel = promote, kernel
     for function in (forward, *numpy):
         if _is_numpys(function):
             numpy_table[function] = record
@@ -153,6 +158,17 @@ def _renamed(old: str, given: bool | None, new: str, value: bool) -> bool:
         return value
     warnings.warn(f"op: {old} is now called {new}", DeprecationWarning, stacklevel=3)
     return given
+
+
+def _with_kernel(forward: Callable[..., Any], kernel: Callable[..., Any]) -> Callable[..., Any]:
+    """`forward`, or its kernel where that computes the inputs."""
+
+    @wraps(forward)
+    def computed(*arrays: Any, **params: Any) -> Any:
+        y = kernel(*arrays, **params)
+        return forward(*arrays, **params) if y is None else y
+
+    return computed
 
 
 def _is_numpys(function: Callable[..., Any]) -> bool:

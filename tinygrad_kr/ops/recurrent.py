@@ -13,14 +13,17 @@ reverse: run from the last step to the first.
 
 from __future__ import annotations
 
+from functools import wraps
 from itertools import pairwise
 from typing import Any
 
 import numpy as np
 from numpy import ndarray
 
+from tinygrad_kr.ops import kernels
 from tinygrad_kr.ops.elementwise import tanh, where_or_zero
 from tinygrad_kr.ops.op import Op, op
+from tinygrad_kr.ops.products import gemm
 from tinygrad_kr.ops.reduction import concatenate
 from tinygrad_kr.ops.shape import stack, unbind
 
@@ -50,10 +53,17 @@ def _shares(g: Any, mask: ndarray | None, t: int) -> tuple[Any, Any]:
 
 
 def _product_vjp(dz: Any, states: Any, first: Any, reverse: bool) -> Any:
-    """The cotangent of `weight` in z_t + h_{t-1} weight^T, as one product over all steps."""
-    parts = [states[1:], first[None]] if reverse else [first[None], states[:-1]]
-    before = concatenate(*parts, axis=0)
-    return dz.reshape(-1, dz.shape[-1]).mT @ before.reshape(-1, before.shape[-1])
+    """The cotangent of `weight` in z_t + h_{t-1} weight^T: one product for all steps but one."""
+    found = gemm((dz[-1] if reverse else dz[0]).mT, first)
+    if len(dz) == 1:
+        return found
+    after, before = (dz[:-1], states[1:]) if reverse else (dz[1:], states[:-1])
+    return found + gemm(_rows(after).mT, _rows(before))
+
+
+def _rows(x: Any) -> Any:
+    """(steps, batch, n) as (steps x batch, n)."""
+    return x.reshape(x.shape[0] * x.shape[1], x.shape[2])
 
 
 def _by_gates(x: Any, gates: int) -> Any:
@@ -86,18 +96,15 @@ def _rnn_scan(
     return y
 
 
-def _rnn_vjp(
+def _rnn_slopes(
     g: Any,
     y: Any,
-    z: Any,
-    first: Any,
     weight: Any,
-    needs: tuple[bool, ...],
     nonlinearity: str = "tanh",
     mask: ndarray | None = None,
     reverse: bool = False,
 ) -> list[Any]:
-    """dz_t = (g_t + dz_{t+1} W) * f'(h_t), from the last step back to the first."""
+    """dz_t = (g_t + dz_{t+1} W) * f'(h_t), from the last step back to the first; dh."""
     states, given = unbind(y), unbind(g)
     dh: Any = 0.0
     slopes = list(states)
@@ -106,7 +113,21 @@ def _rnn_vjp(
         h = states[t]
         slopes[t] = inside * (1 - h * h) if nonlinearity == "tanh" else where_or_zero(inside, h)
         dh = slopes[t] @ weight + past
-    dz = stack(*slopes)
+    return [stack(*slopes), dh]
+
+
+def _rnn_vjp(
+    g: Any,
+    y: Any,
+    z: Any,
+    first: Any,
+    weight: Any,
+    needs: tuple[bool, ...],
+    reverse: bool = False,
+    **params: Any,
+) -> list[Any]:
+    shapes = [z.shape, first.shape]
+    dz, dh = _at_once(rnn_vjp, _rnn_slopes, shapes, g, y, weight, reverse=reverse, **params)
     return [dz, dh, _product_vjp(dz, y, first, reverse) if needs[2] else None]
 
 
@@ -150,21 +171,21 @@ def _lstm_scan(
     return y
 
 
-def _lstm_vjp(
+def _lstm_slopes(
     g: Any,
     y: Any,
-    z: Any,
-    h0: Any,
     c0: Any,
     weight: Any,
-    needs: tuple[bool, ...],
     mask: ndarray | None = None,
     reverse: bool = False,
 ) -> list[Any]:
-    """Back through time; sigmoid' = s (1 - s) and tanh' = (1 + a) (1 - a) are one expression."""
+    """Back through time; sigmoid' = s (1 - s) and tanh' = (1 + a) (1 - a) are one expression.
+
+    dz, dh and dc.
+    """
     h_given, c_given, given = unbind(g[0]), unbind(g[1]), unbind(g[2:], 1)
     cells, all_gates = unbind(y[1]), unbind(y[2:], 1)
-    one = _ONE_FOR_TANH[z.dtype]
+    one = _ONE_FOR_TANH[y.dtype]
     dh: Any = 0.0
     dc: Any = 0.0
     slopes = list(cells)
@@ -177,10 +198,25 @@ def _lstm_vjp(
         c = c0 if before is None else cells[before]
         d = stack(c_inside * a, c_inside * c, c_inside * i, inside * squashed) + given[t]
         d = d * ((gates + one) * (1 - gates))
-        slopes[t] = d.transpose(1, 0, 2).reshape(z.shape[1:])
+        slopes[t] = d.transpose(1, 0, 2).reshape(d.shape[1], weight.shape[0])
         dh = slopes[t] @ weight + past
         dc = c_inside * f + c_past
-    dz = stack(*slopes)
+    return [stack(*slopes), dh, dc]
+
+
+def _lstm_vjp(
+    g: Any,
+    y: Any,
+    z: Any,
+    h0: Any,
+    c0: Any,
+    weight: Any,
+    needs: tuple[bool, ...],
+    mask: ndarray | None = None,
+    reverse: bool = False,
+) -> list[Any]:
+    shapes, params = [z.shape, h0.shape, c0.shape], {"mask": mask, "reverse": reverse}
+    dz, dh, dc = _at_once(lstm_vjp, _lstm_slopes, shapes, g, y, c0, weight, **params)
     return [dz, dh, dc, _product_vjp(dz, y[0], h0, reverse) if needs[3] else None]
 
 
@@ -221,18 +257,18 @@ def _gru_scan(
     return y
 
 
-def _gru_vjp(
+def _gru_slopes(
     g: Any,
     y: Any,
-    z: Any,
     h0: Any,
     weight: Any,
-    *bias: Any,
-    needs: tuple[bool, ...],
     mask: ndarray | None = None,
     reverse: bool = False,
 ) -> list[Any]:
-    """Back through time; z and m share the cotangents of r and u, and differ in that of n."""
+    """Back through time; z and m share the cotangents of r and u, and differ in that of n.
+
+    dz, dm and dh.
+    """
     states, all_planes = unbind(y[0]), unbind(y[1:], 1)
     h_given, given = unbind(g[0]), unbind(g[1:], 1)
     dh: Any = 0.0
@@ -248,14 +284,197 @@ def _gru_vjp(
         of_z[t] = concatenate(dr, du, dn, axis=1)
         of_m[t] = concatenate(dr, du, dn * r + gm, axis=1)
         dh = inside * u + of_m[t] @ weight + past
-    dm = stack(*of_m)
-    slope = _product_vjp(dm, y[0], h0, reverse) if needs[2] else None
-    found = [stack(*of_z), dh, slope]
+    return [stack(*of_z), stack(*of_m), dh]
+
+
+def _gru_vjp(
+    g: Any,
+    y: Any,
+    z: Any,
+    h0: Any,
+    weight: Any,
+    *bias: Any,
+    needs: tuple[bool, ...],
+    mask: ndarray | None = None,
+    reverse: bool = False,
+) -> list[Any]:
+    shapes, params = [z.shape, z.shape, h0.shape], {"mask": mask, "reverse": reverse}
+    dz, dm, dh = _at_once(gru_vjp, _gru_slopes, shapes, g, y, h0, weight, **params)
+    found = [dz, dh, _product_vjp(dm, y[0], h0, reverse) if needs[2] else None]
     return [*found, dm.sum(axis=(0, 1))] if bias else found
 
 
+# ------------------------------------------------------------------ in C
+
+
+def _at_once(whole: Op, slopes: Any, shapes: Any, *inputs: Any, **params: Any) -> list[Any]:
+    """The cotangents of `slopes`: by one op, but where they are differentiated themselves."""
+    if kernels.is_differentiated(*inputs):
+        found: list[Any] = slopes(*inputs, **params)
+        return found
+    return kernels.split(whole(*inputs, **params), shapes)
+
+
+def _flat(slopes: Any) -> Any:
+    """A function that computes the cotangents of `slopes` as one array."""
+
+    @wraps(slopes)
+    def forward(*inputs: Any, **params: Any) -> ndarray:
+        return kernels.flattened(slopes(*inputs, **params))
+
+    return forward
+
+
+_KINDS = {"tanh": 0, "relu": 1, "lstm": 2, "gru": 3}
+_GATES = {"tanh": 1, "relu": 1, "lstm": 4, "gru": 3}
+_PLANES: dict[str, tuple[int, ...]] = {"tanh": (), "relu": (), "lstm": (6,), "gru": (5,)}
+_MIN_WORK = 2**16
+"""Threshold: multiply-adds of all steps from which the kernel is built and called."""
+
+
+class _Sequence:
+    """The sizes and arrays of a whole sequence, for the kernels of `recurrent.h`."""
+
+    def __init__(
+        self,
+        kind: str,
+        sizes: tuple[int, int, int],
+        arrays: dict[str, ndarray],
+        mask: ndarray | None,
+        reverse: bool,
+    ) -> None:
+        self.kind = _KINDS[kind]
+        self.steps, self.batch, self.hidden = sizes
+        self.gates = _GATES[kind] * self.hidden
+        self.arrays = {name: kernels.dense(x) for name, x in arrays.items()}
+        self.mask = None if mask is None else kernels.dense(mask)
+        self.reverse = int(reverse)
+
+    def run(self, function: Any, **outputs: int) -> None:
+        """Call a kernel, with the addresses of its results."""
+        at = {**{name: kernels.place(x) for name, x in self.arrays.items()}, **outputs}
+        given = [self.kind, self.steps, self.batch, self.hidden, self.reverse]
+        given += [at.get(name, 0) for name in ("z", "h", "c", "weight", "bias", "g")]
+        given.append(kernels.place(self.mask))
+        given += [at.get(name, 0) for name in ("y", "dz", "dm", "dh", "dc")]
+        work = self.steps * self.batch * self.gates * self.hidden
+        step = max(_MIN_ROWS, -(-self.batch // kernels.threads()))
+        kernels.run(function, given, -(-self.batch // step), work, step)
+
+
+_MIN_ROWS = 4
+"""Threshold: rows of the batch that are worth another thread's reading of the weights."""
+
+
+def _fits(kind: str, weight: Any, steps: int, batch: int, mask: Any, *states: Any) -> bool:
+    """Whether the kernel computes arrays of these shapes."""
+    gates, hidden = weight.shape
+    if gates != _GATES[kind] * hidden or steps * batch * gates * hidden < _MIN_WORK:
+        return False
+    if any(state.shape != (batch, hidden) for state in states):
+        return False
+    return mask is None or (
+        type(mask) is ndarray and mask.dtype == bool and mask.shape == (steps, batch, 1)
+    )
+
+
+def _scan_in_c(
+    kind: str, z: Any, h: Any, c: Any, weight: Any, bias: Any, mask: Any, reverse: bool
+) -> ndarray | None:
+    """The states of all steps, or None for NumPy."""
+    named = {"z": z, "h": h, "c": c, "weight": weight, "bias": bias}
+    arrays = {name: x for name, x in named.items() if x is not None}
+    states = [x for x in (h, c) if x is not None]
+    if z.ndim != 3 or not _fits(kind, weight, *z.shape[:2], mask, *states):
+        return None
+    found = kernels.kernels("recurrent", *arrays.values())
+    if found is None or z.shape[2] != len(weight):
+        return None
+    sizes = (*z.shape[:2], weight.shape[1])
+    y = np.empty((*_PLANES[kind], *sizes), z.dtype)
+    _Sequence(kind, sizes, arrays, mask, reverse).run(found.sequence, y=kernels.place(y))
+    return y
+
+
+def _slopes_in_c(
+    kind: str, g: Any, y: Any, h: Any, c: Any, weight: Any, mask: Any, reverse: bool
+) -> ndarray | None:
+    """The cotangents of z, of m for a GRU, and of the first states, in one array; or None."""
+    steps, batch, hidden = y.shape[-3:]
+    arrays = {"g": g, "y": y, "weight": weight}
+    arrays |= {name: x for name, x in (("h", h), ("c", c)) if x is not None}
+    states = [x for x in (h, c) if x is not None]
+    if not _fits(kind, weight, steps, batch, mask, *states) or g.shape != y.shape:
+        return None
+    found = kernels.kernels("recurrent", *arrays.values())
+    if found is None:
+        return None
+    s = _Sequence(kind, (steps, batch, hidden), arrays, mask, reverse)
+    sizes = {"dz": steps * batch * s.gates, "dm": 0, "dh": batch * hidden, "dc": 0}
+    sizes["dm"] = sizes["dz"] * (kind == "gru")
+    sizes["dc"] = sizes["dh"] * (kind == "lstm")
+    flat, at = np.empty(sum(sizes.values()), y.dtype), {}
+    start = kernels.place(flat)
+    for name, size in sizes.items():
+        at[name] = start if size else 0
+        start += size * flat.itemsize
+    s.run(found.sequence_vjp, **at)
+    return flat
+
+
+def _rnn_scan_in_c(
+    z: Any,
+    h: Any,
+    weight: Any,
+    *,
+    nonlinearity: str = "tanh",
+    mask: Any = None,
+    reverse: bool = False,
+) -> ndarray | None:
+    return _scan_in_c(nonlinearity, z, h, None, weight, None, mask, reverse)
+
+
+def _rnn_vjp_in_c(
+    g: Any,
+    y: Any,
+    weight: Any,
+    *,
+    nonlinearity: str = "tanh",
+    mask: Any = None,
+    reverse: bool = False,
+) -> ndarray | None:
+    return _slopes_in_c(nonlinearity, g, y, None, None, weight, mask, reverse)
+
+
+def _lstm_scan_in_c(
+    z: Any, h: Any, c: Any, weight: Any, *, mask: Any = None, reverse: bool = False
+) -> ndarray | None:
+    return _scan_in_c("lstm", z, h, c, weight, None, mask, reverse)
+
+
+def _lstm_vjp_in_c(
+    g: Any, y: Any, c0: Any, weight: Any, *, mask: Any = None, reverse: bool = False
+) -> ndarray | None:
+    return _slopes_in_c("lstm", g, y, None, c0, weight, mask, reverse)
+
+
+def _gru_scan_in_c(
+    z: Any, h: Any, weight: Any, bias: Any = None, *, mask: Any = None, reverse: bool = False
+) -> ndarray | None:
+    return _scan_in_c("gru", z, h, None, weight, bias, mask, reverse)
+
+
+def _gru_vjp_in_c(
+    g: Any, y: Any, h0: Any, weight: Any, *, mask: Any = None, reverse: bool = False
+) -> ndarray | None:
+    return _slopes_in_c("gru", g, y, h0, None, weight, mask, reverse)
+
+
 # fmt: off
-rnn_scan: Op  = op(_rnn_scan,  _rnn_vjp,  one_rule_for_all=True)
-lstm_scan: Op = op(_lstm_scan, _lstm_vjp, one_rule_for_all=True)
-gru_scan: Op  = op(_gru_scan,  _gru_vjp,  one_rule_for_all=True)
+rnn_scan: Op  = op(_rnn_scan,  _rnn_vjp,  one_rule_for_all=True, kernel=_rnn_scan_in_c)
+lstm_scan: Op = op(_lstm_scan, _lstm_vjp, one_rule_for_all=True, kernel=_lstm_scan_in_c)
+gru_scan: Op  = op(_gru_scan,  _gru_vjp,  one_rule_for_all=True, kernel=_gru_scan_in_c)
+rnn_vjp: Op   = op(_flat(_rnn_slopes),  name="rnn_vjp",  kernel=_rnn_vjp_in_c)
+lstm_vjp: Op  = op(_flat(_lstm_slopes), name="lstm_vjp", kernel=_lstm_vjp_in_c)
+gru_vjp: Op   = op(_flat(_gru_slopes),  name="gru_vjp",  kernel=_gru_vjp_in_c)
 # fmt: on

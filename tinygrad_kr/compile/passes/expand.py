@@ -86,6 +86,11 @@ def _normalize(b: Builder, x: Value, axis: tuple[int, ...], eps: float) -> Value
     return b(e.multiply, centred, b(e.power, b(e.add, variance, eps), -0.5))
 
 
+def _layer_norm(b: Builder, x: Value, weight: Value, bias: Value, axes: int, eps: float) -> Value:
+    normal = b(network.normalize, x, axis=tuple(range(-axes, 0)), eps=eps)
+    return b(e.add, b(e.multiply, normal, weight), bias)
+
+
 def _gelu(b: Builder, x: Value) -> Value:
     error = b(e.erf, b(e.multiply, x, math.sqrt(0.5)))
     return b(e.multiply, x, b(e.multiply, 0.5, b(e.add, 1.0, error)))
@@ -110,6 +115,7 @@ EXPANSIONS: dict[Any, Callable[..., Value]] = {
     network.cross_entropy: _cross_entropy,
     network.bce_with_logits: _bce_with_logits,
     network.normalize: _normalize,
+    network.layer_norm: _layer_norm,
     mean_: _mean,
     var_: _var,
 }

@@ -110,7 +110,7 @@ def _goes_into_sums(look: Look) -> bool:
     names = {
         node._op.__name__ for node in look.step.model_nodes if node._made < weights[0].node._made
     }
-    return "normalize" not in names
+    return not names & {"normalize", "layer_norm"}
 
 
 def _standardizing(look: Look) -> str:

@@ -99,11 +99,12 @@ def follows(graph: StepGraph, weight: Weight) -> str:
             return ""
         node = further[0]
         name: str = node._op.__name__
-        if name not in ("add", "multiply", "normalize", "reshape", "max_pool", "sum_pool"):
+        if name not in _PASSED:
             return name
     return ""
 
 
+_PASSED = {"add", "multiply", "normalize", "layer_norm", "reshape", "max_pool", "sum_pool"}
 _RULES: dict[str, Callable[[Any], Any]] = {
     "nn.init.normal_({})": init.normal_,
     "nn.init.zeros_({})": init.zeros_,

@@ -1,0 +1,57 @@
+"""C kernels of whole blocks and sequences: attention, recurrent nets and others."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from tinygrad_kr.native.build import build, included
+from tinygrad_kr.native.cache import trusted_cache
+from tinygrad_kr.native.foreign import ctypes
+from tinygrad_kr.native.kernels import PRELUDE
+
+_NUMBERS, _SHARE, _SIZE = ctypes.c_char_p, ctypes.c_void_p, ctypes.c_int64
+_PARAMETERS: dict[str, dict[str, tuple[Any, ...]]] = {
+    "recurrent": {
+        "sequence": (_NUMBERS, _SHARE, _SIZE),
+        "sequence_vjp": (_NUMBERS, _SHARE, _SIZE),
+    },
+    "attention": {
+        "attention": (_NUMBERS, _SHARE, ctypes.c_double),
+        "attention_vjp": (_NUMBERS, _SHARE, ctypes.c_double),
+    },
+    "activations": dict.fromkeys(["erf_", "gelu", "gelu_vjp"], (_NUMBERS, _SHARE)),
+    "rows": {
+        "layer_norm": (_NUMBERS, _SHARE, ctypes.c_double),
+        "layer_norm_vjp": (_NUMBERS, _SHARE, ctypes.c_double),
+        "cross_entropy": (_NUMBERS, _SHARE),
+        "cross_entropy_vjp": (_NUMBERS, _SHARE),
+        "add_rows": (_NUMBERS, _SHARE),
+    },
+}
+"""By header, its functions. They return 0, or 1 if there is no memory."""
+
+
+def block_source(header: str, real: str) -> str:
+    """C with the functions of `header.h` for elements of the type `real`."""
+    function = "tk_##name##f" if real == "float" else "tk_##name"
+    lines = [PRELUDE, f"#define TK_REAL {real}", f"#define TK_FUNCTION(name) {function}"]
+    return "\n".join([*lines, '#include "block.h"', f'#include "{header}.h"', ""])
+
+
+def block_kernels(header: str, real: str) -> ctypes.CDLL | None:
+    """These functions, built or found built; None if the build fails."""
+    source = block_source(header, real)
+    try:
+        trusted_cache()
+        library = build(source, included(source))
+    except (OSError, RuntimeError):
+        return None
+    return declared(header, library)
+
+
+def declared(header: str, library: ctypes.CDLL) -> ctypes.CDLL:
+    """A library whose functions of `header.h` know what they take."""
+    for name, parameters in _PARAMETERS[header].items():
+        function = getattr(library, name)
+        function.restype, function.argtypes = ctypes.c_int64, parameters
+    return library

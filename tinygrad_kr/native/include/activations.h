@@ -1,0 +1,61 @@
+/* The error function and the exact gelu of dense arrays. */
+
+enum { TK_PIECE = 8192 }; /* elements that a thread takes at once */
+
+static void tk_erf_of(int64_t n, const TK_REAL *restrict x, TK_REAL *restrict y) {
+  for (int64_t i = 0; i < n; i++) y[i] = TK_FUNCTION(erf)(x[i]);
+}
+
+/* x Phi(x) with Phi(x) = (1 + erf(x / sqrt 2)) / 2. */
+static void tk_gelu_of(int64_t n, const TK_REAL *restrict x, TK_REAL *restrict y) {
+  const TK_REAL root = (TK_REAL)0.70710678118654752440, half = (TK_REAL)0.5;
+  for (int64_t i = 0; i < n; i++) y[i] = x[i] * (half * (1 + TK_FUNCTION(erf)(x[i] * root)));
+}
+
+/* g (Phi(x) + x phi(x)); 0 phi(x) where x is infinite. */
+static void tk_gelu_vjp_of(int64_t n, const TK_REAL *restrict g, const TK_REAL *restrict x,
+                           TK_REAL *restrict dx) {
+  const TK_REAL root = (TK_REAL)0.70710678118654752440, half = (TK_REAL)0.5;
+  const TK_REAL density = (TK_REAL)0.39894228040143267794; /* 1 / sqrt(2 pi) */
+  for (int64_t i = 0; i < n; i++) {
+    TK_REAL share = half * (1 + TK_FUNCTION(erf)(x[i] * root));
+    TK_REAL slope = x[i] * TK_FUNCTION(exp)(-half * x[i] * x[i]) * density;
+    dx[i] = g[i] * (share + slope);
+  }
+}
+
+static void tk_erf_piece(void **memory, int64_t start, int64_t stop) {
+  tk_erf_of(stop - start, (const TK_REAL *)memory[0] + start, (TK_REAL *)memory[1] + start);
+}
+
+static void tk_gelu_piece(void **memory, int64_t start, int64_t stop) {
+  tk_gelu_of(stop - start, (const TK_REAL *)memory[0] + start, (TK_REAL *)memory[1] + start);
+}
+
+static void tk_gelu_vjp_piece(void **memory, int64_t start, int64_t stop) {
+  tk_gelu_vjp_of(stop - start, (const TK_REAL *)memory[0] + start,
+                 (const TK_REAL *)memory[1] + start, (TK_REAL *)memory[2] + start);
+}
+
+/* given: the number of elements, then the addresses of the arrays. */
+static int64_t tk_elementwise(const int64_t *given, tk_work_piece work, tk_share_work share) {
+  void *memory[3];
+  for (int i = 0; i < 3; i++) memory[i] = (void *)(intptr_t)given[i + 1];
+  if (share)
+    share(work, memory, given[0], TK_PIECE);
+  else
+    work(memory, 0, given[0]);
+  return 0;
+}
+
+EXPORT int64_t erf_(const int64_t *given, tk_share_work share) {
+  return tk_elementwise(given, tk_erf_piece, share);
+}
+
+EXPORT int64_t gelu(const int64_t *given, tk_share_work share) {
+  return tk_elementwise(given, tk_gelu_piece, share);
+}
+
+EXPORT int64_t gelu_vjp(const int64_t *given, tk_share_work share) {
+  return tk_elementwise(given, tk_gelu_vjp_piece, share);
+}

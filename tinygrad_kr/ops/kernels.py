@@ -1,0 +1,202 @@
+"""C kernels for eager mode and compiled programs: a faster body of the same record.
+
+`op(forward, rule, kernel=function)` names one. `function` takes what `forward` takes. It returns
+the result, or None for what NumPy computes: other dtypes, small arrays, no compiler. Kernels of
+one header are built for one dtype, when the first array comes that is large enough.
+`$TINYGRAD_KR_PRODUCTS=numpy` turns them off.
+"""
+
+from __future__ import annotations
+
+import os
+import struct
+import threading
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from functools import cache
+from typing import Any
+
+import numpy as np
+from numpy import ndarray
+
+from tinygrad_kr.ops import products
+from tinygrad_kr.ops.node import OFF, Node, current_mode
+from tinygrad_kr.ops.tracing import tracing
+from tinygrad_kr.ops.writes import address
+
+MIN_SHARED_WORK = 2**18
+"""Threshold: multiply-adds, or as costly steps, from which cores share the work."""
+
+_DTYPES = {np.dtype(np.float32): "float", np.dtype(np.float64): "double"}
+_built: dict[tuple[str, np.dtype[Any]], Any] = {}
+_building: set[tuple[str, np.dtype[Any]]] = set()
+
+
+def kernels(header: str, *arrays: Any) -> Any:
+    """The C functions of `header` for arrays of one dtype; None if NumPy computes.
+
+    A trace for `tk.compile`, whose ops run once, does not wait for the build: it begins it.
+    """
+    dtype = arrays[0].dtype
+    for x in arrays:
+        if type(x) is not ndarray or x.dtype != dtype or not x.size:
+            return None
+    key = header, dtype
+    if key not in _built:
+        if dtype not in _DTYPES:
+            return None
+        if tracing() is not None:
+            _begin(key)
+            return None
+        _built[key] = _build(*key)
+    return _built[key]
+
+
+def _begin(key: tuple[str, np.dtype[Any]]) -> None:
+    """Build in another thread, beside the trace and the build of the program."""
+    if key not in _building:
+        _building.add(key)
+        with suppress(RuntimeError):  # no new thread: the first call builds it
+            name = f"kernel of {key[0]}"
+            threading.Thread(target=_build, args=key, name=name, daemon=True).start()
+
+
+def _build(header: str, dtype: np.dtype[Any]) -> Any:
+    if os.environ.get("TINYGRAD_KR_PRODUCTS") == "numpy":
+        return None
+    from tinygrad_kr.native.blocks import block_kernels
+
+    return block_kernels(header, _DTYPES[dtype])
+
+
+def run(
+    function: Callable[..., int], given: Sequence[int], pieces: int, work: int, *more: float
+) -> bool:
+    """Call a kernel with its numbers and addresses; whether it has computed the result.
+
+    pieces: into which the work can be cut. work: multiply-adds of all. more: further numbers.
+    Raises MemoryError if the kernel gets no memory.
+    """
+    shared = work >= MIN_SHARED_WORK and pieces > 1
+    code = function(struct.pack(f"{len(given)}q", *given), _share() if shared else None, *more)
+    if code == 1:
+        raise MemoryError("no memory for the kernel")
+    return not code
+
+
+MIN_ELEMENTS = 2**11
+"""Threshold: elements from which a kernel of activations is built and called."""
+_PIECE = 2**13
+"""Elements that a thread takes at once, as in `activations.h`."""
+
+
+def elementwise(name: str, *arrays: Any) -> ndarray | None:
+    """A function of `activations.h` of arrays of one shape; None for NumPy."""
+    first = arrays[0]
+    if type(first) is not ndarray or first.size < MIN_ELEMENTS:
+        return None
+    found = kernels("activations", *arrays)
+    if found is None or any(x.shape != first.shape for x in arrays):
+        return None
+    arrays = tuple(map(dense, arrays))
+    y = np.empty(first.shape, first.dtype)
+    given = [first.size, *map(address, (*arrays, y)), 0][:4]
+    run(getattr(found, name), given, -(-first.size // _PIECE), 16 * first.size)
+    return y
+
+
+def rows(
+    name: str, rows: int, size: int, step: int, arrays: dict[str, ndarray], *more: float
+) -> bool:
+    """Call a function of `rows.h`; False for NumPy.
+
+    step: the rows that a thread takes at once. arrays: dense ones, by their names in C.
+    """
+    floats = [x for x in arrays.values() if x.dtype.kind == "f"]
+    if rows * size < MIN_ELEMENTS or (found := kernels("rows", *floats)) is None:
+        return False
+    names = ("x", "weight", "bias", "g", "labels", "y", "dweight", "dbias")
+    given = [rows, size, step, *(place(arrays.get(name)) for name in names)]
+    return run(getattr(found, name), given, -(-rows // step), 8 * rows * size, *more)
+
+
+def row_step(rows: int) -> int:
+    """The rows that a thread takes at once."""
+    return max(_MIN_ROWS, -(-rows // 16))
+
+
+_MIN_ROWS = 8
+
+
+def _share() -> Any:
+    """The address of `share`, which cuts work in pieces for a pool of threads."""
+    if products._kernels.cache_info().currsize and (found := products._kernels()) is not None:
+        return _address_of(found)
+    return _share_of_programs()
+
+
+@cache
+def _address_of(library: Any) -> Any:
+    from tinygrad_kr.native.foreign import ctypes
+
+    return ctypes.cast(library["share"], ctypes.c_void_p).value
+
+
+@cache
+def _share_of_programs() -> Any:
+    """`share` of the library to which compiled programs are connected, or None."""
+    from tinygrad_kr.native.kernels import library
+
+    try:
+        found = library()
+    except (OSError, RuntimeError):
+        return None
+    _kept.append(found)
+    return _address_of(found)
+
+
+_kept: list[Any] = []
+
+
+@cache
+def threads() -> int:
+    """How many threads share work."""
+    from tinygrad_kr.native.cpu import helpers
+
+    return helpers() + 1
+
+
+def dense(x: ndarray) -> ndarray:
+    """The array, or a copy of it, in order and aligned."""
+    array: ndarray = np.require(x, requirements=["C", "A"])
+    return array
+
+
+def place(x: ndarray | None) -> int:
+    """The address of an array's first element; 0 for None."""
+    return 0 if x is None else address(x)
+
+
+def is_differentiated(*values: Any) -> bool:
+    """Whether a rule must be made of ops that have rules: its result will be differentiated.
+
+    Elsewhere one op without rules may compute all cotangents.
+    """
+    return current_mode() != OFF and any(isinstance(x, Node) and x._requires_grad for x in values)
+
+
+def split(flat: Any, shapes: Sequence[tuple[int, ...]]) -> list[Any]:
+    """The arrays that lie one after the other in `flat`."""
+    found, start = [], 0
+    for shape in shapes:
+        size = 1
+        for n in shape:
+            size *= n
+        found.append(flat[start : start + size].reshape(shape))
+        start += size
+    return found
+
+
+def flattened(arrays: Sequence[ndarray]) -> ndarray:
+    """The elements of all arrays, one after the other."""
+    return np.concatenate([x.ravel() for x in arrays])
