@@ -8,6 +8,7 @@ from tinygrad_kr.compile.codegen.arguments import LOOK_UP, entry, found
 from tinygrad_kr.compile.codegen.convolution import kernels
 from tinygrad_kr.compile.codegen.loops import functions_of
 from tinygrad_kr.compile.codegen.naming import SymbolNames
+from tinygrad_kr.compile.codegen.solutions import pointers_of
 from tinygrad_kr.compile.codegen.text import Function, described, plain, shown, written
 from tinygrad_kr.compile.ir.c_ops import C_TYPES
 from tinygrad_kr.compile.ir.program import Value
@@ -46,6 +47,15 @@ class CProgram:
         )
         """Whether it calls the shared library of products and threads."""
         lines = pointers(tiles) if self.is_connected else []
+        solutions = pointers_of(plan.steps)
+        self.solvers = {
+            name: (step.instruction.output.dtype, step.function) for name, step in solutions.items()
+        }
+        """By pointer, the dtype and the name of the function of `solving.h` that it needs."""
+        lines += [
+            f"EXPORT int64_t (*{name})(const int64_t *given, const void *share);"
+            for name in self.solvers
+        ]
         self._head = "\n".join([PRELUDE, *lines, "", ""])
         self.text = self._head + body
 
