@@ -168,6 +168,18 @@ def test_backward_errors_are_lapacks(condition: float, dtype: Any) -> None:
 
 
 @needs_c
+@every_float
+@pytest.mark.parametrize("shape", [(1, 1), (4, 4), (2, 3, 5, 5), (40, 40)], ids=str)
+def test_the_cotangent_of_a_root(shape: Any, dtype: Any) -> None:
+    root = linalg.cholesky(definite(*shape).astype(dtype))
+    g = draw(*shape).astype(dtype)
+    found = linalg.cholesky.rules[0](g, root, None)
+    assert solving.cholesky_vjp(g, root) is not None
+    close(found, in_numpy(lambda: linalg.cholesky.rules[0](g, root, None)), 4000)
+    close(linalg.cholesky.rules[0](g.mT.copy().mT, root.mT.copy().mT, None), found)
+
+
+@needs_c
 def test_rows_are_exchanged() -> None:
     a = np.array([[0.0, 1.0, 2.0], [1e-20, 1.0, 0.0], [3.0, 0.0, 1.0]])
     close(linalg.solve(a, np.eye(3)), np.linalg.inv(a))

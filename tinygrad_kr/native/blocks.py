@@ -28,7 +28,8 @@ _PARAMETERS: dict[str, dict[str, tuple[Any, ...]]] = {
         "add_rows": (_NUMBERS, _SHARE),
     },
     "solving": dict.fromkeys(
-        ["solve_", "solve_triangular_", "cholesky_", "logabsdet_", "signdet_"], (_NUMBERS, _SHARE)
+        ["solve_", "solve_triangular_", "cholesky_", "cholesky_vjp_", "logabsdet_", "signdet_"],
+        (_NUMBERS, _SHARE),
     ),
 }
 """By header, its functions. They return 0; 1 without memory; 2 for what NumPy computes."""

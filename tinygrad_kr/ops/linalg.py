@@ -478,6 +478,8 @@ def _cholesky_vjp(g: Any, y: Any) -> Any:
 
     Source: Murray, Differentiation of the Cholesky decomposition (2016).
     """
+    if (found := solving.cholesky_vjp(g, y)) is not None:
+        return found
     middle = _half_lower(y.mT @ tril(g))
     half = solve_triangular(y.mT, middle.mT, upper=True, unit=False)
     s = solve_triangular(y.mT, half.mT, upper=True, unit=False)

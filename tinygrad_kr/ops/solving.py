@@ -7,6 +7,7 @@ computes: large or tiny matrices, other dtypes, and matrices without a solution,
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 from numpy import ndarray
@@ -18,7 +19,7 @@ MIN_WORK = 2**15
 """Threshold: multiply-adds of a call from which a kernel is built and called."""
 MAX_LU_SIDE, MAX_SIDE = 128, 256
 """Threshold: largest matrices that are not faster in LAPACK, with and without pivots; rows."""
-BY_ROWS = ("cholesky_", "solve_triangular_")
+BY_ROWS = ("cholesky_", "cholesky_vjp_", "solve_triangular_")
 """Functions without pivots."""
 UPPER, UNIT = 1, 2
 """Flags of a triangle, as in `solving.h`."""
@@ -50,6 +51,13 @@ def solve_triangular(a: ndarray, b: ndarray, *, upper: bool, unit: bool) -> ndar
 def cholesky(a: ndarray) -> ndarray | None:
     """The root of the symmetric part."""
     return _systems("cholesky_", a, None)
+
+
+def cholesky_vjp(g: Any, y: Any) -> ndarray | None:
+    """The cotangent of the symmetric matrix with the root `y`, from that of `y`."""
+    if type(g) is not ndarray or type(y) is not ndarray or g.shape != y.shape:
+        return None
+    return _systems("cholesky_vjp_", y, g)
 
 
 def logabsdet(a: ndarray) -> ndarray | None:

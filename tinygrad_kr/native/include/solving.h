@@ -104,12 +104,12 @@ static void tk_swap_rows(int64_t n, TK_REAL *restrict x, TK_REAL *restrict y) {
   }
 }
 
-/* The rows of lu become those of L and U, with the rows of x exchanged alike (`x` may be 0).
-   The number of exchanges goes to `swaps`. 1 if a pivot is 0. */
-static int64_t tk_decompose(int64_t n, TK_REAL *lu, TK_REAL *x, int64_t columns, int64_t *swaps) {
+/* Columns [start, stop) of L and U, with the rows exchanged; later columns only have their rows
+   exchanged, those of x too. 1 if a pivot is 0. */
+static int64_t tk_decompose_columns(int64_t n, int64_t start, int64_t stop, TK_REAL *lu, TK_REAL *x,
+                                    int64_t columns, int64_t *swaps) {
   int64_t singular = 0;
-  *swaps = 0;
-  for (int64_t k = 0; k < n; k++) {
+  for (int64_t k = start; k < stop; k++) {
     int64_t pivot = k;
     for (int64_t i = k + 1; i < n; i++)
       if (TK_FUNCTION(abs)(lu[i * n + k]) > TK_FUNCTION(abs)(lu[pivot * n + k])) pivot = i;
@@ -119,14 +119,26 @@ static int64_t tk_decompose(int64_t n, TK_REAL *lu, TK_REAL *x, int64_t columns,
       if (x) tk_swap_rows(columns, x + k * columns, x + pivot * columns);
     }
     TK_REAL largest = lu[k * n + k];
-    if (largest == 0) {
-      singular = 1;
-      continue;
-    }
-    for (int64_t i = k + 1; i < n; i++) {
+    if (largest == 0) singular = 1;
+    for (int64_t i = k + 1; i < n && largest != 0; i++) {
       TK_REAL factor = lu[i * n + k] /= largest;
-      tk_take_row(n - k - 1, factor, lu + k * n + k + 1, lu + i * n + k + 1);
+      for (int64_t j = k + 1; j < stop; j++) lu[i * n + j] -= factor * lu[k * n + j];
     }
+  }
+  return singular;
+}
+
+/* The rows of lu become those of L and U, four columns of L at a time, with the rows of x exchanged
+   alike (`x` may be 0). The number of exchanges goes to `swaps`. 1 if a pivot is 0. */
+static int64_t tk_decompose(int64_t n, TK_REAL *lu, TK_REAL *x, int64_t columns, int64_t *swaps) {
+  int64_t singular = 0;
+  *swaps = 0;
+  for (int64_t start = 0; start < n; start += 4) {
+    int64_t stop = start + 4 < n ? start + 4 : n, rest = n - stop;
+    singular |= tk_decompose_columns(n, start, stop, lu, x, columns, swaps);
+    for (int64_t i = start + 1; i < n && rest; i++)
+      tk_take_rows(rest, (i < stop ? i : stop) - start, lu + i * n + start, 1,
+                   lu + start * n + stop, n, lu + i * n + stop);
   }
   return singular;
 }
@@ -197,6 +209,27 @@ static int64_t tk_root(const tk_system *s, const TK_REAL *a, const TK_REAL *b, T
   return 0;
 }
 
+/* y = (s + s^T) / 2 for s = L^-T p L^-1, where a is L and b its cotangent g; p is the lower triangle
+   of L^T g with half its diagonal. */
+static int64_t tk_root_vjp(const tk_system *s, const TK_REAL *a, const TK_REAL *b, TK_REAL *y,
+                           TK_REAL *work) {
+  int64_t n = s->n, down = s->a_down, across = s->a_across;
+  tk_copy_matrix(n, n, b, s->b_down, s->b_across, y, n);
+  memset(work, 0, sizeof(TK_REAL) * n * n);
+  for (int64_t i = 0; i < n; i++) /* minus L^T g */
+    tk_take_rows(i + 1, n - i, a + i * (down + across), down, y + i * n, n, work + i * n);
+  for (int64_t i = 0; i < n; i++)
+    for (int64_t j = 0; j < n; j++)
+      y[i * n + j] = j < i ? 0 : work[j * n + i] * (i == j ? (TK_REAL)-0.5 : -1);
+  if (tk_substitute_back(n, n, a, across, down, 0, y, n)) return 1;
+  tk_copy_matrix(n, n, y, 1, n, work, n);
+  if (tk_substitute_back(n, n, a, across, down, 0, work, n)) return 1;
+  for (int64_t i = 0; i < n; i++)
+    for (int64_t j = 0; j < n; j++)
+      y[i * n + j] = (work[i * n + j] + work[j * n + i]) * (TK_REAL)0.5;
+  return 0;
+}
+
 /* ------------------------------------------------------------------ what Python calls */
 
 typedef int64_t (*tk_solver)(const tk_system *s, const TK_REAL *a, const TK_REAL *b, TK_REAL *y,
@@ -232,6 +265,11 @@ EXPORT int64_t solve_triangular_(const int64_t *given, tk_share_work share) {
 EXPORT int64_t cholesky_(const int64_t *given, tk_share_work share) {
   (void)share;
   return tk_each_matrix(given, tk_root);
+}
+
+EXPORT int64_t cholesky_vjp_(const int64_t *given, tk_share_work share) {
+  (void)share;
+  return tk_each_matrix(given, tk_root_vjp);
 }
 
 EXPORT int64_t logabsdet_(const int64_t *given, tk_share_work share) {
