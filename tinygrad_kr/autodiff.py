@@ -308,9 +308,13 @@ def _add_at(x: Node, key: Any, g: Any, grads: dict[Node, Any], owned: set[int]) 
     grads[x] = total
 
 
-@np.errstate(all="ignore")
 def _in_dtype(gx: Any, dtype: np.dtype[Any]) -> Any:
-    return gx if gx.dtype == dtype else gx.astype(dtype)
+    return gx if gx.dtype == dtype else _converted(gx, dtype)
+
+
+@np.errstate(all="ignore")
+def _converted(gx: Any, dtype: np.dtype[Any]) -> Any:
+    return gx.astype(dtype)
 
 
 def _carried(gx: Any, dtype: np.dtype[Any]) -> Any:

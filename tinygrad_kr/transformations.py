@@ -38,7 +38,7 @@ def __dir__() -> list[str]:
 Function = Callable[..., Any]
 Argnums = int | Sequence[int]
 
-_alias = op(lambda x: x, lambda g, y, x: g, name="alias", variable="_alias")
+_alias = op(lambda x: x, lambda g, y, x: g, name="alias", variable="_alias", finite=True)
 
 
 class _Traced:

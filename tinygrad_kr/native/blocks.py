@@ -27,8 +27,12 @@ _PARAMETERS: dict[str, dict[str, tuple[Any, ...]]] = {
         "cross_entropy_vjp": (_NUMBERS, _SHARE),
         "add_rows": (_NUMBERS, _SHARE),
     },
+    "solving": dict.fromkeys(
+        ["solve_", "solve_triangular_", "cholesky_", "cholesky_vjp_", "logabsdet_", "signdet_"],
+        (_NUMBERS, _SHARE),
+    ),
 }
-"""By header, its functions. They return 0, or 1 if there is no memory."""
+"""By header, its functions. They return 0; 1 without memory; 2 for what NumPy computes."""
 
 
 def block_source(header: str, real: str) -> str:

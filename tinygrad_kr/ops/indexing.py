@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -198,14 +200,31 @@ def _searchsorted(
 searchsorted = op(_searchsorted)
 
 
+MAX_MASK = 2**16
+"""Threshold: largest triangle whose mask is kept; elements."""
+
+
+@lru_cache(maxsize=16)
+def _mask(rows: int, columns: int, k: int, triangle: Callable[..., ndarray]) -> ndarray:
+    """Which elements of a matrix lie in a triangle; read-only by convention."""
+    return triangle(np.ones((rows, columns), np.bool_), k)
+
+
+def _kept(x: ndarray, k: int, triangle: Callable[..., ndarray]) -> ndarray:
+    """The triangle, with zeros elsewhere. Making the mask takes NumPy longer than using it."""
+    if x.ndim < 2 or x.shape[-1] * x.shape[-2] > MAX_MASK:
+        return triangle(x, k)
+    return np.where(_mask(*x.shape[-2:], k, triangle), x, np.zeros(1, x.dtype))
+
+
 def _triu(x: ndarray, *, k: int = 0) -> ndarray:
     """The upper triangle of the last two axes, from diagonal `k`; zeros below."""
-    return np.triu(x, k)
+    return _kept(x, k, np.triu)
 
 
 def _tril(x: ndarray, *, k: int = 0) -> ndarray:
     """The lower triangle of the last two axes, up to diagonal `k`; zeros above."""
-    return np.tril(x, k)
+    return _kept(x, k, np.tril)
 
 
 def _diagonal(x: ndarray, *, offset: int = 0, axis1: int = 0, axis2: int = 1) -> ndarray:

@@ -46,13 +46,20 @@ def kernels(header: str, *arrays: Any) -> Any:
         if dtype not in _DTYPES:
             return None
         if tracing() is not None:
-            _begin(key)
+            begin(key)
             return None
+    return of_header(*key)
+
+
+def of_header(header: str, dtype: np.dtype[Any]) -> Any:
+    """The C functions of `header` for a dtype, built or found built; None if that fails."""
+    key = header, dtype
+    if key not in _built:
         _built[key] = _build(*key)
     return _built[key]
 
 
-def _begin(key: tuple[str, np.dtype[Any]]) -> None:
+def begin(key: tuple[str, np.dtype[Any]]) -> None:
     """Build in another thread, beside the trace and the build of the program."""
     if key not in _building:
         _building.add(key)

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy import ndarray
 
+from tinygrad_kr.ops import solving
 from tinygrad_kr.ops.elementwise import (
     absolute,
     kink,
@@ -479,8 +480,11 @@ def _cholesky_vjp(g: Any, y: Any) -> Any:
 
     Source: Murray, Differentiation of the Cholesky decomposition (2016).
     """
+    if (found := solving.cholesky_vjp(g, y)) is not None:
+        return found
     middle = _half_lower(y.mT @ tril(g))
-    s = solve(y.mT, solve(y.mT, middle.mT).mT)
+    half = solve_triangular(y.mT, middle.mT, upper=True, unit=False)
+    s = solve_triangular(y.mT, half.mT, upper=True, unit=False)
     return (s + s.mT) * 0.5
 
 
@@ -489,14 +493,15 @@ def _half_lower(x: Any) -> Any:
 
 
 # fmt: off
-inv       = op(_inv,       lambda g, y, a: -(y.mT @ g @ y.mT))
+inv       = op(_inv,       lambda g, y, a: -(y.mT @ g @ y.mT), kernel=solving.inv)
 solve     = op(_solve,     lambda g, y, a, b: _solve_matrix(g, y, a, b),
-                           lambda g, y, a, b: _solve_transposed(g, a, b))
+                           lambda g, y, a, b: _solve_transposed(g, a, b), kernel=solving.solve)
 pinv      = op(_pinv,      lambda g, y, a, rtol=None, atol=0.0: _pinv_vjp(g, y, a))
 solve_triangular: Op = op(_solve_triangular,
                lambda g, y, a, b, upper, unit: _solve_triangle_vjp(g, y, a, b, upper, unit),
                lambda g, y, a, b, upper, unit:
-               solve_triangular(a.mT, g, upper=not upper, unit=unit))
+               solve_triangular(a.mT, g, upper=not upper, unit=unit),
+               kernel=solving.solve_triangular)
 lstsq: Op = op(_lstsq,     lambda g, y, a, b, rtol=None: _lstsq_vjp(g, y, a, b, rtol),
                            lambda g, y, a, b, rtol=None: lstsq(a.mT, g, rtol=rtol))
 null_projection: Op = op(_null_projection,
@@ -505,10 +510,12 @@ null_projection: Op = op(_null_projection,
 det       = op(_det,       lambda g, y, a: g[..., None, None] * cofactor(a))
 cofactor: Op = op(_cofactor, lambda g, y, *inputs, index: _cofactor_vjp(g, inputs, index),
                   variadic=True)
-logabsdet = op(_logabsdet, lambda g, y, a: g[..., None, None] * logabsdet_slope(a))
-logabsdet_slope: Op = op(_logabsdet_slope, lambda g, y, a: -(y @ g.mT @ y))
-signdet   = op(_signdet)
-cholesky  = op(_cholesky,  lambda g, y, a: _cholesky_vjp(g, y))
+logabsdet = op(_logabsdet, lambda g, y, a: g[..., None, None] * logabsdet_slope(a),
+               kernel=solving.logabsdet)
+logabsdet_slope: Op = op(_logabsdet_slope, lambda g, y, a: -(y @ g.mT @ y),
+               kernel=solving.logabsdet_slope)
+signdet   = op(_signdet,   kernel=solving.signdet)
+cholesky  = op(_cholesky,  lambda g, y, a: _cholesky_vjp(g, y), kernel=solving.cholesky)
 # fmt: on
 
 # ------------------------------------------------------------------ decompositions

@@ -2,14 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from itertools import groupby
 from typing import Any
 
 import numpy as np
 from numpy.lib.array_utils import normalize_axis_tuple
 
-from tinygrad_kr.compile.codegen.outline import Snippet, outline, parameters
+from tinygrad_kr.compile.codegen.outline import (
+    MIN_TABLE,
+    Snippet,
+    by_number,
+    outline,
+    parameters,
+    table,
+)
 from tinygrad_kr.compile.codegen.parallel import parallel_for
 from tinygrad_kr.compile.codegen.pooling import TYPES, pooling
+from tinygrad_kr.compile.codegen.solutions import solution
 from tinygrad_kr.compile.codegen.text import Function, Line, Writer
 from tinygrad_kr.compile.codegen.tiled_convolution import tiled_convolution
 from tinygrad_kr.compile.ir.c_ops import C_TYPES, literal
@@ -24,15 +34,17 @@ from tinygrad_kr.compile.plan.steps import (
     Product,
     Reduction,
     Segment,
+    Solution,
     Step,
     TiledConvolution,
     TiledProduct,
+    Triangle,
     read_by,
     written_by,
 )
 from tinygrad_kr.native import deadline
 from tinygrad_kr.native.kernels import F64
-from tinygrad_kr.ops import network
+from tinygrad_kr.ops import indexing, network
 from tinygrad_kr.ops.reduction import max_, sum_
 
 LANES = 8
@@ -46,22 +58,52 @@ def functions_of(plan: Plan, segment: Segment) -> list[Function]:
     long_loops, texts = parallel_for(plan, [snippet(plan, step) for step in steps], name)
     outlined, texts = outline(plan, texts, name)
     workers, calls = [*long_loops, *outlined], []
-    remaining = iter(texts)
-    for i, group in enumerate(segment.workers):
-        worker = f"{name}_{i}"
-        if isinstance(group[0], TiledConvolution):
-            workers += tiled_convolution(plan, group[0], worker)
+    many = sum(bool(text.called) for text in texts) >= MIN_TABLE
+    workers += by_number(texts) if many else []
+    for number, part in enumerate(_parts(segment, texts, many)):
+        worker = f"{name}_{number}"
+        if isinstance(part, TiledConvolution):
+            workers += tiled_convolution(plan, part, worker)
             calls.append(f"  {worker}(memory);")
-            continue
-        some = [next(remaining) for _ in group]
-        stored = {root for text in some for root, stores in text.roots.items() if stores}
-        roots = {root: root in stored for root in sorted({r for text in some for r in text.roots})}
-        head = Line(f"static APART void {worker}({parameters(plan, roots)}) {{")
-        body = [line for text in some for line in text.lines]
-        workers.append(Function([head, *body, Line("}"), Line("")]))
-        calls.append(f"  {worker}({', '.join(f'memory[{root}]' for root in roots)});")
+        elif many and part[0].called:
+            workers.append(table(worker, part))
+            calls.append(f"  {worker}(memory);")
+        else:
+            stored = {root for text in part for root, stores in text.roots.items() if stores}
+            used = sorted({root for text in part for root in text.roots})
+            roots = {root: root in stored for root in used}
+            head = Line(f"static APART void {worker}({parameters(plan, roots)}) {{")
+            body = [line for text in part for line in text.lines]
+            workers.append(Function([head, *body, Line("}"), Line("")]))
+            calls.append(f"  {worker}({', '.join(f'memory[{root}]' for root in roots)});")
     whole = [f"static void {name}_(void **memory) {{", *calls, "}"]
     return [*workers, Function([Line(code) for code in whole])]
+
+
+def _parts(
+    segment: Segment, texts: list[Snippet], tables: bool
+) -> Iterator[TiledConvolution | list[Snippet]]:
+    """What each function does: the steps of a worker; or in turn, with `tables`, calls and others,
+    which may be the calls of many workers."""
+    remaining, calls = iter(texts), list[Snippet]()
+    for group in segment.workers:
+        first = group[0]
+        some = [] if isinstance(first, TiledConvolution) else [next(remaining) for _ in group]
+        for called, run in groupby(some, lambda text: tables and bool(text.called)):
+            if called:
+                calls += run
+                continue
+            if calls:
+                yield calls
+                calls = []
+            yield list(run)
+        if isinstance(first, TiledConvolution):
+            if calls:
+                yield calls
+                calls = []
+            yield first
+    if calls:
+        yield calls
 
 
 def snippet(plan: Plan, step: Step) -> Snippet:
@@ -86,8 +128,12 @@ def _write(plan: Plan, writer: Writer, step: Step) -> int:
         _tiled_product(plan, writer, step.instruction)
     elif isinstance(step, Labels):
         _labels(plan, writer, step.instruction)
+    elif isinstance(step, Triangle):
+        _triangle(plan, writer, step.instruction)
     elif isinstance(step, Concat):
         _fill_gaps(plan, writer, step)
+    elif isinstance(step, Solution):
+        solution(plan, writer, step)
     elif isinstance(step, Pooling):
         pooling(plan, writer, step.instruction)
     return 0
@@ -455,6 +501,28 @@ def _labels(plan: Plan, writer: Writer, instruction: Instruction) -> None:
         writer(f"{target} = c == label ? given : 0;")
         writer.close()
     writer.close(max(len(names), 1))
+
+
+def _triangle(plan: Plan, writer: Writer, instruction: Instruction) -> None:
+    (x,), out, params = instruction.inputs, instruction.output, instruction.params
+    names = [f"i{k}" for k in range(len(out.shape))]
+    (*batch, row, column), view = names, plan.views[x]
+    distance = f"{column} - {row}"
+    if instruction.op is indexing.put_diagonal:
+        offset = params["offset"]
+        kept = f"{distance} == {offset}"
+        own = [*batch, row if offset >= 0 else column]
+    else:
+        kept = (
+            f"{distance} {'<=' if instruction.op is indexing.tril else '>='} {params.get('k', 0)}"
+        )
+        own = names
+    writer.computes(instruction)
+    for name, size in zip(names, out.shape, strict=True):
+        writer.loop(name, size)
+    target = _index(plan.views[out], plan.views[out].strides, names)
+    writer(f"{target} = {kept} ? {_index(view, view.strides, own)} : 0;")
+    writer.close(len(names))
 
 
 # ------------------------------------------------------------------ what is put together of parts

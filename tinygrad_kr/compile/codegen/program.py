@@ -8,6 +8,7 @@ from tinygrad_kr.compile.codegen.arguments import LOOK_UP, entry, found
 from tinygrad_kr.compile.codegen.convolution import kernels
 from tinygrad_kr.compile.codegen.loops import functions_of
 from tinygrad_kr.compile.codegen.naming import SymbolNames
+from tinygrad_kr.compile.codegen.solutions import pointers_of
 from tinygrad_kr.compile.codegen.text import Function, described, plain, shown, written
 from tinygrad_kr.compile.ir.c_ops import C_TYPES
 from tinygrad_kr.compile.ir.program import Value
@@ -48,6 +49,15 @@ class CProgram:
         self.f64 = "float64" in product_dtypes(plan)
         """Whether it calls the products of float64 there."""
         lines = pointers(tiles, self.f64) if self.is_connected else []
+        solutions = pointers_of(plan.steps)
+        self.solvers = {
+            name: (step.instruction.output.dtype, step.function) for name, step in solutions.items()
+        }
+        """By pointer, the dtype and the name of the function of `solving.h` that it needs."""
+        lines += [
+            f"EXPORT int64_t (*{name})(const int64_t *given, const void *share);"
+            for name in self.solvers
+        ]
         self._head = "\n".join([PRELUDE, *lines, "", ""])
         self.text = self._head + body
 

@@ -10,6 +10,7 @@ from tinygrad_kr.compile.ir.layout import FLOAT_DTYPES, extent
 from tinygrad_kr.compile.ir.program import Instruction, Program, Value
 from tinygrad_kr.compile.plan.concat import part_keys
 from tinygrad_kr.compile.plan.convolution import geometry, grouped, is_pooling
+from tinygrad_kr.compile.plan.solutions import is_solved
 from tinygrad_kr.compile.plan.steps import (
     Call,
     Concat,
@@ -20,12 +21,14 @@ from tinygrad_kr.compile.plan.steps import (
     Pooling,
     Product,
     Reduction,
+    Solution,
     Step,
     TiledProduct,
+    Triangle,
     values_of_params,
 )
 from tinygrad_kr.native import choice, kernels
-from tinygrad_kr.ops import linalg, network
+from tinygrad_kr.ops import indexing, linalg, network
 from tinygrad_kr.ops.reduction import max_, min_, sum_
 
 MAX_PADDED_PRODUCT = 500_000
@@ -103,7 +106,25 @@ def _single_kind(instruction: Instruction) -> Any:
         x, labels = instruction.inputs
         fits = isinstance(x, Value) and isinstance(labels, Value) and x.dtype == output.dtype
         return Labels if fits and labels.dtype.kind == "i" and output.size else Call
+    if is_solved(instruction):
+        return Solution
+    if op in (indexing.tril, indexing.triu, indexing.put_diagonal):
+        return Triangle if _is_of_matrices(instruction) else Call
     return Call
+
+
+def _is_of_matrices(instruction: Instruction) -> bool:
+    """Whether what is kept lies in the last two axes, in order, of floats."""
+    (x,), output = instruction.inputs, instruction.output
+    n = len(output.shape)
+    if not isinstance(x, Value) or x.dtype != output.dtype or values_of_params(instruction):
+        return False
+    if n < 2 or not output.size or x.dtype not in FLOAT_DTYPES:
+        return False
+    if instruction.op is not indexing.put_diagonal:
+        return True
+    axes = instruction.params["axis1"] % n, instruction.params["axis2"] % n
+    return axes == (n - 2, n - 1)
 
 
 def _is_small_product(instruction: Instruction) -> bool:

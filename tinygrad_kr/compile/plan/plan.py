@@ -19,6 +19,7 @@ from tinygrad_kr.compile.plan.classify import Lowering, classify
 from tinygrad_kr.compile.plan.concat import concat, with_ellipsis
 from tinygrad_kr.compile.plan.convolution import channels_last, pooled_like
 from tinygrad_kr.compile.plan.copies import with_owned_results, with_parts
+from tinygrad_kr.compile.plan.solutions import solution
 from tinygrad_kr.compile.plan.steps import (
     OUTSIDE,
     ArenaLayout,
@@ -30,9 +31,11 @@ from tinygrad_kr.compile.plan.steps import (
     Product,
     Reduction,
     Segment,
+    Solution,
     Step,
     TiledConvolution,
     TiledProduct,
+    Triangle,
     _outputs,
     instructions_of,
     is_returned,
@@ -44,17 +47,18 @@ from tinygrad_kr.compile.plan.steps import (
 from tinygrad_kr.compile.plan.tiling import tiled
 from tinygrad_kr.native import cpu, deadline
 from tinygrad_kr.ops import linalg, shape
-from tinygrad_kr.ops.indexing import getitem
+from tinygrad_kr.ops.indexing import diagonal, getitem
 from tinygrad_kr.ops.window import convolve, convolve_weight
 from tinygrad_kr.ops.writes import address, owner
 
 _VIEWS = (
-    shape.reshape, shape.transpose, shape.swapaxes, shape.broadcast_to, shape.flip, getitem
+    shape.reshape, shape.transpose, shape.swapaxes, shape.broadcast_to, shape.flip, getitem,
+    diagonal,
 )  # fmt: skip
 
 
 _STEPS: dict[Any, Callable[[Instruction], Step]] = {
-    kind: kind for kind in (Reduction, Product, TiledProduct, Labels, Pooling)
+    kind: kind for kind in (Reduction, Product, TiledProduct, Labels, Triangle, Pooling)
 }
 """Steps of one instruction."""
 
@@ -75,6 +79,8 @@ class Plan:
         """The value for which each piece of memory is allocated."""
         self.in_place: dict[Value, Value] = {}
         """By result, the input over which it is written."""
+        self.status: Value | None = None
+        """Where C notes that a linear system has no solution; None if there is no system."""
         self.view_ops: dict[Value, Instruction] = {}
         self._samples: dict[Value, ndarray] = {}
         self._whole: dict[Value, View] = {}
@@ -100,7 +106,7 @@ class Plan:
         self._decide_loops()
         self.lasting = {value for value in self._kept if not _is_only_copied(program, value)}
         """Values with memory of their own, new at each call."""
-        workers = [workers_of(run) for run in _runs(self.steps)]
+        workers = [workers_of(run) for run in _runs(self.steps, self._first_writing())]
         self.arena = self._arena([worker for run in workers for worker in run])
         self.segments = [self._segment(i, run) for i, run in enumerate(workers)]
         self.looped = self._looped() if single else None
@@ -124,6 +130,8 @@ class Plan:
         times = memory.lifetimes(workers, self.views, self.roots, self._kept)
         apart = {*self.lasting, *self.program.inputs}
         apart |= {step.instruction.output for step in self.steps if is_returned(step)}
+        if self.status is not None:
+            apart.add(self.status)
         return memory.arena({r: t for r, t in times.items() if self.roots[r] not in apart})
 
     def _segment(self, number: int, workers: list[list[Step]]) -> Segment:
@@ -143,7 +151,7 @@ class Plan:
     def _looped(self) -> Value | None:
         """The result, if a step is one C function that leaves all where the next one reads it."""
         program = self.program
-        if len(self.segments) != 1 or not self.segments[0].is_c:
+        if len(self.segments) != 1 or not self.segments[0].is_c or self.status is not None:
             return None
         result = program.results[0] if program.results else None
         if not isinstance(result, Value) or result.shape or result not in self._kept:
@@ -280,11 +288,28 @@ class Plan:
                 return
             if self._is_elementwise(first):
                 self._fuse(first, ready, steps)
+            elif self._lowerings[first.output].kind is Solution:
+                steps.append(solution(first, self._noting()))
+                self._allocate(first.output, dense_strides(first.output.shape))
             else:
                 steps.append(_STEPS[self._lowerings[first.output].kind](first))
                 self._allocate(first.output, self._strides_of(first))
             ready.add(self._placed)
             self._take_ready_views(ready)
+
+    def _noting(self) -> Value:
+        """Where linear systems note that they have no solution."""
+        if self.status is None:
+            number = next(self._numbers)
+            self.status = Value(number, (1,), np.dtype(np.int64), (8,))
+            self._allocate(self.status, (1,))
+        return self.status
+
+    def _first_writing(self) -> int:
+        """The step before which Python learns whether all systems had a solution: that after the
+        last one, if anything is overwritten then."""
+        solved = [i for i, s in enumerate(self.steps) if isinstance(s, Solution) and s.status]
+        return solved[-1] + 1 if solved and self.in_place else 0
 
     def _take_ready_views(self, ready: _Ready) -> None:
         for instruction in ready.taken_from(ready.views):
@@ -554,12 +579,15 @@ def _given_strides(value: Value) -> tuple[int, ...]:
 # ------------------------------------------------------------------ functions
 
 
-def _runs(steps: list[Step]) -> list[list[Step]]:
-    """Runs of steps that are one C function, and the others by themselves."""
+def _runs(steps: list[Step], cut: int = 0) -> list[list[Step]]:
+    """Runs of steps that are one C function, and the others by themselves.
+
+    cut: the number of a step with which a run begins.
+    """
     runs: list[list[Step]] = []
-    for step in steps:
+    for i, step in enumerate(steps):
         outside = isinstance(step, OUTSIDE)
-        if not outside and runs and not isinstance(runs[-1][0], OUTSIDE):
+        if not outside and i != cut and runs and not isinstance(runs[-1][0], OUTSIDE):
             runs[-1].append(step)
         else:
             runs.append([step])

@@ -153,6 +153,13 @@ class Labels:
 
 
 @dataclass(slots=True, eq=False)
+class Triangle:
+    """A triangle of matrices, or matrices made of a diagonal: zeros elsewhere."""
+
+    instruction: Instruction
+
+
+@dataclass(slots=True, eq=False)
 class Concat:
     """A concatenation. The parts lie in the array already; the step fills the gaps between them.
 
@@ -162,6 +169,24 @@ class Concat:
     instruction: Instruction
     gaps: list[list[Range]]
     fill_value: Any
+
+
+@dataclass(slots=True, eq=False)
+class Solution:
+    """A linear system or a decomposition, by a function of `solving.h`.
+
+    function: its name. number: what it writes to `status` if there is no solution; None if there
+    always is one.
+    """
+
+    instruction: Instruction
+    function: str
+    number: int
+    status: Value | None
+
+
+NO_MEMORY = 1
+"""What it writes to `status` if it gets no memory."""
 
 
 @dataclass(slots=True, eq=False)
@@ -177,10 +202,12 @@ Step = (
     | Product
     | TiledProduct
     | Labels
+    | Triangle
     | Concat
     | Pooling
     | Convolution
     | TiledConvolution
+    | Solution
     | Call
     | Check
 )
@@ -241,7 +268,7 @@ def may_raise(step: Step) -> bool:
     if isinstance(step, Call):
         record = step.instruction.op
         return record is not linalg.matmul and record in vars(linalg).values()
-    return isinstance(step, Check)
+    return isinstance(step, Check) or (isinstance(step, Solution) and step.status is not None)
 
 
 def is_returned(step: Step) -> TypeGuard[Call]:
@@ -276,7 +303,10 @@ def written_by(step: Step) -> list[Value]:
     if isinstance(step, ConvolutionGroup):
         stored = [s.output for s in step.instructions if s.output not in step.inside]
         return [*stored, step.scratch] if isinstance(step, TiledConvolution) else stored
-    return [instruction.output for instruction in instructions_of(step)]
+    written = [instruction.output for instruction in instructions_of(step)]
+    if isinstance(step, Solution) and step.status is not None:
+        written.append(step.status)
+    return written
 
 
 def values_of_params(instruction: Instruction) -> list[Value]:

@@ -26,7 +26,7 @@ from tinygrad_kr.native import kernels as native_kernels
 from tinygrad_kr.native.build import BuildError, build, included
 from tinygrad_kr.native.compiler import SOURCE, HoldingLibrary
 from tinygrad_kr.native.foreign import ctypes
-from tinygrad_kr.ops import linalg
+from tinygrad_kr.ops import kernels, linalg
 from tinygrad_kr.ops.writes import address
 
 MAX_HOLDING = 100_000
@@ -107,7 +107,16 @@ def _built(code: CProgram) -> ctypes.CDLL:
     """
     program = partial(build, code.text, included(code.text))
     try:
-        return native_kernels.connected(program, code.f64) if code.is_connected else program()
+        for dtype in {dtype for dtype, _ in code.solvers.values()}:
+            kernels.begin(("solving", dtype))
+        library = native_kernels.connected(program, code.f64) if code.is_connected else program()
+        for pointer, (dtype, name) in code.solvers.items():
+            solvers = kernels.of_header("solving", dtype)
+            if solvers is None:
+                raise OSError("the kernels of linear systems cannot be built")
+            function = ctypes.cast(getattr(solvers, name), ctypes.c_void_p)
+            ctypes.c_void_p.in_dll(library, pointer).value = function.value
+        return library
     except BuildError as error:
         for number in dict.fromkeys(_NUMBERED.findall(error.output)):
             if origin := code.origin(int(number)):

@@ -24,7 +24,15 @@ from tinygrad_kr.compile.ir.globals import Globals
 from tinygrad_kr.compile.ir.layout import dense_strides, empty
 from tinygrad_kr.compile.ir.program import Check, Instruction, Program, Value
 from tinygrad_kr.compile.plan.plan import Plan
-from tinygrad_kr.compile.plan.steps import Convolution, Segment, is_returned, written_by
+from tinygrad_kr.compile.plan.solutions import NAMES
+from tinygrad_kr.compile.plan.steps import (
+    NO_MEMORY,
+    Convolution,
+    Segment,
+    is_returned,
+    may_raise,
+    written_by,
+)
 from tinygrad_kr.compile.run.arena import Arena
 from tinygrad_kr.compile.run.blas_convolution import ConvolutionRunner
 from tinygrad_kr.compile.trace.condition import Condition
@@ -58,7 +66,7 @@ class _Driver(Globals):
             }
         )
         first = next((i for i, s in enumerate(plan.steps) if not isinstance(s, Check)), 0)
-        raises = any(isinstance(s, Check) or is_returned(s) for s in plan.steps[first:])
+        raises = any(may_raise(s) or is_returned(s) for s in plan.steps[first:])
         accumulates = any(isinstance(s, Gradient) for s in plan.program.inputs.values())
         self._keeps_gradients = not (raises or accumulates)
         """Whether to reuse the memory of gradients: no error can leave them half written, and no
@@ -71,6 +79,9 @@ class _Driver(Globals):
         self.arena = Arena(plan)
         self.workspace = self.arena.nbytes
         self.names["arena"] = self.arena.memory
+        if plan.status is not None:
+            self._arrays[plan.status] = "status"
+            self.names |= {"status": np.zeros(1, np.int64), "unsolved": _unsolved}
         inputs = plan.program.inputs
         overwritten = [inputs[value] for value in plan.in_place.values()]
         self._overwritten = {source.node for source in overwritten if isinstance(source, Leaf)}
@@ -284,6 +295,8 @@ class _Driver(Globals):
         function.restype, function.argtypes = None, [ctypes.py_object]
         self.parts.append(function)
         self.lines.append(f"{self.name(function, 'part')}({self._call_of(segment)})")
+        if any(map(may_raise, segment.steps)):
+            self.lines += ["if status[0]:", "    unsolved(status)"]
 
     def call(self, instruction: Instruction) -> None:
         """Call NumPy; C may read the result."""
@@ -486,6 +499,18 @@ class _Loader:
             if array.shape != value.shape or array.dtype != value.dtype:
                 raise StaleError
         return found
+
+
+def _unsolved(status: ndarray) -> None:
+    """The error of the linear system that has no solution, as `status` tells."""
+    number, status[0] = int(status[0]), 0
+    if number == NO_MEMORY:
+        raise MemoryError("no memory for the kernel")
+    name = NAMES[number]
+    if name == "logabsdet_slope":  # NumPy's has a result: run as written
+        raise StaleError
+    reason = "Matrix is not positive definite" if name == "cholesky" else "Singular matrix"
+    raise np.linalg.LinAlgError(f"{name}: {reason}")
 
 
 def _frozen(group: dict[str, Any]) -> dict[str, Any]:
