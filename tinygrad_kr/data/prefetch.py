@@ -57,6 +57,7 @@ def _fill(
     for key in keys:
         if stopped.is_set():
             return
+        entry: tuple[Any, Any, BaseException | None]
         try:
             entry = key, fetch(key), None
         except BaseException as error:
