@@ -233,10 +233,10 @@ def predict(
     (100, 5)
     """
     _check_model("predict", model)
-    if isinstance(data, DataLoader) and data.shuffle:
+    if isinstance(data, DataLoader) and not data._keeps_order():
         raise ValueError(
-            "predict: expected batches in order, got a DataLoader with shuffle=True. Pass the "
-            "arrays, or a loader with shuffle=False"
+            "predict: expected batches in order, got a DataLoader with shuffle=True or a "
+            "sampler. Pass the arrays, or a loader with shuffle=False"
         )
     if isinstance(data, Tensor | np.ndarray):
         data = DataLoader((data,), BATCH_SIZE if batch_size is None else batch_size)

@@ -58,6 +58,7 @@ def layer(name: str, info: Any) -> Entry:
         cases,
         (torch.float64, torch.float32),
         derivatives,
+        never_compiled=name in databases.LONG,
         most_compiled=MOST_COMPILED,
         group=GROUP,
         compiled_order=1,
@@ -83,6 +84,8 @@ def layer_case(theirs: Any, ours: Any, given: Any, dtype: torch.dtype, training:
         return result, [copied[key] for key in buffers]
 
     def call_ours(state: Any, args: Any, kwargs: Any) -> Any:
+        if isinstance(our_module, nn.CTCLoss):  # PyTorch's gradient is that of the logits
+            args = (F.log_softmax(args[0], 2), *args[1:])
         copied = state | {key: state[key].detach().clone() for key in buffers}
         result = nn.functional_call(our_module, copied, args, kwargs)
         return result, [copied[key] for key in buffers]
@@ -139,10 +142,16 @@ class Training:
         self.optimizer = make(self.parameters)
         self.schedules: list[Any] = []
 
-    def step(self) -> Any:
+    def evaluate(self) -> Any:
         self.optimizer.zero_grad()
         loss = loss_of(self.parameters, self.x)
         loss.backward()
+        return loss
+
+    def step(self) -> Any:
+        if type(self.optimizer).__name__ == "LBFGS":
+            return self.optimizer.step(self.evaluate).detach()
+        loss = self.evaluate()
         self.optimizer.step()
         return loss.detach()
 
@@ -225,6 +234,8 @@ def optimizer_differences(name: str) -> Iterator[tuple[str, str]]:
     for dtype in (torch.float64, torch.float32):
         for one in info.optim_inputs_func("cpu", dtype):
             for what, compiled in {"steps": False, "compiled": True}.items():
+                if compiled and info.step_requires_closure:  # it runs as written
+                    continue
                 words = in_words(optimized, info, one.kwargs, dtype, compiled)
                 if words:
                     yield f"{databases.DTYPES[dtype]} {what}", f"{name}({one.kwargs}): {words}"

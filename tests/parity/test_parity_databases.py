@@ -35,7 +35,6 @@ REASONS: dict[str, tuple[str, str]] = {
     "nn.functional.avg_pool2d int64 value": ("dtype", MEANS),
     "nn.functional.batch_norm value": ("got shape (0,)", "PyTorch takes an empty vector."),
     "BCELoss float64 second": ("", DENOMINATOR),
-    "CTCLoss first": ("", "PyTorch's gradient is that of the logits, before `log_softmax`."),
     "nn.functional.binary_cross_entropy float64 second": ("", DENOMINATOR),
     "nn.functional.hardsigmoid first": ("", "PyTorch has 1 / 6 in float32, also for float64."),
     "linalg.norm.subgradients_at_zero first": (

@@ -333,6 +333,51 @@ def test_reduce_on_plateau(options: dict[str, Any]) -> None:
     assert mine.param_groups[1]["lr"] < 0.4
 
 
+# ------------------------------------------------------------------ L-BFGS
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"lr": 0.001},
+        {"line_search_fn": "strong_wolfe"},
+        {"line_search_fn": "strong_wolfe", "history_size": 3, "max_iter": 7, "lr": 0.5},
+        {"line_search_fn": "strong_wolfe", "max_eval": 4, "tolerance_change": 1e-4},
+    ],
+)
+def test_lbfgs(options: dict[str, Any]) -> None:
+    """As many evaluations, and the same parameters, on Rosenbrock's valley."""
+
+    def rosenbrock(x: Any, y: Any) -> Any:
+        return (100 * (y - x**2) ** 2 + (1 - x) ** 2).sum()
+
+    x, y = np.array([-1.2, 0.7, 2.0]), np.array([1.0, 1.5, -0.3])
+    ours = [Tensor(array.copy(), requires_grad=True) for array in (x, y)]
+    theirs = [torch.tensor(array, requires_grad=True) for array in (x, y)]
+    mine, peer = optim.LBFGS(ours, **options), torch.optim.LBFGS(theirs, **options)
+
+    def closure(optimizer: Any, params: list[Any]) -> Any:
+        def evaluate() -> Any:
+            optimizer.zero_grad()
+            loss = rosenbrock(*params)
+            loss.backward()
+            return loss
+
+        return evaluate
+
+    for step in range(4):
+        found = mine.step(closure(mine, ours)).item()
+        assert found == pytest.approx(peer.step(closure(peer, theirs)).item(), rel=1e-6)
+        own, other = mine.state[ours[0]], peer.state[theirs[0]]
+        assert own["func_evals"] == other["func_evals"] and own["n_iter"] == other["n_iter"], step
+    assert set(own) == set(other) - {"al"}
+    assert differences(ours, theirs) < 1e-6
+    state = peer.state_dict()
+    resumed = optim.LBFGS(ours, **options)
+    resumed.load_state_dict({"state": state["state"], "param_groups": state["param_groups"]})
+    assert resumed.state[ours[0]]["n_iter"] == other["n_iter"]
+
+
 # ------------------------------------------------------------------ averaged weights
 
 

@@ -3,6 +3,7 @@
 from tinygrad_kr.data.digits import digits
 from tinygrad_kr.data.idx import IdxError, read_idx, write_idx
 from tinygrad_kr.data.loader import (
+    ConcatDataset,
     DataLoader,
     Dataset,
     Subset,
@@ -11,6 +12,14 @@ from tinygrad_kr.data.loader import (
     random_split,
 )
 from tinygrad_kr.data.mnist import DatasetNotFoundError, mnist
+from tinygrad_kr.data.samplers import (
+    BatchSampler,
+    RandomSampler,
+    Sampler,
+    SequentialSampler,
+    SubsetRandomSampler,
+    WeightedRandomSampler,
+)
 from tinygrad_kr.data.tables import Table, TableError, read_csv, write_csv
 
 
@@ -19,14 +28,21 @@ def __dir__() -> list[str]:
 
 
 __all__ = [
+    "BatchSampler",
+    "ConcatDataset",
     "DataLoader",
     "Dataset",
     "DatasetNotFoundError",
     "IdxError",
+    "RandomSampler",
+    "Sampler",
+    "SequentialSampler",
     "Subset",
+    "SubsetRandomSampler",
     "Table",
     "TableError",
     "TensorDataset",
+    "WeightedRandomSampler",
     "default_collate",
     "digits",
     "mnist",

@@ -7,7 +7,9 @@ import dataclasses
 import math
 import operator
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from bisect import bisect_right
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence, Sized
+from contextlib import closing
 from functools import partial
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, TypeVar, runtime_checkable
@@ -16,9 +18,12 @@ import numpy as np
 
 from tinygrad_kr.arrays import stack
 from tinygrad_kr.changes import Change, make_all
+from tinygrad_kr.data.prefetch import fetched_ahead
+from tinygrad_kr.data.samplers import BatchSampler, SequentialSampler, checked_count
 from tinygrad_kr.data.tables import Table
 from tinygrad_kr.files import refuse_torch_file
 from tinygrad_kr.ops.op import refuse_masked
+from tinygrad_kr.ops.tracing import tracing
 from tinygrad_kr.random import fitting_state, generator_state, resolve, setting_state
 from tinygrad_kr.tensor import Tensor
 
@@ -139,6 +144,43 @@ def random_split(
     return [Subset(source, order[start:end]) for start, end in pairwise(ends)]
 
 
+class ConcatDataset:
+    """Data sets one after the other: the samples of the first, then those of the second, and so on.
+
+    datasets: anything that a `DataLoader` takes, at least one.
+    `cumulative_sizes` lists where each of them ends.
+
+    Raises ValueError for none, TypeError for what is no data set, IndexError for an index outside.
+
+    >>> dataset = tk.data.ConcatDataset([[10, 20], [30]])
+    >>> len(dataset), dataset[2], dataset[-3]
+    (3, 30, 10)
+    """
+
+    def __init__(self, datasets: Iterable[DatasetLike]) -> None:
+        self.datasets = [_as_dataset(dataset, "ConcatDataset") for dataset in datasets]
+        if not self.datasets:
+            raise ValueError("ConcatDataset: expected at least one data set, got none.")
+        self.cumulative_sizes = np.cumsum([len(d) for d in self.datasets]).tolist()
+
+    def __len__(self) -> int:
+        return int(self.cumulative_sizes[-1])
+
+    def __repr__(self) -> str:
+        return f"ConcatDataset({', '.join(map(repr, self.datasets))})"
+
+    def __getitem__(self, index: int, /) -> Any:
+        place = operator.index(index)
+        place += len(self) if place < 0 else 0
+        if not 0 <= place < len(self):
+            raise IndexError(
+                f"ConcatDataset: expected an index of {len(self)} samples, got {index}."
+            )
+        number = bisect_right(self.cumulative_sizes, place)
+        start = self.cumulative_sizes[number - 1] if number else 0
+        return self.datasets[number][place - start]
+
+
 class DataLoader:
     """The batches of a data set, one pass per `for` loop.
 
@@ -149,13 +191,19 @@ class DataLoader:
     dataset: a `Dataset`, a `Table` (its samples are the rows of `values`), or a tuple of arrays.
     batch_size: samples per batch, at least 1.
     shuffle: draw a new order for each pass.
+    sampler: yields the indices of a pass, in place of `shuffle`: a `Sampler`, or any iterable.
+    batch_sampler: yields a list of indices for each batch, in place of the options for both.
     drop_last: omit a last batch that is not full.
-    generator: determines the orders; None is the one that `tk.manual_seed` seeds.
+    generator: determines the orders; None is the one that `tk.manual_seed` seeds. A sampler has its
+        own.
     collate_fn: makes a batch of a list of samples; None is `default_collate`.
+    prefetch: how many batches a thread makes ahead, while the caller works with the one before. 0
+        makes each when it is needed. Order, errors and `state_dict` are the same; data sets that
+        draw random numbers need a generator of their own.
 
     Passes may overlap: each has its own order and position.
     Raises TypeError or ValueError for a batch size that is no integer from 1 up, TypeError for
-    another type of generator or data set.
+    another type of generator or data set, ValueError for options that exclude each other.
 
     >>> loader = tk.data.DataLoader((np.eye(5), np.arange(5)), batch_size=2)
     >>> [tuple(x.shape) for x, label in loader]
@@ -167,27 +215,76 @@ class DataLoader:
         dataset: DatasetLike,
         batch_size: int = 1,
         shuffle: bool = False,
+        sampler: Iterable[Any] | None = None,
+        batch_sampler: Iterable[Sequence[Any]] | None = None,
         *,
         drop_last: bool = False,
         generator: np.random.Generator | None = None,
         collate_fn: Callable[[list[Any]], Any] | None = None,
+        prefetch: int = 0,
     ) -> None:
         resolve(generator, "DataLoader")
         self.dataset = _as_dataset(dataset)
-        self.batch_size = _checked_batch_size(batch_size)
+        self.batch_size = checked_count("DataLoader", "batch_size", batch_size)
         self.shuffle, self.drop_last = shuffle, drop_last
-        self.generator, self.collate_fn = generator, collate_fn
+        self.sampler, self.batch_sampler = sampler, batch_sampler
+        self._refuse_both(generator)
+        if type(batch_sampler) is BatchSampler:
+            self.sampler, self.batch_sampler = batch_sampler.sampler, None
+            self.batch_size, self.drop_last = batch_sampler.batch_size, batch_sampler.drop_last
+        drawn_by = self.batch_sampler if self.sampler is None else self.sampler
+        own = getattr(drawn_by, "generator", None)
+        self.generator = own if isinstance(own, np.random.Generator) else generator
+        self.collate_fn = collate_fn
+        self.prefetch = checked_count("DataLoader", "prefetch", prefetch) if prefetch else 0
         self._pass: _Pass | None = None
         self._resumed: _Pass | None = None
 
+    def _refuse_both(self, generator: np.random.Generator | None) -> None:
+        given = {
+            "shuffle": self.shuffle,
+            "sampler": self.sampler is not None,
+            "generator": generator is not None,
+        }
+        if self.batch_sampler is not None:
+            what, given = "batch_sampler", given | {
+                "batch_size": self.batch_size != 1, "drop_last": self.drop_last
+            }  # fmt: skip
+        elif self.sampler is not None:
+            what, given = "sampler", given | {"sampler": False}
+        else:
+            return
+        if more := [name for name, is_given in given.items() if is_given]:
+            raise ValueError(
+                f"DataLoader: expected {what} alone, got {', '.join(more)} as well. A {what} "
+                "decides that itself"
+            )
+
     def __len__(self) -> int:
-        return len(self._starts(0, len(self.dataset)))
+        if self.batch_sampler is not None:
+            return len(self.batch_sampler)  # type: ignore[arg-type]
+        return len(self._starts(0, self._count()))
+
+    def _keeps_order(self) -> bool:
+        """Whether a pass has every sample once, in the order of the data set."""
+        if self.shuffle or self.batch_sampler is not None:
+            return False
+        return self.sampler is None or type(self.sampler) is SequentialSampler
+
+    def _count(self) -> int:
+        """The number of samples of a pass."""
+        return len(self.dataset if self.sampler is None else self.sampler)  # type: ignore[arg-type]
 
     def __repr__(self) -> str:
+        drawn_by = self.batch_sampler if self.sampler is None else self.sampler
+        if drawn_by is not None and not isinstance(drawn_by, Sized):
+            return f"DataLoader(batches of {self.batch_size} from {self.dataset!r})"
+        if self.batch_sampler is not None:
+            return f"DataLoader({len(self)} batches from {self.dataset!r})"
         return f"DataLoader({len(self)} batches of {self.batch_size} from {self.dataset!r})"
 
     def __iter__(self) -> Iterator[Any]:
-        self._pass, self._resumed = self._resumed or _Pass(self._draw_order()), None
+        self._pass, self._resumed = self._resumed or self._new_pass(), None
         return self._batches(self._pass)
 
     def state_dict(self) -> dict[str, Any]:
@@ -195,10 +292,12 @@ class DataLoader:
 
         The last pass is the one that last started or yielded a batch. `order` is its order of
         samples, int64 (N,), or None between passes. `position` is the number of samples yielded.
-        `generator` is the state of the loader's own generator, or None.
+        `generator` is the state of the loader's own generator, or of the sampler's, or None. With a
+        `batch_sampler`, `ends` lists where each batch ends.
         """
         run = self._pass
-        return {
+        ends = {} if self.batch_sampler is None else {"ends": None if run is None else run.ends}
+        return ends | {
             "order": None if run is None else run.order,
             "position": 0 if run is None else run.position,
             "generator": None if self.generator is None else generator_state(self.generator),
@@ -228,7 +327,9 @@ class DataLoader:
 
     def _checked_state(self, state: Mapping[str, Any]) -> _Pass | None:
         refuse_torch_file("DataLoader.load_state_dict", state)
-        keys, count = {"order", "position", "generator"}, len(self.dataset)
+        keys, drawn_by = {"order", "position", "generator"}, self.sampler
+        if self.batch_sampler is not None:
+            keys, drawn_by = keys | {"ends"}, self.batch_sampler
         if set(state) != keys:
             raise ValueError(
                 f"DataLoader.load_state_dict: expected the keys {sorted(keys)}, got "
@@ -242,32 +343,70 @@ class DataLoader:
         if state["order"] is None:
             return None
         position = -1 if isinstance(state["position"], bool) else operator.index(state["position"])
-        if np.size(state["order"]) != count or not 0 <= position <= count:
+        size = np.size(state["order"])
+        sized = self.batch_sampler is None and (drawn_by is None or isinstance(drawn_by, Sized))
+        count = self._count() if sized else size
+        if size != count or not 0 <= position <= count:
             raise ValueError(
                 f"DataLoader.load_state_dict: expected {count} samples, got position {position} of "
-                f"{np.size(state['order'])}."
+                f"{size}."
             )
-        return _Pass(_checked_indices(state["order"], count), position)
+        order = _checked_indices(state["order"], len(self.dataset), "DataLoader.load_state_dict")
+        ends = None
+        if self.batch_sampler is not None:
+            ends = _checked_indices(state["ends"], size + 1, "DataLoader.load_state_dict: ends")
+            if (np.diff(ends, prepend=0) < 0).any() or (ends[-1] if len(ends) else 0) != size:
+                raise ValueError(
+                    f"DataLoader.load_state_dict: expected ends of batches up to {size}, got "
+                    f"{ends.tolist()}."
+                )
+        return _Pass(order, position, ends)
 
-    def _draw_order(self) -> Indices:
+    def _new_pass(self) -> _Pass:
+        """A pass with all its indices drawn."""
         count = len(self.dataset)
+        if self.batch_sampler is not None:
+            batches = [list(batch) for batch in self.batch_sampler]
+            ends = np.cumsum([len(batch) for batch in batches], dtype=np.int64)
+            order = _checked_indices([i for b in batches for i in b], count, "DataLoader: sampler")
+            return _Pass(order, 0, ends)
+        if self.sampler is not None:
+            return _Pass(_checked_indices(list(self.sampler), count, "DataLoader: sampler"))
         if self.shuffle:
-            return resolve(self.generator, "DataLoader").permutation(count)
-        return np.arange(count)
+            return _Pass(resolve(self.generator, "DataLoader").permutation(count))
+        return _Pass(np.arange(count))
 
     def _starts(self, position: int, count: int) -> range:
         end = count - self.batch_size + 1 if self.drop_last else count
         return range(position, end, self.batch_size)
 
     def _batches(self, run: _Pass) -> Iterator[Any]:
-        for start in self._starts(run.position, len(run.order)):
-            indices = run.order[start : start + self.batch_size]
-            batch = self._fetch(indices)
-            run.position += len(indices)
-            self._pass = run
-            yield batch
+        with closing(self._fetched(run)) as fetched:
+            for indices, batch in fetched:
+                run.position += len(indices)
+                self._pass = run
+                yield batch
         if self._pass is run:
             self._pass = None
+
+    def _fetched(self, run: _Pass) -> Generator[tuple[Indices, Any]]:
+        """The indices that are left, batch by batch, each with its batch."""
+        if self.prefetch and tracing() is None:
+            yield from fetched_ahead(self._fetch, self._left(run), self.prefetch)
+            return
+        for indices in self._left(run):
+            yield indices, self._fetch(indices)
+
+    def _left(self, run: _Pass) -> Iterator[Indices]:
+        """The indices of the batches that are left."""
+        if run.ends is None:
+            for start in self._starts(run.position, len(run.order)):
+                yield run.order[start : start + self.batch_size]
+            return
+        position = run.position
+        for start, end in pairwise([0, *run.ends.tolist()]):
+            if start >= position:
+                yield run.order[start:end]
 
     def _fetch(self, indices: Indices) -> Any:
         if self.collate_fn is None and (batch := _gather(self.dataset, indices)) is not None:
@@ -277,12 +416,15 @@ class DataLoader:
 
 
 class _Pass:
-    """One pass through the data: the order of the samples, and how many were yielded."""
+    """One pass through the data: the order of the samples, and how many were yielded.
 
-    __slots__ = ("order", "position")
+    ends: where each batch ends, if a batch sampler has decided it.
+    """
 
-    def __init__(self, order: Indices, position: int = 0) -> None:
-        self.order, self.position = order, position
+    __slots__ = ("ends", "order", "position")
+
+    def __init__(self, order: Indices, position: int = 0, ends: Indices | None = None) -> None:
+        self.order, self.position, self.ends = order, position, ends
 
 
 def default_collate(samples: Sequence[Any]) -> Any:
@@ -422,45 +564,33 @@ def _take(array: Any, indices: Indices) -> Tensor:
     return Tensor(values.take(indices, axis=0) if contiguous else values[indices])
 
 
-def _as_dataset(dataset: DatasetLike) -> Dataset[Any]:
+def _as_dataset(dataset: DatasetLike, name: str = "DataLoader") -> Dataset[Any]:
     if isinstance(dataset, Table):
         return Tensor(dataset.values)
     if isinstance(dataset, tuple):
         return TensorDataset(*dataset)
     if not isinstance(dataset, Dataset):
         raise TypeError(
-            "DataLoader: expected a data set with len() and [index], a Table or a tuple of arrays, "
+            f"{name}: expected a data set with len() and [index], a Table or a tuple of arrays, "
             f"got {type(dataset).__name__}."
         )
     return dataset
 
 
-def _checked_batch_size(batch_size: int) -> int:
-    try:
-        size = 0 if isinstance(batch_size, bool) else operator.index(batch_size)
-    except TypeError:
-        raise TypeError(
-            f"DataLoader: expected an integer batch_size, got {batch_size!r}."
-        ) from None
-    if size < 1:
-        raise ValueError(f"DataLoader: expected an integer batch_size >= 1, got {batch_size!r}.")
-    return size
-
-
-def _checked_indices(indices: npt.ArrayLike, count: int) -> Indices:
-    refuse_masked(indices, "Subset")
+def _checked_indices(indices: npt.ArrayLike, count: int, name: str = "Subset") -> Indices:
+    refuse_masked(indices, name)
     rows = np.asarray(indices)
     if rows.size == 0:
         return np.zeros(0, np.int64)
     if rows.dtype == np.bool_:
         raise TypeError(
-            "Subset: expected integer indices, got a boolean mask. Use np.flatnonzero(mask)"
+            f"{name}: expected integer indices, got a boolean mask. Use np.flatnonzero(mask)"
         )
     if rows.dtype.kind not in "iu" or rows.ndim != 1:
-        raise TypeError(f"Subset: expected 1-D integer indices, got {rows.dtype}{rows.shape}.")
+        raise TypeError(f"{name}: expected 1-D integer indices, got {rows.dtype}{rows.shape}.")
     outside = rows[(rows < -count) | (rows >= count)]
     if outside.size:
-        raise IndexError(f"Subset: expected indices of {count} samples, got {outside[0]}.")
+        raise IndexError(f"{name}: expected indices of {count} samples, got {outside[0]}.")
     return rows.astype(np.int64) % count
 
 

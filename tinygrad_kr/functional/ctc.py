@@ -61,10 +61,9 @@ def ctc_loss(
     """
     _floats("ctc_loss", log_probs)
     if log_probs.ndim == 2:
-        lengths = [np.reshape(_known(x), (1,)) for x in (input_lengths, target_lengths)]
-        batched = ctc_loss(
-            log_probs[:, None], _known(targets)[None], *lengths, blank, reduction, zero_infinity
-        )
+        steps, labels = (np.reshape(_known(x), (1,)) for x in (input_lengths, target_lengths))
+        one, targets = log_probs[:, None], _known(targets)[None]
+        batched = ctc_loss(one, targets, steps, labels, blank, reduction, zero_infinity)
         return batched[0] if reduction == "none" else batched
     if log_probs.ndim != 3 or not log_probs.shape[0]:
         raise ValueError(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Iterable
-from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -89,18 +88,16 @@ class AveragedModel(Module):
 
     def _pairs(self, model: Module) -> tuple[list[Any], list[Any]]:
         """Averages with what goes into them, and copies with their originals."""
-        of_both = []
-        for net in (self.module, model):
-            parameters, buffers = list(net.parameters()), list(net.buffers())
-            of_both.append((parameters, buffers))
-        shapes = [[x.shape for x in chain(*both)] for both in of_both]
-        if shapes[0] != shapes[1]:
+        parameters: list[Any] = [list(net.parameters()) for net in (self.module, model)]
+        buffers: list[Any] = [list(net.buffers()) for net in (self.module, model)]
+        own, given = ([x.shape for x in (*parameters[i], *buffers[i])] for i in (0, 1))
+        if own != given:
             raise ValueError(
-                f"AveragedModel.update_parameters: expected a net with parameters and buffers of "
-                f"shapes {shapes[0]}, got {shapes[1]}."
+                "AveragedModel.update_parameters: expected a net with parameters and buffers of "
+                f"shapes {own}, got {given}."
             )
-        parameters, buffers = (list(zip(*pair, strict=True)) for pair in zip(*of_both, strict=True))
-        return (parameters + buffers, []) if self.use_buffers else (parameters, buffers)
+        averaged, copied = (list(zip(*both, strict=True)) for both in (parameters, buffers))
+        return (averaged + copied, []) if self.use_buffers else (averaged, copied)
 
     def _average(self, pairs: list[Any]) -> None:
         if self.multi_avg_fn is not None:
@@ -108,7 +105,8 @@ class AveragedModel(Module):
             for mine, given in pairs:
                 by_dtype.setdefault(mine.dtype, []).append((mine.detach(), given.detach()))
             for alike in by_dtype.values():
-                self.multi_avg_fn(*map(list, zip(*alike, strict=True)), self.n_averaged)
+                averages, parameters = map(list, zip(*alike, strict=True))
+                self.multi_avg_fn(averages, parameters, self.n_averaged)
             return
         average_of = self.avg_fn or get_swa_avg_fn()
         for mine, given in pairs:

@@ -17,6 +17,7 @@ from tinygrad_kr.optim.algorithms import (
     SparseAdam,
 )
 from tinygrad_kr.optim.clip import clip_grad_norm_, clip_grad_value_
+from tinygrad_kr.optim.lbfgs import LBFGS
 from tinygrad_kr.optim.optimizer import Optimizer
 
 
@@ -26,6 +27,7 @@ def __dir__() -> list[str]:
 
 __all__ = [
     "ASGD",
+    "LBFGS",
     "SGD",
     "Adadelta",
     "Adagrad",
