@@ -13,6 +13,7 @@ import threading
 import time
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager, suppress
+from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple, cast
 
@@ -339,13 +340,14 @@ def write_stack(library: Any, a: ndarray, b: ndarray, c: ndarray) -> None:
     size, short = c.itemsize, c.ndim == 3
     one, none = ((1,), (0,)) if short else ((), ())
     steps = [step // size for step in a.strides], [step // size for step in b.strides]
-    sizes = _Stack(*one, *a.shape, c.shape[-1], *none, *steps[0], *none, *steps[1])
-    function(_ADDRESS_OF(sizes), _address(a), _address(b), _address(c))
+    sizes = _stack_type()(*one, *a.shape, c.shape[-1], *none, *steps[0], *none, *steps[1])
+    function(ctypes.addressof(sizes), _address(a), _address(b), _address(c))
 
 
-_Stack = ctypes.c_int64 * 13
-"""`tk_stack` of gemm.h."""
-_ADDRESS_OF = ctypes.addressof
+@cache
+def _stack_type() -> Any:
+    """`tk_stack` of gemm.h. Where there is no ctypes, there is none."""
+    return ctypes.c_int64 * 13
 
 
 def _matrix(x: ndarray) -> tuple[int, int, int]:

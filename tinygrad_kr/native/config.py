@@ -20,7 +20,7 @@ def show_config(mode: Literal["dicts"]) -> dict[str, str]: ...
 
 
 def show_config(mode: str = "stdout") -> dict[str, str] | None:
-    """Print what computes here: versions, compiler, vectors, threads, and who multiplies matrices.
+    """Print what computes here: versions, compiler, vectors, threads, and what multiplies matrices.
 
     A product is computed by our C kernel or by NumPy's BLAS. The first large one measures both,
     once on each machine, and `products float32` says which. The environment pins it:

@@ -72,9 +72,10 @@ def _large(a: ndarray, b: ndarray) -> int:
 
 def _product(dtype: Any, stacked: bool, size: int) -> Any:
     """`product(a, b, c)`, which writes a @ b into a dense c by C; None for BLAS."""
-    if tracing() is not None and not _kernels.cache_info().currsize:
+    kernels_of = _kernels if dtype.itemsize == 4 else _kernels_f64
+    if tracing() is not None and not kernels_of.cache_info().currsize:
         return None
-    found = _kernels() if dtype.itemsize == 4 else _kernels_f64()
+    found = kernels_of()
     if found is None:
         return None
     library, single, several, choice = found

@@ -54,7 +54,7 @@
 
 #define TK_WIDTH (TK_BYTES / 4)             /* of float32 */
 #define TK_COLUMNS (TK_VECTORS * TK_WIDTH)  /* of a tile of float32 */
-#define TK_BLOCK_BYTES 1024       /* of a row of a block: with AVX-512, 32 KiB of b fit in L1 */
+#define TK_BLOCK_BYTES 1536       /* of a row of a block: a panel of b is 48 KiB with AVX-512 */
 #define TK_BLOCK_TILES (262144 / TK_BLOCK_BYTES / TK_ROWS) /* of a block of a, which fits in L2 */
 #define TK_PREFETCH_DISTANCE 256  /* bytes: hardware does not prefetch 32 rows at once */
 #define TK_DEEP 64                /* threshold: depth that pays for storing c panel by panel */
