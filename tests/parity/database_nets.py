@@ -27,8 +27,13 @@ from tinygrad_kr.compile import Compiled
 MOST_COMPILED = {torch.float64: 6, torch.float32: 1}
 GROUP = 4
 """Whole layers make long functions: few are compiled, and first derivatives alone."""
-FEWER = {"TransformerEncoder": 5, "TransformerDecoderLayer": 5, "Transformer": 17}
-"""Of nets made of layers with entries of their own, every n-th sample is taken."""
+FEWER = {
+    "MultiheadAttention": 3,
+    "TransformerEncoder": 5,
+    "TransformerDecoderLayer": 5,
+    "Transformer": 17,
+}
+"""Of entries with many slow samples, every n-th is taken."""
 STEPS = 12
 
 # ------------------------------------------------------------------ layers and losses
