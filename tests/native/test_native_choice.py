@@ -205,59 +205,83 @@ def test_a_process_that_was_stopped_is_not_awaited_for_ever(
 # ------------------------------------------------------------------ the measurement
 
 
-class _Slept:
-    """Functions of products that take some seconds."""
+class Clock:
+    """In place of `time`: it goes on by what is told."""
 
-    def __init__(self, single: float, stacked: float) -> None:
-        self.single, self.stacked = single, stacked
+    def __init__(self) -> None:
+        self.now = 0.0
 
-    def product(self, *_: Any) -> None:
-        time.sleep(self.single)
+    def perf_counter(self) -> float:
+        return self.now
+
+    def sleep(self, seconds: float) -> None:
+        self.now += seconds
+
+
+class Taking:
+    """Functions of products by C that take some seconds; of single ones by their rows."""
+
+    def __init__(self, clock: Clock, single: dict[int, float], stacked: float) -> None:
+        self.clock, self.single, self.stacked = clock, single, stacked
+
+    def product(self, rows: int, *_: Any) -> None:
+        self.clock.sleep(self.single[rows])
 
     def products(self, *_: Any) -> None:
-        time.sleep(self.stacked)
+        self.clock.sleep(self.stacked)
+
+
+BLAS_SECONDS = 0.001
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Iterator[Clock]:
+    """Of three shapes; BLAS takes BLAS_SECONDS for each."""
+    made = Clock()
+    monkeypatch.setattr(choice, "time", made)
+    monkeypatch.setattr(choice, "_SHAPES", ((8, 8, 8), (16, 16, 16), (32, 32, 32)))
+    monkeypatch.setattr(np, "matmul", lambda a, b, out: made.sleep(BLAS_SECONDS))
+    yield made
 
 
 @pytest.mark.parametrize(
     ("single", "stacked", "expected"),
-    [(0, 0, Choice(0, 0)), (0.004, 0, Choice(None, 0)), (0, 0.004, Choice(0, None))],
+    [
+        ((0.5, 0.5, 0.5), 0.5, Choice(0, 0)),
+        ((1.05, 1.05, 1.05), 1.05, Choice(0, 0)),
+        ((1.2, 0.5, 0.5), 1.2, Choice(8**3 + 1, None)),
+        ((0.5, 1.2, 0.5), 0.5, Choice(16**3 + 1, 0)),
+        ((0.5, 0.5, 1.2), 0.5, Choice(None, 0)),
+    ],
 )
 def test_the_faster_is_chosen(
-    single: float, stacked: float, expected: Choice, monkeypatch: pytest.MonkeyPatch
+    single: tuple[float, ...], stacked: float, expected: Choice, clock: Clock
 ) -> None:
-    monkeypatch.setattr(choice, "SECONDS", 60.0)
-    monkeypatch.setattr(choice, "_SHAPES", ((64, 64, 64), (96, 96, 96)))
-    monkeypatch.setattr(choice, "_TOLERANCE", 1.0)
-
-    def matmul(*_: Any, out: Any) -> None:
-        time.sleep(0.002)
-
-    monkeypatch.setattr(np, "matmul", matmul)
-    assert choice.measured("float32", _Slept(single, stacked)) == (expected, True)
+    """C from beyond the largest product that BLAS won by more than a tenth."""
+    seconds = dict(zip((8, 16, 32), (share * BLAS_SECONDS for share in single), strict=True))
+    functions = Taking(clock, seconds, stacked * BLAS_SECONDS)
+    assert choice.measured("float32", functions) == (expected, True)
+    assert clock.now < choice.SECONDS
 
 
-def test_c_computes_products_larger_than_the_last_that_blas_won(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr(choice, "SECONDS", 60.0)
-    monkeypatch.setattr(choice, "_SHAPES", ((8, 8, 8), (16, 16, 16), (32, 32, 32)))
-    monkeypatch.setattr(np, "matmul", lambda a, b, out: time.sleep(0.002))
-
-    def product(rows: int, *_: Any) -> None:
-        time.sleep(0.0 if rows == 32 else 0.006)
-
-    functions = _Slept(0, 0)
-    functions.product = product  # type: ignore[method-assign]
-    assert choice.measured("float32", functions)[0] == Choice(16**3 + 1, 0)
+def test_a_call_that_was_held_up_counts_little(clock: Clock) -> None:
+    """The median does not see two late calls of twelve."""
+    functions = Taking(clock, dict.fromkeys((8, 16, 32), BLAS_SECONDS / 2), BLAS_SECONDS / 2)
+    late = iter([0.02, 0.02])
+    real = functions.product
+    functions.product = lambda *given: (  # type: ignore[method-assign]
+        clock.sleep(next(late, 0.0)),
+        real(*given),
+    )[1]
+    assert choice.measured("float32", functions)[0] == Choice(0, 0)
 
 
-def test_it_ends_in_time_and_is_not_kept_if_that_was_too_short(
-    afresh: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(choice, "SECONDS", 0.1)
-    start = time.perf_counter()
-    choice.made("float32", lambda: _Slept(0.06, 0.06))
-    assert time.perf_counter() - start < 0.1 + 0.06 + 1.0
+def test_it_ends_in_time_and_is_not_kept_if_that_was_too_short(afresh: Path, clock: Clock) -> None:
+    functions = Taking(clock, dict.fromkeys((8, 16, 32), 0.09), 0.09)
+    assert not choice.measured("float32", functions)[1]
+    assert choice.SECONDS <= clock.now < choice.SECONDS + 0.09 + 0.01
+    clock.monotonic = clock.perf_counter  # type: ignore[attr-defined]
+    choice.made("float32", lambda: functions)
     assert not [*afresh.glob("*.products")]
 
 
