@@ -293,7 +293,7 @@ def _remembered(memory: dict[str, Any], g: ndarray, most: int) -> dict[str, Any]
 def _direction(memory: dict[str, Any], g: ndarray) -> ndarray:
     """-H g, by two loops over the pairs."""
     pairs = list(zip(memory["old_dirs"], memory["old_stps"], memory["ro"], strict=True))
-    d = -g
+    d: Any = -g
     shares = []
     for y, s, rho in reversed(pairs):
         shares.append(float(s.dot(d)) * rho)
