@@ -301,7 +301,7 @@ def _direction(memory: dict[str, Any], g: ndarray) -> ndarray:
     d = d * memory["H_diag"]
     for (y, s, rho), share in zip(pairs, reversed(shares), strict=True):
         d = d + (share - float(y.dot(d)) * rho) * s
-    return d
+    return np.asarray(d)
 
 
 # ------------------------------------------------------------------ line search
