@@ -45,6 +45,7 @@ def seeded(function: Callable[..., Any], x: Any) -> Any:
 
 LABELS = np.array([2, 0, 1, 2])
 IMAGE_LABELS = RANDOM.integers(0, 3, (2, 2, 2))
+SIGNS = np.array([[1, -1, 1], [-1, -1, 1], [-1, 1, 1], [1, 1, -1]])
 WEIGHT = np.array([0.5, 1.0, 2.0])
 IMAGES = draw(2, 4, 5, 6)
 PADDED = np.array([[False, True, False], [True, True, True]])
@@ -164,6 +165,45 @@ CASES: list[tuple[str, Callable[..., Any], tuple[ndarray, ...]]] = [
     ),
     ("mse_loss", lambda x, t: F.mse_loss(x, t, reduction="sum"), (draw(4), draw(4))),
     ("huber_loss", lambda x: F.huber_loss(x, x * 0 + 0.3, "none", 0.7), (np.linspace(-1.9, 2, 9),)),
+    (
+        "margin_ranking_loss",
+        lambda x, y: F.margin_ranking_loss(x, y, SIGNS, 0.5),
+        (draw(4, 3), draw(4, 3)),
+    ),
+    (
+        "cosine_embedding_loss",
+        lambda x, y: F.cosine_embedding_loss(x, y, SIGNS[:, 0], 0.1),
+        (draw(4, 3), draw(4, 3)),
+    ),
+    ("hinge_embedding_loss", lambda x: F.hinge_embedding_loss(x, SIGNS, 0.7), (draw(4, 3),)),
+    (
+        "triplet_margin_loss",
+        lambda a, p, n: F.triplet_margin_loss(a, p, n, swap=True, reduction="none"),
+        (draw(4, 3), draw(4, 3), draw(4, 3)),
+    ),
+    (
+        "multilabel_soft_margin_loss",
+        lambda x, t: F.multilabel_soft_margin_loss(x, t, WEIGHT),
+        (draw(4, 3), fractions(4, 3)),
+    ),
+    ("poisson_nll_loss", F.poisson_nll_loss, (draw(4), fractions(4))),
+    (
+        "poisson_nll_loss",
+        lambda x, t: F.poisson_nll_loss(x, t + 2, False, True, 1e-3, "none"),
+        (fractions(4), fractions(4)),
+    ),
+    ("gaussian_nll_loss", F.gaussian_nll_loss, (draw(4, 3), draw(4, 3), fractions(4, 3))),
+    (
+        "gaussian_nll_loss",
+        lambda x, t, v: F.gaussian_nll_loss(x, t, v, True, reduction="none"),
+        (draw(4, 3), draw(4, 3), fractions(4)),
+    ),
+    (
+        "ctc_loss",
+        lambda x: F.ctc_loss(x, np.array([[1, 1], [2, 0]]), [5, 3], [2, 1], reduction="none"),
+        (draw(5, 2, 3),),
+    ),
+    ("ctc_loss", lambda x: F.ctc_loss(x, np.array([1, 2]), 4, 2), (draw(4, 3),)),
     ("binary_cross_entropy", F.binary_cross_entropy, (fractions(4), fractions(4))),
     (
         "binary_cross_entropy_with_logits",

@@ -333,6 +333,36 @@ def test_reduce_on_plateau(options: dict[str, Any]) -> None:
     assert mine.param_groups[1]["lr"] < 0.4
 
 
+# ------------------------------------------------------------------ Muon
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"lr": 0.1, "nesterov": False, "momentum": 0.5, "ns_steps": 3},
+        {"lr": 0.1, "adjust_lr_fn": "match_rms_adamw", "weight_decay": 0.0},
+    ],
+)
+def test_muon(options: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    """PyTorch's with its iteration in float64 instead of bfloat16."""
+    monkeypatch.setattr(torch.Tensor, "bfloat16", torch.Tensor.clone)
+    ours, theirs = pair([(4, 5), (5, 3), (40, 30)])
+    mine, peer = optim.Muon(ours, **options), torch.optim.Muon(theirs, **options)
+    generator = np.random.default_rng(1)
+    for step in range(10):
+        give_gradients(ours, theirs, generator, largest=0)
+        mine.step()
+        peer.step()
+        assert differences(ours, theirs) < 1e-9, step
+    assert {*mine.state_dict()["state"][0]} == {*peer.state_dict()["state"][0]}
+    assert {**mine.defaults} == {**peer.defaults}
+    resumed = optim.Muon(ours)
+    state = peer.state_dict()
+    arrays = {i: {k: v.numpy() for k, v in one.items()} for i, one in state["state"].items()}
+    resumed.load_state_dict({"state": arrays, "param_groups": state["param_groups"]})
+
+
 # ------------------------------------------------------------------ L-BFGS
 
 

@@ -669,3 +669,91 @@ class SparseAdam(Optimizer):
     ) -> None:
         defaults = {"lr": lr, "betas": tuple(betas), "eps": eps, "maximize": maximize}
         super().__init__(params, defaults)
+
+
+class Muon(Optimizer):
+    """Momentum whose matrix is made near orthogonal: every direction moves alike. For weights 2-D.
+
+        b <- momentum b + (1 - momentum) g
+        u = (1 - momentum) g + momentum b with nesterov, else b
+        X <- u / max(||u||, eps), then ns_steps times  X <- a X + (b' A + c A A) X,  A = X X^T
+        p <- (1 - lr weight_decay) p - lr r X
+
+    The iteration (Newton-Schulz) brings the singular values of u near 1. PyTorch computes it in
+    bfloat16; here it has the parameter's dtype.
+
+    params: Tensors of two axes, or dicts of parameter groups: see `Optimizer`. Leave biases,
+        embeddings and the like to another optimizer, such as `AdamW`.
+    lr: the learning rate, at least 0.
+    weight_decay: the rate at which parameters shrink, at least 0.
+    momentum: the share of b that is kept, in [0, 1). nesterov: look one step ahead.
+    ns_coefficients: (a, b', c). eps: the least divisor. ns_steps: an integer in [0, 100).
+    adjust_lr_fn: the factor r for a matrix (m, n): "original" or None sqrt(max(1, m / n)),
+        "match_rms_adamw" 0.2 sqrt(max(m, n)), with which AdamW's rates fit.
+
+    State: `momentum_buffer` b.
+    Raises ValueError for an option out of range or a parameter that has not two axes, TypeError for
+    one that is no number.
+    Source: Jordan, Muon: an optimizer for hidden layers in neural networks (2024); Liu et al., Muon
+    is scalable for LLM training (2025).
+
+    >>> w = tk.tensor([[3.0, 0.0], [0.0, 1.0]], requires_grad=True)
+    >>> optimizer = optim.Muon([w], lr=0.1, weight_decay=0.0)
+    >>> (w**2).sum().backward()
+    >>> optimizer.step()
+    >>> bool((w.detach().numpy().diagonal() < [2.94, 0.94]).all())
+    True
+    """
+
+    rule = staticmethod(rules.muon)
+    intervals = dict.fromkeys(["lr", "weight_decay", "eps", "ns_steps"], "[0, inf)") | {
+        "momentum": "[0, 1)",
+        "ns_coefficients": "(-inf, inf)",
+    }
+
+    def __init__(
+        self,
+        params: Parameters,
+        lr: float = 1e-3,
+        weight_decay: float = 0.1,
+        momentum: float = 0.95,
+        nesterov: bool = True,
+        ns_coefficients: tuple[float, float, float] = (3.4445, -4.775, 2.0315),
+        eps: float = 1e-7,
+        ns_steps: int = 5,
+        adjust_lr_fn: str | None = None,
+    ) -> None:
+        defaults = {
+            "lr": lr,
+            "weight_decay": weight_decay,
+            "momentum": momentum,
+            "nesterov": nesterov,
+            "ns_coefficients": tuple(ns_coefficients),
+            "eps": eps,
+            "ns_steps": ns_steps,
+            "adjust_lr_fn": adjust_lr_fn,
+        }
+        super().__init__(params, defaults)
+
+    def _check_parameters(self, params: list[Any]) -> None:
+        super()._check_parameters(params)
+        for i, p in enumerate(params):
+            if p.ndim != 2:
+                raise ValueError(
+                    f"Muon: expected two axes for parameter {i}, got shape {p.shape}. Give such "
+                    "parameters to another optimizer"
+                )
+
+    def _check_options(self, group: dict[str, Any]) -> None:
+        super()._check_options(group)
+        if not isinstance(group["ns_steps"], int) or group["ns_steps"] >= 100:
+            raise ValueError(
+                f"Muon: expected an integer ns_steps in [0, 100), got {group['ns_steps']}."
+            )
+        if len(group["ns_coefficients"]) != 3:
+            raise ValueError(f"Muon: expected 3 ns_coefficients, got {group['ns_coefficients']}.")
+        if group["adjust_lr_fn"] not in (None, "original", "match_rms_adamw"):
+            raise ValueError(
+                "Muon: expected adjust_lr_fn 'original', 'match_rms_adamw' or None, got "
+                f"{group['adjust_lr_fn']!r}."
+            )

@@ -76,14 +76,19 @@ class ParamBlock:
         dtype = param_states[0].param._data.dtype
         self.constants = [np.empty((), dtype) for _ in range(program.constants)]
         chosen = list(_partition(param_states, join=program.calls > FEW_CALLS))
-        widest = max((min(_size(some), _chunk(dtype)) for some in chosen), default=0)
+        most = _chunk(dtype)
+        if program.whole:
+            chosen, most = [[one] for one in param_states], max(map(_size, chosen), default=0)
+        widest = max((min(_size(some), most) for some in chosen), default=0)
         self.scratch = [np.empty(widest, dtype) for _ in range(program.scratch)]
         self.param_states = [param_state for some in chosen for param_state in some]
         self.parts: list[BlockPart] = []
         for some in chosen:
             array = some[0].param._data
             kind: Any = Flattened
-            if len(some) == 1 and array.flags.c_contiguous:
+            if program.whole:
+                kind = InPlace
+            elif len(some) == 1 and array.flags.c_contiguous:
                 kind = InPlace if array.nbytes <= SMALL else Chunked
             self.parts.append(kind(self, some, start))
             start += len(some)
@@ -186,7 +191,7 @@ class Flattened:
 
 
 class InPlace:
-    """One small contiguous parameter, updated in its own shape; for rules of few calls."""
+    """One parameter, updated in its own shape: a small one by a rule of few calls, or a matrix."""
 
     numbers: tuple[float, ...] | None = None
 

@@ -293,7 +293,7 @@ def _remembered(memory: dict[str, Any], g: ndarray, most: int) -> dict[str, Any]
 def _direction(memory: dict[str, Any], g: ndarray) -> ndarray:
     """-H g, by two loops over the pairs."""
     pairs = list(zip(memory["old_dirs"], memory["old_stps"], memory["ro"], strict=True))
-    d = -g
+    d: Any = -g
     shares = []
     for y, s, rho in reversed(pairs):
         shares.append(float(s.dot(d)) * rho)
@@ -301,7 +301,7 @@ def _direction(memory: dict[str, Any], g: ndarray) -> ndarray:
     d = d * memory["H_diag"]
     for (y, s, rho), share in zip(pairs, reversed(shares), strict=True):
         d = d + (share - float(y.dot(d)) * rho) * s
-    return d
+    return np.asarray(d)
 
 
 # ------------------------------------------------------------------ line search

@@ -28,6 +28,8 @@ Statement = tuple[str, list[str], str]
 """A ufunc, the names of its operands, and the name of its result."""
 
 _NUMBER = "a number"
+_COUNTS = {"ns_steps"}
+"""Options of which a rule needs the number itself: how often it repeats something."""
 _REGULAR = {"add", "subtract", "multiply", "negative", "positive", "square"}
 """Ufuncs that raise no floating-point warning to suppress."""
 _OPERATORS = {
@@ -47,7 +49,7 @@ def structure_of(names: tuple[str, ...], values: tuple[Any, ...]) -> Structure:
 def _known(name: str, value: Any) -> Any:
     if isinstance(value, tuple | list):
         return tuple(_known(name, item) for item in value)
-    if isinstance(value, bool | str | None):
+    if isinstance(value, bool | str | None) or name in _COUNTS:
         return value
     if isinstance(value, int | float | np.integer | np.floating):
         return _NUMBER if value else 0.0
@@ -69,6 +71,8 @@ class UpdateProgram(NamedTuple):
     calls: int
     """The number of ufunc calls in `update`."""
     source: str
+    whole: bool = False
+    """Whether a step needs each parameter whole, in its own shape: it computes with matrices."""
 
 
 @lru_cache(maxsize=256)
@@ -124,6 +128,7 @@ def lower(
         scratch,
         len(lines),
         source,
+        trace.whole,
     )
 
 
@@ -144,6 +149,10 @@ class _Symbol(NDArrayOperatorsMixin):
                 f"update rule: expected elementwise arithmetic on floats, got {ufunc.__name__}."
             )
         return self.trace.record(ufunc, inputs)
+
+    def through(self, function: Callable[..., Any], *numbers: Any) -> Any:
+        """`function(self, *numbers, out=)`, which needs the array whole, as one statement."""
+        return self.trace.record_whole(function, (self, *numbers))
 
     def __bool__(self) -> bool:
         if self.name in self.trace.nonzero:
@@ -172,6 +181,7 @@ class _Trace:
         self.statements: list[Statement] = []
         self.constants: dict[str, str] = {}
         self.functions: dict[str, np.ufunc] = {"positive": np.positive}
+        self.whole = False
         self._named = 0
 
     def name(self, text: str) -> str:
@@ -211,6 +221,15 @@ class _Trace:
             name = f"n{len(self.arithmetic)}"
             self.arithmetic.append(f"{name} = {self.expression(ufunc, [_term(x) for x in inputs])}")
         return _Symbol(self, name, array)
+
+    def record_whole(self, function: Callable[..., Any], inputs: tuple[Any, ...]) -> Any:
+        """The symbol of what a function of whole arrays gives."""
+        self.whole = True
+        spelled = self.name("whole")
+        self.functions[spelled] = function  # type: ignore[assignment]
+        name = f"a{len(self.statements)}"
+        self.statements.append((spelled, [self.operand(x) for x in inputs], name))
+        return _Symbol(self, name, True)
 
     def expression(self, ufunc: np.ufunc, terms: list[str]) -> str:
         """Arithmetic on numbers, in Python's notation."""

@@ -5,15 +5,16 @@
 A state starts as `{}`. It holds arrays of the parameter's shape, and numbers. A rule returns the
 entries that are new.
 
-Rules are elementwise arithmetic. They run on arrays, on Tensors, and on many parameters flattened
-into one. The optimizer lowers them to in-place NumPy (`optim.lowering`). A rule may branch on
-options and on the presence of a state entry, on nothing else.
+Rules are elementwise arithmetic, but for `muon`. They run on arrays, on Tensors, and on many
+parameters flattened into one. The optimizer lowers them to in-place NumPy (`optim.lowering`). A
+rule may branch on options and on the presence of a state entry, on nothing else.
 
 Names, defaults and numbers are PyTorch's. The options are explained at the optimizer classes.
 """
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -354,6 +355,69 @@ def sparse_adam(
     rate = lr * (1 - beta2**step) ** 0.5 / (1 - beta1**step)
     p = p - rate * (touched * m / (np.sqrt(v) + eps))
     return p, {"step": step, "exp_avg": m, "exp_avg_sq": v}
+
+
+def muon(
+    p: Any,
+    g: Any,
+    state: State,
+    *,
+    lr: float,
+    weight_decay: float = 0.1,
+    momentum: float = 0.95,
+    nesterov: bool = True,
+    ns_coefficients: tuple[float, float, float] = (3.4445, -4.775, 2.0315),
+    eps: float = 1e-7,
+    ns_steps: int = 5,
+    adjust_lr_fn: str | None = None,
+) -> Update:
+    """The rule of `optim.Muon`, for matrices.
+
+    b <- momentum b + (1 - momentum) g,  u = (1 - momentum) g + momentum b  (nesterov; else b),
+    p <- (1 - lr weight_decay) p - lr r O(u)
+    """
+    b = towards(state.get("momentum_buffer", 0.0), g, 1 - momentum)
+    update = towards(g, b, momentum if nesterov else 1.0)
+    function = partial(orthogonalized, steps=ns_steps, adjust=adjust_lr_fn)
+    numbers = (*ns_coefficients, eps)
+    through = getattr(update, "through", None)  # when it is lowered
+    turned = function(update, *numbers) if through is None else through(function, *numbers)
+    if weight_decay:
+        p = (1 - lr * weight_decay) * p
+    return p - lr * turned, {"momentum_buffer": b}
+
+
+def orthogonalized(
+    x: Any,
+    a: Any,
+    b: Any,
+    c: Any,
+    eps: Any,
+    out: Any = None,
+    *,
+    steps: int,
+    adjust: str | None,
+) -> Any:
+    """r O(x): the singular values of a matrix brought near 1, times r for the shape of the matrix.
+
+    X <- x / max(||x||, eps), then `steps` times X <- a X + (b A + c A A) X with A = X X^T.
+    r = sqrt(max(1, rows / columns)), or 0.2 sqrt(max(rows, columns)) for "match_rms_adamw".
+    """
+    rows, columns = x.shape
+    tall = rows > columns
+    y = x.T if tall else x
+    y = y / np.maximum(np.sqrt((y * y).sum()), eps)
+    for _ in range(steps):
+        gram = y @ y.T
+        y = a * y + (b * gram + c * (gram @ gram)) @ y
+    ratio = max(1.0, rows / max(columns, 1)) ** 0.5
+    if adjust == "match_rms_adamw":
+        ratio = 0.2 * float(max(rows, columns)) ** 0.5
+    y = ratio * (y.T if tall else y)
+    if out is None:
+        return y
+    out[...] = y
+    return out
 
 
 # ------------------------------------------------------------------ shared by the rules
