@@ -249,11 +249,12 @@ def _solve_transposed(g: Any, a: Any, b: Any) -> Any:
     return solve(a.mT, g[..., None])[..., 0] if b.ndim == 1 else solve(a.mT, g)
 
 
-def _solve_matrix(g: Any, y: Any, a: Any, b: Any) -> Any:
+def _solve_vjp(g: Any, y: Any, a: Any, b: Any, needs: tuple[bool, ...]) -> Any:
+    """-z y^T and z = a^-T g, solved once."""
     z = _solve_transposed(g, a, b)
-    if b.ndim == 1:
-        return -z[..., :, None] * y[..., None, :]
-    return -(z @ y.mT)
+    if not needs[0]:
+        return None, z
+    return -z[..., :, None] * y[..., None, :] if b.ndim == 1 else -(z @ y.mT), z
 
 
 def _pinv(a: ndarray, *, rtol: Any = None, atol: Any = 0.0) -> ndarray:
@@ -298,10 +299,13 @@ def _triangle(a: Any, upper: bool, unit: bool) -> Any:
     return t + np.eye(a.shape[-1], dtype=a.dtype) if unit else t
 
 
-def _solve_triangle_vjp(g: Any, y: Any, a: Any, b: Any, upper: bool, unit: bool) -> Any:
+def _solve_triangle_vjp(
+    g: Any, y: Any, a: Any, needs: tuple[bool, ...], upper: bool, unit: bool
+) -> Any:
+    """The triangle of -z y^T, and z = t^-T g, solved once."""
     offset = int(unit) if upper else -int(unit)
-    full = -(solve_triangular(a.mT, g, upper=not upper, unit=unit) @ y.mT)
-    return (triu if upper else tril)(full, k=offset)
+    z = solve_triangular(a.mT, g, upper=not upper, unit=unit)
+    return (triu if upper else tril)(-(z @ y.mT), k=offset) if needs[0] else None, z
 
 
 def _lstsq(a: ndarray, b: ndarray, *, rtol: float | None = None) -> ndarray:
@@ -494,14 +498,13 @@ def _half_lower(x: Any) -> Any:
 
 # fmt: off
 inv       = op(_inv,       lambda g, y, a: -(y.mT @ g @ y.mT), kernel=solving.inv)
-solve     = op(_solve,     lambda g, y, a, b: _solve_matrix(g, y, a, b),
-                           lambda g, y, a, b: _solve_transposed(g, a, b), kernel=solving.solve)
+solve     = op(_solve,     lambda g, y, a, b, needs: _solve_vjp(g, y, a, b, needs),
+               one_rule_for_all=True, kernel=solving.solve)
 pinv      = op(_pinv,      lambda g, y, a, rtol=None, atol=0.0: _pinv_vjp(g, y, a))
 solve_triangular: Op = op(_solve_triangular,
-               lambda g, y, a, b, upper, unit: _solve_triangle_vjp(g, y, a, b, upper, unit),
-               lambda g, y, a, b, upper, unit:
-               solve_triangular(a.mT, g, upper=not upper, unit=unit),
-               kernel=solving.solve_triangular)
+               lambda g, y, a, b, needs, upper, unit:
+               _solve_triangle_vjp(g, y, a, needs, upper, unit),
+               one_rule_for_all=True, kernel=solving.solve_triangular)
 lstsq: Op = op(_lstsq,     lambda g, y, a, b, rtol=None: _lstsq_vjp(g, y, a, b, rtol),
                            lambda g, y, a, b, rtol=None: lstsq(a.mT, g, rtol=rtol))
 null_projection: Op = op(_null_projection,
