@@ -32,7 +32,7 @@ ROWS = {
     "activation": "activations", "bags": "linear", "distance": "normalization",
     "dropout": "linear", "embedding": "linear", "loss": "losses", "multi_head": "attention",
     "padding": "convolution", "shape": "interpolation", "transformer": "attention",
-    "elementwise": "activations",
+    "elementwise": "activations", "margin_losses": "losses", "ctc": "losses",
 }  # fmt: skip
 """The row of a file that is not called so itself."""
 HEADS = {

@@ -53,8 +53,10 @@ def _layers() -> dict[str, Sample]:
         axis = None if name in NO_BATCH or "no batch" in name else 0
         found[name] = Sample(layer.kind, layer.make, (_floats(layer.example(RANDOM)),), axis)
     for name, loss in LOSSES.items():
-        axis = None if "no batch" in name else 0
-        given = (_floats(loss.input), _floats(loss.target))
+        if loss.kind in REFUSED:
+            continue
+        axis = None if "no batch" in name or loss.kind == "CTCLoss" else 0
+        given = (_floats(loss.input), _floats(loss.target), *map(_floats, loss.more))
         found[name] = Sample(loss.kind, lambda loss=loss: loss.make().float(), given, axis)
     return found
 
