@@ -58,6 +58,7 @@ ACTIVATIONS: dict[str, Activation] = {
     "hard tanh": F.hardtanh,
     "ReLU6": F.relu6,
     "hard sigmoid": F.hardsigmoid,
+    "hard swish": F.hardswish,
     "softmax of (x, 0)": partial(beside_zero, F.softmax),
     "softmin of (x, 0)": partial(beside_zero, F.softmin),
     "log softmax of (x, 0)": partial(beside_zero, F.log_softmax),
@@ -127,11 +128,11 @@ def print_table(figures: dict[str, float]) -> None:
 
 def save_picture(path: Path) -> None:
     """f and f' of each activation between -4 and 4."""
-    figure = new_figure(8, 8.4)
+    figure = new_figure(8, 10)
     if figure is None:
         return
     x = np.linspace(-4, 4, 801)
-    grid = figure.subplots(5, 4, sharex=True, sharey=True)
+    grid = figure.subplots(7, 3, sharex=True, sharey=True)
     drawn = [name for name in ACTIVATIONS if name != "softmin of (x, 0)"]  # softmax's mirror image
     for axes, name in zip(grid.flat, drawn, strict=True):
         y, slope = value_and_slope(ACTIVATIONS[name], x)

@@ -23,6 +23,7 @@ from tinygrad_kr.compile.passes.simplify import (
 )
 from tinygrad_kr.compile.plan.plan import Plan
 from tinygrad_kr.compile.plan.steps import Call, Loop, Reduction, Step, instructions_of
+from tinygrad_kr.native import choice
 from tinygrad_kr.ops import elementwise as e
 from tinygrad_kr.ops import linalg, shape
 from tinygrad_kr.ops.indexing import getitem
@@ -570,6 +571,13 @@ def test_a_sum_parts_what_it_reads_from_what_reads_it() -> None:
     ]
 
 
+@pytest.fixture
+def by_blas(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Products of float64 are calls of NumPy."""
+    monkeypatch.setitem(choice._made, "float64", choice.BLAS)
+
+
+@pytest.mark.usefixtures("by_blas")
 def test_what_a_product_does_not_wait_for_runs_after_it() -> None:
     """The tanh, which only what follows the product reads, is in that loop: it is not stored."""
     s = Script()
@@ -611,6 +619,7 @@ def test_a_view_that_outlives_the_call_is_copied() -> None:
     assert plan.program.checks == [check._replace(after=2)]
 
 
+@pytest.mark.usefixtures("by_blas")
 def test_what_outlives_the_call_runs_as_soon_as_it_can() -> None:
     s = Script()
     x, w = s.argument(100, 50, dtype=np.float64), s.argument(50, 50, dtype=np.float64)

@@ -25,7 +25,7 @@ from tinygrad_kr.escape import (
     string,
 )
 from tinygrad_kr.native.build import find_compiler
-from tinygrad_kr.native.kernels import PRELUDE, PRODUCT_POINTER, SHARE_POINTER, includes
+from tinygrad_kr.native.kernels import PRELUDE, SHARE_POINTER, includes, pointers
 
 INCLUDE = Path(__file__).parents[2] / "tinygrad_kr" / "native" / "include"
 
@@ -116,12 +116,8 @@ def test_no_macro_or_word_of_the_headers_is_such_an_identifier(
     for header in INCLUDE.glob("*.h"):
         shutil.copy(header, tmp_path)
     vectors = [flag for flag in found.flags if flag.startswith(("-march", "-mcpu"))]
-    wide = (
-        "avx512f" in Path("/proc/cpuinfo").read_text(encoding="utf-8")
-        if Path("/proc/cpuinfo").exists()
-        else 0
-    )
-    own = [*includes(), PRODUCT_POINTER.replace("tk_gemm", "other")] if wide else []
+    own = [*includes(f64=True), *(text.replace("tk_gemm", "other") for text in pointers(f64=True))]
+    own = [text for text in own if text != SHARE_POINTER]
     shared = SHARE_POINTER.replace("tk_parallel_for", "another").replace("#define tk_self", "//")
     (tmp_path / "all.c").write_text("\n".join([PRELUDE, *own, shared]), "utf-8")
     words: set[str] = set()

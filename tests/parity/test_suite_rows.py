@@ -7,6 +7,8 @@ from typing import Any
 
 import pytest
 
+pytest.importorskip("torch")
+
 FOLDER = Path(__file__).parents[2] / "benchmarks"
 
 

@@ -76,8 +76,9 @@ def runner_of(tracer: Tracer) -> Runner:
         return NumPyRunner(tracer)
     program = lowered(tracer.program)
     plan = Plan(program, tracer.single)
-    runner = CRunner(tracer, program, plan, c_program(plan, tracer))
-    if choice.are_as_expected(product_dtypes(plan)):
+    code, dtypes = c_program(plan, tracer), product_dtypes(plan)
+    runner = CRunner(tracer, program, plan, code)
+    if choice.are_as_expected(dtypes):
         return runner
     plan = Plan(program, tracer.single)  # BLAS was measured to be faster than the C expected
     return CRunner(tracer, program, plan, c_program(plan, tracer))
