@@ -189,9 +189,9 @@ def rbm(framework: Framework) -> Any:
 
         def reconstruct(self, v: Any, uniform: Any, uniform_of_visible: Any) -> Any:
             chance = linear(v, self.weight, self.hidden_bias).sigmoid()
-            h = (uniform < chance).float()
+            h = (uniform < chance).to(v.dtype)
             chance = linear(h, self.weight.T, self.visible_bias).sigmoid()
-            return (uniform_of_visible < chance).float()
+            return (uniform_of_visible < chance).to(v.dtype)
 
     return RBM()
 
@@ -394,13 +394,15 @@ class Training:
         return loss
 
     def results(self) -> dict[str, np.ndarray]:
-        """Loss and gradients by name; batch norms keep the statistics of this call."""
-        loss = self.loss(*self.batch)
+        """The loss in float32; loss and gradients by name in float64, where a unit next to a kink
+        of ReLU is on the same side in every framework. The net stays in float64."""
+        found = {"loss in float32": self.loss(*self.batch).detach().numpy()}
+        self.module.double()
+        loss = self.loss(*(a.double() if "float" in str(a.dtype) else a for a in self.batch))
         loss.backward()
-        found = {"loss": loss.detach().numpy()}
+        found["loss"] = loss.detach().numpy()
         for name, parameter in self.module.named_parameters():
             found[f"gradient of {name}"] = parameter.grad.numpy().copy()
-        self.optimizer.zero_grad()
         return found
 
 

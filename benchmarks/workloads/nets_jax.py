@@ -136,9 +136,9 @@ def free_energy(p: Parameters, v: Any) -> Any:
 
 def rbm(p: Parameters, buffers: Any, v: Any, uniform: Any, uniform_of_visible: Any) -> Any:
     chance = nn.sigmoid(v @ p["weight"].T + p["hidden_bias"])
-    h = (uniform < chance).astype(jnp.float32)
+    h = (uniform < chance).astype(v.dtype)
     chance = nn.sigmoid(h @ p["weight"] + p["visible_bias"])
-    sample = lax.stop_gradient((uniform_of_visible < chance).astype(jnp.float32))
+    sample = lax.stop_gradient((uniform_of_visible < chance).astype(v.dtype))
     return jnp.mean(free_energy(p, v) - free_energy(p, sample)), buffers
 
 
@@ -180,7 +180,7 @@ def gru_cell(hidden: Any, weight: Any, h: Any, gates: Any) -> Any:
 
 def recurrent(kind: str, p: Parameters, x: Any) -> Any:
     x = jnp.swapaxes(x, 0, 1)
-    zero = jnp.zeros((x.shape[1], 128))
+    zero = jnp.zeros((x.shape[1], 128), x.dtype)
     for i in range(2):
         weights = (
             p[f"layers.{part}_l{i}"] for part in ("weight_ih", "bias_ih", "bias_hh", "weight_hh")
@@ -284,15 +284,24 @@ def _step(key: str) -> tuple[Any, Any]:
 
 
 def _results(key: str) -> dict[str, np.ndarray]:
+    """As `nets.Training.results`."""
     parameters, buffers = _start(key)
+    batch = _batch(key)
+    found = {"loss in float32": np.asarray(LOSSES[key](parameters, buffers, *batch)[0])}
+    jax.config.update("jax_enable_x64", True)
+    parameters, buffers, batch = jax.tree.map(_wide, (parameters, buffers, batch))
     (loss, _), gradients = jax.value_and_grad(LOSSES[key], has_aux=True)(
-        parameters, buffers, *_batch(key)
+        parameters, buffers, *batch
     )
-    found = {"loss": np.asarray(loss)}
+    found["loss"] = np.asarray(loss)
     for name, gradient in gradients.items():
         array = np.asarray(gradient)
         found[f"gradient of {name}"] = array.transpose(3, 2, 0, 1) if array.ndim == 4 else array
     return found
+
+
+def _wide(x: Any) -> Any:
+    return x.astype(jnp.float64) if x.dtype == jnp.float32 else x
 
 
 def _run(step: Any, state: Any, batch: list[Any]) -> Callable[[], Any]:

@@ -133,7 +133,7 @@ def test_means_are_geometric(suite: Any) -> None:
         ({"loss": np.float32([1.0, 2.05])}, "loss: jax and eager differ by 2.2e-02"),
         ({"loss": np.float32([1.0, np.nan])}, "loss: jax and eager differ by nan"),
         ({"cost": np.float32([1.0, 2.0])}, "jax and eager have different results"),
-        ({"loss": np.float32([1.0, 2.0001])}, ""),
+        ({"loss": np.float32([1.0, 2.00001])}, ""),
     ],
 )
 def test_results_that_differ_are_found(suite: Any, other: Any, message: str) -> None:
