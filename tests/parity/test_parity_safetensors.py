@@ -26,6 +26,7 @@ def same(ours: nn.Module, theirs: Any) -> bool:
     )
 
 
+@pytest.mark.filterwarnings("ignore:enable_nested_tensor is True")
 @pytest.mark.filterwarnings("ignore:reduction. 'mean' divides")  # PyTorch's
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32], ids=["float64", "float32"])
 @pytest.mark.parametrize("name", LAYERS)
