@@ -105,10 +105,17 @@ class Timed:
 def time_in_turn(
     names: list[str], key: str, seconds: float, environment: Mapping[str, str]
 ) -> dict[str, float]:
-    """Median seconds of one step for each framework that can do it, `LEAST_TURNS` at least."""
-    started = {name: Timed(name, key, environment) for name in names}
+    """Median seconds of one step for each framework that can do it, `LEAST_TURNS` at least.
+
+    Each is warm before the next one starts: what measures on its first call is alone then.
+    """
+    started: list[Timed] = []
+    able: dict[str, Timed] = {}
     try:
-        able = {name: process for name, process in started.items() if process.able()}
+        for name in names:
+            started.append(Timed(name, key, environment))
+            if started[-1].able():
+                able[name] = started[-1]
         end = time.perf_counter() + seconds
         turns = 0
         while able and (time.perf_counter() < end or turns < LEAST_TURNS):
@@ -116,7 +123,7 @@ def time_in_turn(
                 process.turn()
             turns += 1
     finally:
-        for process in started.values():
+        for process in started:
             process.close()
     return {name: statistics.median(process.turns) for name, process in able.items()}
 
