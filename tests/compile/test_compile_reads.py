@@ -85,6 +85,66 @@ def an_attribute_that_hides_the_class_s() -> Case:
     return Case(lambda x: x * c.scale, lambda: setattr(c, "scale", 7.0))
 
 
+def constructed(box: Any) -> tuple[type, type]:
+    """A class whose constructor reads `box`, and one that calls it by `super()`."""
+
+    class Base:
+        def __init__(self) -> None:
+            self.scale = box.scale
+
+    class Derived(Base):
+        def __init__(self) -> None:
+            super().__init__()
+
+    return Base, Derived
+
+
+@case
+def what_a_constructor_that_is_called_reads() -> Case:
+    box = config(scale=3.0)
+    base, _ = constructed(box)
+    return Case(lambda x: x * base().scale, lambda: setattr(box, "scale", 7.0), None)
+
+
+@case
+def what_a_constructor_called_by_super_reads() -> Case:
+    box = config(scale=3.0)
+    _, derived = constructed(box)
+    return Case(lambda x: x * derived().scale, lambda: setattr(box, "scale", 7.0), None)
+
+
+@case
+def what_a_constructor_called_by_its_class_reads() -> Case:
+    box = config(scale=3.0)
+    base, derived = constructed(box)
+    made = derived()
+
+    def again(x: Any) -> Any:
+        base.__init__(made)
+        return x * made.scale
+
+    return Case(again, lambda: setattr(box, "scale", 7.0), None)
+
+
+@case
+def what_a_constructor_called_on_its_object_reads() -> Case:
+    box = config(scale=3.0)
+    made = constructed(box)[0]()
+
+    def again(x: Any) -> Any:
+        made.__init__()
+        return x * made.scale
+
+    return Case(again, lambda: setattr(box, "scale", 7.0), None)
+
+
+@case
+def what_a_constructor_called_by_the_type_reads() -> Case:
+    box = config(scale=3.0)
+    made = constructed(box)[1]()
+    return Case(lambda x: x * type(made)().scale, lambda: setattr(box, "scale", 7.0), None)
+
+
 @case
 def an_attribute_removed_from_the_object() -> Case:
     c = config(scale=3.0)
@@ -1774,6 +1834,43 @@ def test_what_a_layer_holds_and_does_not_use_is_not_read(backend: str) -> None:
     for _ in range(3):
         agree(step, net)
     assert step.programs, step.explain()
+
+
+def test_constructors_that_do_not_run_are_not_read(backend: str) -> None:
+    """What made the net and its trainer may do anything: both are there already."""
+
+    class Net(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.linear = nn.Linear(3, 1)
+            self.opened = time.time()
+
+        def forward(self, x: Any) -> Any:
+            return self.linear(x)
+
+    @dataclasses.dataclass(frozen=True)
+    class Recipe:
+        rule: str = "SGD"
+
+    class Trainer:
+        def __init__(self, rule: str) -> None:
+            super().__init__()
+            self.net = Net()
+            self.recipe = Recipe()
+            self.optimizer = getattr(optim, rule)(self.net.parameters(), lr=0.1)
+
+        def step(self, x: Any) -> Any:
+            assert self.recipe.rule == "SGD"
+            self.optimizer.zero_grad()
+            loss = (self.net(x) ** 2).mean()
+            loss.backward()
+            self.optimizer.step()
+            return loss
+
+    step = tk.compile(Trainer("SGD").step)
+    for _ in range(3):
+        step(X)
+    assert step.explain() == "every call is compiled"
 
 
 @pytest.mark.parametrize("f", [lambda i: X[: i[1]], lambda i: tk.zeros(int(i[0]) + 1) + X[0]])

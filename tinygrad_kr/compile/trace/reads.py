@@ -534,7 +534,10 @@ class Reads:
                 self.visit(content, f"{variable!r} of {function.__qualname__}")
 
     def _code(self, code: CodeType, function: FunctionType, stored: set[str]) -> None:
-        self.found.update(code.co_names)
+        left_out = set(_MAKING)
+        if code.co_filename == _OF_DATACLASS:
+            left_out.add("__class__")  # which is only compared there
+        self.found.update(name for name in code.co_names if name not in left_out)
         self.found.update(_identifiers(code.co_consts))
         instructions = list(dis.get_instructions(code))
         for i, instruction in enumerate(instructions):
@@ -553,6 +556,8 @@ class Reads:
                 self.asks_identity = True
             elif _is_by_hash_or_format(instruction):
                 self.found.add(_COMPARES)
+            elif name in _MAKING and not _is_of_super(instructions, i):
+                self.found.add(name)
             elif opname == "STORE_ATTR":
                 self.found.add(_STORED + name)
             elif opname == "IMPORT_NAME":
@@ -708,7 +713,9 @@ class Reads:
         copied = name in _OF_COPIES and not self.names.isdisjoint(("copy", "deepcopy"))
         if not (copied or name in _COMPARING) or not isinstance(method, FunctionType):
             return False
-        written = method.__code__.co_filename != "<string>" and not hasattr(method, "__wrapped__")
+        written = method.__code__.co_filename != _OF_DATACLASS and not hasattr(
+            method, "__wrapped__"
+        )
         return written or _COMPARES in self.names
 
     def _namespace(self, module: ModuleType, where: str) -> None:
@@ -975,6 +982,8 @@ _KINDS: list[tuple[Any, Callable[[Reads, Any, str], None]]] = [
 _GLOBALS = {"LOAD_GLOBAL", "LOAD_NAME", "STORE_GLOBAL", "DELETE_GLOBAL"}
 _STORED, _ASKED = "to ", "? "
 """Marks of names: code stores to such an attribute, or asks for it."""
+_OF_DATACLASS = "<string>"
+"""File of the methods that `dataclass` writes."""
 _MAKING = {"__new__", "__init__", "__post_init__"}
 _NEVER = frozenset(
     {
@@ -1063,6 +1072,19 @@ def _second_argument(instructions: Sequence[Any], i: int) -> str | None:
         if depth < 0:
             return None
     return None
+
+
+def _is_of_super(instructions: Sequence[Any], i: int) -> bool:
+    """Whether an attribute is read from `super()`: only the constructor of a subclass does so, and
+    a class whose constructor may run is followed with its bases."""
+    if "SUPER" in instructions[i].opname:  # from Python 3.12 on
+        return True
+    before = [one for one in instructions[:i] if one.opname not in _SKIPPED]
+    if not before or before[-1].opname != "CALL" or len(before) < 2 + before[-1].arg:
+        return False
+    callee, *arguments = before[-2 - before[-1].arg : -1]
+    simple = all(one.opname.startswith("LOAD") for one in arguments)
+    return simple and callee.opname == "LOAD_GLOBAL" and callee.argval == "super"
 
 
 def _is_by_hash_or_format(instruction: Any) -> bool:
