@@ -396,3 +396,34 @@ def test_gradients_are_overwritten_where_none_is_read_added_to_or_left_by_an_err
     assert keeps_gradients(perceptron)
     assert not keeps_gradients(accumulating)
     assert not keeps_gradients(handed_through)
+
+
+READ_BY_VIEW: dict[str, Callable[[Any, Any], Any]] = {
+    "transposed, times itself": lambda b, g: b.T @ b,
+    "transposed, times another": lambda b, g: b.T @ g,
+    "rows": lambda b, g: b[:2] + 0.0,
+    "transposed rows": lambda b, g: b.T[:, :2] * 1.5,
+    "reshaped": lambda b, g: b.reshape(2, 5)[:, :2] * 2.0,
+}
+
+
+@pytest.mark.parametrize("read", READ_BY_VIEW.values(), ids=READ_BY_VIEW)
+def test_what_is_written_over_a_tensor_may_be_read_by_a_view(read: Callable[..., Any]) -> None:
+    """The new elements are then not only where the old ones were."""
+
+    def run(wrap: Callable[[Any], Any]) -> list[np.ndarray]:
+        kept, read_anew = Tensor(np.ones((5, 2))), Tensor(np.zeros((2, 2)))
+
+        def step(g: Any) -> None:
+            b = kept + g
+            read_anew.copy_(read(b, g))
+            kept.copy_(b)
+
+        function, found = wrap(step), []
+        for i in range(4):
+            function(Tensor(np.arange(10.0).reshape(5, 2) + i))
+            found += [kept.data.copy(), read_anew.data.copy()]
+        return found
+
+    for compiled, eager in zip(run(Compiled), run(lambda step: step), strict=True):
+        np.testing.assert_allclose(compiled, eager, rtol=1e-12)

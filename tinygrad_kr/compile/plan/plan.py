@@ -405,6 +405,8 @@ class Plan:
             old, new = self.views[source], self.views[value]
             if old.strides != new.strides or value.dtype != source.dtype:
                 continue
+            if self._is_viewed(value):
+                continue
             if value in _result_values(self.program):
                 continue
             readers = [i for i, step in enumerate(self.steps) if self._touches(step, old.root)]
@@ -413,6 +415,11 @@ class Plan:
             taken.add(value)
             self.in_place[value] = source
             self.views[value] = old
+
+    def _is_viewed(self, value: Value) -> bool:
+        """Whether another value, a transpose or a slice of this one, lies in the same memory."""
+        root = self.views[value].root
+        return any(view.root == root for other, view in self.views.items() if other is not value)
 
     def _touches(self, step: Step, root: int) -> bool:
         return any(self.views[value].root == root for value in read_by(step))
