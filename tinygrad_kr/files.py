@@ -126,8 +126,8 @@ def _remove_unlocked(path: Path) -> None:
         remove(path)
         return
     with suppress(OSError), open(path, "rb", opener=_open_file) as stream:
-        if _lock(stream, wait=False):
-            path.unlink()
+        if _lock(stream, wait=False) and os.fstat(stream.fileno()).st_nlink:
+            path.unlink()  # without a link it was swept, and the path may be another file's by now
 
 
 def _open_file(path: str, flags: int) -> int:

@@ -62,21 +62,16 @@ def checkpoint(f: Function, *args: Any, **kwargs: Any) -> Any:
     made = tick()
 
     def forward(*arrays: ndarray) -> ndarray:
-        """The values at other inputs, for those who vary them: a central difference."""
+        """The outputs at other inputs, which a central difference needs."""
         given, rest = arrays[: len(chosen)], arrays[len(chosen) :]
         if not all(np.array_equal(x, o._data) for x, o in zip(rest, others, strict=True)):
             raise RuntimeError(
-                "checkpoint: expected the Tensors that f uses without being passed them as they "
-                "were, got others. Pass them as arguments"
+                "checkpoint: expected the same Tensors around f as before, got changed ones. Pass "
+                "them as arguments"
             )
-        kept = generator.state
-        try:
-            generator.state = state
-            with no_grad():
-                again = run([Tensor(x) for x in given])[0]
+        with no_grad():
+            again = _drawing_from(generator, state, lambda: run([Tensor(x) for x in given])[0])
             return _packed([again[i] for i in tracked])._data
-        finally:
-            generator.state = kept
 
     def replay(g: Any, y: Any, *inputs: Any, needs: tuple[bool, ...]) -> list[Any]:
         nested = isinstance(g, Node)
@@ -87,17 +82,13 @@ def checkpoint(f: Function, *args: Any, **kwargs: Any) -> Any:
                     f"unchanged, got it overwritten by {write.what} at {write.source_line}. Call "
                     "backward() before that"
                 )
-        kept = generator.state
-        try:
-            generator.state = state
-            with enable_grad():
-                tensors = [
-                    _alias(x) if nested else Tensor(x, requires_grad=True)
-                    for x in inputs[: len(chosen)]
-                ]
-                again = _packed([run(tensors)[0][i] for i in tracked])
-        finally:
-            generator.state = kept
+        with enable_grad():
+            tensors = [
+                _alias(x) if nested else Tensor(x, requires_grad=True)
+                for x in inputs[: len(chosen)]
+            ]
+            computed = _drawing_from(generator, state, lambda: run(tensors)[0])
+            again = _packed([computed[i] for i in tracked])
         needed = [t for t, need in zip([*tensors, *others], needs, strict=True) if need]
         ends = walk({again: g}, set(needed), create_graph=nested, retain_graph=nested, stop=others)
         zeros = [np.zeros(t.shape, t.dtype) for t in [*tensors, *others]]
@@ -112,6 +103,16 @@ def checkpoint(f: Function, *args: Any, **kwargs: Any) -> Any:
     for i, o in zip(tracked, _unpacked(replayed, [outputs[i] for i in tracked]), strict=True):
         outputs[i] = o
     return rebuild(outputs)
+
+
+def _drawing_from(generator: Any, state: Any, compute: Callable[[], list[Any]]) -> list[Any]:
+    """What `compute` returns with a generator in a state; afterwards it has its own again."""
+    kept = generator.state
+    try:
+        generator.state = state
+        return compute()
+    finally:
+        generator.state = kept
 
 
 class _Replayed:

@@ -23,7 +23,7 @@ import numpy as np
 
 import tinygrad_kr as tk
 from tinygrad_kr import Tensor, data, nn, no_grad
-from tinygrad_kr.command_line import Parser, named_language
+from tinygrad_kr.command_line import LANG, Parser, named_language
 from tinygrad_kr.files import replacing
 from tinygrad_kr.language import LANGUAGES, Text, language, ljust, rjust
 
@@ -407,14 +407,11 @@ class _Language(argparse.Action):
 
 
 FOLDER = Text("folder for what is saved (default: {out})", "저장할 폴더 (기본값: {out})")
-LANG = Text(
-    "language of what is printed and drawn (default: the locale's, else en)",
-    "출력과 그림의 언어 (기본값: 로캘의 언어, 없으면 en)",
-)
 DEFAULT = Text("default: {default}", "기본값: {default}")
 STEPS = Text("steps of training (default: {default})", "학습 스텝 수 (기본값: {default})")
 RATE = Text("learning rate (default: {default})", "학습률 (기본값: {default})")
 SEED = Text("of the weights (default: {default})", "가중치의 시드 (기본값: {default})")
+EPOCHS = Text("default: the lab's", "에포크 수 (기본값: 실습의 값)")
 INITIAL = Text("initial weights (default: {default})", "초깃값의 개수 (기본값: {default})")
 """Of options that several programs have."""
 

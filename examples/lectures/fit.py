@@ -28,6 +28,7 @@ from typing import Any, NamedTuple, TypeVar
 import numpy as np
 from common import (
     BLUE,
+    EPOCHS,
     ORANGE,
     RESULTS,
     in_words,
@@ -248,7 +249,7 @@ def main(argv: list[str] | None = None) -> None:
     add(
         "--epochs",
         type=whole(1),
-        help=Text("default: the lab's", "에포크 수 (기본값: 실습의 값)").say(),
+        help=EPOCHS.say(),
     )
     add(
         "--patience",

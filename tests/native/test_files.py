@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 import stat
+import sys
 from pathlib import Path
 from types import SimpleNamespace
+from typing import BinaryIO
 
 import pytest
 
@@ -210,3 +212,21 @@ def test_no_other_module_renames_flushes_or_looks_for_the_cache() -> None:
         if word in path.read_text(encoding="utf-8") and path.name != "files.py"
     }
     assert found == set()
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such locks")
+def test_a_sweep_leaves_a_file_that_has_the_name_of_a_swept_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its writer found the first one swept before it was locked, and made it again."""
+    path, lock = tmp_path / f"{files.PREFIX}0{files.SUFFIX}", files._lock
+    path.write_bytes(b"first")
+
+    def lock_after_another_sweep(stream: BinaryIO, wait: bool) -> bool:
+        path.unlink()
+        path.write_bytes(b"second")
+        return lock(stream, wait)
+
+    monkeypatch.setattr(files, "_lock", lock_after_another_sweep)
+    files._remove_unlocked(path)
+    assert path.read_bytes() == b"second"

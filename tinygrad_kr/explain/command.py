@@ -86,9 +86,9 @@ def add_commands(commands: _SubParsersAction[Parser], lang: str) -> None:
     one.add_argument("--wrt", metavar="NAMES", help=WRT.say(lang))
     one.add_argument("--markdown", action="store_true", help=MARKDOWN.say(lang))
     picture.add_argument("-o", "--output", metavar="FILE", help=OUTPUT.say(lang))
-    doctor = command("diagnose", run_diagnose)
-    doctor.add_argument("function", metavar="FILE:NAME", help=FUNCTION.say(lang))
-    doctor.add_argument("--steps", type=int, default=20, help=STEPS.say(lang))
+    diagnosing = command("diagnose", run_diagnose)
+    diagnosing.add_argument("function", metavar="FILE:NAME", help=FUNCTION.say(lang))
+    diagnosing.add_argument("--steps", type=int, default=20, help=STEPS.say(lang))
     command("demo", run_demo)
 
 
@@ -120,7 +120,8 @@ def explained(
     """The explanation of a formula as text."""
     output, values = computed(formula, assignments)
     if not output.requires_grad:
-        raise ValueError(f"expected a formula of the given names ({', '.join(values)}), got none")
+        given = ", ".join(values)
+        raise ValueError(f"expected a formula that uses one of the names {given}, got none")
     asked = None
     if wrt is not None:
         names = [name.strip() for name in wrt.split(",")]
@@ -186,7 +187,7 @@ def _needs_nothing(function: Any) -> bool:
     except TypeError:
         return False
     except ValueError:  # in C, without a signature
-        return True
+        pass
     return True
 
 
@@ -212,7 +213,7 @@ def returned_by(place: str) -> dict[str, Any]:
             got = type(function).__name__ if hasattr(module, name) else "no such name"
             raise _NoFunction(f"expected a function {name} in {file}, got {got}.")
         if not _needs_nothing(function):
-            raise _NoFunction(f"expected {name} to be a function without arguments, got others.")
+            raise _NoFunction(f"expected a function without arguments, got {name} that needs some.")
         given = function()
     except _NoFunction:
         raise

@@ -198,7 +198,7 @@ class Explanation:
             return Difference(index, own, 0.0)
         try:
             numeric = central_difference(self.graph, wanted, index, self._widened)
-        except Exception:  # an op that only knows what it was given
+        except Exception:  # such as of an op that computes no other values
             return Difference(index, own, None)
         return Difference(index, own, numeric)
 
@@ -212,7 +212,7 @@ class Explanation:
         try:
             directions = {node: g / (length or 1.0) for node, g in gradients.items()}
             numeric = directional_difference(self.graph, directions, self._widened)
-        except Exception:  # an op that only knows what it was given
+        except Exception:  # such as of an op that computes no other values
             return Difference((), length, None)
         return Difference((), length, numeric)
 

@@ -6,13 +6,13 @@ The text is parsed by Python's `ast`. Each node must be on a list; nothing is pa
 from __future__ import annotations
 
 import ast
-import unicodedata
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from tinygrad_kr import arrays
+from tinygrad_kr.language import cells
 from tinygrad_kr.ops import elementwise
 from tinygrad_kr.ops.linalg import matmul
 from tinygrad_kr.tensor import Tensor
@@ -51,8 +51,7 @@ class ExpressionError(ValueError):
 
     def __init__(self, problem: str, text: str, position: int) -> None:
         self.text, self.position = text, position
-        before = sum(1 + (unicodedata.east_asian_width(each) in "WF") for each in text[:position])
-        super().__init__(f"{problem}\n  {text}\n  {' ' * before}^")
+        super().__init__(f"{problem}\n  {text}\n  {' ' * cells(text[:position])}^")
 
 
 def evaluated(text: str, values: Mapping[str, Tensor]) -> Tensor:

@@ -288,28 +288,24 @@ def vanishing_gradient(look: Look) -> Iterator[Found]:
     ratio = gradient_ratio(look.step)
     if ratio is None or ratio >= VANISHED or (ratio == 0 and _comes_back(look)):
         return
-    healing = [remedy for remedy in _against_vanishing(look) if _heals(look, remedy, ratio)]
-    training = [remedy for remedy in healing if no_worse(look, trial(look, remedy.mend))]
-    for remedy in training or (healing if ratio < GONE else []):
-        after = graph_after(look, remedy.mend)
-        healed = None if after is None else gradient_ratio(after)
-        if healed is not None:
-            first = _first(look.step)
-            largest = look.step.largest_gradient
-            evidence = {
-                "gradient": first.norm, "largest": largest, "ratio": first.norm / largest,
-                "came_back": ratio, "came_back_after_remedy": healed,
-                "layers": len(look.step.products),
-            }  # fmt: skip
-            yield Found(first.layer, evidence, remedy.code, remedy.mend)
-            return
+    tried = [(remedy, _ratio_after(look, remedy)) for remedy in _against_vanishing(look)]
+    healing = [pair for pair in tried if pair[1] > max(10 * ratio, 5 * VANISHED)]
+    training = (pair for pair in healing if no_worse(look, trial(look, pair[0].mend)))
+    chosen = next(training, healing[0] if healing and ratio < GONE else None)
+    if chosen is not None:
+        (remedy, healed), first, largest = chosen, _first(look.step), look.step.largest_gradient
+        evidence = {
+            "gradient": first.norm, "largest": largest, "ratio": first.norm / largest,
+            "came_back": ratio, "came_back_after_remedy": healed,
+            "layers": len(look.step.products),
+        }  # fmt: skip
+        yield Found(first.layer, evidence, remedy.code, remedy.mend)
 
 
-def _heals(look: Look, remedy: Remedy, ratio: float) -> bool:
-    """Whether the gradient comes back to the first layer after a remedy."""
+def _ratio_after(look: Look, remedy: Remedy) -> float:
+    """The `gradient_ratio` after a remedy; 0 where there is none."""
     after = graph_after(look, remedy.mend)
-    healed = None if after is None else gradient_ratio(after)
-    return healed is not None and healed > max(10 * ratio, 5 * VANISHED)
+    return 0.0 if after is None else gradient_ratio(after) or 0.0
 
 
 def _comes_back(look: Look) -> bool:

@@ -22,6 +22,8 @@ ACTIVATIONS = {
 }  # fmt: skip
 ORDERED = 0.7
 """Threshold: correlation of the distance of classes with the difference of their numbers."""
+UNEVEN = 5.0
+"""Threshold: chi-square of the frequencies above that of even ones, in standard deviations."""
 IGNORED = -100
 """The label that losses ignore by default."""
 
@@ -117,9 +119,9 @@ class Look:
         if len(found) < 4:
             return False
         expected = labels.size / len(found)
-        uneven = float(((found - expected) ** 2).sum() / expected)
+        chi_square = float(((found - expected) ** 2).sum() / expected)
         free = len(found) - 1
-        if uneven < free + 5 * (2 * free) ** 0.5:
+        if chi_square < free + UNEVEN * (2 * free) ** 0.5:
             return False
         turns = np.sign(np.diff(found))
         one_maximum = len(found) > 4 and bool((np.diff(turns[turns != 0]) <= 0).all())
