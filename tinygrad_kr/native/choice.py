@@ -6,12 +6,13 @@ of them. Within a process it never changes: both round differently.
 
 from __future__ import annotations
 
+import math
 import os
 import re
 import sys
 import threading
 import time
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from functools import cache
 from pathlib import Path
@@ -32,41 +33,45 @@ SECONDS = 0.3
 LOCK_SECONDS = 5.0
 """Most seconds to wait for another process that measures. It may have been stopped."""
 _TOLERANCE = 1.1
-"""BLAS may be so much faster: its threads spin after a call, and slow the C beside it."""
+"""BLAS is chosen if C takes so much longer."""
 _SHAPES = ((128, 64, 128), (128, 784, 100), (256, 256, 256), (512, 512, 512))
 """Rows, depth and columns of the products that are measured, smallest first."""
 _STACK = (128, 32, 16, 32)
 """Products, rows, depth and columns of the stack that is measured."""
-_ROUNDS = (2, 5, 5)
-"""Calls of each product, of C and then of BLAS."""
-_SETTLING_SECONDS = 0.02
-"""How long threads of BLAS spin after a product."""
+_ROUNDS = 3
+_CALLS = 5
+"""Calls of each product in a round."""
+_LOOK_SECONDS = 0.012
+_LOOKS = 12
+"""How often to look for threads that spin, and for how long each time: some clock ticks."""
+_QUIET = 0.5
+"""Threads that wait use less than this share of a core."""
 
 
 class Choice(NamedTuple):
-    """From how many multiply-adds on C computes single products, and stacks; None: BLAS does.
+    """Whether C computes single products, and stacks of them; else BLAS does.
 
     Eager mode leaves small ones to BLAS in any case (`ops.products`).
     """
 
-    single: int | None
-    stacked: int | None
+    single: bool
+    stacked: bool
 
-    def least(self, stacked: bool) -> int | None:
-        """From how many multiply-adds on C computes products in a compiled program.
+    def compiled(self, stacked: bool) -> bool:
+        """Whether C computes products in a compiled program.
 
-        Stacks are C's there if any products are: a call from Python costs more than it gains.
+        Stacks are C's there if single ones are: a call from Python costs more than it gains.
         """
-        return self.single if self.single is not None or not stacked else self.stacked
+        return self.single or (stacked and self.stacked)
 
     @property
     def text(self) -> str:
         """As `$TINYGRAD_KR_PRODUCTS` has it."""
-        return "/".join("numpy" if least is None else str(least) for least in self)
+        return "/".join("c" if ours else "numpy" for ours in self)
 
 
-BLAS = Choice(None, None)
-OURS = Choice(0, 0)
+BLAS = Choice(False, False)
+OURS = Choice(True, True)
 
 _made: dict[str, Choice] = {}
 _choosing = threading.RLock()
@@ -107,7 +112,7 @@ def described(dtype: str) -> str:
     if dtype not in _made:
         return "not measured yet: the first large product does that"
     words = {"single": known.single, "stacks": known.stacked}
-    said = (f"{name} by {'BLAS' if least is None else 'C'}" for name, least in words.items())
+    said = (f"{name} by {'C' if ours else 'BLAS'}" for name, ours in words.items())
     return f"{dtype}={known.text} ({', '.join(said)}; {source})"
 
 
@@ -134,15 +139,15 @@ def pinned(dtype: str) -> Choice | None:
         matched = _PINNED.fullmatch(part)
         if matched is None:
             raise ValueError(
-                f"${VARIABLE}: expected 'numpy', 'c', 'float32=0/numpy' or nothing, got "
+                f"${VARIABLE}: expected 'numpy', 'c', 'float32=c/numpy' or nothing, got "
                 f"{text!r}. Unset it, and the machine is measured."
             )
-        name, *leasts = matched.groups()
-        found[name] = Choice(*(None if least == "numpy" else int(least) for least in leasts))
+        name, *words = matched.groups()
+        found[name] = Choice(*(word == "c" for word in words))
     return found.get(dtype)
 
 
-_PINNED = re.compile(r"(float32|float64)=(\d{1,18}|numpy)/(\d{1,18}|numpy)")
+_PINNED = re.compile(r"(float32|float64)=(c|numpy)/(c|numpy)")
 
 
 # ------------------------------------------------------------------ kept in the cache
@@ -162,8 +167,8 @@ def _chosen(dtype: str, library: Callable[[], Any] | None) -> Choice:
     with _locked(folder, dtype):
         known = _kept(dtype)
         if known is None:
-            known, whole = measured(dtype, built)
-            if folder is not None and whole:
+            known, is_sure = measured(dtype, built)
+            if folder is not None and is_sure:
                 with suppress(OSError):
                     write_note(_note(folder, dtype), [known.text])
     return known
@@ -197,8 +202,8 @@ def _kept(dtype: str) -> Choice | None:
         return None
     if matched is None:
         return None
-    _, *leasts = matched.groups()
-    return Choice(*(None if least == "numpy" else int(least) for least in leasts))
+    _, *words = matched.groups()
+    return Choice(*(word == "c" for word in words))
 
 
 def _note(folder: Path, dtype: str) -> Path:
@@ -258,47 +263,40 @@ def _take(lock: int) -> bool:
 
 
 def measured(dtype: str, library: Any) -> tuple[Choice, bool]:
-    """Both in turn, the median time of each, within SECONDS; and whether there was time for all.
+    """The choice, within SECONDS; and whether it is sure: all rounds gave the same.
 
-    The best time would be that of an idle machine: where the cores are busy, BLAS waits for its
-    threads, some milliseconds for each product, and C does without.
+    Products are timed as programs use them: after each comes a loop in C. So BLAS pays for its
+    threads, which spin after a call and take a core from the C beside it. Hence C is timed first.
+    It is chosen unless BLAS is faster in every round.
     """
     end = time.perf_counter() + SECONDS
-    cases = [_Case(dtype, library, 0, *shape) for shape in _SHAPES] + [
-        _Case(dtype, library, *_STACK)
-    ]
-    for times in _ROUNDS:
-        for case in cases:
-            case.ours.measure(end, times)
-        for case in cases:
-            case.blas.measure(end, times)
-        time.sleep(max(0.0, min(_SETTLING_SECONDS, end - time.perf_counter())))
-    *singles, stack = cases
-    blas = [case.multiply_adds for case in singles if not case.is_ours]
-    largest = max(blas, default=-1)
-    single = None if largest == singles[-1].multiply_adds else largest + 1
-    return Choice(single, 0 if stack.is_ours else None), all(case.is_known for case in cases)
+    beside = _Case(dtype, library, 0, *_SHAPES[0]).ours
+    singles = [_Case(dtype, library, 0, *shape) for shape in _SHAPES]
+    stacks = [_Case(dtype, library, *_STACK)]
+    _wait_for_threads()
+    for ours in (True, False):
+        for _ in range(_ROUNDS):
+            for case in (*singles, *stacks):
+                case.measure(ours, beside, end)
+    if not all(case.is_known for case in (*singles, *stacks)):
+        return OURS, False
+    rounds = [Choice(_is_ours(singles, i), _is_ours(stacks, i)) for i in range(_ROUNDS)]
+    choice = Choice(*(any(each) for each in zip(*rounds, strict=True)))
+    return choice, rounds == [choice] * _ROUNDS
 
 
-class _Timer:
-    """The times of calls of a function."""
+def _wait_for_threads() -> None:
+    """Until no thread of this process spins: those of OpenBLAS do for 25 to 110 ms."""
+    for _ in range(_LOOKS):
+        start, used = time.perf_counter(), time.process_time()
+        time.sleep(_LOOK_SECONDS)
+        if time.process_time() - used < _QUIET * (time.perf_counter() - start):
+            return
 
-    def __init__(self, function: Callable[[], Any]) -> None:
-        self.function, self.times = function, list[float]()
 
-    @property
-    def median(self) -> float:
-        """Infinite without calls."""
-        return sorted(self.times)[len(self.times) // 2] if self.times else float("inf")
-
-    def measure(self, end: float, times: int) -> None:
-        """Some calls, of which the first wakes threads; none after `end`."""
-        for _ in range(times):
-            start = time.perf_counter()
-            if start > end:
-                return
-            self.function()
-            self.times.append(time.perf_counter() - start)
+def _is_ours(cases: Sequence[_Case], number: int) -> bool:
+    """Whether C is as fast in a round: by the geometric mean of the ratios of medians."""
+    return math.prod(case.ratio(number) for case in cases) <= _TOLERANCE ** len(cases)
 
 
 class _Case:
@@ -312,20 +310,32 @@ class _Case:
         a = random.standard_normal((*stack, rows, depth)).astype(dtype)
         b = random.standard_normal((*stack, depth, columns)).astype(dtype)
         c = np.empty((*stack, rows, columns), dtype)
-        self.multiply_adds = rows * depth * columns
-        self.blas = _Timer(lambda: np.matmul(a, b, out=c))
         write = write_stack if products else write_product
-        self.ours = _Timer(lambda: write(library, a, b, c))
+        self.ours: Callable[[], Any] = lambda: write(library, a, b, c)
+        self.blas: Callable[[], Any] = lambda: np.matmul(a, b, out=c)
+        self.medians: dict[bool, list[float]] = {True: [], False: []}
 
-    @property
-    def is_ours(self) -> bool:
-        """Whether C is as fast."""
-        return self.ours.median <= _TOLERANCE * self.blas.median
+    def measure(self, ours: bool, beside: Callable[[], Any], end: float) -> None:
+        """One round of calls, of which the first wakes threads; none after `end`."""
+        function = self.ours if ours else self.blas
+        times = []
+        for _ in range(_CALLS):
+            start = time.perf_counter()
+            if start > end:
+                return
+            function()
+            beside()
+            times.append(time.perf_counter() - start)
+        self.medians[ours].append(sorted(times)[_CALLS // 2])
 
     @property
     def is_known(self) -> bool:
-        """Whether there was time for both."""
-        return max(self.ours.median, self.blas.median) < float("inf")
+        """Whether there was time for all rounds of both."""
+        return [len(medians) for medians in self.medians.values()] == [_ROUNDS] * 2
+
+    def ratio(self, number: int) -> float:
+        """Of the time by C to that by BLAS in one round."""
+        return self.medians[True][number] / self.medians[False][number]
 
 
 def write_product(library: Any, a: ndarray, b: ndarray, c: ndarray) -> None:

@@ -41,7 +41,7 @@ def gemm(a: Any, b: Any, out: ndarray | None = None) -> Any:
     if a.ndim > 2 == b.ndim and out is None:
         rows = a.reshape(math.prod(a.shape[:-1]), a.shape[-1])
         return gemm(rows, b).reshape(*a.shape[:-1], b.shape[-1])
-    if (size := _large(a, b)) == 0 or (product := _product(a.dtype, a.ndim > 2, size)) is None:
+    if not _is_large(a, b) or (product := _product(a.dtype, a.ndim > 2)) is None:
         return a.dot(b) if a.ndim == 2 == b.ndim and out is None else np.matmul(a, b, out=out)
     if out is None:
         out = np.empty((*a.shape[:-1], b.shape[-1]), a.dtype)
@@ -53,24 +53,23 @@ def gemm(a: Any, b: Any, out: ndarray | None = None) -> Any:
     return out
 
 
-def _large(a: ndarray, b: ndarray) -> int:
-    """The multiply-adds of a product or stack that may be one for C; else 0."""
+def _is_large(a: ndarray, b: ndarray) -> bool:
+    """Whether a product or a stack of them may be one for C."""
     axes = a.ndim
     if a.dtype not in _TYPES or a.dtype != b.dtype or not 2 <= axes == b.ndim <= 4:
-        return 0
+        return False
     (rows, depth), (inner, columns) = a.shape[-2:], b.shape[-2:]
     size = math.prod(a.shape) * columns
-    fits = (
+    return (
         depth == inner
         and a.shape[:-2] == b.shape[:-2]
         and size >= (MIN_MULTIPLY_ADDS if axes == 2 else MIN_STACK_MULTIPLY_ADDS)
         and min(rows, columns) >= MIN_SIDE
         and a.itemsize * depth * columns <= _MAX_PACKED_BYTES
     )
-    return size if fits else 0
 
 
-def _product(dtype: Any, stacked: bool, size: int) -> Any:
+def _product(dtype: Any, stacked: bool) -> Any:
     """`product(a, b, c)`, which writes a @ b into a dense c by C; None for BLAS."""
     kernels_of = _kernels if dtype.itemsize == 4 else _kernels_f64
     if tracing() is not None and not kernels_of.cache_info().currsize:
@@ -79,8 +78,7 @@ def _product(dtype: Any, stacked: bool, size: int) -> Any:
     if found is None:
         return None
     library, single, several, choice = found
-    least = choice.stacked if stacked else choice.single
-    if least is None or size < least:
+    if not (choice.stacked if stacked else choice.single):
         return None
     write = several if stacked else single
     return lambda a, b, c: write(library, a, b, c)
@@ -93,7 +91,7 @@ def kernels() -> Any:
     """
     wanted = tracing() is None or _kernels.cache_info().currsize
     found = _kernels() if wanted else None
-    return None if found is None or found[-1].single is None else found[0]
+    return None if found is None or not found[-1].single else found[0]
 
 
 @cache

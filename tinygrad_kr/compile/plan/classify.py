@@ -154,8 +154,7 @@ def _is_tiled(instruction: Instruction) -> bool:
         return False
     *stack, rows, columns = output.shape
     multiply_adds = extent(output.shape) * a.shape[-1]
-    least = choice.expected(output.dtype.name).least(bool(stack))
-    if least is None or multiply_adds < least:
+    if not choice.expected(output.dtype.name).compiled(bool(stack)):
         return False
     tile_rows, tile_columns = kernels.tile(output.dtype.itemsize)
     whole = -(-rows // tile_rows) * tile_rows * -(-columns // tile_columns) * tile_columns

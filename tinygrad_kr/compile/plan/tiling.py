@@ -45,7 +45,7 @@ def tiled(group: ConvolutionGroup, numbers: Iterator[int]) -> TiledConvolution |
 
 
 def _is_ours(dtype: str) -> bool:
-    return choice.expected(dtype).single is not None
+    return choice.expected(dtype).single
 
 
 def division(s: Geometry) -> Division:
