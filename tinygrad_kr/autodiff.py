@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Sequence
 from contextlib import nullcontext
+from contextvars import Context, copy_context
 from functools import partial
 from operator import attrgetter
 from typing import Any
@@ -86,17 +87,20 @@ def topological_order(
     outputs: Iterable[Node],
     stop: Collection[Node] = (),
     wanted: Collection[Node] | None = None,
+    leaves: list[Node] | None = None,
 ) -> list[Node]:
     """Every recorded op that `outputs` depend on, in order of execution.
 
     stop: nodes to treat as leaves.
     wanted: a node whose graph was freed is a leaf if it depends on none of these.
+    leaves: a list to which the leaves that require grad are added, not those of `stop`.
     Raises RuntimeError where a graph was freed by an earlier backward.
     """
     seen = set(stop)
     order = [node for node in outputs if node._op is not None and node not in seen]
     seen.update(order)
     freed: list[Node] = []
+    leaves = [] if leaves is None else leaves
     for node in order:  # grows during the loop
         inputs = node._inputs
         if inputs is None:
@@ -105,16 +109,30 @@ def topological_order(
             freed.append(node)
             continue
         for x in inputs:
-            if isinstance(x, Node) and x._op is not None and x not in seen:
+            if isinstance(x, Node) and x._requires_grad and x not in seen:
                 seen.add(x)
-                order.append(x)
+                (leaves if x._op is None else order).append(x)
     if freed:
+        leaves += freed
         order = sorted(set(order).difference(freed), key=_when_made)
     order.sort(key=_when_made)
     return order
 
 
 _when_made = attrgetter("_made")
+
+Graph = tuple[list[Node], list[Node]]
+"""The recorded ops in order of execution, and the leaves that require grad."""
+
+
+def graph_of(
+    outputs: Iterable[Node],
+    stop: Collection[Node] = (),
+    wanted: Collection[Node] | None = (),
+) -> Graph:
+    """The graph behind `outputs`; arguments as of `topological_order`."""
+    leaves: list[Node] = []
+    return topological_order(outputs, stop, wanted, leaves), leaves
 
 
 def _freed(node: Node) -> RuntimeError:
@@ -125,17 +143,14 @@ def _freed(node: Node) -> RuntimeError:
     )
 
 
-def _edges(order: list[Node], freed: Freed) -> list[tuple[int, Any]]:
-    """The pairs (node, input) of a whole graph; `freed` learns of the inputs freed before."""
-    freed.earlier = []
-    edges: list[tuple[int, Any]] = []
-    for node in order:
-        for x in node._inputs or ():
-            if isinstance(x, Node) and x._requires_grad:
-                edges.append((node._made, _key_of(x)))
-                if x._op is not None and x._inputs is None:
-                    freed.earlier.append(x._values)  # type: ignore[arg-type]
-    return edges
+def _edges(order: list[Node]) -> list[tuple[int, Any]]:
+    """The pairs (node, input) of a whole graph."""
+    return [
+        (node._made, identity_of(x) if x._op is None else x._made)
+        for node in order
+        for x in node._inputs or ()
+        if isinstance(x, Node) and x._requires_grad
+    ]
 
 
 def _leading_to(wanted: set[Node], order: list[Node]) -> set[Node]:
@@ -159,6 +174,7 @@ def walk(
     create_graph: bool = False,
     retain_graph: bool = False,
     stop: Collection[Node] = (),
+    graph: Graph | None = None,
 ) -> dict[Node, Any]:
     """Propagate the cotangents of outputs back to the leaves (or to `wanted`), not beyond `stop`.
 
@@ -169,15 +185,36 @@ def walk(
     Returns the cotangent of every node it ends at. For a leaf it is an array that nothing else
     refers to, with `create_graph` a Tensor. Without `wanted` those of `retain_grad` are included;
     with it they are added to `.grad` at the end.
+
+    graph: what `graph_of` gave, which this uses up.
+    NumPy does not warn where a derivative is infinite or undefined; in hooks it does.
     """
     if not create_graph and tracing():
         return _walk_on_tensors(cotangents, wanted, retain_graph, stop)
-    order = topological_order(cotangents, stop, wanted)
-    needed = None if wanted is None else _leading_to(wanted, order)
+    return _walk(cotangents, wanted, create_graph, retain_graph, stop, graph, copy_context())
+
+
+@np.errstate(all="ignore")
+def _walk(
+    cotangents: dict[Node, Any],
+    wanted: set[Node] | None,
+    create_graph: bool,
+    retain_graph: bool,
+    stop: Collection[Node],
+    graph: Graph | None,
+    outside: Context,
+) -> dict[Node, Any]:
+    if graph is None or any(x._op is not None for x in graph[1]):  # which was freed
+        graph = graph_of(cotangents, stop, wanted)
+    order, leaves = graph
+    needed = wanted
+    if wanted is not None:  # every node leads to them if they are all the leaves
+        needed = None if not stop and wanted.issuperset(leaves) else _leading_to(wanted, order)
     anomaly = is_anomaly_on()
     careful = anomaly or written_in(order)
     freed = Freed()
-    known = None if wanted is None or retain_graph else _edges(order, freed)
+    known = None if needed is None or retain_graph else _edges(order)
+    freed.earlier = [x._values for x in leaves if x._op is not None]  # type: ignore[misc]
     edges: list[tuple[int, Any]] = []
     note = edges.append
     grads = dict(cotangents)
@@ -191,19 +228,20 @@ def walk(
         if g is None:
             continue
         if node._hooks:
-            g = _call_hooks(node, _in_dtype(g, node._data.dtype), create_graph, retained)
+            g = _in_dtype(g, node._data.dtype)
+            g = outside.run(_call_hooks, node, g, create_graph, retained)
         if wanted is not None and node in wanted:
             ends[node] = _in_dtype(g, node._data.dtype)
         record, inputs, params, values = node._op, node._inputs, node._params, node._values
         if inputs is None:  # freed by another thread meanwhile
             raise _freed(node)
         y: Any = node._data
+        given: Sequence[Any] = values
         if create_graph:
-            y, values = node, inputs
-        given = values
+            y, given = node, inputs
         if node._data.dtype is FLOAT16:
             mixed = True
-            g, y, given = widened(g), widened(y), [widened(value) for value in values]
+            g, y, given = widened(g), widened(y), [widened(value) for value in given]
         rules = record.rules
         if careful or record.shared:
             rules, given = _special_rules(node, given, needed, careful)
@@ -220,9 +258,10 @@ def walk(
             gx = None
             try:
                 gx = rule(g, y, *given, **params) if params else rule(g, y, *given)
-                if gx.shape != value.shape:
+                array = gx._data if isinstance(gx, Node) else gx
+                if array.shape != value.shape:
                     gx = unbroadcast(gx, value.shape)
-                if gx.dtype is not value.dtype:
+                if array.dtype is not value.dtype:
                     gx = _carried(gx, value.dtype)
                     mixed = True
             except Exception as error:
@@ -239,7 +278,7 @@ def walk(
             if before is not None:
                 if anomaly:
                     _refuse_nan_of_sum(x, before, gx, node)
-                gx = _added(before, gx)
+                gx = before + gx
             grads[x] = gx
         if not retain_graph:
             node._inputs, node._values = None, freed  # type: ignore[assignment]
@@ -249,7 +288,7 @@ def walk(
             grads[leaf] = _in_dtype(g, leaf._data.dtype)
     for leaf, g in grads.items():
         if leaf._hooks:
-            grads[leaf] = _call_hooks(leaf, g, create_graph, retained)
+            grads[leaf] = outside.run(_call_hooks, leaf, g, create_graph, retained)
     for leaf in cotangents:
         if leaf in grads and not create_graph:
             grads[leaf] = np.array(grads[leaf])
@@ -273,15 +312,10 @@ def _as_tensor(g: Any) -> Any:
     return g if isinstance(g, Node) else constant(np.asarray(g))
 
 
-@np.errstate(all="ignore")
-def _added(a: Any, b: Any) -> Any:
-    return a + b
-
-
 def _refuse_nan_of_sum(x: Node, before: Any, gx: Any, node: Node) -> None:
     """AnomalyError if the sum of two cotangents of `x`, the second from `node`, makes a NaN."""
     before, gx = (value._data if isinstance(value, Node) else value for value in (before, gx))
-    if _is_new_nan(_added(before, gx), before, gx):
+    if _is_new_nan(before + gx, before, gx):
         of = "an input" if x._op is None else "the output"
         made = node if x._op is None else x
         raise AnomalyError(
@@ -291,7 +325,6 @@ def _refuse_nan_of_sum(x: Node, before: Any, gx: Any, node: Node) -> None:
         )
 
 
-@np.errstate(all="ignore")
 def _add_at(x: Node, key: Any, g: Any, grads: dict[Node, Any], owned: set[int]) -> None:
     """Add the cotangent of `x[key]` to that of `x` in place, for a `key` that repeats no element.
 
@@ -300,21 +333,18 @@ def _add_at(x: Node, key: Any, g: Any, grads: dict[Node, Any], owned: set[int]) 
     """
     total = grads.get(x)
     if total is None:
-        total = _carried(np.zeros(x._data.shape, x._data.dtype), x._data.dtype)
-    elif id(x) not in owned or type(total) is not ndarray:
-        total = np.array(total)
+        dtype = x._data.dtype
+        grads[x] = total = np.zeros(x._data.shape, _FLOAT32 if dtype is FLOAT16 else dtype)
+        total[key] = g
+    else:
+        if id(x) not in owned or type(total) is not ndarray:
+            grads[x] = total = np.array(total)
+        total[key] += g
     owned.add(id(x))
-    total[key] += g
-    grads[x] = total
 
 
 def _in_dtype(gx: Any, dtype: np.dtype[Any]) -> Any:
-    return gx if gx.dtype == dtype else _converted(gx, dtype)
-
-
-@np.errstate(all="ignore")
-def _converted(gx: Any, dtype: np.dtype[Any]) -> Any:
-    return gx.astype(dtype)
+    return gx if gx.dtype == dtype else gx.astype(dtype)
 
 
 def _carried(gx: Any, dtype: np.dtype[Any]) -> Any:
@@ -325,7 +355,6 @@ def _carried(gx: Any, dtype: np.dtype[Any]) -> Any:
 _FLOAT32 = np.dtype(np.float32)
 
 
-@np.errstate(all="ignore")
 def unbroadcast(g: Any, shape: tuple[int, ...]) -> Any:
     """A cotangent in its input's shape: summed over broadcast axes, expanded if constant."""
     if not g.ndim:

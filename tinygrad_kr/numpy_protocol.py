@@ -69,7 +69,11 @@ def _serve(function: Any, served: Callable[..., Any]) -> None:
         if isinstance(default, _Only)
     }
 
+    free = min(map(positional.index, refused.keys() & set(positional)), default=len(positional))
+
     def checked(*args: Any, **kwargs: Any) -> Any:
+        if not kwargs and len(args) <= free:
+            return served(*args)
         given = dict(zip(positional, args, strict=False)) | kwargs
         for parameter, only in refused.items():
             if parameter in given and given[parameter] is not only.value:
