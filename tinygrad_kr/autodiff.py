@@ -28,7 +28,7 @@ from tinygrad_kr.ops.node import (
 )
 from tinygrad_kr.ops.op import FLOAT16, widened
 from tinygrad_kr.ops.shape import broadcast_to
-from tinygrad_kr.ops.tracing import tracing
+from tinygrad_kr.ops.tracing import tracers, tracing
 from tinygrad_kr.ops.writes import Overwritten, last_change, write_since, written_in
 from tinygrad_kr.tensor import Tensor
 
@@ -93,7 +93,7 @@ def topological_order(
 
     stop: nodes to treat as leaves.
     wanted: a node whose graph was freed is a leaf if it depends on none of these.
-    leaves: a list to which the leaves that require grad are added, not those of `stop`.
+    leaves: a list to which the leaves that require grad are added, each perhaps several times.
     Raises RuntimeError where a graph was freed by an earlier backward.
     """
     seen = set(stop)
@@ -109,9 +109,13 @@ def topological_order(
             freed.append(node)
             continue
         for x in inputs:
-            if isinstance(x, Node) and x._requires_grad and x not in seen:
-                seen.add(x)
-                (leaves if x._op is None else order).append(x)
+            if isinstance(x, Node):
+                if x._op is None:
+                    if x._requires_grad:
+                        leaves.append(x)
+                elif x not in seen:
+                    seen.add(x)
+                    order.append(x)
     if freed:
         leaves += freed
         order = sorted(set(order).difference(freed), key=_when_made)
@@ -189,7 +193,7 @@ def walk(
     graph: what `graph_of` gave, which this uses up.
     NumPy does not warn where a derivative is infinite or undefined; in hooks it does.
     """
-    if not create_graph and tracing():
+    if tracers and not create_graph and tracing():
         return _walk_on_tensors(cotangents, wanted, retain_graph, stop)
     return _walk(cotangents, wanted, create_graph, retain_graph, stop, graph, copy_context())
 
@@ -214,7 +218,8 @@ def _walk(
     careful = anomaly or written_in(order)
     freed = Freed()
     known = None if needed is None or retain_graph else _edges(order)
-    freed.earlier = [x._values for x in leaves if x._op is not None]  # type: ignore[misc]
+    if known is not None:
+        freed.earlier = [x._values for x in leaves if x._op is not None]  # type: ignore[misc]
     edges: list[tuple[int, Any]] = []
     note = edges.append
     grads = dict(cotangents)
@@ -258,7 +263,7 @@ def _walk(
             gx = None
             try:
                 gx = rule(g, y, *given, **params) if params else rule(g, y, *given)
-                array = gx._data if isinstance(gx, Node) else gx
+                array = gx._data if create_graph and isinstance(gx, Node) else gx
                 if array.shape != value.shape:
                     gx = unbroadcast(gx, value.shape)
                 if array.dtype is not value.dtype:
@@ -272,7 +277,7 @@ def _walk(
             if x._op is not None:
                 note((node._made, x._made))
             else:
-                note((node._made, identity_of(x)))
+                note((node._made, getattr(x, "_identity", None) or identity_of(x)))
                 if before is None and not create_graph and _is_shared(gx, g, y, values):
                     gx = np.array(gx)
             if before is not None:
@@ -392,9 +397,11 @@ def _special_rules(
     if record.variadic:
         rules = [partial(rules[0], index=i) for i in range(len(inputs))]
     elif record.one_rule_for_all:
-        needs = tuple(
-            isinstance(x, Node) and x._requires_grad and (needed is None or x in needed)
-            for x in inputs
+        needs = tuple(  # of a list: a generator takes twice as long
+            [
+                isinstance(x, Node) and x._requires_grad and (needed is None or x in needed)
+                for x in inputs
+            ]
         )
         rules = _split(rules[0], needs, values)
         if not careful:
@@ -580,7 +587,7 @@ def backward(
             _accumulate_sums(walk({output: start}, create_graph=True, retain_graph=retain_graph))
         return
     ends = walk({output: start}, retain_graph=retain_graph)
-    if tracer := tracing():
+    if tracers and (tracer := tracing()):
         for leaf, g in ends.items():
             tracer.add_gradient(leaf, g)
         return

@@ -148,12 +148,12 @@ def _timed_leaf(array: ndarray) -> Tensor:
 
 
 def _scalar(value: Any, name: str) -> Tensor:
-    if not isinstance(value, Tensor | np.generic | ndarray | float):
+    if not isinstance(value, Node) and isinstance(value, np.generic | ndarray | float):
+        value = Tensor(value)
+    if not isinstance(value, Tensor):
         raise TypeError(
             f"{name}: expected a function that returns a Tensor, got {type(value).__name__}."
         )
-    if not isinstance(value, Tensor):
-        value = Tensor(value)
     if value.size != 1 or value.dtype.kind != "f":
         raise TypeError(
             f"{name}: expected a function with one float result, got {value.dtype}{value.shape}. "
