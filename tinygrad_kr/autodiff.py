@@ -194,7 +194,7 @@ def walk(
     NumPy does not warn where a derivative is infinite or undefined; in hooks it does.
     """
     if tracers and not create_graph and tracing():
-        return _walk_on_tensors(cotangents, wanted, retain_graph, stop)
+        return _walk_on_tensors(cotangents, wanted, retain_graph, stop, graph)
     return _walk(cotangents, wanted, create_graph, retain_graph, stop, graph, copy_context())
 
 
@@ -303,12 +303,16 @@ def _walk(
 
 
 def _walk_on_tensors(
-    cotangents: dict[Node, Any], wanted: set[Node] | None, retain: bool, stop: Collection[Node]
+    cotangents: dict[Node, Any],
+    wanted: set[Node] | None,
+    retain: bool,
+    stop: Collection[Node],
+    graph: Graph | None,
 ) -> dict[Node, Any]:
     """The walk under a tracer, which sees Tensors only: returns Tensors."""
     with no_grad():
         starts = {node: _as_tensor(g) for node, g in cotangents.items()}
-        ends = walk(starts, wanted, create_graph=True, retain_graph=retain, stop=stop)
+        ends = walk(starts, wanted, create_graph=True, retain_graph=retain, stop=stop, graph=graph)
         return {node: _as_tensor(g).clone() for node, g in ends.items()}
 
 

@@ -149,11 +149,12 @@ def _stepwise(generator: Any, mode: Callable[[], _Mode]) -> Any:
 
 def recording_mode() -> int:
     """The mode in which ops are recorded: with anomaly detection or tracing where it is on."""
-    if getattr(current_mode(), "anomaly", False):
+    mode = current_mode()
+    if getattr(mode, "anomaly", False):
         return ANOMALY
     if tracing() is not None:
         return CAPTURE
-    return NAMED if getattr(current_mode(), "names", ()) else ON
+    return NAMED if getattr(mode, "names", ()) else ON
 
 
 class no_grad(_Mode):

@@ -48,6 +48,7 @@ class _Traced:
     """The arguments of a function, with Tensors that record in place of those to differentiate."""
 
     def __init__(self, name: str, args: Sequence[Any], argnums: Argnums) -> None:
+        single = isinstance(argnums, int)
         numbers = (argnums,) if isinstance(argnums, int) else tuple(argnums)
         for n in numbers:
             if not -len(args) <= n < len(args):
@@ -55,17 +56,17 @@ class _Traced:
                     f"{name}: expected argnums among {len(args)} positional arguments, got "
                     f"{argnums}."
                 )
-        if len({n % len(args) for n in numbers}) < len(numbers):
+        if not single and len({n % len(args) for n in numbers}) < len(numbers):
             raise ValueError(f"{name}: expected each of argnums once, got {argnums}.")
-        chosen = tuple(args[n] for n in numbers)
-        self.given, self.rebuild = tree.flatten(chosen[0] if isinstance(argnums, int) else chosen)
+        chosen = args[numbers[0]] if single else tuple(args[n] for n in numbers)
+        self.given, self.rebuild = tree.flatten(chosen)
         self.nested = is_grad_enabled()
         self.tensors = [self._trace(name, leaf) for leaf in self.given]
         self.start = tick()
         traced = self.rebuild(self.tensors)
         self.given_args = args
         self.args = list(args)
-        for n, arg in zip(numbers, (traced,) if isinstance(argnums, int) else traced, strict=True):
+        for n, arg in zip(numbers, (traced,) if single else traced, strict=True):
             self.args[n] = arg
         self.fresh = {t for t in self.tensors if t._op is None}
 
@@ -133,9 +134,9 @@ class _Traced:
         """The result for the caller: an array, unless Tensors were passed or it requires grad."""
         if not isinstance(value, Node) or keeps_tensors():
             return value
-        if as_tensor is None:
-            as_tensor = any(isinstance(leaf, Node) for leaf in tree.flatten(self.given_args)[0])
-        if value._requires_grad or as_tensor:
+        if value._requires_grad or (
+            tree.holds(self.given_args, Node) if as_tensor is None else as_tensor
+        ):
             return value
         return value._data if value._data.ndim else value._data[()]
 
@@ -193,7 +194,8 @@ def _value_and_grad(name: str, f: Function, argnums: Argnums, has_aux: bool) -> 
             value = _scalar(value, name)
         graph = graph_of([value])
         create_graph = traced.create_graph([value], graph)
-        start = np.ones(value.shape, value.dtype)
+        data = value._data
+        start = np.ones(data.shape, data.dtype) if data.ndim else np.array(1, data.dtype)
         starts = {value: constant(start) if create_graph else start}
         found = traced.gradients(starts, create_graph, graph=graph)
         if not create_graph:

@@ -64,7 +64,9 @@ def _matmul_left(g: Any, a: Any, b: Any) -> Any:
         return g[..., None] * b
     if a.ndim == 1:
         return b @ g if b.ndim == 2 else (g[..., None, :] @ b.mT)[..., 0, :]
-    return g.dot(b.mT) if g.ndim == 2 == b.ndim and b.size < MAX_DOT_SIZE else gemm(g, b.mT)
+    if type(g) is ndarray is type(b) and g.ndim == 2 == b.ndim and b.size < MAX_DOT_SIZE:
+        return g.dot(b.mT)
+    return gemm(g, b.mT)
 
 
 def _matmul_right(g: Any, a: Any, b: Any) -> Any:
@@ -167,10 +169,12 @@ def _linear_bias(g: Any, bias: Any) -> Any:
 matmul = op(_matmul, lambda g, y, a, b: _matmul_left(g, a, b),
                      lambda g, y, a, b: _matmul_right(g, a, b), numpy=[np.matmul], finite=True)
 linear = op(_linear, lambda g, y, x, weight, *bias:
-                     g.dot(weight) if weight.size < MAX_DOT_SIZE and weight.ndim == 2
+                     g.dot(weight)
+                     if type(g) is type(weight) and weight.size < MAX_DOT_SIZE and weight.ndim == 2
                      else gemm(g, weight),
                      lambda g, y, x, weight, *bias:
-                     g.mT.dot(x) if x.size < MAX_DOT_SIZE and g.ndim == 2 == weight.ndim
+                     g.mT.dot(x)
+                     if type(g) is type(x) and x.size < MAX_DOT_SIZE and g.ndim == 2 == weight.ndim
                      else _linear_weight(g, x, weight),
                      lambda g, y, x, weight, bias: _linear_bias(g, bias), finite=True)
 # fmt: on
