@@ -649,12 +649,12 @@ def _start(output: Any, gradient: Any, create_graph: bool) -> Any:
             "requires_grad=True, or it was computed under no_grad() or from .detach()"
         )
     if gradient is None:
-        if output.size != 1:
+        data = output._data
+        if data.size != 1:
             raise RuntimeError(
                 f"backward: expected `gradient=` of shape {output.shape}, got none; only a single "
                 "element has the default 1. Did you mean .sum() or .mean()?"
             )
-        data = output._data
         if create_graph or data.ndim:
             start = np.ones(data.shape, data.dtype)
             return constant(start) if create_graph else start

@@ -181,11 +181,10 @@ def value_and_grad(f: Function, argnums: Argnums = 0, has_aux: bool = False) -> 
     (np.float64(10.0), array([2., 6.]))
     """
 
-    return _value_and_grad("value_and_grad", f, argnums, has_aux)
+    return wraps(f)(_value_and_grad("value_and_grad", f, argnums, has_aux))
 
 
 def _value_and_grad(name: str, f: Function, argnums: Argnums, has_aux: bool) -> Function:
-    @wraps(f)
     def both(*args: Any, **kwargs: Any) -> Any:
         traced = _Traced(name, args, argnums)
         with traced_calls():
