@@ -19,6 +19,7 @@ from tinygrad_kr.compile.codegen.outline import (
 )
 from tinygrad_kr.compile.codegen.parallel import parallel_for
 from tinygrad_kr.compile.codegen.pooling import TYPES, pooling
+from tinygrad_kr.compile.codegen.rows import rows
 from tinygrad_kr.compile.codegen.solutions import solution
 from tinygrad_kr.compile.codegen.text import Function, Line, Writer
 from tinygrad_kr.compile.codegen.tiled_convolution import tiled_convolution
@@ -33,6 +34,7 @@ from tinygrad_kr.compile.plan.steps import (
     Pooling,
     Product,
     Reduction,
+    Rows,
     Segment,
     Solution,
     Step,
@@ -128,6 +130,8 @@ def _write(plan: Plan, writer: Writer, step: Step) -> int:
         _tiled_product(plan, writer, step.instruction)
     elif isinstance(step, Labels):
         _labels(plan, writer, step.instruction)
+    elif isinstance(step, Rows):
+        rows(plan, writer, step.instruction)
     elif isinstance(step, Triangle):
         _triangle(plan, writer, step.instruction)
     elif isinstance(step, Concat):

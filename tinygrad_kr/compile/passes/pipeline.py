@@ -5,9 +5,11 @@ from __future__ import annotations
 from tinygrad_kr.compile.ir.program import Program
 from tinygrad_kr.compile.passes.expand import expanded
 from tinygrad_kr.compile.passes.pooling import with_pooling_rewritten
+from tinygrad_kr.compile.passes.rows import with_sums_of_rows_joined
 from tinygrad_kr.compile.passes.simplify import simplified
 
 
 def lowered(program: Program) -> Program:
     """The program in ops that C can compute, and as few of them as can be."""
-    return with_pooling_rewritten(simplified(expanded(simplified(program))))
+    whole = simplified(expanded(simplified(program)))
+    return with_sums_of_rows_joined(with_pooling_rewritten(whole))
