@@ -7,9 +7,10 @@ from tinygrad_kr.compile.passes.expand import expanded
 from tinygrad_kr.compile.passes.pooling import with_pooling_rewritten
 from tinygrad_kr.compile.passes.rows import with_sums_of_rows_joined
 from tinygrad_kr.compile.passes.simplify import simplified
+from tinygrad_kr.compile.passes.thin import with_thin_products
 
 
 def lowered(program: Program) -> Program:
     """The program in ops that C can compute, and as few of them as can be."""
-    whole = simplified(expanded(simplified(program)))
+    whole = simplified(with_thin_products(expanded(simplified(program))))
     return with_sums_of_rows_joined(with_pooling_rewritten(whole))
