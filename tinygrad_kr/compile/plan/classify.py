@@ -38,6 +38,8 @@ MAX_PADDED_PRODUCT = 500_000
 """Multiplications up to which idle parts of tiles cost less than a call of NumPy."""
 MAX_LOOP_PRODUCT = 12_000
 """Multiplications up to which a loop in C is as fast as a call of BLAS."""
+MAX_THIN_PRODUCTS = 4_000_000
+"""Multiplications of a stack of matrices times vectors up to which one core does them in C."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -159,6 +161,8 @@ def _is_tiled(instruction: Instruction) -> bool:
         return False
     *stack, rows, columns = output.shape
     multiply_adds = extent(output.shape) * a.shape[-1]
+    if stack and 1 in (rows, columns):
+        return multiply_adds <= MAX_THIN_PRODUCTS
     if not choice.expected(output.dtype.name).compiled(bool(stack)):
         return False
     tile_rows, tile_columns = kernels.tile(output.dtype.itemsize)
