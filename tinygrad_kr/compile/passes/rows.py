@@ -1,14 +1,38 @@
-"""Sums of rows at integers: those that are added to one another become one array."""
+"""Rows at integers: their sums that are added to one another become one array."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 from typing import Any
 
+import numpy as np
+from numpy import ndarray
+
+from tinygrad_kr.compile.ir.bindings import Constant
 from tinygrad_kr.compile.ir.ops import _rows_added
 from tinygrad_kr.compile.ir.program import Instruction, Program, Value, readers_of
 from tinygrad_kr.ops import elementwise as e
-from tinygrad_kr.ops.indexing import index_add
+from tinygrad_kr.ops.indexing import getitem, index_add
+
+
+def with_keys_as_constants(program: Program) -> Program:
+    """Arrays of integers at which rows are read or added become constants of the program."""
+    inputs, numbers = dict(program.inputs), program.free_numbers()
+
+    def with_value(instruction: Instruction) -> Iterable[Instruction]:
+        key = instruction.params.get("key")
+        if instruction.op not in (getitem, index_add) or not isinstance(key, ndarray):
+            return [instruction]
+        if key.dtype.kind not in "iu" or not key.size or key.dtype == np.uint64:
+            return [instruction]
+        fixed = np.array(key, np.int64)
+        fixed.flags.writeable = False
+        value = Value(next(numbers), fixed.shape, fixed.dtype, fixed.strides)
+        inputs[value] = Constant(fixed, fixed=True)
+        return [instruction._replace(params={**instruction.params, "key": value})]
+
+    return replace(program.rewritten(with_value), inputs=inputs)
 
 
 def with_sums_of_rows_joined(program: Program) -> Program:

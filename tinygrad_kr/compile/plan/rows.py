@@ -51,11 +51,8 @@ def _keys(instruction: Instruction) -> tuple[Any, ...]:
 
 def table_shape(instruction: Instruction) -> tuple[int, ...]:
     """The shape of what has the rows."""
-    shape: tuple[int, ...]
-    if instruction.op is getitem:
-        shape = instruction.inputs[0].shape
-    else:
-        shape = instruction.output.shape
+    of_rows = instruction.inputs[0] if instruction.op is getitem else instruction.output
+    shape: tuple[int, ...] = of_rows.shape
     return shape
 
 
