@@ -13,6 +13,7 @@ from numpy import ndarray
 
 from tinygrad_kr.arrays.operands import as_array
 from tinygrad_kr.grad_mode import enable_grad, no_grad, recorded_if, recorded_in_rule
+from tinygrad_kr.native.memory import note_backward
 from tinygrad_kr.ops.anomaly import AnomalyError, has_nan
 from tinygrad_kr.ops.indexing import getitem, is_basic
 from tinygrad_kr.ops.node import (
@@ -172,6 +173,7 @@ def walk(
     """
     if not create_graph and tracing():
         return _walk_on_tensors(cotangents, wanted, retain_graph, stop)
+    note_backward()
     order = topological_order(cotangents, stop, wanted)
     needed = None if wanted is None else _leading_to(wanted, order)
     anomaly = is_anomaly_on()

@@ -53,6 +53,13 @@ def block_kernels(header: str, real: str) -> ctypes.CDLL | None:
     return declared(header, library)
 
 
+def with_parameters(library: ctypes.CDLL, name: str) -> Any:
+    """A function of numbers and a way to share its work."""
+    function = library[name]
+    function.restype, function.argtypes = ctypes.c_int64, (_NUMBERS, _SHARE)
+    return function
+
+
 def declared(header: str, library: ctypes.CDLL) -> ctypes.CDLL:
     """A library whose functions of `header.h` know what they take."""
     for name, parameters in _PARAMETERS[header].items():

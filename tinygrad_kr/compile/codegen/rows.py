@@ -5,9 +5,8 @@ from __future__ import annotations
 from tinygrad_kr.compile.codegen.text import Writer
 from tinygrad_kr.compile.ir.layout import View, loops
 from tinygrad_kr.compile.ir.program import Instruction, Value
-from tinygrad_kr.compile.passes.rows import keys_of
+from tinygrad_kr.compile.ir.rows import keys_of, table_of
 from tinygrad_kr.compile.plan.plan import Plan
-from tinygrad_kr.compile.plan.rows import table_shape
 from tinygrad_kr.ops.indexing import getitem
 
 
@@ -37,7 +36,7 @@ def _each(
     for name, size in zip(names, outer, strict=True):
         write.loop(name, size)
     write(f"int64_t row = {_at(vk, key_steps, names)};")
-    write(f"row += row < 0 ? {table_shape(instruction)[0]} : 0;")
+    write(f"row += row < 0 ? {table_of(instruction).shape[0]} : 0;")
     for name, size in zip(within, sizes, strict=True):
         write.loop(name, size)
     own = _at(vr, (*outer_steps, *row_steps), [*names, *within])

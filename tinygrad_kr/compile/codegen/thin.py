@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from tinygrad_kr.compile.codegen.text import Writer
 from tinygrad_kr.compile.ir.c_ops import C_TYPES
-from tinygrad_kr.compile.ir.layout import broadcast_strides, loops
+from tinygrad_kr.compile.ir.layout import broadcast_strides, extent, loops
 from tinygrad_kr.compile.ir.program import Instruction
 from tinygrad_kr.compile.plan.plan import Plan
 
 MIN_LANES = 8
 """Fewest elements side by side that are worth vectors."""
+MIN_MULTIPLICATIONS = 1_000
+"""Fewest multiplications that are worth them; a compiler unrolls shorter loops."""
 CHUNK = 256
 """Most sums that a function keeps at once; elements."""
 
@@ -34,6 +36,8 @@ def thin_product(plan: Plan, write: Writer, instruction: Instruction) -> bool:
     else:
         return False
     depth = a.shape[-1]
+    if extent(out.shape) * depth < MIN_MULTIPLICATIONS:
+        return False
     is_dot = along == 1 == apart and depth >= MIN_LANES
     if not is_dot and not (down == 1 == stored and count >= MIN_LANES):
         return False

@@ -12,6 +12,7 @@ from numpy import ndarray
 from tinygrad_kr.compile.ir.bindings import Constant
 from tinygrad_kr.compile.ir.ops import _rows_added
 from tinygrad_kr.compile.ir.program import Instruction, Program, Value, readers_of
+from tinygrad_kr.compile.ir.rows import is_sum_of_rows, keys_of
 from tinygrad_kr.ops import elementwise as e
 from tinygrad_kr.ops.indexing import getitem, index_add
 
@@ -62,24 +63,8 @@ def with_sums_of_rows_joined(program: Program) -> Program:
     return whole.rewritten(lambda s: [] if s.output in joined else [s]) if joined else program
 
 
-def is_sum_of_rows(instruction: Instruction | None) -> bool:
-    """Whether an op adds rows at integers into zeros."""
-    if instruction is None:
-        return False
-    if instruction.op is _rows_added:
-        return True
-    key = instruction.params.get("key")
-    return instruction.op is index_add and isinstance(key, Value) and key.dtype.kind in "iu"
-
-
 def _joined(whole: Instruction, parts: list[Instruction]) -> Instruction:
     inputs = tuple(x for part in parts for x in part.inputs)
     keys = tuple(key for part in parts for key in keys_of(part))
     params = {"keys": keys, "shape": whole.output.shape}
     return Instruction(_rows_added, inputs, params, whole.output, whole.source_line)
-
-
-def keys_of(instruction: Instruction) -> tuple[Any, ...]:
-    """The integers at which each input of a sum of rows is added."""
-    params = instruction.params
-    return params["keys"] if instruction.op is _rows_added else (params["key"],)

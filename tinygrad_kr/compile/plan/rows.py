@@ -12,7 +12,7 @@ from tinygrad_kr.compile.ir.bindings import Constant
 from tinygrad_kr.compile.ir.c_ops import C_TYPES
 from tinygrad_kr.compile.ir.layout import FLOAT_DTYPES
 from tinygrad_kr.compile.ir.program import Check, Instruction, Program, Value
-from tinygrad_kr.compile.passes.rows import is_sum_of_rows, keys_of
+from tinygrad_kr.compile.ir.rows import is_sum_of_rows, keys_of, table_of
 from tinygrad_kr.compile.plan.steps import Rows
 from tinygrad_kr.functional.checks import refuse_outside
 from tinygrad_kr.ops.indexing import getitem
@@ -27,7 +27,7 @@ def rows_of_inputs(program: Program, views: Container[object]) -> Iterator[Instr
     for instruction in program.instructions:
         if instruction.op in views and known.issuperset(instruction.reads()):
             known.add(instruction.output)
-        if _is_of_rows(instruction) and known.issuperset(_keys(instruction)):
+        if _is_of_rows(instruction) and known.issuperset(keys_of(instruction)):
             yield instruction
 
 
@@ -41,19 +41,8 @@ def _is_of_rows(instruction: Instruction) -> bool:
     if not fits or not all(isinstance(x, Value) and x.dtype == output.dtype for x in inputs):
         return False
     return bool(output.size) and all(
-        key.size and key.dtype.kind == "i" and key.dtype in C_TYPES for key in _keys(instruction)
+        key.size and key.dtype.kind == "i" and key.dtype in C_TYPES for key in keys_of(instruction)
     )
-
-
-def _keys(instruction: Instruction) -> tuple[Any, ...]:
-    return (instruction.params["key"],) if instruction.op is getitem else keys_of(instruction)
-
-
-def table_shape(instruction: Instruction) -> tuple[int, ...]:
-    """The shape of what has the rows."""
-    of_rows = instruction.inputs[0] if instruction.op is getitem else instruction.output
-    shape: tuple[int, ...] = of_rows.shape
-    return shape
 
 
 def with_rows_checked(program: Program, lowerings: Any) -> Program:
@@ -67,8 +56,8 @@ def with_rows_checked(program: Program, lowerings: Any) -> Program:
     for instruction in program.instructions:
         if lowerings[instruction.output].kind is not Rows:
             continue
-        count = table_shape(instruction)[0]
-        for key in _keys(instruction):
+        count = table_of(instruction).shape[0]
+        for key in keys_of(instruction):
             source = program.inputs.get(key)
             fixed = isinstance(source, Constant) and source.fixed
             if (key, count) not in known and not fixed:
