@@ -1,7 +1,7 @@
 """Update rules of large parameters in C: one loop over all arrays, which cores share.
 
-The loop computes what NumPy does, operator for operator, so the results are the same bits. Another
-thread builds it while NumPy makes the first steps.
+The loop computes what NumPy does, operator for operator, so the results are the same bits (but for
+the sign of NaN). Another thread builds it while NumPy makes the first steps.
 """
 
 from __future__ import annotations
@@ -35,6 +35,7 @@ _EXPRESSIONS: dict[str, str] = {
     "sqrt": "TK_FUNCTION(sqrt)({0})",
     "absolute": "TK_FUNCTION(abs)({0})",
     "maximum": "TK_FUNCTION(max)({0}, {1})",
+    "sign": "TK_FUNCTION(sign)({0})",
 }
 """Ufuncs that give the same bits in C."""
 
