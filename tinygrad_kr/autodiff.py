@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Sequence
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from functools import partial
 from operator import attrgetter
 from typing import Any
@@ -13,7 +13,6 @@ from numpy import ndarray
 
 from tinygrad_kr.arrays.operands import as_array
 from tinygrad_kr.grad_mode import enable_grad, no_grad, recorded_if, recorded_in_rule
-from tinygrad_kr.native.memory import note_backward
 from tinygrad_kr.ops.anomaly import AnomalyError, has_nan
 from tinygrad_kr.ops.indexing import getitem, is_basic
 from tinygrad_kr.ops.node import (
@@ -153,6 +152,23 @@ def _leading_to(wanted: set[Node], order: list[Node]) -> set[Node]:
 # ------------------------------------------------------------------ the walk
 
 
+def _keep_freed_memory() -> None:
+    from tinygrad_kr.native.memory import keep_freed_memory
+
+    keep_freed_memory()
+
+
+MANY_WALKS = 16
+"""Threshold: eager walks after which freed memory is kept for the next. A trace makes fewer."""
+_first_walks: list[Callable[[], Any]] = [_keep_freed_memory] + [bool] * (MANY_WALKS - 1)
+"""What the first walks call, the last item first."""
+
+
+def _note_walk() -> None:
+    with suppress(IndexError):  # another thread has taken the last
+        _first_walks.pop()()
+
+
 def walk(
     cotangents: dict[Node, Any],
     wanted: set[Node] | None = None,
@@ -173,7 +189,8 @@ def walk(
     """
     if not create_graph and tracing():
         return _walk_on_tensors(cotangents, wanted, retain_graph, stop)
-    note_backward()
+    if _first_walks and not create_graph:
+        _note_walk()
     order = topological_order(cotangents, stop, wanted)
     needed = None if wanted is None else _leading_to(wanted, order)
     anomaly = is_anomaly_on()

@@ -10,6 +10,7 @@ import sys
 import pytest
 
 import tinygrad_kr as tk
+from tinygrad_kr import autodiff
 from tinygrad_kr.native import memory
 
 STEPS = """
@@ -41,13 +42,14 @@ def kept(monkeypatch: pytest.MonkeyPatch) -> list[bool]:
     """Calls of `keep_freed_memory`, which does nothing."""
     calls: list[bool] = []
     monkeypatch.setattr(memory, "keep_freed_memory", lambda: calls.append(True))
-    monkeypatch.setattr(memory, "_left", memory.BACKWARDS)
+    first = [autodiff._keep_freed_memory] + [bool] * (autodiff.MANY_WALKS - 1)
+    monkeypatch.setattr(autodiff, "_first_walks", first)
     return calls
 
 
 def test_after_some_backward_passes_and_once(kept: list[bool]) -> None:
     x = tk.tensor([2.0], requires_grad=True)
-    for _ in range(memory.BACKWARDS - 1):
+    for _ in range(autodiff.MANY_WALKS - 1):
         (x * x).sum().backward()
     assert not kept
     for _ in range(3):
@@ -57,7 +59,7 @@ def test_after_some_backward_passes_and_once(kept: list[bool]) -> None:
 
 def test_a_compiled_step_does_not_count(kept: list[bool]) -> None:
     slope = tk.compile(tk.grad(lambda x: (x * x).sum()))
-    for _ in range(2 * memory.BACKWARDS):
+    for _ in range(2 * autodiff.MANY_WALKS):
         slope(3.0)
     assert not kept
 

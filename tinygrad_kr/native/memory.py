@@ -8,10 +8,8 @@ from contextlib import suppress
 
 from tinygrad_kr.native.foreign import ctypes
 
-__all__ = ["keep_freed_memory", "note_backward"]
+__all__ = ["keep_freed_memory"]
 
-BACKWARDS = 16
-"""Threshold: backward passes after which a process takes eager steps. A trace makes fewer."""
 KEPT = 128 * 2**20
 """Free memory at the end of the heap that is kept; bytes.
 
@@ -23,16 +21,6 @@ LARGEST = 32 * 2**20
 _OWN = ("MALLOC_TRIM_THRESHOLD_", "MALLOC_MMAP_THRESHOLD_", "MALLOC_TOP_PAD_", "GLIBC_TUNABLES")
 """Variables with which a user sets these rules."""
 _TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3
-_left = BACKWARDS
-
-
-def note_backward() -> None:
-    """Count a backward pass. After some of them memory is kept."""
-    global _left
-    if _left:
-        _left -= 1
-        if not _left:
-            keep_freed_memory()
 
 
 def keep_freed_memory() -> bool:
