@@ -11,6 +11,7 @@ import pytest
 
 import tinygrad_kr as tk
 from tinygrad_kr import autodiff
+from tinygrad_kr.compile.run import c_runner
 from tinygrad_kr.native import memory
 
 STEPS = """
@@ -84,3 +85,15 @@ def test_a_step_gets_the_memory_of_the_step_before() -> None:
     own = int(subprocess.check_output(command, env=environment))
     pages = 10 * 20 * 2**20 // os.sysconf("SC_PAGE_SIZE")
     assert kept < pages // 20 < own, (kept, own)
+
+
+@pytest.mark.parametrize(("size", "expected"), [(2**17, [True]), (100, [])])
+def test_a_program_that_numpy_makes_large_arrays_for(
+    size: int, expected: list[bool], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls: list[bool] = []
+    monkeypatch.setattr(c_runner, "keep_freed_memory", lambda: calls.append(True))
+    total = tk.compile(lambda x: tk.cumsum(x, 0).sum())
+    for _ in range(3):
+        total(tk.ones(size))
+    assert calls == (expected if "C function" in str(total) else [])
