@@ -13,7 +13,7 @@ import tinygrad_kr as tk
 from tinygrad_kr import Tensor, optim
 from tinygrad_kr.optim import in_c
 
-SIZES = (in_c.MIN_SIZE, 5, 3 * in_c.PIECE + 1)
+SIZES = (in_c.MIN_SIZE, 5, 2**17 + 1)
 IN_C = {"SGD", "RMSprop", "Adagrad", "Adadelta", "Adam", "AdamW", "NAdam", "Adamax", "Lion"}
 
 
