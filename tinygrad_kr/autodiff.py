@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Sequence
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from contextvars import Context, copy_context
 from functools import partial
 from operator import attrgetter
@@ -171,6 +171,23 @@ def _leading_to(wanted: set[Node], order: list[Node]) -> set[Node]:
 # ------------------------------------------------------------------ the walk
 
 
+def _keep_freed_memory() -> None:
+    from tinygrad_kr.native.memory import keep_freed_memory
+
+    keep_freed_memory()
+
+
+MANY_WALKS = 16
+"""Threshold: eager walks after which freed memory is kept for the next. A trace makes fewer."""
+_first_walks: list[Callable[[], Any]] = [_keep_freed_memory] + [bool] * (MANY_WALKS - 1)
+"""What the first walks call, the last item first."""
+
+
+def _note_walk() -> None:
+    with suppress(IndexError):  # another thread has taken the last
+        _first_walks.pop()()
+
+
 def walk(
     cotangents: dict[Node, Any],
     wanted: set[Node] | None = None,
@@ -195,6 +212,8 @@ def walk(
     """
     if tracers and not create_graph and tracing():
         return _walk_on_tensors(cotangents, wanted, retain_graph, stop, graph)
+    if _first_walks and not create_graph:
+        _note_walk()
     return _walk(cotangents, wanted, create_graph, retain_graph, stop, graph, copy_context())
 
 

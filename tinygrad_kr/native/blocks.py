@@ -19,7 +19,9 @@ _PARAMETERS: dict[str, dict[str, tuple[Any, ...]]] = {
         "attention": (_NUMBERS, _SHARE, ctypes.c_double),
         "attention_vjp": (_NUMBERS, _SHARE, ctypes.c_double),
     },
-    "activations": dict.fromkeys(["erf_", "gelu", "gelu_vjp"], (_NUMBERS, _SHARE)),
+    "activations": dict.fromkeys(
+        ["erf_", "gelu", "gelu_vjp", "logistic_slope", "logistic_sum"], (_NUMBERS, _SHARE)
+    ),
     "rows": {
         "layer_norm": (_NUMBERS, _SHARE, ctypes.c_double),
         "layer_norm_vjp": (_NUMBERS, _SHARE, ctypes.c_double),
@@ -51,6 +53,13 @@ def block_kernels(header: str, real: str) -> ctypes.CDLL | None:
     except (OSError, RuntimeError):
         return None
     return declared(header, library)
+
+
+def with_parameters(library: ctypes.CDLL, name: str) -> Any:
+    """A function of numbers and a way to share its work."""
+    function = library[name]
+    function.restype, function.argtypes = ctypes.c_int64, (_NUMBERS, _SHARE)
+    return function
 
 
 def declared(header: str, library: ctypes.CDLL) -> ctypes.CDLL:

@@ -99,6 +99,19 @@ _PIECE = 2**13
 
 def elementwise(name: str, *arrays: Any) -> ndarray | None:
     """A function of `activations.h` of arrays of one shape; None for NumPy."""
+    return _of_activations(name, arrays, lambda x: np.empty(x.shape, x.dtype))
+
+
+def sum_of(name: str, *arrays: Any) -> Any:
+    """The sum of a function of `activations.h`, in float64; None for NumPy."""
+    sums = _of_activations(name, arrays, lambda x: np.empty(-(-x.size // _PIECE)))
+    return None if sums is None else sums.sum()
+
+
+def _of_activations(
+    name: str, arrays: tuple[Any, ...], made: Callable[[ndarray], ndarray]
+) -> ndarray | None:
+    """made: an array for the result."""
     first = arrays[0]
     if type(first) is not ndarray or first.size < MIN_ELEMENTS:
         return None
@@ -106,7 +119,7 @@ def elementwise(name: str, *arrays: Any) -> ndarray | None:
     if found is None or any(x.shape != first.shape for x in arrays):
         return None
     arrays = tuple(map(dense, arrays))
-    y = np.empty(first.shape, first.dtype)
+    y = made(first)
     given = [first.size, *map(address, (*arrays, y)), 0][:4]
     run(getattr(found, name), given, -(-first.size // _PIECE), 16 * first.size)
     return y
