@@ -95,21 +95,38 @@ MIN_ELEMENTS = 2**11
 """Threshold: elements from which a kernel of activations is built and called."""
 _PIECE = 2**13
 """Elements that a thread takes at once, as in `activations.h`."""
+MIN_MAXIMA = 2**16
+"""Threshold: elements from which a kernel computes the maximum of an element and 0."""
 
 
-def elementwise(name: str, *arrays: Any) -> ndarray | None:
-    """A function of `activations.h` of arrays of one shape; None for NumPy."""
+def elementwise(name: str, *arrays: Any, header: str = "activations") -> ndarray | None:
+    """A function of a header, of arrays of one shape; None for NumPy.
+
+    The result has the memory order of the first array, whatever that is.
+    """
     first = arrays[0]
     if type(first) is not ndarray or first.size < MIN_ELEMENTS:
         return None
-    found = kernels("activations", *arrays)
+    found = kernels(header, *arrays)
     if found is None or any(x.shape != first.shape for x in arrays):
         return None
-    arrays = tuple(map(dense, arrays))
-    y = np.empty(first.shape, first.dtype)
+    y = np.empty_like(first)
+    arrays = tuple(x if _in_order_of(y, x) else _in_order(y, x) for x in arrays)
     given = [first.size, *map(address, (*arrays, y)), 0][:4]
     run(getattr(found, name), given, -(-first.size // _PIECE), 16 * first.size)
     return y
+
+
+def _in_order_of(y: ndarray, x: ndarray) -> bool:
+    """Whether the elements lie in memory as those of `y`, which is dense."""
+    return x.strides == y.strides and x.flags.aligned
+
+
+def _in_order(y: ndarray, x: ndarray) -> ndarray:
+    """A copy whose elements lie in memory as those of `y`."""
+    copy = np.empty_like(y)
+    copy[...] = x
+    return copy
 
 
 def rows(

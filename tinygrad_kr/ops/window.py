@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from numpy import ndarray
 
-from tinygrad_kr.ops import convolutions
+from tinygrad_kr.ops import convolutions, maxima
 from tinygrad_kr.ops.elementwise import where_or_zero
 from tinygrad_kr.ops.linalg import column_sums, rows_of
 from tinygrad_kr.ops.node import Node
@@ -306,6 +306,17 @@ def _max_pool(x: ndarray, *, kernel: Sizes, stride: Sizes, dilation: Sizes) -> A
     return _accumulated(np.maximum, x, kernel, stride, dilation)
 
 
+def _max_pool_in_c(x: Any, *, kernel: Sizes, stride: Sizes, dilation: Sizes) -> ndarray | None:
+    if not maxima.fits(x, kernel):
+        return None
+    counts = _counts(x.shape, kernel, stride, dilation)
+    return maxima.max_pool(x, counts, kernel=kernel, stride=stride, dilation=dilation)
+
+
+def _max_pool_vjp_in_c(g: Any, x: Any, y: Any, **window: Sizes) -> ndarray | None:
+    return maxima.max_pool_vjp(g, x, y, **window) if maxima.fits(x, window["kernel"]) else None
+
+
 def _accumulated(ufunc: np.ufunc, x: ndarray, kernel: Sizes, stride: Sizes, dilation: Sizes) -> Any:
     counts = _counts(x.shape, kernel, stride, dilation)
     first, *rest = _elements(counts, kernel, stride, dilation)
@@ -414,9 +425,11 @@ def _put(g: ndarray, like: ndarray, shape: Sizes, masks: Any, window: dict[str, 
 _window_first = op(_argmax, name="window_first", variable="_window_first", promote=False)
 sum_pool = op(_sum_pool, lambda g, y, x, kernel, **p:
                 fold(_repeated(g, kernel), shape=x.shape, kernel=kernel, **p))
-max_pool = op(_max_pool, lambda g, y, x, **window: max_pool_vjp(g, x, y, **window))
+max_pool = op(_max_pool, lambda g, y, x, **window: max_pool_vjp(g, x, y, **window),
+              kernel=_max_pool_in_c)
 max_pool_vjp: Op = op(_max_pool_vjp, lambda g, out, _, x, y, **window:
-                max_pool_gather(g, index=window_argmax(x, y, **window), **window))
+                max_pool_gather(g, index=window_argmax(x, y, **window), **window),
+                kernel=_max_pool_vjp_in_c)
 max_pool_gather: Op = op(_max_pool_gather, lambda g, y, x, index, **window:
                 max_unpool(g, index=index, shape=x.shape, **window))
 max_unpool: Op = op(_max_unpool, lambda g, y, x, index, shape, **window:

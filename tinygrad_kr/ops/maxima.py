@@ -1,0 +1,76 @@
+"""Maxima of windows in C. Memory orders of channels are kept: first or last.
+
+Each function returns None for what NumPy computes.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+from numpy import ndarray
+
+from tinygrad_kr.ops import kernels
+
+Sizes = tuple[int, ...]
+
+_PIECE = 2**14
+"""Elements that a thread takes at once."""
+
+
+def fits(x: Any, kernel: Sizes) -> bool:
+    """Whether these are windows of one or two axes, of enough elements."""
+    return type(x) is ndarray and x.size >= kernels.MIN_ELEMENTS and len(kernel) <= 2
+
+
+def max_pool(x: ndarray, counts: Sizes, **window: Sizes) -> ndarray | None:
+    """The largest element of each window of the last axes. counts: numbers of windows."""
+    shape = x.shape[: x.ndim - len(counts)] + counts
+    last = _has_channels_last(x, counts)
+    y = _new(shape, x.dtype, last)
+    return y if _call("max_pool", {"x": x, "y": y}, last, **window) else None
+
+
+def max_pool_vjp(g: Any, x: ndarray, y: Any, **window: Sizes) -> ndarray | None:
+    """Zeros like `x` with `g` added to the first largest element of each window, `y`."""
+    if type(g) is not ndarray or type(y) is not ndarray or g.shape != y.shape:
+        return None
+    last = _has_channels_last(x, window["kernel"])
+    dx = _new(x.shape, x.dtype, last)
+    return dx if _call("max_pool_vjp", {"x": x, "g": g, "y": y, "dx": dx}, last, **window) else None
+
+
+def _has_channels_last(x: ndarray, spatial: Sizes) -> bool:
+    return x.ndim == len(spatial) + 2 and x.strides[1] < x.strides[-1]
+
+
+def _new(shape: Sizes, dtype: Any, last: bool) -> ndarray:
+    if not last:
+        return np.empty(shape, dtype)
+    return np.moveaxis(np.empty((shape[0], *shape[2:], shape[1]), dtype), -1, 1)
+
+
+def _call(
+    name: str, arrays: dict[str, ndarray], last: bool, kernel: Sizes, stride: Sizes, dilation: Sizes
+) -> bool:
+    """Call a function of `maxima.h`; False for NumPy."""
+    built = kernels.kernels("maxima", *arrays.values())
+    if built is None:
+        return False
+    x, y = arrays["x"], arrays["y"]
+    given = {k: kernels.dense(np.moveaxis(a, 1, -1) if last else a) for k, a in arrays.items()}
+    sizes, counts = _pair(x.shape[-len(kernel) :]), _pair(y.shape[-len(kernel) :])
+    channels = x.shape[1] if last else 1
+    planes = x.size // (math.prod(sizes) * channels)
+    step = max(_PIECE // (math.prod(sizes) * channels), 1)
+    window = (*_pair(kernel), *_pair(stride), *_pair(dilation))
+    places = (kernels.place(given.get(key)) for key in ("x", "g", "y", "dx"))
+    numbers = (planes, *sizes, channels, *counts, *window, step, *places)
+    work = y.size * math.prod(kernel)
+    return kernels.run(getattr(built, name), numbers, -(-planes // step), work)
+
+
+def _pair(sizes: Sizes) -> Sizes:
+    """Sizes along two axes, where there may be only one."""
+    return (1, *sizes) if len(sizes) == 1 else sizes
