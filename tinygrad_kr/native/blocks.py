@@ -32,6 +32,7 @@ _PARAMETERS: dict[str, dict[str, tuple[Any, ...]]] = {
         (_NUMBERS, _SHARE, ctypes.c_double),
     ),
     "maxima": dict.fromkeys(["relu", "relu_vjp", "max_pool", "max_pool_vjp"], (_NUMBERS, _SHARE)),
+    "orders": {"transpose": (_NUMBERS, _SHARE)},
     "solving": dict.fromkeys(
         ["solve_", "solve_triangular_", "cholesky_", "cholesky_vjp_", "logabsdet_", "signdet_"],
         (_NUMBERS, _SHARE),

@@ -178,7 +178,7 @@ def _in_c(name: str, groups: int, eps: float, arrays: dict[str, Any], fixed: boo
     last = size == 1 or x.strides[1] < x.strides[-1]
     to = np.moveaxis(arrays["y"], 1, -1) if "y" in arrays and last else arrays.get("y")
     whole = to if to is None or to.flags.c_contiguous else np.empty(to.shape, to.dtype)
-    given = {key: kernels.dense(np.moveaxis(a, 1, -1) if last and key in "xg" else a)
+    given = {key: kernels.with_channels(a, last) if key in "xg" else kernels.dense(a)
              for key, a in arrays.items() if key != "y"} | {"y": whole}  # fmt: skip
     sets = samples if groups else 1
     items = samples // sets * (size if last else 1)

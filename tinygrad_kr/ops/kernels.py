@@ -102,31 +102,54 @@ MIN_MAXIMA = 2**16
 def elementwise(name: str, *arrays: Any, header: str = "activations") -> ndarray | None:
     """A function of a header, of arrays of one shape; None for NumPy.
 
-    The result has the memory order of the first array, whatever that is.
+    The result has the memory order of the last array, whatever that is.
     """
-    first = arrays[0]
-    if type(first) is not ndarray or first.size < MIN_ELEMENTS:
+    like = arrays[-1]
+    if type(like) is not ndarray or like.size < MIN_ELEMENTS:
         return None
     found = kernels(header, *arrays)
-    if found is None or any(x.shape != first.shape for x in arrays):
+    if found is None or any(x.shape != like.shape for x in arrays):
         return None
-    y = np.empty_like(first)
-    arrays = tuple(x if _in_order_of(y, x) else _in_order(y, x) for x in arrays)
-    given = [first.size, *map(address, (*arrays, y)), 0][:4]
-    run(getattr(found, name), given, -(-first.size // _PIECE), 16 * first.size)
+    y = np.empty_like(like)
+    arrays = tuple(in_order_of(y, x) for x in arrays)
+    given = [like.size, *map(address, (*arrays, y)), 0][:4]
+    run(getattr(found, name), given, -(-like.size // _PIECE), 16 * like.size)
     return y
 
 
-def _in_order_of(y: ndarray, x: ndarray) -> bool:
-    """Whether the elements lie in memory as those of `y`, which is dense."""
-    return x.strides == y.strides and x.flags.aligned
-
-
-def _in_order(y: ndarray, x: ndarray) -> ndarray:
-    """A copy whose elements lie in memory as those of `y`."""
+def in_order_of(y: ndarray, x: ndarray) -> ndarray:
+    """`x`, or a copy of it, whose elements lie in memory as those of `y`, which is dense."""
+    if x.strides == y.strides and x.flags.aligned:
+        return x
+    if y.ndim > 2 and y.flags.c_contiguous:
+        return with_channels(x, last=False)
+    if y.ndim > 2 and np.moveaxis(y, 1, -1).flags.c_contiguous:
+        return np.moveaxis(with_channels(x, last=True), -1, 1)
     copy = np.empty_like(y)
     copy[...] = x
     return copy
+
+
+def with_channels(x: ndarray, last: bool) -> ndarray:
+    """The array (N, C, ...) in order and aligned, or as (N, ..., C); a copy where it must be."""
+    moved = np.moveaxis(x, 1, -1)
+    to, other = (moved, x) if last else (x, moved)
+    if to.flags.c_contiguous or x.size < MIN_TRANSPOSED or not other.flags.c_contiguous:
+        return dense(to)
+    if (built := kernels("orders", x)) is None or not x.flags.aligned:
+        return dense(to)
+    y = np.empty(to.shape, x.dtype)
+    n, channels = x.shape[:2]
+    sides = (channels, x.size // (n * channels))
+    rows, columns = sides if last else sides[::-1]
+    step = max(_PIECE // (rows * columns), 1)
+    given = (n, rows, columns, step, address(x), address(y))
+    run(built.transpose, given, -(-n // step), 4 * x.size)
+    return y
+
+
+MIN_TRANSPOSED = 2**14
+"""Threshold: elements from which a kernel moves the axis of channels."""
 
 
 def rows(

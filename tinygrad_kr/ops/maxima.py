@@ -6,6 +6,7 @@ Each function returns None for what NumPy computes.
 from __future__ import annotations
 
 import math
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -55,11 +56,12 @@ def _call(
     name: str, arrays: dict[str, ndarray], last: bool, kernel: Sizes, stride: Sizes, dilation: Sizes
 ) -> bool:
     """Call a function of `maxima.h`; False for NumPy."""
+    x, y = arrays["x"], arrays["y"]
     built = kernels.kernels("maxima", *arrays.values())
     if built is None:
         return False
-    x, y = arrays["x"], arrays["y"]
-    given = {k: kernels.dense(np.moveaxis(a, 1, -1) if last else a) for k, a in arrays.items()}
+    order = kernels.dense if x.ndim < 3 else partial(kernels.with_channels, last=last)
+    given = {key: order(array) for key, array in arrays.items()}
     sizes, counts = _pair(x.shape[-len(kernel) :]), _pair(y.shape[-len(kernel) :])
     channels = x.shape[1] if last else 1
     planes = x.size // (math.prod(sizes) * channels)
