@@ -176,7 +176,7 @@ def _in_c(name: str, groups: int, eps: float, arrays: dict[str, Any], fixed: boo
         return False
     samples, channels, size = len(x), x.shape[1], math.prod(x.shape[2:])
     last = size == 1 or x.strides[1] < x.strides[-1]
-    to = np.moveaxis(arrays["y"], 1, -1) if "y" in arrays and last else arrays.get("y")
+    to = kernels.channels_last(arrays["y"]) if "y" in arrays and last else arrays.get("y")
     whole = to if to is None or to.flags.c_contiguous else np.empty(to.shape, to.dtype)
     given = {key: kernels.with_channels(a, last) if key in "xg" else kernels.dense(a)
              for key, a in arrays.items() if key != "y"} | {"y": whole}  # fmt: skip

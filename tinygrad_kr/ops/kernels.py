@@ -95,8 +95,8 @@ MIN_ELEMENTS = 2**11
 """Threshold: elements from which a kernel of activations is built and called."""
 _PIECE = 2**13
 """Elements that a thread takes at once, as in `activations.h`."""
-MIN_MAXIMA = 2**16
-"""Threshold: elements from which a kernel computes the maximum of an element and 0."""
+MIN_RELU = 2**16
+"""Threshold: elements from which a kernel computes relu and its derivative."""
 
 
 def elementwise(name: str, *arrays: Any, header: str = "activations") -> ndarray | None:
@@ -123,16 +123,26 @@ def in_order_of(y: ndarray, x: ndarray) -> ndarray:
         return x
     if y.ndim > 2 and y.flags.c_contiguous:
         return with_channels(x, last=False)
-    if y.ndim > 2 and np.moveaxis(y, 1, -1).flags.c_contiguous:
-        return np.moveaxis(with_channels(x, last=True), -1, 1)
+    if y.ndim > 2 and channels_last(y).flags.c_contiguous:
+        return channels_first(with_channels(x, last=True))
     copy = np.empty_like(y)
     copy[...] = x
     return copy
 
 
+def channels_last(x: ndarray) -> ndarray:
+    """A view (N, ..., C) of an array (N, C, ...)."""
+    return x.transpose(0, *range(2, x.ndim), 1)
+
+
+def channels_first(x: ndarray) -> ndarray:
+    """A view (N, C, ...) of an array (N, ..., C)."""
+    return x.transpose(0, x.ndim - 1, *range(1, x.ndim - 1))
+
+
 def with_channels(x: ndarray, last: bool) -> ndarray:
     """The array (N, C, ...) in order and aligned, or as (N, ..., C); a copy where it must be."""
-    moved = np.moveaxis(x, 1, -1)
+    moved = channels_last(x)
     to, other = (moved, x) if last else (x, moved)
     if to.flags.c_contiguous or x.size < MIN_TRANSPOSED or not other.flags.c_contiguous:
         return dense(to)

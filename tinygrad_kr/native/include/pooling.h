@@ -1,48 +1,6 @@
-/* Maxima of windows and of an element and 0, and their derivatives. */
+/* Maxima and sums of windows, and their derivatives. */
 
-enum { TK_PART = 8192, TK_ROOM = 256 }; /* elements that a thread takes at once; of scratch */
-
-/* ------------------------------------------------------------------ relu */
-
-static void tk_relu_of(int64_t n, const TK_REAL *restrict x, TK_REAL *restrict y) {
-  for (int64_t i = 0; i < n; i++) y[i] = x[i] <= 0 ? 0 : x[i];
-}
-
-/* g where y is not 0. */
-static void tk_relu_vjp_of(int64_t n, const TK_REAL *restrict g, const TK_REAL *restrict y,
-                           TK_REAL *restrict dx) {
-  for (int64_t i = 0; i < n; i++) dx[i] = y[i] == 0 ? 0 : g[i];
-}
-
-static void tk_relu_part(void **memory, int64_t start, int64_t stop) {
-  tk_relu_of(stop - start, (const TK_REAL *)memory[0] + start, (TK_REAL *)memory[1] + start);
-}
-
-static void tk_relu_vjp_part(void **memory, int64_t start, int64_t stop) {
-  tk_relu_vjp_of(stop - start, (const TK_REAL *)memory[0] + start,
-                 (const TK_REAL *)memory[1] + start, (TK_REAL *)memory[2] + start);
-}
-
-/* given: the number of elements, then the addresses of the arrays. */
-static int64_t tk_parts_of(const int64_t *given, tk_work_piece work, tk_share_work share) {
-  void *memory[3];
-  for (int i = 0; i < 3; i++) memory[i] = (void *)(intptr_t)given[i + 1];
-  if (share)
-    share(work, memory, given[0], TK_PART);
-  else
-    work(memory, 0, given[0]);
-  return 0;
-}
-
-EXPORT int64_t relu(const int64_t *given, tk_share_work share) {
-  return tk_parts_of(given, tk_relu_part, share);
-}
-
-EXPORT int64_t relu_vjp(const int64_t *given, tk_share_work share) {
-  return tk_parts_of(given, tk_relu_vjp_part, share);
-}
-
-/* ------------------------------------------------------------------ windows */
+enum { TK_ROOM = 256 }; /* elements of scratch */
 
 /* Planes are dense: [height][width][channels], one channel where channels come first. */
 typedef struct {
@@ -88,16 +46,44 @@ TK_INLINE void tk_give(int64_t n, int64_t step, const TK_REAL *restrict x,
   }
 }
 
+TK_INLINE void tk_add(int64_t n, int64_t step, const TK_REAL *restrict x, TK_REAL *restrict y) {
+  for (int64_t j = 0; j < n; j++) y[j] += x[j * step];
+}
+
+TK_INLINE void tk_add_back(int64_t n, int64_t step, const TK_REAL *restrict g,
+                           TK_REAL *restrict dx) {
+  for (int64_t j = 0; j < n; j++) dx[j * step] += g[j];
+}
+
+/* Calls a function with the step as a constant, where it is 1 or 2. */
+#define TK_BY_STEP(name, n, step, ...)              \
+  do {                                              \
+    if (step == 1) name(n, 1, __VA_ARGS__);         \
+    else if (step == 2) name(n, 2, __VA_ARGS__);    \
+    else name(n, step, __VA_ARGS__);                \
+  } while (0)
+
 static void tk_maxima_of_run(const tk_windows *s, int64_t n, int64_t step, const TK_REAL *x,
                              TK_REAL *y) {
   for (int64_t j = 0; j < n; j++) y[j] = x[j * step];
   for (int64_t a = 0; a < s->rows; a++)
-    for (int64_t b = a ? 0 : 1; b < s->columns; b++) {
-      const TK_REAL *from = x + tk_offset(s, a, b);
-      if (step == 1) tk_larger(n, 1, from, y);
-      else if (step == 2) tk_larger(n, 2, from, y);
-      else tk_larger(n, step, from, y);
-    }
+    for (int64_t b = a ? 0 : 1; b < s->columns; b++)
+      TK_BY_STEP(tk_larger, n, step, x + tk_offset(s, a, b), y);
+}
+
+static void tk_sums_of_run(const tk_windows *s, int64_t n, int64_t step, const TK_REAL *x,
+                           TK_REAL *y) {
+  for (int64_t j = 0; j < n; j++) y[j] = x[j * step];
+  for (int64_t a = 0; a < s->rows; a++)
+    for (int64_t b = a ? 0 : 1; b < s->columns; b++)
+      TK_BY_STEP(tk_add, n, step, x + tk_offset(s, a, b), y);
+}
+
+static void tk_share_run(const tk_windows *s, int64_t n, int64_t step, const TK_REAL *g,
+                         TK_REAL *dx) {
+  for (int64_t a = 0; a < s->rows; a++)
+    for (int64_t b = 0; b < s->columns; b++)
+      TK_BY_STEP(tk_add_back, n, step, g, dx + tk_offset(s, a, b));
 }
 
 static void tk_spread_run(const tk_windows *s, int64_t n, int64_t step, const TK_REAL *g,
@@ -109,34 +95,50 @@ static void tk_spread_run(const tk_windows *s, int64_t n, int64_t step, const TK
     for (int64_t a = 0; a < s->rows; a++)
       for (int64_t b = 0; b < s->columns; b++) {
         int64_t at = tk_offset(s, a, b) + first * step;
-        if (step == 1) tk_give(count, 1, x + at, y + first, left, dx + at);
-        else if (step == 2) tk_give(count, 2, x + at, y + first, left, dx + at);
-        else tk_give(count, step, x + at, y + first, left, dx + at);
+        TK_BY_STEP(tk_give, count, step, x + at, y + first, left, dx + at);
       }
   }
 }
 
-static void tk_maxima_of_planes(void **memory, int64_t start, int64_t stop) {
-  const tk_windows *s = memory[0];
+TK_INLINE void tk_read_windows(const tk_windows *s, int64_t start, int64_t stop, int sums) {
   int64_t plane = s->height * s->width * s->channels, runs = tk_runs(s), n = tk_run(s);
   int64_t step = s->channels > 1 ? 1 : s->across;
   for (int64_t p = start; p < stop; p++)
-    for (int64_t run = 0; run < runs; run++)
-      tk_maxima_of_run(s, n, step, s->x + p * plane + tk_start(s, run),
-                       s->y + (p * runs + run) * n);
+    for (int64_t run = 0; run < runs; run++) {
+      const TK_REAL *x = s->x + p * plane + tk_start(s, run);
+      TK_REAL *y = s->y + (p * runs + run) * n;
+      if (sums) tk_sums_of_run(s, n, step, x, y);
+      else tk_maxima_of_run(s, n, step, x, y);
+    }
 }
 
-static void tk_spread_planes(void **memory, int64_t start, int64_t stop) {
-  const tk_windows *s = memory[0];
+TK_INLINE void tk_write_windows(const tk_windows *s, int64_t start, int64_t stop, int sums) {
   int64_t plane = s->height * s->width * s->channels, runs = tk_runs(s), n = tk_run(s);
   int64_t step = s->channels > 1 ? 1 : s->across;
   for (int64_t p = start; p < stop; p++) {
     memset(s->dx + p * plane, 0, sizeof(TK_REAL) * plane);
     for (int64_t run = 0; run < runs; run++) {
       int64_t from = p * plane + tk_start(s, run), to = (p * runs + run) * n;
-      tk_spread_run(s, n, step, s->g + to, s->x + from, s->y + to, s->dx + from);
+      if (sums) tk_share_run(s, n, step, s->g + to, s->dx + from);
+      else tk_spread_run(s, n, step, s->g + to, s->x + from, s->y + to, s->dx + from);
     }
   }
+}
+
+static void tk_maxima_of_planes(void **memory, int64_t start, int64_t stop) {
+  tk_read_windows(memory[0], start, stop, 0);
+}
+
+static void tk_sums_of_planes(void **memory, int64_t start, int64_t stop) {
+  tk_read_windows(memory[0], start, stop, 1);
+}
+
+static void tk_spread_planes(void **memory, int64_t start, int64_t stop) {
+  tk_write_windows(memory[0], start, stop, 0);
+}
+
+static void tk_share_planes(void **memory, int64_t start, int64_t stop) {
+  tk_write_windows(memory[0], start, stop, 1);
 }
 
 /* given: the numbers and addresses of `tk_windows`, in order. */
@@ -164,4 +166,12 @@ EXPORT int64_t max_pool(const int64_t *given, tk_share_work share) {
 
 EXPORT int64_t max_pool_vjp(const int64_t *given, tk_share_work share) {
   return tk_each_plane(given, tk_spread_planes, share);
+}
+
+EXPORT int64_t sum_pool(const int64_t *given, tk_share_work share) {
+  return tk_each_plane(given, tk_sums_of_planes, share);
+}
+
+EXPORT int64_t sum_pool_vjp(const int64_t *given, tk_share_work share) {
+  return tk_each_plane(given, tk_share_planes, share);
 }

@@ -1,4 +1,4 @@
-"""Maxima of windows in C. Memory orders of channels are kept: first or last.
+"""Maxima and sums of windows in C. Memory orders of channels are kept: first or last.
 
 Each function returns None for what NumPy computes.
 """
@@ -25,12 +25,12 @@ def fits(x: Any, kernel: Sizes) -> bool:
     return type(x) is ndarray and x.size >= kernels.MIN_ELEMENTS and len(kernel) <= 2
 
 
-def max_pool(x: ndarray, counts: Sizes, **window: Sizes) -> ndarray | None:
-    """The largest element of each window of the last axes. counts: numbers of windows."""
+def pool(name: str, x: ndarray, counts: Sizes, **window: Sizes) -> ndarray | None:
+    """The maximum or the sum of each window of the last axes. counts: numbers of windows."""
     shape = x.shape[: x.ndim - len(counts)] + counts
     last = _has_channels_last(x, counts)
     y = _new(shape, x.dtype, last)
-    return y if _call("max_pool", {"x": x, "y": y}, last, **window) else None
+    return y if _call(name, {"x": x, "y": y}, last, **window) else None
 
 
 def max_pool_vjp(g: Any, x: ndarray, y: Any, **window: Sizes) -> ndarray | None:
@@ -42,6 +42,15 @@ def max_pool_vjp(g: Any, x: ndarray, y: Any, **window: Sizes) -> ndarray | None:
     return dx if _call("max_pool_vjp", {"x": x, "g": g, "y": y, "dx": dx}, last, **window) else None
 
 
+def sum_pool_vjp(g: Any, x: Any, **window: Sizes) -> ndarray | None:
+    """Zeros like `x` with `g` added to all elements of each window."""
+    if type(g) is not ndarray or type(x) is not ndarray or g.dtype != x.dtype:
+        return None
+    last = _has_channels_last(g, window["kernel"])
+    dx = _new(x.shape, x.dtype, last)
+    return dx if _call("sum_pool_vjp", {"g": g, "dx": dx}, last, **window) else None
+
+
 def _has_channels_last(x: ndarray, spatial: Sizes) -> bool:
     return x.ndim == len(spatial) + 2 and x.strides[1] < x.strides[-1]
 
@@ -49,15 +58,16 @@ def _has_channels_last(x: ndarray, spatial: Sizes) -> bool:
 def _new(shape: Sizes, dtype: Any, last: bool) -> ndarray:
     if not last:
         return np.empty(shape, dtype)
-    return np.moveaxis(np.empty((shape[0], *shape[2:], shape[1]), dtype), -1, 1)
+    return kernels.channels_first(np.empty((shape[0], *shape[2:], shape[1]), dtype))
 
 
 def _call(
     name: str, arrays: dict[str, ndarray], last: bool, kernel: Sizes, stride: Sizes, dilation: Sizes
 ) -> bool:
-    """Call a function of `maxima.h`; False for NumPy."""
-    x, y = arrays["x"], arrays["y"]
-    built = kernels.kernels("maxima", *arrays.values())
+    """Call a function of `pooling.h`; False for NumPy."""
+    x, y = arrays.get("x", arrays.get("dx")), arrays.get("y", arrays.get("g"))
+    assert x is not None and y is not None
+    built = kernels.kernels("pooling", *arrays.values())
     if built is None:
         return False
     order = kernels.dense if x.ndim < 3 else partial(kernels.with_channels, last=last)
