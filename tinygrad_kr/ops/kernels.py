@@ -189,8 +189,9 @@ def _share() -> Any:
     """The address of `share`, which cuts work in pieces for a pool of threads."""
     if getattr(_caller, "is_program", False):
         return _share_of_programs()
-    if products._kernels.cache_info().currsize and (found := products.kernels()) is not None:
-        return _address_of(found)
+    found = products._kernels() if products._kernels.cache_info().currsize else None
+    if found is not None and found[-1].single:
+        return _address_of(found[0])
     return _share_of_programs()
 
 

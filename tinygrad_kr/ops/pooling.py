@@ -46,7 +46,7 @@ def sum_pool_vjp(g: Any, x: Any, **window: Sizes) -> ndarray | None:
     """Zeros like `x` with `g` added to all elements of each window."""
     if type(g) is not ndarray or type(x) is not ndarray or g.dtype != x.dtype:
         return None
-    last = _has_channels_last(g, window["kernel"])
+    last = _has_channels_last(x, window["kernel"])
     dx = _new(x.shape, x.dtype, last)
     return dx if _call("sum_pool_vjp", {"g": g, "dx": dx}, last, **window) else None
 
