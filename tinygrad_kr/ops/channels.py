@@ -32,10 +32,8 @@ def moments(x: ndarray, groups: int) -> Moments:
     if _in_c("channel_moments", groups, 0.0, {"x": x, "mean": mean, "var": var}):
         return mean, var
     by_group, axis = _by_group(x, groups), _axes(x, groups)
-    return (
-        mean_(by_group, axis=axis, keepdims=False),
-        var_(by_group, axis=axis, keepdims=False),
-    )
+    found: Any = [f(by_group, axis=axis, keepdims=False) for f in (mean_, var_)]
+    return found[0], found[1]
 
 
 def _by_group(x: Any, groups: int) -> Any:
@@ -176,7 +174,7 @@ def _in_c(name: str, groups: int, eps: float, arrays: dict[str, Any], fixed: boo
         return False
     samples, channels, size = len(x), x.shape[1], math.prod(x.shape[2:])
     last = size == 1 or x.strides[1] < x.strides[-1]
-    to = kernels.channels_last(arrays["y"]) if "y" in arrays and last else arrays.get("y")
+    to: Any = kernels.channels_last(arrays["y"]) if "y" in arrays and last else arrays.get("y")
     whole = to if to is None or to.flags.c_contiguous else np.empty(to.shape, to.dtype)
     given = {key: kernels.with_channels(a, last) if key in "xg" else kernels.dense(a)
              for key, a in arrays.items() if key != "y"} | {"y": whole}  # fmt: skip
@@ -185,9 +183,7 @@ def _in_c(name: str, groups: int, eps: float, arrays: dict[str, Any], fixed: boo
     step = max(_PIECE // (channels * (1 if last else size)), 32 if last else 1)
     sizes = (sets, items, channels, groups or channels, 1 if last else size, last, step, fixed)
     places = (kernels.place(given.get(key)) for key in _NAMES)
-    kernels.run(
-        getattr(built, name), (*sizes, *places), sets * -(-items // step), 8 * x.size, eps
-    )
+    kernels.run(getattr(built, name), (*sizes, *places), sets * -(-items // step), 8 * x.size, eps)
     if whole is not to:
         to[...] = whole
     return True
