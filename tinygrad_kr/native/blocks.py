@@ -29,6 +29,15 @@ _PARAMETERS: dict[str, dict[str, tuple[Any, ...]]] = {
         "cross_entropy_vjp": (_NUMBERS, _SHARE),
         "add_rows": (_NUMBERS, _SHARE),
     },
+    "channels": dict.fromkeys(
+        ["channel_moments", "channel_norm", "channel_norm_vjp"],
+        (_NUMBERS, _SHARE, ctypes.c_double),
+    ),
+    "relu": dict.fromkeys(["relu", "relu_vjp"], (_NUMBERS, _SHARE)),
+    "pooling": dict.fromkeys(
+        ["max_pool", "max_pool_vjp", "sum_pool", "sum_pool_vjp"], (_NUMBERS, _SHARE)
+    ),
+    "orders": {"transpose": (_NUMBERS, _SHARE)},
     "solving": dict.fromkeys(
         ["solve_", "solve_triangular_", "cholesky_", "cholesky_vjp_", "logabsdet_", "signdet_"],
         (_NUMBERS, _SHARE),

@@ -366,6 +366,10 @@ def _where_or_zero(x: Any, mask: Any) -> Any:
     zero = _ZERO.get(x.dtype)
     if x.size < 4096 or zero is None:
         return np.where(mask, x, 0.0 if zero is None else zero)
+    if x.size >= kernels.MIN_RELU and type(mask) is ndarray and mask.dtype == x.dtype:
+        found = kernels.elementwise("relu_vjp", x, mask, header="relu")
+        if found is not None:
+            return found
     kept = np.asarray(mask, bool).view(np.int8)
     return (x.view(_INTEGER[x.dtype.itemsize]) * kept).view(x.dtype)
 
@@ -553,6 +557,10 @@ def _softplus(x: ndarray) -> Any:
 
 
 def _relu(x: ndarray) -> Any:
+    if x.size >= kernels.MIN_RELU and type(x) is ndarray:
+        found = kernels.elementwise("relu", x, header="relu")
+        if found is not None:
+            return found
     return np.maximum(x, _ZERO.get(x.dtype, 0))
 
 
