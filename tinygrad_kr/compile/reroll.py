@@ -219,6 +219,9 @@ class _Rerolling:
         if self.joins(s):
             self.joined(s)
             return
+        if _axis_of_row(s) == 0 and _rest_of_key(s) is None:
+            self.rows_of(self.same.get(s.inputs[0], s.inputs[0]), [s])
+            return
         self.done.append(s.renamed({value: self.read(value) for value in s.reads()}))
         self.made.add(s.output)
 
