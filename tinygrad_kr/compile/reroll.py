@@ -21,6 +21,7 @@ from tinygrad_kr.compile.ir.layout import dense_strides
 from tinygrad_kr.compile.ir.program import Instruction, Program, Value
 from tinygrad_kr.compile.passes.periods import MIN_TURNS, Turns, periods
 from tinygrad_kr.compile.passes.simplify import _hashable, _is_fixed, draws, without_dead_code
+from tinygrad_kr.compile.plan.scan_body import BodyPlan
 from tinygrad_kr.compile.run.scan_loop import CLoop
 from tinygrad_kr.native import deadline
 from tinygrad_kr.ops import elementwise as e
@@ -578,6 +579,11 @@ class _Rolled:
         if not self._pays():
             return False
         self.body = _known(Body(self._code()))
+        made = BodyPlan(self.body.code)
+        if made.is_in_place():
+            for record in self.body.records.values():
+                record.body_plan = made
+            return True
         if self.body._loop is None:
             self.body._loop = CLoop(self.body.code)
         return self.body._loop.function is not None

@@ -10,6 +10,7 @@ from tinygrad_kr.compile.ir.layout import FLOAT_DTYPES, extent
 from tinygrad_kr.compile.ir.program import Instruction, Program, Value
 from tinygrad_kr.compile.plan.concat import part_keys
 from tinygrad_kr.compile.plan.convolution import geometry, grouped, is_pooling
+from tinygrad_kr.compile.plan.scans import body_of
 from tinygrad_kr.compile.plan.solutions import is_solved
 from tinygrad_kr.compile.plan.steps import (
     Call,
@@ -21,6 +22,7 @@ from tinygrad_kr.compile.plan.steps import (
     Pooling,
     Product,
     Reduction,
+    Scan,
     Solution,
     Step,
     TiledProduct,
@@ -108,6 +110,8 @@ def _single_kind(instruction: Instruction) -> Any:
         return Labels if fits and labels.dtype.kind == "i" and output.size else Call
     if is_solved(instruction):
         return Solution
+    if body_of(instruction) is not None:
+        return Scan
     if op in (indexing.tril, indexing.triu, indexing.put_diagonal):
         return Triangle if _is_of_matrices(instruction) else Call
     return Call

@@ -19,6 +19,7 @@ from tinygrad_kr.compile.plan.classify import Lowering, classify
 from tinygrad_kr.compile.plan.concat import concat, with_ellipsis
 from tinygrad_kr.compile.plan.convolution import channels_last, pooled_like
 from tinygrad_kr.compile.plan.copies import with_owned_results, with_parts
+from tinygrad_kr.compile.plan.scans import scan_step
 from tinygrad_kr.compile.plan.solutions import solution
 from tinygrad_kr.compile.plan.steps import (
     OUTSIDE,
@@ -30,6 +31,7 @@ from tinygrad_kr.compile.plan.steps import (
     Pooling,
     Product,
     Reduction,
+    Scan,
     Segment,
     Solution,
     Step,
@@ -291,6 +293,11 @@ class Plan:
             elif self._lowerings[first.output].kind is Solution:
                 steps.append(solution(first, self._noting()))
                 self._allocate(first.output, dense_strides(first.output.shape))
+            elif self._lowerings[first.output].kind is Scan:
+                step = scan_step(first, self.views, self._numbers)
+                steps.append(step)
+                self._allocate(step.scratch, (1,))
+                self._allocate(first.output, (1,))
             else:
                 steps.append(_STEPS[self._lowerings[first.output].kind](first))
                 self._allocate(first.output, self._strides_of(first))

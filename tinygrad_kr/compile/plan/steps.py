@@ -190,6 +190,23 @@ NO_MEMORY = 1
 
 
 @dataclass(slots=True, eq=False)
+class Scan:
+    """All steps of a `scan` whose body is one C function.
+
+    body: its `BodyPlan`. copied: by argument that does not lie as the body reads it, the byte at
+    which its copy begins in `scratch`; other: the same by result that is of another dtype than the
+    array of this step. arena: where the memory of the body begins there.
+    """
+
+    instruction: Instruction
+    body: Any
+    scratch: Value
+    copied: dict[int, int]
+    other: dict[int, int]
+    arena: int
+
+
+@dataclass(slots=True, eq=False)
 class Call:
     """An op that NumPy computes."""
 
@@ -208,6 +225,7 @@ Step = (
     | Convolution
     | TiledConvolution
     | Solution
+    | Scan
     | Call
     | Check
 )
@@ -304,6 +322,8 @@ def written_by(step: Step) -> list[Value]:
         stored = [s.output for s in step.instructions if s.output not in step.inside]
         return [*stored, step.scratch] if isinstance(step, TiledConvolution) else stored
     written = [instruction.output for instruction in instructions_of(step)]
+    if isinstance(step, Scan):
+        written.append(step.scratch)
     if isinstance(step, Solution) and step.status is not None:
         written.append(step.status)
     return written
