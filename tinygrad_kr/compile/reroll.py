@@ -61,7 +61,8 @@ def rerolled(program: Program) -> Program:
 
 def _form(s: Instruction) -> Any:
     """What ops have in common that may be one op of a body."""
-    params = {**s.params, "key": _row_key(s)} if _has_row(s) else s.params
+    axes = _axes_of_rows(s)
+    params = {**s.params, "key": _row_key(s, axes)} if axes else s.params
     inputs = s.inputs
     if _has_numbers(s):
         inputs = tuple(x if isinstance(x, Value) else "a number" for x in inputs)
@@ -88,29 +89,38 @@ def _has_numbers(s: Instruction) -> bool:
     )
 
 
-def _axis_of_row(s: Instruction) -> int | None:
-    """The axis along which an index picks one row of an array; None if it does not."""
-    if s.op is not getitem:
-        return None
+def _parts_of_key(s: Instruction) -> tuple[Any, ...]:
     key = s.params["key"]
-    for axis, part in enumerate(key if isinstance(key, tuple) else (key,)):
+    return key if isinstance(key, tuple) else (key,)
+
+
+def _axes_of_rows(s: Instruction) -> list[int]:
+    """The axes along which an index picks one row, of those before anything but whole slices."""
+    axes: list[int] = []
+    for axis, part in enumerate(_parts_of_key(s) if s.op is getitem else ()):
         if isinstance(part, int | np.integer) and not isinstance(part, bool):
-            return axis
-        if not isinstance(part, slice) or part != slice(None):
-            return None
-    return None
+            axes.append(axis)
+        elif not isinstance(part, slice) or part != slice(None):
+            break
+    return axes
 
 
-def _has_row(s: Instruction) -> bool:
-    return _axis_of_row(s) is not None
+def _row_key(s: Instruction, axes: list[int]) -> tuple[Any, ...]:
+    """The key with a mark for the number of each row."""
+    return tuple("row" if i in axes else part for i, part in enumerate(_parts_of_key(s)))
 
 
-def _row_key(s: Instruction) -> tuple[Any, ...]:
-    """The key with a mark for the number of the row."""
-    key, axis = s.params["key"], _axis_of_row(s)
-    assert axis is not None
-    parts = key if isinstance(key, tuple) else (key,)
-    return *parts[:axis], "row", *parts[axis + 1 :]
+def _varying_axes(ops: Sequence[Instruction]) -> list[int]:
+    """The axes of rows along which turns pick different ones."""
+    axes = _axes_of_rows(ops[0])
+    return [axis for axis in axes if len({_parts_of_key(s)[axis] for s in ops}) > 1]
+
+
+def _rest_of_key(s: Instruction, axis: int) -> tuple[Any, ...] | None:
+    """What remains of a key without one axis; None if that takes all."""
+    parts = _parts_of_key(s)
+    rest = (*parts[:axis], *parts[axis + 1 :])
+    return rest if any(not isinstance(x, slice) or x != slice(None) for x in rest) else None
 
 
 # ------------------------------------------------------------------ a body
@@ -220,8 +230,8 @@ class _Rerolling:
         if self.joins(s):
             self.joined(s)
             return
-        if _axis_of_row(s) == 0 and _rest_of_key(s) is None:
-            self.rows_of(self.same.get(s.inputs[0], s.inputs[0]), [s])
+        if _axes_of_rows(s) == [0] and _rest_of_key(s, 0) is None:
+            self.rows_of(self.same.get(s.inputs[0], s.inputs[0]), [s], 0)
             return
         self.done.append(s.renamed({value: self.read(value) for value in s.reads()}))
         self.made.add(s.output)
@@ -442,13 +452,14 @@ class _Rerolling:
             return False
         inputs, params = _with_operands(first, operands)
         moved = False
-        if _has_row(first) and len({_row(s) for s in ops}) > 1:
-            base = operands[0]
-            if not isinstance(base, Value):
+        varying = _varying_axes(ops)
+        if varying:
+            base, axis = operands[0], varying[0]
+            if not isinstance(base, Value) or len(varying) > 1:
                 return False
             moved = True
-            rows = self.rows_of(base, ops)
-            rest = _rest_of_key(first)
+            rows = self.rows_of(base, ops, axis)
+            rest = _rest_of_key(first, axis)
             if rest is None:
                 body.rows[k] = rows
             inputs, params = (rows,), {"key": rest}
@@ -464,38 +475,20 @@ class _Rerolling:
         body.params.append(params)
         return True
 
-    def rows_of(self, base: Value, ops: list[Instruction]) -> Element:
-        """The rows of an array that turns pick."""
-        axis = _axis_of_row(ops[0])
-        assert axis is not None
-        size = base.shape[axis]
+    def rows_of(self, base: Value, ops: list[Instruction], axis: int) -> Element:
+        """The rows of an array along an axis that turns pick."""
         block = base
         if axis:
             order = (axis, *(a for a in range(len(base.shape)) if a != axis))
             block = self.new(tuple(base.shape[a] for a in order), base.dtype)
-            self.later[block] = Instruction(transpose, (base,), {"axes": order}, block, "")
-        whole = _rest_of_key(ops[0]) is None
+            self.later[block] = Instruction(transpose, (base,), {"axes": order}, block, self.line)
+        whole = _rest_of_key(ops[0], axis) is None
         rows = []
         for s in ops:
             value = s.output if whole else self.new(block.shape[1:], base.dtype)
-            self.row_of[value] = block, _row(s) % size
+            self.row_of[value] = block, int(_parts_of_key(s)[axis]) % base.shape[axis]
             rows.append(value)
         return Element(tuple(rows))
-
-
-def _row(s: Instruction) -> int:
-    key, axis = s.params["key"], _axis_of_row(s)
-    assert axis is not None
-    return int(key[axis] if isinstance(key, tuple) else key)
-
-
-def _rest_of_key(s: Instruction) -> tuple[Any, ...] | None:
-    """What remains of a key after the row; None if that is all."""
-    key, axis = s.params["key"], _axis_of_row(s)
-    assert axis is not None
-    parts = key if isinstance(key, tuple) else (key,)
-    rest = (*parts[:axis], *parts[axis + 1 :])
-    return rest if any(part != slice(None) for part in rest) else None
 
 
 def _with_operands(s: Instruction, operands: list[Operand]) -> tuple[Any, dict[str, Any]]:
