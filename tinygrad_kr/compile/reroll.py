@@ -16,7 +16,7 @@ from numpy import ndarray
 
 from tinygrad_kr.compile.body import Body, _known
 from tinygrad_kr.compile.ir.bindings import Constant
-from tinygrad_kr.compile.ir.body import BodyStep, Code, Counts, Kind, Ref
+from tinygrad_kr.compile.ir.body import BodyCheck, BodyStep, Code, Counts, Kind, Ref
 from tinygrad_kr.compile.ir.layout import dense_strides
 from tinygrad_kr.compile.ir.program import Instruction, Program, Value
 from tinygrad_kr.compile.passes.periods import MIN_TURNS, Turns, periods
@@ -29,9 +29,9 @@ from tinygrad_kr.ops.indexing import getitem
 from tinygrad_kr.ops.reduction import concatenate
 from tinygrad_kr.ops.shape import reshape, stack, transpose
 
-MIN_OPS = 2_000
-"""Fewest ops of a loop that is rolled up. A shorter one is built soon, and its call costs less
-than that of a loop by itself."""
+MIN_OPS = 1_000
+"""Fewest ops of a loop that is rolled up. Shorter ones fuse with what is around them, and are
+built soon."""
 MIN_OPS_BESIDE = 200
 """The same in a program that has a longer one."""
 MOST_TURNS_BACK = 3
@@ -336,13 +336,13 @@ class _Rerolling:
         """Roll up a loop; the op after it. None, with nothing done, where that cannot be."""
         while True:
             longest = self.consistent(turns)
-            if longest is None or longest.count * longest.length < MIN_OPS_BESIDE:
+            if longest is None or longest.times * longest.length < MIN_OPS_BESIDE:
                 return None
             if longest == turns:
                 break
             if longest.stop < turns.stop:
                 rest = (turns.stop - longest.stop) // turns.length
-                self.loops[longest.stop] = longest._replace(start=longest.stop, count=rest)
+                self.loops[longest.stop] = longest._replace(start=longest.stop, times=rest)
             if longest.start > turns.start:  # what is before it comes first, one by one
                 self.loops[longest.start] = longest
                 return None
@@ -366,13 +366,13 @@ class _Rerolling:
             ]
             for start in range(turns.start, turns.stop, turns.length)
         ]
-        return np.array(found, np.int64).reshape(turns.count, -1)
+        return np.array(found, np.int64).reshape(turns.times, -1)
 
     def codes(self, turns: Turns) -> ndarray:
         """By turn and operand, from which op of which turn before it is; -1 from outside, other
         negative numbers from too far."""
         places = self.places(turns)
-        starts = turns.start + turns.length * np.arange(turns.count)[:, None]
+        starts = turns.start + turns.length * np.arange(turns.times)[:, None]
         back = (starts - places + turns.length - 1) // turns.length
         codes = back * turns.length + (places - turns.start) % turns.length
         codes = np.where(back > MOST_TURNS_BACK, -2 - places, codes)
@@ -380,17 +380,17 @@ class _Rerolling:
 
     def consistent(self, turns: Turns) -> Turns | None:
         """The longest part of a loop in which each operand comes from the like place."""
-        if turns.count < MIN_TURNS:
+        if turns.times < MIN_TURNS:
             return None
         codes = self.codes(turns)
-        middle = codes[turns.count // 2]
+        middle = codes[turns.times // 2]
         if (middle < -1).any():  # of an early turn, as if it were before the loop
             latest = -2 - int(middle.min())
             skipped = (latest - turns.start) // turns.length + 1
-            rest = turns.count - skipped
+            rest = turns.times - skipped
             return Turns(turns.start + skipped * turns.length, turns.length, rest)
         back = middle // turns.length
-        early = (np.arange(turns.count)[:, None] < back) & (codes == -1)
+        early = (np.arange(turns.times)[:, None] < back) & (codes == -1)
         good = ((codes == middle) & (codes >= -1) | early).all(axis=1)
         edges = np.flatnonzero(np.diff(np.concatenate(([0], good, [0]))))
         starts, stops = edges[::2], edges[1::2]
@@ -408,12 +408,14 @@ class _Rerolling:
     def begins(codes: ndarray, middle: ndarray, length: int) -> bool:
         """Whether a turn is like the others but for what is carried to it."""
         inside = (middle >= 0) & (middle < length)
-        return bool((codes[inside] == middle[inside]).all() and (codes[~inside] // length != 0).all())
+        return bool(
+            (codes[inside] == middle[inside]).all() and (codes[~inside] // length != 0).all()
+        )
 
     def turn(self, turns: Turns) -> _Turn | None:
         """The body of a loop."""
         body = _Turn(turns)
-        codes = self.codes(turns)[turns.count // 2]
+        codes = self.codes(turns)[turns.times // 2]
         carried = {int(c) % turns.length for c in codes if c >= turns.length}
         column = 0
         for k in range(turns.length):
@@ -556,7 +558,7 @@ class _Rolled:
     def _outside(self, k: int) -> list[bool]:
         """By turn, whether anything after the loop reads the result of an op."""
         last, stop = self.program.last_read, self.turns.stop
-        return [last.get(self._op(k, i).output, -1) >= stop for i in range(self.turns.count)]
+        return [last.get(self._op(k, i).output, -1) >= stop for i in range(self.turns.times)]
 
     def _is_reversed(self) -> bool:
         """Whether most rows are read from the last to the first."""
@@ -593,21 +595,23 @@ class _Rolled:
         wasted = 0
         for carry in self.carries:
             used = sum(self._outside(carry.k)) if len(carry.firsts) == 1 else 0
-            wasted += (self.turns.count - used) * _nbytes(carry.firsts[0])
+            wasted += (self.turns.times - used) * _nbytes(carry.firsts[0])
         for k in self.stacked:
-            unused = self.turns.count - sum(self._outside(k))
+            unused = self.turns.times - sum(self._outside(k))
             wasted += unused * _nbytes(self._op(k).output)
         return wasted <= MOST_WASTED
 
     def _code(self) -> Code:
         kinds = [_kind(carry.firsts[0]) for carry in self.carries]
         for element in self.elements:
-            numbers = isinstance(element, Numbers)
-            kinds.append(Kind((), element.dtype) if numbers else _kind(element.values[0]))
+            if isinstance(element, Numbers):
+                kinds.append(Kind((), element.dtype))
+            else:
+                kinds.append(_kind(element.values[0]))
         kinds += [_kind(value) for value in self.constants]
         self.slots = {k: len(kinds) + i for i, k in enumerate(self.ops)}
         kinds += [_kind(self._op(k).output) for k in self.ops]
-        steps = []
+        steps: list[BodyStep | BodyCheck] = []
         for k in self.ops:
             inputs, params = self._refs(self.turn.inputs[k]), self._refs(self.turn.params[k])
             steps.append(BodyStep(self._op(k).op, inputs, params, self.slots[k], False))
@@ -641,7 +645,7 @@ class _Rolled:
 
     def emit(self) -> None:
         """Compute what does not vary, then all turns; their results are rows."""
-        program, n = self.program, self.turns.count
+        program, n = self.program, self.turns.times
         for k in sorted(self.turn.fixed):
             program.op(self._op(k))
             program.same |= {self._op(k, i).output: self._op(k).output for i in range(1, n)}
@@ -668,7 +672,7 @@ class _Rolled:
 
     def _block(self, i: int, flat: dict[Any, Value]) -> Value:
         """The rows of a result, where anything reads them."""
-        program, n, kind = self.program, self.turns.count, self.body.result_kinds[i]
+        program, n, kind = self.program, self.turns.times, self.body.result_kinds[i]
         start, rows = self.body._end(i, kind.dtype, n), self.body.rows(i, n)
         assert rows is not None
         key = slice(start, start + self.body._extent(i, n))
@@ -681,7 +685,7 @@ class _Rolled:
 
     def _place(self, k: int, block: Value, first: int) -> None:
         """Say in which row the result of each turn is."""
-        n = self.turns.count
+        n = self.turns.times
         for i in range(n):
             row = first + (n - 1 - i if self.reads_reversed else i)
             self.program.row_of[self._op(k, i).output] = block, row

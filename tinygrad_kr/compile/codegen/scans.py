@@ -7,6 +7,7 @@ from typing import Any
 
 from tinygrad_kr.compile.codegen.pooling import TYPES
 from tinygrad_kr.compile.codegen.text import Writer
+from tinygrad_kr.compile.ir.body import Kind
 from tinygrad_kr.compile.ir.c_ops import literal
 from tinygrad_kr.compile.ir.layout import dense_strides, extent, loops
 from tinygrad_kr.compile.ir.program import Value
@@ -88,7 +89,8 @@ class _Scan:
 
     def _nbytes(self, i: int) -> int:
         """Bytes of a row of a result."""
-        return extent(self.kinds[i].shape) * self.kinds[i].dtype.itemsize
+        kind: Kind = self.kinds[i]
+        return extent(kind.shape) * kind.dtype.itemsize
 
     def _ahead(self, i: int) -> int:
         return -self._nbytes(i) if self.reverse else self._nbytes(i)

@@ -16,16 +16,16 @@ _CANDIDATES = 12
 
 
 class Turns(NamedTuple):
-    """`count` turns of `length` symbols each, the first of which begins at `start`."""
+    """`times` turns of `length` symbols each, the first of which begins at `start`."""
 
     start: int
     length: int
-    count: int
+    times: int
 
     @property
     def stop(self) -> int:
         """Where the last turn ends."""
-        return self.start + self.length * self.count
+        return self.start + self.length * self.times
 
 
 def periods(symbols: ndarray, fewest: int) -> list[Turns]:
@@ -48,12 +48,12 @@ def _best(symbols: ndarray, fewest: int) -> Turns | None:
     if len(symbols) < max(fewest, MIN_TURNS + _WINDOW):
         return None
     found = [turns for length in _distances(symbols) for turns in _longest_run(symbols, length)]
-    covering = [turns for turns in found if turns.count * turns.length >= fewest]
+    covering = [turns for turns in found if turns.times * turns.length >= fewest]
     if not covering:
         return None
-    most = max(turns.count * turns.length for turns in covering)
+    most = max(turns.times * turns.length for turns in covering)
     return min(
-        (turns for turns in covering if turns.count * turns.length >= 0.9 * most),
+        (turns for turns in covering if turns.times * turns.length >= 0.9 * most),
         key=lambda turns: turns.length,
     )
 
@@ -79,8 +79,8 @@ def _longest_run(symbols: ndarray, length: int) -> list[Turns]:
     if not len(starts):
         return []
     k = int(np.argmax(stops - starts))
-    count = int(stops[k] - starts[k]) // length + 1
-    return [Turns(int(starts[k]), length, count)] if count >= MIN_TURNS else []
+    times = int(stops[k] - starts[k]) // length + 1
+    return [Turns(int(starts[k]), length, times)] if times >= MIN_TURNS else []
 
 
 __all__ = ["MIN_TURNS", "Turns", "periods"]

@@ -20,7 +20,9 @@ def body_of(instruction: Instruction) -> Any:
     return getattr(instruction.op, "body_plan", None)
 
 
-def scan_step(instruction: Instruction, views: Mapping[Value, View], numbers: Iterator[int]) -> Scan:
+def scan_step(
+    instruction: Instruction, views: Mapping[Value, View], numbers: Iterator[int]
+) -> Scan:
     """The step of a `scan`."""
     body, n = body_of(instruction), instruction.params["n"]
     code, size = body.code, 0
