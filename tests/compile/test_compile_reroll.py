@@ -328,6 +328,40 @@ def test_gradient_descent_unrolled() -> None:
     assert len(loops_of(step)) >= 2
 
 
+def filtered(x: Any, n: int) -> Any:
+    mean, spread, terms = x, Tensor(np.eye(4)), []
+    for i in range(n):
+        spread = Tensor(W) @ spread @ Tensor(W.T) + 0.1 * Tensor(np.eye(4))
+        gain = tk.linalg.solve(spread + Tensor(np.eye(4)), spread)
+        mean = mean + gain @ (Tensor(XS)[i] - mean)
+        spread = spread - gain @ spread
+        terms.append((mean * mean).sum())
+    return tk.stack(terms).sum()
+
+
+@pytest.mark.usefixtures("short")
+def test_a_linear_system_in_each_turn() -> None:
+    step = compiled(tk.value_and_grad(lambda x: filtered(x, 40)), Tensor(X))
+    assert len(loops_of(step)) >= 2
+
+
+@pytest.mark.usefixtures("short")
+def test_a_singular_system_of_one_turn_raises() -> None:
+    def f(a: Any) -> Any:
+        for _ in range(20):
+            a = tk.linalg.inv(a - 1.0 * Tensor(np.eye(2))) + 1.5 * Tensor(np.eye(2))
+        return a
+
+    good = Tensor(np.array([[3.0, 0.5], [0.25, 4.0]]))
+    step = compiled(f, good)
+    assert loops_of(step) == [20]
+    with pytest.raises(np.linalg.LinAlgError):
+        f(Tensor(np.eye(2)))
+    with pytest.raises(np.linalg.LinAlgError):
+        step(Tensor(np.eye(2)))
+    np.testing.assert_allclose(step(good).data, f(good).data, rtol=1e-12)
+
+
 @pytest.mark.usefixtures("short")
 def test_rows_of_a_jacobian_are_batched_as_before() -> None:
     def f(x: Any) -> Any:

@@ -61,6 +61,9 @@ class _Scan:
             found[root] = f"c{k}", 0
         for root, start in body.segment.in_arena.items():
             found[root] = self._scratch(self.step.arena + start), 0
+        if self.step.status is not None:
+            noted = self.plan.views[self.step.status].root
+            found[body.plan.views[body.plan.status].root] = f"m{noted}", 0
         carries, last = self.counts.carries, self.n - 1 if self.reverse else 0
         for root, i in body.given.items():
             if i < carries:

@@ -40,6 +40,7 @@ from tinygrad_kr.compile.plan.steps import (
     Triangle,
     _outputs,
     instructions_of,
+    is_noting,
     is_returned,
     may_raise,
     read_by,
@@ -294,7 +295,7 @@ class Plan:
                 steps.append(solution(first, self._noting()))
                 self._allocate(first.output, dense_strides(first.output.shape))
             elif self._lowerings[first.output].kind is Scan:
-                step = scan_step(first, self.views, self._numbers)
+                step = scan_step(first, self.views, self._numbers, self._noting)
                 steps.append(step)
                 self._allocate(step.scratch, (1,))
                 self._allocate(first.output, (1,))
@@ -315,7 +316,7 @@ class Plan:
     def _first_writing(self) -> int:
         """The step before which Python learns whether all systems had a solution: that after the
         last one, if anything is overwritten then."""
-        solved = [i for i, s in enumerate(self.steps) if isinstance(s, Solution) and s.status]
+        solved = [i for i, step in enumerate(self.steps) if is_noting(step)]
         return solved[-1] + 1 if solved and self.in_place else 0
 
     def _take_ready_views(self, ready: _Ready) -> None:

@@ -15,7 +15,7 @@ from tinygrad_kr.compile.ir.ops import _assigned
 from tinygrad_kr.compile.ir.program import Instruction, Program, Value
 from tinygrad_kr.compile.passes.pipeline import lowered
 from tinygrad_kr.compile.plan.plan import Plan
-from tinygrad_kr.compile.plan.steps import Loop, Scan, Solution, TiledConvolution, TiledProduct
+from tinygrad_kr.compile.plan.steps import Loop, Scan, TiledConvolution, TiledProduct
 from tinygrad_kr.ops.elementwise import add
 
 
@@ -24,10 +24,10 @@ class BodyPlan:
 
     given: by root, the number of the argument that lies there. out: by root, that of the result.
     constants: by root, the array. is_one_function: whether one C function computes the results,
-    each into dense memory of its own; only then the rest is there.
+    each into dense memory of its own, and solves no linear system.
     """
 
-    is_one_function = False
+    is_one_function = _is_alone = False
 
     def __init__(self, code: Code) -> None:
         self.code = code
@@ -57,14 +57,17 @@ class BodyPlan:
         self.out = {plan.views[value].root: i for i, value in enumerate(self.results)}
         known = {*self.constants, *self.given, *self.out}
         self.is_one_function = known.issuperset(self.segment.roots)
+        status = set() if plan.status is None else {plan.views[plan.status].root}
+        self._is_alone = (known | status).issuperset(self.segment.roots)
 
     def is_in_place(self) -> bool:
-        """Whether the function can be a part of another program: it calls no shared library."""
-        if not self.is_one_function or self.code.counts.summed:
+        """Whether the function can be a part of another program: it multiplies no large matrices,
+        and shares no loop among threads."""
+        if not self._is_alone or self.code.counts.summed:
             return False
         if any(array.size > MOST_CONSTANTS for array in self.constants.values()):
             return False
-        apart = TiledProduct | TiledConvolution | Solution | Scan
+        apart = TiledProduct | TiledConvolution | Scan
         return not any(
             isinstance(step, apart) or (isinstance(step, Loop) and step.parallel)
             for step in self.plan.steps

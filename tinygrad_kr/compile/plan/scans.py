@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -21,9 +21,12 @@ def body_of(instruction: Instruction) -> Any:
 
 
 def scan_step(
-    instruction: Instruction, views: Mapping[Value, View], numbers: Iterator[int]
+    instruction: Instruction,
+    views: Mapping[Value, View],
+    numbers: Iterator[int],
+    noting: Callable[[], Value],
 ) -> Scan:
-    """The step of a `scan`."""
+    """The step of a `scan`. noting: gives where linear systems note that they have no solution."""
     body, n = body_of(instruction), instruction.params["n"]
     code, size = body.code, 0
 
@@ -45,7 +48,8 @@ def scan_step(
             other[i] = taken(rows * int(np.prod(kind.shape)) * kind.dtype.itemsize)
     arena = taken(body.plan.arena.nbytes)
     scratch = Value(next(numbers), (max(size // 8, 1),), np.dtype(np.float64), (8,))
-    return Scan(instruction, body, scratch, copied, other, arena)
+    status = None if body.plan.status is None else noting()
+    return Scan(instruction, body, scratch, copied, other, arena, status)
 
 
 def _lies_ready(value: Value, view: View, is_element: bool) -> bool:

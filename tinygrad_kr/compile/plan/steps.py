@@ -196,6 +196,7 @@ class Scan:
     body: its `BodyPlan`. copied: by argument that does not lie as the body reads it, the byte at
     which its copy begins in `scratch`; other: the same by result that is of another dtype than the
     array of this step. arena: where the memory of the body begins there.
+    status: where its linear systems note that they have no solution; None if it has none.
     """
 
     instruction: Instruction
@@ -204,6 +205,7 @@ class Scan:
     copied: dict[int, int]
     other: dict[int, int]
     arena: int
+    status: Value | None
 
 
 @dataclass(slots=True, eq=False)
@@ -286,7 +288,12 @@ def may_raise(step: Step) -> bool:
     if isinstance(step, Call):
         record = step.instruction.op
         return record is not linalg.matmul and record in vars(linalg).values()
-    return isinstance(step, Check) or (isinstance(step, Solution) and step.status is not None)
+    return isinstance(step, Check) or is_noting(step)
+
+
+def is_noting(step: Step) -> bool:
+    """Whether a step may note that a linear system has no solution."""
+    return isinstance(step, Solution | Scan) and step.status is not None
 
 
 def is_returned(step: Step) -> TypeGuard[Call]:
@@ -324,7 +331,7 @@ def written_by(step: Step) -> list[Value]:
     written = [instruction.output for instruction in instructions_of(step)]
     if isinstance(step, Scan):
         written.append(step.scratch)
-    if isinstance(step, Solution) and step.status is not None:
+    if isinstance(step, Solution | Scan) and step.status is not None:
         written.append(step.status)
     return written
 
