@@ -169,6 +169,15 @@ def products(x: Any, n: int) -> Any:
     return x / (x * x).sum()
 
 
+def transposed(x: Any, n: int) -> Any:
+    y, rows = x * tk.ones(3, 4, dtype=np.float64), []
+    for i in range(n):
+        turned = tk.sin(y.T * (0.1 * i)) + 0.2
+        y = 0.5 * turned.T + tk.cos(y)
+        rows.append(turned * turned)
+    return y, sum(rows, turned)
+
+
 def swapped(x: Any, n: int) -> Any:
     a, b = x, 2 * x
     for i in range(n):
@@ -186,7 +195,7 @@ def of_float32(x: Any, n: int) -> Any:
 FUNCTIONS = [
     newton, two_carries, three_turns_back, stacked_results, some_results, numbers, invariants,
     made_in_the_first_turn, branch_in_the_middle, last_turn_differs, early_exit, nested, masked,
-    products, swapped,
+    products, transposed, swapped,
 ]  # fmt: skip
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import heapq
 from collections import defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from typing import Any
 
 import numpy as np
@@ -69,10 +69,14 @@ _STEPS: dict[Any, Callable[[Instruction], Step]] = {
 class Plan:
     """A program in steps, with a view of memory for every value.
 
-    single: whether the function returns its one result itself, in no container.
+    single: whether the function returns its one result itself, in no container. in_c_order: values
+    of loops that lie in C order, whatever the loops read.
     """
 
-    def __init__(self, program: Program, single: bool = False) -> None:
+    def __init__(
+        self, program: Program, single: bool = False, in_c_order: Collection[Value] = ()
+    ) -> None:
+        self._in_c_order = in_c_order
         self._lowerings = classify(program)
         program = with_owned_results(program, self._lowerings, _VIEWS)
         program, self._parts = with_parts(program, self._lowerings)
@@ -349,7 +353,9 @@ class Plan:
                     heapq.heappush(joining, number)
         like = self._layout_of(loop)
         for instruction in loop.instructions:
-            self._allocate(instruction.output, dense_strides(loop.shape, like))
+            output = instruction.output
+            order = None if output in self._in_c_order else like
+            self._allocate(output, dense_strides(loop.shape, order))
         steps.append(loop)
 
     def _strides_of(self, instruction: Instruction) -> tuple[int, ...]:

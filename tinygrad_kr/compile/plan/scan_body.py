@@ -34,7 +34,7 @@ class BodyPlan:
         if not code.steps or any(isinstance(step, BodyCheck) for step in code.steps):
             return
         self.program, self.results = body_program(code)
-        self.plan = plan = Plan(self.program)
+        self.plan = plan = Plan(self.program, in_c_order=set(self.results))
         if len(plan.segments) != 1 or not plan.segments[0].is_c or plan.program.checks:
             return
         self.segment = plan.segments[0]
