@@ -21,7 +21,7 @@ from tinygrad_kr.compile.ir.layout import dense_strides
 from tinygrad_kr.compile.ir.program import Instruction, Program, Value
 from tinygrad_kr.compile.passes.periods import MIN_TURNS, Turns, periods
 from tinygrad_kr.compile.passes.simplify import _hashable, _is_fixed, draws, without_dead_code
-from tinygrad_kr.compile.plan.scan_body import BodyPlan
+from tinygrad_kr.compile.run.scan_body import BodyPlan
 from tinygrad_kr.compile.run.scan_loop import CLoop
 from tinygrad_kr.native import deadline
 from tinygrad_kr.ops import elementwise as e

@@ -13,9 +13,9 @@ from tinygrad_kr.compile.codegen.naming import SymbolNames
 from tinygrad_kr.compile.codegen.program import CProgram
 from tinygrad_kr.compile.ir.body import Code
 from tinygrad_kr.compile.ir.calling import are_found
-from tinygrad_kr.compile.plan.scan_body import BodyPlan
 from tinygrad_kr.compile.run.arena import Arena
 from tinygrad_kr.compile.run.c_runner import _built
+from tinygrad_kr.compile.run.scan_body import BodyPlan
 from tinygrad_kr.native import deadline
 from tinygrad_kr.native.build import BuildError, find_compiler
 from tinygrad_kr.native.foreign import ctypes
