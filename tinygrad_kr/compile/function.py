@@ -24,6 +24,7 @@ from tinygrad_kr.compile.ir.program import Program, difference
 from tinygrad_kr.compile.loop import array_of, repeat, scan
 from tinygrad_kr.compile.passes.pipeline import lowered
 from tinygrad_kr.compile.plan.plan import Plan
+from tinygrad_kr.compile.reroll import rerolled
 from tinygrad_kr.compile.run.c_runner import CRunner, NotInPlaceError
 from tinygrad_kr.compile.run.numpy_runner import NumPyRunner
 from tinygrad_kr.compile.trace.condition import Condition
@@ -74,7 +75,7 @@ def runner_of(tracer: Tracer) -> Runner:
     """The fastest runner for a trace on this computer: C, or NumPy calls without a compiler."""
     if find_compiler() is None or not are_found():
         return NumPyRunner(tracer)
-    program = lowered(tracer.program)
+    program = lowered(rerolled(tracer.program))
     plan = Plan(program, tracer.single)
     code, dtypes = c_program(plan, tracer), product_dtypes(plan)
     runner = CRunner(tracer, program, plan, code)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from itertools import groupby
 from typing import Any
 
@@ -20,6 +21,7 @@ from tinygrad_kr.compile.codegen.outline import (
 from tinygrad_kr.compile.codegen.parallel import parallel_for
 from tinygrad_kr.compile.codegen.pooling import TYPES, pooling
 from tinygrad_kr.compile.codegen.rows import rows
+from tinygrad_kr.compile.codegen.scans import scan
 from tinygrad_kr.compile.codegen.solutions import solution
 from tinygrad_kr.compile.codegen.text import Function, Line, Writer
 from tinygrad_kr.compile.codegen.thin import thin_product
@@ -36,6 +38,7 @@ from tinygrad_kr.compile.plan.steps import (
     Product,
     Reduction,
     Rows,
+    Scan,
     Segment,
     Solution,
     Step,
@@ -60,7 +63,8 @@ def functions_of(plan: Plan, segment: Segment) -> list[Function]:
     steps = [step for step in segment.steps if not isinstance(step, TiledConvolution)]
     long_loops, texts = parallel_for(plan, [snippet(plan, step) for step in steps], name)
     outlined, texts = outline(plan, texts, name)
-    workers, calls = [*long_loops, *outlined], []
+    bodies = [step for step in steps if isinstance(step, Scan)]
+    workers, calls = [*_bodies(bodies), *long_loops, *outlined], []
     many = sum(bool(text.called) for text in texts) >= MIN_TABLE
     workers += by_number(texts) if many else []
     for number, part in enumerate(_parts(segment, texts, many)):
@@ -81,6 +85,20 @@ def functions_of(plan: Plan, segment: Segment) -> list[Function]:
             calls.append(f"  {worker}({', '.join(f'memory[{root}]' for root in roots)});")
     whole = [f"static void {name}_(void **memory) {{", *calls, "}"]
     return [*workers, Function([Line(code) for code in whole])]
+
+
+def _bodies(steps: list[Scan]) -> list[Function]:
+    """The functions of the bodies of scans; numbers in them are not the plan's."""
+    found = []
+    for step in steps:
+        segment = replace(step.body.segment, name=_body_name(step))
+        functions = functions_of(step.body.plan, segment)
+        found += [function._replace(numbered=False) for function in functions]
+    return found
+
+
+def _body_name(step: Scan) -> str:
+    return f"body{step.instruction.output.number}"
 
 
 def _parts(
@@ -139,6 +157,8 @@ def _write(plan: Plan, writer: Writer, step: Step) -> int:
         _fill_gaps(plan, writer, step)
     elif isinstance(step, Solution):
         solution(plan, writer, step)
+    elif isinstance(step, Scan):
+        scan(plan, writer, step, _body_name(step))
     elif isinstance(step, Pooling):
         pooling(plan, writer, step.instruction)
     return 0

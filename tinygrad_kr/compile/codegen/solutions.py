@@ -11,7 +11,7 @@ from tinygrad_kr.compile.codegen.text import Writer
 from tinygrad_kr.compile.ir.layout import broadcast_strides
 from tinygrad_kr.compile.ir.program import Value
 from tinygrad_kr.compile.plan.plan import Plan
-from tinygrad_kr.compile.plan.steps import NO_MEMORY, Solution, Step
+from tinygrad_kr.compile.plan.steps import NO_MEMORY, Scan, Solution, Step
 from tinygrad_kr.ops import linalg, solving
 
 
@@ -23,7 +23,13 @@ def pointer(step: Solution) -> str:
 
 def pointers_of(steps: Iterable[Step]) -> dict[str, Solution]:
     """All that a program needs."""
-    return {pointer(step): step for step in steps if isinstance(step, Solution)}
+    found: dict[str, Solution] = {}
+    for step in steps:
+        if isinstance(step, Solution):
+            found[pointer(step)] = step
+        elif isinstance(step, Scan):
+            found |= pointers_of(step.body.plan.steps)
+    return found
 
 
 def solution(plan: Plan, writer: Writer, step: Solution) -> None:

@@ -12,6 +12,7 @@ from tinygrad_kr.compile.ir.program import Instruction, Program, Value
 from tinygrad_kr.compile.plan.concat import part_keys
 from tinygrad_kr.compile.plan.convolution import geometry, grouped, is_pooling
 from tinygrad_kr.compile.plan.rows import rows_of_inputs
+from tinygrad_kr.compile.plan.scans import body_of
 from tinygrad_kr.compile.plan.solutions import is_solved
 from tinygrad_kr.compile.plan.steps import (
     Call,
@@ -24,6 +25,7 @@ from tinygrad_kr.compile.plan.steps import (
     Product,
     Reduction,
     Rows,
+    Scan,
     Solution,
     Step,
     TiledProduct,
@@ -115,6 +117,8 @@ def _single_kind(instruction: Instruction) -> Any:
         return Labels if fits and labels.dtype.kind == "i" and output.size else Call
     if is_solved(instruction):
         return Solution
+    if body_of(instruction) is not None:
+        return Scan
     if op in (indexing.tril, indexing.triu, indexing.put_diagonal):
         return Triangle if _is_of_matrices(instruction) else Call
     return Call

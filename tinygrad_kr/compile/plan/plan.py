@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import heapq
 from collections import defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from typing import Any
 
 import numpy as np
@@ -20,6 +20,7 @@ from tinygrad_kr.compile.plan.concat import concat, with_ellipsis
 from tinygrad_kr.compile.plan.convolution import channels_last, pooled_like
 from tinygrad_kr.compile.plan.copies import with_owned_results, with_parts
 from tinygrad_kr.compile.plan.rows import with_rows_checked
+from tinygrad_kr.compile.plan.scans import scan_step
 from tinygrad_kr.compile.plan.solutions import solution
 from tinygrad_kr.compile.plan.steps import (
     OUTSIDE,
@@ -32,6 +33,7 @@ from tinygrad_kr.compile.plan.steps import (
     Product,
     Reduction,
     Rows,
+    Scan,
     Segment,
     Solution,
     Step,
@@ -40,6 +42,7 @@ from tinygrad_kr.compile.plan.steps import (
     Triangle,
     _outputs,
     instructions_of,
+    is_noting,
     is_returned,
     may_raise,
     read_by,
@@ -68,10 +71,14 @@ _STEPS: dict[Any, Callable[[Instruction], Step]] = {
 class Plan:
     """A program in steps, with a view of memory for every value.
 
-    single: whether the function returns its one result itself, in no container.
+    single: whether the function returns its one result itself, in no container. in_c_order: values
+    of loops that lie in C order, whatever the loops read.
     """
 
-    def __init__(self, program: Program, single: bool = False) -> None:
+    def __init__(
+        self, program: Program, single: bool = False, in_c_order: Collection[Value] = ()
+    ) -> None:
+        self._in_c_order = in_c_order
         self._lowerings = classify(program, _VIEWS)
         program = with_rows_checked(program, self._lowerings)
         program = with_owned_results(program, self._lowerings, _VIEWS)
@@ -302,6 +309,11 @@ class Plan:
             elif self._lowerings[first.output].kind is Solution:
                 steps.append(solution(first, self._noting()))
                 self._allocate(first.output, dense_strides(first.output.shape))
+            elif self._lowerings[first.output].kind is Scan:
+                step = scan_step(first, self.views, self._numbers, self._noting)
+                steps.append(step)
+                self._allocate(step.scratch, (1,))
+                self._allocate(first.output, (1,))
             else:
                 steps.append(_STEPS[self._lowerings[first.output].kind](first))
                 self._allocate(first.output, self._strides_of(first))
@@ -319,7 +331,7 @@ class Plan:
     def _first_writing(self) -> int:
         """The step before which Python learns whether all systems had a solution: that after the
         last one, if anything is overwritten then."""
-        solved = [i for i, s in enumerate(self.steps) if isinstance(s, Solution) and s.status]
+        solved = [i for i, step in enumerate(self.steps) if is_noting(step)]
         return solved[-1] + 1 if solved and self.in_place else 0
 
     def _take_ready_views(self, ready: _Ready) -> None:
@@ -352,7 +364,9 @@ class Plan:
                     heapq.heappush(joining, number)
         like = self._layout_of(loop)
         for instruction in loop.instructions:
-            self._allocate(instruction.output, dense_strides(loop.shape, like))
+            output = instruction.output
+            order = None if output in self._in_c_order else like
+            self._allocate(output, dense_strides(loop.shape, order))
         steps.append(loop)
 
     def _strides_of(self, instruction: Instruction) -> tuple[int, ...]:

@@ -197,6 +197,25 @@ NO_MEMORY = 1
 
 
 @dataclass(slots=True, eq=False)
+class Scan:
+    """All steps of a `scan` whose body is one C function.
+
+    body: its `BodyPlan`. copied: by argument that does not lie as the body reads it, the byte at
+    which its copy begins in `scratch`; other: the same by result that is of another dtype than the
+    array of this step. arena: where the memory of the body begins there.
+    status: where its linear systems note that they have no solution; None if it has none.
+    """
+
+    instruction: Instruction
+    body: Any
+    scratch: Value
+    copied: dict[int, int]
+    other: dict[int, int]
+    arena: int
+    status: Value | None
+
+
+@dataclass(slots=True, eq=False)
 class Call:
     """An op that NumPy computes."""
 
@@ -216,6 +235,7 @@ Step = (
     | Convolution
     | TiledConvolution
     | Solution
+    | Scan
     | Call
     | Check
 )
@@ -276,7 +296,12 @@ def may_raise(step: Step) -> bool:
     if isinstance(step, Call):
         record = step.instruction.op
         return record is not linalg.matmul and record in vars(linalg).values()
-    return isinstance(step, Check) or (isinstance(step, Solution) and step.status is not None)
+    return isinstance(step, Check) or is_noting(step)
+
+
+def is_noting(step: Step) -> bool:
+    """Whether a step may note that a linear system has no solution."""
+    return isinstance(step, Solution | Scan) and step.status is not None
 
 
 def is_returned(step: Step) -> TypeGuard[Call]:
@@ -312,7 +337,9 @@ def written_by(step: Step) -> list[Value]:
         stored = [s.output for s in step.instructions if s.output not in step.inside]
         return [*stored, step.scratch] if isinstance(step, TiledConvolution) else stored
     written = [instruction.output for instruction in instructions_of(step)]
-    if isinstance(step, Solution) and step.status is not None:
+    if isinstance(step, Scan):
+        written.append(step.scratch)
+    if isinstance(step, Solution | Scan) and step.status is not None:
         written.append(step.status)
     return written
 

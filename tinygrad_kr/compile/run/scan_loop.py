@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from threading import Lock
 from typing import Any
 
@@ -12,20 +11,14 @@ from numpy import ndarray
 from tinygrad_kr.compile.codegen.arguments import found
 from tinygrad_kr.compile.codegen.naming import SymbolNames
 from tinygrad_kr.compile.codegen.program import CProgram
-from tinygrad_kr.compile.ir.bindings import Argument, Constant
-from tinygrad_kr.compile.ir.body import BodyCheck, BodyStep, Code, Kind, Ref
+from tinygrad_kr.compile.ir.body import Code
 from tinygrad_kr.compile.ir.calling import are_found
-from tinygrad_kr.compile.ir.layout import dense_strides
-from tinygrad_kr.compile.ir.ops import _assigned
-from tinygrad_kr.compile.ir.program import Instruction, Program, Value
-from tinygrad_kr.compile.passes.pipeline import lowered
-from tinygrad_kr.compile.plan.plan import Plan
 from tinygrad_kr.compile.run.arena import Arena
 from tinygrad_kr.compile.run.c_runner import _built
+from tinygrad_kr.compile.run.scan_body import BodyPlan
 from tinygrad_kr.native import deadline
 from tinygrad_kr.native.build import BuildError, find_compiler
 from tinygrad_kr.native.foreign import ctypes
-from tinygrad_kr.ops.elementwise import add
 from tinygrad_kr.ops.writes import address
 
 CHUNK = 20_000
@@ -41,8 +34,6 @@ class CLoop:
         self.body = body
         if find_compiler() is None or not are_found():
             return
-        if not body.steps or any(isinstance(step, BodyCheck) for step in body.steps):
-            return
         try:
             deadline.within(deadline.SECONDS, self._build)
         except (BuildError, deadline.TooLongError):
@@ -50,30 +41,11 @@ class CLoop:
 
     def _build(self) -> None:
         body, counts = self.body, self.body.counts
-        program, results = _program(body)
-        plan = Plan(program)
-        if len(plan.segments) != 1 or not plan.segments[0].is_c or plan.program.checks:
+        made = BodyPlan(body)
+        if not made.is_one_function:
             return
-        segment = plan.segments[0]
-        for value in results:
-            view = plan.views[value]
-            dense = view.strides == dense_strides(value.shape)
-            if plan.roots[view.root] is not value or view.offset or not dense or not value.size:
-                return
-        self._constants = {
-            plan.views[value].root: _laid(source.array, plan.views[value].strides)
-            for value, source in plan.program.inputs.items()
-            if isinstance(source, Constant)
-        }
-        self._given = {
-            plan.views[value].root: source.index
-            for value, source in plan.program.inputs.items()
-            if isinstance(source, Argument)
-        }
-        self._out = {plan.views[value].root: i for i, value in enumerate(results)}
-        known = {*self._constants, *self._given, *self._out}
-        if not known.issuperset(segment.roots):
-            return
+        plan, segment, results = made.plan, made.segment, made.results
+        self._constants, self._given, self._out = made.constants, made.given, made.out
         self._roots, self._arena = segment.roots, Arena(plan).memory
         self.in_arena = bool(segment.in_arena)
         first = counts.carries + counts.stacked
@@ -85,7 +57,7 @@ class CLoop:
         if not set(segment.roots).issuperset(root for pair in self._sums for root in pair[:2]):
             return
         code = CProgram(
-            plan, SymbolNames(program, _Unnamed(body.arguments + counts.summed), plan.roots)
+            plan, SymbolNames(made.program, _Unnamed(body.arguments + counts.summed), plan.roots)
         )
         code.text += _LOOP.format(found=found(segment, len(plan.roots)), name=segment.name)
         function = _built(code)["scan_loop"]
@@ -146,16 +118,6 @@ def _from(array: ndarray, row: int, reverse: bool) -> tuple[ndarray, int]:
     return array[row:], -step if reverse else step
 
 
-def _laid(array: ndarray, strides: tuple[int, ...]) -> ndarray:
-    if array.size < 2 or array.strides == tuple(s * array.itemsize for s in strides):
-        return array
-    laid = np.lib.stride_tricks.as_strided(
-        np.empty(array.size, array.dtype), array.shape, [s * array.itemsize for s in strides]
-    )
-    laid[...] = array
-    return laid
-
-
 class _Unnamed:
     """A body has no names of the user's."""
 
@@ -182,71 +144,3 @@ EXPORT void scan_loop(const void *call, int64_t start, int64_t stop, int64_t adv
   }}
 }}
 """
-
-
-def _program(body: Code) -> tuple[Program, list[Value]]:
-    """The body as a program, and its results, which all have memory of their own.
-
-    A sum is an argument too: what was summed before.
-    """
-    made = _Made(body)
-    for step in body.steps:
-        assert isinstance(step, BodyStep)
-        params = {key: made.read(param) for key, param in step.params.items()}
-        made.add(step.record, made.read(step.inputs), params, made.values[step.out])
-    results = [made.read(x if isinstance(x, Ref) else np.asarray(x)) for x in body.results]
-    first = body.counts.carries + body.counts.stacked
-    for i, term in enumerate(results[first:]):
-        before, total = (made.value(Kind(term.shape, term.dtype)) for _ in range(2))
-        made.program.inputs[before] = Argument(body.arguments + i)
-        made.add(add, (before, term), {}, total)
-        results[first + i] = total
-    made.program.results = list(results)
-    program = lowered(made.program)
-    computed = {s.output for s in program.instructions}
-    numbers = program.free_numbers()
-    for i, result in enumerate(program.results):
-        if result not in computed or result in program.results[:i]:
-            copy = replace(result, number=next(numbers))
-            params = {"shape": result.shape, "dtype": result.dtype}
-            program.instructions.append(Instruction(_assigned, (result,), params, copy, _LINE))
-            program.results[i] = copy
-    return program, list(program.results)
-
-
-_LINE = "the body of a scan"
-
-
-class _Made:
-    """A program that is made of a body."""
-
-    def __init__(self, body: Code) -> None:
-        self.program = Program()
-        self.values: list[Value] = []
-        for i, kind in enumerate(body.kinds):
-            value = self.value(kind)
-            if i < body.arguments:
-                self.program.inputs[value] = Argument(i)
-
-    def value(self, kind: Kind) -> Value:
-        """A new value, in C order."""
-        size = kind.dtype.itemsize
-        strides = tuple(s * size for s in dense_strides(kind.shape))
-        self.values.append(Value(len(self.values), kind.shape, kind.dtype, strides))
-        return self.values[-1]
-
-    def add(self, record: Any, inputs: Any, params: dict[str, Any], output: Value) -> None:
-        """One more instruction."""
-        self.program.instructions.append(Instruction(record, inputs, params, output, _LINE))
-
-    def read(self, x: Any) -> Any:
-        """An input or a parameter with values for the arrays in it."""
-        if isinstance(x, Ref):
-            return self.values[x.slot]
-        if isinstance(x, tuple | list):
-            return type(x)([self.read(part) for part in x])
-        if isinstance(x, ndarray):
-            made = self.value(Kind(x.shape, x.dtype))
-            self.program.inputs[made] = Constant(np.array(x, order="C"), fixed=True)
-            return made
-        return x
