@@ -263,10 +263,13 @@ def _walk(
             gx = None
             try:
                 gx = rule(g, y, *given, **params) if params else rule(g, y, *given)
-                array = gx._data if create_graph and isinstance(gx, Node) else gx
-                if array.shape != value.shape:
+                if create_graph and isinstance(gx, Node):  # without the properties of Tensors
+                    shape, dtype = gx._data.shape, gx._data.dtype
+                else:
+                    shape, dtype = gx.shape, gx.dtype
+                if shape != value.shape:
                     gx = unbroadcast(gx, value.shape)
-                if array.dtype is not value.dtype:
+                if dtype is not value.dtype:
                     gx = _carried(gx, value.dtype)
                     mixed = True
             except Exception as error:
