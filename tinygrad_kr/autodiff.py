@@ -16,6 +16,7 @@ from tinygrad_kr.arrays.operands import as_array
 from tinygrad_kr.grad_mode import enable_grad, no_grad, recorded_if, recorded_in_rule
 from tinygrad_kr.ops.anomaly import AnomalyError, has_nan
 from tinygrad_kr.ops.indexing import getitem, is_basic
+from tinygrad_kr.ops.linalg import column_sums
 from tinygrad_kr.ops.node import (
     OFF,
     Node,
@@ -282,10 +283,13 @@ def _walk(
             gx = None
             try:
                 gx = rule(g, y, *given, **params) if params else rule(g, y, *given)
-                array = gx._data if create_graph and isinstance(gx, Node) else gx
-                if array.shape != value.shape:
+                if create_graph and isinstance(gx, Node):  # without the properties of Tensors
+                    shape, dtype = gx._data.shape, gx._data.dtype
+                else:
+                    shape, dtype = gx.shape, gx.dtype
+                if shape != value.shape:
                     gx = unbroadcast(gx, value.shape)
-                if array.dtype is not value.dtype:
+                if dtype is not value.dtype:
                     gx = _carried(gx, value.dtype)
                     mixed = True
             except Exception as error:
@@ -388,10 +392,12 @@ def unbroadcast(g: Any, shape: tuple[int, ...]) -> Any:
     if not g.ndim:
         return broadcast_to(g, shape=shape)
     extra = g.ndim - len(shape)
+    if type(g) is ndarray and g.ndim == 2 and extra == 1:  # of rows: a bias, most often
+        g, extra = column_sums(g), 0
     if extra > 0:
         g = g.sum(axis=0) if extra == 1 else g.sum(axis=tuple(range(extra)))
         extra = 0
-    if not extra:
+    if not extra and g.shape != shape:
         axes = tuple(i for i, n in enumerate(shape) if n == 1 != g.shape[i])
         if axes:
             g = g.sum(axis=axes, keepdims=True)

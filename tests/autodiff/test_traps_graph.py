@@ -876,6 +876,24 @@ def test_memory_returns_after_an_error_in_a_rule() -> None:
     assert reference() is None
 
 
+def test_of_the_terms_of_a_cotangent_at_most_one_outlives_the_sum() -> None:
+    """Of a table of embeddings that is used twice each term is as large as the table."""
+    made: list[Any] = []
+    alive: list[int] = []
+
+    def rule(g: Any, y: Any, x: Any) -> Any:
+        alive.append(sum(term() is not None for term in made))
+        gx = 2 * g
+        made.append(weakref.ref(gx))
+        return gx
+
+    double = tk.op(lambda x: 2 * x, rule, name="double")
+    y = double(leaf(1.0, 2.0))
+    (double(y) + double(y)).sum().backward()
+    assert len(alive) == 3
+    assert alive[-1] <= 1
+
+
 def test_memory_of_backward_is_let_go_as_it_walks() -> None:
     """What the walk has used is freed before the next: the peak is that of the forward pass."""
     size = 200_000
