@@ -16,7 +16,7 @@ CHUNK = 256
 """Most sums that a function keeps at once; elements."""
 
 
-def thin_product(plan: Plan, write: Writer, instruction: Instruction) -> bool:
+def thin_product(plan: Plan, writer: Writer, instruction: Instruction) -> bool:
     """Write a product of one row or one column; False if the memory layout does not suit it.
 
     y_i = sum_k A_ik x_k, where A is the left factor, or the right one transposed. Rows of A that
@@ -47,9 +47,9 @@ def thin_product(plan: Plan, write: Writer, instruction: Instruction) -> bool:
     ]
     sizes, steps = loops(tuple(batch), *over)
     names = [f"n{k}" for k in range(len(sizes))]
-    write.computes(instruction)
+    writer.computes(instruction)
     for name, size in zip(names, sizes, strict=True):
-        write.loop(name, size)
+        writer.loop(name, size)
     begin = [
         " + ".join([str(view.offset), *(f"{n} * {s}" for n, s in zip(names, own, strict=True))])
         for view, own in zip(views, steps, strict=True)
@@ -58,18 +58,18 @@ def thin_product(plan: Plan, write: Writer, instruction: Instruction) -> bool:
     kind = C_TYPES[out.dtype]
     if is_dot:
         single = "f" if kind == "float" else ""
-        write.loop("i", count)
+        writer.loop("i", count)
         given = f"{depth}, {left[0]} + {left[1]} + i * {down}, {x[0]} + {x[1]}"
-        write(f"{y[0]}[{y[1]} + i * {stored}] = tk_dot{single}({given});")
+        writer(f"{y[0]}[{y[1]} + i * {stored}] = tk_dot{single}({given});")
     else:
-        write.loop("c", count, step=CHUNK)
-        write(f"int64_t n = {count} - c < {CHUNK} ? {count} - c : {CHUNK};")
-        write(f"{kind} row[{CHUNK}] = {{0}};")
-        write.loop("k", depth)
-        write(f"{kind} factor = {x[0]}[{x[1]} + k * {apart}];")
+        writer.loop("c", count, step=CHUNK)
+        writer(f"int64_t n = {count} - c < {CHUNK} ? {count} - c : {CHUNK};")
+        writer(f"{kind} row[{CHUNK}] = {{0}};")
+        writer.loop("k", depth)
+        writer(f"{kind} factor = {x[0]}[{x[1]} + k * {apart}];")
         element = f"{left[0]}[{left[1]} + k * {along} + c + i]"
-        write(f"for (int64_t i = 0; i < n; i++) row[i] += factor * {element};")
-        write.close()
-        write(f"for (int64_t i = 0; i < n; i++) {y[0]}[{y[1]} + c + i] = row[i];")
-    write.close(1 + len(names))
+        writer(f"for (int64_t i = 0; i < n; i++) row[i] += factor * {element};")
+        writer.close()
+        writer(f"for (int64_t i = 0; i < n; i++) {y[0]}[{y[1]} + c + i] = row[i];")
+    writer.close(1 + len(names))
     return True
