@@ -31,7 +31,10 @@ _PARAMETERS: dict[str, dict[str, tuple[Any, ...]]] = {
         ["channel_moments", "channel_norm", "channel_norm_vjp"],
         (_NUMBERS, _SHARE, ctypes.c_double),
     ),
-    "relu": dict.fromkeys(["relu", "relu_vjp"], (_NUMBERS, _SHARE)),
+    "selection": {
+        **dict.fromkeys(["relu", "relu_vjp"], (_NUMBERS, _SHARE)),
+        "choose": (_NUMBERS, _SHARE, ctypes.c_double, ctypes.c_double),
+    },
     "pooling": dict.fromkeys(
         ["max_pool", "max_pool_vjp", "sum_pool", "sum_pool_vjp"], (_NUMBERS, _SHARE)
     ),

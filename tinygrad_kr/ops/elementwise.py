@@ -366,8 +366,10 @@ def _where_or_zero(x: Any, mask: Any) -> Any:
     zero = _ZERO.get(x.dtype)
     if x.size < 4096 or zero is None:
         return np.where(mask, x, 0.0 if zero is None else zero)
-    if x.size >= kernels.MIN_RELU and type(mask) is ndarray and mask.dtype == x.dtype:
-        found = kernels.elementwise("relu_vjp", x, mask, header="relu")
+    if x.size >= kernels.MIN_SELECTED and type(mask) is ndarray:
+        found = kernels.choose(mask, x, 0.0)
+        if found is None and mask.dtype == x.dtype:
+            found = kernels.elementwise("relu_vjp", x, mask, header="selection")
         if found is not None:
             return found
     kept = np.asarray(mask, bool).view(np.int8)
@@ -381,6 +383,10 @@ def _where(condition: Any, *chosen: Any) -> Any:
             f"expected a condition, a and b, got {1 + len(chosen)} inputs. "
             "tk.nonzero(condition, as_tuple=True) gives positions"
         )
+    if type(condition) is ndarray and condition.size >= kernels.MIN_SELECTED:
+        found = kernels.choose(condition, *chosen)
+        if found is not None:
+            return found
     return np.where(condition, *chosen)
 
 
@@ -557,8 +563,8 @@ def _softplus(x: ndarray) -> Any:
 
 
 def _relu(x: ndarray) -> Any:
-    if x.size >= kernels.MIN_RELU and type(x) is ndarray:
-        found = kernels.elementwise("relu", x, header="relu")
+    if x.size >= kernels.MIN_SELECTED and type(x) is ndarray:
+        found = kernels.elementwise("relu", x, header="selection")
         if found is not None:
             return found
     return np.maximum(x, _ZERO.get(x.dtype, 0))

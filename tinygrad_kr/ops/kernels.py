@@ -68,9 +68,21 @@ def begin(key: tuple[str, np.dtype[Any]]) -> None:
             threading.Thread(target=_build, args=key, name=name, daemon=True).start()
 
 
+@cache
+def keep_freed_memory() -> None:
+    """Make glibc keep freed blocks of up to 32 MiB, once per process.
+
+    glibc returns larger freed blocks to the system, and the next block is mapped page by page. That
+    costs a fifth of the step of a small convolutional net. Its limit is twice the largest block
+    freed so far.
+    """
+    np.empty(2**25 - 2**16, np.uint8)
+
+
 def _build(header: str, dtype: np.dtype[Any]) -> Any:
     if os.environ.get("TINYGRAD_KR_PRODUCTS") == "numpy":
         return None
+    keep_freed_memory()
     from tinygrad_kr.native.blocks import block_kernels
 
     return block_kernels(header, _DTYPES[dtype])
@@ -95,8 +107,8 @@ MIN_ELEMENTS = 2**11
 """Threshold: elements from which a kernel of activations is built and called."""
 _PIECE = 2**13
 """Elements that a thread takes at once, as in `activations.h`."""
-MIN_RELU = 2**16
-"""Threshold: elements from which a kernel computes relu and its derivative."""
+MIN_SELECTED = 2**16
+"""Threshold: elements from which a kernel computes relu and `where`."""
 
 
 def elementwise(name: str, *arrays: Any, header: str = "activations") -> ndarray | None:
@@ -114,6 +126,27 @@ def elementwise(name: str, *arrays: Any, header: str = "activations") -> ndarray
     arrays = tuple(in_order_of(y, x) for x in arrays)
     given = [like.size, *map(address, (*arrays, y)), 0][:4]
     run(getattr(found, name), given, -(-like.size // _PIECE), 16 * like.size)
+    return y
+
+
+def choose(mask: ndarray, a: Any, b: Any) -> ndarray | None:
+    """`a` where a mask of booleans holds, else `b`, in the mask's order; None for NumPy.
+
+    a, b: arrays of one shape and dtype; one of them may be a number.
+    """
+    like = a if type(a) is ndarray else b
+    if type(like) is not ndarray or like.size < MIN_SELECTED or mask.dtype != np.bool_:
+        return None
+    given = [x for x in (a, b) if type(x) is not float and type(x) is not int]
+    if (found := kernels("selection", *given)) is None:
+        return None
+    y, order = np.empty_like(mask, like.dtype), np.empty_like(mask)
+    if order.strides != mask.strides or any(x.shape != y.shape for x in given):
+        return None
+    arrays = [in_order_of(y, x) if type(x) is ndarray else None for x in (a, b)]
+    numbers = [0.0 if type(x) is ndarray else float(x) for x in (a, b)]
+    places = (address(mask), *map(place, arrays), address(y))
+    run(found.choose, (y.size, *places), -(-y.size // _PIECE), 16 * y.size, *numbers)
     return y
 
 

@@ -9,14 +9,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator
-from functools import cache, partial
+from functools import partial
 from itertools import product
 from typing import Any
 
 import numpy as np
 from numpy import ndarray
 
-from tinygrad_kr.ops import convolutions, pooling
+from tinygrad_kr.ops import convolutions, kernels, pooling
 from tinygrad_kr.ops.elementwise import where_or_zero
 from tinygrad_kr.ops.linalg import column_sums, rows_of
 from tinygrad_kr.ops.node import Node
@@ -65,17 +65,6 @@ def _laid_out_like(x: ndarray, shape: Sizes, make: Any = np.zeros) -> ndarray:
 
 _PART_BYTES = 2**21
 """Block size: the cache of one core; bytes."""
-
-
-@cache
-def _keep_freed_memory() -> None:
-    """Make glibc keep freed blocks of up to 32 MiB, once per process.
-
-    glibc returns larger freed blocks to the system, and the next block is mapped page by page. That
-    costs a fifth of the step of a small convolutional net. Its limit is twice the largest block
-    freed so far.
-    """
-    np.empty(2**25 - 2**16, np.uint8)
 
 
 def _parts(samples: int, sample_bytes: int) -> Iterator[slice]:
@@ -136,7 +125,7 @@ def _convolve(
     groups: int,
 ) -> Any:
     """Products of every window of `x` (N, C, ...) with every filter (O, C / groups, ...)."""
-    _keep_freed_memory()
+    kernels.keep_freed_memory()
     kernel = weight.shape[2:]
     counts = _counts(_padded_sizes(x.shape[2:], padding), kernel, stride, dilation)
     window = {"stride": stride, "padding": padding, "dilation": dilation, "groups": groups}
