@@ -352,6 +352,20 @@ def test_gelu_keeps_the_order() -> None:
 
 @pytest.mark.usefixtures("early")
 @every_float
+def test_sigmoid(dtype: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    x, g = (draw(4, 5, 6, 7, dtype=dtype, order="last") for _ in range(2))
+    x[0, 0, 0, :6] = [np.nan, np.inf, -np.inf, 0.0, 88.0, -88.0]
+    y = e.sigmoid(x)
+    slope = e._sigmoid_rule(g, y, x)
+    monkeypatch.setattr(kernels, "MIN_SELECTED", x.size + 1)
+    expected = e.sigmoid(x)
+    np.testing.assert_allclose(y, expected, rtol=20 * np.finfo(dtype).eps)
+    np.testing.assert_array_equal(slope, e._sigmoid_rule(g, y, x))
+    assert y.strides == slope.strides == x.strides
+
+
+@pytest.mark.usefixtures("early")
+@every_float
 @pytest.mark.parametrize("shape", [(3, 5, 4, 9), (1, 40, 33), (2, 17, 1), (2, 1, 5, 5), (0, 3, 2)])
 def test_channels_move(shape: tuple[int, ...], dtype: Any) -> None:
     x = draw(*shape, dtype=dtype)

@@ -19,7 +19,9 @@ _PARAMETERS: dict[str, dict[str, tuple[Any, ...]]] = {
         "attention": (_NUMBERS, _SHARE, ctypes.c_double),
         "attention_vjp": (_NUMBERS, _SHARE, ctypes.c_double),
     },
-    "activations": dict.fromkeys(["erf_", "gelu", "gelu_vjp"], (_NUMBERS, _SHARE)),
+    "activations": dict.fromkeys(
+        ["erf_", "gelu", "gelu_vjp", "sigmoid", "sigmoid_vjp"], (_NUMBERS, _SHARE)
+    ),
     "rows": {
         "layer_norm": (_NUMBERS, _SHARE, ctypes.c_double),
         "layer_norm_vjp": (_NUMBERS, _SHARE, ctypes.c_double),

@@ -550,10 +550,23 @@ def _floating(x: Any) -> Any:
 def _sigmoid(x: ndarray) -> Any:
     """1 / (1 + exp(-x)): exact in both tails, since exp(-x) = inf gives the true limit 0."""
     one = _ONE.get(x.dtype) if type(x) is ndarray else None
+    if one is not None and x.size >= kernels.MIN_SELECTED:
+        found = kernels.elementwise("sigmoid", x)
+        if found is not None:
+            return found
     if one is None:
         x = _floating(x)
         one = np.ones((), x.dtype)
     return np.reciprocal(np.exp(-x) + one)
+
+
+def _sigmoid_rule(g: Any, y: Any, x: Any) -> Any:
+    """g y (1 - y)."""
+    if y.size >= kernels.MIN_SELECTED and type(g) is ndarray is type(y):
+        found = kernels.elementwise("sigmoid_vjp", g, y)
+        if found is not None:
+            return found
+    return g * y * (1 - y)
 
 
 def _softplus(x: ndarray) -> Any:
@@ -605,7 +618,7 @@ def _gelu_rule(g: Any, y: Any, x: Any) -> Any:
 logistic: Op = op(_sigmoid, lambda g, y, x: g * logistic(x) * logistic(-x), finite=True,
     name="logistic")
 """The sigmoid, as a derivative: its own derivatives keep their digits in both tails."""
-sigmoid  = op(_sigmoid,  lambda g, y, x: g * y * (1 - y), finite=True,
+sigmoid  = op(_sigmoid,  _sigmoid_rule, finite=True,
     doc=_one(_FLOAT, "sigmoid", "1 / (1 + e^-x), in [0, 1]",
              "sigmoid(x) (1 - sigmoid(x))",
              "[0.0, 1.0] to 3", "[0.5  , 0.731]", source="torch.sigmoid"))

@@ -24,6 +24,8 @@ from tinygrad_kr.ops.node import OFF, Node, current_mode
 from tinygrad_kr.ops.tracing import tracing
 from tinygrad_kr.ops.writes import address
 
+_OF_EAGER_MODE = {"channels", "orders", "pooling", "selection"}
+"""Headers of ops for which a compiled program has loops of its own."""
 MIN_SHARED_WORK = 2**18
 """Threshold: multiply-adds, or as costly steps, from which cores share the work."""
 
@@ -35,7 +37,8 @@ _building: set[tuple[str, np.dtype[Any]]] = set()
 def kernels(header: str, *arrays: Any) -> Any:
     """The C functions of `header` for arrays of one dtype; None if NumPy computes.
 
-    A trace for `tk.compile`, whose ops run once, does not wait for the build: it begins it.
+    A trace for `tk.compile`, whose ops run once, does not wait for the build: it begins it, if the
+    program may call the kernel.
     """
     dtype = arrays[0].dtype
     for x in arrays:
@@ -46,7 +49,8 @@ def kernels(header: str, *arrays: Any) -> Any:
         if dtype not in _DTYPES:
             return None
         if tracing() is not None:
-            begin(key)
+            if header not in _OF_EAGER_MODE:
+                begin(key)
             return None
     return of_header(*key)
 

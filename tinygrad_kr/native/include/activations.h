@@ -1,4 +1,4 @@
-/* The error function and the exact gelu of dense arrays. */
+/* The error function, the exact gelu and the sigmoid of dense arrays. */
 
 enum { TK_PIECE = 8192 }; /* elements that a thread takes at once */
 
@@ -24,6 +24,16 @@ static void tk_gelu_vjp_of(int64_t n, const TK_REAL *restrict g, const TK_REAL *
   }
 }
 
+static void tk_sigmoid_of(int64_t n, const TK_REAL *restrict x, TK_REAL *restrict y) {
+  for (int64_t i = 0; i < n; i++) y[i] = TK_FUNCTION(sigmoid)(x[i]);
+}
+
+/* g y (1 - y) */
+static void tk_sigmoid_vjp_of(int64_t n, const TK_REAL *restrict g, const TK_REAL *restrict y,
+                              TK_REAL *restrict dx) {
+  for (int64_t i = 0; i < n; i++) dx[i] = g[i] * y[i] * (1 - y[i]);
+}
+
 static void tk_erf_piece(void **memory, int64_t start, int64_t stop) {
   tk_erf_of(stop - start, (const TK_REAL *)memory[0] + start, (TK_REAL *)memory[1] + start);
 }
@@ -35,6 +45,15 @@ static void tk_gelu_piece(void **memory, int64_t start, int64_t stop) {
 static void tk_gelu_vjp_piece(void **memory, int64_t start, int64_t stop) {
   tk_gelu_vjp_of(stop - start, (const TK_REAL *)memory[0] + start,
                  (const TK_REAL *)memory[1] + start, (TK_REAL *)memory[2] + start);
+}
+
+static void tk_sigmoid_piece(void **memory, int64_t start, int64_t stop) {
+  tk_sigmoid_of(stop - start, (const TK_REAL *)memory[0] + start, (TK_REAL *)memory[1] + start);
+}
+
+static void tk_sigmoid_vjp_piece(void **memory, int64_t start, int64_t stop) {
+  tk_sigmoid_vjp_of(stop - start, (const TK_REAL *)memory[0] + start,
+                    (const TK_REAL *)memory[1] + start, (TK_REAL *)memory[2] + start);
 }
 
 /* given: the number of elements, then the addresses of the arrays. */
@@ -58,4 +77,12 @@ EXPORT int64_t gelu(const int64_t *given, tk_share_work share) {
 
 EXPORT int64_t gelu_vjp(const int64_t *given, tk_share_work share) {
   return tk_elementwise(given, tk_gelu_vjp_piece, share);
+}
+
+EXPORT int64_t sigmoid(const int64_t *given, tk_share_work share) {
+  return tk_elementwise(given, tk_sigmoid_piece, share);
+}
+
+EXPORT int64_t sigmoid_vjp(const int64_t *given, tk_share_work share) {
+  return tk_elementwise(given, tk_sigmoid_vjp_piece, share);
 }
