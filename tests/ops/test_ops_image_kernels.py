@@ -328,7 +328,7 @@ def test_relu_keeps_the_order(order: str, dtype: Any) -> None:
 def test_selection(order: str, dtype: Any) -> None:
     a, b = (draw(4, 5, 20, 21, dtype=dtype, order=order) for _ in range(2))
     a[0, 0, 0, :3], mask = [np.nan, np.inf, -np.inf], b > 0
-    for chosen in ((a, b), (a, 2.5), (-1, b), (np.nan, b), (a, dtype(3)), (a, b[:1])):
+    for chosen in ((a, b), (a, 2.5), (-1, b), (np.nan, b), (a, dtype(3)), (True, b), (a, b[:1])):
         found, expected = e.where(mask, *chosen), np.where(mask, *chosen)
         np.testing.assert_array_equal(found, expected)
         assert found.dtype == expected.dtype

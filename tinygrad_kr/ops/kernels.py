@@ -142,6 +142,8 @@ def choose(mask: ndarray, a: Any, b: Any) -> ndarray | None:
     if type(like) is not ndarray or like.size < MIN_SELECTED or mask.dtype != np.bool_:
         return None
     given = [x for x in (a, b) if type(x) is not float and type(x) is not int]
+    if any(type(x) is not ndarray for x in given):
+        return None
     if (found := kernels("selection", *given)) is None:
         return None
     y, order = np.empty_like(mask, like.dtype), np.empty_like(mask)
