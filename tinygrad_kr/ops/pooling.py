@@ -20,11 +20,6 @@ _PIECE = 2**14
 """Elements that a thread takes at once."""
 
 
-def fits(x: Any, kernel: Sizes) -> bool:
-    """Whether these are windows of one or two axes, of enough elements."""
-    return type(x) is ndarray and x.size >= kernels.MIN_ELEMENTS and len(kernel) <= 2
-
-
 def pool(name: str, x: ndarray, counts: Sizes, **window: Sizes) -> ndarray | None:
     """The maximum or the sum of each window of the last axes. counts: numbers of windows."""
     shape = x.shape[: x.ndim - len(counts)] + counts

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from numpy import ndarray
 
-from tinygrad_kr.ops import convolutions, kernels, pooling
+from tinygrad_kr.ops import convolutions, kernels
 from tinygrad_kr.ops.elementwise import where_or_zero
 from tinygrad_kr.ops.linalg import column_sums, rows_of
 from tinygrad_kr.ops.node import Node
@@ -295,17 +295,26 @@ def _max_pool(x: ndarray, *, kernel: Sizes, stride: Sizes, dilation: Sizes) -> A
     return _accumulated(np.maximum, x, kernel, stride, dilation)
 
 
+def _is_for_c(x: Any, kernel: Sizes) -> bool:
+    """Whether these are windows of one or two axes, of enough elements."""
+    return type(x) is ndarray and x.size >= kernels.MIN_ELEMENTS and len(kernel) <= 2
+
+
 def _pool_in_c(
     name: str, x: Any, *, kernel: Sizes, stride: Sizes, dilation: Sizes
 ) -> ndarray | None:
-    if not pooling.fits(x, kernel):
+    if not _is_for_c(x, kernel):
         return None
+    from tinygrad_kr.ops import pooling
+
     counts = _counts(x.shape, kernel, stride, dilation)
     return pooling.pool(name, x, counts, kernel=kernel, stride=stride, dilation=dilation)
 
 
 def _sum_pool_vjp(g: Any, x: Any, kernel: Sizes, **steps: Sizes) -> Any:
-    if pooling.fits(x, kernel):
+    if _is_for_c(x, kernel):
+        from tinygrad_kr.ops import pooling
+
         found = pooling.sum_pool_vjp(g, x, kernel=kernel, **steps)
         if found is not None:
             return found
@@ -313,7 +322,11 @@ def _sum_pool_vjp(g: Any, x: Any, kernel: Sizes, **steps: Sizes) -> Any:
 
 
 def _max_pool_vjp_in_c(g: Any, x: Any, y: Any, **window: Sizes) -> ndarray | None:
-    return pooling.max_pool_vjp(g, x, y, **window) if pooling.fits(x, window["kernel"]) else None
+    if not _is_for_c(x, window["kernel"]):
+        return None
+    from tinygrad_kr.ops import pooling
+
+    return pooling.max_pool_vjp(g, x, y, **window)
 
 
 def _accumulated(ufunc: np.ufunc, x: ndarray, kernel: Sizes, stride: Sizes, dilation: Sizes) -> Any:
