@@ -31,7 +31,7 @@ RANDOM = np.random.default_rng(5)
 @pytest.fixture
 def early(monkeypatch: pytest.MonkeyPatch) -> None:
     """Kernels compute small arrays too, and threads share them."""
-    for name in ("MIN_ELEMENTS", "MIN_SHARED_WORK", "MIN_RELU", "MIN_TRANSPOSED"):
+    for name in ("MIN_ELEMENTS", "MIN_SHARED_WORK", "MIN_SELECTED", "MIN_TRANSPOSED"):
         monkeypatch.setattr(kernels, name, 0)
 
 
@@ -323,12 +323,45 @@ def test_relu_keeps_the_order(order: str, dtype: Any) -> None:
 
 
 @pytest.mark.usefixtures("early")
+@every_float
+@every_order
+def test_selection(order: str, dtype: Any) -> None:
+    a, b = (draw(4, 5, 20, 21, dtype=dtype, order=order) for _ in range(2))
+    a[0, 0, 0, :3], mask = [np.nan, np.inf, -np.inf], b > 0
+    for chosen in ((a, b), (a, 2.5), (-1, b), (np.nan, b), (a, dtype(3)), (True, b), (a, b[:1])):
+        found, expected = e.where(mask, *chosen), np.where(mask, *chosen)
+        np.testing.assert_array_equal(found, expected)
+        assert found.dtype == expected.dtype
+    np.testing.assert_array_equal(e.where_or_zero(a, mask), np.where(mask, a, 0))
+    np.testing.assert_array_equal(e.where_or_zero(a, mask[:1]), np.where(mask[:1], a, 0))
+    single = a.astype(np.float32)
+    assert e.where(mask, single, np.float64(0)).dtype == np.float64
+    if find_compiler() is not None and order != "neither":
+        assert kernels.choose(mask, a, b) is not None
+        assert kernels.choose(mask, a, 0.0) is not None
+
+
+@pytest.mark.usefixtures("early")
 def test_gelu_keeps_the_order() -> None:
     x, g = draw(4, 5, 6, 7, order="last"), draw(4, 5, 6, 7)
     y = e.gelu(x)
     assert y.strides == x.strides
     same(y, e.gelu.forward.__wrapped__(x))
     same(e._gelu_rule(g, y, x), g * e._gelu_vjp(x, y))
+
+
+@pytest.mark.usefixtures("early")
+@every_float
+def test_sigmoid(dtype: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    x, g = (draw(4, 5, 6, 7, dtype=dtype, order="last") for _ in range(2))
+    x[0, 0, 0, :6] = [np.nan, np.inf, -np.inf, 0.0, 88.0, -88.0]
+    y = e.sigmoid(x)
+    slope = e._sigmoid_rule(g, y, x)
+    monkeypatch.setattr(kernels, "MIN_SELECTED", x.size + 1)
+    expected = e.sigmoid(x)
+    np.testing.assert_allclose(y, expected, rtol=20 * np.finfo(dtype).eps)
+    np.testing.assert_array_equal(slope, e._sigmoid_rule(g, y, x))
+    assert y.strides == slope.strides == x.strides
 
 
 @pytest.mark.usefixtures("early")
@@ -359,7 +392,7 @@ def test_with_shorter_vectors(
     assert found is not None
     other = Compiler(found.command, (*found.flags, flag))
     made: dict[Any, Any] = {}
-    for header in ("channels", "pooling", "relu", "orders"):
+    for header in ("channels", "pooling", "selection", "orders"):
         source = block_source(header, "float")
         work = tmp_path / header
         work.mkdir()

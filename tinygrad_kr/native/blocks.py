@@ -20,7 +20,16 @@ _PARAMETERS: dict[str, dict[str, tuple[Any, ...]]] = {
         "attention_vjp": (_NUMBERS, _SHARE, ctypes.c_double),
     },
     "activations": dict.fromkeys(
-        ["erf_", "gelu", "gelu_vjp", "logistic_slope", "logistic_sum"], (_NUMBERS, _SHARE)
+        [
+            "erf_",
+            "gelu",
+            "gelu_vjp",
+            "sigmoid",
+            "sigmoid_vjp",
+            "logistic_slope",
+            "logistic_sum",
+        ],
+        (_NUMBERS, _SHARE),
     ),
     "rows": {
         "layer_norm": (_NUMBERS, _SHARE, ctypes.c_double),
@@ -33,7 +42,10 @@ _PARAMETERS: dict[str, dict[str, tuple[Any, ...]]] = {
         ["channel_moments", "channel_norm", "channel_norm_vjp"],
         (_NUMBERS, _SHARE, ctypes.c_double),
     ),
-    "relu": dict.fromkeys(["relu", "relu_vjp"], (_NUMBERS, _SHARE)),
+    "selection": {
+        **dict.fromkeys(["relu", "relu_vjp"], (_NUMBERS, _SHARE)),
+        "choose": (_NUMBERS, _SHARE, ctypes.c_double, ctypes.c_double),
+    },
     "pooling": dict.fromkeys(
         ["max_pool", "max_pool_vjp", "sum_pool", "sum_pool_vjp"], (_NUMBERS, _SHARE)
     ),

@@ -366,8 +366,10 @@ def _where_or_zero(x: Any, mask: Any) -> Any:
     zero = _ZERO.get(x.dtype)
     if x.size < 4096 or zero is None:
         return np.where(mask, x, 0.0 if zero is None else zero)
-    if x.size >= kernels.MIN_RELU and type(mask) is ndarray and mask.dtype == x.dtype:
-        found = kernels.elementwise("relu_vjp", x, mask, header="relu")
+    if x.size >= kernels.MIN_SELECTED and type(mask) is ndarray:
+        found = kernels.choose(mask, x, 0.0)
+        if found is None and mask.dtype == x.dtype:
+            found = kernels.elementwise("relu_vjp", x, mask, header="selection")
         if found is not None:
             return found
     kept = np.asarray(mask, bool).view(np.int8)
@@ -381,6 +383,10 @@ def _where(condition: Any, *chosen: Any) -> Any:
             f"expected a condition, a and b, got {1 + len(chosen)} inputs. "
             "tk.nonzero(condition, as_tuple=True) gives positions"
         )
+    if type(condition) is ndarray and condition.size >= kernels.MIN_SELECTED:
+        found = kernels.choose(condition, *chosen)
+        if found is not None:
+            return found
     return np.where(condition, *chosen)
 
 
@@ -544,10 +550,23 @@ def _floating(x: Any) -> Any:
 def _sigmoid(x: ndarray) -> Any:
     """1 / (1 + exp(-x)): exact in both tails, since exp(-x) = inf gives the true limit 0."""
     one = _ONE.get(x.dtype) if type(x) is ndarray else None
+    if one is not None and x.size >= kernels.MIN_SELECTED:
+        found = kernels.elementwise("sigmoid", x)
+        if found is not None:
+            return found
     if one is None:
         x = _floating(x)
         one = np.ones((), x.dtype)
     return np.reciprocal(np.exp(-x) + one)
+
+
+def _sigmoid_rule(g: Any, y: Any, x: Any) -> Any:
+    """g y (1 - y)."""
+    if y.size >= kernels.MIN_SELECTED and type(g) is ndarray is type(y):
+        found = kernels.elementwise("sigmoid_vjp", g, y)
+        if found is not None:
+            return found
+    return g * y * (1 - y)
 
 
 def _softplus(x: ndarray) -> Any:
@@ -557,8 +576,8 @@ def _softplus(x: ndarray) -> Any:
 
 
 def _relu(x: ndarray) -> Any:
-    if x.size >= kernels.MIN_RELU and type(x) is ndarray:
-        found = kernels.elementwise("relu", x, header="relu")
+    if x.size >= kernels.MIN_SELECTED and type(x) is ndarray:
+        found = kernels.elementwise("relu", x, header="selection")
         if found is not None:
             return found
     return np.maximum(x, _ZERO.get(x.dtype, 0))
@@ -599,7 +618,7 @@ def _gelu_rule(g: Any, y: Any, x: Any) -> Any:
 logistic: Op = op(_sigmoid, lambda g, y, x: g * logistic(x) * logistic(-x), finite=True,
     name="logistic")
 """The sigmoid, as a derivative: its own derivatives keep their digits in both tails."""
-sigmoid  = op(_sigmoid,  lambda g, y, x: g * y * (1 - y), finite=True,
+sigmoid  = op(_sigmoid,  _sigmoid_rule, finite=True,
     doc=_one(_FLOAT, "sigmoid", "1 / (1 + e^-x), in [0, 1]",
              "sigmoid(x) (1 - sigmoid(x))",
              "[0.0, 1.0] to 3", "[0.5  , 0.731]", source="torch.sigmoid"))

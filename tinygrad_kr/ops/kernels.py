@@ -24,6 +24,8 @@ from tinygrad_kr.ops.node import OFF, Node, current_mode
 from tinygrad_kr.ops.tracing import tracing
 from tinygrad_kr.ops.writes import address
 
+_OF_EAGER_MODE = {"channels", "orders", "pooling", "selection"}
+"""Headers of ops for which a compiled program has loops of its own."""
 MIN_SHARED_WORK = 2**18
 """Threshold: multiply-adds, or as costly steps, from which cores share the work."""
 
@@ -35,7 +37,8 @@ _building: set[tuple[str, np.dtype[Any]]] = set()
 def kernels(header: str, *arrays: Any) -> Any:
     """The C functions of `header` for arrays of one dtype; None if NumPy computes.
 
-    A trace for `tk.compile`, whose ops run once, does not wait for the build: it begins it.
+    A trace for `tk.compile`, whose ops run once, does not wait for the build: it begins it, if the
+    program may call the kernel.
     """
     dtype = arrays[0].dtype
     for x in arrays:
@@ -46,7 +49,8 @@ def kernels(header: str, *arrays: Any) -> Any:
         if dtype not in _DTYPES:
             return None
         if tracing() is not None:
-            begin(key)
+            if header not in _OF_EAGER_MODE:
+                begin(key)
             return None
     return of_header(*key)
 
@@ -68,9 +72,21 @@ def begin(key: tuple[str, np.dtype[Any]]) -> None:
             threading.Thread(target=_build, args=key, name=name, daemon=True).start()
 
 
+@cache
+def keep_freed_memory() -> None:
+    """Make glibc keep freed blocks of up to 32 MiB, once per process.
+
+    glibc returns larger freed blocks to the system, and the next block is mapped page by page. That
+    costs a fifth of the step of a small convolutional net. Its limit is twice the largest block
+    freed so far.
+    """
+    np.empty(2**25 - 2**16, np.uint8)
+
+
 def _build(header: str, dtype: np.dtype[Any]) -> Any:
     if os.environ.get("TINYGRAD_KR_PRODUCTS") == "numpy":
         return None
+    keep_freed_memory()
     from tinygrad_kr.native.blocks import block_kernels
 
     return block_kernels(header, _DTYPES[dtype])
@@ -95,8 +111,8 @@ MIN_ELEMENTS = 2**11
 """Threshold: elements from which a kernel of activations is built and called."""
 _PIECE = 2**13
 """Elements that a thread takes at once, as in `activations.h`."""
-MIN_RELU = 2**16
-"""Threshold: elements from which a kernel computes relu and its derivative."""
+MIN_SELECTED = 2**16
+"""Threshold: elements from which a kernel computes relu and `where`."""
 
 
 def elementwise(name: str, *arrays: Any, header: str = "activations") -> ndarray | None:
@@ -135,6 +151,29 @@ def _run(function: Any, size: int, *arrays: ndarray) -> None:
     """Call a function of one or two arrays and the result."""
     given = [size, *map(address, arrays), 0][:4]
     run(function, given, -(-size // _PIECE), 16 * size)
+
+
+def choose(mask: ndarray, a: Any, b: Any) -> ndarray | None:
+    """`a` where a mask of booleans holds, else `b`, in the mask's order; None for NumPy.
+
+    a, b: arrays of one shape and dtype; one of them may be a number.
+    """
+    like = a if type(a) is ndarray else b
+    if type(like) is not ndarray or like.size < MIN_SELECTED or mask.dtype != np.bool_:
+        return None
+    given = [x for x in (a, b) if type(x) is not float and type(x) is not int]
+    if any(type(x) is not ndarray for x in given):
+        return None
+    if (found := kernels("selection", *given)) is None:
+        return None
+    y, order = np.empty_like(mask, like.dtype), np.empty_like(mask)
+    if order.strides != mask.strides or any(x.shape != y.shape for x in given):
+        return None
+    arrays = [in_order_of(y, x) if type(x) is ndarray else None for x in (a, b)]
+    numbers = [0.0 if type(x) is ndarray else float(x) for x in (a, b)]
+    places = (address(mask), *map(place, arrays), address(y))
+    run(found.choose, (y.size, *places), -(-y.size // _PIECE), 16 * y.size, *numbers)
+    return y
 
 
 def in_order_of(y: ndarray, x: ndarray) -> ndarray:

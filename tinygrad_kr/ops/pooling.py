@@ -20,39 +20,41 @@ _PIECE = 2**14
 """Elements that a thread takes at once."""
 
 
-def fits(x: Any, kernel: Sizes) -> bool:
-    """Whether these are windows of one or two axes, of enough elements."""
-    return type(x) is ndarray and x.size >= kernels.MIN_ELEMENTS and len(kernel) <= 2
-
-
 def pool(name: str, x: ndarray, counts: Sizes, **window: Sizes) -> ndarray | None:
     """The maximum or the sum of each window of the last axes. counts: numbers of windows."""
     shape = x.shape[: x.ndim - len(counts)] + counts
-    last = _has_channels_last(x, counts)
-    y = _new(shape, x.dtype, last)
-    return y if _call(name, {"x": x, "y": y}, last, **window) else None
+    return _result(name, "y", shape, x, {"x": x}, **window)
 
 
 def max_pool_vjp(g: Any, x: ndarray, y: Any, **window: Sizes) -> ndarray | None:
     """Zeros like `x` with `g` added to the first largest element of each window, `y`."""
     if type(g) is not ndarray or type(y) is not ndarray or g.shape != y.shape:
         return None
-    last = _has_channels_last(x, window["kernel"])
-    dx = _new(x.shape, x.dtype, last)
-    return dx if _call("max_pool_vjp", {"x": x, "g": g, "y": y, "dx": dx}, last, **window) else None
+    return _result("max_pool_vjp", "dx", x.shape, x, {"x": x, "g": g, "y": y}, **window)
 
 
 def sum_pool_vjp(g: Any, x: Any, **window: Sizes) -> ndarray | None:
     """Zeros like `x` with `g` added to all elements of each window."""
     if type(g) is not ndarray or type(x) is not ndarray or g.dtype != x.dtype:
         return None
-    last = _has_channels_last(x, window["kernel"])
-    dx = _new(x.shape, x.dtype, last)
-    return dx if _call("sum_pool_vjp", {"g": g, "dx": dx}, last, **window) else None
+    return _result("sum_pool_vjp", "dx", x.shape, x, {"g": g}, **window)
 
 
-def _has_channels_last(x: ndarray, spatial: Sizes) -> bool:
-    return x.ndim == len(spatial) + 2 and x.strides[1] < x.strides[-1]
+_MIN_CHANNELS = 8
+"""Threshold: channels that are moved to the end and back, as vectors then hold channels."""
+
+
+def _result(
+    name: str, key: str, shape: Sizes, x: ndarray, arrays: dict[str, ndarray], **window: Sizes
+) -> ndarray | None:
+    """The array `key` that a function of `pooling.h` writes, in the order of `x`."""
+    by_channel = x.ndim == len(window["kernel"]) + 2
+    kept = by_channel and x.strides[1] < x.strides[-1]
+    last = kept or (by_channel and x.shape[1] >= _MIN_CHANNELS)
+    made = _new(shape, x.dtype, last)
+    if not _call(name, {**arrays, key: made}, last, **window):
+        return None
+    return made if kept == last else kernels.with_channels(made, last=False)
 
 
 def _new(shape: Sizes, dtype: Any, last: bool) -> ndarray:

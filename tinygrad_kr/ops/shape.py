@@ -82,10 +82,16 @@ stack        = op(_stack,        lambda g, y, *parts, needs, axis=0:
 
 
 def _pad(x: ndarray, *, widths: tuple[tuple[int, int], ...], value: float = 0.0) -> ndarray:
-    """`x` with `widths` (before, after) elements of `value` around it on each axis."""
+    """`x` with `widths` (before, after) elements of `value` around it on each axis.
+
+    The order of the axes in memory is kept.
+    """
     if any(width < 0 for pair in widths for width in pair):
         raise ValueError(f"expected widths of at least 0, got {widths}.")
-    y = np.full([a + n + b for n, (a, b) in zip(x.shape, widths, strict=True)], value, x.dtype)
+    sizes = [a + n + b for n, (a, b) in zip(x.shape, widths, strict=True)]
+    order = sorted(range(x.ndim), key=lambda axis: -abs(x.strides[axis]))
+    made = np.full([sizes[axis] for axis in order], value, x.dtype)
+    y = made.transpose(sorted(range(x.ndim), key=order.__getitem__))
     y[tuple(slice(a, a + n) for n, (a, _) in zip(x.shape, widths, strict=True))] = x
     return y
 

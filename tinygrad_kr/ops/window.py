@@ -9,14 +9,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator
-from functools import cache, partial
+from functools import partial
 from itertools import product
 from typing import Any
 
 import numpy as np
 from numpy import ndarray
 
-from tinygrad_kr.ops import convolutions, pooling
+from tinygrad_kr.ops import convolutions, kernels
 from tinygrad_kr.ops.elementwise import where_or_zero
 from tinygrad_kr.ops.linalg import column_sums, rows_of
 from tinygrad_kr.ops.node import Node
@@ -65,17 +65,6 @@ def _laid_out_like(x: ndarray, shape: Sizes, make: Any = np.zeros) -> ndarray:
 
 _PART_BYTES = 2**21
 """Block size: the cache of one core; bytes."""
-
-
-@cache
-def _keep_freed_memory() -> None:
-    """Make glibc keep freed blocks of up to 32 MiB, once per process.
-
-    glibc returns larger freed blocks to the system, and the next block is mapped page by page. That
-    costs a fifth of the step of a small convolutional net. Its limit is twice the largest block
-    freed so far.
-    """
-    np.empty(2**25 - 2**16, np.uint8)
 
 
 def _parts(samples: int, sample_bytes: int) -> Iterator[slice]:
@@ -136,7 +125,7 @@ def _convolve(
     groups: int,
 ) -> Any:
     """Products of every window of `x` (N, C, ...) with every filter (O, C / groups, ...)."""
-    _keep_freed_memory()
+    kernels.keep_freed_memory()
     kernel = weight.shape[2:]
     counts = _counts(_padded_sizes(x.shape[2:], padding), kernel, stride, dilation)
     window = {"stride": stride, "padding": padding, "dilation": dilation, "groups": groups}
@@ -306,17 +295,26 @@ def _max_pool(x: ndarray, *, kernel: Sizes, stride: Sizes, dilation: Sizes) -> A
     return _accumulated(np.maximum, x, kernel, stride, dilation)
 
 
+def _is_for_c(x: Any, kernel: Sizes) -> bool:
+    """Whether these are windows of one or two axes, of enough elements."""
+    return type(x) is ndarray and x.size >= kernels.MIN_ELEMENTS and len(kernel) <= 2
+
+
 def _pool_in_c(
     name: str, x: Any, *, kernel: Sizes, stride: Sizes, dilation: Sizes
 ) -> ndarray | None:
-    if not pooling.fits(x, kernel):
+    if not _is_for_c(x, kernel):
         return None
+    from tinygrad_kr.ops import pooling
+
     counts = _counts(x.shape, kernel, stride, dilation)
     return pooling.pool(name, x, counts, kernel=kernel, stride=stride, dilation=dilation)
 
 
 def _sum_pool_vjp(g: Any, x: Any, kernel: Sizes, **steps: Sizes) -> Any:
-    if pooling.fits(x, kernel):
+    if _is_for_c(x, kernel):
+        from tinygrad_kr.ops import pooling
+
         found = pooling.sum_pool_vjp(g, x, kernel=kernel, **steps)
         if found is not None:
             return found
@@ -324,7 +322,11 @@ def _sum_pool_vjp(g: Any, x: Any, kernel: Sizes, **steps: Sizes) -> Any:
 
 
 def _max_pool_vjp_in_c(g: Any, x: Any, y: Any, **window: Sizes) -> ndarray | None:
-    return pooling.max_pool_vjp(g, x, y, **window) if pooling.fits(x, window["kernel"]) else None
+    if not _is_for_c(x, window["kernel"]):
+        return None
+    from tinygrad_kr.ops import pooling
+
+    return pooling.max_pool_vjp(g, x, y, **window)
 
 
 def _accumulated(ufunc: np.ufunc, x: ndarray, kernel: Sizes, stride: Sizes, dilation: Sizes) -> Any:

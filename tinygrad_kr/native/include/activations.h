@@ -1,4 +1,4 @@
-/* The error function, the exact gelu and the logistic loss of dense arrays. */
+/* The error function, the exact gelu, the sigmoid and the logistic loss of dense arrays. */
 
 enum { TK_PIECE = 8192 }; /* elements that a thread takes at once */
 
@@ -22,6 +22,16 @@ static void tk_gelu_vjp_of(int64_t n, const TK_REAL *restrict g, const TK_REAL *
     TK_REAL slope = x[i] * TK_FUNCTION(exp)(-half * x[i] * x[i]) * density;
     dx[i] = g[i] * (share + slope);
   }
+}
+
+static void tk_sigmoid_of(int64_t n, const TK_REAL *restrict x, TK_REAL *restrict y) {
+  for (int64_t i = 0; i < n; i++) y[i] = TK_FUNCTION(sigmoid)(x[i]);
+}
+
+/* g y (1 - y) */
+static void tk_sigmoid_vjp_of(int64_t n, const TK_REAL *restrict g, const TK_REAL *restrict y,
+                              TK_REAL *restrict dx) {
+  for (int64_t i = 0; i < n; i++) dx[i] = g[i] * y[i] * (1 - y[i]);
 }
 
 static void tk_erf_piece(void **memory, int64_t start, int64_t stop) {
@@ -74,6 +84,15 @@ static void tk_logistic_sum_piece(void **memory, int64_t start, int64_t stop) {
                            (const TK_REAL *)memory[0] + i, (const TK_REAL *)memory[1] + i);
 }
 
+static void tk_sigmoid_piece(void **memory, int64_t start, int64_t stop) {
+  tk_sigmoid_of(stop - start, (const TK_REAL *)memory[0] + start, (TK_REAL *)memory[1] + start);
+}
+
+static void tk_sigmoid_vjp_piece(void **memory, int64_t start, int64_t stop) {
+  tk_sigmoid_vjp_of(stop - start, (const TK_REAL *)memory[0] + start,
+                    (const TK_REAL *)memory[1] + start, (TK_REAL *)memory[2] + start);
+}
+
 /* given: the number of elements, then the addresses of the arrays. */
 static int64_t tk_elementwise(const int64_t *given, tk_work_piece work, tk_share_work share) {
   void *memory[3];
@@ -104,4 +123,12 @@ EXPORT int64_t logistic_slope(const int64_t *given, tk_share_work share) {
 /* The third array has a double for each piece. */
 EXPORT int64_t logistic_sum(const int64_t *given, tk_share_work share) {
   return tk_elementwise(given, tk_logistic_sum_piece, share);
+}
+
+EXPORT int64_t sigmoid(const int64_t *given, tk_share_work share) {
+  return tk_elementwise(given, tk_sigmoid_piece, share);
+}
+
+EXPORT int64_t sigmoid_vjp(const int64_t *given, tk_share_work share) {
+  return tk_elementwise(given, tk_sigmoid_vjp_piece, share);
 }
