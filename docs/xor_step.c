@@ -50,7 +50,7 @@ static inline void *tk_elements(const void *call, int64_t i) {
   return *(void **)(array + 16);
 }
 
-static APART void part0_0(const float *restrict x_0, const float *restrict y_1, float *restrict net_0_weight_2, float *restrict net_0_bias_3, float *restrict net_2_weight_6, float *restrict net_2_bias_7, const double *restrict lr_28, const float *restrict constant_11, float *restrict matmul_42, float *restrict sigmoid_5, float *restrict subtract_19, float *restrict matmul_45, double *restrict logistic_term_47, float *restrict multiply_13, double *restrict sum_50, float *restrict loss_9, float *restrict astype_29, float *restrict matmul_14, float *restrict grad_of_net_2_weight_24, float *restrict grad_of_net_2_bias_25, float *restrict multiply_20, float *restrict grad_of_net_0_weight_26, float *restrict grad_of_net_0_bias_27) {
+static APART void part0_0(const float *restrict x_0, const float *restrict y_1, float *restrict net_0_weight_2, float *restrict net_0_bias_3, float *restrict net_2_weight_6, float *restrict net_2_bias_7, const double *restrict lr_28, const float *restrict constant_11, float *restrict matmul_42, float *restrict sigmoid_5, float *restrict subtract_19, float *restrict matmul_45, double *restrict logistic_term_47, float *restrict multiply_13, double *restrict sum_50, float *restrict loss_9, float *restrict astype_29, float *restrict multiply_20, float *restrict grad_of_net_2_weight_24, float *restrict grad_of_net_2_bias_25, float *restrict grad_of_net_0_weight_26, float *restrict grad_of_net_0_bias_27) {
   /* matmul, xor_step.py:14 */
   for (int64_t i = 0; i < 4; i++) {
     float row[10] = {0};
@@ -109,14 +109,17 @@ static APART void part0_0(const float *restrict x_0, const float *restrict y_1, 
     loss_9[0] = loss_9_i;
     astype_29[0] = astype_29_i;
   }
-  /* matmul, xor_step.py:15 */
-  for (int64_t i = 0; i < 4; i++) {
-    float row[10] = {0};
-    for (int64_t k = 0; k < 1; k++) {
-      float x = multiply_13[i + k];
-      for (int64_t j = 0; j < 10; j++) row[j] += x * net_2_weight_6[k * 10 + j];
+  for (int64_t i0 = 0; i0 < 4; i0++) {
+    for (int64_t i1 = 0; i1 < 10; i1++) {
+      float sigmoid_5_i = sigmoid_5[i0 * 10 + i1];
+      float net_2_weight_6_i = net_2_weight_6[i1];
+      float multiply_13_i = multiply_13[i0];
+      float subtract_19_i = subtract_19[i0 * 10 + i1];
+      float multiply_14_i = (multiply_13_i * net_2_weight_6_i);  /* multiply, xor_step.py:15 */
+      float multiply_18_i = (multiply_14_i * sigmoid_5_i);  /* multiply, xor_step.py:15 */
+      float multiply_20_i = (multiply_18_i * subtract_19_i);  /* multiply, xor_step.py:15 */
+      multiply_20[i0 * 10 + i1] = multiply_20_i;
     }
-    for (int64_t j = 0; j < 10; j++) matmul_14[i * 10 + j] = row[j];
   }
   /* matmul, xor_step.py:15 */
   for (int64_t i = 0; i < 1; i++) {
@@ -134,14 +137,6 @@ static APART void part0_0(const float *restrict x_0, const float *restrict y_1, 
       sum += multiply_13[j0];
     }
     grad_of_net_2_bias_25[0] = (float)sum;
-  }
-  for (int64_t i0 = 0; i0 < 40; i0++) {
-    float sigmoid_5_i = sigmoid_5[i0];
-    float matmul_14_i = matmul_14[i0];
-    float subtract_19_i = subtract_19[i0];
-    float multiply_18_i = (matmul_14_i * sigmoid_5_i);  /* multiply, xor_step.py:15 */
-    float multiply_20_i = (multiply_18_i * subtract_19_i);  /* multiply, xor_step.py:15 */
-    multiply_20[i0] = multiply_20_i;
   }
   /* matmul, xor_step.py:15 */
   for (int64_t i = 0; i < 10; i++) {
@@ -197,7 +192,7 @@ static APART void part0_0(const float *restrict x_0, const float *restrict y_1, 
 }
 
 static void part0_(void **memory) {
-  part0_0(memory[0], memory[1], memory[2], memory[3], memory[4], memory[5], memory[6], memory[7], memory[8], memory[10], memory[11], memory[12], memory[14], memory[16], memory[17], memory[19], memory[20], memory[21], memory[22], memory[23], memory[25], memory[26], memory[27]);
+  part0_0(memory[0], memory[1], memory[2], memory[3], memory[4], memory[5], memory[6], memory[7], memory[8], memory[10], memory[11], memory[12], memory[14], memory[16], memory[17], memory[19], memory[20], memory[23], memory[24], memory[25], memory[26], memory[27]);
 }
 EXPORT void part0(const void *call) {
   void *memory[36];
@@ -210,21 +205,20 @@ EXPORT void part0(const void *call) {
   memory[6] = tk_elements(call, 6);
   memory[7] = tk_elements(call, 7);
   memory[19] = tk_elements(call, 8);
-  memory[22] = tk_elements(call, 9);
-  memory[23] = tk_elements(call, 10);
+  memory[24] = tk_elements(call, 9);
+  memory[25] = tk_elements(call, 10);
   memory[26] = tk_elements(call, 11);
   memory[27] = tk_elements(call, 12);
   char *arena = tk_elements(call, 13);
   memory[8] = arena + 0;
   memory[10] = arena + 256;
   memory[11] = arena + 512;
-  memory[12] = arena + 1408;
-  memory[14] = arena + 1280;
-  memory[16] = arena + 1536;
-  memory[17] = arena + 1664;
-  memory[20] = arena + 1792;
-  memory[21] = arena + 768;
-  memory[25] = arena + 1024;
+  memory[12] = arena + 1152;
+  memory[14] = arena + 1024;
+  memory[16] = arena + 1280;
+  memory[17] = arena + 1408;
+  memory[20] = arena + 1536;
+  memory[23] = arena + 768;
   part0_(memory);
 }
 
@@ -240,21 +234,20 @@ EXPORT void loop(const void *call, int64_t start, int64_t stop, int64_t advancin
   memory[6] = tk_elements(call, 6);
   memory[7] = tk_elements(call, 7);
   memory[19] = tk_elements(call, 8);
-  memory[22] = tk_elements(call, 9);
-  memory[23] = tk_elements(call, 10);
+  memory[24] = tk_elements(call, 9);
+  memory[25] = tk_elements(call, 10);
   memory[26] = tk_elements(call, 11);
   memory[27] = tk_elements(call, 12);
   char *arena = tk_elements(call, 13);
   memory[8] = arena + 0;
   memory[10] = arena + 256;
   memory[11] = arena + 512;
-  memory[12] = arena + 1408;
-  memory[14] = arena + 1280;
-  memory[16] = arena + 1536;
-  memory[17] = arena + 1664;
-  memory[20] = arena + 1792;
-  memory[21] = arena + 768;
-  memory[25] = arena + 1024;
+  memory[12] = arena + 1152;
+  memory[14] = arena + 1024;
+  memory[16] = arena + 1280;
+  memory[17] = arena + 1408;
+  memory[20] = arena + 1536;
+  memory[23] = arena + 768;
   for (int64_t k = 0; k < advancing; k++)
     memory[roots[k]] = (char *)memory[roots[k]] + start * steps[k];
   for (int64_t i = start; i < stop; i++) {
@@ -312,7 +305,7 @@ def run(leaves):
     if last_write.write is not written_45.write:
         written_45()
     loss_9_array = empty((), dtype_38)
-    part_56((x_0_array, y_1_array, net_0_weight_2_array, net_0_bias_3_array, net_2_weight_6_array, net_2_bias_7_array, lr_28_array, constant_11_array, loss_9_array, grad_of_net_2_weight_24_array, grad_of_net_2_bias_25_array, grad_of_net_0_weight_26_array, grad_of_net_0_bias_27_array, arena,))
+    part_55((x_0_array, y_1_array, net_0_weight_2_array, net_0_bias_3_array, net_2_weight_6_array, net_2_bias_7_array, lr_28_array, constant_11_array, loss_9_array, grad_of_net_2_weight_24_array, grad_of_net_2_bias_25_array, grad_of_net_0_weight_26_array, grad_of_net_0_bias_27_array, arena,))
     leaf_18._grad = grad_of_net_0_weight_26_tensor
     leaf_21._grad = grad_of_net_0_bias_27_tensor
     leaf_24._grad = grad_of_net_2_weight_24_tensor

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Sequence
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
+from contextvars import Context, copy_context
 from functools import partial
 from operator import attrgetter
 from typing import Any
@@ -27,7 +28,7 @@ from tinygrad_kr.ops.node import (
 )
 from tinygrad_kr.ops.op import FLOAT16, widened
 from tinygrad_kr.ops.shape import broadcast_to
-from tinygrad_kr.ops.tracing import tracing
+from tinygrad_kr.ops.tracing import tracers, tracing
 from tinygrad_kr.ops.writes import Overwritten, last_change, write_since, written_in
 from tinygrad_kr.tensor import Tensor
 
@@ -86,17 +87,20 @@ def topological_order(
     outputs: Iterable[Node],
     stop: Collection[Node] = (),
     wanted: Collection[Node] | None = None,
+    leaves: list[Node] | None = None,
 ) -> list[Node]:
     """Every recorded op that `outputs` depend on, in order of execution.
 
     stop: nodes to treat as leaves.
     wanted: a node whose graph was freed is a leaf if it depends on none of these.
+    leaves: a list to which the leaves that require grad are added, each perhaps several times.
     Raises RuntimeError where a graph was freed by an earlier backward.
     """
     seen = set(stop)
     order = [node for node in outputs if node._op is not None and node not in seen]
     seen.update(order)
     freed: list[Node] = []
+    leaves = [] if leaves is None else leaves
     for node in order:  # grows during the loop
         inputs = node._inputs
         if inputs is None:
@@ -105,16 +109,34 @@ def topological_order(
             freed.append(node)
             continue
         for x in inputs:
-            if isinstance(x, Node) and x._op is not None and x not in seen:
-                seen.add(x)
-                order.append(x)
+            if isinstance(x, Node):
+                if x._op is None:
+                    if x._requires_grad:
+                        leaves.append(x)
+                elif x not in seen:
+                    seen.add(x)
+                    order.append(x)
     if freed:
+        leaves += freed
         order = sorted(set(order).difference(freed), key=_when_made)
     order.sort(key=_when_made)
     return order
 
 
 _when_made = attrgetter("_made")
+
+Graph = tuple[list[Node], list[Node]]
+"""The recorded ops in order of execution, and the leaves that require grad."""
+
+
+def graph_of(
+    outputs: Iterable[Node],
+    stop: Collection[Node] = (),
+    wanted: Collection[Node] | None = (),
+) -> Graph:
+    """The graph behind `outputs`; arguments as of `topological_order`."""
+    leaves: list[Node] = []
+    return topological_order(outputs, stop, wanted, leaves), leaves
 
 
 def _freed(node: Node) -> RuntimeError:
@@ -125,17 +147,14 @@ def _freed(node: Node) -> RuntimeError:
     )
 
 
-def _edges(order: list[Node], freed: Freed) -> list[tuple[int, Any]]:
-    """The pairs (node, input) of a whole graph; `freed` learns of the inputs freed before."""
-    freed.earlier = []
-    edges: list[tuple[int, Any]] = []
-    for node in order:
-        for x in node._inputs or ():
-            if isinstance(x, Node) and x._requires_grad:
-                edges.append((node._made, _key_of(x)))
-                if x._op is not None and x._inputs is None:
-                    freed.earlier.append(x._values)  # type: ignore[arg-type]
-    return edges
+def _edges(order: list[Node]) -> list[tuple[int, Any]]:
+    """The pairs (node, input) of a whole graph."""
+    return [
+        (node._made, identity_of(x) if x._op is None else x._made)
+        for node in order
+        for x in node._inputs or ()
+        if isinstance(x, Node) and x._requires_grad
+    ]
 
 
 def _leading_to(wanted: set[Node], order: list[Node]) -> set[Node]:
@@ -152,6 +171,23 @@ def _leading_to(wanted: set[Node], order: list[Node]) -> set[Node]:
 # ------------------------------------------------------------------ the walk
 
 
+def _keep_freed_memory() -> None:
+    from tinygrad_kr.native.memory import keep_freed_memory
+
+    keep_freed_memory()
+
+
+MANY_WALKS = 16
+"""Threshold: eager walks after which freed memory is kept for the next. A trace makes fewer."""
+_first_walks: list[Callable[[], Any]] = [_keep_freed_memory] + [bool] * (MANY_WALKS - 1)
+"""What the first walks call, the last item first."""
+
+
+def _note_walk() -> None:
+    with suppress(IndexError):  # another thread has taken the last
+        _first_walks.pop()()
+
+
 def walk(
     cotangents: dict[Node, Any],
     wanted: set[Node] | None = None,
@@ -159,6 +195,7 @@ def walk(
     create_graph: bool = False,
     retain_graph: bool = False,
     stop: Collection[Node] = (),
+    graph: Graph | None = None,
 ) -> dict[Node, Any]:
     """Propagate the cotangents of outputs back to the leaves (or to `wanted`), not beyond `stop`.
 
@@ -169,15 +206,39 @@ def walk(
     Returns the cotangent of every node it ends at. For a leaf it is an array that nothing else
     refers to, with `create_graph` a Tensor. Without `wanted` those of `retain_grad` are included;
     with it they are added to `.grad` at the end.
+
+    graph: what `graph_of` gave, which this uses up.
+    NumPy does not warn where a derivative is infinite or undefined; in hooks it does.
     """
-    if not create_graph and tracing():
-        return _walk_on_tensors(cotangents, wanted, retain_graph, stop)
-    order = topological_order(cotangents, stop, wanted)
-    needed = None if wanted is None else _leading_to(wanted, order)
+    if tracers and not create_graph and tracing():
+        return _walk_on_tensors(cotangents, wanted, retain_graph, stop, graph)
+    if _first_walks and not create_graph:
+        _note_walk()
+    return _walk(cotangents, wanted, create_graph, retain_graph, stop, graph, copy_context())
+
+
+@np.errstate(all="ignore")
+def _walk(
+    cotangents: dict[Node, Any],
+    wanted: set[Node] | None,
+    create_graph: bool,
+    retain_graph: bool,
+    stop: Collection[Node],
+    graph: Graph | None,
+    outside: Context,
+) -> dict[Node, Any]:
+    if graph is None or any(x._op is not None for x in graph[1]):  # which was freed
+        graph = graph_of(cotangents, stop, wanted)
+    order, leaves = graph
+    needed = wanted
+    if wanted is not None:  # every node leads to them if they are all the leaves
+        needed = None if not stop and wanted.issuperset(leaves) else _leading_to(wanted, order)
     anomaly = is_anomaly_on()
     careful = anomaly or written_in(order)
     freed = Freed()
-    known = None if wanted is None or retain_graph else _edges(order, freed)
+    known = None if needed is None or retain_graph else _edges(order)
+    if known is not None:
+        freed.earlier = [x._values for x in leaves if x._op is not None]  # type: ignore[misc]
     edges: list[tuple[int, Any]] = []
     note = edges.append
     grads = dict(cotangents)
@@ -191,19 +252,20 @@ def walk(
         if g is None:
             continue
         if node._hooks:
-            g = _call_hooks(node, _in_dtype(g, node._data.dtype), create_graph, retained)
+            g = _in_dtype(g, node._data.dtype)
+            g = outside.run(_call_hooks, node, g, create_graph, retained)
         if wanted is not None and node in wanted:
             ends[node] = _in_dtype(g, node._data.dtype)
         record, inputs, params, values = node._op, node._inputs, node._params, node._values
         if inputs is None:  # freed by another thread meanwhile
             raise _freed(node)
         y: Any = node._data
+        given: Sequence[Any] = values
         if create_graph:
-            y, values = node, inputs
-        given = values
+            y, given = node, inputs
         if node._data.dtype is FLOAT16:
             mixed = True
-            g, y, given = widened(g), widened(y), [widened(value) for value in values]
+            g, y, given = widened(g), widened(y), [widened(value) for value in given]
         rules = record.rules
         if careful or record.shared:
             rules, given = _special_rules(node, given, needed, careful)
@@ -220,9 +282,10 @@ def walk(
             gx = None
             try:
                 gx = rule(g, y, *given, **params) if params else rule(g, y, *given)
-                if gx.shape != value.shape:
+                array = gx._data if create_graph and isinstance(gx, Node) else gx
+                if array.shape != value.shape:
                     gx = unbroadcast(gx, value.shape)
-                if gx.dtype is not value.dtype:
+                if array.dtype is not value.dtype:
                     gx = _carried(gx, value.dtype)
                     mixed = True
             except Exception as error:
@@ -233,13 +296,13 @@ def walk(
             if x._op is not None:
                 note((node._made, x._made))
             else:
-                note((node._made, identity_of(x)))
+                note((node._made, getattr(x, "_identity", None) or identity_of(x)))
                 if before is None and not create_graph and _is_shared(gx, g, y, values):
                     gx = np.array(gx)
             if before is not None:
                 if anomaly:
                     _refuse_nan_of_sum(x, before, gx, node)
-                gx = _added(before, gx)
+                gx = before + gx
             grads[x] = gx
         if not retain_graph:
             node._inputs, node._values = None, freed  # type: ignore[assignment]
@@ -249,7 +312,7 @@ def walk(
             grads[leaf] = _in_dtype(g, leaf._data.dtype)
     for leaf, g in grads.items():
         if leaf._hooks:
-            grads[leaf] = _call_hooks(leaf, g, create_graph, retained)
+            grads[leaf] = outside.run(_call_hooks, leaf, g, create_graph, retained)
     for leaf in cotangents:
         if leaf in grads and not create_graph:
             grads[leaf] = np.array(grads[leaf])
@@ -259,12 +322,16 @@ def walk(
 
 
 def _walk_on_tensors(
-    cotangents: dict[Node, Any], wanted: set[Node] | None, retain: bool, stop: Collection[Node]
+    cotangents: dict[Node, Any],
+    wanted: set[Node] | None,
+    retain: bool,
+    stop: Collection[Node],
+    graph: Graph | None,
 ) -> dict[Node, Any]:
     """The walk under a tracer, which sees Tensors only: returns Tensors."""
     with no_grad():
         starts = {node: _as_tensor(g) for node, g in cotangents.items()}
-        ends = walk(starts, wanted, create_graph=True, retain_graph=retain, stop=stop)
+        ends = walk(starts, wanted, create_graph=True, retain_graph=retain, stop=stop, graph=graph)
         return {node: _as_tensor(ends.pop(node)).clone() for node in [*ends]}
 
 
@@ -273,15 +340,10 @@ def _as_tensor(g: Any) -> Any:
     return g if isinstance(g, Node) else constant(np.asarray(g))
 
 
-@np.errstate(all="ignore")
-def _added(a: Any, b: Any) -> Any:
-    return a + b
-
-
 def _refuse_nan_of_sum(x: Node, before: Any, gx: Any, node: Node) -> None:
     """AnomalyError if the sum of two cotangents of `x`, the second from `node`, makes a NaN."""
     before, gx = (value._data if isinstance(value, Node) else value for value in (before, gx))
-    if _is_new_nan(_added(before, gx), before, gx):
+    if _is_new_nan(before + gx, before, gx):
         of = "an input" if x._op is None else "the output"
         made = node if x._op is None else x
         raise AnomalyError(
@@ -291,7 +353,6 @@ def _refuse_nan_of_sum(x: Node, before: Any, gx: Any, node: Node) -> None:
         )
 
 
-@np.errstate(all="ignore")
 def _add_at(x: Node, key: Any, g: Any, grads: dict[Node, Any], owned: set[int]) -> None:
     """Add the cotangent of `x[key]` to that of `x` in place, for a `key` that repeats no element.
 
@@ -300,21 +361,18 @@ def _add_at(x: Node, key: Any, g: Any, grads: dict[Node, Any], owned: set[int]) 
     """
     total = grads.get(x)
     if total is None:
-        total = _carried(np.zeros(x._data.shape, x._data.dtype), x._data.dtype)
-    elif id(x) not in owned or type(total) is not ndarray:
-        total = np.array(total)
+        dtype = x._data.dtype
+        grads[x] = total = np.zeros(x._data.shape, _FLOAT32 if dtype is FLOAT16 else dtype)
+        total[key] = g
+    else:
+        if id(x) not in owned or type(total) is not ndarray:
+            grads[x] = total = np.array(total)
+        total[key] += g
     owned.add(id(x))
-    total[key] += g
-    grads[x] = total
 
 
 def _in_dtype(gx: Any, dtype: np.dtype[Any]) -> Any:
-    return gx if gx.dtype == dtype else _converted(gx, dtype)
-
-
-@np.errstate(all="ignore")
-def _converted(gx: Any, dtype: np.dtype[Any]) -> Any:
-    return gx.astype(dtype)
+    return gx if gx.dtype == dtype else gx.astype(dtype)
 
 
 def _carried(gx: Any, dtype: np.dtype[Any]) -> Any:
@@ -325,7 +383,6 @@ def _carried(gx: Any, dtype: np.dtype[Any]) -> Any:
 _FLOAT32 = np.dtype(np.float32)
 
 
-@np.errstate(all="ignore")
 def unbroadcast(g: Any, shape: tuple[int, ...]) -> Any:
     """A cotangent in its input's shape: summed over broadcast axes, expanded if constant."""
     if not g.ndim:
@@ -363,9 +420,11 @@ def _special_rules(
     if record.variadic:
         rules = [partial(rules[0], index=i) for i in range(len(inputs))]
     elif record.one_rule_for_all:
-        needs = tuple(
-            isinstance(x, Node) and x._requires_grad and (needed is None or x in needed)
-            for x in inputs
+        needs = tuple(  # of a list: a generator takes twice as long
+            [
+                isinstance(x, Node) and x._requires_grad and (needed is None or x in needed)
+                for x in inputs
+            ]
         )
         rules = _split(rules[0], needs, values)
         if not careful:
@@ -551,7 +610,7 @@ def backward(
             _accumulate_sums(walk({output: start}, create_graph=True, retain_graph=retain_graph))
         return
     ends = walk({output: start}, retain_graph=retain_graph)
-    if tracer := tracing():
+    if tracers and (tracer := tracing()):
         for leaf, g in ends.items():
             tracer.add_gradient(leaf, g)
         return
@@ -609,12 +668,12 @@ def _start(output: Any, gradient: Any, create_graph: bool) -> Any:
             "requires_grad=True, or it was computed under no_grad() or from .detach()"
         )
     if gradient is None:
-        if output.size != 1:
+        data = output._data
+        if data.size != 1:
             raise RuntimeError(
                 f"backward: expected `gradient=` of shape {output.shape}, got none; only a single "
                 "element has the default 1. Did you mean .sum() or .mean()?"
             )
-        data = output._data
         if create_graph or data.ndim:
             start = np.ones(data.shape, data.dtype)
             return constant(start) if create_graph else start

@@ -8,7 +8,7 @@ arguments runs for each row instead.
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from contextvars import copy_context
 from functools import wraps
@@ -46,6 +46,7 @@ def __dir__() -> list[str]:
 
 
 Function = Callable[..., Any]
+_SEQUENCES = (tuple, list)
 
 
 class Refused(Exception):
@@ -134,7 +135,7 @@ class Recorder:
         if isinstance(x, ndarray):
             made = self._by_array.get(id(x))
             return x if made is None else Seen(made, detached=True)
-        if isinstance(x, tuple | list) and not hasattr(x, "_fields"):
+        if isinstance(x, _SEQUENCES) and not hasattr(x, "_fields"):
             return type(x)(map(self.seen, x))
         return x
 
@@ -242,13 +243,13 @@ class _Replay:
         """The ops that ran row by row."""
         self._given = frozenset(rows)
         self._found: dict[int, Any] = dict(rows)
-        self._uses: Counter[int] = Counter()
+        self._uses: defaultdict[int, int] = defaultdict(int)
         """How often each Tensor of the recording will be read."""
 
     def run(self, steps: Sequence[Step | Check], results: Sequence[Any]) -> list[Any]:
         """Do the steps that the results need, and return these."""
         for result in results:
-            self._uses.update(_ids(result))
+            self._count(result)
         for step in self._needed(steps):
             if isinstance(step, Check):
                 self._check(step)
@@ -261,24 +262,32 @@ class _Replay:
         kept = []
         for step in reversed(steps):
             if isinstance(step, Check):
-                self._uses.update(_ids(step.array))
+                self._count(step.array)
             elif id(step.out) in self._uses:
-                self._uses.update(_ids(step.inputs))
+                self._count(step.inputs)
                 for param in step.params.values():
-                    self._uses.update(_ids(param))
+                    self._count(param)
             else:
                 continue
             kept.append(step)
         return kept[::-1]
 
+    def _count(self, x: Any) -> None:
+        """Count the Tensors of the recording in an input or parameter."""
+        if type(x) is Seen:
+            self._uses[id(x.node)] += 1
+        elif isinstance(x, _SEQUENCES):
+            for part in x:
+                self._count(part)
+
     def value(self, x: Any) -> Any:
         """For all rows, what the recording saw: Rows, or what is the same for each."""
-        if isinstance(x, Seen):
+        if type(x) is Seen:
             key = id(x.node)
             self._uses[key] -= 1
             found = self._found[key] if self._uses[key] else self._found.pop(key)
             return _detached(found) if x.detached else found
-        if isinstance(x, tuple | list) and not hasattr(x, "_fields"):
+        if isinstance(x, _SEQUENCES) and not hasattr(x, "_fields"):
             return type(x)(map(self.value, x))
         return x
 
@@ -319,13 +328,6 @@ def _detached(found: Any) -> Any:
     if not node._requires_grad:
         return found
     return Rows(constant(node._data)) if isinstance(found, Rows) else constant(node._data)
-
-
-def _ids(x: Any) -> list[int]:
-    """The Tensors of the recording in an input or parameter, by their ids."""
-    if isinstance(x, Seen):
-        return [id(x.node)]
-    return [key for part in x for key in _ids(part)] if isinstance(x, tuple | list) else []
 
 
 # ------------------------------------------------------------------ the batch

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from functools import partial, wraps
 from threading import get_ident
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -148,11 +149,12 @@ def _stepwise(generator: Any, mode: Callable[[], _Mode]) -> Any:
 
 def recording_mode() -> int:
     """The mode in which ops are recorded: with anomaly detection or tracing where it is on."""
-    if getattr(current_mode(), "anomaly", False):
+    mode = current_mode()
+    if getattr(mode, "anomaly", False):
         return ANOMALY
     if tracing() is not None:
         return CAPTURE
-    return NAMED if getattr(current_mode(), "names", ()) else ON
+    return NAMED if getattr(mode, "names", ()) else ON
 
 
 class no_grad(_Mode):
@@ -187,8 +189,10 @@ class enable_grad(_Mode):
         return recording_mode()
 
 
-def recorded_if(wanted: bool) -> _Mode:
-    """`enable_grad()` or `no_grad()`. Unlike `set_grad_enabled`, only a block sets it."""
+def recorded_if(wanted: bool) -> AbstractContextManager[None]:
+    """`enable_grad()` or `no_grad()`, for a block that sets no mode itself; nothing if it is on."""
+    if current_mode() == (recording_mode() if wanted else OFF):
+        return nullcontext()
     return enable_grad() if wanted else no_grad()
 
 

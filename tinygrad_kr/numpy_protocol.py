@@ -14,7 +14,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, lru_cache
 from typing import Any
 
 import numpy as np
@@ -69,7 +69,11 @@ def _serve(function: Any, served: Callable[..., Any]) -> None:
         if isinstance(default, _Only)
     }
 
+    free = min(map(positional.index, refused.keys() & set(positional)), default=len(positional))
+
     def checked(*args: Any, **kwargs: Any) -> Any:
+        if not kwargs and len(args) <= free:
+            return served(*args)
         given = dict(zip(positional, args, strict=False)) | kwargs
         for parameter, only in refused.items():
             if parameter in given and given[parameter] is not only.value:
@@ -899,8 +903,14 @@ def _symmetric(a: Any, triangle: str) -> Any:
     """The symmetric matrix of one triangle of `a`; NumPy reads no more."""
     if triangle not in ("L", "U"):
         raise ValueError(f'eigh: expected UPLO "L" or "U", got {triangle!r}.')
-    half, rest = (a.tril(), a.tril(-1)) if triangle == "L" else (a.triu(), a.triu(1))
-    return half + rest.mT
+    lower = _lower(a.shape[-1])
+    return elementwise.where(lower if triangle == "L" else lower.T, a, a.mT)
+
+
+@lru_cache(maxsize=4)
+def _lower(n: int) -> ndarray:
+    """Which elements of a matrix lie in the lower triangle; read-only by convention."""
+    return np.tri(n, dtype=np.bool_)
 
 
 # ------------------------------------------------------------------ integers and booleans

@@ -848,7 +848,7 @@ class Tensor(Node):
             found = _of_integers()(called, function, inputs, kwargs)
             if found is not NotImplemented:
                 return found
-        if function is None or kwargs.keys() - {"axis", "keepdims"}:
+        if function is None or (kwargs and kwargs.keys() - {"axis", "keepdims"}):
             extra = f" with {', '.join(kwargs)}" if function is not None else ""
             dot = "" if method == "__call__" else f".{method}"
             name, fix = _name_and_fix(ufunc)
@@ -1236,7 +1236,8 @@ class Tensor(Node):
         >>> tk.tensor([1.0, 2.0]).dot([3.0, 4.0])
         Tensor(11.)
         """
-        if self.ndim and 1 <= np.ndim(getattr(other, "_data", other)) <= 2:
+        array = other._data if isinstance(other, Node) else other
+        if self._data.ndim and 1 <= (array.ndim if type(array) is ndarray else np.ndim(array)) <= 2:
             return matmul(self, other)
         return array_products.dot(self, other)  # type: ignore[no-any-return]
 

@@ -8,6 +8,7 @@ They nest to any order: the derivative is recorded like every other computation.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import nullcontext
 from functools import wraps
 from typing import Any
 
@@ -15,7 +16,8 @@ import numpy as np
 from numpy import ndarray
 
 from tinygrad_kr import tree
-from tinygrad_kr.autodiff import topological_order, walk
+from tinygrad_kr.arrays.operands import as_array
+from tinygrad_kr.autodiff import Graph, graph_of, topological_order, walk
 from tinygrad_kr.batching import keeps_tensors, vmap
 from tinygrad_kr.grad_mode import enable_grad, is_grad_enabled, recorded_if
 from tinygrad_kr.grad_mode import traced as traced_calls
@@ -23,6 +25,7 @@ from tinygrad_kr.ops.node import Node, constant, is_anomaly_on, tick
 from tinygrad_kr.ops.op import op
 from tinygrad_kr.ops.reduction import concatenate
 from tinygrad_kr.ops.shape import stack
+from tinygrad_kr.ops.tracing import tracers
 from tinygrad_kr.tensor import Tensor
 
 __all__ = [
@@ -45,6 +48,7 @@ class _Traced:
     """The arguments of a function, with Tensors that record in place of those to differentiate."""
 
     def __init__(self, name: str, args: Sequence[Any], argnums: Argnums) -> None:
+        single = isinstance(argnums, int)
         numbers = (argnums,) if isinstance(argnums, int) else tuple(argnums)
         for n in numbers:
             if not -len(args) <= n < len(args):
@@ -52,71 +56,72 @@ class _Traced:
                     f"{name}: expected argnums among {len(args)} positional arguments, got "
                     f"{argnums}."
                 )
-        if len({n % len(args) for n in numbers}) < len(numbers):
+        if not single and len({n % len(args) for n in numbers}) < len(numbers):
             raise ValueError(f"{name}: expected each of argnums once, got {argnums}.")
-        chosen = tuple(args[n] for n in numbers)
-        self.given, self.rebuild = tree.flatten(chosen[0] if isinstance(argnums, int) else chosen)
+        chosen = args[numbers[0]] if single else tuple(args[n] for n in numbers)
+        self.given, self.rebuild = tree.flatten(chosen)
         self.nested = is_grad_enabled()
-        with enable_grad():
-            self.tensors = [self._trace(name, leaf) for leaf in self.given]
+        self.tensors = [self._trace(name, leaf) for leaf in self.given]
         self.start = tick()
-        leaves = iter(self.tensors)
+        traced = self.rebuild(self.tensors)
+        self.given_args = args
         self.args = list(args)
-        for n in numbers:
-            flat, rebuild = tree.flatten(args[n])
-            self.args[n] = rebuild([next(leaves) for _ in flat])
+        for n, arg in zip(numbers, (traced,) if single else traced, strict=True):
+            self.args[n] = arg
         self.fresh = {t for t in self.tensors if t._op is None}
-        self.arrays_only = not any(isinstance(leaf, Node) for leaf in tree.flatten(args)[0])
 
     @staticmethod
     def _trace(name: str, leaf: Any) -> Tensor:
         if isinstance(leaf, Tensor) and leaf._requires_grad:
-            return _alias(leaf)
-        if isinstance(leaf, Tensor):
-            tensor = leaf
-        else:
-            tensor = Tensor(np.float64(leaf) if type(leaf) is float else leaf)
-        if tensor.dtype.kind != "f":
+            with enable_grad():
+                return _alias(leaf)
+        array = as_array(np.float64(leaf) if type(leaf) is float else leaf)
+        if array.dtype.kind != "f":
             raise TypeError(
                 f"{name}: expected floats to differentiate with respect to, got "
-                f"{tensor.dtype}{tensor.shape}. Use floats (1.0, not 1)"
+                f"{array.dtype}{array.shape}. Use floats (1.0, not 1)"
             )
-        return _timed_leaf(tensor._data)
+        return _timed_leaf(array)
 
-    def create_graph(self, outputs: Iterable[Tensor]) -> bool:
+    def create_graph(self, outputs: Iterable[Tensor], graph: Graph | None = None) -> bool:
         """Whether the derivative must be recorded too: the outputs use a Tensor from outside."""
         if not self.nested:
             return False
         if len(self.fresh) < len(self.tensors):
             return True
-        return any(
-            isinstance(x, Node)
-            and x._requires_grad
-            and (x._op is None or x._inputs is None)
-            and x not in self.fresh
-            and getattr(x, "_made", 0) < self.start
-            for node in topological_order(outputs, wanted=())
-            for x in node._inputs or ()
-        )
+        _, leaves = graph or graph_of(outputs)
+        return any(x not in self.fresh and getattr(x, "_made", 0) < self.start for x in leaves)
 
     def gradients(
-        self, starts: Mapping[Any, Any], create_graph: bool, retain: bool = False
+        self,
+        starts: Mapping[Any, Any],
+        create_graph: bool,
+        retain: bool = False,
+        graph: Graph | None = None,
     ) -> list[Any]:
-        """Cotangents of the chosen arguments, zeros where the outputs do not depend on them."""
+        """Cotangents of the chosen arguments, zeros where the outputs do not depend on them.
+
+        graph: that of the outputs, for one walk.
+        """
         starts = {node: g for node, g in starts.items() if node._requires_grad}
-        with recorded_if(create_graph):
+        with recorded_if(create_graph) if create_graph or tracers else nullcontext():
             ends = walk(
                 starts,
                 set(self.tensors),
                 create_graph=create_graph,
                 retain_graph=retain or create_graph,
+                graph=graph,
             )
         found = []
         for t in self.tensors:
             g = ends.get(t)
             if g is None:
                 g = np.zeros(t.shape, t.dtype)
-            found.append(g if isinstance(g, Node) else constant(np.array(g, copy=True)))
+            elif isinstance(g, Node) and g._requires_grad and not create_graph:
+                g = constant(g._data)  # of a rule that uses a Tensor from outside
+            elif t._op is not None and not isinstance(g, Node):
+                g = np.array(g)  # of a leaf it is its own
+            found.append(g if isinstance(g, Node) else constant(np.asarray(g)))
         return found
 
     def result(self, tensors: Sequence[Any]) -> Any:
@@ -129,7 +134,9 @@ class _Traced:
         """The result for the caller: an array, unless Tensors were passed or it requires grad."""
         if not isinstance(value, Node) or keeps_tensors():
             return value
-        if value._requires_grad or (as_tensor if as_tensor is not None else not self.arrays_only):
+        if value._requires_grad or (
+            tree.holds(self.given_args, Node) if as_tensor is None else as_tensor
+        ):
             return value
         return value._data if value._data.ndim else value._data[()]
 
@@ -142,7 +149,7 @@ def _timed_leaf(array: ndarray) -> Tensor:
 
 
 def _scalar(value: Any, name: str) -> Tensor:
-    if isinstance(value, np.generic | ndarray | float):
+    if not isinstance(value, Node) and isinstance(value, np.generic | ndarray | float):
         value = Tensor(value)
     if not isinstance(value, Tensor):
         raise TypeError(
@@ -174,20 +181,22 @@ def value_and_grad(f: Function, argnums: Argnums = 0, has_aux: bool = False) -> 
     (np.float64(10.0), array([2., 6.]))
     """
 
-    return _value_and_grad("value_and_grad", f, argnums, has_aux)
+    return wraps(f)(_value_and_grad("value_and_grad", f, argnums, has_aux))
 
 
 def _value_and_grad(name: str, f: Function, argnums: Argnums, has_aux: bool) -> Function:
-    @wraps(f)
     def both(*args: Any, **kwargs: Any) -> Any:
         traced = _Traced(name, args, argnums)
         with traced_calls():
             value = f(*traced.args, **kwargs)
             value, aux = value if has_aux else (value, None)
             value = _scalar(value, name)
-        create_graph = traced.create_graph([value])
-        start = np.ones(value.shape, value.dtype)
-        found = traced.gradients({value: constant(start) if create_graph else start}, create_graph)
+        graph = graph_of([value])
+        create_graph = traced.create_graph([value], graph)
+        data = value._data
+        start = np.ones(data.shape, data.dtype) if data.ndim else np.array(1, data.dtype)
+        starts = {value: constant(start) if create_graph else start}
+        found = traced.gradients(starts, create_graph, graph=graph)
         if not create_graph:
             value = constant(value._data)
         if has_aux:

@@ -8,6 +8,7 @@ from typing import Any
 __all__ = ["flatten", "leaves_like", "tree_map"]
 
 Rebuild = Callable[[Sequence[Any]], Any]
+_SEQUENCES = (tuple, list)
 
 
 def flatten(tree: Any) -> tuple[list[Any], Rebuild]:
@@ -31,13 +32,22 @@ def _flatten(tree: Any, leaves: list[Any]) -> Callable[[Any], Any]:
     if isinstance(tree, dict):
         builders = {key: _flatten(value, leaves) for key, value in tree.items()}
         return lambda values: {key: build(values) for key, build in builders.items()}
-    if isinstance(tree, tuple | list):
+    if isinstance(tree, _SEQUENCES):
         parts = [_flatten(value, leaves) for value in tree]
         if hasattr(tree, "_fields"):
             return lambda values: type(tree)(*[build(values) for build in parts])
         return lambda values: type(tree)([build(values) for build in parts])
     leaves.append(tree)
     return next
+
+
+def holds(tree: Any, kind: type) -> bool:
+    """Whether a leaf of a nested container is of a class."""
+    if isinstance(tree, dict):
+        return any(holds(part, kind) for part in tree.values())
+    if isinstance(tree, _SEQUENCES):
+        return any(holds(part, kind) for part in tree)
+    return isinstance(tree, kind)
 
 
 def leaves_like(tree: Any, other: Any, name: str = "tree") -> list[Any]:

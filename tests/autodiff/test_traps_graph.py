@@ -613,8 +613,21 @@ def test_anomaly_mode_passes_over_a_nan_that_a_rule_selects_away() -> None:
         ]
 
 
+@pytest.mark.parametrize("outside", ["warn", "raise", "ignore"])
+def test_hooks_run_under_the_error_state_outside(outside: Any) -> None:
+    """The walk itself does not warn: the derivative of sqrt at 0 is infinite."""
+    x, seen = leaf(0.0), []
+    y = np.sqrt(x)
+    for node in (x, y):
+        node.register_hook(lambda g: seen.append(np.geterr()["divide"]))
+    with np.errstate(divide=outside):
+        y.sum().backward()
+    assert seen == [outside] * 2
+    assert grad_of(x).tolist() == [np.inf]
+
+
 def test_ops_of_rules_have_a_line_of_the_users() -> None:
-    """NumPy's `errstate` decorates rules: its file is passed over."""
+    """NumPy's `errstate` decorates the walk: its file is passed over."""
     x = leaf(2.0)
     (g,) = tk.autograd.grad(np.exp(x) * x, x, np.ones(1), create_graph=True)
     nodes = topological_order([g])

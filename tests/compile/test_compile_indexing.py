@@ -174,14 +174,14 @@ def test_padding_of_one_number(backend: str) -> None:
     compare(lambda x: [pad(x * 2, widths=()) + 1, pad(x, widths=())], np.array(1.5))
 
 
-def test_truth_values_and_arrays_as_indices_stay_with_numpy(backend: str) -> None:
+def test_truth_values_as_indices_stay_with_numpy(backend: str) -> None:
     rows = np.array([2, 0, 2])
 
     def f(x: Tensor) -> list[Tensor]:
         x = x.detach().requires_grad_()
         return list(tk.autograd.grad((x[rows] ** 2).sum() + (x[True] ** 3).sum(), [x]))
 
-    compare(f, np.linspace(-1, 2, 4), calls=4)
+    compare(f, np.linspace(-1, 2, 4), calls=3)  # one of them checks the integers
 
 
 @pytest.mark.skipif(not IN_C, reason="there is no C compiler")

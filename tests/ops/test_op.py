@@ -15,6 +15,7 @@ from package_modules import package_modules
 
 import tinygrad_kr as tk
 from tinygrad_kr import Tensor, op
+from tinygrad_kr import functional as F
 from tinygrad_kr.ops.node import source_line_of
 from tinygrad_kr.ops.op import common_dtype, numpy_table
 from tinygrad_kr.testing import check_grads
@@ -107,6 +108,22 @@ def test_joint_may_give_none_for_zero() -> None:
     lazy(a, b).sum().backward()
     assert grad_of(a).tolist() == [1.0]
     assert grad_of(b).tolist() == [0.0]
+
+
+@pytest.mark.parametrize("shape", [(2, 3), (3,), (4, 2, 3)])
+@pytest.mark.parametrize("product", ["matmul", "linear"])
+def test_a_cotangent_may_be_an_array_where_the_backward_is_recorded(
+    product: str, shape: tuple[int, ...]
+) -> None:
+    """The rule of `total` gives an array, from which the rules of products go on with Tensors."""
+    total = op(lambda x: x.sum(), lambda g, y, x: np.ones(x.shape), name="total")
+    a, w = leaf(*np.arange(float(np.prod(shape)))).reshape(*shape), leaf(*range(6)).reshape(2, 3)
+    y = a @ w.T if product == "matmul" else F.linear(a, w)
+    by_a, by_w = tk.autograd.grad(total(y), (a, w), create_graph=True)
+    assert np.array_equal(by_a.data, np.broadcast_to(w.data.sum(0), shape))
+    assert np.array_equal(by_w.data, np.tile(a.data.reshape(-1, 3).sum(0), (2, 1)))
+    (mixed,) = tk.autograd.grad(by_a.sum(), w)
+    assert np.array_equal(mixed.data, np.full((2, 3), a.size / 3))
 
 
 def test_without_rules_the_result_is_detached() -> None:

@@ -270,6 +270,42 @@ def test_erf_and_gelu(dtype: Any) -> None:
         same(e._gelu_rule(g, e.gelu(x), x), g * e._gelu_vjp(x, e.gelu.forward.__wrapped__(x)))
 
 
+@needs_c
+@pytest.mark.usefixtures("early")
+@every_float
+@pytest.mark.parametrize("size", [7, 8_192, 20_001])
+def test_logistic_loss(size: int, dtype: Any) -> None:
+    """Sum, mean and derivative; large and infinite scores, and weights of 0 for them."""
+    x, a = (draw(size) * 20).astype(dtype), (draw(size) > 0).astype(dtype)
+    a[::3] = 0.25
+    g = np.asarray(1.5, dtype)
+    for scores in (x, np.where(a == 1, np.inf, np.where(a == 0, -np.inf, x)).astype(dtype)):
+        for reduction in ("sum", "mean"):
+            total = kernels.sum_of("logistic_sum", scores, a)
+            share = total / size if reduction == "mean" else total
+            found = network._bce_with_logits(scores, a, reduction=reduction)
+            assert found == dtype(share)
+            with np.errstate(all="ignore"):
+                terms = network._bce_with_logits(scores, a).astype(float)
+            expected = terms.mean() if reduction == "mean" else terms.sum()
+            np.testing.assert_allclose(found, expected, 1e-6 if dtype is np.float32 else 1e-13)
+        slope = kernels.elementwise("logistic_slope", scores, a)
+        assert slope is not None
+        wide = scores.astype(np.longdouble)
+        chance = 1 / (1 + np.exp(-wide))
+        tolerance = 1e-6 if dtype is np.float32 else 1e-14
+        np.testing.assert_allclose(slope, (chance - a).astype(dtype), tolerance, tolerance)
+        np.testing.assert_array_equal(slope, network._bce_with_logits_vjp(scores, a))
+    x[0] = np.nan
+    assert np.isnan(network._bce_with_logits(x, a, reduction="sum"))
+    assert np.isnan(network._bce_with_logits_vjp(x, a)[0])
+    leaf = tk.tensor(draw(size).astype(dtype), requires_grad=True)
+    F.binary_cross_entropy_with_logits(leaf, tk.tensor(a), reduction="sum").backward(g)
+    assert leaf.grad is not None
+    expected = g * (1 / (1 + np.exp(-leaf.data.astype(float))) - a)
+    np.testing.assert_allclose(leaf.grad.numpy(), expected, 1e-5, 1e-6)
+
+
 # ------------------------------------------------------------------ who computes
 
 

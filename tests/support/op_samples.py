@@ -800,6 +800,14 @@ SAMPLES: dict[str, list[Sample]] = {
         sample(draw(4), draw(4), draw(4), axes=1, eps=0.1),
         sample(draw(0, 3), draw(3), draw(3), axes=1, eps=1e-5),
     ],
+    "channel_norm": [
+        sample(draw(3, 2), draw(2), draw(2), groups=0, eps=1e-5),
+        sample(draw(2, 3, 2), draw(3), draw(3), groups=0, eps=0.1),
+        sample(draw(2, 4, 2, 2), draw(4), draw(4), groups=2, eps=1e-5),
+        sample(draw(2, 4, 3), groups=1, eps=0.1),
+        sample(draw(2, 2, 3), draw(2), groups=2, eps=1e-5),
+        sample(draw(0, 4, 3), draw(4), draw(4), groups=2, eps=1e-5),
+    ],
     "attention": list(attentions()),
     "dropout_mask": [
         sample(draw(*shape), p=p, generator=np.random.default_rng(0))
@@ -1168,6 +1176,17 @@ def _layer_norm(x: ndarray, weight: ndarray, bias: ndarray, axes: int, eps: floa
     return _normalize(x, tuple(range(-axes, 0)), eps) * weight + bias
 
 
+def _channel_norm(
+    x: ndarray, weight: Any = None, bias: Any = None, *, groups: int, eps: float
+) -> Any:
+    shape = (-1, *[1] * (x.ndim - 2))
+    grouped = x.reshape(len(x), groups, x.shape[1] // groups, *x.shape[2:]) if groups else x
+    axis = tuple(range(2, x.ndim + 1)) if groups else (0, *range(2, x.ndim))
+    y = _normalize(grouped, axis, eps).reshape(x.shape)
+    y = y if weight is None else y * weight.reshape(shape)
+    return y if bias is None else y + bias.reshape(shape)
+
+
 def _power_derivative(a: Any, b: Any, by_base: int, by_exponent: int) -> Any:
     return {
         (1, 0): b * a ** (b - 1),
@@ -1288,6 +1307,7 @@ REFERENCES: dict[str, Callable[..., Any]] = {
         (b[0] if b else 1 - a) / (1 + np.exp(-x)) - a / (1 + np.exp(x))
     ),
     "normalize": _normalize,
+    "channel_norm": _channel_norm,
     "dropout_mask": lambda x, p, generator: np.full(x.shape, 1 - p, x.dtype),
     "max_pool_gather": _window_pick,
     "max_unpool": _max_unpool,

@@ -992,7 +992,18 @@ def plain_key(key: Any) -> Any:
     return _plain_part(key)
 
 
+_WHOLE = (int, type(None), type(...))
+
+
 def _plain_part(part: Any) -> Any:
+    kind = type(part)
+    if kind in _WHOLE or (
+        kind is slice
+        and type(part.start) in _WHOLE
+        and type(part.stop) in _WHOLE
+        and part.step is None
+    ):
+        return part
     tracer = tracing()
     if isinstance(part, Node):
         if tracer is not None:

@@ -24,11 +24,16 @@ Call = tuple[tuple[Any, ...], dict[str, Any]]  # the arguments of a call, by pos
 
 def operands(*values: Any) -> list[Any]:
     """Tensors and ndarrays as they are; lists and numbers as arrays in the dtype of those."""
-    given = [x for x in values if isinstance(x, Node | ndarray)]
+    given = [x for x in values if isinstance(x, _ARRAYS)]
     for x in given:
         refuse_masked(x)
+    if len(given) == len(values):
+        return given
     dtype = common_dtype(given) if given else None
-    return [x if isinstance(x, Node | ndarray) else _as_operand(x, dtype) for x in values]
+    return [x if isinstance(x, _ARRAYS) else _as_operand(x, dtype) for x in values]
+
+
+_ARRAYS = (Node, ndarray)
 
 
 def _as_operand(x: Any, dtype: Any) -> ndarray:
@@ -51,7 +56,7 @@ def array_function(function: Callable[P, R]) -> Callable[P, R]:
 
     @wraps(function)
     def of_operand(x: Any, /, *args: Any, **kwargs: Any) -> R:
-        if not isinstance(x, Node | ndarray):
+        if not isinstance(x, _ARRAYS):
             x = operands(x)[0]
         elif isinstance(x, ndarray):
             refuse_masked(x, function.__name__)
@@ -231,7 +236,9 @@ def as_array(data: Any, dtype: Any = None) -> ndarray:
         data = data._data
     elif type(data) is not ndarray:
         refuse_masked(data)
-    if isinstance(data, ndarray | np.generic):
+    if type(data) is ndarray and dtype is None:
+        array = data
+    elif isinstance(data, ndarray | np.generic):
         array = np.asarray(data, dtype=dtype)
     else:
         if _holds_tensor(data):

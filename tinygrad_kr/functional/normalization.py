@@ -12,7 +12,7 @@ from tinygrad_kr.arrays import reduction
 from tinygrad_kr.arrays.joining import broadcast_tensors
 from tinygrad_kr.arrays.operands import either_name, no_axes
 from tinygrad_kr.linalg import vector_norm
-from tinygrad_kr.ops import kernels, network
+from tinygrad_kr.ops import channels, kernels, network
 from tinygrad_kr.ops.axes import axis_index
 from tinygrad_kr.ops.elementwise import absolute, maximum
 from tinygrad_kr.ops.node import Node, constant
@@ -53,30 +53,51 @@ def batch_norm(
         input,
         running_mean=running_mean, running_var=running_var, weight=weight, bias=bias,
     )  # fmt: skip
-    shape = (input.shape[1], *[1] * (input.ndim - 2))
-    if training or running_mean is None or running_var is None:
-        y = _by_batch(input, running_mean, running_var, training, momentum, eps)
-    else:
-        y = (input - running_mean.reshape(shape)) * (running_var.reshape(shape) + eps) ** -0.5
-    return _scaled(y, weight, bias, shape)
-
-
-def _by_batch(
-    input: Any, running_mean: Any, running_var: Any, training: bool, momentum: float, eps: float
-) -> Any:
-    axis = (0, *range(2, input.ndim))
-    n = math.prod(input.shape[a] for a in axis)
+    by_batch = training or running_mean is None or running_var is None
+    n = math.prod(input.shape) // max(input.shape[1], 1)
     if training and n == 1:
         raise ValueError(
             "batch_norm: expected more than one value per channel in training, got input "
             f"{input.shape}. Call eval() on the module, or use drop_last=True in the loader"
         )
+    if _is_one_op(input, running_mean, running_var, weight, bias):
+        known = _moments(input, 0) if by_batch else _copies(running_mean, running_var)
+        if training:
+            _move(running_mean, known[0], momentum)
+            _move(running_var, known[1] * (n / (n - 1)), momentum)
+        how = {"groups": 0, "eps": eps, "known": known, "fixed": not by_batch}
+        return channels.channel_norm(input, weight, bias, **how)
+    shape, axis = (input.shape[1], *[1] * (input.ndim - 2)), (0, *range(2, input.ndim))
+    if not by_batch:
+        y = (input - running_mean.reshape(shape)) * (running_var.reshape(shape) + eps) ** -0.5
+        return _scaled(y, weight, bias, shape)
     if training and n:
         x = _values(input)
         _move(running_mean, mean_(x, axis=axis, keepdims=False), momentum)
         if running_var is not None:
             _move(running_var, var_(x, axis=axis, keepdims=False, ddof=1), momentum)
-    return network.normalize(input, axis=axis, eps=eps)
+    return _scaled(network.normalize(input, axis=axis, eps=eps), weight, bias, shape)
+
+
+def _is_one_op(input: Any, mean: Any, var: Any, *given: Any) -> bool:
+    """Whether one op computes the norm: for elements of one dtype, outside of a trace.
+
+    A trace has the simple ops, which a compiled step fuses with those around them.
+    """
+    if tracing() is not None or not math.prod(input.shape) or input.dtype.kind != "f":
+        return False
+    if any(isinstance(x, Node) and x._requires_grad for x in (mean, var)):
+        return False
+    return all(x is None or x.dtype == input.dtype for x in (mean, var, *given))
+
+
+def _moments(input: Any, groups: int) -> channels.Moments:
+    return channels.moments(input._data if isinstance(input, Node) else input, groups)
+
+
+def _copies(*running: Any) -> Any:
+    """Arrays of the running statistics, which a later step overwrites."""
+    return tuple(np.array(x._data if isinstance(x, Node) else x) for x in running)
 
 
 def _move(running: Any, batch: Any, momentum: float) -> None:
@@ -148,10 +169,14 @@ def group_norm(
             f"group_norm: expected channels (axis 1) that divide into {num_groups} groups, got "
             f"input {input.shape}."
         )
-    n, channels = input.shape[:2]
-    grouped = input.reshape(n, num_groups, channels // num_groups, *input.shape[2:])
+    if _is_one_op(input, None, None, weight, bias):
+        known = _moments(input, num_groups)
+        how = {"groups": num_groups, "eps": eps, "known": known}
+        return channels.channel_norm(input, weight, bias, **how)
+    n, size = input.shape[:2]
+    grouped = input.reshape(n, num_groups, size // num_groups, *input.shape[2:])
     y = network.normalize(grouped, axis=tuple(range(2, grouped.ndim)), eps=eps)
-    return _scaled(y.reshape(input.shape), weight, bias, (channels, *[1] * (input.ndim - 2)))
+    return _scaled(y.reshape(input.shape), weight, bias, (size, *[1] * (input.ndim - 2)))
 
 
 def instance_norm(
@@ -196,6 +221,12 @@ def instance_norm(
         running_mean=running_mean, running_var=running_var, weight=weight, bias=bias,
     )  # fmt: skip
     axis = tuple(range(2, input.ndim))
+    if _is_one_op(input, running_mean, running_var, weight, bias):
+        n, known = math.prod(input.shape[2:]), _moments(input, input.shape[1])
+        _move(running_mean, known[0].mean(0), momentum)
+        _move(running_var, known[1].mean(0) * (n / (n - 1)), momentum)
+        how = {"groups": input.shape[1], "eps": eps, "known": known}
+        return channels.channel_norm(input, weight, bias, **how)
     x = _values(input)
     if running_mean is not None:
         _move(running_mean, mean_(x, axis=(0, *axis), keepdims=False), momentum)

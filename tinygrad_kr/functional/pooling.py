@@ -13,6 +13,7 @@ from tinygrad_kr.functional.convolution import SPATIAL_AXES, Sizes, _positive, _
 from tinygrad_kr.ops import shape, window
 from tinygrad_kr.ops.node import Node, constant
 from tinygrad_kr.ops.op import FLOAT16, widened
+from tinygrad_kr.ops.reduction import mean_
 
 Pairs = tuple[tuple[int, int], ...]
 
@@ -260,6 +261,8 @@ def adaptive_avg_pool2d(input: Any, output_size: Any) -> Any:
         )
     rows, columns = (n if b is None else b for n, b in zip(input.shape[-2:], pair, strict=True))
     _positive((rows, columns), 2, "adaptive_avg_pool2d: output_size")
+    if rows == columns == 1 and input.dtype.kind == "f":
+        return mean_(input, axis=(-2, -1), keepdims=True)
     height, width = input.shape[-2:]
     return _bins(height, rows, input.dtype) @ (input @ _bins(width, columns, input.dtype).T)
 

@@ -19,7 +19,9 @@ _PARAMETERS: dict[str, dict[str, tuple[Any, ...]]] = {
         "attention": (_NUMBERS, _SHARE, ctypes.c_double),
         "attention_vjp": (_NUMBERS, _SHARE, ctypes.c_double),
     },
-    "activations": dict.fromkeys(["erf_", "gelu", "gelu_vjp"], (_NUMBERS, _SHARE)),
+    "activations": dict.fromkeys(
+        ["erf_", "gelu", "gelu_vjp", "logistic_slope", "logistic_sum"], (_NUMBERS, _SHARE)
+    ),
     "rows": {
         "layer_norm": (_NUMBERS, _SHARE, ctypes.c_double),
         "layer_norm_vjp": (_NUMBERS, _SHARE, ctypes.c_double),
@@ -27,6 +29,15 @@ _PARAMETERS: dict[str, dict[str, tuple[Any, ...]]] = {
         "cross_entropy_vjp": (_NUMBERS, _SHARE),
         "add_rows": (_NUMBERS, _SHARE),
     },
+    "channels": dict.fromkeys(
+        ["channel_moments", "channel_norm", "channel_norm_vjp"],
+        (_NUMBERS, _SHARE, ctypes.c_double),
+    ),
+    "relu": dict.fromkeys(["relu", "relu_vjp"], (_NUMBERS, _SHARE)),
+    "pooling": dict.fromkeys(
+        ["max_pool", "max_pool_vjp", "sum_pool", "sum_pool_vjp"], (_NUMBERS, _SHARE)
+    ),
+    "orders": {"transpose": (_NUMBERS, _SHARE)},
     "solving": dict.fromkeys(
         ["solve_", "solve_triangular_", "cholesky_", "cholesky_vjp_", "logabsdet_", "signdet_"],
         (_NUMBERS, _SHARE),
@@ -51,6 +62,13 @@ def block_kernels(header: str, real: str) -> ctypes.CDLL | None:
     except (OSError, RuntimeError):
         return None
     return declared(header, library)
+
+
+def with_parameters(library: ctypes.CDLL, name: str) -> Any:
+    """A function of numbers and a way to share its work."""
+    function = library[name]
+    function.restype, function.argtypes = ctypes.c_int64, (_NUMBERS, _SHARE)
+    return function
 
 
 def declared(header: str, library: ctypes.CDLL) -> ctypes.CDLL:

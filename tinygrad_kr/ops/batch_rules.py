@@ -21,6 +21,8 @@ from tinygrad_kr.ops.indexing import diagonal, getitem, index_add, put_diagonal,
 from tinygrad_kr.ops.node import Node, constant
 from tinygrad_kr.ops.op import Op, astype
 
+_SEQUENCES = (tuple, list)
+
 
 class Rows:
     """A Tensor with one row of its first axis for each element of the batch."""
@@ -82,7 +84,7 @@ def rows_in(items: Any) -> Iterator[Rows]:
     for item in items.values() if isinstance(items, dict) else items:
         if isinstance(item, Rows):
             yield item
-        elif isinstance(item, tuple | list):
+        elif isinstance(item, _SEQUENCES):
             yield from rows_in(item)
 
 
@@ -172,7 +174,7 @@ def aligned(x: Any, axes: int) -> Any:
 
 def plain(param: Any) -> Any:
     """A parameter as an op takes it: the array of a Tensor."""
-    if isinstance(param, tuple | list):
+    if isinstance(param, _SEQUENCES):
         return type(param)([plain(part) for part in param])
     return param._data if isinstance(param, Node) else param
 
@@ -402,7 +404,7 @@ def _index_add(call: Call) -> Any:
 
 
 def _is_index(part: Any) -> bool:
-    return isinstance(part, Rows | Node | ndarray)
+    return isinstance(part, (Rows, Node, ndarray))
 
 
 def _parts(key: Any) -> list[Any] | None:

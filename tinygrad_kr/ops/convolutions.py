@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy import ndarray
 
-from tinygrad_kr.ops import products
+from tinygrad_kr.ops import kernels, products
 from tinygrad_kr.ops.writes import address
 
 _MAX_FEATURES = 2304
@@ -258,12 +258,11 @@ def _sizes(
 
 
 def _channels_last(x: ndarray) -> ndarray:
-    return _dense(np.moveaxis(x, 1, -1))
+    return kernels.with_channels(x, last=True)
 
 
 def _dense(x: ndarray) -> ndarray:
-    dense: ndarray = np.require(x, requirements=["C", "A"])
-    return dense
+    return kernels.with_channels(x, last=False) if x.ndim > 2 else kernels.dense(x)
 
 
 def _in_place(x: ndarray) -> ndarray:

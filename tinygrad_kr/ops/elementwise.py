@@ -366,6 +366,10 @@ def _where_or_zero(x: Any, mask: Any) -> Any:
     zero = _ZERO.get(x.dtype)
     if x.size < 4096 or zero is None:
         return np.where(mask, x, 0.0 if zero is None else zero)
+    if x.size >= kernels.MIN_RELU and type(mask) is ndarray and mask.dtype == x.dtype:
+        found = kernels.elementwise("relu_vjp", x, mask, header="relu")
+        if found is not None:
+            return found
     kept = np.asarray(mask, bool).view(np.int8)
     return (x.view(_INTEGER[x.dtype.itemsize]) * kept).view(x.dtype)
 
@@ -553,6 +557,10 @@ def _softplus(x: ndarray) -> Any:
 
 
 def _relu(x: ndarray) -> Any:
+    if x.size >= kernels.MIN_RELU and type(x) is ndarray:
+        found = kernels.elementwise("relu", x, header="relu")
+        if found is not None:
+            return found
     return np.maximum(x, _ZERO.get(x.dtype, 0))
 
 
@@ -628,17 +636,19 @@ def _sinc_vjp(x: Any) -> Any:
 
 def _power(a: Any, b: Any) -> Any:
     """a^b. A whole exponent takes no logarithm: NumPy's power is slow where `a` is negative."""
-    if isinstance(b, int | float) and isinstance(a, ndarray) and a.dtype in _WIDE_FLOATS:
+    if isinstance(b, _NUMBERS) and isinstance(a, ndarray) and a.dtype in _WIDE_FLOATS:
         if (product := _PRODUCTS.get(b)) is not None:
             return product(a)
-        if abs(b) < 2**53 and b == int(b) and b not in (-1, 0, 1, 2):
+        if abs(b) < 2**53 and b == int(b) and b not in (-1, 0, 1):
             size = np.absolute(a) ** b
             return np.copysign(size, a) if b % 2 else size
     return a**b
 
 
 _WIDE_FLOATS = (np.dtype(np.float32), np.dtype(np.float64))
+_NUMBERS = (int, float)
 _PRODUCTS: dict[float, Callable[[ndarray], ndarray]] = {
+    2: np.square,
     3: lambda a: a * a * a,
     4: lambda a: np.square(np.square(a)),
     -2: lambda a: np.square(np.reciprocal(a)),
@@ -700,7 +710,7 @@ power_derivative: Op = op(
 
 def _power_base(g: Any, a: Any, b: Any) -> Any:
     """b a^(b-1), which is 0 at exponent 0 whatever the base."""
-    if isinstance(b, int | float):
+    if isinstance(b, _NUMBERS):
         if b == 2:  # most powers are squares
             return g * (2 * a)
         return g * (b * power(a, b - 1)) if b else where_or_zero(g, False)

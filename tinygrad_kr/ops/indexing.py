@@ -32,8 +32,13 @@ def _index_add(g: ndarray, *, key: Any, shape: tuple[int, ...]) -> ndarray:
     return out
 
 
+_BASIC = (int, slice)
+
+
 def is_basic(key: Any) -> bool:
     """Whether a key names no element twice: ints, slices, None, `...`, or one boolean mask."""
+    if type(key) in _BASIC:
+        return True
     parts = key if isinstance(key, tuple) else (key,)
     if all(
         part is None or isinstance(part, int | slice | np.integer) or part is ... for part in parts

@@ -95,21 +95,91 @@ MIN_ELEMENTS = 2**11
 """Threshold: elements from which a kernel of activations is built and called."""
 _PIECE = 2**13
 """Elements that a thread takes at once, as in `activations.h`."""
+MIN_RELU = 2**16
+"""Threshold: elements from which a kernel computes relu and its derivative."""
 
 
-def elementwise(name: str, *arrays: Any) -> ndarray | None:
-    """A function of `activations.h` of arrays of one shape; None for NumPy."""
-    first = arrays[0]
-    if type(first) is not ndarray or first.size < MIN_ELEMENTS:
+def elementwise(name: str, *arrays: Any, header: str = "activations") -> ndarray | None:
+    """A function of a header, of arrays of one shape; None for NumPy.
+
+    The result has the memory order of the last array, whatever that is.
+    """
+    found = _activations(header, arrays)
+    if found is None:
         return None
-    found = kernels("activations", *arrays)
-    if found is None or any(x.shape != first.shape for x in arrays):
-        return None
-    arrays = tuple(map(dense, arrays))
-    y = np.empty(first.shape, first.dtype)
-    given = [first.size, *map(address, (*arrays, y)), 0][:4]
-    run(getattr(found, name), given, -(-first.size // _PIECE), 16 * first.size)
+    y: ndarray = np.empty_like(arrays[-1])
+    _run(getattr(found, name), y.size, *(in_order_of(y, x) for x in arrays), y)
     return y
+
+
+def sum_of(name: str, *arrays: Any) -> Any:
+    """The sum of a function of `activations.h`, in float64; None for NumPy."""
+    found = _activations("activations", arrays)
+    if found is None:
+        return None
+    sums = np.empty(-(-arrays[0].size // _PIECE))
+    _run(getattr(found, name), arrays[0].size, *map(dense, arrays), sums)
+    return sums.sum()
+
+
+def _activations(header: str, arrays: tuple[Any, ...]) -> Any:
+    """The functions of a header, where arrays are large and of one shape; None for NumPy."""
+    like = arrays[-1]
+    if type(like) is not ndarray or like.size < MIN_ELEMENTS:
+        return None
+    found = kernels(header, *arrays)
+    return None if any(x.shape != like.shape for x in arrays) else found
+
+
+def _run(function: Any, size: int, *arrays: ndarray) -> None:
+    """Call a function of one or two arrays and the result."""
+    given = [size, *map(address, arrays), 0][:4]
+    run(function, given, -(-size // _PIECE), 16 * size)
+
+
+def in_order_of(y: ndarray, x: ndarray) -> ndarray:
+    """`x`, or a copy of it, whose elements lie in memory as those of `y`, which is dense."""
+    if x.strides == y.strides and x.flags.aligned:
+        return x
+    if y.ndim > 2 and y.flags.c_contiguous:
+        return with_channels(x, last=False)
+    if y.ndim > 2 and channels_last(y).flags.c_contiguous:
+        return channels_first(with_channels(x, last=True))
+    copy = np.empty_like(y)
+    copy[...] = x
+    return copy
+
+
+def channels_last(x: ndarray) -> ndarray:
+    """A view (N, ..., C) of an array (N, C, ...)."""
+    return x.transpose(0, *range(2, x.ndim), 1)
+
+
+def channels_first(x: ndarray) -> ndarray:
+    """A view (N, C, ...) of an array (N, ..., C)."""
+    return x.transpose(0, x.ndim - 1, *range(1, x.ndim - 1))
+
+
+def with_channels(x: ndarray, last: bool) -> ndarray:
+    """The array (N, C, ...) in order and aligned, or as (N, ..., C); a copy where it must be."""
+    moved = channels_last(x)
+    to, other = (moved, x) if last else (x, moved)
+    if to.flags.c_contiguous or x.size < MIN_TRANSPOSED or not other.flags.c_contiguous:
+        return dense(to)
+    if (built := kernels("orders", x)) is None or not x.flags.aligned:
+        return dense(to)
+    y = np.empty(to.shape, x.dtype)
+    n, channels = x.shape[:2]
+    sides = (channels, x.size // (n * channels))
+    rows, columns = sides if last else sides[::-1]
+    step = max(_PIECE // (rows * columns), 1)
+    given = (n, rows, columns, step, address(x), address(y))
+    run(built.transpose, given, -(-n // step), 4 * x.size)
+    return y
+
+
+MIN_TRANSPOSED = 2**14
+"""Threshold: elements from which a kernel moves the axis of channels."""
 
 
 def rows(
@@ -139,8 +209,9 @@ def _share() -> Any:
     """The address of `share`, which cuts work in pieces for a pool of threads."""
     if getattr(_caller, "is_program", False):
         return _share_of_programs()
-    if products._kernels.cache_info().currsize and (found := products.kernels()) is not None:
-        return _address_of(found)
+    found = products._kernels() if products._kernels.cache_info().currsize else None
+    if found is not None and found[-1].single:
+        return _address_of(found[0])
     return _share_of_programs()
 
 

@@ -40,7 +40,8 @@ def _matmul(a: Any, b: Any) -> Any:
     Tensor([3., 7.])
     """
     try:
-        return a.dot(b) if a.ndim == 2 == b.ndim and b.size < MAX_DOT_SIZE else gemm(a, b)
+        small = 1 <= a.ndim <= 2 >= b.ndim >= 1 and b.size < MAX_DOT_SIZE
+        return a.dot(b) if small else gemm(a, b)
     except ValueError as error:
         if not a.ndim or not b.ndim:
             raise ValueError("expected at least 1 axis, got a number. Use *") from error
@@ -62,15 +63,17 @@ def _matmul_left(g: Any, a: Any, b: Any) -> Any:
     if b.ndim == 1:
         return g[..., None] * b
     if a.ndim == 1:
-        return (g[..., None, :] @ b.mT)[..., 0, :]
-    return g.dot(b.mT) if g.ndim == 2 == b.ndim and b.size < MAX_DOT_SIZE else gemm(g, b.mT)
+        return b @ g if b.ndim == 2 else (g[..., None, :] @ b.mT)[..., 0, :]
+    if type(g) is ndarray is type(b) and g.ndim == 2 == b.ndim and b.size < MAX_DOT_SIZE:
+        return g.dot(b.mT)
+    return gemm(g, b.mT)
 
 
 def _matmul_right(g: Any, a: Any, b: Any) -> Any:
     if a.ndim == 1:
         return a * g if b.ndim == 1 else a[:, None] * g[..., None, :]
     if b.ndim == 1:
-        return (a.mT @ g[..., None])[..., 0]
+        return a.mT @ g if a.ndim == 2 else (a.mT @ g[..., None])[..., 0]
     if b.ndim == 2 and a.ndim > 2:
         return gemm(rows_of(a).mT, rows_of(g))
     if type(g) is ndarray and g.ndim == 2 == a.ndim:
@@ -166,10 +169,12 @@ def _linear_bias(g: Any, bias: Any) -> Any:
 matmul = op(_matmul, lambda g, y, a, b: _matmul_left(g, a, b),
                      lambda g, y, a, b: _matmul_right(g, a, b), numpy=[np.matmul], finite=True)
 linear = op(_linear, lambda g, y, x, weight, *bias:
-                     g.dot(weight) if weight.size < MAX_DOT_SIZE and weight.ndim == 2
+                     g.dot(weight)
+                     if type(g) is type(weight) and weight.size < MAX_DOT_SIZE and weight.ndim == 2
                      else gemm(g, weight),
                      lambda g, y, x, weight, *bias:
-                     g.mT.dot(x) if x.size < MAX_DOT_SIZE and g.ndim == 2 == weight.ndim
+                     g.mT.dot(x)
+                     if type(g) is type(x) and x.size < MAX_DOT_SIZE and g.ndim == 2 == weight.ndim
                      else _linear_weight(g, x, weight),
                      lambda g, y, x, weight, bias: _linear_bias(g, bias), finite=True)
 # fmt: on

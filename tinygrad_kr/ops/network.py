@@ -12,6 +12,7 @@ from tinygrad_kr.ops.elementwise import exp, log, log1p, logistic, maximum, soft
 from tinygrad_kr.ops.linalg import ones
 from tinygrad_kr.ops.op import Op, in_float32, op
 from tinygrad_kr.ops.reduction import mean_, var_
+from tinygrad_kr.ops.tracing import tracing
 
 # ------------------------------------------------------------------ probabilities
 
@@ -162,6 +163,10 @@ def _bce_with_logits(
 
     A weight of 0 counts nothing, also for an infinite score.
     """
+    if b is None and reduction != "none" and _in_c(x):
+        total = kernels.sum_of("logistic_sum", x, a)
+        if total is not None:
+            return x.dtype.type(total / x.size if reduction == "mean" else total)
     x, a, dtype = x.astype(np.float64), a.astype(np.float64), x.dtype
     if dtype.kind != "f":
         raise TypeError(f"expected floats, got scores of {dtype}. Use .astype(np.float32)")
@@ -185,6 +190,11 @@ def _bce_with_logits(
     return dtype.type(total / n)
 
 
+def _in_c(x: ndarray) -> bool:
+    """Whether to ask for a kernel. A program has C of its own, so a trace builds none."""
+    return x.size >= kernels.MIN_ELEMENTS and tracing() is None
+
+
 def _total_of(y: ndarray) -> Any:
     return ones(y.size, y.dtype).dot(y.ravel()) if y.size <= 4096 else np.add.reduce(y, axis=None)
 
@@ -202,6 +212,10 @@ def _share(g: Any, x: Any, reduction: str) -> Any:
 
 def _bce_with_logits_vjp(x: ndarray, a: ndarray, b: ndarray | None = None) -> Any:
     """b sigmoid(x) - a sigmoid(-x), the derivative of the logistic loss, without cancellation."""
+    if b is None and _in_c(x):
+        found = kernels.elementwise("logistic_slope", x, a)
+        if found is not None:
+            return found
     x, a, dtype = x.astype(np.float64) + _ZERO, a.astype(np.float64), x.dtype
     e = np.exp(np.copysign(x, _MINUS_ONE))
     flat = np.copysign(e / (e + _ONE), x)

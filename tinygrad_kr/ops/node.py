@@ -48,9 +48,13 @@ class Scope(int):
         """Nested scopes inherit the flags and the names."""
         self = super().__new__(cls, mode)
         self.outer, self.holder, self.ended = outer, holder, False
-        self.anomaly = anomaly or getattr(outer, "anomaly", False)
-        self.transforming = transforming or getattr(outer, "transforming", False)
-        self.names = getattr(outer, "names", ()) + names
+        self.anomaly, self.transforming, self.names = anomaly, transforming, names
+        if isinstance(outer, Scope):
+            self.anomaly, self.transforming = (
+                anomaly or outer.anomaly,
+                transforming or outer.transforming,
+            )
+            self.names = outer.names + names
         return self
 
 
@@ -68,7 +72,8 @@ def current_mode() -> int:
 
 def is_anomaly_on() -> bool:
     """Whether anomaly detection is on, also where ops are not recorded."""
-    return getattr(current_mode(), "anomaly", False)
+    mode = current_mode()
+    return isinstance(mode, Scope) and mode.anomaly
 
 
 tick = count(1).__next__

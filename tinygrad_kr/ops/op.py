@@ -68,6 +68,8 @@ numpy_table: dict[Any, Callable[..., Any]] = {}
 _TAKES_MORE = 0x04 | 0x08
 """Flags of a code object: it takes *args, it takes **kwargs."""
 _NO_PARAMS: dict[str, Any] = {}
+_UNMASKED: set[type] = {ndarray, float, int, bool}
+"""Frequent types of inputs that have no mask."""
 _new = object.__new__
 _asarray = np.asarray
 _tensor: type[Node] = Node
@@ -79,6 +81,7 @@ def make_results_of(cls: type[Node]) -> None:
     """Set the class of the results of ops: `Tensor`, once it is defined."""
     global _tensor
     _tensor = NodeType.cls = cls
+    _UNMASKED.add(cls)
 
 
 def op(
@@ -110,8 +113,7 @@ def op(
     one_rule_for_all: the one rule returns a sequence with every input's cotangent, or None.
         The keyword `needs` is a tuple of booleans: which are needed.
     promote: give the result the inputs' common floating dtype (PyTorch's promotion).
-    finite: the rules make finite results of finite inputs and cotangents. Rules of other ops are
-        kept from warning where the derivative is infinite or undefined.
+    finite: the rules make finite results of finite inputs and cotangents.
     variable: the global variable that will hold the op, `name` by default; pickle looks there.
     like: a function whose signature `help` shows, `forward` by default.
     doc: the docstring, `forward`'s by default.
@@ -130,12 +132,10 @@ def op(
     finite = _renamed("regular", regular, "finite", finite)
     if kernel is not None:
         forward = _with_kernel(forward, kernel)
-    if not rules:
-        apply = _detached(forward, promote)
-    elif isinstance(forward, np.ufunc) and forward.nin == 2:
+    if rules and isinstance(forward, np.ufunc) and forward.nin == 2:
         apply = _binary(forward)
     else:
-        apply = _general(forward, promote)
+        apply = _general(forward, promote, bool(rules))
     record = cast(Op, apply)
     name = name or getattr(forward, "__name__", "op").strip("_<>")
     record.__name__, record.__qualname__ = name, variable or name
@@ -143,7 +143,7 @@ def op(
     record.__wrapped__ = like or _signature_of(forward)
     record.__doc__ = doc or (None if _is_numpys(forward) else forward.__doc__)
     record.forward = forward
-    record.rules = rules if finite else tuple(map(_silenced, rules))
+    record.rules = rules
     record.variadic, record.one_rule_for_all = variadic, one_rule_for_all
     record.shared = variadic or one_rule_for_all
     record.promote, record.kernel = promote, kernel
@@ -191,10 +191,6 @@ def _signature_of(forward: Callable[..., Any]) -> Callable[..., Any]:
         return forward
     names = code.co_varnames[: code.co_argcount]
     return _UNARY if names == ("x",) else _BINARY if names == ("a", "b") else forward
-
-
-def _silenced(rule: Callable[..., Any] | None) -> Any:
-    return None if rule is None else np.errstate(all="ignore")(rule)
 
 
 def _binary(forward: Callable[..., Any]) -> Callable[..., Any]:
@@ -263,7 +259,10 @@ def _binary(forward: Callable[..., Any]) -> Callable[..., Any]:
     return apply
 
 
-def _general(forward: Callable[..., Any], promote: bool) -> Callable[..., Any]:
+def _general(
+    forward: Callable[..., Any], promote: bool, differentiable: bool
+) -> Callable[..., Any]:
+    """Any op. The result of one without derivative rules is a constant, of any dtype."""
     most = forward.nin if isinstance(forward, np.ufunc) else sys.maxsize
 
     def apply(*inputs: Any, **params: Any) -> Any:
@@ -284,10 +283,15 @@ def _general(forward: Callable[..., Any], promote: bool) -> Callable[..., Any]:
             elif type(x) is list:
                 return apply(*_without_lists(inputs), **params)
             else:
-                if type(x) is not ndarray:
-                    refuse_masked(x, record.__name__)
+                if type(x) not in _UNMASKED:
+                    if differentiable:
+                        refuse_masked(x, record.__name__)
+                    mixed = mixed or not differentiable
                 arrays.append(x)
-        if dtype is not None and dtype is not _FLOAT32 and dtype.kind != "f" and promote:
+        if dtype is not None and (
+            (dtype.kind != "f" and (promote or not differentiable))
+            or (mixed and not differentiable)
+        ):
             return _promoted(record, inputs, params)
         try:
             if dtype is None:
@@ -299,12 +303,14 @@ def _general(forward: Callable[..., Any], promote: bool) -> Callable[..., Any]:
             raise explained(record, inputs, params, error) from error
         if type(y) is not ndarray:
             y = _plain(record, y)
-        if (mixed or y.dtype is not dtype) and (promote or y.dtype.kind != "f"):
+        if (mixed or y.dtype is not dtype) and (
+            (promote or y.dtype.kind != "f") and (differentiable or y.dtype.kind not in "iub")
+        ):
             return _promoted(record, inputs, params)
         out = _new(_tensor)
         out._data = y
         out._grad = out._hooks = out._call = None
-        if tracked and (mode := _get_mode() or current_mode()):
+        if tracked and differentiable and (mode := _get_mode() or current_mode()):
             frame = _get_frame(1)
             code = frame.f_code
             while passed_over[code.co_filename]:
@@ -333,7 +339,7 @@ def _general(forward: Callable[..., Any], promote: bool) -> Callable[..., Any]:
 
 def refuse_masked(x: Any, name: str = "Tensor") -> None:
     """TypeError for a masked array: a Tensor has no mask, and what lies under one may be wrong."""
-    if type(x) is not ndarray and hasattr(x, "_mask"):
+    if type(x) not in _UNMASKED and hasattr(x, "_mask"):
         raise TypeError(
             f"{name}: expected an array without a mask, got a {type(x).__name__}. Convert it with "
             "np.asarray(x.filled(value)), or with x.compressed() to leave out what is masked"
@@ -342,6 +348,8 @@ def refuse_masked(x: Any, name: str = "Tensor") -> None:
 
 def _plain(record: Op, y: Any) -> ndarray:
     """A result as an ndarray; TypeError for a subclass, whose `*` may be another product."""
+    if isinstance(y, np.generic):
+        return _asarray(y)
     refuse_masked(y, record.__name__)
     if isinstance(y, ndarray):
         raise TypeError(
@@ -386,21 +394,6 @@ def _note(record: Op, inputs: tuple[Any, ...], params: dict[str, Any], out: Node
     tracer = tracing()
     if tracer is not None:
         tracer.note(record, inputs, params, out)
-
-
-def _detached(forward: Callable[..., Any], promote: bool) -> Callable[..., Any]:
-    """An op without derivative rules: its result is a constant."""
-
-    def apply(*inputs: Any, **params: Any) -> Any:
-        if not any(isinstance(x, Node) for x in inputs):
-            try:
-                return forward(*inputs, **params)
-            except Exception as error:
-                raise explained(record, inputs, params, error) from error
-        return _promoted(record, inputs, params)
-
-    record = cast(Op, apply)
-    return apply
 
 
 # ------------------------------------------------------------------ dtypes: PyTorch's promotion

@@ -62,10 +62,25 @@ def _sum(x: ndarray, *, axis: Axis = None, keepdims: Any = False) -> Any:
         return total.astype(FLOAT16)
     if type(axis) is tuple and len(axis) > 1 and x.size > 4096:
         axis = normalize_axis_tuple(axis, x.ndim)
-        partial = np.add.reduce(x, axis=axis[1:], keepdims=True)
-        total = np.add.reduce(partial, axis=axis[0], keepdims=True)
+        last = _last_axes(axis, x.ndim) if x.flags.c_contiguous else 0
+        if last > 1:
+            rows = x.reshape(*x.shape[:-last], math.prod(x.shape[-last:]))
+            partial = np.add.reduce(rows, axis=-1).reshape(*x.shape[:-last], *[1] * last)
+            others = tuple(a for a in axis if a < x.ndim - last)
+            total = np.add.reduce(partial, axis=others, keepdims=True) if others else partial
+        else:
+            partial = np.add.reduce(x, axis=axis[1:], keepdims=True)
+            total = np.add.reduce(partial, axis=axis[0], keepdims=True)
         return total if keepdims else np.squeeze(total, axis)
     return np.add.reduce(x, axis=axis, keepdims=keepdims)
+
+
+def _last_axes(axis: tuple[int, ...], axes: int) -> int:
+    """How many of the last axes a reduction is over."""
+    last = 0
+    while last < axes and axes - last - 1 in axis:
+        last += 1
+    return last
 
 
 def _mean(x: ndarray, *, axis: Axis = None, keepdims: Any = False) -> Any:

@@ -9,14 +9,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator
-from functools import cache
+from functools import cache, partial
 from itertools import product
 from typing import Any
 
 import numpy as np
 from numpy import ndarray
 
-from tinygrad_kr.ops import convolutions
+from tinygrad_kr.ops import convolutions, pooling
 from tinygrad_kr.ops.elementwise import where_or_zero
 from tinygrad_kr.ops.linalg import column_sums, rows_of
 from tinygrad_kr.ops.node import Node
@@ -306,6 +306,27 @@ def _max_pool(x: ndarray, *, kernel: Sizes, stride: Sizes, dilation: Sizes) -> A
     return _accumulated(np.maximum, x, kernel, stride, dilation)
 
 
+def _pool_in_c(
+    name: str, x: Any, *, kernel: Sizes, stride: Sizes, dilation: Sizes
+) -> ndarray | None:
+    if not pooling.fits(x, kernel):
+        return None
+    counts = _counts(x.shape, kernel, stride, dilation)
+    return pooling.pool(name, x, counts, kernel=kernel, stride=stride, dilation=dilation)
+
+
+def _sum_pool_vjp(g: Any, x: Any, kernel: Sizes, **steps: Sizes) -> Any:
+    if pooling.fits(x, kernel):
+        found = pooling.sum_pool_vjp(g, x, kernel=kernel, **steps)
+        if found is not None:
+            return found
+    return fold(_repeated(g, kernel), shape=x.shape, kernel=kernel, **steps)
+
+
+def _max_pool_vjp_in_c(g: Any, x: Any, y: Any, **window: Sizes) -> ndarray | None:
+    return pooling.max_pool_vjp(g, x, y, **window) if pooling.fits(x, window["kernel"]) else None
+
+
 def _accumulated(ufunc: np.ufunc, x: ndarray, kernel: Sizes, stride: Sizes, dilation: Sizes) -> Any:
     counts = _counts(x.shape, kernel, stride, dilation)
     first, *rest = _elements(counts, kernel, stride, dilation)
@@ -412,11 +433,13 @@ def _put(g: ndarray, like: ndarray, shape: Sizes, masks: Any, window: dict[str, 
 
 # fmt: off
 _window_first = op(_argmax, name="window_first", variable="_window_first", promote=False)
-sum_pool = op(_sum_pool, lambda g, y, x, kernel, **p:
-                fold(_repeated(g, kernel), shape=x.shape, kernel=kernel, **p))
-max_pool = op(_max_pool, lambda g, y, x, **window: max_pool_vjp(g, x, y, **window))
+sum_pool = op(_sum_pool, lambda g, y, x, **window: _sum_pool_vjp(g, x, **window),
+              kernel=partial(_pool_in_c, "sum_pool"))
+max_pool = op(_max_pool, lambda g, y, x, **window: max_pool_vjp(g, x, y, **window),
+              kernel=partial(_pool_in_c, "max_pool"))
 max_pool_vjp: Op = op(_max_pool_vjp, lambda g, out, _, x, y, **window:
-                max_pool_gather(g, index=window_argmax(x, y, **window), **window))
+                max_pool_gather(g, index=window_argmax(x, y, **window), **window),
+                kernel=_max_pool_vjp_in_c)
 max_pool_gather: Op = op(_max_pool_gather, lambda g, y, x, index, **window:
                 max_unpool(g, index=index, shape=x.shape, **window))
 max_unpool: Op = op(_max_unpool, lambda g, y, x, index, shape, **window:

@@ -16,6 +16,7 @@ from numpy import ndarray
 
 from tinygrad_kr.ops.node import Node
 from tinygrad_kr.ops.writes import owner
+from tinygrad_kr.optim.in_c import loop_for
 from tinygrad_kr.optim.lowering import UpdateProgram
 
 CHUNK = 1 << 17
@@ -229,7 +230,9 @@ class Chunked:
         self.size = array.size
         self.state = [self._own_state(name, array.dtype) for name in self.names]
         self.call = block.program.update
-        flat = array.reshape(-1)
+        self.flat = flat = array.reshape(-1)
+        self.constants = block.constants
+        self.at_once = loop_for(block.program, flat)
         self.calls = [
             (flat[a:b], slice(a, b), block.operands(self.state, a, b))
             for a, b in _cuts(self.size, _chunk(array.dtype))
@@ -241,6 +244,8 @@ class Chunked:
 
     def update(self, gradients: Sequence[ndarray]) -> None:
         g = gradients[self.index].reshape(self.size)
+        if self.at_once is not None and self.at_once(self.flat, g, self.state, self.constants):
+            return
         for p, piece, operands in self.calls:
             self.call(p, g[piece], *operands)
 

@@ -17,6 +17,7 @@ import numpy as np
 from numpy.lib.mixins import NDArrayOperatorsMixin
 
 from tinygrad_kr.escape import identifier
+from tinygrad_kr.optim.in_c import loop_of
 
 Rule = Callable[..., tuple[Any, Mapping[str, Any]]]
 """`rule(p, g, state, **options)` returns the new parameter and the new entries of the state."""
@@ -73,6 +74,8 @@ class UpdateProgram(NamedTuple):
     source: str
     whole: bool = False
     """Whether a step needs each parameter whole, in its own shape: it computes with matrices."""
+    loop: str | None = None
+    """The same as the body of a loop in C; None if C would round otherwise."""
 
 
 @lru_cache(maxsize=256)
@@ -129,6 +132,7 @@ def lower(
         len(lines),
         source,
         trace.whole,
+        _loop(trace, {"p": updated, **targets}, len(constants)),
     )
 
 
@@ -293,6 +297,14 @@ def _in_place(trace: _Trace, results: dict[str, _Symbol]) -> tuple[list[str], in
         if target is not None and place != target:
             late.append(f"positive({place}, out={target})")
     return lines + late, scratch
+
+
+def _loop(trace: _Trace, results: dict[str, _Symbol], constants: int) -> str | None:
+    statements, final = _with_copies(trace.statements, results)
+    made = {target: name for name, target in final.items()}
+    values = {target: made.get(target, target) for target in results}
+    arrays = ["p", "g", *(target for target in results if target != "p")]
+    return loop_of(statements, values, arrays, constants)
 
 
 def _with_copies(

@@ -19,8 +19,10 @@ from tinygrad_kr.compile.codegen.outline import (
 )
 from tinygrad_kr.compile.codegen.parallel import parallel_for
 from tinygrad_kr.compile.codegen.pooling import TYPES, pooling
+from tinygrad_kr.compile.codegen.rows import rows
 from tinygrad_kr.compile.codegen.solutions import solution
 from tinygrad_kr.compile.codegen.text import Function, Line, Writer
+from tinygrad_kr.compile.codegen.thin import thin_product
 from tinygrad_kr.compile.codegen.tiled_convolution import tiled_convolution
 from tinygrad_kr.compile.ir.c_ops import C_TYPES, literal
 from tinygrad_kr.compile.ir.layout import View, broadcast_strides, dense_strides, extent, loops
@@ -33,6 +35,7 @@ from tinygrad_kr.compile.plan.steps import (
     Pooling,
     Product,
     Reduction,
+    Rows,
     Segment,
     Solution,
     Step,
@@ -122,12 +125,14 @@ def _write(plan: Plan, writer: Writer, step: Step) -> int:
         return _loop(plan, writer, step)
     if isinstance(step, Reduction):
         _reduction(plan, writer, step.instruction)
-    elif isinstance(step, Product):
-        _product(plan, writer, step.instruction)
-    elif isinstance(step, TiledProduct):
-        _tiled_product(plan, writer, step.instruction)
+    elif isinstance(step, Product | TiledProduct):
+        if not thin_product(plan, writer, step.instruction):
+            write = _product if isinstance(step, Product) else _tiled_product
+            write(plan, writer, step.instruction)
     elif isinstance(step, Labels):
         _labels(plan, writer, step.instruction)
+    elif isinstance(step, Rows):
+        rows(plan, writer, step.instruction)
     elif isinstance(step, Triangle):
         _triangle(plan, writer, step.instruction)
     elif isinstance(step, Concat):

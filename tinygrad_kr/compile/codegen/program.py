@@ -58,6 +58,7 @@ class CProgram:
             f"EXPORT int64_t (*{name})(const int64_t *given, const void *share);"
             for name in self.solvers
         ]
+        lines += ['#include "dot.h"'] * ("tk_dot" in body)
         self._head = "\n".join([PRELUDE, *lines, "", ""])
         self.text = self._head + body
 

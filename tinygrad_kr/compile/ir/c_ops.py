@@ -44,7 +44,8 @@ COMPARISON_OPS: dict[Any, str] = {
     e.equal: "({0} == {1})",        e.not_equal: "({0} != {1})",
     e.less: "({0} < {1})",          e.less_equal: "({0} <= {1})",
     e.greater: "({0} > {1})",       e.greater_equal: "({0} >= {1})",
-    e.isnan: "({0} != {0})",
+    e.isnan: "({0} != {0})",        e.isfinite: "({0} - {0} == 0)",
+    e.isinf: "(({0} == INFINITY) | ({0} == -INFINITY))",
 }
 """Two inputs of one type, a bool output."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Container
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,6 +11,7 @@ from tinygrad_kr.compile.ir.layout import FLOAT_DTYPES, extent
 from tinygrad_kr.compile.ir.program import Instruction, Program, Value
 from tinygrad_kr.compile.plan.concat import part_keys
 from tinygrad_kr.compile.plan.convolution import geometry, grouped, is_pooling
+from tinygrad_kr.compile.plan.rows import rows_of_inputs
 from tinygrad_kr.compile.plan.solutions import is_solved
 from tinygrad_kr.compile.plan.steps import (
     Call,
@@ -21,6 +23,7 @@ from tinygrad_kr.compile.plan.steps import (
     Pooling,
     Product,
     Reduction,
+    Rows,
     Solution,
     Step,
     TiledProduct,
@@ -35,6 +38,8 @@ MAX_PADDED_PRODUCT = 500_000
 """Multiplications up to which idle parts of tiles cost less than a call of NumPy."""
 MAX_LOOP_PRODUCT = 12_000
 """Multiplications up to which a loop in C is as fast as a call of BLAS."""
+MAX_THIN_PRODUCTS = 4_000_000
+"""Multiplications of a stack of matrices times vectors up to which one core does them in C."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -66,9 +71,11 @@ Lowerings = dict[Value, Lowering]
 """By output."""
 
 
-def classify(program: Program) -> Lowerings:
-    """What each instruction becomes."""
+def classify(program: Program, views: Container[object] = ()) -> Lowerings:
+    """What each instruction becomes. views: ops that give views of what they read."""
     found = {instruction.output: lowering_of(instruction) for instruction in program.instructions}
+    for instruction in rows_of_inputs(program, views):
+        found[instruction.output] = Lowering(Rows)
     pooling = {output for output, lowering in found.items() if lowering.kind is Pooling}
     sizes = {s.output: size for s in program.instructions if (size := geometry(s)) is not None}
     for group in grouped(program, sizes, pooling):
@@ -154,6 +161,8 @@ def _is_tiled(instruction: Instruction) -> bool:
         return False
     *stack, rows, columns = output.shape
     multiply_adds = extent(output.shape) * a.shape[-1]
+    if stack and 1 in (rows, columns):
+        return multiply_adds <= MAX_THIN_PRODUCTS
     if not choice.expected(output.dtype.name).compiled(bool(stack)):
         return False
     tile_rows, tile_columns = kernels.tile(output.dtype.itemsize)

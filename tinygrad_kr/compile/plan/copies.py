@@ -8,7 +8,7 @@ from dataclasses import replace
 
 from tinygrad_kr.compile.ir.program import Instruction, Program, Value
 from tinygrad_kr.compile.plan.classify import Lowerings, lowering_of
-from tinygrad_kr.compile.plan.steps import Key
+from tinygrad_kr.compile.plan.steps import Key, Rows
 from tinygrad_kr.ops.elementwise import positive
 from tinygrad_kr.ops.op import astype
 
@@ -23,7 +23,8 @@ def with_owned_results(program: Program, lowerings: Lowerings, views: Container[
     def copied(instruction: Instruction) -> list[Instruction]:
         output = instruction.output
         lowering = lowerings[output]
-        shares = instruction.op in views or lowering.keys is not None
+        shares = instruction.op in views and lowering.kind is not Rows
+        shares |= lowering.keys is not None
         if not shares or output not in kept:
             return [instruction]
         view = replace(output, number=next(numbers))

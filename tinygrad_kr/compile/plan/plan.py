@@ -19,6 +19,7 @@ from tinygrad_kr.compile.plan.classify import Lowering, classify
 from tinygrad_kr.compile.plan.concat import concat, with_ellipsis
 from tinygrad_kr.compile.plan.convolution import channels_last, pooled_like
 from tinygrad_kr.compile.plan.copies import with_owned_results, with_parts
+from tinygrad_kr.compile.plan.rows import with_rows_checked
 from tinygrad_kr.compile.plan.solutions import solution
 from tinygrad_kr.compile.plan.steps import (
     OUTSIDE,
@@ -30,6 +31,7 @@ from tinygrad_kr.compile.plan.steps import (
     Pooling,
     Product,
     Reduction,
+    Rows,
     Segment,
     Solution,
     Step,
@@ -58,7 +60,7 @@ _VIEWS = (
 
 
 _STEPS: dict[Any, Callable[[Instruction], Step]] = {
-    kind: kind for kind in (Reduction, Product, TiledProduct, Labels, Triangle, Pooling)
+    kind: kind for kind in (Reduction, Product, TiledProduct, Labels, Rows, Triangle, Pooling)
 }
 """Steps of one instruction."""
 
@@ -70,7 +72,8 @@ class Plan:
     """
 
     def __init__(self, program: Program, single: bool = False) -> None:
-        self._lowerings = classify(program)
+        self._lowerings = classify(program, _VIEWS)
+        program = with_rows_checked(program, self._lowerings)
         program = with_owned_results(program, self._lowerings, _VIEWS)
         program, self._parts = with_parts(program, self._lowerings)
         self.program = program
@@ -221,9 +224,10 @@ class Plan:
 
     def _schedule(self) -> list[Step]:
         """Stage by stage: the loops of a stage, then the NumPy calls that end it."""
+        self._take_views_of_inputs()
         steps: list[Step] = list(self._early_checks())
         checks = [check for check in self.program.checks if check not in steps]
-        pending = list(self.program.instructions)
+        pending = [s for s in self.program.instructions if s.output not in self.views]
         stages = _stages(self.program, self._is_quick, self._kept)
         stage, last = 0, max(stages.values(), default=0)
         while pending:
@@ -259,6 +263,13 @@ class Plan:
 
     def _alone(self, instructions: list[Instruction]) -> list[Instruction]:
         return [s for s in instructions if self._lowerings[s.output].group is None]
+
+    def _take_views_of_inputs(self) -> None:
+        """Place the views of inputs, so that checks of them come before all that reads them."""
+        for instruction in self.program.instructions:
+            if instruction.op in _VIEWS and self._ready(instruction):
+                self._view(instruction)
+        self._placed.clear()
 
     def _early_checks(self) -> list[Check]:
         return [check for check in self.program.checks if check.value in self.views]

@@ -153,6 +153,13 @@ class Labels:
 
 
 @dataclass(slots=True, eq=False)
+class Rows:
+    """Rows of an array at integers, or the sum of rows at integers: an embedding, its adjoint."""
+
+    instruction: Instruction
+
+
+@dataclass(slots=True, eq=False)
 class Triangle:
     """A triangle of matrices, or matrices made of a diagonal: zeros elsewhere."""
 
@@ -202,6 +209,7 @@ Step = (
     | Product
     | TiledProduct
     | Labels
+    | Rows
     | Triangle
     | Concat
     | Pooling

@@ -19,18 +19,22 @@ from tinygrad_kr.compile.codegen.program import CProgram
 from tinygrad_kr.compile.ir.bindings import Argument
 from tinygrad_kr.compile.ir.program import Check, Program, Value
 from tinygrad_kr.compile.plan.plan import Plan
-from tinygrad_kr.compile.plan.steps import OUTSIDE, Call, Convolution
+from tinygrad_kr.compile.plan.steps import OUTSIDE, Call, Convolution, is_returned
 from tinygrad_kr.compile.run.driver import _Driver
 from tinygrad_kr.language import Text
 from tinygrad_kr.native import kernels as native_kernels
 from tinygrad_kr.native.build import BuildError, build, included
 from tinygrad_kr.native.compiler import SOURCE, HoldingLibrary
 from tinygrad_kr.native.foreign import ctypes
+from tinygrad_kr.native.memory import keep_freed_memory
 from tinygrad_kr.ops import kernels, linalg
 from tinygrad_kr.ops.writes import address
 
 MAX_HOLDING = 100_000
 """Most elements of a program, about 10 us, that runs without releasing the interpreter lock."""
+
+LARGE = 2**15
+"""Threshold: elements of a result of NumPy's whose memory the next call gets without the system."""
 
 
 def _work(plan: Plan) -> int:
@@ -59,6 +63,8 @@ class CRunner:
             else:
                 driver.part(library[segment.name], segment)
         driver.finish()
+        if any(is_returned(step) and step.instruction.output.size > LARGE for step in plan.steps):
+            keep_freed_memory()
         self.looped = None if plan.looped is None else Looped(plan, plan.looped)
         if self.looped is not None:
             self.looped.attach(library)

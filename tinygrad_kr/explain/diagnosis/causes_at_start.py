@@ -110,7 +110,7 @@ def _goes_into_sums(look: Look) -> bool:
     names = {
         node._op.__name__ for node in look.step.model_nodes if node._made < weights[0].node._made
     }
-    return not names & {"normalize", "layer_norm"} and not _scaled_inside(look)
+    return not names & {"normalize", "layer_norm", "channel_norm"} and not _scaled_inside(look)
 
 
 def _scaled_inside(look: Look) -> bool:

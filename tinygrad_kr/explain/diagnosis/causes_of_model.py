@@ -172,7 +172,7 @@ def _behind(graph: StepGraph, x: Any) -> Any:
     Batch norm counts as linear, as it is once it has trained; layer norm does not.
     """
     while isinstance(x, Node) and x._op is not None and len(graph.consumers[id(x)]) == 1:
-        over_batch = x._op.__name__ == "normalize" and 0 in x._params["axis"]
+        over_batch = _is_over_batch(x)
         inner = [y for y in x._inputs or () if not graph.is_constant(y)]
         if len(inner) == 2 and _is_mask(inner):
             inner = inner[:1]
@@ -180,6 +180,14 @@ def _behind(graph: StepGraph, x: Any) -> Any:
             return x
         x = inner[0]
     return None
+
+
+def _is_over_batch(x: Node) -> bool:
+    """Whether an op is a batch norm."""
+    name, params = x._op.__name__, x._params
+    if name == "channel_norm":
+        return not params["groups"]
+    return name == "normalize" and 0 in params["axis"]
 
 
 def _is_mask(inputs: list[Any]) -> bool:

@@ -133,7 +133,10 @@ def follows(graph: StepGraph, weight: Weight) -> str:
     return ""
 
 
-_PASSED = {"add", "multiply", "normalize", "layer_norm", "reshape", "max_pool", "sum_pool"}
+_PASSED = {
+    *("add", "multiply", "normalize", "layer_norm", "channel_norm"),
+    *("reshape", "max_pool", "sum_pool"),
+}
 SMALL = "nn.init.xavier_uniform_({}, gain=0.3)"
 _RULES: dict[str, Callable[[Any], Any]] = {
     "nn.init.normal_({})": init.normal_,

@@ -1,4 +1,4 @@
-/* The error function and the exact gelu of dense arrays. */
+/* The error function, the exact gelu and the logistic loss of dense arrays. */
 
 enum { TK_PIECE = 8192 }; /* elements that a thread takes at once */
 
@@ -37,6 +37,43 @@ static void tk_gelu_vjp_piece(void **memory, int64_t start, int64_t stop) {
                  (const TK_REAL *)memory[1] + start, (TK_REAL *)memory[2] + start);
 }
 
+/* The logistic loss of scores x and labels a, in double as NumPy has it: its derivative by x. */
+static void tk_logistic_slope_of(int64_t n, const TK_REAL *restrict x, const TK_REAL *restrict a,
+                                 TK_REAL *restrict dx) {
+  for (int64_t i = 0; i < n; i++) dx[i] = (TK_REAL)tk_logistic_slope(x[i], a[i]);
+}
+
+static void tk_logistic_terms_of(int64_t n, const TK_REAL *restrict x, const TK_REAL *restrict a,
+                                 double *restrict y) {
+  for (int64_t i = 0; i < n; i++) y[i] = tk_logistic_term(x[i], a[i]);
+}
+
+static double tk_logistic_sum_of(int64_t n, const TK_REAL *x, const TK_REAL *a) {
+  double terms[512], lane[8] = {0}, sum = 0;
+  for (int64_t start = 0; start < n; start += 512) {
+    int64_t size = n - start < 512 ? n - start : 512, i = 0;
+    tk_logistic_terms_of(size, x + start, a + start, terms);
+    for (; i + 8 <= size; i += 8)
+      for (int l = 0; l < 8; l++) lane[l] += terms[i + l];
+    for (; i < size; i++) lane[0] += terms[i];
+  }
+  for (int l = 0; l < 8; l++) sum += lane[l];
+  return sum;
+}
+
+static void tk_logistic_slope_piece(void **memory, int64_t start, int64_t stop) {
+  tk_logistic_slope_of(stop - start, (const TK_REAL *)memory[0] + start,
+                       (const TK_REAL *)memory[1] + start, (TK_REAL *)memory[2] + start);
+}
+
+/* A sum for each piece, whatever the number of elements that a thread takes. */
+static void tk_logistic_sum_piece(void **memory, int64_t start, int64_t stop) {
+  for (int64_t i = start; i < stop; i += TK_PIECE)
+    ((double *)memory[2])[i / TK_PIECE] =
+        tk_logistic_sum_of(stop - i < TK_PIECE ? stop - i : TK_PIECE,
+                           (const TK_REAL *)memory[0] + i, (const TK_REAL *)memory[1] + i);
+}
+
 /* given: the number of elements, then the addresses of the arrays. */
 static int64_t tk_elementwise(const int64_t *given, tk_work_piece work, tk_share_work share) {
   void *memory[3];
@@ -58,4 +95,13 @@ EXPORT int64_t gelu(const int64_t *given, tk_share_work share) {
 
 EXPORT int64_t gelu_vjp(const int64_t *given, tk_share_work share) {
   return tk_elementwise(given, tk_gelu_vjp_piece, share);
+}
+
+EXPORT int64_t logistic_slope(const int64_t *given, tk_share_work share) {
+  return tk_elementwise(given, tk_logistic_slope_piece, share);
+}
+
+/* The third array has a double for each piece. */
+EXPORT int64_t logistic_sum(const int64_t *given, tk_share_work share) {
+  return tk_elementwise(given, tk_logistic_sum_piece, share);
 }
