@@ -49,16 +49,16 @@ The step (4 x 3 numbers, 3 weights):
 
 Colour: the loop in which an op ends.
 White: a view or a constant, nothing to compute.
-Grey: removed. v11 is folded into the constant v12.
-v19 was only copied: the product is written to v20.
+Grey: removed. v9 is folded into the constant v10.
+v17 was only copied: the product is written to v18.
 
 Expanded: mean is a sum and a quotient.
 
-Fused: v5 to v17 are one loop, where forward and
-backward meet. Other loops read v7 and v17, which are
+Fused: v4 to v15 are one loop, where forward and
+backward meet. Other loops read v6 and v15, which are
 stored; the rest stays in registers.
 
-In place: v24, the new weights, overwrites v2. No
+In place: v22, the new weights, overwrites v2. No
 later op reads the old weights.
 """
 

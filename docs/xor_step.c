@@ -50,7 +50,7 @@ static inline void *tk_elements(const void *call, int64_t i) {
   return *(void **)(array + 16);
 }
 
-static APART void part0_0(const float *restrict x_0, const float *restrict y_1, float *restrict net_0_weight_2, float *restrict net_0_bias_4, float *restrict net_2_weight_8, float *restrict net_2_bias_10, const double *restrict lr_33, const float *restrict constant_16, float *restrict matmul_47, float *restrict sigmoid_7, float *restrict subtract_24, float *restrict matmul_50, double *restrict logistic_term_52, float *restrict multiply_18, double *restrict sum_55, float *restrict loss_13, float *restrict astype_34, float *restrict multiply_25, float *restrict grad_of_net_2_weight_29, float *restrict grad_of_net_2_bias_30, float *restrict grad_of_net_0_weight_31, float *restrict grad_of_net_0_bias_32) {
+static APART void part0_0(const float *restrict x_0, const float *restrict y_1, float *restrict net_0_weight_2, float *restrict net_0_bias_3, float *restrict net_2_weight_6, float *restrict net_2_bias_7, const double *restrict lr_28, const float *restrict constant_11, float *restrict matmul_42, float *restrict sigmoid_5, float *restrict subtract_19, float *restrict matmul_45, double *restrict logistic_term_47, float *restrict multiply_13, double *restrict sum_50, float *restrict loss_9, float *restrict astype_29, float *restrict multiply_20, float *restrict grad_of_net_2_weight_24, float *restrict grad_of_net_2_bias_25, float *restrict grad_of_net_0_weight_26, float *restrict grad_of_net_0_bias_27) {
   /* matmul, xor_step.py:14 */
   for (int64_t i = 0; i < 4; i++) {
     float row[10] = {0};
@@ -58,94 +58,94 @@ static APART void part0_0(const float *restrict x_0, const float *restrict y_1, 
       float x = x_0[i * 2 + k];
       for (int64_t j = 0; j < 10; j++) row[j] += x * net_0_weight_2[k + j * 2];
     }
-    for (int64_t j = 0; j < 10; j++) matmul_47[i * 10 + j] = row[j];
+    for (int64_t j = 0; j < 10; j++) matmul_42[i * 10 + j] = row[j];
   }
   for (int64_t i0 = 0; i0 < 4; i0++) {
     for (int64_t i1 = 0; i1 < 10; i1++) {
-      float net_0_bias_4_i = net_0_bias_4[i1];
-      float matmul_47_i = matmul_47[i0 * 10 + i1];
-      float add_6_i = (matmul_47_i + net_0_bias_4_i);  /* add, xor_step.py:14 */
-      float sigmoid_7_i = tk_sigmoidf(add_6_i);  /* sigmoid, xor_step.py:14 */
-      float subtract_24_i = (0x1.0000000000000p+0f - sigmoid_7_i);  /* subtract, xor_step.py:15 */
-      sigmoid_7[i0 * 10 + i1] = sigmoid_7_i;
-      subtract_24[i0 * 10 + i1] = subtract_24_i;
+      float net_0_bias_3_i = net_0_bias_3[i1];
+      float matmul_42_i = matmul_42[i0 * 10 + i1];
+      float add_4_i = (matmul_42_i + net_0_bias_3_i);  /* add, xor_step.py:14 */
+      float sigmoid_5_i = tk_sigmoidf(add_4_i);  /* sigmoid, xor_step.py:14 */
+      float subtract_19_i = (0x1.0000000000000p+0f - sigmoid_5_i);  /* subtract, xor_step.py:15 */
+      sigmoid_5[i0 * 10 + i1] = sigmoid_5_i;
+      subtract_19[i0 * 10 + i1] = subtract_19_i;
     }
   }
   /* matmul, xor_step.py:14 */
   for (int64_t i = 0; i < 4; i++) {
     float row[1] = {0};
     for (int64_t k = 0; k < 10; k++) {
-      float x = sigmoid_7[i * 10 + k];
-      for (int64_t j = 0; j < 1; j++) row[j] += x * net_2_weight_8[k + j * 10];
+      float x = sigmoid_5[i * 10 + k];
+      for (int64_t j = 0; j < 1; j++) row[j] += x * net_2_weight_6[k + j * 10];
     }
-    for (int64_t j = 0; j < 1; j++) matmul_50[i + j] = row[j];
+    for (int64_t j = 0; j < 1; j++) matmul_45[i + j] = row[j];
   }
   for (int64_t i0 = 0; i0 < 4; i0++) {
     float y_1_i = y_1[i0];
-    float net_2_bias_10_i = net_2_bias_10[0];
-    float constant_16_i = constant_16[0];
-    float matmul_50_i = matmul_50[i0];
-    float add_12_i = (matmul_50_i + net_2_bias_10_i);  /* add, xor_step.py:14 */
-    double logistic_term_52_i = tk_logistic_term(add_12_i, y_1_i);  /* logistic_term, xor_step.py:14 */
-    float bce_with_logits_vjp_17_i = ((float)tk_logistic_slope(add_12_i, y_1_i));  /* bce_with_logits_vjp, xor_step.py:15 */
-    float multiply_18_i = (constant_16_i * bce_with_logits_vjp_17_i);  /* multiply, xor_step.py:15 */
-    logistic_term_52[i0] = logistic_term_52_i;
-    multiply_18[i0] = multiply_18_i;
+    float net_2_bias_7_i = net_2_bias_7[0];
+    float constant_11_i = constant_11[0];
+    float matmul_45_i = matmul_45[i0];
+    float add_8_i = (matmul_45_i + net_2_bias_7_i);  /* add, xor_step.py:14 */
+    double logistic_term_47_i = tk_logistic_term(add_8_i, y_1_i);  /* logistic_term, xor_step.py:14 */
+    float bce_with_logits_vjp_12_i = ((float)tk_logistic_slope(add_8_i, y_1_i));  /* bce_with_logits_vjp, xor_step.py:15 */
+    float multiply_13_i = (constant_11_i * bce_with_logits_vjp_12_i);  /* multiply, xor_step.py:15 */
+    logistic_term_47[i0] = logistic_term_47_i;
+    multiply_13[i0] = multiply_13_i;
   }
   /* sum, xor_step.py:14 */
    {
     double sum = 0;
     for (int64_t j0 = 0; j0 < 4; j0++) {
-      sum += logistic_term_52[j0];
+      sum += logistic_term_47[j0];
     }
-    sum_55[0] = (double)sum;
+    sum_50[0] = (double)sum;
   }
    {
-    double lr_33_i = lr_33[0];
-    double sum_55_i = sum_55[0];
-    double divide_53_i = (sum_55_i / 0x1.0000000000000p+2);  /* divide, xor_step.py:14 */
-    float loss_13_i = ((float)divide_53_i);  /* astype, xor_step.py:14 */
-    float astype_34_i = ((float)lr_33_i);  /* astype, xor_step.py:16 */
-    loss_13[0] = loss_13_i;
-    astype_34[0] = astype_34_i;
+    double lr_28_i = lr_28[0];
+    double sum_50_i = sum_50[0];
+    double divide_48_i = (sum_50_i / 0x1.0000000000000p+2);  /* divide, xor_step.py:14 */
+    float loss_9_i = ((float)divide_48_i);  /* astype, xor_step.py:14 */
+    float astype_29_i = ((float)lr_28_i);  /* astype, xor_step.py:16 */
+    loss_9[0] = loss_9_i;
+    astype_29[0] = astype_29_i;
   }
   for (int64_t i0 = 0; i0 < 4; i0++) {
     for (int64_t i1 = 0; i1 < 10; i1++) {
-      float sigmoid_7_i = sigmoid_7[i0 * 10 + i1];
-      float net_2_weight_8_i = net_2_weight_8[i1];
-      float multiply_18_i = multiply_18[i0];
-      float subtract_24_i = subtract_24[i0 * 10 + i1];
-      float multiply_19_i = (multiply_18_i * net_2_weight_8_i);  /* multiply, xor_step.py:15 */
-      float multiply_23_i = (multiply_19_i * sigmoid_7_i);  /* multiply, xor_step.py:15 */
-      float multiply_25_i = (multiply_23_i * subtract_24_i);  /* multiply, xor_step.py:15 */
-      multiply_25[i0 * 10 + i1] = multiply_25_i;
+      float sigmoid_5_i = sigmoid_5[i0 * 10 + i1];
+      float net_2_weight_6_i = net_2_weight_6[i1];
+      float multiply_13_i = multiply_13[i0];
+      float subtract_19_i = subtract_19[i0 * 10 + i1];
+      float multiply_14_i = (multiply_13_i * net_2_weight_6_i);  /* multiply, xor_step.py:15 */
+      float multiply_18_i = (multiply_14_i * sigmoid_5_i);  /* multiply, xor_step.py:15 */
+      float multiply_20_i = (multiply_18_i * subtract_19_i);  /* multiply, xor_step.py:15 */
+      multiply_20[i0 * 10 + i1] = multiply_20_i;
     }
   }
   /* matmul, xor_step.py:15 */
   for (int64_t i = 0; i < 1; i++) {
     float row[10] = {0};
     for (int64_t k = 0; k < 4; k++) {
-      float x = multiply_18[i + k];
-      for (int64_t j = 0; j < 10; j++) row[j] += x * sigmoid_7[k * 10 + j];
+      float x = multiply_13[i + k];
+      for (int64_t j = 0; j < 10; j++) row[j] += x * sigmoid_5[k * 10 + j];
     }
-    for (int64_t j = 0; j < 10; j++) grad_of_net_2_weight_29[i * 10 + j] = row[j];
+    for (int64_t j = 0; j < 10; j++) grad_of_net_2_weight_24[i * 10 + j] = row[j];
   }
   /* sum, xor_step.py:15 */
    {
     double sum = 0;
     for (int64_t j0 = 0; j0 < 4; j0++) {
-      sum += multiply_18[j0];
+      sum += multiply_13[j0];
     }
-    grad_of_net_2_bias_30[0] = (float)sum;
+    grad_of_net_2_bias_25[0] = (float)sum;
   }
   /* matmul, xor_step.py:15 */
   for (int64_t i = 0; i < 10; i++) {
     float row[2] = {0};
     for (int64_t k = 0; k < 4; k++) {
-      float x = multiply_25[i + k * 10];
+      float x = multiply_20[i + k * 10];
       for (int64_t j = 0; j < 2; j++) row[j] += x * x_0[k * 2 + j];
     }
-    for (int64_t j = 0; j < 2; j++) grad_of_net_0_weight_31[i * 2 + j] = row[j];
+    for (int64_t j = 0; j < 2; j++) grad_of_net_0_weight_26[i * 2 + j] = row[j];
   }
   /* sum, xor_step.py:15 */
   for (int64_t b = 0; b < 10; b += 10) {
@@ -153,41 +153,41 @@ static APART void part0_0(const float *restrict x_0, const float *restrict y_1, 
     double row[10];
     for (int64_t c = 0; c < n; c++) row[c] = 0;
     for (int64_t j0 = 0; j0 < 4; j0++) {
-      for (int64_t c = 0; c < n; c++) row[c] += multiply_25[(b + c) + j0 * 10];
+      for (int64_t c = 0; c < n; c++) row[c] += multiply_20[(b + c) + j0 * 10];
     }
-    for (int64_t c = 0; c < n; c++) grad_of_net_0_bias_32[(b + c)] = (float)row[c];
+    for (int64_t c = 0; c < n; c++) grad_of_net_0_bias_27[(b + c)] = (float)row[c];
   }
   for (int64_t i0 = 0; i0 < 20; i0++) {
     float net_0_weight_2_i = net_0_weight_2[i0];
-    float grad_of_net_0_weight_31_i = grad_of_net_0_weight_31[i0];
-    float astype_34_i = astype_34[0];
-    float multiply_35_i = (astype_34_i * grad_of_net_0_weight_31_i);  /* multiply, xor_step.py:16 */
-    float subtract_36_i = (net_0_weight_2_i - multiply_35_i);  /* subtract, xor_step.py:16 */
-    net_0_weight_2[i0] = subtract_36_i;
+    float grad_of_net_0_weight_26_i = grad_of_net_0_weight_26[i0];
+    float astype_29_i = astype_29[0];
+    float multiply_30_i = (astype_29_i * grad_of_net_0_weight_26_i);  /* multiply, xor_step.py:16 */
+    float subtract_31_i = (net_0_weight_2_i - multiply_30_i);  /* subtract, xor_step.py:16 */
+    net_0_weight_2[i0] = subtract_31_i;
   }
   for (int64_t i0 = 0; i0 < 10; i0++) {
-    float net_0_bias_4_i = net_0_bias_4[i0];
-    float grad_of_net_0_bias_32_i = grad_of_net_0_bias_32[i0];
-    float astype_34_i = astype_34[0];
-    float multiply_38_i = (astype_34_i * grad_of_net_0_bias_32_i);  /* multiply, xor_step.py:16 */
-    float subtract_39_i = (net_0_bias_4_i - multiply_38_i);  /* subtract, xor_step.py:16 */
-    net_0_bias_4[i0] = subtract_39_i;
+    float net_0_bias_3_i = net_0_bias_3[i0];
+    float grad_of_net_0_bias_27_i = grad_of_net_0_bias_27[i0];
+    float astype_29_i = astype_29[0];
+    float multiply_33_i = (astype_29_i * grad_of_net_0_bias_27_i);  /* multiply, xor_step.py:16 */
+    float subtract_34_i = (net_0_bias_3_i - multiply_33_i);  /* subtract, xor_step.py:16 */
+    net_0_bias_3[i0] = subtract_34_i;
   }
   for (int64_t i0 = 0; i0 < 10; i0++) {
-    float net_2_weight_8_i = net_2_weight_8[i0];
-    float grad_of_net_2_weight_29_i = grad_of_net_2_weight_29[i0];
-    float astype_34_i = astype_34[0];
-    float multiply_41_i = (astype_34_i * grad_of_net_2_weight_29_i);  /* multiply, xor_step.py:16 */
-    float subtract_42_i = (net_2_weight_8_i - multiply_41_i);  /* subtract, xor_step.py:16 */
-    net_2_weight_8[i0] = subtract_42_i;
+    float net_2_weight_6_i = net_2_weight_6[i0];
+    float grad_of_net_2_weight_24_i = grad_of_net_2_weight_24[i0];
+    float astype_29_i = astype_29[0];
+    float multiply_36_i = (astype_29_i * grad_of_net_2_weight_24_i);  /* multiply, xor_step.py:16 */
+    float subtract_37_i = (net_2_weight_6_i - multiply_36_i);  /* subtract, xor_step.py:16 */
+    net_2_weight_6[i0] = subtract_37_i;
   }
    {
-    float net_2_bias_10_i = net_2_bias_10[0];
-    float grad_of_net_2_bias_30_i = grad_of_net_2_bias_30[0];
-    float astype_34_i = astype_34[0];
-    float multiply_44_i = (astype_34_i * grad_of_net_2_bias_30_i);  /* multiply, xor_step.py:16 */
-    float subtract_45_i = (net_2_bias_10_i - multiply_44_i);  /* subtract, xor_step.py:16 */
-    net_2_bias_10[0] = subtract_45_i;
+    float net_2_bias_7_i = net_2_bias_7[0];
+    float grad_of_net_2_bias_25_i = grad_of_net_2_bias_25[0];
+    float astype_29_i = astype_29[0];
+    float multiply_39_i = (astype_29_i * grad_of_net_2_bias_25_i);  /* multiply, xor_step.py:16 */
+    float subtract_40_i = (net_2_bias_7_i - multiply_39_i);  /* subtract, xor_step.py:16 */
+    net_2_bias_7[0] = subtract_40_i;
   }
 }
 
@@ -259,7 +259,7 @@ EXPORT void loop(const void *call, int64_t start, int64_t stop, int64_t advancin
 }
 
 def run(leaves):
-    global seen_17, net_0_weight_2_array_before, net_0_bias_4_array_before, net_2_weight_8_array_before, net_2_bias_10_array_before, x_0_array_before, y_1_array_before, seen_read, grad_of_net_0_weight_31_array, grad_of_net_0_bias_32_array, grad_of_net_2_weight_29_array, grad_of_net_2_bias_30_array, grad_of_net_0_weight_31_tensor, grad_of_net_0_bias_32_tensor, grad_of_net_2_weight_29_tensor, grad_of_net_2_bias_30_tensor
+    global seen_17, net_0_weight_2_array_before, net_0_bias_3_array_before, net_2_weight_6_array_before, net_2_bias_7_array_before, x_0_array_before, y_1_array_before, seen_read, grad_of_net_0_weight_26_array, grad_of_net_0_bias_27_array, grad_of_net_2_weight_24_array, grad_of_net_2_bias_25_array, grad_of_net_0_weight_26_tensor, grad_of_net_0_bias_27_tensor, grad_of_net_2_weight_24_tensor, grad_of_net_2_bias_25_tensor
     if families and locked():
         raise Stale
     if optimizer_14._plan is not step_13:
@@ -272,18 +272,18 @@ def run(leaves):
     if net_0_weight_2_array is not net_0_weight_2_array_before:
         x_0_array_before = y_1_array_before = None
         net_0_weight_2_array = net_0_weight_2_array_before = checked_20(net_0_weight_2_array)
-    net_0_bias_4_array = leaf_21._data
-    if net_0_bias_4_array is not net_0_bias_4_array_before:
+    net_0_bias_3_array = leaf_21._data
+    if net_0_bias_3_array is not net_0_bias_3_array_before:
         x_0_array_before = y_1_array_before = None
-        net_0_bias_4_array = net_0_bias_4_array_before = checked_23(net_0_bias_4_array)
-    net_2_weight_8_array = leaf_24._data
-    if net_2_weight_8_array is not net_2_weight_8_array_before:
+        net_0_bias_3_array = net_0_bias_3_array_before = checked_23(net_0_bias_3_array)
+    net_2_weight_6_array = leaf_24._data
+    if net_2_weight_6_array is not net_2_weight_6_array_before:
         x_0_array_before = y_1_array_before = None
-        net_2_weight_8_array = net_2_weight_8_array_before = checked_26(net_2_weight_8_array)
-    net_2_bias_10_array = leaf_27._data
-    if net_2_bias_10_array is not net_2_bias_10_array_before:
+        net_2_weight_6_array = net_2_weight_6_array_before = checked_26(net_2_weight_6_array)
+    net_2_bias_7_array = leaf_27._data
+    if net_2_bias_7_array is not net_2_bias_7_array_before:
         x_0_array_before = y_1_array_before = None
-        net_2_bias_10_array = net_2_bias_10_array_before = checked_29(net_2_bias_10_array)
+        net_2_bias_7_array = net_2_bias_7_array_before = checked_29(net_2_bias_7_array)
     x_0_array = leaves[0]._data
     if x_0_array is not x_0_array_before:
         x_0_array = x_0_array_before = checked_31(x_0_array)
@@ -292,23 +292,23 @@ def run(leaves):
         y_1_array = y_1_array_before = checked_33(y_1_array)
     read = last_write.read
     if read is not seen_read:
-        grad_of_net_0_weight_31_array = empty((10, 2), dtype_38)
-        grad_of_net_0_weight_31_tensor = constant(grad_of_net_0_weight_31_array)
-        grad_of_net_0_bias_32_array = empty((10,), dtype_38)
-        grad_of_net_0_bias_32_tensor = constant(grad_of_net_0_bias_32_array)
-        grad_of_net_2_weight_29_array = empty((1, 10), dtype_38)
-        grad_of_net_2_weight_29_tensor = constant(grad_of_net_2_weight_29_array)
-        grad_of_net_2_bias_30_array = empty((1,), dtype_38)
-        grad_of_net_2_bias_30_tensor = constant(grad_of_net_2_bias_30_array)
+        grad_of_net_0_weight_26_array = empty((10, 2), dtype_38)
+        grad_of_net_0_weight_26_tensor = constant(grad_of_net_0_weight_26_array)
+        grad_of_net_0_bias_27_array = empty((10,), dtype_38)
+        grad_of_net_0_bias_27_tensor = constant(grad_of_net_0_bias_27_array)
+        grad_of_net_2_weight_24_array = empty((1, 10), dtype_38)
+        grad_of_net_2_weight_24_tensor = constant(grad_of_net_2_weight_24_array)
+        grad_of_net_2_bias_25_array = empty((1,), dtype_38)
+        grad_of_net_2_bias_25_tensor = constant(grad_of_net_2_bias_25_array)
         seen_read = read
     last_write.time = written_45.write.time = tick()
     if last_write.write is not written_45.write:
         written_45()
-    loss_13_array = empty((), dtype_38)
-    part_55((x_0_array, y_1_array, net_0_weight_2_array, net_0_bias_4_array, net_2_weight_8_array, net_2_bias_10_array, lr_33_array, constant_16_array, loss_13_array, grad_of_net_2_weight_29_array, grad_of_net_2_bias_30_array, grad_of_net_0_weight_31_array, grad_of_net_0_bias_32_array, arena,))
-    leaf_18._grad = grad_of_net_0_weight_31_tensor
-    leaf_21._grad = grad_of_net_0_bias_32_tensor
-    leaf_24._grad = grad_of_net_2_weight_29_tensor
-    leaf_27._grad = grad_of_net_2_bias_30_tensor
-    loss_13_tensor = constant(loss_13_array)
-    return loss_13_tensor
+    loss_9_array = empty((), dtype_38)
+    part_55((x_0_array, y_1_array, net_0_weight_2_array, net_0_bias_3_array, net_2_weight_6_array, net_2_bias_7_array, lr_28_array, constant_11_array, loss_9_array, grad_of_net_2_weight_24_array, grad_of_net_2_bias_25_array, grad_of_net_0_weight_26_array, grad_of_net_0_bias_27_array, arena,))
+    leaf_18._grad = grad_of_net_0_weight_26_tensor
+    leaf_21._grad = grad_of_net_0_bias_27_tensor
+    leaf_24._grad = grad_of_net_2_weight_24_tensor
+    leaf_27._grad = grad_of_net_2_bias_25_tensor
+    loss_9_tensor = constant(loss_9_array)
+    return loss_9_tensor

@@ -336,7 +336,7 @@ def _walk_on_tensors(
     with no_grad():
         starts = {node: _as_tensor(g) for node, g in cotangents.items()}
         ends = walk(starts, wanted, create_graph=True, retain_graph=retain, stop=stop, graph=graph)
-        return {node: _as_tensor(g).clone() for node, g in ends.items()}
+        return {node: _as_tensor(ends.pop(node)).clone() for node in [*ends]}
 
 
 def _as_tensor(g: Any) -> Any:

@@ -110,6 +110,7 @@ class Plan:
         for value in program.inputs:
             self._allocate(value, _given_strides(value))
         self.steps = self._schedule()
+        self._samples.clear()
         self._write_in_place()
         self._readers: defaultdict[int, set[int]] = defaultdict(set)
         """By root, the ids of the steps that read it."""

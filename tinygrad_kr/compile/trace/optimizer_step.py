@@ -120,11 +120,15 @@ class TracedStep:
         if value.dtype != slot.param._data.dtype:
             value = value.astype(slot.param._data.dtype)
         binding = StateArray(slot, name, tracer.read(value))
-        tracer.states[slot, name] = value
         if name in slot.arrays:
             binding.apply(value._data)
+            array = slot.arrays[name]
         else:
-            new[name] = np.array(value._data).reshape(-1)
+            array = new[name] = np.array(value._data).reshape(-1)
+        # A later step in this run finds the elements there: no second array is kept for it.
+        left = constant(array.reshape(slot.shape))
+        tracer.stands_for(left._data, binding.value)
+        tracer.states[slot, name] = left
         source = tracer.program.inputs.get(binding.value)
         if source is None or not binding.replaces(source):
             self.outputs.append(binding)
@@ -144,6 +148,11 @@ class TracedStep:
                 cohort.kinds[name] = int if name == "step" else float
             cohort.numbers[name][()] = value._data
         return {name: cohort.kinds[name](number) for name, number in cohort.numbers.items()}
+
+    def settle(self) -> None:
+        """The run has ended, and need not be undone."""
+        self._before.clear()
+        self._old_arrays.clear()
 
     def undo(self) -> None:
         """Put the optimizer's state back as it was."""

@@ -8,6 +8,7 @@ import sys
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from contextvars import copy_context
+from itertools import count
 from threading import get_ident
 from time import perf_counter
 from typing import Any, NoReturn
@@ -26,6 +27,7 @@ from tinygrad_kr.compile.ir.bindings import (
 )
 from tinygrad_kr.compile.ir.ops import _assigned
 from tinygrad_kr.compile.ir.program import Check, Instruction, Program, Value, values_in
+from tinygrad_kr.compile.trace.living import Living, Views
 from tinygrad_kr.compile.trace.optimizer_step import TracedStep
 from tinygrad_kr.compile.trace.unrolled import enclosing_loop
 from tinygrad_kr.compile.trace.uses import Places
@@ -94,14 +96,17 @@ class Tracer:
         self.absent: list[Any] = []
         self.present: list[Any] = []
         """Leaves whose `.grad` from before the call was read: without a gradient, with one."""
-        self._created: dict[int, Any] = {}
-        self._by_name: set[int] = set()
+        self._created = Living()
+        """The Tensors made in the run; of each, whether the user's code names it."""
         self._tensors: set[Value] = set()
         self._given: list[Any] = []
-        self._values: dict[int, Value] = {}
-        self._kept: list[Any] = []
-        self._stale: set[int] = set()
-        self._by_owner: dict[int, list[ndarray]] = {}
+        self._values = Living()
+        """By array, its value. A result of an op lives as long as the function keeps it."""
+        self._numbers = count()
+        self._found: dict[Value, ndarray] = {}
+        """The arrays of the program's inputs."""
+        self._stale = Living()
+        self._views = Views()
         self._before_write: dict[Any, ndarray] = {}
         self._gradients: dict[Any, Any] = {}
         self._states: dict[int, tuple[Any, Any]] = {}
@@ -155,7 +160,7 @@ class Tracer:
         if not isinstance(leaf, Node | ndarray):
             return leaf
         array = (leaf._data if isinstance(leaf, Node) else leaf).view()
-        self.program.inputs[self._define(array)] = Argument(index)
+        self.live(array, Argument(index))
         given = constant(array)
         if isinstance(leaf, Node):
             given._requires_grad, given._grad = leaf._requires_grad, leaf._grad
@@ -182,19 +187,24 @@ class Tracer:
     def created(self, node: Any) -> None:
         """A Tensor was made while the function ran, by its code or by an op."""
         self.places.note(node._data, Tracer.run.__code__)
-        self._created[id(node)] = node
         frame = sys._getframe(1)
         while frame.f_back is not None and frame.f_globals.get("__name__") in _MAKERS:
             frame = frame.f_back
         creates = frame.f_globals.get("__name__") in _CREATING
-        if creates or not frame.f_code.co_filename.startswith(PACKAGE):
-            self._by_name.add(id(node))
+        by_name = creates or not frame.f_code.co_filename.startswith(PACKAGE)
+        self._created.put(node, by_name)
 
     def _define(self, array: ndarray) -> Value:
-        value = Value(len(self._kept), array.shape, array.dtype, array.strides)
-        self._values[id(array)] = value
-        self._kept.append(array)
-        self._by_owner.setdefault(id(owner(array)), []).append(array)
+        value = Value(next(self._numbers), array.shape, array.dtype, array.strides)
+        self._values.put(array, value)
+        self._views.add(array)
+        return value
+
+    def live(self, array: ndarray, source: Any) -> Value:
+        """Define an array as an input that `source` fetches at each call."""
+        value = self._define(array)
+        self.program.inputs[value] = source
+        self._found[value] = array
         return value
 
     def read(self, x: Any) -> Any:
@@ -204,13 +214,11 @@ class Tracer:
             return x
         if array is x:
             self.places.note(array, Tracer.run.__code__)
-        value = self._values.get(id(array))
+        value = self._values.get(array)
         if value is None:
-            if id(array) in self._stale:
+            if array in self._stale:
                 self.give_up("it reads a view of a Tensor that was overwritten since")
-            value = self._define(array)
-            self.program.inputs[value] = self._source(x, array)
-            self._kept.append(x)
+            value = self.live(array, self._source(x, array))
         return value
 
     def _source(self, x: Any, array: ndarray) -> Leaf | Constant:
@@ -219,7 +227,7 @@ class Tracer:
         leaf = self._leaves.get(id(array))
         if leaf is not None:
             return Leaf(leaf)
-        if isinstance(x, Node) and id(x) not in self._created:
+        if isinstance(x, Node) and x not in self._created:
             return Leaf(x)
         if id(owner(array)) in self._owners:
             self.give_up("it reads a part of the bare array of a Tensor")
@@ -300,7 +308,7 @@ class Tracer:
 
     def _is_of_a_tensor(self, array: ndarray) -> bool:
         """Whether computing with this bare array would escape the trace."""
-        value = self._values.get(id(array))
+        value = self._values.get(array)
         return value is not None and not isinstance(self.program.inputs.get(value), Constant)
 
     def check(self, function: Callable[..., Any], array: Any, *rest: Any) -> None:
@@ -326,18 +334,18 @@ class Tracer:
         new = self.read(value)
         if not isinstance(new, Value) or (new.shape, new.dtype) != (array.shape, array.dtype):
             params = {"shape": array.shape, "dtype": array.dtype}
-            output = Value(len(self._kept), array.shape, array.dtype, array.strides)
-            self._kept.append(value)
+            output = Value(next(self._numbers), array.shape, array.dtype, array.strides)
             self.program.instructions.append(
                 Instruction(_assigned, (new,), params, output, source_line())
             )
             new = output
-        for view in self._by_owner.get(id(owner(array)), []):
+        for view in self._views.of(array):
             if view is array or not np.may_share_memory(view, array):
                 continue
-            if self._values.pop(id(view), None) is not None:
-                self._stale.add(id(view))
-        self._values[id(array)] = self._writes[node] = new
+            if self._values.pop(view) is not None:
+                self._stale.put(view, True)
+        self.stands_for(array, new)
+        self._writes[node] = new
 
     def touch_gradient(self, leaf: Any) -> None:
         """Called before the `.grad` of a leaf is replaced."""
@@ -357,14 +365,13 @@ class Tracer:
         gradient = leaf._grad
         if any(leaf is given for given in self._given) and leaf._data.dtype.kind == "f":
             self.give_up("it reads the .grad of an argument")
-        if leaf not in self._gradients and id(leaf) not in self._created:
+        if leaf not in self._gradients and leaf not in self._created:
             seen = self.absent if gradient is None else self.present
             if not any(leaf is one for one in seen):
                 seen.append(leaf)
-        made = id(gradient) in self._created
-        if gradient is not None and not made and id(gradient._data) not in self._values:
-            self.program.inputs[self._define(gradient._data)] = Gradient(leaf)
-            self._kept.append(gradient)
+        made = gradient in self._created
+        if gradient is not None and not made and gradient._data not in self._values:
+            self.live(gradient._data, Gradient(leaf))
 
     def add_gradient(self, leaf: Any, g: Any) -> None:
         """Backward has found the gradient `g` of a leaf."""
@@ -385,9 +392,9 @@ class Tracer:
         with no_grad():
             step.carry_out(self)
 
-    def live(self, array: ndarray, source: Any) -> None:
-        """Define an array as an input that `source` fetches at each call."""
-        self.program.inputs[self._define(array)] = source
+    def stands_for(self, array: ndarray, value: Value) -> None:
+        """An array has got the elements of a value."""
+        self._values.put(array, value)
 
     # -------------------------------------------------------------- what cannot be
 
@@ -416,12 +423,12 @@ class Tracer:
         returned = [self._returned(leaf) for leaf in leaves]
         program.results = [given for given, _ in returned]
         for node, value in self._writes.items():
-            if id(node) not in self._created:
+            if node not in self._created:
                 self._refuse_overlap(node)
                 program.outputs.append(LeafWrite(node, value))
         for leaf in self._gradients:
             gradient = None if leaf._grad is None else self.read(leaf._grad)
-            if id(leaf) not in self._created:
+            if leaf not in self._created:
                 program.outputs.append(GradientWrite(leaf, gradient))
         program.outputs.extend(self._last_states())
         self.rebuild = rebuild
@@ -445,19 +452,20 @@ class Tracer:
         """Give up where another input overlaps an overwritten Tensor: it may be written first."""
         array = node._data
         for value in self.program.inputs:
-            other = self._kept[value.number]
+            other = self._found[value]
             if other is not array and np.may_share_memory(other, array):
                 self.give_up("it writes to memory that it reads through another Tensor too")
 
     def _forget(self) -> None:
         """Let go of the arrays. A Tensor that the function made is a constant."""
-        self._kept.clear()
         self._values.clear()
-        self._by_owner.clear()
+        self._found.clear()
+        self._views.clear()
+        self._stale.clear()
         inputs = self.program.inputs
         for value, source in list(inputs.items()):
-            if isinstance(source, Leaf) and id(source.node) in self._created:
-                if id(source.node) in self._by_name:
+            if isinstance(source, Leaf) and source.node in self._created:
+                if self._created.get(source.node):
                     self._tensors.add(value)
                 array, before = source.node._data, self._before_write.get(source.node)
                 inputs[value] = (
@@ -469,6 +477,8 @@ class Tracer:
         self._writes.clear()
         self.states.clear()
         self._given.clear()
+        for step in self.steps:
+            step.settle()
 
     def _plain_values(self, plain_arguments: set[int]) -> set[Value]:
         """What depends on arrays alone, so that the function itself would return an array."""
@@ -492,13 +502,13 @@ class Tracer:
     def _returned(self, leaf: Any) -> tuple[Any, Any]:
         """What a replay returns for this, and what this run does."""
         if isinstance(leaf, ndarray):
-            value = self._values.get(id(leaf))
+            value = self._values.get(leaf)
             if value is None:
                 self.give_up("it returns an array that no op has made")
             return leaf if value is None else value, leaf
         if not isinstance(leaf, Node):
             return leaf, leaf
-        made = id(leaf) in self._created or any(leaf is given for given in self._given)
+        made = leaf in self._created or any(leaf is given for given in self._given)
         if leaf._requires_grad and leaf._op is not None and leaf._inputs is not None:
             self.give_up(
                 "it returns a Tensor with its history (call it under no_grad(), or have it "
@@ -506,7 +516,7 @@ class Tracer:
             )
         elif leaf._requires_grad and leaf._op is None and made:
             self.give_up("it returns a new Tensor that requires grad")
-        source = self.program.inputs.get(self._values.get(id(leaf._data)))  # type: ignore[arg-type]
+        source = self.program.inputs.get(self._values.get(leaf._data))
         if not made and not isinstance(source, Gradient):
             return leaf, leaf
         return self.read(leaf), leaf
