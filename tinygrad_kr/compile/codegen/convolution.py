@@ -14,7 +14,7 @@ from tinygrad_kr.compile.ir.layout import View
 from tinygrad_kr.compile.ir.ops import _window_first
 from tinygrad_kr.compile.ir.program import Value
 from tinygrad_kr.compile.plan.plan import Plan
-from tinygrad_kr.compile.plan.steps import Convolution, ConvolutionGroup, Geometry
+from tinygrad_kr.compile.plan.steps import ConvolutionGroup, Geometry
 from tinygrad_kr.ops import elementwise as e
 from tinygrad_kr.ops import window as w
 from tinygrad_kr.ops.convolutions import pair
@@ -275,7 +275,7 @@ def _rows(name: str, s: Geometry, plan: Plan, step: ConvolutionGroup) -> Kernel:
         index = members.put.params["index"]
         f.memory("first", plan.views[index], index.dtype)
     if members.sum:
-        f.own("total", 5, np.dtype(np.float64), stored=True)
+        f.own("total", 4, np.dtype(np.float64), stored=True)
     counts, offsets, move, apart, whole = s.counts, [0], (outputs * ow, outputs), True, True
     if members.put:
         window = {key: pair(members.put.params[key]) for key in _WINDOW}
@@ -325,24 +325,13 @@ def _rows(name: str, s: Geometry, plan: Plan, step: ConvolutionGroup) -> Kernel:
     return f
 
 
-def _added(name: str, s: Geometry, dtype: Any) -> Kernel:
-    """The products of a part added to those of the parts before."""
-    f = Kernel(name)
-    f.own("part", 3, dtype)
-    f.own("whole", 4, dtype, stored=True)
-    size = s.features * s.outputs
-    f(f"if (start) for (int64_t i = 0; i < {size}; i++) whole[i] += part[i];")
-    f(f"else memcpy(whole, part, sizeof({TYPES[dtype]}) * {size});")
-    return f
-
-
 def _finish(name: str, s: Geometry, plan: Plan, step: ConvolutionGroup) -> Kernel | None:
     """The gradients of weight and bias, in the layout of these."""
     members = _Backward(step)
     f = Kernel(name)
     if members.weight:
         weight = members.weight.output
-        f.own("whole", 4, weight.dtype)
+        f.own("whole", 3, weight.dtype)
         f.memory("weight", plan.views[weight], weight.dtype, stored=True)
         (o, c, h, v), (kh, kw) = _four(plan.views[weight].strides), s.kernel
         f.loop("o", s.outputs)
@@ -355,7 +344,7 @@ def _finish(name: str, s: Geometry, plan: Plan, step: ConvolutionGroup) -> Kerne
     if members.sum:
         bias = members.sum.output
         view = plan.views[bias]
-        f.own("total", 5, np.dtype(np.float64))
+        f.own("total", 4, np.dtype(np.float64))
         f.memory("bias", view, bias.dtype, stored=True)
         shape_step = view.strides[1 if len(bias.shape) > 1 else 0]
         target = f"bias[{_at(('o', shape_step))}]"
@@ -379,8 +368,6 @@ def kernels(plan: Plan, step: ConvolutionGroup, name: str) -> list[Kernel]:
     if back.weight:
         x = back.weight.inputs[0]
         found.append(_columns(f"{name}_columns", s, x, plan.views[x]))
-        if isinstance(step, Convolution):
-            found.append(_added(f"{name}_added", s, x.dtype))
     if back.transposed:
         weight, y = back.transposed.inputs[1], back.transposed.output
         found.append(_filters(f"{name}_filters", s, weight, plan.views[weight]))

@@ -14,7 +14,7 @@ from tinygrad_kr.compile.plan.solutions import is_solved
 from tinygrad_kr.compile.plan.steps import (
     Call,
     Concat,
-    Convolution,
+    ConvolutionGroup,
     Key,
     Labels,
     Loop,
@@ -23,6 +23,7 @@ from tinygrad_kr.compile.plan.steps import (
     Reduction,
     Solution,
     Step,
+    TiledConvolution,
     TiledProduct,
     Triangle,
     values_of_params,
@@ -48,7 +49,7 @@ class Lowering:
     kind: type[Step]
     expression: str | None = None
     keys: list[Key] | None = None
-    group: Convolution | None = None
+    group: ConvolutionGroup | None = None
 
     @property
     def spelled(self) -> str:
@@ -74,7 +75,7 @@ def classify(program: Program) -> Lowerings:
     for group in grouped(program, sizes, pooling):
         for instruction in group.instructions:
             spelled = found[instruction.output].expression
-            found[instruction.output] = Lowering(Convolution, spelled, None, group)
+            found[instruction.output] = Lowering(TiledConvolution, spelled, None, group)
     return found
 
 
