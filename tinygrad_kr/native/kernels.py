@@ -32,6 +32,9 @@ _PARAMETERS = {
     "convolve": (_ADDRESS,) * 5,
     "convolve_transposed": (_ADDRESS,) * 4,
     "convolve_weight": (_ADDRESS,) * 4,
+    "convolve_depthwise": (_ADDRESS,) * 5,
+    "convolve_depthwise_transposed": (_ADDRESS,) * 4,
+    "convolve_depthwise_weight": (_ADDRESS,) * 4,
     "convolve_groups": (_ADDRESS, _SIZE, *(_ADDRESS,) * 4),
     "convolve_groups_transposed": (_ADDRESS, _SIZE, *(_ADDRESS,) * 3),
     "convolve_groups_weight": (_ADDRESS, _SIZE, *(_ADDRESS,) * 3),
@@ -43,7 +46,8 @@ def eager_kernels() -> ctypes.CDLL | None:
 
     None if the system has none of our threads or the build fails.
     """
-    headers = ['#include "convolution.h"', '#include "grouped.h"']
+    names = ("convolution", "depthwise", "grouped")
+    headers = [f'#include "{name}.h"' for name in names]
     return _eager([*includes(), *headers, product_text("")], _PARAMETERS)
 
 

@@ -128,7 +128,7 @@ class _Writer:
                 self._call("columns", "line", "lines"),
                 f"tk_gemm_panel{self.suffix}(lines * {s.counts[1]}, {s.features}, {s.outputs}, "
                 f"{factors}, "
-                "products, 0);",
+                f"products, {s.outputs}, 0);",
             ),
             self._call("epilogue", "n", "count"),
         ]
@@ -141,7 +141,7 @@ class _Writer:
                 self._call("columns", "line", "lines"),
                 f"tk_gemm_panel{self.suffix}({s.features}, lines * {s.counts[1]}, {s.outputs}, "
                 f"columns, 1, {s.features}, products, {s.outputs}, {self.columns}, "
-                "whole, accumulate);",
+                f"whole, {s.outputs}, accumulate);",
                 "accumulate = 1;",
             ]
         if "spread" in self.parts:
@@ -150,7 +150,7 @@ class _Writer:
             )
             body += [
                 f"tk_gemm_panel{self.suffix}(lines * {s.counts[1]}, {s.outputs}, {s.features}, "
-                f"{factors}, columns, 0);",
+                f"{factors}, columns, {s.features}, 0);",
                 self._call("spread", "line", "lines"),
             ]
         return [self._call("rows", "n", "count"), *self._by_lines(*body)]
