@@ -60,16 +60,17 @@ class Kernel(Writer):
 
 
 def _filters(name: str, s: Geometry, weight: Value, view: View) -> Kernel:
-    """Filters as the columns of a matrix (features, outputs)."""
+    """Filters as the rows of a matrix (outputs, features), each in order of its memory: a filter
+    fits the cache, all of them may not."""
     f = Kernel(name)
     f.memory("weight", view, weight.dtype)
     f.own("filters", 0, weight.dtype, stored=True)
     (o, c, h, v), (kh, kw) = _four(view.strides), s.kernel
+    f.loop("o", s.outputs)
+    f.loop("c", s.channels)
     f.loop("i", kh)
     f.loop("j", kw)
-    f.loop("c", s.channels)
-    f.loop("o", s.outputs)
-    to = f"((i * {kw} + j) * {s.channels} + c) * {s.outputs} + o"
+    to = f"(o * {kh * kw} + i * {kw} + j) * {s.channels} + c"
     f(f"filters[{to}] = weight[{_at(('i', h), ('j', v), ('c', c), ('o', o))}];")
     f.close(4)
     return f
@@ -325,6 +326,10 @@ def _rows(name: str, s: Geometry, plan: Plan, step: ConvolutionGroup) -> Kernel:
     return f
 
 
+_LINE = 16
+"""Outputs whose gradients are transposed together: a cache line of float32."""
+
+
 def _finish(name: str, s: Geometry, plan: Plan, step: ConvolutionGroup) -> Kernel | None:
     """The gradients of weight and bias, in the layout of these."""
     members = _Backward(step)
@@ -334,13 +339,15 @@ def _finish(name: str, s: Geometry, plan: Plan, step: ConvolutionGroup) -> Kerne
         f.own("whole", 3, weight.dtype)
         f.memory("weight", plan.views[weight], weight.dtype, stored=True)
         (o, c, h, v), (kh, kw) = _four(plan.views[weight].strides), s.kernel
-        f.loop("o", s.outputs)
+        f.open(f"for (int64_t first = 0; first < {s.outputs}; first += {_LINE})")
+        f(f"int64_t last = tk_min_i64(first + {_LINE}, {s.outputs});")
         f.loop("c", s.channels)
         f.loop("i", kh)
         f.loop("j", kw)
+        f.loop("o", "last", "first")
         at = f"((i * {kw} + j) * {s.channels} + c) * {s.outputs} + o"
         f(f"weight[{_at(('i', h), ('j', v), ('c', c), ('o', o))}] = whole[{at}];")
-        f.close(4)
+        f.close(5)
     if members.sum:
         bias = members.sum.output
         view = plan.views[bias]

@@ -89,7 +89,7 @@ class _Writer:
         if "filters" not in self.parts:
             return []
         depth, across = panels(self.s, self.forward)
-        down, side = (across, 1) if self.forward else (1, depth)
+        down, side = (1, depth) if self.forward else (across, 1)
         return [
             self._call("filters", "0", "0"),
             f"tk_gemm_args{self.suffix} factors = {{.depth = {depth}, .columns = {across}, "
