@@ -18,14 +18,14 @@ from tinygrad_kr.ops.writes import address
 
 _MAX_FEATURES = 2304
 """Capacity of `convolution.h`: elements of a filter, and outputs; of a group."""
-_MAX_FEW, _MAX_FEWER, _MIN_LINE = 8, 4, 12
+_MAX_FEW, _MAX_FEWER, _MIN_LINE = 8, 4, 16
 """Thresholds: with more channels or outputs per group, products of matrices are faster; the smaller
-for strides and for lines of fewer windows."""
+for strides, for lines of fewer windows, and for the gradient of the weight."""
 _MAX_SCRATCH = 2**18
 """Capacity of `grouped.h`: padded elements of the channels of a group, and sums; elements."""
 _MAX_PLANE = 2**16
 """Capacity of `depthwise.h`: padded elements of a channel."""
-_MIN_MULTIPLY_ADDS = 2**16
+_MIN_MULTIPLY_ADDS = 2**15
 """Threshold: NumPy computes smaller convolutions; multiply-adds."""
 _MIN_MULTIPLY_ADDS_OF_GROUPS = 2**14
 """The same in groups, for which NumPy is slow."""
@@ -97,7 +97,7 @@ def convolve_weight(
     """Products of `g` with its windows: (outputs, channels of a group, *kernel)."""
     counts, groups = g.shape[2:], window["groups"]
     shape = (g.shape[1], x.shape[1] // groups, *kernel)
-    kernels, kind = _kernels(len(x), shape, counts, window, x, g)
+    kernels, kind = _kernels(len(x), shape, counts, window, x, g, most=_MAX_FEWER)
     if kernels is None:
         return None
     x, g = _in_place(x), _dense(g) if kind is _FEW else _in_place(g)
@@ -128,6 +128,7 @@ def _kernels(
     counts: tuple[int, ...],
     window: dict[str, Any],
     *arrays: ndarray,
+    most: int = _MAX_FEW,
 ) -> tuple[Any, str]:
     """The C kernels and the kind of kernel; None for a convolution that NumPy computes."""
     groups = window["groups"]
@@ -135,11 +136,13 @@ def _kernels(
     large = samples * math.prod(counts) * math.prod(weight) >= least
     if not large or len(weight) > 4 or any(a.dtype != np.float32 for a in arrays):
         return None, ""
-    kind = _kind(weight, counts, window)
+    kind = _kind(weight, counts, window, most)
     return (products.kernels(), kind) if kind else (None, "")
 
 
-def _kind(weight: tuple[int, ...], counts: tuple[int, ...], window: dict[str, Any]) -> str:
+def _kind(
+    weight: tuple[int, ...], counts: tuple[int, ...], window: dict[str, Any], most: int
+) -> str:
     """The kind of kernel for these sizes; "" for NumPy."""
     outputs, channels, *kernel = weight
     each, elements = outputs // window["groups"], math.prod(kernel)
@@ -150,9 +153,11 @@ def _kind(weight: tuple[int, ...], counts: tuple[int, ...], window: dict[str, An
     fits = max(channels * plane, each * channels * elements * 16) <= _MAX_SCRATCH
     fits = fits and elements <= _MAX_FEATURES
     lines = max(window["stride"]) == 1 and counts[-1] >= _MIN_LINE
-    few = max(channels, each) <= (_MAX_FEW if lines else _MAX_FEWER)
+    few = max(channels, each) <= (most if lines else _MAX_FEWER)
     if fits and (few or (each < products.MIN_SIDE and elements > 1)):
         return _FEW
+    if each < products.MIN_SIDE and elements == 1:  # a product of few columns: BLAS's
+        return ""
     return _MANY if max(each, channels * elements) <= _MAX_FEATURES else ""
 
 

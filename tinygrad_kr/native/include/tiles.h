@@ -19,11 +19,16 @@ typedef TK_REAL TK_NAME(tk_near_four)
 static __attribute__((noinline)) void TK_NAME(tk_store_part)(
     const TK_REAL *restrict kept, int64_t width, TK_REAL *restrict c, int64_t c_down, int64_t rows,
     int64_t columns, int accumulate) {
-  for (int64_t i = 0; i < rows; i++)
-    for (int64_t j = 0; j < columns; j++) {
-      TK_REAL *to = c + i * c_down + j, value = kept[i * width + j];
-      *to = accumulate ? *to + value : value;
+  for (int64_t i = 0; i < rows; i++, kept += width, c += c_down) {
+    int64_t j = 0;
+    for (; j + FOUR <= columns; j += FOUR) {
+      TK_NAME(tk_near_four) *to = (TK_NAME(tk_near_four) *)(c + j);
+      TK_NAME(tk_four) value = *(const TK_NAME(tk_near_four) *)(kept + j);
+      if (accumulate) value += *to;
+      *to = value;
     }
+    for (; j < columns; j++) c[j] = accumulate ? c[j] + kept[j] : kept[j];
+  }
 }
 
 /* c = a b, or c += a b, for one tile of `height` x `vectors` (constants) vectors.
