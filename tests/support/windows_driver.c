@@ -34,7 +34,7 @@ static void share(void (*work)(void **memory, int64_t start, int64_t stop), void
 }
 static int64_t number_of_thread(void) { return 0; }
 
-static void connect(HMODULE library, const char *name, void *function) {
+static void point_to(HMODULE library, const char *name, void *function) {
   void **pointer = (void **)(void *)GetProcAddress(library, name);
   if (pointer) *pointer = function;
 }
@@ -55,8 +55,8 @@ int main(int count, char **words) {
   HMODULE library = LoadLibraryA(words[2]);
   if (!library) stop("the library does not load");
   int is_product = !strcmp(words[1], "product");
-  connect(library, "tk_parallel_for", (void *)share);
-  connect(library, "tk_number", (void *)number_of_thread);
+  point_to(library, "tk_parallel_for", (void *)share);
+  point_to(library, "tk_number", (void *)number_of_thread);
   FARPROC function = GetProcAddress(library, is_product ? "product" : words[4]);
   if (!function) stop("the library lacks the function");
   FILE *file = fopen(words[3], "rb");
