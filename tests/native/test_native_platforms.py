@@ -167,7 +167,8 @@ def deep() -> Case:
 
 def convolutional() -> Case:
     net = nn.Sequential(
-        nn.Conv2d(1, 8, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2), nn.Flatten(), nn.Linear(392, 10)
+        *(nn.Conv2d(1, 8, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2)),
+        *(nn.Conv2d(8, 6, 3), nn.ReLU(), nn.MaxPool2d(2), nn.Flatten(), nn.Linear(24, 10)),
     )
     labels = Tensor(np.arange(20) % 10)
     return trained(net, optim.Adam(net.parameters()), F.cross_entropy, draw(20, 1, 14, 14), labels)
