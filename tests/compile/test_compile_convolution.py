@@ -19,8 +19,7 @@ from tinygrad_kr.compile.ir.ops import _window_first
 from tinygrad_kr.compile.passes.expand import expanded
 from tinygrad_kr.compile.passes.pooling import with_pooling_rewritten
 from tinygrad_kr.compile.passes.simplify import simplified
-from tinygrad_kr.compile.plan.steps import Call, Convolution, Pooling
-from tinygrad_kr.compile.run import blas_convolution
+from tinygrad_kr.compile.plan.steps import Call, Pooling, TiledConvolution
 from tinygrad_kr.native import choice, kernels
 from tinygrad_kr.ops import elementwise as e
 from tinygrad_kr.ops import window as w
@@ -94,8 +93,7 @@ def called(compiled: Compiled) -> set[str]:
 @needs_compiler
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize("geometry", GEOMETRIES, ids=str)
-def test_convolution_alone(geometry: Any, dtype: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(blas_convolution, "PART_BYTES", 2**13)
+def test_convolution_alone(geometry: Any, dtype: str) -> None:
     shape, weight, settings = geometry
     arrays = [draw(*shape, dtype=dtype), draw(*weight, dtype=dtype), draw(weight[0], dtype=dtype)]
     compiled = compare(net(settings, None, None), arrays, TOLERANCE[dtype])
@@ -108,9 +106,8 @@ def test_convolution_alone(geometry: Any, dtype: str, monkeypatch: pytest.Monkey
 @pytest.mark.parametrize("pool", [*POOLS, None], ids=str)
 @pytest.mark.parametrize("shape", [(5, 2, 7, 8), (5, 2, 9)], ids=["2-D", "1-D"])
 def test_convolution_with_relu_and_pool(
-    shape: tuple[int, ...], pool: Any, relu: str | None, monkeypatch: pytest.MonkeyPatch
+    shape: tuple[int, ...], pool: Any, relu: str | None
 ) -> None:
-    monkeypatch.setattr(blas_convolution, "PART_BYTES", 2**13)
     kernel = (3,) * (len(shape) - 2)
     for flat in (False, True):
         arrays = [draw(*s, dtype="float64") for s in (shape, (6, 2, *kernel), (6,))]
@@ -180,7 +177,7 @@ def test_a_convolutional_net_trains_as_it_does_eagerly() -> None:
     np.testing.assert_allclose(losses, expected, 1e-11)
     for got, want in zip(found, gradients, strict=True):
         np.testing.assert_allclose(got, want, 1e-9, 1e-11)
-    groups = [s for s in steps_of(compiled) if isinstance(s, Convolution)]
+    groups = [s for s in steps_of(compiled) if isinstance(s, TiledConvolution)]
     forward = {w.convolve, w.max_pool, _window_first, e.relu}
     backward = {e.where_or_zero, w.max_unpool, w.convolve_weight, sum_}
     members = [{s.op for s in group.instructions} for group in groups]

@@ -1,4 +1,4 @@
-"""Convolutions that are wholly C: sizes at every edge, whichever way they are divided, threads."""
+"""Convolutions in C: sizes at every edge, whichever way they are divided, threads."""
 
 from __future__ import annotations
 
@@ -20,16 +20,10 @@ import tinygrad_kr.functional as F
 from tinygrad_kr import Tensor, nn, optim
 from tinygrad_kr.compile import Compiled
 from tinygrad_kr.compile.plan import tiling
-from tinygrad_kr.compile.plan.steps import Convolution, TiledConvolution
+from tinygrad_kr.compile.plan.steps import Call, TiledConvolution
 from tinygrad_kr.compile.plan.tiling import division, scratch
-from tinygrad_kr.compile.run import blas_convolution
 from tinygrad_kr.native import cpu, kernels
-from tinygrad_kr.native.build import find_compiler
 
-needs_tiles = pytest.mark.skipif(
-    find_compiler() is None or not kernels.has_kernels(),
-    reason="needs POSIX threads" if find_compiler() else "there is no C compiler",
-)
 Geometry = tuple[tuple[int, ...], tuple[int, ...], dict[str, Any]]
 
 EDGES: list[Geometry] = [
@@ -61,25 +55,29 @@ def arrays(geometry: Geometry, dtype: str = "float32") -> list[Tensor]:
 
 def kinds(compiled: Compiled) -> set[type]:
     steps = {type(step) for step in steps_of(compiled)}
-    return steps & {Convolution, TiledConvolution}
+    return steps & {Call, TiledConvolution}
 
 
 # ------------------------------------------------------------------ what is computed
 
 
 @pytest.mark.one_in(7)
-@needs_tiles
+@needs_compiler
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize("divided", [True, False], ids=["divided", "whole"])
 @pytest.mark.parametrize("geometry", [*EDGES, *GEOMETRIES], ids=str)
-def test_every_geometry(geometry: Geometry, divided: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_every_geometry(
+    geometry: Geometry, divided: bool, dtype: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     if divided:
         divide(monkeypatch)
-    given = arrays(geometry)
-    assert kinds(compare(net(geometry[2], None, None), given, 2e-5)) == {TiledConvolution}
+    tolerance = {"float32": 2e-5, "float64": 1e-12}[dtype]
+    compiled = compare(net(geometry[2], None, None), arrays(geometry, dtype), tolerance)
+    assert kinds(compiled) == {TiledConvolution}
 
 
 @pytest.mark.one_in(7)
-@needs_tiles
+@needs_compiler
 @pytest.mark.parametrize("relu", ["before", "after", None])
 @pytest.mark.parametrize("pool", POOLS, ids=str)
 def test_relu_and_pool(pool: Any, relu: str | None, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -101,7 +99,7 @@ def gradient_of(which: int) -> Callable[..., Any]:
 
 
 @pytest.mark.one_in(2)
-@needs_tiles
+@needs_compiler
 @pytest.mark.parametrize("which", [0, 1], ids=["input", "weight"])
 def test_one_gradient_alone(which: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """There is scratch memory for what is computed, and for nothing else."""
@@ -113,7 +111,7 @@ def test_one_gradient_alone(which: int, monkeypatch: pytest.MonkeyPatch) -> None
     assert ("panels" in backward.arrays) == (which == 0)
 
 
-@needs_tiles
+@needs_compiler
 def test_what_lies_beyond_the_edges_is_not_used(monkeypatch: pytest.MonkeyPatch) -> None:
     """Tiles read it: there may be anything, NaN among others."""
     divide(monkeypatch)
@@ -127,7 +125,7 @@ def test_what_lies_beyond_the_edges_is_not_used(monkeypatch: pytest.MonkeyPatch)
         np.testing.assert_array_equal(np.asarray(now), then)
 
 
-@needs_tiles
+@needs_compiler
 def test_nan_stays_in_its_sample_and_output() -> None:
     given = [np.array(t) for t in arrays(((6, 3, 8, 8), (65, 3, 3, 3), {}))]
     given[0][4], given[1][64] = np.nan, np.inf
@@ -145,14 +143,16 @@ def test_nan_stays_in_its_sample_and_output() -> None:
 @needs_compiler
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize("geometry", [*EDGES, *GEOMETRIES], ids=str)
-def test_without_our_kernels_blas_multiplies(
+def test_without_threads_of_our_own(
     geometry: Geometry, dtype: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """As on Windows: tiles of 16 bytes, on the calling thread."""
     monkeypatch.setattr(kernels, "has_kernels", lambda: False)
-    monkeypatch.setattr(blas_convolution, "PART_BYTES", 2**13)
+    divide(monkeypatch)
     tolerance = {"float32": 2e-5, "float64": 1e-12}[dtype]
     compiled = compare(net(geometry[2], "before", None), arrays(geometry, dtype), tolerance)
-    assert kinds(compiled) == {Convolution}
+    assert kinds(compiled) == {TiledConvolution}
+    assert "TK_AVX" not in compiled.source
 
 
 # ------------------------------------------------------------------ who computes it
@@ -171,7 +171,7 @@ def results(geometry: Geometry, given: list[Tensor]) -> list[ndarray]:
 
 
 @pytest.mark.slow
-@needs_tiles
+@needs_compiler
 def test_several_threads_give_the_bits_of_one(monkeypatch: pytest.MonkeyPatch) -> None:
     divide(monkeypatch, pieces=7, block=2**13)
     geometry = ((23, 5, 12, 11), (17, 5, 3, 3), {"padding": 1})
@@ -185,7 +185,7 @@ def test_several_threads_give_the_bits_of_one(monkeypatch: pytest.MonkeyPatch) -
             np.testing.assert_array_equal(y, z)
 
 
-@needs_tiles
+@needs_compiler
 def test_two_python_threads_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """One of the two has the helpers; both are one library, with memory of their own."""
     divide(monkeypatch)
@@ -210,7 +210,7 @@ def test_two_python_threads_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     assert not wrong
 
 
-@needs_tiles
+@needs_compiler
 @needs_fork
 @pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
 def test_a_child_process(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -235,7 +235,7 @@ def test_a_child_process(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.slow
-@needs_tiles
+@needs_compiler
 def test_a_small_convolution_is_not_handed_out_and_a_large_one_is() -> None:
     for samples, handed in ((1, False), (64, True)):
         geometry = ((samples, 4, 12, 12), (8, 4, 3, 3), {"padding": 1})
@@ -250,7 +250,7 @@ def convolution(shape: tuple[int, ...], weight: tuple[int, ...]) -> list[TiledCo
     return [step for step in steps_of(compiled) if isinstance(step, TiledConvolution)]
 
 
-@needs_tiles
+@needs_compiler
 def test_how_a_convolution_is_divided(monkeypatch: pytest.MonkeyPatch) -> None:
     """Into columns that fit a cache, and not by how many threads there are."""
     forward, backward = convolution((3, 40, 64, 64), (64, 40, 3, 3))
@@ -287,7 +287,7 @@ def small_net() -> tuple[Callable[..., Any], nn.Module]:
     return training_step(model, optim.SGD(model.parameters(), lr=0.01), F.mse_loss), model
 
 
-@needs_tiles
+@needs_compiler
 def test_a_convolutional_net_is_one_c_function_that_runs_again_and_again() -> None:
     x, y = draw(20, 1, 12, 12, dtype="float32"), draw(20, 5, dtype="float32")
     eager, twin = small_net()
@@ -303,7 +303,7 @@ def test_a_convolutional_net_is_one_c_function_that_runs_again_and_again() -> No
     assert native.calls == 0
 
 
-@needs_tiles
+@needs_compiler
 def test_convolutions_share_their_scratch_memory(monkeypatch: pytest.MonkeyPatch) -> None:
     x, y = draw(20, 1, 12, 12, dtype="float32"), draw(20, 5, dtype="float32")
     compiled = tk.compile(small_net()[0])

@@ -167,7 +167,8 @@ def deep() -> Case:
 
 def convolutional() -> Case:
     net = nn.Sequential(
-        nn.Conv2d(1, 8, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2), nn.Flatten(), nn.Linear(392, 10)
+        *(nn.Conv2d(1, 8, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2)),
+        *(nn.Conv2d(8, 6, 3), nn.ReLU(), nn.MaxPool2d(2), nn.Flatten(), nn.Linear(24, 10)),
     )
     labels = Tensor(np.arange(20) % 10)
     return trained(net, optim.Adam(net.parameters()), F.cross_entropy, draw(20, 1, 14, 14), labels)
@@ -223,9 +224,10 @@ def test_a_step_is_built_and_exports_its_functions(
     wanted = re.findall(r"^EXPORT \w+ (?:\(\*)?(\w+)\)?\(", source, re.MULTILINE)
     assert wanted
     assert exports(library) - OF_THE_LINKER == set(wanted)
-    assert "gemm.h" not in source
+    assert ("gemm.h" in source) == (name == "convolutional")
     assert "threads.h" not in source
-    assert ("tk_parallel_for" in wanted) == (name == "wide" and "macos" in system)
+    threads = name == "convolutional" or (name == "wide" and "macos" in system)
+    assert ("tk_parallel_for" in wanted) == threads
 
 
 @pytest.mark.parametrize("system", SYSTEMS)
@@ -329,7 +331,7 @@ class Memory:
 
 
 @needs_wine
-@pytest.mark.parametrize("name", ["xor", "deep"])
+@pytest.mark.parametrize("name", ["xor", "deep", "convolutional"])
 def test_a_step_that_windows_runs_gives_the_eager_values(
     name: str,
     driver: Path,

@@ -9,6 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -33,8 +34,8 @@ pytestmark = pytest.mark.skipif(
 def done(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
     """The names of the functions in C that were called; small convolutions are for these too."""
     found: list[str] = []
-    monkeypatch.setattr(products, "MIN_MULTIPLY_ADDS", 1)
-    monkeypatch.setattr(products, "MIN_SIDE", 1)
+    monkeypatch.setattr(convolutions, "_MIN_MULTIPLY_ADDS", 1)
+    monkeypatch.setattr(convolutions, "_MIN_MULTIPLY_ADDS_OF_GROUPS", 1)
     kernels = products.kernels()
 
     def noting(name: str) -> Callable[..., None]:
@@ -139,7 +140,7 @@ def test_layouts(layout: str, channels: int) -> None:
 
 @pytest.mark.parametrize(
     ("samples", "channels", "outputs", "size"),
-    [(20, 1, 32, 28), (20, 32, 64, 14), (2, 256, 5, 6), (1, 3, 2304, 4), (3, 12, 40, 40)],
+    [(20, 1, 32, 28), (20, 32, 64, 14), (2, 256, 9, 6), (1, 3, 2304, 4), (3, 12, 40, 40)],
 )
 def test_many_windows_filters_and_outputs(
     samples: int, channels: int, outputs: int, size: int, done: list[str]
@@ -152,7 +153,7 @@ def test_many_windows_filters_and_outputs(
 
 
 def test_what_a_convolution_reaches_of_a_larger_result(done: list[str]) -> None:
-    g, weight = normal(2, 5, 3, 4), normal(5, 3, 2, 2)
+    g, weight = normal(2, 9, 3, 4), normal(9, 3, 2, 2)
     how: dict[str, Any] = {**SAME, "stride": (3, 2), "padding": ((1, 0), (0, 0)), "size": (12, 7)}
     found = window._convolve_transposed(g, weight, **how)
     exact = window._convolve_transposed(g.astype(np.float64), weight.astype(np.float64), **how)
@@ -174,7 +175,7 @@ def test_first_and_second_derivatives(size: int, done: list[str]) -> None:
     def bent(x: Any, weight: Any, bias: Any) -> Any:
         return tk.tanh(F.conv2d(x, weight, bias, stride=2, padding=1)).sum()
 
-    arrays = normal(2, 3, size, size), normal(4, 3, 2, 2), normal(4)
+    arrays = normal(2, 3, size, size), normal(9, 3, 2, 2), normal(9)
     slope = tk.grad(bent, argnums=(0, 1, 2))
     bend = tk.grad(lambda *a: sum((g**2).sum() for g in slope(*a)), argnums=(0, 1, 2))
     exact = [a.astype(np.float64) for a in arrays]
@@ -187,11 +188,18 @@ def test_first_and_second_derivatives(size: int, done: list[str]) -> None:
 
 # ------------------------------------------------------------------ in groups
 
+MANY = ["convolve", "convolve_transposed", "convolve_weight"]
 GROUPED = ["convolve_groups", "convolve_groups_transposed", "convolve_groups_weight"]
+DEPTHWISE = [
+    "convolve_depthwise",
+    "convolve_depthwise_transposed",
+    "convolve_depthwise_weight",
+]
 
 
 @given(st.data())
 def test_sizes_strides_and_edges_of_groups(data: st.DataObject) -> None:
+    """By the kernel that is for the sizes, and by products of matrices."""
     spatial = data.draw(st.integers(1, 2))
 
     def each(least: int, most: int) -> tuple[int, ...]:
@@ -204,8 +212,8 @@ def test_sizes_strides_and_edges_of_groups(data: st.DataObject) -> None:
         max(1, r - a - b) + data.draw(st.integers(0, 20))
         for r, a, b in zip(reach, before, after, strict=True)
     ]
-    samples, groups = data.draw(st.integers(1, 4)), data.draw(st.integers(2, 5))
-    channels, outputs = data.draw(st.integers(1, 3)), data.draw(st.integers(1, 3))
+    samples, groups = data.draw(st.integers(1, 4)), data.draw(st.sampled_from([2, 3, 5, 17]))
+    channels, outputs = data.draw(st.sampled_from([(1, 1), (1, 2), (3, 1), (2, 3), (5, 17)]))
     layout = LAYOUTS[data.draw(st.sampled_from([*LAYOUTS]))]
     bias = normal(groups * outputs) if data.draw(st.booleans()) else None
     how = {"stride": stride, "dilation": dilation, "groups": groups}
@@ -214,27 +222,56 @@ def test_sizes_strides_and_edges_of_groups(data: st.DataObject) -> None:
         normal(samples, groups * channels, *size),
         normal(groups * outputs, channels, *kernel),
     )
-    compare(layout(x), layout(weight), bias, **how)
+    kind = data.draw(st.sampled_from([convolutions._kind, lambda *_: convolutions._MANY]))
+    with mock.patch.object(convolutions, "_kind", kind):
+        compare(layout(x), layout(weight), bias, **how)
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
-def test_layouts_of_groups(layout: str) -> None:
-    x, weight, bias = normal(3, 6, 6, 17), normal(6, 1, 2, 3), normal(6)
+@pytest.mark.parametrize("channels", [6, 2])
+def test_layouts_of_groups(layout: str, channels: int) -> None:
+    x, weight, bias = normal(3, channels, 6, 17), normal(6, 1, 2, 3), normal(6)
     for stride in ((1, 1), (2, 3)):
-        how = {**SAME, "groups": 6, "stride": stride}
+        how = {**SAME, "groups": channels, "stride": stride}
         given = (LAYOUTS[layout](a) for a in (x, weight, bias[None]))
         first, second, third = given
         compare(first, second, third[0], **how)
 
 
-def test_which_function_of_c_computes_groups(done: list[str]) -> None:
+@pytest.mark.parametrize(
+    ("channels", "outputs", "groups", "size", "names"),
+    [
+        (4, 8, 2, 8, GROUPED),
+        (16, 16, 2, 16, [*GROUPED[:2], MANY[2]]),
+        (16, 16, 2, 15, MANY),
+        (18, 18, 2, 16, MANY),
+        (5, 5, 5, 3, DEPTHWISE),
+        (64, 64, 64, 9, DEPTHWISE),
+    ],
+)
+def test_which_function_of_c_computes_groups(
+    channels: int, outputs: int, groups: int, size: int, names: list[str], done: list[str]
+) -> None:
     """The adjoint for stride 1 is a convolution itself."""
-    x, weight, bias = normal(2, 4, 8, 8), normal(8, 2, 3, 3), normal(8)
-    compare(x, weight, bias, **{**SAME, "groups": 2})
-    assert done == [GROUPED[0], GROUPED[0], GROUPED[2]]
+    x, bias = normal(2, channels, size, size), normal(outputs)
+    weight = normal(outputs, channels // groups, 3, 3)
+    compare(x, weight, bias, **{**SAME, "groups": groups})
+    assert done == [names[0], names[0], names[2]]
     done.clear()
-    compare(x, weight, bias, **{**SAME, "groups": 2, "stride": (2, 1)})
-    assert done == GROUPED
+    compare(x, weight, bias, **{**SAME, "groups": groups, "stride": (2, 1)})
+    assert done == (MANY if channels == 16 else names)
+
+
+@pytest.mark.parametrize(
+    ("channels", "outputs", "kernel", "names"),
+    [(3, 4, 3, GROUPED), (40, 7, 3, GROUPED), (40, 7, 1, []), (40, 8, 3, MANY)],
+)
+def test_few_channels_or_outputs_need_no_products(
+    channels: int, outputs: int, kernel: int, names: list[str], done: list[str]
+) -> None:
+    weight = normal(outputs, channels, kernel, kernel)
+    all_three(normal(2, channels, 9, 9), weight, None, **{**SAME, "stride": (2, 2)})
+    assert done == names
 
 
 @pytest.mark.parametrize("stride", [1, 2])
@@ -248,11 +285,14 @@ def test_nan_and_infinity_in_groups_come_out_where_they_do_in_numpy(stride: int)
 
 
 @pytest.mark.parametrize("function", ["conv2d", "conv_transpose2d"])
-def test_first_and_second_derivatives_of_groups(function: str, done: list[str]) -> None:
+@pytest.mark.parametrize(("groups", "names"), [(2, GROUPED), (4, DEPTHWISE)])
+def test_first_and_second_derivatives_of_groups(
+    function: str, groups: int, names: list[str], done: list[str]
+) -> None:
     def bent(x: Any, weight: Any) -> Any:
-        return tk.tanh(getattr(F, function)(x, weight, stride=2, padding=1, groups=4)).sum()
+        return tk.tanh(getattr(F, function)(x, weight, stride=2, padding=1, groups=groups)).sum()
 
-    arrays = normal(2, 4, 5, 5), normal(4, 1, 3, 3)
+    arrays = normal(2, 4, 5, 5), normal(4, 4 // groups, 3, 3)
     slope = tk.grad(bent, argnums=(0, 1))
     bend = tk.grad(lambda *a: sum((g**2).sum() for g in slope(*a)), argnums=(0, 1))
     exact = [a.astype(np.float64) for a in arrays]
@@ -260,15 +300,16 @@ def test_first_and_second_derivatives_of_groups(function: str, done: list[str]) 
         tensors = [Tensor(a) for a in arrays]
         for found, wanted in zip(derivative(*tensors), derivative(*exact), strict=True):
             np.testing.assert_allclose(found.numpy(), wanted, 2e-4, 2e-4)
-    assert set(done) == set(GROUPED)
+    assert set(done) == set(names)
 
 
 @pytest.mark.parametrize("helpers", [0, 1, 3])
+@pytest.mark.parametrize("groups", [2, 16, 32])
 def test_the_same_bits_of_groups_on_any_number_of_cores(
-    helpers: int, monkeypatch: pytest.MonkeyPatch
+    helpers: int, groups: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    arrays = normal(7, 32, 12, 12), normal(32, 1, 3, 3), normal(32)
-    hows = [{**SAME, "groups": 32, "stride": (n, n)} for n in (1, 2)]
+    arrays = normal(7, 32, 12, 12), normal(32, 32 // groups, 3, 3), normal(32)
+    hows = [{**SAME, "groups": groups, "stride": (n, n)} for n in (1, 2)]
     before = [all_three(*arrays, **how) for how in hows]
     monkeypatch.setattr(cpu, "helpers", lambda: helpers)
     found = kernels.eager_kernels()
@@ -283,8 +324,8 @@ def test_a_few_multiplications_in_groups_are_numpys(
     done: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     arrays = normal(2, 4, 8, 8), normal(4, 1, 3, 3), None
-    for least, by in ((4 * 2 * 4 * 64 * 9, 3), (4 * 2 * 4 * 64 * 9 + 4, 0)):
-        monkeypatch.setattr(products, "MIN_MULTIPLY_ADDS", least)
+    for least, by in ((2 * 4 * 64 * 9, 3), (2 * 4 * 64 * 9 + 1, 0)):
+        monkeypatch.setattr(convolutions, "_MIN_MULTIPLY_ADDS_OF_GROUPS", least)
         done.clear()
         all_three(*arrays, **{**SAME, "groups": 4})
         assert len([name for name in done if name.startswith("convolve")]) == by
@@ -294,7 +335,7 @@ def test_a_few_multiplications_in_groups_are_numpys(
     ("channels", "weight", "groups"),
     [(34, (34, 17, 3, 3), 2), (2, (34, 1, 3, 3), 2), (51, (60, 17, 2, 3), 3), (36, (40, 18, 4), 2)],
 )
-def test_groups_of_many_channels_one_by_one(
+def test_groups_of_many_channels(
     channels: int, weight: tuple[int, ...], groups: int, done: list[str]
 ) -> None:
     axes = len(weight) - 2
@@ -303,8 +344,30 @@ def test_groups_of_many_channels_one_by_one(
     x = normal(2, channels, *(9, 8)[:axes])
     for each in (x, LAYOUTS["channels last"](x)):
         compare(each, normal(*weight), normal(weight[0]), **how)
-    names = ("convolve", "convolve_transposed", "convolve_weight")
-    assert [name for name in done if name in names] == 2 * [n for n in names for _ in range(groups)]
+    assert done == 2 * MANY
+
+
+@pytest.mark.parametrize("kernel", [3, 5, 7])
+@pytest.mark.parametrize("stride", [1, 2])
+@pytest.mark.parametrize("channels", [1, 3, 8, 16, 21, 40])
+def test_vectors_of_channels(channels: int, stride: int, kernel: int, done: list[str]) -> None:
+    """Whole and not, for any number of windows, and filters of all their tiles."""
+    how: dict[str, Any] = {**SAME, "stride": (stride, stride), "groups": channels}
+    how["padding"] = ((kernel // 2, kernel // 2), (kernel - 1, 0))
+    weight = normal(channels, 1, kernel, kernel)
+    with mock.patch.object(convolutions, "_kind", lambda *_: convolutions._DEPTHWISE):
+        for size in ((2, 2), (7, 7), (3, 19)):
+            x = normal(2, channels, *size)
+            for each in (x, LAYOUTS["channels last"](x), LAYOUTS["every other"](x)):
+                compare(each, weight, normal(channels), **how)
+    assert set(done) >= {DEPTHWISE[0], DEPTHWISE[2]}
+
+
+@pytest.mark.parametrize("shape", [(2, 12, 20, 200), (1, 40, 90, 70), (2, 3, 300, 40)], ids=str)
+def test_planes_in_bands(shape: tuple[int, ...]) -> None:
+    """What a line of windows reaches, where a sample is larger than the cache."""
+    how: dict[str, Any] = {**SAME, "stride": (2, 1), "dilation": (2, 1)}
+    compare(normal(*shape), normal(9, shape[1], 3, 3), normal(9), **how)
 
 
 @pytest.mark.parametrize("size", [(3, 2), (4, 4), (7, 7), (9, 14), (3, 31)], ids=str)
@@ -336,7 +399,7 @@ def test_nan_in_groups_stays_where_numpy_has_it(stride: int) -> None:
         ((2, 4, 5, 5), (4, 4, 3, 3), np.float64, 1),
         ((2, 4, 5, 5), (4, 1, 3, 3), np.float64, 4),
         ((1, 8, 5, 5, 5), (8, 1, 3, 3, 3), np.float32, 8),
-        ((2, 257, 3, 3), (2, 257, 3, 3), np.float32, 1),
+        ((2, 257, 3, 3), (9, 257, 3, 3), np.float32, 1),
         ((1, 1, 3, 3), (2305, 1, 1, 1), np.float32, 1),
         ((2, 3, 4, 4, 4), (2, 3, 2, 2, 2), np.float32, 1),
     ],
@@ -363,15 +426,12 @@ def test_an_array_of_float64_among_those_of_float32(wide: int, done: list[str]) 
 
 
 @pytest.mark.parametrize(("more", "by"), [(0, ["C"] * 3), (1, [])])
-@pytest.mark.parametrize("limit", ["MIN_MULTIPLY_ADDS", "MIN_SIDE"])
 def test_limits_below_which_numpy_is_faster(
-    limit: str, more: int, by: list[str], done: list[str], monkeypatch: pytest.MonkeyPatch
+    more: int, by: list[str], done: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     samples, windows, features, outputs = 3, 4 * 5, 2 * 3 * 2, 8
-    least = {"MIN_MULTIPLY_ADDS": samples * windows * features * outputs, "MIN_SIDE": outputs}[
-        limit
-    ]
-    monkeypatch.setattr(products, limit, least + more)
+    least = samples * windows * features * outputs
+    monkeypatch.setattr(convolutions, "_MIN_MULTIPLY_ADDS", least + more)
     how: dict[str, Any] = {**SAME, "padding": ((0, 0), (0, 0))}
     all_three(normal(samples, 2, 6, 6), normal(outputs, 2, 3, 2), None, **how)
     assert ["C" for name in done if name.startswith("convolve")] == by
@@ -445,7 +505,7 @@ def test_memory_of_threads_that_ended_is_given_back() -> None:
     assert (run(60) - before) * os.sysconf("SC_PAGE_SIZE") < 20e6
 
 
-def test_sizes_beyond_which_there_is_no_room(done: list[str]) -> None:
+def test_sizes_beyond_which_there_is_no_room() -> None:
     assert convolutions._MAX_FEATURES == 2304
     header = included('#include "convolution.h"')["convolution.h"]
     assert f"#define TK_MOST {convolutions._MAX_FEATURES} " in header

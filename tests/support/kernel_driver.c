@@ -8,6 +8,7 @@
 #include "gemm.h"
 
 #include "convolution.h"
+#include "depthwise.h"
 
 #include "grouped.h"
 
@@ -112,7 +113,8 @@ static float *drawn(int64_t size) {
 
 static double *zeros(int64_t size) { return calloc(size, sizeof(double)); }
 
-/* All three of a convolution, its operands channels first, and channels last in what is written. */
+/* All three of a convolution by every kernel that is for it. Operands have channels first, the
+   cotangent of all but grouped.h channels last. */
 static void convolution(int64_t samples, int64_t channels, int64_t outputs, int64_t height,
                         int64_t width, int64_t kernel, int64_t stride, int64_t padding,
                         int64_t dilation, int64_t groups) {
@@ -123,7 +125,8 @@ static void convolution(int64_t samples, int64_t channels, int64_t outputs, int6
                      groups};
   tk_sizes s = {samples, channels, outputs, height, width, kernel, kernel, lines, places, stride,
                 stride, padding, padding, dilation, dilation, channels * height * width,
-                height * width, width, 1};
+                height * width, width, 1, outputs * lines * places, 1, places * outputs, outputs,
+                groups};
   int64_t ins = channels / groups, outs = outputs / groups, taps = kernel * kernel;
   int64_t size_x = samples * channels * height * width, size_w = outputs * ins * taps;
   int64_t windows = lines * places, size_y = samples * outputs * windows;
@@ -150,33 +153,38 @@ static void convolution(int64_t samples, int64_t channels, int64_t outputs, int6
             dw_exact[f] += (double)g[at] * x[from];
           }
       }
-  if (groups == 1) {
-    convolve(&s, x, last_w, bias, y);
-    convolve_weight(&s, x, last_g, dw);
-    tk_sizes out = s;
-    out.x_channel = 1, out.x_column = channels, out.x_row = width * channels;
-    convolve_transposed(&out, last_g, last_w, dx);
-  } else {
-    convolve_groups(&s, groups, x, w, bias, y);
-    convolve_groups_weight(&s, groups, x, g, dw);
-    convolve_groups_transposed(&s, groups, g, w, dx);
-  }
   double unit = 1e-6 * (10 + taps * (ins + outs)), sums = 1e-6 * (10 + samples * windows);
-  for (int64_t i = 0; i < size_y; i++) {
-    int64_t n = i / (outputs * windows), o = i / windows % outputs, at = i % windows;
-    int64_t found = groups > 1 ? i : (n * windows + at) * outputs + o;
-    compare(y[found], y_exact[i], unit, "convolution", given, 10);
-  }
-  for (int64_t i = 0; i < size_x; i++) {
-    int64_t n = i / (channels * height * width), at = i % (height * width);
-    int64_t c = i / (height * width) % channels;
-    int64_t found = groups > 1 ? i : (n * height * width + at) * channels + c;
-    compare(dx[found], dx_exact[i], unit, "gradient of the input", given, 10);
-  }
-  for (int64_t i = 0; i < size_w; i++) {
-    int64_t o = i / (ins * taps), c = i / taps % ins, t = i % taps;
-    int64_t found = groups > 1 ? i : (t * ins + c) * outputs + o;
-    compare(dw[found], dw_exact[i], sums, "gradient of the weight", given, 10);
+  for (int kind = 0; kind < (ins == 1 && outs == 1 ? 3 : 2); kind++) { /* many, few, depthwise */
+    int first = kind == 1;
+    if (kind == 0) {
+      convolve(&s, x, last_w, bias, y);
+      convolve_weight(&s, x, last_g, dw);
+      convolve_transposed(&s, last_g, last_w, dx);
+    } else if (kind == 1) {
+      convolve_groups(&s, groups, x, w, bias, y);
+      convolve_groups_weight(&s, groups, x, g, dw);
+      convolve_groups_transposed(&s, groups, g, w, dx);
+    } else {
+      convolve_depthwise(&s, x, w, bias, y);
+      convolve_depthwise_weight(&s, x, last_g, dw);
+      convolve_depthwise_transposed(&s, last_g, w, dx);
+    }
+    for (int64_t i = 0; i < size_y; i++) {
+      int64_t n = i / (outputs * windows), o = i / windows % outputs, at = i % windows;
+      int64_t found = first ? i : (n * windows + at) * outputs + o;
+      compare(y[found], y_exact[i], unit, "convolution", given, 10);
+    }
+    for (int64_t i = 0; i < size_x; i++) {
+      int64_t n = i / (channels * height * width), at = i % (height * width);
+      int64_t c = i / (height * width) % channels;
+      int64_t found = first ? i : (n * height * width + at) * channels + c;
+      compare(dx[found], dx_exact[i], unit, "gradient of the input", given, 10);
+    }
+    for (int64_t i = 0; i < size_w; i++) {
+      int64_t o = i / (ins * taps), c = i / taps % ins, t = i % taps;
+      int64_t found = o / outs * taps * ins * outs + (t * ins + c) * outs + o % outs;
+      compare(dw[kind == 0 ? found : i], dw_exact[i], sums, "gradient of the weight", given, 10);
+    }
   }
   void *all[] = {x, w, bias, g, y, dx, dw, last_w, last_g, y_exact, dx_exact, dw_exact};
   for (unsigned i = 0; i < sizeof all / sizeof *all; i++) free(all[i]);
@@ -191,6 +199,9 @@ static void convolutions(void) {
       {2, 70, 9, 8, 40, 4, 1, 2, 1, 1},  {3, 32, 32, 12, 12, 3, 1, 1, 1, 32},
       {3, 8, 16, 17, 33, 3, 2, 1, 1, 8}, {2, 12, 8, 9, 16, 2, 1, 1, 2, 4},
       {2, 6, 6, 5, 5, 3, 3, 2, 2, 6},    {1, 4, 4, 1, 1, 1, 1, 0, 1, 2},
+      {2, 21, 21, 9, 10, 5, 2, 2, 1, 21}, {2, 40, 40, 7, 7, 7, 1, 3, 1, 40},
+      {2, 34, 36, 9, 8, 3, 2, 1, 1, 2},  {1, 20, 6, 12, 90, 3, 1, 1, 2, 2},
+      {1, 64, 8, 20, 50, 3, 2, 1, 1, 1},
   };
   for (unsigned i = 0; i < sizeof shapes / sizeof *shapes; i++) {
     const int64_t *s = shapes[i];

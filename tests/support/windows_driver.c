@@ -26,6 +26,19 @@ typedef void (*product)(int64_t rows, int64_t depth, int64_t columns, const floa
                         int64_t a_down, int64_t a_across, const float *b, int64_t b_down,
                         int64_t b_across, float *c);
 
+/* What a program calls in the shared library: there, too, the calling thread does all of the work. */
+static void share(void (*work)(void **memory, int64_t start, int64_t stop), void **memory,
+                  int64_t size, int64_t step) {
+  (void)step;
+  work(memory, 0, size);
+}
+static int64_t number_of_thread(void) { return 0; }
+
+static void point_to(HMODULE library, const char *name, void *function) {
+  void **pointer = (void **)(void *)GetProcAddress(library, name);
+  if (pointer) *pointer = function;
+}
+
 static void stop(const char *what) {
   fprintf(stderr, "%s (error %lu)\n", what, (unsigned long)GetLastError());
   exit(1);
@@ -42,6 +55,8 @@ int main(int count, char **words) {
   HMODULE library = LoadLibraryA(words[2]);
   if (!library) stop("the library does not load");
   int is_product = !strcmp(words[1], "product");
+  point_to(library, "tk_parallel_for", (void *)share);
+  point_to(library, "tk_number", (void *)number_of_thread);
   FARPROC function = GetProcAddress(library, is_product ? "product" : words[4]);
   if (!function) stop("the library lacks the function");
   FILE *file = fopen(words[3], "rb");

@@ -32,6 +32,9 @@ _PARAMETERS = {
     "convolve": (_ADDRESS,) * 5,
     "convolve_transposed": (_ADDRESS,) * 4,
     "convolve_weight": (_ADDRESS,) * 4,
+    "convolve_depthwise": (_ADDRESS,) * 5,
+    "convolve_depthwise_transposed": (_ADDRESS,) * 4,
+    "convolve_depthwise_weight": (_ADDRESS,) * 4,
     "convolve_groups": (_ADDRESS, _SIZE, *(_ADDRESS,) * 4),
     "convolve_groups_transposed": (_ADDRESS, _SIZE, *(_ADDRESS,) * 3),
     "convolve_groups_weight": (_ADDRESS, _SIZE, *(_ADDRESS,) * 3),
@@ -43,7 +46,8 @@ def eager_kernels() -> ctypes.CDLL | None:
 
     None if the system has none of our threads or the build fails.
     """
-    headers = ['#include "convolution.h"', '#include "grouped.h"']
+    names = ("convolution", "depthwise", "grouped")
+    headers = [f'#include "{name}.h"' for name in names]
     return _eager([*includes(), *headers, product_text("")], _PARAMETERS)
 
 
@@ -128,7 +132,7 @@ _TILES = {"avx512": (14, 2, 64), "avx2": (6, 2, 32), "neon": (8, 3, 16), "none":
 
 def tile(itemsize: int = 4) -> tuple[int, int]:
     """The rows and columns of a tile of `gemm.h`. Tiles at the edges are computed whole."""
-    rows, count, nbytes = _TILES[cpu.vectors()]
+    rows, count, nbytes = _TILES[_vectors()]
     return rows, count * nbytes // itemsize
 
 
@@ -191,13 +195,23 @@ def has_kernels() -> bool:
 
 def includes(f64: bool = False) -> list[str]:
     """The first lines of C that calls functions of `gemm.h`. f64: those of float64 too."""
+    return [*cpu.thread_includes(), *_gemm(f64)]
+
+
+def _gemm(f64: bool) -> list[str]:
     more = ["#define TK_F64"] if f64 else []
-    return [*cpu.thread_includes(), *_target(), *more, '#include "gemm.h"']
+    return [*_target(), *more, '#include "gemm.h"']
 
 
 def _target() -> list[str]:
-    vectors = cpu.vectors()
+    vectors = _vectors()
     return [f"#define TK_{vectors.upper()}"] if vectors in ("avx512", "avx2") else []
+
+
+def _vectors() -> str:
+    """The vectors of tiles: on Windows of at most 16 bytes, to which GCC aligns the stack there."""
+    found = cpu.vectors()
+    return found if has_kernels() or found == "neon" else "none"
 
 
 def pointers(tiles: bool = False, f64: bool = False) -> list[str]:
@@ -208,10 +222,9 @@ def pointers(tiles: bool = False, f64: bool = False) -> list[str]:
     text, so every thread that loads it stores the same pointers.
     """
     share = [f"#define TK_HELPERS {cpu.helpers()}", SHARE_POINTER]
-    if not has_kernels():
-        return share
-    headers = ["#define TK_TILES_ONLY", *_target(), '#include "gemm.h"'] if tiles else [_STACK]
-    return [*share, *headers, *(_of_type(_PRODUCT_POINTER, suffix) for suffix in _suffixes(f64))]
+    headers = ["#define TK_TILES_ONLY", *_gemm(f64)] if tiles else [_STACK]
+    products = [_of_type(_PRODUCT_POINTER, suffix) for suffix in _suffixes(f64)]
+    return [*share, *headers, *(products if has_kernels() else [])]
 
 
 def _suffixes(f64: bool) -> list[str]:

@@ -7,7 +7,7 @@ the C kernels (see `products`). Sizes are those of `window.convolve`.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -17,11 +17,18 @@ from tinygrad_kr.ops import kernels, products
 from tinygrad_kr.ops.writes import address
 
 _MAX_FEATURES = 2304
-"""Capacity of `convolution.h`: elements of a filter, and outputs."""
-_MAX_CHANNELS_OF_GROUP = 16
-"""Threshold: with more channels or outputs per group, products of matrices are faster."""
+"""Capacity of `convolution.h`: elements of a filter, and outputs; of a group."""
+_MAX_FEW, _MAX_FEWER, _MIN_LINE = 8, 4, 16
+"""Thresholds: with more channels or outputs per group, products of matrices are faster; the smaller
+for strides, for lines of fewer windows, and for the gradient of the weight."""
 _MAX_SCRATCH = 2**18
 """Capacity of `grouped.h`: padded elements of the channels of a group, and sums; elements."""
+_MAX_PLANE = 2**16
+"""Capacity of `depthwise.h`: padded elements of a channel."""
+_MIN_MULTIPLY_ADDS = 2**15
+"""Threshold: NumPy computes smaller convolutions; multiply-adds."""
+_MIN_MULTIPLY_ADDS_OF_GROUPS = 2**14
+"""The same in groups, for which NumPy is slow."""
 
 
 def convolve(
@@ -29,18 +36,28 @@ def convolve(
 ) -> ndarray | None:
     """Products of every window with every filter: (samples, *counts, outputs)."""
     arrays = (x, weight) if bias is None else (x, weight, bias)
-    if window["groups"] > 1:
-        found = _convolve_groups(arrays, counts, window)
-        return found if found is not None else _convolve_each(arrays, counts, window)
-    kernels = _kernels(weight.shape, len(x) * math.prod(counts), window, *arrays)
+    kernels, kind = _kernels(len(x), weight.shape, counts, window, *arrays)
     if kernels is None:
         return None
-    x, filters = _in_place(x), _channels_last(weight)
+    x = _in_place(x)
     bias = None if bias is None else _dense(bias)
-    y = np.empty((len(x), *counts, len(weight)), np.float32)
-    sizes = _sizes(x.shape, x.strides, weight.shape, counts, window)
+    sizes = _sizes(x, weight.shape, counts, window)
+    at = address(sizes), address(x)
     at_bias = None if bias is None else address(bias)
-    kernels.convolve(address(sizes), address(x), address(filters), at_bias, address(y))
+    if kind is _FEW:
+        weight, y = _dense(weight), np.empty((len(x), len(weight), *counts), np.float32)
+        first, second = at
+        kernels.convolve_groups(
+            first, window["groups"], second, address(weight), at_bias, address(y)
+        )
+        return np.moveaxis(y, 1, -1)
+    y = np.empty((len(x), *counts, len(weight)), np.float32)
+    if kind is _DEPTHWISE:
+        weight = _dense(weight)
+        kernels.convolve_depthwise(*at, address(weight), at_bias, address(y))
+    else:
+        filters = _channels_last(weight)
+        kernels.convolve(*at, address(filters), at_bias, address(y))
     return y
 
 
@@ -48,17 +65,29 @@ def convolve_transposed(
     g: ndarray, weight: ndarray, size: tuple[int, ...], **window: Any
 ) -> ndarray | None:
     """The filters, scaled by every element of `g`, summed: (samples, *size, channels)."""
-    if window["groups"] > 1:
-        found = _convolve_groups_transposed(g, weight, size, window)
-        return found if found is not None else _convolve_each_transposed(g, weight, size, window)
-    kernels = _kernels(weight.shape, len(g) * math.prod(g.shape[2:]), window, g, weight)
+    counts, channels = g.shape[2:], weight.shape[1] * window["groups"]
+    kernels, kind = _kernels(len(g), weight.shape, counts, window, g, weight)
     if kernels is None:
         return None
-    rows, filters = _channels_last(g), _channels_last(weight)
-    y = np.empty((len(g), *size, weight.shape[1]), np.float32)
-    x = np.moveaxis(y, -1, 1)
-    sizes = _sizes(x.shape, x.strides, weight.shape, g.shape[2:], window)
-    kernels.convolve_transposed(*map(address, (sizes, rows, filters, y)))
+    single = kind is _MANY and window["groups"] == 1
+    if not single and (same := as_convolution(g, weight, size, **window)) is not None:
+        done = convolve(g, same[0], None, size, **same[1])
+        if done is not None:
+            return done
+    sizes = partial(_sizes, weight=weight.shape, counts=counts, window=window)
+    if kind is _FEW:
+        g, weight = _dense(g), _dense(weight)
+        x = np.empty((len(g), channels, *size), np.float32)
+        at = (address(g), address(weight), address(x))
+        kernels.convolve_groups_transposed(address(sizes(x)), window["groups"], *at)
+        return np.moveaxis(x, 1, -1)
+    g, y = _in_place(g), np.empty((len(g), *size, channels), np.float32)
+    given = sizes(np.moveaxis(y, -1, 1), g=g)
+    if kind is _DEPTHWISE:
+        weight, run = _dense(weight), kernels.convolve_depthwise_transposed
+    else:
+        weight, run = _channels_last(weight), kernels.convolve_transposed
+    run(*map(address, (given, g, weight, y)))
     return y
 
 
@@ -66,66 +95,73 @@ def convolve_weight(
     x: ndarray, g: ndarray, kernel: tuple[int, ...], **window: Any
 ) -> ndarray | None:
     """Products of `g` with its windows: (outputs, channels of a group, *kernel)."""
-    if window["groups"] > 1:
-        found = _convolve_groups_weight(x, g, kernel, window)
-        return found if found is not None else _convolve_each_weight(x, g, kernel, window)
-    shape = (g.shape[1], x.shape[1], *kernel)
-    kernels = _kernels(shape, len(g) * math.prod(g.shape[2:]), window, x, g)
+    counts, groups = g.shape[2:], window["groups"]
+    shape = (g.shape[1], x.shape[1] // groups, *kernel)
+    kernels, kind = _kernels(len(x), shape, counts, window, x, g, most=_MAX_FEWER)
     if kernels is None:
         return None
-    x, rows = _in_place(x), _channels_last(g)
-    weight = np.empty((math.prod(shape[1:]), shape[0]), np.float32)
-    sizes = _sizes(x.shape, x.strides, shape, g.shape[2:], window)
-    kernels.convolve_weight(*map(address, (sizes, x, rows, weight)))
-    return np.moveaxis(weight.T.reshape(g.shape[1], *kernel, x.shape[1]), -1, 1)
+    x, g = _in_place(x), _dense(g) if kind is _FEW else _in_place(g)
+    sizes = _sizes(x, shape, counts, window, g)
+    at = address(x), address(g)
+    if kind is _MANY:
+        outs, features = shape[0] // groups, math.prod(shape[1:])
+        sums = np.empty((groups, features, outs), np.float32)
+        kernels.convolve_weight(address(sizes), *at, address(sums))
+        return np.moveaxis(sums.mT.reshape(shape[0], *kernel, shape[1]), -1, 1)
+    weight = np.empty(shape, np.float32)
+    if kind is _DEPTHWISE:
+        kernels.convolve_depthwise_weight(address(sizes), *at, address(weight))
+    else:
+        kernels.convolve_groups_weight(address(sizes), groups, *at, address(weight))
+    return weight
+
+
+# ------------------------------------------------------------------ which kernel
+
+_DEPTHWISE, _FEW, _MANY = "depthwise", "few channels", "many channels"
+"""The kernels: of `depthwise.h`, `grouped.h` and `convolution.h`."""
 
 
 def _kernels(
-    weight: tuple[int, ...], windows: int, window: dict[str, Any], *arrays: ndarray
-) -> Any:
-    """The C kernels, or None for a convolution that NumPy computes."""
-    outputs, features = weight[0], math.prod(weight[1:])
-    large = windows * features * outputs >= products.MIN_MULTIPLY_ADDS
-    if not large or outputs < products.MIN_SIDE or max(outputs, features) > _MAX_FEATURES:
-        return None
-    if len(weight) > 4:
-        return None
-    return products.kernels() if all(a.dtype == np.float32 for a in arrays) else None
+    samples: int,
+    weight: tuple[int, ...],
+    counts: tuple[int, ...],
+    window: dict[str, Any],
+    *arrays: ndarray,
+    most: int = _MAX_FEW,
+) -> tuple[Any, str]:
+    """The C kernels and the kind of kernel; None for a convolution that NumPy computes."""
+    groups = window["groups"]
+    least = _MIN_MULTIPLY_ADDS_OF_GROUPS if groups > 1 else _MIN_MULTIPLY_ADDS
+    large = samples * math.prod(counts) * math.prod(weight) >= least
+    if not large or len(weight) > 4 or any(a.dtype != np.float32 for a in arrays):
+        return None, ""
+    kind = _kind(weight, counts, window, most)
+    return (products.kernels(), kind) if kind else (None, "")
 
 
-# ------------------------------------------------------------------ in groups of few channels
+def _kind(
+    weight: tuple[int, ...], counts: tuple[int, ...], window: dict[str, Any], most: int
+) -> str:
+    """The kind of kernel for these sizes; "" for NumPy."""
+    outputs, channels, *kernel = weight
+    each, elements = outputs // window["groups"], math.prod(kernel)
+    geometry = zip(kernel, counts, window["stride"], window["dilation"], strict=True)
+    plane = math.prod((n - 1) * s + (k - 1) * d + s for k, n, s, d in geometry)
+    if channels == each == 1 < outputs and plane <= _MAX_PLANE:
+        return _DEPTHWISE
+    fits = max(channels * plane, each * channels * elements * 16) <= _MAX_SCRATCH
+    fits = fits and elements <= _MAX_FEATURES
+    lines = max(window["stride"]) == 1 and counts[-1] >= _MIN_LINE
+    few = max(channels, each) <= (most if lines else _MAX_FEWER)
+    if fits and (few or (each < products.MIN_SIDE and elements > 1)):
+        return _FEW
+    if each < products.MIN_SIDE and elements == 1:  # a product of few columns: BLAS's
+        return ""
+    return _MANY if max(each, channels * elements) <= _MAX_FEATURES else ""
 
 
-def _convolve_groups(
-    arrays: tuple[ndarray, ...], counts: tuple[int, ...], window: dict[str, Any]
-) -> ndarray | None:
-    x, weight, *bias = arrays
-    kernels = _kernels_of_groups(len(x), weight.shape, counts, window, *arrays)
-    if kernels is None:
-        return None
-    x, weight, *bias = _in_place(x), *map(_dense, (weight, *bias))
-    y = np.empty((len(x), len(weight), *counts), np.float32)
-    sizes = _sizes(x.shape, x.strides, weight.shape, counts, window)
-    at_bias = address(bias[0]) if bias else None
-    at = (address(x), address(weight), at_bias, address(y))
-    kernels.convolve_groups(address(sizes), window["groups"], *at)
-    return np.moveaxis(y, 1, -1)
-
-
-def _convolve_groups_transposed(
-    g: ndarray, weight: ndarray, size: tuple[int, ...], window: dict[str, Any]
-) -> ndarray | None:
-    counts, groups = g.shape[2:], window["groups"]
-    kernels = _kernels_of_groups(len(g), weight.shape, counts, window, g, weight)
-    if kernels is None:
-        return None
-    if (same := as_convolution(g, weight, size, **window)) is not None:
-        return _convolve_groups((g, same[0]), size, same[1])
-    g, weight = _dense(g), _dense(weight)
-    x = np.empty((len(g), weight.shape[1] * groups, *size), np.float32)
-    sizes = _sizes(x.shape, x.strides, weight.shape, counts, window)
-    kernels.convolve_groups_transposed(address(sizes), groups, *map(address, (g, weight, x)))
-    return np.moveaxis(x, 1, -1)
+# ------------------------------------------------------------------ the adjoint as a convolution
 
 
 def as_convolution(
@@ -151,85 +187,7 @@ def as_convolution(
     return filters, {**window, "padding": tuple(zip(before, after, strict=True))}
 
 
-def _convolve_groups_weight(
-    x: ndarray, g: ndarray, kernel: tuple[int, ...], window: dict[str, Any]
-) -> ndarray | None:
-    counts, groups = g.shape[2:], window["groups"]
-    shape = (g.shape[1], x.shape[1] // groups, *kernel)
-    kernels = _kernels_of_groups(len(x), shape, counts, window, x, g)
-    if kernels is None:
-        return None
-    x, g, weight = _in_place(x), _dense(g), np.empty(shape, np.float32)
-    sizes = _sizes(x.shape, x.strides, shape, counts, window)
-    kernels.convolve_groups_weight(address(sizes), groups, *map(address, (x, g, weight)))
-    return weight
-
-
-def _kernels_of_groups(
-    samples: int,
-    weight: tuple[int, ...],
-    counts: tuple[int, ...],
-    window: dict[str, Any],
-    *arrays: ndarray,
-) -> Any:
-    """The C kernels, or None for a convolution in groups that NumPy computes."""
-    outputs, channels, *kernel = weight
-    if samples * math.prod(counts) * math.prod(weight) < products.MIN_MULTIPLY_ADDS // 4:
-        return None
-    each = outputs // window["groups"]
-    if len(weight) > 4 or max(channels, each) > _MAX_CHANNELS_OF_GROUP:
-        return None
-    geometry = zip(kernel, counts, window["stride"], window["dilation"], strict=True)
-    plane = math.prod((n - 1) * s + (k - 1) * d + s for k, n, s, d in geometry)
-    sums = each * channels * math.prod(kernel) * 16
-    if max(channels * plane, sums) > _MAX_SCRATCH or math.prod(kernel) > _MAX_FEATURES:
-        return None
-    return products.kernels() if all(a.dtype == np.float32 for a in arrays) else None
-
-
-# ------------------------------------------------------------------ in groups of many channels
-
-
-def _convolve_each(
-    arrays: tuple[ndarray, ...], counts: tuple[int, ...], window: dict[str, Any]
-) -> ndarray | None:
-    """One convolution for each group, where C computes that."""
-    x, weight, *biases = arrays
-    bias = np.split(biases[0], window["groups"]) if biases else [None] * window["groups"]
-    parts = zip(*_by_group(window, (x, 1), (weight, 0)), bias, strict=True)
-    alone = {**window, "groups": 1}
-    return _joined((convolve(a, w, b, counts, **alone) for a, w, b in parts), -1)
-
-
-def _convolve_each_transposed(
-    g: ndarray, weight: ndarray, size: tuple[int, ...], window: dict[str, Any]
-) -> ndarray | None:
-    parts = zip(*_by_group(window, (g, 1), (weight, 0)), strict=True)
-    alone = {**window, "groups": 1}
-    return _joined((convolve_transposed(c, w, size, **alone) for c, w in parts), -1)
-
-
-def _convolve_each_weight(
-    x: ndarray, g: ndarray, kernel: tuple[int, ...], window: dict[str, Any]
-) -> ndarray | None:
-    parts = zip(*_by_group(window, (x, 1), (g, 1)), strict=True)
-    alone = {**window, "groups": 1}
-    return _joined((convolve_weight(a, c, kernel, **alone) for a, c in parts), 0)
-
-
-def _by_group(window: dict[str, Any], *arrays: tuple[ndarray, int]) -> list[list[ndarray]]:
-    """For each array its parts by group, which divide the given axis."""
-    return [np.split(array, window["groups"], axis) for array, axis in arrays]
-
-
-def _joined(parts: Iterator[ndarray | None], axis: int) -> ndarray | None:
-    """All parts along an axis; None, with no more computed, where NumPy computes one."""
-    found: list[ndarray] = []
-    for part in parts:
-        if part is None:
-            return None
-        found.append(part)
-    return np.concatenate(found, axis)
+# ------------------------------------------------------------------ what C is given
 
 
 def pair(sizes: Any, missing: int = 1) -> tuple[int, int]:
@@ -238,23 +196,30 @@ def pair(sizes: Any, missing: int = 1) -> tuple[int, int]:
 
 
 def _sizes(
-    x: tuple[int, ...],
-    strides: tuple[int, ...],
+    x: ndarray,
     weight: tuple[int, ...],
     counts: tuple[int, ...],
     window: dict[str, Any],
+    g: ndarray | None = None,
 ) -> ndarray:
-    """The struct `tk_sizes`; a single axis becomes the second of two."""
+    """The struct `tk_sizes`; a single axis becomes the second of two. g: the cotangent."""
     before = [first for first, _ in window["padding"]]
-    sample, channel, *steps = (step // 4 for step in strides)
+    size = x.shape[2:]
     return np.array(
         [
-            *(x[0], x[1], weight[0], *pair(x[2:]), *pair(weight[2:]), *pair(counts)),
+            *(len(x), x.shape[1], weight[0], *pair(size), *pair(weight[2:]), *pair(counts)),
             *(*pair(window["stride"]), *pair(before, 0), *pair(window["dilation"])),
-            *(sample, channel, *pair(steps, 0)),
+            *(*_strides(x), *((0,) * 4 if g is None else _strides(g)), window["groups"]),
         ],
         np.int64,
     )
+
+
+def _strides(x: ndarray) -> tuple[int, ...]:
+    """Strides in elements. That of a missing axis is of no length: nothing steps along it."""
+    sample, channel, *steps = (step // 4 for step in x.strides)
+    rows = 0 if len(steps) > 1 else steps[0] * x.shape[-1]
+    return (sample, channel, *pair(steps, rows))
 
 
 def _channels_last(x: ndarray) -> ndarray:

@@ -14,7 +14,7 @@ from tinygrad_kr.compile.ir.layout import View
 from tinygrad_kr.compile.ir.ops import _window_first
 from tinygrad_kr.compile.ir.program import Value
 from tinygrad_kr.compile.plan.plan import Plan
-from tinygrad_kr.compile.plan.steps import Convolution, ConvolutionGroup, Geometry
+from tinygrad_kr.compile.plan.steps import ConvolutionGroup, Geometry
 from tinygrad_kr.ops import elementwise as e
 from tinygrad_kr.ops import window as w
 from tinygrad_kr.ops.convolutions import pair
@@ -60,16 +60,17 @@ class Kernel(Writer):
 
 
 def _filters(name: str, s: Geometry, weight: Value, view: View) -> Kernel:
-    """Filters as the columns of a matrix (features, outputs)."""
+    """Filters as the rows of a matrix (outputs, features), each in order of its memory: a filter
+    fits the cache, all of them may not."""
     f = Kernel(name)
     f.memory("weight", view, weight.dtype)
     f.own("filters", 0, weight.dtype, stored=True)
     (o, c, h, v), (kh, kw) = _four(view.strides), s.kernel
+    f.loop("o", s.outputs)
+    f.loop("c", s.channels)
     f.loop("i", kh)
     f.loop("j", kw)
-    f.loop("c", s.channels)
-    f.loop("o", s.outputs)
-    to = f"((i * {kw} + j) * {s.channels} + c) * {s.outputs} + o"
+    to = f"(o * {kh * kw} + i * {kw} + j) * {s.channels} + c"
     f(f"filters[{to}] = weight[{_at(('i', h), ('j', v), ('c', c), ('o', o))}];")
     f.close(4)
     return f
@@ -275,7 +276,7 @@ def _rows(name: str, s: Geometry, plan: Plan, step: ConvolutionGroup) -> Kernel:
         index = members.put.params["index"]
         f.memory("first", plan.views[index], index.dtype)
     if members.sum:
-        f.own("total", 5, np.dtype(np.float64), stored=True)
+        f.own("total", 4, np.dtype(np.float64), stored=True)
     counts, offsets, move, apart, whole = s.counts, [0], (outputs * ow, outputs), True, True
     if members.put:
         window = {key: pair(members.put.params[key]) for key in _WINDOW}
@@ -325,15 +326,8 @@ def _rows(name: str, s: Geometry, plan: Plan, step: ConvolutionGroup) -> Kernel:
     return f
 
 
-def _added(name: str, s: Geometry, dtype: Any) -> Kernel:
-    """The products of a part added to those of the parts before."""
-    f = Kernel(name)
-    f.own("part", 3, dtype)
-    f.own("whole", 4, dtype, stored=True)
-    size = s.features * s.outputs
-    f(f"if (start) for (int64_t i = 0; i < {size}; i++) whole[i] += part[i];")
-    f(f"else memcpy(whole, part, sizeof({TYPES[dtype]}) * {size});")
-    return f
+_LINE = 16
+"""Outputs whose gradients are transposed together: a cache line of float32."""
 
 
 def _finish(name: str, s: Geometry, plan: Plan, step: ConvolutionGroup) -> Kernel | None:
@@ -342,20 +336,22 @@ def _finish(name: str, s: Geometry, plan: Plan, step: ConvolutionGroup) -> Kerne
     f = Kernel(name)
     if members.weight:
         weight = members.weight.output
-        f.own("whole", 4, weight.dtype)
+        f.own("whole", 3, weight.dtype)
         f.memory("weight", plan.views[weight], weight.dtype, stored=True)
         (o, c, h, v), (kh, kw) = _four(plan.views[weight].strides), s.kernel
-        f.loop("o", s.outputs)
+        f.open(f"for (int64_t first = 0; first < {s.outputs}; first += {_LINE})")
+        f(f"int64_t last = tk_min_i64(first + {_LINE}, {s.outputs});")
         f.loop("c", s.channels)
         f.loop("i", kh)
         f.loop("j", kw)
+        f.loop("o", "last", "first")
         at = f"((i * {kw} + j) * {s.channels} + c) * {s.outputs} + o"
         f(f"weight[{_at(('i', h), ('j', v), ('c', c), ('o', o))}] = whole[{at}];")
-        f.close(4)
+        f.close(5)
     if members.sum:
         bias = members.sum.output
         view = plan.views[bias]
-        f.own("total", 5, np.dtype(np.float64))
+        f.own("total", 4, np.dtype(np.float64))
         f.memory("bias", view, bias.dtype, stored=True)
         shape_step = view.strides[1 if len(bias.shape) > 1 else 0]
         target = f"bias[{_at(('o', shape_step))}]"
@@ -379,8 +375,6 @@ def kernels(plan: Plan, step: ConvolutionGroup, name: str) -> list[Kernel]:
     if back.weight:
         x = back.weight.inputs[0]
         found.append(_columns(f"{name}_columns", s, x, plan.views[x]))
-        if isinstance(step, Convolution):
-            found.append(_added(f"{name}_added", s, x.dtype))
     if back.transposed:
         weight, y = back.transposed.inputs[1], back.transposed.output
         found.append(_filters(f"{name}_filters", s, weight, plan.views[weight]))

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 from tinygrad_kr.compile.codegen.arguments import LOOK_UP, entry, found
-from tinygrad_kr.compile.codegen.convolution import kernels
 from tinygrad_kr.compile.codegen.loops import functions_of
 from tinygrad_kr.compile.codegen.naming import SymbolNames
 from tinygrad_kr.compile.codegen.solutions import pointers_of
@@ -14,7 +13,6 @@ from tinygrad_kr.compile.ir.c_ops import C_TYPES
 from tinygrad_kr.compile.ir.program import Value
 from tinygrad_kr.compile.plan.plan import Plan
 from tinygrad_kr.compile.plan.steps import (
-    Convolution,
     Loop,
     Segment,
     TiledConvolution,
@@ -26,12 +24,11 @@ from tinygrad_kr.native.kernels import PRELUDE, pointers
 class CProgram:
     """A plan in C.
 
-    text: what is built. kernels: by segment, the names of the parts of a convolution.
+    text: what is built.
     """
 
     def __init__(self, plan: Plan, names: SymbolNames) -> None:
         self.names = names
-        self.kernels: dict[str, list[str]] = {}
         self._functions: list[Function] = [Function(plain(LOOK_UP), numbered=False)]
         for segment in plan.segments:
             self._add(plan, segment)
@@ -40,15 +37,15 @@ class CProgram:
         if plan.looped is not None:
             self._functions.append(_loop(plan, plan.looped))
         body = written(self._functions)
-        tiles = any(isinstance(step, TiledConvolution) for step in plan.steps)
-        self.is_connected = tiles or any(
+        tiled = [step for step in plan.steps if isinstance(step, TiledConvolution)]
+        self.is_connected = bool(tiled) or any(
             step.parallel if isinstance(step, Loop) else isinstance(step, TiledProduct)
             for step in plan.steps
         )
         """Whether it calls the shared library of products and threads."""
-        self.f64 = "float64" in product_dtypes(plan)
-        """Whether it calls the products of float64 there."""
-        lines = pointers(tiles, self.f64) if self.is_connected else []
+        self.f64 = "float64" in product_dtypes(plan) | {step.dtype.name for step in tiled}
+        """Whether it needs `gemm.h` of float64."""
+        lines = pointers(bool(tiled), self.f64) if self.is_connected else []
         solutions = pointers_of(plan.steps)
         self.solvers = {
             name: (step.instruction.output.dtype, step.function) for name, step in solutions.items()
@@ -63,16 +60,10 @@ class CProgram:
         self.text = self._head + body
 
     def _add(self, plan: Plan, segment: Segment) -> None:
-        first, size = segment.steps[0], len(plan.roots)
         if segment.is_c:
             self._functions += functions_of(plan, segment)
-            self._functions.append(Function(plain(entry(segment, size)), numbered=False))
-        elif isinstance(first, Convolution):
-            parts = kernels(plan, first, segment.name)
-            self.kernels[segment.name] = [kernel.name for kernel in parts]
-            for kernel in parts:
-                text = _entry_of_part(kernel.name, segment, size)
-                self._functions += [kernel.functions(), Function(plain(text), numbered=False)]
+            text = entry(segment, len(plan.roots))
+            self._functions.append(Function(plain(text), numbered=False))
 
     def shown(self) -> str:
         """The text with the user's names, and with the op and the line of each result."""
@@ -92,28 +83,13 @@ class CProgram:
 
 def product_dtypes(plan: Plan) -> set[str]:
     """The dtypes of the products in C of a plan."""
-    steps = [step for step in plan.steps if isinstance(step, _MULTIPLYING)]
-    outputs = [
-        step.instruction.output if isinstance(step, TiledProduct) else step.instructions[0].output
-        for step in steps
-    ]
-    return {output.dtype.name for output in outputs}
-
-
-_MULTIPLYING = TiledProduct | TiledConvolution
+    steps = [step for step in plan.steps if isinstance(step, TiledProduct)]
+    return {step.instruction.output.dtype.name for step in steps}
 
 
 def c_program(plan: Plan, tracer: Any) -> CProgram:
     """A plan in C, with the user's names for `shown`."""
     return CProgram(plan, SymbolNames(plan.program, tracer, plan.roots))
-
-
-def _entry_of_part(name: str, segment: Segment, size: int) -> str:
-    return (
-        f"EXPORT void {name}_of(const void *call, void **own, int64_t start, "
-        f"int64_t count) {{\n{found(segment, size)}  {name}(memory, own, start, count);\n"
-        "}\n"
-    )
 
 
 def _loop(plan: Plan, result: Value) -> Function:

@@ -1,4 +1,4 @@
-"""The C of a convolution whose products are C too: of each piece of the samples, columns, products
+"""The C of a convolution: of each piece of the samples, columns, products
 and what surrounds these, one after the other in the cache of the core that took it."""
 
 from __future__ import annotations
@@ -6,12 +6,13 @@ from __future__ import annotations
 from textwrap import indent
 
 from tinygrad_kr.compile.codegen.convolution import kernels
+from tinygrad_kr.compile.codegen.pooling import TYPES
 from tinygrad_kr.compile.codegen.text import Function, Line, plain
 from tinygrad_kr.compile.plan.plan import Plan
 from tinygrad_kr.compile.plan.steps import TiledConvolution, panels
-from tinygrad_kr.native.kernels import tile
+from tinygrad_kr.native.kernels import F64, tile
 
-_OWN = ("filters", "columns", "rows", "part", "whole", "total")
+_OWN = ("filters", "columns", "rows", "whole", "total")
 """The arrays of a step, in the order in which its functions find them."""
 
 
@@ -28,7 +29,9 @@ class _Writer:
         self.kernels = kernels(plan, step, name)
         self.parts = {kernel.name.removeprefix(f"{name}_") for kernel in self.kernels}
         self.instructions = tuple(step.instructions)
-        _, self.columns = tile()
+        self.width, self.real = step.dtype.itemsize // 4, TYPES[step.dtype]
+        self.suffix = F64 if self.width == 2 else ""
+        _, self.columns = tile(step.dtype.itemsize)
 
     def functions(self) -> list[Function]:
         """The functions of the parts, of pieces, and of the step."""
@@ -70,7 +73,7 @@ class _Writer:
 
     def _found(self, piece: str) -> list[str]:
         """Where a thread finds the arrays of a piece."""
-        kinds = dict.fromkeys(self.arrays, "float") | {"total": "double"}
+        kinds = dict.fromkeys(self.arrays, self.real) | {"total": "double"}
         at = {
             name: f"{start} + {piece if each == 'piece' else each} * {apart}"
             for name, (start, apart, each) in self.arrays.items()
@@ -86,12 +89,12 @@ class _Writer:
         if "filters" not in self.parts:
             return []
         depth, across = panels(self.s, self.forward)
-        down, side = (across, 1) if self.forward else (1, depth)
+        down, side = (1, depth) if self.forward else (across, 1)
         return [
             self._call("filters", "0", "0"),
-            f"tk_gemm_args factors = {{.depth = {depth}, .columns = {across}, .b = filters, "
-            f".copy = panels, .b_down = {down}, .b_across = {side}}};",
-            f"tk_pack_b((void *[]){{&factors}}, 0, {-(-across // self.columns)});",
+            f"tk_gemm_args{self.suffix} factors = {{.depth = {depth}, .columns = {across}, "
+            f".b = filters, .copy = panels, .b_down = {down}, .b_across = {side}}};",
+            f"tk_pack_b{self.suffix}((void *[]){{&factors}}, 0, {-(-across // self.columns)});",
         ]
 
     def _zeros(self) -> list[str]:
@@ -104,7 +107,10 @@ class _Writer:
 
     def _added(self) -> list[str]:
         """The sums of all pieces, in order."""
-        sizes = {"whole": (self.s.features * self.s.outputs, 1), "total": (self.s.outputs, 2)}
+        sizes = {
+            "whole": (self.s.features * self.s.outputs, self.width),
+            "total": (self.s.outputs, 2),
+        }
         return [
             f"for (int64_t piece = 1; piece < {self.pieces}; piece++) "
             f"for (int64_t i = 0; i < {size}; i++) "
@@ -120,8 +126,9 @@ class _Writer:
         return [
             *self._by_lines(
                 self._call("columns", "line", "lines"),
-                f"tk_gemm_panel(lines * {s.counts[1]}, {s.features}, {s.outputs}, {factors}, "
-                "products, 0);",
+                f"tk_gemm_panel{self.suffix}(lines * {s.counts[1]}, {s.features}, {s.outputs}, "
+                f"{factors}, "
+                f"products, {s.outputs}, 0);",
             ),
             self._call("epilogue", "n", "count"),
         ]
@@ -132,9 +139,9 @@ class _Writer:
         if "columns" in self.parts:
             body += [
                 self._call("columns", "line", "lines"),
-                f"tk_gemm_panel({s.features}, lines * {s.counts[1]}, {s.outputs}, "
+                f"tk_gemm_panel{self.suffix}({s.features}, lines * {s.counts[1]}, {s.outputs}, "
                 f"columns, 1, {s.features}, products, {s.outputs}, {self.columns}, "
-                "whole, accumulate);",
+                f"whole, {s.outputs}, accumulate);",
                 "accumulate = 1;",
             ]
         if "spread" in self.parts:
@@ -142,8 +149,8 @@ class _Writer:
                 f"products, {s.outputs}, 1, panels, {self.columns}, {self.columns * s.outputs}"
             )
             body += [
-                f"tk_gemm_panel(lines * {s.counts[1]}, {s.outputs}, {s.features}, {factors}, "
-                "columns, 0);",
+                f"tk_gemm_panel{self.suffix}(lines * {s.counts[1]}, {s.outputs}, {s.features}, "
+                f"{factors}, columns, {s.features}, 0);",
                 self._call("spread", "line", "lines"),
             ]
         return [self._call("rows", "n", "count"), *self._by_lines(*body)]

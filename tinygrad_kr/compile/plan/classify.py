@@ -17,7 +17,7 @@ from tinygrad_kr.compile.plan.solutions import is_solved
 from tinygrad_kr.compile.plan.steps import (
     Call,
     Concat,
-    Convolution,
+    ConvolutionGroup,
     Key,
     Labels,
     Loop,
@@ -28,6 +28,7 @@ from tinygrad_kr.compile.plan.steps import (
     Scan,
     Solution,
     Step,
+    TiledConvolution,
     TiledProduct,
     Triangle,
     values_of_params,
@@ -55,7 +56,7 @@ class Lowering:
     kind: type[Step]
     expression: str | None = None
     keys: list[Key] | None = None
-    group: Convolution | None = None
+    group: ConvolutionGroup | None = None
 
     @property
     def spelled(self) -> str:
@@ -83,7 +84,7 @@ def classify(program: Program, views: Container[object] = ()) -> Lowerings:
     for group in grouped(program, sizes, pooling):
         for instruction in group.instructions:
             spelled = found[instruction.output].expression
-            found[instruction.output] = Lowering(Convolution, spelled, None, group)
+            found[instruction.output] = Lowering(TiledConvolution, spelled, None, group)
     return found
 
 

@@ -2,8 +2,8 @@
 
 Between two matrix products of a convolution lie its columns, its bias, an activation and a maximum
 of windows, forward; the way back of each, backward. `grouped` finds such neighbours. A
-`Convolution` does all of them for a few samples at a time, so that what passes between them stays
-in the cache, and what only they read is never stored whole.
+`TiledConvolution` does all of them for a few samples at a time, so that what passes between them
+stays in the cache, and what only they read is never stored whole.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import numpy as np
 from tinygrad_kr.compile.ir.layout import FLOAT_DTYPES, Shape, dense_strides
 from tinygrad_kr.compile.ir.ops import _window_first
 from tinygrad_kr.compile.ir.program import Instruction, Program, Value, readers_of
-from tinygrad_kr.compile.plan.steps import Convolution, Geometry
+from tinygrad_kr.compile.plan.steps import ConvolutionGroup, Geometry
 from tinygrad_kr.ops import elementwise as e
 from tinygrad_kr.ops import window as w
 from tinygrad_kr.ops.convolutions import pair
@@ -89,7 +89,7 @@ def channels_last(shape: Shape) -> Shape:
 
 def grouped(
     program: Program, sizes: Mapping[Value, Geometry], pooling: Collection[Value]
-) -> list[Convolution]:
+) -> list[ConvolutionGroup]:
     """The convolutions, each with the neighbours that run along with it.
 
     sizes: by output, of each convolution op that C knows. pooling: the outputs of pooling in C.
@@ -108,9 +108,9 @@ class _Grouping:
         self.makers = {instruction.output: instruction for instruction in program.instructions}
         self.position = {s.output: i for i, s in enumerate(program.instructions)}
 
-    def groups(self) -> list[Convolution]:
+    def groups(self) -> list[ConvolutionGroup]:
         """All of them, in order."""
-        steps: list[Convolution] = []
+        steps: list[ConvolutionGroup] = []
         taken: set[Value] = set()
         for instruction in self.program.instructions:
             if instruction.output in taken or instruction.output not in self.sizes:
@@ -127,7 +127,7 @@ class _Grouping:
                 if value not in self.kept
                 and all(s.output in made for s in self.readers.get(value, []))
             }
-            steps.append(Convolution(members, inside, self.sizes[instruction.output]))
+            steps.append(ConvolutionGroup(members, inside, self.sizes[instruction.output]))
             taken |= made
         return steps
 

@@ -26,7 +26,7 @@ from tinygrad_kr.compile.plan.steps import (
     OUTSIDE,
     ArenaLayout,
     Call,
-    Convolution,
+    ConvolutionGroup,
     Labels,
     Loop,
     Pooling,
@@ -400,15 +400,14 @@ class Plan:
             self._allocate(instruction.output, strides)
         return [s for s in pending if s not in ready]
 
-    def _take_group(self, group: Convolution, steps: list[Step]) -> None:
+    def _take_group(self, group: ConvolutionGroup, steps: list[Step]) -> None:
         """A convolution with its neighbours, if all that they read is computed."""
         taken = any(instruction.output in self.views for instruction in group.instructions)
         if taken or not all(value in self.views for value in read_by(group)):
             return
-        whole = tiled(group, self._numbers)
-        if whole is not None:
-            self._allocate(whole.scratch, (1,))
-        steps.append(whole or group)
+        step = tiled(group, self._numbers)
+        self._allocate(step.scratch, (1,))
+        steps.append(step)
         for instruction in group.instructions:
             output = instruction.output
             if output not in group.inside:

@@ -70,14 +70,14 @@ class ConvolutionGroup:
     geometry: Geometry
 
     @property
+    def dtype(self) -> Any:
+        """Of all its arrays but indices."""
+        return self.instructions[0].output.dtype
+
+    @property
     def is_forward(self) -> bool:
         """Whether it computes the result, and not gradients."""
         return self.instructions[0].op is w.convolve
-
-
-@dataclass(slots=True, eq=False)
-class Convolution(ConvolutionGroup):
-    """A group whose products BLAS computes."""
 
 
 class Division(NamedTuple):
@@ -100,7 +100,7 @@ class Array(NamedTuple):
 
 @dataclass(slots=True, eq=False)
 class TiledConvolution(ConvolutionGroup):
-    """A group that is wholly C, products too. Cores share its pieces.
+    """A group in C, products too. Cores share its pieces.
 
     scratch: memory that is used only meanwhile; arrays: where in it each array begins.
     """
@@ -232,7 +232,6 @@ Step = (
     | Triangle
     | Concat
     | Pooling
-    | Convolution
     | TiledConvolution
     | Solution
     | Scan
@@ -241,7 +240,7 @@ Step = (
 )
 
 
-OUTSIDE = Convolution | Call | Check
+OUTSIDE = Call | Check
 """Steps that Python runs, each by itself."""
 
 
@@ -313,14 +312,14 @@ def _outputs(loop: Loop) -> set[Value]:
     return {instruction.output for instruction in loop.instructions}
 
 
-def instructions_of(step: Step) -> list[Instruction]:
+def instructions_of(step: Step | ConvolutionGroup) -> list[Instruction]:
     """The ops of a step."""
     if isinstance(step, Loop | ConvolutionGroup):
         return step.instructions
     return [] if isinstance(step, Check) else [step.instruction]
 
 
-def read_by(step: Step) -> set[Value]:
+def read_by(step: Step | ConvolutionGroup) -> set[Value]:
     """What a step reads from memory."""
     if isinstance(step, Check):
         return {step.value}
@@ -333,9 +332,9 @@ def written_by(step: Step) -> list[Value]:
     """What a step stores: of a loop, what anything else reads or what outlives the call."""
     if isinstance(step, Loop):
         return step.stored
-    if isinstance(step, ConvolutionGroup):
+    if isinstance(step, TiledConvolution):
         stored = [s.output for s in step.instructions if s.output not in step.inside]
-        return [*stored, step.scratch] if isinstance(step, TiledConvolution) else stored
+        return [*stored, step.scratch]
     written = [instruction.output for instruction in instructions_of(step)]
     if isinstance(step, Scan):
         written.append(step.scratch)

@@ -1,4 +1,4 @@
-"""Tiling: the division of a convolution that is wholly C, and its scratch memory."""
+"""Tiling: the division of a convolution among cores and caches, and its scratch memory."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tinygrad_kr.compile.plan.steps import (
     TiledConvolution,
     panels,
 )
-from tinygrad_kr.native import choice, cpu, kernels
+from tinygrad_kr.native import cpu, kernels
 from tinygrad_kr.ops import window as w
 from tinygrad_kr.ops.reduction import sum_
 
@@ -31,12 +31,9 @@ MIN_WINDOWS = 128
 """Minimum windows per block, to amortise reading the filters and writing the sums."""
 
 
-def tiled(group: ConvolutionGroup, numbers: Iterator[int]) -> TiledConvolution | None:
-    """A convolution wholly in C, where that is better than BLAS."""
-    dtype = group.instructions[0].output.dtype
-    if dtype != np.float32 or not kernels.has_kernels() or not _is_ours(dtype.name):
-        return None
-    divided = division(group.geometry)
+def tiled(group: ConvolutionGroup, numbers: Iterator[int]) -> TiledConvolution:
+    """A convolution in C."""
+    divided = division(group.geometry, group.dtype.itemsize)
     arrays, size = scratch(group, divided)
     memory = Value(next(numbers), (size,), np.dtype(np.float32), (4,))
     return TiledConvolution(
@@ -44,22 +41,18 @@ def tiled(group: ConvolutionGroup, numbers: Iterator[int]) -> TiledConvolution |
     )
 
 
-def _is_ours(dtype: str) -> bool:
-    return choice.expected(dtype).single
-
-
-def division(s: Geometry) -> Division:
+def division(s: Geometry, itemsize: int = 4) -> Division:
     """The division that suits the caches, whatever the number of cores.
 
     Each piece has sums of its own, which are added in order. So results do not depend on which
     core took which piece.
     """
-    few = max(cpu.MOST_HELPERS + 1, MAX_SUMS_BYTES // (4 * s.features * s.outputs))
+    few = max(cpu.MOST_HELPERS + 1, MAX_SUMS_BYTES // (itemsize * s.features * s.outputs))
     work = s.samples * s.n_windows * s.features * s.outputs
     pieces = max(1, min(MAX_PIECES, few, work // MIN_PIECE_WORK, s.samples))
-    windows = max(MIN_WINDOWS, BLOCK_BYTES // (4 * s.outputs))
+    windows = max(MIN_WINDOWS, BLOCK_BYTES // (itemsize * s.outputs))
     samples = min(_divided(s.samples, pieces), _divided(windows, s.n_windows))
-    windows = max(MIN_WINDOWS, BLOCK_BYTES // (4 * s.features))
+    windows = max(MIN_WINDOWS, BLOCK_BYTES // (itemsize * s.features))
     together = samples * s.counts[0]
     lines = _divided(together, _divided(together, _divided(windows, s.counts[1])))
     return Division(pieces, samples, lines)
@@ -69,13 +62,14 @@ def scratch(group: ConvolutionGroup, divided: Division) -> tuple[dict[str, Array
     """The arrays of a convolution, each from a cache line on, and how many float32 they take."""
     s, ops = group.geometry, {instruction.op for instruction in group.instructions}
     pieces, samples, lines = divided
-    tile_rows, tile_columns = kernels.tile()
+    itemsize = group.dtype.itemsize
+    tile_rows, tile_columns = kernels.tile(itemsize)
     arrays: dict[str, Array] = {}
     end = 0
 
-    def add(name: str, size: int, each: str = "0", times: int = 1) -> None:
+    def add(name: str, size: int, each: str = "0", times: int = 1, width: int = itemsize) -> None:
         nonlocal end
-        arrays[name] = Array(end, 16 * _divided(size, 16), each)
+        arrays[name] = Array(end, 16 * _divided(size * width, 64), each)
         end += times * arrays[name].apart
 
     if w.convolve in ops or w.convolve_transposed in ops:
@@ -85,7 +79,7 @@ def scratch(group: ConvolutionGroup, divided: Division) -> tuple[dict[str, Array
     if w.convolve_weight in ops:
         add("whole", s.features * s.outputs, "piece", pieces)
     if w.convolve not in ops and sum_ in ops:
-        add("total", 2 * s.outputs, "piece", pieces)
+        add("total", s.outputs, "piece", pieces, 8)
     beyond = tile_rows - 1
     each = ("tk_self", cpu.helpers() + 1)
     add("columns", (lines * s.counts[1] + beyond) * s.features, *each)

@@ -19,7 +19,7 @@ from tinygrad_kr.compile.codegen.program import CProgram
 from tinygrad_kr.compile.ir.bindings import Argument
 from tinygrad_kr.compile.ir.program import Check, Program, Value
 from tinygrad_kr.compile.plan.plan import Plan
-from tinygrad_kr.compile.plan.steps import OUTSIDE, Call, Convolution, is_returned
+from tinygrad_kr.compile.plan.steps import OUTSIDE, Call, is_returned
 from tinygrad_kr.compile.run.driver import _Driver
 from tinygrad_kr.language import Text
 from tinygrad_kr.native import kernels as native_kernels
@@ -58,8 +58,6 @@ class CRunner:
                 driver.check(first)
             elif isinstance(first, Call):
                 driver.call(first.instruction)
-            elif isinstance(first, Convolution):
-                driver.convolution(first, segment, code.kernels[segment.name], library)
             else:
                 driver.part(library[segment.name], segment)
         driver.finish()

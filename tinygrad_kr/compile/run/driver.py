@@ -27,14 +27,12 @@ from tinygrad_kr.compile.plan.plan import Plan
 from tinygrad_kr.compile.plan.solutions import NAMES
 from tinygrad_kr.compile.plan.steps import (
     NO_MEMORY,
-    Convolution,
     Segment,
     is_returned,
     may_raise,
     written_by,
 )
 from tinygrad_kr.compile.run.arena import Arena
-from tinygrad_kr.compile.run.blas_convolution import ConvolutionRunner
 from tinygrad_kr.compile.trace.condition import Condition
 from tinygrad_kr.escape import argument
 from tinygrad_kr.native.foreign import ctypes
@@ -317,19 +315,6 @@ class _Driver(Globals):
         made = f"{forward}({self._terms(instruction)})"
         self.lines.append(f"{name} = laid({made}, {layout}, {dtype})")
         self._arrays[output] = name
-
-    def convolution(
-        self, step: Convolution, segment: Segment, parts: Sequence[str], library: Any
-    ) -> None:
-        """Run a convolution around BLAS."""
-        self._announce()
-        self.calls += 1
-        for value in written_by(step):
-            self._own(value)
-        runner = ConvolutionRunner(step, segment.name, parts, library)
-        self.workspace += runner.bytes
-        call = self._call_of(segment)
-        self.lines.append(f"{self.name(runner.run, 'convolution')}({call})")
 
     def check(self, check: Check) -> None:
         """Call a check, which may raise."""

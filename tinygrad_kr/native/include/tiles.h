@@ -19,11 +19,16 @@ typedef TK_REAL TK_NAME(tk_near_four)
 static __attribute__((noinline)) void TK_NAME(tk_store_part)(
     const TK_REAL *restrict kept, int64_t width, TK_REAL *restrict c, int64_t c_down, int64_t rows,
     int64_t columns, int accumulate) {
-  for (int64_t i = 0; i < rows; i++)
-    for (int64_t j = 0; j < columns; j++) {
-      TK_REAL *to = c + i * c_down + j, value = kept[i * width + j];
-      *to = accumulate ? *to + value : value;
+  for (int64_t i = 0; i < rows; i++, kept += width, c += c_down) {
+    int64_t j = 0;
+    for (; j + FOUR <= columns; j += FOUR) {
+      TK_NAME(tk_near_four) *to = (TK_NAME(tk_near_four) *)(c + j);
+      TK_NAME(tk_four) value = *(const TK_NAME(tk_near_four) *)(kept + j);
+      if (accumulate) value += *to;
+      *to = value;
     }
+    for (; j < columns; j++) c[j] = accumulate ? c[j] + kept[j] : kept[j];
+  }
 }
 
 /* c = a b, or c += a b, for one tile of `height` x `vectors` (constants) vectors.
@@ -79,17 +84,17 @@ static inline TK_WIDE __attribute__((always_inline)) void TK_NAME(tk_tile)(
 static inline TK_WIDE __attribute__((always_inline)) void TK_NAME(tk_gemm_panel)(
     int64_t rows, int64_t depth, int64_t columns, const TK_REAL *a, int64_t a_down,
     int64_t a_across, const TK_REAL *b, int64_t b_down, int64_t b_panel, TK_REAL *c,
-    int accumulate) {
+    int64_t c_down, int accumulate) {
   for (int64_t j = 0; j < columns; j += COLUMNS, b += b_panel) {
     int64_t left = columns - j;
     for (int64_t i = 0; i < rows; i += TK_ROWS) {
       const TK_REAL *first = a + i * a_down;
-      TK_REAL *to = c + i * columns + j;
+      TK_REAL *to = c + i * c_down + j;
       if (left > LANES)
         TK_NAME(tk_tile)(TK_ROWS, TK_VECTORS, depth, first, a_down, a_across, b, b_down, to,
-                         columns, rows - i, left, accumulate);
+                         c_down, rows - i, left, accumulate);
       else
-        TK_NAME(tk_tile)(TK_ROWS, 1, depth, first, a_down, a_across, b, b_down, to, columns,
+        TK_NAME(tk_tile)(TK_ROWS, 1, depth, first, a_down, a_across, b, b_down, to, c_down,
                          rows - i, left, accumulate);
     }
   }
