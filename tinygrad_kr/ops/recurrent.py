@@ -2,8 +2,8 @@
 
 The caller computes z = x W_ih^T + b, one product for all steps. The loop here adds h W_hh^T. Time
 is the first axis: z (steps, batch, gates x hidden), a state (batch, hidden), `weight`
-(gates x hidden, hidden). A result holds, for every step, the states and the other arrays that the derivative reads,
-as planes along a first axis.
+(gates x hidden, hidden). A result holds, for every step, the states and the other arrays that the
+derivative reads, as planes along a first axis.
 
 mask: (steps, batch, 1) booleans. Where it is False, the sequence has ended or has not begun, and
     the state does not change.
