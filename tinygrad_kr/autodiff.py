@@ -15,7 +15,7 @@ from numpy import ndarray
 from tinygrad_kr.arrays.operands import as_array
 from tinygrad_kr.grad_mode import enable_grad, no_grad, recorded_if, recorded_in_rule
 from tinygrad_kr.ops.anomaly import AnomalyError, has_nan
-from tinygrad_kr.ops.indexing import getitem, is_basic
+from tinygrad_kr.ops.indexing import getitem, index_add, is_basic
 from tinygrad_kr.ops.linalg import column_sums
 from tinygrad_kr.ops.node import (
     OFF,
@@ -35,6 +35,142 @@ from tinygrad_kr.tensor import Tensor
 
 before_backward: list[Callable[[Tensor], None]] = []
 """What `backward` calls with its output first: observers, such as a Monitor."""
+
+# ------------------------------------------------------------------ gradients of few rows
+
+
+class RowGradient(Tensor):
+    """The gradient of a table of which few rows were read: these rows and their values.
+
+    `F.embedding(sparse=True)` gives it to a leaf. It is read as any Tensor; then the whole array is
+    made, once, and it is read-only. Sums of such gradients, products with a number, `detach()`,
+    `clone()` and `zero_()` keep the rows; other results are dense.
+    `optim.SGD`, `Adagrad` and `SparseAdam` update the rows that it names.
+
+    rows: (n,) integers in [0, len(table)); one may be named twice. values: (n, ...). shape: the
+    table's. Writing to it raises RuntimeError. Source: PyTorch's sparse gradients.
+
+    >>> table = tk.tensor([[1.0], [2.0], [3.0]], requires_grad=True)
+    >>> F.embedding(np.array([2, 0, 2]), table, sparse=True).sum().backward()
+    >>> table.grad.is_sparse, table.grad
+    (True, Tensor([[1.],
+            [0.],
+            [2.]]))
+    >>> table.grad.coalesce().indices(), table.grad.coalesce().values().ravel()
+    (array([[0, 2]]), array([1., 2.], dtype=float32))
+    """
+
+    __slots__ = ("_dense", "_row_values", "_rows", "_table")
+
+    def __init__(self, rows: ndarray, values: ndarray, shape: tuple[int, ...]) -> None:
+        self._rows, self._row_values, self._table = rows, values, tuple(shape)
+        self._dense: ndarray | None = None
+        self._grad = self._hooks = self._op = None
+        self._requires_grad = False
+
+    @property
+    def _data(self) -> ndarray:  # type: ignore[override]
+        """The whole array, which is read-only."""
+        if self._dense is None:
+            dense: ndarray = index_add.forward(self._row_values, key=self._rows, shape=self._table)
+            dense.flags.writeable = False
+            self._dense = dense
+        return self._dense
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """The shape of the table."""
+        return self._table
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """The dtype of the values."""
+        return self._row_values.dtype
+
+    @property
+    def is_sparse(self) -> bool:
+        """True."""
+        return True
+
+    def to_dense(self) -> Tensor:
+        """The gradient as a Tensor of the table's shape."""
+        dense: Tensor = constant(self._data.copy())
+        return dense
+
+    def indices(self) -> ndarray:
+        """The rows, as PyTorch has them: (1, n)."""
+        return self._rows[None]
+
+    def values(self) -> ndarray:
+        """The values of the rows, (n, ...)."""
+        return self._row_values
+
+    def summed(self) -> tuple[ndarray, ndarray]:
+        """The rows, each once, and the sums of their values."""
+        rows, each = self._rows, np.arange(len(self._rows))
+        number = np.empty(self._table[0], np.intp)  # read where it was written alone
+        number[rows] = each
+        chosen = rows[number[rows] == each]
+        if len(chosen) == len(rows):
+            return rows, self._row_values
+        number[chosen] = each[: len(chosen)]
+        shape = (len(chosen), *self._table[1:])
+        values: ndarray = index_add.forward(self._row_values, key=number[rows], shape=shape)
+        return chosen, values
+
+    def coalesce(self) -> RowGradient:
+        """The same with each row once, in order."""
+        rows, values = self.summed()
+        order = np.argsort(rows)
+        return RowGradient(rows[order], values[order], self._table)
+
+    def mapped(self, change: Callable[[ndarray], Any]) -> RowGradient:
+        """`change`, which keeps 0, of the sums of the values."""
+        rows, values = self.summed()
+        return RowGradient(rows, np.asarray(change(values), values.dtype), self._table)
+
+    def detach(self) -> RowGradient:
+        """Itself: no gradient flows through it."""
+        return self
+
+    def clone(self) -> RowGradient:
+        """A copy."""
+        return RowGradient(self._rows.copy(), self._row_values.copy(), self._table)
+
+    def owned(self) -> RowGradient:
+        """Itself, or a copy where the values may be a part of another array."""
+        return self if self._row_values.base is None else self.clone()
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> RowGradient:
+        return self.clone()
+
+    def __reduce__(self) -> Any:
+        return RowGradient, (self._rows, self._row_values, self._table)
+
+    def __add__(self, other: Any) -> Any:  # type: ignore[override]
+        if type(other) is not RowGradient or other._table != self._table:
+            return super().__add__(other)
+        rows = np.concatenate([self._rows, other._rows])
+        both = RowGradient(rows, np.concatenate([self._row_values, other._row_values]), self._table)
+        return both.coalesce() if len(rows) > self._table[0] else both
+
+    def __mul__(self, other: Any) -> Any:  # type: ignore[override]
+        factor = other._data if isinstance(other, Node) else other
+        if np.ndim(factor) or (isinstance(other, Node) and other._requires_grad) or tracing():
+            return super().__mul__(other)
+        values = np.asarray(self._row_values * factor, self.dtype)
+        return RowGradient(self._rows, values, self._table)
+
+    __rmul__ = __mul__
+
+    def _overwrite(self, key: Any, value: Any, what: str) -> None:
+        if key is not ... or isinstance(value, Node) or np.ndim(value) or value != 0:
+            raise RuntimeError(
+                f"{what}: expected a dense gradient to write to, got a sparse one. Set .grad to a "
+                "new one, such as 0.5 * .grad or .grad.to_dense()"
+            )
+        self._rows, self._row_values, self._dense = self._rows[:0], self._row_values[:0], None
+
 
 # ------------------------------------------------------------------ the graph
 
@@ -302,7 +438,7 @@ def _walk(
             else:
                 note((node._made, getattr(x, "_identity", None) or identity_of(x)))
                 if before is None and not create_graph and _is_shared(gx, g, y, values):
-                    gx = np.array(gx)
+                    gx = gx if type(gx) is RowGradient else np.array(gx)
             if before is not None:
                 if anomaly:
                     _refuse_nan_of_sum(x, before, gx, node)
@@ -573,6 +709,9 @@ def _call_hooks(node: Node, g: Any, create_graph: bool, retained: dict[Node, Any
             if given.shape != node._data.shape:
                 shape = node._data.shape
                 raise ValueError(f"hook: expected a gradient of shape {shape}, got {given.shape}.")
+            if type(given) is RowGradient:
+                g = given
+                continue
             given = given.to(node._data.dtype)
             g = given if create_graph else np.array(given._data)
     if keep is not None:
@@ -652,6 +791,8 @@ def _accumulate_sums(gradients: dict[Node, Any]) -> None:
 
 def _sum(before: Any, g: Any) -> Any:
     """The Tensor of a gradient plus `g`, or of `g` alone if there is none."""
+    if type(g) is RowGradient and before is None:
+        return g.owned()
     if isinstance(g, Node):
         return g.clone() if before is None else before + g  # type: ignore[attr-defined]
     if before is not None:
@@ -829,6 +970,8 @@ def gradients(
 
 
 def _end(g: Any, i: int, x: Tensor, allow_unused: bool, zeros: bool) -> Any:
+    if type(g) is RowGradient:
+        return g.owned()
     if g is not None:
         return g if isinstance(g, Node) else constant(np.array(g, copy=True))
     if zeros:

@@ -573,6 +573,23 @@ class Tensor(Node):
         """
         return constant(self._data)  # type: ignore[no-any-return]
 
+    @property
+    def is_sparse(self) -> bool:
+        """Whether it has the values of some rows alone: the gradient of a sparse embedding.
+
+        >>> tk.ones(2).is_sparse
+        False
+        """
+        return False
+
+    def to_dense(self) -> Tensor:
+        """The Tensor itself; of a sparse gradient, all its elements.
+
+        >>> tk.ones(2).to_dense()
+        Tensor([1., 1.])
+        """
+        return self
+
     def clone(self) -> Tensor:
         """A copy with its own memory, through which gradients flow.
 

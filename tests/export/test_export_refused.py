@@ -218,6 +218,12 @@ def test_lengths_and_inner_gates_are_refused(tmp_path: Path) -> None:
         tk.export.onnx(short, x[:, :2], tmp_path / "net.onnx", batch_axis=None)
 
 
+def test_projected_states_are_refused(tmp_path: Path) -> None:
+    net = nn.LSTM(6, 5, proj_size=2)
+    with pytest.raises(tk.export.ExportError, match="proj_size in "):
+        tk.export.onnx(Applied(lambda x: net(x)[0]), X[:, 0], tmp_path / "net.onnx")
+
+
 def test_a_scan_of_any_input_is_exported_but_not_its_gates(tmp_path: Path) -> None:
     z, weight = np.tile(X[:, 0], 2), np.full((12, 3), 0.3, np.float32)
     state = np.zeros((4, 3), np.float32)

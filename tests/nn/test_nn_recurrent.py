@@ -41,6 +41,16 @@ def listed(states: Any) -> list[Tensor]:
     return list(states) if isinstance(states, tuple) else [states]
 
 
+class Paired(nn.Module):
+    """An LSTM whose two states are arguments of their own."""
+
+    def __init__(self, net: Any) -> None:
+        self.net = net
+
+    def forward(self, x: Any, h: Any, c: Any) -> Any:
+        return self.net(x, (h, c))
+
+
 # ------------------------------------------------------------------ the formulas, step by step
 
 
@@ -398,7 +408,9 @@ def test_dropout_of_a_single_layer_is_warned_of() -> None:
     [
         (lambda: nn.RNN(3, 4, nonlinearity="sigmoid"), ValueError, r"or .relu., got 'sigmoid'\."),
         (lambda: nn.RNNCell(3, 4, nonlinearity="elu"), ValueError, r"or .relu., got 'elu'\."),
-        (lambda: nn.LSTM(3, 4, proj_size=2), ValueError, r"LSTM: expected proj_size=0, got 2\."),
+        (lambda: nn.LSTM(3, 4, proj_size=4), ValueError, r"proj_size in \[0, 4\), .*got 4\."),
+        (lambda: nn.LSTM(3, 4, proj_size=-1), ValueError, r"proj_size in \[0, 4\), .*got -1\."),
+        (lambda: nn.LSTM(3, 4, proj_size=2.0), TypeError, "an integer proj_size, got float"),
         (lambda: nn.GRU(3, 4, proj_size=2), ValueError, r"GRU: expected proj_size=0, got 2\."),
         (lambda: nn.GRU(3, 0), ValueError, r"hidden_size: expected at least 1, got 0\."),
         (lambda: nn.GRU(3, 4, 1.0), TypeError, r"num_layers: expected an integer, got float\."),
@@ -429,6 +441,18 @@ def test_settings_that_make_no_sense_are_refused(
         (nn.GRU(3, 4, 2), [(5, 2, 3), (1, 2, 4)], ValueError, r"got \(1, 2, 4\)\."),
         (nn.GRU(3, 4), [(5, 3), (1, 1, 4)], ValueError, r"hidden_size\), got \(1, 1, 4\)\."),
         (nn.LSTM(3, 4), [(5, 2, 3), (1, 2, 4)], TypeError, r"a pair \(h_0, c_0\)"),
+        (
+            Paired(nn.LSTM(3, 4, proj_size=2)),
+            [(5, 2, 3), (1, 2, 4), (1, 2, 4)],
+            ValueError,
+            r"\(1, 2, 2\) \(layers x directions, batch, proj_size\), got \(1, 2, 4\)",
+        ),
+        (
+            Paired(nn.LSTM(3, 4, proj_size=2)),
+            [(5, 2, 3), (1, 2, 2), (1, 2, 2)],
+            ValueError,
+            r"\(1, 2, 4\) \(layers x directions, batch, hidden_size\), got \(1, 2, 2\)",
+        ),
         (nn.GRUCell(3, 4), [(2, 4)], ValueError, r"expected input_size=3 features, got 4\."),
         (nn.GRUCell(3, 4), [(5, 2, 3)], ValueError, "1 axis, or 2 with a batch"),
         (nn.GRUCell(3, 4), [(2, 3), (4,)], ValueError, r"state of shape \(2, 4\), got \(4,\)\."),

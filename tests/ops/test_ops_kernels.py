@@ -94,19 +94,24 @@ SIZES = [(5, 7, 33), (3, 32, 16), (1, 1, 3), (9, 2, 61)]
 @pytest.mark.parametrize("reverse", [False, True])
 @pytest.mark.parametrize("masked", [False, True])
 @pytest.mark.parametrize("size", SIZES)
-@pytest.mark.parametrize("kind", ["tanh", "relu", "lstm", "gru", "gru, no bias"])
+@pytest.mark.parametrize("kind", ["tanh", "relu", "lstm", "lstm, projected", "gru", "gru, no bias"])
 def test_sequences(
     kind: str, size: tuple[int, int, int], masked: bool, reverse: bool, dtype: Any
 ) -> None:
     steps, batch, hidden = size
     gates = {"lstm": 4, "gru": 3}.get(kind[:4].strip(","), 1) * hidden
-    z, h, c = draw(steps, batch, gates), draw(batch, hidden), draw(batch, hidden)
-    weight, bias = draw(gates, hidden) / hidden**0.5, draw(gates)
+    state = (2 * hidden) // 3 if kind == "lstm, projected" else hidden
+    z, h, c = draw(steps, batch, gates), draw(batch, state), draw(batch, hidden)
+    weight, bias = draw(gates, state) / hidden**0.5, draw(gates)
     z, h, c, weight, bias = (x.astype(dtype) for x in (z, h, c, weight, bias))
     params: dict[str, Any] = {"reverse": reverse}
     if masked:
         params["mask"] = RANDOM.random((steps, batch, 1)) < 0.7
-    if kind == "lstm":
+    if kind == "lstm, projected":
+        projection = (draw(state, hidden) / hidden**0.5).astype(dtype)
+        inputs, seen = (z, h, c, weight, projection), (c, weight, projection)
+        forward, backward = recurrent.lstm_scan, recurrent.lstm_vjp
+    elif kind == "lstm":
         inputs, seen = (z, h, c, weight), (c, weight)
         forward, backward = recurrent.lstm_scan, recurrent.lstm_vjp
     elif kind.startswith("gru"):

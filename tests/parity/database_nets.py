@@ -79,8 +79,6 @@ def layer_case(theirs: Any, ours: Any, given: Any, dtype: torch.dtype, training:
     state = dict(their_module.state_dict(keep_vars=True))
     forward = given.forward_input
     sample = SampleInput(state, args=(forward.args, forward.kwargs))
-    if kwargs.get("proj_size"):
-        return Case(sample, lambda *inputs: inputs, unsupported_projection)
     our_args, our_kwargs = rebuilt((args, kwargs), lambda t: Tensor(databases.array_of(t)), ours_of)
     our_module = ours(*our_args, **our_kwargs).to(databases.DTYPES[dtype]).train(training)
     buffers = [key for key, value in state.items() if not isinstance(value, torch.nn.Parameter)]
@@ -111,11 +109,6 @@ def ours_of(value: Any) -> Any:
     if callable(value) and getattr(torch.nn.functional, getattr(value, "__name__", ""), 0) is value:
         return getattr(F, value.__name__)
     return databases.ours_of(value)
-
-
-def unsupported_projection(*inputs: Any) -> Any:
-    """LSTM refuses `proj_size` and says what to write instead."""
-    raise databases.Unsupported("proj_size")
 
 
 # ------------------------------------------------------------------ optimizers and schedules

@@ -45,7 +45,7 @@ MOST_COMPILED = {torch.float64: 16, torch.float32: 4}
 
 KINDS = {
     *("complex", "sparse", "device", "memory_format", "layout", "Generator", "torch.bfloat16"),
-    *("proj_size", "dropout"),
+    "dropout",
     *("compiled: run as written", "PyTorch raises, value", "PyTorch raises, first"),
     *("PyTorch raises, second", "PyTorch raises, jvp"),
 }

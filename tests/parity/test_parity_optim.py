@@ -494,3 +494,40 @@ def test_clip_value() -> None:
     torch.nn.utils.clip_grad_value_(theirs, 0.25)
     for p, q in zip(ours, theirs, strict=True):
         np.testing.assert_array_equal(p.grad.data, q.grad.numpy())
+
+
+# ------------------------------------------------------------------ sparse gradients
+
+
+@pytest.mark.filterwarnings("ignore:Sparse invariant checks")
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        ("SGD", {"lr": 0.1}),
+        ("SGD", {"lr": 0.1, "momentum": 0.9, "maximize": True}),
+        ("Adagrad", {"lr": 0.1, "lr_decay": 0.1, "initial_accumulator_value": 0.5}),
+        ("SparseAdam", {"lr": 0.1, "betas": (0.5, 0.9)}),
+    ],
+)
+@pytest.mark.parametrize("padding_idx", [None, 2])
+def test_sparse_embeddings(padding_idx: int | None, name: str, options: dict[str, Any]) -> None:
+    theirs = torch.nn.Embedding(7, 3, padding_idx=padding_idx, sparse=True, dtype=torch.float64)
+    ours = nn.Embedding(7, 3, padding_idx, sparse=True, dtype=np.float64)
+    ours.load_state_dict({key: value.numpy() for key, value in theirs.state_dict().items()})
+    optimizers = [getattr(optim, name)(ours.parameters(), **options)]
+    optimizers.append(getattr(torch.optim, name)(theirs.parameters(), **options))
+    random = np.random.default_rng(1)
+    for _ in range(5):
+        rows, factor = random.integers(0, 7, (2, 3)), random.integers(0, 2, (2, 3, 3)) * 1.5
+        for net, tensor, optimizer in zip(
+            (ours, theirs), (Tensor, torch.tensor), optimizers, strict=True
+        ):
+            optimizer.zero_grad()
+            (net(tensor(rows)) ** 2 * tensor(factor)).sum().backward()
+            assert net.weight.grad.is_sparse
+            optimizer.step()
+        mine, other = ours.weight.grad.coalesce(), theirs.weight.grad.coalesce()
+        assert np.array_equal(mine.indices(), other.indices().numpy())
+        np.testing.assert_allclose(mine.values(), other.values().numpy(), rtol=1e-12)
+        expected = theirs.weight.detach().numpy()
+        np.testing.assert_allclose(ours.weight.data, expected, rtol=1e-12)

@@ -123,6 +123,28 @@ def test_lengths_are_a_packed_sequence(
 
 
 @DTYPES
+@every_setting
+@pytest.mark.filterwarnings("ignore:LSTM with projections is not supported with oneDNN")
+@pytest.mark.parametrize("lengths", [None, [3, 6, 1]], ids=["whole", "lengths"])
+def test_projected_states(lengths: Any, settings: dict[str, Any], dtype: Any) -> None:
+    """`proj_size`: h has fewer features than c, and each layer a parameter more."""
+    ours, theirs = pair("LSTM", dtype, 5, 4, proj_size=2, **settings)
+    assert repr(ours) == repr(theirs)
+    count = settings["num_layers"] * (2 if settings["bidirectional"] else 1)
+    first = settings["batch_first"]
+    x = both(draw(dtype, *((3, 6, 5) if first else (6, 3, 5))))
+    h, c = both(draw(dtype, count, 3, 2)), both(draw(dtype, count, 3, 4))
+    output, last = ours(x[0], (h[0], c[0]), lengths=lengths)
+    given = x[1]
+    if lengths:
+        given = pack(given, torch.tensor(lengths), batch_first=first, enforce_sorted=False)
+    their_output, their_last = theirs(given, (h[1], c[1]))
+    if lengths:
+        their_output, _ = unpack(their_output, batch_first=first)
+    compare(ours, theirs, [output, *last], [their_output, *their_last], [x, h, c], dtype)
+
+
+@DTYPES
 @every_kind
 def test_a_single_sequence(kind: str, own: dict[str, Any], dtype: Any) -> None:
     ours, theirs = pair(kind, dtype, 5, 4, 2, bidirectional=True, **own)

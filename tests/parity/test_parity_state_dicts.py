@@ -35,8 +35,6 @@ def samples(name: str, dtype: torch.dtype) -> Iterator[tuple[nn.Module, Any, lis
         )
         for given in every[:: database_nets.FEWER.get(name, 1)]:
             made, called = given.constructor_input, given.forward_input
-            if made.kwargs.get("proj_size"):
-                continue
             theirs = LAYERS[name].module_cls(*made.args, **made.kwargs).to(dtype)
             parts = (made.args, made.kwargs), (called.args, called.kwargs)
             try:

@@ -414,6 +414,13 @@ def sequences(gates: int, states: int, **params: Any) -> Iterable[Sample]:
         yield sample(draw(steps, batch, 3 * gates), *first, draw(3 * gates, 3), **params)
 
 
+def projected_sequences() -> Iterable[Sample]:
+    """An LSTM of 3 units whose states have 2 features."""
+    for more in ({}, {"reverse": True}, {"mask": ENDED}, {"mask": ENDED, "reverse": True}):
+        z, h, c = draw(3, 2, 12), draw(2, 2), draw(2, 3)
+        yield sample(z, h, c, draw(12, 2), draw(2, 3), **more)
+
+
 def attentions() -> Iterable[Sample]:
     """Each kind of mask, axes that broadcast, a query that sees nothing, and no keys."""
     q, k, v = draw(2, 3, 2), draw(2, 4, 2), draw(2, 4, 3)
@@ -827,7 +834,7 @@ SAMPLES: dict[str, list[Sample]] = {
     "max_pool_vjp": list(firsts()),
     # recurrent nets
     "rnn_scan": [*sequences(1, 1), *sequences(1, 1, nonlinearity="relu")],
-    "lstm_scan": list(sequences(4, 2)),
+    "lstm_scan": [*sequences(4, 2), *projected_sequences()],
     "gru_scan": [
         *sequences(3, 1),
         sample(draw(3, 2, 6), draw(2, 2), draw(6, 2), draw(6), mask=ENDED, reverse=True),
@@ -1032,17 +1039,20 @@ def _rnn_scan(
 
 
 def _lstm_scan(
-    z: ndarray, h: ndarray, c: ndarray, w: ndarray, mask: Any = None, reverse: bool = False
-) -> ndarray:
-    y = np.zeros((6, *z.shape[:2], w.shape[1]), z.dtype)
+    z: ndarray, h: ndarray, c: ndarray, w: ndarray, p: Any = None, mask: Any = None,
+    reverse: bool = False,
+) -> ndarray:  # fmt: skip
+    p = np.eye(c.shape[1]) if p is None else p
+    y = np.zeros((6, *z.shape[:2], c.shape[1]), z.dtype)
     for t, goes in _steps(z, mask, reverse):
         i, f, a, o = np.split(z[t] + h @ w.T, 4, axis=1)
         i, f, a, o = _squash(i), _squash(f), np.tanh(a), _squash(o)
         h, c = (
-            np.where(goes, o * np.tanh(f * c + i * a), h),
+            np.where(goes, o * np.tanh(f * c + i * a) @ p.T, h),
             np.where(goes, f * c + i * a, c),
         )
-        y[:, t] = h, c, i, f, a, o
+        y[0, t, :, : len(p)] = h
+        y[1:, t] = c, i, f, a, o
     return y
 
 
@@ -1084,19 +1094,23 @@ def _rnn_vjp(
 
 
 def _lstm_vjp(
-    g: ndarray, y: ndarray, c0: ndarray, w: ndarray, mask: Any = None, reverse: bool = False
-) -> ndarray:
-    dz, dh, dc = np.zeros((*y.shape[1:3], len(w)), y.dtype), np.zeros_like(c0), np.zeros_like(c0)
+    g: ndarray, y: ndarray, c0: ndarray, w: ndarray, p: Any = None, mask: Any = None,
+    reverse: bool = False,
+) -> ndarray:  # fmt: skip
+    dz, dc = np.zeros((*y.shape[1:3], len(w)), y.dtype), np.zeros_like(c0)
+    dh, projected = np.zeros((len(c0), w.shape[1])), np.zeros((*y.shape[1:3], w.shape[1]))
     for t, before, goes in _steps_back(y.shape[1], mask, reverse):
         _, c, i, f, a, o = y[:, t]
-        dh, dc = dh + g[0, t], dc + g[1, t]
-        into = dc * goes + dh * goes * o * (1 - np.tanh(c) ** 2)
+        dh, dc = dh + g[0, t, :, : w.shape[1]], dc + g[1, t]
+        projected[t] = dh * goes
+        through = projected[t] if p is None else projected[t] @ p
+        into = dc * goes + through * o * (1 - np.tanh(c) ** 2)
         of_f = into * (y[1, before] if before >= 0 else c0)
-        slopes = [into * a, of_f, into * i, dh * goes * np.tanh(c)] + g[2:, t]
+        slopes = [into * a, of_f, into * i, through * np.tanh(c)] + g[2:, t]
         slopes *= [i * (1 - i), f * (1 - f), 1 - a**2, o * (1 - o)]
         dz[t] = np.concatenate(list(slopes), 1)
         dh, dc = dz[t] @ w + dh * (1 - goes), into * f + dc * (1 - goes)
-    return _flat(dz, dh, dc)
+    return _flat(dz, dh, dc, *(() if p is None else (projected,)))
 
 
 def _gru_vjp(
@@ -1122,9 +1136,9 @@ def _sequences_back(name: str, state: int) -> list[Sample]:
     found = []
     for case in SAMPLES[name]:
         y = REFERENCES[name](*case.inputs, **case.params)
-        weight = case.inputs[3 if name == "lstm_scan" else 2]
+        weights = case.inputs[3:] if name == "lstm_scan" else case.inputs[2:3]
         states = (case.inputs[state],) if state else ()
-        found.append(sample(draw(*y.shape), y, *states, weight, **case.params))
+        found.append(sample(draw(*y.shape), y, *states, *weights, **case.params))
     return found
 
 

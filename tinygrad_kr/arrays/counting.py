@@ -40,7 +40,9 @@ _COUNTS: dict[Any, Callable[..., int]] = {
     ),
     rnn_scan: lambda out, z, h, weight, *_, **__: z.size * weight.shape[-1],
     gru_scan: lambda out, z, h, weight, *_, **__: z.size * weight.shape[-1],
-    lstm_scan: lambda out, z, h, c, weight, *_, **__: z.size * weight.shape[-1],
+    lstm_scan: lambda out, z, h, c, weight, *projection, **__: (
+        z.size * weight.shape[-1] + sum(math.prod(z.shape[:-1]) * w.size for w in projection)
+    ),
 }
 """The multiply-adds of a call, of its result, its inputs and its parameters."""
 

@@ -792,6 +792,12 @@ def _scan(g: Graph, c: Call, kind: str, order: Sequence[int], **attributes: Any)
             "Call the net without lengths.",
         )
     states = 2 if kind == "LSTM" else 1
+    if kind == "LSTM" and len(c.inputs) > 4:
+        raise refuse(
+            "LSTM whose states are not projected",
+            f"proj_size in {c.source_line}",
+            "ONNX has no such operator: use proj_size=0.",
+        )
     weight, *own_bias = (x for x in c.inputs[1 + states :] if x is not None)
     x, into, bias = _projection(g, c, dtype)
     hidden = weight.shape[1]

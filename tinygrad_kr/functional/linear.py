@@ -8,10 +8,13 @@ import numpy as np
 from numpy import ndarray
 
 from tinygrad_kr.arrays.indexing import detach
+from tinygrad_kr.autodiff import RowGradient
 from tinygrad_kr.functional.checks import integers, refuse_outside
+from tinygrad_kr.grad_mode import is_transforming
 from tinygrad_kr.ops import linalg, network
 from tinygrad_kr.ops.elementwise import where
-from tinygrad_kr.ops.node import Node
+from tinygrad_kr.ops.indexing import index_add
+from tinygrad_kr.ops.node import OFF, Node, current_mode
 from tinygrad_kr.ops.op import op
 from tinygrad_kr.ops.tracing import tracing
 from tinygrad_kr.random import Generator, resolve
@@ -127,11 +130,44 @@ def bilinear(input1: Any, input2: Any, weight: Any, bias: Any = None) -> Any:
     return y if bias is None else y + bias
 
 
-def embedding(input: Any, weight: Any, padding_idx: int | None = None) -> Any:
+def _table_rows(x: ndarray, *, rows: ndarray, padding_idx: int | None) -> Any:
+    return x[rows]
+
+
+def _table_rows_vjp(g: Any, y: Any, x: Any, rows: ndarray, padding_idx: int | None) -> Any:
+    named = rows.ravel()
+    kept = slice(None) if padding_idx is None else named != padding_idx % len(x)
+    values = g.reshape(named.size, *x.shape[1:])[kept]
+    if isinstance(g, Node):
+        return index_add(values, key=named[kept], shape=x.shape)
+    return RowGradient(named[kept], values, x.shape)
+
+
+_table_rows_op = op(_table_rows, _table_rows_vjp, name="table_rows", variable="_table_rows_op")
+
+
+def _has_row_gradient(weight: Any) -> bool:
+    """Whether `backward` may give the table a gradient of rows."""
+    if not isinstance(weight, Node) or not weight._requires_grad or weight._op is not None:
+        return False
+    if current_mode() == OFF or is_transforming() or weight._data.dtype.itemsize < 4:
+        return False
+    if tracer := tracing():
+        tracer.give_up("embedding(sparse=True): its gradient has a size of its own in each call")
+        return False
+    return True
+
+
+def embedding(
+    input: Any, weight: Any, padding_idx: int | None = None, *, sparse: bool = False
+) -> Any:
     """The rows of a table that the indices name.
 
     input: integers (...). weight: (entries, features). Result: (..., features).
     padding_idx: a row that gets no gradient. The gradient of a repeated row is the sum.
+    sparse: `backward()` gives a leaf its gradient as rows and their values, in time and memory of
+        the rows alone. `optim.SGD` without weight decay, `Adagrad` and `SparseAdam` take it. A
+        compiled function runs as it is written then.
 
     Raises TypeError for indices that are not integers, IndexError for indices outside the table.
 
@@ -142,13 +178,15 @@ def embedding(input: Any, weight: Any, padding_idx: int | None = None) -> Any:
     indices = integers(input, "embedding: indices")
     entries = weight.shape[0]
     refuse_outside(indices, entries, "embedding: index")
-    rows = weight[indices]
-    if padding_idx is None:
-        return rows
-    if not -entries <= padding_idx < entries:
+    if padding_idx is not None and not -entries <= padding_idx < entries:
         raise IndexError(
             f"embedding: expected padding_idx in a table of {entries} rows, got {padding_idx}."
         )
+    if sparse and _has_row_gradient(weight):
+        return _table_rows_op(weight, rows=indices, padding_idx=padding_idx)
+    rows = weight[indices]
+    if padding_idx is None:
+        return rows
     named = input if isinstance(input, Node) else indices  # a Tensor, that `compile` follows it
     padded = (named == padding_idx % entries)[..., None]
     return where(padded, detach(rows), rows)

@@ -58,6 +58,7 @@ def lstm(
     weight_hh: Any,
     bias_ih: Any = None,
     bias_hh: Any = None,
+    projection: Any = None,
     *,
     mask: Any = None,
     reverse: bool = False,
@@ -67,12 +68,16 @@ def lstm(
     i, f, o = sigmoid and a = tanh of W_ih x_t + b_ih + W_hh h_{t-1} + b_hh, gates in PyTorch's
     order
     i, f, a, o. Sources: Hochreiter and Schmidhuber (1997), Gers et al. (2000).
+    projection: (state, hidden), h_t = projection (o tanh(c_t)): Sak et al. (2014).
     """
     bias = None if bias_ih is None else bias_ih + bias_hh
-    planes = lstm_scan(
-        _projected(input, weight_ih, bias), h, c, weight_hh, mask=mask, reverse=reverse
-    )
+    inputs = [_projected(input, weight_ih, bias), h, c, weight_hh]
+    if projection is not None:
+        inputs.append(projection)
+    planes = lstm_scan(*inputs, mask=mask, reverse=reverse)
     states, last = planes[0], _last(reverse)
+    if projection is not None:
+        states = states[:, :, : len(projection)]
     return states, states[last], planes[1, last]
 
 

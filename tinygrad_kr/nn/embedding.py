@@ -56,6 +56,7 @@ class Embedding(_Table):
 
     Parameter: `weight` (num_embeddings, embedding_dim), starts as N(0, 1).
     padding_idx: a row that starts at 0 and gets no gradient.
+    sparse: the gradient has the rows that a batch reads, and no others: see `F.embedding`.
     dtype: of the weight, default float32. generator: for the initial values.
 
     A call raises IndexError for integers outside [0, num_embeddings), TypeError for floats.
@@ -64,20 +65,29 @@ class Embedding(_Table):
     (2, 2, 3)
     """
 
+    sparse = False
+
     def __init__(
         self,
         num_embeddings: int,
         embedding_dim: int,
         padding_idx: int | None = None,
         *,
+        sparse: bool = False,
         dtype: Any = None,
         generator: Generator | None = None,
     ) -> None:
         self._set_table(num_embeddings, embedding_dim, padding_idx, dtype, generator)
+        self.sparse = sparse
 
     @classmethod
     def from_pretrained(
-        cls, embeddings: Any, freeze: bool = True, padding_idx: int | None = None
+        cls,
+        embeddings: Any,
+        freeze: bool = True,
+        padding_idx: int | None = None,
+        *,
+        sparse: bool = False,
     ) -> Embedding:
         """An Embedding with a copy of the table (entries, features).
 
@@ -89,16 +99,18 @@ class Embedding(_Table):
                 "Embedding.from_pretrained: expected a table (entries, features), got shape "
                 f"{table.shape}."
             )
-        module = cls(table.shape[0], table.shape[1], padding_idx, dtype=table.dtype)
+        rows, features = table.shape
+        module = cls(rows, features, padding_idx, sparse=sparse, dtype=table.dtype)
         module.weight = Parameter(table.data.copy(), requires_grad=not freeze)
         return module
 
     def forward(self, input: Any) -> Any:
-        return F.embedding(input, self.weight, self.padding_idx)
+        return F.embedding(input, self.weight, self.padding_idx, sparse=self.sparse)
 
     def extra_repr(self) -> str:
         padding = "" if self.padding_idx is None else f", padding_idx={self.padding_idx}"
-        return f"{self.num_embeddings}, {self.embedding_dim}{padding}"
+        sparse = ", sparse=True" if self.sparse else ""
+        return f"{self.num_embeddings}, {self.embedding_dim}{padding}{sparse}"
 
 
 class EmbeddingBag(_Table):

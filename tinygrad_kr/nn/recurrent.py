@@ -40,6 +40,7 @@ class _Recurrent(Module):
     _function: Any  # one direction of one layer
     _gates = 1
     _states = 1
+    proj_size = 0
 
     def __init__(
         self,
@@ -56,13 +57,9 @@ class _Recurrent(Module):
         generator: Generator | None = None,
     ) -> None:
         name = type(self).__name__
-        if proj_size:
-            raise ValueError(
-                f"{name}: expected proj_size=0, got {proj_size}. Use nn.Linear({hidden_size}, "
-                f"{proj_size}) after the net"
-            )
         self.input_size = size("input_size", input_size)
         self.hidden_size = size("hidden_size", hidden_size)
+        self.proj_size = self._known_projection(proj_size)
         self.num_layers = size("num_layers", num_layers)
         self.bias, self.batch_first, self.bidirectional = bias, batch_first, bidirectional
         if isinstance(dropout, bool) or not 0 <= dropout <= 1:
@@ -77,10 +74,23 @@ class _Recurrent(Module):
             )
         self.dropout = dropout
         for layer in range(self.num_layers):
-            features = hidden_size * self.num_directions if layer else input_size
+            features = self._state_sizes[0] * self.num_directions if layer else input_size
             for suffix in self._suffixes(layer):
                 self._add_parameters(suffix, features, dtype)
         self.reset_parameters(generator)
+
+    def _known_projection(self, proj_size: int) -> int:
+        if not proj_size:
+            return 0
+        raise ValueError(
+            f"{type(self).__name__}: expected proj_size=0, got {proj_size}. Use an LSTM, or "
+            f"nn.Linear({self.hidden_size}, {proj_size}) after the net"
+        )
+
+    @property
+    def _state_sizes(self) -> list[int]:
+        """The features of each kind of state."""
+        return [self.proj_size or self.hidden_size, self.hidden_size][: self._states]
 
     @property
     def num_directions(self) -> int:
@@ -93,14 +103,20 @@ class _Recurrent(Module):
     def _add_parameters(self, suffix: str, features: int, dtype: Any) -> None:
         rows = self._gates * self.hidden_size
         setattr(self, f"weight_ih_{suffix}", parameter((rows, features), dtype))
-        setattr(self, f"weight_hh_{suffix}", parameter((rows, self.hidden_size), dtype))
+        setattr(self, f"weight_hh_{suffix}", parameter((rows, self._state_sizes[0]), dtype))
         if self.bias:
             setattr(self, f"bias_ih_{suffix}", parameter((rows,), dtype))
             setattr(self, f"bias_hh_{suffix}", parameter((rows,), dtype))
+        if self.proj_size:
+            shape = (self.proj_size, self.hidden_size)
+            setattr(self, f"weight_hr_{suffix}", parameter(shape, dtype))
 
-    def _parameters_of(self, suffix: str) -> list[Parameter]:
-        kinds = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")[: 4 if self.bias else 2]
-        return [getattr(self, f"{kind}_{suffix}") for kind in kinds]
+    def _parameters_of(self, suffix: str) -> list[Parameter | None]:
+        kinds = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
+        found = [getattr(self, f"{kind}_{suffix}") for kind in kinds[: 4 if self.bias else 2]]
+        if self.proj_size:
+            found += [None] * (4 - len(found)) + [getattr(self, f"weight_hr_{suffix}")]
+        return found
 
     def reset_parameters(self, generator: Generator | None = None) -> None:
         """Draw the initial values again: U(+-1 / sqrt(hidden_size)), biases too."""
@@ -174,17 +190,17 @@ class _Recurrent(Module):
     def _initial(self, hx: Any, steps: Any, batched: bool) -> list[Any]:
         count, batch = self.num_layers * self.num_directions, steps.shape[1]
         if hx is None:
-            zeros = np.zeros((count, batch, self.hidden_size), steps.dtype)
-            return [zeros] * self._states
+            return [np.zeros((count, batch, n), steps.dtype) for n in self._state_sizes]
         states = [hx] if self._states == 1 else hx
         if self._states > 1 and not (isinstance(hx, tuple | list) and len(hx) == self._states):
             raise TypeError(f"{type(self).__name__}: expected a pair (h_0, c_0), got one state.")
-        expected = (count, batch, self.hidden_size) if batched else (count, self.hidden_size)
-        for state in states:
+        for state, features in zip(states, self._state_sizes, strict=True):
+            expected = (count, batch, features) if batched else (count, features)
             if state.shape != expected:
+                name = "hidden_size" if features == self.hidden_size else "proj_size"
                 raise ValueError(
                     f"{type(self).__name__}: expected an initial state of shape {expected} (layers "
-                    f"x directions, {'batch, ' * batched}hidden_size), got {state.shape}."
+                    f"x directions, {'batch, ' * batched}{name}), got {state.shape}."
                 )
         return [state if batched else state[:, None] for state in states]
 
@@ -204,6 +220,7 @@ class _Recurrent(Module):
     def extra_repr(self) -> str:
         said = f"{self.input_size}, {self.hidden_size}"
         for name, default in (
+            ("proj_size", 0),
             ("num_layers", 1),
             ("bias", True),
             ("batch_first", False),
@@ -275,17 +292,33 @@ class LSTM(_Recurrent):
     `net(x, (h_0, c_0)=zeros, lengths=None)` returns `(output, (h_n, c_n))`. Shapes, options and
     parameter names as in `RNN`; weights have 4 hidden_size rows.
 
-    proj_size: only 0, for LSTM and GRU; else ValueError. Use a Linear layer after the net.
-    Sources: Hochreiter and Schmidhuber (1997); the forget gate: Gers et al. (2000).
+    proj_size: if not 0, less than hidden_size: h_t = W_hr (o tanh(c_t)) has proj_size features,
+        with one more parameter `weight_hr_l0` (proj_size, hidden_size) a layer and direction. So
+        have the output, h_0 and h_n; c_0 and c_n have hidden_size.
+    Sources: Hochreiter and Schmidhuber (1997); the forget gate: Gers et al. (2000); the projection:
+    Sak et al. (2014).
 
     >>> output, (h, c) = nn.LSTM(3, 5)(tk.ones(7, 2, 3))
     >>> output.shape, h.shape, c.shape
     ((7, 2, 5), (1, 2, 5), (1, 2, 5))
+    >>> output, (h, c) = nn.LSTM(3, 5, proj_size=2)(tk.ones(7, 2, 3))
+    >>> output.shape, h.shape, c.shape
+    ((7, 2, 2), (1, 2, 2), (1, 2, 5))
     """
 
     _gates = 4
     _states = 2
     _function = staticmethod(recurrent.lstm)
+
+    def _known_projection(self, proj_size: int) -> int:
+        if isinstance(proj_size, bool) or not isinstance(proj_size, int):
+            raise TypeError(f"LSTM: expected an integer proj_size, got {type(proj_size).__name__}.")
+        if not 0 <= proj_size < self.hidden_size:
+            raise ValueError(
+                f"LSTM: expected proj_size in [0, {self.hidden_size}), less than hidden_size, got "
+                f"{proj_size}."
+            )
+        return proj_size
 
 
 class GRU(_Recurrent):

@@ -1,10 +1,9 @@
 """Recurrent nets: one record for a whole sequence, so that its cost is linear in the steps.
 
 The caller computes z = x W_ih^T + b, one product for all steps. The loop here adds h W_hh^T. Time
-is
-the first axis: z (steps, batch, gates x hidden), a state (batch, hidden), `weight` (gates x hidden,
-hidden). A result holds, for every step, the states and the other arrays that the derivative reads,
-as planes along a first axis.
+is the first axis: z (steps, batch, gates x hidden), a state (batch, hidden), `weight`
+(gates x hidden, hidden). A result holds, for every step, the states and the other arrays that the
+derivative reads, as planes along a first axis.
 
 mask: (steps, batch, 1) booleans. Where it is False, the sequence has ended or has not begun, and
     the state does not change.
@@ -143,6 +142,7 @@ def _lstm_scan(
     h: ndarray,
     c: ndarray,
     weight: ndarray,
+    projection: ndarray | None = None,
     *,
     mask: ndarray | None = None,
     reverse: bool = False,
@@ -151,9 +151,13 @@ def _lstm_scan(
 
     The planes h, c, i, f, a, o: (6, steps, batch, hidden). All gates come from one tanh, since
     sigmoid(x) = tanh(x / 2) / 2 + 1 / 2.
+    projection: (state, hidden), state <= hidden: h_t = projection (o tanh(c_t)). `weight` has
+        `state` columns then, and zeros follow h in its plane.
     """
     scale, shift = _SCALE[z.dtype], _SHIFT[z.dtype]
-    y = np.empty((6, *z.shape[:2], weight.shape[1]), z.dtype)
+    y = np.empty((6, *z.shape[:2], c.shape[1]), z.dtype)
+    state = weight.shape[1]
+    y[0, :, :, state:] = 0
     for t in _order(len(z), reverse):
         new = h.dot(weight.T)
         new += z[t]
@@ -166,8 +170,9 @@ def _lstm_scan(
         cell = f * c
         cell += i * a
         c = _held(cell, c, mask, t)
-        h = _held(o * np.tanh(cell), h, mask, t)
-        y[0, t], y[1, t] = h, c
+        new = o * np.tanh(cell)
+        h = _held(new if projection is None else new.dot(projection.T), h, mask, t)
+        y[0, t, :, :state], y[1, t] = h, c
     return y
 
 
@@ -176,24 +181,29 @@ def _lstm_slopes(
     y: Any,
     c0: Any,
     weight: Any,
+    projection: Any = None,
     mask: ndarray | None = None,
     reverse: bool = False,
 ) -> list[Any]:
     """Back through time; sigmoid' = s (1 - s) and tanh' = (1 + a) (1 - a) are one expression.
 
-    dz, dh and dc.
+    dz, dh and dc; with a projection also the cotangents of its results, (steps, batch, state).
     """
-    h_given, c_given, given = unbind(g[0]), unbind(g[1]), unbind(g[2:], 1)
+    h_given, c_given = unbind(_states(g, weight, projection)), unbind(g[1])
+    given = unbind(g[2:], 1)
     cells, all_gates = unbind(y[1]), unbind(y[2:], 1)
     one = _ONE_FOR_TANH[y.dtype]
     dh: Any = 0.0
     dc: Any = 0.0
-    slopes = list(cells)
+    slopes, projected = list(cells), list(cells)
     for t, before in _moves(len(cells), reverse):
         gates, squashed = all_gates[t], tanh(cells[t])
         i, f, a, o = unbind(gates)
         inside, past = _shares(dh + h_given[t], mask, t)
         c_inside, c_past = _shares(dc + c_given[t], mask, t)
+        projected[t] = inside
+        if projection is not None:
+            inside = inside @ projection
         c_inside = c_inside + inside * o * (1 - squashed * squashed)
         c = c0 if before is None else cells[before]
         d = stack(c_inside * a, c_inside * c, c_inside * i, inside * squashed) + given[t]
@@ -201,7 +211,13 @@ def _lstm_slopes(
         slopes[t] = d.transpose(1, 0, 2).reshape(d.shape[1], weight.shape[0])
         dh = slopes[t] @ weight + past
         dc = c_inside * f + c_past
-    return [stack(*slopes), dh, dc]
+    found = [stack(*slopes), dh, dc]
+    return found if projection is None else [*found, stack(*projected)]
+
+
+def _states(y: Any, weight: Any, projection: Any) -> Any:
+    """The states h of all steps."""
+    return y[0] if projection is None else y[0][:, :, : weight.shape[1]]
 
 
 def _lstm_vjp(
@@ -211,13 +227,24 @@ def _lstm_vjp(
     h0: Any,
     c0: Any,
     weight: Any,
+    projection: Any = None,
+    *,
     needs: tuple[bool, ...],
     mask: ndarray | None = None,
     reverse: bool = False,
 ) -> list[Any]:
     shapes, params = [z.shape, h0.shape, c0.shape], {"mask": mask, "reverse": reverse}
-    dz, dh, dc = _at_once(lstm_vjp, _lstm_slopes, shapes, g, y, c0, weight, **params)
-    return [dz, dh, dc, _product_vjp(dz, y[0], h0, reverse) if needs[3] else None]
+    inputs = [g, y, c0, weight]
+    if projection is not None:
+        shapes.append((*z.shape[:2], weight.shape[1]))
+        inputs.append(projection)
+    dz, dh, dc, *projected = _at_once(lstm_vjp, _lstm_slopes, shapes, *inputs, **params)
+    states = _states(y, weight, projection)
+    found = [dz, dh, dc, _product_vjp(dz, states, h0, reverse) if needs[3] else None]
+    if projected:
+        unprojected = _rows(y[5] * tanh(y[1]))
+        found.append(gemm(_rows(projected[0]).mT, unprojected) if needs[4] else None)
+    return found
 
 
 # ------------------------------------------------------------------ three gates: GRU
@@ -333,18 +360,21 @@ _MIN_WORK = 2**16
 
 
 class _Sequence:
-    """The sizes and arrays of a whole sequence, for the kernels of `recurrent.h`."""
+    """The sizes and arrays of a whole sequence, for the kernels of `recurrent.h`.
+
+    sizes: steps, batch, hidden, and columns of a state.
+    """
 
     def __init__(
         self,
         kind: str,
-        sizes: tuple[int, int, int],
+        sizes: tuple[int, int, int, int],
         arrays: dict[str, ndarray],
         mask: ndarray | None,
         reverse: bool,
     ) -> None:
         self.kind = _KINDS[kind]
-        self.steps, self.batch, self.hidden = sizes
+        self.steps, self.batch, self.hidden, self.state = sizes
         self.gates = _GATES[kind] * self.hidden
         self.arrays = {name: kernels.dense(x) for name, x in arrays.items()}
         self.mask = None if mask is None else kernels.dense(mask)
@@ -353,11 +383,11 @@ class _Sequence:
     def run(self, function: Any, **outputs: int) -> None:
         """Call a kernel, with the addresses of its results."""
         at = {**{name: kernels.place(x) for name, x in self.arrays.items()}, **outputs}
-        given = [self.kind, self.steps, self.batch, self.hidden, self.reverse]
-        given += [at.get(name, 0) for name in ("z", "h", "c", "weight", "bias", "g")]
+        given = [self.kind, self.steps, self.batch, self.hidden, self.state, self.reverse]
+        given += [at.get(name, 0) for name in ("z", "h", "c", "weight", "projection", "bias", "g")]
         given.append(kernels.place(self.mask))
-        given += [at.get(name, 0) for name in ("y", "dz", "dm", "dh", "dc")]
-        work = self.steps * self.batch * self.gates * self.hidden
+        given += [at.get(name, 0) for name in ("y", "dz", "dm", "dh", "dc", "projected")]
+        work = self.steps * self.batch * self.gates * self.state
         step = max(_MIN_ROWS, -(-self.batch // kernels.threads()))
         kernels.run(function, given, -(-self.batch // step), work, step)
 
@@ -366,58 +396,63 @@ _MIN_ROWS = 4
 """Threshold: rows of the batch that are worth another thread's reading of the weights."""
 
 
-def _fits(kind: str, weight: Any, steps: int, batch: int, mask: Any, *states: Any) -> bool:
+def _fits(sizes: tuple[int, int, int, int], mask: Any, kind: str, arrays: dict[str, Any]) -> bool:
     """Whether the kernel computes arrays of these shapes."""
-    gates, hidden = weight.shape
-    if gates != _GATES[kind] * hidden or steps * batch * gates * hidden < _MIN_WORK:
+    steps, batch, hidden, state = sizes
+    gates = _GATES[kind] * hidden
+    shapes = {"weight": (gates, state), "h": (batch, state), "c": (batch, hidden)}
+    shapes["projection"] = (state, hidden)
+    if any(x.shape != shapes.get(name, x.shape) for name, x in arrays.items()):
         return False
-    if any(state.shape != (batch, hidden) for state in states):
+    if ("projection" not in arrays and state != hidden) or state > hidden:
+        return False
+    if steps * batch * gates * state < _MIN_WORK:
         return False
     return mask is None or (
         type(mask) is ndarray and mask.dtype == bool and mask.shape == (steps, batch, 1)
     )
 
 
-def _scan_in_c(
-    kind: str, z: Any, h: Any, c: Any, weight: Any, bias: Any, mask: Any, reverse: bool
-) -> ndarray | None:
-    """The states of all steps, or None for NumPy."""
-    named = {"z": z, "h": h, "c": c, "weight": weight, "bias": bias}
-    arrays = {name: x for name, x in named.items() if x is not None}
-    states = [x for x in (h, c) if x is not None]
-    if z.ndim != 3 or not _fits(kind, weight, *z.shape[:2], mask, *states):
+def _scan_in_c(kind: str, z: Any, mask: Any, reverse: bool, **given: Any) -> ndarray | None:
+    """The states of all steps, or None for NumPy. given: the other arrays, by their names in C."""
+    arrays = {"z": z} | {name: x for name, x in given.items() if x is not None}
+    weight = given["weight"]
+    hidden = len(weight) // _GATES[kind]
+    if z.ndim != 3 or z.shape[2] != len(weight):
+        return None
+    sizes = (*z.shape[:2], hidden, weight.shape[1])
+    if not _fits(sizes, mask, kind, arrays):
         return None
     found = kernels.kernels("recurrent", *arrays.values())
-    if found is None or z.shape[2] != len(weight):
+    if found is None:
         return None
-    sizes = (*z.shape[:2], weight.shape[1])
-    y = np.empty((*_PLANES[kind], *sizes), z.dtype)
+    y = np.empty((*_PLANES[kind], *sizes[:3]), z.dtype)
     _Sequence(kind, sizes, arrays, mask, reverse).run(found.sequence, y=kernels.place(y))
     return y
 
 
 def _slopes_in_c(
-    kind: str, g: Any, y: Any, h: Any, c: Any, weight: Any, mask: Any, reverse: bool
+    kind: str, g: Any, y: Any, mask: Any, reverse: bool, **given: Any
 ) -> ndarray | None:
-    """The cotangents of z, of m for a GRU, and of the first states, in one array; or None."""
+    """The cotangents of `_slopes` in one array, or None for NumPy."""
+    arrays = {"g": g, "y": y} | {name: x for name, x in given.items() if x is not None}
     steps, batch, hidden = y.shape[-3:]
-    arrays = {"g": g, "y": y, "weight": weight}
-    arrays |= {name: x for name, x in (("h", h), ("c", c)) if x is not None}
-    states = [x for x in (h, c) if x is not None]
-    if not _fits(kind, weight, steps, batch, mask, *states) or g.shape != y.shape:
+    sizes = (steps, batch, hidden, given["weight"].shape[1])
+    if not _fits(sizes, mask, kind, arrays) or g.shape != y.shape:
         return None
     found = kernels.kernels("recurrent", *arrays.values())
     if found is None:
         return None
-    s = _Sequence(kind, (steps, batch, hidden), arrays, mask, reverse)
-    sizes = {"dz": steps * batch * s.gates, "dm": 0, "dh": batch * hidden, "dc": 0}
-    sizes["dm"] = sizes["dz"] * (kind == "gru")
-    sizes["dc"] = sizes["dh"] * (kind == "lstm")
-    flat, at = np.empty(sum(sizes.values()), y.dtype), {}
+    s = _Sequence(kind, sizes, arrays, mask, reverse)
+    lengths = {"dz": steps * batch * s.gates, "dm": 0, "dh": batch * s.state, "dc": 0}
+    lengths["dm"] = lengths["dz"] * (kind == "gru")
+    lengths["dc"] = batch * hidden * (kind == "lstm")
+    lengths["projected"] = steps * batch * s.state * ("projection" in arrays)
+    flat, at = np.empty(sum(lengths.values()), y.dtype), {}
     start = kernels.place(flat)
-    for name, size in sizes.items():
-        at[name] = start if size else 0
-        start += size * flat.itemsize
+    for name, length in lengths.items():
+        at[name] = start if length else 0
+        start += length * flat.itemsize
     s.run(found.sequence_vjp, **at)
     return flat
 
@@ -431,7 +466,7 @@ def _rnn_scan_in_c(
     mask: Any = None,
     reverse: bool = False,
 ) -> ndarray | None:
-    return _scan_in_c(nonlinearity, z, h, None, weight, None, mask, reverse)
+    return _scan_in_c(nonlinearity, z, mask, reverse, h=h, weight=weight)
 
 
 def _rnn_vjp_in_c(
@@ -443,31 +478,45 @@ def _rnn_vjp_in_c(
     mask: Any = None,
     reverse: bool = False,
 ) -> ndarray | None:
-    return _slopes_in_c(nonlinearity, g, y, None, None, weight, mask, reverse)
+    return _slopes_in_c(nonlinearity, g, y, mask, reverse, weight=weight)
 
 
 def _lstm_scan_in_c(
-    z: Any, h: Any, c: Any, weight: Any, *, mask: Any = None, reverse: bool = False
+    z: Any,
+    h: Any,
+    c: Any,
+    weight: Any,
+    projection: Any = None,
+    *,
+    mask: Any = None,
+    reverse: bool = False,
 ) -> ndarray | None:
-    return _scan_in_c("lstm", z, h, c, weight, None, mask, reverse)
+    return _scan_in_c("lstm", z, mask, reverse, h=h, c=c, weight=weight, projection=projection)
 
 
 def _lstm_vjp_in_c(
-    g: Any, y: Any, c0: Any, weight: Any, *, mask: Any = None, reverse: bool = False
+    g: Any,
+    y: Any,
+    c0: Any,
+    weight: Any,
+    projection: Any = None,
+    *,
+    mask: Any = None,
+    reverse: bool = False,
 ) -> ndarray | None:
-    return _slopes_in_c("lstm", g, y, None, c0, weight, mask, reverse)
+    return _slopes_in_c("lstm", g, y, mask, reverse, c=c0, weight=weight, projection=projection)
 
 
 def _gru_scan_in_c(
     z: Any, h: Any, weight: Any, bias: Any = None, *, mask: Any = None, reverse: bool = False
 ) -> ndarray | None:
-    return _scan_in_c("gru", z, h, None, weight, bias, mask, reverse)
+    return _scan_in_c("gru", z, mask, reverse, h=h, weight=weight, bias=bias)
 
 
 def _gru_vjp_in_c(
     g: Any, y: Any, h0: Any, weight: Any, *, mask: Any = None, reverse: bool = False
 ) -> ndarray | None:
-    return _slopes_in_c("gru", g, y, h0, None, weight, mask, reverse)
+    return _slopes_in_c("gru", g, y, mask, reverse, h=h0, weight=weight)
 
 
 # fmt: off

@@ -39,6 +39,7 @@ class SGD(Optimizer):
     """
 
     rule = staticmethod(rules.sgd)
+    row_rule = staticmethod(rules.sgd)
     intervals = dict.fromkeys(["lr", "momentum", "weight_decay"], "[0, inf)") | {
         "dampening": "(-inf, inf)"
     }
@@ -99,6 +100,7 @@ class Adagrad(Optimizer):
     """
 
     rule = staticmethod(rules.adagrad)
+    row_rule = staticmethod(rules.adagrad)
     intervals = _NONNEGATIVE | dict.fromkeys(["lr_decay", "initial_accumulator_value"], "[0, inf)")
 
     def __init__(
@@ -637,8 +639,9 @@ class SparseAdam(Optimizer):
 
         the step of `Adam` for the elements with g != 0; parameter and state of the others stay
 
-    PyTorch's takes sparse gradients and updates the rows that occur in them. Gradients are dense
-    here: an element whose gradient is exactly 0 counts as one that does not occur.
+    Of a sparse gradient (`nn.Embedding(sparse=True)`) the rows that occur in it are updated, in
+    time of these rows alone. In a dense one, which PyTorch's refuses, an element that is exactly 0
+    counts as one that does not occur.
 
     params: Tensors, or dicts of parameter groups: see `Optimizer`.
     lr, betas, eps, maximize: as in `Adam`.
@@ -656,6 +659,7 @@ class SparseAdam(Optimizer):
     """
 
     rule = staticmethod(rules.sparse_adam)
+    row_rule = staticmethod(rules.sparse_adam_rows)
     intervals = dict.fromkeys(["lr", "eps"], "[0, inf)") | {"betas": "[0, 1)"}
 
     def __init__(

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy import ndarray
 
+from tinygrad_kr.autodiff import RowGradient
 from tinygrad_kr.grad_mode import no_grad
 from tinygrad_kr.ops.elementwise import clip, where
 from tinygrad_kr.ops.node import constant, replace_gradient
@@ -55,7 +56,7 @@ def clip_grad_norm_(
         return _scaled_while_traced(tracer, owners, max_norm, norm_type, error_if_nonfinite)
     with np.errstate(all="ignore"):
         gradients = [g for p in owners if (g := p._grad) is not None]
-        total = _norm([_norm_of(g._data, order=norm_type) for g in gradients], norm_type)
+        total = _norm([_norm_of(_elements(g), order=norm_type) for g in gradients], norm_type)
         if error_if_nonfinite:
             _check_finite(total, max_norm)
         factor = max_norm / (total + 1e-6)
@@ -101,8 +102,16 @@ def _replace(owners: list[Any], change: Callable[[ndarray], Any]) -> None:
     for p in owners:
         stored = False
         while not stored and (before := p._grad) is not None:
-            after = constant(np.asarray(change(before._data)))
+            if type(before) is RowGradient:
+                after: Any = before.mapped(change)
+            else:
+                after = constant(np.asarray(change(before._data)))
             stored = replace_gradient(p, before, after)
+
+
+def _elements(g: Any) -> Any:
+    """A gradient's elements; of a sparse one those of its rows."""
+    return g.summed()[1] if type(g) is RowGradient else g._data
 
 
 def _check_finite(total: Any, max_norm: float) -> None:

@@ -12,6 +12,7 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy import ndarray
 
+from tinygrad_kr.autodiff import RowGradient
 from tinygrad_kr.changes import Change, make_all
 from tinygrad_kr.files import refuse_torch_file
 from tinygrad_kr.grad_mode import enable_grad
@@ -22,6 +23,7 @@ from tinygrad_kr.ops.tracing import tracing
 from tinygrad_kr.ops.writes import bump_again, bump_versions
 from tinygrad_kr.optim.blocks import ParamBlock, ParamState
 from tinygrad_kr.optim.lowering import Rule, UpdateProgram, lower, structure_of
+from tinygrad_kr.optim.row_updates import RowUpdate
 from tinygrad_kr.tensor import Tensor, note_change
 
 Parameters = Iterable[Tensor] | Iterable[dict[str, Any]]
@@ -48,13 +50,22 @@ class UpdatePlan:
     """How a step runs while parameters, options and gradients keep their form."""
 
     def __init__(
-        self, blocks: list[ParamBlock], absent: list[Tensor], once: bool, writer: str
+        self,
+        blocks: list[ParamBlock],
+        row_updates: list[RowUpdate],
+        absent: list[Tensor],
+        once: bool,
+        writer: str,
     ) -> None:
-        self.blocks, self.absent, self.once = blocks, absent, once
+        self.blocks, self.row_updates = blocks, row_updates
+        self.absent, self.once = absent, once
         self.params: list[Any] = [
             param_state.param for block in blocks for param_state in block.param_states
         ]
         self.pairs = [(p, p._data) for p in self.params]
+        self.made_dense = {p for p in self.params if type(p._grad) is RowGradient}
+        """Parameters whose sparse gradients are applied as dense ones."""
+        self.params += [update.param for update in row_updates]
         self.noted = bump_versions(self.params, writer)
         self.ran = False
         self.finished = True
@@ -77,7 +88,15 @@ class UpdatePlan:
             g = p._grad
             if g is None or p._data is not array:
                 return None
+            if type(g) is RowGradient and p not in self.made_dense:
+                return None
             gradients.append(g._data)
+        for update in self.row_updates:
+            p = update.param
+            if type(p._grad) is not RowGradient or p._data is not update.array:
+                return None
+            if tuple(update.group.values()) != update.group_values:
+                return None
         return gradients
 
     @staticmethod
@@ -97,6 +116,8 @@ class UpdatePlan:
         self.ran, self.finished = True, False
         for block in self.blocks:
             block.update(gradients)
+        for update in self.row_updates:
+            update.update()
         self.finished = True
 
     def write_back(self) -> None:
@@ -128,7 +149,14 @@ class Optimizer:
     """
 
     rule: ClassVar[Rule]
+    row_rule: ClassVar[Rule | None] = None
+    """The rule for the rows of a sparse gradient; None if the optimizer takes none."""
     intervals: ClassVar[Mapping[str, str]] = {}
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        if "rule" in cls.__dict__ and "row_rule" not in cls.__dict__:
+            cls.row_rule = None
 
     def __init__(self, params: Parameters, defaults: dict[str, Any]) -> None:
         self.defaults = {name: _plain(value) for name, value in defaults.items()}
@@ -269,6 +297,8 @@ class Optimizer:
             with enable_grad():
                 loss = closure()
         if tracer := tracing():
+            if any(type(p._grad) is RowGradient for p in self._param_states):
+                tracer.give_up(f"{self._writer} applies a sparse gradient from before the call")
             tracer.step(self)
             return loss
         plan = self._plan
@@ -294,24 +324,51 @@ class Optimizer:
         """A plan for the current parameters, options and gradients."""
         self._write_back()
         blocks: list[ParamBlock] = []
+        row_updates: list[RowUpdate] = []
         absent: list[Tensor] = []
         names = tuple(self.defaults)
         once = not self._stepped
         for group in self.param_groups:
             self._check_options(group)
             structure = structure_of(names, tuple(map(group.__getitem__, names)))
-            for alike in self._alike(group["params"], absent):
+            others = []
+            for p in group["params"]:
+                if not self._is_by_rows(p, group):
+                    others.append(p)
+                    continue
+                self._check_writable(self._param_states[p])
+                row_rule: Any = type(self).row_rule
+                row_updates.append(RowUpdate(group, names, self._param_states[p], row_rule))
+            for alike in self._alike(others, absent):
                 numbers, arrays = tuple(alike[0].numbers), tuple(alike[0].arrays)
                 program = lower(type(self).rule, structure, numbers, arrays)
                 once |= program.number_state != numbers or set(program.array_state) != set(arrays)
                 start = sum(len(block.param_states) for block in blocks)
                 blocks.append(ParamBlock(group, names, alike, program, start))
-        plan = self._plan = UpdatePlan(blocks, absent, once, self._writer)
+        plan = self._plan = UpdatePlan(blocks, row_updates, absent, once, self._writer)
         gradients = plan.gradients(self._check_options)
         if gradients is None:  # another thread has changed a gradient meanwhile
             return self._planned()
         self._warn_of_old_gradients(plan.params)
         return plan, gradients
+
+    def _is_by_rows(self, p: Any, group: dict[str, Any]) -> bool:
+        """Whether the gradient is applied to the rows that it names; refuses what cannot be."""
+        if type(p._grad) is not RowGradient:
+            return False
+        name = type(self).__name__
+        if type(self).row_rule is None:
+            raise RuntimeError(
+                f"{self._writer}: expected dense gradients, got a sparse one. {name} does not "
+                "support sparse gradients: use SparseAdam, or Embedding(sparse=False)"
+            )
+        if group.get("weight_decay"):
+            raise RuntimeError(
+                f"{self._writer}: expected dense gradients with weight_decay="
+                f"{group['weight_decay']}, got a sparse one. The weight_decay option is not "
+                "compatible with sparse gradients"
+            )
+        return not group.get("momentum")
 
     def _alike(self, params: list[Tensor], absent: list[Tensor]) -> Iterable[list[ParamState]]:
         """The parameters with gradients, in lists of one dtype and equal numbers in the state."""

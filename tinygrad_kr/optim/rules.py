@@ -344,10 +344,36 @@ def sparse_adam(
     maximize: bool = False,
 ) -> Update:
     """The rule of `optim.SparseAdam`: Adam's for elements with g != 0, others stay as they are."""
+    return _adam_of(abs(np.sign(g)), p, g, state, lr, betas, eps, maximize)
+
+
+def sparse_adam_rows(
+    p: Any,
+    g: Any,
+    state: State,
+    *,
+    lr: float,
+    betas: tuple[float, float] = (0.9, 0.999),
+    eps: float = 1e-8,
+    maximize: bool = False,
+) -> Update:
+    """The rule of `optim.SparseAdam` for the rows that a sparse gradient names."""
+    return _adam_of(1.0, p, g, state, lr, betas, eps, maximize)
+
+
+def _adam_of(
+    touched: Any,
+    p: Any,
+    g: Any,
+    state: State,
+    lr: float,
+    betas: tuple[float, float],
+    eps: float,
+    maximize: bool,
+) -> Update:
     beta1, beta2 = betas
     step = state.get("step", 0) + 1
     g = descent(p, g, 0.0, maximize)
-    touched = abs(np.sign(g))
     m = state.get("exp_avg", 0.0)
     v = state.get("exp_avg_sq", 0.0)
     m = m + touched * ((1 - beta1) * (g - m))

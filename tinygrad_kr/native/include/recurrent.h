@@ -6,11 +6,14 @@
 enum { TK_TANH_NET, TK_RELU_NET, TK_LSTM, TK_GRU };
 
 typedef struct {
-  int64_t kind, steps, batch, hidden, reverse;
-  const TK_REAL *z, *h, *c, *weight, *bias, *g;
+  int64_t kind, steps, batch, hidden;
+  int64_t state; /* columns of h: `hidden`, or the rows of `projection` */
+  int64_t reverse;
+  const TK_REAL *z, *h, *c, *weight, *projection, *bias, *g;
   const uint8_t *mask; /* (steps, batch), or 0 */
   TK_REAL *y, *dz, *dm, *dh, *dc;
-  TK_REAL *packed;
+  TK_REAL *projected; /* the cotangents of what `projection` gives */
+  TK_REAL *packed, *packed_projection;
   int failed; /* no memory */
 } tk_sequence;
 
@@ -55,26 +58,45 @@ static void tk_gru_row(int64_t n, const TK_REAL *restrict m, const TK_REAL *rest
   for (int64_t j = 0; j < n; j++) h[j] = c[j] + u[j] * (before[j] - c[j]);
 }
 
+TK_INLINE int tk_is_kept(const tk_sequence *s, int64_t t, int64_t row) {
+  return s->mask && !s->mask[t * s->batch + row];
+}
+
+/* h = projection x of `rows` from `start` on; `found` has room for them. */
+static void tk_project_rows(const tk_sequence *s, int64_t t, int64_t start, int64_t rows,
+                            const TK_REAL *x, TK_REAL *found, TK_REAL *h) {
+  int64_t n = s->hidden, p = s->state, padded = tk_padded(p);
+  tk_block_multiply(rows, n, padded, x, n, 1, s->packed_projection, 2 * TK_LANES, 2 * TK_LANES * n,
+                    found, padded);
+  for (int64_t r = 0; r < rows; r++) {
+    TK_REAL *to = TK_AT(s->y, 0, t, start + r);
+    if (!tk_is_kept(s, t, start + r)) memcpy(h + r * p, found + r * padded, sizeof(TK_REAL) * p);
+    memcpy(to, h + r * p, sizeof(TK_REAL) * p);
+    memset(to + p, 0, sizeof(TK_REAL) * (n - p));
+  }
+}
+
 /* Rows [start, stop) of the batch, through all steps. */
 static void tk_sequence_rows(void **memory, int64_t start, int64_t stop) {
   tk_sequence *s = memory[0];
-  int64_t n = s->hidden, rows = stop - start, gates = tk_gates_of(s->kind) * n;
-  int64_t padded = tk_padded(gates);
-  TK_REAL *m = tk_new(rows * (padded + 2 * n)), *h = m + rows * padded, *c = h + rows * n;
+  int64_t n = s->hidden, p = s->state, rows = stop - start, gates = tk_gates_of(s->kind) * n;
+  int64_t padded = tk_padded(gates), projected = s->projection ? n + tk_padded(p) : 0;
+  TK_REAL *m = tk_new(rows * (padded + p + n + projected)), *h = m + rows * padded;
+  TK_REAL *c = h + rows * p, *unprojected = c + rows * n, *found = unprojected + rows * n;
   if (!m) {
     s->failed = 1;
     return;
   }
-  memcpy(h, s->h + start * n, sizeof(TK_REAL) * rows * n);
+  memcpy(h, s->h + start * p, sizeof(TK_REAL) * rows * p);
   if (s->c) memcpy(c, s->c + start * n, sizeof(TK_REAL) * rows * n);
   for (int64_t k = 0; k < s->steps; k++) {
     int64_t t = s->reverse ? s->steps - 1 - k : k;
-    tk_block_multiply(rows, n, padded, h, n, 1, s->packed, 2 * TK_LANES, 2 * TK_LANES * n, m,
+    tk_block_multiply(rows, p, padded, h, p, 1, s->packed, 2 * TK_LANES, 2 * TK_LANES * p, m,
                       padded);
     for (int64_t r = 0; r < rows; r++) {
       int64_t row = start + r;
-      TK_REAL *mr = m + r * padded, *hr = h + r * n, *cr = c + r * n;
-      TK_REAL *to = TK_AT(s->y, 0, t, row), *cell = to;
+      TK_REAL *mr = m + r * padded, *hr = h + r * p, *cr = c + r * n;
+      TK_REAL *to = s->projection ? unprojected + r * n : TK_AT(s->y, 0, t, row), *cell = to;
       const TK_REAL *z = s->z + (t * s->batch + row) * gates;
       if (s->bias)
         for (int64_t j = 0; j < gates; j++) mr[j] += s->bias[j];
@@ -91,13 +113,14 @@ static void tk_sequence_rows(void **memory, int64_t start, int64_t stop) {
       } else {
         tk_relu_row(n, mr, z, to);
       }
-      if (s->mask && !s->mask[t * s->batch + row]) { /* the state is kept */
-        memcpy(to, hr, sizeof(TK_REAL) * n);
-        if (s->kind == TK_LSTM) memcpy(cell, cr, sizeof(TK_REAL) * n);
-      }
-      memcpy(hr, to, sizeof(TK_REAL) * n);
+      int kept = tk_is_kept(s, t, row);
+      if (kept && s->kind == TK_LSTM) memcpy(cell, cr, sizeof(TK_REAL) * n);
       if (s->kind == TK_LSTM) memcpy(cr, cell, sizeof(TK_REAL) * n);
+      if (s->projection) continue;
+      if (kept) memcpy(to, hr, sizeof(TK_REAL) * n);
+      memcpy(hr, to, sizeof(TK_REAL) * n);
     }
+    if (s->projection) tk_project_rows(s, t, start, rows, unprojected, found, h);
   }
   tk_discard(m);
 }
@@ -152,12 +175,23 @@ static void tk_gru_row_vjp(int64_t n, int64_t apart, const TK_REAL *restrict y,
   }
 }
 
+/* The parts of a state's cotangent that go through the cell and past it. */
+TK_INLINE void tk_share_cotangent(int64_t n, const TK_REAL *restrict dh, const TK_REAL *restrict g,
+                                  int kept, TK_REAL *restrict inside, TK_REAL *restrict past) {
+  for (int64_t j = 0; j < n; j++) {
+    TK_REAL total = dh[j] + g[j];
+    inside[j] = kept ? 0 : total;
+    past[j] = kept ? total : 0;
+  }
+}
+
 static void tk_sequence_rows_vjp(void **memory, int64_t start, int64_t stop) {
   tk_sequence *s = memory[0];
-  int64_t n = s->hidden, rows = stop - start, gates = tk_gates_of(s->kind) * n;
-  int64_t padded = tk_padded(n), apart = s->steps * s->batch * n;
-  TK_REAL *dh = tk_new(rows * (padded + 2 * n) + n);
-  TK_REAL *dc = dh + rows * padded, *rest = dc + rows * n, *inside = rest + rows * n;
+  int64_t n = s->hidden, p = s->state, rows = stop - start, gates = tk_gates_of(s->kind) * n;
+  int64_t padded = tk_padded(p), apart = s->steps * s->batch * n, of_cell = tk_padded(n);
+  int64_t insides = s->projection ? rows * of_cell : n;
+  TK_REAL *dh = tk_new(rows * (padded + n + p) + insides);
+  TK_REAL *dc = dh + rows * padded, *rest = dc + rows * n, *inside = rest + rows * p;
   if (!dh) {
     s->failed = 1;
     return;
@@ -167,19 +201,24 @@ static void tk_sequence_rows_vjp(void **memory, int64_t start, int64_t stop) {
     int64_t t = s->reverse ? s->steps - 1 - k : k, last = s->reverse ? t + 1 : t - 1;
     TK_REAL *dz = s->dz + (t * s->batch + start) * gates;
     TK_REAL *dm = s->kind == TK_GRU ? s->dm + (t * s->batch + start) * gates : dz;
+    if (s->projection) {
+      TK_REAL *of_h = s->projected + (t * s->batch + start) * p;
+      for (int64_t r = 0; r < rows; r++)
+        tk_share_cotangent(p, dh + r * padded, TK_AT(s->g, 0, t, start + r),
+                           tk_is_kept(s, t, start + r), of_h + r * p, rest + r * p);
+      tk_block_multiply(rows, p, of_cell, of_h, p, 1, s->packed_projection, 2 * TK_LANES,
+                        2 * TK_LANES * p, inside, of_cell);
+    }
     for (int64_t r = 0; r < rows; r++) {
       int64_t row = start + r;
-      int kept = s->mask && !s->mask[t * s->batch + row];
+      int kept = tk_is_kept(s, t, row);
       const TK_REAL *y = TK_AT(s->y, 0, t, row), *g = TK_AT(s->g, 0, t, row);
-      TK_REAL *dhr = dh + r * padded, *past = rest + r * n;
-      for (int64_t j = 0; j < n; j++) {
-        TK_REAL total = dhr[j] + g[j];
-        inside[j] = kept ? 0 : total;
-        past[j] = kept ? total : 0;
-      }
+      TK_REAL *past = rest + r * p;
+      if (!s->projection) tk_share_cotangent(n, dh + r * padded, g, kept, inside, past);
       if (s->kind == TK_LSTM) {
         const TK_REAL *before = k ? TK_AT(s->y, 1, last, row) : s->c + row * n;
-        tk_lstm_row_vjp(n, apart, y, g, before, inside, kept, dc + r * n, dz + r * gates);
+        const TK_REAL *of_row = s->projection ? inside + r * of_cell : inside;
+        tk_lstm_row_vjp(n, apart, y, g, before, of_row, kept, dc + r * n, dz + r * gates);
       } else if (s->kind == TK_GRU) {
         const TK_REAL *before = k ? TK_AT(s->y, 0, last, row) : s->h + row * n;
         tk_gru_row_vjp(n, apart, y, g, before, inside, past, dz + r * gates, dm + r * gates);
@@ -193,10 +232,10 @@ static void tk_sequence_rows_vjp(void **memory, int64_t start, int64_t stop) {
                       2 * TK_LANES * gates, dh, padded);
     if (s->mask || s->kind == TK_GRU)
       for (int64_t r = 0; r < rows; r++)
-        for (int64_t j = 0; j < n; j++) dh[r * padded + j] += rest[r * n + j];
+        for (int64_t j = 0; j < p; j++) dh[r * padded + j] += rest[r * p + j];
   }
   for (int64_t r = 0; r < rows; r++) {
-    memcpy(s->dh + (start + r) * n, dh + r * padded, sizeof(TK_REAL) * n);
+    memcpy(s->dh + (start + r) * p, dh + r * padded, sizeof(TK_REAL) * p);
     if (s->dc) memcpy(s->dc + (start + r) * n, dc + r * n, sizeof(TK_REAL) * n);
   }
   tk_discard(dh);
@@ -205,24 +244,33 @@ static void tk_sequence_rows_vjp(void **memory, int64_t start, int64_t stop) {
 /* ------------------------------------------------------------------ what Python calls */
 
 static tk_sequence tk_sequence_of(const int64_t *given) {
-  tk_sequence s = {given[0], given[1], given[2], given[3], given[4]};
-  const TK_REAL **inputs[] = {&s.z, &s.h, &s.c, &s.weight, &s.bias, &s.g};
-  TK_REAL **outputs[] = {&s.y, &s.dz, &s.dm, &s.dh, &s.dc};
-  for (int i = 0; i < 6; i++) *inputs[i] = (const TK_REAL *)(intptr_t)given[5 + i];
-  s.mask = (const uint8_t *)(intptr_t)given[11];
-  for (int i = 0; i < 5; i++) *outputs[i] = (TK_REAL *)(intptr_t)given[12 + i];
+  tk_sequence s = {given[0], given[1], given[2], given[3], given[4], given[5]};
+  const TK_REAL **inputs[] = {&s.z, &s.h, &s.c, &s.weight, &s.projection, &s.bias, &s.g};
+  TK_REAL **outputs[] = {&s.y, &s.dz, &s.dm, &s.dh, &s.dc, &s.projected};
+  for (int i = 0; i < 7; i++) *inputs[i] = (const TK_REAL *)(intptr_t)given[6 + i];
+  s.mask = (const uint8_t *)(intptr_t)given[13];
+  for (int i = 0; i < 6; i++) *outputs[i] = (TK_REAL *)(intptr_t)given[14 + i];
   return s;
+}
+
+/* A matrix (inner, columns) in panels, or 0 without memory; the steps between its elements. */
+static TK_REAL *tk_packed(int64_t inner, int64_t columns, const TK_REAL *x, int64_t step,
+                          int64_t column_step) {
+  TK_REAL *packed = tk_new(tk_packed_size(inner, columns));
+  if (packed) tk_pack_panels(inner, columns, x, step, column_step, packed);
+  return packed;
 }
 
 static int64_t tk_run_sequence(tk_sequence *s, tk_work_piece work, tk_share_work share,
                                int64_t step) {
   void *memory[1] = {s};
-  if (!s->packed) return 1;
-  if (share)
+  s->failed = !s->packed || (s->projection && !s->packed_projection);
+  if (!s->failed && share)
     share(work, memory, s->batch, step);
-  else
+  else if (!s->failed)
     work(memory, 0, s->batch);
-  tk_discard(s->packed);
+  if (s->packed) tk_discard(s->packed);
+  if (s->packed_projection) tk_discard(s->packed_projection);
   return s->failed;
 }
 
@@ -230,16 +278,16 @@ static int64_t tk_run_sequence(tk_sequence *s, tk_work_piece work, tk_share_work
    of the batch that a thread takes at once. */
 EXPORT int64_t sequence(const int64_t *given, tk_share_work share, int64_t step) {
   tk_sequence s = tk_sequence_of(given);
-  int64_t n = s.hidden, gates = tk_gates_of(s.kind) * n;
-  s.packed = tk_new(tk_packed_size(n, gates));
-  if (s.packed) tk_pack_panels(n, gates, s.weight, 1, n, s.packed);
+  int64_t n = s.hidden, p = s.state;
+  s.packed = tk_packed(p, tk_gates_of(s.kind) * n, s.weight, 1, p);
+  if (s.projection) s.packed_projection = tk_packed(n, p, s.projection, 1, n);
   return tk_run_sequence(&s, tk_sequence_rows, share, step);
 }
 
 EXPORT int64_t sequence_vjp(const int64_t *given, tk_share_work share, int64_t step) {
   tk_sequence s = tk_sequence_of(given);
-  int64_t n = s.hidden, gates = tk_gates_of(s.kind) * n;
-  s.packed = tk_new(tk_packed_size(gates, n));
-  if (s.packed) tk_pack_panels(gates, n, s.weight, n, 1, s.packed);
+  int64_t n = s.hidden, p = s.state;
+  s.packed = tk_packed(tk_gates_of(s.kind) * n, p, s.weight, p, 1);
+  if (s.projection) s.packed_projection = tk_packed(p, n, s.projection, n, 1);
   return tk_run_sequence(&s, tk_sequence_rows_vjp, share, step);
 }
