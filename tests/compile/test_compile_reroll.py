@@ -217,7 +217,7 @@ def test_loops(f: Any, n: int) -> None:
 
 
 @pytest.mark.usefixtures("short")
-@pytest.mark.parametrize("n", LENGTHS)
+@pytest.mark.parametrize("n", [2, 17, 100])
 @pytest.mark.parametrize("f", FUNCTIONS, ids=lambda f: f.__name__)
 def test_gradients_of_loops(f: Any, n: int) -> None:
     step = compiled(tk.value_and_grad(total(f, n)), Tensor(X))
