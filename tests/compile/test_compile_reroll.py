@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from typing import Any
 
@@ -217,7 +218,7 @@ def test_loops(f: Any, n: int) -> None:
 
 
 @pytest.mark.usefixtures("short")
-@pytest.mark.parametrize("n", LENGTHS)
+@pytest.mark.parametrize("n", [2, 17, 100])
 @pytest.mark.parametrize("f", FUNCTIONS, ids=lambda f: f.__name__)
 def test_gradients_of_loops(f: Any, n: int) -> None:
     step = compiled(tk.value_and_grad(total(f, n)), Tensor(X))
@@ -477,10 +478,8 @@ def test_generated_code_does_not_grow_with_the_number_of_turns() -> None:
 
 
 def test_rk4_of_100_steps_is_built_soon() -> None:
-    from resource import RUSAGE_CHILDREN, RUSAGE_SELF, getrusage
-
     def seconds() -> float:
-        return sum(u.ru_utime + u.ru_stime for u in map(getrusage, (RUSAGE_SELF, RUSAGE_CHILDREN)))
+        return sum(os.times()[:4])  # of this process and of the compiler
 
     f = rk4(100)
     f(P, U)

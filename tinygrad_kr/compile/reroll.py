@@ -177,7 +177,8 @@ class _Rerolling:
         self.loops = {turns.start: turns for turns in loops}
         self.place = {value: -1 - i for i, value in enumerate(program.inputs)}
         self.place |= {s.output: i for i, s in enumerate(self.ops)}
-        self.last_read = {value: i for i, s in enumerate(self.ops) for value in s.reads()}
+        self.reads = [tuple(s.reads()) for s in self.ops]
+        self.last_read = {value: i for i, values in enumerate(self.reads) for value in values}
         self.kept = program.kept() | {check.value for check in program.checks}
         self.last_read |= dict.fromkeys(self.kept, len(self.ops))
         self.inputs = dict(program.inputs)
@@ -356,23 +357,25 @@ class _Rerolling:
         loop.emit()
         return turns.stop
 
-    def places(self, turns: Turns) -> ndarray:
-        """By turn and operand, the place of the op that makes it."""
+    def places(self, turns: Turns, only: int | None) -> ndarray:
+        """By turn and operand, the place of the op that makes it; of one turn alone."""
+        first, stop = (0, turns.times) if only is None else (only, only + 1)
         found = [
             [
                 self.place[self.same.get(value, value)]
-                for s in self.ops[start : start + turns.length]
-                for value in s.reads()
+                for values in self.reads[start : start + turns.length]
+                for value in values
             ]
-            for start in range(turns.start, turns.stop, turns.length)
+            for start in (turns.start + i * turns.length for i in range(first, stop))
         ]
-        return np.array(found, np.int64).reshape(turns.times, -1)
+        return np.array(found, np.int64).reshape(stop - first, -1)
 
-    def codes(self, turns: Turns) -> ndarray:
+    def codes(self, turns: Turns, only: int | None = None) -> ndarray:
         """By turn and operand, from which op of which turn before it is; -1 from outside, other
-        negative numbers from too far."""
-        places = self.places(turns)
-        starts = turns.start + turns.length * np.arange(turns.times)[:, None]
+        negative numbers from too far. only: of this turn alone."""
+        places = self.places(turns, only)
+        numbers = np.arange(turns.times) if only is None else np.array([only])
+        starts = turns.start + turns.length * numbers[:, None]
         back = (starts - places + turns.length - 1) // turns.length
         codes = back * turns.length + (places - turns.start) % turns.length
         codes = np.where(back > MOST_TURNS_BACK, -2 - places, codes)
@@ -415,13 +418,14 @@ class _Rerolling:
     def turn(self, turns: Turns) -> _Turn | None:
         """The body of a loop."""
         body = _Turn(turns)
-        codes = self.codes(turns)[turns.times // 2]
+        (codes,) = self.codes(turns, turns.times // 2)
         carried = {int(c) % turns.length for c in codes if c >= turns.length}
         column = 0
         for k in range(turns.length):
             ops = self.ops[turns.start + k : turns.stop : turns.length]
             operands: list[Operand] = []
-            for values in zip(*(s.reads() for s in ops), strict=True):
+            reads = self.reads[turns.start + k : turns.stop : turns.length]
+            for values in zip(*reads, strict=True):
                 operand = self.operand(body, values, int(codes[column]))
                 if operand is None:
                     return None

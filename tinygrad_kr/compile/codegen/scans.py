@@ -113,16 +113,17 @@ class _Scan:
     def _copy(self, i: int, target: str) -> None:
         """Copy an argument to where it lies in C order."""
         value: Value = self.step.instruction.inputs[i]
+        writer = self.writer
         view, kind = self.plan.views[value], TYPES[value.dtype]
         sizes, (there, here) = loops(value.shape, dense_strides(value.shape), view.strides)
         names = [f"j{k}" for k in range(len(sizes))]
-        self.writer.open("")
-        self.writer(f"{kind} *copy = ({kind} *)({target});")
+        writer.open("")
+        writer(f"{kind} *copy = ({kind} *)({target});")
         for name, size in zip(names, sizes, strict=True):
-            self.writer.loop(name, size)
+            writer.loop(name, size)
         source = _sum(view.offset, names, here)
-        self.writer(f"copy[{_sum(0, names, there)}] = m{view.root}[{source}];")
-        self.writer.close(len(sizes) + 1)
+        writer(f"copy[{_sum(0, names, there)}] = m{view.root}[{source}];")
+        writer.close(len(sizes) + 1)
 
 
 def _sum(first: int, names: list[str], steps: Any) -> str:
