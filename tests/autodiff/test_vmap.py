@@ -465,3 +465,24 @@ def test_layers_of_a_batch_are_compiled(name: str) -> None:
         scales=[1] * 4,
         rtol=1e-9,
     )
+
+
+@pytest.mark.parametrize("mapped", [(0, 0, 0), (0, None, None), (None, 0, None)])
+def test_attention_runs_for_all_rows_at_once(mapped: tuple[Any, ...]) -> None:
+    """Forward and backward, with heads and without, masks that are the same for all rows."""
+    random = np.random.default_rng(0)
+    for heads in ((), (2,)):
+        q, k, v = (random.standard_normal((3,) * (axis == 0) + heads + (4, 5)) for axis in mapped)
+
+        def loss(q: Any, k: Any, v: Any) -> Any:
+            return (F.scaled_dot_product_attention(q, k, v, is_causal=True) ** 2).sum()
+
+        function = tk.vmap(tk.grad(loss, (0, 1, 2)), in_axes=mapped)
+        found = function(q, k, v)
+        for i in range(3):
+            own = [x if axis is None else x[i] for x, axis in zip((q, k, v), mapped, strict=True)]
+            for one, other in zip(found, tk.grad(loss, (0, 1, 2))(*own), strict=True):
+                np.testing.assert_allclose(one[i], other, rtol=1e-9, atol=1e-12)
+        compiled = tk.compile(function)
+        compiled(q, k, v)
+        assert "row by row" not in str(compiled.explain())

@@ -835,6 +835,10 @@ SAMPLES: dict[str, list[Sample]] = {
     # recurrent nets
     "rnn_scan": [*sequences(1, 1), *sequences(1, 1, nonlinearity="relu")],
     "lstm_scan": [*sequences(4, 2), *projected_sequences()],
+    "_table_rows_op": [
+        sample(draw(4, 3), rows=np.array([[1, 2], [1, 0]]), padding_idx=None),
+        sample(draw(4, 2), rows=np.array([], int), padding_idx=None),
+    ],
     "gru_scan": [
         *sequences(3, 1),
         sample(draw(3, 2, 6), draw(2, 2), draw(6, 2), draw(6), mask=ENDED, reverse=True),
@@ -1328,6 +1332,7 @@ REFERENCES: dict[str, Callable[..., Any]] = {
     "max_pool_vjp": _max_pool_vjp,
     "rnn_scan": _rnn_scan,
     "lstm_scan": _lstm_scan,
+    "_table_rows_op": lambda x, rows, padding_idx: x[rows],
     "gru_scan": _gru_scan,
     "layer_norm": _layer_norm,
     "attention": _attention,

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy import ndarray
 
-from tinygrad_kr.ops import linalg, network, reduction, shape, window
+from tinygrad_kr.ops import attention, kernels, linalg, network, reduction, shape, window
 from tinygrad_kr.ops.elementwise import add, multiply, subgradient_product
 from tinygrad_kr.ops.indexing import diagonal, getitem, index_add, put_diagonal, tril, triu
 from tinygrad_kr.ops.node import Node, constant
@@ -339,6 +339,20 @@ def _solve(call: Call) -> Any:
     return _matrices(call._replace(inputs=(a, b)))
 
 
+def _attention(call: Call) -> Any:
+    return call.replaced(_of_one_rank(call)[0])
+
+
+def _attention_vjp(call: Call) -> Any:
+    """The cotangents of q, k and v, each with all rows, as one row after the other."""
+    inputs, _ = _of_one_rank(call)
+    g, *of_what = (x._data.shape for x in inputs[:4])
+    shapes = [(*g[:-2], *own[-2:]) for own in of_what]
+    found = kernels.split(call.replaced(inputs), shapes)
+    rows = [x.reshape(call.n, math.prod(x.shape[1:])) for x in found]
+    return reduction.concatenate(*rows, axis=1)
+
+
 def _convolution(call: Call) -> Any:
     """The batch as more images; or, if the filters differ by row, as more groups of channels."""
     x, weight, *bias = call.inputs
@@ -493,6 +507,8 @@ _RULES: dict[Any, Rule] = {
     linalg.linear: _linear,
     linalg.einsum: _einsum,
     linalg.solve: _solve,
+    attention.attention: _attention,
+    attention.attention_vjp: _attention_vjp,
     network.bce: _loss,
     network.bce_with_logits: _loss,
     network.bce_with_logits_vjp: _loss,
