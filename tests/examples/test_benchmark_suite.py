@@ -183,3 +183,40 @@ def test_it_runs_without_peers(tmp_path: Path) -> None:
     repeated = figures["rows"]["xor-repeat"]["steps"]["compiled"]
     assert 0 < repeated < xor["steps"]["compiled"]
     assert figures["machine"]["threads"] >= 1
+
+
+# ------------------------------------------------------------------ the page
+
+
+@pytest.fixture
+def page(suite: Any) -> Any:
+    import speed_page
+
+    return speed_page
+
+
+@pytest.mark.parametrize("lang", ["en", "ko"])
+def test_the_page_shows_what_was_measured(page: Any, lang: str) -> None:
+    text = page.PAGES[lang].read_text(encoding="utf-8")
+    assert page.with_tables(text, lang) == text
+    assert len(page.BLOCK.findall(text)) >= 5
+
+
+def test_every_row_has_a_korean_title(page: Any, suite: Any) -> None:
+    assert page.KOREAN.keys() == suite.workloads.TITLES.keys()
+
+
+@pytest.mark.parametrize(
+    ("lang", "section"),
+    [("en", "## Where a peer is faster"), ("ko", "## 상대보다 느린 곳")],
+)
+def test_the_page_gives_a_reason_for_every_miss(
+    page: Any, suite: Any, lang: str, section: str
+) -> None:
+    text = page.PAGES[lang].read_text(encoding="utf-8")
+    reasons = text.split(section)[1].split("\n## ")[0]
+    for name in {found[1] for found in page.BLOCK.findall(text)}:
+        rows = json.loads((page.RESULTS / f"{name}.json").read_text(encoding="utf-8"))["rows"]
+        for key, figures in rows.items():
+            if suite.missed(key, figures):
+                assert f"`{key}`" in reasons, (name, key, suite.missed(key, figures))

@@ -18,7 +18,7 @@ SPINS = 40_000
 """Spin iterations before a helper thread sleeps: about 1 ms.
 
 Measured: some 100 us of Python lie between two products. Helpers that slept were late for the
-first 40 ms after a pause (an MNIST step took 1.9 ms, not 0.95). OpenBLAS spins about 25 ms.
+first 40 ms after a pause (an MNIST step took 1.9 ms, not 0.95). OpenBLAS spins 25 to 110 ms.
 """
 
 _SIZE, _ADDRESS = ctypes.c_int64, ctypes.c_void_p

@@ -1,7 +1,7 @@
 """GEMM of large matrices, by a C kernel where that is as fast as NumPy's BLAS.
 
 Which of the two is measured once on each machine (`native.choice`). The threads of OpenBLAS spin
-for about 20 ms after each product, and so keep cores from the next ones.
+for 25 to 110 ms after each product, and so keep cores from the next ones.
 `$TINYGRAD_KR_PRODUCTS=numpy` turns the kernel off; `c` turns it on without a measurement.
 """
 
