@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy import ndarray
 
-from tinygrad_kr.ops import attention, kernels, linalg, network, reduction, shape, window
+from tinygrad_kr.ops import kernels, linalg, network, reduction, shape, window
 from tinygrad_kr.ops.elementwise import add, multiply, subgradient_product
 from tinygrad_kr.ops.indexing import diagonal, getitem, index_add, put_diagonal, tril, triu
 from tinygrad_kr.ops.node import Node, constant
@@ -340,12 +340,10 @@ def _solve(call: Call) -> Any:
 
 
 def _attention(call: Call) -> Any:
-    return call.replaced(_of_one_rank(call)[0])
-
-
-def _attention_vjp(call: Call) -> Any:
-    """The cotangents of q, k and v, each with all rows, as one row after the other."""
+    """Attention; or the cotangents of q, k and v, those of one row after those of the other."""
     inputs, _ = _of_one_rank(call)
+    if call.record.__name__ != "attention_vjp":
+        return call.replaced(inputs)
     g, *of_what = (x._data.shape for x in inputs[:4])
     shapes = [(*g[:-2], *own[-2:]) for own in of_what]
     found = kernels.split(call.replaced(inputs), shapes)
@@ -486,6 +484,7 @@ _KINDS: dict[str, Rule] = {
     "transformations": _elementwise,
     "arrays.comparison": _elementwise,
     "ops.linalg": _matrices,
+    "ops.attention": _attention,
     "ops.window": _along_axes,
     "functional.linear": _along_axes,
 }
@@ -507,8 +506,6 @@ _RULES: dict[Any, Rule] = {
     linalg.linear: _linear,
     linalg.einsum: _einsum,
     linalg.solve: _solve,
-    attention.attention: _attention,
-    attention.attention_vjp: _attention_vjp,
     network.bce: _loss,
     network.bce_with_logits: _loss,
     network.bce_with_logits_vjp: _loss,
