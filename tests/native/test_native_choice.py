@@ -385,6 +385,18 @@ def test_a_program_is_planned_anew_where_blas_was_faster(
 
 
 @needs_kernels
+def test_a_program_is_not_planned_anew_for_a_choice_that_changes_none(
+    afresh: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where C computes single products, a program's stacks are its too, whatever eager mode does."""
+    monkeypatch.setattr(choice, "measured", lambda *_: (Choice(True, False), True))
+    assert choice.are_as_expected(["float32"])
+    forget()
+    monkeypatch.setattr(choice, "measured", lambda *_: (Choice(False, True), True))
+    assert not choice.are_as_expected(["float64"])
+
+
+@needs_kernels
 def test_a_program_without_products_measures_nothing(afresh: Path, measurements: list[str]) -> None:
     compiled = tk.compile(np.tanh)
     for _ in range(3):

@@ -117,9 +117,14 @@ def described(dtype: str) -> str:
 
 
 def are_as_expected(dtypes: Collection[str]) -> bool:
-    """Whether the choices are what `expected` said. Measures those that were not made."""
+    """Whether compiled programs are planned as by `expected`. Measures choices not yet made."""
     before = [expected(dtype) for dtype in dtypes]
-    return before == [made(dtype) for dtype in dtypes]
+    made_now = [made(dtype) for dtype in dtypes]
+    return all(
+        one.compiled(stacked) == other.compiled(stacked)
+        for one, other in zip(before, made_now, strict=True)
+        for stacked in (False, True)
+    )
 
 
 def settled() -> str:
