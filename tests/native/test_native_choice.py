@@ -388,7 +388,7 @@ def test_a_program_is_planned_anew_where_blas_was_faster(
 def test_a_program_is_not_planned_anew_for_a_choice_that_changes_none(
     afresh: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Where C computes single products, a program's stacks are its too, whatever eager mode does."""
+    """Where C computes single products, it computes stacks too, whatever eager mode does."""
     monkeypatch.setattr(choice, "measured", lambda *_: (Choice(True, False), True))
     assert choice.are_as_expected(["float32"])
     forget()
