@@ -11,8 +11,8 @@ from __future__ import annotations
 import os
 import struct
 import threading
-from collections.abc import Callable, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from functools import cache, wraps
 from typing import Any
 
@@ -74,13 +74,10 @@ def begin(key: tuple[str, np.dtype[Any]]) -> None:
 
 @cache
 def keep_freed_memory() -> None:
-    """Make glibc keep freed blocks of up to 32 MiB, once per process.
+    """Make the C library keep freed memory for the next op, once per process."""
+    from tinygrad_kr.native.memory import keep_freed_memory
 
-    glibc returns larger freed blocks to the system, and the next block is mapped page by page. That
-    costs a fifth of the step of a small convolutional net. Its limit is twice the largest block
-    freed so far.
-    """
-    np.empty(2**25 - 2**16, np.uint8)
+    keep_freed_memory()
 
 
 def _build(header: str, dtype: np.dtype[Any]) -> Any:
@@ -246,6 +243,8 @@ _MIN_ROWS = 8
 
 def _share() -> Any:
     """The address of `share`, which cuts work in pieces for a pool of threads."""
+    if getattr(_caller, "is_alone", False):
+        return None
     if getattr(_caller, "is_program", False):
         return _share_of_programs()
     found = products._kernels() if products._kernels.cache_info().currsize else None
@@ -276,7 +275,18 @@ def _share_of_programs() -> Any:
 
 _kept: list[Any] = []
 _caller = threading.local()
-"""Of each thread, `is_program`: whether a compiled program has called the kernel."""
+"""Of each thread, `is_program`: whether a compiled program has called the kernel. `is_alone`:
+whether kernels run on one core."""
+
+
+@contextmanager
+def on_one_core() -> Iterator[None]:
+    """Kernels share no work in this thread within the block: no pool of threads is built."""
+    _caller.is_alone = True
+    try:
+        yield
+    finally:
+        _caller.is_alone = False
 
 
 def in_program(forward: Callable[..., Any]) -> Callable[..., Any]:
