@@ -18,11 +18,14 @@ from tinygrad_kr import Tensor
 
 N = 3
 DRAWS = {"dropout_mask"}
+OUTSIDE = {"_table_rows_op"}
+"""Ops that are recorded outside of transformations alone: `F.embedding` chooses."""
 RECOMPUTED = {"max_pool_vjp": 2}
 """Ops of an input that another one decides: its number."""
-HALVES = [half for names in GROUPS for half in (names[:6], names[6:]) if half]
+_GROUPS = [[name for name in names if name not in OUTSIDE] for names in GROUPS]
+HALVES = [half for names in _GROUPS for half in (names[:6], names[6:]) if half]
 """Ops that are compiled together."""
-BATCHED = [case for case in CASES if case[0] not in DRAWS]
+BATCHED = [case for case in CASES if case[0] not in DRAWS | OUTSIDE]
 every_case = every_sample(BATCHED)
 
 

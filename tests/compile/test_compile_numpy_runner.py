@@ -502,7 +502,8 @@ def test_a_tensor_of_another_shape_or_dtype_is_recorded_anew() -> None:
         for _ in range(4):
             found, expected = compiled(x), f(x)
             assert found.dtype == expected.dtype
-            np.testing.assert_array_equal(found.numpy(), expected.numpy())
+            unit = np.finfo(found.dtype).eps  # eager mode sums over rows by a product
+            np.testing.assert_allclose(found.numpy(), expected.numpy(), rtol=64 * unit)
         assert compiled.programs
 
 
