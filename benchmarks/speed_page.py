@@ -1,8 +1,8 @@
-"""The tables of docs/speed.md and docs/speed.ko.md, from what `benchmarks/suite.py` measured.
+"""The tables of docs/speed.md and README.md in both languages, from what the suite measured.
 
 python benchmarks/suite.py --json benchmarks/results/suite.json
 python benchmarks/suite.py --vectors avx2 --json benchmarks/results/suite_avx2.json
-python benchmarks/speed_page.py                       # writes both pages
+python benchmarks/speed_page.py                       # writes the pages
 """
 
 from __future__ import annotations
@@ -19,7 +19,12 @@ import workloads
 HERE = Path(__file__).resolve().parent
 RESULTS = HERE / "results"
 DOCS = HERE.parent / "docs"
-PAGES = {"en": DOCS / "speed.md", "ko": DOCS / "speed.ko.md"}
+PAGES = {
+    "en": [DOCS / "speed.md", HERE.parent / "README.md"],
+    "ko": [DOCS / "speed.ko.md", HERE.parent / "README.ko.md"],
+}
+FEW = ["xor", "mnist", "cnn", "gpt", "lstm", "gp", "kalman"]
+"""Rows that the README shows."""
 
 KOREAN = {
     "xor": "XOR 2-10-1 시그모이드, SGD, 배치 4",
@@ -92,6 +97,17 @@ def steps(rows: Rows, lang: str) -> str:
     return table(["", *head, *(PARTS[name][lang == "ko"] for name in ratios)], lines)
 
 
+def few(rows: Rows, lang: str) -> str:
+    """Microseconds of a step: some rows, without ratios."""
+    columns = ["eager", "compiled", "torch", "jax"]
+    head = [("eager", "즉시 실행")[lang == "ko"], *(suite.COLUMNS[name] for name in columns[1:])]
+    lines = [
+        [titles(lang)[key], *(suite.microseconds(rows[key]["steps"][name]) for name in columns)]
+        for key in FEW
+    ]
+    return table(["", *head], lines)
+
+
 def costs(rows: Rows, lang: str) -> str:
     """Seconds of first calls, and the memory of a step in MB."""
     words = {
@@ -136,7 +152,12 @@ def means(rows: Rows, lang: str) -> str:
     return table(words[lang], lines)
 
 
-TABLES: dict[str, Callable[[Rows, str], str]] = {"steps": steps, "costs": costs, "means": means}
+TABLES: dict[str, Callable[[Rows, str], str]] = {
+    "steps": steps,
+    "few": few,
+    "costs": costs,
+    "means": means,
+}
 
 
 def with_tables(text: str, lang: str) -> str:
@@ -152,5 +173,6 @@ def with_tables(text: str, lang: str) -> str:
 
 
 if __name__ == "__main__":
-    for lang, page in PAGES.items():
-        page.write_text(with_tables(page.read_text(encoding="utf-8"), lang), encoding="utf-8")
+    for lang, pages in PAGES.items():
+        for page in pages:
+            page.write_text(with_tables(page.read_text(encoding="utf-8"), lang), encoding="utf-8")
