@@ -531,6 +531,24 @@ def test_the_compiler_of_this_machine_takes_every_flag() -> None:
     assert {"-march=native", "-mcpu=native"} & set(compiler.flags)
 
 
+@needs_compiler
+def test_a_large_text_gives_the_same_functions(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whether or not the compiler can optimise it in halves."""
+    lines = "".join(
+        f"static __attribute__((noinline)) double f{k}(double x) {{ return x * {k} + {k}.5; }}\n"
+        for k in range(200)
+    )
+    calls = "".join(f"  x = f{k}(x) / {k + 1};\n" for k in range(200))
+    source = f"{EXPORT}{lines}EXPORT double all_of_them(double x) {{\n{calls}  return x; }}"
+    found = []
+    for limit in (1, 10**9):
+        monkeypatch.setattr(compilers, "LARGE_TEXT", limit)
+        monkeypatch.setattr(compilers, "helpers", lambda: 1)
+        text = f"{source}\n/* {limit} */"
+        found.append([function(build(text), "all_of_them", 1)(x) for x in (0.3, -7.0, 1e300)])
+    assert found[0] == found[1]
+
+
 @needs_zig
 def test_zig_builds_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))

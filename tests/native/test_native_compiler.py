@@ -331,6 +331,33 @@ def test_a_compiler_is_asked_for_less_where_it_does_not_take_all(
     assert build("one") is not None
 
 
+@pytest.mark.parametrize(
+    ("rejects", "cores", "size", "in_halves"),
+    [
+        ("", 2, 300, [True]),
+        ("-flto*", 2, 300, [True, False]),
+        ("", 1, 300, [False]),
+        ("", 2, 99, [False]),
+    ],
+)
+def test_a_large_text_is_optimised_in_halves_where_the_compiler_can(
+    rejects: str,
+    cores: int,
+    size: int,
+    in_halves: list[bool],
+    fakes: Fakes,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(compilers, "LARGE_TEXT", 100)
+    monkeypatch.setattr(compilers, "helpers", lambda: cores - 1)
+    fakes.make("cc", rejects=rejects)
+    assert find_compiler() is not None
+    before = len(fakes.runs())
+    assert build("x" * size) is not None
+    asked = [set(compilers.IN_HALVES) <= set(line.split()) for line in fakes.runs()[before:]]
+    assert asked == in_halves
+
+
 def test_a_compiler_that_makes_no_shared_library_is_none(fakes: Fakes) -> None:
     fakes.make("cc", rejects="-shared")
     assert find_compiler() is None

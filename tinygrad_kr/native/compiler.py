@@ -25,7 +25,7 @@ from tinygrad_kr.native.cache import (
     work_folder,
     write_note,
 )
-from tinygrad_kr.native.cpu import architecture, is_arm, machine
+from tinygrad_kr.native.cpu import architecture, helpers, is_arm, machine
 from tinygrad_kr.native.foreign import ctypes, why_never
 
 if TYPE_CHECKING:
@@ -36,6 +36,14 @@ Result = TypeVar("Result")
 SOURCE = "program.c"
 TIMEOUT_SECONDS = 120.0
 LOADING_SECONDS = 30.0
+LARGE_TEXT = 100_000
+"""Threshold: text from which GCC is asked to optimise it in halves, on two cores; characters."""
+IN_HALVES = (
+    "-flto=2",
+    "-flto-partition=balanced",
+    "--param=lto-partitions=2",
+    "--param=lto-min-partition=1000",
+)
 LINES_SHOWN, LONGEST_LINE, LONGEST_READ = 12, 300, 2000
 
 TRIAL_NAME = "tinygrad_kr_trial"
@@ -412,7 +420,12 @@ def compiled(texts: Mapping[str, str], compiler: Compiler, work: Path) -> Path:
         (work / name).write_bytes(text.encode("utf-8", "backslashreplace"))
     library = work / f"program{SUFFIX}"
     line = compiler.line(SOURCE, library.name)
-    code, output, errors = run(line, work, temporary=work)
+    code, output, errors = 1, "", ""
+    if len(texts[SOURCE]) >= LARGE_TEXT and helpers():
+        halves = compiler._replace(flags=(*compiler.flags, *IN_HALVES))
+        code, output, errors = run(halves.line(SOURCE, library.name), work, temporary=work)
+    if code:  # also where a compiler does not know those flags
+        code, output, errors = run(line, work, temporary=work)
     if code:
         problem = f"the C compiler failed (exit {code})"
         raise BuildError(problem, line, said(errors or output, texts))
