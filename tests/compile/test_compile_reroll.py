@@ -477,21 +477,27 @@ def test_generated_code_does_not_grow_with_the_number_of_turns() -> None:
     assert sizes[1] < 1.05 * sizes[0]
 
 
+@pytest.mark.slow
 def test_rk4_of_100_steps_is_built_soon() -> None:
+    """In 2 s of processor time where an eager run takes 0.03: 67 runs. Unrolled it took 160."""
+
     def seconds() -> float:
         return sum(os.times()[:4])  # of this process and of the compiler
 
-    f = rk4(100)
-    f(P, U)
-    start = seconds()
-    f(P, U)
-    once = seconds() - start
-    step, start = tk.compile(f), seconds()
-    step(P, U)
-    step(P, U)
-    beyond = seconds() - start - 2 * once
-    assert step.programs
-    assert beyond < 2.0
+    ratios = []
+    for steps in (100, 101, 102):  # another text for the compiler each time
+        f = rk4(steps)
+        f(P, U)
+        start = seconds()
+        for _ in range(5):
+            f(P, U)
+        once = (seconds() - start) / 5
+        step, start = tk.compile(f), seconds()
+        step(P, U)
+        step(P, U)
+        ratios.append((seconds() - start - 2 * once) / once)
+        assert step.programs
+    assert min(ratios) < 67
 
 
 def test_a_program_of_few_ops_stays_as_it_is() -> None:
