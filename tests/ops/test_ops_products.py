@@ -341,6 +341,47 @@ def test_column_sums_of_every_shape() -> None:
     np.testing.assert_allclose(linalg.column_sums(turned), turned.sum(0), 1e-3, 1e-3)
 
 
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("shape", [(2000, 8), (1152, 8), (2304, 4), (20, 1151), (131, 1000)])
+def test_products_with_a_vector_wake_no_threads(
+    shape: tuple[int, int], dtype: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Forward and backward, in blocks that one core multiplies."""
+    draw = np.random.default_rng(0).standard_normal
+    rows, v, g = (draw(n).astype(dtype) for n in (shape, shape[1], shape[0]))
+    taken: list[str] = []
+    for name in ("rows_by_vector", "vector_by_rows"):
+        real = getattr(linalg, name)
+        monkeypatch.setattr(
+            linalg, name, lambda *given, real=real, name=name: (taken.append(name), real(*given))[1]
+        )
+    a, x = (tk.Tensor(each, requires_grad=True) for each in (rows, v))
+    y = a @ x
+    y.backward(g)
+    assert taken == ["rows_by_vector", "vector_by_rows"]
+    for found, expected in [(y, rows @ v), (x.grad, rows.T @ g), (a.grad, np.outer(g, v))]:
+        assert found.dtype == dtype
+        unit = 1e-5 if dtype == "float32" else 1e-13
+        np.testing.assert_allclose(found.detach().numpy(), expected, unit, unit * sum(shape))
+
+
+@pytest.mark.parametrize(
+    "a", [np.ones((4000, 3)), np.ones((8, 2000)).T, np.ones((9, 8)), np.ones((2000, 100))]
+)
+def test_other_products_with_a_vector_are_numpys(a: ndarray) -> None:
+    """Few columns, other memory orders, small and large ones."""
+    assert not linalg._wakes_threads(a)
+    np.testing.assert_array_equal(tk.matmul(a, np.ones(a.shape[1])), a @ np.ones(a.shape[1]))
+
+
+def test_a_vector_of_another_dtype_or_length() -> None:
+    a = np.ones((2000, 8), np.float32)
+    y = tk.matmul(a, np.ones(8))
+    assert (y.dtype, y[0]) == (np.float64, 8)
+    with pytest.raises(ValueError, match="expected 8 entries"):
+        tk.matmul(a, np.ones(7, np.float32))
+
+
 # ------------------------------------------------------------------ the choice
 
 

@@ -41,6 +41,8 @@ def _matmul(a: Any, b: Any) -> Any:
     """
     try:
         small = 1 <= a.ndim <= 2 >= b.ndim >= 1 and b.size < MAX_DOT_SIZE
+        if small and b.ndim == 1 and _wakes_threads(a):
+            return rows_by_vector(a, b)
         return a.dot(b) if small else gemm(a, b)
     except ValueError as error:
         if not a.ndim or not b.ndim:
@@ -73,6 +75,8 @@ def _matmul_right(g: Any, a: Any, b: Any) -> Any:
     if a.ndim == 1:
         return a * g if b.ndim == 1 else a[:, None] * g[..., None, :]
     if b.ndim == 1:
+        if type(g) is ndarray and a.ndim == 2 and _wakes_threads(a):
+            return vector_by_rows(g, a)
         return a.mT @ g if a.ndim == 2 else (a.mT @ g[..., None])[..., 0]
     if b.ndim == 2 and a.ndim > 2:
         return gemm(rows_of(a).mT, rows_of(g))
@@ -131,25 +135,69 @@ _UNTHREADED = 9215
 """Threshold: largest matrix that OpenBLAS multiplies by a vector on one core; elements."""
 
 
+_ALONE = 2**17
+"""Threshold: matrix that one core multiplies by a vector sooner than threads wake; elements."""
+
+
+def _wakes_threads(rows: Any) -> bool:
+    """Whether BLAS would, for a product with a vector, wake threads that it does not need."""
+    return (
+        type(rows) is ndarray
+        and rows.ndim == 2
+        and _UNTHREADED < rows.size <= _ALONE
+        and 4 <= rows.shape[1] <= _UNTHREADED // 8
+        and rows.flags.c_contiguous
+    )
+
+
+def rows_by_vector(rows: ndarray, vector: ndarray) -> ndarray:
+    """The product of a matrix and a vector, in blocks on one core."""
+    y: ndarray
+    if vector.shape != rows.shape[1:] or vector.dtype != rows.dtype:
+        y = rows.dot(vector)
+        return y
+    blocks, rest = _blocks(rows)
+    y = np.empty(len(rows), rows.dtype)
+    whole = len(rows) - len(rest)
+    np.matmul(blocks, vector, out=y[:whole].reshape(blocks.shape[:2]))
+    np.dot(rest, vector, out=y[whole:])
+    return y
+
+
+def vector_by_rows(vector: ndarray, rows: ndarray) -> ndarray:
+    """The product of a vector and a matrix, in blocks on one core."""
+    blocks, rest = _blocks(rows)
+    count, size, _ = blocks.shape
+    parts = np.matmul(vector[: count * size].reshape(count, 1, size), blocks)
+    y: ndarray = np.add.reduce(parts, axis=(0, 1))
+    y += vector[count * size :].dot(rest)
+    return y
+
+
 def column_sums(rows: ndarray) -> ndarray:
     """The sums over the first of two axes, as products with ones: five times as fast as `sum`.
 
     Each product is too small for BLAS to wake its threads, which would spin for milliseconds.
     """
-    columns = rows.shape[1]
     sums: ndarray
     if rows.size <= _UNTHREADED:
         sums = ones(len(rows), rows.dtype).dot(rows)
         return sums
-    block = _UNTHREADED // columns
-    if block < 8:
+    if rows.shape[1] * 8 > _UNTHREADED:
         sums = np.add.reduce(rows, axis=0)
         return sums
-    whole = len(rows) // block * block
-    parts = np.matmul(ones(block, rows.dtype), rows[:whole].reshape(-1, block, columns))
-    sums = np.add.reduce(parts, axis=0)
-    sums += ones(len(rows) - whole, rows.dtype).dot(rows[whole:])
+    blocks, rest = _blocks(rows)
+    sums = np.add.reduce(np.matmul(ones(blocks.shape[1], rows.dtype), blocks), axis=0)
+    sums += ones(len(rest), rows.dtype).dot(rest)
     return sums
+
+
+def _blocks(rows: ndarray) -> tuple[ndarray, ndarray]:
+    """Blocks of at most _UNTHREADED elements, and the rows that are left."""
+    columns = rows.shape[1]
+    block = _UNTHREADED // columns
+    whole = len(rows) // block * block
+    return rows[:whole].reshape(-1, block, columns), rows[whole:]
 
 
 def _linear_bias(g: Any, bias: Any) -> Any:
