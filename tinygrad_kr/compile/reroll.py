@@ -420,6 +420,7 @@ class _Rerolling:
         body = _Turn(turns)
         (codes,) = self.codes(turns, turns.times // 2)
         carried = {int(c) % turns.length for c in codes if c >= turns.length}
+        self.find_rows(body, codes)
         column = 0
         for k in range(turns.length):
             ops = self.ops[turns.start + k : turns.stop : turns.length]
@@ -434,6 +435,20 @@ class _Rerolling:
             if not self.add_op(body, k, ops, operands, k in carried):
                 return None
         return body
+
+    def find_rows(self, body: _Turn, codes: ndarray) -> None:
+        """Note the ops that pick a row of an array from outside. Ops before them may read it, from
+        a turn before."""
+        turns, column = body.turns, 0
+        for k in range(turns.length):
+            ops = self.ops[turns.start + k : turns.stop : turns.length]
+            reads = self.reads[turns.start + k : turns.stop : turns.length]
+            varying = _varying_axes(ops)
+            if len(varying) == 1 and codes[column] < 0 and _rest_of_key(ops[0], varying[0]) is None:
+                bases = {self.same.get(values[0], values[0]) for values in reads}
+                if len(bases) == 1:
+                    body.rows[k] = self.rows_of(bases.pop(), ops, varying[0])
+            column += len(reads[0])
 
     def operand(self, body: _Turn, values: tuple[Value, ...], code: int) -> Operand | None:
         """What the values of all turns are."""
@@ -464,8 +479,10 @@ class _Rerolling:
             if not isinstance(base, Value) or len(varying) > 1:
                 return False
             moved = True
-            rows = self.rows_of(base, ops, axis)
             rest = _rest_of_key(first, axis)
+            if k not in body.rows and rest is None and carried:
+                return False
+            rows = body.rows[k] if k in body.rows else self.rows_of(base, ops, axis)
             if rest is None:
                 body.rows[k] = rows
             inputs, params = (rows,), {"key": rest}
