@@ -203,12 +203,14 @@ class LRScheduler:
                 f"{sorted(given - names) or 'nothing'}. Load it into the kind of schedule that was "
                 "saved"
             )
-        got, expected = len(state_dict["_last_lr"]), len(self.optimizer.param_groups)
-        if got != expected:
-            raise ValueError(
-                f"{type(self).__name__}.load_state_dict: expected a state of {expected} parameter "
-                f"groups, got {got}."
-            )
+        expected = len(self.optimizer.param_groups)
+        for name in ("_last_lr", "base_lrs"):
+            got = len(state_dict[name]) if name in state_dict else expected
+            if got != expected:
+                raise ValueError(
+                    f"{type(self).__name__}.load_state_dict: expected a state of {expected} "
+                    f"parameter groups, got {got}."
+                )
         for name in ("last_epoch", "_step_count"):
             count = state_dict.get(name, 0)
             if isinstance(count, bool) or not isinstance(count, int) or count < 0:

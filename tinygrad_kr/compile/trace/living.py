@@ -1,9 +1,11 @@
-"""Tables by identity that keep nothing alive: what a recording knows of the arrays that exist."""
+"""Tables by identity that keep nothing alive: what a recording knows of the arrays that exist.
+
+No reference has a callback: Python drops an interrupt that comes within one.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from functools import partial
 from typing import Any
 from weakref import ref
 
@@ -11,47 +13,46 @@ from numpy import ndarray
 
 from tinygrad_kr.ops.writes import owner
 
+_MANY = 64
+"""Threshold: views of one owner from which those that are gone are dropped."""
+
 
 class Living:
     """A note on each of some things, for as long as the thing lives."""
 
-    __slots__ = ("_notes", "_references")
+    __slots__ = ("_notes",)
 
     def __init__(self) -> None:
-        self._notes: dict[int, Any] = {}
-        self._references: dict[int, Any] = {}
+        self._notes: dict[int, tuple[Any, Any]] = {}
+        """By identity: a reference to the thing, and the note."""
 
     def put(self, thing: Any, note: Any) -> None:
         """Note this of a thing, in place of what was noted before."""
-        key = id(thing)
-        self._notes[key] = note
-        if key not in self._references:
-            self._references[key] = ref(thing, partial(_forget, self._notes, self._references, key))
+        self._notes[id(thing)] = ref(thing), note
 
     def get(self, thing: Any) -> Any:
         """The note on a thing; None if there is none."""
-        return self._notes.get(id(thing))
+        reference, note = self._notes.get(id(thing), _NOTHING)
+        return note if reference() is thing else None
 
     def pop(self, thing: Any) -> Any:
         """Drop the note on a thing, and return it; None if there is none."""
-        return self._notes.pop(id(thing), None)
+        reference, note = self._notes.pop(id(thing), _NOTHING)
+        return note if reference() is thing else None
 
     def __contains__(self, thing: Any) -> bool:
-        return id(thing) in self._notes
+        return self._notes.get(id(thing), _NOTHING)[0]() is thing
 
     def __len__(self) -> int:
-        return len(self._notes)
+        return sum(reference() is not None for reference, _ in self._notes.values())
 
     def clear(self) -> None:
         """Drop every note."""
         self._notes.clear()
-        self._references.clear()
 
 
-def _forget(notes: dict[int, Any], references: dict[int, Any], key: int, gone: Any) -> None:
-    """A thing is gone: another one may get its id."""
-    notes.pop(key, None)
-    references.pop(key, None)
+_NOTHING: tuple[Any, Any] = (object, None)
+"""In place of a note: `object()` is no thing."""
 
 
 class Views:
@@ -64,7 +65,12 @@ class Views:
         """A view keeps its owner alive, so that no other array has the owner's id."""
         key = id(owner(array))
         views = self._by_owner.setdefault(key, {})
-        views[id(array)] = ref(array, partial(self._forget, self._by_owner, key, id(array)))
+        views[id(array)] = ref(array)
+        if len(views) >= _MANY and not len(views) & (len(views) - 1):
+            living = {
+                view: reference for view, reference in views.items() if reference() is not None
+            }
+            self._by_owner[key] = living
 
     def of(self, array: ndarray) -> Iterator[ndarray]:
         """The living arrays in the memory of this one's owner."""
@@ -76,14 +82,6 @@ class Views:
     def clear(self) -> None:
         """Drop them."""
         self._by_owner.clear()
-
-    @staticmethod
-    def _forget(by_owner: dict[int, dict[int, Any]], key: int, view: int, gone: Any) -> None:
-        views = by_owner.get(key)
-        if views is not None:
-            views.pop(view, None)
-            if not views:
-                by_owner.pop(key, None)
 
 
 __all__ = ["Living", "Views"]
