@@ -19,7 +19,7 @@ from tinygrad_kr.ops.elementwise import (
 )
 from tinygrad_kr.ops.indexing import tril, triu
 from tinygrad_kr.ops.node import Node, constant
-from tinygrad_kr.ops.op import Op, op
+from tinygrad_kr.ops.op import Op, in_float32, op
 from tinygrad_kr.ops.products import MAX_DOT_SIZE, gemm
 from tinygrad_kr.ops.reduction import concatenate
 
@@ -230,6 +230,7 @@ linear = op(_linear, lambda g, y, x, weight, *bias:
 # ------------------------------------------------------------------ einsum
 
 
+@in_float32
 def _einsum(*operands: ndarray, subscripts: str) -> Any:
     """Sums of products by explicit `subscripts` (see `arrays.einsum`)."""
     return np.einsum(subscripts, *operands, optimize=len(operands) > 1)
