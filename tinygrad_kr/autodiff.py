@@ -16,6 +16,7 @@ from tinygrad_kr.arrays.operands import as_array
 from tinygrad_kr.grad_mode import enable_grad, no_grad, recorded_if, recorded_in_rule
 from tinygrad_kr.ops.anomaly import AnomalyError, has_nan
 from tinygrad_kr.ops.indexing import getitem, index_add, is_basic
+from tinygrad_kr.ops.kernels import keep_freed_memory
 from tinygrad_kr.ops.linalg import column_sums
 from tinygrad_kr.ops.node import (
     OFF,
@@ -308,15 +309,9 @@ def _leading_to(wanted: set[Node], order: list[Node]) -> set[Node]:
 # ------------------------------------------------------------------ the walk
 
 
-def _keep_freed_memory() -> None:
-    from tinygrad_kr.native.memory import keep_freed_memory
-
-    keep_freed_memory()
-
-
 MANY_WALKS = 16
 """Threshold: eager walks after which freed memory is kept for the next. A trace makes fewer."""
-_first_walks: list[Callable[[], Any]] = [_keep_freed_memory] + [bool] * (MANY_WALKS - 1)
+_first_walks: list[Callable[[], Any]] = [keep_freed_memory] + [bool] * (MANY_WALKS - 1)
 """What the first walks call, the last item first."""
 
 

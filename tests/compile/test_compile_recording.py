@@ -16,7 +16,7 @@ import tinygrad_kr as tk
 from tinygrad_kr import nn, optim
 from tinygrad_kr.compile.trace.living import Living, Views
 from tinygrad_kr.compile.trace.tracer import Tracer
-from tinygrad_kr.native import allocator
+from tinygrad_kr.native import memory
 
 # ------------------------------------------------------------------ tables
 
@@ -225,7 +225,7 @@ def test_freed_memory_goes_back_to_the_system_after_each_recording(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     calls: list[int] = []
-    monkeypatch.setattr(allocator, "_trim", lambda: calls.append)
+    monkeypatch.setattr(memory, "_trim", lambda: calls.append)
     compiled = tk.compile(chain)
     x = tk.ones(3)
     compiled(x)
@@ -242,16 +242,16 @@ def test_freed_memory_goes_back_to_the_system_after_each_recording(
 def test_where_the_c_library_has_no_trim_nothing_is_called(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(allocator, "_trim", lambda: None)
-    allocator.give_back()
+    monkeypatch.setattr(memory, "_trim", lambda: None)
+    memory.give_back()
     for system in ("win32", "darwin"):
         monkeypatch.undo()
-        allocator._trim.cache_clear()
+        memory._trim.cache_clear()
         monkeypatch.setattr("sys.platform", system)
-        assert allocator._trim() is None
+        assert memory._trim() is None
     monkeypatch.undo()
-    allocator._trim.cache_clear()
-    allocator.give_back()
+    memory._trim.cache_clear()
+    memory.give_back()
 
 
 @needs_compiler

@@ -13,6 +13,7 @@ import tinygrad_kr as tk
 from tinygrad_kr import autodiff
 from tinygrad_kr.compile.run import c_runner
 from tinygrad_kr.native import memory
+from tinygrad_kr.ops import kernels
 
 STEPS = """
 import resource
@@ -43,7 +44,8 @@ def kept(monkeypatch: pytest.MonkeyPatch) -> list[bool]:
     """Calls of `keep_freed_memory`, which does nothing."""
     calls: list[bool] = []
     monkeypatch.setattr(memory, "keep_freed_memory", lambda: calls.append(True))
-    first = [autodiff._keep_freed_memory] + [bool] * (autodiff.MANY_WALKS - 1)
+    kernels.keep_freed_memory.cache_clear()
+    first = [kernels.keep_freed_memory] + [bool] * (autodiff.MANY_WALKS - 1)
     monkeypatch.setattr(autodiff, "_first_walks", first)
     return calls
 

@@ -31,7 +31,7 @@ from tinygrad_kr.compile.trace.condition import Condition
 from tinygrad_kr.compile.trace.guards import Guards
 from tinygrad_kr.compile.trace.reads import Reads
 from tinygrad_kr.compile.trace.tracer import Tracer
-from tinygrad_kr.native import allocator, choice, deadline
+from tinygrad_kr.native import choice, deadline, memory
 from tinygrad_kr.native.build import find_compiler
 from tinygrad_kr.native.compiler import remedy
 from tinygrad_kr.ops.node import ANOMALY, NAMED, ON, Node, current_mode, grad_mode
@@ -164,7 +164,7 @@ class Specialisation:
         tracer = Tracer(self.guards.leaves, deadline.SECONDS - self.spent, self.guards.arrays)
         self.guards.about_to_run()
         result = tracer.run(function, args, kwargs)
-        allocator.give_back()
+        memory.give_back()
         self.spent += perf_counter() - start
         before, tries, runner, late = self.tracer, self.tries + 1, None, tracer.is_late
         reason = tracer.reason or self.guards.changed_by_the_run(tracer.program)
@@ -199,7 +199,7 @@ class Specialisation:
         self.tries, self.reason, self._condition = tries, reason, None
         self.runner = runner
         del before, twin, tracer
-        allocator.give_back()
+        memory.give_back()
         return result
 
 

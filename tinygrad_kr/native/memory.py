@@ -1,14 +1,17 @@
-"""Freed memory that the C library keeps for the next step, where that is glibc."""
+"""Freed memory that the C library keeps for the next step, or gives back, where that is glibc."""
 
 from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Callable
 from contextlib import suppress
+from functools import cache
+from typing import Any
 
 from tinygrad_kr.native.foreign import ctypes
 
-__all__ = ["keep_freed_memory"]
+__all__ = ["give_back", "keep_freed_memory"]
 
 KEPT = 128 * 2**20
 """Free memory at the end of the heap that is kept; bytes.
@@ -31,3 +34,26 @@ def keep_freed_memory() -> bool:
         mallopt = ctypes.CDLL(None).mallopt
         return bool(mallopt(_MMAP_THRESHOLD, LARGEST) and mallopt(_TRIM_THRESHOLD, KEPT))
     return False
+
+
+def give_back() -> None:
+    """Return freed memory to the system.
+
+    glibc keeps what was freed for what is allocated next, up to 64 MB of it. That is fast between
+    the like steps of a loop. A recorded run is not followed by another one. Other C libraries, and
+    other systems, need no call.
+    """
+    trim = _trim()
+    if trim is not None:
+        trim(0)
+
+
+@cache
+def _trim() -> Callable[[int], Any] | None:
+    """glibc's `malloc_trim`; None where there is none."""
+    if sys.platform != "linux":
+        return None
+    try:
+        return ctypes.CDLL(None).malloc_trim
+    except (AttributeError, OSError, TypeError):
+        return None
