@@ -107,7 +107,7 @@ def run(
 MIN_ELEMENTS = 2**11
 """Threshold: elements from which a kernel of activations is built and called."""
 _PIECE = 2**13
-"""Elements that a thread takes at once, as in `activations.h`."""
+"""Elements that a thread takes at once, as in `block.h`."""
 MIN_SELECTED = 2**16
 """Threshold: elements from which a kernel computes relu and `where`."""
 

@@ -1,7 +1,5 @@
 /* The error function, the exact gelu, the sigmoid and the logistic loss of dense arrays. */
 
-enum { TK_PIECE = 8192 }; /* elements that a thread takes at once */
-
 static void tk_erf_of(int64_t n, const TK_REAL *restrict x, TK_REAL *restrict y) {
   for (int64_t i = 0; i < n; i++) y[i] = TK_FUNCTION(erf)(x[i]);
 }
@@ -91,17 +89,6 @@ static void tk_sigmoid_piece(void **memory, int64_t start, int64_t stop) {
 static void tk_sigmoid_vjp_piece(void **memory, int64_t start, int64_t stop) {
   tk_sigmoid_vjp_of(stop - start, (const TK_REAL *)memory[0] + start,
                     (const TK_REAL *)memory[1] + start, (TK_REAL *)memory[2] + start);
-}
-
-/* given: the number of elements, then the addresses of the arrays. */
-static int64_t tk_elementwise(const int64_t *given, tk_work_piece work, tk_share_work share) {
-  void *memory[3];
-  for (int i = 0; i < 3; i++) memory[i] = (void *)(intptr_t)given[i + 1];
-  if (share)
-    share(work, memory, given[0], TK_PIECE);
-  else
-    work(memory, 0, given[0]);
-  return 0;
 }
 
 EXPORT int64_t erf_(const int64_t *given, tk_share_work share) {

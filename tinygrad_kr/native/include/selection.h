@@ -1,7 +1,5 @@
 /* One of two numbers for each element: relu, its derivative, and `where`. */
 
-enum { TK_PART = 8192 }; /* elements that a thread takes at once */
-
 static void tk_relu_of(int64_t n, const TK_REAL *restrict x, TK_REAL *restrict y) {
   for (int64_t i = 0; i < n; i++) y[i] = x[i] <= 0 ? 0 : x[i];
 }
@@ -21,23 +19,12 @@ static void tk_relu_vjp_part(void **memory, int64_t start, int64_t stop) {
                  (const TK_REAL *)memory[1] + start, (TK_REAL *)memory[2] + start);
 }
 
-/* given: the number of elements, then the addresses of the arrays. */
-static int64_t tk_parts_of(const int64_t *given, tk_work_piece work, tk_share_work share) {
-  void *memory[3];
-  for (int i = 0; i < 3; i++) memory[i] = (void *)(intptr_t)given[i + 1];
-  if (share)
-    share(work, memory, given[0], TK_PART);
-  else
-    work(memory, 0, given[0]);
-  return 0;
-}
-
 EXPORT int64_t relu(const int64_t *given, tk_share_work share) {
-  return tk_parts_of(given, tk_relu_part, share);
+  return tk_elementwise(given, tk_relu_part, share);
 }
 
 EXPORT int64_t relu_vjp(const int64_t *given, tk_share_work share) {
-  return tk_parts_of(given, tk_relu_vjp_part, share);
+  return tk_elementwise(given, tk_relu_vjp_part, share);
 }
 
 /* ------------------------------------------------------------------ selection */
@@ -74,7 +61,7 @@ EXPORT int64_t choose(const int64_t *given, tk_share_work share, double a, doubl
   if (!memory[1]) memory[1] = &first;
   if (!memory[2]) memory[2] = &second;
   if (share)
-    share(tk_select_part, memory, given[0], TK_PART);
+    share(tk_select_part, memory, given[0], TK_PIECE);
   else
     tk_select_part(memory, 0, given[0]);
   return 0;
