@@ -41,7 +41,7 @@ def __dir__() -> list[str]:
 Function = Callable[..., Any]
 Argnums = int | Sequence[int]
 
-_alias = op(lambda x: x, lambda g, y, x: g, name="alias", variable="_alias", finite=True)
+_alias = op(lambda x: x, lambda g, y, x: g, name="alias", variable="_alias")
 
 
 class _Traced:

@@ -172,9 +172,9 @@ _one, _two = partial(_help, _ONE_INPUT), partial(_help, _TWO_INPUTS)
 # ------------------------------------------------------------------ arithmetic
 
 # fmt: off
-add       = op(np.add,         lambda g, y, a, b: g,     lambda g, y, a, b: g, finite=True,
+add       = op(np.add,         lambda g, y, a, b: g,     lambda g, y, a, b: g,
     doc=_two(_COMMON, "add", "a + b", "1 for a, 1 for b", "[1.0, 2.0]; 3", "[4., 5.]"))
-subtract  = op(np.subtract,    lambda g, y, a, b: g,     lambda g, y, a, b: -g, finite=True,
+subtract  = op(np.subtract,    lambda g, y, a, b: g,     lambda g, y, a, b: -g,
     doc=_two(_COMMON, "subtract", "a - b", "1 for a, -1 for b", "[1.0, 2.0]; 3", "[-2., -1.]"))
 multiply  = op(np.multiply,    lambda g, y, a, b: g * b, lambda g, y, a, b: g * a,
     doc=_two(_COMMON, "multiply", "a b", "b for a, a for b", "[1.0, 2.0]; 3", "[3., 6.]"))
@@ -188,9 +188,9 @@ fmod      = op(np.fmod,        lambda g, y, a, b: g,     lambda g, y, a, b: -g *
     doc=_two(_COMMON, "fmod", "a - b trunc(a / b), with the sign of a",
              "1 for a, -trunc(a / b) for b", "[5.0, -5.0]; 3", "[ 2., -2.]"))
 
-negative   = op(np.negative,   lambda g, y, x: -g, finite=True,
+negative   = op(np.negative,   lambda g, y, x: -g,
     doc=_one(_SAME, "negative", "-x", "-1", "[1.0, -2.0]", "[-1.,  2.]"))
-positive   = op(np.positive,   lambda g, y, x: g, finite=True,
+positive   = op(np.positive,   lambda g, y, x: g,
     doc=_one(_SAME, "positive", "x, as a copy", "1", "[1.0, -2.0]", "[ 1., -2.]"))
 absolute   = op(np.absolute,   lambda g, y, x: g * sign(x), numpy=[np.fabs],
     doc=_one(_SAME, "absolute", "|x|", "sign(x), 0 at 0", "[-2.0, 3.0]", "[2., 3.]"))
@@ -252,7 +252,7 @@ sinh    = op(np.sinh,    lambda g, y, x: g * cosh(x),
     doc=_one(_FLOAT, "sinh", "(e^x - e^-x) / 2", "cosh(x)", "[0.0, 1.0] to 3", "[0.   , 1.175]"))
 cosh: Op = op(np.cosh,   lambda g, y, x: g * sinh(x),
     doc=_one(_FLOAT, "cosh", "(e^x + e^-x) / 2", "sinh(x)", "[0.0, 1.0] to 3", "[1.   , 1.543]"))
-tanh    = op(np.tanh,    lambda g, y, x: g * (1 - y * y), finite=True,
+tanh    = op(np.tanh,    lambda g, y, x: g * (1 - y * y),
     doc=_one(_FLOAT, "tanh", "(e^x - e^-x) / (e^x + e^-x), in [-1, 1]",
              "1 - tanh(x)^2", "[0.0, 1.0] to 3", "[0.   , 0.762]"))
 arcsinh = op(np.arcsinh, lambda g, y, x: g / _root(x),
@@ -391,7 +391,7 @@ def _where(condition: Any, *chosen: Any) -> Any:
 
 
 # fmt: off
-where_or_zero: Op = op(_where_or_zero, lambda g, y, x, mask: where_or_zero(g, mask), finite=True)
+where_or_zero: Op = op(_where_or_zero, lambda g, y, x, mask: where_or_zero(g, mask))
 where: Op = op(_where,
            None,  # type: ignore[arg-type]
            lambda g, y, condition, a, b: where_or_zero(g, condition),
@@ -615,10 +615,10 @@ def _gelu_rule(g: Any, y: Any, x: Any) -> Any:
 
 
 # fmt: off
-logistic: Op = op(_sigmoid, lambda g, y, x: g * logistic(x) * logistic(-x), finite=True,
+logistic: Op = op(_sigmoid, lambda g, y, x: g * logistic(x) * logistic(-x),
     name="logistic")
 """The sigmoid, as a derivative: its own derivatives keep their digits in both tails."""
-sigmoid  = op(_sigmoid,  _sigmoid_rule, finite=True,
+sigmoid  = op(_sigmoid,  _sigmoid_rule,
     doc=_one(_FLOAT, "sigmoid", "1 / (1 + e^-x), in [0, 1]",
              "sigmoid(x) (1 - sigmoid(x))",
              "[0.0, 1.0] to 3", "[0.5  , 0.731]", source="torch.sigmoid"))
@@ -626,7 +626,7 @@ softplus = op(_softplus, lambda g, y, x: g * logistic(x),
     doc=_one(_FLOAT, "softplus", "log(1 + e^x), without overflow",
              "sigmoid(x)",
              "[0.0, 1.0] to 3", "[0.693, 1.313]", source="torch.nn.functional.softplus"))
-relu     = op(_relu,     lambda g, y, x: where_or_zero(g, y), finite=True,
+relu     = op(_relu,     lambda g, y, x: where_or_zero(g, y),
     doc=_one(_SAME, "relu", "max(x, 0)",
              "1 above 0, 0 below and at 0",
              "[-2.0, 3.0]", "[0., 3.]", source="torch.nn.functional.relu"))

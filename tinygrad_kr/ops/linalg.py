@@ -215,7 +215,7 @@ def _linear_bias(g: Any, bias: Any) -> Any:
 
 # fmt: off
 matmul = op(_matmul, lambda g, y, a, b: _matmul_left(g, a, b),
-                     lambda g, y, a, b: _matmul_right(g, a, b), numpy=[np.matmul], finite=True)
+                     lambda g, y, a, b: _matmul_right(g, a, b), numpy=[np.matmul])
 linear = op(_linear, lambda g, y, x, weight, *bias:
                      g.dot(weight)
                      if type(g) is type(weight) and weight.size < MAX_DOT_SIZE and weight.ndim == 2
@@ -224,7 +224,7 @@ linear = op(_linear, lambda g, y, x, weight, *bias:
                      g.mT.dot(x)
                      if type(g) is type(x) and x.size < MAX_DOT_SIZE and g.ndim == 2 == weight.ndim
                      else _linear_weight(g, x, weight),
-                     lambda g, y, x, weight, bias: _linear_bias(g, bias), finite=True)
+                     lambda g, y, x, weight, bias: _linear_bias(g, bias))
 # fmt: on
 
 # ------------------------------------------------------------------ einsum

@@ -247,7 +247,7 @@ bce_with_logits = op(_bce_with_logits,
                      lambda g, y, x, a, *b, reduction="none":
                      _share(g, x, reduction) * (softplus(-x) if b else -x),
                      lambda g, y, x, a, b, reduction="none":
-                     _share(g, x, reduction) * softplus(x), finite=True,
+                     _share(g, x, reduction) * softplus(x),
                      name="binary_cross_entropy_with_logits", variable="bce_with_logits")
 bce_with_logits_vjp: Op = op(_bce_with_logits_vjp,
                              lambda g, y, x, a, *b: g * _total(a, *b) * logistic(x) * logistic(-x),

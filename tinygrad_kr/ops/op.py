@@ -113,12 +113,12 @@ def op(
     one_rule_for_all: the one rule returns a sequence with every input's cotangent, or None.
         The keyword `needs` is a tuple of booleans: which are needed.
     promote: give the result the inputs' common floating dtype (PyTorch's promotion).
-    finite: the rules make finite results of finite inputs and cotangents.
     variable: the global variable that will hold the op, `name` by default; pickle looks there.
     like: a function whose signature `help` shows, `forward` by default.
     doc: the docstring, `forward`'s by default.
     kernel: a faster `forward`, which returns None for what it does not compute (see `kernels`).
-    joint, regular: the names of `one_rule_for_all` and `finite` in version 0.1.0.
+    joint: the name of `one_rule_for_all` in version 0.1.0.
+    finite, regular: without effect; rules no longer make NumPy warn.
 
     Errors of `forward` are raised with the op's name, the shapes and the parameters.
 
@@ -129,7 +129,8 @@ def op(
     Tensor([ 3., 12.])
     """
     one_rule_for_all = _renamed("joint", joint, "one_rule_for_all", one_rule_for_all)
-    finite = _renamed("regular", regular, "finite", finite)
+    if regular is not None:
+        warnings.warn("op: regular has no effect. Leave it out", DeprecationWarning, stacklevel=2)
     if kernel is not None:
         forward = _with_kernel(forward, kernel)
     if rules and isinstance(forward, np.ufunc) and forward.nin == 2:

@@ -123,7 +123,7 @@ def _std_vjp(g: Any, y: Any, x: Any, axis: Axis, keepdims: bool, ddof: float) ->
 
 # fmt: off
 sum_ = op(_sum, lambda g, y, x, axis=None, keepdims=False: _restored(g, x, axis, keepdims),
-          variable="sum_", finite=True)
+          variable="sum_")
 mean_ = op(_mean, lambda g, y, x, axis=None, keepdims=False:
            _restored(g, x, axis, keepdims) / count(x, axis), variable="mean_")
 var_ = op(_var, lambda g, y, x, axis=None, keepdims=False, ddof=0:

@@ -66,11 +66,10 @@ def inverse_permutation(axes: tuple[int, ...]) -> tuple[int, ...]:
 
 
 # fmt: off
-reshape      = op(_reshape,      lambda g, y, x, shape: g.reshape(x.shape), finite=True)
+reshape      = op(_reshape,      lambda g, y, x, shape: g.reshape(x.shape))
 transpose    = op(_transpose,    lambda g, y, x, axes=None:
                   g.transpose(None if axes is None else inverse_permutation(axes)))
-swapaxes     = op(_swapaxes,     lambda g, y, x, axis1, axis2: g.swapaxes(axis1, axis2),
-                  finite=True)
+swapaxes     = op(_swapaxes,     lambda g, y, x, axis1, axis2: g.swapaxes(axis1, axis2))
 broadcast_to = op(_broadcast_to, lambda g, y, x, shape: g)
 flip: Op = op(_flip,         lambda g, y, x, axis=None: flip(g, axis=axis))
 roll: Op = op(_roll,         lambda g, y, x, shift, axis=None:
