@@ -218,6 +218,19 @@ def test_two_steps_of_an_optimizer_in_one_run_find_each_others_state() -> None:
     np.testing.assert_allclose(other.detach().numpy(), weight.detach().numpy(), rtol=1e-6)
 
 
+def test_of_many_views_that_are_gone_few_are_known() -> None:
+    """A loop over slices would look at all earlier ones each time."""
+    base, views, others, most = np.zeros(100), Views(), [], 0
+    for i in range(1000):
+        view = base[i % 50 :]
+        views.add(view)
+        del view
+        others.append(np.empty(1))  # takes the id
+        most = max(most, *map(len, views._by_owner.values()))
+    assert most <= 64
+    assert not [*views.of(base)]
+
+
 # ------------------------------------------------------------------ what is given back
 
 

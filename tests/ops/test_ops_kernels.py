@@ -18,6 +18,7 @@ from numpy import ndarray
 import tinygrad_kr as tk
 import tinygrad_kr.functional as F
 from tinygrad_kr import nn
+from tinygrad_kr.compile.ir.builder import sample_result
 from tinygrad_kr.native import compiler
 from tinygrad_kr.native.blocks import _PARAMETERS, block_source, declared
 from tinygrad_kr.native.build import find_compiler, included
@@ -529,3 +530,16 @@ def test_nets_of_layers(early: None) -> None:
         np.testing.assert_allclose(y.detach().numpy(), again.detach().numpy(), atol=2e-6)
         for a, p in zip(grads, layer.parameters(), strict=True):
             np.testing.assert_allclose(a, p.grad.numpy(), atol=5e-5)
+
+
+@needs_c
+def test_inferring_a_shape_shares_no_work(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The pool of threads would be built before the program, not beside it."""
+    shared: list[bool] = []
+    for name in ("_address_of", "_share_of_programs"):
+        monkeypatch.setattr(kernels, name, lambda *_: shared.append(True))
+    x = np.ones(2**17, np.float32)
+    found = sample_result(e.gelu, (x,), {})
+    assert not shared
+    np.testing.assert_array_equal(e.gelu.forward(x), found)
+    assert shared
