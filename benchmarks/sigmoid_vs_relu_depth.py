@@ -15,10 +15,14 @@ less, "dead" a net whose weights all have gradient 0 before the first step. Inte
     python benchmarks/sigmoid_vs_relu_depth.py --depths 10 --activations relu --inits he --widths 32
     python benchmarks/sigmoid_vs_relu_depth.py --agree   # against rates measured elsewhere
     python benchmarks/sigmoid_vs_relu_depth.py --rerun out/depth.json   # the same once more
+    python benchmarks/sigmoid_vs_relu_depth.py --path out/depth.jsonl   # go on with what is there
+    python benchmarks/sigmoid_vs_relu_depth.py --on dask --jobs 2       # or --on tcp://HOST:8786
+    mpirun -n 3 python -m mpi4py.futures benchmarks/sigmoid_vs_relu_depth.py --on mpi
 
 Several values of an option are all tried in combination. The picture is saved as out/depth.png
 (needs matplotlib), every setting and result as out/depth.json. Ctrl-C keeps what is done. From
-Python, `measure_all(recipes, executor=...)` takes any executor, a cluster's included.
+Python, `measure_all(recipes, executor=...)` takes any executor, a cluster's included. The figures
+are the same wherever the nets are trained.
 """
 
 from __future__ import annotations
@@ -29,8 +33,8 @@ import os
 import platform
 import sys
 import time
-from collections.abc import Callable, Iterable, Sequence
-from contextlib import closing
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import closing, contextmanager, nullcontext
 from functools import partial
 from itertools import pairwise, product
 from pathlib import Path
@@ -41,9 +45,12 @@ from numpy import ndarray
 
 import tinygrad_kr as tk
 import tinygrad_kr.functional as F
-from tinygrad_kr import Tensor, nn, optim, seed_sweep
+from tinygrad_kr import Tensor, nn, optim, seed_sweep, wilson_interval
+from tinygrad_kr.fingerprint import parts
+from tinygrad_kr.journal import Journal
 from tinygrad_kr.language import Text
 from tinygrad_kr.sweep import Rate, stack_modules
+from tinygrad_kr.sweep import versions as versions_of_results
 from tinygrad_kr.workers import WorkerDiedError, finished
 
 sys.path.append(str(Path(__file__).resolve().parents[1] / "examples"))
@@ -142,12 +149,19 @@ def build(recipe: Recipe, generator: np.random.Generator) -> nn.Sequential:
     return nn.Sequential(*layers[:-1])
 
 
-@np.errstate(all="ignore")  # a net that diverges is counted, not warned of
 def train(recipe: Recipe, advance: Callable[[int], Any], nets: nn.Sequential) -> dict[str, ndarray]:
     """Full-batch training of all nets at once; what is returned has a first axis of nets.
 
     advance: is told of the work that was done.
     """
+    # As a decorator it would be a function that cloudpickle, and so Dask, cannot send.
+    with np.errstate(all="ignore"):  # a net that diverges is counted, not warned of
+        return trained(recipe, advance, nets)
+
+
+def trained(
+    recipe: Recipe, advance: Callable[[int], Any], nets: nn.Sequential
+) -> dict[str, ndarray]:
     optimizer = OPTIMIZERS[recipe.optimizer][0](nets.parameters(), lr=recipe.rate)
     answers = ANSWERS.expand_as(nets(POINTS))
 
@@ -224,24 +238,38 @@ def measure(
         seed=seeds.start,
         progress=False,
     )
-    dead = (sweep["first_norms"] == 0).all(axis=1)
-    outcomes = {
-        "solved": sweep["right"] == 4,
-        "stuck": sweep["right"] <= 2,
-        "dead": dead,
-        "diverged": ~np.isfinite(sweep["loss"]),
+    arrays = {
+        "right": sweep["right"],
+        "loss": np.where(np.isfinite(sweep["loss"]), sweep["loss"], np.inf),
+        "dead": sweep.seeds[(sweep["first_norms"] == 0).all(axis=1)],
+        "first_norms": quartiles(sweep["first_norms"]),
+        "last_norms": quartiles(sweep["last_norms"]),
+        "seconds": np.array(processor_seconds() - start),
     }
-    return Result(
-        recipe,
-        seeds,
-        sweep["right"],
-        np.where(outcomes["diverged"], np.inf, sweep["loss"]),
-        {name: sweep.rate(outcome) for name, outcome in outcomes.items()},
-        sweep.seeds[dead],
-        quartiles(sweep["first_norms"]),
-        quartiles(sweep["last_norms"]),
-        processor_seconds() - start,
-    )
+    return result_of(recipe, seeds, arrays)
+
+
+def result_of(recipe: Recipe, seeds: range, arrays: dict[str, ndarray]) -> Result:
+    """The result that has these arrays, which a file keeps."""
+    counts = {
+        "solved": (arrays["right"] == 4).sum(),
+        "stuck": (arrays["right"] <= 2).sum(),
+        "dead": len(arrays["dead"]),
+        "diverged": np.isinf(arrays["loss"]).sum(),
+    }
+    rates = {name: rate_of(int(count), len(seeds)) for name, count in counts.items()}
+    seconds = float(arrays["seconds"])
+    return Result(recipe, seeds, **{**arrays, "rates": rates, "seconds": seconds})  # type: ignore[arg-type]
+
+
+def arrays_of(result: Result) -> dict[str, ndarray]:
+    """What `result_of` makes the result of."""
+    names = ("right", "loss", "dead", "first_norms", "last_norms", "seconds")
+    return {name: np.asarray(getattr(result, name)) for name in names}
+
+
+def rate_of(successes: int, trials: int) -> Rate:
+    return Rate(successes, trials, *wilson_interval(successes, trials))
 
 
 def processor_seconds() -> float:
@@ -263,36 +291,52 @@ def measure_all(
     jobs: int = 1,
     executor: Executor | None = None,
     show: Callable[[Result], str] | None = None,
+    path: str | os.PathLike[str] | None = None,
 ) -> list[Result]:
     """The results of all recipes, in their order; of those that are done where Ctrl-C ends it.
 
-    Where a process dies, they are the `done` of the WorkerDiedError that is raised.
+    Where a worker dies, they are the `done` of the WorkerDiedError that is raised.
 
     seeds: of every recipe, or of each its own. jobs: processes to work in. executor: any executor
     of `concurrent.futures` (a cluster's, say) to work in their place. show: a line for each
-    result, which is printed as soon as those before it are there.
+    result, which is printed as soon as those before it are there. path: a file to which each
+    result is written as it arrives; what it holds is not trained again.
     """
     each = [seeds] * len(recipes) if isinstance(seeds, range) else list(seeds)
-    calls: list[tuple[Any, ...]] = list(zip(recipes, each, strict=True))
-    bar = progress_bar(sum(recipe.work(len(own)) for recipe, own in calls), unit="")
-    jobs = min(jobs, len(calls))
-    here = executor is None and jobs == 1
-    if here:
-        calls = [(*call, bar.update) for call in calls]
+    everything: list[tuple[Any, ...]] = list(zip(recipes, each, strict=True))
+    bar = progress_bar(sum(recipe.work(len(own)) for recipe, own in everything), unit="")
     results: dict[int, Result] = {}
     shown = 0
-    work = finished(
-        measure, calls, executor=executor, jobs=jobs, name=lambda index: str(recipes[index])
-    )
+
+    def arrived(index: int, result: Result) -> None:
+        nonlocal shown
+        results[index] = result
+        while show is not None and shown in results:
+            bar.write(show(results[shown]))
+            shown += 1
+
     try:
-        with closing(work) as done:
-            for index, result in done:
-                results[index] = result
-                if not here:
-                    bar.update(result.recipe.work(len(result.seeds)))
-                while show is not None and shown in results:
-                    bar.write(show(results[shown]))
-                    shown += 1
+        with kept_in(path) as journal:
+            for index, call in enumerate(everything):
+                if journal is not None and (arrays := journal.done.get(key_of(*call))):
+                    bar.update(call[0].work(len(call[1])))
+                    arrived(index, result_of(*call, arrays))
+            wanted = [index for index in range(len(everything)) if index not in results]
+            calls = [everything[index] for index in wanted]
+            jobs = max(1, min(jobs, len(calls)))
+            here = executor is None and jobs == 1
+            work = finished(
+                measure, [(*call, bar.update) for call in calls] if here else calls,
+                executor=executor, jobs=jobs,
+                name=lambda index: str(calls[index][0]),
+            )  # fmt: skip
+            with closing(work) as done:
+                for place, result in done:
+                    if journal is not None:
+                        journal.add({key_of(*calls[place]): arrays_of(result)})
+                    if not here:
+                        bar.update(result.recipe.work(len(result.seeds)))
+                    arrived(wanted[place], result)
     except (KeyboardInterrupt, WorkerDiedError) as reason:
         for index in sorted(results)[shown:] if show is not None else ():
             bar.write(show(results[index]))
@@ -303,6 +347,42 @@ def measure_all(
     finally:
         bar.close()
     return [results[index] for index in sorted(results)]
+
+
+def key_of(recipe: Recipe, seeds: range) -> tuple[Any, ...]:
+    """Under which a file keeps a result."""
+    return (*recipe, seeds.start, len(seeds))
+
+
+@contextmanager
+def kept_in(path: str | os.PathLike[str] | None) -> Iterator[Journal | None]:
+    """The file of results, open; None without a path."""
+    if path is None:
+        yield None
+        return
+    with closing(Journal(path, versions_of_results() | parts("measure", measure), "depth")) as file:
+        yield file
+
+
+@contextmanager
+def executor_on(where: str, jobs: int) -> Iterator[Executor | None]:
+    """What `--on` names: Dask's workers here or at an address, the ranks of mpirun, or None."""
+    if where == "processes":
+        yield None
+    elif where == "mpi":
+        from mpi4py.futures import MPIPoolExecutor
+
+        with MPIPoolExecutor() as executor:
+            yield executor
+    else:
+        from distributed import Client, LocalCluster
+
+        local = {"n_workers": jobs, "threads_per_worker": 1, "dashboard_address": ":0"}
+        with (
+            LocalCluster(**local) if where == "dask" else nullcontext(where) as cluster,
+            Client(cluster) as client,
+        ):
+            yield client.get_executor()
 
 
 # ------------------------------------------------------------------ tables
@@ -414,9 +494,9 @@ def save_record(results: list[Result], wanted: int, path: Path, **more: Any) -> 
 SAVED = Text("settings and results saved: {path}", "설정과 결과 저장: {path}")
 
 
-def rerun(path: Path, jobs: int) -> None:
+def rerun(file: Path, **where: Any) -> None:
     """Train what a file describes once more, and say where the outcome is another."""
-    record = json.loads(path.read_text(encoding="utf-8"))
+    record = json.loads(file.read_text(encoding="utf-8"))
     rows = record["results"]
     recipes = [Recipe(**{name: row[name] for name in Recipe._fields}) for row in rows]
     seeds = [range(row["first_seed"], row["first_seed"] + row["seeds"]) for row in rows]
@@ -424,7 +504,7 @@ def rerun(path: Path, jobs: int) -> None:
         if record["versions"][name] != version:
             print(OTHER_VERSION.say(name=name, here=version, there=record["versions"][name]))
     print(heading())
-    results = measure_all(recipes, seeds, jobs, show=line)
+    results = measure_all(recipes, seeds, show=line, **where)
     same = 0
     for result, row in zip(results, rows, strict=False):
         old, new = np.array(row["right_of_4_by_seed"]), result.right
@@ -432,7 +512,7 @@ def rerun(path: Path, jobs: int) -> None:
         if (old != new).any():
             found = {"different": (old != new).sum(), "all": len(new), "recipe": result.recipe}
             print(OTHERWISE.say(**found))
-    print("\n" + AS_BEFORE.say(same=same, all=len(results), path=path))
+    print("\n" + AS_BEFORE.say(same=same, all=len(results), path=file))
 
 
 OTHER_VERSION = Text(
@@ -619,9 +699,10 @@ Z_99 = 2.5758
 """A normal variable lies this many standard deviations from its mean, or less, in 99%."""
 
 
-def agree(references: Sequence[Reference], seeds: range, jobs: int) -> tuple[list[Result], bool]:
+def agree(references: Sequence[Reference], seeds: range, **where: Any) -> tuple[list[Result], bool]:
     """Train every reference's recipe and print ours beside it; the results and whether all agree.
 
+    where: as for `measure_all`.
     Where the reference had fewer nets, so have we: 40 of 100.
     """
     print(f"{'':<33} {left(SOLVED.say(), 32)} {left(STUCK.say(), 32)}")
@@ -642,7 +723,7 @@ def agree(references: Sequence[Reference], seeds: range, jobs: int) -> tuple[lis
         return text.rstrip()
 
     recipes = [reference.recipe for reference in references]
-    results = measure_all(recipes, each, jobs, show=compared)
+    results = measure_all(recipes, each, show=compared, **where)
     return results, all(verdicts) and len(results) == len(recipes)
 
 
@@ -751,10 +832,14 @@ KOREAN = """
     python benchmarks/sigmoid_vs_relu_depth.py --depths 10 --activations relu --inits he --widths 32
     python benchmarks/sigmoid_vs_relu_depth.py --agree   # 다른 곳에서 잰 비율과 비교
     python benchmarks/sigmoid_vs_relu_depth.py --rerun out/depth.json   # 같은 것을 한 번 더
+    python benchmarks/sigmoid_vs_relu_depth.py --path out/depth.jsonl   # 파일에 있는 데서 이어서
+    python benchmarks/sigmoid_vs_relu_depth.py --on dask --jobs 2       # 또는 --on tcp://HOST:8786
+    mpirun -n 3 python -m mpi4py.futures benchmarks/sigmoid_vs_relu_depth.py --on mpi
 
 한 옵션에 값을 여럿 주면 모든 조합을 해 봅니다. 그림은 out/depth.png에(matplotlib 필요), 모든 설정과
 결과는 out/depth.json에 저장합니다. Ctrl-C를 눌러도 끝난 것은 남습니다. 파이썬에서는
-`measure_all(recipes, executor=...)`에 클러스터를 포함한 어떤 실행기든 줄 수 있습니다.
+`measure_all(recipes, executor=...)`에 클러스터를 포함한 어떤 실행기든 줄 수 있습니다. 어디서
+학습하든 숫자는 같습니다.
 """
 
 
@@ -831,7 +916,27 @@ def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
         default=os.cpu_count() or 1,
         help=Text("processes (default: cores)", "프로세스의 수 (기본값: 코어의 수)").say(),
     )
+    add(
+        "--on",
+        default="processes",
+        metavar="WHERE",
+        help=Text(
+            "processes (the default), mpi, dask, or the address of Dask's scheduler",
+            "processes(기본값), mpi, dask 또는 Dask 스케줄러의 주소",
+        ).say(),
+    )
+    add(
+        "--path",
+        type=Path,
+        metavar="JSONL",
+        help=Text(
+            "a file to which results are written as they arrive, and from which a run resumes",
+            "결과를 나오는 대로 적는 파일. 있으면 거기서 이어서 합니다",
+        ).say(),
+    )
     args = parser.parse_args(argv)
+    if args.on not in ("processes", "mpi", "dask") and "://" not in args.on:
+        parser.error(f"--on: expected processes, mpi, dask or tcp://HOST:PORT, got {args.on}")
     if args.rerun and not args.rerun.is_file():
         parser.error(f"--rerun: there is no file {args.rerun}")
     for option, value in (QUICK if args.quick else FULL).items():
@@ -851,9 +956,9 @@ def recipes_of(args: argparse.Namespace) -> list[Recipe]:
     ]
 
 
-def compare(seeds: range, args: argparse.Namespace) -> None:
+def compare(seeds: range, args: argparse.Namespace, where: dict[str, Any]) -> None:
     """The mode --agree."""
-    results, agreement = agree(REFERENCES, seeds, args.jobs)
+    results, agreement = agree(REFERENCES, seeds, **where)
     notes = notes_on_the_start() + notes_on_the_end(results)
     print(f"\n{'':<57} {left(WHERE.say(), 38)} {REFERENCE.say()}")
     print(*notes, sep="\n")
@@ -894,19 +999,24 @@ FEWER = Text(
 
 def main(argv: list[str] | None = None) -> None:
     args = parse_arguments(argv)
+    with executor_on(args.on, args.jobs) as executor:
+        run(args, {"jobs": args.jobs, "executor": executor, "path": args.path})
+
+
+def run(args: argparse.Namespace, where: dict[str, Any]) -> None:
     seeds = range(args.seed, args.seed + args.seeds)
     if args.rerun:
-        rerun(args.rerun, args.jobs)
+        rerun(args.rerun, **where)
         return
     start = time.perf_counter()
     if args.agree:
-        compare(seeds, args)
+        compare(seeds, args, where)
         return
     recipes = recipes_of(args)
     print(f"{BEGUN.say(seeds=args.seeds, steps=args.steps)}\n\n{heading()}")
     failure = None
     try:
-        results = measure_all(recipes, seeds, args.jobs, show=line)
+        results = measure_all(recipes, seeds, show=line, **where)
     except WorkerDiedError as error:
         results, failure = error.done, str(error)
     seconds = {

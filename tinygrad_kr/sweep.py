@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import copy
 import importlib
+import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
-from itertools import islice
+from functools import partial
 from statistics import NormalDist
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -15,12 +16,17 @@ import numpy as np
 from numpy import ndarray
 
 from tinygrad_kr import nn, random
+from tinygrad_kr._version import __version__
+from tinygrad_kr.grad_mode import enable_grad
 from tinygrad_kr.language import Text
 from tinygrad_kr.tensor import Tensor
 from tinygrad_kr.workers import WorkerDiedError, finished
 
 if TYPE_CHECKING:
+    import os
     from concurrent.futures import Executor
+
+    from tinygrad_kr.journal import Journal
 
 __all__ = ["Rate", "Sweep", "WorkerDiedError", "seed_sweep", "stack_modules", "wilson_interval"]
 
@@ -31,6 +37,10 @@ def __dir__() -> list[str]:
 
 Build = Callable[[random.Generator], nn.Module]
 Train = Callable[[Any], Mapping[str, Any]]
+LARGEST_STACK = 100
+"""Most nets of a stack."""
+STACKED_PARAMETERS = 2**18
+"""Most parameters of a stack: larger nets gain little from being trained together."""
 
 # ------------------------------------------------------------------ rates
 
@@ -226,12 +236,13 @@ def seed_sweep(
     chunk: int | None = None,
     jobs: int = 1,
     executor: Executor | None = None,
+    path: str | os.PathLike[str] | None = None,
     progress: bool = True,
 ) -> Sweep:
     """Train a net from `n` seeds and keep the results of each: one lucky seed proves nothing.
 
     build: a function of a `np.random.Generator` that makes one net. The net of seed k is
-        `build(manual_seed(k))`, whatever `n`, `chunk` and `jobs` are. The generator is the default
+        `build(manual_seed(k))`, whatever the other arguments are. The generator is the default
         one, so layers without a `generator=` are seeded too.
     train: a function of the nets that trains them and returns a dict of results. The nets are one
         module of ordinary layers, whose parameters have a first axis of nets: a batch (batch, in)
@@ -244,21 +255,33 @@ def seed_sweep(
         elementwise activations in a `Sequential`). True: also for other modules, whose `forward`
         must broadcast over a first axis of their parameters; ValueError for layers that cannot
         (convolution, batch norm, dropout). False: train the nets one by one, as ordinary nets.
-    chunk: the number of nets to stack. Default: 100; fewer if `jobs` share them, or if they have
-        more than 2^20 parameters in all.
-    jobs: the number of processes, each with one BLAS thread. `build` and `train` must then be
-        functions of a file, and a script must guard its start with `if __name__ == "__main__":`.
-    executor: a `concurrent.futures.Executor` (a cluster's, say) in place of these processes; it is
-        not shut down. Threads of one process take turns, since they share the default generator.
+    chunk: the number of nets to stack, which one worker trains. Default: 100; fewer if they have
+        more than 2^18 parameters in all; 1 for nets that are not stacked. Fewer occupy more
+        workers. Another number may change the last digits of results.
+    jobs: the number of processes. `build` and `train` must then be functions of a file, and a
+        script must guard its start with `if __name__ == "__main__":`.
+    executor: a `concurrent.futures.Executor` in place of these processes, such as Dask's
+        `client.get_executor()` or `mpi4py.futures.MPIPoolExecutor()`; it is not shut down. Threads
+        of one process take turns, since they share the default generator.
+    path: a file to which each result is written as it arrives, a line of JSON per net. If the file
+        is there, its nets are not trained again, and it may be of fewer or more nets. See below.
     progress: show a bar on the terminal if tqdm is installed.
 
     All nets of a stack share the random numbers that `train` draws from the default generator, for
     example the order of batches. It starts at `seed`. A net that is trained alone continues where
     `build` stopped.
 
+    Results have the same bits whatever `jobs`, `executor` and the number of workers are: every
+    worker uses one BLAS thread, as this process does meanwhile, and this process's choice between
+    C and BLAS. A warning says so where a worker's processor or versions differ.
+
     Ctrl-C ends the sweep with the nets that are done, and `partial` is True; without any it raises
     KeyboardInterrupt. An error in `build` or `train` ends it and names the seeds. Raises
-    WorkerDiedError if a process ends in the middle of its work; `error.done` is a partial Sweep.
+    WorkerDiedError if a worker ends in the middle of its work and the executor does not repeat it,
+    or if the executor itself fails five times at the same nets, whose work is submitted again each
+    time; `error.done` is a partial Sweep. Raises ValueError for functions that cannot be sent to a
+    process, and for a file that another `build` or `train`, other global constants that these
+    read, or other versions have made; BlockingIOError if another run writes to the file.
 
     >>> x = tk.tensor([[0.0, 0.0], [0.0, 1.0], [1.0, 0.0], [1.0, 1.0]])
     >>> y = tk.tensor([[0.0], [1.0], [1.0], [0.0]])
@@ -286,53 +309,109 @@ def seed_sweep(
         _whole("chunk", chunk, 1)
     with _turn():
         example = _built(build, seed)
-    if stacked is not False and (obstacle := _obstacle(example, all_known=stacked is None)):
-        if stacked:
-            raise ValueError(
-                f"seed_sweep: expected layers that broadcast over a first axis of nets, got "
-                f"{obstacle}. stacked=False trains one net after the other"
-            )
-        stacked = False
-    together = stacked is not False
-    if chunk is None:
-        size = sum(parameter.size for parameter in example.parameters())
-        chunk = max(1, min(100, -(-n // jobs), 2**20 // max(size, 1))) if together else 1
-    chunks = [range(k, min(k + chunk, seed + n)) for k in range(seed, seed + n, chunk)]
+    together = _is_stacked(example, stacked)
+    chunk = chunk or _default_chunk(example, together)
     done: dict[int, dict[str, ndarray]] = {}
-
-    def found() -> Sweep:
-        order = sorted(done)
-        names = done[order[0]] if order else ()
-        return Sweep(
-            np.concatenate([chunks[index] for index in order] or [chunks[0][:0]]),
-            {name: np.concatenate([done[index][name] for index in order]) for name in names},
-            n,
-            together,
+    with _journal(path, build, train, seed, together) as journal:
+        if journal is not None:
+            done |= {k: journal.done[k] for k in range(seed, seed + n) if k in journal.done}
+        chunks = [range(k, min(k + chunk, seed + n)) for k in range(seed, seed + n, chunk)]
+        chunks = [seeds for seeds in chunks if not done.keys() >= set(seeds)]
+        calls = [(build, train, seeds, together, seed) for seeds in chunks]
+        work = finished(
+            _trained, calls, executor=executor, jobs=jobs, names=partial(_names, chunks)
         )
-
-    bar = _progress_bar(n) if progress else None
-    calls = [(build, train, seeds, together, seed) for seeds in chunks]
-    work = finished(
-        _trained, calls, executor=executor, jobs=jobs, name=lambda index: _seeds(chunks[index])
-    )
-    try:
-        with closing(work) as results:
-            for index, values in results:
-                for other, before in islice(done.items(), 1):
-                    _check_alike(before, chunks[other], values, chunks[index])
-                done[index] = values
-                if bar is not None:
-                    bar.update(len(chunks[index]))
-    except KeyboardInterrupt:
-        if not done:
+        bar = _progress_bar(n, len(done)) if progress else None
+        try:
+            with closing(work) as results:
+                for index, values in results:
+                    found = _by_seed(values, chunks[index])
+                    _check_alike(done, found)
+                    if journal is not None:
+                        journal.add(found)
+                    done |= found
+                    if bar is not None:
+                        bar.update(len(found))
+        except KeyboardInterrupt:
+            if not done:
+                raise
+        except WorkerDiedError as error:
+            error.done = _sweep(done, n, together)
             raise
-    except WorkerDiedError as error:
-        error.done = found()
-        raise
+        finally:
+            if bar is not None:
+                bar.close()
+    return _sweep(done, n, together)
+
+
+def _is_stacked(example: nn.Module, stacked: bool | None) -> bool:
+    """Whether the nets are trained together. ValueError if they were to be and cannot."""
+    if stacked is False:
+        return False
+    obstacle = _obstacle(example, all_known=stacked is None)
+    if obstacle and stacked:
+        raise ValueError(
+            f"seed_sweep: expected layers that broadcast over a first axis of nets, got "
+            f"{obstacle}. stacked=False trains one net after the other"
+        )
+    return not obstacle
+
+
+def _default_chunk(example: nn.Module, together: bool) -> int:
+    """It depends on the nets alone, so that the number of workers does not change any result."""
+    size = sum(parameter.size for parameter in example.parameters())
+    return max(1, min(LARGEST_STACK, STACKED_PARAMETERS // max(size, 1))) if together else 1
+
+
+def _sweep(done: dict[int, dict[str, ndarray]], n: int, together: bool) -> Sweep:
+    seeds = sorted(done)
+    names = done[seeds[0]] if seeds else ()
+    results = {name: np.stack([done[seed][name] for seed in seeds]) for name in names}
+    return Sweep(np.array(seeds, np.int64), results, n, together)
+
+
+def _by_seed(values: dict[str, ndarray], seeds: range) -> dict[int, dict[str, ndarray]]:
+    return {
+        seed: {name: array[place, ...] for name, array in values.items()}
+        for place, seed in enumerate(seeds)
+    }
+
+
+def _names(chunks: Sequence[range], lost: Sequence[int]) -> str:
+    """The seeds of chunks, as "seeds 3 to 5, seed 9"."""
+    joined: list[range] = []
+    for seeds in (chunks[index] for index in lost):
+        if joined and joined[-1].stop == seeds.start:
+            joined[-1] = range(joined[-1].start, seeds.stop)
+        else:
+            joined.append(seeds)
+    return ", ".join(map(_seeds, joined))
+
+
+@contextmanager
+def _journal(
+    path: str | os.PathLike[str] | None, build: Build, train: Train, seed: int, together: bool
+) -> Iterator[Journal | None]:
+    """The file of results, open; None without a path."""
+    if path is None:
+        yield None
+        return
+    from tinygrad_kr.fingerprint import parts
+    from tinygrad_kr.journal import Journal
+
+    made_by = {**versions(), "seed": str(seed), "stacked": str(together)}
+    made_by |= parts("build", build) | parts("train", train)
+    journal = Journal(path, made_by, "seed_sweep")
+    try:
+        yield journal
     finally:
-        if bar is not None:
-            bar.close()
-    return found()
+        journal.close()
+
+
+def versions() -> dict[str, str]:
+    """The versions that results depend on: of this package, NumPy and Python."""
+    python = f"{sys.version_info.major}.{sys.version_info.minor}"
+    return {"tinygrad_kr": __version__, "NumPy": np.__version__, "Python": python}
 
 
 def _seeds(seeds: range) -> str:
@@ -346,12 +425,12 @@ def _whole(name: str, value: Any, lowest: int) -> None:
         raise ValueError(f"seed_sweep: expected {name} >= {lowest}, got {value}.")
 
 
-def _progress_bar(total: int) -> Any:
+def _progress_bar(total: int, done: int) -> Any:
     try:
         tqdm = importlib.import_module("tqdm")
     except ImportError:
         return None
-    return tqdm.tqdm(total=total, unit="net", disable=None, leave=False)
+    return tqdm.tqdm(total=total, initial=done, unit="net", disable=None, leave=False)
 
 
 # ------------------------------------------------------------------ the work of one call
@@ -384,7 +463,9 @@ def _trained(
     build: Build, train: Train, seeds: range, together: bool, first: int
 ) -> dict[str, ndarray]:
     """The results of the nets of `seeds`, each with a first axis of nets."""
-    with _turn():
+    from tinygrad_kr.native import blas
+
+    with _turn(), enable_grad(), blas.one_thread():
         try:
             if together:
                 nets = stack_modules([_built(build, seed) for seed in seeds])
@@ -408,10 +489,16 @@ def _arrays(results: Any) -> dict[str, ndarray]:
             f"seed_sweep: expected train to return a dict of results, got "
             f'{type(results).__name__}. Write return {{"accuracy": accuracy}}'
         )
-    return {
-        name: np.array(value.data if isinstance(value, Tensor) else value)
-        for name, value in results.items()
-    }
+    return {name: _as_array(name, value) for name, value in results.items()}
+
+
+def _as_array(name: str, value: Any) -> ndarray:
+    try:
+        return np.array(value.data if isinstance(value, Tensor) else value)
+    except ValueError as error:
+        raise ValueError(
+            f"seed_sweep: expected {name!r} as an array, got {type(value).__name__}: {error} Pad it"
+        ) from error
 
 
 def _per_net(results: Any, count: int) -> dict[str, ndarray]:
@@ -426,22 +513,25 @@ def _per_net(results: Any, count: int) -> dict[str, ndarray]:
 
 
 def _joined(results: list[dict[str, ndarray]], seeds: range) -> dict[str, ndarray]:
-    singles = [{name: array[None] for name, array in each.items()} for each in results]
-    for single, seed in zip(singles, seeds, strict=True):
-        _check_alike(singles[0], seeds[:1], single, range(seed, seed + 1))
-    return {name: np.concatenate([each[name] for each in singles]) for name in singles[0]}
+    done: dict[int, dict[str, ndarray]] = {}
+    for seed, each in zip(seeds, results, strict=True):
+        _check_alike(done, {seed: each})
+        done[seed] = each
+    return {name: np.stack([each[name] for each in results]) for name in results[0]}
 
 
-def _check_alike(
-    before: dict[str, ndarray], its_seeds: range, results: dict[str, ndarray], seeds: range
-) -> None:
-    """Raise ValueError unless the results of two groups of nets have the same names and shapes."""
-    forms = [{name: array.shape[1:] for name, array in each.items()} for each in (before, results)]
-    if forms[0] != forms[1]:
-        raise ValueError(
-            f"seed_sweep: expected results {forms[0]}, as for seed {its_seeds[0]}, got {forms[1]} "
-            f"for seed {seeds[0]}."
-        )
+def _check_alike(done: dict[int, dict[str, ndarray]], found: dict[int, dict[str, ndarray]]) -> None:
+    """Raise ValueError unless new results have the names and shapes of those before."""
+    for before, new in zip(list(done)[:1], list(found)[:1], strict=False):
+        forms = [
+            {name: array.shape for name, array in each.items()}
+            for each in (done[before], found[new])
+        ]
+        if forms[0] != forms[1]:
+            raise ValueError(
+                f"seed_sweep: expected results {forms[0]}, as for seed {before}, got {forms[1]} "
+                f"for seed {new}."
+            )
 
 
 # ------------------------------------------------------------------ stacking
