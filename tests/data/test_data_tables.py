@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import os
 import pickle
+import re
 import time
 import tracemalloc
 from contextlib import suppress
@@ -406,6 +407,13 @@ def test_the_range_is_that_of_the_dtype(tmp_path: Path) -> None:
 def test_other_dtypes_are_refused_with_what_to_do(tmp_path: Path, dtype: Any) -> None:
     with pytest.raises(TypeError, match=r"read_csv\(path\).values.astype"):
         read_csv(save(tmp_path, "1,2"), dtype=dtype)
+
+
+@pytest.mark.parametrize("missing", [0, float("nan"), (0,), {"age": "0"}, None])
+def test_missing_values_are_texts(tmp_path: Path, missing: Any) -> None:
+    said = "read_csv: expected missing to be texts of fields that become NaN, got "
+    with pytest.raises(TypeError, match=re.escape(f"{said}{missing!r}. Write missing=")):
+        read_csv(save(tmp_path, "1,\n"), missing=missing)
 
 
 def test_a_missing_file_is_named(tmp_path: Path) -> None:

@@ -1,5 +1,7 @@
 """Data sets, tables, and the loader that yields batches."""
 
+from typing import TYPE_CHECKING, Any
+
 from tinygrad_kr.data.digits import digits
 from tinygrad_kr.data.idx import IdxError, read_idx, write_idx
 from tinygrad_kr.data.loader import (
@@ -22,6 +24,18 @@ from tinygrad_kr.data.samplers import (
 )
 from tinygrad_kr.data.tables import Table, TableError, read_csv, write_csv
 
+if TYPE_CHECKING:
+    from tinygrad_kr.data.mapped import MemoryMapped
+
+
+def __getattr__(name: str) -> Any:
+    """`MemoryMapped` is imported when it is used."""
+    if name == "MemoryMapped":
+        from tinygrad_kr.data.mapped import MemoryMapped
+
+        return MemoryMapped
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
 
 def __dir__() -> list[str]:
     return __all__
@@ -34,6 +48,7 @@ __all__ = [
     "Dataset",
     "DatasetNotFoundError",
     "IdxError",
+    "MemoryMapped",
     "RandomSampler",
     "Sampler",
     "SequentialSampler",

@@ -12,14 +12,24 @@ from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Se
 from contextlib import closing
 from functools import partial
 from itertools import pairwise
-from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, TypeVar, runtime_checkable
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, TypeVar, cast, runtime_checkable
 
 import numpy as np
 
 from tinygrad_kr.arrays import stack
 from tinygrad_kr.changes import Change, make_all
 from tinygrad_kr.data.prefetch import fetched_ahead
-from tinygrad_kr.data.samplers import BatchSampler, SequentialSampler, checked_count
+from tinygrad_kr.data.samplers import (
+    BatchSampler,
+    Blocked,
+    BlockOrder,
+    Indices,
+    SequentialSampler,
+    Sharded,
+    Stateful,
+    checked_count,
+    is_count,
+)
 from tinygrad_kr.data.tables import Table
 from tinygrad_kr.files import refuse_torch_file
 from tinygrad_kr.ops.op import refuse_masked
@@ -31,7 +41,6 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
 Sample_co = TypeVar("Sample_co", covariant=True)
-Indices: TypeAlias = "npt.NDArray[np.int64]"
 
 
 @runtime_checkable
@@ -114,7 +123,7 @@ class Subset:
         chosen = self.indices[index]
         if chosen.ndim == 0:
             return self.dataset[int(chosen)]
-        if type(self.dataset) in (Subset, TensorDataset, Tensor, np.ndarray):
+        if _takes_arrays(self.dataset):
             return self.dataset[chosen]
         return [self.dataset[i] for i in chosen.tolist()]
 
@@ -187,6 +196,7 @@ class DataLoader:
     A batch has the structure of a sample: for `TensorDataset`, or a tuple of arrays in its place, a
     tuple of Tensors (batch, ...) of the arrays' dtypes. Data sets of arrays, and `Subset`s of them,
     are indexed once per batch. A batch is a copy: to write to it leaves the data unchanged.
+    `MemoryMapped` files are shuffled by blocks, in an order that needs little memory.
 
     dataset: a `Dataset`, a `Table` (its samples are the rows of `values`), or a tuple of arrays.
     batch_size: samples per batch, at least 1.
@@ -291,14 +301,21 @@ class DataLoader:
         """The position in the last pass, to resume a run in the middle of an epoch.
 
         The last pass is the one that last started or yielded a batch. `order` is its order of
-        samples, int64 (N,), or None between passes. `position` is the number of samples yielded.
+        samples, int64 (N,), or None between passes; of `MemoryMapped` files what determines the
+        order, a few numbers; of `tk.distributed.DistributedSampler` likewise, so that each of any
+        number of ranks resumes its own share. `position` is the number of samples yielded.
+        `sampler` is the state of a sampler that has `state_dict` and `load_state_dict`.
         `generator` is the state of the loader's own generator, or of the sampler's, or None. With a
         `batch_sampler`, `ends` lists where each batch ends.
         """
         run = self._pass
         ends = {} if self.batch_sampler is None else {"ends": None if run is None else run.ends}
-        return ends | {
-            "order": None if run is None else run.order,
+        drawn_by = self._stateful()
+        own = {} if drawn_by is None else {"sampler": drawn_by.state_dict()}
+        return {
+            **ends,
+            **own,
+            "order": None if run is None else run.described(),
             "position": 0 if run is None else run.position,
             "generator": None if self.generator is None else generator_state(self.generator),
         }
@@ -317,10 +334,18 @@ class DataLoader:
         before = self._pass, self._resumed
         turn = self._turn_to
         changes: list[Change] = [(partial(turn, resumed, resumed), partial(turn, *before))]
+        if (drawn_by := self._stateful()) is not None:
+            old, set_state = copy.deepcopy(drawn_by.state_dict()), drawn_by.load_state_dict
+            changes.append((partial(set_state, state["sampler"]), partial(set_state, old)))
         if self.generator is not None:
             fitting = fitting_state(self.generator, state["generator"], "DataLoader")
             changes.append(setting_state(self.generator, fitting))
         return iter(changes)
+
+    def _stateful(self) -> Stateful | None:
+        """The sampler, if it has a state."""
+        drawn_by = self.batch_sampler if self.sampler is None else self.sampler
+        return drawn_by if isinstance(drawn_by, Stateful) else None
 
     def _turn_to(self, run: _Pass | None, resumed: _Pass | None) -> None:
         self._pass, self._resumed = run, resumed
@@ -330,6 +355,8 @@ class DataLoader:
         keys, drawn_by = {"order", "position", "generator"}, self.sampler
         if self.batch_sampler is not None:
             keys, drawn_by = keys | {"ends"}, self.batch_sampler
+        if self._stateful() is not None:
+            keys = keys | {"sampler"}
         if set(state) != keys:
             raise ValueError(
                 f"DataLoader.load_state_dict: expected the keys {sorted(keys)}, got "
@@ -343,7 +370,10 @@ class DataLoader:
         if state["order"] is None:
             return None
         position = -1 if isinstance(state["position"], bool) else operator.index(state["position"])
-        size = np.size(state["order"])
+        if isinstance(self.sampler, Sharded):
+            return self._resumed_share(self.sampler, state["order"], position)
+        order = self._given_order(state["order"])
+        size = len(order) if isinstance(order, BlockOrder) else np.size(order)
         sized = self.batch_sampler is None and (drawn_by is None or isinstance(drawn_by, Sized))
         count = self._count() if sized else size
         if size != count or not 0 <= position <= count:
@@ -351,7 +381,8 @@ class DataLoader:
                 f"DataLoader.load_state_dict: expected {count} samples, got position {position} of "
                 f"{size}."
             )
-        order = _checked_indices(state["order"], len(self.dataset), "DataLoader.load_state_dict")
+        if not isinstance(order, BlockOrder):
+            order = _checked_indices(order, len(self.dataset), "DataLoader.load_state_dict")
         ends = None
         if self.batch_sampler is not None:
             ends = _checked_indices(state["ends"], size + 1, "DataLoader.load_state_dict: ends")
@@ -362,19 +393,75 @@ class DataLoader:
                 )
         return _Pass(order, position, ends)
 
+    def _resumed_share(self, sampler: Sharded, given: Any, position: int) -> _Pass:
+        """The rest of this rank's pass. position: how many samples each rank has had before."""
+        numbers, count = dict(given) if isinstance(given, Mapping) else {}, len(self.dataset)
+        fits = set(numbers) == {"seed", "epoch", "size", "samples"} and numbers["samples"] == count
+        if not (fits and all(map(is_count, numbers.values()))):
+            raise ValueError(
+                "DataLoader.load_state_dict: expected as order seed, epoch and size of a pass over "
+                f"{count} samples on several ranks, got {given!r:.200}. Save a loader with such a "
+                "sampler"
+            )
+        done = position * numbers["size"]
+        if position < 0 or done >= count + numbers["size"]:
+            raise ValueError(
+                f"DataLoader.load_state_dict: expected {count} samples on {numbers['size']} ranks, "
+                f"got position {position} on each."
+            )
+        if done < count and done % sampler.size:
+            raise ValueError(
+                f"DataLoader.load_state_dict: expected a number of ranks that divides the {done} "
+                f"samples of the epoch so far, got {sampler.size}."
+            )
+        mine = sampler.indices(numbers["seed"], numbers["epoch"])
+        order = _checked_indices(mine, count, "DataLoader: sampler")
+        source = numbers | {"size": sampler.size}
+        return _Pass(order, len(order) if done >= count else done // sampler.size, source=source)
+
+    def _given_order(self, order: Any) -> Any:
+        """The order of a state: a `BlockOrder`, or as given where passes are not by blocks."""
+        blocks = self._block_order()
+        if blocks is not None:
+            return blocks.resumed(order, "DataLoader.load_state_dict")
+        if isinstance(order, Mapping):
+            raise ValueError(
+                "DataLoader.load_state_dict: expected the indices of a pass as order, got "
+                f"{dict(order)!r:.200}, a pass over MemoryMapped files."
+            )
+        return order
+
+    def _block_order(self) -> BlockOrder | None:
+        """An order of a pass that goes block by block; None for other passes."""
+        if isinstance(self.sampler, BlockOrder):
+            return self.sampler
+        is_own = self.batch_sampler is None and self.sampler is None
+        return self.dataset.block_order() if is_own and isinstance(self.dataset, Blocked) else None
+
     def _new_pass(self) -> _Pass:
-        """A pass with all its indices drawn."""
+        """A pass whose order is drawn."""
         count = len(self.dataset)
+        if isinstance(self.sampler, BlockOrder) and len(self.sampler) != count:
+            raise ValueError(
+                f"DataLoader: expected the order of {count} samples as sampler, got that of "
+                f"{len(self.sampler)}. Make it with block_order() of the same data set"
+            )
         if self.batch_sampler is not None:
             batches = [list(batch) for batch in self.batch_sampler]
             ends = np.cumsum([len(batch) for batch in batches], dtype=np.int64)
             order = _checked_indices([i for b in batches for i in b], count, "DataLoader: sampler")
             return _Pass(order, 0, ends)
+        if isinstance(self.sampler, BlockOrder):
+            return _Pass(self.sampler)
         if self.sampler is not None:
-            return _Pass(_checked_indices(list(self.sampler), count, "DataLoader: sampler"))
-        if self.shuffle:
-            return _Pass(resolve(self.generator, "DataLoader").permutation(count))
-        return _Pass(np.arange(count))
+            source = _source(self.sampler, count)
+            order = _checked_indices(list(self.sampler), count, "DataLoader: sampler")
+            return _Pass(order, source=source)
+        generator = resolve(self.generator, "DataLoader") if self.shuffle else None
+        if isinstance(self.dataset, Blocked):
+            seed = None if generator is None else int(generator.integers(2**63))
+            return _Pass(self.dataset.block_order(seed))
+        return _Pass(np.arange(count) if generator is None else generator.permutation(count))
 
     def _starts(self, position: int, count: int) -> range:
         end = count - self.batch_size + 1 if self.drop_last else count
@@ -418,13 +505,34 @@ class DataLoader:
 class _Pass:
     """One pass through the data: the order of the samples, and how many were yielded.
 
-    ends: where each batch ends, if a batch sampler has decided it.
+    ends: where each batch ends, if a batch sampler has decided it. source: the numbers of which
+    any rank can make its own order.
     """
 
-    __slots__ = ("ends", "order", "position")
+    __slots__ = ("ends", "order", "position", "source")
 
-    def __init__(self, order: Indices, position: int = 0, ends: Indices | None = None) -> None:
-        self.order, self.position, self.ends = order, position, ends
+    def __init__(
+        self,
+        order: Indices | BlockOrder,
+        position: int = 0,
+        ends: Indices | None = None,
+        source: dict[str, int] | None = None,
+    ) -> None:
+        self.order, self.position, self.ends, self.source = order, position, ends, source
+
+    def described(self) -> Indices | dict[str, Any]:
+        """The order for a state."""
+        if self.source is not None:
+            return self.source
+        return self.order.state() if isinstance(self.order, BlockOrder) else self.order
+
+
+def _source(sampler: Any, count: int) -> dict[str, int] | None:
+    """Of what the order of the next pass is made; None where its indices are all that is known."""
+    if not isinstance(sampler, Sharded):
+        return None
+    numbers = {"seed": sampler.seed, "epoch": sampler.epoch}
+    return numbers | {"size": sampler.size, "samples": count}
 
 
 def default_collate(samples: Sequence[Any]) -> Any:
@@ -544,15 +652,24 @@ def _stacked(samples: list[Any], field: str) -> Tensor:
 
 
 def _gather(dataset: Dataset[Any], indices: Indices) -> Tensor | tuple[Tensor, ...] | None:
-    """A batch by one indexing per array, or None for samples that are made one by one.
-
-    Exact types, because a subclass may make its samples differently.
-    """
+    """A batch by one indexing per array, or None for samples that are made one by one."""
     while type(dataset) is Subset:
         indices, dataset = dataset.indices[indices], dataset.dataset
     if type(dataset) is TensorDataset:
         return tuple(_take(tensor, indices) for tensor in dataset.tensors)
-    return _take(dataset, indices) if type(dataset) in (Tensor, np.ndarray) else None
+    if type(dataset) in (Tensor, np.ndarray):
+        return _take(dataset, indices)
+    batch: Any = cast("Any", dataset)[indices] if _takes_arrays(dataset) else None
+    return batch  # type: ignore[no-any-return]
+
+
+def _takes_arrays(dataset: Any) -> bool:
+    """Whether an array of indices gives what it gives of an array.
+
+    Exact types, because a subclass may make its samples differently.
+    """
+    kind = type(dataset)
+    return kind in (Subset, TensorDataset, Tensor, np.ndarray) or "block_order" in vars(kind)
 
 
 def _take(array: Any, indices: Indices) -> Tensor:

@@ -2,13 +2,23 @@
 
 from __future__ import annotations
 
+import math
 import operator
-from collections.abc import Iterable, Iterator, Sequence, Sized
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Sized
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, runtime_checkable
 
 import numpy as np
 
 from tinygrad_kr.random import resolve
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
+
+Indices: TypeAlias = "npt.NDArray[np.int64]"
+
+
+_AT_ONCE = 4096
+"""Indices that a loop over a `BlockOrder` makes at once."""
 
 
 class Sampler:
@@ -211,6 +221,157 @@ class BatchSampler(Sampler):
     def __len__(self) -> int:
         count = len(self.sampler)  # type: ignore[arg-type]
         return count // self.batch_size if self.drop_last else -(-count // self.batch_size)
+
+
+class BlockOrder(Sampler):
+    """The indices of a pass over rows that lie in blocks, made as they are needed.
+
+    A permutation of a table larger than memory may itself be larger than memory. This one is a
+    function of a seed, an epoch and a group's number, so it needs the memory of one group.
+
+    edges: where each block begins, and where the last ends: increasing from 0, (blocks + 1,).
+    buffer: the most blocks whose rows are shuffled together, a group. Groups are of equal size, to
+        one block. If one group has all blocks, the order is a permutation of all rows.
+    seed: None is the order of the table.
+    advise: is told which blocks are needed soon and which are done with.
+    """
+
+    def __init__(
+        self,
+        edges: npt.ArrayLike,
+        buffer: int,
+        seed: int | None,
+        epoch: int = 0,
+        advise: Callable[[Indices, bool], None] | None = None,
+    ) -> None:
+        self.edges, self.buffer = np.asarray(edges, np.int64), buffer
+        self.seed, self.epoch, self._advise = seed, epoch, advise
+        count = len(self.edges) - 1
+        blocks = np.arange(count) if seed is None else self._generator(0).permutation(count)
+        self._groups = np.array_split(blocks, max(1, -(-count // buffer)))
+        sizes = [int(np.diff(self.edges)[group].sum()) for group in self._groups]
+        self._ends = np.cumsum(sizes, dtype=np.int64)
+        self._made: tuple[int, Indices] | None = None
+        self._announced = 0
+        self._done: list[int] = []
+
+    def __len__(self) -> int:
+        return int(self.edges[-1])
+
+    def __iter__(self) -> Iterator[int]:
+        for start in range(0, len(self), _AT_ONCE):
+            yield from self[start : start + _AT_ONCE].tolist()
+
+    def __getitem__(self, places: slice, /) -> Indices:
+        """The indices at these places of the pass, a slice without a step."""
+        start, stop, _ = places.indices(len(self))
+        pieces = [np.zeros(0, np.int64)]
+        self._let_go()
+        number = int(np.searchsorted(self._ends, start, "right"))
+        while start < stop:
+            rows, end = self._rows_of(number), int(self._ends[number])
+            first = end - len(rows)
+            pieces.append(rows[start - first : stop - first])
+            self._announce(number, (min(stop, end) - first) / len(rows))
+            start, number = end, number + 1
+        return np.concatenate(pieces)
+
+    def state(self) -> dict[str, Any]:
+        """What determines the order, in values that JSON holds."""
+        return {
+            "seed": self.seed,
+            "epoch": self.epoch,
+            "rows": len(self),
+            "blocks": len(self.edges) - 1,
+            "buffer": self.buffer,
+        }
+
+    def resumed(self, state: Any, name: str) -> BlockOrder:
+        """The order with this state; ValueError for one of other rows, blocks or buffers."""
+        given = dict(state) if isinstance(state, Mapping) else {}
+        seed, epoch = given.get("seed"), given.get("epoch", -1)
+        fits = given == self.state() | {"seed": seed, "epoch": epoch}
+        if not (fits and is_count(epoch) and (seed is None or is_count(seed))):
+            raise ValueError(
+                f"{name}: expected the order of a pass over {len(self)} rows in "
+                f"{len(self.edges) - 1} blocks, shuffled {self.buffer} at a time, got "
+                f"{given or state!r:.200}. Open the same files with the same rows, rank, size, "
+                "block and buffer"
+            )
+        return BlockOrder(self.edges, self.buffer, seed, epoch, self._advise)
+
+    def _generator(self, number: int) -> np.random.Generator:
+        """The generator of the blocks (0) or of the rows of a group (its number + 1)."""
+        seeds = np.random.SeedSequence(self.seed, spawn_key=(self.epoch, number))
+        return np.random.Generator(np.random.PCG64(seeds))
+
+    def _rows_of(self, number: int) -> Indices:
+        """The rows of a group in the order of the pass."""
+        made = self._made
+        if made is not None and made[0] == number:
+            return made[1]
+        blocks = self._groups[number]
+        edges = zip(self.edges[blocks].tolist(), self.edges[blocks + 1].tolist(), strict=True)
+        rows = np.concatenate([np.arange(*both) for both in edges])
+        if self.seed is not None:
+            self._generator(number + 1).shuffle(rows)
+        if made is not None:
+            self._done.append(made[0])
+        if self._advise is not None and (made is None or made[0] != number - 1):
+            self._advise(blocks, True)
+        self._made, self._announced = (number, rows), 0
+        return rows
+
+    def _let_go(self) -> None:
+        """Let go of the groups before, whose rows have been read by the time of the next batch."""
+        done, self._done = self._done, []
+        if self._advise is not None:
+            for number in done:
+                self._advise(self._groups[number], False)
+
+    def _announce(self, number: int, share: float) -> None:
+        """Have a share of the next group read, by the time that this share of a group is needed."""
+        if self._advise is not None and number + 1 < len(self._groups):
+            blocks = self._groups[number + 1]
+            until = math.ceil(share * len(blocks))
+            if until > self._announced:
+                self._advise(blocks[self._announced : until], True)
+                self._announced = until
+
+
+def is_count(number: Any) -> bool:
+    return type(number) is int and number >= 0
+
+
+@runtime_checkable
+class Blocked(Protocol):
+    """A data set whose passes go block by block; arrays of indices give batches."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, index: Any, /) -> Any: ...
+
+    def block_order(self, seed: int | None = None, epoch: int = 0) -> BlockOrder: ...
+
+
+@runtime_checkable
+class Stateful(Protocol):
+    """A sampler with a state of its own, which that of a `DataLoader` holds: an epoch, say."""
+
+    def state_dict(self) -> dict[str, Any]: ...
+
+    def load_state_dict(self, state: Mapping[str, Any], /) -> None: ...
+
+
+@runtime_checkable
+class Sharded(Protocol):
+    """A sampler that gives each rank its share of an order, which seed and epoch determine."""
+
+    size: int
+    seed: int
+    epoch: int
+
+    def indices(self, seed: int, epoch: int) -> list[int]: ...
 
 
 def checked_count(function: str, name: str, count: Any) -> int:

@@ -87,7 +87,8 @@ def read_csv(
     Raises TableError, with line and column, for a field that is not a number or exceeds the range
     of `dtype`, rows of different lengths, broken quotes, another encoding, and no rows of numbers;
     it names the delimiter or encoding that fits. Raises FileNotFoundError if there is no such file;
-    TypeError for another dtype; ValueError for a column that is not there.
+    TypeError for another dtype, or where `missing` is no text; ValueError for a column that is not
+    there.
 
     >>> import os, tempfile
     >>> folder = tempfile.TemporaryDirectory()
@@ -244,6 +245,18 @@ def _loaded(
     return None
 
 
+def _texts(missing: Any) -> set[str]:
+    """What `missing` lists; TypeError for a number, or for numbers by column."""
+    texts = [missing] if isinstance(missing, str) else missing
+    is_list = isinstance(texts, Iterable) and not isinstance(texts, Mapping)
+    if not is_list or not all(isinstance(text, str) for text in texts):
+        raise TypeError(
+            f"read_csv: expected missing to be texts of fields that become NaN, got {missing!r}. "
+            'Write missing="" for empty fields, and np.nan_to_num(values, nan=0) for another number'
+        )
+    return set(texts)
+
+
 class _Columns:
     """The columns of a file, from its first row: which are read, and how."""
 
@@ -256,7 +269,7 @@ class _Columns:
         missing: str | Sequence[str],
     ) -> None:
         self.name, self.first_line, self.first, self.target = name, first_line, first, target
-        self.missing = {missing} if isinstance(missing, str) else set(missing)
+        self.missing = _texts(missing)
         self.names = tuple(field.strip() for field in first)
         self.chosen = list(range(len(first)))
         self.converters: dict[int, Callable[[str], float]] = {}
