@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 __all__ = [
-    "refuse_path", "refuse_special", "refuse_torch_file", "remove", "replace", "replacing",
-    "user_caches",
+    "append", "claim", "flush_directory", "refuse_path", "refuse_special", "refuse_torch_file",
+    "remove", "replace", "replacing", "user_caches",
 ]  # fmt: skip
 
 WINDOWS = os.name == "nt"
@@ -64,7 +64,7 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
     except BaseException:
         remove(temporary)
         raise
-    _flush_directory(target.parent)
+    flush_directory(target.parent)
 
 
 def refuse_special(path: str | os.PathLike[str]) -> None:
@@ -187,7 +187,40 @@ def user_caches() -> Path:
     return Path.home() / ("Library/Caches" if sys.platform == "darwin" else ".cache")
 
 
-def _flush_directory(folder: Path) -> None:
+def claim(file: int) -> bool:
+    """Lock an open file against other processes; False if one of them has.
+
+    The lock ends with this process, even where a process that it forked lives on. Where files
+    cannot be locked nothing is, and True is returned.
+    """
+    if sys.platform == "win32":
+        return True
+    try:
+        import fcntl
+
+        fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except (ImportError, OSError) as error:
+        return getattr(error, "errno", None) not in (errno.EACCES, errno.EAGAIN)
+    return True
+
+
+def append(file: int, data: bytes) -> None:
+    """Write at the end of an open file, all or nothing, and flush it to the disk.
+
+    Raises OSError on a full disk; the file is then as it was.
+    """
+    start = os.lseek(file, 0, os.SEEK_END)
+    try:
+        while data:
+            data = data[os.write(file, data) :]
+        os.fsync(file)
+    except BaseException:
+        with suppress(OSError):
+            os.ftruncate(file, start)
+        raise
+
+
+def flush_directory(folder: Path) -> None:
     """Flush a directory, so that a rename survives a power cut; Windows has no such call."""
     if WINDOWS:
         return

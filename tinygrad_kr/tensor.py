@@ -124,6 +124,8 @@ _CPU = (1, 0)
 """The only device, in DLPack's numbers."""
 _EXPORTS_NO_VERSION = np.lib.NumpyVersion(np.__version__) < "2.1.0"
 """Whether NumPy knows DLPack before 1.0 alone."""
+_UNSTATED: Any = object()
+"""No `copy` at all, where NumPy says None."""
 
 
 def _escapes(what: str) -> None:
@@ -496,14 +498,15 @@ class Tensor(Node):
         stream: None = None,
         max_version: tuple[int, int] | None = None,
         dl_device: tuple[int, int] | None = None,
-        copy: bool | None = None,
+        copy: bool | None = _UNSTATED,
     ) -> Any:
         """The elements as a DLPack capsule, for `from_dlpack` of NumPy, PyTorch or JAX.
 
         The capsule shares the memory, unless `copy` is True. `backward()` does not notice what the
         consumer writes. A read-only array needs a `max_version` of at least (1, 0), or a copy.
-        PyTorch ends the process at negative strides, of NumPy's arrays too: give it
-        `x.flip(0).clone()`.
+        A consumer that says nothing of `copy` is PyTorch or JAX. It gets a copy of an array with
+        negative strides, such as `x.flip(0)`: PyTorch ends the process at these, of NumPy's arrays
+        too. NumPy 2.1 and later says `copy`, and shares.
         stream: None, as memory of the CPU has none. dl_device: (1, 0), the CPU, or None.
         Raises BufferError for a Tensor that requires grad, another device, and what NumPy does not
             export: a read-only array without a version, swapped bytes, long double; RuntimeError
@@ -527,7 +530,10 @@ class Tensor(Node):
                 f"__dlpack__: expected the CPU, {_CPU}, got {tuple(dl_device)}. Leave it out"
             )
         _escapes("__dlpack__")
-        array = self._data.copy() if copy else self._data
+        array = self._data
+        if copy is _UNSTATED:
+            copy = not _EXPORTS_NO_VERSION and min(array.strides, default=0) < 0
+        array = array.copy() if copy else array
         if max_version is None or _EXPORTS_NO_VERSION:
             return array.__dlpack__()
         return array.__dlpack__(max_version=max_version)

@@ -10,6 +10,7 @@ import pytest
 from onnx_checks import arrays_of, assert_close, run_onnx
 
 import tinygrad_kr as tk
+from tinygrad_kr.export.layers import LAYERS
 
 onnx = pytest.importorskip("onnx")
 
@@ -29,6 +30,8 @@ def floats(*numbers: float) -> np.ndarray:
     return np.array(numbers, np.float32)
 
 
+DEEP = RANDOM.standard_normal((2, 12, 3, 4)).astype(np.float32)
+COLUMNS = RANDOM.standard_normal((2, 8, 12)).astype(np.float32)
 POOL = {"kernel_shape": [3, 2], "strides": [2, 2]}
 Case = tuple[str, list[Any], dict[str, Any]]
 CASES: dict[str, Case] = {
@@ -117,6 +120,15 @@ CASES: dict[str, Case] = {
     "Pad, reflect": ("Pad", [X, ints(0, 0, 1, 2, 0, 0, 0, 1)], {"mode": "reflect"}),
     "Trilu": ("Trilu", [X, np.array(1)], {"upper": 0}),
     "CumSum": ("CumSum", [X, np.array(1)], {"exclusive": 1, "reverse": 1}),
+    "DepthToSpace": ("DepthToSpace", [DEEP], {"blocksize": 2}),
+    "DepthToSpace, as PixelShuffle": ("DepthToSpace", [DEEP], {"blocksize": 2, "mode": "CRD"}),
+    "SpaceToDepth": ("SpaceToDepth", [X[:, :, :6].copy()], {"blocksize": 3}),
+    "Col2Im": ("Col2Im", [COLUMNS, ints(4, 5), ints(2, 2)], {}),
+    "Col2Im, all": (
+        "Col2Im",
+        [COLUMNS[:, :, :4].copy(), ints(4, 5), ints(2, 2)],
+        {"strides": [3, 2], "pads": [1, 0, 1, 0], "dilations": [2, 1]},
+    ),
     "ArgMax": ("ArgMax", [X], {"axis": -1, "keepdims": 0}),
     "Size": ("Size", [X], {}),
     "Range": ("Range", [np.array(7), np.array(-2), np.array(-3)], {}),
@@ -146,6 +158,39 @@ CASES: dict[str, Case] = {
 }
 
 
+PLACES = ["half_pixel", "pytorch_half_pixel", "align_corners"]
+IMAGES = {3: X[..., 0].copy(), 4: X, 5: X.reshape(2, 4, 7, 2, 3)}
+FLOOR = {"coordinate_transformation_mode": "asymmetric", "nearest_mode": "floor"}
+CENTRE = {"coordinate_transformation_mode": "half_pixel", "nearest_mode": "round_prefer_ceil"}
+
+
+def resized(rank: int, by: str, *, some: bool = False, **attributes: Any) -> Case:
+    """A case of Resize: the last axes by a scale or to a size; `some` names only these."""
+    last = {"scales": [2.0, 1.5, 0.5][: rank - 2], "sizes": [9, 1, 5][: rank - 2]}[by]
+    kept = {"scales": [1.0, 1.0], "sizes": [2, 4]}[by]
+    numbers = np.array(last if some else kept + last, "f" if by == "scales" else "i8")
+    more = {"axes": list(range(2, rank))} if some else {}
+    given = [None, numbers] if by == "scales" else [None, None, numbers]
+    return "Resize", [IMAGES[rank], *given], {**attributes, **more}
+
+
+RESIZED = {
+    **{f"{by}, floor": resized(4, by, mode="nearest", **FLOOR) for by in ("scales", "sizes")},
+    "centre": resized(4, "scales", mode="nearest", **CENTRE),
+    "some axes": resized(4, "scales", some=True, mode="linear"),
+    "sizes of some axes": resized(4, "sizes", some=True, mode="linear"),
+    **{
+        f"{mode} of {rank}, {by}, {places}": resized(
+            rank, by, mode=mode, coordinate_transformation_mode=places
+        )
+        for mode, rank in (("linear", 3), ("linear", 4), ("linear", 5), ("cubic", 4))
+        for by in ("scales", "sizes")
+        for places in PLACES
+    },
+}
+CASES |= {f"Resize, {name}": case for name, case in RESIZED.items()}
+
+
 @pytest.mark.parametrize("name", CASES)
 def test_it_computes_what_onnx_runtime_does(name: str, tmp_path: Path) -> None:
     kind, arrays, attributes = CASES[name]
@@ -165,6 +210,25 @@ def test_it_computes_what_onnx_runtime_does(name: str, tmp_path: Path) -> None:
     (tmp_path / "a.onnx").write_bytes(model.SerializeToString())
     expected = run_onnx(tmp_path / "a.onnx", given[first])
     assert_close(arrays_of(tk.load_onnx(tmp_path / "a.onnx")(given[first])), expected)
+
+
+@pytest.mark.parametrize(
+    ("case", "said"),
+    [
+        (resized(4, "scales", mode="nearest"), "as torch.onnx.export writes it, got nearest, half"),
+        (resized(3, "scales", mode="cubic"), "as torch.onnx.export writes it, got cubic, half_pix"),
+        (resized(4, "scales", mode="linear", antialias=1), "Resize without other options"),
+        (resized(4, "scales", mode="cubic", cubic_coeff_a=-0.5), "Resize without other options"),
+        (("Resize", [X, None, floats(1, 2, 1, 1)], {"mode": "linear"}), "keeps batch and channel"),
+        (("Resize", [X, None, None, ints(2, 4, 2**20, 2**20)], {"mode": "linear"}), "at most 21"),
+        (("Col2Im", [COLUMNS, ints(4, 5), ints(2, 2)], {"pads": [1, 0, 0, 0]}), "equal pads"),
+        (("Col2Im", [COLUMNS, ints(2**20, 2**20), ints(2, 2)], {}), "at most 2147483648 elements"),
+    ],
+)
+def test_what_pytorch_does_not_write_is_refused(case: Case, said: str) -> None:
+    kind, (first, *rest), attributes = case
+    with pytest.raises(ValueError, match=f"^load_onnx: expected .*{said}"):
+        LAYERS[kind](tk.tensor(first), *rest, **attributes)
 
 
 @pytest.mark.parametrize(

@@ -85,6 +85,12 @@ def encoder() -> Any:
     return tnn.TransformerEncoder(layer, 2, enable_nested_tensor=False)
 
 
+def images() -> Any:
+    first = [tnn.Conv2d(2, 8, 3, padding=1), tnn.PixelShuffle(2), tnn.Upsample(scale_factor=2)]
+    smooth = [tnn.Upsample((9, 7), mode="bilinear"), tnn.Upsample(None, 1.5, "bicubic", True)]
+    return tnn.Sequential(*first, tnn.PixelUnshuffle(2), tnn.Conv2d(8, 2, 1), *smooth)
+
+
 NETS: dict[str, tuple[Any, tuple[int, ...]]] = {
     "MLP": (mlp, (3,)),
     "CNN": (cnn, (1, 12, 12)),
@@ -94,6 +100,7 @@ NETS: dict[str, tuple[Any, tuple[int, ...]]] = {
     "GRU": (functools.partial(TorchClassifier, "GRU"), (4, 3)),
     "GPT": (TorchGPT, (6,)),
     "encoder": (encoder, (5, 8)),
+    "images": (images, (2, 3, 4)),
 }
 
 

@@ -157,6 +157,8 @@ def test_what_is_no_objective_is_refused() -> None:
         objective(quadratic, {"a": "b"})
     with pytest.raises(TypeError, match="objective: expected floats from f, got int64"):
         objective(lambda p: 3, np.ones(2)).fun(np.ones(2))
+    with pytest.raises(TypeError, match=r"objective: expected a Tensor of one number.*got dict\."):
+        objective(lambda p: {"loss": p.sum()}, np.ones(2)).fun(np.ones(2))
     with pytest.raises(ValueError, match=r"expected one number of shape \(\), or residuals.*\(2, "):
         objective(lambda p: p.reshape(2, 1), np.ones(2)).fun(np.ones(2))
     problem = objective(quadratic, np.ones(3))

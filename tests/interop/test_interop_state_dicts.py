@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -78,6 +79,55 @@ def test_keys_that_do_not_fit_are_listed_or_returned() -> None:
     assert net.weight.tolist() == [[1, 1]]
 
 
+THEIRS = {
+    "0.weight_g": "0.parametrizations.weight.original0",
+    "0.weight_v": "0.parametrizations.weight.original1",
+}
+
+
+@pytest.mark.parametrize("source", ["dict", "open file", "file"])
+def test_the_keys_of_pytorchs_parametrized_weight_norm_are_read(
+    source: str, tmp_path: Path
+) -> None:
+    net, other = (nn.Sequential(nn.utils.weight_norm(nn.Linear(2, 3))) for _ in range(2))
+    state = {THEIRS.get(key, key): value for key, value in net.state_dict().items()}
+    assert len(state.keys() - net.state_dict().keys()) == 2
+    np.savez(tmp_path / "net.npz", **state)
+    if source == "dict":
+        assert interop.from_torch_state_dict(other, state) == ([], [])
+    elif source == "open file":
+        with np.load(tmp_path / "net.npz") as file:
+            assert other.load_state_dict(file) == ([], [])
+    else:
+        tk.load(tmp_path / "net.npz", model=other)
+    assert other[0].weight.tolist() == net[0].weight.tolist()
+
+
+def test_other_keys_of_parametrizations_are_unexpected() -> None:
+    plain, normed = nn.Linear(2, 3), nn.utils.weight_norm(nn.Linear(2, 3))
+    theirs = {"parametrizations.weight.original0": np.ones((3, 1), np.float32)}
+    with pytest.raises(RuntimeError, match=r"unexpected: parametrizations\.weight\.original0"):
+        plain.load_state_dict({**plain.state_dict(), **theirs})
+    with pytest.raises(RuntimeError, match=r"unexpected: parametrizations\.weight\.original0"):
+        normed.load_state_dict({**normed.state_dict(), **theirs})
+
+
+@pytest.mark.parametrize("prefix", ["module.", "_orig_mod.", "net.body."])
+def test_keys_with_the_name_of_a_wrapper_say_so(prefix: str) -> None:
+    """Those of DataParallel and of `torch.compile`."""
+    net = nn.Linear(2, 1)
+    state = {prefix + key: value for key, value in net.state_dict().items()}
+    with pytest.raises(RuntimeError, match=f"Every key begins with '{re.escape(prefix)}': load"):
+        net.load_state_dict(state)
+    outer = nn.Sequential(net)
+    with pytest.raises(RuntimeError, match=r"Load it into the module '0' inside of this one"):
+        outer.load_state_dict(net.state_dict())
+    for wrong in ({**state, "x": 1.0}, {}, {prefix + "weight": state[f"{prefix}weight"]}):
+        with pytest.raises(RuntimeError) as caught:
+            net.load_state_dict(wrong)
+        assert "Every key" not in str(caught.value)
+
+
 def test_the_values_are_copied() -> None:
     net = nn.Linear(2, 1)
     state = filled(net, 1)
@@ -87,7 +137,7 @@ def test_the_values_are_copied() -> None:
 
 
 def test_what_is_no_model_or_no_state_dict_is_refused() -> None:
-    with pytest.raises(TypeError, match="from_torch_state_dict: expected a Module, got dict"):
+    with pytest.raises(TypeError, match=r"from_torch_state_dict: expected a Module, got di.*Give"):
         interop.from_torch_state_dict({}, {})  # type: ignore[arg-type]
     with pytest.raises(TypeError, match=r"got Linear\. Call its \.state_dict\(\)"):
         interop.from_torch_state_dict(nn.Linear(1, 1), nn.Linear(1, 1))  # type: ignore[arg-type]

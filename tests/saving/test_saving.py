@@ -6,6 +6,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import re
 import subprocess
 import sys
 import zipfile
@@ -389,6 +390,63 @@ def test_a_model_of_other_keys_shapes_or_dtypes(tmp_path: Path, suffix: str) -> 
         assert plain(other.state_dict()) == before
 
 
+class Linear:
+    """A layer of PyTorch's, as far as its type says."""
+
+
+Linear.__module__ = "torch.nn.modules.linear"
+NET = nn.Linear(1, 1)
+SGD = optim.SGD(NET.parameters())
+
+
+@pytest.mark.parametrize(
+    ("parts", "message"),
+    [
+        ({"model": [NET, NET]}, "expected Module for model, got list. Put them into one nn.Modul"),
+        ({"model": {"a": NET}}, "expected Module for model, got dict. Put them into one nn.Modul"),
+        ({"optimizer": [SGD]}, "expected Optimizer for optimizer, got list. Save each in a file o"),
+        ({"optimizer": {"a": SGD}}, "expected Optimizer for optimizer, got dict. Save each in a f"),
+        ({"optimizer": [1]}, "expected Optimizer for optimizer, got list."),
+        ({"model": Linear()}, "for model, got torch.Linear. tk.interop.from_torch_state_dict("),
+        ({"optimizer": Linear()}, "for optimizer, got torch.Linear."),
+    ],
+)
+def test_what_is_given_in_place_of_a_part(
+    tmp_path: Path, parts: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(TypeError, match=re.escape(message)):
+        tk.save(tmp_path / "net.npz", **parts)
+    assert list(tmp_path.iterdir()) == []
+
+
+@needs_safetensors
+def test_a_file_of_another_format_says_so(tmp_path: Path) -> None:
+    net = nn.Linear(2, 2)
+    files: dict[str, bytes] = {}
+    names = [".npz", ".safetensors"]
+    for suffix in names:
+        tk.save(tmp_path / f"net{suffix}", model=net)
+        files[suffix] = (tmp_path / f"net{suffix}").read_bytes()
+    for suffix, other in (names, names[::-1]):
+        path = tmp_path / f"other{suffix}"
+        path.write_bytes(files[other])
+        with pytest.raises(tk.DamagedFileError, match=rf"format \{other}\. Let its name end so"):
+            tk.load(path, model=net)
+    np.save(tmp_path / "array.npy", np.ones(2))
+    (tmp_path / "array.npy").rename(tmp_path / "array.npz")
+    with pytest.raises(tk.DamagedFileError, match=r"as np\.save writes it\. Write it by np\.savez"):
+        tk.load(tmp_path / "array.npz", model=net)
+
+
+def test_a_pickle_of_pytorchs_under_another_name_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "net.npz"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("net/data.pkl", b"\x80\x02}q\x00.")
+        archive.writestr("net/data/0", bytes(16))
+    with pytest.raises(tk.DamagedFileError, match=r"a pickle, as torch\.save writes.*Name it \.pt"):
+        tk.load(path, model=nn.Linear(2, 2))
+
+
 def test_an_error_in_a_later_part_leaves_the_earlier_ones(tmp_path: Path) -> None:
     path, run = tmp_path / "run.npz", Run(1)
     run.train(3)
@@ -599,6 +657,12 @@ def test_arguments(tmp_path: Path) -> None:
         for path in (io.BytesIO(), None, net, 3):
             with pytest.raises(TypeError, match=f"{call.__name__}: expected a path first, got "):
                 call(path, model=net)  # type: ignore[arg-type]
+        with pytest.raises(TypeError, match=r"path first .* got dict, (Posix|Windows)Path"):
+            call(net.state_dict(), tmp_path / "net.npz")
+        with pytest.raises(
+            TypeError, match=r"got str, Linear\. Call tk\..*\(\"net\.npz\", model=net"
+        ):
+            call("net.npz", net)
         with pytest.raises(ValueError, match=f"{call.__name__}: expected a path without NUL"):
             call("a\0.npz", model=net)
     with pytest.raises(ValueError, match="save: expected a part to save, got none"):

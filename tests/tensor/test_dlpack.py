@@ -112,6 +112,20 @@ def test_the_producer_copies_where_a_copy_is_demanded() -> None:
         assert np.shares_memory(array, tensor.data) == (copy is not True)
 
 
+@pytest.mark.skipif(not VERSIONS, reason="needs NumPy 2.1, whose DLPack marks read-only memory")
+def test_a_consumer_that_says_nothing_of_a_copy_gets_no_negative_strides() -> None:
+    """PyTorch, whose process would end."""
+    array = np.arange(12.0).reshape(3, 4)
+    for layout in (array[::-1], array[:, ::-2], array[2, ::-1], array[:0, ::-1]):
+        tensor = Tensor(layout)
+        found = np.from_dlpack(Consumer(tensor, max_version=(1, 0)))
+        assert min(found.strides) >= 0 and not np.shares_memory(found, array)
+        np.testing.assert_array_equal(found, layout)
+        assert np.from_dlpack(tensor).strides == layout.strides
+    for layout in (array.T, array[:, ::2], array[1, 1, ...]):
+        assert np.shares_memory(np.from_dlpack(Consumer(Tensor(layout))), array)
+
+
 def read_only() -> np.ndarray:
     array = np.arange(3.0)
     array.flags.writeable = False

@@ -14,6 +14,7 @@ from numpy import ndarray
 import tinygrad_kr as tk
 from tinygrad_kr import Tensor
 from tinygrad_kr.autograd import MutationError
+from tinygrad_kr.ops.node import NodeType, constant, constant_lines
 from tinygrad_kr.testing import check_grads
 
 A = np.random.default_rng(0).uniform(0.2, 2.0, (2, 3, 4))
@@ -735,3 +736,16 @@ def test_dtypes_by_pytorchs_names() -> None:
     assert (tk.short, tk.int, tk.long, tk.bool) == (np.int16, np.int32, np.int64, np.bool_)
     assert Tensor([1, 2]).to(tk.float64).dtype == tk.double
     assert tk.tensor([0, 1], dtype=tk.bool).tolist() == [False, True]
+
+
+def test_constant_written_out_is_constant() -> None:
+    array = np.ones(3)
+    names: dict[str, Any] = {"new": object.__new__, "result_type": NodeType, "array": array}
+    exec("\n".join(constant_lines("made", "array")), names)
+    made, expected = names["made"], constant(array)
+    assert type(made) is type(expected) is Tensor
+    absent = object()
+    for base in Tensor.__mro__:
+        for slot in getattr(base, "__slots__", ()):
+            if slot != "__weakref__":
+                assert getattr(made, slot, absent) is getattr(expected, slot, absent), slot

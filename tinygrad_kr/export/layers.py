@@ -382,6 +382,93 @@ def _pad(x: Any, pads: Any, value: Any = None, axes: Any = None, *, mode: str = 
     return F.pad(x, flat, value=0.0 if value is None else float(np.asarray(value).item()))
 
 
+def _depth_to_space(x: Any, *, blocksize: int, mode: str = "DCR") -> Any:
+    n, channels, height, width = x.shape
+    parts, rest = (blocksize, blocksize), channels // blocksize**2
+    if mode == "CRD":
+        x = x.reshape(n, rest, *parts, height, width).transpose(0, 1, 4, 2, 5, 3)
+    else:
+        x = x.reshape(n, *parts, rest, height, width).transpose(0, 3, 4, 1, 5, 2)
+    return x.reshape(n, rest, height * blocksize, width * blocksize)
+
+
+def _space_to_depth(x: Any, *, blocksize: int) -> Any:
+    n, channels, height, width = x.shape
+    low, wide = height // blocksize, width // blocksize
+    x = x.reshape(n, channels, low, blocksize, wide, blocksize).transpose(0, 3, 5, 1, 2, 4)
+    return x.reshape(n, channels * blocksize**2, low, wide)
+
+
+def _col2im(
+    x: Any, image_shape: Any, block_shape: Any, *,
+    dilations: Any = None, pads: Any = None, strides: Any = None,
+) -> Any:  # fmt: skip
+    size, block = _ints(image_shape), _ints(block_shape)
+    _demand(len(size) == 2, "Col2Im of images", f"{len(size)} axes")
+    before, after = (pads or [0] * 4)[:2], (pads or [0] * 4)[2:]
+    _demand(list(before) == list(after), "Col2Im with equal pads before and after", pads)
+    _limited(math.prod(x.shape[:2]) * math.prod(size))
+    return F.fold(
+        x, tuple(size), tuple(block), tuple(dilations or (1, 1)), tuple(before),
+        tuple(strides or (1, 1)),
+    )  # fmt: skip
+
+
+_NEAREST = {
+    ("asymmetric", "floor"): "nearest", ("half_pixel", "round_prefer_ceil"): "nearest-exact",
+}  # fmt: skip
+_SMOOTH = {
+    ("linear", 3): "linear", ("linear", 4): "bilinear", ("linear", 5): "trilinear",
+    ("cubic", 4): "bicubic",
+}  # fmt: skip
+_PLACES = ("half_pixel", "pytorch_half_pixel", "align_corners")
+"""Resize: how nearest elements are chosen, modes by number of axes, and places between elements."""
+
+
+def _resize(
+    x: Any, roi: Any = None, scales: Any = None, sizes: Any = None, *,
+    antialias: int = 0, axes: Any = None, coordinate_transformation_mode: str = "half_pixel",
+    cubic_coeff_a: float = -0.75, exclude_outside: int = 0, extrapolation_value: float = 0.0,
+    keep_aspect_ratio_policy: str = "stretch", mode: str = "nearest",
+    nearest_mode: str = "round_prefer_floor",
+) -> Any:  # fmt: skip
+    """Resize as PyTorch writes it: every axis but the first two, by `F.interpolate`."""
+    places = coordinate_transformation_mode
+    if mode == "nearest":
+        chosen = _NEAREST.get((places, nearest_mode))
+    else:
+        chosen = _SMOOTH.get((mode, _rank(x))) if places in _PLACES else None
+    how = f"{mode}, {places}, {nearest_mode}" if mode == "nearest" else f"{mode}, {places}"
+    _demand(chosen is not None, "Resize as torch.onnx.export writes it", how)
+    plain = not antialias and not exclude_outside and keep_aspect_ratio_policy == "stretch"
+    _demand(plain and math.isclose(cubic_coeff_a, -0.75), "Resize without other options", how)
+    by_size = sizes is not None and np.size(sizes) > 0
+    given = _of_axes(x, axes, sizes if by_size else scales, by_size)
+    old = x.shape[2:]
+    new = given if by_size else [int(k * n) for k, n in zip(given, old, strict=True)]
+    _limited(math.prod([*x.shape[:2], *new]))
+    if places == "pytorch_half_pixel":  # which takes the first element where one is left
+        for axis in (i for i, n in enumerate(new, start=2) if n == 1):
+            x = x[(slice(None),) * axis + (slice(0, 1),)]
+            given[axis - 2] = 1
+    named = {"size": tuple(new)} if by_size else {"scale_factor": tuple(map(float, given))}
+    corners = {"align_corners": True} if places == "align_corners" else {}
+    return F.interpolate(x, mode=str(chosen), **named, **corners)
+
+
+def _of_axes(x: Any, axes: Any, numbers: Any, are_sizes: bool) -> list[Any]:
+    """The sizes or scales of all axes but the first two, which stay as they are."""
+    given: list[Any] = list(x.shape) if are_sizes else [1.0] * _rank(x)
+    named = range(_rank(x)) if axes is None else _ints(axes)
+    values = np.asarray(numbers).ravel().tolist()
+    _demand(len(values) == len(named), f"{len(named)} sizes or scales of Resize", len(values))
+    kept = list(given[:2])
+    for axis, value in zip(named, values, strict=True):
+        given[axis] = value
+    _demand(given[:2] == kept, "Resize that keeps batch and channels", given[:2])
+    return given[2:]
+
+
 def _tile(x: Any, repeats: Any) -> Any:
     counts = tuple(_ints(repeats))
     _limited(math.prod(x.shape) * math.prod(counts))
@@ -592,9 +679,11 @@ LAYERS: dict[str, Callable[..., Any]] = {
     "ArgMax": _arg(reduction.argmax_), "ArgMin": _arg(reduction.argmin_),
     "AveragePool": _average_pool, "BatchNormalization": _batch_norm, "Cast": _cast,
     "CastLike": lambda x, y, *, saturate=1: astype(x, dtype=y.dtype),
-    "Celu": lambda x, *, alpha=1.0: F.celu(x, alpha), "Clip": _clip, "Concat": _concat,
+    "Celu": lambda x, *, alpha=1.0: F.celu(x, alpha), "Clip": _clip, "Col2Im": _col2im,
+    "Concat": _concat,
     "Constant": _constant, "ConstantOfShape": _constant_of_shape, "Conv": _conv,
-    "ConvTranspose": _conv_transpose, "CumSum": _cumsum, "Div": _div, "Dropout": _dropout,
+    "ConvTranspose": _conv_transpose, "CumSum": _cumsum, "DepthToSpace": _depth_to_space,
+    "Div": _div, "Dropout": _dropout,
     "Einsum": lambda *operands, equation: arrays.einsum(equation, *operands),
     "Elu": lambda x, *, alpha=1.0: F.elu(x, alpha), "Expand": _expand, "Flatten": _flatten,
     "GRU": _gru, "Gather": _gather, "GatherElements": _gather_elements, "GatherND": _gather_nd,
@@ -614,8 +703,9 @@ LAYERS: dict[str, Callable[..., Any]] = {
     "ReduceMax": _reduced(reduction.max_), "ReduceMean": _reduced(reduction.mean_),
     "ReduceMin": _reduced(reduction.min_), "ReduceProd": _reduced(reduction.prod_),
     "ReduceSum": _reduced(reduction.sum_), "ReduceSumSquare": _reduced(_sum_square),
-    "Reshape": _reshape, "ScatterElements": _scatter_elements, "Selu": _selu, "Shape": _shape,
-    "Size": _size, "Slice": _slice, "Softmax": lambda x, *, axis=-1: F.softmax(x, axis),
+    "Reshape": _reshape, "Resize": _resize, "ScatterElements": _scatter_elements, "Selu": _selu,
+    "Shape": _shape, "Size": _size, "Slice": _slice,
+    "Softmax": lambda x, *, axis=-1: F.softmax(x, axis), "SpaceToDepth": _space_to_depth,
     "Split": _split, "Squeeze": _squeeze, "Sum": _folded(e.add), "Tile": _tile,
     "Transpose": _transpose, "Trilu": _trilu, "Unsqueeze": _unsqueeze,
     "Where": lambda condition, a, b: e.where(condition, a, b),
@@ -623,12 +713,14 @@ LAYERS: dict[str, Callable[..., Any]] = {
 """What each operator is here."""
 
 DECIDES_SHAPE: dict[str, tuple[int, ...]] = {
-    "ConstantOfShape": (0,), "CumSum": (1,), "Expand": (1,), "Pad": (1, 2, 3),
-    "Range": (0, 1, 2), "Reshape": (1,), "Slice": (1, 2, 3, 4), "Split": (1,), "Squeeze": (1,),
-    "Tile": (1,), "Trilu": (1,), "Unsqueeze": (1,), "Dropout": (1, 2),
+    "Col2Im": (1, 2), "ConstantOfShape": (0,), "CumSum": (1,), "Expand": (1,), "Pad": (1, 2, 3),
+    "Range": (0, 1, 2), "Reshape": (1,), "Resize": (1, 2, 3), "Slice": (1, 2, 3, 4), "Split": (1,),
+    "Squeeze": (1,), "Tile": (1,), "Trilu": (1,), "Unsqueeze": (1,), "Dropout": (1, 2),
     **{kind: (1,) for kind in LAYERS if kind.startswith("Reduce")},
 }
 """The inputs that must be known numbers."""
+SCALES = {"Resize": (1, 2)}
+"""Those of them that are floats."""
 STATISTICS = {"BatchNormalization": (3, 4)}
 """The inputs that are not trained."""
 FLAT = {

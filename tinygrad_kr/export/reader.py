@@ -10,7 +10,14 @@ import numpy as np
 from numpy import ndarray
 
 from tinygrad_kr.arrays.operands import as_array
-from tinygrad_kr.export.layers import DECIDES_SHAPE, FLAT, LAYERS, STATISTICS, counts_outputs
+from tinygrad_kr.export.layers import (
+    DECIDES_SHAPE,
+    FLAT,
+    LAYERS,
+    SCALES,
+    STATISTICS,
+    counts_outputs,
+)
 from tinygrad_kr.export.protobuf import Description, Node, Reader, package_onnx, reads
 from tinygrad_kr.nn.module import Module
 from tinygrad_kr.nn.parameter import Parameter
@@ -151,7 +158,12 @@ def _known_numbers(found: Description) -> set[str]:
         inside = any(output in known for output in node.outputs) and node.kind != "Shape"
         if decides or (inside and node.kind != "Size"):
             known.add(name)
-    return {name for name in known if found.initializers.get(name, _NONE).dtype.kind in "iub"}
+    floats = {name for node, at, name in reads(found.nodes) if at in SCALES.get(node.kind, ())}
+    return {
+        name
+        for name in known
+        if found.initializers.get(name, _NONE).dtype.kind in ("iubf" if name in floats else "iub")
+    }
 
 
 _NONE = np.zeros(0)

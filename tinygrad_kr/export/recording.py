@@ -103,6 +103,8 @@ class Recording:
 class _PathTracer(Tracer):
     """A tracer that notes for each instruction which module called it."""
 
+    composes = True
+
     def __init__(self, leaves: Iterable[Any], model: Any) -> None:
         super().__init__(leaves)
         modules = model.named_modules() if isinstance(model, Module) else ()

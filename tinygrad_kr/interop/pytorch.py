@@ -44,8 +44,7 @@ def from_torch_state_dict(
     Parameter([[1., 1.]])
     """
     name = "from_torch_state_dict"
-    if not isinstance(model, Module):
-        raise TypeError(f"{name}: expected a Module, got {type(model).__name__}.")
+    _check_module(name, model, f" Give the net of tinygrad_kr first: {name}(net, state)")
     refuse_path(name, state, "a state dict")
     if not isinstance(state, Mapping):
         hint = " Call its .state_dict()" if hasattr(state, "state_dict") else ""
@@ -55,6 +54,13 @@ def from_torch_state_dict(
         path: _widened(_array(path, value), wanted.get(path)) for path, value in state.items()
     }
     return model.load_state_dict(arrays, strict)
+
+
+def _check_module(function: str, model: Any, fix: str) -> None:
+    if not isinstance(model, Module):
+        of_torch = type(model).__module__.partition(".")[0] == "torch"
+        found = ("torch." if of_torch else "") + type(model).__name__
+        raise TypeError(f"{function}: expected a Module, got {found}.{fix}")
 
 
 def _array(path: str, value: Any) -> ndarray:
@@ -88,8 +94,8 @@ def to_torch_state_dict(model: Module) -> dict[str, Any]:
     >>> torch.nn.Linear(2, 1).load_state_dict(state)                # doctest: +SKIP
     <All keys matched successfully>
     """
-    if not isinstance(model, Module):
-        raise TypeError(f"to_torch_state_dict: expected a Module, got {type(model).__name__}.")
+    hint = " Call its .state_dict()" if hasattr(model, "state_dict") else ""
+    _check_module("to_torch_state_dict", model, hint)
     try:
         torch = importlib.import_module("torch")
     except ImportError as error:

@@ -193,7 +193,7 @@ class _Flat:
     def _checked(self, flat: Any, args: tuple[Any, ...]) -> Any:
         """f of the nested parameters; 0-d or (m,)."""
         result = self.f(self.layout.nested(flat), *args)
-        result = result if isinstance(result, Tensor) else Tensor(result)
+        result = _as_tensor(result)
         if result.dtype.kind != "f":
             raise TypeError(f"objective: expected floats from f, got {result.dtype}.")
         if result.ndim > 1:
@@ -202,6 +202,16 @@ class _Flat:
                 f"{result.shape}. Use .sum() or .reshape(-1)"
             )
         return result.double()
+
+
+def _as_tensor(result: Any) -> Tensor:
+    try:
+        return result if isinstance(result, Tensor) else Tensor(result)
+    except (TypeError, ValueError) as error:
+        raise TypeError(
+            "objective: expected a Tensor of one number, or of residuals (m,), from f, got "
+            f"{type(result).__name__}."
+        ) from error
 
 
 class _Kept:

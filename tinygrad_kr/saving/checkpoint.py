@@ -9,11 +9,11 @@ from __future__ import annotations
 import copy
 import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
 from itertools import chain
-from typing import Any
+from typing import Any, Never
 
 import numpy as np
 from numpy import ndarray
@@ -55,13 +55,16 @@ _STATES = {
     "load": " module.load_state_dict(np.load(path)) reads a state_dict",
 }
 """What to do with a state in place of a part."""
+_SEVERAL = {"model": " Put them into one nn.ModuleList"}
+"""What to do with several of a part; of the others each has a file of its own."""
+_OTHER_VALUES = {"save": "; extra= takes other values", "load": ", which returns other values"}
 _DEFAULT = "default"
 """The part to which the generator belongs that `tk.manual_seed` seeds."""
 
 
 def save(
     path: Path,
-    *,
+    *others: Never,
     model: Module | None = None,
     optimizer: Optimizer | None = None,
     scheduler: Scheduler | None = None,
@@ -95,6 +98,7 @@ def save(
     >>> tk.load(path, model=net)
     {'epoch': 3}
     """
+    _refuse_positions("save", path, others)
     name = _name(path, "save")
     chosen = _format_of(name, "save")
     parts = _given("save", model, optimizer, scheduler, loader)
@@ -109,7 +113,7 @@ def save(
 
 def load(
     path: Path,
-    *,
+    *others: Never,
     model: Module | None = None,
     optimizer: Optimizer | None = None,
     scheduler: Scheduler | None = None,
@@ -142,6 +146,7 @@ def load(
     >>> tk.equal(other.weight, net.weight).all()
     Tensor(True)
     """
+    _refuse_positions("load", path, others)
     name = _name(path, "load")
     chosen = _format_of(name, "load")
     parts = _given("load", model, optimizer, scheduler, loader)
@@ -161,6 +166,16 @@ def load(
     changes += list(_generator_changes(name, file.generators, parts))
     make_all(chain.from_iterable(changes))
     return file.extra
+
+
+def _refuse_positions(function: str, first: Any, others: Sequence[Any]) -> None:
+    """Raise TypeError for `torch.save(module, path)`, and for a part whose name is left out."""
+    if others:
+        kinds = ", ".join(type(given).__name__ for given in (first, *others))
+        raise TypeError(
+            f"{function}: expected a path first and then parts by name, got {kinds}. Call "
+            f'tk.{function}("net.npz", model=net)' + _OTHER_VALUES[function]
+        )
 
 
 def _name(path: Path, function: str) -> str:
@@ -192,13 +207,27 @@ def _given(function: str, *parts: Any) -> dict[str, Any]:
     for (name, kind), part in zip(_KINDS.items(), parts, strict=True):
         if part is not None and not isinstance(part, kind):
             expected = getattr(kind, "__name__", "LRScheduler")
-            fix = _STATES[function] if isinstance(part, dict) else ""
             raise TypeError(
-                f"{function}: expected {expected} for {name}, got {type(part).__name__}.{fix}"
+                f"{function}: expected {expected} for {name}, got {_named_type(part)}."
+                + _in_place_of(function, name, part)
             )
         if part is not None:
             given[name] = part
     return given
+
+
+def _in_place_of(function: str, name: str, given: Any) -> str:
+    """What to do with what was given in place of a part."""
+    if isinstance(given, dict | list | tuple):
+        members = given.values() if isinstance(given, dict) else given
+        if any(isinstance(one, _KINDS[name]) for one in members):
+            return _SEVERAL.get(name, f" {function.capitalize()} each in a file of its own")
+    if isinstance(given, dict):
+        return _STATES[function]
+    kinds = {kind.__module__.partition(".")[0] for kind in type(given).__mro__}
+    if "torch" in kinds and name == "model":
+        return " tk.interop.from_torch_state_dict(net, state) reads its state into a net of ours"
+    return ""
 
 
 @contextmanager
@@ -322,8 +351,9 @@ def _check_json(value: Any, where: str, holders: tuple[int, ...] = ()) -> None:
 
 
 def _named_type(value: Any) -> str:
-    """The name of a type, with the module of NumPy's: it has a `bool` too."""
-    prefix = "np." if isinstance(value, np.generic) else ""
+    """The name of a type, with the package of NumPy's and PyTorch's: both have names of ours."""
+    package = type(value).__module__.partition(".")[0]
+    prefix = {"numpy": "np.", "torch": "torch."}.get(package, "")
     return prefix + type(value).__name__
 
 
@@ -365,7 +395,7 @@ class _File:
         if lacking := [name for name in asked if name not in self.parts]:
             raise KeyError(
                 f"load: expected {', '.join(lacking)} in {self.path}, got "
-                f"{', '.join(self.parts) or 'no part'}."
+                f"{', '.join(self.parts) or 'no part'}. Leave out what it lacks"
             )
         names = [x for x in self.reader.forms if x.startswith(self.prefix) and "model" in asked]
         own = {name.removeprefix(self.prefix): name for name in names}

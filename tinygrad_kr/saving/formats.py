@@ -100,6 +100,22 @@ def damaged(path: str, problem: str, offset: int | None = None) -> DamagedFileEr
     return DamagedFileError(message, path, offset)
 
 
+def refuse_other_format(path: str, beginning: bytes, own: str) -> None:
+    """Raise DamagedFileError for a file that begins as one of another format does.
+
+    beginning: at least 9 bytes, or all that there are. own: the suffix of the format that is read.
+    """
+    found = ""
+    if beginning.startswith(b"PK\3\4"):
+        found = ".npz"
+    elif beginning.startswith(b"\x93NUMPY"):
+        raise damaged(path, "one array without a name, as np.save writes it. Write it by np.savez")
+    elif beginning[4:9] == b"\0\0\0\0{":
+        found = ".safetensors"
+    if found not in ("", own):
+        raise damaged(path, f"a file of the format {found}. Let its name end so")
+
+
 def native(array: ndarray) -> ndarray:
     """The array in C order and this machine's byte order, 0-d arrays too."""
     return np.asarray(array, array.dtype.newbyteorder("="), order="C")

@@ -15,7 +15,7 @@ from typing import IO, Any, BinaryIO
 import numpy as np
 from numpy import ndarray
 
-from tinygrad_kr.saving.formats import METADATA, Form, damage, damaged, native
+from tinygrad_kr.saving.formats import METADATA, Form, damage, damaged, native, refuse_other_format
 
 _SUFFIX = ".npy"
 _CHUNK = 1 << 20
@@ -66,6 +66,7 @@ def _is_utf_8(name: str) -> bool:
 def opened(path: str) -> Iterator[_Reader]:
     """An archive whose members' sizes and headers are right."""
     with open(path, "rb") as stream:
+        refuse_other_format(path, stream.read(9), ".npz")
         with damage(path):
             archive = zipfile.ZipFile(stream)
             size = os.fstat(stream.fileno()).st_size
@@ -102,6 +103,9 @@ class _Reader:
 
     def _add(self, member: zipfile.ZipInfo, size: int) -> None:
         name, start = member.orig_filename, member.header_offset
+        if name.endswith("data.pkl"):
+            of_torch = "a pickle, as torch.save writes it. Name it .pt to read how it is converted"
+            raise damaged(self.path, of_torch)
         if not name.endswith(_SUFFIX):
             raise damaged(self.path, f"{name!r:.60}, which is no array,", start)
         name = name.removesuffix(_SUFFIX)

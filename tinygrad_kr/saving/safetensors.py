@@ -21,7 +21,7 @@ from typing import Any, BinaryIO
 import numpy as np
 from numpy import ndarray
 
-from tinygrad_kr.saving.formats import Form, damage, damaged
+from tinygrad_kr.saving.formats import Form, damage, damaged, refuse_other_format
 
 _TEXT, _DIGEST = "tinygrad_kr", "tinygrad_kr.sha256"
 """The entries of `__metadata__`."""
@@ -130,7 +130,9 @@ def opened(path: str) -> Iterator[_Reader]:
     """A file whose header the library has checked."""
     library = _library("load")
     with open(path, "rb") as stream:
-        start = 8 + int.from_bytes(stream.read(8), "little")
+        beginning = stream.read(9)
+        refuse_other_format(path, beginning, ".safetensors")
+        start = 8 + int.from_bytes(beginning[:8], "little")
         size = os.fstat(stream.fileno()).st_size
     with damage(path, 0 if start > size else 8):
         file = _open(library, path)
