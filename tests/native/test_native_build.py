@@ -96,6 +96,7 @@ def test_commands_hold_nothing_of_the_user(
     kept, marker = tmp_path / "kept", tmp_path / "marker"
     fakes.make("cc", body=f"{TOOLS['cp']} -R . {kept}; echo $TMPDIR > {kept}/where")
     evil = f"/* $(touch {marker}); `touch {marker}` 한국어 \udc80 */\r\nint x;\n"
+    find_compiler()
     build(evil, {"kernels.h": "// header\n"})
     compiler = find_compiler()
     assert compiler is not None
@@ -526,8 +527,8 @@ def test_another_process_finds_it_built(tmp_path: Path, monkeypatch: pytest.Monk
 def test_the_compiler_of_this_machine_takes_every_flag() -> None:
     compiler = find_compiler()
     assert compiler is not None
-    optimising = {"-O3", "-fno-math-errno", "-ffp-contract=off"}
-    assert optimising <= set(compiler.flags)
+    assert {"-fno-math-errno", "-ffp-contract=off"} <= set(compiler.flags)
+    assert "-O3" in compiler.flags or set(compilers.QUICK) <= set(compiler.flags)
     assert {"-march=native", "-mcpu=native"} & set(compiler.flags)
 
 

@@ -9,7 +9,9 @@ import shutil
 import stat
 import sys
 import tempfile
+import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -279,6 +281,25 @@ def test_nowhere_to_build_is_said(
     monkeypatch.setattr(caching, "_private_folders", {})
     with pytest.raises(BuildError, match=r"no folder to build in.*No usable temporary"):
         build("one")
+
+
+def test_two_threads_have_one_temporary_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also where both make one: a build and the trial of its compiler."""
+    real, both = tempfile.mkdtemp, threading.Barrier(2)
+
+    def together(prefix: str) -> str:
+        made = real(prefix=prefix, dir=tmp_path)
+        both.wait(30)
+        return made
+
+    monkeypatch.setattr(tempfile, "mkdtemp", together)
+    monkeypatch.setattr(caching, "_private_folders", {})
+    with ThreadPoolExecutor(2) as pool:
+        one, other = pool.map(lambda _: caching.private_folder(), range(2))
+    assert one == other
+    assert [*tmp_path.iterdir()] == [one]
 
 
 @needs_fork

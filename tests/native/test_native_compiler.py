@@ -10,11 +10,13 @@ from pathlib import Path
 
 import pytest
 from compile_fakes import (
+    LIBRARY,
     OTHER_LIBRARY,
     TOOLS,
     Fakes,
     entries,
     new_process,
+    the_library,
 )
 from compile_fakes import fakes as fakes
 from compile_fakes import own_cache as own_cache
@@ -25,6 +27,7 @@ from tinygrad_kr.native import cpu as machines
 from tinygrad_kr.native.build import (
     BuildError,
     Compiler,
+    NoCompilerError,
     build,
     cache_folder,
     find_compiler,
@@ -329,6 +332,64 @@ def test_a_compiler_is_asked_for_less_where_it_does_not_take_all(
     new_process()
     assert find_compiler() == compiler
     assert build("one") is not None
+
+
+IS_TRIAL = """
+trial=
+while read -r line; do case "$line" in *tinygrad_kr_trial*) trial=1;; esac; done < program.c
+"""
+linux = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="elsewhere it waits")
+
+
+@linux
+def test_the_first_program_is_built_beside_the_trial(fakes: Fakes, tmp_path: Path) -> None:
+    begun = tmp_path / "begun"
+    wait = f"until [ -e {begun} ] || [ $n = 99 ]; do {TOOLS['sleep']} 0.1; n=$((n + 1)); done"
+    fakes.make("cc", f"{IS_TRIAL}\n[ $trial ] || : > {begun}\nn=0; {wait}; [ $n = 99 ] && exit 1")
+    ahead = compilers.likely()
+    assert build("one") is not None
+    assert begun.exists()
+    assert find_compiler() == ahead == compilers.likely()
+    assert len(fakes.runs()) == 2
+
+
+@linux
+@pytest.mark.parametrize("other", [True, False])
+def test_nothing_is_loaded_from_a_compiler_that_fails_its_trial(
+    other: bool, fakes: Fakes, own_cache: Path
+) -> None:
+    fakes.make("cc", library=OTHER_LIBRARY)
+    if other:
+        fakes.make("gcc")
+        library = build("one")
+        assert the_library(own_cache).read_bytes() == LIBRARY.read_bytes()
+        assert library is build("one")
+    else:
+        with pytest.raises(NoCompilerError):
+            build("one")
+        assert not entries(own_cache, caching.SUFFIX)
+
+
+@pytest.mark.parametrize(
+    ("name", "rejects", "quick", "level"),
+    [
+        ("x86_64-linux-gnu-gcc-12", "", True, "-O2"),
+        ("x86_64-linux-gnu-gcc-12", "--param*", False, ""),
+        ("clang-15", "", False, ""),
+    ],
+)
+def test_gcc_is_asked_for_fewer_passes(
+    name: str, rejects: str, quick: bool, level: str, fakes: Fakes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Other compilers are asked for -O3, which no level lowers."""
+    monkeypatch.setattr(sys, "platform", "linux")
+    (fakes.folder / "cc").symlink_to(fakes.make(name, rejects=rejects))
+    compiler = find_compiler()
+    assert compiler is not None
+    assert compiler.flags == compilers.flags(quick=quick)
+    assert build("one", level=("-O2",)) is not None
+    levels = [word for word in fakes.runs()[-1].split() if word.startswith("-O")]
+    assert levels == (["-O1", "-O2"] if level else ["-O3"])
 
 
 @pytest.mark.parametrize(

@@ -42,6 +42,7 @@ def right(*command: str) -> bool:
     return done.stdout.endswith(" right\n")
 
 
+@pytest.mark.one_in(3)
 @needs_kernels
 @pytest.mark.skipif(cpu.vectors() == "neon", reason="aarch64 has its own test")
 @pytest.mark.parametrize("vectors", ["avx512", "avx2", "none"])

@@ -84,7 +84,7 @@ def starting(code: str, folder: Path) -> str:
 
 
 @needs_compiler
-@pytest.mark.one_in(4)
+@pytest.mark.one_in(8)
 @pytest.mark.parametrize("kind", CONSTRUCTORS)
 def test_a_library_that_ends_what_loads_it_is_refused(kind: str, tmp_path: Path) -> None:
     code, reason = CONSTRUCTORS[kind]
@@ -99,6 +99,7 @@ def test_a_library_that_only_prints_is_none_the_worse(tmp_path: Path) -> None:
     assert tried(compiler, tmp_path / "cache").startswith(f"found ('{compiler}',)\n")
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(shutil.which("gcc") is None, reason="gcc is not installed")
 @pytest.mark.one_in(2)
 @pytest.mark.parametrize("sanitizer", ["address", "thread"])

@@ -1,4 +1,5 @@
-"""mathematics.h: as accurate as its table says, right at every end, vectorised, NumPy's ways."""
+"""mathematics.h and trigonometry.h: as accurate as their tables say, right at every
+end, vectorised, NumPy's ways."""
 
 from __future__ import annotations
 
@@ -21,6 +22,7 @@ import pytest
 from numpy import ndarray
 
 HEADER = Path(__file__).parents[2] / "tinygrad_kr" / "native" / "include" / "mathematics.h"
+HEADERS = [HEADER, HEADER.with_name("trigonometry.h")]
 FLAGS = ["-std=c99", "-O3", "-ffp-contract=off", "-fno-math-errno", "-fno-trapping-math", "-fPIC"]
 BUILDS = {"native": ["-march=native"], "plain": []}  # the plain x86 has no fused multiply-add
 
@@ -40,11 +42,27 @@ LIKE_NUMPYS = [
     "cos",
     "sqrt",
 ]
-UNARY = [*LIKE_NUMPYS, "sigmoid", "softplus", "erf", "rint", "relu", "sign"]
+LESS_COMMON = [
+    "tan",
+    "arcsin",
+    "arccos",
+    "arctan",
+    "sinh",
+    "cosh",
+    "arcsinh",
+    "arccosh",
+    "arctanh",
+    "cbrt",
+]
+LENGTHS = ["arctan2", "hypot"]
+BY_RULES = ["trunc", "deg2rad", "rad2deg", "sinc"]
+UNARY = [*LIKE_NUMPYS, *LESS_COMMON, *BY_RULES]
+UNARY += ["sigmoid", "softplus", "erf", "rint", "relu", "sign"]
 BINARY = ["pow", "logaddexp", "max", "min", "fmax", "fmin", "remainder", "floor_divide"]
+BINARY += [*LENGTHS, "fmod", "copysign", "heaviside", "logaddexp2"]
 NAMES = {**dict.fromkeys(UNARY, 1), **dict.fromkeys(BINARY, 2), "clip": 3}
-CALL_THE_LIBRARY = ["sin", "cos", "pow", "remainder", "floor_divide"]
-CALL_THE_LIBRARY += ["remainderf", "floor_dividef"]
+CALL_THE_LIBRARY = ["sin", "cos", "pow", "remainder", "floor_divide", "tan", "sinc", "fmod"]
+CALL_THE_LIBRARY += ["remainderf", "floor_dividef", "fmodf"]
 INTEGERS = ["remainder_int32", "remainder_int64", "floor_divide_int32", "floor_divide_int64"]
 
 
@@ -79,7 +97,7 @@ def functions() -> Iterator[tuple[str, str, int]]:
         yield name, f"int{name[-2:]}_t", 2
 
 
-SOURCE = '#include "mathematics.h"\n' + "\n".join(
+SOURCE = '#include "trigonometry.h"\n' + "\n".join(
     [loop(*function) for function in functions()] + [single(*function) for function in functions()]
 )
 LINE = {name: 2 + i for i, (name, _, _) in enumerate(functions())}
@@ -90,6 +108,8 @@ class Built:
     library: ctypes.CDLL
     remarks: str
     fused: bool
+    truncates: bool
+    """Whether the processor has an instruction that rounds towards 0."""
 
     def __call__(self, name: str, *arrays: ndarray) -> ndarray:
         """tk_`name` of arrays of one type, by the loop."""
@@ -141,25 +161,28 @@ def built(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
         macros, capture_output=True, text=True, check=True, encoding="utf-8"
     ).stdout
     fused = any(macro in defined for macro in ("__FMA__", "__FP_FAST_FMAF ", "__aarch64__"))
-    return Built(ctypes.CDLL(str(library)), done.stdout + done.stderr, fused)
+    truncates = any(macro in defined for macro in ("__SSE4_1__", "__aarch64__"))
+    return Built(ctypes.CDLL(str(library)), done.stdout + done.stderr, fused, truncates)
 
 
 @pytest.mark.one_in(2)
 def test_loops_are_vectorised(built: Built) -> None:
     lines = re.findall(r"loops\.c:(\d+):.*vectorized", built.remarks)
     vectorised = {name for name, line in LINE.items() if str(line) in lines}
-    assert set(LINE) - {*CALL_THE_LIBRARY, *INTEGERS} - vectorised == set()
+    calls = {*CALL_THE_LIBRARY, *([] if built.truncates else ["trunc", "truncf"])}
+    assert set(LINE) - {*calls, *INTEGERS} - vectorised == set()
 
 
 # --------------------------------------------------------------------------------------- accuracy
 
 
 def table() -> dict[str, list[float]]:
-    """The table of the header: by function the bounds in ulp for float and double, twice."""
+    """The tables of the headers: by function the bounds in ulp for float and double, twice."""
     row = re.compile(r"^ +([a-z0-9]+)" + r" +(\d\.\d\d)" * 4 + " ", re.MULTILINE)
     return {
         name: [float(b) for b in bounds]
-        for name, *bounds in row.findall(HEADER.read_text(encoding="utf-8"))
+        for header in HEADERS
+        for name, *bounds in row.findall(header.read_text(encoding="utf-8"))
     }
 
 
@@ -185,7 +208,7 @@ def exact_erf(x: Any) -> Any:
 
 
 EXACT: dict[str, Callable[..., Any]] = {
-    **{name: getattr(np, name) for name in LIKE_NUMPYS},
+    **{name: getattr(np, name) for name in [*LIKE_NUMPYS, *LESS_COMMON, *LENGTHS]},
     "sigmoid": sigmoid,
     "softplus": softplus,
     "erf": exact_erf,
@@ -239,7 +262,8 @@ def column(built: Built, dtype: Any) -> int:
     return (0 if built.fused else 2) + (1 if dtype == np.float64 else 0)
 
 
-@pytest.mark.parametrize("name", [name for name in EXACT if name != "pow"])
+@pytest.mark.one_in(3)
+@pytest.mark.parametrize("name", [name for name in EXACT if name not in BINARY])
 def test_floats_are_within_the_bound_of_the_table(built: Built, name: str) -> None:
     x = many_floats()
     with np.errstate(all="ignore"):
@@ -262,7 +286,9 @@ def test_powers_of_floats_are_within_the_bound_of_the_table(built: Built) -> Non
 
 
 @pytest.mark.skipif(np.finfo(np.longdouble).nmant < 63, reason="long double is no longer here")
-@pytest.mark.parametrize("name", [name for name in EXACT if name not in ("pow", "sin", "cos")])
+@pytest.mark.parametrize(
+    "name", [name for name in EXACT if name not in (*BINARY, "sin", "cos", "tan")]
+)
 def test_doubles_are_within_the_bound_of_the_table(built: Built, name: str) -> None:
     x = many_doubles(np.random.default_rng(1), 30_000)
     with np.errstate(all="ignore"):
@@ -272,7 +298,25 @@ def test_doubles_are_within_the_bound_of_the_table(built: Built, name: str) -> N
     assert 0.4 < largest_error(built(name, x), exact) <= table()[name][column(built, np.float64)]
 
 
-@pytest.mark.parametrize("name", ["sin", "cos"])
+@pytest.mark.skipif(np.finfo(np.longdouble).nmant < 63, reason="long double is no longer here")
+@pytest.mark.parametrize("dtype", FLOATS)
+@pytest.mark.parametrize("name", LENGTHS)
+def test_angles_and_lengths_are_within_the_bound_of_the_table(
+    built: Built, name: str, dtype: Any
+) -> None:
+    rng = np.random.default_rng(6)
+    x = many_floats()[::20] if dtype == np.float32 else many_doubles(rng, 10_000)
+    y = rng.permutation(x)
+    near = (rng.standard_normal((2, 50_000)) * 10 ** rng.uniform(-2, 2, 50_000)).astype(dtype)
+    ends = np.array([0.0, -0.0, 1.0, -1.0, inf, -inf, nan], dtype)
+    grids = [grid.ravel() for grid in np.meshgrid(ends, ends)]
+    a, b = (np.concatenate(parts) for parts in zip((x, y), near, grids, strict=True))
+    with np.errstate(all="ignore"):
+        exact = EXACT[name](a.astype(np.longdouble), b.astype(np.longdouble))
+    assert 0.4 < largest_error(built(name, a, b), exact) <= table()[name][column(built, dtype)]
+
+
+@pytest.mark.parametrize("name", ["sin", "cos", "tan"])
 def test_library_doubles_are_the_librarys(built: Built, name: str) -> None:
     x = np.random.default_rng(2).uniform(-20, 20, 1000)
     expected = [getattr(math, name)(v) for v in x.tolist()]
@@ -297,6 +341,18 @@ ENDS: dict[str, list[tuple[float, float]]] = {
     "cos": [(0.0, 1), (-0.0, 1), (inf, nan), (-inf, nan)],
     "sqrt": [(0.0, 0.0), (-0.0, -0.0), (inf, inf), (-1, nan), (-inf, nan), (9, 3)],
     "rint": [(0.5, 0.0), (-0.5, -0.0), (1.5, 2), (2.5, 2), (-0.0, -0.0), (inf, inf), (1e9, 1e9)],
+    "tan": [(0.0, 0.0), (-0.0, -0.0), (inf, nan), (-inf, nan)],
+    "arcsin": [(0.0, 0.0), (-0.0, -0.0), (1.5, nan), (-1.5, nan), (inf, nan), (-inf, nan)],
+    "arccos": [(1, 0.0), (1.5, nan), (-1.5, nan), (inf, nan), (-inf, nan)],
+    "arctan": [(0.0, 0.0), (-0.0, -0.0), (inf, math.pi / 2), (-inf, -math.pi / 2)],
+    "sinh": [(0.0, 0.0), (-0.0, -0.0), (inf, inf), (-inf, -inf), (-1e30, -inf), (1e30, inf)],
+    "cosh": [(0.0, 1), (-0.0, 1), (inf, inf), (-inf, inf), (-1e30, inf), (1e30, inf)],
+    "arcsinh": [(0.0, 0.0), (-0.0, -0.0), (inf, inf), (-inf, -inf)],
+    "arccosh": [(1, 0.0), (0.0, nan), (-1, nan), (-3, nan), (inf, inf), (-inf, nan)],
+    "arctanh": [(0.0, 0.0), (-0.0, -0.0), (1, inf), (-1, -inf), (1.5, nan), (inf, nan)],
+    "cbrt": [(0.0, 0.0), (-0.0, -0.0), (8, 2), (-27, -3), (inf, inf), (-inf, -inf)],
+    "trunc": [(-0.0, -0.0), (-0.5, -0.0), (2.7, 2), (-2.7, -2), (inf, inf), (-inf, -inf)],
+    "sinc": [(0.0, 1), (-0.0, 1), (inf, nan), (-inf, nan)],
     "relu": [(-0.0, 0.0), (-inf, 0.0), (inf, inf), (3, 3)],
     "sign": [(-0.0, 0.0), (0.0, 0.0), (-inf, -1), (inf, 1), (-1e-30, -1)],
 }  # fmt: skip
@@ -321,12 +377,18 @@ def assert_identical(y: ndarray, expected: ndarray) -> None:
 
 
 @pytest.mark.parametrize("dtype", FLOATS)
-@pytest.mark.parametrize("name", ["expm1", "tanh", "log1p", "sin", "rint", "sqrt"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("expm1", "tanh", "log1p", "sin", "rint", "sqrt"),
+        *("tan", "arcsin", "arctan", "sinh", "arcsinh", "arctanh", "trunc"),
+    ],
+)
 def test_of_denormals(built: Built, name: str, dtype: Any) -> None:
     tiny, least = np.finfo(dtype).tiny, np.finfo(dtype).smallest_subnormal
     x = np.array([tiny, tiny / 2, *(n * least for n in (1, 2, 3, 5, 1001))], dtype)
     x = np.concatenate([x, -x])
-    if name == "rint":
+    if name in ("rint", "trunc"):
         expected = np.copysign(np.zeros_like(x), x)
     elif name == "sqrt":
         with np.errstate(invalid="ignore"):
@@ -413,6 +475,25 @@ def test_division_is_numpys(built: Built, name: str, dtype: Any) -> None:
 
 
 @pytest.mark.parametrize("dtype", FLOATS)
+@pytest.mark.parametrize("name", ["fmod", "copysign", "heaviside"])
+def test_other_rules_are_numpys(built: Built, name: str, dtype: Any) -> None:
+    a, b = pairs(dtype)
+    with np.errstate(all="ignore"):
+        assert_identical(built(name, a, b), getattr(np, name)(a, b))
+
+
+@pytest.mark.parametrize("dtype", FLOATS)
+@pytest.mark.parametrize("name", BY_RULES)
+def test_other_functions_are_numpys(built: Built, name: str, dtype: Any) -> None:
+    x = np.concatenate([pairs(dtype)[0], np.arange(-40, 40, dtype=dtype) / 4])
+    with np.errstate(all="ignore"):
+        expected = getattr(np, name)(x)
+    y, eps = built(name, x), np.finfo(dtype).eps
+    np.testing.assert_allclose(y, expected, rtol=4 * eps, atol=4 * eps)
+    assert_identical(y[np.isnan(x)], x[np.isnan(x)])
+
+
+@pytest.mark.parametrize("dtype", FLOATS)
 @pytest.mark.parametrize("name", ["maximum", "minimum", "fmax", "fmin"])
 def test_larger_and_smaller_are_numpys(built: Built, name: str, dtype: Any) -> None:
     a, b = pairs(dtype)
@@ -460,12 +541,13 @@ def test_powers_of_special_values_are_numpys(built: Built, dtype: Any) -> None:
 
 
 @pytest.mark.parametrize("dtype", FLOATS)
-def test_logaddexp_is_numpys(built: Built, dtype: Any) -> None:
+@pytest.mark.parametrize("name", ["logaddexp", "logaddexp2"])
+def test_logaddexp_is_numpys(built: Built, name: str, dtype: Any) -> None:
     a, b = pairs(dtype)
     with np.errstate(all="ignore"):
-        expected = np.logaddexp(a, b)
+        expected = getattr(np, name)(a, b)
     scale = np.finfo(dtype).eps
-    np.testing.assert_allclose(built("logaddexp", a, b), expected, rtol=4 * scale, atol=4 * scale)
+    np.testing.assert_allclose(built(name, a, b), expected, rtol=4 * scale, atol=4 * scale)
 
 
 @pytest.mark.parametrize("dtype", [np.int32, np.int64])

@@ -221,7 +221,7 @@ def test_a_step_is_built_and_exports_its_functions(
     as_elsewhere(SYSTEMS[system])
     source = native(STEPS[name]()).code.text
     library = SYSTEMS[system].library(source, tmp_path, monkeypatch)
-    wanted = re.findall(r"^EXPORT \w+ (?:\(\*)?(\w+)\)?\(", source, re.MULTILINE)
+    wanted = re.findall(r"^EXPORT (?:\w+ )+(?:\(\*)?(\w+)\)?\(", source, re.MULTILINE)
     assert wanted
     assert exports(library) - OF_THE_LINKER == set(wanted)
     assert ("gemm.h" in source) == (name == "convolutional")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import re
 import shlex
@@ -22,7 +23,7 @@ import tinygrad_kr as tk
 from tinygrad_kr import Tensor
 from tinygrad_kr.compile.run import c_runner
 from tinygrad_kr.compile.run.c_runner import MAX_HOLDING
-from tinygrad_kr.native import cpu
+from tinygrad_kr.native import choice, cpu
 from tinygrad_kr.native import kernels as native_kernels
 from tinygrad_kr.native.build import build, find_compiler
 from tinygrad_kr.native.kernels import has_kernels, tile
@@ -63,6 +64,7 @@ def normal(*shape: int) -> ndarray:
 
 def test_without_our_kernels_blas_multiplies(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(native_kernels, "has_kernels", lambda: False)
+    monkeypatch.setattr(choice, "_made", {})
     a, b = normal(200, 100), normal(100, 300)
     close(compiled_for(a, b, tiled=False)(a, b), a, b)
 
@@ -216,13 +218,39 @@ def test_a_larger_product_after_a_smaller_one() -> None:
 def test_products_are_built_once_for_all_programs(monkeypatch: pytest.MonkeyPatch) -> None:
     built: list[str] = []
     monkeypatch.setattr(c_runner, "build", lambda *given: built.append(given[0]) or build(*given))
-    kernels = native_kernels.library()
+    kernels = native_kernels.library("")
     for n in (70, 80):
         square = normal(n, n)
         close(compiled_for(square, square)(square, square), square, square)
-    assert native_kernels.library() is kernels
+    assert native_kernels.library("") is kernels
     assert len(built) == 2
     assert not any('"gemm.h"' in source for source in built)
+
+
+def test_all_libraries_share_the_threads_of_one() -> None:
+    """Else helpers of one, which spin for a while, would keep cores from those of another."""
+    libraries = [native_kernels.library(products) for products in (native_kernels.F64, "", None)]
+    pool = libraries[-1]
+    assert pool in native_kernels._pools.values()
+    address = ctypes.cast(pool["share"], ctypes.c_void_p).value
+    for library in libraries[:-1]:
+        assert ctypes.c_void_p.in_dll(library, "tk_pool").value == address
+
+
+def test_a_program_without_products_needs_none_built(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its long loops need threads alone."""
+    wanted: list[str | None] = []
+    real = native_kernels.library
+    monkeypatch.setattr(
+        native_kernels, "library", lambda *given: wanted.append(*given or [None]) or real(*given)
+    )
+    x = normal(600_000)
+    compiled = tk.compile(lambda x: x.exp() * x)
+    for _ in range(3):
+        found = compiled(Tensor(x))
+    np.testing.assert_allclose(found.data, np.exp(x) * x, 1e-5)
+    assert ("tk_parallel_for(" in compiled.source) == bool(wanted)
+    assert not any(isinstance(products, str) for products in wanted)
 
 
 def test_where_no_thread_can_be_started(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -197,7 +197,7 @@ def method() -> Any:
     return scaled.step
 
 
-@pytest.mark.one_in(3)
+@pytest.mark.one_in(6)
 @pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
 @pytest.mark.parametrize(
     ("make", "called"),

@@ -20,7 +20,7 @@ from numpy import ndarray
 import tinygrad_kr as tk
 import tinygrad_kr.functional as F
 from tinygrad_kr import Tensor
-from tinygrad_kr.native import cpu, kernels
+from tinygrad_kr.native import choice, cpu, kernels
 from tinygrad_kr.native.build import find_compiler, included
 from tinygrad_kr.native.kernels import _PARAMETERS, has_kernels
 from tinygrad_kr.ops import convolutions, products, window
@@ -46,7 +46,7 @@ def done(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
         return call
 
     noted = SimpleNamespace(**{name: noting(name) for name in _PARAMETERS})
-    monkeypatch.setattr(products, "kernels", lambda: noted)
+    monkeypatch.setattr(products, "kernels", lambda dtype: noted if dtype == np.float32 else None)
     yield found
 
 
@@ -149,17 +149,22 @@ def test_many_windows_filters_and_outputs(
         normal(samples, channels, size, size), normal(outputs, channels, 3, 3), normal(outputs),
         **SAME,
     )  # fmt: skip
-    assert done == ["convolve", "convolve_transposed", "convolve_weight"]
+    assert [name.replace("_groups", "") for name in done] == MANY
 
 
-def test_what_a_convolution_reaches_of_a_larger_result(done: list[str]) -> None:
-    g, weight = normal(2, 9, 3, 4), normal(9, 3, 2, 2)
+@pytest.mark.parametrize(
+    ("channels", "name"), [(3, "convolve_groups_transposed"), (9, "convolve_transposed")]
+)
+def test_what_a_convolution_reaches_of_a_larger_result(
+    channels: int, name: str, done: list[str]
+) -> None:
+    g, weight = normal(2, 9, 3, 4), normal(9, channels, 2, 2)
     how: dict[str, Any] = {**SAME, "stride": (3, 2), "padding": ((1, 0), (0, 0)), "size": (12, 7)}
     found = window._convolve_transposed(g, weight, **how)
     exact = window._convolve_transposed(g.astype(np.float64), weight.astype(np.float64), **how)
     close(found, exact)
     assert (found[:, :, 8:] == 0).all()
-    assert done == ["convolve_transposed"]
+    assert done == [name]
 
 
 def test_nan_and_infinity_come_out_where_they_do_in_numpy() -> None:
@@ -183,7 +188,7 @@ def test_first_and_second_derivatives(size: int, done: list[str]) -> None:
         tensors = [Tensor(a) for a in arrays]
         for found, wanted in zip(derivative(*tensors), derivative(*exact), strict=True):
             np.testing.assert_allclose(found.numpy(), wanted, 2e-4, 2e-4)
-    assert set(done) == {"convolve", "convolve_transposed", "convolve_weight"}
+    assert {name.replace("_groups", "") for name in done} == set(MANY)
 
 
 # ------------------------------------------------------------------ in groups
@@ -222,7 +227,7 @@ def test_sizes_strides_and_edges_of_groups(data: st.DataObject) -> None:
         normal(samples, groups * channels, *size),
         normal(groups * outputs, channels, *kernel),
     )
-    kind = data.draw(st.sampled_from([convolutions._kind, lambda *_: convolutions._MANY]))
+    kind = data.draw(st.sampled_from([convolutions._kind, lambda *_, **__: convolutions._MANY]))
     with mock.patch.object(convolutions, "_kind", kind):
         compare(layout(x), layout(weight), bias, **how)
 
@@ -239,32 +244,44 @@ def test_layouts_of_groups(layout: str, channels: int) -> None:
 
 
 @pytest.mark.parametrize(
-    ("channels", "outputs", "groups", "size", "names"),
+    ("channels", "outputs", "groups", "size", "names", "strided"),
     [
-        (4, 8, 2, 8, GROUPED),
-        (16, 16, 2, 16, [*GROUPED[:2], MANY[2]]),
-        (16, 16, 2, 15, MANY),
-        (18, 18, 2, 16, MANY),
-        (5, 5, 5, 3, DEPTHWISE),
-        (64, 64, 64, 9, DEPTHWISE),
+        (4, 8, 2, 8, [*GROUPED[:2], MANY[2]], [*GROUPED[:2], MANY[2]]),
+        (4, 8, 2, 24, GROUPED, [*GROUPED[:2], MANY[2]]),
+        (16, 16, 2, 32, [GROUPED[0], GROUPED[0], MANY[2]], MANY),
+        (16, 16, 2, 15, [MANY[0], MANY[0], MANY[2]], MANY),
+        (18, 18, 2, 32, [MANY[0], MANY[0], MANY[2]], MANY),
+        (5, 5, 5, 3, [DEPTHWISE[0], DEPTHWISE[0], DEPTHWISE[2]], DEPTHWISE),
+        (64, 64, 64, 9, [DEPTHWISE[0], DEPTHWISE[0], DEPTHWISE[2]], DEPTHWISE),
     ],
 )
 def test_which_function_of_c_computes_groups(
-    channels: int, outputs: int, groups: int, size: int, names: list[str], done: list[str]
+    channels: int,
+    outputs: int,
+    groups: int,
+    size: int,
+    names: list[str],
+    strided: list[str],
+    done: list[str],
 ) -> None:
-    """The adjoint for stride 1 is a convolution itself."""
+    """The adjoint for stride 1 is a convolution itself, but for fewer channels than outputs."""
     x, bias = normal(2, channels, size, size), normal(outputs)
     weight = normal(outputs, channels // groups, 3, 3)
     compare(x, weight, bias, **{**SAME, "groups": groups})
-    assert done == [names[0], names[0], names[2]]
+    assert done == names
     done.clear()
     compare(x, weight, bias, **{**SAME, "groups": groups, "stride": (2, 1)})
-    assert done == (MANY if channels == 16 else names)
+    assert done == strided
 
 
 @pytest.mark.parametrize(
     ("channels", "outputs", "kernel", "names"),
-    [(3, 4, 3, GROUPED), (40, 7, 3, GROUPED), (40, 7, 1, []), (40, 8, 3, MANY)],
+    [
+        (3, 4, 3, [*GROUPED[:2], MANY[2]]),
+        (40, 7, 3, [GROUPED[0], *MANY[1:]]),
+        (40, 7, 1, [GROUPED[0], *MANY[1:]]),
+        (40, 8, 3, MANY),
+    ],
 )
 def test_few_channels_or_outputs_need_no_products(
     channels: int, outputs: int, kernel: int, names: list[str], done: list[str]
@@ -272,6 +289,35 @@ def test_few_channels_or_outputs_need_no_products(
     weight = normal(outputs, channels, kernel, kernel)
     all_three(normal(2, channels, 9, 9), weight, None, **{**SAME, "stride": (2, 2)})
     assert done == names
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("channels", [3, 20])
+def test_one_place_of_a_filter(layout: str, channels: int) -> None:
+    """Windows are elements of the image, which vectors read where they lie."""
+    x, weight = LAYOUTS[layout](normal(3, channels, 9, 13)), normal(5, channels, 1, 1)
+    for how in (SAME, {**SAME, "padding": ((0, 0), (0, 0))}):
+        compare(x, weight, normal(5), **how)
+
+
+def test_filters_in_parts_of_the_channels(done: list[str]) -> None:
+    compare(normal(2, 300, 6, 5), normal(9, 300, 3, 3), normal(9), **SAME)
+    assert done == [name for name in MANY for _ in range(2)]
+
+
+@pytest.mark.parametrize("outputs", [2, 40])
+@pytest.mark.parametrize("stride", [1, 2])
+def test_rows_of_filters_in_the_padding(outputs: int, stride: int) -> None:
+    """They are left out, unless a product with zero is NaN."""
+    x, weight = normal(5, 3, 7, 7), normal(outputs, 3, 7, 7)
+    how: dict[str, Any] = {**SAME, "stride": (stride,) * 2, "padding": ((9, 6), (3, 8))}
+    compare(x, weight, normal(outputs), **how)
+    weight[1, 2, 0, 4], weight[0, 1, 6, 6] = np.inf, np.nan
+    with np.errstate(invalid="ignore"):
+        exact = window._convolve(x.astype(np.float64), weight.astype(np.float64), **how)
+    np.testing.assert_array_equal(
+        np.isfinite(window._convolve(x, weight, **how)), np.isfinite(exact)
+    )
 
 
 @pytest.mark.parametrize("stride", [1, 2])
@@ -314,7 +360,7 @@ def test_the_same_bits_of_groups_on_any_number_of_cores(
     monkeypatch.setattr(cpu, "helpers", lambda: helpers)
     found = kernels.eager_kernels()
     assert found is not None
-    monkeypatch.setattr(products, "kernels", lambda: found)
+    monkeypatch.setattr(products, "kernels", lambda dtype: found)
     for how, wanted in zip(hows, before, strict=True):
         for result, expected in zip(all_three(*arrays, **how), wanted, strict=True):
             np.testing.assert_array_equal(result, expected)
@@ -344,7 +390,7 @@ def test_groups_of_many_channels(
     x = normal(2, channels, *(9, 8)[:axes])
     for each in (x, LAYOUTS["channels last"](x)):
         compare(each, normal(*weight), normal(weight[0]), **how)
-    assert done == 2 * MANY
+    assert [name.replace("_groups", "") for name in done] == 2 * MANY
 
 
 @pytest.mark.parametrize("kernel", [3, 5, 7])
@@ -390,17 +436,66 @@ def test_nan_in_groups_stays_where_numpy_has_it(stride: int) -> None:
         np.testing.assert_array_equal(np.isfinite(found), np.isfinite(wanted))
 
 
+# ------------------------------------------------------------------ float64
+
+
+@pytest.mark.parametrize("stride", [1, 2])
+@pytest.mark.parametrize(
+    ("channels", "outputs", "groups", "size"),
+    [(3, 20, 1, 9), (20, 3, 1, 9), (20, 33, 1, 6), (6, 12, 3, 30), (12, 12, 12, 9), (300, 9, 1, 5)],
+)
+def test_float64(
+    channels: int,
+    outputs: int,
+    groups: int,
+    size: int,
+    stride: int,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """By the same text, built for it; NumPy computes what is compared."""
+    x, weight = normal(3, channels, size, size), normal(outputs, channels // groups, 3, 3)
+    arrays = [a.astype(np.float64) for a in (x, weight, normal(outputs))]
+    how: dict[str, Any] = {**SAME, "stride": (stride,) * 2, "groups": groups}
+    exact = all_three(*arrays, **how)
+    library, called = kernels.eager_convolutions_f64(), []
+
+    def built(dtype: Any) -> Any:
+        called.append(dtype)
+        return library
+
+    monkeypatch.setattr(products, "kernels", built)
+    for found, wanted in zip(all_three(*arrays, **how), exact, strict=True):
+        assert found.dtype == np.float64
+        np.testing.assert_allclose(found, wanted, 1e-12, 1e-12 * np.abs(wanted).max())
+    assert len(called) >= 3 and set(called) == {np.dtype(np.float64)}
+
+
+@pytest.mark.parametrize("kernels_of", [products._library, products._convolutions_f64])
+def test_c_computes_unless_all_is_left_to_numpy(
+    kernels_of: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also where BLAS multiplies matrices faster: a choice that is pinned changes nothing."""
+    both = "float32=numpy/numpy,float64=numpy/numpy"
+    for pinned, is_c in (("numpy", False), (both, True), ("c", True), ("", True)):
+        monkeypatch.setenv("TINYGRAD_KR_PRODUCTS", pinned)
+        assert (kernels_of.__wrapped__() is not None) == is_c
+    for adopted, asked, is_c in (("c", "numpy", True), ("numpy", "c", False)):
+        monkeypatch.setattr(choice, "_adopted", adopted)
+        monkeypatch.setenv("TINYGRAD_KR_PRODUCTS", asked)
+        assert (kernels_of.__wrapped__() is not None) == is_c
+
+
 # ------------------------------------------------------------------ what NumPy does
 
 
 @pytest.mark.parametrize(
     ("shape", "weight", "dtype", "groups"),
     [
-        ((2, 4, 5, 5), (4, 4, 3, 3), np.float64, 1),
-        ((2, 4, 5, 5), (4, 1, 3, 3), np.float64, 4),
+        ((2, 4, 5, 5), (4, 4, 3, 3), np.longdouble, 1),
+        ((2, 4, 5, 5), (4, 1, 3, 3), np.longdouble, 4),
         ((1, 8, 5, 5, 5), (8, 1, 3, 3, 3), np.float32, 8),
-        ((2, 257, 3, 3), (9, 257, 3, 3), np.float32, 1),
-        ((1, 1, 3, 3), (2305, 1, 1, 1), np.float32, 1),
+        ((1, 20, 3, 3), (2305, 20, 1, 1), np.float32, 1),
+        ((2, 514, 3, 3), (520, 257, 3, 3), np.float32, 2),
         ((2, 3, 4, 4, 4), (2, 3, 2, 2, 2), np.float32, 1),
     ],
 )
@@ -440,7 +535,7 @@ def test_limits_below_which_numpy_is_faster(
 def test_without_the_c_numpy_computes_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
     arrays = normal(4, 3, 8, 8), normal(8, 3, 3, 3), normal(8)
     in_c = all_three(*arrays, **SAME)
-    monkeypatch.setattr(products, "kernels", lambda: None)
+    monkeypatch.setattr(products, "kernels", lambda dtype: None)
     for found, wanted in zip(in_c, all_three(*arrays, **SAME), strict=True):
         close(found, wanted)
 
@@ -457,7 +552,7 @@ def test_the_same_bits_on_any_number_of_cores(
     monkeypatch.setattr(cpu, "helpers", lambda: helpers)
     found = kernels.eager_kernels()
     assert found is not None
-    monkeypatch.setattr(products, "kernels", lambda: found)
+    monkeypatch.setattr(products, "kernels", lambda dtype: found)
     for _ in range(10):
         for result, wanted in zip(all_three(*arrays, **SAME), before, strict=True):
             np.testing.assert_array_equal(result, wanted)
@@ -466,7 +561,7 @@ def test_the_same_bits_on_any_number_of_cores(
 def test_two_threads_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(cpu, "helpers", lambda: 1)
     found = kernels.eager_kernels()
-    monkeypatch.setattr(products, "kernels", lambda: found)
+    monkeypatch.setattr(products, "kernels", lambda dtype: found)
     cases = [(normal(9, c, 12, 12), normal(40, c, 3, 3), normal(40)) for c in (3, 8)]
     wanted = [all_three(*case, **SAME) for case in cases]
     wrong: list[int] = []

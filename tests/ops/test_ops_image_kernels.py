@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 from numpy import ndarray
+from numpy_alone import leave_all_to_numpy
 
 import tinygrad_kr as tk
 import tinygrad_kr.functional as F
@@ -38,8 +39,7 @@ def early(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def numpy_only(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """No kernel is found."""
-    monkeypatch.setattr(kernels, "_built", {})
-    monkeypatch.setenv("TINYGRAD_KR_PRODUCTS", "numpy")
+    leave_all_to_numpy(monkeypatch)
     yield
 
 
@@ -211,8 +211,7 @@ def test_layers_eager_compiled_and_by_numpy(
     name: str, early: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     eager, replayed = run_layer(name), run_layer(name, compile=True)
-    monkeypatch.setattr(kernels, "_built", {})
-    monkeypatch.setenv("TINYGRAD_KR_PRODUCTS", "numpy")
+    leave_all_to_numpy(monkeypatch)
     for a, b, c in zip(eager, replayed, run_layer(name), strict=True):
         np.testing.assert_allclose(a, c, rtol=1e-9, atol=1e-11)
         np.testing.assert_allclose(b, c, rtol=1e-9, atol=1e-11)
@@ -380,6 +379,7 @@ def test_channels_move(shape: tuple[int, ...], dtype: Any) -> None:
 # ------------------------------------------------------------------ every processor
 
 
+@pytest.mark.one_in(2)
 @needs_c
 @pytest.mark.skipif(
     "x86" not in os.uname().machine if hasattr(os, "uname") else True, reason="needs x86"

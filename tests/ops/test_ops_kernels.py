@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 from numpy import ndarray
+from numpy_alone import leave_all_to_numpy
 
 import tinygrad_kr as tk
 import tinygrad_kr.functional as F
@@ -46,8 +47,7 @@ def early(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def numpy_only(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """No kernel is found."""
-    monkeypatch.setattr(kernels, "_built", {})
-    monkeypatch.setenv("TINYGRAD_KR_PRODUCTS", "numpy")
+    leave_all_to_numpy(monkeypatch)
     yield
 
 
@@ -90,6 +90,7 @@ def test_every_header_is_built_here(header: str, real: str) -> None:
 SIZES = [(5, 7, 33), (3, 32, 16), (1, 1, 3), (9, 2, 61)]
 
 
+@pytest.mark.one_in(3)
 @pytest.mark.usefixtures("early")
 @every_float
 @pytest.mark.parametrize("reverse", [False, True])
@@ -358,8 +359,7 @@ def test_eager_compiled_and_numpy_agree(
     dtype: Any, early: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     eager, replayed = loss_and_gradients(dtype), loss_and_gradients(dtype, compile=True)
-    monkeypatch.setattr(kernels, "_built", {})
-    monkeypatch.setenv("TINYGRAD_KR_PRODUCTS", "numpy")
+    leave_all_to_numpy(monkeypatch)
     plain = loss_and_gradients(dtype)
     assert len(eager) == len(replayed) == len(plain) == 9
     for a, b, c in zip(eager, replayed, plain, strict=True):
@@ -488,6 +488,7 @@ def test_small_arrays_build_nothing() -> None:
 OLDER = ["-mno-avx512f", "-mno-avx"]
 
 
+@pytest.mark.one_in(2)
 @needs_c
 @pytest.mark.skipif(
     "x86" not in os.uname().machine if hasattr(os, "uname") else True, reason="needs x86"

@@ -7,6 +7,15 @@
 
 #include "gemm.h"
 
+#ifdef CONVOLUTIONS_F64
+#define TK_REAL double
+#define TK_NAME(name) name##_f64
+#define UNIT 1e-14
+#else
+#define TK_REAL float
+#define TK_NAME(name) name
+#define UNIT 1e-6
+#endif
 #include "convolution.h"
 #include "depthwise.h"
 
@@ -105,8 +114,8 @@ static void products(void) {
 
 /* ------------------------------------------------------------------ convolutions */
 
-static float *drawn(int64_t size) {
-  float *x = malloc(sizeof(float) * size);
+static TK_REAL *drawn(int64_t size) {
+  TK_REAL *x = malloc(sizeof(TK_REAL) * size);
   for (int64_t i = 0; i < size; i++) x[i] = draw();
   return x;
 }
@@ -130,9 +139,9 @@ static void convolution(int64_t samples, int64_t channels, int64_t outputs, int6
   int64_t ins = channels / groups, outs = outputs / groups, taps = kernel * kernel;
   int64_t size_x = samples * channels * height * width, size_w = outputs * ins * taps;
   int64_t windows = lines * places, size_y = samples * outputs * windows;
-  float *x = drawn(size_x), *w = drawn(size_w), *bias = drawn(outputs), *g = drawn(size_y);
-  float *y = drawn(size_y), *dx = drawn(size_x), *dw = drawn(size_w);
-  float *last_w = drawn(size_w), *last_g = drawn(size_y);
+  TK_REAL *x = drawn(size_x), *w = drawn(size_w), *bias = drawn(outputs), *g = drawn(size_y);
+  TK_REAL *y = drawn(size_y), *dx = drawn(size_x), *dw = drawn(size_w);
+  TK_REAL *last_w = drawn(size_w), *last_g = drawn(size_y);
   double *y_exact = zeros(size_y), *dx_exact = zeros(size_x), *dw_exact = zeros(size_w);
   for (int64_t n = 0; n < samples; n++)
     for (int64_t o = 0; o < outputs; o++)
@@ -153,7 +162,7 @@ static void convolution(int64_t samples, int64_t channels, int64_t outputs, int6
             dw_exact[f] += (double)g[at] * x[from];
           }
       }
-  double unit = 1e-6 * (10 + taps * (ins + outs)), sums = 1e-6 * (10 + samples * windows);
+  double unit = UNIT * (10 + taps * (ins + outs)), sums = UNIT * (10 + samples * windows);
   for (int kind = 0; kind < (ins == 1 && outs == 1 ? 3 : 2); kind++) { /* many, few, depthwise */
     int first = kind == 1;
     if (kind == 0) {
@@ -182,7 +191,7 @@ static void convolution(int64_t samples, int64_t channels, int64_t outputs, int6
     }
     for (int64_t i = 0; i < size_w; i++) {
       int64_t o = i / (ins * taps), c = i / taps % ins, t = i % taps;
-      int64_t found = o / outs * taps * ins * outs + (t * ins + c) * outs + o % outs;
+      int64_t found = (o * taps + t) * ins + c;
       compare(dw[kind == 0 ? found : i], dw_exact[i], sums, "gradient of the weight", given, 10);
     }
   }
@@ -202,6 +211,7 @@ static void convolutions(void) {
       {2, 21, 21, 9, 10, 5, 2, 2, 1, 21}, {2, 40, 40, 7, 7, 7, 1, 3, 1, 40},
       {2, 34, 36, 9, 8, 3, 2, 1, 1, 2},  {1, 20, 6, 12, 90, 3, 1, 1, 2, 2},
       {1, 64, 8, 20, 50, 3, 2, 1, 1, 1},
+      {2, 60, 3, 9, 20, 3, 1, 1, 1, 1},  {1, 2, 5, 30, 40, 3, 1, 1, 1, 1},  {3, 24, 6, 12, 12, 5, 2, 2, 1, 3},
   };
   for (unsigned i = 0; i < sizeof shapes / sizeof *shapes; i++) {
     const int64_t *s = shapes[i];

@@ -245,6 +245,15 @@ def main() -> None:
         FLOAT,
     )
     two_over_pi()
+    fit(
+        "tan(r) = r + r z c(z), z = r^2, 53 bits, for floats",
+        lambda z: (mpmath.tan(mpmath.sqrt(z)) / mpmath.sqrt(z) - 1) / z,
+        lambda z: z * mpmath.sqrt(z) / mpmath.tan(mpmath.sqrt(z)),
+        mpf("1e-9"),
+        mpf("0.92") ** 2,
+        9,
+        DOUBLE,
+    )
 
     ln2, ln10 = mpmath.log(2), mpmath.log(10)
     split("ln 2, float", ln2, 12, FLOAT)

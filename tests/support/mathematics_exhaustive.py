@@ -1,4 +1,4 @@
-"""Measures the largest error of each function of mathematics.h, and its speed.
+"""Measures the largest error of each function of mathematics.h and trigonometry.h, and its speed.
 
     nice -n 19 python tests/support/mathematics_exhaustive.py               all floats: ten minutes
     nice -n 19 python tests/support/mathematics_exhaustive.py --every 1009  a second
@@ -31,7 +31,7 @@ FLAGS = [
 
 DRIVER = r"""
 #define _GNU_SOURCE
-#include "mathematics.h"
+#include "trigonometry.h"
 #include <stdio.h>
 #include <stdlib.h>
 #include <time.h>
@@ -81,6 +81,12 @@ UNARY(double, exp) UNARY(double, exp2) UNARY(double, expm1) UNARY(double, log) U
 UNARY(double, log10) UNARY(double, log1p) UNARY(double, tanh) UNARY(double, sigmoid)
 UNARY(double, softplus) UNARY(double, erf) UNARY(double, sin) UNARY(double, cos)
 BINARY(double, pow) UNARY(double, sqrt)
+UNARY(float, tanf) UNARY(float, arcsinf) UNARY(float, arccosf) UNARY(float, arctanf)
+UNARY(float, sinhf) UNARY(float, coshf) UNARY(float, arcsinhf) UNARY(float, arccoshf)
+UNARY(float, arctanhf) UNARY(float, cbrtf) BINARY(float, arctan2f) BINARY(float, hypotf)
+UNARY(double, tan) UNARY(double, arcsin) UNARY(double, arccos) UNARY(double, arctan)
+UNARY(double, sinh) UNARY(double, cosh) UNARY(double, arcsinh) UNARY(double, arccosh)
+UNARY(double, arctanh) UNARY(double, cbrt) BINARY(double, arctan2) BINARY(double, hypot)
 
 typedef struct {
     const char *name;
@@ -108,6 +114,12 @@ static const OfFloat of_float[] = {
     {"softplusf", loop_softplusf, softplus, 0, 0}, {"erff", loop_erff, erf, 0, 0},
     {"sinf", loop_sinf, sin, 0, 0}, {"cosf", loop_cosf, cos, 0, 0},
     {"powf", loop_powf, 0, pow, 1}, {"sqrtf", loop_sqrtf, sqrt, 0, 1},
+    {"tanf", loop_tanf, tan, 0, 0}, {"arcsinf", loop_arcsinf, asin, 0, 0},
+    {"arccosf", loop_arccosf, acos, 0, 0}, {"arctanf", loop_arctanf, atan, 0, 0},
+    {"sinhf", loop_sinhf, sinh, 0, 0}, {"coshf", loop_coshf, cosh, 0, 0},
+    {"arcsinhf", loop_arcsinhf, asinh, 0, 0}, {"arccoshf", loop_arccoshf, acosh, 0, 1},
+    {"arctanhf", loop_arctanhf, atanh, 0, 0}, {"cbrtf", loop_cbrtf, cbrt, 0, 0},
+    {"arctan2f", loop_arctan2f, 0, atan2, 0}, {"hypotf", loop_hypotf, 0, hypot, 0},
 };
 
 static const OfDouble of_double[] = {
@@ -119,6 +131,13 @@ static const OfDouble of_double[] = {
     {"softplus", loop_softplus, softplusl, 0, -750, 40, 0}, {"erf", loop_erf, erfl, 0, -6, 6, 0},
     {"sin", loop_sin, sinl, 0, -100, 100, 0}, {"cos", loop_cos, cosl, 0, -100, 100, 0},
     {"pow", loop_pow, 0, powl, 0.1, 10, 1}, {"sqrt", loop_sqrt, sqrtl, 0, 0, 100, 1},
+    {"tan", loop_tan, tanl, 0, -100, 100, 0}, {"arcsin", loop_arcsin, asinl, 0, -1, 1, 0},
+    {"arccos", loop_arccos, acosl, 0, -1, 1, 0}, {"arctan", loop_arctan, atanl, 0, -4, 4, 0},
+    {"sinh", loop_sinh, sinhl, 0, -30, 30, 0}, {"cosh", loop_cosh, coshl, 0, -30, 30, 0},
+    {"arcsinh", loop_arcsinh, asinhl, 0, -10, 10, 0},
+    {"arccosh", loop_arccosh, acoshl, 0, 1, 10, 1}, {"arctanh", loop_arctanh, atanhl, 0, -1, 1, 0},
+    {"cbrt", loop_cbrt, cbrtl, 0, -100, 100, 0}, {"arctan2", loop_arctan2, 0, atan2l, -10, 10, 0},
+    {"hypot", loop_hypot, 0, hypotl, -10, 10, 0},
 };
 
 static int chosen(const char *name, int count, char **names)

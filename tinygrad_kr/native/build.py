@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 import threading
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from weakref import WeakValueDictionary
 
@@ -29,6 +29,7 @@ from tinygrad_kr.native.compiler import (
     find_compiler,
     forget_searches,
     in_some_folder,
+    likely,
     load,
     search,
     searched,
@@ -67,10 +68,13 @@ def included(source: str) -> dict[str, str]:
     return found
 
 
-def build(source: str, headers: Mapping[str, str] | None = None) -> ctypes.CDLL:
+def build(
+    source: str, headers: Mapping[str, str] | None = None, level: Sequence[str] = ()
+) -> ctypes.CDLL:
     """Compile C99 `source` to a shared library, or take it from the cache, and load it.
 
     headers: texts by file name ("kernels.h") that `source` may `#include "..."`.
+    level: optimisations for GCC in place of `compiler.QUICK`.
     A library in `cache_folder()` is loaded without starting the compiler. Its key is the text, the
     compiler, its flags, the processor and the version of this package.
     Functions must be exported (on Windows by `__declspec(dllexport)`). They must keep no caller's
@@ -87,16 +91,20 @@ def build(source: str, headers: Mapping[str, str] | None = None) -> ctypes.CDLL:
     if wrong := [name for name in headers if not _HEADER.fullmatch(name)]:
         raise ValueError(f"build: {wrong[0]!r} names no header; a name is like 'kernels.h'")
     texts = {SOURCE: source, **headers}
-    compiler, skipped = searched()
-    if compiler is None:
-        raise NoCompilerError("there is no C compiler here", output="\n".join(skipped))
+    compiler = likely()
     try:
-        return _library(texts, compiler)
+        if compiler is not None:
+            return _library(texts, compiler, level)
+    except RejectedError:
+        pass
     except BuildError:
         now = search(afresh=True).compiler
         if now is None or now == compiler:
             raise
-        return _library(texts, now)
+    compiler, skipped = searched()
+    if compiler is None:
+        raise NoCompilerError("there is no C compiler here", output="\n".join(skipped))
+    return _library(texts, compiler, level)
 
 
 def clear_cache() -> int:
@@ -127,14 +135,18 @@ _staying: list[ctypes.CDLL] = []
 _locks: WeakValueDictionary[str, _Lock] = WeakValueDictionary()
 
 
-def _library(texts: Mapping[str, str], compiler: Compiler) -> ctypes.CDLL:
+class RejectedError(Exception):
+    """A compiler that was at work has not stood its trial."""
+
+
+def _library(texts: Mapping[str, str], compiler: Compiler, level: Sequence[str]) -> ctypes.CDLL:
     """The loaded library of `texts`: from this process, from the cache, or built."""
-    key = _key(texts, compiler)
+    key = _key(texts, compiler.at(level))
     lock = _locks.setdefault(key, _Lock())
     with lock.lock:
         library = _loaded.get(key)
         if library is None:
-            library = _loaded[key] = _from_cache(key) or _built(texts, compiler, key)
+            library = _loaded[key] = _from_cache(key) or _built(texts, compiler, level, key)
             if _THREADS in texts:
                 _staying.append(library)
         return library
@@ -159,14 +171,28 @@ def _from_cache(key: str) -> ctypes.CDLL | None:
         return None
 
 
-def _built(texts: Mapping[str, str], compiler: Compiler, key: str) -> ctypes.CDLL:
+def _built(
+    texts: Mapping[str, str], compiler: Compiler, level: Sequence[str], key: str
+) -> ctypes.CDLL:
     def attempt(folder: Path) -> ctypes.CDLL:
         with work_folder(folder) as work:
-            loaded = load(keep_library(compiled(texts, compiler, work), folder, key))
+            try:
+                built = compiled(texts, compiler.at(level), work)
+            except BuildError:
+                _refuse_rejected(compiler)
+                raise
+            _refuse_rejected(compiler)
+            loaded = load(keep_library(built, folder, key))
         prune(folder)
         return loaded
 
     return in_some_folder(attempt)
+
+
+def _refuse_rejected(compiler: Compiler) -> None:
+    """Wait for the trial of a compiler. What one builds that does not stand it is not loaded."""
+    if searched().compiler != compiler:
+        raise RejectedError
 
 
 if hasattr(os, "register_at_fork"):

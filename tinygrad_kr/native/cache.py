@@ -65,11 +65,17 @@ def private_folder() -> Path:
     import tempfile
 
     process = os.getpid()
-    folder = _private_folders.get(process)
-    if folder is None or not folder.is_dir():
-        folder = Path(tempfile.mkdtemp(prefix="tinygrad_kr-"))
-        _private_folders[process] = folder
+    known = _private_folders.get(process)
+    if known is not None and known.is_dir():
+        return known
+    made = Path(tempfile.mkdtemp(prefix="tinygrad_kr-"))
+    if known is not None and _private_folders.get(process) is known:  # somebody removed it
+        del _private_folders[process]
+    folder = _private_folders.setdefault(process, made)
+    if folder is made:
         atexit.register(_remove, folder, process)
+    else:  # another thread was quicker
+        made.rmdir()
     return folder
 
 

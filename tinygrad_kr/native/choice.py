@@ -22,7 +22,7 @@ import numpy as np
 from numpy import ndarray
 
 from tinygrad_kr._version import __version__
-from tinygrad_kr.native import cpu, kernels
+from tinygrad_kr.native import blas, cpu, kernels
 from tinygrad_kr.native.cache import digest, read_note, trusted_cache, write_note
 from tinygrad_kr.native.foreign import ctypes
 
@@ -74,6 +74,8 @@ BLAS = Choice(False, False)
 OURS = Choice(True, True)
 
 _made: dict[str, Choice] = {}
+_adopted: str | None = None
+"""The choices that this process has taken over from another one, as `adopt` was given them."""
 _choosing = threading.RLock()
 
 
@@ -102,6 +104,18 @@ def expected(dtype: str) -> Choice:
     return known or (OURS if kernels.has_kernels() else BLAS)
 
 
+def unmeasured(dtype: str) -> Choice:
+    """The choice for convolutions and for small compiled products: C, unless NumPy has all.
+
+    No measurement is needed. C convolves without copies of the windows. A small product gains
+    less by BLAS than a call from Python costs. A measurement that is pinned changes neither.
+    Raises ValueError if `$TINYGRAD_KR_PRODUCTS` cannot be read.
+    """
+    pinned(dtype)
+    asked = os.environ.get(VARIABLE) if _adopted is None else _adopted
+    return BLAS if asked == "numpy" or not kernels.has_kernels() else OURS
+
+
 def described(dtype: str) -> str:
     """The choice as `$TINYGRAD_KR_PRODUCTS` has it, in words, and where it comes from."""
     if os.environ.get(VARIABLE) and pinned(dtype) is not None:
@@ -114,6 +128,11 @@ def described(dtype: str) -> str:
     words = {"single": known.single, "stacks": known.stacked}
     said = (f"{name} by {'C' if ours else 'BLAS'}" for name, ours in words.items())
     return f"{dtype}={known.text} ({', '.join(said)}; {source})"
+
+
+def text_of(dtype: str) -> str:
+    """The choice for a dtype as `$TINYGRAD_KR_PRODUCTS` has it; measured now if need be."""
+    return f"{dtype}={made(dtype).text}"
 
 
 def are_as_expected(dtypes: Collection[str]) -> bool:
@@ -134,11 +153,38 @@ def settled() -> str:
     return ",".join(f"{dtype}={choice.text}" for dtype, choice in sorted(_made.items()))
 
 
+def adopt(text: str) -> None:
+    """Take over the choices of another process: what `$TINYGRAD_KR_PRODUCTS` would say there.
+
+    They count for more than this process's own variable. Raises RuntimeError if this process has
+    chosen otherwise: within a process a choice never changes. Raises ValueError for another text.
+    """
+    global _adopted
+    whole = {"numpy": BLAS, "c": OURS}.get(text)
+    given = text_parts(text) if whole is None else dict.fromkeys(DTYPES, whole)
+    with _choosing:
+        for dtype, asked in given.items():
+            wanted = asked if kernels.has_kernels() else BLAS
+            known = _made.setdefault(dtype, wanted)
+            if known != wanted:
+                raise RuntimeError(
+                    f"this process (pid {os.getpid()}) multiplies {dtype} by {known.text}, and its "
+                    f"work asks for {wanted.text}, which rounds differently. Start new workers "
+                    "(with Dask: client.restart())"
+                )
+        _adopted = text
+
+
 def pinned(dtype: str) -> Choice | None:
     """What `$TINYGRAD_KR_PRODUCTS` says of a dtype. Raises ValueError if it cannot be read."""
     text = os.environ.get(VARIABLE, "")
     if text in ("numpy", "c"):
         return BLAS if text == "numpy" or not kernels.has_kernels() else OURS
+    return text_parts(text).get(dtype)
+
+
+def text_parts(text: str) -> dict[str, Choice]:
+    """The choices in a text such as 'float32=c/numpy,float64=c/c', by dtype."""
     found = {}
     for part in filter(None, text.split(",")):
         matched = _PINNED.fullmatch(part)
@@ -149,7 +195,7 @@ def pinned(dtype: str) -> Choice | None:
             )
         name, *words = matched.groups()
         found[name] = Choice(*(word == "c" for word in words))
-    return found.get(dtype)
+    return found
 
 
 _PINNED = re.compile(r"(float32|float64)=(c|numpy)/(c|numpy)")
@@ -181,7 +227,7 @@ def _chosen(dtype: str, library: Callable[[], Any] | None) -> Choice:
 
 def _shared(dtype: str) -> Any:
     suffix = suffix_of(dtype)
-    return kernels.products_of(kernels.library(f64=bool(suffix)), suffix)
+    return kernels.products_of(kernels.library(suffix), suffix)
 
 
 def suffix_of(dtype: str) -> str:
@@ -218,10 +264,10 @@ def _note(folder: Path, dtype: str) -> Path:
 def _key(dtype: str) -> str:
     """The digest of all that the answer depends on."""
     config = cast(dict[str, Any], np.show_config(mode="dicts") or {})
-    blas = config.get("Build Dependencies", {}).get("blas", {})
+    library = config.get("Build Dependencies", {}).get("blas", {})
     tuned = [f"{name}={value}" for name, value in sorted(os.environ.items()) if _tunes(name)]
-    own = [cpu.machine(), cpu.vectors(), str(cpu.helpers()), __version__]
-    return digest([dtype, *own, np.__version__, str(sorted(blas.items())), *tuned])
+    own = [cpu.machine(), cpu.vectors(), str(cpu.helpers()), str(blas.threads()), __version__]
+    return digest([dtype, *own, np.__version__, str(sorted(library.items())), *tuned])
 
 
 def _tunes(name: str) -> bool:
@@ -272,22 +318,27 @@ def measured(dtype: str, library: Any) -> tuple[Choice, bool]:
 
     Products are timed as programs use them: after each comes a loop in C. So BLAS pays for its
     threads, which spin after a call and take a core from the C beside it. Hence C is timed first.
-    It is chosen unless BLAS is faster in every round.
+    It is chosen unless BLAS is faster in every round. A round in which C is as fast as BLAS
+    decides, so the others are not made.
     """
     end = time.perf_counter() + SECONDS
     beside = _Case(dtype, library, 0, *_SHAPES[0]).ours
     singles = [_Case(dtype, library, 0, *shape) for shape in _SHAPES]
     stacks = [_Case(dtype, library, *_STACK)]
-    _wait_for_threads()
-    for ours in (True, False):
-        for _ in range(_ROUNDS):
-            for case in (*singles, *stacks):
-                case.measure(ours, beside, end)
-    if not all(case.is_known for case in (*singles, *stacks)):
-        return OURS, False
-    rounds = [Choice(_is_ours(singles, i), _is_ours(stacks, i)) for i in range(_ROUNDS)]
-    choice = Choice(*(any(each) for each in zip(*rounds, strict=True)))
-    return choice, rounds == [choice] * _ROUNDS
+    cases = (*singles, *stacks)
+    for rounds in (1, _ROUNDS - 1):
+        _wait_for_threads()
+        for ours in (True, False):
+            for _ in range(rounds):
+                for case in cases:
+                    case.measure(ours, beside, end)
+        if time.perf_counter() > end:
+            return OURS, False
+        if all(_ratio(group, 0) <= 1 for group in (singles, stacks)):
+            return OURS, True
+    found = [Choice(_is_ours(singles, i), _is_ours(stacks, i)) for i in range(_ROUNDS)]
+    choice = Choice(*(any(each) for each in zip(*found, strict=True)))
+    return choice, found == [choice] * _ROUNDS
 
 
 def _wait_for_threads() -> None:
@@ -300,8 +351,14 @@ def _wait_for_threads() -> None:
 
 
 def _is_ours(cases: Sequence[_Case], number: int) -> bool:
-    """Whether C is as fast in a round: by the geometric mean of the ratios of medians."""
-    return math.prod(case.ratio(number) for case in cases) <= _TOLERANCE ** len(cases)
+    """Whether C is as fast in a round."""
+    return _ratio(cases, number) <= _TOLERANCE
+
+
+def _ratio(cases: Sequence[_Case], number: int) -> float:
+    """The geometric mean of the ratios of medians in a round."""
+    ratio: float = math.prod(case.ratio(number) for case in cases) ** (1 / len(cases))
+    return ratio
 
 
 class _Case:
@@ -312,8 +369,8 @@ class _Case:
     ) -> None:
         stack = (products,) * (products > 0)
         random = np.random.default_rng(0)
-        a = random.standard_normal((*stack, rows, depth)).astype(dtype)
-        b = random.standard_normal((*stack, depth, columns)).astype(dtype)
+        a = random.random((*stack, rows, depth)).astype(dtype)
+        b = random.random((*stack, depth, columns)).astype(dtype)
         c = np.empty((*stack, rows, columns), dtype)
         write = write_stack if products else write_product
         self.ours: Callable[[], Any] = lambda: write(library, a, b, c)
@@ -332,11 +389,6 @@ class _Case:
             beside()
             times.append(time.perf_counter() - start)
         self.medians[ours].append(sorted(times)[_CALLS // 2])
-
-    @property
-    def is_known(self) -> bool:
-        """Whether there was time for all rounds of both."""
-        return [len(medians) for medians in self.medians.values()] == [_ROUNDS] * 2
 
     def ratio(self, number: int) -> float:
         """Of the time by C to that by BLAS in one round."""

@@ -44,6 +44,40 @@ IN_HALVES = (
     "--param=lto-partitions=2",
     "--param=lto-min-partition=1000",
 )
+QUICK = (
+    "-pipe",
+    "-O1",
+    "-fexpensive-optimizations",
+    "-ftree-loop-vectorize",
+    "-fpeel-loops",
+    "-fversion-loops-for-strides",
+    "-floop-unroll-and-jam",
+    "-fschedule-insns2",
+    "--param=max-inline-insns-single=200",
+    "--param=early-inlining-insns=14",
+    "--param=inline-min-speedup=15",
+)
+"""What of GCC's -O3 makes generated loops fast: they are as fast, and built in 0.6 of the time."""
+TILES = (
+    "-O2",
+    "-fvect-cost-model=dynamic",
+    "-fno-code-hoisting",
+    "-fno-crossjumping",
+    "-fno-gcse",
+    "-fno-ipa-cp",
+    "-fno-ipa-icf",
+    "-fno-ipa-sra",
+    "-fno-isolate-erroneous-paths-dereference",
+    "-fno-optimize-strlen",
+    "-fno-thread-jumps",
+    "-fno-tree-pre",
+    "-fno-tree-tail-merge",
+    "-fno-tree-vrp",
+)
+"""After `QUICK`, for kernels with tiles of vectors. These are as fast as with -O3, and built in 0.7
+of the time; with `QUICK` alone, products of small depth are slower by up to 18 %."""
+FULL = ("-O3",)
+"""After `QUICK`, for kernels that need every pass."""
 LINES_SHOWN, LONGEST_LINE, LONGEST_READ = 12, 300, 2000
 
 TRIAL_NAME = "tinygrad_kr_trial"
@@ -69,6 +103,10 @@ class Compiler(NamedTuple):
     command: tuple[str, ...]
     flags: tuple[str, ...]
     identity: str = ""
+
+    def at(self, level: Sequence[str]) -> Compiler:
+        """The same with other optimisations, where it was not asked for all of them."""
+        return self._replace(flags=(*self.flags, *level)) if "-O1" in self.flags else self
 
     def line(self, source: str, library: str) -> list[str]:
         """The command that compiles `source` to `library`. Linkers need `-l` flags last."""
@@ -179,6 +217,38 @@ def find_compiler() -> Compiler | None:
     return searched().compiler
 
 
+def likely() -> Compiler | None:
+    """The compiler that `find_compiler` gives, or will give if it stands its trial.
+
+    The trial of one that the cache does not know begins in another thread; `searched` waits for it.
+    """
+    where = _where_to_look()
+    known = _searches.get(where)
+    untried = None if known is not None else _untried()
+    if untried is None:
+        return searched().compiler
+    if where not in _begun:
+        _begun.add(where)
+        with suppress(RuntimeError):  # no new thread: who waits for the trial makes it
+            threading.Thread(target=searched, name="trial of the compiler", daemon=True).start()
+    return untried
+
+
+def _untried() -> Compiler | None:
+    """The first compiler, if only a trial tells whether it works."""
+    if not sys.platform.startswith("linux") or why_never() is not None:
+        return None
+    for place in places():
+        try:
+            command = command_of(place)
+        except BuildError:
+            continue
+        if _remembered(command) is None:
+            return Compiler(command, _wanted(command)[0], _identity(command))
+        return None
+    return None
+
+
 def skipped_compilers() -> tuple[str, ...]:
     """The places that `find_compiler` rejected, each with the reason."""
     return searched().skipped
@@ -220,9 +290,12 @@ def _look(places: tuple[str, ...], afresh: bool) -> Search:
 
 def forget_searches() -> None:
     _searches.clear()
+    _begun.clear()
 
 
 _searches: dict[tuple[str, str], Search] = {}
+_begun: set[tuple[str, str]] = set()
+"""Where a search was begun in another thread."""
 _searching = threading.RLock()
 
 
@@ -283,16 +356,31 @@ def verified(command: tuple[str, ...]) -> Compiler:
     """The compiler of `command`, with the flags that work; BuildError if none do."""
     _refuse_stub(command[0])
     identity = _identity(command)
-    compiler = Compiler(command, flags(), identity)
-    try:
-        _try(compiler)
-    except BuildError:
-        compiler = Compiler(command, flags(portable=True), identity)
-        _try(compiler)
+    wanted = _wanted(command)
+    for given in wanted:
+        compiler = Compiler(command, given, identity)
+        try:
+            _try(compiler)
+            break
+        except BuildError:
+            if given is wanted[-1]:
+                raise
     if (folder := usable_cache()) is not None:
         with suppress(OSError):
             write_note(_note(folder, identity), compiler.flags)
     return compiler
+
+
+def _wanted(command: tuple[str, ...]) -> list[tuple[str, ...]]:
+    """The flags to try with a compiler, best first."""
+    quick = [flags(quick=True)] if _is_gcc(command[0]) else []
+    return [*quick, flags(), flags(portable=True)]
+
+
+def _is_gcc(program: str) -> bool:
+    """Whether the file of a compiler is GCC's, by its name. macOS calls Clang so."""
+    name = os.path.basename(os.path.realpath(program))
+    return sys.platform != "darwin" and "gcc" in name and "clang" not in name
 
 
 def _refuse_stub(program: str) -> None:
@@ -303,8 +391,9 @@ def _refuse_stub(program: str) -> None:
             raise NotInstalledError("Xcode's command line tools are not installed")
 
 
-def flags(portable: bool = False) -> tuple[str, ...]:
-    """The flags of a build. portable: for a compiler that rejects some of the usual ones.
+def flags(portable: bool = False, quick: bool = False) -> tuple[str, ...]:
+    """The flags of a build. portable: for a compiler that rejects some of the usual ones. quick:
+    for GCC.
 
     No flag changes results for NaN, infinities or -0. On ARM `-march` is called `-mcpu`. On Windows
     the C library has the mathematical functions, and code needs no `-fPIC`.
@@ -315,7 +404,7 @@ def flags(portable: bool = False) -> tuple[str, ...]:
     return (
         "-shared",
         "-std=c99",
-        "-O3",
+        *(QUICK if quick else FULL),
         "-mcpu=native" if is_arm() else architecture(),
         "-fno-math-errno",
         "-fno-trapping-math",
@@ -391,7 +480,7 @@ def _remembered(command: tuple[str, ...]) -> Compiler | None:
 
 def _identity(command: tuple[str, ...]) -> str:
     stamps = [_stamp(word) for word in command]
-    return digest(map(digest, (command, stamps, flags(), [machine(), __version__])))
+    return digest(map(digest, (command, stamps, flags(), QUICK, [machine(), __version__])))
 
 
 def _note(folder: Path, identity: str) -> Path:

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Mapping
 from contextlib import suppress
 from typing import Any
 
 from tinygrad_kr.native import cpu
 from tinygrad_kr.native.build import build, included
 from tinygrad_kr.native.cache import trusted_cache
-from tinygrad_kr.native.compiler import stop
+from tinygrad_kr.native.compiler import FULL, TILES, stop
 from tinygrad_kr.native.foreign import ctypes
 
 SPINS = 40_000
@@ -21,14 +21,16 @@ Measured: some 100 us of Python lie between two products. Helpers that slept wer
 first 40 ms after a pause (an MNIST step took 1.9 ms, not 0.95). OpenBLAS spins 25 to 110 ms.
 """
 
+_PRODUCT_LEVEL = (*TILES, "-fno-tree-loop-vectorize")
+"""For products of compiled programs: their loops are vectors already."""
+
 _SIZE, _ADDRESS = ctypes.c_int64, ctypes.c_void_p
 _MATRIX = (_ADDRESS, _SIZE, _SIZE)
 _PRODUCTS: dict[str, tuple[Any, ...]] = {
     "product": (_SIZE, _SIZE, _SIZE, *_MATRIX, *_MATRIX, _ADDRESS),
     "products": (_ADDRESS,) * 4,
 }
-_PARAMETERS = {
-    **_PRODUCTS,
+_CONVOLUTIONS: dict[str, tuple[Any, ...]] = {
     "convolve": (_ADDRESS,) * 5,
     "convolve_transposed": (_ADDRESS,) * 4,
     "convolve_weight": (_ADDRESS,) * 4,
@@ -39,6 +41,7 @@ _PARAMETERS = {
     "convolve_groups_transposed": (_ADDRESS, _SIZE, *(_ADDRESS,) * 3),
     "convolve_groups_weight": (_ADDRESS, _SIZE, *(_ADDRESS,) * 3),
 }
+_PARAMETERS = {**_PRODUCTS, **_CONVOLUTIONS}
 
 
 def eager_kernels() -> ctypes.CDLL | None:
@@ -46,9 +49,7 @@ def eager_kernels() -> ctypes.CDLL | None:
 
     None if the system has none of our threads or the build fails.
     """
-    names = ("convolution", "depthwise", "grouped")
-    headers = [f'#include "{name}.h"' for name in names]
-    return _eager([*includes(), *headers, product_text("")], _PARAMETERS)
+    return _eager([*includes(), *_convolutions("float", "name"), product_text("")], _PARAMETERS)
 
 
 def eager_products_f64() -> ctypes.CDLL | None:
@@ -57,13 +58,25 @@ def eager_products_f64() -> ctypes.CDLL | None:
     return _eager([*includes(f64=True), product_text(F64)], parameters)
 
 
+def eager_convolutions_f64() -> ctypes.CDLL | None:
+    """The convolutions of `eager_kernels` for float64: apart, as few need them."""
+    lines = [*includes(f64=True), *_convolutions("double", f"name##{F64}")]
+    return _eager(lines, _CONVOLUTIONS)
+
+
+def _convolutions(real: str, name: str) -> list[str]:
+    """The headers of convolutions of a type. name: that of a function of `gemm.h` for the type."""
+    headers = [f'#include "{header}.h"' for header in ("convolution", "depthwise", "grouped")]
+    return [f"#define TK_REAL {real}", f"#define TK_NAME(name) {name}", *headers]
+
+
 def _eager(lines: list[str], parameters: dict[str, tuple[Any, ...]]) -> ctypes.CDLL | None:
     if not has_kernels():
         return None
     try:
         trusted_cache()
         source = "\n".join([PRELUDE, f"#define TK_SPINS {SPINS}", *lines, SHARE])
-        library = build(source, included(source))
+        library = build(source, included(source), FULL)
     except (OSError, RuntimeError):
         return None
     return _typed(library, parameters)
@@ -91,6 +104,11 @@ PRELUDE = r"""
 #define APART __attribute__((noinline))
 #else
 #define APART
+#endif
+#if defined(__GNUC__) && !defined(__clang__)
+#define QUICK __attribute__((optimize("O1"))) /* runs briefly: compiled soon */
+#else
+#define QUICK
 #endif
 
 static inline float tk_absf(float x) { return fabsf(x); }
@@ -165,6 +183,14 @@ EXPORT int64_t number(void) { return tk_self; }
 """
 
 
+_POOL = """
+EXPORT void (*tk_pool)(tk_piece work, void **memory, int64_t size, int64_t step) = tk_parallel_for;
+EXPORT int64_t (*tk_pool_number)(void) = number;
+#define tk_parallel_for tk_pool
+#define tk_self tk_pool_number()
+"""
+"""Threads of another library for what follows. Without any they are its own."""
+
 SHARE_POINTER = """
 EXPORT void (*tk_parallel_for)(void (*work)(void **memory, int64_t start, int64_t stop),
                                void **memory, int64_t size, int64_t step);
@@ -214,30 +240,62 @@ def _vectors() -> str:
     return found if has_kernels() or found == "neon" else "none"
 
 
-def pointers(tiles: bool = False, f64: bool = False) -> list[str]:
-    """Declarations of pointers into the shared library: its threads and its GEMM.
+def pointers(tiles: bool = False, f64: bool = False, products: Collection[str] = ()) -> list[str]:
+    """Declarations of pointers into the shared libraries: threads, and GEMM of some types.
 
-    tiles: include the kernels of `gemm.h` too. f64: the GEMM of float64 too.
+    tiles: include the kernels of `gemm.h` too. f64: those of float64 too. products: the types of
+    GEMM, `""` or `F64`.
     The program has no threads of its own, so it can be unloaded. The number of helpers is in its
     text, so every thread that loads it stores the same pointers.
     """
     share = [f"#define TK_HELPERS {cpu.helpers()}", SHARE_POINTER]
-    headers = ["#define TK_TILES_ONLY", *_gemm(f64)] if tiles else [_STACK]
-    products = [_of_type(_PRODUCT_POINTER, suffix) for suffix in _suffixes(f64)]
-    return [*share, *headers, *(products if has_kernels() else [])]
+    headers = ["#define TK_TILES_ONLY", *_gemm(f64)] if tiles else [_STACK] if products else []
+    return [*share, *headers, *(_of_type(_PRODUCT_POINTER, suffix) for suffix in products)]
 
 
-def _suffixes(f64: bool) -> list[str]:
-    return ["", F64] if f64 else [""]
+def library(products: str | None = None) -> ctypes.CDLL:
+    """A shared library: `share` and `number` of `threads.h`; with `products`, which is `""` or
+    `F64`, also `product` and `products` of that type.
+
+    All of a process use the threads of the one that is loaded first. So they never compete.
+    """
+    threads = "\n".join(cpu.thread_includes())
+    if products is None and threads in _pools:
+        return _pools[threads]
+    lines = [PRELUDE, threads, SHARE]
+    if products is not None:
+        only = ["#define TK_F64_ONLY"] if products else []
+        lines += [_POOL, *_target(), *only, '#include "gemm.h"', product_text(products)]
+    source = "\n".join(lines)
+    built = build(source, included(source), () if products is None else _PRODUCT_LEVEL)
+    pool = _pools.setdefault(threads, built)
+    if products is not None:
+        _connect(built, {"tk_pool": pool["share"], "tk_pool_number": pool["number"]})
+    return built
 
 
-def library(f64: bool = False) -> ctypes.CDLL:
-    """The shared library: `share` and `number` of `threads.h`, `product` and `products`."""
-    kernels = cpu.thread_includes()
-    if has_kernels():
-        kernels = [*includes(f64), *map(product_text, _suffixes(f64))]
-    source = "\n".join([PRELUDE, *kernels, SHARE])
-    return build(source, included(source))
+_pools: dict[str, ctypes.CDLL] = {}
+"""The library whose threads work, by the text with the number of its helpers."""
+
+
+def begin_library(products: str | None, again: bool = False) -> None:
+    """Build a shared library in another thread. again: also where that was done before."""
+    known = _begun.get(products)
+    if known is None or (again and not known.is_alive()):
+        with suppress(RuntimeError):  # no new thread: what needs it builds it
+            thread = threading.Thread(target=_build_library, args=(products,), daemon=True)
+            thread.start()
+            _begun[products] = thread
+
+
+_begun: dict[str | None, threading.Thread] = {}
+
+
+def _connect(library: ctypes.CDLL, functions: Mapping[str, Any]) -> None:
+    """Store functions of another library in the pointers of this one."""
+    for pointer, function in functions.items():
+        address = ctypes.cast(function, ctypes.c_void_p).value
+        ctypes.c_void_p.in_dll(library, pointer).value = address
 
 
 def products_of(library: ctypes.CDLL, suffix: str) -> ctypes.CDLL:
@@ -245,27 +303,30 @@ def products_of(library: ctypes.CDLL, suffix: str) -> ctypes.CDLL:
     return _typed(library, {f"{name}{suffix}": given for name, given in _PRODUCTS.items()})
 
 
-def connected(build_program: Callable[[], ctypes.CDLL], f64: bool = False) -> ctypes.CDLL:
-    """A program with its `pointers()` set. Another thread builds the shared library meanwhile."""
-    beside = threading.Thread(target=_build_library, args=(f64,), daemon=True)
-    with suppress(RuntimeError):  # no new thread: `library()` below builds it
-        beside.start()
+def connected(
+    build_program: Callable[[], ctypes.CDLL], products: Collection[str] = ()
+) -> ctypes.CDLL:
+    """A program with its `pointers()` set. Other threads build the shared libraries meanwhile."""
+    wanted: list[str | None] = [*products] or [None]
     try:
-        program, kernels = build_program(), library(f64)
+        for each in wanted:
+            begin_library(each, again=True)
+        program = build_program()
+        libraries = {each: library(each) for each in wanted}
+        pool = library()
     except BaseException:
-        stop(beside)
+        for each in wanted:
+            if (thread := _begun.get(each)) is not None:
+                stop(thread)
         raise
-    pointers = {"tk_parallel_for": "share", "tk_number": "number"}
-    if has_kernels():
-        for suffix in _suffixes(f64):
-            pointers[f"tk_gemm{suffix}"] = f"product{suffix}"
-            pointers[f"tk_gemm_stack{suffix}"] = f"products{suffix}"
-    for pointer, name in pointers.items():
-        function = ctypes.cast(kernels[name], ctypes.c_void_p)
-        ctypes.c_void_p.in_dll(program, pointer).value = function.value
+    functions = {"tk_parallel_for": pool["share"], "tk_number": pool["number"]}
+    for suffix in products:
+        functions[f"tk_gemm{suffix}"] = libraries[suffix][f"product{suffix}"]
+        functions[f"tk_gemm_stack{suffix}"] = libraries[suffix][f"products{suffix}"]
+    _connect(program, functions)
     return program
 
 
-def _build_library(f64: bool) -> None:
+def _build_library(products: str | None) -> None:
     with suppress(Exception):  # `library()` in `connected` raises it again
-        library(f64)
+        library(products)

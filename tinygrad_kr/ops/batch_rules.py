@@ -7,7 +7,7 @@ move by one place; products have one rule each. Any other op runs for each row.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import pairwise
 from types import CodeType
 from typing import Any, NamedTuple
@@ -17,9 +17,19 @@ from numpy import ndarray
 
 from tinygrad_kr.ops import kernels, linalg, network, reduction, shape, window
 from tinygrad_kr.ops.elementwise import add, multiply, subgradient_product
-from tinygrad_kr.ops.indexing import diagonal, getitem, index_add, put_diagonal, tril, triu
+from tinygrad_kr.ops.indexing import (
+    add_weighted,
+    diagonal,
+    getitem,
+    index_add,
+    put_diagonal,
+    take_weighted,
+    tril,
+    triu,
+)
 from tinygrad_kr.ops.node import Node, constant
 from tinygrad_kr.ops.op import Op, astype
+from tinygrad_kr.ops.tracing import tracing
 
 _SEQUENCES = (tuple, list)
 
@@ -70,10 +80,11 @@ def batched(call: Call) -> tuple[Any, bool]:
     at_once = y is not None
     if not at_once:
         y = _by_rows(call)
-    if y._data.shape == call.out.shape:  # it ignores the input that differs by row
-        y = shape.broadcast_to(y, shape=call.shape)
-    elif y._data.shape != call.shape:
-        y = shape.reshape(y, shape=call.shape)
+    found, wanted = y._data.shape, call.shape
+    if found == wanted[1:]:  # it ignores the input that differs by row
+        y = shape.broadcast_to(y, shape=wanted)
+    elif found != wanted:
+        y = shape.reshape(y, shape=wanted)
     if y._data.dtype != call.out.dtype:  # a row that is a number counts for less in promotion
         y = astype(y, dtype=call.out.dtype)
     return y, at_once
@@ -88,8 +99,25 @@ def rows_in(items: Any) -> Iterator[Rows]:
             yield from rows_in(item)
 
 
+def holds_rows(items: Iterable[Any]) -> bool:
+    """Whether `Rows` are among inputs or parameters."""
+    for item in items:
+        if type(item) is Rows or (isinstance(item, _SEQUENCES) and holds_rows(item)):
+            return True
+    return False
+
+
 def _rule(call: Call) -> Rule | None:
     record = call.record
+    if record in _found:
+        return _found[record]
+    rule = _rule_of(record)
+    if record.__module__.startswith("tinygrad_kr.ops."):  # others may be of one call
+        _found[record] = rule
+    return rule
+
+
+def _rule_of(record: Op) -> Rule | None:
     own: Rule | None = getattr(record, "batch_rule", None)  # a scan's
     if own is not None or record in _RULES:
         return own or _RULES[record]
@@ -166,9 +194,10 @@ def aligned(x: Any, axes: int) -> Any:
     """An operand that broadcasts: with `axes` axes behind that of the batch, if it has that."""
     if not isinstance(x, Rows):
         return x
-    n, *rest = x.tensor._data.shape
-    if len(rest) >= axes:
+    data = x.tensor._data
+    if data.ndim > axes:
         return x.tensor
+    n, *rest = data.shape
     return shape.reshape(x.tensor, shape=(n, *(1,) * (axes - len(rest)), *rest))
 
 
@@ -184,8 +213,24 @@ def plain(param: Any) -> Any:
 
 def _elementwise(call: Call) -> Any:
     axes = call.out.ndim
+    if not call.params:
+        inputs = [aligned(x, axes) for x in call.inputs]
+        if call.record is multiply and axes == 2 and _is_outer(*inputs) and tracing() is None:
+            return linalg.matmul(*inputs)
+        return call.record(*inputs)
     params = {name: plain(aligned(param, axes)) for name, param in call.params.items()}
     return call.record(*(aligned(x, axes) for x in call.inputs), **params)
+
+
+def _is_outer(a: Any, b: Any) -> bool:
+    """Whether a product is that of a column and a row, for each row of the batch.
+
+    NumPy multiplies those of many short rows more slowly than matrices of one column.
+    """
+    if not (isinstance(a, Node) and isinstance(b, Node) and a._data.ndim == 3 == b._data.ndim):
+        return False
+    (_, m, one), (_, same, n) = a._data.shape, b._data.shape
+    return bool(one == 1 == same and m * n > 1)
 
 
 def _along_axes(call: Call) -> Any:
@@ -351,6 +396,61 @@ def _attention(call: Call) -> Any:
     return reduction.concatenate(*rows, axis=1)
 
 
+# ------------------------------------------------------------------ sequences
+
+
+def _sequences(call: Call) -> Any:
+    """The batch as more sequences, whose axis is the last but one; None if weights differ by row.
+
+    Of an op that gives cotangents one after the other, those of one row after those of the other.
+    """
+    inputs = dict(zip(_names(call.record), call.inputs, strict=False))
+    if any(isinstance(inputs.get(name), Rows) for name in _WEIGHTS):
+        return None
+    joined = [
+        x if name in _WEIGHTS or x is None else _joined(x, call) for name, x in inputs.items()
+    ]
+    mask = call.params.get("mask")
+    params = {} if mask is None else {"mask": plain(_joined(mask, call))}
+    y = call.replaced(joined, **params)
+    if call.record.__name__ not in _SLOPES:
+        return _apart(y, call.n)
+    from tinygrad_kr.ops import recurrent
+
+    parts = [
+        _apart(part, call.n)
+        for part in kernels.split(y, recurrent.slope_shapes(call.record, *joined))
+    ]
+    rows = [x.reshape(call.n, math.prod(x.shape[1:])) for x in parts]
+    return reduction.concatenate(*rows, axis=1)
+
+
+_WEIGHTS = ("weight", "projection", "bias")
+_SLOPES = ("rnn_vjp", "lstm_vjp", "gru_vjp")
+
+
+def _joined(x: Any, call: Call) -> Any:
+    """The axis of the batch and that of a row's sequences as one."""
+    x = expanded(x, call)
+    at = max(x._data.ndim - 3, 0)  # the axis of the sequences, without that of the batch
+    axes = (*range(1, at + 1), 0, *range(at + 1, x._data.ndim))
+    x = shape.transpose(x, axes=axes) if at else x
+    sizes = x._data.shape
+    return shape.reshape(x, shape=(*sizes[:at], sizes[at] * sizes[at + 1], *sizes[at + 2 :]))
+
+
+def _apart(y: Any, n: int) -> Any:
+    """The inverse: the axis of the batch first."""
+    at = max(y._data.ndim - 2, 0)
+    before, size, after = y._data.shape[:at], y._data.shape[at], y._data.shape[at + 1 :]
+    y = shape.reshape(y, shape=(*before, n, size // n if n else 0, *after))
+    order = (at, *range(at), *range(at + 1, y._data.ndim))
+    return shape.transpose(y, axes=order) if at else y
+
+
+# ------------------------------------------------------------------ images
+
+
 def _convolution(call: Call) -> Any:
     """The batch as more images; or, if the filters differ by row, as more groups of channels."""
     x, weight, *bias = call.inputs
@@ -386,7 +486,10 @@ def _merged(x: Any, axis: int) -> Any:
 
 def _getitem(call: Call) -> Any:
     (x,), axes = call.inputs, ndim_of(call.inputs[0])
-    key = _parts(call.params["key"])
+    key = call.params["key"]
+    if isinstance(x, Rows) and _names_axes(key):
+        return getitem(x.tensor, key=(slice(None), *(key if type(key) is tuple else (key,))))
+    key = _parts(key)
     if key is None:
         return None
     if isinstance(x, Rows) and not _differs(key):
@@ -413,6 +516,21 @@ def _index_add(call: Call) -> Any:
         order = _rows_first(key, before, ndim_of(call.inputs[0]))
         g = shape.transpose(g, axes=shape.inverse_permutation(order))
     return index_add(g, key=_with_rows(key, call.n), shape=call.shape)
+
+
+def _weighted(call: Call) -> Any:
+    """A weighted read with the same neighbours in each row."""
+    if holds_rows(call.params.values()):
+        return None
+    return call.replaced([expanded(call.inputs[0], call)], axis=call.params["axis"] + 1)
+
+
+def _names_axes(key: Any) -> bool:
+    """Whether an index has slices, None and `...` alone."""
+    for part in key if type(key) is tuple else (key,):
+        if type(part) is not slice and part is not None and part is not ...:
+            return False
+    return True
 
 
 def _is_index(part: Any) -> bool:
@@ -478,6 +596,8 @@ def _rows_first(parts: list[Any], before: int, axes: int) -> tuple[int, ...]:
     return (0, *others[:before], *indices, *others[before:])
 
 
+_found: dict[Op, Rule | None] = {}
+"""The rules of the package's ops that were asked for."""
 _KINDS: dict[str, Rule] = {
     "ops.elementwise": _elementwise,
     "ops.op": _elementwise,
@@ -485,6 +605,8 @@ _KINDS: dict[str, Rule] = {
     "arrays.comparison": _elementwise,
     "ops.linalg": _matrices,
     "ops.attention": _attention,
+    "ops.ctc": _sequences,
+    "ops.recurrent": _sequences,
     "ops.window": _along_axes,
     "functional.linear": _along_axes,
 }
@@ -502,6 +624,8 @@ _RULES: dict[Any, Rule] = {
     tril: _along_axes,
     getitem: _getitem,
     index_add: _index_add,
+    take_weighted: _weighted,
+    add_weighted: _weighted,
     linalg.matmul: _matmul,
     linalg.linear: _linear,
     linalg.einsum: _einsum,

@@ -17,6 +17,7 @@ from tinygrad_kr.ops import kernels
 from tinygrad_kr.ops.error_function import erf as error_function
 from tinygrad_kr.ops.node import OFF, Node, current_mode
 from tinygrad_kr.ops.op import Op, alias, op
+from tinygrad_kr.ops.tracing import tracing
 
 __all__ = [
     "abs",
@@ -252,7 +253,7 @@ sinh    = op(np.sinh,    lambda g, y, x: g * cosh(x),
     doc=_one(_FLOAT, "sinh", "(e^x - e^-x) / 2", "cosh(x)", "[0.0, 1.0] to 3", "[0.   , 1.175]"))
 cosh: Op = op(np.cosh,   lambda g, y, x: g * sinh(x),
     doc=_one(_FLOAT, "cosh", "(e^x + e^-x) / 2", "sinh(x)", "[0.0, 1.0] to 3", "[1.   , 1.543]"))
-tanh    = op(np.tanh,    lambda g, y, x: g * (1 - y * y),
+tanh    = op(np.tanh,    lambda g, y, x: _tanh_rule(g, y),
     doc=_one(_FLOAT, "tanh", "(e^x - e^-x) / (e^x + e^-x), in [-1, 1]",
              "1 - tanh(x)^2", "[0.0, 1.0] to 3", "[0.   , 0.762]"))
 arcsinh = op(np.arcsinh, lambda g, y, x: g / _root(x),
@@ -530,6 +531,23 @@ def _inside(x: Any, low: Any, high: Any) -> Any:
 clip = op(_clip, lambda g, y, x, low=None, high=None: where_or_zero(g, _inside(x, low, high)))
 
 
+def _tanh_vjp(g: Any, y: Any) -> Any:
+    """g (1 - y^2), the cotangent of x where y = tanh(x)."""
+    return g * (1 - y * y)
+
+
+tanh_vjp: Op = op(
+    _tanh_vjp, lambda c, z, g, y: _tanh_rule(c, y), lambda c, z, g, y: c * g * (-2 * y)
+)
+
+
+def _tanh_rule(g: Any, y: Any) -> Any:
+    """One op where the derivative is recorded; `tk.compile` gets ops that it knows."""
+    if type(g) is ndarray is type(y) or tracing() is not None:
+        return _tanh_vjp(g, y)
+    return tanh_vjp(g, y)
+
+
 def _root(x: Any) -> Any:
     """sqrt(1 + x^2), which is |x| from 1e9 on; x^2 would overflow."""
     size = absolute(x)
@@ -753,10 +771,59 @@ def _hypot_vjp(g: Any, y: Any, side: Any, a: Any, b: Any) -> Any:
     return times_subgradient(g, side / r, origin, a, b)
 
 
-def _share(a: Any, b: Any, scale: float = 1.0) -> Any:
-    """e^a / (e^a + e^b); 1/2 where both are +inf, 0 where both are -inf."""
+def _careful_share(a: Any, b: Any, scale: float) -> Any:
+    """`exp_share` of ops that have rules."""
     apart = where_or_zero(a - b, logical_not((a == b) & isinf(a)))
     return where_or_zero(logistic(apart * scale), not_equal(a, -math.inf))
+
+
+@np.errstate(invalid="ignore")
+def _exp_share(a: Any, b: Any, *, scale: float) -> Any:
+    """e^(scale a) / (e^(scale a) + e^(scale b)); 1/2 where both are +inf, 0 where both are -inf."""
+    apart = a - b
+    if np.isnan(apart).any():
+        return _careful_share(a, b, scale)
+    return _sigmoid(apart if scale == 1 else apart * scale)
+
+
+@np.errstate(invalid="ignore")
+def _exp_share_slope(a: Any, b: Any, *, scale: float) -> Any:
+    """s(a, b) s(b, a), where s is `exp_share`: its derivative by a; 0 at equal infinities."""
+    apart = a - b if scale == 1 else (a - b) * scale
+    slope = _sigmoid(apart) * _sigmoid(-apart)
+    return where_or_zero(slope, np.logical_not(np.isnan(apart) & np.isinf(a)))
+
+
+def _careful_share_slope(a: Any, b: Any, scale: float) -> Any:
+    """`exp_share_slope` of ops that have rules."""
+    slope = _careful_share(a, b, scale) * _careful_share(b, a, scale)
+    return where_or_zero(slope, logical_not((a == b) & isinf(a)))
+
+
+def _share_slope(a: Any, b: Any, scale: float) -> Any:
+    if tracing():
+        return _careful_share_slope(a, b, scale)
+    return exp_share_slope(a, b, scale=scale)
+
+
+def _bend(y: Any, a: Any, b: Any, scale: float) -> Any:
+    """The derivative of `exp_share_slope` by a."""
+    return scale * y * (_share(b, a, scale) - _share(a, b, scale))
+
+
+# fmt: off
+exp_share: Op = op(_exp_share,
+                   lambda c, y, a, b, scale: c * (scale * _share_slope(a, b, scale)),
+                   lambda c, y, a, b, scale: c * (-scale * _share_slope(a, b, scale)))
+exp_share_slope: Op = op(_exp_share_slope,
+                   lambda c, y, a, b, scale: c * _bend(y, a, b, scale),
+                   lambda c, y, a, b, scale: -c * _bend(y, a, b, scale))
+# fmt: on
+
+
+def _share(a: Any, b: Any, scale: float = 1.0) -> Any:
+    """One op where it is recorded; `tk.compile` gets ops that it knows."""
+    return _careful_share(a, b, scale) if tracing() else exp_share(a, b, scale=scale)
 
 
 # fmt: off

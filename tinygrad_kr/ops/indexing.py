@@ -16,6 +16,8 @@ from tinygrad_kr.ops.op import Op, in_float32, op
 
 def _getitem(x: ndarray, *, key: Any) -> Any:
     """`x[key]` for every basic and advanced NumPy index."""
+    if type(key) is ndarray and key.dtype.kind == "i" and x.ndim > 1 and x.flags.c_contiguous:
+        return x.take(key, 0)  # whole rows, in half the time
     return x[key]
 
 
@@ -94,6 +96,50 @@ take_along_axis = op(_take_along_axis, lambda g, y, x, indices, axis:
 add_along_axis: Op = op(_add_along_axis,  lambda g, y, x, indices, axis, shape:
                      take_along_axis(g, indices=indices, axis=axis))
 # fmt: on
+
+
+# ------------------------------------------------------------------ weighted reads along an axis
+
+
+def _take_weighted(
+    x: ndarray, *, indices: ndarray, weights: ndarray, axis: int, size: int
+) -> ndarray:
+    """y_i = sum over t of weights_ti x[indices_ti], along `axis`.
+
+    indices: (t, n) integers in [0, size); weights: (t, n). size: of the axis of `x`.
+    """
+    weights = weights.astype(x.dtype, copy=False)
+    found = kernels.resample("take_weighted", x, indices, weights, axis, indices.shape[1])
+    if found is not None:
+        return found
+    terms = (
+        x.take(index, axis) * _along_one(weight, x.ndim, axis)
+        for index, weight in zip(indices, weights, strict=True)
+    )
+    return np.asarray(sum(terms))
+
+
+def _add_weighted(
+    g: ndarray, *, indices: ndarray, weights: ndarray, axis: int, size: int
+) -> ndarray:
+    """Zeros with weights_ti g_i added at indices_ti along `axis`, which has `size` elements."""
+    weights = weights.astype(g.dtype, copy=False)
+    found = kernels.resample("add_weighted", g, indices, weights, axis, size)
+    if found is not None:
+        return found
+    out = np.zeros((size, *np.delete(g.shape, axis)), g.dtype)
+    for index, weight in zip(indices, weights, strict=True):
+        np.add.at(out, index, np.moveaxis(g * _along_one(weight, g.ndim, axis), axis, 0))
+    return np.moveaxis(out, 0, axis)
+
+
+def _along_one(weight: ndarray, ndim: int, axis: int) -> ndarray:
+    """A vector with the axes behind `axis` added."""
+    return weight.reshape(-1, *(1,) * (ndim - axis - 1))
+
+
+take_weighted = op(_take_weighted, lambda g, y, x, **taps: add_weighted(g, **taps))
+add_weighted: Op = op(_add_weighted, lambda g, y, x, **taps: take_weighted(g, **taps))
 
 
 # ------------------------------------------------------------------ writing along an axis

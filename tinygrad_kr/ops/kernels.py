@@ -8,6 +8,7 @@ one header are built for one dtype, when the first array comes that is large eno
 
 from __future__ import annotations
 
+import math
 import os
 import struct
 import threading
@@ -24,7 +25,9 @@ from tinygrad_kr.ops.node import OFF, Node, current_mode
 from tinygrad_kr.ops.tracing import tracing
 from tinygrad_kr.ops.writes import address
 
-_OF_EAGER_MODE = {"channels", "orders", "pooling", "selection"}
+_OF_EAGER_MODE = {
+    *("activations", "channels", "composed", "orders", "pooling", "resample", "rows", "selection"),
+}
 """Headers of ops for which a compiled program has loops of its own."""
 MIN_SHARED_WORK = 2**18
 """Threshold: multiply-adds, or as costly steps, from which cores share the work."""
@@ -42,16 +45,17 @@ def kernels(header: str, *arrays: Any) -> Any:
     """
     dtype = arrays[0].dtype
     for x in arrays:
-        if type(x) is not ndarray or x.dtype != dtype or not x.size:
+        if type(x) is not ndarray or (x.dtype is not dtype and x.dtype != dtype) or not x.size:
             return None
     key = header, dtype
-    if key not in _built:
-        if dtype not in _DTYPES:
-            return None
-        if tracing() is not None:
-            if header not in _OF_EAGER_MODE:
-                begin(key)
-            return None
+    if key in _built:
+        return _built[key]
+    if dtype not in _DTYPES:
+        return None
+    if tracing() is not None:
+        if header not in _OF_EAGER_MODE:
+            begin(key)
+        return None
     return of_header(*key)
 
 
@@ -89,6 +93,17 @@ def _build(header: str, dtype: np.dtype[Any]) -> Any:
     return block_kernels(header, _DTYPES[dtype])
 
 
+class _Packed(dict[int, Callable[..., bytes]]):
+    """For a number of integers, the function that packs them for C."""
+
+    def __missing__(self, size: int) -> Callable[..., bytes]:
+        self[size] = pack = struct.Struct(f"{size}q").pack
+        return pack
+
+
+_packed = _Packed()
+
+
 def run(
     function: Callable[..., int], given: Sequence[int], pieces: int, work: int, *more: float
 ) -> bool:
@@ -98,7 +113,8 @@ def run(
     Raises MemoryError if the kernel gets no memory.
     """
     shared = work >= MIN_SHARED_WORK and pieces > 1
-    code = function(struct.pack(f"{len(given)}q", *given), _share() if shared else None, *more)
+    packed = _packed[len(given)](*given)
+    code = function(packed, _share() if shared else None, *more)
     if code == 1:
         raise MemoryError("no memory for the kernel")
     return not code
@@ -106,23 +122,36 @@ def run(
 
 MIN_ELEMENTS = 2**11
 """Threshold: elements from which a kernel of activations is built and called."""
+MIN_COMPOSED = 2**9
+"""Threshold: elements from which a kernel replaces a composition of several ops."""
 _PIECE = 2**13
 """Elements that a thread takes at once, as in `block.h`."""
 MIN_SELECTED = 2**16
 """Threshold: elements from which a kernel computes relu and `where`."""
 
 
-def elementwise(name: str, *arrays: Any, header: str = "activations") -> ndarray | None:
+def elementwise(
+    name: str, *arrays: Any, header: str = "activations", numbers: Sequence[float] = ()
+) -> ndarray | None:
     """A function of a header, of arrays of one shape; None for NumPy.
 
-    The result has the memory order of the last array, whatever that is.
+    numbers: what the function takes besides. The result has the memory order of the last array,
+    whatever that is.
     """
     found = _activations(header, arrays)
     if found is None:
         return None
     y: ndarray = np.empty_like(arrays[-1])
-    _run(getattr(found, name), y.size, *(in_order_of(y, x) for x in arrays), y)
+    placed = [in_order_of(y, x) for x in arrays]
+    _run(getattr(found, name), y.size, *placed, y, numbers=numbers)
     return y
+
+
+def is_composed_in_c(x: ndarray) -> bool:
+    """Whether functions of `composed.h` compute an array."""
+    if x.size < MIN_COMPOSED or x.dtype not in _DTYPES or tracing() is not None:
+        return False
+    return of_header("composed", x.dtype) is not None
 
 
 def sum_of(name: str, *arrays: Any) -> Any:
@@ -138,16 +167,20 @@ def sum_of(name: str, *arrays: Any) -> Any:
 def _activations(header: str, arrays: tuple[Any, ...]) -> Any:
     """The functions of a header, where arrays are large and of one shape; None for NumPy."""
     like = arrays[-1]
-    if type(like) is not ndarray or like.size < MIN_ELEMENTS:
+    least = MIN_COMPOSED if header == "composed" else MIN_ELEMENTS
+    if type(like) is not ndarray or like.size < least:
         return None
-    found = kernels(header, *arrays)
-    return None if any(x.shape != like.shape for x in arrays) else found
+    shape = like.shape
+    for x in arrays:
+        if x.shape != shape:
+            return None
+    return kernels(header, *arrays)
 
 
-def _run(function: Any, size: int, *arrays: ndarray) -> None:
+def _run(function: Any, size: int, *arrays: ndarray, numbers: Sequence[float] = ()) -> None:
     """Call a function of one or two arrays and the result."""
     given = [size, *map(address, arrays), 0][:4]
-    run(function, given, -(-size // _PIECE), 16 * size)
+    run(function, given, -(-size // _PIECE), 16 * size, *numbers)
 
 
 def choose(mask: ndarray, a: Any, b: Any) -> ndarray | None:
@@ -233,6 +266,23 @@ def rows(
     return run(getattr(found, name), given, -(-rows // step), 8 * rows * size, *more)
 
 
+def resample(
+    name: str, x: ndarray, indices: ndarray, weights: ndarray, axis: int, size: int
+) -> ndarray | None:
+    """A function of `resample.h`, whose result has `size` elements along `axis`; None for NumPy."""
+    if x.size < MIN_ELEMENTS or (found := kernels("resample", x, weights)) is None:
+        return None
+    shape = x.shape
+    outer, inner = math.prod(shape[:axis]), math.prod(shape[axis + 1 :])
+    y = np.empty((*shape[:axis], size, *shape[axis + 1 :]), x.dtype)
+    x = dense(x)
+    step = max(_PIECE // (max(size, shape[axis]) * inner), 1)
+    given = [outer, shape[axis], size, inner, len(indices), step]
+    given += map(address, (x, indices, weights, y))
+    work = 4 * len(indices) * max(x.size, y.size)
+    return y if run(getattr(found, name), given, -(-outer // step), work) else None
+
+
 def row_step(rows: int) -> int:
     """The rows that a thread takes at once."""
     return max(_MIN_ROWS, -(-rows // 16))
@@ -247,10 +297,8 @@ def _share() -> Any:
         return None
     if getattr(_caller, "is_program", False):
         return _share_of_programs()
-    found = products._kernels() if products._kernels.cache_info().currsize else None
-    if found is not None and found[-1].single:
-        return _address_of(found[0])
-    return _share_of_programs()
+    found = products._library() if products._library.cache_info().currsize else None
+    return _share_of_programs() if found is None else _address_of(found)
 
 
 @cache

@@ -20,7 +20,7 @@ from tinygrad_kr.ops.elementwise import (
 from tinygrad_kr.ops.indexing import tril, triu
 from tinygrad_kr.ops.node import Node, constant
 from tinygrad_kr.ops.op import Op, in_float32, op
-from tinygrad_kr.ops.products import MAX_DOT_SIZE, gemm
+from tinygrad_kr.ops.products import MIN_MULTIPLY_ADDS, gemm
 from tinygrad_kr.ops.reduction import concatenate
 
 # ------------------------------------------------------------------ products
@@ -40,9 +40,9 @@ def _matmul(a: Any, b: Any) -> Any:
     Tensor([3., 7.])
     """
     try:
-        small = 1 <= a.ndim <= 2 >= b.ndim >= 1 and b.size < MAX_DOT_SIZE
-        if small and b.ndim == 1 and _wakes_threads(a):
-            return rows_by_vector(a, b)
+        if b.ndim == 1 <= a.ndim <= 2:
+            return rows_by_vector(a, b) if _wakes_threads(a) else a.dot(b)
+        small = 1 <= a.ndim <= 2 == b.ndim and a.size * b.shape[1] < MIN_MULTIPLY_ADDS
         return a.dot(b) if small else gemm(a, b)
     except ValueError as error:
         if not a.ndim or not b.ndim:
@@ -66,8 +66,8 @@ def _matmul_left(g: Any, a: Any, b: Any) -> Any:
         return g[..., None] * b
     if a.ndim == 1:
         return b @ g if b.ndim == 2 else (g[..., None, :] @ b.mT)[..., 0, :]
-    if type(g) is ndarray is type(b) and g.ndim == 2 == b.ndim and b.size < MAX_DOT_SIZE:
-        return g.dot(b.mT)
+    if type(g) is ndarray is type(b) and g.ndim == 2 == b.ndim:
+        return g.dot(b.T) if g.size * len(b) < MIN_MULTIPLY_ADDS else gemm(g, b.T)
     return gemm(g, b.mT)
 
 
@@ -81,7 +81,7 @@ def _matmul_right(g: Any, a: Any, b: Any) -> Any:
     if b.ndim == 2 and a.ndim > 2:
         return gemm(rows_of(a).mT, rows_of(g))
     if type(g) is ndarray and g.ndim == 2 == a.ndim:
-        return a.mT.dot(g) if a.size < MAX_DOT_SIZE else gemm(a.mT, g)
+        return a.T.dot(g) if a.size * g.shape[1] < MIN_MULTIPLY_ADDS else gemm(a.T, g)
     return a.mT @ g  # `a.mT.dot(g)` would not defer to a Tensor `g`
 
 
@@ -89,7 +89,8 @@ def _linear(x: ndarray, weight: ndarray, bias: ndarray | None = None) -> Any:
     """x W^T + b: features on the last axis of `x`, weight (..., out, in), bias (..., out)."""
     if x.ndim == 2 == weight.ndim and bias is not None and bias.ndim == 1:
         try:
-            y: ndarray = x.dot(weight.T) if weight.size < MAX_DOT_SIZE else gemm(x, weight.T)
+            small = x.size * len(weight) < MIN_MULTIPLY_ADDS
+            y: ndarray = x.dot(weight.T) if small else gemm(x, weight.T)
             y += bias
             return y
         except ValueError:
@@ -218,11 +219,13 @@ matmul = op(_matmul, lambda g, y, a, b: _matmul_left(g, a, b),
                      lambda g, y, a, b: _matmul_right(g, a, b), numpy=[np.matmul])
 linear = op(_linear, lambda g, y, x, weight, *bias:
                      g.dot(weight)
-                     if type(g) is type(weight) and weight.size < MAX_DOT_SIZE and weight.ndim == 2
+                     if type(g) is type(weight) and weight.ndim == 2
+                     and g.size * weight.shape[1] < MIN_MULTIPLY_ADDS
                      else gemm(g, weight),
                      lambda g, y, x, weight, *bias:
-                     g.mT.dot(x)
-                     if type(g) is type(x) and x.size < MAX_DOT_SIZE and g.ndim == 2 == weight.ndim
+                     g.T.dot(x)
+                     if type(g) is type(x) and g.ndim == 2 == weight.ndim
+                     and x.size * g.shape[1] < MIN_MULTIPLY_ADDS
                      else _linear_weight(g, x, weight),
                      lambda g, y, x, weight, bias: _linear_bias(g, bias))
 # fmt: on

@@ -142,12 +142,18 @@ def _bce(p: ndarray, t: ndarray) -> Any:
     """-(t log p + (1 - t) log(1 - p)), each logarithm at least -100 (PyTorch's bound)."""
     with np.errstate(divide="ignore", invalid="ignore"):
         y = (t - 1) * np.maximum(np.log1p(-p), -100) - t * np.maximum(np.log(p), -100)
-    if np.isnan(y).any() and ((p < 0) | (p > 1)).any():
-        raise ValueError(
-            f"expected probabilities in [0, 1], got {np.nanmin(p)} to {np.nanmax(p)}. Apply "
-            "sigmoid first, or use binary_cross_entropy_with_logits"
-        )
+    if np.isnan(y).any():
+        refuse_improbable(p)
     return y
+
+
+def refuse_improbable(p: ndarray, called: str = "") -> None:
+    """Raise ValueError for a number outside [0, 1]. called: what the message begins with."""
+    if ((p < 0) | (p > 1)).any():
+        raise ValueError(
+            f"{called}expected probabilities in [0, 1], got {np.nanmin(p)} to {np.nanmax(p)}. "
+            "Apply sigmoid first, or use binary_cross_entropy_with_logits"
+        )
 
 
 def _bce_vjp(p: Any, t: Any) -> Any:

@@ -58,6 +58,8 @@ class Op(Protocol):
     """Whether one rule serves every input: `variadic or one_rule_for_all`."""
     promote: bool
     kernel: Callable[..., Any] | None
+    has_effect: bool
+    """Whether `forward` does more than compute, so that a compiled program calls it every time."""
 
     def __call__(self, *inputs: Any, **params: Any) -> Tensor: ...
 
@@ -148,6 +150,7 @@ def op(
     record.variadic, record.one_rule_for_all = variadic, one_rule_for_all
     record.shared = variadic or one_rule_for_all
     record.promote, record.kernel = promote, kernel
+    record.has_effect = False
     for function in (forward, *numpy):
         if _is_numpys(function):
             numpy_table[function] = record
@@ -413,6 +416,11 @@ def _promoted(record: Op, inputs: tuple[Any, ...], params: dict[str, Any]) -> An
         if isinstance(record.forward, np.ufunc) and len(arrays) > record.forward.nin:
             raise TypeError(f"expected {record.forward.nin} inputs, got {len(arrays)}.")
         whole = not any(isinstance(x, ndarray) and x.dtype.kind == "f" for x in arrays)
+        if not whole and record.promote and record.forward in _ARITHMETIC:
+            dtype, wider = common_dtype(inputs), np.result_type(*arrays)
+            if wider.kind == "f" and wider != dtype:  # NumPy would compute twice the bytes
+                inputs = tuple(_in_dtype(x, dtype, True) for x in inputs)
+                arrays = _arrays(inputs)
         with np.errstate(all="ignore") if whole and record.rules else nullcontext():
             y = np.asarray(record.forward(*arrays, **params))
         if record.promote and y.dtype.kind == "f":
@@ -430,6 +438,10 @@ def _promoted(record: Op, inputs: tuple[Any, ...], params: dict[str, Any]) -> An
         raise explained(record, inputs, params, error) from error
     tracked = y.dtype.kind == "f" and any(isinstance(x, Node) and x._requires_grad for x in inputs)
     return record_result(record, y, inputs, params, tracked and bool(record.rules))
+
+
+_ARITHMETIC = (np.add, np.subtract, np.multiply, np.true_divide)
+"""Functions that compute in the dtype of their result; no comparison does."""
 
 
 def _arrays(inputs: Iterable[Any]) -> list[Any]:

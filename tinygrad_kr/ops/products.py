@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import math
 import os
+import sys
+from collections.abc import Callable
 from functools import cache
 from typing import Any
 
@@ -17,10 +19,11 @@ from numpy import ndarray
 
 from tinygrad_kr.ops.tracing import tracing
 
-MAX_DOT_SIZE = 4096
-"""Threshold: a product with a factor of fewer elements may skip `gemm`; elements."""
-MIN_MULTIPLY_ADDS = 2**20
-"""Threshold: smaller products are BLAS's; multiply-adds. A larger one builds the C kernels."""
+MIN_MULTIPLY_ADDS = 2**18 + 1
+"""Threshold: smaller products are BLAS's; multiply-adds. A larger one builds the C kernels.
+
+OpenBLAS computes the smaller ones on one core. For larger ones it wakes its threads.
+"""
 MIN_STACK_MULTIPLY_ADDS = 2**18
 """The same of all products of a stack together."""
 MIN_SIDE = 8
@@ -42,6 +45,8 @@ def gemm(a: Any, b: Any, out: ndarray | None = None) -> Any:
         rows = a.reshape(math.prod(a.shape[:-1]), a.shape[-1])
         return gemm(rows, b).reshape(*a.shape[:-1], b.shape[-1])
     if not _is_large(a, b) or (product := _product(a.dtype, a.ndim > 2)) is None:
+        if a.ndim == 3 == b.ndim and a.shape[2] == 1 == b.shape[1] and out is None:
+            return np.einsum("ni,nj->nij", a[..., 0], b[:, 0])
         return a.dot(b) if a.ndim == 2 == b.ndim and out is None else np.matmul(a, b, out=out)
     if out is None:
         out = np.empty((*a.shape[:-1], b.shape[-1]), a.dtype)
@@ -71,10 +76,7 @@ def _is_large(a: ndarray, b: ndarray) -> bool:
 
 def _product(dtype: Any, stacked: bool) -> Any:
     """`product(a, b, c)`, which writes a @ b into a dense c by C; None for BLAS."""
-    kernels_of = _kernels if dtype.itemsize == 4 else _kernels_f64
-    if tracing() is not None and not kernels_of.cache_info().currsize:
-        return None
-    found = kernels_of()
+    found = _built(dtype)
     if found is None:
         return None
     library, single, several, choice = found
@@ -84,36 +86,64 @@ def _product(dtype: Any, stacked: bool) -> Any:
     return lambda a, b, c: write(library, a, b, c)
 
 
-def kernels() -> Any:
-    """The C kernels of float32, built at the first large product; None for NumPy.
+def kernels(dtype: Any = _TYPES[0]) -> Any:
+    """The C kernels of convolutions of a dtype, built at the first large one; None for NumPy.
 
-    A trace for `tk.compile` does not build them: its products run once.
+    No measurement decides: without them a convolution copies its windows for BLAS. Those of float32
+    are one library with the products.
     """
-    wanted = tracing() is None or _kernels.cache_info().currsize
-    found = _kernels() if wanted else None
-    return None if found is None or not found[-1].single else found[0]
+    library = _library if dtype.itemsize == 4 else _convolutions_f64
+    if tracing() is not None and not library.cache_info().currsize:
+        return None
+    return library()
+
+
+def _built(dtype: Any) -> Any:
+    """What `_found` gives. A trace for `tk.compile` builds nothing: its products run once."""
+    kernels_of = _kernels if dtype.itemsize == 4 else _kernels_f64
+    if tracing() is not None and not kernels_of.cache_info().currsize:
+        return None
+    return kernels_of()
+
+
+@cache
+def _library() -> Any:
+    """The C kernels of float32 products and convolutions; None where NumPy computes them."""
+    return _unless_pinned("float32", "eager_kernels")
+
+
+@cache
+def _convolutions_f64() -> Any:
+    return _unless_pinned("float64", "eager_convolutions_f64")
+
+
+def _unless_pinned(dtype: str, kernels_of: str) -> Any:
+    """A library of `native.kernels`; None where `$TINYGRAD_KR_PRODUCTS` leaves all to NumPy."""
+    asked = os.environ.get("TINYGRAD_KR_PRODUCTS")
+    if asked == "numpy" and "tinygrad_kr.native.choice" not in sys.modules:
+        return None  # no other process's choice was adopted, which would count for more
+    from tinygrad_kr.native import choice
+    from tinygrad_kr.native import kernels as native
+
+    return getattr(native, kernels_of)() if choice.unmeasured(dtype).single else None
 
 
 @cache
 def _kernels() -> Any:
-    return _found("float32")
+    return _found("float32", _library)
 
 
 @cache
 def _kernels_f64() -> Any:
-    return _found("float64")
+    return _found("float64", lambda: _unless_pinned("float64", "eager_products_f64"))
 
 
-def _found(dtype: str) -> Any:
+def _found(dtype: str, library_of: Callable[[], Any]) -> Any:
     """The C kernels for a dtype, what calls them, and the choice; None without C kernels."""
-    if os.environ.get("TINYGRAD_KR_PRODUCTS") == "numpy":
-        return None
-    from tinygrad_kr.native import choice
-    from tinygrad_kr.native import kernels as native
-
-    choice.pinned(dtype)
-    library = native.eager_kernels() if dtype == "float32" else native.eager_products_f64()
+    library = library_of()
     if library is None:
         return None
+    from tinygrad_kr.native import choice
+
     made = choice.made(dtype, lambda: library)
     return library, choice.write_product, choice.write_stack, made

@@ -125,8 +125,7 @@ def _rnn_vjp(
     reverse: bool = False,
     **params: Any,
 ) -> list[Any]:
-    shapes = [z.shape, first.shape]
-    dz, dh = _at_once(rnn_vjp, _rnn_slopes, shapes, g, y, weight, reverse=reverse, **params)
+    dz, dh = _at_once(rnn_vjp, _rnn_slopes, g, y, weight, reverse=reverse, **params)
     return [dz, dh, _product_vjp(dz, y, first, reverse) if needs[2] else None]
 
 
@@ -233,12 +232,10 @@ def _lstm_vjp(
     mask: ndarray | None = None,
     reverse: bool = False,
 ) -> list[Any]:
-    shapes, params = [z.shape, h0.shape, c0.shape], {"mask": mask, "reverse": reverse}
     inputs = [g, y, c0, weight]
     if projection is not None:
-        shapes.append((*z.shape[:2], weight.shape[1]))
         inputs.append(projection)
-    dz, dh, dc, *projected = _at_once(lstm_vjp, _lstm_slopes, shapes, *inputs, **params)
+    dz, dh, dc, *projected = _at_once(lstm_vjp, _lstm_slopes, *inputs, mask=mask, reverse=reverse)
     states = _states(y, weight, projection)
     found = [dz, dh, dc, _product_vjp(dz, states, h0, reverse) if needs[3] else None]
     if projected:
@@ -325,8 +322,7 @@ def _gru_vjp(
     mask: ndarray | None = None,
     reverse: bool = False,
 ) -> list[Any]:
-    shapes, params = [z.shape, z.shape, h0.shape], {"mask": mask, "reverse": reverse}
-    dz, dm, dh = _at_once(gru_vjp, _gru_slopes, shapes, g, y, h0, weight, **params)
+    dz, dm, dh = _at_once(gru_vjp, _gru_slopes, g, y, h0, weight, mask=mask, reverse=reverse)
     found = [dz, dh, _product_vjp(dm, y[0], h0, reverse) if needs[2] else None]
     return [*found, dm.sum(axis=(0, 1))] if bias else found
 
@@ -334,12 +330,29 @@ def _gru_vjp(
 # ------------------------------------------------------------------ in C
 
 
-def _at_once(whole: Op, slopes: Any, shapes: Any, *inputs: Any, **params: Any) -> list[Any]:
+def _at_once(whole: Op, slopes: Any, *inputs: Any, **params: Any) -> list[Any]:
     """The cotangents of `slopes`: by one op, but where they are differentiated themselves."""
     if kernels.is_composed(*inputs):
         found: list[Any] = slopes(*inputs, **params)
         return found
-    return kernels.split(whole(*inputs, **params), shapes)
+    return kernels.split(whole(*inputs, **params), slope_shapes(whole, *inputs))
+
+
+def slope_shapes(whole: Op, *inputs: Any) -> list[tuple[int, ...]]:
+    """The shapes of the cotangents that lie one after the other in the result of `rnn_vjp`, ...
+
+    inputs: those of the op. After the cotangents of z, and of the gates' products of a GRU, come
+    those of h, and of an LSTM c and what a projection gives.
+    """
+    steps, batch, hidden = inputs[1].shape[-3:]
+    weight = inputs[2 if whole is rnn_vjp else 3]
+    of_z, of_h = (steps, batch, weight.shape[0]), (batch, weight.shape[1])
+    if whole is rnn_vjp:
+        return [of_z, of_h]
+    if whole is gru_vjp:
+        return [of_z, of_z, of_h]
+    projected = [(steps, *of_h)] * (len(inputs) > 4 and inputs[4] is not None)
+    return [of_z, of_h, (batch, hidden), *projected]
 
 
 def _flat(slopes: Any) -> Any:

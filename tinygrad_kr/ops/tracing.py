@@ -20,9 +20,11 @@ class Tracer(Protocol):
     """The reports of the engine to the compiler while a function is traced.
 
     keeps_tensors: the function's derivatives are Tensors, also where it was given arrays.
+    composes: it wants the ops that a whole loss is made of, for files that have no such loss.
     """
 
     keeps_tensors: bool
+    composes: bool
 
     def created(self, node: Any) -> None:
         """A Tensor without a history was made."""
@@ -74,6 +76,13 @@ class Tracer(Protocol):
 
     def give_up(self, what: str) -> None:
         """From here on the trace would be incomplete: the function is not compiled."""
+
+
+class Fixed:
+    """Base class of objects that a compiled function may use: a program need not compare them.
+
+    They are this package's own, and their ops look at their state when the program runs.
+    """
 
 
 current_tracer: ContextVar[Tracer | None] = ContextVar("current_tracer", default=None)

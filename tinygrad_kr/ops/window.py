@@ -131,7 +131,7 @@ def _convolve(
     window = {"stride": stride, "padding": padding, "dilation": dilation, "groups": groups}
     done = convolutions.convolve(x, weight, bias, counts, **window)
     if done is not None:
-        return np.moveaxis(done, -1, 1)
+        return done
     y = np.empty((len(x), *counts, len(weight)), np.result_type(x, weight))
     filters = _filters(weight, groups)
     features = math.prod(kernel) * x.shape[1]
@@ -165,7 +165,7 @@ def _convolve_transposed(
     }
     done = convolutions.convolve_transposed(g, weight, size, **window)
     if done is not None:
-        return np.moveaxis(done, -1, 1)
+        return done
     if len(weight) == groups == channels > 1:
         same = convolutions.as_convolution(g, weight, size, **window)
         if same is not None:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import sys
 import weakref
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from typing import Any, NamedTuple
 
+import numpy as np
 from numpy import ndarray
 
 from tinygrad_kr.ops.node import Node, _source_line, tick, user_frame
@@ -139,10 +141,37 @@ def write_since(x: Any, time: int) -> WriteEvent | None:
     return None
 
 
-def address(array: ndarray) -> int:
-    """Memory address of the first element."""
+def _interface_address(array: ndarray) -> int:
     place: int = array.__array_interface__["data"][0]
     return place
+
+
+def _address_function() -> Callable[[ndarray], int]:
+    """`address`: read from the array object, ten times as fast as from its interface.
+
+    NumPy's ABI fixes the pointer to the data as the first field behind CPython's object head.
+    Where it is not found there, the interface gives it.
+    """
+    if sys.implementation.name != "cpython":
+        return _interface_address
+    try:
+        from ctypes import c_void_p
+    except ImportError:  # a Python without libffi
+        return _interface_address
+    pointer_at, head = c_void_p.from_address, object.__basicsize__
+
+    def address(array: ndarray) -> int:
+        """Memory address of the first element."""
+        if not isinstance(array, ndarray):
+            return _interface_address(array)
+        return pointer_at(id(array) + head).value or 0
+
+    samples: list[ndarray] = [np.zeros(3), np.zeros((2, 3), np.int8)[1:, ::-1]]
+    agree = all(address(x) == _interface_address(x) for x in samples)
+    return address if agree else _interface_address
+
+
+address = _address_function()
 
 
 def owner(array: ndarray) -> ndarray:

@@ -1,8 +1,9 @@
 /* GEMM of float32 and float64 in the compilers' vector extensions (GCC, Clang, zig): one text for
    every processor. Macros choose the width of vectors and the shape of tiles.
 
-   Blocks of both matrices are packed, so the innermost loop reads memory in order. A tile of
-   TK_ROWS x TK_VECTORS vectors of sums stays in registers for a whole block.
+   Blocks of both matrices are packed, so the innermost loop reads memory in order; an a that meets few
+   columns is read where it lies. A tile of TK_ROWS x TK_VECTORS vectors of sums stays in registers
+   for a whole block.
    Source: Goto and van de Geijn, Anatomy of High-Performance Matrix Multiplication, 2008. */
 
 #include <stdint.h>
@@ -10,28 +11,33 @@
 #include <string.h>
 
 /* TK_BYTES: of a vector. TK_ROWS: of a tile; sums, a row of b and an element of a fill the registers.
-   TK_FEWER_ROWS: of a smaller tile; both together cover large even numbers of rows. */
+   TK_FEWER_ROWS: of a smaller tile; both together cover large even numbers of rows.
+   TK_LEAST_ROWS: of the smallest, for a few rows that are left over. */
 #if defined TK_AVX512 /* 14 x 2 of 32 registers */
 #define TK_TARGET "avx512f,avx2,fma"
 #define TK_BYTES 64
 #define TK_ROWS 14
 #define TK_FEWER_ROWS 12
+#define TK_LEAST_ROWS 4
 #define TK_VECTORS 2
 #elif defined TK_AVX2 /* 6 x 2 of 16 registers */
 #define TK_TARGET "avx2,fma"
 #define TK_BYTES 32
 #define TK_ROWS 6
 #define TK_FEWER_ROWS 4
+#define TK_LEAST_ROWS 2
 #define TK_VECTORS 2
 #elif defined __aarch64__ /* 8 x 3 of 32 registers */
 #define TK_BYTES 16
 #define TK_ROWS 8
 #define TK_FEWER_ROWS 6
+#define TK_LEAST_ROWS 2
 #define TK_VECTORS 3
 #else
 #define TK_BYTES 16
 #define TK_ROWS 6
 #define TK_FEWER_ROWS 4
+#define TK_LEAST_ROWS 2
 #define TK_VECTORS 2
 #endif
 
@@ -57,6 +63,8 @@
 #define TK_BLOCK_BYTES 1536       /* of a row of a block: a panel of b is 48 KiB with AVX-512 */
 #define TK_BLOCK_TILES (262144 / TK_BLOCK_BYTES / TK_ROWS) /* of a block of a, which fits in L2 */
 #define TK_PREFETCH_DISTANCE 256  /* bytes: hardware does not prefetch 32 rows at once */
+#define TK_FEW 256                /* limit: columns that meet an a in place, where b is packed */
+#define TK_SMALL_COPY 65536       /* limit: bytes of a b that the calling thread packs alone */
 #define TK_DEEP 64                /* threshold: depth that pays for storing c panel by panel */
 #define TK_SMALL_BYTES 524288     /* limit: an a that fits in the L2 cache */
 #define TK_NEAR 4096              /* limit: bytes of a row of an a that is not packed */
@@ -69,6 +77,12 @@ static inline int64_t tk_min_i64(int64_t a, int64_t b) { return a < b ? a : b; }
 static inline int64_t tk_divided(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
 static inline int64_t tk_tiles(int64_t rows) { return tk_divided(rows, TK_ROWS); }
+
+/* Rows that `tk_gemm_panel` computes for `rows`. */
+static inline int64_t tk_rows_in_tiles(int64_t rows) {
+  int64_t rest = rows % TK_ROWS;
+  return rows - rest + (rest > TK_LEAST_ROWS ? TK_ROWS : rest ? TK_LEAST_ROWS : 0);
+}
 
 /* The first row of a tile. As many of the last tiles have TK_FEWER_ROWS as cover all rows. */
 static inline int64_t tk_first_row(int64_t rows, int64_t tile) {
@@ -123,6 +137,7 @@ static atomic_llong tk_products = 0; /* that were begun: their numbers */
 
 #endif
 
+#ifndef TK_F64_ONLY
 #define TK_REAL float
 #define TK_NAME(name) name
 #define TK_TRANSPOSED(r, c)                                                                        \
@@ -141,8 +156,9 @@ typedef int32_t tk_places_f32 __attribute__((vector_size(16)));
 #undef TK_REAL
 #undef TK_NAME
 #undef TK_TRANSPOSED
+#endif
 
-#ifdef TK_F64 /* float64 too */
+#if defined TK_F64 || defined TK_F64_ONLY /* float64 too */
 #define TK_REAL double
 #define TK_NAME(name) name##_f64
 #define TK_TRANSPOSED(r, c)                                                                        \

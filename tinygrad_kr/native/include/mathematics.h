@@ -473,12 +473,12 @@ static inline float tk_erff(float x)
 
 /* ----------------------------------------------------------------------------- sine and cosine */
 
-/* x = (n + f) pi / 2, |f| <= 0.58: returns f pi / 2, correct for every finite x.
+/* x = (n + f) pi / 2, |f| <= 0.58: returns f pi / 2, to a float, for every finite x.
 
    The product of x (24 bits) and each of the first two parts of 2/pi (29 bits) is exact in double.
    For each of four ranges of |x|, the bits of 2/pi that give multiples of 4 quadrants are
    omitted. */
-static inline float tk_quadrantf(float x, uint32_t *n)
+static inline double tk_quadrantf(float x, uint32_t *n)
 {
     double y = x, a = fabs(y);
     double high = a < 0x1p50    ? 0x1.45f306cp-1
@@ -497,7 +497,7 @@ static inline float tk_quadrantf(float x, uint32_t *n)
     double shifted = tk_fma(y, middle, quadrants) + TK_ROUNDER;
     double f = tk_fma(y, low, tk_fma(y, middle, quadrants - (shifted - TK_ROUNDER)));
     *n = (uint32_t)tk_bits(shifted);
-    return (float)(f * 0x1.921fb54442d18p+0);
+    return f * 0x1.921fb54442d18p+0;
 }
 
 /* sin(r) and cos(r) for |r| <= 0.9. copysignf: the last sum would give +0 for r = -0. */
@@ -518,7 +518,7 @@ static inline float tk_cos_of_reducedf(float r)
 static inline float tk_sinf(float x)
 {
     uint32_t n;
-    float r = tk_quadrantf(x, &n);
+    float r = (float)tk_quadrantf(x, &n);
     float y = n & 1u ? tk_cos_of_reducedf(r) : tk_sin_of_reducedf(r);
     y = tk_of_bitsf(tk_bitsf(y) ^ ((n & 2u) << 30));
     return fabsf(x) < INFINITY ? y : x - x;
@@ -527,7 +527,7 @@ static inline float tk_sinf(float x)
 static inline float tk_cosf(float x)
 {
     uint32_t n;
-    float r = tk_quadrantf(x, &n);
+    float r = (float)tk_quadrantf(x, &n);
     float y = n & 1u ? tk_sin_of_reducedf(r) : tk_cos_of_reducedf(r);
     y = tk_of_bitsf(tk_bitsf(y) ^ (((n + 1u) & 2u) << 30));
     return fabsf(x) < INFINITY ? y : x - x;

@@ -30,19 +30,20 @@ static int64_t tk_offset(const tk_windows *s, int64_t row, int64_t column) {
 /* NaN wins. */
 TK_INLINE void tk_larger(int64_t n, int64_t step, const TK_REAL *restrict x, TK_REAL *restrict y) {
   for (int64_t j = 0; j < n; j++) {
-    TK_REAL value = x[j * step];
-    y[j] = value <= y[j] || y[j] != y[j] ? y[j] : value;
+    TK_REAL value = x[j * step], known = y[j];
+    y[j] = (value <= known) | (known != known) ? known : value;
   }
 }
 
-/* Adds what is left of the cotangent where x is the maximum y, and takes it from what is left. */
+/* Adds what is left of the cotangent where x is the maximum y, and takes it from what is left.
+   Each element is read before the choice: a read inside of it would be a branch, and no vector. */
 TK_INLINE void tk_give(int64_t n, int64_t step, const TK_REAL *restrict x,
                        const TK_REAL *restrict y, TK_REAL *restrict left, TK_REAL *restrict dx) {
   for (int64_t j = 0; j < n; j++) {
-    TK_REAL value = x[j * step], largest = y[j];
+    TK_REAL value = x[j * step], largest = y[j], rest = left[j], sum = dx[j * step] + rest;
     int found = (value == largest) | ((value != value) & (largest != largest));
-    dx[j * step] += found ? left[j] : 0;
-    left[j] = found ? 0 : left[j];
+    dx[j * step] = found ? sum : dx[j * step];
+    left[j] = found ? 0 : rest;
   }
 }
 

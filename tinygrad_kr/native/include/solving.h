@@ -221,7 +221,12 @@ static int64_t tk_root_vjp(const tk_system *s, const TK_REAL *a, const TK_REAL *
   for (int64_t i = 0; i < n; i++)
     for (int64_t j = 0; j < n; j++)
       y[i * n + j] = j < i ? 0 : work[j * n + i] * (i == j ? (TK_REAL)-0.5 : -1);
-  if (tk_substitute_back(n, n, a, across, down, 0, y, n)) return 1;
+  for (int64_t i = n - 1; i >= 0; i--) { /* L^-T p^T, which is an upper triangle too */
+    const TK_REAL *column = a + i * (down + across);
+    if (column[0] == 0) return 1;
+    tk_take_rows(n - i, n - 1 - i, column + down, down, y + (i + 1) * n + i, n, y + i * n + i);
+    tk_divide_row(n - i, column[0], y + i * n + i);
+  }
   tk_copy_matrix(n, n, y, 1, n, work, n);
   if (tk_substitute_back(n, n, a, across, down, 0, work, n)) return 1;
   for (int64_t i = 0; i < n; i++)
@@ -243,11 +248,11 @@ static int64_t tk_each_matrix(const int64_t *given, tk_solver solver) {
                  given[5], given[6], given[7], (const TK_REAL *)(intptr_t)given[8], given[9],
                  given[10], given[11], (TK_REAL *)(intptr_t)given[12], given[13]};
   int64_t failed = 0;
-  if (s.n * s.n > TK_NEAR && !(work = malloc(sizeof(TK_REAL) * s.n * s.n))) return 1;
+  if (s.n * s.n > TK_NEAR && !(work = tk_new(s.n * s.n))) return 1;
   for (int64_t i = 0; i < s.batch && !failed; i++)
     failed = solver(&s, s.a + i * s.a_apart, s.b ? s.b + i * s.b_apart : 0, s.y + i * s.y_apart,
                     work);
-  if (work != near) free(work);
+  if (work != near) tk_discard(work);
   return failed ? 2 : 0;
 }
 

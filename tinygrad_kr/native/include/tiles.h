@@ -87,15 +87,18 @@ static inline TK_WIDE __attribute__((always_inline)) void TK_NAME(tk_gemm_panel)
     int64_t c_down, int accumulate) {
   for (int64_t j = 0; j < columns; j += COLUMNS, b += b_panel) {
     int64_t left = columns - j;
-    for (int64_t i = 0; i < rows; i += TK_ROWS) {
+    for (int64_t i = 0, height; i < rows; i += height) {
       const TK_REAL *first = a + i * a_down;
       TK_REAL *to = c + i * c_down + j;
-      if (left > LANES)
-        TK_NAME(tk_tile)(TK_ROWS, TK_VECTORS, depth, first, a_down, a_across, b, b_down, to,
-                         c_down, rows - i, left, accumulate);
-      else
-        TK_NAME(tk_tile)(TK_ROWS, 1, depth, first, a_down, a_across, b, b_down, to, c_down,
-                         rows - i, left, accumulate);
+      height = rows - i > TK_LEAST_ROWS ? TK_ROWS : TK_LEAST_ROWS;
+#define TK_USE(height, vectors)                                                                    \
+  TK_NAME(tk_tile)(height, vectors, depth, first, a_down, a_across, b, b_down, to, c_down,         \
+                   rows - i, left, accumulate)
+      if (height == TK_ROWS && left > LANES) TK_USE(TK_ROWS, TK_VECTORS);
+      else if (height == TK_ROWS) TK_USE(TK_ROWS, 1);
+      else if (left > LANES) TK_USE(TK_LEAST_ROWS, TK_VECTORS);
+      else TK_USE(TK_LEAST_ROWS, 1);
+#undef TK_USE
     }
   }
 }
@@ -111,12 +114,11 @@ static inline TK_WIDE __attribute__((always_inline)) void TK_NAME(tk_transpose)(
   for (int i = 0; i < FOUR; i++) *(TK_NAME(tk_near_four) *)(to + i * width) = column[i];
 }
 
-/* Packs `lanes` rows of a or columns of b: elements of one depth become neighbours, with zeros up
-   to `width` <= COLUMNS. Strides: `apart` between lanes, `on` between depths. */
-static TK_WIDE __attribute__((noinline)) void TK_NAME(tk_copy)(
+/* Copies `lanes` rows of a or columns of b: elements of one depth become neighbours, and depths
+   `width` apart. Strides: `apart` between lanes, `on` between depths. */
+static TK_WIDE __attribute__((noinline)) void TK_NAME(tk_copy_lanes)(
     int64_t width, int64_t lanes, int64_t depth, const TK_REAL *restrict from, int64_t apart,
     int64_t on, TK_REAL *restrict to) {
-  if (lanes < width) memset(to, 0, sizeof(TK_REAL) * depth * width);
   if (apart == 1 && lanes == COLUMNS) {
     for (int64_t k = 0; k < depth; k++, from += on, to += width)
 #pragma GCC unroll 4
@@ -133,11 +135,12 @@ static TK_WIDE __attribute__((noinline)) void TK_NAME(tk_copy)(
     return;
   }
   int64_t done = 0;
-  if (on == 1 && lanes >= FOUR) {
-    for (; done + FOUR <= depth; done += FOUR) {
+  if (on == 1 && lanes >= FOUR && depth >= FOUR) {
+    for (; done < depth; done += FOUR) { /* the last may overlap */
+      int64_t k = tk_min_i64(done, depth - FOUR);
       for (int64_t i = 0; i < lanes; i += FOUR) {
         int64_t at = tk_min_i64(i, lanes - FOUR);
-        TK_NAME(tk_transpose)(from + at * apart + done, apart, to + done * width + at, width);
+        TK_NAME(tk_transpose)(from + at * apart + k, apart, to + k * width + at, width);
       }
       if (done % (64 / (int)sizeof(TK_REAL)) == 0)
         for (int64_t i = 0; i < lanes; i++)
@@ -150,11 +153,20 @@ static TK_WIDE __attribute__((noinline)) void TK_NAME(tk_copy)(
         to[l * width + i] = from[i * apart + l * on];
 }
 
+/* The same with zeros up to `width` <= COLUMNS. */
+static TK_WIDE void TK_NAME(tk_copy)(int64_t width, int64_t lanes, int64_t depth,
+                                     const TK_REAL *restrict from, int64_t apart, int64_t on,
+                                     TK_REAL *restrict to) {
+  if (lanes < width) memset(to, 0, sizeof(TK_REAL) * depth * width);
+  TK_NAME(tk_copy_lanes)(width, lanes, depth, from, apart, on, to);
+}
+
 typedef struct {
   int64_t rows, depth, columns; /* a is rows x depth, b is depth x columns */
   const TK_REAL *a, *b;
   TK_REAL *c, *copy;
   int64_t a_down, a_across, b_down, b_across;
+  int64_t pieces;  /* of all tiles, which threads share */
   int64_t number;  /* of this product: tells whether a thread's packed a belongs to it */
   TK_REAL *blocks; /* of a, one for each thread */
 } TK_NAME(tk_gemm_args);
@@ -211,77 +223,35 @@ static TK_WIDE __attribute__((noinline)) void TK_NAME(tk_plain_tile)(
                         accumulate);
 }
 
-static TK_WIDE void TK_NAME(tk_multiply_tile)(const TK_NAME(tk_gemm_args) *f, int64_t tile,
-                                              int64_t j, int64_t k, const TK_REAL *a,
-                                              const TK_REAL *b) {
-  int64_t i = tk_first_row(f->rows, tile), height = tk_first_row(f->rows, tile + 1) - i;
-  TK_NAME(tk_packed_tile)(height, tk_min_i64(f->depth - k, DEPTH), a, height, b, COLUMNS,
-                          f->c + i * f->columns + j, f->columns, f->rows - i, f->columns - j,
-                          k > 0);
-}
-
 static TK_REAL *TK_NAME(tk_room)(int64_t elements) {
   return (TK_REAL *)tk_scratch(elements * (int64_t)(sizeof(TK_REAL) / sizeof(float)));
 }
 
-/* GEMM for a small a. Each thread packs all of a and its own panels of b, so no packed element
-   moves between cores. Rows of c are stored panel by panel, which does not pay at a small depth. */
-static TK_WIDE void TK_NAME(tk_gemm_panels)(void **memory, int64_t start, int64_t stop) {
-  static __thread int64_t copied = 0;
-  const TK_NAME(tk_gemm_args) *f = memory[0];
-  int64_t tiles = tk_tiles(f->rows), blocks = (f->depth + DEPTH - 1) / DEPTH;
-  int64_t size = TK_ROWS * tk_min_i64(f->depth, DEPTH);
-  TK_REAL *a = TK_NAME(tk_room)(blocks * tiles * size);
-  TK_REAL b[COLUMNS * DEPTH] __attribute__((aligned(64)));
-  for (int64_t i = 0; copied != f->number && i < blocks * tiles; i++)
-    TK_NAME(tk_copy_tile)(f, i % tiles, i / tiles * DEPTH, a + i * size);
-  copied = f->number;
-  for (int64_t j = start * COLUMNS; j < stop * COLUMNS; j += COLUMNS)
-    for (int64_t block = 0; block < blocks; block++) {
-      int64_t k = block * DEPTH;
-      TK_NAME(tk_copy_panel)(f, j, k, tk_min_i64(f->depth - k, DEPTH), b);
-      for (int64_t tile = 0; tile < tiles; tile++)
-        TK_NAME(tk_multiply_tile)(f, tile, j, k, a + (block * tiles + tile) * size, b);
-    }
+/* Whether tiles may read a where it lies: elements of its rows or of its columns are neighbours. */
+static inline int TK_NAME(tk_is_in_place)(const TK_NAME(tk_gemm_args) *f) {
+  int near = f->a_down > 0 && f->a_down * (int64_t)sizeof(TK_REAL) < TK_NEAR;
+  return f->a_down == 1 || (near && f->a_across == 1);
 }
 
-/* GEMM of some rows of tiles, at most TK_BLOCK_TILES, with a packed b: a block of a stays in L2 and
-   a panel of b in L1. */
-static TK_WIDE void TK_NAME(tk_multiply_rows)(void **memory, int64_t start, int64_t stop) {
-  const TK_NAME(tk_gemm_args) *f = memory[0];
-  TK_REAL *a = f->blocks + tk_self * A_BLOCK;
-  for (int64_t first = start; first < stop; first += TK_BLOCK_TILES) {
-    int64_t tiles = tk_min_i64(stop - first, TK_BLOCK_TILES);
-    for (int64_t k = 0; k < f->depth; k += DEPTH) {
-      for (int64_t t = 0; t < tiles; t++)
-        TK_NAME(tk_copy_tile)(f, first + t, k, a + t * TK_ROWS * DEPTH);
-      for (int64_t j = 0; j < f->columns; j += COLUMNS)
-        for (int64_t t = 0; t < tiles; t++)
-          TK_NAME(tk_multiply_tile)(f, first + t, j, k, a + t * TK_ROWS * DEPTH,
-                                    f->copy + j * f->depth + k * COLUMNS);
-    }
-  }
-}
-
-/* The products of some tiles with a panel of b, at column j and depth k. block: the packed tiles, or
-   0 where a lies in order and only `edge`, the last tile, may be packed. */
+/* The products of some tiles with a panel of b, at column j and depth k. packed: the tiles, `apart`
+   from each other, or 0 where they lie in place and only `edge`, the last of all, is packed. */
 static inline TK_WIDE __attribute__((always_inline)) void TK_NAME(tk_multiply_panel)(
     const TK_NAME(tk_gemm_args) *f, int64_t first, int64_t last, int64_t j, int64_t k,
-    const TK_REAL *b, int64_t b_down, const TK_REAL *block, const TK_REAL *edge) {
+    const TK_REAL *b, int64_t b_down, const TK_REAL *packed, int64_t apart, const TK_REAL *edge) {
   int64_t depth = tk_min_i64(f->depth - k, DEPTH);
   for (int64_t t = first; t < last; t++) {
     int64_t i = tk_first_row(f->rows, t), height = tk_first_row(f->rows, t + 1) - i;
     int64_t rows = f->rows - i, columns = f->columns - j;
     const TK_REAL *a = f->a + i * f->a_down + k * f->a_across;
     TK_REAL *c = f->c + i * f->columns + j;
-    if (!block && rows >= height && f->a_down != 1) {
+    if (!packed && rows >= height && f->a_down != 1) {
       TK_NAME(tk_plain_tile)(height, depth, a, f->a_down, b, b_down, c, f->columns, rows, columns,
                              k > 0);
       continue;
     }
     int64_t across = f->a_across;
-    if (block || rows < height) {
-      a = block ? block + (t - first) * TK_ROWS * DEPTH : edge;
+    if (packed || rows < height) {
+      a = packed ? packed + (t - first) * apart : edge;
       across = height;
     }
     TK_NAME(tk_packed_tile)(height, depth, a, across, b, b_down, c, f->columns, rows, columns,
@@ -289,33 +259,69 @@ static inline TK_WIDE __attribute__((always_inline)) void TK_NAME(tk_multiply_pa
   }
 }
 
-/* c = a b on one core. Small matrices whose rows or columns lie in order are not packed, but for
-   the edges of tiles. block: memory for TK_BLOCK_TILES tiles of a. */
-static TK_WIDE void TK_NAME(tk_gemm_alone)(const TK_NAME(tk_gemm_args) *f, TK_REAL *block) {
+/* GEMM for a small a. Each thread has its own panels of b, and packs all of a unless it is in place,
+   so no packed element moves between cores. Rows of c are stored panel by panel, which does not pay
+   at a small depth. */
+static TK_WIDE void TK_NAME(tk_gemm_panels)(void **memory, int64_t start, int64_t stop) {
+  static __thread int64_t copied = 0;
+  const TK_NAME(tk_gemm_args) *f = memory[0];
+  int64_t tiles = tk_tiles(f->rows), blocks = (f->depth + DEPTH - 1) / DEPTH;
+  int64_t size = TK_ROWS * tk_min_i64(f->depth, DEPTH);
+  int in_place = f->columns <= TK_FEW && TK_NAME(tk_is_in_place)(f);
+  TK_REAL *a = TK_NAME(tk_room)((in_place ? 1 : tiles) * blocks * size);
+  TK_REAL b[COLUMNS * DEPTH] __attribute__((aligned(64)));
+  for (int64_t block = 0; copied != f->number && block < blocks; block++)
+    for (int64_t i = in_place ? tiles - 1 : 0; i < tiles; i++)
+      TK_NAME(tk_copy_tile)(f, i, block * DEPTH, a + (in_place ? block : block * tiles + i) * size);
+  copied = f->number;
+  for (int64_t j = start * COLUMNS; j < stop * COLUMNS; j += COLUMNS)
+    for (int64_t block = 0; block < blocks; block++) {
+      int64_t k = block * DEPTH;
+      TK_NAME(tk_copy_panel)(f, j, k, tk_min_i64(f->depth - k, DEPTH), b);
+      TK_NAME(tk_multiply_panel)(f, 0, tiles, j, k, b, COLUMNS,
+                                 in_place ? 0 : a + block * tiles * size, size, a + block * size);
+    }
+}
+
+/* GEMM of some rows of tiles on one core. A block of a stays in L2 and a panel of b in L1. Matrices
+   that lie in place are not packed, but for the edges of tiles, and an a that meets many columns.
+   block: memory for TK_BLOCK_TILES tiles of a. */
+static TK_WIDE void TK_NAME(tk_gemm_rows)(const TK_NAME(tk_gemm_args) *f, int64_t start,
+                                          int64_t stop, TK_REAL *block) {
   TK_REAL panel[COLUMNS * DEPTH] __attribute__((aligned(64)));
   TK_REAL edge[TK_ROWS * DEPTH] __attribute__((aligned(64)));
   int64_t tiles = tk_tiles(f->rows);
-  int near = f->a_down > 0 && f->a_down * (int64_t)sizeof(TK_REAL) < TK_NEAR;
-  int in_order = f->a_down == 1 || (near && f->a_across == 1);
-  for (int64_t first = 0; first < tiles; first += TK_BLOCK_TILES) {
-    int64_t last = tk_min_i64(first + TK_BLOCK_TILES, tiles);
+  int in_place = TK_NAME(tk_is_in_place)(f) && (!f->copy || f->columns <= TK_FEW);
+  for (int64_t first = start; first < stop; first += TK_BLOCK_TILES) {
+    int64_t last = tk_min_i64(first + TK_BLOCK_TILES, stop);
     for (int64_t k = 0; k < f->depth; k += DEPTH) {
       int64_t depth = tk_min_i64(f->depth - k, DEPTH);
-      if (in_order && last == tiles) TK_NAME(tk_copy_tile)(f, tiles - 1, k, edge);
-      for (int64_t t = first; !in_order && t < last; t++)
+      if (in_place && last == tiles) TK_NAME(tk_copy_tile)(f, tiles - 1, k, edge);
+      for (int64_t t = first; !in_place && t < last; t++)
         TK_NAME(tk_copy_tile)(f, t, k, block + (t - first) * TK_ROWS * DEPTH);
       for (int64_t j = 0; j < f->columns; j += COLUMNS) {
         const TK_REAL *b = f->b + j * f->b_across + k * f->b_down;
-        int64_t left = f->columns - j, b_down = f->b_down;
-        if (f->b_across != 1 || (left < COLUMNS && left != LANES)) {
+        int64_t left = f->columns - j, b_down = f->copy ? COLUMNS : f->b_down;
+        if (f->copy) {
+          b = f->copy + j * f->depth + k * COLUMNS;
+        } else if (f->b_across != 1 || (left < COLUMNS && left != LANES)) {
           TK_NAME(tk_copy_panel)(f, j, k, depth, panel);
           b = panel;
           b_down = COLUMNS;
         }
-        TK_NAME(tk_multiply_panel)(f, first, last, j, k, b, b_down, in_order ? 0 : block, edge);
+        TK_NAME(tk_multiply_panel)(f, first, last, j, k, b, b_down, in_place ? 0 : block,
+                                   TK_ROWS * DEPTH, edge);
       }
     }
   }
+}
+
+/* The same of some of `f->pieces` equal parts. */
+static TK_WIDE void TK_NAME(tk_multiply_pieces)(void **memory, int64_t start, int64_t stop) {
+  const TK_NAME(tk_gemm_args) *f = memory[0];
+  int64_t tiles = tk_tiles(f->rows);
+  TK_NAME(tk_gemm_rows)(f, tiles * start / f->pieces, tiles * stop / f->pieces,
+                        f->blocks + tk_self * A_BLOCK);
 }
 
 /* c = a b. a and b have strides down and across; c is dense. */
@@ -327,11 +333,11 @@ static void TK_NAME(tk_gemm)(int64_t rows, int64_t depth, int64_t columns, const
       .a_down = a_down, .a_across = a_across, .b_down = b_down, .b_across = b_across,
       .number = atomic_fetch_add(&tk_products, 1) + 1};
   if (rows * depth * columns < TK_ALONE) {
-    TK_NAME(tk_gemm_alone)(&factors, TK_NAME(tk_room)(A_BLOCK));
+    TK_NAME(tk_gemm_rows)(&factors, 0, tk_tiles(rows), TK_NAME(tk_room)(A_BLOCK));
     return;
   }
   void *given[] = {&factors};
-  int64_t panels = (columns + COLUMNS - 1) / COLUMNS, tiles = tk_tiles(rows);
+  int64_t panels = (columns + COLUMNS - 1) / COLUMNS;
   if (rows <= columns && depth >= TK_DEEP &&
       rows * depth * (int64_t)sizeof(TK_REAL) <= TK_SMALL_BYTES) {
     tk_parallel_for(TK_NAME(tk_gemm_panels), given, panels, tk_min_i64(2, (panels + 3) / 4));
@@ -340,9 +346,13 @@ static void TK_NAME(tk_gemm)(int64_t rows, int64_t depth, int64_t columns, const
   int64_t packed = (panels * COLUMNS * depth + 15) / 16 * 16;
   factors.copy = TK_NAME(tk_room)(packed + (TK_HELPERS + 1) * A_BLOCK);
   factors.blocks = factors.copy + packed;
-  tk_parallel_for(TK_NAME(tk_pack_b), given, panels, 2);
-  int64_t each = tk_divided(tiles, TK_HELPERS + 1), blocks = tk_divided(each, TK_BLOCK_TILES);
-  tk_parallel_for(TK_NAME(tk_multiply_rows), given, tiles, tk_divided(each, blocks));
+  if (packed * (int64_t)sizeof(TK_REAL) <= TK_SMALL_COPY)
+    TK_NAME(tk_pack_b)(given, 0, panels);
+  else
+    tk_parallel_for(TK_NAME(tk_pack_b), given, panels, 2);
+  int64_t each = tk_divided(tk_tiles(rows), TK_HELPERS + 1);
+  factors.pieces = tk_divided(each, TK_BLOCK_TILES) * (TK_HELPERS + 1);
+  tk_parallel_for(TK_NAME(tk_multiply_pieces), given, factors.pieces, 1);
 }
 
 /* ------------------------------------------------------------------ stacks of products */
@@ -358,7 +368,7 @@ static TK_WIDE void TK_NAME(tk_multiply_stack)(void **memory, int64_t start, int
         .a = a + outer * s->a[0] + inner * s->a[1], .b = b + outer * s->b[0] + inner * s->b[1],
         .c = c + n * s->rows * s->columns, .a_down = s->a[2], .a_across = s->a[3],
         .b_down = s->b[2], .b_across = s->b[3]};
-    TK_NAME(tk_gemm_alone)(&f, block);
+    TK_NAME(tk_gemm_rows)(&f, 0, tk_tiles(s->rows), block);
   }
 }
 
