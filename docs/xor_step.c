@@ -13,6 +13,11 @@
 #else
 #define APART
 #endif
+#if defined(__GNUC__) && !defined(__clang__)
+#define QUICK __attribute__((optimize("O1"))) /* runs briefly: compiled soon */
+#else
+#define QUICK
+#endif
 
 static inline float tk_absf(float x) { return fabsf(x); }
 static inline double tk_abs(double x) { return fabs(x); }
@@ -194,36 +199,9 @@ static APART void part0_0(const float *restrict x_0, const float *restrict y_1, 
 static void part0_(void **memory) {
   part0_0(memory[0], memory[1], memory[2], memory[3], memory[4], memory[5], memory[6], memory[7], memory[8], memory[10], memory[11], memory[12], memory[14], memory[16], memory[17], memory[19], memory[20], memory[23], memory[24], memory[25], memory[26], memory[27]);
 }
-EXPORT void part0(const void *call) {
-  void *memory[36];
-  memory[0] = tk_elements(call, 0);
-  memory[1] = tk_elements(call, 1);
-  memory[2] = tk_elements(call, 2);
-  memory[3] = tk_elements(call, 3);
-  memory[4] = tk_elements(call, 4);
-  memory[5] = tk_elements(call, 5);
-  memory[6] = tk_elements(call, 6);
-  memory[7] = tk_elements(call, 7);
-  memory[19] = tk_elements(call, 8);
-  memory[24] = tk_elements(call, 9);
-  memory[25] = tk_elements(call, 10);
-  memory[26] = tk_elements(call, 11);
-  memory[27] = tk_elements(call, 12);
-  char *arena = tk_elements(call, 13);
-  memory[8] = arena + 0;
-  memory[10] = arena + 256;
-  memory[11] = arena + 512;
-  memory[12] = arena + 1152;
-  memory[14] = arena + 1024;
-  memory[16] = arena + 1280;
-  memory[17] = arena + 1408;
-  memory[20] = arena + 1536;
-  memory[23] = arena + 768;
-  part0_(memory);
-}
-
-EXPORT void loop(const void *call, int64_t start, int64_t stop, int64_t advancing,
-                 const int64_t *roots, const int64_t *steps, float *results) {
+EXPORT QUICK int64_t loop(const void *call, int64_t start, int64_t stop,
+                          int64_t advancing, const int64_t *roots,
+                          const int64_t *steps, float *results) {
   void *memory[36];
   memory[0] = tk_elements(call, 0);
   memory[1] = tk_elements(call, 1);
@@ -256,59 +234,68 @@ EXPORT void loop(const void *call, int64_t start, int64_t stop, int64_t advancin
     for (int64_t k = 0; k < advancing; k++)
       memory[roots[k]] = (char *)memory[roots[k]] + steps[k];
   }
+  return stop;
+}
+
+EXPORT void part0(const void *call) {
+  float result;
+  loop(call, 0, 1, 0, 0, 0, &result);
 }
 
 def run(leaves):
-    global seen_17, net_0_weight_2_array_before, net_0_bias_3_array_before, net_2_weight_6_array_before, net_2_bias_7_array_before, x_0_array_before, y_1_array_before, seen_read, grad_of_net_0_weight_26_array, grad_of_net_0_bias_27_array, grad_of_net_2_weight_24_array, grad_of_net_2_bias_25_array, grad_of_net_0_weight_26_tensor, grad_of_net_0_bias_27_tensor, grad_of_net_2_weight_24_tensor, grad_of_net_2_bias_25_tensor
+    global seen_19, net_0_weight_2_array_before, net_0_bias_3_array_before, net_2_weight_6_array_before, net_2_bias_7_array_before, x_0_array_before, y_1_array_before, seen_read, grad_of_net_0_weight_26_array, grad_of_net_0_bias_27_array, grad_of_net_2_weight_24_array, grad_of_net_2_bias_25_array, grad_of_net_0_weight_26_tensor, grad_of_net_0_bias_27_tensor, grad_of_net_2_weight_24_tensor, grad_of_net_2_bias_25_tensor
     if families and locked():
         raise Stale
-    if optimizer_14._plan is not step_13:
-        load_15.state()
-        load_15.take_over()
-    if group_16 != seen_17:
-        load_15.options()
-        seen_17 = frozen(group_16)
-    net_0_weight_2_array = leaf_18._data
+    if optimizer_16._plan is not step_15:
+        load_17.state()
+        load_17.take_over()
+    if group_18 != seen_19:
+        load_17.options()
+        seen_19 = frozen(group_18)
+    net_0_weight_2_array = leaf_20._data
     if net_0_weight_2_array is not net_0_weight_2_array_before:
         x_0_array_before = y_1_array_before = None
-        net_0_weight_2_array = net_0_weight_2_array_before = checked_20(net_0_weight_2_array)
-    net_0_bias_3_array = leaf_21._data
+        net_0_weight_2_array = net_0_weight_2_array_before = checked_22(net_0_weight_2_array)
+    net_0_bias_3_array = leaf_23._data
     if net_0_bias_3_array is not net_0_bias_3_array_before:
         x_0_array_before = y_1_array_before = None
-        net_0_bias_3_array = net_0_bias_3_array_before = checked_23(net_0_bias_3_array)
-    net_2_weight_6_array = leaf_24._data
+        net_0_bias_3_array = net_0_bias_3_array_before = checked_25(net_0_bias_3_array)
+    net_2_weight_6_array = leaf_26._data
     if net_2_weight_6_array is not net_2_weight_6_array_before:
         x_0_array_before = y_1_array_before = None
-        net_2_weight_6_array = net_2_weight_6_array_before = checked_26(net_2_weight_6_array)
-    net_2_bias_7_array = leaf_27._data
+        net_2_weight_6_array = net_2_weight_6_array_before = checked_28(net_2_weight_6_array)
+    net_2_bias_7_array = leaf_29._data
     if net_2_bias_7_array is not net_2_bias_7_array_before:
         x_0_array_before = y_1_array_before = None
-        net_2_bias_7_array = net_2_bias_7_array_before = checked_29(net_2_bias_7_array)
+        net_2_bias_7_array = net_2_bias_7_array_before = checked_31(net_2_bias_7_array)
     x_0_array = leaves[0]._data
     if x_0_array is not x_0_array_before:
-        x_0_array = x_0_array_before = checked_31(x_0_array)
+        x_0_array = x_0_array_before = checked_33(x_0_array)
     y_1_array = leaves[1]._data
     if y_1_array is not y_1_array_before:
-        y_1_array = y_1_array_before = checked_33(y_1_array)
+        y_1_array = y_1_array_before = checked_35(y_1_array)
     read = last_write.read
     if read is not seen_read:
-        grad_of_net_0_weight_26_array = empty((10, 2), dtype_38)
+        grad_of_net_0_weight_26_array = empty((10, 2), dtype_40)
         grad_of_net_0_weight_26_tensor = constant(grad_of_net_0_weight_26_array)
-        grad_of_net_0_bias_27_array = empty((10,), dtype_38)
+        grad_of_net_0_bias_27_array = empty((10,), dtype_40)
         grad_of_net_0_bias_27_tensor = constant(grad_of_net_0_bias_27_array)
-        grad_of_net_2_weight_24_array = empty((1, 10), dtype_38)
+        grad_of_net_2_weight_24_array = empty((1, 10), dtype_40)
         grad_of_net_2_weight_24_tensor = constant(grad_of_net_2_weight_24_array)
-        grad_of_net_2_bias_25_array = empty((1,), dtype_38)
+        grad_of_net_2_bias_25_array = empty((1,), dtype_40)
         grad_of_net_2_bias_25_tensor = constant(grad_of_net_2_bias_25_array)
         seen_read = read
-    last_write.time = written_45.write.time = tick()
-    if last_write.write is not written_45.write:
-        written_45()
-    loss_9_array = empty((), dtype_38)
-    part_55((x_0_array, y_1_array, net_0_weight_2_array, net_0_bias_3_array, net_2_weight_6_array, net_2_bias_7_array, lr_28_array, constant_11_array, loss_9_array, grad_of_net_2_weight_24_array, grad_of_net_2_bias_25_array, grad_of_net_0_weight_26_array, grad_of_net_0_bias_27_array, arena,))
-    leaf_18._grad = grad_of_net_0_weight_26_tensor
-    leaf_21._grad = grad_of_net_0_bias_27_tensor
-    leaf_24._grad = grad_of_net_2_weight_24_tensor
-    leaf_27._grad = grad_of_net_2_bias_25_tensor
-    loss_9_tensor = constant(loss_9_array)
+    last_write.time = written_47.write.time = tick()
+    if last_write.write is not written_47.write:
+        written_47()
+    loss_9_array = empty((), dtype_40)
+    part_57((x_0_array, y_1_array, net_0_weight_2_array, net_0_bias_3_array, net_2_weight_6_array, net_2_bias_7_array, lr_28_array, constant_11_array, loss_9_array, grad_of_net_2_weight_24_array, grad_of_net_2_bias_25_array, grad_of_net_0_weight_26_array, grad_of_net_0_bias_27_array, arena,))
+    leaf_20._grad = grad_of_net_0_weight_26_tensor
+    leaf_23._grad = grad_of_net_0_bias_27_tensor
+    leaf_26._grad = grad_of_net_2_weight_24_tensor
+    leaf_29._grad = grad_of_net_2_bias_25_tensor
+    loss_9_tensor = new(result_type.cls)
+    loss_9_tensor._data = loss_9_array
+    loss_9_tensor._grad = loss_9_tensor._hooks = loss_9_tensor._op = None
+    loss_9_tensor._requires_grad = False
     return loss_9_tensor

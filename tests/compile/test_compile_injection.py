@@ -189,6 +189,7 @@ def test_known_texts(kind: str, way: str, mark: Path, header: Path) -> None:
     assert "gemm.h" not in source  # for which `tk_gemm_panel(` in a comment is no reason
 
 
+@pytest.mark.one_in(4)
 @pytest.mark.parametrize("name", ["copy", "result", "buffer", "seen", "leaf", "new", "number"])
 def test_many_ops_of_a_name_that_programs_use(name: str, way: str) -> None:
     """Whatever number such a name gets, it is not that of another thing."""

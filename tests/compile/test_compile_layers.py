@@ -115,6 +115,7 @@ def inputs_of(names: list[str], dtype: str, seed: int) -> tuple[Tensor, ...]:
     return tuple(given)
 
 
+@pytest.mark.one_in(2)
 @pytest.mark.parametrize(("names", "dtype"), groups_and_dtypes(GROUPS))
 def test_every_layer(names: list[str], dtype: str, backend: str) -> None:
     tk.manual_seed(1)
@@ -312,7 +313,7 @@ def regression(dtype: str) -> list[tuple[Tensor, Tensor]]:
     return batches  # type: ignore[return-value]
 
 
-@pytest.mark.one_in(3)
+@pytest.mark.one_in(6)
 @pytest.mark.exact
 @pytest.mark.trains
 @pytest.mark.parametrize("dtype", ["float32", "float64"])

@@ -105,6 +105,7 @@ def check(names: list[str], dtype: str, most: int | None = None) -> None:
     )
 
 
+@pytest.mark.one_in(2)
 @pytest.mark.usefixtures("backend")
 @pytest.mark.parametrize(("names", "dtype"), groups_and_dtypes(GROUPS))
 def test_compiled_ops_give_what_eager_ones_do(names: list[str], dtype: str) -> None:

@@ -61,6 +61,20 @@ def test_the_page_is_short_and_both_languages_show_the_same() -> None:
     assert sorted(figures.findall(PAGE)) == sorted(figures.findall(KOREAN))
 
 
+@pytest.mark.parametrize("text", [PAGE, KOREAN], ids=["en", "ko"])
+def test_the_step_of_the_page_trains(text: str) -> None:
+    (program,) = re.findall(r"```python\n(.*?)```", text, re.S)
+    tk.manual_seed(0)
+    net = tk.nn.Linear(2, 2)
+    optimizer = tk.optim.SGD(net.parameters(), lr=0.5)
+    names: dict[str, Any] = {"tk": tk, "F": tk.functional, "net": net, "optimizer": optimizer}
+    exec(compile(program, "README.md", "exec"), names)
+    x, y = tk.tensor([[1.0, 0.0], [0.0, 1.0]]), np.array([1, 0])
+    losses = [names["step"](x, y).item() for _ in range(4)]
+    assert losses == sorted(losses, reverse=True)
+    assert names["step"].explain()
+
+
 def test_the_picture_says_of_its_example_what_is_so(page: Any) -> None:
     plan = page.Plan(page.simplified(page.expanded(page.example())))
     loop = plan.steps[1]

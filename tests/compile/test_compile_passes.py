@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from numpy_alone import multiply_by_blas
 
 from tinygrad_kr import Tensor, op
 from tinygrad_kr.compile.ir.bindings import Argument, Constant, Leaf, LeafWrite
@@ -23,7 +24,6 @@ from tinygrad_kr.compile.passes.simplify import (
 )
 from tinygrad_kr.compile.plan.plan import Plan
 from tinygrad_kr.compile.plan.steps import Call, Loop, Reduction, Step, instructions_of
-from tinygrad_kr.native import choice
 from tinygrad_kr.ops import elementwise as e
 from tinygrad_kr.ops import linalg, shape
 from tinygrad_kr.ops.indexing import getitem
@@ -574,14 +574,14 @@ def test_a_sum_parts_what_it_reads_from_what_reads_it() -> None:
 @pytest.fixture
 def by_blas(monkeypatch: pytest.MonkeyPatch) -> None:
     """Products of float64 are calls of NumPy."""
-    monkeypatch.setitem(choice._made, "float64", choice.BLAS)
+    multiply_by_blas(monkeypatch, "float64")
 
 
 @pytest.mark.usefixtures("by_blas")
 def test_what_a_product_does_not_wait_for_runs_after_it() -> None:
     """The tanh, which only what follows the product reads, is in that loop: it is not stored."""
     s = Script()
-    x, w = s.argument(100, 50, dtype=np.float64), s.argument(50, 50, dtype=np.float64)
+    x, w = s.argument(500, 64, dtype=np.float64), s.argument(64, 64, dtype=np.float64)
     early = s(e.tanh, x)
     product = s(linalg.matmul, s(e.exp, x), w)
     y = s(e.add, product, early)
@@ -622,7 +622,7 @@ def test_a_view_that_outlives_the_call_is_copied() -> None:
 @pytest.mark.usefixtures("by_blas")
 def test_what_outlives_the_call_runs_as_soon_as_it_can() -> None:
     s = Script()
-    x, w = s.argument(100, 50, dtype=np.float64), s.argument(50, 50, dtype=np.float64)
+    x, w = s.argument(500, 64, dtype=np.float64), s.argument(64, 64, dtype=np.float64)
     early = s(e.tanh, x)
     y = s(e.add, s(linalg.matmul, x, w), early)
     assert fused(s.gives(y, early)) == [

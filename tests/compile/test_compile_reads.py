@@ -483,6 +483,26 @@ def the_order_of_a_plain_dict() -> Case:
 
 
 @case
+def the_only_key_of_a_dict() -> Case:
+    c = {"a": 2.0}
+
+    def change() -> None:
+        c["b"] = c.pop("a")
+
+    return Case(lambda x: x * c.get("a", 5.0), change)
+
+
+@case
+def the_only_key_of_a_dict_that_fills_itself() -> Case:
+    c = collections.defaultdict(lambda: 7.0, a=2.0)
+
+    def change() -> None:
+        c["b"] = c.pop("a")
+
+    return Case(lambda x: x * len(c) * c["b"], change, None)
+
+
+@case
 def a_new_key() -> Case:
     c = {"a": 2.0}
     return Case(lambda x: x * c.get("b", 1.0), lambda: c.update(b=4.0))

@@ -17,9 +17,11 @@ from tinygrad_kr.compile import reroll
 from tinygrad_kr.compile.ir.program import Program
 from tinygrad_kr.compile.passes.periods import Turns, periods
 from tinygrad_kr.native.build import find_compiler
+from tinygrad_kr.ops.indexing import index_add
 
 pytestmark = pytest.mark.skipif(find_compiler() is None, reason="loops of C need a compiler")
 LENGTHS = [1, 2, 3, 17, 100]
+ROWS = ["axis0x1 all", "axis0x2 all", "axis0x2 some", "axis1x1 some", "axis1x2 all"]
 X = np.linspace(0.1, 0.9, 4)
 XS = np.random.default_rng(0).random((100, 4))
 W = np.random.default_rng(1).normal(size=(4, 4)) / 2
@@ -326,6 +328,91 @@ def test_training_by_an_unrolled_net() -> None:
     assert len(loops_of(step)) >= 2
 
 
+def of_a_cell(kind: str, batch: int, hidden: int) -> tuple[Any, Any]:
+    """A function of a sequence with a cell in a plain loop, and the Tensors that it trains."""
+    tk.manual_seed(0)
+    cells = {"rnn": tk.nn.RNNCell, "lstm": tk.nn.LSTMCell, "gru": tk.nn.GRUCell}
+    cells["relu"] = lambda *sizes, **options: tk.nn.RNNCell(*sizes, nonlinearity="relu", **options)
+    cell = cells[kind](4, hidden, dtype=np.float64)
+
+    def loss_of(xs: Any) -> Any:
+        state: Any = None
+        for i in range(xs.shape[0]):
+            state = cell(xs[i], state)
+        h = state[0] if kind == "lstm" else state
+        return (h * h).sum()
+
+    return loss_of, list(cell.parameters())
+
+
+@pytest.mark.usefixtures("short")
+@pytest.mark.parametrize("kind", ["rnn", "relu", "lstm", "gru"])
+def test_a_cell_in_a_loop(kind: str) -> None:
+    """Forward and backward are a loop of C each, with no NumPy call; by `xs` and by the weights."""
+    loss_of, parameters = of_a_cell(kind, 3, 5)
+
+    def gradients(xs: Any) -> Any:
+        xs = xs.detach().requires_grad_()
+        loss = loss_of(xs)
+        return [loss.detach(), *tk.autograd.grad(loss, [xs, *parameters])]
+
+    step = compiled(gradients, Tensor(np.random.default_rng(2).normal(size=(40, 3, 4))))
+    assert len(loops_of(step)) >= 2
+    assert "1 C function of" in str(step) and " 0 NumPy calls" in str(step)
+
+
+@pytest.mark.usefixtures("short")
+def test_gradients_of_weights_are_one_product_for_all_turns() -> None:
+    """Those of the first turn and the last one are apart. Tiled products are in C too."""
+    loss_of, parameters = of_a_cell("lstm", 16, 64)
+
+    def gradients(xs: Any) -> Any:
+        return tk.autograd.grad(loss_of(xs), parameters)
+
+    step = tk.compile(gradients)
+    xs = Tensor(np.random.default_rng(2).normal(size=(50, 16, 4)))
+    for _ in range(3):
+        for found, expected in zip(step(xs), gradients(xs), strict=True):
+            np.testing.assert_allclose(found.data, expected.data, rtol=1e-9, atol=1e-11)
+    shapes = [s.output.shape for s in step.programs[0].instructions if s.op is tk.matmul]
+    assert shapes.count((256, 64)) <= 3 and shapes.count((256, 4)) <= 3
+    assert len(loops_of(step)) == 2
+    assert "1 C function of" in str(step) and " 0 NumPy calls" in str(step)
+
+
+@pytest.mark.usefixtures("short")
+@pytest.mark.parametrize("read", ROWS, ids=str)
+def test_gradients_of_rows_lie_side_by_side(read: str) -> None:
+    """Of rows of each axis, read once or twice, all or some: no array of the whole for each."""
+    axis, times, missing = int(read[4]), int(read[6]), read.endswith("some")
+
+    def f(xs: Any) -> Any:
+        h = tk.zeros(4, dtype=np.float64)
+        for i in range(30):
+            row = xs[i] if axis == 0 else xs[:, i]
+            h = tk.tanh(h + row) * 0.9
+            if times == 2:
+                h = h + tk.sin(xs[i - 30] if axis == 0 else xs[:, i - 30])
+        return (h * h).sum() + (0.0 if missing else (xs * xs).sum())
+
+    rows = 33 if missing else 30
+    xs = np.random.default_rng(3).random((rows, 4) if axis == 0 else (4, rows))
+    step = compiled(tk.grad(f), Tensor(xs))
+    made = [s.output.shape for s in step.programs[0].instructions if s.op is index_add]
+    assert made.count(xs.shape) == 0
+    assert len(loops_of(step)) >= 2
+
+
+def test_rows_that_are_added_to_themselves_count_twice() -> None:
+    def f(xs: Any) -> Any:
+        total = sum(xs[i] * float(i + 1) for i in range(6))
+        return (total * total).sum()
+
+    xs = np.random.default_rng(3).random((6, 3))
+    compiled(tk.grad(lambda xs: f(xs) + f(xs)), Tensor(xs))
+    compiled(tk.grad(lambda xs: f(xs + xs)), Tensor(xs))
+
+
 @pytest.mark.usefixtures("short")
 def test_gradient_descent_unrolled() -> None:
     def fitted(b: Any) -> Any:
@@ -393,7 +480,12 @@ OPS: list[Callable[[Any, Any, int], Any]] = [
     lambda a, b, i: a + Tensor(XS)[i % 100],
     lambda a, b, i: tk.maximum(a, b) - (a * b).sum() / 9,
     lambda a, b, i: tk.stack([a[1], b[0], a[2] * b[3], b[1]]),
+    lambda a, b, i: tk.tanh((a.reshape(1, 4) @ WEIGHT.T).reshape(4)) + b,
+    lambda a, b, i: a * 0.5 + TABLE[i % 24],
+    lambda a, b, i: tk.sin(b + TABLE[:, i % 4][:4]) - a,
 ]
+WEIGHT = Tensor(W, requires_grad=True)
+TABLE = Tensor(XS[:24], requires_grad=True)
 
 
 @st.composite
@@ -422,13 +514,24 @@ def loop_functions(draw: Any) -> Any:
     return f
 
 
+def gradients_of(f: Any) -> Any:
+    """By the argument, the weight and the rows."""
+
+    def g(x: Any) -> Any:
+        x = x.detach().requires_grad_()
+        given = [x, WEIGHT, TABLE]
+        return tk.autograd.grad(f(x)[0], given, materialize_grads=True)
+
+    return g
+
+
 @settings(max_examples=25, deadline=None)
 @given(f=loop_functions(), differentiated=st.booleans())
 def test_any_loop(f: Any, differentiated: bool) -> None:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(reroll, "MIN_OPS", 20)
         patch.setattr(reroll, "MIN_OPS_BESIDE", 12)
-        g = tk.grad(lambda x: f(x)[0]) if differentiated else f
+        g = gradients_of(f) if differentiated else lambda x: [y.detach() for y in f(x)]
         step = tk.compile(g)
         with np.errstate(all="ignore"):
             for x in (Tensor(X), Tensor(X), Tensor(X), Tensor(X[::-1].copy())):
@@ -464,6 +567,7 @@ def rk4(n: int) -> Any:
 P, U = np.array([1.5, 1.0, 1.0, 3.0]), np.array([1.0, 1.0])
 
 
+@pytest.mark.slow
 def test_generated_code_does_not_grow_with_the_number_of_turns() -> None:
     sizes = []
     for n in (50, 200):

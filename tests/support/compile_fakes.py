@@ -20,6 +20,7 @@ import pytest
 from tinygrad_kr.native import build as building
 from tinygrad_kr.native import cache as caching
 from tinygrad_kr.native import compiler as compilers
+from tinygrad_kr.native import kernels
 
 OTHER_LIBRARY = Path(numpy.random._mt19937.__file__)
 LIBRARY, FUNCTION = Path(numpy.random._pcg64.__file__), "PyInit__pcg64"
@@ -30,6 +31,7 @@ TOOLS = {name: shutil.which(name, path=PATH) for name in ("cp", "sleep")}
 def new_process() -> None:
     """Forget what a process knows, as a later process would begin."""
     building._loaded.clear()
+    kernels._pools.clear()
     compilers.forget_searches()
     caching._warned.clear()
 

@@ -211,7 +211,7 @@ class Body:
 
     def run(self, arguments: Sequence[ndarray], n: int, reverse: bool) -> dict[Any, ndarray]:
         """The results of n steps, by dtype: carries before and after each, stacked, summed."""
-        flat = {dtype: np.zeros(self.size(dtype, n), dtype) for dtype in self.records}
+        flat = {dtype: np.empty(self.size(dtype, n), dtype) for dtype in self.records}
         out = [self.block(flat[k.dtype], i, n) for i, k in enumerate(self.result_kinds)]
         given = [
             np.asarray(x, kind.dtype, order="C")
@@ -220,6 +220,8 @@ class Body:
         carries = self.counts.carries
         for block, first in zip(out[:carries], given[:carries], strict=True):
             block[n if reverse else 0] = first
+        for total in out[carries + self.counts.stacked :]:
+            total[...] = 0
         if not n:
             return flat
         loop = self._built_loop(n)

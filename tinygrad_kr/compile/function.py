@@ -17,23 +17,27 @@ from numpy import ndarray
 
 from tinygrad_kr import tree
 from tinygrad_kr.arrays.operands import warn_user
-from tinygrad_kr.compile.codegen.program import c_program, product_dtypes
+from tinygrad_kr.compile.codegen.program import c_program
 from tinygrad_kr.compile.ir.bindings import StaleError, tell_fixed
 from tinygrad_kr.compile.ir.calling import are_found
 from tinygrad_kr.compile.ir.program import Program, difference
 from tinygrad_kr.compile.loop import array_of, repeat, scan
 from tinygrad_kr.compile.passes.pipeline import lowered
-from tinygrad_kr.compile.plan.plan import Plan
+from tinygrad_kr.compile.plan.plan import Plan, chosen_dtypes
 from tinygrad_kr.compile.reroll import rerolled
-from tinygrad_kr.compile.run.c_runner import CRunner, NotInPlaceError
+from tinygrad_kr.compile.run.c_runner import (
+    CRunner,
+    NotInPlaceError,
+    RefusedError,
+    begin_products,
+)
 from tinygrad_kr.compile.run.numpy_runner import NumPyRunner
 from tinygrad_kr.compile.trace.condition import Condition
 from tinygrad_kr.compile.trace.guards import Guards
 from tinygrad_kr.compile.trace.reads import Reads
 from tinygrad_kr.compile.trace.tracer import Tracer
 from tinygrad_kr.native import choice, deadline, memory
-from tinygrad_kr.native.build import find_compiler
-from tinygrad_kr.native.compiler import remedy
+from tinygrad_kr.native.compiler import NoCompilerError, likely, remedy
 from tinygrad_kr.ops.node import ANOMALY, NAMED, ON, Node, current_mode, grad_mode
 from tinygrad_kr.ops.tracing import tracers, tracing
 
@@ -73,12 +77,17 @@ class Runner(Protocol):
 
 def runner_of(tracer: Tracer) -> Runner:
     """The fastest runner for a trace on this computer: C, or NumPy calls without a compiler."""
-    if find_compiler() is None or not are_found():
+    if likely() is None or not are_found():
         return NumPyRunner(tracer)
     program = lowered(rerolled(tracer.program))
     plan = Plan(program, tracer.single)
-    code, dtypes = c_program(plan, tracer), product_dtypes(plan)
-    runner = CRunner(tracer, program, plan, code)
+    dtypes = chosen_dtypes(plan)
+    code = c_program(plan, tracer)
+    try:
+        runner = CRunner(tracer, program, plan, code)
+    except NoCompilerError:  # the only one did not stand its trial
+        warn_of_no_compiler()
+        return NumPyRunner(tracer)
     if choice.are_as_expected(dtypes):
         return runner
     plan = Plan(program, tracer.single)  # BLAS was measured to be faster than the C expected
@@ -157,7 +166,7 @@ class Specialisation:
         Nothing learned takes effect until all of it is known: after an interrupt there is no
         runner, and the next call traces again.
         """
-        if self.tracer is not None and find_compiler() is None:
+        if likely() is None and self.tracer is not None:
             warn_of_no_compiler()
         self.runner = None
         start = perf_counter()
@@ -178,7 +187,9 @@ class Specialisation:
         if twin is not None:
             self.guards.forget(twin.guards)
         reason = reason or self.guards.reason
-        if reason is None and before is not None:
+        if reason is None and before is None:
+            begin_products(tracer.program)
+        elif reason is None and before is not None:
             parted = difference(before.program, tracer.program)
             if parted is None:
                 start = perf_counter()
@@ -355,7 +366,8 @@ class Compiled:
         self, n: int, args: tuple[Any, ...], kwargs: dict[str, Any], steps: dict[int, int]
     ) -> ndarray | None:
         """The results of n calls in C, before each of which but the first argument i advances by
-        `steps[i]` bytes; None, with nothing done, where they cannot be."""
+        `steps[i]` bytes, up to the first call that raises; None, with nothing done, where there
+        would be none."""
         if tracing() is not None:
             return None
         with self._lock:
@@ -368,7 +380,7 @@ class Compiled:
             loop = looped.loop(n, {i: (array_of(leaves[i]), step) for i, step in steps.items()})
             try:
                 result = specialisation.replay(leaves, loop)
-            except (StaleError, NotInPlaceError):
+            except (StaleError, NotInPlaceError, RefusedError):
                 return None
             if result is MISSED:
                 return None

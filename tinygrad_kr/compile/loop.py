@@ -62,10 +62,13 @@ def _gather(
     while len(done) < n:
         args, kwargs = call_of(len(done))
         rest = compiled._loop(n - len(done), args, kwargs, steps) if done else None
-        if rest is not None:
+        if rest is not None and len(rest) == n - len(done):
             first = np.stack([array_of(x) for x in done])
             results = np.concatenate([first, rest])
             return constant(results) if isinstance(done[0], Node) else results
+        if rest is not None:  # the next call raises
+            done += [constant(np.asarray(x)) if isinstance(done[0], Node) else x for x in rest]
+            args, kwargs = call_of(len(done))
         done.append(compiled(*args, **kwargs))
     return _stacked(done)
 

@@ -7,6 +7,7 @@ loop too, which reads the rows of the forward one in reverse.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
@@ -20,14 +21,16 @@ from tinygrad_kr.compile.ir.body import BodyCheck, BodyStep, Code, Counts, Kind,
 from tinygrad_kr.compile.ir.layout import dense_strides
 from tinygrad_kr.compile.ir.program import Instruction, Program, Value
 from tinygrad_kr.compile.passes.periods import MIN_TURNS, Turns, periods
-from tinygrad_kr.compile.passes.simplify import _hashable, _is_fixed, draws, without_dead_code
+from tinygrad_kr.compile.passes.simplify import _hashable, _is_fixed, has_effect, without_dead_code
+from tinygrad_kr.compile.passes.slices import with_rows_side_by_side
 from tinygrad_kr.compile.run.scan_body import BodyPlan
 from tinygrad_kr.compile.run.scan_loop import CLoop
 from tinygrad_kr.native import deadline
 from tinygrad_kr.ops import elementwise as e
 from tinygrad_kr.ops.indexing import getitem
+from tinygrad_kr.ops.linalg import matmul
 from tinygrad_kr.ops.reduction import concatenate
-from tinygrad_kr.ops.shape import reshape, stack, transpose
+from tinygrad_kr.ops.shape import reshape, stack, swapaxes, transpose
 
 MIN_OPS = 1_000
 """Fewest ops of a loop that is rolled up. Shorter ones fuse with what is around them, and are
@@ -37,7 +40,8 @@ MIN_OPS_BESIDE = 200
 MOST_TURNS_BACK = 3
 """Most turns from which a value is carried."""
 MOST_WASTED = 1 << 20
-"""Most bytes of rows that a loop keeps and nothing reads."""
+"""Most bytes of rows that a loop keeps and nothing reads, where what it reads and keeps else is
+less."""
 _OF_NUMBERS = {e.add, e.subtract, e.multiply, e.divide}
 """Ops for which a number is an array with one element."""
 
@@ -46,7 +50,7 @@ def rerolled(program: Program) -> Program:
     """The program with the loops that it was recorded in, where C has all of their ops."""
     if len(program.instructions) < MIN_OPS:
         return program
-    program = without_dead_code(program)
+    program = with_rows_side_by_side(without_dead_code(program))
     forms: dict[Any, int] = {}
     symbols = np.array(
         [forms.setdefault(_form(s), len(forms)) for s in program.instructions], np.int64
@@ -154,6 +158,18 @@ class Numbers(NamedTuple):
 
 
 Operand = Carry | Made | Element | Numbers | Value
+
+
+class ProductSum(NamedTuple):
+    """The sum of a^T b over all turns, which is one product of all rows: of a weight's gradient.
+
+    ops: those that it takes the place of; the last one adds. first: what the sum begins with.
+    """
+
+    ops: tuple[int, int, int]
+    first: Value
+    a: Made | Element
+    b: Made | Element
 
 
 @dataclass
@@ -469,7 +485,7 @@ class _Rerolling:
     ) -> bool:
         """Add an op to the body; False where it cannot be part of one."""
         first = ops[0]
-        if draws(first):
+        if has_effect(first):
             return False
         inputs, params = _with_operands(first, operands)
         moved = False
@@ -514,6 +530,17 @@ class _Rerolling:
         return Element(tuple(rows))
 
 
+def _operands(x: Any) -> Iterator[Any]:
+    """The operands in nested tuples, lists and dicts."""
+    if isinstance(x, Carry | Made | Element | Numbers | Value):
+        yield x
+    elif isinstance(x, dict):
+        yield from _operands(tuple(x.values()))
+    elif isinstance(x, tuple | list):
+        for part in x:
+            yield from _operands(part)
+
+
 def _with_operands(s: Instruction, operands: list[Operand]) -> tuple[Any, dict[str, Any]]:
     """The inputs and the parameters of an op with operands for the values in them."""
     found = iter(operands)
@@ -546,17 +573,63 @@ class _Rolled:
     def __init__(self, program: _Rerolling, turn: _Turn) -> None:
         self.program, self.turn, self.turns = program, turn, turn.turns
         self.ops = [k for k in range(self.turns.length) if self._is_in_loop(k)]
+        self.sums = self._product_sums()
+        for product in self.sums:
+            self.ops = [k for k in self.ops if k not in product.ops]
+        self.multiplied = {x.k for s in self.sums for x in (s.a, s.b) if isinstance(x, Made)}
+        """Ops whose results in all turns are multiplied after the loop."""
         self.carries: dict[Carry, int] = {}
         self.elements: dict[Element | Numbers, int] = {}
         self.constants: dict[Value, int] = {}
         for k in self.ops:
             self._collect((turn.inputs[k], turn.params[k]))
         carried = {carry.k for carry in self.carries if len(carry.firsts) == 1}
-        self.stacked = [k for k in self.ops if k not in carried and any(self._outside(k))]
+        self.stacked = [k for k in self.ops if k not in carried and self._kept(k)]
         self.reads_reversed = self._is_reversed()
 
     def _is_in_loop(self, k: int) -> bool:
         return k not in self.turn.fixed and k not in self.turn.rows
+
+    def _kept(self, k: int) -> int:
+        """The number of turns whose result of an op is read after the loop."""
+        return self.turns.times if k in self.multiplied else sum(self._outside(k))
+
+    def _product_sums(self) -> list[ProductSum]:
+        uses = Counter(
+            (type(x), x.k)
+            for k in self.ops
+            for x in _operands((self.turn.inputs[k], self.turn.params[k]))
+            if isinstance(x, Carry | Made)
+        )
+        found = (self._product_sum(k, uses) for k in self.ops if self._op(k).op is e.add)
+        return [product for product in found if product is not None]
+
+    def _product_sum(self, k: int, uses: Counter[Any]) -> ProductSum | None:
+        """The sum that op `k` makes, if nothing else reads a part of it or what it multiplies."""
+        carry = next((x for x in self.turn.inputs[k] if isinstance(x, Carry) and x.k == k), None)
+        term = next((x for x in self.turn.inputs[k] if isinstance(x, Made)), None)
+        if carry is None or term is None or self._op(term.k).op is not matmul:
+            return None
+        left, b = self.turn.inputs[term.k]
+        if not isinstance(left, Made) or self._op(left.k).op is not swapaxes:
+            return None
+        (a,) = self.turn.inputs[left.k]
+        ops, once = (left.k, term.k, k), {(Carry, k), (Made, term.k), (Made, left.k)}
+        if any(uses[use] != 1 for use in once) or uses[Made, k]:
+            return None
+        last_alone = [False] * (self.turns.times - 1) + [True]
+        if self._outside(k) != last_alone or any(map(any, map(self._outside, ops[:2]))):
+            return None
+        values = [self._op(left.k).inputs[0], *self._op(term.k).inputs, *self._op(k).inputs]
+        if not all(isinstance(x, Value) and len(x.shape) == 2 for x in values):
+            return None
+        rows, total = values[0], self._op(k).output
+        if _nbytes(rows) * self.turns.times > max(MOST_WASTED, _nbytes(total) * self.turns.times):
+            return None
+        fits = isinstance(a, Made | Element) and isinstance(b, Made | Element)
+        if not fits or self._op(term.k).output.shape != total.shape:
+            return None
+        return ProductSum(ops, carry.firsts[0], a, b)
 
     def _collect(self, x: Any) -> None:
         if isinstance(x, Carry):
@@ -613,14 +686,18 @@ class _Rolled:
         known = self.program.inputs
         if not self.carries and all(_is_fixed(known.get(x)) for row in rows for x in row):
             return False
-        wasted = 0
+        wasted = used = 0
+        for element in self.elements:
+            used += 0 if isinstance(element, Numbers) else sum(map(_nbytes, element.values))
         for carry in self.carries:
-            used = sum(self._outside(carry.k)) if len(carry.firsts) == 1 else 0
-            wasted += (self.turns.times - used) * _nbytes(carry.firsts[0])
+            read = sum(self._outside(carry.k)) if len(carry.firsts) == 1 else 0
+            used += read * _nbytes(carry.firsts[0])
+            wasted += (self.turns.times - read) * _nbytes(carry.firsts[0])
         for k in self.stacked:
-            unused = self.turns.times - sum(self._outside(k))
-            wasted += unused * _nbytes(self._op(k).output)
-        return wasted <= MOST_WASTED
+            read = self._kept(k)
+            used += read * _nbytes(self._op(k).output)
+            wasted += (self.turns.times - read) * _nbytes(self._op(k).output)
+        return wasted <= max(MOST_WASTED, used)
 
     def _code(self) -> Code:
         kinds = [_kind(carry.firsts[0]) for carry in self.carries]
@@ -684,6 +761,29 @@ class _Rolled:
                 self._place(carry.k, self._block(i, flat), 0 if self.reads_reversed else 1)
         for i, k in enumerate(self.stacked, len(self.carries)):
             self._place(k, self._block(i, flat), 0)
+        for product in self.sums:
+            self._multiply(product)
+
+    def _multiply(self, product: ProductSum) -> None:
+        """Make a sum of products, as one product of all rows."""
+        program, factors = self.program, []
+        for x in (product.a, product.b):
+            values = x.values if isinstance(x, Element) else self._results(x.k)
+            block = program.stacked(values[:: -1 if self.reads_reversed else 1])
+            n, rows, columns = block.shape
+            out = program.new((n * rows, columns), block.dtype)
+            factors.append(program.add(reshape, (block,), {"shape": out.shape}, out))
+        a, b = factors
+        turned = program.new(a.shape[::-1], a.dtype)
+        program.add(swapaxes, (a,), {"axis1": -1, "axis2": -2}, turned)
+        total = program.new((a.shape[1], b.shape[1]), a.dtype)
+        program.add(matmul, (turned, b), {}, total)
+        out = self._results(product.ops[-1])[-1]
+        program.add(e.add, (program.read(product.first), total), {}, out)
+
+    def _results(self, k: int) -> tuple[Value, ...]:
+        """By turn, the result of an op."""
+        return tuple(self._op(k, i).output for i in range(self.turns.times))
 
     def _rows(self, element: Element | Numbers) -> Value:
         step = -1 if self.reads_reversed else 1

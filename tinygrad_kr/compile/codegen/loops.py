@@ -20,6 +20,7 @@ from tinygrad_kr.compile.codegen.outline import (
 )
 from tinygrad_kr.compile.codegen.parallel import parallel_for
 from tinygrad_kr.compile.codegen.pooling import TYPES, pooling
+from tinygrad_kr.compile.codegen.refusals import refusal
 from tinygrad_kr.compile.codegen.rows import rows
 from tinygrad_kr.compile.codegen.scans import scan
 from tinygrad_kr.compile.codegen.solutions import solution
@@ -37,6 +38,7 @@ from tinygrad_kr.compile.plan.steps import (
     Pooling,
     Product,
     Reduction,
+    Refusal,
     Rows,
     Scan,
     Segment,
@@ -60,7 +62,7 @@ LANES = 8
 def functions_of(plan: Plan, segment: Segment) -> list[Function]:
     """`name_(void **memory)`, with the plan's roots in `memory`, and the functions that work."""
     name = segment.name
-    steps = [step for step in segment.steps if not isinstance(step, TiledConvolution)]
+    steps = [step for step in segment.steps if not isinstance(step, TiledConvolution | Refusal)]
     long_loops, texts = parallel_for(plan, [snippet(plan, step) for step in steps], name)
     outlined, texts = outline(plan, texts, name)
     bodies = [step for step in steps if isinstance(step, Scan)]
@@ -72,6 +74,9 @@ def functions_of(plan: Plan, segment: Segment) -> list[Function]:
         if isinstance(part, TiledConvolution):
             workers += tiled_convolution(plan, part, worker)
             calls.append(f"  {worker}(memory);")
+        elif isinstance(part, Refusal):
+            workers.append(refusal(plan, part, worker))
+            calls.append(f"  if ({worker}(memory)) return;")
         elif many and part[0].called:
             workers.append(table(worker, part))
             calls.append(f"  {worker}(memory);")
@@ -103,13 +108,14 @@ def _body_name(step: Scan) -> str:
 
 def _parts(
     segment: Segment, texts: list[Snippet], tables: bool
-) -> Iterator[TiledConvolution | list[Snippet]]:
+) -> Iterator[TiledConvolution | Refusal | list[Snippet]]:
     """What each function does: the steps of a worker; or in turn, with `tables`, calls and others,
     which may be the calls of many workers."""
     remaining, calls = iter(texts), list[Snippet]()
     for group in segment.workers:
         first = group[0]
-        some = [] if isinstance(first, TiledConvolution) else [next(remaining) for _ in group]
+        alone = isinstance(first, TiledConvolution | Refusal)
+        some = [] if alone else [next(remaining) for _ in group]
         for called, run in groupby(some, lambda text: tables and bool(text.called)):
             if called:
                 calls += run
@@ -118,7 +124,7 @@ def _parts(
                 yield calls
                 calls = []
             yield list(run)
-        if isinstance(first, TiledConvolution):
+        if isinstance(first, TiledConvolution | Refusal):
             if calls:
                 yield calls
                 calls = []

@@ -40,14 +40,57 @@ FLOAT_OPS: dict[Any, str] = {
 }
 """Inputs and output of one float type."""
 
+LESS_COMMON_OPS: dict[Any, str] = {
+    e.tan: "tk_tanF({0})",          e.arctan: "tk_arctanF({0})",
+    e.arcsin: "tk_arcsinF({0})",    e.arccos: "tk_arccosF({0})",
+    e.sinh: "tk_sinhF({0})",        e.cosh: "tk_coshF({0})",
+    e.arcsinh: "tk_arcsinhF({0})",  e.arccosh: "tk_arccoshF({0})",
+    e.arctanh: "tk_arctanhF({0})",  e.cbrt: "tk_cbrtF({0})",
+    e.trunc: "tk_truncF({0})",      e.sinc: "tk_sincF({0})",
+    e.deg2rad: "tk_deg2radF({0})",  e.rad2deg: "tk_rad2degF({0})",
+    e.hypot: "tk_hypotF({0}, {1})", e.arctan2: "tk_arctan2F({0}, {1})",
+    e.fmod: "tk_fmodF({0}, {1})",   e.copysign: "tk_copysignF({0}, {1})",
+    e.heaviside: "tk_heavisideF({0}, {1})",
+    e.logaddexp2: "tk_logaddexp2F({0}, {1})",
+}
+"""The same, of `trigonometry.h`."""
+
+FLOAT_OPS |= LESS_COMMON_OPS
+
+INTEGER_OPS: dict[Any, str] = {
+    e.add: "({T})(({U}){0} + ({U}){1})",
+    e.subtract: "({T})(({U}){0} - ({U}){1})",
+    e.multiply: "({T})(({U}){0} * ({U}){1})",
+    e.negative: "({T})(0 - ({U}){0})",
+    e.square: "({T})(({U}){0} * ({U}){0})",
+    e.absolute: "({0} < 0 ? ({T})(0 - ({U}){0}) : {0})",
+    e.sign: "({T})(({0} > 0) - ({0} < 0))",
+    e.maximum: "({0} > {1} ? {0} : {1})",
+    e.minimum: "({0} < {1} ? {0} : {1})",
+    e.fmax: "({0} > {1} ? {0} : {1})",
+    e.fmin: "({0} < {1} ? {0} : {1})",
+    e.relu: "({0} > 0 ? {0} : 0)",
+    e.remainder: "tk_remainder_{N}({0}, {1})",
+    e.floor_divide: "tk_floor_divide_{N}({0}, {1})",
+    e.fmod: "tk_fmod_{N}({0}, {1})",
+    e.floor: "{0}",                 e.ceil: "{0}",
+    e.trunc: "{0}",                 e.rint: "{0}",
+    e.heaviside: "({0} == 0 ? {1} : {0} > 0)",
+    e.bitwise_and: "({0} & {1})",   e.bitwise_or: "({0} | {1})",
+    e.bitwise_xor: "({0} ^ {1})",   e.invert: "(~{0})",
+}
+"""Integers or bools, and an output of integers: `{T}` is its type, `{U}` without a sign, of which
+sums wrap around, `{N}` NumPy's name of it."""
+
 COMPARISON_OPS: dict[Any, str] = {
     e.equal: "({0} == {1})",        e.not_equal: "({0} != {1})",
     e.less: "({0} < {1})",          e.less_equal: "({0} <= {1})",
     e.greater: "({0} > {1})",       e.greater_equal: "({0} >= {1})",
     e.isnan: "({0} != {0})",        e.isfinite: "({0} - {0} == 0)",
     e.isinf: "(({0} == INFINITY) | ({0} == -INFINITY))",
+    e.signbit: "tk_signbitF({0})",
 }
-"""Two inputs of one type, a bool output."""
+"""Inputs of any type, a bool output; they are compared in their common type."""
 
 BOOL_OPS: dict[Any, str] = {
     e.logical_and: "({0} && {1})",  e.logical_or: "({0} || {1})",
@@ -71,9 +114,14 @@ CASTS: dict[Any, str] = {
     astype: "(({T}){0})",
     _logistic_term: "tk_logistic_term({0}, {1})",
     network.bce_with_logits_vjp: "(({T})tk_logistic_slope({0}, {1}))",
+    e.undefined: "(({T})({1} && {0} != 0 ? NAN : 0))",
+    e.kink: "(({T})0)",
 }
 
-ELEMENTWISE = {*FLOAT_OPS, *COMPARISON_OPS, *BOOL_OPS, *BIT_OPS, *SELECT_OPS, *CASTS}
+ELEMENTWISE = {*FLOAT_OPS, *INTEGER_OPS, *COMPARISON_OPS, *BOOL_OPS, *BIT_OPS, *SELECT_OPS, *CASTS}
+ELEMENTWISE |= {e.clip}
+OF_TRIGONOMETRY = {*LESS_COMMON_OPS, e.signbit}
+"""Ops whose functions are in `trigonometry.h`."""
 
 POWERS = {0.5: "tk_sqrtF({0})", -0.5: "tk_inverse_rootF({0})", 2.0: "({0} * {0})",
           3.0: "({0} * {0} * {0})", 4.0: "tk_fourth_powerF({0})", -1.0: "(1 / {0})",
@@ -107,8 +155,13 @@ def expression(instruction: Instruction) -> str | None:
 def _spelled(instruction: Instruction, dtypes: list[Any]) -> str | None:
     op, output = instruction.op, instruction.output.dtype
     if op is _assigned or op is astype:
-        to_truth = output == np.bool_
-        return "({0} != 0)" if to_truth else f"(({C_TYPES[output]}){{0}})"
+        if output == np.bool_:
+            return "({0} != 0)"
+        # GCC 12 does not vectorise a cast of a comparison: it took ten times as long.
+        given = "({0} ? 1 : 0)" if dtypes == [np.dtype(np.bool_)] else "{0}"
+        return f"(({C_TYPES[output]}){given})"
+    if op is e.clip:
+        return _clip(instruction, dtypes)
     if instruction.params:
         return None
     if op is e.positive and dtypes == [output]:
@@ -117,16 +170,14 @@ def _spelled(instruction: Instruction, dtypes: list[Any]) -> str | None:
         if len(instruction.inputs) > 2:
             return None
         return CASTS[op].replace("{T}", C_TYPES[output])
+    if op in INTEGER_OPS and output.kind == "i":
+        return _of_integers(instruction, dtypes)
     if op in FLOAT_OPS:
         if output.kind != "f" or any(dtype != output for dtype in dtypes):
             return None
         return _of_floats(instruction, output)
     if op in COMPARISON_OPS:
-        inputs = set(dtypes)
-        numbers = [x for x in instruction.inputs if not isinstance(x, Value)]
-        if len(inputs) != 1 or any(isinstance(x, float) for x in numbers) > (dtypes[0].kind == "f"):
-            return None
-        return _in_type(COMPARISON_OPS[op], instruction, dtypes[0])
+        return _comparison(instruction, dtypes)
     if op in BOOL_OPS:
         return BOOL_OPS[op]
     if op in BIT_OPS:
@@ -139,6 +190,58 @@ def _spelled(instruction: Instruction, dtypes: list[Any]) -> str | None:
         spelled = SELECT_OPS[op]
         return f"(({C_TYPES[output]}){spelled})"
     return None
+
+
+def _of_integers(instruction: Instruction, dtypes: list[Any]) -> str | None:
+    output, given = instruction.output.dtype, instruction.inputs
+    if not all(isinstance(x, Value) or type(x) in (int, bool) for x in given):
+        return None
+    if any(dtype.kind not in "ib" for dtype in dtypes) or np.result_type(*dtypes) != output:
+        return None
+    kind = C_TYPES[output]
+    spelled = INTEGER_OPS[instruction.op]
+    for name, meaning in ("T", kind), ("U", f"u{kind}"), ("N", output.name):
+        spelled = spelled.replace(f"{{{name}}}", meaning)
+    return f"(({kind}){_in_type(spelled, instruction, output)})"
+
+
+def _clip(instruction: Instruction, dtypes: list[Any]) -> str | None:
+    """A clip by numbers; by one alone it is a maximum or a minimum."""
+    low, high = (instruction.params.get(name) for name in ("low", "high"))
+    output = instruction.output.dtype
+    kinds = (int, float) if output.kind == "f" else (int,)
+    if dtypes != [output] or output.kind not in "fi":
+        return None
+    if not all(x is None or type(x) in kinds for x in (low, high)):
+        return None
+    bounds = [None if x is None else literal(x, output) for x in (low, high)]
+    if output.kind == "i":
+        spelled = "{0}"
+        for compared, bound in zip("<>", bounds, strict=True):
+            if bound is not None:
+                spelled = f"({spelled} {compared} {bound} ? {bound} : {spelled})"
+        return spelled
+    single = "f" if output == np.float32 else ""
+    if None not in bounds:
+        return f"tk_clip{single}({{0}}, {bounds[0]}, {bounds[1]})"
+    name, bound = ("min", bounds[1]) if low is None else ("max", bounds[0])
+    return f"tk_{name}{single}({{0}}, {bound})"
+
+
+def _comparison(instruction: Instruction, dtypes: list[Any]) -> str | None:
+    """The comparison of inputs in the type in which NumPy compares them."""
+    op, numbers = instruction.op, [x for x in instruction.inputs if not isinstance(x, Value)]
+    common = np.result_type(*dtypes)
+    if any(isinstance(x, float) for x in numbers) > (common.kind == "f"):
+        return None
+    if common not in C_TYPES:
+        return None
+    spelled = COMPARISON_OPS[op] if op is not e.signbit or common.kind == "f" else "({0} < 0)"
+    spelled = spelled.replace("F(", "f(" if common == np.float32 else "(")
+    for i, x in enumerate(instruction.inputs):
+        if isinstance(x, Value) and x.dtype != common:
+            spelled = spelled.replace(f"{{{i}}}", f"(({C_TYPES[common]}){{{i}}})")
+    return _in_type(spelled, instruction, common)
 
 
 def _of_floats(instruction: Instruction, dtype: Any) -> str:

@@ -7,16 +7,19 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
 from tinygrad_kr.compile.ir.builder import Builder
 from tinygrad_kr.compile.ir.ops import _logistic_term
-from tinygrad_kr.compile.ir.program import Instruction, Program, Value
+from tinygrad_kr.compile.ir.program import Check, Instruction, Program, Value
 from tinygrad_kr.compile.passes.batch_rows import with_rows_batched
+from tinygrad_kr.compile.passes.cells import CELLS, is_cell
 from tinygrad_kr.ops import elementwise as e
 from tinygrad_kr.ops import linalg, network, shape
+from tinygrad_kr.ops.anomaly import shapes_of
 from tinygrad_kr.ops.reduction import max_, mean_, sum_, var_
 
 
@@ -73,6 +76,13 @@ def _bce_with_logits(b: Builder, x: Value, a: Value, *, reduction: str = "none")
     return b(mean_ if reduction == "mean" else sum_, terms, axis=None, keepdims=False)
 
 
+def _bce(b: Builder, p: Value, t: Value) -> Value:
+    of_ones = b(e.maximum, b(e.log, p), -100.0)
+    of_zeros = b(e.maximum, b(e.log1p, b(e.negative, p)), -100.0)
+    zeros = b(e.multiply, b(e.subtract, t, 1.0), of_zeros)
+    return b(e.subtract, zeros, b(e.multiply, t, of_ones))
+
+
 def _mean(b: Builder, x: Value, axis: Any = None, keepdims: bool = False) -> Value:
     total = b(sum_, x, axis=axis, keepdims=keepdims)
     return b(e.divide, total, x.size // total.size)
@@ -100,6 +110,20 @@ def _gelu(b: Builder, x: Value) -> Value:
     return b(e.multiply, x, b(e.multiply, 0.5, b(e.add, 1.0, error)))
 
 
+def _round(b: Builder, x: Value, decimals: int = 0) -> Value:
+    if not decimals:
+        return b(e.rint, x)
+    scale, back = (e.multiply, e.divide) if decimals > 0 else (e.divide, e.multiply)
+    factor = 10.0 ** abs(decimals)
+    return b(back, b(e.rint, b(scale, x, factor)), factor)
+
+
+def _subgradient_product(
+    b: Builder, g: Value, slope: Value, link: Value, transposed: bool = False
+) -> Value:
+    return b(e.multiply, g, slope)
+
+
 def _power_derivative(b: Builder, x: Value, y: Value, *, by_base: int, by_exponent: int) -> Value:
     """The first derivatives of x^y: y x^(y - 1), 0 at y = 0; x^y log x, 0 at x = 0 and y >= 0."""
     if by_base:
@@ -111,24 +135,41 @@ def _power_derivative(b: Builder, x: Value, y: Value, *, by_base: int, by_expone
 
 EXPANSIONS: dict[Any, Callable[..., Value]] = {
     e.gelu: _gelu,
+    e.round: _round,
+    e.subgradient_product: _subgradient_product,
     e.power_derivative: _power_derivative,
     linalg.linear: _linear,
     linalg.matmul: _matmul,
     network.softmax: _softmax,
     network.log_softmax: _log_softmax,
+    network.bce: _bce,
     network.cross_entropy: _cross_entropy,
     network.bce_with_logits: _bce_with_logits,
     network.normalize: _normalize,
     network.layer_norm: _layer_norm,
     mean_: _mean,
     var_: _var,
+    **CELLS,
 }
 
 
 def expanded(program: Program) -> Program:
     """The program with every op that has an expansion written out, for all rows at once."""
     numbers = program.free_numbers().__next__
+    program = with_elements_checked(program)
     return with_rows_batched(program.rewritten(lambda s: _expand(s, numbers)))
+
+
+def with_elements_checked(program: Program) -> Program:
+    """The program with a check before each op that refuses elements: its expansion does not, and
+    its function does not name the op."""
+    checks = list(program.checks)
+    for after, instruction in enumerate(program.instructions):
+        if instruction.op is network.bce and _fits(instruction):
+            called = f"{instruction.op.__name__}({shapes_of(instruction.inputs)}): "
+            p = instruction.inputs[0]
+            checks.append(Check(network.refuse_improbable, p, (called,), after))
+    return replace(program, checks=checks)
 
 
 def _expand(instruction: Instruction, numbers: Callable[[], int]) -> list[Instruction]:
@@ -149,6 +190,10 @@ def _fits(instruction: Instruction) -> bool:
     if not all(isinstance(x, Value) for x in instruction.inputs):
         return False
     if instruction.op is network.bce_with_logits and len(instruction.inputs) > 2:
+        return False
+    if instruction.op in CELLS and not is_cell(instruction):
+        return False
+    if instruction.op is network.bce and len({x.dtype for x in instruction.inputs}) > 1:
         return False
     if instruction.op is e.power_derivative and sum(instruction.params.values()) > 1:
         return False

@@ -19,11 +19,11 @@ MAX_FOLDED = 4096
 
 
 def without_dead_code(program: Program) -> Program:
-    """Dead-code elimination; ops that draw random numbers stay."""
+    """Dead-code elimination; ops with an effect stay, such as those that draw random numbers."""
     needed = program.kept() | {check.value for check in program.checks}
 
     def is_needed(instruction: Instruction) -> bool:
-        return instruction.output in needed or draws(instruction)
+        return instruction.output in needed or has_effect(instruction)
 
     for instruction in reversed(program.instructions):
         if is_needed(instruction):
@@ -32,8 +32,10 @@ def without_dead_code(program: Program) -> Program:
     return replace(left, inputs={v: s for v, s in program.inputs.items() if v in needed})
 
 
-def draws(instruction: Instruction) -> bool:
-    """Whether an op draws from a random generator."""
+def has_effect(instruction: Instruction) -> bool:
+    """Whether an op does more than compute: it draws random numbers, or says so itself."""
+    if instruction.op.has_effect:
+        return True
     return any(isinstance(param, np.random.Generator) for param in instruction.params.values())
 
 
@@ -44,7 +46,7 @@ def with_constants_folded(program: Program) -> Program:
     def fold(instruction: Instruction) -> Iterable[Instruction]:
         output = instruction.output
         fixed = all(_is_fixed(known.get(value)) for value in instruction.reads())
-        if not fixed or output.size > MAX_FOLDED or output in protected or draws(instruction):
+        if not fixed or output.size > MAX_FOLDED or output in protected or has_effect(instruction):
             return [instruction]
         arrays = {value: known[value].fetch() for value in instruction.reads()}
         inputs, params = replaced(instruction.inputs, arrays), replaced(instruction.params, arrays)
@@ -108,7 +110,7 @@ def with_common_subexpressions(program: Program) -> Program:
     protected = program.kept()
 
     def once(instruction: Instruction) -> Iterable[Instruction]:
-        if draws(instruction):
+        if has_effect(instruction):
             return [instruction]
         output = instruction.output
         key = (instruction.op, _hashable(instruction.inputs), _hashable(instruction.params))

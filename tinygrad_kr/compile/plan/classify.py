@@ -41,6 +41,9 @@ MAX_PADDED_PRODUCT = 500_000
 """Multiplications up to which idle parts of tiles cost less than a call of NumPy."""
 MAX_LOOP_PRODUCT = 12_000
 """Multiplications up to which a loop in C is as fast as a call of BLAS."""
+MAX_SMALL_PRODUCT = 2**20
+"""Multiplications up to which C is as fast as a call of BLAS, without a measurement of the machine:
+one core does them."""
 MAX_THIN_PRODUCTS = 4_000_000
 """Multiplications of a stack of matrices times vectors up to which one core does them in C."""
 
@@ -150,6 +153,30 @@ def _is_small_product(instruction: Instruction) -> bool:
     return extent(instruction.output.shape) * a.shape[-1] <= MAX_LOOP_PRODUCT
 
 
+def is_chosen(instruction: Instruction) -> bool:
+    """Whether C or BLAS computes a matrix product by `choice`, which measures large ones."""
+    *stack, rows, columns = instruction.output.shape
+    if stack and 1 in (rows, columns):
+        return False
+    multiply_adds: int = extent(instruction.output.shape) * instruction.inputs[0].shape[-1]
+    return multiply_adds > MAX_SMALL_PRODUCT
+
+
+def is_for_library(instruction: Instruction) -> bool:
+    """Whether a product, as it was recorded, will probably be one for `gemm.h`."""
+    if instruction.op not in (linalg.matmul, linalg.linear):
+        return False
+    x, output = instruction.inputs[0], instruction.output
+    if not isinstance(x, Value):
+        return False
+    if len(output.shape) < 2 or 1 in output.shape[-2:] or output.dtype not in FLOAT_DTYPES:
+        return False
+    if x.dtype != output.dtype or extent(output.shape) * x.shape[-1] <= MAX_LOOP_PRODUCT:
+        return False
+    expected = choice.expected if is_chosen(instruction) else choice.unmeasured
+    return expected(output.dtype.name).compiled(len(output.shape) > 2)
+
+
 def _is_tiled(instruction: Instruction) -> bool:
     """Whether a matrix product or a stack of them is one for `gemm.h`: of few idle parts.
 
@@ -168,7 +195,8 @@ def _is_tiled(instruction: Instruction) -> bool:
     multiply_adds = extent(output.shape) * a.shape[-1]
     if stack and 1 in (rows, columns):
         return multiply_adds <= MAX_THIN_PRODUCTS
-    if not choice.expected(output.dtype.name).compiled(bool(stack)):
+    expected = choice.expected if is_chosen(instruction) else choice.unmeasured
+    if not expected(output.dtype.name).compiled(bool(stack)):
         return False
     tile_rows, tile_columns = kernels.tile(output.dtype.itemsize)
     whole = -(-rows // tile_rows) * tile_rows * -(-columns // tile_columns) * tile_columns

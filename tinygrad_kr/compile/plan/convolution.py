@@ -104,7 +104,8 @@ class _Grouping:
         self, program: Program, sizes: Mapping[Value, Geometry], pooling: Collection[Value]
     ) -> None:
         self.program, self.sizes, self.pooling = program, sizes, pooling
-        self.readers, self.kept = readers_of(program), program.kept()
+        self.readers = readers_of(program)
+        self.kept = program.kept() | {check.value for check in program.checks}
         self.makers = {instruction.output: instruction for instruction in program.instructions}
         self.position = {s.output: i for i, s in enumerate(program.instructions)}
 

@@ -5,17 +5,19 @@ from __future__ import annotations
 import heapq
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterator
+from itertools import chain
 from typing import Any
 
 import numpy as np
 from numpy import ndarray
 
 from tinygrad_kr.compile.ir.bindings import Constant, Gradient, GradientWrite, LeafWrite
+from tinygrad_kr.compile.ir.c_checks import condition
 from tinygrad_kr.compile.ir.c_ops import C_TYPES
 from tinygrad_kr.compile.ir.layout import View, dense_strides, empty, extent, is_dense
 from tinygrad_kr.compile.ir.program import Check, Instruction, Program, Value
 from tinygrad_kr.compile.plan import memory
-from tinygrad_kr.compile.plan.classify import Lowering, classify
+from tinygrad_kr.compile.plan.classify import Lowering, classify, is_chosen
 from tinygrad_kr.compile.plan.concat import concat, with_ellipsis
 from tinygrad_kr.compile.plan.convolution import channels_last, pooled_like
 from tinygrad_kr.compile.plan.copies import with_owned_results, with_parts
@@ -23,6 +25,7 @@ from tinygrad_kr.compile.plan.rows import with_rows_checked
 from tinygrad_kr.compile.plan.scans import scan_step
 from tinygrad_kr.compile.plan.solutions import solution
 from tinygrad_kr.compile.plan.steps import (
+    FIRST_REFUSAL,
     OUTSIDE,
     ArenaLayout,
     Call,
@@ -32,6 +35,7 @@ from tinygrad_kr.compile.plan.steps import (
     Pooling,
     Product,
     Reduction,
+    Refusal,
     Rows,
     Scan,
     Segment,
@@ -90,7 +94,8 @@ class Plan:
         self.in_place: dict[Value, Value] = {}
         """By result, the input over which it is written."""
         self.status: Value | None = None
-        """Where C notes that a linear system has no solution; None if there is no system."""
+        """Where C notes that a linear system has no solution, or that a check refuses an element;
+        None if there is neither."""
         self.view_ops: dict[Value, Instruction] = {}
         self._samples: dict[Value, ndarray] = {}
         self._whole: dict[Value, View] = {}
@@ -101,15 +106,28 @@ class Plan:
         self._inside = {value for group in groups if group is not None for value in group.inside}
         self._unplaced = {s.output: len(set(s.reads())) for s in program.instructions}
         """How many of the values that an op reads have no view yet."""
+        self._effects = [s for s in reversed(program.instructions) if s.op.has_effect]
+        """Ops with an effect that have no step yet, the next one last."""
         self._placed: list[Value] = []
         """Results of ops all of whose inputs have got a view lately."""
         self._awaited: defaultdict[Value, list[Value]] = defaultdict(list)
         for instruction in program.instructions:
             for value in set(instruction.reads()):
                 self._awaited[value].append(instruction.output)
+        self._checks: defaultdict[Value, list[Check]] = defaultdict(list)
+        """By value, the checks of it that C makes."""
+        for check in program.checks:
+            if condition(check) is not None:
+                self._checks[check.value].append(check)
+        self._checkable: list[Check] = []
+        """Checks in C of values that have got a view lately."""
+        self._refusals = 0
         for value in program.inputs:
             self._allocate(value, _given_strides(value))
         self.steps = self._schedule()
+        bodies = [step.body.plan.all_steps for step in self.steps if isinstance(step, Scan)]
+        self.all_steps: list[Step] = [*self.steps, *chain.from_iterable(bodies)]
+        """Its steps, with those in the bodies of its scans."""
         self._samples.clear()
         self._write_in_place()
         self._readers: defaultdict[int, set[int]] = defaultdict(set)
@@ -120,6 +138,8 @@ class Plan:
         workers = [workers_of(run) for run in _runs(self.steps, self._first_writing())]
         self.arena = self._arena([worker for run in workers for worker in run])
         self.segments = [self._segment(i, run) for i, run in enumerate(workers)]
+        self.raises_late = self._raises_late()
+        """Whether a step can raise when a gradient is half written."""
         self.looped = self._looped() if single else None
         """The result of each step, where steps may follow one another in a loop of C."""
 
@@ -162,7 +182,9 @@ class Plan:
     def _looped(self) -> Value | None:
         """The result, if a step is one C function that leaves all where the next one reads it."""
         program = self.program
-        if len(self.segments) != 1 or not self.segments[0].is_c or self.status is not None:
+        if len(self.segments) != 1 or not self.segments[0].is_c or self.raises_late:
+            return None
+        if any(map(is_noting, self.steps)):
             return None
         result = program.results[0] if program.results else None
         if not isinstance(result, Value) or result.shape or result not in self._kept:
@@ -174,6 +196,16 @@ class Plan:
                 return None
         made = {s.output for step in self.steps for s in instructions_of(step)}
         return result if result in made and result.dtype in C_TYPES else None
+
+    def _raises_late(self) -> bool:
+        gradients = {e.value for e in self.program.outputs if isinstance(e, GradientWrite)}
+        roots = {self.views[value].root for value in gradients if value is not None}
+        written = (
+            any(self.views[value].root in roots for value in written_by(step))
+            for step in self.steps
+        )
+        first = next((i for i, writes in enumerate(written) if writes), len(self.steps))
+        return any(may_raise(step) or is_returned(step) for step in self.steps[first:])
 
     # -------------------------------------------------------------- views
 
@@ -191,6 +223,7 @@ class Plan:
 
     def _put(self, value: Value, view: View) -> None:
         self.views[value] = view
+        self._checkable += self._checks.get(value, ())
         for output in self._awaited[value]:
             self._unplaced[output] -= 1
             if not self._unplaced[output]:
@@ -232,8 +265,11 @@ class Plan:
     def _schedule(self) -> list[Step]:
         """Stage by stage: the loops of a stage, then the NumPy calls that end it."""
         self._take_views_of_inputs()
-        steps: list[Step] = list(self._early_checks())
-        checks = [check for check in self.program.checks if check not in steps]
+        steps: list[Step] = []
+        self._take_checks(steps)
+        early = [c for c in self.program.checks if c.value in self.views and condition(c) is None]
+        steps += early
+        checks = [c for c in self.program.checks if c not in early and condition(c) is None]
         pending = [s for s in self.program.instructions if s.output not in self.views]
         stages = _stages(self.program, self._is_quick, self._kept)
         stage, last = 0, max(stages.values(), default=0)
@@ -249,6 +285,7 @@ class Plan:
             left = [s for s in pending if s.output not in self.views]
             calls = [s for s in left if stages[s.output] <= stage and not self._is_single(s)]
             self._take_calls(self._take_views(calls), steps)
+            self._take_checks(steps)
             done = self._inside | self.views.keys()
             pending = [s for s in self.program.instructions if s.output not in done]
             assert len(pending) < before or stage <= last, "a value that nothing makes is read"
@@ -278,8 +315,14 @@ class Plan:
                 self._view(instruction)
         self._placed.clear()
 
-    def _early_checks(self) -> list[Check]:
-        return [check for check in self.program.checks if check.value in self.views]
+    def _take_checks(self, steps: list[Step]) -> None:
+        """The checks in C of values that have got a view, before anything reads them."""
+        for check in self._checkable:
+            refused = condition(check)
+            assert refused is not None
+            self._refusals += 1
+            steps.append(Refusal(check, refused, FIRST_REFUSAL + self._refusals, self._noting()))
+        self._checkable.clear()
 
     def _ready(self, instruction: Instruction) -> bool:
         return not self._unplaced[instruction.output]
@@ -296,12 +339,14 @@ class Plan:
         self._take_ready_views(ready)
         while True:
             deadline.check()
+            self._take_checks(steps)
             for instruction in ready.taken_from(ready.concats):
                 keys = self._lowerings[instruction.output].keys
                 assert keys is not None
                 steps.append(concat(instruction, keys))
                 self._allocate(instruction.output, dense_strides(instruction.output.shape))
                 ready.add(self._placed)
+                self._take_checks(steps)
             first = next(ready.taken_from(ready.singles), None)
             if first is None:
                 return
@@ -322,7 +367,7 @@ class Plan:
             self._take_ready_views(ready)
 
     def _noting(self) -> Value:
-        """Where linear systems note that they have no solution."""
+        """Where C notes that a linear system has no solution, or that a check refuses a value."""
         if self.status is None:
             number = next(self._numbers)
             self.status = Value(number, (1,), np.dtype(np.int64), (8,))
@@ -391,7 +436,7 @@ class Plan:
             if group is not None:
                 self._take_group(group, steps)
         pending = self._take_views([s for s in pending if s.output not in self.views])
-        ready = [s for s in self._alone(pending) if self._ready(s)]
+        ready = [s for s in self._alone(pending) if self._ready(s) and self._is_its_turn(s)]
         for instruction in ready:
             steps.append(Call(instruction))
             strides = _given_strides(instruction.output)
@@ -399,6 +444,16 @@ class Plan:
                 strides = dense_strides(instruction.output.shape)
             self._allocate(instruction.output, strides)
         return [s for s in pending if s not in ready]
+
+    def _is_its_turn(self, instruction: Instruction) -> bool:
+        """Whether a call has no effect, or is the next that has one: all programs of a function
+        make them in the order of its code, so that processes that exchange arrays agree."""
+        if not self._effects or not instruction.op.has_effect:
+            return True
+        if instruction is not self._effects[-1]:
+            return False
+        self._effects.pop()
+        return True
 
     def _take_group(self, group: ConvolutionGroup, steps: list[Step]) -> None:
         """A convolution with its neighbours, if all that they read is computed."""
@@ -633,14 +688,15 @@ MAX_WORKER_STEPS = 16
 def workers_of(steps: list[Step]) -> list[list[Step]]:
     """The steps of each function: up to `MAX_WORKER_STEPS`.
 
-    A large product or a convolution has a function of its own. So values that are last read before
-    it share memory with those that are first written after it.
+    A large product, a convolution or a check has a function of its own. So values that are last
+    read before it share memory with those that are first written after it.
     """
     groups: list[list[Step]] = []
     for step in steps:
         latest = groups[-1] if groups else []
         alone = any(
-            isinstance(each, TiledProduct | TiledConvolution) for each in [step, *latest[-1:]]
+            isinstance(each, TiledProduct | TiledConvolution | Refusal)
+            for each in [step, *latest[-1:]]
         )
         if latest and not alone and len(latest) < MAX_WORKER_STEPS:
             latest.append(step)
@@ -671,3 +727,9 @@ def is_parallel(step: Loop, steps: list[Step]) -> bool:
         and any(isinstance(other, TiledProduct | TiledConvolution) for other in steps)
     )
     return enough and cpu.helpers() > 0
+
+
+def chosen_dtypes(plan: Plan) -> set[str]:
+    """The dtypes of the products that a plan has in C by `choice`."""
+    products = (step.instruction for step in plan.all_steps if isinstance(step, TiledProduct))
+    return {each.output.dtype.name for each in products if is_chosen(each)}

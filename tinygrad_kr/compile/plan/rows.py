@@ -6,15 +6,13 @@ from collections.abc import Container, Iterator
 from dataclasses import replace
 from typing import Any
 
-import numpy as np
-
 from tinygrad_kr.compile.ir.bindings import Constant
 from tinygrad_kr.compile.ir.c_ops import C_TYPES
 from tinygrad_kr.compile.ir.layout import FLOAT_DTYPES
 from tinygrad_kr.compile.ir.program import Check, Instruction, Program, Value
 from tinygrad_kr.compile.ir.rows import is_sum_of_rows, keys_of, table_of
 from tinygrad_kr.compile.plan.steps import Rows
-from tinygrad_kr.functional.checks import refuse_outside
+from tinygrad_kr.functional.checks import refuse_outside, refuse_rows
 from tinygrad_kr.ops.indexing import getitem
 
 
@@ -64,9 +62,3 @@ def with_rows_checked(program: Program, lowerings: Any) -> Program:
                 known.add((key, count))
                 checks.append(Check(refuse_rows, key, (count,), 0))
     return replace(program, checks=checks)
-
-
-def refuse_rows(key: Any, count: int) -> None:
-    """Raise NumPy's IndexError for an integer outside [-count, count)."""
-    if key.min() < -count or key.max() >= count:
-        np.broadcast_to(np.zeros(1, bool), (count,))[key]

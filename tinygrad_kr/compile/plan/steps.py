@@ -194,6 +194,8 @@ class Solution:
 
 NO_MEMORY = 1
 """What it writes to `status` if it gets no memory."""
+FIRST_REFUSAL = 100
+"""What checks write to `status` is larger."""
 
 
 @dataclass(slots=True, eq=False)
@@ -216,6 +218,20 @@ class Scan:
 
 
 @dataclass(slots=True, eq=False)
+class Refusal:
+    """A check in C. Where it refuses an element, it writes `number` to `status`, and the C function
+    returns.
+
+    condition: the C for an element `{0}` that is refused.
+    """
+
+    check: Check
+    condition: str
+    number: int
+    status: Value
+
+
+@dataclass(slots=True, eq=False)
 class Call:
     """An op that NumPy computes."""
 
@@ -235,6 +251,7 @@ Step = (
     | TiledConvolution
     | Solution
     | Scan
+    | Refusal
     | Call
     | Check
 )
@@ -295,7 +312,7 @@ def may_raise(step: Step) -> bool:
     if isinstance(step, Call):
         record = step.instruction.op
         return record is not linalg.matmul and record in vars(linalg).values()
-    return isinstance(step, Check) or is_noting(step)
+    return isinstance(step, Check | Refusal) or is_noting(step)
 
 
 def is_noting(step: Step) -> bool:
@@ -316,13 +333,13 @@ def instructions_of(step: Step | ConvolutionGroup) -> list[Instruction]:
     """The ops of a step."""
     if isinstance(step, Loop | ConvolutionGroup):
         return step.instructions
-    return [] if isinstance(step, Check) else [step.instruction]
+    return [] if isinstance(step, Check | Refusal) else [step.instruction]
 
 
 def read_by(step: Step | ConvolutionGroup) -> set[Value]:
     """What a step reads from memory."""
-    if isinstance(step, Check):
-        return {step.value}
+    if isinstance(step, Check | Refusal):
+        return {(step if isinstance(step, Check) else step.check).value}
     instructions = instructions_of(step)
     made = {instruction.output for instruction in instructions}
     return {value for s in instructions for value in s.reads() if value not in made}
@@ -338,7 +355,7 @@ def written_by(step: Step) -> list[Value]:
     written = [instruction.output for instruction in instructions_of(step)]
     if isinstance(step, Scan):
         written.append(step.scratch)
-    if isinstance(step, Solution | Scan) and step.status is not None:
+    if isinstance(step, Solution | Scan | Refusal) and step.status is not None:
         written.append(step.status)
     return written
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import re
 from functools import partial
+from time import perf_counter
 from typing import Any
 
 import numpy as np
@@ -18,10 +19,12 @@ from numpy import ndarray
 from tinygrad_kr.compile.codegen.program import CProgram
 from tinygrad_kr.compile.ir.bindings import Argument
 from tinygrad_kr.compile.ir.program import Check, Program, Value
+from tinygrad_kr.compile.plan.classify import is_for_library
 from tinygrad_kr.compile.plan.plan import Plan
 from tinygrad_kr.compile.plan.steps import OUTSIDE, Call, is_returned
 from tinygrad_kr.compile.run.driver import _Driver
 from tinygrad_kr.language import Text
+from tinygrad_kr.native import choice
 from tinygrad_kr.native import kernels as native_kernels
 from tinygrad_kr.native.build import BuildError, build, included
 from tinygrad_kr.native.compiler import SOURCE, HoldingLibrary
@@ -104,6 +107,14 @@ _PARTS = Text(f"{{parts}} C functions {_REST.en}", f"C 함수 {{parts}}개, {_RE
 _ONE_PART = Text(f"{{parts}} C function {_REST.en}", f"C 함수 {{parts}}개, {_REST.ko}")
 
 
+def begin_products(program: Program) -> None:
+    """Build the shared libraries that the program will need, in other threads, while Python goes
+    on."""
+    for instruction in program.instructions:
+        if is_for_library(instruction):
+            native_kernels.begin_library(choice.suffix_of(instruction.output.dtype.name))
+
+
 def _built(code: CProgram) -> ctypes.CDLL:
     """The loaded program, connected with the shared library where it calls that.
 
@@ -113,7 +124,9 @@ def _built(code: CProgram) -> ctypes.CDLL:
     try:
         for dtype in {dtype for dtype, _ in code.solvers.values()}:
             kernels.begin(("solving", dtype))
-        library = native_kernels.connected(program, code.f64) if code.is_connected else program()
+        library = (
+            native_kernels.connected(program, code.products) if code.is_connected else program()
+        )
         for pointer, (dtype, name) in code.solvers.items():
             solvers = kernels.of_header("solving", dtype)
             if solvers is None:
@@ -139,10 +152,15 @@ class Looped:
     """
 
     CHUNK = 20_000
-    """Steps after which Python may interrupt."""
+    """Most steps after which Python may interrupt."""
+    SECONDS = 0.05
+    """Most seconds after which it may, where a step takes less."""
 
     def __init__(self, plan: Plan, result: Value) -> None:
         self.result, self.given = result, plan.segments[0].roots
+        noted = None if plan.status is None else plan.views[plan.status].root
+        self.status = None if noted is None else self.given.index(noted)
+        """Where in the call the array lies in which a check notes that it refuses an element."""
         self._roots = {
             source.index: plan.views[value].root
             for value, source in plan.program.inputs.items()
@@ -152,7 +170,7 @@ class Looped:
     def attach(self, library: Any) -> None:
         """Find the function in the built library."""
         self.function = library["loop"]
-        self.function.restype = None
+        self.function.restype = ctypes.c_int64
         pointer, number = ctypes.c_void_p, ctypes.c_int64
         self.function.argtypes = [ctypes.py_object, *[number] * 3, *[pointer] * 3]
 
@@ -167,10 +185,14 @@ class NotInPlaceError(RuntimeError):
     """An argument that should advance is read from a copy."""
 
 
+class RefusedError(RuntimeError):
+    """A check refuses an element of the first step, of which nothing is done."""
+
+
 class LoopedCall:
     """Takes the place of a program's C function in one call, and runs it n times.
 
-    results: the result of every step.
+    results: the result of every step, up to the first one that a check refuses.
     """
 
     def __init__(self, looped: Looped, n: int, advancing: dict[int, tuple[ndarray, int]]) -> None:
@@ -178,15 +200,32 @@ class LoopedCall:
         self.results = np.empty(n, looped.result.dtype)
 
     def __call__(self, call: tuple[ndarray, ...]) -> None:
-        """Run all steps. Raises NotInPlaceError, with nothing done, where none can be run."""
+        """Run all steps, or those before the first one that a check refuses.
+
+        Raises NotInPlaceError or RefusedError, with nothing done, where that is none.
+        """
         looped, results = self.looped, self.results
         for root, (array, _) in self.advancing.items():
             if call[looped.given.index(root)] is not array:
                 raise NotInPlaceError
         roots = np.array([*self.advancing], np.int64)
         steps = np.array([nbytes for _, nbytes in self.advancing.values()], np.int64)
-        for start in range(0, len(results), looped.CHUNK):
-            stop = min(start + looped.CHUNK, len(results))
-            looped.function(
-                call, start, stop, len(roots), address(roots), address(steps), address(results)
+        done, chunk = 0, 1
+        while done < len(results):
+            stop, begun = min(done + chunk, len(results)), perf_counter()
+            done = looped.function(
+                call, done, stop, len(roots), address(roots), address(steps), address(results)
             )
+            if done < stop:
+                self._refuse(call, done)
+                return
+            slow = perf_counter() - begun > looped.SECONDS / 2
+            chunk = max(chunk // 2, 1) if slow else min(2 * chunk, looped.CHUNK)
+
+    def _refuse(self, call: tuple[ndarray, ...], done: int) -> None:
+        """Keep the results of the steps done; Python calls the next one, which raises."""
+        assert self.looped.status is not None
+        call[self.looped.status][0] = 0
+        self.results = self.results[:done]
+        if not done:
+            raise RefusedError

@@ -27,8 +27,8 @@ from tinygrad_kr.compile.plan.plan import Plan
 from tinygrad_kr.compile.plan.solutions import NAMES
 from tinygrad_kr.compile.plan.steps import (
     NO_MEMORY,
+    Refusal,
     Segment,
-    is_returned,
     may_raise,
     written_by,
 )
@@ -38,7 +38,7 @@ from tinygrad_kr.escape import argument
 from tinygrad_kr.native.foreign import ctypes
 from tinygrad_kr.ops import kernels, linalg
 from tinygrad_kr.ops.anomaly import _families, are_arrays_locked
-from tinygrad_kr.ops.node import constant, tick
+from tinygrad_kr.ops.node import NodeType, constant, constant_lines, tick
 from tinygrad_kr.ops.writes import bump_versions, last_write
 
 
@@ -56,6 +56,8 @@ class _Driver(Globals):
                 "empty": np.empty,
                 "laid_out": empty,
                 "constant": constant,
+                "new": object.__new__,
+                "result_type": NodeType,
                 "matmul": np.matmul,
                 "frozen": _frozen,
                 "Stale": StaleError,
@@ -63,10 +65,8 @@ class _Driver(Globals):
                 "last_write": last_write,
             }
         )
-        first = next((i for i, s in enumerate(plan.steps) if not isinstance(s, Check)), 0)
-        raises = any(may_raise(s) or is_returned(s) for s in plan.steps[first:])
         accumulates = any(isinstance(s, Gradient) for s in plan.program.inputs.values())
-        self._keeps_gradients = not (raises or accumulates)
+        self._keeps_gradients = not (plan.raises_late or accumulates)
         """Whether to reuse the memory of gradients: no error can leave them half written, and no
         step reads those of the step before."""
         self._seen: list[str] = []
@@ -294,7 +294,13 @@ class _Driver(Globals):
         self.parts.append(function)
         self.lines.append(f"{self.name(function, 'part')}({self._call_of(segment)})")
         if any(map(may_raise, segment.steps)):
-            self.lines += ["if status[0]:", "    unsolved(status)"]
+            self.lines.append("if status[0]:")
+            for step in segment.steps:
+                if isinstance(step, Refusal):
+                    refused = self.name(_Refused(step, self.plan), "refused")
+                    root = self.plan.views[step.check.value].root
+                    self.lines.append(f"    {refused}(status, {self._of_root(root)})")
+            self.lines.append("    unsolved(status)")
 
     def call(self, instruction: Instruction) -> None:
         """Call NumPy; C may read the result."""
@@ -363,7 +369,7 @@ class _Driver(Globals):
             return f"{self.name(_copied, 'copied')}({self.array(value)})"
         if value not in self._tensors:
             self._tensors[value] = tensor = self._tensor_name(value)
-            self.lines.append(f"{tensor} = constant({self._fresh[value]})")
+            self.lines += constant_lines(tensor, self._fresh[value])
         return self._tensors[value]
 
     def _result(self, result: Any) -> str:
@@ -484,6 +490,25 @@ class _Loader:
             if array.shape != value.shape or array.dtype != value.dtype:
                 raise StaleError
         return found
+
+
+class _Refused:
+    """Raises what a check raises, where `status` tells that C refused an element."""
+
+    def __init__(self, step: Refusal, plan: Plan) -> None:
+        self.step, self.view = step, plan.views[step.check.value]
+
+    def __call__(self, status: ndarray, root: ndarray) -> None:
+        """root: the array in whose memory the value lies, dense."""
+        if status[0] != self.step.number:
+            return
+        status[0] = 0
+        value, as_strided = self.step.check.value, np.lib.stride_tricks.as_strided
+        size = value.dtype.itemsize
+        elements = as_strided(root, (root.size,), (size,))[self.view.offset :]
+        array = as_strided(elements, value.shape, [step * size for step in self.view.strides])
+        self.step.check.function(array, *self.step.check.rest)
+        raise StaleError  # the check has no objection: run as written
 
 
 def _unsolved(status: ndarray) -> None:

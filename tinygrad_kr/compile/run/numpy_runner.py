@@ -27,7 +27,7 @@ from tinygrad_kr.compile.ir.bindings import (
 )
 from tinygrad_kr.compile.ir.globals import Globals
 from tinygrad_kr.compile.ir.program import Check, Instruction, Program, Value
-from tinygrad_kr.compile.passes.expand import expanded
+from tinygrad_kr.compile.passes.expand import expanded, with_elements_checked
 from tinygrad_kr.compile.passes.simplify import simplified, without_dead_code
 from tinygrad_kr.compile.trace.condition import Condition
 from tinygrad_kr.compile.trace.optimizer_step import TracedStep
@@ -47,7 +47,7 @@ class NumPyRunner:
     looped = None
 
     def __init__(self, tracer: Tracer) -> None:
-        program = simplified(stepped_by_optimizers(tracer))
+        program = with_elements_checked(simplified(stepped_by_optimizers(tracer)))
         if any(instruction.op is shape.stack for instruction in program.instructions):
             program = simplified(expanded(program))  # rows computed alike become one computation
         self.program = program

@@ -15,7 +15,7 @@ from tinygrad_kr.compile.ir.ops import _assigned
 from tinygrad_kr.compile.ir.program import Instruction, Program, Value
 from tinygrad_kr.compile.passes.pipeline import lowered
 from tinygrad_kr.compile.plan.plan import Plan
-from tinygrad_kr.compile.plan.steps import Loop, Scan, TiledConvolution, TiledProduct
+from tinygrad_kr.compile.plan.steps import Scan, TiledConvolution
 from tinygrad_kr.ops.elementwise import add
 
 
@@ -61,17 +61,13 @@ class BodyPlan:
         self._is_alone = (known | status).issuperset(self.segment.roots)
 
     def is_in_place(self) -> bool:
-        """Whether the function can be a part of another program: it multiplies no large matrices,
-        and shares no loop among threads."""
+        """Whether the function can be a part of another program: it has no convolution, and no
+        scan of its own."""
         if not self._is_alone or self.code.counts.summed:
             return False
         if any(array.size > MOST_CONSTANTS for array in self.constants.values()):
             return False
-        apart = TiledProduct | TiledConvolution | Scan
-        return not any(
-            isinstance(step, apart) or (isinstance(step, Loop) and step.parallel)
-            for step in self.plan.steps
-        )
+        return not any(isinstance(step, TiledConvolution | Scan) for step in self.plan.steps)
 
 
 MOST_CONSTANTS = 64

@@ -17,7 +17,7 @@ from tinygrad_kr.compile.run.arena import Arena
 from tinygrad_kr.compile.run.c_runner import _built
 from tinygrad_kr.compile.run.scan_body import BodyPlan
 from tinygrad_kr.native import deadline
-from tinygrad_kr.native.build import BuildError, find_compiler
+from tinygrad_kr.native.compiler import BuildError, likely
 from tinygrad_kr.native.foreign import ctypes
 from tinygrad_kr.ops.writes import address
 
@@ -32,7 +32,7 @@ class CLoop:
         self._lock = Lock()
         self.function: Any = None
         self.body = body
-        if find_compiler() is None or not are_found():
+        if likely() is None or not are_found():
             return
         try:
             deadline.within(deadline.SECONDS, self._build)

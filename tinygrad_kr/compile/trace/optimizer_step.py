@@ -41,9 +41,8 @@ class TracedStep:
         self._parameters = len(optimizer._param_states)
         slots = optimizer._param_states
         self._before = [(slot, slot.arrays, slot.numbers) for slot in slots.values()]
-        self._old_arrays = [
-            (array, array.copy()) for slot in slots.values() for array in slot.arrays.values()
-        ]
+        self._old_arrays: list[tuple[ndarray, ndarray]] = []
+        """The arrays of the state that were overwritten, and what they were."""
 
     def carry_out(self, tracer: Any) -> None:
         """Update every parameter that has a gradient, its state too."""
@@ -121,8 +120,9 @@ class TracedStep:
             value = value.astype(slot.param._data.dtype)
         binding = StateArray(slot, name, tracer.read(value))
         if name in slot.arrays:
-            binding.apply(value._data)
             array = slot.arrays[name]
+            self._old_arrays.append((array, array.copy()))
+            binding.apply(value._data)
         else:
             array = new[name] = np.array(value._data).reshape(-1)
         # A later step in this run finds the elements there: no second array is kept for it.

@@ -60,6 +60,7 @@ from tinygrad_kr.compile.trace.condition import GONE
 from tinygrad_kr.compile.trace.uses import Name, codes_of
 from tinygrad_kr.nn.module import Module
 from tinygrad_kr.ops.node import PACKAGE, Node
+from tinygrad_kr.ops.tracing import Fixed
 from tinygrad_kr.optim.lr_scheduler import LRScheduler
 from tinygrad_kr.optim.optimizer import Optimizer
 
@@ -817,7 +818,10 @@ class Reads:
 
     def _dict(self, items: dict[Any, Any], where: str) -> None:
         by_value = all(type(key) in ATOMS for key in items)
-        self.watch("keys" if by_value else "identities", items, None, f"the keys of {where}")
+        kind = "keys" if by_value else "identities"
+        if by_value and len(items) == 1 and type(items) is dict:
+            kind = "length"  # which is faster: with it the item alone tells that key
+        self.watch(kind, items, None, f"the keys of {where}")
         for key in list(items):
             if type(key) not in ATOMS:
                 self.found.add(_COMPARES)
@@ -974,7 +978,7 @@ _KINDS: list[tuple[Any, Callable[[Reads, Any, str], None]]] = [
     ((types.BuiltinFunctionType, types.MethodWrapperType), Reads._c_function),
     (type(np.dot), Reads._c_function),
     ((CodeType, types.GenericAlias, types.UnionType, typing.TypeVar), Reads._fixed),
-    (_FIXED, Reads._fixed),
+    ((*_FIXED, Fixed), Reads._fixed),
 ]
 
 # ------------------------------------------------------------------ code

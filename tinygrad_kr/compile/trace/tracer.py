@@ -75,6 +75,7 @@ class Tracer:
     """Notes every op of one thread, and the writes to Tensors, gradients and optimizer state."""
 
     keeps_tensors = False
+    composes = False
 
     def __init__(
         self,
