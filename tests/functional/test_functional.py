@@ -348,6 +348,7 @@ NAMES = [f"{name}-{number}" for number, (name, *_) in enumerate(CASES)]
 each_case = pytest.mark.parametrize(("function", "args"), [case[1:] for case in CASES], ids=NAMES)
 
 
+@pytest.mark.one_in(3)
 @each_case
 def test_derivatives_to_second_order(function: Any, args: tuple[ndarray, ...]) -> None:
     check_grads(function, args, order=2)
@@ -506,6 +507,17 @@ def test_softmax_takes_a_dtype() -> None:
         np.testing.assert_array_equal(y.data, function(cast, dim=0, dtype=np.float64).data)
     with pytest.raises(TypeError, match=r"softmax: expected a floating dtype, got int64\."):
         F.softmax(Tensor([1.0]), dim=0, dtype=np.int64)
+
+
+def test_cosine_similarity_finds_dim_in_the_common_shape() -> None:
+    a, b = draw(3, 4), draw(4)
+    lengths = np.linalg.norm(a, axis=1) * np.linalg.norm(b)
+    for pair in ((a, b), (b, a), (a, b[np.newaxis])):
+        cosines = F.cosine_similarity(*map(Tensor, pair))
+        np.testing.assert_allclose(cosines.data, a @ b / lengths, rtol=1e-12)
+    check_grads(F.cosine_similarity, (a, b), order=2)
+    with pytest.raises(ValueError, match=r"cosine_similarity: expected axis in \[-2, 2\), got 2"):
+        F.cosine_similarity(Tensor(a), Tensor(b), dim=2)
 
 
 @pytest.mark.parametrize("dtype", ["int64", "uint8", "bool"])

@@ -12,6 +12,7 @@ import pytest
 import tinygrad_kr as tk
 import tinygrad_kr.functional as F
 from tinygrad_kr import Tensor
+from tinygrad_kr.ops import ctc
 
 LOGITS = np.random.default_rng(0).standard_normal((5, 3, 3))
 LOG_PROBS = LOGITS - np.log(np.exp(LOGITS).sum(2, keepdims=True))
@@ -103,3 +104,63 @@ def test_compiled_with_other_labels_and_lengths() -> None:
     bad = (Tensor(np.full((3, 2), 3)), Tensor(np.array([5, 5, 5])), Tensor(np.array([2, 2, 2])))
     with pytest.raises(IndexError, match="ctc_loss: label"):
         compiled(Tensor(LOG_PROBS), *bad)
+
+
+# ------------------------------------------------------------------ the record and its kernel
+
+
+def batch_of(steps: int, batch: int, classes: int, most: int, dtype: Any = np.float64) -> Any:
+    random = np.random.default_rng(steps)
+    logits = random.standard_normal((steps, batch, classes))
+    x = logits - np.log(np.exp(logits).sum(2, keepdims=True))
+    x[random.random(x.shape) < 0.05] = -np.inf
+    labels = random.integers(0, classes, (batch, most))
+    lengths, counts = random.integers(0, steps + 1, batch), random.integers(0, most + 1, batch)
+    return x.astype(dtype), labels, lengths, counts
+
+
+def value_and_slope(x: Any, labels: Any, lengths: Any, counts: Any, blank: int) -> Any:
+    tensor = Tensor(x, requires_grad=True)
+    loss = F.ctc_loss(tensor, labels, lengths, counts, blank, "none")
+    g = np.linspace(1, 2, len(counts)).astype(x.dtype)
+    loss.backward(Tensor(g))
+    assert tensor.grad is not None
+    return loss.data, tensor.grad.data
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("sizes", [(30, 9, 5, 8), (7, 40, 3, 0), (1, 50, 4, 1), (60, 1, 2, 20)])
+def test_the_kernel_gives_what_numpy_gives(
+    sizes: tuple[int, ...], dtype: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given = batch_of(*sizes, dtype)
+    exact = value_and_slope(given[0].astype(np.float64), *given[1:], blank=1)
+    monkeypatch.setattr(ctc, "_MIN_WORK", 0)
+    unit = 1e-4 if dtype == np.float32 else 1e-11
+    for found, wanted in zip(value_and_slope(*given, blank=1), exact, strict=True):
+        assert found.dtype == dtype
+        np.testing.assert_allclose(found, wanted, unit, unit)
+
+
+def test_no_steps_and_no_labels() -> None:
+    loss, slope = value_and_slope(
+        LOG_PROBS, np.array([[1, 1], [1, 1], [1, 2]]), np.array([0, 0, 2]), np.array([0, 1, 2]), 0
+    )
+    assert loss[0] == 0 and loss[1] == math.inf and math.isfinite(loss[2])
+    assert not slope[:, :2].any() and (slope[[0, 1], 2, [1, 2]] == -2).all()
+
+
+def test_one_record_and_its_second_derivative() -> None:
+    x = Tensor(LOG_PROBS, requires_grad=True)
+    labels, steps, counts = np.array([[1, 2], [2, 2], [1, 0]]), [5, 4, 2], [2, 2, 1]
+    loss = F.ctc_loss(x, labels, steps, counts, reduction="none")
+    assert loss._op is ctc.ctc and loss._inputs[0] is x
+
+    def slope(x: Any) -> Any:
+        return tk.grad(lambda x: F.ctc_loss(x, labels, steps, counts, reduction="sum"))(x)
+
+    direction = np.random.default_rng(2).standard_normal(LOG_PROBS.shape)
+    found = tk.grad(lambda x: (slope(x) * direction).sum())(Tensor(LOG_PROBS)).data
+    step = 1e-5 * direction
+    numeric = (slope(Tensor(LOG_PROBS + step)).data - slope(Tensor(LOG_PROBS - step)).data) / 2e-5
+    np.testing.assert_allclose(found, numeric, atol=1e-8)  # the Hessian is symmetric

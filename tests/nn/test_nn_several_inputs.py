@@ -36,6 +36,7 @@ def first(y: Any) -> Any:
     return y[0] if isinstance(y, tuple) else y
 
 
+@pytest.mark.one_in(3)
 @pytest.mark.parametrize("name", SEVERAL)
 def test_derivatives(name: str) -> None:
     """To second order, but of stacks, whose layers have rows of their own."""
@@ -70,6 +71,7 @@ def stepped(layer: nn.Module, inputs: list[Tensor]) -> list[Any]:
     return [y.detach(), *tk.autograd.grad((y * weights).sum(), [*leaves, *parameters])]
 
 
+@pytest.mark.one_in(3)
 @pytest.mark.parametrize("name", SEVERAL)
 def test_compiled_as_eager(name: str) -> None:
     layer, inputs = made(name)

@@ -7,16 +7,102 @@ input.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
+from functools import wraps
 from typing import Any
 
+import numpy as np
+from numpy import ndarray
+
 from tinygrad_kr.arrays.operands import cast_floating, either_name, number_as_vector
-from tinygrad_kr.ops import elementwise, network, reduction
+from tinygrad_kr.autodiff import walk
+from tinygrad_kr.grad_mode import enable_grad
+from tinygrad_kr.ops import elementwise, kernels, network, reduction
 from tinygrad_kr.ops.axes import axis_index
-from tinygrad_kr.ops.elementwise import absolute, expm1, where, where_or_zero
+from tinygrad_kr.ops.elementwise import absolute, expm1, positive, where, where_or_zero
+from tinygrad_kr.ops.op import Op, op
+from tinygrad_kr.tensor import Tensor
 
 relu, sigmoid, tanh = elementwise.relu, elementwise.sigmoid, elementwise.tanh
 
+# ------------------------------------------------------------------ in one pass of C
 
+Function = Callable[..., Any]
+
+
+def _in_one_pass(function: Function) -> Function:
+    """A composed function, of which C computes value and cotangent of large arrays in one pass.
+
+    function: of an input and of numbers. `composed.h` has a function of its name and a `_vjp`. A
+    call in eager mode records one op then. A derivative of the derivative, small arrays, traces and
+    machines without a compiler take the composition.
+    """
+    names = function.__code__.co_varnames[1 : function.__code__.co_argcount]
+    usual = (*(None for _ in names), *(function.__defaults__ or ()))[-len(names) :] if names else ()
+    record = _record_of(function)
+
+    @wraps(function)
+    def called(input: Any, *args: Any, **options: Any) -> Any:
+        if type(input) is not Tensor or not kernels.is_composed_in_c(input._data):
+            return function(input, *args, **options)
+        numbers = usual
+        if args or options:
+            given = {
+                **dict(zip(names, usual, strict=True)),
+                **dict(zip(names, args, strict=False)),
+                **options,
+            }
+            numbers = tuple(given.values())
+        for number in numbers:
+            if type(number) is not float and type(number) is not int:
+                return function(input, *args, **options)
+        if len(numbers) != len(names) or len(args) > len(names):
+            return function(input, *args, **options)
+        return record(input, numbers=numbers) if numbers else record(input)
+
+    return called
+
+
+def _record_of(function: Function) -> Op:
+    """The op of a composed function."""
+    name = function.__name__.strip("_")
+
+    def forward(x: ndarray, *, numbers: tuple[float, ...] = ()) -> Any:
+        return np.asarray(function(x, *numbers))
+
+    def kernel(x: ndarray, *, numbers: tuple[float, ...] = ()) -> ndarray | None:
+        return _in_c(name, x, numbers=numbers)
+
+    def rule(g: Any, y: Any, x: Any, *, numbers: tuple[float, ...] = ()) -> Any:
+        if type(g) is ndarray is type(x):
+            found = _in_c(f"{name}_vjp", g, x, numbers=numbers)
+            if found is not None:
+                return found
+        return _vjp_of_composition(function, g, x, numbers)
+
+    return op(forward, rule, name=name, kernel=kernel)
+
+
+def _in_c(name: str, *arrays: ndarray, numbers: tuple[float, ...]) -> ndarray | None:
+    a, b = (*numbers, 0.0, 0.0)[:2]
+    return kernels.elementwise(name, *arrays, header="composed", numbers=(a, b))
+
+
+def _vjp_of_composition(function: Function, g: Any, x: Any, numbers: tuple[float, ...]) -> Any:
+    """The cotangent of the input by the rules of the ops that the function calls."""
+    nested = isinstance(g, Tensor) or isinstance(x, Tensor)
+    with enable_grad():
+        recorded = isinstance(x, Tensor) and x._requires_grad
+        leaf = positive(x) if recorded else Tensor(x, requires_grad=True)
+        y = function(leaf, *numbers)
+    ends = walk({y: g}, {leaf}, create_graph=nested, retain_graph=nested, stop={leaf})
+    return ends[leaf]
+
+
+# ------------------------------------------------------------------ functions
+
+
+@_in_one_pass
 def leaky_relu(input: Any, negative_slope: float = 0.01) -> Any:
     """x where x > 0, else negative_slope x: a unit with a gradient on both sides.
 
@@ -51,6 +137,7 @@ def prelu(input: Any, weight: Any) -> Any:
     return relu(input) + slopes * where_or_zero(input, input <= 0)
 
 
+@_in_one_pass
 def elu(input: Any, alpha: float = 1.0) -> Any:
     """x where x > 0, else alpha (exp(x) - 1).
 
@@ -90,6 +177,11 @@ def celu(input: Any, alpha: float = 1.0) -> Any:
     """
     if alpha == 0:
         raise ValueError("celu: expected alpha other than 0, got 0. Use relu")
+    return _celu(input, alpha)
+
+
+@_in_one_pass
+def _celu(input: Any, alpha: float) -> Any:
     return relu(input) + alpha * expm1(where_or_zero(input, input <= 0) / alpha)
 
 
@@ -114,6 +206,7 @@ def gelu(input: Any, approximate: str = "none") -> Any:
     raise ValueError(f'gelu: expected approximate "none" or "tanh", got {approximate!r}.')
 
 
+@_in_one_pass
 def silu(input: Any) -> Any:
     """x sigmoid(x), also called swish.
 
@@ -126,6 +219,7 @@ def silu(input: Any) -> Any:
     return input * sigmoid(input)
 
 
+@_in_one_pass
 def mish(input: Any) -> Any:
     """x tanh(softplus(x)).
 
@@ -149,6 +243,7 @@ def softsign(input: Any) -> Any:
     return input / (1 + absolute(input))
 
 
+@_in_one_pass
 def softplus(input: Any, beta: float = 1.0, threshold: float = 20.0) -> Any:
     """log(1 + exp(beta x)) / beta, a smooth relu.
 
@@ -162,6 +257,7 @@ def softplus(input: Any, beta: float = 1.0, threshold: float = 20.0) -> Any:
     return where(scaled > threshold, input, elementwise.softplus(scaled) / beta)
 
 
+@_in_one_pass
 def logsigmoid(input: Any) -> Any:
     """log(sigmoid(x)) = -softplus(-x), exact where the sigmoid underflows.
 
@@ -186,6 +282,11 @@ def hardtanh(input: Any, min_val: float = -1.0, max_val: float = 1.0) -> Any:
         raise ValueError(f"hardtanh: expected min_val <= max_val, got {min_val} and {max_val}.")
     if input.dtype.kind in "iu":
         min_val, max_val = int(min_val), int(max_val)
+    return _hardtanh(input, min_val, max_val)
+
+
+@_in_one_pass
+def _hardtanh(input: Any, min_val: float, max_val: float) -> Any:
     return where(input <= min_val, min_val, where(input >= max_val, max_val, input))
 
 
@@ -201,6 +302,7 @@ def relu6(input: Any) -> Any:
     return hardtanh(input, 0.0, 6.0)
 
 
+@_in_one_pass
 def hardsigmoid(input: Any) -> Any:
     """x / 6 + 1 / 2, clipped to [0, 1]: a sigmoid without exp.
 
@@ -212,6 +314,7 @@ def hardsigmoid(input: Any) -> Any:
     return hardtanh(input + 3.0, 0.0, 6.0) / 6.0
 
 
+@_in_one_pass
 def hardswish(input: Any) -> Any:
     """x hardsigmoid(x): `silu` without exp.
 

@@ -44,3 +44,9 @@ def refuse_outside(indices: ndarray, count: int, what: str, ignored: int | None 
         raise IndexError(
             f"{what}: expected one in [0, {count}), got {indices[position]} at {position}."
         )
+
+
+def refuse_rows(key: Any, count: int) -> None:
+    """Raise NumPy's IndexError for an integer outside [-count, count)."""
+    if key.min() < -count or key.max() >= count:
+        np.broadcast_to(np.zeros(1, bool), (count,))[key]

@@ -7,14 +7,12 @@ from typing import Any
 
 import numpy as np
 
-from tinygrad_kr.arrays.indexing import take_along_axis
 from tinygrad_kr.functional.checks import integers, refuse_outside
 from tinygrad_kr.functional.losses import _floats, _reduced
+from tinygrad_kr.ops.ctc import composed_ctc, ctc
 from tinygrad_kr.ops.elementwise import where
 from tinygrad_kr.ops.node import Node, constant
 from tinygrad_kr.ops.op import astype
-from tinygrad_kr.ops.reduction import concatenate, logsumexp_
-from tinygrad_kr.ops.shape import stack, unbind
 from tinygrad_kr.ops.tracing import tracing
 
 
@@ -50,6 +48,9 @@ def ctc_loss(
     The gradient is that of the formula. PyTorch's assumes a `log_softmax` before: it adds
     exp(log_probs), which that function's gradient takes away. Of the logits both are the same.
 
+    A sequence of no steps has the loss 0 without labels, and inf with them. Where the loss is inf,
+    the gradient is 0.
+
     Raises TypeError for log_probs of integers or labels of floats; IndexError for a label outside
     [0, C); ValueError for shapes and lengths that do not fit, an unknown reduction, or the mean of
     an empty batch.
@@ -75,39 +76,14 @@ def ctc_loss(
     input_lengths = _lengths("input_lengths", input_lengths, batch, steps)
     counts = _lengths("target_lengths", target_lengths, batch, None)
     labels = _padded(targets, counts, batch, blank, classes)
-    final = _forward_variables(log_probs, labels, input_lengths, blank)
-    place = np.arange(final.shape[1])
-    ends = 2 * counts.reshape((batch, 1))
-    last = where((place == ends) | (place == ends - 1), final, -math.inf)
-    loss = -logsumexp_(last, axis=1)
+    tracer = tracing()
+    whole = ctc if tracer is None or not tracer.composes else composed_ctc
+    loss = whole(log_probs, labels, input_lengths, counts, blank=int(blank))
     if zero_infinity:
         loss = where(loss == math.inf, 0.0, loss)
     if reduction == "mean":
         loss = loss / astype(where(counts > 0, counts, 1), dtype=log_probs.dtype)
     return _reduced("ctc_loss", loss, reduction)
-
-
-def _forward_variables(log_probs: Any, labels: Any, input_lengths: Any, blank: int) -> Any:
-    """a_T(s) of each sequence, (N, 2S + 1), held after its own last step."""
-    steps, batch, _ = log_probs.shape
-    spaced = stack(labels, labels * 0 + blank, axis=2).reshape((batch, 2 * labels.shape[1]))
-    blanks = np.full((batch, 1), blank, np.int64)
-    spaced = concatenate(blanks, spaced, axis=1)
-    width = spaced.shape[1]
-    index = spaced[None] + np.zeros((steps, 1, 1), np.int64)
-    scores = unbind(take_along_axis(log_probs, index, 2))
-    nothing = np.full((batch, 2), -math.inf, log_probs.dtype)
-    skips = concatenate(
-        np.zeros((batch, 2), bool), (spaced[:, 2:] != spaced[:, :-2]) & (spaced[:, 2:] != blank),
-        axis=1,
-    )[:, :width]  # fmt: skip
-    a = where(np.arange(width) < 2, scores[0], -math.inf)
-    for t in range(1, steps):
-        before = concatenate(nothing, a, axis=1)
-        jumped = where(skips, before[:, :-2], -math.inf)
-        paths = logsumexp_(stack(a, before[:, 1:-1], jumped, axis=0), axis=0)
-        a = where(input_lengths.reshape((batch, 1)) > t, scores[t] + paths, a)
-    return a
 
 
 def _known(x: Any) -> Any:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from functools import lru_cache
 from operator import index as as_index
 from typing import Any
 
@@ -16,8 +17,13 @@ from numpy import ndarray
 from tinygrad_kr.arrays.operands import floating
 from tinygrad_kr.arrays.shape import moveaxis
 from tinygrad_kr.functional.pooling import adaptive_avg_pool1d
+from tinygrad_kr.ops.indexing import take_weighted
+from tinygrad_kr.ops.tracing import tracing
+from tinygrad_kr.tensor import Tensor
 
 __all__ = ["interpolate"]
+
+Taps = list[tuple[ndarray, ndarray]]  # indices and weights of one neighbour of each output
 
 _RANKS = {
     "nearest": (3, 4, 5), "nearest-exact": (3, 4, 5), "area": (3, 4, 5), "linear": (3,),
@@ -106,15 +112,36 @@ def _resampled(x: Any, axis: int, n: int, ratio: float | None, mode: str, corner
     size = x.shape[axis]
     if n == size and ratio in {None, 1.0}:
         return x
+    if type(x) is Tensor and x._data.dtype in _IN_ONE_PASS and tracing() is None:
+        indices, weights = _tap_arrays(size, n, ratio, mode, corners, x._data.dtype)
+        return take_weighted(x, indices=indices, weights=weights, axis=axis, size=size)
     x = moveaxis(x, axis, 0)  # the adjoint adds whole slices, which is faster than elements
     if mode in {"nearest", "nearest-exact"}:
         return moveaxis(x[_nearest(size, n, ratio, mode == "nearest-exact")], 0, axis)
-    place = _place(size, n, ratio, corners)
-    taps = _cubic(place, size) if mode == "bicubic" else _linear(place, size)
     y: Any = 0.0
-    for index, weight in taps:
+    for index, weight in _taps(size, n, ratio, mode, corners):
         y = y + x[index] * weight.astype(x.dtype).reshape(-1, *(1,) * (x.ndim - 1))
     return moveaxis(y, 0, axis)
+
+
+_IN_ONE_PASS = (np.dtype(np.float32), np.dtype(np.float64))
+
+
+@lru_cache(maxsize=64)
+def _tap_arrays(
+    size: int, n: int, ratio: float | None, mode: str, corners: bool, dtype: np.dtype[Any]
+) -> tuple[ndarray, ndarray]:
+    """Indices and weights of all neighbours, (t, n) each; read-only by convention."""
+    if mode in {"nearest", "nearest-exact"}:
+        return _nearest(size, n, ratio, mode == "nearest-exact")[None], np.ones((1, n), dtype)
+    indices, weights = zip(*_taps(size, n, ratio, mode, corners), strict=True)
+    return np.stack(indices), np.stack(weights).astype(dtype)
+
+
+def _taps(size: int, n: int, ratio: float | None, mode: str, corners: bool) -> Taps:
+    """The neighbours of each output, with their weights."""
+    place = _place(size, n, ratio, corners)
+    return _cubic(place, size) if mode == "bicubic" else _linear(place, size)
 
 
 def _nearest(size: int, n: int, ratio: float | None, exact: bool) -> ndarray:
@@ -132,9 +159,6 @@ def _place(size: int, n: int, ratio: float | None, corners: bool) -> ndarray:
     if corners:
         return np.linspace(0.0, size - 1, n)
     return (np.arange(n) + 0.5) * (size / n if ratio is None else ratio) - 0.5
-
-
-Taps = list[tuple[ndarray, ndarray]]  # indices and weights of one neighbour of each output
 
 
 def _linear(place: ndarray, size: int) -> Taps:

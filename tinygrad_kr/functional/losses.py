@@ -275,8 +275,8 @@ def _variances(var: Any, input: Any) -> Any:
 def _refuse_negative(var: Any) -> None:
     if tracer := tracing():
         tracer.check(_refuse_negative, var)
-    if var.size and var.min() < 0:
-        raise ValueError(f"gaussian_nll_loss: expected var >= 0, got {var.min()}.")
+    if (var < 0).any():
+        raise ValueError(f"gaussian_nll_loss: expected var >= 0, got {np.nanmin(var)}.")
 
 
 # ------------------------------------------------------------------ probabilities of two outcomes

@@ -340,11 +340,10 @@ def cosine_similarity(
     >>> F.cosine_similarity(tk.tensor([[1.0, 0.0]]), tk.tensor([[1.0, 1.0]])).numpy().round(4)
     array([0.7071], dtype=float32)
     """
-    for x in (x1, x2):
-        if x.ndim:
-            axis_index(dim, x.ndim, "cosine_similarity")
     if x1.shape != x2.shape:
         x1, x2 = broadcast_tensors(x1, x2)
+    if x1.ndim:
+        axis_index(dim, x1.ndim, "cosine_similarity")
     return reduction.sum(normalize(x1, 2.0, dim, eps) * normalize(x2, 2.0, dim, eps), axis=dim)
 
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import re
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from functools import partial, wraps
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NamedTuple, ParamSpec, Self, TypeVar
@@ -410,7 +411,8 @@ class Module:
 
         state: from `state_dict()`, or PyTorch's own: path -> ndarray, Tensor or anything with
             `__array__`, of the same shape and dtype. Of an open `.npz`, `np.load(path)`, no member
-            is read that is longer than its parameter.
+            is read that is longer than its parameter. The keys of PyTorch's
+            `parametrizations.weight_norm` are read as those of `nn.utils.weight_norm`.
         strict: refuse missing and unexpected keys. False returns them.
 
         Raises RuntimeError that lists every missing or unexpected key and every wrong shape or
@@ -436,22 +438,24 @@ class Module:
                 f"load_state_dict: expected a dict of arrays, got {type(state).__name__}."
             )
         own = dict(self._state())
-        there = {id(own[key]) for key in own if key in state} if of_file else set()
-        missing = [key for key in own if key not in state and id(own[key]) not in there]
-        unexpected = [key for key in state if key not in own]
+        names = {_our_key(key, own, state): key for key in state}
+        there = {id(own[key]) for key in own if key in names} if of_file else set()
+        missing = [key for key in own if key not in names and id(own[key]) not in there]
+        unexpected = [key for key in names if key not in own]
         trouble = [f"missing: {key} {_form(own[key].data)}" for key in missing if strict]
         trouble += [f"unexpected: {key}{_HINTS.get(key, '')}" for key in unexpected if strict]
         arrays: dict[str, ndarray] = {}
         masked = False
         for key, tensor in own.items():
-            if key in state:
+            if key in names:
                 try:
-                    value = _saved(state, key, tensor)
+                    value = _saved(state, names[key], tensor)
                     masked |= isinstance(value, ndarray) and hasattr(value, "_mask")
                     arrays[key] = _fitting(value, tensor, copy=not of_file)
                 except (TypeError, ValueError, RuntimeError) as error:
                     trouble.append(f"{key}: {error}")
         if trouble:
+            trouble += _wrapped(own, names)
             path = f"{state.zip.filename}: " if isinstance(state, NpzFile) and state.zip else ""
             raise (TypeError if masked else RuntimeError)(
                 f"{type(self).__name__}.load_state_dict: {path}changed nothing:\n  "
@@ -591,6 +595,39 @@ def _overwriting(tensor: Tensor) -> Callable[[ndarray], None]:
         tensor._overwrite(..., array, "load_state_dict")
 
     return write
+
+
+def _wrapped(own: Collection[str], given: Collection[Any]) -> list[str]:
+    """What to do where all keys, or those of the state, begin with the name of a wrapper."""
+    for prefix in _beginnings(given, own):
+        stripped = f"{{key.removeprefix({prefix!r}): value for key, value in state.items()}}"
+        return [f"Every key begins with {prefix!r}: load {stripped}"]
+    for prefix in _beginnings(own, given):
+        return [f"Load it into the module {prefix.rstrip('.')!r} inside of this one"]
+    return []
+
+
+def _beginnings(longer: Collection[Any], shorter: Collection[Any]) -> Iterator[str]:
+    """What stands before each key of `shorter` in `longer`, if that is all that differs."""
+    first = next(iter(shorter), "")
+    for key in longer:
+        if first and isinstance(key, str) and key.endswith(f".{first}"):
+            prefix = key.removesuffix(first)
+            if len(longer) == len(shorter) and all(f"{prefix}{x}" in longer for x in shorter):
+                yield prefix
+
+
+def _our_key(key: Any, own: Collection[str], state: Mapping[str, Any]) -> Any:
+    """The key that a length or direction has here, `weight_g` or `weight_v`; any other as it is."""
+    found = _PARAMETRIZED.fullmatch(key) if isinstance(key, str) else None
+    if found is None or key in own:
+        return key
+    ours = f"{found[1]}{found[2]}_{'gv'[int(found[3])]}"
+    return ours if ours in own and ours not in state else key
+
+
+_PARAMETRIZED = re.compile(r"((?:.*\.)?)parametrizations\.(\w+)\.original([01])", re.S)
+"""The keys of `torch.nn.utils.parametrizations.weight_norm`."""
 
 
 def _saved(state: Mapping[str, Any], key: str, target: Tensor) -> Any:

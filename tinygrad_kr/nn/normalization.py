@@ -23,6 +23,8 @@ class _BatchNorm(Module):
     running_mean: Tensor | None
     running_var: Tensor | None
     num_batches_tracked: Tensor | None
+    across: Any = None
+    """The group whose ranks share the statistics in training (`Group.broadcast`); None: its own."""
 
     def __init__(
         self,
@@ -70,16 +72,12 @@ class _BatchNorm(Module):
         elif momentum is None:
             seen = self.num_batches_tracked
             momentum = 0.0 if seen is None else 1 / (int(seen.data) + 1)
-        output = F.batch_norm(
-            input,
-            self.running_mean,
-            self.running_var,
-            self.weight,
-            self.bias,
-            self.training or self.running_mean is None,
-            momentum,
-            self.eps,
-        )
+        given = input, self.running_mean, self.running_var, self.weight, self.bias
+        if self.across is not None and self.training:
+            output = self.across.batch_norm(*given, momentum, self.eps)
+        else:
+            by_batch = self.training or self.running_mean is None
+            output = F.batch_norm(*given, by_batch, momentum, self.eps)
         if self.training and self.num_batches_tracked is not None:
             self.num_batches_tracked.copy_(self.num_batches_tracked + 1)
         return output
@@ -89,6 +87,11 @@ class _BatchNorm(Module):
             f"{self.num_features}, eps={self.eps}, momentum={self.momentum}, affine={self.affine}, "
             f"bias={self.bias is not None}, track_running_stats={self.track_running_stats}"
         )
+
+
+def normalises_by_batch(module: Module) -> bool:
+    """Whether a module is a batch normalisation, so that ranks may share its statistics."""
+    return isinstance(module, _BatchNorm) and not isinstance(module, _InstanceNorm)
 
 
 class BatchNorm1d(_BatchNorm):

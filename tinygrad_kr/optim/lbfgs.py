@@ -184,6 +184,9 @@ class LBFGS(Optimizer):
         """The loss as the closure gives it and as a number, and the gradient as one vector."""
         with enable_grad():
             given = closure()
+        if self.exchange is not None:
+            self.exchange.check_step()
+            given = self.exchange.mean_loss(given)
         parts = [
             np.zeros(p._data.size, p.dtype) if p._grad is None else p._grad._data.ravel()
             for p in self._parameters()

@@ -1097,6 +1097,8 @@ class ReduceLROnPlateau:
     cooldown: epochs after a reduction that do not count.
     min_lr: the lowest rate, one for all groups or one each. eps: the smallest change that is made.
 
+    With an optimizer of `tk.distributed` it takes the mean of the ranks' metrics, so that their
+    rates stay equal: every rank must call `step`.
     Raises ValueError for values out of range.
 
     >>> w = tk.tensor([1.0], requires_grad=True)
@@ -1141,6 +1143,9 @@ class ReduceLROnPlateau:
     def step(self, metrics: SupportsFloat) -> None:
         """Record the metric of this epoch, and reduce the rate if it is due."""
         current = float(metrics)
+        if self.optimizer.exchange is not None:
+            link, what = self.optimizer.exchange.link, "the metric of a schedule"
+            current = float(link.reduced(np.array(current), "mean", what))
         self.last_epoch += 1
         if self._is_better(current):
             self.best, self.num_bad_epochs = current, 0

@@ -152,6 +152,8 @@ class Optimizer:
     row_rule: ClassVar[Rule | None] = None
     """The rule for the rows of a sparse gradient; None if the optimizer takes none."""
     intervals: ClassVar[Mapping[str, str]] = {}
+    exchange: Any = None
+    """What averages the gradients over ranks (`tk.distributed`); None on one process."""
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
@@ -296,6 +298,8 @@ class Optimizer:
         if closure is not None:
             with enable_grad():
                 loss = closure()
+        if self.exchange is not None:
+            self.exchange.check_step()
         if tracer := tracing():
             if any(type(p._grad) is RowGradient for p in self._param_states):
                 tracer.give_up(f"{self._writer} applies a sparse gradient from before the call")
@@ -497,6 +501,8 @@ class Optimizer:
         groups: list[dict[str, Any]],
     ) -> None:
         self._plan, self._first_gradients, self._param_states = plan, first_gradients, param_states
+        if self.exchange is not None:
+            self.exchange.compare_values()
         for group, new in zip(self.param_groups, groups, strict=True):
             group.update(new)
             for name in group.keys() - new.keys():

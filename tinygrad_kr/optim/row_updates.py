@@ -33,8 +33,8 @@ class RowUpdate:
         options = {name: self.group[name] for name in self.names}
         p, kept = self.array, self.param_state
         arrays = {name: x.reshape(p.shape) for name, x in kept.arrays.items()}
-        state = {**kept.numbers, **{name: x[rows] for name, x in arrays.items()}}
-        p[rows], entries = self.rule(p[rows], g, state, **options)
+        state = {**kept.numbers, **{name: x.take(rows, 0) for name, x in arrays.items()}}
+        p[rows], entries = self.rule(p.take(rows, 0), g, state, **options)
         numbers = {name: x for name, x in entries.items() if not isinstance(x, ndarray)}
         if entries.keys() - numbers.keys() - arrays.keys():
             arrays = self._first_state(options)
