@@ -7,6 +7,7 @@ if TYPE_CHECKING:
     from tinygrad_kr import (
         autograd,
         data,
+        distributed,
         explain,
         export,
         functional,
@@ -58,6 +59,7 @@ _WHEN_USED = {
     "autograd",
     "compile",
     "data",
+    "distributed",
     "explain",
     "export",
     "functional",
@@ -112,11 +114,12 @@ def __dir__() -> list[str]:
 
 
 __all__ = [
-    "DamagedFileError", "Monitor", "MonitorWarning", "SummaryWriter", "Tensor", "autograd", "cdist",
-    "check_derivation", "checkpoint", "data", "diagnose", "draw", "evaluate", "explain", "export",
-    "fit", "functional", "interop", "linalg", "load", "load_onnx", "log_softmax", "matmul", "nn",
-    "norm", "one_hot", "op", "optim", "predict", "save", "scan", "seed_sweep", "set_language",
-    "show_config", "softmax", "sweep", "tensorboard", "testing", "training", "wilson_interval",
+    "DamagedFileError", "Monitor", "MonitorWarning", "SummaryWriter", "Tensor", "autograd",
+    "cdist", "check_derivation", "checkpoint", "data", "diagnose", "distributed", "draw",
+    "evaluate", "explain", "export", "fit", "functional", "interop", "linalg", "load",
+    "load_onnx", "log_softmax", "matmul", "nn", "norm", "one_hot", "op", "optim", "predict",
+    "save", "scan", "seed_sweep", "set_language", "show_config", "softmax", "sweep",
+    "tensorboard", "testing", "training", "wilson_interval",
 ]  # fmt: skip
 __all__ += arrays.__all__
 __all__ += creation.__all__

@@ -7,7 +7,7 @@ from contextlib import nullcontext, suppress
 from contextvars import Context, copy_context
 from functools import partial
 from operator import attrgetter
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from numpy import ndarray
@@ -36,6 +36,41 @@ from tinygrad_kr.tensor import Tensor
 
 before_backward: list[Callable[[Tensor], None]] = []
 """What `backward` calls with its output first: observers, such as a Monitor."""
+
+
+class Exchange(Protocol):
+    """What replaces the gradients of a backward pass before they are stored.
+
+    `tk.distributed` averages them over processes so. `begins` is called before the walk with the
+    leaves of the graph, then `propose`. `complete` is called as soon as the gradient of a leaf is
+    known, so that its transfer overlaps with the rest of the walk. `gather` and `finish` are called
+    after the walk. A recorded backward pass calls `begins` and `replace` alone.
+    """
+
+    def begins(self, leaves: Collection[Node]) -> bool:
+        """Whether it takes part in a backward pass that reaches these leaves."""
+
+    def propose(self) -> None:
+        """The walk begins."""
+
+    def complete(self, leaf: Node, g: Any) -> None:
+        """The walk has found the gradient of a leaf."""
+
+    def gather(self, gradients: dict[Node, Any]) -> None:
+        """The walk has ended: take over what `complete` has not told."""
+
+    def finish(self, gradients: dict[Node, Any]) -> dict[Node, Any]:
+        """The whole new `.grad` of its leaves, as arrays. They may lie in those of `gradients`."""
+
+    def abandon(self) -> None:
+        """The walk has raised."""
+
+    def replace(self) -> None:
+        """Replace the `.grad` of its leaves by ops on Tensors, which are recorded."""
+
+
+exchanges: list[Exchange] = []
+"""Those that take part in `backward`, in the order in which they were made."""
 
 # ------------------------------------------------------------------ gradients of few rows
 
@@ -263,6 +298,34 @@ def topological_order(
 
 _when_made = attrgetter("_made")
 
+
+class Completions:
+    """When the gradient of each leaf is complete during a walk: once its oldest reader is done.
+
+    report: called with the leaf and its gradient. Leaves with hooks, whose gradients change at the
+        end of the walk, and those that the oldest op reads are left to the end.
+    """
+
+    def __init__(self, order: list[Node], report: Callable[[Node, Any], None]) -> None:
+        self._report = report
+        self._leaves: dict[Node, list[Node]] = {}
+        seen: set[Node] = set()
+        older: Node | None = None
+        for node in order:  # oldest first
+            for x in node._inputs or ():
+                if isinstance(x, Node) and x._op is None and x._requires_grad and x not in seen:
+                    seen.add(x)
+                    if older is not None and not x._hooks:
+                        self._leaves.setdefault(older, []).append(x)
+            older = node
+
+    def before(self, node: Node, grads: dict[Node, Any]) -> None:
+        """The walk comes to `node`: all younger ones are done."""
+        for leaf in self._leaves.pop(node, ()):
+            if leaf in grads:
+                self._report(leaf, grads[leaf])
+
+
 Graph = tuple[list[Node], list[Node]]
 """The recorded ops in order of execution, and the leaves that require grad."""
 
@@ -283,6 +346,14 @@ def _freed(node: Node) -> RuntimeError:
         f"{source_line_of(node)}, got one freed by an earlier backward. Compute the loss again in "
         "each step, or pass retain_graph=True to the earlier backward"
     )
+
+
+def _has_freed(leaves: list[Node]) -> bool:
+    """Whether some are results of ops, whose graph was freed."""
+    for x in leaves:  # noqa: SIM110 (any() costs three times as much)
+        if x._op is not None:
+            return True
+    return False
 
 
 def _edges(order: list[Node]) -> list[tuple[int, Any]]:
@@ -309,6 +380,8 @@ def _leading_to(wanted: set[Node], order: list[Node]) -> set[Node]:
 # ------------------------------------------------------------------ the walk
 
 
+MIN_SUMMED_IN_PLACE = 2**12
+"""Threshold: a cotangent to which another is added in place, if nothing else refers to it."""
 MANY_WALKS = 16
 """Threshold: eager walks after which freed memory is kept for the next. A trace makes fewer."""
 _first_walks: list[Callable[[], Any]] = [keep_freed_memory] + [bool] * (MANY_WALKS - 1)
@@ -328,6 +401,7 @@ def walk(
     retain_graph: bool = False,
     stop: Collection[Node] = (),
     graph: Graph | None = None,
+    completions: Completions | None = None,
 ) -> dict[Node, Any]:
     """Propagate the cotangents of outputs back to the leaves (or to `wanted`), not beyond `stop`.
 
@@ -339,14 +413,15 @@ def walk(
     refers to, with `create_graph` a Tensor. Without `wanted` those of `retain_grad` are included;
     with it they are added to `.grad` at the end.
 
-    graph: what `graph_of` gave, which this uses up.
+    graph: what `graph_of` gave, which this uses up. completions: told of each node before it.
     NumPy does not warn where a derivative is infinite or undefined; in hooks it does.
     """
     if tracers and not create_graph and tracing():
         return _walk_on_tensors(cotangents, wanted, retain_graph, stop, graph)
     if _first_walks and not create_graph:
         _note_walk()
-    return _walk(cotangents, wanted, create_graph, retain_graph, stop, graph, copy_context())
+    outside = copy_context()
+    return _walk(cotangents, wanted, create_graph, retain_graph, stop, graph, outside, completions)
 
 
 @np.errstate(all="ignore")
@@ -358,8 +433,9 @@ def _walk(
     stop: Collection[Node],
     graph: Graph | None,
     outside: Context,
+    completions: Completions | None,
 ) -> dict[Node, Any]:
-    if graph is None or any(x._op is not None for x in graph[1]):  # which was freed
+    if graph is None or _has_freed(graph[1]):
         graph = graph_of(cotangents, stop, wanted)
     order, leaves = graph
     needed = wanted
@@ -374,24 +450,28 @@ def _walk(
     edges: list[tuple[int, Any]] = []
     note = edges.append
     grads = dict(cotangents)
+    take, find = grads.pop, grads.get
     ends: dict[Node, Any] = {}
     owned: set[int] = set()
     mixed = False
     retained = ends if wanted is None else {}
+    inner = None if wanted is None else {x for x in wanted if x._op is not None}
     while order:
         node = order.pop()
-        g = grads.pop(node, None)
+        if completions is not None:
+            completions.before(node, grads)
+        g = take(node, None)
         if g is None:
             continue
+        y: Any = node._data
         if node._hooks:
-            g = _in_dtype(g, node._data.dtype)
+            g = _in_dtype(g, y.dtype)
             g = outside.run(_call_hooks, node, g, create_graph, retained)
-        if wanted is not None and node in wanted:
-            ends[node] = _in_dtype(g, node._data.dtype)
+        if inner and node in inner:
+            ends[node] = _in_dtype(g, y.dtype)
         record, inputs, params, values = node._op, node._inputs, node._params, node._values
         if inputs is None:  # freed by another thread meanwhile
             raise _freed(node)
-        y: Any = node._data
         given: Sequence[Any] = values
         if create_graph:
             y, given = node, inputs
@@ -427,7 +507,7 @@ def _walk(
                 gx = _rescued(node, x, gx, error)
                 if gx is None:
                     raise
-            before = grads.get(x)
+            before = find(x)
             if x._op is not None:
                 note((node._made, x._made))
             else:
@@ -437,7 +517,11 @@ def _walk(
             if before is not None:
                 if anomaly:
                     _refuse_nan_of_sum(x, before, gx, node)
-                gx = before + gx
+                large = type(gx) is ndarray is type(before) and gx.size >= MIN_SUMMED_IN_PLACE
+                if large and not create_graph and not _is_shared(gx, g, y, values):
+                    gx += before
+                else:
+                    gx = before + gx
             grads[x] = gx
         if not retain_graph:
             node._inputs, node._values = None, freed  # type: ignore[assignment]
@@ -745,6 +829,12 @@ def backward(
     for observe in before_backward.copy() if before_backward else ():
         observe(output)
     retain_graph = create_graph if retain_graph is None else retain_graph
+    if exchanges:
+        graph = graph_of([output], wanted=None)
+        taking_part = [one for one in exchanges.copy() if one.begins(graph[1])]
+        if taking_part:
+            _backward_exchanged(output, start, retain_graph, create_graph, graph, taking_part)
+            return
     if create_graph:
         with enable_grad():
             _accumulate_sums(walk({output: start}, create_graph=True, retain_graph=retain_graph))
@@ -754,6 +844,59 @@ def backward(
         for leaf, g in ends.items():
             tracer.add_gradient(leaf, g)
         return
+    _accumulate(ends)
+
+
+def _backward_exchanged(
+    output: Tensor,
+    start: Any,
+    retain_graph: bool,
+    create_graph: bool,
+    graph: Graph,
+    taking_part: list[Exchange],
+) -> None:
+    """`backward` whose gradients are exchanged before they are stored.
+
+    A traced walk, and one that is recorded, store them first; ops then replace them.
+    """
+    tracer = tracing()
+    if tracer is not None or create_graph:
+        with enable_grad() if create_graph else nullcontext():
+            ends = walk(
+                {output: start}, create_graph=create_graph, retain_graph=retain_graph, graph=graph
+            )
+            if tracer is None:
+                _accumulate_sums(ends)
+            else:
+                for leaf, g in ends.items():
+                    tracer.add_gradient(leaf, g)
+            for one in taking_part:
+                one.replace()
+        return
+
+    def complete(leaf: Node, g: Any) -> None:
+        for one in taking_part:
+            one.complete(leaf, g)
+
+    totals: dict[Node, Any] = {}
+    try:
+        for one in taking_part:
+            one.propose()
+        completions = Completions(graph[0], complete)
+        ends = walk(
+            {output: start}, retain_graph=retain_graph, graph=graph, completions=completions
+        )
+        for one in taking_part:  # a leaf may be one of several exchanges
+            one.gather(ends)
+        for one in taking_part:
+            totals |= one.finish(ends)
+    except BaseException:
+        for one in taking_part:
+            one.abandon()
+        raise
+    for leaf, total in totals.items():
+        ends.pop(leaf, None)
+        replace_gradient(leaf, leaf._grad, total if isinstance(total, Node) else constant(total))
     _accumulate(ends)
 
 

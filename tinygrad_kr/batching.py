@@ -21,7 +21,16 @@ from numpy import ndarray
 from tinygrad_kr import tree
 from tinygrad_kr.grad_mode import no_grad
 from tinygrad_kr.ops import shape
-from tinygrad_kr.ops.batch_rules import Call, Rows, batched, node_of, plain, row, rows_in
+from tinygrad_kr.ops.batch_rules import (
+    Call,
+    Rows,
+    batched,
+    holds_rows,
+    node_of,
+    plain,
+    row,
+    rows_in,
+)
 from tinygrad_kr.ops.elementwise import positive
 from tinygrad_kr.ops.node import (
     CAPTURE,
@@ -53,11 +62,13 @@ class Refused(Exception):
     """The function needs the elements of a Tensor."""
 
 
-class Seen(NamedTuple):
+class Seen:
     """A Tensor of the recording. detached: without its history."""
 
-    node: Node
-    detached: bool = False
+    __slots__ = ("detached", "node")
+
+    def __init__(self, node: Node, detached: bool = False) -> None:
+        self.node, self.detached = node, detached
 
 
 class Step(NamedTuple):
@@ -81,6 +92,7 @@ class Recorder:
     """The tracer of `vmap` and `scan`: it records the ops of a function on one row."""
 
     keeps_tensors = True
+    composes = False
 
     def __init__(self, rows: Iterable[Node], name: str = "vmap", in_full: bool = False) -> None:
         """name: of the transformation. in_full: record histories under `no_grad` too."""
@@ -91,7 +103,7 @@ class Recorder:
         self.remarks: dict[str, None] = {}
         self.constants: dict[int, Node] = {}
         """By id, Tensors that the function made without an op on the row."""
-        self._known: dict[int, Node] = {}
+        self._known: dict[int, Seen] = {}
         self._by_array: dict[int, Node] = {}
         self._created: dict[int, Node] = {}
         for node in rows:
@@ -118,13 +130,15 @@ class Recorder:
     # -------------------------------------------------------------- values
 
     def _define(self, node: Node) -> None:
-        self._known[id(node)] = self._by_array[id(node._data)] = node
+        self._known[id(node)] = Seen(node)
+        self._by_array[id(node._data)] = node
 
     def seen(self, x: Any) -> Any:
         """A Tensor or array of the recording as `Seen`, also in containers; all else as it is."""
+        known = self._known.get(id(x))  # which keeps its Tensor alive: no other has the id
+        if known is not None:
+            return known
         if isinstance(x, Node):
-            if id(x) in self._known:
-                return Seen(x)
             if id(x) not in self._created:
                 return x
             made = self._by_array.get(id(x._data))
@@ -147,9 +161,10 @@ class Recorder:
 
     def note(self, record: Any, inputs: Sequence[Any], params: dict[str, Any], out: Node) -> None:
         """An op has computed `out`."""
-        inputs = tuple(map(self.seen, inputs))
-        params = {name: self.seen(param) for name, param in params.items()}
-        self.steps.append(Step(record, inputs, params, out))
+        seen = self.seen
+        if params:
+            params = {name: seen(param) for name, param in params.items()}
+        self.steps.append(Step(record, tuple([seen(x) for x in inputs]), params, out))
         self._created[id(out)] = out
         self._define(out)
 
@@ -264,9 +279,11 @@ class _Replay:
             if isinstance(step, Check):
                 self._count(step.array)
             elif id(step.out) in self._uses:
-                self._count(step.inputs)
-                for param in step.params.values():
-                    self._count(param)
+                for x in (*step.inputs, *step.params.values()) if step.params else step.inputs:
+                    if type(x) is Seen:
+                        self._uses[id(x.node)] += 1
+                    else:
+                        self._count(x)
             else:
                 continue
             kept.append(step)
@@ -294,9 +311,11 @@ class _Replay:
     def _result(self, step: Step) -> Any:
         if step.record is positive and self._is_own(step.inputs[0]):
             return self.value(step.inputs[0])
-        inputs = tuple(map(self.value, step.inputs))
-        params = {name: self.value(param) for name, param in step.params.items()}
-        if not any(rows_in(inputs)) and not any(rows_in(params)):
+        inputs = tuple([self.value(x) for x in step.inputs])
+        params = step.params
+        if params:
+            params = {name: self.value(param) for name, param in params.items()}
+        if not holds_rows(inputs) and not (params and holds_rows(params.values())):
             found = step.record(*inputs, **{key: plain(param) for key, param in params.items()})
             found = node_of(found)
             return found if step.out._requires_grad else _detached(found)

@@ -6,7 +6,6 @@ command ends with a report whatever is broken.
 
 from __future__ import annotations
 
-import importlib
 import os
 import platform
 import sys
@@ -23,8 +22,8 @@ from tinygrad_kr.data import download
 from tinygrad_kr.data.mnist import files as mnist_files
 from tinygrad_kr.data.mnist import searched_folders
 from tinygrad_kr.language import Text, same
-from tinygrad_kr.native import cache, compiler, cpu, deadline
-from tinygrad_kr.native.foreign import ctypes, why_never
+from tinygrad_kr.native import blas, cache, compiler, cpu, deadline
+from tinygrad_kr.native.foreign import why_never
 from tinygrad_kr.native.kernels import has_kernels
 from tinygrad_kr.tensor import Tensor
 
@@ -155,7 +154,7 @@ def _blas() -> Iterator[Finding]:
     built: Any = np.show_config(mode="dicts") or {}
     library = built.get("Build Dependencies", {}).get("blas", {})
     name = f"{library.get('name', '?')} {library.get('version', '')}".strip()
-    threads, kernel = _openblas("get_num_threads"), _openblas("get_corename")
+    threads, kernel = blas.threads(), blas.kernel()
     settings = (*cpu.LIMITS, "MKL_NUM_THREADS", "OPENBLAS_CORETYPE")
     limits = {name: os.environ[name] for name in settings if name in os.environ}
     english, korean = [name], [name]
@@ -168,27 +167,6 @@ def _blas() -> Iterator[Finding]:
     english += [f"{name}={value}" for name, value in limits.items()]
     korean += [f"{name}={value}" for name, value in limits.items()]
     yield Finding(OK, BLAS, Text(", ".join(english), ", ".join(korean)))
-
-
-def _openblas(function: str) -> Any:
-    """What a function of NumPy's OpenBLAS returns; None where NumPy has another BLAS."""
-    if why_never() is not None:
-        return None
-    core: Any = importlib.import_module("numpy._core._multiarray_umath")
-    beside = Path(np.__file__).parent.parent / "numpy.libs"
-    for path in (core.__file__, *map(str, beside.glob("*openblas*"))):
-        try:
-            library = ctypes.CDLL(path)
-        except OSError:
-            continue
-        for prefix in ("scipy_openblas_", "openblas_"):
-            for suffix in ("64_", "", "_64"):
-                found = getattr(library, f"{prefix}{function}{suffix}", None)
-                if found is not None:
-                    found.restype = ctypes.c_char_p if "name" in function else ctypes.c_int
-                    value = found()
-                    return value.decode() if isinstance(value, bytes) else value
-    return None
 
 
 _VECTORS = {

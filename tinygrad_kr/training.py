@@ -97,8 +97,12 @@ def fit(
     training and in evaluation mode during validation. Afterwards each module has its mode from
     before, also after an error.
 
+    With an optimizer of `tk.distributed` the history has the means over the rows of all ranks, so
+    that callbacks decide alike, and rank 0 alone shows progress.
+
     Ctrl-C ends the training with the history so far, and `history.interrupted` is True; in the
-    first epoch it raises KeyboardInterrupt. Another exception has the history as `error.history`.
+    first epoch, and on one of several ranks, it raises KeyboardInterrupt. Another exception has the
+    history as `error.history`.
 
     Raises TypeError for another type of argument, or for an iterator, which is used up after one
     epoch; ValueError for batches that are no pairs, for an epoch without batches, a name that no
@@ -123,7 +127,7 @@ def fit(
     history = training.history
     history.update({name: [] for name in names})
     told = _as_callbacks(callbacks)
-    if progress:
+    if progress and training.is_first:
         told.append(ProgressBar())
 
     def step(inputs: Any, targets: Any) -> Any:
@@ -153,10 +157,10 @@ def fit(
             for epoch in range(1, epochs + 1):
                 training.epoch, training.batch = epoch, 0
                 model.train()
-                record = _means("fit", batches, train, named, after_batch)
+                record = _means("fit", batches, train, named, after_batch, optimizer)
                 if checked is not None:
                     model.eval()
-                    means = _means("fit", checked, test, named)
+                    means = _means("fit", checked, test, named, ranks=optimizer)
                     record |= {f"val_{name}": mean for name, mean in means.items()}
                 for name, mean in record.items():
                     history[name].append(mean)
@@ -165,7 +169,7 @@ def fit(
                 if training.stop:
                     break
     except KeyboardInterrupt:
-        if not history["loss"]:
+        if not history["loss"] or optimizer.exchange is not None:  # other ranks would wait
             raise
         history.interrupted = True
     except Exception as error:
@@ -312,8 +316,12 @@ def _means(
     step: Callable[[Any, Any], Any],
     metrics: Mapping[str, Metric],
     after_batch: Callable[[], None] = lambda: None,
+    ranks: Optimizer | None = None,
 ) -> dict[str, float]:
-    """The loss and the metrics of one pass through the data: means over all rows."""
+    """The loss and the metrics of one pass through the data: means over all rows.
+
+    ranks: an optimizer; the rows of all ranks that it trains with.
+    """
     sums, rows = dict.fromkeys(["loss", *metrics], 0.0), 0
     for batch in batches:
         inputs, targets = _pair(function, batch)
@@ -329,7 +337,11 @@ def _means(
             f"{function}: expected batches in every pass through the data, got none. Pass a "
             "DataLoader, arrays or a list"
         )
-    return {name: total / rows for name, total in sums.items()}
+    totals = [*sums.values(), rows]
+    if ranks is not None and ranks.exchange is not None:
+        given = np.array(totals, np.float64)
+        totals = ranks.exchange.link.reduced(given, "sum", "the means of an epoch").tolist()
+    return {name: total / totals[-1] for name, total in zip(sums, totals[:-1], strict=True)}
 
 
 @contextmanager
@@ -613,6 +625,8 @@ class Training:
     epoch: the current one, from 1. batch: the batches of it that are done.
     history: the `History` so far. A callback may keep a list of its own in it.
     stop: set it to True, and the training ends after this epoch.
+    is_first: whether this is rank 0 of a `tk.distributed` group, or there is none. A callback that
+        prints or writes a file does so there alone.
 
     >>> net = nn.Linear(1, 1)
     >>> training = tk.training.Training(net, optim.SGD(net.parameters(), lr=0.1), 5, 10)
@@ -628,6 +642,7 @@ class Training:
         self.epoch = self.batch = 0
         self.history = History()
         self.stop = False
+        self.is_first = optimizer.exchange is None or optimizer.exchange.link.rank == 0
 
 
 # ------------------------------------------------------------------ callbacks
@@ -781,6 +796,7 @@ class ModelCheckpoint(_Watching):
     path: ends with `.npz` or `.safetensors`, and may contain `{epoch}`. Missing folders are made.
     monitor, mode: as for `EarlyStopping`. save_best_only: if False, save after every epoch.
 
+    Of the ranks of `tk.distributed` rank 0 alone saves.
     `tk.load(path, model=model)` restores the model, and returns the epoch and its values.
 
     Raises ValueError at the start for a name that is not in the history.
@@ -810,6 +826,8 @@ class ModelCheckpoint(_Watching):
     def on_epoch_end(self, training: Training) -> None:
         """Save the model if this epoch is the best so far."""
         if not self.improves(training) and self.save_best_only:
+            return
+        if not training.is_first:
             return
         path = self.path.replace("{epoch}", str(training.epoch))
         os.makedirs(os.path.dirname(path) or ".", exist_ok=True)

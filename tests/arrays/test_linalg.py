@@ -209,6 +209,7 @@ def test_values(
         np.testing.assert_allclose(a.data, b, rtol=1e-9, atol=1e-11)
 
 
+@pytest.mark.one_in(3)
 @pytest.mark.parametrize(("mine", "theirs", "args"), ALL_CASES)
 def test_derivatives_of_first_and_second_order(
     mine: Callable[..., Any], theirs: Callable[..., Any], args: tuple[ndarray, ...]

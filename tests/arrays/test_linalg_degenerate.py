@@ -169,6 +169,7 @@ def second_derivatives(f: Function, a: ndarray, h: ndarray) -> list[ndarray]:
     ]
 
 
+@pytest.mark.one_in(2)
 def test_compiled_second_derivatives_beside_equal_values(backend: str) -> None:
     h = np.random.default_rng(4).normal(size=(3, 3))
     _, f, a = APART[2]

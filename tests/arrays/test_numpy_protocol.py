@@ -685,6 +685,7 @@ def test_value_is_numpys(function: Callable[..., Any], args: tuple[ndarray, ...]
     demand_same(plain(found), function(*args))
 
 
+@pytest.mark.one_in(4)
 @pytest.mark.parametrize(("function", "args"), ALL_CASES)
 def test_derivatives_of_first_and_second_order(
     function: Callable[..., Any], args: tuple[ndarray, ...]
@@ -692,6 +693,7 @@ def test_derivatives_of_first_and_second_order(
     check_grads(function, args, order=2, rtol=1e-5, atol=1e-7)
 
 
+@pytest.mark.one_in(2)
 @pytest.mark.parametrize(("function", "args"), ALL_CASES)
 def test_float32_stays_float32(function: Callable[..., Any], args: tuple[ndarray, ...]) -> None:
     tensors = [Tensor(x.astype(np.float32), requires_grad=True) for x in args]

@@ -251,6 +251,7 @@ WALK: list[tuple[str, Any, str, str, Callable[[], Any]]] = [
 ]
 
 
+@pytest.mark.one_in(5)
 @pytest.mark.parametrize(
     ("function", "old", "new", "test"), [case[1:] for case in WALK], ids=[case[0] for case in WALK]
 )
@@ -383,6 +384,7 @@ def test_the_rules_themselves_pass_these_tests(name: str) -> None:
     OTHERWISE[name]()
 
 
+@pytest.mark.one_in(5)
 @pytest.mark.parametrize(("name", "j", "change"), MUTANTS)
 def test_mutant_of_every_rule_is_caught(
     monkeypatch: pytest.MonkeyPatch, name: str, j: int, change: Any

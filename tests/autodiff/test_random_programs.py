@@ -490,7 +490,7 @@ def check(machine: type[Programs], examples: int, steps: int) -> None:
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_random_program(backend: str) -> None:
     machine = type("Programs", (Programs,), {"backend": backend})
-    check(machine, 20 if backend == "numpy" else 3, 25)
+    check(machine, 10 if backend == "numpy" else 2, 25)
 
 
 @pytest.mark.slow

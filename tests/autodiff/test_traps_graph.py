@@ -409,6 +409,7 @@ def test_assigning_a_tracked_tensor_into_a_constant_explains_itself() -> None:
         buffer[0] = x[0]
 
 
+@pytest.mark.one_in(3)
 @pytest.mark.parametrize("target", ["input", "output"])
 @every_differentiable_case
 def test_mutation_gives_the_right_gradient_or_an_error_for_every_op(
@@ -443,6 +444,7 @@ def test_mutation_gives_the_right_gradient_or_an_error_for_every_op(
         np.testing.assert_allclose(grad_of(x), right, rtol=1e-12, atol=1e-12)
 
 
+@pytest.mark.one_in(3)
 @every_differentiable_case
 def test_mutation_under_a_view_is_noticed_for_every_op(name: str, i: int) -> None:
     """The result of an op may be a view of its input; a write to the input changes it too."""

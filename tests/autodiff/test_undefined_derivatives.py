@@ -74,6 +74,7 @@ SCALED: dict[str, Callable[[Function], Function]] = {
 """Of a kink k: k, -k, k^2, exp(-k^2), k x; the last three have a first derivative of 0 there."""
 
 
+@pytest.mark.one_in(3)
 @every_way
 @every_kink
 @pytest.mark.parametrize("scaled", SCALED.values(), ids=SCALED)
@@ -85,6 +86,7 @@ def test_every_way_to_a_second_derivative_is_nan(
     assert np.isnan(way(scaled(f), ZERO, np.array([1.0, 0.0]))).all()
 
 
+@pytest.mark.one_in(3)
 @every_kink
 def test_every_compiled_way_is_nan(f: Function, backend: str) -> None:
     def second(x: Any) -> Any:

@@ -12,6 +12,7 @@ from harness import close, compare
 import tinygrad_kr as tk
 import tinygrad_kr.functional as F
 from tinygrad_kr import Tensor, transformations
+from tinygrad_kr.functional import recurrent
 from tinygrad_kr.ops.tracing import tracers
 
 RANDOM = np.random.default_rng(3)
@@ -486,3 +487,43 @@ def test_attention_runs_for_all_rows_at_once(mapped: tuple[Any, ...]) -> None:
         compiled = tk.compile(function)
         compiled(q, k, v)
         assert "row by row" not in str(compiled.explain())
+
+
+RECURRENT: dict[str, tuple[int, int]] = {"rnn": (1, 1), "gru": (3, 1), "lstm": (4, 2)}
+"""Gates and states."""
+
+
+@pytest.mark.parametrize("name", RECURRENT)
+@pytest.mark.parametrize("weights", [None, 0])
+def test_whole_sequences_run_for_all_rows_at_once(name: str, weights: Any) -> None:
+    """Gradients of each row, by its states and by weights that are the same for all, or are not."""
+    gates, count = RECURRENT[name]
+    random = np.random.default_rng(4)
+    x = random.standard_normal((3, 5, 2, 4))
+    states = [random.standard_normal((3, 2, 6)) for _ in range(count)]
+    rows = () if weights is None else (3,)
+    sizes = ((gates * 6, 4), (gates * 6, 6), (gates * 6,), (gates * 6,))
+    parameters = [random.standard_normal((*rows, *size)) / 3 for size in sizes]
+
+    net = getattr(recurrent, name)
+
+    def loss(x: Any, states: Any, parameters: Any) -> Any:
+        y, *_ = net(x, *states, *parameters)
+        return (y**2).sum()
+
+    slope = tk.grad(loss, (0, 1, 2))
+    function = tk.vmap(slope, in_axes=(0, 0, weights))
+    found = function(x, states, parameters)
+    for i in range(3):
+        own = parameters if weights is None else [w[i] for w in parameters]
+        expected = slope(x[i], [s[i] for s in states], own)
+        flat = [(found[0], expected[0]), *zip(found[1], expected[1], strict=True)]
+        for one, other in [*flat, *zip(found[2], expected[2], strict=True)]:
+            same(one[i], other)
+    total = tk.grad(lambda p: tk.vmap(loss, in_axes=(0, 0, weights))(x, states, p).sum())
+    for one, each in zip(total(parameters), found[2], strict=True):
+        same(one, each.sum(0) if weights is None else each)
+    compiled = tk.compile(function)
+    for _ in range(3):
+        compiled(x, states, parameters)
+    assert ("row by row" in str(compiled.explain())) == (weights is not None)

@@ -150,6 +150,7 @@ def same(found: Any, expected: Any) -> None:
     np.testing.assert_allclose(found.numpy(), expected.numpy(), rtol=1e-9, atol=1e-11)
 
 
+@pytest.mark.one_in(2)
 @every_case
 def test_values_and_gradients_are_those_of_a_loop(name: str, i: int) -> None:
     for batch in batches(name, SAMPLES[name][i]):
@@ -162,6 +163,7 @@ def test_values_and_gradients_are_those_of_a_loop(name: str, i: int) -> None:
             same(one, expected)
 
 
+@pytest.mark.one_in(2)
 @every_case
 def test_gradients_of_each_row_are_those_of_a_loop(name: str, i: int) -> None:
     batch = batches(name, SAMPLES[name][i])[0]

@@ -29,6 +29,7 @@ QUICK = (
 )  # fmt: skip
 
 
+@pytest.mark.slow
 @pytest.mark.trains
 def test_of_twenty_nets_nearly_all_are_judged_right(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(bench, "STEPS", 120)

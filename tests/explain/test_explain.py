@@ -149,6 +149,7 @@ def test_paths_add_up_to_the_gradient_of_backward(drawn: tuple[Tensor, list[Tens
             assert sum(products) == pytest.approx(right, rel=1e-9, abs=1e-9 + 1e-12 * size)
 
 
+@pytest.mark.one_in(2)
 @pytest.mark.parametrize("name", dict.fromkeys(name for name, _ in DIFFERENTIABLE))
 def test_every_op_explains_itself(name: str) -> None:
     """The gradient is that of backward, and each edge has a formula or op' and its numbers."""

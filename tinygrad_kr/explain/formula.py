@@ -101,6 +101,7 @@ class Notebook:
     """A tracer that notes each op that is called: its record, its inputs and its parameters."""
 
     keeps_tensors = False
+    composes = False
 
     def __init__(self) -> None:
         self._calls: dict[int, tuple[Any, Sequence[Any], dict[str, Any]]] = {}

@@ -15,6 +15,8 @@ POINTWISE = {
     "absolute", "add", "astype", "clip", "divide", "exp", "expm1", "log", "log1p", "maximum",
     "minimum", "multiply", "negative", "positive", "power", "reciprocal", "relu", "sigmoid", "sign",
     "softplus", "sqrt", "square", "subtract", "tanh", "where", "where_or_zero",
+    "celu", "elu", "hardsigmoid", "hardswish", "hardtanh", "leaky_relu", "logsigmoid", "mish",
+    "silu",
 }  # fmt: skip
 """Ops that compute each element from the elements in its place."""
 MOST_PARTS = 16

@@ -98,7 +98,8 @@ def activity_of(order: Sequence[Node], layers: Sequence[Layer]) -> Activity:
 def _activations(order: Sequence[Node]) -> Iterator[tuple[Node, str]]:
     """The nodes that are results of activation functions, with the function's name.
 
-    ELU, SiLU and Mish are composed: their parts are not taken for a ReLU, sigmoid or tanh.
+    ELU, SiLU and Mish of few elements are composed: their parts are not taken for a ReLU, sigmoid
+    or tanh.
     """
     read_by: dict[Node, list[Node]] = {}
     for node in order:
@@ -125,7 +126,7 @@ def _activations(order: Sequence[Node]) -> Iterator[tuple[Node, str]]:
             yield node, name
 
 
-_FUNCTIONS = {"relu", "sigmoid", "tanh", "gelu"}
+_FUNCTIONS = {"relu", "sigmoid", "tanh", "gelu", "elu", "leaky_relu", "silu", "mish"}
 
 
 def _name(node: Node) -> str:
